@@ -1,0 +1,1 @@
+//! axum on loopback: health and metrics.

@@ -1,0 +1,1 @@
+//! Wiring: opens the store, builds both sides, starts every task.

@@ -1,0 +1,38 @@
+//! The one place that reads wall time. It is the time at start plus Tokio's elapsed time, so that it never
+//! jumps with the system clock and stands still when a test pauses Tokio's clock.
+
+use std::time::SystemTime;
+
+use footbridge_store::Millis;
+use tokio::time::Instant;
+
+/// Tells the time. Cheap to clone.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    wall_at_start: Millis,
+    start: Instant,
+}
+
+impl Clock {
+    /// A clock that starts now. Must be made inside a Tokio runtime.
+    #[must_use]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one place that reads the system clock"
+    )]
+    pub fn start() -> Self {
+        let since_epoch = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
+        Self {
+            wall_at_start: Millis::default().plus(since_epoch),
+            start: Instant::now(),
+        }
+    }
+
+    /// The time now.
+    #[must_use]
+    pub fn now(&self) -> Millis {
+        self.wall_at_start.plus(self.start.elapsed())
+    }
+}

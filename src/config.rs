@@ -1,0 +1,1 @@
+//! config.toml → Config: parse, check, secrets.

@@ -1,0 +1,109 @@
+//! The one door in: what a listener heard is written to the journal, then the bells of the lanes ring.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use footbridge_store::{Accepted, Batch, EntryId, Error, LaneId, Payload, Place, Store};
+use tokio::sync::Notify;
+
+use crate::clock::Clock;
+
+/// The door. Cheap to clone; every listener has one.
+#[derive(Clone, Debug)]
+pub struct Inbox {
+    store: Store,
+    bells: Bells,
+    clock: Clock,
+}
+
+impl Inbox {
+    /// A door into this store.
+    #[must_use]
+    pub fn new(store: Store, bells: Bells, clock: Clock) -> Self {
+        Self {
+            store,
+            bells,
+            clock,
+        }
+    }
+
+    /// Writes a batch down. When this returns the source may be told "received". Answers one [`Accepted`] per
+    /// arrival, in order.
+    pub async fn accept(&self, batch: Batch) -> Result<Vec<Accepted>, Error> {
+        let accepted = self.store.accept(batch, self.clock.now()).await?;
+        for one in &accepted {
+            if let Accepted::New(lanes) = one {
+                lanes.iter().for_each(|lane| self.bells.ring(*lane));
+            }
+        }
+        Ok(accepted)
+    }
+
+    /// A late key made an entry readable.
+    pub async fn fill(&self, entry: EntryId, payload: Payload) -> Result<(), Error> {
+        for lane in self.store.fill(entry, payload, self.clock.now()).await? {
+            self.bells.ring(lane);
+        }
+        Ok(())
+    }
+
+    /// Waits until no step toward `place` is under way or in doubt. A listener that hears a message of our own
+    /// account asks this first: afterwards [`Inbox::accept`] knows our copies by their links, and what it does
+    /// not know was written by a person who shares the account.
+    pub async fn settled(&self, place: &Place) -> Result<(), Error> {
+        loop {
+            let change = self.bells.settlement();
+            let changed = change.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if !self.store.in_doubt(place).await? {
+                return Ok(());
+            }
+            changed.await;
+        }
+    }
+
+    /// The store behind the door, for cursors, gaps and flags.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The time.
+    #[must_use]
+    pub fn clock(&self) -> Clock {
+        self.clock
+    }
+}
+
+/// One bell per lane. The table is the queue; a bell only wakes.
+#[derive(Clone, Debug, Default)]
+pub struct Bells {
+    lanes: Arc<Mutex<HashMap<LaneId, Arc<Notify>>>>,
+    settled: Arc<Notify>,
+}
+
+impl Bells {
+    /// The bell of a lane.
+    #[must_use]
+    pub fn of(&self, lane: LaneId) -> Arc<Notify> {
+        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        lanes.entry(lane).or_default().clone()
+    }
+
+    /// Wakes a lane.
+    pub fn ring(&self, lane: LaneId) {
+        self.of(lane).notify_one();
+    }
+
+    /// Rung by a lane whenever a step was settled.
+    pub fn step_settled(&self) {
+        self.settled.notify_waiters();
+    }
+
+    fn settlement(&self) -> Arc<Notify> {
+        self.settled.clone()
+    }
+}

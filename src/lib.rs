@@ -1,0 +1,26 @@
+//! Footbridge joins end-to-end encrypted Matrix rooms to chat apps, as an ordinary client.
+
+// The SDK's futures are deep.
+#![recursion_limit = "512"]
+
+// The heart: what both sides understand, and how it moves.
+pub mod message;
+pub mod text;
+pub mod names;
+pub mod outlet;
+pub mod inbox;
+pub mod portal;
+pub mod backoff;
+pub mod clock;
+pub mod secret;
+
+// The edges.
+pub mod matrix;
+pub mod silo;
+pub mod admin;
+
+// The frame.
+pub mod config;
+pub mod bridge;
+pub mod shutdown;
+pub mod cli;

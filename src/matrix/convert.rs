@@ -1,0 +1,1 @@
+//! Pure: Matrix events ⇄ neutral messages.

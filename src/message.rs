@@ -1,0 +1,109 @@
+//! The neutral language: what Matrix and every silo understand of a message. This is also the stored form
+//! (serialised, sealed) between acceptance and delivery, so a change here needs its snapshot looked at.
+
+use footbridge_store::{Millis, RemoteId};
+use serde::{Deserialize, Serialize};
+
+use crate::text::Body;
+
+/// Something that a person did in one place and that should be seen in another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// Who did it.
+    pub sender: Sender,
+    /// When, by the source's clock. For showing only, never for deciding.
+    pub sent_at: Millis,
+    /// What.
+    pub action: Action,
+}
+
+/// The author of a message in the place where it was written.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sender {
+    /// The immutable id in the source network: a Matrix user id, a silo user id.
+    pub id: String,
+    /// The name people see there, as written: untrusted, may contain anything.
+    pub name: String,
+}
+
+// Names are personal data, not log material.
+impl std::fmt::Debug for Sender {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Sender(..)")
+    }
+}
+
+/// What a person did. Targets are ids **in the place the message came from**; the lane finds their copies.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Action {
+    /// A new message.
+    Post {
+        /// What it says.
+        body: Body,
+        /// How it says it.
+        style: Style,
+        /// The message it answers.
+        reply_to: Option<RemoteId>,
+        /// The first message of the thread it belongs to.
+        thread: Option<RemoteId>,
+    },
+    /// A message got a new text.
+    Edit {
+        /// The message.
+        target: RemoteId,
+        /// All of its new text.
+        body: Body,
+        /// How it says it now.
+        style: Style,
+    },
+    /// A message was taken back.
+    Delete {
+        /// The message.
+        target: RemoteId,
+    },
+    /// Something that cannot cross (yet). Delivered as a readable notice: nothing disappears.
+    Unsupported {
+        /// What it was, without the sender, e.g. `sent an image: cat.png (2 MB)`. One line.
+        summary: String,
+    },
+    /// The bridge itself has something to say; shown without a sender.
+    Bridge {
+        /// One short sentence or two.
+        text: String,
+    },
+}
+
+/// How a message is spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Style {
+    /// Plainly.
+    Text,
+    /// As an action: `/me waves`.
+    Emote,
+    /// By a machine, and no machine should answer (Matrix `m.notice`).
+    Notice,
+}
+
+impl Message {
+    /// The stored form.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, serde_json::Error> {
+        serde_json::to_vec(self)
+    }
+
+    /// Reads the stored form back.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(bytes)
+    }
+
+    /// The earlier message that this one is about: what is edited, deleted, answered or threaded under.
+    #[must_use]
+    pub fn target(&self) -> Option<&RemoteId> {
+        match &self.action {
+            Action::Post {
+                reply_to, thread, ..
+            } => thread.as_ref().or(reply_to.as_ref()),
+            Action::Edit { target, .. } | Action::Delete { target } => Some(target),
+            Action::Unsupported { .. } | Action::Bridge { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Names of people made harmless: no ping, no markup, no disguise.

@@ -1,0 +1,154 @@
+//! How anything is sent anywhere. A delivery becomes a plan of steps, each step makes or changes exactly one
+//! message on the other side, and each step is settled in the store before the next one starts.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use footbridge_store::{Copy, Millis, Place, RemoteId};
+use serde::{Deserialize, Serialize};
+
+use crate::message::{Message, Style};
+
+/// A delivery on its way to `to`.
+#[derive(Clone, Debug)]
+pub struct Outgoing {
+    /// The same at every attempt and after every restart; unique per delivery.
+    pub key: String,
+    /// Where it goes.
+    pub to: Place,
+    /// What it says. Targets inside are ids of the place it came from: use `copies`.
+    pub message: Message,
+    /// The copies in `to` of the message it is about (see [`Message::target`]), in part order.
+    pub copies: Vec<Copy>,
+    /// Whether it was held back waiting for a key, so that later ones may have overtaken it.
+    pub late: bool,
+}
+
+/// What a delivery takes. Written down before the first step, so that a restart goes on with the same plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Plan {
+    /// Do these, in this order.
+    Steps(Vec<Step>),
+    /// Do nothing, by this rule (a short fixed word, counted and shown by `status`).
+    Skip(String),
+}
+
+/// One request that makes or changes one message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Step {
+    /// A new message.
+    Post {
+        /// What it says.
+        content: Content,
+        /// The first message of its thread, on this side.
+        thread: Option<RemoteId>,
+        /// The message it answers, on this side.
+        reply_to: Option<RemoteId>,
+    },
+    /// A new text for a message of ours.
+    Replace {
+        /// The message.
+        target: RemoteId,
+        /// What it says now.
+        content: Content,
+        /// What to do where the silo no longer allows the change.
+        otherwise: Option<Box<Step>>,
+    },
+    /// Take a message of ours back. Gone already is success.
+    Remove {
+        /// The message.
+        target: RemoteId,
+    },
+}
+
+/// A text in the dialect of the side it goes to.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Content {
+    /// Plain text, or the silo's own markup.
+    pub text: String,
+    /// HTML, where the side takes it beside the text.
+    pub html: Option<String>,
+    /// How it is spoken.
+    pub style: Style,
+}
+
+impl std::fmt::Debug for Content {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Content(..)")
+    }
+}
+
+/// What a step did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Done {
+    /// It made this message.
+    Made(Copy),
+    /// It changed this message, which stays the copy it was.
+    Changed(RemoteId),
+    /// This message is gone.
+    Gone(RemoteId),
+}
+
+/// Why a step did not happen.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// Not now. The same step is tried again.
+    #[error("not now: {source}")]
+    Retry {
+        /// How long the other side asked us to wait.
+        after: Option<Duration>,
+        /// Whether the step may have happened all the same.
+        outcome: Outcome,
+        /// What went wrong.
+        source: anyhow::Error,
+    },
+    /// Never. It is this message's fault; the next one may pass.
+    #[error("refused: {reason}")]
+    Refused {
+        /// One sentence for a person, without message text.
+        reason: String,
+    },
+    /// This place is closed to us (banned, gone, power removed): its lanes wait until someone acts.
+    #[error("closed to us: {reason}")]
+    Closed {
+        /// One sentence for a person.
+        reason: String,
+    },
+    /// Our account there is signed out. It is not the message's fault; the whole side stops.
+    #[error("signed out: {reason}")]
+    SignedOut {
+        /// One sentence for a person.
+        reason: String,
+    },
+}
+
+/// What is known about a step that failed for now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It certainly did not happen.
+    NotDone,
+    /// Nobody knows: the request was on its way.
+    Unknown,
+}
+
+/// Something that messages can be sent to: Matrix, or one silo.
+#[async_trait]
+pub trait Outlet: Send + Sync {
+    /// What this delivery takes. Pure: no requests. Called once per delivery, the result is kept.
+    fn plan(&self, outgoing: &Outgoing, now: Millis) -> Result<Plan, SendError>;
+
+    /// Performs one step. `key` is the same whenever the same step is tried again.
+    async fn perform(&self, to: &Place, key: &str, step: &Step) -> Result<Done, SendError>;
+
+    /// Whether the same `key` twice makes one message. If not, the house marks a step as unsure before it is
+    /// performed and asks [`Outlet::recall`] before it is repeated.
+    fn dedupes(&self) -> bool;
+
+    /// Messages of our own account in `to`, made at or after `since`, that look exactly like this step;
+    /// oldest first. Asked only of outlets that do not dedupe.
+    async fn recall(&self, to: &Place, step: &Step, since: Millis) -> Result<Vec<Copy>, SendError>;
+
+    /// How long after an unsure step the other side may still publish it. The house looks several times
+    /// within this span before it repeats the step.
+    fn settle(&self) -> Duration;
+}

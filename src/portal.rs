@@ -1,0 +1,1 @@
+//! Takes the head of one lane, sends it, settles it.

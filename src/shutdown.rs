@@ -1,0 +1,1 @@
+//! Signals → soft stop → deadline → hard stop.

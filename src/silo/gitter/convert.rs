@@ -1,0 +1,1 @@
+//! Pure: Gitter messages ⇄ neutral messages.

@@ -1,0 +1,1 @@
+//! Cuts a text into parts that fit, at safe places.

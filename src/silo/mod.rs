@@ -1,0 +1,101 @@
+//! Silos: connected chat networks. Each is a folder with the same four files (`mod`, `config`, `client`,
+//! `convert`), a variant of [`SiloConfig`] and one call of the contract in the tests.
+
+pub mod gitter;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use footbridge_store::Place;
+use tokio_util::sync::CancellationToken;
+
+use crate::{inbox::Inbox, outlet::Outlet};
+
+/// A channel as the silo knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Channel {
+    /// Where it is, for ever, whatever it is renamed to.
+    pub place: Place,
+    /// Its present name.
+    pub name: String,
+}
+
+/// Why a silo cannot go on by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum SiloError {
+    /// The account's token is no longer good. Somebody must give us a new one.
+    #[error("{0}")]
+    SignedOut(String),
+    /// The channel does not exist, or we may not see it.
+    #[error("{0}")]
+    NoChannel(String),
+    /// The silo cannot be reached or does not answer as it should. Worth trying again.
+    #[error("{0:#}")]
+    Unavailable(anyhow::Error),
+    /// Our own store failed: the house must stop.
+    #[error(transparent)]
+    Store(#[from] footbridge_store::Error),
+}
+
+/// A connected chat network.
+#[async_trait]
+pub trait Silo: Outlet {
+    /// Who we are there; proves that the token works.
+    async fn whoami(&self) -> Result<String, SiloError>;
+
+    /// Finds a channel by the name in the configuration and makes sure that we may read and write there.
+    async fn resolve(&self, channel: &str) -> Result<Channel, SiloError>;
+
+    /// Follows these channels until told to stop: catches up from the stored cursors, then live. Reconnecting
+    /// is the silo's business. Returns early only when it cannot go on by itself.
+    async fn listen(
+        &self,
+        channels: Vec<Channel>,
+        inbox: Inbox,
+        stop: CancellationToken,
+    ) -> Result<(), SiloError>;
+
+    /// Whether the feed is alive, for `/health/ready` and `status`.
+    fn feed(&self) -> FeedState;
+}
+
+/// How a silo's feed is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FeedState {
+    /// Messages arrive as they are written.
+    Live,
+    /// Catching up, or connecting again.
+    Connecting,
+    /// It needs a person.
+    Down,
+}
+
+/// The register of silos: one variant per kind.
+#[derive(Clone, Debug)]
+pub enum SiloConfig {
+    /// Gitter's API.
+    Gitter(gitter::GitterConfig),
+}
+
+impl SiloConfig {
+    /// The name that portals call it by.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Gitter(config) => &config.name,
+        }
+    }
+
+    /// The running silo. Nothing is requested yet.
+    pub fn build(
+        &self,
+        http: &reqwest::Client,
+        clock: crate::clock::Clock,
+    ) -> anyhow::Result<Arc<dyn Silo>> {
+        Ok(match self {
+            Self::Gitter(config) => {
+                Arc::new(gitter::Gitter::new(config.clone(), http.clone(), clock)?)
+            }
+        })
+    }
+}

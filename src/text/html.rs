@@ -1,0 +1,1 @@
+//! HTML → the neutral tree. Untrusted input: only what the tree knows gets through.
