@@ -2,6 +2,7 @@
 //! hands out is boxed, so that nobody else compiles them again.
 
 pub mod account;
+mod client;
 pub mod convert;
 #[cfg(feature = "testbed")]
 pub mod person;

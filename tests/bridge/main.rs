@@ -1,0 +1,3 @@
+//! The one integration binary: the bridge against a real Synapse, the silo's simulator and real files.
+
+mod house_rules;
