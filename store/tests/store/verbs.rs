@@ -240,9 +240,9 @@ async fn a_lane_holds_at_a_missing_key_and_then_lets_others_pass() {
         .await
         .unwrap();
     assert_eq!(rung, [lane]);
-    let late = ground.ready(lane).await;
+    let opened = ground.ready(lane).await;
     assert_eq!(
-        (late.payload.as_slice(), late.late),
+        (opened.payload.as_slice(), opened.late),
         (b"opened".as_slice(), true)
     );
     assert!(ground.store.waiting(None).await.unwrap().is_empty());
