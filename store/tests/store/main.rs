@@ -4,7 +4,9 @@
 #[cfg(test)]
 mod ground;
 #[cfg(test)]
-mod verbs;
+mod arriving;
+#[cfg(test)]
+mod delivering;
 #[cfg(test)]
 mod conservation;
 #[cfg(test)]
