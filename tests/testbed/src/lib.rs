@@ -2,6 +2,7 @@
 
 #![recursion_limit = "512"]
 
+pub mod gitter;
 pub mod ports;
 pub mod signal;
 pub mod synapse;
