@@ -4,6 +4,8 @@
 pub mod account;
 mod client;
 pub mod convert;
+mod encryption;
+mod fault;
 #[cfg(feature = "testbed")]
 pub mod person;
 
