@@ -4,6 +4,7 @@
 #![expect(clippy::disallowed_methods, reason = "the testbed is its own frame")]
 
 pub mod bridge;
+pub mod gitter;
 pub mod ports;
 pub mod report;
 pub mod signal;
