@@ -17,7 +17,9 @@ use std::{
 
 use anyhow::Context;
 use async_trait::async_trait;
-use footbridge_store::{LaneId, Millis, Portal, PortalId, PortalSpec, Side, Store, StoreKey, Tally};
+use footbridge_store::{
+    LaneId, Millis, Portal, PortalId, PortalSpec, Side, Store, StoreKey, Tally,
+};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info, info_span, warn};
@@ -85,12 +87,22 @@ impl House {
             .await
             .with_context(|| format!("the admin address {} cannot be used", config.admin.listen))?;
         let http = http_client()?;
-        let trust = config.portals.first().map_or(Trust::default(), |portal| portal.trust);
+        let trust = config
+            .portals
+            .first()
+            .map_or(Trust::default(), |portal| portal.trust);
         if trust == Trust::AnyDevice {
             warn!("Every device is trusted in both directions: the configuration asks for it");
         }
-        let matrix =
-            Matrix::open(store.clone(), &key, config.matrix.clone(), trust, http.clone(), clock).await?;
+        let matrix = Matrix::open(
+            store.clone(),
+            &key,
+            config.matrix.clone(),
+            trust,
+            http.clone(),
+            clock,
+        )
+        .await?;
         let mut silos = BTreeMap::new();
         for silo in &config.silos {
             silos.insert(silo.name().to_owned(), silo.build(&http, clock)?);
@@ -99,7 +111,20 @@ impl House {
         let inbox = Inbox::new(store.clone(), bells.clone(), clock);
         let shutdown = Shutdown::default();
         let portals_running = AtomicUsize::new(0);
-        Ok((Self { config, store, bells, clock, inbox, matrix, silos, shutdown, portals_running }, admin))
+        Ok((
+            Self {
+                config,
+                store,
+                bells,
+                clock,
+                inbox,
+                matrix,
+                silos,
+                shutdown,
+                portals_running,
+            },
+            admin,
+        ))
     }
 
     /// Starts everything, adds portals as they are found, and ends when told to or when a task ended that must
@@ -107,9 +132,15 @@ impl House {
     async fn live(self: Arc<Self>, admin: TcpListener) -> anyhow::Result<()> {
         let mut tasks = Tasks::new();
         let (stop, vitals) = (self.shutdown.soft.clone(), self.clone());
-        start(&mut tasks, "admin", async move { Ok(admin::serve(admin, vitals, stop).await?) });
+        start(&mut tasks, "admin", async move {
+            Ok(admin::serve(admin, vitals, stop).await?)
+        });
         let signals = self.shutdown.clone();
-        start(&mut tasks, "signals", async move { Ok(signals.watch().await?) });
+        start(
+            &mut tasks,
+            "signals",
+            async move { Ok(signals.watch().await?) },
+        );
 
         let outcome = self.serve_portals(&mut tasks).await;
 
@@ -150,8 +181,14 @@ impl House {
             self.portals_running.store(portals.len(), Ordering::Relaxed);
             let generation = stop.child_token();
             let mut listeners = self.start_listeners(&portals, &generation);
-            info!(portals = portals.len(), missing = missing.len(), "Listening");
-            let found = self.wait(tasks, &mut listeners, &mut missing, &mut backoff).await;
+            info!(
+                portals = portals.len(),
+                missing = missing.len(),
+                "Listening"
+            );
+            let found = self
+                .wait(tasks, &mut listeners, &mut missing, &mut backoff)
+                .await;
             generation.cancel();
             while let Some(ended) = listeners.join_next().await {
                 verdict(ended)?;
@@ -170,7 +207,11 @@ impl House {
         backoff: &mut Backoff,
     ) -> anyhow::Result<Vec<Portal>> {
         loop {
-            let wait = if missing.is_empty() { Duration::from_hours(24) } else { backoff.failed() };
+            let wait = if missing.is_empty() {
+                Duration::from_hours(24)
+            } else {
+                backoff.failed()
+            };
             tokio::select! {
                 () = self.shutdown.soft.cancelled() => return Ok(Vec::new()),
                 Some(ended) = tasks.join_next() => verdict(ended)?,
@@ -195,7 +236,9 @@ impl House {
             match stored.iter().find(|portal| portal.spec == spec) {
                 // Opening it again makes it active, should it have been left out of the configuration before.
                 Some(portal) => known.push(
-                    self.store.open_portal(&spec, &portal.room, &portal.channel, self.clock.now()).await?,
+                    self.store
+                        .open_portal(&spec, &portal.room, &portal.channel, self.clock.now())
+                        .await?,
                 ),
                 None => missing.push(wanted.clone()),
             }
@@ -225,17 +268,28 @@ impl House {
     }
 
     async fn find_one(&self, wanted: &PortalConfig) -> anyhow::Result<Portal> {
-        let silo = self.silos.get(&wanted.silo).context("the portal names a silo that does not exist")?;
+        let silo = self
+            .silos
+            .get(&wanted.silo)
+            .context("the portal names a silo that does not exist")?;
         let channel = silo.resolve(&wanted.channel).await?;
         let room = self.matrix.resolve(&wanted.room).await?;
-        Ok(self.store.open_portal(&spec(wanted), &room, &channel.place, self.clock.now()).await?)
+        Ok(self
+            .store
+            .open_portal(&spec(wanted), &room, &channel.place, self.clock.now())
+            .await?)
     }
 
     fn start_lanes(&self, tasks: &mut Tasks, started: &mut HashSet<LaneId>, portals: &[Portal]) {
         for portal in portals {
-            let Some(silo) = self.silos.get(&portal.spec.silo) else { continue };
+            let Some(silo) = self.silos.get(&portal.spec.silo) else {
+                continue;
+            };
             for toward in [Side::Matrix, Side::Silo] {
-                let id = LaneId { portal: portal.id, toward };
+                let id = LaneId {
+                    portal: portal.id,
+                    toward,
+                };
                 if !started.insert(id) {
                     continue;
                 }
@@ -244,7 +298,13 @@ impl House {
                     Side::Silo => silo.clone(),
                 };
                 let (store, bells, clock) = (self.store.clone(), self.bells.clone(), self.clock);
-                let lane = Lane { id, outlet, store, bells, clock };
+                let lane = Lane {
+                    id,
+                    outlet,
+                    store,
+                    bells,
+                    clock,
+                };
                 let stop = self.shutdown.soft.clone();
                 let span = info_span!("lane", portal.id = id.portal.0, toward = toward.as_str());
                 start(
@@ -270,13 +330,17 @@ impl House {
         start(
             &mut listeners,
             "matrix",
-            async move { Ok(matrix.listen(rooms, inbox, token).await?) }.instrument(info_span!("listen", side = "matrix")),
+            async move { Ok(matrix.listen(rooms, inbox, token).await?) }
+                .instrument(info_span!("listen", side = "matrix")),
         );
         for (name, silo) in &self.silos {
             let channels = portals
                 .iter()
                 .filter(|portal| &portal.spec.silo == name)
-                .map(|portal| Channel { place: portal.channel.clone(), name: portal.spec.channel.clone() })
+                .map(|portal| Channel {
+                    place: portal.channel.clone(),
+                    name: portal.spec.channel.clone(),
+                })
                 .collect();
             let (silo, inbox, token) = (silo.clone(), self.inbox.clone(), stop.clone());
             let span = info_span!("listen", silo.name = name);
@@ -288,7 +352,10 @@ impl House {
                         Err(SiloError::Store(fault)) => Err(fault.into()),
                         Err(fault) => {
                             // One silo out of order is no reason to stop the others.
-                            error!(error = format!("{fault:#}"), "This silo needs a person; its messages wait");
+                            error!(
+                                error = format!("{fault:#}"),
+                                "This silo needs a person; its messages wait"
+                            );
                             Ok(())
                         }
                         Ok(()) => Ok(()),
@@ -353,7 +420,11 @@ impl Vitals for House {
 }
 
 /// The one way a task starts.
-fn start(tasks: &mut Tasks, name: &'static str, task: impl Future<Output = anyhow::Result<()>> + Send + 'static) {
+fn start(
+    tasks: &mut Tasks,
+    name: &'static str,
+    task: impl Future<Output = anyhow::Result<()>> + Send + 'static,
+) {
     tasks.spawn(async move { task.await.context(name) });
 }
 
@@ -377,5 +448,9 @@ fn is_fatal(error: &anyhow::Error) -> bool {
 }
 
 fn spec(portal: &PortalConfig) -> PortalSpec {
-    PortalSpec { room: portal.room.clone(), silo: portal.silo.clone(), channel: portal.channel.clone() }
+    PortalSpec {
+        room: portal.room.clone(),
+        silo: portal.silo.clone(),
+        channel: portal.channel.clone(),
+    }
 }

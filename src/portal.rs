@@ -13,6 +13,7 @@ use tracing::{debug, error, info, warn};
 use crate::{
     backoff,
     clock::Clock,
+    crash,
     inbox::Bells,
     message::{Action, Message, Sender},
     outlet::{Done, Outcome, Outgoing, Outlet, Plan, SendError, Step},
@@ -127,8 +128,10 @@ impl Lane {
                 }
             }
             self.announce(&delivery, step, count, &mut unkept).await?;
+            crash::point("perform.before");
             let key = format!("{}.{index}", delivery.key);
             let mut result = self.outlet.perform(&delivery.to, &key, step).await;
+            crash::point("perform.after");
             if let (
                 Err(SendError::TooLate),
                 Step::Replace {
@@ -209,6 +212,7 @@ impl Lane {
         {
             self.store.planned(delivery.id, &plan).await?;
         }
+        crash::point("plan.kept");
         Ok(())
     }
 

@@ -1,3 +1,4 @@
 //! The one integration binary: the bridge against a real Synapse, the silo's simulator and real files.
 
 mod house_rules;
+mod lanes;

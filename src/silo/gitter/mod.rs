@@ -4,7 +4,7 @@ mod config;
 mod convert;
 mod split;
 
-pub use config::GitterConfig;
+pub use config::{Feed, GitterConfig};
 
 use std::time::Duration;
 
