@@ -143,7 +143,9 @@ async fn an_overwritten_page_is_found_before_anything_is_built_on_it() {
     drop(store);
     let path = data(home.path()).join("footbridge.db");
     let mut bytes = fs::read(&path).unwrap();
-    for byte in &mut bytes[4096..] {
+    // Not the page that the key check stands on: that one is read in any case.
+    let last = bytes.len() - 4096;
+    for byte in &mut bytes[last..] {
         *byte ^= 0x5a;
     }
     fs::write(&path, bytes).unwrap();
