@@ -1,9 +1,28 @@
 //! The neutral text: a small tree. Every dialect is parsed into it and generated from it, so markup of one
 //! side can never reach the other: what is not in the tree cannot come out.
 
+mod cut;
 pub mod html;
+mod plain;
+mod render;
 
+use std::borrow::Cow;
+
+pub use cut::cut;
+pub use render::html_from_body;
 use serde::{Deserialize, Serialize};
+
+use unicode_segmentation::UnicodeSegmentation as _;
+
+/// How many blocks and inlines may contain each other. What is nested deeper loses its wrapping and keeps its
+/// text. The stored form spends up to four levels of JSON on one of ours, and its reader stops at 128.
+pub const MAX_DEPTH: usize = 24;
+
+/// How many combining marks one character may carry.
+const MAX_MARKS: usize = 8;
+
+/// How many scalars an emoji sequence may have; the longest in use have ten.
+const MAX_JOINED: usize = 16;
 
 /// The text of one message.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,6 +108,7 @@ impl Body {
     pub fn plain(text: &str) -> Self {
         let mut blocks = Vec::new();
         let mut lines: Vec<Inline> = Vec::new();
+        let text = cleaned(text);
         for line in text.lines() {
             if line.trim().is_empty() {
                 if !lines.is_empty() {
@@ -107,9 +127,125 @@ impl Body {
         Self(blocks)
     }
 
+    /// Readable text without markup, for notifications and for clients that show no HTML.
+    #[must_use]
+    pub fn to_plain(&self) -> String {
+        plain::of_blocks(&self.0)
+    }
+
     /// Whether there is nothing to read.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
+
+/// Readable text of one run, without markup.
+#[must_use]
+pub fn plain_inlines(inlines: &[Inline]) -> String {
+    plain::of_inlines(inlines)
+}
+
+/// Text from outside made fit for the tree: no control characters but tab and line feed, no direction
+/// overrides, and no character under a flood of marks.
+#[must_use]
+pub fn cleaned(text: &str) -> Cow<'_, str> {
+    let clean = |c: char| {
+        matches!(c, '\t' | '\n') || !(c.is_control() || matches!(c, '\u{202d}' | '\u{202e}'))
+    };
+    if text.is_ascii() && text.chars().all(clean) {
+        return Cow::Borrowed(text);
+    }
+    let kept: String = text
+        .replace("\r\n", "\n")
+        .chars()
+        .map(|c| if c == '\r' { '\n' } else { c })
+        .filter(|c| clean(*c))
+        .collect();
+    Cow::Owned(kept.graphemes(true).flat_map(without_flood).collect())
+}
+
+/// One grapheme with its marks counted: joined emoji are long by nature, anything else is not.
+fn without_flood(grapheme: &str) -> impl Iterator<Item = char> + '_ {
+    let joined = grapheme
+        .chars()
+        .any(|c| c == '\u{200d}' || matches!(c, '\u{e0020}'..='\u{e007f}'));
+    let limit = if joined { MAX_JOINED } else { 1 + MAX_MARKS };
+    grapheme.chars().take(limit)
+}
+
+/// Whether a character shows nothing and can hide a disguise.
+pub(crate) fn is_invisible(c: char) -> bool {
+    matches!(c,
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+        | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}'
+        | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+/// `:shortcodes:` as the emoji they stand for; unknown ones stay as they are.
+pub(crate) fn with_emoji(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once(':') {
+        out.push_str(before);
+        let name = after
+            .split_once(':')
+            .map(|(name, _)| name)
+            .filter(|name| (1..=64).contains(&name.len()));
+        if let Some(emoji) = name.and_then(emojis::get_by_shortcode) {
+            out.push_str(emoji.as_str());
+            rest = after.get(name.map_or(0, str::len) + 1..).unwrap_or("");
+        } else {
+            out.push(':');
+            rest = after;
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
+/// Whether a link shows one address and leads to another.
+#[must_use]
+pub fn lies(href: &str, label: &str) -> bool {
+    let shown = label.trim();
+    if shown == href || shown.is_empty() || shown.contains(char::is_whitespace) {
+        return false;
+    }
+    let Some(shown) = address_in(shown) else {
+        return false;
+    };
+    let Ok(real) = url::Url::parse(href) else {
+        return true;
+    };
+    if real.scheme() == "mailto" {
+        return !real.path().eq_ignore_ascii_case(label.trim());
+    }
+    let bare = |url: &url::Url| {
+        url.host_str()
+            .map(|host| host.trim_start_matches("www.").to_owned())
+    };
+    bare(&shown) != bare(&real)
+}
+
+/// Reads a label as an address, if people would take it for one.
+fn address_in(shown: &str) -> Option<url::Url> {
+    if let Some((scheme, _)) = shown.split_once("://") {
+        return scheme
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric())
+            .then(|| url::Url::parse(shown).ok())?;
+    }
+    let host = shown.split(['/', '?', '#', ':']).next()?;
+    let (_, last) = host.rsplit_once('.')?;
+    let a_name = host
+        .split('.')
+        .all(|part| !part.is_empty() && part.chars().all(|c| c.is_alphanumeric() || c == '-'))
+        || host.contains('@');
+    (a_name && last.chars().count() >= 2 && last.chars().all(char::is_alphabetic))
+        .then(|| url::Url::parse(&format!("https://{shown}")).ok())?
+}
+
+#[cfg(test)]
+#[path = "text/text_tests.rs"]
+mod tests;

@@ -1,1 +1,54 @@
-//! Pure: Matrix events ⇄ neutral messages.
+//! Pure: Matrix events ⇄ neutral messages. Reading never trusts a shape; writing never copies markup.
+
+mod read;
+mod summary;
+mod write;
+
+use footbridge_store::{Millis, RemoteId};
+use serde_json::Value;
+
+use crate::message::Message;
+pub use crate::text::html_from_body;
+pub use read::message_from_event;
+pub use write::{content_from, event_content, plan};
+
+/// An event of a room, decrypted.
+#[derive(Clone)]
+pub struct Incoming {
+    /// `$…`
+    pub event_id: RemoteId,
+    /// The Matrix user id.
+    pub sender: String,
+    /// The name shown in the room, as written there.
+    pub sender_name: String,
+    /// `origin_server_ts`
+    pub sent_at: Millis,
+    /// The type, of the inner event where it came encrypted.
+    pub event_type: String,
+    /// The content, of the inner event where it came encrypted.
+    pub content: Value,
+    /// What a redaction redacts, wherever the room version puts it.
+    pub redacts: Option<RemoteId>,
+}
+
+// It holds message text.
+impl std::fmt::Debug for Incoming {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Incoming")
+            .field("event_id", &self.event_id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What an event is to us.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Read {
+    /// To be relayed.
+    Message(Message),
+    /// Not to be relayed, by this rule.
+    Ignore(&'static str),
+}
+
+#[cfg(test)]
+#[path = "convert_tests.rs"]
+mod tests;

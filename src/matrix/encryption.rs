@@ -162,7 +162,7 @@ async fn kept_recovery_key(with: &Login<'_>) -> Result<Option<Secret>, MatrixErr
     let account = with.store.account().await?.ok_or(MatrixError::NoAccount)?;
     account
         .recovery_key
-        .map(|key| String::from_utf8(key.0).map(Secret::new))
+        .map(|key| String::from_utf8(key.0.clone()).map(Secret::new))
         .transpose()
         .map_err(|_| MatrixError::Unavailable(anyhow!("the kept recovery key cannot be read")))
 }

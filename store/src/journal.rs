@@ -7,6 +7,7 @@ use crate::{
     database::{Desk, Fault},
     links,
     portals::Graph,
+    progress::{self, Flag, Gap},
     seal::Cell,
     settle::{self, End},
 };
@@ -71,32 +72,6 @@ pub struct Batch {
     pub flags: Vec<(Place, Flag)>,
 }
 
-/// Events of a place that must still be fetched: everything after `stop`, up to the position `from`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Gap {
-    /// Where.
-    pub place: Place,
-    /// The position to page backwards from.
-    pub from: String,
-    /// The newest event already walked; `None` when there is none.
-    pub stop: Option<RemoteId>,
-}
-
-/// Something true of a place for ever.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Flag {
-    /// The room is or was end-to-end encrypted.
-    EverEncrypted,
-}
-
-impl Flag {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::EverEncrypted => "ever-encrypted",
-        }
-    }
-}
-
 /// What became of an arrival.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Accepted {
@@ -141,7 +116,7 @@ impl Store {
                 .iter()
                 .map(|arrival| take_in(desk, &graph, arrival, now))
                 .collect::<Result<_, _>>()?;
-            keep_progress(desk, &batch)?;
+            progress::keep(desk, &batch)?;
             Ok(accepted)
         })
         .await
@@ -154,7 +129,7 @@ impl Store {
             let mut waiting = desk
                 .sql
                 .prepare_cached(
-                    "SELECT id, place, fact, session, payload FROM journal
+                    "SELECT id, place, fact, session, payload FROM journal INDEXED BY journal_waiting
                      WHERE session IS NOT NULL AND session = coalesce(?1, session) ORDER BY id",
                 )?
                 .query_map([session], waiting_from_row)?
@@ -177,52 +152,6 @@ impl Store {
     ) -> Result<Vec<LaneId>, Error> {
         self.transaction("fill an entry", move |desk| {
             fill(desk, entry, &payload, now)
-        })
-        .await
-    }
-
-    /// A cursor's value.
-    pub async fn cursor(&self, name: &str) -> Result<Option<String>, Error> {
-        let name = name.to_owned();
-        self.read("read a cursor", move |desk| {
-            Ok(desk
-                .sql
-                .prepare_cached("SELECT value FROM cursor WHERE name = ?1")?
-                .query_row([name], |row| row.get(0))
-                .optional()?)
-        })
-        .await
-    }
-
-    /// The open gaps of a network.
-    pub async fn gaps(&self, network: &str) -> Result<Vec<Gap>, Error> {
-        let network = network.to_owned();
-        self.read("read the gaps", move |desk| {
-            let mut gaps = desk
-                .sql
-                .prepare_cached("SELECT place, from_pos, stop FROM gap ORDER BY place")?
-                .query_map([], |row| {
-                    Ok(Gap {
-                        place: row.get(0)?,
-                        from: row.get(1)?,
-                        stop: row.get(2)?,
-                    })
-                })?
-                .collect::<Result<Vec<_>, _>>()?;
-            gaps.retain(|gap| gap.place.network() == network);
-            Ok(gaps)
-        })
-        .await
-    }
-
-    /// Whether a flag is raised.
-    pub async fn flag(&self, place: &Place, flag: Flag) -> Result<bool, Error> {
-        let place = place.clone();
-        self.read("read a flag", move |desk| {
-            Ok(desk
-                .sql
-                .prepare_cached("SELECT 1 FROM flag WHERE place = ?1 AND flag = ?2")?
-                .exists(params![place, flag.as_str()])?)
         })
         .await
     }
@@ -363,37 +292,4 @@ fn fill(
         }
     }
     Ok(debts.into_iter().map(|debt| debt.lane).collect())
-}
-
-fn keep_progress(desk: &Desk<'_>, batch: &Batch) -> Result<(), Fault> {
-    for (name, value) in &batch.cursors {
-        desk.sql
-            .prepare_cached(
-                "INSERT INTO cursor (name, value) VALUES (?1, ?2)
-                 ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-            )?
-            .execute(params![name, value])?;
-    }
-    // First what was filled: a gap that this same batch opens in its place is a new one.
-    for gap in &batch.filled {
-        desk.sql
-            .prepare_cached("DELETE FROM gap WHERE place = ?1 AND from_pos = ?2 AND stop IS ?3")?
-            .execute(params![gap.place, gap.from, gap.stop])?;
-    }
-    for gap in &batch.gaps {
-        desk.sql
-            .prepare_cached(
-                "INSERT INTO gap (place, from_pos, stop) VALUES (?1, ?2, ?3)
-                 ON CONFLICT (place) DO UPDATE SET from_pos = excluded.from_pos",
-            )?
-            .execute(params![gap.place, gap.from, gap.stop])?;
-    }
-    for (place, flag) in &batch.flags {
-        desk.sql
-            .prepare_cached(
-                "INSERT INTO flag (place, flag) VALUES (?1, ?2) ON CONFLICT (place, flag) DO NOTHING",
-            )?
-            .execute(params![place, flag.as_str()])?;
-    }
-    Ok(())
 }

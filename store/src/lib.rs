@@ -8,7 +8,9 @@
 mod error;
 mod ids;
 mod journal;
+mod progress;
 mod outbox;
+mod head;
 mod settle;
 mod links;
 mod portals;
@@ -27,11 +29,12 @@ use database::{Database, Desk, Fault, off_thread};
 pub use accounts::{Account, AccountFace, Secret};
 pub use error::Error;
 pub use ids::{DeliveryId, EntryId, LaneId, Millis, Place, PortalId, RemoteId, Side};
-pub use journal::{Accepted, Arrival, Batch, Flag, Gap, Payload, Waiting};
+pub use journal::{Accepted, Arrival, Batch, Payload, Waiting};
 pub use links::{Copies, Copy};
 pub use outbox::{Delivery, Head, Tally, Undelivered};
 pub use peek::Peek;
 pub use portals::{Portal, PortalSpec};
+pub use progress::{Flag, Gap};
 pub use seal::StoreKey;
 
 /// The open store. Cheap to clone; the last clone dropped closes the file and frees the lock.

@@ -1,0 +1,207 @@
+//! Matrix events → neutral messages (client-server API, "Instant messaging", "Event relationships").
+
+use footbridge_store::RemoteId;
+use serde_json::Value;
+
+use super::{Incoming, Read, summary};
+use crate::{
+    message::{Action, Message, Sender, Style},
+    text::{
+        Body,
+        html::{Dialect, parsed},
+    },
+};
+
+/// What this event says. That an edit or a redaction is its author's own is the caller's to check, and so is
+/// whether the sender's device is trusted.
+#[must_use]
+pub fn message_from_event(event: &Incoming) -> Read {
+    match action_from(event) {
+        Ok(action) => Read::Message(Message {
+            sender: Sender {
+                id: event.sender.clone(),
+                name: event.sender_name.clone(),
+            },
+            sent_at: event.sent_at,
+            action,
+        }),
+        Err(rule) => Read::Ignore(rule),
+    }
+}
+
+fn action_from(event: &Incoming) -> Result<Action, &'static str> {
+    let content = &event.content;
+    match event.event_type.as_str() {
+        "m.room.message" => message(content),
+        "m.room.redaction" => event
+            .redacts
+            .clone()
+            .or_else(|| id_at(content, "/redacts"))
+            .map(|target| Action::Delete { target })
+            .ok_or("redaction-without-target"),
+        "m.room.encrypted" => Err("undecrypted"),
+        other => match rule(other) {
+            Some(rule) => Err(rule),
+            None if content.as_object().is_none_or(serde_json::Map::is_empty) => Err("redacted"),
+            None => Ok(Action::Unsupported {
+                summary: summary::of_event(other, content),
+            }),
+        },
+    }
+}
+
+/// The rule by which events of this type never cross (P17).
+fn rule(event_type: &str) -> Option<&'static str> {
+    Some(match event_type {
+        "m.room.member"
+        | "m.room.name"
+        | "m.room.topic"
+        | "m.room.avatar"
+        | "m.room.create"
+        | "m.room.power_levels"
+        | "m.room.join_rules"
+        | "m.room.history_visibility"
+        | "m.room.guest_access"
+        | "m.room.canonical_alias"
+        | "m.room.aliases"
+        | "m.room.pinned_events"
+        | "m.room.encryption"
+        | "m.room.server_acl"
+        | "m.room.tombstone"
+        | "m.room.third_party_invite"
+        | "m.room.retention"
+        | "m.widget"
+        | "m.bridge"
+        | "im.vector.modular.widgets"
+        | "uk.half-shot.bridge"
+        | "m.beacon_info" => "state",
+        "m.receipt" | "m.fully_read" => "receipts",
+        "m.typing" => "typing",
+        "m.presence" => "presence",
+        "m.beacon" | "org.matrix.msc3672.beacon" => "live-location",
+        "m.poll.response"
+        | "org.matrix.msc3381.poll.response"
+        | "m.poll.end"
+        | "org.matrix.msc3381.poll.end" => "poll-votes",
+        "m.dummy" | "m.room_key" | "m.forwarded_room_key" | "m.room_key_request" => "keys",
+        _ if event_type.starts_with("m.space.") || event_type.starts_with("m.policy.") => "state",
+        _ if event_type.starts_with("m.key.verification.") => "verification",
+        "m.call.invite"
+        | "m.call.notify"
+        | "m.rtc.notification"
+        | "org.matrix.msc4075.rtc.notification"
+        | "org.matrix.msc4075.call.notify" => return None,
+        _ if event_type.starts_with("m.call.")
+            || event_type.starts_with("org.matrix.msc3401.call.")
+            || event_type.starts_with("m.rtc.") =>
+        {
+            "call-signalling"
+        }
+        _ => return None,
+    })
+}
+
+fn message(content: &Value) -> Result<Action, &'static str> {
+    if content.as_object().is_none_or(serde_json::Map::is_empty) {
+        return Err("redacted");
+    }
+    let relation = text_at(content, "/m.relates_to/rel_type");
+    if relation == Some("m.replace") {
+        let target = id_at(content, "/m.relates_to/event_id").ok_or("edit-without-target")?;
+        let new = content.get("m.new_content").ok_or("edit-without-content")?;
+        return edit(target, new);
+    }
+    let answers = id_at(content, "/m.relates_to/m.in_reply_to/event_id");
+    let thread = (relation == Some("m.thread"))
+        .then(|| id_at(content, "/m.relates_to/event_id"))
+        .flatten();
+    // In a thread the reply is usually there only for clients that know no threads.
+    let falls_back = content
+        .pointer("/m.relates_to/is_falling_back")
+        .and_then(Value::as_bool)
+        .unwrap_or(false);
+    let (style, kind) = spoken(content)?;
+    if kind == Kind::Other {
+        return Ok(Action::Unsupported {
+            summary: summary::of_message(content),
+        });
+    }
+    Ok(Action::Post {
+        body: body_from(content, answers.is_some()),
+        style,
+        reply_to: answers.filter(|_| thread.is_none() || !falls_back),
+        thread,
+    })
+}
+
+fn edit(target: RemoteId, new: &Value) -> Result<Action, &'static str> {
+    let (style, kind) = spoken(new)?;
+    Ok(match kind {
+        Kind::Text => Action::Edit {
+            target,
+            body: body_from(new, true),
+            style,
+        },
+        // A caption was changed: what was said about the file is said anew.
+        Kind::Other => Action::Edit {
+            target,
+            body: Body::plain(&summary::of_message(new)),
+            style: Style::Emote,
+        },
+    })
+}
+
+#[derive(PartialEq, Eq)]
+enum Kind {
+    Text,
+    Other,
+}
+
+fn spoken(content: &Value) -> Result<(Style, Kind), &'static str> {
+    match text_at(content, "/msgtype") {
+        Some("m.text") => Ok((Style::Text, Kind::Text)),
+        Some("m.emote") => Ok((Style::Emote, Kind::Text)),
+        Some("m.notice" | "m.server_notice") => Err("notice"),
+        Some("m.key.verification.request") => Err("verification"),
+        _ => Ok((Style::Text, Kind::Other)),
+    }
+}
+
+/// The text of a message. The HTML counts if there is any that can be read.
+fn body_from(content: &Value, may_quote: bool) -> Body {
+    let plain = text_at(content, "/body").unwrap_or("");
+    let html = (text_at(content, "/format") == Some("org.matrix.custom.html"))
+        .then(|| text_at(content, "/formatted_body"))
+        .flatten()
+        .and_then(|html| parsed(html, Dialect::Matrix))
+        .filter(|body| !body.is_empty());
+    html.unwrap_or_else(|| {
+        Body::plain(if may_quote {
+            without_quote(plain)
+        } else {
+            plain
+        })
+    })
+}
+
+/// A plain body without the quotation that older clients put before a reply.
+fn without_quote(body: &str) -> &str {
+    if !body.starts_with("> <@") && !body.starts_with("> * <@") {
+        return body;
+    }
+    let mut rest = body;
+    while rest.starts_with("> ") || rest == ">" || rest.starts_with(">\n") {
+        rest = rest.split_once('\n').map_or("", |(_, rest)| rest);
+    }
+    let rest = rest.trim_start_matches('\n');
+    if rest.is_empty() { body } else { rest }
+}
+
+fn text_at<'a>(content: &'a Value, pointer: &str) -> Option<&'a str> {
+    content.pointer(pointer)?.as_str()
+}
+
+fn id_at(content: &Value, pointer: &str) -> Option<RemoteId> {
+    let id = text_at(content, pointer)?;
+    (id.starts_with('$') && id.len() <= 255).then(|| RemoteId::from(id))
+}

@@ -1,0 +1,159 @@
+//! What cannot cross, in one line that a person can read: `sent an image: cat.png (2.1 MB)`.
+
+use serde_json::Value;
+
+use crate::names;
+
+/// A message that is no text.
+pub(super) fn of_message(content: &Value) -> String {
+    let text = |key: &str| content.get(key).and_then(Value::as_str).unwrap_or("");
+    let voice =
+        content.get("org.matrix.msc3245.voice").is_some() || content.get("m.voice").is_some();
+    let what = match text("msgtype") {
+        "m.image" => "sent an image",
+        "m.video" => "sent a video",
+        "m.audio" if voice => "sent a voice message",
+        "m.audio" => "sent an audio file",
+        "m.file" => "sent a file",
+        "m.location" => {
+            let place = text("geo_uri").strip_prefix("geo:").unwrap_or("");
+            return with(
+                "shared a location",
+                &[text("body"), place]
+                    .iter()
+                    .filter(|part| !part.is_empty())
+                    .map(|part| one_line(part))
+                    .collect::<Vec<_>>()
+                    .join(", "),
+            );
+        }
+        "" => "sent a message without a type",
+        other => return with("sent something that cannot be shown here", other),
+    };
+    let (name, caption) = match (text("filename"), text("body")) {
+        ("", body) => (body, ""),
+        (name, body) if name == body => (name, ""),
+        (name, body) => (name, body),
+    };
+    let mut line = if voice {
+        what.to_owned()
+    } else {
+        with(what, name)
+    };
+    let info = content.get("info");
+    let number = |key: &str| info.and_then(|info| info.get(key)).and_then(Value::as_u64);
+    let details: Vec<String> = [number("duration").map(length), number("size").map(size)]
+        .into_iter()
+        .flatten()
+        .collect();
+    if !details.is_empty() {
+        line.push_str(" (");
+        line.push_str(&details.join(", "));
+        line.push(')');
+    }
+    if !caption.is_empty() {
+        line.push_str(" — ");
+        line.push_str(&one_line(caption));
+    }
+    line
+}
+
+/// An event that is no message.
+pub(super) fn of_event(event_type: &str, content: &Value) -> String {
+    let text = |pointer: &str| {
+        content
+            .pointer(pointer)
+            .and_then(Value::as_str)
+            .unwrap_or("")
+    };
+    match event_type {
+        "m.sticker" => with("sent a sticker", text("/body")),
+        "m.reaction" => match text("/m.relates_to/key") {
+            key if key.is_empty() || key.starts_with("mxc:") => {
+                "reacted to a message with a picture".to_owned()
+            }
+            key => format!("reacted to a message with {}", one_line(key)),
+        },
+        "m.poll.start" | "org.matrix.msc3381.poll.start" => poll(content),
+        "m.call.invite"
+        | "m.call.notify"
+        | "m.rtc.notification"
+        | "org.matrix.msc4075.rtc.notification"
+        | "org.matrix.msc4075.call.notify" => "started a call".to_owned(),
+        other => with("sent something that cannot be shown here", other),
+    }
+}
+
+fn poll(content: &Value) -> String {
+    let start = content
+        .get("m.poll")
+        .or_else(|| content.get("org.matrix.msc3381.poll.start"));
+    let said = |value: &Value| -> Option<String> {
+        let text = value.get("m.text").map_or_else(
+            || {
+                value
+                    .get("org.matrix.msc1767.text")
+                    .or_else(|| value.get("body"))
+            },
+            |text| text.pointer("/0/body").or(Some(text)),
+        );
+        text?.as_str().map(one_line)
+    };
+    let question = start
+        .and_then(|start| start.get("question"))
+        .and_then(said)
+        .unwrap_or_default();
+    let answers: Vec<String> = start
+        .and_then(|start| start.get("answers"))
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .take(20)
+        .filter_map(said)
+        .collect();
+    let line = with("started a poll", &question);
+    if answers.is_empty() {
+        line
+    } else {
+        format!("{line} ({})", answers.join(" / "))
+    }
+}
+
+fn with(what: &str, detail: &str) -> String {
+    if detail.trim().is_empty() {
+        what.to_owned()
+    } else {
+        format!("{what}: {}", one_line(detail))
+    }
+}
+
+/// Text from outside on one line, harmless and short.
+fn one_line(text: &str) -> String {
+    names::shown(text, "…")
+}
+
+fn size(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["kB", "MB", "GB", "TB"];
+    if bytes < 1000 {
+        return format!("{bytes} bytes");
+    }
+    let mut tenths = bytes / 100;
+    let mut unit = UNITS[0];
+    for larger in UNITS.iter().skip(1) {
+        if tenths < 10_000 {
+            break;
+        }
+        tenths /= 1000;
+        unit = larger;
+    }
+    if tenths >= 100 {
+        format!("{} {unit}", tenths / 10)
+    } else {
+        format!("{}.{} {unit}", tenths / 10, tenths % 10)
+    }
+}
+
+fn length(millis: u64) -> String {
+    let seconds = millis / 1000;
+    format!("{}:{:02}", seconds / 60, seconds % 60)
+}

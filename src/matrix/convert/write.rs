@@ -1,0 +1,270 @@
+//! Neutral messages → `m.room.message`. Every event says explicitly that it mentions nobody.
+
+use footbridge_store::{Copy, RemoteId};
+use serde_json::{Value, json};
+
+use crate::{
+    message::{Action, Style},
+    names,
+    outlet::{Content, Outgoing, Plan, Step},
+    text::{Block, Body, cut, html_from_body},
+};
+
+/// The largest content we send, in bytes of JSON. Encryption makes it a third larger, and 64 KiB is the limit
+/// of the whole event (C12).
+const MAX_BYTES: usize = 45_000;
+/// What the frame of a content takes beside its text.
+const FRAME_BYTES: usize = 1_500;
+
+/// A message by this person, their name in front. `late` marks one that later ones may have overtaken.
+#[must_use]
+pub fn content_from(body: &Body, sender_name: &str, style: Style, late: bool) -> Content {
+    let name = names::isolated(&names::shown(sender_name, ""));
+    let late = if late { " (delayed)" } else { "" };
+    let name_html = html_from_body(&Body(vec![Block::Paragraph(vec![
+        crate::text::Inline::Text(name.clone()),
+    ])]));
+    let (text, html) = match style {
+        Style::Text | Style::Notice => (
+            format!("{name}{late}: "),
+            format!("<strong>{name_html}</strong>{late}: "),
+        ),
+        Style::Emote => (
+            format!("* {name}{late} "),
+            format!("* <strong>{name_html}</strong>{late} "),
+        ),
+    };
+    // Blocks begin below the name; a single paragraph goes on behind it.
+    let running = matches!(body.0.first(), Some(Block::Paragraph(_)));
+    let plain = body.to_plain();
+    let gap = if running { "" } else { "\n" };
+    Content {
+        text: format!("{text}{gap}{plain}"),
+        html: Some(format!("{html}{}", html_behind(body))),
+        // An emote is told about its author; as ours it would be told about the bridge.
+        style: if style == Style::Notice {
+            Style::Notice
+        } else {
+            Style::Text
+        },
+    }
+}
+
+/// The body's HTML for standing behind a name: the first paragraph is not put on a line of its own.
+fn html_behind(body: &Body) -> String {
+    match body.0.split_first() {
+        Some((first @ Block::Paragraph(_), rest)) if !rest.is_empty() => format!(
+            "{}{}",
+            html_from_body(&Body(vec![first.clone()])),
+            if let [Block::Paragraph(_)] = rest {
+                format!("<p>{}</p>", html_from_body(&Body(rest.to_vec())))
+            } else {
+                html_from_body(&Body(rest.to_vec()))
+            }
+        ),
+        _ => html_from_body(body),
+    }
+}
+
+/// The content of an `m.room.message` event.
+#[must_use]
+pub fn event_content(
+    content: &Content,
+    thread: Option<&RemoteId>,
+    reply_to: Option<&RemoteId>,
+    replaces: Option<&RemoteId>,
+) -> Value {
+    let mut event = spoken(content, "");
+    let relation = match (replaces, thread, reply_to) {
+        (Some(target), _, _) => {
+            event = spoken(content, "* ");
+            insert(&mut event, "m.new_content", spoken(content, ""));
+            Some(json!({ "rel_type": "m.replace", "event_id": target.as_str() }))
+        }
+        (None, Some(root), answered) => Some(json!({
+            "rel_type": "m.thread",
+            "event_id": root.as_str(),
+            "is_falling_back": answered.is_none(),
+            "m.in_reply_to": { "event_id": answered.unwrap_or(root).as_str() },
+        })),
+        (None, None, Some(answered)) => {
+            Some(json!({ "m.in_reply_to": { "event_id": answered.as_str() } }))
+        }
+        (None, None, None) => None,
+    };
+    if let Some(relation) = relation {
+        insert(&mut event, "m.relates_to", relation);
+    }
+    event
+}
+
+fn spoken(content: &Content, mark: &str) -> Value {
+    let kind = match content.style {
+        Style::Text => "m.text",
+        Style::Emote => "m.emote",
+        Style::Notice => "m.notice",
+    };
+    let mut event = json!({
+        "msgtype": kind,
+        "body": format!("{mark}{}", content.text),
+        // C03: without this, clients look for names in the text.
+        "m.mentions": {},
+    });
+    if let Some(html) = &content.html {
+        insert(&mut event, "format", json!("org.matrix.custom.html"));
+        insert(&mut event, "formatted_body", json!(format!("{mark}{html}")));
+    }
+    event
+}
+
+fn insert(object: &mut Value, key: &str, value: Value) {
+    if let Some(map) = object.as_object_mut() {
+        map.insert(key.to_owned(), value);
+    }
+}
+
+/// What this delivery takes on the Matrix side.
+#[must_use]
+pub fn plan(outgoing: &Outgoing) -> Plan {
+    let message = &outgoing.message;
+    let name = names::shown(&message.sender.name, &message.sender.id);
+    match &message.action {
+        Action::Post {
+            body,
+            style,
+            reply_to,
+            thread,
+        } => {
+            let (thread, reply_to) =
+                relations(&outgoing.copies, thread.is_some(), reply_to.is_some());
+            let contents = contents(body, &name, *style, outgoing.late, MAX_BYTES);
+            Plan::Steps(
+                contents
+                    .into_iter()
+                    .enumerate()
+                    .map(|(index, content)| Step::Post {
+                        content,
+                        thread: thread.clone(),
+                        reply_to: reply_to.clone().filter(|_| index == 0),
+                    })
+                    .collect(),
+            )
+        }
+        Action::Edit { body, style, .. } if !outgoing.copies.is_empty() => {
+            let contents = contents(body, &name, *style, outgoing.late, MAX_BYTES / 2);
+            Plan::Steps(edits(&outgoing.copies, contents))
+        }
+        Action::Delete { .. } if !outgoing.copies.is_empty() => Plan::Steps(
+            outgoing
+                .copies
+                .iter()
+                .map(|copy| Step::Remove {
+                    target: copy.remote.clone(),
+                })
+                .collect(),
+        ),
+        Action::Edit { .. } | Action::Delete { .. } => Plan::Skip("unknown-target".to_owned()),
+        Action::Unsupported { summary } => {
+            let body = Body::plain(summary);
+            let content = content_from(&body, &name, Style::Emote, outgoing.late);
+            Plan::Steps(vec![posted(Content {
+                text: content.text.trim_start_matches("* ").to_owned(),
+                html: content
+                    .html
+                    .map(|html| html.trim_start_matches("* ").to_owned()),
+                style: Style::Notice,
+            })])
+        }
+        Action::Bridge { text } => {
+            let body = Body::plain(text);
+            Plan::Steps(vec![posted(Content {
+                text: body.to_plain(),
+                html: None,
+                style: Style::Notice,
+            })])
+        }
+    }
+}
+
+fn posted(content: Content) -> Step {
+    Step::Post {
+        content,
+        thread: None,
+        reply_to: None,
+    }
+}
+
+/// The thread and the answered message on this side, from the copies of the one that it is about.
+fn relations(
+    copies: &[Copy],
+    in_thread: bool,
+    is_reply: bool,
+) -> (Option<RemoteId>, Option<RemoteId>) {
+    let Some(first) = copies.first() else {
+        return (None, None);
+    };
+    if in_thread {
+        let root = first.thread.as_ref().unwrap_or(&first.remote);
+        return (Some(root.clone()), None);
+    }
+    let answered = copies.last().filter(|_| is_reply);
+    (
+        answered.and_then(|copy| copy.thread.clone()),
+        answered.map(|copy| copy.remote.clone()),
+    )
+}
+
+/// A body as one content or, where it is too large, as several.
+fn contents(body: &Body, name: &str, style: Style, late: bool, limit: usize) -> Vec<Content> {
+    let frame = FRAME_BYTES + 8 * name.len();
+    let weigh = |block: &Block| {
+        let alone = Body(vec![block.clone()]);
+        json_bytes(&alone.to_plain()) + json_bytes(&html_from_body(&alone)) + 16
+    };
+    cut(body, limit.saturating_sub(frame), &weigh)
+        .iter()
+        .map(|part| content_from(part, name, style, late))
+        .collect()
+}
+
+/// The length of a string in JSON.
+fn json_bytes(text: &str) -> usize {
+    text.bytes()
+        .map(|byte| match byte {
+            b'"' | b'\\' | b'\n' | b'\r' | b'\t' => 2,
+            0..0x20 => 6,
+            _ => 1,
+        })
+        .sum::<usize>()
+        + 2
+}
+
+/// What is there is changed, what is missing is posted, what is left over is removed.
+fn edits(copies: &[Copy], contents: Vec<Content>) -> Vec<Step> {
+    let thread = copies.first().and_then(|copy| copy.thread.clone());
+    let surplus: Vec<Step> = copies
+        .iter()
+        .skip(contents.len())
+        .map(|copy| Step::Remove {
+            target: copy.remote.clone(),
+        })
+        .collect();
+    let mut targets = copies.iter();
+    let mut steps: Vec<Step> = contents
+        .into_iter()
+        .map(|content| match targets.next() {
+            Some(copy) => Step::Replace {
+                target: copy.remote.clone(),
+                content,
+                otherwise: None,
+            },
+            None => Step::Post {
+                content,
+                thread: thread.clone(),
+                reply_to: None,
+            },
+        })
+        .collect();
+    steps.extend(surplus);
+    steps
+}

@@ -1,0 +1,386 @@
+//! Running text in Gitter's markdown. Backslashes work for some characters only; where they do not, a zero-width
+//! space parts what must not stand together, or an entity stands for what the grammar would misread.
+
+pub(super) mod grammar;
+
+use grammar::{
+    bare_url, email, is_entity, is_entity_rest, is_url_end, longest_run, percent, without_long_runs,
+};
+
+use super::Underscores;
+use crate::text::{Inline, lies, plain_inlines};
+
+/// Parts characters without being seen.
+const PART: char = '\u{200b}';
+
+/// Where running text stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Around {
+    /// In a paragraph.
+    Line,
+    /// In a heading: one line.
+    Heading,
+    /// In a table cell: one line, no bars.
+    Cell,
+    /// In the visible part of a link: one line, no links, no brackets.
+    Label,
+    /// In a person's name: one line, no links.
+    Name,
+}
+
+impl Around {
+    fn one_line(self) -> bool {
+        self != Self::Line
+    }
+
+    fn links(self) -> bool {
+        !matches!(self, Self::Label | Self::Name)
+    }
+}
+
+/// Writes running text.
+pub(super) struct Writer {
+    out: String,
+    underscores: Underscores,
+    /// Whether only spaces stand before this on its line.
+    line_start: bool,
+    /// Whether a bare URL was the last thing written: all up to the next space would belong to it.
+    after_url: bool,
+    /// The marks of the emphases that are open.
+    open: Vec<&'static str>,
+}
+
+impl Writer {
+    pub(super) fn new(underscores: Underscores) -> Self {
+        Self {
+            out: String::new(),
+            underscores,
+            line_start: true,
+            after_url: false,
+            open: Vec::new(),
+        }
+    }
+
+    pub(super) fn finish(self) -> String {
+        self.out
+    }
+
+    /// A name: text in which nothing is recognised.
+    pub(super) fn name(&mut self, name: &str) {
+        self.line_start = false;
+        self.text(name, Around::Name);
+    }
+
+    pub(super) fn inlines(&mut self, line: &[Inline], around: Around) {
+        for inline in line {
+            self.inline(inline, around);
+        }
+    }
+
+    fn inline(&mut self, inline: &Inline, around: Around) {
+        match inline {
+            Inline::Text(text) => self.text(text, around),
+            Inline::Break if around.one_line() => self.raw(" "),
+            Inline::Break => {
+                self.out.push('\n');
+                self.line_start = true;
+                self.after_url = false;
+            }
+            Inline::Bold(inner) => self.emphasis("**", inner, around),
+            Inline::Italic(inner) => self.emphasis("*", inner, around),
+            Inline::Strike(inner) => self.emphasis("~~", inner, around),
+            Inline::Code(code) => self.code(code, around),
+            Inline::Spoiler(inner) => {
+                self.raw("(spoiler) ");
+                self.inlines(inner, around);
+            }
+            Inline::Link { href, label } => self.link(href, label, around),
+            Inline::Mention { name, .. } => {
+                self.text("@", around);
+                self.text(name.trim_start_matches('@'), around);
+            }
+        }
+    }
+
+    /// Something written as it is. A bare URL before it is ended by a space.
+    fn raw(&mut self, text: &str) {
+        if self.after_url && !text.starts_with([' ', '\n']) {
+            self.out.push(' ');
+        }
+        self.after_url = false;
+        self.line_start = false;
+        self.out.push_str(text);
+    }
+
+    fn emphasis(&mut self, mark: &'static str, inner: &[Inline], around: Around) {
+        let plain = plain_inlines(inner);
+        if plain.trim().is_empty() || self.open.contains(&mark) || holds_marked_code(inner) {
+            self.inlines(inner, around);
+            return;
+        }
+        if plain.starts_with(char::is_whitespace) && !self.out.is_empty() {
+            self.raw(" ");
+        }
+        // Two marks side by side would be read as one longer mark.
+        if self.out.ends_with(['*', '~']) {
+            self.raw("\u{200b}");
+        }
+        self.raw(mark);
+        let inner_at = self.out.len();
+        self.open.push(mark);
+        self.inlines(inner, around);
+        self.open.pop();
+        let written = self.out.split_off(inner_at);
+        self.out.push_str(written.trim());
+        if mark == "~~" && self.out.ends_with('~') {
+            self.out.push(PART);
+        }
+        self.after_url = false;
+        self.line_start = false;
+        self.out.push_str(mark);
+        if plain.ends_with(char::is_whitespace) {
+            self.out.push(' ');
+        }
+    }
+
+    fn code(&mut self, code: &str, around: Around) {
+        let code = code.replace(['\n', '\r'], " ");
+        if code.trim().is_empty() {
+            self.raw(" ");
+            return;
+        }
+        let readable_as_text = match around {
+            Around::Label => code.contains(['[', ']']),
+            Around::Cell => code.contains('|'),
+            _ => false,
+        };
+        if readable_as_text {
+            self.text(&code, around);
+            return;
+        }
+        let code = without_long_runs(&code);
+        let fence = "`".repeat(longest_run(&code, '`') + 1);
+        if self.out.ends_with('`') {
+            self.raw("\u{200b}");
+        }
+        self.raw(&fence);
+        let pad = if code.starts_with('`') || code.ends_with('`') {
+            " "
+        } else {
+            ""
+        };
+        self.out.push_str(pad);
+        self.out.push_str(&code);
+        self.out.push_str(pad);
+        self.out.push_str(&fence);
+    }
+
+    fn link(&mut self, href: &str, label: &[Inline], around: Around) {
+        let shown = plain_inlines(label);
+        let shown = shown.trim();
+        if !around.links() {
+            self.inlines(label, around);
+            return;
+        }
+        let web = href.starts_with("http://") || href.starts_with("https://");
+        let address = href.strip_prefix("mailto:").unwrap_or(href);
+        if shown.is_empty() || shown == address {
+            self.text(address, around);
+            return;
+        }
+        if !web {
+            // Gitter puts http:// in front of every other scheme.
+            self.inlines(label, around);
+            self.raw(" (");
+            self.text(address, around);
+            self.raw(")");
+            return;
+        }
+        // A bang before a link would make it an image.
+        if self.out.ends_with('!') && !self.out.ends_with("\\!") {
+            self.out.pop();
+            self.out.push_str("\\!");
+        }
+        self.raw("[");
+        let inner_at = self.out.len();
+        self.inlines(label, Around::Label);
+        let written = self.out.split_off(inner_at);
+        self.out.push_str(written.trim());
+        self.out.push_str("](");
+        for c in href.chars() {
+            self.href_char(c);
+        }
+        self.out.push(')');
+        self.after_url = false;
+        if lies(href, shown) {
+            self.raw(" (");
+            self.text(href, around);
+            // A bracket directly behind a URL may be read as part of it.
+            self.raw(")");
+        }
+    }
+
+    fn href_char(&mut self, c: char) {
+        match c {
+            '(' | ')' | '<' | '>' | '"' | '\'' | '\\' | '*' | '`' | '~' | '|' | '[' | ']' | ' ' => {
+                percent(c, &mut self.out);
+            }
+            c => self.out.push(c),
+        }
+    }
+
+    /// Characters that mean themselves.
+    fn text(&mut self, text: &str, around: Around) {
+        let mut at = 0;
+        if self.after_url && !text.starts_with(is_url_end) {
+            self.raw(" ");
+        }
+        while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
+            if around.links()
+                && let Some(length) = bare_url(rest).or_else(|| self.email(rest))
+            {
+                self.verbatim(rest.get(..length).unwrap_or(rest));
+                at += length;
+                continue;
+            }
+            let mut chars = rest.chars();
+            let Some(c) = chars.next() else { break };
+            self.char(c, chars.as_str(), around);
+            at += c.len_utf8();
+        }
+    }
+
+    /// A URL or an address, which the grammar takes whole.
+    fn verbatim(&mut self, address: &str) {
+        let url = address.contains("://");
+        self.line_start = false;
+        for (index, c) in address.char_indices() {
+            match c {
+                '*' | '~' | '`' | '|' => percent(c, &mut self.out),
+                '&' if is_entity(address.get(index..).unwrap_or("")) => self.out.push_str("&amp;"),
+                c => self.out.push(c),
+            }
+        }
+        self.after_url = url;
+    }
+
+    fn email(&self, rest: &str) -> Option<usize> {
+        let free = self
+            .out
+            .chars()
+            .next_back()
+            .is_none_or(|c| c.is_whitespace() || c == '(');
+        free.then(|| email(rest))?
+    }
+
+    fn char(&mut self, c: char, after: &str, around: Around) {
+        let next = after.chars().next();
+        let blank = c == ' ' || c == '\t' || c == '\u{a0}';
+        if blank || c == '\n' {
+            self.blank(c, around);
+            return;
+        }
+        if self.after_url && !is_url_end(c) {
+            self.raw(" ");
+        }
+        if self.line_start {
+            self.line_start = false;
+            if self.at_line_start(c, after) {
+                return;
+            }
+        }
+        match c {
+            '*' if self.open.contains(&"*") => self.out.push_str("&ast;"),
+            '_' if self.underscores == Underscores::Escaped => self.escaped(c),
+            '[' if around == Around::Label => self.out.push_str("&lsqb;"),
+            ']' if around == Around::Label => self.out.push_str("&rsqb;"),
+            '\\' | '`' | '*' | '[' => self.escaped(c),
+            '(' if self.out.ends_with(']') => self.escaped(c),
+            '|' if around == Around::Cell => self.out.push_str("&vert;"),
+            '~' if next.is_none_or(|next| next == '~') || self.out.ends_with('~') => {
+                self.escaped(c);
+            }
+            '#' if next.is_none_or(|next| next.is_ascii_digit()) => self.escaped(c),
+            '<' if next.is_none_or(|next| !next.is_whitespace() && !next.is_ascii_digit()) => {
+                self.out.push_str("&lt;");
+            }
+            '&' if after.is_empty() || is_entity_rest(after) => self.out.push_str("&amp;"),
+            '$' if self.out.ends_with('$') => {
+                self.out.push(PART);
+                self.out.push('$');
+            }
+            // C01, C02: the only way to call somebody, and nothing but a space behind it is safe.
+            '@' if next.is_none_or(|next| !next.is_whitespace()) => {
+                self.out.push('@');
+                self.out.push(PART);
+            }
+            '.' if around == Around::Name => self.escaped(c),
+            '.' if next.is_none_or(char::is_whitespace) && self.line_is_number() => self.escaped(c),
+            ':' if around == Around::Name && next == Some('/') => {
+                self.out.push(':');
+                self.out.push(PART);
+            }
+            c => self.out.push(c),
+        }
+    }
+
+    /// Whether this line is a number so far: a dot would make it an item of a list.
+    fn line_is_number(&self) -> bool {
+        let line = self.out.rsplit('\n').next().unwrap_or("");
+        !line.is_empty() && line.chars().all(|c| c.is_ascii_digit())
+    }
+
+    fn escaped(&mut self, c: char) {
+        self.out.push('\\');
+        self.out.push(c);
+    }
+
+    fn blank(&mut self, c: char, around: Around) {
+        self.after_url = false;
+        let feed = c == '\n' && !around.one_line();
+        let wide = if c == '\t' { 4 } else { 1 };
+        if feed {
+            self.out.push('\n');
+            self.line_start = true;
+        } else if self.line_start {
+            // Spaces would make a block of code, or be taken away.
+            self.out.extend(std::iter::repeat_n('\u{2002}', wide));
+        } else {
+            self.out.push(' ');
+        }
+    }
+
+    /// Handles characters that mean something at the start of a line only. False if this one does not.
+    fn at_line_start(&mut self, c: char, after: &str) -> bool {
+        let next = after.chars().next();
+        let word = next.is_some_and(char::is_alphanumeric);
+        let line = after.lines().next().unwrap_or("");
+        match c {
+            '#' | '>' | '|' => self.escaped(c),
+            '-' | '+' if !word => self.escaped(c),
+            '=' | ':'
+                if line
+                    .chars()
+                    .all(|c| matches!(c, '=' | '-' | ':' | '|' | ' ')) =>
+            {
+                self.out.push(PART);
+                self.out.push(c);
+            }
+            _ => return false,
+        }
+        true
+    }
+}
+
+/// Whether emphasis around this would be ended by a mark in code, where no escape can hide it.
+fn holds_marked_code(line: &[Inline]) -> bool {
+    line.iter().any(|inline| match inline {
+        Inline::Code(code) => code.contains(['*', '~']),
+        Inline::Bold(inner)
+        | Inline::Italic(inner)
+        | Inline::Strike(inner)
+        | Inline::Spoiler(inner)
+        | Inline::Link { label: inner, .. } => holds_marked_code(inner),
+        Inline::Text(_) | Inline::Break | Inline::Mention { .. } => false,
+    })
+}

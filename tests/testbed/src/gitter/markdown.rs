@@ -1,0 +1,256 @@
+//! Markdown as Gitter's server rendered it: an old GitHub dialect with hard line breaks, escaped HTML, and its own mentions, issues and
+//! bare links. The inline part is in `inline`.
+
+use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd, TextMergeStream, html};
+
+use super::inline::{self, escape};
+
+/// An issue named in a text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Issue {
+    pub(super) number: String,
+    pub(super) repo: Option<String>,
+}
+
+/// A mention as written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Named {
+    pub(super) screen_name: String,
+    pub(super) group: bool,
+}
+
+/// A rendered text with what was found in it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Rendered {
+    pub(super) html: String,
+    pub(super) urls: Vec<String>,
+    pub(super) mentions: Vec<Named>,
+    pub(super) issues: Vec<Issue>,
+}
+
+/// Stands for an escaped `#` until the text is rendered, so that it starts no issue.
+pub(super) const ESCAPED_HASH: char = '\u{e000}';
+/// Stands for a backslash that escapes nothing in this dialect.
+pub(super) const LITERAL_BACKSLASH: char = '\u{e001}';
+
+/// Renders a message.
+pub(super) fn render(text: &str) -> Rendered {
+    let prepared = prepare(text);
+    let mut rendered = Rendered::default();
+    let options = Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH;
+    let parser = TextMergeStream::new(Parser::new_ext(&prepared, options));
+    let events = map_events(parser, &mut rendered);
+    let mut out = String::new();
+    html::push_html(&mut out, strip_lone_paragraph(events).into_iter());
+    rendered.html = restore(out.trim_end());
+    rendered
+}
+
+fn restore(html: &str) -> String {
+    html.chars()
+        .map(|letter| match letter {
+            ESCAPED_HASH => '#',
+            LITERAL_BACKSLASH => '\\',
+            other => other,
+        })
+        .collect()
+}
+
+/// Brings this dialect's own rules into the form of the common one: `#x` is a heading, `\@`, `\$` and `\<` are no escapes, and `\#` must
+/// be told from `#`.
+fn prepare(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut fence: Option<&str> = None;
+    for line in text.split_inclusive('\n') {
+        let bare = line.trim_start();
+        let mark = ["```", "~~~"]
+            .into_iter()
+            .find(|mark| bare.starts_with(mark));
+        match (fence, mark) {
+            (None, Some(mark)) => fence = Some(mark),
+            (Some(open), Some(mark)) if open == mark => fence = None,
+            _ => {}
+        }
+        if fence.is_some() || mark.is_some() {
+            out.push_str(line);
+        } else {
+            prepare_line(line, &mut out);
+        }
+    }
+    out
+}
+
+fn prepare_line(line: &str, out: &mut String) {
+    let hashes = line.bytes().take_while(|byte| *byte == b'#').count();
+    let (head, rest) = line.split_at(hashes);
+    out.push_str(head);
+    let is_issue = rest.starts_with(|first: char| first.is_ascii_digit());
+    if (1..=6).contains(&hashes)
+        && !is_issue
+        && rest.starts_with(|first: char| !first.is_whitespace())
+    {
+        out.push(' ');
+    }
+    // A code span keeps its backslashes.
+    for (index, part) in rest.split('`').enumerate() {
+        if index > 0 {
+            out.push('`');
+        }
+        if index % 2 == 1 {
+            out.push_str(part);
+        } else {
+            prepare_escapes(part, out);
+        }
+    }
+}
+
+fn prepare_escapes(part: &str, out: &mut String) {
+    let mut letters = part.chars().peekable();
+    while let Some(letter) = letters.next() {
+        match (letter, letters.peek()) {
+            ('\\', Some('#')) => {
+                letters.next();
+                out.push(ESCAPED_HASH);
+            }
+            (
+                '\\',
+                Some(
+                    '@' | '$' | '<' | '&' | '"' | '\'' | ',' | '/' | ':' | ';' | '=' | '?' | '^'
+                    | '%',
+                ),
+            ) => {
+                out.push(LITERAL_BACKSLASH);
+            }
+            ('\\', Some(next)) => {
+                out.push('\\');
+                out.push(*next);
+                letters.next();
+            }
+            _ => out.push(letter),
+        }
+    }
+}
+
+fn raw(html: String) -> Event<'static> {
+    Event::InlineHtml(html.into())
+}
+
+/// Replaces what this dialect writes differently. Text inside links and images stays as it is.
+fn map_events<'a>(parser: impl Iterator<Item = Event<'a>>, found: &mut Rendered) -> Vec<Event<'a>> {
+    let mut out = Vec::new();
+    let mut links = 0_usize;
+    let mut code: Option<(String, String)> = None;
+    let mut image: Option<(String, String)> = None;
+    for event in parser {
+        if let Some((language, source)) = &mut code {
+            match event {
+                Event::Text(text) => source.push_str(&text),
+                _ => {
+                    out.push(Event::Html(code_block(language, source).into()));
+                    code = None;
+                }
+            }
+            continue;
+        }
+        if let Some((url, alt)) = &mut image {
+            match event {
+                Event::End(TagEnd::Image) => {
+                    out.push(raw(format!(
+                        r#"<img src="{}" alt="{}" rel="nofollow">"#,
+                        escape(url),
+                        escape(alt)
+                    )));
+                    image = None;
+                }
+                Event::Text(text) | Event::Code(text) => alt.push_str(&text),
+                _ => {}
+            }
+            continue;
+        }
+        match event {
+            Event::Start(Tag::CodeBlock(kind)) => {
+                let language = match kind {
+                    CodeBlockKind::Fenced(info) => info
+                        .split_whitespace()
+                        .next()
+                        .unwrap_or_default()
+                        .to_owned(),
+                    CodeBlockKind::Indented => String::new(),
+                };
+                code = Some((language, String::new()));
+            }
+            Event::Start(Tag::Image { dest_url, .. }) => {
+                image = Some((inline::safe_url(&dest_url), String::new()));
+            }
+            Event::Start(Tag::Link { dest_url, .. }) => {
+                links += 1;
+                out.push(raw(inline::link_open(&dest_url, found)));
+            }
+            Event::End(TagEnd::Link) => {
+                links = links.saturating_sub(1);
+                out.push(raw("</a>".to_owned()));
+            }
+            Event::Text(text) if links == 0 => out.push(raw(inline::render(&text, found))),
+            Event::Text(text) => out.push(raw(escape(&text))),
+            Event::Html(text) | Event::InlineHtml(text) => out.push(raw(escape(&text))),
+            Event::SoftBreak | Event::HardBreak => out.push(raw("<br>".to_owned())),
+            other => out.push(other),
+        }
+    }
+    out
+}
+
+fn code_block(language: &str, source: &str) -> String {
+    let class = if language.is_empty() {
+        String::new()
+    } else {
+        format!(r#" class="{}""#, escape(language))
+    };
+    let source = source.strip_suffix('\n').unwrap_or(source);
+    format!("<pre><code{class}>{}</code></pre>\n", highlight(source))
+}
+
+/// Enough colouring to show that code carries spans a reader has to drop: numbers.
+fn highlight(source: &str) -> String {
+    let mut out = String::new();
+    let mut rest = source;
+    while let Some(start) = rest.find(|letter: char| letter.is_ascii_digit()) {
+        let (before, tail) = rest.split_at(start);
+        let end = tail
+            .find(|letter: char| !letter.is_ascii_digit())
+            .unwrap_or(tail.len());
+        let (number, after) = tail.split_at(end);
+        out.push_str(&escape(before));
+        let in_word = before.ends_with(|letter: char| letter.is_alphanumeric() || letter == '_');
+        if in_word {
+            out.push_str(number);
+        } else {
+            out.push_str(r#"<span class="number">"#);
+            out.push_str(number);
+            out.push_str("</span>");
+        }
+        rest = after;
+    }
+    out.push_str(&escape(rest));
+    out
+}
+
+/// A text of one paragraph has no `<p>`; with two or more every one has.
+fn strip_lone_paragraph(events: Vec<Event<'_>>) -> Vec<Event<'_>> {
+    let count = events
+        .iter()
+        .filter(|event| matches!(event, Event::Start(Tag::Paragraph)))
+        .count();
+    if count != 1 {
+        return events;
+    }
+    events
+        .into_iter()
+        .filter(|event| {
+            !matches!(
+                event,
+                Event::Start(Tag::Paragraph) | Event::End(TagEnd::Paragraph)
+            )
+        })
+        .collect()
+}
