@@ -42,7 +42,7 @@ pub(super) fn load(path: &Path) -> Result<Config, Report> {
     if text.trim().is_empty() {
         return Err(Report::of(no_file(
             format!("{} is empty", path.display()),
-            path,
+            "remove it and let `footbridge init` write one, or copy config.toml.example over it",
         )));
     }
     let (root, errors) = DeTable::parse_recoverable(text);
@@ -96,23 +96,26 @@ fn read_file(path: &Path) -> Result<(Vec<u8>, std::fs::Metadata), Fault> {
     let shown = path.display();
     let facts = std::fs::metadata(path).map_err(|error| unreadable(path, &error))?;
     if facts.is_dir() {
-        return Err(no_file(format!("{shown} is a directory, not a file"), path));
+        return Err(no_file(
+            format!("{shown} is a directory, not a file"),
+            "name the file in it with --config",
+        ));
     }
     let bytes = std::fs::read(path).map_err(|error| unreadable(path, &error))?;
     Ok((bytes, facts))
 }
 
-fn no_file(what: String, path: &Path) -> Fault {
-    Fault::new("B06", what).exit(Exit::NoInput).help(format!(
-        "let `footbridge --config {} init` write one, or copy config.toml.example",
-        path.display()
-    ))
+fn no_file(what: String, help: &str) -> Fault {
+    Fault::new("B06", what).exit(Exit::NoInput).help(help)
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> Fault {
     let shown = path.display();
     match error.kind() {
-        std::io::ErrorKind::NotFound => no_file(format!("{shown} does not exist"), path),
+        std::io::ErrorKind::NotFound => no_file(
+            format!("{shown} does not exist"),
+            "let `footbridge init` write one, or name another with --config",
+        ),
         std::io::ErrorKind::PermissionDenied => {
             let found = std::fs::metadata(path).map_or_else(
                 |_| "its directory may not be searched".to_owned(),
@@ -229,11 +232,14 @@ impl Reader<'_> {
             "two silos have the same name",
             "give each silo a name of its own",
         );
-        let names = of("silo")
-            .filter_map(|section| self.quiet_text(section, "name"))
-            .collect::<Vec<_>>();
+        // Where a silo's own name cannot be read, nobody knows which names are wrong.
+        let unread = root.contains_key("silo") && of("silo").next().is_none();
+        let names: Option<Vec<String>> = of("silo")
+            .map(|section| self.quiet_text(section, "name"))
+            .collect::<Option<_>>()
+            .filter(|_| !unread);
         let portals: Vec<_> = of("portal")
-            .map(|section| self.portal(section, &names))
+            .map(|section| self.portal(section, names.as_deref()))
             .collect();
         self.refuse_twins(
             of("portal"),
@@ -385,6 +391,7 @@ impl Reader<'_> {
             }
             (Some(key), None) => self.inline_token(section, key),
             (None, Some(_)) => self.token_from_file(section),
+            (None, None) if section.means("token") => None,
             (None, None) => {
                 self.walk.missing(section, "token_file", "\"gitter.token\"");
                 None
@@ -441,16 +448,18 @@ impl Reader<'_> {
         }
     }
 
-    fn portal(&mut self, section: &Section<'_>, silos: &[String]) -> Option<PortalConfig> {
+    fn portal(&mut self, section: &Section<'_>, silos: Option<&[String]>) -> Option<PortalConfig> {
         let room = self
             .walk
             .need(section, "room", "\"#room:example.org\"", values::room);
-        let silo = self.walk.need(section, "silo", "\"gitter\"", |text| {
-            if silos.iter().any(|silo| silo == text) {
-                return Ok(text.to_owned());
-            }
-            Err(unknown_silo(text, silos))
-        });
+        let silo = self
+            .walk
+            .need(section, "silo", "\"gitter\"", |text| match silos {
+                Some(silos) if !silos.iter().any(|silo| silo == text) => {
+                    Err(unknown_silo(text, silos))
+                }
+                _ => Ok(text.to_owned()),
+            });
         let channel = self
             .walk
             .need(section, "channel", "\"org/room\"", values::channel);

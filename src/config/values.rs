@@ -82,7 +82,11 @@ pub fn spell(span: Duration) -> String {
 pub fn homeserver(text: &str) -> Result<Homeserver, Flaw> {
     const HELP: &str = "write its URL, for example \"https://matrix.example.org\", or its server name, for example \"example.org\"";
     if text.trim() != text {
-        return flaw("B11", "the homeserver has spaces around it", HELP);
+        return flaw(
+            "B11",
+            "the homeserver has spaces around it",
+            "remove the spaces",
+        );
     }
     if text.starts_with('@') {
         return flaw("B12", "this is a user id, not a homeserver", HELP);

@@ -379,6 +379,12 @@ impl<'t> Section<'t> {
         self.name
     }
 
+    /// Whether a misspelt key here probably means this one.
+    #[must_use]
+    pub fn means(&self, key: &str) -> bool {
+        self.meant.contains(key)
+    }
+
     /// Where the value of a key stands, or the header when it is not there.
     #[must_use]
     pub fn span(&self, key: &str) -> Range<usize> {

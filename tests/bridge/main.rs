@@ -2,3 +2,5 @@
 
 mod house_rules;
 mod lanes;
+mod bad_input;
+mod example_config;

@@ -306,6 +306,8 @@ struct Named {
     token: String,
     #[serde(default)]
     count: u64,
+    #[serde(default)]
+    allow: bool,
 }
 
 /// Orders that make things go wrong.
@@ -323,6 +325,7 @@ fn trouble(sim: &GitterSim, path: &str, order: Value) -> Done {
         "/framing" => faults.set_framing(parse::<Framing>(order)?),
         "/keepalives" => faults.burst_keepalives(parse::<Named>(order)?.count),
         "/echo" => faults.set_echo(parse::<Echo>(order)?),
+        "/chunked" => faults.allow_chunked(parse::<Named>(order)?.allow),
         "/cut" => {
             let order: CutOrder = parse(order)?;
             let how = match order.how.as_str() {

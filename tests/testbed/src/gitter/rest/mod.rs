@@ -208,7 +208,7 @@ async fn answer(
     params: &[&str],
 ) -> Response {
     let now_ms = shared.clock.now_ms();
-    let body = match read_body(parts, body).await {
+    let body = match read_body(shared, parts, body).await {
         Ok(body) => body,
         Err(refusal) => return refusal.response(now_ms),
     };
@@ -261,12 +261,12 @@ pub(super) fn query(parts: &Parts) -> HashMap<String, String> {
         .collect()
 }
 
-async fn read_body(parts: &Parts, body: Body) -> Result<Value, Refusal> {
+async fn read_body(shared: &Shared, parts: &Parts, body: Body) -> Result<Value, Refusal> {
     let chunked = parts.headers.get_all(header::TRANSFER_ENCODING).iter();
-    if chunked
+    let chunked = chunked
         .filter_map(|value| value.to_str().ok())
-        .any(|value| value.to_ascii_lowercase().contains("chunked"))
-    {
+        .any(|value| value.to_ascii_lowercase().contains("chunked"));
+    if chunked && !shared.faults.chunked_allowed() {
         return Err(Refusal(StatusCode::NOT_ACCEPTABLE));
     }
     let bytes: Bytes = to_bytes(body, MAX_BODY)
