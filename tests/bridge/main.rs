@@ -1,0 +1,4 @@
+//! The one integration binary: the bridge against a real Synapse, the silo's simulator and real files.
+
+mod silo_contract;
+mod gitter;
