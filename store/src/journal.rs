@@ -129,7 +129,7 @@ impl Store {
             let mut waiting = desk
                 .sql
                 .prepare_cached(
-                    "SELECT id, place, fact, session, payload FROM journal
+                    "SELECT id, place, fact, session, payload FROM journal INDEXED BY journal_waiting
                      WHERE session IS NOT NULL AND session = coalesce(?1, session) ORDER BY id",
                 )?
                 .query_map([session], waiting_from_row)?

@@ -10,7 +10,7 @@ use proptest::{
 
 use crate::ground::{Ground, balances, data, key, letter, to_silo};
 
-/// The header of the log, and of each frame in it (SQLite file format, section 4.1).
+/// The header of the log, and of each frame in it (`SQLite` file format, section 4.1).
 const LOG_HEADER: usize = 32;
 const FRAME: usize = 24 + 4096;
 

@@ -143,7 +143,9 @@ async fn an_overwritten_page_is_found_before_anything_is_built_on_it() {
     drop(store);
     let path = data(home.path()).join("footbridge.db");
     let mut bytes = fs::read(&path).unwrap();
-    for byte in &mut bytes[4096..] {
+    // Not the page that the key check stands on: that one is read in any case.
+    let last = bytes.len() - 4096;
+    for byte in &mut bytes[last..] {
         *byte ^= 0x5a;
     }
     fs::write(&path, bytes).unwrap();
@@ -204,11 +206,10 @@ fn a_known_key_derives_known_keys() {
     fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
     // What HKDF-SHA256 of RFC 5869, without salt, says for this key and purpose.
     let derived = StoreKey::read(&path).unwrap().derive("sdk");
-    let hex: String = derived.iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(
-        hex,
-        "b15e90b6a7fffc207993773b05d399a156f6b2064a9321328b8721fecc105291"
-    );
+    let expected = "b15e90b6a7fffc207993773b05d399a156f6b2064a9321328b8721fecc105291";
+    for (digits, byte) in expected.as_bytes().chunks_exact(2).zip(derived) {
+        assert_eq!(digits, format!("{byte:02x}").as_bytes());
+    }
 }
 
 #[test]

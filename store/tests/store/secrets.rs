@@ -214,6 +214,37 @@ async fn the_account_keeps_its_secrets_sealed_and_its_face_open() {
 }
 
 #[tokio::test]
+async fn a_session_moved_into_the_column_of_the_recovery_key_does_not_open() {
+    let ground = Ground::new().await;
+    let face = AccountFace {
+        user_id: "@bridge:example.org".to_owned(),
+        device_id: "DEVICE".to_owned(),
+        homeserver: "https://matrix.example.org".to_owned(),
+        ed25519: None,
+        master_key: None,
+    };
+    let session = Secret(CANARY.to_vec());
+    ground
+        .store
+        .save_account(&face, &session, NOW)
+        .await
+        .unwrap();
+    let moved = "UPDATE account SET recovery_key = session";
+    ground.sql().execute(moved, []).unwrap();
+    let refused = ground.store.account().await;
+    assert!(
+        matches!(
+            refused,
+            Err(Error::Corrupt {
+                table: "account",
+                row: 1
+            })
+        ),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test]
 async fn debug_output_tells_no_secret() {
     let ground = Ground::with_one_portal().await;
     let text = String::from_utf8(CANARY.to_vec()).unwrap();
