@@ -193,15 +193,12 @@ pub(crate) fn with_emoji(text: &str) -> String {
             .split_once(':')
             .map(|(name, _)| name)
             .filter(|name| (1..=64).contains(&name.len()));
-        match name.and_then(emojis::get_by_shortcode) {
-            Some(emoji) => {
-                out.push_str(emoji.as_str());
-                rest = after.get(name.map_or(0, str::len) + 1..).unwrap_or("");
-            }
-            None => {
-                out.push(':');
-                rest = after;
-            }
+        if let Some(emoji) = name.and_then(emojis::get_by_shortcode) {
+            out.push_str(emoji.as_str());
+            rest = after.get(name.map_or(0, str::len) + 1..).unwrap_or("");
+        } else {
+            out.push(':');
+            rest = after;
         }
     }
     out.push_str(rest);

@@ -3,9 +3,13 @@
 //! choose, so a linear look at the tags comes first and decides whether it is asked at all.
 
 mod guard;
+mod markup;
 mod tidy;
+mod twig;
 
-use ruma_html::{ElementData, Html, NodeRef};
+use markup::{allowed, attribute, is_block, is_language, pill, tag};
+use ruma_html::{ElementData, Html};
+use twig::{Twig, maths_source, raw_text};
 
 use super::{Block, Body, Inline, MAX_DEPTH, cleaned, plain_inlines};
 
@@ -37,36 +41,6 @@ pub fn parsed(html: &str, dialect: Dialect) -> Option<Body> {
         reader.flow(&Twig::grown(node), 0, &mut flow);
     }
     Some(Body(flow.finish()))
-}
-
-/// A node with its children at hand: the parser's own tree finds each next sibling by searching for it.
-struct Twig {
-    node: NodeRef,
-    children: Vec<Twig>,
-    /// Whether a block stands anywhere below.
-    holds_blocks: bool,
-}
-
-impl Twig {
-    /// The guard has bounded the depth.
-    fn grown(node: NodeRef) -> Self {
-        let children: Vec<Self> = node.children().map(Self::grown).collect();
-        let holds_blocks = children.iter().any(|child| {
-            child.holds_blocks
-                || child
-                    .element()
-                    .is_some_and(|element| is_block(tag(element)))
-        });
-        Self {
-            node,
-            children,
-            holds_blocks,
-        }
-    }
-
-    fn element(&self) -> Option<&ElementData> {
-        self.node.as_element()
-    }
 }
 
 /// Blocks as they are read, and the line that is not yet one.
@@ -108,12 +82,6 @@ impl Reader {
         };
         match tag(element) {
             "mx-reply" if self.dialect == Dialect::Matrix => {}
-            "p" | "div" | "details" | "summary" | "section" | "article" | "header" | "footer"
-            | "center" | "dl" | "dt" | "dd" | "figure" | "figcaption" => {
-                flow.end_line();
-                self.flow_children(node, depth, flow);
-                flow.end_line();
-            }
             "h1" | "h2" | "h3" | "h4" | "h5" | "h6" => {
                 let level = tag(element)
                     .as_bytes()
@@ -143,7 +111,8 @@ impl Reader {
                     flow.push(Block::Table(rows));
                 }
             }
-            "blockquote" | "ul" | "ol" | "li" | "table" | "tr" | "caption" => {
+            // Boxes without a meaning of their own, and whatever is nested too deep.
+            name if is_block(name) => {
                 flow.end_line();
                 self.flow_children(node, depth, flow);
                 flow.end_line();
@@ -212,14 +181,10 @@ impl Reader {
     }
 
     fn code(&self, node: &Twig) -> Block {
-        let class = node
-            .children
-            .iter()
-            .filter_map(|child| {
-                let element = child.element()?;
-                (tag(element) == "code").then(|| attribute(element, "class"))?
-            })
-            .next();
+        let class = node.children.iter().find_map(|child| {
+            let element = child.element()?;
+            (tag(element) == "code").then(|| attribute(element, "class"))?
+        });
         let language = class.and_then(|class| {
             class.split_ascii_whitespace().find_map(|word| {
                 let name = match self.dialect {
@@ -388,116 +353,4 @@ impl Reader {
             Dialect::Gitter => super::with_emoji(&cleaned(text)),
         }
     }
-}
-
-fn tag(element: &ElementData) -> &str {
-    &element.name.local
-}
-
-fn attribute(element: &ElementData, name: &str) -> Option<String> {
-    element
-        .attrs
-        .borrow()
-        .iter()
-        .find(|attribute| &*attribute.name.local == name)
-        .map(|attribute| attribute.value.to_string())
-}
-
-fn is_block(name: &str) -> bool {
-    matches!(
-        name,
-        "p" | "div"
-            | "details"
-            | "summary"
-            | "section"
-            | "article"
-            | "header"
-            | "footer"
-            | "center"
-            | "dl"
-            | "dt"
-            | "dd"
-            | "figure"
-            | "figcaption"
-            | "h1"
-            | "h2"
-            | "h3"
-            | "h4"
-            | "h5"
-            | "h6"
-            | "pre"
-            | "hr"
-            | "blockquote"
-            | "ul"
-            | "ol"
-            | "li"
-            | "table"
-            | "tr"
-            | "caption"
-    )
-}
-
-/// A language name that may stand in an attribute or behind a fence.
-fn is_language(name: &str) -> bool {
-    (1..=32).contains(&name.len())
-        && name
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '#' | '_' | '.'))
-}
-
-/// All text below a node, as written; a `<br>` is a line feed.
-fn raw_text(node: &Twig, out: &mut String) {
-    for child in &node.children {
-        if let Some(text) = child.node.as_text() {
-            out.push_str(&text.borrow());
-        } else if let Some(element) = child.element() {
-            match tag(element) {
-                "br" => out.push('\n'),
-                "script" | "style" => {}
-                _ => raw_text(child, out),
-            }
-        }
-    }
-}
-
-/// The TeX that a KaTeX span was made of.
-fn maths_source(node: &Twig) -> Option<String> {
-    node.children.iter().find_map(|child| {
-        let element = child.element()?;
-        if tag(element) == "annotation" {
-            let mut text = String::new();
-            raw_text(child, &mut text);
-            return Some(cleaned(&text).replace('\n', " "));
-        }
-        maths_source(child)
-    })
-}
-
-/// The target of a link, if the tree may hold it: scheme known, nothing invisible in it.
-fn allowed(href: &str) -> Option<String> {
-    let href = href.trim();
-    let (scheme, rest) = href.split_once(':')?;
-    let known = ["http", "https", "mailto", "matrix"]
-        .iter()
-        .find(|known| scheme.eq_ignore_ascii_case(known))?;
-    let visible = |c: char| !(c.is_control() || c.is_whitespace() || super::is_invisible(c));
-    (!rest.is_empty() && href.len() <= 4096 && rest.chars().all(visible))
-        .then(|| format!("{known}:{rest}"))
-}
-
-/// The person a link stands for: `https://matrix.to/#/@alice:example.org` or `matrix:u/alice:example.org`.
-fn pill(href: &str) -> Option<String> {
-    let id = if let Some(rest) = href.strip_prefix("https://matrix.to/#/") {
-        let id = rest
-            .split('?')
-            .next()?
-            .replace("%40", "@")
-            .replace("%3A", ":");
-        id.starts_with('@').then_some(id)?
-    } else {
-        let id = href.strip_prefix("matrix:u/")?.split('?').next()?;
-        format!("@{id}")
-    };
-    let bare = !id.contains('/') && id.len() <= 255;
-    (bare && id.contains(':')).then_some(id)
 }

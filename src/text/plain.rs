@@ -82,7 +82,9 @@ fn write_inline(inline: &Inline, out: &mut String) {
             if shown.trim().is_empty() || shown.trim() == address {
                 out.push_str(address);
             } else {
-                out.push_str(&format!("{shown} ({address})"));
+                for piece in [&shown, " (", address, ")"] {
+                    out.push_str(piece);
+                }
             }
         }
         Inline::Mention { name, .. } => {

@@ -47,7 +47,11 @@ fn write_block(block: &Block, out: &mut String) {
             match start {
                 None => out.push_str("<ul>"),
                 Some(1) => out.push_str("<ol>"),
-                Some(first) => out.push_str(&format!("<ol start=\"{first}\">")),
+                Some(first) => {
+                    out.push_str("<ol start=\"");
+                    out.push_str(&first.to_string());
+                    out.push_str("\">");
+                }
             }
             for item in items {
                 out.push_str("<li>");

@@ -109,7 +109,7 @@ fn message(content: &Value) -> Result<Action, &'static str> {
     if relation == Some("m.replace") {
         let target = id_at(content, "/m.relates_to/event_id").ok_or("edit-without-target")?;
         let new = content.get("m.new_content").ok_or("edit-without-content")?;
-        return Ok(edit(target, new)?);
+        return edit(target, new);
     }
     let answers = id_at(content, "/m.relates_to/m.in_reply_to/event_id");
     let thread = (relation == Some("m.thread"))

@@ -9,7 +9,7 @@ use crate::{
     names,
     text::{self, Block, Body, Inline, html::Dialect},
 };
-use escape::{Around, Writer};
+use escape::{Around, Writer, grammar};
 
 /// Gitter's rendered HTML as the neutral tree; the raw text where there is no HTML, or none that can be parsed.
 #[must_use]
@@ -26,7 +26,7 @@ pub fn body_from_html(html: &str, text: &str) -> Body {
 #[must_use]
 pub fn markdown_from_body(body: &Body) -> String {
     let frugal = blocks(&body.0, Underscores::Bare, Level::Top);
-    let markdown = if escape::may_emphasise(&frugal) {
+    let markdown = if grammar::may_emphasise(&frugal) {
         blocks(&body.0, Underscores::Escaped, Level::Top)
     } else {
         frugal
@@ -159,8 +159,8 @@ fn fenced(language: &str, code: &str) -> String {
     if code.trim().is_empty() {
         return String::new();
     }
-    let code = escape::without_long_runs(code);
-    let fence = "`".repeat(escape::longest_run(&code, '`').max(2) + 1);
+    let code = grammar::without_long_runs(code);
+    let fence = "`".repeat(grammar::longest_run(&code, '`').max(2) + 1);
     format!("{fence}{language}\n{code}\n{fence}")
 }
 

@@ -63,7 +63,7 @@ pub(super) fn without_tags(html: &str) -> String {
         }
         let (tag, after) = after.split_once('>').unwrap_or((after, ""));
         let name = tag.trim_start_matches('/').to_ascii_lowercase();
-        if super::is_block(name.trim_end_matches('/')) || name.starts_with("br") {
+        if super::markup::is_block(name.trim_end_matches('/')) || name.starts_with("br") {
             out.push('\n');
         }
         rest = after;

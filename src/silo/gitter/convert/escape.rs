@@ -1,14 +1,17 @@
 //! Running text in Gitter's markdown. Backslashes work for some characters only; where they do not, a zero-width
 //! space parts what must not stand together, or an entity stands for what the grammar would misread.
 
+pub(super) mod grammar;
+
+use grammar::{
+    bare_url, email, is_entity, is_entity_rest, is_url_end, longest_run, percent, without_long_runs,
+};
+
 use super::Underscores;
 use crate::text::{Inline, lies, plain_inlines};
 
 /// Parts characters without being seen.
 const PART: char = '\u{200b}';
-
-/// How many backticks in a row stay together.
-const MAX_FENCE: usize = 32;
 
 /// Where running text stands.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -33,24 +36,6 @@ impl Around {
     fn links(self) -> bool {
         !matches!(self, Self::Label | Self::Name)
     }
-}
-
-/// Whether a single underscore anywhere in this text could end emphasis: then all of them need a backslash.
-pub(super) fn may_emphasise(markdown: &str) -> bool {
-    markdown
-        .split('_')
-        .skip(1)
-        .any(|after| !after.starts_with(|c: char| c.is_ascii_alphanumeric()))
-}
-
-/// The length of the longest run of one character.
-pub(super) fn longest_run(text: &str, of: char) -> usize {
-    let (mut longest, mut run) = (0, 0);
-    for c in text.chars() {
-        run = if c == of { run + 1 } else { 0 };
-        longest = longest.max(run);
-    }
-    longest
 }
 
 /// Writes running text.
@@ -238,7 +223,7 @@ impl Writer {
     fn href_char(&mut self, c: char) {
         match c {
             '(' | ')' | '<' | '>' | '"' | '\'' | '\\' | '*' | '`' | '~' | '|' | '[' | ']' | ' ' => {
-                self.out.push_str(&format!("%{:02X}", u32::from(c)));
+                percent(c, &mut self.out);
             }
             c => self.out.push(c),
         }
@@ -271,7 +256,7 @@ impl Writer {
         self.line_start = false;
         for (index, c) in address.char_indices() {
             match c {
-                '*' | '~' | '`' | '|' => self.out.push_str(&format!("%{:02X}", u32::from(c))),
+                '*' | '~' | '`' | '|' => percent(c, &mut self.out),
                 '&' if is_entity(address.get(index..).unwrap_or("")) => self.out.push_str("&amp;"),
                 c => self.out.push(c),
             }
@@ -306,15 +291,14 @@ impl Writer {
         }
         match c {
             '*' if self.open.contains(&"*") => self.out.push_str("&ast;"),
-            '\\' | '`' | '*' => self.escaped(c),
             '_' if self.underscores == Underscores::Escaped => self.escaped(c),
             '[' if around == Around::Label => self.out.push_str("&lsqb;"),
             ']' if around == Around::Label => self.out.push_str("&rsqb;"),
-            '[' => self.escaped(c),
+            '\\' | '`' | '*' | '[' => self.escaped(c),
             '(' if self.out.ends_with(']') => self.escaped(c),
             '|' if around == Around::Cell => self.out.push_str("&vert;"),
             '~' if next.is_none_or(|next| next == '~') || self.out.ends_with('~') => {
-                self.escaped(c)
+                self.escaped(c);
             }
             '#' if next.is_none_or(|next| next.is_ascii_digit()) => self.escaped(c),
             '<' if next.is_none_or(|next| !next.is_whitespace() && !next.is_ascii_digit()) => {
@@ -372,9 +356,8 @@ impl Writer {
         let word = next.is_some_and(char::is_alphanumeric);
         let line = after.lines().next().unwrap_or("");
         match c {
-            '#' | '>' => self.escaped(c),
+            '#' | '>' | '|' => self.escaped(c),
             '-' | '+' if !word => self.escaped(c),
-            '|' => self.escaped(c),
             '=' | ':'
                 if line
                     .chars()
@@ -400,77 +383,4 @@ fn holds_marked_code(line: &[Inline]) -> bool {
         | Inline::Link { label: inner, .. } => holds_marked_code(inner),
         Inline::Text(_) | Inline::Break | Inline::Mention { .. } => false,
     })
-}
-
-/// Backticks that no fence of reasonable length could hold are parted.
-pub(super) fn without_long_runs(code: &str) -> String {
-    let mut run = 0usize;
-    let mut out = String::with_capacity(code.len());
-    for c in code.chars() {
-        run = if c == '`' { run + 1 } else { 0 };
-        if run > MAX_FENCE {
-            out.push(PART);
-            run = 1;
-        }
-        out.push(c);
-    }
-    out
-}
-
-/// What may follow a bare URL directly: white space, or what the grammar leaves out at its end.
-fn is_url_end(c: char) -> bool {
-    c.is_whitespace() || matches!(c, '.' | ',' | ':' | ';' | '"' | '\'' | ']' | ')')
-}
-
-/// How long the bare URL at the start of this text is, by the grammar's own measure.
-fn bare_url(text: &str) -> Option<usize> {
-    let scheme = ["https://", "http://"]
-        .iter()
-        .find(|scheme| text.starts_with(**scheme))?
-        .len();
-    let run = text
-        .find(|c: char| c.is_whitespace() || c == '<' || c == '\u{feff}')
-        .unwrap_or(text.len());
-    let url = text
-        .get(..run)?
-        .trim_end_matches(['.', ',', ':', ';', '"', '\'', ']']);
-    // The grammar wants two characters behind the slashes.
-    (url.get(scheme..)?.chars().count() >= 2).then_some(url.len())
-}
-
-/// How long the plain mail address at the start of this text is: one that the grammar is sure to take whole.
-fn email(text: &str) -> Option<usize> {
-    let word = |c: char| c.is_ascii_alphanumeric();
-    let local = text.find(|c: char| !word(c) && !matches!(c, '.' | '+' | '-'))?;
-    let name = text.get(..local)?;
-    let domain = text.get(local..)?.strip_prefix('@')?;
-    let end = domain
-        .find(|c: char| !word(c) && !matches!(c, '.' | '-'))
-        .unwrap_or(domain.len());
-    let follows = domain.get(end..)?.chars().next();
-    let domain = domain.get(..end)?.trim_end_matches('.');
-    let good = name.starts_with(word)
-        && name.ends_with(word)
-        && domain.contains('.')
-        && domain.split('.').all(|label| {
-            (1..=63).contains(&label.len()) && label.starts_with(word) && label.ends_with(word)
-        })
-        && follows.is_none_or(|c| c.is_whitespace() || matches!(c, ',' | ';' | '!' | '?' | ')'));
-    good.then_some(local + 1 + domain.len())
-}
-
-/// Whether an ampersand and what follows would be shown as another character.
-fn is_entity(text: &str) -> bool {
-    text.strip_prefix('&').is_some_and(is_entity_rest)
-}
-
-fn is_entity_rest(after: &str) -> bool {
-    let name = after.strip_prefix('#').unwrap_or(after);
-    let end = name
-        .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
-        .unwrap_or(name.len());
-    end > 0
-        && name
-            .get(end..)
-            .is_some_and(|rest| rest.starts_with(';') || rest.is_empty())
 }

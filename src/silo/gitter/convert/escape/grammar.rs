@@ -1,0 +1,108 @@
+//! What Gitter's grammar recognises, by its own measure.
+
+use super::PART;
+
+/// How many backticks in a row stay together.
+const MAX_FENCE: usize = 32;
+
+/// Whether a single underscore anywhere in this text could end emphasis: then all of them need a backslash.
+pub(in crate::silo::gitter::convert) fn may_emphasise(markdown: &str) -> bool {
+    markdown
+        .split('_')
+        .skip(1)
+        .any(|after| !after.starts_with(|c: char| c.is_ascii_alphanumeric()))
+}
+
+/// The length of the longest run of one character.
+pub(in crate::silo::gitter::convert) fn longest_run(text: &str, of: char) -> usize {
+    let (mut longest, mut run) = (0, 0);
+    for c in text.chars() {
+        run = if c == of { run + 1 } else { 0 };
+        longest = longest.max(run);
+    }
+    longest
+}
+
+/// Backticks that no fence of reasonable length could hold are parted.
+pub(in crate::silo::gitter::convert) fn without_long_runs(code: &str) -> String {
+    let mut run = 0usize;
+    let mut out = String::with_capacity(code.len());
+    for c in code.chars() {
+        run = if c == '`' { run + 1 } else { 0 };
+        if run > MAX_FENCE {
+            out.push(PART);
+            run = 1;
+        }
+        out.push(c);
+    }
+    out
+}
+
+/// What may follow a bare URL directly: white space, or what the grammar leaves out at its end.
+pub(in crate::silo::gitter::convert) fn is_url_end(c: char) -> bool {
+    c.is_whitespace() || matches!(c, '.' | ',' | ':' | ';' | '"' | '\'' | ']' | ')')
+}
+
+/// A character that has a meaning outside of the URL, out of the way.
+pub(in crate::silo::gitter::convert) fn percent(c: char, out: &mut String) {
+    let mut bytes = [0; 4];
+    for byte in c.encode_utf8(&mut bytes).bytes() {
+        out.push('%');
+        for half in [byte >> 4, byte & 15] {
+            out.extend(char::from_digit(u32::from(half), 16).map(|c| c.to_ascii_uppercase()));
+        }
+    }
+}
+
+/// How long the bare URL at the start of this text is, by the grammar's own measure.
+pub(in crate::silo::gitter::convert) fn bare_url(text: &str) -> Option<usize> {
+    let scheme = ["https://", "http://"]
+        .iter()
+        .find(|scheme| text.starts_with(**scheme))?
+        .len();
+    let run = text
+        .find(|c: char| c.is_whitespace() || c == '<' || c == '\u{feff}')
+        .unwrap_or(text.len());
+    let url = text
+        .get(..run)?
+        .trim_end_matches(['.', ',', ':', ';', '"', '\'', ']']);
+    // The grammar wants two characters behind the slashes.
+    (url.get(scheme..)?.chars().count() >= 2).then_some(url.len())
+}
+
+/// How long the plain mail address at the start of this text is: one that the grammar is sure to take whole.
+pub(in crate::silo::gitter::convert) fn email(text: &str) -> Option<usize> {
+    let word = |c: char| c.is_ascii_alphanumeric();
+    let local = text.find(|c: char| !word(c) && !matches!(c, '.' | '+' | '-'))?;
+    let name = text.get(..local)?;
+    let domain = text.get(local..)?.strip_prefix('@')?;
+    let end = domain
+        .find(|c: char| !word(c) && !matches!(c, '.' | '-'))
+        .unwrap_or(domain.len());
+    let follows = domain.get(end..)?.chars().next();
+    let domain = domain.get(..end)?.trim_end_matches('.');
+    let good = name.starts_with(word)
+        && name.ends_with(word)
+        && domain.contains('.')
+        && domain.split('.').all(|label| {
+            (1..=63).contains(&label.len()) && label.starts_with(word) && label.ends_with(word)
+        })
+        && follows.is_none_or(|c| c.is_whitespace() || matches!(c, ',' | ';' | '!' | '?' | ')'));
+    good.then_some(local + 1 + domain.len())
+}
+
+/// Whether an ampersand and what follows would be shown as another character.
+pub(in crate::silo::gitter::convert) fn is_entity(text: &str) -> bool {
+    text.strip_prefix('&').is_some_and(is_entity_rest)
+}
+
+pub(in crate::silo::gitter::convert) fn is_entity_rest(after: &str) -> bool {
+    let name = after.strip_prefix('#').unwrap_or(after);
+    let end = name
+        .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+        .unwrap_or(name.len());
+    end > 0
+        && name
+            .get(end..)
+            .is_some_and(|rest| rest.starts_with(';') || rest.is_empty())
+}

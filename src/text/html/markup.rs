@@ -1,0 +1,89 @@
+//! What tags and attributes say, and what of it may be believed.
+
+use ruma_html::ElementData;
+
+use crate::text::is_invisible;
+
+pub(super) fn tag(element: &ElementData) -> &str {
+    &element.name.local
+}
+
+pub(super) fn attribute(element: &ElementData, name: &str) -> Option<String> {
+    element
+        .attrs
+        .borrow()
+        .iter()
+        .find(|attribute| &*attribute.name.local == name)
+        .map(|attribute| attribute.value.to_string())
+}
+
+pub(super) fn is_block(name: &str) -> bool {
+    matches!(
+        name,
+        "p" | "div"
+            | "details"
+            | "summary"
+            | "section"
+            | "article"
+            | "header"
+            | "footer"
+            | "center"
+            | "dl"
+            | "dt"
+            | "dd"
+            | "figure"
+            | "figcaption"
+            | "h1"
+            | "h2"
+            | "h3"
+            | "h4"
+            | "h5"
+            | "h6"
+            | "pre"
+            | "hr"
+            | "blockquote"
+            | "ul"
+            | "ol"
+            | "li"
+            | "table"
+            | "tr"
+            | "caption"
+    )
+}
+
+/// A language name that may stand in an attribute or behind a fence.
+pub(super) fn is_language(name: &str) -> bool {
+    (1..=32).contains(&name.len())
+        && name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '#' | '_' | '.'))
+}
+
+/// The target of a link, if the tree may hold it: scheme known, nothing invisible in it.
+pub(super) fn allowed(href: &str) -> Option<String> {
+    let href = href.trim();
+    let (scheme, rest) = href.split_once(':')?;
+    let known = ["http", "https", "mailto", "matrix"]
+        .iter()
+        .find(|known| scheme.eq_ignore_ascii_case(known))?;
+    let visible = |c: char| !(c.is_control() || c.is_whitespace() || is_invisible(c));
+    (!rest.is_empty() && href.len() <= 4096 && rest.chars().all(visible))
+        .then(|| format!("{known}:{rest}"))
+}
+
+/// The person a link stands for: `https://matrix.to/#/@alice:example.org` or `matrix:u/alice:example.org`.
+pub(super) fn pill(href: &str) -> Option<String> {
+    let id = if let Some(rest) = href.strip_prefix("https://matrix.to/#/") {
+        let id = rest
+            .split('?')
+            .next()?
+            .replace("%40", "@")
+            .replace("%3A", ":");
+        id.starts_with('@').then_some(id)?
+    } else {
+        let id = href.strip_prefix("matrix:u/")?.split('?').next()?;
+        format!("@{id}")
+    };
+    let bare = !id.contains('/') && id.len() <= 255;
+    (bare && id.contains(':')).then_some(id)
+}
