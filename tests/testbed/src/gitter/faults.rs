@@ -68,6 +68,10 @@ pub enum Echo {
 /// How the HTTP stream frames what it sends.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent switches, set by name over the control port"
+)]
 pub struct Framing {
     /// Lines end in `\r\n`.
     pub crlf: bool,
