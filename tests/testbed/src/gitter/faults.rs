@@ -144,7 +144,7 @@ impl Faults {
     }
 
     /// Arms a fault for the next `times` calls of a route, such as `POST /rooms/:id/chatMessages`, `STREAM /rooms/:id/chatMessages`,
-    /// `BAYEUX upgrade`, `BAYEUX post`, `BAYEUX /meta/subscribe`, or `*` for all.
+    /// `BAYEUX upgrade`, `BAYEUX post`, `BAYEUX /meta/subscribe`, or `*` for all. Single Bayeux messages know statuses and drops only.
     pub fn next(&self, route: &str, fault: Fault, times: u32) {
         self.armed().plans.push(Plan {
             route: route.to_owned(),

@@ -365,8 +365,7 @@ mod tests {
                 .contains(r#"data-group-name="all" class="groupmention""#)
         );
         assert!(all.mentions[0].group && all.mentions[0].screen_name == "all");
-        let issue =
-            r##"<a target="_blank" data-link-type="issue" data-issue="12" class="issue">#12</a>"##;
+        let issue = "<a target=\"_blank\" data-link-type=\"issue\" data-issue=\"12\" class=\"issue\">#12</a>";
         assert_eq!(render("#12").html, issue);
         assert_eq!(render("see #12.").html, format!("see {issue}."));
         let found = render(

@@ -5,8 +5,11 @@ use std::time::{Duration, Instant};
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use futures_util::SinkExt;
+use tokio_tungstenite::tungstenite::Message as Frame;
+
 use super::{Ear, SOON, Stage, read, texts};
-use crate::gitter::{Cut, Echo, Fault, Options};
+use crate::gitter::{Cut, Echo, Fault, Options, RoomOptions};
 
 async fn poll(stage: &Stage, messages: Value) -> Value {
     let url = stage.sim.realtime_url().replace("ws:", "http:");
@@ -100,12 +103,12 @@ async fn behaviour_18_a_session_by_long_polling_hears_the_same() {
 #[tokio::test]
 async fn behaviour_18_the_idle_timeout_answers_and_differs_by_mount() {
     let options = Options {
-        connect_timeout: Duration::from_millis(150),
-        legacy_connect_timeout: Duration::from_millis(400),
+        connect_timeout: Duration::from_millis(400),
+        legacy_connect_timeout: Duration::from_millis(900),
         ..Options::default()
     };
     let stage = Stage::with(options).await;
-    for (mount, timeout) in [("bayeux", 150), ("faye", 400)] {
+    for (mount, timeout) in [("bayeux", 400), ("faye", 900)] {
         let url = stage
             .sim
             .realtime_url()
@@ -143,7 +146,7 @@ async fn behaviour_18_refusals_have_the_services_words() {
         (&json!("401::Invalid access token"), &never)
     );
     let (mut ear, _) = Ear::open(&stage, &stage.me.token).await;
-    let options = crate::gitter::RoomOptions {
+    let options = RoomOptions {
         public: false,
         ..Default::default()
     };
@@ -286,6 +289,53 @@ async fn behaviour_19_a_roots_update_precedes_its_replys_create() {
     assert!(model.get("editedAt").is_none());
 }
 
+#[tokio::test]
+async fn behaviour_19_joins_are_told_in_small_rooms_and_to_the_one_who_joins() {
+    let stage = Stage::new().await;
+    let (mut ear, _) = Ear::open(&stage, &stage.me.token).await;
+    let members = (0..99)
+        .map(|n| stage.sim.add_user(&format!("u{n}"), "").id)
+        .collect();
+    let crowd = stage.sim.add_room(
+        "org/crowd",
+        RoomOptions {
+            members,
+            ..RoomOptions::default()
+        },
+    );
+    ear.subscribe(&format!("/api/v1/rooms/{}/users", crowd.id))
+        .await;
+    ear.subscribe(&format!("/api/v1/user/{}/rooms", stage.me.id))
+        .await;
+    stage.sim.join(&crowd.id, &stage.me.id).unwrap();
+    let (operation, model, _) = ear.event().await;
+    assert_eq!(
+        (operation.as_str(), &model["id"]),
+        ("create", &json!(stage.me.id))
+    );
+    let (operation, model, _) = ear.event().await;
+    assert_eq!(
+        (operation.as_str(), &model["uri"]),
+        ("create", &json!("org/crowd"))
+    );
+    stage.sim.join(&crowd.id, &stage.alice.id).unwrap();
+    ear.hears_nothing().await;
+}
+
+#[tokio::test]
+async fn an_empty_list_is_a_heartbeat() {
+    let stage = Stage::new().await;
+    let (mut ear, _) = Ear::open(&stage, &stage.me.token).await;
+    ear.socket.send(Frame::text("[]")).await.unwrap();
+    assert!(
+        tokio::time::timeout(SOON, ear.receive())
+            .await
+            .unwrap()
+            .is_some()
+    );
+    assert!(ear.waiting.is_empty());
+}
+
 /// Which came first for one's own message: the echo or the answer.
 async fn echo_is_first(stage: &Stage, ear: &mut Ear) -> (bool, Duration) {
     let post = async {
@@ -312,8 +362,12 @@ async fn behaviour_20_the_echo_can_overtake_the_answer_or_trail_it() {
     let (first, apart) = echo_is_first(&stage, &mut ear).await;
     assert!(!first && apart > Duration::from_millis(100));
     stage.sim.faults().set_echo(Echo::With);
-    let (_, apart) = echo_is_first(&stage, &mut ear).await;
-    assert!(apart < Duration::from_millis(100));
+    // A busy machine may part them once, not every time.
+    let mut nearest = SOON;
+    for _ in 0..5 {
+        nearest = nearest.min(echo_is_first(&stage, &mut ear).await.1);
+    }
+    assert!(nearest < Duration::from_millis(100));
 }
 
 #[tokio::test]
@@ -398,6 +452,27 @@ async fn behaviour_20_sockets_close_freeze_and_fall_mute() {
         tokio_tungstenite::connect_async(stage.sim.realtime_url())
             .await
             .is_err()
+    );
+}
+
+#[tokio::test]
+async fn behaviour_20_a_socket_that_answers_no_ping_is_closed() {
+    let socket_ping = Duration::from_millis(200);
+    let stage = Stage::with(Options {
+        socket_ping,
+        ..Options::default()
+    })
+    .await;
+    let mut answering = Ear::listening(&stage).await;
+    let mut deaf = Ear::listening(&stage).await;
+    // Pongs are sent by reading.
+    let heard = tokio::time::timeout(Duration::from_millis(700), answering.receive()).await;
+    assert!(heard.is_err(), "closed although it answered");
+    assert!(
+        tokio::time::timeout(SOON, deaf.receive())
+            .await
+            .unwrap()
+            .is_none()
     );
 }
 

@@ -6,7 +6,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::Stage;
-use crate::gitter::{Compatibility, Options};
+use crate::gitter::{Compatibility, Operation, Options, RoomOptions};
 
 #[tokio::test]
 async fn behaviour_07_ids_inside_a_second_are_out_of_time_order() {
@@ -137,6 +137,18 @@ async fn behaviour_08_searches_lean_answers_and_lookups() {
 }
 
 #[tokio::test]
+async fn behaviour_08_the_first_unread_message_can_be_the_middle() {
+    let (stage, ids) = spaced(20).await;
+    let read: Vec<String> = ids[..10].to_vec();
+    stage.sim.read(&stage.room.id, &stage.me.id, &read);
+    let (_, list) = stage
+        .get(&format!("{}?marker=first-unread&limit=4", stage.chat()))
+        .await;
+    assert_eq!(super::texts(&list), numbers(9..13));
+    assert_eq!(list[1]["initial"], true);
+}
+
+#[tokio::test]
 async fn behaviour_09_creating_answers_the_message_with_200() {
     let stage = Stage::new().await;
     let body = json!({"text": "@bridge waves", "status": true});
@@ -188,9 +200,7 @@ async fn behaviour_09_the_same_post_twice_is_two_messages() {
 #[tokio::test]
 async fn behaviour_09_parents_must_be_in_the_room_and_are_saved_first() {
     let stage = Stage::new().await;
-    let elsewhere = stage
-        .sim
-        .add_room("org/other", crate::gitter::RoomOptions::default());
+    let elsewhere = stage.sim.add_room("org/other", RoomOptions::default());
     let foreign = stage
         .sim
         .say(&elsewhere.id, &stage.alice.id, "elsewhere")
@@ -214,9 +224,14 @@ async fn behaviour_09_parents_must_be_in_the_room_and_are_saved_first() {
     let order: Vec<_> = std::iter::from_fn(|| changes.try_recv().ok())
         .map(|change| (change.operation, change.message.id))
         .collect();
-    use crate::gitter::Operation::{Create, Update};
     let child = message["id"].as_str().unwrap().to_owned();
-    assert_eq!(order, [(Update, root), (Create, child.clone())]);
+    assert_eq!(
+        order,
+        [
+            (Operation::Update, root),
+            (Operation::Create, child.clone())
+        ]
+    );
     // A reply to a reply keeps that reply as its parent: the service does not flatten.
     assert_eq!(reply(json!(child)).await.1["parentId"], child);
 }
@@ -292,7 +307,7 @@ async fn behaviour_10_deleting_is_for_authors_and_admins() {
     let stage = Stage::new().await;
     let (_, message) = stage.post("mine").await;
     let path = format!("{}/{}", stage.chat(), message["id"].as_str().unwrap());
-    stage.sim.advance(Duration::from_secs(86_400));
+    stage.sim.advance(Duration::from_hours(24));
     let theirs = stage
         .send_as(&stage.alice.token, Method::DELETE, &path, json!({}))
         .await;
@@ -301,9 +316,9 @@ async fn behaviour_10_deleting_is_for_authors_and_admins() {
     assert_eq!((status.as_u16(), body), (204, json!("")));
     assert_eq!(stage.send(Method::DELETE, &path, json!({})).await.0, 404);
     assert_eq!(stage.get(&path).await.0, 404);
-    let options = crate::gitter::RoomOptions {
+    let options = RoomOptions {
         admins: vec![stage.me.id.clone()],
-        ..crate::gitter::RoomOptions::default()
+        ..RoomOptions::default()
     };
     let mine = stage.sim.add_room("org/mine", options);
     let theirs = stage.sim.say(&mine.id, &stage.alice.id, "theirs").id;
@@ -404,9 +419,7 @@ async fn behaviour_12_young_accounts_are_banned_for_repeating_themselves() {
         let old = stage
             .sim
             .add_user_aged("old", "", Duration::from_hours(24 * 15));
-        let other = stage
-            .sim
-            .add_room("org/other", crate::gitter::RoomOptions::default());
+        let other = stage.sim.add_room("org/other", RoomOptions::default());
         for n in 0..=allowed {
             let room = if n % 2 == 0 {
                 &stage.room.id
