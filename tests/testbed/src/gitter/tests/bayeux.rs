@@ -101,6 +101,35 @@ async fn behaviour_18_a_session_by_long_polling_hears_the_same() {
 }
 
 #[tokio::test]
+async fn behaviour_18_a_script_or_a_form_may_carry_the_messages() {
+    let stage = Stage::new().await;
+    let url = stage.sim.realtime_url().replace("ws:", "http:");
+    let message = handshake(&stage.me.token).to_string();
+    let encode = |key: &str| {
+        let mut form = url::form_urlencoded::Serializer::new(String::new());
+        form.append_pair(key, &message)
+            .append_pair("jsonp", "answer")
+            .finish()
+    };
+    let script = stage
+        .http
+        .get(format!("{url}?{}", encode("message")))
+        .send();
+    let script = script.await.unwrap().text().await.unwrap();
+    assert!(
+        script.starts_with("/**/answer([{") && script.contains("\"successful\":true"),
+        "{script}"
+    );
+    let form = stage.http.post(&url).body(encode("message"));
+    let form = form
+        .header("content-type", "application/x-www-form-urlencoded")
+        .send();
+    assert_eq!(read(form.await.unwrap()).await.1[0]["successful"], true);
+    let nothing = stage.http.get(format!("{url}?{}", encode("other"))).send();
+    assert_eq!(nothing.await.unwrap().status(), 400);
+}
+
+#[tokio::test]
 async fn behaviour_18_the_idle_timeout_answers_and_differs_by_mount() {
     let options = Options {
         connect_timeout: Duration::from_millis(400),
@@ -261,6 +290,28 @@ async fn behaviour_19_events_carry_their_operation_and_number() {
         (operation.as_str(), model, count),
         ("remove", json!({"id": id}), 5)
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn behaviour_19_events_come_in_the_order_of_acceptance() {
+    let stage = Stage::with(Options {
+        rate_limit: 1000,
+        ..Options::default()
+    })
+    .await;
+    let mut ear = Ear::listening(&stage).await;
+    let posts = (0..40).map(|n| {
+        let stage = &stage;
+        async move { stage.post(&format!("at once {n}")).await.0 }
+    });
+    let answers = futures_util::future::join_all(posts).await;
+    assert!(answers.iter().all(|status| *status == 200));
+    let stored = stage.sim.messages(&stage.room.id);
+    assert_eq!(stored.len(), 40);
+    for (message, expected) in stored.iter().zip(1..) {
+        let (_, model, count) = ear.event().await;
+        assert_eq!((&model["id"], count), (&json!(message.id), expected));
+    }
 }
 
 #[tokio::test]
