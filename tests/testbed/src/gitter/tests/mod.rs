@@ -3,7 +3,9 @@
 mod bayeux;
 mod chat;
 mod control;
+mod events;
 mod frame;
+mod listing;
 mod rooms;
 mod stream;
 
