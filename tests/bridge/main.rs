@@ -2,3 +2,4 @@
 
 mod house_rules;
 mod lanes;
+mod matrix;
