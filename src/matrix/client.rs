@@ -119,7 +119,9 @@ pub(super) fn sync_settings(timeout: Duration) -> SyncSettings {
 
 /// What a sync brings. Servers cap the timeline at 100 whatever one asks, so what is more comes through gaps.
 fn filter() -> FilterDefinition {
-    let members = LazyLoadOptions::Enabled { include_redundant_members: false };
+    let members = LazyLoadOptions::Enabled {
+        include_redundant_members: false,
+    };
     let mut filter = FilterDefinition::default();
     filter.presence.types = Some(Vec::new());
     filter.room.account_data.types = Some(Vec::new());
@@ -161,13 +163,28 @@ mod tests {
 
         let encryption = encryption();
         assert!(!encryption.auto_enable_cross_signing && !encryption.auto_enable_backups);
-        assert_eq!(encryption.backup_download_strategy, BackupDownloadStrategy::Manual);
+        assert_eq!(
+            encryption.backup_download_strategy,
+            BackupDownloadStrategy::Manual
+        );
 
-        assert!(matches!(recipients(Trust::CrossSigned), CollectStrategy::IdentityBasedStrategy));
-        assert!(matches!(recipients(Trust::AnyDevice), CollectStrategy::AllDevices));
+        assert!(matches!(
+            recipients(Trust::CrossSigned),
+            CollectStrategy::IdentityBasedStrategy
+        ));
+        assert!(matches!(
+            recipients(Trust::AnyDevice),
+            CollectStrategy::AllDevices
+        ));
         let wanted = |trust| decryption(trust).sender_device_trust_requirement;
-        assert!(matches!(wanted(Trust::CrossSigned), TrustRequirement::CrossSigned));
-        assert!(matches!(wanted(Trust::AnyDevice), TrustRequirement::Untrusted));
+        assert!(matches!(
+            wanted(Trust::CrossSigned),
+            TrustRequirement::CrossSigned
+        ));
+        assert!(matches!(
+            wanted(Trust::AnyDevice),
+            TrustRequirement::Untrusted
+        ));
 
         let filter = serde_json::to_value(filter()).unwrap();
         let wanted = serde_json::json!({

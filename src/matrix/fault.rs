@@ -172,11 +172,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use matrix_sdk::ruma::{
-        api::{
-            EndpointError as _,
-            client::uiaa::UiaaResponse,
-            error::FromHttpResponseError,
-        },
+        api::{EndpointError as _, client::uiaa::UiaaResponse, error::FromHttpResponseError},
         exports::http::Response,
     };
     use serde_json::{Value, json};
@@ -184,7 +180,10 @@ mod tests {
     use super::*;
 
     fn answer(status: u16, body: &str) -> HttpError {
-        let response = Response::builder().status(status).body(body.as_bytes()).unwrap();
+        let response = Response::builder()
+            .status(status)
+            .body(body.as_bytes())
+            .unwrap();
         let error = UiaaResponse::from_http_response(response);
         HttpError::Api(Box::new(FromHttpResponseError::Server(error)))
     }
@@ -210,8 +209,18 @@ mod tests {
     #[test]
     fn each_answer_of_a_homeserver_has_its_meaning() {
         let table = [
-            (401, "M_UNKNOWN_TOKEN", json!({"soft_logout": false}), "SignedOut"),
-            (401, "M_UNKNOWN_TOKEN", json!({"soft_logout": true}), "SignedOut"),
+            (
+                401,
+                "M_UNKNOWN_TOKEN",
+                json!({"soft_logout": false}),
+                "SignedOut",
+            ),
+            (
+                401,
+                "M_UNKNOWN_TOKEN",
+                json!({"soft_logout": true}),
+                "SignedOut",
+            ),
             (401, "M_MISSING_TOKEN", json!({}), "SignedOut"),
             (403, "M_USER_DEACTIVATED", json!({}), "SignedOut"),
             (401, "M_USER_LOCKED", json!({}), "SignedOut"),
@@ -220,7 +229,12 @@ mod tests {
             (413, "M_TOO_LARGE", json!({}), "Refused"),
             (400, "M_BAD_JSON", json!({}), "Refused"),
             (400, "M_UNKNOWN", json!({}), "Refused"),
-            (429, "M_LIMIT_EXCEEDED", json!({"retry_after_ms": 1500}), "NotDone Some(1.5s)"),
+            (
+                429,
+                "M_LIMIT_EXCEEDED",
+                json!({"retry_after_ms": 1500}),
+                "NotDone Some(1.5s)",
+            ),
             (429, "M_LIMIT_EXCEEDED", json!({}), "NotDone None"),
             (500, "M_UNKNOWN", json!({}), "Unknown None"),
             (502, "M_SOMETHING_NEW", json!({}), "Unknown None"),
@@ -233,7 +247,11 @@ mod tests {
     #[test]
     fn a_proxy_in_the_way_closes_nothing_and_signs_nobody_out() {
         for status in [401, 403, 404, 500, 502, 503, 504, 520] {
-            assert_eq!(word(&answer(status, "<html>no</html>")), "Unknown None", "{status}");
+            assert_eq!(
+                word(&answer(status, "<html>no</html>")),
+                "Unknown None",
+                "{status}"
+            );
         }
         assert_eq!(word(&answer(413, "<html>no</html>")), "Refused");
         assert_eq!(word(&answer(429, "<html>no</html>")), "NotDone None");

@@ -42,7 +42,9 @@ impl House {
         let user = synapse.register(&unique("bridge"), PASSWORD).await.unwrap();
         let directory = tempfile::tempdir().unwrap();
         let key = StoreKey::read_or_create(&directory.path().join("key")).unwrap();
-        let store = Store::open(&directory.path().join("data"), &key).await.unwrap();
+        let store = Store::open(&directory.path().join("data"), &key)
+            .await
+            .unwrap();
         Self {
             store,
             key,
@@ -108,19 +110,28 @@ impl House {
     /// Joins the room to a channel of its own; answers the lane toward it.
     async fn portal(&self, room: &str) -> LaneId {
         let channel = unique("channel");
-        let spec =
-            PortalSpec { room: room.into(), silo: "gitter".into(), channel: channel.clone() };
+        let spec = PortalSpec {
+            room: room.into(),
+            silo: "gitter".into(),
+            channel: channel.clone(),
+        };
         let place = Place::new("gitter", &channel);
-        let portal =
-            self.store.open_portal(&spec, &Place::room(room), &place, self.clock.now()).await;
-        LaneId { portal: portal.unwrap().id, toward: Side::Silo }
+        let portal = self
+            .store
+            .open_portal(&spec, &Place::room(room), &place, self.clock.now())
+            .await;
+        LaneId {
+            portal: portal.unwrap().id,
+            toward: Side::Silo,
+        }
     }
 
     fn listen(&mut self, room: &str) {
         self.stop = CancellationToken::new();
         let (matrix, inbox) = (self.matrix().clone(), self.inbox());
         let (rooms, stop) = (vec![Place::room(room)], self.stop.clone());
-        self.listening.spawn(async move { matrix.listen(rooms, inbox, stop).await });
+        self.listening
+            .spawn(async move { matrix.listen(rooms, inbox, stop).await });
     }
 
     async fn rest(&mut self) {
@@ -141,7 +152,9 @@ impl House {
     async fn next(&self, lane: LaneId) -> Message {
         let waited = timeout(Duration::from_secs(20), async {
             loop {
-                if let Head::Ready(delivery) = self.store.head(lane, self.clock.now()).await.unwrap() {
+                if let Head::Ready(delivery) =
+                    self.store.head(lane, self.clock.now()).await.unwrap()
+                {
                     let copy = Copy {
                         remote: RemoteId(unique("copy")),
                         thread: None,
@@ -178,7 +191,11 @@ impl House {
     }
 
     async fn post(&self, room: &str, key: &str, text: &str) -> Result<Done, SendError> {
-        let step = Step::Post { content: content(text), thread: None, reply_to: None };
+        let step = Step::Post {
+            content: content(text),
+            thread: None,
+            reply_to: None,
+        };
         self.matrix().perform(&Place::room(room), key, &step).await
     }
 }
@@ -197,11 +214,20 @@ impl Scene {
         let mut house = House::ready(synapse).await;
         let (person, files) = person(synapse, Identity::New).await;
         let invited = [house.user.clone()];
-        let room = person.create_room("A room", encrypted, &invited).await.unwrap();
+        let room = person
+            .create_room("A room", encrypted, &invited)
+            .await
+            .unwrap();
         let lane = house.portal(&room).await;
         house.listen(&room);
         wait_for_member(&person, &room, &house.user, "join").await;
-        Self { house, person, room, lane, _files: files }
+        Self {
+            house,
+            person,
+            room,
+            lane,
+            _files: files,
+        }
     }
 }
 
@@ -245,7 +271,11 @@ fn unique(stem: &str) -> String {
 }
 
 fn content(text: &str) -> Content {
-    Content { text: text.into(), html: None, style: Style::Text }
+    Content {
+        text: text.into(),
+        html: None,
+        style: Style::Text,
+    }
 }
 
 fn text_of(message: &Message) -> String {
@@ -260,8 +290,14 @@ fn text_of(message: &Message) -> String {
 /// A request of a user without any SDK.
 async fn raw(synapse: &Synapse, user: &Registered, method: &str, path: &str, body: Value) -> Value {
     let url = format!("{}/_matrix/client/v3/{path}", synapse.url());
-    let request = http().request(method.parse().unwrap(), url).bearer_auth(&user.access_token);
-    let request = if method == "GET" { request } else { request.json(&body) };
+    let request = http()
+        .request(method.parse().unwrap(), url)
+        .bearer_auth(&user.access_token);
+    let request = if method == "GET" {
+        request
+    } else {
+        request.json(&body)
+    };
     let answer = request.send().await.unwrap();
     assert!(answer.status().is_success(), "{path}: {}", answer.status());
     answer.json().await.unwrap()
@@ -275,9 +311,19 @@ async fn end_of(synapse: &Synapse, user: &Registered, room: &str) -> String {
 }
 
 async fn raw_member(synapse: &Synapse, person: &Person, room: &str) -> Registered {
-    let user = synapse.register_session(&unique("raw"), PASSWORD).await.unwrap();
+    let user = synapse
+        .register_session(&unique("raw"), PASSWORD)
+        .await
+        .unwrap();
     person.invite(room, &user.user_id).await.unwrap();
-    raw(synapse, &user, "POST", &format!("rooms/{room}/join"), json!({})).await;
+    raw(
+        synapse,
+        &user,
+        "POST",
+        &format!("rooms/{room}/join"),
+        json!({}),
+    )
+    .await;
     user
 }
 
@@ -306,7 +352,10 @@ async fn login_makes_a_signed_device_and_is_never_repeated() {
         progress: &|_| {},
     })
     .await;
-    assert!(matches!(refused, Err(MatrixError::Refused(_))), "{refused:?}");
+    assert!(
+        matches!(refused, Err(MatrixError::Refused(_))),
+        "{refused:?}"
+    );
     assert!(wrong.store.account().await.unwrap().is_none());
 }
 
@@ -315,28 +364,49 @@ async fn an_account_with_an_identity_is_joined_by_its_recovery_key() {
     let synapse = Synapse::shared().await.unwrap();
     let house = House::new(synapse).await;
     let files = tempfile::tempdir().unwrap();
-    let owner = Person::login(&synapse.url(), &house.user, PASSWORD, files.path()).await.unwrap();
+    let owner = Person::login(&synapse.url(), &house.user, PASSWORD, files.path())
+        .await
+        .unwrap();
     let recovery_key = owner.make_recovery_key().await.unwrap();
 
     let without = house.login(None).await;
-    assert!(matches!(without, Err(MatrixError::Identity(_))), "{without:?}");
+    assert!(
+        matches!(without, Err(MatrixError::Identity(_))),
+        "{without:?}"
+    );
     let device = house.store.account().await.unwrap().unwrap().face.device_id;
     let wrong = house.login(Some("EsTc nonsense")).await;
     assert!(matches!(wrong, Err(MatrixError::Identity(_))), "{wrong:?}");
     let joined = house.login(Some(&recovery_key)).await.unwrap();
-    assert_eq!(joined.face.device_id, device, "the interrupted login was finished");
-    assert_eq!(joined.recovery_key, None, "the key was the owner's, not made here");
+    assert_eq!(
+        joined.face.device_id, device,
+        "the interrupted login was finished"
+    );
+    assert_eq!(
+        joined.recovery_key, None,
+        "the key was the owner's, not made here"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_of_an_encrypted_room_come_with_names_and_steps_go_there_encrypted_and_once() {
     let synapse = Synapse::shared().await.unwrap();
-    let Scene { mut house, person, room, lane, .. } = Scene::new(synapse, true).await;
+    let Scene {
+        mut house,
+        person,
+        room,
+        lane,
+        ..
+    } = Scene::new(synapse, true).await;
     let first = person.say(&room, "hello from the room").await.unwrap();
     let message = house.next(lane).await;
     assert_eq!(text_of(&message), "hello from the room");
     assert_eq!(message.sender.id, person.user_id());
-    assert!(person.user_id().contains(&message.sender.name), "{}", message.sender.name);
+    assert!(
+        person.user_id().contains(&message.sender.name),
+        "{}",
+        message.sender.name
+    );
     person.edit(&room, &first, "hello again").await.unwrap();
     let edit = house.next(lane).await;
     assert!(matches!(&edit.action, Action::Edit { target, .. } if target.as_str() == first));
@@ -344,44 +414,87 @@ async fn messages_of_an_encrypted_room_come_with_names_and_steps_go_there_encryp
     person.redact(&room, &first).await.unwrap();
     assert_eq!(text_of(&house.next(lane).await), format!("deleted {first}"));
 
-    let Ok(Done::Made(copy)) = house.post(&room, "key-1", "from the channel").await else { panic!() };
-    let again = house.post(&room, "key-1", "from the channel").await.unwrap();
-    assert!(matches!(again, Done::Made(same) if same.remote == copy.remote), "one key, one event");
+    let Ok(Done::Made(copy)) = house.post(&room, "key-1", "from the channel").await else {
+        panic!()
+    };
+    let again = house
+        .post(&room, "key-1", "from the channel")
+        .await
+        .unwrap();
+    assert!(
+        matches!(again, Done::Made(same) if same.remote == copy.remote),
+        "one key, one event"
+    );
     let seen = wait_for(&person, |seen| seen.event_id == copy.remote.as_str()).await;
     assert!(seen.encrypted && !seen.undecryptable);
     assert_eq!(seen.content["body"], "from the channel");
     let place = Place::room(&room);
-    let replace =
-        Step::Replace { target: copy.remote.clone(), content: content("changed"), otherwise: None };
-    house.matrix().perform(&place, "key-2", &replace).await.unwrap();
-    let seen = wait_for(&person, |seen| seen.content["m.new_content"]["body"] == "changed").await;
-    assert_eq!(seen.content["m.relates_to"]["event_id"], copy.remote.as_str());
+    let replace = Step::Replace {
+        target: copy.remote.clone(),
+        content: content("changed"),
+        otherwise: None,
+    };
+    house
+        .matrix()
+        .perform(&place, "key-2", &replace)
+        .await
+        .unwrap();
+    let seen = wait_for(&person, |seen| {
+        seen.content["m.new_content"]["body"] == "changed"
+    })
+    .await;
+    assert_eq!(
+        seen.content["m.relates_to"]["event_id"],
+        copy.remote.as_str()
+    );
     for key in ["key-3", "key-4"] {
-        let remove = Step::Remove { target: copy.remote.clone() };
+        let remove = Step::Remove {
+            target: copy.remote.clone(),
+        };
         let gone = house.matrix().perform(&place, key, &remove).await.unwrap();
-        assert_eq!(gone, Done::Gone(copy.remote.clone()), "gone already is success");
+        assert_eq!(
+            gone,
+            Done::Gone(copy.remote.clone()),
+            "gone already is success"
+        );
     }
     // Nothing of our own came back, and the server never saw a text.
     person.say(&room, "last").await.unwrap();
     assert_eq!(text_of(&house.next(lane).await), "last");
     let stored = synapse.events(&room).await.unwrap();
-    assert!(stored.iter().all(|event| event.event_type != "m.room.message"));
+    assert!(
+        stored
+            .iter()
+            .all(|event| event.event_type != "m.room.message")
+    );
     house.rest().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_said_while_nobody_listened_comes_once_and_in_order() {
     let synapse = Synapse::shared().await.unwrap();
-    let Scene { mut house, person, room, lane, .. } = Scene::new(synapse, true).await;
+    let Scene {
+        mut house,
+        person,
+        room,
+        lane,
+        ..
+    } = Scene::new(synapse, true).await;
     person.say(&room, "before").await.unwrap();
     assert_eq!(text_of(&house.next(lane).await), "before");
     house.reopen().await;
     for number in 0..130 {
-        person.say(&room, &format!("message {number}")).await.unwrap();
+        person
+            .say(&room, &format!("message {number}"))
+            .await
+            .unwrap();
     }
     house.listen(&room);
     for number in 0..130 {
-        assert_eq!(text_of(&house.next(lane).await), format!("message {number}"));
+        assert_eq!(
+            text_of(&house.next(lane).await),
+            format!("message {number}")
+        );
     }
     person.say(&room, "after").await.unwrap();
     assert_eq!(text_of(&house.next(lane).await), "after");
@@ -397,7 +510,13 @@ async fn what_was_said_while_nobody_listened_comes_once_and_in_order() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_whose_key_comes_later_is_read_then() {
     let synapse = Synapse::shared().await.unwrap();
-    let Scene { mut house, person, room, lane, .. } = Scene::new(synapse, true).await;
+    let Scene {
+        mut house,
+        person,
+        room,
+        lane,
+        ..
+    } = Scene::new(synapse, true).await;
     let witness = raw_member(synapse, &person, &room).await;
     let mark = person.say(&room, "first").await.unwrap();
     assert_eq!(text_of(&house.next(lane).await), "first");
@@ -410,7 +529,14 @@ async fn an_event_whose_key_comes_later_is_read_then() {
         from: end_of(synapse, &witness, &room).await,
         stop: Some(RemoteId(mark)),
     };
-    house.inbox().accept(Batch { gaps: vec![gap], ..Batch::default() }).await.unwrap();
+    house
+        .inbox()
+        .accept(Batch {
+            gaps: vec![gap],
+            ..Batch::default()
+        })
+        .await
+        .unwrap();
     house.listen(&room);
     assert_eq!(text_of(&house.next(lane).await), "with a new key");
     assert!(house.store.waiting(None).await.unwrap().is_empty());
@@ -420,7 +546,13 @@ async fn an_event_whose_key_comes_later_is_read_then() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_crosses_in_the_clear_where_a_room_was_ever_encrypted() {
     let synapse = Synapse::shared().await.unwrap();
-    let Scene { mut house, person, room, lane, .. } = Scene::new(synapse, true).await;
+    let Scene {
+        mut house,
+        person,
+        room,
+        lane,
+        ..
+    } = Scene::new(synapse, true).await;
     let intruder = raw_member(synapse, &person, &room).await;
     let path = format!("rooms/{room}/send/m.room.message/1");
     let body = json!({"msgtype": "m.text", "body": "in the clear"});
@@ -428,17 +560,38 @@ async fn nothing_crosses_in_the_clear_where_a_room_was_ever_encrypted() {
     assert_eq!(house.skipped(lane, "plaintext-in-encrypted-room").await, 1);
     house.rest().await;
 
-    let Scene { mut house, room, .. } = Scene::new(synapse, false).await;
-    house.post(&room, "a", "plain room, plain text").await.unwrap();
+    let Scene {
+        mut house, room, ..
+    } = Scene::new(synapse, false).await;
+    house
+        .post(&room, "a", "plain room, plain text")
+        .await
+        .unwrap();
     let flags = vec![(Place::room(&room), Flag::EverEncrypted)];
-    house.inbox().accept(Batch { flags, ..Batch::default() }).await.unwrap();
+    house
+        .inbox()
+        .accept(Batch {
+            flags,
+            ..Batch::default()
+        })
+        .await
+        .unwrap();
     let held = house.post(&room, "b", "must not be sent").await;
     assert!(
-        matches!(held, Err(SendError::Retry { outcome: Outcome::NotDone, .. })),
+        matches!(
+            held,
+            Err(SendError::Retry {
+                outcome: Outcome::NotDone,
+                ..
+            })
+        ),
         "{held:?}"
     );
     let stored = synapse.events(&room).await.unwrap();
-    let messages = stored.iter().filter(|event| event.event_type == "m.room.message").count();
+    let messages = stored
+        .iter()
+        .filter(|event| event.event_type == "m.room.message")
+        .count();
     assert_eq!(messages, 1);
     house.rest().await;
 }
@@ -446,7 +599,13 @@ async fn nothing_crosses_in_the_clear_where_a_room_was_ever_encrypted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_of_an_unsigned_device_do_not_cross() {
     let synapse = Synapse::shared().await.unwrap();
-    let Scene { mut house, person, room, lane, .. } = Scene::new(synapse, true).await;
+    let Scene {
+        mut house,
+        person,
+        room,
+        lane,
+        ..
+    } = Scene::new(synapse, true).await;
     let (stranger, _files) = person_in(synapse, &person, &room, Identity::None).await;
     stranger.say(&room, "believe me").await.unwrap();
     person.say(&room, "trusted").await.unwrap();
@@ -471,7 +630,13 @@ async fn person_in(
 #[tokio::test(flavor = "multi_thread")]
 async fn an_edit_counts_only_from_the_author() {
     let synapse = Synapse::shared().await.unwrap();
-    let Scene { mut house, person, room, lane, .. } = Scene::new(synapse, true).await;
+    let Scene {
+        mut house,
+        person,
+        room,
+        lane,
+        ..
+    } = Scene::new(synapse, true).await;
     let (other, _files) = person_in(synapse, &person, &room, Identity::New).await;
     let event = person.say(&room, "mine").await.unwrap();
     assert_eq!(text_of(&house.next(lane).await), "mine");
@@ -490,15 +655,41 @@ async fn an_edit_counts_only_from_the_author() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_person_who_shares_the_account_is_heard() {
     let synapse = Synapse::shared().await.unwrap();
-    let Scene { mut house, person, room, lane, .. } = Scene::new(synapse, true).await;
-    let key = house.store.account().await.unwrap().unwrap().recovery_key.unwrap();
+    let Scene {
+        mut house,
+        person,
+        room,
+        lane,
+        ..
+    } = Scene::new(synapse, true).await;
+    let key = house
+        .store
+        .account()
+        .await
+        .unwrap()
+        .unwrap()
+        .recovery_key
+        .unwrap();
     let key = String::from_utf8(key.0.clone()).unwrap();
     let files = tempfile::tempdir().unwrap();
     let identity = Identity::Recovered(key);
-    let sharer =
-        Person::login_as(&synapse.url(), &house.user, PASSWORD, files.path(), identity).await;
-    sharer.unwrap().say(&room, "a human behind the bridge").await.unwrap();
-    assert_eq!(text_of(&house.next(lane).await), "a human behind the bridge");
+    let sharer = Person::login_as(
+        &synapse.url(),
+        &house.user,
+        PASSWORD,
+        files.path(),
+        identity,
+    )
+    .await;
+    sharer
+        .unwrap()
+        .say(&room, "a human behind the bridge")
+        .await
+        .unwrap();
+    assert_eq!(
+        text_of(&house.next(lane).await),
+        "a human behind the bridge"
+    );
     drop(person);
     house.rest().await;
 }
@@ -506,22 +697,48 @@ async fn a_person_who_shares_the_account_is_heard() {
 #[tokio::test(flavor = "multi_thread")]
 async fn invites_to_portals_are_accepted_and_others_refused() {
     let synapse = Synapse::shared().await.unwrap();
-    let Scene { mut house, person, room, .. } = Scene::new(synapse, true).await;
-    let foreign = person.create_room("Elsewhere", true, &[house.user.clone()]).await.unwrap();
+    let Scene {
+        mut house,
+        person,
+        room,
+        ..
+    } = Scene::new(synapse, true).await;
+    let foreign = person
+        .create_room("Elsewhere", true, &[house.user.clone()])
+        .await
+        .unwrap();
     let refusal = wait_for_member(&person, &foreign, &house.user, "leave").await;
-    assert!(refusal.content["reason"].as_str().is_some_and(|reason| !reason.is_empty()));
-    assert_eq!(house.matrix().encryption().await.get(&Place::room(&room)), Some(&true));
+    assert!(
+        refusal.content["reason"]
+            .as_str()
+            .is_some_and(|reason| !reason.is_empty())
+    );
+    assert_eq!(
+        house.matrix().encryption().await.get(&Place::room(&room)),
+        Some(&true)
+    );
     let found = house.matrix().resolve(&room).await.unwrap();
     assert_eq!(found, Place::room(&room));
-    let missing = house.matrix().resolve("#nowhere:localhost").await;
-    assert!(matches!(missing, Err(MatrixError::NoRoom(_))), "{missing:?}");
+    let missing = house
+        .matrix()
+        .resolve(&format!("#nowhere:{}", synapse.server_name()))
+        .await;
+    assert!(
+        matches!(missing, Err(MatrixError::NoRoom(_))),
+        "{missing:?}"
+    );
     house.rest().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_revoked_session_is_said_to_be_signed_out() {
     let synapse = Synapse::shared().await.unwrap();
-    let Scene { mut house, person, room, .. } = Scene::new(synapse, false).await;
+    let Scene {
+        mut house,
+        person,
+        room,
+        ..
+    } = Scene::new(synapse, false).await;
     let account = house.store.account().await.unwrap().unwrap();
     let session: Value = serde_json::from_slice(&account.session.0).unwrap();
     let us = Registered {
@@ -530,7 +747,9 @@ async fn a_revoked_session_is_said_to_be_signed_out() {
         device_id: account.face.device_id.clone(),
     };
     raw(synapse, &us, "POST", "logout", json!({})).await;
-    let ended = timeout(Duration::from_secs(20), house.listening.join_next()).await.unwrap();
+    let ended = timeout(Duration::from_secs(20), house.listening.join_next())
+        .await
+        .unwrap();
     let ended = ended.unwrap().unwrap();
     assert!(matches!(ended, Err(MatrixError::SignedOut(_))), "{ended:?}");
     let sent = house.post(&room, "x", "too late").await;
@@ -554,5 +773,8 @@ async fn a_store_that_lost_its_keys_is_refused() {
         house.clock,
     )
     .await;
-    assert!(matches!(opened, Err(MatrixError::Identity(_) | MatrixError::Keys(_))), "{opened:?}");
+    assert!(
+        matches!(opened, Err(MatrixError::Identity(_) | MatrixError::Keys(_))),
+        "{opened:?}"
+    );
 }
