@@ -6,3 +6,4 @@ mod bad_input;
 mod example_config;
 mod silo_contract;
 mod gitter;
+mod matrix;
