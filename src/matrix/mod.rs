@@ -2,7 +2,10 @@
 //! hands out is boxed, so that nobody else compiles them again.
 
 pub mod account;
+mod client;
 pub mod convert;
+mod encryption;
+mod fault;
 #[cfg(feature = "testbed")]
 pub mod person;
 

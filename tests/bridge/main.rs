@@ -1,4 +1,6 @@
 //! The one integration binary: the bridge against a real Synapse, the silo's simulator and real files.
 
+mod house_rules;
+mod lanes;
 mod silo_contract;
 mod gitter;

@@ -185,7 +185,7 @@ impl Listener {
                 let asked_at = self.hub.client.now();
                 let full = messages.len() >= PAGE;
                 self.reconcile(messages, full, asked_at).await?;
-                self.hub.health.caught_up(&self.room);
+                self.hub.caught_up(&self.room);
                 tracing::debug!(silo.channel = %self.room, "Caught up from the snapshot");
                 Ok(())
             }
@@ -220,7 +220,7 @@ impl Listener {
         }
         let from = start.plus(Duration::from_secs(1));
         self.find_missing(&seen, from, asked_at).await?;
-        self.hub.health.caught_up(&self.room);
+        self.hub.caught_up(&self.room);
         tracing::debug!(silo.channel = %self.room, count = seen.len(), "Caught up by re-reading");
         Ok(())
     }
@@ -436,7 +436,7 @@ impl Listener {
             .take(MOST_MISSING)
             .collect();
         for id in missing {
-            match self.hub.client.message(Need::Audit, &self.room, &id).await {
+            match self.hub.client.message(Need::Read, &self.room, &id).await {
                 Err(Fault::Gone) => {
                     // A deletion of ours may be on its way.
                     self.inbox.settled(&self.place).await?;

@@ -162,6 +162,13 @@ impl Hub {
         self.health.behind(self.rooms());
     }
 
+    /// A channel knows everything up to now and hears what follows.
+    pub fn caught_up(&self, room: &str) {
+        if self.health.caught_up(room) {
+            tracing::info!(silo.name = %self.silo, silo.channel = %room, "Channel is open again");
+        }
+    }
+
     /// A room is closed to us. The others go on.
     pub fn close(&self, room: &str, reason: &str) {
         if self.health.close(room) {

@@ -1,3 +1,11 @@
-//! Throwaway surroundings for the bridge: never shipped.
+//! The testbed: a throwaway Synapse, silo simulators, the bridge as a process, and people who talk. Never shipped.
 
+#![recursion_limit = "512"]
+#![expect(clippy::disallowed_methods, reason = "the testbed is its own frame")]
+
+pub mod bridge;
 pub mod gitter;
+pub mod ports;
+pub mod report;
+pub mod signal;
+pub mod synapse;

@@ -1,0 +1,162 @@
+//! What an error of the SDK means. The one place that reads status codes and Matrix error codes.
+
+use std::time::Duration;
+
+use anyhow::anyhow;
+use matrix_sdk::{
+    HttpError,
+    ruma::api::error::{ErrorKind, RetryAfter},
+};
+
+use super::MatrixError;
+use crate::outlet::{Outcome, SendError};
+
+/// How long to wait where we are not, or not yet, in the room.
+const NOT_JOINED: Duration = Duration::from_secs(5);
+
+/// What went wrong, as far as anyone decides by it. The text is for a person and holds no message text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// The homeserver no longer knows our session, or has closed the account.
+    SignedOut(String),
+    /// Too fast.
+    Limited(Option<Duration>),
+    /// Not allowed.
+    Forbidden(String),
+    /// Not there.
+    NotFound(String),
+    /// Too big for an event.
+    TooLarge(String),
+    /// The request will never be right.
+    Wrong(String),
+    /// We are not in the room.
+    NotJoined,
+    /// The request never reached the server.
+    NotSent(String),
+    /// The request was on its way.
+    Unknown(String),
+}
+
+impl From<&HttpError> for Fault {
+    fn from(error: &HttpError) -> Self {
+        if let HttpError::Reqwest(error) = error {
+            let text = chain(error);
+            return if error.is_connect() || error.is_builder() {
+                Self::NotSent(text)
+            } else {
+                Self::Unknown(text)
+            };
+        }
+        if let HttpError::Cached(error) = error {
+            return Self::from(error.as_ref());
+        }
+        let text = error.to_string();
+        let Some(answer) = error.as_client_api_error() else {
+            // No Matrix answer at all: a proxy's page, a broken body.
+            return Self::Unknown(text);
+        };
+        let status = answer.status_code.as_u16();
+        match answer.error_kind() {
+            Some(ErrorKind::LimitExceeded(limit)) => Self::Limited(match limit.retry_after {
+                Some(RetryAfter::Delay(wait)) => Some(wait),
+                _ => None,
+            }),
+            Some(
+                ErrorKind::UnknownToken(_)
+                | ErrorKind::MissingToken
+                | ErrorKind::UserDeactivated
+                | ErrorKind::UserLocked
+                | ErrorKind::UserSuspended,
+            ) => Self::SignedOut(text),
+            Some(ErrorKind::Forbidden) => Self::Forbidden(text),
+            Some(ErrorKind::TooLarge) => Self::TooLarge(text),
+            Some(ErrorKind::NotFound) => Self::NotFound(text),
+            _ => match status {
+                401 => Self::SignedOut(text),
+                403 => Self::Forbidden(text),
+                404 => Self::NotFound(text),
+                413 => Self::TooLarge(text),
+                429 => Self::Limited(None),
+                400..=499 => Self::Wrong(text),
+                _ => Self::Unknown(text),
+            },
+        }
+    }
+}
+
+impl From<&matrix_sdk::Error> for Fault {
+    fn from(error: &matrix_sdk::Error) -> Self {
+        match error {
+            matrix_sdk::Error::Http(error) => Self::from(error.as_ref()),
+            matrix_sdk::Error::WrongRoomState(_) => Self::NotJoined,
+            // What fails in our own encryption fails before anything is sent.
+            matrix_sdk::Error::OlmError(_)
+            | matrix_sdk::Error::MegolmError(_)
+            | matrix_sdk::Error::CryptoStoreError(_)
+            | matrix_sdk::Error::StateStore(_)
+            | matrix_sdk::Error::NoOlmMachine => Self::NotSent(chain(error)),
+            error => Self::Unknown(chain(error)),
+        }
+    }
+}
+
+impl Fault {
+    /// What it means for a step.
+    pub(super) fn into_send_error(self) -> SendError {
+        match self {
+            Self::SignedOut(reason) => SendError::SignedOut { reason },
+            Self::Limited(after) => retry(after, Outcome::NotDone, "the homeserver wants us slower"),
+            Self::Forbidden(reason) | Self::NotFound(reason) => SendError::Closed { reason },
+            Self::TooLarge(reason) | Self::Wrong(reason) => SendError::Refused { reason },
+            Self::NotJoined => retry(Some(NOT_JOINED), Outcome::NotDone, "not in the room"),
+            Self::NotSent(reason) => retry(None, Outcome::NotDone, &reason),
+            Self::Unknown(reason) => retry(None, Outcome::Unknown, &reason),
+        }
+    }
+
+    /// What it means for anything but a step.
+    pub(super) fn into_matrix_error(self, doing: &str) -> MatrixError {
+        match self {
+            Self::SignedOut(reason) => MatrixError::SignedOut(format!(
+                "the homeserver does not accept our session: {reason}"
+            )),
+            Self::Limited(wait) => MatrixError::Unavailable(anyhow!(
+                "cannot {doing}: the homeserver wants us to wait {} s",
+                wait.map_or(60, |wait| wait.as_secs().max(1))
+            )),
+            Self::NotJoined => MatrixError::NoRoom(format!("cannot {doing}: not in the room")),
+            Self::Forbidden(reason) | Self::NotFound(reason) => {
+                MatrixError::NoRoom(format!("cannot {doing}: {reason}"))
+            }
+            Self::TooLarge(reason)
+            | Self::Wrong(reason)
+            | Self::NotSent(reason)
+            | Self::Unknown(reason) => {
+                MatrixError::Unavailable(anyhow!("cannot {doing}: {reason}"))
+            }
+        }
+    }
+}
+
+pub(super) fn retry(after: Option<Duration>, outcome: Outcome, why: &str) -> SendError {
+    SendError::Retry {
+        after,
+        outcome,
+        source: anyhow!("{why}"),
+    }
+}
+
+/// An error and what it came from, in one line. Reqwest names its cause only in the chain.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
