@@ -60,7 +60,10 @@ pub fn login(with: Login<'_>) -> Boxed<'_, Result<LoggedIn, MatrixError>> {
             }
             None => sign_in(&with).await?,
         };
-        client.encryption().wait_for_e2ee_initialization_tasks().await;
+        client
+            .encryption()
+            .wait_for_e2ee_initialization_tasks()
+            .await;
         let recovery_key = encryption::make_trusted(&client, &with).await?;
         let face = with
             .store
@@ -124,7 +127,9 @@ async fn sign_in(with: &Login<'_>) -> Result<Client, MatrixError> {
         .save_account(&face, &sealed, with.clock.now())
         .await?
     {
-        return Err(MatrixError::Refused("an account is logged in already".into()));
+        return Err(MatrixError::Refused(
+            "an account is logged in already".into(),
+        ));
     }
     info!("Logged in");
     check_user(&face, &with.config)?;
@@ -219,6 +224,8 @@ pub(super) async fn restore(client: &Client, session: &Sealed) -> Result<(), Mat
         .restore_session(session, RoomLoadSettings::default())
         .await
         .map_err(|error| {
-            MatrixError::Keys(format!("the kept session does not fit the encryption store: {error}"))
+            MatrixError::Keys(format!(
+                "the kept session does not fit the encryption store: {error}"
+            ))
         })
 }

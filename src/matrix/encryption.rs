@@ -87,14 +87,18 @@ async fn bootstrap(client: &Client, with: &Login<'_>) -> Result<(), MatrixError>
         return Ok(());
     };
     let failed = |error: &matrix_sdk::Error| {
-        MatrixError::Identity(format!("the cross-signing identity cannot be made: {error}"))
+        MatrixError::Identity(format!(
+            "the cross-signing identity cannot be made: {error}"
+        ))
     };
     // Some servers want to see the password once more.
     let Some(challenge) = error.as_uiaa_response() else {
         return Err(failed(&error));
     };
     let mut password = uiaa::Password::new(
-        uiaa::UserIdentifier::Matrix(uiaa::MatrixUserIdentifier::new(with.config.user.to_string())),
+        uiaa::UserIdentifier::Matrix(uiaa::MatrixUserIdentifier::new(
+            with.config.user.to_string(),
+        )),
         with.password.expose().to_owned(),
     );
     password.session.clone_from(&challenge.session);
@@ -142,7 +146,8 @@ async fn make_recovery_key(client: &Client) -> Result<Secret, MatrixError> {
             made => made,
         }
     };
-    made.map(Secret::new).map_err(|error| recovery_fault(&error))
+    made.map(Secret::new)
+        .map_err(|error| recovery_fault(&error))
 }
 
 fn recovery_fault(error: &RecoveryError) -> MatrixError {
@@ -256,7 +261,11 @@ mod tests {
         ];
         for (level, cross_signed, any_device) in table {
             let state = VerificationState::Unverified(level);
-            assert_eq!(verdict(Trust::CrossSigned, &state), cross_signed, "{state:?}");
+            assert_eq!(
+                verdict(Trust::CrossSigned, &state),
+                cross_signed,
+                "{state:?}"
+            );
             assert_eq!(verdict(Trust::AnyDevice, &state), any_device, "{state:?}");
         }
         for trust in [Trust::CrossSigned, Trust::AnyDevice] {

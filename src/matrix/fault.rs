@@ -105,7 +105,9 @@ impl Fault {
     pub(super) fn into_send_error(self) -> SendError {
         match self {
             Self::SignedOut(reason) => SendError::SignedOut { reason },
-            Self::Limited(after) => retry(after, Outcome::NotDone, "the homeserver wants us slower"),
+            Self::Limited(after) => {
+                retry(after, Outcome::NotDone, "the homeserver wants us slower")
+            }
             Self::Forbidden(reason) | Self::NotFound(reason) => SendError::Closed { reason },
             Self::TooLarge(reason) | Self::Wrong(reason) => SendError::Refused { reason },
             Self::NotJoined => retry(Some(NOT_JOINED), Outcome::NotDone, "not in the room"),

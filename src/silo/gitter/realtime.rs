@@ -1,26 +1,19 @@
 //! The main feed: Bayeux over a WebSocket. Holds the socket and its deadlines; what the frames mean is in
 //! `bayeux`, what the events mean in `channel`.
 
+mod socket;
+
 use std::{convert::Infallible, time::Duration};
 
-use anyhow::{Context, anyhow, bail};
-use futures_util::{SinkExt, StreamExt};
-use reqwest::{Upgraded, header};
+use anyhow::{Context, bail};
+use futures_util::StreamExt;
 use serde_json::Value;
 use tokio::{
     sync::mpsc,
     time::{Instant, MissedTickBehavior},
 };
-use tokio_tungstenite::{
-    WebSocketStream,
-    tungstenite::{
-        self, Message as Frame,
-        handshake::{client::generate_key, derive_accept_key},
-        protocol::{Role, WebSocketConfig},
-    },
-};
+use tokio_tungstenite::tungstenite::{self, Message as Frame};
 use tokio_util::sync::CancellationToken;
-use url::Url;
 
 use super::{
     api::{ChatMessage, messages_from_values},
@@ -29,12 +22,11 @@ use super::{
     fault::Fault,
     hub::{Heard, Hub, pause},
 };
-use crate::{secret::Secret, silo::SiloError};
+use crate::silo::SiloError;
 
-/// A frame longer than this ends the session; the next one does without a snapshot.
-const LONGEST_FRAME: usize = 1 << 20;
-/// For everything that must be answered at once.
-const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+pub use socket::Endpoint;
+use socket::{ANSWER_WITHIN, Socket, is_too_long, open, say, text_of};
+
 /// How often a sign of life is asked for, and how long it may take.
 const PING_EVERY: Duration = Duration::from_secs(30);
 /// What a connect may take beyond the time Gitter holds it.
@@ -45,18 +37,6 @@ const GAP_EVERY: Duration = Duration::from_secs(300);
 const LOOK_AGAIN: Duration = Duration::from_secs(300);
 /// A session that lasted this long was a good one.
 const STABLE: Duration = Duration::from_secs(30);
-
-type Socket = WebSocketStream<Upgraded>;
-
-/// Where and as whom to connect.
-pub struct Endpoint {
-    /// A client that speaks HTTP/1.1 only: WebSockets begin there.
-    pub http: reqwest::Client,
-    /// `ws` or `wss`.
-    pub url: Url,
-    /// The account's token.
-    pub token: Secret,
-}
 
 /// Why a session ended.
 enum Ending {
@@ -116,13 +96,6 @@ pub async fn follow(
             () = stop.cancelled() => return Ok(None),
         }
     }
-}
-
-fn is_too_long(error: &anyhow::Error) -> bool {
-    matches!(
-        error.downcast_ref::<tungstenite::Error>(),
-        Some(tungstenite::Error::Capacity(_))
-    )
 }
 
 /// One connection.
@@ -413,63 +386,4 @@ async fn sleep_until(moment: Option<Instant>) {
         Some(moment) => tokio::time::sleep_until(moment).await,
         None => std::future::pending().await,
     }
-}
-
-async fn say(socket: &mut Socket, frame: String) -> anyhow::Result<()> {
-    tokio::time::timeout(ANSWER_WITHIN, socket.send(Frame::text(frame)))
-        .await
-        .context("Gitter does not take what we say")?
-        .context("Cannot write to Gitter")
-}
-
-fn text_of(frame: Frame) -> anyhow::Result<Option<String>> {
-    match frame {
-        Frame::Text(text) => Ok(Some(text.as_str().to_owned())),
-        Frame::Binary(bytes) => Ok(String::from_utf8(bytes.to_vec()).ok()),
-        Frame::Close(_) => bail!("Gitter closed the connection"),
-        Frame::Ping(_) | Frame::Pong(_) | Frame::Frame(_) => Ok(None),
-    }
-}
-
-/// Opens the WebSocket through the HTTP client, so that proxies and certificates are the same for all.
-async fn open(endpoint: &Endpoint) -> anyhow::Result<Socket> {
-    let mut url = endpoint.url.clone();
-    let scheme = match url.scheme() {
-        "ws" | "http" => "http",
-        _ => "https",
-    };
-    url.set_scheme(scheme)
-        .map_err(|()| anyhow!("The realtime address must begin with ws:// or wss://"))?;
-    let key = generate_key();
-    let response = endpoint
-        .http
-        .get(url)
-        .header(header::CONNECTION, "Upgrade")
-        .header(header::UPGRADE, "websocket")
-        .header(header::SEC_WEBSOCKET_VERSION, "13")
-        .header(header::SEC_WEBSOCKET_KEY, &key)
-        .send()
-        .await
-        .map_err(reqwest::Error::without_url)
-        .context("Cannot reach Gitter's realtime service")?;
-    if response.status() != reqwest::StatusCode::SWITCHING_PROTOCOLS {
-        bail!(
-            "Gitter's realtime service answered with status {}",
-            response.status().as_u16()
-        );
-    }
-    let accepted = response.headers().get(header::SEC_WEBSOCKET_ACCEPT);
-    if accepted.is_none_or(|accepted| accepted != derive_accept_key(key.as_bytes()).as_str()) {
-        bail!("What answers for Gitter's realtime service is no WebSocket");
-    }
-    let upgraded = response
-        .upgrade()
-        .await
-        .context("Cannot open a WebSocket to Gitter")?;
-    let limits = WebSocketConfig::default()
-        .read_buffer_size(16 << 10)
-        .write_buffer_size(0)
-        .max_message_size(Some(LONGEST_FRAME))
-        .max_frame_size(Some(LONGEST_FRAME));
-    Ok(WebSocketStream::from_raw_socket(upgraded, Role::Client, Some(limits)).await)
 }
