@@ -53,11 +53,12 @@ impl Listener {
         overlap: Duration,
     ) -> Result<Self, SiloError> {
         let (cursor, since) = names(&channel.place);
+        let now = hub.client.now();
         let mut listener = Self {
             room: channel.place.address().to_owned(),
             place: channel.place,
-            cursor: hub.client.now(),
-            since: hub.client.now(),
+            cursor: now,
+            since: now,
             hub,
             inbox,
             ear,
@@ -71,18 +72,15 @@ impl Listener {
         let store = listener.inbox.store();
         let (stored, started) = (store.cursor(&cursor).await?, store.cursor(&since).await?);
         let moment = |text: Option<String>| text.and_then(|text| text.parse().ok()).map(Millis);
-        match (moment(stored), moment(started)) {
-            (Some(stored), Some(started)) => (listener.cursor, listener.since) = (stored, started),
-            _ => {
-                let batch = Batch {
-                    cursors: vec![
-                        (cursor, listener.cursor.0.to_string()),
-                        (since, listener.since.0.to_string()),
-                    ],
-                    ..Batch::default()
-                };
-                listener.inbox.accept(batch).await?;
-            }
+        if let (Some(stored), Some(started)) = (moment(stored), moment(started)) {
+            (listener.cursor, listener.since) = (stored, started);
+        } else {
+            let now = listener.cursor.0.to_string();
+            let batch = Batch {
+                cursors: vec![(cursor, now.clone()), (since, now)],
+                ..Batch::default()
+            };
+            listener.inbox.accept(batch).await?;
         }
         Ok(listener)
     }

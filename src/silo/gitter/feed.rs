@@ -22,11 +22,11 @@ use crate::{
 };
 
 /// How often each channel is re-read beside the realtime feed, which says everything by itself.
-const AUDIT_EVERY: Duration = Duration::from_secs(300);
+const AUDIT_EVERY: Duration = Duration::from_mins(5);
 /// How often beside the stream, which says nothing of edits and deletions.
-const REREAD_EVERY: Duration = Duration::from_secs(60);
+const REREAD_EVERY: Duration = Duration::from_mins(1);
 /// As long as Gitter allows edits.
-const EDITABLE: Duration = Duration::from_secs(600);
+const EDITABLE: Duration = Duration::from_mins(10);
 /// The most pages of one re-reading.
 const MOST_PAGES: usize = 5;
 

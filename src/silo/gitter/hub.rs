@@ -162,6 +162,12 @@ impl Hub {
         self.health.behind(self.rooms());
     }
 
+    /// The room, if it can be listened to (again).
+    pub async fn reopened(&self, room: String) -> Option<String> {
+        let found = self.client.room(&room).await.ok()?;
+        (found.member != Some(false)).then_some(room)
+    }
+
     /// A channel knows everything up to now and hears what follows.
     pub fn caught_up(&self, room: &str) {
         if self.health.caught_up(room) {

@@ -6,12 +6,9 @@ mod socket;
 use std::{convert::Infallible, time::Duration};
 
 use anyhow::{Context, bail};
-use futures_util::StreamExt;
+use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use serde_json::Value;
-use tokio::{
-    sync::mpsc,
-    time::{Instant, MissedTickBehavior},
-};
+use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_tungstenite::tungstenite::{self, Message as Frame};
 use tokio_util::sync::CancellationToken;
 
@@ -29,12 +26,13 @@ use socket::{ANSWER_WITHIN, Socket, is_too_long, open, say, text_of};
 
 /// How often a sign of life is asked for, and how long it may take.
 const PING_EVERY: Duration = Duration::from_secs(30);
+const PONG_WITHIN: Duration = Duration::from_secs(29);
 /// What a connect may take beyond the time Gitter holds it.
 const GRACE: Duration = Duration::from_secs(30);
 /// A hole in the event count ends the session at most this often.
-const GAP_EVERY: Duration = Duration::from_secs(300);
+const GAP_EVERY: Duration = Duration::from_mins(5);
 /// How often a closed room is looked at again.
-const LOOK_AGAIN: Duration = Duration::from_secs(300);
+const LOOK_AGAIN: Duration = Duration::from_mins(5);
 /// A session that lasted this long was a good one.
 const STABLE: Duration = Duration::from_secs(30);
 
@@ -107,14 +105,19 @@ struct Connection<'a> {
     gaps_end_it: bool,
 }
 
-/// The moments at which something is due.
-struct Deadlines {
+/// Everything a connection waits for besides frames.
+struct Waits<'a> {
+    hub: &'a Hub,
     /// The next connect is to be sent.
     connect: Option<Instant>,
     /// Something must have been answered.
     answer: Instant,
     /// The ping must have come back.
     pong: Option<Instant>,
+    ping: Interval,
+    /// Closed rooms are to be looked at again.
+    look: Interval,
+    looks: FuturesUnordered<BoxFuture<'a, Option<String>>>,
 }
 
 /// What woke us.
@@ -123,9 +126,61 @@ enum Woken {
     Connect,
     Ping,
     Overdue(&'static str),
-    Look(String),
+    /// This room can be listened to again.
+    Open(String),
     Deaf,
     Stop,
+}
+
+impl<'a> Waits<'a> {
+    fn new(hub: &'a Hub) -> Self {
+        Self {
+            hub,
+            connect: None,
+            answer: Instant::now() + ANSWER_WITHIN,
+            pong: None,
+            ping: every(PING_EVERY),
+            look: every(LOOK_AGAIN),
+            looks: FuturesUnordered::new(),
+        }
+    }
+
+    async fn next(&mut self, socket: &mut Socket, stop: &CancellationToken) -> Woken {
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Woken::Stop,
+                () = sleep_until(self.connect) => return Woken::Connect,
+                _ = self.ping.tick() => return Woken::Ping,
+                // Before the deadlines: what has arrived is not overdue.
+                frame = socket.next() => return Woken::Frame(frame),
+                () = sleep_until(self.pong) => return Woken::Overdue("a sign of life"),
+                () = sleep_until(Some(self.answer)) => return Woken::Overdue("an answer"),
+                () = self.hub.deaf.notified() => return Woken::Deaf,
+                Some(found) = self.looks.next() => {
+                    if let Some(room) = found {
+                        return Woken::Open(room);
+                    }
+                }
+                _ = self.look.tick() => {
+                    let hub = self.hub;
+                    hub.rooms()
+                        .filter(|room| hub.health.is_closed(room))
+                        .for_each(|room| self.look_at(room.to_owned()));
+                }
+            }
+        }
+    }
+
+    fn look_at(&self, room: String) {
+        self.looks.push(Box::pin(self.hub.reopened(room)));
+    }
+}
+
+fn every(period: Duration) -> Interval {
+    let mut ticks = tokio::time::interval_at(Instant::now() + period, period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
 }
 
 impl Connection<'_> {
@@ -157,60 +212,24 @@ impl Connection<'_> {
         socket: &mut Socket,
         stop: &CancellationToken,
     ) -> anyhow::Result<Ending> {
-        let mut due = Deadlines {
-            connect: None,
-            answer: Instant::now() + ANSWER_WITHIN,
-            pong: None,
-        };
-        let mut ping = tokio::time::interval_at(Instant::now() + PING_EVERY, PING_EVERY);
-        ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut look = tokio::time::interval_at(Instant::now() + LOOK_AGAIN, LOOK_AGAIN);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (suspects, mut suspected) = mpsc::unbounded_channel();
-        let doorman = self.hub;
-        let mut looks = futures_util::stream::FuturesUnordered::new();
+        let mut waits = Waits::new(self.hub);
         loop {
-            let woken = tokio::select! {
-                biased;
-                () = stop.cancelled() => Woken::Stop,
-                frame = socket.next() => Woken::Frame(frame),
-                () = sleep_until(due.connect) => Woken::Connect,
-                _ = ping.tick() => Woken::Ping,
-                () = sleep_until(due.pong) => Woken::Overdue("a sign of life"),
-                () = tokio::time::sleep_until(due.answer) => Woken::Overdue("an answer"),
-                Some(room) = suspected.recv() => {
-                    looks.push(is_open(doorman, room));
-                    continue;
-                }
-                Some(open) = looks.next(), if !looks.is_empty() => match open {
-                    Some(room) => Woken::Look(room),
-                    None => continue,
-                },
-                _ = look.tick() => {
-                    self.hub.rooms().filter(|room| self.hub.health.is_closed(room)).for_each(|room| {
-                        looks.push(is_open(doorman, room.to_owned()));
-                    });
-                    continue;
-                }
-                () = self.hub.deaf.notified() => Woken::Deaf,
-            };
-            match woken {
+            match waits.next(socket, stop).await {
                 Woken::Stop => return Ok(Ending::Stopped),
                 Woken::Deaf => return Ok(Ending::Again(Duration::ZERO)),
                 Woken::Overdue(what) => bail!("Gitter owes us {what}"),
                 Woken::Connect => {
-                    due.connect = None;
-                    due.answer = Instant::now() + self.session.hold() + GRACE;
+                    waits.connect = None;
+                    waits.answer = Instant::now() + self.session.hold() + GRACE;
                     let connect = self.session.connect();
                     say(socket, connect).await?;
                 }
                 Woken::Ping => {
-                    due.pong
-                        .get_or_insert(Instant::now() + PING_EVERY - Duration::from_secs(1));
+                    waits.pong.get_or_insert(Instant::now() + PONG_WITHIN);
                     let ping = self.session.ping();
                     say(socket, ping).await?;
                 }
-                Woken::Look(room) => {
+                Woken::Open(room) => {
                     let again = self
                         .session
                         .subscribe(&Topic::Messages(room), self.snapshot());
@@ -218,13 +237,10 @@ impl Connection<'_> {
                 }
                 Woken::Frame(None) => bail!("Gitter closed the connection"),
                 Woken::Frame(Some(frame)) => {
-                    if let Some(text) = text_of(frame?)? {
-                        for news in self.session.read(&text) {
-                            if let Some(ending) =
-                                self.hear(news, socket, &mut due, &suspects).await?
-                            {
-                                return Ok(ending);
-                            }
+                    let text = text_of(frame?)?.unwrap_or_default();
+                    for news in self.session.read(&text) {
+                        if let Some(ending) = self.hear(news, socket, &mut waits).await? {
+                            return Ok(ending);
                         }
                     }
                 }
@@ -237,16 +253,15 @@ impl Connection<'_> {
         &mut self,
         news: News,
         socket: &mut Socket,
-        due: &mut Deadlines,
-        suspects: &mpsc::UnboundedSender<String>,
+        waits: &mut Waits<'_>,
     ) -> anyhow::Result<Option<Ending>> {
         match news {
             News::Welcome => {
-                due.connect = Some(Instant::now());
+                waits.connect = Some(Instant::now());
                 self.subscribe_all(socket).await?;
             }
-            News::Beat(wait) => due.connect = Some(Instant::now() + wait),
-            News::Pong => due.pong = None,
+            News::Beat(wait) => waits.connect = Some(Instant::now() + wait),
+            News::Pong => waits.pong = None,
             News::Subscribed { topic, snapshot } => self.subscribed(topic, snapshot),
             News::Denied { topic, status } => return Ok(self.denied(&topic, status)),
             News::Event {
@@ -255,8 +270,7 @@ impl Connection<'_> {
                 model,
             } => {
                 if let Some(room) = self.event(topic, &operation, model) {
-                    // Our own end never closes before the loop ends.
-                    let _sent = suspects.send(room);
+                    waits.look_at(room);
                 }
             }
             News::Gap if self.gaps_end_it => return Ok(Some(Ending::Gap)),
@@ -370,14 +384,6 @@ impl Connection<'_> {
             Some(_) => {}
             None => self.hub.tell_all(|| Heard::Garbled),
         }
-    }
-}
-
-/// The room, if it can be listened to (again).
-async fn is_open(hub: &Hub, room: String) -> Option<String> {
-    match hub.client.room(&room).await {
-        Ok(found) => (found.room_member != Some(false)).then_some(room),
-        Err(_) => None,
     }
 }
 

@@ -27,7 +27,7 @@ pub type Socket = WebSocketStream<Upgraded>;
 
 /// Where and as whom to connect.
 pub struct Endpoint {
-    /// A client that speaks HTTP/1.1 only: WebSockets begin there.
+    /// A client that speaks HTTP/1.1 only: that is where a WebSocket begins.
     pub http: reqwest::Client,
     /// `ws` or `wss`.
     pub url: Url,
