@@ -71,13 +71,19 @@ impl From<&HttpError> for Fault {
             Some(ErrorKind::Forbidden) => Self::Forbidden(text),
             Some(ErrorKind::TooLarge) => Self::TooLarge(text),
             Some(ErrorKind::NotFound) => Self::NotFound(text),
-            _ => match status {
+            Some(_) => match status {
                 401 => Self::SignedOut(text),
                 403 => Self::Forbidden(text),
                 404 => Self::NotFound(text),
                 413 => Self::TooLarge(text),
                 429 => Self::Limited(None),
                 400..=499 => Self::Wrong(text),
+                _ => Self::Unknown(text),
+            },
+            // A proxy speaks here, not the homeserver: it knows nothing of our account or of rooms.
+            None => match status {
+                413 => Self::TooLarge(text),
+                429 => Self::Limited(None),
                 _ => Self::Unknown(text),
             },
         }

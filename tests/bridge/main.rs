@@ -2,5 +2,7 @@
 
 mod house_rules;
 mod lanes;
+mod bad_input;
+mod example_config;
 mod silo_contract;
 mod gitter;
