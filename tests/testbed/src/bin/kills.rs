@@ -119,8 +119,8 @@ async fn talk_in_channel(
     Ok(())
 }
 
-/// Kills and starts again; how long each life lasts is drawn anew, so that every moment of a life is hit, starting up
-/// included. Leaves the bridge running.
+/// Kills and starts again. How long each life lasts is drawn anew; for half of them the time begins when the bridge is
+/// ready, so that starting up and working are both hit at any moment. Leaves the bridge running.
 async fn kill_often(
     scene: &Scenario,
     kills: u32,
@@ -130,6 +130,9 @@ async fn kill_often(
     let mut dice = StdRng::seed_from_u64(seed);
     let began = Instant::now();
     for kill in 1..=kills {
+        if dice.random_bool(0.5) {
+            scene.bridge.wait_ready().await?;
+        }
         tokio::time::sleep(Duration::from_millis(dice.random_range(50..=2000))).await;
         if let Some(status) = scene.bridge.ended()? {
             anyhow::bail!(
