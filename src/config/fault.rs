@@ -2,7 +2,12 @@
 //! in the file, and one edit or command that mends it. Secrets never get in here: the source text that is
 //! shown has its secret values masked before any fault is made.
 
-use std::{fmt, ops::Range, path::Path, sync::Arc};
+use std::{
+    fmt::{self, Write as _},
+    ops::Range,
+    path::Path,
+    sync::Arc,
+};
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet, renderer::DecorStyle};
 
@@ -317,7 +322,8 @@ impl Report {
             .filter(|f| f.weight == Weight::Error)
             .count();
         if errors > 1 {
-            text.push_str(&format!("{errors} errors; nothing was started\n"));
+            // Writing into a String cannot fail.
+            let _whole = writeln!(text, "{errors} errors; nothing was started");
         } else {
             text.truncate(text.trim_end().len());
             text.push('\n');

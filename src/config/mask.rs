@@ -8,7 +8,10 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::walk::{Extent, SECRET, TABLES};
+use super::{
+    keys::{SECRET, TABLES},
+    walk::Extent,
+};
 
 /// The bytes to mask.
 #[must_use]
@@ -52,7 +55,7 @@ impl Found {
             match value.get_ref() {
                 DeValue::Table(inner) if depth == Depth::Top => self.table(inner, Depth::Section),
                 DeValue::Array(items) if depth == Depth::Top => {
-                    for item in items.iter() {
+                    for item in items {
                         match item.get_ref() {
                             DeValue::Table(inner) => self.table(inner, Depth::Section),
                             _ => self.secret.push(item.span()),

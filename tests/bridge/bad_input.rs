@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use footbridge::config::{Config, walk::TABLES};
+use footbridge::config::{Config, keys::TABLES};
 use proptest::prelude::*;
 
 /// Stands wherever a secret stands, and must never come out.

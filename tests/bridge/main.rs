@@ -4,3 +4,5 @@ mod house_rules;
 mod lanes;
 mod bad_input;
 mod example_config;
+mod silo_contract;
+mod gitter;

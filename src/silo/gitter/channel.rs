@@ -26,8 +26,8 @@ const SKEW: Duration = Duration::from_secs(2);
 const YOUNG: Duration = Duration::from_secs(5);
 /// A message that a listing shows this long after it was sent should have been heard.
 const DEAF: Duration = Duration::from_secs(30);
-/// "Something was lost" is believed at most this often.
-const LOST_EVERY: Duration = Duration::from_secs(10);
+/// A channel is re-read because of garbage at most this often.
+const REREAD_EVERY: Duration = Duration::from_secs(10);
 /// Messages re-read at a page's border, in case earlier ones were deleted meanwhile.
 const BORDER: usize = 20;
 /// The most that a listing can leave out.
@@ -51,7 +51,9 @@ pub struct Listener {
     moved: bool,
     ledger: Ledger,
     arrivals: Vec<Arrival>,
-    last_lost: Option<Instant>,
+    /// When it was last re-read because of garbage, and when it will be again.
+    reread_last: Option<Instant>,
+    reread_at: Option<Instant>,
 }
 
 impl Listener {
@@ -76,7 +78,8 @@ impl Listener {
             moved: false,
             ledger: Ledger::default(),
             arrivals: Vec::new(),
-            last_lost: None,
+            reread_last: None,
+            reread_at: None,
         };
         let store = listener.inbox.store();
         let (stored, started) = (store.cursor(&cursor).await?, store.cursor(&since).await?);
@@ -99,30 +102,21 @@ impl Listener {
 
     /// Listens for as long as somebody talks.
     pub async fn run(mut self) -> Result<(), SiloError> {
-        let mut again_at: Option<Instant> = None;
         loop {
-            let heard = match again_at {
+            let heard = match self.reread_at {
                 None => self.ear.hear().await,
                 Some(at) => tokio::select! {
                     heard = self.ear.hear() => heard,
                     () = tokio::time::sleep_until(at) => {
-                        again_at = None;
-                        self.last_lost = None;
-                        Some(Heard::Lost)
+                        self.reread().await?;
+                        continue;
                     }
                 },
             };
-            match heard {
-                None => return Ok(()),
-                Some(Heard::Lost) => again_at = again_at.or(self.lost().await?),
-                Some(Heard::Connected(snapshot)) => self.connected(snapshot).await?,
-                Some(Heard::Listing {
-                    messages,
-                    full,
-                    asked_at,
-                }) => self.audited(messages, full, asked_at).await?,
-                Some(event) => self.live(event).await?,
-            }
+            let Some(heard) = heard else {
+                return Ok(());
+            };
+            self.take_burst(heard).await?;
             if self.ear.has_overflowed() {
                 tracing::warn!(silo.channel = %self.room, "Events came faster than they were written down");
                 self.catch_up().await?;
@@ -130,29 +124,19 @@ impl Listener {
         }
     }
 
-    /// Takes an event, and with it those that wait behind it already.
-    async fn live(&mut self, first: Heard) -> Result<(), SiloError> {
+    /// Takes what was heard, and with it the events that wait behind it already.
+    async fn take_burst(&mut self, first: Heard) -> Result<(), SiloError> {
         let mut next = Some(first);
         let mut taken = 0;
         while let Some(heard) = next.take() {
             match heard {
-                Heard::Message(message) => self.take(&message).await?,
+                Heard::Message(message) => {
+                    self.take(&message).await?;
+                }
                 Heard::Removed(id) => self.removed(&id).await?,
-                Heard::Connected(snapshot) => {
+                other => {
                     self.flush().await?;
-                    return self.connected(snapshot).await;
-                }
-                Heard::Listing {
-                    messages,
-                    full,
-                    asked_at,
-                } => {
-                    self.flush().await?;
-                    return self.audited(messages, full, asked_at).await;
-                }
-                Heard::Lost => {
-                    self.flush().await?;
-                    return self.catch_up().await;
+                    return self.look_around(other).await;
                 }
             }
             taken += 1;
@@ -164,16 +148,33 @@ impl Listener {
         Ok(())
     }
 
-    /// Catches up, unless that was done a moment ago; then answers when to.
-    async fn lost(&mut self) -> Result<Option<Instant>, SiloError> {
-        if let Some(last) = self.last_lost
-            && last.elapsed() < LOST_EVERY
-        {
-            return Ok(Some(last + LOST_EVERY));
+    /// Takes what is no event.
+    async fn look_around(&mut self, heard: Heard) -> Result<(), SiloError> {
+        match heard {
+            Heard::Connected(snapshot) => self.connected(snapshot).await,
+            Heard::Lost => self.catch_up().await,
+            Heard::Garbled => match self.reread_last {
+                // A stream of garbage must not become a stream of requests.
+                Some(last) if last.elapsed() < REREAD_EVERY => {
+                    self.reread_at.get_or_insert(last + REREAD_EVERY);
+                    Ok(())
+                }
+                _ => self.reread().await,
+            },
+            Heard::Listing {
+                messages,
+                full,
+                asked_at,
+            } => self.audited(messages, full, asked_at).await,
+            Heard::Message(_) | Heard::Removed(_) => Ok(()),
         }
+    }
+
+    async fn reread(&mut self) -> Result<(), SiloError> {
+        self.reread_at = None;
         self.catch_up().await?;
-        self.last_lost = Some(Instant::now());
-        Ok(None)
+        self.reread_last = Some(Instant::now());
+        Ok(())
     }
 
     /// The feed begins (again): what it did not bring is fetched before what it brings is taken.
@@ -297,18 +298,14 @@ impl Listener {
         messages.sort_by_key(ChatMessage::sent_at);
         let mut fresh = Vec::new();
         for message in &messages {
-            fresh.extend(self.take_held(message).await?);
+            fresh.extend(self.take(message).await?);
         }
         fresh.extend(self.flush().await?);
         Ok(fresh)
     }
 
-    async fn take(&mut self, message: &ChatMessage) -> Result<(), SiloError> {
-        self.take_held(message).await.map(drop)
-    }
-
     /// Takes one look at a message. What was gathered is written first when this one has to wait.
-    async fn take_held(&mut self, message: &ChatMessage) -> Result<Vec<Millis>, SiloError> {
+    async fn take(&mut self, message: &ChatMessage) -> Result<Vec<Millis>, SiloError> {
         let mut fresh = Vec::new();
         let sent_at = message.sent_at();
         if sent_at < self.since || message.text.is_none() {

@@ -29,6 +29,11 @@ impl Health {
         inner.behind.extend(rooms.map(ToOwned::to_owned));
     }
 
+    /// Nobody listens any more.
+    pub fn stopped(&self) {
+        self.inner().listening = false;
+    }
+
     /// A channel's messages arrive as they are written.
     pub fn caught_up(&self, room: &str) {
         let mut inner = self.inner();

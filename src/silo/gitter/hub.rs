@@ -28,8 +28,10 @@ pub enum Heard {
     /// From here on everything is heard live; before, anything may be missing. With the newest messages, if the
     /// connection brought them.
     Connected(Option<Vec<ChatMessage>>),
-    /// Something may have been missed.
+    /// Something was missed.
     Lost,
+    /// Something unreadable was heard, so something may have been missed.
+    Garbled,
     /// A listing made beside the feed.
     Listing {
         /// The newest messages.
@@ -148,10 +150,10 @@ impl Hub {
         }
     }
 
-    /// Something may have been missed everywhere.
-    pub fn tell_all_lost(&self) {
+    /// Tells every channel.
+    pub fn tell_all(&self, heard: impl Fn() -> Heard) {
         for room in self.rooms() {
-            self.tell(room, Heard::Lost);
+            self.tell(room, heard());
         }
     }
 

@@ -260,6 +260,7 @@ impl Silo for Gitter {
             feed::listen(hub, ears, inbox, &self.wire, stop).await
         };
         let ended = listened.await;
+        self.health.stopped();
         if matches!(ended, Err(SiloError::SignedOut(_))) {
             self.health.signed_out();
         }

@@ -287,7 +287,7 @@ impl Connection<'_> {
                 }
             }
             News::Gap if self.gaps_end_it => return Ok(Some(Ending::Gap)),
-            News::Gap => self.hub.tell_all_lost(),
+            News::Gap => self.hub.tell_all(|| Heard::Lost),
             News::Strange(topic) => self.strange(topic),
             News::Over(Again::Never) => return Ok(Some(Ending::SignedOut)),
             News::Over(Again::After(wait)) => return Ok(Some(Ending::Again(wait))),
@@ -393,9 +393,9 @@ impl Connection<'_> {
     fn strange(&self, topic: Option<Topic>) {
         tracing::warn!(silo.name = %self.hub.silo, "Gitter said something unreadable; reading again what it may be");
         match topic {
-            Some(Topic::Messages(room)) => self.hub.tell(&room, Heard::Lost),
+            Some(Topic::Messages(room)) => self.hub.tell(&room, Heard::Garbled),
             Some(_) => {}
-            None => self.hub.tell_all_lost(),
+            None => self.hub.tell_all(|| Heard::Garbled),
         }
     }
 }

@@ -123,7 +123,7 @@ fn heard(hub: &Hub, line: Line) -> Heard {
     message.map_or_else(
         || {
             tracing::warn!(silo.name = %hub.silo, "Gitter's stream held something unreadable; reading again");
-            Heard::Lost
+            Heard::Garbled
         },
         |message| Heard::Message(Box::new(message)),
     )

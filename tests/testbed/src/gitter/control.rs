@@ -14,8 +14,8 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use super::{
-    Cut, Echo, Fault, Framing, GitterSim, House, Message, Refusal, RoomOptions, rest::query,
-    time::iso,
+    Cut, Echo, Fault, Framing, GitterSim, House, Message, Refusal, RoomOptions, cast::SETTLED,
+    posts::Draft, rest::query, time::iso,
 };
 
 /// Why the control port did not do what it was asked: for people, unlike the service's own refusals.
@@ -221,9 +221,13 @@ async fn act(sim: &GitterSim, path: &str, order: Value) -> Done {
             let order: NewUser = parse(order)?;
             let age = order
                 .age_days
-                .map_or(super::SETTLED, |days| Duration::from_secs(days * 86_400));
+                .map_or(SETTLED, |days| Duration::from_secs(days * 86_400));
             let user = sim.add_user_aged(&order.username, &order.display_name, age);
             Ok(json!({"id": user.id, "username": user.username, "token": user.token}))
+        }
+        "/users/delete" => {
+            sim.delete_user(&user_id(sim, &parse::<Named>(order)?.user)?);
+            Ok(json!({}))
         }
         "/rooms" => add_room(sim, parse(order)?),
         "/stop" => {
@@ -240,7 +244,7 @@ async fn act(sim: &GitterSim, path: &str, order: Value) -> Done {
 
 fn say(sim: &GitterSim, order: Say) -> Done {
     let (room, user) = (room_id(sim, &order.room)?, user_id(sim, &order.user)?);
-    let draft = super::Draft {
+    let draft = Draft {
         text: order.text,
         status: order.status,
         parent_id: order.parent,
