@@ -35,7 +35,7 @@ struct Arguments {
     /// A `footbridge` program that is there already; built when missing.
     #[arg(long)]
     binary: Option<PathBuf>,
-    /// Copy the bridge's directory here when something went wrong.
+    /// Copy the bridge's files and logs here at the end.
     #[arg(long)]
     keep: Option<PathBuf>,
 }
@@ -90,7 +90,7 @@ async fn run(arguments: &Arguments, console: &Console) -> anyhow::Result<bool> {
     scene.settle(Duration::from_mins(5)).await?;
     console.end_step();
     let good = judge(&scene, &synapse, console).await?;
-    if let (false, Some(keep)) = (good, &arguments.keep) {
+    if let Some(keep) = &arguments.keep {
         copy(scene.bridge.directory(), keep)?;
         console.line(&format!("  The bridge's files are in {}", keep.display()));
     }
