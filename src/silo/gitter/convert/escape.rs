@@ -4,7 +4,8 @@
 pub(super) mod grammar;
 
 use grammar::{
-    bare_url, email, is_entity, is_entity_rest, is_url_end, longest_run, percent, without_long_runs,
+    bare_url, email, is_entity, is_entity_rest, is_url_end, longest_run, may_be_tag, percent,
+    without_long_runs,
 };
 
 use super::Underscores;
@@ -301,7 +302,7 @@ impl Writer {
                 self.escaped(c);
             }
             '#' if next.is_none_or(|next| next.is_ascii_digit()) => self.escaped(c),
-            '<' if next.is_none_or(|next| !next.is_whitespace() && !next.is_ascii_digit()) => {
+            '<' if may_be_tag(after) => {
                 self.out.push_str("&lt;");
             }
             '&' if after.is_empty() || is_entity_rest(after) => self.out.push_str("&amp;"),
