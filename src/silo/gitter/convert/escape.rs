@@ -194,7 +194,7 @@ impl Writer {
             self.inlines(label, around);
             self.raw(" (");
             self.text(address, around);
-            self.raw(")");
+            self.text(")", around);
             return;
         }
         // A bang before a link would make it an image.
@@ -216,8 +216,7 @@ impl Writer {
         if lies(href, shown) {
             self.raw(" (");
             self.text(href, around);
-            // A bracket directly behind a URL may be read as part of it.
-            self.raw(")");
+            self.text(")", around);
         }
     }
 
