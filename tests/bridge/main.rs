@@ -4,6 +4,7 @@ mod house_rules;
 mod lanes;
 mod bad_input;
 mod example_config;
+mod commands;
 mod silo_contract;
 mod gitter;
 mod matrix;
