@@ -8,3 +8,5 @@ mod commands;
 mod silo_contract;
 mod gitter;
 mod matrix;
+mod walk;
+mod restart;
