@@ -72,7 +72,8 @@ async fn run(arguments: &Arguments, console: &Console) -> anyhow::Result<bool> {
     console.step("Starting a Synapse that nobody will miss");
     let synapse = Synapse::start(Limits::Relaxed).await?;
     let mut options = Options::new(binary).with_budget(arguments.requests_per_minute);
-    options.silo_options += &format!("\nsettle = \"{}s\"", arguments.settle);
+    let settle = format!("settle = \"{}s\"", arguments.settle);
+    options.silo_options = [options.silo_options, settle].join("\n");
     "footbridge=trace,footbridge_store=trace".clone_into(&mut options.log_filter);
     let scene = Scenario::set_up(&synapse, options, &|text| console.step(text)).await?;
     console.step("The bridge starts and accepts the invitation");
