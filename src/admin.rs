@@ -1,1 +1,244 @@
-//! axum on loopback: health and metrics.
+//! The admin address: health and metrics for machines, on loopback. Booleans, ages and counts; no room, no
+//! name, no text.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use async_trait::async_trait;
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use footbridge_store::{Millis, Tally};
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::Registry,
+};
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+/// What the house says about itself.
+#[async_trait]
+pub trait Vitals: Send + Sync {
+    /// The state now.
+    async fn state(&self) -> Health;
+    /// The conservation counters; `None` when the store cannot be read.
+    async fn tallies(&self) -> Option<Vec<Tally>>;
+    /// The time.
+    fn now(&self) -> Millis;
+}
+
+/// The body of `/health/ready`. Ages are in seconds.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Health {
+    /// Whether all of it is well.
+    pub ready: bool,
+    /// Whether the store answers.
+    pub store: bool,
+    /// How long ago the homeserver last answered a sync; absent before the first.
+    pub sync_age_seconds: Option<u64>,
+    /// Each silo's feed: `live`, `connecting` or `down`.
+    pub silos: BTreeMap<String, String>,
+    /// Portals that the configuration has.
+    pub portals: usize,
+    /// Of those, the ones that run.
+    pub portals_running: usize,
+    /// Age of the oldest message still owed to anyone.
+    pub oldest_pending_seconds: Option<u64>,
+}
+
+/// Serves the admin address until told to stop.
+pub async fn serve(
+    listener: TcpListener,
+    vitals: Arc<dyn Vitals>,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
+    let router = Router::new()
+        .route("/health/live", get(|| async { "ok\n" }))
+        .route("/health/ready", get(ready))
+        .route("/metrics", get(metrics))
+        .with_state(vitals);
+    axum::serve(listener, router)
+        .with_graceful_shutdown(stop.cancelled_owned())
+        .await
+}
+
+async fn ready(State(vitals): State<Arc<dyn Vitals>>) -> Response {
+    let health = vitals.state().await;
+    let status = if health.ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    (status, Json(health)).into_response()
+}
+
+async fn metrics(State(vitals): State<Arc<dyn Vitals>>) -> Response {
+    let Some(tallies) = vitals.tallies().await else {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    };
+    let health = vitals.state().await;
+    let text = render(&tallies, &health, vitals.now());
+    (
+        [(
+            header::CONTENT_TYPE,
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        )],
+        text,
+    )
+        .into_response()
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LaneLabels {
+    portal: i64,
+    toward: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RuleLabels {
+    portal: i64,
+    toward: &'static str,
+    rule: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SiloLabels {
+    silo: String,
+}
+
+/// The `/metrics` text, in the OpenMetrics format.
+fn render(tallies: &[Tally], health: &Health, now: Millis) -> String {
+    let accepted = Family::<LaneLabels, Counter>::default();
+    let delivered = Family::<LaneLabels, Counter>::default();
+    let failed = Family::<LaneLabels, Counter>::default();
+    let skipped = Family::<RuleLabels, Counter>::default();
+    let pending = Family::<LaneLabels, Gauge>::default();
+    let waiting = Family::<LaneLabels, Gauge>::default();
+    let oldest = Family::<LaneLabels, Gauge>::default();
+    let imbalance = Gauge::<i64>::default();
+    let sync_age = Gauge::<i64>::default();
+    let live = Family::<SiloLabels, Gauge>::default();
+
+    for tally in tallies {
+        let labels = LaneLabels {
+            portal: tally.lane.portal.0,
+            toward: tally.lane.toward.as_str(),
+        };
+        accepted.get_or_create(&labels).inc_by(tally.accepted);
+        delivered.get_or_create(&labels).inc_by(tally.delivered);
+        failed.get_or_create(&labels).inc_by(tally.failed);
+        pending.get_or_create(&labels).set(signed(tally.pending));
+        waiting.get_or_create(&labels).set(signed(tally.waiting));
+        let age = tally
+            .oldest_pending
+            .map_or(0, |since| now.since(since).as_secs());
+        oldest.get_or_create(&labels).set(signed(age));
+        let mut skips = 0;
+        for (rule, count) in &tally.skipped {
+            skips += count;
+            let labels = RuleLabels {
+                portal: labels.portal,
+                toward: labels.toward,
+                rule: rule.clone(),
+            };
+            skipped.get_or_create(&labels).inc_by(*count);
+        }
+        imbalance.inc_by(
+            signed(tally.accepted) - signed(tally.delivered + skips + tally.failed + tally.pending),
+        );
+    }
+    sync_age.set(health.sync_age_seconds.map_or(-1, signed));
+    for (silo, state) in &health.silos {
+        live.get_or_create(&SiloLabels { silo: silo.clone() })
+            .set(i64::from(state == "live"));
+    }
+
+    let mut registry = Registry::with_prefix("footbridge");
+    registry.register("accepted", "Messages owed to a lane, ever", accepted);
+    registry.register("delivered", "Messages delivered", delivered);
+    registry.register(
+        "skipped",
+        "Messages not delivered by a documented rule",
+        skipped,
+    );
+    registry.register(
+        "failed",
+        "Messages that could not be delivered; somebody was told",
+        failed,
+    );
+    registry.register("pending", "Messages still owed", pending);
+    registry.register(
+        "waiting_for_key",
+        "Of the pending ones, those whose key is missing",
+        waiting,
+    );
+    registry.register(
+        "oldest_pending_seconds",
+        "Age of the oldest message still owed",
+        oldest,
+    );
+    registry.register(
+        "conservation_error",
+        "accepted - delivered - skipped - failed - pending; 0 always",
+        imbalance,
+    );
+    registry.register(
+        "sync_age_seconds",
+        "Since the homeserver last answered a sync; -1 before",
+        sync_age,
+    );
+    registry.register("silo_live", "1 when the silo's feed is live", live);
+    let mut text = String::new();
+    // Writing into a String cannot fail.
+    if encode(&mut text, &registry).is_err() {
+        text.clear();
+    }
+    text
+}
+
+fn signed(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use footbridge_store::{LaneId, PortalId, Side};
+
+    use super::*;
+
+    #[test]
+    fn the_metrics_show_every_state_and_no_imbalance() {
+        let tally = Tally {
+            lane: LaneId {
+                portal: PortalId(1),
+                toward: Side::Silo,
+            },
+            accepted: 10,
+            delivered: 5,
+            skipped: vec![("notice".into(), 2)],
+            failed: 1,
+            pending: 2,
+            waiting: 1,
+            oldest_pending: Some(Millis(1_000)),
+        };
+        let text = render(&[tally], &Health::default(), Millis(61_000));
+        assert!(
+            text.contains(r#"footbridge_accepted_total{portal="1",toward="silo"} 10"#),
+            "{text}"
+        );
+        assert!(
+            text.contains(r#"footbridge_skipped_total{portal="1",toward="silo",rule="notice"} 2"#),
+            "{text}"
+        );
+        assert!(
+            text.contains(r#"footbridge_oldest_pending_seconds{portal="1",toward="silo"} 60"#),
+            "{text}"
+        );
+        assert!(text.contains("footbridge_conservation_error 0"), "{text}");
+    }
+}

@@ -1,1 +1,113 @@
-//! config.toml → Config: parse, check, secrets.
+//! `config.toml` becomes a [`Config`], or a [`Report`] of everything that is wrong with it. Nothing is opened
+//! and nobody is asked before the whole file is understood.
+
+pub mod fault;
+pub mod keys;
+mod mask;
+mod read;
+pub mod secret_file;
+mod sections;
+mod silos;
+pub mod values;
+pub mod walk;
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use footbridge_store::PortalSpec;
+
+pub use fault::{Exit, Fault, Report, Source, Style};
+
+use crate::{
+    matrix::{MatrixConfig, Trust},
+    silo::SiloConfig,
+};
+
+/// Everything the operator decides.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `[store]`
+    pub store: StoreConfig,
+    /// `[matrix]`
+    pub matrix: MatrixConfig,
+    /// Every `[[silo]]`.
+    pub silos: Vec<SiloConfig>,
+    /// Every `[[portal]]`.
+    pub portals: Vec<PortalConfig>,
+    /// `[admin]`
+    pub admin: AdminConfig,
+    /// The file, for pointing at places in it.
+    pub source: Arc<Source>,
+}
+
+/// `[store]`: where everything is remembered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreConfig {
+    /// The data directory.
+    pub path: PathBuf,
+    /// The file with the key that everything is sealed with.
+    pub key_file: PathBuf,
+}
+
+/// `[[portal]]`: a room joined to a channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortalConfig {
+    /// A room alias or id.
+    pub room: String,
+    /// The name of a silo in the same file.
+    pub silo: String,
+    /// The channel's name in the silo.
+    pub channel: String,
+    /// Whose messages are relayed and who gets our keys. The same for all portals.
+    pub trust: Trust,
+    /// Where its `channel` stands in the file.
+    pub channel_span: std::ops::Range<usize>,
+    /// Where its `room` stands in the file.
+    pub room_span: std::ops::Range<usize>,
+}
+
+impl PortalConfig {
+    /// The portal as the store knows it.
+    #[must_use]
+    pub fn spec(&self) -> PortalSpec {
+        PortalSpec {
+            room: self.room.clone(),
+            silo: self.silo.clone(),
+            channel: self.channel.clone(),
+        }
+    }
+}
+
+/// `[admin]`: where health and metrics are asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdminConfig {
+    /// The address and port to listen on.
+    pub listen: SocketAddr,
+}
+
+impl Config {
+    /// Reads and checks the file. Relative paths in it are relative to its directory.
+    pub fn load(path: &Path) -> Result<Self, Report> {
+        read::load(path)
+    }
+
+    /// The one trust that all portals agree on.
+    #[must_use]
+    pub fn trust(&self) -> Trust {
+        self.portals
+            .first()
+            .map_or_else(Trust::default, |portal| portal.trust)
+    }
+
+    /// A report of faults in this file.
+    #[must_use]
+    pub fn report(&self, faults: Vec<Fault>) -> Report {
+        Report {
+            source: Some(Arc::clone(&self.source)),
+            faults,
+        }
+    }
+}

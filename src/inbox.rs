@@ -8,7 +8,7 @@ use std::{
 use footbridge_store::{Accepted, Batch, EntryId, Error, LaneId, Payload, Place, Store};
 use tokio::sync::Notify;
 
-use crate::clock::Clock;
+use crate::{clock::Clock, crash};
 
 /// The door. Cheap to clone; every listener has one.
 #[derive(Clone, Debug)]
@@ -32,7 +32,9 @@ impl Inbox {
     /// Writes a batch down. When this returns the source may be told "received". Answers one [`Accepted`] per
     /// arrival, in order.
     pub async fn accept(&self, batch: Batch) -> Result<Vec<Accepted>, Error> {
+        crash::point("accept.before");
         let accepted = self.store.accept(batch, self.clock.now()).await?;
+        crash::point("accept.after");
         for one in &accepted {
             if let Accepted::New(lanes) = one {
                 lanes.iter().for_each(|lane| self.bells.ring(*lane));
@@ -43,6 +45,7 @@ impl Inbox {
 
     /// A late key made an entry readable.
     pub async fn fill(&self, entry: EntryId, payload: Payload) -> Result<(), Error> {
+        crash::point("fill.before");
         for lane in self.store.fill(entry, payload, self.clock.now()).await? {
             self.bells.ring(lane);
         }

@@ -13,6 +13,7 @@ pub mod portal;
 pub mod backoff;
 pub mod clock;
 pub mod secret;
+pub mod crash;
 
 // The edges.
 pub mod matrix;

@@ -1,2 +1,5 @@
-//! main
-fn main() {}
+//! The program. Everything it does is in the library.
+
+fn main() -> std::process::ExitCode {
+    footbridge::cli::main()
+}

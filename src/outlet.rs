@@ -108,6 +108,9 @@ pub enum SendError {
         /// One sentence for a person, without message text.
         reason: String,
     },
+    /// The silo no longer allows this change: the step's `otherwise` is taken instead.
+    #[error("too late for this change")]
+    TooLate,
     /// This place is closed to us (banned, gone, power removed): its lanes wait until someone acts.
     #[error("closed to us: {reason}")]
     Closed {

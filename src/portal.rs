@@ -1,1 +1,349 @@
-//! Takes the head of one lane, sends it, settles it.
+//! A portal joins one room and one channel; a [`Lane`] is a portal in one direction. It takes the head of its
+//! line, sends it, settles it, and only then looks at the next: order needs nothing else.
+//!
+//! It does not know Matrix or any silo, only [`Outlet`]. The table is the queue; the bell only wakes.
+
+mod doubt;
+
+use std::{sync::Arc, time::Duration};
+
+use footbridge_store::{Copies, Delivery, Error, Head, LaneId, Millis, Store, Undelivered};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, warn};
+
+use doubt::Recalled;
+
+use crate::{
+    backoff,
+    clock::Clock,
+    crash,
+    inbox::Bells,
+    message::{Action, Message, Sender},
+    outlet::{Done, Outcome, Outgoing, Outlet, Plan, SendError, Step},
+};
+
+/// An idle lane asks the table this often even if no bell rang.
+const SLOW_POLL: Duration = Duration::from_secs(30);
+/// A lane whose place is closed to us asks again this often.
+const CLOSED_POLL: Duration = Duration::from_mins(1);
+
+/// What a lane needs from the house.
+#[derive(Clone)]
+pub struct Lane {
+    /// Which lane this is.
+    pub id: LaneId,
+    /// Where its deliveries go.
+    pub outlet: Arc<dyn Outlet>,
+    /// Where its debts stand.
+    pub store: Store,
+    /// What wakes it.
+    pub bells: Bells,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// Why a lane no longer runs.
+#[derive(Debug, PartialEq, Eq)]
+pub enum LaneEnd {
+    /// It was told to stop.
+    Stopped,
+    /// Our account on its side is signed out. Its debts stay.
+    SignedOut,
+}
+
+/// How one attempt left the head of the line.
+enum Attempt {
+    /// The line moved, or will at the due time the store knows.
+    Settled,
+    SignedOut,
+    /// Told to stop while waiting.
+    Stopped,
+}
+
+impl Lane {
+    /// Pays the lane's debts until told to stop. Stops only between attempts. An error of the store ends it.
+    pub async fn run(self, stop: CancellationToken) -> Result<LaneEnd, Error> {
+        let bell = self.bells.of(self.id);
+        loop {
+            if stop.is_cancelled() {
+                return Ok(LaneEnd::Stopped);
+            }
+            let wait = match self.store.head(self.id, self.clock.now()).await? {
+                Head::Ready(delivery) => match self.deliver(*delivery, &stop).await? {
+                    Attempt::Settled => continue,
+                    Attempt::SignedOut => return Ok(LaneEnd::SignedOut),
+                    Attempt::Stopped => return Ok(LaneEnd::Stopped),
+                },
+                Head::NotBefore(due) => due.since(self.clock.now()),
+                Head::Empty => SLOW_POLL,
+            };
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = bell.notified() => {}
+                () = sleep(wait) => {}
+            }
+        }
+    }
+
+    /// One attempt at one delivery: all its remaining steps, or as far as they go.
+    async fn deliver(
+        &self,
+        delivery: Delivery,
+        stop: &CancellationToken,
+    ) -> Result<Attempt, Error> {
+        let Ok(message) = Message::from_bytes(&delivery.payload) else {
+            let reason = "it was written by another version and cannot be read".to_owned();
+            return self.fail(&delivery, reason, None).await;
+        };
+        let steps = match self.plan(&delivery, &message).await? {
+            Ok(Plan::Steps(steps)) if !steps.is_empty() => steps,
+            Ok(Plan::Steps(_)) => return self.skip(&delivery, "nothing-to-do").await,
+            Ok(Plan::Skip(rule)) => return self.skip(&delivery, &rule).await,
+            Err(refusal) => return self.put_off(&delivery, refusal, &message).await,
+        };
+        let plan = serde_json::to_vec(&Plan::Steps(steps.clone())).unwrap_or_default();
+        let mut unkept = delivery.plan.is_none().then_some(plan);
+        let mut doubt = delivery.unsure_since;
+        let done = usize::try_from(delivery.steps_done).unwrap_or(usize::MAX);
+        let count = steps.len();
+
+        for (index, step) in steps.iter().enumerate().skip(done) {
+            let last = index + 1 == count;
+            if let Some(since) = doubt.take() {
+                match self
+                    .recall(&delivery, doubt::new_message(step), since, last, stop)
+                    .await?
+                {
+                    Recalled::Adopted => continue,
+                    Recalled::NeverHappened => {}
+                    Recalled::NotNow(error) => {
+                        return self.put_off(&delivery, error, &message).await;
+                    }
+                    Recalled::Stopped => return Ok(Attempt::Stopped),
+                }
+            }
+            self.announce(&delivery, step, count, &mut unkept).await?;
+            crash::point("perform.before");
+            let key = format!("{}.{index}", delivery.key);
+            let mut result = self.outlet.perform(&delivery.to, &key, step).await;
+            crash::point("perform.after");
+            if let (
+                Err(SendError::TooLate),
+                Step::Replace {
+                    otherwise: Some(instead),
+                    ..
+                },
+            ) = (&result, step)
+            {
+                self.announce(&delivery, instead, count, &mut unkept)
+                    .await?;
+                result = self.outlet.perform(&delivery.to, &key, instead).await;
+            }
+            match result {
+                Ok(done) => self.settle(&delivery, &done, last).await?,
+                Err(error) => return self.put_off(&delivery, error, &message).await,
+            }
+        }
+        Ok(Attempt::Settled)
+    }
+
+    /// The plan: the one written down, or a new one.
+    async fn plan(
+        &self,
+        delivery: &Delivery,
+        message: &Message,
+    ) -> Result<Result<Plan, SendError>, Error> {
+        if let Some(kept) = &delivery.plan
+            && let Ok(plan) = serde_json::from_slice(kept)
+        {
+            return Ok(Ok(plan));
+        }
+        let known = match message.target() {
+            Some(target) => {
+                self.store
+                    .copies(&delivery.from, target, &delivery.to)
+                    .await?
+            }
+            None => Copies::default(),
+        };
+        if let (Some(owed), true) = (known.owed, known.copies.is_empty()) {
+            match message.action {
+                // The message it takes back still waits here: neither will be seen.
+                Action::Delete { .. } => {
+                    let gone = Undelivered::Skipped("deleted-before-delivery".to_owned());
+                    self.store.undelivered(owed, gone, self.clock.now()).await?;
+                    return Ok(Ok(Plan::Skip("deleted-before-delivery".to_owned())));
+                }
+                Action::Edit { .. } => return Ok(Ok(Plan::Skip("target-waiting".to_owned()))),
+                _ => {}
+            }
+        }
+        let outgoing = Outgoing {
+            key: delivery.key.clone(),
+            to: delivery.to.clone(),
+            message: message.clone(),
+            copies: known.copies,
+            late: delivery.late,
+        };
+        Ok(self.outlet.plan(&outgoing, self.clock.now()))
+    }
+
+    /// Writes down, before a step, what a restart must know about it.
+    async fn announce(
+        &self,
+        delivery: &Delivery,
+        step: &Step,
+        steps: usize,
+        unkept: &mut Option<Vec<u8>>,
+    ) -> Result<(), Error> {
+        let repeatable =
+            self.outlet.dedupes() || !matches!(step, Step::Post { .. } | Step::Replace { .. });
+        if !repeatable {
+            self.store
+                .unsure(delivery.id, unkept.take().as_deref(), self.clock.now())
+                .await?;
+        } else if steps > 1
+            && let Some(plan) = unkept.take()
+        {
+            self.store.planned(delivery.id, &plan).await?;
+        }
+        crash::point("plan.kept");
+        Ok(())
+    }
+
+    async fn settle(&self, delivery: &Delivery, done: &Done, last: bool) -> Result<(), Error> {
+        let (made, gone) = match done {
+            Done::Made(copy) => (Some(copy), None),
+            Done::Changed(_) => (None, None),
+            Done::Gone(remote) => (None, Some(remote)),
+        };
+        self.store
+            .step_done(delivery.id, made, gone, last, self.clock.now())
+            .await?;
+        self.bells.step_settled();
+        debug!(
+            delivery.id = delivery.id.0,
+            entry.id = delivery.entry.0,
+            last,
+            "Step settled"
+        );
+        Ok(())
+    }
+
+    async fn skip(&self, delivery: &Delivery, rule: &str) -> Result<Attempt, Error> {
+        let how = Undelivered::Skipped(rule.to_owned());
+        self.store
+            .undelivered(delivery.id, how, self.clock.now())
+            .await?;
+        self.bells.step_settled();
+        debug!(delivery.id = delivery.id.0, rule, "Skipped");
+        Ok(Attempt::Settled)
+    }
+
+    async fn fail(
+        &self,
+        delivery: &Delivery,
+        reason: String,
+        message: Option<&Message>,
+    ) -> Result<Attempt, Error> {
+        warn!(
+            delivery.id = delivery.id.0,
+            entry.id = delivery.entry.0,
+            reason,
+            "Delivery failed for good"
+        );
+        let notice = match message {
+            // A notice that cannot be delivered is not worth a notice.
+            Some(Message {
+                action: Action::Bridge { .. },
+                ..
+            }) => None,
+            _ => failure_notice(&reason, self.clock.now()),
+        };
+        let how = Undelivered::Failed { reason, notice };
+        if let Some(lane) = self
+            .store
+            .undelivered(delivery.id, how, self.clock.now())
+            .await?
+        {
+            self.bells.ring(lane);
+        }
+        self.bells.step_settled();
+        Ok(Attempt::Settled)
+    }
+
+    /// An attempt failed: later, never, or the whole side is out.
+    async fn put_off(
+        &self,
+        delivery: &Delivery,
+        error: SendError,
+        message: &Message,
+    ) -> Result<Attempt, Error> {
+        let attempt = delivery.attempts.saturating_add(1);
+        let (wait, sure) = match error {
+            SendError::Refused { reason } => {
+                return self.fail(delivery, reason, Some(message)).await;
+            }
+            SendError::SignedOut { reason } => {
+                self.store
+                    .postponed(delivery.id, self.clock.now(), true)
+                    .await?;
+                self.bells.step_settled();
+                error!(
+                    reason,
+                    "Signed out: this lane waits until the account is mended"
+                );
+                return Ok(Attempt::SignedOut);
+            }
+            SendError::TooLate => {
+                let reason = "the other side no longer allows the change".to_owned();
+                return self.fail(delivery, reason, Some(message)).await;
+            }
+            SendError::Closed { reason } => {
+                error!(
+                    reason,
+                    attempt, "The place is closed to us; trying again every minute"
+                );
+                (CLOSED_POLL, true)
+            }
+            SendError::Retry {
+                after,
+                outcome,
+                source,
+            } => {
+                let wait = after.unwrap_or_else(|| backoff::after(attempt));
+                let error = format!("{source:#}");
+                let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+                warn!(
+                    delivery.id = delivery.id.0,
+                    attempt, wait_ms, error, "Not delivered yet"
+                );
+                (wait, outcome == Outcome::NotDone)
+            }
+        };
+        self.store
+            .postponed(delivery.id, self.clock.now().plus(wait), sure)
+            .await?;
+        if sure {
+            self.bells.step_settled();
+        }
+        Ok(Attempt::Settled)
+    }
+}
+
+/// What the sender's side is told of a delivery that failed for good.
+fn failure_notice(reason: &str, now: Millis) -> Option<Vec<u8>> {
+    Message {
+        sender: Sender {
+            id: String::new(),
+            name: String::new(),
+        },
+        sent_at: now,
+        action: Action::Bridge {
+            text: format!("⚠ A message from here could not be delivered: {reason}."),
+        },
+    }
+    .to_bytes()
+    .ok()
+}

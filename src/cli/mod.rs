@@ -1,1 +1,103 @@
-//! The commands.
+//! The command line: what was asked, in which words the answer is given, and how the program ends.
+
+mod args;
+mod check;
+mod console;
+mod device;
+mod environment;
+mod exit;
+mod init;
+mod logging;
+mod login;
+mod preflight;
+mod progress;
+mod run;
+mod status;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use self::args::{Args, Command};
+use crate::{
+    config::{Config, Exit, Fault, Report},
+    matrix::Boxed,
+};
+
+/// What a command ends with: an exit code, or a report of what is wrong.
+type Ended = Result<Exit, Report>;
+
+/// Runs the program and tells how it ends.
+#[must_use]
+pub fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => return usage(&error).into(),
+    };
+    let ended = prepare(&args).and_then(|()| answer(args));
+    match ended {
+        Ok(exit) => exit.into(),
+        Err(report) => {
+            console::tell(&report);
+            report.exit().into()
+        }
+    }
+}
+
+fn prepare(args: &Args) -> Result<(), Report> {
+    let odd = environment::check(std::env::vars_os().map(|(name, _)| name));
+    if odd.exit() != Exit::Fine {
+        return Err(odd);
+    }
+    if !odd.faults.is_empty() {
+        console::tell(&odd);
+    }
+    logging::start(args.log_format).map_err(Report::of)
+}
+
+fn answer(args: Args) -> Ended {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| {
+            Report::of(
+                Fault::new("B25", format!("the runtime cannot start: {error}"))
+                    .exit(Exit::Io)
+                    .help("allow this user more threads and open files"),
+            )
+        })?;
+    let ended = runtime.block_on(command(args));
+    // A prompt or a lookup that still blocks a thread does not hold up the end.
+    runtime.shutdown_background();
+    ended
+}
+
+// One boxed future, so that what is deep in it is compiled in the library and nowhere else.
+fn command(args: Args) -> Boxed<'static, Ended> {
+    Box::pin(async move {
+        let path = args.config;
+        match args.command {
+            Command::Init(wishes) => init::run(&path, wishes).await,
+            Command::Check(what) => check::run(&Config::load(&path)?, what.reach()).await,
+            Command::Login => login::run(&Config::load(&path)?).await,
+            Command::Run => run::run(Config::load(&path)?).await,
+            Command::Status(how) => status::run(&Config::load(&path)?, how.form()).await,
+            Command::Device(what) => device::run(&Config::load(&path)?, what).await,
+        }
+    })
+}
+
+// What clap says, with our number in front.
+fn usage(error: &clap::Error) -> Exit {
+    use clap::error::ErrorKind::{DisplayHelp, DisplayVersion};
+    if matches!(error.kind(), DisplayHelp | DisplayVersion) {
+        console::say(&error.render().to_string());
+        return Exit::Fine;
+    }
+    let text = error.render().to_string();
+    console::warn(&match text.strip_prefix("error: ") {
+        Some(rest) => format!("error[B26]: {rest}"),
+        None => format!("error[B26]: a command is missing\n\n{text}"),
+    });
+    Exit::Usage
+}

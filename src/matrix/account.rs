@@ -1,8 +1,19 @@
-//! Logging in, once, and the account's cross-signing identity.
+//! Logging in, once, and the account's cross-signing identity; and coming back with the session that was kept.
 
-use footbridge_store::{AccountFace, Store, StoreKey};
+use std::path::{Path, PathBuf};
 
-use super::{Boxed, MatrixConfig, MatrixError};
+use anyhow::Context;
+use footbridge_store::{AccountFace, Secret as Sealed, Store, StoreKey};
+use matrix_sdk::{
+    Client, authentication::matrix::MatrixSession, ruma::api::client::session::get_login_types,
+    store::RoomLoadSettings,
+};
+use tracing::info;
+use url::Url;
+
+use super::{
+    Boxed, Homeserver, MatrixConfig, MatrixError, Trust, client, encryption, fault::Fault,
+};
 use crate::{clock::Clock, secret::Secret};
 
 /// What a login needs.
@@ -38,6 +49,183 @@ pub struct LoggedIn {
 /// identity and signs this device with it. Where an account is kept already it does not log in again: it
 /// finishes what an earlier, interrupted login left undone.
 pub fn login(with: Login<'_>) -> Boxed<'_, Result<LoggedIn, MatrixError>> {
-    let _ = with;
-    unimplemented!()
+    Box::pin(async move {
+        let client = match with.store.account().await? {
+            Some(account) => {
+                check_user(&account.face, &with.config)?;
+                (with.progress)("Found the session kept earlier; no second login");
+                let client = build(&with, &homeserver(&account.face, &with.config)?).await?;
+                restore(&client, &account.session).await?;
+                client
+            }
+            None => sign_in(&with).await?,
+        };
+        client
+            .encryption()
+            .wait_for_e2ee_initialization_tasks()
+            .await;
+        let recovery_key = encryption::make_trusted(&client, &with).await?;
+        let face = with
+            .store
+            .account()
+            .await?
+            .ok_or(MatrixError::NoAccount)?
+            .face;
+        Ok(LoggedIn { face, recovery_key })
+    })
+}
+
+/// The first login of this store.
+async fn sign_in(with: &Login<'_>) -> Result<Client, MatrixError> {
+    // Keys without a session are what a login left behind that never got as far as being kept.
+    let directory = directory(&with.store);
+    match std::fs::remove_dir_all(&directory) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            return Err(footbridge_store::Error::Io {
+                path: directory,
+                source,
+            }
+            .into());
+        }
+        _ => {}
+    }
+    (with.progress)("Looking for the homeserver");
+    let client = build(with, &with.config.homeserver).await?;
+    offers_password(&client).await?;
+    (with.progress)("Logging in");
+    client
+        .matrix_auth()
+        .login_username(&with.config.user, with.password.expose())
+        .initial_device_display_name(&with.config.device_name)
+        .send()
+        .await
+        .map_err(|error| match Fault::from(&error) {
+            Fault::Forbidden(_) => {
+                MatrixError::Refused("the homeserver refuses this user name and password".into())
+            }
+            Fault::SignedOut(reason) | Fault::Wrong(reason) => MatrixError::Refused(reason),
+            fault => fault.into_matrix_error("log in"),
+        })?;
+    let session = client
+        .matrix_auth()
+        .session()
+        .ok_or(MatrixError::NoAccount)?;
+    let face = AccountFace {
+        user_id: session.meta.user_id.to_string(),
+        device_id: session.meta.device_id.to_string(),
+        homeserver: client.homeserver().to_string(),
+        ed25519: None,
+        master_key: None,
+    };
+    let sealed = Sealed(
+        serde_json::to_vec(&session)
+            .context("the session cannot be written down")
+            .map_err(MatrixError::Unavailable)?,
+    );
+    if !with
+        .store
+        .save_account(&face, &sealed, with.clock.now())
+        .await?
+    {
+        return Err(MatrixError::Refused(
+            "an account is logged in already".into(),
+        ));
+    }
+    info!("Logged in");
+    check_user(&face, &with.config)?;
+    Ok(client)
+}
+
+/// Whether the server lets passwords in. It is also the first request, so that a server that does not answer
+/// or is no homeserver shows here.
+async fn offers_password(client: &Client) -> Result<(), MatrixError> {
+    use get_login_types::v3::LoginType;
+    let offered = client
+        .matrix_auth()
+        .get_login_types()
+        .await
+        .map_err(|error| {
+            let (Fault::Forbidden(why)
+            | Fault::NotFound(why)
+            | Fault::Wrong(why)
+            | Fault::NotSent(why)
+            | Fault::Unknown(why)) = Fault::from(&error)
+            else {
+                return Fault::from(&error).into_matrix_error("ask how to log in");
+            };
+            MatrixError::Unavailable(anyhow::anyhow!(
+                "{} does not answer as a Matrix homeserver: {why}",
+                client.homeserver()
+            ))
+        })?;
+    if offered
+        .flows
+        .iter()
+        .any(|flow| matches!(flow, LoginType::Password(_)))
+    {
+        return Ok(());
+    }
+    Err(MatrixError::Refused(
+        "this homeserver does not offer login by password".into(),
+    ))
+}
+
+async fn build(with: &Login<'_>, homeserver: &Homeserver) -> Result<Client, MatrixError> {
+    client::build(client::Parts {
+        homeserver,
+        directory: &directory(&with.store),
+        key: Some(&with.key.derive(KEY_PURPOSE)),
+        // A login sends no message and relays none.
+        trust: Trust::CrossSigned,
+        http: with.http.clone(),
+    })
+    .await
+}
+
+/// What the key of the SDK's stores is derived for.
+pub(super) const KEY_PURPOSE: &str = "matrix-sdk";
+
+/// Where the SDK's stores live.
+pub(super) fn directory(store: &Store) -> PathBuf {
+    store.directory().join(Path::new("matrix"))
+}
+
+/// The server of a kept account: the one named by URL, or the one found when the account logged in.
+pub(super) fn homeserver(
+    face: &AccountFace,
+    config: &MatrixConfig,
+) -> Result<Homeserver, MatrixError> {
+    match &config.homeserver {
+        Homeserver::Url(_) => Ok(config.homeserver.clone()),
+        Homeserver::Name(_) => Url::parse(&face.homeserver)
+            .map(Homeserver::Url)
+            .map_err(|_| MatrixError::Keys("the kept account names no usable homeserver".into())),
+    }
+}
+
+/// The configuration must speak of the account that is kept.
+pub(super) fn check_user(face: &AccountFace, config: &MatrixConfig) -> Result<(), MatrixError> {
+    if face.user_id == config.user.as_str() {
+        return Ok(());
+    }
+    Err(MatrixError::Refused(format!(
+        "the store belongs to {}, the configuration names {}",
+        face.user_id, config.user
+    )))
+}
+
+/// Gives a fresh client the kept session. Every failure is final: a client that goes on after one would sync
+/// without encryption.
+pub(super) async fn restore(client: &Client, session: &Sealed) -> Result<(), MatrixError> {
+    let session: MatrixSession = serde_json::from_slice(&session.0)
+        .map_err(|_| MatrixError::Keys("the kept session cannot be read".into()))?;
+    client
+        .matrix_auth()
+        .restore_session(session, RoomLoadSettings::default())
+        .await
+        .map_err(|error| {
+            MatrixError::Keys(format!(
+                "the kept session does not fit the encryption store: {error}"
+            ))
+        })
 }

@@ -2,24 +2,42 @@
 //! hands out is boxed, so that nobody else compiles them again.
 
 pub mod account;
+mod client;
+mod encryption;
+mod listen;
+mod walk;
+mod gaps;
+mod keys;
+mod rooms;
+mod senders;
+mod send;
 pub mod convert;
+mod fault;
 #[cfg(feature = "testbed")]
 pub mod person;
 
 use std::{
-    collections::HashMap, future::Future, path::PathBuf, pin::Pin, sync::Arc, time::Duration,
+    collections::{HashMap, HashSet},
+    future::Future,
+    path::PathBuf,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
-use async_trait::async_trait;
-use footbridge_store::{Copy, Millis, Place, Store, StoreKey};
+use footbridge_store::{Batch, Flag, Millis, Place, Store, StoreKey};
+use matrix_sdk::{
+    Client, Room,
+    ruma::{OwnedUserId, RoomId},
+    store::{StateStoreDataKey, StateStoreDataValue},
+    sync::SyncResponse,
+};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use crate::{
-    clock::Clock,
-    inbox::Inbox,
-    outlet::{Done, Outgoing, Outlet, Plan, SendError, Step},
-};
+use self::senders::Senders;
+use crate::{clock::Clock, inbox::Inbox};
 
 /// A boxed future: what this side hands out.
 pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -89,8 +107,31 @@ pub enum MatrixError {
     Store(#[from] footbridge_store::Error),
 }
 
+/// The cursor of the sync. Beside it stands one per room, with the newest event that was walked.
+const SYNC_CURSOR: &str = "matrix";
+
+/// A sync on its way. It must never be dropped half-way while the client lives on: the SDK keeps its place in
+/// the stream before anyone has seen the answer.
+type InFlight = Boxed<'static, matrix_sdk::Result<SyncResponse>>;
+
 /// The running account.
-pub struct Matrix;
+pub struct Matrix {
+    client: Client,
+    store: Store,
+    clock: Clock,
+    own: OwnedUserId,
+    trust: Trust,
+    key_wait: Duration,
+    /// When the last sync was answered.
+    synced: Mutex<Option<Millis>>,
+    /// The sync that was on its way when listening stopped.
+    parked: Mutex<Option<InFlight>>,
+    /// Rooms known to be or to have been encrypted; what is not here must be looked up.
+    ever_encrypted: Mutex<HashSet<Place>>,
+    senders: Mutex<Senders>,
+    /// Sessions whose sender's device is not known to be signed, and until when that may change.
+    unproven: Mutex<HashMap<String, Instant>>,
+}
 
 impl Matrix {
     /// Restores the session kept in the store: opens the SDK's stores in the store's directory, puts our cursor
@@ -103,60 +144,147 @@ impl Matrix {
         http: reqwest::Client,
         clock: Clock,
     ) -> Boxed<'_, Result<Arc<Self>, MatrixError>> {
-        let _ = (store, key, config, trust, http, clock);
-        unimplemented!()
+        Box::pin(async move {
+            let account = store.account().await?.ok_or(MatrixError::NoAccount)?;
+            account::check_user(&account.face, &config)?;
+            let client = client::build(client::Parts {
+                homeserver: &account::homeserver(&account.face, &config)?,
+                directory: &account::directory(&store),
+                key: Some(&key.derive(account::KEY_PURPOSE)),
+                trust,
+                http,
+            })
+            .await?;
+            put_cursor(&client, store.cursor(SYNC_CURSOR).await?).await?;
+            account::restore(&client, &account.session).await?;
+            encryption::require_signed_device(&client).await?;
+            Ok(Arc::new(Self {
+                own: client.user_id().ok_or(MatrixError::NoAccount)?.to_owned(),
+                client,
+                store,
+                clock,
+                trust,
+                key_wait: config.key_wait,
+                synced: Mutex::default(),
+                parked: Mutex::default(),
+                ever_encrypted: Mutex::default(),
+                senders: Mutex::default(),
+                unproven: Mutex::default(),
+            }))
+        })
     }
 
     /// Finds a room by alias or id.
     pub fn resolve<'a>(&'a self, room: &'a str) -> Boxed<'a, Result<Place, MatrixError>> {
-        let _ = room;
-        unimplemented!()
+        Box::pin(rooms::resolve(&self.client, room))
     }
 
     /// Follows the account until told to stop: accepts invites to these rooms, refuses others, takes in their
-    /// messages. Returns early only when it cannot go on by itself.
+    /// messages. Returns early only when it cannot go on by itself. It can be called again afterwards, for
+    /// example with one room more; never twice at the same time.
     pub fn listen(
         &self,
         rooms: Vec<Place>,
         inbox: Inbox,
         stop: CancellationToken,
     ) -> Boxed<'_, Result<(), MatrixError>> {
-        let _ = (rooms, inbox, stop);
-        unimplemented!()
+        Box::pin(listen::listen(self, rooms, inbox, stop))
     }
 
     /// When the last sync was answered, if any was.
     #[must_use]
     pub fn last_sync(&self) -> Option<Millis> {
-        unimplemented!()
+        *self.synced.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Per room: whether it is encrypted, as far as the SDK knows.
+    /// Per joined room: whether it is encrypted, as far as the SDK knows.
     pub fn encryption(&self) -> Boxed<'_, HashMap<Place, bool>> {
-        unimplemented!()
+        let rooms = self.client.joined_rooms();
+        Box::pin(async move {
+            rooms
+                .iter()
+                .map(|room| {
+                    let encrypted = room.encryption_state().is_encrypted();
+                    (Place::room(room.room_id().as_str()), encrypted)
+                })
+                .collect()
+        })
+    }
+
+    fn room(&self, place: &Place) -> Option<Room> {
+        let id = <&RoomId>::try_from(place.address()).ok()?;
+        self.client.get_room(id)
+    }
+
+    fn synced(&self) {
+        *self.synced.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.clock.now());
+    }
+
+    /// Whether the room is or ever was encrypted.
+    async fn was_encrypted(&self, place: &Place) -> Result<bool, footbridge_store::Error> {
+        let known = self
+            .ever_encrypted
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(place);
+        if known {
+            return Ok(true);
+        }
+        let raised = self.store.flag(place, Flag::EverEncrypted).await?;
+        if raised {
+            self.remember_encrypted(place);
+        }
+        Ok(raised)
+    }
+
+    /// Writes down that the room is encrypted, for ever.
+    async fn raise_encrypted(&self, place: &Place) -> Result<(), footbridge_store::Error> {
+        let flags = vec![(place.clone(), Flag::EverEncrypted)];
+        self.store
+            .accept(
+                Batch {
+                    flags,
+                    ..Batch::default()
+                },
+                self.clock.now(),
+            )
+            .await?;
+        self.remember_encrypted(place);
+        Ok(())
+    }
+
+    fn remember_encrypted(&self, place: &Place) {
+        self.ever_encrypted
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(place.clone());
     }
 }
 
-#[async_trait]
-impl Outlet for Matrix {
-    fn plan(&self, _outgoing: &Outgoing, _now: Millis) -> Result<Plan, SendError> {
-        unimplemented!()
+impl std::fmt::Debug for Matrix {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Matrix").finish_non_exhaustive()
     }
-    async fn perform(&self, _to: &Place, _key: &str, _step: &Step) -> Result<Done, SendError> {
-        unimplemented!()
-    }
-    fn dedupes(&self) -> bool {
-        true
-    }
-    async fn recall(
-        &self,
-        _to: &Place,
-        _step: &Step,
-        _since: Millis,
-    ) -> Result<Vec<Copy>, SendError> {
-        Ok(Vec::new())
-    }
-    fn settle(&self) -> Duration {
-        Duration::ZERO
-    }
+}
+
+/// Puts our cursor where the SDK looks for its own. The SDK moves its cursor before anyone has seen the events;
+/// ours moves with the journal. Handing ours over as an argument is not enough: an answer that ends where the
+/// SDK believes to be already is thrown away.
+async fn put_cursor(client: &Client, cursor: Option<String>) -> Result<(), MatrixError> {
+    let store = client.state_store();
+    let key = StateStoreDataKey::SyncToken;
+    let put = match cursor {
+        Some(cursor) => {
+            store
+                .set_kv_data(key, StateStoreDataValue::SyncToken(cursor))
+                .await
+        }
+        None => store.remove_kv_data(key).await,
+    };
+    put.map_err(|error| MatrixError::Keys(format!("the SDK's store cannot be written: {error}")))
+}
+
+/// The name of a room's cursor.
+fn mark_cursor(place: &Place) -> String {
+    place.as_str().to_owned()
 }

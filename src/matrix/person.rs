@@ -1,1 +1,473 @@
 //! A person at a Matrix client of their own, for the testbed: own device, own store, no shortcut into the bridge.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context, anyhow};
+use matrix_sdk::{
+    Client, Room,
+    deserialized_responses::TimelineEvent,
+    room::MessagesOptions,
+    ruma::{
+        EventId, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId,
+        api::client::{room::create_room, uiaa},
+        events::{AnyInitialStateEvent, room::encrypted::OriginalSyncRoomEncryptedEvent},
+        serde::Raw,
+        uint,
+    },
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::sync::Mutex;
+
+use super::{Boxed, Homeserver, Trust, client};
+
+/// Who signs the device of a person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// The person makes a new cross-signing identity with this device.
+    New,
+    /// The person joins the account's identity with its recovery key.
+    Recovered(String),
+    /// Nobody: the device stays unsigned, and others have no reason to trust it.
+    None,
+}
+
+/// A person at a client.
+#[derive(Clone)]
+pub struct Person {
+    client: Client,
+    timeline: Arc<Mutex<Timeline>>,
+}
+
+/// Something that appeared in a room.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// The room.
+    pub room: String,
+    /// Its id.
+    pub event_id: String,
+    /// Who sent it.
+    pub sender: String,
+    /// Its type, after decryption.
+    pub event_type: String,
+    /// Its content, decrypted.
+    pub content: Value,
+    /// Whether it came encrypted.
+    pub encrypted: bool,
+    /// Whether it could not be read. It is seen again, readable, when its key comes.
+    pub undecryptable: bool,
+    /// When the server says it was sent.
+    pub sent_at_ms: i64,
+    /// The transaction id, for what this device sent itself.
+    pub transaction_id: Option<String>,
+}
+
+/// How far this person has read.
+#[derive(Default)]
+struct Timeline {
+    /// The newest event seen per room.
+    newest: HashMap<OwnedRoomId, OwnedEventId>,
+    /// What could not be read yet.
+    unread: VecDeque<(OwnedRoomId, Raw<OriginalSyncRoomEncryptedEvent>)>,
+}
+
+impl Person {
+    /// Logs in on a device of its own, makes a cross-signing identity, syncs once.
+    pub fn login(
+        homeserver: &str,
+        user: &str,
+        password: &str,
+        directory: &Path,
+    ) -> Boxed<'static, anyhow::Result<Self>> {
+        Self::login_as(homeserver, user, password, directory, Identity::New)
+    }
+
+    /// Logs in with this identity.
+    pub fn login_as(
+        homeserver: &str,
+        user: &str,
+        password: &str,
+        directory: &Path,
+        identity: Identity,
+    ) -> Boxed<'static, anyhow::Result<Self>> {
+        let (homeserver, user) = (homeserver.to_owned(), user.to_owned());
+        let (password, directory) = (password.to_owned(), directory.to_owned());
+        Box::pin(async move {
+            // A person who excludes insecure devices, as clients are beginning to do: what they read from the
+            // bridge proves that its device is signed, and what they send reaches signed devices only.
+            let client = client::build(client::Parts {
+                homeserver: &Homeserver::Url(homeserver.parse()?),
+                directory: &directory,
+                key: None,
+                trust: match identity {
+                    Identity::None => Trust::AnyDevice,
+                    Identity::New | Identity::Recovered(_) => Trust::CrossSigned,
+                },
+                http: reqwest::Client::builder().build()?,
+            })
+            .await?;
+            client
+                .matrix_auth()
+                .login_username(&user, &password)
+                .initial_device_display_name("A person")
+                .send()
+                .await?;
+            client
+                .encryption()
+                .wait_for_e2ee_initialization_tasks()
+                .await;
+            client
+                .sync_once(client::sync_settings(Duration::ZERO))
+                .await?;
+            match identity {
+                Identity::New => sign_device(&client, &password).await?,
+                Identity::Recovered(key) => client.encryption().recovery().recover(&key).await?,
+                Identity::None => {}
+            }
+            let person = Self {
+                client,
+                timeline: Arc::default(),
+            };
+            person.sync(Duration::ZERO).await?;
+            Ok(person)
+        })
+    }
+
+    /// Who this is.
+    #[must_use]
+    pub fn user_id(&self) -> String {
+        self.client
+            .user_id()
+            .map(ToString::to_string)
+            .unwrap_or_default()
+    }
+
+    /// The device.
+    #[must_use]
+    pub fn device_id(&self) -> String {
+        self.client
+            .device_id()
+            .map(ToString::to_string)
+            .unwrap_or_default()
+    }
+
+    /// Makes a private room and invites these users.
+    pub fn create_room(
+        &self,
+        name: &str,
+        encrypted: bool,
+        invite: &[String],
+    ) -> Boxed<'_, anyhow::Result<String>> {
+        let (name, invite) = (name.to_owned(), invite.to_owned());
+        Box::pin(async move {
+            let mut request = create_room::v3::Request::new();
+            request.name = Some(name);
+            request.preset = Some(create_room::v3::RoomPreset::PrivateChat);
+            request.invite = invite
+                .iter()
+                .map(|user| OwnedUserId::try_from(user.as_str()))
+                .collect::<Result<_, _>>()?;
+            if encrypted {
+                let event = json!({
+                    "type": "m.room.encryption",
+                    "state_key": "",
+                    "content": {"algorithm": "m.megolm.v1.aes-sha2"},
+                });
+                request.initial_state = vec![Raw::<AnyInitialStateEvent>::from_json_string(
+                    event.to_string(),
+                )?];
+            }
+            let room = self.client.create_room(request).await?;
+            Ok(room.room_id().to_string())
+        })
+    }
+
+    /// Joins a room by id or alias.
+    pub fn join(&self, room: &str) -> Boxed<'_, anyhow::Result<()>> {
+        let room = room.to_owned();
+        Box::pin(async move {
+            let room = <&matrix_sdk::ruma::RoomOrAliasId>::try_from(room.as_str())?;
+            self.client.join_room_by_id_or_alias(room, &[]).await?;
+            Ok(())
+        })
+    }
+
+    /// Leaves a room.
+    pub fn leave(&self, room: &str) -> Boxed<'_, anyhow::Result<()>> {
+        let room = room.to_owned();
+        Box::pin(async move { Ok(self.room(&room)?.leave().await?) })
+    }
+
+    /// Invites a user.
+    pub fn invite(&self, room: &str, user: &str) -> Boxed<'_, anyhow::Result<()>> {
+        let (room, user) = (room.to_owned(), user.to_owned());
+        Box::pin(async move {
+            let user = <&UserId>::try_from(user.as_str())?;
+            Ok(self.room(&room)?.invite_user_by_id(user).await?)
+        })
+    }
+
+    /// Turns encryption on.
+    pub fn enable_encryption(&self, room: &str) -> Boxed<'_, anyhow::Result<()>> {
+        let room = room.to_owned();
+        Box::pin(async move {
+            let content = json!({"algorithm": "m.megolm.v1.aes-sha2"});
+            self.room(&room)?
+                .send_state_event_raw("m.room.encryption", "", content)
+                .await?;
+            Ok(())
+        })
+    }
+
+    /// Changes the name others see.
+    pub fn set_display_name(&self, name: &str) -> Boxed<'_, anyhow::Result<()>> {
+        let name = name.to_owned();
+        Box::pin(async move { Ok(self.client.account().set_display_name(Some(&name)).await?) })
+    }
+
+    /// Says something; answers the event's id.
+    pub fn say(&self, room: &str, text: &str) -> Boxed<'_, anyhow::Result<String>> {
+        self.send(
+            room,
+            "m.room.message",
+            json!({"msgtype": "m.text", "body": text}),
+        )
+    }
+
+    /// Sends an event of any type, encrypted where the room is.
+    pub fn send(
+        &self,
+        room: &str,
+        event_type: &str,
+        content: Value,
+    ) -> Boxed<'_, anyhow::Result<String>> {
+        let (room, event_type) = (room.to_owned(), event_type.to_owned());
+        Box::pin(async move {
+            let room = self.room(&room)?;
+            let sent = room.send_raw(&event_type, content).await?;
+            Ok(sent.response.event_id.to_string())
+        })
+    }
+
+    /// Puts the identity's secrets into the account's secret storage; answers the recovery key.
+    pub fn make_recovery_key(&self) -> Boxed<'_, anyhow::Result<String>> {
+        Box::pin(async move { Ok(self.client.encryption().recovery().enable().await?) })
+    }
+
+    /// Forgets the room key in use, so that the next message needs a new one.
+    pub fn discard_room_key(&self, room: &str) -> Boxed<'_, anyhow::Result<()>> {
+        let room = room.to_owned();
+        Box::pin(async move { Ok(self.room(&room)?.discard_room_key().await?) })
+    }
+
+    /// Changes the text of an event.
+    pub fn edit(
+        &self,
+        room: &str,
+        event_id: &str,
+        text: &str,
+    ) -> Boxed<'_, anyhow::Result<String>> {
+        let content = json!({
+            "msgtype": "m.text",
+            "body": format!("* {text}"),
+            "m.new_content": {"msgtype": "m.text", "body": text},
+            "m.relates_to": {"rel_type": "m.replace", "event_id": event_id},
+        });
+        self.send(room, "m.room.message", content)
+    }
+
+    /// Answers an event.
+    pub fn reply(
+        &self,
+        room: &str,
+        event_id: &str,
+        text: &str,
+    ) -> Boxed<'_, anyhow::Result<String>> {
+        let content = json!({
+            "msgtype": "m.text",
+            "body": text,
+            "m.relates_to": {"m.in_reply_to": {"event_id": event_id}},
+        });
+        self.send(room, "m.room.message", content)
+    }
+
+    /// Says something in a thread.
+    pub fn in_thread(
+        &self,
+        room: &str,
+        root: &str,
+        text: &str,
+    ) -> Boxed<'_, anyhow::Result<String>> {
+        let content = json!({
+            "msgtype": "m.text",
+            "body": text,
+            "m.relates_to": {
+                "rel_type": "m.thread",
+                "event_id": root,
+                "is_falling_back": true,
+                "m.in_reply_to": {"event_id": root},
+            },
+        });
+        self.send(room, "m.room.message", content)
+    }
+
+    /// Takes an event back; answers the redaction's id.
+    pub fn redact(&self, room: &str, event_id: &str) -> Boxed<'_, anyhow::Result<String>> {
+        let (room, event_id) = (room.to_owned(), event_id.to_owned());
+        Box::pin(async move {
+            let event_id = <&EventId>::try_from(event_id.as_str())?;
+            let answer = self.room(&room)?.redact(event_id, None, None).await?;
+            Ok(answer.event_id.to_string())
+        })
+    }
+
+    /// Waits at most `timeout` for news and answers the new timeline events in order, gaps filled. To be called
+    /// in a loop.
+    pub fn sync(&self, timeout: Duration) -> Boxed<'_, anyhow::Result<Vec<Seen>>> {
+        Box::pin(async move {
+            let mut timeline = self.timeline.lock().await;
+            let response = self
+                .client
+                .sync_once(client::sync_settings(timeout))
+                .await?;
+            let mut seen = self.read_late(&mut timeline).await?;
+            for (room_id, update) in response.rooms.joined {
+                let mut events = update.timeline.events;
+                let stop = timeline.newest.get(&room_id).cloned();
+                if let (true, Some(stop), Some(from)) =
+                    (update.timeline.limited, stop, update.timeline.prev_batch)
+                {
+                    let mut missed = self.page_back(&room_id, from, &stop).await?;
+                    missed.append(&mut events);
+                    events = missed;
+                }
+                for event in events {
+                    if let Some(id) = event.event_id() {
+                        timeline.newest.insert(room_id.clone(), id);
+                    }
+                    if event.kind.is_utd() {
+                        timeline
+                            .unread
+                            .push_back((room_id.clone(), event.raw().clone().cast_unchecked()));
+                    }
+                    seen.push(seen_from(&room_id, &event)?);
+                }
+            }
+            Ok(seen)
+        })
+    }
+
+    /// The events after `stop` up to `from`, oldest first.
+    async fn page_back(
+        &self,
+        room: &RoomId,
+        from: String,
+        stop: &EventId,
+    ) -> anyhow::Result<Vec<TimelineEvent>> {
+        let room = self.room(room.as_str())?;
+        let mut events = Vec::new();
+        let mut from = Some(from);
+        while let Some(position) = from {
+            let mut options = MessagesOptions::backward().from(position.as_str());
+            options.limit = uint!(500);
+            let page = room.messages(options).await?;
+            for event in page.chunk {
+                if event.event_id().is_some_and(|id| id == stop) {
+                    events.reverse();
+                    return Ok(events);
+                }
+                events.push(event);
+            }
+            from = page.end;
+        }
+        events.reverse();
+        Ok(events)
+    }
+
+    /// Tries again what could not be read.
+    async fn read_late(&self, timeline: &mut Timeline) -> anyhow::Result<Vec<Seen>> {
+        let mut seen = Vec::new();
+        for (room_id, raw) in std::mem::take(&mut timeline.unread) {
+            let event = self
+                .room(room_id.as_str())?
+                .decrypt_event(&raw, None)
+                .await?;
+            if event.kind.is_utd() {
+                timeline.unread.push_back((room_id, raw));
+            } else {
+                seen.push(seen_from(&room_id, &event)?);
+            }
+        }
+        Ok(seen)
+    }
+
+    fn room(&self, id: &str) -> anyhow::Result<Room> {
+        let id = <&RoomId>::try_from(id)?;
+        self.client
+            .get_room(id)
+            .ok_or_else(|| anyhow!("this person is not in {id}"))
+    }
+}
+
+/// The fields of an event that a test looks at.
+#[derive(Deserialize)]
+struct Fields {
+    event_id: String,
+    sender: String,
+    #[serde(rename = "type")]
+    event_type: String,
+    #[serde(default)]
+    content: Value,
+    origin_server_ts: i64,
+    #[serde(default)]
+    unsigned: Unsigned,
+}
+
+#[derive(Default, Deserialize)]
+struct Unsigned {
+    transaction_id: Option<String>,
+}
+
+fn seen_from(room: &RoomId, event: &TimelineEvent) -> anyhow::Result<Seen> {
+    let fields: Fields =
+        serde_json::from_str(event.raw().json().get()).context("an event without its fields")?;
+    Ok(Seen {
+        room: room.to_string(),
+        event_id: fields.event_id,
+        sender: fields.sender,
+        event_type: fields.event_type,
+        content: fields.content,
+        encrypted: event.encryption_info().is_some() || event.kind.is_utd(),
+        undecryptable: event.kind.is_utd(),
+        sent_at_ms: fields.origin_server_ts,
+        transaction_id: fields.unsigned.transaction_id,
+    })
+}
+
+/// Makes the account's identity and signs this device with it.
+async fn sign_device(client: &Client, password: &str) -> anyhow::Result<()> {
+    let encryption = client.encryption();
+    if let Err(error) = encryption.bootstrap_cross_signing(None).await {
+        let answer = error
+            .as_uiaa_response()
+            .context("cross-signing was refused")?;
+        let user = client.user_id().context("nobody is logged in")?;
+        let mut password = uiaa::Password::new(
+            uiaa::UserIdentifier::Matrix(uiaa::MatrixUserIdentifier::new(user.to_string())),
+            password.to_owned(),
+        );
+        password.session.clone_from(&answer.session);
+        encryption
+            .bootstrap_cross_signing(Some(uiaa::AuthData::Password(password)))
+            .await?;
+    }
+    client
+        .sync_once(client::sync_settings(Duration::ZERO))
+        .await?;
+    Ok(())
+}

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 /// An error of the store.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// SQLite said no.
+    /// `SQLite` said no.
     #[error("the store cannot {doing}: {source}")]
     Sqlite {
         /// What we were doing, e.g. `accept a batch`.
         doing: &'static str,
-        /// SQLite's word.
+        /// Its word.
         source: rusqlite::Error,
     },
     /// A file or directory of the store cannot be made, read or locked.

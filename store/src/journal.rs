@@ -1,6 +1,16 @@
 //! Facts: what arrived, accepted exactly once, with the cursor that proves how far we have read.
 
-use crate::{EntryId, Error, LaneId, Millis, Place, RemoteId, Store};
+use rusqlite::{OptionalExtension, Row, params};
+
+use crate::{
+    Copy, EntryId, Error, LaneId, Millis, Place, RemoteId, Store,
+    database::{Desk, Fault},
+    links,
+    portals::Graph,
+    progress::{self, Flag, Gap},
+    seal::Cell,
+    settle::{self, End},
+};
 
 /// Something that happened in a place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,24 +72,6 @@ pub struct Batch {
     pub flags: Vec<(Place, Flag)>,
 }
 
-/// Events of a place that must still be fetched: everything after `stop`, up to the position `from`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Gap {
-    /// Where.
-    pub place: Place,
-    /// The position to page backwards from.
-    pub from: String,
-    /// The newest event already walked; `None` when there is none.
-    pub stop: Option<RemoteId>,
-}
-
-/// Something true of a place for ever.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Flag {
-    /// The room is or was end-to-end encrypted.
-    EverEncrypted,
-}
-
 /// What became of an arrival.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Accepted {
@@ -92,7 +84,7 @@ pub enum Accepted {
 }
 
 /// An entry that waits for its key.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Waiting {
     /// The entry.
     pub entry: EntryId,
@@ -106,46 +98,198 @@ pub struct Waiting {
     pub raw: Vec<u8>,
 }
 
+impl std::fmt::Debug for Waiting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Waiting")
+            .field("entry", &self.entry)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Store {
     /// Takes in a batch. Answers one [`Accepted`] per arrival, in order.
     pub async fn accept(&self, batch: Batch, now: Millis) -> Result<Vec<Accepted>, Error> {
-        let _ = (batch, now);
-        unimplemented!()
+        self.transaction("accept a batch", move |desk| {
+            let graph = Graph::load(desk.sql)?;
+            let accepted = batch
+                .arrivals
+                .iter()
+                .map(|arrival| take_in(desk, &graph, arrival, now))
+                .collect::<Result<_, _>>()?;
+            progress::keep(desk, &batch)?;
+            Ok(accepted)
+        })
+        .await
     }
 
     /// Entries that wait for a key: all, or those of one session.
     pub async fn waiting(&self, session: Option<&str>) -> Result<Vec<Waiting>, Error> {
-        let _ = session;
-        unimplemented!()
+        let session = session.map(str::to_owned);
+        self.read("read the entries that wait for a key", move |desk| {
+            let mut waiting = desk
+                .sql
+                .prepare_cached(
+                    "SELECT id, place, fact, session, payload FROM journal INDEXED BY journal_waiting
+                     WHERE session IS NOT NULL AND session = coalesce(?1, session) ORDER BY id",
+                )?
+                .query_map([session], waiting_from_row)?
+                .collect::<Result<Vec<_>, _>>()?;
+            for one in &mut waiting {
+                one.raw = desk.seal.open(letter_cell(one.entry), &one.raw)?;
+            }
+            Ok(waiting)
+        })
+        .await
     }
 
     /// The key came: the entry is readable now (or, with [`Payload::Skipped`], settled). If it had been passed
-    /// by others its deliveries are marked late. Answers the lanes to ring.
+    /// by others its deliveries are marked late. Answers the lanes to ring; none if the entry does not wait.
     pub async fn fill(
         &self,
         entry: EntryId,
         payload: Payload,
         now: Millis,
     ) -> Result<Vec<LaneId>, Error> {
-        let _ = (entry, payload, now);
-        unimplemented!()
+        self.transaction("fill an entry", move |desk| {
+            fill(desk, entry, &payload, now)
+        })
+        .await
     }
+}
 
-    /// A cursor's value.
-    pub async fn cursor(&self, name: &str) -> Result<Option<String>, Error> {
-        let _ = name;
-        unimplemented!()
+/// Where the letter of an entry is sealed.
+pub(crate) fn letter_cell(entry: EntryId) -> Cell {
+    Cell {
+        table: "journal",
+        column: "payload",
+        row: entry.0,
     }
+}
 
-    /// The open gaps of a network.
-    pub async fn gaps(&self, network: &str) -> Result<Vec<Gap>, Error> {
-        let _ = network;
-        unimplemented!()
-    }
+fn waiting_from_row(row: &Row<'_>) -> rusqlite::Result<Waiting> {
+    Ok(Waiting {
+        entry: row.get(0)?,
+        place: row.get(1)?,
+        fact: row.get(2)?,
+        session: row.get(3)?,
+        raw: row.get(4)?,
+    })
+}
 
-    /// Whether a flag is raised.
-    pub async fn flag(&self, place: &Place, flag: Flag) -> Result<bool, Error> {
-        let _ = (place, flag);
-        unimplemented!()
+fn take_in(
+    desk: &Desk<'_>,
+    graph: &Graph,
+    arrival: &Arrival,
+    now: Millis,
+) -> Result<Accepted, Fault> {
+    if is_known(desk, arrival)? {
+        return Ok(Accepted::Seen);
     }
+    let reached = graph.reach(&arrival.place);
+    if reached.is_empty() {
+        return Ok(Accepted::Unlinked);
+    }
+    let entry = write_fact(desk, &arrival.place, &arrival.fact, now)?;
+    write_letter(desk, entry, &arrival.payload)?;
+    if let Some(message) = &arrival.message {
+        let original = Copy {
+            remote: message.clone(),
+            thread: arrival.thread.clone(),
+            sent_at: arrival.sent_at,
+        };
+        links::link(desk.sql, entry, &arrival.place, &original)?;
+    }
+    let mut owing = Vec::new();
+    for (lane, to) in reached {
+        if let Payload::Skipped(rule) = arrival.payload {
+            settle::skip_at_once(desk, lane, rule)?;
+        } else {
+            let fact = (&arrival.place, &arrival.fact);
+            settle::owe(desk, entry, fact, (lane, &to), now)?;
+            owing.push(lane);
+        }
+    }
+    Ok(Accepted::New(owing))
+}
+
+fn is_known(desk: &Desk<'_>, arrival: &Arrival) -> Result<bool, Fault> {
+    if desk
+        .sql
+        .prepare_cached("SELECT 1 FROM journal WHERE place = ?1 AND fact = ?2")?
+        .exists(params![arrival.place, arrival.fact])?
+    {
+        return Ok(true);
+    }
+    match &arrival.message {
+        Some(message) => Ok(links::entry(desk.sql, &arrival.place, message)?.is_some()),
+        None => Ok(false),
+    }
+}
+
+/// Writes a fact down, still without its letter: that is sealed to the row this makes.
+pub(crate) fn write_fact(
+    desk: &Desk<'_>,
+    place: &Place,
+    fact: &RemoteId,
+    now: Millis,
+) -> Result<EntryId, Fault> {
+    desk.sql
+        .prepare_cached("INSERT INTO journal (place, fact, accepted_at) VALUES (?1, ?2, ?3)")?
+        .execute(params![place, fact, now])?;
+    Ok(EntryId(desk.sql.last_insert_rowid()))
+}
+
+/// Seals the letter of an entry into its row.
+pub(crate) fn write_letter(
+    desk: &Desk<'_>,
+    entry: EntryId,
+    payload: &Payload,
+) -> Result<(), Fault> {
+    let (letter, session, hold_until) = match payload {
+        Payload::Ready(letter) => (letter, None, None),
+        Payload::Waiting {
+            session,
+            raw,
+            hold_until,
+        } => (raw, Some(session), Some(hold_until)),
+        Payload::Skipped(_) => return Ok(()),
+    };
+    let sealed = desk.seal.seal(letter_cell(entry), letter)?;
+    desk.sql
+        .prepare_cached(
+            "UPDATE journal SET payload = ?2, session = ?3, hold_until = ?4 WHERE id = ?1",
+        )?
+        .execute(params![entry, sealed, session, hold_until])?;
+    Ok(())
+}
+
+fn fill(
+    desk: &Desk<'_>,
+    entry: EntryId,
+    payload: &Payload,
+    now: Millis,
+) -> Result<Vec<LaneId>, Fault> {
+    let hold_until: Option<Millis> = desk
+        .sql
+        .prepare_cached("SELECT hold_until FROM journal WHERE id = ?1 AND session IS NOT NULL")?
+        .query_row([entry], |row| row.get(0))
+        .optional()?;
+    let Some(hold_until) = hold_until else {
+        return Ok(Vec::new());
+    };
+    let debts = settle::debts_of_entry(desk.sql, entry)?;
+    if let Payload::Skipped(rule) = payload {
+        for debt in &debts {
+            settle::settle(desk, debt, End::Skipped(rule))?;
+        }
+    } else {
+        write_letter(desk, entry, payload)?;
+        desk.erased();
+        if hold_until <= now {
+            desk.sql
+                .prepare_cached("UPDATE outbox SET late = 1 WHERE entry_id = ?1")?
+                .execute([entry])?;
+        }
+    }
+    Ok(debts.into_iter().map(|debt| debt.lane).collect())
 }

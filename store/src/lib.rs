@@ -1,85 +1,97 @@
-//! What Footbridge remembers, in one SQLite file: facts (journal), debts (outbox), where each copy of a
+//! What Footbridge remembers, in one `SQLite` file: facts (journal), debts (outbox), where each copy of a
 //! message lives (links), portals, our account, cursors, gaps and flags.
 //!
 //! The store keeps envelopes and never opens letters: a payload is bytes to it, sealed at rest, erased when
 //! the last debt on it is paid. Every method is one verb of the bridge and one transaction. SQL lives nowhere
 //! else. The store never reads a clock; it is told the time.
 
-mod accounts;
 mod error;
 mod ids;
 mod journal;
-mod links;
+mod progress;
 mod outbox;
+mod head;
+mod settle;
+mod links;
+mod linked;
 mod portals;
+mod accounts;
+mod peek;
+mod columns;
 mod seal;
+mod database;
+mod directory;
+mod migrate;
 
-use std::path::{Path, PathBuf};
+use std::{path::Path, sync::Arc};
 
-pub use accounts::{Account, Secret};
+use database::{Database, Desk, Fault, off_thread};
+
+pub use accounts::{Account, AccountFace, Secret};
 pub use error::Error;
 pub use ids::{DeliveryId, EntryId, LaneId, Millis, Place, PortalId, RemoteId, Side};
-pub use journal::{Accepted, Arrival, Batch, Flag, Gap, Payload, Waiting};
+pub use journal::{Accepted, Arrival, Batch, Payload, Waiting};
+pub use linked::Linked;
 pub use links::{Copies, Copy};
 pub use outbox::{Delivery, Head, Tally, Undelivered};
+pub use peek::Peek;
 pub use portals::{Portal, PortalSpec};
+pub use progress::{Flag, Gap};
 pub use seal::StoreKey;
 
 /// The open store. Cheap to clone; the last clone dropped closes the file and frees the lock.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Store {
-    directory: PathBuf,
+    database: Arc<Database>,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store")
+            .field("directory", &self.database.directory)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Store {
     /// Opens or creates the store in `directory` (created with mode 0700): takes the exclusive lock of the
     /// directory before anything is opened, migrates, and proves that `key` is the key it was sealed with.
     pub async fn open(directory: &Path, key: &StoreKey) -> Result<Self, Error> {
-        let _ = (directory, key);
-        unimplemented!()
+        let directory = directory.to_owned();
+        let key = key.copy();
+        let database = off_thread(move || Database::open(&directory, &key)).await?;
+        Ok(Self {
+            database: Arc::new(database),
+        })
     }
 
     /// The directory it lives in. The SDK's own stores stand beside it.
     #[must_use]
     pub fn directory(&self) -> &Path {
-        &self.directory
+        &self.database.directory
     }
 
     /// Checkpoints the write-ahead log and truncates it.
     pub async fn checkpoint(&self) -> Result<(), Error> {
-        unimplemented!()
+        let database = self.database.clone();
+        off_thread(move || database.checkpoint()).await
     }
 
-    /// Reads the tallies and portals of a store that another process may have open. Takes no lock, needs no
-    /// key, writes nothing.
-    pub async fn peek(directory: &Path) -> Result<Peek, Error> {
-        let _ = directory;
-        unimplemented!()
+    async fn transaction<T: Send + 'static>(
+        &self,
+        doing: &'static str,
+        work: impl FnOnce(&Desk<'_>) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, Error> {
+        let database = self.database.clone();
+        off_thread(move || database.transaction(doing, work)).await
     }
-}
 
-/// What `status` may see of a store in use.
-#[derive(Debug)]
-pub struct Peek {
-    /// The portals.
-    pub portals: Vec<Portal>,
-    /// One row per lane.
-    pub tallies: Vec<Tally>,
-    /// Our account, if there is one, with the secrets left out.
-    pub account: Option<AccountFace>,
-}
-
-/// The public part of our account.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AccountFace {
-    /// `@bridge:example.org`
-    pub user_id: String,
-    /// The device we are.
-    pub device_id: String,
-    /// The homeserver's base URL.
-    pub homeserver: String,
-    /// The device's Ed25519 fingerprint key, unpadded base64.
-    pub ed25519: Option<String>,
-    /// The account's public cross-signing master key, unpadded base64.
-    pub master_key: Option<String>,
+    async fn read<T: Send + 'static>(
+        &self,
+        doing: &'static str,
+        work: impl FnOnce(&Desk<'_>) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, Error> {
+        let database = self.database.clone();
+        off_thread(move || database.read(doing, work)).await
+    }
 }

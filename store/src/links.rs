@@ -1,6 +1,8 @@
 //! Links: where each copy of an entry lives, the original included.
 
-use crate::{DeliveryId, EntryId, Error, Millis, Place, RemoteId, Store};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::{DeliveryId, EntryId, Error, Millis, Place, RemoteId, Store, database::Fault};
 
 /// One copy of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,13 +34,91 @@ impl Store {
         remote: &RemoteId,
         to: &Place,
     ) -> Result<Copies, Error> {
-        let _ = (from, remote, to);
-        unimplemented!()
+        let (from, remote, to) = (from.clone(), remote.clone(), to.clone());
+        self.read("find the copies of a message", move |desk| {
+            let Some(entry) = entry(desk.sql, &from, &remote)? else {
+                return Ok(Copies::default());
+            };
+            Ok(Copies {
+                entry: Some(entry),
+                copies: copies_of(desk.sql, entry, &to)?,
+                owed: desk
+                    .sql
+                    .prepare_cached("SELECT id FROM outbox WHERE entry_id = ?1 AND to_place = ?2")?
+                    .query_row(params![entry, to], |row| row.get(0))
+                    .optional()?,
+            })
+        })
+        .await
     }
 
-    /// Whether the message is known: an original we accepted or a copy we made.
+    /// Whether the message is known: an original we accepted or a copy we made, even one taken back since.
     pub async fn is_linked(&self, place: &Place, remote: &RemoteId) -> Result<bool, Error> {
-        let _ = (place, remote);
-        unimplemented!()
+        let (place, remote) = (place.clone(), remote.clone());
+        self.read("look for a link", move |desk| {
+            Ok(entry(desk.sql, &place, &remote)?.is_some())
+        })
+        .await
     }
+}
+
+/// The entry that this message is a copy of, or the original.
+pub(crate) fn entry(
+    sql: &Connection,
+    place: &Place,
+    remote: &RemoteId,
+) -> Result<Option<EntryId>, Fault> {
+    Ok(sql
+        .prepare_cached("SELECT entry_id FROM link WHERE place = ?1 AND remote = ?2")?
+        .query_row(params![place, remote], |row| row.get(0))
+        .optional()?)
+}
+
+fn copies_of(sql: &Connection, entry: EntryId, place: &Place) -> Result<Vec<Copy>, Fault> {
+    Ok(sql
+        .prepare_cached(
+            "SELECT remote, thread, sent_at FROM link
+             WHERE entry_id = ?1 AND place = ?2 AND gone = 0 ORDER BY part",
+        )?
+        .query_map(params![entry, place], |row| {
+            Ok(Copy {
+                remote: row.get(0)?,
+                thread: row.get(1)?,
+                sent_at: row.get(2)?,
+            })
+        })?
+        .collect::<Result<_, _>>()?)
+}
+
+/// Links a copy as the next part of the entry in its place. Linked to this entry already is success; linked to
+/// another one is refused by the database.
+pub(crate) fn link(
+    sql: &Connection,
+    entry: EntryId,
+    place: &Place,
+    copy: &Copy,
+) -> Result<(), Fault> {
+    if self::entry(sql, place, &copy.remote)? == Some(entry) {
+        return Ok(());
+    }
+    sql.prepare_cached(
+        "INSERT INTO link (place, remote, entry_id, part, thread, sent_at)
+         SELECT ?1, ?2, ?3, coalesce(max(part) + 1, 0), ?4, ?5 FROM link
+         WHERE entry_id = ?3 AND place = ?1",
+    )?
+    .execute(params![
+        place,
+        copy.remote,
+        entry,
+        copy.thread,
+        copy.sent_at
+    ])?;
+    Ok(())
+}
+
+/// The copy is gone. Its id stays known, so that a late echo of it is no new message.
+pub(crate) fn unlink(sql: &Connection, place: &Place, remote: &RemoteId) -> Result<(), Fault> {
+    sql.prepare_cached("UPDATE link SET gone = 1 WHERE place = ?1 AND remote = ?2")?
+        .execute(params![place, remote])?;
+    Ok(())
 }

@@ -1,6 +1,18 @@
 //! Debts: what must still be delivered, in which order, and how far each has got.
 
-use crate::{Copy, DeliveryId, EntryId, Error, LaneId, Millis, Place, RemoteId, Store};
+use rusqlite::params;
+
+use crate::{
+    Copy, DeliveryId, EntryId, Error, LaneId, Millis, Payload, Place, RemoteId, Store, columns,
+    database::{Desk, Fault},
+    head::{self, plan_cell},
+    journal, links,
+    portals::Graph,
+    settle::{self, Debt, End},
+};
+
+/// The network of what the bridge itself has to say. No portal leads to it.
+const BRIDGE: &str = "bridge";
 
 /// A debt at the head of its lane.
 #[derive(Clone, PartialEq, Eq)]
@@ -89,16 +101,21 @@ pub struct Tally {
 }
 
 impl Store {
-    /// What stands first in the lane.
+    /// What stands first in the lane. A delivery that has begun comes first, then the oldest.
     pub async fn head(&self, lane: LaneId, now: Millis) -> Result<Head, Error> {
-        let _ = (lane, now);
-        unimplemented!()
+        self.read("read the head of a lane", move |desk| {
+            head::head(desk, lane, now)
+        })
+        .await
     }
 
     /// Keeps the plan before its first step.
     pub async fn planned(&self, delivery: DeliveryId, plan: &[u8]) -> Result<(), Error> {
-        let _ = (delivery, plan);
-        unimplemented!()
+        let plan = plan.to_owned();
+        self.transaction("keep a plan", move |desk| {
+            write_plan(desk, delivery, &plan).map(|rows| note(rows, delivery))
+        })
+        .await
     }
 
     /// The present step is about to be tried and nobody can tell afterwards whether it happened. Keeps the
@@ -109,8 +126,21 @@ impl Store {
         plan: Option<&[u8]>,
         now: Millis,
     ) -> Result<(), Error> {
-        let _ = (delivery, plan, now);
-        unimplemented!()
+        let plan = plan.map(<[u8]>::to_owned);
+        self.transaction("mark a step as unsure", move |desk| {
+            if let Some(plan) = &plan {
+                write_plan(desk, delivery, plan)?;
+            }
+            let rows = desk
+                .sql
+                .prepare_cached(
+                    "UPDATE outbox SET unsure_since = coalesce(unsure_since, ?2) WHERE id = ?1",
+                )?
+                .execute(params![delivery, now])?;
+            note(rows, delivery);
+            Ok(())
+        })
+        .await
     }
 
     /// The present step is done: `made` is linked to the entry, `gone` is unlinked, attempts and doubt are
@@ -124,8 +154,32 @@ impl Store {
         last: bool,
         now: Millis,
     ) -> Result<(), Error> {
-        let _ = (delivery, made, gone, last, now);
-        unimplemented!()
+        let (made, gone) = (made.cloned(), gone.cloned());
+        // A settled delivery leaves no row that could have a time.
+        let _ = now;
+        self.transaction("settle a step", move |desk| {
+            let Some(debt) = settle::debt(desk.sql, delivery)? else {
+                note(0, delivery);
+                return Ok(());
+            };
+            if let Some(made) = &made {
+                links::link(desk.sql, debt.entry, &debt.to, made)?;
+            }
+            if let Some(gone) = &gone {
+                links::unlink(desk.sql, &debt.to, gone)?;
+            }
+            if last {
+                return settle::settle(desk, &debt, End::Delivered);
+            }
+            desk.sql
+                .prepare_cached(
+                    "UPDATE outbox SET steps_done = steps_done + 1, attempts = 0, due = 0,
+                     unsure_since = NULL WHERE id = ?1",
+                )?
+                .execute([delivery])?;
+            Ok(())
+        })
+        .await
     }
 
     /// The present step failed for now: one more attempt, not again before `due`. `sure` says that it
@@ -136,34 +190,119 @@ impl Store {
         due: Millis,
         sure: bool,
     ) -> Result<(), Error> {
-        let _ = (delivery, due, sure);
-        unimplemented!()
+        self.transaction("postpone a step", move |desk| {
+            let rows = desk
+                .sql
+                .prepare_cached(
+                    "UPDATE outbox SET attempts = attempts + 1, due = ?2,
+                     unsure_since = iif(?3, NULL, unsure_since) WHERE id = ?1",
+                )?
+                .execute(params![delivery, due, sure])?;
+            note(rows, delivery);
+            Ok(())
+        })
+        .await
     }
 
-    /// The delivery ends without being delivered. Answers the lane to ring when a notice was queued.
+    /// The delivery ends without being delivered. Answers the lane to ring when a notice was queued. A notice
+    /// about a notice is not sent.
     pub async fn undelivered(
         &self,
         delivery: DeliveryId,
         how: Undelivered,
         now: Millis,
     ) -> Result<Option<LaneId>, Error> {
-        let _ = (delivery, how, now);
-        unimplemented!()
+        self.transaction("give up a delivery", move |desk| {
+            let Some(debt) = settle::debt(desk.sql, delivery)? else {
+                note(0, delivery);
+                return Ok(None);
+            };
+            match how {
+                Undelivered::Skipped(rule) => {
+                    settle::settle(desk, &debt, End::Skipped(&rule))?;
+                    Ok(None)
+                }
+                Undelivered::Failed { notice, .. } => {
+                    settle::settle(desk, &debt, End::Failed)?;
+                    notice.map_or(Ok(None), |letter| give_notice(desk, &debt, letter, now))
+                }
+            }
+        })
+        .await
     }
 
     /// Whether some step toward this place is in doubt or under way.
     pub async fn in_doubt(&self, place: &Place) -> Result<bool, Error> {
-        let _ = place;
-        unimplemented!()
+        let place = place.clone();
+        self.read("look for steps in doubt", move |desk| {
+            Ok(desk
+                .sql
+                .prepare_cached(
+                    "SELECT 1 FROM outbox WHERE to_place = ?1 AND unsure_since IS NOT NULL LIMIT 1",
+                )?
+                .exists([place])?)
+        })
+        .await
     }
 
     /// The conservation counters, one row per lane.
     pub async fn tallies(&self) -> Result<Vec<Tally>, Error> {
-        unimplemented!()
+        self.read("read the tallies", |desk| settle::tallies(desk.sql))
+            .await
     }
 
     /// Lanes that owe something.
     pub async fn lanes_with_debts(&self) -> Result<Vec<LaneId>, Error> {
-        unimplemented!()
+        self.read("read the lanes with debts", |desk| {
+            Ok(desk
+                .sql
+                .prepare_cached(
+                    "SELECT DISTINCT portal_id, toward FROM outbox ORDER BY portal_id, toward",
+                )?
+                .query_map([], columns::lane)?
+                .collect::<Result<_, _>>()?)
+        })
+        .await
     }
+}
+
+/// A delivery may have been settled from another side, its portal being removed. Nothing is owed then.
+fn note(rows: usize, delivery: DeliveryId) {
+    if rows == 0 {
+        tracing::debug!(delivery.id = %delivery, "The delivery is settled already");
+    }
+}
+
+fn write_plan(desk: &Desk<'_>, delivery: DeliveryId, plan: &[u8]) -> Result<usize, Fault> {
+    let sealed = desk.seal.seal(plan_cell(delivery), plan)?;
+    Ok(desk
+        .sql
+        .prepare_cached("UPDATE outbox SET plan = ?2 WHERE id = ?1")?
+        .execute(params![delivery, sealed])?)
+}
+
+/// Owes a notice to the place where the entry happened, by the lane that leads there.
+fn give_notice(
+    desk: &Desk<'_>,
+    failed: &Debt,
+    letter: Vec<u8>,
+    now: Millis,
+) -> Result<Option<LaneId>, Fault> {
+    let origin: Place = desk
+        .sql
+        .prepare_cached("SELECT place FROM journal WHERE id = ?1")?
+        .query_row([failed.entry], |row| row.get(0))?;
+    let back = Graph::load(desk.sql)?
+        .reach(&failed.to)
+        .into_iter()
+        .find(|(_, place)| *place == origin);
+    let Some((lane, to)) = back else {
+        return Ok(None);
+    };
+    let place = Place::new(BRIDGE, "notice");
+    let fact = RemoteId(format!("delivery-{}", failed.id));
+    let entry = journal::write_fact(desk, &place, &fact, now)?;
+    journal::write_letter(desk, entry, &Payload::Ready(letter))?;
+    settle::owe(desk, entry, (&place, &fact), (lane, &to), now)?;
+    Ok(Some(lane))
 }

@@ -1,6 +1,17 @@
 //! Portals: which room is joined to which channel.
 
-use crate::{Error, Millis, Place, PortalId, Store};
+use std::collections::{HashSet, VecDeque};
+
+use rusqlite::{Connection, Row, params};
+
+use crate::{
+    Error, LaneId, Millis, Place, PortalId, Side, Store,
+    database::Fault,
+    settle::{self, End},
+};
+
+/// The rule by which the debts of a removed portal end.
+const REMOVED: &str = "portal-removed";
 
 /// A portal as the configuration names it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -31,7 +42,7 @@ pub struct Portal {
 impl Store {
     /// All portals ever opened, by id.
     pub async fn portals(&self) -> Result<Vec<Portal>, Error> {
-        unimplemented!()
+        self.read("read the portals", |desk| all(desk.sql)).await
     }
 
     /// Joins `room` and `channel`, or finds the portal that already does and updates its names. Makes it active.
@@ -42,13 +53,113 @@ impl Store {
         channel: &Place,
         now: Millis,
     ) -> Result<Portal, Error> {
-        let _ = (spec, room, channel, now);
-        unimplemented!()
+        let (spec, room, channel) = (spec.clone(), room.clone(), channel.clone());
+        self.transaction("open a portal", move |desk| {
+            let portal = desk.sql.query_row(
+                "INSERT INTO portal (room_place, channel_place, room, silo, channel, active, opened_at)
+                 VALUES (?1, ?2, ?3, ?4, ?5, 1, ?6)
+                 ON CONFLICT (room_place, channel_place) DO UPDATE
+                 SET room = excluded.room, silo = excluded.silo, channel = excluded.channel, active = 1
+                 RETURNING id, room, silo, channel, room_place, channel_place, active",
+                params![room, channel, spec.room, spec.silo, spec.channel, now],
+                portal_from_row,
+            )?;
+            for toward in [Side::Matrix, Side::Silo] {
+                desk.sql.execute(
+                    "INSERT INTO tally (portal_id, toward) VALUES (?1, ?2)
+                     ON CONFLICT (portal_id, toward) DO NOTHING",
+                    params![portal.id, toward],
+                )?;
+            }
+            Ok(portal)
+        })
+        .await
     }
 
     /// Makes inactive every portal not listed, and settles their debts as skipped (`portal-removed`).
     pub async fn keep_portals(&self, listed: &[PortalId], now: Millis) -> Result<(), Error> {
-        let _ = (listed, now);
-        unimplemented!()
+        let listed: HashSet<PortalId> = listed.iter().copied().collect();
+        // No row of a removed portal has a time of its own.
+        let _ = now;
+        self.transaction("put portals away", move |desk| {
+            for portal in all(desk.sql)? {
+                if portal.active && !listed.contains(&portal.id) {
+                    desk.sql
+                        .execute("UPDATE portal SET active = 0 WHERE id = ?1", [portal.id])?;
+                }
+            }
+            for debt in settle::debts_of_the_inactive(desk.sql)? {
+                settle::settle(desk, &debt, End::Skipped(REMOVED))?;
+            }
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// All portals, by id.
+pub(crate) fn all(sql: &Connection) -> Result<Vec<Portal>, Fault> {
+    Ok(sql
+        .prepare_cached(
+            "SELECT id, room, silo, channel, room_place, channel_place, active FROM portal ORDER BY id",
+        )?
+        .query_map([], portal_from_row)?
+        .collect::<Result<_, _>>()?)
+}
+
+fn portal_from_row(row: &Row<'_>) -> rusqlite::Result<Portal> {
+    Ok(Portal {
+        id: row.get(0)?,
+        spec: PortalSpec {
+            room: row.get(1)?,
+            silo: row.get(2)?,
+            channel: row.get(3)?,
+        },
+        room: row.get(4)?,
+        channel: row.get(5)?,
+        active: row.get(6)?,
+    })
+}
+
+/// The active portals as a graph: rooms and channels are its points, portals its edges.
+pub(crate) struct Graph(Vec<Portal>);
+
+impl Graph {
+    pub fn load(sql: &Connection) -> Result<Self, Fault> {
+        let mut portals = all(sql)?;
+        portals.retain(|portal| portal.active);
+        Ok(Self(portals))
+    }
+
+    /// Every other place that portals lead to from here, nearest first, each with the lane that walks the last
+    /// edge to it.
+    pub fn reach(&self, from: &Place) -> Vec<(LaneId, Place)> {
+        let mut seen = HashSet::from([from]);
+        let mut open = VecDeque::from([from]);
+        let mut reached = Vec::new();
+        while let Some(here) = open.pop_front() {
+            for (portal, toward, there) in self.edges(here) {
+                if seen.insert(there) {
+                    open.push_back(there);
+                    reached.push((LaneId { portal, toward }, there.clone()));
+                }
+            }
+        }
+        reached
+    }
+
+    fn edges<'a>(
+        &'a self,
+        here: &'a Place,
+    ) -> impl Iterator<Item = (PortalId, Side, &'a Place)> + 'a {
+        self.0.iter().filter_map(move |portal| {
+            if portal.room == *here {
+                Some((portal.id, Side::Silo, &portal.channel))
+            } else if portal.channel == *here {
+                Some((portal.id, Side::Matrix, &portal.room))
+            } else {
+                None
+            }
+        })
     }
 }

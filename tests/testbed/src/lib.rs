@@ -1,1 +1,13 @@
-//! testbed
+//! The testbed: a throwaway Synapse, silo simulators, the bridge as a process, and people who talk. Never shipped.
+
+#![recursion_limit = "512"]
+#![expect(clippy::disallowed_methods, reason = "the testbed is its own frame")]
+
+pub mod bridge;
+pub mod console;
+pub mod gitter;
+pub mod ports;
+pub mod report;
+pub mod scenario;
+pub mod signal;
+pub mod synapse;

@@ -1,0 +1,165 @@
+//! The words of the command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Joins end-to-end encrypted Matrix rooms to chat apps, as an ordinary client.
+#[derive(Debug, Parser)]
+#[command(
+    name = "footbridge",
+    version,
+    about,
+    propagate_version = true,
+    max_term_width = 100
+)]
+pub struct Args {
+    /// The configuration file.
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "FOOTBRIDGE_CONFIG",
+        default_value = "config.toml",
+        global = true
+    )]
+    pub config: PathBuf,
+    /// The form of the log, which goes to stderr. What is logged is said by `FOOTBRIDGE_LOG`, for example `debug`.
+    #[arg(
+        long,
+        value_enum,
+        value_name = "FORMAT",
+        default_value_t,
+        global = true
+    )]
+    pub log_format: LogFormat,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What the program can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Asks for account, silo, channel and room, logs in, writes the configuration and checks it.
+    Init(Box<Init>),
+    /// Reads everything, touches nothing and reports all faults.
+    Check(Check),
+    /// Logs in with a password, once. A second call finishes what was left undone.
+    Login,
+    /// Bridges until it is told to stop.
+    Run,
+    /// Shows what was accepted, delivered, skipped, failed and is pending, per portal and direction.
+    Status(Status),
+    /// Shows which device the bridge is.
+    #[command(subcommand)]
+    Device(Device),
+}
+
+/// `init`: every question may be answered beforehand.
+#[derive(Debug, clap::Args)]
+pub struct Init {
+    /// The homeserver's URL or server name. Taken from the user id when absent.
+    #[arg(long, value_name = "URL")]
+    pub homeserver: Option<String>,
+    /// The bridge's own account, for example `@bridge:example.org`.
+    #[arg(long, value_name = "USER")]
+    pub user: Option<String>,
+    /// A file with the account's password. Asked for when absent.
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+    /// A file with the recovery key of an account that has a cross-signing identity already.
+    #[arg(long, value_name = "FILE")]
+    pub recovery_key_file: Option<PathBuf>,
+    /// A file with the silo's token. Asked for when absent.
+    #[arg(long, value_name = "FILE")]
+    pub silo_token_file: Option<PathBuf>,
+    /// The base URL of the silo's API, when it is not the public one.
+    #[arg(long, value_name = "URL")]
+    pub silo_api: Option<String>,
+    /// The base URL of the silo's HTTP stream, when it is not the public one.
+    #[arg(long, value_name = "URL")]
+    pub silo_stream: Option<String>,
+    /// The URL of the silo's realtime service, when it is not the public one.
+    #[arg(long, value_name = "URL")]
+    pub silo_realtime: Option<String>,
+    /// The channel, for example `org/room`.
+    #[arg(long, value_name = "NAME")]
+    pub channel: Option<String>,
+    /// The room's alias or id.
+    #[arg(long, value_name = "ROOM")]
+    pub room: Option<String>,
+    /// Ask nothing; what is missing is an error.
+    #[arg(long)]
+    pub yes: bool,
+}
+
+/// `check`
+#[derive(Debug, clap::Args)]
+pub struct Check {
+    /// Stay off the network.
+    #[arg(long)]
+    offline: bool,
+}
+
+/// How far a check goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// To the homeserver and the silos.
+    Network,
+    /// Not beyond this machine.
+    Offline,
+}
+
+impl Check {
+    /// How far it goes.
+    #[must_use]
+    pub fn reach(&self) -> Reach {
+        if self.offline {
+            Reach::Offline
+        } else {
+            Reach::Network
+        }
+    }
+}
+
+/// `status`
+#[derive(Debug, clap::Args)]
+pub struct Status {
+    /// For machines.
+    #[arg(long)]
+    json: bool,
+}
+
+/// The form of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+impl Status {
+    /// The form asked for.
+    #[must_use]
+    pub fn form(&self) -> Form {
+        if self.json { Form::Json } else { Form::Text }
+    }
+}
+
+/// `device`
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum Device {
+    /// User, device, fingerprint and master key: what others compare when they verify the bridge.
+    Show,
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For machines: one JSON object per line.
+    Json,
+}

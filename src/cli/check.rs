@@ -1,0 +1,186 @@
+//! `footbridge check`: one line per thing that must be right, with the next step where it is not. Touches
+//! nothing: no directory is made, no lock taken, nobody logged in.
+
+mod homeserver;
+
+use footbridge_store::{AccountFace, Store, StoreKey};
+
+use super::{Ended, args::Reach, console, exit, preflight, status};
+use crate::{
+    bridge,
+    clock::Clock,
+    config::{Config, Exit, Fault},
+    silo::{Silo, SiloConfig, SiloError},
+};
+
+/// What one look found.
+enum Found {
+    Good(String),
+    Doubtful(String),
+    Bad(Box<Fault>),
+}
+
+/// The findings so far.
+#[derive(Default)]
+struct Findings {
+    faults: Vec<Fault>,
+}
+
+impl Findings {
+    fn add(&mut self, subject: &str, found: Found) {
+        let (word, text) = match found {
+            Found::Good(text) => ("ok", text),
+            Found::Doubtful(text) => ("warn", text),
+            Found::Bad(fault) => {
+                let text = fault.what.clone();
+                self.faults.push(*fault);
+                ("fail", text)
+            }
+        };
+        console::say(&format!("{word:<4}  {subject:<13}  {text}"));
+    }
+}
+
+fn bad(fault: Fault) -> Found {
+    Found::Bad(Box::new(fault))
+}
+
+/// Checks everything and shows what it finds. Ends as its first fault says: later ones often follow from it.
+pub async fn run(config: &Config, reach: Reach) -> Ended {
+    let mut findings = Findings::default();
+    findings.add("configuration", configuration(config));
+    if let Some(root) = preflight::root() {
+        findings.add("user", Found::Doubtful(root.what));
+    }
+    look_at_store(config, &mut findings).await;
+    look_at_admin(config, &mut findings).await;
+    if reach == Reach::Network {
+        let url = homeserver::probe(&config.matrix).await;
+        findings.add("homeserver", url.map_or_else(bad, Found::Good));
+        for silo in &config.silos {
+            look_at_silo(config, silo, &mut findings).await;
+        }
+    }
+    let Some(first) = findings.faults.first() else {
+        return Ok(Exit::Fine);
+    };
+    let exit = first.exit;
+    console::tell(&config.report(findings.faults));
+    Ok(exit)
+}
+
+fn configuration(config: &Config) -> Found {
+    let text = format!(
+        "{}: {} silos, {} portals",
+        config.source.path(),
+        config.silos.len(),
+        config.portals.len()
+    );
+    if config.portals.is_empty() {
+        return Found::Doubtful(format!(
+            "{text}; nothing to bridge until there is a [[portal]]"
+        ));
+    }
+    Found::Good(text)
+}
+
+async fn look_at_store(config: &Config, findings: &mut Findings) {
+    let store = &config.store;
+    let shown = store.path.display();
+    let faults = preflight::store(store);
+    if !faults.is_empty() {
+        for fault in faults {
+            findings.add("store", bad(fault));
+        }
+        return;
+    }
+    if !store.path.exists() {
+        findings.add(
+            "store",
+            Found::Doubtful(format!("{shown} does not exist yet: footbridge login")),
+        );
+        return;
+    }
+    if let Some(fault) = preflight::key(store) {
+        findings.add("key", bad(fault));
+        return;
+    }
+    let key = match StoreKey::read(&store.key_file) {
+        Ok(_) => Found::Good(format!(
+            "{} is readable by this user only",
+            store.key_file.display()
+        )),
+        Err(error) => bad(exit::of_store(&error)),
+    };
+    findings.add("key", key);
+    match Store::peek(&store.path).await {
+        Ok(peek) => {
+            findings.add("store", Found::Good(format!("{shown} is readable")));
+            findings.add("account", account(config, peek.account.as_ref()));
+        }
+        Err(error) => findings.add("store", bad(exit::of_store(&error))),
+    }
+}
+
+fn account(config: &Config, face: Option<&AccountFace>) -> Found {
+    let Some(face) = face else {
+        return Found::Doubtful("nobody is logged in: footbridge login".to_owned());
+    };
+    if face.user_id != config.matrix.user.as_str() {
+        return bad(Fault::new(
+            "B16",
+            format!(
+                "the store belongs to {}, the configuration names {}",
+                face.user_id, config.matrix.user
+            ),
+        )
+        .help("give each account a `[store] path` of its own"));
+    }
+    let text = format!("{} on device {}", face.user_id, face.device_id);
+    if face.master_key.is_none() {
+        return Found::Doubtful(format!(
+            "{text}; its login is not finished: footbridge login"
+        ));
+    }
+    Found::Good(text)
+}
+
+async fn look_at_admin(config: &Config, findings: &mut Findings) {
+    let listen = config.admin.listen;
+    let found = match preflight::admin(&config.admin).await {
+        Ok(()) => Found::Good(format!("{listen} is free")),
+        Err(_) if status::live(listen).await.is_some() => {
+            Found::Good(format!("a running Footbridge answers on {listen}"))
+        }
+        Err(fault) => bad(fault),
+    };
+    findings.add("admin", found);
+}
+
+async fn look_at_silo(config: &Config, silo: &SiloConfig, findings: &mut Findings) {
+    let name = silo.name();
+    let built = bridge::http_client().and_then(|http| silo.build(&http, Clock::start()));
+    let running = match built {
+        Ok(running) => running,
+        Err(error) => {
+            let fault = exit::of_silo(Some(name), &SiloError::Unavailable(error));
+            return findings.add(name, bad(fault));
+        }
+    };
+    match running.whoami().await {
+        Ok(who) => findings.add(name, Found::Good(format!("signed in as {who}"))),
+        Err(error) => return findings.add(name, bad(exit::of_silo(Some(name), &error))),
+    }
+    for portal in config.portals.iter().filter(|portal| portal.silo == name) {
+        let found = match resolve(running.as_ref(), &portal.channel).await {
+            Ok(channel) => Found::Good(channel),
+            Err(error) => bad(exit::of_silo(Some(name), &error).at(portal.channel_span.clone())),
+        };
+        findings.add(name, found);
+    }
+}
+
+async fn resolve(silo: &dyn Silo, channel: &str) -> Result<String, SiloError> {
+    let found = silo.resolve(channel).await?;
+    Ok(format!("channel {} can be read and written", found.name))
+}

@@ -1,0 +1,39 @@
+//! The two streams. Answers go to stdout; faults, progress and the log go to stderr.
+
+use std::io::{IsTerminal, Write};
+
+use crate::config::{Report, Style};
+
+/// Writes an answer, ending its line.
+pub fn say(text: &str) {
+    // A reader that went away (`status | head`) is no fault of ours, and there is nobody left to tell.
+    let _gone = line(&mut std::io::stdout().lock(), text);
+}
+
+/// Writes to stderr, ending its line.
+pub fn warn(text: &str) {
+    let _gone = line(&mut std::io::stderr().lock(), text);
+}
+
+/// Writes a report to stderr, with colours on a terminal.
+pub fn tell(report: &Report) {
+    let coloured = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let style = if coloured {
+        Style::Coloured
+    } else {
+        Style::Plain
+    };
+    warn(&report.render(style));
+}
+
+/// Whether there is somebody who can be asked.
+#[must_use]
+pub fn somebody_there() -> bool {
+    std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+}
+
+fn line(stream: &mut impl Write, text: &str) -> std::io::Result<()> {
+    stream.write_all(text.trim_end_matches('\n').as_bytes())?;
+    stream.write_all(b"\n")?;
+    stream.flush()
+}

@@ -1,0 +1,122 @@
+//! `footbridge login`: once per account. The password is read from a file or asked for, used and forgotten.
+
+use std::path::Path;
+
+use footbridge_store::{Store, StoreKey};
+
+use super::{Ended, console, preflight, progress::Progress};
+use crate::{
+    bridge,
+    clock::Clock,
+    config::{Config, Exit, Fault, Report, secret_file},
+    matrix::account::{self, LoggedIn, Login},
+    secret::Secret,
+};
+
+/// Logs in, or says that somebody is.
+pub async fn run(config: &Config) -> Ended {
+    let password_file = config.matrix.password_file.as_deref();
+    with_password(config, || password(password_file, &config.matrix.user)).await
+}
+
+/// Logs in with the password that `ask` gives; it is asked for only when it is needed.
+pub async fn with_password(config: &Config, ask: impl FnOnce() -> Result<Secret, Fault>) -> Ended {
+    preflight::before_opening(config)?;
+    let key = StoreKey::read_or_create(&config.store.key_file)?;
+    let store = Store::open(&config.store.path, &key).await?;
+    if let Some(account) = store.account().await? {
+        let face = &account.face;
+        if face.user_id != config.matrix.user.as_str() {
+            return Err(Report::of(
+                Fault::new(
+                    "B16",
+                    format!(
+                        "the store belongs to {}, the configuration names {}",
+                        face.user_id, config.matrix.user
+                    ),
+                )
+                .help("give each account a `[store] path` of its own"),
+            ));
+        }
+        if face.master_key.is_some() && face.ed25519.is_some() {
+            console::say(&format!(
+                "Already logged in as {} on device {}.",
+                face.user_id, face.device_id
+            ));
+            return Ok(Exit::Fine);
+        }
+    }
+    let recovery_key = config
+        .matrix
+        .recovery_key_file
+        .as_deref()
+        .map(|path| secret_file::read("recovery_key_file", path))
+        .transpose()
+        .map_err(Report::of)?;
+    let password = ask().map_err(Report::of)?;
+    let http = bridge::http_client().map_err(|error| Report::of(super::exit::of_house(&error)))?;
+    let progress = Progress::start();
+    let done = account::login(Login {
+        store: store.clone(),
+        key: &key,
+        config: config.matrix.clone(),
+        password,
+        recovery_key,
+        http,
+        clock: Clock::start(),
+        progress: &|step| progress.say(step),
+    })
+    .await;
+    drop(progress);
+    tell(&done?);
+    store.checkpoint().await?;
+    Ok(Exit::Fine)
+}
+
+fn tell(done: &LoggedIn) {
+    console::say(&format!(
+        "Logged in as {} on device {}.",
+        done.face.user_id, done.face.device_id
+    ));
+    if let Some(key) = &done.recovery_key {
+        console::say(&format!(
+            "\nRecovery key of this account, shown this once:\n\n    {}\n\n\
+             Keep it where you keep passwords, not on this machine: whoever has it can be this account, and without\n\
+             it the account's identity cannot be recovered when this machine is lost.\n",
+            key.expose()
+        ));
+    }
+}
+
+fn password(file: Option<&Path>, user: &ruma::UserId) -> Result<Secret, Fault> {
+    match file {
+        Some(path) => secret_file::read("password_file", path),
+        None => ask(&format!("Password of {user}"), "`[matrix] password_file`"),
+    }
+}
+
+/// Asks for a secret on the terminal. `otherwise` names the other way to give it.
+pub fn ask(prompt: &str, otherwise: &str) -> Result<Secret, Fault> {
+    if !console::somebody_there() {
+        return Err(Fault::new(
+            "B18",
+            "there is no terminal to ask for a secret, and no file to read it from",
+        )
+        .exit(Exit::NoInput)
+        .help(format!(
+            "put it into a file of mode 0600 and name the file: {otherwise}"
+        )));
+    }
+    dialoguer::Password::new()
+        .with_prompt(prompt)
+        .interact()
+        .map(Secret::new)
+        .map_err(|error| unanswered(&error))
+}
+
+/// The question got no answer.
+pub fn unanswered(error: &dialoguer::Error) -> Fault {
+    Fault::new("B18", format!("the question was not answered: {error}"))
+        .exit(Exit::NoInput)
+        .help("run it again on a terminal")
+}

@@ -1,0 +1,26 @@
+//! `footbridge run`
+
+use super::{Ended, exit, preflight};
+use crate::{
+    bridge,
+    config::{Config, Exit, Fault, Report},
+};
+
+/// Bridges until told to stop.
+pub async fn run(config: Config) -> Ended {
+    preflight::before_opening(&config)?;
+    if !config.store.key_file.exists() && !config.store.path.exists() {
+        return Err(Report::of(
+            Fault::new(
+                "B20",
+                "nobody is logged in: there is neither a store nor a key",
+            )
+            .exit(Exit::Permission)
+            .help("footbridge login"),
+        ));
+    }
+    match bridge::run(config).await {
+        Ok(()) => Ok(Exit::Fine),
+        Err(error) => Err(Report::of(exit::of_house(&error))),
+    }
+}

@@ -1,0 +1,311 @@
+//! `footbridge status`: what became of everything, from the store; and how the feeds are, from the running
+//! bridge if there is one.
+
+use std::{
+    fmt::Write,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
+
+use footbridge_store::{AccountFace, Millis, Peek, Portal, Store, Tally};
+use serde_json::{Value, json};
+
+use super::{Ended, args::Form, console};
+use crate::{
+    admin::Health,
+    bridge,
+    clock::Clock,
+    config::{Config, Exit},
+    matrix::Trust,
+};
+
+/// Shows the status.
+pub async fn run(config: &Config, form: Form) -> Ended {
+    let peek = Store::peek(&config.store.path).await?;
+    let health = live(config.admin.listen).await;
+    let now = Clock::start().now();
+    console::say(&match form {
+        Form::Text => text(&peek, health.as_ref(), config, now),
+        Form::Json => object(&peek, health.as_ref(), config, now).to_string(),
+    });
+    Ok(Exit::Fine)
+}
+
+/// The health of the bridge that runs with this admin address, if one does.
+pub async fn live(listen: SocketAddr) -> Option<Health> {
+    let host = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    let url = format!(
+        "http://{}/health/ready",
+        SocketAddr::new(host, listen.port())
+    );
+    let request = bridge::http_client()
+        .ok()?
+        .get(url)
+        .timeout(Duration::from_secs(2));
+    let answer = request.send().await.ok()?;
+    answer.json().await.ok()
+}
+
+fn trust_of(config: &Config) -> &'static str {
+    match config.trust() {
+        Trust::CrossSigned => "cross-signed",
+        Trust::AnyDevice => "any-device",
+    }
+}
+
+fn tallies_of(peek: &Peek, portal: &Portal) -> impl Iterator<Item = Tally> {
+    peek.tallies
+        .iter()
+        .filter(|tally| tally.lane.portal == portal.id)
+        .cloned()
+        .collect::<Vec<_>>()
+        .into_iter()
+}
+
+fn text(peek: &Peek, health: Option<&Health>, config: &Config, now: Millis) -> String {
+    let mut text = String::new();
+    // Writing into a String cannot fail.
+    let _whole = write_text(&mut text, peek, health, config, now);
+    text
+}
+
+fn write_text(
+    out: &mut String,
+    peek: &Peek,
+    health: Option<&Health>,
+    config: &Config,
+    now: Millis,
+) -> std::fmt::Result {
+    write_account(out, peek.account.as_ref())?;
+    writeln!(out, "trust     {}", trust_of(config))?;
+    write_bridge(out, health, config)?;
+    for portal in &peek.portals {
+        writeln!(
+            out,
+            "\nportal {}  {} - {} {}{}",
+            portal.id,
+            portal.spec.room,
+            portal.spec.silo,
+            portal.spec.channel,
+            if portal.active {
+                ""
+            } else {
+                "  (no longer in the configuration)"
+            }
+        )?;
+        for tally in tallies_of(peek, portal) {
+            write_lane(out, &tally, now)?;
+        }
+    }
+    let unopened = unopened(peek, config);
+    for spec in &unopened {
+        writeln!(out, "\nportal -  {spec}  (never opened yet)")?;
+    }
+    if peek.portals.is_empty() && unopened.is_empty() {
+        writeln!(
+            out,
+            "\nno portals; add a [[portal]] to {}",
+            config.source.path()
+        )?;
+    }
+    Ok(())
+}
+
+fn write_account(out: &mut String, account: Option<&AccountFace>) -> std::fmt::Result {
+    match account {
+        Some(face) => writeln!(
+            out,
+            "account   {} on device {}{}",
+            face.user_id,
+            face.device_id,
+            if face.master_key.is_some() {
+                ""
+            } else {
+                "; login not finished: footbridge login"
+            }
+        ),
+        None => writeln!(out, "account   nobody is logged in: footbridge login"),
+    }
+}
+
+fn write_bridge(out: &mut String, health: Option<&Health>, config: &Config) -> std::fmt::Result {
+    match health {
+        None => writeln!(
+            out,
+            "bridge    not running, or its admin address {} does not answer",
+            config.admin.listen
+        )?,
+        Some(health) => {
+            let sync = health.sync_age_seconds.map_or_else(
+                || "no sync yet".to_owned(),
+                |age| format!("last sync {} ago", age_text(age)),
+            );
+            writeln!(
+                out,
+                "bridge    running, {}; {} of {} portals open; {sync}",
+                if health.ready { "ready" } else { "not ready" },
+                health.portals_running,
+                health.portals
+            )?;
+            for (silo, feed) in &health.silos {
+                writeln!(out, "silo      {silo}: {feed}")?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn write_lane(out: &mut String, tally: &Tally, now: Millis) -> std::fmt::Result {
+    let skipped: u64 = tally.skipped.iter().map(|(_, count)| count).sum();
+    write!(
+        out,
+        "  toward {:<7} accepted {}  delivered {}  skipped {skipped}  failed {}  pending {}",
+        tally.lane.toward.as_str(),
+        tally.accepted,
+        tally.delivered,
+        tally.failed,
+        tally.pending,
+    )?;
+    if tally.waiting > 0 {
+        write!(out, " ({} without their key)", tally.waiting)?;
+    }
+    if let Some(oldest) = tally.oldest_pending {
+        write!(out, ", oldest {}", age_text(now.since(oldest).as_secs()))?;
+    }
+    writeln!(out)?;
+    for (rule, count) in &tally.skipped {
+        writeln!(out, "                 skipped by `{rule}`: {count}")?;
+    }
+    Ok(())
+}
+
+fn age_text(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
+// Portals of the configuration whose two ends were never found.
+fn unopened(peek: &Peek, config: &Config) -> Vec<String> {
+    config
+        .portals
+        .iter()
+        .filter(|wanted| {
+            !peek
+                .portals
+                .iter()
+                .any(|portal| portal.spec == wanted.spec())
+        })
+        .map(|wanted| format!("{} - {} {}", wanted.room, wanted.silo, wanted.channel))
+        .collect()
+}
+
+fn object(peek: &Peek, health: Option<&Health>, config: &Config, now: Millis) -> Value {
+    let lane = |tally: &Tally| {
+        json!({
+            "toward": tally.lane.toward.as_str(),
+            "accepted": tally.accepted,
+            "delivered": tally.delivered,
+            "skipped": tally.skipped.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
+            "failed": tally.failed,
+            "pending": tally.pending,
+            "waiting_for_key": tally.waiting,
+            "oldest_pending_seconds": tally.oldest_pending.map(|oldest| now.since(oldest).as_secs()),
+        })
+    };
+    let portals: Vec<Value> = peek
+        .portals
+        .iter()
+        .map(|portal| {
+            json!({
+                "id": portal.id.0,
+                "room": portal.spec.room,
+                "silo": portal.spec.silo,
+                "channel": portal.spec.channel,
+                "active": portal.active,
+                "lanes": tallies_of(peek, portal).map(|tally| lane(&tally)).collect::<Vec<_>>(),
+            })
+        })
+        .collect();
+    json!({
+        "account": peek.account.as_ref().map(|face| json!({
+            "user_id": face.user_id,
+            "device_id": face.device_id,
+            "homeserver": face.homeserver,
+            "finished": face.master_key.is_some(),
+        })),
+        "trust": trust_of(config),
+        "bridge": health,
+        "portals": portals,
+        "never_opened": unopened(peek, config),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use footbridge_store::{LaneId, Place, PortalId, PortalSpec, Side};
+
+    use super::*;
+
+    fn peek() -> Peek {
+        let spec = PortalSpec {
+            room: "#room:example.org".into(),
+            silo: "gitter".into(),
+            channel: "org/room".into(),
+        };
+        Peek {
+            portals: vec![Portal {
+                id: PortalId(1),
+                spec,
+                room: Place::room("!abc:example.org"),
+                channel: Place::new("gitter", "5f"),
+                active: true,
+            }],
+            tallies: vec![Tally {
+                lane: LaneId {
+                    portal: PortalId(1),
+                    toward: Side::Silo,
+                },
+                accepted: 10,
+                delivered: 5,
+                skipped: vec![("notice".into(), 2)],
+                failed: 1,
+                pending: 2,
+                waiting: 1,
+                oldest_pending: Some(Millis(1_000)),
+            }],
+            account: None,
+        }
+    }
+
+    fn config(directory: &Path) -> Config {
+        let path = directory.join("config.toml");
+        let text = "[matrix]\nhomeserver = \"example.org\"\nuser = \"@bridge:example.org\"\n";
+        std::fs::write(&path, text).unwrap();
+        Config::load(&path).unwrap()
+    }
+
+    #[test]
+    fn every_counter_of_every_lane_is_shown_in_both_forms() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = config(directory.path());
+        let text = text(&peek(), None, &config, Millis(61_000));
+        assert!(text.contains("toward silo    accepted 10  delivered 5  skipped 2  failed 1  pending 2 (1 without their key), oldest 60 s"), "{text}");
+        assert!(text.contains("skipped by `notice`: 2"), "{text}");
+        assert!(text.contains("nobody is logged in"), "{text}");
+        let object = object(&peek(), None, &config, Millis(61_000));
+        let lane = &object["portals"][0]["lanes"][0];
+        assert_eq!(lane["pending"], 2);
+        assert_eq!(lane["skipped"]["notice"], 2);
+        assert_eq!(lane["oldest_pending_seconds"], 60);
+    }
+}

@@ -1,0 +1,350 @@
+//! Walks the parsed file against the tables of known keys. Every fault is collected; none stops the walk.
+
+use std::{collections::HashSet, ops::Range};
+
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
+use super::{
+    fault::Fault,
+    keys::{REPEATED, TABLES, belongs, header, home_of, keys_of, listed, nearest_key, unknown_key},
+    values::{Flaw, nearest},
+};
+
+/// Whether what is not there may be missed: after an error of syntax nobody knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// The whole file was understood.
+    Whole,
+    /// Parts of it were not.
+    Part,
+}
+
+/// The walk and what it found.
+pub struct Walk {
+    /// The faults, in no order.
+    pub faults: Vec<Fault>,
+    extent: Extent,
+}
+
+/// One table of the file.
+pub struct Section<'t> {
+    name: &'static str,
+    /// Where its header stands.
+    pub header: Range<usize>,
+    table: &'t DeTable<'t>,
+    /// Known keys that a misspelt one probably means.
+    meant: HashSet<&'static str>,
+}
+
+impl Walk {
+    /// Starts a walk.
+    #[must_use]
+    pub fn new(extent: Extent) -> Self {
+        Self {
+            faults: Vec::new(),
+            extent,
+        }
+    }
+
+    /// Finds the tables in the file: all sections by the order of the file.
+    pub fn sections<'t>(&mut self, root: &'t DeTable<'t>) -> Vec<Section<'t>> {
+        let mut sections = Vec::new();
+        let mut meant = HashSet::new();
+        for (key, value) in root {
+            let known = TABLES
+                .iter()
+                .map(|(name, _)| *name)
+                .find(|name| *name == key.get_ref().as_ref());
+            match known {
+                Some(name) => self.tables_of(name, key.span(), value, &mut sections),
+                None => meant.extend(self.unknown_at_top(key, value)),
+            }
+        }
+        for section in &mut sections {
+            section.meant = self.unknown_in(section);
+        }
+        let there = sections.iter().any(|section| section.name == "matrix");
+        if !there && !meant.contains("matrix") && self.extent == Extent::Whole {
+            self.faults.push(
+                Fault::new("B04", "there is no `[matrix]`: nobody knows which account to use")
+                    .help("add [matrix] with `homeserver` and `user`, or let `footbridge init` write the file"),
+            );
+        }
+        sections.sort_by_key(|section| section.header.start);
+        sections
+    }
+
+    fn tables_of<'t>(
+        &mut self,
+        name: &'static str,
+        key: Range<usize>,
+        value: &'t Spanned<DeValue<'t>>,
+        sections: &mut Vec<Section<'t>>,
+    ) {
+        let section = |header: Range<usize>, table: &'t DeTable<'t>| Section {
+            name,
+            header,
+            table,
+            meant: HashSet::new(),
+        };
+        let wanted = header(name);
+        match value.get_ref() {
+            DeValue::Table(table) if !REPEATED.contains(&name) => {
+                sections.push(section(value.span(), table));
+            }
+            DeValue::Array(array) if REPEATED.contains(&name) => {
+                for item in array {
+                    match item.get_ref() {
+                        DeValue::Table(table) => sections.push(section(item.span(), table)),
+                        other => self
+                            .faults
+                            .push(wrong_type(name, "a table", other).at(item.span())),
+                    }
+                }
+            }
+            DeValue::Table(_) => self.faults.push(
+                Fault::new(
+                    "B04",
+                    format!("`{name}` is a single table, but there may be several"),
+                )
+                .labelled(key, format!("expected `{wanted}`"))
+                .help(format!("write `{wanted}` with two brackets on each side")),
+            ),
+            DeValue::Array(_) => self.faults.push(
+                Fault::new("B04", format!("there can be only one `{name}`"))
+                    .labelled(key, format!("expected `{wanted}`"))
+                    .help(format!("write `{wanted}` with one bracket on each side")),
+            ),
+            other => self.faults.push(
+                wrong_type(name, "a table", other)
+                    .at(value.span())
+                    .help(format!("begin the table by a line `{wanted}`")),
+            ),
+        }
+    }
+
+    fn unknown_at_top(
+        &mut self,
+        key: &Spanned<std::borrow::Cow<'_, str>>,
+        value: &Spanned<DeValue<'_>>,
+    ) -> Option<&'static str> {
+        let name = key.get_ref().as_ref();
+        let names = TABLES.iter().map(|(name, _)| *name);
+        if !matches!(value.get_ref(), DeValue::Table(_) | DeValue::Array(_)) {
+            let fault = match home_of(name).or_else(|| nearest_key(name).and_then(home_of)) {
+                Some(home) => belongs(name, home),
+                None => Fault::new("B01", format!("unknown key `{name}`"))
+                    .note(format!("the file consists of the tables {}", listed(names))),
+            };
+            self.faults.push(fault.at(key.span()));
+            return None;
+        }
+        let meant = nearest(name, names.clone());
+        let mut fault = Fault::new("B01", format!("unknown table `{name}`"))
+            .at(key.span())
+            .note(format!("the tables are {}", listed(names)));
+        if let Some(meant) = meant {
+            fault = fault.help(format!("did you mean `{}`?", header(meant)));
+        }
+        self.faults.push(fault);
+        meant
+    }
+
+    fn unknown_in(&mut self, section: &Section<'_>) -> HashSet<&'static str> {
+        let keys = keys_of(section.name);
+        let mut all_meant = HashSet::new();
+        for key in section.table.keys() {
+            let name = key.get_ref().as_ref();
+            if keys.contains(&name) {
+                continue;
+            }
+            let meant = nearest(
+                name,
+                keys.iter()
+                    .copied()
+                    .filter(|key| !section.table.contains_key(*key)),
+            )
+            .or_else(|| nearest(name, keys.iter().copied()));
+            let fault = match (home_of(name), meant) {
+                (Some(home), _) => belongs(name, home),
+                (None, Some(meant)) => {
+                    all_meant.insert(meant);
+                    unknown_key(section.name, name).help(format!("did you mean `{meant}`?"))
+                }
+                (None, None) => match nearest_key(name).and_then(home_of) {
+                    Some(home) => belongs(name, home),
+                    None => unknown_key(section.name, name).help("remove the line"),
+                },
+            };
+            self.faults.push(fault.at(key.span()));
+        }
+        all_meant
+    }
+
+    /// The value of a key, if it is there.
+    pub fn text<'t>(
+        &mut self,
+        section: &Section<'t>,
+        key: &'static str,
+    ) -> Option<Spanned<&'t str>> {
+        let value = section.table.get(key)?;
+        match value.get_ref() {
+            DeValue::String(text) => Some(Spanned::new(value.span(), text.as_ref())),
+            DeValue::Integer(_) if matches!(key, "key_wait" | "settle" | "overlap") => {
+                self.faults.push(
+                    Fault::new("B04", format!("`{key}` has no unit"))
+                        .labelled(value.span(), "found a number, expected a text")
+                        .help("write a number and a unit in quotes, for example \"20s\""),
+                );
+                None
+            }
+            other => {
+                let fault = wrong_type(key, "a text", other)
+                    .at(value.span())
+                    .help("put the value in quotes");
+                self.faults.push(fault);
+                None
+            }
+        }
+    }
+
+    /// The value of a key after `read`, if it is there and right.
+    pub fn read<T>(
+        &mut self,
+        section: &Section<'_>,
+        key: &'static str,
+        read: impl FnOnce(&str) -> Result<T, Flaw>,
+    ) -> Option<T> {
+        let text = self.text(section, key)?;
+        match read(text.get_ref()) {
+            Ok(value) => Some(value),
+            Err(flaw) => {
+                self.flawed(flaw, text.span());
+                None
+            }
+        }
+    }
+
+    /// The same for a key that must be there.
+    pub fn need<T>(
+        &mut self,
+        section: &Section<'_>,
+        key: &'static str,
+        example: &str,
+        read: impl FnOnce(&str) -> Result<T, Flaw>,
+    ) -> Option<T> {
+        if !section.table.contains_key(key) {
+            self.missing(section, key, example);
+        }
+        self.read(section, key, read)
+    }
+
+    /// Tells that a key is not there.
+    pub fn missing(&mut self, section: &Section<'_>, key: &'static str, example: &str) {
+        if self.extent == Extent::Part || section.meant.contains(key) {
+            return;
+        }
+        self.faults.push(
+            Fault::new("B04", format!("`{}` has no `{key}`", header(section.name)))
+                .at(section.header.clone())
+                .help(format!("add a line, for example: {key} = {example}")),
+        );
+    }
+
+    /// A whole number within a range.
+    pub fn number(
+        &mut self,
+        section: &Section<'_>,
+        key: &'static str,
+        range: std::ops::RangeInclusive<u32>,
+    ) -> Option<Spanned<u32>> {
+        let value = section.table.get(key)?;
+        let help = format!(
+            "write a whole number from {} to {}",
+            range.start(),
+            range.end()
+        );
+        let DeValue::Integer(integer) = value.get_ref() else {
+            self.faults.push(
+                wrong_type(key, "a number", value.get_ref())
+                    .at(value.span())
+                    .help(help),
+            );
+            return None;
+        };
+        let digits = integer.as_str().replace('_', "");
+        match u32::from_str_radix(digits.trim_start_matches('+'), integer.radix()) {
+            Ok(number) if range.contains(&number) => Some(Spanned::new(value.span(), number)),
+            _ => {
+                self.faults.push(
+                    Fault::new("B04", format!("`{key}` is out of range"))
+                        .at(value.span())
+                        .help(help),
+                );
+                None
+            }
+        }
+    }
+
+    /// Yes or no.
+    pub fn flag(&mut self, section: &Section<'_>, key: &'static str) -> Option<bool> {
+        let value = section.table.get(key)?;
+        let DeValue::Boolean(flag) = value.get_ref() else {
+            self.faults.push(
+                wrong_type(key, "true or false", value.get_ref())
+                    .at(value.span())
+                    .help("write true or false, without quotes"),
+            );
+            return None;
+        };
+        Some(*flag)
+    }
+
+    fn flawed(&mut self, flaw: Flaw, span: Range<usize>) {
+        self.faults
+            .push(Fault::new(flaw.code, flaw.what).at(span).help(flaw.help));
+    }
+}
+
+impl Section<'_> {
+    /// The table's name.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Whether a misspelt key here probably means this one.
+    #[must_use]
+    pub fn means(&self, key: &str) -> bool {
+        self.meant.contains(key)
+    }
+
+    /// Where the value of a key stands, or the header when it is not there.
+    #[must_use]
+    pub fn span(&self, key: &str) -> Range<usize> {
+        self.table
+            .get(key)
+            .map_or_else(|| self.header.clone(), Spanned::span)
+    }
+
+    /// Where the key itself stands.
+    #[must_use]
+    pub fn key_span(&self, key: &str) -> Option<Range<usize>> {
+        self.table.get_key_value(key).map(|(key, _)| key.span())
+    }
+}
+
+fn wrong_type(key: &str, wanted: &str, found: &DeValue<'_>) -> Fault {
+    let found = match found {
+        DeValue::String(_) => "a text",
+        DeValue::Integer(_) | DeValue::Float(_) => "a number",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date or time",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    };
+    Fault::new("B04", format!("`{key}` is {found}, expected {wanted}"))
+}

@@ -1,0 +1,201 @@
+//! Building the SDK's client: every switch that must not stand at its default is set here and nowhere else.
+
+use std::{path::Path, time::Duration};
+
+use matrix_sdk::{
+    Client, ClientBuildError, SqliteCryptoStore, SqliteStateStore, SqliteStoreConfig,
+    config::{RequestConfig, StoreConfig, SyncSettings},
+    cross_process_lock::CrossProcessLockConfig,
+    encryption::{BackupDownloadStrategy, EncryptionSettings},
+    ruma::{
+        api::client::{
+            filter::{FilterDefinition, LazyLoadOptions},
+            sync::sync_events::v3::Filter,
+        },
+        presence::PresenceState,
+        uint,
+    },
+};
+use matrix_sdk_base::crypto::{CollectStrategy, DecryptionSettings, TrustRequirement};
+
+use super::{Homeserver, MatrixError, Trust};
+
+/// How long one request may take; the long poll's own time comes on top.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What a client is built from.
+pub(super) struct Parts<'a> {
+    /// The server.
+    pub homeserver: &'a Homeserver,
+    /// Where the SDK's stores live.
+    pub directory: &'a Path,
+    /// What they are sealed with; `None` only in the testbed.
+    pub key: Option<&'a [u8; 32]>,
+    /// Whose keys and messages count.
+    pub trust: Trust,
+    /// The one HTTP client.
+    pub http: reqwest::Client,
+}
+
+/// Opens the SDK's stores and builds a client that is not signed in yet. A client is good for one sign-in: the
+/// SDK panics at a second.
+pub(super) async fn build(parts: Parts<'_>) -> Result<Client, MatrixError> {
+    make_directory(parts.directory)?;
+    let config = SqliteStoreConfig::with_low_memory_config(parts.directory).key(parts.key);
+    let crypto = SqliteCryptoStore::open_with_config(&config)
+        .await
+        .map_err(|error| keys(&error))?;
+    let state = SqliteStateStore::open_with_config(&config)
+        .await
+        .map_err(|error| keys(&error))?;
+    // Event cache and media stay in memory and unused: they would keep decrypted text.
+    let stores = StoreConfig::new(CrossProcessLockConfig::SingleProcess)
+        .crypto_store(crypto)
+        .state_store(state);
+
+    let builder = Client::builder()
+        .store_config(stores)
+        .cross_process_store_config(CrossProcessLockConfig::SingleProcess)
+        .http_client(parts.http)
+        .request_config(requests())
+        .respect_login_well_known(false)
+        // History is never handed to people who are invited later.
+        .with_enable_share_history_on_invite(false)
+        .with_encryption_settings(encryption())
+        .with_room_key_recipient_strategy(recipients(parts.trust))
+        .with_decryption_settings(decryption(parts.trust));
+    let builder = match parts.homeserver {
+        Homeserver::Url(url) => builder.homeserver_url(url),
+        Homeserver::Name(name) => builder.server_name(name),
+    };
+    builder.build().await.map_err(|error| match error {
+        ClientBuildError::SqliteStore(error) => keys(&error),
+        error => MatrixError::Unavailable(anyhow::Error::new(error)),
+    })
+}
+
+/// Retries are ours: a request that fails says so at once.
+fn requests() -> RequestConfig {
+    RequestConfig::new()
+        .disable_retry()
+        .timeout(REQUEST_TIMEOUT)
+}
+
+/// Nothing happens by itself: identity and backup are made by the login, and keys out of a backup are no reason
+/// to relay a message.
+fn encryption() -> EncryptionSettings {
+    EncryptionSettings {
+        auto_enable_cross_signing: false,
+        backup_download_strategy: BackupDownloadStrategy::Manual,
+        auto_enable_backups: false,
+    }
+}
+
+/// Who gets our room keys.
+fn recipients(trust: Trust) -> CollectStrategy {
+    match trust {
+        Trust::CrossSigned => CollectStrategy::IdentityBasedStrategy,
+        Trust::AnyDevice => CollectStrategy::AllDevices,
+    }
+}
+
+/// Whose messages are opened.
+fn decryption(trust: Trust) -> DecryptionSettings {
+    DecryptionSettings {
+        sender_device_trust_requirement: match trust {
+            Trust::CrossSigned => TrustRequirement::CrossSigned,
+            Trust::AnyDevice => TrustRequirement::Untrusted,
+        },
+    }
+}
+
+/// One long poll of at most `timeout`. Offline: whoever shares the account decides about its presence.
+pub(super) fn sync_settings(timeout: Duration) -> SyncSettings {
+    SyncSettings::new()
+        .filter(Filter::FilterDefinition(filter()))
+        .timeout(timeout)
+        .set_presence(PresenceState::Offline)
+}
+
+/// What a sync brings. Servers cap the timeline at 100 whatever one asks, so what is more comes through gaps.
+fn filter() -> FilterDefinition {
+    let members = LazyLoadOptions::Enabled {
+        include_redundant_members: false,
+    };
+    let mut filter = FilterDefinition::default();
+    filter.presence.types = Some(Vec::new());
+    filter.room.account_data.types = Some(Vec::new());
+    filter.room.ephemeral.types = Some(Vec::new());
+    filter.room.timeline.limit = Some(uint!(100));
+    filter.room.timeline.lazy_load_options = members;
+    filter.room.state.lazy_load_options = members;
+    filter
+}
+
+fn keys(error: &dyn std::error::Error) -> MatrixError {
+    MatrixError::Keys(format!("the encryption store does not open: {error}"))
+}
+
+/// Makes the directory for us alone.
+fn make_directory(path: &Path) -> Result<(), MatrixError> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|source| {
+            MatrixError::Store(footbridge_store::Error::Io {
+                path: path.to_owned(),
+                source,
+            })
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_switch_stands_where_the_house_wants_it() {
+        let requests = format!("{:?}", requests());
+        assert!(requests.contains("retry_limit: 0"), "{requests}");
+        assert!(requests.contains("timeout: 30s"), "{requests}");
+
+        let encryption = encryption();
+        assert!(!encryption.auto_enable_cross_signing && !encryption.auto_enable_backups);
+        assert_eq!(
+            encryption.backup_download_strategy,
+            BackupDownloadStrategy::Manual
+        );
+
+        assert!(matches!(
+            recipients(Trust::CrossSigned),
+            CollectStrategy::IdentityBasedStrategy
+        ));
+        assert!(matches!(
+            recipients(Trust::AnyDevice),
+            CollectStrategy::AllDevices
+        ));
+        let wanted = |trust| decryption(trust).sender_device_trust_requirement;
+        assert!(matches!(
+            wanted(Trust::CrossSigned),
+            TrustRequirement::CrossSigned
+        ));
+        assert!(matches!(
+            wanted(Trust::AnyDevice),
+            TrustRequirement::Untrusted
+        ));
+
+        let filter = serde_json::to_value(filter()).unwrap();
+        let wanted = serde_json::json!({
+            "presence": {"types": []},
+            "room": {
+                "account_data": {"types": []},
+                "ephemeral": {"types": []},
+                "state": {"lazy_load_members": true},
+                "timeline": {"limit": 100, "lazy_load_members": true},
+            },
+        });
+        assert_eq!(filter, wanted);
+    }
+}

@@ -1,0 +1,275 @@
+//! Who we are to other devices: the cross-signing identity and its recovery key; and whom we believe.
+
+use anyhow::anyhow;
+use footbridge_store::Secret as Sealed;
+use matrix_sdk::{
+    Client,
+    deserialized_responses::{DeviceLinkProblem, VerificationLevel, VerificationState},
+    encryption::{
+        recovery::{RecoveryError, RecoveryState},
+        secret_storage::SecretStorageError,
+    },
+    ruma::api::client::uiaa,
+};
+use tracing::info;
+
+use super::{MatrixError, Trust, account::Login, client, fault::Fault};
+use crate::secret::Secret;
+
+/// Signs our device with the account's identity, which is made when there is none. Answers the recovery key if
+/// this made one. Can be called again after any interruption.
+pub(super) async fn make_trusted(
+    client: &Client,
+    with: &Login<'_>,
+) -> Result<Option<Secret>, MatrixError> {
+    (with.progress)("Looking at the account's devices");
+    sync(client).await?;
+    let mut made = None;
+    if identity_exists(client).await? {
+        join_identity(client, with).await?;
+    } else {
+        (with.progress)("Making the account's cross-signing identity");
+        bootstrap(client, with).await?;
+    }
+    sync(client).await?;
+    identity_exists(client).await?;
+    require_signed_device(client).await?;
+    if kept_recovery_key(with).await?.is_none() {
+        (with.progress)("Making a recovery key");
+        let key = make_recovery_key(client).await?;
+        keep_recovery_key(with, &key).await?;
+        made = Some(key);
+    }
+    save_fingerprints(client, with).await?;
+    info!("This device is signed by its owner");
+    Ok(made)
+}
+
+/// The device must be signed by its owner, or others have no reason to give it keys or to show what it sends
+/// (B21). Needs no network.
+pub(super) async fn require_signed_device(client: &Client) -> Result<(), MatrixError> {
+    let device = client
+        .encryption()
+        .get_own_device()
+        .await
+        .map_err(|error| MatrixError::Keys(format!("our own device cannot be read: {error}")))?;
+    match device {
+        Some(device) if device.is_cross_signed_by_owner() => Ok(()),
+        _ => Err(MatrixError::Identity(
+            "this device is not signed by the account's cross-signing identity".into(),
+        )),
+    }
+}
+
+async fn sync(client: &Client) -> Result<(), MatrixError> {
+    client
+        .sync_once(client::sync_settings(std::time::Duration::ZERO))
+        .await
+        .map(drop)
+        .map_err(|error| Fault::from(&error).into_matrix_error("read the account's state"))
+}
+
+/// Asks the server, so that what other devices did is seen.
+async fn identity_exists(client: &Client) -> Result<bool, MatrixError> {
+    let own = client.user_id().ok_or(MatrixError::NoAccount)?;
+    client
+        .encryption()
+        .request_user_identity(own)
+        .await
+        .map(|identity| identity.is_some())
+        .map_err(|error| Fault::from(&error).into_matrix_error("read the account's identity"))
+}
+
+/// Makes the identity and signs this device. Only ever called for an account without one: it would replace it.
+async fn bootstrap(client: &Client, with: &Login<'_>) -> Result<(), MatrixError> {
+    let encryption = client.encryption();
+    let Err(error) = encryption.bootstrap_cross_signing(None).await else {
+        return Ok(());
+    };
+    let failed = |error: &matrix_sdk::Error| {
+        MatrixError::Identity(format!(
+            "the cross-signing identity cannot be made: {error}"
+        ))
+    };
+    // Some servers want to see the password once more.
+    let Some(challenge) = error.as_uiaa_response() else {
+        return Err(failed(&error));
+    };
+    let mut password = uiaa::Password::new(
+        uiaa::UserIdentifier::Matrix(uiaa::MatrixUserIdentifier::new(
+            with.config.user.to_string(),
+        )),
+        with.password.expose().to_owned(),
+    );
+    password.session.clone_from(&challenge.session);
+    encryption
+        .bootstrap_cross_signing(Some(uiaa::AuthData::Password(password)))
+        .await
+        .map_err(|error| failed(&error))
+}
+
+/// Becomes part of the identity that exists.
+async fn join_identity(client: &Client, with: &Login<'_>) -> Result<(), MatrixError> {
+    let signed = require_signed_device(client).await.is_ok();
+    let given = with.recovery_key.clone();
+    let key = match (given, kept_recovery_key(with).await?) {
+        (None, _) | (_, Some(_)) if signed => return Ok(()),
+        (Some(given), _) => given,
+        (None, Some(kept)) => kept,
+        (None, None) => {
+            return Err(MatrixError::Identity(format!(
+                "{} has a cross-signing identity already: give its recovery key, so that this device can be \
+                 signed with it",
+                with.config.user
+            )));
+        }
+    };
+    (with.progress)("Joining the account's cross-signing identity");
+    client
+        .encryption()
+        .recovery()
+        .recover(key.expose().trim())
+        .await
+        .map_err(|error| recovery_fault(&error))?;
+    keep_recovery_key(with, &key).await
+}
+
+/// A recovery key for an identity whose private keys we hold and whose recovery key nobody has seen.
+async fn make_recovery_key(client: &Client) -> Result<Secret, MatrixError> {
+    let recovery = client.encryption().recovery();
+    let made = if recovery.state() == RecoveryState::Enabled {
+        recovery.reset_key().await
+    } else {
+        match recovery.enable().await {
+            // An interrupted login got as far as the backup.
+            Err(RecoveryError::BackupExistsOnServer) => recovery.reset_key().await,
+            made => made,
+        }
+    };
+    made.map(Secret::new)
+        .map_err(|error| recovery_fault(&error))
+}
+
+fn recovery_fault(error: &RecoveryError) -> MatrixError {
+    match error {
+        RecoveryError::Sdk(error)
+        | RecoveryError::SecretStorage(SecretStorageError::Sdk(error)) => {
+            Fault::from(error).into_matrix_error("reach the account's secret storage")
+        }
+        RecoveryError::SecretStorage(SecretStorageError::SecretStorageKey(_)) => {
+            MatrixError::Identity("the recovery key is not the account's".into())
+        }
+        error => MatrixError::Identity(format!("the recovery failed: {error}")),
+    }
+}
+
+async fn kept_recovery_key(with: &Login<'_>) -> Result<Option<Secret>, MatrixError> {
+    let account = with.store.account().await?.ok_or(MatrixError::NoAccount)?;
+    account
+        .recovery_key
+        .map(|key| String::from_utf8(key.0.clone()).map(Secret::new))
+        .transpose()
+        .map_err(|_| MatrixError::Unavailable(anyhow!("the kept recovery key cannot be read")))
+}
+
+async fn keep_recovery_key(with: &Login<'_>, key: &Secret) -> Result<(), MatrixError> {
+    let sealed = Sealed(key.expose().trim().as_bytes().to_vec());
+    Ok(with.store.save_recovery_key(&sealed).await?)
+}
+
+async fn save_fingerprints(client: &Client, with: &Login<'_>) -> Result<(), MatrixError> {
+    let encryption = client.encryption();
+    let own = client.user_id().ok_or(MatrixError::NoAccount)?;
+    let ed25519 = encryption
+        .ed25519_key()
+        .await
+        .ok_or_else(|| MatrixError::Keys("the device has no keys".into()))?;
+    let master_key = encryption
+        .get_user_identity(own)
+        .await
+        .map_err(|error| MatrixError::Keys(format!("our identity cannot be read: {error}")))?
+        .and_then(|identity| identity.master_key().get_first_key())
+        .map(|key| key.to_base64());
+    Ok(with
+        .store
+        .save_fingerprints(&ed25519, master_key.as_deref())
+        .await?)
+}
+
+/// What becomes of a message from a device in this state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It crosses.
+    Relay,
+    /// Not yet: what is known of the device may be old.
+    Hold,
+    /// It does not cross, by this rule.
+    Skip(&'static str),
+}
+
+/// The rule for a message that waited in vain for its device to be known as signed.
+pub(super) const UNTRUSTED: &str = "untrusted-device";
+
+/// Whose messages are relayed.
+pub(super) fn verdict(trust: Trust, state: &VerificationState) -> Verdict {
+    let VerificationState::Unverified(level) = state else {
+        return Verdict::Relay;
+    };
+    match level {
+        // Trust on first use: signed by its owner, whom nobody verified by hand.
+        VerificationLevel::UnverifiedIdentity => Verdict::Relay,
+        VerificationLevel::VerificationViolation => Verdict::Skip("identity-changed"),
+        VerificationLevel::MismatchedSender => Verdict::Skip("sender-mismatch"),
+        VerificationLevel::None(DeviceLinkProblem::InsecureSource) => Verdict::Skip("insecure-key"),
+        VerificationLevel::UnsignedDevice
+        | VerificationLevel::None(DeviceLinkProblem::MissingDevice) => match trust {
+            Trust::CrossSigned => Verdict::Hold,
+            Trust::AnyDevice => Verdict::Relay,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_state_of_a_device_has_its_rule() {
+        use DeviceLinkProblem::{InsecureSource, MissingDevice};
+        use VerificationLevel::{
+            MismatchedSender, None, UnsignedDevice, UnverifiedIdentity, VerificationViolation,
+        };
+        let table = [
+            (UnverifiedIdentity, Verdict::Relay, Verdict::Relay),
+            (UnsignedDevice, Verdict::Hold, Verdict::Relay),
+            (None(MissingDevice), Verdict::Hold, Verdict::Relay),
+            (
+                None(InsecureSource),
+                Verdict::Skip("insecure-key"),
+                Verdict::Skip("insecure-key"),
+            ),
+            (
+                VerificationViolation,
+                Verdict::Skip("identity-changed"),
+                Verdict::Skip("identity-changed"),
+            ),
+            (
+                MismatchedSender,
+                Verdict::Skip("sender-mismatch"),
+                Verdict::Skip("sender-mismatch"),
+            ),
+        ];
+        for (level, cross_signed, any_device) in table {
+            let state = VerificationState::Unverified(level);
+            assert_eq!(
+                verdict(Trust::CrossSigned, &state),
+                cross_signed,
+                "{state:?}"
+            );
+            assert_eq!(verdict(Trust::AnyDevice, &state), any_device, "{state:?}");
+        }
+        for trust in [Trust::CrossSigned, Trust::AnyDevice] {
+            assert_eq!(verdict(trust, &VerificationState::Verified), Verdict::Relay);
+        }
+    }
+}

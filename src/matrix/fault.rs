@@ -1,0 +1,267 @@
+//! What an error of the SDK means. The one place that reads status codes and Matrix error codes.
+
+use std::time::Duration;
+
+use anyhow::anyhow;
+use matrix_sdk::{
+    HttpError,
+    ruma::api::error::{ErrorKind, RetryAfter},
+};
+
+use super::MatrixError;
+use crate::outlet::{Outcome, SendError};
+
+/// How long to wait where we are not, or not yet, in the room.
+const NOT_JOINED: Duration = Duration::from_secs(5);
+
+/// What went wrong, as far as anyone decides by it. The text is for a person and holds no message text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// The homeserver no longer knows our session, or has closed the account.
+    SignedOut(String),
+    /// Too fast.
+    Limited(Option<Duration>),
+    /// Not allowed.
+    Forbidden(String),
+    /// Not there.
+    NotFound(String),
+    /// Too big for an event.
+    TooLarge(String),
+    /// The request will never be right.
+    Wrong(String),
+    /// We are not in the room.
+    NotJoined,
+    /// The request never reached the server.
+    NotSent(String),
+    /// The request was on its way.
+    Unknown(String),
+}
+
+impl From<&HttpError> for Fault {
+    fn from(error: &HttpError) -> Self {
+        if let HttpError::Reqwest(error) = error {
+            let text = chain(error);
+            return if error.is_connect() || error.is_builder() {
+                Self::NotSent(text)
+            } else {
+                Self::Unknown(text)
+            };
+        }
+        if let HttpError::Cached(error) = error {
+            return Self::from(error.as_ref());
+        }
+        let text = error.to_string();
+        let Some(answer) = error.as_client_api_error() else {
+            // No Matrix answer at all: a proxy's page, a broken body.
+            return Self::Unknown(text);
+        };
+        let status = answer.status_code.as_u16();
+        match answer.error_kind() {
+            Some(ErrorKind::LimitExceeded(limit)) => Self::Limited(match limit.retry_after {
+                Some(RetryAfter::Delay(wait)) => Some(wait),
+                _ => None,
+            }),
+            Some(
+                ErrorKind::UnknownToken(_)
+                | ErrorKind::MissingToken
+                | ErrorKind::UserDeactivated
+                | ErrorKind::UserLocked
+                | ErrorKind::UserSuspended,
+            ) => Self::SignedOut(text),
+            Some(ErrorKind::Forbidden) => Self::Forbidden(text),
+            Some(ErrorKind::TooLarge) => Self::TooLarge(text),
+            Some(ErrorKind::NotFound) => Self::NotFound(text),
+            Some(_) => match status {
+                401 => Self::SignedOut(text),
+                403 => Self::Forbidden(text),
+                404 => Self::NotFound(text),
+                413 => Self::TooLarge(text),
+                429 => Self::Limited(None),
+                400..=499 => Self::Wrong(text),
+                _ => Self::Unknown(text),
+            },
+            // A proxy speaks here, not the homeserver: it knows nothing of our account or of rooms.
+            None => match status {
+                413 => Self::TooLarge(text),
+                429 => Self::Limited(None),
+                _ => Self::Unknown(text),
+            },
+        }
+    }
+}
+
+impl From<&matrix_sdk::Error> for Fault {
+    fn from(error: &matrix_sdk::Error) -> Self {
+        match error {
+            matrix_sdk::Error::Http(error) => Self::from(error.as_ref()),
+            matrix_sdk::Error::WrongRoomState(_) => Self::NotJoined,
+            // What fails in our own encryption fails before anything is sent.
+            matrix_sdk::Error::OlmError(_)
+            | matrix_sdk::Error::MegolmError(_)
+            | matrix_sdk::Error::CryptoStoreError(_)
+            | matrix_sdk::Error::StateStore(_)
+            | matrix_sdk::Error::NoOlmMachine => Self::NotSent(chain(error)),
+            error => Self::Unknown(chain(error)),
+        }
+    }
+}
+
+impl Fault {
+    /// What it means for a step.
+    pub(super) fn into_send_error(self) -> SendError {
+        match self {
+            Self::SignedOut(reason) => SendError::SignedOut { reason },
+            Self::Limited(after) => {
+                retry(after, Outcome::NotDone, "the homeserver wants us slower")
+            }
+            Self::Forbidden(reason) | Self::NotFound(reason) => SendError::Closed { reason },
+            Self::TooLarge(reason) | Self::Wrong(reason) => SendError::Refused { reason },
+            Self::NotJoined => retry(Some(NOT_JOINED), Outcome::NotDone, "not in the room"),
+            Self::NotSent(reason) => retry(None, Outcome::NotDone, &reason),
+            Self::Unknown(reason) => retry(None, Outcome::Unknown, &reason),
+        }
+    }
+
+    /// What it means for anything but a step.
+    pub(super) fn into_matrix_error(self, doing: &str) -> MatrixError {
+        match self {
+            Self::SignedOut(reason) => MatrixError::SignedOut(format!(
+                "the homeserver does not accept our session: {reason}"
+            )),
+            Self::Limited(wait) => MatrixError::Unavailable(anyhow!(
+                "cannot {doing}: the homeserver wants us to wait {} s",
+                wait.map_or(60, |wait| wait.as_secs().max(1))
+            )),
+            Self::NotJoined => MatrixError::NoRoom(format!("cannot {doing}: not in the room")),
+            Self::Forbidden(reason) | Self::NotFound(reason) => {
+                MatrixError::NoRoom(format!("cannot {doing}: {reason}"))
+            }
+            Self::TooLarge(reason)
+            | Self::Wrong(reason)
+            | Self::NotSent(reason)
+            | Self::Unknown(reason) => {
+                MatrixError::Unavailable(anyhow!("cannot {doing}: {reason}"))
+            }
+        }
+    }
+}
+
+pub(super) fn retry(after: Option<Duration>, outcome: Outcome, why: &str) -> SendError {
+    SendError::Retry {
+        after,
+        outcome,
+        source: anyhow!("{why}"),
+    }
+}
+
+/// An error and what it came from, in one line. Reqwest names its cause only in the chain.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use matrix_sdk::ruma::{
+        api::{EndpointError as _, client::uiaa::UiaaResponse, error::FromHttpResponseError},
+        exports::http::Response,
+    };
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn answer(status: u16, body: &str) -> HttpError {
+        let response = Response::builder()
+            .status(status)
+            .body(body.as_bytes())
+            .unwrap();
+        let error = UiaaResponse::from_http_response(response);
+        HttpError::Api(Box::new(FromHttpResponseError::Server(error)))
+    }
+
+    fn coded(status: u16, code: &str, more: Value) -> HttpError {
+        let mut body = json!({"errcode": code, "error": "words"});
+        if let (Some(body), Value::Object(more)) = (body.as_object_mut(), more) {
+            body.extend(more);
+        }
+        answer(status, &body.to_string())
+    }
+
+    /// What the house does about it, in one word.
+    fn word(error: &HttpError) -> String {
+        match Fault::from(error).into_send_error() {
+            SendError::Retry { after, outcome, .. } => format!("{outcome:?} {after:?}"),
+            SendError::Refused { .. } => "Refused".into(),
+            SendError::Closed { .. } => "Closed".into(),
+            SendError::SignedOut { .. } => "SignedOut".into(),
+        }
+    }
+
+    #[test]
+    fn each_answer_of_a_homeserver_has_its_meaning() {
+        let table = [
+            (
+                401,
+                "M_UNKNOWN_TOKEN",
+                json!({"soft_logout": false}),
+                "SignedOut",
+            ),
+            (
+                401,
+                "M_UNKNOWN_TOKEN",
+                json!({"soft_logout": true}),
+                "SignedOut",
+            ),
+            (401, "M_MISSING_TOKEN", json!({}), "SignedOut"),
+            (403, "M_USER_DEACTIVATED", json!({}), "SignedOut"),
+            (401, "M_USER_LOCKED", json!({}), "SignedOut"),
+            (403, "M_FORBIDDEN", json!({}), "Closed"),
+            (404, "M_NOT_FOUND", json!({}), "Closed"),
+            (413, "M_TOO_LARGE", json!({}), "Refused"),
+            (400, "M_BAD_JSON", json!({}), "Refused"),
+            (400, "M_UNKNOWN", json!({}), "Refused"),
+            (
+                429,
+                "M_LIMIT_EXCEEDED",
+                json!({"retry_after_ms": 1500}),
+                "NotDone Some(1.5s)",
+            ),
+            (429, "M_LIMIT_EXCEEDED", json!({}), "NotDone None"),
+            (500, "M_UNKNOWN", json!({}), "Unknown None"),
+            (502, "M_SOMETHING_NEW", json!({}), "Unknown None"),
+        ];
+        for (status, code, more, meaning) in table {
+            assert_eq!(word(&coded(status, code, more)), meaning, "{status} {code}");
+        }
+    }
+
+    #[test]
+    fn a_proxy_in_the_way_closes_nothing_and_signs_nobody_out() {
+        for status in [401, 403, 404, 500, 502, 503, 504, 520] {
+            assert_eq!(
+                word(&answer(status, "<html>no</html>")),
+                "Unknown None",
+                "{status}"
+            );
+        }
+        assert_eq!(word(&answer(413, "<html>no</html>")), "Refused");
+        assert_eq!(word(&answer(429, "<html>no</html>")), "NotDone None");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_not_there_was_sent_nothing() {
+        let http = reqwest::Client::builder().build().unwrap();
+        // Port 9 of the loopback: nobody listens there.
+        let error = http.get("http://127.0.0.1:9/").send().await.unwrap_err();
+        assert_eq!(word(&HttpError::Reqwest(error)), "NotDone None");
+    }
+}

@@ -1,0 +1,181 @@
+//! Late keys: entries that could not be read are tried again when a key or news of a device comes, and are
+//! given up when neither can be expected any more.
+
+use std::{sync::PoisonError, time::Duration};
+
+use footbridge_store::{Payload, Waiting};
+use futures_util::{
+    StreamExt,
+    stream::{self, BoxStream},
+};
+use matrix_sdk::ruma::{events::room::encrypted::OriginalSyncRoomEncryptedEvent, serde::Raw};
+use tokio::time::Instant;
+use tracing::{debug, warn};
+
+use super::{
+    Matrix, MatrixError,
+    encryption::UNTRUSTED,
+    walk::{Envelope, Names, Reading, Waits, ready},
+};
+use crate::inbox::Inbox;
+
+/// How long the sender's device may take to become known as signed. News of devices come by other ways than
+/// messages and may come after them.
+const TRUST_WAIT: Duration = Duration::from_secs(10);
+/// After this long a key is not expected any more.
+const KEY_LIFETIME: Duration = Duration::from_hours(7 * 24);
+/// The rule for what no key came for.
+const NO_KEY: &str = "key-never-came";
+/// The rule for what turned out to be no message once it could be read.
+const NO_MESSAGE: &str = "not-a-message";
+
+/// Why to try again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Woken {
+    /// Keys of these sessions came.
+    Keys(Vec<String>),
+    /// So many keys came that not all were told.
+    ManyKeys,
+    /// Something is new about other people's devices.
+    Devices,
+}
+
+impl Matrix {
+    /// What may make waiting entries readable, as it happens.
+    pub(super) async fn wakes(&self) -> Result<BoxStream<'static, Woken>, MatrixError> {
+        let encryption = self.client.encryption();
+        let broken =
+            |error: matrix_sdk::Error| MatrixError::Keys(format!("no news of devices: {error}"));
+        let keys = encryption
+            .room_keys_received_stream()
+            .await
+            .ok_or_else(|| MatrixError::Keys("encryption is not set up".into()))?
+            .map(|keys| match keys {
+                Ok(keys) => Woken::Keys(keys.into_iter().map(|key| key.session_id).collect()),
+                Err(_) => Woken::ManyKeys,
+            });
+        let devices = encryption
+            .devices_stream()
+            .await
+            .map_err(broken)?
+            .map(|_| Woken::Devices);
+        let identities = encryption
+            .user_identities_stream()
+            .await
+            .map_err(broken)?
+            .map(|_| Woken::Devices);
+        Ok(stream::select(keys, stream::select(devices, identities)).boxed())
+    }
+
+    /// Tries again what this news is about.
+    pub(super) async fn woken(&self, woken: Woken, inbox: &Inbox) -> Result<(), MatrixError> {
+        let sessions = match woken {
+            Woken::ManyKeys => return self.retry(None, inbox).await,
+            Woken::Keys(sessions) => sessions,
+            Woken::Devices => self.unproven().keys().cloned().collect(),
+        };
+        for session in sessions {
+            self.retry(Some(&session), inbox).await?;
+        }
+        Ok(())
+    }
+
+    /// Tries entries that wait: all, or those of one session.
+    pub(super) async fn retry(
+        &self,
+        session: Option<&str>,
+        inbox: &Inbox,
+    ) -> Result<(), MatrixError> {
+        for waiting in self.store.waiting(session).await? {
+            if let Some(payload) = self.reread(&waiting).await {
+                debug!(entry.id = %waiting.entry, "An entry need not wait any longer");
+                inbox.fill(waiting.entry, payload).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives up entries whose sender's device did not become trusted in time.
+    pub(super) async fn give_up(&self, inbox: &Inbox) -> Result<(), MatrixError> {
+        let now = Instant::now();
+        let due: Vec<String> = self
+            .unproven()
+            .iter()
+            .filter(|(_, deadline)| **deadline <= now)
+            .map(|(session, _)| session.clone())
+            .collect();
+        for session in due {
+            self.retry(Some(&session), inbox).await?;
+            self.unproven().remove(&session);
+        }
+        Ok(())
+    }
+
+    /// When [`Matrix::give_up`] has something to do.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.unproven().values().min().copied()
+    }
+
+    /// An entry of this session waits for its sender's device to become trusted. Answers until when.
+    pub(super) fn hold(&self, session: &str) -> Instant {
+        let deadline = Instant::now() + self.key_wait.max(TRUST_WAIT);
+        *self
+            .unproven()
+            .entry(session.to_owned())
+            .or_insert(deadline)
+    }
+
+    fn unproven(&self) -> std::sync::MutexGuard<'_, std::collections::HashMap<String, Instant>> {
+        self.unproven.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What has become of an entry that waits; `None` when it still does.
+    async fn reread(&self, waiting: &Waiting) -> Option<Payload> {
+        let room = self.room(&waiting.place)?;
+        let raw = String::from_utf8(waiting.raw.clone()).ok()?;
+        let raw = Raw::<OriginalSyncRoomEncryptedEvent>::from_json_string(raw).ok()?;
+        let event = match room.decrypt_event(&raw, None).await {
+            Ok(event) => event,
+            Err(error) => {
+                warn!(entry.id = %waiting.entry, error = %error, "An entry cannot be decrypted now");
+                return None;
+            }
+        };
+        let envelope = Envelope::open(&event)?;
+        match self
+            .read(&room, &event, &envelope, &mut Names::default(), true)
+            .await
+        {
+            Reading::Message(message) => ready(&message),
+            Reading::Nothing => Some(Payload::Skipped(NO_MESSAGE)),
+            Reading::Skipped(rule) => Some(Payload::Skipped(rule)),
+            Reading::Waits(Waits::Trust, session) => {
+                (self.hold(&session) <= Instant::now()).then(|| {
+                    self.complain_of(&envelope.sender);
+                    Payload::Skipped(UNTRUSTED)
+                })
+            }
+            Reading::Waits(Waits::Key, _) => {
+                let age = self
+                    .clock
+                    .now()
+                    .since(footbridge_store::Millis(envelope.origin_server_ts));
+                (age > KEY_LIFETIME).then_some(Payload::Skipped(NO_KEY))
+            }
+        }
+    }
+
+    /// Says once per sender that their messages do not cross, without naming them.
+    fn complain_of(&self, sender: &str) {
+        let first = {
+            let mut senders = self.senders.lock().unwrap_or_else(PoisonError::into_inner);
+            senders.first_complaint(sender)
+        };
+        if let Some(sender) = first {
+            warn!(
+                sender = format!("{sender:016x}"),
+                "Messages from a device that its owner has not signed do not cross"
+            );
+        }
+    }
+}

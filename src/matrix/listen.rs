@@ -1,0 +1,467 @@
+//! Following the account: our own loop of syncs. What an answer holds is written to the journal together with
+//! our place in the stream, in one transaction; only then the next answer is asked for.
+
+use std::{collections::HashMap, pin::pin, sync::PoisonError, time::Duration};
+
+use anyhow::anyhow;
+use footbridge_store::{Batch, Flag, Gap, Place, RemoteId};
+use futures_util::{
+    StreamExt,
+    future::{Either, select},
+    stream::BoxStream,
+};
+use matrix_sdk::{
+    ruma::{OwnedRoomId, RoomId},
+    sync::{JoinedRoomUpdate, State, SyncResponse},
+};
+use tokio::{
+    sync::broadcast::{self, error::RecvError},
+    time::{Instant, sleep, sleep_until, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::{
+    InFlight, Matrix, MatrixError, SYNC_CURSOR, client,
+    fault::Fault,
+    gaps::{Filled, shows_encryption},
+    keys::Woken,
+    mark_cursor,
+    rooms::{Followed, Invites, Mark, followed},
+    walk::{Envelope, Names, Walked},
+};
+use crate::{backoff::Backoff, inbox::Inbox};
+
+/// How long the server may hold a sync open.
+const LONG_POLL: Duration = Duration::from_secs(30);
+/// A sync that is being taken in by the SDK when we stop gets this long to finish.
+const GRACE: Duration = Duration::from_millis(200);
+/// While answers with messages follow each other, this pause makes fewer and fuller ones of them.
+const BUSY_PAUSE: Duration = Duration::from_millis(50);
+/// Answers closer than this follow each other.
+const BUSY_WITHIN: Duration = Duration::from_millis(300);
+/// Everything that waits for a key is looked at this often, whatever happens.
+const SWEEP: Duration = Duration::from_hours(1);
+
+/// Follows the account until told to stop.
+pub(super) async fn listen(
+    matrix: &Matrix,
+    places: Vec<Place>,
+    inbox: Inbox,
+    stop: CancellationToken,
+) -> Result<(), MatrixError> {
+    let mut listener = Listener {
+        matrix,
+        rooms: followed(&matrix.store, places).await?,
+        wakes: matrix.wakes().await?,
+        duplicates: matrix.client.subscribe_to_duplicate_key_upload_errors(),
+        flight: matrix
+            .parked
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take(),
+        inbox,
+        stop,
+        invites: Invites::default(),
+        backoff: Backoff::default(),
+        long_poll: Duration::ZERO,
+        last_news: None,
+        next_sweep: Instant::now() + SWEEP,
+    };
+    let outcome = listener.run().await;
+    listener.park().await;
+    outcome
+}
+
+struct Listener<'a> {
+    matrix: &'a Matrix,
+    rooms: HashMap<OwnedRoomId, Followed>,
+    wakes: BoxStream<'static, Woken>,
+    duplicates:
+        broadcast::Receiver<Option<matrix_sdk::encryption::DuplicateOneTimeKeyErrorMessage>>,
+    /// The sync on its way.
+    flight: Option<InFlight>,
+    inbox: Inbox,
+    stop: CancellationToken,
+    invites: Invites,
+    backoff: Backoff,
+    /// Zero for the first sync, so that a quiet account is known to be alive at once.
+    long_poll: Duration,
+    last_news: Option<Instant>,
+    next_sweep: Instant,
+}
+
+/// What the listener waits for.
+enum Event {
+    Stopped,
+    Answer(Box<matrix_sdk::Result<SyncResponse>>),
+    Woken(Woken),
+    /// The homeserver has one-time keys of this device that the device does not know.
+    DuplicateKeys,
+    /// Something that waited for its time is due.
+    Due,
+}
+
+/// What is done while a sync may be on its way.
+enum Work {
+    Begin,
+    Woken(Woken),
+    Due,
+}
+
+impl Listener<'_> {
+    async fn run(&mut self) -> Result<(), MatrixError> {
+        self.beside_sync(Work::Begin).await?;
+        loop {
+            match self.next().await {
+                Event::Stopped => return Ok(()),
+                Event::Woken(woken) => self.beside_sync(Work::Woken(woken)).await?,
+                Event::DuplicateKeys => {
+                    return Err(MatrixError::Keys(
+                        "the encryption store is older than what the homeserver knows of this device: it was \
+                         restored or copied and must not be used any more"
+                            .into(),
+                    ));
+                }
+                Event::Due => self.beside_sync(Work::Due).await?,
+                Event::Answer(answer) => match *answer {
+                    Ok(response) => self.answered(response).await?,
+                    Err(error) => self.failed(&error).await?,
+                },
+            }
+        }
+    }
+
+    /// Works while the sync on its way goes on. It may hold locks of the SDK that the work needs: left alone, it
+    /// would never give them back.
+    async fn beside_sync(&mut self, work: Work) -> Result<(), MatrixError> {
+        let Some(mut flight) = self.flight.take() else {
+            return self.work(work).await;
+        };
+        let outcome = {
+            let work = pin!(self.work(work));
+            match select(work, &mut flight).await {
+                Either::Left((outcome, _)) => outcome,
+                Either::Right((answer, work)) => {
+                    flight = Box::pin(std::future::ready(answer));
+                    work.await
+                }
+            }
+        };
+        self.flight = Some(flight);
+        outcome
+    }
+
+    async fn work(&mut self, work: Work) -> Result<(), MatrixError> {
+        match work {
+            Work::Begin => {
+                self.matrix.retry(None, &self.inbox).await?;
+                self.fill_gaps().await
+            }
+            Work::Woken(woken) => self.matrix.woken(woken, &self.inbox).await,
+            Work::Due => self.due().await,
+        }
+    }
+
+    async fn next(&mut self) -> Event {
+        let due = self.next_due();
+        let long_poll = self.long_poll;
+        let matrix = self.matrix;
+        let flight = self.flight.get_or_insert_with(|| {
+            let client = matrix.client.clone();
+            Box::pin(async move { client.sync_once(client::sync_settings(long_poll)).await })
+        });
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => Event::Stopped,
+            answer = flight => {
+                self.flight = None;
+                Event::Answer(Box::new(answer))
+            }
+            Some(woken) = self.wakes.next() => Event::Woken(woken),
+            duplicate = self.duplicates.recv() => match duplicate {
+                Ok(_) | Err(RecvError::Lagged(_)) => Event::DuplicateKeys,
+                // The client is gone, and with it everything that could be heard.
+                Err(RecvError::Closed) => Event::Stopped,
+            },
+            () = sleep_until(due) => Event::Due,
+        }
+    }
+
+    /// Keeps a sync on its way for the next listener: dropped, it could take messages with it that the SDK
+    /// counts as seen.
+    async fn park(&mut self) {
+        let Some(mut flight) = self.flight.take() else {
+            return;
+        };
+        let parked = match timeout(GRACE, &mut flight).await {
+            Ok(answer) => Box::pin(std::future::ready(answer)),
+            Err(_) => flight,
+        };
+        *self
+            .matrix
+            .parked
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(parked);
+    }
+
+    fn next_due(&self) -> Instant {
+        let gaps = self
+            .rooms
+            .values()
+            .filter(|room| room.gap.is_some())
+            .map(|room| room.gap_due);
+        gaps.chain(self.matrix.next_deadline())
+            .fold(self.next_sweep, Instant::min)
+    }
+
+    async fn due(&mut self) -> Result<(), MatrixError> {
+        self.matrix.give_up(&self.inbox).await?;
+        if self.next_sweep <= Instant::now() {
+            self.next_sweep = Instant::now() + SWEEP;
+            self.matrix.retry(None, &self.inbox).await?;
+        }
+        self.fill_gaps().await
+    }
+
+    async fn answered(&mut self, response: SyncResponse) -> Result<(), MatrixError> {
+        self.matrix.synced();
+        self.backoff.worked();
+        self.long_poll = LONG_POLL;
+        let news = response
+            .rooms
+            .joined
+            .values()
+            .any(|room| !room.timeline.events.is_empty());
+        self.take_in(response).await?;
+        self.invites
+            .answer(self.matrix, &mut self.rooms, &self.inbox)
+            .await?;
+        self.fill_gaps().await?;
+        if news {
+            let busy = self.last_news.is_some_and(|at| at.elapsed() < BUSY_WITHIN);
+            self.last_news = Some(Instant::now());
+            if busy {
+                rest(BUSY_PAUSE, &self.stop).await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn failed(&mut self, error: &matrix_sdk::Error) -> Result<(), MatrixError> {
+        if !matches!(error, matrix_sdk::Error::Http(_)) {
+            // The SDK had the answer and could not keep it. Going on would leave it out; a new start does not.
+            return Err(MatrixError::Unavailable(anyhow!(
+                "a sync could not be taken in: {error}"
+            )));
+        }
+        let wait = match Fault::from(error) {
+            fault @ Fault::SignedOut(_) => return Err(fault.into_matrix_error("sync")),
+            Fault::Limited(Some(wait)) => wait.max(self.backoff.failed()),
+            _ => self.backoff.failed(),
+        };
+        let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        warn!(wait_ms, error = %error, "The homeserver does not answer; trying again");
+        rest(wait, &self.stop).await;
+        Ok(())
+    }
+
+    /// Writes an answer down: messages, marks, gaps, flags and our place in the stream, all or nothing.
+    async fn take_in(&mut self, response: SyncResponse) -> Result<(), MatrixError> {
+        let mut batch = Batch::default();
+        batch
+            .cursors
+            .push((SYNC_CURSOR.to_owned(), response.next_batch.clone()));
+        let mut shared = Vec::new();
+        for (id, update) in response.rooms.joined {
+            let Some(room) = self.rooms.get_mut(&id) else {
+                continue;
+            };
+            if take_in_room(
+                self.matrix,
+                &id,
+                room,
+                update,
+                &response.next_batch,
+                &mut batch,
+            )
+            .await?
+            {
+                shared.push(room.place.clone());
+            }
+        }
+        for id in response
+            .rooms
+            .left
+            .keys()
+            .filter(|id| self.rooms.contains_key(*id))
+        {
+            warn!(matrix.room = %id, "We are no longer in the room of a portal");
+        }
+        // What our own account did may be a step of ours whose link is not written yet.
+        for place in &shared {
+            self.inbox.settled(place).await?;
+        }
+        let flagged: Vec<Place> = batch.flags.iter().map(|(place, _)| place.clone()).collect();
+        let arrivals = batch.arrivals.len();
+        self.inbox.accept(batch).await?;
+        for place in &flagged {
+            self.matrix.remember_encrypted(place);
+        }
+        if arrivals > 0 {
+            debug!(arrivals, "Took in a sync");
+        }
+        Ok(())
+    }
+
+    /// Fills every gap that is due.
+    async fn fill_gaps(&mut self) -> Result<(), MatrixError> {
+        for (id, followed) in &mut self.rooms {
+            let Some(gap) = followed
+                .gap
+                .clone()
+                .filter(|_| followed.gap_due <= Instant::now())
+            else {
+                continue;
+            };
+            // Not there yet after a start without network: the first sync brings it.
+            let Some(room) = self.matrix.client.get_room(id) else {
+                followed.gap_due = Instant::now() + followed.backoff.failed();
+                continue;
+            };
+            match self
+                .matrix
+                .fill(&room, &gap, &self.inbox, &self.stop)
+                .await?
+            {
+                Filled::Whole(newest) => {
+                    if let Some(newest) = newest {
+                        followed.mark = Some(Mark::Event(newest));
+                    }
+                    followed.gap = None;
+                    followed.backoff.worked();
+                    info!(matrix.room = %id, "Filled a gap");
+                }
+                Filled::Stopped => return Ok(()),
+                Filled::Failed(fault @ Fault::SignedOut(_)) => {
+                    return Err(fault.into_matrix_error("read history"));
+                }
+                Filled::Failed(fault) => {
+                    let wait = followed.backoff.failed();
+                    followed.gap_due = Instant::now() + wait;
+                    let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+                    let error = format!("{:#}", fault.into_matrix_error("read history"));
+                    warn!(matrix.room = %id, wait_ms, error, "A gap cannot be filled now; trying again");
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn rest(wait: Duration, stop: &CancellationToken) {
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = sleep(wait) => {}
+    }
+}
+
+/// Takes in what an answer says of one room. Answers whether our own account wrote something that this device,
+/// as far as the server tells, did not send.
+async fn take_in_room(
+    matrix: &Matrix,
+    id: &RoomId,
+    followed: &mut Followed,
+    update: JoinedRoomUpdate,
+    next_batch: &str,
+    batch: &mut Batch,
+) -> Result<bool, MatrixError> {
+    let place = followed.place.clone();
+    let events = update.timeline.events;
+    let newest = events
+        .iter()
+        .rev()
+        .find_map(|event| event.event_id())
+        .map(|id| RemoteId(id.to_string()));
+    let Some(room) = matrix.client.get_room(id) else {
+        return Ok(false);
+    };
+    let mut encrypted = matrix.was_encrypted(&place).await?;
+    if !encrypted
+        && (room.encryption_state().is_encrypted() || state_shows_encryption(&update.state))
+    {
+        encrypted = true;
+        batch.flags.push((place.clone(), Flag::EverEncrypted));
+    }
+    if let (true, Some(mark)) = (
+        update.timeline.limited || followed.gap.is_some() && !events.is_empty(),
+        &followed.mark,
+    ) {
+        // The position after this answer covers its own events as well, so that the gap brings all of them, in
+        // order, and none of them must be kept until then.
+        let stop = followed
+            .gap
+            .take()
+            .map_or_else(|| mark.as_stop(), |gap| gap.stop);
+        let gap = Gap {
+            place,
+            from: next_batch.to_owned(),
+            stop,
+        };
+        batch.gaps.push(gap.clone());
+        followed.gap = Some(gap);
+        return Ok(false);
+    }
+    let Some(newest) = newest else {
+        return Ok(false);
+    };
+    let start = match &followed.mark {
+        // Never seen and not entered by us: from here on.
+        None => events.len(),
+        Some(Mark::Join) => after_own_join(matrix, &events),
+        Some(Mark::Event(_)) => 0,
+    };
+    let (mut names, mut shared) = (Names::default(), false);
+    for event in events.iter().skip(start) {
+        if !encrypted && shows_encryption(event) {
+            encrypted = true;
+            batch.flags.push((place.clone(), Flag::EverEncrypted));
+        }
+        match matrix
+            .walk(&room, &place, event, &mut names, encrypted)
+            .await
+        {
+            Walked::Nothing => {}
+            Walked::Arrival(arrival) => batch.arrivals.push(arrival),
+            Walked::Ours(arrival) => {
+                shared = true;
+                batch.arrivals.push(arrival);
+            }
+        }
+    }
+    batch.cursors.push((mark_cursor(&place), newest.0.clone()));
+    followed.mark = Some(Mark::Event(newest));
+    Ok(shared)
+}
+
+/// Where to begin in a timeline that may hold our own entry.
+fn after_own_join(
+    matrix: &Matrix,
+    events: &[matrix_sdk::deserialized_responses::TimelineEvent],
+) -> usize {
+    events
+        .iter()
+        .rposition(|event| {
+            Envelope::open(event).is_some_and(|envelope| envelope.is_join_of(&matrix.own))
+        })
+        .map_or(0, |position| position + 1)
+}
+
+fn state_shows_encryption(state: &State) -> bool {
+    let (State::Before(events) | State::After(events)) = state;
+    events.iter().any(|event| {
+        event
+            .get_field::<String>("type")
+            .is_ok_and(|kind| kind.as_deref() == Some("m.room.encryption"))
+    })
+}

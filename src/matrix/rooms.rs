@@ -1,0 +1,202 @@
+//! Rooms: finding them, how far each has been walked, and what to do with invites.
+
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
+
+use footbridge_store::{Batch, Gap, Place, RemoteId, Store};
+use matrix_sdk::{
+    Client,
+    ruma::{
+        OwnedRoomId, RoomAliasId, RoomId,
+        api::client::membership::{join_room_by_id, leave_room},
+    },
+};
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::{Matrix, MatrixError, fault::Fault, mark_cursor};
+use crate::{backoff::Backoff, inbox::Inbox};
+
+/// Why an invite is turned down.
+const NOT_OURS: &str = "This bridge only joins rooms that its operator has configured.";
+/// How long an invite that could not be answered rests.
+const INVITE_REST: Duration = Duration::from_secs(30);
+/// The mark of a room whose every event after our own entry is wanted.
+const JOIN: &str = "join";
+
+/// Finds a room by alias or id.
+pub(super) async fn resolve(client: &Client, room: &str) -> Result<Place, MatrixError> {
+    if let Ok(id) = <&RoomId>::try_from(room) {
+        return Ok(Place::room(id.as_str()));
+    }
+    let alias = <&RoomAliasId>::try_from(room)
+        .map_err(|_| MatrixError::NoRoom(format!("{room} is neither a room id nor an alias")))?;
+    let answer = client
+        .resolve_room_alias(alias)
+        .await
+        .map_err(|error| Fault::from(&error).into_matrix_error(&format!("find {room}")))?;
+    Ok(Place::room(answer.room_id.as_str()))
+}
+
+/// How far a room has been walked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Mark {
+    /// Up to our own entry.
+    Join,
+    /// Up to this event.
+    Event(RemoteId),
+}
+
+impl Mark {
+    fn parse(text: String) -> Self {
+        if text == JOIN {
+            Self::Join
+        } else {
+            Self::Event(RemoteId(text))
+        }
+    }
+
+    /// Where a gap after this mark ends.
+    pub(super) fn as_stop(&self) -> Option<RemoteId> {
+        match self {
+            Self::Join => None,
+            Self::Event(id) => Some(id.clone()),
+        }
+    }
+}
+
+/// A room that has a portal.
+#[derive(Debug)]
+pub(super) struct Followed {
+    /// The room.
+    pub place: Place,
+    /// How far it has been walked; `None` before it was ever seen.
+    pub mark: Option<Mark>,
+    /// What must still be fetched.
+    pub gap: Option<Gap>,
+    /// When the gap is tried, and how often it failed.
+    pub gap_due: Instant,
+    pub backoff: Backoff,
+}
+
+/// The rooms that have a portal, with how far each has been walked.
+pub(super) async fn followed(
+    store: &Store,
+    places: Vec<Place>,
+) -> Result<HashMap<OwnedRoomId, Followed>, MatrixError> {
+    let gaps = store.gaps(Place::MATRIX).await?;
+    let mut rooms = HashMap::new();
+    for place in places {
+        let id = RoomId::parse(place.address())
+            .map_err(|_| MatrixError::NoRoom(format!("{} is no room id", place.address())))?;
+        let mark = store.cursor(&mark_cursor(&place)).await?.map(Mark::parse);
+        let gap = gaps.iter().find(|gap| gap.place == place).cloned();
+        let followed = Followed {
+            place,
+            mark,
+            gap,
+            gap_due: Instant::now(),
+            backoff: Backoff::default(),
+        };
+        rooms.insert(id, followed);
+    }
+    Ok(rooms)
+}
+
+/// Invites, and rooms of portals that we are not in.
+#[derive(Debug, Default)]
+pub(super) struct Invites {
+    /// When each was last answered: the SDK shows the outcome only after the next sync.
+    answered: HashMap<OwnedRoomId, Instant>,
+    /// What did not work is said once.
+    reported: HashSet<OwnedRoomId>,
+}
+
+impl Invites {
+    /// Accepts invites to followed rooms and refuses the others. A followed room that we have never been in is
+    /// tried as well: anyone may enter a public room.
+    pub(super) async fn answer(
+        &mut self,
+        matrix: &Matrix,
+        rooms: &mut HashMap<OwnedRoomId, Followed>,
+        inbox: &Inbox,
+    ) -> Result<(), MatrixError> {
+        let client = &matrix.client;
+        let invited = client
+            .invited_rooms()
+            .into_iter()
+            .map(|room| room.room_id().to_owned());
+        let unknown = rooms
+            .keys()
+            .filter(|id| client.get_room(id).is_none())
+            .cloned();
+        let open: Vec<OwnedRoomId> = invited.chain(unknown).collect();
+        for id in open {
+            if self
+                .answered
+                .get(&id)
+                .is_some_and(|at| at.elapsed() < INVITE_REST)
+            {
+                continue;
+            }
+            self.answered.insert(id.clone(), Instant::now());
+            let outcome = match rooms.get_mut(&id) {
+                Some(followed) => {
+                    // Before we enter: whatever comes after our entry is wanted, also if we crash now.
+                    let cursor = (mark_cursor(&followed.place), JOIN.to_owned());
+                    inbox
+                        .accept(Batch {
+                            cursors: vec![cursor],
+                            ..Batch::default()
+                        })
+                        .await?;
+                    followed.mark = Some(Mark::Join);
+                    join(client, &id).await
+                }
+                None => refuse(client, &id).await,
+            };
+            self.report(&id, outcome)?;
+        }
+        Ok(())
+    }
+
+    fn report(&mut self, room: &RoomId, outcome: Result<(), Fault>) -> Result<(), MatrixError> {
+        match outcome {
+            Ok(()) => {
+                self.reported.remove(room);
+                Ok(())
+            }
+            Err(fault @ Fault::SignedOut(_)) => Err(fault.into_matrix_error("answer an invite")),
+            Err(fault) => {
+                if self.reported.insert(room.to_owned()) {
+                    let error = format!("{:#}", fault.into_matrix_error("enter or leave"));
+                    warn!(matrix.room = %room, error, "A room cannot be entered or an invite not be refused; trying again");
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+async fn join(client: &Client, room: &RoomId) -> Result<(), Fault> {
+    let request = join_room_by_id::v3::Request::new(room.to_owned());
+    client
+        .send(request)
+        .await
+        .map_err(|error| Fault::from(&error))?;
+    info!(matrix.room = %room, "Entered the room of a portal");
+    Ok(())
+}
+
+async fn refuse(client: &Client, room: &RoomId) -> Result<(), Fault> {
+    let mut request = leave_room::v3::Request::new(room.to_owned());
+    request.reason = Some(NOT_OURS.to_owned());
+    client
+        .send(request)
+        .await
+        .map_err(|error| Fault::from(&error))?;
+    info!(matrix.room = %room, "Refused an invite to a room that has no portal");
+    Ok(())
+}

@@ -1,0 +1,171 @@
+//! Steps toward Matrix: each is one event with a transaction id that never changes, so that the homeserver
+//! makes one of however many tries.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use footbridge_store::{Copy, Millis, Place, RemoteId};
+use matrix_sdk::{
+    EncryptionState, Room, RoomState,
+    room::futures::SendMessageLikeEventResult,
+    ruma::{EventId, OwnedTransactionId},
+};
+use serde_json::Value;
+use tracing::error;
+
+use super::{
+    Matrix, convert,
+    fault::{Fault, retry},
+};
+use crate::outlet::{Done, Outcome, Outgoing, Outlet, Plan, SendError, Step};
+
+/// How long a lane waits whose room would not be encrypted although it was.
+const DOWNGRADED: Duration = Duration::from_mins(1);
+
+#[async_trait]
+impl Outlet for Matrix {
+    fn plan(&self, outgoing: &Outgoing, _now: Millis) -> Result<Plan, SendError> {
+        Ok(convert::plan(outgoing))
+    }
+
+    async fn perform(&self, to: &Place, key: &str, step: &Step) -> Result<Done, SendError> {
+        let room = self
+            .room(to)
+            .filter(|room| room.state() == RoomState::Joined)
+            .ok_or_else(|| Fault::NotJoined.into_send_error())?;
+        let key = OwnedTransactionId::from(key);
+        match step {
+            Step::Post {
+                content,
+                thread,
+                reply_to,
+            } => {
+                let event =
+                    convert::event_content(content, thread.as_ref(), reply_to.as_ref(), None);
+                let remote = self.send_event(&room, to, key, event).await?;
+                Ok(Done::Made(Copy {
+                    remote,
+                    thread: thread.clone(),
+                    sent_at: self.clock.now(),
+                }))
+            }
+            Step::Replace {
+                target, content, ..
+            } => {
+                let event = convert::event_content(content, None, None, Some(target));
+                self.send_event(&room, to, key, event).await?;
+                Ok(Done::Changed(target.clone()))
+            }
+            Step::Remove { target } => redact(&room, target, key).await,
+        }
+    }
+
+    fn dedupes(&self) -> bool {
+        true
+    }
+
+    async fn recall(
+        &self,
+        _to: &Place,
+        _step: &Step,
+        _since: Millis,
+    ) -> Result<Vec<Copy>, SendError> {
+        Ok(Vec::new())
+    }
+
+    fn settle(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+impl Matrix {
+    async fn send_event(
+        &self,
+        room: &Room,
+        to: &Place,
+        key: OwnedTransactionId,
+        content: Value,
+    ) -> Result<RemoteId, SendError> {
+        let must_encrypt = self.guard(room, to).await?;
+        let SendMessageLikeEventResult {
+            response,
+            encryption_info,
+            ..
+        } = room
+            .send_raw("m.room.message", content)
+            .with_transaction_id(&key)
+            .await
+            .map_err(|error| Fault::from(&error).into_send_error())?;
+        if must_encrypt && encryption_info.is_none() {
+            error!(
+                matrix.room = to.address(),
+                "The SDK sent an event in the clear into an encrypted room"
+            );
+        }
+        Ok(RemoteId(response.event_id.to_string()))
+    }
+
+    /// Nothing is sent into a room that is or ever was encrypted unless the SDK will encrypt it. Answers
+    /// whether it will.
+    async fn guard(&self, room: &Room, to: &Place) -> Result<bool, SendError> {
+        let kept =
+            |error: footbridge_store::Error| retry(None, Outcome::NotDone, &error.to_string());
+        let ever = self.was_encrypted(to).await.map_err(kept)?;
+        let state = room
+            .latest_encryption_state()
+            .await
+            .map_err(|error| not_sent(&Fault::from(&error)))?;
+        match (ever, state) {
+            (true, EncryptionState::Encrypted) => Ok(true),
+            (true, _) => {
+                error!(
+                    matrix.room = to.address(),
+                    "This room was encrypted and the homeserver says that it no longer is: nothing is sent"
+                );
+                Err(retry(
+                    Some(DOWNGRADED),
+                    Outcome::NotDone,
+                    "the room was encrypted and no longer is",
+                ))
+            }
+            (false, EncryptionState::Encrypted) => {
+                self.raise_encrypted(to).await.map_err(kept)?;
+                Ok(true)
+            }
+            (false, EncryptionState::NotEncrypted) => Ok(false),
+            (false, EncryptionState::Unknown) => Err(retry(
+                None,
+                Outcome::NotDone,
+                "nobody knows whether the room is encrypted",
+            )),
+        }
+    }
+}
+
+/// A question before the event was sent did not get its answer: whatever happened to it, the step did not.
+fn not_sent(fault: &Fault) -> SendError {
+    match fault.clone() {
+        Fault::Unknown(why) => Fault::NotSent(why).into_send_error(),
+        fault => fault.into_send_error(),
+    }
+}
+
+async fn redact(
+    room: &Room,
+    target: &RemoteId,
+    key: OwnedTransactionId,
+) -> Result<Done, SendError> {
+    let Ok(event) = <&EventId>::try_from(target.as_str()) else {
+        return Err(SendError::Refused {
+            reason: "the message to be removed has no event id".into(),
+        });
+    };
+    match room.redact(event, None, Some(key)).await {
+        Ok(_) => Ok(Done::Gone(target.clone())),
+        Err(error) => match Fault::from(&error) {
+            // Never there, or no longer: what was asked for is the case.
+            Fault::NotFound(_) => Ok(Done::Gone(target.clone())),
+            fault => Err(fault.into_send_error()),
+        },
+    }
+}

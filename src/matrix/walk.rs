@@ -1,0 +1,372 @@
+//! Walking a room's timeline: one event in, at most one arrival out. All rules about what crosses and what does
+//! not are applied here.
+
+use std::{collections::HashMap, sync::PoisonError, time::Duration};
+
+use footbridge_store::{Arrival, Millis, Payload, Place, RemoteId};
+use matrix_sdk::{
+    Room,
+    deserialized_responses::{
+        TimelineEvent, TimelineEventKind, UnableToDecryptReason, VerificationState,
+    },
+    ruma::{EventId, UserId},
+};
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::time::sleep;
+use tracing::{debug, warn};
+
+use super::{
+    Matrix,
+    convert::{self, Incoming, Read},
+    encryption::{UNTRUSTED, Verdict, verdict},
+    fault::Fault,
+};
+use crate::message::{Action, Message};
+
+/// The rule for what was not encrypted although the room is or was.
+const PLAINTEXT: &str = "plaintext-in-encrypted-room";
+/// The rule for what no key will ever open.
+const UNDECRYPTABLE: &str = "undecryptable";
+/// The rule for an edit of somebody else's message.
+const FOREIGN_EDIT: &str = "foreign-edit";
+/// How often an edit's author is looked up before the edit is given up.
+const LOOKUPS: u32 = 3;
+
+/// What an event turned out to be.
+#[derive(Debug)]
+pub(super) enum Walked {
+    /// Nothing that crosses.
+    Nothing,
+    /// Something that happened.
+    Arrival(Arrival),
+    /// Something that our own account did, but not, as far as the server tells, this device: a person who
+    /// shares the account, or a step of ours that has not been settled yet.
+    Ours(Arrival),
+}
+
+/// Why an entry waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Waits {
+    /// Its key has not come.
+    Key,
+    /// Its key came from a device that is not known to be signed. What we know of devices may be old.
+    Trust,
+}
+
+/// What can be read of an event.
+pub(super) enum Reading {
+    /// Nothing that crosses.
+    Nothing,
+    /// A message.
+    Message(Message),
+    /// Not yet.
+    Waits(Waits, String),
+    /// By this rule it does not cross.
+    Skipped(&'static str),
+}
+
+/// The fields of an event that decide about it.
+#[derive(Deserialize)]
+pub(super) struct Envelope {
+    pub event_id: String,
+    pub sender: String,
+    #[serde(rename = "type")]
+    pub event_type: String,
+    pub origin_server_ts: i64,
+    #[serde(default)]
+    pub content: Value,
+    pub state_key: Option<String>,
+    pub redacts: Option<String>,
+    #[serde(default)]
+    pub unsigned: Unsigned,
+}
+
+/// What the server adds to an event.
+#[derive(Default, Deserialize)]
+pub(super) struct Unsigned {
+    pub transaction_id: Option<String>,
+    pub redacted_because: Option<serde::de::IgnoredAny>,
+    #[serde(default)]
+    pub prev_content: Value,
+}
+
+impl Envelope {
+    pub(super) fn open(event: &TimelineEvent) -> Option<Self> {
+        serde_json::from_str(event.raw().json().get()).ok()
+    }
+
+    /// Whether this user entered the room by this event.
+    pub(super) fn is_join_of(&self, user: &UserId) -> bool {
+        let membership = |content: &Value| {
+            content
+                .get("membership")
+                .and_then(Value::as_str)
+                .map(str::to_owned)
+        };
+        self.event_type == "m.room.member"
+            && self.state_key.as_deref() == Some(user.as_str())
+            && membership(&self.content).as_deref() == Some("join")
+            && membership(&self.unsigned.prev_content).as_deref() != Some("join")
+    }
+
+    /// Whether it shows that the room is encrypted.
+    pub(super) fn shows_encryption(&self) -> bool {
+        matches!(
+            self.event_type.as_str(),
+            "m.room.encryption" | "m.room.encrypted"
+        )
+    }
+}
+
+/// The names of senders, as far as one walk has looked them up.
+#[derive(Debug, Default)]
+pub(super) struct Names(HashMap<String, String>);
+
+impl Names {
+    /// Takes in what a page of history says about members.
+    pub(super) fn learn(&mut self, user: &str, name: &str) {
+        self.0.insert(user.to_owned(), name.to_owned());
+    }
+
+    /// The name people see in the room; the user id when there is none. No request is made for it.
+    async fn of(&mut self, room: &Room, user: &str) -> String {
+        if let Some(name) = self.0.get(user) {
+            return name.clone();
+        }
+        let member = match <&UserId>::try_from(user) {
+            Ok(user) => room.get_member_no_sync(user).await.ok().flatten(),
+            Err(_) => None,
+        };
+        let name = member
+            .and_then(|member| member.display_name().map(str::to_owned))
+            .unwrap_or_else(|| user.to_owned());
+        self.learn(user, &name);
+        name
+    }
+}
+
+impl Matrix {
+    /// Walks one event. `encrypted` says whether the room is or ever was encrypted.
+    pub(super) async fn walk(
+        &self,
+        room: &Room,
+        place: &Place,
+        event: &TimelineEvent,
+        names: &mut Names,
+        encrypted: bool,
+    ) -> Walked {
+        let Some(envelope) = Envelope::open(event) else {
+            warn!(
+                matrix.room = place.address(),
+                "An event without its basic fields was passed over"
+            );
+            return Walked::Nothing;
+        };
+        self.remember_sender(&envelope);
+        let ours = envelope.sender == self.own.as_str();
+        if ours && envelope.unsigned.transaction_id.is_some() {
+            return Walked::Nothing;
+        }
+        let reading = self.read(room, event, &envelope, names, encrypted).await;
+        let relation = Relation::of(&envelope.content);
+        let (message, thread, payload) = match reading {
+            Reading::Nothing => return Walked::Nothing,
+            Reading::Skipped(rule) => {
+                debug!(
+                    matrix.room = place.address(),
+                    rule, "An event does not cross"
+                );
+                (false, None, Payload::Skipped(rule))
+            }
+            Reading::Waits(why, session) => {
+                debug!(matrix.room = place.address(), why = ?why, "An event cannot be read yet");
+                if why == Waits::Trust {
+                    self.hold(&session);
+                }
+                let payload = Payload::Waiting {
+                    session,
+                    raw: event.raw().json().get().as_bytes().to_vec(),
+                    hold_until: self.clock.now().plus(self.key_wait),
+                };
+                (!relation.replaces, relation.thread, payload)
+            }
+            Reading::Message(message) => {
+                let Some(payload) = ready(&message) else {
+                    return Walked::Nothing;
+                };
+                let is_new = matches!(
+                    message.action,
+                    Action::Post { .. } | Action::Unsupported { .. }
+                );
+                let thread = match message.action {
+                    Action::Post { thread, .. } => thread,
+                    _ => None,
+                };
+                (is_new, thread, payload)
+            }
+        };
+        let fact = RemoteId(envelope.event_id);
+        let arrival = Arrival {
+            place: place.clone(),
+            message: message.then(|| fact.clone()),
+            fact,
+            thread,
+            sent_at: Millis(envelope.origin_server_ts),
+            payload,
+        };
+        if ours {
+            Walked::Ours(arrival)
+        } else {
+            Walked::Arrival(arrival)
+        }
+    }
+
+    /// Reads one event, by the rules about trust and encryption.
+    pub(super) async fn read(
+        &self,
+        room: &Room,
+        event: &TimelineEvent,
+        envelope: &Envelope,
+        names: &mut Names,
+        encrypted: bool,
+    ) -> Reading {
+        if envelope.state_key.is_some() || envelope.unsigned.redacted_because.is_some() {
+            return Reading::Nothing;
+        }
+        match &event.kind {
+            TimelineEventKind::UnableToDecrypt { utd_info, .. } => {
+                return self.unread(&utd_info.reason, envelope);
+            }
+            // The SDK could not even try.
+            TimelineEventKind::PlainText { .. } if envelope.event_type == "m.room.encrypted" => {
+                return waits(Waits::Key, envelope);
+            }
+            TimelineEventKind::PlainText { .. } => {}
+            TimelineEventKind::Decrypted(decrypted) => {
+                match verdict(self.trust, &decrypted.encryption_info.verification_state) {
+                    Verdict::Relay => {}
+                    Verdict::Hold => return Reading::Skipped(UNTRUSTED),
+                    Verdict::Skip(rule) => return Reading::Skipped(rule),
+                }
+            }
+        }
+        let incoming = Incoming {
+            event_id: RemoteId(envelope.event_id.clone()),
+            sender: envelope.sender.clone(),
+            sender_name: names.of(room, &envelope.sender).await,
+            sent_at: Millis(envelope.origin_server_ts),
+            event_type: envelope.event_type.clone(),
+            content: envelope.content.clone(),
+            redacts: envelope.redacts.clone().map(RemoteId),
+        };
+        let message = match convert::message_from_event(&incoming) {
+            Read::Message(message) => message,
+            Read::Ignore(rule) => {
+                debug!(matrix.room = %room.room_id(), rule, "An event is none that crosses");
+                return Reading::Nothing;
+            }
+        };
+        let in_clear = matches!(event.kind, TimelineEventKind::PlainText { .. });
+        // Redactions are never encrypted; the server has checked that the sender may redact.
+        if encrypted && in_clear && !matches!(message.action, Action::Delete { .. }) {
+            return Reading::Skipped(PLAINTEXT);
+        }
+        if let Action::Edit { target, .. } = &message.action
+            && !self.is_author(room, &envelope.sender, target).await
+        {
+            return Reading::Skipped(FOREIGN_EDIT);
+        }
+        Reading::Message(message)
+    }
+
+    /// What an event is that could not be decrypted.
+    fn unread(&self, reason: &UnableToDecryptReason, envelope: &Envelope) -> Reading {
+        match reason {
+            UnableToDecryptReason::MissingMegolmSession { .. }
+            | UnableToDecryptReason::UnknownMegolmMessageIndex => waits(Waits::Key, envelope),
+            UnableToDecryptReason::SenderIdentityNotTrusted(level) => {
+                match verdict(self.trust, &VerificationState::Unverified(level.clone())) {
+                    Verdict::Hold => waits(Waits::Trust, envelope),
+                    Verdict::Skip(rule) => Reading::Skipped(rule),
+                    Verdict::Relay => Reading::Skipped(UNDECRYPTABLE),
+                }
+            }
+            _ => Reading::Skipped(UNDECRYPTABLE),
+        }
+    }
+
+    fn remember_sender(&self, envelope: &Envelope) {
+        let mut senders = self.senders.lock().unwrap_or_else(PoisonError::into_inner);
+        senders.remember(&envelope.event_id, &envelope.sender);
+    }
+
+    /// Whether this user wrote the message: only the author may edit it. What is not remembered is asked for.
+    async fn is_author(&self, room: &Room, user: &str, event: &RemoteId) -> bool {
+        let remembered = {
+            let senders = self.senders.lock().unwrap_or_else(PoisonError::into_inner);
+            senders.sent(user, event.as_str())
+        };
+        if let Some(known) = remembered {
+            return known;
+        }
+        let Ok(event) = <&EventId>::try_from(event.as_str()) else {
+            return false;
+        };
+        for attempt in 1..=LOOKUPS {
+            match room.event(event, None).await {
+                Ok(found) => return found.sender().is_some_and(|sender| sender == user),
+                Err(error) => match Fault::from(&error) {
+                    Fault::Unknown(_) | Fault::NotSent(_) | Fault::Limited(_) => {
+                        sleep(Duration::from_secs(attempt.into())).await;
+                    }
+                    _ => return false,
+                },
+            }
+        }
+        warn!(matrix.room = %room.room_id(), "An edit was dropped: its author could not be looked up");
+        false
+    }
+}
+
+/// The stored form of a message.
+pub(super) fn ready(message: &Message) -> Option<Payload> {
+    match message.to_bytes() {
+        Ok(bytes) => Some(Payload::Ready(bytes)),
+        Err(error) => {
+            warn!(error = %error, "A message cannot be written down");
+            None
+        }
+    }
+}
+
+fn waits(why: Waits, envelope: &Envelope) -> Reading {
+    match envelope.content.get("session_id").and_then(Value::as_str) {
+        Some(session) => Reading::Waits(why, session.to_owned()),
+        // Redacted, or never encrypted by anything we know.
+        None => Reading::Skipped(UNDECRYPTABLE),
+    }
+}
+
+/// What an event says about others outside of its ciphertext.
+struct Relation {
+    replaces: bool,
+    thread: Option<RemoteId>,
+}
+
+impl Relation {
+    fn of(content: &Value) -> Self {
+        let relates = content.get("m.relates_to");
+        let field = |name| {
+            relates
+                .and_then(|relates| relates.get(name))
+                .and_then(Value::as_str)
+        };
+        Self {
+            replaces: field("rel_type") == Some("m.replace"),
+            thread: (field("rel_type") == Some("m.thread"))
+                .then(|| field("event_id").map(RemoteId::from))
+                .flatten(),
+        }
+    }
+}

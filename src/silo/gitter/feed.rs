@@ -1,0 +1,341 @@
+//! Listening to a whole account: one connection (or one stream per channel), one listener per channel, and an
+//! auditor that re-reads what all of them should have heard.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    api::{ChatMessage, id_of_moment},
+    channel::Listener,
+    client::{Client, Range},
+    config::Feed,
+    fault::Fault,
+    hub::{Ear, Heard, Hub, pause},
+    pacing::Need,
+    realtime, stream,
+};
+use crate::{
+    inbox::Inbox,
+    silo::{Channel, SiloError},
+};
+
+/// How often each channel is re-read beside the realtime feed, which says everything by itself.
+const AUDIT_EVERY: Duration = Duration::from_mins(5);
+/// How often beside the stream, which says nothing of edits and deletions.
+const REREAD_EVERY: Duration = Duration::from_mins(1);
+/// As long as Gitter allows edits.
+const EDITABLE: Duration = Duration::from_mins(10);
+/// The most pages of one re-reading.
+const MOST_PAGES: usize = 5;
+
+/// How the feed reaches Gitter.
+pub struct Wire {
+    /// Which feed.
+    pub feed: Feed,
+    /// For [`Feed::Realtime`].
+    pub realtime: realtime::Endpoint,
+    /// For [`Feed::Stream`].
+    pub stream: stream::Endpoint,
+    /// How far catch-up goes back behind the cursor.
+    pub overlap: Duration,
+}
+
+/// Listens until told to stop.
+pub async fn listen(
+    hub: Hub,
+    ears: Vec<(Channel, Ear)>,
+    inbox: Inbox,
+    wire: &Wire,
+    stop: CancellationToken,
+) -> Result<(), SiloError> {
+    let hub = Arc::new(hub);
+    let listeners = FuturesUnordered::new();
+    for seat in ears {
+        let listener = Listener::open(hub.clone(), inbox.clone(), seat, wire.overlap).await?;
+        listeners.push(listener.run());
+    }
+    let followed = async {
+        match wire.feed {
+            Feed::Realtime => match realtime::follow(&hub, &wire.realtime, &stop).await? {
+                Some(never) => match never {},
+                None => Ok(()),
+            },
+            Feed::Stream => match stream::follow(&hub, &wire.stream).await? {},
+        }
+    };
+    tokio::pin!(followed, listeners);
+    let audited = audit(&hub, wire.feed);
+    tokio::pin!(audited);
+    loop {
+        tokio::select! {
+            ended = &mut followed => return ended,
+            ended = &mut audited => match ended? {},
+            Some(ended) = listeners.next() => ended?,
+            () = stop.cancelled(), if wire.feed == Feed::Stream => return Ok(()),
+        }
+    }
+}
+
+/// Finds out who we are, however long it takes; `None` when told to stop.
+pub async fn introduce(
+    client: &Client,
+    stop: &CancellationToken,
+) -> Result<Option<String>, SiloError> {
+    let mut failures = 0;
+    loop {
+        let fault = tokio::select! {
+            user = client.user() => match user {
+                Ok(user) => return Ok(Some(user.id)),
+                Err(Fault::SignedOut) => return Err(Fault::SignedOut.into()),
+                Err(fault) => fault,
+            },
+            () = stop.cancelled() => return Ok(None),
+        };
+        tracing::warn!(error = %fault, attempt = failures + 1, "Gitter does not say who we are yet");
+        let wait = match fault {
+            Fault::Busy { after } => after,
+            _ => pause(failures),
+        };
+        failures += 1;
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = stop.cancelled() => return Ok(None),
+        }
+    }
+}
+
+/// Re-reads the channels in turn, evenly spread, at the lowest priority: with many channels a round takes
+/// longer, and nothing else does.
+async fn audit(hub: &Hub, feed: Feed) -> Result<Infallible, SiloError> {
+    let every = match feed {
+        Feed::Realtime => AUDIT_EVERY,
+        Feed::Stream => REREAD_EVERY,
+    };
+    let rooms: Vec<&str> = hub.rooms().collect();
+    let count = u32::try_from(rooms.len()).unwrap_or(u32::MAX);
+    let Some(step) = every.checked_div(count) else {
+        return std::future::pending().await;
+    };
+    loop {
+        for room in &rooms {
+            tokio::time::sleep(step).await;
+            if hub.health.is_closed(room) {
+                continue;
+            }
+            match reread(hub, room, feed).await {
+                Ok(listing) => hub.tell(room, listing),
+                Err(Fault::SignedOut) => return Err(Fault::SignedOut.into()),
+                Err(fault) => {
+                    tracing::debug!(silo.channel = %room, error = %fault, "An audit did not come about");
+                }
+            }
+        }
+    }
+}
+
+async fn reread(hub: &Hub, room: &str, feed: Feed) -> Result<Heard, Fault> {
+    let mut asked_at = hub.client.now();
+    let newest = hub
+        .client
+        .messages(Need::Audit, room, &Range::default())
+        .await?;
+    let (mut messages, mut full) = (newest.messages, newest.full);
+    let reach = footbridge_store::Millis(
+        asked_at
+            .0
+            .saturating_sub(i64::try_from(EDITABLE.as_millis()).unwrap_or_default()),
+    );
+    let oldest = messages.iter().map(ChatMessage::sent_at).min();
+    if feed == Feed::Stream && full && oldest > Some(reach) {
+        // A busy channel: everything that may still be edited.
+        messages.clear();
+        let mut range = Range {
+            after: Some(id_of_moment(reach)),
+            skip: 0,
+        };
+        for _ in 0..MOST_PAGES {
+            let page = hub.client.messages(Need::Audit, room, &range).await?;
+            range.skip += page.messages.len();
+            full = page.full;
+            messages.extend(page.messages);
+            if !full {
+                break;
+            }
+        }
+        if full {
+            // The end was not reached: nothing can be said of what comes after the last one.
+            asked_at = messages
+                .iter()
+                .map(ChatMessage::sent_at)
+                .max()
+                .unwrap_or(reach);
+        }
+        full = true;
+    }
+    Ok(Heard::Listing {
+        messages,
+        full,
+        asked_at,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use footbridge_store::{Batch, Head, LaneId, Millis, Place, PortalSpec, Side, Store, StoreKey};
+    use footbridge_testbed::gitter::{GitterSim, Options, Room, RoomOptions, User};
+    use tokio::task::JoinSet;
+
+    use super::*;
+    use crate::{
+        clock::Clock,
+        inbox::Bells,
+        message::{Action, Message},
+        secret::Secret,
+        silo::gitter::pacing::Pacer,
+    };
+
+    /// A channel whose feed says nothing at all.
+    struct Deaf {
+        _home: tempfile::TempDir,
+        sim: GitterSim,
+        room: Room,
+        bob: User,
+        hub: Arc<Hub>,
+        inbox: Inbox,
+        lane: LaneId,
+        listening: JoinSet<Result<(), SiloError>>,
+    }
+
+    impl Deaf {
+        async fn new() -> Self {
+            let sim = GitterSim::start(Options::default()).await.unwrap();
+            let (us, bob) = (sim.add_user("us", "Us"), sim.add_user("bob", "Bob"));
+            let room = sim.add_room("org/room", RoomOptions::default());
+            // Its messages are a minute old when they are found.
+            sim.set_clock(sim.now_ms() - 60_000);
+            let place = Place::new("gitter", &room.id);
+            let home = tempfile::tempdir().unwrap();
+            let key = StoreKey::read_or_create(&home.path().join("key")).unwrap();
+            let store = Store::open(&home.path().join("data"), &key).await.unwrap();
+            let spec = PortalSpec {
+                room: "!room".to_owned(),
+                silo: "gitter".to_owned(),
+                channel: "org/room".to_owned(),
+            };
+            let portal = store
+                .open_portal(&spec, &Place::room("!room"), &place, Millis(0))
+                .await
+                .unwrap();
+            let clock = Clock::start();
+            let inbox = Inbox::new(store, Bells::default(), clock);
+            let linked = (clock.now().0 - 3_600_000).to_string();
+            let cursors = vec![
+                (place.to_string(), linked.clone()),
+                (format!("{place}/since"), linked),
+            ];
+            inbox
+                .accept(Batch {
+                    cursors,
+                    ..Batch::default()
+                })
+                .await
+                .unwrap();
+            let client = Client::new(
+                reqwest::Client::builder().build().unwrap(),
+                sim.api_url().parse().unwrap(),
+                Secret::new(us.token.clone()),
+                Pacer::new(95),
+                clock,
+            );
+            let shared = (Arc::new(client), Arc::default(), Arc::default());
+            let channel = Channel {
+                place,
+                name: "org/room".to_owned(),
+            };
+            let (hub, ears) = Hub::new("gitter", us.id, shared, &[channel]);
+            let hub = Arc::new(hub);
+            let mut listening = JoinSet::new();
+            for seat in ears {
+                let overlap = Duration::from_secs(10);
+                let listener = Listener::open(hub.clone(), inbox.clone(), seat, overlap);
+                listening.spawn(listener.await.unwrap().run());
+            }
+            Self {
+                _home: home,
+                sim,
+                room,
+                bob,
+                hub,
+                inbox,
+                lane: LaneId {
+                    portal: portal.id,
+                    toward: Side::Matrix,
+                },
+                listening,
+            }
+        }
+
+        async fn audited(&self, feed: Feed) {
+            let listing = reread(&self.hub, &self.room.id, feed).await.unwrap();
+            self.hub.tell(&self.room.id, listing);
+        }
+
+        async fn heard(&self) -> Action {
+            let now = self.inbox.clock().now();
+            for _ in 0..500 {
+                if let Head::Ready(found) = self.inbox.store().head(self.lane, now).await.unwrap() {
+                    let done = self
+                        .inbox
+                        .store()
+                        .step_done(found.id, None, None, true, now);
+                    done.await.unwrap();
+                    return Message::from_bytes(&found.payload).unwrap().action;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            panic!("nothing arrived");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_audit_finds_what_a_deaf_feed_left_out_and_asks_for_a_new_one() {
+        let mut deaf = Deaf::new().await;
+        let said = deaf.sim.say(&deaf.room.id, &deaf.bob.id, "unheard");
+        deaf.audited(Feed::Realtime).await;
+        assert!(matches!(deaf.heard().await, Action::Post { .. }));
+        let noticed = tokio::time::timeout(Duration::from_secs(5), deaf.hub.deaf.notified());
+        noticed.await.expect("the feed is begun anew");
+
+        deaf.sim.edit(&deaf.room.id, &said.id, "better").unwrap();
+        deaf.audited(Feed::Realtime).await;
+        assert!(matches!(deaf.heard().await, Action::Edit { .. }));
+        deaf.sim.delete(&deaf.room.id, &said.id).unwrap();
+        deaf.audited(Feed::Realtime).await;
+        assert!(matches!(deaf.heard().await, Action::Delete { .. }));
+        assert!(
+            deaf.listening.try_join_next().is_none(),
+            "it goes on listening"
+        );
+    }
+
+    #[tokio::test]
+    async fn beside_the_stream_everything_that_can_still_be_edited_is_read_again() {
+        let deaf = Deaf::new().await;
+        let first = deaf.sim.say(&deaf.room.id, &deaf.bob.id, "first of many");
+        for number in 0..250 {
+            deaf.sim
+                .say(&deaf.room.id, &deaf.bob.id, &number.to_string());
+        }
+        deaf.audited(Feed::Stream).await;
+        for _ in 0..251 {
+            assert!(matches!(deaf.heard().await, Action::Post { .. }));
+        }
+        deaf.sim.edit(&deaf.room.id, &first.id, "better").unwrap();
+        deaf.audited(Feed::Stream).await;
+        assert!(
+            matches!(deaf.heard().await, Action::Edit { target, .. } if target.as_str() == first.id)
+        );
+    }
+}

@@ -1,0 +1,395 @@
+//! The main feed: Bayeux over a WebSocket. Holds the socket and its deadlines; what the frames mean is in
+//! `bayeux`, what the events mean in `channel`.
+
+mod socket;
+
+use std::{convert::Infallible, time::Duration};
+
+use anyhow::{Context, bail};
+use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use serde_json::Value;
+use tokio::time::{Instant, Interval, MissedTickBehavior};
+use tokio_tungstenite::tungstenite::{self, Message as Frame};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    api::{ChatMessage, messages_from_values},
+    bayeux::{Again, News, Session, Topic},
+    client::PAGE,
+    fault::Fault,
+    hub::{Heard, Hub, pause},
+};
+use crate::silo::SiloError;
+
+pub use socket::Endpoint;
+use socket::{ANSWER_WITHIN, Socket, is_too_long, open, say, text_of};
+
+/// How often a sign of life is asked for, and how long it may take.
+const PING_EVERY: Duration = Duration::from_secs(30);
+const PONG_WITHIN: Duration = Duration::from_secs(29);
+/// What a connect may take beyond the time Gitter holds it.
+const GRACE: Duration = Duration::from_secs(30);
+/// A hole in the event count ends the session at most this often.
+const GAP_EVERY: Duration = Duration::from_mins(5);
+/// How often a closed room is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_mins(5);
+/// A session that lasted this long was a good one.
+const STABLE: Duration = Duration::from_secs(30);
+
+/// Why a session ended.
+enum Ending {
+    /// A new one, not before this.
+    Again(Duration),
+    /// A new one at once: events were lost.
+    Gap,
+    /// The token is dead.
+    SignedOut,
+    /// We were told to stop.
+    Stopped,
+}
+
+/// Follows the feed over all its connections. Ends only when stopped (`None`) or signed out.
+pub async fn follow(
+    hub: &Hub,
+    endpoint: &Endpoint,
+    stop: &CancellationToken,
+) -> Result<Option<Infallible>, SiloError> {
+    let mut failures = 0;
+    let mut snapshots = true;
+    let mut last_gap: Option<Instant> = None;
+    loop {
+        let began = Instant::now();
+        let mut connection = Connection {
+            hub,
+            session: Session::default(),
+            snapshots,
+            gaps_end_it: last_gap.is_none_or(|last| last.elapsed() > GAP_EVERY),
+        };
+        let ended = connection.run(endpoint, stop).await;
+        hub.disconnected();
+        snapshots = true;
+        let asked = match ended {
+            Ok(Ending::Stopped) => return Ok(None),
+            Ok(Ending::SignedOut) => return Err(Fault::SignedOut.into()),
+            Ok(Ending::Gap) => {
+                tracing::warn!(silo.name = %hub.silo, "Gitter left out events; starting a new session");
+                last_gap = Some(Instant::now());
+                continue;
+            }
+            Ok(Ending::Again(asked)) => asked,
+            Err(error) => {
+                snapshots = !is_too_long(&error);
+                tracing::warn!(silo.name = %hub.silo, error = format!("{error:#}"), attempt = failures + 1,
+                    "Lost the connection to Gitter");
+                Duration::ZERO
+            }
+        };
+        failures = if began.elapsed() > STABLE {
+            0
+        } else {
+            failures + 1
+        };
+        tokio::select! {
+            () = tokio::time::sleep(pause(failures).max(asked)) => {}
+            () = stop.cancelled() => return Ok(None),
+        }
+    }
+}
+
+/// One connection.
+struct Connection<'a> {
+    hub: &'a Hub,
+    session: Session,
+    /// Whether subscriptions bring the newest messages.
+    snapshots: bool,
+    gaps_end_it: bool,
+}
+
+/// Everything a connection waits for besides frames.
+struct Waits<'a> {
+    hub: &'a Hub,
+    /// The next connect is to be sent.
+    connect: Option<Instant>,
+    /// Something must have been answered.
+    answer: Instant,
+    /// The ping must have come back.
+    pong: Option<Instant>,
+    ping: Interval,
+    /// Closed rooms are to be looked at again.
+    look: Interval,
+    looks: FuturesUnordered<BoxFuture<'a, Option<String>>>,
+}
+
+/// What woke us.
+enum Woken {
+    Frame(Option<Result<Frame, tungstenite::Error>>),
+    Connect,
+    Ping,
+    Overdue(&'static str),
+    /// This room can be listened to again.
+    Open(String),
+    Deaf,
+    Stop,
+}
+
+impl<'a> Waits<'a> {
+    fn new(hub: &'a Hub) -> Self {
+        Self {
+            hub,
+            connect: None,
+            answer: Instant::now() + ANSWER_WITHIN,
+            pong: None,
+            ping: every(PING_EVERY),
+            look: every(LOOK_AGAIN),
+            looks: FuturesUnordered::new(),
+        }
+    }
+
+    async fn next(&mut self, socket: &mut Socket, stop: &CancellationToken) -> Woken {
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Woken::Stop,
+                () = sleep_until(self.connect) => return Woken::Connect,
+                _ = self.ping.tick() => return Woken::Ping,
+                // Before the deadlines: what has arrived is not overdue.
+                frame = socket.next() => return Woken::Frame(frame),
+                () = sleep_until(self.pong) => return Woken::Overdue("a sign of life"),
+                () = sleep_until(Some(self.answer)) => return Woken::Overdue("an answer"),
+                () = self.hub.deaf.notified() => return Woken::Deaf,
+                Some(found) = self.looks.next() => {
+                    if let Some(room) = found {
+                        return Woken::Open(room);
+                    }
+                }
+                _ = self.look.tick() => {
+                    let hub = self.hub;
+                    hub.rooms()
+                        .filter(|room| hub.health.is_closed(room))
+                        .for_each(|room| self.look_at(room.to_owned()));
+                }
+            }
+        }
+    }
+
+    fn look_at(&self, room: String) {
+        self.looks.push(Box::pin(self.hub.reopened(room)));
+    }
+}
+
+fn every(period: Duration) -> Interval {
+    let mut ticks = tokio::time::interval_at(Instant::now() + period, period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+impl Connection<'_> {
+    async fn run(
+        &mut self,
+        endpoint: &Endpoint,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<Ending> {
+        let mut socket = tokio::time::timeout(ANSWER_WITHIN, open(endpoint))
+            .await
+            .context("Gitter's realtime service does not answer")??;
+        let hello = self.session.handshake(endpoint.token.expose());
+        say(&mut socket, hello).await?;
+        let ending = self.listen(&mut socket, stop).await;
+        if matches!(ending, Ok(Ending::Stopped | Ending::Gap)) {
+            let goodbye = self.session.disconnect();
+            // Politeness only: the server forgets us by itself.
+            let _sent = tokio::time::timeout(Duration::from_secs(1), async {
+                say(&mut socket, goodbye).await?;
+                socket.close(None).await.context("close")
+            })
+            .await;
+        }
+        ending
+    }
+
+    async fn listen(
+        &mut self,
+        socket: &mut Socket,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<Ending> {
+        let mut waits = Waits::new(self.hub);
+        loop {
+            match waits.next(socket, stop).await {
+                Woken::Stop => return Ok(Ending::Stopped),
+                Woken::Deaf => return Ok(Ending::Again(Duration::ZERO)),
+                Woken::Overdue(what) => bail!("Gitter owes us {what}"),
+                Woken::Connect => {
+                    waits.connect = None;
+                    waits.answer = Instant::now() + self.session.hold() + GRACE;
+                    let connect = self.session.connect();
+                    say(socket, connect).await?;
+                }
+                Woken::Ping => {
+                    waits.pong.get_or_insert(Instant::now() + PONG_WITHIN);
+                    let ping = self.session.ping();
+                    say(socket, ping).await?;
+                }
+                Woken::Open(room) => {
+                    let again = self
+                        .session
+                        .subscribe(&Topic::Messages(room), self.snapshot());
+                    say(socket, again).await?;
+                }
+                Woken::Frame(None) => bail!("Gitter closed the connection"),
+                Woken::Frame(Some(frame)) => {
+                    let text = text_of(frame?)?.unwrap_or_default();
+                    for news in self.session.read(&text) {
+                        if let Some(ending) = self.hear(news, socket, &mut waits).await? {
+                            return Ok(ending);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes one piece of news.
+    async fn hear(
+        &mut self,
+        news: News,
+        socket: &mut Socket,
+        waits: &mut Waits<'_>,
+    ) -> anyhow::Result<Option<Ending>> {
+        match news {
+            News::Welcome => {
+                waits.connect = Some(Instant::now());
+                self.subscribe_all(socket).await?;
+            }
+            News::Beat(wait) => waits.connect = Some(Instant::now() + wait),
+            News::Pong => waits.pong = None,
+            News::Subscribed { topic, snapshot } => self.subscribed(topic, snapshot),
+            News::Denied { topic, status } => return Ok(self.denied(&topic, status)),
+            News::Event {
+                topic,
+                operation,
+                model,
+            } => {
+                if let Some(room) = self.event(topic, &operation, model) {
+                    waits.look_at(room);
+                }
+            }
+            News::Gap if self.gaps_end_it => return Ok(Some(Ending::Gap)),
+            News::Gap => self.hub.tell_all(|| Heard::Lost),
+            News::Strange(topic) => self.strange(topic),
+            News::Over(Again::Never) => return Ok(Some(Ending::SignedOut)),
+            News::Over(Again::After(wait)) => return Ok(Some(Ending::Again(wait))),
+        }
+        Ok(None)
+    }
+
+    async fn subscribe_all(&mut self, socket: &mut Socket) -> anyhow::Result<()> {
+        let own = Topic::RoomsOf(self.hub.me.clone());
+        let mut all = vec![self.session.subscribe(&own, None)];
+        for room in self.hub.rooms() {
+            let (messages, members) = (
+                Topic::Messages(room.to_owned()),
+                Topic::Members(room.to_owned()),
+            );
+            all.push(self.session.subscribe(&messages, self.snapshot()));
+            all.push(self.session.subscribe(&members, None));
+        }
+        // One frame each: answers to one frame come in one frame, and a hundred snapshots would be too long.
+        for frame in all {
+            say(socket, frame).await?;
+        }
+        Ok(())
+    }
+
+    fn snapshot(&self) -> Option<usize> {
+        self.snapshots.then_some(PAGE)
+    }
+
+    fn subscribed(&self, topic: Topic, snapshot: Option<Vec<Value>>) {
+        let Topic::Messages(room) = topic else {
+            return;
+        };
+        let messages = snapshot.and_then(|values| {
+            let (messages, unreadable) = messages_from_values(values);
+            // An unreadable one may have been the oldest: then the length says nothing.
+            (unreadable == 0).then_some(messages)
+        });
+        self.hub.tell(&room, Heard::Connected(messages));
+    }
+
+    fn denied(&self, topic: &Topic, status: u16) -> Option<Ending> {
+        match (topic, status) {
+            (Topic::Messages(room), 400..=499) => {
+                self.hub
+                    .close(room, "Gitter does not let this account listen to it");
+                None
+            }
+            (Topic::Messages(_), _) => Some(Ending::Again(Duration::ZERO)),
+            // Without these a kick is noticed by the next message we send.
+            _ => {
+                tracing::debug!(silo.name = %self.hub.silo, status, "Gitter refuses a minor subscription");
+                None
+            }
+        }
+    }
+
+    /// Passes an event on. Answers a room whose door must be looked at.
+    fn event(&self, topic: Topic, operation: &str, model: Value) -> Option<String> {
+        let id = model
+            .get("id")
+            .and_then(Value::as_str)
+            .map(ToOwned::to_owned);
+        match topic {
+            Topic::Messages(room) => {
+                self.message_event(&room, operation, id, model);
+                None
+            }
+            Topic::Members(room)
+                if operation == "remove" && id.as_deref() == Some(&self.hub.me) =>
+            {
+                self.hub.close(&room, "This account was removed from it");
+                Some(room)
+            }
+            Topic::RoomsOf(_) => {
+                let room = id.filter(|room| self.hub.has(room))?;
+                match operation {
+                    "remove" => {
+                        self.hub.close(&room, "This account was removed from it");
+                        Some(room)
+                    }
+                    "create" if self.hub.health.is_closed(&room) => Some(room),
+                    _ => None,
+                }
+            }
+            Topic::Members(_) => None,
+        }
+    }
+
+    fn message_event(&self, room: &str, operation: &str, id: Option<String>, model: Value) {
+        match (operation, id) {
+            // Somebody has read something.
+            ("patch", _) => {}
+            ("remove", Some(id)) => self.hub.tell(room, Heard::Removed(id)),
+            ("create" | "update", Some(_)) => match serde_json::from_value::<ChatMessage>(model) {
+                Ok(message) => self.hub.tell(room, Heard::Message(Box::new(message))),
+                Err(_) => self.strange(Some(Topic::Messages(room.to_owned()))),
+            },
+            _ => self.strange(Some(Topic::Messages(room.to_owned()))),
+        }
+    }
+
+    fn strange(&self, topic: Option<Topic>) {
+        tracing::warn!(silo.name = %self.hub.silo, "Gitter said something unreadable; reading again what it may be");
+        match topic {
+            Some(Topic::Messages(room)) => self.hub.tell(&room, Heard::Garbled),
+            Some(_) => {}
+            None => self.hub.tell_all(|| Heard::Garbled),
+        }
+    }
+}
+
+async fn sleep_until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}

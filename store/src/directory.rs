@@ -1,0 +1,133 @@
+//! The data directory: ours alone (0700), and held by one process at a time through a locked file.
+
+use std::{
+    fs::{DirBuilder, File, OpenOptions, Permissions},
+    io::{Read, Seek, SeekFrom, Write},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use jiff::{Timestamp, Unit};
+
+use crate::Error;
+
+/// The name of the lock file.
+const LOCK: &str = "lock";
+/// The name of the database.
+const DATABASE: &str = "footbridge.db";
+
+/// The database in a data directory.
+pub(crate) fn database_path(directory: &Path) -> PathBuf {
+    directory.join(DATABASE)
+}
+
+/// The user this process acts as, where the system tells.
+pub(crate) fn own_uid() -> Option<u32> {
+    std::fs::metadata("/proc/self")
+        .ok()
+        .map(|process| process.uid())
+}
+
+/// Makes the directory, or makes sure that only its owner can enter it.
+pub(crate) fn secure(directory: &Path) -> Result<(), Error> {
+    let failed = |source| Error::Io {
+        path: directory.to_owned(),
+        source,
+    };
+    if !directory.exists() {
+        if let Some(parent) = directory.parent() {
+            std::fs::create_dir_all(parent).map_err(failed)?;
+        }
+        match DirBuilder::new().mode(0o700).create(directory) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(failed(error));
+            }
+            _ => {}
+        }
+    }
+    let found = std::fs::metadata(directory).map_err(failed)?;
+    if !found.is_dir() {
+        return Err(failed(std::io::ErrorKind::NotADirectory.into()));
+    }
+    tighten(directory, &found, 0o700)
+}
+
+/// Makes an empty file of mode 0600 when there is none, and closes one that others may read.
+pub(crate) fn secure_file(path: &Path) -> Result<File, Error> {
+    let failed = |source| Error::Io {
+        path: path.to_owned(),
+        source,
+    };
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map_err(failed)?;
+    tighten(path, &file.metadata().map_err(failed)?, 0o600)?;
+    Ok(file)
+}
+
+fn tighten(path: &Path, found: &std::fs::Metadata, mode: u32) -> Result<(), Error> {
+    let shared = found.mode() & 0o077;
+    if shared == 0 {
+        return Ok(());
+    }
+    std::fs::set_permissions(path, Permissions::from_mode(mode)).map_err(|error| Error::Io {
+        path: path.to_owned(),
+        source: std::io::Error::new(
+            error.kind(),
+            format!("others may read it and it is not ours to close ({error}); run: chmod go-rwx"),
+        ),
+    })?;
+    tracing::warn!(
+        path = %path.display(),
+        "Others could read this path, it is closed to them now"
+    );
+    Ok(())
+}
+
+/// Takes the lock of the directory, for as long as the file stays open.
+pub(crate) fn lock(directory: &Path) -> Result<File, Error> {
+    let path = directory.join(LOCK);
+    let mut file = secure_file(&path)?;
+    let failed = |source| Error::Io {
+        path: path.clone(),
+        source,
+    };
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(std::fs::TryLockError::WouldBlock) => return Err(locked(directory, &mut file)),
+        Err(std::fs::TryLockError::Error(source)) => return Err(failed(source)),
+    }
+    sign(&mut file).map_err(failed)?;
+    Ok(file)
+}
+
+/// Writes who holds the lock and since when. The moment is the file's own, as the store reads no clock.
+fn sign(file: &mut File) -> std::io::Result<()> {
+    file.set_len(0)?;
+    file.seek(SeekFrom::Start(0))?;
+    writeln!(file, "{}", std::process::id())?;
+    let since = Timestamp::try_from(file.metadata()?.modified()?)
+        .and_then(|moment| moment.round(Unit::Second))
+        .map_err(std::io::Error::other)?;
+    writeln!(file, "{since}")
+}
+
+fn locked(directory: &Path, file: &mut File) -> Error {
+    let mut text = String::new();
+    // Who holds it is a courtesy; that it is held is the answer.
+    if file.take(128).read_to_string(&mut text).is_err() {
+        text.clear();
+    }
+    let mut lines = text.lines().map(str::to_owned);
+    let mut line = || lines.next().unwrap_or_else(|| "unknown".to_owned());
+    Error::Locked {
+        path: directory.to_owned(),
+        pid: line(),
+        since: line(),
+    }
+}

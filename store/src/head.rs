@@ -1,0 +1,109 @@
+//! Which debt of a lane comes first, and the letter it delivers, opened.
+
+use rusqlite::{OptionalExtension, Row, params};
+
+use crate::{
+    Delivery, DeliveryId, Head, LaneId, Millis,
+    database::{Desk, Fault},
+    journal,
+    seal::Cell,
+};
+
+/// Where the plan of a delivery is sealed.
+pub(crate) fn plan_cell(delivery: DeliveryId) -> Cell {
+    Cell {
+        table: "outbox",
+        column: "plan",
+        row: delivery.0,
+    }
+}
+
+const FIRST_BEGUN: &str = "
+    SELECT o.id, o.entry_id, o.key, j.place, o.to_place, j.payload, o.plan, o.steps_done, o.attempts,
+           o.unsure_since, o.accepted_at, o.late, o.due, j.hold_until
+    FROM outbox o JOIN journal j ON j.id = o.entry_id
+    WHERE o.portal_id = ?1 AND o.toward = ?2 AND (o.steps_done > 0 OR o.unsure_since IS NOT NULL)
+    ORDER BY o.id LIMIT 1";
+
+// An entry whose key has been waited for long enough lets others pass.
+const FIRST_OWED: &str = "
+    SELECT o.id, o.entry_id, o.key, j.place, o.to_place, j.payload, o.plan, o.steps_done, o.attempts,
+           o.unsure_since, o.accepted_at, o.late, o.due, j.hold_until
+    FROM outbox o JOIN journal j ON j.id = o.entry_id
+    WHERE o.portal_id = ?1 AND o.toward = ?2 AND (j.hold_until IS NULL OR j.hold_until > ?3)
+    ORDER BY o.id LIMIT 1";
+
+/// A row as it stands, sealed.
+struct Owed {
+    delivery: Delivery,
+    sealed: Option<Vec<u8>>,
+    due: Millis,
+    hold_until: Option<Millis>,
+}
+
+/// What stands first in the lane.
+pub(crate) fn head(desk: &Desk<'_>, lane: LaneId, now: Millis) -> Result<Head, Fault> {
+    let read = |row: &Row<'_>| owed_from_row(row, lane);
+    let begun = desk
+        .sql
+        .prepare_cached(FIRST_BEGUN)?
+        .query_row(params![lane.portal, lane.toward], read)
+        .optional()?;
+    let first = match begun {
+        Some(begun) => Some(begun),
+        None => desk
+            .sql
+            .prepare_cached(FIRST_OWED)?
+            .query_row(params![lane.portal, lane.toward, now], read)
+            .optional()?,
+    };
+    let Some(owed) = first else {
+        return Ok(Head::Empty);
+    };
+    if let Some(hold_until) = owed.hold_until {
+        return Ok(Head::NotBefore(hold_until));
+    }
+    if owed.due > now {
+        return Ok(Head::NotBefore(owed.due));
+    }
+    open_owed(desk, owed).map(|delivery| Head::Ready(Box::new(delivery)))
+}
+
+fn owed_from_row(row: &Row<'_>, lane: LaneId) -> rusqlite::Result<Owed> {
+    Ok(Owed {
+        delivery: Delivery {
+            id: row.get(0)?,
+            entry: row.get(1)?,
+            lane,
+            key: row.get(2)?,
+            from: row.get(3)?,
+            to: row.get(4)?,
+            payload: Vec::new(),
+            plan: row.get(6)?,
+            steps_done: row.get(7)?,
+            attempts: row.get(8)?,
+            unsure_since: row.get(9)?,
+            accepted_at: row.get(10)?,
+            late: row.get(11)?,
+        },
+        sealed: row.get(5)?,
+        due: row.get(12)?,
+        hold_until: row.get(13)?,
+    })
+}
+
+fn open_owed(desk: &Desk<'_>, owed: Owed) -> Result<Delivery, Fault> {
+    let mut delivery = owed.delivery;
+    let sealed = owed.sealed.ok_or(Fault::Corrupt {
+        table: "journal",
+        row: delivery.entry.0,
+    })?;
+    delivery.payload = desk
+        .seal
+        .open(journal::letter_cell(delivery.entry), &sealed)?;
+    delivery.plan = delivery
+        .plan
+        .map(|plan| desk.seal.open(plan_cell(delivery.id), &plan))
+        .transpose()?;
+    Ok(delivery)
+}

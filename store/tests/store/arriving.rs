@@ -1,0 +1,329 @@
+//! What arrives: accepted once, fanned out, held for its key; and the progress kept with it.
+
+use footbridge_store::{Accepted, Batch, Flag, Gap, Head, Millis, Payload, Place, RemoteId};
+
+use crate::ground::{
+    Ground, NOW, arrival, balances, copy, letter, sealed_letter, to_matrix, to_silo,
+};
+
+#[tokio::test]
+async fn a_message_in_the_room_is_owed_to_every_channel() {
+    let ground = Ground::new().await;
+    let accepted = ground.accept(vec![letter(&ground.room, "$1")]).await;
+    assert_eq!(
+        accepted,
+        [Accepted::New(vec![to_silo(&ground.a), to_silo(&ground.b)])]
+    );
+}
+
+#[tokio::test]
+async fn a_message_in_a_channel_reaches_the_room_and_the_other_channel() {
+    let ground = Ground::new().await;
+    let accepted = ground.accept(vec![letter(&ground.a.channel, "m1")]).await;
+    assert_eq!(
+        accepted,
+        [Accepted::New(vec![
+            to_matrix(&ground.a),
+            to_silo(&ground.b)
+        ])]
+    );
+    let to_room = ground.ready(to_matrix(&ground.a)).await;
+    assert_eq!(
+        (to_room.from, to_room.to),
+        (ground.a.channel.clone(), ground.room.clone())
+    );
+    let to_b = ground.ready(to_silo(&ground.b)).await;
+    assert_eq!(
+        (to_b.from, to_b.to),
+        (ground.a.channel.clone(), ground.b.channel.clone())
+    );
+    assert_eq!(ground.tally(to_matrix(&ground.b)).await.accepted, 0);
+}
+
+#[tokio::test]
+async fn a_fact_and_an_echo_of_our_copy_are_seen_and_owe_nothing() {
+    let ground = Ground::with_one_portal().await;
+    let twice = vec![letter(&ground.room, "$1"), letter(&ground.room, "$1")];
+    let accepted = ground.accept(twice).await;
+    assert_eq!(accepted[1], Accepted::Seen);
+    ground.deliver(to_silo(&ground.a), "g1").await;
+    let ground = ground.restart().await;
+    let again = vec![letter(&ground.room, "$1"), letter(&ground.a.channel, "g1")];
+    assert_eq!(ground.accept(again).await, [Accepted::Seen, Accepted::Seen]);
+    assert!(ground.store.lanes_with_debts().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_place_without_a_portal_is_unlinked_but_progress_is_kept() {
+    let ground = Ground::new().await;
+    let nowhere = Place::room("!nowhere");
+    let gap = Gap {
+        place: nowhere.clone(),
+        from: "t9".to_owned(),
+        stop: Some(RemoteId::from("$0")),
+    };
+    let batch = Batch {
+        arrivals: vec![letter(&nowhere, "$1")],
+        cursors: vec![("sync".to_owned(), "s1".to_owned())],
+        gaps: vec![gap.clone()],
+        filled: vec![],
+        flags: vec![(nowhere.clone(), Flag::EverEncrypted)],
+    };
+    assert_eq!(
+        ground.store.accept(batch, NOW).await.unwrap(),
+        [Accepted::Unlinked]
+    );
+    let ground = ground.restart().await;
+    assert_eq!(
+        ground.store.cursor("sync").await.unwrap().as_deref(),
+        Some("s1")
+    );
+    assert_eq!(ground.store.cursor("other").await.unwrap(), None);
+    assert_eq!(ground.store.gaps(Place::MATRIX).await.unwrap(), [gap]);
+    assert!(ground.store.gaps("gitter").await.unwrap().is_empty());
+    assert!(
+        ground
+            .store
+            .flag(&nowhere, Flag::EverEncrypted)
+            .await
+            .unwrap()
+    );
+    assert!(
+        !ground
+            .store
+            .flag(&ground.room, Flag::EverEncrypted)
+            .await
+            .unwrap()
+    );
+}
+
+#[tokio::test]
+async fn a_gap_that_moved_keeps_its_stop_and_is_not_filled_by_the_old_answer() {
+    let ground = Ground::new().await;
+    let gap = |from: &str, stop: &str| Gap {
+        place: ground.room.clone(),
+        from: from.to_owned(),
+        stop: Some(RemoteId::from(stop)),
+    };
+    let open = |gap: Gap| Batch {
+        gaps: vec![gap],
+        ..Batch::default()
+    };
+    let fill = |gap: Gap| Batch {
+        filled: vec![gap],
+        ..Batch::default()
+    };
+    ground
+        .store
+        .accept(open(gap("t1", "$0")), NOW)
+        .await
+        .unwrap();
+    ground
+        .store
+        .accept(open(gap("t2", "$5")), NOW)
+        .await
+        .unwrap();
+    ground
+        .store
+        .accept(fill(gap("t1", "$0")), NOW)
+        .await
+        .unwrap();
+    assert_eq!(
+        ground.store.gaps(Place::MATRIX).await.unwrap(),
+        [gap("t2", "$0")]
+    );
+    ground
+        .store
+        .accept(fill(gap("t2", "$0")), NOW)
+        .await
+        .unwrap();
+    assert!(ground.store.gaps(Place::MATRIX).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_skipped_arrival_is_counted_and_known_but_owes_nothing() {
+    let ground = Ground::new().await;
+    let skipped = arrival(&ground.room, "$1", Payload::Skipped("too-old"));
+    assert_eq!(
+        ground.accept(vec![skipped.clone()]).await,
+        [Accepted::New(vec![])]
+    );
+    assert_eq!(ground.accept(vec![skipped]).await, [Accepted::Seen]);
+    for lane in [to_silo(&ground.a), to_silo(&ground.b)] {
+        let tally = ground.tally(lane).await;
+        assert_eq!(tally.skipped, [("too-old".to_owned(), 1)]);
+        assert_eq!((tally.accepted, tally.pending), (1, 0));
+    }
+    assert!(
+        ground
+            .store
+            .is_linked(&ground.room, &RemoteId::from("$1"))
+            .await
+            .unwrap()
+    );
+}
+
+#[tokio::test]
+async fn a_lane_holds_at_a_missing_key_and_then_lets_others_pass() {
+    let ground = Ground::with_one_portal().await;
+    let lane = to_silo(&ground.a);
+    let until = NOW.0 + 5_000;
+    let arrivals = vec![
+        sealed_letter(&ground.room, "$1", until),
+        letter(&ground.room, "$2"),
+    ];
+    ground.accept(arrivals).await;
+    assert_eq!(
+        ground.store.head(lane, NOW).await.unwrap(),
+        Head::NotBefore(Millis(until))
+    );
+    let Head::Ready(second) = ground.store.head(lane, Millis(until)).await.unwrap() else {
+        panic!("the second should pass");
+    };
+    assert_eq!(
+        (second.payload.as_slice(), second.late),
+        (b"$2".as_slice(), false)
+    );
+    ground
+        .store
+        .step_done(second.id, Some(&copy("g2")), None, true, NOW)
+        .await
+        .unwrap();
+    assert_eq!(
+        ground.store.head(lane, Millis(until)).await.unwrap(),
+        Head::Empty
+    );
+    let tally = ground.tally(lane).await;
+    assert_eq!((tally.pending, tally.waiting), (1, 1));
+
+    let waiting = ground.store.waiting(Some("session of $1")).await.unwrap();
+    assert_eq!(waiting[0].raw, b"$1");
+    assert!(
+        ground
+            .store
+            .waiting(Some("another"))
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    let filled = Payload::Ready(b"opened".to_vec());
+    let rung = ground
+        .store
+        .fill(waiting[0].entry, filled, Millis(until))
+        .await
+        .unwrap();
+    assert_eq!(rung, [lane]);
+    let opened = ground.ready(lane).await;
+    assert_eq!(
+        (opened.payload.as_slice(), opened.late),
+        (b"opened".as_slice(), true)
+    );
+    assert!(ground.store.waiting(None).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_key_that_comes_in_time_keeps_the_order_and_is_not_late() {
+    let ground = Ground::with_one_portal().await;
+    let lane = to_silo(&ground.a);
+    let arrivals = vec![
+        sealed_letter(&ground.room, "$1", NOW.0 + 5_000),
+        letter(&ground.room, "$2"),
+    ];
+    ground.accept(arrivals).await;
+    let entry = ground.store.waiting(None).await.unwrap()[0].entry;
+    ground
+        .store
+        .fill(entry, Payload::Ready(b"opened".to_vec()), NOW)
+        .await
+        .unwrap();
+    let again = ground
+        .store
+        .fill(entry, Payload::Ready(b"twice".to_vec()), NOW)
+        .await
+        .unwrap();
+    assert!(
+        again.is_empty(),
+        "an entry that does not wait is not filled"
+    );
+    let first = ground.deliver(lane, "g1").await;
+    assert_eq!(
+        (first.payload.as_slice(), first.late),
+        (b"opened".as_slice(), false)
+    );
+    assert_eq!(ground.deliver(lane, "g2").await.payload, b"$2");
+}
+
+#[tokio::test]
+async fn a_filled_entry_may_turn_out_to_be_skipped() {
+    let ground = Ground::new().await;
+    ground
+        .accept(vec![sealed_letter(&ground.room, "$1", NOW.0)])
+        .await;
+    let entry = ground.store.waiting(None).await.unwrap()[0].entry;
+    let rung = ground
+        .store
+        .fill(entry, Payload::Skipped("untrusted"), NOW)
+        .await
+        .unwrap();
+    assert_eq!(rung, [to_silo(&ground.a), to_silo(&ground.b)]);
+    let tally = ground.tally(to_silo(&ground.b)).await;
+    assert_eq!(tally.skipped, [("untrusted".to_owned(), 1)]);
+    assert!(balances(&tally) && tally.pending == 0);
+}
+
+#[tokio::test]
+async fn a_copy_taken_back_is_no_copy_but_its_echo_is_still_ours() {
+    let ground = Ground::with_one_portal().await;
+    let lane = to_silo(&ground.a);
+    ground.accept(vec![letter(&ground.room, "$1")]).await;
+    ground.deliver(lane, "g1").await;
+    let mut deletion = letter(&ground.room, "$2");
+    deletion.message = None;
+    ground.accept(vec![deletion]).await;
+    let gone = RemoteId::from("g1");
+    let delivery = ground.ready(lane).await;
+    ground
+        .store
+        .step_done(delivery.id, None, Some(&gone), true, NOW)
+        .await
+        .unwrap();
+    let from = RemoteId::from("$1");
+    let copies = ground
+        .store
+        .copies(&ground.room, &from, &ground.a.channel)
+        .await
+        .unwrap();
+    assert!(copies.copies.is_empty());
+    let echo = vec![letter(&ground.a.channel, "g1")];
+    assert_eq!(ground.accept(echo).await, [Accepted::Seen]);
+}
+
+#[tokio::test]
+async fn a_removed_portal_accepts_nothing_until_it_is_opened_again() {
+    let ground = Ground::new().await;
+    ground.accept(vec![letter(&ground.room, "$1")]).await;
+    ground
+        .store
+        .keep_portals(&[ground.b.id], NOW)
+        .await
+        .unwrap();
+    let tally = ground.tally(to_silo(&ground.a)).await;
+    assert_eq!(tally.skipped, [("portal-removed".to_owned(), 1)]);
+    assert_eq!(ground.tally(to_silo(&ground.b)).await.pending, 1);
+    let accepted = ground
+        .accept(vec![
+            letter(&ground.a.channel, "m1"),
+            letter(&ground.room, "$2"),
+        ])
+        .await;
+    assert_eq!(
+        accepted,
+        [Accepted::Unlinked, Accepted::New(vec![to_silo(&ground.b)])]
+    );
+    let again = crate::ground::portal(&ground.store, &ground.room, "a").await;
+    assert_eq!(again, ground.a, "the same row, active again");
+    assert_eq!(
+        ground.store.portals().await.unwrap(),
+        [again, ground.b.clone()]
+    );
+}

@@ -1,0 +1,379 @@
+//! Random sequences of verbs against a small model: nothing is lost, doubled, reordered or miscounted.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use footbridge_store::{
+    Accepted, Head, LaneId, Millis, Payload, Place, RemoteId, Store, Undelivered,
+};
+use proptest::prelude::*;
+
+use crate::ground::{Ground, NOW, arrival, balances, copy, sealed_letter, to_matrix, to_silo};
+
+#[derive(Clone, Debug)]
+enum Verb {
+    /// Place, id, kind: readable, waiting, skipped.
+    Accept(usize, u8, u8),
+    /// Lane, more steps to come.
+    Step(usize, bool),
+    Plan(usize),
+    Doubt(usize),
+    Postpone(usize),
+    Skip(usize),
+    /// Lane, with a notice.
+    Fail(usize, bool),
+    /// Which of the waiting, readable.
+    Fill(usize, bool),
+    Tick,
+    Restart,
+}
+
+fn verb() -> impl Strategy<Value = Verb> {
+    let lane = 0..4_usize;
+    prop_oneof![
+        8 => (0..3_usize, 0..30_u8, 0..5_u8).prop_map(|(p, id, kind)| Verb::Accept(p, id, kind)),
+        6 => (lane.clone(), any::<bool>()).prop_map(|(lane, more)| Verb::Step(lane, more)),
+        1 => lane.clone().prop_map(Verb::Plan),
+        1 => lane.clone().prop_map(Verb::Doubt),
+        2 => lane.clone().prop_map(Verb::Postpone),
+        1 => lane.clone().prop_map(Verb::Skip),
+        2 => (lane, any::<bool>()).prop_map(|(lane, notice)| Verb::Fail(lane, notice)),
+        2 => (0..4_usize, any::<bool>()).prop_map(|(which, readable)| Verb::Fill(which, readable)),
+        2 => Just(Verb::Tick),
+        1 => Just(Verb::Restart),
+    ]
+}
+
+/// What a lane owes, by the model.
+#[derive(Clone, Debug)]
+struct Debt {
+    /// Its place among all debts.
+    order: usize,
+    /// The fact, or the notice, that it delivers.
+    letter: String,
+    waits_until: Option<i64>,
+    begun: bool,
+    due: i64,
+}
+
+#[derive(Default)]
+struct Lane {
+    debts: VecDeque<Debt>,
+    accepted: u64,
+    delivered: u64,
+    skipped: u64,
+    failed: u64,
+}
+
+struct Model {
+    lanes: [Lane; 4],
+    known: BTreeSet<String>,
+    now: i64,
+    count: usize,
+}
+
+impl Model {
+    /// The index of the debt that must come first, or when to ask again.
+    fn head(&self, lane: usize) -> Option<Result<usize, i64>> {
+        let debts = &self.lanes[lane].debts;
+        let first = debts.iter().position(|debt| debt.begun).or_else(|| {
+            debts
+                .iter()
+                .position(|debt| debt.waits_until.is_none_or(|until| until > self.now))
+        })?;
+        let debt = &debts[first];
+        Some(match debt.waits_until {
+            Some(until) => Err(until),
+            None if debt.due > self.now => Err(debt.due),
+            None => Ok(first),
+        })
+    }
+
+    fn owe(&mut self, lane: usize, letter: &str, waits_until: Option<i64>) {
+        self.count += 1;
+        let debt = Debt {
+            order: self.count,
+            letter: letter.to_owned(),
+            waits_until,
+            begun: false,
+            due: 0,
+        };
+        self.lanes[lane].accepted += 1;
+        self.lanes[lane].debts.push_back(debt);
+    }
+}
+
+/// Room and channels `a` and `b`; the lanes to a, to b, and to the room from a and from b.
+struct Run {
+    ground: Ground,
+    model: Model,
+    places: [Place; 3],
+    lanes: [LaneId; 4],
+    copies: usize,
+}
+
+/// Which lanes an arrival in each place owes.
+const FAN_OUT: [[usize; 2]; 3] = [[0, 1], [2, 1], [3, 0]];
+impl Run {
+    async fn new() -> Self {
+        let ground = Ground::new().await;
+        let places = [
+            ground.room.clone(),
+            ground.a.channel.clone(),
+            ground.b.channel.clone(),
+        ];
+        let lanes = [
+            to_silo(&ground.a),
+            to_silo(&ground.b),
+            to_matrix(&ground.a),
+            to_matrix(&ground.b),
+        ];
+        let model = Model {
+            lanes: Default::default(),
+            known: BTreeSet::new(),
+            now: NOW.0,
+            count: 0,
+        };
+        Self {
+            ground,
+            model,
+            places,
+            lanes,
+            copies: 0,
+        }
+    }
+
+    fn store(&self) -> &Store {
+        &self.ground.store
+    }
+
+    fn now(&self) -> Millis {
+        Millis(self.model.now)
+    }
+
+    /// What the store gives as the head of a lane, after making sure that it is the right one.
+    async fn head(&self, lane: usize) -> Option<(footbridge_store::Delivery, usize)> {
+        let found = self
+            .store()
+            .head(self.lanes[lane], self.now())
+            .await
+            .unwrap();
+        match (self.model.head(lane), found) {
+            (None, Head::Empty) => None,
+            (Some(Err(until)), Head::NotBefore(then)) if then.0 == until => None,
+            (Some(Ok(index)), Head::Ready(delivery)) => {
+                let debt = &self.model.lanes[lane].debts[index];
+                assert_eq!(delivery.payload, debt.letter.as_bytes());
+                Some((*delivery, index))
+            }
+            (expected, found) => panic!("lane {lane}: {expected:?}, but {found:?}"),
+        }
+    }
+
+    async fn accept(&mut self, place: usize, id: u8, kind: u8) {
+        let name = format!("{place}-{id}");
+        let at = &self.places[place];
+        let until = self.model.now + 10;
+        let one = match kind {
+            0 => arrival(at, &name, Payload::Skipped("rule")),
+            1 => sealed_letter(at, &name, until),
+            _ => arrival(at, &name, Payload::Ready(name.clone().into_bytes())),
+        };
+        let answer = self.ground.accept(vec![one]).await;
+        if !self.model.known.insert(name.clone()) {
+            assert_eq!(answer, [Accepted::Seen]);
+            return;
+        }
+        let mut owing = Vec::new();
+        for lane in FAN_OUT[place] {
+            if kind == 0 {
+                self.model.lanes[lane].accepted += 1;
+                self.model.lanes[lane].skipped += 1;
+            } else {
+                self.model.owe(lane, &name, (kind == 1).then_some(until));
+                owing.push(self.lanes[lane]);
+            }
+        }
+        assert_eq!(answer, [Accepted::New(owing)]);
+    }
+
+    async fn step(&mut self, lane: usize, more: bool) {
+        let Some((delivery, index)) = self.head(lane).await else {
+            return;
+        };
+        self.copies += 1;
+        let made = copy(&format!("copy-{}", self.copies));
+        self.store()
+            .step_done(delivery.id, Some(&made), None, !more, self.now())
+            .await
+            .unwrap();
+        let echo = arrival(
+            &delivery.to,
+            &made.remote.0,
+            Payload::Ready(b"echo".to_vec()),
+        );
+        assert_eq!(self.ground.accept(vec![echo]).await, [Accepted::Seen]);
+        let lane = &mut self.model.lanes[lane];
+        if more {
+            lane.debts[index].begun = true;
+            lane.debts[index].due = 0;
+        } else {
+            lane.debts.remove(index);
+            lane.delivered += 1;
+        }
+    }
+
+    async fn give_up(&mut self, lane: usize, how: Undelivered) {
+        let Some((delivery, index)) = self.head(lane).await else {
+            return;
+        };
+        let rung = self
+            .store()
+            .undelivered(delivery.id, how.clone(), self.now())
+            .await
+            .unwrap();
+        let debt = self.model.lanes[lane].debts.remove(index).unwrap();
+        let Undelivered::Failed { notice, .. } = how else {
+            self.model.lanes[lane].skipped += 1;
+            return;
+        };
+        self.model.lanes[lane].failed += 1;
+        let origin = debt
+            .letter
+            .split_once('-')
+            .and_then(|(place, _)| place.parse::<usize>().ok());
+        let (Some(notice), Some(origin)) = (notice, origin) else {
+            assert_eq!(rung, None);
+            return;
+        };
+        // A channel is reached by its own lane, the room from the channel where it failed.
+        let back = match (origin, lane) {
+            (0, 0) => 2,
+            (0, _) => 3,
+            (1, _) => 0,
+            _ => 1,
+        };
+        assert_eq!(rung, Some(self.lanes[back]));
+        self.model
+            .owe(back, &String::from_utf8(notice).unwrap(), None);
+    }
+
+    async fn fill(&mut self, which: usize, readable: bool) {
+        let waiting = self.store().waiting(None).await.unwrap();
+        let Some(one) = waiting.get(which) else {
+            return;
+        };
+        let name = one.fact.0.clone();
+        let payload = if readable {
+            Payload::Ready(name.clone().into_bytes())
+        } else {
+            Payload::Skipped("rule")
+        };
+        self.store()
+            .fill(one.entry, payload, self.now())
+            .await
+            .unwrap();
+        for lane in &mut self.model.lanes {
+            for debt in lane.debts.iter_mut().filter(|debt| debt.letter == name) {
+                debt.waits_until = None;
+            }
+            if !readable {
+                let before = lane.debts.len();
+                lane.debts.retain(|debt| debt.letter != name);
+                lane.skipped += (before - lane.debts.len()) as u64;
+            }
+        }
+    }
+
+    async fn apply(mut self, verb: Verb) -> Self {
+        match verb {
+            Verb::Accept(place, id, kind) => self.accept(place, id, kind).await,
+            Verb::Step(lane, more) => self.step(lane, more).await,
+            Verb::Plan(lane) => {
+                if let Some((delivery, _)) = self.head(lane).await {
+                    self.store().planned(delivery.id, b"plan").await.unwrap();
+                }
+            }
+            Verb::Doubt(lane) => {
+                if let Some((delivery, index)) = self.head(lane).await {
+                    self.store()
+                        .unsure(delivery.id, None, self.now())
+                        .await
+                        .unwrap();
+                    assert!(self.store().in_doubt(&delivery.to).await.unwrap());
+                    self.model.lanes[lane].debts[index].begun = true;
+                }
+            }
+            Verb::Postpone(lane) => {
+                if let Some((delivery, index)) = self.head(lane).await {
+                    let due = self.model.now + 5;
+                    self.store()
+                        .postponed(delivery.id, Millis(due), false)
+                        .await
+                        .unwrap();
+                    self.model.lanes[lane].debts[index].due = due;
+                }
+            }
+            Verb::Skip(lane) => {
+                self.give_up(lane, Undelivered::Skipped("rule".to_owned()))
+                    .await;
+            }
+            Verb::Fail(lane, notice) => {
+                let notice = notice.then(|| format!("notice {}", self.model.count).into_bytes());
+                let reason = "closed".to_owned();
+                self.give_up(lane, Undelivered::Failed { reason, notice })
+                    .await;
+            }
+            Verb::Fill(which, readable) => self.fill(which, readable).await,
+            Verb::Tick => self.model.now += 4,
+            Verb::Restart => self.ground = self.ground.restart().await,
+        }
+        self
+    }
+
+    /// The counters are the model's and add up; a letter is kept exactly as long as it is owed.
+    async fn check(&self) {
+        let tallies = self.store().tallies().await.unwrap();
+        for (id, lane) in self.lanes.iter().zip(&self.model.lanes) {
+            let tally = tallies.iter().find(|tally| tally.lane == *id).unwrap();
+            assert!(balances(tally), "{tally:?}");
+            let skipped = tally.skipped.iter().map(|(_, count)| count).sum::<u64>();
+            assert_eq!(
+                (tally.accepted, tally.delivered, skipped, tally.failed),
+                (lane.accepted, lane.delivered, lane.skipped, lane.failed)
+            );
+            assert_eq!(tally.pending, lane.debts.len() as u64);
+            assert!(lane.debts.iter().map(|debt| debt.order).is_sorted());
+        }
+        let unsettled: i64 = self
+            .ground
+            .sql()
+            .query_row(
+                "SELECT count(*) FROM journal WHERE (payload IS NOT NULL)
+                 <> EXISTS (SELECT 1 FROM outbox WHERE entry_id = journal.id)",
+                [],
+                |row| row.get(0),
+            )
+            .unwrap();
+        assert_eq!(unsettled, 0);
+        for lane in 0..4 {
+            self.head(lane).await;
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_sequence_of_verbs_conserves_every_message(verbs in prop::collection::vec(verb(), 1..60)) {
+        tokio::runtime::Runtime::new().unwrap().block_on(async {
+            let mut run = Run::new().await;
+            for verb in verbs {
+                run = run.apply(verb).await;
+                run.check().await;
+            }
+            let known = run.store().is_linked(&run.places[0], &RemoteId::from("0-0")).await.unwrap();
+            assert_eq!(known, run.model.known.contains("0-0"));
+        });
+    }
+}

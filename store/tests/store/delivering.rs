@@ -1,0 +1,281 @@
+//! What leaves: in order, step by step, and how each delivery ends.
+
+use footbridge_store::{Head, Millis, Payload, RemoteId, Undelivered};
+
+use crate::ground::{Ground, NOW, balances, copy, letter, sealed_letter, to_silo};
+
+#[tokio::test]
+async fn deliveries_leave_in_the_order_of_arrival_even_over_restarts() {
+    let mut ground = Ground::with_one_portal().await;
+    for part in 0..3 {
+        let letters = (0..5).map(|n| letter(&ground.room, &format!("${part}{n}")));
+        ground.accept(letters.collect()).await;
+    }
+    let mut delivered = Vec::new();
+    for n in 0..15 {
+        let delivery = ground.deliver(to_silo(&ground.a), &format!("g{n}")).await;
+        delivered.push(String::from_utf8(delivery.payload).unwrap());
+        if n % 4 == 0 {
+            ground = ground.restart().await;
+        }
+    }
+    let expected: Vec<_> = (0..3)
+        .flat_map(|part| (0..5).map(move |n| format!("${part}{n}")))
+        .collect();
+    assert_eq!(delivered, expected);
+    assert_eq!(
+        ground.store.head(to_silo(&ground.a), NOW).await.unwrap(),
+        Head::Empty
+    );
+}
+
+#[tokio::test]
+async fn a_delivery_that_has_begun_is_finished_before_one_that_was_filled_late() {
+    let ground = Ground::with_one_portal().await;
+    let lane = to_silo(&ground.a);
+    let arrivals = vec![
+        sealed_letter(&ground.room, "$1", NOW.0),
+        letter(&ground.room, "$2"),
+    ];
+    ground.accept(arrivals).await;
+    let second = ground.ready(lane).await;
+    ground.store.planned(second.id, b"two steps").await.unwrap();
+    ground
+        .store
+        .step_done(second.id, Some(&copy("g2a")), None, false, NOW)
+        .await
+        .unwrap();
+    let entry = ground.store.waiting(None).await.unwrap()[0].entry;
+    ground
+        .store
+        .fill(entry, Payload::Ready(b"$1".to_vec()), NOW)
+        .await
+        .unwrap();
+    assert_eq!(ground.deliver(lane, "g2b").await.id, second.id);
+    assert!(ground.deliver(lane, "g1").await.late);
+}
+
+#[tokio::test]
+async fn a_plan_and_its_steps_outlive_a_restart_and_each_copy_is_a_part() {
+    let ground = Ground::with_one_portal().await;
+    let lane = to_silo(&ground.a);
+    ground.accept(vec![letter(&ground.room, "$1")]).await;
+    let delivery = ground.ready(lane).await;
+    ground
+        .store
+        .planned(delivery.id, b"the plan")
+        .await
+        .unwrap();
+    let done = |remote| {
+        ground
+            .store
+            .step_done(delivery.id, remote, None, false, NOW)
+    };
+    let first = copy("g1");
+    done(Some(&first)).await.unwrap();
+    done(Some(&first)).await.unwrap();
+    let ground = ground.restart().await;
+    let delivery = ground.ready(lane).await;
+    assert_eq!(delivery.plan.as_deref(), Some(b"the plan".as_slice()));
+    assert_eq!(delivery.steps_done, 2);
+    let from = (ground.room.clone(), RemoteId::from("$1"));
+    let owed = ground
+        .store
+        .copies(&from.0, &from.1, &ground.a.channel)
+        .await
+        .unwrap();
+    assert_eq!(owed.owed, Some(delivery.id));
+    ground.deliver(lane, "g2").await;
+    let copies = ground
+        .store
+        .copies(&from.0, &from.1, &ground.a.channel)
+        .await
+        .unwrap();
+    assert_eq!((copies.entry, copies.owed), (Some(delivery.entry), None));
+    assert_eq!(copies.copies, [copy("g1"), copy("g2")]);
+    let back = ground
+        .store
+        .copies(&ground.a.channel, &RemoteId::from("g2"), &ground.room)
+        .await;
+    assert_eq!(back.unwrap().copies, [copy("$1")]);
+}
+
+#[tokio::test]
+async fn a_copy_of_one_entry_is_never_linked_to_another() {
+    let ground = Ground::with_one_portal().await;
+    let lane = to_silo(&ground.a);
+    ground
+        .accept(vec![letter(&ground.room, "$1"), letter(&ground.room, "$2")])
+        .await;
+    ground.deliver(lane, "g1").await;
+    let second = ground.ready(lane).await;
+    let made = copy("g1");
+    assert!(
+        ground
+            .store
+            .step_done(second.id, Some(&made), None, true, NOW)
+            .await
+            .is_err()
+    );
+    assert_eq!(
+        ground.ready(lane).await.id,
+        second.id,
+        "nothing of it happened"
+    );
+}
+
+#[tokio::test]
+async fn a_postponed_step_waits_and_counts_and_holds_those_behind_it() {
+    let ground = Ground::with_one_portal().await;
+    let lane = to_silo(&ground.a);
+    ground
+        .accept(vec![letter(&ground.room, "$1"), letter(&ground.room, "$2")])
+        .await;
+    let first = ground.ready(lane).await;
+    let due = Millis(NOW.0 + 60_000);
+    ground.store.postponed(first.id, due, true).await.unwrap();
+    let ground = ground.restart().await;
+    assert_eq!(
+        ground.store.head(lane, NOW).await.unwrap(),
+        Head::NotBefore(due)
+    );
+    let Head::Ready(again) = ground.store.head(lane, due).await.unwrap() else {
+        panic!("it is due");
+    };
+    assert_eq!((again.id, again.attempts), (first.id, 1));
+    ground
+        .store
+        .step_done(first.id, Some(&copy("g1")), None, false, NOW)
+        .await
+        .unwrap();
+    assert_eq!(ground.ready(lane).await.attempts, 0);
+}
+
+#[tokio::test]
+async fn doubt_keeps_its_first_moment_until_somebody_knows() {
+    let ground = Ground::with_one_portal().await;
+    let lane = to_silo(&ground.a);
+    ground.accept(vec![letter(&ground.room, "$1")]).await;
+    let id = ground.ready(lane).await.id;
+    assert!(!ground.store.in_doubt(&ground.a.channel).await.unwrap());
+    ground
+        .store
+        .unsure(id, Some(b"plan"), Millis(7))
+        .await
+        .unwrap();
+    ground.store.unsure(id, None, Millis(9)).await.unwrap();
+    ground.store.postponed(id, NOW, false).await.unwrap();
+    let ground = ground.restart().await;
+    assert!(ground.store.in_doubt(&ground.a.channel).await.unwrap());
+    assert!(!ground.store.in_doubt(&ground.room).await.unwrap());
+    let delivery = ground.ready(lane).await;
+    assert_eq!(delivery.unsure_since, Some(Millis(7)));
+    assert_eq!(delivery.plan.as_deref(), Some(b"plan".as_slice()));
+    ground.store.postponed(id, NOW, true).await.unwrap();
+    assert!(!ground.store.in_doubt(&ground.a.channel).await.unwrap());
+    ground.store.unsure(id, None, Millis(11)).await.unwrap();
+    ground
+        .store
+        .step_done(id, Some(&copy("g1")), None, true, NOW)
+        .await
+        .unwrap();
+    assert!(!ground.store.in_doubt(&ground.a.channel).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_failed_delivery_tells_the_place_it_came_from_once() {
+    let ground = Ground::new().await;
+    ground.accept(vec![letter(&ground.a.channel, "m1")]).await;
+    let failed = ground.ready(to_silo(&ground.b)).await;
+    let how = Undelivered::Failed {
+        reason: "closed".to_owned(),
+        notice: Some(b"could not".to_vec()),
+    };
+    let rung = ground
+        .store
+        .undelivered(failed.id, how.clone(), NOW)
+        .await
+        .unwrap();
+    assert_eq!(
+        rung,
+        Some(to_silo(&ground.a)),
+        "by way of the room, back to channel a"
+    );
+    assert_eq!(
+        ground
+            .store
+            .undelivered(failed.id, how.clone(), NOW)
+            .await
+            .unwrap(),
+        None
+    );
+    let notice = ground.ready(to_silo(&ground.a)).await;
+    assert_eq!(
+        (notice.payload.as_slice(), &notice.to),
+        (b"could not".as_slice(), &ground.a.channel)
+    );
+    let about_a_notice = ground.store.undelivered(notice.id, how, NOW).await.unwrap();
+    assert_eq!(about_a_notice, None);
+    assert_eq!(ground.tally(to_silo(&ground.b)).await.failed, 1);
+    assert!(ground.store.tallies().await.unwrap().iter().all(balances));
+}
+
+#[tokio::test]
+async fn a_skipped_delivery_is_counted_by_its_rule_and_the_next_goes_on() {
+    let ground = Ground::with_one_portal().await;
+    let lane = to_silo(&ground.a);
+    ground
+        .accept(vec![letter(&ground.room, "$1"), letter(&ground.room, "$2")])
+        .await;
+    let first = ground.ready(lane).await.id;
+    let how = Undelivered::Skipped("no-target".to_owned());
+    assert_eq!(
+        ground.store.undelivered(first, how, NOW).await.unwrap(),
+        None
+    );
+    assert_eq!(ground.ready(lane).await.payload, b"$2");
+    assert_eq!(
+        ground.tally(lane).await.skipped,
+        [("no-target".to_owned(), 1)]
+    );
+}
+
+#[tokio::test]
+async fn a_delivery_keeps_its_key_and_every_delivery_has_its_own() {
+    let ground = Ground::new().await;
+    ground
+        .accept(vec![letter(&ground.room, "$1"), letter(&ground.room, "$2")])
+        .await;
+    let (a, b) = (to_silo(&ground.a), to_silo(&ground.b));
+    let keys = [ground.ready(a).await.key, ground.ready(b).await.key];
+    assert_ne!(keys[0], keys[1]);
+    assert!(
+        keys.iter()
+            .all(|key| key.len() == 32 && key.bytes().all(|c| c.is_ascii_hexdigit()))
+    );
+    let ground = ground.restart().await;
+    assert_eq!(keys, [ground.ready(a).await.key, ground.ready(b).await.key]);
+    ground.deliver(a, "g1").await;
+    assert_ne!(ground.ready(a).await.key, keys[0]);
+}
+
+#[tokio::test]
+async fn a_delivery_settled_by_a_removed_portal_is_no_error_for_its_lane() {
+    let ground = Ground::new().await;
+    ground.accept(vec![letter(&ground.room, "$1")]).await;
+    let id = ground.ready(to_silo(&ground.a)).await.id;
+    ground
+        .store
+        .keep_portals(&[ground.b.id], NOW)
+        .await
+        .unwrap();
+    ground.store.planned(id, b"plan").await.unwrap();
+    ground.store.unsure(id, None, NOW).await.unwrap();
+    ground.store.postponed(id, NOW, true).await.unwrap();
+    ground
+        .store
+        .step_done(id, Some(&copy("g1")), None, true, NOW)
+        .await
+        .unwrap();
+    assert!(ground.store.tallies().await.unwrap().iter().all(balances));
+}

@@ -1,0 +1,17 @@
+//! The store on real files: its verbs, what it keeps secret, and what it survives.
+
+// Marked although all of it is a test: the lints read the mark.
+#[cfg(test)]
+mod ground;
+#[cfg(test)]
+mod arriving;
+#[cfg(test)]
+mod delivering;
+#[cfg(test)]
+mod conservation;
+#[cfg(test)]
+mod disk;
+#[cfg(test)]
+mod doors;
+#[cfg(test)]
+mod secrets;

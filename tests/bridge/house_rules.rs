@@ -1,0 +1,225 @@
+//! The rules of the house that the compiler does not keep: who may import whom, how long a file may be, and
+//! that the README's map shows what is there.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn sources(below: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(below).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+fn relative(path: &Path) -> String {
+    path.strip_prefix(root())
+        .unwrap()
+        .to_string_lossy()
+        .replace('\\', "/")
+}
+
+/// The code of a file without its tests and comments.
+fn code(path: &Path) -> String {
+    let text = fs::read_to_string(path).unwrap();
+    let before_tests = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+    before_tests
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        // What stands in quotes is no code: log targets name other crates.
+        .map(|line| line.split('"').step_by(2).collect::<String>())
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// The floor a file stands on; arrows point to the same floor or down.
+fn floor(file: &str) -> u8 {
+    let room = file.trim_start_matches("src/");
+    match room {
+        "main.rs" | "lib.rs" => 7,
+        _ if room.starts_with("cli/") => 7,
+        "bridge.rs" | "shutdown.rs" => 6,
+        _ if room.starts_with("config") => 5,
+        _ if room.starts_with("matrix/") || room.starts_with("silo/") || room == "admin.rs" => 4,
+        "portal.rs" => 3,
+        "inbox.rs" | "outlet.rs" => 2,
+        _ => 1,
+    }
+}
+
+fn floor_of_import(import: &str) -> Option<u8> {
+    Some(match import {
+        "cli" => 7,
+        "bridge" | "shutdown" => 6,
+        "config" => 5,
+        "matrix" | "silo" | "admin" => 4,
+        "portal" => 3,
+        "inbox" | "outlet" => 2,
+        "message" | "text" | "names" | "backoff" | "clock" | "secret" | "crash" => 1,
+        _ => return None,
+    })
+}
+
+/// The modules of our own crate that a file's code names: `crate::x` and the heads of `use crate::{x, y::…}`.
+fn imports(code: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for after in code.split("crate::").skip(1) {
+        if let Some(group) = after.strip_prefix('{') {
+            let (mut depth, mut word) = (0_u8, String::new());
+            for character in group.chars() {
+                match character {
+                    '{' => depth += 1,
+                    '}' if depth == 0 => break,
+                    '}' => depth -= 1,
+                    ',' if depth == 0 => found.push(std::mem::take(&mut word)),
+                    _ if depth == 0 => word.push(character),
+                    _ => {}
+                }
+            }
+            found.push(word);
+        } else {
+            found.push(
+                after
+                    .chars()
+                    .take_while(|c| c.is_alphanumeric() || *c == '_')
+                    .collect(),
+            );
+        }
+    }
+    found
+        .into_iter()
+        .map(|path| {
+            path.trim()
+                .split("::")
+                .next()
+                .unwrap_or_default()
+                .trim()
+                .to_owned()
+        })
+        .filter(|head| !head.is_empty())
+        .collect()
+}
+
+#[test]
+fn arrows_only_point_down() {
+    let mut wrong = Vec::new();
+    for path in sources(&root().join("src")) {
+        let file = relative(&path);
+        for import in imports(&code(&path)) {
+            if floor_of_import(&import).is_some_and(|below| below > floor(&file)) {
+                wrong.push(format!("{file} imports {import}, which stands above it"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn the_edges_do_not_know_each_other() {
+    let mut wrong = Vec::new();
+    for path in sources(&root().join("src")) {
+        let file = relative(&path);
+        let foreign: &[&str] = if file.starts_with("src/matrix/") {
+            &["silo", "admin"]
+        } else if file.starts_with("src/silo/") {
+            &["matrix", "admin"]
+        } else if file == "src/admin.rs" {
+            &["matrix", "silo"]
+        } else {
+            continue;
+        };
+        for import in imports(&code(&path)) {
+            if foreign.contains(&import.as_str()) {
+                wrong.push(format!("{file} imports {import}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn only_the_matrix_side_touches_the_sdk_and_only_the_store_touches_sql() {
+    let mut wrong = Vec::new();
+    for path in sources(&root().join("src")) {
+        let (file, code) = (relative(&path), code(&path));
+        if code.contains("matrix_sdk") && !file.starts_with("src/matrix/") {
+            wrong.push(format!("{file} touches matrix_sdk"));
+        }
+        if code.contains("rusqlite") {
+            wrong.push(format!("{file} touches SQL"));
+        }
+        if code.contains("reqwest::get(")
+            || code.contains("Client::new()") && code.contains("reqwest")
+        {
+            wrong.push(format!("{file} makes an HTTP client of its own"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn no_file_outgrows_its_room() {
+    let mut wrong = Vec::new();
+    for below in ["src", "store/src"] {
+        for path in sources(&root().join(below)) {
+            let text = fs::read_to_string(&path).unwrap();
+            let lines = text
+                .split("#[cfg(test)]\nmod tests {")
+                .next()
+                .unwrap()
+                .lines()
+                .count();
+            let file = relative(&path);
+            if lines > 400 && !file.ends_with("_tests.rs") {
+                wrong.push(format!("{file}: {lines} lines"));
+            }
+            if !text.starts_with("//!") {
+                wrong.push(format!("{file} does not say what the room is for"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn the_map_in_the_readme_shows_every_room_of_the_house() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let map = readme
+        .split("## The map")
+        .nth(1)
+        .unwrap()
+        .split("## The walk")
+        .next()
+        .unwrap();
+    let mut missing = Vec::new();
+    for entry in fs::read_dir(root().join("src")).unwrap() {
+        let entry = entry.unwrap();
+        let mut name = entry.file_name().to_string_lossy().into_owned();
+        if entry.path().is_dir() {
+            name.push('/');
+        }
+        if !map.contains(&format!(" {name}")) {
+            missing.push(name);
+        }
+    }
+    for entry in fs::read_dir(root().join("src/silo")).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if entry.path().is_dir() && !map.contains(&format!("silo/{name}/")) {
+            missing.push(format!("silo/{name}/"));
+        }
+    }
+    assert!(missing.is_empty(), "the map lacks {missing:?}");
+}

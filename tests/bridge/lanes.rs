@@ -1,0 +1,700 @@
+//! A lane over a real store and an outlet that does what the test tells it: order, retries, refusals, doubt.
+
+use std::{
+    collections::VecDeque,
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use footbridge::{
+    clock::Clock,
+    inbox::{Bells, Inbox},
+    message::{Action, Message, Sender, Style},
+    outlet::{Content, Done, Outcome, Outgoing, Outlet, Plan, SendError, Step},
+    portal::{Lane, LaneEnd},
+    text::Body,
+};
+use footbridge_store::{
+    Accepted, Arrival, Batch, Copy, LaneId, Millis, Payload, Place, Portal, PortalSpec, RemoteId,
+    Side, Store, StoreKey,
+};
+use tokio_util::sync::CancellationToken;
+
+/// What the outlet does with the next step.
+enum Next {
+    Work,
+    Fail(SendError),
+    /// Does the work and loses the answer.
+    WorkThenFail(SendError),
+}
+
+/// A channel that takes everything down, in memory.
+struct Wall {
+    dedupes: bool,
+    script: Mutex<VecDeque<Next>>,
+    posts: Mutex<Vec<(RemoteId, String)>>,
+    keys: Mutex<Vec<String>>,
+    gone: Mutex<Vec<RemoteId>>,
+}
+
+impl Wall {
+    fn new(dedupes: bool, script: Vec<Next>) -> Arc<Self> {
+        Arc::new(Self {
+            dedupes,
+            script: Mutex::new(script.into()),
+            posts: Mutex::default(),
+            keys: Mutex::default(),
+            gone: Mutex::default(),
+        })
+    }
+
+    fn texts(&self) -> Vec<String> {
+        self.posts
+            .lock()
+            .unwrap()
+            .iter()
+            .map(|(_, text)| text.clone())
+            .collect()
+    }
+
+    fn work(&self, step: &Step) -> Done {
+        match step {
+            Step::Post { content, .. } => {
+                let mut posts = self.posts.lock().unwrap();
+                let remote = RemoteId(format!("wall-{}", posts.len()));
+                posts.push((remote.clone(), content.text.clone()));
+                Done::Made(Copy {
+                    remote,
+                    thread: None,
+                    sent_at: Millis(1),
+                })
+            }
+            Step::Replace {
+                target, content, ..
+            } => {
+                for (id, text) in self.posts.lock().unwrap().iter_mut() {
+                    if id == target {
+                        text.clone_from(&content.text);
+                    }
+                }
+                Done::Changed(target.clone())
+            }
+            Step::Remove { target } => {
+                self.gone.lock().unwrap().push(target.clone());
+                Done::Gone(target.clone())
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Outlet for Wall {
+    fn plan(&self, outgoing: &Outgoing, _now: Millis) -> Result<Plan, SendError> {
+        let content = |body: &Body| Content {
+            text: format!("{body}", body = plain(body)),
+            html: None,
+            style: Style::Text,
+        };
+        let first = outgoing.copies.first().map(|copy| copy.remote.clone());
+        Ok(match (&outgoing.message.action, first) {
+            (Action::Post { body, .. }, _) => Plan::Steps(
+                plain(body)
+                    .split('|')
+                    .map(|part| Step::Post {
+                        content: Content {
+                            text: part.to_owned(),
+                            html: None,
+                            style: Style::Text,
+                        },
+                        thread: None,
+                        reply_to: None,
+                    })
+                    .collect(),
+            ),
+            (Action::Edit { body, .. }, Some(target)) => {
+                let otherwise = Step::Post {
+                    content: content(body),
+                    thread: None,
+                    reply_to: None,
+                };
+                Plan::Steps(vec![Step::Replace {
+                    target,
+                    content: content(body),
+                    otherwise: Some(Box::new(otherwise)),
+                }])
+            }
+            (Action::Delete { .. }, Some(target)) => Plan::Steps(vec![Step::Remove { target }]),
+            (Action::Bridge { text }, _) => Plan::Steps(vec![Step::Post {
+                content: Content {
+                    text: text.clone(),
+                    html: None,
+                    style: Style::Notice,
+                },
+                thread: None,
+                reply_to: None,
+            }]),
+            _ => Plan::Skip("unknown-target".to_owned()),
+        })
+    }
+
+    async fn perform(&self, _to: &Place, key: &str, step: &Step) -> Result<Done, SendError> {
+        self.keys.lock().unwrap().push(key.to_owned());
+        let next = self
+            .script
+            .lock()
+            .unwrap()
+            .pop_front()
+            .unwrap_or(Next::Work);
+        match next {
+            Next::Work => Ok(self.work(step)),
+            Next::Fail(error) => Err(error),
+            Next::WorkThenFail(error) => {
+                let _lost = self.work(step);
+                Err(error)
+            }
+        }
+    }
+
+    fn dedupes(&self) -> bool {
+        self.dedupes
+    }
+
+    async fn recall(
+        &self,
+        _to: &Place,
+        step: &Step,
+        _since: Millis,
+    ) -> Result<Vec<Copy>, SendError> {
+        let Step::Post { content, .. } = step else {
+            return Ok(Vec::new());
+        };
+        Ok(self
+            .posts
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|(_, text)| *text == content.text)
+            .map(|(remote, _)| Copy {
+                remote: remote.clone(),
+                thread: None,
+                sent_at: Millis(1),
+            })
+            .collect())
+    }
+
+    fn settle(&self) -> Duration {
+        Duration::from_secs(20)
+    }
+}
+
+fn plain(body: &Body) -> String {
+    body.to_plain()
+}
+
+/// One portal over a store in a directory, which outlives the "process".
+struct Bench {
+    store: Store,
+    inbox: Inbox,
+    bells: Bells,
+    clock: Clock,
+    portal: Portal,
+}
+
+impl Bench {
+    async fn open(directory: &Path) -> Self {
+        let key = StoreKey::read_or_create(&directory.join("key")).unwrap();
+        let store = Store::open(&directory.join("data"), &key).await.unwrap();
+        let spec = PortalSpec {
+            room: "#r:x".into(),
+            silo: "wall".into(),
+            channel: "c".into(),
+        };
+        let (room, channel) = (Place::room("!r"), Place::new("wall", "c"));
+        let portal = store
+            .open_portal(&spec, &room, &channel, Millis(1))
+            .await
+            .unwrap();
+        let (bells, clock) = (Bells::default(), Clock::start());
+        let inbox = Inbox::new(store.clone(), bells.clone(), clock);
+        Self {
+            store,
+            inbox,
+            bells,
+            clock,
+            portal,
+        }
+    }
+
+    async fn hear(&self, fact: &str, action: Action) {
+        let message = matches!(action, Action::Post { .. }).then(|| RemoteId::from(fact));
+        self.hear_payload(fact, message, Payload::Ready(bytes(action)))
+            .await;
+    }
+
+    async fn hear_payload(&self, fact: &str, message: Option<RemoteId>, payload: Payload) {
+        let arrival = Arrival {
+            place: self.portal.room.clone(),
+            fact: fact.into(),
+            message,
+            thread: None,
+            sent_at: Millis(1),
+            payload,
+        };
+        let accepted = self
+            .inbox
+            .accept(Batch {
+                arrivals: vec![arrival],
+                ..Batch::default()
+            })
+            .await
+            .unwrap();
+        assert!(
+            matches!(accepted.as_slice(), [Accepted::New(_)]),
+            "{accepted:?}"
+        );
+    }
+
+    fn lane(&self, outlet: Arc<Wall>) -> Lane {
+        Lane {
+            id: LaneId {
+                portal: self.portal.id,
+                toward: Side::Silo,
+            },
+            outlet,
+            store: self.store.clone(),
+            bells: self.bells.clone(),
+            clock: self.clock,
+        }
+    }
+
+    /// Runs the lane until it owes nothing that could be paid now, or for `at_most`.
+    async fn run(&self, outlet: &Arc<Wall>, at_most: Duration) -> LaneEnd {
+        let stop = CancellationToken::new();
+        let lane = self.lane(outlet.clone()).run(stop.clone());
+        tokio::pin!(lane);
+        let watch = async {
+            let end = tokio::time::Instant::now() + at_most;
+            while tokio::time::Instant::now() < end {
+                let owed = self.tally(Side::Silo).await;
+                if owed.pending == owed.waiting {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            stop.cancel();
+        };
+        let (end, ()) = tokio::join!(lane, watch);
+        end.unwrap()
+    }
+
+    async fn tally(&self, toward: Side) -> footbridge_store::Tally {
+        let id = LaneId {
+            portal: self.portal.id,
+            toward,
+        };
+        self.store
+            .tallies()
+            .await
+            .unwrap()
+            .into_iter()
+            .find(|tally| tally.lane == id)
+            .expect("each lane has a row")
+    }
+
+    async fn balance(&self) {
+        for tally in self.store.tallies().await.unwrap() {
+            let skipped: u64 = tally.skipped.iter().map(|(_, count)| count).sum();
+            assert_eq!(
+                tally.accepted,
+                tally.delivered + skipped + tally.failed + tally.pending,
+                "{tally:?}"
+            );
+        }
+    }
+}
+
+fn bytes(action: Action) -> Vec<u8> {
+    let sender = Sender {
+        id: "@a:x".into(),
+        name: "A".into(),
+    };
+    Message {
+        sender,
+        sent_at: Millis(1),
+        action,
+    }
+    .to_bytes()
+    .unwrap()
+}
+
+fn post(text: &str) -> Action {
+    Action::Post {
+        body: Body::plain(text),
+        style: Style::Text,
+        reply_to: None,
+        thread: None,
+    }
+}
+
+fn edit(target: &str, text: &str) -> Action {
+    Action::Edit {
+        target: target.into(),
+        body: Body::plain(text),
+        style: Style::Text,
+    }
+}
+
+fn not_now(outcome: Outcome) -> SendError {
+    SendError::Retry {
+        after: None,
+        outcome,
+        source: anyhow::anyhow!("told to"),
+    }
+}
+
+const LONG: Duration = Duration::from_secs(3_600);
+
+#[tokio::test(start_paused = true)]
+async fn messages_leave_in_the_order_in_which_they_came_whatever_fails() {
+    let directory = tempfile::tempdir().unwrap();
+    let bench = Bench::open(directory.path()).await;
+    for number in 0..10 {
+        bench
+            .hear(&format!("$e{number}"), post(&format!("m{number}")))
+            .await;
+    }
+    let wall = Wall::new(
+        true,
+        vec![
+            Next::Work,
+            Next::Fail(not_now(Outcome::NotDone)),
+            Next::Fail(not_now(Outcome::NotDone)),
+            Next::Work,
+            Next::Fail(not_now(Outcome::NotDone)),
+        ],
+    );
+    bench.run(&wall, LONG).await;
+    assert_eq!(
+        wall.texts(),
+        (0..10)
+            .map(|number| format!("m{number}"))
+            .collect::<Vec<_>>()
+    );
+    assert_eq!(bench.tally(Side::Silo).await.delivered, 10);
+    bench.balance().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_tried_again_has_the_same_key_also_after_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let wall = Wall::new(
+        true,
+        vec![
+            Next::Fail(not_now(Outcome::Unknown)),
+            Next::Fail(not_now(Outcome::Unknown)),
+        ],
+    );
+    {
+        let bench = Bench::open(directory.path()).await;
+        bench.hear("$e", post("once")).await;
+        bench.run(&wall, Duration::from_millis(50)).await;
+    }
+    let bench = Bench::open(directory.path()).await;
+    bench.run(&wall, LONG).await;
+    let keys = wall.keys.lock().unwrap().clone();
+    assert_eq!(keys.len(), 3);
+    assert!(keys.iter().all(|key| key == &keys[0]), "{keys:?}");
+    assert_eq!(wall.texts(), ["once"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_message_does_not_block_the_next_and_its_side_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let bench = Bench::open(directory.path()).await;
+    bench.hear("$bad", post("bad")).await;
+    bench.hear("$good", post("good")).await;
+    let wall = Wall::new(
+        true,
+        vec![Next::Fail(SendError::Refused {
+            reason: "it is bad".into(),
+        })],
+    );
+    bench.run(&wall, LONG).await;
+    assert_eq!(wall.texts(), ["good"]);
+    assert_eq!(bench.tally(Side::Silo).await.failed, 1);
+    assert_eq!(
+        bench.tally(Side::Matrix).await.pending,
+        1,
+        "the notice is owed to the room"
+    );
+    bench.balance().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_send_whose_answer_was_lost_is_adopted_and_not_repeated() {
+    let directory = tempfile::tempdir().unwrap();
+    let bench = Bench::open(directory.path()).await;
+    bench.hear("$a", post("same")).await;
+    bench.hear("$b", post("same")).await;
+    let wall = Wall::new(
+        false,
+        vec![Next::Work, Next::WorkThenFail(not_now(Outcome::Unknown))],
+    );
+    bench.run(&wall, LONG).await;
+    // D04: the second is found among two alike because the first is linked already.
+    assert_eq!(wall.texts(), ["same", "same"]);
+    assert_eq!(
+        wall.keys.lock().unwrap().len(),
+        2,
+        "nothing was sent a third time"
+    );
+    assert!(!bench.store.in_doubt(&bench.portal.channel).await.unwrap());
+    bench.balance().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_send_that_never_happened_is_repeated_after_the_settle_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let bench = Bench::open(directory.path()).await;
+    bench.hear("$a", post("x")).await;
+    let wall = Wall::new(false, vec![Next::Fail(not_now(Outcome::Unknown))]);
+    let began = tokio::time::Instant::now();
+    bench.run(&wall, LONG).await;
+    assert_eq!(wall.texts(), ["x"]);
+    assert!(began.elapsed() >= Duration::from_secs(20));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kill_between_the_send_and_its_commit_leaves_one_copy() {
+    let directory = tempfile::tempdir().unwrap();
+    let wall = Wall::new(false, vec![]);
+    {
+        let bench = Bench::open(directory.path()).await;
+        bench.hear("$a", post("x|y")).await;
+        // As the lane does it, up to the moment of the kill.
+        let lane = LaneId {
+            portal: bench.portal.id,
+            toward: Side::Silo,
+        };
+        let footbridge_store::Head::Ready(delivery) =
+            bench.store.head(lane, bench.clock.now()).await.unwrap()
+        else {
+            panic!("something is owed")
+        };
+        let step = |text: &str| Step::Post {
+            content: Content {
+                text: text.into(),
+                html: None,
+                style: Style::Text,
+            },
+            thread: None,
+            reply_to: None,
+        };
+        let plan = serde_json::to_vec(&Plan::Steps(vec![step("x"), step("y")])).unwrap();
+        bench
+            .store
+            .unsure(delivery.id, Some(&plan), bench.clock.now())
+            .await
+            .unwrap();
+        wall.perform(&bench.portal.channel, &delivery.key, &step("x"))
+            .await
+            .unwrap();
+    }
+    let bench = Bench::open(directory.path()).await;
+    bench.run(&wall, LONG).await;
+    assert_eq!(wall.texts(), ["x", "y"]);
+    bench.balance().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_edit_that_comes_too_late_becomes_a_message_of_its_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let bench = Bench::open(directory.path()).await;
+    bench.hear("$a", post("old")).await;
+    bench.hear("$a1", edit("$a", "newer")).await;
+    bench.hear("$a2", edit("$a", "newest")).await;
+    let wall = Wall::new(
+        false,
+        vec![Next::Work, Next::Work, Next::Fail(SendError::TooLate)],
+    );
+    bench.run(&wall, LONG).await;
+    assert_eq!(wall.texts(), ["newer", "newest"]);
+    bench.balance().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deleted_message_takes_all_its_parts_and_its_links_along() {
+    let directory = tempfile::tempdir().unwrap();
+    let bench = Bench::open(directory.path()).await;
+    bench.hear("$a", post("x")).await;
+    bench
+        .hear(
+            "$d",
+            Action::Delete {
+                target: "$a".into(),
+            },
+        )
+        .await;
+    bench
+        .hear(
+            "$d2",
+            Action::Delete {
+                target: "$a".into(),
+            },
+        )
+        .await;
+    let wall = Wall::new(true, vec![]);
+    bench.run(&wall, LONG).await;
+    assert_eq!(wall.gone.lock().unwrap().len(), 1);
+    assert_eq!(
+        bench.tally(Side::Silo).await.skipped,
+        [("unknown-target".to_owned(), 1)]
+    );
+    bench.balance().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_missing_key_holds_the_lane_for_a_while_and_then_lets_others_pass() {
+    let directory = tempfile::tempdir().unwrap();
+    let bench = Bench::open(directory.path()).await;
+    let hold_until = bench.clock.now().plus(Duration::from_secs(5));
+    let waiting = Payload::Waiting {
+        session: "s".into(),
+        raw: b"{}".to_vec(),
+        hold_until,
+    };
+    bench.hear_payload("$w", Some("$w".into()), waiting).await;
+    bench.hear("$b", post("after")).await;
+    let wall = Wall::new(true, vec![]);
+    bench.run(&wall, Duration::from_secs(3)).await;
+    assert!(wall.texts().is_empty(), "held");
+    bench.run(&wall, LONG).await;
+    assert_eq!(wall.texts(), ["after"]);
+    // D20: the key comes, the message follows.
+    let entry = bench
+        .store
+        .waiting(Some("s"))
+        .await
+        .unwrap()
+        .remove(0)
+        .entry;
+    bench
+        .inbox
+        .fill(entry, Payload::Ready(bytes(post("late"))))
+        .await
+        .unwrap();
+    bench.run(&wall, LONG).await;
+    assert_eq!(wall.texts(), ["after", "late"]);
+    bench.balance().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_deleted_while_its_key_is_missing_is_never_delivered() {
+    let directory = tempfile::tempdir().unwrap();
+    let bench = Bench::open(directory.path()).await;
+    let waiting = Payload::Waiting {
+        session: "s".into(),
+        raw: b"{}".to_vec(),
+        hold_until: Millis(0),
+    };
+    bench.hear_payload("$w", Some("$w".into()), waiting).await;
+    bench
+        .hear(
+            "$d",
+            Action::Delete {
+                target: "$w".into(),
+            },
+        )
+        .await;
+    let wall = Wall::new(true, vec![]);
+    bench.run(&wall, LONG).await;
+    assert!(bench.store.waiting(None).await.unwrap().is_empty());
+    assert_eq!(
+        bench.tally(Side::Silo).await.skipped,
+        [("deleted-before-delivery".to_owned(), 2)]
+    );
+    bench.balance().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_signed_out_side_keeps_its_debts() {
+    let directory = tempfile::tempdir().unwrap();
+    let bench = Bench::open(directory.path()).await;
+    bench.hear("$a", post("x")).await;
+    let wall = Wall::new(
+        true,
+        vec![Next::Fail(SendError::SignedOut {
+            reason: "token revoked".into(),
+        })],
+    );
+    assert_eq!(
+        bench.run(&wall, Duration::from_secs(5)).await,
+        LaneEnd::SignedOut
+    );
+    assert_eq!(bench.tally(Side::Silo).await.pending, 1);
+    bench.run(&wall, LONG).await;
+    assert_eq!(wall.texts(), ["x"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_echo_is_held_until_the_send_is_settled() {
+    let directory = tempfile::tempdir().unwrap();
+    let bench = Bench::open(directory.path()).await;
+    bench.hear("$a", post("x")).await;
+    let lane = LaneId {
+        portal: bench.portal.id,
+        toward: Side::Silo,
+    };
+    let footbridge_store::Head::Ready(delivery) =
+        bench.store.head(lane, bench.clock.now()).await.unwrap()
+    else {
+        panic!("something is owed")
+    };
+    bench
+        .store
+        .unsure(delivery.id, None, bench.clock.now())
+        .await
+        .unwrap();
+    let settled = bench.inbox.settled(&bench.portal.channel);
+    tokio::pin!(settled);
+    assert!(
+        tokio::time::timeout(Duration::from_secs(60), &mut settled)
+            .await
+            .is_err(),
+        "still in doubt"
+    );
+    let copy = Copy {
+        remote: "wall-0".into(),
+        thread: None,
+        sent_at: Millis(1),
+    };
+    bench
+        .store
+        .step_done(delivery.id, Some(&copy), None, true, bench.clock.now())
+        .await
+        .unwrap();
+    bench.bells.step_settled();
+    tokio::time::timeout(Duration::from_secs(60), settled)
+        .await
+        .expect("settled")
+        .unwrap();
+    let echo = Arrival {
+        place: bench.portal.channel.clone(),
+        fact: "wall-0".into(),
+        message: Some("wall-0".into()),
+        thread: None,
+        sent_at: Millis(1),
+        payload: Payload::Ready(bytes(post("x"))),
+    };
+    let accepted = bench
+        .inbox
+        .accept(Batch {
+            arrivals: vec![echo],
+            ..Batch::default()
+        })
+        .await
+        .unwrap();
+    assert_eq!(accepted, [Accepted::Seen]);
+}

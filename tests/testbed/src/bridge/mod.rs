@@ -1,0 +1,287 @@
+//! The bridge as its operator has it: the real program with a real configuration, in a process of its own that can be
+//! started, asked, killed and started again.
+
+pub mod build;
+mod configuration;
+mod metrics;
+mod usage;
+
+use std::fs::OpenOptions;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+use tokio::time::Instant;
+
+pub use configuration::{PortalSetup, Setup, SiloAccess};
+pub use metrics::{Metrics, Tally};
+pub use usage::Usage;
+
+use crate::ports::free_port;
+
+/// How long a start may take on a busy machine.
+const PATIENCE: Duration = Duration::from_mins(2);
+
+/// The bridge's directory and, while it runs, its process. Dropping it kills the process and removes the directory.
+pub struct BridgeProcess {
+    // First, because fields are dropped in this order.
+    running: Mutex<Option<Running>>,
+    directory: TempDir,
+    binary: PathBuf,
+    log_filter: String,
+    admin: u16,
+    http: reqwest::Client,
+}
+
+struct Running {
+    child: Child,
+    pid: u32,
+    /// A shell that kills the bridge when our end of its pipe closes, should we be killed first.
+    leash: Child,
+}
+
+impl BridgeProcess {
+    /// Writes the configuration and its secrets into a new directory. Nothing runs yet.
+    pub fn prepare(setup: &Setup) -> anyhow::Result<Self> {
+        let directory = tempfile::Builder::new()
+            .prefix("footbridge-bridge-")
+            .tempdir()?;
+        let admin = free_port()?;
+        configuration::write(directory.path(), setup, admin)
+            .context("cannot write the configuration of the bridge")?;
+        Ok(Self {
+            directory,
+            binary: setup.binary.clone(),
+            log_filter: setup.log_filter.clone(),
+            admin,
+            http: reqwest::Client::builder()
+                .timeout(Duration::from_secs(10))
+                .build()?,
+            running: Mutex::default(),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self) -> anyhow::Result<Running> {
+        self.lock().take().context("the bridge does not run")
+    }
+
+    fn command(&self, verb: &str) -> anyhow::Result<Command> {
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.log_file())?;
+        let mut command = Command::new(&self.binary);
+        command
+            .arg("--config")
+            .arg(self.directory.path().join("config.toml"))
+            .arg(verb)
+            .env("FOOTBRIDGE_LOG", &self.log_filter)
+            .env_remove("FOOTBRIDGE_SYNAPSE_PYTHON")
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stderr(log)
+            .kill_on_drop(true);
+        Ok(command)
+    }
+
+    /// Runs `footbridge login`; returns what it printed, the recovery key among it.
+    pub async fn login(&self) -> anyhow::Result<String> {
+        self.run("login").await
+    }
+
+    /// Runs any other command to its end; returns what it printed.
+    pub async fn run(&self, verb: &str) -> anyhow::Result<String> {
+        let output = self
+            .command(verb)?
+            .output()
+            .await
+            .context("cannot run the bridge")?;
+        if !output.status.success() {
+            bail!(
+                "footbridge {verb} failed, {}\n{}",
+                output.status,
+                self.logs_end()
+            );
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Starts `footbridge run` and returns at once.
+    pub fn launch(&self) -> anyhow::Result<()> {
+        let mut running = self.lock();
+        if running.is_some() {
+            bail!("the bridge runs already");
+        }
+        let child = self
+            .command("run")?
+            .stdout(Stdio::null())
+            .spawn()
+            .context("cannot run the bridge")?;
+        let pid = child.id().context("the bridge ended at once")?;
+        let leash = Command::new("sh")
+            .args(["-c", "read -r _; kill -KILL \"$0\"", &pid.to_string()])
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .context("cannot run a shell")?;
+        *running = Some(Running { child, pid, leash });
+        Ok(())
+    }
+
+    /// Starts `footbridge run` and waits until it says that it is ready.
+    pub async fn start(&self) -> anyhow::Result<()> {
+        self.launch()?;
+        self.wait_ready().await
+    }
+
+    /// Waits until `/health/ready` answers with success.
+    pub async fn wait_ready(&self) -> anyhow::Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let state = self.ask("/health/ready").await;
+            if matches!(&state, Ok((true, _))) {
+                return Ok(());
+            }
+            if let Some(status) = self.ended()? {
+                bail!("the bridge ended by itself, {status}\n{}", self.logs_end());
+            }
+            if Instant::now() > deadline {
+                let state = state.map(|(_, text)| text).unwrap_or_default();
+                bail!(
+                    "the bridge is not ready after two minutes: {state}\n{}",
+                    self.logs_end()
+                );
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn ask(&self, path: &str) -> anyhow::Result<(bool, String)> {
+        let answer = self
+            .http
+            .get(format!("{}{path}", self.admin_url()))
+            .send()
+            .await?;
+        Ok((answer.status().is_success(), answer.text().await?))
+    }
+
+    /// How it ended, when it has ended by itself.
+    pub fn ended(&self) -> anyhow::Result<Option<ExitStatus>> {
+        match self.lock().as_mut() {
+            Some(running) => Ok(running.child.try_wait()?),
+            None => bail!("the bridge does not run"),
+        }
+    }
+
+    /// SIGKILL: no chance to write anything any more. Returns when the process is gone.
+    pub async fn kill(&self) -> anyhow::Result<()> {
+        let mut running = self.take()?;
+        running.leash.kill().await?;
+        running.child.kill().await?;
+        Ok(())
+    }
+
+    /// SIGTERM, as a service manager stops it; returns how it ended.
+    pub async fn terminate(&self) -> anyhow::Result<ExitStatus> {
+        let mut running = self.take()?;
+        running.leash.kill().await?;
+        crate::signal::send(running.pid, "-TERM")?;
+        let ended = tokio::time::timeout(PATIENCE, running.child.wait()).await;
+        ended
+            .context("the bridge does not stop")?
+            .context("the bridge was lost")
+    }
+
+    /// The process id while it runs.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.lock().as_ref().map(|running| running.pid)
+    }
+
+    /// Everything it logged so far, over all of its runs.
+    #[must_use]
+    pub fn logs(&self) -> String {
+        let bytes = std::fs::read(self.log_file()).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.directory.path().join("bridge.log")
+    }
+
+    /// The last lines it logged.
+    #[must_use]
+    pub fn logs_end(&self) -> String {
+        let logs = self.logs();
+        let lines: Vec<&str> = logs.lines().collect();
+        lines
+            .get(lines.len().saturating_sub(20)..)
+            .unwrap_or_default()
+            .join("\n")
+    }
+
+    /// Configuration, secrets, data and log.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The bridge's own data: the store and the SDK's files.
+    #[must_use]
+    pub fn data_directory(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
+    /// `http://127.0.0.1:port` of health and metrics.
+    #[must_use]
+    pub fn admin_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.admin)
+    }
+
+    /// What `/metrics` says now.
+    pub async fn metrics(&self) -> anyhow::Result<Metrics> {
+        let (_, text) = self
+            .ask("/metrics")
+            .await
+            .context("the bridge shows no metrics")?;
+        Ok(Metrics::parse(&text))
+    }
+
+    /// Fails unless `accepted = delivered + skipped + failed + pending` in every lane; returns the sums.
+    pub async fn conservation(&self) -> anyhow::Result<Tally> {
+        self.metrics().await?.conservation()
+    }
+
+    /// Waits until the bridge owes nothing.
+    pub async fn settle(&self, patience: Duration) -> anyhow::Result<()> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let pending = self.metrics().await?.sum("footbridge_pending");
+            if pending == 0 {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                bail!(
+                    "the bridge still owes {pending} messages\n{}",
+                    self.logs_end()
+                );
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Memory and CPU time of the running process.
+    pub fn usage(&self) -> anyhow::Result<Usage> {
+        Usage::of(self.pid().context("the bridge does not run")?)
+    }
+}

@@ -1,0 +1,68 @@
+//! Who is calling: a token in one of three places.
+
+use axum::http::HeaderMap;
+
+use super::{refusal::Refusal, world::World};
+
+/// A caller with a valid token.
+#[derive(Clone)]
+pub(super) struct Caller {
+    /// None: an anonymous token, which reads public rooms only.
+    pub(super) user: Option<String>,
+    pub(super) approved: bool,
+    /// What the rate limit counts by.
+    pub(super) rate_key: String,
+}
+
+/// The token of a request, if its places do not contradict each other.
+fn token(headers: &HeaderMap, query: Option<&str>) -> Result<String, Refusal> {
+    let mut found: Option<String> = None;
+    if let Some(header) = headers.get("authorization") {
+        let header = header.to_str().map_err(|_| Refusal::BAD_REQUEST)?;
+        let words: Vec<&str> = header.split_whitespace().collect();
+        let [scheme, token] = words[..] else {
+            return Err(Refusal::BAD_REQUEST);
+        };
+        if scheme.eq_ignore_ascii_case("bearer") {
+            found = Some(token.to_owned());
+        }
+    }
+    let header = headers.get("x-access-token");
+    let header = header.and_then(|header| header.to_str().ok());
+    for other in [header, query].into_iter().flatten() {
+        match &found {
+            Some(token) if token != other => return Err(Refusal::BAD_REQUEST),
+            _ => found = Some(other.to_owned()),
+        }
+    }
+    found.ok_or(Refusal::UNAUTHORIZED)
+}
+
+/// The caller of a request; `query` is its `access_token` parameter.
+pub(super) fn caller(
+    world: &World,
+    headers: &HeaderMap,
+    query: Option<&str>,
+) -> Result<Caller, Refusal> {
+    let token = token(headers, query)?;
+    caller_of(world, &token).ok_or(Refusal::UNAUTHORIZED)
+}
+
+/// The caller a token stands for; none when unknown, revoked, or of a deleted account.
+pub(super) fn caller_of(world: &World, token: &str) -> Option<Caller> {
+    let grant = world.tokens.get(token)?;
+    if let Some(user) = &grant.user
+        && world.people.get(user).is_none_or(|person| person.gone)
+    {
+        return None;
+    }
+    let rate_key = match &grant.user {
+        Some(user) => format!("{user}:{}", grant.client),
+        None => token.to_owned(),
+    };
+    Some(Caller {
+        user: grant.user.clone(),
+        approved: grant.approved,
+        rate_key,
+    })
+}

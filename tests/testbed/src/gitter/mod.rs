@@ -1,0 +1,252 @@
+//! A Gitter that answers as the real one did until it was switched off: REST, HTTP stream and Bayeux, each on a port of its own, and a
+//! control port apart from them, so that a client cannot tell. `GitterSim` is the same control for tests in this process.
+
+#![expect(
+    clippy::must_use_candidate,
+    reason = "a test may say something and not care for what comes back"
+)]
+
+mod auth;
+mod bayeux;
+mod cast;
+mod control;
+mod faults;
+mod ids;
+mod inline;
+mod listing;
+mod markdown;
+mod options;
+mod posts;
+mod rate;
+mod refusal;
+mod rest;
+mod shared;
+mod stream;
+mod time;
+mod view;
+mod wire;
+mod world;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr},
+    sync::{Arc, Mutex},
+};
+
+use anyhow::Context;
+use axum::Router;
+use tokio::{net::TcpListener, task::JoinHandle};
+use tokio_util::sync::DropGuard;
+
+pub use faults::{Echo, Fault, Faults, Framing};
+pub use options::{Options, Room, RoomOptions, User};
+pub use posts::Message;
+pub use refusal::Refusal;
+pub use shared::{Change, Operation};
+pub use view::Compatibility;
+pub use wire::Cut;
+
+use self::{
+    shared::{LateNotices, Shared, lock},
+    wire::{Switch, WireListener, Wires},
+};
+
+/// Addresses, fixed at the first start and kept over a restart.
+#[derive(Clone, Copy)]
+struct Addresses {
+    api: SocketAddr,
+    stream: SocketAddr,
+    realtime: SocketAddr,
+    control: SocketAddr,
+}
+
+struct House {
+    shared: Arc<Shared>,
+    addresses: Addresses,
+    /// The servers of the three ports; empty while they do not listen.
+    servers: Mutex<Vec<JoinHandle<()>>>,
+    _stop: DropGuard,
+}
+
+/// A running simulator. Clones share it; it stops with the last one.
+#[derive(Clone)]
+pub struct GitterSim(Arc<House>);
+
+/// Starts a task that ends by itself when the simulator stops.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the simulator stands for another machine; its tasks are none of the bridge's"
+)]
+fn start<F>(task: F) -> JoinHandle<F::Output>
+where
+    F: Future<Output: Send + 'static> + Send + 'static,
+{
+    tokio::spawn(task)
+}
+
+async fn bind(port: u16) -> anyhow::Result<TcpListener> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+        .await
+        .with_context(|| format!("listening on port {port} for the Gitter simulator"))
+}
+
+fn serve(
+    shared: &Arc<Shared>,
+    inner: TcpListener,
+    wires: &Wires,
+    router: Router,
+) -> JoinHandle<()> {
+    let listener = WireListener {
+        inner,
+        wires: wires.clone(),
+    };
+    let service = router.into_make_service_with_connect_info::<Switch>();
+    let stop = shared.stop.clone();
+    let wires = wires.clone();
+    start(async move {
+        let server = axum::serve(listener, service);
+        let ended = stop.run_until_cancelled(async move { server.await }).await;
+        // Cancelled, or an error nobody could act on: either way no connection outlives its port.
+        drop(ended);
+        wires.cut_all(Cut::Close);
+    })
+}
+
+/// Tells what was held back, in order, each when it is due.
+async fn tell_late(shared: Arc<Shared>, mut late: LateNotices) {
+    loop {
+        let next = tokio::select! {
+            () = shared.stop.cancelled() => return,
+            next = late.recv() => next,
+        };
+        let Some((due, notices)) = next else { return };
+        tokio::time::sleep_until(due).await;
+        shared.deliver(notices);
+    }
+}
+
+impl GitterSim {
+    /// Starts listening on the loopback interface.
+    pub async fn start(options: Options) -> anyhow::Result<Self> {
+        let listeners = [
+            bind(options.api_port).await?,
+            bind(options.stream_port).await?,
+            bind(options.realtime_port).await?,
+        ];
+        let control = bind(options.control_port).await?;
+        let [api, stream, realtime] = &listeners;
+        let addresses = Addresses {
+            api: api.local_addr()?,
+            stream: stream.local_addr()?,
+            realtime: realtime.local_addr()?,
+            control: control.local_addr()?,
+        };
+        let (shared, late) = Shared::new(options);
+        let shared = Arc::new(shared);
+        let stop = shared.stop.clone().drop_guard();
+        start(tell_late(Arc::clone(&shared), late));
+        let sim = Self(Arc::new(House {
+            shared,
+            addresses,
+            servers: Mutex::default(),
+            _stop: stop,
+        }));
+        sim.serve_all(listeners);
+        // Held weakly: the control port must not keep the simulator alive.
+        let router = control::router(Arc::downgrade(&sim.0));
+        serve(&sim.0.shared, control, &Wires::default(), router);
+        Ok(sim)
+    }
+
+    fn serve_all(&self, listeners: [TcpListener; 3]) {
+        let shared = &self.0.shared;
+        let [api, stream, realtime] = listeners;
+        let faults = &shared.faults;
+        let servers = vec![
+            serve(shared, api, &faults.api, rest::router(Arc::clone(shared))),
+            serve(
+                shared,
+                stream,
+                &faults.stream,
+                stream::router(Arc::clone(shared)),
+            ),
+            serve(
+                shared,
+                realtime,
+                &faults.realtime,
+                bayeux::router(Arc::clone(shared)),
+            ),
+        ];
+        *lock(&self.0.servers) = servers;
+    }
+
+    /// An outage: the ports close and every connection drops. The world stays; people in it can go on talking.
+    pub async fn stop_listening(&self) {
+        let servers = std::mem::take(&mut *lock(&self.0.servers));
+        for server in servers {
+            server.abort();
+            // Aborted: there is no result to look at.
+            drop(server.await);
+        }
+        let faults = &self.0.shared.faults;
+        for wires in [&faults.api, &faults.stream, &faults.realtime] {
+            wires.cut_all(Cut::Close);
+        }
+        self.0.shared.sessions.clear();
+    }
+
+    /// Ends an outage, on the same ports.
+    pub async fn restart(&self) -> anyhow::Result<()> {
+        self.stop_listening().await;
+        let addresses = self.0.addresses;
+        self.serve_all([
+            bind(addresses.api.port()).await?,
+            bind(addresses.stream.port()).await?,
+            bind(addresses.realtime.port()).await?,
+        ]);
+        Ok(())
+    }
+
+    /// Base of the REST API.
+    pub fn api_url(&self) -> String {
+        format!("http://{}/v1", self.0.addresses.api)
+    }
+
+    /// Base of the HTTP stream.
+    pub fn stream_url(&self) -> String {
+        format!("http://{}/v1", self.0.addresses.stream)
+    }
+
+    /// The Bayeux endpoint.
+    pub fn realtime_url(&self) -> String {
+        format!("ws://{}/bayeux", self.0.addresses.realtime)
+    }
+
+    /// The control port, with a page for people at its root.
+    pub fn control_url(&self) -> String {
+        format!("http://{}", self.0.addresses.control)
+    }
+
+    /// What is made to go wrong.
+    pub fn faults(&self) -> &Faults {
+        &self.0.shared.faults
+    }
+
+    /// Calls per route since the start.
+    pub fn calls(&self) -> BTreeMap<String, u64> {
+        self.0.shared.calls()
+    }
+
+    /// Open HTTP streams.
+    pub fn open_streams(&self) -> usize {
+        self.0.shared.streams.count()
+    }
+
+    /// Live Bayeux sessions.
+    pub fn open_sessions(&self) -> usize {
+        self.0.shared.sessions.count()
+    }
+}

@@ -1,0 +1,53 @@
+//! What the homeserver really keeps: events read from its database, past all of its APIs.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use rusqlite::{Connection, OpenFlags};
+use serde_json::Value;
+
+/// One event as Synapse stores it.
+#[derive(Clone)]
+pub struct StoredEvent {
+    /// `$…`
+    pub event_id: String,
+    /// Its outer type; `m.room.encrypted` is all the server knows about an encrypted one.
+    pub event_type: String,
+    /// Full user id.
+    pub sender: String,
+    /// The whole event.
+    pub json: Value,
+}
+
+/// All events of one room in the order the server accepted them. Blocks.
+pub(super) fn events(database: &Path, room: &str) -> anyhow::Result<Vec<StoredEvent>> {
+    let connection = Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_ONLY)
+        .context("cannot open the database of Synapse")?;
+    connection.busy_timeout(Duration::from_secs(20))?;
+    let mut statement = connection.prepare(
+        "SELECT event_id, type, sender, json FROM events JOIN event_json USING (event_id)
+         WHERE events.room_id = ?1 ORDER BY stream_ordering",
+    )?;
+    let rows = statement.query_map([room], |row| {
+        Ok((
+            row.get::<_, String>(0)?,
+            row.get::<_, String>(1)?,
+            row.get::<_, String>(2)?,
+            row.get::<_, String>(3)?,
+        ))
+    })?;
+    let mut events = Vec::new();
+    for row in rows {
+        let (event_id, event_type, sender, json) = row?;
+        let json = serde_json::from_str(&json)
+            .with_context(|| format!("{event_id} is not stored as JSON"))?;
+        events.push(StoredEvent {
+            event_id,
+            event_type,
+            sender,
+            json,
+        });
+    }
+    Ok(events)
+}
