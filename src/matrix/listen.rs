@@ -1,11 +1,15 @@
 //! Following the account: our own loop of syncs. What an answer holds is written to the journal together with
 //! our place in the stream, in one transaction; only then the next answer is asked for.
 
-use std::{collections::HashMap, sync::PoisonError, time::Duration};
+use std::{collections::HashMap, pin::pin, sync::PoisonError, time::Duration};
 
 use anyhow::anyhow;
 use footbridge_store::{Batch, Flag, Gap, Place, RemoteId};
-use futures_util::{StreamExt, stream::BoxStream};
+use futures_util::{
+    StreamExt,
+    future::{Either, select},
+    stream::BoxStream,
+};
 use matrix_sdk::{
     ruma::{OwnedRoomId, RoomId},
     sync::{JoinedRoomUpdate, State, SyncResponse},
@@ -31,7 +35,7 @@ use crate::{backoff::Backoff, inbox::Inbox};
 /// How long the server may hold a sync open.
 const LONG_POLL: Duration = Duration::from_secs(30);
 /// A sync that is being taken in by the SDK when we stop gets this long to finish.
-const GRACE: Duration = Duration::from_millis(50);
+const GRACE: Duration = Duration::from_millis(200);
 /// While answers with messages follow each other, this pause makes fewer and fuller ones of them.
 const BUSY_PAUSE: Duration = Duration::from_millis(50);
 /// Answers closer than this follow each other.
@@ -98,14 +102,20 @@ enum Event {
     Due,
 }
 
+/// What is done while a sync may be on its way.
+enum Work {
+    Begin,
+    Woken(Woken),
+    Due,
+}
+
 impl Listener<'_> {
     async fn run(&mut self) -> Result<(), MatrixError> {
-        self.matrix.retry(None, &self.inbox).await?;
-        self.fill_gaps().await?;
+        self.beside_sync(Work::Begin).await?;
         loop {
             match self.next().await {
                 Event::Stopped => return Ok(()),
-                Event::Woken(woken) => self.matrix.woken(woken, &self.inbox).await?,
+                Event::Woken(woken) => self.beside_sync(Work::Woken(woken)).await?,
                 Event::DuplicateKeys => {
                     return Err(MatrixError::Keys(
                         "the encryption store is older than what the homeserver knows of this device: it was \
@@ -113,12 +123,43 @@ impl Listener<'_> {
                             .into(),
                     ));
                 }
-                Event::Due => self.due().await?,
+                Event::Due => self.beside_sync(Work::Due).await?,
                 Event::Answer(answer) => match *answer {
                     Ok(response) => self.answered(response).await?,
                     Err(error) => self.failed(&error).await?,
                 },
             }
+        }
+    }
+
+    /// Works while the sync on its way goes on. It may hold locks of the SDK that the work needs: left alone, it
+    /// would never give them back.
+    async fn beside_sync(&mut self, work: Work) -> Result<(), MatrixError> {
+        let Some(mut flight) = self.flight.take() else {
+            return self.work(work).await;
+        };
+        let outcome = {
+            let work = pin!(self.work(work));
+            match select(work, &mut flight).await {
+                Either::Left((outcome, _)) => outcome,
+                Either::Right((answer, work)) => {
+                    flight = Box::pin(std::future::ready(answer));
+                    work.await
+                }
+            }
+        };
+        self.flight = Some(flight);
+        outcome
+    }
+
+    async fn work(&mut self, work: Work) -> Result<(), MatrixError> {
+        match work {
+            Work::Begin => {
+                self.matrix.retry(None, &self.inbox).await?;
+                self.fill_gaps().await
+            }
+            Work::Woken(woken) => self.matrix.woken(woken, &self.inbox).await,
+            Work::Due => self.due().await,
         }
     }
 

@@ -254,6 +254,11 @@ impl Person {
         })
     }
 
+    /// Puts the identity's secrets into the account's secret storage; answers the recovery key.
+    pub fn make_recovery_key(&self) -> Boxed<'_, anyhow::Result<String>> {
+        Box::pin(async move { Ok(self.client.encryption().recovery().enable().await?) })
+    }
+
     /// Forgets the room key in use, so that the next message needs a new one.
     pub fn discard_room_key(&self, room: &str) -> Boxed<'_, anyhow::Result<()>> {
         let room = room.to_owned();

@@ -7,3 +7,4 @@ mod example_config;
 mod commands;
 mod silo_contract;
 mod gitter;
+mod matrix;
