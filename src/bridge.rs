@@ -5,6 +5,8 @@
 //! - two lanes per portal,
 //! - the admin address, the signals.
 
+mod vitals;
+
 use std::{
     collections::{BTreeMap, HashSet},
     future::Future,
@@ -16,16 +18,13 @@ use std::{
 };
 
 use anyhow::Context;
-use async_trait::async_trait;
-use footbridge_store::{
-    LaneId, Millis, Portal, PortalId, PortalSpec, Side, Store, StoreKey, Tally,
-};
+use footbridge_store::{LaneId, Portal, PortalId, PortalSpec, Side, Store, StoreKey};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info, info_span, warn};
 
 use crate::{
-    admin::{self, Health, Vitals},
+    admin,
     backoff::Backoff,
     clock::Clock,
     config::{Config, PortalConfig},
@@ -34,13 +33,8 @@ use crate::{
     outlet::Outlet,
     portal::{Lane, LaneEnd},
     shutdown::Shutdown,
-    silo::{Channel, FeedState, Silo, SiloError},
+    silo::{Channel, Silo, SiloError},
 };
-
-/// A sync older than this means that the homeserver does not answer.
-const SYNC_STALE: Duration = Duration::from_secs(90);
-/// A debt older than this means that something is wrong.
-const DEBT_STALE: Duration = Duration::from_mins(10);
 
 /// Runs the bridge until a signal stops it. An error means that it could not start or could not go on; what is
 /// owed stays in the store.
@@ -365,57 +359,6 @@ impl House {
             );
         }
         listeners
-    }
-}
-
-#[async_trait]
-impl Vitals for House {
-    async fn state(&self) -> Health {
-        let now = self.now();
-        let tallies = self.store.tallies().await.ok();
-        let oldest = tallies
-            .iter()
-            .flatten()
-            .filter_map(|tally| tally.oldest_pending)
-            .min()
-            .map(|since| now.since(since));
-        let sync_age = self.matrix.last_sync().map(|at| now.since(at));
-        let silos: BTreeMap<String, String> = self
-            .silos
-            .iter()
-            .map(|(name, silo)| {
-                let state = match silo.feed() {
-                    FeedState::Live => "live",
-                    FeedState::Connecting => "connecting",
-                    FeedState::Down => "down",
-                };
-                (name.clone(), state.to_owned())
-            })
-            .collect();
-        let portals = self.config.portals.len();
-        let portals_running = self.portals_running.load(Ordering::Relaxed);
-        let ready = tallies.is_some()
-            && sync_age.is_some_and(|age| age < SYNC_STALE)
-            && silos.values().all(|state| state == "live")
-            && portals == portals_running
-            && oldest.is_none_or(|age| age < DEBT_STALE);
-        Health {
-            ready,
-            store: tallies.is_some(),
-            sync_age_seconds: sync_age.map(|age| age.as_secs()),
-            silos,
-            portals,
-            portals_running,
-            oldest_pending_seconds: oldest.map(|age| age.as_secs()),
-        }
-    }
-
-    async fn tallies(&self) -> Option<Vec<Tally>> {
-        self.store.tallies().await.ok()
-    }
-
-    fn now(&self) -> Millis {
-        self.clock.now()
     }
 }
 

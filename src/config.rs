@@ -2,9 +2,12 @@
 //! and nobody is asked before the whole file is understood.
 
 pub mod fault;
+pub mod keys;
 mod mask;
 mod read;
 pub mod secret_file;
+mod sections;
+mod silos;
 pub mod values;
 pub mod walk;
 

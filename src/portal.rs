@@ -3,12 +3,16 @@
 //!
 //! It does not know Matrix or any silo, only [`Outlet`]. The table is the queue; the bell only wakes.
 
+mod doubt;
+
 use std::{sync::Arc, time::Duration};
 
 use footbridge_store::{Copies, Delivery, Error, Head, LaneId, Millis, Store, Undelivered};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, warn};
+
+use doubt::Recalled;
 
 use crate::{
     backoff,
@@ -54,14 +58,6 @@ enum Attempt {
     Settled,
     SignedOut,
     /// Told to stop while waiting.
-    Stopped,
-}
-
-/// Whether a step in doubt turned out to have happened.
-enum Recalled {
-    Adopted,
-    NeverHappened,
-    NotNow(SendError),
     Stopped,
 }
 
@@ -116,7 +112,7 @@ impl Lane {
             let last = index + 1 == count;
             if let Some(since) = doubt.take() {
                 match self
-                    .recall(&delivery, new_message(step), since, last, stop)
+                    .recall(&delivery, doubt::new_message(step), since, last, stop)
                     .await?
                 {
                     Recalled::Adopted => continue,
@@ -235,47 +231,6 @@ impl Lane {
         Ok(())
     }
 
-    /// A step is in doubt: looks for it on the other side several times within the outlet's settle time.
-    async fn recall(
-        &self,
-        delivery: &Delivery,
-        step: Option<&Step>,
-        since: Millis,
-        last: bool,
-        stop: &CancellationToken,
-    ) -> Result<Recalled, Error> {
-        let Some(step) = step.filter(|_| !self.outlet.dedupes()) else {
-            return Ok(Recalled::NeverHappened);
-        };
-        let settle = self.outlet.settle();
-        // Look at once, then at a tenth, a third and the whole of the settle time after now.
-        for share in [0.0, 0.1, 0.23, 0.67] {
-            tokio::select! {
-                () = stop.cancelled() => return Ok(Recalled::Stopped),
-                () = sleep(settle.mul_f64(share)) => {}
-            }
-            let found = match self.outlet.recall(&delivery.to, step, since).await {
-                Ok(found) => found,
-                Err(error) => return Ok(Recalled::NotNow(error)),
-            };
-            for copy in found {
-                if !self.store.is_linked(&delivery.to, &copy.remote).await? {
-                    info!(
-                        delivery.id = delivery.id.0,
-                        "A send of unknown outcome had happened; adopted"
-                    );
-                    self.settle(delivery, &Done::Made(copy), last).await?;
-                    return Ok(Recalled::Adopted);
-                }
-            }
-        }
-        info!(
-            delivery.id = delivery.id.0,
-            "A send of unknown outcome had not happened; repeating it"
-        );
-        Ok(Recalled::NeverHappened)
-    }
-
     async fn skip(&self, delivery: &Delivery, rule: &str) -> Result<Attempt, Error> {
         let how = Undelivered::Skipped(rule.to_owned());
         self.store
@@ -374,15 +329,6 @@ impl Lane {
             self.bells.step_settled();
         }
         Ok(Attempt::Settled)
-    }
-}
-
-/// The step that makes a message, and so must not happen twice: the step itself, or what stands in for it.
-fn new_message(step: &Step) -> Option<&Step> {
-    match step {
-        Step::Post { .. } => Some(step),
-        Step::Replace { otherwise, .. } => otherwise.as_deref(),
-        Step::Remove { .. } => None,
     }
 }
 

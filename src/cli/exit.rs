@@ -14,14 +14,15 @@ use crate::{
 /// What a store error means to the operator.
 pub fn of_store(error: &StoreError) -> Fault {
     match error {
-        StoreError::Locked { pid, since, path } => {
-            Fault::new("B19", format!("another Footbridge uses {}", path.display()))
-                .exit(Exit::Locked)
-                .note(format!("process {pid}, started {since}"))
-                .help(format!(
-                    "stop it (kill {pid}), or give this one a `[store] path` of its own"
-                ))
-        }
+        StoreError::Locked { pid, since, path } => Fault::new(
+            "B19",
+            format!("another Footbridge uses `{}`", path.display()),
+        )
+        .exit(Exit::Locked)
+        .note(format!("process {pid}, started {since}"))
+        .help(format!(
+            "stop it (kill {pid}), or give this one a `[store] path` of its own"
+        )),
         StoreError::WrongKey => Fault::new("B17", "cannot unlock the store: wrong key")
             .exit(Exit::Permission)
             .note("nothing was changed")
@@ -54,18 +55,19 @@ fn damaged(what: &str) -> Fault {
 
 fn of_file(path: &str, error: &std::io::Error) -> Fault {
     match error.kind() {
-        ErrorKind::PermissionDenied => {
-            Fault::new("B15", format!("{path} may not be used: permission denied"))
-                .exit(Exit::Permission)
-                .help("give it to the user that runs footbridge")
-        }
+        ErrorKind::PermissionDenied => Fault::new(
+            "B15",
+            format!("`{path}` may not be used: permission denied"),
+        )
+        .exit(Exit::Permission)
+        .help("give it to the user that runs footbridge"),
         ErrorKind::ReadOnlyFilesystem => {
-            Fault::new("B15", format!("{path} lies on a read-only file system"))
+            Fault::new("B15", format!("`{path}` lies on a read-only file system"))
                 .exit(Exit::CannotCreate)
                 .help("name a writable place in `[store] path`")
         }
         ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {
-            Fault::new("B15", format!("{path} cannot be made: {error}"))
+            Fault::new("B15", format!("`{path}` cannot be made: {error}"))
                 .exit(Exit::CannotCreate)
                 .help("name a directory that can be made in `[store] path`")
         }
@@ -74,7 +76,7 @@ fn of_file(path: &str, error: &std::io::Error) -> Fault {
                 .exit(Exit::Io)
                 .help("free some space and start again; nothing is lost")
         }
-        _ => Fault::new("B15", format!("{path}: {error}"))
+        _ => Fault::new("B15", format!("`{path}`: {error}"))
             .exit(Exit::Io)
             .help("check the file system"),
     }

@@ -95,6 +95,9 @@ fn usage(error: &clap::Error) -> Exit {
         return Exit::Fine;
     }
     let text = error.render().to_string();
-    console::warn(&text.replacen("error: ", "error[B26]: ", 1));
+    console::warn(&match text.strip_prefix("error: ") {
+        Some(rest) => format!("error[B26]: {rest}"),
+        None => format!("error[B26]: a command is missing\n\n{text}"),
+    });
     Exit::Usage
 }

@@ -50,7 +50,7 @@ fn directory(path: &Path) -> Option<Fault> {
     let shown = path.display();
     match std::fs::metadata(path) {
         Ok(facts) if !facts.is_dir() => Some(
-            Fault::new("B15", format!("the data directory {shown} is a file"))
+            Fault::new("B15", format!("the data directory `{shown}` is a file"))
                 .exit(Exit::CannotCreate)
                 .help("let `[store] path` name a directory, or nothing yet"),
         ),
@@ -71,7 +71,7 @@ fn unusable(path: &Path, facts: &std::fs::Metadata) -> Option<Fault> {
     }
     if facts.uid() != own {
         return Some(
-            Fault::new("B15", format!("the data directory {shown} belongs to user {}, not to user {own} who runs footbridge", facts.uid()))
+            Fault::new("B15", format!("the data directory `{shown}` belongs to user {}, not to user {own} who runs footbridge", facts.uid()))
                 .exit(Exit::Permission)
                 .help("run footbridge as that user, or change the owner with chown -R"),
         );
@@ -80,7 +80,7 @@ fn unusable(path: &Path, facts: &std::fs::Metadata) -> Option<Fault> {
         Fault::new(
             "B15",
             format!(
-                "the data directory {shown} is not writable (mode {:04o})",
+                "the data directory `{shown}` is not writable (mode {:04o})",
                 facts.mode() & 0o777
             ),
         )
@@ -107,7 +107,7 @@ fn cannot_be_made(path: &Path) -> Option<Fault> {
         return Some(
             Fault::new(
                 "B15",
-                format!("the data directory cannot be made: {shown} is a file"),
+                format!("the data directory cannot be made: `{shown}` is a file"),
             )
             .exit(Exit::CannotCreate)
             .help("let `[store] path` name a directory that can be made"),
@@ -124,7 +124,7 @@ fn cannot_be_made(path: &Path) -> Option<Fault> {
         Fault::new(
             "B15",
             format!(
-                "the data directory cannot be made: {shown} is not writable (mode {:04o})",
+                "the data directory cannot be made: `{shown}` is not writable (mode {:04o})",
                 facts.mode() & 0o777
             ),
         )
@@ -146,7 +146,7 @@ fn open_parent(parent: &Path) -> Option<Fault> {
         Fault::new(
             "B15",
             format!(
-                "everybody may write to {shown} (mode {:04o}), and so replace what is in it",
+                "everybody may write to `{shown}` (mode {:04o}), and so replace what is in it",
                 mode & 0o1777
             ),
         )

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use footbridge_store::{Millis, Peek, Portal, Store, Tally};
+use footbridge_store::{AccountFace, Millis, Peek, Portal, Store, Tally};
 use serde_json::{Value, json};
 
 use super::{Ended, args::Form, console};
@@ -80,44 +80,9 @@ fn write_text(
     config: &Config,
     now: Millis,
 ) -> std::fmt::Result {
-    match &peek.account {
-        Some(face) => writeln!(
-            out,
-            "account   {} on device {}{}",
-            face.user_id,
-            face.device_id,
-            if face.master_key.is_some() {
-                ""
-            } else {
-                "; login not finished: footbridge login"
-            }
-        )?,
-        None => writeln!(out, "account   nobody is logged in: footbridge login")?,
-    }
+    write_account(out, peek.account.as_ref())?;
     writeln!(out, "trust     {}", trust_of(config))?;
-    match health {
-        None => writeln!(
-            out,
-            "bridge    not running, or its admin address {} does not answer",
-            config.admin.listen
-        )?,
-        Some(health) => {
-            let sync = health.sync_age_seconds.map_or_else(
-                || "no sync yet".to_owned(),
-                |age| format!("last sync {} ago", age_text(age)),
-            );
-            writeln!(
-                out,
-                "bridge    running, {}; {} of {} portals open; {sync}",
-                if health.ready { "ready" } else { "not ready" },
-                health.portals_running,
-                health.portals
-            )?;
-            for (silo, feed) in &health.silos {
-                writeln!(out, "silo      {silo}: {feed}")?;
-            }
-        }
-    }
+    write_bridge(out, health, config)?;
     for portal in &peek.portals {
         writeln!(
             out,
@@ -146,6 +111,50 @@ fn write_text(
             "\nno portals; add a [[portal]] to {}",
             config.source.path()
         )?;
+    }
+    Ok(())
+}
+
+fn write_account(out: &mut String, account: Option<&AccountFace>) -> std::fmt::Result {
+    match account {
+        Some(face) => writeln!(
+            out,
+            "account   {} on device {}{}",
+            face.user_id,
+            face.device_id,
+            if face.master_key.is_some() {
+                ""
+            } else {
+                "; login not finished: footbridge login"
+            }
+        ),
+        None => writeln!(out, "account   nobody is logged in: footbridge login"),
+    }
+}
+
+fn write_bridge(out: &mut String, health: Option<&Health>, config: &Config) -> std::fmt::Result {
+    match health {
+        None => writeln!(
+            out,
+            "bridge    not running, or its admin address {} does not answer",
+            config.admin.listen
+        )?,
+        Some(health) => {
+            let sync = health.sync_age_seconds.map_or_else(
+                || "no sync yet".to_owned(),
+                |age| format!("last sync {} ago", age_text(age)),
+            );
+            writeln!(
+                out,
+                "bridge    running, {}; {} of {} portals open; {sync}",
+                if health.ready { "ready" } else { "not ready" },
+                health.portals_running,
+                health.portals
+            )?;
+            for (silo, feed) in &health.silos {
+                writeln!(out, "silo      {silo}: {feed}")?;
+            }
+        }
     }
     Ok(())
 }

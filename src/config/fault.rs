@@ -2,7 +2,12 @@
 //! in the file, and one edit or command that mends it. Secrets never get in here: the source text that is
 //! shown has its secret values masked before any fault is made.
 
-use std::{fmt, ops::Range, path::Path, sync::Arc};
+use std::{
+    fmt::{self, Write as _},
+    ops::Range,
+    path::Path,
+    sync::Arc,
+};
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet, renderer::DecorStyle};
 
@@ -215,7 +220,11 @@ impl Style {
 pub struct Source {
     path: String,
     shown: String,
+    secret: Vec<Range<usize>>,
 }
+
+/// How many characters a masked value seems to have, whatever its length.
+const SEEN: usize = 6;
 
 impl Source {
     /// The text of the file `path`, with the bytes in `secret` masked.
@@ -223,16 +232,20 @@ impl Source {
     pub fn new(path: &Path, text: &str, secret: &[Range<usize>]) -> Self {
         let mut shown = String::with_capacity(text.len());
         for (at, c) in text.char_indices() {
-            let hidden = secret.iter().any(|range| range.contains(&at)) && c != '\n' && c != '\r';
-            if hidden {
-                shown.extend(std::iter::repeat_n('*', c.len_utf8()));
-            } else {
-                shown.push(c);
+            let hidden = secret.iter().find(|range| range.contains(&at));
+            match hidden {
+                Some(range) if c != '\n' && c != '\r' => {
+                    // As many bytes as before, so that every other place stays where it was.
+                    let letter = if at < range.start + SEEN { '*' } else { ' ' };
+                    shown.extend(std::iter::repeat_n(letter, c.len_utf8()));
+                }
+                _ => shown.push(c),
             }
         }
         Self {
             path: path.display().to_string(),
             shown,
+            secret: secret.to_vec(),
         }
     }
 
@@ -250,7 +263,8 @@ impl Source {
         let end = self
             .shown
             .ceil_char_boundary(span.end.clamp(start, self.shown.len()));
-        start..end
+        let masked = self.secret.iter().find(|range| range.contains(&start));
+        start..masked.map_or(end, |range| end.min((range.start + SEEN).max(start)))
     }
 }
 
@@ -308,7 +322,8 @@ impl Report {
             .filter(|f| f.weight == Weight::Error)
             .count();
         if errors > 1 {
-            text.push_str(&format!("{errors} errors; nothing was started\n"));
+            // Writing into a String cannot fail.
+            let _whole = writeln!(text, "{errors} errors; nothing was started");
         } else {
             text.truncate(text.trim_end().len());
             text.push('\n');

@@ -8,7 +8,10 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::walk::{Extent, SECRET, TABLES};
+use super::{
+    keys::{SECRET, TABLES},
+    walk::Extent,
+};
 
 /// The bytes to mask.
 #[must_use]
@@ -52,7 +55,7 @@ impl Found {
             match value.get_ref() {
                 DeValue::Table(inner) if depth == Depth::Top => self.table(inner, Depth::Section),
                 DeValue::Array(items) if depth == Depth::Top => {
-                    for item in items.iter() {
+                    for item in items {
                         match item.get_ref() {
                             DeValue::Table(inner) => self.table(inner, Depth::Section),
                             _ => self.secret.push(item.span()),
@@ -121,7 +124,13 @@ fn doubtful_lines(text: &str) -> Vec<Range<usize>> {
             let header = body.starts_with('[')
                 && TABLES.iter().any(|(name, _)| body.contains(name))
                 && !body.contains('=');
-            if body.is_empty() || header || (is_plain(&word) && !has_credentials(body)) {
+            // Two lines that ran into each other begin with a harmless key and go on with a secret.
+            let single = body.matches('=').count() <= 1
+                && body.matches('"').count() <= 2
+                && !SECRET
+                    .iter()
+                    .any(|secret| body.contains(secret) && !word.contains(secret));
+            if body.is_empty() || header || (is_plain(&word) && single && !has_credentials(body)) {
                 return None;
             }
             let known = is_plain(&word) || SECRET.contains(&word.as_str());

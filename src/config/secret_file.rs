@@ -63,6 +63,7 @@ pub fn read(name: &str, path: &Path) -> Result<Secret, Fault> {
 
 /// A fault when somebody else may read the file. Credentials that systemd hands over lie in a directory that only
 /// the service can enter, whatever their own mode.
+#[must_use]
 pub fn open_to_others(path: &Path, facts: &std::fs::Metadata, what: &str) -> Option<Fault> {
     if std::env::var_os("CREDENTIALS_DIRECTORY")
         .is_some_and(|directory| path.parent() == Some(Path::new(&directory)))

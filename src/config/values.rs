@@ -67,13 +67,14 @@ pub fn duration(text: &str, least: Duration, most: Duration) -> Result<Duration,
 }
 
 /// A span of time as it is written in the file.
+#[must_use]
 pub fn spell(span: Duration) -> String {
     let millis = span.as_millis();
     match millis {
         0 => "0s".to_owned(),
-        _ if millis % 3_600_000 == 0 => format!("{}h", millis / 3_600_000),
-        _ if millis % 60_000 == 0 => format!("{}m", millis / 60_000),
-        _ if millis % 1_000 == 0 => format!("{}s", millis / 1_000),
+        _ if millis.is_multiple_of(3_600_000) => format!("{}h", millis / 3_600_000),
+        _ if millis.is_multiple_of(60_000) => format!("{}m", millis / 60_000),
+        _ if millis.is_multiple_of(1_000) => format!("{}s", millis / 1_000),
         _ => format!("{millis}ms"),
     }
 }
@@ -82,13 +83,17 @@ pub fn spell(span: Duration) -> String {
 pub fn homeserver(text: &str) -> Result<Homeserver, Flaw> {
     const HELP: &str = "write its URL, for example \"https://matrix.example.org\", or its server name, for example \"example.org\"";
     if text.trim() != text {
-        return flaw("B11", "the homeserver has spaces around it", HELP);
+        return flaw(
+            "B11",
+            "the homeserver has spaces around it",
+            "remove the spaces",
+        );
     }
     if text.starts_with('@') {
         return flaw("B12", "this is a user id, not a homeserver", HELP);
     }
     if text.contains("://") {
-        return base_url("B11", "homeserver", text, &["https", "http"]).map(Homeserver::Url);
+        return base_url("homeserver", text, &["https", "http"]).map(Homeserver::Url);
     }
     if let Some((name, path)) = text.split_once('/') {
         return flaw(
@@ -129,66 +134,52 @@ fn international<T>(host: &str) -> Result<T, Flaw> {
 }
 
 /// A URL that requests are built upon. Credentials in it are refused and never repeated.
-pub fn base_url(code: &'static str, name: &str, text: &str, schemes: &[&str]) -> Result<Url, Flaw> {
-    let example = format!(
-        "write, for example, \"{}://chat.example.org\"",
-        schemes.first().unwrap_or(&"https")
-    );
+pub fn base_url(name: &str, text: &str, schemes: &[&str]) -> Result<Url, Flaw> {
+    let scheme = schemes.first().unwrap_or(&"https");
+    let example = format!("write, for example, \"{scheme}://chat.example.org\"");
+    let refused = |what: &str, help: &str| flaw("B11", format!("the {name} URL {what}"), help);
     if text.trim() != text {
-        return flaw(
-            code,
-            format!("the {name} URL has spaces around it"),
-            "remove the spaces",
-        );
+        return refused("has spaces around it", "remove the spaces");
     }
     let Ok(url) = Url::parse(text) else {
-        return flaw(code, format!("the {name} is not a URL"), example);
+        return refused("cannot be understood", &example);
     };
     if !url.username().is_empty() || url.password().is_some() {
-        return flaw(
-            code,
-            format!("the {name} URL has a user name or password in it"),
+        return refused(
+            "has a user name or password in it",
             "remove everything between `://` and `@`",
         );
     }
     if !schemes.contains(&url.scheme()) {
-        return flaw(
-            code,
-            format!("the {name} URL has the scheme `{}`", url.scheme()),
-            example,
-        );
+        return refused(&format!("has the scheme `{}`", url.scheme()), &example);
     }
     let Some(host) = url.host() else {
-        return flaw(code, format!("the {name} URL has no host"), example);
+        return refused("has no host", &example);
     };
     let written = text.split_once("://").map_or(text, |(_, rest)| rest);
     let written = written.split(['/', '?', '#']).next().unwrap_or_default();
     if !written.is_ascii() {
         return international(written);
     }
-    let secure = matches!(url.scheme(), "https" | "wss");
-    if !secure && !is_loopback(&host) {
-        return flaw(
-            code,
-            format!(
-                "the {name} URL is not encrypted (`{}`) and does not stay on this machine",
+    if !matches!(url.scheme(), "https" | "wss") && !is_loopback(&host) {
+        return refused(
+            &format!(
+                "is not encrypted (`{}`) and does not stay on this machine",
                 url.scheme()
             ),
-            format!("write \"{}s://{written}\"", url.scheme()),
+            &format!("write \"{}s://{written}\"", url.scheme()),
         );
     }
     if url.query().is_some() || url.fragment().is_some() {
-        return flaw(
-            code,
-            format!("the {name} URL has a query or a fragment"),
+        return refused(
+            "has a query or a fragment",
             "remove everything from `?` or `#` on",
         );
     }
     if name == "homeserver" && url.path() != "/" {
-        return flaw(
-            code,
-            format!("the homeserver URL has a path (`{}`)", url.path()),
-            format!("write \"{}://{written}\"", url.scheme()),
+        return refused(
+            &format!("has a path (`{}`)", url.path()),
+            &format!("write \"{}://{written}\"", url.scheme()),
         );
     }
     Ok(url)

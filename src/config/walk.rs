@@ -8,72 +8,10 @@ use toml::{
 };
 
 use super::{
-    fault::{Exit, Fault},
+    fault::Fault,
+    keys::{REPEATED, TABLES, belongs, header, home_of, keys_of, listed, nearest_key, unknown_key},
     values::{Flaw, nearest},
 };
-
-/// The tables of the file and their keys.
-pub const TABLES: &[(&str, &[&str])] = &[
-    ("store", &["path", "key_file"]),
-    (
-        "matrix",
-        &[
-            "homeserver",
-            "user",
-            "password_file",
-            "recovery_key_file",
-            "device_name",
-            "key_wait",
-        ],
-    ),
-    (
-        "silo",
-        &[
-            "name",
-            "kind",
-            "token",
-            "token_file",
-            "api",
-            "stream",
-            "realtime",
-            "feed",
-            "requests_per_minute",
-            "settle",
-            "overlap",
-        ],
-    ),
-    ("portal", &["room", "silo", "channel", "trust"]),
-    ("admin", &["listen", "allow_remote"]),
-];
-
-/// The tables that may stand in the file several times.
-const REPEATED: &[&str] = &["silo", "portal"];
-
-/// Keys whose values are secret.
-pub const SECRET: &[&str] = &["token"];
-
-fn keys_of(table: &str) -> &'static [&'static str] {
-    TABLES
-        .iter()
-        .find(|(name, _)| *name == table)
-        .map_or(&[], |(_, keys)| keys)
-}
-
-fn home_of(key: &str) -> Option<&'static str> {
-    TABLES
-        .iter()
-        .find(|(_, keys)| keys.contains(&key))
-        .map(|(name, _)| *name)
-}
-
-/// `[name]` or `[[name]]`, as it is written in the file.
-pub fn header(name: &str) -> String {
-    if REPEATED.contains(&name) {
-        format!("[[{name}]]")
-    } else {
-        format!("[{name}]")
-    }
-}
 
 /// Whether what is not there may be missed: after an error of syntax nobody knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,7 +96,7 @@ impl Walk {
                 sections.push(section(value.span(), table));
             }
             DeValue::Array(array) if REPEATED.contains(&name) => {
-                for item in array.iter() {
+                for item in array {
                     match item.get_ref() {
                         DeValue::Table(table) => sections.push(section(item.span(), table)),
                         other => self
@@ -366,17 +304,22 @@ impl Walk {
     }
 
     fn flawed(&mut self, flaw: Flaw, span: Range<usize>) {
-        let mut fault = Fault::new(flaw.code, flaw.what).at(span).help(flaw.help);
-        fault.exit = Exit::Configuration;
-        self.faults.push(fault);
+        self.faults
+            .push(Fault::new(flaw.code, flaw.what).at(span).help(flaw.help));
     }
 }
 
-impl<'t> Section<'t> {
+impl Section<'_> {
     /// The table's name.
     #[must_use]
     pub fn name(&self) -> &'static str {
         self.name
+    }
+
+    /// Whether a misspelt key here probably means this one.
+    #[must_use]
+    pub fn means(&self, key: &str) -> bool {
+        self.meant.contains(key)
     }
 
     /// Where the value of a key stands, or the header when it is not there.
@@ -392,43 +335,6 @@ impl<'t> Section<'t> {
     pub fn key_span(&self, key: &str) -> Option<Range<usize>> {
         self.table.get_key_value(key).map(|(key, _)| key.span())
     }
-}
-
-fn nearest_key(name: &str) -> Option<&'static str> {
-    nearest(
-        name,
-        TABLES.iter().flat_map(|(_, keys)| keys.iter().copied()),
-    )
-}
-
-fn belongs(name: &str, home: &str) -> Fault {
-    let known = keys_of(home);
-    let fault = Fault::new("B02", format!("`{name}` belongs in `{}`", header(home)));
-    match nearest(name, known.iter().copied()) {
-        Some(meant) if meant != name => fault.help(format!(
-            "move the line below `{}`, as `{meant}`",
-            header(home)
-        )),
-        _ => fault.help(format!("move the line below `{}`", header(home))),
-    }
-}
-
-fn unknown_key(table: &str, name: &str) -> Fault {
-    Fault::new(
-        "B01",
-        format!("unknown key `{name}` in `{}`", header(table)),
-    )
-    .note(format!(
-        "the keys here are {}",
-        listed(keys_of(table).iter().copied())
-    ))
-}
-
-fn listed<'a>(words: impl Iterator<Item = &'a str>) -> String {
-    words
-        .map(|word| format!("`{word}`"))
-        .collect::<Vec<_>>()
-        .join(", ")
 }
 
 fn wrong_type(key: &str, wanted: &str, found: &DeValue<'_>) -> Fault {

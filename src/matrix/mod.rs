@@ -5,6 +5,7 @@ pub mod account;
 mod client;
 mod encryption;
 mod listen;
+mod intake;
 mod walk;
 mod gaps;
 mod keys;
@@ -198,6 +199,7 @@ impl Matrix {
     }
 
     /// Per joined room: whether it is encrypted, as far as the SDK knows.
+    #[must_use]
     pub fn encryption(&self) -> Boxed<'_, HashMap<Place, bool>> {
         let rooms = self.client.joined_rooms();
         Box::pin(async move {

@@ -3,3 +3,7 @@
 mod house_rules;
 mod lanes;
 mod matrix;
+mod bad_input;
+mod example_config;
+mod silo_contract;
+mod gitter;

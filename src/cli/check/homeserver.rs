@@ -53,10 +53,7 @@ pub async fn probe(config: &MatrixConfig) -> Result<String, Fault> {
         .note("asked for /_matrix/client/versions")
         .help("let `[matrix] homeserver` be the URL that Matrix clients use"));
     }
-    let newest = versions
-        .iter()
-        .filter(|version| version.starts_with("v1."))
-        .next_back();
+    let newest = versions.iter().rfind(|version| version.starts_with("v1."));
     let Some(newest) = newest else {
         return Err(fault(format!(
             "{base} is too old: it speaks no version of Matrix from v1.1 on"

@@ -1,17 +1,45 @@
 //! Gitter's API as a silo.
 
 mod config;
+mod api;
+mod fault;
+mod pacing;
+mod client;
 mod convert;
 mod split;
+mod plan;
+mod deliver;
+mod arrival;
+mod echoes;
+mod health;
+mod ledger;
+mod hub;
+mod channel;
+mod bayeux;
+mod realtime;
+mod framing;
+mod stream;
+mod feed;
 
 pub use config::{Feed, GitterConfig};
 
-use std::time::Duration;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
+use anyhow::Context;
 use async_trait::async_trait;
-use footbridge_store::{Copy, Millis, Place};
+use footbridge_store::{Copy, Millis, Place, RemoteId};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use url::Url;
 
+use self::{
+    api::Room, client::Client, echoes::Echoes, fault::Fault, feed::Wire, health::Health, hub::Hub,
+    pacing::Pacer,
+};
 use crate::{
     clock::Clock,
     inbox::Inbox,
@@ -19,58 +47,240 @@ use crate::{
     silo::{Channel, FeedState, Silo, SiloError},
 };
 
+/// How long a list of our rooms is good for finding one.
+const ROOMS_FRESH: Duration = Duration::from_secs(60);
+
 /// A connection to Gitter.
-pub struct Gitter;
+pub struct Gitter {
+    name: String,
+    settle: Duration,
+    web: String,
+    client: Arc<Client>,
+    echoes: Arc<Echoes>,
+    health: Arc<Health>,
+    wire: Wire,
+    /// Our account's id, once asked for.
+    me: tokio::sync::OnceCell<String>,
+    /// The account's rooms, for finding many with one request.
+    rooms: tokio::sync::Mutex<Option<(Instant, Vec<Room>)>>,
+    /// What rooms are called now, for links to messages.
+    names: Mutex<HashMap<String, String>>,
+}
 
 impl Gitter {
     /// Prepares the connection; requests nothing.
     pub fn new(config: GitterConfig, http: reqwest::Client, clock: Clock) -> anyhow::Result<Self> {
-        let _ = (config, http, clock);
-        unimplemented!()
+        // Neither a WebSocket nor an endless answer fits the common client's protocol and time limits.
+        let lasting = reqwest::Client::builder()
+            .http1_only()
+            .no_gzip()
+            .connect_timeout(Duration::from_secs(20))
+            .tcp_keepalive(Duration::from_secs(60))
+            .build()
+            .context("Cannot prepare the connection to Gitter")?;
+        let pacer = Pacer::new(config.requests_per_minute);
+        let wire = Wire {
+            feed: config.feed,
+            realtime: realtime::Endpoint {
+                http: lasting.clone(),
+                url: config.realtime,
+                token: config.token.clone(),
+            },
+            stream: stream::Endpoint {
+                http: lasting,
+                url: config.stream,
+                token: config.token.clone(),
+            },
+            overlap: config.overlap,
+        };
+        Ok(Self {
+            web: website(&config.api),
+            client: Arc::new(Client::new(http, config.api, config.token, pacer, clock)),
+            name: config.name,
+            settle: config.settle,
+            echoes: Arc::default(),
+            health: Arc::default(),
+            wire,
+            me: tokio::sync::OnceCell::new(),
+            rooms: tokio::sync::Mutex::default(),
+            names: Mutex::default(),
+        })
+    }
+
+    async fn me(&self) -> Result<&str, Fault> {
+        let id = self
+            .me
+            .get_or_try_init(async || self.client.user().await.map(|user| user.id))
+            .await
+            .inspect_err(|fault| self.note(fault))?;
+        Ok(id)
+    }
+
+    /// Keeps what a fault says of the whole account.
+    fn note(&self, fault: &Fault) {
+        if matches!(fault, Fault::SignedOut) {
+            self.health.signed_out();
+        }
+    }
+
+    /// The room with this name or id among those the account is in.
+    async fn own_room(&self, channel: &str) -> Result<Option<Room>, Fault> {
+        let mut known = self.rooms.lock().await;
+        if known
+            .as_ref()
+            .is_none_or(|(at, _)| at.elapsed() > ROOMS_FRESH)
+        {
+            *known = Some((Instant::now(), self.client.rooms().await?));
+        }
+        let rooms = known.iter().flat_map(|(_, rooms)| rooms);
+        Ok(rooms
+            .into_iter()
+            .find(|room| {
+                let uri = room.uri.as_deref();
+                room.id == channel || uri.is_some_and(|uri| uri.eq_ignore_ascii_case(channel))
+            })
+            .cloned())
+    }
+
+    async fn find(&self, channel: &str) -> Result<Channel, Fault> {
+        let me = self.me().await?;
+        let room = match self.own_room(channel).await? {
+            Some(room) => room,
+            None => self.client.find_room(channel).await?,
+        };
+        if room.room_member != Some(true) {
+            // Reading works without, but not hearing of mentions and of being removed.
+            self.client.join(me, &room.id).await?;
+        }
+        let name = room.uri.or(room.name).unwrap_or_else(|| channel.to_owned());
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        names.insert(room.id.clone(), name.clone());
+        Ok(Channel {
+            place: Place::new(&self.name, &room.id),
+            name,
+        })
+    }
+
+    /// The address under which people see a message.
+    fn permalink(&self, room: &str, message: &RemoteId) -> String {
+        let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = names.get(room).map_or(room, String::as_str);
+        format!("{}/{name}?at={message}", self.web)
+    }
+}
+
+/// The website that belongs to an API address: `https://api.gitter.im/v1` is `https://gitter.im`.
+fn website(api: &Url) -> String {
+    let host = api.host_str().unwrap_or("gitter.im");
+    let host = host.strip_prefix("api.").unwrap_or(host);
+    match api.port() {
+        Some(port) => format!("{}://{host}:{port}", api.scheme()),
+        None => format!("{}://{host}", api.scheme()),
     }
 }
 
 #[async_trait]
 impl Outlet for Gitter {
-    fn plan(&self, _outgoing: &Outgoing, _now: Millis) -> Result<Plan, SendError> {
-        unimplemented!()
+    fn plan(&self, outgoing: &Outgoing, now: Millis) -> Result<Plan, SendError> {
+        let now = self.client.theirs(now);
+        let room = outgoing.to.address();
+        Ok(plan::plan(outgoing, now, |message| {
+            self.permalink(room, message)
+        }))
     }
-    async fn perform(&self, _to: &Place, _key: &str, _step: &Step) -> Result<Done, SendError> {
-        unimplemented!()
+
+    async fn perform(&self, to: &Place, _key: &str, step: &Step) -> Result<Done, SendError> {
+        let done =
+            deliver::perform(&self.client, &self.echoes, &self.health, to.address(), step).await;
+        done.inspect_err(|fault| self.note(fault))
+            .map_err(SendError::from)
     }
+
     fn dedupes(&self) -> bool {
         false
     }
-    async fn recall(
-        &self,
-        _to: &Place,
-        _step: &Step,
-        _since: Millis,
-    ) -> Result<Vec<Copy>, SendError> {
-        unimplemented!()
+
+    async fn recall(&self, to: &Place, step: &Step, since: Millis) -> Result<Vec<Copy>, SendError> {
+        let Some(text) = deliver::made_text(step) else {
+            return Ok(Vec::new());
+        };
+        let me = self.me().await?;
+        let copies = deliver::recall(&self.client, me, to.address(), text, since).await;
+        let copies = copies.inspect_err(|fault| self.note(fault))?;
+        // They are ours whether adopted or not: nobody else writes this text in this moment.
+        copies
+            .iter()
+            .for_each(|copy| self.echoes.made(copy.remote.as_str()));
+        Ok(copies)
     }
+
     fn settle(&self) -> Duration {
-        unimplemented!()
+        self.settle
     }
 }
 
 #[async_trait]
 impl Silo for Gitter {
     async fn whoami(&self) -> Result<String, SiloError> {
-        unimplemented!()
+        let user = self
+            .client
+            .user()
+            .await
+            .inspect_err(|fault| self.note(fault))?;
+        Ok(user.username.unwrap_or(user.id))
     }
-    async fn resolve(&self, _channel: &str) -> Result<Channel, SiloError> {
-        unimplemented!()
+
+    async fn resolve(&self, channel: &str) -> Result<Channel, SiloError> {
+        let found = self
+            .find(channel)
+            .await
+            .inspect_err(|fault| self.note(fault));
+        found.map_err(|fault| match fault {
+            Fault::Refused(reason) => SiloError::NoChannel(reason),
+            other => other.into(),
+        })
     }
+
     async fn listen(
         &self,
-        _channels: Vec<Channel>,
-        _inbox: Inbox,
-        _stop: CancellationToken,
+        channels: Vec<Channel>,
+        inbox: Inbox,
+        stop: CancellationToken,
     ) -> Result<(), SiloError> {
-        unimplemented!()
+        let listened = async {
+            let Some(me) = feed::introduce(&self.client, &stop).await? else {
+                return Ok(());
+            };
+            let shared = (
+                self.client.clone(),
+                self.echoes.clone(),
+                self.health.clone(),
+            );
+            let (hub, ears) = Hub::new(&self.name, me, shared, &channels);
+            feed::listen(hub, ears, inbox, &self.wire, stop).await
+        };
+        let ended = listened.await;
+        self.health.stopped();
+        if matches!(ended, Err(SiloError::SignedOut(_))) {
+            self.health.signed_out();
+        }
+        ended
     }
+
     fn feed(&self) -> FeedState {
-        unimplemented!()
+        self.health.state()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_to_messages_lead_to_the_website_of_the_api() {
+        let site = |api: &str| website(&api.parse().unwrap());
+        assert_eq!(site("https://api.gitter.im/v1"), "https://gitter.im");
+        assert_eq!(site("http://127.0.0.1:4000/v1"), "http://127.0.0.1:4000");
+        assert_eq!(site("https://chat.example/api/v1"), "https://chat.example");
     }
 }

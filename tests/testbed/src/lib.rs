@@ -4,8 +4,10 @@
 #![expect(clippy::disallowed_methods, reason = "the testbed is its own frame")]
 
 pub mod bridge;
+pub mod console;
 pub mod gitter;
 pub mod ports;
 pub mod report;
+pub mod scenario;
 pub mod signal;
 pub mod synapse;

@@ -79,6 +79,23 @@ impl Verdict {
         verdict
     }
 
+    /// The same, of the messages from number `first` on.
+    #[must_use]
+    pub fn of_those_from(first: usize, said: &[Said], arrived: &[Arrived]) -> Self {
+        let since = |number: u32| usize::try_from(number).is_ok_and(|number| number >= first);
+        let said: Vec<Said> = said
+            .iter()
+            .filter(|said| since(said.number))
+            .copied()
+            .collect();
+        let arrived: Vec<Arrived> = arrived
+            .iter()
+            .filter(|copy| since(copy.number))
+            .copied()
+            .collect();
+        Self::of(&said, &arrived)
+    }
+
     /// Nothing lost, nothing doubled, nothing out of order, and there was something to lose.
     #[must_use]
     pub fn is_clean(&self) -> bool {

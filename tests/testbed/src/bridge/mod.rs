@@ -9,6 +9,7 @@ mod usage;
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -28,7 +29,7 @@ const PATIENCE: Duration = Duration::from_mins(2);
 /// The bridge's directory and, while it runs, its process. Dropping it kills the process and removes the directory.
 pub struct BridgeProcess {
     // First, because fields are dropped in this order.
-    running: Option<Running>,
+    running: Mutex<Option<Running>>,
     directory: TempDir,
     binary: PathBuf,
     log_filter: String,
@@ -60,8 +61,16 @@ impl BridgeProcess {
             http: reqwest::Client::builder()
                 .timeout(Duration::from_secs(10))
                 .build()?,
-            running: None,
+            running: Mutex::default(),
         })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self) -> anyhow::Result<Running> {
+        self.lock().take().context("the bridge does not run")
     }
 
     fn command(&self, verb: &str) -> anyhow::Result<Command> {
@@ -99,15 +108,16 @@ impl BridgeProcess {
             bail!(
                 "footbridge {verb} failed, {}\n{}",
                 output.status,
-                self.last_words()
+                self.logs_end()
             );
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     /// Starts `footbridge run` and returns at once.
-    pub fn launch(&mut self) -> anyhow::Result<()> {
-        if self.running.is_some() {
+    pub fn launch(&self) -> anyhow::Result<()> {
+        let mut running = self.lock();
+        if running.is_some() {
             bail!("the bridge runs already");
         }
         let child = self
@@ -124,18 +134,18 @@ impl BridgeProcess {
             .kill_on_drop(true)
             .spawn()
             .context("cannot run a shell")?;
-        self.running = Some(Running { child, pid, leash });
+        *running = Some(Running { child, pid, leash });
         Ok(())
     }
 
     /// Starts `footbridge run` and waits until it says that it is ready.
-    pub async fn start(&mut self) -> anyhow::Result<()> {
+    pub async fn start(&self) -> anyhow::Result<()> {
         self.launch()?;
         self.wait_ready().await
     }
 
     /// Waits until `/health/ready` answers with success.
-    pub async fn wait_ready(&mut self) -> anyhow::Result<()> {
+    pub async fn wait_ready(&self) -> anyhow::Result<()> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let state = self.ask("/health/ready").await;
@@ -143,16 +153,13 @@ impl BridgeProcess {
                 return Ok(());
             }
             if let Some(status) = self.ended()? {
-                bail!(
-                    "the bridge ended by itself, {status}\n{}",
-                    self.last_words()
-                );
+                bail!("the bridge ended by itself, {status}\n{}", self.logs_end());
             }
             if Instant::now() > deadline {
                 let state = state.map(|(_, text)| text).unwrap_or_default();
                 bail!(
                     "the bridge is not ready after two minutes: {state}\n{}",
-                    self.last_words()
+                    self.logs_end()
                 );
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -169,24 +176,24 @@ impl BridgeProcess {
     }
 
     /// How it ended, when it has ended by itself.
-    pub fn ended(&mut self) -> anyhow::Result<Option<ExitStatus>> {
-        match &mut self.running {
+    pub fn ended(&self) -> anyhow::Result<Option<ExitStatus>> {
+        match self.lock().as_mut() {
             Some(running) => Ok(running.child.try_wait()?),
             None => bail!("the bridge does not run"),
         }
     }
 
     /// SIGKILL: no chance to write anything any more. Returns when the process is gone.
-    pub async fn kill(&mut self) -> anyhow::Result<()> {
-        let mut running = self.running.take().context("the bridge does not run")?;
+    pub async fn kill(&self) -> anyhow::Result<()> {
+        let mut running = self.take()?;
         running.leash.kill().await?;
         running.child.kill().await?;
         Ok(())
     }
 
     /// SIGTERM, as a service manager stops it; returns how it ended.
-    pub async fn terminate(&mut self) -> anyhow::Result<ExitStatus> {
-        let mut running = self.running.take().context("the bridge does not run")?;
+    pub async fn terminate(&self) -> anyhow::Result<ExitStatus> {
+        let mut running = self.take()?;
         running.leash.kill().await?;
         crate::signal::send(running.pid, "-TERM")?;
         let ended = tokio::time::timeout(PATIENCE, running.child.wait()).await;
@@ -198,7 +205,7 @@ impl BridgeProcess {
     /// The process id while it runs.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
-        self.running.as_ref().map(|running| running.pid)
+        self.lock().as_ref().map(|running| running.pid)
     }
 
     /// Everything it logged so far, over all of its runs.
@@ -212,7 +219,9 @@ impl BridgeProcess {
         self.directory.path().join("bridge.log")
     }
 
-    fn last_words(&self) -> String {
+    /// The last lines it logged.
+    #[must_use]
+    pub fn logs_end(&self) -> String {
         let logs = self.logs();
         let lines: Vec<&str> = logs.lines().collect();
         lines
@@ -264,7 +273,7 @@ impl BridgeProcess {
             if Instant::now() > deadline {
                 bail!(
                     "the bridge still owes {pending} messages\n{}",
-                    self.last_words()
+                    self.logs_end()
                 );
             }
             tokio::time::sleep(Duration::from_millis(50)).await;

@@ -14,8 +14,8 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use super::{
-    Cut, Echo, Fault, Framing, GitterSim, House, Message, Refusal, RoomOptions, rest::query,
-    time::iso,
+    Cut, Echo, Fault, Framing, GitterSim, House, Message, Refusal, RoomOptions, cast::SETTLED,
+    posts::Draft, rest::query, time::iso,
 };
 
 /// Why the control port did not do what it was asked: for people, unlike the service's own refusals.
@@ -221,7 +221,7 @@ async fn act(sim: &GitterSim, path: &str, order: Value) -> Done {
             let order: NewUser = parse(order)?;
             let age = order
                 .age_days
-                .map_or(super::SETTLED, |days| Duration::from_secs(days * 86_400));
+                .map_or(SETTLED, |days| Duration::from_secs(days * 86_400));
             let user = sim.add_user_aged(&order.username, &order.display_name, age);
             Ok(json!({"id": user.id, "username": user.username, "token": user.token}))
         }
@@ -240,7 +240,7 @@ async fn act(sim: &GitterSim, path: &str, order: Value) -> Done {
 
 fn say(sim: &GitterSim, order: Say) -> Done {
     let (room, user) = (room_id(sim, &order.room)?, user_id(sim, &order.user)?);
-    let draft = super::Draft {
+    let draft = Draft {
         text: order.text,
         status: order.status,
         parent_id: order.parent,
@@ -306,6 +306,8 @@ struct Named {
     token: String,
     #[serde(default)]
     count: u64,
+    #[serde(default)]
+    allow: bool,
 }
 
 /// Orders that make things go wrong.
@@ -323,6 +325,7 @@ fn trouble(sim: &GitterSim, path: &str, order: Value) -> Done {
         "/framing" => faults.set_framing(parse::<Framing>(order)?),
         "/keepalives" => faults.burst_keepalives(parse::<Named>(order)?.count),
         "/echo" => faults.set_echo(parse::<Echo>(order)?),
+        "/chunked" => faults.allow_chunked(parse::<Named>(order)?.allow),
         "/cut" => {
             let order: CutOrder = parse(order)?;
             let how = match order.how.as_str() {

@@ -68,6 +68,10 @@ pub enum Echo {
 /// How the HTTP stream frames what it sends.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent switches, set by name over the control port"
+)]
 pub struct Framing {
     /// Lines end in `\r\n`.
     pub crlf: bool,
@@ -104,6 +108,7 @@ struct Armed {
     muted: bool,
     /// Sessions of an older age are unknown.
     age: u64,
+    chunked: bool,
 }
 
 /// The faults of one simulator.
@@ -126,6 +131,7 @@ impl Faults {
                 skip: 0,
                 muted: false,
                 age: 0,
+                chunked: false,
             }),
             api: Wires::default(),
             stream: Wires::default(),
@@ -158,7 +164,7 @@ impl Faults {
         });
     }
 
-    /// Disarms everything but the echo order; cut connections stay cut.
+    /// Disarms everything but the echo order and chunked requests; cut connections stay cut.
     pub fn clear(&self) {
         let mut armed = self.armed();
         armed.plans.clear();
@@ -248,6 +254,15 @@ impl Faults {
 
     pub(super) fn age(&self) -> u64 {
         self.armed().age
+    }
+
+    /// Takes requests with `Transfer-Encoding: chunked`, as the service did until January 2020.
+    pub fn allow_chunked(&self, allowed: bool) {
+        self.armed().chunked = allowed;
+    }
+
+    pub(super) fn chunked_allowed(&self) -> bool {
+        self.armed().chunked
     }
 
     /// Sets the order of echo and answer.

@@ -138,66 +138,85 @@ fn raw(html: String) -> Event<'static> {
 /// Replaces what this dialect writes differently. Text inside links and images stays as it is.
 fn map_events<'a>(parser: impl Iterator<Item = Event<'a>>, found: &mut Rendered) -> Vec<Event<'a>> {
     let mut out = Vec::new();
+    let mut inside = Inside::Text;
     let mut links = 0_usize;
-    let mut code: Option<(String, String)> = None;
-    let mut image: Option<(String, String)> = None;
     for event in parser {
-        if let Some((language, source)) = &mut code {
-            match event {
-                Event::Text(text) => source.push_str(&text),
-                _ => {
-                    out.push(Event::Html(code_block(language, source).into()));
-                    code = None;
-                }
-            }
-            continue;
-        }
-        if let Some((url, alt)) = &mut image {
-            match event {
-                Event::End(TagEnd::Image) => {
-                    out.push(raw(format!(
-                        r#"<img src="{}" alt="{}" rel="nofollow">"#,
-                        escape(url),
-                        escape(alt)
-                    )));
-                    image = None;
-                }
-                Event::Text(text) | Event::Code(text) => alt.push_str(&text),
-                _ => {}
-            }
-            continue;
-        }
-        match event {
-            Event::Start(Tag::CodeBlock(kind)) => {
-                let language = match kind {
-                    CodeBlockKind::Fenced(info) => info
-                        .split_whitespace()
-                        .next()
-                        .unwrap_or_default()
-                        .to_owned(),
-                    CodeBlockKind::Indented => String::new(),
-                };
-                code = Some((language, String::new()));
-            }
-            Event::Start(Tag::Image { dest_url, .. }) => {
-                image = Some((inline::safe_url(&dest_url), String::new()));
-            }
-            Event::Start(Tag::Link { dest_url, .. }) => {
-                links += 1;
-                out.push(raw(inline::link_open(&dest_url, found)));
-            }
-            Event::End(TagEnd::Link) => {
-                links = links.saturating_sub(1);
-                out.push(raw("</a>".to_owned()));
-            }
-            Event::Text(text) if links == 0 => out.push(raw(inline::render(&text, found))),
-            Event::Text(text) => out.push(raw(escape(&text))),
-            Event::Html(text) | Event::InlineHtml(text) => out.push(raw(escape(&text))),
-            Event::SoftBreak | Event::HardBreak => out.push(raw("<br>".to_owned())),
-            other => out.push(other),
-        }
+        inside = match inside {
+            Inside::Text => open(event, &mut links, found, &mut out),
+            other => other.take(event, &mut out),
+        };
     }
     out
+}
+
+/// What is being gathered whole before it is written.
+enum Inside {
+    Text,
+    Code { language: String, source: String },
+    Image { url: String, alt: String },
+}
+
+impl Inside {
+    /// Adds to what is gathered; its end writes it.
+    fn take(mut self, event: Event<'_>, out: &mut Vec<Event<'_>>) -> Self {
+        match (&mut self, event) {
+            (Self::Code { source, .. }, Event::Text(text)) => source.push_str(&text),
+            (Self::Code { language, source }, _) => {
+                out.push(Event::Html(code_block(language, source).into()));
+                return Self::Text;
+            }
+            (Self::Image { alt, .. }, Event::Text(text) | Event::Code(text)) => alt.push_str(&text),
+            (Self::Image { url, alt }, Event::End(TagEnd::Image)) => {
+                let (url, alt) = (escape(url), escape(alt));
+                out.push(raw(format!(
+                    r#"<img src="{url}" alt="{alt}" rel="nofollow">"#
+                )));
+                return Self::Text;
+            }
+            _ => {}
+        }
+        self
+    }
+}
+
+/// Writes an event, or begins to gather.
+fn open<'a>(
+    event: Event<'a>,
+    links: &mut usize,
+    found: &mut Rendered,
+    out: &mut Vec<Event<'a>>,
+) -> Inside {
+    out.push(match event {
+        Event::Start(Tag::CodeBlock(kind)) => {
+            let language = match &kind {
+                CodeBlockKind::Fenced(info) => info.split_whitespace().next().unwrap_or_default(),
+                CodeBlockKind::Indented => "",
+            };
+            return Inside::Code {
+                language: language.to_owned(),
+                source: String::new(),
+            };
+        }
+        Event::Start(Tag::Image { dest_url, .. }) => {
+            return Inside::Image {
+                url: inline::safe_url(&dest_url),
+                alt: String::new(),
+            };
+        }
+        Event::Start(Tag::Link { dest_url, .. }) => {
+            *links += 1;
+            raw(inline::link_open(&dest_url, found))
+        }
+        Event::End(TagEnd::Link) => {
+            *links = links.saturating_sub(1);
+            raw("</a>".to_owned())
+        }
+        Event::Text(text) if *links == 0 => raw(inline::render(&text, found)),
+        Event::Text(text) | Event::Html(text) | Event::InlineHtml(text) => raw(escape(&text)),
+        Event::SoftBreak | Event::HardBreak => raw("<br>".to_owned()),
+        other => other,
+    });
+    Inside::Text
 }
 
 fn code_block(language: &str, source: &str) -> String {

@@ -101,8 +101,8 @@ fn mentions(post: &Post) -> Vec<Value> {
             if let Some(id) = &mention.user_id {
                 fields.insert("userId".into(), json!(id));
             }
-            fields.insert("userIds".into(), json!(mention.user_ids));
             if mention.group {
+                fields.insert("userIds".into(), json!(mention.user_ids));
                 fields.insert("group".into(), json!(true));
             }
             if mention.announcement {

@@ -1,8 +1,9 @@
 //! Gitter's realtime API: the Bayeux protocol as its Faye server spoke it. `session` keeps who listens to what, `meta` answers the
-//! protocol's messages, and this file carries them over websocket and long-polling.
+//! protocol's messages, `snapshot` shows a new subscriber what is there, and this file carries them over websocket and long-polling.
 
 mod meta;
 mod session;
+mod snapshot;
 
 use std::{sync::Arc, time::Duration};
 

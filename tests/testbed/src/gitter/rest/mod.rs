@@ -19,6 +19,7 @@ use sha2::{Digest, Sha256};
 use super::{
     auth::{self, Caller},
     faults::{Echo, Fault},
+    ids::hex,
     rate::Allowance,
     refusal::Refusal,
     shared::{Shared, lock},
@@ -208,7 +209,7 @@ async fn answer(
     params: &[&str],
 ) -> Response {
     let now_ms = shared.clock.now_ms();
-    let body = match read_body(parts, body).await {
+    let body = match read_body(shared, parts, body).await {
         Ok(body) => body,
         Err(refusal) => return refusal.response(now_ms),
     };
@@ -222,7 +223,7 @@ async fn answer(
     let mut response = if allowance.refused {
         Refusal::TOO_MANY.response(now_ms)
     } else {
-        let handled = shared.with_world(|world| {
+        let outcome = shared.with_world(|world| {
             handler(&mut Turn {
                 shared,
                 world,
@@ -236,7 +237,7 @@ async fn answer(
         if let (Echo::Before { ms }, true) = (shared.faults.echo(), parts.method != Method::GET) {
             tokio::time::sleep(Duration::from_millis(ms)).await;
         }
-        rendered(handled, parts, now_ms)
+        rendered(outcome, parts, now_ms)
     };
     add_rate_headers(response.headers_mut(), allowance);
     response
@@ -261,12 +262,12 @@ pub(super) fn query(parts: &Parts) -> HashMap<String, String> {
         .collect()
 }
 
-async fn read_body(parts: &Parts, body: Body) -> Result<Value, Refusal> {
+async fn read_body(shared: &Shared, parts: &Parts, body: Body) -> Result<Value, Refusal> {
     let chunked = parts.headers.get_all(header::TRANSFER_ENCODING).iter();
-    if chunked
+    let chunked = chunked
         .filter_map(|value| value.to_str().ok())
-        .any(|value| value.to_ascii_lowercase().contains("chunked"))
-    {
+        .any(|value| value.to_ascii_lowercase().contains("chunked"));
+    if chunked && !shared.faults.chunked_allowed() {
         return Err(Refusal(StatusCode::NOT_ACCEPTABLE));
     }
     let bytes: Bytes = to_bytes(body, MAX_BODY)
@@ -298,11 +299,7 @@ fn rendered(handled: Handled, parts: &Parts, now_ms: i64) -> Response {
     };
     let body = value.to_string();
     let mark = Sha256::digest(body.as_bytes());
-    let mark: String = mark
-        .iter()
-        .take(12)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let mark = hex(mark.get(..12).unwrap_or_default());
     let tag = format!("W/\"{:x}-{mark}\"", body.len());
     let known = parts.headers.get(header::IF_NONE_MATCH);
     let mut response = if known.is_some_and(|known| known.as_bytes() == tag.as_bytes()) {

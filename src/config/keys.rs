@@ -1,0 +1,104 @@
+//! The tables and keys that the file may have, and what to say of those that it may not.
+
+use super::{fault::Fault, values::nearest};
+
+/// The tables of the file and their keys.
+pub const TABLES: &[(&str, &[&str])] = &[
+    ("store", &["path", "key_file"]),
+    (
+        "matrix",
+        &[
+            "homeserver",
+            "user",
+            "password_file",
+            "recovery_key_file",
+            "device_name",
+            "key_wait",
+        ],
+    ),
+    (
+        "silo",
+        &[
+            "name",
+            "kind",
+            "token",
+            "token_file",
+            "api",
+            "stream",
+            "realtime",
+            "feed",
+            "requests_per_minute",
+            "settle",
+            "overlap",
+        ],
+    ),
+    ("portal", &["room", "silo", "channel", "trust"]),
+    ("admin", &["listen", "allow_remote"]),
+];
+
+/// The tables that may stand in the file several times.
+pub(super) const REPEATED: &[&str] = &["silo", "portal"];
+
+/// Keys whose values are secret.
+pub const SECRET: &[&str] = &["token"];
+
+pub(super) fn keys_of(table: &str) -> &'static [&'static str] {
+    TABLES
+        .iter()
+        .find(|(name, _)| *name == table)
+        .map_or(&[], |(_, keys)| keys)
+}
+
+pub(super) fn home_of(key: &str) -> Option<&'static str> {
+    TABLES
+        .iter()
+        .find(|(_, keys)| keys.contains(&key))
+        .map(|(name, _)| *name)
+}
+
+/// `[name]` or `[[name]]`, as it is written in the file.
+#[must_use]
+pub fn header(name: &str) -> String {
+    if REPEATED.contains(&name) {
+        format!("[[{name}]]")
+    } else {
+        format!("[{name}]")
+    }
+}
+
+pub(super) fn nearest_key(name: &str) -> Option<&'static str> {
+    nearest(
+        name,
+        TABLES.iter().flat_map(|(_, keys)| keys.iter().copied()),
+    )
+}
+
+pub(super) fn belongs(name: &str, home: &str) -> Fault {
+    let known = keys_of(home);
+    let fault = Fault::new("B02", format!("`{name}` belongs in `{}`", header(home)));
+    match nearest(name, known.iter().copied()) {
+        Some(meant) if meant != name => fault.help(format!(
+            "move the line below `{}`, as `{meant}`",
+            header(home)
+        )),
+        _ => fault.help(format!("move the line below `{}`", header(home))),
+    }
+}
+
+pub(super) fn unknown_key(table: &str, name: &str) -> Fault {
+    Fault::new(
+        "B01",
+        format!("unknown key `{name}` in `{}`", header(table)),
+    )
+    .note(format!(
+        "the keys here are {}",
+        listed(keys_of(table).iter().copied())
+    ))
+}
+
+pub(super) fn listed<'a>(words: impl Iterator<Item = &'a str>) -> String {
+    words
+        .map(|word| format!("`{word}`"))
+        .collect::<Vec<_>>()
+        .join(", ")
+}

@@ -1,0 +1,264 @@
+//! One table of the file after the other becomes its part of the [`Config`].
+
+use std::{
+    collections::HashMap,
+    net::{Ipv4Addr, SocketAddr},
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use toml::de::DeTable;
+
+use super::{
+    AdminConfig, Config, PortalConfig, StoreConfig,
+    fault::{Fault, Source},
+    values,
+    walk::{Section, Walk},
+};
+use crate::matrix::{Homeserver, MatrixConfig, Trust};
+
+/// Reads the tables.
+pub(super) struct Reader<'f> {
+    pub(super) walk: Walk,
+    /// The directory that relative paths are relative to.
+    pub(super) base: &'f Path,
+    /// The file itself.
+    pub(super) file: &'f Path,
+    /// What is wrong when the file holds a secret and others may read it.
+    pub(super) open_to_others: Option<Fault>,
+}
+
+impl Reader<'_> {
+    pub(super) fn config(&mut self, root: &DeTable<'_>, source: &Arc<Source>) -> Option<Config> {
+        let sections = self.walk.sections(root);
+        let of = |name: &'static str| {
+            sections
+                .iter()
+                .filter(move |section| section.name() == name)
+        };
+        let store = self.store(of("store").next());
+        let matrix = of("matrix").next().and_then(|section| self.matrix(section));
+        let silos: Vec<_> = of("silo").map(|section| self.silo(section)).collect();
+        self.refuse_twins(
+            of("silo"),
+            &["name"],
+            "two silos have the same name",
+            "give each silo a name of its own",
+        );
+        // Where a silo's own name cannot be read, nobody knows which names are wrong.
+        let unread = root.contains_key("silo") && of("silo").next().is_none();
+        let names: Option<Vec<String>> = of("silo")
+            .map(|section| self.quiet_text(section, "name"))
+            .collect::<Option<_>>()
+            .filter(|_| !unread);
+        let portals: Vec<_> = of("portal")
+            .map(|section| self.portal(section, names.as_deref()))
+            .collect();
+        self.refuse_twins(
+            of("portal"),
+            &["room", "silo", "channel"],
+            "two portals join the same room and channel",
+            "remove one of them",
+        );
+        self.refuse_mixed_trust(of("portal"));
+        let admin = self.admin(of("admin").next());
+        Some(Config {
+            store,
+            matrix: matrix?,
+            silos: silos.into_iter().collect::<Option<_>>()?,
+            portals: portals.into_iter().collect::<Option<_>>()?,
+            admin,
+            source: Arc::clone(source),
+        })
+    }
+
+    fn store(&mut self, section: Option<&Section<'_>>) -> StoreConfig {
+        let mut path = |key, default: &str| {
+            let given = section.and_then(|section| self.path(section, key));
+            given.unwrap_or_else(|| self.base.join(default))
+        };
+        StoreConfig {
+            path: path("path", "data"),
+            key_file: path("key_file", "footbridge.key"),
+        }
+    }
+
+    fn matrix(&mut self, section: &Section<'_>) -> Option<MatrixConfig> {
+        let walk = &mut self.walk;
+        let homeserver: Option<Homeserver> = walk.need(
+            section,
+            "homeserver",
+            "\"https://matrix.example.org\"",
+            values::homeserver,
+        );
+        let user = walk.need(section, "user", "\"@bridge:example.org\"", values::user);
+        let device_name = walk.read(section, "device_name", |text| {
+            values::line("device name", text)
+        });
+        let key_wait = span_of(walk, section, "key_wait", 0..=300, 5);
+        let password_file = self.path(section, "password_file");
+        let recovery_key_file = self.path(section, "recovery_key_file");
+        Some(MatrixConfig {
+            homeserver: homeserver?,
+            user: user?,
+            password_file,
+            recovery_key_file,
+            device_name: device_name.unwrap_or_else(|| "Footbridge".to_owned()),
+            key_wait,
+        })
+    }
+
+    fn portal(&mut self, section: &Section<'_>, silos: Option<&[String]>) -> Option<PortalConfig> {
+        let room = self
+            .walk
+            .need(section, "room", "\"#room:example.org\"", values::room);
+        let silo = self
+            .walk
+            .need(section, "silo", "\"gitter\"", |text| match silos {
+                Some(silos) if !silos.iter().any(|silo| silo == text) => {
+                    Err(unknown_silo(text, silos))
+                }
+                _ => Ok(text.to_owned()),
+            });
+        let channel = self
+            .walk
+            .need(section, "channel", "\"org/room\"", values::channel);
+        let trust = self.walk.read(section, "trust", values::trust);
+        Some(PortalConfig {
+            room: room?,
+            silo: silo?,
+            channel: channel?,
+            trust: trust.unwrap_or_default(),
+            channel_span: section.span("channel"),
+            room_span: section.span("room"),
+        })
+    }
+
+    fn admin(&mut self, section: Option<&Section<'_>>) -> AdminConfig {
+        let default = SocketAddr::from((Ipv4Addr::LOCALHOST, 29_320));
+        let Some(section) = section else {
+            return AdminConfig { listen: default };
+        };
+        let allowed = self.walk.flag(section, "allow_remote").unwrap_or_default();
+        let listen = self
+            .walk
+            .read(section, "listen", values::address)
+            .unwrap_or(default);
+        if !listen.ip().is_loopback() && !allowed {
+            self.walk.faults.push(
+                Fault::new("B31", format!("`listen` is {listen}: others than this machine could read health and metrics"))
+                    .at(section.span("listen"))
+                    .help("write a loopback address such as \"127.0.0.1:29320\", or add `allow_remote = true`"),
+            );
+        }
+        AdminConfig { listen }
+    }
+
+    fn path(&mut self, section: &Section<'_>, key: &'static str) -> Option<PathBuf> {
+        self.walk
+            .read(section, key, |text| values::line("path", text))
+            .map(|text| self.base.join(text))
+    }
+
+    // The text of a key without complaints: its own reader has made them.
+    fn quiet_text(&mut self, section: &Section<'_>, key: &'static str) -> Option<String> {
+        let known = self.walk.faults.len();
+        let text = self
+            .walk
+            .text(section, key)
+            .map(|text| (*text.get_ref()).to_owned());
+        self.walk.faults.truncate(known);
+        text
+    }
+
+    fn refuse_twins<'s, 't: 's>(
+        &mut self,
+        sections: impl Iterator<Item = &'s Section<'t>>,
+        keys: &[&'static str],
+        what: &str,
+        help: &str,
+    ) {
+        let mut first: HashMap<Vec<String>, Range<usize>> = HashMap::new();
+        for section in sections {
+            let texts: Option<Vec<String>> = keys
+                .iter()
+                .map(|key| {
+                    self.quiet_text(section, key)
+                        .map(|text| text.to_lowercase())
+                })
+                .collect();
+            let Some(texts) = texts else { continue };
+            let here = if let [only] = keys {
+                section.span(only)
+            } else {
+                section.header.clone()
+            };
+            if let Some(there) = first.get(&texts) {
+                self.walk.faults.push(
+                    Fault::new("B03", what)
+                        .labelled(here, "the second one")
+                        .labelled(there.clone(), "the first one")
+                        .help(help),
+                );
+            } else {
+                first.insert(texts, here);
+            }
+        }
+    }
+
+    // Room keys are shared per account, not per room: one trusting portal would make all of them trusting.
+    fn refuse_mixed_trust<'s, 't: 's>(&mut self, sections: impl Iterator<Item = &'s Section<'t>>) {
+        let said: Vec<(Trust, Range<usize>)> = sections
+            .map(|section| {
+                let text = self.quiet_text(section, "trust");
+                let trust = text
+                    .and_then(|text| values::trust(&text).ok())
+                    .unwrap_or_default();
+                (trust, section.span("trust"))
+            })
+            .collect();
+        let Some((first, there)) = said.first() else {
+            return;
+        };
+        if let Some((_, here)) = said.iter().find(|(trust, _)| trust != first) {
+            self.walk.faults.push(
+                Fault::new("B28", "the portals differ in `trust`")
+                    .labelled(here.clone(), "this one differs")
+                    .labelled(there.clone(), "from this one")
+                    .note("an account shares its keys by one rule, so all portals of the account must agree")
+                    .help("write the same `trust` in every `[[portal]]`; the default is \"cross-signed\""),
+            );
+        }
+    }
+}
+
+fn unknown_silo(text: &str, silos: &[String]) -> values::Flaw {
+    let help = match values::nearest(text, silos.iter().map(String::as_str)) {
+        Some(meant) => format!("did you mean \"{meant}\"?"),
+        None if silos.is_empty() => "add a `[[silo]]` with this name".to_owned(),
+        None => format!("the silos in this file are {}", silos.join(", ")),
+    };
+    values::Flaw {
+        code: "B03",
+        what: format!("there is no silo `{text}`"),
+        help,
+    }
+}
+
+// Bounds and default in seconds.
+pub(super) fn span_of(
+    walk: &mut Walk,
+    section: &Section<'_>,
+    key: &'static str,
+    bounds: std::ops::RangeInclusive<u64>,
+    default: u64,
+) -> Duration {
+    let (least, most) = (
+        Duration::from_secs(*bounds.start()),
+        Duration::from_secs(*bounds.end()),
+    );
+    walk.read(section, key, |text| values::duration(text, least, most))
+        .unwrap_or(Duration::from_secs(default))
+}

@@ -1,0 +1,70 @@
+//! A step in doubt: it may or may not have happened, and the other side does not dedupe. Looks before it is
+//! repeated (reliability: D04, D05).
+
+use footbridge_store::{Delivery, Error, Millis};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use super::Lane;
+use crate::outlet::{Done, SendError, Step};
+
+/// Whether a step in doubt turned out to have happened.
+pub(super) enum Recalled {
+    Adopted,
+    NeverHappened,
+    NotNow(SendError),
+    Stopped,
+}
+
+impl Lane {
+    /// A step is in doubt: looks for it on the other side several times within the outlet's settle time.
+    pub(super) async fn recall(
+        &self,
+        delivery: &Delivery,
+        step: Option<&Step>,
+        since: Millis,
+        last: bool,
+        stop: &CancellationToken,
+    ) -> Result<Recalled, Error> {
+        let Some(step) = step.filter(|_| !self.outlet.dedupes()) else {
+            return Ok(Recalled::NeverHappened);
+        };
+        let settle = self.outlet.settle();
+        // Look at once, then at a tenth, a third and the whole of the settle time after now.
+        for share in [0.0, 0.1, 0.23, 0.67] {
+            tokio::select! {
+                () = stop.cancelled() => return Ok(Recalled::Stopped),
+                () = sleep(settle.mul_f64(share)) => {}
+            }
+            let found = match self.outlet.recall(&delivery.to, step, since).await {
+                Ok(found) => found,
+                Err(error) => return Ok(Recalled::NotNow(error)),
+            };
+            for copy in found {
+                if !self.store.is_linked(&delivery.to, &copy.remote).await? {
+                    info!(
+                        delivery.id = delivery.id.0,
+                        "A send of unknown outcome had happened; adopted"
+                    );
+                    self.settle(delivery, &Done::Made(copy), last).await?;
+                    return Ok(Recalled::Adopted);
+                }
+            }
+        }
+        info!(
+            delivery.id = delivery.id.0,
+            "A send of unknown outcome had not happened; repeating it"
+        );
+        Ok(Recalled::NeverHappened)
+    }
+}
+
+/// The step that makes a message, and so must not happen twice: the step itself, or what stands in for it.
+pub(super) fn new_message(step: &Step) -> Option<&Step> {
+    match step {
+        Step::Post { .. } => Some(step),
+        Step::Replace { otherwise, .. } => otherwise.as_deref(),
+        Step::Remove { .. } => None,
+    }
+}

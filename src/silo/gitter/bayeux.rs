@@ -1,0 +1,477 @@
+//! The Bayeux protocol as Gitter speaks it, without a socket: what to say, and what an incoming frame means.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+/// The pause between the answer to a connect and the next connect never exceeds this, whatever is advised.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Gitter holds a connect this long unless it says otherwise.
+const USUAL_HOLD: Duration = Duration::from_secs(120);
+
+/// What can be subscribed to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Topic {
+    /// The messages of a room.
+    Messages(String),
+    /// Who comes to a room and leaves it.
+    Members(String),
+    /// The rooms of an account.
+    RoomsOf(String),
+}
+
+impl Topic {
+    /// Its name on the wire.
+    pub fn channel(&self) -> String {
+        match self {
+            Self::Messages(room) => format!("/api/v1/rooms/{room}/chatMessages"),
+            Self::Members(room) => format!("/api/v1/rooms/{room}/users"),
+            Self::RoomsOf(user) => format!("/api/v1/user/{user}/rooms"),
+        }
+    }
+
+    fn of_channel(channel: &str) -> Option<Self> {
+        let path = channel.strip_prefix("/api/v1/")?;
+        let mut parts = path.split('/');
+        let topic = match (parts.next()?, parts.next()?, parts.next()?) {
+            ("rooms", room, "chatMessages") => Self::Messages(room.to_owned()),
+            ("rooms", room, "users") => Self::Members(room.to_owned()),
+            ("user", user, "rooms") => Self::RoomsOf(user.to_owned()),
+            _ => return None,
+        };
+        parts.next().is_none().then_some(topic)
+    }
+}
+
+/// What a frame told.
+#[derive(Debug)]
+pub enum News {
+    /// The handshake succeeded: connect and subscribe.
+    Welcome,
+    /// A connect was answered: connect again after this pause.
+    Beat(Duration),
+    /// A subscription holds from here on.
+    Subscribed {
+        /// To what.
+        topic: Topic,
+        /// The newest entries, oldest first, if they were asked for and given.
+        snapshot: Option<Vec<Value>>,
+    },
+    /// A subscription was refused.
+    Denied {
+        /// To what.
+        topic: Topic,
+        /// Gitter's status, as in HTTP.
+        status: u16,
+    },
+    /// Something happened.
+    Event {
+        /// Where.
+        topic: Topic,
+        /// `create`, `update`, `remove`, `patch`, or a word yet to be invented.
+        operation: String,
+        /// The thing it happened to.
+        model: Value,
+    },
+    /// Events before this point were lost.
+    Gap,
+    /// The ping came back.
+    Pong,
+    /// Something we cannot read; where, if that much is clear.
+    Strange(Option<Topic>),
+    /// The session is over.
+    Over(Again),
+}
+
+/// Whether there is a way on after a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Again {
+    /// A new handshake, not before this.
+    After(Duration),
+    /// The token is dead.
+    Never,
+}
+
+/// One session: from a handshake to its end.
+#[derive(Default)]
+pub struct Session {
+    client_id: Option<String>,
+    next_id: u64,
+    /// The count of the last event that was delivered to us.
+    delivered: i64,
+    hold: Option<Duration>,
+}
+
+impl Session {
+    /// How long Gitter holds a connect before it answers.
+    pub fn hold(&self) -> Duration {
+        self.hold.unwrap_or(USUAL_HOLD)
+    }
+
+    /// The first thing to say.
+    pub fn handshake(&mut self, token: &str) -> String {
+        let message = json!({
+            "channel": "/meta/handshake",
+            "version": "1.0",
+            "supportedConnectionTypes": ["websocket"],
+            "ext": { "token": token, "connType": "online", "client": "footbridge", "eyeballs": 0 },
+        });
+        self.frame(message)
+    }
+
+    /// Asks for events.
+    pub fn connect(&mut self) -> String {
+        self.frame(json!({ "channel": "/meta/connect", "connectionType": "websocket" }))
+    }
+
+    /// Subscribes; `snapshot` is how many of the newest entries come with the answer.
+    pub fn subscribe(&mut self, topic: &Topic, snapshot: Option<usize>) -> String {
+        let snapshot = snapshot.map_or(
+            Value::Bool(false),
+            |limit| json!({ "limit": limit, "includeThreads": true }),
+        );
+        self.frame(json!({
+            "channel": "/meta/subscribe",
+            "subscription": topic.channel(),
+            "ext": { "snapshot": snapshot },
+        }))
+    }
+
+    /// Asks for a sign of life.
+    pub fn ping(&mut self) -> String {
+        self.frame(json!({ "channel": "/api/v1/ping2", "data": { "reason": "ping" } }))
+    }
+
+    /// The last thing to say.
+    pub fn disconnect(&mut self) -> String {
+        self.frame(json!({ "channel": "/meta/disconnect" }))
+    }
+
+    fn frame(&mut self, mut message: Value) -> String {
+        self.next_id += 1;
+        if let Some(fields) = message.as_object_mut() {
+            fields.insert("id".to_owned(), Value::String(self.next_id.to_string()));
+            if let Some(client_id) = &self.client_id {
+                fields.insert("clientId".to_owned(), Value::String(client_id.clone()));
+            }
+        }
+        Value::Array(vec![message]).to_string()
+    }
+
+    /// What an incoming frame tells, in its order.
+    pub fn read(&mut self, frame: &str) -> Vec<News> {
+        if frame.trim().is_empty() {
+            return Vec::new();
+        }
+        let mut news = Vec::new();
+        match serde_json::from_str(frame) {
+            Ok(Value::Array(messages)) => {
+                for message in messages {
+                    self.read_message(message, &mut news);
+                }
+            }
+            Ok(message @ Value::Object(_)) => self.read_message(message, &mut news),
+            _ => news.push(News::Strange(None)),
+        }
+        news
+    }
+
+    fn read_message(&mut self, message: Value, news: &mut Vec<News>) {
+        let Value::Object(mut message) = message else {
+            return news.push(News::Strange(None));
+        };
+        let advice = Advice::of(&message);
+        if let Some(hold) = advice.hold {
+            self.hold = Some(hold);
+        }
+        let channel = match message.remove("channel") {
+            Some(Value::String(channel)) => channel,
+            _ => return news.push(News::Strange(None)),
+        };
+        let refusal = (message.get("successful") == Some(&Value::Bool(false)))
+            .then(|| status_of(message.get("error")));
+        match (channel.as_str(), refusal) {
+            ("/meta/handshake", None) => {
+                self.client_id = text_of(&message, "clientId");
+                news.push(match self.client_id {
+                    Some(_) => News::Welcome,
+                    None => News::Over(Again::After(advice.interval)),
+                });
+            }
+            ("/meta/handshake", Some(401)) => news.push(News::Over(Again::Never)),
+            ("/meta/connect", None) if !advice.handshake => {
+                news.push(News::Beat(advice.interval.min(LONGEST_PAUSE)));
+            }
+            ("/meta/subscribe", Some(status)) if status != 401 && !advice.handshake => {
+                news.push(match topic_of(&message, "subscription") {
+                    Some(topic) => News::Denied { topic, status },
+                    None => News::Strange(None),
+                });
+            }
+            ("/meta/subscribe", None) => news.push(subscribed(message)),
+            ("/api/v1/ping2", None) => news.push(News::Pong),
+            ("/meta/unsubscribe" | "/meta/disconnect", _) => {}
+            (_, Some(_)) => news.push(News::Over(Again::After(advice.interval))),
+            (channel, None) if channel.starts_with("/meta/") => {
+                if advice.handshake {
+                    news.push(News::Over(Again::After(advice.interval)));
+                }
+            }
+            (channel, None) => self.read_event(channel, message, news),
+        }
+    }
+
+    fn read_event(&mut self, channel: &str, mut message: Map<String, Value>, news: &mut Vec<News>) {
+        let count = message
+            .get("ext")
+            .and_then(|ext| ext.get("c"))
+            .and_then(Value::as_i64);
+        if let Some(count) = count {
+            if count > self.delivered.saturating_add(1) {
+                news.push(News::Gap);
+            }
+            self.delivered = self.delivered.max(count);
+        }
+        let Some(topic) = Topic::of_channel(channel) else {
+            return news.push(News::Strange(None));
+        };
+        let mut data = message.remove("data").unwrap_or_default();
+        let operation = data
+            .get("operation")
+            .and_then(Value::as_str)
+            .map(ToOwned::to_owned);
+        news.push(match (operation, data.get_mut("model")) {
+            (Some(operation), Some(model)) => News::Event {
+                topic,
+                operation,
+                model: model.take(),
+            },
+            _ => News::Strange(Some(topic)),
+        });
+    }
+}
+
+fn subscribed(mut message: Map<String, Value>) -> News {
+    let Some(topic) = topic_of(&message, "subscription") else {
+        return News::Strange(None);
+    };
+    let snapshot = match message
+        .get_mut("ext")
+        .and_then(|ext| ext.get_mut("snapshot"))
+    {
+        Some(Value::Array(entries)) => Some(std::mem::take(entries)),
+        _ => None,
+    };
+    News::Subscribed { topic, snapshot }
+}
+
+fn text_of(message: &Map<String, Value>, field: &str) -> Option<String> {
+    message
+        .get(field)
+        .and_then(Value::as_str)
+        .map(ToOwned::to_owned)
+}
+
+fn topic_of(message: &Map<String, Value>, field: &str) -> Option<Topic> {
+    Topic::of_channel(message.get(field)?.as_str()?)
+}
+
+/// Errors begin with a status: `403::Authorisation denied.`, `401:<client>:Unknown client`. 0 if not.
+fn status_of(error: Option<&Value>) -> u16 {
+    error
+        .and_then(Value::as_str)
+        .and_then(|error| error.split(':').next()?.parse().ok())
+        .unwrap_or(0)
+}
+
+/// How the server wants us to go on.
+struct Advice {
+    handshake: bool,
+    interval: Duration,
+    hold: Option<Duration>,
+}
+
+impl Advice {
+    fn of(message: &Map<String, Value>) -> Self {
+        let advice = message.get("advice");
+        let wait = |field: &str| {
+            let millis = advice.and_then(|advice| advice.get(field))?.as_u64()?;
+            Some(Duration::from_millis(millis.min(600_000)))
+        };
+        Self {
+            handshake: advice
+                .and_then(|advice| advice.get("reconnect"))
+                .is_some_and(|word| word == "handshake" || word == "none"),
+            interval: wait("interval").unwrap_or_default(),
+            hold: wait("timeout").filter(|hold| !hold.is_zero()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn welcomed() -> Session {
+        let mut session = Session::default();
+        let hello = json!([{"channel": "/meta/handshake", "successful": true, "clientId": "c1",
+            "advice": {"reconnect": "retry", "interval": 500, "timeout": 60000}, "ext": {"userId": "u"}}]);
+        assert!(matches!(
+            session.read(&hello.to_string())[..],
+            [News::Welcome]
+        ));
+        session
+    }
+
+    fn event(count: i64, operation: &str) -> Value {
+        json!({"channel": "/api/v1/rooms/r1/chatMessages", "clientId": "c1",
+            "data": {"operation": operation, "model": {"id": "m"}}, "ext": {"c": count}})
+    }
+
+    #[test]
+    fn a_session_says_its_client_id_after_the_handshake() {
+        let mut session = Session::default();
+        assert!(session.handshake("secret").contains(r#""token":"secret""#));
+        let mut session = welcomed();
+        assert_eq!(session.hold(), Duration::from_secs(60));
+        for said in [
+            session.connect(),
+            session.ping(),
+            session.disconnect(),
+            session.subscribe(&Topic::Messages("r1".to_owned()), Some(100)),
+        ] {
+            let said: Value = serde_json::from_str(&said).unwrap();
+            assert_eq!(said[0]["clientId"], "c1");
+            assert!(
+                said[0]
+                    .get("ext")
+                    .is_none_or(|ext| ext.get("token").is_none())
+            );
+        }
+    }
+
+    #[test]
+    fn events_and_their_order_survive_batching() {
+        let mut session = welcomed();
+        let frame = json!([event(1, "create"), event(2, "update"),
+            {"channel": "/meta/connect", "successful": true, "advice": {"interval": 500}}]);
+        let news = session.read(&frame.to_string());
+        let [
+            News::Event {
+                topic, operation, ..
+            },
+            News::Event { .. },
+            News::Beat(pause),
+        ] = &news[..]
+        else {
+            panic!("{news:?}");
+        };
+        assert_eq!(
+            (topic, operation.as_str()),
+            (&Topic::Messages("r1".to_owned()), "create")
+        );
+        assert_eq!(*pause, Duration::from_millis(500));
+    }
+
+    #[test]
+    fn a_hole_in_the_count_is_told_before_the_event_behind_it() {
+        let mut session = welcomed();
+        session.read(&json!([event(1, "create")]).to_string());
+        let news = session.read(&json!([event(3, "create")]).to_string());
+        assert!(matches!(news[..], [News::Gap, News::Event { .. }]));
+        let news = session.read(&json!([event(2, "create"), event(4, "create")]).to_string());
+        assert!(
+            matches!(news[..], [News::Event { .. }, News::Event { .. }]),
+            "late ones are no hole"
+        );
+        let mut fresh = welcomed();
+        assert!(matches!(
+            fresh.read(&json!([event(2, "create")]).to_string())[..],
+            [News::Gap, ..]
+        ));
+    }
+
+    #[test]
+    fn refusals_are_told_apart() {
+        let refused = |message: Value| welcomed().read(&message.to_string());
+        assert!(matches!(
+            refused(
+                json!([{"channel": "/meta/handshake", "successful": false, "error": "401::Invalid access token",
+                "advice": {"reconnect": "none", "interval": 864_000_000}}])
+            )[..],
+            [News::Over(Again::Never)]
+        ));
+        assert!(matches!(
+            refused(
+                json!([{"channel": "/meta/handshake", "successful": false, "error": "500::Oops"}])
+            )[..],
+            [News::Over(Again::After(Duration::ZERO))]
+        ));
+        let news = refused(
+            json!([{"channel": "/meta/connect", "successful": false, "error": "401:c1:Unknown client",
+            "advice": {"reconnect": "handshake", "interval": 2000}}]),
+        );
+        assert!(
+            matches!(news[..], [News::Over(Again::After(wait))] if wait == Duration::from_secs(2))
+        );
+        let news = refused(json!([{"channel": "/meta/subscribe", "successful": false,
+            "subscription": "/api/v1/rooms/r1/chatMessages", "error": "403::Authorisation denied."}]));
+        assert!(
+            matches!(&news[..], [News::Denied { topic: Topic::Messages(room), status: 403 }] if room == "r1")
+        );
+        let news = refused(json!([{"channel": "/meta/subscribe", "successful": false,
+            "subscription": "/api/v1/rooms/r1/chatMessages", "error": "401::Client c1 not authenticated",
+            "advice": {"reconnect": "handshake", "interval": 2000}}]));
+        assert!(matches!(news[..], [News::Over(Again::After(_))]));
+    }
+
+    #[test]
+    fn a_snapshot_comes_with_its_subscription() {
+        let news = welcomed().read(
+            &json!([{"channel": "/meta/subscribe", "successful": true, "ext": {"snapshot": [{"id": "a"}]},
+                "subscription": "/api/v1/rooms/r1/chatMessages"}])
+            .to_string(),
+        );
+        assert!(
+            matches!(&news[..], [News::Subscribed { snapshot: Some(all), .. }] if all.len() == 1)
+        );
+        let news = welcomed().read(
+            &json!([{"channel": "/meta/subscribe", "successful": true, "subscription": "/api/v1/user/u/rooms"}])
+                .to_string(),
+        );
+        assert!(matches!(
+            &news[..],
+            [News::Subscribed {
+                topic: Topic::RoomsOf(_),
+                snapshot: None
+            }]
+        ));
+    }
+
+    #[test]
+    fn nothing_unreadable_ends_a_session() {
+        let mut session = welcomed();
+        for frame in [
+            "{",
+            "7",
+            "[[]]",
+            "[{}]",
+            "\"x\"",
+            "[{\"channel\": 3}]",
+            "[{\"channel\": \"/api/v1/rooms\"}]",
+        ] {
+            let news = session.read(frame);
+            assert!(
+                matches!(news[..], [News::Strange(None)]),
+                "{frame}: {news:?}"
+            );
+        }
+        let news =
+            session.read(r#"[{"channel": "/api/v1/rooms/r1/chatMessages", "data": {"x": 1}}]"#);
+        assert!(matches!(
+            &news[..],
+            [News::Strange(Some(Topic::Messages(_)))]
+        ));
+        assert!(session.read("").is_empty() && session.read(" \n").is_empty());
+    }
+}

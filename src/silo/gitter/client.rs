@@ -1,0 +1,422 @@
+//! Gitter's REST API: requests within the budget, bounded answers, one meaning per status.
+
+use std::{
+    sync::atomic::{AtomicI64, Ordering},
+    time::Duration,
+};
+
+use anyhow::{Context, anyhow};
+use footbridge_store::Millis;
+use reqwest::{
+    Method, RequestBuilder, Response,
+    header::{DATE, HeaderMap},
+};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use url::Url;
+
+use super::{
+    api::{ChatMessage, Room, User, messages_from_values},
+    fault::{Fault, Repeat, Subject, fault_of, fault_of_silence},
+    pacing::{Need, Pacer},
+    split::{MAX_UNITS, units},
+};
+use crate::{clock::Clock, outlet::Outcome, secret::Secret};
+
+/// From the request to the last byte of the answer.
+pub const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+/// The most messages that Gitter puts into one listing.
+pub const PAGE: usize = 100;
+/// The longest answer we read: a full listing of long messages, several times over.
+const LONGEST_ANSWER: usize = 8 << 20;
+/// The longest we wait for a new window of requests; Gitter's last 60 s.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// The REST side of one account.
+pub struct Client {
+    http: reqwest::Client,
+    base: Url,
+    token: Secret,
+    pacer: Pacer,
+    clock: Clock,
+    /// Gitter's clock minus ours, in milliseconds.
+    offset: AtomicI64,
+}
+
+/// A request, before it is sent.
+struct Call<'a> {
+    method: Method,
+    path: &'a [&'a str],
+    query: Vec<(&'static str, String)>,
+    body: Option<Value>,
+    need: Need,
+    subject: Subject,
+    repeat: Repeat,
+}
+
+impl<'a> Call<'a> {
+    fn get(need: Need, subject: Subject, path: &'a [&'a str]) -> Self {
+        Self {
+            method: Method::GET,
+            path,
+            query: Vec::new(),
+            body: None,
+            need,
+            subject,
+            repeat: Repeat::Harmless,
+        }
+    }
+
+    fn write(method: Method, subject: Subject, path: &'a [&'a str], body: Option<Value>) -> Self {
+        Self {
+            method,
+            body,
+            ..Self::get(Need::Send, subject, path)
+        }
+    }
+}
+
+/// What to list of a room.
+#[derive(Clone, Debug, Default)]
+pub struct Range {
+    /// Only ids greater than this.
+    pub after: Option<String>,
+    /// How many of those to leave out.
+    pub skip: usize,
+}
+
+/// One page of a room, oldest first.
+pub struct Page {
+    /// The messages that could be read.
+    pub messages: Vec<ChatMessage>,
+    /// Whether there may be more behind it.
+    pub full: bool,
+}
+
+impl Client {
+    /// Prepares requests; makes none.
+    pub fn new(
+        http: reqwest::Client,
+        base: Url,
+        token: Secret,
+        pacer: Pacer,
+        clock: Clock,
+    ) -> Self {
+        Self {
+            http,
+            base,
+            token,
+            pacer,
+            clock,
+            offset: AtomicI64::new(0),
+        }
+    }
+
+    /// The time now by Gitter's clock, as far as its answers told.
+    pub fn now(&self) -> Millis {
+        self.theirs(self.clock.now())
+    }
+
+    /// A moment of our clock by Gitter's.
+    pub fn theirs(&self, ours: Millis) -> Millis {
+        Millis(ours.0.saturating_add(self.offset.load(Ordering::Relaxed)))
+    }
+
+    /// The account behind the token.
+    pub async fn user(&self) -> Result<User, Fault> {
+        let call = Call::get(Need::Read, Subject::Account, &["user"]);
+        let answer: Value = self.ask(call).await?;
+        let user = match answer {
+            Value::Array(users) => users.into_iter().next().unwrap_or_default(),
+            other => other,
+        };
+        readable(user)
+    }
+
+    /// The rooms the account is in, and some more that mention it.
+    pub async fn rooms(&self) -> Result<Vec<Room>, Fault> {
+        let call = Call::get(Need::Read, Subject::Account, &["rooms"]);
+        let rooms: Vec<Value> = self.ask(call).await?;
+        Ok(rooms
+            .into_iter()
+            .filter_map(|room| serde_json::from_value(room).ok())
+            .collect())
+    }
+
+    /// One room.
+    pub async fn room(&self, room: &str) -> Result<Room, Fault> {
+        self.ask(Call::get(Need::Read, Subject::Room, &["rooms", room]))
+            .await
+    }
+
+    /// Finds a room by its name, without joining it.
+    pub async fn find_room(&self, uri: &str) -> Result<Room, Fault> {
+        let call = Call {
+            body: Some(json!({ "uri": uri })),
+            method: Method::POST,
+            ..Call::get(Need::Read, Subject::Room, &["rooms"])
+        };
+        self.ask(call).await
+    }
+
+    /// Joins a room. Being in it already is fine.
+    pub async fn join(&self, user: &str, room: &str) -> Result<(), Fault> {
+        let path = ["user", user, "rooms"];
+        let call = Call {
+            body: Some(json!({ "id": room })),
+            method: Method::POST,
+            ..Call::get(Need::Read, Subject::Room, &path)
+        };
+        self.send(call).await.map(drop)
+    }
+
+    /// A page of a room: the newest messages, or with `after` those just behind it. Thread replies included.
+    pub async fn messages(&self, need: Need, room: &str, range: &Range) -> Result<Page, Fault> {
+        let mut limit = PAGE;
+        loop {
+            let path = ["rooms", room, "chatMessages"];
+            let mut call = Call::get(need, Subject::Room, &path);
+            call.query.push(("limit", limit.to_string()));
+            call.query.push(("includeThreads", "true".to_owned()));
+            if let Some(after) = &range.after {
+                call.query.push(("afterId", after.clone()));
+            }
+            if range.skip > 0 {
+                call.query.push(("skip", range.skip.to_string()));
+            }
+            match self.ask::<Vec<Value>>(call).await {
+                Err(Fault::TooLong) if limit > 1 => limit /= 4,
+                Err(fault) => return Err(fault),
+                Ok(values) => {
+                    let full = values.len() >= limit;
+                    let (messages, unreadable) = messages_from_values(values);
+                    if unreadable > 0 {
+                        tracing::warn!(
+                            count = unreadable,
+                            "Unreadable messages in a listing of Gitter's"
+                        );
+                    }
+                    return Ok(Page { messages, full });
+                }
+            }
+        }
+    }
+
+    /// One message.
+    pub async fn message(&self, need: Need, room: &str, id: &str) -> Result<ChatMessage, Fault> {
+        let path = ["rooms", room, "chatMessages", id];
+        self.ask(Call::get(need, Subject::Message, &path)).await
+    }
+
+    /// Writes a message. The same call twice makes two.
+    pub async fn create(
+        &self,
+        room: &str,
+        text: &str,
+        status: bool,
+        parent: Option<&str>,
+    ) -> Result<ChatMessage, Fault> {
+        let mut body = json!({ "text": fitting(text)? });
+        if let Some(fields) = body.as_object_mut() {
+            if status {
+                fields.insert("status".to_owned(), Value::Bool(true));
+            }
+            if let Some(parent) = parent {
+                fields.insert("parentId".to_owned(), Value::String(parent.to_owned()));
+            }
+        }
+        let path = ["rooms", room, "chatMessages"];
+        let mut call = Call::write(Method::POST, Subject::Room, &path, Some(body));
+        call.repeat = Repeat::Doubles;
+        self.ask(call).await
+    }
+
+    /// Changes the text of a message of ours, within Gitter's ten minutes.
+    pub async fn edit(&self, room: &str, id: &str, text: &str) -> Result<ChatMessage, Fault> {
+        let path = ["rooms", room, "chatMessages", id];
+        let body = json!({ "text": fitting(text)? });
+        self.ask(Call::write(
+            Method::PUT,
+            Subject::Message,
+            &path,
+            Some(body),
+        ))
+        .await
+    }
+
+    /// Deletes a message of ours. Gone already is success.
+    pub async fn delete(&self, room: &str, id: &str) -> Result<(), Fault> {
+        let path = ["rooms", room, "chatMessages", id];
+        match self
+            .send(Call::write(Method::DELETE, Subject::Message, &path, None))
+            .await
+        {
+            Ok(_) | Err(Fault::Gone) => Ok(()),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    async fn ask<T: DeserializeOwned>(&self, call: Call<'_>) -> Result<T, Fault> {
+        let repeat = call.repeat;
+        let body = self.send(call).await?;
+        serde_json::from_slice(&body).map_err(|_| unreadable(repeat))
+    }
+
+    /// Sends a request when its turn comes and reads the answer.
+    async fn send(&self, call: Call<'_>) -> Result<Vec<u8>, Fault> {
+        let (subject, repeat) = (call.subject, call.repeat);
+        let request = self.request(&call)?;
+        let turn = self.pacer.turn(call.need).await;
+        let response = request
+            .send()
+            .await
+            .map_err(|error| fault_of_silence(repeat, error))?;
+        let status = response.status().as_u16();
+        let limits = self.read_headers(response.headers());
+        if let Some((remaining, reset_in)) = limits {
+            turn.learn(remaining, reset_in);
+        }
+        tracing::debug!(subject = ?subject, status, "Gitter answered");
+        if response.status().is_success() {
+            return read_bounded(response, repeat).await;
+        }
+        let jitter = Duration::from_millis(rand::random_range(50..1000));
+        let after = limits.map_or(LONGEST_WAIT, |(_, reset_in)| reset_in) + jitter;
+        if status == 429 {
+            tracing::warn!(
+                wait_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX),
+                "Gitter's request limit is reached"
+            );
+            self.pacer.refused(after);
+        }
+        Err(fault_of(subject, repeat, status, after))
+    }
+
+    fn request(&self, call: &Call<'_>) -> Result<RequestBuilder, Fault> {
+        let mut url = address(&self.base, call.path)?;
+        if !call.query.is_empty() {
+            url.query_pairs_mut().extend_pairs(&call.query);
+        }
+        let mut request = self
+            .http
+            .request(call.method.clone(), url)
+            .timeout(ANSWER_WITHIN)
+            .bearer_auth(self.token.expose());
+        if let Some(body) = &call.body {
+            // A body in one piece is sent with its length: Gitter refuses chunked ones.
+            request = request.json(body);
+        }
+        Ok(request)
+    }
+
+    /// Learns Gitter's clock; answers how many requests are left and for how long that holds.
+    fn read_headers(&self, headers: &HeaderMap) -> Option<(u32, Duration)> {
+        let ours = self.clock.now();
+        if let Some(date) = headers
+            .get(DATE)
+            .and_then(|date| date.to_str().ok())
+            .and_then(|date| {
+                jiff::fmt::rfc2822::DateTimeParser::new()
+                    .parse_timestamp(date)
+                    .ok()
+            })
+        {
+            // The header has whole seconds: what is less than two is no difference.
+            let offset = date.as_millisecond() + 500 - ours.0;
+            let offset = if offset.abs() < 2000 { 0 } else { offset };
+            self.offset.store(offset, Ordering::Relaxed);
+        }
+        let number =
+            |name: &str| -> Option<i64> { headers.get(name)?.to_str().ok()?.trim().parse().ok() };
+        let remaining = u32::try_from(number("x-ratelimit-remaining")?.max(0)).ok()?;
+        let reset = Millis(number("x-ratelimit-reset")?);
+        Some((remaining, reset.since(self.theirs(ours)).min(LONGEST_WAIT)))
+    }
+}
+
+/// The address of a path below a base; every segment is encoded.
+pub fn address(base: &Url, path: &[&str]) -> Result<Url, Fault> {
+    let mut url = base.clone();
+    url.path_segments_mut()
+        .map_err(|()| {
+            Fault::Refused("The configured Gitter address cannot have a path".to_owned())
+        })?
+        .pop_if_empty()
+        .extend(path);
+    Ok(url)
+}
+
+/// The text, if Gitter can take it: its refusal would not say why.
+fn fitting(text: &str) -> Result<&str, Fault> {
+    if text.is_empty() {
+        return Err(Fault::Refused(
+            "An empty message cannot be sent to Gitter".to_owned(),
+        ));
+    }
+    if units(text) > MAX_UNITS {
+        return Err(Fault::Refused(format!(
+            "The message is longer than Gitter's {MAX_UNITS} characters"
+        )));
+    }
+    Ok(text)
+}
+
+fn unreadable(repeat: Repeat) -> Fault {
+    Fault::Unavailable {
+        outcome: match repeat {
+            Repeat::Doubles => Outcome::Unknown,
+            Repeat::Harmless => Outcome::NotDone,
+        },
+        source: anyhow!("Gitter's answer is not what the API promises"),
+    }
+}
+
+fn readable<T: DeserializeOwned>(value: Value) -> Result<T, Fault> {
+    serde_json::from_value(value)
+        .context("Gitter's answer is not what the API promises")
+        .map_err(|source| Fault::Unavailable {
+            outcome: Outcome::NotDone,
+            source,
+        })
+}
+
+async fn read_bounded(mut response: Response, repeat: Repeat) -> Result<Vec<u8>, Fault> {
+    let mut body = Vec::new();
+    loop {
+        let chunk = response
+            .chunk()
+            .await
+            .map_err(|error| fault_of_silence(repeat, error))?;
+        let Some(chunk) = chunk else {
+            return Ok(body);
+        };
+        if body.len() + chunk.len() > LONGEST_ANSWER {
+            return Err(Fault::TooLong);
+        }
+        body.extend_from_slice(&chunk);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn path_segments_cannot_change_the_path() {
+        let base: Url = "https://api.gitter.example/v1/".parse().unwrap();
+        let url = address(&base, &["rooms", "../x?y#z", "chatMessages"]).unwrap();
+        assert_eq!(
+            url.as_str(),
+            "https://api.gitter.example/v1/rooms/..%2Fx%3Fy%23z/chatMessages"
+        );
+    }
+
+    #[test]
+    fn lengths_are_counted_in_utf16_units() {
+        assert!(fitting(&"x".repeat(4096)).is_ok());
+        assert!(fitting(&"x".repeat(4097)).is_err());
+        assert!(fitting(&"🦆".repeat(2048)).is_ok());
+        assert!(fitting(&"🦆".repeat(2049)).is_err());
+        assert!(fitting("").is_err());
+    }
+}

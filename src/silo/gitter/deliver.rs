@@ -1,0 +1,145 @@
+//! Performs the steps of a plan, and finds out afterwards whether a step whose answer was lost happened.
+
+use std::time::Duration;
+
+use footbridge_store::{Copy, Millis, RemoteId};
+
+use super::{
+    api::{ChatMessage, id_of_moment},
+    client::{Client, Range},
+    echoes::Echoes,
+    fault::Fault,
+    health::Health,
+    pacing::Need,
+};
+use crate::{
+    message::Style,
+    outlet::{Content, Done, Step},
+};
+
+/// How far Gitter's clock may stand behind ours beyond what its answers tell.
+const SKEW: Duration = Duration::from_secs(5);
+/// The most pages that are searched for a message of ours.
+const MOST_PAGES: usize = 20;
+
+/// Performs one step.
+pub async fn perform(
+    client: &Client,
+    echoes: &Echoes,
+    health: &Health,
+    room: &str,
+    step: &Step,
+) -> Result<Done, Fault> {
+    match step {
+        Step::Post {
+            content, thread, ..
+        } => post(client, echoes, health, (room, content, thread.as_ref())).await,
+        Step::Replace {
+            target,
+            content,
+            otherwise,
+        } => match (
+            client.edit(room, target.as_str(), &content.text).await,
+            otherwise.as_deref(),
+        ) {
+            (Ok(_), _) => Ok(Done::Changed(target.clone())),
+            // The text was checked before, so what is refused is the moment: the ten minutes are over.
+            (
+                Err(Fault::Refused(_)),
+                Some(Step::Post {
+                    content, thread, ..
+                }),
+            ) => post(client, echoes, health, (room, content, thread.as_ref())).await,
+            (Err(fault), _) => Err(fault),
+        },
+        Step::Remove { target } => {
+            // Before the request: Gitter may publish the removal before it answers.
+            echoes.removing(target.as_str());
+            client.delete(room, target.as_str()).await?;
+            Ok(Done::Gone(target.clone()))
+        }
+    }
+}
+
+async fn post(
+    client: &Client,
+    echoes: &Echoes,
+    health: &Health,
+    (room, content, thread): (&str, &Content, Option<&RemoteId>),
+) -> Result<Done, Fault> {
+    let emote = content.style == Style::Emote;
+    let made = client
+        .create(room, &content.text, emote, thread.map(RemoteId::as_str))
+        .await?;
+    echoes.made(&made.id);
+    if made.v.is_none() {
+        let seen = client.message(Need::Send, room, &made.id).await;
+        if matches!(seen, Err(Fault::Gone)) {
+            if health.dropped() {
+                tracing::error!(
+                    "Gitter silently drops this account's messages: it answers that all is well and publishes nothing. \
+                     Its spam rules do this to young accounts, for ever; ask Gitter, or use another account"
+                );
+            }
+            return Err(Fault::Refused(
+                "Gitter silently drops this account's messages".to_owned(),
+            ));
+        }
+    }
+    health.published();
+    Ok(Done::Made(Copy {
+        remote: made.remote(),
+        thread: thread.cloned(),
+        sent_at: made.sent_at(),
+    }))
+}
+
+/// The text of the message that a step may have made.
+pub fn made_text(step: &Step) -> Option<&str> {
+    match step {
+        Step::Post { content, .. } => Some(&content.text),
+        Step::Replace {
+            otherwise: Some(otherwise),
+            ..
+        } => made_text(otherwise),
+        Step::Replace { .. } | Step::Remove { .. } => None,
+    }
+}
+
+/// The account's messages of exactly this text since `since` (our clock), oldest first.
+pub async fn recall(
+    client: &Client,
+    me: &str,
+    room: &str,
+    text: &str,
+    since: Millis,
+) -> Result<Vec<Copy>, Fault> {
+    let skew = i64::try_from(SKEW.as_millis()).unwrap_or_default();
+    let since = Millis(client.theirs(since).0.saturating_sub(skew));
+    // Ids are made a little after the moment that counts as sent, but by other clocks.
+    let mut range = Range {
+        after: Some(id_of_moment(Millis(since.0.saturating_sub(skew)))),
+        skip: 0,
+    };
+    let mut found: Vec<ChatMessage> = Vec::new();
+    for _ in 0..MOST_PAGES {
+        let page = client.messages(Need::Send, room, &range).await?;
+        range.skip += page.messages.len();
+        found.extend(page.messages.into_iter().filter(|message| {
+            message.is_from(me) && message.raw() == text && message.sent_at() >= since
+        }));
+        if !page.full {
+            break;
+        }
+    }
+    found.sort_by(|a, b| (a.sent_at(), &a.id).cmp(&(b.sent_at(), &b.id)));
+    found.dedup_by(|a, b| a.id == b.id);
+    Ok(found
+        .into_iter()
+        .map(|message| Copy {
+            remote: message.remote(),
+            sent_at: message.sent_at(),
+            thread: message.parent_id.map(RemoteId),
+        })
+        .collect())
+}

@@ -1,0 +1,220 @@
+//! What Gitter's refusals mean: one table from status codes to faults, and from faults to the errors the house
+//! branches on. Gitter's error bodies say nothing beyond the reason phrase, so the status decides.
+
+use std::time::Duration;
+
+use anyhow::anyhow;
+
+use crate::{
+    outlet::{Outcome, SendError},
+    silo::SiloError,
+};
+
+/// What a request was about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// Our account, or the list of rooms.
+    Account,
+    /// A room: reading it, joining it, writing into it.
+    Room,
+    /// One message that exists already.
+    Message,
+}
+
+/// Whether repeating the request could do its work twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repeat {
+    /// It makes something new each time.
+    Doubles,
+    /// It reads, or sets something to what it is already.
+    Harmless,
+}
+
+/// Why a request did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// The token is dead. Gitter also destroys all tokens of an account when it answers so: never retried.
+    #[error("Gitter no longer accepts the account's token; put a new one in the configuration")]
+    SignedOut,
+    /// The room is closed to this account.
+    #[error("{0}")]
+    Closed(&'static str),
+    /// The message does not exist (any more).
+    #[error("The message does not exist on Gitter")]
+    Gone,
+    /// Gitter will never take this.
+    #[error("{0}")]
+    Refused(String),
+    /// The account's requests of this minute are used up.
+    #[error("Gitter's request limit is reached")]
+    Busy {
+        /// When it may be tried again.
+        after: Duration,
+    },
+    /// The answer is longer than we are ready to read.
+    #[error("Gitter's answer is too long")]
+    TooLong,
+    /// Gitter cannot be reached, or does not answer as it should.
+    #[error("{source:#}")]
+    Unavailable {
+        /// Whether the work may have been done all the same.
+        outcome: Outcome,
+        /// What went wrong.
+        source: anyhow::Error,
+    },
+}
+
+/// The meaning of a status other than success. `after` is what the rate headers ask us to wait.
+pub fn fault_of(subject: Subject, repeat: Repeat, status: u16, after: Duration) -> Fault {
+    match (status, subject) {
+        (401, _) => Fault::SignedOut,
+        (403, Subject::Room) => Fault::Closed(
+            "Gitter does not let this account into the channel (banned, or it is private)",
+        ),
+        (404, Subject::Room) => Fault::Closed("The channel does not exist on Gitter (any more)"),
+        (404, Subject::Message) => Fault::Gone,
+        (403, Subject::Message) => {
+            Fault::Refused("Gitter does not let this account change that message".to_owned())
+        }
+        (429, _) => Fault::Busy { after },
+        (408 | 500.. | ..=399, _) => Fault::Unavailable {
+            outcome: match repeat {
+                Repeat::Doubles => Outcome::Unknown,
+                Repeat::Harmless => Outcome::NotDone,
+            },
+            source: anyhow!("Gitter answered with status {status}"),
+        },
+        (413, _) => Fault::Refused("The message is too large for Gitter".to_owned()),
+        (_, _) => Fault::Refused(format!("Gitter refused it with status {status}")),
+    }
+}
+
+/// The fault behind a request that got no answer.
+pub fn fault_of_silence(repeat: Repeat, error: reqwest::Error) -> Fault {
+    let outcome = match repeat {
+        Repeat::Harmless => Outcome::NotDone,
+        Repeat::Doubles if error.is_connect() || error.is_builder() => Outcome::NotDone,
+        Repeat::Doubles => Outcome::Unknown,
+    };
+    // The address names rooms and people's ids; the cause is enough.
+    let source = anyhow::Error::new(error.without_url()).context("Gitter did not answer");
+    Fault::Unavailable { outcome, source }
+}
+
+impl From<Fault> for SendError {
+    fn from(fault: Fault) -> Self {
+        let reason = fault.to_string();
+        match fault {
+            Fault::SignedOut => Self::SignedOut { reason },
+            Fault::Closed(_) => Self::Closed { reason },
+            Fault::Gone | Fault::Refused(_) => Self::Refused { reason },
+            Fault::Busy { after } => Self::Retry {
+                after: Some(after),
+                outcome: Outcome::NotDone,
+                source: anyhow!(reason),
+            },
+            Fault::TooLong => Self::Retry {
+                after: None,
+                outcome: Outcome::Unknown,
+                source: anyhow!(reason),
+            },
+            Fault::Unavailable { outcome, source } => Self::Retry {
+                after: None,
+                outcome,
+                source,
+            },
+        }
+    }
+}
+
+impl From<Fault> for SiloError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::SignedOut => Self::SignedOut(fault.to_string()),
+            Fault::Closed(reason) => Self::NoChannel(reason.to_owned()),
+            Fault::Unavailable { source, .. } => Self::Unavailable(source),
+            other => Self::Unavailable(anyhow::Error::new(other)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A fault in one word.
+    fn word(fault: &Fault) -> &'static str {
+        match fault {
+            Fault::SignedOut => "signed out",
+            Fault::Closed(_) => "closed",
+            Fault::Gone => "gone",
+            Fault::Refused(_) => "refused",
+            Fault::Busy { .. } => "busy",
+            Fault::TooLong => "too long",
+            Fault::Unavailable {
+                outcome: Outcome::NotDone,
+                ..
+            } => "not done",
+            Fault::Unavailable {
+                outcome: Outcome::Unknown,
+                ..
+            } => "unknown",
+        }
+    }
+
+    #[test]
+    fn every_status_has_one_meaning() {
+        use Repeat::{Doubles, Harmless};
+        use Subject::{Account, Message, Room};
+        let table = [
+            (Account, Harmless, 401, "signed out"),
+            (Room, Doubles, 401, "signed out"),
+            (Message, Harmless, 401, "signed out"),
+            (Room, Doubles, 403, "closed"),
+            (Room, Harmless, 403, "closed"),
+            (Room, Doubles, 404, "closed"),
+            (Message, Harmless, 404, "gone"),
+            (Message, Harmless, 403, "refused"),
+            (Room, Doubles, 400, "refused"),
+            (Message, Harmless, 400, "refused"),
+            (Room, Doubles, 406, "refused"),
+            (Room, Doubles, 413, "refused"),
+            (Room, Doubles, 422, "refused"),
+            (Room, Doubles, 429, "busy"),
+            (Account, Harmless, 429, "busy"),
+            (Room, Doubles, 408, "unknown"),
+            (Room, Doubles, 500, "unknown"),
+            (Room, Doubles, 502, "unknown"),
+            (Room, Doubles, 503, "unknown"),
+            (Room, Doubles, 504, "unknown"),
+            (Message, Harmless, 502, "not done"),
+            (Room, Harmless, 503, "not done"),
+            (Room, Doubles, 302, "unknown"),
+            (Account, Harmless, 302, "not done"),
+        ];
+        for (subject, repeat, status, meaning) in table {
+            let fault = fault_of(subject, repeat, status, Duration::from_secs(3));
+            assert_eq!(word(&fault), meaning, "{subject:?} {repeat:?} {status}");
+        }
+    }
+
+    #[test]
+    fn the_house_is_told_how_long_gitter_wants_us_to_wait() {
+        let busy = fault_of(Subject::Room, Repeat::Doubles, 429, Duration::from_secs(7));
+        let SendError::Retry { after, outcome, .. } = SendError::from(busy) else {
+            panic!("a busy Gitter is tried again");
+        };
+        assert_eq!(after, Some(Duration::from_secs(7)));
+        assert_eq!(outcome, Outcome::NotDone);
+    }
+
+    #[test]
+    fn a_closed_room_closes_its_lane_and_not_the_account() {
+        let closed = || fault_of(Subject::Room, Repeat::Doubles, 403, Duration::ZERO);
+        assert!(matches!(
+            SendError::from(closed()),
+            SendError::Closed { .. }
+        ));
+        assert!(matches!(SiloError::from(closed()), SiloError::NoChannel(_)));
+    }
+}

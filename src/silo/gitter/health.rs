@@ -1,0 +1,117 @@
+//! How the connection to Gitter is doing, gathered from everyone who knows a part of it.
+
+use std::{
+    collections::HashSet,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use crate::silo::FeedState;
+
+/// The state of one account's feed.
+#[derive(Default)]
+pub struct Health(Mutex<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    listening: bool,
+    signed_out: bool,
+    dropped: bool,
+    /// Channels whose catch-up is not done since the last connection.
+    behind: HashSet<String>,
+    closed: HashSet<String>,
+}
+
+impl Health {
+    /// Everything is to be caught up with again: at start, and after a connection ended.
+    pub fn behind<'a>(&self, rooms: impl Iterator<Item = &'a str>) {
+        let mut inner = self.inner();
+        inner.listening = true;
+        inner.behind.extend(rooms.map(ToOwned::to_owned));
+    }
+
+    /// Nobody listens any more.
+    pub fn stopped(&self) {
+        self.inner().listening = false;
+    }
+
+    /// A channel's messages arrive as they are written.
+    pub fn caught_up(&self, room: &str) {
+        let mut inner = self.inner();
+        inner.behind.remove(room);
+        inner.closed.remove(room);
+    }
+
+    /// A channel is closed to us. Answers whether that is new.
+    pub fn close(&self, room: &str) -> bool {
+        self.inner().closed.insert(room.to_owned())
+    }
+
+    /// Whether a channel is closed to us.
+    pub fn is_closed(&self, room: &str) -> bool {
+        self.inner().closed.contains(room)
+    }
+
+    /// The token is dead.
+    pub fn signed_out(&self) {
+        self.inner().signed_out = true;
+    }
+
+    /// Gitter takes the account's messages and publishes none. Answers whether that is new.
+    pub fn dropped(&self) -> bool {
+        !std::mem::replace(&mut self.inner().dropped, true)
+    }
+
+    /// A message was published: nothing is dropped.
+    pub fn published(&self) {
+        self.inner().dropped = false;
+    }
+
+    /// All in one word.
+    pub fn state(&self) -> FeedState {
+        let inner = self.inner();
+        if inner.signed_out || inner.dropped || !inner.closed.is_empty() {
+            FeedState::Down
+        } else if inner.listening && inner.behind.is_empty() {
+            FeedState::Live
+        } else {
+            FeedState::Connecting
+        }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_feed_is_live_when_every_channel_is_caught_up_with() {
+        let health = Health::default();
+        assert_eq!(health.state(), FeedState::Connecting);
+        health.behind(["a", "b"].into_iter());
+        health.caught_up("a");
+        assert_eq!(health.state(), FeedState::Connecting);
+        health.caught_up("b");
+        assert_eq!(health.state(), FeedState::Live);
+    }
+
+    #[test]
+    fn what_needs_a_person_is_told_before_everything_else() {
+        let health = Health::default();
+        health.behind(["a"].into_iter());
+        health.caught_up("a");
+        assert!(health.close("a") && !health.close("a"));
+        assert_eq!(health.state(), FeedState::Down);
+        health.caught_up("a");
+        assert_eq!(health.state(), FeedState::Live);
+        assert!(health.dropped() && !health.dropped());
+        assert_eq!(health.state(), FeedState::Down);
+        health.published();
+        assert_eq!(health.state(), FeedState::Live);
+        health.signed_out();
+        assert_eq!(health.state(), FeedState::Down);
+    }
+}

@@ -1,0 +1,194 @@
+//! Where the connection and the channels meet: what one heard goes to the queue of the channel it belongs to,
+//! so that a channel that has to wait never holds up the others.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use footbridge_store::Millis;
+use tokio::sync::{Notify, mpsc};
+
+use super::{api::ChatMessage, client::Client, echoes::Echoes, health::Health};
+use crate::silo::Channel;
+
+/// What may wait in a channel's queue before the rest is left to catch-up.
+const QUEUE: usize = 1024;
+
+/// What a channel is told.
+pub enum Heard {
+    /// A message, whole: new, or changed, or only counted anew.
+    Message(Box<ChatMessage>),
+    /// A message of this id is gone.
+    Removed(String),
+    /// From here on everything is heard live; before, anything may be missing. With the newest messages, if the
+    /// connection brought them.
+    Connected(Option<Vec<ChatMessage>>),
+    /// Something was missed.
+    Lost,
+    /// Something unreadable was heard, so something may have been missed.
+    Garbled,
+    /// A listing made beside the feed.
+    Listing {
+        /// The newest messages.
+        messages: Vec<ChatMessage>,
+        /// Whether there are older ones.
+        full: bool,
+        /// When it was asked for, by Gitter's clock.
+        asked_at: Millis,
+    },
+}
+
+/// The queues of all channels, and what everyone shares.
+pub struct Hub {
+    /// The REST side.
+    pub client: Arc<Client>,
+    /// What we did ourselves.
+    pub echoes: Arc<Echoes>,
+    /// How it is going.
+    pub health: Arc<Health>,
+    /// Our account's id.
+    pub me: String,
+    /// The silo's name in the configuration.
+    pub silo: String,
+    /// Rung by a channel that found out that the connection is deaf.
+    pub deaf: Notify,
+    seats: HashMap<String, Seat>,
+}
+
+struct Seat {
+    queue: mpsc::Sender<Heard>,
+    overflowed: Arc<AtomicBool>,
+}
+
+/// A channel's end of its queue.
+pub struct Ear {
+    queue: mpsc::Receiver<Heard>,
+    overflowed: Arc<AtomicBool>,
+}
+
+impl Ear {
+    /// The next thing heard; `None` when nobody talks any more.
+    pub async fn hear(&mut self) -> Option<Heard> {
+        self.queue.recv().await
+    }
+
+    /// The next thing heard, if there is one already.
+    pub fn hear_now(&mut self) -> Option<Heard> {
+        self.queue.try_recv().ok()
+    }
+
+    /// Whether something was left out because the queue was full. Asking opens the queue again.
+    pub fn has_overflowed(&self) -> bool {
+        self.overflowed.swap(false, Ordering::AcqRel)
+    }
+}
+
+impl Hub {
+    /// A hub for these channels, and their ends of the queues.
+    pub fn new(
+        silo: &str,
+        me: String,
+        shared: (Arc<Client>, Arc<Echoes>, Arc<Health>),
+        channels: &[Channel],
+    ) -> (Self, Vec<(Channel, Ear)>) {
+        let (client, echoes, health) = shared;
+        let mut seats = HashMap::new();
+        let mut ears = Vec::new();
+        for channel in channels {
+            let (sender, queue) = mpsc::channel(QUEUE);
+            let overflowed = Arc::new(AtomicBool::new(false));
+            let seat = Seat {
+                queue: sender,
+                overflowed: overflowed.clone(),
+            };
+            if seats
+                .insert(channel.place.address().to_owned(), seat)
+                .is_none()
+            {
+                ears.push((channel.clone(), Ear { queue, overflowed }));
+            }
+        }
+        let hub = Self {
+            client,
+            echoes,
+            health,
+            me,
+            silo: silo.to_owned(),
+            deaf: Notify::new(),
+            seats,
+        };
+        hub.disconnected();
+        (hub, ears)
+    }
+
+    /// The ids of all rooms.
+    pub fn rooms(&self) -> impl Iterator<Item = &str> {
+        self.seats.keys().map(String::as_str)
+    }
+
+    /// Whether this is one of ours.
+    pub fn has(&self, room: &str) -> bool {
+        self.seats.contains_key(room)
+    }
+
+    /// Tells a channel.
+    pub fn tell(&self, room: &str, heard: Heard) {
+        let Some(seat) = self.seats.get(room) else {
+            return;
+        };
+        // Once something is left out everything is, until the channel has begun to catch up: order.
+        if seat.overflowed.load(Ordering::Acquire) {
+            return;
+        }
+        if seat.queue.try_send(heard).is_err() {
+            seat.overflowed.store(true, Ordering::Release);
+        }
+    }
+
+    /// Tells every channel.
+    pub fn tell_all(&self, heard: impl Fn() -> Heard) {
+        for room in self.rooms() {
+            self.tell(room, heard());
+        }
+    }
+
+    /// The connection ended: all channels must be caught up with.
+    pub fn disconnected(&self) {
+        self.health.behind(self.rooms());
+    }
+
+    /// A room is closed to us. The others go on.
+    pub fn close(&self, room: &str, reason: &str) {
+        if self.health.close(room) {
+            tracing::error!(silo.name = %self.silo, silo.channel = %room, error = %reason,
+                "Channel is closed to this account; it is looked at again every five minutes");
+        }
+    }
+}
+
+/// How long to wait after this many failures in a row: anything up to 1 s, 2 s, 4 s … 60 s.
+pub fn pause(failures: u32) -> Duration {
+    let longest = 1000_u64 << failures.min(6);
+    Duration::from_millis(rand::random_range(50..=longest.min(60_000)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_are_bounded_at_both_ends() {
+        for failures in [0, 1, 5, 6, 1000, u32::MAX] {
+            for _ in 0..200 {
+                let longest =
+                    Duration::from_secs(1 << failures.min(6)).min(Duration::from_secs(60));
+                assert!(pause(failures) <= longest);
+            }
+        }
+    }
+}

@@ -1,0 +1,383 @@
+//! Pure: a delivery → the requests that it takes on Gitter.
+
+use std::time::Duration;
+
+use footbridge_store::{Copy, Millis, RemoteId};
+
+use super::{
+    convert::{attributed, markdown_from_body, prefix},
+    split::{MAX_UNITS, split, units},
+};
+use crate::{
+    message::{Action, Style},
+    outlet::{Content, Outgoing, Plan, Step},
+    text::Body,
+};
+
+/// Gitter allows edits for 600 s; a little less, for the way there.
+const EDITABLE: Duration = Duration::from_secs(590);
+
+/// The steps of a delivery. `now` is by Gitter's clock; `permalink` leads to a message of the room.
+pub fn plan(outgoing: &Outgoing, now: Millis, permalink: impl Fn(&RemoteId) -> String) -> Plan {
+    let mark = if outgoing.late { "(delayed) " } else { "" };
+    let speech = |body, style| Speech {
+        mark,
+        name: &outgoing.message.sender.name,
+        body,
+        style,
+    };
+    match &outgoing.message.action {
+        Action::Post {
+            body,
+            style,
+            reply_to,
+            thread,
+        } => {
+            if body.is_empty() {
+                return Plan::Skip("empty".to_owned());
+            }
+            let answers = reply_to.is_some() || thread.is_some();
+            let root = outgoing.copies.first().filter(|_| answers).map(root_of);
+            posts(speech(body, *style).parts(), *style, root.as_ref())
+        }
+        Action::Edit { .. } | Action::Delete { .. } if outgoing.copies.is_empty() => {
+            Plan::Skip("unknown-target".to_owned())
+        }
+        Action::Edit { body, .. } if body.is_empty() => removals(&outgoing.copies),
+        Action::Edit { body, style, .. } => {
+            edits(&speech(body, *style), &outgoing.copies, now, permalink)
+        }
+        Action::Delete { .. } => removals(&outgoing.copies),
+        Action::Unsupported { summary } => {
+            let body = Body::plain(summary);
+            posts(speech(&body, Style::Emote).parts(), Style::Notice, None)
+        }
+        Action::Bridge { text } => {
+            let text = markdown_from_body(&Body::plain(text));
+            posts(parts_of(&text, || split(&text, "")), Style::Notice, None)
+        }
+    }
+}
+
+/// Somebody's words.
+struct Speech<'a> {
+    mark: &'static str,
+    name: &'a str,
+    body: &'a Body,
+    style: Style,
+}
+
+impl Speech<'_> {
+    fn whole(&self) -> String {
+        format!(
+            "{}{}",
+            self.mark,
+            attributed(self.name, self.body, self.style)
+        )
+    }
+
+    /// As many texts as Gitter's limit makes necessary, each with the name.
+    fn parts(&self) -> Vec<String> {
+        parts_of(&self.whole(), || self.split_behind(""))
+    }
+
+    fn split_behind(&self, opening: &str) -> Vec<String> {
+        let name = format!("{opening}{}{}", self.mark, prefix(self.name, self.style));
+        split(&markdown_from_body(self.body), &name)
+    }
+
+    /// The texts of an edit, twice: as they replace the old ones, and as they point to them with `opening`.
+    fn edited_parts(&self, opening: &str) -> Vec<(String, String)> {
+        let whole = self.whole();
+        let pointing = format!("{opening}{whole}");
+        if units(&pointing) <= MAX_UNITS {
+            return vec![(whole, pointing)];
+        }
+        self.split_behind(opening)
+            .into_iter()
+            .map(|pointing| {
+                (
+                    pointing
+                        .strip_prefix(opening)
+                        .unwrap_or(&pointing)
+                        .to_owned(),
+                    pointing,
+                )
+            })
+            .collect()
+    }
+}
+
+fn parts_of(whole: &str, cut: impl FnOnce() -> Vec<String>) -> Vec<String> {
+    if units(whole) <= MAX_UNITS {
+        vec![whole.to_owned()]
+    } else {
+        cut()
+    }
+}
+
+/// Gitter's threads have one level: an answer to a reply belongs to the root of both.
+fn root_of(copy: &Copy) -> RemoteId {
+    copy.thread.clone().unwrap_or_else(|| copy.remote.clone())
+}
+
+fn posts(texts: Vec<String>, style: Style, thread: Option<&RemoteId>) -> Plan {
+    let posts = texts.into_iter().map(|text| post(text, style, thread));
+    Plan::Steps(posts.collect())
+}
+
+fn post(text: String, style: Style, thread: Option<&RemoteId>) -> Step {
+    Step::Post {
+        content: content(text, style),
+        thread: thread.cloned(),
+        reply_to: None,
+    }
+}
+
+fn content(text: String, style: Style) -> Content {
+    Content {
+        text,
+        html: None,
+        style,
+    }
+}
+
+fn removals(copies: &[Copy]) -> Plan {
+    if copies.is_empty() {
+        return Plan::Skip("unknown-target".to_owned());
+    }
+    let removals = copies.iter().map(|copy| Step::Remove {
+        target: copy.remote.clone(),
+    });
+    Plan::Steps(removals.collect())
+}
+
+/// While Gitter allows it, the copies get the new text, part by part; parts too many are deleted, parts too few
+/// are posted. Later the new text is posted and points to the old one, which stays.
+fn edits(
+    speech: &Speech<'_>,
+    copies: &[Copy],
+    now: Millis,
+    permalink: impl Fn(&RemoteId) -> String,
+) -> Plan {
+    let Some(first) = copies.first() else {
+        return Plan::Skip("unknown-target".to_owned());
+    };
+    let opening = format!("Edit of {}\n", permalink(&first.remote));
+    let parts = speech.edited_parts(&opening);
+    let thread = first.thread.as_ref();
+    let editable = copies
+        .iter()
+        .take(parts.len())
+        .all(|copy| now.since(copy.sent_at) < EDITABLE);
+    if !editable {
+        let pointing = parts.into_iter().map(|(_, pointing)| pointing).collect();
+        return posts(pointing, speech.style, thread);
+    }
+    let mut steps = Vec::new();
+    let mut copies = copies.iter();
+    for (text, pointing) in parts {
+        steps.push(match copies.next() {
+            Some(copy) => Step::Replace {
+                target: copy.remote.clone(),
+                content: content(text, speech.style),
+                otherwise: Some(Box::new(post(pointing, speech.style, thread))),
+            },
+            None => post(text, speech.style, thread),
+        });
+    }
+    steps.extend(copies.map(|copy| Step::Remove {
+        target: copy.remote.clone(),
+    }));
+    Plan::Steps(steps)
+}
+
+#[cfg(test)]
+mod tests {
+    use footbridge_store::Place;
+
+    use super::*;
+    use crate::message::{Message, Sender};
+
+    fn outgoing(action: Action, copies: Vec<Copy>) -> Outgoing {
+        Outgoing {
+            key: "k".to_owned(),
+            to: Place::new("gitter", "room"),
+            message: Message {
+                sender: Sender {
+                    id: "@ann:example.org".to_owned(),
+                    name: "Ann".to_owned(),
+                },
+                sent_at: Millis(0),
+                action,
+            },
+            copies,
+            late: false,
+        }
+    }
+
+    fn copy(id: &str, thread: Option<&str>, sent_at: i64) -> Copy {
+        Copy {
+            remote: RemoteId::from(id),
+            thread: thread.map(RemoteId::from),
+            sent_at: Millis(sent_at),
+        }
+    }
+
+    fn steps(outgoing: &Outgoing, now: i64) -> Vec<Step> {
+        match plan(outgoing, Millis(now), |id| {
+            format!("https://gitter.example/org/room?at={id}")
+        }) {
+            Plan::Steps(steps) => steps,
+            Plan::Skip(rule) => panic!("skipped: {rule}"),
+        }
+    }
+
+    fn said(body: &str) -> Action {
+        Action::Post {
+            body: Body::plain(body),
+            style: Style::Text,
+            reply_to: Some(RemoteId::from("$event")),
+            thread: None,
+        }
+    }
+
+    fn edited(body: &str) -> Action {
+        Action::Edit {
+            target: RemoteId::from("$event"),
+            body: Body::plain(body),
+            style: Style::Text,
+        }
+    }
+
+    fn text(step: &Step) -> &str {
+        match step {
+            Step::Post { content, .. } | Step::Replace { content, .. } => &content.text,
+            Step::Remove { .. } => panic!("a removal has no text"),
+        }
+    }
+
+    #[test]
+    fn an_answer_goes_into_the_thread_of_the_root() {
+        for (copies, thread) in [
+            (vec![copy("reply", Some("root"), 0)], Some("root")),
+            (vec![copy("root", None, 0)], Some("root")),
+            (vec![], None),
+        ] {
+            let all = steps(&outgoing(said("hello"), copies), 0);
+            let [Step::Post { thread: found, .. }] = &all[..] else {
+                panic!("one post");
+            };
+            assert_eq!(found.as_ref().map(RemoteId::as_str), thread);
+        }
+    }
+
+    #[test]
+    fn a_long_message_becomes_parts_that_fit() {
+        let all = steps(&outgoing(said(&"many words ".repeat(900)), vec![]), 0);
+        assert!(all.len() > 2);
+        assert!(
+            all.iter()
+                .all(|step| units(text(step)) <= MAX_UNITS && text(step).contains("Ann"))
+        );
+    }
+
+    #[test]
+    fn a_recent_copy_is_replaced_and_knows_what_to_do_when_it_is_too_late() {
+        let all = steps(
+            &outgoing(edited("new"), vec![copy("a", Some("root"), 1000)]),
+            590_999,
+        );
+        let [
+            Step::Replace {
+                target,
+                content,
+                otherwise: Some(otherwise),
+            },
+        ] = &all[..]
+        else {
+            panic!("one replacement");
+        };
+        assert_eq!(target.as_str(), "a");
+        assert!(content.text.contains("new") && !content.text.contains("Edit of"));
+        let Step::Post {
+            content, thread, ..
+        } = &**otherwise
+        else {
+            panic!("a post");
+        };
+        assert!(
+            content
+                .text
+                .starts_with("Edit of https://gitter.example/org/room?at=a\n")
+        );
+        assert_eq!(thread.as_ref().map(RemoteId::as_str), Some("root"));
+    }
+
+    #[test]
+    fn an_old_copy_stays_and_the_new_text_points_to_it() {
+        let all = steps(
+            &outgoing(edited("new"), vec![copy("a", None, 0), copy("b", None, 0)]),
+            590_000,
+        );
+        assert_eq!(all.len(), 1);
+        assert!(matches!(&all[0], Step::Post { thread: None, .. }));
+        assert!(text(&all[0]).starts_with("Edit of "));
+    }
+
+    #[test]
+    fn parts_too_many_are_removed_and_parts_too_few_are_posted() {
+        let all = steps(
+            &outgoing(edited("new"), vec![copy("a", None, 0), copy("b", None, 0)]),
+            0,
+        );
+        assert!(
+            matches!(&all[..], [Step::Replace { .. }, Step::Remove { target }] if target.as_str() == "b")
+        );
+        let all = steps(
+            &outgoing(edited(&"many words ".repeat(500)), vec![copy("a", None, 0)]),
+            0,
+        );
+        assert!(matches!(
+            &all[..],
+            [Step::Replace { .. }, Step::Post { .. }, ..]
+        ));
+        for step in &all {
+            assert!(units(text(step)) <= MAX_UNITS);
+            assert!(!text(step).contains("Edit of"));
+        }
+    }
+
+    #[test]
+    fn what_was_never_copied_is_skipped_by_name() {
+        let gone = Action::Delete {
+            target: RemoteId::from("$event"),
+        };
+        for action in [edited("new"), gone] {
+            let skipped = plan(&outgoing(action, vec![]), Millis(0), ToString::to_string);
+            assert_eq!(skipped, Plan::Skip("unknown-target".to_owned()));
+        }
+    }
+
+    #[test]
+    fn late_messages_say_so_and_notices_of_the_bridge_have_no_sender() {
+        let mut late = outgoing(said("hello"), vec![]);
+        late.late = true;
+        assert!(text(&steps(&late, 0)[0]).starts_with("(delayed) "));
+        let notice = outgoing(
+            Action::Bridge {
+                text: "Something".to_owned(),
+            },
+            vec![],
+        );
+        assert_eq!(text(&steps(&notice, 0)[0]), "Something");
+        let picture = outgoing(
+            Action::Unsupported {
+                summary: "sent an image".to_owned(),
+            },
+            vec![],
+        );
+        let all = steps(&picture, 0);
+        assert!(text(&all[0]).contains("Ann") && text(&all[0]).contains("sent an image"));
+    }
+}

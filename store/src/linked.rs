@@ -1,0 +1,66 @@
+//! Links as a listener asks for them when it compares what it knows with what it is shown.
+
+use rusqlite::{OptionalExtension, Row, params};
+
+use crate::{Copy, Error, Place, RemoteId, Store};
+
+/// A message that we know in its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Linked {
+    /// Where and when.
+    pub copy: Copy,
+    /// Whether it was written there. If not, we made it.
+    pub original: bool,
+    /// Whether it is a copy that we took back.
+    pub gone: bool,
+}
+
+/// The columns of a [`Linked`], for `link` as `l`.
+const COLUMNS: &str = "l.remote, l.thread, l.sent_at, l.gone, EXISTS (
+    SELECT 1 FROM journal j WHERE j.id = l.entry_id AND j.place = l.place AND j.fact = l.remote)";
+
+fn linked(row: &Row<'_>) -> rusqlite::Result<Linked> {
+    Ok(Linked {
+        copy: Copy {
+            remote: row.get(0)?,
+            thread: row.get(1)?,
+            sent_at: row.get(2)?,
+        },
+        gone: row.get(3)?,
+        original: row.get(4)?,
+    })
+}
+
+impl Store {
+    /// What is known of a message.
+    pub async fn linked(&self, place: &Place, remote: &RemoteId) -> Result<Option<Linked>, Error> {
+        let (place, remote) = (place.clone(), remote.clone());
+        self.read("look for a message", move |desk| {
+            Ok(desk
+                .sql
+                .prepare_cached(&format!(
+                    "SELECT {COLUMNS} FROM link l WHERE l.place = ?1 AND l.remote = ?2"
+                ))?
+                .query_row(params![place, remote], linked)
+                .optional()?)
+        })
+        .await
+    }
+
+    /// The messages of a place whose ids are `first` or greater and that we did not take back, by id. Of use
+    /// where ids grow with time.
+    pub async fn links_from(&self, place: &Place, first: &RemoteId) -> Result<Vec<Linked>, Error> {
+        let (place, first) = (place.clone(), first.clone());
+        self.read("list messages", move |desk| {
+            Ok(desk
+                .sql
+                .prepare_cached(&format!(
+                    "SELECT {COLUMNS} FROM link l
+                     WHERE l.place = ?1 AND l.remote >= ?2 AND l.gone = 0 ORDER BY l.remote"
+                ))?
+                .query_map(params![place, first], linked)?
+                .collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+}

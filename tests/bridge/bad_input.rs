@@ -1,0 +1,819 @@
+//! What people get wrong: for each row of the list, the whole of what they are told and how the program ends. The
+//! real binary runs; its stderr is compared with a file in `golden/` (`FOOTBRIDGE_GOLDEN=rewrite` writes them).
+
+use std::{
+    fs,
+    hash::{Hash, Hasher},
+    io::{Read, Write},
+    net::TcpListener,
+    os::unix::{fs::PermissionsExt, process::CommandExt},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use footbridge::config::{Config, keys::TABLES};
+use proptest::prelude::*;
+
+/// Stands wherever a secret stands, and must never come out.
+const CANARY: &str = "hush5e1f9canary";
+
+/// A working configuration without silos, so that nothing but the homeserver is asked.
+const PLAIN: &str =
+    "[matrix]\nhomeserver = \"https://matrix.example.org\"\nuser = \"@bridge:example.org\"\n";
+
+/// A working configuration with everything that must be there.
+const WHOLE: &str = r##"[matrix]
+homeserver = "https://matrix.example.org"
+user = "@bridge:example.org"
+
+[[silo]]
+name = "gitter"
+kind = "gitter"
+token_file = "gitter.token"
+
+[[portal]]
+room = "#room:example.org"
+silo = "gitter"
+channel = "org/room"
+"##;
+
+/// A directory to run in, with a token file that is fine.
+struct Desk {
+    directory: tempfile::TempDir,
+}
+
+impl Desk {
+    fn new() -> Self {
+        let desk = Self {
+            directory: tempfile::tempdir().unwrap(),
+        };
+        desk.put("gitter.token", &format!("{CANARY}\n"), 0o600);
+        desk
+    }
+
+    fn with(config: &str) -> Self {
+        let desk = Self::new();
+        desk.put("config.toml", config, 0o600);
+        desk
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn put(&self, name: &str, contents: impl AsRef<[u8]>, mode: u32) {
+        let path = self.path(name);
+        fs::write(&path, contents.as_ref()).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_footbridge"));
+        command
+            .args(arguments)
+            .env_clear()
+            .current_dir(self.directory.path())
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// Runs and compares with the golden file, which is called after the row.
+    fn golden(&self, name: &str, arguments: &[&str]) {
+        compare(name, &self.run(arguments), self.directory.path());
+    }
+}
+
+/// `check --offline` of this configuration, compared with the golden file.
+fn golden_config(name: &str, config: &str) {
+    Desk::with(config).golden(name, &["check", "--offline"]);
+}
+
+fn compare(name: &str, output: &Output, directory: &Path) {
+    let stderr = String::from_utf8(output.stderr.clone()).unwrap();
+    let stdout = String::from_utf8(output.stdout.clone()).unwrap();
+    for stream in [&stderr, &stdout] {
+        assert!(!stream.contains(CANARY), "{name} shows a secret:\n{stream}");
+    }
+    let seen = format!(
+        "exit code {}\n{}",
+        output.status.code().unwrap(),
+        normal(&stderr, directory)
+    );
+    let row = name.split('-').next().unwrap();
+    assert!(
+        seen.contains(&format!("error[{row}]")),
+        "{name} is another fault:\n{seen}"
+    );
+    let file = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/bridge/golden")
+        .join(format!("{name}.txt"));
+    if std::env::var("FOOTBRIDGE_GOLDEN").is_ok_and(|wish| wish == "rewrite") {
+        fs::write(&file, &seen).unwrap();
+        return;
+    }
+    let golden = fs::read_to_string(&file)
+        .unwrap_or_else(|error| panic!("{}: {error}\n{seen}", file.display()));
+    assert_eq!(seen, golden, "{name}");
+}
+
+/// The same on every machine: no directory of the day, no ports, process ids or times, and nothing of who runs it.
+fn normal(stderr: &str, directory: &Path) -> String {
+    let mut text = stderr.replace(&directory.display().to_string(), "<directory>");
+    for (before, end, word) in [
+        ("127.0.0.1:", ' ', "<port>"),
+        ("process ", ',', "<pid>"),
+        ("kill ", ')', "<pid>"),
+        ("started ", '\n', "<time>"),
+        ("user ", ' ', "<uid>"),
+    ] {
+        text = text
+            .split_inclusive(before)
+            .enumerate()
+            .map(|(nth, piece)| {
+                if nth == 0 {
+                    piece.to_owned()
+                } else {
+                    masked(piece, end, word)
+                }
+            })
+            .collect();
+    }
+    let mut of_root = false;
+    let mut kept = String::new();
+    for line in text.lines() {
+        if line.starts_with("error") || line.starts_with("warning") {
+            of_root = line.starts_with("warning[B32]");
+        }
+        if !of_root {
+            kept.push_str(line.trim_end());
+            kept.push('\n');
+        }
+    }
+    kept
+}
+
+/// The piece with its leading digits (and what belongs to them) replaced.
+fn masked(piece: &str, end: char, word: &str) -> String {
+    if !piece.starts_with(|c: char| c.is_ascii_digit()) {
+        return piece.to_owned();
+    }
+    let stop = piece
+        .find(|c: char| c == end || c == '\n' || (word != "<time>" && !c.is_ascii_digit()))
+        .unwrap_or(piece.len());
+    format!("{word}{}", &piece[stop..])
+}
+
+#[test]
+fn b01_unknown_keys_and_tables_are_named_with_what_was_meant() {
+    golden_config("B01-unknown-key", &WHOLE.replace("homeserver", "homesever"));
+    golden_config(
+        "B01-unknown-table",
+        &WHOLE.replace("[[portal]]", "[[portals]]"),
+    );
+    golden_config(
+        "B01-unknown-secret",
+        &format!("{WHOLE}access_token = \"{CANARY}\" # {CANARY}\n"),
+    );
+}
+
+#[test]
+fn b02_a_key_in_the_wrong_table_is_told_where_it_belongs() {
+    golden_config(
+        "B02-wrong-table",
+        &WHOLE.replace("[[portal]]\n", "[[portal]]\ndevice_name = \"x\"\n"),
+    );
+    golden_config(
+        "B02-top-level",
+        &format!("user = \"@bridge:example.org\"\n{WHOLE}"),
+    );
+}
+
+#[test]
+fn b03_twins_are_shown_with_both_places() {
+    golden_config("B03-key", &WHOLE.replace("kind =", "name = \"x\"\nkind ="));
+    let silo = "\n[[silo]]\nname = \"gitter\"\nkind = \"gitter\"\ntoken_file = \"gitter.token\"\n";
+    golden_config("B03-silo", &format!("{WHOLE}{silo}"));
+    let portal =
+        "\n[[portal]]\nroom = \"#room:example.org\"\nsilo = \"gitter\"\nchannel = \"Org/Room\"\n";
+    golden_config("B03-portal", &format!("{WHOLE}{portal}"));
+    golden_config(
+        "B03-no-such-silo",
+        &WHOLE.replace("silo = \"gitter\"", "silo = \"giter\""),
+    );
+}
+
+#[test]
+fn b04_wrong_types_ranges_and_units_are_told_with_what_fits() {
+    golden_config("B04-type", &WHOLE.replace("\"@bridge:example.org\"", "5"));
+    golden_config("B04-single-table", &WHOLE.replace("[[silo]]", "[silo]"));
+    golden_config(
+        "B04-range",
+        &WHOLE.replace("kind =", "requests_per_minute = 0\nkind ="),
+    );
+    golden_config(
+        "B04-negative",
+        &WHOLE.replace("kind =", "settle = \"-20s\"\nkind ="),
+    );
+    golden_config(
+        "B04-no-unit",
+        &WHOLE.replace("kind =", "settle = 20\noverlap = \"10\"\nkind ="),
+    );
+    golden_config(
+        "B04-missing-key",
+        &WHOLE.replace("user = \"@bridge:example.org\"\n", ""),
+    );
+    golden_config("B04-one-of", &format!("{WHOLE}trust = \"cross-singed\"\n"));
+}
+
+#[test]
+fn b05_broken_syntax_is_shown_at_its_place_and_without_secrets() {
+    golden_config(
+        "B05-quote",
+        &WHOLE.replace("\"@bridge:example.org\"", "\"@bridge:example.org"),
+    );
+    let secret = WHOLE.replace(
+        "token_file = \"gitter.token\"",
+        &format!("token = \"{CANARY}"),
+    );
+    golden_config("B05-secret", &secret);
+    golden_config(
+        "B05-no-equals",
+        &WHOLE.replace("kind = \"gitter\"", "kind \"gitter\""),
+    );
+    let desk = Desk::new();
+    desk.put(
+        "config.toml",
+        [PLAIN.as_bytes(), b"device_name = \"\xff\"\n"].concat(),
+        0o600,
+    );
+    desk.golden("B05-not-utf8", &["check", "--offline"]);
+}
+
+#[test]
+fn a_byte_order_mark_carriage_returns_and_tabs_are_no_fault() {
+    let config = format!(
+        "\u{feff}{}",
+        WHOLE.replace(" = ", "\t=\t").replace('\n', "\r\n")
+    );
+    let output = Desk::with(&config).run(&["check", "--offline"]);
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[test]
+fn b06_a_missing_empty_or_wrong_file_is_told_apart() {
+    golden_config("B06-empty", "\n\n");
+    Desk::new().golden("B06-missing", &["check"]);
+    let desk = Desk::new();
+    fs::create_dir(desk.path("config.toml")).unwrap();
+    desk.golden("B06-directory", &["check"]);
+}
+
+#[test]
+fn b07_a_file_that_may_not_be_read_is_told_with_owner_and_mode() {
+    let desk = Desk::with(WHOLE);
+    desk.put("config.toml", WHOLE, 0o000);
+    fs::set_permissions(desk.directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let mut command = desk.command(&["check"]);
+    if footbridge::config::secret_file::own_user() == Some(0) {
+        // Root may read everything: somebody else must try, with a program that everybody may run.
+        let program = desk.path("footbridge");
+        // By another process: a file that this one has open for writing may be "busy" in a sibling test's child.
+        let copied = Command::new("cp")
+            .args([Path::new(env!("CARGO_BIN_EXE_footbridge")), &program])
+            .status()
+            .unwrap();
+        assert!(copied.success());
+        command = Command::new(program);
+        command
+            .arg("check")
+            .env_clear()
+            .current_dir(desk.directory.path())
+            .uid(65_534);
+    }
+    compare(
+        "B07-unreadable",
+        &command.output().unwrap(),
+        desk.directory.path(),
+    );
+}
+
+#[test]
+fn b08_a_secret_that_others_may_read_is_refused() {
+    let inline = WHOLE.replace(
+        "token_file = \"gitter.token\"",
+        &format!("token = \"{CANARY}\""),
+    );
+    let desk = Desk::new();
+    desk.put("config.toml", &inline, 0o644);
+    desk.golden("B08-token-in-open-file", &["check", "--offline"]);
+    desk.put("config.toml", &inline, 0o600);
+    assert_eq!(desk.run(&["check", "--offline"]).status.code(), Some(0));
+    let desk = Desk::with(WHOLE);
+    desk.put("gitter.token", CANARY, 0o640);
+    desk.golden("B08-open-token-file", &["check", "--offline"]);
+}
+
+#[test]
+fn b09_a_secret_given_twice_is_refused_with_both_places() {
+    golden_config(
+        "B09-token-twice",
+        &WHOLE.replace("token_file", &format!("token = \"{CANARY}\"\ntoken_file")),
+    );
+}
+
+#[test]
+fn b10_a_secret_file_holds_one_short_line_of_text() {
+    let desk = Desk::with(WHOLE);
+    for (name, contents) in [
+        ("B10-empty", Vec::new()),
+        ("B10-newline-only", b"\n".to_vec()),
+        ("B10-too-long", vec![b'x'; 5000]),
+        ("B10-binary", vec![0, 255, 1, 2]),
+        (
+            "B10-two-lines",
+            format!("{CANARY}\n{CANARY}\n").into_bytes(),
+        ),
+    ] {
+        desk.put("gitter.token", contents, 0o600);
+        desk.golden(name, &["check", "--offline"]);
+    }
+    desk.put("gitter.token", format!("{CANARY}\r\n"), 0o600);
+    assert_eq!(desk.run(&["check", "--offline"]).status.code(), Some(0));
+    let config = WHOLE.replace(
+        "\"gitter.token\"",
+        "\"0123456789abcdef0123456789abcdef01234567\"",
+    );
+    golden_config("B18-token-as-file", &config);
+    golden_config("B18-no-file", &WHOLE.replace("gitter.token", "other.token"));
+}
+
+#[test]
+fn b11_a_homeserver_url_is_refused_for_an_exact_reason() {
+    let with = |url: &str| PLAIN.replace("https://matrix.example.org", url);
+    golden_config(
+        "B11-path",
+        &with("https://matrix.example.org/_matrix/client"),
+    );
+    golden_config(
+        "B11-credentials",
+        &with(&format!("https://bridge:{CANARY}@matrix.example.org")),
+    );
+    golden_config("B11-not-encrypted", &with("http://matrix.example.org"));
+    golden_config("B11-spaces", &with("https://matrix.example.org "));
+    golden_config("B11-international", &with("https://mаtrix.example.org"));
+    golden_config("B11-no-scheme", &with("matrix.example.org/_matrix"));
+}
+
+#[test]
+fn b12_ids_of_the_wrong_kind_are_told_with_the_right_form() {
+    golden_config(
+        "B12-user-as-homeserver",
+        &PLAIN.replace("https://matrix.example.org", "@bridge:example.org"),
+    );
+    golden_config(
+        "B12-user-without-server",
+        &PLAIN.replace("@bridge:example.org", "@bridge"),
+    );
+    golden_config(
+        "B12-alias-as-user",
+        &PLAIN.replace("@bridge:example.org", "#bridge:example.org"),
+    );
+    golden_config(
+        "B12-room-without-sigil",
+        &WHOLE.replace("#room:example.org", "room:example.org"),
+    );
+    golden_config(
+        "B12-room-without-server",
+        &WHOLE.replace("#room:example.org", "!room"),
+    );
+    golden_config(
+        "B12-channel-url",
+        &WHOLE.replace("org/room", "https://gitter.im/org/room?at=5f1e"),
+    );
+}
+
+/// A port that nobody listens on.
+fn closed_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
+}
+
+/// A server that gives the same answer to everything.
+fn answering(answer: &'static str) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut request = [0; 4096];
+            let _length = stream.read(&mut request);
+            let _gone = write!(stream, "HTTP/1.1 {answer}");
+        }
+    });
+    port
+}
+
+fn at_port(port: u16) -> String {
+    let url = format!("http://127.0.0.1:{port}");
+    let admin = format!("[admin]\nlisten = \"127.0.0.1:{}\"\n", closed_port());
+    PLAIN.replace("https://matrix.example.org", &url) + admin.as_str()
+}
+
+#[test]
+fn b13_the_step_toward_the_homeserver_that_fails_is_named() {
+    Desk::with(&at_port(closed_port())).golden("B13-refused", &["check"]);
+    let web = answering("200 OK\r\ncontent-length: 14\r\nconnection: close\r\n\r\n<html></html>\n");
+    Desk::with(&at_port(web)).golden("B13-not-matrix", &["check"]);
+    let old = answering(
+        "200 OK\r\ncontent-length: 23\r\nconnection: close\r\n\r\n{\"versions\":[\"r0.6.1\"]}",
+    );
+    Desk::with(&at_port(old)).golden("B13-too-old", &["check"]);
+    let rude = answering("hello\r\n\r\n");
+    let config = at_port(rude);
+    Desk::with(&config).golden("B13-no-http", &["check"]);
+    let tls = config.replace("homeserver = \"http://", "homeserver = \"https://");
+    let output = Desk::with(&tls).run(&["check"]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(69), "{stderr}");
+    assert!(
+        stderr.contains("error[B13]: the TLS connection to 127.0.0.1:"),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn b15_places_that_cannot_hold_the_store_are_refused_before_they_are_touched() {
+    let desk = Desk::with(&format!("{PLAIN}[store]\npath = \"data\"\n"));
+    desk.put("data", "", 0o600);
+    desk.golden("B15-file", &["login"]);
+    let desk = Desk::with(&format!("{PLAIN}[store]\npath = \"file/data\"\n"));
+    desk.put("file", "", 0o600);
+    desk.golden("B15-below-a-file", &["login"]);
+    let desk = Desk::with(&format!("{PLAIN}[store]\npath = \"open/data\"\n"));
+    fs::create_dir(desk.path("open")).unwrap();
+    fs::set_permissions(desk.path("open"), fs::Permissions::from_mode(0o777)).unwrap();
+    desk.golden("B15-open-parent", &["login"]);
+    desk.golden("B15-open-parent", &["check", "--offline"]);
+    assert!(!desk.path("open/data").exists() && !desk.path("footbridge.key").exists());
+}
+
+/// What is stored below a directory: names, sizes and a hash of the contents. Without the lock and SQLite's scratch
+/// files, which whoever looks makes.
+fn stored(directory: &Path) -> Vec<(PathBuf, usize, u64)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if path.is_dir() {
+            found.extend(stored(&path));
+        } else if name != "lock" && !name.ends_with("-wal") && !name.ends_with("-shm") {
+            let bytes = fs::read(&path).unwrap();
+            let mut hasher = std::hash::DefaultHasher::new();
+            bytes.hash(&mut hasher);
+            found.push((path, bytes.len(), hasher.finish()));
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn b17_a_wrong_key_is_called_a_wrong_key_and_changes_nothing() {
+    let config = format!("{}password_file = \"password.txt\"\n", PLAIN);
+    let config = config.replace(
+        "https://matrix.example.org",
+        &format!("http://127.0.0.1:{}", closed_port()),
+    );
+    let desk = Desk::with(&config);
+    desk.put("password.txt", CANARY, 0o600);
+    // The homeserver cannot be reached, but the store is made and sealed.
+    assert_eq!(desk.run(&["login"]).status.code(), Some(69));
+    let key = fs::read_to_string(desk.path("footbridge.key")).unwrap();
+    let other: String = key
+        .chars()
+        .map(|c| if c == '0' { '1' } else { c })
+        .collect();
+    let other = if other == key {
+        key.replacen('1', "0", 1)
+    } else {
+        other
+    };
+    desk.put("footbridge.key", other, 0o600);
+    let before = stored(&desk.path("data"));
+    desk.golden("B17-wrong-key", &["login"]);
+    desk.golden("B17-wrong-key", &["run"]);
+    let after = stored(&desk.path("data"));
+    assert_eq!(before, after);
+    assert!(!before.is_empty());
+}
+
+/// A process that is killed when the test ends, however it ends.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _gone = self.0.kill();
+        let _reaped = self.0.wait();
+    }
+}
+
+#[test]
+fn b19_a_second_instance_is_told_who_holds_the_store() {
+    // A homeserver that takes the connection and never answers holds the first login, which holds the store.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://127.0.0.1:{}", silent.local_addr().unwrap().port());
+    let config =
+        PLAIN.replace("https://matrix.example.org", &url) + "password_file = \"password.txt\"\n";
+    let desk = Desk::with(&config);
+    desk.put("password.txt", CANARY, 0o600);
+    let first = desk
+        .command(&["login"])
+        .stderr(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let first = Killed(first);
+    let (_held, _) = silent.accept().unwrap();
+    let asked = Instant::now();
+    let output = desk.run(&["login"]);
+    assert!(asked.elapsed() < Duration::from_secs(5), "it waited");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        stderr.contains(&format!("process {}, started ", first.0.id())),
+        "{stderr}"
+    );
+    compare("B19-second-instance", &output, desk.directory.path());
+    desk.golden("B19-second-instance", &["run"]);
+}
+
+#[test]
+fn b26_the_command_line_is_told_what_it_could_have_been() {
+    let desk = Desk::with(WHOLE);
+    desk.golden("B26-subcommand", &["chek"]);
+    desk.golden("B26-flag", &["check", "--ofline"]);
+    desk.golden("B26-no-command", &[]);
+    desk.golden("B26-no-value", &["check", "--config"]);
+    desk.golden("B26-twice", &["check", "--offline", "--offline"]);
+    desk.golden(
+        "B26-init-answers",
+        &[
+            "--config",
+            "new.toml",
+            "init",
+            "--yes",
+            "--user",
+            "@bridge:example.org",
+        ],
+    );
+}
+
+#[test]
+fn b27_a_misspelt_log_level_is_told() {
+    let desk = Desk::with(WHOLE);
+    let output = desk
+        .command(&["check", "--offline"])
+        .env("FOOTBRIDGE_LOG", "debgu")
+        .output()
+        .unwrap();
+    compare("B27-level", &output, desk.directory.path());
+}
+
+#[test]
+fn b28_what_contradicts_each_other_is_shown_with_the_rule() {
+    golden_config(
+        "B28-limit",
+        &WHOLE.replace("kind =", "requests_per_minute = 120\nkind ="),
+    );
+    let elsewhere = WHOLE.replace(
+        "kind =",
+        "requests_per_minute = 6000\napi = \"http://127.0.0.1:9/v1\"\nkind =",
+    );
+    assert_eq!(
+        Desk::with(&elsewhere)
+            .run(&["check", "--offline"])
+            .status
+            .code(),
+        Some(0)
+    );
+    let other = "trust = \"any-device\"\n\n[[portal]]\nroom = \"#other:example.org\"\nsilo = \"gitter\"\nchannel = \"org/other\"\n";
+    golden_config("B28-trust", &format!("{WHOLE}{other}"));
+}
+
+#[test]
+fn b31_the_admin_address_stays_on_this_machine_and_belongs_to_nobody_else() {
+    golden_config(
+        "B31-remote",
+        &format!("{WHOLE}\n[admin]\nlisten = \"0.0.0.0:29320\"\n"),
+    );
+    let allowed = format!("{WHOLE}\n[admin]\nlisten = \"0.0.0.0:0\"\nallow_remote = true\n");
+    assert_eq!(
+        Desk::with(&allowed)
+            .run(&["check", "--offline"])
+            .status
+            .code(),
+        Some(0)
+    );
+    let holder = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = holder.local_addr().unwrap();
+    let taken = format!("{WHOLE}\n[admin]\nlisten = \"{listen}\"\n");
+    Desk::with(&taken).golden("B31-in-use", &["check", "--offline"]);
+}
+
+#[test]
+fn b34_a_misspelt_environment_variable_is_told() {
+    let desk = Desk::with(WHOLE);
+    let output = desk
+        .command(&["check", "--offline"])
+        .env("FOOTBRIDGE_CONFG", "x")
+        .output()
+        .unwrap();
+    compare("B34-variable", &output, desk.directory.path());
+}
+
+#[test]
+fn all_faults_of_a_file_are_told_at_once() {
+    let config = WHOLE
+        .replace("homeserver", "homesever")
+        .replace("@bridge:example.org", "bridge")
+        .replace("kind =", "settle = \"20\"\nkind =")
+        .replace("gitter.token", "absent.token")
+        .replace("#room:example.org", "room");
+    let desk = Desk::with(&config);
+    let output = desk.run(&["check"]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    for row in [
+        "error[B01]",
+        "error[B12]: the user id",
+        "error[B04]",
+        "error[B18]",
+        "error[B12]: the room",
+    ] {
+        assert!(stderr.contains(row), "{row} is missing:\n{stderr}");
+    }
+    assert!(
+        stderr.ends_with("5 errors; nothing was started\n"),
+        "{stderr}"
+    );
+    compare("B01-five-faults", &output, desk.directory.path());
+    assert_eq!(
+        fs::read_dir(desk.directory.path()).unwrap().count(),
+        2,
+        "something was made"
+    );
+}
+
+#[test]
+fn init_writes_over_nothing() {
+    let desk = Desk::with(WHOLE);
+    desk.golden("B15-init-exists", &["init", "--yes"]);
+    assert_eq!(fs::read_to_string(desk.path("config.toml")).unwrap(), WHOLE);
+}
+
+/// A value that is right for the key.
+fn value(table: &str, key: &str) -> &'static str {
+    match (table, key) {
+        ("matrix", "homeserver") => "\"example.org\"",
+        ("matrix", "user") => "\"@bridge:example.org\"",
+        ("silo", "name" | "kind") | ("portal", "silo") => "\"gitter\"",
+        ("silo", "token_file") => "\"gitter.token\"",
+        ("silo", "requests_per_minute") => "95",
+        ("silo", "feed") => "\"realtime\"",
+        ("silo", "api" | "stream") => "\"https://api.example.org\"",
+        ("silo", "realtime") => "\"wss://api.example.org\"",
+        ("portal", "room") => "\"#room:example.org\"",
+        ("portal", "channel") => "\"org/room\"",
+        ("portal", "trust") => "\"cross-signed\"",
+        ("admin", "listen") => "\"127.0.0.1:29320\"",
+        ("admin", "allow_remote") => "true",
+        (_, "key_wait" | "settle" | "overlap") => "\"5s\"",
+        _ => "\"x\"",
+    }
+}
+
+/// A file with every key, in which one key is written differently.
+fn misspelt(wrong_table: &str, wrong_key: &str, typo: &str) -> String {
+    let mut text = String::new();
+    for (table, keys) in TABLES {
+        let header = if matches!(*table, "silo" | "portal") {
+            format!("[[{table}]]\n")
+        } else {
+            format!("[{table}]\n")
+        };
+        text.push_str(&header);
+        for key in *keys {
+            let here = *table == wrong_table && *key == wrong_key;
+            // Of two ways to give the token one must be left out.
+            let other_token = match wrong_key {
+                "token" => *key == "token_file",
+                _ => *key == "token",
+            };
+            if !other_token || here {
+                text.push_str(&format!(
+                    "{} = {}\n",
+                    if here { typo } else { key },
+                    value(table, key)
+                ));
+            }
+        }
+    }
+    text
+}
+
+/// Every word that one slip of a finger makes of a key.
+fn slips(key: &str) -> Vec<String> {
+    let letters: Vec<char> = key.chars().collect();
+    let word = |letters: &[char]| letters.iter().collect::<String>();
+    let mut found = Vec::new();
+    for at in 0..letters.len() {
+        let mut left_out = letters.clone();
+        left_out.remove(at);
+        found.push(word(&left_out));
+        if at > 0 {
+            let mut swapped = letters.clone();
+            swapped.swap(at - 1, at);
+            found.push(word(&swapped));
+        }
+        for other in "aeiqsxz_".chars() {
+            let mut changed = letters.clone();
+            changed[at] = other;
+            found.push(word(&changed));
+            let mut longer = letters.clone();
+            longer.insert(at, other);
+            found.push(word(&longer));
+        }
+    }
+    found.retain(|slip| slip != key && !slip.is_empty());
+    found.sort();
+    found.dedup();
+    found
+}
+
+#[test]
+fn every_slip_of_a_key_is_told_with_the_key_that_was_meant() {
+    let desk = Desk::new();
+    let (mut tried, mut wrong) = (0, Vec::new());
+    for (table, keys) in TABLES {
+        for key in *keys {
+            for slip in slips(key) {
+                desk.put("config.toml", misspelt(table, key, &slip), 0o600);
+                let report = Config::load(&desk.path("config.toml")).unwrap_err();
+                let right = report.faults.iter().any(|fault| {
+                    fault.code == "B01"
+                        && fault.help.as_deref() == Some(&format!("did you mean `{key}`?"))
+                });
+                tried += 1;
+                if !right || report.faults.len() != 1 {
+                    wrong.push(format!("{table}.{key} as {slip}: {report}"));
+                }
+            }
+        }
+    }
+    assert!(tried > 2_000, "only {tried} slips were tried");
+    assert!(
+        wrong.is_empty(),
+        "{} of {tried} slips:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever stands in the file: it is a configuration or a report, never a panic, and never shows the secret.
+    #[test]
+    fn no_file_makes_the_reader_panic(cuts in proptest::collection::vec((0_usize..400, any::<char>(), 0_u8..3), 1..6)) {
+        let desk = Desk::new();
+        let mut text: Vec<char> = WHOLE.replace("token_file = \"gitter.token\"", &format!("token = \"{CANARY}\"")).chars().collect();
+        for (at, letter, how) in cuts {
+            if text.is_empty() {
+                break;
+            }
+            let at = at % text.len();
+            match how {
+                0 => { text.remove(at); }
+                1 => text.insert(at, letter),
+                _ => text.truncate(at.max(1)),
+            }
+        }
+        desk.put("config.toml", text.into_iter().collect::<String>(), 0o600);
+        if let Err(report) = Config::load(&desk.path("config.toml")) {
+            prop_assert!(!report.faults.is_empty());
+            let shown = report.to_string();
+            prop_assert!(!shown.contains(CANARY), "{}", shown);
+        }
+    }
+}

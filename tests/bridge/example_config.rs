@@ -1,0 +1,132 @@
+//! `config.toml.example` is the documentation of the options: it loads as it is, names every key, and the defaults
+//! it shows are those of the code.
+
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+
+use footbridge::config::{Config, keys::TABLES};
+
+fn example() -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("config.toml.example")).unwrap()
+}
+
+fn load(directory: &Path, text: &str) -> Config {
+    let token = directory.join("gitter.token");
+    fs::write(&token, "0123456789abcdef\n").unwrap();
+    fs::set_permissions(&token, fs::Permissions::from_mode(0o600)).unwrap();
+    let path = directory.join("config.toml");
+    fs::write(&path, text).unwrap();
+    Config::load(&path).unwrap_or_else(|report| panic!("{report}"))
+}
+
+/// `#key = value`: a default that is shown. Prose has a space behind the `#`.
+fn shown_default(line: &str) -> Option<&str> {
+    let rest = line.strip_prefix('#')?;
+    rest.starts_with(|c: char| c.is_ascii_lowercase())
+        .then_some(rest)
+}
+
+fn settings(config: &Config) -> [String; 5] {
+    // The portals without the places in the file, which differ between two texts.
+    let portals: Vec<_> = config
+        .portals
+        .iter()
+        .map(|portal| (portal.spec(), portal.trust))
+        .collect();
+    [
+        format!("{:?}", config.store),
+        format!("{:?}", config.matrix),
+        format!("{:?}", config.silos),
+        format!("{portals:?}"),
+        format!("{:?}", config.admin),
+    ]
+}
+
+#[test]
+fn the_example_loads_as_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = load(directory.path(), &example());
+    assert_eq!(config.matrix.user, "@bridge:example.org");
+    assert_eq!((config.silos.len(), config.portals.len()), (1, 1));
+    assert_eq!(config.store.path, directory.path().join("data"));
+}
+
+#[test]
+fn every_default_shown_is_the_default_of_the_code() {
+    let directory = tempfile::tempdir().unwrap();
+    let bare = load(directory.path(), &example());
+    let mut shown = 0;
+    let spelt_out: Vec<String> = example()
+        .lines()
+        .map(|line| match shown_default(line) {
+            Some(default) => {
+                shown += 1;
+                default.to_owned()
+            }
+            None => line.to_owned(),
+        })
+        .collect();
+    assert!(shown >= 14, "only {shown} defaults are shown");
+    let explicit = load(directory.path(), &spelt_out.join("\n"));
+    assert_eq!(settings(&explicit), settings(&bare));
+}
+
+#[test]
+fn a_default_that_is_changed_is_noticed() {
+    // The comparison above must be able to fail for every one of the defaults.
+    let directory = tempfile::tempdir().unwrap();
+    let bare = settings(&load(directory.path(), &example()));
+    let others = [
+        ("#path = \"data\"", "path = \"other\""),
+        ("#key_file = \"footbridge.key\"", "key_file = \"other\""),
+        ("#device_name = \"Footbridge\"", "device_name = \"Other\""),
+        ("#key_wait = \"5s\"", "key_wait = \"6s\""),
+        (
+            "#api = \"https://api.gitter.im/v1\"",
+            "api = \"https://other.example/v1\"",
+        ),
+        (
+            "#stream = \"https://stream.gitter.im/v1\"",
+            "stream = \"https://other.example/v1\"",
+        ),
+        (
+            "#realtime = \"wss://ws.gitter.im/bayeux\"",
+            "realtime = \"wss://other.example/bayeux\"",
+        ),
+        ("#feed = \"realtime\"", "feed = \"stream\""),
+        ("#requests_per_minute = 95", "requests_per_minute = 94"),
+        ("#settle = \"20s\"", "settle = \"21s\""),
+        ("#overlap = \"10s\"", "overlap = \"11s\""),
+        ("#trust = \"cross-signed\"", "trust = \"any-device\""),
+        (
+            "#listen = \"127.0.0.1:29320\"",
+            "listen = \"127.0.0.1:29321\"",
+        ),
+    ];
+    for (default, other) in others {
+        let text = example();
+        assert!(text.contains(default), "{default}");
+        let changed = settings(&load(directory.path(), &text.replace(default, other)));
+        assert_ne!(changed, bare, "{other}");
+    }
+}
+
+#[test]
+fn every_key_stands_in_the_example_below_its_table() {
+    let text = example();
+    for (table, keys) in TABLES {
+        let header = text
+            .find(&format!("\n[{table}]\n"))
+            .or_else(|| text.find(&format!("\n[[{table}]]\n")));
+        let start = header.unwrap_or_else(|| panic!("no table {table}")) + 2;
+        let end = text[start..]
+            .find("\n[")
+            .map_or(text.len(), |end| start + end);
+        for key in *keys {
+            let there = text[start..end].lines().any(|line| {
+                line.trim_start_matches(['#', ' '])
+                    .starts_with(&format!("{key} = "))
+            });
+            assert!(there, "`{key}` of {table} is not in the example");
+        }
+    }
+}

@@ -1,0 +1,506 @@
+//! The contract of silos, and what is Gitter's own, against the simulator.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use footbridge::{
+    clock::Clock,
+    message::{Action, Style},
+    outlet::SendError,
+    secret::Secret,
+    silo::{
+        FeedState, Silo,
+        gitter::{Feed, Gitter, GitterConfig},
+    },
+    text::Body,
+};
+use footbridge_store::RemoteId;
+use footbridge_testbed::gitter::{Cut, Echo, Fault, GitterSim, Options, Room, RoomOptions, User};
+
+use crate::silo_contract::{self as contract, House, Network, post, text};
+
+const WRITE: &str = "POST /rooms/:id/chatMessages";
+
+/// A simulated Gitter with one room and two people; the bridge has an account of its own.
+struct Ground {
+    sim: GitterSim,
+    bridge: User,
+    bob: User,
+    room: Room,
+    feed: Feed,
+}
+
+impl Ground {
+    async fn with(options: Options, feed: Feed) -> Self {
+        let sim = GitterSim::start(options).await.unwrap();
+        let bridge = sim.add_user("bridge", "Bridge");
+        let bob = sim.add_user("bob", "Bob");
+        let members = RoomOptions {
+            members: vec![bridge.id.clone(), bob.id.clone()],
+            ..RoomOptions::default()
+        };
+        let room = sim.add_room("org/room", members);
+        Self {
+            sim,
+            bridge,
+            bob,
+            room,
+            feed,
+        }
+    }
+
+    async fn realtime() -> Self {
+        Self::with(fast(), Feed::Realtime).await
+    }
+
+    async fn stream() -> Self {
+        Self::with(fast(), Feed::Stream).await
+    }
+
+    fn thread(&self, root: &str, text: &str) -> String {
+        self.sim
+            .say_in_thread(&self.room.id, &self.bob.id, root, text)
+            .id
+    }
+
+    fn edit(&self, id: &str, text: &str) {
+        self.sim.edit(&self.room.id, id, text).unwrap();
+    }
+
+    fn delete(&self, id: &str) {
+        self.sim.delete(&self.room.id, id).unwrap();
+    }
+}
+
+/// Without a rate limit to wait for: the limit has tests of its own.
+fn fast() -> Options {
+    Options {
+        rate_limit: 100_000,
+        ..Options::default()
+    }
+}
+
+#[async_trait]
+impl Network for Ground {
+    fn silo(&self) -> Arc<dyn Silo> {
+        let config = GitterConfig {
+            name: "gitter".to_owned(),
+            token: Secret::new(self.bridge.token.clone()),
+            api: self.sim.api_url().parse().unwrap(),
+            stream: self.sim.stream_url().parse().unwrap(),
+            realtime: self.sim.realtime_url().parse().unwrap(),
+            feed: self.feed,
+            requests_per_minute: 90_000,
+            settle: Duration::from_secs(2),
+            overlap: Duration::from_secs(10),
+        };
+        let http = reqwest::Client::builder().build().unwrap();
+        Arc::new(Gitter::new(config, http, Clock::start()).unwrap())
+    }
+    fn channel(&self) -> String {
+        "Org/Room".to_owned()
+    }
+    fn say(&self, text: &str) -> String {
+        self.sim.say(&self.room.id, &self.bob.id, text).id
+    }
+    fn say_on_our_account(&self, text: &str) -> String {
+        self.sim.say(&self.room.id, &self.bridge.id, text).id
+    }
+    fn texts(&self) -> Vec<String> {
+        self.sim
+            .messages(&self.room.id)
+            .into_iter()
+            .map(|message| message.text)
+            .collect()
+    }
+    async fn stop(&self) {
+        self.sim.stop_listening().await;
+    }
+    async fn restart(&self) {
+        self.sim.restart().await.unwrap();
+    }
+    fn cut(&self) {
+        self.sim.faults().cut_realtime(Cut::Reset);
+        self.sim.faults().cut_streams(Cut::Reset);
+    }
+    fn lose_answer(&self) {
+        self.sim.faults().next(WRITE, Fault::DropAfter, 1);
+    }
+    fn lose_request(&self) {
+        self.sim.faults().next(WRITE, Fault::DropBefore, 1);
+    }
+    fn echo_first(&self) {
+        self.sim.faults().set_echo(Echo::Before { ms: 150 });
+    }
+    fn sign_out(&self) {
+        self.sim.revoke_token(&self.bridge.token);
+    }
+    fn ban(&self) {
+        self.sim.ban(&self.room.id, &self.bridge.id).unwrap();
+    }
+}
+
+/// Runs each function of the contract over both feeds.
+macro_rules! contract {
+    ($($name:ident),+ $(,)?) => {
+        mod realtime_contract {
+            $(#[tokio::test] async fn $name() { super::contract::$name(&super::Ground::realtime().await).await; })+
+        }
+        mod stream_contract {
+            $(#[tokio::test] async fn $name() { super::contract::$name(&super::Ground::stream().await).await; })+
+        }
+    };
+}
+contract!(
+    what_is_said_arrives_once_and_in_order,
+    nothing_is_lost_when_the_house_falls_down,
+    catch_up_leaves_nothing_out,
+    what_was_said_before_the_channel_was_linked_is_not_relayed,
+    a_storm_of_broken_connections_loses_nothing,
+    an_outage_ends_by_itself,
+    listening_stops_when_told,
+    a_step_of_unknown_outcome_is_made_once,
+    echoes_are_held_until_they_are_known,
+    an_echo_without_an_answer_is_no_news,
+    a_person_on_our_account_is_heard,
+    a_dead_token_stops_the_whole_side,
+    a_ban_closes_the_channel_only,
+    an_unknown_channel_is_no_outage,
+);
+
+fn edit(target: &str, words: &str) -> Action {
+    Action::Edit {
+        target: RemoteId::from(target),
+        body: Body::plain(words),
+        style: Style::Text,
+    }
+}
+
+fn delete(target: &str) -> Action {
+    Action::Delete {
+        target: RemoteId::from(target),
+    }
+}
+
+#[tokio::test]
+async fn edits_deletions_and_threads_are_heard() {
+    let ground = Ground::realtime().await;
+    let house = House::start(&ground).await;
+    let root = ground.say("root");
+    let reply = ground.thread(&root, "reply");
+    ground.edit(&reply, "better");
+    ground.delete(&reply);
+    let heard = house.heard(4).await;
+    assert!(matches!(
+        &heard[0].action,
+        Action::Post { thread: None, .. }
+    ));
+    assert!(
+        matches!(&heard[1].action, Action::Post { thread: Some(thread), .. } if thread.as_str() == root)
+    );
+    assert!(matches!(&heard[2].action, Action::Edit { target, .. } if target.as_str() == reply));
+    assert_eq!(text(&heard[2]), "better");
+    assert!(matches!(&heard[3].action, Action::Delete { target } if target.as_str() == reply));
+    house.hears_nothing_more().await;
+}
+
+#[tokio::test]
+async fn emptied_messages_count_as_deleted_and_read_marks_as_nothing() {
+    let ground = Ground::realtime().await;
+    let house = House::start(&ground).await;
+    let emptied = ground.say("emptied");
+    ground.edit(&emptied, "");
+    let root = ground.say("root");
+    ground.thread(&root, "reply");
+    ground
+        .sim
+        .read(&ground.room.id, &ground.bridge.id, &[root.clone()]);
+    // A root with replies stays listed, without its text.
+    ground.delete(&root);
+    let heard = house.heard(5).await;
+    assert!(matches!(&heard[1].action, Action::Delete { target } if target.as_str() == emptied));
+    assert!(matches!(&heard[4].action, Action::Delete { target } if target.as_str() == root));
+    house.hears_nothing_more().await;
+}
+
+#[tokio::test]
+async fn an_outage_hides_no_edit_and_no_deletion() {
+    let ground = Ground::realtime().await;
+    let mut house = House::start(&ground).await;
+    let (edited, deleted) = (ground.say("edited"), ground.say("deleted"));
+    house.heard(2).await;
+    house = house.rebuild(&ground).await;
+    // Messages younger than this may be missing from a listing that is merely late.
+    tokio::time::sleep(Duration::from_millis(5200)).await;
+    ground.edit(&edited, "better");
+    ground.delete(&deleted);
+    let fresh = ground.say("fresh");
+    ground.edit(&fresh, "fresher");
+    house.listen().await;
+    let heard = house.heard(3).await;
+    assert!(matches!(&heard[0].action, Action::Edit { target, .. } if target.as_str() == edited));
+    assert_eq!(text(&heard[1]), "fresher");
+    assert!(matches!(&heard[2].action, Action::Delete { target } if target.as_str() == deleted));
+    // The same looks again, after another fall: no news.
+    house = house.rebuild(&ground).await;
+    house.listen().await;
+    house.hears_nothing_more().await;
+}
+
+#[tokio::test]
+async fn the_stream_finds_edits_by_reading_again_after_a_break() {
+    let ground = Ground::stream().await;
+    let house = House::start(&ground).await;
+    let id = ground.say("edited");
+    house.heard(1).await;
+    ground.edit(&id, "better");
+    ground.cut();
+    assert_eq!(house.heard_texts(1).await, ["better"]);
+}
+
+#[tokio::test]
+async fn lost_events_are_noticed_by_their_count() {
+    let ground = Ground::realtime().await;
+    let house = House::start(&ground).await;
+    for round in 0..3 {
+        ground.sim.faults().skip_deliveries(1);
+        ground.say(&format!("lost {round}"));
+        ground.say(&format!("heard {round}"));
+        assert_eq!(
+            house.heard_texts(2).await,
+            [format!("lost {round}"), format!("heard {round}")]
+        );
+    }
+    house.hears_nothing_more().await;
+}
+
+#[tokio::test]
+async fn a_forgotten_session_is_begun_again() {
+    let ground = Ground::realtime().await;
+    let house = House::start(&ground).await;
+    ground.sim.faults().expire_sessions();
+    ground.say("while nobody was known");
+    ground.cut();
+    assert_eq!(house.heard_texts(1).await, ["while nobody was known"]);
+}
+
+#[tokio::test]
+async fn a_kick_closes_the_room_until_we_are_let_in_again() {
+    let ground = Ground::realtime().await;
+    let house = House::start(&ground).await;
+    ground.sim.kick(&ground.room.id, &ground.bridge.id).unwrap();
+    house
+        .until("the kick is noticed", || {
+            house.silo.feed() == FeedState::Down
+        })
+        .await;
+    ground.say("not for us to hear yet");
+    ground.sim.join(&ground.room.id, &ground.bridge.id).unwrap();
+    house.live().await;
+    ground.say("again");
+    assert_eq!(
+        house.heard_texts(2).await,
+        ["not for us to hear yet", "again"]
+    );
+}
+
+#[tokio::test]
+async fn edits_and_deletions_reach_gitter() {
+    let ground = Ground::realtime().await;
+    let house = House::start(&ground).await;
+    house.said("$1", "wrogn").await;
+    house.said("$2", "regretted").await;
+    house.happens("$1e", edit("$1", "right")).await;
+    house.happens("$2d", delete("$2")).await;
+    house.happens("$3d", delete("$unknown")).await;
+    house.deliver().await.unwrap();
+    let texts = ground.texts();
+    assert_eq!(texts.len(), 1);
+    assert!(texts[0].ends_with("right"));
+    // None of it comes back as news.
+    house.hears_nothing_more().await;
+}
+
+#[tokio::test]
+async fn an_edit_that_comes_too_late_points_to_the_old_text() {
+    let ground = Ground::realtime().await;
+    let house = House::start(&ground).await;
+    house.said("$1", "old").await;
+    house.deliver().await.unwrap();
+    // Our own clock does not know yet: Gitter's refusal decides.
+    ground.sim.advance(Duration::from_secs(700));
+    house.happens("$1e", edit("$1", "new")).await;
+    house.deliver().await.unwrap();
+    let all = ground.sim.messages(&ground.room.id);
+    assert_eq!(all.len(), 2);
+    assert!(all[0].text.ends_with("old"));
+    let link = format!("/org/room?at={}\n", all[0].id);
+    assert!(all[1].text.starts_with("Edit of http") && all[1].text.contains(&link));
+    assert!(all[1].text.ends_with("new"));
+}
+
+#[tokio::test]
+async fn a_long_message_crosses_in_parts_and_shrinks_when_edited() {
+    let ground = Ground::realtime().await;
+    let house = House::start(&ground).await;
+    house.said("$1", &"a long story ".repeat(800)).await;
+    house.deliver().await.unwrap();
+    let parts = ground.texts();
+    assert_eq!(parts.len(), 3);
+    assert!(parts.iter().all(|part| part.encode_utf16().count() <= 4096));
+    house.happens("$1e", edit("$1", "in short")).await;
+    house.deliver().await.unwrap();
+    assert_eq!(ground.texts().len(), 1);
+    house.hears_nothing_more().await;
+}
+
+#[tokio::test]
+async fn answers_go_into_threads_of_one_level() {
+    let ground = Ground::realtime().await;
+    let house = House::start(&ground).await;
+    let root = ground.say("root");
+    let reply = ground.thread(&root, "reply");
+    // Toward the room both get a copy; an answer to the copy of the reply belongs to the root.
+    for event in ["$root", "$reply"] {
+        let lane = footbridge_store::LaneId {
+            portal: house.portal.id,
+            toward: footbridge_store::Side::Matrix,
+        };
+        let delivery = loop {
+            match house
+                .store()
+                .head(lane, house.inbox.clock().now())
+                .await
+                .unwrap()
+            {
+                footbridge_store::Head::Ready(delivery) => break delivery,
+                _ => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        };
+        let copy = footbridge_store::Copy {
+            remote: RemoteId::from(event),
+            thread: None,
+            sent_at: house.inbox.clock().now(),
+        };
+        let done = house.store().step_done(
+            delivery.id,
+            Some(&copy),
+            None,
+            true,
+            house.inbox.clock().now(),
+        );
+        done.await.unwrap();
+    }
+    let Action::Post { body, style, .. } = post("an answer") else {
+        panic!("a post");
+    };
+    let answer = Action::Post {
+        body,
+        style,
+        reply_to: Some(RemoteId::from("$reply")),
+        thread: None,
+    };
+    house.happens("$answer", answer).await;
+    house.deliver().await.unwrap();
+    let last = ground.sim.messages(&ground.room.id).pop().unwrap();
+    assert_eq!(last.parent_id, Some(root));
+    assert_ne!(last.parent_id, Some(reply));
+}
+
+#[tokio::test]
+async fn a_silent_ban_is_noticed() {
+    let ground = Ground::realtime().await;
+    let house = House::start(&ground).await;
+    ground.sim.hellban(&ground.bridge.id);
+    house.said("$1", "into the void").await;
+    let refused = house.deliver().await;
+    assert!(
+        matches!(refused, Err(SendError::Refused { reason }) if reason.contains("silently drops"))
+    );
+    assert_eq!(house.silo.feed(), FeedState::Down);
+}
+
+#[tokio::test]
+async fn the_request_limit_is_obeyed_before_gitter_has_to_refuse() {
+    let options = Options {
+        rate_limit: 30,
+        rate_window: Duration::from_secs(4),
+        ..Options::default()
+    };
+    let ground = Ground::with(options, Feed::Realtime).await;
+    let house = House::start(&ground).await;
+    for number in 0..50 {
+        house
+            .said(&format!("${number}"), &format!("message {number}"))
+            .await;
+    }
+    house.deliver().await.unwrap();
+    let texts = ground.texts();
+    assert_eq!(texts.len(), 50);
+    for (number, text) in texts.iter().enumerate() {
+        assert!(text.ends_with(&format!("message {number}")));
+    }
+    let calls = ground.sim.calls();
+    assert_eq!(
+        calls.get(WRITE),
+        Some(&50),
+        "no request was refused and repeated"
+    );
+}
+
+#[tokio::test]
+async fn broken_gateways_neither_lose_nor_double() {
+    let ground = Ground::realtime().await;
+    let house = House::start(&ground).await;
+    for (number, fault) in [
+        Fault::Html { status: 502 },
+        Fault::HtmlAfter { status: 502 },
+        Fault::Status { status: 500 },
+        Fault::ResetAfter,
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        ground.sim.faults().next(WRITE, fault, 1);
+        house
+            .said(&format!("${number}"), &format!("message {number}"))
+            .await;
+        house.deliver().await.unwrap();
+    }
+    assert_eq!(ground.texts().len(), 4);
+}
+
+#[tokio::test]
+async fn garbled_streams_lose_nothing() {
+    use footbridge_testbed::gitter::Framing;
+    for framing in [
+        Framing {
+            crlf: true,
+            glue_keepalive: true,
+            ..Framing::default()
+        },
+        Framing {
+            split: true,
+            duplicate: true,
+            ..Framing::default()
+        },
+        Framing {
+            coalesce: 3,
+            ..Framing::default()
+        },
+    ] {
+        let options = Options {
+            keepalive: Duration::from_millis(50),
+            ..fast()
+        };
+        let ground = Ground::with(options, Feed::Stream).await;
+        ground.sim.faults().set_framing(framing);
+        let house = House::start(&ground).await;
+        let texts: Vec<String> = (0..12).map(|number| format!("grün 🦆 {number}")).collect();
+        for text in &texts {
+            ground.say(text);
+        }
+        assert_eq!(house.heard_texts(12).await, texts);
+        house.hears_nothing_more().await;
+    }
+}

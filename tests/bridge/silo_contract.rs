@@ -1,0 +1,591 @@
+//! What every silo must do, whatever it talks to. A silo's own test file says how to move its network and calls
+//! the functions here. The store and the wires are real; the lane is a short one of this file's own, so that a
+//! fault of the house's lane cannot hide a fault of the silo.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use footbridge::{
+    clock::Clock,
+    inbox::{Bells, Inbox},
+    message::{Action, Message, Sender, Style},
+    outlet::{Done, Outcome, Outgoing, Plan, SendError},
+    silo::{Channel, FeedState, Silo, SiloError},
+    text::Body,
+};
+use footbridge_store::{
+    Arrival, Batch, Delivery, Head, LaneId, Millis, Payload, Place, Portal, PortalSpec, RemoteId,
+    Side, Store, StoreKey,
+};
+use tokio::{task::JoinSet, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+/// How long anything may take to arrive.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A network that can be moved by a test.
+#[async_trait]
+pub trait Network: Send + Sync {
+    /// A fresh silo on the bridge's account.
+    fn silo(&self) -> Arc<dyn Silo>;
+    /// The channel's name in the configuration.
+    fn channel(&self) -> String;
+    /// Another person says something; its id.
+    fn say(&self, text: &str) -> String;
+    /// A person says something on the bridge's own account.
+    fn say_on_our_account(&self, text: &str) -> String;
+    /// All texts of the channel, in the order they were taken.
+    fn texts(&self) -> Vec<String>;
+    /// Nothing can be reached.
+    async fn stop(&self);
+    /// Everything can be reached again.
+    async fn restart(&self);
+    /// All open connections break.
+    fn cut(&self);
+    /// The next message is taken and its answer lost.
+    fn lose_answer(&self);
+    /// The next message is lost on its way.
+    fn lose_request(&self);
+    /// Events come before the answers to what caused them.
+    fn echo_first(&self);
+    /// The account's token dies.
+    fn sign_out(&self);
+    /// The account is banned from the channel.
+    fn ban(&self);
+}
+
+/// A house with one portal, and a silo in it.
+pub struct House {
+    home: tempfile::TempDir,
+    pub silo: Arc<dyn Silo>,
+    pub inbox: Inbox,
+    bells: Bells,
+    clock: Clock,
+    pub portal: Portal,
+    pub channel: Channel,
+    pub stop: CancellationToken,
+    listening: JoinSet<Result<(), SiloError>>,
+}
+
+impl House {
+    /// A new house that does not listen yet.
+    pub async fn build(network: &dyn Network) -> Self {
+        Self::build_in(tempfile::tempdir().unwrap(), network).await
+    }
+
+    /// A new house that listens.
+    pub async fn start(network: &dyn Network) -> Self {
+        let mut house = Self::build(network).await;
+        house.listen().await;
+        house
+    }
+
+    /// The same house after it fell down.
+    pub async fn rebuild(mut self, network: &dyn Network) -> Self {
+        self.listening.shutdown().await;
+        let Self {
+            home,
+            silo,
+            inbox,
+            listening,
+            ..
+        } = self;
+        drop((silo, inbox, listening));
+        Self::build_in(home, network).await
+    }
+
+    async fn build_in(home: tempfile::TempDir, network: &dyn Network) -> Self {
+        let key = StoreKey::read_or_create(&home.path().join("footbridge.key")).unwrap();
+        let directory = home.path().join("data");
+        let opened = Instant::now();
+        let store = loop {
+            match Store::open(&directory, &key).await {
+                Ok(store) => break store,
+                // What the fallen house had begun may still be on its thread.
+                Err(footbridge_store::Error::Locked { .. }) if opened.elapsed() < PATIENCE => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                Err(error) => panic!("{error}"),
+            }
+        };
+        let clock = Clock::start();
+        let silo = network.silo();
+        let channel = silo.resolve(&network.channel()).await.unwrap();
+        let spec = PortalSpec {
+            room: "!room:example.org".to_owned(),
+            silo: channel.place.network().to_owned(),
+            channel: channel.name.clone(),
+        };
+        let room = Place::room("!room:example.org");
+        let portal = store
+            .open_portal(&spec, &room, &channel.place, clock.now())
+            .await
+            .unwrap();
+        let bells = Bells::default();
+        Self {
+            home,
+            silo,
+            inbox: Inbox::new(store, bells.clone(), clock),
+            bells,
+            clock,
+            portal,
+            channel,
+            stop: CancellationToken::new(),
+            listening: JoinSet::new(),
+        }
+    }
+
+    /// Listens, and waits until the feed is live.
+    pub async fn listen(&mut self) {
+        self.begin_to_listen();
+        self.live().await;
+    }
+
+    pub fn begin_to_listen(&mut self) {
+        let (silo, channels) = (self.silo.clone(), vec![self.channel.clone()]);
+        let (inbox, stop) = (self.inbox.clone(), self.stop.clone());
+        self.listening
+            .spawn(async move { silo.listen(channels, inbox, stop).await });
+    }
+
+    pub async fn live(&self) {
+        self.until("the feed is live", || self.silo.feed() == FeedState::Live)
+            .await;
+    }
+
+    pub async fn until(&self, what: &str, holds: impl Fn() -> bool) {
+        let began = Instant::now();
+        while !holds() {
+            assert!(began.elapsed() < PATIENCE, "waited in vain until {what}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// How listening ended.
+    pub async fn ended(&mut self) -> Result<(), SiloError> {
+        let ended = tokio::time::timeout(PATIENCE, self.listening.join_next()).await;
+        ended
+            .expect("listening ends")
+            .expect("it was begun")
+            .expect("it does not panic")
+    }
+
+    pub fn store(&self) -> &Store {
+        self.inbox.store()
+    }
+
+    fn lane(&self, toward: Side) -> LaneId {
+        LaneId {
+            portal: self.portal.id,
+            toward,
+        }
+    }
+
+    /// The next `count` messages toward the room, in the order in which they would be delivered.
+    pub async fn heard(&self, count: usize) -> Vec<Message> {
+        let lane = self.lane(Side::Matrix);
+        let mut heard = Vec::new();
+        let began = Instant::now();
+        while heard.len() < count {
+            match self.store().head(lane, self.clock.now()).await.unwrap() {
+                Head::Ready(delivery) => {
+                    heard.push(Message::from_bytes(&delivery.payload).unwrap());
+                    let done =
+                        self.store()
+                            .step_done(delivery.id, None, None, true, self.clock.now());
+                    done.await.unwrap();
+                }
+                _ => {
+                    assert!(
+                        began.elapsed() < PATIENCE,
+                        "{} of {count} messages arrived",
+                        heard.len()
+                    );
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            }
+        }
+        heard
+    }
+
+    /// The texts of the next `count` messages.
+    pub async fn heard_texts(&self, count: usize) -> Vec<String> {
+        self.heard(count).await.iter().map(text).collect()
+    }
+
+    /// Nothing more is to be delivered to the room, now and a moment later.
+    pub async fn hears_nothing_more(&self) {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let head = self
+            .store()
+            .head(self.lane(Side::Matrix), self.clock.now())
+            .await
+            .unwrap();
+        assert!(matches!(head, Head::Empty), "something more arrived");
+    }
+
+    /// Something happens in the room and is written down for the channel.
+    pub async fn happens(&self, event: &str, action: Action) {
+        let message = Message {
+            sender: Sender {
+                id: "@ann:example.org".to_owned(),
+                name: "Ann".to_owned(),
+            },
+            sent_at: self.clock.now(),
+            action,
+        };
+        let post = matches!(message.action, Action::Post { .. });
+        let arrival = Arrival {
+            place: self.portal.room.clone(),
+            fact: RemoteId::from(event),
+            message: post.then(|| RemoteId::from(event)),
+            thread: None,
+            sent_at: self.clock.now(),
+            payload: Payload::Ready(message.to_bytes().unwrap()),
+        };
+        let batch = Batch {
+            arrivals: vec![arrival],
+            ..Batch::default()
+        };
+        self.inbox.accept(batch).await.unwrap();
+    }
+
+    /// A message in the room.
+    pub async fn said(&self, event: &str, words: &str) {
+        self.happens(event, post(words)).await;
+    }
+
+    /// Pays every debt toward the channel; answers the first error that is not to be retried.
+    pub async fn deliver(&self) -> Result<(), SendError> {
+        loop {
+            match self
+                .store()
+                .head(self.lane(Side::Silo), self.clock.now())
+                .await
+                .unwrap()
+            {
+                Head::Empty => return Ok(()),
+                Head::NotBefore(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+                Head::Ready(delivery) => self.pay(*delivery).await?,
+            }
+        }
+    }
+
+    async fn pay(&self, delivery: Delivery) -> Result<(), SendError> {
+        let store = self.store();
+        let plan = match &delivery.plan {
+            Some(plan) => serde_json::from_slice(plan).unwrap(),
+            None => self
+                .silo
+                .plan(&self.outgoing(&delivery).await, self.clock.now())?,
+        };
+        let written = serde_json::to_vec(&plan).unwrap();
+        let Plan::Steps(steps) = plan else {
+            let skipped = footbridge_store::Undelivered::Skipped("by-plan".to_owned());
+            store
+                .undelivered(delivery.id, skipped, self.clock.now())
+                .await
+                .unwrap();
+            return Ok(());
+        };
+        let at = usize::try_from(delivery.steps_done).unwrap();
+        let (step, last) = (&steps[at], at + 1 == steps.len());
+        if let Some(since) = delivery.unsure_since
+            && let Some(copy) = self.recall(&delivery.to, step, since).await?
+        {
+            store
+                .step_done(delivery.id, Some(&copy), None, last, self.clock.now())
+                .await
+                .unwrap();
+            self.bells.step_settled();
+            return Ok(());
+        }
+        store
+            .unsure(delivery.id, Some(&written), self.clock.now())
+            .await
+            .unwrap();
+        let done = self.silo.perform(&delivery.to, &delivery.key, step).await;
+        let now = self.clock.now();
+        match done {
+            Ok(Done::Made(copy)) => store
+                .step_done(delivery.id, Some(&copy), None, last, now)
+                .await
+                .unwrap(),
+            Ok(Done::Changed(_)) => store
+                .step_done(delivery.id, None, None, last, now)
+                .await
+                .unwrap(),
+            Ok(Done::Gone(id)) => store
+                .step_done(delivery.id, None, Some(&id), last, now)
+                .await
+                .unwrap(),
+            Err(SendError::Retry { outcome, .. }) => {
+                let due = now.plus(Duration::from_millis(100));
+                store
+                    .postponed(delivery.id, due, outcome == Outcome::NotDone)
+                    .await
+                    .unwrap();
+            }
+            Err(error) => return Err(error),
+        }
+        self.bells.step_settled();
+        Ok(())
+    }
+
+    async fn recall(
+        &self,
+        to: &Place,
+        step: &footbridge::outlet::Step,
+        since: Millis,
+    ) -> Result<Option<footbridge_store::Copy>, SendError> {
+        for copy in self.silo.recall(to, step, since).await? {
+            if !self.store().is_linked(to, &copy.remote).await.unwrap() {
+                return Ok(Some(copy));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn outgoing(&self, delivery: &Delivery) -> Outgoing {
+        let message = Message::from_bytes(&delivery.payload).unwrap();
+        let copies = match message.target() {
+            Some(target) => {
+                self.store()
+                    .copies(&delivery.from, target, &delivery.to)
+                    .await
+                    .unwrap()
+                    .copies
+            }
+            None => Vec::new(),
+        };
+        Outgoing {
+            key: delivery.key.clone(),
+            to: delivery.to.clone(),
+            message,
+            copies,
+            late: delivery.late,
+        }
+    }
+}
+
+/// A plain message.
+pub fn post(words: &str) -> Action {
+    Action::Post {
+        body: Body::plain(words),
+        style: Style::Text,
+        reply_to: None,
+        thread: None,
+    }
+}
+
+/// What a message says.
+pub fn text(message: &Message) -> String {
+    match &message.action {
+        Action::Post { body, .. } | Action::Edit { body, .. } => body.to_plain(),
+        _ => String::new(),
+    }
+}
+
+fn numbered(count: usize) -> Vec<String> {
+    (0..count)
+        .map(|number| format!("message {number}"))
+        .collect()
+}
+
+pub async fn what_is_said_arrives_once_and_in_order(network: &dyn Network) {
+    let house = House::start(network).await;
+    let texts = numbered(30);
+    for text in &texts {
+        network.say(text);
+    }
+    assert_eq!(house.heard_texts(30).await, texts);
+    house.hears_nothing_more().await;
+}
+
+/// The house falls down at any moment while people talk: what the cursor has passed must have been written down.
+pub async fn nothing_is_lost_when_the_house_falls_down(network: &dyn Network) {
+    let mut house = House::start(network).await;
+    let texts = numbered(120);
+    for (index, text) in texts.iter().enumerate() {
+        network.say(text);
+        if index % 20 == 10 {
+            tokio::time::sleep(Duration::from_millis(u64::try_from(index % 7).unwrap())).await;
+            house = house.rebuild(network).await;
+            house.begin_to_listen();
+        }
+    }
+    assert_eq!(house.heard_texts(texts.len()).await, texts);
+    house.hears_nothing_more().await;
+}
+
+/// More than a page of messages, many in the same second, while nobody listens.
+pub async fn catch_up_leaves_nothing_out(network: &dyn Network) {
+    let mut house = House::start(network).await;
+    network.say("before");
+    assert_eq!(house.heard_texts(1).await, ["before"]);
+    house = house.rebuild(network).await;
+    let texts = numbered(450);
+    for text in &texts {
+        network.say(text);
+    }
+    house.listen().await;
+    network.say("after");
+    let heard = house.heard_texts(texts.len() + 1).await;
+    assert_eq!(heard[..texts.len()], texts);
+    assert_eq!(heard.last().unwrap(), "after");
+    house.hears_nothing_more().await;
+}
+
+pub async fn what_was_said_before_the_channel_was_linked_is_not_relayed(network: &dyn Network) {
+    network.say("history");
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let house = House::start(network).await;
+    network.say("news");
+    assert_eq!(house.heard_texts(1).await, ["news"]);
+    house.hears_nothing_more().await;
+}
+
+pub async fn a_storm_of_broken_connections_loses_nothing(network: &dyn Network) {
+    let house = House::start(network).await;
+    let texts = numbered(60);
+    for (index, text) in texts.iter().enumerate() {
+        network.say(text);
+        tokio::time::sleep(Duration::from_millis(15)).await;
+        if index % 12 == 5 {
+            network.cut();
+        }
+    }
+    assert_eq!(house.heard_texts(texts.len()).await, texts);
+    house.hears_nothing_more().await;
+}
+
+pub async fn an_outage_ends_by_itself(network: &dyn Network) {
+    let house = House::start(network).await;
+    network.stop().await;
+    network.say("into the void");
+    house
+        .until("the outage is noticed", || {
+            house.silo.feed() != FeedState::Live
+        })
+        .await;
+    network.restart().await;
+    house.live().await;
+    assert_eq!(house.heard_texts(1).await, ["into the void"]);
+}
+
+pub async fn listening_stops_when_told(network: &dyn Network) {
+    let mut house = House::start(network).await;
+    house.stop.cancel();
+    house.ended().await.unwrap();
+
+    house.stop = CancellationToken::new();
+    house.listen().await;
+    network.stop().await;
+    house
+        .until("the outage is noticed", || {
+            house.silo.feed() != FeedState::Live
+        })
+        .await;
+    house.stop.cancel();
+    house.ended().await.unwrap();
+}
+
+/// The same message, its answer lost, its request lost: made once.
+pub async fn a_step_of_unknown_outcome_is_made_once(network: &dyn Network) {
+    let house = House::start(network).await;
+    house.said("$1", "first").await;
+    network.lose_answer();
+    house.said("$2", "second").await;
+    house.deliver().await.unwrap();
+    network.lose_request();
+    house.said("$3", "third").await;
+    house.said("$4", "third").await;
+    house.deliver().await.unwrap();
+    let texts = network.texts();
+    let said: Vec<&str> = ["first", "second", "third", "third"].into();
+    assert_eq!(
+        texts.len(),
+        said.len(),
+        "{} messages were made",
+        texts.len()
+    );
+    for (text, said) in texts.iter().zip(said) {
+        assert!(text.ends_with(said) && text.contains("Ann"));
+    }
+    house.hears_nothing_more().await;
+}
+
+/// Our own messages come back over the feed, before the answer that tells their ids.
+pub async fn echoes_are_held_until_they_are_known(network: &dyn Network) {
+    network.echo_first();
+    let house = House::start(network).await;
+    for number in 0..5 {
+        house.said(&format!("${number}"), "an echo to be").await;
+    }
+    house.deliver().await.unwrap();
+    network.say("from somebody else");
+    assert_eq!(house.heard_texts(1).await, ["from somebody else"]);
+    house.hears_nothing_more().await;
+}
+
+/// A message of our account whose answer was lost waits; somebody else's behind it is not lost.
+pub async fn an_echo_without_an_answer_is_no_news(network: &dyn Network) {
+    let house = House::start(network).await;
+    network.lose_answer();
+    house.said("$1", "an echo to be").await;
+    house.deliver().await.unwrap();
+    network.say("from somebody else");
+    assert_eq!(house.heard_texts(1).await, ["from somebody else"]);
+    house.hears_nothing_more().await;
+    assert_eq!(network.texts().len(), 2);
+}
+
+pub async fn a_person_on_our_account_is_heard(network: &dyn Network) {
+    let house = House::start(network).await;
+    house.said("$1", "by the bridge").await;
+    house.deliver().await.unwrap();
+    network.say_on_our_account("by hand");
+    assert_eq!(house.heard_texts(1).await, ["by hand"]);
+    house.hears_nothing_more().await;
+}
+
+pub async fn a_dead_token_stops_the_whole_side(network: &dyn Network) {
+    let mut house = House::start(network).await;
+    network.sign_out();
+    house.said("$1", "too late").await;
+    let refused = house.deliver().await;
+    assert!(matches!(refused, Err(SendError::SignedOut { .. })));
+    assert_eq!(house.silo.feed(), FeedState::Down);
+    network.cut();
+    assert!(matches!(house.ended().await, Err(SiloError::SignedOut(_))));
+    assert!(matches!(
+        house.silo.whoami().await,
+        Err(SiloError::SignedOut(_))
+    ));
+}
+
+pub async fn a_ban_closes_the_channel_only(network: &dyn Network) {
+    let house = House::start(network).await;
+    network.ban();
+    house.said("$1", "too late").await;
+    assert!(matches!(
+        house.deliver().await,
+        Err(SendError::Closed { .. })
+    ));
+    network.cut();
+    house
+        .until("the ban is shown", || house.silo.feed() == FeedState::Down)
+        .await;
+    assert!(house.silo.whoami().await.is_ok());
+}
+
+pub async fn an_unknown_channel_is_no_outage(network: &dyn Network) {
+    let silo = network.silo();
+    let missing = silo.resolve("no/such-channel").await;
+    assert!(matches!(missing, Err(SiloError::NoChannel(_))));
+    network.stop().await;
+    assert!(matches!(
+        silo.resolve("no/such-channel").await,
+        Err(SiloError::Unavailable(_))
+    ));
+}

@@ -1,0 +1,225 @@
+//! The main job, live: a throwaway Synapse, a simulated Gitter, one bridge, people on both sides, and a crash in the
+//! middle. Exit code 0 only when nothing was lost, doubled or out of order.
+
+mod talk;
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use clap::Parser;
+use footbridge_testbed::bridge::build;
+use footbridge_testbed::console::Console;
+use footbridge_testbed::report::{Table, short};
+use footbridge_testbed::scenario::{Options, PASSWORD, Scenario};
+use footbridge_testbed::synapse::{Limits, Synapse, install};
+use talk::Talk;
+
+/// Shows an encrypted Matrix room and a Gitter channel talking to each other.
+#[derive(Parser)]
+#[command(name = "cargo demo --")]
+struct Arguments {
+    /// Keep everything running afterwards, and say how to join in.
+    #[arg(long)]
+    stay: bool,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let console = Console::new();
+    match play(&console, arguments.stay).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            console.line(&format!("\n  The demo could not go on: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn play(console: &Console, stay: bool) -> anyhow::Result<bool> {
+    console.heading("Footbridge: an encrypted Matrix room and a Gitter channel");
+    let synapse = start_homeserver(console).await?;
+    console.step("Building the bridge");
+    let binary = build::footbridge().await?;
+    let options = Options::new(binary);
+    let scene = Scenario::set_up(&synapse, options, &|text| console.step(text)).await?;
+    console.step("The bridge starts and accepts the invitation");
+    scene.open().await?;
+    console.end_step();
+
+    let talk = Talk {
+        scene: &scene,
+        synapse: &synapse,
+        console,
+    };
+    console.heading("A conversation, and what the homeserver stores of it");
+    converse(&talk).await?;
+    console.heading("The bridge is killed (SIGKILL) while both sides go on talking");
+    crash(&scene, console).await?;
+    console.heading("What was said against what arrived");
+    let clean = judge(&scene, &synapse, console).await?;
+    if stay {
+        stay_up(&scene, &synapse, console).await?;
+    }
+    console.step("Taking everything down");
+    scene.bridge.terminate().await?;
+    drop(scene);
+    drop(synapse);
+    console.end_step();
+    Ok(clean)
+}
+
+async fn start_homeserver(console: &Console) -> anyhow::Result<Synapse> {
+    if !install::is_installed() {
+        let version = install::VERSION;
+        console.step(&format!("Fetching Synapse {version} from PyPI, this once"));
+        tokio::task::spawn_blocking(install::python).await??;
+    }
+    console.step("Starting a Synapse that nobody will miss");
+    Synapse::start(Limits::Relaxed).await
+}
+
+async fn converse(talk: &Talk<'_>) -> anyhow::Result<()> {
+    talk.ann(
+        "nobody else can read",
+        "Hello from a room nobody else can read.",
+    )
+    .await?;
+    let mary = "Hi Ann! Everybody can read **this channel**, and so `can you`.";
+    talk.in_channel(&talk.scene.mary, "Everybody can read", mary)
+        .await?;
+    let oak = talk
+        .ann(
+            "under the old oak",
+            "Shall we meet at three, under the old oak?",
+        )
+        .await?;
+    talk.ann_edits(&oak, "at four", "Shall we meet at four, under the old oak?")
+        .await?;
+    let tom = "See <https://example.org>, and *bring* umbrellas :umbrella:";
+    talk.in_channel(&talk.scene.tom, "umbrellas", tom).await?;
+    let slip = "Oops, wrong channel, forget this line.";
+    let slip = talk
+        .in_channel(&talk.scene.tom, "wrong channel", slip)
+        .await?;
+    talk.is_deleted(&talk.scene.tom, &slip).await
+}
+
+async fn crash(scene: &Scenario, console: &Console) -> anyhow::Result<()> {
+    let pause = Duration::from_millis(150);
+    let ann = async {
+        for _ in 0..25 {
+            scene.say_in_room().await?;
+            tokio::time::sleep(pause).await;
+        }
+        anyhow::Ok(())
+    };
+    let mary = async {
+        for _ in 0..25 {
+            scene.say_in_channel();
+            tokio::time::sleep(pause).await;
+        }
+        anyhow::Ok(())
+    };
+    let axe = async {
+        tokio::time::sleep(Duration::from_millis(1200)).await;
+        let pid = scene
+            .bridge
+            .pid()
+            .context("the bridge is not there to be killed")?;
+        scene.bridge.kill().await?;
+        let (here, there) = (
+            scene.toward_channel().lost.len(),
+            scene.toward_room().lost.len(),
+        );
+        console.line(&format!(
+            "  Killed process {pid}, with {here} messages on their way to the channel and {there} to the room"
+        ));
+        anyhow::Ok(())
+    };
+    tokio::try_join!(ann, mary, axe)?;
+    let (here, there) = (
+        scene.toward_channel().lost.len(),
+        scene.toward_room().lost.len(),
+    );
+    console.line(&format!(
+        "  Without it, {here} messages wait for the channel and {there} for the room"
+    ));
+    let began = Instant::now();
+    scene.bridge.start().await?;
+    console.line(&format!(
+        "  Started again, ready after {}",
+        short(Some(began.elapsed()))
+    ));
+    for _ in 0..5 {
+        scene.say_in_room().await?;
+        scene.say_in_channel();
+    }
+    scene.settle(Duration::from_mins(3)).await
+}
+
+async fn judge(scene: &Scenario, synapse: &Synapse, console: &Console) -> anyhow::Result<bool> {
+    let (there, here) = (scene.toward_channel(), scene.toward_room());
+    let mut table = Table::of_verdicts();
+    table
+        .verdict("room → channel", &there)
+        .verdict("channel → room", &here);
+    console.line(&table.to_string());
+    let encrypted = scene.all_encrypted(synapse).await?;
+    console.line(&format!(
+        "  On the homeserver: {encrypted} events, every one of them encrypted"
+    ));
+    let tally = scene.bridge.conservation().await?;
+    console.line(&format!(
+        "  The bridge's own count: {} accepted = {} delivered + {} skipped + {} failed + {} pending",
+        tally.accepted, tally.delivered, tally.skipped, tally.failed, tally.pending
+    ));
+    let clean = there.is_clean() && here.is_clean();
+    console.line(if clean {
+        "  Nothing lost, nothing doubled, nothing out of order.\n"
+    } else {
+        "  This is not what was promised.\n"
+    });
+    Ok(clean)
+}
+
+async fn stay_up(scene: &Scenario, synapse: &Synapse, console: &Console) -> anyhow::Result<()> {
+    let you = synapse.register("you", PASSWORD).await?;
+    scene.ann.invite(&scene.stage.room, &you).await?;
+    let channel = &scene.stage.channel;
+    console.heading("Join in");
+    console.line(&format!(
+        "  In the room, with Element or any client that encrypts:
+      homeserver   {}
+      user         {you}
+      password     {PASSWORD}
+      room         The quiet room 1, you are invited ({})
+    Let it set up encryption when it offers to: the bridge relays only what comes from signed devices.
+
+  In the channel:
+      a page       {}
+      a command    curl -H 'content-type: application/json' {}/say \\
+                     -d '{{\"room\": \"{}\", \"user\": \"{}\", \"text\": \"Hello\"}}'
+
+  The bridge:
+      health       {}/health/ready
+      metrics      {}/metrics
+      files        {}
+
+  Ctrl-C ends it all.",
+        synapse.url(),
+        scene.stage.room,
+        scene.sim.control_url(),
+        scene.sim.control_url(),
+        channel.id,
+        scene.mary.id,
+        scene.bridge.admin_url(),
+        scene.bridge.admin_url(),
+        scene.bridge.directory().display(),
+    ));
+    tokio::signal::ctrl_c().await?;
+    console.line("");
+    Ok(())
+}

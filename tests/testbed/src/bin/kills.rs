@@ -1,0 +1,228 @@
+//! SIGKILL, again and again, under traffic in both directions: nothing may be lost, doubled or out of order. Afterwards
+//! every event on the homeserver must be encrypted and no text may be left in the bridge's files or logs.
+
+#![recursion_limit = "512"]
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use footbridge_testbed::bridge::build;
+use footbridge_testbed::console::Console;
+use footbridge_testbed::report::{Table, Verdict, short};
+use footbridge_testbed::scenario::{Options, Scenario};
+use footbridge_testbed::synapse::{Limits, Synapse};
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+
+/// Kills the bridge under traffic and counts what that did to the messages.
+#[derive(Parser)]
+struct Arguments {
+    /// How often the bridge is killed.
+    #[arg(long, default_value_t = 60)]
+    kills: u32,
+    /// Messages a second in each direction.
+    #[arg(long, default_value_t = 4.0)]
+    messages_per_second: f64,
+    /// Requests a minute which the silo allows; Gitter's own 100 would be the narrowest place.
+    #[arg(long, default_value_t = 6000)]
+    requests_per_minute: u32,
+    /// Makes the times of the kills repeatable; random when missing.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// A `footbridge` program that is there already; built when missing.
+    #[arg(long)]
+    binary: Option<PathBuf>,
+    /// Copy the bridge's directory here when something went wrong.
+    #[arg(long)]
+    keep: Option<PathBuf>,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let console = Console::new();
+    match run(&arguments, &console).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            console.line(&format!("\n  It could not go on: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: &Arguments, console: &Console) -> anyhow::Result<bool> {
+    let seed = arguments.seed.unwrap_or_else(rand::random);
+    console.heading(&format!(
+        "{} kills under traffic, --seed {seed}",
+        arguments.kills
+    ));
+    console.step("Building the bridge");
+    let binary = match &arguments.binary {
+        Some(binary) => binary.clone(),
+        None => build::footbridge().await?,
+    };
+    console.step("Starting a Synapse that nobody will miss");
+    let synapse = Synapse::start(Limits::Relaxed).await?;
+    let mut options = Options::new(binary).with_budget(arguments.requests_per_minute);
+    "footbridge=trace,footbridge_store=trace".clone_into(&mut options.log_filter);
+    let scene = Scenario::set_up(&synapse, options, &|text| console.step(text)).await?;
+    console.step("The bridge starts and accepts the invitation");
+    scene.open().await?;
+    console.end_step();
+
+    let stop = AtomicBool::new(false);
+    let pause = Duration::from_secs_f64(1.0 / arguments.messages_per_second.max(0.01));
+    let axe = async {
+        let outcome = kill_often(&scene, arguments.kills, seed, console).await;
+        stop.store(true, Ordering::Relaxed);
+        outcome
+    };
+    tokio::try_join!(
+        talk_in_room(&scene, pause, &stop),
+        talk_in_channel(&scene, pause, &stop),
+        axe
+    )?;
+    console.step("Waiting until everything has arrived");
+    scene.settle(Duration::from_mins(5)).await?;
+    console.end_step();
+    let good = judge(&scene, &synapse, console).await?;
+    if let (false, Some(keep)) = (good, &arguments.keep) {
+        copy(scene.bridge.directory(), keep)?;
+        console.line(&format!("  The bridge's files are in {}", keep.display()));
+    }
+    Ok(good)
+}
+
+async fn talk_in_room(scene: &Scenario, pause: Duration, stop: &AtomicBool) -> anyhow::Result<()> {
+    let mut clock = tokio::time::interval(pause);
+    while !stop.load(Ordering::Relaxed) {
+        clock.tick().await;
+        scene.say_in_room().await?;
+    }
+    Ok(())
+}
+
+async fn talk_in_channel(
+    scene: &Scenario,
+    pause: Duration,
+    stop: &AtomicBool,
+) -> anyhow::Result<()> {
+    let mut clock = tokio::time::interval(pause);
+    while !stop.load(Ordering::Relaxed) {
+        clock.tick().await;
+        scene.say_in_channel();
+    }
+    Ok(())
+}
+
+/// Kills and starts again; how long each life lasts is drawn anew, so that every moment of a life is hit, starting up
+/// included. Leaves the bridge running.
+async fn kill_often(
+    scene: &Scenario,
+    kills: u32,
+    seed: u64,
+    console: &Console,
+) -> anyhow::Result<()> {
+    let mut dice = StdRng::seed_from_u64(seed);
+    let began = Instant::now();
+    for kill in 1..=kills {
+        tokio::time::sleep(Duration::from_millis(dice.random_range(50..=2000))).await;
+        if let Some(status) = scene.bridge.ended()? {
+            anyhow::bail!(
+                "before kill {kill} the bridge ended by itself, {status}\n{}",
+                scene.bridge.logs_end()
+            );
+        }
+        scene.bridge.kill().await?;
+        scene.bridge.launch()?;
+        if kill % 10 == 0 || kill == kills {
+            console.line(&format!(
+                "  {kill:>4} kills in {:>7}, {:>5} messages said, {:>5} not arrived yet",
+                short(Some(began.elapsed())),
+                scene.from_room.said().len() + scene.from_channel.said().len(),
+                scene.toward_channel().lost.len() + scene.toward_room().lost.len(),
+            ));
+        }
+    }
+    scene.bridge.wait_ready().await
+}
+
+async fn judge(scene: &Scenario, synapse: &Synapse, console: &Console) -> anyhow::Result<bool> {
+    console.heading("What was said against what arrived");
+    let (there, here) = (scene.toward_channel(), scene.toward_room());
+    let mut table = Table::of_verdicts();
+    table
+        .verdict("room → channel", &there)
+        .verdict("channel → room", &here);
+    console.line(&table.to_string());
+    for (name, verdict) in [("room → channel", &there), ("channel → room", &here)] {
+        name_faults(name, verdict, console);
+    }
+    let tally = scene.bridge.conservation().await?;
+    console.line(&format!(
+        "  {} accepted, every one accounted for",
+        tally.accepted
+    ));
+    let encrypted = scene.all_encrypted(synapse).await?;
+    console.line(&format!(
+        "  {encrypted} events on the homeserver, every one of them encrypted"
+    ));
+    let traces = wait_for_no_traces(scene).await?;
+    if traces.is_empty() {
+        console.line("  No text left in the bridge's files and trace logs");
+    }
+    for trace in &traces {
+        console.line(&format!(
+            "  Text of a message is left in {}",
+            trace.display()
+        ));
+    }
+    let good = there.is_clean() && here.is_clean() && traces.is_empty();
+    console.line(if good { "\n  Good." } else { "\n  Not good." });
+    Ok(good)
+}
+
+fn name_faults(name: &str, verdict: &Verdict, console: &Console) {
+    let faults = [
+        ("lost", &verdict.lost),
+        ("doubled", &verdict.doubled),
+        ("out of order", &verdict.misplaced),
+        ("never said", &verdict.unknown),
+    ];
+    for (fault, numbers) in faults {
+        if !numbers.is_empty() {
+            let first: Vec<String> = numbers.iter().take(20).map(ToString::to_string).collect();
+            console.line(&format!("  {name}, {fault}: {}", first.join(" ")));
+        }
+    }
+}
+
+/// The running bridge may need a moment until its write-ahead log is truncated.
+async fn wait_for_no_traces(scene: &Scenario) -> anyhow::Result<Vec<PathBuf>> {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let traces = scene.traces()?;
+        if traces.is_empty() || Instant::now() > deadline {
+            return Ok(traces);
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &target)?;
+        } else {
+            std::fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,136 @@
+//! What a subscriber is shown at once, and whether they may subscribe at all.
+
+use serde_json::{Value, json};
+
+use super::meta::{Problem, text};
+use crate::gitter::{
+    ids::well_formed,
+    listing::{MAX_LIMIT, Wanted},
+    refusal::Refusal,
+    shared::Shared,
+    view::{self, Look},
+    world::World,
+};
+
+/// Items in a snapshot unless told.
+const SNAPSHOT: usize = 30;
+
+fn denied(refusal: Refusal) -> Problem {
+    match refusal {
+        Refusal::BAD_REQUEST | Refusal::BROKEN => Problem::plain("400::Invalid ID: "),
+        _ => Problem::plain("403::Authorisation denied."),
+    }
+}
+
+fn id(part: &str) -> Result<(), Problem> {
+    if well_formed(part) {
+        Ok(())
+    } else {
+        Err(Problem::plain(format!("400::Invalid ID: {part}")))
+    }
+}
+
+/// What a subscriber may see of a channel now; an error when they may not subscribe to it.
+pub(super) fn picture(
+    shared: &Shared,
+    world: &World,
+    viewer: Option<&str>,
+    channel: &str,
+    asked: Option<&Value>,
+) -> Result<Option<Value>, Problem> {
+    let unknown = || Problem::plain(format!("404::Unknown subscription {channel}"));
+    let path = channel.strip_prefix("/api/v1/").ok_or_else(unknown)?;
+    let parts: Vec<&str> = path.split('/').collect();
+    match parts[..] {
+        ["ping"] => return Ok(None),
+        ["token", _] => return Ok(Some(json!({}))),
+        ["rooms", room, ..] => {
+            id(room)?;
+            world.readable(room, viewer).map_err(denied)?;
+        }
+        ["user", user, ..] => {
+            id(user)?;
+            if viewer != Some(user) {
+                return Err(denied(Refusal::FORBIDDEN));
+            }
+        }
+        _ => return Err(unknown()),
+    }
+    match parts[..] {
+        ["rooms" | "user", _] | ["rooms", _, "chatMessages", _, "readBy"] => Ok(None),
+        ["rooms", room, "chatMessages"] => chat(shared, world, viewer, room, asked).map(Some),
+        ["rooms", room, feed @ ("users" | "events")] => {
+            let room = world.channel(room).map_err(denied)?;
+            Ok(Some(if feed == "users" {
+                let people = room.members.iter().filter_map(|id| world.people.get(id));
+                people.take(SNAPSHOT).map(view::user).collect()
+            } else {
+                room.activity
+                    .iter()
+                    .rev()
+                    .take(SNAPSHOT)
+                    .map(view::activity)
+                    .collect()
+            }))
+        }
+        ["user", user, "rooms"] => Ok(Some(
+            world
+                .channels
+                .values()
+                .filter(|room| room.members.iter().any(|member| member == user))
+                .map(|room| view::room(world, room, viewer))
+                .collect(),
+        )),
+        ["user", _, "groups" | "orgs"] => Ok(Some(json!([]))),
+        ["user", user, "rooms", room, "unreadItems"] => {
+            id(room)?;
+            world.readable(room, viewer).map_err(denied)?;
+            let key = (user.to_owned(), room.to_owned());
+            let unread = world.unread.get(&key).cloned().unwrap_or_default();
+            let mut items = view::unread(&unread);
+            if let Some(items) = items.as_object_mut() {
+                items.insert("_meta".into(), json!({"lurk": false}));
+            }
+            Ok(Some(items))
+        }
+        _ => Err(unknown()),
+    }
+}
+
+fn chat(
+    shared: &Shared,
+    world: &World,
+    viewer: Option<&str>,
+    room: &str,
+    asked: Option<&Value>,
+) -> Result<Value, Problem> {
+    let set = |key| {
+        asked
+            .and_then(|asked| asked.get(key))
+            .is_some_and(|set| set == true)
+    };
+    let limit = asked
+        .and_then(|asked| asked.get("limit"))
+        .and_then(Value::as_u64);
+    let limit = limit
+        .and_then(|limit| usize::try_from(limit).ok())
+        .filter(|limit| *limit > 0);
+    let wanted = Wanted {
+        limit: limit.unwrap_or(SNAPSHOT).min(MAX_LIMIT),
+        before_inclusive: asked
+            .and_then(|asked| text(asked, "beforeInclId"))
+            .map(str::to_owned),
+        threads: set("includeThreads"),
+        ..Wanted::default()
+    };
+    let room = world.channel(room).map_err(denied)?;
+    let look = Look {
+        lean: set("lean"),
+        ..shared.look(viewer)
+    };
+    let posts = wanted.pick(room).map_err(denied)?;
+    Ok(posts
+        .into_iter()
+        .map(|post| view::message(world, post, look))
+        .collect())
+}

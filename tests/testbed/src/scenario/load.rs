@@ -1,0 +1,103 @@
+//! Counted messages: a mark nobody would write by accident and a number, so that both ends can be compared and any
+//! trace of a text can be searched for. Lines of a conversation can be counted with them.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use rand::Rng as _;
+
+use crate::report::Said;
+
+/// The messages of one direction of one run.
+pub struct Load {
+    mark: String,
+    said: Mutex<Vec<(Said, String)>>,
+}
+
+impl Load {
+    /// A load with a mark of its own, which begins with `letter`.
+    #[must_use]
+    pub fn new(letter: char) -> Self {
+        let mut dice = rand::rng();
+        let mut mark = letter.to_string();
+        // Letters only: no markup, emoji or link can come of them on either side.
+        mark.extend((0..11).map(|_| char::from(dice.random_range(b'a'..=b'z'))));
+        Self {
+            mark,
+            said: Mutex::default(),
+        }
+    }
+
+    /// What every numbered text of this load contains.
+    #[must_use]
+    pub fn mark(&self) -> &str {
+        &self.mark
+    }
+
+    /// The text of the next numbered message, which counts as said from now on.
+    pub fn number(&self) -> String {
+        let mut said = self.lock();
+        let key = format!("{}{:05}", self.mark, said.len());
+        let text = format!("{key} says the one who counts");
+        push(&mut said, key);
+        text
+    }
+
+    /// Counts a line of conversation as said now. It is known again by `key`, plain words which occur in it and in no
+    /// other line, and which the bridge has no reason to change.
+    pub fn count(&self, key: &str) {
+        push(&mut self.lock(), key.to_owned());
+    }
+
+    /// Everything said so far.
+    #[must_use]
+    pub fn said(&self) -> Vec<Said> {
+        self.lock().iter().map(|(said, _)| *said).collect()
+    }
+
+    /// Which message of this load a text is, whatever the bridge put around it.
+    #[must_use]
+    pub fn number_in(&self, text: &str) -> Option<u32> {
+        if let Some((_, after)) = text.split_once(&self.mark) {
+            return after.get(..5)?.parse().ok();
+        }
+        let said = self.lock();
+        said.iter()
+            .find(|(_, key)| text.contains(key))
+            .map(|(said, _)| said.number)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<(Said, String)>> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn push(said: &mut Vec<(Said, String)>, key: String) {
+    let number = u32::try_from(said.len()).unwrap_or(u32::MAX);
+    said.push((
+        Said {
+            number,
+            at: Instant::now(),
+        },
+        key,
+    ));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Load;
+
+    #[test]
+    fn a_message_is_known_again_whatever_surrounds_it() {
+        let load = Load::new('r');
+        let first = load.number();
+        load.count("a fine day");
+        let third = load.number();
+        assert_eq!(load.number_in(&format!("**Ann**: {first}")), Some(0));
+        assert_eq!(load.number_in("Ann: what a fine day!"), Some(1));
+        assert_eq!(load.number_in(&third), Some(2));
+        assert_eq!(load.number_in("nothing of ours"), None);
+        assert_eq!(Load::new('r').number_in(&first), None);
+        assert_eq!(load.said().len(), 3);
+    }
+}
