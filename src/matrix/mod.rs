@@ -137,6 +137,7 @@ pub struct Matrix {
 impl Matrix {
     /// Restores the session kept in the store: opens the SDK's stores in the store's directory, puts our cursor
     /// over the SDK's, then restores. Never logs in. Needs no network.
+    #[must_use]
     pub fn open(
         store: Store,
         key: &StoreKey,
