@@ -112,19 +112,15 @@ impl Person {
     /// Who this is.
     #[must_use]
     pub fn user_id(&self) -> String {
-        self.client
-            .user_id()
-            .map(ToString::to_string)
-            .unwrap_or_default()
+        let id = self.client.user_id();
+        id.map(ToString::to_string).unwrap_or_default()
     }
 
     /// The device.
     #[must_use]
     pub fn device_id(&self) -> String {
-        self.client
-            .device_id()
-            .map(ToString::to_string)
-            .unwrap_or_default()
+        let id = self.client.device_id();
+        id.map(ToString::to_string).unwrap_or_default()
     }
 
     /// Makes a private room and invites these users.

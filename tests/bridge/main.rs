@@ -2,8 +2,9 @@
 
 mod house_rules;
 mod lanes;
-mod matrix;
 mod bad_input;
 mod example_config;
+mod commands;
 mod silo_contract;
 mod gitter;
+mod matrix;

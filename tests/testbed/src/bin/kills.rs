@@ -35,7 +35,7 @@ struct Arguments {
     /// A `footbridge` program that is there already; built when missing.
     #[arg(long)]
     binary: Option<PathBuf>,
-    /// Copy the bridge's directory here when something went wrong.
+    /// Copy the bridge's files and logs here at the end.
     #[arg(long)]
     keep: Option<PathBuf>,
 }
@@ -90,7 +90,7 @@ async fn run(arguments: &Arguments, console: &Console) -> anyhow::Result<bool> {
     scene.settle(Duration::from_mins(5)).await?;
     console.end_step();
     let good = judge(&scene, &synapse, console).await?;
-    if let (false, Some(keep)) = (good, &arguments.keep) {
+    if let Some(keep) = &arguments.keep {
         copy(scene.bridge.directory(), keep)?;
         console.line(&format!("  The bridge's files are in {}", keep.display()));
     }
@@ -119,8 +119,8 @@ async fn talk_in_channel(
     Ok(())
 }
 
-/// Kills and starts again; how long each life lasts is drawn anew, so that every moment of a life is hit, starting up
-/// included. Leaves the bridge running.
+/// Kills and starts again. How long each life lasts is drawn anew; for half of them the time begins when the bridge is
+/// ready, so that starting up and working are both hit at any moment. Leaves the bridge running.
 async fn kill_often(
     scene: &Scenario,
     kills: u32,
@@ -130,6 +130,9 @@ async fn kill_often(
     let mut dice = StdRng::seed_from_u64(seed);
     let began = Instant::now();
     for kill in 1..=kills {
+        if dice.random_bool(0.5) {
+            scene.bridge.wait_ready().await?;
+        }
         tokio::time::sleep(Duration::from_millis(dice.random_range(50..=2000))).await;
         if let Some(status) = scene.bridge.ended()? {
             anyhow::bail!(

@@ -225,6 +225,10 @@ async fn act(sim: &GitterSim, path: &str, order: Value) -> Done {
             let user = sim.add_user_aged(&order.username, &order.display_name, age);
             Ok(json!({"id": user.id, "username": user.username, "token": user.token}))
         }
+        "/users/delete" => {
+            sim.delete_user(&user_id(sim, &parse::<Named>(order)?.user)?);
+            Ok(json!({}))
+        }
         "/rooms" => add_room(sim, parse(order)?),
         "/stop" => {
             sim.stop_listening().await;

@@ -144,7 +144,7 @@ impl Faults {
     }
 
     /// Arms a fault for the next `times` calls of a route, such as `POST /rooms/:id/chatMessages`, `STREAM /rooms/:id/chatMessages`,
-    /// `BAYEUX upgrade`, `BAYEUX post`, `BAYEUX /meta/subscribe`, or `*` for all.
+    /// `BAYEUX upgrade`, `BAYEUX post`, `BAYEUX /meta/subscribe`, or `*` for all. Single Bayeux messages know statuses and drops only.
     pub fn next(&self, route: &str, fault: Fault, times: u32) {
         self.armed().plans.push(Plan {
             route: route.to_owned(),
@@ -201,13 +201,14 @@ impl Faults {
         self.armed().framing
     }
 
-    /// Every open stream sends this many keep-alives with its next one.
+    /// The next open stream to send a keep-alive sends this many at once.
     pub fn burst_keepalives(&self, count: u64) {
         self.armed().keepalive_burst = count;
     }
 
-    pub(super) fn keepalives(&self) -> u64 {
-        self.armed().keepalive_burst.max(1)
+    /// How many keep-alives go out now: one, unless a burst is armed.
+    pub(super) fn take_keepalives(&self) -> u64 {
+        std::mem::take(&mut self.armed().keepalive_burst).max(1)
     }
 
     /// Disturbs the open API connections; returns how many there were.

@@ -273,3 +273,127 @@ fn strip_lone_paragraph(events: Vec<Event<'_>>) -> Vec<Event<'_>> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::render;
+
+    const LINK: &str = r#"rel="nofollow noopener noreferrer" target="_blank""#;
+
+    fn check(cases: &[(&str, &str)]) {
+        for (text, html) in cases {
+            assert_eq!(render(text).html, html.replace("LINK", LINK), "{text}");
+        }
+    }
+
+    #[test]
+    fn behaviour_13_blocks_render_as_the_service_did() {
+        check(&[
+            ("one paragraph", "one paragraph"),
+            ("one\n\n\ntwo", "<p>one</p>\n<p>two</p>"),
+            ("one\ntwo", "one<br>two"),
+            ("# x", "<h1>x</h1>"),
+            ("#x", "<h1>x</h1>"),
+            ("x\n===", "<h1>x</h1>"),
+            ("    code", "<pre><code>code</code></pre>"),
+            (
+                "```rust\nlet a = 12;\n```",
+                "<pre><code class=\"rust\">let a = <span class=\"number\">12</span>;</code></pre>",
+            ),
+            ("~~~\n#x <b>\n~~~", "<pre><code>#x &lt;b&gt;</code></pre>"),
+            ("> q\nlazy", "<blockquote>\nq<br>lazy</blockquote>"),
+            ("---", "<hr />"),
+        ]);
+        assert!(render("- [ ] a\n- b").html.contains("<li>[ ] a</li>"));
+        assert!(render("|a|b|\n|-|-|\n|1|2|").html.contains("<td>1</td>"));
+    }
+
+    #[test]
+    fn behaviour_13_spans_render_as_the_service_did() {
+        check(&[
+            (
+                "**b** _i_ *i* ~~s~~ `c`",
+                "<strong>b</strong> <em>i</em> <em>i</em> <del>s</del> <code>c</code>",
+            ),
+            ("snake_case_name", "snake_case_name"),
+            (
+                "<b>x</b> <!-- y -->",
+                "&lt;b&gt;x&lt;/b&gt; &lt;!-- y --&gt;",
+            ),
+            ("a &amp; b & c", "a &amp; b &amp; c"),
+            (":smile: 🎉", ":smile: 🎉"),
+            (
+                "https://e.org/a_b_c.",
+                "<a href=\"https://e.org/a_b_c\" LINK class=\"link \">https://e.org/a_b_c</a>.",
+            ),
+            (
+                "[t](e.org \"title\")",
+                "<a href=\"http://e.org\" LINK class=\"link link-tooltip\">t</a>",
+            ),
+            (
+                "[t](javascript:alert(1))",
+                "<a href=\"#\" LINK class=\"link link-tooltip\">t</a>",
+            ),
+            (
+                "![a](https://e.org/i.png)",
+                "<img src=\"https://e.org/i.png\" alt=\"a\" rel=\"nofollow\">",
+            ),
+            (
+                "bob@example.com",
+                "<a href=\"mailto:bob@example.com\" LINK class=\"link \">bob@example.com</a>",
+            ),
+        ]);
+        assert!(render("$$x^2$$").html.starts_with("<span class=\"katex\">"));
+    }
+
+    #[test]
+    fn behaviour_13_mentions_and_issues_are_found() {
+        let mention = |name: &str| {
+            format!(
+                r#"<span data-link-type="mention" data-screen-name="{name}" class="mention">@{name}</span>"#
+            )
+        };
+        assert_eq!(render("hi @bob!").html, format!("hi {}!", mention("bob")));
+        // A Matrix id is a mention of somebody else altogether.
+        assert_eq!(
+            render("@alice:example.org").html,
+            mention("alice:example.org")
+        );
+        let all = render("@/all");
+        assert!(
+            all.html
+                .contains(r#"data-group-name="all" class="groupmention""#)
+        );
+        assert!(all.mentions[0].group && all.mentions[0].screen_name == "all");
+        let issue = "<a target=\"_blank\" data-link-type=\"issue\" data-issue=\"12\" class=\"issue\">#12</a>";
+        assert_eq!(render("#12").html, issue);
+        assert_eq!(render("see #12.").html, format!("see {issue}."));
+        let found = render(
+            "org/repo#12 https://github.com/o/r/issues/5 https://gitlab.com/o/r/-/merge_requests/6",
+        );
+        let numbers: Vec<_> = found
+            .issues
+            .iter()
+            .map(|issue| issue.number.as_str())
+            .collect();
+        assert_eq!(numbers, ["12", "5", "6"]);
+        assert!(found.html.contains(">o/r#5</a>") && found.html.contains(">o/r#6</a>"));
+        let commit = render("org/repo@0123456789abcdef");
+        assert!(commit.html.contains(">org/repo@0123456</a>") && commit.mentions.is_empty());
+    }
+
+    #[test]
+    fn behaviour_13_only_some_escapes_work() {
+        check(&[
+            (r"\*not\* \_it\_ \~ \> \| \.", "*not* _it_ ~ &gt; | ."),
+            (r"\#12", "#12"),
+            (r"`\#12`", r"<code>\#12</code>"),
+            ("`@bob #12`", "<code>@bob #12</code>"),
+            ("@\u{200b}bob", "@\u{200b}bob"),
+        ]);
+        assert_eq!(render(r"\@bob").mentions.len(), 1);
+        assert!(render(r"\@bob").html.starts_with('\\'));
+        assert!(render(r"\$$x$$").html.contains("katex"));
+        assert_eq!(render(r"\<b>").html, r"\&lt;b&gt;");
+    }
+}

@@ -27,6 +27,9 @@ mod view;
 mod wire;
 mod world;
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr},

@@ -162,7 +162,9 @@ impl Shared {
                 Notice::Push { channel, body } => {
                     self.sessions.publish(&self.faults, &channel, &body);
                 }
-                Notice::Line { room, feed, body } => self.streams.send(&room, feed, &body),
+                Notice::Line { room, feed, body } => {
+                    self.streams.send(self.faults.framing(), &room, feed, &body);
+                }
                 Notice::Silence { room, user } => {
                     self.sessions.silence(&room, &user);
                     self.streams.silence(&room, &user);

@@ -21,7 +21,7 @@ use tokio::{
 
 use super::{
     auth,
-    faults::Framing,
+    faults::{Faults, Framing},
     refusal::Refusal,
     rest::{add_rate_headers, query, segments, strike_before, take_rate},
     shared::{Shared, lock},
@@ -34,15 +34,18 @@ struct Listener {
     user: Option<String>,
     /// Thrown out of the room: the connection stays, nothing comes any more.
     silent: bool,
-    lines: mpsc::UnboundedSender<String>,
+    lines: mpsc::UnboundedSender<Line>,
 }
+
+/// A line and how it is framed, which is settled when it is published.
+type Line = (String, Framing);
 
 /// The open streams.
 #[derive(Default)]
 pub(super) struct Streams(Mutex<Vec<Listener>>);
 
 impl Streams {
-    fn add(&self, room: &str, feed: &str, user: Option<String>) -> mpsc::UnboundedReceiver<String> {
+    fn add(&self, room: &str, feed: &str, user: Option<String>) -> mpsc::UnboundedReceiver<Line> {
         let (lines, receiver) = mpsc::unbounded_channel();
         let mut listeners = lock(&self.0);
         listeners.retain(|listener| !listener.lines.is_closed());
@@ -56,11 +59,14 @@ impl Streams {
         receiver
     }
 
-    pub(super) fn send(&self, room: &str, feed: &str, body: &Value) {
+    pub(super) fn send(&self, framing: Framing, room: &str, feed: &str, body: &Value) {
+        if framing.mute {
+            return;
+        }
         let line = body.to_string();
         lock(&self.0).retain(|listener| {
             let wanted = listener.room == room && listener.feed == feed && !listener.silent;
-            !wanted || listener.lines.send(line.clone()).is_ok()
+            !wanted || listener.lines.send((line.clone(), framing)).is_ok()
         });
     }
 
@@ -133,7 +139,7 @@ async fn serve(
 /// Carries lines to one connection until it or the simulator ends.
 async fn pump(
     shared: Arc<Shared>,
-    mut lines: mpsc::UnboundedReceiver<String>,
+    mut lines: mpsc::UnboundedReceiver<Line>,
     chunks: mpsc::Sender<Bytes>,
 ) {
     let period = shared.options.keepalive;
@@ -141,19 +147,17 @@ async fn pump(
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut held: Vec<String> = Vec::new();
     loop {
-        let framing = shared.faults.framing();
         let sent = tokio::select! {
             () = shared.stop.cancelled() => return,
             () = chunks.closed() => return,
             line = lines.recv() => match line {
                 None => return,
-                Some(_) if framing.mute => Ok(()),
-                Some(line) => {
+                Some((line, framing)) => {
                     held.push(line);
                     flush(framing, &mut held, &chunks).await
                 }
             },
-            _ = beat.tick() => keepalives(framing, shared.faults.keepalives(), &chunks).await,
+            _ = beat.tick() => beat_once(&shared.faults, &mut held, &chunks).await,
         };
         if sent.is_err() {
             return;
@@ -167,9 +171,14 @@ fn end(framing: Framing) -> &'static str {
     if framing.crlf { "\r\n" } else { "\n" }
 }
 
-async fn keepalives(framing: Framing, count: u64, chunks: &mpsc::Sender<Bytes>) -> Sent {
-    for _ in 0..count {
-        chunks.send(format!(" {}", end(framing)).into()).await?;
+/// Keep-alives, after what waited in vain for more of its kind.
+async fn beat_once(faults: &Faults, held: &mut Vec<String>, chunks: &mpsc::Sender<Bytes>) -> Sent {
+    let end = end(faults.framing());
+    for line in held.drain(..) {
+        chunks.send(format!("{line}{end}").into()).await?;
+    }
+    for _ in 0..faults.take_keepalives() {
+        chunks.send(format!(" {end}").into()).await?;
     }
     Ok(())
 }

@@ -141,7 +141,7 @@ async fn at_rest(
 }
 
 async fn latency(scene: &Scenario, arguments: &Arguments, table: &mut Table) -> anyhow::Result<()> {
-    let (skip_there, skip_here) = (
+    let (past_room, past_channel) = (
         scene.from_room.said().len(),
         scene.from_channel.said().len(),
     );
@@ -162,12 +162,12 @@ async fn latency(scene: &Scenario, arguments: &Arguments, table: &mut Table) -> 
     };
     table.row(&[
         "8/s room → channel",
-        &both(&scene.toward_channel_from(skip_there).latencies),
+        &both(&scene.toward_channel_from(past_room).latencies),
         "from the start of Ann's own send",
     ]);
     table.row(&[
         "8/s channel → room",
-        &both(&scene.toward_room_from(skip_here).latencies),
+        &both(&scene.toward_room_from(past_channel).latencies),
         "to Ann's sight",
     ]);
     table.row(&[

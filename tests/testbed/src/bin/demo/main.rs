@@ -58,8 +58,11 @@ async fn play(console: &Console, stay: bool) -> anyhow::Result<bool> {
     converse(&talk).await?;
     console.heading("The bridge is killed (SIGKILL) while both sides go on talking");
     crash(&scene, console).await?;
+    let calm = Calm::begin(&scene);
+    chat(&scene, 15, Duration::from_millis(250)).await?;
+    scene.settle(Duration::from_mins(1)).await?;
     console.heading("What was said against what arrived");
-    let clean = judge(&scene, &synapse, console).await?;
+    let clean = judge(&scene, &synapse, &calm, console).await?;
     if stay {
         stay_up(&scene, &synapse, console).await?;
     }
@@ -108,21 +111,6 @@ async fn converse(talk: &Talk<'_>) -> anyhow::Result<()> {
 }
 
 async fn crash(scene: &Scenario, console: &Console) -> anyhow::Result<()> {
-    let pause = Duration::from_millis(150);
-    let ann = async {
-        for _ in 0..25 {
-            scene.say_in_room().await?;
-            tokio::time::sleep(pause).await;
-        }
-        anyhow::Ok(())
-    };
-    let mary = async {
-        for _ in 0..25 {
-            scene.say_in_channel();
-            tokio::time::sleep(pause).await;
-        }
-        anyhow::Ok(())
-    };
     let axe = async {
         tokio::time::sleep(Duration::from_millis(1200)).await;
         let pid = scene
@@ -139,7 +127,7 @@ async fn crash(scene: &Scenario, console: &Console) -> anyhow::Result<()> {
         ));
         anyhow::Ok(())
     };
-    tokio::try_join!(ann, mary, axe)?;
+    tokio::try_join!(chat(scene, 25, Duration::from_millis(150)), axe)?;
     let (here, there) = (
         scene.toward_channel().lost.len(),
         scene.toward_room().lost.len(),
@@ -153,20 +141,67 @@ async fn crash(scene: &Scenario, console: &Console) -> anyhow::Result<()> {
         "  Started again, ready after {}",
         short(Some(began.elapsed()))
     ));
-    for _ in 0..5 {
-        scene.say_in_room().await?;
-        scene.say_in_channel();
-    }
-    scene.settle(Duration::from_mins(3)).await
+    scene.settle(Duration::from_mins(3)).await?;
+    console.line(&format!(
+        "  Everything had arrived {} after the start",
+        short(Some(began.elapsed()))
+    ));
+    Ok(())
 }
 
-async fn judge(scene: &Scenario, synapse: &Synapse, console: &Console) -> anyhow::Result<bool> {
-    let (there, here) = (scene.toward_channel(), scene.toward_room());
+/// Both sides talk at the same time.
+async fn chat(scene: &Scenario, messages: usize, pause: Duration) -> anyhow::Result<()> {
+    let ann = async {
+        for _ in 0..messages {
+            scene.say_in_room().await?;
+            tokio::time::sleep(pause).await;
+        }
+        anyhow::Ok(())
+    };
+    let mary = async {
+        for _ in 0..messages {
+            scene.say_in_channel();
+            tokio::time::sleep(pause).await;
+        }
+        anyhow::Ok(())
+    };
+    tokio::try_join!(ann, mary).map(drop)
+}
+
+/// From where on nothing is killed any more: latencies are taken from there.
+struct Calm {
+    in_room: usize,
+    in_channel: usize,
+}
+
+impl Calm {
+    fn begin(scene: &Scenario) -> Self {
+        Self {
+            in_room: scene.from_room.said().len(),
+            in_channel: scene.from_channel.said().len(),
+        }
+    }
+}
+
+async fn judge(
+    scene: &Scenario,
+    synapse: &Synapse,
+    calm: &Calm,
+    console: &Console,
+) -> anyhow::Result<bool> {
+    let (mut there, mut here) = (scene.toward_channel(), scene.toward_room());
+    let longest = there.percentile(100).max(here.percentile(100));
+    there.latencies = scene.toward_channel_from(calm.in_room).latencies;
+    here.latencies = scene.toward_room_from(calm.in_channel).latencies;
     let mut table = Table::of_verdicts();
     table
         .verdict("room → channel", &there)
         .verdict("channel → room", &here);
     console.line(&table.to_string());
+    console.line(&format!(
+        "  Latency: send to sight, after the crash; because of it, one message took {}",
+        short(longest)
+    ));
     let encrypted = scene.all_encrypted(synapse).await?;
     console.line(&format!(
         "  On the homeserver: {encrypted} events, every one of them encrypted"

@@ -20,7 +20,7 @@ use axum::{
 };
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use serde_json::Value;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 
 pub(super) use session::Sessions;
 
@@ -138,10 +138,17 @@ async fn converse(shared: Arc<Shared>, switch: Switch, mut socket: WebSocket, ti
     let mut ping = tokio::time::interval(shared.options.socket_ping);
     // The first tick is immediate.
     ping.tick().await;
+    // Faye gives a peer a quarter of the period to answer.
+    let patience = shared.options.socket_ping / 4;
+    let mut overdue: Option<Instant> = None;
     loop {
         let outgoing = tokio::select! {
             () = shared.stop.cancelled() => return,
-            _ = ping.tick() => Message::Ping("".into()),
+            () = tokio::time::sleep_until(overdue.unwrap_or_else(Instant::now)), if overdue.is_some() => return,
+            now = ping.tick() => {
+                overdue = Some(now + patience);
+                Message::Ping("".into())
+            }
             Some(event) = pushed.recv() => text(vec![event]),
             Some(answer) = held.next() => text(vec![answer]),
             incoming = socket.recv() => {
@@ -150,10 +157,16 @@ async fn converse(shared: Arc<Shared>, switch: Switch, mut socket: WebSocket, ti
                     Message::Text(incoming) => serde_json::from_str(&incoming),
                     Message::Binary(incoming) => serde_json::from_slice(&incoming),
                     Message::Close(_) => return,
-                    Message::Ping(_) | Message::Pong(_) => continue,
+                    Message::Ping(_) => continue,
+                    Message::Pong(_) => {
+                        overdue = None;
+                        continue;
+                    }
                 };
                 // Faye drops what it cannot read.
                 let Some(messages) = incoming.ok().and_then(as_list) else { continue };
+                // An empty list is a heartbeat and answered with another.
+                let heartbeat = messages.is_empty();
                 let mut answers = Vec::new();
                 for message in messages {
                     let reply = meta::reply(&shared, &switch, &message, timeout);
@@ -168,8 +181,7 @@ async fn converse(shared: Arc<Shared>, switch: Switch, mut socket: WebSocket, ti
                         }),
                     }
                 }
-                if answers.is_empty() {
-                    // Faye answers an empty list, which clients use as a heartbeat, with another.
+                if answers.is_empty() && !heartbeat {
                     continue;
                 }
                 text(answers)
