@@ -203,6 +203,7 @@ mod tests {
             SendError::Refused { .. } => "Refused".into(),
             SendError::Closed { .. } => "Closed".into(),
             SendError::SignedOut { .. } => "SignedOut".into(),
+            SendError::TooLate => "TooLate".into(),
         }
     }
 
