@@ -18,7 +18,7 @@ use super::{
     mark_cursor,
     walk::{Envelope, Names, Walked},
 };
-use crate::inbox::Inbox;
+use crate::{crash, inbox::Inbox};
 
 /// Pages that stay in memory between finding the end of a gap and journalling it (500 events each). Those
 /// beyond are fetched a second time.
@@ -98,6 +98,7 @@ impl Matrix {
             if pages.is_empty() {
                 batch.filled.push(gap.clone());
             }
+            crash::point("gap.fetched");
             inbox.accept(batch).await?;
         }
         Ok(Filled::Whole(newest))

@@ -26,7 +26,7 @@ use super::{
     keys::Woken,
     rooms::{Followed, Invites, Mark, followed},
 };
-use crate::{backoff::Backoff, inbox::Inbox};
+use crate::{backoff::Backoff, crash, inbox::Inbox};
 
 /// How long the server may hold a sync open.
 const LONG_POLL: Duration = Duration::from_secs(30);
@@ -221,6 +221,7 @@ impl Listener<'_> {
     }
 
     async fn answered(&mut self, response: SyncResponse) -> Result<(), MatrixError> {
+        crash::point("sync.received");
         self.matrix.synced();
         self.backoff.worked();
         self.long_poll = LONG_POLL;

@@ -17,5 +17,7 @@ mod silo_contract;
 mod gitter;
 #[cfg(test)]
 mod matrix;
+#[cfg(test)]
 mod walk;
+#[cfg(test)]
 mod restart;
