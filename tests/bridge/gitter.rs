@@ -212,9 +212,11 @@ async fn emptied_messages_count_as_deleted_and_read_marks_as_nothing() {
     ground.edit(&emptied, "");
     let root = ground.say("root");
     ground.thread(&root, "reply");
-    ground
-        .sim
-        .read(&ground.room.id, &ground.bridge.id, &[root.clone()]);
+    ground.sim.read(
+        &ground.room.id,
+        &ground.bridge.id,
+        std::slice::from_ref(&root),
+    );
     // A root with replies stays listed, without its text.
     ground.delete(&root);
     let heard = house.heard(5).await;
@@ -517,7 +519,12 @@ async fn a_snapshot_too_long_to_read_is_fetched_in_pieces() {
     }
     house.listen().await;
     assert_eq!(house.heard(100).await.len(), 100);
-    assert!(ground.sim.calls().contains_key("GET /rooms/:id/chatMessages"));
+    assert!(
+        ground
+            .sim
+            .calls()
+            .contains_key("GET /rooms/:id/chatMessages")
+    );
     ground.say("after");
     assert_eq!(house.heard_texts(1).await, ["after"]);
     house.hears_nothing_more().await;

@@ -218,23 +218,19 @@ impl House {
         let mut heard = Vec::new();
         let began = Instant::now();
         while heard.len() < count {
-            match self.store().head(lane, self.clock.now()).await.unwrap() {
-                Head::Ready(delivery) => {
-                    heard.push(Message::from_bytes(&delivery.payload).unwrap());
-                    let done =
-                        self.store()
-                            .step_done(delivery.id, None, None, true, self.clock.now());
-                    done.await.unwrap();
-                }
-                _ => {
-                    assert!(
-                        began.elapsed() < PATIENCE,
-                        "{} of {count} messages arrived",
-                        heard.len()
-                    );
-                    tokio::time::sleep(Duration::from_millis(10)).await;
-                }
+            let now = self.clock.now();
+            if let Head::Ready(delivery) = self.store().head(lane, now).await.unwrap() {
+                heard.push(Message::from_bytes(&delivery.payload).unwrap());
+                let done = self.store().step_done(delivery.id, None, None, true, now);
+                done.await.unwrap();
+                continue;
             }
+            let arrived = heard.len();
+            assert!(
+                began.elapsed() < PATIENCE,
+                "{arrived} of {count} messages arrived"
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
         heard
     }

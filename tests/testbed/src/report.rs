@@ -132,7 +132,7 @@ pub fn short(duration: Option<Duration>) -> String {
     }
 }
 
-/// Rows under a heading, columns as wide as they need to be: the first to the left, the others to the right.
+/// Rows under a heading, columns as wide as they need to be; those of numbers stand to the right.
 #[derive(Debug, Clone, Default)]
 pub struct Table {
     rows: Vec<Vec<String>>,
@@ -182,6 +182,13 @@ impl Table {
     }
 }
 
+impl Table {
+    fn is_numeric(&self, column: usize) -> bool {
+        let mut cells = self.rows.iter().skip(1).filter_map(|row| row.get(column));
+        cells.all(|cell| cell.starts_with(|first: char| first == '-' || first.is_ascii_digit()))
+    }
+}
+
 impl fmt::Display for Table {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or_default();
@@ -196,10 +203,11 @@ impl fmt::Display for Table {
             .collect();
         for (place, row) in self.rows.iter().enumerate() {
             for (column, (cell, &width)) in row.iter().zip(&widths).enumerate() {
-                if column == 0 {
-                    write!(to, "  {cell:<width$}")?;
+                let gap = if column == 0 { "  " } else { "   " };
+                if self.is_numeric(column) {
+                    write!(to, "{gap}{cell:>width$}")?;
                 } else {
-                    write!(to, "   {cell:>width$}")?;
+                    write!(to, "{gap}{cell:<width$}")?;
                 }
             }
             writeln!(to)?;

@@ -301,7 +301,11 @@ impl Writer {
                 self.escaped(c);
             }
             '#' if next.is_none_or(|next| next.is_ascii_digit()) => self.escaped(c),
-            '<' if may_be_tag(after) => {
+            '<' if next.is_some_and(|next| next.is_ascii_digit()) => {
+                self.out.push('<');
+                self.out.push(PART);
+            }
+            '<' if may_be_tag(next) => {
                 self.out.push_str("&lt;");
             }
             '&' if after.is_empty() || is_entity_rest(after) => self.out.push_str("&amp;"),

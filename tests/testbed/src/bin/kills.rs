@@ -29,6 +29,10 @@ struct Arguments {
     /// Requests a minute which the silo allows; Gitter's own 100 would be the narrowest place.
     #[arg(long, default_value_t = 6000)]
     requests_per_minute: u32,
+    /// Seconds over which the bridge looks for a copy of a message whose sending was interrupted. Longer than most lives
+    /// here, and the lane toward the channel would do nothing else; the simulator shows every copy at once.
+    #[arg(long, default_value_t = 1)]
+    settle: u32,
     /// Makes the times of the kills repeatable; random when missing.
     #[arg(long)]
     seed: Option<u64>,
@@ -68,6 +72,8 @@ async fn run(arguments: &Arguments, console: &Console) -> anyhow::Result<bool> {
     console.step("Starting a Synapse that nobody will miss");
     let synapse = Synapse::start(Limits::Relaxed).await?;
     let mut options = Options::new(binary).with_budget(arguments.requests_per_minute);
+    let settle = format!("settle = \"{}s\"", arguments.settle);
+    options.silo_options = [options.silo_options, settle].join("\n");
     "footbridge=trace,footbridge_store=trace".clone_into(&mut options.log_filter);
     let scene = Scenario::set_up(&synapse, options, &|text| console.step(text)).await?;
     console.step("The bridge starts and accepts the invitation");

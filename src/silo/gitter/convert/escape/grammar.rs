@@ -108,10 +108,6 @@ pub(in crate::silo::gitter::convert) fn is_entity_rest(after: &str) -> bool {
 }
 
 /// Whether a `<` before this could open something that is taken as it stands, up to its end.
-pub(in crate::silo::gitter::convert) fn may_be_tag(after: &str) -> bool {
-    match after.chars().next() {
-        Some(c) if c.is_whitespace() || c == '=' => false,
-        Some(c) if c.is_ascii_digit() => after.contains('>'),
-        _ => true,
-    }
+pub(in crate::silo::gitter::convert) fn may_be_tag(next: Option<char>) -> bool {
+    next.is_none_or(|c| !c.is_whitespace() && c != '=')
 }

@@ -69,7 +69,7 @@ async fn run(arguments: &Arguments, console: &Console) -> anyhow::Result<()> {
     };
     console.step("Starting a Synapse that nobody will miss");
     let synapse = Synapse::start(Limits::Relaxed).await?;
-    let mut table = Table::new(&["what", "value", "and"]);
+    let mut table = Table::new(&["measured", "value", "remarks"]);
 
     let crowd = open(&synapse, &binary, 50, console).await?;
     console.step("Rest, with 50 portals");
