@@ -159,7 +159,7 @@ mod tests {
     fn every_switch_stands_where_the_house_wants_it() {
         let requests = format!("{:?}", requests());
         assert!(requests.contains("retry_limit: 0"), "{requests}");
-        assert!(requests.contains("timeout: 30s"), "{requests}");
+        assert!(requests.contains("timeout: Some(30s)"), "{requests}");
 
         let encryption = encryption();
         assert!(!encryption.auto_enable_cross_signing && !encryption.auto_enable_backups);
