@@ -101,6 +101,10 @@ async fn look_at_store(config: &Config, findings: &mut Findings) {
         );
         return;
     }
+    if let Some(fault) = preflight::key(store) {
+        findings.add("key", bad(fault));
+        return;
+    }
     let key = match StoreKey::read(&store.key_file) {
         Ok(_) => Found::Good(format!(
             "{} is readable by this user only",

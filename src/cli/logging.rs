@@ -12,8 +12,6 @@ use crate::config::{Exit, Fault, values::nearest};
 const VARIABLE: &str = "FOOTBRIDGE_LOG";
 /// Our own news, and what troubles others.
 const DEFAULT: &str = "warn,footbridge=info";
-/// The SDK's record of requests has room for bodies at every level.
-const NEVER: &str = "matrix_sdk::http_client=off";
 const LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
 
 /// Starts logging to stderr.
@@ -41,7 +39,9 @@ fn is_harmless(metadata: &Metadata<'_>) -> bool {
         .target()
         .strip_prefix("footbridge")
         .is_some_and(|rest| rest.is_empty() || rest.starts_with(':') || rest.starts_with('_'));
-    ours || *metadata.level() <= Level::INFO
+    // The SDK's record of requests has room for bodies at every level.
+    let requests = metadata.target().contains("::http_client");
+    ours || (*metadata.level() <= Level::INFO && !requests)
 }
 
 /// A level alone is about our own crates; `target=level` is about others.
@@ -58,7 +58,6 @@ fn filter(wish: &str) -> Result<EnvFilter, Fault> {
         }
         directives.push(format!("{target}={level}"));
     }
-    directives.push(NEVER.to_owned());
     EnvFilter::builder()
         .with_default_directive(LevelFilter::WARN.into())
         .parse(directives.join(","))

@@ -15,7 +15,8 @@ use crate::config::{AdminConfig, Config, Exit, Fault, Report, StoreConfig, secre
 
 /// Refuses what must not be opened, and warns of what should not be. For commands that open the store.
 pub fn before_opening(config: &Config) -> Result<(), Report> {
-    let faults = store(&config.store);
+    let mut faults = store(&config.store);
+    faults.extend(key(&config.store));
     if faults.is_empty() {
         if let Some(warning) = root() {
             super::console::tell(&Report::of(warning));
@@ -44,6 +45,27 @@ pub fn store(config: &StoreConfig) -> Vec<Fault> {
         faults.extend(open_parent(key));
     }
     faults
+}
+
+/// Refuses a store whose key is gone. A new key could not open it, and would hide what is really missing.
+pub fn key(config: &StoreConfig) -> Option<Fault> {
+    let inhabited = std::fs::read_dir(&config.path).is_ok_and(|mut found| found.next().is_some());
+    let gone = config
+        .key_file
+        .symlink_metadata()
+        .is_err_and(|error| error.kind() == ErrorKind::NotFound);
+    (inhabited && gone).then(|| {
+        Fault::new(
+            "B18",
+            format!(
+                "the key file `{}` does not exist, but the store `{}` does",
+                config.key_file.display(),
+                config.path.display()
+            ),
+        )
+        .exit(Exit::NoInput)
+        .help("put back the key file that the store was made with (`[store] key_file`)")
+    })
 }
 
 fn directory(path: &Path) -> Option<Fault> {

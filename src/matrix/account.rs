@@ -48,6 +48,7 @@ pub struct LoggedIn {
 /// Logs in with a password, keeps the session before anything else, makes or joins the account's cross-signing
 /// identity and signs this device with it. Where an account is kept already it does not log in again: it
 /// finishes what an earlier, interrupted login left undone.
+#[must_use]
 pub fn login(with: Login<'_>) -> Boxed<'_, Result<LoggedIn, MatrixError>> {
     Box::pin(async move {
         let client = match with.store.account().await? {

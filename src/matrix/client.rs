@@ -109,24 +109,27 @@ fn decryption(trust: Trust) -> DecryptionSettings {
     }
 }
 
-/// One long poll of at most `timeout`. Offline: whoever shares the account decides about its presence. Servers
-/// cap the timeline at 100 whatever one asks, so what is more comes through gaps.
+/// One long poll of at most `timeout`. Offline: whoever shares the account decides about its presence.
 pub(super) fn sync_settings(timeout: Duration) -> SyncSettings {
+    SyncSettings::new()
+        .filter(Filter::FilterDefinition(filter()))
+        .timeout(timeout)
+        .set_presence(PresenceState::Offline)
+}
+
+/// What a sync brings. Servers cap the timeline at 100 whatever one asks, so what is more comes through gaps.
+fn filter() -> FilterDefinition {
+    let members = LazyLoadOptions::Enabled {
+        include_redundant_members: false,
+    };
     let mut filter = FilterDefinition::default();
     filter.presence.types = Some(Vec::new());
     filter.room.account_data.types = Some(Vec::new());
     filter.room.ephemeral.types = Some(Vec::new());
     filter.room.timeline.limit = Some(uint!(100));
-    filter.room.state.lazy_load_options = LazyLoadOptions::Enabled {
-        include_redundant_members: false,
-    };
-    filter.room.timeline.lazy_load_options = LazyLoadOptions::Enabled {
-        include_redundant_members: false,
-    };
-    SyncSettings::new()
-        .filter(Filter::FilterDefinition(filter))
-        .timeout(timeout)
-        .set_presence(PresenceState::Offline)
+    filter.room.timeline.lazy_load_options = members;
+    filter.room.state.lazy_load_options = members;
+    filter
 }
 
 fn keys(error: &dyn std::error::Error) -> MatrixError {
@@ -146,4 +149,53 @@ fn make_directory(path: &Path) -> Result<(), MatrixError> {
                 source,
             })
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_switch_stands_where_the_house_wants_it() {
+        let requests = format!("{:?}", requests());
+        assert!(requests.contains("retry_limit: 0"), "{requests}");
+        assert!(requests.contains("timeout: 30s"), "{requests}");
+
+        let encryption = encryption();
+        assert!(!encryption.auto_enable_cross_signing && !encryption.auto_enable_backups);
+        assert_eq!(
+            encryption.backup_download_strategy,
+            BackupDownloadStrategy::Manual
+        );
+
+        assert!(matches!(
+            recipients(Trust::CrossSigned),
+            CollectStrategy::IdentityBasedStrategy
+        ));
+        assert!(matches!(
+            recipients(Trust::AnyDevice),
+            CollectStrategy::AllDevices
+        ));
+        let wanted = |trust| decryption(trust).sender_device_trust_requirement;
+        assert!(matches!(
+            wanted(Trust::CrossSigned),
+            TrustRequirement::CrossSigned
+        ));
+        assert!(matches!(
+            wanted(Trust::AnyDevice),
+            TrustRequirement::Untrusted
+        ));
+
+        let filter = serde_json::to_value(filter()).unwrap();
+        let wanted = serde_json::json!({
+            "presence": {"types": []},
+            "room": {
+                "account_data": {"types": []},
+                "ephemeral": {"types": []},
+                "state": {"lazy_load_members": true},
+                "timeline": {"limit": 100, "lazy_load_members": true},
+            },
+        });
+        assert_eq!(filter, wanted);
+    }
 }

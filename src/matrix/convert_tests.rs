@@ -1,1 +1,614 @@
+use footbridge_store::{Copy, Place};
+use proptest::prelude::*;
+use serde_json::json;
 
+use super::*;
+use crate::{
+    message::{Action, Sender, Style},
+    outlet::{Outgoing, Plan, Step},
+    text::Body,
+};
+
+fn read(event_type: &str, content: Value) -> Read {
+    message_from_event(&Incoming {
+        event_id: RemoteId::from("$e"),
+        sender: "@al:b.example".to_owned(),
+        sender_name: "Al".to_owned(),
+        sent_at: Millis(1),
+        event_type: event_type.to_owned(),
+        content,
+        redacts: None,
+    })
+}
+
+fn action(event_type: &str, content: Value) -> Action {
+    match read(event_type, content) {
+        Read::Message(message) => message.action,
+        Read::Ignore(rule) => panic!("ignored by {rule}"),
+    }
+}
+
+fn post(content: Value) -> (Body, Style, Option<RemoteId>, Option<RemoteId>) {
+    match action("m.room.message", content) {
+        Action::Post {
+            body,
+            style,
+            reply_to,
+            thread,
+        } => (body, style, reply_to, thread),
+        _ => panic!("no post"),
+    }
+}
+
+fn summary(event_type: &str, content: Value) -> String {
+    match action(event_type, content) {
+        Action::Unsupported { summary } => summary,
+        _ => panic!("not unsupported"),
+    }
+}
+
+#[test]
+fn texts_and_emotes_are_posts() {
+    let (body, style, ..) = post(json!({ "msgtype": "m.text", "body": "a <b>" }));
+    assert_eq!((body, style), (Body::plain("a <b>"), Style::Text));
+    let (body, style, ..) = post(json!({ "msgtype": "m.emote", "body": "**x**",
+        "format": "org.matrix.custom.html", "formatted_body": "<b>x</b>" }));
+    assert_eq!(
+        (html_from_body(&body).as_str(), style),
+        ("<strong>x</strong>", Style::Emote)
+    );
+    let (body, ..) = post(json!({ "msgtype": "m.text", "body": "x",
+        "format": "org.matrix.custom.html", "formatted_body": "<script></script>" }));
+    assert_eq!(body, Body::plain("x"));
+    let (body, ..) = post(json!({ "msgtype": "m.text", "body": "x",
+        "format": "org.matrix.custom.html", "formatted_body": "<div>".repeat(10_000) }));
+    assert_eq!(body, Body::plain("x"));
+}
+
+#[test]
+fn relations_are_read() {
+    let id = |id: &str| Some(RemoteId::from(id));
+    let (body, _, reply_to, thread) = post(json!({ "msgtype": "m.text",
+        "body": "> <@x:y> old\n> older\n\nnew", "m.relates_to": { "m.in_reply_to": { "event_id": "$1" } } }));
+    assert_eq!(
+        (body, reply_to, thread),
+        (Body::plain("new"), id("$1"), None)
+    );
+    let (.., reply_to, thread) = post(json!({ "msgtype": "m.text", "body": "x", "m.relates_to": {
+        "rel_type": "m.thread", "event_id": "$root", "is_falling_back": true,
+        "m.in_reply_to": { "event_id": "$1" } } }));
+    assert_eq!((reply_to, thread), (None, id("$root")));
+    let (.., reply_to, thread) = post(json!({ "msgtype": "m.text", "body": "x", "m.relates_to": {
+        "rel_type": "m.thread", "event_id": "$root", "m.in_reply_to": { "event_id": "$1" } } }));
+    assert_eq!((reply_to, thread), (id("$1"), id("$root")));
+    let (body, ..) = post(json!({ "msgtype": "m.text", "body": "> <@x:y> quoted on purpose" }));
+    assert_eq!(body, Body::plain("> <@x:y> quoted on purpose"));
+}
+
+#[test]
+fn edits_and_redactions_name_their_target() {
+    let edit = action(
+        "m.room.message",
+        json!({ "msgtype": "m.text", "body": "* new",
+        "m.new_content": { "msgtype": "m.text", "body": "new" },
+        "m.relates_to": { "rel_type": "m.replace", "event_id": "$1" } }),
+    );
+    assert_eq!(
+        edit,
+        Action::Edit {
+            target: RemoteId::from("$1"),
+            body: Body::plain("new"),
+            style: Style::Text
+        }
+    );
+    let delete = Action::Delete {
+        target: RemoteId::from("$1"),
+    };
+    assert_eq!(
+        action("m.room.redaction", json!({ "redacts": "$1" })),
+        delete
+    );
+    let event = Incoming {
+        event_id: RemoteId::from("$e"),
+        sender: String::new(),
+        sender_name: String::new(),
+        sent_at: Millis(1),
+        event_type: "m.room.redaction".to_owned(),
+        content: json!({}),
+        redacts: Some(RemoteId::from("$1")),
+    };
+    assert!(
+        matches!(message_from_event(&event), Read::Message(message) if message.action == delete)
+    );
+    assert_eq!(
+        format!("{event:?}"),
+        "Incoming { event_id: RemoteId(\"$e\"), .. }"
+    );
+}
+
+#[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
+fn what_cannot_cross_is_told_in_one_line() {
+    let table = [
+        (
+            "m.room.message",
+            json!({ "msgtype": "m.image", "body": "cat.png", "info": { "size": 2_123_456 } }),
+            "sent an image: cat.png (2.1 MB)",
+        ),
+        (
+            "m.room.message",
+            json!({ "msgtype": "m.file", "body": "look!\nhere", "filename": "a.pdf", "info": { "size": 999 } }),
+            "sent a file: a.pdf (999 bytes) — look! here",
+        ),
+        (
+            "m.room.message",
+            json!({ "msgtype": "m.video", "body": "v.mp4", "info": { "size": 123_456_789, "duration": 65_000 } }),
+            "sent a video: v.mp4 (1:05, 123 MB)",
+        ),
+        (
+            "m.room.message",
+            json!({ "msgtype": "m.audio", "body": "x.ogg", "org.matrix.msc3245.voice": {}, "info": { "duration": 9_000 } }),
+            "sent a voice message (0:09)",
+        ),
+        (
+            "m.room.message",
+            json!({ "msgtype": "m.audio", "body": "x.ogg", "info": { "size": 1000 } }),
+            "sent an audio file: x.ogg (1.0 kB)",
+        ),
+        (
+            "m.room.message",
+            json!({ "msgtype": "m.location", "body": "Home", "geo_uri": "geo:1,2" }),
+            "shared a location: Home, 1,2",
+        ),
+        (
+            "m.room.message",
+            json!({ "msgtype": "m.odd", "body": "x" }),
+            "sent something that cannot be shown here: m.odd",
+        ),
+        (
+            "m.room.message",
+            json!({ "body": "x" }),
+            "sent a message without a type: x",
+        ),
+        (
+            "m.sticker",
+            json!({ "body": "wave" }),
+            "sent a sticker: wave",
+        ),
+        (
+            "m.reaction",
+            json!({ "m.relates_to": { "rel_type": "m.annotation", "event_id": "$1", "key": "👍" } }),
+            "reacted to a message with 👍",
+        ),
+        (
+            "m.reaction",
+            json!({ "m.relates_to": { "key": "mxc://a/b" } }),
+            "reacted to a message with a picture",
+        ),
+        (
+            "org.matrix.msc3381.poll.start",
+            json!({ "org.matrix.msc3381.poll.start": {
+            "question": { "org.matrix.msc1767.text": "Tea?" },
+            "answers": [{ "org.matrix.msc1767.text": "Yes" }, { "org.matrix.msc1767.text": "No" }] } }),
+            "started a poll: Tea? (Yes / No)",
+        ),
+        (
+            "m.poll.start",
+            json!({ "m.poll": { "question": { "m.text": [{ "body": "Tea?" }] }, "answers": 3 } }),
+            "started a poll: Tea?",
+        ),
+        ("m.call.invite", json!({ "call_id": "1" }), "started a call"),
+        (
+            "org.example.thing\u{202e}",
+            json!({ "a": 1 }),
+            "sent something that cannot be shown here: org.example.thing",
+        ),
+    ];
+    for (event_type, content, expected) in table {
+        assert_eq!(summary(event_type, content), expected);
+    }
+}
+
+#[test]
+fn what_never_crosses_is_ignored_by_a_named_rule() {
+    // P17, C18
+    let table = [
+        (
+            "m.room.message",
+            json!({ "msgtype": "m.notice", "body": "x" }),
+            "notice",
+        ),
+        (
+            "m.room.message",
+            json!({ "msgtype": "m.server_notice", "body": "x" }),
+            "notice",
+        ),
+        (
+            "m.room.message",
+            json!({ "msgtype": "m.key.verification.request", "body": "x" }),
+            "verification",
+        ),
+        ("m.room.message", json!({}), "redacted"),
+        ("m.room.message", json!("x"), "redacted"),
+        (
+            "m.room.message",
+            json!({ "m.relates_to": { "rel_type": "m.replace", "event_id": "$1" } }),
+            "edit-without-content",
+        ),
+        (
+            "m.room.message",
+            json!({ "m.relates_to": { "rel_type": "m.replace", "event_id": 1 } }),
+            "edit-without-target",
+        ),
+        ("m.room.redaction", json!({}), "redaction-without-target"),
+        ("m.room.encrypted", json!({ "a": 1 }), "undecrypted"),
+        ("m.room.member", json!({ "membership": "join" }), "state"),
+        ("m.space.child", json!({ "via": [] }), "state"),
+        (
+            "m.key.verification.start",
+            json!({ "a": 1 }),
+            "verification",
+        ),
+        ("m.call.candidates", json!({ "a": 1 }), "call-signalling"),
+        ("m.poll.response", json!({ "a": 1 }), "poll-votes"),
+        ("m.beacon", json!({ "a": 1 }), "live-location"),
+        ("m.receipt", json!({ "a": 1 }), "receipts"),
+        ("m.sticker", json!({}), "redacted"),
+    ];
+    for (event_type, content, rule) in table {
+        assert_eq!(
+            read(event_type, content),
+            Read::Ignore(rule),
+            "{event_type}"
+        );
+    }
+}
+
+fn outgoing(action: Action, copies: &[&str]) -> Outgoing {
+    Outgoing {
+        key: "k".to_owned(),
+        to: Place::room("!r:b.example"),
+        message: Message {
+            sender: Sender {
+                id: "5f1e".to_owned(),
+                name: "Bo*b*<i>".to_owned(),
+            },
+            sent_at: Millis(1),
+            action,
+        },
+        copies: copies
+            .iter()
+            .map(|id| Copy {
+                remote: RemoteId::from(*id),
+                thread: None,
+                sent_at: Millis(1),
+            })
+            .collect(),
+        late: false,
+    }
+}
+
+fn steps(outgoing: &Outgoing) -> Vec<Step> {
+    match plan(outgoing) {
+        Plan::Steps(steps) => steps,
+        Plan::Skip(rule) => panic!("skipped by {rule}"),
+    }
+}
+
+fn said(text: &str, style: Style) -> Action {
+    Action::Post {
+        body: Body::plain(text),
+        style,
+        reply_to: None,
+        thread: None,
+    }
+}
+
+fn event_of(step: &Step) -> Value {
+    match step {
+        Step::Post {
+            content,
+            thread,
+            reply_to,
+        } => event_content(content, thread.as_ref(), reply_to.as_ref(), None),
+        Step::Replace {
+            content, target, ..
+        } => event_content(content, None, None, Some(target)),
+        Step::Remove { .. } => panic!("nothing to say"),
+    }
+}
+
+#[test]
+fn every_event_says_that_it_mentions_nobody() {
+    // C03
+    let all = [
+        (said("@room hi\n\nBob", Style::Text), vec![]),
+        (said("waves", Style::Emote), vec![]),
+        (
+            Action::Edit {
+                target: RemoteId::from("1"),
+                body: Body::plain("@room"),
+                style: Style::Text,
+            },
+            vec!["$1"],
+        ),
+        (
+            Action::Unsupported {
+                summary: "sent @room".to_owned(),
+            },
+            vec![],
+        ),
+        (
+            Action::Bridge {
+                text: "@room".to_owned(),
+            },
+            vec![],
+        ),
+    ];
+    for (action, copies) in all {
+        for step in steps(&outgoing(action, &copies)) {
+            let event = event_of(&step);
+            assert_eq!(event["m.mentions"], json!({}));
+            if let Some(new) = event.get("m.new_content") {
+                assert_eq!(new["m.mentions"], json!({}));
+            }
+        }
+    }
+}
+
+#[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
+fn messages_become_events() {
+    let event = |action, copies: &[&str]| {
+        let steps = steps(&outgoing(action, copies));
+        assert_eq!(steps.len(), 1);
+        serde_json::to_string_pretty(&event_of(&steps[0])).unwrap()
+    };
+    insta::assert_snapshot!(event(said("hi & bye", Style::Text), &[]), @r##"
+    {
+      "body": "Bo*b*<i>: hi & bye",
+      "format": "org.matrix.custom.html",
+      "formatted_body": "<strong>Bo*b*&lt;i&gt;</strong>: hi &amp; bye",
+      "m.mentions": {},
+      "msgtype": "m.text"
+    }
+    "##);
+    insta::assert_snapshot!(event(said("waves", Style::Emote), &[]), @r##"
+    {
+      "body": "* Bo*b*<i> waves",
+      "format": "org.matrix.custom.html",
+      "formatted_body": "* <strong>Bo*b*&lt;i&gt;</strong> waves",
+      "m.mentions": {},
+      "msgtype": "m.text"
+    }
+    "##);
+    insta::assert_snapshot!(event(Action::Unsupported { summary: "sent an image: a.png".to_owned() }, &[]), @r##"
+    {
+      "body": "Bo*b*<i> sent an image: a.png",
+      "format": "org.matrix.custom.html",
+      "formatted_body": "<strong>Bo*b*&lt;i&gt;</strong> sent an image: a.png",
+      "m.mentions": {},
+      "msgtype": "m.notice"
+    }
+    "##);
+    insta::assert_snapshot!(event(Action::Bridge { text: "Hello.".to_owned() }, &[]), @r##"
+    {
+      "body": "Hello.",
+      "m.mentions": {},
+      "msgtype": "m.notice"
+    }
+    "##);
+    insta::assert_snapshot!(event(Action::Edit { target: RemoteId::from("1"), body: Body::plain("new"), style: Style::Text }, &["$1"]), @r##"
+    {
+      "body": "* Bo*b*<i>: new",
+      "format": "org.matrix.custom.html",
+      "formatted_body": "* <strong>Bo*b*&lt;i&gt;</strong>: new",
+      "m.mentions": {},
+      "m.new_content": {
+        "body": "Bo*b*<i>: new",
+        "format": "org.matrix.custom.html",
+        "formatted_body": "<strong>Bo*b*&lt;i&gt;</strong>: new",
+        "m.mentions": {},
+        "msgtype": "m.text"
+      },
+      "m.relates_to": {
+        "event_id": "$1",
+        "rel_type": "m.replace"
+      },
+      "msgtype": "m.text"
+    }
+    "##);
+    insta::assert_snapshot!(event(Action::Post { body: Body::plain("x"), style: Style::Text, reply_to: None, thread: Some(RemoteId::from("1")) }, &["$root"]), @r##"
+    {
+      "body": "Bo*b*<i>: x",
+      "format": "org.matrix.custom.html",
+      "formatted_body": "<strong>Bo*b*&lt;i&gt;</strong>: x",
+      "m.mentions": {},
+      "m.relates_to": {
+        "event_id": "$root",
+        "is_falling_back": true,
+        "m.in_reply_to": {
+          "event_id": "$root"
+        },
+        "rel_type": "m.thread"
+      },
+      "msgtype": "m.text"
+    }
+    "##);
+    insta::assert_snapshot!(event(Action::Post { body: Body::plain("x"), style: Style::Text, reply_to: Some(RemoteId::from("1")), thread: None }, &["$1", "$2"]), @r##"
+    {
+      "body": "Bo*b*<i>: x",
+      "format": "org.matrix.custom.html",
+      "formatted_body": "<strong>Bo*b*&lt;i&gt;</strong>: x",
+      "m.mentions": {},
+      "m.relates_to": {
+        "m.in_reply_to": {
+          "event_id": "$2"
+        }
+      },
+      "msgtype": "m.text"
+    }
+    "##);
+}
+
+#[test]
+fn a_reply_to_a_threaded_copy_joins_its_thread() {
+    let mut reply = outgoing(
+        Action::Post {
+            body: Body::plain("x"),
+            style: Style::Text,
+            reply_to: Some(RemoteId::from("1")),
+            thread: None,
+        },
+        &["$1"],
+    );
+    reply.copies[0].thread = Some(RemoteId::from("$root"));
+    let event = event_of(&steps(&reply)[0]);
+    assert_eq!(
+        event["m.relates_to"],
+        json!({ "rel_type": "m.thread", "event_id": "$root",
+        "is_falling_back": false, "m.in_reply_to": { "event_id": "$1" } })
+    );
+}
+
+#[test]
+fn edits_and_deletions_touch_every_copy() {
+    let target = RemoteId::from("1");
+    let edit = Action::Edit {
+        target: target.clone(),
+        body: Body::plain("new"),
+        style: Style::Text,
+    };
+    let delete = Action::Delete { target };
+    let shape = |action: &Action, copies: &[&str]| match plan(&outgoing(action.clone(), copies)) {
+        Plan::Skip(rule) => rule,
+        Plan::Steps(steps) => steps
+            .iter()
+            .map(|step| match step {
+                Step::Post { .. } => "post".to_owned(),
+                Step::Replace { target, .. } => format!("replace {target}"),
+                Step::Remove { target } => format!("remove {target}"),
+            })
+            .collect::<Vec<_>>()
+            .join(", "),
+    };
+    assert_eq!(shape(&edit, &[]), "unknown-target");
+    assert_eq!(shape(&edit, &["$1", "$2"]), "replace $1, remove $2");
+    assert_eq!(shape(&delete, &[]), "unknown-target");
+    assert_eq!(shape(&delete, &["$1", "$2"]), "remove $1, remove $2");
+    let long = Action::Edit {
+        target: RemoteId::from("1"),
+        body: Body::plain(&"word \n\n".repeat(4000)),
+        style: Style::Text,
+    };
+    assert!(shape(&long, &["$1"]).starts_with("replace $1, post"));
+}
+
+#[test]
+fn a_late_message_says_so() {
+    let mut late = outgoing(said("hi", Style::Text), &[]);
+    late.late = true;
+    assert_eq!(event_of(&steps(&late)[0])["body"], "Bo*b*<i> (delayed): hi");
+}
+
+#[test]
+fn no_event_is_too_large() {
+    // C12
+    for text in [
+        "word ".repeat(40_000),
+        "\"\\<&\u{e9}".repeat(20_000),
+        "\n\nline".repeat(20_000),
+        "x".repeat(200_000),
+        "😀".repeat(30_000),
+    ] {
+        for action in [
+            said(&text, Style::Text),
+            Action::Edit {
+                target: RemoteId::from("1"),
+                body: Body::plain(&text),
+                style: Style::Text,
+            },
+        ] {
+            let steps = steps(&outgoing(action, &["$1"]));
+            assert!(steps.len() > 1);
+            let mut all = String::new();
+            for step in &steps {
+                let event = event_of(step);
+                let size = serde_json::to_vec(&event).unwrap().len();
+                assert!(size <= 45_000, "{size}");
+                let body = event.get("m.new_content").unwrap_or(&event)["body"]
+                    .as_str()
+                    .unwrap();
+                all.push_str(body.strip_prefix("Bo*b*<i>: ").unwrap());
+            }
+            let squeezed = |text: &str| text.split_whitespace().collect::<String>();
+            assert_eq!(squeezed(&all), squeezed(&text));
+        }
+    }
+}
+
+fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        "\\PC{0,12}".prop_map(Value::from),
+        prop::sample::select(vec![
+            "m.text",
+            "m.image",
+            "m.audio",
+            "m.replace",
+            "m.thread",
+            "org.matrix.custom.html",
+            "$1"
+        ])
+        .prop_map(Value::from),
+    ];
+    leaf.prop_recursive(4, 40, 6, |inner| {
+        let key = prop::sample::select(vec![
+            "msgtype",
+            "body",
+            "format",
+            "formatted_body",
+            "m.relates_to",
+            "rel_type",
+            "event_id",
+            "m.in_reply_to",
+            "m.new_content",
+            "info",
+            "size",
+            "duration",
+            "filename",
+            "question",
+            "answers",
+            "m.poll",
+            "m.text",
+            "key",
+            "redacts",
+        ]);
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
+            prop::collection::vec((key, inner), 0..6).prop_map(|pairs| pairs
+                .into_iter()
+                .map(|(key, value)| (key.to_owned(), value))
+                .collect::<Value>()),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn no_event_is_too_strange(content in any_json(), event_type in prop::sample::select(vec![
+        "m.room.message", "m.sticker", "m.reaction", "m.poll.start", "m.room.redaction", "x"])) {
+        if let Read::Message(message) = read(event_type, content) {
+            let mut strange = outgoing(message.action, &["$1"]);
+            strange.message.sender = message.sender;
+            if let Plan::Steps(steps) = plan(&strange) {
+                for step in steps.iter().filter(|step| !matches!(step, Step::Remove { .. })) {
+                    prop_assert_eq!(&event_of(step)["m.mentions"], &json!({}));
+                }
+            }
+        }
+    }
+}

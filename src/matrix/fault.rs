@@ -168,3 +168,101 @@ fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use matrix_sdk::ruma::{
+        api::{EndpointError as _, client::uiaa::UiaaResponse, error::FromHttpResponseError},
+        exports::http::Response,
+    };
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn answer(status: u16, body: &str) -> HttpError {
+        let response = Response::builder()
+            .status(status)
+            .body(body.as_bytes())
+            .unwrap();
+        let error = UiaaResponse::from_http_response(response);
+        HttpError::Api(Box::new(FromHttpResponseError::Server(error)))
+    }
+
+    fn coded(status: u16, code: &str, more: Value) -> HttpError {
+        let mut body = json!({"errcode": code, "error": "words"});
+        if let (Some(body), Value::Object(more)) = (body.as_object_mut(), more) {
+            body.extend(more);
+        }
+        answer(status, &body.to_string())
+    }
+
+    /// What the house does about it, in one word.
+    fn word(error: &HttpError) -> String {
+        match Fault::from(error).into_send_error() {
+            SendError::Retry { after, outcome, .. } => format!("{outcome:?} {after:?}"),
+            SendError::Refused { .. } => "Refused".into(),
+            SendError::Closed { .. } => "Closed".into(),
+            SendError::SignedOut { .. } => "SignedOut".into(),
+            SendError::TooLate => "TooLate".into(),
+        }
+    }
+
+    #[test]
+    fn each_answer_of_a_homeserver_has_its_meaning() {
+        let table = [
+            (
+                401,
+                "M_UNKNOWN_TOKEN",
+                json!({"soft_logout": false}),
+                "SignedOut",
+            ),
+            (
+                401,
+                "M_UNKNOWN_TOKEN",
+                json!({"soft_logout": true}),
+                "SignedOut",
+            ),
+            (401, "M_MISSING_TOKEN", json!({}), "SignedOut"),
+            (403, "M_USER_DEACTIVATED", json!({}), "SignedOut"),
+            (401, "M_USER_LOCKED", json!({}), "SignedOut"),
+            (403, "M_FORBIDDEN", json!({}), "Closed"),
+            (404, "M_NOT_FOUND", json!({}), "Closed"),
+            (413, "M_TOO_LARGE", json!({}), "Refused"),
+            (400, "M_BAD_JSON", json!({}), "Refused"),
+            (400, "M_UNKNOWN", json!({}), "Refused"),
+            (
+                429,
+                "M_LIMIT_EXCEEDED",
+                json!({"retry_after_ms": 1500}),
+                "NotDone Some(1.5s)",
+            ),
+            (429, "M_LIMIT_EXCEEDED", json!({}), "NotDone None"),
+            (500, "M_UNKNOWN", json!({}), "Unknown None"),
+            (502, "M_SOMETHING_NEW", json!({}), "Unknown None"),
+        ];
+        for (status, code, more, meaning) in table {
+            assert_eq!(word(&coded(status, code, more)), meaning, "{status} {code}");
+        }
+    }
+
+    #[test]
+    fn a_proxy_in_the_way_closes_nothing_and_signs_nobody_out() {
+        for status in [401, 403, 404, 500, 502, 503, 504, 520] {
+            assert_eq!(
+                word(&answer(status, "<html>no</html>")),
+                "Unknown None",
+                "{status}"
+            );
+        }
+        assert_eq!(word(&answer(413, "<html>no</html>")), "Refused");
+        assert_eq!(word(&answer(429, "<html>no</html>")), "NotDone None");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_not_there_was_sent_nothing() {
+        let http = reqwest::Client::builder().build().unwrap();
+        // Port 9 of the loopback: nobody listens there.
+        let error = http.get("http://127.0.0.1:9/").send().await.unwrap_err();
+        assert_eq!(word(&HttpError::Reqwest(error)), "NotDone None");
+    }
+}

@@ -83,10 +83,12 @@ impl Matrix {
                 .first()
                 .and_then(TimelineEvent::event_id)
                 .map(|id| RemoteId(id.to_string()));
-            let mut batch = Batch::default();
-            batch.arrivals = self
-                .walk_page(room, gap, events, &mut page.names, inbox)
-                .await?;
+            let mut batch = Batch {
+                arrivals: self
+                    .walk_page(room, gap, events, &mut page.names, inbox)
+                    .await?,
+                ..Batch::default()
+            };
             if let Some(mark) = mark {
                 batch
                     .cursors

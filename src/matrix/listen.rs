@@ -4,12 +4,13 @@
 use std::{collections::HashMap, sync::PoisonError, time::Duration};
 
 use anyhow::anyhow;
-use footbridge_store::{Batch, Flag, Gap, Place, RemoteId};
-use futures_util::{StreamExt, stream::BoxStream};
-use matrix_sdk::{
-    ruma::{OwnedRoomId, RoomId},
-    sync::{JoinedRoomUpdate, State, SyncResponse},
+use footbridge_store::{Batch, Place};
+use futures_util::{
+    StreamExt,
+    future::{Either, select},
+    stream::BoxStream,
 };
+use matrix_sdk::{ruma::OwnedRoomId, sync::SyncResponse};
 use tokio::{
     sync::broadcast::{self, error::RecvError},
     time::{Instant, sleep, sleep_until, timeout},
@@ -20,18 +21,17 @@ use tracing::{debug, info, warn};
 use super::{
     InFlight, Matrix, MatrixError, SYNC_CURSOR, client,
     fault::Fault,
-    gaps::{Filled, shows_encryption},
+    gaps::Filled,
+    intake,
     keys::Woken,
-    mark_cursor,
     rooms::{Followed, Invites, Mark, followed},
-    walk::{Envelope, Names, Walked},
 };
 use crate::{backoff::Backoff, inbox::Inbox};
 
 /// How long the server may hold a sync open.
 const LONG_POLL: Duration = Duration::from_secs(30);
 /// A sync that is being taken in by the SDK when we stop gets this long to finish.
-const GRACE: Duration = Duration::from_millis(50);
+const GRACE: Duration = Duration::from_millis(200);
 /// While answers with messages follow each other, this pause makes fewer and fuller ones of them.
 const BUSY_PAUSE: Duration = Duration::from_millis(50);
 /// Answers closer than this follow each other.
@@ -64,7 +64,7 @@ pub(super) async fn listen(
         last_news: None,
         next_sweep: Instant::now() + SWEEP,
     };
-    let outcome = listener.run().await;
+    let outcome = Box::pin(listener.run()).await;
     listener.park().await;
     outcome
 }
@@ -98,14 +98,20 @@ enum Event {
     Due,
 }
 
+/// What is done while a sync may be on its way.
+enum Work {
+    Begin,
+    Woken(Woken),
+    Due,
+}
+
 impl Listener<'_> {
     async fn run(&mut self) -> Result<(), MatrixError> {
-        self.matrix.retry(None, &self.inbox).await?;
-        self.fill_gaps().await?;
+        self.beside_sync(Work::Begin).await?;
         loop {
             match self.next().await {
                 Event::Stopped => return Ok(()),
-                Event::Woken(woken) => self.matrix.woken(woken, &self.inbox).await?,
+                Event::Woken(woken) => self.beside_sync(Work::Woken(woken)).await?,
                 Event::DuplicateKeys => {
                     return Err(MatrixError::Keys(
                         "the encryption store is older than what the homeserver knows of this device: it was \
@@ -113,12 +119,43 @@ impl Listener<'_> {
                             .into(),
                     ));
                 }
-                Event::Due => self.due().await?,
+                Event::Due => self.beside_sync(Work::Due).await?,
                 Event::Answer(answer) => match *answer {
                     Ok(response) => self.answered(response).await?,
                     Err(error) => self.failed(&error).await?,
                 },
             }
+        }
+    }
+
+    /// Works while the sync on its way goes on. It may hold locks of the SDK that the work needs: left alone, it
+    /// would never give them back.
+    async fn beside_sync(&mut self, work: Work) -> Result<(), MatrixError> {
+        let Some(mut flight) = self.flight.take() else {
+            return Box::pin(self.work(work)).await;
+        };
+        let outcome = {
+            let work = Box::pin(self.work(work));
+            match select(work, &mut flight).await {
+                Either::Left((outcome, _)) => outcome,
+                Either::Right((answer, work)) => {
+                    flight = Box::pin(std::future::ready(answer));
+                    work.await
+                }
+            }
+        };
+        self.flight = Some(flight);
+        outcome
+    }
+
+    async fn work(&mut self, work: Work) -> Result<(), MatrixError> {
+        match work {
+            Work::Begin => {
+                self.matrix.retry(None, &self.inbox).await?;
+                self.fill_gaps().await
+            }
+            Work::Woken(woken) => self.matrix.woken(woken, &self.inbox).await,
+            Work::Due => self.due().await,
         }
     }
 
@@ -236,7 +273,7 @@ impl Listener<'_> {
             let Some(room) = self.rooms.get_mut(&id) else {
                 continue;
             };
-            if take_in_room(
+            if intake::take_in(
                 self.matrix,
                 &id,
                 room,
@@ -323,104 +360,4 @@ async fn rest(wait: Duration, stop: &CancellationToken) {
         () = stop.cancelled() => {}
         () = sleep(wait) => {}
     }
-}
-
-/// Takes in what an answer says of one room. Answers whether our own account wrote something that this device,
-/// as far as the server tells, did not send.
-async fn take_in_room(
-    matrix: &Matrix,
-    id: &RoomId,
-    followed: &mut Followed,
-    update: JoinedRoomUpdate,
-    next_batch: &str,
-    batch: &mut Batch,
-) -> Result<bool, MatrixError> {
-    let place = followed.place.clone();
-    let events = update.timeline.events;
-    let newest = events
-        .iter()
-        .rev()
-        .find_map(|event| event.event_id())
-        .map(|id| RemoteId(id.to_string()));
-    let Some(room) = matrix.client.get_room(id) else {
-        return Ok(false);
-    };
-    let mut encrypted = matrix.was_encrypted(&place).await?;
-    if !encrypted
-        && (room.encryption_state().is_encrypted() || state_shows_encryption(&update.state))
-    {
-        encrypted = true;
-        batch.flags.push((place.clone(), Flag::EverEncrypted));
-    }
-    if let (true, Some(mark)) = (
-        update.timeline.limited || followed.gap.is_some() && !events.is_empty(),
-        &followed.mark,
-    ) {
-        // The position after this answer covers its own events as well, so that the gap brings all of them, in
-        // order, and none of them must be kept until then.
-        let stop = followed
-            .gap
-            .take()
-            .map_or_else(|| mark.as_stop(), |gap| gap.stop);
-        let gap = Gap {
-            place,
-            from: next_batch.to_owned(),
-            stop,
-        };
-        batch.gaps.push(gap.clone());
-        followed.gap = Some(gap);
-        return Ok(false);
-    }
-    let Some(newest) = newest else {
-        return Ok(false);
-    };
-    let start = match &followed.mark {
-        // Never seen and not entered by us: from here on.
-        None => events.len(),
-        Some(Mark::Join) => after_own_join(matrix, &events),
-        Some(Mark::Event(_)) => 0,
-    };
-    let (mut names, mut shared) = (Names::default(), false);
-    for event in events.iter().skip(start) {
-        if !encrypted && shows_encryption(event) {
-            encrypted = true;
-            batch.flags.push((place.clone(), Flag::EverEncrypted));
-        }
-        match matrix
-            .walk(&room, &place, event, &mut names, encrypted)
-            .await
-        {
-            Walked::Nothing => {}
-            Walked::Arrival(arrival) => batch.arrivals.push(arrival),
-            Walked::Ours(arrival) => {
-                shared = true;
-                batch.arrivals.push(arrival);
-            }
-        }
-    }
-    batch.cursors.push((mark_cursor(&place), newest.0.clone()));
-    followed.mark = Some(Mark::Event(newest));
-    Ok(shared)
-}
-
-/// Where to begin in a timeline that may hold our own entry.
-fn after_own_join(
-    matrix: &Matrix,
-    events: &[matrix_sdk::deserialized_responses::TimelineEvent],
-) -> usize {
-    events
-        .iter()
-        .rposition(|event| {
-            Envelope::open(event).is_some_and(|envelope| envelope.is_join_of(&matrix.own))
-        })
-        .map_or(0, |position| position + 1)
-}
-
-fn state_shows_encryption(state: &State) -> bool {
-    let (State::Before(events) | State::After(events)) = state;
-    events.iter().any(|event| {
-        event
-            .get_field::<String>("type")
-            .is_ok_and(|kind| kind.as_deref() == Some("m.room.encryption"))
-    })
 }

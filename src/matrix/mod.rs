@@ -5,6 +5,7 @@ pub mod account;
 mod client;
 mod encryption;
 mod listen;
+mod intake;
 mod walk;
 mod gaps;
 mod keys;
@@ -136,6 +137,7 @@ pub struct Matrix {
 impl Matrix {
     /// Restores the session kept in the store: opens the SDK's stores in the store's directory, puts our cursor
     /// over the SDK's, then restores. Never logs in. Needs no network.
+    #[must_use]
     pub fn open(
         store: Store,
         key: &StoreKey,
@@ -198,6 +200,7 @@ impl Matrix {
     }
 
     /// Per joined room: whether it is encrypted, as far as the SDK knows.
+    #[must_use]
     pub fn encryption(&self) -> Boxed<'_, HashMap<Place, bool>> {
         let rooms = self.client.joined_rooms();
         Box::pin(async move {

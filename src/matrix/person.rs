@@ -1,5 +1,8 @@
 //! A person at a Matrix client of their own, for the testbed: own device, own store, no shortcut into the bridge.
 
+mod identity;
+mod seen;
+
 use std::{
     collections::{HashMap, VecDeque},
     path::Path,
@@ -7,64 +10,30 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use matrix_sdk::{
     Client, Room,
     deserialized_responses::TimelineEvent,
     room::MessagesOptions,
     ruma::{
         EventId, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId,
-        api::client::{room::create_room, uiaa},
+        api::client::room::create_room,
         events::{AnyInitialStateEvent, room::encrypted::OriginalSyncRoomEncryptedEvent},
         serde::Raw,
         uint,
     },
 };
-use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
+pub use self::{identity::Identity, seen::Seen};
 use super::{Boxed, Homeserver, Trust, client};
-
-/// Who signs the device of a person.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Identity {
-    /// The person makes a new cross-signing identity with this device.
-    New,
-    /// The person joins the account's identity with its recovery key.
-    Recovered(String),
-    /// Nobody: the device stays unsigned, and others have no reason to trust it.
-    None,
-}
 
 /// A person at a client.
 #[derive(Clone)]
 pub struct Person {
     client: Client,
     timeline: Arc<Mutex<Timeline>>,
-}
-
-/// Something that appeared in a room.
-#[derive(Clone, Debug)]
-pub struct Seen {
-    /// The room.
-    pub room: String,
-    /// Its id.
-    pub event_id: String,
-    /// Who sent it.
-    pub sender: String,
-    /// Its type, after decryption.
-    pub event_type: String,
-    /// Its content, decrypted.
-    pub content: Value,
-    /// Whether it came encrypted.
-    pub encrypted: bool,
-    /// Whether it could not be read. It is seen again, readable, when its key comes.
-    pub undecryptable: bool,
-    /// When the server says it was sent.
-    pub sent_at_ms: i64,
-    /// The transaction id, for what this device sent itself.
-    pub transaction_id: Option<String>,
 }
 
 /// How far this person has read.
@@ -78,6 +47,7 @@ struct Timeline {
 
 impl Person {
     /// Logs in on a device of its own, makes a cross-signing identity, syncs once.
+    #[must_use]
     pub fn login(
         homeserver: &str,
         user: &str,
@@ -88,6 +58,7 @@ impl Person {
     }
 
     /// Logs in with this identity.
+    #[must_use]
     pub fn login_as(
         homeserver: &str,
         user: &str,
@@ -125,7 +96,7 @@ impl Person {
                 .sync_once(client::sync_settings(Duration::ZERO))
                 .await?;
             match identity {
-                Identity::New => sign_device(&client, &password).await?,
+                Identity::New => identity::sign_device(&client, &password).await?,
                 Identity::Recovered(key) => client.encryption().recovery().recover(&key).await?,
                 Identity::None => {}
             }
@@ -141,22 +112,19 @@ impl Person {
     /// Who this is.
     #[must_use]
     pub fn user_id(&self) -> String {
-        self.client
-            .user_id()
-            .map(ToString::to_string)
-            .unwrap_or_default()
+        let id = self.client.user_id();
+        id.map(ToString::to_string).unwrap_or_default()
     }
 
     /// The device.
     #[must_use]
     pub fn device_id(&self) -> String {
-        self.client
-            .device_id()
-            .map(ToString::to_string)
-            .unwrap_or_default()
+        let id = self.client.device_id();
+        id.map(ToString::to_string).unwrap_or_default()
     }
 
     /// Makes a private room and invites these users.
+    #[must_use]
     pub fn create_room(
         &self,
         name: &str,
@@ -188,6 +156,7 @@ impl Person {
     }
 
     /// Joins a room by id or alias.
+    #[must_use]
     pub fn join(&self, room: &str) -> Boxed<'_, anyhow::Result<()>> {
         let room = room.to_owned();
         Box::pin(async move {
@@ -198,12 +167,14 @@ impl Person {
     }
 
     /// Leaves a room.
+    #[must_use]
     pub fn leave(&self, room: &str) -> Boxed<'_, anyhow::Result<()>> {
         let room = room.to_owned();
         Box::pin(async move { Ok(self.room(&room)?.leave().await?) })
     }
 
     /// Invites a user.
+    #[must_use]
     pub fn invite(&self, room: &str, user: &str) -> Boxed<'_, anyhow::Result<()>> {
         let (room, user) = (room.to_owned(), user.to_owned());
         Box::pin(async move {
@@ -213,6 +184,7 @@ impl Person {
     }
 
     /// Turns encryption on.
+    #[must_use]
     pub fn enable_encryption(&self, room: &str) -> Boxed<'_, anyhow::Result<()>> {
         let room = room.to_owned();
         Box::pin(async move {
@@ -225,12 +197,14 @@ impl Person {
     }
 
     /// Changes the name others see.
+    #[must_use]
     pub fn set_display_name(&self, name: &str) -> Boxed<'_, anyhow::Result<()>> {
         let name = name.to_owned();
         Box::pin(async move { Ok(self.client.account().set_display_name(Some(&name)).await?) })
     }
 
     /// Says something; answers the event's id.
+    #[must_use]
     pub fn say(&self, room: &str, text: &str) -> Boxed<'_, anyhow::Result<String>> {
         self.send(
             room,
@@ -240,6 +214,7 @@ impl Person {
     }
 
     /// Sends an event of any type, encrypted where the room is.
+    #[must_use]
     pub fn send(
         &self,
         room: &str,
@@ -254,13 +229,21 @@ impl Person {
         })
     }
 
+    /// Puts the identity's secrets into the account's secret storage; answers the recovery key.
+    #[must_use]
+    pub fn make_recovery_key(&self) -> Boxed<'_, anyhow::Result<String>> {
+        Box::pin(async move { Ok(self.client.encryption().recovery().enable().await?) })
+    }
+
     /// Forgets the room key in use, so that the next message needs a new one.
+    #[must_use]
     pub fn discard_room_key(&self, room: &str) -> Boxed<'_, anyhow::Result<()>> {
         let room = room.to_owned();
         Box::pin(async move { Ok(self.room(&room)?.discard_room_key().await?) })
     }
 
     /// Changes the text of an event.
+    #[must_use]
     pub fn edit(
         &self,
         room: &str,
@@ -277,6 +260,7 @@ impl Person {
     }
 
     /// Answers an event.
+    #[must_use]
     pub fn reply(
         &self,
         room: &str,
@@ -292,10 +276,11 @@ impl Person {
     }
 
     /// Says something in a thread.
+    #[must_use]
     pub fn in_thread(
         &self,
         room: &str,
-        root: &str,
+        thread: &str,
         text: &str,
     ) -> Boxed<'_, anyhow::Result<String>> {
         let content = json!({
@@ -303,15 +288,16 @@ impl Person {
             "body": text,
             "m.relates_to": {
                 "rel_type": "m.thread",
-                "event_id": root,
+                "event_id": thread,
                 "is_falling_back": true,
-                "m.in_reply_to": {"event_id": root},
+                "m.in_reply_to": {"event_id": thread},
             },
         });
         self.send(room, "m.room.message", content)
     }
 
     /// Takes an event back; answers the redaction's id.
+    #[must_use]
     pub fn redact(&self, room: &str, event_id: &str) -> Boxed<'_, anyhow::Result<String>> {
         let (room, event_id) = (room.to_owned(), event_id.to_owned());
         Box::pin(async move {
@@ -323,6 +309,7 @@ impl Person {
 
     /// Waits at most `timeout` for news and answers the new timeline events in order, gaps filled. To be called
     /// in a loop.
+    #[must_use]
     pub fn sync(&self, timeout: Duration) -> Boxed<'_, anyhow::Result<Vec<Seen>>> {
         Box::pin(async move {
             let mut timeline = self.timeline.lock().await;
@@ -350,7 +337,7 @@ impl Person {
                             .unread
                             .push_back((room_id.clone(), event.raw().clone().cast_unchecked()));
                     }
-                    seen.push(seen_from(&room_id, &event)?);
+                    seen.push(Seen::of(&room_id, &event)?);
                 }
             }
             Ok(seen)
@@ -395,7 +382,7 @@ impl Person {
             if event.kind.is_utd() {
                 timeline.unread.push_back((room_id, raw));
             } else {
-                seen.push(seen_from(&room_id, &event)?);
+                seen.push(Seen::of(&room_id, &event)?);
             }
         }
         Ok(seen)
@@ -407,62 +394,4 @@ impl Person {
             .get_room(id)
             .ok_or_else(|| anyhow!("this person is not in {id}"))
     }
-}
-
-/// The fields of an event that a test looks at.
-#[derive(Deserialize)]
-struct Fields {
-    event_id: String,
-    sender: String,
-    #[serde(rename = "type")]
-    event_type: String,
-    #[serde(default)]
-    content: Value,
-    origin_server_ts: i64,
-    #[serde(default)]
-    unsigned: Unsigned,
-}
-
-#[derive(Default, Deserialize)]
-struct Unsigned {
-    transaction_id: Option<String>,
-}
-
-fn seen_from(room: &RoomId, event: &TimelineEvent) -> anyhow::Result<Seen> {
-    let fields: Fields =
-        serde_json::from_str(event.raw().json().get()).context("an event without its fields")?;
-    Ok(Seen {
-        room: room.to_string(),
-        event_id: fields.event_id,
-        sender: fields.sender,
-        event_type: fields.event_type,
-        content: fields.content,
-        encrypted: event.encryption_info().is_some() || event.kind.is_utd(),
-        undecryptable: event.kind.is_utd(),
-        sent_at_ms: fields.origin_server_ts,
-        transaction_id: fields.unsigned.transaction_id,
-    })
-}
-
-/// Makes the account's identity and signs this device with it.
-async fn sign_device(client: &Client, password: &str) -> anyhow::Result<()> {
-    let encryption = client.encryption();
-    if let Err(error) = encryption.bootstrap_cross_signing(None).await {
-        let answer = error
-            .as_uiaa_response()
-            .context("cross-signing was refused")?;
-        let user = client.user_id().context("nobody is logged in")?;
-        let mut password = uiaa::Password::new(
-            uiaa::UserIdentifier::Matrix(uiaa::MatrixUserIdentifier::new(user.to_string())),
-            password.to_owned(),
-        );
-        password.session.clone_from(&answer.session);
-        encryption
-            .bootstrap_cross_signing(Some(uiaa::AuthData::Password(password)))
-            .await?;
-    }
-    client
-        .sync_once(client::sync_settings(Duration::ZERO))
-        .await?;
-    Ok(())
 }

@@ -66,6 +66,14 @@ pub(super) enum Reading {
     Skipped(&'static str),
 }
 
+/// What goes into the journal.
+struct Letter {
+    /// Whether others will refer to it.
+    is_new: bool,
+    thread: Option<RemoteId>,
+    payload: Payload,
+}
+
 /// The fields of an event that decide about it.
 #[derive(Deserialize)]
 pub(super) struct Envelope {
@@ -169,56 +177,69 @@ impl Matrix {
             return Walked::Nothing;
         }
         let reading = self.read(room, event, &envelope, names, encrypted).await;
-        let relation = Relation::of(&envelope.content);
-        let (message, thread, payload) = match reading {
-            Reading::Nothing => return Walked::Nothing,
-            Reading::Skipped(rule) => {
-                debug!(
-                    matrix.room = place.address(),
-                    rule, "An event does not cross"
-                );
-                (false, None, Payload::Skipped(rule))
-            }
-            Reading::Waits(why, session) => {
-                debug!(matrix.room = place.address(), why = ?why, "An event cannot be read yet");
-                if why == Waits::Trust {
-                    self.hold(&session);
-                }
-                let payload = Payload::Waiting {
-                    session,
-                    raw: event.raw().json().get().as_bytes().to_vec(),
-                    hold_until: self.clock.now().plus(self.key_wait),
-                };
-                (!relation.replaces, relation.thread, payload)
-            }
-            Reading::Message(message) => {
-                let Some(payload) = ready(&message) else {
-                    return Walked::Nothing;
-                };
-                let is_new = matches!(
-                    message.action,
-                    Action::Post { .. } | Action::Unsupported { .. }
-                );
-                let thread = match message.action {
-                    Action::Post { thread, .. } => thread,
-                    _ => None,
-                };
-                (is_new, thread, payload)
-            }
+        let Some(letter) = self.enclose(reading, event, &envelope) else {
+            return Walked::Nothing;
         };
         let fact = RemoteId(envelope.event_id);
         let arrival = Arrival {
             place: place.clone(),
-            message: message.then(|| fact.clone()),
+            message: letter.is_new.then(|| fact.clone()),
             fact,
-            thread,
+            thread: letter.thread,
             sent_at: Millis(envelope.origin_server_ts),
-            payload,
+            payload: letter.payload,
         };
         if ours {
             Walked::Ours(arrival)
         } else {
             Walked::Arrival(arrival)
+        }
+    }
+
+    /// What is written down of an event; `None` when nothing of it crosses.
+    fn enclose(
+        &self,
+        reading: Reading,
+        event: &TimelineEvent,
+        envelope: &Envelope,
+    ) -> Option<Letter> {
+        match reading {
+            Reading::Nothing => None,
+            Reading::Skipped(rule) => {
+                debug!(rule, "An event does not cross");
+                Some(Letter {
+                    is_new: false,
+                    thread: None,
+                    payload: Payload::Skipped(rule),
+                })
+            }
+            Reading::Waits(why, session) => {
+                debug!(why = ?why, "An event cannot be read yet");
+                if why == Waits::Trust {
+                    self.hold(&session);
+                }
+                let relation = Relation::of(&envelope.content);
+                Some(Letter {
+                    is_new: !relation.replaces,
+                    thread: relation.thread,
+                    payload: Payload::Waiting {
+                        session,
+                        raw: event.raw().json().get().as_bytes().to_vec(),
+                        hold_until: self.clock.now().plus(self.key_wait),
+                    },
+                })
+            }
+            Reading::Message(message) => Some(Letter {
+                is_new: matches!(
+                    message.action,
+                    Action::Post { .. } | Action::Unsupported { .. }
+                ),
+                payload: ready(&message)?,
+                thread: match message.action {
+                    Action::Post { thread, .. } => thread,
+                    _ => None,
+                },
+            }),
         }
     }
 

@@ -110,6 +110,8 @@ fn pieces(text: &str, limit: usize, weigh: &dyn Fn(&str) -> usize) -> Vec<String
 fn longest(text: &str, limit: usize, weigh: &dyn Fn(&str) -> usize) -> usize {
     let borders: Vec<usize> = text
         .grapheme_indices(true)
+        // No character weighs nothing.
+        .take(limit + 1)
         .map(|(at, grapheme)| at + grapheme.len())
         .collect();
     let fits =

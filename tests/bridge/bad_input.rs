@@ -455,6 +455,32 @@ fn b13_the_step_toward_the_homeserver_that_fails_is_named() {
 }
 
 #[test]
+fn b14_what_a_silo_refuses_is_told_at_its_place() {
+    let homeserver = answering(
+        "200 OK\r\ncontent-length: 22\r\nconnection: close\r\n\r\n{\"versions\":[\"v1.11\"]}",
+    );
+    let with_silo = |port: u16| {
+        let silo = format!("kind = \"gitter\"\napi = \"http://127.0.0.1:{port}/v1\"");
+        let admin = format!("\n[admin]\nlisten = \"127.0.0.1:{}\"\n", closed_port());
+        WHOLE.replace("kind = \"gitter\"", &silo).replace(
+            "https://matrix.example.org",
+            &format!("http://127.0.0.1:{homeserver}"),
+        ) + admin.as_str()
+    };
+    let refusing = answering(
+        "401 Unauthorized\r\ncontent-type: application/json\r\ncontent-length: 24\r\nconnection: close\r\n\r\n{\"error\":\"Unauthorized\"}",
+    );
+    Desk::with(&with_silo(refusing)).golden("B14-token", &["check"]);
+    let output = Desk::with(&with_silo(closed_port())).run(&["check"]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(69), "{stderr}");
+    assert!(
+        stderr.contains("error[B14]: silo `gitter` cannot be used"),
+        "{stderr}"
+    );
+}
+
+#[test]
 fn b15_places_that_cannot_hold_the_store_are_refused_before_they_are_touched() {
     let desk = Desk::with(&format!("{PLAIN}[store]\npath = \"data\"\n"));
     desk.put("data", "", 0o600);
@@ -517,6 +543,14 @@ fn b17_a_wrong_key_is_called_a_wrong_key_and_changes_nothing() {
     desk.golden("B17-wrong-key", &["run"]);
     let after = stored(&desk.path("data"));
     assert_eq!(before, after);
+    fs::remove_file(desk.path("footbridge.key")).unwrap();
+    for arguments in [&["login"][..], &["run"], &["check", "--offline"]] {
+        desk.golden("B18-key-vanished", arguments);
+    }
+    assert!(
+        !desk.path("footbridge.key").exists(),
+        "a new key was made for an old store"
+    );
     assert!(!before.is_empty());
 }
 

@@ -212,9 +212,11 @@ async fn emptied_messages_count_as_deleted_and_read_marks_as_nothing() {
     ground.edit(&emptied, "");
     let root = ground.say("root");
     ground.thread(&root, "reply");
-    ground
-        .sim
-        .read(&ground.room.id, &ground.bridge.id, &[root.clone()]);
+    ground.sim.read(
+        &ground.room.id,
+        &ground.bridge.id,
+        std::slice::from_ref(&root),
+    );
     // A root with replies stays listed, without its text.
     ground.delete(&root);
     let heard = house.heard(5).await;
@@ -503,4 +505,89 @@ async fn garbled_streams_lose_nothing() {
         assert_eq!(house.heard_texts(12).await, texts);
         house.hears_nothing_more().await;
     }
+}
+
+#[tokio::test]
+async fn a_snapshot_too_long_to_read_is_fetched_in_pieces() {
+    let ground = Ground::realtime().await;
+    let mut house = House::start(&ground).await;
+    house = house.rebuild(&ground).await;
+    // Rendered, each of these is five times as long.
+    let text = "<".repeat(4090);
+    for _ in 0..100 {
+        ground.say(&text);
+    }
+    house.listen().await;
+    assert_eq!(house.heard(100).await.len(), 100);
+    assert!(
+        ground
+            .sim
+            .calls()
+            .contains_key("GET /rooms/:id/chatMessages")
+    );
+    ground.say("after");
+    assert_eq!(house.heard_texts(1).await, ["after"]);
+    house.hears_nothing_more().await;
+}
+
+#[tokio::test]
+async fn a_room_that_must_wait_holds_up_no_other() {
+    let ground = Ground::realtime().await;
+    let mut house = House::build(&ground).await;
+    let members = RoomOptions {
+        members: vec![ground.bridge.id.clone(), ground.bob.id.clone()],
+        ..RoomOptions::default()
+    };
+    let other = ground.sim.add_room("org/other", members);
+    let channel = house.also("org/other", "!other:example.org").await;
+    house.listen().await;
+    // The answer to our message takes long, and its echo must wait for it.
+    let slow = Fault::SlowAnswer { ms: 3000 };
+    ground.sim.faults().next(WRITE, slow, 1);
+    house.said("$1", "an echo to be").await;
+    let delivered = house.deliver();
+    let heard_elsewhere = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let began = std::time::Instant::now();
+        ground.sim.say(&other.id, &ground.bob.id, "elsewhere");
+        assert_eq!(house.heard_in(channel, 1).await, ["elsewhere"]);
+        assert!(
+            began.elapsed() < Duration::from_secs(2),
+            "it waited for the other room"
+        );
+    };
+    let (delivered, ()) = tokio::join!(delivered, heard_elsewhere);
+    delivered.unwrap();
+    house.hears_nothing_more().await;
+    // A ban in one room leaves the other as it was.
+    ground.sim.ban(&ground.room.id, &ground.bridge.id).unwrap();
+    house
+        .until("the ban is shown", || house.silo.feed() == FeedState::Down)
+        .await;
+    ground.sim.say(&other.id, &ground.bob.id, "still here");
+    assert_eq!(house.heard_in(channel, 1).await, ["still here"]);
+}
+
+#[tokio::test]
+async fn a_person_is_shown_as_gitter_names_them() {
+    let ground = Ground::realtime().await;
+    let house = House::start(&ground).await;
+    ground.say("hello");
+    ground
+        .sim
+        .say_status(&ground.room.id, &ground.bob.id, "@bob waves")
+        .unwrap();
+    let heard = house.heard(2).await;
+    assert_eq!(
+        (heard[0].sender.name.as_str(), &heard[0].sender.id),
+        ("Bob", &ground.bob.id)
+    );
+    assert!(matches!(
+        &heard[1].action,
+        Action::Post {
+            style: Style::Emote,
+            ..
+        }
+    ));
+    assert_eq!(text(&heard[1]), "waves");
 }

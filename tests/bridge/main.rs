@@ -1,8 +1,21 @@
 //! The one integration binary: the bridge against a real Synapse, the silo's simulator and real files.
 
+// Marked although all of it is a test: the lints read the mark.
+#[cfg(test)]
 mod house_rules;
+#[cfg(test)]
 mod lanes;
+#[cfg(test)]
 mod bad_input;
+#[cfg(test)]
 mod example_config;
+#[cfg(test)]
+mod commands;
+#[cfg(test)]
 mod silo_contract;
+#[cfg(test)]
 mod gitter;
+#[cfg(test)]
+mod matrix;
+mod walk;
+mod restart;

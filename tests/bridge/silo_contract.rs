@@ -63,6 +63,7 @@ pub struct House {
     clock: Clock,
     pub portal: Portal,
     pub channel: Channel,
+    more: Vec<Channel>,
     pub stop: CancellationToken,
     listening: JoinSet<Result<(), SiloError>>,
 }
@@ -130,8 +131,29 @@ impl House {
             clock,
             portal,
             channel,
+            more: Vec::new(),
             stop: CancellationToken::new(),
             listening: JoinSet::new(),
+        }
+    }
+
+    /// One more portal; its lane toward the room.
+    pub async fn also(&mut self, name: &str, room: &str) -> LaneId {
+        let channel = self.silo.resolve(name).await.unwrap();
+        let spec = PortalSpec {
+            room: room.to_owned(),
+            silo: channel.place.network().to_owned(),
+            channel: channel.name.clone(),
+        };
+        let (store, now) = (self.store(), self.clock.now());
+        let portal = store
+            .open_portal(&spec, &Place::room(room), &channel.place, now)
+            .await
+            .unwrap();
+        self.more.push(channel);
+        LaneId {
+            portal: portal.id,
+            toward: Side::Matrix,
         }
     }
 
@@ -142,7 +164,8 @@ impl House {
     }
 
     pub fn begin_to_listen(&mut self) {
-        let (silo, channels) = (self.silo.clone(), vec![self.channel.clone()]);
+        let silo = self.silo.clone();
+        let channels = [vec![self.channel.clone()], self.more.clone()].concat();
         let (inbox, stop) = (self.inbox.clone(), self.stop.clone());
         self.listening
             .spawn(async move { silo.listen(channels, inbox, stop).await });
@@ -183,27 +206,31 @@ impl House {
 
     /// The next `count` messages toward the room, in the order in which they would be delivered.
     pub async fn heard(&self, count: usize) -> Vec<Message> {
-        let lane = self.lane(Side::Matrix);
+        self.drain(self.lane(Side::Matrix), count).await
+    }
+
+    /// The same of another portal's lane, as texts.
+    pub async fn heard_in(&self, lane: LaneId, count: usize) -> Vec<String> {
+        self.drain(lane, count).await.iter().map(text).collect()
+    }
+
+    async fn drain(&self, lane: LaneId, count: usize) -> Vec<Message> {
         let mut heard = Vec::new();
         let began = Instant::now();
         while heard.len() < count {
-            match self.store().head(lane, self.clock.now()).await.unwrap() {
-                Head::Ready(delivery) => {
-                    heard.push(Message::from_bytes(&delivery.payload).unwrap());
-                    let done =
-                        self.store()
-                            .step_done(delivery.id, None, None, true, self.clock.now());
-                    done.await.unwrap();
-                }
-                _ => {
-                    assert!(
-                        began.elapsed() < PATIENCE,
-                        "{} of {count} messages arrived",
-                        heard.len()
-                    );
-                    tokio::time::sleep(Duration::from_millis(10)).await;
-                }
+            let now = self.clock.now();
+            if let Head::Ready(delivery) = self.store().head(lane, now).await.unwrap() {
+                heard.push(Message::from_bytes(&delivery.payload).unwrap());
+                let done = self.store().step_done(delivery.id, None, None, true, now);
+                done.await.unwrap();
+                continue;
             }
+            let arrived = heard.len();
+            assert!(
+                began.elapsed() < PATIENCE,
+                "{arrived} of {count} messages arrived"
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
         heard
     }

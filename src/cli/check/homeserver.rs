@@ -12,6 +12,8 @@ use crate::{
 };
 
 const PATIENCE: Duration = Duration::from_secs(15);
+/// No answer that we ask for is longer than this; more is not read. In bytes.
+const ENOUGH: usize = 256 * 1024;
 
 /// `/_matrix/client/versions`; client-server API, "API versions".
 #[derive(Deserialize)]
@@ -84,9 +86,15 @@ async fn discover(name: &ruma::ServerName) -> Result<Url, Fault> {
 async fn get(url: &Url) -> Result<(reqwest::StatusCode, String), Fault> {
     let http = bridge::http_client().map_err(|error| fault(format!("{error:#}")))?;
     let asked = async {
-        let answer = http.get(url.clone()).timeout(PATIENCE).send().await?;
-        let status = answer.status();
-        Ok::<_, reqwest::Error>((status, answer.text().await?))
+        let mut answer = http.get(url.clone()).timeout(PATIENCE).send().await?;
+        let mut body = Vec::new();
+        while body.len() < ENOUGH
+            && let Some(chunk) = answer.chunk().await?
+        {
+            body.extend_from_slice(&chunk);
+        }
+        let text = String::from_utf8_lossy(&body).into_owned();
+        Ok::<_, reqwest::Error>((answer.status(), text))
     };
     match asked.await {
         Ok(answer) => Ok(answer),

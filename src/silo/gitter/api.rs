@@ -111,7 +111,8 @@ pub struct Room {
     pub name: Option<String>,
     /// Whether our account is in it.
     #[serde(default, deserialize_with = "lenient")]
-    pub room_member: Option<bool>,
+    #[serde(rename = "roomMember")]
+    pub member: Option<bool>,
 }
 
 /// Reads a value as what it should be, or as missing.

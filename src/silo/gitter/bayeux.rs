@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 /// The pause between the answer to a connect and the next connect never exceeds this, whatever is advised.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Gitter holds a connect this long unless it says otherwise.
-const USUAL_HOLD: Duration = Duration::from_secs(120);
+const USUAL_HOLD: Duration = Duration::from_mins(2);
 
 /// What can be subscribed to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -184,9 +184,8 @@ impl Session {
         if let Some(hold) = advice.hold {
             self.hold = Some(hold);
         }
-        let channel = match message.remove("channel") {
-            Some(Value::String(channel)) => channel,
-            _ => return news.push(News::Strange(None)),
+        let Some(Value::String(channel)) = message.remove("channel") else {
+            return news.push(News::Strange(None));
         };
         let refusal = (message.get("successful") == Some(&Value::Bool(false)))
             .then(|| status_of(message.get("error")));

@@ -1,39 +1,26 @@
 //! One channel's listener: takes what is heard of the channel in order, finds what was not heard, and writes
 //! all of it down with the cursor. Knows Gitter's messages; knows no connection.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+mod catch_up;
+
+use std::{sync::Arc, time::Duration};
 
 use footbridge_store::{Accepted, Arrival, Batch, Millis, Place, RemoteId};
 use tokio::time::Instant;
 
 use super::{
-    api::{ChatMessage, id_of_moment},
+    api::ChatMessage,
     arrival,
-    client::{PAGE, Page, Range},
-    fault::Fault,
-    hub::{Ear, Heard, Hub, pause},
+    hub::{Ear, Heard, Hub},
     ledger::{Change, Ledger},
-    pacing::Need,
 };
 use crate::{
     inbox::Inbox,
     silo::{Channel, SiloError},
 };
 
-/// Ids and moments of different servers of Gitter's agree within this.
-const SKEW: Duration = Duration::from_secs(2);
-/// A message younger than this may be missing from a listing because a replica lags.
-const YOUNG: Duration = Duration::from_secs(5);
-/// A message that a listing shows this long after it was sent should have been heard.
-const DEAF: Duration = Duration::from_secs(30);
 /// A channel is re-read because of garbage at most this often.
 const REREAD_EVERY: Duration = Duration::from_secs(10);
-/// Messages re-read at a page's border, in case earlier ones were deleted meanwhile.
-const BORDER: usize = 20;
-/// The most that a listing can leave out.
-const LONGEST_SKIP: usize = 5000;
-/// The most deletions that one listing is searched for.
-const MOST_MISSING: usize = 20;
 /// Events written down together when they come fast.
 const BURST: usize = 64;
 
@@ -66,11 +53,12 @@ impl Listener {
         overlap: Duration,
     ) -> Result<Self, SiloError> {
         let (cursor, since) = names(&channel.place);
+        let now = hub.client.now();
         let mut listener = Self {
             room: channel.place.address().to_owned(),
             place: channel.place,
-            cursor: hub.client.now(),
-            since: hub.client.now(),
+            cursor: now,
+            since: now,
             hub,
             inbox,
             ear,
@@ -84,18 +72,15 @@ impl Listener {
         let store = listener.inbox.store();
         let (stored, started) = (store.cursor(&cursor).await?, store.cursor(&since).await?);
         let moment = |text: Option<String>| text.and_then(|text| text.parse().ok()).map(Millis);
-        match (moment(stored), moment(started)) {
-            (Some(stored), Some(started)) => (listener.cursor, listener.since) = (stored, started),
-            _ => {
-                let batch = Batch {
-                    cursors: vec![
-                        (cursor, listener.cursor.0.to_string()),
-                        (since, listener.since.0.to_string()),
-                    ],
-                    ..Batch::default()
-                };
-                listener.inbox.accept(batch).await?;
-            }
+        if let (Some(stored), Some(started)) = (moment(stored), moment(started)) {
+            (listener.cursor, listener.since) = (stored, started);
+        } else {
+            let now = listener.cursor.0.to_string();
+            let batch = Batch {
+                cursors: vec![(cursor, now.clone()), (since, now)],
+                ..Batch::default()
+            };
+            listener.inbox.accept(batch).await?;
         }
         Ok(listener)
     }
@@ -175,121 +160,6 @@ impl Listener {
         self.catch_up().await?;
         self.reread_last = Some(Instant::now());
         Ok(())
-    }
-
-    /// The feed begins (again): what it did not bring is fetched before what it brings is taken.
-    async fn connected(&mut self, snapshot: Option<Vec<ChatMessage>>) -> Result<(), SiloError> {
-        let start = self.start();
-        match snapshot {
-            Some(messages) if reaches(&messages, start) => {
-                let asked_at = self.hub.client.now();
-                let full = messages.len() >= PAGE;
-                self.reconcile(messages, full, asked_at).await?;
-                self.hub.health.caught_up(&self.room);
-                tracing::debug!(silo.channel = %self.room, "Caught up from the snapshot");
-                Ok(())
-            }
-            _ => self.catch_up().await,
-        }
-    }
-
-    /// Re-reads from a little before the cursor to the end, page by page.
-    async fn catch_up(&mut self) -> Result<(), SiloError> {
-        let start = self.start();
-        let asked_at = self.hub.client.now();
-        let mut seen = BTreeSet::new();
-        let mut range = Range {
-            after: Some(id_of_moment(start)),
-            skip: 0,
-        };
-        loop {
-            let Some(page) = self.page(&range).await? else {
-                return Ok(());
-            };
-            let before = seen.len();
-            seen.extend(page.messages.iter().map(|message| message.id.clone()));
-            let next = page
-                .full
-                .then(|| next_range(&range, &page.messages, &seen, before))
-                .flatten();
-            self.take_all(page.messages).await?;
-            match next {
-                Some(next) => range = next,
-                None => break,
-            }
-        }
-        let from = start.plus(Duration::from_secs(1));
-        self.find_missing(&seen, from, asked_at).await?;
-        self.hub.health.caught_up(&self.room);
-        tracing::debug!(silo.channel = %self.room, count = seen.len(), "Caught up by re-reading");
-        Ok(())
-    }
-
-    /// A listing that somebody made beside the feed.
-    async fn audited(
-        &mut self,
-        messages: Vec<ChatMessage>,
-        full: bool,
-        asked_at: Millis,
-    ) -> Result<(), SiloError> {
-        let unheard = self.reconcile(messages, full, asked_at).await?;
-        if unheard > 0 {
-            tracing::warn!(silo.channel = %self.room, count = unheard,
-                "Messages were found that the feed did not bring; connecting anew");
-            self.hub.deaf.notify_one();
-        }
-        Ok(())
-    }
-
-    /// Takes a listing of the newest messages. Answers how many of them should have been heard before.
-    async fn reconcile(
-        &mut self,
-        messages: Vec<ChatMessage>,
-        full: bool,
-        asked_at: Millis,
-    ) -> Result<usize, SiloError> {
-        let oldest = messages.iter().map(ChatMessage::sent_at).min();
-        let from = match oldest {
-            Some(oldest) if full => oldest.plus(Duration::from_millis(1)),
-            _ => self.since,
-        };
-        let ids = messages.iter().map(|message| message.id.clone()).collect();
-        let unheard = self.take_all(messages).await?;
-        self.find_missing(&ids, from, asked_at).await?;
-        Ok(unheard
-            .into_iter()
-            .filter(|sent_at| asked_at.since(*sent_at) > DEAF)
-            .count())
-    }
-
-    /// One page, however long it takes; `None` if the room is closed to us.
-    async fn page(&self, range: &Range) -> Result<Option<Page>, SiloError> {
-        let mut failures = 0;
-        loop {
-            match self
-                .hub
-                .client
-                .messages(Need::Read, &self.room, range)
-                .await
-            {
-                Ok(page) => return Ok(Some(page)),
-                Err(Fault::SignedOut) => return Err(Fault::SignedOut.into()),
-                Err(Fault::Closed(reason)) => {
-                    self.hub.close(&self.room, reason);
-                    return Ok(None);
-                }
-                Err(fault) => {
-                    let wait = match &fault {
-                        Fault::Busy { after } => *after,
-                        _ => pause(failures),
-                    };
-                    tracing::warn!(silo.channel = %self.room, error = %fault, attempt = failures + 1,
-                        "Cannot read the channel yet");
-                    failures += 1;
-                    tokio::time::sleep(wait).await;
-                }
-            }
-        }
     }
 
     /// Takes messages of a listing in the order they were sent. Answers when those were sent that are new.
@@ -417,40 +287,6 @@ impl Listener {
         Ok(())
     }
 
-    /// Messages that we know and that a listing of their time does not show are asked for one by one, and
-    /// deleted if Gitter says that they are gone.
-    async fn find_missing(
-        &mut self,
-        listed: &BTreeSet<String>,
-        from: Millis,
-        asked_at: Millis,
-    ) -> Result<(), SiloError> {
-        let first = RemoteId(id_of_moment(from));
-        let links = self.inbox.store().links_from(&self.place, &first).await?;
-        let missing: Vec<String> = links
-            .into_iter()
-            .filter(|link| link.copy.sent_at >= from && asked_at.since(link.copy.sent_at) > YOUNG)
-            .map(|link| link.copy.remote.0)
-            .filter(|id| !listed.contains(id) && !self.ledger.is_deleted(id))
-            .filter(|id| !self.hub.echoes.has_removed(id))
-            .take(MOST_MISSING)
-            .collect();
-        for id in missing {
-            match self.hub.client.message(Need::Audit, &self.room, &id).await {
-                Err(Fault::Gone) => {
-                    // A deletion of ours may be on its way.
-                    self.inbox.settled(&self.place).await?;
-                    self.removed(&id).await?;
-                }
-                Err(Fault::SignedOut) => return Err(Fault::SignedOut.into()),
-                Err(_) => break,
-                Ok(_) => {}
-            }
-        }
-        self.flush().await?;
-        Ok(())
-    }
-
     /// Writes down what was gathered, with the cursor. Answers when those messages were sent that are new.
     async fn flush(&mut self) -> Result<Vec<Millis>, SiloError> {
         if self.arrivals.is_empty() && !self.moved {
@@ -476,118 +312,9 @@ impl Listener {
             })
             .collect())
     }
-
-    /// Where re-reading starts.
-    fn start(&self) -> Millis {
-        let overlap = i64::try_from(self.overlap.as_millis()).unwrap_or(i64::MAX);
-        Millis(self.cursor.0.saturating_sub(overlap)).max(self.since)
-    }
 }
 
 /// The names of a channel's cursors: how far it was read, and since when it is linked.
 fn names(place: &Place) -> (String, String) {
     (place.as_str().to_owned(), format!("{place}/since"))
-}
-
-/// Whether a listing of the newest messages shows everything from `start` on.
-fn reaches(messages: &[ChatMessage], start: Millis) -> bool {
-    messages.len() < PAGE || messages.iter().any(|message| message.sent_at() < start)
-}
-
-/// Where the next page begins. Listings filter by id but sort by time, and ids are only ordered by their second,
-/// so the page starts a little before the newest message seen and leaves out what is known of that stretch.
-fn next_range(
-    range: &Range,
-    messages: &[ChatMessage],
-    seen: &BTreeSet<String>,
-    before: usize,
-) -> Option<Range> {
-    let newest = messages.iter().map(ChatMessage::sent_at).max()?;
-    let skew = i64::try_from(SKEW.as_millis()).unwrap_or_default();
-    let moment = id_of_moment(Millis(newest.0.saturating_sub(skew)));
-    let after = range.after.clone().max(Some(moment))?;
-    if seen.len() > before {
-        let known = seen.range(after.clone()..).count();
-        let skip = known.saturating_sub(BORDER).min(LONGEST_SKIP);
-        return Some(Range {
-            after: Some(after),
-            skip,
-        });
-    }
-    // Nothing new on a full page: more messages in one second than a listing can leave out.
-    let last = messages.iter().map(|message| message.id.clone()).max()?;
-    (Some(&last) > range.after.as_ref()).then_some(Range {
-        after: Some(last),
-        skip: 0,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn message(second: i64, number: usize, process: u8) -> ChatMessage {
-        let sent = jiff::Timestamp::from_millisecond(
-            second * 1000 + i64::try_from(number % 1000).unwrap(),
-        )
-        .unwrap();
-        serde_json::from_value(json!({
-            "id": format!("{second:08x}{process:02x}{number:014x}"), "sent": sent.to_string(), "text": "x"
-        }))
-        .unwrap()
-    }
-
-    /// Gitter's listing: filtered by id, sorted by time.
-    fn list(all: &[ChatMessage], range: &Range) -> Vec<ChatMessage> {
-        let mut found: Vec<_> = all
-            .iter()
-            .filter(|message| Some(&message.id) > range.after.as_ref())
-            .cloned()
-            .collect();
-        found.sort_by_key(ChatMessage::sent_at);
-        found.into_iter().skip(range.skip).take(PAGE).collect()
-    }
-
-    #[test]
-    fn paging_finds_every_message_although_ids_are_not_in_order() {
-        for per_second in [1, 7, 60, 130, 450] {
-            let all: Vec<_> = (0..20 * per_second)
-                .map(|n| {
-                    message(
-                        1_600_000_000 + (n / per_second) as i64,
-                        n % per_second,
-                        [9, 3, 7][n % 3],
-                    )
-                })
-                .collect();
-            let mut range = Range {
-                after: Some(id_of_moment(Millis(1_599_999_990_000))),
-                skip: 0,
-            };
-            let mut seen = BTreeSet::new();
-            let mut pages = 0;
-            loop {
-                let page = list(&all, &range);
-                let before = seen.len();
-                seen.extend(page.iter().map(|message| message.id.clone()));
-                pages += 1;
-                assert!(pages < all.len() / 50 + 10, "paging ends");
-                if page.len() < PAGE {
-                    break;
-                }
-                range = next_range(&range, &page, &seen, before).expect("there is more");
-            }
-            assert_eq!(seen.len(), all.len(), "{per_second} a second");
-        }
-    }
-
-    #[test]
-    fn a_snapshot_reaches_back_only_if_it_shows_something_older() {
-        let newest: Vec<_> = (0..PAGE).map(|n| message(1_600_000_000, n, 1)).collect();
-        assert!(!reaches(&newest, Millis(1_600_000_000_000)));
-        assert!(reaches(&newest, Millis(1_600_000_000_001)));
-        assert!(reaches(&newest[..5], Millis(0)) && reaches(&[], Millis(0)));
-    }
 }

@@ -30,7 +30,7 @@ pub const PAGE: usize = 100;
 /// The longest answer we read: a full listing of long messages, several times over.
 const LONGEST_ANSWER: usize = 8 << 20;
 /// The longest we wait for a new window of requests; Gitter's last 60 s.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+const LONGEST_WAIT: Duration = Duration::from_mins(1);
 
 /// The REST side of one account.
 pub struct Client {

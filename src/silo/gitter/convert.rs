@@ -68,14 +68,18 @@ pub(super) fn joined(prefix: &str, markdown: &str) -> String {
         ]
         .iter()
         .any(|mark| markdown.starts_with(mark))
-        || markdown
-            .trim_start_matches(|c: char| c.is_ascii_digit())
-            .starts_with(". ");
+        || numbered(markdown);
     if block && !prefix.is_empty() {
         format!("{}\n\n{markdown}", prefix.trim_end())
     } else {
         format!("{prefix}{markdown}")
     }
+}
+
+/// Whether this begins with an item of a numbered list.
+fn numbered(markdown: &str) -> bool {
+    let rest = markdown.trim_start_matches(|c: char| c.is_ascii_digit());
+    rest.len() < markdown.len() && rest.starts_with(". ")
 }
 
 fn harmless_name(name: &str) -> String {

@@ -1,1 +1,446 @@
+use proptest::prelude::*;
 
+use super::*;
+
+fn markdown(plain: &str) -> String {
+    markdown_from_body(&Body::plain(plain))
+}
+
+fn from_matrix(html: &str) -> String {
+    markdown_from_body(&text::html::body_from_html(html, Dialect::Matrix))
+}
+
+/// Gitter's mention grammar: `@` and a name, or `@/` and a group, outside of code and bare URLs.
+fn pings(markdown: &str) -> bool {
+    let bytes = markdown.as_bytes();
+    let mut at = 0;
+    while at < bytes.len() {
+        let rest = &markdown[at..];
+        if rest.starts_with('\\') && !rest.starts_with("\\@") {
+            at += 1 + rest[1..].chars().next().map_or(0, char::len_utf8);
+            continue;
+        }
+        if rest.starts_with("http://") || rest.starts_with("https://") {
+            at += rest
+                .find(|c: char| c.is_whitespace() || c == '<')
+                .unwrap_or(rest.len());
+            continue;
+        }
+        if rest.starts_with('`') {
+            let fence = rest.len() - rest.trim_start_matches('`').len();
+            let mark = "`".repeat(fence);
+            if let Some(end) = rest[fence..].find(&mark) {
+                at += end + 2 * fence;
+                continue;
+            }
+        }
+        let before = markdown[..at].chars().next_back();
+        let mail = before.is_some_and(|c| c.is_ascii_alphanumeric());
+        if let Some(name) = rest.strip_prefix('@')
+            && !mail
+            && name.starts_with(|c: char| {
+                c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | ':' | '[' | ']' | '/')
+            })
+        {
+            return true;
+        }
+        at += rest.chars().next().map_or(1, char::len_utf8);
+    }
+    false
+}
+
+/// C01, C02: every way we know in which somebody tried to call everybody.
+const CALLS: [&str; 66] = [
+    "@all",
+    "@ALL",
+    "@/all",
+    "@/ALL",
+    "@/everyone",
+    "@here",
+    "@channel",
+    "@everyone",
+    "@room",
+    "@group",
+    "@alice",
+    "@alice:example.org",
+    "@Alice_B",
+    "@-all",
+    "@.all",
+    "@:all",
+    "@[all]",
+    "@]all",
+    "@@all",
+    "@@@all",
+    "@/@/all",
+    "@/all/",
+    "@_all_",
+    "@a",
+    "@0",
+    "(@all)",
+    "[@all]",
+    "[@all](x)",
+    "[x](@all)",
+    "*@all*",
+    "**@all**",
+    "_@all_",
+    "~~@all~~",
+    "\\@all",
+    "\\\\@all",
+    "`@all",
+    "@`all`",
+    "``@all`",
+    "$$@all$$",
+    "<@all>",
+    "<!@all>",
+    "<!channel>",
+    "<@U123>",
+    "<b>@all</b>",
+    "<a href=\"@all\">@all</a>",
+    "<!-- @all -->",
+    "&#64;all",
+    "&#x40;all",
+    "&commat;all",
+    "&amp;#64;all",
+    "#1@all",
+    "a/b#1@all",
+    "a/b@abcdef1@all",
+    "a/b@all",
+    "é@all",
+    "!@all",
+    "![@all](@all)",
+    "> @all",
+    "- @all",
+    "1. @all",
+    "# @all",
+    "| @all |\n|---|\n| @all |",
+    "    @all",
+    "\t@all",
+    "x\n@all",
+    "bob@example.com@all",
+];
+
+#[test]
+fn no_spelling_calls_anybody() {
+    for call in CALLS {
+        for text in [
+            call.to_owned(),
+            format!("hey {call} you"),
+            call.replace("all", "alice"),
+        ] {
+            let body = Body::plain(&text);
+            for style in [Style::Text, Style::Emote, Style::Notice] {
+                let said = attributed("@all", &body, style);
+                assert!(!pings(&said), "{text:?} became {said:?}");
+            }
+            let escaped = text.replace('&', "&amp;").replace('<', "&lt;");
+            for html in [
+                &text,
+                &escaped,
+                &text.replace('@', "&#x40;"),
+                &text.replace('@', "&commat;"),
+            ] {
+                for wrapped in [
+                    html.clone(),
+                    format!("<b>@</b>{html}"),
+                    format!("<ul><li>{html}</li></ul>"),
+                    format!("<table><tr><td>{html}</td></tr></table>"),
+                    format!("<a href=\"https://x.example/\">{html}</a>"),
+                    format!("@<i>{html}</i>"),
+                ] {
+                    let said = from_matrix(&wrapped);
+                    assert!(!pings(&said), "{wrapped:?} became {said:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_ping_check_itself_sees_pings() {
+    for call in [
+        "@all", "x @/all", "(@a:b.c)", "é@x", "**@all**", "\\@all", "@[x]",
+    ] {
+        assert!(pings(call), "{call}");
+    }
+    for harmless in [
+        "@\u{200b}all",
+        "`@all`",
+        "bob@example.com",
+        "https://medium.com/@al",
+        "@ home",
+    ] {
+        assert!(!pings(harmless), "{harmless}");
+    }
+}
+
+#[test]
+fn plain_text_shows_as_it_was_written() {
+    // C05: the right-hand sides were shown by Gitter's own renderer to read as the left-hand sides.
+    let table = [
+        ("hello", "hello"),
+        ("a *b* _c_ `d`", "a \\*b\\* \\_c\\_ \\`d\\`"),
+        ("snake_case stays", "snake_case stays"),
+        ("see #12 and org/repo#12", "see \\#12 and org/repo\\#12"),
+        ("#tag", "\\#tag"),
+        ("# not a heading", "\\# not a heading"),
+        ("> no quote", "\\> no quote"),
+        ("- no item\n+ no item", "\\- no item\n\\+ no item"),
+        ("-5 degrees", "-5 degrees"),
+        ("1. no item", "1\\. no item"),
+        ("1.5 litres", "1.5 litres"),
+        ("a\n===", "a\n\u{200b}==="),
+        ("a\n---", "a\n\\---"),
+        ("    no code", "\u{2002}\u{2002}\u{2002}\u{2002}no code"),
+        ("[a](http://b)", "\\[a]\\(http://b)"),
+        ("a < b <c> <!-- d -->", "a < b &lt;c> &lt;!-- d -->"),
+        ("I <3 it >", "I <\u{200b}3 it >"),
+        ("&amp; & &copy;", "&amp;amp; & &amp;copy;"),
+        ("$$x$$", "$\u{200b}$x$\u{200b}$"),
+        ("~~x~~ ~5", "\\~\\~x\\~\\~ ~5"),
+        ("C:\\dir", "C:\\\\dir"),
+        ("bob@example.com", "bob@example.com"),
+        ("@alice", "@\u{200b}alice"),
+        (
+            "https://x.example/a_b?c=d&e=*#f_",
+            "https://x.example/a_b?c=d&e=%2A#f_",
+        ),
+        ("(https://x.example/a_b).", "(https://x.example/a_b)."),
+        ("https://medium.com/@alice_", "https://medium.com/@alice_"),
+        ("🚀 :rocket:", "🚀 :rocket:"),
+        // C27
+        ("/me waves", "\u{200b}/me waves"),
+        ("//comment", "\u{200b}//comment"),
+    ];
+    for (plain, expected) in table {
+        assert_eq!(markdown(plain), expected, "{plain:?}");
+    }
+}
+
+#[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
+fn formatting_crosses_to_gitter() {
+    let table = [
+        (
+            "<b>a</b> <i>b</i> <del>c</del> <code>d*</code>",
+            "**a** *b* ~~c~~ `d*`",
+        ),
+        ("<b>a</b><i>b</i>", "**a**\u{200b}*b*"),
+        ("<i><b>a</b> b</i>", "*\u{200b}**a** b*"),
+        ("<i>a*b</i>", "*a&ast;b*"),
+        ("<b>x <code>a**b</code></b>", "x `a**b`"),
+        ("<code>a`b</code>", "``a`b``"),
+        ("<code>`</code>", "`` ` ``"),
+        ("<p>a</p><p>b</p>", "a\n\nb"),
+        ("a<br>b", "a\nb"),
+        ("<h2>C#</h2>", "## C\\#\u{200b}"),
+        ("<blockquote><p>a</p><p>b</p></blockquote>", "> a\n> \n> b"),
+        (
+            "<ul><li>a</li><li>b<ul><li>c</li></ul></li></ul>",
+            "- a\n- b\n  - c",
+        ),
+        ("<ol start=\"3\"><li>a</li><li>b</li></ol>", "3. a\n4. b"),
+        (
+            "<pre><code class=\"language-Rust\">let x = 1;\n</code></pre>",
+            "```rust\nlet x = 1;\n```",
+        ),
+        ("<pre><code>a\n```\nb</code></pre>", "````\na\n```\nb\n````"),
+        (
+            "<a href=\"https://x.example/(a)\">b</a>",
+            "[b](https://x.example/%28a%29)",
+        ),
+        (
+            "<a href=\"https://x.example/a\">https://x.example/a</a>",
+            "https://x.example/a",
+        ),
+        (
+            "<a href=\"https://x.example/\">[b]</a>",
+            "[&lsqb;b&rsqb;](https://x.example/)",
+        ),
+        (
+            "wow!<a href=\"https://x.example/\">b</a>",
+            "wow\\![b](https://x.example/)",
+        ),
+        (
+            "<a href=\"mailto:a@b.example\">write</a>",
+            "write (a@b.example)",
+        ),
+        ("<a href=\"javascript:alert(1)\">b</a>", "b"),
+        (
+            "<a href=\"https://matrix.to/#/@al:b.example\">Al</a>: hi",
+            "@\u{200b}Al: hi",
+        ),
+        ("<span data-mx-spoiler>boo</span>", "(spoiler) boo"),
+        (
+            "<table><tr><th>a</th><th>b|c</th></tr><tr><td>1</td></tr></table>",
+            "| a | b&vert;c |\n| --- | --- |\n| 1 |  |",
+        ),
+        ("a<hr>b", "a\n\n---\n\nb"),
+        // C06
+        (
+            "<a href=\"https://evil.example/\">bank.example</a>",
+            "[bank.example](https://evil.example/) (https://evil.example/)",
+        ),
+    ];
+    for (html, expected) in table {
+        assert_eq!(from_matrix(html), expected, "{html:?}");
+    }
+}
+
+#[test]
+fn a_bare_url_does_not_swallow_what_follows() {
+    assert_eq!(
+        from_matrix("https://x.example/<b>now</b>"),
+        "https://x.example/ **now**"
+    );
+    assert_eq!(markdown("<http://x.example>"), "&lt;http://x.example >");
+}
+
+#[test]
+fn names_carry_no_markup_and_no_line_breaks() {
+    // C08, C10
+    let table = [
+        ("Alice", "**Alice**: "),
+        ("*A*_b_`c`", "**\\*A\\*\\_b\\_\\`c\\`**: "),
+        ("@all", "**@\u{200b}all**: "),
+        ("x\n# y", "**x # y**: "),
+        ("http://x.example", "**http:\u{200b}//x\\.example**: "),
+        ("[a](b)", "**\\[a]\\(b)**: "),
+        ("a/b#12", "**a/b\\#12**: "),
+        ("\u{202e}evil\u{200b}", "**evil**: "),
+        ("\u{200b}", "**someone**: "),
+    ];
+    for (name, expected) in table {
+        assert_eq!(sender_prefix(name), expected, "{name:?}");
+    }
+}
+
+#[test]
+fn a_message_stands_behind_its_author() {
+    let said = |plain: &str, style| attributed("Al", &Body::plain(plain), style);
+    assert_eq!(said("hi", Style::Text), "**Al**: hi");
+    assert_eq!(said("waves", Style::Emote), "\\* **Al** waves");
+    assert_eq!(said("beep", Style::Notice), "**Al**: beep");
+    let code = text::html::body_from_html("<pre><code>x</code></pre>", Dialect::Matrix);
+    assert_eq!(
+        attributed("Al", &code, Style::Text),
+        "**Al**:\n\n```\nx\n```"
+    );
+}
+
+#[test]
+fn gitters_html_is_read() {
+    let table = [
+        ("hi <em>there</em><br>you", "hi <em>there</em><br>you"),
+        (
+            r#"<span data-link-type="mention" data-screen-name="al" class="mention">@al</span> hi"#,
+            "@al hi",
+        ),
+        (
+            r#"<span data-link-type="groupmention" data-group-name="all" class="groupmention">@/all</span>"#,
+            "@/all",
+        ),
+        (
+            r#"see <a target="_blank" data-link-type="issue" data-issue="12" class="issue">#12</a>"#,
+            "see #12",
+        ),
+        (
+            r#"<pre><code class="rust"><span class="keyword">let</span> x;</code></pre>"#,
+            r#"<pre><code class="language-rust">let x;</code></pre>"#,
+        ),
+        (
+            r#"<a href="http://x.example" rel="nofollow noopener noreferrer" target="_blank" class="link ">x</a>"#,
+            r#"<a href="http://x.example">x</a>"#,
+        ),
+        (
+            r#"<img src="http://x.example/a.png" alt="cat" rel="nofollow">"#,
+            r#"<a href="http://x.example/a.png">cat</a>"#,
+        ),
+        (
+            r#"<span class="katex"><span class="katex-mathml"><math><semantics><mrow><mi>x</mi></mrow><annotation encoding="application/x-tex">x^2</annotation></semantics></math></span><span class="katex-html">x2</span></span>"#,
+            "<code>x^2</code>",
+        ),
+        (
+            ":rocket: :shipit: 10:30:45 <code>:rocket:</code>",
+            "🚀 :shipit: 10:30:45 <code>:rocket:</code>",
+        ),
+    ];
+    for (html, expected) in table {
+        let body = body_from_html(html, "raw");
+        assert_eq!(text::html_from_body(&body), expected, "{html:?}");
+    }
+    assert_eq!(body_from_html("", "raw :tada:"), Body::plain("raw 🎉"));
+}
+
+/// Text made of what hurts.
+fn hurtful() -> impl Strategy<Value = String> {
+    let piece = prop_oneof![
+        prop::sample::select(CALLS.to_vec()).prop_map(str::to_owned),
+        prop::sample::select(vec![
+            "@",
+            "*",
+            "**",
+            "_",
+            "~~",
+            "`",
+            "```",
+            "$$",
+            "\\",
+            "[",
+            "](",
+            ")",
+            "<",
+            ">",
+            "<a ",
+            "<!--",
+            "&",
+            ";",
+            "#1",
+            "\n",
+            "\n\n",
+            " ",
+            "    ",
+            "|",
+            "---",
+            "https://x.example/@al",
+            "http://",
+            "HTTP://y.example/@b",
+            "bob@example.com",
+            "word",
+            "é",
+            "😀",
+            "\u{200d}",
+        ])
+        .prop_map(str::to_owned),
+        "\\PC{0,6}",
+        any::<char>().prop_map(String::from),
+    ];
+    prop::collection::vec(piece, 0..20).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    #[test]
+    fn no_plain_text_calls_anybody(text in hurtful()) {
+        // C01, C02, C04
+        let said = attributed(&text, &Body::plain(&text), Style::Text);
+        prop_assert!(!pings(&said), "{said:?}");
+        for part in super::super::split::split(&said, "") {
+            prop_assert!(!pings(&part), "{part:?}");
+        }
+    }
+
+    #[test]
+    fn no_html_calls_anybody(text in hurtful(), tags in prop::collection::vec(
+        prop::sample::select(vec!["b", "i", "del", "code", "pre", "a", "li", "ul", "p", "td", "table", "h1"]), 0..6)) {
+        let mut html = text.clone();
+        for tag in tags {
+            html = format!("{text}<{tag} href='https://x.example'>{html}</{tag}>@");
+        }
+        let said = from_matrix(&html);
+        prop_assert!(!pings(&said), "{html:?} became {said:?}");
+    }
+
+    #[test]
+    fn text_without_special_characters_crosses_unchanged(text in "[a-z]{1,8}( [a-z,;?]{1,8}){0,10}") {
+        prop_assert_eq!(markdown(&text), text);
+    }
+}

@@ -13,7 +13,7 @@ use tokio::{
 };
 
 /// How long an id is remembered: well beyond the ten minutes in which Gitter allows edits.
-const REMEMBERED: Duration = Duration::from_secs(3600);
+const REMEMBERED: Duration = Duration::from_hours(1);
 /// The most ids that are remembered.
 const MOST: usize = 10_000;
 

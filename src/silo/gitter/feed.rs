@@ -22,11 +22,11 @@ use crate::{
 };
 
 /// How often each channel is re-read beside the realtime feed, which says everything by itself.
-const AUDIT_EVERY: Duration = Duration::from_secs(300);
+const AUDIT_EVERY: Duration = Duration::from_mins(5);
 /// How often beside the stream, which says nothing of edits and deletions.
-const REREAD_EVERY: Duration = Duration::from_secs(60);
+const REREAD_EVERY: Duration = Duration::from_mins(1);
 /// As long as Gitter allows edits.
-const EDITABLE: Duration = Duration::from_secs(600);
+const EDITABLE: Duration = Duration::from_mins(10);
 /// The most pages of one re-reading.
 const MOST_PAGES: usize = 5;
 
@@ -179,4 +179,163 @@ async fn reread(hub: &Hub, room: &str, feed: Feed) -> Result<Heard, Fault> {
         full,
         asked_at,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use footbridge_store::{Batch, Head, LaneId, Millis, Place, PortalSpec, Side, Store, StoreKey};
+    use footbridge_testbed::gitter::{GitterSim, Options, Room, RoomOptions, User};
+    use tokio::task::JoinSet;
+
+    use super::*;
+    use crate::{
+        clock::Clock,
+        inbox::Bells,
+        message::{Action, Message},
+        secret::Secret,
+        silo::gitter::pacing::Pacer,
+    };
+
+    /// A channel whose feed says nothing at all.
+    struct Deaf {
+        _home: tempfile::TempDir,
+        sim: GitterSim,
+        room: Room,
+        bob: User,
+        hub: Arc<Hub>,
+        inbox: Inbox,
+        lane: LaneId,
+        listening: JoinSet<Result<(), SiloError>>,
+    }
+
+    impl Deaf {
+        async fn new() -> Self {
+            let sim = GitterSim::start(Options::default()).await.unwrap();
+            let (us, bob) = (sim.add_user("us", "Us"), sim.add_user("bob", "Bob"));
+            let room = sim.add_room("org/room", RoomOptions::default());
+            // Its messages are a minute old when they are found.
+            sim.set_clock(sim.now_ms() - 60_000);
+            let place = Place::new("gitter", &room.id);
+            let home = tempfile::tempdir().unwrap();
+            let key = StoreKey::read_or_create(&home.path().join("key")).unwrap();
+            let store = Store::open(&home.path().join("data"), &key).await.unwrap();
+            let spec = PortalSpec {
+                room: "!room".to_owned(),
+                silo: "gitter".to_owned(),
+                channel: "org/room".to_owned(),
+            };
+            let portal = store
+                .open_portal(&spec, &Place::room("!room"), &place, Millis(0))
+                .await
+                .unwrap();
+            let clock = Clock::start();
+            let inbox = Inbox::new(store, Bells::default(), clock);
+            let linked = (clock.now().0 - 3_600_000).to_string();
+            let cursors = vec![
+                (place.to_string(), linked.clone()),
+                (format!("{place}/since"), linked),
+            ];
+            inbox
+                .accept(Batch {
+                    cursors,
+                    ..Batch::default()
+                })
+                .await
+                .unwrap();
+            let client = Client::new(
+                reqwest::Client::builder().build().unwrap(),
+                sim.api_url().parse().unwrap(),
+                Secret::new(us.token.clone()),
+                Pacer::new(95),
+                clock,
+            );
+            let shared = (Arc::new(client), Arc::default(), Arc::default());
+            let channel = Channel {
+                place,
+                name: "org/room".to_owned(),
+            };
+            let (hub, ears) = Hub::new("gitter", us.id, shared, &[channel]);
+            let hub = Arc::new(hub);
+            let mut listening = JoinSet::new();
+            for seat in ears {
+                let overlap = Duration::from_secs(10);
+                let listener = Listener::open(hub.clone(), inbox.clone(), seat, overlap);
+                listening.spawn(listener.await.unwrap().run());
+            }
+            Self {
+                _home: home,
+                sim,
+                room,
+                bob,
+                hub,
+                inbox,
+                lane: LaneId {
+                    portal: portal.id,
+                    toward: Side::Matrix,
+                },
+                listening,
+            }
+        }
+
+        async fn audited(&self, feed: Feed) {
+            let listing = reread(&self.hub, &self.room.id, feed).await.unwrap();
+            self.hub.tell(&self.room.id, listing);
+        }
+
+        async fn heard(&self) -> Action {
+            let now = self.inbox.clock().now();
+            for _ in 0..500 {
+                if let Head::Ready(found) = self.inbox.store().head(self.lane, now).await.unwrap() {
+                    let done = self
+                        .inbox
+                        .store()
+                        .step_done(found.id, None, None, true, now);
+                    done.await.unwrap();
+                    return Message::from_bytes(&found.payload).unwrap().action;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            panic!("nothing arrived");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_audit_finds_what_a_deaf_feed_left_out_and_asks_for_a_new_one() {
+        let mut deaf = Deaf::new().await;
+        let said = deaf.sim.say(&deaf.room.id, &deaf.bob.id, "unheard");
+        deaf.audited(Feed::Realtime).await;
+        assert!(matches!(deaf.heard().await, Action::Post { .. }));
+        let noticed = tokio::time::timeout(Duration::from_secs(5), deaf.hub.deaf.notified());
+        noticed.await.expect("the feed is begun anew");
+
+        deaf.sim.edit(&deaf.room.id, &said.id, "better").unwrap();
+        deaf.audited(Feed::Realtime).await;
+        assert!(matches!(deaf.heard().await, Action::Edit { .. }));
+        deaf.sim.delete(&deaf.room.id, &said.id).unwrap();
+        deaf.audited(Feed::Realtime).await;
+        assert!(matches!(deaf.heard().await, Action::Delete { .. }));
+        assert!(
+            deaf.listening.try_join_next().is_none(),
+            "it goes on listening"
+        );
+    }
+
+    #[tokio::test]
+    async fn beside_the_stream_everything_that_can_still_be_edited_is_read_again() {
+        let deaf = Deaf::new().await;
+        let first = deaf.sim.say(&deaf.room.id, &deaf.bob.id, "first of many");
+        for number in 0..250 {
+            deaf.sim
+                .say(&deaf.room.id, &deaf.bob.id, &number.to_string());
+        }
+        deaf.audited(Feed::Stream).await;
+        for _ in 0..251 {
+            assert!(matches!(deaf.heard().await, Action::Post { .. }));
+        }
+        deaf.sim.edit(&deaf.room.id, &first.id, "better").unwrap();
+        deaf.audited(Feed::Stream).await;
+        assert!(
+            matches!(deaf.heard().await, Action::Edit { target, .. } if target.as_str() == first.id)
+        );
+    }
 }

@@ -34,11 +34,11 @@ impl Health {
         self.inner().listening = false;
     }
 
-    /// A channel's messages arrive as they are written.
-    pub fn caught_up(&self, room: &str) {
+    /// A channel's messages arrive as they are written. Answers whether it was closed before.
+    pub fn caught_up(&self, room: &str) -> bool {
         let mut inner = self.inner();
         inner.behind.remove(room);
-        inner.closed.remove(room);
+        inner.closed.remove(room)
     }
 
     /// A channel is closed to us. Answers whether that is new.

@@ -14,7 +14,7 @@ use footbridge_store::Millis;
 use tokio::sync::{Notify, mpsc};
 
 use super::{api::ChatMessage, client::Client, echoes::Echoes, health::Health};
-use crate::silo::Channel;
+use crate::{backoff, silo::Channel};
 
 /// What may wait in a channel's queue before the rest is left to catch-up.
 const QUEUE: usize = 1024;
@@ -162,6 +162,19 @@ impl Hub {
         self.health.behind(self.rooms());
     }
 
+    /// The room, if it can be listened to (again).
+    pub async fn reopened(&self, room: String) -> Option<String> {
+        let found = self.client.room(&room).await.ok()?;
+        (found.member != Some(false)).then_some(room)
+    }
+
+    /// A channel knows everything up to now and hears what follows.
+    pub fn caught_up(&self, room: &str) {
+        if self.health.caught_up(room) {
+            tracing::info!(silo.name = %self.silo, silo.channel = %room, "Channel is open again");
+        }
+    }
+
     /// A room is closed to us. The others go on.
     pub fn close(&self, room: &str, reason: &str) {
         if self.health.close(room) {
@@ -171,24 +184,7 @@ impl Hub {
     }
 }
 
-/// How long to wait after this many failures in a row: anything up to 1 s, 2 s, 4 s … 60 s.
+/// How long to wait after this many failures in a row: never more than about a minute.
 pub fn pause(failures: u32) -> Duration {
-    let longest = 1000_u64 << failures.min(6);
-    Duration::from_millis(rand::random_range(50..=longest.min(60_000)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_are_bounded_at_both_ends() {
-        for failures in [0, 1, 5, 6, 1000, u32::MAX] {
-            for _ in 0..200 {
-                let longest =
-                    Duration::from_secs(1 << failures.min(6)).min(Duration::from_secs(60));
-                assert!(pause(failures) <= longest);
-            }
-        }
-    }
+    backoff::after(failures.min(7))
 }

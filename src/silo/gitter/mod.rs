@@ -48,7 +48,7 @@ use crate::{
 };
 
 /// How long a list of our rooms is good for finding one.
-const ROOMS_FRESH: Duration = Duration::from_secs(60);
+const ROOMS_FRESH: Duration = Duration::from_mins(1);
 
 /// A connection to Gitter.
 pub struct Gitter {
@@ -75,7 +75,7 @@ impl Gitter {
             .http1_only()
             .no_gzip()
             .connect_timeout(Duration::from_secs(20))
-            .tcp_keepalive(Duration::from_secs(60))
+            .tcp_keepalive(Duration::from_mins(1))
             .build()
             .context("Cannot prepare the connection to Gitter")?;
         let pacer = Pacer::new(config.requests_per_minute);
@@ -148,7 +148,7 @@ impl Gitter {
             Some(room) => room,
             None => self.client.find_room(channel).await?,
         };
-        if room.room_member != Some(true) {
+        if room.member != Some(true) {
             // Reading works without, but not hearing of mentions and of being removed.
             self.client.join(me, &room.id).await?;
         }
@@ -208,9 +208,9 @@ impl Outlet for Gitter {
         let copies = deliver::recall(&self.client, me, to.address(), text, since).await;
         let copies = copies.inspect_err(|fault| self.note(fault))?;
         // They are ours whether adopted or not: nobody else writes this text in this moment.
-        copies
-            .iter()
-            .for_each(|copy| self.echoes.made(copy.remote.as_str()));
+        for copy in &copies {
+            self.echoes.made(copy.remote.as_str());
+        }
         Ok(copies)
     }
 

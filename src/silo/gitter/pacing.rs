@@ -76,9 +76,8 @@ impl Pacer {
             tokio::pin!(changed);
             changed.as_mut().enable();
             let now = Instant::now();
-            let wake = match self.state().earliest(need, self.limit, now) {
-                None => return Turn { pacer: self },
-                Some(wake) => wake,
+            let Some(wake) = self.state().earliest(need, self.limit, now) else {
+                return Turn { pacer: self };
             };
             tracing::debug!(need = ?need, wait_ms = u64::try_from((wake - now).as_millis()).unwrap_or(u64::MAX),
                 "Waiting for the request budget");

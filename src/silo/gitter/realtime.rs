@@ -1,26 +1,16 @@
 //! The main feed: Bayeux over a WebSocket. Holds the socket and its deadlines; what the frames mean is in
 //! `bayeux`, what the events mean in `channel`.
 
+mod socket;
+
 use std::{convert::Infallible, time::Duration};
 
-use anyhow::{Context, anyhow, bail};
-use futures_util::{SinkExt, StreamExt};
-use reqwest::{Upgraded, header};
+use anyhow::{Context, bail};
+use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use serde_json::Value;
-use tokio::{
-    sync::mpsc,
-    time::{Instant, MissedTickBehavior},
-};
-use tokio_tungstenite::{
-    WebSocketStream,
-    tungstenite::{
-        self, Message as Frame,
-        handshake::{client::generate_key, derive_accept_key},
-        protocol::{Role, WebSocketConfig},
-    },
-};
+use tokio::time::{Instant, Interval, MissedTickBehavior};
+use tokio_tungstenite::tungstenite::{self, Message as Frame};
 use tokio_util::sync::CancellationToken;
-use url::Url;
 
 use super::{
     api::{ChatMessage, messages_from_values},
@@ -29,34 +19,22 @@ use super::{
     fault::Fault,
     hub::{Heard, Hub, pause},
 };
-use crate::{secret::Secret, silo::SiloError};
+use crate::silo::SiloError;
 
-/// A frame longer than this ends the session; the next one does without a snapshot.
-const LONGEST_FRAME: usize = 1 << 20;
-/// For everything that must be answered at once.
-const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+pub use socket::Endpoint;
+use socket::{ANSWER_WITHIN, Socket, is_too_long, open, say, text_of};
+
 /// How often a sign of life is asked for, and how long it may take.
 const PING_EVERY: Duration = Duration::from_secs(30);
+const PONG_WITHIN: Duration = Duration::from_secs(29);
 /// What a connect may take beyond the time Gitter holds it.
 const GRACE: Duration = Duration::from_secs(30);
 /// A hole in the event count ends the session at most this often.
-const GAP_EVERY: Duration = Duration::from_secs(300);
+const GAP_EVERY: Duration = Duration::from_mins(5);
 /// How often a closed room is looked at again.
-const LOOK_AGAIN: Duration = Duration::from_secs(300);
+const LOOK_AGAIN: Duration = Duration::from_mins(5);
 /// A session that lasted this long was a good one.
 const STABLE: Duration = Duration::from_secs(30);
-
-type Socket = WebSocketStream<Upgraded>;
-
-/// Where and as whom to connect.
-pub struct Endpoint {
-    /// A client that speaks HTTP/1.1 only: WebSockets begin there.
-    pub http: reqwest::Client,
-    /// `ws` or `wss`.
-    pub url: Url,
-    /// The account's token.
-    pub token: Secret,
-}
 
 /// Why a session ended.
 enum Ending {
@@ -118,13 +96,6 @@ pub async fn follow(
     }
 }
 
-fn is_too_long(error: &anyhow::Error) -> bool {
-    matches!(
-        error.downcast_ref::<tungstenite::Error>(),
-        Some(tungstenite::Error::Capacity(_))
-    )
-}
-
 /// One connection.
 struct Connection<'a> {
     hub: &'a Hub,
@@ -134,14 +105,19 @@ struct Connection<'a> {
     gaps_end_it: bool,
 }
 
-/// The moments at which something is due.
-struct Deadlines {
+/// Everything a connection waits for besides frames.
+struct Waits<'a> {
+    hub: &'a Hub,
     /// The next connect is to be sent.
     connect: Option<Instant>,
     /// Something must have been answered.
     answer: Instant,
     /// The ping must have come back.
     pong: Option<Instant>,
+    ping: Interval,
+    /// Closed rooms are to be looked at again.
+    look: Interval,
+    looks: FuturesUnordered<BoxFuture<'a, Option<String>>>,
 }
 
 /// What woke us.
@@ -150,9 +126,61 @@ enum Woken {
     Connect,
     Ping,
     Overdue(&'static str),
-    Look(String),
+    /// This room can be listened to again.
+    Open(String),
     Deaf,
     Stop,
+}
+
+impl<'a> Waits<'a> {
+    fn new(hub: &'a Hub) -> Self {
+        Self {
+            hub,
+            connect: None,
+            answer: Instant::now() + ANSWER_WITHIN,
+            pong: None,
+            ping: every(PING_EVERY),
+            look: every(LOOK_AGAIN),
+            looks: FuturesUnordered::new(),
+        }
+    }
+
+    async fn next(&mut self, socket: &mut Socket, stop: &CancellationToken) -> Woken {
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Woken::Stop,
+                () = sleep_until(self.connect) => return Woken::Connect,
+                _ = self.ping.tick() => return Woken::Ping,
+                // Before the deadlines: what has arrived is not overdue.
+                frame = socket.next() => return Woken::Frame(frame),
+                () = sleep_until(self.pong) => return Woken::Overdue("a sign of life"),
+                () = sleep_until(Some(self.answer)) => return Woken::Overdue("an answer"),
+                () = self.hub.deaf.notified() => return Woken::Deaf,
+                Some(found) = self.looks.next() => {
+                    if let Some(room) = found {
+                        return Woken::Open(room);
+                    }
+                }
+                _ = self.look.tick() => {
+                    let hub = self.hub;
+                    hub.rooms()
+                        .filter(|room| hub.health.is_closed(room))
+                        .for_each(|room| self.look_at(room.to_owned()));
+                }
+            }
+        }
+    }
+
+    fn look_at(&self, room: String) {
+        self.looks.push(Box::pin(self.hub.reopened(room)));
+    }
+}
+
+fn every(period: Duration) -> Interval {
+    let mut ticks = tokio::time::interval_at(Instant::now() + period, period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
 }
 
 impl Connection<'_> {
@@ -184,60 +212,24 @@ impl Connection<'_> {
         socket: &mut Socket,
         stop: &CancellationToken,
     ) -> anyhow::Result<Ending> {
-        let mut due = Deadlines {
-            connect: None,
-            answer: Instant::now() + ANSWER_WITHIN,
-            pong: None,
-        };
-        let mut ping = tokio::time::interval_at(Instant::now() + PING_EVERY, PING_EVERY);
-        ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut look = tokio::time::interval_at(Instant::now() + LOOK_AGAIN, LOOK_AGAIN);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (suspects, mut suspected) = mpsc::unbounded_channel();
-        let doorman = self.hub;
-        let mut looks = futures_util::stream::FuturesUnordered::new();
+        let mut waits = Waits::new(self.hub);
         loop {
-            let woken = tokio::select! {
-                biased;
-                () = stop.cancelled() => Woken::Stop,
-                frame = socket.next() => Woken::Frame(frame),
-                () = sleep_until(due.connect) => Woken::Connect,
-                _ = ping.tick() => Woken::Ping,
-                () = sleep_until(due.pong) => Woken::Overdue("a sign of life"),
-                () = tokio::time::sleep_until(due.answer) => Woken::Overdue("an answer"),
-                Some(room) = suspected.recv() => {
-                    looks.push(is_open(doorman, room));
-                    continue;
-                }
-                Some(open) = looks.next(), if !looks.is_empty() => match open {
-                    Some(room) => Woken::Look(room),
-                    None => continue,
-                },
-                _ = look.tick() => {
-                    self.hub.rooms().filter(|room| self.hub.health.is_closed(room)).for_each(|room| {
-                        looks.push(is_open(doorman, room.to_owned()));
-                    });
-                    continue;
-                }
-                () = self.hub.deaf.notified() => Woken::Deaf,
-            };
-            match woken {
+            match waits.next(socket, stop).await {
                 Woken::Stop => return Ok(Ending::Stopped),
                 Woken::Deaf => return Ok(Ending::Again(Duration::ZERO)),
                 Woken::Overdue(what) => bail!("Gitter owes us {what}"),
                 Woken::Connect => {
-                    due.connect = None;
-                    due.answer = Instant::now() + self.session.hold() + GRACE;
+                    waits.connect = None;
+                    waits.answer = Instant::now() + self.session.hold() + GRACE;
                     let connect = self.session.connect();
                     say(socket, connect).await?;
                 }
                 Woken::Ping => {
-                    due.pong
-                        .get_or_insert(Instant::now() + PING_EVERY - Duration::from_secs(1));
+                    waits.pong.get_or_insert(Instant::now() + PONG_WITHIN);
                     let ping = self.session.ping();
                     say(socket, ping).await?;
                 }
-                Woken::Look(room) => {
+                Woken::Open(room) => {
                     let again = self
                         .session
                         .subscribe(&Topic::Messages(room), self.snapshot());
@@ -245,13 +237,10 @@ impl Connection<'_> {
                 }
                 Woken::Frame(None) => bail!("Gitter closed the connection"),
                 Woken::Frame(Some(frame)) => {
-                    if let Some(text) = text_of(frame?)? {
-                        for news in self.session.read(&text) {
-                            if let Some(ending) =
-                                self.hear(news, socket, &mut due, &suspects).await?
-                            {
-                                return Ok(ending);
-                            }
+                    let text = text_of(frame?)?.unwrap_or_default();
+                    for news in self.session.read(&text) {
+                        if let Some(ending) = self.hear(news, socket, &mut waits).await? {
+                            return Ok(ending);
                         }
                     }
                 }
@@ -264,16 +253,15 @@ impl Connection<'_> {
         &mut self,
         news: News,
         socket: &mut Socket,
-        due: &mut Deadlines,
-        suspects: &mpsc::UnboundedSender<String>,
+        waits: &mut Waits<'_>,
     ) -> anyhow::Result<Option<Ending>> {
         match news {
             News::Welcome => {
-                due.connect = Some(Instant::now());
+                waits.connect = Some(Instant::now());
                 self.subscribe_all(socket).await?;
             }
-            News::Beat(wait) => due.connect = Some(Instant::now() + wait),
-            News::Pong => due.pong = None,
+            News::Beat(wait) => waits.connect = Some(Instant::now() + wait),
+            News::Pong => waits.pong = None,
             News::Subscribed { topic, snapshot } => self.subscribed(topic, snapshot),
             News::Denied { topic, status } => return Ok(self.denied(&topic, status)),
             News::Event {
@@ -282,8 +270,7 @@ impl Connection<'_> {
                 model,
             } => {
                 if let Some(room) = self.event(topic, &operation, model) {
-                    // Our own end never closes before the loop ends.
-                    let _sent = suspects.send(room);
+                    waits.look_at(room);
                 }
             }
             News::Gap if self.gaps_end_it => return Ok(Some(Ending::Gap)),
@@ -400,76 +387,9 @@ impl Connection<'_> {
     }
 }
 
-/// The room, if it can be listened to (again).
-async fn is_open(hub: &Hub, room: String) -> Option<String> {
-    match hub.client.room(&room).await {
-        Ok(found) => (found.room_member != Some(false)).then_some(room),
-        Err(_) => None,
-    }
-}
-
 async fn sleep_until(moment: Option<Instant>) {
     match moment {
         Some(moment) => tokio::time::sleep_until(moment).await,
         None => std::future::pending().await,
     }
-}
-
-async fn say(socket: &mut Socket, frame: String) -> anyhow::Result<()> {
-    tokio::time::timeout(ANSWER_WITHIN, socket.send(Frame::text(frame)))
-        .await
-        .context("Gitter does not take what we say")?
-        .context("Cannot write to Gitter")
-}
-
-fn text_of(frame: Frame) -> anyhow::Result<Option<String>> {
-    match frame {
-        Frame::Text(text) => Ok(Some(text.as_str().to_owned())),
-        Frame::Binary(bytes) => Ok(String::from_utf8(bytes.to_vec()).ok()),
-        Frame::Close(_) => bail!("Gitter closed the connection"),
-        Frame::Ping(_) | Frame::Pong(_) | Frame::Frame(_) => Ok(None),
-    }
-}
-
-/// Opens the WebSocket through the HTTP client, so that proxies and certificates are the same for all.
-async fn open(endpoint: &Endpoint) -> anyhow::Result<Socket> {
-    let mut url = endpoint.url.clone();
-    let scheme = match url.scheme() {
-        "ws" | "http" => "http",
-        _ => "https",
-    };
-    url.set_scheme(scheme)
-        .map_err(|()| anyhow!("The realtime address must begin with ws:// or wss://"))?;
-    let key = generate_key();
-    let response = endpoint
-        .http
-        .get(url)
-        .header(header::CONNECTION, "Upgrade")
-        .header(header::UPGRADE, "websocket")
-        .header(header::SEC_WEBSOCKET_VERSION, "13")
-        .header(header::SEC_WEBSOCKET_KEY, &key)
-        .send()
-        .await
-        .map_err(reqwest::Error::without_url)
-        .context("Cannot reach Gitter's realtime service")?;
-    if response.status() != reqwest::StatusCode::SWITCHING_PROTOCOLS {
-        bail!(
-            "Gitter's realtime service answered with status {}",
-            response.status().as_u16()
-        );
-    }
-    let accepted = response.headers().get(header::SEC_WEBSOCKET_ACCEPT);
-    if accepted.is_none_or(|accepted| accepted != derive_accept_key(key.as_bytes()).as_str()) {
-        bail!("What answers for Gitter's realtime service is no WebSocket");
-    }
-    let upgraded = response
-        .upgrade()
-        .await
-        .context("Cannot open a WebSocket to Gitter")?;
-    let limits = WebSocketConfig::default()
-        .read_buffer_size(16 << 10)
-        .write_buffer_size(0)
-        .max_message_size(Some(LONGEST_FRAME))
-        .max_frame_size(Some(LONGEST_FRAME));
-    Ok(WebSocketStream::from_raw_socket(upgraded, Role::Client, Some(limits)).await)
 }

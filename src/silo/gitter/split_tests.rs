@@ -1,1 +1,163 @@
+use proptest::prelude::*;
 
+use super::*;
+
+const PREFIX: &str = "**Al**: ";
+
+/// What the parts say together, white space and the marks of the cut aside.
+fn rejoined(parts: &[String], prefix: &str) -> String {
+    parts
+        .iter()
+        .map(|part| part.strip_prefix(prefix.trim_end()).unwrap_or(part))
+        .flat_map(str::chars)
+        .filter(|c| !c.is_whitespace() && *c != '\u{200b}')
+        .collect()
+}
+
+fn squeezed(text: &str) -> String {
+    rejoined(&[text.to_owned()], "")
+}
+
+#[test]
+fn what_fits_is_one_part() {
+    assert_eq!(split("hi", PREFIX), ["**Al**: hi"]);
+    let exact = "x".repeat(MAX_UNITS - units(PREFIX));
+    assert_eq!(split(&exact, PREFIX).len(), 1);
+    assert_eq!(split(&format!("{exact}y"), PREFIX).len(), 2);
+    // C13: two units each, though four bytes.
+    let emoji = "😀".repeat((MAX_UNITS - units(PREFIX)) / 2);
+    assert_eq!(split(&emoji, PREFIX).len(), 1);
+}
+
+#[test]
+fn a_prefix_that_is_there_is_not_doubled() {
+    let text = format!("{PREFIX}{}", "word ".repeat(1500));
+    let parts = split(&text, PREFIX);
+    assert!(parts.len() > 1);
+    for part in parts {
+        assert_eq!(part.matches("**Al**").count(), 1);
+    }
+}
+
+#[test]
+fn cuts_are_made_at_the_best_place() {
+    let first = "a".repeat(2000);
+    let rest = "b".repeat(3000);
+    for (between, end) in [("\n\n", ""), ("\n", ""), (". ", "."), (" ", "")] {
+        let parts = split(&format!("{first}{between}{rest}"), "");
+        assert_eq!(parts[0], format!("{first}{end}"), "{between:?}");
+        assert_eq!(parts[1], rest);
+    }
+    let mixed = format!(
+        "{}\n\n{} {}",
+        "a ".repeat(900),
+        "b ".repeat(500),
+        "c ".repeat(1500)
+    );
+    assert!(split(&mixed, "")[0].ends_with('a'));
+}
+
+#[test]
+fn open_code_is_closed_and_opened_again() {
+    let line = "let x = 1; // @all\n";
+    let text = format!("```rust\n{}```", line.repeat(400));
+    let parts = split(&text, PREFIX);
+    assert!(parts.len() > 1);
+    for part in &parts {
+        assert!(part.starts_with("**Al**:\n\n```rust\n"), "{part:.40}");
+        assert!(part.ends_with("\n```"));
+        assert_eq!(part.matches("```").count(), 2);
+    }
+    let lines: usize = parts.iter().map(|part| part.matches("let x").count()).sum();
+    assert_eq!(lines, 400);
+}
+
+#[test]
+fn links_and_code_stay_whole_where_they_can() {
+    for whole in [
+        "[a long label of many words](https://x.example/path)",
+        "`some code with @all in it`",
+        "https://x.example/a/long/path?with=@all",
+        "**a name of several words**",
+    ] {
+        for lead in 4000..4096 {
+            let text = format!("{} {whole} {}", "x".repeat(lead - 1), "y ".repeat(50));
+            let parts = split(&text, "");
+            assert!(
+                parts.iter().any(|part| part.contains(whole)),
+                "{lead} {whole}"
+            );
+        }
+    }
+}
+
+#[test]
+fn code_that_must_be_torn_stays_code() {
+    let parts = split(&format!("`{}`", "a @all ".repeat(900)), PREFIX);
+    assert!(parts.len() > 1);
+    for part in parts {
+        assert_eq!(part.matches('`').count(), 2);
+    }
+}
+
+#[test]
+fn a_torn_url_calls_nobody() {
+    let parts = split(
+        &format!("https://x.example/{}", "a)@all".repeat(900)),
+        PREFIX,
+    );
+    assert!(parts.len() > 1);
+    for part in parts.iter().skip(1) {
+        assert!(!part.contains("@a"));
+    }
+}
+
+#[test]
+fn what_exceeds_eight_parts_says_so() {
+    let parts = split(&"word ".repeat(10_000), PREFIX);
+    assert_eq!(parts.len(), MAX_PARTS);
+    assert!(parts[7].ends_with(TRUNCATED.trim_start()));
+    assert!(parts.iter().all(|part| units(part) <= MAX_UNITS));
+}
+
+#[test]
+fn an_escape_is_never_torn_apart() {
+    for lead in 4060..4100 {
+        let text = format!("{}{}", "x".repeat(lead), "\\*&lt;".repeat(20));
+        for part in split(&text, "") {
+            assert!(!part.starts_with('*') && !part.starts_with("lt;"), "{lead}");
+            assert!(!part.ends_with('\\') && !part.ends_with('&'), "{lead}");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn parts_fit_and_say_everything(
+        words in prop::collection::vec(prop_oneof![
+            "[a-zé😀]{1,60}", Just(". ".to_owned()), Just("\n".to_owned()), Just("\n\n".to_owned()),
+            Just("👨‍👩‍👧‍👦".to_owned()), Just(" ".to_owned()),
+        ], 0..900),
+        prefix in prop_oneof![Just(String::new()), Just(PREFIX.to_owned())],
+    ) {
+        let text = words.concat();
+        let parts = split(&text, &prefix);
+        prop_assert!(parts.len() <= MAX_PARTS);
+        for part in &parts {
+            prop_assert!(units(part) <= MAX_UNITS);
+            prop_assert!(part.starts_with(&prefix));
+        }
+        prop_assert_eq!(rejoined(&parts, &prefix), squeezed(&text));
+    }
+
+    #[test]
+    fn no_text_is_too_strange_to_be_split(text in prop::collection::vec(
+        prop_oneof!["\\PC{0,40}", Just("```\n".to_owned()), Just("`".to_owned()), Just("[a](".to_owned()),
+            Just("**".to_owned()), Just("\\".to_owned()), Just("\n".to_owned())], 0..600)) {
+        for part in split(&text.concat(), PREFIX) {
+            prop_assert!(units(&part) <= MAX_UNITS);
+        }
+    }
+}

@@ -22,7 +22,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 /// Keep-alives come well within 40 s; two of those without any byte and the connection is dead.
 const SILENCE: Duration = Duration::from_secs(80);
 /// How often a closed room is tried again.
-const LOOK_AGAIN: Duration = Duration::from_secs(300);
+const LOOK_AGAIN: Duration = Duration::from_mins(5);
 /// A connection that lasted this long was a good one.
 const STABLE: Duration = Duration::from_secs(30);
 
@@ -92,7 +92,7 @@ async fn read(hub: &Hub, endpoint: &Endpoint, room: &str) -> Result<Infallible, 
         .map_err(|_| lost(anyhow!("Gitter's stream does not answer")))?
         .map_err(|error| fault_of_silence(Repeat::Harmless, error))?;
     if !response.status().is_success() {
-        let wait = Duration::from_secs(60);
+        let wait = Duration::from_mins(1);
         return Err(fault_of(
             Subject::Room,
             Repeat::Harmless,

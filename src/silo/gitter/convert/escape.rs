@@ -4,7 +4,8 @@
 pub(super) mod grammar;
 
 use grammar::{
-    bare_url, email, is_entity, is_entity_rest, is_url_end, longest_run, percent, without_long_runs,
+    bare_url, email, is_entity, is_entity_rest, is_url_end, longest_run, may_be_tag, percent,
+    without_long_runs,
 };
 
 use super::Underscores;
@@ -193,7 +194,7 @@ impl Writer {
             self.inlines(label, around);
             self.raw(" (");
             self.text(address, around);
-            self.raw(")");
+            self.text(")", around);
             return;
         }
         // A bang before a link would make it an image.
@@ -215,8 +216,7 @@ impl Writer {
         if lies(href, shown) {
             self.raw(" (");
             self.text(href, around);
-            // A bracket directly behind a URL may be read as part of it.
-            self.raw(")");
+            self.text(")", around);
         }
     }
 
@@ -301,7 +301,11 @@ impl Writer {
                 self.escaped(c);
             }
             '#' if next.is_none_or(|next| next.is_ascii_digit()) => self.escaped(c),
-            '<' if next.is_none_or(|next| !next.is_whitespace() && !next.is_ascii_digit()) => {
+            '<' if next.is_some_and(|next| next.is_ascii_digit()) => {
+                self.out.push('<');
+                self.out.push(PART);
+            }
+            '<' if may_be_tag(next) => {
                 self.out.push_str("&lt;");
             }
             '&' if after.is_empty() || is_entity_rest(after) => self.out.push_str("&amp;"),

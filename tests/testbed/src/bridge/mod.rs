@@ -116,12 +116,24 @@ impl BridgeProcess {
 
     /// Starts `footbridge run` and returns at once.
     pub fn launch(&self) -> anyhow::Result<()> {
+        self.launch_with(None)
+    }
+
+    /// Starts `footbridge run` so that it dies at this point (see `footbridge::crash`).
+    pub fn launch_armed(&self, point: &str) -> anyhow::Result<()> {
+        self.launch_with(Some(point))
+    }
+
+    fn launch_with(&self, point: Option<&str>) -> anyhow::Result<()> {
         let mut running = self.lock();
         if running.is_some() {
             bail!("the bridge runs already");
         }
-        let child = self
-            .command("run")?
+        let mut command = self.command("run")?;
+        if let Some(point) = point {
+            command.env(footbridge::crash::VARIABLE, point);
+        }
+        let child = command
             .stdout(Stdio::null())
             .spawn()
             .context("cannot run the bridge")?;
@@ -189,6 +201,13 @@ impl BridgeProcess {
         running.leash.kill().await?;
         running.child.kill().await?;
         Ok(())
+    }
+
+    /// Clears away a process that has ended by itself.
+    pub async fn bury(&self) -> anyhow::Result<ExitStatus> {
+        let mut running = self.take()?;
+        running.leash.kill().await?;
+        Ok(running.child.wait().await?)
     }
 
     /// SIGTERM, as a service manager stops it; returns how it ended.

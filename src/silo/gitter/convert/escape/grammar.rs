@@ -61,7 +61,7 @@ pub(in crate::silo::gitter::convert) fn bare_url(text: &str) -> Option<usize> {
         .find(|scheme| text.starts_with(**scheme))?
         .len();
     let run = text
-        .find(|c: char| c.is_whitespace() || c == '<' || c == '\u{feff}')
+        .find(|c: char| c.is_whitespace() || matches!(c, '<' | '>' | '\u{feff}'))
         .unwrap_or(text.len());
     let url = text
         .get(..run)?
@@ -105,4 +105,9 @@ pub(in crate::silo::gitter::convert) fn is_entity_rest(after: &str) -> bool {
         && name
             .get(end..)
             .is_some_and(|rest| rest.starts_with(';') || rest.is_empty())
+}
+
+/// Whether a `<` before this could open something that is taken as it stands, up to its end.
+pub(in crate::silo::gitter::convert) fn may_be_tag(next: Option<char>) -> bool {
+    next.is_none_or(|c| !c.is_whitespace() && c != '=')
 }

@@ -1,0 +1,114 @@
+//! What one answer of a sync says of one room: walked into a batch, or, where the server left events out, noted
+//! as a gap.
+
+use footbridge_store::{Batch, Flag, Gap, RemoteId};
+use matrix_sdk::{
+    deserialized_responses::TimelineEvent,
+    ruma::RoomId,
+    sync::{JoinedRoomUpdate, State},
+};
+
+use super::{
+    Matrix, MatrixError,
+    gaps::shows_encryption,
+    mark_cursor,
+    rooms::{Followed, Mark},
+    walk::{Envelope, Names, Walked},
+};
+
+/// Takes in what an answer says of one room. Answers whether our own account wrote something that this device,
+/// as far as the server tells, did not send.
+pub(super) async fn take_in(
+    matrix: &Matrix,
+    id: &RoomId,
+    followed: &mut Followed,
+    update: JoinedRoomUpdate,
+    next_batch: &str,
+    batch: &mut Batch,
+) -> Result<bool, MatrixError> {
+    let events = update.timeline.events;
+    let Some(room) = matrix.client.get_room(id) else {
+        return Ok(false);
+    };
+    let mut encrypted = matrix.was_encrypted(&followed.place).await?;
+    if !encrypted
+        && (room.encryption_state().is_encrypted() || state_shows_encryption(&update.state))
+    {
+        encrypted = true;
+        batch
+            .flags
+            .push((followed.place.clone(), Flag::EverEncrypted));
+    }
+    let leaves_out = update.timeline.limited || followed.gap.is_some() && !events.is_empty();
+    if leaves_out && followed.mark.is_some() {
+        note_gap(followed, next_batch, batch);
+        return Ok(false);
+    }
+    let start = match &followed.mark {
+        // Never seen and not entered by us: from here on.
+        None => events.len(),
+        Some(Mark::Join) => after_own_join(matrix, &events),
+        Some(Mark::Event(_)) => 0,
+    };
+    if let Some(newest) = events.iter().rev().find_map(TimelineEvent::event_id) {
+        let newest = RemoteId(newest.to_string());
+        batch
+            .cursors
+            .push((mark_cursor(&followed.place), newest.0.clone()));
+        followed.mark = Some(Mark::Event(newest));
+    }
+    let (mut names, mut shared) = (Names::default(), false);
+    for event in events.iter().skip(start) {
+        if !encrypted && shows_encryption(event) {
+            encrypted = true;
+            batch
+                .flags
+                .push((followed.place.clone(), Flag::EverEncrypted));
+        }
+        let walked = matrix.walk(&room, &followed.place, event, &mut names, encrypted);
+        match walked.await {
+            Walked::Nothing => {}
+            Walked::Arrival(arrival) => batch.arrivals.push(arrival),
+            Walked::Ours(arrival) => {
+                shared = true;
+                batch.arrivals.push(arrival);
+            }
+        }
+    }
+    Ok(shared)
+}
+
+/// Opens the room's gap, or moves the one it has. The position after this answer covers its own events as well,
+/// so that the gap brings all of them, in order, and none of them must be kept until then.
+fn note_gap(followed: &mut Followed, next_batch: &str, batch: &mut Batch) {
+    let stop = match followed.gap.take() {
+        Some(gap) => gap.stop,
+        None => followed.mark.as_ref().and_then(Mark::as_stop),
+    };
+    let gap = Gap {
+        place: followed.place.clone(),
+        from: next_batch.to_owned(),
+        stop,
+    };
+    batch.gaps.push(gap.clone());
+    followed.gap = Some(gap);
+}
+
+/// Where to begin in a timeline that may hold our own entry.
+fn after_own_join(matrix: &Matrix, events: &[TimelineEvent]) -> usize {
+    events
+        .iter()
+        .rposition(|event| {
+            Envelope::open(event).is_some_and(|envelope| envelope.is_join_of(&matrix.own))
+        })
+        .map_or(0, |position| position + 1)
+}
+
+fn state_shows_encryption(state: &State) -> bool {
+    let (State::Before(events) | State::After(events)) = state;
+    events.iter().any(|event| {
+        event
+            .get_field::<String>("type")
+            .is_ok_and(|kind| kind.as_deref() == Some("m.room.encryption"))
+    })
+}

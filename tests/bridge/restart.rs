@@ -1,0 +1,115 @@
+//! Kills: at every named point, and at random under traffic. Afterwards everything is there once and in order.
+
+use std::{path::PathBuf, time::Duration};
+
+use footbridge::crash;
+use footbridge_testbed::{
+    scenario::{Options, Scenario},
+    synapse::Synapse,
+};
+
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// How long a lost answer is looked for; the default would only make the test longer.
+const QUICK: &str = "requests_per_minute = 6000\nsettle = \"2s\"";
+
+async fn scene() -> (&'static Synapse, Scenario) {
+    let synapse = Synapse::shared().await.unwrap();
+    let mut options = Options::new(PathBuf::from(env!("CARGO_BIN_EXE_footbridge"))).with_budget(6_000);
+    QUICK.clone_into(&mut options.silo_options);
+    let scene = Scenario::set_up(synapse, options, &|_| ()).await.unwrap();
+    scene.open().await.unwrap();
+    (synapse, scene)
+}
+
+async fn judge(scene: &Scenario, synapse: &Synapse, what: &str) {
+    scene.settle(PATIENCE).await.unwrap();
+    let (toward_channel, toward_room) = (scene.toward_channel(), scene.toward_room());
+    let end = scene.bridge.logs_end();
+    assert!(toward_channel.is_clean(), "{what}, room → channel: {toward_channel:?}\n{end}");
+    assert!(toward_room.is_clean(), "{what}, channel → room: {toward_room:?}\n{end}");
+    scene.bridge.settle(PATIENCE).await.unwrap();
+    scene.bridge.conservation().await.unwrap();
+    scene.all_encrypted(synapse).await.unwrap();
+}
+
+/// Waits until the armed process has died.
+async fn death(scene: &Scenario, point: &str) {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while scene.bridge.ended().unwrap().is_none() {
+        assert!(tokio::time::Instant::now() < deadline, "{point} was never passed\n{}", scene.bridge.logs_end());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// F02, the windows of house 4.5: dies at each point at its first and at its third passage, with messages going
+/// both ways. `gap.fetched` and `fill.before` have tests of their own, since plain traffic does not pass them.
+#[tokio::test]
+async fn a_death_at_any_commit_boundary_changes_nothing_but_the_delay() {
+    let (synapse, scene) = scene().await;
+    for point in crash::POINTS {
+        if ["gap.fetched", "fill.before"].contains(point) {
+            continue;
+        }
+        for passage in [1, 3] {
+            scene.bridge.kill().await.unwrap();
+            for _ in 0..4 {
+                scene.say_in_room().await.unwrap();
+                scene.say_in_channel();
+            }
+            scene.bridge.launch_armed(&format!("{point}:{passage}")).unwrap();
+            // Some points are passed only while live messages come in.
+            for _ in 0..4 {
+                scene.say_in_room().await.unwrap();
+                scene.say_in_channel();
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            death(&scene, point).await;
+            scene.say_in_room().await.unwrap();
+            scene.say_in_channel();
+            scene.bridge.bury().await.unwrap();
+            scene.bridge.start().await.unwrap();
+            judge(&scene, synapse, &format!("{point}:{passage}")).await;
+        }
+    }
+}
+
+/// D01, D02: dies between fetching a limited timeline's gap and writing it down.
+#[tokio::test]
+async fn a_death_while_a_gap_is_filled_loses_nothing() {
+    let (synapse, scene) = scene().await;
+    scene.bridge.terminate().await.unwrap();
+    for _ in 0..120 {
+        scene.say_in_room().await.unwrap();
+    }
+    for passage in [1, 2] {
+        scene.bridge.launch_armed("gap.fetched:1").unwrap();
+        death(&scene, &format!("gap.fetched, time {passage}")).await;
+        scene.bridge.bury().await.unwrap();
+        for _ in 0..3 {
+            scene.say_in_room().await.unwrap();
+        }
+    }
+    scene.bridge.start().await.unwrap();
+    judge(&scene, synapse, "gap.fetched").await;
+}
+
+/// F01, the small version; the tool `kills` has the large one.
+#[tokio::test]
+async fn ten_kills_under_traffic_lose_double_and_reorder_nothing() {
+    let (synapse, scene) = scene().await;
+    for round in 0..10_u64 {
+        for _ in 0..5 {
+            scene.say_in_room().await.unwrap();
+            scene.say_in_channel();
+        }
+        // A different moment of start-up, catch-up and delivery each time.
+        tokio::time::sleep(Duration::from_millis(50 + round * 190)).await;
+        scene.bridge.kill().await.unwrap();
+        scene.say_in_room().await.unwrap();
+        scene.say_in_channel();
+        scene.bridge.launch().unwrap();
+    }
+    scene.bridge.wait_ready().await.unwrap();
+    judge(&scene, synapse, "ten kills").await;
+}

@@ -1,0 +1,261 @@
+//! The whole bridge, as a process, between a real Synapse and the Gitter simulator. Every test ends with the
+//! conservation check: accepted = delivered + skipped + failed + pending.
+
+use std::{path::PathBuf, time::Duration};
+
+use footbridge_testbed::{
+    gitter::Message,
+    scenario::{Options, Scenario, until},
+    synapse::Synapse,
+};
+use serde_json::{Value, json};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn options() -> Options {
+    Options::new(PathBuf::from(env!("CARGO_BIN_EXE_footbridge"))).with_budget(6_000)
+}
+
+/// A bridge that runs and has joined its room.
+async fn open() -> (&'static Synapse, Scenario) {
+    open_with(options()).await
+}
+
+async fn open_with(options: Options) -> (&'static Synapse, Scenario) {
+    let synapse = Synapse::shared().await.unwrap();
+    let scene = Scenario::set_up(synapse, options, &|_| ()).await.unwrap();
+    scene.open().await.unwrap();
+    (synapse, scene)
+}
+
+/// Everything has arrived, and the bridge's own count agrees.
+async fn close(scene: &Scenario) {
+    scene.bridge.settle(PATIENCE).await.unwrap();
+    scene.bridge.conservation().await.unwrap();
+}
+
+/// The bridge's messages in the channel, once there are `count`.
+async fn in_channel(scene: &Scenario, count: usize) -> Vec<Message> {
+    until(PATIENCE, || scene.in_channel().len() >= count)
+        .await
+        .unwrap_or_else(|_| panic!("{} of {count} arrived\n{}", scene.in_channel().len(), scene.bridge.logs_end()));
+    scene.in_channel()
+}
+
+/// The contents of the bridge's messages in the room, once there are `count`; edits count.
+async fn in_room(scene: &Scenario, count: usize) -> Vec<Value> {
+    let seen = || {
+        scene.ear.pick(&scene.stage.room, |heard| {
+            let by_bridge = heard.seen.sender == scene.bridge_user && heard.seen.event_type == "m.room.message";
+            by_bridge.then(|| {
+                assert!(heard.seen.encrypted, "a message of the bridge came in the clear");
+                let mut content = heard.seen.content.clone();
+                content["event_id"] = json!(heard.seen.event_id);
+                content
+            })
+        })
+    };
+    until(PATIENCE, || seen().len() >= count)
+        .await
+        .unwrap_or_else(|_| panic!("{} of {count} arrived\n{}", seen().len(), scene.bridge.logs_end()));
+    seen()
+}
+
+#[tokio::test]
+async fn what_is_said_in_the_room_is_read_in_the_channel_with_its_formatting() {
+    let (_, scene) = open().await;
+    let content = json!({
+        "msgtype": "m.text",
+        "body": "fallback",
+        "format": "org.matrix.custom.html",
+        "formatted_body": "<p>a <strong>b</strong> <em>c</em> <code>d</code></p><pre><code class=\"language-rust\">fn x() {}\n</code></pre><p>@mary #12</p>",
+    });
+    scene.ann.send(&scene.stage.room, "m.room.message", content).await.unwrap();
+    let messages = in_channel(&scene, 1).await;
+    let html = &messages[0].html;
+    assert!(html.contains("<strong>Ann</strong>"), "{html}");
+    assert!(html.contains("<strong>b</strong> <em>c</em> <code>d</code>"), "{html}");
+    assert!(html.contains("<code class=\"rust\">"), "{html}");
+    // C01, C04: nobody is called and no issue is linked by accident.
+    assert!(!html.contains("data-link-type"), "{html}");
+    close(&scene).await;
+}
+
+#[tokio::test]
+async fn what_is_said_in_the_channel_is_read_in_the_room_and_calls_nobody() {
+    let (_, scene) = open().await;
+    scene.sim.say(&scene.stage.channel.id, &scene.mary.id, "a **b** `c` @room @ann :tada:\n\n```rust\nfn x() {}\n```");
+    let messages = in_room(&scene, 1).await;
+    let html = messages[0]["formatted_body"].as_str().unwrap();
+    assert!(html.contains("<strong>b</strong> <code>c</code>"), "{html}");
+    assert!(html.contains("language-rust"), "{html}");
+    assert!(html.contains('🎉'), "{html}");
+    // C03: intentional mentions are given, and empty.
+    assert_eq!(messages[0]["m.mentions"], json!({}));
+    close(&scene).await;
+}
+
+#[tokio::test]
+async fn edits_and_deletions_cross_in_both_directions() {
+    let (synapse, scene) = open().await;
+    let room = &scene.stage.room;
+    let (kept, dropped) = (scene.ann.say(room, "one").await.unwrap(), scene.ann.say(room, "two").await.unwrap());
+    in_channel(&scene, 2).await;
+    scene.ann.edit(room, &kept, "one, corrected").await.unwrap();
+    scene.ann.redact(room, &dropped).await.unwrap();
+    until(PATIENCE, || {
+        let messages = scene.in_channel();
+        messages.len() == 1 && messages[0].text.contains("one, corrected")
+    })
+    .await
+    .expect("the edit and the deletion reach the channel");
+
+    let (sim, channel) = (&scene.sim, &scene.stage.channel.id);
+    let kept = sim.say(channel, &scene.mary.id, "three");
+    let dropped = sim.say(channel, &scene.mary.id, "four");
+    let originals = in_room(&scene, 2).await;
+    sim.edit(channel, &kept.id, "three, corrected").unwrap();
+    sim.delete(channel, &dropped.id).unwrap();
+    let all = in_room(&scene, 3).await;
+    assert_eq!(all[2]["m.relates_to"]["rel_type"], "m.replace");
+    assert_eq!(all[2]["m.relates_to"]["event_id"], originals[0]["event_id"]);
+    assert!(all[2]["m.new_content"]["body"].as_str().unwrap().contains("three, corrected"));
+    let redacted = originals[1]["event_id"].as_str().unwrap().to_owned();
+    let mut gone = false;
+    for _ in 0..100 {
+        let events = synapse.events(room).await.unwrap();
+        gone = events.iter().any(|event| {
+            event.event_type == "m.room.redaction"
+                && event.sender == scene.bridge_user
+                && (event.json["redacts"] == redacted.as_str() || event.json["content"]["redacts"] == redacted.as_str())
+        });
+        if gone {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(gone, "the deletion reaches the room");
+    close(&scene).await;
+    // Nothing comes back: no second copy, no edit of an edit, no deletion of a deletion.
+    assert_eq!(scene.in_channel().len(), 1);
+    assert_eq!(in_room(&scene, 3).await.len(), 3);
+    let redactions = synapse.events(room).await.unwrap();
+    let by_bridge =
+        redactions.iter().filter(|event| event.event_type == "m.room.redaction" && event.sender == scene.bridge_user);
+    assert_eq!(by_bridge.count(), 1);
+}
+
+#[tokio::test]
+async fn threads_cross_in_both_directions() {
+    let (_, scene) = open().await;
+    let (sim, channel) = (&scene.sim, &scene.stage.channel.id);
+    let root = sim.say(channel, &scene.mary.id, "root");
+    let shown = in_room(&scene, 1).await;
+    let root_event = shown[0]["event_id"].as_str().unwrap().to_owned();
+    sim.say_in_thread(channel, &scene.tom.id, &root.id, "from the channel");
+    let shown = in_room(&scene, 2).await;
+    assert_eq!(shown[1]["m.relates_to"]["rel_type"], "m.thread");
+    assert_eq!(shown[1]["m.relates_to"]["event_id"], root_event.as_str());
+    scene.ann.in_thread(&scene.stage.room, &root_event, "from the room").await.unwrap();
+    let reply_event = shown[1]["event_id"].as_str().unwrap();
+    scene.ann.reply(&scene.stage.room, reply_event, "a reply to the reply").await.unwrap();
+    let messages = in_channel(&scene, 2).await;
+    // Gitter's threads have one level: whatever is answered, the root is named.
+    for message in &messages {
+        assert_eq!(message.parent_id.as_deref(), Some(root.id.as_str()));
+    }
+    close(&scene).await;
+}
+
+#[tokio::test]
+async fn what_cannot_cross_yet_arrives_as_a_readable_notice() {
+    let (_, scene) = open().await;
+    let image = json!({
+        "msgtype": "m.image",
+        "body": "cat.png",
+        "info": { "size": 2_000_000, "mimetype": "image/png" },
+        "file": { "url": "mxc://x/y", "v": "v2", "key": {}, "iv": "", "hashes": {} },
+    });
+    scene.ann.send(&scene.stage.room, "m.room.message", image).await.unwrap();
+    let messages = in_channel(&scene, 1).await;
+    let text = &messages[0].text;
+    assert!(text.contains("Ann") && text.contains("image") && text.contains("cat.png"), "{text}");
+    assert!(!text.contains("mxc:"), "C26: no media address leaves the room: {text}");
+    close(&scene).await;
+}
+
+#[tokio::test]
+async fn a_long_message_is_cut_at_safe_places_and_edited_and_deleted_as_one() {
+    let (_, scene) = open().await;
+    let room = &scene.stage.room;
+    let long: String = (0..400).map(|number| format!("sentence number {number}. ")).collect();
+    let event = scene.ann.say(room, &long).await.unwrap();
+    let parts = in_channel(&scene, 2).await;
+    for part in &parts {
+        assert!(part.text.encode_utf16().count() <= 4_096);
+    }
+    scene.ann.edit(room, &event, "short").await.unwrap();
+    until(PATIENCE, || scene.in_channel().len() == 1).await.expect("the surplus parts go");
+    assert!(scene.in_channel()[0].text.contains("short"));
+    scene.ann.redact(room, &event).await.unwrap();
+    until(PATIENCE, || scene.in_channel().is_empty()).await.expect("all parts go");
+    close(&scene).await;
+}
+
+#[tokio::test]
+async fn a_hundred_and_thirty_messages_each_way_wait_for_a_stopped_bridge() {
+    let (synapse, scene) = open().await;
+    assert!(scene.bridge.terminate().await.unwrap().success());
+    for _ in 0..130 {
+        scene.say_in_room().await.unwrap();
+        scene.say_in_channel();
+    }
+    scene.bridge.start().await.unwrap();
+    scene.settle(Duration::from_mins(3)).await.unwrap();
+    let (toward_channel, toward_room) = (scene.toward_channel(), scene.toward_room());
+    assert!(toward_channel.is_clean(), "F10: {toward_channel:?}\n{}", scene.bridge.logs_end());
+    assert!(toward_room.is_clean(), "F11: {toward_room:?}\n{}", scene.bridge.logs_end());
+    assert!(scene.all_encrypted(synapse).await.unwrap() >= 260);
+    close(&scene).await;
+}
+
+#[tokio::test]
+async fn no_text_stays_in_files_or_logs_once_it_is_delivered() {
+    let mut options = options();
+    "trace".clone_into(&mut options.log_filter);
+    let (_, scene) = open_with(options).await;
+    for _ in 0..20 {
+        scene.say_in_room().await.unwrap();
+        scene.say_in_channel();
+    }
+    scene.settle(PATIENCE).await.unwrap();
+    close(&scene).await;
+    // F41, while it runs and after it stopped.
+    assert_eq!(scene.traces().unwrap(), Vec::<PathBuf>::new());
+    scene.bridge.terminate().await.unwrap();
+    assert_eq!(scene.traces().unwrap(), Vec::<PathBuf>::new());
+}
+
+#[tokio::test]
+async fn a_second_bridge_on_the_same_files_refuses_and_leaves_the_first_alone() {
+    let (_, scene) = open().await;
+    let refusal = scene.bridge.run("run").await.unwrap_err();
+    assert!(format!("{refusal:#}").contains("B19"), "{refusal:#}");
+    scene.say_in_room().await.unwrap();
+    scene.settle(PATIENCE).await.unwrap();
+    assert!(scene.toward_channel().is_clean());
+    close(&scene).await;
+}
+
+#[tokio::test]
+async fn a_clean_stop_is_quick_and_leaves_no_log_behind() {
+    let (_, scene) = open().await;
+    scene.say_in_room().await.unwrap();
+    scene.settle(PATIENCE).await.unwrap();
+    let began = std::time::Instant::now();
+    let status = scene.bridge.terminate().await.unwrap();
+    assert!(status.success(), "{status}");
+    assert!(began.elapsed() < Duration::from_secs(15), "D24");
+    let log = scene.bridge.data_directory().join("footbridge.db-wal");
+    assert_eq!(std::fs::metadata(log).map_or(0, |found| found.len()), 0);
+}
