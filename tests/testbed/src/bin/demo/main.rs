@@ -4,6 +4,7 @@
 mod talk;
 
 use std::process::ExitCode;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -28,17 +29,23 @@ struct Arguments {
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let console = Console::new();
-    match play(&console, arguments.stay).await {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
+    let verdict = OnceLock::new();
+    tokio::select! {
+        outcome = play(&console, arguments.stay, &verdict) => if let Err(error) = outcome {
             console.line(&format!("\n  The demo could not go on: {error:#}"));
-            ExitCode::FAILURE
-        }
+            return ExitCode::FAILURE;
+        },
+        // What was started is taken down by being dropped.
+        _ = tokio::signal::ctrl_c() => console.line("\n  Taken down."),
+    }
+    if verdict.get() == Some(&true) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
     }
 }
 
-async fn play(console: &Console, stay: bool) -> anyhow::Result<bool> {
+async fn play(console: &Console, stay: bool, verdict: &OnceLock<bool>) -> anyhow::Result<()> {
     console.heading("Footbridge: an encrypted Matrix room and a Gitter channel");
     let synapse = start_homeserver(console).await?;
     console.step("Building the bridge");
@@ -63,15 +70,17 @@ async fn play(console: &Console, stay: bool) -> anyhow::Result<bool> {
     scene.settle(Duration::from_mins(1)).await?;
     console.heading("What was said against what arrived");
     let clean = judge(&scene, &synapse, &calm, console).await?;
+    verdict.get_or_init(|| clean);
     if stay {
-        stay_up(&scene, &synapse, console).await?;
+        explain(&scene, &synapse, console).await?;
+        return std::future::pending().await;
     }
     console.step("Taking everything down");
     scene.bridge.terminate().await?;
     drop(scene);
     drop(synapse);
     console.end_step();
-    Ok(clean)
+    Ok(())
 }
 
 async fn start_homeserver(console: &Console) -> anyhow::Result<Synapse> {
@@ -220,7 +229,7 @@ async fn judge(
     Ok(clean)
 }
 
-async fn stay_up(scene: &Scenario, synapse: &Synapse, console: &Console) -> anyhow::Result<()> {
+async fn explain(scene: &Scenario, synapse: &Synapse, console: &Console) -> anyhow::Result<()> {
     let you = synapse.register("you", PASSWORD).await?;
     scene.ann.invite(&scene.stage.room, &you).await?;
     let channel = &scene.stage.channel;
@@ -248,13 +257,11 @@ async fn stay_up(scene: &Scenario, synapse: &Synapse, console: &Console) -> anyh
         scene.stage.room,
         scene.sim.control_url(),
         scene.sim.control_url(),
-        channel.id,
-        scene.mary.id,
+        channel.uri,
+        scene.mary.username,
         scene.bridge.admin_url(),
         scene.bridge.admin_url(),
         scene.bridge.directory().display(),
     ));
-    tokio::signal::ctrl_c().await?;
-    console.line("");
     Ok(())
 }
