@@ -15,7 +15,8 @@ const QUICK: &str = "requests_per_minute = 6000\nsettle = \"2s\"";
 
 async fn scene() -> (&'static Synapse, Scenario) {
     let synapse = Synapse::shared().await.unwrap();
-    let mut options = Options::new(PathBuf::from(env!("CARGO_BIN_EXE_footbridge"))).with_budget(6_000);
+    let mut options =
+        Options::new(PathBuf::from(env!("CARGO_BIN_EXE_footbridge"))).with_budget(6_000);
     QUICK.clone_into(&mut options.silo_options);
     let scene = Scenario::set_up(synapse, options, &|_| ()).await.unwrap();
     scene.open().await.unwrap();
@@ -26,8 +27,14 @@ async fn judge(scene: &Scenario, synapse: &Synapse, what: &str) {
     scene.settle(PATIENCE).await.unwrap();
     let (toward_channel, toward_room) = (scene.toward_channel(), scene.toward_room());
     let end = scene.bridge.logs_end();
-    assert!(toward_channel.is_clean(), "{what}, room → channel: {toward_channel:?}\n{end}");
-    assert!(toward_room.is_clean(), "{what}, channel → room: {toward_room:?}\n{end}");
+    assert!(
+        toward_channel.is_clean(),
+        "{what}, room → channel: {toward_channel:?}\n{end}"
+    );
+    assert!(
+        toward_room.is_clean(),
+        "{what}, channel → room: {toward_room:?}\n{end}"
+    );
     scene.bridge.settle(PATIENCE).await.unwrap();
     scene.bridge.conservation().await.unwrap();
     scene.all_encrypted(synapse).await.unwrap();
@@ -37,7 +44,11 @@ async fn judge(scene: &Scenario, synapse: &Synapse, what: &str) {
 async fn death(scene: &Scenario, point: &str) {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     while scene.bridge.ended().unwrap().is_none() {
-        assert!(tokio::time::Instant::now() < deadline, "{point} was never passed\n{}", scene.bridge.logs_end());
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "{point} was never passed\n{}",
+            scene.bridge.logs_end()
+        );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -57,7 +68,10 @@ async fn a_death_at_any_commit_boundary_changes_nothing_but_the_delay() {
                 scene.say_in_room().await.unwrap();
                 scene.say_in_channel();
             }
-            scene.bridge.launch_armed(&format!("{point}:{passage}")).unwrap();
+            scene
+                .bridge
+                .launch_armed(&format!("{point}:{passage}"))
+                .unwrap();
             // Some points are passed only while live messages come in.
             for _ in 0..4 {
                 scene.say_in_room().await.unwrap();

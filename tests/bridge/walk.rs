@@ -38,7 +38,13 @@ async fn close(scene: &Scenario) {
 async fn in_channel(scene: &Scenario, count: usize) -> Vec<Message> {
     until(PATIENCE, || scene.in_channel().len() >= count)
         .await
-        .unwrap_or_else(|_| panic!("{} of {count} arrived\n{}", scene.in_channel().len(), scene.bridge.logs_end()));
+        .unwrap_or_else(|_| {
+            panic!(
+                "{} of {count} arrived\n{}",
+                scene.in_channel().len(),
+                scene.bridge.logs_end()
+            )
+        });
     scene.in_channel()
 }
 
@@ -46,9 +52,13 @@ async fn in_channel(scene: &Scenario, count: usize) -> Vec<Message> {
 async fn in_room(scene: &Scenario, count: usize) -> Vec<Value> {
     let seen = || {
         scene.ear.pick(&scene.stage.room, |heard| {
-            let by_bridge = heard.seen.sender == scene.bridge_user && heard.seen.event_type == "m.room.message";
+            let by_bridge =
+                heard.seen.sender == scene.bridge_user && heard.seen.event_type == "m.room.message";
             by_bridge.then(|| {
-                assert!(heard.seen.encrypted, "a message of the bridge came in the clear");
+                assert!(
+                    heard.seen.encrypted,
+                    "a message of the bridge came in the clear"
+                );
                 let mut content = heard.seen.content.clone();
                 content["event_id"] = json!(heard.seen.event_id);
                 content
@@ -57,7 +67,13 @@ async fn in_room(scene: &Scenario, count: usize) -> Vec<Value> {
     };
     until(PATIENCE, || seen().len() >= count)
         .await
-        .unwrap_or_else(|_| panic!("{} of {count} arrived\n{}", seen().len(), scene.bridge.logs_end()));
+        .unwrap_or_else(|_| {
+            panic!(
+                "{} of {count} arrived\n{}",
+                seen().len(),
+                scene.bridge.logs_end()
+            )
+        });
     seen()
 }
 
@@ -70,11 +86,18 @@ async fn what_is_said_in_the_room_is_read_in_the_channel_with_its_formatting() {
         "format": "org.matrix.custom.html",
         "formatted_body": "<p>a <strong>b</strong> <em>c</em> <code>d</code></p><pre><code class=\"language-rust\">fn x() {}\n</code></pre><p>@mary #12</p>",
     });
-    scene.ann.send(&scene.stage.room, "m.room.message", content).await.unwrap();
+    scene
+        .ann
+        .send(&scene.stage.room, "m.room.message", content)
+        .await
+        .unwrap();
     let messages = in_channel(&scene, 1).await;
     let html = &messages[0].html;
     assert!(html.contains("<strong>Ann</strong>"), "{html}");
-    assert!(html.contains("<strong>b</strong> <em>c</em> <code>d</code>"), "{html}");
+    assert!(
+        html.contains("<strong>b</strong> <em>c</em> <code>d</code>"),
+        "{html}"
+    );
     assert!(html.contains("<code class=\"rust\">"), "{html}");
     // C01, C04: nobody is called and no issue is linked by accident.
     assert!(!html.contains("data-link-type"), "{html}");
@@ -84,7 +107,11 @@ async fn what_is_said_in_the_room_is_read_in_the_channel_with_its_formatting() {
 #[tokio::test]
 async fn what_is_said_in_the_channel_is_read_in_the_room_and_calls_nobody() {
     let (_, scene) = open().await;
-    scene.sim.say(&scene.stage.channel.id, &scene.mary.id, "a **b** `c` @room @ann :tada:\n\n```rust\nfn x() {}\n```");
+    scene.sim.say(
+        &scene.stage.channel.id,
+        &scene.mary.id,
+        "a **b** `c` @room @ann :tada:\n\n```rust\nfn x() {}\n```",
+    );
     let messages = in_room(&scene, 1).await;
     let html = messages[0]["formatted_body"].as_str().unwrap();
     assert!(html.contains("<strong>b</strong> <code>c</code>"), "{html}");
@@ -99,7 +126,10 @@ async fn what_is_said_in_the_channel_is_read_in_the_room_and_calls_nobody() {
 async fn edits_and_deletions_cross_in_both_directions() {
     let (synapse, scene) = open().await;
     let room = &scene.stage.room;
-    let (kept, dropped) = (scene.ann.say(room, "one").await.unwrap(), scene.ann.say(room, "two").await.unwrap());
+    let (kept, dropped) = (
+        scene.ann.say(room, "one").await.unwrap(),
+        scene.ann.say(room, "two").await.unwrap(),
+    );
     in_channel(&scene, 2).await;
     scene.ann.edit(room, &kept, "one, corrected").await.unwrap();
     scene.ann.redact(room, &dropped).await.unwrap();
@@ -119,7 +149,12 @@ async fn edits_and_deletions_cross_in_both_directions() {
     let all = in_room(&scene, 3).await;
     assert_eq!(all[2]["m.relates_to"]["rel_type"], "m.replace");
     assert_eq!(all[2]["m.relates_to"]["event_id"], originals[0]["event_id"]);
-    assert!(all[2]["m.new_content"]["body"].as_str().unwrap().contains("three, corrected"));
+    assert!(
+        all[2]["m.new_content"]["body"]
+            .as_str()
+            .unwrap()
+            .contains("three, corrected")
+    );
     let redacted = originals[1]["event_id"].as_str().unwrap().to_owned();
     let mut gone = false;
     for _ in 0..100 {
@@ -127,7 +162,8 @@ async fn edits_and_deletions_cross_in_both_directions() {
         gone = events.iter().any(|event| {
             event.event_type == "m.room.redaction"
                 && event.sender == scene.bridge_user
-                && (event.json["redacts"] == redacted.as_str() || event.json["content"]["redacts"] == redacted.as_str())
+                && (event.json["redacts"] == redacted.as_str()
+                    || event.json["content"]["redacts"] == redacted.as_str())
         });
         if gone {
             break;
@@ -140,8 +176,9 @@ async fn edits_and_deletions_cross_in_both_directions() {
     assert_eq!(scene.in_channel().len(), 1);
     assert_eq!(in_room(&scene, 3).await.len(), 3);
     let redactions = synapse.events(room).await.unwrap();
-    let by_bridge =
-        redactions.iter().filter(|event| event.event_type == "m.room.redaction" && event.sender == scene.bridge_user);
+    let by_bridge = redactions.iter().filter(|event| {
+        event.event_type == "m.room.redaction" && event.sender == scene.bridge_user
+    });
     assert_eq!(by_bridge.count(), 1);
 }
 
@@ -156,9 +193,17 @@ async fn threads_cross_in_both_directions() {
     let shown = in_room(&scene, 2).await;
     assert_eq!(shown[1]["m.relates_to"]["rel_type"], "m.thread");
     assert_eq!(shown[1]["m.relates_to"]["event_id"], root_event.as_str());
-    scene.ann.in_thread(&scene.stage.room, &root_event, "from the room").await.unwrap();
+    scene
+        .ann
+        .in_thread(&scene.stage.room, &root_event, "from the room")
+        .await
+        .unwrap();
     let reply_event = shown[1]["event_id"].as_str().unwrap();
-    scene.ann.reply(&scene.stage.room, reply_event, "a reply to the reply").await.unwrap();
+    scene
+        .ann
+        .reply(&scene.stage.room, reply_event, "a reply to the reply")
+        .await
+        .unwrap();
     let messages = in_channel(&scene, 2).await;
     // Gitter's threads have one level: whatever is answered, the root is named.
     for message in &messages {
@@ -176,11 +221,21 @@ async fn what_cannot_cross_yet_arrives_as_a_readable_notice() {
         "info": { "size": 2_000_000, "mimetype": "image/png" },
         "file": { "url": "mxc://x/y", "v": "v2", "key": {}, "iv": "", "hashes": {} },
     });
-    scene.ann.send(&scene.stage.room, "m.room.message", image).await.unwrap();
+    scene
+        .ann
+        .send(&scene.stage.room, "m.room.message", image)
+        .await
+        .unwrap();
     let messages = in_channel(&scene, 1).await;
     let text = &messages[0].text;
-    assert!(text.contains("Ann") && text.contains("image") && text.contains("cat.png"), "{text}");
-    assert!(!text.contains("mxc:"), "C26: no media address leaves the room: {text}");
+    assert!(
+        text.contains("Ann") && text.contains("image") && text.contains("cat.png"),
+        "{text}"
+    );
+    assert!(
+        !text.contains("mxc:"),
+        "C26: no media address leaves the room: {text}"
+    );
     close(&scene).await;
 }
 
@@ -188,17 +243,23 @@ async fn what_cannot_cross_yet_arrives_as_a_readable_notice() {
 async fn a_long_message_is_cut_at_safe_places_and_edited_and_deleted_as_one() {
     let (_, scene) = open().await;
     let room = &scene.stage.room;
-    let long: String = (0..400).map(|number| format!("sentence number {number}. ")).collect();
+    let long: String = (0..400)
+        .map(|number| format!("sentence number {number}. "))
+        .collect();
     let event = scene.ann.say(room, &long).await.unwrap();
     let parts = in_channel(&scene, 2).await;
     for part in &parts {
         assert!(part.text.encode_utf16().count() <= 4_096);
     }
     scene.ann.edit(room, &event, "short").await.unwrap();
-    until(PATIENCE, || scene.in_channel().len() == 1).await.expect("the surplus parts go");
+    until(PATIENCE, || scene.in_channel().len() == 1)
+        .await
+        .expect("the surplus parts go");
     assert!(scene.in_channel()[0].text.contains("short"));
     scene.ann.redact(room, &event).await.unwrap();
-    until(PATIENCE, || scene.in_channel().is_empty()).await.expect("all parts go");
+    until(PATIENCE, || scene.in_channel().is_empty())
+        .await
+        .expect("all parts go");
     close(&scene).await;
 }
 
@@ -213,8 +274,16 @@ async fn a_hundred_and_thirty_messages_each_way_wait_for_a_stopped_bridge() {
     scene.bridge.start().await.unwrap();
     scene.settle(Duration::from_mins(3)).await.unwrap();
     let (toward_channel, toward_room) = (scene.toward_channel(), scene.toward_room());
-    assert!(toward_channel.is_clean(), "F10: {toward_channel:?}\n{}", scene.bridge.logs_end());
-    assert!(toward_room.is_clean(), "F11: {toward_room:?}\n{}", scene.bridge.logs_end());
+    assert!(
+        toward_channel.is_clean(),
+        "F10: {toward_channel:?}\n{}",
+        scene.bridge.logs_end()
+    );
+    assert!(
+        toward_room.is_clean(),
+        "F11: {toward_room:?}\n{}",
+        scene.bridge.logs_end()
+    );
     assert!(scene.all_encrypted(synapse).await.unwrap() >= 260);
     close(&scene).await;
 }
