@@ -113,23 +113,23 @@ fn the_specifications_tags_cross_and_nothing_else_does() {
 #[test]
 fn wild_html_is_neither_slow_nor_deep() {
     // C14
-    let formatting = (0..90).fold(String::new(), |all, n| all + &format!("<b a{n}>"));
+    let formatting = (0..90).fold(String::new(), |all, n| all + format!("<b a{n}>").as_str());
     let wild = [
         "<div>".repeat(10_000),
         "<b>".repeat(10_000) + "x",
-        "<blockquote>".repeat(10_000) + "x" + &"</blockquote>".repeat(10_000),
+        "<blockquote>".repeat(10_000) + "x" + "</blockquote>".repeat(10_000).as_str(),
         "<ul><li>".repeat(10_000) + "x",
         "<table><tr><td>".repeat(5_000) + "x",
         "<svg>".repeat(10_000),
-        format!("<div>{formatting}</div>") + &"<p>x</p>".repeat(10_000),
-        "<table>".to_owned() + &"a<br>".repeat(20_000),
-        (0..20_000).fold("<a ".to_owned(), |all, n| all + &format!("a{n} ")) + ">x",
-        "<i>".repeat(99) + &"<br>".repeat(4_000) + "<p>",
+        format!("<div>{formatting}</div>") + "<p>x</p>".repeat(10_000).as_str(),
+        "<table>".to_owned() + "a<br>".repeat(20_000).as_str(),
+        (0..20_000).fold("<a ".to_owned(), |all, n| all + format!("a{n} ").as_str()) + ">x",
+        "<i>".repeat(99) + "<br>".repeat(4_000).as_str() + "<p>",
         "x".repeat(200_000) + "<b>y</b>",
         "<".repeat(100_000),
         "&".repeat(100_000),
         "</p>".repeat(30_000),
-        "<style><a b=\"</style>".to_owned() + &"<b>".repeat(5_000) + "\">",
+        "<style><a b=\"</style>".to_owned() + "<b>".repeat(5_000).as_str() + "\">",
     ];
     for html in &wild {
         for dialect in [Dialect::Matrix, Dialect::Gitter] {
