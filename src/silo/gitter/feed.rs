@@ -183,8 +183,16 @@ async fn reread(hub: &Hub, room: &str, feed: Feed) -> Result<Heard, Fault> {
 
 #[cfg(test)]
 mod tests {
+    use std::{collections::HashMap, sync::Mutex};
+
+    use axum::{
+        Json, Router,
+        extract::{Path, Query, State},
+        http::StatusCode,
+        routing::get,
+    };
     use footbridge_store::{Batch, Head, LaneId, Millis, Place, PortalSpec, Side, Store, StoreKey};
-    use footbridge_testbed::gitter::{GitterSim, Options, Room, RoomOptions, User};
+    use serde_json::{Value, json};
     use tokio::task::JoinSet;
 
     use super::*;
@@ -196,65 +204,76 @@ mod tests {
         silo::gitter::pacing::Pacer,
     };
 
+    const ROOM: &str = "5f1e00000000000000000000";
+
+    /// What the channel holds, in the order of its listing.
+    type Shelf = Arc<Mutex<Vec<Value>>>;
+
+    async fn list(
+        State(shelf): State<Shelf>,
+        Query(asked): Query<HashMap<String, String>>,
+    ) -> Json<Vec<Value>> {
+        let number = |name: &str| asked.get(name).and_then(|text| text.parse().ok());
+        let (limit, skip): (usize, usize) =
+            (number("limit").unwrap_or(50), number("skip").unwrap_or(0));
+        let all = shelf.lock().unwrap().clone();
+        let Some(after) = asked.get("afterId") else {
+            let older = all.len().saturating_sub(limit);
+            return Json(all.into_iter().skip(older).collect());
+        };
+        let newer = all
+            .into_iter()
+            .filter(|message| message["id"].as_str() > Some(after));
+        Json(newer.skip(skip).take(limit).collect())
+    }
+
+    async fn one(
+        State(shelf): State<Shelf>,
+        Path((_, id)): Path<(String, String)>,
+    ) -> Result<Json<Value>, StatusCode> {
+        let shelf = shelf.lock().unwrap();
+        let found = shelf.iter().find(|message| message["id"] == id.as_str());
+        found.cloned().map(Json).ok_or(StatusCode::NOT_FOUND)
+    }
+
     /// A channel whose feed says nothing at all.
     struct Deaf {
         _home: tempfile::TempDir,
-        sim: GitterSim,
-        room: Room,
-        bob: User,
+        shelf: Shelf,
         hub: Arc<Hub>,
         inbox: Inbox,
         lane: LaneId,
         listening: JoinSet<Result<(), SiloError>>,
+        _serving: JoinSet<()>,
     }
 
     impl Deaf {
         async fn new() -> Self {
-            let sim = GitterSim::start(Options::default()).await.unwrap();
-            let (us, bob) = (sim.add_user("us", "Us"), sim.add_user("bob", "Bob"));
-            let room = sim.add_room("org/room", RoomOptions::default());
-            // Its messages are a minute old when they are found.
-            sim.set_clock(sim.now_ms() - 60_000);
-            let place = Place::new("gitter", &room.id);
-            let home = tempfile::tempdir().unwrap();
-            let key = StoreKey::read_or_create(&home.path().join("key")).unwrap();
-            let store = Store::open(&home.path().join("data"), &key).await.unwrap();
-            let spec = PortalSpec {
-                room: "!room".to_owned(),
-                silo: "gitter".to_owned(),
-                channel: "org/room".to_owned(),
-            };
-            let portal = store
-                .open_portal(&spec, &Place::room("!room"), &place, Millis(0))
-                .await
-                .unwrap();
+            let shelf = Shelf::default();
+            let router = Router::new()
+                .route("/v1/rooms/{room}/chatMessages", get(list))
+                .route("/v1/rooms/{room}/chatMessages/{id}", get(one))
+                .with_state(shelf.clone());
+            let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let api = format!("http://{}/v1", socket.local_addr().unwrap());
+            let mut serving = JoinSet::new();
+            serving.spawn(async move { axum::serve(socket, router).await.unwrap() });
             let clock = Clock::start();
-            let inbox = Inbox::new(store, Bells::default(), clock);
-            let linked = (clock.now().0 - 3_600_000).to_string();
-            let cursors = vec![
-                (place.to_string(), linked.clone()),
-                (format!("{place}/since"), linked),
-            ];
-            inbox
-                .accept(Batch {
-                    cursors,
-                    ..Batch::default()
-                })
-                .await
-                .unwrap();
             let client = Client::new(
                 reqwest::Client::builder().build().unwrap(),
-                sim.api_url().parse().unwrap(),
-                Secret::new(us.token.clone()),
+                api.parse().unwrap(),
+                Secret::new("token".to_owned()),
                 Pacer::new(95),
                 clock,
             );
-            let shared = (Arc::new(client), Arc::default(), Arc::default());
+            let home = tempfile::tempdir().unwrap();
             let channel = Channel {
-                place,
+                place: Place::new("gitter", ROOM),
                 name: "org/room".to_owned(),
             };
-            let (hub, ears) = Hub::new("gitter", us.id, shared, &[channel]);
+            let (inbox, lane) = Self::linked_an_hour_ago(home.path(), &channel, clock).await;
+            let shared = (Arc::new(client), Arc::default(), Arc::default());
+            let (hub, ears) = Hub::new("gitter", "us".to_owned(), shared, &[channel]);
             let hub = Arc::new(hub);
             let mut listening = JoinSet::new();
             for seat in ears {
@@ -264,22 +283,77 @@ mod tests {
             }
             Self {
                 _home: home,
-                sim,
-                room,
-                bob,
+                shelf,
                 hub,
                 inbox,
-                lane: LaneId {
-                    portal: portal.id,
-                    toward: Side::Matrix,
-                },
+                lane,
                 listening,
+                _serving: serving,
             }
         }
 
+        async fn linked_an_hour_ago(
+            home: &std::path::Path,
+            channel: &Channel,
+            clock: Clock,
+        ) -> (Inbox, LaneId) {
+            let key = StoreKey::read_or_create(&home.join("key")).unwrap();
+            let store = Store::open(&home.join("data"), &key).await.unwrap();
+            let (room, place) = (Place::room("!room"), &channel.place);
+            let spec = PortalSpec {
+                room: "!room".to_owned(),
+                silo: "gitter".to_owned(),
+                channel: channel.name.clone(),
+            };
+            let portal = store
+                .open_portal(&spec, &room, place, Millis(0))
+                .await
+                .unwrap();
+            let inbox = Inbox::new(store, Bells::default(), clock);
+            let linked = (clock.now().0 - 3_600_000).to_string();
+            let batch = Batch {
+                cursors: vec![
+                    (place.to_string(), linked.clone()),
+                    (format!("{place}/since"), linked),
+                ],
+                ..Batch::default()
+            };
+            inbox.accept(batch).await.unwrap();
+            let lane = LaneId {
+                portal: portal.id,
+                toward: Side::Matrix,
+            };
+            (inbox, lane)
+        }
+
+        /// A message of a minute ago that nobody was told of; its id.
+        fn say(&self, text: &str) -> String {
+            let mut shelf = self.shelf.lock().unwrap();
+            let sent = Millis(self.inbox.clock().now().0 - 60_000);
+            let id = format!("{}{:016x}", &id_of_moment(sent)[..8], shelf.len() + 1);
+            let stamp = jiff::Timestamp::from_millisecond(sent.0)
+                .unwrap()
+                .to_string();
+            let author = json!({ "id": "bob", "username": "bob" });
+            shelf
+                .push(json!({ "id": id, "text": text, "sent": stamp, "fromUser": author, "v": 1 }));
+            id
+        }
+
+        fn edit(&self, id: &str, text: &str) {
+            let mut shelf = self.shelf.lock().unwrap();
+            let message = shelf
+                .iter_mut()
+                .find(|message| message["id"] == id)
+                .unwrap();
+            message["text"] = text.into();
+            message["editedAt"] = message["sent"].clone();
+            message["v"] = 2.into();
+        }
+
         async fn audited(&self, feed: Feed) {
-            let listing = reread(&self.hub, &self.room.id, feed).await.unwrap();
-            self.hub.tell(&self.room.id, listing);
+            let listing = reread(&self.hub, ROOM, feed).await.unwrap();
+            self.hub.tell(ROOM, listing);
         }
 
         async fn heard(&self) -> Action {
@@ -302,16 +376,16 @@ mod tests {
     #[tokio::test]
     async fn an_audit_finds_what_a_deaf_feed_left_out_and_asks_for_a_new_one() {
         let mut deaf = Deaf::new().await;
-        let said = deaf.sim.say(&deaf.room.id, &deaf.bob.id, "unheard");
+        let id = deaf.say("unheard");
         deaf.audited(Feed::Realtime).await;
         assert!(matches!(deaf.heard().await, Action::Post { .. }));
         let noticed = tokio::time::timeout(Duration::from_secs(5), deaf.hub.deaf.notified());
         noticed.await.expect("the feed is begun anew");
 
-        deaf.sim.edit(&deaf.room.id, &said.id, "better").unwrap();
+        deaf.edit(&id, "better");
         deaf.audited(Feed::Realtime).await;
         assert!(matches!(deaf.heard().await, Action::Edit { .. }));
-        deaf.sim.delete(&deaf.room.id, &said.id).unwrap();
+        deaf.shelf.lock().unwrap().clear();
         deaf.audited(Feed::Realtime).await;
         assert!(matches!(deaf.heard().await, Action::Delete { .. }));
         assert!(
@@ -323,19 +397,18 @@ mod tests {
     #[tokio::test]
     async fn beside_the_stream_everything_that_can_still_be_edited_is_read_again() {
         let deaf = Deaf::new().await;
-        let first = deaf.sim.say(&deaf.room.id, &deaf.bob.id, "first of many");
+        let first = deaf.say("first of many");
         for number in 0..250 {
-            deaf.sim
-                .say(&deaf.room.id, &deaf.bob.id, &number.to_string());
+            deaf.say(&number.to_string());
         }
         deaf.audited(Feed::Stream).await;
         for _ in 0..251 {
             assert!(matches!(deaf.heard().await, Action::Post { .. }));
         }
-        deaf.sim.edit(&deaf.room.id, &first.id, "better").unwrap();
+        deaf.edit(&first, "better");
         deaf.audited(Feed::Stream).await;
         assert!(
-            matches!(deaf.heard().await, Action::Edit { target, .. } if target.as_str() == first.id)
+            matches!(deaf.heard().await, Action::Edit { target, .. } if target.as_str() == first)
         );
     }
 }
