@@ -129,7 +129,6 @@ fn edits_and_redactions_name_their_target() {
 }
 
 #[test]
-#[expect(clippy::too_many_lines, reason = "a table")]
 fn what_cannot_cross_is_told_in_one_line() {
     let table = [
         (
@@ -359,7 +358,6 @@ fn every_event_says_that_it_mentions_nobody() {
 }
 
 #[test]
-#[expect(clippy::too_many_lines, reason = "a table")]
 fn messages_become_events() {
     let event = |action, copies: &[&str]| {
         let steps = steps(&outgoing(action, copies));

@@ -20,7 +20,6 @@ fn squeezed(text: &str) -> String {
 }
 
 #[test]
-#[expect(clippy::too_many_lines, reason = "a table")]
 fn the_specifications_tags_cross_and_nothing_else_does() {
     // C07
     let table = [
@@ -329,7 +328,6 @@ fn tags(html: &str) -> Vec<String> {
         .collect()
 }
 
-#[expect(clippy::too_many_lines, reason = "a table")]
 fn soup() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         prop::sample::select(vec![
