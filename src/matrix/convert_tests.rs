@@ -358,6 +358,7 @@ fn every_event_says_that_it_mentions_nobody() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn messages_become_events() {
     let event = |action, copies: &[&str]| {
         let steps = steps(&outgoing(action, copies));
