@@ -221,6 +221,7 @@ impl Lane {
         self.store
             .step_done(delivery.id, made, gone, last, self.clock.now())
             .await?;
+        crash::point("step.settled");
         self.bells.step_settled();
         debug!(
             delivery.id = delivery.id.0,

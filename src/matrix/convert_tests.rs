@@ -1,3 +1,5 @@
+//! What Matrix events become, and what messages become as Matrix events.
+
 use footbridge_store::{Copy, Place};
 use proptest::prelude::*;
 use serde_json::json;

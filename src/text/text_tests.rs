@@ -1,3 +1,5 @@
+//! The neutral text, tame and wild.
+
 use std::time::{Duration, Instant};
 
 use footbridge_store::{Millis, RemoteId};

@@ -48,7 +48,7 @@ impl Desk {
         let desk = Self {
             directory: tempfile::tempdir().unwrap(),
         };
-        desk.put("gitter.token", &format!("{CANARY}\n"), 0o600);
+        desk.put("gitter.token", format!("{CANARY}\n"), 0o600);
         desk
     }
 
@@ -518,7 +518,7 @@ fn stored(directory: &Path) -> Vec<(PathBuf, usize, u64)> {
 
 #[test]
 fn b17_a_wrong_key_is_called_a_wrong_key_and_changes_nothing() {
-    let config = format!("{}password_file = \"password.txt\"\n", PLAIN);
+    let config = format!("{PLAIN}password_file = \"password.txt\"\n");
     let config = config.replace(
         "https://matrix.example.org",
         &format!("http://127.0.0.1:{}", closed_port()),
@@ -755,11 +755,8 @@ fn misspelt(wrong_table: &str, wrong_key: &str, typo: &str) -> String {
                 _ => *key == "token",
             };
             if !other_token || here {
-                text.push_str(&format!(
-                    "{} = {}\n",
-                    if here { typo } else { key },
-                    value(table, key)
-                ));
+                let written = if here { typo } else { key };
+                text.push_str(&[written, " = ", value(table, key), "\n"].concat());
             }
         }
     }

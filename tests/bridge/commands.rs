@@ -64,43 +64,27 @@ async fn init_makes_everything_that_run_needs_and_login_makes_no_second_device()
     put(&home.join("password.txt"), PASSWORD);
     put(&home.join("my.token"), &bot.token);
 
-    let output = footbridge(
-        home,
-        &[
-            "init",
-            "--yes",
-            "--user",
-            &user,
-            "--homeserver",
-            &synapse.url(),
-            "--password-file",
-            "password.txt",
-            "--silo-token-file",
-            "my.token",
-            "--silo-api",
-            &sim.api_url(),
-            "--silo-stream",
-            &sim.stream_url(),
-            "--silo-realtime",
-            &sim.realtime_url(),
-            "--channel",
-            "org/room",
-            "--room",
-            "#room:example.org",
-        ],
-    )
-    .await;
+    let (hs, api, stream, realtime) = (
+        synapse.url(),
+        sim.api_url(),
+        sim.stream_url(),
+        sim.realtime_url(),
+    );
+    let typed = format!(
+        "init --yes --user {user} --homeserver {hs} --password-file password.txt --silo-token-file my.token \
+         --silo-api {api} --silo-stream {stream} --silo-realtime {realtime} --channel org/room \
+         --room #room:example.org"
+    );
+    let output = footbridge(home, &typed.split(' ').collect::<Vec<_>>()).await;
     let said = stdout(&output);
-    assert!(
-        said.contains("Recovery key of this account, shown this once"),
-        "{said}"
-    );
-    assert!(
-        said.contains(&format!("Logged in as {user} on device ")),
-        "{said}"
-    );
-    assert!(said.contains("signed in as footbridge-bot"), "{said}");
-    assert!(said.contains("start the bridge: footbridge run"), "{said}");
+    for part in [
+        "Recovery key of this account, shown this once",
+        &format!("Logged in as {user} on device "),
+        "signed in as footbridge-bot",
+        "start the bridge: footbridge run",
+    ] {
+        assert!(said.contains(part), "{part} is missing: {said}");
+    }
     assert!(!said.contains("fail"), "{said}");
     for secret in [PASSWORD, bot.token.as_str()] {
         assert!(

@@ -51,9 +51,11 @@ fn floor(file: &str) -> u8 {
         "main.rs" | "lib.rs" => 7,
         _ if room.starts_with("cli/") => 7,
         "bridge.rs" | "shutdown.rs" => 6,
+        _ if room.starts_with("bridge/") => 6,
         _ if room.starts_with("config") => 5,
         _ if room.starts_with("matrix/") || room.starts_with("silo/") || room == "admin.rs" => 4,
         "portal.rs" => 3,
+        _ if room.starts_with("portal/") => 3,
         "inbox.rs" | "outlet.rs" => 2,
         _ => 1,
     }

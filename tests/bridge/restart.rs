@@ -122,6 +122,7 @@ async fn a_death_while_a_gap_is_filled_loses_nothing() {
         }
     }
     scene.bridge.start().await.unwrap();
+    scene.say_in_channel();
     judge(&scene, synapse, "gap.fetched").await;
 }
 

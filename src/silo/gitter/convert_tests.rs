@@ -1,3 +1,5 @@
+//! What Gitter's messages become, and that nothing we write there calls anybody.
+
 use proptest::prelude::*;
 
 use super::*;
@@ -415,6 +417,12 @@ fn hurtful() -> impl Strategy<Value = String> {
         any::<char>().prop_map(String::from),
     ];
     prop::collection::vec(piece, 0..20).prop_map(|pieces| pieces.concat())
+}
+
+#[test]
+fn code_after_an_address_stays_code() {
+    let html = "<a href='https://x.example'>https://x.example/<code>x&lt;@all></code></a>";
+    assert!(!pings(&from_matrix(html)), "{}", from_matrix(html));
 }
 
 proptest! {

@@ -1,3 +1,5 @@
+//! Where long texts are cut, and that the parts join again.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -164,6 +164,15 @@ impl Writer {
         if self.out.ends_with('`') {
             self.raw("\u{200b}");
         }
+        // A renderer that takes a label's address for a link would take the opening mark along.
+        let word_at = self.out.rfind(char::is_whitespace).map_or(0, |at| at + 1);
+        if self
+            .out
+            .get(word_at..)
+            .is_some_and(|word| word.contains("://"))
+        {
+            self.raw(" ");
+        }
         self.raw(&fence);
         let pad = if code.starts_with('`') || code.ends_with('`') {
             " "
