@@ -7,6 +7,7 @@ pub const VARIABLE: &str = "CRASH_POINT";
 
 /// Every point there is, for tests that want to hit them all.
 pub const POINTS: &[&str] = &[
+    "keys.held",
     "sync.received",
     "accept.before",
     "accept.after",

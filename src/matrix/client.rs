@@ -18,7 +18,7 @@ use matrix_sdk::{
 };
 use matrix_sdk_base::crypto::{CollectStrategy, DecryptionSettings, TrustRequirement};
 
-use super::{Homeserver, MatrixError, Trust};
+use super::{Homeserver, MatrixError, Trust, crypto_store::HoldingStore};
 
 /// How long one request may take; the long poll's own time comes on top.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -50,7 +50,7 @@ pub(super) async fn build(parts: Parts<'_>) -> Result<Client, MatrixError> {
         .map_err(|error| keys(&error))?;
     // Event cache and media stay in memory and unused: they would keep decrypted text.
     let stores = StoreConfig::new(CrossProcessLockConfig::SingleProcess)
-        .crypto_store(crypto)
+        .crypto_store(HoldingStore::new(crypto))
         .state_store(state);
 
     let builder = Client::builder()

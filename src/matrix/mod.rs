@@ -3,6 +3,8 @@
 
 pub mod account;
 mod client;
+mod crypto_store;
+mod held;
 mod encryption;
 mod listen;
 mod intake;

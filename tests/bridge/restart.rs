@@ -59,7 +59,7 @@ async fn death(scene: &Scenario, point: &str) {
 async fn a_death_at_any_commit_boundary_changes_nothing_but_the_delay() {
     let (synapse, scene) = scene().await;
     for point in crash::POINTS {
-        if ["gap.fetched", "fill.before"].contains(point) {
+        if ["keys.held", "gap.fetched", "fill.before"].contains(point) {
             continue;
         }
         for passage in [1, 3] {
@@ -86,6 +86,23 @@ async fn a_death_at_any_commit_boundary_changes_nothing_but_the_delay() {
             judge(&scene, synapse, &format!("{point}:{passage}")).await;
         }
     }
+}
+
+/// Ann's device writes to the bridge's for the first time, and the bridge dies after it made the Olm session and before
+/// it wrote the room key that came with it.
+#[tokio::test]
+async fn a_death_between_olm_session_and_room_key_loses_no_key() {
+    let (synapse, scene) = scene().await;
+    scene.bridge.terminate().await.unwrap();
+    for _ in 0..3 {
+        scene.say_in_room().await.unwrap();
+        scene.say_in_channel();
+    }
+    scene.bridge.launch_armed("keys.held:1").unwrap();
+    death(&scene, "keys.held").await;
+    scene.bridge.bury().await.unwrap();
+    scene.bridge.start().await.unwrap();
+    judge(&scene, synapse, "keys.held").await;
 }
 
 /// D01, D02: dies between fetching a limited timeline's gap and writing it down.

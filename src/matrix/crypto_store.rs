@@ -1,0 +1,616 @@
+//! The encryption store: the SDK's, made whole where a kill between two of its writes would lose a room key.
+//! While a sync is taken in, the SDK writes each new Olm session at once, and the room keys that came through it
+//! only at the end. Killed in between, it reads the same message again with a session that has moved on, cannot,
+//! and the key is gone. Here both are one transaction.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use async_trait::async_trait;
+use matrix_sdk::{SqliteCryptoStore, cross_process_lock::CrossProcessLockGeneration};
+use matrix_sdk_crypto::{
+    Account, DeviceData, GossipRequest, SecretInfo, Session, UserIdentityData,
+    olm::{
+        Curve25519PublicKey, InboundGroupSession, OlmMessageHash, OutboundGroupSession,
+        PrivateCrossSigningIdentity, SenderDataType,
+    },
+    store::{
+        CryptoStore,
+        types::{
+            BackupKeys, Changes, DehydratedDeviceKey, PendingChanges, RoomKeyCounts,
+            RoomKeyWithheldEntry, RoomPendingKeyBundleDetails, RoomSettings,
+            StoredRoomKeyBundleData, TrackedUser,
+        },
+    },
+};
+use ruma::{
+    DeviceId, OwnedDeviceId, RoomId, TransactionId, UserId, events::secret::request::SecretName,
+};
+use zeroize::Zeroizing;
+
+use super::held::{Held, lone_session};
+use crate::crash;
+
+type Error = <SqliteCryptoStore as CryptoStore>::Error;
+type Result<T> = std::result::Result<T, Error>;
+
+/// Holds back one kind of write: a single session, perhaps with its sender's device, that the *sender* began and
+/// that is not stored yet. The SDK writes that in one place only, decrypting a first message
+/// (`Account::decrypt_olm_message`). It is written with what ends the sync (`receive_sync_changes`), the one write
+/// that names our place in the stream. A kill before leaves nothing of the session, and the one-time key in the
+/// account, so that the message is read again as if for the first time; a kill after finds the message known.
+///
+/// Why nothing else suffers:
+/// - A session of ours, made from a claimed key, was not begun by the sender and is written at once.
+/// - A session with which something was encrypted is saved again before the SDK lets the request go. If it is a
+///   held one it is written then, alone: what was sent must never be sent again from the same state.
+/// - A message that was decrypted and then refused saves its session again. That too is written at once; such a
+///   message brings no room key.
+/// - The account, with the one-time key used up, is written after the end of the sync, and not at all if that
+///   failed: then the SDK reads it anew from the store. So it can never be there without the session.
+/// - `close` writes nothing: what is held then belongs to a sync that is not finished and will be heard again.
+#[derive(Debug)]
+pub(super) struct HoldingStore {
+    inner: SqliteCryptoStore,
+    held: Mutex<Held>,
+    /// One save at a time, so that what is held changes together with what is stored.
+    saving: tokio::sync::Mutex<()>,
+}
+
+impl HoldingStore {
+    pub(super) fn new(inner: SqliteCryptoStore) -> Self {
+        Self {
+            inner,
+            held: Mutex::default(),
+            saving: tokio::sync::Mutex::default(),
+        }
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the changes are a session that was just made from a sender's first message.
+    async fn is_first_message(&self, changes: &Changes) -> Result<bool> {
+        let Some(session) = lone_session(changes) else {
+            return Ok(false);
+        };
+        let sender = session.sender_key();
+        let initiator = session.inner.lock().await.session_keys().identity_key;
+        if initiator != sender || self.held().has(session.session_id()) {
+            return Ok(false);
+        }
+        let stored = self.inner.get_sessions(&sender.to_base64()).await?;
+        Ok(!stored.is_some_and(|stored| stored.contains(session)))
+    }
+}
+
+#[async_trait]
+impl CryptoStore for HoldingStore {
+    type Error = Error;
+
+    async fn save_changes(&self, changes: Changes) -> Result<()> {
+        let _saving = self.saving.lock().await;
+        if self.is_first_message(&changes).await? {
+            self.held().keep(changes);
+            crash::point("keys.held");
+            return Ok(());
+        }
+        let (changes, rest) = self.held().join(changes);
+        self.inner.save_changes(changes).await?;
+        *self.held() = rest;
+        Ok(())
+    }
+
+    // What is held is looked at before what is stored: a save in between moves from the one to the other, and
+    // nothing may be missed.
+
+    async fn get_sessions(&self, sender_key: &str) -> Result<Option<Vec<Session>>> {
+        let held = self.held().clone();
+        let stored = self.inner.get_sessions(sender_key).await?;
+        Ok(held.lay_over_sessions(sender_key, stored))
+    }
+
+    async fn get_device(
+        &self,
+        user_id: &UserId,
+        device_id: &DeviceId,
+    ) -> Result<Option<DeviceData>> {
+        let held = self.held().device(user_id, device_id);
+        match held {
+            Some(device) => Ok(Some(device)),
+            None => self.inner.get_device(user_id, device_id).await,
+        }
+    }
+
+    async fn get_user_devices(
+        &self,
+        user_id: &UserId,
+    ) -> Result<HashMap<OwnedDeviceId, DeviceData>> {
+        let held = self.held().clone();
+        let mut devices = self.inner.get_user_devices(user_id).await?;
+        held.lay_over_devices(user_id, &mut devices);
+        Ok(devices)
+    }
+
+    // The rest is the inner store's.
+
+    async fn save_pending_changes(&self, changes: PendingChanges) -> Result<()> {
+        self.inner.save_pending_changes(changes).await
+    }
+
+    async fn load_account(&self) -> Result<Option<Account>> {
+        self.inner.load_account().await
+    }
+
+    async fn load_identity(&self) -> Result<Option<PrivateCrossSigningIdentity>> {
+        self.inner.load_identity().await
+    }
+
+    async fn save_inbound_group_sessions(
+        &self,
+        sessions: Vec<InboundGroupSession>,
+        backed_up_to_version: Option<&str>,
+    ) -> Result<()> {
+        self.inner
+            .save_inbound_group_sessions(sessions, backed_up_to_version)
+            .await
+    }
+
+    async fn get_inbound_group_session(
+        &self,
+        room_id: &RoomId,
+        session_id: &str,
+    ) -> Result<Option<InboundGroupSession>> {
+        self.inner
+            .get_inbound_group_session(room_id, session_id)
+            .await
+    }
+
+    async fn get_withheld_info(
+        &self,
+        room_id: &RoomId,
+        session_id: &str,
+    ) -> Result<Option<RoomKeyWithheldEntry>> {
+        self.inner.get_withheld_info(room_id, session_id).await
+    }
+
+    async fn get_withheld_sessions_by_room_id(
+        &self,
+        room_id: &RoomId,
+    ) -> Result<Vec<RoomKeyWithheldEntry>> {
+        self.inner.get_withheld_sessions_by_room_id(room_id).await
+    }
+
+    async fn get_inbound_group_sessions(&self) -> Result<Vec<InboundGroupSession>> {
+        self.inner.get_inbound_group_sessions().await
+    }
+
+    async fn inbound_group_session_counts(
+        &self,
+        backup_version: Option<&str>,
+    ) -> Result<RoomKeyCounts> {
+        self.inner
+            .inbound_group_session_counts(backup_version)
+            .await
+    }
+
+    async fn get_inbound_group_sessions_by_room_id(
+        &self,
+        room_id: &RoomId,
+    ) -> Result<Vec<InboundGroupSession>> {
+        self.inner
+            .get_inbound_group_sessions_by_room_id(room_id)
+            .await
+    }
+
+    async fn get_inbound_group_sessions_for_device_batch(
+        &self,
+        curve_key: Curve25519PublicKey,
+        sender_data_type: SenderDataType,
+        after_session_id: Option<String>,
+        limit: usize,
+    ) -> Result<Vec<InboundGroupSession>> {
+        self.inner
+            .get_inbound_group_sessions_for_device_batch(
+                curve_key,
+                sender_data_type,
+                after_session_id,
+                limit,
+            )
+            .await
+    }
+
+    async fn inbound_group_sessions_for_backup(
+        &self,
+        backup_version: &str,
+        limit: usize,
+    ) -> Result<Vec<InboundGroupSession>> {
+        self.inner
+            .inbound_group_sessions_for_backup(backup_version, limit)
+            .await
+    }
+
+    async fn mark_inbound_group_sessions_as_backed_up(
+        &self,
+        backup_version: &str,
+        room_and_session_ids: &[(&RoomId, &str)],
+    ) -> Result<()> {
+        self.inner
+            .mark_inbound_group_sessions_as_backed_up(backup_version, room_and_session_ids)
+            .await
+    }
+
+    async fn reset_backup_state(&self) -> Result<()> {
+        self.inner.reset_backup_state().await
+    }
+
+    async fn load_backup_keys(&self) -> Result<BackupKeys> {
+        self.inner.load_backup_keys().await
+    }
+
+    async fn load_dehydrated_device_pickle_key(&self) -> Result<Option<DehydratedDeviceKey>> {
+        self.inner.load_dehydrated_device_pickle_key().await
+    }
+
+    async fn delete_dehydrated_device_pickle_key(&self) -> Result<()> {
+        self.inner.delete_dehydrated_device_pickle_key().await
+    }
+
+    async fn get_outbound_group_session(
+        &self,
+        room_id: &RoomId,
+    ) -> Result<Option<OutboundGroupSession>> {
+        self.inner.get_outbound_group_session(room_id).await
+    }
+
+    async fn load_tracked_users(&self) -> Result<Vec<TrackedUser>> {
+        self.inner.load_tracked_users().await
+    }
+
+    async fn save_tracked_users(&self, users: &[(&UserId, bool)]) -> Result<()> {
+        self.inner.save_tracked_users(users).await
+    }
+
+    async fn get_own_device(&self) -> Result<DeviceData> {
+        self.inner.get_own_device().await
+    }
+
+    async fn get_user_identity(&self, user_id: &UserId) -> Result<Option<UserIdentityData>> {
+        self.inner.get_user_identity(user_id).await
+    }
+
+    async fn is_message_known(&self, message_hash: &OlmMessageHash) -> Result<bool> {
+        self.inner.is_message_known(message_hash).await
+    }
+
+    async fn get_outgoing_secret_requests(
+        &self,
+        request_id: &TransactionId,
+    ) -> Result<Option<GossipRequest>> {
+        self.inner.get_outgoing_secret_requests(request_id).await
+    }
+
+    async fn get_secret_request_by_info(
+        &self,
+        secret_info: &SecretInfo,
+    ) -> Result<Option<GossipRequest>> {
+        self.inner.get_secret_request_by_info(secret_info).await
+    }
+
+    async fn get_unsent_secret_requests(&self) -> Result<Vec<GossipRequest>> {
+        self.inner.get_unsent_secret_requests().await
+    }
+
+    async fn delete_outgoing_secret_requests(&self, request_id: &TransactionId) -> Result<()> {
+        self.inner.delete_outgoing_secret_requests(request_id).await
+    }
+
+    async fn get_secrets_from_inbox(
+        &self,
+        secret_name: &SecretName,
+    ) -> Result<Vec<Zeroizing<String>>> {
+        self.inner.get_secrets_from_inbox(secret_name).await
+    }
+
+    async fn delete_secrets_from_inbox(&self, secret_name: &SecretName) -> Result<()> {
+        self.inner.delete_secrets_from_inbox(secret_name).await
+    }
+
+    async fn get_room_settings(&self, room_id: &RoomId) -> Result<Option<RoomSettings>> {
+        self.inner.get_room_settings(room_id).await
+    }
+
+    async fn get_received_room_key_bundle_data(
+        &self,
+        room_id: &RoomId,
+        user_id: &UserId,
+    ) -> Result<Option<StoredRoomKeyBundleData>> {
+        self.inner
+            .get_received_room_key_bundle_data(room_id, user_id)
+            .await
+    }
+
+    async fn get_pending_key_bundle_details_for_room(
+        &self,
+        room_id: &RoomId,
+    ) -> Result<Option<RoomPendingKeyBundleDetails>> {
+        self.inner
+            .get_pending_key_bundle_details_for_room(room_id)
+            .await
+    }
+
+    async fn get_all_rooms_pending_key_bundles(&self) -> Result<Vec<RoomPendingKeyBundleDetails>> {
+        self.inner.get_all_rooms_pending_key_bundles().await
+    }
+
+    async fn has_downloaded_all_room_keys(&self, room_id: &RoomId) -> Result<bool> {
+        self.inner.has_downloaded_all_room_keys(room_id).await
+    }
+
+    async fn get_custom_value(&self, key: &str) -> Result<Option<Vec<u8>>> {
+        self.inner.get_custom_value(key).await
+    }
+
+    async fn set_custom_value(&self, key: &str, value: Vec<u8>) -> Result<()> {
+        self.inner.set_custom_value(key, value).await
+    }
+
+    async fn remove_custom_value(&self, key: &str) -> Result<()> {
+        self.inner.remove_custom_value(key).await
+    }
+
+    async fn try_take_leased_lock(
+        &self,
+        lease_duration_ms: u32,
+        key: &str,
+        holder: &str,
+    ) -> Result<Option<CrossProcessLockGeneration>> {
+        self.inner
+            .try_take_leased_lock(lease_duration_ms, key, holder)
+            .await
+    }
+
+    async fn next_batch_token(&self) -> Result<Option<String>> {
+        self.inner.next_batch_token().await
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.inner.close().await
+    }
+
+    async fn reopen(&self) -> Result<()> {
+        self.inner.reopen().await
+    }
+
+    async fn get_size(&self) -> Result<Option<usize>> {
+        self.inner.get_size().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use matrix_sdk::SqliteStoreConfig;
+    use matrix_sdk_crypto::{
+        store::types::DeviceChanges, types::events::room::encrypted::ToDeviceEncryptedEventContent,
+    };
+    use ruma::{device_id, events::dummy::ToDeviceDummyEventContent, user_id};
+    use tempfile::TempDir;
+    use vodozemac::olm::{OlmMessage, SessionConfig};
+
+    use super::*;
+
+    /// Our store in a directory, and the device of someone who writes to us.
+    struct Scene {
+        directory: TempDir,
+        store: HoldingStore,
+        account: Account,
+        ann: Account,
+    }
+
+    impl Scene {
+        async fn open() -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let store = HoldingStore::new(Self::stored(&directory).await);
+            let account = Account::with_device_id(user_id!("@bridge:x"), device_id!("BRIDGE"));
+            let ann = Account::with_device_id(user_id!("@ann:x"), device_id!("ANN"));
+            let mut changes = Changes::default();
+            changes.devices.new = vec![
+                DeviceData::from_account(&account),
+                DeviceData::from_account(&ann),
+            ];
+            store.save_changes(changes).await.unwrap();
+            let kept = account.deep_clone();
+            let pending = PendingChanges {
+                account: Some(kept),
+            };
+            store.save_pending_changes(pending).await.unwrap();
+            Self {
+                directory,
+                store,
+                account,
+                ann,
+            }
+        }
+
+        async fn stored(directory: &TempDir) -> SqliteCryptoStore {
+            let config = SqliteStoreConfig::with_low_memory_config(directory.path());
+            let store = SqliteCryptoStore::open_with_config(&config).await.unwrap();
+            store.load_account().await.unwrap();
+            store
+        }
+
+        fn ann_key(&self) -> String {
+            self.ann.identity_keys().curve25519.to_base64()
+        }
+
+        /// What the SDK writes for a first message of Ann's: a session she began, and her device, raised to `index`.
+        async fn first_message(&mut self, index: u8) -> Changes {
+            self.account.generate_one_time_keys(1);
+            let key = *self.account.one_time_keys().values().next().unwrap();
+            self.account.mark_keys_as_published();
+            let ours = self.account.identity_keys().curve25519;
+            let config = SessionConfig::version_1();
+            let mut hers = self
+                .ann
+                .create_outbound_session_helper(config, ours, key, false, self.ann.device_keys())
+                .unwrap();
+            let to = DeviceData::from_account(&self.account);
+            let dummy = ToDeviceDummyEventContent::new();
+            let message = hers.encrypt(&to, "m.dummy", dummy, None).await.unwrap();
+            let ToDeviceEncryptedEventContent::OlmV1Curve25519AesSha2(content) =
+                message.deserialize().unwrap()
+            else {
+                panic!("not Olm");
+            };
+            let OlmMessage::PreKey(message) = content.ciphertext else {
+                panic!("not a first message");
+            };
+            let (from, keys) = (
+                self.ann.identity_keys().curve25519,
+                self.account.device_keys(),
+            );
+            let made = self.account.create_inbound_session(from, keys, &message);
+            Changes {
+                sessions: vec![made.unwrap().session],
+                devices: DeviceChanges {
+                    changed: vec![self.device(index)],
+                    ..DeviceChanges::default()
+                },
+                ..Changes::default()
+            }
+        }
+
+        fn device(&self, index: u8) -> DeviceData {
+            let mut device = serde_json::to_value(DeviceData::from_account(&self.ann)).unwrap();
+            device["olm_wedging_index"] = index.into();
+            serde_json::from_value(device).unwrap()
+        }
+    }
+
+    /// How many sessions of Ann's a store knows, and the wedging index of her device, the same by both ways.
+    async fn known(store: &impl CryptoStore, scene: &Scene) -> (usize, u64) {
+        let sessions = store.get_sessions(&scene.ann_key()).await.ok().unwrap();
+        let (user, device) = (scene.ann.user_id(), scene.ann.device_id());
+        let one = store.get_device(user, device).await.ok().unwrap().unwrap();
+        let all = store.get_user_devices(user).await.ok().unwrap();
+        let index = |device: &DeviceData| {
+            serde_json::to_value(device).unwrap()["olm_wedging_index"]
+                .as_u64()
+                .unwrap()
+        };
+        assert_eq!(index(&one), index(&all[device]));
+        (sessions.map_or(0, |sessions| sessions.len()), index(&one))
+    }
+
+    /// The same of what a new process would find.
+    async fn on_disk(scene: &Scene) -> (usize, u64) {
+        known(&Scene::stored(&scene.directory).await, scene).await
+    }
+
+    fn end_of_sync() -> Changes {
+        Changes {
+            next_batch_token: Some("s2".to_owned()),
+            ..Changes::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_new_session_is_seen_at_once_and_written_with_the_end_of_the_sync() {
+        let mut scene = Scene::open().await;
+        for (time, index) in [(1, 1), (2, 2)] {
+            let changes = scene.first_message(index).await;
+            scene.store.save_changes(changes).await.unwrap();
+            assert_eq!(known(&scene.store, &scene).await, (time, index.into()));
+            assert_eq!(on_disk(&scene).await, (0, 0), "after message {time}");
+        }
+
+        scene.store.save_changes(end_of_sync()).await.unwrap();
+        assert_eq!(on_disk(&scene).await, (2, 2));
+        assert_eq!(known(&scene.store, &scene).await, (2, 2));
+    }
+
+    #[tokio::test]
+    async fn neither_other_changes_nor_the_account_nor_closing_write_a_held_session() {
+        let mut scene = Scene::open().await;
+        let changes = scene.first_message(1).await;
+        scene.store.save_changes(changes).await.unwrap();
+
+        let other = Changes {
+            backup_version: Some("1".to_owned()),
+            ..Changes::default()
+        };
+        scene.store.save_changes(other).await.unwrap();
+        let account = Some(scene.account.deep_clone());
+        let pending = PendingChanges { account };
+        scene.store.save_pending_changes(pending).await.unwrap();
+        scene.store.close().await.unwrap();
+
+        let stored = Scene::stored(&scene.directory).await;
+        let version = stored.load_backup_keys().await.unwrap().backup_version;
+        assert_eq!(version.as_deref(), Some("1"));
+        assert_eq!(known(&stored, &scene).await, (0, 0));
+    }
+
+    #[tokio::test]
+    async fn a_held_session_that_is_used_is_written_with_its_device_and_no_other() {
+        let mut scene = Scene::open().await;
+        let used = scene.first_message(1).await;
+        let session = used.sessions[0].clone();
+        scene.store.save_changes(used).await.unwrap();
+        let waiting = scene.first_message(2).await;
+        scene.store.save_changes(waiting).await.unwrap();
+
+        let again = Changes {
+            sessions: vec![session.clone()],
+            ..Changes::default()
+        };
+        scene.store.save_changes(again).await.unwrap();
+        assert_eq!(on_disk(&scene).await, (1, 1));
+        assert_eq!(known(&scene.store, &scene).await, (2, 2));
+
+        // From now on it is a stored session like any other.
+        let stored = Changes {
+            sessions: vec![session],
+            ..Changes::default()
+        };
+        assert!(!scene.store.is_first_message(&stored).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_session_of_our_own_is_written_at_once() {
+        let mut scene = Scene::open().await;
+        scene.ann.generate_one_time_keys(1);
+        let key = *scene.ann.one_time_keys().values().next().unwrap();
+        let session = scene.account.create_outbound_session_helper(
+            SessionConfig::version_1(),
+            scene.ann.identity_keys().curve25519,
+            key,
+            false,
+            scene.account.device_keys(),
+        );
+        let changes = Changes {
+            sessions: vec![session.unwrap()],
+            ..Changes::default()
+        };
+        scene.store.save_changes(changes).await.unwrap();
+        assert_eq!(on_disk(&scene).await, (1, 0));
+    }
+
+    #[tokio::test]
+    async fn a_newer_device_is_not_overwritten_by_the_held_one() {
+        let mut scene = Scene::open().await;
+        let held = scene.first_message(1).await;
+        scene.store.save_changes(held).await.unwrap();
+        let mut changes = Changes::default();
+        changes.devices.changed = vec![scene.device(7)];
+        scene.store.save_changes(changes).await.unwrap();
+        assert_eq!(known(&scene.store, &scene).await, (1, 7));
+        assert_eq!(on_disk(&scene).await, (0, 7));
+
+        scene.store.save_changes(end_of_sync()).await.unwrap();
+        assert_eq!(on_disk(&scene).await, (1, 7));
+    }
+}
