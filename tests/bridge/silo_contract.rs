@@ -9,7 +9,7 @@ use footbridge::{
     clock::Clock,
     inbox::{Bells, Inbox},
     message::{Action, Message, Sender, Style},
-    outlet::{Done, Outcome, Outgoing, Plan, SendError},
+    outlet::{Done, Outcome, Outgoing, Plan, SendError, Step},
     silo::{Channel, FeedState, Silo, SiloError},
     text::Body,
 };
@@ -331,7 +331,20 @@ impl House {
             .unsure(delivery.id, Some(&written), self.clock.now())
             .await
             .unwrap();
-        let done = self.silo.perform(&delivery.to, &delivery.key, step).await;
+        let mut done = self.silo.perform(&delivery.to, &delivery.key, step).await;
+        if let (
+            Err(SendError::TooLate),
+            Step::Replace {
+                otherwise: Some(instead),
+                ..
+            },
+        ) = (&done, step)
+        {
+            done = self
+                .silo
+                .perform(&delivery.to, &delivery.key, instead)
+                .await;
+        }
         let now = self.clock.now();
         match done {
             Ok(Done::Made(copy)) => store
@@ -362,7 +375,7 @@ impl House {
     async fn recall(
         &self,
         to: &Place,
-        step: &footbridge::outlet::Step,
+        step: &Step,
         since: Millis,
     ) -> Result<Option<footbridge_store::Copy>, SendError> {
         for copy in self.silo.recall(to, step, since).await? {

@@ -38,19 +38,12 @@ pub async fn perform(
             target,
             content,
             otherwise,
-        } => match (
-            client.edit(room, target.as_str(), &content.text).await,
-            otherwise.as_deref(),
-        ) {
-            (Ok(_), _) => Ok(Done::Changed(target.clone())),
-            // The text was checked before, so what is refused is the moment: the ten minutes are over.
-            (
-                Err(Fault::Refused(_)),
-                Some(Step::Post {
-                    content, thread, ..
-                }),
-            ) => post(client, echoes, health, (room, content, thread.as_ref())).await,
-            (Err(fault), _) => Err(fault),
+        } => match client.edit(room, target.as_str(), &content.text).await {
+            Ok(_) => Ok(Done::Changed(target.clone())),
+            // The text was checked before, so what is refused is the moment. What is done instead makes a
+            // message, and the lane must note that before it happens.
+            Err(Fault::Refused(_)) if otherwise.is_some() => Err(Fault::TooLate),
+            Err(fault) => Err(fault),
         },
         Step::Remove { target } => {
             // Before the request: Gitter may publish the removal before it answers.
@@ -98,10 +91,6 @@ async fn post(
 pub fn made_text(step: &Step) -> Option<&str> {
     match step {
         Step::Post { content, .. } => Some(&content.text),
-        Step::Replace {
-            otherwise: Some(otherwise),
-            ..
-        } => made_text(otherwise),
         Step::Replace { .. } | Step::Remove { .. } => None,
     }
 }

@@ -45,6 +45,9 @@ pub enum Fault {
     /// Gitter will never take this.
     #[error("{0}")]
     Refused(String),
+    /// The ten minutes in which a message may be edited are over.
+    #[error("Gitter lets a message be edited for ten minutes only")]
+    TooLate,
     /// The account's requests of this minute are used up.
     #[error("Gitter's request limit is reached")]
     Busy {
@@ -108,6 +111,7 @@ impl From<Fault> for SendError {
             Fault::SignedOut => Self::SignedOut { reason },
             Fault::Closed(_) => Self::Closed { reason },
             Fault::Gone | Fault::Refused(_) => Self::Refused { reason },
+            Fault::TooLate => Self::TooLate,
             Fault::Busy { after } => Self::Retry {
                 after: Some(after),
                 outcome: Outcome::NotDone,
@@ -149,6 +153,7 @@ mod tests {
             Fault::Closed(_) => "closed",
             Fault::Gone => "gone",
             Fault::Refused(_) => "refused",
+            Fault::TooLate => "too late",
             Fault::Busy { .. } => "busy",
             Fault::TooLong => "too long",
             Fault::Unavailable {

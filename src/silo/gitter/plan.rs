@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     message::{Action, Style},
+    names,
     outlet::{Content, Outgoing, Plan, Step},
     text::Body,
 };
@@ -20,9 +21,11 @@ const EDITABLE: Duration = Duration::from_secs(590);
 /// The steps of a delivery. `now` is by Gitter's clock; `permalink` leads to a message of the room.
 pub fn plan(outgoing: &Outgoing, now: Millis, permalink: impl Fn(&RemoteId) -> String) -> Plan {
     let mark = if outgoing.late { "(delayed) " } else { "" };
+    let sender = &outgoing.message.sender;
+    let name = names::shown(&sender.name, &sender.id);
     let speech = |body, style| Speech {
         mark,
-        name: &outgoing.message.sender.name,
+        name: &name,
         body,
         style,
     };
