@@ -165,6 +165,11 @@ async fn redact(
         Err(error) => match Fault::from(&error) {
             // Never there, or no longer: what was asked for is the case.
             Fault::NotFound(_) => Ok(Done::Gone(target.clone())),
+            // Not the room is closed to us, only this message of somebody else.
+            Fault::Forbidden(_) => Err(SendError::Refused {
+                reason: "the bridge has no right to remove other people's messages in the room"
+                    .into(),
+            }),
             fault => Err(fault.into_send_error()),
         },
     }

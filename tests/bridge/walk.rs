@@ -182,6 +182,32 @@ async fn edits_and_deletions_cross_in_both_directions() {
     assert_eq!(by_bridge.count(), 1);
 }
 
+/// A moderator of the channel removes what Ann wrote; the bridge has no right to do the same in the room.
+#[tokio::test]
+async fn a_deletion_that_the_room_forbids_does_not_block_what_follows() {
+    let (_, scene) = open().await;
+    scene.ann.say(&scene.stage.room, "hers").await.unwrap();
+    let copy = in_channel(&scene, 1).await.remove(0);
+    scene.sim.delete(&scene.stage.channel.id, &copy.id).unwrap();
+    scene
+        .sim
+        .say(&scene.stage.channel.id, &scene.mary.id, "and on it goes");
+    let shown = in_room(&scene, 1).await;
+    assert!(
+        shown[0]["body"]
+            .as_str()
+            .unwrap()
+            .contains("and on it goes")
+    );
+    let told = in_channel(&scene, 1).await;
+    assert!(
+        told[0].text.contains("could not be delivered"),
+        "{}",
+        told[0].text
+    );
+    close(&scene).await;
+}
+
 #[tokio::test]
 async fn threads_cross_in_both_directions() {
     let (_, scene) = open().await;
