@@ -111,91 +111,112 @@ struct SiloLabels {
     silo: String,
 }
 
-/// The `/metrics` text, in the OpenMetrics format.
-fn render(tallies: &[Tally], health: &Health, now: Millis) -> String {
-    let accepted = Family::<LaneLabels, Counter>::default();
-    let delivered = Family::<LaneLabels, Counter>::default();
-    let failed = Family::<LaneLabels, Counter>::default();
-    let skipped = Family::<RuleLabels, Counter>::default();
-    let pending = Family::<LaneLabels, Gauge>::default();
-    let waiting = Family::<LaneLabels, Gauge>::default();
-    let oldest = Family::<LaneLabels, Gauge>::default();
-    let imbalance = Gauge::<i64>::default();
-    let sync_age = Gauge::<i64>::default();
-    let live = Family::<SiloLabels, Gauge>::default();
+/// What `/metrics` shows.
+#[derive(Default)]
+struct Figures {
+    accepted: Family<LaneLabels, Counter>,
+    delivered: Family<LaneLabels, Counter>,
+    failed: Family<LaneLabels, Counter>,
+    skipped: Family<RuleLabels, Counter>,
+    pending: Family<LaneLabels, Gauge>,
+    waiting: Family<LaneLabels, Gauge>,
+    oldest: Family<LaneLabels, Gauge>,
+    imbalance: Gauge,
+    sync_age: Gauge,
+    live: Family<SiloLabels, Gauge>,
+}
 
-    for tally in tallies {
+impl Figures {
+    fn lane(&self, tally: &Tally, now: Millis) {
         let labels = LaneLabels {
             portal: tally.lane.portal.0,
             toward: tally.lane.toward.as_str(),
         };
-        accepted.get_or_create(&labels).inc_by(tally.accepted);
-        delivered.get_or_create(&labels).inc_by(tally.delivered);
-        failed.get_or_create(&labels).inc_by(tally.failed);
-        pending.get_or_create(&labels).set(signed(tally.pending));
-        waiting.get_or_create(&labels).set(signed(tally.waiting));
+        self.accepted.get_or_create(&labels).inc_by(tally.accepted);
+        self.delivered
+            .get_or_create(&labels)
+            .inc_by(tally.delivered);
+        self.failed.get_or_create(&labels).inc_by(tally.failed);
+        self.pending
+            .get_or_create(&labels)
+            .set(signed(tally.pending));
+        self.waiting
+            .get_or_create(&labels)
+            .set(signed(tally.waiting));
         let age = tally
             .oldest_pending
             .map_or(0, |since| now.since(since).as_secs());
-        oldest.get_or_create(&labels).set(signed(age));
-        let mut skips = 0;
+        self.oldest.get_or_create(&labels).set(signed(age));
+        let mut ended = tally.delivered + tally.failed + tally.pending;
         for (rule, count) in &tally.skipped {
-            skips += count;
+            ended += count;
+            let LaneLabels { portal, toward } = labels;
             let labels = RuleLabels {
-                portal: labels.portal,
-                toward: labels.toward,
+                portal,
+                toward,
                 rule: rule.clone(),
             };
-            skipped.get_or_create(&labels).inc_by(*count);
+            self.skipped.get_or_create(&labels).inc_by(*count);
         }
-        imbalance.inc_by(
-            signed(tally.accepted) - signed(tally.delivered + skips + tally.failed + tally.pending),
-        );
-    }
-    sync_age.set(health.sync_age_seconds.map_or(-1, signed));
-    for (silo, state) in &health.silos {
-        live.get_or_create(&SiloLabels { silo: silo.clone() })
-            .set(i64::from(state == "live"));
+        self.imbalance
+            .inc_by(signed(tally.accepted) - signed(ended));
     }
 
-    let mut registry = Registry::with_prefix("footbridge");
-    registry.register("accepted", "Messages owed to a lane, ever", accepted);
-    registry.register("delivered", "Messages delivered", delivered);
-    registry.register(
-        "skipped",
-        "Messages not delivered by a documented rule",
-        skipped,
-    );
-    registry.register(
-        "failed",
-        "Messages that could not be delivered; somebody was told",
-        failed,
-    );
-    registry.register("pending", "Messages still owed", pending);
-    registry.register(
-        "waiting_for_key",
-        "Of the pending ones, those whose key is missing",
-        waiting,
-    );
-    registry.register(
-        "oldest_pending_seconds",
-        "Age of the oldest message still owed",
-        oldest,
-    );
-    registry.register(
-        "conservation_error",
-        "accepted - delivered - skipped - failed - pending; 0 always",
-        imbalance,
-    );
-    registry.register(
-        "sync_age_seconds",
-        "Since the homeserver last answered a sync; -1 before",
-        sync_age,
-    );
-    registry.register("silo_live", "1 when the silo's feed is live", live);
+    fn health(&self, health: &Health) {
+        self.sync_age
+            .set(health.sync_age_seconds.map_or(-1, signed));
+        for (silo, state) in &health.silos {
+            let live = i64::from(state == "live");
+            self.live
+                .get_or_create(&SiloLabels { silo: silo.clone() })
+                .set(live);
+        }
+    }
+
+    fn register(self) -> Registry {
+        let mut all = Registry::with_prefix("footbridge");
+        all.register("accepted", "Messages owed to a lane, ever", self.accepted);
+        all.register("delivered", "Messages delivered", self.delivered);
+        all.register(
+            "skipped",
+            "Messages not delivered, by a documented rule",
+            self.skipped,
+        );
+        all.register(
+            "failed",
+            "Messages that could not be delivered; somebody was told",
+            self.failed,
+        );
+        all.register("pending", "Messages still owed", self.pending);
+        all.register(
+            "waiting_for_key",
+            "Of the pending ones, those whose key is missing",
+            self.waiting,
+        );
+        all.register(
+            "oldest_pending_seconds",
+            "Age of the oldest message still owed",
+            self.oldest,
+        );
+        let conservation = "accepted - delivered - skipped - failed - pending: always 0";
+        all.register("conservation_error", conservation, self.imbalance);
+        let sync_age = "Since the homeserver last answered a sync; -1 before the first";
+        all.register("sync_age_seconds", sync_age, self.sync_age);
+        all.register("silo_live", "1 when the silo's feed is live", self.live);
+        all
+    }
+}
+
+/// The `/metrics` text, in the OpenMetrics format.
+fn render(tallies: &[Tally], health: &Health, now: Millis) -> String {
+    let figures = Figures::default();
+    for tally in tallies {
+        figures.lane(tally, now);
+    }
+    figures.health(health);
     let mut text = String::new();
     // Writing into a String cannot fail.
-    if encode(&mut text, &registry).is_err() {
+    if encode(&mut text, &figures.register()).is_err() {
         text.clear();
     }
     text

@@ -37,7 +37,9 @@ impl Inbox {
         crash::point("accept.after");
         for one in &accepted {
             if let Accepted::New(lanes) = one {
-                lanes.iter().for_each(|lane| self.bells.ring(*lane));
+                for lane in lanes {
+                    self.bells.ring(*lane);
+                }
             }
         }
         Ok(accepted)

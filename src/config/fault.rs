@@ -347,7 +347,11 @@ mod tests {
     #[test]
     fn a_masked_value_is_not_shown_and_columns_stay_right() {
         let text = "token = \"hüsh\"\nuser = 1\n";
-        let source = Source::new(Path::new("config.toml"), text, &[9..14]);
+        let source = Source::new(
+            Path::new("config.toml"),
+            text,
+            std::slice::from_ref(&(9..14)),
+        );
         let shown = Fault::new("B04", "wrong")
             .at(0..5)
             .labelled(23..24, "a number")

@@ -358,7 +358,7 @@ mod tests {
 
     #[test]
     fn spans_of_time_need_a_unit_and_a_range() {
-        let read = |text| duration(text, Duration::from_secs(1), Duration::from_secs(3600));
+        let read = |text| duration(text, Duration::from_secs(1), Duration::from_hours(1));
         for (text, millis) in [
             ("20s", 20_000),
             ("1500ms", 1_500),
@@ -387,7 +387,7 @@ mod tests {
     #[test]
     fn a_span_of_time_is_spelt_as_it_is_read() {
         for text in ["0s", "20s", "500ms", "5m", "2h"] {
-            let span = duration(text, Duration::ZERO, Duration::from_secs(7200)).unwrap();
+            let span = duration(text, Duration::ZERO, Duration::from_hours(2)).unwrap();
             assert_eq!(spell(span), text);
         }
     }

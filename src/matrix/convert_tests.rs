@@ -129,7 +129,6 @@ fn edits_and_redactions_name_their_target() {
 }
 
 #[test]
-#[expect(clippy::too_many_lines, reason = "a table")]
 fn what_cannot_cross_is_told_in_one_line() {
     let table = [
         (

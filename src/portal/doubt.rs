@@ -22,12 +22,12 @@ impl Lane {
     pub(super) async fn recall(
         &self,
         delivery: &Delivery,
-        step: Option<&Step>,
+        in_doubt: Option<&Step>,
         since: Millis,
         last: bool,
         stop: &CancellationToken,
     ) -> Result<Recalled, Error> {
-        let Some(step) = step.filter(|_| !self.outlet.dedupes()) else {
+        let Some(repeated) = in_doubt.filter(|_| !self.outlet.dedupes()) else {
             return Ok(Recalled::NeverHappened);
         };
         let settle = self.outlet.settle();
@@ -37,7 +37,7 @@ impl Lane {
                 () = stop.cancelled() => return Ok(Recalled::Stopped),
                 () = sleep(settle.mul_f64(share)) => {}
             }
-            let found = match self.outlet.recall(&delivery.to, step, since).await {
+            let found = match self.outlet.recall(&delivery.to, repeated, since).await {
                 Ok(found) => found,
                 Err(error) => return Ok(Recalled::NotNow(error)),
             };

@@ -329,7 +329,6 @@ fn tags(html: &str) -> Vec<String> {
         .collect()
 }
 
-#[expect(clippy::too_many_lines, reason = "a table")]
 fn soup() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         prop::sample::select(vec![

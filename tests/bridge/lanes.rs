@@ -93,7 +93,7 @@ impl Wall {
 impl Outlet for Wall {
     fn plan(&self, outgoing: &Outgoing, _now: Millis) -> Result<Plan, SendError> {
         let content = |body: &Body| Content {
-            text: format!("{body}", body = plain(body)),
+            text: plain(body),
             html: None,
             style: Style::Text,
         };
@@ -354,7 +354,7 @@ fn not_now(outcome: Outcome) -> SendError {
     }
 }
 
-const LONG: Duration = Duration::from_secs(3_600);
+const LONG: Duration = Duration::from_hours(1);
 
 #[tokio::test(start_paused = true)]
 async fn messages_leave_in_the_order_in_which_they_came_whatever_fails() {
@@ -660,7 +660,7 @@ async fn an_echo_is_held_until_the_send_is_settled() {
     let settled = bench.inbox.settled(&bench.portal.channel);
     tokio::pin!(settled);
     assert!(
-        tokio::time::timeout(Duration::from_secs(60), &mut settled)
+        tokio::time::timeout(Duration::from_mins(1), &mut settled)
             .await
             .is_err(),
         "still in doubt"
@@ -676,7 +676,7 @@ async fn an_echo_is_held_until_the_send_is_settled() {
         .await
         .unwrap();
     bench.bells.step_settled();
-    tokio::time::timeout(Duration::from_secs(60), settled)
+    tokio::time::timeout(Duration::from_mins(1), settled)
         .await
         .expect("settled")
         .unwrap();

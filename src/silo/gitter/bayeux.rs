@@ -332,7 +332,7 @@ mod tests {
         let mut session = Session::default();
         assert!(session.handshake("secret").contains(r#""token":"secret""#));
         let mut session = welcomed();
-        assert_eq!(session.hold(), Duration::from_secs(60));
+        assert_eq!(session.hold(), Duration::from_mins(1));
         for said in [
             session.connect(),
             session.ping(),

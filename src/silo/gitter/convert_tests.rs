@@ -219,7 +219,6 @@ fn plain_text_shows_as_it_was_written() {
 }
 
 #[test]
-#[expect(clippy::too_many_lines, reason = "a table")]
 fn formatting_crosses_to_gitter() {
     let table = [
         (

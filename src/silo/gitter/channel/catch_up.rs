@@ -257,7 +257,7 @@ mod tests {
             let all: Vec<_> = (0..20 * per_second)
                 .map(|n| {
                     message(
-                        1_600_000_000 + (n / per_second) as i64,
+                        1_600_000_000 + i64::try_from(n / per_second).unwrap(),
                         n % per_second,
                         [9, 3, 7][n % 3],
                     )
