@@ -44,8 +44,9 @@ type Result<T> = std::result::Result<T, Error>;
 ///
 /// Why nothing else suffers:
 /// - A session of ours, made from a claimed key, was not begun by the sender and is written at once.
-/// - A session with which something was encrypted is saved again before the SDK lets the request go. If it is a
-///   held one it is written then, alone: what was sent must never be sent again from the same state.
+/// - A session with which something was encrypted is saved again before the SDK lets the request go (but for the
+///   empty message that mends a broken session, which it never saves). If it is a held one it is written then,
+///   alone: what was sent must never be sent again from the same state.
 /// - A message that was decrypted and then refused saves its session again. That too is written at once; such a
 ///   message brings no room key.
 /// - The account, with the one-time key used up, is written after the end of the sync, and not at all if that
