@@ -304,13 +304,13 @@ async fn raw(synapse: &Synapse, user: &Registered, method: &str, path: &str, bod
 }
 
 /// Where the room ends now, as a position to page backwards from.
-async fn end_of(synapse: &Synapse, user: &Registered, room: &str) -> String {
+pub async fn end_of(synapse: &Synapse, user: &Registered, room: &str) -> String {
     let path = format!("rooms/{room}/messages?dir=b&limit=1");
     let page = raw(synapse, user, "GET", &path, Value::Null).await;
     page["start"].as_str().unwrap().to_owned()
 }
 
-async fn raw_member(synapse: &Synapse, person: &Person, room: &str) -> Registered {
+pub async fn raw_member(synapse: &Synapse, person: &Person, room: &str) -> Registered {
     let user = synapse
         .register_session(&unique("raw"), PASSWORD)
         .await

@@ -3,10 +3,13 @@
 use std::{path::PathBuf, time::Duration};
 
 use footbridge::crash;
+use footbridge_store::{Batch, Gap, Millis, Place, Store, StoreKey};
 use footbridge_testbed::{
-    scenario::{Options, Scenario},
+    scenario::{Options, Scenario, until},
     synapse::Synapse,
 };
+
+use crate::matrix::{end_of, raw_member};
 
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -144,4 +147,54 @@ async fn ten_kills_under_traffic_lose_double_and_reorder_nothing() {
     }
     scene.bridge.wait_ready().await.unwrap();
     judge(&scene, synapse, "ten kills").await;
+}
+
+/// D20, the window of house 4.5 that begins with a missing key: dies when the key has come and the message is not
+/// readable in the journal yet.
+#[tokio::test]
+async fn a_death_before_a_late_key_is_used_delivers_the_message_all_the_same() {
+    let (synapse, scene) = scene().await;
+    let room = &scene.stage.room;
+    let witness = raw_member(synapse, &scene.ann, room).await;
+    let mark = scene
+        .ann
+        .say(room, "the last one that is read")
+        .await
+        .unwrap();
+    let read = || scene.in_channel().len() == 1;
+    until(PATIENCE, read).await.unwrap();
+    scene.bridge.terminate().await.unwrap();
+    scene.ann.discard_room_key(room).await.unwrap();
+    for _ in 0..3 {
+        scene.say_in_room().await.unwrap();
+    }
+    // With a gap open the messages are read before the sync that brings their key.
+    let from = end_of(synapse, &witness, room).await;
+    let key = StoreKey::read(&scene.bridge.directory().join("footbridge.key")).unwrap();
+    let store = Store::open(&scene.bridge.data_directory(), &key)
+        .await
+        .unwrap();
+    let gap = Gap {
+        place: Place::room(room),
+        from,
+        stop: Some(mark.as_str().into()),
+    };
+    store
+        .accept(
+            Batch {
+                gaps: vec![gap],
+                ..Batch::default()
+            },
+            Millis(0),
+        )
+        .await
+        .unwrap();
+    drop(store);
+
+    scene.bridge.launch_armed("fill.before:1").unwrap();
+    death(&scene, "fill.before").await;
+    scene.bridge.bury().await.unwrap();
+    scene.bridge.start().await.unwrap();
+    scene.say_in_channel();
+    judge(&scene, synapse, "fill.before").await;
 }
