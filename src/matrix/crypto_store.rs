@@ -1,7 +1,7 @@
 //! The encryption store: the SDK's, made whole where a kill between two of its writes would lose a room key.
 //! While a sync is taken in, the SDK writes each new Olm session at once, and the room keys that came through it
 //! only at the end. Killed in between, it reads the same message again with a session that has moved on, cannot,
-//! and the key is gone. Here both are one transaction.
+//! and the key is gone. Here both are one transaction. Of one key that a sync brings twice, the earlier is stored.
 
 use std::{
     collections::HashMap,
@@ -30,7 +30,10 @@ use ruma::{
 };
 use zeroize::Zeroizing;
 
-use super::held::{Held, lone_session};
+use super::{
+    held::{Held, lone_session},
+    room_keys,
+};
 use crate::crash;
 
 type Error = <SqliteCryptoStore as CryptoStore>::Error;
@@ -99,7 +102,8 @@ impl CryptoStore for HoldingStore {
             crash::point("keys.held");
             return Ok(());
         }
-        let (changes, rest) = self.held().join(changes);
+        let (mut changes, rest) = self.held().join(changes);
+        room_keys::keep_earliest(&mut changes.inbound_group_sessions);
         self.inner.save_changes(changes).await?;
         *self.held() = rest;
         Ok(())

@@ -34,8 +34,9 @@ const LONG_POLL: Duration = Duration::from_secs(30);
 const GRACE: Duration = Duration::from_millis(200);
 /// While answers with messages follow each other, this pause makes fewer and fuller ones of them.
 const BUSY_PAUSE: Duration = Duration::from_millis(50);
-/// Answers closer than this follow each other.
-const BUSY_WITHIN: Duration = Duration::from_millis(300);
+/// Answers closer than this follow each other. A conversation of ten messages a second is not busy yet: there a
+/// pause would only be seen as delay.
+const BUSY_WITHIN: Duration = Duration::from_millis(40);
 /// Everything that waits for a key is looked at this often, whatever happens.
 const SWEEP: Duration = Duration::from_hours(1);
 

@@ -11,6 +11,7 @@ mod intake;
 mod walk;
 mod gaps;
 mod keys;
+mod room_keys;
 mod rooms;
 mod senders;
 mod send;
