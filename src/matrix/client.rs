@@ -15,10 +15,14 @@ use matrix_sdk::{
         presence::PresenceState,
         uint,
     },
+    sync::SyncResponse,
 };
 use matrix_sdk_base::crypto::{CollectStrategy, DecryptionSettings, TrustRequirement};
 
-use super::{Homeserver, MatrixError, Trust, crypto_store::HoldingStore};
+use super::{
+    Homeserver, MatrixError, Trust,
+    crypto_store::{self, HoldingStore},
+};
 
 /// How long one request may take; the long poll's own time comes on top.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -109,12 +113,17 @@ fn decryption(trust: Trust) -> DecryptionSettings {
     }
 }
 
-/// One long poll of at most `timeout`. Offline: whoever shares the account decides about its presence.
-pub(super) fn sync_settings(timeout: Duration) -> SyncSettings {
-    SyncSettings::new()
+/// One long poll of at most `timeout`. Offline: whoever shares the account decides about its presence. Every sync
+/// goes through here, so that the encryption store knows what belongs to it.
+///
+/// # Errors
+/// Those of `Client::sync_once`.
+pub(super) async fn sync(client: &Client, timeout: Duration) -> matrix_sdk::Result<SyncResponse> {
+    let settings = SyncSettings::new()
         .filter(Filter::FilterDefinition(filter()))
         .timeout(timeout)
-        .set_presence(PresenceState::Offline)
+        .set_presence(PresenceState::Offline);
+    crypto_store::taking_in(client.sync_once(settings)).await
 }
 
 /// What a sync brings. Servers cap the timeline at 100 whatever one asks, so what is more comes through gaps.

@@ -1,11 +1,14 @@
 //! The encryption store: the SDK's, made whole where a kill between two of its writes would lose a room key.
 //! While a sync is taken in, the SDK writes each new Olm session at once, and the room keys that came through it
 //! only at the end. Killed in between, it reads the same message again with a session that has moved on, cannot,
-//! and the key is gone. Here both are one transaction. Of one key that a sync brings twice, the earlier is stored.
+//! and the key is gone. The same happens when somebody else encrypts with such a session meanwhile and saves it.
+//! Here what a sync received through a session and the keys that came so are one transaction, and whoever else
+//! saves the session waits for it. Of one key that a sync brings twice, the earlier is stored.
 
 use std::{
     collections::HashMap,
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -28,39 +31,57 @@ use matrix_sdk_crypto::{
 use ruma::{
     DeviceId, OwnedDeviceId, RoomId, TransactionId, UserId, events::secret::request::SecretName,
 };
+use tokio::{sync::watch, time::timeout};
 use zeroize::Zeroizing;
 
 use super::{
     held::{Held, lone_session},
-    room_keys,
+    olm, room_keys,
 };
 use crate::crash;
 
 type Error = <SqliteCryptoStore as CryptoStore>::Error;
 type Result<T> = std::result::Result<T, Error>;
 
-/// Holds back one kind of write: a single session, perhaps with its sender's device, that the *sender* began and
-/// that is not stored yet. The SDK writes that in one place only, decrypting a first message
-/// (`Account::decrypt_olm_message`). It is written with what ends the sync (`receive_sync_changes`), the one write
-/// that names our place in the stream. A kill before leaves nothing of the session, and the one-time key in the
-/// account, so that the message is read again as if for the first time; a kill after finds the message known.
+/// How long a save waits for the end of a sync. A sync ends a few milliseconds after it was read; one that does
+/// not end at all failed, and then nothing may be written that would pass it by.
+const SYNC_ENDS_WITHIN: Duration = Duration::from_secs(10);
+
+tokio::task_local! {
+    /// Set where a sync is taken in: see [`taking_in`].
+    static TAKING_IN: ();
+}
+
+/// Runs a sync of the SDK so that its writes are known from those of others, who encrypt at the same time.
+pub(super) fn taking_in<F: Future>(sync: F) -> impl Future<Output = F::Output> {
+    TAKING_IN.scope((), sync)
+}
+
+/// Keeps a session's received messages and the room keys they brought together.
+///
+/// A session on its own, saved by a sync, is held back if the sync has received something through it that is not
+/// stored yet: the SDK does so for a sender's first message, and for a message that it decrypted and then refused
+/// (`Account::decrypt_olm_message`). What is held is written with what ends the sync (`receive_sync_changes`), the
+/// one write that names our place in the stream. A kill before leaves nothing of the message, and the one-time key
+/// in the account, so that it is read again as if for the first time; a kill after finds it known.
 ///
 /// Why nothing else suffers:
-/// - A session of ours, made from a claimed key, was not begun by the sender and is written at once.
-/// - A session with which something was encrypted is saved again before the SDK lets the request go (but for the
-///   empty message that mends a broken session, which it never saves). If it is a held one it is written then,
-///   alone: what was sent must never be sent again from the same state.
-/// - A message that was decrypted and then refused saves its session again. That too is written at once; such a
-///   message brings no room key.
+/// - A session that others save (they encrypted with it) waits for the end of the sync that received something
+///   through it. The SDK lets a request go only after that save, so nothing was sent from a state that could come
+///   again. Such a session is written as it was when it was looked at, not as a sync may leave it meanwhile.
+/// - A session of ours, made from a claimed key, has received nothing and is written at once.
 /// - The account, with the one-time key used up, is written after the end of the sync, and not at all if that
 ///   failed: then the SDK reads it anew from the store. So it can never be there without the session.
 /// - `close` writes nothing: what is held then belongs to a sync that is not finished and will be heard again.
+/// - The empty message that mends a broken session is the one thing the SDK encrypts without saving the session.
 #[derive(Debug)]
 pub(super) struct HoldingStore {
     inner: SqliteCryptoStore,
     held: Mutex<Held>,
     /// One save at a time, so that what is held changes together with what is stored.
     saving: tokio::sync::Mutex<()>,
+    /// Counts the syncs that ended.
+    ended: watch::Sender<u64>,
 }
 
 impl HoldingStore {
@@ -69,6 +90,7 @@ impl HoldingStore {
             inner,
             held: Mutex::default(),
             saving: tokio::sync::Mutex::default(),
+            ended: watch::Sender::default(),
         }
     }
 
@@ -76,36 +98,76 @@ impl HoldingStore {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the changes are a session that was just made from a sender's first message.
-    async fn is_first_message(&self, changes: &Changes) -> Result<bool> {
-        let Some(session) = lone_session(changes) else {
-            return Ok(false);
-        };
-        let sender = session.sender_key();
-        let initiator = session.inner.lock().await.session_keys().identity_key;
-        if initiator != sender || self.held().has(session.session_id()) {
-            return Ok(false);
-        }
-        let stored = self.inner.get_sessions(&sender.to_base64()).await?;
-        Ok(!stored.is_some_and(|stored| stored.contains(session)))
+    /// Whether something was received through the session that is not stored.
+    async fn has_unstored(&self, session: &Session) -> Result<bool> {
+        let sender = session.sender_key().to_base64();
+        let stored = self.inner.get_sessions(&sender).await?.unwrap_or_default();
+        let stored = stored.iter().find(|stored| *stored == session);
+        olm::received_since(session, stored).await.map_err(unusable)
     }
+
+    /// Saves what a sync writes.
+    async fn save_of_sync(&self, changes: Changes) -> Result<()> {
+        let _saving = self.saving.lock().await;
+        if let Some(session) = lone_session(&changes)
+            && self.has_unstored(session).await?
+        {
+            self.held().keep(changes);
+            crash::point("keys.held");
+            return Ok(());
+        }
+        let ends = changes.next_batch_token.is_some();
+        let (mut joined, rest) = self.held().join(changes);
+        room_keys::keep_earliest(&mut joined.inbound_group_sessions);
+        self.inner.save_changes(joined).await?;
+        *self.held() = rest;
+        if ends {
+            self.ended.send_modify(|ended| *ended += 1);
+        }
+        Ok(())
+    }
+
+    /// Saves what others write, unless it holds what a sync has received and not stored.
+    async fn try_save(&self, changes: &mut Changes) -> Result<bool> {
+        let _saving = self.saving.lock().await;
+        let mut sessions = Vec::with_capacity(changes.sessions.len());
+        for session in &changes.sessions {
+            let session = olm::snapshot(session).await.map_err(unusable)?;
+            if self.held().has(session.session_id()) || self.has_unstored(&session).await? {
+                return Ok(false);
+            }
+            sessions.push(session);
+        }
+        let mut changes = std::mem::take(changes);
+        changes.sessions = sessions;
+        let (changes, rest) = self.held().join(changes);
+        self.inner.save_changes(changes).await?;
+        *self.held() = rest;
+        Ok(true)
+    }
+}
+
+fn unusable(details: String) -> Error {
+    Error::InvalidData { details }
 }
 
 #[async_trait]
 impl CryptoStore for HoldingStore {
     type Error = Error;
 
-    async fn save_changes(&self, changes: Changes) -> Result<()> {
-        let _saving = self.saving.lock().await;
-        if self.is_first_message(&changes).await? {
-            self.held().keep(changes);
-            crash::point("keys.held");
-            return Ok(());
+    async fn save_changes(&self, mut changes: Changes) -> Result<()> {
+        if TAKING_IN.try_with(|()| ()).is_ok() {
+            return self.save_of_sync(changes).await;
         }
-        let (mut changes, rest) = self.held().join(changes);
-        room_keys::keep_earliest(&mut changes.inbound_group_sessions);
-        self.inner.save_changes(changes).await?;
-        *self.held() = rest;
+        let mut ended = self.ended.subscribe();
+        while !self.try_save(&mut changes).await? {
+            // The sender lives as long as this store.
+            if timeout(SYNC_ENDS_WITHIN, ended.changed()).await.is_err() {
+                return Err(unusable(
+                    "a sync that received through the same Olm session did not end".to_owned(),
+                ));
+            }
+        }
         Ok(())
     }
 
@@ -413,6 +475,8 @@ mod tests {
         store: HoldingStore,
         account: Account,
         ann: Account,
+        /// Ann's side of the session of her newest first message.
+        hers: Option<vodozemac::olm::Session>,
     }
 
     impl Scene {
@@ -437,6 +501,7 @@ mod tests {
                 store,
                 account,
                 ann,
+                hers: None,
             }
         }
 
@@ -473,6 +538,8 @@ mod tests {
             let OlmMessage::PreKey(message) = content.ciphertext else {
                 panic!("not a first message");
             };
+            let pickle = hers.pickle().await.pickle;
+            self.hers = Some(vodozemac::olm::Session::from_pickle(pickle));
             let (from, keys) = (
                 self.ann.identity_keys().curve25519,
                 self.account.device_keys(),
@@ -486,6 +553,24 @@ mod tests {
                 },
                 ..Changes::default()
             }
+        }
+
+        async fn sync_saves(&self, changes: Changes) {
+            taking_in(self.store.save_changes(changes)).await.unwrap();
+        }
+
+        /// Ann writes once more, and it is decrypted.
+        async fn next_message(&mut self, ours: &Session) {
+            let message = self.hers.as_mut().unwrap().encrypt("again").unwrap();
+            ours.inner.lock().await.decrypt(&message).unwrap();
+        }
+
+        /// Whether a new process would find a session that has not received what this one has.
+        async fn is_ahead_of_disk(&self, session: &Session) -> bool {
+            let stored = Self::stored(&self.directory).await;
+            let stored = stored.get_sessions(&self.ann_key()).await.unwrap().unwrap();
+            let stored = stored.iter().find(|stored| *stored == session);
+            olm::received_since(session, stored).await.unwrap()
         }
 
         fn device(&self, index: u8) -> DeviceData {
@@ -527,12 +612,12 @@ mod tests {
         let mut scene = Scene::open().await;
         for (time, index) in [(1, 1), (2, 2)] {
             let changes = scene.first_message(index).await;
-            scene.store.save_changes(changes).await.unwrap();
+            scene.sync_saves(changes).await;
             assert_eq!(known(&scene.store, &scene).await, (time, index.into()));
             assert_eq!(on_disk(&scene).await, (0, 0), "after message {time}");
         }
 
-        scene.store.save_changes(end_of_sync()).await.unwrap();
+        scene.sync_saves(end_of_sync()).await;
         assert_eq!(on_disk(&scene).await, (2, 2));
         assert_eq!(known(&scene.store, &scene).await, (2, 2));
     }
@@ -541,7 +626,7 @@ mod tests {
     async fn neither_other_changes_nor_the_account_nor_closing_write_a_held_session() {
         let mut scene = Scene::open().await;
         let changes = scene.first_message(1).await;
-        scene.store.save_changes(changes).await.unwrap();
+        scene.sync_saves(changes).await;
 
         let other = Changes {
             backup_version: Some("1".to_owned()),
@@ -559,29 +644,73 @@ mod tests {
         assert_eq!(known(&stored, &scene).await, (0, 0));
     }
 
-    #[tokio::test]
-    async fn a_held_session_that_is_used_is_written_with_its_device_and_no_other() {
-        let mut scene = Scene::open().await;
-        let used = scene.first_message(1).await;
-        let session = used.sessions[0].clone();
-        scene.store.save_changes(used).await.unwrap();
-        let waiting = scene.first_message(2).await;
-        scene.store.save_changes(waiting).await.unwrap();
+    /// What others save waits until the sync has ended; the bytes on disk until then are `before`.
+    async fn waits_for_the_end(scene: &Scene, session: Session, before: (usize, u64)) {
+        let mut save = std::pin::pin!(scene.store.save_changes(of(session)));
+        let waited = timeout(Duration::from_millis(200), &mut save).await;
+        assert!(waited.is_err(), "the session went before its room key");
+        assert_eq!(on_disk(scene).await, before);
+        scene.sync_saves(end_of_sync()).await;
+        save.await.unwrap();
+    }
 
-        let again = Changes {
-            sessions: vec![session.clone()],
-            ..Changes::default()
-        };
-        scene.store.save_changes(again).await.unwrap();
-        assert_eq!(on_disk(&scene).await, (1, 1));
-        assert_eq!(known(&scene.store, &scene).await, (2, 2));
-
-        // From now on it is a stored session like any other.
-        let stored = Changes {
+    fn of(session: Session) -> Changes {
+        Changes {
             sessions: vec![session],
             ..Changes::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_encrypts_with_a_held_session_waits_for_the_end_of_the_sync() {
+        let mut scene = Scene::open().await;
+        let changes = scene.first_message(1).await;
+        let session = changes.sessions[0].clone();
+        scene.sync_saves(changes).await;
+        waits_for_the_end(&scene, session.clone(), (0, 0)).await;
+        assert_eq!(on_disk(&scene).await, (1, 1));
+        // From now on it is a stored session like any other.
+        scene.store.save_changes(of(session)).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_stored_session_that_a_sync_has_moved_on_waits_too() {
+        let mut scene = Scene::open().await;
+        let changes = scene.first_message(1).await;
+        let session = changes.sessions[0].clone();
+        scene.sync_saves(changes).await;
+        scene.sync_saves(end_of_sync()).await;
+
+        scene.next_message(&session).await;
+        // Decrypted and then refused: the sync saves it by itself, and it is held.
+        scene.sync_saves(of(session.clone())).await;
+        assert!(scene.is_ahead_of_disk(&session).await);
+        waits_for_the_end(&scene, session.clone(), (1, 1)).await;
+        assert!(!scene.is_ahead_of_disk(&session).await);
+
+        // Decrypted and used: only the end of the sync brings it.
+        scene.next_message(&session).await;
+        let mut save = std::pin::pin!(scene.store.save_changes(of(session.clone())));
+        let waited = timeout(Duration::from_millis(200), &mut save).await;
+        assert!(waited.is_err(), "the session went before its room key");
+        let end = Changes {
+            sessions: vec![session.clone()],
+            ..end_of_sync()
         };
-        assert!(!scene.store.is_first_message(&stored).await.unwrap());
+        scene.sync_saves(end).await;
+        save.await.unwrap();
+        assert!(!scene.is_ahead_of_disk(&session).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn when_the_sync_never_ends_nothing_is_written() {
+        let mut scene = Scene::open().await;
+        let changes = scene.first_message(1).await;
+        let session = changes.sessions[0].clone();
+        scene.sync_saves(changes).await;
+        let error = scene.store.save_changes(of(session)).await.unwrap_err();
+        assert!(error.to_string().contains("did not end"), "{error}");
+        assert_eq!(on_disk(&scene).await, (0, 0));
     }
 
     #[tokio::test]
@@ -608,14 +737,14 @@ mod tests {
     async fn a_newer_device_is_not_overwritten_by_the_held_one() {
         let mut scene = Scene::open().await;
         let held = scene.first_message(1).await;
-        scene.store.save_changes(held).await.unwrap();
+        scene.sync_saves(held).await;
         let mut changes = Changes::default();
         changes.devices.changed = vec![scene.device(7)];
         scene.store.save_changes(changes).await.unwrap();
         assert_eq!(known(&scene.store, &scene).await, (1, 7));
         assert_eq!(on_disk(&scene).await, (0, 7));
 
-        scene.store.save_changes(end_of_sync()).await.unwrap();
+        scene.sync_saves(end_of_sync()).await;
         assert_eq!(on_disk(&scene).await, (1, 7));
     }
 }

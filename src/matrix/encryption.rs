@@ -1,5 +1,7 @@
 //! Who we are to other devices: the cross-signing identity and its recovery key; and whom we believe.
 
+use std::time::Duration;
+
 use anyhow::anyhow;
 use footbridge_store::Secret as Sealed;
 use matrix_sdk::{
@@ -62,8 +64,7 @@ pub(super) async fn require_signed_device(client: &Client) -> Result<(), MatrixE
 }
 
 async fn sync(client: &Client) -> Result<(), MatrixError> {
-    client
-        .sync_once(client::sync_settings(std::time::Duration::ZERO))
+    client::sync(client, Duration::ZERO)
         .await
         .map(drop)
         .map_err(|error| Fault::from(&error).into_matrix_error("read the account's state"))

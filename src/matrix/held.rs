@@ -30,11 +30,12 @@ impl Held {
     /// Keeps changes of the shape that [`lone_session`] knows.
     pub(super) fn keep(&mut self, changes: Changes) {
         let mut devices = changes.devices.changed.into_iter();
-        self.0
-            .extend(changes.sessions.into_iter().map(|session| Entry {
-                session,
-                device: devices.next(),
-            }));
+        for session in changes.sessions {
+            let known = self.0.iter().position(|entry| entry.session == session);
+            let older = known.and_then(|at| self.0.remove(at).device);
+            let device = devices.next().or(older);
+            self.0.push(Entry { session, device });
+        }
     }
 
     pub(super) fn has(&self, session_id: &str) -> bool {
@@ -44,8 +45,8 @@ impl Held {
     }
 
     /// The changes with what must be written with them, and what stays held once they are written. What the end
-    /// of a sync brings takes everything along; other changes take only the sessions they name, because the rest
-    /// waits for its room keys. Where both know a session or a device, the changes are newer.
+    /// of a sync brings takes everything along, other changes nothing. Where both know a session or a device, the
+    /// changes are newer.
     pub(super) fn join(&self, mut changes: Changes) -> (Changes, Self) {
         let ends_sync = changes.next_batch_token.is_some();
         let (mut sessions, mut devices) = (Vec::new(), Vec::new());
@@ -55,13 +56,12 @@ impl Held {
             entry.device = entry
                 .device
                 .filter(|device| !names(&changes.devices, device.user_id(), device.device_id()));
-            let named = changes.sessions.contains(&entry.session);
-            if !(ends_sync || named) {
+            if !ends_sync {
                 rest.0.push(entry);
                 continue;
             }
             devices.extend(entry.device);
-            if !named {
+            if !changes.sessions.contains(&entry.session) {
                 sessions.push(entry.session);
             }
         }

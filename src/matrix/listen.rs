@@ -166,7 +166,7 @@ impl Listener<'_> {
         let matrix = self.matrix;
         let flight = self.flight.get_or_insert_with(|| {
             let client = matrix.client.clone();
-            Box::pin(async move { client.sync_once(client::sync_settings(long_poll)).await })
+            Box::pin(async move { client::sync(&client, long_poll).await })
         });
         tokio::select! {
             biased;

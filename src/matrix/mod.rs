@@ -7,6 +7,7 @@ mod crypto_store;
 mod held;
 mod encryption;
 mod listen;
+mod olm;
 mod intake;
 mod walk;
 mod gaps;

@@ -92,9 +92,7 @@ impl Person {
                 .encryption()
                 .wait_for_e2ee_initialization_tasks()
                 .await;
-            client
-                .sync_once(client::sync_settings(Duration::ZERO))
-                .await?;
+            client::sync(&client, Duration::ZERO).await?;
             match identity {
                 Identity::New => identity::sign_device(&client, &password).await?,
                 Identity::Recovered(key) => client.encryption().recovery().recover(&key).await?,
@@ -313,10 +311,7 @@ impl Person {
     pub fn sync(&self, timeout: Duration) -> Boxed<'_, anyhow::Result<Vec<Seen>>> {
         Box::pin(async move {
             let mut timeline = self.timeline.lock().await;
-            let response = self
-                .client
-                .sync_once(client::sync_settings(timeout))
-                .await?;
+            let response = client::sync(&self.client, timeout).await?;
             let mut seen = self.read_late(&mut timeline).await?;
             for (room_id, update) in response.rooms.joined {
                 let mut events = update.timeline.events;

@@ -35,8 +35,6 @@ pub(super) async fn sign_device(client: &Client, password: &str) -> anyhow::Resu
             .bootstrap_cross_signing(Some(uiaa::AuthData::Password(password)))
             .await?;
     }
-    client
-        .sync_once(client::sync_settings(Duration::ZERO))
-        .await?;
+    client::sync(client, Duration::ZERO).await?;
     Ok(())
 }
