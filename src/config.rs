@@ -15,6 +15,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use footbridge_store::PortalSpec;
@@ -37,6 +38,8 @@ pub struct Config {
     pub silos: Vec<SiloConfig>,
     /// Every `[[portal]]`.
     pub portals: Vec<PortalConfig>,
+    /// `[delivery]`
+    pub delivery: DeliveryConfig,
     /// `[admin]`
     pub admin: AdminConfig,
     /// The file, for pointing at places in it.
@@ -77,6 +80,36 @@ impl PortalConfig {
             room: self.room.clone(),
             silo: self.silo.clone(),
             channel: self.channel.clone(),
+        }
+    }
+}
+
+/// `[delivery]`: how long and how often, the same for all portals.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeliveryConfig {
+    /// Whether consecutive short messages may become one event while a room's backlog grows.
+    pub coalesce: bool,
+    /// After how long the other side is told that a message cannot be decrypted yet.
+    pub notice_after: Duration,
+    /// After how long a key is no longer expected.
+    pub key_limit: Duration,
+    /// After how long a send of unknown outcome is no longer repeated without looking for it.
+    pub unknown_after: Duration,
+    /// How long a message is tried that the other side does not take for now.
+    pub give_up: Duration,
+    /// How often a message is tried that the other side refuses as if for good.
+    pub attempts: u32,
+}
+
+impl Default for DeliveryConfig {
+    fn default() -> Self {
+        Self {
+            coalesce: true,
+            notice_after: Duration::from_secs(30),
+            key_limit: Duration::from_hours(7 * 24),
+            unknown_after: Duration::from_hours(20),
+            give_up: Duration::from_hours(24),
+            attempts: 8,
         }
     }
 }

@@ -33,7 +33,29 @@ pub const TABLES: &[(&str, &[&str])] = &[
         ],
     ),
     ("portal", &["room", "silo", "channel", "trust"]),
+    (
+        "delivery",
+        &[
+            "coalesce",
+            "notice_after",
+            "key_limit",
+            "unknown_after",
+            "give_up",
+            "attempts",
+        ],
+    ),
     ("admin", &["listen", "allow_remote"]),
+];
+
+/// Keys whose values are spans of time.
+pub(super) const SPANS: &[&str] = &[
+    "key_wait",
+    "settle",
+    "overlap",
+    "notice_after",
+    "key_limit",
+    "unknown_after",
+    "give_up",
 ];
 
 /// The tables that may stand in the file several times.

@@ -12,7 +12,7 @@ use std::{
 use toml::de::DeTable;
 
 use super::{
-    AdminConfig, Config, PortalConfig, StoreConfig,
+    AdminConfig, Config, DeliveryConfig, PortalConfig, StoreConfig,
     fault::{Fault, Source},
     values,
     walk::{Section, Walk},
@@ -63,12 +63,16 @@ impl Reader<'_> {
             "remove one of them",
         );
         self.refuse_mixed_trust(of("portal"));
+        let delivery = of("delivery")
+            .next()
+            .map_or_else(DeliveryConfig::default, |section| self.delivery(section));
         let admin = self.admin(of("admin").next());
         Some(Config {
             store,
             matrix: matrix?,
             silos: silos.into_iter().collect::<Option<_>>()?,
             portals: portals.into_iter().collect::<Option<_>>()?,
+            delivery,
             admin,
             source: Arc::clone(source),
         })
@@ -134,6 +138,24 @@ impl Reader<'_> {
             channel_span: section.span("channel"),
             room_span: section.span("room"),
         })
+    }
+
+    fn delivery(&mut self, section: &Section<'_>) -> DeliveryConfig {
+        const DAY: u64 = 24 * 3_600;
+        let walk = &mut self.walk;
+        let default = DeliveryConfig::default();
+        let mut span =
+            |key, bounds, default: Duration| span_of(walk, section, key, bounds, default.as_secs());
+        DeliveryConfig {
+            notice_after: span("notice_after", 1..=DAY, default.notice_after),
+            key_limit: span("key_limit", 1..=90 * DAY, default.key_limit),
+            unknown_after: span("unknown_after", 1..=DAY, default.unknown_after),
+            give_up: span("give_up", 1..=30 * DAY, default.give_up),
+            coalesce: walk.flag(section, "coalesce").unwrap_or(default.coalesce),
+            attempts: walk
+                .number(section, "attempts", 1..=100)
+                .map_or(default.attempts, toml::Spanned::into_inner),
+        }
     }
 
     fn admin(&mut self, section: Option<&Section<'_>>) -> AdminConfig {

@@ -50,11 +50,12 @@ pub fn duration(text: &str, least: Duration, most: Duration) -> Result<Duration,
         "s" => 1_000,
         "m" => 60_000,
         "h" => 3_600_000,
+        "d" => 86_400_000,
         "" => return flaw("B04", format!("`{text}` has no unit"), help),
         _ => {
             return flaw(
                 "B04",
-                format!("`{unit}` is not a unit of time; the units are ms, s, m and h"),
+                format!("`{unit}` is not a unit of time; the units are ms, s, m, h and d"),
                 help,
             );
         }
@@ -72,6 +73,7 @@ pub fn spell(span: Duration) -> String {
     let millis = span.as_millis();
     match millis {
         0 => "0s".to_owned(),
+        _ if millis.is_multiple_of(86_400_000) => format!("{}d", millis / 86_400_000),
         _ if millis.is_multiple_of(3_600_000) => format!("{}h", millis / 3_600_000),
         _ if millis.is_multiple_of(60_000) => format!("{}m", millis / 60_000),
         _ if millis.is_multiple_of(1_000) => format!("{}s", millis / 1_000),

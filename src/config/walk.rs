@@ -9,7 +9,10 @@ use toml::{
 
 use super::{
     fault::Fault,
-    keys::{REPEATED, TABLES, belongs, header, home_of, keys_of, listed, nearest_key, unknown_key},
+    keys::{
+        REPEATED, SPANS, TABLES, belongs, header, home_of, keys_of, listed, nearest_key,
+        unknown_key,
+    },
     values::{Flaw, nearest},
 };
 
@@ -193,7 +196,7 @@ impl Walk {
         let value = section.table.get(key)?;
         match value.get_ref() {
             DeValue::String(text) => Some(Spanned::new(value.span(), text.as_ref())),
-            DeValue::Integer(_) if matches!(key, "key_wait" | "settle" | "overlap") => {
+            DeValue::Integer(_) if SPANS.contains(&key) => {
                 self.faults.push(
                     Fault::new("B04", format!("`{key}` has no unit"))
                         .labelled(value.span(), "found a number, expected a text")

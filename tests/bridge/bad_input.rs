@@ -732,7 +732,9 @@ fn value(table: &str, key: &str) -> &'static str {
         ("portal", "trust") => "\"cross-signed\"",
         ("admin", "listen") => "\"127.0.0.1:29320\"",
         ("admin", "allow_remote") => "true",
-        (_, "key_wait" | "settle" | "overlap") => "\"5s\"",
+        ("delivery", "coalesce") => "true",
+        ("delivery", "attempts") => "8",
+        (_, "key_wait" | "settle" | "overlap") | ("delivery", _) => "\"5s\"",
         _ => "\"x\"",
     }
 }

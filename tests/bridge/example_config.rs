@@ -25,7 +25,7 @@ fn shown_default(line: &str) -> Option<&str> {
         .then_some(rest)
 }
 
-fn settings(config: &Config) -> [String; 5] {
+fn settings(config: &Config) -> [String; 6] {
     // The portals without the places in the file, which differ between two texts.
     let portals: Vec<_> = config
         .portals
@@ -37,6 +37,7 @@ fn settings(config: &Config) -> [String; 5] {
         format!("{:?}", config.matrix),
         format!("{:?}", config.silos),
         format!("{portals:?}"),
+        format!("{:?}", config.delivery),
         format!("{:?}", config.admin),
     ]
 }
@@ -97,6 +98,12 @@ fn a_default_that_is_changed_is_noticed() {
         ("#settle = \"20s\"", "settle = \"21s\""),
         ("#overlap = \"10s\"", "overlap = \"11s\""),
         ("#trust = \"cross-signed\"", "trust = \"any-device\""),
+        ("#coalesce = true", "coalesce = false"),
+        ("#notice_after = \"30s\"", "notice_after = \"31s\""),
+        ("#key_limit = \"7d\"", "key_limit = \"8d\""),
+        ("#unknown_after = \"20h\"", "unknown_after = \"21h\""),
+        ("#give_up = \"24h\"", "give_up = \"25h\""),
+        ("#attempts = 8", "attempts = 9"),
         (
             "#listen = \"127.0.0.1:29320\"",
             "listen = \"127.0.0.1:29321\"",
