@@ -8,7 +8,7 @@
 mod vitals;
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     future::Future,
     sync::{
         Arc,
@@ -18,7 +18,7 @@ use std::{
 };
 
 use anyhow::Context;
-use footbridge_store::{LaneId, Portal, PortalId, PortalSpec, Side, Store, StoreKey};
+use footbridge_store::{LaneId, Place, Portal, PortalId, PortalSpec, Side, Store, StoreKey};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info, info_span, warn};
@@ -31,7 +31,7 @@ use crate::{
     inbox::{Bells, Inbox},
     matrix::{Boxed, Matrix, MatrixError, Trust},
     outlet::Outlet,
-    portal::{Lane, LaneEnd},
+    portal::{Lane, LaneEnd, Limits, Peers},
     shutdown::Shutdown,
     silo::{Channel, Silo, SiloError},
 };
@@ -67,6 +67,8 @@ struct House {
     silos: BTreeMap<String, Arc<dyn Silo>>,
     shutdown: Shutdown,
     portals_running: AtomicUsize,
+    /// What the lanes toward Matrix (under its network's name) and toward each silo know of each other.
+    peers: HashMap<String, Peers>,
 }
 
 /// Tasks, and what each ended with.
@@ -101,6 +103,8 @@ impl House {
         for silo in &config.silos {
             silos.insert(silo.name().to_owned(), silo.build(&http, clock)?);
         }
+        let sides = silos.keys().map(String::as_str).chain([Place::MATRIX]);
+        let peers = sides.map(|name| (name.to_owned(), Peers::default())).collect();
         let bells = Bells::default();
         let inbox = Inbox::new(store.clone(), bells.clone(), clock);
         let shutdown = Shutdown::default();
@@ -116,6 +120,7 @@ impl House {
                 silos,
                 shutdown,
                 portals_running,
+                peers,
             },
             admin,
         ))
@@ -287,9 +292,9 @@ impl House {
                 if !started.insert(id) {
                     continue;
                 }
-                let outlet: Arc<dyn Outlet> = match toward {
-                    Side::Matrix => self.matrix.clone(),
-                    Side::Silo => silo.clone(),
+                let (outlet, side): (Arc<dyn Outlet>, &str) = match toward {
+                    Side::Matrix => (self.matrix.clone(), Place::MATRIX),
+                    Side::Silo => (silo.clone(), &portal.spec.silo),
                 };
                 let (store, bells, clock) = (self.store.clone(), self.bells.clone(), self.clock);
                 let lane = Lane {
@@ -298,6 +303,8 @@ impl House {
                     store,
                     bells,
                     clock,
+                    limits: self.limits(),
+                    peers: self.peers.get(side).cloned().unwrap_or_default(),
                 };
                 let stop = self.shutdown.soft.clone();
                 let span = info_span!("lane", portal.id = id.portal.0, toward = toward.as_str());
@@ -314,6 +321,13 @@ impl House {
                     .instrument(span),
                 );
             }
+        }
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            attempts: self.config.delivery.attempts,
+            give_up: self.config.delivery.give_up,
         }
     }
 

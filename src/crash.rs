@@ -17,6 +17,9 @@ pub const POINTS: &[&str] = &[
     "step.settled",
     "gap.fetched",
     "fill.before",
+    "failed.parked",
+    "command.heard",
+    "command.done",
 ];
 
 /// Dies here, without unwinding or flushing, if this point is armed.

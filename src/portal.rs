@@ -4,29 +4,32 @@
 //! It does not know Matrix or any silo, only [`Outlet`]. The table is the queue; the bell only wakes.
 
 mod doubt;
+mod failure;
+pub mod notice;
+mod peers;
 
 use std::{sync::Arc, time::Duration};
 
-use footbridge_store::{Copies, Delivery, Error, Head, LaneId, Millis, Store, Undelivered};
+use footbridge_store::{Copies, Delivery, Error, Head, LaneId, Store, Undelivered};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, warn};
+use tracing::debug;
 
 use doubt::Recalled;
+use failure::Trial;
+pub use failure::Limits;
+pub use peers::Peers;
 
 use crate::{
-    backoff,
     clock::Clock,
     crash,
     inbox::Bells,
-    message::{Action, Message, Sender},
-    outlet::{Done, Outcome, Outgoing, Outlet, Plan, SendError, Step},
+    message::{Action, Message},
+    outlet::{Done, Outgoing, Outlet, Plan, SendError, Step},
 };
 
 /// An idle lane asks the table this often even if no bell rang.
 const SLOW_POLL: Duration = Duration::from_secs(30);
-/// A lane whose place is closed to us asks again this often.
-const CLOSED_POLL: Duration = Duration::from_mins(1);
 
 /// What a lane needs from the house.
 #[derive(Clone)]
@@ -41,6 +44,10 @@ pub struct Lane {
     pub bells: Bells,
     /// The time.
     pub clock: Clock,
+    /// How much one message may cost.
+    pub limits: Limits,
+    /// What the lanes toward the same outlet know of each other.
+    pub peers: Peers,
 }
 
 /// Why a lane no longer runs.
@@ -65,6 +72,7 @@ impl Lane {
     /// Pays the lane's debts until told to stop. Stops only between attempts. An error of the store ends it.
     pub async fn run(self, stop: CancellationToken) -> Result<LaneEnd, Error> {
         let bell = self.bells.of(self.id);
+        self.take_over().await?;
         loop {
             if stop.is_cancelled() {
                 return Ok(LaneEnd::Stopped);
@@ -94,13 +102,22 @@ impl Lane {
     ) -> Result<Attempt, Error> {
         let Ok(message) = Message::from_bytes(&delivery.payload) else {
             let reason = "it was written by another version and cannot be read".to_owned();
-            return self.fail(&delivery, reason, None).await;
+            return self.fail(&delivery, "unreadable", reason, None).await;
         };
         let steps = match self.plan(&delivery, &message).await? {
             Ok(Plan::Steps(steps)) if !steps.is_empty() => steps,
             Ok(Plan::Steps(_)) => return self.skip(&delivery, "nothing-to-do").await,
             Ok(Plan::Skip(rule)) => return self.skip(&delivery, &rule).await,
-            Err(refusal) => return self.put_off(&delivery, refusal, &message).await,
+            Err(refusal) => {
+                let trial = Trial {
+                    message: &message,
+                    step: None,
+                    last: true,
+                    began: self.clock.now(),
+                    stop,
+                };
+                return self.put_off(&delivery, refusal, &trial).await;
+            }
         };
         let plan = serde_json::to_vec(&Plan::Steps(steps.clone())).unwrap_or_default();
         let mut unkept = delivery.plan.is_none().then_some(plan);
@@ -118,13 +135,14 @@ impl Lane {
                     Recalled::Adopted => continue,
                     Recalled::NeverHappened => {}
                     Recalled::NotNow(error) => {
-                        return self.put_off(&delivery, error, &message).await;
+                        return self.not_looked(&delivery, error).await;
                     }
                     Recalled::Stopped => return Ok(Attempt::Stopped),
                 }
             }
             self.announce(&delivery, step, count, &mut unkept).await?;
             crash::point("perform.before");
+            let began = self.clock.now();
             let key = format!("{}.{index}", delivery.key);
             let mut result = self.outlet.perform(&delivery.to, &key, step).await;
             crash::point("perform.after");
@@ -142,7 +160,16 @@ impl Lane {
             }
             match result {
                 Ok(done) => self.settle(&delivery, &done, last).await?,
-                Err(error) => return self.put_off(&delivery, error, &message).await,
+                Err(error) => {
+                    let trial = Trial {
+                        message: &message,
+                        step: Some(step),
+                        last,
+                        began,
+                        stop,
+                    };
+                    return self.put_off(&delivery, error, &trial).await;
+                }
             }
         }
         Ok(Attempt::Settled)
@@ -178,6 +205,17 @@ impl Lane {
                 Action::Edit { .. } => return Ok(Ok(Plan::Skip("target-waiting".to_owned()))),
                 _ => {}
             }
+        }
+        if let Action::Delete { target } = &message.action
+            && known.copies.is_empty()
+            && self
+                .store
+                .take_back(&delivery.from, target, &delivery.to)
+                .await?
+        {
+            // What it takes back failed and is kept to be tried again: now it is not.
+            self.tell().await?;
+            return Ok(Ok(Plan::Skip("deleted-before-delivery".to_owned())));
         }
         let outgoing = Outgoing {
             key: delivery.key.clone(),
@@ -229,6 +267,10 @@ impl Lane {
             last,
             "Step settled"
         );
+        self.let_in().await?;
+        if last && delivery.again {
+            self.tell().await?;
+        }
         Ok(())
     }
 
@@ -239,112 +281,9 @@ impl Lane {
             .await?;
         self.bells.step_settled();
         debug!(delivery.id = delivery.id.0, rule, "Skipped");
-        Ok(Attempt::Settled)
-    }
-
-    async fn fail(
-        &self,
-        delivery: &Delivery,
-        reason: String,
-        message: Option<&Message>,
-    ) -> Result<Attempt, Error> {
-        warn!(
-            delivery.id = delivery.id.0,
-            entry.id = delivery.entry.0,
-            reason,
-            "Delivery failed for good"
-        );
-        let notice = match message {
-            // A notice that cannot be delivered is not worth a notice.
-            Some(Message {
-                action: Action::Bridge { .. },
-                ..
-            }) => None,
-            _ => failure_notice(&reason, self.clock.now()),
-        };
-        let how = Undelivered::Failed { reason, notice };
-        if let Some(lane) = self
-            .store
-            .undelivered(delivery.id, how, self.clock.now())
-            .await?
-        {
-            self.bells.ring(lane);
-        }
-        self.bells.step_settled();
-        Ok(Attempt::Settled)
-    }
-
-    /// An attempt failed: later, never, or the whole side is out.
-    async fn put_off(
-        &self,
-        delivery: &Delivery,
-        error: SendError,
-        message: &Message,
-    ) -> Result<Attempt, Error> {
-        let attempt = delivery.attempts.saturating_add(1);
-        let (wait, sure) = match error {
-            SendError::Refused { reason } => {
-                return self.fail(delivery, reason, Some(message)).await;
-            }
-            SendError::SignedOut { reason } => {
-                self.store
-                    .postponed(delivery.id, self.clock.now(), true)
-                    .await?;
-                self.bells.step_settled();
-                error!(
-                    reason,
-                    "Signed out: this lane waits until the account is mended"
-                );
-                return Ok(Attempt::SignedOut);
-            }
-            SendError::TooLate => {
-                let reason = "the other side no longer allows the change".to_owned();
-                return self.fail(delivery, reason, Some(message)).await;
-            }
-            SendError::Closed { reason } => {
-                error!(
-                    reason,
-                    attempt, "The place is closed to us; trying again every minute"
-                );
-                (CLOSED_POLL, true)
-            }
-            SendError::Retry {
-                after,
-                outcome,
-                source,
-            } => {
-                let wait = after.unwrap_or_else(|| backoff::after(attempt));
-                let error = format!("{source:#}");
-                let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-                warn!(
-                    delivery.id = delivery.id.0,
-                    attempt, wait_ms, error, "Not delivered yet"
-                );
-                (wait, outcome == Outcome::NotDone)
-            }
-        };
-        self.store
-            .postponed(delivery.id, self.clock.now().plus(wait), sure)
-            .await?;
-        if sure {
-            self.bells.step_settled();
+        if delivery.again {
+            self.tell().await?;
         }
         Ok(Attempt::Settled)
     }
-}
-
-/// What the sender's side is told of a delivery that failed for good.
-fn failure_notice(reason: &str, now: Millis) -> Option<Vec<u8>> {
-    Message {
-        sender: Sender {
-            id: String::new(),
-            name: String::new(),
-        },
-        sent_at: now,
-        action: Action::Bridge {
-            text: format!("⚠ A message from here could not be delivered: {reason}."),
-        },
-    }
-    .to_bytes()
-    .ok()
 }

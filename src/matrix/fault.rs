@@ -14,6 +14,9 @@ use crate::outlet::{Outcome, SendError};
 /// How long to wait where we are not, or not yet, in the room.
 const NOT_JOINED: Duration = Duration::from_secs(5);
 
+/// How long to wait where the homeserver wants us slower and does not say how slow.
+const NOT_SAID: Duration = Duration::from_secs(5);
+
 /// What went wrong, as far as anyone decides by it. The text is for a person and holds no message text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
@@ -112,10 +115,13 @@ impl Fault {
         match self {
             Self::SignedOut(reason) => SendError::SignedOut { reason },
             Self::Limited(after) => {
-                retry(after, Outcome::NotDone, "the homeserver wants us slower")
+                let after = after.unwrap_or(NOT_SAID);
+                retry(Some(after), Outcome::NotDone, "the homeserver wants us slower")
             }
             Self::Forbidden(reason) | Self::NotFound(reason) => SendError::Closed { reason },
-            Self::TooLarge(reason) | Self::Wrong(reason) => SendError::Refused { reason },
+            Self::TooLarge(reason) => SendError::Refused { reason },
+            // A proxy, or a homeserver out of order, answers so as well.
+            Self::Wrong(reason) => SendError::Rejected { reason },
             Self::NotJoined => retry(Some(NOT_JOINED), Outcome::NotDone, "not in the room"),
             Self::NotSent(reason) => retry(None, Outcome::NotDone, &reason),
             Self::Unknown(reason) => retry(None, Outcome::Unknown, &reason),
@@ -201,6 +207,7 @@ mod tests {
         match Fault::from(error).into_send_error() {
             SendError::Retry { after, outcome, .. } => format!("{outcome:?} {after:?}"),
             SendError::Refused { .. } => "Refused".into(),
+            SendError::Rejected { .. } => "Rejected".into(),
             SendError::Closed { .. } => "Closed".into(),
             SendError::SignedOut { .. } => "SignedOut".into(),
             SendError::TooLate => "TooLate".into(),
@@ -228,15 +235,15 @@ mod tests {
             (403, "M_FORBIDDEN", json!({}), "Closed"),
             (404, "M_NOT_FOUND", json!({}), "Closed"),
             (413, "M_TOO_LARGE", json!({}), "Refused"),
-            (400, "M_BAD_JSON", json!({}), "Refused"),
-            (400, "M_UNKNOWN", json!({}), "Refused"),
+            (400, "M_BAD_JSON", json!({}), "Rejected"),
+            (400, "M_UNKNOWN", json!({}), "Rejected"),
             (
                 429,
                 "M_LIMIT_EXCEEDED",
                 json!({"retry_after_ms": 1500}),
                 "NotDone Some(1.5s)",
             ),
-            (429, "M_LIMIT_EXCEEDED", json!({}), "NotDone None"),
+            (429, "M_LIMIT_EXCEEDED", json!({}), "NotDone Some(5s)"),
             (500, "M_UNKNOWN", json!({}), "Unknown None"),
             (502, "M_SOMETHING_NEW", json!({}), "Unknown None"),
         ];

@@ -1,18 +1,20 @@
 //! Debts: what must still be delivered, in which order, and how far each has got.
 
+use std::time::Duration;
+
 use rusqlite::params;
 
 use crate::{
     Copy, DeliveryId, EntryId, Error, LaneId, Millis, Payload, Place, RemoteId, Store, columns,
     database::{Desk, Fault},
     head::{self, plan_cell},
-    journal, links,
+    journal, links, parked,
     portals::Graph,
     settle::{self, Debt, End},
 };
 
 /// The network of what the bridge itself has to say. No portal leads to it.
-const BRIDGE: &str = "bridge";
+pub(crate) const BRIDGE: &str = "bridge";
 
 /// A debt at the head of its lane.
 #[derive(Clone, PartialEq, Eq)]
@@ -41,8 +43,50 @@ pub struct Delivery {
     pub unsure_since: Option<Millis>,
     /// When it was accepted.
     pub accepted_at: Millis,
-    /// Whether others may have overtaken it while its key was missing.
+    /// Whether others may have overtaken it while its key was missing, or since it failed.
     pub late: bool,
+    /// Tries of all its steps that failed, also before it failed for good and was tried again.
+    pub tries: u32,
+    /// Answers to the present step that looked like never and spoke against this message.
+    pub rejections: u32,
+    /// How long the present step has failed while the other side was well.
+    pub blamed: Duration,
+    /// When the present step last failed.
+    pub tried_at: Option<Millis>,
+    /// Whether it had failed before and is tried again.
+    pub again: bool,
+}
+
+/// How a try failed, for now.
+#[derive(Clone, Copy, Debug)]
+pub struct Setback {
+    /// When it failed.
+    pub at: Millis,
+    /// Not again before this moment.
+    pub due: Millis,
+    /// Whether the step certainly did not happen. That clears the doubt.
+    pub sure: bool,
+    /// The kind of the error: a short fixed word.
+    pub kind: &'static str,
+    /// Whether the answer looked like never and spoke against this message.
+    pub rejected: bool,
+    /// How much of the time since the last try speaks against this message.
+    pub blamed: Duration,
+}
+
+impl Setback {
+    /// A setback that speaks against nobody.
+    #[must_use]
+    pub fn of_nobody(at: Millis, due: Millis, sure: bool, kind: &'static str) -> Self {
+        Self {
+            at,
+            due,
+            sure,
+            kind,
+            rejected: false,
+            blamed: Duration::ZERO,
+        }
+    }
 }
 
 impl std::fmt::Debug for Delivery {
@@ -70,13 +114,34 @@ pub enum Head {
 pub enum Undelivered {
     /// By a documented rule; counted.
     Skipped(String),
-    /// It could not be; somebody is told.
+    /// It could not be, and is kept to be tried again. What people are told of it is written by
+    /// [`Store::refresh_notices`].
+    Parked {
+        /// The kind of the last error: a short fixed word.
+        kind: &'static str,
+        /// One sentence, without message text.
+        reason: String,
+        /// The message it would have changed, in the place where it happened.
+        about: Option<RemoteId>,
+        /// Whether anybody is told.
+        tell: Tell,
+    },
+    /// It could not be, and there is nothing to try again; somebody is told.
     Failed {
         /// One sentence, without message text.
         reason: String,
         /// A neutral message for the place the entry came from, to be delivered by the opposite lane.
         notice: Option<Vec<u8>>,
     },
+}
+
+/// Whether people are told of a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tell {
+    /// Where the entry happened.
+    Sender,
+    /// It is a message of the bridge itself: a notice about a notice is not sent.
+    Nobody,
 }
 
 /// The conservation counters of one lane: `accepted = delivered + skipped + failed + pending`.
@@ -98,6 +163,12 @@ pub struct Tally {
     pub waiting: u64,
     /// When the oldest pending one was accepted.
     pub oldest_pending: Option<Millis>,
+    /// Of the failed ones, those that are kept to be tried again.
+    pub parked: u64,
+    /// The kind of error by which the last one failed; a short fixed word.
+    pub last_failure: Option<String>,
+    /// Since when the place does not let us in, if so.
+    pub closed_since: Option<Millis>,
 }
 
 impl Store {
@@ -174,7 +245,7 @@ impl Store {
             desk.sql
                 .prepare_cached(
                     "UPDATE outbox SET steps_done = steps_done + 1, attempts = 0, due = 0,
-                     unsure_since = NULL WHERE id = ?1",
+                     unsure_since = NULL, rejections = 0, blamed_ms = 0, tried_at = NULL WHERE id = ?1",
                 )?
                 .execute([delivery])?;
             Ok(())
@@ -182,22 +253,26 @@ impl Store {
         .await
     }
 
-    /// The present step failed for now: one more attempt, not again before `due`. `sure` says that it
-    /// certainly did not happen, which clears the doubt.
-    pub async fn postponed(
-        &self,
-        delivery: DeliveryId,
-        due: Millis,
-        sure: bool,
-    ) -> Result<(), Error> {
+    /// The present step failed for now: one more attempt.
+    pub async fn postponed(&self, delivery: DeliveryId, setback: Setback) -> Result<(), Error> {
         self.transaction("postpone a step", move |desk| {
+            let blamed = i64::try_from(setback.blamed.as_millis()).unwrap_or(i64::MAX);
             let rows = desk
                 .sql
                 .prepare_cached(
-                    "UPDATE outbox SET attempts = attempts + 1, due = ?2,
-                     unsure_since = iif(?3, NULL, unsure_since) WHERE id = ?1",
+                    "UPDATE outbox SET attempts = attempts + 1, tries = tries + 1, due = ?2,
+                     unsure_since = iif(?3, NULL, unsure_since), tried_at = ?4, trouble = ?5,
+                     rejections = rejections + ?6, blamed_ms = blamed_ms + ?7 WHERE id = ?1",
                 )?
-                .execute(params![delivery, due, sure])?;
+                .execute(params![
+                    delivery,
+                    setback.due,
+                    setback.sure,
+                    setback.at,
+                    setback.kind,
+                    setback.rejected,
+                    blamed
+                ])?;
             note(rows, delivery);
             Ok(())
         })
@@ -222,7 +297,22 @@ impl Store {
                     settle::settle(desk, &debt, End::Skipped(&rule))?;
                     Ok(None)
                 }
-                Undelivered::Failed { notice, .. } => {
+                Undelivered::Parked {
+                    kind,
+                    reason,
+                    about,
+                    tell,
+                } => {
+                    let why = parked::Why {
+                        kind,
+                        reason: &reason,
+                        about: about.as_ref(),
+                    };
+                    parked::park(desk, &debt, &why, tell, now)?;
+                    Ok(None)
+                }
+                Undelivered::Failed { reason, notice } => {
+                    parked::note(desk, &debt, &reason, now)?;
                     settle::settle(desk, &debt, End::Failed)?;
                     notice.map_or(Ok(None), |letter| give_notice(desk, &debt, letter, now))
                 }
@@ -292,14 +382,10 @@ fn give_notice(
         .sql
         .prepare_cached("SELECT place FROM journal WHERE id = ?1")?
         .query_row([failed.entry], |row| row.get(0))?;
-    let back = Graph::load(desk.sql)?
-        .reach(&failed.to)
-        .into_iter()
-        .find(|(_, place)| *place == origin);
-    let Some((lane, to)) = back else {
+    let Some(lane) = Graph::load(desk.sql)?.back(&failed.to, &origin) else {
         return Ok(None);
     };
-    let place = Place::new(BRIDGE, "notice");
+    let (place, to) = (Place::new(BRIDGE, "notice"), origin);
     let fact = RemoteId(format!("delivery-{}", failed.id));
     let entry = journal::write_fact(desk, &place, &fact, now)?;
     journal::write_letter(desk, entry, &Payload::Ready(letter))?;

@@ -7,6 +7,7 @@ use rusqlite::{Connection, Row, params};
 use crate::{
     Error, LaneId, Millis, Place, PortalId, Side, Store,
     database::Fault,
+    parked,
     settle::{self, End},
 };
 
@@ -91,6 +92,7 @@ impl Store {
             for debt in settle::debts_of_the_inactive(desk.sql)? {
                 settle::settle(desk, &debt, End::Skipped(REMOVED))?;
             }
+            parked::erase_the_inactive(desk)?;
             Ok(())
         })
         .await
@@ -146,6 +148,30 @@ impl Graph {
             }
         }
         reached
+    }
+
+    /// The lane that leads to `to` on the way from `from`.
+    pub fn back(&self, from: &Place, to: &Place) -> Option<LaneId> {
+        self.reach(from)
+            .into_iter()
+            .find_map(|(lane, place)| (place == *to).then_some(lane))
+    }
+
+    /// Where a lane leads.
+    pub fn end(&self, lane: LaneId) -> Option<&Place> {
+        let portal = self.0.iter().find(|portal| portal.id == lane.portal)?;
+        Some(match lane.toward {
+            Side::Matrix => &portal.room,
+            Side::Silo => &portal.channel,
+        })
+    }
+
+    /// Some lane that leads here.
+    pub fn lane_to(&self, here: &Place) -> Option<LaneId> {
+        self.edges(here).next().map(|(portal, toward, _)| LaneId {
+            portal,
+            toward: toward.opposite(),
+        })
     }
 
     fn edges<'a>(

@@ -4,7 +4,7 @@ use footbridge_store::{Copy, RemoteId};
 use serde_json::{Value, json};
 
 use crate::{
-    message::{Action, Style},
+    message::{About, Action, Style},
     names,
     outlet::{Content, Outgoing, Plan, Step},
     text::{Block, Body, cut, html_from_body},
@@ -175,15 +175,34 @@ pub fn plan(outgoing: &Outgoing) -> Plan {
                 style: Style::Notice,
             })])
         }
-        Action::Bridge { text } => {
-            let body = Body::plain(text);
-            Plan::Steps(vec![posted(Content {
-                text: body.to_plain(),
-                html: None,
-                style: Style::Notice,
-            })])
-        }
+        Action::Bridge {
+            text,
+            about,
+            replaces,
+        } => notice(text, about.as_ref(), replaces.is_some(), &outgoing.copies),
     }
+}
+
+/// What the bridge itself says: a new message, or a new text for the one it has said before.
+fn notice(text: &str, about: Option<&About>, replaces: bool, copies: &[Copy]) -> Plan {
+    let content = Content {
+        text: Body::plain(text).to_plain(),
+        html: None,
+        style: Style::Notice,
+    };
+    Plan::Steps(vec![match (replaces, copies.first()) {
+        (true, None) => return Plan::Skip("unknown-target".to_owned()),
+        (true, Some(copy)) => Step::Replace {
+            target: copy.remote.clone(),
+            content,
+            otherwise: None,
+        },
+        (false, _) => Step::Post {
+            content,
+            thread: about.and_then(|about| about.thread.clone()),
+            reply_to: about.map(|about| about.message.clone()),
+        },
+    }])
 }
 
 fn posted(content: Content) -> Step {

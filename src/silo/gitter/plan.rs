@@ -55,11 +55,38 @@ pub fn plan(outgoing: &Outgoing, now: Millis, permalink: impl Fn(&RemoteId) -> S
             let body = Body::plain(summary);
             posts(speech(&body, Style::Emote).parts(), Style::Notice, None)
         }
-        Action::Bridge { text } => {
+        Action::Bridge {
+            text,
+            about,
+            replaces,
+        } => {
             let text = markdown_from_body(&Body::plain(text));
-            posts(parts_of(&text, || split(&text, "")), Style::Notice, None)
+            if replaces.is_some() {
+                return renotice(text, &outgoing.copies, now);
+            }
+            let root = about
+                .as_ref()
+                .map(|about| about.thread.as_ref().unwrap_or(&about.message));
+            posts(parts_of(&text, || split(&text, "")), Style::Notice, root)
         }
     }
+}
+
+/// A new text for what the bridge has said before; where it is too late for that, another message beside it.
+fn renotice(text: String, copies: &[Copy], now: Millis) -> Plan {
+    let Some(first) = copies.first() else {
+        return Plan::Skip("unknown-target".to_owned());
+    };
+    let beside = post(text.clone(), Style::Notice, first.thread.as_ref());
+    Plan::Steps(vec![if now.since(first.sent_at) < EDITABLE {
+        Step::Replace {
+            target: first.remote.clone(),
+            content: content(text, Style::Notice),
+            otherwise: Some(Box::new(beside)),
+        }
+    } else {
+        beside
+    }])
 }
 
 /// Somebody's words.
@@ -370,6 +397,8 @@ mod tests {
         let notice = outgoing(
             Action::Bridge {
                 text: "Something".to_owned(),
+                about: None,
+                replaces: None,
             },
             vec![],
         );
