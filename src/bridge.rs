@@ -3,8 +3,10 @@
 //!
 //! - one sync of the Matrix account, one listener per silo (begun again when a portal is added),
 //! - two lanes per portal,
+//! - the answers to what people ask in a chat,
 //! - the admin address, the signals.
 
+mod tasks;
 mod vitals;
 
 use std::{
@@ -19,17 +21,20 @@ use std::{
 
 use anyhow::Context;
 use footbridge_store::{LaneId, Place, Portal, PortalId, PortalSpec, Side, Store, StoreKey};
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info, info_span, warn};
+
+use tasks::{Tasks, is_fatal, start, verdict};
 
 use crate::{
     admin,
     backoff::Backoff,
     clock::Clock,
     config::{Config, PortalConfig},
+    control::Control,
     inbox::{Bells, Inbox},
-    matrix::{Boxed, Matrix, MatrixError, Trust},
+    matrix::{Boxed, Matrix, Trust},
     outlet::Outlet,
     portal::{Lane, LaneEnd, Limits, Peers},
     shutdown::Shutdown,
@@ -70,9 +75,6 @@ struct House {
     /// What the lanes toward Matrix (under its network's name) and toward each silo know of each other.
     peers: HashMap<String, Peers>,
 }
-
-/// Tasks, and what each ended with.
-type Tasks = JoinSet<anyhow::Result<()>>;
 
 impl House {
     async fn build(config: Config) -> anyhow::Result<(Self, TcpListener)> {
@@ -140,6 +142,11 @@ impl House {
             "signals",
             async move { Ok(signals.watch().await?) },
         );
+
+        let (control, stop) = (self.control(), self.shutdown.soft.clone());
+        start(&mut tasks, "control", async move {
+            Ok(control.run(stop).await?)
+        });
 
         let outcome = self.serve_portals(&mut tasks).await;
 
@@ -324,6 +331,14 @@ impl House {
         }
     }
 
+    fn control(&self) -> Control {
+        Control {
+            store: self.store.clone(),
+            bells: self.bells.clone(),
+            clock: self.clock,
+        }
+    }
+
     fn limits(&self) -> Limits {
         Limits {
             attempts: self.config.delivery.attempts,
@@ -374,34 +389,6 @@ impl House {
         }
         listeners
     }
-}
-
-/// The one way a task starts.
-fn start(
-    tasks: &mut Tasks,
-    name: &'static str,
-    task: impl Future<Output = anyhow::Result<()>> + Send + 'static,
-) {
-    tasks.spawn(async move { task.await.context(name) });
-}
-
-/// What the end of a task means for the house: a panic or an error is the end of it.
-fn verdict(ended: Result<anyhow::Result<()>, tokio::task::JoinError>) -> anyhow::Result<()> {
-    match ended {
-        Ok(result) => result,
-        Err(fault) if fault.is_cancelled() => Ok(()),
-        Err(fault) => Err(fault).context("a task panicked"),
-    }
-}
-
-/// Whether waiting cannot help.
-fn is_fatal(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<footbridge_store::Error>().is_some()
-        || matches!(
-            error.downcast_ref(),
-            Some(MatrixError::SignedOut(_) | MatrixError::Store(_) | MatrixError::Keys(_))
-        )
-        || matches!(error.downcast_ref(), Some(SiloError::Store(_)))
 }
 
 fn spec(portal: &PortalConfig) -> PortalSpec {

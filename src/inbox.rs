@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use footbridge_store::{Accepted, Batch, EntryId, Error, LaneId, Payload, Place, Store};
+use footbridge_store::{Accepted, Arrival, Batch, EntryId, Error, LaneId, Payload, Place, Store};
 use tokio::sync::Notify;
 
 use crate::{clock::Clock, crash};
@@ -33,6 +33,8 @@ impl Inbox {
     /// arrival, in order.
     pub async fn accept(&self, batch: Batch) -> Result<Vec<Accepted>, Error> {
         crash::point("accept.before");
+        let asks = |arrival: &Arrival| matches!(arrival.payload, Payload::Command(_));
+        let asked = batch.arrivals.iter().any(asks);
         let accepted = self.store.accept(batch, self.clock.now()).await?;
         crash::point("accept.after");
         for one in &accepted {
@@ -42,14 +44,21 @@ impl Inbox {
                 }
             }
         }
+        if asked {
+            self.bells.questions.notify_one();
+        }
         Ok(accepted)
     }
 
     /// A late key made an entry readable.
     pub async fn fill(&self, entry: EntryId, payload: Payload) -> Result<(), Error> {
         crash::point("fill.before");
+        let asked = matches!(payload, Payload::Command(_));
         for lane in self.store.fill(entry, payload, self.clock.now()).await? {
             self.bells.ring(lane);
+        }
+        if asked {
+            self.bells.questions.notify_one();
         }
         Ok(())
     }
@@ -88,6 +97,7 @@ impl Inbox {
 pub struct Bells {
     lanes: Arc<Mutex<HashMap<LaneId, Arc<Notify>>>>,
     settled: Arc<Notify>,
+    questions: Arc<Notify>,
 }
 
 impl Bells {
@@ -106,6 +116,12 @@ impl Bells {
     /// Rung by a lane whenever a step was settled.
     pub fn step_settled(&self) {
         self.settled.notify_waiters();
+    }
+
+    /// Rung when somebody asked something of the bridge.
+    #[must_use]
+    pub fn questions(&self) -> Arc<Notify> {
+        self.questions.clone()
     }
 
     fn settlement(&self) -> Arc<Notify> {

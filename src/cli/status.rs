@@ -14,7 +14,7 @@ use super::{Ended, args::Form, console};
 use crate::{
     admin::Health,
     bridge,
-    clock::Clock,
+    clock::{Clock, in_words},
     config::{Config, Exit},
     matrix::Trust,
 };
@@ -184,12 +184,7 @@ fn write_lane(out: &mut String, tally: &Tally, now: Millis) -> std::fmt::Result 
 }
 
 fn age_text(seconds: u64) -> String {
-    match seconds {
-        0..120 => format!("{seconds} s"),
-        120..7_200 => format!("{} min", seconds / 60),
-        7_200..172_800 => format!("{} h", seconds / 3_600),
-        _ => format!("{} days", seconds / 86_400),
-    }
+    in_words(Duration::from_secs(seconds))
 }
 
 // Portals of the configuration whose two ends were never found.

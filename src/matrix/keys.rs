@@ -15,7 +15,7 @@ use tracing::{debug, warn};
 use super::{
     Matrix, MatrixError,
     encryption::UNTRUSTED,
-    walk::{Envelope, Names, Reading, Waits, ready},
+    walk::{Envelope, Names, Reading, Waits, asked, ready},
 };
 use crate::inbox::Inbox;
 
@@ -147,6 +147,7 @@ impl Matrix {
             .await
         {
             Reading::Message(message) => ready(&message),
+            Reading::Command(command) => asked(&command),
             Reading::Nothing => Some(Payload::Skipped(NO_MESSAGE)),
             Reading::Skipped(rule) => Some(Payload::Skipped(rule)),
             Reading::Waits(Waits::Trust, session) => {

@@ -10,6 +10,7 @@ mod listen;
 mod olm;
 mod intake;
 mod walk;
+mod command;
 mod gaps;
 mod keys;
 mod room_keys;

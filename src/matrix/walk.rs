@@ -22,7 +22,7 @@ use super::{
     encryption::{UNTRUSTED, Verdict, verdict},
     fault::Fault,
 };
-use crate::message::{Action, Message};
+use crate::message::{Action, Command, Message};
 
 /// The rule for what was not encrypted although the room is or was.
 const PLAINTEXT: &str = "plaintext-in-encrypted-room";
@@ -60,6 +60,8 @@ pub(super) enum Reading {
     Nothing,
     /// A message.
     Message(Message),
+    /// Something asked of the bridge itself.
+    Command(Command),
     /// Not yet.
     Waits(Waits, String),
     /// By this rule it does not cross.
@@ -229,6 +231,11 @@ impl Matrix {
                     },
                 })
             }
+            Reading::Command(command) => Some(Letter {
+                is_new: false,
+                thread: None,
+                payload: asked(&command)?,
+            }),
             Reading::Message(message) => Some(Letter {
                 is_new: matches!(
                     message.action,
@@ -281,6 +288,10 @@ impl Matrix {
             content: envelope.content.clone(),
             redacts: envelope.redacts.clone().map(RemoteId),
         };
+        let in_clear = matches!(event.kind, TimelineEventKind::PlainText { .. });
+        if let Some(command) = self.command(room, &incoming, encrypted && in_clear).await {
+            return Reading::Command(command);
+        }
         let message = match convert::message_from_event(&incoming) {
             Read::Message(message) => message,
             Read::Ignore(rule) => {
@@ -288,7 +299,6 @@ impl Matrix {
                 return Reading::Nothing;
             }
         };
-        let in_clear = matches!(event.kind, TimelineEventKind::PlainText { .. });
         // Redactions are never encrypted; the server has checked that the sender may redact.
         if encrypted && in_clear && !matches!(message.action, Action::Delete { .. }) {
             return Reading::Skipped(PLAINTEXT);
@@ -356,6 +366,17 @@ pub(super) fn ready(message: &Message) -> Option<Payload> {
         Ok(bytes) => Some(Payload::Ready(bytes)),
         Err(error) => {
             warn!(error = %error, "A message cannot be written down");
+            None
+        }
+    }
+}
+
+/// The stored form of a question.
+pub(super) fn asked(command: &Command) -> Option<Payload> {
+    match command.to_bytes() {
+        Ok(bytes) => Some(Payload::Command(bytes)),
+        Err(error) => {
+            warn!(error = %error, "A question cannot be written down");
             None
         }
     }

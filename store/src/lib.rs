@@ -40,7 +40,7 @@ pub use linked::Linked;
 pub use links::{Copies, Copy};
 pub use commands::Command;
 pub use notices::{Compose, NoticeState, Topic};
-pub use outbox::{Delivery, Head, Setback, Tally, Tell, Undelivered};
+pub use outbox::{BRIDGE, Delivery, Head, Setback, Tally, Tell, Undelivered};
 pub use parked::{Parked, ParkedState};
 pub use closed::Closed;
 pub use story::{Stand, Story};

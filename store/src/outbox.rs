@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The network of what the bridge itself has to say. No portal leads to it.
-pub(crate) const BRIDGE: &str = "bridge";
+pub const BRIDGE: &str = "bridge";
 
 /// A debt at the head of its lane.
 #[derive(Clone, PartialEq, Eq)]

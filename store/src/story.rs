@@ -3,7 +3,7 @@
 use rusqlite::{OptionalExtension, params};
 
 use crate::{
-    Closed, EntryId, Error, LaneId, Millis, ParkedState, Place, RemoteId, Store, closed, columns,
+    Closed, DeliveryId, EntryId, Error, LaneId, Millis, ParkedState, Place, RemoteId, Store, closed, columns,
     database::{Desk, Fault},
     links,
 };
@@ -81,6 +81,19 @@ impl Store {
                     .query_row(params![place, remote], |row| row.get(0))
                     .optional()?,
             };
+            entry.map(|entry| tell(desk, entry)).transpose()
+        })
+        .await
+    }
+
+    /// What became of the message that this failed delivery was of.
+    pub async fn story_of(&self, failed: DeliveryId) -> Result<Option<Story>, Error> {
+        self.read("read what became of a failed message", move |desk| {
+            let entry = desk
+                .sql
+                .prepare_cached("SELECT entry_id FROM parked WHERE id = ?1")?
+                .query_row([failed], |row| row.get(0))
+                .optional()?;
             entry.map(|entry| tell(desk, entry)).transpose()
         })
         .await

@@ -1,0 +1,39 @@
+//! How a task starts, and what its end means for the house.
+
+use std::future::Future;
+
+use anyhow::Context;
+use tokio::task::JoinSet;
+
+use crate::{matrix::MatrixError, silo::SiloError};
+
+/// Tasks, and what each ended with.
+pub(super) type Tasks = JoinSet<anyhow::Result<()>>;
+
+/// The one way a task starts.
+pub(super) fn start(
+    tasks: &mut Tasks,
+    name: &'static str,
+    task: impl Future<Output = anyhow::Result<()>> + Send + 'static,
+) {
+    tasks.spawn(async move { task.await.context(name) });
+}
+
+/// What the end of a task means for the house: a panic or an error is the end of it.
+pub(super) fn verdict(ended: Result<anyhow::Result<()>, tokio::task::JoinError>) -> anyhow::Result<()> {
+    match ended {
+        Ok(result) => result,
+        Err(fault) if fault.is_cancelled() => Ok(()),
+        Err(fault) => Err(fault).context("a task panicked"),
+    }
+}
+
+/// Whether waiting cannot help.
+pub(super) fn is_fatal(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<footbridge_store::Error>().is_some()
+        || matches!(
+            error.downcast_ref(),
+            Some(MatrixError::SignedOut(_) | MatrixError::Store(_) | MatrixError::Keys(_))
+        )
+        || matches!(error.downcast_ref(), Some(SiloError::Store(_)))
+}
