@@ -107,6 +107,13 @@ struct RuleLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FailureLabels {
+    portal: i64,
+    toward: &'static str,
+    kind: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct SiloLabels {
     silo: String,
 }
@@ -121,6 +128,9 @@ struct Figures {
     pending: Family<LaneLabels, Gauge>,
     waiting: Family<LaneLabels, Gauge>,
     oldest: Family<LaneLabels, Gauge>,
+    parked: Family<LaneLabels, Gauge>,
+    closed: Family<LaneLabels, Gauge>,
+    last_failure: Family<FailureLabels, Gauge>,
     imbalance: Gauge,
     sync_age: Gauge,
     live: Family<SiloLabels, Gauge>,
@@ -147,6 +157,20 @@ impl Figures {
             .oldest_pending
             .map_or(0, |since| now.since(since).as_secs());
         self.oldest.get_or_create(&labels).set(signed(age));
+        self.parked.get_or_create(&labels).set(signed(tally.parked));
+        let closed = tally
+            .closed_since
+            .map_or(0, |since| now.since(since).as_secs().max(1));
+        self.closed.get_or_create(&labels).set(signed(closed));
+        if let Some(kind) = &tally.last_failure {
+            let LaneLabels { portal, toward } = labels;
+            let labels = FailureLabels {
+                portal,
+                toward,
+                kind: kind.clone(),
+            };
+            self.last_failure.get_or_create(&labels).set(1);
+        }
         let mut ended = tally.delivered + tally.failed + tally.pending;
         for (rule, count) in &tally.skipped {
             ended += count;
@@ -198,6 +222,21 @@ impl Figures {
             "Age of the oldest message still owed",
             self.oldest,
         );
+        all.register(
+            "parked",
+            "Of the failed ones, those that are kept to be tried again",
+            self.parked,
+        );
+        all.register(
+            "closed_seconds",
+            "Since when the place does not let the bridge in; 0 where it does",
+            self.closed,
+        );
+        all.register(
+            "last_failure",
+            "1, with the kind of the last failure that still stands",
+            self.last_failure,
+        );
         let conservation = "accepted - delivered - skipped - failed - pending: always 0";
         all.register("conservation_error", conservation, self.imbalance);
         let sync_age = "Since the homeserver last answered a sync; -1 before the first";
@@ -246,6 +285,9 @@ mod tests {
             pending: 2,
             waiting: 1,
             oldest_pending: Some(Millis(1_000)),
+            parked: 1,
+            last_failure: Some("rejected".into()),
+            closed_since: Some(Millis(1_000)),
         };
         let text = render(&[tally], &Health::default(), Millis(61_000));
         assert!(
@@ -261,5 +303,19 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("footbridge_conservation_error 0"), "{text}");
+        assert!(
+            text.contains(r#"footbridge_parked{portal="1",toward="silo"} 1"#),
+            "{text}"
+        );
+        assert!(
+            text.contains(r#"footbridge_closed_seconds{portal="1",toward="silo"} 60"#),
+            "{text}"
+        );
+        assert!(
+            text.contains(
+                r#"footbridge_last_failure{portal="1",toward="silo",kind="rejected"} 1"#
+            ),
+            "{text}"
+        );
     }
 }

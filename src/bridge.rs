@@ -11,7 +11,6 @@ mod vitals;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    future::Future,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},

@@ -147,7 +147,7 @@ impl Control {
         let Some(story) = self.store.story(place, &target).await? else {
             return Ok(words::not_known());
         };
-        if story.from.network() == place.network() || story.from.network() != store::BRIDGE {
+        if !story.is_of_bridge() {
             return Ok(words::story(&story, place, now));
         }
         // A notice: what it is about is asked for.

@@ -177,6 +177,21 @@ fn write_lane(out: &mut String, tally: &Tally, now: Millis) -> std::fmt::Result 
         write!(out, ", oldest {}", age_text(now.since(oldest).as_secs()))?;
     }
     writeln!(out)?;
+    if tally.failed > 0 {
+        writeln!(
+            out,
+            "                 {} of the failed can be tried again; the last one: {}",
+            tally.parked,
+            tally.last_failure.as_deref().unwrap_or("unknown"),
+        )?;
+    }
+    if let Some(since) = tally.closed_since {
+        writeln!(
+            out,
+            "                 the place does not let the bridge in, since {}",
+            in_words(now.since(since))
+        )?;
+    }
     for (rule, count) in &tally.skipped {
         writeln!(out, "                 skipped by `{rule}`: {count}")?;
     }
@@ -212,6 +227,9 @@ fn object(peek: &Peek, health: Option<&Health>, config: &Config, now: Millis) ->
             "failed": tally.failed,
             "pending": tally.pending,
             "waiting_for_key": tally.waiting,
+            "parked": tally.parked,
+            "last_failure": tally.last_failure,
+            "closed_seconds": tally.closed_since.map(|since| now.since(since).as_secs()),
             "oldest_pending_seconds": tally.oldest_pending.map(|oldest| now.since(oldest).as_secs()),
         })
     };
@@ -277,6 +295,9 @@ mod tests {
                 pending: 2,
                 waiting: 1,
                 oldest_pending: Some(Millis(1_000)),
+                parked: 1,
+                last_failure: Some("rejected".into()),
+                closed_since: Some(Millis(1_000)),
             }],
             account: None,
         }
@@ -299,6 +320,17 @@ mod tests {
         assert!(text.contains("nobody is logged in"), "{text}");
         let object = object(&peek(), None, &config, Millis(61_000));
         let lane = &object["portals"][0]["lanes"][0];
+        assert!(
+            text.contains("1 of the failed can be tried again; the last one: rejected"),
+            "{text}"
+        );
+        assert!(
+            text.contains("does not let the bridge in, since 60 s"),
+            "{text}"
+        );
+        assert_eq!(lane["parked"], 1);
+        assert_eq!(lane["last_failure"], "rejected");
+        assert_eq!(lane["closed_seconds"], 60);
         assert_eq!(lane["pending"], 2);
         assert_eq!(lane["skipped"]["notice"], 2);
         assert_eq!(lane["oldest_pending_seconds"], 60);

@@ -1,8 +1,9 @@
 //! What is asked of the bridge in a room: a line that begins with `!bridge`, or the reaction 🔁 on something that
 //! failed.
 
-use footbridge_store::Place;
+use footbridge_store::{Payload, Place};
 use matrix_sdk::{Room, ruma::UserId};
+use tracing::warn;
 
 use super::{
     Matrix,
@@ -54,4 +55,15 @@ async fn may_redact(room: &Room, user: &str) -> bool {
     room.power_levels()
         .await
         .is_ok_and(|levels| levels.user_can_redact_event_of_other(user))
+}
+
+/// The stored form of a question.
+pub(super) fn asked(command: &Command) -> Option<Payload> {
+    match command.to_bytes() {
+        Ok(bytes) => Some(Payload::Command(bytes)),
+        Err(error) => {
+            warn!(error = %error, "A question cannot be written down");
+            None
+        }
+    }
 }

@@ -392,7 +392,7 @@ fn messages_become_events() {
       "msgtype": "m.notice"
     }
     "##);
-    insta::assert_snapshot!(event(Action::Bridge { text: "Hello.".to_owned() }, &[]), @r##"
+    insta::assert_snapshot!(event(Action::Bridge { text: "Hello.".to_owned(), about: None, replaces: None }, &[]), @r##"
     {
       "body": "Hello.",
       "m.mentions": {},

@@ -14,8 +14,9 @@ use tracing::{debug, warn};
 
 use super::{
     Matrix, MatrixError,
+    command::asked,
     encryption::UNTRUSTED,
-    walk::{Envelope, Names, Reading, Waits, asked, ready},
+    walk::{Envelope, Names, Reading, Waits, ready},
 };
 use crate::inbox::Inbox;
 

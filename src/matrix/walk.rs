@@ -18,6 +18,7 @@ use tracing::{debug, warn};
 
 use super::{
     Matrix,
+    command::asked,
     convert::{self, Incoming, Read},
     encryption::{UNTRUSTED, Verdict, verdict},
     fault::Fault,
@@ -366,17 +367,6 @@ pub(super) fn ready(message: &Message) -> Option<Payload> {
         Ok(bytes) => Some(Payload::Ready(bytes)),
         Err(error) => {
             warn!(error = %error, "A message cannot be written down");
-            None
-        }
-    }
-}
-
-/// The stored form of a question.
-pub(super) fn asked(command: &Command) -> Option<Payload> {
-    match command.to_bytes() {
-        Ok(bytes) => Some(Payload::Command(bytes)),
-        Err(error) => {
-            warn!(error = %error, "A question cannot be written down");
             None
         }
     }

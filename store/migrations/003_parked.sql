@@ -11,21 +11,19 @@ ALTER TABLE outbox ADD COLUMN blamed_ms INTEGER NOT NULL DEFAULT 0;
 -- The kind of the last error: a short fixed word.
 ALTER TABLE outbox ADD COLUMN trouble TEXT;
 
--- Messages of the bridge itself that change with what they are about. Each is an entry of the journal; a change
--- is another one.
-CREATE TABLE notice (
-    entry_id   INTEGER PRIMARY KEY REFERENCES journal (id),
+-- Notices that change with what they speak of.
+CREATE TABLE bulletin (
+    fact       TEXT    PRIMARY KEY NOT NULL, -- the notice's
     portal_id  INTEGER NOT NULL REFERENCES portal (id), -- the lane that shows it
     toward     TEXT    NOT NULL CHECK (toward IN ('matrix', 'silo')),
-    to_place   TEXT    NOT NULL,
     topic      TEXT    NOT NULL CHECK (topic IN ('failure', 'closed')),
-    versions   INTEGER NOT NULL DEFAULT 0, -- texts it has had; 0 when it is still to be written
-    stale      INTEGER NOT NULL DEFAULT 1 CHECK (stale IN (0, 1)),
+    said       INTEGER NOT NULL DEFAULT 0 CHECK (said IN (0, 1)),  -- whether it has a text yet
+    stale      INTEGER NOT NULL DEFAULT 1 CHECK (stale IN (0, 1)), -- whether the text is not right (any more)
     touched_at INTEGER NOT NULL
-) STRICT;
+) STRICT, WITHOUT ROWID;
 
-CREATE INDEX notice_stale ON notice (entry_id) WHERE stale = 1;
-CREATE INDEX notice_place ON notice (to_place, touched_at);
+CREATE INDEX bulletin_stale ON bulletin (touched_at) WHERE stale = 1;
+CREATE INDEX bulletin_lane ON bulletin (portal_id, toward, touched_at);
 
 -- Debts that ended as failed, and what came of them since. The letter stays in the journal while `kept`; the
 -- reason stays as long as the links do.
@@ -47,7 +45,7 @@ CREATE TABLE parked (
     state       TEXT    NOT NULL CHECK (state IN ('failed', 'again', 'delivered', 'skipped')),
     kept        INTEGER NOT NULL CHECK (kept IN (0, 1)),
     untold      INTEGER NOT NULL CHECK (untold IN (0, 1)),
-    notice      INTEGER REFERENCES notice (entry_id),
+    bulletin    TEXT REFERENCES bulletin (fact),
     UNIQUE (entry_id, to_place),
     CHECK (kept = 0 OR state = 'failed')
 ) STRICT;
@@ -55,7 +53,7 @@ CREATE TABLE parked (
 CREATE INDEX parked_kept ON parked (portal_id, toward, failed_at) WHERE kept = 1;
 CREATE INDEX parked_lane ON parked (portal_id, toward, failed_at);
 CREATE INDEX parked_untold ON parked (id) WHERE untold = 1;
-CREATE INDEX parked_notice ON parked (notice) WHERE notice IS NOT NULL;
+CREATE INDEX parked_bulletin ON parked (bulletin) WHERE bulletin IS NOT NULL;
 
 -- Which rule ended a debt, for whoever asks.
 CREATE TABLE skipped (
@@ -72,7 +70,7 @@ CREATE TABLE closed (
     since     INTEGER NOT NULL,
     reason    TEXT    NOT NULL,
     opened_at INTEGER,
-    notice    INTEGER REFERENCES notice (entry_id),
+    bulletin  TEXT REFERENCES bulletin (fact),
     PRIMARY KEY (portal_id, toward)
 ) STRICT, WITHOUT ROWID;
 

@@ -34,7 +34,7 @@ impl Store {
             // A notice that says "open" is wrong now; one that says "closed" is as right as before.
             desk.sql
                 .prepare_cached(
-                    "UPDATE notice SET stale = 1 WHERE entry_id = (SELECT notice FROM closed
+                    "UPDATE bulletin SET stale = 1 WHERE fact = (SELECT bulletin FROM closed
                      WHERE portal_id = ?1 AND toward = ?2 AND opened_at >= ?3)",
                 )?
                 .execute(params![lane.portal, lane.toward, now.0.saturating_sub(affair)])?;
@@ -44,7 +44,7 @@ impl Store {
                     "INSERT INTO closed (portal_id, toward, since, reason) VALUES (?1, ?2, ?3, ?4)
                      ON CONFLICT (portal_id, toward) DO UPDATE SET
                          since = iif(closed.opened_at IS NULL, closed.since, excluded.since),
-                         notice = iif(closed.opened_at < ?5, NULL, closed.notice),
+                         bulletin = iif(closed.opened_at < ?5, NULL, closed.bulletin),
                          reason = excluded.reason, opened_at = NULL
                      RETURNING since",
                 )?
@@ -68,7 +68,7 @@ impl Store {
         self.transaction("note that a place is open", move |desk| {
             desk.sql
                 .prepare_cached(
-                    "UPDATE notice SET stale = 1 WHERE entry_id = (SELECT notice FROM closed
+                    "UPDATE bulletin SET stale = 1 WHERE fact = (SELECT bulletin FROM closed
                      WHERE portal_id = ?1 AND toward = ?2 AND opened_at IS NULL)",
                 )?
                 .execute(params![lane.portal, lane.toward])?;

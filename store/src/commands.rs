@@ -4,7 +4,7 @@
 use rusqlite::params;
 
 use crate::{
-    EntryId, Error, LaneId, Millis, Payload, Place, RemoteId, Store,
+    EntryId, Error, LaneId, Millis, Place, RemoteId, Store,
     database::{Desk, Fault},
     journal, notices,
     portals::Graph,
@@ -86,12 +86,8 @@ impl Store {
             let Some((letter, lane)) = answer.zip(Graph::load(desk.sql)?.lane_to(&place)) else {
                 return Ok(None);
             };
-            let home = notices::home();
             let fact = RemoteId(format!("answer-{question}"));
-            let entry = journal::write_fact(desk, &home, &fact, now)?;
-            journal::write_letter(desk, entry, &Payload::Ready(letter))?;
-            settle::owe(desk, entry, (&home, &fact), (lane, &place), now)?;
-            Ok(Some(lane))
+            notices::notice(desk, lane, &fact, &letter, now)
         })
         .await
     }

@@ -8,7 +8,7 @@ use rusqlite::{OptionalExtension, Row, params};
 use crate::{
     DeliveryId, EntryId, Error, LaneId, Millis, Place, RemoteId, Store, Tell, columns,
     database::{Desk, Fault},
-    journal, links, notices, outbox,
+    bulletins, journal, links, notices,
     settle::{self, Debt, End},
 };
 
@@ -85,15 +85,16 @@ impl Store {
         let (place, remote) = (place.clone(), remote.clone());
         self.read("read the failures of a message", move |desk| {
             let entry = links::entry(desk.sql, &place, &remote)?;
+            let bulletin = bulletins::of(desk, entry)?;
             let mut found: Vec<(Parked, EntryId)> = desk
                 .sql
                 .prepare_cached(
                     "SELECT id, portal_id, toward, to_place, state, kept, entry_id FROM parked
-                     WHERE entry_id = ?1 OR notice = ?1 OR about = ?2
+                     WHERE entry_id = ?1 OR bulletin = ?4 OR about = ?2
                      OR entry_id IN (SELECT entry_id FROM link WHERE place = ?3 AND thread = ?2)
                      ORDER BY id",
                 )?
-                .query_map(params![entry, remote, place], |row| {
+                .query_map(params![entry, remote, place, bulletin], |row| {
                     Ok((parked_from_row(row)?, row.get("entry_id")?))
                 })?
                 .collect::<Result<_, _>>()?;
@@ -148,7 +149,7 @@ impl Store {
                 .optional()?;
             if let Some(id) = id {
                 settle::erase_unneeded(desk, entry)?;
-                notices::spoil(desk, id)?;
+                bulletins::spoil(desk, id)?;
             }
             Ok(id.is_some())
         })
@@ -209,7 +210,7 @@ fn is_of_bridge(desk: &Desk<'_>, entry: EntryId) -> Result<bool, Fault> {
         .sql
         .prepare_cached("SELECT place FROM journal WHERE id = ?1")?
         .query_row([entry], |row| row.get(0))?;
-    Ok(place.network() == outbox::BRIDGE)
+    Ok(place == notices::home())
 }
 
 fn parked_from_row(row: &Row<'_>) -> rusqlite::Result<Parked> {
@@ -270,10 +271,10 @@ fn write(
              ON CONFLICT (id) DO UPDATE SET plan = excluded.plan, steps_done = excluded.steps_done,
                  tries = excluded.tries, failed_at = excluded.failed_at, kind = excluded.kind,
                  reason = excluded.reason, state = 'failed', kept = excluded.kept,
-                 untold = iif(parked.notice IS NULL, excluded.untold, 0)",
+                 untold = iif(parked.bulletin IS NULL, excluded.untold, 0)",
         )?
         .execute(params![debt.id, now, why.kind, why.reason, why.about, keep])?;
-    notices::spoil(desk, debt.id)
+    bulletins::spoil(desk, debt.id)
 }
 
 /// A debt ends: if it had failed before, that is what came of it.
@@ -288,7 +289,7 @@ pub(crate) fn ended(desk: &Desk<'_>, debt: &Debt, end: End<'_>) -> Result<(), Fa
         .prepare_cached("UPDATE parked SET state = ?2 WHERE id = ?1")?
         .execute(params![debt.id, state])?;
     if rows > 0 {
-        notices::spoil(desk, debt.id)?;
+        bulletins::spoil(desk, debt.id)?;
     }
     Ok(())
 }
@@ -324,7 +325,7 @@ fn unpark(desk: &Desk<'_>, id: DeliveryId) -> Result<Option<LaneId>, Fault> {
         lane,
         "UPDATE tally SET failed = failed - 1 WHERE portal_id = ?1 AND toward = ?2",
     )?;
-    notices::spoil(desk, id)?;
+    bulletins::spoil(desk, id)?;
     Ok(Some(lane))
 }
 

@@ -5,7 +5,7 @@ use rusqlite::{OptionalExtension, params};
 use crate::{
     Closed, DeliveryId, EntryId, Error, LaneId, Millis, ParkedState, Place, RemoteId, Store, closed, columns,
     database::{Desk, Fault},
-    links,
+    links, notices,
 };
 
 /// The story of one message.
@@ -19,6 +19,14 @@ pub struct Story {
     pub accepted_at: Millis,
     /// Where it went, or is to go, and how it stands there.
     pub stands: Vec<(Place, Stand)>,
+}
+
+impl Story {
+    /// Whether the bridge itself said it.
+    #[must_use]
+    pub fn is_of_bridge(&self) -> bool {
+        self.from == notices::home()
+    }
 }
 
 /// How one delivery stands.

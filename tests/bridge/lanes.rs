@@ -3,7 +3,10 @@
 use std::{
     collections::VecDeque,
     path::Path,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -13,7 +16,7 @@ use footbridge::{
     inbox::{Bells, Inbox},
     message::{Action, Message, Sender, Style},
     outlet::{Content, Done, Outcome, Outgoing, Outlet, Plan, SendError, Step},
-    portal::{Lane, LaneEnd},
+    portal::{Lane, LaneEnd, Limits, Peers},
     text::Body,
 };
 use footbridge_store::{
@@ -23,7 +26,7 @@ use footbridge_store::{
 use tokio_util::sync::CancellationToken;
 
 /// What the outlet does with the next step.
-enum Next {
+pub(crate) enum Next {
     Work,
     Fail(SendError),
     /// Does the work and loses the answer.
@@ -31,18 +34,27 @@ enum Next {
 }
 
 /// A channel that takes everything down, in memory.
-struct Wall {
+pub(crate) struct Wall {
     dedupes: bool,
+    /// What every step gets when the script is over.
+    pub always: Mutex<Option<fn() -> SendError>>,
+    /// How many looks fail before one works.
+    pub blind: AtomicU32,
+    /// Whether the side answers anything but steps.
+    pub answers: AtomicBool,
     script: Mutex<VecDeque<Next>>,
     posts: Mutex<Vec<(RemoteId, String)>>,
-    keys: Mutex<Vec<String>>,
+    pub keys: Mutex<Vec<String>>,
     gone: Mutex<Vec<RemoteId>>,
 }
 
 impl Wall {
-    fn new(dedupes: bool, script: Vec<Next>) -> Arc<Self> {
+    pub fn new(dedupes: bool, script: Vec<Next>) -> Arc<Self> {
         Arc::new(Self {
             dedupes,
+            always: Mutex::default(),
+            blind: AtomicU32::new(0),
+            answers: AtomicBool::new(true),
             script: Mutex::new(script.into()),
             posts: Mutex::default(),
             keys: Mutex::default(),
@@ -50,7 +62,7 @@ impl Wall {
         })
     }
 
-    fn texts(&self) -> Vec<String> {
+    pub fn texts(&self) -> Vec<String> {
         self.posts
             .lock()
             .unwrap()
@@ -126,15 +138,25 @@ impl Outlet for Wall {
                 }])
             }
             (Action::Delete { .. }, Some(target)) => Plan::Steps(vec![Step::Remove { target }]),
-            (Action::Bridge { text }, _) => Plan::Steps(vec![Step::Post {
-                content: Content {
+            (Action::Bridge { text, about, .. }, copy) => {
+                let content = Content {
                     text: text.clone(),
                     html: None,
                     style: Style::Notice,
-                },
-                thread: None,
-                reply_to: None,
-            }]),
+                };
+                Plan::Steps(vec![match copy {
+                    Some(target) => Step::Replace {
+                        target,
+                        content,
+                        otherwise: None,
+                    },
+                    None => Step::Post {
+                        content,
+                        thread: None,
+                        reply_to: about.as_ref().map(|about| about.message.clone()),
+                    },
+                }])
+            }
             _ => Plan::Skip("unknown-target".to_owned()),
         })
     }
@@ -146,7 +168,10 @@ impl Outlet for Wall {
             .lock()
             .unwrap()
             .pop_front()
-            .unwrap_or(Next::Work);
+            .unwrap_or_else(|| match *self.always.lock().unwrap() {
+                Some(fault) => Next::Fail(fault()),
+                None => Next::Work,
+            });
         match next {
             Next::Work => Ok(self.work(step)),
             Next::Fail(error) => Err(error),
@@ -155,6 +180,10 @@ impl Outlet for Wall {
                 Err(error)
             }
         }
+    }
+
+    fn answers(&self, _since: Millis) -> bool {
+        self.answers.load(Ordering::Relaxed)
     }
 
     fn dedupes(&self) -> bool {
@@ -170,6 +199,14 @@ impl Outlet for Wall {
         let Step::Post { content, .. } = step else {
             return Ok(Vec::new());
         };
+        let count_down = |blind: u32| blind.checked_sub(1);
+        if self
+            .blind
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, count_down)
+            .is_ok()
+        {
+            return Err(not_now(Outcome::NotDone));
+        }
         Ok(self
             .posts
             .lock()
@@ -194,16 +231,18 @@ fn plain(body: &Body) -> String {
 }
 
 /// One portal over a store in a directory, which outlives the "process".
-struct Bench {
-    store: Store,
-    inbox: Inbox,
-    bells: Bells,
-    clock: Clock,
-    portal: Portal,
+pub(crate) struct Bench {
+    pub store: Store,
+    pub inbox: Inbox,
+    pub bells: Bells,
+    pub clock: Clock,
+    pub portal: Portal,
+    pub peers: Peers,
+    pub limits: Limits,
 }
 
 impl Bench {
-    async fn open(directory: &Path) -> Self {
+    pub async fn open(directory: &Path) -> Self {
         let key = StoreKey::read_or_create(&directory.join("key")).unwrap();
         let store = Store::open(&directory.join("data"), &key).await.unwrap();
         let spec = PortalSpec {
@@ -224,16 +263,21 @@ impl Bench {
             bells,
             clock,
             portal,
+            peers: Peers::default(),
+            limits: Limits {
+                attempts: 3,
+                give_up: Duration::from_hours(2),
+            },
         }
     }
 
-    async fn hear(&self, fact: &str, action: Action) {
+    pub async fn hear(&self, fact: &str, action: Action) {
         let message = matches!(action, Action::Post { .. }).then(|| RemoteId::from(fact));
         self.hear_payload(fact, message, Payload::Ready(bytes(action)))
             .await;
     }
 
-    async fn hear_payload(&self, fact: &str, message: Option<RemoteId>, payload: Payload) {
+    pub async fn hear_payload(&self, fact: &str, message: Option<RemoteId>, payload: Payload) {
         let arrival = Arrival {
             place: self.portal.room.clone(),
             fact: fact.into(),
@@ -256,28 +300,40 @@ impl Bench {
         );
     }
 
-    fn lane(&self, outlet: Arc<Wall>) -> Lane {
+    pub fn lane(&self, toward: Side, outlet: Arc<Wall>) -> Lane {
         Lane {
             id: LaneId {
                 portal: self.portal.id,
-                toward: Side::Silo,
+                toward,
             },
             outlet,
             store: self.store.clone(),
             bells: self.bells.clone(),
             clock: self.clock,
+            limits: self.limits,
+            peers: self.peers.clone(),
         }
     }
 
     /// Runs the lane until it owes nothing that could be paid now, or for `at_most`.
-    async fn run(&self, outlet: &Arc<Wall>, at_most: Duration) -> LaneEnd {
+    pub async fn run(&self, outlet: &Arc<Wall>, at_most: Duration) -> LaneEnd {
+        self.run_toward(Side::Silo, outlet, at_most).await
+    }
+
+    /// The same for either lane.
+    pub async fn run_toward(
+        &self,
+        toward: Side,
+        outlet: &Arc<Wall>,
+        at_most: Duration,
+    ) -> LaneEnd {
         let stop = CancellationToken::new();
-        let lane = self.lane(outlet.clone()).run(stop.clone());
+        let lane = self.lane(toward, outlet.clone()).run(stop.clone());
         tokio::pin!(lane);
         let watch = async {
             let end = tokio::time::Instant::now() + at_most;
             while tokio::time::Instant::now() < end {
-                let owed = self.tally(Side::Silo).await;
+                let owed = self.tally(toward).await;
                 if owed.pending == owed.waiting {
                     break;
                 }
@@ -289,7 +345,7 @@ impl Bench {
         end.unwrap()
     }
 
-    async fn tally(&self, toward: Side) -> footbridge_store::Tally {
+    pub async fn tally(&self, toward: Side) -> footbridge_store::Tally {
         let id = LaneId {
             portal: self.portal.id,
             toward,
@@ -303,7 +359,7 @@ impl Bench {
             .expect("each lane has a row")
     }
 
-    async fn balance(&self) {
+    pub async fn balance(&self) {
         for tally in self.store.tallies().await.unwrap() {
             let skipped: u64 = tally.skipped.iter().map(|(_, count)| count).sum();
             assert_eq!(
@@ -315,7 +371,7 @@ impl Bench {
     }
 }
 
-fn bytes(action: Action) -> Vec<u8> {
+pub(crate) fn bytes(action: Action) -> Vec<u8> {
     let sender = Sender {
         id: "@a:x".into(),
         name: "A".into(),
@@ -329,7 +385,7 @@ fn bytes(action: Action) -> Vec<u8> {
     .unwrap()
 }
 
-fn post(text: &str) -> Action {
+pub(crate) fn post(text: &str) -> Action {
     Action::Post {
         body: Body::plain(text),
         style: Style::Text,
@@ -338,7 +394,7 @@ fn post(text: &str) -> Action {
     }
 }
 
-fn edit(target: &str, text: &str) -> Action {
+pub(crate) fn edit(target: &str, text: &str) -> Action {
     Action::Edit {
         target: target.into(),
         body: Body::plain(text),
@@ -346,7 +402,7 @@ fn edit(target: &str, text: &str) -> Action {
     }
 }
 
-fn not_now(outcome: Outcome) -> SendError {
+pub(crate) fn not_now(outcome: Outcome) -> SendError {
     SendError::Retry {
         after: None,
         outcome,
@@ -354,7 +410,7 @@ fn not_now(outcome: Outcome) -> SendError {
     }
 }
 
-const LONG: Duration = Duration::from_hours(1);
+pub(crate) const LONG: Duration = Duration::from_hours(1);
 
 #[tokio::test(start_paused = true)]
 async fn messages_leave_in_the_order_in_which_they_came_whatever_fails() {
@@ -429,6 +485,7 @@ async fn a_refused_message_does_not_block_the_next_and_its_side_is_told() {
         1,
         "the notice is owed to the room"
     );
+    assert_eq!(bench.tally(Side::Silo).await.parked, 1);
     bench.balance().await;
 }
 

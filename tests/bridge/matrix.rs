@@ -283,7 +283,7 @@ fn text_of(message: &Message) -> String {
         Action::Post { body, .. } | Action::Edit { body, .. } => body.to_plain(),
         Action::Delete { target } => format!("deleted {target}"),
         Action::Unsupported { summary } => summary.clone(),
-        Action::Bridge { text } => text.clone(),
+        Action::Bridge { text, .. } => text.clone(),
     }
 }
 

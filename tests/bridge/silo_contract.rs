@@ -13,7 +13,7 @@ use footbridge::{
     silo::{Channel, FeedState, Silo, SiloError},
     text::Body,
 };
-use footbridge_store::{
+use footbridge_store::{Setback, 
     Arrival, Batch, Delivery, Head, LaneId, Millis, Payload, Place, Portal, PortalSpec, RemoteId,
     Side, Store, StoreKey,
 };
@@ -362,7 +362,10 @@ impl House {
             Err(SendError::Retry { outcome, .. }) => {
                 let due = now.plus(Duration::from_millis(100));
                 store
-                    .postponed(delivery.id, due, outcome == Outcome::NotDone)
+                    .postponed(
+                        delivery.id,
+                        Setback::of_nobody(due, due, outcome == Outcome::NotDone, "test"),
+                    )
                     .await
                     .unwrap();
             }

@@ -3,7 +3,8 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use footbridge_store::{
-    Accepted, Head, LaneId, Millis, Payload, Place, RemoteId, Store, Undelivered,
+    Accepted, DeliveryId, Head, LaneId, Millis, Payload, Place, RemoteId, Setback, Store, Tell,
+    Undelivered,
 };
 use proptest::prelude::*;
 
@@ -21,6 +22,10 @@ enum Verb {
     Skip(usize),
     /// Lane, with a notice.
     Fail(usize, bool),
+    /// Lane; kept to be tried again.
+    Park(usize),
+    /// Which of those that failed and are kept.
+    Again(usize),
     /// Which of the waiting, readable.
     Fill(usize, bool),
     Tick,
@@ -37,6 +42,8 @@ fn verb() -> impl Strategy<Value = Verb> {
         2 => lane.clone().prop_map(Verb::Postpone),
         1 => lane.clone().prop_map(Verb::Skip),
         2 => (lane, any::<bool>()).prop_map(|(lane, notice)| Verb::Fail(lane, notice)),
+        3 => (0..4_usize).prop_map(Verb::Park),
+        3 => (0..6_usize).prop_map(Verb::Again),
         2 => (0..4_usize, any::<bool>()).prop_map(|(which, readable)| Verb::Fill(which, readable)),
         2 => Just(Verb::Tick),
         1 => Just(Verb::Restart),
@@ -52,6 +59,8 @@ struct Debt {
     letter: String,
     waits_until: Option<i64>,
     begun: bool,
+    /// Whether a step of it is done.
+    stepped: bool,
     due: i64,
 }
 
@@ -67,6 +76,8 @@ struct Lane {
 struct Model {
     lanes: [Lane; 4],
     known: BTreeSet<String>,
+    /// What failed and is kept: its number, its lane.
+    parked: Vec<(DeliveryId, usize, Debt)>,
     now: i64,
     count: usize,
 }
@@ -95,6 +106,7 @@ impl Model {
             letter: letter.to_owned(),
             waits_until,
             begun: false,
+            stepped: false,
             due: 0,
         };
         self.lanes[lane].accepted += 1;
@@ -130,6 +142,7 @@ impl Run {
         let model = Model {
             lanes: Default::default(),
             known: BTreeSet::new(),
+            parked: Vec::new(),
             now: NOW.0,
             count: 0,
         };
@@ -215,6 +228,7 @@ impl Run {
         let lane = &mut self.model.lanes[lane];
         if more {
             lane.debts[index].begun = true;
+            lane.debts[index].stepped = true;
             lane.debts[index].due = 0;
         } else {
             lane.debts.remove(index);
@@ -255,6 +269,46 @@ impl Run {
         assert_eq!(rung, Some(self.lanes[back]));
         self.model
             .owe(back, &String::from_utf8(notice).unwrap(), None);
+    }
+
+    async fn park(&mut self, lane: usize) {
+        let Some((delivery, index)) = self.head(lane).await else {
+            return;
+        };
+        let how = Undelivered::Parked {
+            kind: "rejected",
+            reason: "no".to_owned(),
+            about: None,
+            tell: Tell::Sender,
+        };
+        self.store()
+            .undelivered(delivery.id, how, self.now())
+            .await
+            .unwrap();
+        let mut debt = self.model.lanes[lane].debts.remove(index).unwrap();
+        debt.begun = debt.stepped;
+        debt.due = 0;
+        self.model.lanes[lane].failed += 1;
+        self.model.parked.push((delivery.id, lane, debt));
+    }
+
+    async fn again(&mut self, which: usize) {
+        if which >= self.model.parked.len() {
+            return;
+        }
+        let (id, lane, debt) = self.model.parked.remove(which);
+        // Twice, as after a kill.
+        let rung = self.store().try_again(&[id]).await.unwrap();
+        assert_eq!(rung, [self.lanes[lane]]);
+        assert_eq!(self.store().try_again(&[id]).await.unwrap(), []);
+        let lane = &mut self.model.lanes[lane];
+        lane.failed -= 1;
+        let place = lane
+            .debts
+            .iter()
+            .position(|other| other.order > debt.order)
+            .unwrap_or(lane.debts.len());
+        lane.debts.insert(place, debt);
     }
 
     async fn fill(&mut self, which: usize, readable: bool) {
@@ -307,7 +361,10 @@ impl Run {
                 if let Some((delivery, index)) = self.head(lane).await {
                     let due = self.model.now + 5;
                     self.store()
-                        .postponed(delivery.id, Millis(due), false)
+                        .postponed(
+                            delivery.id,
+                            Setback::of_nobody(self.now(), Millis(due), false, "unknown"),
+                        )
                         .await
                         .unwrap();
                     self.model.lanes[lane].debts[index].due = due;
@@ -323,6 +380,8 @@ impl Run {
                 self.give_up(lane, Undelivered::Failed { reason, notice })
                     .await;
             }
+            Verb::Park(lane) => self.park(lane).await,
+            Verb::Again(which) => self.again(which).await,
             Verb::Fill(which, readable) => self.fill(which, readable).await,
             Verb::Tick => self.model.now += 4,
             Verb::Restart => self.ground = self.ground.restart().await,
@@ -342,6 +401,8 @@ impl Run {
                 (lane.accepted, lane.delivered, lane.skipped, lane.failed)
             );
             assert_eq!(tally.pending, lane.debts.len() as u64);
+            let parked = self.model.parked.iter().filter(|(_, index, _)| self.lanes[*index] == *id);
+            assert_eq!(tally.parked, parked.count() as u64);
             assert!(lane.debts.iter().map(|debt| debt.order).is_sorted());
         }
         let unsettled: i64 = self
@@ -349,7 +410,8 @@ impl Run {
             .sql()
             .query_row(
                 "SELECT count(*) FROM journal WHERE (payload IS NOT NULL)
-                 <> EXISTS (SELECT 1 FROM outbox WHERE entry_id = journal.id)",
+                 <> (EXISTS (SELECT 1 FROM outbox WHERE entry_id = journal.id)
+                     OR EXISTS (SELECT 1 FROM parked WHERE entry_id = journal.id AND kept = 1))",
                 [],
                 |row| row.get(0),
             )

@@ -1,5 +1,4 @@
-//! What the bridge itself has to say of failures and closed places, where people see it. A notice is one
-//! message that changes with what it is about: each text is an entry of its own, the later ones edit the first.
+//! Bulletins: notices of failures and closed places that change with what they speak of.
 //!
 //! Whatever changes the state marks its notices as stale in the same transaction; [`Store::refresh_notices`]
 //! then writes them anew. A kill in between costs nothing: the mark stays.
@@ -9,9 +8,9 @@ use std::time::Duration;
 use rusqlite::{OptionalExtension, params};
 
 use crate::{
-    Copy, DeliveryId, EntryId, Error, LaneId, Millis, Payload, Place, RemoteId, Store, columns,
+    Copy, DeliveryId, EntryId, Error, LaneId, Millis, Place, RemoteId, Store, columns,
     database::{Desk, Fault},
-    journal, links, outbox,
+    notices,
     portals::Graph,
     settle::{self, End},
 };
@@ -26,7 +25,7 @@ const SUPERSEDED: &str = "superseded";
 pub struct NoticeState {
     /// The first text of it, as `replaces` of what is written now; `None` for the first text itself.
     pub replaces: Option<RemoteId>,
-    /// The message it answers, in the place where it is shown.
+    /// The message it answers, where it is shown.
     pub about: Option<Copy>,
     /// The place that could not be reached.
     pub to: Place,
@@ -77,9 +76,9 @@ impl Store {
                 Ok(!desk
                     .sql
                     .prepare_cached(
-                        "SELECT 1 WHERE EXISTS (SELECT 1 FROM notice WHERE stale = 1)
+                        "SELECT 1 WHERE EXISTS (SELECT 1 FROM bulletin WHERE stale = 1)
                          OR EXISTS (SELECT 1 FROM parked WHERE untold = 1)
-                         OR EXISTS (SELECT 1 FROM closed WHERE notice IS NULL)",
+                         OR EXISTS (SELECT 1 FROM closed WHERE bulletin IS NULL)",
                     )?
                     .exists([])?)
             })
@@ -90,15 +89,15 @@ impl Store {
         self.transaction("write notices", move |desk| {
             let graph = Graph::load(desk.sql)?;
             gather_failures(desk, &graph)?;
-            gather_closed(desk, &graph)?;
-            let stale: Vec<EntryId> = desk
+            gather_closed(desk)?;
+            let stale: Vec<RemoteId> = desk
                 .sql
-                .prepare_cached("SELECT entry_id FROM notice WHERE stale = 1 ORDER BY entry_id")?
+                .prepare_cached("SELECT fact FROM bulletin WHERE stale = 1 ORDER BY touched_at")?
                 .query_map([], |row| row.get(0))?
                 .collect::<Result<_, _>>()?;
             let mut lanes = Vec::new();
-            for notice in stale {
-                lanes.extend(write(desk, notice, compose, now)?);
+            for fact in stale {
+                lanes.extend(write(desk, &fact, compose, now)?);
             }
             Ok(lanes)
         })
@@ -106,18 +105,30 @@ impl Store {
     }
 }
 
-/// The notice that speaks of this delivery, if one does, is no longer right.
+/// The bulletin that speaks of this delivery, if one does, is no longer right.
 pub(crate) fn spoil(desk: &Desk<'_>, delivery: DeliveryId) -> Result<(), Fault> {
     desk.sql
         .prepare_cached(
-            "UPDATE notice SET stale = 1
-             WHERE entry_id = (SELECT notice FROM parked WHERE id = ?1)",
+            "UPDATE bulletin SET stale = 1
+             WHERE fact = (SELECT bulletin FROM parked WHERE id = ?1)",
         )?
         .execute([delivery])?;
     Ok(())
 }
 
-/// Gives every failure that nobody was told of its notice: the last one of the place if it is recent.
+/// The bulletin whose first text this entry is.
+pub(crate) fn of(desk: &Desk<'_>, entry: Option<EntryId>) -> Result<Option<RemoteId>, Fault> {
+    Ok(desk
+        .sql
+        .prepare_cached(
+            "SELECT b.fact FROM journal j JOIN bulletin b ON b.fact = j.fact
+             WHERE j.id = ?1 AND j.place = ?2",
+        )?
+        .query_row(params![entry, notices::home()], |row| row.get(0))
+        .optional()?)
+}
+
+/// Gives every failure that nobody was told of its bulletin: the last one of the place if it is recent.
 fn gather_failures(desk: &Desk<'_>, graph: &Graph) -> Result<(), Fault> {
     let untold: Vec<(DeliveryId, Place, Place, Millis)> = desk
         .sql
@@ -130,58 +141,48 @@ fn gather_failures(desk: &Desk<'_>, graph: &Graph) -> Result<(), Fault> {
         })?
         .collect::<Result<_, _>>()?;
     for (delivery, origin, failed_to, failed_at) in untold {
-        let notice = match graph.back(&failed_to, &origin) {
+        let bulletin = match graph.back(&failed_to, &origin) {
             None => None,
-            Some(lane) => Some(match recent(desk, lane, &origin, failed_at)? {
-                Some(notice) => {
-                    desk.sql
-                        .prepare_cached(
-                            "UPDATE notice SET stale = 1, touched_at = ?2 WHERE entry_id = ?1",
-                        )?
-                        .execute(params![notice, failed_at])?;
-                    notice
-                }
-                None => make(
-                    desk,
-                    (lane, &origin),
-                    "failure",
-                    &format!("failed-{delivery}"),
-                    failed_at,
-                )?,
-            }),
+            Some(lane) => {
+                let fact = match recent(desk, lane, failed_at)? {
+                    Some(fact) => fact,
+                    None => RemoteId(format!("failed-{delivery}")),
+                };
+                make(desk, lane, "failure", &fact, failed_at)?;
+                Some(fact)
+            }
         };
         desk.sql
-            .prepare_cached("UPDATE parked SET untold = 0, notice = ?2 WHERE id = ?1")?
-            .execute(params![delivery, notice])?;
+            .prepare_cached("UPDATE parked SET untold = 0, bulletin = ?2 WHERE id = ?1")?
+            .execute(params![delivery, bulletin])?;
     }
     Ok(())
 }
 
-fn recent(
-    desk: &Desk<'_>,
-    lane: LaneId,
-    place: &Place,
-    failed_at: Millis,
-) -> Result<Option<EntryId>, Fault> {
+fn recent(desk: &Desk<'_>, lane: LaneId, failed_at: Millis) -> Result<Option<RemoteId>, Fault> {
     let burst = i64::try_from(BURST.as_millis()).unwrap_or(i64::MAX);
     Ok(desk
         .sql
         .prepare_cached(
-            "SELECT entry_id FROM notice WHERE to_place = ?1 AND portal_id = ?2 AND topic = 'failure'
-             AND touched_at >= ?3 ORDER BY entry_id DESC LIMIT 1",
+            "SELECT fact FROM bulletin WHERE portal_id = ?1 AND toward = ?2 AND topic = 'failure'
+             AND touched_at >= ?3 ORDER BY touched_at DESC LIMIT 1",
         )?
         .query_row(
-            params![place, lane.portal, failed_at.0.saturating_sub(burst)],
+            params![
+                lane.portal,
+                lane.toward,
+                failed_at.0.saturating_sub(burst)
+            ],
             |row| row.get(0),
         )
         .optional()?)
 }
 
-/// Gives every closed lane that nobody was told of its notice, at the portal's other end.
-fn gather_closed(desk: &Desk<'_>, graph: &Graph) -> Result<(), Fault> {
+/// Gives every closed lane that nobody was told of its bulletin, at the portal's other end.
+fn gather_closed(desk: &Desk<'_>) -> Result<(), Fault> {
     let untold: Vec<(LaneId, Millis)> = desk
         .sql
-        .prepare_cached("SELECT portal_id, toward, since FROM closed WHERE notice IS NULL")?
+        .prepare_cached("SELECT portal_id, toward, since FROM closed WHERE bulletin IS NULL")?
         .query_map([], |row| Ok((columns::lane(row)?, row.get("since")?)))?
         .collect::<Result<_, _>>()?;
     for (closed, since) in untold {
@@ -189,115 +190,84 @@ fn gather_closed(desk: &Desk<'_>, graph: &Graph) -> Result<(), Fault> {
             portal: closed.portal,
             toward: closed.toward.opposite(),
         };
-        let Some(place) = graph.end(lane) else {
-            continue;
-        };
-        let fact = format!("closed-{}-{}-{}", closed.portal, closed.toward.as_str(), since.0);
-        let notice = make(desk, (lane, place), "closed", &fact, since)?;
+        let fact = RemoteId(format!(
+            "closed-{}-{}-{}",
+            closed.portal,
+            closed.toward.as_str(),
+            since.0
+        ));
+        make(desk, lane, "closed", &fact, since)?;
         desk.sql
-            .prepare_cached("UPDATE closed SET notice = ?3 WHERE portal_id = ?1 AND toward = ?2")?
-            .execute(params![closed.portal, closed.toward, notice])?;
+            .prepare_cached("UPDATE closed SET bulletin = ?3 WHERE portal_id = ?1 AND toward = ?2")?
+            .execute(params![closed.portal, closed.toward, fact])?;
     }
     Ok(())
 }
 
-/// A notice without a text yet.
+/// A bulletin without a text yet, or one that is there already and whose text is no longer right.
 fn make(
     desk: &Desk<'_>,
-    (lane, place): (LaneId, &Place),
+    lane: LaneId,
     topic: &str,
-    fact: &str,
+    fact: &RemoteId,
     at: Millis,
-) -> Result<EntryId, Fault> {
-    let (home, fact) = (home(), RemoteId::from(fact));
-    let entry = journal::write_fact(desk, &home, &fact, at)?;
-    let original = Copy {
-        remote: fact,
-        thread: None,
-        sent_at: at,
-    };
-    links::link(desk.sql, entry, &home, &original)?;
+) -> Result<(), Fault> {
     desk.sql
         .prepare_cached(
-            "INSERT INTO notice (entry_id, portal_id, toward, to_place, topic, touched_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            "INSERT INTO bulletin (fact, portal_id, toward, topic, touched_at)
+             VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (fact) DO UPDATE SET stale = 1, touched_at = excluded.touched_at",
         )?
-        .execute(params![entry, lane.portal, lane.toward, place, topic, at])?;
-    Ok(entry)
+        .execute(params![fact, lane.portal, lane.toward, topic, at])?;
+    Ok(())
 }
 
-/// Where the bridge's own messages happen.
-pub(crate) fn home() -> Place {
-    Place::new(outbox::BRIDGE, "notice")
-}
-
-/// One row, as far as writing needs it.
-struct Row {
-    lane: LaneId,
-    place: Place,
-    is_failure: bool,
-    versions: i64,
-    fact: RemoteId,
-}
-
-/// Writes the notice's next text and owes it.
+/// Writes the bulletin's next text and owes it.
 fn write(
     desk: &Desk<'_>,
-    notice: EntryId,
+    fact: &RemoteId,
     compose: Compose,
     now: Millis,
 ) -> Result<Option<LaneId>, Fault> {
-    let row = desk
+    let (lane, is_failure, said): (LaneId, bool, bool) = desk
         .sql
         .prepare_cached(
-            "SELECT n.portal_id, n.toward, n.to_place, n.topic = 'failure', n.versions, j.fact
-             FROM notice n JOIN journal j ON j.id = n.entry_id WHERE n.entry_id = ?1",
+            "SELECT portal_id, toward, topic = 'failure', said FROM bulletin WHERE fact = ?1",
         )?
-        .query_row([notice], |row| {
-            Ok(Row {
-                lane: columns::lane(row)?,
-                place: row.get(2)?,
-                is_failure: row.get(3)?,
-                versions: row.get(4)?,
-                fact: row.get(5)?,
-            })
+        .query_row([fact], |row| {
+            Ok((columns::lane(row)?, row.get(2)?, row.get(3)?))
         })?;
     desk.sql
-        .prepare_cached("UPDATE notice SET stale = 0, versions = versions + 1 WHERE entry_id = ?1")?
-        .execute([notice])?;
-    let replaces = (row.versions > 0).then(|| row.fact.clone());
-    let state = if row.is_failure {
-        failures(desk, notice, replaces, now)?
+        .prepare_cached("UPDATE bulletin SET stale = 0, said = 1 WHERE fact = ?1")?
+        .execute([fact])?;
+    let replaces = said.then(|| fact.clone());
+    let state = if is_failure {
+        failures(desk, fact, replaces, now)?
     } else {
-        closed(desk, notice, replaces, now)?
+        closed(desk, fact, replaces, now)?
     };
     let Some(letter) = state.as_ref().and_then(compose) else {
         return Ok(None);
     };
-    let home = home();
-    let (entry, fact) = if row.versions == 0 {
-        (notice, row.fact)
+    if said {
+        supersede(desk, fact)?;
+        notices::change_notice(desk, fact, &letter, now)
     } else {
-        supersede(desk, &row.fact, &row.place)?;
-        let fact = RemoteId(format!("{}/{}", row.fact, row.versions));
-        (journal::write_fact(desk, &home, &fact, now)?, fact)
-    };
-    journal::write_letter(desk, entry, &Payload::Ready(letter))?;
-    settle::owe(desk, entry, (&home, &fact), (row.lane, &row.place), now)?;
-    Ok(Some(row.lane))
+        notices::notice(desk, lane, fact, &letter, now)
+    }
 }
 
-/// Takes out edits of this notice that are still owed: the next one says all of it. One that is being sent in
-/// this moment is sent nevertheless, before the next.
-fn supersede(desk: &Desk<'_>, fact: &RemoteId, place: &Place) -> Result<(), Fault> {
+/// Takes out changes of this notice that are still owed: the next one says all of it.
+fn supersede(desk: &Desk<'_>, fact: &RemoteId) -> Result<(), Fault> {
     let ids: Vec<DeliveryId> = desk
         .sql
         .prepare_cached(
-            "SELECT o.id FROM outbox o JOIN journal j ON j.id = o.entry_id
-             WHERE o.to_place = ?1 AND j.place = ?2 AND j.fact GLOB ?3
-             AND o.steps_done = 0 AND o.unsure_since IS NULL",
+            "SELECT o.id FROM journal j JOIN outbox o ON o.entry_id = j.id
+             WHERE j.place = ?1 AND j.fact GLOB ?2 AND o.steps_done = 0 AND o.unsure_since IS NULL",
         )?
-        .query_map(params![place, home(), format!("{fact}/*")], |row| row.get(0))?
+        .query_map(params![notices::home(), format!("{fact}.*")], |row| {
+            row.get(0)
+        })?
         .collect::<Result<_, _>>()?;
     for id in ids {
         if let Some(debt) = settle::debt(desk.sql, id)? {
@@ -309,7 +279,7 @@ fn supersede(desk: &Desk<'_>, fact: &RemoteId, place: &Place) -> Result<(), Faul
 
 fn failures(
     desk: &Desk<'_>,
-    notice: EntryId,
+    bulletin: &RemoteId,
     replaces: Option<RemoteId>,
     at: Millis,
 ) -> Result<Option<NoticeState>, Fault> {
@@ -317,29 +287,25 @@ fn failures(
         Ok(desk
             .sql
             .prepare_cached(&format!(
-                "SELECT count(*) FROM parked WHERE notice = ?1 AND state = ?2 {kept}"
+                "SELECT count(*) FROM parked WHERE bulletin = ?1 AND state = ?2 {kept}"
             ))?
-            .query_row(params![notice, state], |row| row.get(0))?)
+            .query_row(params![bulletin, state], |row| row.get(0))?)
     };
     let (failed, kept) = (count("failed", "")?, count("failed", "AND kept = 1")?);
     let (again, delivered) = (count("again", "")?, count("delivered", "")?);
     let last = desk
         .sql
         .prepare_cached(
-            "SELECT to_place, reason FROM parked WHERE notice = ?1
+            "SELECT to_place, reason FROM parked WHERE bulletin = ?1
              ORDER BY state = 'failed' DESC, failed_at DESC, id DESC LIMIT 1",
         )?
-        .query_row([notice], |row| Ok((row.get(0)?, row.get(1)?)))
+        .query_row([bulletin], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
     let Some((to, reason)) = last else {
         return Ok(None);
     };
     Ok(Some(NoticeState {
-        about: if replaces.is_none() {
-            first_message(desk, notice)?
-        } else {
-            None
-        },
+        about: first_message(desk, bulletin)?.filter(|_| replaces.is_none()),
         replaces,
         to,
         topic: Topic::Failures {
@@ -354,16 +320,16 @@ fn failures(
 }
 
 /// The first message that a notice is about, where its author sees it.
-fn first_message(desk: &Desk<'_>, notice: EntryId) -> Result<Option<Copy>, Fault> {
+fn first_message(desk: &Desk<'_>, bulletin: &RemoteId) -> Result<Option<Copy>, Fault> {
     Ok(desk
         .sql
         .prepare_cached(
             "SELECT l.remote, l.thread, l.sent_at FROM parked p
              JOIN journal j ON j.id = p.entry_id
              JOIN link l ON l.place = j.place AND l.remote = coalesce(p.about, j.fact)
-             WHERE p.notice = ?1 ORDER BY p.id LIMIT 1",
+             WHERE p.bulletin = ?1 ORDER BY p.id LIMIT 1",
         )?
-        .query_row([notice], |row| {
+        .query_row([bulletin], |row| {
             Ok(Copy {
                 remote: row.get(0)?,
                 thread: row.get(1)?,
@@ -375,7 +341,7 @@ fn first_message(desk: &Desk<'_>, notice: EntryId) -> Result<Option<Copy>, Fault
 
 fn closed(
     desk: &Desk<'_>,
-    notice: EntryId,
+    bulletin: &RemoteId,
     replaces: Option<RemoteId>,
     at: Millis,
 ) -> Result<Option<NoticeState>, Fault> {
@@ -384,9 +350,9 @@ fn closed(
         .prepare_cached(
             "SELECT c.reason, c.opened_at IS NOT NULL,
                     iif(c.toward = 'matrix', p.room_place, p.channel_place)
-             FROM closed c JOIN portal p ON p.id = c.portal_id WHERE c.notice = ?1",
+             FROM closed c JOIN portal p ON p.id = c.portal_id WHERE c.bulletin = ?1",
         )?
-        .query_row([notice], |row| {
+        .query_row([bulletin], |row| {
             Ok(NoticeState {
                 replaces,
                 about: None,
