@@ -3,16 +3,13 @@
 use rusqlite::params;
 
 use crate::{
-    Copy, DeliveryId, EntryId, Error, LaneId, Millis, Payload, Place, RemoteId, Store, columns,
+    Copy, DeliveryId, EntryId, Error, LaneId, Millis, Place, RemoteId, Store, columns,
     database::{Desk, Fault},
     head::{self, plan_cell},
-    journal, links,
+    links, notices,
     portals::Graph,
     settle::{self, Debt, End},
 };
-
-/// The network of what the bridge itself has to say. No portal leads to it.
-const BRIDGE: &str = "bridge";
 
 /// A debt at the head of its lane.
 #[derive(Clone, PartialEq, Eq)]
@@ -224,7 +221,7 @@ impl Store {
                 }
                 Undelivered::Failed { notice, .. } => {
                     settle::settle(desk, &debt, End::Failed)?;
-                    notice.map_or(Ok(None), |letter| give_notice(desk, &debt, letter, now))
+                    notice.map_or(Ok(None), |letter| give_notice(desk, &debt, &letter, now))
                 }
             }
         })
@@ -285,7 +282,7 @@ fn write_plan(desk: &Desk<'_>, delivery: DeliveryId, plan: &[u8]) -> Result<usiz
 fn give_notice(
     desk: &Desk<'_>,
     failed: &Debt,
-    letter: Vec<u8>,
+    letter: &[u8],
     now: Millis,
 ) -> Result<Option<LaneId>, Fault> {
     let origin: Place = desk
@@ -296,13 +293,9 @@ fn give_notice(
         .reach(&failed.to)
         .into_iter()
         .find(|(_, place)| *place == origin);
-    let Some((lane, to)) = back else {
+    let Some((lane, _)) = back else {
         return Ok(None);
     };
-    let place = Place::new(BRIDGE, "notice");
     let fact = RemoteId(format!("delivery-{}", failed.id));
-    let entry = journal::write_fact(desk, &place, &fact, now)?;
-    journal::write_letter(desk, entry, &Payload::Ready(letter))?;
-    settle::owe(desk, entry, (&place, &fact), (lane, &to), now)?;
-    Ok(Some(lane))
+    notices::notice(desk, lane, &fact, letter, now)
 }
