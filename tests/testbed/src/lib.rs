@@ -7,6 +7,7 @@ pub mod bridge;
 pub mod console;
 pub mod gitter;
 pub mod ports;
+pub mod proxy;
 pub mod report;
 pub mod scenario;
 pub mod signal;
