@@ -9,6 +9,7 @@ pub mod gitter;
 pub mod ports;
 pub mod proxy;
 pub mod report;
+pub mod rig;
 pub mod scenario;
 pub mod signal;
 pub mod synapse;

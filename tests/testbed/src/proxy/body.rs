@@ -11,6 +11,9 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use super::rule::{Cut, Fault};
 use crate::gitter::wire::Switch;
 
+/// How long the last bytes before a cut may take to leave.
+const FLUSH: Duration = Duration::from_millis(5);
+
 /// How bytes are let through.
 #[derive(Clone, Copy)]
 pub(super) enum Shape {
@@ -37,19 +40,20 @@ pub(super) fn shaped(answer: reqwest::Response, shape: Shape, switch: Switch) ->
     match shape {
         Shape::Whole => Body::from_stream(flow),
         Shape::CutAfter(most, how) => {
-            let cut = flow.scan(most, move |left, piece| {
-                let passed = piece.and_then(|piece| {
-                    if *left == 0 {
-                        switch.cut(how);
-                        return Err(io::ErrorKind::ConnectionAborted.into());
-                    }
-                    let piece = piece.slice(..piece.len().min(*left));
-                    *left -= piece.len();
-                    Ok(piece)
-                });
-                std::future::ready(Some(passed))
+            let begun = (Box::pin(flow), most, switch);
+            let cut = stream::unfold(begun, move |(mut flow, left, switch)| async move {
+                if left == 0 {
+                    // What was let through has to be on the wire first.
+                    tokio::time::sleep(FLUSH).await;
+                    switch.cut(how);
+                    let aborted = io::Error::from(io::ErrorKind::ConnectionAborted);
+                    return Some((Err(aborted), (flow, 0, switch)));
+                }
+                let piece = flow.next().await?;
+                let piece = piece.map(|piece| piece.slice(..piece.len().min(left)));
+                let left = left - piece.as_ref().map_or(0, Bytes::len);
+                Some((piece, (flow, left, switch)))
             });
-            // A body that ends just there is cut all the same.
             Body::from_stream(cut)
         }
         Shape::Trickle(size, pause) => {
@@ -118,6 +122,7 @@ async fn carry(
                     .await?;
                 to.flush().await?;
                 if left <= count {
+                    tokio::time::sleep(FLUSH).await;
                     switch.cut(how);
                     return Ok(());
                 }

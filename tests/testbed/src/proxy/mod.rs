@@ -48,6 +48,8 @@ struct State {
     struck: BTreeMap<&'static str, u64>,
     dice: StdRng,
     custody: Custody,
+    /// The most events of a room that `/sync` brings.
+    timeline_limit: Option<u32>,
     passages: Vec<Passage>,
 }
 
@@ -118,6 +120,7 @@ impl Proxy {
                     struck: BTreeMap::new(),
                     dice: StdRng::seed_from_u64(seed),
                     custody: Custody::default(),
+                    timeline_limit: None,
                     passages: Vec::new(),
                 }),
                 wires: Wires::default(),
@@ -191,6 +194,11 @@ impl Proxy {
             passage.at >= since && wanted.matches(&passage.method, &passage.path)
         });
         found.cloned().collect()
+    }
+
+    /// Lets `/sync` bring at most so many events of a room, as homeservers may: the rest are gaps.
+    pub fn limit_timeline(&self, limit: Option<u32>) {
+        self.inner.lock().timeline_limit = limit;
     }
 
     /// Decides what becomes of messages to the device.

@@ -137,7 +137,9 @@ async fn forward(
         .split_once('?')
         .map_or((path, None), |(path, query)| (path, Some(query)));
     url.set_path(path);
-    url.set_query(query);
+    let limit = proxy.lock().timeline_limit;
+    let query = query.map(|query| limit.map_or(query.to_owned(), |limit| limited(query, limit)));
+    url.set_query(query.as_deref());
     let mut headers = parts.headers.clone();
     let upgrade = headers.get(header::UPGRADE).cloned();
     strip(&mut headers);
@@ -155,6 +157,16 @@ async fn forward(
         .body(body.clone())
         .send()
         .await
+}
+
+/// A query of `/sync` with this limit in its filter.
+fn limited(query: &str, limit: u32) -> String {
+    let name = "%22limit%22%3A";
+    let Some((before, after)) = query.split_once(name) else {
+        return query.to_owned();
+    };
+    let rest = after.trim_start_matches(|digit: char| digit.is_ascii_digit());
+    format!("{before}{name}{limit}{rest}")
 }
 
 /// Ties the two upgraded connections together.
@@ -234,4 +246,15 @@ fn refusal(fault: &Fault) -> Response {
 
 fn between(least: Duration, most: Duration) -> Duration {
     rand::rng().random_range(least..=most.max(least))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn only_the_limit_in_a_filter_changes() {
+        let query = "filter=%7B%22limit%22%3A100%2C%22x%22%3A1%7D&timeout=0";
+        let wanted = "filter=%7B%22limit%22%3A5%2C%22x%22%3A1%7D&timeout=0";
+        assert_eq!(super::limited(query, 5), wanted);
+        assert_eq!(super::limited("timeout=0", 5), "timeout=0");
+    }
 }
