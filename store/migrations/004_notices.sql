@@ -29,5 +29,8 @@ ALTER TABLE journal ADD COLUMN missing INTEGER REFERENCES missing (id);
 ALTER TABLE journal ADD COLUMN waited INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX journal_missing ON journal (missing) WHERE session IS NOT NULL AND missing IS NOT NULL;
 
+-- Since when a try of the present step may have happened whose answer nobody saw; of places that dedupe.
+ALTER TABLE outbox ADD COLUMN unanswered_since INTEGER;
+
 -- When we learnt it.
 ALTER TABLE flag ADD COLUMN raised_at INTEGER NOT NULL DEFAULT 0;

@@ -58,8 +58,6 @@ pub struct Telling {
     pub sender: String,
     /// Why they cannot be read: a fixed word.
     pub reason: String,
-    /// The notice for the places that the entries are owed to.
-    pub letter: Vec<u8>,
     /// Entries that follow within this span are told of by the same notice.
     pub once_within: Duration,
 }
@@ -88,10 +86,16 @@ impl Store {
     }
 
     /// People are told of entries that cannot be read, in every place these are owed to, or, if they were told of
-    /// others of the same sender a short while ago, nobody is. Answers the lanes to ring.
-    pub async fn tell(&self, telling: Telling, now: Millis) -> Result<Vec<LaneId>, Error> {
+    /// others of the same sender a short while ago, nobody is. `letter` makes the notice, or the letter that changes
+    /// the notice with this fact back to it. Answers the lanes to ring.
+    pub async fn tell(
+        &self,
+        telling: Telling,
+        letter: impl Fn(Option<&RemoteId>) -> Option<Vec<u8>> + Send + 'static,
+        now: Millis,
+    ) -> Result<Vec<LaneId>, Error> {
         self.transaction("tell of a missing key", move |desk| {
-            tell(desk, &telling, now)
+            tell(desk, &telling, &letter, now)
         })
         .await
     }
@@ -128,12 +132,13 @@ impl Store {
         .await
     }
 
-    /// People are told how a group ended: `there` changes what they were told, `here` is for the place where the
-    /// entries were sent. Nothing happens if the group has changed since. Answers the lanes to ring.
+    /// People are told how a group ended: `there` makes the letter that changes the notice with this fact, if any;
+    /// `here` is for the place where the entries were sent. Nothing happens if the group has changed since. Answers
+    /// the lanes to ring.
     pub async fn tell_end(
         &self,
         group: Resolved,
-        there: Vec<u8>,
+        there: impl Fn(&RemoteId) -> Option<Vec<u8>> + Send + 'static,
         here: Option<Vec<u8>>,
         now: Millis,
     ) -> Result<Vec<LaneId>, Error> {
@@ -152,12 +157,10 @@ impl Store {
             let mut lanes = Vec::new();
             let (mut back, graph) = (None, Graph::load(desk.sql)?);
             for (lane, _) in graph.reach(&group.place) {
-                lanes.extend(notices::change_notice(
-                    desk,
-                    &told(group.group, lane),
-                    &there,
-                    now,
-                )?);
+                let fact = told(group.group, lane);
+                if let Some(letter) = there(&fact) {
+                    lanes.extend(notices::change_notice(desk, &fact, &letter, now)?);
+                }
                 if lane.toward == Side::Silo {
                     back.get_or_insert(LaneId {
                         portal: lane.portal,
@@ -237,7 +240,12 @@ fn told(group: i64, lane: LaneId) -> RemoteId {
     ))
 }
 
-fn tell(desk: &Desk<'_>, telling: &Telling, now: Millis) -> Result<Vec<LaneId>, Fault> {
+fn tell(
+    desk: &Desk<'_>,
+    telling: &Telling,
+    letter: &dyn Fn(Option<&RemoteId>) -> Option<Vec<u8>>,
+    now: Millis,
+) -> Result<Vec<LaneId>, Fault> {
     let mut waiting = Vec::new();
     for entry in &telling.entries {
         let untold = desk
@@ -265,14 +273,17 @@ fn tell(desk: &Desk<'_>, telling: &Telling, now: Millis) -> Result<Vec<LaneId>, 
         .optional()?
         // A moment in the future is one before the clock was put back.
         .filter(|(_, _, at): &(i64, bool, Millis)| now.since(*at) < telling.once_within);
-    let group = match before {
+    let (group, is_new) = match before {
         Some((group, closed, _)) => {
             assign(desk, group, &waiting)?;
-            return if closed {
-                reopen(desk, group, telling, now)
-            } else {
-                Ok(Vec::new())
-            };
+            if !closed {
+                return Ok(Vec::new());
+            }
+            // People were told that all is well, and it is not any more.
+            desk.sql
+                .prepare_cached("UPDATE missing SET closed = 0, reason = ?2 WHERE id = ?1")?
+                .execute(params![group, telling.reason])?;
+            (group, false)
         }
         None => {
             desk.sql
@@ -280,19 +291,20 @@ fn tell(desk: &Desk<'_>, telling: &Telling, now: Millis) -> Result<Vec<LaneId>, 
                     "INSERT INTO missing (place, sender, reason, told_at) VALUES (?1, ?2, ?3, ?4)",
                 )?
                 .execute(params![telling.place, telling.sender, telling.reason, now])?;
-            desk.sql.last_insert_rowid()
+            let group = desk.sql.last_insert_rowid();
+            assign(desk, group, &waiting)?;
+            (group, true)
         }
     };
-    assign(desk, group, &waiting)?;
     let mut lanes = Vec::new();
     for (lane, _) in Graph::load(desk.sql)?.reach(&telling.place) {
-        lanes.extend(notices::notice(
-            desk,
-            lane,
-            &told(group, lane),
-            &telling.letter,
-            now,
-        )?);
+        let fact = told(group, lane);
+        let owed = match letter((!is_new).then_some(&fact)) {
+            Some(letter) if is_new => notices::notice(desk, lane, &fact, &letter, now)?,
+            Some(letter) => notices::change_notice(desk, &fact, &letter, now)?,
+            None => None,
+        };
+        lanes.extend(owed);
     }
     Ok(lanes)
 }
@@ -304,22 +316,4 @@ fn assign(desk: &Desk<'_>, group: i64, entries: &[EntryId]) -> Result<(), Fault>
             .execute(params![entry, group])?;
     }
     Ok(())
-}
-
-/// People were told that all is well, and it is not any more: what they were told is changed back.
-fn reopen(
-    desk: &Desk<'_>,
-    group: i64,
-    telling: &Telling,
-    now: Millis,
-) -> Result<Vec<LaneId>, Fault> {
-    desk.sql
-        .prepare_cached("UPDATE missing SET closed = 0, reason = ?2 WHERE id = ?1")?
-        .execute(params![group, telling.reason])?;
-    let mut lanes = Vec::new();
-    for (lane, _) in Graph::load(desk.sql)?.reach(&telling.place) {
-        let fact = told(group, lane);
-        lanes.extend(notices::change_notice(desk, &fact, &telling.letter, now)?);
-    }
-    Ok(lanes)
 }

@@ -36,6 +36,8 @@ pub struct Delivery {
     pub attempts: u32,
     /// Since when nobody knows whether the present step happened.
     pub unsure_since: Option<Millis>,
+    /// Since when a try of the present step may have happened whose answer nobody saw. Said of places that dedupe.
+    pub unanswered_since: Option<Millis>,
     /// When it was accepted.
     pub accepted_at: Millis,
     /// Whether others may have overtaken it while its key was missing.
@@ -96,6 +98,14 @@ pub struct Tally {
     /// When the oldest pending one was accepted.
     pub oldest_pending: Option<Millis>,
 }
+
+const IN_FLIGHT: &str = "
+    UPDATE outbox SET unanswered_since = accepted_at
+    WHERE portal_id = ?1 AND toward = ?2 AND unanswered_since IS NULL AND (
+        late = 1 OR steps_done > 0 OR id = (
+            SELECT o.id FROM outbox o JOIN journal j ON j.id = o.entry_id
+            WHERE o.portal_id = ?1 AND o.toward = ?2 AND o.late = 0 AND j.session IS NULL
+            ORDER BY o.id LIMIT 1))";
 
 impl Store {
     /// What stands first in the lane. A delivery that has begun comes first, then the oldest.
@@ -171,7 +181,7 @@ impl Store {
             desk.sql
                 .prepare_cached(
                     "UPDATE outbox SET steps_done = steps_done + 1, attempts = 0, due = 0,
-                     unsure_since = NULL WHERE id = ?1",
+                     unsure_since = NULL, unanswered_since = NULL WHERE id = ?1",
                 )?
                 .execute([delivery])?;
             Ok(())
@@ -196,6 +206,47 @@ impl Store {
                 )?
                 .execute(params![delivery, due, sure])?;
             note(rows, delivery);
+            Ok(())
+        })
+        .await
+    }
+
+    /// A try of the present step was not answered. Keeps the earliest such moment until the step is done.
+    pub async fn unanswered(&self, delivery: DeliveryId, since: Millis) -> Result<(), Error> {
+        self.transaction("mark a step as unanswered", move |desk| {
+            let rows = desk
+                .sql
+                .prepare_cached(
+                    "UPDATE outbox SET unanswered_since = coalesce(unanswered_since, ?2) WHERE id = ?1",
+                )?
+                .execute(params![delivery, since])?;
+            note(rows, delivery);
+            Ok(())
+        })
+        .await
+    }
+
+    /// A lane starts. Nothing of it waits longer than until `latest`: the moments written down are those of the
+    /// clock as it was then, and the clock may have been put back since. With `in_flight`, whatever may have been
+    /// on its way when we were stopped counts as unanswered since it was accepted: what stands first, and what a
+    /// late key may have put before it in the meantime.
+    pub async fn start_lane(
+        &self,
+        lane: LaneId,
+        latest: Millis,
+        in_flight: bool,
+    ) -> Result<(), Error> {
+        self.transaction("start a lane", move |desk| {
+            desk.sql
+                .prepare_cached(
+                    "UPDATE outbox SET due = ?3 WHERE portal_id = ?1 AND toward = ?2 AND due > ?3",
+                )?
+                .execute(params![lane.portal, lane.toward, latest])?;
+            if in_flight {
+                desk.sql
+                    .prepare_cached(IN_FLIGHT)?
+                    .execute(params![lane.portal, lane.toward])?;
+            }
             Ok(())
         })
         .await
