@@ -312,9 +312,7 @@ mod tests {
             "{text}"
         );
         assert!(
-            text.contains(
-                r#"footbridge_last_failure{portal="1",toward="silo",kind="rejected"} 1"#
-            ),
+            text.contains(r#"footbridge_last_failure{portal="1",toward="silo",kind="rejected"} 1"#),
             "{text}"
         );
     }

@@ -105,7 +105,9 @@ impl House {
             silos.insert(silo.name().to_owned(), silo.build(&http, clock)?);
         }
         let sides = silos.keys().map(String::as_str).chain([Place::MATRIX]);
-        let peers = sides.map(|name| (name.to_owned(), Peers::default())).collect();
+        let peers = sides
+            .map(|name| (name.to_owned(), Peers::default()))
+            .collect();
         let bells = Bells::default();
         let inbox = Inbox::new(store.clone(), bells.clone(), clock);
         let shutdown = Shutdown::default();

@@ -84,7 +84,7 @@ impl Control {
                 message: question.fact.clone(),
                 thread: command.thread.clone(),
             };
-            Message::of_bridge(text, Some(about), None, now)
+            Message::notice_about(&text, Some(about), now)
                 .to_bytes()
                 .ok()
         });
@@ -203,7 +203,8 @@ impl Control {
             .iter()
             .any(|parked| parked.state == ParkedState::Again);
         Ok(if !kept.is_empty() {
-            "Only its sender, or somebody who may remove messages here, can have it tried again.".to_owned()
+            "Only its sender, or somebody who may remove messages here, can have it tried again."
+                .to_owned()
         } else if again {
             "It is being tried again.".to_owned()
         } else if about
@@ -236,5 +237,6 @@ impl Control {
 }
 
 fn is_by(letter: &[u8], sender: &str) -> bool {
-    Message::from_bytes(letter).is_ok_and(|message| message.sender.id == sender)
+    !sender.is_empty()
+        && Message::from_bytes(letter).is_ok_and(|message| message.sender.id == sender)
 }

@@ -20,6 +20,8 @@ pub const POINTS: &[&str] = &[
     "failed.parked",
     "command.heard",
     "command.done",
+    "unread.told",
+    "unread.failed",
 ];
 
 /// Dies here, without unwinding or flushing, if this point is armed.

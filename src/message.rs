@@ -26,6 +26,23 @@ pub struct Sender {
     pub name: String,
 }
 
+impl Sender {
+    /// The bridge itself: what it says is shown without a sender.
+    #[must_use]
+    pub fn bridge() -> Self {
+        Self {
+            id: String::new(),
+            name: String::new(),
+        }
+    }
+
+    /// Whether this is the bridge itself.
+    #[must_use]
+    pub fn is_bridge(&self) -> bool {
+        self.id.is_empty()
+    }
+}
+
 // Names are personal data, not log material.
 impl std::fmt::Debug for Sender {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -73,9 +90,6 @@ pub enum Action {
         /// The message it is about, **in the place where it is shown**.
         #[serde(default)]
         about: Option<About>,
-        /// The earlier one that it is the new text of.
-        #[serde(default)]
-        replaces: Option<RemoteId>,
     },
 }
 
@@ -100,24 +114,35 @@ pub enum Style {
 }
 
 impl Message {
-    /// Something the bridge itself has to say.
+    /// Something that the bridge itself has to say. The text is shown as it is, without markup.
     #[must_use]
-    pub fn of_bridge(
-        text: String,
-        about: Option<About>,
-        replaces: Option<RemoteId>,
-        at: Millis,
-    ) -> Self {
+    pub fn notice(text: &str, now: Millis) -> Self {
+        Self::notice_about(text, None, now)
+    }
+
+    /// The same as an answer to a message of the place where it is shown.
+    #[must_use]
+    pub fn notice_about(text: &str, about: Option<About>, now: Millis) -> Self {
         Self {
-            sender: Sender {
-                id: String::new(),
-                name: String::new(),
-            },
-            sent_at: at,
+            sender: Sender::bridge(),
+            sent_at: now,
             action: Action::Bridge {
-                text,
+                text: text.to_owned(),
                 about,
-                replaces,
+            },
+        }
+    }
+
+    /// The notice with this fact says something else now.
+    #[must_use]
+    pub fn changed_notice(fact: RemoteId, text: &str, now: Millis) -> Self {
+        Self {
+            sender: Sender::bridge(),
+            sent_at: now,
+            action: Action::Edit {
+                target: fact,
+                body: Body::plain(text),
+                style: Style::Notice,
             },
         }
     }
@@ -140,8 +165,7 @@ impl Message {
                 reply_to, thread, ..
             } => thread.as_ref().or(reply_to.as_ref()),
             Action::Edit { target, .. } | Action::Delete { target } => Some(target),
-            Action::Bridge { replaces, .. } => replaces.as_ref(),
-            Action::Unsupported { .. } => None,
+            Action::Unsupported { .. } | Action::Bridge { .. } => None,
         }
     }
 }

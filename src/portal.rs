@@ -15,12 +15,13 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use doubt::Recalled;
-use failure::Trial;
+use doubt::{Recalled, step_key};
 pub use failure::Limits;
+use failure::Trial;
 pub use peers::Peers;
 
 use crate::{
+    backoff,
     clock::Clock,
     crash,
     inbox::Bells,
@@ -72,6 +73,10 @@ impl Lane {
     /// Pays the lane's debts until told to stop. Stops only between attempts. An error of the store ends it.
     pub async fn run(self, stop: CancellationToken) -> Result<LaneEnd, Error> {
         let bell = self.bells.of(self.id);
+        let latest = self.clock.now().plus(backoff::CEILING);
+        self.store
+            .start_lane(self.id, latest, self.outlet.dedupes())
+            .await?;
         self.take_over().await?;
         loop {
             if stop.is_cancelled() {
@@ -121,7 +126,7 @@ impl Lane {
         };
         let plan = serde_json::to_vec(&Plan::Steps(steps.clone())).unwrap_or_default();
         let mut unkept = delivery.plan.is_none().then_some(plan);
-        let mut doubt = delivery.unsure_since;
+        let mut doubt = delivery.unsure_since.or(delivery.unanswered_since);
         let done = usize::try_from(delivery.steps_done).unwrap_or(usize::MAX);
         let count = steps.len();
 
@@ -129,7 +134,7 @@ impl Lane {
             let last = index + 1 == count;
             if let Some(since) = doubt.take() {
                 match self
-                    .recall(&delivery, doubt::new_message(step), since, last, stop)
+                    .recall(&delivery, index, step, since, last, stop)
                     .await?
                 {
                     Recalled::Adopted => continue,
@@ -142,8 +147,8 @@ impl Lane {
             }
             self.announce(&delivery, step, count, &mut unkept).await?;
             crash::point("perform.before");
+            let key = step_key(&delivery, index);
             let began = self.clock.now();
-            let key = format!("{}.{index}", delivery.key);
             let mut result = self.outlet.perform(&delivery.to, &key, step).await;
             crash::point("perform.after");
             if let (
@@ -163,11 +168,12 @@ impl Lane {
                 Err(error) => {
                     let trial = Trial {
                         message: &message,
-                        step: Some(step),
+                        step: Some((index, step)),
                         last,
                         began,
                         stop,
                     };
+                    self.note_unanswered(&delivery, &error, began).await?;
                     return self.put_off(&delivery, error, &trial).await;
                 }
             }

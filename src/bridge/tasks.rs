@@ -20,7 +20,9 @@ pub(super) fn start(
 }
 
 /// What the end of a task means for the house: a panic or an error is the end of it.
-pub(super) fn verdict(ended: Result<anyhow::Result<()>, tokio::task::JoinError>) -> anyhow::Result<()> {
+pub(super) fn verdict(
+    ended: Result<anyhow::Result<()>, tokio::task::JoinError>,
+) -> anyhow::Result<()> {
     match ended {
         Ok(result) => result,
         Err(fault) if fault.is_cancelled() => Ok(()),

@@ -132,17 +132,21 @@ fn pending(stand: &Stand, accepted_at: Millis, now: Millis) -> String {
     let mut text = format!("waiting for {}", clock::in_words(now.since(accepted_at)));
     if *without_key {
         text.push_str(", because the bridge has not received its key");
-    } else if let Some(Closed { reason, since, .. }) = closed {
+        return text;
+    }
+    match ahead {
+        0 => {}
+        1 => text.push_str(", behind 1 other message"),
+        ahead => text.push_str(&format!(", behind {ahead} other messages")),
+    }
+    if let Some(Closed { reason, since, .. }) = closed {
         let since = clock::in_words(now.since(*since));
         text.push_str(&format!(
             ", because the bridge may not write there since {since}: {}",
             reason.trim_end_matches('.')
         ));
     } else if *ahead > 0 {
-        text.push_str(&match ahead {
-            1 => ", behind 1 other message".to_owned(),
-            ahead => format!(", behind {ahead} other messages"),
-        });
+        return text;
     } else if *unsure {
         text.push_str(", the bridge is finding out whether it has arrived");
     } else if let (Some(trouble), true) = (trouble, *tries > 0) {
@@ -155,7 +159,10 @@ fn pending(stand: &Stand, accepted_at: Millis, now: Millis) -> String {
         text.push_str(", it is being sent");
     }
     if let Some(due) = due.filter(|due| *due > now) {
-        text.push_str(&format!("; next try in {}", clock::in_words(due.since(now))));
+        text.push_str(&format!(
+            "; next try in {}",
+            clock::in_words(due.since(now))
+        ));
     }
     text
 }

@@ -116,7 +116,11 @@ impl Fault {
             Self::SignedOut(reason) => SendError::SignedOut { reason },
             Self::Limited(after) => {
                 let after = after.unwrap_or(NOT_SAID);
-                retry(Some(after), Outcome::NotDone, "the homeserver wants us slower")
+                retry(
+                    Some(after),
+                    Outcome::NotDone,
+                    "the homeserver wants us slower",
+                )
             }
             Self::Forbidden(reason) | Self::NotFound(reason) => SendError::Closed { reason },
             Self::TooLarge(reason) => SendError::Refused { reason },

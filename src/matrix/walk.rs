@@ -22,6 +22,8 @@ use super::{
     convert::{self, Incoming, Read},
     encryption::{UNTRUSTED, Verdict, verdict},
     fault::Fault,
+    lookup,
+    relation::Relation,
 };
 use crate::message::{Action, Command, Message};
 
@@ -75,6 +77,17 @@ struct Letter {
     is_new: bool,
     thread: Option<RemoteId>,
     payload: Payload,
+}
+
+impl Letter {
+    /// What no other event will speak of.
+    fn of_nobodys_target(payload: Payload) -> Self {
+        Self {
+            is_new: false,
+            thread: None,
+            payload,
+        }
+    }
 }
 
 /// The fields of an event that decide about it.
@@ -141,7 +154,7 @@ impl Names {
     }
 
     /// The name people see in the room; the user id when there is none. No request is made for it.
-    async fn of(&mut self, room: &Room, user: &str) -> String {
+    pub(super) async fn of(&mut self, room: &Room, user: &str) -> String {
         if let Some(name) = self.0.get(user) {
             return name.clone();
         }
@@ -176,7 +189,7 @@ impl Matrix {
         };
         self.remember_sender(&envelope);
         let ours = envelope.sender == self.own.as_str();
-        if ours && envelope.unsigned.transaction_id.is_some() {
+        if ours && lookup::marked(&envelope).is_some() {
             return Walked::Nothing;
         }
         let reading = self.read(room, event, &envelope, names, encrypted).await;
@@ -210,17 +223,14 @@ impl Matrix {
             Reading::Nothing => None,
             Reading::Skipped(rule) => {
                 debug!(rule, "An event does not cross");
-                Some(Letter {
-                    is_new: false,
-                    thread: None,
-                    payload: Payload::Skipped(rule),
-                })
+                Some(Letter::of_nobodys_target(Payload::Skipped(rule)))
             }
             Reading::Waits(why, session) => {
                 debug!(why = ?why, "An event cannot be read yet");
                 if why == Waits::Trust {
                     self.hold(&session);
                 }
+                self.begin_waiting();
                 let relation = Relation::of(&envelope.content);
                 Some(Letter {
                     is_new: !relation.replaces,
@@ -232,11 +242,7 @@ impl Matrix {
                     },
                 })
             }
-            Reading::Command(command) => Some(Letter {
-                is_new: false,
-                thread: None,
-                payload: asked(&command)?,
-            }),
+            Reading::Command(command) => asked(&command).map(Letter::of_nobodys_target),
             Reading::Message(message) => Some(Letter {
                 is_new: matches!(
                     message.action,
@@ -377,28 +383,5 @@ fn waits(why: Waits, envelope: &Envelope) -> Reading {
         Some(session) => Reading::Waits(why, session.to_owned()),
         // Redacted, or never encrypted by anything we know.
         None => Reading::Skipped(UNDECRYPTABLE),
-    }
-}
-
-/// What an event says about others outside of its ciphertext.
-struct Relation {
-    replaces: bool,
-    thread: Option<RemoteId>,
-}
-
-impl Relation {
-    fn of(content: &Value) -> Self {
-        let relates = content.get("m.relates_to");
-        let field = |name| {
-            relates
-                .and_then(|relates| relates.get(name))
-                .and_then(Value::as_str)
-        };
-        Self {
-            replaces: field("rel_type") == Some("m.replace"),
-            thread: (field("rel_type") == Some("m.thread"))
-                .then(|| field("event_id").map(RemoteId::from))
-                .flatten(),
-        }
     }
 }

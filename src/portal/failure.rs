@@ -17,7 +17,7 @@ use footbridge_store::{Delivery, Error, Millis, Setback, Tell, Undelivered};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
-use super::{Attempt, Lane, doubt, doubt::Recalled, notice, peers::Word};
+use super::{Attempt, Lane, doubt::Recalled, notice, peers::Word};
 use crate::{
     backoff, crash,
     message::{Action, Message},
@@ -41,8 +41,8 @@ pub struct Limits {
 /// What failed.
 pub(super) struct Trial<'a> {
     pub message: &'a Message,
-    /// `None` where it failed before any step.
-    pub step: Option<&'a Step>,
+    /// The step and its number; `None` where it failed before any.
+    pub step: Option<(usize, &'a Step)>,
     /// Whether it is the last one.
     pub last: bool,
     /// When this try began.
@@ -60,14 +60,14 @@ impl Lane {
     ) -> Result<Attempt, Error> {
         let kind = error.kind();
         match error {
-            SendError::Refused { reason } => self.fail(delivery, kind, reason, Some(trial.message)).await,
+            SendError::Refused { reason } => {
+                self.fail(delivery, kind, reason, Some(trial.message)).await
+            }
             SendError::TooLate => {
                 let reason = "the other side no longer allows the change".to_owned();
                 self.fail(delivery, kind, reason, Some(trial.message)).await
             }
-            SendError::Rejected { reason } => {
-                self.rejected(delivery, reason, trial.message).await
-            }
+            SendError::Rejected { reason } => self.rejected(delivery, reason, trial.message).await,
             SendError::SignedOut { reason } => {
                 error!(
                     reason,
@@ -132,11 +132,12 @@ impl Lane {
     ) -> Result<Attempt, Error> {
         let now = self.clock.now();
         self.peers.failed(self.id, now);
-        let rejected = self.peers.word(self.id, delivery.tried_at.unwrap_or(now), now) != Word::Fails;
+        let rejected = self
+            .peers
+            .word(self.id, delivery.tried_at.unwrap_or(now), now)
+            != Word::Fails;
         if rejected && delivery.rejections + 1 >= self.limits.attempts {
-            return self
-                .fail(delivery, "rejected", reason, Some(message))
-                .await;
+            return self.fail(delivery, "rejected", reason, Some(message)).await;
         }
         let wait = backoff::after(delivery.attempts + 1);
         warn!(
@@ -207,10 +208,13 @@ impl Lane {
         outcome: Outcome,
         trial: &Trial<'_>,
     ) -> Result<Attempt, Error> {
-        if let (Outcome::Unknown, Some(step)) = (outcome, trial.step) {
-            let since = delivery.unsure_since.unwrap_or(trial.began);
+        if let (Outcome::Unknown, Some((index, step))) = (outcome, trial.step) {
+            let since = delivery
+                .unsure_since
+                .or(delivery.unanswered_since)
+                .unwrap_or(trial.began);
             let looked = self
-                .recall(delivery, doubt::new_message(step), since, trial.last, trial.stop)
+                .recall(delivery, index, step, since, trial.last, trial.stop)
                 .await?;
             match looked {
                 Recalled::Adopted => return Ok(Attempt::Settled),
@@ -223,7 +227,8 @@ impl Lane {
             "it was tried {} times and never taken, although others were",
             delivery.tries + 1
         );
-        self.fail(delivery, "given-up", reason, Some(trial.message)).await
+        self.fail(delivery, "given-up", reason, Some(trial.message))
+            .await
     }
 
     /// The place is closed to us. It is asked again now and then; the other end is told once; what has waited
@@ -250,7 +255,10 @@ impl Lane {
             let before = Millis(now.0.saturating_sub(give_up));
             let ended = self.store.park_older(self.id, before, reason, now).await?;
             if ended > 0 {
-                warn!(ended, "Given up what waited for too long for a closed place");
+                warn!(
+                    ended,
+                    "Given up what waited for too long for a closed place"
+                );
             }
         }
         self.bells.step_settled();
@@ -290,7 +298,10 @@ impl Lane {
             reason,
             "Delivery failed for good"
         );
+        let by_bridge = message.is_some_and(|message| message.sender.is_bridge());
         let (about, tell) = match message.map(|message| &message.action) {
+            // A notice that cannot be changed is not worth a notice either.
+            Some(Action::Edit { .. }) if by_bridge => (None, Tell::Nobody),
             Some(Action::Edit { target, .. }) => (Some(target.clone()), Tell::Sender),
             // A notice that cannot be delivered is not worth a notice.
             Some(Action::Bridge { .. }) => (None, Tell::Nobody),

@@ -33,9 +33,11 @@ pub fn letter(state: &NoticeState) -> Option<Vec<u8>> {
         message: copy.remote.clone(),
         thread: copy.thread.clone(),
     });
-    Message::of_bridge(text, about, state.replaces.clone(), state.at)
-        .to_bytes()
-        .ok()
+    let message = match &state.replaces {
+        Some(fact) => Message::changed_notice(fact.clone(), &text, state.at),
+        None => Message::notice_about(&text, about, state.at),
+    };
+    message.to_bytes().ok()
 }
 
 /// A place in words.

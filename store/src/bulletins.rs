@@ -168,11 +168,7 @@ fn recent(desk: &Desk<'_>, lane: LaneId, failed_at: Millis) -> Result<Option<Rem
              AND touched_at >= ?3 ORDER BY touched_at DESC LIMIT 1",
         )?
         .query_row(
-            params![
-                lane.portal,
-                lane.toward,
-                failed_at.0.saturating_sub(burst)
-            ],
+            params![lane.portal, lane.toward, failed_at.0.saturating_sub(burst)],
             |row| row.get(0),
         )
         .optional()?)

@@ -37,7 +37,11 @@ impl Store {
                     "UPDATE bulletin SET stale = 1 WHERE fact = (SELECT bulletin FROM closed
                      WHERE portal_id = ?1 AND toward = ?2 AND opened_at >= ?3)",
                 )?
-                .execute(params![lane.portal, lane.toward, now.0.saturating_sub(affair)])?;
+                .execute(params![
+                    lane.portal,
+                    lane.toward,
+                    now.0.saturating_sub(affair)
+                ])?;
             let since = desk
                 .sql
                 .prepare_cached(

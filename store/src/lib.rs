@@ -10,6 +10,7 @@ mod ids;
 mod journal;
 mod progress;
 mod outbox;
+mod setback;
 mod head;
 mod settle;
 mod parked;
@@ -19,6 +20,8 @@ mod commands;
 mod story;
 mod links;
 mod linked;
+mod notices;
+mod missing;
 mod portals;
 mod accounts;
 mod peek;
@@ -33,21 +36,23 @@ use std::{path::Path, sync::Arc};
 use database::{Database, Desk, Fault, off_thread};
 
 pub use accounts::{Account, AccountFace, Secret};
+pub use bulletins::{Compose, NoticeState, Topic};
+pub use closed::Closed;
+pub use commands::Command;
 pub use error::Error;
 pub use ids::{DeliveryId, EntryId, LaneId, Millis, Place, PortalId, RemoteId, Side};
 pub use journal::{Accepted, Arrival, Batch, Payload, Waiting};
 pub use linked::Linked;
 pub use links::{Copies, Copy};
-pub use commands::Command;
-pub use bulletins::{Compose, NoticeState, Topic};
-pub use outbox::{Delivery, Head, Setback, Tally, Tell, Undelivered};
+pub use missing::{Overdue, Resolved, Telling};
+pub use outbox::{Delivery, Head, Tally, Tell, Undelivered};
 pub use parked::{Parked, ParkedState};
-pub use closed::Closed;
-pub use story::{Stand, Story};
 pub use peek::Peek;
 pub use portals::{Portal, PortalSpec};
 pub use progress::{Flag, Gap};
 pub use seal::StoreKey;
+pub use setback::Setback;
+pub use story::{Stand, Story};
 
 /// The open store. Cheap to clone; the last clone dropped closes the file and frees the lock.
 #[derive(Clone)]

@@ -5,16 +5,13 @@ use std::time::Duration;
 use rusqlite::params;
 
 use crate::{
-    Copy, DeliveryId, EntryId, Error, LaneId, Millis, Payload, Place, RemoteId, Store, columns,
+    Copy, DeliveryId, EntryId, Error, LaneId, Millis, Place, RemoteId, Store, columns,
     database::{Desk, Fault},
     head::{self, plan_cell},
-    journal, links, parked,
+    links, notices, parked,
     portals::Graph,
     settle::{self, Debt, End},
 };
-
-/// The network of what the bridge itself has to say. No portal leads to it.
-pub const BRIDGE: &str = "bridge";
 
 /// A debt at the head of its lane.
 #[derive(Clone, PartialEq, Eq)]
@@ -41,6 +38,8 @@ pub struct Delivery {
     pub attempts: u32,
     /// Since when nobody knows whether the present step happened.
     pub unsure_since: Option<Millis>,
+    /// Since when a try of the present step may have happened whose answer nobody saw. Said of places that dedupe.
+    pub unanswered_since: Option<Millis>,
     /// When it was accepted.
     pub accepted_at: Millis,
     /// Whether others may have overtaken it while its key was missing, or since it failed.
@@ -55,38 +54,6 @@ pub struct Delivery {
     pub tried_at: Option<Millis>,
     /// Whether it had failed before and is tried again.
     pub again: bool,
-}
-
-/// How a try failed, for now.
-#[derive(Clone, Copy, Debug)]
-pub struct Setback {
-    /// When it failed.
-    pub at: Millis,
-    /// Not again before this moment.
-    pub due: Millis,
-    /// Whether the step certainly did not happen. That clears the doubt.
-    pub sure: bool,
-    /// The kind of the error: a short fixed word.
-    pub kind: &'static str,
-    /// Whether the answer looked like never and spoke against this message.
-    pub rejected: bool,
-    /// How much of the time since the last try speaks against this message.
-    pub blamed: Duration,
-}
-
-impl Setback {
-    /// A setback that speaks against nobody.
-    #[must_use]
-    pub fn of_nobody(at: Millis, due: Millis, sure: bool, kind: &'static str) -> Self {
-        Self {
-            at,
-            due,
-            sure,
-            kind,
-            rejected: false,
-            blamed: Duration::ZERO,
-        }
-    }
 }
 
 impl std::fmt::Debug for Delivery {
@@ -171,6 +138,14 @@ pub struct Tally {
     pub closed_since: Option<Millis>,
 }
 
+const IN_FLIGHT: &str = "
+    UPDATE outbox SET unanswered_since = accepted_at
+    WHERE portal_id = ?1 AND toward = ?2 AND unanswered_since IS NULL AND (
+        late = 1 OR steps_done > 0 OR id = (
+            SELECT o.id FROM outbox o JOIN journal j ON j.id = o.entry_id
+            WHERE o.portal_id = ?1 AND o.toward = ?2 AND o.late = 0 AND j.session IS NULL
+            ORDER BY o.id LIMIT 1))";
+
 impl Store {
     /// What stands first in the lane. A delivery that has begun comes first, then the oldest.
     pub async fn head(&self, lane: LaneId, now: Millis) -> Result<Head, Error> {
@@ -245,7 +220,8 @@ impl Store {
             desk.sql
                 .prepare_cached(
                     "UPDATE outbox SET steps_done = steps_done + 1, attempts = 0, due = 0,
-                     unsure_since = NULL, rejections = 0, blamed_ms = 0, tried_at = NULL WHERE id = ?1",
+                     unsure_since = NULL, unanswered_since = NULL, rejections = 0, blamed_ms = 0,
+                     tried_at = NULL WHERE id = ?1",
                 )?
                 .execute([delivery])?;
             Ok(())
@@ -253,27 +229,42 @@ impl Store {
         .await
     }
 
-    /// The present step failed for now: one more attempt.
-    pub async fn postponed(&self, delivery: DeliveryId, setback: Setback) -> Result<(), Error> {
-        self.transaction("postpone a step", move |desk| {
-            let blamed = i64::try_from(setback.blamed.as_millis()).unwrap_or(i64::MAX);
+    /// A try of the present step was not answered. Keeps the earliest such moment until the step is done.
+    pub async fn unanswered(&self, delivery: DeliveryId, since: Millis) -> Result<(), Error> {
+        self.transaction("mark a step as unanswered", move |desk| {
             let rows = desk
                 .sql
                 .prepare_cached(
-                    "UPDATE outbox SET attempts = attempts + 1, tries = tries + 1, due = ?2,
-                     unsure_since = iif(?3, NULL, unsure_since), tried_at = ?4, trouble = ?5,
-                     rejections = rejections + ?6, blamed_ms = blamed_ms + ?7 WHERE id = ?1",
+                    "UPDATE outbox SET unanswered_since = coalesce(unanswered_since, ?2) WHERE id = ?1",
                 )?
-                .execute(params![
-                    delivery,
-                    setback.due,
-                    setback.sure,
-                    setback.at,
-                    setback.kind,
-                    setback.rejected,
-                    blamed
-                ])?;
+                .execute(params![delivery, since])?;
             note(rows, delivery);
+            Ok(())
+        })
+        .await
+    }
+
+    /// A lane starts. Nothing of it waits longer than until `latest`: the moments written down are those of the
+    /// clock as it was then, and the clock may have been put back since. With `in_flight`, whatever may have been
+    /// on its way when we were stopped counts as unanswered since it was accepted: what stands first, and what a
+    /// late key may have put before it in the meantime.
+    pub async fn start_lane(
+        &self,
+        lane: LaneId,
+        latest: Millis,
+        in_flight: bool,
+    ) -> Result<(), Error> {
+        self.transaction("start a lane", move |desk| {
+            desk.sql
+                .prepare_cached(
+                    "UPDATE outbox SET due = ?3 WHERE portal_id = ?1 AND toward = ?2 AND due > ?3",
+                )?
+                .execute(params![lane.portal, lane.toward, latest])?;
+            if in_flight {
+                desk.sql
+                    .prepare_cached(IN_FLIGHT)?
+                    .execute(params![lane.portal, lane.toward])?;
+            }
             Ok(())
         })
         .await
@@ -314,7 +305,7 @@ impl Store {
                 Undelivered::Failed { reason, notice } => {
                     parked::note(desk, &debt, &reason, now)?;
                     settle::settle(desk, &debt, End::Failed)?;
-                    notice.map_or(Ok(None), |letter| give_notice(desk, &debt, letter, now))
+                    notice.map_or(Ok(None), |letter| give_notice(desk, &debt, &letter, now))
                 }
             }
         })
@@ -357,7 +348,7 @@ impl Store {
 }
 
 /// A delivery may have been settled from another side, its portal being removed. Nothing is owed then.
-fn note(rows: usize, delivery: DeliveryId) {
+pub(crate) fn note(rows: usize, delivery: DeliveryId) {
     if rows == 0 {
         tracing::debug!(delivery.id = %delivery, "The delivery is settled already");
     }
@@ -375,7 +366,7 @@ fn write_plan(desk: &Desk<'_>, delivery: DeliveryId, plan: &[u8]) -> Result<usiz
 fn give_notice(
     desk: &Desk<'_>,
     failed: &Debt,
-    letter: Vec<u8>,
+    letter: &[u8],
     now: Millis,
 ) -> Result<Option<LaneId>, Fault> {
     let origin: Place = desk
@@ -385,10 +376,6 @@ fn give_notice(
     let Some(lane) = Graph::load(desk.sql)?.back(&failed.to, &origin) else {
         return Ok(None);
     };
-    let (place, to) = (Place::new(BRIDGE, "notice"), origin);
     let fact = RemoteId(format!("delivery-{}", failed.id));
-    let entry = journal::write_fact(desk, &place, &fact, now)?;
-    journal::write_letter(desk, entry, &Payload::Ready(letter))?;
-    settle::owe(desk, entry, (&place, &fact), (lane, &to), now)?;
-    Ok(Some(lane))
+    notices::notice(desk, lane, &fact, letter, now)
 }

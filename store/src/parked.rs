@@ -6,9 +6,9 @@ use std::time::Duration;
 use rusqlite::{OptionalExtension, Row, params};
 
 use crate::{
-    DeliveryId, EntryId, Error, LaneId, Millis, Place, RemoteId, Store, Tell, columns,
+    DeliveryId, EntryId, Error, LaneId, Millis, Place, RemoteId, Store, Tell, bulletins, columns,
     database::{Desk, Fault},
-    bulletins, journal, links, notices,
+    journal, links, notices,
     settle::{self, Debt, End},
 };
 
@@ -110,10 +110,7 @@ impl Store {
 
     /// Owes these again that have failed and are kept, with the keys and plans they had: failed becomes
     /// pending. Others are left as they are, so that it does no harm twice. Answers the lanes to ring.
-    pub async fn try_again(
-        &self,
-        deliveries: &[DeliveryId],
-    ) -> Result<Vec<LaneId>, Error> {
+    pub async fn try_again(&self, deliveries: &[DeliveryId]) -> Result<Vec<LaneId>, Error> {
         let deliveries = deliveries.to_vec();
         self.transaction("try failed deliveries again", move |desk| {
             let mut lanes = Vec::new();
@@ -184,7 +181,10 @@ impl Store {
                      WHERE o.portal_id = ?1 AND o.toward = ?2 AND o.accepted_at <= ?3
                      AND o.unsure_since IS NULL AND j.session IS NULL ORDER BY o.id",
                 )?
-                .query_map(params![lane.portal, lane.toward, before], settle::debt_from_row)?
+                .query_map(
+                    params![lane.portal, lane.toward, before],
+                    settle::debt_from_row,
+                )?
                 .collect::<Result<_, _>>()?;
             for debt in &debts {
                 let why = Why {
@@ -239,12 +239,7 @@ pub(crate) fn park(
 }
 
 /// Writes down why a debt fails of which nothing is kept.
-pub(crate) fn note(
-    desk: &Desk<'_>,
-    debt: &Debt,
-    reason: &str,
-    now: Millis,
-) -> Result<(), Fault> {
+pub(crate) fn note(desk: &Desk<'_>, debt: &Debt, reason: &str, now: Millis) -> Result<(), Fault> {
     let why = Why {
         kind: "given-up",
         reason,
@@ -316,9 +311,7 @@ fn unpark(desk: &Desk<'_>, id: DeliveryId) -> Result<Option<LaneId>, Fault> {
         )?
         .execute([id])?;
     desk.sql
-        .prepare_cached(
-            "UPDATE parked SET state = 'again', kept = 0, plan = NULL WHERE id = ?1",
-        )?
+        .prepare_cached("UPDATE parked SET state = 'again', kept = 0, plan = NULL WHERE id = ?1")?
         .execute([id])?;
     settle::count(
         desk.sql,

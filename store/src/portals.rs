@@ -157,15 +157,6 @@ impl Graph {
             .find_map(|(lane, place)| (place == *to).then_some(lane))
     }
 
-    /// Where a lane leads.
-    pub fn end(&self, lane: LaneId) -> Option<&Place> {
-        let portal = self.0.iter().find(|portal| portal.id == lane.portal)?;
-        Some(match lane.toward {
-            Side::Matrix => &portal.room,
-            Side::Silo => &portal.channel,
-        })
-    }
-
     /// Some lane that leads here.
     pub fn lane_to(&self, here: &Place) -> Option<LaneId> {
         self.edges(here).next().map(|(portal, toward, _)| LaneId {

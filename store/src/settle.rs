@@ -4,9 +4,9 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::{
-    DeliveryId, EntryId, LaneId, Millis, Place, RemoteId, Tally, columns,
+    DeliveryId, EntryId, LaneId, Millis, Place, RemoteId, Tally, closed, columns,
     database::{Desk, Fault},
-    closed, parked,
+    parked,
 };
 
 /// One row of the outbox, as far as settling it needs.
@@ -155,12 +155,7 @@ pub(crate) fn count(sql: &Connection, lane: LaneId, update: &str) -> Result<(), 
     })
 }
 
-fn note_skipped(
-    sql: &Connection,
-    entry: EntryId,
-    to: &Place,
-    rule: &str,
-) -> Result<(), Fault> {
+fn note_skipped(sql: &Connection, entry: EntryId, to: &Place, rule: &str) -> Result<(), Fault> {
     sql.prepare_cached(
         "INSERT INTO skipped (entry_id, to_place, rule) VALUES (?1, ?2, ?3)
          ON CONFLICT (entry_id, to_place) DO UPDATE SET rule = excluded.rule",

@@ -3,7 +3,8 @@
 use rusqlite::{OptionalExtension, params};
 
 use crate::{
-    Closed, DeliveryId, EntryId, Error, LaneId, Millis, ParkedState, Place, RemoteId, Store, closed, columns,
+    Closed, DeliveryId, EntryId, Error, LaneId, Millis, ParkedState, Place, RemoteId, Store,
+    closed, columns,
     database::{Desk, Fault},
     links, notices,
 };

@@ -108,7 +108,11 @@ async fn d23_what_looks_refused_is_tried_a_few_times_and_then_the_next_proceeds(
     let wall = Wall::new(true, script);
     bench.run(&wall, LONG).await;
     assert_eq!(wall.texts(), ["good"]);
-    assert_eq!(wall.keys.lock().unwrap().len(), 4, "three tries and the next");
+    assert_eq!(
+        wall.keys.lock().unwrap().len(),
+        4,
+        "three tries and the next"
+    );
     let tally = bench.tally(Side::Silo).await;
     assert_eq!((tally.failed, tally.parked), (1, 1));
     assert_eq!(tally.last_failure.as_deref(), Some("rejected"));
@@ -148,7 +152,10 @@ async fn d23_while_every_lane_of_the_side_is_rejected_no_message_is_given_up() {
     );
     assert!(here.keys.lock().unwrap().len() > 10);
     let failed = bench.tally(Side::Silo).await.failed + bench.tally(Side::Matrix).await.failed;
-    assert!(failed <= 1, "at most one before the other lane was heard of");
+    assert!(
+        failed <= 1,
+        "at most one before the other lane was heard of"
+    );
     // The other one works again: now it is the message.
     *there.always.lock().unwrap() = None;
     bench.hear("$two", post("two")).await;
@@ -472,7 +479,10 @@ async fn why_tells_each_state() {
     bench.told(&room).await;
     for (number, (target, words)) in [
         (Some("$sent"), "To the wall channel: delivered"),
-        (Some("$failed"), "it is bad. `!bridge retry` sends it again."),
+        (
+            Some("$failed"),
+            "it is bad. `!bridge retry` sends it again.",
+        ),
         (Some("wall-0"), "it is bad. `!bridge retry` sends it again."),
         (Some("$pending1"), "it is being sent"),
         (Some("$pending2"), "behind 1 other message"),

@@ -138,40 +138,27 @@ impl Outlet for Wall {
                 }])
             }
             (Action::Delete { .. }, Some(target)) => Plan::Steps(vec![Step::Remove { target }]),
-            (Action::Bridge { text, about, .. }, copy) => {
-                let content = Content {
+            (Action::Bridge { text, about }, _) => Plan::Steps(vec![Step::Post {
+                content: Content {
                     text: text.clone(),
                     html: None,
                     style: Style::Notice,
-                };
-                Plan::Steps(vec![match copy {
-                    Some(target) => Step::Replace {
-                        target,
-                        content,
-                        otherwise: None,
-                    },
-                    None => Step::Post {
-                        content,
-                        thread: None,
-                        reply_to: about.as_ref().map(|about| about.message.clone()),
-                    },
-                }])
-            }
+                },
+                thread: None,
+                reply_to: about.as_ref().map(|about| about.message.clone()),
+            }]),
             _ => Plan::Skip("unknown-target".to_owned()),
         })
     }
 
     async fn perform(&self, _to: &Place, key: &str, step: &Step) -> Result<Done, SendError> {
         self.keys.lock().unwrap().push(key.to_owned());
-        let next = self
-            .script
-            .lock()
-            .unwrap()
-            .pop_front()
-            .unwrap_or_else(|| match *self.always.lock().unwrap() {
+        let next = self.script.lock().unwrap().pop_front().unwrap_or_else(|| {
+            match *self.always.lock().unwrap() {
                 Some(fault) => Next::Fail(fault()),
                 None => Next::Work,
-            });
+            }
+        });
         match next {
             Next::Work => Ok(self.work(step)),
             Next::Fail(error) => Err(error),
@@ -321,12 +308,7 @@ impl Bench {
     }
 
     /// The same for either lane.
-    pub async fn run_toward(
-        &self,
-        toward: Side,
-        outlet: &Arc<Wall>,
-        at_most: Duration,
-    ) -> LaneEnd {
+    pub async fn run_toward(&self, toward: Side, outlet: &Arc<Wall>, at_most: Duration) -> LaneEnd {
         let stop = CancellationToken::new();
         let lane = self.lane(toward, outlet.clone()).run(stop.clone());
         tokio::pin!(lane);

@@ -13,9 +13,9 @@ use footbridge::{
     silo::{Channel, FeedState, Silo, SiloError},
     text::Body,
 };
-use footbridge_store::{Setback, 
+use footbridge_store::{
     Arrival, Batch, Delivery, Head, LaneId, Millis, Payload, Place, Portal, PortalSpec, RemoteId,
-    Side, Store, StoreKey,
+    Setback, Side, Store, StoreKey,
 };
 use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;

@@ -99,8 +99,7 @@ mod tests {
             ("👍", false),
             ("🔁🔁", false),
         ] {
-            let relates =
-                json!({"rel_type": "m.annotation", "event_id": "$failed", "key": key});
+            let relates = json!({"rel_type": "m.annotation", "event_id": "$failed", "key": key});
             let request = asked("m.reaction", json!({"m.relates_to": relates}));
             assert_eq!(request.is_some(), counts, "{key}");
         }

@@ -4,7 +4,7 @@ use footbridge_store::{Copy, RemoteId};
 use serde_json::{Value, json};
 
 use crate::{
-    message::{About, Action, Style},
+    message::{Action, Style},
     names,
     outlet::{Content, Outgoing, Plan, Step},
     text::{Block, Body, cut, html_from_body},
@@ -150,6 +150,9 @@ pub fn plan(outgoing: &Outgoing) -> Plan {
                     .collect(),
             )
         }
+        Action::Edit { body, .. } if message.sender.is_bridge() && !outgoing.copies.is_empty() => {
+            Plan::Steps(edits(&outgoing.copies, vec![own_words(body)]))
+        }
         Action::Edit { body, style, .. } if !outgoing.copies.is_empty() => {
             let contents = contents(body, &name, *style, outgoing.late, MAX_BYTES / 2);
             Plan::Steps(edits(&outgoing.copies, contents))
@@ -175,34 +178,24 @@ pub fn plan(outgoing: &Outgoing) -> Plan {
                 style: Style::Notice,
             })])
         }
-        Action::Bridge {
-            text,
-            about,
-            replaces,
-        } => notice(text, about.as_ref(), replaces.is_some(), &outgoing.copies),
+        Action::Bridge { text, about } => {
+            let content = own_words(&Body::plain(text));
+            Plan::Steps(vec![Step::Post {
+                content,
+                thread: about.as_ref().and_then(|about| about.thread.clone()),
+                reply_to: about.as_ref().map(|about| about.message.clone()),
+            }])
+        }
     }
 }
 
-/// What the bridge itself says: a new message, or a new text for the one it has said before.
-fn notice(text: &str, about: Option<&About>, replaces: bool, copies: &[Copy]) -> Plan {
-    let content = Content {
-        text: Body::plain(text).to_plain(),
+/// What the bridge itself says.
+fn own_words(body: &Body) -> Content {
+    Content {
+        text: body.to_plain(),
         html: None,
         style: Style::Notice,
-    };
-    Plan::Steps(vec![match (replaces, copies.first()) {
-        (true, None) => return Plan::Skip("unknown-target".to_owned()),
-        (true, Some(copy)) => Step::Replace {
-            target: copy.remote.clone(),
-            content,
-            otherwise: None,
-        },
-        (false, _) => Step::Post {
-            content,
-            thread: about.and_then(|about| about.thread.clone()),
-            reply_to: about.map(|about| about.message.clone()),
-        },
-    }])
+    }
 }
 
 fn posted(content: Content) -> Step {

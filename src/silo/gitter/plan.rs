@@ -25,7 +25,7 @@ pub fn plan(outgoing: &Outgoing, now: Millis, permalink: impl Fn(&RemoteId) -> S
     let name = names::shown(&sender.name, &sender.id);
     let speech = |body, style| Speech {
         mark,
-        name: &name,
+        name: (!sender.is_bridge()).then_some(name.as_str()),
         body,
         style,
     };
@@ -55,15 +55,8 @@ pub fn plan(outgoing: &Outgoing, now: Millis, permalink: impl Fn(&RemoteId) -> S
             let body = Body::plain(summary);
             posts(speech(&body, Style::Emote).parts(), Style::Notice, None)
         }
-        Action::Bridge {
-            text,
-            about,
-            replaces,
-        } => {
+        Action::Bridge { text, about } => {
             let text = markdown_from_body(&Body::plain(text));
-            if replaces.is_some() {
-                return renotice(text, &outgoing.copies, now);
-            }
             let root = about
                 .as_ref()
                 .map(|about| about.thread.as_ref().unwrap_or(&about.message));
@@ -72,38 +65,22 @@ pub fn plan(outgoing: &Outgoing, now: Millis, permalink: impl Fn(&RemoteId) -> S
     }
 }
 
-/// A new text for what the bridge has said before; where it is too late for that, another message beside it.
-fn renotice(text: String, copies: &[Copy], now: Millis) -> Plan {
-    let Some(first) = copies.first() else {
-        return Plan::Skip("unknown-target".to_owned());
-    };
-    let beside = post(text.clone(), Style::Notice, first.thread.as_ref());
-    Plan::Steps(vec![if now.since(first.sent_at) < EDITABLE {
-        Step::Replace {
-            target: first.remote.clone(),
-            content: content(text, Style::Notice),
-            otherwise: Some(Box::new(beside)),
-        }
-    } else {
-        beside
-    }])
-}
-
 /// Somebody's words.
 struct Speech<'a> {
     mark: &'static str,
-    name: &'a str,
+    /// None when the bridge itself speaks.
+    name: Option<&'a str>,
     body: &'a Body,
     style: Style,
 }
 
 impl Speech<'_> {
     fn whole(&self) -> String {
-        format!(
-            "{}{}",
-            self.mark,
-            attributed(self.name, self.body, self.style)
-        )
+        let text = match self.name {
+            Some(name) => attributed(name, self.body, self.style),
+            None => markdown_from_body(self.body),
+        };
+        format!("{}{text}", self.mark)
     }
 
     /// As many texts as Gitter's limit makes necessary, each with the name.
@@ -112,7 +89,8 @@ impl Speech<'_> {
     }
 
     fn split_behind(&self, opening: &str) -> Vec<String> {
-        let name = format!("{opening}{}{}", self.mark, prefix(self.name, self.style));
+        let name = self.name.map(|name| prefix(name, self.style));
+        let name = format!("{opening}{}{}", self.mark, name.unwrap_or_default());
         split(&markdown_from_body(self.body), &name)
     }
 
@@ -379,6 +357,13 @@ mod tests {
     }
 
     #[test]
+    fn a_changed_notice_of_the_bridge_has_no_sender_either() {
+        let mut notice = outgoing(edited("all came"), vec![copy("a", None, 0)]);
+        notice.message.sender = Sender::bridge();
+        assert_eq!(text(&steps(&notice, 0)[0]), "all came");
+    }
+
+    #[test]
     fn what_was_never_copied_is_skipped_by_name() {
         let gone = Action::Delete {
             target: RemoteId::from("$event"),
@@ -398,7 +383,6 @@ mod tests {
             Action::Bridge {
                 text: "Something".to_owned(),
                 about: None,
-                replaces: None,
             },
             vec![],
         );

@@ -401,7 +401,11 @@ impl Run {
                 (lane.accepted, lane.delivered, lane.skipped, lane.failed)
             );
             assert_eq!(tally.pending, lane.debts.len() as u64);
-            let parked = self.model.parked.iter().filter(|(_, index, _)| self.lanes[*index] == *id);
+            let parked = self
+                .model
+                .parked
+                .iter()
+                .filter(|(_, index, _)| self.lanes[*index] == *id);
             assert_eq!(tally.parked, parked.count() as u64);
             assert!(lane.debts.iter().map(|debt| debt.order).is_sorted());
         }

@@ -1,6 +1,6 @@
 //! What leaves: in order, step by step, and how each delivery ends.
 
-use footbridge_store::{Setback, Head, Millis, Payload, RemoteId, Undelivered};
+use footbridge_store::{Head, Millis, Payload, RemoteId, Setback, Undelivered};
 
 use crate::ground::{Ground, NOW, balances, copy, letter, sealed_letter, to_silo};
 
@@ -133,7 +133,11 @@ async fn a_postponed_step_waits_and_counts_and_holds_those_behind_it() {
         .await;
     let first = ground.ready(lane).await;
     let due = Millis(NOW.0 + 60_000);
-    ground.store.postponed(first.id, Setback::of_nobody(NOW, due, true, "not-done")).await.unwrap();
+    ground
+        .store
+        .postponed(first.id, Setback::of_nobody(NOW, due, true, "not-done"))
+        .await
+        .unwrap();
     let ground = ground.restart().await;
     assert_eq!(
         ground.store.head(lane, NOW).await.unwrap(),
@@ -164,14 +168,22 @@ async fn doubt_keeps_its_first_moment_until_somebody_knows() {
         .await
         .unwrap();
     ground.store.unsure(id, None, Millis(9)).await.unwrap();
-    ground.store.postponed(id, Setback::of_nobody(NOW, NOW, false, "not-done")).await.unwrap();
+    ground
+        .store
+        .postponed(id, Setback::of_nobody(NOW, NOW, false, "not-done"))
+        .await
+        .unwrap();
     let ground = ground.restart().await;
     assert!(ground.store.in_doubt(&ground.a.channel).await.unwrap());
     assert!(!ground.store.in_doubt(&ground.room).await.unwrap());
     let delivery = ground.ready(lane).await;
     assert_eq!(delivery.unsure_since, Some(Millis(7)));
     assert_eq!(delivery.plan.as_deref(), Some(b"plan".as_slice()));
-    ground.store.postponed(id, Setback::of_nobody(NOW, NOW, true, "not-done")).await.unwrap();
+    ground
+        .store
+        .postponed(id, Setback::of_nobody(NOW, NOW, true, "not-done"))
+        .await
+        .unwrap();
     assert!(!ground.store.in_doubt(&ground.a.channel).await.unwrap());
     ground.store.unsure(id, None, Millis(11)).await.unwrap();
     ground
@@ -271,7 +283,11 @@ async fn a_delivery_settled_by_a_removed_portal_is_no_error_for_its_lane() {
         .unwrap();
     ground.store.planned(id, b"plan").await.unwrap();
     ground.store.unsure(id, None, NOW).await.unwrap();
-    ground.store.postponed(id, Setback::of_nobody(NOW, NOW, true, "not-done")).await.unwrap();
+    ground
+        .store
+        .postponed(id, Setback::of_nobody(NOW, NOW, true, "not-done"))
+        .await
+        .unwrap();
     ground
         .store
         .step_done(id, Some(&copy("g1")), None, true, NOW)
