@@ -10,7 +10,7 @@ mod words;
 
 use std::time::Duration;
 
-use footbridge_store::{self as store, Millis, Parked, ParkedState, RemoteId, Store};
+use footbridge_store::{self as store, Millis, Parked, ParkedState, Store};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -28,7 +28,7 @@ use words::Order;
 const SLOW_POLL: Duration = Duration::from_secs(30);
 /// Failures that are too old to be tried again are forgotten this often.
 const FORGET_EVERY: Duration = Duration::from_hours(1);
-/// How many messages are looked through for the last one of somebody who names none.
+/// How many messages are looked through for a failed one of somebody who names none.
 const LOOKED_THROUGH: u32 = 200;
 
 /// Answers questions.
@@ -111,23 +111,25 @@ impl Control {
         }))
     }
 
-    /// The message that is asked about: the one that was answered, or the asker's last unsettled one.
-    async fn target(
+    /// The failed message that is to be tried again: the one that was answered, or the asker's last one.
+    async fn failed(
         &self,
         question: &store::Command,
         command: &Command,
-    ) -> Result<Option<RemoteId>, store::Error> {
-        if command.target.is_some() {
-            return Ok(command.target.clone());
+    ) -> Result<Vec<Parked>, store::Error> {
+        let place = &question.place;
+        if let Some(target) = &command.target {
+            return self.store.parked_about(place, target).await;
         }
-        let unsettled = self
-            .store
-            .unsettled(&question.place, LOOKED_THROUGH)
-            .await?;
-        Ok(unsettled
-            .into_iter()
-            .find(|(_, letter)| is_by(letter, &command.sender.id))
-            .map(|(fact, _)| fact))
+        for (fact, letter) in self.store.unsettled(place, LOOKED_THROUGH).await? {
+            if is_by(&letter, &command.sender.id) {
+                let about = self.store.parked_about(place, &fact).await?;
+                if about.iter().any(|parked| parked.kept) {
+                    return Ok(about);
+                }
+            }
+        }
+        Ok(Vec::new())
     }
 
     async fn why(
@@ -136,14 +138,14 @@ impl Control {
         command: &Command,
         now: Millis,
     ) -> Result<String, store::Error> {
-        let Some(target) = self.target(question, command).await? else {
+        let place = &question.place;
+        let last = self.store.last_of(place, &command.sender.id).await?;
+        let Some(target) = command.target.clone().or(last) else {
             return Ok(
-                "Nothing of yours waits or has failed. Reply to a message with `!bridge why` to learn what \
-                 became of it."
+                "I have heard nothing of you yet. Reply to a message with `!bridge why` to learn what became of it."
                     .to_owned(),
             );
         };
-        let place = &question.place;
         let Some(story) = self.store.story(place, &target).await? else {
             return Ok(words::not_known());
         };
@@ -172,10 +174,7 @@ impl Control {
         command: &Command,
         now: Millis,
     ) -> Result<String, store::Error> {
-        let Some(target) = self.target(question, command).await? else {
-            return Ok("Nothing of yours has failed.".to_owned());
-        };
-        let about = self.store.parked_about(&question.place, &target).await?;
+        let about = self.failed(question, command).await?;
         let mine = |parked: &&Parked| {
             let letter = parked.letter.as_deref().unwrap_or_default();
             command.moderator || is_by(letter, &command.sender.id)
@@ -212,6 +211,8 @@ impl Control {
             .any(|parked| parked.state == ParkedState::Failed)
         {
             "It failed, and its text is not kept any more: write it again.".to_owned()
+        } else if command.target.is_none() {
+            "Nothing of yours has failed.".to_owned()
         } else {
             "It did not fail. `!bridge why` tells what became of it.".to_owned()
         })

@@ -34,10 +34,11 @@ impl Inbox {
 
     /// Writes a batch down. When this returns the source may be told "received". Answers one [`Accepted`] per
     /// arrival, in order.
-    pub async fn accept(&self, batch: Batch) -> Result<Vec<Accepted>, Error> {
+    pub async fn accept(&self, mut batch: Batch) -> Result<Vec<Accepted>, Error> {
         crash::point("accept.before");
         let asks = |arrival: &Arrival| matches!(arrival.payload, Payload::Command(_));
         let asked = batch.arrivals.iter().any(asks);
+        batch.authors = batch.arrivals.iter().filter_map(author).collect();
         let accepted = self.store.accept(batch, self.clock.now()).await?;
         crash::point("accept.after");
         for one in &accepted {
@@ -132,6 +133,16 @@ impl Inbox {
     pub fn clock(&self) -> Clock {
         self.clock
     }
+}
+
+/// Who wrote a new message.
+fn author(arrival: &Arrival) -> Option<(Place, RemoteId, String)> {
+    let Payload::Ready(letter) = &arrival.payload else {
+        return None;
+    };
+    arrival.message.as_ref()?;
+    let sender = Message::from_bytes(letter).ok()?.sender;
+    (!sender.is_bridge()).then(|| (arrival.place.clone(), arrival.fact.clone(), sender.id))
 }
 
 /// One bell per lane. The table is the queue; a bell only wakes.

@@ -11,6 +11,18 @@ ALTER TABLE outbox ADD COLUMN blamed_ms INTEGER NOT NULL DEFAULT 0;
 -- The kind of the last error: a short fixed word.
 ALTER TABLE outbox ADD COLUMN trouble TEXT;
 
+-- What the bridge itself has to say goes before the backlog of its lane: it is no part of any order.
+ALTER TABLE outbox ADD COLUMN urgent INTEGER NOT NULL DEFAULT 0 CHECK (urgent IN (0, 1));
+CREATE INDEX outbox_urgent ON outbox (portal_id, toward, id) WHERE urgent = 1;
+
+-- The last message of each author in each place, the author by a keyed hash.
+CREATE TABLE author (
+    place    TEXT NOT NULL,
+    author   TEXT NOT NULL,
+    entry_id INTEGER NOT NULL REFERENCES journal (id),
+    PRIMARY KEY (place, author)
+) STRICT, WITHOUT ROWID;
+
 -- Notices that change with what they speak of.
 CREATE TABLE bulletin (
     fact       TEXT    PRIMARY KEY NOT NULL, -- the notice's

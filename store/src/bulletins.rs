@@ -245,12 +245,16 @@ fn write(
     let Some(letter) = state.as_ref().and_then(compose) else {
         return Ok(None);
     };
-    if said {
+    let rung = if said {
         supersede(desk, fact)?;
-        notices::change_notice(desk, fact, &letter, now)
+        notices::change_notice(desk, fact, &letter, now)?
     } else {
-        notices::notice(desk, lane, fact, &letter, now)
+        notices::notice(desk, lane, fact, &letter, now)?
+    };
+    if rung.is_some() {
+        notices::hurry(desk)?;
     }
+    Ok(rung)
 }
 
 /// Takes out changes of this notice that are still owed: the next one says all of it.

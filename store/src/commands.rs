@@ -87,7 +87,11 @@ impl Store {
                 return Ok(None);
             };
             let fact = RemoteId(format!("answer-{question}"));
-            notices::notice(desk, lane, &fact, &letter, now)
+            let rung = notices::notice(desk, lane, &fact, &letter, now)?;
+            if rung.is_some() {
+                notices::hurry(desk)?;
+            }
+            Ok(rung)
         })
         .await
     }

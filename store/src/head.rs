@@ -28,6 +28,15 @@ const FIRST_BEGUN: &str = "
     WHERE o.portal_id = ?1 AND o.toward = ?2 AND (o.steps_done > 0 OR o.unsure_since IS NOT NULL)
     ORDER BY o.id LIMIT 1";
 
+// What the bridge itself has to say goes before the backlog.
+const FIRST_URGENT: &str = "
+    SELECT o.id, o.entry_id, o.key, j.place, o.to_place, j.payload, o.plan, o.steps_done, o.attempts,
+           o.unsure_since, o.accepted_at, o.late, o.due, j.hold_until, o.unanswered_since, o.tries, o.rejections,
+           o.blamed_ms, o.tried_at, EXISTS (SELECT 1 FROM parked p WHERE p.id = o.id)
+    FROM outbox o JOIN journal j ON j.id = o.entry_id
+    WHERE o.portal_id = ?1 AND o.toward = ?2 AND o.urgent = 1
+    ORDER BY o.id LIMIT 1";
+
 // An entry whose key has been waited for long enough lets others pass. So does one from the future: the clock was
 // put back, and nobody knows how long it has been waited for.
 const FIRST_OWED: &str = "
@@ -57,11 +66,14 @@ pub(crate) fn head(desk: &Desk<'_>, lane: LaneId, now: Millis) -> Result<Head, F
         .optional()?;
     let first = match begun {
         Some(begun) => Some(begun),
-        None => desk
-            .sql
-            .prepare_cached(FIRST_OWED)?
-            .query_row(params![lane.portal, lane.toward, now], read)
-            .optional()?,
+        None => match urgent(desk, lane)? {
+            Some(urgent) => Some(urgent),
+            None => desk
+                .sql
+                .prepare_cached(FIRST_OWED)?
+                .query_row(params![lane.portal, lane.toward, now], read)
+                .optional()?,
+        },
     };
     let Some(owed) = first else {
         return Ok(Head::Empty);
@@ -73,6 +85,16 @@ pub(crate) fn head(desk: &Desk<'_>, lane: LaneId, now: Millis) -> Result<Head, F
         return Ok(Head::NotBefore(owed.due));
     }
     open_owed(desk, owed).map(|delivery| Head::Ready(Box::new(delivery)))
+}
+
+fn urgent(desk: &Desk<'_>, lane: LaneId) -> Result<Option<Owed>, Fault> {
+    Ok(desk
+        .sql
+        .prepare_cached(FIRST_URGENT)?
+        .query_row(params![lane.portal, lane.toward], |row| {
+            owed_from_row(row, lane)
+        })
+        .optional()?)
 }
 
 fn owed_from_row(row: &Row<'_>, lane: LaneId) -> rusqlite::Result<Owed> {

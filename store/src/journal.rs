@@ -11,6 +11,7 @@ use crate::{
     progress::{self, Flag, Gap},
     seal::Cell,
     settle::{self, End},
+    story,
 };
 
 /// Something that happened in a place.
@@ -85,6 +86,8 @@ pub struct Batch {
     pub filled: Vec<Gap>,
     /// Flags to raise. A raised flag is never lowered.
     pub flags: Vec<(Place, Flag)>,
+    /// Who wrote which of the arrivals: place, fact, author. Kept as a keyed hash, the last one of each author.
+    pub authors: Vec<(Place, RemoteId, String)>,
 }
 
 /// What became of an arrival.
@@ -131,6 +134,9 @@ impl Store {
                 .iter()
                 .map(|arrival| take_in(desk, &graph, arrival, now))
                 .collect::<Result<_, _>>()?;
+            for (place, fact, author) in &batch.authors {
+                story::note_author(desk, place, fact, author)?;
+            }
             progress::keep(desk, &batch, now)?;
             Ok(accepted)
         })

@@ -141,7 +141,7 @@ pub struct Tally {
 const IN_FLIGHT: &str = "
     UPDATE outbox SET unanswered_since = accepted_at
     WHERE portal_id = ?1 AND toward = ?2 AND unanswered_since IS NULL AND (
-        late = 1 OR steps_done > 0 OR id = (
+        late = 1 OR urgent = 1 OR steps_done > 0 OR id = (
             SELECT o.id FROM outbox o JOIN journal j ON j.id = o.entry_id
             WHERE o.portal_id = ?1 AND o.toward = ?2 AND o.late = 0 AND j.session IS NULL
             ORDER BY o.id LIMIT 1))";

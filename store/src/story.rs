@@ -95,6 +95,23 @@ impl Store {
         .await
     }
 
+    /// The last message of this author in a place, since we listen there.
+    pub async fn last_of(&self, place: &Place, author: &str) -> Result<Option<RemoteId>, Error> {
+        let (place, author) = (place.clone(), author.to_owned());
+        self.read("find somebody's last message", move |desk| {
+            let author = desk.seal.author_key(&place, &author);
+            Ok(desk
+                .sql
+                .prepare_cached(
+                    "SELECT j.fact FROM author a JOIN journal j ON j.id = a.entry_id
+                     WHERE a.place = ?1 AND a.author = ?2",
+                )?
+                .query_row(params![place, author], |row| row.get(0))
+                .optional()?)
+        })
+        .await
+    }
+
     /// What became of the message that this failed delivery was of.
     pub async fn story_of(&self, failed: DeliveryId) -> Result<Option<Story>, Error> {
         self.read("read what became of a failed message", move |desk| {
@@ -108,8 +125,8 @@ impl Store {
         .await
     }
 
-    /// The newest entries of a place whose letters are still there, newest first: what somebody may mean who
-    /// does not say which message.
+    /// The newest entries of a place whose letters are still there, newest first: what somebody may want to be
+    /// tried again who does not say which message.
     pub async fn unsettled(
         &self,
         place: &Place,
@@ -140,6 +157,23 @@ impl Store {
         })
         .await
     }
+}
+
+/// Keeps whose message this is, if it is a later one than the one known.
+pub(crate) fn note_author(
+    desk: &Desk<'_>,
+    place: &Place,
+    fact: &RemoteId,
+    author: &str,
+) -> Result<(), Fault> {
+    desk.sql
+        .prepare_cached(
+            "INSERT INTO author (place, author, entry_id)
+             SELECT ?1, ?3, id FROM journal WHERE place = ?1 AND fact = ?2
+             ON CONFLICT (place, author) DO UPDATE SET entry_id = max(entry_id, excluded.entry_id)",
+        )?
+        .execute(params![place, fact, desk.seal.author_key(place, author)])?;
+    Ok(())
 }
 
 fn tell(desk: &Desk<'_>, entry: EntryId) -> Result<Story, Fault> {

@@ -68,6 +68,7 @@ async fn a_place_without_a_portal_is_unlinked_but_progress_is_kept() {
         gaps: vec![gap.clone()],
         filled: vec![],
         flags: vec![(nowhere.clone(), Flag::EverEncrypted)],
+        ..Batch::default()
     };
     assert_eq!(
         ground.store.accept(batch, NOW).await.unwrap(),

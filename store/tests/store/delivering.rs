@@ -1,8 +1,6 @@
 //! What leaves: in order, step by step, and how each delivery ends.
 
-use footbridge_store::{
-    Batch, Gap, Head, Millis, Payload, Place, RemoteId, Setback, Undelivered,
-};
+use footbridge_store::{Batch, Gap, Head, Millis, Payload, Place, RemoteId, Setback, Undelivered};
 
 use crate::ground::{Ground, NOW, balances, copy, letter, sealed_letter, to_silo};
 
