@@ -5,10 +5,11 @@
 //!
 //! - What asks us to wait (a rate limit) never counts.
 //! - An answer that looks like never counts as one of `attempts`, unless the other lanes of the side fail as
-//!   well: then a proxy or the whole side is out of order.
+//!   well: then a proxy or the whole side is out of order, and it counts like any other failure.
 //! - Any other failure counts by time, against `give_up`: the time since the try before, if in it a step of
-//!   another lane worked, or, where no other lane tried, if the side answered a sync or a feed. While all lanes
-//!   fail, or nothing is answered, no time passes for the message.
+//!   another lane worked, or, where no other lane tried, if the side answered a sync or a feed. While nothing is
+//!   answered, no time passes for the message. While all lanes fail and yet syncs are answered it passes at a
+//!   quarter of its speed: two messages that are to blame must not shield each other for ever.
 //! - A step that may have happened is looked for once more before it is given up.
 
 use std::time::Duration;
@@ -136,7 +137,14 @@ impl Lane {
             .peers
             .word(self.id, delivery.tried_at.unwrap_or(now), now)
             != Word::Fails;
-        if rejected && delivery.rejections + 1 >= self.limits.attempts {
+        let blamed = if rejected {
+            Duration::ZERO
+        } else {
+            self.blame(delivery, now)
+        };
+        if rejected && delivery.rejections + 1 >= self.limits.attempts
+            || delivery.blamed + blamed >= self.limits.give_up
+        {
             return self.fail(delivery, "rejected", reason, Some(message)).await;
         }
         let wait = backoff::after(delivery.attempts + 1);
@@ -149,6 +157,7 @@ impl Lane {
         );
         let setback = Setback {
             rejected,
+            blamed,
             ..Setback::of_nobody(now, now.plus(wait), true, "rejected")
         };
         self.postpone(delivery, setback).await
@@ -160,15 +169,12 @@ impl Lane {
         let Some(since) = delivery.tried_at else {
             return Duration::ZERO;
         };
-        let well = match self.peers.word(self.id, since, now) {
-            Word::Works => true,
-            Word::Fails => false,
-            Word::Silence => self.outlet.answers(since),
-        };
-        if well {
-            now.since(since).min(MOST_BLAMED)
-        } else {
-            Duration::ZERO
+        let passed = now.since(since).min(MOST_BLAMED);
+        match self.peers.word(self.id, since, now) {
+            Word::Works => passed,
+            _ if !self.outlet.answers(since) => Duration::ZERO,
+            Word::Silence => passed,
+            Word::Fails => passed / 4,
         }
     }
 
@@ -307,7 +313,7 @@ impl Lane {
             Some(Action::Bridge { .. }) => (None, Tell::Nobody),
             _ => (None, Tell::Sender),
         };
-        let how = Undelivered::Parked {
+        let how = Undelivered::Failed {
             kind,
             reason,
             about,

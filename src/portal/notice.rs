@@ -1,6 +1,6 @@
 //! What people read about failures and closed places: the words, nothing else.
 
-use footbridge_store::{NoticeState, Place, Topic};
+use footbridge_store::{NoticeState, Place, Side, Topic};
 
 use crate::message::{About, Message};
 
@@ -20,7 +20,15 @@ pub fn letter(state: &NoticeState) -> Option<Vec<u8>> {
             again,
             delivered,
             reason,
-        } => failures(*failed, *kept, *again, *delivered, &to, reason),
+        } => {
+            let what = failed_in_words(*failed, &to, reason);
+            let how = if *kept > 0 {
+                how_to_retry(*failed, state.shown)
+            } else {
+                ""
+            };
+            format!("{what}{how}{}", the_rest(*again, *delivered))
+        }
         Topic::Closed {
             reason,
             open: false,
@@ -49,30 +57,36 @@ pub fn end_of(place: &Place) -> String {
     }
 }
 
-fn failures(failed: u64, kept: u64, again: u64, delivered: u64, to: &str, reason: &str) -> String {
+fn failed_in_words(failed: u64, to: &str, reason: &str) -> String {
     let reason = reason.trim_end_matches('.');
-    let what = if failed == 1 {
+    if failed == 1 {
         format!("⚠ A message from here could not be delivered to {to}: {reason}.")
     } else {
         format!(
             "⚠ {failed} messages from here could not be delivered to {to}; the last one: {reason}."
         )
-    };
-    let them = if failed == 1 { "" } else { " them" };
-    let how = if kept > 0 {
-        format!(" React with 🔁 or answer `!bridge retry` to try{them} again.")
-    } else {
-        String::new()
-    };
-    let rest = match (again, delivered) {
+    }
+}
+
+/// What people can do. Silos have no reactions that the bridge hears of.
+fn how_to_retry(failed: u64, shown: Side) -> &'static str {
+    match (shown, failed) {
+        (Side::Matrix, 1) => " React with 🔁 or answer `!bridge retry` to try again.",
+        (Side::Matrix, _) => " React with 🔁 or answer `!bridge retry` to try them again.",
+        (Side::Silo, 1) => " Answer `!bridge retry` in its thread to try again.",
+        (Side::Silo, _) => " Answer `!bridge retry` in this thread to try them again.",
+    }
+}
+
+fn the_rest(again: u64, delivered: u64) -> String {
+    match (again, delivered) {
         (0, 0) => String::new(),
         (0, delivered) => format!(" Delivered after all: {delivered}."),
         (again, 0) => format!(" Being tried again: {again}."),
         (again, delivered) => {
             format!(" Being tried again: {again}; delivered after all: {delivered}.")
         }
-    };
-    format!("{what}{how}{rest}")
+    }
 }
 
 fn settled(again: u64, delivered: u64, to: &str) -> String {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rusqlite::{OptionalExtension, params};
 
 use crate::{
-    Copy, DeliveryId, EntryId, Error, LaneId, Millis, Place, RemoteId, Store, columns,
+    Copy, DeliveryId, EntryId, Error, LaneId, Millis, Place, RemoteId, Side, Store, columns,
     database::{Desk, Fault},
     notices,
     portals::Graph,
@@ -27,6 +27,8 @@ pub struct NoticeState {
     pub replaces: Option<RemoteId>,
     /// The message it answers, where it is shown.
     pub about: Option<Copy>,
+    /// The side where it is shown.
+    pub shown: Side,
     /// The place that could not be reached.
     pub to: Place,
     /// What it is about.
@@ -238,9 +240,9 @@ fn write(
         .execute([fact])?;
     let replaces = said.then(|| fact.clone());
     let state = if is_failure {
-        failures(desk, fact, replaces, now)?
+        failures(desk, fact, (lane.toward, replaces), now)?
     } else {
-        closed(desk, fact, replaces, now)?
+        closed(desk, fact, (lane.toward, replaces), now)?
     };
     let Some(letter) = state.as_ref().and_then(compose) else {
         return Ok(None);
@@ -280,7 +282,7 @@ fn supersede(desk: &Desk<'_>, fact: &RemoteId) -> Result<(), Fault> {
 fn failures(
     desk: &Desk<'_>,
     bulletin: &RemoteId,
-    replaces: Option<RemoteId>,
+    (shown, replaces): (Side, Option<RemoteId>),
     at: Millis,
 ) -> Result<Option<NoticeState>, Fault> {
     let count = |state: &str, kept: &str| -> Result<u64, Fault> {
@@ -307,6 +309,7 @@ fn failures(
     Ok(Some(NoticeState {
         about: first_message(desk, bulletin)?.filter(|_| replaces.is_none()),
         replaces,
+        shown,
         to,
         topic: Topic::Failures {
             failed,
@@ -342,7 +345,7 @@ fn first_message(desk: &Desk<'_>, bulletin: &RemoteId) -> Result<Option<Copy>, F
 fn closed(
     desk: &Desk<'_>,
     bulletin: &RemoteId,
-    replaces: Option<RemoteId>,
+    (shown, replaces): (Side, Option<RemoteId>),
     at: Millis,
 ) -> Result<Option<NoticeState>, Fault> {
     Ok(desk
@@ -355,6 +358,7 @@ fn closed(
         .query_row([bulletin], |row| {
             Ok(NoticeState {
                 replaces,
+                shown,
                 about: None,
                 to: row.get(2)?,
                 topic: Topic::Closed {

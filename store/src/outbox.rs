@@ -8,9 +8,8 @@ use crate::{
     Copy, DeliveryId, EntryId, Error, LaneId, Millis, Place, RemoteId, Store, columns,
     database::{Desk, Fault},
     head::{self, plan_cell},
-    links, notices, parked,
-    portals::Graph,
-    settle::{self, Debt, End},
+    links, parked,
+    settle::{self, End},
 };
 
 /// A debt at the head of its lane.
@@ -81,9 +80,9 @@ pub enum Head {
 pub enum Undelivered {
     /// By a documented rule; counted.
     Skipped(String),
-    /// It could not be, and is kept to be tried again. What people are told of it is written by
+    /// It could not be. It is kept to be tried again, and what people are told of it is written by
     /// [`Store::refresh_notices`].
-    Parked {
+    Failed {
         /// The kind of the last error: a short fixed word.
         kind: &'static str,
         /// One sentence, without message text.
@@ -92,13 +91,6 @@ pub enum Undelivered {
         about: Option<RemoteId>,
         /// Whether anybody is told.
         tell: Tell,
-    },
-    /// It could not be, and there is nothing to try again; somebody is told.
-    Failed {
-        /// One sentence, without message text.
-        reason: String,
-        /// A neutral message for the place the entry came from, to be delivered by the opposite lane.
-        notice: Option<Vec<u8>>,
     },
 }
 
@@ -270,25 +262,21 @@ impl Store {
         .await
     }
 
-    /// The delivery ends without being delivered. Answers the lane to ring when a notice was queued. A notice
-    /// about a notice is not sent.
+    /// The delivery ends without being delivered. Settled already, nothing happens.
     pub async fn undelivered(
         &self,
         delivery: DeliveryId,
         how: Undelivered,
         now: Millis,
-    ) -> Result<Option<LaneId>, Error> {
+    ) -> Result<(), Error> {
         self.transaction("give up a delivery", move |desk| {
             let Some(debt) = settle::debt(desk.sql, delivery)? else {
                 note(0, delivery);
-                return Ok(None);
+                return Ok(());
             };
             match how {
-                Undelivered::Skipped(rule) => {
-                    settle::settle(desk, &debt, End::Skipped(&rule))?;
-                    Ok(None)
-                }
-                Undelivered::Parked {
+                Undelivered::Skipped(rule) => settle::settle(desk, &debt, End::Skipped(&rule)),
+                Undelivered::Failed {
                     kind,
                     reason,
                     about,
@@ -299,13 +287,7 @@ impl Store {
                         reason: &reason,
                         about: about.as_ref(),
                     };
-                    parked::park(desk, &debt, &why, tell, now)?;
-                    Ok(None)
-                }
-                Undelivered::Failed { reason, notice } => {
-                    parked::note(desk, &debt, &reason, now)?;
-                    settle::settle(desk, &debt, End::Failed)?;
-                    notice.map_or(Ok(None), |letter| give_notice(desk, &debt, &letter, now))
+                    parked::park(desk, &debt, &why, tell, now)
                 }
             }
         })
@@ -360,22 +342,4 @@ fn write_plan(desk: &Desk<'_>, delivery: DeliveryId, plan: &[u8]) -> Result<usiz
         .sql
         .prepare_cached("UPDATE outbox SET plan = ?2 WHERE id = ?1")?
         .execute(params![delivery, sealed])?)
-}
-
-/// Owes a notice to the place where the entry happened, by the lane that leads there.
-fn give_notice(
-    desk: &Desk<'_>,
-    failed: &Debt,
-    letter: &[u8],
-    now: Millis,
-) -> Result<Option<LaneId>, Fault> {
-    let origin: Place = desk
-        .sql
-        .prepare_cached("SELECT place FROM journal WHERE id = ?1")?
-        .query_row([failed.entry], |row| row.get(0))?;
-    let Some(lane) = Graph::load(desk.sql)?.back(&failed.to, &origin) else {
-        return Ok(None);
-    };
-    let fact = RemoteId(format!("delivery-{}", failed.id));
-    notices::notice(desk, lane, &fact, letter, now)
 }

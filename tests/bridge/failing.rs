@@ -384,7 +384,7 @@ async fn a_kill_between_the_failure_and_its_notice_costs_no_notice_and_doubles_n
         let Head::Ready(delivery) = bench.store.head(lane, bench.clock.now()).await.unwrap() else {
             panic!("something is owed")
         };
-        let how = Undelivered::Parked {
+        let how = Undelivered::Failed {
             kind: "refused",
             reason: "it is bad".into(),
             about: None,

@@ -20,8 +20,8 @@ enum Verb {
     Doubt(usize),
     Postpone(usize),
     Skip(usize),
-    /// Lane, with a notice.
-    Fail(usize, bool),
+    /// Lane; nothing of it is kept.
+    Fail(usize),
     /// Lane; kept to be tried again.
     Park(usize),
     /// Which of those that failed and are kept.
@@ -41,7 +41,7 @@ fn verb() -> impl Strategy<Value = Verb> {
         1 => lane.clone().prop_map(Verb::Doubt),
         2 => lane.clone().prop_map(Verb::Postpone),
         1 => lane.clone().prop_map(Verb::Skip),
-        2 => (lane, any::<bool>()).prop_map(|(lane, notice)| Verb::Fail(lane, notice)),
+        2 => lane.prop_map(Verb::Fail),
         3 => (0..4_usize).prop_map(Verb::Park),
         3 => (0..6_usize).prop_map(Verb::Again),
         2 => (0..4_usize, any::<bool>()).prop_map(|(which, readable)| Verb::Fill(which, readable)),
@@ -240,42 +240,22 @@ impl Run {
         let Some((delivery, index)) = self.head(lane).await else {
             return;
         };
-        let rung = self
-            .store()
+        self.store()
             .undelivered(delivery.id, how.clone(), self.now())
             .await
             .unwrap();
-        let debt = self.model.lanes[lane].debts.remove(index).unwrap();
-        let Undelivered::Failed { notice, .. } = how else {
-            self.model.lanes[lane].skipped += 1;
-            return;
-        };
-        self.model.lanes[lane].failed += 1;
-        let origin = debt
-            .letter
-            .split_once('-')
-            .and_then(|(place, _)| place.parse::<usize>().ok());
-        let (Some(notice), Some(origin)) = (notice, origin) else {
-            assert_eq!(rung, None);
-            return;
-        };
-        // A channel is reached by its own lane, the room from the channel where it failed.
-        let back = match (origin, lane) {
-            (0, 0) => 2,
-            (0, _) => 3,
-            (1, _) => 0,
-            _ => 1,
-        };
-        assert_eq!(rung, Some(self.lanes[back]));
-        self.model
-            .owe(back, &String::from_utf8(notice).unwrap(), None);
+        self.model.lanes[lane].debts.remove(index).unwrap();
+        match how {
+            Undelivered::Skipped(_) => self.model.lanes[lane].skipped += 1,
+            Undelivered::Failed { .. } => self.model.lanes[lane].failed += 1,
+        }
     }
 
     async fn park(&mut self, lane: usize) {
         let Some((delivery, index)) = self.head(lane).await else {
             return;
         };
-        let how = Undelivered::Parked {
+        let how = Undelivered::Failed {
             kind: "rejected",
             reason: "no".to_owned(),
             about: None,
@@ -374,11 +354,14 @@ impl Run {
                 self.give_up(lane, Undelivered::Skipped("rule".to_owned()))
                     .await;
             }
-            Verb::Fail(lane, notice) => {
-                let notice = notice.then(|| format!("notice {}", self.model.count).into_bytes());
-                let reason = "closed".to_owned();
-                self.give_up(lane, Undelivered::Failed { reason, notice })
-                    .await;
+            Verb::Fail(lane) => {
+                let how = Undelivered::Failed {
+                    kind: "closed",
+                    reason: "closed".to_owned(),
+                    about: None,
+                    tell: Tell::Nobody,
+                };
+                self.give_up(lane, how).await;
             }
             Verb::Park(lane) => self.park(lane).await,
             Verb::Again(which) => self.again(which).await,
