@@ -15,13 +15,13 @@ use rusqlite::{
 };
 
 use crate::{
-    Error, directory,
+    Error, directory, hindrance,
     migrate::{self, Found},
     seal::{Seal, StoreKey},
 };
 
 /// How long a statement waits for another process to let go of the file.
-const BUSY: Duration = Duration::from_secs(10);
+const BUSY: Duration = Duration::from_secs(3);
 /// Beyond this size the write-ahead log is truncated even while debts are open.
 const LOG_LIMIT: u64 = 4 << 20;
 /// While messages flow, erased letters leave the log at most this often.
@@ -61,6 +61,7 @@ pub(crate) struct Database {
     seal: Seal,
     pub directory: PathBuf,
     path: PathBuf,
+    pub state: hindrance::State,
     _lock: File,
 }
 
@@ -109,6 +110,7 @@ impl Database {
             seal,
             directory: directory.to_owned(),
             path,
+            state: hindrance::State::default(),
             _lock: lock,
         })
     }

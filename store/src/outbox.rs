@@ -265,14 +265,17 @@ impl Store {
                 note(0, delivery);
                 return Ok(None);
             };
-            match how {
+            match &how {
                 Undelivered::Skipped(rule) => {
-                    settle::settle(desk, &debt, End::Skipped(&rule))?;
+                    settle::settle(desk, &debt, End::Skipped(rule))?;
                     Ok(None)
                 }
                 Undelivered::Failed { notice, .. } => {
                     settle::settle(desk, &debt, End::Failed)?;
-                    notice.map_or(Ok(None), |letter| give_notice(desk, &debt, &letter, now))
+                    match notice {
+                        Some(letter) => give_notice(desk, &debt, letter, now),
+                        None => Ok(None),
+                    }
                 }
             }
         })
@@ -288,7 +291,7 @@ impl Store {
                 .prepare_cached(
                     "SELECT 1 FROM outbox WHERE to_place = ?1 AND unsure_since IS NOT NULL LIMIT 1",
                 )?
-                .exists([place])?)
+                .exists([&place])?)
         })
         .await
     }

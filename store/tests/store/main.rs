@@ -17,3 +17,5 @@ mod doors;
 mod secrets;
 #[cfg(test)]
 mod telling;
+#[cfg(test)]
+mod hindered;
