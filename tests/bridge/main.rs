@@ -21,3 +21,5 @@ mod matrix;
 mod walk;
 #[cfg(test)]
 mod restart;
+#[cfg(test)]
+mod hindrances;
