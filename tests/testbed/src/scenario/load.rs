@@ -67,6 +67,15 @@ impl Load {
             .map(|(said, _)| said.number)
     }
 
+    /// Every numbered message of this load that a text contains: one event may carry several.
+    #[must_use]
+    pub fn numbers_in(&self, text: &str) -> Vec<u32> {
+        let after_marks = text.split(self.mark.as_str()).skip(1);
+        after_marks
+            .filter_map(|after| after.get(..5)?.parse().ok())
+            .collect()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Vec<(Said, String)>> {
         self.said.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -86,6 +95,14 @@ fn push(said: &mut Vec<(Said, String)>, key: String) {
 #[cfg(test)]
 mod tests {
     use super::Load;
+
+    #[test]
+    fn several_messages_in_one_text_are_all_found() {
+        let load = Load::new('c');
+        let text = format!("Ann: {}\n{}", load.number(), load.number());
+        assert_eq!(load.numbers_in(&text), [0, 1]);
+        assert!(load.numbers_in("nothing").is_empty());
+    }
 
     #[test]
     fn a_message_is_known_again_whatever_surrounds_it() {
