@@ -3,6 +3,7 @@
 mod late_keys;
 mod proxy;
 mod unanswered;
+mod expired;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
