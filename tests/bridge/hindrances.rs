@@ -17,11 +17,12 @@ use crate::matrix::{lock, raw_member};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-async fn scene(more: &str) -> (&'static Synapse, Scenario) {
+async fn scene(delivery: &str) -> (&'static Synapse, Scenario) {
     let synapse = Synapse::shared().await.unwrap();
     let mut options =
         Options::new(PathBuf::from(env!("CARGO_BIN_EXE_footbridge"))).with_budget(6_000);
-    options.silo_options = format!("requests_per_minute = 6000\nsettle = \"2s\"\n{more}");
+    "requests_per_minute = 6000\nsettle = \"2s\"".clone_into(&mut options.silo_options);
+    delivery.clone_into(&mut options.delivery_options);
     let scene = Scenario::set_up(synapse, options, &|_| ()).await.unwrap();
     scene.open().await.unwrap();
     (synapse, scene)
@@ -148,8 +149,7 @@ async fn d24_f32_a_stop_under_load_is_clean_each_time() {
 /// D20, the windows of telling: dies after people were told, and after an entry ended as failed.
 #[tokio::test]
 async fn d20_a_death_while_people_are_told_of_a_missing_key_tells_them_once() {
-    let more = "[delivery]\nnotice_after = \"1s\"\nkey_limit = \"4s\"\n";
-    let (synapse, scene) = scene(more).await;
+    let (synapse, scene) = scene("notice_after = \"1s\"\nkey_limit = \"4s\"").await;
     let stranger = raw_member(synapse, &scene.ann, &scene.stage.room).await;
     scene.bridge.terminate().await.unwrap();
     for _ in 0..2 {
