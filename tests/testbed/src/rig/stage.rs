@@ -1,6 +1,7 @@
 //! The scene of a row: the bridge between proxies, people in every portal, and the end at which all is compared.
 
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -191,6 +192,24 @@ impl Rig {
     pub fn launch(&self) -> anyhow::Result<()> {
         self.count_restart();
         self.scene.bridge.launch()
+    }
+
+    /// Starts the bridge again so that it dies at this point (see `footbridge::crash`).
+    pub fn launch_armed(&self, point: &str) -> anyhow::Result<()> {
+        self.count_restart();
+        self.scene.bridge.launch_armed(point)
+    }
+
+    /// Waits until the bridge has ended by itself, and clears it away; `None` if it lives on for so long.
+    pub async fn death(&self, patience: Duration) -> anyhow::Result<Option<ExitStatus>> {
+        let deadline = Instant::now() + patience;
+        while self.scene.bridge.ended()?.is_none() {
+            if Instant::now() > deadline {
+                return Ok(None);
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        Ok(Some(self.scene.bridge.bury().await?))
     }
 
     /// Counts a start that somebody else did.

@@ -92,14 +92,35 @@ impl Crowd {
         per_second: f64,
         stop: &AtomicBool,
     ) -> anyhow::Result<()> {
-        let mut clock = tokio::time::interval(Duration::from_secs_f64(1.0 / per_second.max(0.01)));
-        clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut turn = 0;
-        while !stop.load(Ordering::Relaxed) {
-            clock.tick().await;
-            self.say_in_channel(scene, turn);
-            self.say_in_room(scene, turn).await?;
-            turn += 1;
+        let pause = Duration::from_secs_f64(1.0 / per_second.max(0.01));
+        let in_rooms = async {
+            let mut clock = tokio::time::interval(pause);
+            let mut turn = 0;
+            while !stop.load(Ordering::Relaxed) {
+                clock.tick().await;
+                self.say_in_room(scene, turn).await?;
+                turn += 1;
+            }
+            anyhow::Ok(())
+        };
+        let in_channels = async {
+            let mut clock = tokio::time::interval(pause);
+            let mut turn = 0;
+            while !stop.load(Ordering::Relaxed) {
+                clock.tick().await;
+                self.say_in_channel(scene, turn);
+                turn += 1;
+            }
+            anyhow::Ok(())
+        };
+        tokio::try_join!(in_rooms, in_channels)?;
+        Ok(())
+    }
+
+    /// Ann forgets the room keys in use: her next message in each portal needs a new one, which the bridge must get.
+    pub async fn forget_keys(&self, scene: &Scenario) -> anyhow::Result<()> {
+        for talk in &self.talks {
+            scene.ann.discard_room_key(&talk.pair.room).await?;
         }
         Ok(())
     }
