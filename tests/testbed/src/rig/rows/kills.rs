@@ -12,6 +12,7 @@ use rand::{Rng as _, SeedableRng as _};
 use super::super::{Context, Outcome, Plan, Rig, Row};
 use crate::proxy::ToDevice;
 use crate::scenario::until;
+use crate::synapse::Synapse;
 
 /// Messages a second each way while processes die.
 const PACE: f64 = 4.0;
@@ -94,7 +95,7 @@ async fn points(context: &Context<'_>) -> anyhow::Result<Outcome> {
                 while tries > 0 && deaths.get(point).is_some_and(|count| *count < round) {
                     tries -= 1;
                     let passage = dice.random_range(1..=3);
-                    if die_at(&rig, point, passage).await? {
+                    if die_at(&rig, context.synapse, point, passage).await? {
                         *deaths.entry(point).or_default() += 1;
                     } else {
                         missed += 1;
@@ -131,7 +132,7 @@ async fn points(context: &Context<'_>) -> anyhow::Result<Outcome> {
 
 /// Starts the bridge so that it dies at this point, under the traffic that passes there; says whether it did. What is left
 /// of it is killed: that is a kill like any other.
-async fn die_at(rig: &Rig, point: &str, passage: u32) -> anyhow::Result<bool> {
+async fn die_at(rig: &Rig, synapse: &Synapse, point: &str, passage: u32) -> anyhow::Result<bool> {
     let homeserver = rig.homeserver()?;
     homeserver.limit_timeline(gap_point(point).then_some(FEW));
     if rig.scene.bridge.pid().is_some() {
@@ -140,7 +141,8 @@ async fn die_at(rig: &Rig, point: &str, passage: u32) -> anyhow::Result<bool> {
     // These are passed at most once in a life.
     let passage = if ordinary(point) { passage } else { 1 };
     match point {
-        "keys.held" => rig.crowd.forget_keys(&rig.scene).await?,
+        // Passed when a device writes to the bridge's for the first time.
+        "keys.held" => rig.crowd.say_as_guest(&rig.scene, synapse).await?,
         "fill.before" => {
             homeserver.set_to_device(ToDevice::Hold);
             rig.crowd.forget_keys(&rig.scene).await?;
