@@ -12,14 +12,14 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
-use doubt::Recalled;
+use doubt::{Recalled, step_key};
 
 use crate::{
     backoff,
     clock::Clock,
     crash,
     inbox::Bells,
-    message::{Action, Message, Sender},
+    message::{Action, Message},
     outlet::{Done, Outcome, Outgoing, Outlet, Plan, SendError, Step},
 };
 
@@ -65,6 +65,10 @@ impl Lane {
     /// Pays the lane's debts until told to stop. Stops only between attempts. An error of the store ends it.
     pub async fn run(self, stop: CancellationToken) -> Result<LaneEnd, Error> {
         let bell = self.bells.of(self.id);
+        let latest = self.clock.now().plus(backoff::CEILING);
+        self.store
+            .start_lane(self.id, latest, self.outlet.dedupes())
+            .await?;
         loop {
             if stop.is_cancelled() {
                 return Ok(LaneEnd::Stopped);
@@ -104,7 +108,7 @@ impl Lane {
         };
         let plan = serde_json::to_vec(&Plan::Steps(steps.clone())).unwrap_or_default();
         let mut unkept = delivery.plan.is_none().then_some(plan);
-        let mut doubt = delivery.unsure_since;
+        let mut doubt = delivery.unsure_since.or(delivery.unanswered_since);
         let done = usize::try_from(delivery.steps_done).unwrap_or(usize::MAX);
         let count = steps.len();
 
@@ -112,7 +116,7 @@ impl Lane {
             let last = index + 1 == count;
             if let Some(since) = doubt.take() {
                 match self
-                    .recall(&delivery, doubt::new_message(step), since, last, stop)
+                    .recall(&delivery, index, step, since, last, stop)
                     .await?
                 {
                     Recalled::Adopted => continue,
@@ -125,7 +129,8 @@ impl Lane {
             }
             self.announce(&delivery, step, count, &mut unkept).await?;
             crash::point("perform.before");
-            let key = format!("{}.{index}", delivery.key);
+            let key = step_key(&delivery, index);
+            let began = self.clock.now();
             let mut result = self.outlet.perform(&delivery.to, &key, step).await;
             crash::point("perform.after");
             if let (
@@ -142,7 +147,10 @@ impl Lane {
             }
             match result {
                 Ok(done) => self.settle(&delivery, &done, last).await?,
-                Err(error) => return self.put_off(&delivery, error, &message).await,
+                Err(error) => {
+                    self.note_unanswered(&delivery, &error, began).await?;
+                    return self.put_off(&delivery, error, &message).await;
+                }
             }
         }
         Ok(Attempt::Settled)
@@ -335,16 +343,10 @@ impl Lane {
 
 /// What the sender's side is told of a delivery that failed for good.
 fn failure_notice(reason: &str, now: Millis) -> Option<Vec<u8>> {
-    Message {
-        sender: Sender {
-            id: String::new(),
-            name: String::new(),
-        },
-        sent_at: now,
-        action: Action::Bridge {
-            text: format!("⚠ A message from here could not be delivered: {reason}."),
-        },
-    }
+    Message::notice(
+        &format!("⚠ A message from here could not be delivered: {reason}."),
+        now,
+    )
     .to_bytes()
     .ok()
 }

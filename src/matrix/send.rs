@@ -16,6 +16,7 @@ use tracing::error;
 use super::{
     Matrix, convert,
     fault::{Fault, retry},
+    lookup,
 };
 use crate::outlet::{Done, Outcome, Outgoing, Outlet, Plan, SendError, Step};
 
@@ -76,6 +77,16 @@ impl Outlet for Matrix {
     fn settle(&self) -> Duration {
         Duration::ZERO
     }
+
+    async fn look_up(
+        &self,
+        to: &Place,
+        key: &str,
+        step: &Step,
+        since: Millis,
+    ) -> Result<Option<Done>, SendError> {
+        self.find_unanswered(to, key, step, since).await
+    }
 }
 
 impl Matrix {
@@ -84,8 +95,9 @@ impl Matrix {
         room: &Room,
         to: &Place,
         key: OwnedTransactionId,
-        content: Value,
+        mut content: Value,
     ) -> Result<RemoteId, SendError> {
+        lookup::mark(&mut content, key.as_str());
         let must_encrypt = self.guard(room, to).await?;
         let SendMessageLikeEventResult {
             response,
@@ -143,7 +155,7 @@ impl Matrix {
 }
 
 /// A question before the event was sent did not get its answer: whatever happened to it, the step did not.
-fn not_sent(fault: &Fault) -> SendError {
+pub(super) fn not_sent(fault: &Fault) -> SendError {
     match fault.clone() {
         Fault::Unknown(why) => Fault::NotSent(why).into_send_error(),
         fault => fault.into_send_error(),

@@ -15,3 +15,5 @@ mod disk;
 mod doors;
 #[cfg(test)]
 mod secrets;
+#[cfg(test)]
+mod telling;

@@ -285,7 +285,10 @@ mod tests {
         let mut all = verdict(&[1, 2], &[1, 2]);
         all.join(verdict(&[1, 2, 3], &[2, 2, 1]));
         assert_eq!(all.messages, 5);
-        assert_eq!((&*all.lost, &*all.doubled, &*all.misplaced), (&[3][..], &[2][..], &[1][..]));
+        assert_eq!(
+            (&*all.lost, &*all.doubled, &*all.misplaced),
+            (&[3][..], &[2][..], &[1][..])
+        );
         assert_eq!(all.longest(), Some(Duration::from_millis(30)));
         assert!(!all.is_clean());
     }

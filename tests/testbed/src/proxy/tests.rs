@@ -1,7 +1,7 @@
 //! Each rule against a tiny server that counts what reaches it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
@@ -48,7 +48,11 @@ impl Scene {
     }
 
     async fn put(&self) -> reqwest::Result<reqwest::Response> {
-        self.http.put(self.url("/x/send/1")).body("hello").send().await
+        self.http
+            .put(self.url("/x/send/1"))
+            .body("hello")
+            .send()
+            .await
     }
 
     fn work(&self) -> u64 {
@@ -232,7 +236,10 @@ async fn a_proxy_that_is_down_refuses_and_comes_back_on_the_same_port() {
 async fn messages_to_the_device_are_held_and_given_later() {
     let scene = Scene::open().await;
     let events = async || -> usize {
-        let answer = scene.http.get(scene.url("/_matrix/client/v3/sync?timeout=0")).send();
+        let answer = scene
+            .http
+            .get(scene.url("/_matrix/client/v3/sync?timeout=0"))
+            .send();
         let body: Value = answer.await.unwrap().json().await.unwrap();
         body["to_device"]["events"].as_array().unwrap().len()
     };

@@ -111,7 +111,10 @@ async fn live(
             );
         }
         let usage = rig.scene.bridge.usage()?;
-        #[expect(clippy::cast_precision_loss, reason = "memory in MiB is no large number")]
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "memory in MiB is no large number"
+        )]
         samples.push(Sample {
             at: began.elapsed().as_secs_f64(),
             life,

@@ -73,9 +73,7 @@ impl Crowd {
     pub fn say_in_channel(&self, scene: &Scenario, turn: usize) {
         if let Some(talk) = self.talks.get(turn % self.talks.len().max(1)) {
             let text = talk.from_channel.number();
-            scene
-                .sim
-                .say(&talk.pair.channel.id, &scene.mary.id, &text);
+            scene.sim.say(&talk.pair.channel.id, &scene.mary.id, &text);
         }
     }
 
@@ -215,7 +213,12 @@ impl Crowd {
     pub fn marks(&self) -> Vec<&[u8]> {
         self.talks
             .iter()
-            .flat_map(|talk| [talk.from_room.mark().as_bytes(), talk.from_channel.mark().as_bytes()])
+            .flat_map(|talk| {
+                [
+                    talk.from_room.mark().as_bytes(),
+                    talk.from_channel.mark().as_bytes(),
+                ]
+            })
             .collect()
     }
 }

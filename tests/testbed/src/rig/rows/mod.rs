@@ -16,7 +16,9 @@ pub fn all() -> Vec<Row> {
 /// The row with this name, however it is written.
 #[must_use]
 pub fn find(id: &str) -> Option<Row> {
-    all().into_iter().find(|row| row.id.eq_ignore_ascii_case(id))
+    all()
+        .into_iter()
+        .find(|row| row.id.eq_ignore_ascii_case(id))
 }
 
 #[cfg(test)]

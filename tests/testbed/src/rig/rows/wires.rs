@@ -136,7 +136,10 @@ async fn doubled(context: &Context<'_>) -> anyhow::Result<Outcome> {
     rig.talk_until_struck(target, 12.0, Duration::from_mins(10))
         .await?;
     let mut outcome = rig.finish("F14").await?;
-    let (sends, posts) = (count(rig.homeserver()?, "sends"), count(rig.api()?, "posts"));
+    let (sends, posts) = (
+        count(rig.homeserver()?, "sends"),
+        count(rig.api()?, "posts"),
+    );
     outcome.remark = format!("{sends} sends and {posts} posts came twice");
     // Gitter knows no idempotency key: two posts are two messages, and no bridge can know of the second.
     let spare = rig.crowd.spare_copies_in_channels(&rig.scene);
