@@ -9,6 +9,7 @@ mod lanes;
 mod bad_input;
 #[cfg(test)]
 mod example_config;
+mod faults;
 #[cfg(test)]
 mod commands;
 #[cfg(test)]
