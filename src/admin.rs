@@ -39,6 +39,12 @@ pub struct Health {
     pub ready: bool,
     /// Whether the store answers.
     pub store: bool,
+    /// `well`, `low` (little space: nothing is read), `full` or `busy` (nothing can be written for now).
+    #[serde(default)]
+    pub store_state: String,
+    /// Free space where the store is, in bytes, where the file system tells.
+    #[serde(default)]
+    pub store_free_bytes: Option<u64>,
     /// How long ago the homeserver last answered a sync; absent before the first.
     pub sync_age_seconds: Option<u64>,
     /// Each silo's feed: `live`, `connecting` or `down`.
@@ -133,6 +139,8 @@ struct Figures {
     last_failure: Family<FailureLabels, Gauge>,
     imbalance: Gauge,
     sync_age: Gauge,
+    hindered: Gauge,
+    free: Gauge,
     live: Family<SiloLabels, Gauge>,
 }
 
@@ -189,6 +197,9 @@ impl Figures {
     fn health(&self, health: &Health) {
         self.sync_age
             .set(health.sync_age_seconds.map_or(-1, signed));
+        let well = health.store_state == "well";
+        self.hindered.set(i64::from(!well));
+        self.free.set(health.store_free_bytes.map_or(-1, signed));
         for (silo, state) in &health.silos {
             let live = i64::from(state == "live");
             self.live
@@ -241,6 +252,10 @@ impl Figures {
         all.register("conservation_error", conservation, self.imbalance);
         let sync_age = "Since the homeserver last answered a sync; -1 before the first";
         all.register("sync_age_seconds", sync_age, self.sync_age);
+        let hindered = "1 while there is little space on the disk, or nothing can be written";
+        all.register("store_hindered", hindered, self.hindered);
+        let free = "Free space where the store is; -1 when the file system does not tell";
+        all.register("store_free_bytes", free, self.free);
         all.register("silo_live", "1 when the silo's feed is live", self.live);
         all
     }

@@ -5,8 +5,6 @@ use std::future::Future;
 use anyhow::Context;
 use tokio::task::JoinSet;
 
-use crate::{matrix::MatrixError, silo::SiloError};
-
 /// Tasks, and what each ended with.
 pub(super) type Tasks = JoinSet<anyhow::Result<()>>;
 
@@ -28,14 +26,4 @@ pub(super) fn verdict(
         Err(fault) if fault.is_cancelled() => Ok(()),
         Err(fault) => Err(fault).context("a task panicked"),
     }
-}
-
-/// Whether waiting cannot help.
-pub(super) fn is_fatal(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<footbridge_store::Error>().is_some()
-        || matches!(
-            error.downcast_ref(),
-            Some(MatrixError::SignedOut(_) | MatrixError::Store(_) | MatrixError::Keys(_))
-        )
-        || matches!(error.downcast_ref(), Some(SiloError::Store(_)))
 }

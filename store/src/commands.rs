@@ -83,11 +83,12 @@ impl Store {
                 .sql
                 .prepare_cached("SELECT place FROM journal WHERE id = ?1")?
                 .query_row([question], |row| row.get(0))?;
-            let Some((letter, lane)) = answer.zip(Graph::load(desk.sql)?.lane_to(&place)) else {
+            let lane = Graph::load(desk.sql)?.lane_to(&place);
+            let Some((letter, lane)) = answer.as_ref().zip(lane) else {
                 return Ok(None);
             };
             let fact = RemoteId(format!("answer-{question}"));
-            let rung = notices::notice(desk, lane, &fact, &letter, now)?;
+            let rung = notices::notice(desk, lane, &fact, letter, now)?;
             if rung.is_some() {
                 notices::hurry(desk)?;
             }

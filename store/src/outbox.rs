@@ -274,8 +274,8 @@ impl Store {
                 note(0, delivery);
                 return Ok(());
             };
-            match how {
-                Undelivered::Skipped(rule) => settle::settle(desk, &debt, End::Skipped(&rule)),
+            match &how {
+                Undelivered::Skipped(rule) => settle::settle(desk, &debt, End::Skipped(rule)),
                 Undelivered::Failed {
                     kind,
                     reason,
@@ -284,10 +284,10 @@ impl Store {
                 } => {
                     let why = parked::Why {
                         kind,
-                        reason: &reason,
+                        reason,
                         about: about.as_ref(),
                     };
-                    parked::park(desk, &debt, &why, tell, now)
+                    parked::park(desk, &debt, &why, *tell, now)
                 }
             }
         })
@@ -303,7 +303,7 @@ impl Store {
                 .prepare_cached(
                     "SELECT 1 FROM outbox WHERE to_place = ?1 AND unsure_since IS NOT NULL LIMIT 1",
                 )?
-                .exists([place])?)
+                .exists([&place])?)
         })
         .await
     }

@@ -114,8 +114,8 @@ impl Store {
         let deliveries = deliveries.to_vec();
         self.transaction("try failed deliveries again", move |desk| {
             let mut lanes = Vec::new();
-            for id in deliveries {
-                lanes.extend(unpark(desk, id)?);
+            for id in &deliveries {
+                lanes.extend(unpark(desk, *id)?);
             }
             Ok(lanes)
         })

@@ -1,5 +1,7 @@
 //! A lane over a real store and an outlet that does what the test tells it: order, retries, refusals, doubt.
 
+mod jumps;
+
 use std::{
     collections::VecDeque,
     path::Path,
@@ -20,8 +22,8 @@ use footbridge::{
     text::Body,
 };
 use footbridge_store::{
-    Accepted, Arrival, Batch, Copy, LaneId, Millis, Payload, Place, Portal, PortalSpec, RemoteId,
-    Side, Store, StoreKey,
+    Accepted, Arrival, Batch, Copy, Head, LaneId, Millis, Payload, Place, Portal, PortalSpec,
+    RemoteId, Side, Store, StoreKey,
 };
 use tokio_util::sync::CancellationToken;
 

@@ -13,6 +13,7 @@ mod steering;
 mod bad_input;
 #[cfg(test)]
 mod example_config;
+mod faults;
 #[cfg(test)]
 mod commands;
 #[cfg(test)]
@@ -25,3 +26,5 @@ mod matrix;
 mod walk;
 #[cfg(test)]
 mod restart;
+#[cfg(test)]
+mod hindrances;
