@@ -137,32 +137,29 @@ fn pending(stand: &Stand, accepted_at: Millis, now: Millis) -> String {
     match ahead {
         0 => {}
         1 => text.push_str(", behind 1 other message"),
-        ahead => text.push_str(&format!(", behind {ahead} other messages")),
+        ahead => {
+            let behind = format!(", behind {ahead} other messages");
+            text.push_str(&behind);
+        }
     }
     if let Some(Closed { reason, since, .. }) = closed {
         let since = clock::in_words(now.since(*since));
-        text.push_str(&format!(
-            ", because the bridge may not write there since {since}: {}",
-            reason.trim_end_matches('.')
-        ));
+        let reason = reason.trim_end_matches('.');
+        let closed = format!(", because the bridge may not write there since {since}: {reason}");
+        text.push_str(&closed);
     } else if *ahead > 0 {
         return text;
     } else if *unsure {
         text.push_str(", the bridge is finding out whether it has arrived");
     } else if let (Some(trouble), true) = (trouble, *tries > 0) {
-        text.push_str(&format!(
-            ", after {}: {}",
-            times(*tries),
-            trouble_in_words(trouble)
-        ));
+        let tried = format!(", after {}: {}", times(*tries), trouble_in_words(trouble));
+        text.push_str(&tried);
     } else {
         text.push_str(", it is being sent");
     }
     if let Some(due) = due.filter(|due| *due > now) {
-        text.push_str(&format!(
-            "; next try in {}",
-            clock::in_words(due.since(now))
-        ));
+        let next = format!("; next try in {}", clock::in_words(due.since(now)));
+        text.push_str(&next);
     }
     text
 }

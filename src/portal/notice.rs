@@ -5,6 +5,7 @@ use footbridge_store::{NoticeState, Place, Side, Topic};
 use crate::message::{About, Message};
 
 /// The letter of a notice as things stand.
+#[must_use]
 pub fn letter(state: &NoticeState) -> Option<Vec<u8>> {
     let to = end_of(&state.to);
     let text = match &state.topic {
@@ -49,6 +50,7 @@ pub fn letter(state: &NoticeState) -> Option<Vec<u8>> {
 }
 
 /// A place in words.
+#[must_use]
 pub fn end_of(place: &Place) -> String {
     if place.network() == Place::MATRIX {
         "the Matrix room".to_owned()
