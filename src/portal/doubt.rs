@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::Lane;
-use crate::outlet::{Done, SendError, Step};
+use crate::outlet::{Done, Outcome, SendError, Step};
 
 /// Whether a step in doubt turned out to have happened.
 pub(super) enum Recalled {
@@ -39,6 +39,14 @@ impl Lane {
             }
             let found = match self.outlet.recall(&delivery.to, repeated, since).await {
                 Ok(found) => found,
+                // That the question failed says nothing of the step: the doubt stays.
+                Err(SendError::Retry { after, source, .. }) => {
+                    return Ok(Recalled::NotNow(SendError::Retry {
+                        after,
+                        outcome: Outcome::Unknown,
+                        source,
+                    }));
+                }
                 Err(error) => return Ok(Recalled::NotNow(error)),
             };
             for copy in found {
@@ -63,8 +71,8 @@ impl Lane {
 /// The step that makes a message, and so must not happen twice: the step itself, or what stands in for it.
 pub(super) fn new_message(step: &Step) -> Option<&Step> {
     match step {
-        Step::Post { .. } => Some(step),
-        Step::Replace { otherwise, .. } => otherwise.as_deref(),
+        Step::Post { .. } | Step::Bundle { .. } => Some(step),
+        Step::Replace { otherwise, .. } | Step::Revise { otherwise, .. } => otherwise.as_deref(),
         Step::Remove { .. } => None,
     }
 }

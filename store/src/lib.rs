@@ -10,6 +10,7 @@ mod ids;
 mod journal;
 mod progress;
 mod outbox;
+mod bundle;
 mod head;
 mod settle;
 mod links;
@@ -28,6 +29,7 @@ use std::{path::Path, sync::Arc};
 use database::{Database, Desk, Fault, off_thread};
 
 pub use accounts::{Account, AccountFace, Secret};
+pub use bundle::Bundle;
 pub use error::Error;
 pub use ids::{DeliveryId, EntryId, LaneId, Millis, Place, PortalId, RemoteId, Side};
 pub use journal::{Accepted, Arrival, Batch, Payload, Waiting};

@@ -3,7 +3,8 @@
 use rusqlite::params;
 
 use crate::{
-    Copy, DeliveryId, EntryId, Error, LaneId, Millis, Payload, Place, RemoteId, Store, columns,
+    Copy, DeliveryId, EntryId, Error, LaneId, Millis, Payload, Place, RemoteId, Store, bundle,
+    columns,
     database::{Desk, Fault},
     head::{self, plan_cell},
     journal, links,
@@ -143,8 +144,8 @@ impl Store {
         .await
     }
 
-    /// The present step is done: `made` is linked to the entry, `gone` is unlinked, attempts and doubt are
-    /// cleared. With `last` the delivery is settled as delivered in the same transaction, its payload erased
+    /// The present step is done: `made` is linked to the entry (and to those of debts bound to this one, which are
+    /// settled with it), `gone` is unlinked, attempts and doubt are cleared. With `last` the delivery is settled as delivered in the same transaction, its payload erased
     /// if no other debt needs it.
     pub async fn step_done(
         &self,
@@ -163,20 +164,25 @@ impl Store {
                 return Ok(());
             };
             if let Some(made) = &made {
-                links::link(desk.sql, debt.entry, &debt.to, made)?;
+                bundle::link_made(desk, &debt, made)?;
             }
             if let Some(gone) = &gone {
                 links::unlink(desk.sql, &debt.to, gone)?;
             }
-            if last {
-                return settle::settle(desk, &debt, End::Delivered);
-            }
-            desk.sql
-                .prepare_cached(
-                    "UPDATE outbox SET steps_done = steps_done + 1, attempts = 0, due = 0,
-                     unsure_since = NULL WHERE id = ?1",
-                )?
+            advance(desk, &debt, last)
+        })
+        .await
+    }
+
+    /// The present step was turned away before anything happened, for a reason that is not its own: no attempt
+    /// is counted, and there is no doubt.
+    pub async fn held_back(&self, delivery: DeliveryId) -> Result<(), Error> {
+        self.transaction("hold a step back", move |desk| {
+            let rows = desk
+                .sql
+                .prepare_cached("UPDATE outbox SET unsure_since = NULL WHERE id = ?1")?
                 .execute([delivery])?;
+            note(rows, delivery);
             Ok(())
         })
         .await
@@ -273,7 +279,21 @@ fn note(rows: usize, delivery: DeliveryId) {
     }
 }
 
-fn write_plan(desk: &Desk<'_>, delivery: DeliveryId, plan: &[u8]) -> Result<usize, Fault> {
+/// The present step of a debt is done, the last one or not.
+pub(crate) fn advance(desk: &Desk<'_>, debt: &Debt, last: bool) -> Result<(), Fault> {
+    if last {
+        return settle::settle(desk, debt, End::Delivered);
+    }
+    desk.sql
+        .prepare_cached(
+            "UPDATE outbox SET steps_done = steps_done + 1, attempts = 0, due = 0,
+             unsure_since = NULL WHERE id = ?1",
+        )?
+        .execute([debt.id])?;
+    Ok(())
+}
+
+pub(crate) fn write_plan(desk: &Desk<'_>, delivery: DeliveryId, plan: &[u8]) -> Result<usize, Fault> {
     let sealed = desk.seal.seal(plan_cell(delivery), plan)?;
     Ok(desk
         .sql
