@@ -4,6 +4,8 @@
 //! A default Synapse gives an ordinary account ten events at once and then one every five seconds. Lanes that each
 //! tried again by themselves would waste most of that on refusals, and the one with the most luck would win.
 
+mod permit;
+
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -16,6 +18,8 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 use tracing::info;
+
+pub use permit::Permit;
 
 /// What is added to every wait, against clocks and ways of different length.
 const MARGIN: Duration = Duration::from_millis(100);
@@ -308,7 +312,10 @@ impl State {
         gate.next = gate.next.max(began + wait + MARGIN);
         if was_open {
             let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-            info!(wait_ms, "The other side wants us slower: the lanes take turns");
+            info!(
+                wait_ms,
+                "The other side wants us slower: the lanes take turns"
+            );
         }
     }
 
@@ -346,61 +353,6 @@ impl<'a> Place<'a> {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         if self.budget.lock().waiting.remove(&self.ticket).is_some() {
-            self.budget.tell();
-        }
-    }
-}
-
-/// The right to do one step now. Dropped without a word it counts as not used.
-#[derive(Debug)]
-#[must_use]
-pub struct Permit {
-    budget: Budget,
-    began: Instant,
-    limited: bool,
-    open: bool,
-}
-
-impl Permit {
-    /// Whether the account was limited when it was given.
-    #[must_use]
-    pub fn is_limited(&self) -> bool {
-        self.limited
-    }
-
-    /// The step is done; it carried this many messages.
-    pub fn passed(mut self, messages: usize) {
-        self.close(|state, permit| state.passed(permit.began, permit.limited, messages));
-    }
-
-    /// The other side wants us slower, and says or does not say for how long.
-    pub fn refused(mut self, after: Option<Duration>) {
-        let learns = self.budget.0.learns;
-        self.close(|state, permit| state.refused(permit.began, permit.limited, after, learns));
-    }
-
-    /// The step failed, and may have been counted.
-    pub fn spent(mut self) {
-        self.close(|state, permit| {
-            if permit.limited {
-                state.spent(permit.began);
-            }
-        });
-    }
-
-    fn close(&mut self, end: impl FnOnce(&mut State, &Self)) {
-        end(&mut self.budget.lock(), self);
-        self.open = false;
-        self.budget.tell();
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        if self.open && self.limited {
-            if let Some(gate) = &mut self.budget.lock().gate {
-                gate.busy = false;
-            }
             self.budget.tell();
         }
     }

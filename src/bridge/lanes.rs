@@ -43,7 +43,12 @@ impl Budgets {
 }
 
 impl House {
-    pub(super) fn start_lanes(&self, tasks: &mut Tasks, started: &mut HashSet<LaneId>, portals: &[Portal]) {
+    pub(super) fn start_lanes(
+        &self,
+        tasks: &mut Tasks,
+        started: &mut HashSet<LaneId>,
+        portals: &[Portal],
+    ) {
         for portal in portals {
             let Some(silo) = self.silos.get(&portal.spec.silo) else {
                 continue;

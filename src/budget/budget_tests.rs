@@ -181,7 +181,11 @@ async fn who_gives_up_waiting_or_drops_a_permit_holds_up_nobody() {
     drop(budget.acquire(lane(2), Rank::Text).await);
     let began = Instant::now();
     budget.acquire(lane(3), Rank::Text).await.passed(1);
-    assert_eq!(began.elapsed(), Duration::ZERO, "an unused turn costs nothing");
+    assert_eq!(
+        began.elapsed(),
+        Duration::ZERO,
+        "an unused turn costs nothing"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -226,15 +230,14 @@ fn the_estimate_counts_the_turns_of_others() {
         carried: 10.0,
         ..pace
     };
-    assert_eq!(packed.empty_after(100, &[100]), Some(Duration::from_secs(50)));
+    assert_eq!(
+        packed.empty_after(100, &[100]),
+        Some(Duration::from_secs(50))
+    );
 }
 
 fn ranks() -> impl Strategy<Value = Rank> {
-    prop_oneof![
-        Just(Rank::Text),
-        Just(Rank::Edit),
-        Just(Rank::Deletion)
-    ]
+    prop_oneof![Just(Rank::Text), Just(Rank::Edit), Just(Rank::Deletion)]
 }
 
 proptest! {

@@ -62,7 +62,8 @@ impl Outlet for Matrix {
             }
             Step::Remove { target } => redact(&room, target, key).await,
             Step::Bundle { parts, thread } => {
-                let event = shared::event_of(parts, thread.as_ref(), None).ok_or_else(unspeakable)?;
+                let event =
+                    shared::event_of(parts, thread.as_ref(), None).ok_or_else(unspeakable)?;
                 let remote = self.send_event(&room, to, key, event).await?;
                 Ok(Done::Made(Copy {
                     remote,

@@ -119,9 +119,9 @@ impl Lane {
                 Action::Post { thread, .. }
                     if open
                         && self.may_gather(owed, &message, suspect)
-                        && members
-                            .first()
-                            .is_none_or(|first| thread_of(&first.outgoing.message) == Some(thread)) =>
+                        && members.first().is_none_or(|first| {
+                            thread_of(&first.outgoing.message) == Some(thread)
+                        }) =>
                 {
                     members.push(Member {
                         id: owed.id,
@@ -217,7 +217,15 @@ impl Lane {
         edit: &Message,
         target: &Copies,
     ) -> Result<Result<Plan, SendError>, Error> {
-        if let (Action::Edit { target, body, style }, Some(entry)) = (&edit.action, target.entry) {
+        if let (
+            Action::Edit {
+                target,
+                body,
+                style,
+            },
+            Some(entry),
+        ) = (&edit.action, target.entry)
+        {
             let original = self.store.linked(&delivery.from, target).await?;
             let message = Message {
                 action: Action::Post {

@@ -80,9 +80,7 @@ impl Lane {
                     self.settle(delivery, &done, last).await?;
                 }
                 Err(error) => {
-                    return self
-                        .not_done(delivery, step, error, permit, message)
-                        .await;
+                    return self.not_done(delivery, step, error, permit, message).await;
                 }
             }
         }
@@ -112,7 +110,12 @@ impl Lane {
         Ok(())
     }
 
-    pub(super) async fn settle(&self, delivery: &Delivery, done: &Done, last: bool) -> Result<(), Error> {
+    pub(super) async fn settle(
+        &self,
+        delivery: &Delivery,
+        done: &Done,
+        last: bool,
+    ) -> Result<(), Error> {
         let (made, gone) = match done {
             Done::Made(copy) => (Some(copy), None),
             Done::Changed(_) | Done::Struck(..) => (None, None),

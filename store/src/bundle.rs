@@ -68,7 +68,11 @@ impl Store {
             else {
                 return Ok(false);
             };
-            for id in bundle.members.iter().chain(included.iter().map(|(id, _)| id)) {
+            for id in bundle
+                .members
+                .iter()
+                .chain(included.iter().map(|(id, _)| id))
+            {
                 if settle::debt(desk.sql, *id)?.is_none() {
                     return Ok(false);
                 }

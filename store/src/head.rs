@@ -90,10 +90,9 @@ pub(crate) fn line(
     let rows = desk
         .sql
         .prepare_cached(LINE)?
-        .query_map(
-            params![lane.portal, lane.toward, now, from, limit],
-            |row| owed_from_row(row, lane),
-        )?
+        .query_map(params![lane.portal, lane.toward, now, from, limit], |row| {
+            owed_from_row(row, lane)
+        })?
         .collect::<Result<Vec<_>, _>>()?;
     rows.into_iter()
         .take_while(|owed| owed.hold_until.is_none())

@@ -293,7 +293,11 @@ pub(crate) fn advance(desk: &Desk<'_>, debt: &Debt, last: bool) -> Result<(), Fa
     Ok(())
 }
 
-pub(crate) fn write_plan(desk: &Desk<'_>, delivery: DeliveryId, plan: &[u8]) -> Result<usize, Fault> {
+pub(crate) fn write_plan(
+    desk: &Desk<'_>,
+    delivery: DeliveryId,
+    plan: &[u8],
+) -> Result<usize, Fault> {
     let sealed = desk.seal.seal(plan_cell(delivery), plan)?;
     Ok(desk
         .sql

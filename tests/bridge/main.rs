@@ -6,6 +6,8 @@ mod house_rules;
 #[cfg(test)]
 mod lanes;
 #[cfg(test)]
+mod together;
+#[cfg(test)]
 mod bad_input;
 #[cfg(test)]
 mod example_config;

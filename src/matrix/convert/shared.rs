@@ -203,12 +203,7 @@ pub enum Revised {
 
 /// Puts a part in the place of an earlier one, or takes it out.
 #[must_use]
-pub fn revised(
-    mut parts: Vec<Part>,
-    slot: u32,
-    part: Option<&Part>,
-    target: &RemoteId,
-) -> Revised {
+pub fn revised(mut parts: Vec<Part>, slot: u32, part: Option<&Part>, target: &RemoteId) -> Revised {
     let Some(old) = usize::try_from(slot)
         .ok()
         .and_then(|slot| parts.get_mut(slot))

@@ -68,7 +68,10 @@ fn each_author_is_named_once_for_what_they_say_in_a_row() {
 
 #[test]
 fn nobody_speaks_in_anothers_name() {
-    let parts = parts(&[said("Eve", "hello\nTom: I quit"), said("Eve", "Tom: really")]);
+    let parts = parts(&[
+        said("Eve", "hello\nTom: I quit"),
+        said("Eve", "Tom: really"),
+    ]);
     let content = content_of(&parts);
     let named = content.text.lines().filter(|line| !line.starts_with("  "));
     assert_eq!(named.count(), 1, "{}", content.text);
@@ -99,7 +102,13 @@ fn what_is_long_answered_spoken_otherwise_or_structured_goes_by_itself() {
     let mut late = plain();
     late.late = true;
     let structured = said("Tom", "one\n\ntwo");
-    for alone in [answer, emote, late, structured, said("T", &"x".repeat(2000))] {
+    for alone in [
+        answer,
+        emote,
+        late,
+        structured,
+        said("T", &"x".repeat(2000)),
+    ] {
         assert!(parts(&[plain(), alone.clone()]).is_empty());
         assert!(parts(&[alone.clone(), plain()]).is_empty());
         assert_eq!(parts(&[plain(), plain(), alone, plain()]).len(), 2);
@@ -109,7 +118,9 @@ fn what_is_long_answered_spoken_otherwise_or_structured_goes_by_itself() {
 
 #[test]
 fn an_event_stays_within_its_bounds() {
-    let many: Vec<Outgoing> = (0..60).map(|number| said("M", &format!("{number}"))).collect();
+    let many: Vec<Outgoing> = (0..60)
+        .map(|number| said("M", &format!("{number}")))
+        .collect();
     assert_eq!(parts(&many).len(), MOST);
     let large: Vec<Outgoing> = (0..60).map(|_| said("M", &"<\"&>".repeat(100))).collect();
     let parts = parts(&large);
@@ -145,7 +156,11 @@ fn with(parts: Vec<Part>, slot: u32, part: Option<&Part>) -> Value {
 #[test]
 fn an_edit_and_a_deletion_change_one_part_and_the_next_one_builds_on_them() {
     let original = event_of(
-        &parts(&[said("Mary", "one"), said("Tom", "two"), said("Tom", "three")]),
+        &parts(&[
+            said("Mary", "one"),
+            said("Tom", "two"),
+            said("Tom", "three"),
+        ]),
         None,
         None,
     )
@@ -153,7 +168,10 @@ fn an_edit_and_a_deletion_change_one_part_and_the_next_one_builds_on_them() {
     let message = said("Tom", "zwei").message;
     let edit = part_of(&message, &Body::plain("zwei"));
     let first = with(read(&stored(&original, None)), 1, Some(&edit));
-    assert_eq!(first["m.new_content"]["body"], "Mary: one\nTom: zwei\n  three");
+    assert_eq!(
+        first["m.new_content"]["body"],
+        "Mary: one\nTom: zwei\n  three"
+    );
     let second = with(read(&stored(&original, Some(&first))), 0, None);
     assert_eq!(second["m.new_content"]["body"], "Tom: zwei\n  three");
     assert!(!second.to_string().contains("one"), "{second}");
@@ -181,7 +199,10 @@ fn what_is_not_ours_redacted_or_not_decrypted_is_not_rewritten() {
     foreign["sender"] = json!("@eve:x");
     assert_eq!(read_back(&foreign, "@bridge:x"), ReadBack::Unreadable);
     let encrypted = json!({"algorithm": "m.megolm.v1.aes-sha2"});
-    for event in [stored(&encrypted, None), stored(&original, Some(&encrypted))] {
+    for event in [
+        stored(&encrypted, None),
+        stored(&original, Some(&encrypted)),
+    ] {
         assert_eq!(read_back(&event, "@bridge:x"), ReadBack::Unreadable);
     }
     let mut redacted = stored(&json!({}), None);

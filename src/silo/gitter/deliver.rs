@@ -95,10 +95,9 @@ async fn post(
 pub fn made_text(step: &Step) -> Option<&str> {
     match step {
         Step::Post { content, .. } => Some(&content.text),
-        Step::Replace { .. }
-        | Step::Remove { .. }
-        | Step::Bundle { .. }
-        | Step::Revise { .. } => None,
+        Step::Replace { .. } | Step::Remove { .. } | Step::Bundle { .. } | Step::Revise { .. } => {
+            None
+        }
     }
 }
 

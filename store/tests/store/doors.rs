@@ -100,7 +100,10 @@ async fn a_wrong_key_opens_nothing_and_changes_nothing() {
 #[tokio::test]
 async fn a_store_of_a_newer_program_is_left_alone() {
     let ground = Ground::new().await;
-    ground.sql().pragma_update(None, "user_version", 99).unwrap();
+    ground
+        .sql()
+        .pragma_update(None, "user_version", 99)
+        .unwrap();
     let Ground { home, store, .. } = ground;
     drop(store);
     let before = files(&data(home.path()));

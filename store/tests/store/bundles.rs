@@ -1,0 +1,204 @@
+//! Debts that one message pays: bound, taken apart, settled, and a store from before they could be bound.
+
+use footbridge_store::{Bundle, DeliveryId, Error, Head, Millis, Payload, RemoteId};
+
+use crate::ground::{Ground, NOW, balances, copy, letter, sealed_letter, to_silo};
+
+async fn three() -> (Ground, Vec<DeliveryId>) {
+    let ground = Ground::with_one_portal().await;
+    for id in ["$1", "$2", "$3", "$4"] {
+        ground.accept(vec![letter(&ground.room, id)]).await;
+    }
+    let lane = to_silo(&ground.a);
+    let first = ground.ready(lane).await.id;
+    let line = ground.store.line(lane, first, 10, NOW).await.unwrap();
+    (ground, line.into_iter().map(|owed| owed.id).collect())
+}
+
+fn bundle(members: &[DeliveryId]) -> Bundle {
+    Bundle {
+        plan: b"together".to_vec(),
+        members: members.to_vec(),
+        included: Vec::new(),
+    }
+}
+
+#[tokio::test]
+async fn bound_debts_are_settled_together_and_linked_to_the_same_message() {
+    let (ground, ids) = three().await;
+    let lane = to_silo(&ground.a);
+    assert!(ground.store.bind(bundle(&ids[..3])).await.unwrap());
+    let ground = ground.restart().await;
+    let head = ground.ready(lane).await;
+    assert_eq!(
+        (head.id, head.plan.as_deref()),
+        (ids[0], Some(&b"together"[..]))
+    );
+    ground.deliver(lane, "c1").await;
+    let tally = ground.tally(lane).await;
+    assert_eq!((tally.delivered, tally.pending), (3, 1));
+    for (slot, fact) in (0..).zip(["$1", "$2", "$3"]) {
+        let fact = RemoteId::from(fact);
+        let found = ground
+            .store
+            .copies(&ground.room, &fact, &ground.a.channel)
+            .await
+            .unwrap();
+        assert_eq!(found.copies[0].remote.as_str(), "c1");
+        assert_eq!(found.slot, Some(slot));
+    }
+    assert_eq!(ground.ready(lane).await.payload, b"$4");
+    let left: i64 = ground
+        .sql()
+        .query_row(
+            "SELECT count(*) FROM journal WHERE payload IS NOT NULL",
+            [],
+            |row| row.get(0),
+        )
+        .unwrap();
+    assert_eq!(left, 1, "what was delivered leaves no letter");
+    // One part is taken out; the message stays, and whoever answers it answers the last that is left.
+    ground.accept(vec![letter(&ground.room, "$5")]).await;
+    let removal = ground.ready(lane).await;
+    ground
+        .store
+        .struck(removal.id, &"c1".into(), 2, true)
+        .await
+        .unwrap();
+    let found = ground
+        .store
+        .copies(&ground.a.channel, &"c1".into(), &ground.room)
+        .await
+        .unwrap();
+    assert_eq!(found.copies[0].remote.as_str(), "$2");
+    assert!(balances(&ground.tally(lane).await));
+}
+
+#[tokio::test]
+async fn debts_taken_apart_are_owed_one_by_one_and_never_bound_again() {
+    let (ground, ids) = three().await;
+    let lane = to_silo(&ground.a);
+    assert!(ground.store.bind(bundle(&ids[..3])).await.unwrap());
+    ground.store.unbind(ids[0]).await.unwrap();
+    let line = ground.store.line(lane, ids[0], 10, NOW).await.unwrap();
+    let apart: Vec<_> = line
+        .iter()
+        .map(|owed| (owed.attempts, owed.plan.is_some()))
+        .collect();
+    assert_eq!(apart, [(1, false), (1, false), (1, false), (0, false)]);
+}
+
+#[tokio::test]
+async fn whoever_was_to_be_paid_along_is_owed_when_the_first_ends_otherwise() {
+    let (ground, ids) = three().await;
+    let lane = to_silo(&ground.a);
+    assert!(ground.store.bind(bundle(&ids[..3])).await.unwrap());
+    let how = footbridge_store::Undelivered::Skipped("rule".to_owned());
+    ground.store.undelivered(ids[0], how, NOW).await.unwrap();
+    assert_eq!(ground.ready(lane).await.id, ids[1]);
+    assert!(balances(&ground.tally(lane).await));
+}
+
+#[tokio::test]
+async fn nothing_is_bound_that_is_no_longer_owed() {
+    let (ground, ids) = three().await;
+    let lane = to_silo(&ground.a);
+    ground.deliver(lane, "c1").await;
+    assert!(!ground.store.bind(bundle(&ids[..3])).await.unwrap());
+    assert_eq!(ground.ready(lane).await.plan, None);
+}
+
+#[tokio::test]
+async fn the_line_ends_where_the_lane_would_hold() {
+    let ground = Ground::with_one_portal().await;
+    let later = NOW.0 + 1_000;
+    ground
+        .accept(vec![
+            letter(&ground.room, "$1"),
+            sealed_letter(&ground.room, "$2", NOW.0 - 1),
+            letter(&ground.room, "$3"),
+            sealed_letter(&ground.room, "$4", later),
+            letter(&ground.room, "$5"),
+        ])
+        .await;
+    let lane = to_silo(&ground.a);
+    let first = ground.store.foremost(lane).await.unwrap().unwrap();
+    let line = |now| ground.store.line(lane, first, 10, now);
+    let letters = |line: Vec<footbridge_store::Delivery>| -> Vec<String> {
+        let letters = line
+            .into_iter()
+            .map(|owed| String::from_utf8(owed.payload).unwrap());
+        letters.collect()
+    };
+    assert_eq!(letters(line(NOW).await.unwrap()), ["$1", "$3"]);
+    assert_eq!(
+        letters(line(Millis(later)).await.unwrap()),
+        ["$1", "$3", "$5"]
+    );
+    // What is filled after others passed it was not in hand when the process ended.
+    let waiting = ground.store.waiting(None).await.unwrap();
+    ground.deliver(lane, "c1").await;
+    let filled = Payload::Ready(b"$2".to_vec());
+    ground
+        .store
+        .fill(waiting[0].entry, filled, NOW)
+        .await
+        .unwrap();
+    let foremost = ground.store.foremost(lane).await.unwrap().unwrap();
+    assert_ne!(Some(foremost), Some(ground.ready(lane).await.id));
+}
+
+#[tokio::test]
+async fn a_store_from_before_bundles_keeps_its_links_and_debts() {
+    let (ground, ids) = three().await;
+    let lane = to_silo(&ground.a);
+    ground.deliver(lane, "c1").await;
+    let sql = ground.sql();
+    // Back to the first schema, with what stands in it.
+    sql.execute_batch(
+        "BEGIN;
+         DROP INDEX outbox_led;
+         ALTER TABLE outbox DROP COLUMN leader;
+         ALTER TABLE outbox DROP COLUMN slot;
+         CREATE TABLE old (
+             place TEXT NOT NULL, remote TEXT NOT NULL, entry_id INTEGER NOT NULL, part INTEGER NOT NULL,
+             thread TEXT, sent_at INTEGER NOT NULL, gone INTEGER NOT NULL DEFAULT 0,
+             PRIMARY KEY (place, remote)
+         ) STRICT, WITHOUT ROWID;
+         INSERT INTO old SELECT place, remote, entry_id, part, thread, sent_at, gone FROM link;
+         DROP TABLE link;
+         ALTER TABLE old RENAME TO link;
+         PRAGMA user_version = 1;
+         COMMIT;",
+    )
+    .unwrap();
+    drop(sql);
+    let ground = ground.restart().await;
+    let found = ground
+        .store
+        .copies(&ground.room, &"$1".into(), &ground.a.channel)
+        .await
+        .unwrap();
+    assert_eq!((found.copies[0].remote.as_str(), found.slot), ("c1", None));
+    assert_eq!(ground.ready(lane).await.id, ids[1]);
+    assert!(ground.store.bind(bundle(&ids[1..])).await.unwrap());
+    ground.deliver(lane, "c2").await;
+    assert!(matches!(
+        ground.store.head(lane, NOW).await.unwrap(),
+        Head::Empty
+    ));
+}
+
+#[tokio::test]
+async fn one_message_is_a_whole_or_shared_but_never_two_wholes() {
+    let (ground, _) = three().await;
+    let lane = to_silo(&ground.a);
+    ground.deliver(lane, "c1").await;
+    let second = ground.ready(lane).await;
+    let twice = ground
+        .store
+        .step_done(second.id, Some(&copy("c1")), None, true, NOW)
+        .await;
+    assert!(matches!(twice, Err(Error::Sqlite { .. })), "{twice:?}");
+    assert_eq!(ground.ready(lane).await.id, second.id);
+}
