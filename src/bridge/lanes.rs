@@ -10,10 +10,13 @@ use tracing::{Instrument, info_span, warn};
 
 use super::{House, Tasks, start};
 use crate::{
-    budget::Budget,
+    budget::{Budget, Pace},
     outlet::Outlet,
     portal::{Lane, LaneEnd},
 };
+
+/// What the Matrix account is called beside those of silos.
+pub(super) const MATRIX: &str = "matrix";
 
 /// How fast our accounts may act.
 pub(super) struct Budgets {
@@ -31,6 +34,18 @@ impl Budgets {
                 .map(|name| (name.clone(), Budget::windowed()))
                 .collect(),
         }
+    }
+
+    /// The accounts that are limited now: `matrix` or the silo's name, and how fast each may go.
+    pub(super) fn limited(&self) -> Vec<(String, Pace)> {
+        let silos = self
+            .silos
+            .iter()
+            .map(|(name, budget)| (name.clone(), budget));
+        std::iter::once((MATRIX.to_owned(), &self.matrix))
+            .chain(silos)
+            .filter_map(|(name, budget)| Some((name, budget.pace()?)))
+            .collect()
     }
 
     /// The one of the account that a lane uses.

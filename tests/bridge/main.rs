@@ -23,3 +23,5 @@ mod matrix;
 mod walk;
 #[cfg(test)]
 mod restart;
+#[cfg(test)]
+mod burst;

@@ -67,6 +67,21 @@ impl Load {
             .map(|(said, _)| said.number)
     }
 
+    /// Which messages of this load a text holds, in the order in which they stand in it.
+    #[must_use]
+    pub fn numbers_in(&self, text: &str) -> Vec<u32> {
+        let numbers: Vec<u32> = text
+            .split(self.mark.as_str())
+            .skip(1)
+            .filter_map(|after| after.get(..5)?.parse().ok())
+            .collect();
+        if numbers.is_empty() {
+            self.number_in(text).into_iter().collect()
+        } else {
+            numbers
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Vec<(Said, String)>> {
         self.said.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -96,6 +111,10 @@ mod tests {
         assert_eq!(load.number_in(&format!("**Ann**: {first}")), Some(0));
         assert_eq!(load.number_in("Ann: what a fine day!"), Some(1));
         assert_eq!(load.number_in(&third), Some(2));
+        let both = format!("Mary: {third}\nTom: {first}");
+        assert_eq!(load.numbers_in(&both), [2, 0]);
+        assert_eq!(load.numbers_in("a fine day"), [1]);
+        assert_eq!(load.numbers_in("nothing of ours"), Vec::<u32>::new());
         assert_eq!(load.number_in("nothing of ours"), None);
         assert_eq!(Load::new('r').number_in(&first), None);
         assert_eq!(load.said().len(), 3);
