@@ -18,6 +18,8 @@ pub const POINTS: &[&str] = &[
     "step.settled",
     "gap.fetched",
     "fill.before",
+    "unread.told",
+    "unread.failed",
 ];
 
 /// Dies here, without unwinding or flushing, if this point is armed.

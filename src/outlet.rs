@@ -215,6 +215,20 @@ pub trait Outlet: Send + Sync {
     /// oldest first. Asked only of outlets that do not dedupe.
     async fn recall(&self, to: &Place, step: &Step, since: Millis) -> Result<Vec<Copy>, SendError>;
 
+    /// Asked only of outlets that dedupe, before a step is performed again of which a try since `since` was never
+    /// answered. `None`: the other side will know its key, or it certainly did not happen. An outlet that dedupes
+    /// for ever need not look.
+    async fn look_up(
+        &self,
+        to: &Place,
+        key: &str,
+        step: &Step,
+        since: Millis,
+    ) -> Result<Option<Done>, SendError> {
+        let _ = (to, key, step, since);
+        Ok(None)
+    }
+
     /// How long after an unsure step the other side may still publish it. The house looks several times
     /// within this span before it repeats the step.
     fn settle(&self) -> Duration;

@@ -9,9 +9,7 @@ mod steps;
 
 use std::{sync::Arc, time::Duration};
 
-use footbridge_store::{
-    Copies, Delivery, DeliveryId, Error, Head, LaneId, Millis, Store, Undelivered,
-};
+use footbridge_store::{Copies, Delivery, Error, Head, LaneId, Millis, Store, Undelivered};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
@@ -23,7 +21,7 @@ use crate::{
     budget::Budget,
     clock::Clock,
     inbox::Bells,
-    message::{Action, Message, Sender},
+    message::{Action, Message},
     outlet::{Outcome, Outgoing, Outlet, Plan, SendError},
 };
 
@@ -73,14 +71,16 @@ impl Lane {
     /// Pays the lane's debts until told to stop. Stops only between attempts. An error of the store ends it.
     pub async fn run(self, stop: CancellationToken) -> Result<LaneEnd, Error> {
         let bell = self.bells.of(self.id);
-        // Whether the process before this one had begun to send it, nobody knows.
-        let suspect = self.store.foremost(self.id).await?;
+        let latest = self.clock.now().plus(backoff::CEILING);
+        self.store
+            .start_lane(self.id, latest, self.outlet.dedupes())
+            .await?;
         loop {
             if stop.is_cancelled() {
                 return Ok(LaneEnd::Stopped);
             }
             let wait = match self.store.head(self.id, self.clock.now()).await? {
-                Head::Ready(delivery) => match self.deliver(*delivery, suspect, &stop).await? {
+                Head::Ready(delivery) => match self.deliver(*delivery, &stop).await? {
                     Attempt::Settled => continue,
                     Attempt::SignedOut => return Ok(LaneEnd::SignedOut),
                     Attempt::Stopped => return Ok(LaneEnd::Stopped),
@@ -100,7 +100,6 @@ impl Lane {
     async fn deliver(
         &self,
         delivery: Delivery,
-        suspect: Option<DeliveryId>,
         stop: &CancellationToken,
     ) -> Result<Attempt, Error> {
         let Ok(mut message) = Message::from_bytes(&delivery.payload) else {
@@ -108,12 +107,12 @@ impl Lane {
             return self.fail(&delivery, reason, None).await;
         };
         let (mut turn, mut bound) = (None, None);
-        if self.may_gather(&delivery, &message, suspect) {
+        if batch::may_gather(&delivery, &message) {
             let Some(permit) = self.turn(&message, stop).await else {
                 return Ok(Attempt::Stopped);
             };
             if permit.is_limited() {
-                match self.gather(&delivery, &message, suspect).await? {
+                match self.gather(&delivery, &message).await? {
                     Gathered::Alone => {}
                     Gathered::Changed(changed) => message = *changed,
                     Gathered::Together(plan) => bound = Some(Ok(plan)),
@@ -289,16 +288,10 @@ impl Lane {
 
 /// What the sender's side is told of a delivery that failed for good.
 fn failure_notice(reason: &str, now: Millis) -> Option<Vec<u8>> {
-    Message {
-        sender: Sender {
-            id: String::new(),
-            name: String::new(),
-        },
-        sent_at: now,
-        action: Action::Bridge {
-            text: format!("⚠ A message from here could not be delivered: {reason}."),
-        },
-    }
+    Message::notice(
+        &format!("⚠ A message from here could not be delivered: {reason}."),
+        now,
+    )
     .to_bytes()
     .ok()
 }

@@ -20,6 +20,7 @@ use super::{
         shared::{self, ReadBack, Revised},
     },
     fault::{Fault, retry},
+    lookup,
 };
 use crate::outlet::{Done, Outcome, Outgoing, Outlet, Part, Plan, SendError, Step};
 
@@ -104,6 +105,16 @@ impl Outlet for Matrix {
     fn settle(&self) -> Duration {
         Duration::ZERO
     }
+
+    async fn look_up(
+        &self,
+        to: &Place,
+        key: &str,
+        step: &Step,
+        since: Millis,
+    ) -> Result<Option<Done>, SendError> {
+        self.find_unanswered(to, key, step, since).await
+    }
 }
 
 impl Matrix {
@@ -112,8 +123,9 @@ impl Matrix {
         room: &Room,
         to: &Place,
         key: OwnedTransactionId,
-        content: Value,
+        mut content: Value,
     ) -> Result<RemoteId, SendError> {
+        lookup::mark(&mut content, key.as_str());
         let must_encrypt = self.guard(room, to).await?;
         let SendMessageLikeEventResult {
             response,
@@ -232,7 +244,7 @@ fn unspeakable() -> SendError {
 }
 
 /// A question before the event was sent did not get its answer: whatever happened to it, the step did not.
-fn not_sent(fault: &Fault) -> SendError {
+pub(super) fn not_sent(fault: &Fault) -> SendError {
     match fault.clone() {
         Fault::Unknown(why) => Fault::NotSent(why).into_send_error(),
         fault => fault.into_send_error(),

@@ -59,27 +59,11 @@ impl Lane {
         }
     }
 
-    /// Whether a delivery is a new message that certainly was never tried, so that it may still be sent otherwise.
-    /// `suspect` is what the process before this one may have had in hand.
-    #[expect(clippy::unused_self, reason = "reads as a question to the lane")]
-    pub(super) fn may_gather(
-        &self,
-        delivery: &Delivery,
-        message: &Message,
-        suspect: Option<DeliveryId>,
-    ) -> bool {
-        matches!(message.action, Action::Post { .. })
-            && is_untouched(delivery)
-            && !delivery.late
-            && Some(delivery.id) != suspect
-    }
-
     /// Looks down the line behind a head that may be gathered.
     pub(super) async fn gather(
         &self,
         head: &Delivery,
         message: &Message,
-        suspect: Option<DeliveryId>,
     ) -> Result<Gathered, Error> {
         let now = self.clock.now();
         let line = self.store.line(self.id, head.id, LINE, now).await?;
@@ -118,7 +102,7 @@ impl Lane {
                 Action::Edit { .. } | Action::Delete { .. } => {}
                 Action::Post { thread, .. }
                     if open
-                        && self.may_gather(owed, &message, suspect)
+                        && may_gather(owed, &message)
                         && members.first().is_none_or(|first| {
                             thread_of(&first.outgoing.message) == Some(thread)
                         }) =>
@@ -290,19 +274,18 @@ pub(super) fn carried(step: &Step) -> usize {
     }
 }
 
-/// The key of a step. A bundle never has the key of a message that went by itself.
-pub(super) fn step_key(delivery: &Delivery, index: usize, step: &Step) -> String {
-    match step {
-        Step::Bundle { .. } => format!("{}.bundle", delivery.key),
-        _ => format!("{}.{index}", delivery.key),
-    }
+/// Whether a delivery is a new message that certainly was never tried, so that it may still be sent otherwise.
+pub(super) fn may_gather(delivery: &Delivery, message: &Message) -> bool {
+    matches!(message.action, Action::Post { .. }) && is_untouched(delivery) && !delivery.late
 }
 
+/// What a process that ended may have had in hand counts as unanswered when the lane starts.
 fn is_untouched(delivery: &Delivery) -> bool {
     delivery.plan.is_none()
         && delivery.steps_done == 0
         && delivery.attempts == 0
         && delivery.unsure_since.is_none()
+        && delivery.unanswered_since.is_none()
 }
 
 fn thread_of(message: &Message) -> Option<&Option<RemoteId>> {

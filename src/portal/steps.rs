@@ -7,7 +7,7 @@ use tracing::debug;
 
 use super::{
     Attempt, Lane, batch,
-    doubt::{self, Recalled},
+    doubt::{Recalled, step_key},
 };
 use crate::{
     budget::Permit,
@@ -28,7 +28,7 @@ impl Lane {
     ) -> Result<Attempt, Error> {
         let plan = serde_json::to_vec(&Plan::Steps(steps.to_vec())).unwrap_or_default();
         let mut unkept = delivery.plan.is_none().then_some(plan);
-        let mut doubt = delivery.unsure_since;
+        let mut doubt = delivery.unsure_since.or(delivery.unanswered_since);
         let done = usize::try_from(delivery.steps_done).unwrap_or(usize::MAX);
         let count = steps.len();
 
@@ -36,7 +36,7 @@ impl Lane {
             let last = index + 1 == count;
             if let Some(since) = doubt.take() {
                 match self
-                    .recall(delivery, doubt::new_message(step), since, last, stop)
+                    .recall(delivery, index, step, since, last, stop)
                     .await?
                 {
                     Recalled::Adopted => continue,
@@ -56,7 +56,8 @@ impl Lane {
             };
             self.announce(delivery, step, count, &mut unkept).await?;
             crash::point("perform.before");
-            let key = batch::step_key(delivery, index, step);
+            let key = step_key(delivery, index, step);
+            let began = self.clock.now();
             let mut result = self.outlet.perform(&delivery.to, &key, step).await;
             crash::point("perform.after");
             if let (
@@ -80,6 +81,7 @@ impl Lane {
                     self.settle(delivery, &done, last).await?;
                 }
                 Err(error) => {
+                    self.note_unanswered(delivery, &error, began).await?;
                     return self.not_done(delivery, step, error, permit, message).await;
                 }
             }

@@ -44,22 +44,6 @@ impl Store {
         .await
     }
 
-    /// The debt that the lane, as it stands, would try next, or was trying when the process ended. Entries filled
-    /// after others had passed them are left out: one of those others was the one being tried.
-    pub async fn foremost(&self, lane: LaneId) -> Result<Option<DeliveryId>, Error> {
-        self.read("look for the debt in hand", move |desk| {
-            Ok(desk
-                .sql
-                .prepare_cached(
-                    "SELECT min(o.id) FROM outbox o JOIN journal j ON j.id = o.entry_id
-                     WHERE o.portal_id = ?1 AND o.toward = ?2 AND o.leader IS NULL AND o.late = 0
-                       AND j.session IS NULL",
-                )?
-                .query_row(params![lane.portal, lane.toward], |row| row.get(0))?)
-        })
-        .await
-    }
-
     /// Binds debts together, before the first try. Answers whether all of them were still owed; otherwise
     /// nothing is changed.
     pub async fn bind(&self, bundle: Bundle) -> Result<bool, Error> {

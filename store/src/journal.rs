@@ -6,6 +6,7 @@ use crate::{
     Copy, EntryId, Error, LaneId, Millis, Place, RemoteId, Store,
     database::{Desk, Fault},
     links,
+    missing::{self, Ending},
     portals::Graph,
     progress::{self, Flag, Gap},
     seal::Cell,
@@ -116,7 +117,7 @@ impl Store {
                 .iter()
                 .map(|arrival| take_in(desk, &graph, arrival, now))
                 .collect::<Result<_, _>>()?;
-            progress::keep(desk, &batch)?;
+            progress::keep(desk, &batch, now)?;
             Ok(accepted)
         })
         .await
@@ -279,10 +280,12 @@ fn fill(
     };
     let debts = settle::debts_of_entry(desk.sql, entry)?;
     if let Payload::Skipped(rule) = payload {
+        missing::count(desk, entry, Ending::Dropped)?;
         for debt in &debts {
             settle::settle(desk, debt, End::Skipped(rule))?;
         }
     } else {
+        missing::count(desk, entry, Ending::Arrived)?;
         write_letter(desk, entry, payload)?;
         desk.erased();
         if hold_until <= now {

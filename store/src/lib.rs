@@ -15,6 +15,8 @@ mod head;
 mod settle;
 mod links;
 mod linked;
+mod notices;
+mod missing;
 mod portals;
 mod accounts;
 mod peek;
@@ -35,6 +37,7 @@ pub use ids::{DeliveryId, EntryId, LaneId, Millis, Place, PortalId, RemoteId, Si
 pub use journal::{Accepted, Arrival, Batch, Payload, Waiting};
 pub use linked::Linked;
 pub use links::{Copies, Copy};
+pub use missing::{Overdue, Resolved, Telling};
 pub use outbox::{Delivery, Head, Tally, Undelivered};
 pub use peek::Peek;
 pub use portals::{Portal, PortalSpec};

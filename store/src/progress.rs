@@ -3,7 +3,7 @@
 use rusqlite::{OptionalExtension, params};
 
 use crate::{
-    Batch, Error, Place, RemoteId, Store,
+    Batch, Error, Millis, Place, RemoteId, Store,
     database::{Desk, Fault},
 };
 
@@ -68,6 +68,19 @@ impl Store {
         .await
     }
 
+    /// When we learnt what a flag says; `None` while it is not raised.
+    pub async fn raised_at(&self, place: &Place, flag: Flag) -> Result<Option<Millis>, Error> {
+        let place = place.clone();
+        self.read("read when a flag was raised", move |desk| {
+            Ok(desk
+                .sql
+                .prepare_cached("SELECT raised_at FROM flag WHERE place = ?1 AND flag = ?2")?
+                .query_row(params![place, flag.as_str()], |row| row.get(0))
+                .optional()?)
+        })
+        .await
+    }
+
     /// Whether a flag is raised.
     pub async fn flag(&self, place: &Place, flag: Flag) -> Result<bool, Error> {
         let place = place.clone();
@@ -82,7 +95,7 @@ impl Store {
 }
 
 /// Writes down the progress of a batch.
-pub(crate) fn keep(desk: &Desk<'_>, batch: &Batch) -> Result<(), Fault> {
+pub(crate) fn keep(desk: &Desk<'_>, batch: &Batch, now: Millis) -> Result<(), Fault> {
     for (name, value) in &batch.cursors {
         desk.sql
             .prepare_cached(
@@ -108,9 +121,10 @@ pub(crate) fn keep(desk: &Desk<'_>, batch: &Batch) -> Result<(), Fault> {
     for (place, flag) in &batch.flags {
         desk.sql
             .prepare_cached(
-                "INSERT INTO flag (place, flag) VALUES (?1, ?2) ON CONFLICT (place, flag) DO NOTHING",
+                "INSERT INTO flag (place, flag, raised_at) VALUES (?1, ?2, ?3)
+                 ON CONFLICT (place, flag) DO NOTHING",
             )?
-            .execute(params![place, flag.as_str()])?;
+            .execute(params![place, flag.as_str(), now])?;
     }
     Ok(())
 }

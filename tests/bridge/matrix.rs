@@ -1,12 +1,16 @@
 //! The Matrix side against a real Synapse: login, encryption, gaps, late keys, invites, sending.
 
+mod late_keys;
+mod proxy;
+mod unanswered;
+
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use footbridge::{
     clock::Clock,
     inbox::{Bells, Inbox},
     matrix::{
-        Homeserver, Matrix, MatrixConfig, MatrixError, Trust,
+        Homeserver, Matrix, MatrixConfig, MatrixError, Patience, Trust,
         account::{LoggedIn, Login, login},
         person::{Identity, Person, Seen},
     },
@@ -56,6 +60,7 @@ impl House {
                 recovery_key_file: None,
                 device_name: "Footbridge".into(),
                 key_wait: Duration::from_secs(1),
+                patience: Patience::default(),
             },
             user,
             directory,

@@ -7,7 +7,7 @@ use footbridge::{
     message::Action,
     outlet::{Outcome, SendError},
 };
-use footbridge_store::{Millis, Payload, RemoteId, Side};
+use footbridge_store::{Head, Millis, Payload, RemoteId, Side};
 
 use crate::lanes::{Bench, LONG, Next, Wall, bytes, edit, not_now, post};
 
@@ -110,13 +110,10 @@ async fn a_refusal_for_speed_is_no_attempt_and_leaves_no_doubt() {
     let wall = Wall::new(false, vec![limited(), limited(), limited()]);
     bench.run(&wall, Duration::from_secs(12)).await;
     let lane = bench.lane(wall.clone()).id;
-    let line = bench.store.foremost(lane).await.unwrap().unwrap();
-    let line = bench
-        .store
-        .line(lane, line, 1, bench.clock.now())
-        .await
-        .unwrap();
-    assert_eq!((line[0].attempts, line[0].unsure_since), (0, None));
+    let Head::Ready(owed) = bench.store.head(lane, bench.clock.now()).await.unwrap() else {
+        panic!("it may be tried at once");
+    };
+    assert_eq!((owed.attempts, owed.unsure_since), (0, None));
     bench.run(&wall, LONG).await;
     assert_eq!(wall.texts(), ["m0"]);
 }

@@ -154,6 +154,9 @@ pub fn plan(outgoing: &Outgoing) -> Plan {
                     .collect(),
             )
         }
+        Action::Edit { body, .. } if message.sender.is_bridge() && !outgoing.copies.is_empty() => {
+            Plan::Steps(edits(&outgoing.copies, vec![own_words(body)]))
+        }
         Action::Edit { body, style, .. } if !outgoing.copies.is_empty() => {
             let contents = contents(body, &name, *style, outgoing.late, MAX_BYTES / 2);
             Plan::Steps(edits(&outgoing.copies, contents))
@@ -179,14 +182,16 @@ pub fn plan(outgoing: &Outgoing) -> Plan {
                 style: Style::Notice,
             })])
         }
-        Action::Bridge { text } => {
-            let body = Body::plain(text);
-            Plan::Steps(vec![posted(Content {
-                text: body.to_plain(),
-                html: None,
-                style: Style::Notice,
-            })])
-        }
+        Action::Bridge { text } => Plan::Steps(vec![posted(own_words(&Body::plain(text)))]),
+    }
+}
+
+/// What the bridge itself says.
+fn own_words(body: &Body) -> Content {
+    Content {
+        text: body.to_plain(),
+        html: None,
+        style: Style::Notice,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Debts that one message pays: bound, taken apart, settled, and a store from before they could be bound.
 
-use footbridge_store::{Bundle, DeliveryId, Error, Head, Millis, Payload, RemoteId};
+use footbridge_store::{Bundle, DeliveryId, Error, Head, Millis, Payload, RemoteId, Undelivered};
 
 use crate::ground::{Ground, NOW, balances, copy, letter, sealed_letter, to_silo};
 
@@ -89,14 +89,19 @@ async fn debts_taken_apart_are_owed_one_by_one_and_never_bound_again() {
 }
 
 #[tokio::test]
-async fn whoever_was_to_be_paid_along_is_owed_when_the_first_ends_otherwise() {
+async fn bound_debts_end_together_when_the_first_is_given_up() {
     let (ground, ids) = three().await;
     let lane = to_silo(&ground.a);
     assert!(ground.store.bind(bundle(&ids[..3])).await.unwrap());
-    let how = footbridge_store::Undelivered::Skipped("rule".to_owned());
-    ground.store.undelivered(ids[0], how, NOW).await.unwrap();
-    assert_eq!(ground.ready(lane).await.id, ids[1]);
-    assert!(balances(&ground.tally(lane).await));
+    let how = Undelivered::Failed {
+        reason: "nobody knows".to_owned(),
+        notice: Some(b"notice".to_vec()),
+    };
+    let told = ground.store.undelivered(ids[0], how, NOW).await.unwrap();
+    let tally = ground.tally(lane).await;
+    assert_eq!((tally.failed, tally.pending), (3, 1));
+    assert_eq!(ground.tally(told.unwrap()).await.pending, 3);
+    assert_eq!(ground.ready(lane).await.id, ids[3]);
 }
 
 #[tokio::test]
@@ -122,7 +127,7 @@ async fn the_line_ends_where_the_lane_would_hold() {
         ])
         .await;
     let lane = to_silo(&ground.a);
-    let first = ground.store.foremost(lane).await.unwrap().unwrap();
+    let first = ground.ready(lane).await.id;
     let line = |now| ground.store.line(lane, first, 10, now);
     let letters = |line: Vec<footbridge_store::Delivery>| -> Vec<String> {
         let letters = line
@@ -135,17 +140,6 @@ async fn the_line_ends_where_the_lane_would_hold() {
         letters(line(Millis(later)).await.unwrap()),
         ["$1", "$3", "$5"]
     );
-    // What is filled after others passed it was not in hand when the process ended.
-    let waiting = ground.store.waiting(None).await.unwrap();
-    ground.deliver(lane, "c1").await;
-    let filled = Payload::Ready(b"$2".to_vec());
-    ground
-        .store
-        .fill(waiting[0].entry, filled, NOW)
-        .await
-        .unwrap();
-    let foremost = ground.store.foremost(lane).await.unwrap().unwrap();
-    assert_ne!(Some(foremost), Some(ground.ready(lane).await.id));
 }
 
 #[tokio::test]

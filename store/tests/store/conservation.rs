@@ -290,35 +290,38 @@ impl Run {
             .undelivered(delivery.id, how.clone(), self.now())
             .await
             .unwrap();
-        let debt = self.model.lanes[lane].debts.remove(index).unwrap();
-        for led in &mut self.model.lanes[lane].debts {
-            if led.leader == Some(debt.order) {
-                led.leader = None;
-            }
+        let first = self.model.lanes[lane].debts.remove(index).unwrap();
+        let all = std::mem::take(&mut self.model.lanes[lane].debts);
+        let bound = |debt: &Debt| debt.leader == Some(first.order);
+        let (mut ended, left): (Vec<Debt>, Vec<Debt>) = all.into_iter().partition(bound);
+        self.model.lanes[lane].debts = left.into();
+        ended.push(first);
+        let mut expected = None;
+        for debt in ended {
+            let Undelivered::Failed { notice, .. } = &how else {
+                self.model.lanes[lane].skipped += 1;
+                continue;
+            };
+            self.model.lanes[lane].failed += 1;
+            let origin = debt
+                .letter
+                .split_once('-')
+                .and_then(|(place, _)| place.parse::<usize>().ok());
+            let (Some(notice), Some(origin)) = (notice, origin) else {
+                continue;
+            };
+            // A channel is reached by its own lane, the room from the channel where it failed.
+            let back = match (origin, lane) {
+                (0, 0) => 2,
+                (0, _) => 3,
+                (1, _) => 0,
+                _ => 1,
+            };
+            expected = Some(self.lanes[back]);
+            self.model
+                .owe(back, std::str::from_utf8(notice).unwrap(), None);
         }
-        let Undelivered::Failed { notice, .. } = how else {
-            self.model.lanes[lane].skipped += 1;
-            return;
-        };
-        self.model.lanes[lane].failed += 1;
-        let origin = debt
-            .letter
-            .split_once('-')
-            .and_then(|(place, _)| place.parse::<usize>().ok());
-        let (Some(notice), Some(origin)) = (notice, origin) else {
-            assert_eq!(rung, None);
-            return;
-        };
-        // A channel is reached by its own lane, the room from the channel where it failed.
-        let back = match (origin, lane) {
-            (0, 0) => 2,
-            (0, _) => 3,
-            (1, _) => 0,
-            _ => 1,
-        };
-        assert_eq!(rung, Some(self.lanes[back]));
-        self.model
-            .owe(back, &String::from_utf8(notice).unwrap(), None);
+        assert_eq!(rung, expected);
     }
 
     async fn fill(&mut self, which: usize, readable: bool) {

@@ -17,3 +17,5 @@ mod disk;
 mod doors;
 #[cfg(test)]
 mod secrets;
+#[cfg(test)]
+mod telling;

@@ -56,10 +56,9 @@ pub async fn burst(
     burst: Burst,
     tell: &(dyn Fn(&str) + Sync),
 ) -> anyhow::Result<Outcome> {
-    // The sections of the file may stand in any order.
-    options.silo_options = format!(
-        "{}\n\n[delivery]\ncoalesce = {}",
-        options.silo_options, burst.coalesce
+    options.delivery_options = format!(
+        "{}\ncoalesce = {}",
+        options.delivery_options, burst.coalesce
     );
     let scene = Scenario::set_up(synapse, options, tell).await?;
     scene.open().await?;

@@ -2,8 +2,10 @@
 //! kills and bench play. It speaks, and it compares what was said with what arrived.
 
 mod burst;
+mod crowd;
 mod ear;
 mod load;
+mod proxies;
 mod search;
 mod watch;
 
@@ -17,8 +19,10 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 
 pub use burst::{Burst, Outcome, burst};
+pub use crowd::Crowd;
 pub use ear::{Ear, Heard};
 pub use load::Load;
+pub use proxies::Proxies;
 pub use search::files_containing;
 pub use watch::Watch;
 
@@ -40,6 +44,12 @@ pub struct Options {
     pub silo: gitter::Options,
     /// More lines for the bridge's `[[silo]]` section.
     pub silo_options: String,
+    /// More lines for its `[matrix]` section.
+    pub matrix_options: String,
+    /// The lines of its `[delivery]` section.
+    pub delivery_options: String,
+    /// Proxies between the bridge and everything else, whose dice begin with this seed.
+    pub proxies: Option<u64>,
     /// How many rooms are joined to as many channels; people talk in the first one.
     pub portals: usize,
 }
@@ -53,6 +63,9 @@ impl Options {
             log_filter: "info".to_owned(),
             silo: gitter::Options::default(),
             silo_options: String::new(),
+            matrix_options: String::new(),
+            delivery_options: String::new(),
+            proxies: None,
             portals: 1,
         }
     }
@@ -100,6 +113,8 @@ pub struct Scenario {
     pub bridge: BridgeProcess,
     /// Its Matrix user id.
     pub bridge_user: String,
+    /// What stands between the bridge and everything else, if anything does.
+    pub proxies: Option<Proxies>,
     /// Its account on the silo.
     pub bot: gitter::User,
     /// The silo.
@@ -164,13 +179,28 @@ impl Scenario {
             pairs.push(Pair { room, channel });
         }
 
+        let mut homeserver = synapse.url();
+        let mut silo = access(&sim, &bot, options.silo_options);
+        let mut proxies = None;
+        if let Some(seed) = options.proxies {
+            tell("Proxies take their place on both sides of the bridge");
+            let between = Proxies::start(synapse, &sim, seed).await?;
+            homeserver = between.homeserver.url_for(&homeserver);
+            silo.api = between.api.url_for(&silo.api);
+            silo.stream = between.stream.url_for(&silo.stream);
+            silo.realtime = between.realtime.url_for(&silo.realtime);
+            proxies = Some(between);
+        }
+
         tell("The bridge logs in, once, and signs its device");
         let bridge = BridgeProcess::prepare(&Setup {
             binary: options.binary,
-            homeserver: synapse.url(),
+            homeserver,
             user: bridge_user.clone(),
             password: PASSWORD.to_owned(),
-            silo: access(&sim, &bot, options.silo_options),
+            silo,
+            matrix_options: options.matrix_options,
+            delivery_options: options.delivery_options,
             portals: pairs.iter().map(Pair::portal).collect(),
             log_filter: options.log_filter,
         })?;
@@ -178,6 +208,7 @@ impl Scenario {
         Ok(Self {
             bridge,
             bridge_user,
+            proxies,
             bot,
             ear: Ear::open(ann.clone()),
             watch: Watch::open(&sim),

@@ -230,6 +230,16 @@ impl Synapse {
         Ok(answer.json().await?)
     }
 
+    /// Restarts the server without its memory of transaction ids, as if a day had passed; answers how many it knew.
+    pub async fn forget_transactions(&self) -> anyhow::Result<usize> {
+        self.stop().await?;
+        let database = self.database();
+        let known =
+            tokio::task::spawn_blocking(move || records::forget_transactions(&database)).await??;
+        self.launch().await?;
+        Ok(known)
+    }
+
     /// All events of a room as the server stores them, oldest first.
     pub async fn events(&self, room: &str) -> anyhow::Result<Vec<StoredEvent>> {
         let (database, room) = (self.database(), room.to_owned());
