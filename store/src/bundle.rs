@@ -146,9 +146,9 @@ pub(crate) fn link_made(desk: &Desk<'_>, debt: &Debt, made: &Copy) -> Result<(),
         .sql
         .prepare_cached("SELECT slot FROM outbox WHERE id = ?1")?
         .query_row([debt.id], |row| row.get(0))?;
-    links::link(desk.sql, debt.entry, &debt.to, made, slot)?;
+    links::link_part(desk.sql, debt.entry, &debt.to, made, slot)?;
     for (rider, slot) in settle::led_by(desk.sql, debt.id)? {
-        links::link(desk.sql, rider.entry, &rider.to, made, Some(slot))?;
+        links::link_part(desk.sql, rider.entry, &rider.to, made, Some(slot))?;
         settle::settle(desk, &rider, End::Delivered)?;
     }
     Ok(())

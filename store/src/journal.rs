@@ -198,7 +198,7 @@ fn take_in(
             thread: arrival.thread.clone(),
             sent_at: arrival.sent_at,
         };
-        links::link(desk.sql, entry, &arrival.place, &original, None)?;
+        links::link(desk.sql, entry, &arrival.place, &original)?;
     }
     let mut owing = Vec::new();
     for (lane, to) in reached {

@@ -111,10 +111,19 @@ fn copies_of(sql: &Connection, entry: EntryId, place: &Place) -> Result<Vec<Copy
         .collect::<Result<_, _>>()?)
 }
 
-/// Links a copy as the next part of the entry in its place; `slot` says which part of the copy is the entry's,
-/// where several share it. Linked to this entry already is success; linked to another one is refused by the
-/// database.
+/// Links a copy as the next part of the entry in its place. Linked to this entry already is success; linked to
+/// another one is refused by the database.
 pub(crate) fn link(
+    sql: &Connection,
+    entry: EntryId,
+    place: &Place,
+    copy: &Copy,
+) -> Result<(), Fault> {
+    link_part(sql, entry, place, copy, None)
+}
+
+/// The same; `slot` says which part of the copy is the entry's, where several share it.
+pub(crate) fn link_part(
     sql: &Connection,
     entry: EntryId,
     place: &Place,

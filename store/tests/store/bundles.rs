@@ -1,6 +1,6 @@
 //! Debts that one message pays: bound, taken apart, settled, and a store from before they could be bound.
 
-use footbridge_store::{Bundle, DeliveryId, Error, Head, Millis, Payload, RemoteId, Undelivered};
+use footbridge_store::{Bundle, DeliveryId, Error, Millis, RemoteId, Undelivered};
 
 use crate::ground::{Ground, NOW, balances, copy, letter, sealed_letter, to_silo};
 
@@ -142,45 +142,39 @@ async fn the_line_ends_where_the_lane_would_hold() {
     );
 }
 
-#[tokio::test]
-async fn a_store_from_before_bundles_keeps_its_links_and_debts() {
-    let (ground, ids) = three().await;
-    let lane = to_silo(&ground.a);
-    ground.deliver(lane, "c1").await;
-    let sql = ground.sql();
-    // Back to the first schema, with what stands in it.
+#[test]
+fn a_store_from_before_bundles_keeps_its_links_and_debts() {
+    let sql = rusqlite::Connection::open_in_memory().unwrap();
+    sql.execute_batch(include_str!("../../migrations/001_init.sql"))
+        .unwrap();
     sql.execute_batch(
-        "BEGIN;
-         DROP INDEX outbox_led;
-         ALTER TABLE outbox DROP COLUMN leader;
-         ALTER TABLE outbox DROP COLUMN slot;
-         CREATE TABLE old (
-             place TEXT NOT NULL, remote TEXT NOT NULL, entry_id INTEGER NOT NULL, part INTEGER NOT NULL,
-             thread TEXT, sent_at INTEGER NOT NULL, gone INTEGER NOT NULL DEFAULT 0,
-             PRIMARY KEY (place, remote)
-         ) STRICT, WITHOUT ROWID;
-         INSERT INTO old SELECT place, remote, entry_id, part, thread, sent_at, gone FROM link;
-         DROP TABLE link;
-         ALTER TABLE old RENAME TO link;
-         PRAGMA user_version = 1;
-         COMMIT;",
+        "INSERT INTO portal VALUES (1, '!r', 'c', '#r', 'gitter', 'c', 1, 0);
+         INSERT INTO journal (id, place, fact, accepted_at, payload) VALUES (1, '!r', '$1', 0, x'00');
+         INSERT INTO outbox (id, entry_id, portal_id, toward, to_place, key, accepted_at, attempts)
+         VALUES (7, 1, 1, 'silo', 'c', 'k', 0, 3);
+         INSERT INTO link (place, remote, entry_id, part, thread, sent_at, gone)
+         VALUES ('!r', '$1', 1, 0, '$t', 5, 0), ('c', 'm1', 1, 0, NULL, 6, 1);",
     )
     .unwrap();
-    drop(sql);
-    let ground = ground.restart().await;
-    let found = ground
-        .store
-        .copies(&ground.room, &"$1".into(), &ground.a.channel)
-        .await
+    sql.execute_batch(include_str!("../../migrations/002_bundles.sql"))
         .unwrap();
-    assert_eq!((found.copies[0].remote.as_str(), found.slot), ("c1", None));
-    assert_eq!(ground.ready(lane).await.id, ids[1]);
-    assert!(ground.store.bind(bundle(&ids[1..])).await.unwrap());
-    ground.deliver(lane, "c2").await;
-    assert!(matches!(
-        ground.store.head(lane, NOW).await.unwrap(),
-        Head::Empty
-    ));
+    let links: Vec<String> = sql
+        .prepare(
+            "SELECT format('%s %s %d %d %d %s %d %d', place, remote, slot, entry_id, part,
+                           coalesce(thread, '-'), sent_at, gone) FROM link ORDER BY sent_at",
+        )
+        .unwrap()
+        .query_map([], |row| row.get(0))
+        .unwrap()
+        .collect::<Result<_, _>>()
+        .unwrap();
+    assert_eq!(links, ["!r $1 -1 1 0 $t 5 0", "c m1 -1 1 0 - 6 1"]);
+    let debt: (i64, i64, Option<i64>) = sql
+        .query_row("SELECT id, attempts, leader FROM outbox", [], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })
+        .unwrap();
+    assert_eq!(debt, (7, 3, None));
 }
 
 #[tokio::test]
