@@ -33,6 +33,17 @@ impl Flag {
     }
 }
 
+/// Forgets how far a place was read: the cursors that are named by it, alone or with a slash behind, and its gap.
+pub(crate) fn forget(desk: &Desk<'_>, place: &Place) -> Result<(), Fault> {
+    desk.sql.execute(
+        "DELETE FROM cursor WHERE name = ?1 OR substr(name, 1, length(?1) + 1) = ?1 || '/'",
+        [place],
+    )?;
+    desk.sql
+        .execute("DELETE FROM gap WHERE place = ?1", [place])?;
+    Ok(())
+}
+
 impl Store {
     /// A cursor's value.
     pub async fn cursor(&self, name: &str) -> Result<Option<String>, Error> {

@@ -1,6 +1,6 @@
 //! What leaves: in order, step by step, and how each delivery ends.
 
-use footbridge_store::{Head, Millis, Payload, RemoteId, Undelivered};
+use footbridge_store::{Batch, Gap, Head, Millis, Payload, Place, RemoteId, Undelivered};
 
 use crate::ground::{Ground, NOW, balances, copy, letter, sealed_letter, to_silo};
 
@@ -278,4 +278,39 @@ async fn a_delivery_settled_by_a_removed_portal_is_no_error_for_its_lane() {
         .await
         .unwrap();
     assert!(ground.store.tallies().await.unwrap().iter().all(balances));
+}
+
+#[tokio::test]
+async fn a_portal_that_is_linked_again_begins_anew() {
+    let ground = Ground::new().await;
+    let (a, b, room) = (&ground.a, &ground.b, &ground.room);
+    let gap = |place: &Place| Gap {
+        place: place.clone(),
+        from: "t1".into(),
+        stop: None,
+    };
+    let names = [&a.channel, &b.channel, room].map(|place| place.as_str().to_owned());
+    let since = format!("{}/since", names[0]);
+    let other = format!("{}x", names[0]);
+    let cursors = names.iter().chain([&since, &other]);
+    let batch = Batch {
+        cursors: cursors.map(|name| (name.clone(), "5".into())).collect(),
+        gaps: vec![gap(&a.channel), gap(room)],
+        ..Batch::default()
+    };
+    ground.store.accept(batch, NOW).await.unwrap();
+    ground.store.keep_portals(&[b.id], NOW).await.unwrap();
+
+    let cursor = async |name: &str| ground.store.cursor(name).await.unwrap();
+    assert_eq!(cursor(&names[0]).await, None);
+    assert_eq!(cursor(&since).await, None);
+    // The other portal's room and channel go on where they were, and so does whoever else has a like name.
+    for name in [&names[1], &names[2], &other] {
+        assert_eq!(cursor(name).await.as_deref(), Some("5"), "{name}");
+    }
+    assert_eq!(ground.store.gaps(a.channel.network()).await.unwrap(), []);
+    assert_eq!(
+        ground.store.gaps(room.network()).await.unwrap(),
+        [gap(room)]
+    );
 }
