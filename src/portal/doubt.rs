@@ -22,10 +22,8 @@ impl Lane {
     pub(super) async fn recall(
         &self,
         delivery: &Delivery,
-        index: usize,
-        step: &Step,
+        (index, step, last): (usize, &Step, bool),
         since: Millis,
-        last: bool,
         stop: &CancellationToken,
     ) -> Result<Recalled, Error> {
         if self.outlet.dedupes() {
