@@ -42,6 +42,12 @@ pub struct Health {
     pub ready: bool,
     /// Whether the store answers.
     pub store: bool,
+    /// `well`, `low` (little space: nothing is read), `full` or `busy` (nothing can be written for now).
+    #[serde(default)]
+    pub store_state: String,
+    /// Free space where the store is, in bytes, where the file system tells.
+    #[serde(default)]
+    pub store_free_bytes: Option<u64>,
     /// How long ago the homeserver last answered a sync; absent before the first.
     pub sync_age_seconds: Option<u64>,
     /// Each silo's feed: `live`, `connecting` or `down`.
@@ -165,6 +171,8 @@ struct Figures {
     oldest: Family<LaneLabels, Gauge>,
     imbalance: Gauge,
     sync_age: Gauge,
+    hindered: Gauge,
+    free: Gauge,
     live: Family<SiloLabels, Gauge>,
     limited: Family<AccountLabels, Gauge>,
     pace: Family<AccountLabels, Gauge<f64, AtomicU64>>,
@@ -210,6 +218,9 @@ impl Figures {
     fn health(&self, health: &Health) {
         self.sync_age
             .set(health.sync_age_seconds.map_or(-1, signed));
+        let well = health.store_state == "well";
+        self.hindered.set(i64::from(!well));
+        self.free.set(health.store_free_bytes.map_or(-1, signed));
         for (silo, state) in &health.silos {
             let live = i64::from(state == "live");
             self.live
@@ -280,6 +291,10 @@ impl Figures {
             "When the lane of a limited account will owe nothing: an estimate",
             self.empty_after,
         );
+        let hindered = "1 while there is little space on the disk, or nothing can be written";
+        all.register("store_hindered", hindered, self.hindered);
+        let free = "Free space where the store is; -1 when the file system does not tell";
+        all.register("store_free_bytes", free, self.free);
         all.register("silo_live", "1 when the silo's feed is live", self.live);
         all
     }

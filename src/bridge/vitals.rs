@@ -41,9 +41,15 @@ impl Vitals for House {
                 (name.clone(), state.to_owned())
             })
             .collect();
+        let store_state = match self.store.hindrance() {
+            Some(hindrance) => hindrance.as_str(),
+            None if super::space::is_short(&self.config.store) => "low",
+            None => "well",
+        };
         let portals = self.config.portals.len();
         let portals_running = self.portals_running.load(Ordering::Relaxed);
         let ready = tallies.is_some()
+            && store_state == "well"
             && sync_age.is_some_and(|age| age < SYNC_STALE)
             && silos.values().all(|state| state == "live")
             && portals == portals_running
@@ -61,6 +67,8 @@ impl Vitals for House {
             backlogs,
             ready,
             store: tallies.is_some(),
+            store_state: store_state.to_owned(),
+            store_free_bytes: super::space::free(&self.config.store.path),
             sync_age_seconds: sync_age.map(|age| age.as_secs()),
             silos,
             portals,

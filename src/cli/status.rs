@@ -151,6 +151,21 @@ fn write_bridge(out: &mut String, health: Option<&Health>, config: &Config) -> s
                 health.portals_running,
                 health.portals
             )?;
+            match health.store_state.as_str() {
+                "low" => writeln!(
+                    out,
+                    "store     little space on the disk: nothing is read until there is more"
+                )?,
+                "full" => writeln!(
+                    out,
+                    "store     the disk is full: everything waits until there is space"
+                )?,
+                "busy" => writeln!(
+                    out,
+                    "store     another process holds the file: everything waits for it"
+                )?,
+                _ => {}
+            }
             for (silo, feed) in &health.silos {
                 writeln!(out, "silo      {silo}: {feed}")?;
             }

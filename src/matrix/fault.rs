@@ -50,7 +50,7 @@ impl From<&HttpError> for Fault {
         if let HttpError::Cached(error) = error {
             return Self::from(error.as_ref());
         }
-        let text = error.to_string();
+        let mut text = error.to_string();
         let Some(answer) = error.as_client_api_error() else {
             // No Matrix answer at all: a proxy's page, a broken body.
             return Self::Unknown(text);
@@ -61,6 +61,10 @@ impl From<&HttpError> for Fault {
                 Some(RetryAfter::Delay(wait)) => Some(wait),
                 _ => None,
             }),
+            Some(ErrorKind::UnknownToken(data)) if data.soft_logout => {
+                text.push_str(" (the session has expired, the device has not: log in again)");
+                Self::SignedOut(text)
+            }
             Some(
                 ErrorKind::UnknownToken(_)
                 | ErrorKind::MissingToken

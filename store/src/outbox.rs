@@ -300,7 +300,7 @@ impl Store {
                 .prepare_cached(
                     "SELECT 1 FROM outbox WHERE to_place = ?1 AND unsure_since IS NOT NULL LIMIT 1",
                 )?
-                .exists([place])?)
+                .exists([&place])?)
         })
         .await
     }

@@ -1,6 +1,8 @@
 //! A lane over a real store and an outlet that does what the test tells it: order, retries, refusals, doubt. What
 //! lanes do while the account is limited stands in `together.rs`.
 
+mod jumps;
+
 use std::{
     collections::{HashMap, VecDeque},
     path::Path,
@@ -19,8 +21,8 @@ use footbridge::{
     text::Body,
 };
 use footbridge_store::{
-    Accepted, Arrival, Batch, Copy, LaneId, Millis, Payload, Place, Portal, PortalSpec, RemoteId,
-    Side, Store, StoreKey,
+    Accepted, Arrival, Batch, Copy, Head, LaneId, Millis, Payload, Place, Portal, PortalSpec,
+    RemoteId, Side, Store, StoreKey,
 };
 use tokio_util::sync::CancellationToken;
 

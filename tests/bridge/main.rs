@@ -11,6 +11,7 @@ mod together;
 mod bad_input;
 #[cfg(test)]
 mod example_config;
+mod faults;
 #[cfg(test)]
 mod commands;
 #[cfg(test)]
@@ -25,3 +26,5 @@ mod walk;
 mod restart;
 #[cfg(test)]
 mod burst;
+#[cfg(test)]
+mod hindrances;

@@ -19,3 +19,5 @@ mod doors;
 mod secrets;
 #[cfg(test)]
 mod telling;
+#[cfg(test)]
+mod hindered;
