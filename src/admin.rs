@@ -276,6 +276,10 @@ impl Figures {
         all.register("conservation_error", conservation, self.imbalance);
         let sync_age = "Since the homeserver last answered a sync; -1 before the first";
         all.register("sync_age_seconds", sync_age, self.sync_age);
+        let hindered = "1 while there is little space on the disk, or nothing can be written";
+        all.register("store_hindered", hindered, self.hindered);
+        let free = "Free space where the store is; -1 when the file system does not tell";
+        all.register("store_free_bytes", free, self.free);
         all.register(
             "limited",
             "1 while the other side wants this account slower; absent otherwise",
@@ -291,10 +295,6 @@ impl Figures {
             "When the lane of a limited account will owe nothing: an estimate",
             self.empty_after,
         );
-        let hindered = "1 while there is little space on the disk, or nothing can be written";
-        all.register("store_hindered", hindered, self.hindered);
-        let free = "Free space where the store is; -1 when the file system does not tell";
-        all.register("store_free_bytes", free, self.free);
         all.register("silo_live", "1 when the silo's feed is live", self.live);
         all
     }

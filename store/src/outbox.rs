@@ -257,8 +257,8 @@ impl Store {
         .await
     }
 
-    /// The delivery ends without being delivered, and so do those bound to it. Answers the lane to ring when a notice was queued. A notice
-    /// about a notice is not sent.
+    /// The delivery ends without being delivered, and so do those bound to it. Answers the lane to ring when a
+    /// notice was queued. A notice about a notice is not sent.
     pub async fn undelivered(
         &self,
         delivery: DeliveryId,

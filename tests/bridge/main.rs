@@ -25,6 +25,6 @@ mod walk;
 #[cfg(test)]
 mod restart;
 #[cfg(test)]
-mod burst;
-#[cfg(test)]
 mod hindrances;
+#[cfg(test)]
+mod burst;
