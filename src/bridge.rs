@@ -6,6 +6,7 @@
 //! - the admin address, the signals.
 
 mod find;
+mod lanes;
 mod space;
 mod starved;
 mod vitals;
@@ -21,11 +22,12 @@ use std::{
 };
 
 use anyhow::Context;
-use footbridge_store::{LaneId, Portal, PortalId, Side, Store, StoreKey};
+use footbridge_store::{Portal, PortalId, Store, StoreKey};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info, info_span, warn};
 
+use self::lanes::Budgets;
 use crate::{
     admin,
     backoff::Backoff,
@@ -33,8 +35,6 @@ use crate::{
     config::{Config, PortalConfig},
     inbox::{Bells, Inbox},
     matrix::{Boxed, Matrix, Trust},
-    outlet::Outlet,
-    portal::{Lane, LaneEnd},
     shutdown::Shutdown,
     silo::{Channel, Silo, SiloError},
 };
@@ -83,6 +83,7 @@ struct House {
     inbox: Inbox,
     matrix: Arc<Matrix>,
     silos: BTreeMap<String, Arc<dyn Silo>>,
+    budgets: Budgets,
     shutdown: Shutdown,
     portals_running: AtomicUsize,
 }
@@ -119,6 +120,7 @@ impl House {
         for silo in &config.silos {
             silos.insert(silo.name().to_owned(), silo.build(&http, clock)?);
         }
+        let budgets = Budgets::of(silos.keys());
         let bells = Bells::default();
         let inbox = Inbox::new(store.clone(), bells.clone(), clock);
         let shutdown = Shutdown::default();
@@ -132,6 +134,7 @@ impl House {
                 inbox,
                 matrix,
                 silos,
+                budgets,
                 shutdown,
                 portals_running,
             },
@@ -257,49 +260,6 @@ impl House {
                         return Ok(found);
                     }
                 }
-            }
-        }
-    }
-
-    fn start_lanes(&self, tasks: &mut Tasks, started: &mut HashSet<LaneId>, portals: &[Portal]) {
-        for portal in portals {
-            let Some(silo) = self.silos.get(&portal.spec.silo) else {
-                continue;
-            };
-            for toward in [Side::Matrix, Side::Silo] {
-                let id = LaneId {
-                    portal: portal.id,
-                    toward,
-                };
-                if !started.insert(id) {
-                    continue;
-                }
-                let outlet: Arc<dyn Outlet> = match toward {
-                    Side::Matrix => self.matrix.clone(),
-                    Side::Silo => silo.clone(),
-                };
-                let (store, bells, clock) = (self.store.clone(), self.bells.clone(), self.clock);
-                let lane = Lane {
-                    id,
-                    outlet,
-                    store,
-                    bells,
-                    clock,
-                };
-                let stop = self.shutdown.soft.clone();
-                let span = info_span!("lane", portal.id = id.portal.0, toward = toward.as_str());
-                start(
-                    tasks,
-                    "lane",
-                    async move {
-                        match lane.run(stop).await? {
-                            LaneEnd::Stopped => {}
-                            LaneEnd::SignedOut => warn!("Lane at rest until the account is mended"),
-                        }
-                        Ok(())
-                    }
-                    .instrument(span),
-                );
             }
         }
     }

@@ -10,6 +10,7 @@ mod ids;
 mod journal;
 mod progress;
 mod outbox;
+mod bundle;
 mod head;
 mod settle;
 mod links;
@@ -31,6 +32,7 @@ use std::{path::Path, sync::Arc};
 use database::{Database, Desk, Fault, off_thread};
 
 pub use accounts::{Account, AccountFace, Secret};
+pub use bundle::Bundle;
 pub use error::Error;
 pub use hindrance::{Hindrance, free_space};
 pub use ids::{DeliveryId, EntryId, LaneId, Millis, Place, PortalId, RemoteId, Side};

@@ -285,6 +285,11 @@ impl BridgeProcess {
         Ok(Metrics::parse(&text))
     }
 
+    /// The same as it stands.
+    pub async fn metrics_text(&self) -> anyhow::Result<String> {
+        Ok(self.ask("/metrics").await?.1)
+    }
+
     /// Fails unless `accepted = delivered + skipped + failed + pending` in every lane; returns the sums.
     pub async fn conservation(&self) -> anyhow::Result<Tally> {
         self.metrics().await?.conservation()
