@@ -22,8 +22,7 @@ impl Lane {
     pub(super) async fn recall(
         &self,
         delivery: &Delivery,
-        index: usize,
-        step: &Step,
+        (index, step): (usize, &Step),
         since: Millis,
         last: bool,
         stop: &CancellationToken,

@@ -36,7 +36,7 @@ impl Lane {
             let last = index + 1 == count;
             if let Some(since) = doubt.take() {
                 match self
-                    .recall(delivery, index, step, since, last, stop)
+                    .recall(delivery, (index, step), since, last, stop)
                     .await?
                 {
                     Recalled::Adopted => continue,
