@@ -51,7 +51,7 @@ pub fn run(config: Config) -> Boxed<'static, anyhow::Result<()>> {
             };
             match ended {
                 // The service manager would only make a loop of it.
-                Err(error) if space::is_short(&config.store) => {
+                Err(error) if space::was_missing(&error, &config.store) => {
                     let error = format!("{error:#}");
                     error!(error, "The disk is full; starting again when it is not");
                     if !starved::wait(&config).await? {

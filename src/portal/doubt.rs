@@ -22,7 +22,11 @@ impl Lane {
     pub(super) async fn recall(
         &self,
         delivery: &Delivery,
+<<<<<<< HEAD
         (index, step, last): (usize, &Step, bool),
+=======
+        (index, step): (usize, &Step),
+>>>>>>> h3-c
         since: Millis,
         stop: &CancellationToken,
     ) -> Result<Recalled, Error> {

@@ -36,7 +36,11 @@ impl Lane {
             let last = index + 1 == count;
             if let Some(since) = doubt.take() {
                 match self
+<<<<<<< HEAD
                     .recall(delivery, (index, step, last), since, stop)
+=======
+                    .recall(delivery, (index, step), since, last, stop)
+>>>>>>> h3-c
                     .await?
                 {
                     Recalled::Adopted => continue,
