@@ -43,6 +43,9 @@ pub struct Health {
     pub sync_age_seconds: Option<u64>,
     /// Each silo's feed: `live`, `connecting` or `down`.
     pub silos: BTreeMap<String, String>,
+    /// How many of each silo's channels are closed to the account.
+    #[serde(default)]
+    pub channels_closed: BTreeMap<String, usize>,
     /// Portals that the configuration has.
     pub portals: usize,
     /// Of those, the ones that run.
@@ -124,6 +127,7 @@ struct Figures {
     imbalance: Gauge,
     sync_age: Gauge,
     live: Family<SiloLabels, Gauge>,
+    closed: Family<SiloLabels, Gauge>,
 }
 
 impl Figures {
@@ -171,6 +175,11 @@ impl Figures {
                 .get_or_create(&SiloLabels { silo: silo.clone() })
                 .set(live);
         }
+        for (silo, closed) in &health.channels_closed {
+            let labels = SiloLabels { silo: silo.clone() };
+            let closed = i64::try_from(*closed).unwrap_or(i64::MAX);
+            self.closed.get_or_create(&labels).set(closed);
+        }
     }
 
     fn register(self) -> Registry {
@@ -203,6 +212,8 @@ impl Figures {
         let sync_age = "Since the homeserver last answered a sync; -1 before the first";
         all.register("sync_age_seconds", sync_age, self.sync_age);
         all.register("silo_live", "1 when the silo's feed is live", self.live);
+        let closed = "Channels that are closed to the silo's account";
+        all.register("silo_channels_closed", closed, self.closed);
         all
     }
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 /// The longest wait.
-const CEILING: Duration = Duration::from_mins(5);
+pub const CEILING: Duration = Duration::from_mins(5);
 /// The longest first wait.
 const FLOOR: Duration = Duration::from_secs(1);
 

@@ -5,6 +5,7 @@
 //! - two lanes per portal,
 //! - the admin address, the signals.
 
+mod finding;
 mod vitals;
 
 use std::{
@@ -18,7 +19,7 @@ use std::{
 };
 
 use anyhow::Context;
-use footbridge_store::{LaneId, Portal, PortalId, PortalSpec, Side, Store, StoreKey};
+use footbridge_store::{LaneId, Portal, PortalId, Side, Store, StoreKey};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info, info_span, warn};
@@ -29,7 +30,7 @@ use crate::{
     clock::Clock,
     config::{Config, PortalConfig},
     inbox::{Bells, Inbox},
-    matrix::{Boxed, Matrix, MatrixError, Trust},
+    matrix::{Boxed, Matrix, Trust},
     outlet::Outlet,
     portal::{Lane, LaneEnd},
     shutdown::Shutdown,
@@ -162,8 +163,10 @@ impl House {
     /// Runs lanes and listeners of all portals. Returns when told to stop or when something ended that must not.
     async fn serve_portals(&self, tasks: &mut Tasks) -> anyhow::Result<()> {
         let stop = &self.shutdown.soft;
-        let (mut portals, mut missing) = self.known_portals().await?;
-        portals.extend(self.find(&mut missing).await?);
+        let (mut portals, mut missing) = tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            first = self.first_portals() => first?,
+        };
         let mut backoff = Backoff::default();
         let mut lanes = HashSet::new();
         while !stop.is_cancelled() {
@@ -206,72 +209,26 @@ impl House {
             } else {
                 backoff.failed()
             };
-            tokio::select! {
-                () = self.shutdown.soft.cancelled() => return Ok(Vec::new()),
-                Some(ended) = tasks.join_next() => verdict(ended)?,
-                Some(ended) = listeners.join_next() => verdict(ended)?,
-                () = tokio::time::sleep(wait) => {
-                    let found = self.find(missing).await?;
-                    if !found.is_empty() {
-                        backoff.worked();
-                        return Ok(found);
-                    }
+            let wanted = missing.clone();
+            let search = async {
+                tokio::time::sleep(wait).await;
+                self.find(&wanted).await
+            };
+            tokio::pin!(search);
+            let (found, still_missing) = loop {
+                tokio::select! {
+                    () = self.shutdown.soft.cancelled() => return Ok(Vec::new()),
+                    Some(ended) = tasks.join_next() => verdict(ended)?,
+                    Some(ended) = listeners.join_next() => verdict(ended)?,
+                    searched = &mut search => break searched?,
                 }
+            };
+            *missing = still_missing;
+            if !found.is_empty() {
+                backoff.worked();
+                return Ok(found);
             }
         }
-    }
-
-    /// Portals of the configuration that the store knows from an earlier start, and those it does not.
-    async fn known_portals(&self) -> anyhow::Result<(Vec<Portal>, Vec<PortalConfig>)> {
-        let stored = self.store.portals().await?;
-        let (mut known, mut missing) = (Vec::new(), Vec::new());
-        for wanted in &self.config.portals {
-            let spec = spec(wanted);
-            match stored.iter().find(|portal| portal.spec == spec) {
-                // Opening it again makes it active, should it have been left out of the configuration before.
-                Some(portal) => known.push(
-                    self.store
-                        .open_portal(&spec, &portal.room, &portal.channel, self.clock.now())
-                        .await?,
-                ),
-                None => missing.push(wanted.clone()),
-            }
-        }
-        Ok((known, missing))
-    }
-
-    /// Tries to find both ends of portals never opened before. Those that cannot be found now stay in `missing`
-    /// and hold up nobody.
-    async fn find(&self, missing: &mut Vec<PortalConfig>) -> anyhow::Result<Vec<Portal>> {
-        let mut found = Vec::new();
-        for wanted in std::mem::take(missing) {
-            match self.find_one(&wanted).await {
-                Ok(portal) => found.push(portal),
-                Err(error) if is_fatal(&error) => return Err(error),
-                Err(error) => {
-                    error!(
-                        silo.name = wanted.silo,
-                        error = format!("{error:#}"),
-                        "A portal cannot be opened yet; trying again"
-                    );
-                    missing.push(wanted);
-                }
-            }
-        }
-        Ok(found)
-    }
-
-    async fn find_one(&self, wanted: &PortalConfig) -> anyhow::Result<Portal> {
-        let silo = self
-            .silos
-            .get(&wanted.silo)
-            .context("the portal names a silo that does not exist")?;
-        let channel = silo.resolve(&wanted.channel).await?;
-        let room = self.matrix.resolve(&wanted.room).await?;
-        Ok(self
-            .store
-            .open_portal(&spec(wanted), &room, &channel.place, self.clock.now())
-            .await?)
     }
 
     fn start_lanes(&self, tasks: &mut Tasks, started: &mut HashSet<LaneId>, portals: &[Portal]) {
@@ -307,7 +264,7 @@ impl House {
                     async move {
                         match lane.run(stop).await? {
                             LaneEnd::Stopped => {}
-                            LaneEnd::SignedOut => warn!("Lane at rest until the account is mended"),
+                            LaneEnd::SignedOut => info!("Lane at rest until the account is mended"),
                         }
                         Ok(())
                     }
@@ -344,6 +301,8 @@ impl House {
                 async move {
                     match silo.listen(channels, inbox, token).await {
                         Err(SiloError::Store(fault)) => Err(fault.into()),
+                        // It said so itself, once.
+                        Err(SiloError::SignedOut(_)) => Ok(()),
                         Err(fault) => {
                             // One silo out of order is no reason to stop the others.
                             error!(
@@ -377,23 +336,5 @@ fn verdict(ended: Result<anyhow::Result<()>, tokio::task::JoinError>) -> anyhow:
         Ok(result) => result,
         Err(fault) if fault.is_cancelled() => Ok(()),
         Err(fault) => Err(fault).context("a task panicked"),
-    }
-}
-
-/// Whether waiting cannot help.
-fn is_fatal(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<footbridge_store::Error>().is_some()
-        || matches!(
-            error.downcast_ref(),
-            Some(MatrixError::SignedOut(_) | MatrixError::Store(_) | MatrixError::Keys(_))
-        )
-        || matches!(error.downcast_ref(), Some(SiloError::Store(_)))
-}
-
-fn spec(portal: &PortalConfig) -> PortalSpec {
-    PortalSpec {
-        room: portal.room.clone(),
-        silo: portal.silo.clone(),
-        channel: portal.channel.clone(),
     }
 }

@@ -112,13 +112,19 @@ impl Lane {
             let last = index + 1 == count;
             if let Some(since) = doubt.take() {
                 match self
-                    .recall(&delivery, doubt::new_message(step), since, last, stop)
+                    .recall(
+                        &delivery,
+                        (doubt::new_message(step), since),
+                        &message,
+                        last,
+                        stop,
+                    )
                     .await?
                 {
                     Recalled::Adopted => continue,
                     Recalled::NeverHappened => {}
                     Recalled::NotNow(error) => {
-                        return self.put_off(&delivery, error, &message).await;
+                        return self.look_later(&delivery, error, &message).await;
                     }
                     Recalled::Stopped => return Ok(Attempt::Stopped),
                 }
@@ -141,7 +147,7 @@ impl Lane {
                 result = self.outlet.perform(&delivery.to, &key, instead).await;
             }
             match result {
-                Ok(done) => self.settle(&delivery, &done, last).await?,
+                Ok(done) => self.settle(&delivery, &message, &done, last).await?,
                 Err(error) => return self.put_off(&delivery, error, &message).await,
             }
         }
@@ -212,15 +218,33 @@ impl Lane {
         Ok(())
     }
 
-    async fn settle(&self, delivery: &Delivery, done: &Done, last: bool) -> Result<(), Error> {
+    async fn settle(
+        &self,
+        delivery: &Delivery,
+        message: &Message,
+        done: &Done,
+        last: bool,
+    ) -> Result<(), Error> {
         let (made, gone) = match done {
             Done::Made(copy) => (Some(copy), None),
             Done::Changed(_) => (None, None),
             Done::Gone(remote) => (None, Some(remote)),
         };
-        self.store
-            .step_done(delivery.id, made, gone, last, self.clock.now())
-            .await?;
+        let now = self.clock.now();
+        match (made, &message.action) {
+            // A new text that had to become a message of its own belongs to the original: when that is taken
+            // back, so is this.
+            (Some(copy), Action::Edit { target, .. }) => {
+                self.store
+                    .step_made_for(delivery.id, copy, (&delivery.from, target), last)
+                    .await?;
+            }
+            _ => {
+                self.store
+                    .step_done(delivery.id, made, gone, last, now)
+                    .await?;
+            }
+        }
         crash::point("step.settled");
         self.bells.step_settled();
         debug!(
@@ -291,10 +315,8 @@ impl Lane {
                     .postponed(delivery.id, self.clock.now(), true)
                     .await?;
                 self.bells.step_settled();
-                error!(
-                    reason,
-                    "Signed out: this lane waits until the account is mended"
-                );
+                // Whoever found out has said so once for all lanes.
+                debug!(reason, "Signed out: this lane waits");
                 return Ok(Attempt::SignedOut);
             }
             SendError::TooLate => {

@@ -40,11 +40,17 @@ impl Vitals for House {
                 (name.clone(), state.to_owned())
             })
             .collect();
+        let channels_closed: BTreeMap<String, usize> = self
+            .silos
+            .iter()
+            .map(|(name, silo)| (name.clone(), silo.closed()))
+            .collect();
         let portals = self.config.portals.len();
         let portals_running = self.portals_running.load(Ordering::Relaxed);
         let ready = tallies.is_some()
             && sync_age.is_some_and(|age| age < SYNC_STALE)
             && silos.values().all(|state| state == "live")
+            && channels_closed.values().all(|closed| *closed == 0)
             && portals == portals_running
             && oldest.is_none_or(|age| age < DEBT_STALE);
         Health {
@@ -52,6 +58,7 @@ impl Vitals for House {
             store: tallies.is_some(),
             sync_age_seconds: sync_age.map(|age| age.as_secs()),
             silos,
+            channels_closed,
             portals,
             portals_running,
             oldest_pending_seconds: oldest.map(|age| age.as_secs()),

@@ -1,13 +1,17 @@
 //! A step in doubt: it may or may not have happened, and the other side does not dedupe. Looks before it is
 //! repeated (reliability: D04, D05).
 
+use anyhow::anyhow;
 use footbridge_store::{Delivery, Error, Millis};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::Lane;
-use crate::outlet::{Done, SendError, Step};
+use super::{Attempt, CLOSED_POLL, Lane};
+use crate::{
+    message::Message,
+    outlet::{Done, Outcome, SendError, Step},
+};
 
 /// Whether a step in doubt turned out to have happened.
 pub(super) enum Recalled {
@@ -22,8 +26,8 @@ impl Lane {
     pub(super) async fn recall(
         &self,
         delivery: &Delivery,
-        in_doubt: Option<&Step>,
-        since: Millis,
+        (in_doubt, since): (Option<&Step>, Millis),
+        message: &Message,
         last: bool,
         stop: &CancellationToken,
     ) -> Result<Recalled, Error> {
@@ -47,7 +51,8 @@ impl Lane {
                         delivery.id = delivery.id.0,
                         "A send of unknown outcome had happened; adopted"
                     );
-                    self.settle(delivery, &Done::Made(copy), last).await?;
+                    self.settle(delivery, message, &Done::Made(copy), last)
+                        .await?;
                     return Ok(Recalled::Adopted);
                 }
             }
@@ -57,6 +62,32 @@ impl Lane {
             "A send of unknown outcome had not happened; repeating it"
         );
         Ok(Recalled::NeverHappened)
+    }
+
+    /// The other side could not be looked at. Whatever it said of the look says nothing of the step: the doubt
+    /// stays, and nothing is repeated before a look succeeded.
+    pub(super) async fn look_later(
+        &self,
+        delivery: &Delivery,
+        error: SendError,
+        message: &Message,
+    ) -> Result<Attempt, Error> {
+        let (after, source) = match error {
+            SendError::SignedOut { .. } => {
+                let now = self.clock.now();
+                self.store.postponed(delivery.id, now, false).await?;
+                return Ok(Attempt::SignedOut);
+            }
+            SendError::Retry { after, source, .. } => (after, source),
+            other => (Some(CLOSED_POLL), anyhow!(other)),
+        };
+        let outcome = Outcome::Unknown;
+        let error = SendError::Retry {
+            after,
+            outcome,
+            source,
+        };
+        self.put_off(delivery, error, message).await
     }
 }
 

@@ -168,16 +168,30 @@ impl Store {
             if let Some(gone) = &gone {
                 links::unlink(desk.sql, &debt.to, gone)?;
             }
-            if last {
-                return settle::settle(desk, &debt, End::Delivered);
-            }
-            desk.sql
-                .prepare_cached(
-                    "UPDATE outbox SET steps_done = steps_done + 1, attempts = 0, due = 0,
-                     unsure_since = NULL WHERE id = ?1",
-                )?
-                .execute([delivery])?;
-            Ok(())
+            step_on(desk, &debt, last)
+        })
+        .await
+    }
+
+    /// The present step is done and `made` a message that belongs to another one: a new text of the message that
+    /// `original` names. It is linked as the next part of that one, so that whoever takes the original back takes
+    /// both. Otherwise as [`Store::step_done`].
+    pub async fn step_made_for(
+        &self,
+        delivery: DeliveryId,
+        made: &Copy,
+        original: (&Place, &RemoteId),
+        last: bool,
+    ) -> Result<(), Error> {
+        let (made, place, remote) = (made.clone(), original.0.clone(), original.1.clone());
+        self.transaction("settle a step", move |desk| {
+            let Some(debt) = settle::debt(desk.sql, delivery)? else {
+                note(0, delivery);
+                return Ok(());
+            };
+            let entry = links::entry(desk.sql, &place, &remote)?.unwrap_or(debt.entry);
+            links::link(desk.sql, entry, &debt.to, &made)?;
+            step_on(desk, &debt, last)
         })
         .await
     }
@@ -264,6 +278,20 @@ impl Store {
         })
         .await
     }
+}
+
+/// The line moves on by one step, or with the last one to the next delivery.
+fn step_on(desk: &Desk<'_>, debt: &settle::Debt, last: bool) -> Result<(), Fault> {
+    if last {
+        return settle::settle(desk, debt, End::Delivered);
+    }
+    desk.sql
+        .prepare_cached(
+            "UPDATE outbox SET steps_done = steps_done + 1, attempts = 0, due = 0,
+             unsure_since = NULL WHERE id = ?1",
+        )?
+        .execute([debt.id])?;
+    Ok(())
 }
 
 /// A delivery may have been settled from another side, its portal being removed. Nothing is owed then.

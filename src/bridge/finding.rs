@@ -1,0 +1,122 @@
+//! Finding both ends of the portals in the configuration: those known from an earlier start at once, the others by
+//! asking. A silo that does not answer holds up its own portals only.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::Context;
+use footbridge_store::{Portal, PortalSpec};
+use futures_util::future::join_all;
+use tracing::error;
+
+use super::House;
+use crate::{config::PortalConfig, matrix::MatrixError, silo::SiloError};
+
+/// How long the start waits for portals never opened before. Those that take longer come later.
+const AT_START: Duration = Duration::from_secs(10);
+
+impl House {
+    /// Portals of the configuration that the store knows from an earlier start, and those it does not.
+    async fn known_portals(&self) -> anyhow::Result<(Vec<Portal>, Vec<PortalConfig>)> {
+        let stored = self.store.portals().await?;
+        let (mut known, mut missing) = (Vec::new(), Vec::new());
+        for wanted in &self.config.portals {
+            let spec = spec(wanted);
+            match stored.iter().find(|portal| portal.spec == spec) {
+                // Opening it again makes it active, should it have been left out of the configuration before.
+                Some(portal) => known.push(
+                    self.store
+                        .open_portal(&spec, &portal.room, &portal.channel, self.clock.now())
+                        .await?,
+                ),
+                None => missing.push(wanted.clone()),
+            }
+        }
+        Ok((known, missing))
+    }
+
+    /// The portals to begin with, and those to look for while they run.
+    pub(super) async fn first_portals(&self) -> anyhow::Result<(Vec<Portal>, Vec<PortalConfig>)> {
+        let (mut portals, missing) = self.known_portals().await?;
+        match tokio::time::timeout(AT_START, self.find(&missing)).await {
+            Ok(searched) => {
+                let (found, missing) = searched?;
+                portals.extend(found);
+                Ok((portals, missing))
+            }
+            // What was opened meanwhile is in the store.
+            Err(_) => self.known_portals().await,
+        }
+    }
+
+    /// Tries to find both ends of portals never opened before. Answers those found, and those not found yet.
+    pub(super) async fn find(
+        &self,
+        missing: &[PortalConfig],
+    ) -> anyhow::Result<(Vec<Portal>, Vec<PortalConfig>)> {
+        let mut by_silo: BTreeMap<&str, Vec<&PortalConfig>> = BTreeMap::new();
+        for wanted in missing {
+            by_silo.entry(&wanted.silo).or_default().push(wanted);
+        }
+        let searches = by_silo.into_values().map(|wanted| self.find_some(wanted));
+        let (mut found, mut missing) = (Vec::new(), Vec::new());
+        for searched in join_all(searches).await {
+            let (some, others) = searched?;
+            found.extend(some);
+            missing.extend(others);
+        }
+        Ok((found, missing))
+    }
+
+    async fn find_some(
+        &self,
+        missing: Vec<&PortalConfig>,
+    ) -> anyhow::Result<(Vec<Portal>, Vec<PortalConfig>)> {
+        let (mut found, mut still) = (Vec::new(), Vec::new());
+        for wanted in missing {
+            match self.find_one(wanted).await {
+                Ok(portal) => found.push(portal),
+                Err(error) if is_fatal(&error) => return Err(error),
+                Err(error) => {
+                    error!(
+                        silo.name = wanted.silo,
+                        error = format!("{error:#}"),
+                        "A portal cannot be opened yet; trying again"
+                    );
+                    still.push(wanted.clone());
+                }
+            }
+        }
+        Ok((found, still))
+    }
+
+    async fn find_one(&self, wanted: &PortalConfig) -> anyhow::Result<Portal> {
+        let silo = self
+            .silos
+            .get(&wanted.silo)
+            .context("the portal names a silo that does not exist")?;
+        let channel = silo.resolve(&wanted.channel).await?;
+        let room = self.matrix.resolve(&wanted.room).await?;
+        Ok(self
+            .store
+            .open_portal(&spec(wanted), &room, &channel.place, self.clock.now())
+            .await?)
+    }
+}
+
+/// Whether waiting cannot help.
+fn is_fatal(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<footbridge_store::Error>().is_some()
+        || matches!(
+            error.downcast_ref(),
+            Some(MatrixError::SignedOut(_) | MatrixError::Store(_) | MatrixError::Keys(_))
+        )
+        || matches!(error.downcast_ref(), Some(SiloError::Store(_)))
+}
+
+fn spec(portal: &PortalConfig) -> PortalSpec {
+    PortalSpec {
+        room: portal.room.clone(),
+        silo: portal.silo.clone(),
+        channel: portal.channel.clone(),
+    }
+}
