@@ -101,8 +101,8 @@ async fn f34_garbage_on_the_realtime_feed_harms_nobody() {
     let mut head = vec![0x81, 127];
     head.extend_from_slice(&(100_u64 << 20).to_be_bytes());
     endless.push(head);
-    // A frame of reserved bits, and one that is cut off in the middle.
-    let broken = vec![frame(welcome), vec![0xf1, 0x05, b'h', b'e']];
+    // A frame with bits that nobody has agreed on.
+    let broken = vec![frame(welcome), vec![0xf1, 0x02, b'h', b'e']];
     let script = vec![
         Lie::WebSocket(garbage, 0),
         Lie::EndlessHeaders,

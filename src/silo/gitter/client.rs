@@ -285,12 +285,10 @@ impl Client {
         let response = sent.map_err(|error| fault_of_silence(repeat, error))?;
         let status = response.status().as_u16();
         let limits = self.read_headers(response.headers());
-        if let Some((remaining, reset_in)) = limits {
-            turn.learn(remaining, reset_in);
-        }
+        let told = limits.is_some_and(|(left, reset_in)| turn.learn(left, reset_in));
         tracing::debug!(subject = ?subject, status, "Gitter answered");
         if status < 500 && status != 429 {
-            turn.worked(limits.is_some());
+            turn.worked(told);
         }
         if response.status().is_success() {
             return read_bounded(response, repeat).await;

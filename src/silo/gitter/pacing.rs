@@ -57,6 +57,8 @@ struct State {
     /// Refusals since the last request that was let through, and when the last one came.
     refusals: u32,
     refused_at: Option<Instant>,
+    /// Gitter refused a request when it had said that some are left.
+    headers_lie: bool,
     /// How many may be under way at once; `None` when all is well.
     careful: Option<u32>,
     /// What Gitter said is left, and until when that holds.
@@ -190,6 +192,9 @@ impl Turn<'_> {
     pub fn refused(&self, asked: Option<Duration>) -> Duration {
         let now = Instant::now();
         let mut state = self.pacer.state();
+        state.headers_lie |= state
+            .server
+            .is_some_and(|(left, until)| left > 0 && until > now);
         // Those that were under way together are refused together.
         if state.refused_at.is_none_or(|last| self.began >= last) {
             state.refusals += 1;
@@ -213,13 +218,17 @@ impl Turn<'_> {
             .careful
             .map(|most| most.saturating_mul(2))
             .filter(|most| *most < ALL_IS_WELL);
-        if !told {
+        if !told || state.headers_lie {
             state.careful = Some(state.careful.unwrap_or(IN_THE_DARK).min(IN_THE_DARK));
         }
     }
 
     /// What the answer's headers said: requests left, and when the count starts anew.
-    pub fn learn(&self, remaining: u32, reset_in: Duration) {
+    /// Answers whether that can be true.
+    pub fn learn(&self, remaining: u32, reset_in: Duration) -> bool {
+        if reset_in.is_zero() {
+            return false;
+        }
         let until = Instant::now() + reset_in;
         let mut state = self.pacer.state();
         // The others on their way are not in Gitter's count yet, and answers may overtake each other.
@@ -231,6 +240,7 @@ impl Turn<'_> {
             left = left.min(known);
         }
         state.server = Some((left, until));
+        true
     }
 }
 
@@ -448,11 +458,9 @@ mod tests {
                         tokio::time::sleep(Duration::from_millis(80)).await;
                         let (left, reset) = answer.unwrap_or_else(|reset| (0, reset));
                         let told = header(left, reset);
-                        if let Some((left, reset)) = told {
-                            turn.learn(left, reset);
-                        }
+                        let known = told.is_some_and(|(left, reset)| turn.learn(left, reset));
                         if answer.is_ok() {
-                            turn.worked(told.is_some());
+                            turn.worked(known);
                             *through.lock().unwrap() += 1;
                         } else {
                             let wait = turn.refused(told.map(|(_, reset)| reset));

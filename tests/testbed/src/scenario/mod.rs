@@ -3,6 +3,7 @@
 
 mod ear;
 mod load;
+pub mod many;
 mod search;
 mod watch;
 
