@@ -5,7 +5,10 @@
 //! - two lanes per portal,
 //! - the admin address, the signals.
 
-mod finding;
+mod find;
+mod lanes;
+mod space;
+mod starved;
 mod vitals;
 
 use std::{
@@ -19,11 +22,12 @@ use std::{
 };
 
 use anyhow::Context;
-use footbridge_store::{LaneId, Portal, PortalId, Side, Store, StoreKey};
+use footbridge_store::{Portal, PortalId, Store, StoreKey};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info, info_span, warn};
 
+use self::lanes::Budgets;
 use crate::{
     admin,
     backoff::Backoff,
@@ -31,8 +35,6 @@ use crate::{
     config::{Config, PortalConfig},
     inbox::{Bells, Inbox},
     matrix::{Boxed, Matrix, Trust},
-    outlet::Outlet,
-    portal::{Lane, LaneEnd},
     shutdown::Shutdown,
     silo::{Channel, Silo, SiloError},
 };
@@ -42,8 +44,23 @@ use crate::{
 #[must_use]
 pub fn run(config: Config) -> Boxed<'static, anyhow::Result<()>> {
     Box::pin(async move {
-        let (house, admin) = House::build(config).await?;
-        Arc::new(house).live(admin).await
+        loop {
+            let ended = match House::build(config.clone()).await {
+                Ok((house, admin)) => Arc::new(house).live(admin).await,
+                Err(error) => Err(error),
+            };
+            match ended {
+                // The service manager would only make a loop of it.
+                Err(error) if space::is_short(&config.store) => {
+                    let error = format!("{error:#}");
+                    error!(error, "The disk is full; starting again when it is not");
+                    if !starved::wait(&config).await? {
+                        return Ok(());
+                    }
+                }
+                ended => return ended,
+            }
+        }
     })
 }
 
@@ -66,6 +83,7 @@ struct House {
     inbox: Inbox,
     matrix: Arc<Matrix>,
     silos: BTreeMap<String, Arc<dyn Silo>>,
+    budgets: Budgets,
     shutdown: Shutdown,
     portals_running: AtomicUsize,
 }
@@ -102,6 +120,7 @@ impl House {
         for silo in &config.silos {
             silos.insert(silo.name().to_owned(), silo.build(&http, clock)?);
         }
+        let budgets = Budgets::of(silos.keys());
         let bells = Bells::default();
         let inbox = Inbox::new(store.clone(), bells.clone(), clock);
         let shutdown = Shutdown::default();
@@ -115,6 +134,7 @@ impl House {
                 inbox,
                 matrix,
                 silos,
+                budgets,
                 shutdown,
                 portals_running,
             },
@@ -175,6 +195,7 @@ impl House {
                 self.store.keep_portals(&listed, self.clock.now()).await?;
             }
             self.start_lanes(tasks, &mut lanes, &portals);
+            self.sit_out_shortage(tasks).await?;
             self.portals_running.store(portals.len(), Ordering::Relaxed);
             let generation = stop.child_token();
             let mut listeners = self.start_listeners(&portals, &generation);
@@ -195,7 +216,27 @@ impl House {
         Ok(())
     }
 
-    /// Waits until told to stop (nothing found) or until missing portals were found.
+    /// While there is little space, nobody listens.
+    async fn sit_out_shortage(&self, tasks: &mut Tasks) -> anyhow::Result<()> {
+        if !space::is_short(&self.config.store) {
+            return Ok(());
+        }
+        error!("There is little space on the disk: nothing is read until there is more");
+        let relief = space::relief(&self.config.store);
+        tokio::pin!(relief);
+        loop {
+            tokio::select! {
+                () = self.shutdown.soft.cancelled() => return Ok(()),
+                Some(ended) = tasks.join_next() => verdict(ended)?,
+                () = &mut relief => {
+                    info!("There is enough space on the disk again");
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Waits until told to stop or until there is little space (nothing found), or until missing portals were found.
     async fn wait(
         &self,
         tasks: &mut Tasks,
@@ -220,6 +261,7 @@ impl House {
                     () = self.shutdown.soft.cancelled() => return Ok(Vec::new()),
                     Some(ended) = tasks.join_next() => verdict(ended)?,
                     Some(ended) = listeners.join_next() => verdict(ended)?,
+                    () = space::shortage(&self.config.store) => return Ok(Vec::new()),
                     searched = &mut search => break searched?,
                 }
             };
@@ -227,49 +269,6 @@ impl House {
             if !found.is_empty() {
                 backoff.worked();
                 return Ok(found);
-            }
-        }
-    }
-
-    fn start_lanes(&self, tasks: &mut Tasks, started: &mut HashSet<LaneId>, portals: &[Portal]) {
-        for portal in portals {
-            let Some(silo) = self.silos.get(&portal.spec.silo) else {
-                continue;
-            };
-            for toward in [Side::Matrix, Side::Silo] {
-                let id = LaneId {
-                    portal: portal.id,
-                    toward,
-                };
-                if !started.insert(id) {
-                    continue;
-                }
-                let outlet: Arc<dyn Outlet> = match toward {
-                    Side::Matrix => self.matrix.clone(),
-                    Side::Silo => silo.clone(),
-                };
-                let (store, bells, clock) = (self.store.clone(), self.bells.clone(), self.clock);
-                let lane = Lane {
-                    id,
-                    outlet,
-                    store,
-                    bells,
-                    clock,
-                };
-                let stop = self.shutdown.soft.clone();
-                let span = info_span!("lane", portal.id = id.portal.0, toward = toward.as_str());
-                start(
-                    tasks,
-                    "lane",
-                    async move {
-                        match lane.run(stop).await? {
-                            LaneEnd::Stopped => {}
-                            LaneEnd::SignedOut => info!("Lane at rest until the account is mended"),
-                        }
-                        Ok(())
-                    }
-                    .instrument(span),
-                );
             }
         }
     }

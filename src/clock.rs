@@ -24,8 +24,14 @@ impl Clock {
         let since_epoch = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap_or_default();
+        Self::at(Millis::default().plus(since_epoch))
+    }
+
+    /// A clock that starts at this time. Must be made inside a Tokio runtime.
+    #[must_use]
+    pub fn at(now: Millis) -> Self {
         Self {
-            wall_at_start: Millis::default().plus(since_epoch),
+            wall_at_start: now,
             start: Instant::now(),
         }
     }

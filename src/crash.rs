@@ -12,11 +12,14 @@ pub const POINTS: &[&str] = &[
     "accept.before",
     "accept.after",
     "plan.kept",
+    "group.kept",
     "perform.before",
     "perform.after",
     "step.settled",
     "gap.fetched",
     "fill.before",
+    "unread.told",
+    "unread.failed",
 ];
 
 /// Dies here, without unwinding or flushing, if this point is armed.

@@ -5,10 +5,12 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use footbridge_store::{Accepted, Batch, EntryId, Error, LaneId, Payload, Place, Store};
+use footbridge_store::{
+    Accepted, Batch, EntryId, Error, LaneId, Payload, Place, RemoteId, Resolved, Store, Telling,
+};
 use tokio::sync::Notify;
 
-use crate::{clock::Clock, crash};
+use crate::{clock::Clock, crash, message::Message};
 
 /// The door. Cheap to clone; every listener has one.
 #[derive(Clone, Debug)]
@@ -49,6 +51,45 @@ impl Inbox {
     pub async fn fill(&self, entry: EntryId, payload: Payload) -> Result<(), Error> {
         crash::point("fill.before");
         for lane in self.store.fill(entry, payload, self.clock.now()).await? {
+            self.bells.ring(lane);
+        }
+        Ok(())
+    }
+
+    /// People are told this of entries that cannot be read.
+    pub async fn tell(&self, telling: Telling, text: &str) -> Result<(), Error> {
+        let (text, now) = (text.to_owned(), self.clock.now());
+        let letter = move |changed: Option<&RemoteId>| {
+            let message = match changed {
+                Some(fact) => Message::changed_notice(fact.clone(), &text, now),
+                None => Message::notice(&text, now),
+            };
+            message.to_bytes().ok()
+        };
+        for lane in self.store.tell(telling, letter, now).await? {
+            self.bells.ring(lane);
+        }
+        Ok(())
+    }
+
+    /// People are told how it ended: `there` instead of what they were told before, `here` where the entries were
+    /// sent.
+    pub async fn tell_end(
+        &self,
+        group: Resolved,
+        there: Option<&str>,
+        here: Option<&str>,
+    ) -> Result<(), Error> {
+        let now = self.clock.now();
+        let there = there.map(str::to_owned);
+        let here = here.and_then(|text| Message::notice(text, now).to_bytes().ok());
+        let changed = move |fact: &RemoteId| {
+            let text = there.as_ref()?;
+            Message::changed_notice(fact.clone(), text, now)
+                .to_bytes()
+                .ok()
+        };
+        for lane in self.store.tell_end(group, changed, here, now).await? {
             self.bells.ring(lane);
         }
         Ok(())

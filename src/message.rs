@@ -26,6 +26,23 @@ pub struct Sender {
     pub name: String,
 }
 
+impl Sender {
+    /// The bridge itself: what it says is shown without a sender.
+    #[must_use]
+    pub fn bridge() -> Self {
+        Self {
+            id: String::new(),
+            name: String::new(),
+        }
+    }
+
+    /// Whether this is the bridge itself.
+    #[must_use]
+    pub fn is_bridge(&self) -> bool {
+        self.id.is_empty()
+    }
+}
+
 // Names are personal data, not log material.
 impl std::fmt::Debug for Sender {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -85,6 +102,32 @@ pub enum Style {
 }
 
 impl Message {
+    /// Something that the bridge itself has to say. The text is shown as it is, without markup.
+    #[must_use]
+    pub fn notice(text: &str, now: Millis) -> Self {
+        Self {
+            sender: Sender::bridge(),
+            sent_at: now,
+            action: Action::Bridge {
+                text: text.to_owned(),
+            },
+        }
+    }
+
+    /// The notice with this fact says something else now.
+    #[must_use]
+    pub fn changed_notice(fact: RemoteId, text: &str, now: Millis) -> Self {
+        Self {
+            sender: Sender::bridge(),
+            sent_at: now,
+            action: Action::Edit {
+                target: fact,
+                body: Body::plain(text),
+                style: Style::Notice,
+            },
+        }
+    }
+
     /// The stored form.
     pub fn to_bytes(&self) -> Result<Vec<u8>, serde_json::Error> {
         serde_json::to_vec(self)

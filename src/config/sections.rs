@@ -17,7 +17,7 @@ use super::{
     values,
     walk::{Section, Walk},
 };
-use crate::matrix::{Homeserver, MatrixConfig, Trust};
+use crate::matrix::{Homeserver, MatrixConfig, Patience, Trust};
 
 /// Reads the tables.
 pub(super) struct Reader<'f> {
@@ -67,9 +67,15 @@ impl Reader<'_> {
             .next()
             .map_or_else(DeliveryConfig::default, |section| self.delivery(section));
         let admin = self.admin(of("admin").next());
+        let mut matrix = matrix?;
+        matrix.patience = Patience {
+            notice_after: delivery.notice_after,
+            key_limit: delivery.key_limit,
+            unknown_after: delivery.unknown_after,
+        };
         Some(Config {
             store,
-            matrix: matrix?,
+            matrix,
             silos: silos.into_iter().collect::<Option<_>>()?,
             portals: portals.into_iter().collect::<Option<_>>()?,
             delivery,
@@ -83,9 +89,14 @@ impl Reader<'_> {
             let given = section.and_then(|section| self.path(section, key));
             given.unwrap_or_else(|| self.base.join(default))
         };
+        let (directory, key_file) = (path("path", "data"), path("key_file", "footbridge.key"));
+        let min_free = section
+            .and_then(|section| self.walk.number(section, "min_free_mib", 0..=1_048_576))
+            .map_or(64, toml::Spanned::into_inner);
         StoreConfig {
-            path: path("path", "data"),
-            key_file: path("key_file", "footbridge.key"),
+            path: directory,
+            key_file,
+            min_free: u64::from(min_free) << 20,
         }
     }
 
@@ -111,6 +122,7 @@ impl Reader<'_> {
             recovery_key_file,
             device_name: device_name.unwrap_or_else(|| "Footbridge".to_owned()),
             key_wait,
+            patience: Patience::default(),
         })
     }
 

@@ -1,5 +1,5 @@
-//! Late keys: entries that could not be read are tried again when a key or news of a device comes, and are
-//! given up when neither can be expected any more.
+//! Late keys: entries that could not be read are tried again when a key or news of a device comes. Those of
+//! devices that do not become trusted are given up here; for keys that never come see `unread`.
 
 use std::{sync::PoisonError, time::Duration};
 
@@ -8,13 +8,13 @@ use futures_util::{
     StreamExt,
     stream::{self, BoxStream},
 };
-use matrix_sdk::ruma::{events::room::encrypted::OriginalSyncRoomEncryptedEvent, serde::Raw};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::{
     Matrix, MatrixError,
     encryption::UNTRUSTED,
+    unread,
     walk::{Envelope, Names, Reading, Waits, ready},
 };
 use crate::inbox::Inbox;
@@ -22,10 +22,6 @@ use crate::inbox::Inbox;
 /// How long the sender's device may take to become known as signed. News of devices come by other ways than
 /// messages and may come after them.
 const TRUST_WAIT: Duration = Duration::from_secs(10);
-/// After this long a key is not expected any more.
-const KEY_LIFETIME: Duration = Duration::from_hours(7 * 24);
-/// The rule for what no key came for.
-const NO_KEY: &str = "key-never-came";
 /// The rule for what turned out to be no message once it could be read.
 const NO_MESSAGE: &str = "not-a-message";
 
@@ -89,6 +85,13 @@ impl Matrix {
         for waiting in self.store.waiting(session).await? {
             if let Some(payload) = self.reread(&waiting).await {
                 debug!(entry.id = %waiting.entry, "An entry need not wait any longer");
+                if payload == Payload::Skipped(UNTRUSTED)
+                    && let Some(sender) = unread::sender_of(&waiting)
+                {
+                    let (entries, place) = (vec![waiting.entry], &waiting.place);
+                    self.tell(entries, place, &sender, unread::UNSIGNED, inbox)
+                        .await?;
+                }
                 inbox.fill(waiting.entry, payload).await?;
             }
         }
@@ -132,15 +135,7 @@ impl Matrix {
     /// What has become of an entry that waits; `None` when it still does.
     async fn reread(&self, waiting: &Waiting) -> Option<Payload> {
         let room = self.room(&waiting.place)?;
-        let raw = String::from_utf8(waiting.raw.clone()).ok()?;
-        let raw = Raw::<OriginalSyncRoomEncryptedEvent>::from_json_string(raw).ok()?;
-        let event = match room.decrypt_event(&raw, None).await {
-            Ok(event) => event,
-            Err(error) => {
-                warn!(entry.id = %waiting.entry, error = %error, "An entry cannot be decrypted now");
-                return None;
-            }
-        };
+        let event = self.decrypt(&room, waiting).await?;
         let envelope = Envelope::open(&event)?;
         match self
             .read(&room, &event, &envelope, &mut Names::default(), true)
@@ -155,13 +150,7 @@ impl Matrix {
                     Payload::Skipped(UNTRUSTED)
                 })
             }
-            Reading::Waits(Waits::Key, _) => {
-                let age = self
-                    .clock
-                    .now()
-                    .since(footbridge_store::Millis(envelope.origin_server_ts));
-                (age > KEY_LIFETIME).then_some(Payload::Skipped(NO_KEY))
-            }
+            Reading::Waits(Waits::Key, _) => None,
         }
     }
 

@@ -153,9 +153,13 @@ impl Listener<'_> {
         match work {
             Work::Begin => {
                 self.matrix.retry(None, &self.inbox).await?;
+                self.matrix.look(&self.inbox).await?;
                 self.fill_gaps().await
             }
-            Work::Woken(woken) => self.matrix.woken(woken, &self.inbox).await,
+            Work::Woken(woken) => {
+                self.matrix.woken(woken, &self.inbox).await?;
+                self.matrix.tell_ends(&self.inbox).await
+            }
             Work::Due => self.due().await,
         }
     }
@@ -209,11 +213,16 @@ impl Listener<'_> {
             .filter(|room| room.gap.is_some())
             .map(|room| room.gap_due);
         gaps.chain(self.matrix.next_deadline())
+            .chain(self.matrix.next_look())
             .fold(self.next_sweep, Instant::min)
     }
 
     async fn due(&mut self) -> Result<(), MatrixError> {
         self.matrix.give_up(&self.inbox).await?;
+        let look = self.matrix.next_look();
+        if look.is_some_and(|at| at <= Instant::now()) {
+            self.matrix.look(&self.inbox).await?;
+        }
         if self.next_sweep <= Instant::now() {
             self.next_sweep = Instant::now() + SWEEP;
             self.matrix.retry(None, &self.inbox).await?;

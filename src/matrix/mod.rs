@@ -2,6 +2,7 @@
 //! hands out is boxed, so that nobody else compiles them again.
 
 pub mod account;
+pub mod session;
 mod client;
 mod crypto_store;
 mod held;
@@ -12,10 +13,12 @@ mod intake;
 mod walk;
 mod gaps;
 mod keys;
+mod unread;
 mod room_keys;
 mod rooms;
 mod senders;
 mod send;
+mod lookup;
 pub mod convert;
 mod fault;
 #[cfg(feature = "testbed")]
@@ -62,6 +65,29 @@ pub struct MatrixConfig {
     pub device_name: String,
     /// How long a lane waits for a missing key before it lets later messages pass.
     pub key_wait: Duration,
+    /// What of `[delivery]` is for this side.
+    pub patience: Patience,
+}
+
+/// The spans of `[delivery]` that this side keeps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// After how long the other side is told that a message cannot be decrypted yet.
+    pub notice_after: Duration,
+    /// After how long a key is no longer expected.
+    pub key_limit: Duration,
+    /// After how long a send of unknown outcome is no longer repeated without looking for it.
+    pub unknown_after: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            notice_after: Duration::from_secs(30),
+            key_limit: Duration::from_hours(7 * 24),
+            unknown_after: Duration::from_hours(20),
+        }
+    }
 }
 
 /// How the homeserver is named.
@@ -127,6 +153,7 @@ pub struct Matrix {
     own: OwnedUserId,
     trust: Trust,
     key_wait: Duration,
+    patience: Patience,
     /// When the last sync was answered.
     synced: Mutex<Option<Millis>>,
     /// The sync that was on its way when listening stopped.
@@ -136,6 +163,8 @@ pub struct Matrix {
     senders: Mutex<Senders>,
     /// Sessions whose sender's device is not known to be signed, and until when that may change.
     unproven: Mutex<HashMap<String, Instant>>,
+    /// When to look at what waits for its key.
+    watch: Mutex<unread::Watch>,
 }
 
 impl Matrix {
@@ -171,11 +200,13 @@ impl Matrix {
                 clock,
                 trust,
                 key_wait: config.key_wait,
+                patience: config.patience,
                 synced: Mutex::default(),
                 parked: Mutex::default(),
                 ever_encrypted: Mutex::default(),
                 senders: Mutex::default(),
                 unproven: Mutex::default(),
+                watch: Mutex::new(unread::Watch::new()),
             }))
         })
     }

@@ -21,6 +21,7 @@ use super::{
     convert::{self, Incoming, Read},
     encryption::{UNTRUSTED, Verdict, verdict},
     fault::Fault,
+    lookup,
 };
 use crate::message::{Action, Message};
 
@@ -138,7 +139,7 @@ impl Names {
     }
 
     /// The name people see in the room; the user id when there is none. No request is made for it.
-    async fn of(&mut self, room: &Room, user: &str) -> String {
+    pub(super) async fn of(&mut self, room: &Room, user: &str) -> String {
         if let Some(name) = self.0.get(user) {
             return name.clone();
         }
@@ -173,7 +174,7 @@ impl Matrix {
         };
         self.remember_sender(&envelope);
         let ours = envelope.sender == self.own.as_str();
-        if ours && envelope.unsigned.transaction_id.is_some() {
+        if ours && lookup::marked(&envelope).is_some() {
             return Walked::Nothing;
         }
         let reading = self.read(room, event, &envelope, names, encrypted).await;
@@ -218,6 +219,7 @@ impl Matrix {
                 if why == Waits::Trust {
                     self.hold(&session);
                 }
+                self.begin_waiting();
                 let relation = Relation::of(&envelope.content);
                 Some(Letter {
                     is_new: !relation.replaces,

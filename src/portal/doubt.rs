@@ -26,12 +26,18 @@ impl Lane {
     pub(super) async fn recall(
         &self,
         delivery: &Delivery,
-        (in_doubt, since): (Option<&Step>, Millis),
         message: &Message,
+        index: usize,
+        (step, since): (&Step, Millis),
         last: bool,
         stop: &CancellationToken,
     ) -> Result<Recalled, Error> {
-        let Some(repeated) = in_doubt.filter(|_| !self.outlet.dedupes()) else {
+        if self.outlet.dedupes() {
+            return self
+                .look_up(delivery, message, index, (step, since), last)
+                .await;
+        }
+        let Some(repeated) = new_message(step) else {
             return Ok(Recalled::NeverHappened);
         };
         let settle = self.outlet.settle();
@@ -79,6 +85,8 @@ impl Lane {
                 return Ok(Attempt::SignedOut);
             }
             SendError::Retry { after, source, .. } => (after, source),
+            // Of the look, not of the step: what is in doubt stays so.
+            SendError::Limited { .. } => return self.put_off(delivery, error, message).await,
             other => (Some(CLOSED_POLL), anyhow!(other)),
         };
         let outcome = Outcome::Unknown;
@@ -89,13 +97,64 @@ impl Lane {
         };
         self.put_off(delivery, error, message).await
     }
+
+    /// The other side makes one message of however many tries, unless it has forgotten them (D09): then it is
+    /// looked for.
+    async fn look_up(
+        &self,
+        delivery: &Delivery,
+        message: &Message,
+        index: usize,
+        (step, since): (&Step, Millis),
+        last: bool,
+    ) -> Result<Recalled, Error> {
+        let key = step_key(delivery, index, step);
+        match self.outlet.look_up(&delivery.to, &key, step, since).await {
+            Ok(None) => Ok(Recalled::NeverHappened),
+            Ok(Some(done)) => {
+                self.settle(delivery, message, &done, last).await?;
+                Ok(Recalled::Adopted)
+            }
+            Err(error) => Ok(Recalled::NotNow(error)),
+        }
+    }
+
+    /// A try that was not answered is written down, but only then: to write it down before every send would cost
+    /// each of them a commit. A death in the middle of a try is noticed when the lane starts again.
+    pub(super) async fn note_unanswered(
+        &self,
+        delivery: &Delivery,
+        error: &SendError,
+        began: Millis,
+    ) -> Result<(), Error> {
+        let unknown = matches!(
+            error,
+            SendError::Retry {
+                outcome: Outcome::Unknown,
+                ..
+            }
+        );
+        if unknown && self.outlet.dedupes() {
+            self.store.unanswered(delivery.id, began).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The key of one step of a delivery: the same at every try. A message that carries several never has the key of
+/// one that went by itself.
+pub(super) fn step_key(delivery: &Delivery, index: usize, step: &Step) -> String {
+    match step {
+        Step::Bundle { .. } => format!("{}.bundle", delivery.key),
+        _ => format!("{}.{index}", delivery.key),
+    }
 }
 
 /// The step that makes a message, and so must not happen twice: the step itself, or what stands in for it.
-pub(super) fn new_message(step: &Step) -> Option<&Step> {
+fn new_message(step: &Step) -> Option<&Step> {
     match step {
-        Step::Post { .. } => Some(step),
-        Step::Replace { otherwise, .. } => otherwise.as_deref(),
+        Step::Post { .. } | Step::Bundle { .. } => Some(step),
+        Step::Replace { otherwise, .. } | Step::Revise { otherwise, .. } => otherwise.as_deref(),
         Step::Remove { .. } => None,
     }
 }

@@ -6,6 +6,7 @@ use crate::{
     Copy, EntryId, Error, LaneId, Millis, Place, RemoteId, Store,
     database::{Desk, Fault},
     links,
+    missing::{self, Ending},
     portals::Graph,
     progress::{self, Flag, Gap},
     seal::Cell,
@@ -116,7 +117,7 @@ impl Store {
                 .iter()
                 .map(|arrival| take_in(desk, &graph, arrival, now))
                 .collect::<Result<_, _>>()?;
-            progress::keep(desk, &batch)?;
+            progress::keep(desk, &batch, now)?;
             Ok(accepted)
         })
         .await
@@ -132,7 +133,7 @@ impl Store {
                     "SELECT id, place, fact, session, payload FROM journal INDEXED BY journal_waiting
                      WHERE session IS NOT NULL AND session = coalesce(?1, session) ORDER BY id",
                 )?
-                .query_map([session], waiting_from_row)?
+                .query_map([&session], waiting_from_row)?
                 .collect::<Result<Vec<_>, _>>()?;
             for one in &mut waiting {
                 one.raw = desk.seal.open(letter_cell(one.entry), &one.raw)?;
@@ -279,10 +280,12 @@ fn fill(
     };
     let debts = settle::debts_of_entry(desk.sql, entry)?;
     if let Payload::Skipped(rule) = payload {
+        missing::count(desk, entry, Ending::Dropped)?;
         for debt in &debts {
             settle::settle(desk, debt, End::Skipped(rule))?;
         }
     } else {
+        missing::count(desk, entry, Ending::Arrived)?;
         write_letter(desk, entry, payload)?;
         desk.erased();
         if hold_until <= now {

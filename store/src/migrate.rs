@@ -11,7 +11,11 @@ use crate::{
 };
 
 /// The steps; the schema's number is how many of them were taken.
-const STEPS: [&str; 1] = [include_str!("../migrations/001_init.sql")];
+const STEPS: [&str; 3] = [
+    include_str!("../migrations/001_init.sql"),
+    include_str!("../migrations/002_bundles.sql"),
+    include_str!("../migrations/004_notices.sql"),
+];
 
 /// Marks the file as ours: `FtBr`.
 const APPLICATION: i64 = 0x4674_4272;

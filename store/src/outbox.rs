@@ -3,16 +3,13 @@
 use rusqlite::params;
 
 use crate::{
-    Copy, DeliveryId, EntryId, Error, LaneId, Millis, Payload, Place, RemoteId, Store, columns,
+    Copy, DeliveryId, EntryId, Error, LaneId, Millis, Place, RemoteId, Store, bundle, columns,
     database::{Desk, Fault},
     head::{self, plan_cell},
-    journal, links,
+    links, notices,
     portals::Graph,
     settle::{self, Debt, End},
 };
-
-/// The network of what the bridge itself has to say. No portal leads to it.
-const BRIDGE: &str = "bridge";
 
 /// A debt at the head of its lane.
 #[derive(Clone, PartialEq, Eq)]
@@ -39,6 +36,8 @@ pub struct Delivery {
     pub attempts: u32,
     /// Since when nobody knows whether the present step happened.
     pub unsure_since: Option<Millis>,
+    /// Since when a try of the present step may have happened whose answer nobody saw. Said of places that dedupe.
+    pub unanswered_since: Option<Millis>,
     /// When it was accepted.
     pub accepted_at: Millis,
     /// Whether others may have overtaken it while its key was missing.
@@ -100,6 +99,14 @@ pub struct Tally {
     pub oldest_pending: Option<Millis>,
 }
 
+const IN_FLIGHT: &str = "
+    UPDATE outbox SET unanswered_since = accepted_at
+    WHERE portal_id = ?1 AND toward = ?2 AND unanswered_since IS NULL AND (
+        late = 1 OR steps_done > 0 OR id = (
+            SELECT o.id FROM outbox o JOIN journal j ON j.id = o.entry_id
+            WHERE o.portal_id = ?1 AND o.toward = ?2 AND o.late = 0 AND j.session IS NULL
+            ORDER BY o.id LIMIT 1))";
+
 impl Store {
     /// What stands first in the lane. A delivery that has begun comes first, then the oldest.
     pub async fn head(&self, lane: LaneId, now: Millis) -> Result<Head, Error> {
@@ -143,8 +150,8 @@ impl Store {
         .await
     }
 
-    /// The present step is done: `made` is linked to the entry, `gone` is unlinked, attempts and doubt are
-    /// cleared. With `last` the delivery is settled as delivered in the same transaction, its payload erased
+    /// The present step is done: `made` is linked to the entry (and to those of debts bound to this one, which are
+    /// settled with it), `gone` is unlinked, attempts and doubt are cleared. With `last` the delivery is settled as delivered in the same transaction, its payload erased
     /// if no other debt needs it.
     pub async fn step_done(
         &self,
@@ -163,12 +170,12 @@ impl Store {
                 return Ok(());
             };
             if let Some(made) = &made {
-                links::link(desk.sql, debt.entry, &debt.to, made)?;
+                bundle::link_made(desk, &debt, made)?;
             }
             if let Some(gone) = &gone {
                 links::unlink(desk.sql, &debt.to, gone)?;
             }
-            step_on(desk, &debt, last)
+            advance(desk, &debt, last)
         })
         .await
     }
@@ -191,7 +198,21 @@ impl Store {
             };
             let entry = links::entry(desk.sql, &place, &remote)?.unwrap_or(debt.entry);
             links::link(desk.sql, entry, &debt.to, &made)?;
-            step_on(desk, &debt, last)
+            advance(desk, &debt, last)
+        })
+        .await
+    }
+
+    /// The present step was turned away before anything happened, for a reason that is not its own: no attempt
+    /// is counted, and there is no doubt.
+    pub async fn held_back(&self, delivery: DeliveryId) -> Result<(), Error> {
+        self.transaction("hold a step back", move |desk| {
+            let rows = desk
+                .sql
+                .prepare_cached("UPDATE outbox SET unsure_since = NULL WHERE id = ?1")?
+                .execute([delivery])?;
+            note(rows, delivery);
+            Ok(())
         })
         .await
     }
@@ -218,8 +239,49 @@ impl Store {
         .await
     }
 
-    /// The delivery ends without being delivered. Answers the lane to ring when a notice was queued. A notice
-    /// about a notice is not sent.
+    /// A try of the present step was not answered. Keeps the earliest such moment until the step is done.
+    pub async fn unanswered(&self, delivery: DeliveryId, since: Millis) -> Result<(), Error> {
+        self.transaction("mark a step as unanswered", move |desk| {
+            let rows = desk
+                .sql
+                .prepare_cached(
+                    "UPDATE outbox SET unanswered_since = coalesce(unanswered_since, ?2) WHERE id = ?1",
+                )?
+                .execute(params![delivery, since])?;
+            note(rows, delivery);
+            Ok(())
+        })
+        .await
+    }
+
+    /// A lane starts. Nothing of it waits longer than until `latest`: the moments written down are those of the
+    /// clock as it was then, and the clock may have been put back since. With `in_flight`, whatever may have been
+    /// on its way when we were stopped counts as unanswered since it was accepted: what stands first, and what a
+    /// late key may have put before it in the meantime.
+    pub async fn start_lane(
+        &self,
+        lane: LaneId,
+        latest: Millis,
+        in_flight: bool,
+    ) -> Result<(), Error> {
+        self.transaction("start a lane", move |desk| {
+            desk.sql
+                .prepare_cached(
+                    "UPDATE outbox SET due = ?3 WHERE portal_id = ?1 AND toward = ?2 AND due > ?3",
+                )?
+                .execute(params![lane.portal, lane.toward, latest])?;
+            if in_flight {
+                desk.sql
+                    .prepare_cached(IN_FLIGHT)?
+                    .execute(params![lane.portal, lane.toward])?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// The delivery ends without being delivered, and so do those bound to it. Answers the lane to ring when a
+    /// notice was queued. A notice about a notice is not sent.
     pub async fn undelivered(
         &self,
         delivery: DeliveryId,
@@ -231,16 +293,23 @@ impl Store {
                 note(0, delivery);
                 return Ok(None);
             };
-            match how {
-                Undelivered::Skipped(rule) => {
-                    settle::settle(desk, &debt, End::Skipped(&rule))?;
-                    Ok(None)
-                }
-                Undelivered::Failed { notice, .. } => {
-                    settle::settle(desk, &debt, End::Failed)?;
-                    notice.map_or(Ok(None), |letter| give_notice(desk, &debt, letter, now))
+            // What one message would have paid ends together: nobody knows of one part alone that it arrived.
+            let bound = settle::led_by(desk.sql, delivery)?;
+            let mut told = None;
+            for debt in bound.into_iter().map(|(rider, _)| rider).chain([debt]) {
+                match &how {
+                    Undelivered::Skipped(rule) => {
+                        settle::settle(desk, &debt, End::Skipped(rule))?;
+                    }
+                    Undelivered::Failed { notice, .. } => {
+                        settle::settle(desk, &debt, End::Failed)?;
+                        if let Some(letter) = notice {
+                            told = give_notice(desk, &debt, letter, now)?.or(told);
+                        }
+                    }
                 }
             }
+            Ok(told)
         })
         .await
     }
@@ -254,7 +323,7 @@ impl Store {
                 .prepare_cached(
                     "SELECT 1 FROM outbox WHERE to_place = ?1 AND unsure_since IS NOT NULL LIMIT 1",
                 )?
-                .exists([place])?)
+                .exists([&place])?)
         })
         .await
     }
@@ -280,20 +349,6 @@ impl Store {
     }
 }
 
-/// The line moves on by one step, or with the last one to the next delivery.
-fn step_on(desk: &Desk<'_>, debt: &settle::Debt, last: bool) -> Result<(), Fault> {
-    if last {
-        return settle::settle(desk, debt, End::Delivered);
-    }
-    desk.sql
-        .prepare_cached(
-            "UPDATE outbox SET steps_done = steps_done + 1, attempts = 0, due = 0,
-             unsure_since = NULL WHERE id = ?1",
-        )?
-        .execute([debt.id])?;
-    Ok(())
-}
-
 /// A delivery may have been settled from another side, its portal being removed. Nothing is owed then.
 fn note(rows: usize, delivery: DeliveryId) {
     if rows == 0 {
@@ -301,7 +356,25 @@ fn note(rows: usize, delivery: DeliveryId) {
     }
 }
 
-fn write_plan(desk: &Desk<'_>, delivery: DeliveryId, plan: &[u8]) -> Result<usize, Fault> {
+/// The present step of a debt is done, the last one or not.
+pub(crate) fn advance(desk: &Desk<'_>, debt: &Debt, last: bool) -> Result<(), Fault> {
+    if last {
+        return settle::settle(desk, debt, End::Delivered);
+    }
+    desk.sql
+        .prepare_cached(
+            "UPDATE outbox SET steps_done = steps_done + 1, attempts = 0, due = 0,
+             unsure_since = NULL, unanswered_since = NULL WHERE id = ?1",
+        )?
+        .execute([debt.id])?;
+    Ok(())
+}
+
+pub(crate) fn write_plan(
+    desk: &Desk<'_>,
+    delivery: DeliveryId,
+    plan: &[u8],
+) -> Result<usize, Fault> {
     let sealed = desk.seal.seal(plan_cell(delivery), plan)?;
     Ok(desk
         .sql
@@ -313,7 +386,7 @@ fn write_plan(desk: &Desk<'_>, delivery: DeliveryId, plan: &[u8]) -> Result<usiz
 fn give_notice(
     desk: &Desk<'_>,
     failed: &Debt,
-    letter: Vec<u8>,
+    letter: &[u8],
     now: Millis,
 ) -> Result<Option<LaneId>, Fault> {
     let origin: Place = desk
@@ -324,13 +397,9 @@ fn give_notice(
         .reach(&failed.to)
         .into_iter()
         .find(|(_, place)| *place == origin);
-    let Some((lane, to)) = back else {
+    let Some((lane, _)) = back else {
         return Ok(None);
     };
-    let place = Place::new(BRIDGE, "notice");
     let fact = RemoteId(format!("delivery-{}", failed.id));
-    let entry = journal::write_fact(desk, &place, &fact, now)?;
-    journal::write_letter(desk, entry, &Payload::Ready(letter))?;
-    settle::owe(desk, entry, (&place, &fact), (lane, &to), now)?;
-    Ok(Some(lane))
+    notices::notice(desk, lane, &fact, letter, now)
 }

@@ -7,6 +7,7 @@ use rusqlite::{Connection, Row, params};
 use crate::{
     Error, LaneId, Millis, Place, PortalId, Side, Store,
     database::Fault,
+    progress,
     settle::{self, End},
 };
 
@@ -76,7 +77,9 @@ impl Store {
         .await
     }
 
-    /// Makes inactive every portal not listed, and settles their debts as skipped (`portal-removed`).
+    /// Makes inactive every portal not listed, and settles their debts as skipped (`portal-removed`). How far
+    /// places were read that no active portal has is forgotten: linked again they begin anew, because what was
+    /// said meanwhile was not said to the bridge.
     pub async fn keep_portals(&self, listed: &[PortalId], now: Millis) -> Result<(), Error> {
         let listed: HashSet<PortalId> = listed.iter().copied().collect();
         // No row of a removed portal has a time of its own.
@@ -91,10 +94,21 @@ impl Store {
             for debt in settle::debts_of_the_inactive(desk.sql)? {
                 settle::settle(desk, &debt, End::Skipped(REMOVED))?;
             }
+            let all = all(desk.sql)?;
+            let used: HashSet<&Place> = places(all.iter().filter(|portal| portal.active));
+            for place in places(all.iter()).difference(&used) {
+                progress::forget(desk, place)?;
+            }
             Ok(())
         })
         .await
     }
+}
+
+fn places<'p>(portals: impl Iterator<Item = &'p Portal>) -> HashSet<&'p Place> {
+    portals
+        .flat_map(|portal| [&portal.room, &portal.channel])
+        .collect()
 }
 
 /// All portals, by id.

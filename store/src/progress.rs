@@ -3,7 +3,7 @@
 use rusqlite::{OptionalExtension, params};
 
 use crate::{
-    Batch, Error, Place, RemoteId, Store,
+    Batch, Error, Millis, Place, RemoteId, Store,
     database::{Desk, Fault},
 };
 
@@ -33,6 +33,17 @@ impl Flag {
     }
 }
 
+/// Forgets how far a place was read: the cursors that are named by it, alone or with a slash behind, and its gap.
+pub(crate) fn forget(desk: &Desk<'_>, place: &Place) -> Result<(), Fault> {
+    desk.sql.execute(
+        "DELETE FROM cursor WHERE name = ?1 OR substr(name, 1, length(?1) + 1) = ?1 || '/'",
+        [place],
+    )?;
+    desk.sql
+        .execute("DELETE FROM gap WHERE place = ?1", [place])?;
+    Ok(())
+}
+
 impl Store {
     /// A cursor's value.
     pub async fn cursor(&self, name: &str) -> Result<Option<String>, Error> {
@@ -41,7 +52,7 @@ impl Store {
             Ok(desk
                 .sql
                 .prepare_cached("SELECT value FROM cursor WHERE name = ?1")?
-                .query_row([name], |row| row.get(0))
+                .query_row([&name], |row| row.get(0))
                 .optional()?)
         })
         .await
@@ -68,6 +79,19 @@ impl Store {
         .await
     }
 
+    /// When we learnt what a flag says; `None` while it is not raised.
+    pub async fn raised_at(&self, place: &Place, flag: Flag) -> Result<Option<Millis>, Error> {
+        let place = place.clone();
+        self.read("read when a flag was raised", move |desk| {
+            Ok(desk
+                .sql
+                .prepare_cached("SELECT raised_at FROM flag WHERE place = ?1 AND flag = ?2")?
+                .query_row(params![place, flag.as_str()], |row| row.get(0))
+                .optional()?)
+        })
+        .await
+    }
+
     /// Whether a flag is raised.
     pub async fn flag(&self, place: &Place, flag: Flag) -> Result<bool, Error> {
         let place = place.clone();
@@ -82,7 +106,7 @@ impl Store {
 }
 
 /// Writes down the progress of a batch.
-pub(crate) fn keep(desk: &Desk<'_>, batch: &Batch) -> Result<(), Fault> {
+pub(crate) fn keep(desk: &Desk<'_>, batch: &Batch, now: Millis) -> Result<(), Fault> {
     for (name, value) in &batch.cursors {
         desk.sql
             .prepare_cached(
@@ -108,9 +132,10 @@ pub(crate) fn keep(desk: &Desk<'_>, batch: &Batch) -> Result<(), Fault> {
     for (place, flag) in &batch.flags {
         desk.sql
             .prepare_cached(
-                "INSERT INTO flag (place, flag) VALUES (?1, ?2) ON CONFLICT (place, flag) DO NOTHING",
+                "INSERT INTO flag (place, flag, raised_at) VALUES (?1, ?2, ?3)
+                 ON CONFLICT (place, flag) DO NOTHING",
             )?
-            .execute(params![place, flag.as_str()])?;
+            .execute(params![place, flag.as_str(), now])?;
     }
     Ok(())
 }

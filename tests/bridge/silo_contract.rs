@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use footbridge::{
+    budget::Budget,
     clock::Clock,
     inbox::{Bells, Inbox},
     message::{Action, Message, Sender, Style},
@@ -284,6 +285,8 @@ impl House {
             store: self.store().clone(),
             bells: self.bells.clone(),
             clock: self.clock,
+            budget: Budget::windowed(),
+            coalesce: false,
         };
         let run = lane.run(stop.clone());
         tokio::pin!(run);

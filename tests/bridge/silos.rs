@@ -8,6 +8,7 @@ use std::{
 
 use async_trait::async_trait;
 use footbridge::{
+    budget::Budget,
     clock::Clock,
     inbox::{Bells, Inbox},
     message::{Action, Message, Sender, Style},
@@ -143,6 +144,8 @@ impl Town {
                         store: town.store.clone(),
                         bells: bells.clone(),
                         clock,
+                        budget: Budget::windowed(),
+                        coalesce: false,
                     };
                     let stop = town.stop.clone();
                     town.lanes

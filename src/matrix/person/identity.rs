@@ -3,9 +3,14 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use matrix_sdk::{Client, ruma::api::client::uiaa};
+use matrix_sdk::{
+    Client,
+    encryption::LocalTrust,
+    ruma::{UserId, api::client::uiaa},
+};
 
-use crate::matrix::client;
+use super::Person;
+use crate::matrix::{Boxed, client};
 
 /// Who signs the device of a person.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,4 +42,21 @@ pub(super) async fn sign_device(client: &Client, password: &str) -> anyhow::Resu
     }
     client::sync(client, Duration::ZERO).await?;
     Ok(())
+}
+
+impl Person {
+    /// Hands no more room keys to the devices of this user. Takes effect with the next room key, and only for a
+    /// person without an identity: the others go by signatures alone.
+    #[must_use]
+    pub fn block(&self, user: &str) -> Boxed<'_, anyhow::Result<()>> {
+        let user = user.to_owned();
+        Box::pin(async move {
+            let user = <&UserId>::try_from(user.as_str())?;
+            let devices = self.client.encryption().get_user_devices(user).await?;
+            for device in devices.devices() {
+                device.set_local_trust(LocalTrust::BlackListed).await?;
+            }
+            Ok(())
+        })
+    }
 }

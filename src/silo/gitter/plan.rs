@@ -25,7 +25,7 @@ pub fn plan(outgoing: &Outgoing, now: Millis, permalink: impl Fn(&RemoteId) -> S
     let name = names::shown(&sender.name, &sender.id);
     let speech = |body, style| Speech {
         mark,
-        name: &name,
+        name: (!sender.is_bridge()).then_some(name.as_str()),
         body,
         style,
     };
@@ -65,18 +65,19 @@ pub fn plan(outgoing: &Outgoing, now: Millis, permalink: impl Fn(&RemoteId) -> S
 /// Somebody's words.
 struct Speech<'a> {
     mark: &'static str,
-    name: &'a str,
+    /// None when the bridge itself speaks.
+    name: Option<&'a str>,
     body: &'a Body,
     style: Style,
 }
 
 impl Speech<'_> {
     fn whole(&self) -> String {
-        format!(
-            "{}{}",
-            self.mark,
-            attributed(self.name, self.body, self.style)
-        )
+        let text = match self.name {
+            Some(name) => attributed(name, self.body, self.style),
+            None => markdown_from_body(self.body),
+        };
+        format!("{}{text}", self.mark)
     }
 
     /// As many texts as Gitter's limit makes necessary, each with the name.
@@ -85,7 +86,8 @@ impl Speech<'_> {
     }
 
     fn split_behind(&self, opening: &str) -> Vec<String> {
-        let name = format!("{opening}{}{}", self.mark, prefix(self.name, self.style));
+        let name = self.name.map(|name| prefix(name, self.style));
+        let name = format!("{opening}{}{}", self.mark, name.unwrap_or_default());
         split(&markdown_from_body(self.body), &name)
     }
 
@@ -256,7 +258,7 @@ mod tests {
     fn text(step: &Step) -> &str {
         match step {
             Step::Post { content, .. } | Step::Replace { content, .. } => &content.text,
-            Step::Remove { .. } => panic!("a removal has no text"),
+            _ => panic!("a removal has no text"),
         }
     }
 
@@ -349,6 +351,13 @@ mod tests {
             assert!(units(text(step)) <= MAX_UNITS);
             assert!(!text(step).contains("Edit of"));
         }
+    }
+
+    #[test]
+    fn a_changed_notice_of_the_bridge_has_no_sender_either() {
+        let mut notice = outgoing(edited("all came"), vec![copy("a", None, 0)]);
+        notice.message.sender = Sender::bridge();
+        assert_eq!(text(&steps(&notice, 0)[0]), "all came");
     }
 
     #[test]

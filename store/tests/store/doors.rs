@@ -100,13 +100,22 @@ async fn a_wrong_key_opens_nothing_and_changes_nothing() {
 #[tokio::test]
 async fn a_store_of_a_newer_program_is_left_alone() {
     let ground = Ground::new().await;
-    ground.sql().pragma_update(None, "user_version", 2).unwrap();
+    ground
+        .sql()
+        .pragma_update(None, "user_version", 1_000)
+        .unwrap();
     let Ground { home, store, .. } = ground;
     drop(store);
     let before = files(&data(home.path()));
     let refused = Store::open(&data(home.path()), &key(home.path())).await;
     assert!(
-        matches!(refused, Err(Error::TooNew { found: 2, known: 1 })),
+        matches!(
+            refused,
+            Err(Error::TooNew {
+                found: 1_000,
+                known: 1..
+            })
+        ),
         "{refused:?}"
     );
     let peeked = Store::peek(&data(home.path())).await;
@@ -131,6 +140,39 @@ async fn a_file_that_is_no_store_is_called_damaged_and_left_alone() {
         assert!(matches!(refused, Err(Error::Damaged { .. })), "{refused:?}");
         assert_eq!(files(&data(home.path())), before);
     }
+}
+
+#[tokio::test]
+async fn f09_a_database_that_is_cut_short_empty_or_gone_is_refused_and_left_alone() {
+    let ground = Ground::new().await;
+    let letters = (0..50).map(|n| letter(&ground.room, &format!("${n}")));
+    ground.accept(letters.collect()).await;
+    ground.store.checkpoint().await.unwrap();
+    let Ground { home, store, .. } = ground;
+    drop(store);
+    // As the SDK has one.
+    fs::create_dir(data(home.path()).join("matrix")).unwrap();
+    let path = data(home.path()).join("footbridge.db");
+    let whole = fs::read(&path).unwrap();
+    let half = whole.len() / 2;
+    for length in [1, 50, 99, 100, 511, 4096, 5000, half, whole.len() - 4096] {
+        fs::write(&path, &whole[..length]).unwrap();
+        let refused = Store::open(&data(home.path()), &key(home.path())).await;
+        assert!(
+            matches!(refused, Err(Error::Damaged { .. })),
+            "{length}: {refused:?}"
+        );
+        assert_eq!(fs::read(&path).unwrap(), whole[..length]);
+    }
+    fs::write(&path, "").unwrap();
+    let refused = Store::open(&data(home.path()), &key(home.path())).await;
+    assert!(matches!(refused, Err(Error::Lost { .. })), "{refused:?}");
+    fs::remove_file(&path).unwrap();
+    let refused = Store::open(&data(home.path()), &key(home.path())).await;
+    assert!(matches!(refused, Err(Error::Lost { .. })), "{refused:?}");
+    assert!(!path.exists());
+    fs::write(&path, &whole).unwrap();
+    open(home.path()).await;
 }
 
 #[tokio::test]

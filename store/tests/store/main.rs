@@ -8,6 +8,8 @@ mod arriving;
 #[cfg(test)]
 mod delivering;
 #[cfg(test)]
+mod bundles;
+#[cfg(test)]
 mod conservation;
 #[cfg(test)]
 mod disk;
@@ -15,3 +17,7 @@ mod disk;
 mod doors;
 #[cfg(test)]
 mod secrets;
+#[cfg(test)]
+mod telling;
+#[cfg(test)]
+mod hindered;

@@ -96,6 +96,23 @@ impl Verdict {
         Self::of(&said, &arrived)
     }
 
+    /// Adds what another place or direction did.
+    pub fn join(&mut self, other: Self) {
+        self.messages += other.messages;
+        self.lost.extend(other.lost);
+        self.doubled.extend(other.doubled);
+        self.misplaced.extend(other.misplaced);
+        self.unknown.extend(other.unknown);
+        self.latencies.extend(other.latencies);
+        self.latencies.sort_unstable();
+    }
+
+    /// The longest any message took that arrived and was watched.
+    #[must_use]
+    pub fn longest(&self) -> Option<Duration> {
+        self.latencies.last().copied()
+    }
+
     /// Nothing lost, nothing doubled, nothing out of order, and there was something to lose.
     #[must_use]
     pub fn is_clean(&self) -> bool {
@@ -261,6 +278,19 @@ mod tests {
         assert_eq!(verdict.misplaced, [2]);
         assert_eq!(verdict.unknown, [9]);
         assert!(!verdict.is_clean());
+    }
+
+    #[test]
+    fn joined_verdicts_keep_every_fault_and_the_longest_delay() {
+        let mut all = verdict(&[1, 2], &[1, 2]);
+        all.join(verdict(&[1, 2, 3], &[2, 2, 1]));
+        assert_eq!(all.messages, 5);
+        assert_eq!(
+            (&*all.lost, &*all.doubled, &*all.misplaced),
+            (&[3][..], &[2][..], &[1][..])
+        );
+        assert_eq!(all.longest(), Some(Duration::from_millis(30)));
+        assert!(!all.is_clean());
     }
 
     #[test]

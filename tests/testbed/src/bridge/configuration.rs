@@ -18,6 +18,10 @@ pub struct Setup {
     pub password: String,
     /// Where the silo is, and the bridge's account there.
     pub silo: SiloAccess,
+    /// More lines for the `[matrix]` section.
+    pub matrix_options: String,
+    /// The lines of the `[delivery]` section.
+    pub delivery_options: String,
     /// Which rooms are joined to which channels.
     pub portals: Vec<PortalSetup>,
     /// For `FOOTBRIDGE_LOG`.
@@ -68,12 +72,15 @@ fn text(setup: &Setup, admin: u16) -> String {
     let silo = &setup.silo;
     let head = format!(
         "[store]\npath = \"data\"\nkey_file = \"footbridge.key\"\n\n\
-         [matrix]\nhomeserver = {}\nuser = {}\npassword_file = \"password.txt\"\n\n\
+         [matrix]\nhomeserver = {}\nuser = {}\npassword_file = \"password.txt\"\n{}\n\n\
+         [delivery]\n{}\n\n\
          [[silo]]\nname = \"gitter\"\nkind = \"gitter\"\ntoken_file = \"gitter.token\"\n\
          api = {}\nstream = {}\nrealtime = {}\n{}\n\n\
          [admin]\nlisten = \"127.0.0.1:{admin}\"\n\n",
         quoted(&setup.homeserver),
         quoted(&setup.user),
+        setup.matrix_options,
+        setup.delivery_options,
         quoted(&silo.api),
         quoted(&silo.stream),
         quoted(&silo.realtime),

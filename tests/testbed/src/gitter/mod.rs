@@ -24,7 +24,7 @@ mod shared;
 mod stream;
 mod time;
 mod view;
-mod wire;
+pub(crate) mod wire;
 mod world;
 
 #[cfg(test)]

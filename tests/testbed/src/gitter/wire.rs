@@ -41,7 +41,7 @@ const FROZEN: u8 = 3;
 
 /// The switch of one connection.
 #[derive(Clone, Default)]
-pub(super) struct Switch(Arc<SwitchState>);
+pub(crate) struct Switch(Arc<SwitchState>);
 
 #[derive(Default)]
 struct SwitchState {
@@ -51,7 +51,7 @@ struct SwitchState {
 }
 
 impl Switch {
-    pub(super) fn cut(&self, how: Cut) {
+    pub(crate) fn cut(&self, how: Cut) {
         let state = match how {
             Cut::Close => CLOSED,
             Cut::Reset => RESET,
@@ -75,7 +75,7 @@ impl Connected<IncomingStream<'_, WireListener>> for Switch {
 
 /// The open connections of one port.
 #[derive(Clone, Default)]
-pub(super) struct Wires(Arc<Mutex<Vec<Weak<SwitchState>>>>);
+pub(crate) struct Wires(Arc<Mutex<Vec<Weak<SwitchState>>>>);
 
 impl Wires {
     fn add(&self, switch: &Switch) {
@@ -85,7 +85,7 @@ impl Wires {
     }
 
     /// Disturbs every open connection and returns how many there were.
-    pub(super) fn cut_all(&self, how: Cut) -> usize {
+    pub(crate) fn cut_all(&self, how: Cut) -> usize {
         let open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let live: Vec<_> = open.iter().filter_map(Weak::upgrade).collect();
         drop(open);
@@ -97,9 +97,9 @@ impl Wires {
 }
 
 /// A listener whose connections are registered in `wires`.
-pub(super) struct WireListener {
-    pub(super) inner: TcpListener,
-    pub(super) wires: Wires,
+pub(crate) struct WireListener {
+    pub(crate) inner: TcpListener,
+    pub(crate) wires: Wires,
 }
 
 impl Listener for WireListener {
@@ -130,7 +130,7 @@ impl Listener for WireListener {
 }
 
 /// One connection with its switch.
-pub(super) struct Wire {
+pub(crate) struct Wire {
     socket: TcpStream,
     switch: Switch,
 }

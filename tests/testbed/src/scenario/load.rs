@@ -67,6 +67,19 @@ impl Load {
             .map(|(said, _)| said.number)
     }
 
+    /// Every numbered message of this load that a text contains: one event may carry several.
+    #[must_use]
+    pub fn numbers_in(&self, text: &str) -> Vec<u32> {
+        let after_marks = text.split(self.mark.as_str()).skip(1);
+        let numbers: Vec<u32> = after_marks
+            .filter_map(|after| after.get(..5)?.parse().ok())
+            .collect();
+        if numbers.is_empty() {
+            return self.number_in(text).into_iter().collect();
+        }
+        numbers
+    }
+
     fn lock(&self) -> MutexGuard<'_, Vec<(Said, String)>> {
         self.said.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -88,6 +101,14 @@ mod tests {
     use super::Load;
 
     #[test]
+    fn several_messages_in_one_text_are_all_found() {
+        let load = Load::new('c');
+        let text = format!("Ann: {}\n{}", load.number(), load.number());
+        assert_eq!(load.numbers_in(&text), [0, 1]);
+        assert!(load.numbers_in("nothing").is_empty());
+    }
+
+    #[test]
     fn a_message_is_known_again_whatever_surrounds_it() {
         let load = Load::new('r');
         let first = load.number();
@@ -96,6 +117,9 @@ mod tests {
         assert_eq!(load.number_in(&format!("**Ann**: {first}")), Some(0));
         assert_eq!(load.number_in("Ann: what a fine day!"), Some(1));
         assert_eq!(load.number_in(&third), Some(2));
+        let both = format!("Mary: {third}\nTom: {first}");
+        assert_eq!(load.numbers_in(&both), [2, 0]);
+        assert_eq!(load.numbers_in("nothing of ours"), Vec::<u32>::new());
         assert_eq!(load.number_in("nothing of ours"), None);
         assert_eq!(Load::new('r').number_in(&first), None);
         assert_eq!(load.said().len(), 3);

@@ -112,7 +112,9 @@ pub async fn measure(
     many.block(1, false).await?;
     let mut outcome = Outcome::default();
     for number in 1..=plan.blocks {
-        tell(&format!("Block {number}: all is well, then one silo is slow"));
+        tell(&format!(
+            "Block {number}: all is well, then one silo is slow"
+        ));
         join(&mut outcome.calm, many.block(plan.messages, false).await?);
         join(&mut outcome.beside, many.block(plan.messages, true).await?);
     }
@@ -162,6 +164,8 @@ impl Many {
             user: bridge_user.clone(),
             password: PASSWORD.to_owned(),
             silo: access(&good.sim, &good.bot, second_silo(&slow, &slow_pair)),
+            matrix_options: String::new(),
+            delivery_options: String::new(),
             portals: pairs.iter().map(Pair::portal).collect(),
             log_filter: "warn".to_owned(),
         })?;

@@ -1,9 +1,12 @@
 //! One encrypted room, one channel, people on both sides and the bridge between them: the scene on which tests, demo,
 //! kills and bench play. It speaks, and it compares what was said with what arrived.
 
+mod burst;
+mod crowd;
 mod ear;
 mod load;
 pub mod many;
+mod proxies;
 mod search;
 mod watch;
 
@@ -16,8 +19,11 @@ use footbridge::matrix::person::Person;
 use tempfile::TempDir;
 use tokio::time::Instant;
 
+pub use burst::{Burst, Outcome, burst};
+pub use crowd::Crowd;
 pub use ear::{Ear, Heard};
 pub use load::Load;
+pub use proxies::Proxies;
 pub use search::files_containing;
 pub use watch::Watch;
 
@@ -39,6 +45,12 @@ pub struct Options {
     pub silo: gitter::Options,
     /// More lines for the bridge's `[[silo]]` section.
     pub silo_options: String,
+    /// More lines for its `[matrix]` section.
+    pub matrix_options: String,
+    /// The lines of its `[delivery]` section.
+    pub delivery_options: String,
+    /// Proxies between the bridge and everything else, whose dice begin with this seed.
+    pub proxies: Option<u64>,
     /// How many rooms are joined to as many channels; people talk in the first one.
     pub portals: usize,
 }
@@ -52,6 +64,9 @@ impl Options {
             log_filter: "info".to_owned(),
             silo: gitter::Options::default(),
             silo_options: String::new(),
+            matrix_options: String::new(),
+            delivery_options: String::new(),
+            proxies: None,
             portals: 1,
         }
     }
@@ -99,6 +114,8 @@ pub struct Scenario {
     pub bridge: BridgeProcess,
     /// Its Matrix user id.
     pub bridge_user: String,
+    /// What stands between the bridge and everything else, if anything does.
+    pub proxies: Option<Proxies>,
     /// Its account on the silo.
     pub bot: gitter::User,
     /// The silo.
@@ -163,13 +180,28 @@ impl Scenario {
             pairs.push(Pair { room, channel });
         }
 
+        let mut homeserver = synapse.url();
+        let mut silo = access(&sim, &bot, options.silo_options);
+        let mut proxies = None;
+        if let Some(seed) = options.proxies {
+            tell("Proxies take their place on both sides of the bridge");
+            let between = Proxies::start(synapse, &sim, seed).await?;
+            homeserver = between.homeserver.url_for(&homeserver);
+            silo.api = between.api.url_for(&silo.api);
+            silo.stream = between.stream.url_for(&silo.stream);
+            silo.realtime = between.realtime.url_for(&silo.realtime);
+            proxies = Some(between);
+        }
+
         tell("The bridge logs in, once, and signs its device");
         let bridge = BridgeProcess::prepare(&Setup {
             binary: options.binary,
-            homeserver: synapse.url(),
+            homeserver,
             user: bridge_user.clone(),
             password: PASSWORD.to_owned(),
-            silo: access(&sim, &bot, options.silo_options),
+            silo,
+            matrix_options: options.matrix_options,
+            delivery_options: options.delivery_options,
             portals: pairs.iter().map(Pair::portal).collect(),
             log_filter: options.log_filter,
         })?;
@@ -177,6 +209,7 @@ impl Scenario {
         Ok(Self {
             bridge,
             bridge_user,
+            proxies,
             bot,
             ear: Ear::open(ann.clone()),
             watch: Watch::open(&sim),
@@ -277,13 +310,15 @@ impl Scenario {
     #[must_use]
     pub fn toward_room_from(&self, first: usize) -> Verdict {
         let arrived = self.in_room(|heard, text| {
-            let number = self.from_channel.number_in(text)?;
-            Some(Arrived {
+            // One event may carry several messages.
+            let numbers = self.from_channel.numbers_in(text).into_iter();
+            let arrived = numbers.map(|number| Arrived {
                 number,
                 at: Some(heard.at),
-            })
+            });
+            Some(arrived.collect::<Vec<_>>())
         });
-        Verdict::of_those_from(first, &self.from_channel.said(), &arrived)
+        Verdict::of_those_from(first, &self.from_channel.said(), &arrived.concat())
     }
 
     /// Waits until nothing is missing on either side, then until the bridge owes nothing, then a moment longer for copies

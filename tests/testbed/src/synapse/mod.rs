@@ -25,6 +25,13 @@ use running::Running;
 pub enum Limits {
     /// Practically none: for everything but tests of the limits.
     Relaxed,
+    /// So many messages at once and then one in so many milliseconds; everything else as in [`Self::Relaxed`].
+    Messages {
+        /// At once.
+        burst: u32,
+        /// From one to the next.
+        every_ms: u32,
+    },
     /// As Synapse ships: 10 messages and then one every 5 seconds, 5 logins, …
     Default,
 }
@@ -221,6 +228,16 @@ impl Synapse {
             );
         }
         Ok(answer.json().await?)
+    }
+
+    /// Restarts the server without its memory of transaction ids, as if a day had passed; answers how many it knew.
+    pub async fn forget_transactions(&self) -> anyhow::Result<usize> {
+        self.stop().await?;
+        let database = self.database();
+        let known =
+            tokio::task::spawn_blocking(move || records::forget_transactions(&database)).await??;
+        self.launch().await?;
+        Ok(known)
     }
 
     /// All events of a room as the server stores them, oldest first.

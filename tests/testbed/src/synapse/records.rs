@@ -51,3 +51,11 @@ pub(super) fn events(database: &Path, room: &str) -> anyhow::Result<Vec<StoredEv
     }
     Ok(events)
 }
+
+/// Takes out what the server knows of the transactions it was sent; answers how many they were. Blocks. The server
+/// must not run: it keeps the younger ones in memory as well.
+pub(super) fn forget_transactions(database: &Path) -> anyhow::Result<usize> {
+    let connection = Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_WRITE)
+        .context("cannot open the database of Synapse")?;
+    Ok(connection.execute("DELETE FROM event_txn_id_device_id", [])?)
+}

@@ -1,0 +1,176 @@
+//! Sends that were never answered (D09, D10): the homeserver makes one event of however many tries, but only as
+//! long as it remembers the transaction id, and it may count a send in the clear and an encrypted one as two.
+//! Where that is in doubt the event is looked for in the room before the send is repeated.
+
+use std::time::Duration;
+
+use footbridge_store::{Copy, Flag, Millis, Place, RemoteId};
+use matrix_sdk::{Room, deserialized_responses::TimelineEvent, room::MessagesOptions, ruma::uint};
+use serde_json::Value;
+use tracing::info;
+
+use super::{Matrix, fault::Fault, fault::retry, send::not_sent, walk::Envelope};
+use crate::outlet::{Done, Outcome, SendError, Step};
+
+/// Under this key the content of each event we send holds its transaction id. Encrypted rooms encrypt it with the
+/// rest; the homeserver knows it anyway.
+const MARK: &str = "org.footbridge.delivery";
+/// The homeserver's clock may differ from ours by so much.
+const SKEW: Duration = Duration::from_hours(1);
+/// How many pages of history are read at most.
+const PAGES: usize = 40;
+
+/// Marks a content as that of this transaction.
+pub(super) fn mark(content: &mut Value, key: &str) {
+    if let Some(content) = content.as_object_mut() {
+        content.insert(MARK.to_owned(), key.into());
+    }
+}
+
+/// The transaction that an event of ours was sent by, as far as it says.
+pub(super) fn marked(envelope: &Envelope) -> Option<&str> {
+    let marked = || envelope.content.get(MARK).and_then(Value::as_str);
+    envelope.unsigned.transaction_id.as_deref().or_else(marked)
+}
+
+/// What a look at an event of the room tells.
+enum Look {
+    /// It is the one.
+    Found(RemoteId, Millis),
+    /// It is another one.
+    Another,
+    /// It is one of ours that cannot be read: it may be the one.
+    Unreadable,
+    /// From here on all is older than the step.
+    TooOld,
+}
+
+impl Matrix {
+    /// See `Outlet::look_up`.
+    pub(super) async fn find_unanswered(
+        &self,
+        to: &Place,
+        key: &str,
+        step: &Step,
+        since: Millis,
+    ) -> Result<Option<Done>, SendError> {
+        if !self.is_doubtful(to, since).await? {
+            return Ok(None);
+        }
+        let (thread, target) = match step {
+            Step::Post { thread, .. } | Step::Bundle { thread, .. } => (thread, None),
+            Step::Replace { target, .. } | Step::Revise { target, .. } => (&None, Some(target)),
+            // Gone twice is gone once.
+            Step::Remove { .. } => return Ok(None),
+        };
+        let room = self
+            .room(to)
+            .ok_or_else(|| Fault::NotJoined.into_send_error())?;
+        let found = self.look_back(&room, key, since).await?;
+        let what = if found.is_some() {
+            "it had happened; adopted"
+        } else {
+            "it had not happened; repeating it"
+        };
+        info!(
+            matrix.room = to.address(),
+            "A send was never answered: {what}"
+        );
+        Ok(found.map(|(remote, sent_at)| match (target, step) {
+            (
+                Some(target),
+                Step::Revise {
+                    slot, part: None, ..
+                },
+            ) => Done::Struck(target.clone(), *slot),
+            (Some(target), _) => Done::Changed(target.clone()),
+            (None, _) => Done::Made(Copy {
+                remote,
+                thread: thread.clone(),
+                sent_at,
+            }),
+        }))
+    }
+
+    /// Whether the homeserver may not know any more what it was sent since then, or may not recognise it.
+    async fn is_doubtful(&self, to: &Place, since: Millis) -> Result<bool, SendError> {
+        let now = self.clock.now();
+        // A moment in the future is one before the clock was put back: nobody knows how long ago.
+        if since > now || now.since(since) >= self.patience.unknown_after {
+            return Ok(true);
+        }
+        let encrypted = self.store.raised_at(to, Flag::EverEncrypted).await;
+        let encrypted =
+            encrypted.map_err(|error| retry(None, Outcome::NotDone, &error.to_string()))?;
+        Ok(encrypted.is_some_and(|at| at >= since))
+    }
+
+    /// Reads the room backwards until the event is found or everything is older.
+    async fn look_back(
+        &self,
+        room: &Room,
+        key: &str,
+        since: Millis,
+    ) -> Result<Option<(RemoteId, Millis)>, SendError> {
+        let mut from = None;
+        let mut unreadable = false;
+        for _ in 0..PAGES {
+            let mut options = MessagesOptions::backward().from(from.as_deref());
+            options.limit = uint!(500);
+            let page = room
+                .messages(options)
+                .await
+                .map_err(|error| not_sent(&Fault::from(&error)))?;
+            for event in &page.chunk {
+                match self.look_at(event, key, since) {
+                    Look::Found(remote, sent_at) => return Ok(Some((remote, sent_at))),
+                    Look::Another => {}
+                    Look::Unreadable => unreadable = true,
+                    Look::TooOld => return verdict(unreadable),
+                }
+            }
+            match page.end {
+                Some(end) if from.as_ref() != Some(&end) => from = Some(end),
+                _ => return verdict(unreadable),
+            }
+        }
+        verdict(true)
+    }
+
+    fn look_at(&self, event: &TimelineEvent, key: &str, since: Millis) -> Look {
+        let Some(envelope) = Envelope::open(event) else {
+            return Look::Another;
+        };
+        let sent_at = Millis(envelope.origin_server_ts);
+        if sent_at.plus(SKEW) < since {
+            return Look::TooOld;
+        }
+        if envelope.sender != self.own.as_str() {
+            return Look::Another;
+        }
+        match marked(&envelope) {
+            Some(marked) if marked == key => Look::Found(RemoteId(envelope.event_id), sent_at),
+            None if event.kind.is_utd() && self.may_be_this_device(&envelope) => Look::Unreadable,
+            _ => Look::Another,
+        }
+    }
+
+    /// Whether an event of our account, as far as it says, came from this device.
+    fn may_be_this_device(&self, envelope: &Envelope) -> bool {
+        let device = envelope.content.get("device_id").and_then(Value::as_str);
+        let own = self.client.device_id().map(|own| own.as_str());
+        device.is_none() || device == own
+    }
+}
+
+/// Nothing was found. Whether that says that there is nothing.
+fn verdict(unreadable: bool) -> Result<Option<(RemoteId, Millis)>, SendError> {
+    if unreadable {
+        return Err(SendError::Refused {
+            reason: "the homeserver never answered, and nobody can tell any more whether the \
+                     message arrived"
+                .into(),
+        });
+    }
+    Ok(None)
+}

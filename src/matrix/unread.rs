@@ -1,0 +1,339 @@
+//! What people are told of messages that cannot be read (D20): once per sender that something is missing and
+//! why, then by a change of the same notice how it ended. Deciding is here, remembering is for the store.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::{MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use footbridge_store::{EntryId, Overdue, Place, Resolved, Telling, Waiting};
+use matrix_sdk::{
+    Room,
+    deserialized_responses::{TimelineEvent, TimelineEventKind, UnableToDecryptReason},
+};
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::{
+    Matrix, MatrixError,
+    walk::{Envelope, Names},
+};
+use crate::{crash, inbox::Inbox, names};
+
+/// Nobody is told twice of the same sender within this span.
+const ONCE_WITHIN: Duration = Duration::from_hours(1);
+/// Entries that wait grow older at least this often, so that a kill costs no more of their age.
+const LOOK: Duration = Duration::from_hours(1);
+/// Looking more often than this finds nothing new.
+const BREATH: Duration = Duration::from_millis(200);
+
+/// The words for why, as the store keeps them. A key that was withheld has the code of the protocol.
+const NO_KEY: &str = "no-key";
+const LATER_KEY: &str = "later-key";
+/// The device has not been signed by its owner.
+pub(super) const UNSIGNED: &str = "unsigned";
+
+/// When entries were last made older, and when to look at them next.
+#[derive(Debug)]
+pub(super) struct Watch {
+    aged: Instant,
+    next: Option<Instant>,
+}
+
+impl Watch {
+    pub(super) fn new() -> Self {
+        Self {
+            aged: Instant::now(),
+            next: None,
+        }
+    }
+}
+
+impl Matrix {
+    /// An entry begins to wait: people are told of it if it still does in a while.
+    pub(super) fn begin_waiting(&self) {
+        self.look_by(Instant::now() + self.patience.notice_after);
+    }
+
+    /// When [`Matrix::look`] has something to do.
+    pub(super) fn next_look(&self) -> Option<Instant> {
+        self.watch().next
+    }
+
+    /// Tells of entries that have waited for a while and gives up those that have waited for too long.
+    pub(super) async fn look(&self, inbox: &Inbox) -> Result<(), MatrixError> {
+        let ran = {
+            let mut watch = self.watch();
+            let ran = watch.aged.elapsed();
+            *watch = Watch::new();
+            ran
+        };
+        let (notice_after, limit) = (self.patience.notice_after, self.patience.key_limit);
+        let waiting = self.store.overdue(ran, self.clock.now()).await?;
+        let (expired, waiting): (Vec<_>, Vec<_>) =
+            waiting.into_iter().partition(|one| one.waited >= limit);
+        let untold = |one: &&Overdue| !one.told;
+        let due = waiting
+            .iter()
+            .filter(untold)
+            .filter(|one| one.age >= notice_after);
+        let due: Vec<&Overdue> = due.chain(expired.iter().filter(untold)).collect();
+        self.tell_of(&due, inbox).await?;
+        self.give_up_keys(&expired, inbox).await?;
+        for one in &waiting {
+            if !one.told && one.age < notice_after {
+                self.look_by(Instant::now() + notice_after.saturating_sub(one.age));
+            }
+            let left = limit.saturating_sub(one.waited).clamp(BREATH, LOOK);
+            self.look_by(Instant::now() + left);
+        }
+        self.tell_ends(inbox).await
+    }
+
+    /// Says how it ended where nothing is missing any more.
+    pub(super) async fn tell_ends(&self, inbox: &Inbox) -> Result<(), MatrixError> {
+        for group in self.store.resolved().await? {
+            let name = self.name_of(&group.place, &group.sender).await;
+            let there = there_in_the_end(&group, &name);
+            let here = (group.failed > 0).then(|| {
+                format!(
+                    "⚠ {} from {name} did not cross: {}.",
+                    messages(group.failed),
+                    why(&group.reason)
+                )
+            });
+            inbox
+                .tell_end(group, there.as_deref(), here.as_deref())
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Tells of these entries that wait, each sender once.
+    async fn tell_of(&self, due: &[&Overdue], inbox: &Inbox) -> Result<(), MatrixError> {
+        let due_entries: HashSet<EntryId> = due.iter().map(|one| one.entry).collect();
+        let sessions: HashSet<&str> = due.iter().map(|one| one.session.as_str()).collect();
+        let mut by_sender: BTreeMap<(Place, String), (String, Vec<EntryId>)> = BTreeMap::new();
+        for session in sessions {
+            for waiting in self.store.waiting(Some(session)).await? {
+                let Some(sender) =
+                    sender_of(&waiting).filter(|_| due_entries.contains(&waiting.entry))
+                else {
+                    continue;
+                };
+                let known = by_sender.contains_key(&(waiting.place.clone(), sender.clone()));
+                let reason = if known {
+                    String::new()
+                } else {
+                    self.reason(&waiting).await
+                };
+                let entries = by_sender
+                    .entry((waiting.place, sender))
+                    .or_insert((reason, Vec::new()));
+                entries.1.push(waiting.entry);
+            }
+        }
+        for ((place, sender), (reason, entries)) in by_sender {
+            self.tell(entries, &place, &sender, &reason, inbox).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells that these entries of one sender cannot be read, by one notice.
+    pub(super) async fn tell(
+        &self,
+        entries: Vec<EntryId>,
+        place: &Place,
+        sender: &str,
+        reason: &str,
+        inbox: &Inbox,
+    ) -> Result<(), MatrixError> {
+        let name = self.name_of(place, sender).await;
+        let text = if reason == UNSIGNED {
+            format!("🔒 Messages from {name} do not cross: {}.", why(reason))
+        } else {
+            format!(
+                "🔒 Messages from {name} cannot be read yet: {}. They will appear when the key comes.",
+                why(reason)
+            )
+        };
+        info!(
+            matrix.room = place.address(),
+            entries = entries.len(),
+            reason,
+            "Messages cannot be read yet; people are told"
+        );
+        let telling = Telling {
+            entries,
+            place: place.clone(),
+            sender: sender.to_owned(),
+            reason: reason.to_owned(),
+            once_within: ONCE_WITHIN,
+        };
+        inbox.tell(telling, &text).await?;
+        crash::point("unread.told");
+        Ok(())
+    }
+
+    /// Gives up these entries unless a last try reads them.
+    async fn give_up_keys(&self, expired: &[Overdue], inbox: &Inbox) -> Result<(), MatrixError> {
+        let sessions: HashSet<&str> = expired.iter().map(|one| one.session.as_str()).collect();
+        for session in sessions {
+            self.retry(Some(session), inbox).await?;
+        }
+        for one in expired {
+            if self.store.give_up(one.entry).await? {
+                warn!(entry.id = %one.entry, "The key of a message never came: it ends as failed");
+                crash::point("unread.failed");
+            }
+        }
+        Ok(())
+    }
+
+    /// The word for why an entry cannot be read.
+    async fn reason(&self, waiting: &Waiting) -> String {
+        let event = match self.room(&waiting.place) {
+            Some(room) => self.decrypt(&room, waiting).await,
+            None => None,
+        };
+        reason_in(event.as_ref()).to_owned()
+    }
+
+    /// The sender's name as people see it, made harmless.
+    async fn name_of(&self, place: &Place, sender: &str) -> String {
+        let name = match self.room(place) {
+            Some(room) => Names::default().of(&room, sender).await,
+            None => String::new(),
+        };
+        names::shown(&name, sender)
+    }
+
+    /// Tries an entry once more.
+    pub(super) async fn decrypt(&self, room: &Room, waiting: &Waiting) -> Option<TimelineEvent> {
+        let raw = String::from_utf8(waiting.raw.clone()).ok()?;
+        let raw = matrix_sdk::ruma::serde::Raw::from_json_string(raw).ok()?;
+        match room.decrypt_event(&raw, None).await {
+            Ok(event) => Some(event),
+            Err(error) => {
+                warn!(entry.id = %waiting.entry, error = %error, "An entry cannot be decrypted now");
+                None
+            }
+        }
+    }
+
+    fn look_by(&self, at: Instant) {
+        let mut watch = self.watch();
+        watch.next = Some(watch.next.map_or(at, |next| next.min(at)));
+    }
+
+    fn watch(&self) -> MutexGuard<'_, Watch> {
+        self.watch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Who sent an entry that waits.
+pub(super) fn sender_of(waiting: &Waiting) -> Option<String> {
+    let envelope: Envelope = serde_json::from_slice(&waiting.raw).ok()?;
+    Some(envelope.sender)
+}
+
+fn reason_in(event: Option<&TimelineEvent>) -> &str {
+    let Some(TimelineEventKind::UnableToDecrypt { utd_info, .. }) = event.map(|event| &event.kind)
+    else {
+        return NO_KEY;
+    };
+    match &utd_info.reason {
+        UnableToDecryptReason::MissingMegolmSession {
+            withheld_code: Some(code),
+        } => code.as_str(),
+        UnableToDecryptReason::UnknownMegolmMessageIndex => LATER_KEY,
+        UnableToDecryptReason::SenderIdentityNotTrusted(_) => UNSIGNED,
+        _ => NO_KEY,
+    }
+}
+
+/// A word for why, in plain words.
+fn why(reason: &str) -> &'static str {
+    match reason {
+        LATER_KEY => "the bridge has received a key that opens later messages only",
+        UNSIGNED => "the device they come from is not signed by its owner",
+        "m.blacklisted" => {
+            "the sender's app keeps the key from the bridge, whose device is blocked there"
+        }
+        "m.unverified" => {
+            "the sender's app keeps the key from the bridge, whose device is not verified there"
+        }
+        "m.unauthorised" => "the sender's app says that the bridge may not have the key",
+        "m.unavailable" => "the sender's app does not have the key any more",
+        "m.no_olm" => "the sender's app could not reach the bridge's device to hand over the key",
+        "m.history_not_shared" => "the sender's app does not hand over keys of earlier messages",
+        NO_KEY => "the bridge has not received the key",
+        _ => "the sender's app keeps the key from the bridge",
+    }
+}
+
+fn messages(count: u64) -> String {
+    match count {
+        1 => "1 message".to_owned(),
+        _ => format!("{count} messages"),
+    }
+}
+
+/// What the other side is told in the end; `None` when what it was told stays true.
+fn there_in_the_end(group: &Resolved, name: &str) -> Option<String> {
+    if group.reason == UNSIGNED && group.arrived + group.failed == 0 {
+        return None;
+    }
+    let came = format!("{} from {name} arrived late", messages(group.arrived));
+    let lost = format!(
+        "{} from {name} cannot be read and will not appear: {}",
+        messages(group.failed),
+        why(&group.reason)
+    );
+    Some(match (group.arrived, group.failed) {
+        (0, 0) => format!("🔓 Nothing from {name} is missing any more."),
+        (_, 0) => format!("🔓 {came}."),
+        (0, _) => format!("🔒 {lost}."),
+        (_, _) => format!("🔒 {lost}. {came}."),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn group(reason: &str, arrived: u64, dropped: u64, failed: u64) -> Resolved {
+        Resolved {
+            group: 1,
+            place: Place::room("!r"),
+            sender: "@ann:x".into(),
+            reason: reason.into(),
+            arrived,
+            dropped,
+            failed,
+        }
+    }
+
+    #[test]
+    fn the_end_is_told_in_plain_words_with_its_count() {
+        let said = |group| there_in_the_end(&group, "Ann").unwrap();
+        assert_eq!(
+            said(group(NO_KEY, 1, 0, 0)),
+            "🔓 1 message from Ann arrived late."
+        );
+        assert_eq!(
+            said(group(NO_KEY, 3, 1, 0)),
+            "🔓 3 messages from Ann arrived late."
+        );
+        let lost = said(group("m.blacklisted", 0, 0, 2));
+        assert!(
+            lost.starts_with("🔒 2 messages from Ann cannot be read"),
+            "{lost}"
+        );
+        assert!(lost.contains("is blocked there"), "{lost}");
+        let both = said(group(NO_KEY, 1, 0, 1));
+        assert!(both.contains("1 message from Ann arrived late"), "{both}");
+        assert_eq!(there_in_the_end(&group(UNSIGNED, 0, 2, 0), "Ann"), None);
+    }
+}

@@ -1,0 +1,139 @@
+//! What the bridge itself has to say: a notice is a debt like any other, and can be changed later. Each has a
+//! fact of its own, by which it is said once, whatever is killed when.
+//!
+//! A change is an edit of the notice: its letter names the notice's fact as what it edits.
+
+use rusqlite::{OptionalExtension, params};
+
+use crate::{
+    Copy, Error, LaneId, Millis, Payload, Place, RemoteId, Side, Store, columns,
+    database::{Desk, Fault},
+    journal, links, settle,
+};
+
+/// The network of what the bridge itself has to say. No portal leads to it.
+const BRIDGE: &str = "bridge";
+
+/// Where all notices come from.
+fn notices() -> Place {
+    Place::new(BRIDGE, "notice")
+}
+
+impl Store {
+    /// Owes a notice to the place the lane leads to. Answers the lane to ring; none if this fact was said
+    /// before, or if the portal is no longer active.
+    pub async fn notice(
+        &self,
+        lane: LaneId,
+        fact: &RemoteId,
+        letter: &[u8],
+        now: Millis,
+    ) -> Result<Option<LaneId>, Error> {
+        let (fact, letter) = (fact.clone(), letter.to_owned());
+        self.transaction("owe a notice", move |desk| {
+            notice(desk, lane, &fact, &letter, now)
+        })
+        .await
+    }
+
+    /// Owes a change of a notice: `letter` edits the message whose id is `fact`. Answers the lane to ring; none
+    /// if there is no such notice, or if its portal is no longer active.
+    pub async fn change_notice(
+        &self,
+        fact: &RemoteId,
+        letter: &[u8],
+        now: Millis,
+    ) -> Result<Option<LaneId>, Error> {
+        let (fact, letter) = (fact.clone(), letter.to_owned());
+        self.transaction("owe a changed notice", move |desk| {
+            change_notice(desk, &fact, &letter, now)
+        })
+        .await
+    }
+}
+
+/// See [`Store::notice`].
+pub(crate) fn notice(
+    desk: &Desk<'_>,
+    lane: LaneId,
+    fact: &RemoteId,
+    letter: &[u8],
+    now: Millis,
+) -> Result<Option<LaneId>, Fault> {
+    let Some(to) = end_of(desk, lane)? else {
+        return Ok(None);
+    };
+    let new = desk
+        .sql
+        .prepare_cached(
+            "INSERT INTO notice (fact, portal_id, toward) VALUES (?1, ?2, ?3)
+             ON CONFLICT (fact) DO NOTHING",
+        )?
+        .execute(params![fact, lane.portal, lane.toward])?;
+    if new == 0 {
+        return Ok(None);
+    }
+    owe(desk, lane, (fact, &to), letter, now)?;
+    Ok(Some(lane))
+}
+
+/// See [`Store::change_notice`].
+pub(crate) fn change_notice(
+    desk: &Desk<'_>,
+    fact: &RemoteId,
+    letter: &[u8],
+    now: Millis,
+) -> Result<Option<LaneId>, Fault> {
+    let said = desk
+        .sql
+        .prepare_cached(
+            "UPDATE notice SET changes = changes + 1 WHERE fact = ?1
+             RETURNING portal_id, toward, changes",
+        )?
+        .query_row([fact], |row| {
+            Ok((columns::lane(row)?, row.get::<_, i64>("changes")?))
+        })
+        .optional()?;
+    let Some((lane, change)) = said else {
+        return Ok(None);
+    };
+    let Some(to) = end_of(desk, lane)? else {
+        return Ok(None);
+    };
+    let change = RemoteId(format!("{fact}.{change}"));
+    owe(desk, lane, (&change, &to), letter, now)?;
+    Ok(Some(lane))
+}
+
+/// Where the lane of an active portal leads to.
+fn end_of(desk: &Desk<'_>, lane: LaneId) -> Result<Option<Place>, Fault> {
+    let end = match lane.toward {
+        Side::Matrix => "SELECT room_place FROM portal WHERE id = ?1 AND active = 1",
+        Side::Silo => "SELECT channel_place FROM portal WHERE id = ?1 AND active = 1",
+    };
+    Ok(desk
+        .sql
+        .prepare_cached(end)?
+        .query_row([lane.portal], |row| row.get(0))
+        .optional()?)
+}
+
+fn owe(
+    desk: &Desk<'_>,
+    lane: LaneId,
+    (fact, to): (&RemoteId, &Place),
+    letter: &[u8],
+    now: Millis,
+) -> Result<(), Fault> {
+    let place = notices();
+    let entry = journal::write_fact(desk, &place, fact, now)?;
+    journal::write_letter(desk, entry, &Payload::Ready(letter.to_owned()))?;
+    // By this link a change finds the copy that was made of the notice.
+    let original = Copy {
+        remote: fact.clone(),
+        thread: None,
+        sent_at: now,
+    };
+    links::link(desk.sql, entry, &place, &original)?;
+    settle::owe(desk, entry, (&place, fact), (lane, to), now)
+}

@@ -1,0 +1,204 @@
+//! Notices: said once, changed later, found again by their copy; and missing keys told of once per sender.
+
+use std::time::Duration;
+
+use footbridge_store::{
+    Copies, EntryId, Head, LaneId, Millis, Payload, Place, RemoteId, Telling, Undelivered,
+};
+
+use crate::ground::{Ground, NOW, balances, copy, letter, sealed_letter, to_matrix, to_silo};
+
+const HOUR: Duration = Duration::from_hours(1);
+
+fn fact(id: &str) -> RemoteId {
+    RemoteId::from(id)
+}
+
+/// Takes the next delivery of a lane and answers its letter.
+async fn taken(ground: &Ground, lane: LaneId, remote: &str) -> String {
+    let delivery = ground.deliver(lane, remote).await;
+    String::from_utf8(delivery.payload).unwrap()
+}
+
+async fn tell(ground: &Ground, entries: Vec<EntryId>, now: Millis) -> usize {
+    let telling = Telling {
+        entries,
+        place: ground.room.clone(),
+        sender: "@ann:x".to_owned(),
+        reason: "no-key".to_owned(),
+        once_within: HOUR,
+    };
+    let letter = |changed: Option<&RemoteId>| {
+        let text = if changed.is_some() {
+            "again"
+        } else {
+            "cannot be read"
+        };
+        Some(text.as_bytes().to_vec())
+    };
+    ground.store.tell(telling, letter, now).await.unwrap().len()
+}
+
+async fn wait(ground: &Ground, ids: &[&str]) -> Vec<EntryId> {
+    let letters = ids
+        .iter()
+        .map(|id| sealed_letter(&ground.room, id, NOW.0))
+        .collect();
+    ground.accept(letters).await;
+    let all = ground.store.waiting(None).await.unwrap();
+    all.iter()
+        .filter(|one| ids.contains(&one.fact.as_str()))
+        .map(|one| one.entry)
+        .collect()
+}
+
+#[tokio::test]
+async fn a_notice_is_said_once_and_its_change_finds_the_copy_of_it_after_a_restart() {
+    let ground = Ground::with_one_portal().await;
+    let lane = to_silo(&ground.a);
+    let notice_fact = fact("n");
+    let say = || ground.store.notice(lane, &notice_fact, b"1", NOW);
+    assert_eq!(say().await.unwrap(), Some(lane));
+    assert_eq!(say().await.unwrap(), None, "said already");
+    let notice = ground.deliver(lane, "g1").await;
+    let ground = ground.restart().await;
+    let change = |text: &'static [u8]| ground.store.change_notice(&notice_fact, text, NOW);
+    assert_eq!(change(b"2").await.unwrap(), Some(lane));
+    assert_eq!(change(b"3").await.unwrap(), Some(lane));
+    for text in ["2", "3"] {
+        let edit = ground.ready(lane).await;
+        assert_eq!(edit.payload, text.as_bytes());
+        let found: Copies = ground
+            .store
+            .copies(&edit.from, &notice_fact, &edit.to)
+            .await
+            .unwrap();
+        assert_eq!(found.entry, Some(notice.entry));
+        assert_eq!(found.copies, [copy("g1")]);
+        ground
+            .store
+            .step_done(edit.id, None, None, true, NOW)
+            .await
+            .unwrap();
+    }
+    let tally = ground.tally(lane).await;
+    assert!(balances(&tally) && tally.delivered == 3);
+    let unknown = ground.store.change_notice(&fact("x"), b"?", NOW).await;
+    assert_eq!(unknown.unwrap(), None);
+}
+
+#[tokio::test]
+async fn the_notice_of_a_failed_delivery_can_be_changed() {
+    let ground = Ground::with_one_portal().await;
+    ground.accept(vec![letter(&ground.room, "$1")]).await;
+    let failed = ground.ready(to_silo(&ground.a)).await;
+    let how = Undelivered::Failed {
+        reason: "poison".to_owned(),
+        notice: Some(b"failed".to_vec()),
+    };
+    let rung = ground.store.undelivered(failed.id, how, NOW).await.unwrap();
+    let back = to_matrix(&ground.a);
+    assert_eq!(rung, Some(back));
+    let changed = fact(&format!("delivery-{}", failed.id));
+    let rung = ground
+        .store
+        .change_notice(&changed, b"delivered", NOW)
+        .await;
+    assert_eq!(rung.unwrap(), Some(back));
+    assert_eq!(taken(&ground, back, "$a").await, "failed");
+    assert_eq!(taken(&ground, back, "$b").await, "delivered");
+}
+
+#[tokio::test]
+async fn d20_people_are_told_once_per_sender_and_hour_in_every_place_and_told_again_how_it_ended() {
+    let ground = Ground::new().await;
+    let first = wait(&ground, &["$1", "$2"]).await;
+    assert_eq!(tell(&ground, first.clone(), NOW).await, 2, "both channels");
+    assert_eq!(tell(&ground, first.clone(), NOW).await, 0, "told before");
+    let later = NOW.plus(Duration::from_mins(59));
+    let more = wait(&ground, &["$3"]).await;
+    assert_eq!(
+        tell(&ground, more.clone(), later).await,
+        0,
+        "the same sender"
+    );
+    assert!(ground.store.resolved().await.unwrap().is_empty());
+
+    let fill = |entry, payload| ground.store.fill(entry, payload, NOW);
+    fill(first[0], Payload::Ready(b"$1".to_vec()))
+        .await
+        .unwrap();
+    fill(first[1], Payload::Skipped("rule")).await.unwrap();
+    let ground = ground.restart().await;
+    assert!(
+        ground.store.resolved().await.unwrap().is_empty(),
+        "one waits"
+    );
+    assert!(ground.store.give_up(more[0]).await.unwrap());
+    assert!(!ground.store.give_up(more[0]).await.unwrap(), "once");
+    let ended = ground.store.resolved().await.unwrap();
+    let [group] = &ended[..] else {
+        panic!("{ended:?}")
+    };
+    assert_eq!((group.arrived, group.dropped, group.failed), (1, 1, 1));
+    assert_eq!(
+        (group.sender.as_str(), &group.place),
+        ("@ann:x", &ground.room)
+    );
+    let end = |group| {
+        let there = |_: &RemoteId| Some(b"ended".to_vec());
+        ground
+            .store
+            .tell_end(group, there, Some(b"one is lost".to_vec()), NOW)
+    };
+    assert_eq!(end(group.clone()).await.unwrap().len(), 3);
+    assert!(end(group.clone()).await.unwrap().is_empty(), "told once");
+    for portal in [&ground.a, &ground.b] {
+        let lane = to_silo(portal);
+        let name = portal.spec.channel.as_str();
+        // First what came, late as it is: it was accepted before the notice.
+        for text in ["$1", "cannot be read", "ended"] {
+            let remote = format!("{name}-{text}");
+            assert_eq!(taken(&ground, lane, &remote).await, text);
+        }
+        let tally = ground.tally(lane).await;
+        assert!(balances(&tally) && tally.failed == 1, "{tally:?}");
+    }
+    assert_eq!(
+        taken(&ground, to_matrix(&ground.a), "$x").await,
+        "one is lost"
+    );
+    let nothing = ground.store.head(to_matrix(&ground.b), NOW).await.unwrap();
+    assert_eq!(nothing, Head::Empty, "the room is told once");
+
+    // The same sender again: the notice says so again; an hour later there is a new one.
+    let again = wait(&ground, &["$4"]).await;
+    assert_eq!(tell(&ground, again, later).await, 2);
+    assert_eq!(taken(&ground, to_silo(&ground.a), "e").await, "again");
+    let next = wait(&ground, &["$5"]).await;
+    assert_eq!(tell(&ground, next, NOW.plus(HOUR)).await, 2);
+}
+
+#[tokio::test]
+async fn f26_a_wait_is_counted_while_we_run_whatever_the_clock_says() {
+    let ground = Ground::with_one_portal().await;
+    wait(&ground, &["$1"]).await;
+    let seen = async |ran: u64, now: Millis| {
+        let all = ground.store.overdue(Duration::from_secs(ran), now).await;
+        let all = all.unwrap();
+        (all[0].waited.as_secs(), all[0].age.as_secs())
+    };
+    let at = |seconds: i64| Millis(NOW.0 + seconds * 1_000);
+    assert_eq!(
+        seen(100, at(10)).await,
+        (10, 10),
+        "not longer than it is there"
+    );
+    assert_eq!(seen(20, at(30)).await, (30, 30));
+    // A day ahead: its age looks like a day, and yet we have not waited that long.
+    assert_eq!(seen(5, at(86_400)).await, (35, 86_400));
+    // In 1970: neither grows backwards.
+    assert_eq!(seen(5, Millis(0)).await, (35, 35));
+    let place: Place = ground.room.clone();
+    assert_eq!(ground.store.waiting(None).await.unwrap()[0].place, place);
+}

@@ -1,0 +1,227 @@
+//! F27, F28: keys that come late or never. Others pass, people are told once, and it ends visibly.
+
+use std::sync::atomic::Ordering;
+
+use footbridge_store::{Delivery, Millis};
+
+use super::{proxy::scene, *};
+
+fn patience(notice_after: u64, key_limit: u64) -> Patience {
+    Patience {
+        notice_after: Duration::from_secs(notice_after),
+        key_limit: Duration::from_secs(key_limit),
+        ..Patience::default()
+    }
+}
+
+/// The next delivery of the lane, which is thereby delivered, with its message.
+async fn take(house: &House, lane: LaneId) -> (Box<Delivery>, Message) {
+    let waited = timeout(Duration::from_secs(20), async {
+        loop {
+            let head = house.store.head(lane, house.clock.now()).await.unwrap();
+            if let Head::Ready(delivery) = head {
+                return delivery;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    let delivery = waited.await.expect("a delivery");
+    let copy = Copy {
+        remote: RemoteId(unique("copy")),
+        thread: None,
+        sent_at: house.clock.now(),
+    };
+    let message = Message::from_bytes(&delivery.payload).unwrap();
+    let made = (!matches!(message.action, Action::Edit { .. })).then_some(&copy);
+    house
+        .store
+        .step_done(delivery.id, made, None, true, house.clock.now())
+        .await
+        .unwrap();
+    (delivery, message)
+}
+
+/// The next of the lane is what the bridge says itself: a notice, or with `changed` an edit of one that has a copy.
+async fn told(house: &House, lane: LaneId, changed: bool) -> String {
+    let (delivery, message) = take(house, lane).await;
+    assert!(message.sender.is_bridge(), "{}", text_of(&message));
+    match &message.action {
+        Action::Bridge { .. } => assert!(!changed),
+        Action::Edit { target, .. } => {
+            assert!(changed);
+            let found = house.store.copies(&delivery.from, target, &delivery.to);
+            assert_eq!(found.await.unwrap().copies.len(), 1);
+        }
+        other => panic!("{other:?}"),
+    }
+    text_of(&message)
+}
+
+async fn balance(house: &House, lane: LaneId) -> (u64, u64, u64) {
+    let tallies = house.store.tallies().await.unwrap();
+    let tally = tallies.iter().find(|tally| tally.lane == lane).unwrap();
+    let skipped: u64 = tally.skipped.iter().map(|(_, count)| count).sum();
+    assert_eq!(
+        tally.accepted,
+        tally.delivered + tally.failed + skipped + tally.pending
+    );
+    (tally.delivered, tally.failed, tally.pending)
+}
+
+fn back(lane: LaneId) -> LaneId {
+    LaneId {
+        toward: Side::Matrix,
+        ..lane
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f27_a_late_key_delivers_late_others_pass_and_people_are_told_once() {
+    let synapse = Synapse::shared().await.unwrap();
+    let (scene, proxy) = scene(synapse, true, patience(2, 3_600)).await;
+    let Scene {
+        mut house,
+        person,
+        room,
+        lane,
+        ..
+    } = scene;
+    let (other, _files) = person_in(synapse, &person, &room, Identity::New).await;
+    for one in [&person, &other] {
+        one.say(&room, "hello").await.unwrap();
+        assert_eq!(text_of(&house.next(lane).await), "hello");
+    }
+    proxy.rules.keep_keys.store(true, Ordering::SeqCst);
+    person.discard_room_key(&room).await.unwrap();
+    let since = std::time::Instant::now();
+    for text in ["late 1", "late 2"] {
+        person.say(&room, text).await.unwrap();
+    }
+    other.say(&room, "passes").await.unwrap();
+    assert_eq!(text_of(&house.next(lane).await), "passes");
+    assert!(
+        since.elapsed() < Duration::from_secs(5),
+        "others are not held up"
+    );
+    let notice = told(&house, lane, false).await;
+    assert!(notice.starts_with("🔒 Messages from person"), "{notice}");
+    assert!(
+        notice.contains("the bridge has not received the key"),
+        "{notice}"
+    );
+    // A third one within the hour is no reason for a second notice; nor is a restart.
+    person.say(&room, "late 3").await.unwrap();
+    house.reopen().await;
+    house.listen(&room);
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    assert_eq!(balance(&house, lane).await, (4, 0, 3));
+
+    proxy.rules.keep_keys.store(false, Ordering::SeqCst);
+    // An answer to a sync that tells of nothing else is thrown away by the SDK.
+    other.say(&room, "wake up").await.unwrap();
+    let mut heard = Vec::new();
+    for _ in 0..5 {
+        let (delivery, message) = take(&house, lane).await;
+        let text = text_of(&message);
+        assert_eq!(delivery.late, text.starts_with("late"));
+        if let Action::Edit { target, .. } = &message.action {
+            let found = house.store.copies(&delivery.from, target, &delivery.to);
+            assert_eq!(found.await.unwrap().copies.len(), 1, "the notice is found");
+        }
+        heard.push(text);
+    }
+    // What wakes us up may come before or after what was late.
+    heard.retain(|text| text != "wake up");
+    let [first, second, third, end] = &heard[..] else {
+        panic!("{heard:?}")
+    };
+    assert_eq!([first, second, third], ["late 1", "late 2", "late 3"]);
+    assert!(end.starts_with("🔓 3 messages from person"), "{end}");
+    assert!(end.ends_with("arrived late."), "{end}");
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(balance(&house, lane).await, (9, 0, 0));
+    house.rest().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f28_a_key_that_never_comes_ends_as_failed_and_both_sides_are_told() {
+    let synapse = Synapse::shared().await.unwrap();
+    let (scene, _proxy) = scene(synapse, true, patience(1, 5)).await;
+    let Scene {
+        mut house,
+        person,
+        room,
+        lane,
+        ..
+    } = scene;
+    let stranger = raw_member(synapse, &person, &room).await;
+    for _ in 0..2 {
+        lock(synapse, &stranger, &room, "a session that nobody has").await;
+    }
+    let notice = told(&house, lane, false).await;
+    assert!(notice.starts_with("🔒 Messages from raw"), "{notice}");
+    // While nobody listens the wait does not grow, and nothing is forgotten.
+    house.reopen().await;
+    assert_eq!(balance(&house, lane).await, (1, 0, 2));
+    house.listen(&room);
+    let end = told(&house, lane, true).await;
+    assert!(end.starts_with("🔒 2 messages from raw"), "{end}");
+    assert!(end.contains("will not appear"), "{end}");
+    assert_eq!(balance(&house, lane).await, (2, 2, 0));
+    let (_, here) = take(&house, back(lane)).await;
+    assert!(
+        text_of(&here).starts_with("⚠ 2 messages from raw"),
+        "{here:?}"
+    );
+    house.rest().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f28_a_key_that_is_withheld_is_told_with_the_reason() {
+    let synapse = Synapse::shared().await.unwrap();
+    let (scene, _proxy) = scene(synapse, true, patience(1, 3_600)).await;
+    let Scene {
+        mut house,
+        person,
+        room,
+        lane,
+        ..
+    } = scene;
+    let (guest, _files) = person_in(synapse, &person, &room, Identity::None).await;
+    guest.block(&house.user).await.unwrap();
+    guest.say(&room, "not for the bridge").await.unwrap();
+    let notice = told(&house, lane, false).await;
+    assert!(notice.contains("whose device is blocked there"), "{notice}");
+    assert_eq!(balance(&house, lane).await, (1, 0, 1));
+    house.rest().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f26_a_clock_put_forward_a_year_gives_up_no_key() {
+    let synapse = Synapse::shared().await.unwrap();
+    let (scene, _proxy) = scene(synapse, true, patience(1, 3_600)).await;
+    let Scene {
+        mut house,
+        person,
+        room,
+        lane,
+        ..
+    } = scene;
+    let stranger = raw_member(synapse, &person, &room).await;
+    lock(synapse, &stranger, &room, "a session that nobody has").await;
+    told(&house, lane, false).await;
+    for wall in [
+        house.clock.now().plus(Duration::from_hours(365 * 24)),
+        Millis(0),
+    ] {
+        house.rest().await;
+        house.clock = Clock::at(wall);
+        house.reopen().await;
+        house.listen(&room);
+        person.say(&room, "the sync goes on").await.unwrap();
+        assert_eq!(text_of(&house.next(lane).await), "the sync goes on");
+        let (_, failed, pending) = balance(&house, lane).await;
+        assert_eq!((failed, pending), (0, 1));
+    }
+    house.rest().await;
+}

@@ -1,0 +1,210 @@
+//! D08, D09, D10, F14, F16, F36: sends whose answers nobody saw, when the homeserver still knows them, when it has
+//! forgotten them, and when the room was encrypted in between.
+
+use std::sync::atomic::Ordering;
+
+use footbridge::{
+    budget::Budget,
+    portal::{Lane, LaneEnd},
+};
+use footbridge_store::{Arrival, Payload, Tally};
+use footbridge_testbed::synapse::Limits;
+
+use super::{proxy::scene, *};
+
+fn patience(unknown_after: Duration) -> Patience {
+    Patience {
+        unknown_after,
+        ..Patience::default()
+    }
+}
+
+/// What a test needs of a portal toward its room.
+struct Toward {
+    lane: LaneId,
+    channel: Place,
+    bells: Bells,
+}
+
+impl Toward {
+    async fn of(scene: &Scene) -> Self {
+        let lane = LaneId {
+            toward: Side::Matrix,
+            ..scene.lane
+        };
+        let portals = scene.house.store.portals().await.unwrap();
+        let portal = portals.iter().find(|portal| portal.id == lane.portal);
+        Self {
+            lane,
+            channel: portal.unwrap().channel.clone(),
+            bells: Bells::default(),
+        }
+    }
+
+    /// Somebody says something in the channel.
+    async fn hear(&self, house: &House, text: &str) {
+        let message = Message {
+            sender: footbridge::message::Sender {
+                id: "mary".into(),
+                name: "Mary".into(),
+            },
+            sent_at: house.clock.now(),
+            action: Action::Post {
+                body: footbridge::text::Body::plain(text),
+                style: Style::Text,
+                reply_to: None,
+                thread: None,
+            },
+        };
+        let arrival = Arrival {
+            place: self.channel.clone(),
+            fact: text.into(),
+            message: Some(text.into()),
+            thread: None,
+            sent_at: house.clock.now(),
+            payload: Payload::Ready(message.to_bytes().unwrap()),
+        };
+        let batch = Batch {
+            arrivals: vec![arrival],
+            ..Batch::default()
+        };
+        house.inbox().accept(batch).await.unwrap();
+    }
+
+    /// Runs the lane until this is so.
+    async fn run_until(&self, house: &House, done: impl AsyncFn() -> bool) {
+        let stop = CancellationToken::new();
+        let lane = Lane {
+            id: self.lane,
+            outlet: house.matrix().clone(),
+            store: house.store.clone(),
+            bells: self.bells.clone(),
+            clock: house.clock,
+            budget: Budget::default(),
+            coalesce: true,
+        };
+        let running = tokio::spawn(lane.run(stop.clone()));
+        let waited = timeout(Duration::from_secs(30), async {
+            while !done().await {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+        waited.await.expect("the lane gets there");
+        stop.cancel();
+        assert_eq!(running.await.unwrap().unwrap(), LaneEnd::Stopped);
+    }
+
+    async fn tally(&self, house: &House) -> Tally {
+        let tallies = house.store.tallies().await.unwrap();
+        tallies
+            .into_iter()
+            .find(|tally| tally.lane == self.lane)
+            .unwrap()
+    }
+
+    async fn settle(&self, house: &House) {
+        self.run_until(house, async || self.tally(house).await.pending == 0)
+            .await;
+    }
+}
+
+/// The types of what the bridge sent into the room, as the homeserver keeps it.
+async fn kept(synapse: &Synapse, scene: &Scene) -> Vec<String> {
+    let events = synapse.events(&scene.room).await.unwrap();
+    events
+        .into_iter()
+        .filter(|event| event.sender == scene.house.user && event.json.get("state_key").is_none())
+        .map(|event| event.event_type)
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn d08_f14_a_send_without_an_answer_is_repeated_and_there_is_one() {
+    let synapse = Synapse::shared().await.unwrap();
+    let (mut scene, proxy) = scene(synapse, true, Patience::default()).await;
+    let toward = Toward::of(&scene).await;
+    toward.hear(&scene.house, "hello").await;
+    toward.settle(&scene.house).await;
+    proxy.rules.lose_sends.store(2, Ordering::SeqCst);
+    for text in ["one", "two"] {
+        toward.hear(&scene.house, text).await;
+    }
+    toward.settle(&scene.house).await;
+    assert_eq!(proxy.rules.sends.load(Ordering::SeqCst), 5);
+    assert_eq!(kept(synapse, &scene).await, ["m.room.encrypted"; 3]);
+    assert_eq!(toward.tally(&scene.house).await.delivered, 3);
+    scene.house.rest().await;
+}
+
+/// Sends one message whose answer is lost, and one that is lost itself; then the homeserver forgets, and the bridge
+/// starts again. Answers what stands in the room.
+async fn f16(unknown_after: Duration) -> (Vec<String>, Tally) {
+    let synapse = Synapse::start(Limits::Relaxed).await.unwrap();
+    let (mut scene, proxy) = scene(&synapse, true, patience(unknown_after)).await;
+    let toward = Toward::of(&scene).await;
+    // So that the room has keys and the device is known.
+    toward.hear(&scene.house, "hello").await;
+    toward.settle(&scene.house).await;
+
+    proxy.rules.lose_sends.store(1, Ordering::SeqCst);
+    toward.hear(&scene.house, "the answer is lost").await;
+    let sent = async || proxy.rules.sends.load(Ordering::SeqCst) >= 2;
+    toward.run_until(&scene.house, sent).await;
+    assert_eq!(toward.tally(&scene.house).await.pending, 1);
+    scene.house.rest().await;
+    let known = synapse.forget_transactions().await.unwrap();
+    assert_eq!(known, 2);
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    scene.house.reopen().await;
+    scene.house.listen(&scene.room);
+    toward.settle(&scene.house).await;
+
+    proxy.rules.stop_sends.store(1, Ordering::SeqCst);
+    toward.hear(&scene.house, "never sent").await;
+    let stopped = async || proxy.rules.stop_sends.load(Ordering::SeqCst) == 0;
+    toward.run_until(&scene.house, stopped).await;
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    toward.settle(&scene.house).await;
+    scene.house.rest().await;
+    (
+        kept(&synapse, &scene).await,
+        toward.tally(&scene.house).await,
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn d09_f16_what_the_homeserver_forgot_is_looked_for_and_adopted() {
+    let (kept, tally) = f16(Duration::from_secs(1)).await;
+    assert_eq!(kept, ["m.room.encrypted"; 3], "nothing is doubled");
+    assert_eq!((tally.delivered, tally.failed, tally.pending), (3, 0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn d10_f36_a_room_that_was_encrypted_in_between_is_looked_at_first_and_gets_nothing_in_clear()
+{
+    let synapse = Synapse::shared().await.unwrap();
+    let (mut scene, proxy) = scene(synapse, false, Patience::default()).await;
+    let toward = Toward::of(&scene).await;
+    proxy.rules.lose_sends.store(1, Ordering::SeqCst);
+    for text in ["sent in the clear", "queued 1", "queued 2"] {
+        toward.hear(&scene.house, text).await;
+    }
+    let sent = async || proxy.rules.sends.load(Ordering::SeqCst) == 1;
+    toward.run_until(&scene.house, sent).await;
+    scene.person.enable_encryption(&scene.room).await.unwrap();
+    let place = Place::room(&scene.room);
+    timeout(Duration::from_secs(20), async {
+        let flag = || scene.house.store.flag(&place, Flag::EverEncrypted);
+        while !flag().await.unwrap() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await
+    .unwrap();
+    toward.settle(&scene.house).await;
+    let expected = ["m.room.message", "m.room.encrypted", "m.room.encrypted"];
+    assert_eq!(kept(synapse, &scene).await, expected);
+    // The first one was found, not sent again.
+    assert_eq!(proxy.rules.sends.load(Ordering::SeqCst), 3);
+    scene.house.rest().await;
+}

@@ -1,0 +1,186 @@
+//! The fault rig: what can go wrong between the bridge and the world, on purpose and counted. Every run prints one table.
+
+#![recursion_limit = "512"]
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, ValueEnum};
+use footbridge_testbed::bridge::build;
+use footbridge_testbed::console::Console;
+use footbridge_testbed::rig::soak::{self, Soak};
+use footbridge_testbed::rig::{Context, Outcome, Row, Size, rows, table};
+use footbridge_testbed::synapse::{Limits, Synapse};
+
+/// Does harm to the bridge while people talk, and counts what that did to the messages.
+#[derive(Parser)]
+#[command(name = "faults")]
+struct Arguments {
+    /// Rows of the catalogue below (`F03 F04`), `all`, or `soak`.
+    rows: Vec<String>,
+    /// Lists the rows and ends.
+    #[arg(long)]
+    list: bool,
+    /// How much harm.
+    #[arg(long, value_enum, default_value_t = Sizes::Small)]
+    size: Sizes,
+    /// For all dice; random when missing.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Also prints everything as JSON, one line at the end.
+    #[arg(long)]
+    json: bool,
+    /// A `footbridge` program that is there already, built with the feature `testbed`; built when missing.
+    #[arg(long)]
+    binary: Option<PathBuf>,
+    /// Keep the bridge's log and a list of its requests here, per row.
+    #[arg(long)]
+    keep: Option<PathBuf>,
+    /// The longest a row may take, in minutes.
+    #[arg(long, default_value_t = 30)]
+    patience: u64,
+    /// How long `soak` talks.
+    #[arg(long, default_value_t = 60.0)]
+    minutes: f64,
+    /// Messages a second of `soak`, in each direction.
+    #[arg(long, default_value_t = 2.0)]
+    rate: f64,
+    /// How many minutes the bridge lives between two kills of `soak`, on average.
+    #[arg(long, default_value_t = 12.0)]
+    kill_every: f64,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Sizes {
+    /// Half a minute or so each.
+    Small,
+    /// As much as the release gate asks for.
+    Full,
+}
+
+fn arguments() -> Result<Arguments, clap::Error> {
+    let mut help = String::from("Rows:\n");
+    for row in rows::all() {
+        help.push_str(&format!(
+            "  {}  {}\n       {}\n",
+            row.id, row.title, row.help
+        ));
+    }
+    help.push_str(
+        "  soak Both directions with mild random faults, feeds that break and a kill now and then; prints every five\n       \
+         minutes what arrived, memory and its slope, open files, write-ahead logs.\n",
+    );
+    let matches = Arguments::command().after_help(help).get_matches();
+    Arguments::from_arg_matches(&matches)
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = match arguments() {
+        Ok(arguments) => arguments,
+        Err(error) => error.exit(),
+    };
+    let console = Console::new();
+    if arguments.list {
+        for row in rows::all() {
+            console.line(&format!("{}  {}", row.id, row.title));
+        }
+        return ExitCode::SUCCESS;
+    }
+    match run(&arguments, &console).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            console.line(&format!("\n  It could not go on: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The rows that were asked for, and whether the soak was.
+fn wanted(arguments: &Arguments) -> anyhow::Result<(Vec<Row>, bool)> {
+    let (mut found, mut soak) = (Vec::new(), false);
+    for name in &arguments.rows {
+        match name.to_lowercase().as_str() {
+            "all" => found.extend(rows::all()),
+            "soak" | "f45" => soak = true,
+            name => match rows::find(name) {
+                Some(row) => found.push(row),
+                None => anyhow::bail!("there is no row {name}; --list shows them"),
+            },
+        }
+    }
+    anyhow::ensure!(soak || !found.is_empty(), "which rows? --list shows them");
+    Ok((found, soak))
+}
+
+async fn run(arguments: &Arguments, console: &Console) -> anyhow::Result<bool> {
+    let (rows, soak) = wanted(arguments)?;
+    let seed = arguments.seed.unwrap_or_else(rand::random);
+    let size = match arguments.size {
+        Sizes::Small => Size::Small,
+        Sizes::Full => Size::Full,
+    };
+    console.heading(&format!("Faults, --seed {seed}"));
+    console.step("Building the bridge");
+    let binary = match &arguments.binary {
+        Some(binary) => binary.clone(),
+        None => build::footbridge().await?,
+    };
+    console.step("Starting a Synapse that nobody will miss");
+    let synapse = Synapse::start(Limits::Relaxed).await?;
+    let tell = |text: &str| console.step(text);
+    let context = Context {
+        synapse: &synapse,
+        binary,
+        size,
+        seed,
+        keep: arguments.keep.clone(),
+        tell: &tell,
+    };
+    let patience = Duration::from_mins(arguments.patience);
+    let mut outcomes = Vec::new();
+    for row in rows {
+        console.line(&format!("  {} {}", console.strong(row.id), row.title));
+        let began = Instant::now();
+        let ran = tokio::time::timeout(patience, (row.run)(&context)).await;
+        let outcome = match ran {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(error)) => {
+                console.line(&format!("  {error:#}"));
+                Outcome::broken(row.id, &error, began.elapsed())
+            }
+            Err(_) => {
+                let error = anyhow::anyhow!("not at its end after {} min", arguments.patience);
+                Outcome::broken(row.id, &error, began.elapsed())
+            }
+        };
+        console.line(&table(std::slice::from_ref(&outcome)).to_string());
+        outcomes.push(outcome);
+    }
+    if soak {
+        outcomes.push(soaked(arguments, &context, console).await?);
+    }
+    console.heading(&format!("{} rows, --seed {seed}", outcomes.len()));
+    console.line(&table(&outcomes).to_string());
+    if arguments.json {
+        let all: Vec<_> = outcomes.iter().map(Outcome::json).collect();
+        console.line(&serde_json::json!({ "seed": seed, "rows": all }).to_string());
+    }
+    Ok(outcomes.iter().all(Outcome::is_good))
+}
+
+async fn soaked(
+    arguments: &Arguments,
+    context: &Context<'_>,
+    console: &Console,
+) -> anyhow::Result<Outcome> {
+    let soak = Soak {
+        length: Duration::from_secs_f64(arguments.minutes * 60.0),
+        rate: arguments.rate,
+        kill_every: Duration::from_secs_f64(arguments.kill_every * 60.0),
+        report_every: Duration::from_secs_f64((arguments.minutes * 60.0 / 4.0).min(300.0)),
+    };
+    soak::run(context, &soak, &|text| console.line(text)).await
+}

@@ -1,0 +1,260 @@
+//! One request on its way through.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::{HeaderMap, HeaderName, Method, StatusCode, header, request::Parts};
+use axum::response::{IntoResponse as _, Response};
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use rand::Rng as _;
+use serde_json::json;
+
+use super::body::{Shape, pump, shaped};
+use super::rule::{Fault, Page};
+use super::{Cut, Inner};
+use crate::gitter::wire::Switch;
+
+/// More than any request or sync here has.
+const LARGEST: usize = 256 << 20;
+
+/// Headers that are about one connection only.
+const HOP: [HeaderName; 6] = [
+    header::CONNECTION,
+    header::HOST,
+    header::TRANSFER_ENCODING,
+    header::TE,
+    header::TRAILER,
+    header::UPGRADE,
+];
+
+pub(super) async fn serve(
+    State(proxy): State<Arc<Inner>>,
+    ConnectInfo(switch): ConnectInfo<Switch>,
+    request: Request,
+) -> Response {
+    let (mut parts, body) = request.into_parts();
+    let upgrade = parts.extensions.remove::<OnUpgrade>();
+    let path = parts
+        .uri
+        .path_and_query()
+        .map_or_else(|| "/".to_owned(), ToString::to_string);
+    let Ok(body) = axum::body::to_bytes(body, LARGEST).await else {
+        return gone(&switch, Cut::Close);
+    };
+    let fault = proxy.strike(&parts.method, &path);
+    if let Some(answer) = before(fault.as_ref(), &switch).await {
+        return answer;
+    }
+    let Ok(answer) = forward(&proxy, &parts, &path, &body).await else {
+        // As when the server behind it is gone.
+        return gone(&switch, Cut::Close);
+    };
+    if matches!(fault, Some(Fault::Duplicate)) {
+        // Read to its end, or it might not have been done.
+        if let Ok(second) = forward(&proxy, &parts, &path, &body).await
+            && second.status() != StatusCode::SWITCHING_PROTOCOLS
+        {
+            second.bytes().await.ok();
+        }
+    }
+    if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return upgraded(answer, upgrade, Shape::of(fault.as_ref()), switch);
+    }
+    after(&proxy, &parts.method, &path, fault, answer, switch).await
+}
+
+/// What a fault answers instead of letting the request through.
+async fn before(fault: Option<&Fault>, switch: &Switch) -> Option<Response> {
+    match fault? {
+        Fault::DropRequest(how) => Some(gone(switch, *how)),
+        Fault::Delay(least, most) => {
+            tokio::time::sleep(between(*least, *most)).await;
+            None
+        }
+        fault @ Fault::Status {
+            after_work: false, ..
+        } => Some(refusal(fault)),
+        _ => None,
+    }
+}
+
+/// What the client gets once the work is done.
+async fn after(
+    proxy: &Inner,
+    method: &Method,
+    path: &str,
+    fault: Option<Fault>,
+    answer: reqwest::Response,
+    switch: Switch,
+) -> Response {
+    let shape = Shape::of(fault.as_ref());
+    match fault {
+        Some(Fault::DropReply(how)) => {
+            answer.bytes().await.ok();
+            return gone(&switch, how);
+        }
+        Some(fault @ Fault::Status { .. }) => {
+            answer.bytes().await.ok();
+            return refusal(&fault);
+        }
+        Some(Fault::Garbage(count)) => {
+            answer.bytes().await.ok();
+            let mut dice = rand::rng();
+            let noise: Vec<u8> = (0..count).map(|_| dice.random()).collect();
+            return ([(header::CONTENT_TYPE, "application/json")], noise).into_response();
+        }
+        Some(Fault::DelayReply(least, most)) => {
+            tokio::time::sleep(between(least, most)).await;
+        }
+        _ => {}
+    }
+    let (status, mut headers) = (answer.status(), answer.headers().clone());
+    strip(&mut headers);
+    let is_sync = *method == Method::GET && path.contains("/sync");
+    if is_sync && !proxy.lock().custody.is_idle() {
+        let Ok(whole) = answer.bytes().await else {
+            return gone(&switch, Cut::Close);
+        };
+        let rewritten = proxy.lock().custody.rewrite(&whole);
+        headers.remove(header::CONTENT_LENGTH);
+        let body = rewritten.map_or(whole, Bytes::from);
+        return respond(status, headers, Body::from(body));
+    }
+    respond(status, headers, shaped(answer, shape, switch))
+}
+
+async fn forward(
+    proxy: &Inner,
+    parts: &Parts,
+    path: &str,
+    body: &Bytes,
+) -> reqwest::Result<reqwest::Response> {
+    let mut url = proxy.upstream.clone();
+    let (path, query) = path
+        .split_once('?')
+        .map_or((path, None), |(path, query)| (path, Some(query)));
+    url.set_path(path);
+    let limit = proxy.lock().timeline_limit;
+    let query = query.map(|query| limit.map_or(query.to_owned(), |limit| limited(query, limit)));
+    url.set_query(query.as_deref());
+    let mut headers = parts.headers.clone();
+    let upgrade = headers.get(header::UPGRADE).cloned();
+    strip(&mut headers);
+    if let Some(upgrade) = upgrade {
+        headers.insert(
+            header::CONNECTION,
+            header::HeaderValue::from_static("upgrade"),
+        );
+        headers.insert(header::UPGRADE, upgrade);
+    }
+    proxy
+        .http
+        .request(parts.method.clone(), url)
+        .headers(headers)
+        .body(body.clone())
+        .send()
+        .await
+}
+
+/// A query of `/sync` with this limit in its filter.
+fn limited(query: &str, limit: u32) -> String {
+    let name = "%22limit%22%3A";
+    let Some((before, after)) = query.split_once(name) else {
+        return query.to_owned();
+    };
+    let rest = after.trim_start_matches(|digit: char| digit.is_ascii_digit());
+    format!("{before}{name}{limit}{rest}")
+}
+
+/// Ties the two upgraded connections together.
+fn upgraded(
+    answer: reqwest::Response,
+    client: Option<OnUpgrade>,
+    shape: Shape,
+    switch: Switch,
+) -> Response {
+    let headers = answer.headers().clone();
+    tokio::spawn(async move {
+        let Some(client) = client else { return };
+        if let (Ok(client), Ok(upstream)) = (client.await, answer.upgrade().await) {
+            pump(TokioIo::new(client), upstream, shape, &switch).await;
+        }
+    });
+    respond(StatusCode::SWITCHING_PROTOCOLS, headers, Body::empty())
+}
+
+fn respond(status: StatusCode, headers: HeaderMap, body: Body) -> Response {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
+
+fn strip(headers: &mut HeaderMap) {
+    for name in &HOP {
+        headers.remove(name);
+    }
+}
+
+/// Cuts the connection. The answer never reaches the wire.
+fn gone(switch: &Switch, how: Cut) -> Response {
+    switch.cut(how);
+    StatusCode::NO_CONTENT.into_response()
+}
+
+fn refusal(fault: &Fault) -> Response {
+    let Fault::Status {
+        status,
+        page,
+        headers,
+        retry_after_ms,
+        ..
+    } = fault
+    else {
+        return StatusCode::NO_CONTENT.into_response();
+    };
+    let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::BAD_GATEWAY);
+    let (kind, body) = match page {
+        Page::Empty => ("text/plain", String::new()),
+        Page::Html => (
+            "text/html",
+            format!("<html><body><center><h1>{status}</h1></center></body></html>\r\n"),
+        ),
+        Page::Matrix => {
+            let code = match status.as_u16() {
+                429 => "M_LIMIT_EXCEEDED",
+                _ => "M_UNKNOWN",
+            };
+            let mut body = json!({"errcode": code, "error": "not now"});
+            if let (Some(wait), Some(body)) = (retry_after_ms, body.as_object_mut()) {
+                body.insert("retry_after_ms".to_owned(), json!(wait));
+            }
+            ("application/json", body.to_string())
+        }
+    };
+    let mut response = (status, [(header::CONTENT_TYPE, kind)], body).into_response();
+    for (name, value) in headers {
+        if let Ok(value) = value.parse() {
+            response.headers_mut().insert(*name, value);
+        }
+    }
+    response
+}
+
+fn between(least: Duration, most: Duration) -> Duration {
+    rand::rng().random_range(least..=most.max(least))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn only_the_limit_in_a_filter_changes() {
+        let query = "filter=%7B%22limit%22%3A100%2C%22x%22%3A1%7D&timeout=0";
+        let wanted = "filter=%7B%22limit%22%3A5%2C%22x%22%3A1%7D&timeout=0";
+        assert_eq!(super::limited(query, 5), wanted);
+        assert_eq!(super::limited("timeout=0", 5), "timeout=0");
+    }
+}
