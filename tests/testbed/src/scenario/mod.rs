@@ -5,6 +5,7 @@ mod burst;
 mod crowd;
 mod ear;
 mod load;
+pub mod many;
 mod proxies;
 mod search;
 mod watch;
