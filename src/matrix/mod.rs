@@ -160,6 +160,7 @@ pub struct Matrix {
     /// Rooms known to be or to have been encrypted; what is not here must be looked up.
     ever_encrypted: Mutex<HashSet<Place>>,
     senders: Mutex<Senders>,
+    turns: send::Turns,
     /// Sessions whose sender's device is not known to be signed, and until when that may change.
     unproven: Mutex<HashMap<String, Instant>>,
     /// When to look at what waits for its key.
@@ -204,6 +205,7 @@ impl Matrix {
                 parked: Mutex::default(),
                 ever_encrypted: Mutex::default(),
                 senders: Mutex::default(),
+                turns: send::Turns::default(),
                 unproven: Mutex::default(),
                 watch: Mutex::new(unread::Watch::new()),
             }))

@@ -1,7 +1,11 @@
 //! Steps toward Matrix: each is one event with a transaction id that never changes, so that the homeserver
 //! makes one of however many tries.
 
-use std::time::Duration;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use footbridge_store::{Copy, Millis, Place, RemoteId};
@@ -11,6 +15,7 @@ use matrix_sdk::{
     ruma::{EventId, OwnedTransactionId},
 };
 use serde_json::Value;
+use tokio::sync::OwnedMutexGuard;
 use tracing::error;
 
 use super::{
@@ -22,6 +27,21 @@ use crate::outlet::{Done, Outcome, Outgoing, Outlet, Plan, SendError, Step};
 
 /// How long a lane waits whose room would not be encrypted although it was.
 const DOWNGRADED: Duration = Duration::from_mins(1);
+
+/// Into each room one event at a time. Two lanes at once could both find the room key good for one more message;
+/// the SDK panics at the second.
+#[derive(Debug, Default)]
+pub(super) struct Turns(Mutex<HashMap<Place, Arc<tokio::sync::Mutex<()>>>>);
+
+impl Turns {
+    async fn take(&self, place: &Place) -> OwnedMutexGuard<()> {
+        let turn = {
+            let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            turns.entry(place.clone()).or_default().clone()
+        };
+        turn.lock_owned().await
+    }
+}
 
 #[async_trait]
 impl Outlet for Matrix {
@@ -98,6 +118,7 @@ impl Matrix {
         mut content: Value,
     ) -> Result<RemoteId, SendError> {
         lookup::mark(&mut content, key.as_str());
+        let _turn = self.turns.take(to).await;
         let must_encrypt = self.guard(room, to).await?;
         let SendMessageLikeEventResult {
             response,
