@@ -37,3 +37,44 @@ async fn lanes_into_one_room_share_its_keys_also_where_each_message_has_its_own(
     assert_eq!(sessions.len(), 60, "one key for each message");
     house.rest().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f36_nothing_goes_in_the_clear_where_encryption_began_while_nobody_listened() {
+    let synapse = Synapse::shared().await.unwrap();
+    for restarted in [true, false] {
+        let Scene {
+            mut house,
+            person,
+            room,
+            ..
+        } = Scene::new(synapse, false).await;
+        house.post(&room, "a", "plain room").await.unwrap();
+        house.rest().await;
+        person.enable_encryption(&room).await.unwrap();
+        if restarted {
+            house.reopen().await;
+        }
+        // After a start the SDK may ask by itself, and encrypt.
+        let outcome = house.post(&room, "b", "must be encrypted").await;
+        let not_done = |error: &SendError| match error {
+            SendError::Retry { outcome, .. } => *outcome == Outcome::NotDone,
+            _ => false,
+        };
+        assert!(outcome.as_ref().err().is_none_or(not_done), "{outcome:?}");
+        house.listen(&room);
+        let waited = timeout(Duration::from_secs(20), async {
+            while house.post(&room, "b", "must be encrypted").await.is_err() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        });
+        waited.await.expect("the sync tells the SDK");
+        let stored = synapse.events(&room).await.unwrap();
+        let sent: Vec<_> = stored
+            .iter()
+            .filter(|event| event.sender == house.user && event.json.get("state_key").is_none())
+            .map(|event| event.event_type.as_str())
+            .collect();
+        assert_eq!(sent, ["m.room.message", "m.room.encrypted"]);
+        house.rest().await;
+    }
+}
