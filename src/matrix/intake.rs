@@ -10,7 +10,7 @@ use matrix_sdk::{
 
 use super::{
     Matrix, MatrixError,
-    gaps::shows_encryption,
+    beginning::begins_encryption,
     mark_cursor,
     rooms::{Followed, Mark},
     walk::{Envelope, Names, Walked},
@@ -30,11 +30,8 @@ pub(super) async fn take_in(
     let Some(room) = matrix.client.get_room(id) else {
         return Ok(false);
     };
-    let mut encrypted = matrix.was_encrypted(&followed.place).await?;
-    if !encrypted
-        && (room.encryption_state().is_encrypted() || state_shows_encryption(&update.state))
-    {
-        encrypted = true;
+    let encrypted = room.encryption_state().is_encrypted() || state_shows_encryption(&update.state);
+    if encrypted && !matrix.was_encrypted(&followed.place).await? {
         batch
             .flags
             .push((followed.place.clone(), Flag::EverEncrypted));
@@ -42,6 +39,9 @@ pub(super) async fn take_in(
     let leaves_out = update.timeline.limited || followed.gap.is_some() && !events.is_empty();
     if leaves_out && followed.mark.is_some() {
         note_gap(followed, next_batch, batch);
+        return Ok(false);
+    }
+    if events.is_empty() {
         return Ok(false);
     }
     let start = match &followed.mark {
@@ -58,13 +58,11 @@ pub(super) async fn take_in(
         followed.mark = Some(Mark::Event(newest));
     }
     let (mut names, mut shared) = (Names::default(), false);
-    for event in events.iter().skip(start) {
-        if !encrypted && shows_encryption(event) {
-            encrypted = true;
-            batch
-                .flags
-                .push((followed.place.clone(), Flag::EverEncrypted));
-        }
+    let events = events.get(start..).unwrap_or_default();
+    let begins = !state_shows_encryption(&update.state) && events.iter().any(begins_encryption);
+    let mut beginning = matrix.beginning(&followed.place, encrypted, begins).await?;
+    for event in events {
+        let encrypted = beginning.pass(event);
         let walked = matrix.walk(&room, &followed.place, event, &mut names, encrypted);
         match walked.await {
             Walked::Nothing => {}
@@ -75,6 +73,7 @@ pub(super) async fn take_in(
             }
         }
     }
+    batch.flags.extend(beginning.flags());
     Ok(shared)
 }
 

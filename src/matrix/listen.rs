@@ -309,12 +309,10 @@ impl Listener<'_> {
         for place in &shared {
             self.inbox.settled(place).await?;
         }
-        let flagged: Vec<Place> = batch.flags.iter().map(|(place, _)| place.clone()).collect();
+        let flags = batch.flags.clone();
         let arrivals = batch.arrivals.len();
         self.inbox.accept(batch).await?;
-        for place in &flagged {
-            self.matrix.remember_encrypted(place);
-        }
+        self.matrix.remember_flags(flags);
         if arrivals > 0 {
             debug!(arrivals, "Took in a sync");
         }

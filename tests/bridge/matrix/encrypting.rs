@@ -78,3 +78,42 @@ async fn f36_nothing_goes_in_the_clear_where_encryption_began_while_nobody_liste
         house.rest().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_written_before_encryption_began_is_read_and_what_follows_in_the_clear_is_not() {
+    let synapse = Synapse::shared().await.unwrap();
+    // The last number makes a gap of it. A lane that asks first learns of the encryption before the sync does.
+    for (count, asked) in [(1, false), (1, true), (110, true)] {
+        let Scene {
+            mut house,
+            person,
+            room,
+            lane,
+            ..
+        } = Scene::new(synapse, false).await;
+        let intruder = raw_member(synapse, &person, &room).await;
+        person.say(&room, "hello").await.unwrap();
+        assert_eq!(text_of(&house.next(lane).await), "hello");
+        house.reopen().await;
+        for number in 0..count {
+            person.say(&room, &format!("plain {number}")).await.unwrap();
+        }
+        person.enable_encryption(&room).await.unwrap();
+        let path = format!("rooms/{room}/send/m.room.message/1");
+        let body = json!({"msgtype": "m.text", "body": "in the clear"});
+        raw(synapse, &intruder, "PUT", &path, body).await;
+        person.sync(Duration::ZERO).await.unwrap();
+        if asked {
+            let _held_or_encrypted = house.post(&room, "a", "from the channel").await;
+        }
+        house.listen(&room);
+        for number in 0..count {
+            let plain = house.next(lane).await;
+            assert_eq!(text_of(&plain), format!("plain {number}"));
+        }
+        assert_eq!(house.skipped(lane, "plaintext-in-encrypted-room").await, 1);
+        person.say(&room, "encrypted").await.unwrap();
+        assert_eq!(text_of(&house.next(lane).await), "encrypted");
+        house.rest().await;
+    }
+}
