@@ -48,7 +48,9 @@ pub(super) async fn take_in(
         // Never seen and not entered by us: from here on.
         None => events.len(),
         Some(Mark::Join) => after_own_join(matrix, &events),
-        Some(Mark::Event(_)) => 0,
+        // It stands in the answer when it was not walked but written down when the room was linked, and when we
+        // have come back into the room.
+        Some(Mark::Event(mark)) => after(mark, &events),
     };
     if let Some(newest) = events.iter().rev().find_map(TimelineEvent::event_id) {
         let newest = RemoteId(newest.to_string());
@@ -91,6 +93,18 @@ fn note_gap(followed: &mut Followed, next_batch: &str, batch: &mut Batch) {
     };
     batch.gaps.push(gap.clone());
     followed.gap = Some(gap);
+}
+
+/// Where to begin in a timeline that may hold what was walked before.
+fn after(mark: &RemoteId, events: &[TimelineEvent]) -> usize {
+    events
+        .iter()
+        .rposition(|event| {
+            event
+                .event_id()
+                .is_some_and(|id| id.as_str() == mark.as_str())
+        })
+        .map_or(0, |position| position + 1)
 }
 
 /// Where to begin in a timeline that may hold our own entry.

@@ -24,7 +24,7 @@ use super::{
     gaps::Filled,
     intake,
     keys::Woken,
-    rooms::{Followed, Invites, Mark, followed},
+    rooms::{Followed, Invites, Mark, followed, mark_entered},
 };
 use crate::{backoff::Backoff, crash, inbox::Inbox};
 
@@ -152,6 +152,7 @@ impl Listener<'_> {
     async fn work(&mut self, work: Work) -> Result<(), MatrixError> {
         match work {
             Work::Begin => {
+                mark_entered(self.matrix, &mut self.rooms, &self.inbox, &self.stop).await?;
                 self.matrix.retry(None, &self.inbox).await?;
                 self.matrix.look(&self.inbox).await?;
                 self.fill_gaps().await

@@ -2,6 +2,7 @@
 
 mod bare;
 mod encrypting;
+mod entering;
 mod late_keys;
 mod proxy;
 mod unanswered;
