@@ -206,13 +206,15 @@ impl Matrix {
         })
     }
 
-    /// Whether the gap ends before this event: it was walked before, or it is our own entry into the room.
+    /// Whether the gap ends before this event: it was walked before, or, where nothing was, it is our own entry into
+    /// the room.
     fn ends(&self, gap: &Gap, event: &TimelineEvent) -> bool {
-        let walked = match (&gap.stop, event.event_id()) {
-            (Some(stop), Some(id)) => stop.as_str() == id.as_str(),
-            _ => false,
-        };
-        walked || Envelope::open(event).is_some_and(|envelope| envelope.is_join_of(&self.own))
+        match &gap.stop {
+            Some(stop) => event
+                .event_id()
+                .is_some_and(|id| stop.as_str() == id.as_str()),
+            None => Envelope::open(event).is_some_and(|envelope| envelope.is_join_of(&self.own)),
+        }
     }
 
     /// Walks a page, oldest first.

@@ -5,7 +5,7 @@ use footbridge_store::{Batch, Flag, Gap, RemoteId};
 use matrix_sdk::{
     deserialized_responses::TimelineEvent,
     ruma::RoomId,
-    sync::{JoinedRoomUpdate, State},
+    sync::{State, Timeline},
 };
 
 use super::{
@@ -22,21 +22,21 @@ pub(super) async fn take_in(
     matrix: &Matrix,
     id: &RoomId,
     followed: &mut Followed,
-    update: JoinedRoomUpdate,
+    (timeline, state): (Timeline, State),
     next_batch: &str,
     batch: &mut Batch,
 ) -> Result<bool, MatrixError> {
-    let events = update.timeline.events;
+    let events = timeline.events;
     let Some(room) = matrix.client.get_room(id) else {
         return Ok(false);
     };
-    let encrypted = room.encryption_state().is_encrypted() || state_shows_encryption(&update.state);
+    let encrypted = room.encryption_state().is_encrypted() || state_shows_encryption(&state);
     if encrypted && !matrix.was_encrypted(&followed.place).await? {
         batch
             .flags
             .push((followed.place.clone(), Flag::EverEncrypted));
     }
-    let leaves_out = update.timeline.limited || followed.gap.is_some() && !events.is_empty();
+    let leaves_out = timeline.limited || followed.gap.is_some() && !events.is_empty();
     if leaves_out && followed.mark.is_some() {
         note_gap(followed, next_batch, batch);
         return Ok(false);
@@ -61,7 +61,7 @@ pub(super) async fn take_in(
     }
     let (mut names, mut shared) = (Names::default(), false);
     let events = events.get(start..).unwrap_or_default();
-    let begins = !state_shows_encryption(&update.state) && events.iter().any(begins_encryption);
+    let begins = !state_shows_encryption(&state) && events.iter().any(begins_encryption);
     let mut beginning = matrix.beginning(&followed.place, encrypted, begins).await?;
     for event in events {
         let encrypted = beginning.pass(event);

@@ -281,7 +281,17 @@ impl Listener<'_> {
             .cursors
             .push((SYNC_CURSOR.to_owned(), response.next_batch.clone()));
         let mut shared = Vec::new();
-        for (id, update) in response.rooms.joined {
+        let joined = response.rooms.joined.into_iter();
+        let joined = joined.map(|(id, update)| (id, (update.timeline, update.state)));
+        // What was said before we had to leave is brought with the leave, and once.
+        for id in response.rooms.left.keys() {
+            if self.rooms.contains_key(id) {
+                warn!(matrix.room = %id, "We are no longer in the room of a portal");
+            }
+        }
+        let left = response.rooms.left.into_iter();
+        let left = left.map(|(id, update)| (id, (update.timeline, update.state)));
+        for (id, update) in joined.chain(left) {
             let Some(room) = self.rooms.get_mut(&id) else {
                 continue;
             };
@@ -297,14 +307,6 @@ impl Listener<'_> {
             {
                 shared.push(room.place.clone());
             }
-        }
-        for id in response
-            .rooms
-            .left
-            .keys()
-            .filter(|id| self.rooms.contains_key(*id))
-        {
-            warn!(matrix.room = %id, "We are no longer in the room of a portal");
         }
         // What our own account did may be a step of ours whose link is not written yet.
         for place in &shared {

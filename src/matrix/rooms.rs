@@ -236,15 +236,7 @@ impl Invites {
             self.answered.insert(id.clone(), Instant::now());
             let outcome = match rooms.get_mut(&id) {
                 Some(followed) => {
-                    // Before we enter: whatever comes after our entry is wanted, also if we crash now.
-                    let cursor = (mark_cursor(&followed.place), JOIN.to_owned());
-                    inbox
-                        .accept(Batch {
-                            cursors: vec![cursor],
-                            ..Batch::default()
-                        })
-                        .await?;
-                    followed.mark = Some(Mark::Join);
+                    mark_entry(followed, inbox).await?;
                     join(client, &id).await
                 }
                 None => refuse(client, &id).await,
@@ -270,6 +262,23 @@ impl Invites {
             }
         }
     }
+}
+
+/// Before we enter: whatever comes after our entry is wanted, also if we crash now. Where we come back to, all that
+/// follows what was walked before is wanted as well.
+async fn mark_entry(followed: &mut Followed, inbox: &Inbox) -> Result<(), MatrixError> {
+    if matches!(followed.mark, Some(Mark::Event(_))) {
+        return Ok(());
+    }
+    let cursor = (mark_cursor(&followed.place), JOIN.to_owned());
+    inbox
+        .accept(Batch {
+            cursors: vec![cursor],
+            ..Batch::default()
+        })
+        .await?;
+    followed.mark = Some(Mark::Join);
+    Ok(())
 }
 
 async fn join(client: &Client, room: &RoomId) -> Result<(), Fault> {

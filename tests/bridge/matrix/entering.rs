@@ -43,3 +43,34 @@ async fn the_first_message_after_linking_a_room_that_we_are_in_already_crosses()
         bare.house.rest().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_said_before_we_were_put_out_of_a_room_crosses() {
+    let synapse = Synapse::shared().await.unwrap();
+    // With the second number the homeserver leaves out the beginning.
+    for (count, invited_again) in [(1, false), (1, true), (110, false)] {
+        let mut bare = Bare::new(synapse, None).await;
+        bare.say(synapse, "hello").await;
+        assert_eq!(text_of(&bare.house.next(bare.lane).await), "hello");
+        bare.house.reopen().await;
+        for number in 0..count {
+            bare.say(synapse, &format!("before {number}")).await;
+        }
+        bare.kick(synapse).await;
+        if invited_again {
+            bare.invite(synapse).await;
+        }
+        bare.house.listen(&bare.room);
+        for number in 0..count {
+            let heard = bare.house.next(bare.lane).await;
+            assert_eq!(text_of(&heard), format!("before {number}"));
+        }
+        if !invited_again {
+            bare.invite(synapse).await;
+        }
+        bare.joined(synapse).await;
+        bare.say(synapse, "we are back").await;
+        assert_eq!(text_of(&bare.house.next(bare.lane).await), "we are back");
+        bare.house.rest().await;
+    }
+}
