@@ -127,17 +127,19 @@ pub(super) async fn sync(client: &Client, timeout: Duration) -> matrix_sdk::Resu
 }
 
 /// What a sync brings. Servers cap the timeline at 100 whatever one asks, so what is more comes through gaps.
+///
+/// Members come at once and not with their first messages. Of an encrypted room the SDK asks for all of them anyway;
+/// and Synapse, which remembers lazily sent members per device and not per room, would send those of several rooms
+/// again with every message, and each time say that their devices changed. The SDK then asks for the devices and lets
+/// every send wait for the answer, up to five seconds, behind a lock that the asking itself needs.
 fn filter() -> FilterDefinition {
-    let members = LazyLoadOptions::Enabled {
-        include_redundant_members: false,
-    };
     let mut filter = FilterDefinition::default();
     filter.presence.types = Some(Vec::new());
     filter.room.account_data.types = Some(Vec::new());
     filter.room.ephemeral.types = Some(Vec::new());
     filter.room.timeline.limit = Some(uint!(100));
-    filter.room.timeline.lazy_load_options = members;
-    filter.room.state.lazy_load_options = members;
+    filter.room.timeline.lazy_load_options = LazyLoadOptions::Disabled;
+    filter.room.state.lazy_load_options = LazyLoadOptions::Disabled;
     filter
 }
 
@@ -201,8 +203,7 @@ mod tests {
             "room": {
                 "account_data": {"types": []},
                 "ephemeral": {"types": []},
-                "state": {"lazy_load_members": true},
-                "timeline": {"limit": 100, "lazy_load_members": true},
+                "timeline": {"limit": 100},
             },
         });
         assert_eq!(filter, wanted);

@@ -6,9 +6,12 @@ mod house_rules;
 #[cfg(test)]
 mod lanes;
 #[cfg(test)]
+mod together;
+#[cfg(test)]
 mod bad_input;
 #[cfg(test)]
 mod example_config;
+mod faults;
 #[cfg(test)]
 mod commands;
 #[cfg(test)]
@@ -21,3 +24,7 @@ mod matrix;
 mod walk;
 #[cfg(test)]
 mod restart;
+#[cfg(test)]
+mod hindrances;
+#[cfg(test)]
+mod burst;

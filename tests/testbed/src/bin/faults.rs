@@ -34,6 +34,9 @@ struct Arguments {
     /// A `footbridge` program that is there already, built with the feature `testbed`; built when missing.
     #[arg(long)]
     binary: Option<PathBuf>,
+    /// Keep the bridge's log and a list of its requests here, per row.
+    #[arg(long)]
+    keep: Option<PathBuf>,
     /// The longest a row may take, in minutes.
     #[arg(long, default_value_t = 30)]
     patience: u64,
@@ -133,6 +136,7 @@ async fn run(arguments: &Arguments, console: &Console) -> anyhow::Result<bool> {
         binary,
         size,
         seed,
+        keep: arguments.keep.clone(),
         tell: &tell,
     };
     let patience = Duration::from_mins(arguments.patience);

@@ -35,6 +35,8 @@ pub struct Context<'a> {
     pub size: Size,
     /// For all dice.
     pub seed: u64,
+    /// Where the bridge's log and the requests that came by are kept.
+    pub keep: Option<PathBuf>,
     /// Hears what is being done.
     pub tell: &'a (dyn Fn(&str) + Sync),
 }

@@ -47,10 +47,11 @@ impl Outcome {
         doubled + self.verdict.unknown.len()
     }
 
-    /// Nothing lost, doubled or out of order, and nothing to object to.
+    /// Nothing lost, doubled or out of order, nothing to object to, and there was something to lose.
     #[must_use]
     pub fn is_good(&self) -> bool {
-        self.verdict.lost.is_empty()
+        self.verdict.messages > 0
+            && self.verdict.lost.is_empty()
             && self.doubled() == 0
             && self.verdict.misplaced.is_empty()
             && self.objections.is_empty()
@@ -165,6 +166,10 @@ mod tests {
 
     #[test]
     fn a_row_that_broke_is_not_good() {
+        assert!(
+            !Outcome::default().is_good(),
+            "a run without messages proves nothing"
+        );
         let error = anyhow::anyhow!("no\nmore");
         let broken = Outcome::broken("F01", &error, Duration::ZERO);
         assert!(!broken.is_good());

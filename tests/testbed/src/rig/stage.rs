@@ -1,12 +1,14 @@
 //! The scene of a row: the bridge between proxies, people in every portal, and the end at which all is compared.
 
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 
 use super::{Context, Outcome};
-use crate::proxy::Proxy;
+use crate::proxy::{Matcher, Proxy};
 use crate::scenario::{Crowd, Options, Proxies, Scenario};
 use crate::synapse::Synapse;
 
@@ -58,6 +60,7 @@ pub struct Rig {
     pub crowd: Crowd,
     began: Instant,
     restarts: AtomicU32,
+    keep: Option<PathBuf>,
 }
 
 impl Rig {
@@ -91,6 +94,7 @@ impl Rig {
             scene,
             began: Instant::now(),
             restarts: AtomicU32::new(0),
+            keep: context.keep.clone(),
         };
         // What can go wrong at first contact is another row.
         rig.crowd
@@ -190,6 +194,24 @@ impl Rig {
         self.scene.bridge.launch()
     }
 
+    /// Starts the bridge again so that it dies at this point (see `footbridge::crash`).
+    pub fn launch_armed(&self, point: &str) -> anyhow::Result<()> {
+        self.count_restart();
+        self.scene.bridge.launch_armed(point)
+    }
+
+    /// Waits until the bridge has ended by itself, and clears it away; `None` if it lives on for so long.
+    pub async fn death(&self, patience: Duration) -> anyhow::Result<Option<ExitStatus>> {
+        let deadline = Instant::now() + patience;
+        while self.scene.bridge.ended()?.is_none() {
+            if Instant::now() > deadline {
+                return Ok(None);
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        Ok(Some(self.scene.bridge.bury().await?))
+    }
+
     /// Counts a start that somebody else did.
     pub fn count_restart(&self) {
         self.restarts.fetch_add(1, Ordering::Relaxed);
@@ -249,6 +271,9 @@ impl Rig {
             Ok(_) => {}
             Err(error) => objections.push(first_line(&error)),
         }
+        if let Some(keep) = &self.keep {
+            self.keep_records(keep, fault)?;
+        }
         let mut verdict = self.crowd.toward_channels(&self.scene);
         verdict.join(self.crowd.toward_rooms(&self.scene));
         Ok(Outcome {
@@ -260,6 +285,29 @@ impl Rig {
             took: self.began.elapsed(),
             ..Outcome::default()
         })
+    }
+}
+
+impl Rig {
+    fn keep_records(&self, directory: &Path, fault: &str) -> anyhow::Result<()> {
+        std::fs::create_dir_all(directory)?;
+        std::fs::write(
+            directory.join(format!("{fault}.log")),
+            self.scene.bridge.logs(),
+        )?;
+        let mut requests = String::new();
+        for (name, proxy) in ["homeserver", "api", "stream", "realtime"]
+            .into_iter()
+            .zip(self.everywhere()?)
+        {
+            for passage in proxy.passages(self.began, &Matcher::all()) {
+                let at = passage.at.duration_since(self.began).as_secs_f64();
+                let (method, path) = (passage.method, passage.path);
+                requests.push_str(&format!("{at:9.3} {name} {method} {path}\n"));
+            }
+        }
+        std::fs::write(directory.join(format!("{fault}.requests")), requests)?;
+        Ok(())
     }
 }
 

@@ -3,8 +3,11 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::{Load, Pair, Scenario};
+use footbridge::matrix::person::Person;
+
+use super::{Load, PASSWORD, Pair, Scenario, unique};
 use crate::report::{Arrived, Verdict};
+use crate::synapse::Synapse;
 
 /// What is said in one portal.
 struct Talk {
@@ -16,6 +19,8 @@ struct Talk {
 /// What is said in all of them.
 pub struct Crowd {
     talks: Vec<Talk>,
+    /// What people said in the first room who came after the bridge.
+    from_guests: Load,
 }
 
 impl Crowd {
@@ -29,6 +34,7 @@ impl Crowd {
         };
         Self {
             talks: scene.pairs.iter().map(talk).collect(),
+            from_guests: Load::new('g'),
         }
     }
 
@@ -44,6 +50,22 @@ impl Crowd {
             let text = talk.from_room.number();
             scene.ann.say(&talk.pair.room, &text).await?;
         }
+        Ok(())
+    }
+
+    /// Somebody new comes into the first room, on a device that nobody has met, and says a numbered message.
+    pub async fn say_as_guest(&self, scene: &Scenario, synapse: &Synapse) -> anyhow::Result<()> {
+        let room = &scene.stage.room;
+        let name = format!("guest{}", unique());
+        let user = synapse.register(&name, PASSWORD).await?;
+        let files = tempfile::tempdir()?;
+        let guest = Person::login(&synapse.url(), &name, PASSWORD, files.path()).await?;
+        scene.ann.invite(room, &user).await?;
+        guest.join(room).await?;
+        // To know who is there and gets the key.
+        guest.sync(Duration::ZERO).await?;
+        let text = self.from_guests.number();
+        guest.say(room, &text).await?;
         Ok(())
     }
 
@@ -90,14 +112,35 @@ impl Crowd {
         per_second: f64,
         stop: &AtomicBool,
     ) -> anyhow::Result<()> {
-        let mut clock = tokio::time::interval(Duration::from_secs_f64(1.0 / per_second.max(0.01)));
-        clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut turn = 0;
-        while !stop.load(Ordering::Relaxed) {
-            clock.tick().await;
-            self.say_in_channel(scene, turn);
-            self.say_in_room(scene, turn).await?;
-            turn += 1;
+        let pause = Duration::from_secs_f64(1.0 / per_second.max(0.01));
+        let in_rooms = async {
+            let mut clock = tokio::time::interval(pause);
+            let mut turn = 0;
+            while !stop.load(Ordering::Relaxed) {
+                clock.tick().await;
+                self.say_in_room(scene, turn).await?;
+                turn += 1;
+            }
+            anyhow::Ok(())
+        };
+        let in_channels = async {
+            let mut clock = tokio::time::interval(pause);
+            let mut turn = 0;
+            while !stop.load(Ordering::Relaxed) {
+                clock.tick().await;
+                self.say_in_channel(scene, turn);
+                turn += 1;
+            }
+            anyhow::Ok(())
+        };
+        tokio::try_join!(in_rooms, in_channels)?;
+        Ok(())
+    }
+
+    /// Ann forgets the room keys in use: her next message in each portal needs a new one, which the bridge must get.
+    pub async fn forget_keys(&self, scene: &Scenario) -> anyhow::Result<()> {
+        for talk in &self.talks {
+            scene.ann.discard_room_key(&talk.pair.room).await?;
         }
         Ok(())
     }
@@ -107,9 +150,11 @@ impl Crowd {
     pub fn toward_channels(&self, scene: &Scenario) -> Verdict {
         let mut all = Verdict::default();
         for talk in &self.talks {
-            let arrived = copies_in_channel(scene, talk);
+            let arrived = copies_in_channel(scene, &talk.pair, &talk.from_room);
             all.join(Verdict::of(&talk.from_room.said(), &arrived));
         }
+        let arrived = copies_in_channel(scene, &scene.stage, &self.from_guests);
+        all.join(Verdict::of(&self.from_guests.said(), &arrived));
         all
     }
 
@@ -137,8 +182,8 @@ impl Crowd {
     /// How many copies more than one of each message stand in the channels.
     #[must_use]
     pub fn spare_copies_in_channels(&self, scene: &Scenario) -> usize {
-        let spare = |talk| {
-            let mut numbers: Vec<u32> = copies_in_channel(scene, talk)
+        let spare = |talk: &Talk| {
+            let mut numbers: Vec<u32> = copies_in_channel(scene, &talk.pair, &talk.from_room)
                 .iter()
                 .map(|copy| copy.number)
                 .collect();
@@ -160,7 +205,7 @@ impl Crowd {
     #[must_use]
     pub fn said(&self) -> usize {
         let both = |talk: &Talk| talk.from_room.said().len() + talk.from_channel.said().len();
-        self.talks.iter().map(both).sum()
+        self.talks.iter().map(both).sum::<usize>() + self.from_guests.said().len()
     }
 
     /// What the texts of this crowd contain, to search for traces of them.
@@ -178,11 +223,11 @@ impl Crowd {
     }
 }
 
-fn copies_in_channel(scene: &Scenario, talk: &Talk) -> Vec<Arrived> {
+fn copies_in_channel(scene: &Scenario, pair: &Pair, load: &Load) -> Vec<Arrived> {
     let mut arrived = Vec::new();
-    for message in scene.sim.messages(&talk.pair.channel.id) {
+    for message in scene.sim.messages(&pair.channel.id) {
         if message.from_user_id == scene.bot.id {
-            for number in talk.from_room.numbers_in(&message.text) {
+            for number in load.numbers_in(&message.text) {
                 let at = scene.watch.time_of(&message.id);
                 arrived.push(Arrived { number, at });
             }

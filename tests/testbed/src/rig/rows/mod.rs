@@ -1,5 +1,6 @@
 //! The rows, by what they harm.
 
+mod kills;
 mod wires;
 
 use super::Row;
@@ -7,7 +8,10 @@ use super::Row;
 /// Every row that can be run, in the order of the catalogue.
 #[must_use]
 pub fn all() -> Vec<Row> {
-    let mut rows: Vec<Row> = [wires::rows()].into_iter().flatten().collect();
+    let mut rows: Vec<Row> = [kills::rows(), wires::rows()]
+        .into_iter()
+        .flatten()
+        .collect();
     rows.sort_by_key(|row| row.id);
     rows
 }

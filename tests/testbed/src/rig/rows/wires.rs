@@ -8,6 +8,12 @@ use crate::proxy::{Cut, Fault, Matcher, Page, Proxy, Rule};
 pub(super) fn rows() -> Vec<Row> {
     vec![
         Row {
+            id: "F00",
+            title: "no harm at all",
+            help: "The proxies stand there and do nothing: what the other rows are to be compared with.",
+            run: |context| Box::pin(control(context)),
+        },
+        Row {
             id: "F03",
             title: "the answer is lost after the work was done",
             help: "A third of all sends and posts is done and its answer swallowed, half by a reset, half by a close; of \
@@ -42,6 +48,20 @@ pub(super) fn rows() -> Vec<Row> {
             run: |context| Box::pin(slow(context)),
         },
     ]
+}
+
+async fn control(context: &Context<'_>) -> anyhow::Result<Outcome> {
+    let portals = context.pick(2, 3, 6);
+    let rig = Rig::open(
+        context,
+        Plan {
+            portals,
+            ..Plan::default()
+        },
+    )
+    .await?;
+    rig.talk(context.pick(20, 80, 400), 12.0).await?;
+    rig.finish("F00").await
 }
 
 /// Requests that make something new: those at which an unknown outcome hurts.

@@ -1,0 +1,181 @@
+//! Kills: at random under traffic, and at every named point of the program.
+
+use std::collections::BTreeMap;
+use std::os::unix::process::ExitStatusExt as _;
+use std::time::Duration;
+
+use footbridge::crash::POINTS;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom as _;
+use rand::{Rng as _, SeedableRng as _};
+
+use super::super::{Context, Outcome, Plan, Rig, Row};
+use crate::proxy::ToDevice;
+use crate::scenario::until;
+use crate::synapse::Synapse;
+
+/// Messages a second each way while processes die.
+const PACE: f64 = 4.0;
+/// The signal by which `footbridge::crash` ends the process.
+const SIGABRT: i32 = 6;
+/// A homeserver may bring as few events of a room at once as it likes: then every pause is a gap to be filled.
+const FEW: u32 = 3;
+/// How long a process gets to reach the point at which it is to die.
+const REACH: Duration = Duration::from_secs(8);
+
+pub(super) fn rows() -> Vec<Row> {
+    vec![
+        Row {
+            id: "F01",
+            title: "SIGKILL at any moment",
+            help: "Kills the bridge after 50 to 1,500 ms of each life, again and again, while both sides talk; half of the \
+                   time with a homeserver that brings few events at once.",
+            run: |context| Box::pin(random(context)),
+        },
+        Row {
+            id: "F02",
+            title: "death at every named point",
+            help: "Dies at each point of footbridge::crash::POINTS in turn, at its first to third passage, while both sides \
+                   talk, room keys come late and gaps have to be filled. The remark counts the deaths at each point.",
+            run: |context| Box::pin(points(context)),
+        },
+    ]
+}
+
+fn plan() -> Plan {
+    Plan {
+        // A message whose key comes late would pass on, marked, after this: here nothing may change places.
+        matrix: "key_wait = \"5m\"",
+        log_filter: "warn",
+        ..Plan::default()
+    }
+}
+
+async fn random(context: &Context<'_>) -> anyhow::Result<Outcome> {
+    let rig = Rig::open(context, plan()).await?;
+    let kills = context.pick(8, 40, 750);
+    let mut dice = StdRng::seed_from_u64(context.seed);
+    rig.while_talking(PACE, async {
+        for kill in 1..=kills {
+            let few = dice.random_bool(0.5).then_some(FEW);
+            rig.homeserver()?.limit_timeline(few);
+            tokio::time::sleep(Duration::from_millis(dice.random_range(50..=1500))).await;
+            if let Some(status) = rig.scene.bridge.ended()? {
+                anyhow::bail!(
+                    "before kill {kill} the bridge ended by itself, {status}\n{}",
+                    rig.scene.bridge.logs_end()
+                );
+            }
+            rig.kill().await?;
+            if kill % 50 == 0 {
+                context.tell(&format!("{kill} kills"));
+            }
+        }
+        Ok(())
+    })
+    .await?;
+    rig.scene.bridge.wait_ready().await?;
+    let mut outcome = rig.finish("F01").await?;
+    outcome.injections = u64::from(outcome.restarts);
+    Ok(outcome)
+}
+
+async fn points(context: &Context<'_>) -> anyhow::Result<Outcome> {
+    let rig = Rig::open(context, plan()).await?;
+    let each = context.pick(1, 2, 26);
+    let mut dice = StdRng::seed_from_u64(context.seed);
+    let mut deaths: BTreeMap<&str, u32> = POINTS.iter().map(|point| (*point, 0)).collect();
+    let mut missed = 0;
+    rig.while_talking(PACE, async {
+        for round in 1..=each {
+            let mut order = POINTS.to_vec();
+            order.shuffle(&mut dice);
+            for point in order {
+                let mut tries = 3;
+                while tries > 0 && deaths.get(point).is_some_and(|count| *count < round) {
+                    tries -= 1;
+                    let passage = dice.random_range(1..=3);
+                    if die_at(&rig, context.synapse, point, passage).await? {
+                        *deaths.entry(point).or_default() += 1;
+                    } else {
+                        missed += 1;
+                    }
+                }
+            }
+            context.tell(&format!("{round} deaths at each point"));
+        }
+        Ok(())
+    })
+    .await?;
+    rig.homeserver()?.limit_timeline(None);
+    if rig.scene.bridge.pid().is_some() {
+        rig.scene.bridge.kill().await?;
+    }
+    rig.launch()?;
+    rig.scene.bridge.wait_ready().await?;
+    let mut outcome = rig.finish("F02").await?;
+    outcome.injections = deaths.values().copied().map(u64::from).sum();
+    let counts: Vec<String> = deaths
+        .iter()
+        .map(|(point, count)| format!("{point} {count}"))
+        .collect();
+    outcome.remark = format!("{}; {missed} lives ended elsewhere", counts.join(", "));
+    for (point, count) in &deaths {
+        if *count < each {
+            outcome
+                .objections
+                .push(format!("{point} was hit {count} times"));
+        }
+    }
+    Ok(outcome)
+}
+
+/// Starts the bridge so that it dies at this point, under the traffic that passes there; says whether it did. What is left
+/// of it is killed: that is a kill like any other.
+async fn die_at(rig: &Rig, synapse: &Synapse, point: &str, passage: u32) -> anyhow::Result<bool> {
+    let homeserver = rig.homeserver()?;
+    homeserver.limit_timeline(gap_point(point).then_some(FEW));
+    if rig.scene.bridge.pid().is_some() {
+        rig.scene.bridge.kill().await?;
+    }
+    // These are passed at most once in a life.
+    let passage = if ordinary(point) { passage } else { 1 };
+    match point {
+        // Passed when a device writes to the bridge's for the first time.
+        "keys.held" => rig.crowd.say_as_guest(&rig.scene, synapse).await?,
+        "fill.before" => {
+            homeserver.set_to_device(ToDevice::Hold);
+            rig.crowd.forget_keys(&rig.scene).await?;
+        }
+        // While nobody listens enough is said for a gap.
+        _ if gap_point(point) => tokio::time::sleep(Duration::from_millis(1200)).await,
+        _ => {}
+    }
+    let held = homeserver.to_device_taken();
+    rig.launch_armed(&format!("{point}:{passage}"))?;
+    if point == "fill.before" {
+        // The message is there before its key.
+        until(REACH, || homeserver.to_device_taken() > held)
+            .await
+            .ok();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        homeserver.set_to_device(ToDevice::Pass);
+    }
+    if let Some(status) = rig.death(REACH).await? {
+        anyhow::ensure!(
+            status.signal() == Some(SIGABRT),
+            "at {point} the bridge ended by itself, {status}\n{}",
+            rig.scene.bridge.logs_end()
+        );
+        return Ok(true);
+    }
+    Ok(false)
+}
+
+fn gap_point(point: &str) -> bool {
+    point.starts_with("gap.")
+}
+
+fn ordinary(point: &str) -> bool {
+    !gap_point(point) && !["keys.held", "fill.before"].contains(&point)
+}
