@@ -75,6 +75,8 @@ impl From<&HttpError> for Fault {
             Some(ErrorKind::Forbidden) => Self::Forbidden(text),
             Some(ErrorKind::TooLarge) => Self::TooLarge(text),
             Some(ErrorKind::NotFound) => Self::NotFound(text),
+            // The wrong one of the homeserver's workers was asked: that says nothing of what is there.
+            Some(ErrorKind::Unrecognized) => Self::NotSent(text),
             Some(_) => match status {
                 401 => Self::SignedOut(text),
                 403 => Self::Forbidden(text),

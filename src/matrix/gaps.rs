@@ -14,6 +14,7 @@ use tracing::{debug, info, warn};
 
 use super::{
     Matrix, MatrixError,
+    beginning::{Beginning, begins_encryption},
     fault::Fault,
     mark_cursor,
     walk::{Envelope, Names, Walked},
@@ -42,6 +43,13 @@ struct Page {
     names: Names,
 }
 
+/// The pages of a gap, newest first.
+struct Pages {
+    pages: Vec<Page>,
+    /// Whether the encryption of the room begins in one of them.
+    begins: bool,
+}
+
 /// A page as fetched.
 struct Fetched {
     events: Vec<TimelineEvent>,
@@ -59,11 +67,13 @@ impl Matrix {
         inbox: &Inbox,
         stop: &CancellationToken,
     ) -> Result<Filled, MatrixError> {
-        let mut pages = match self.page_back(room, gap, stop).await {
+        let Pages { mut pages, begins } = match self.page_back(room, gap, stop).await {
             Ok(Some(pages)) => pages,
             Ok(None) => return Ok(Filled::Stopped),
             Err(fault) => return Ok(Filled::Failed(fault)),
         };
+        let encrypted = self.is_encrypted(room, &gap.place).await?;
+        let mut beginning = self.beginning(&gap.place, encrypted, begins).await?;
         let mut newest = None;
         while let Some(mut page) = pages.pop() {
             if stop.is_cancelled() {
@@ -85,8 +95,9 @@ impl Matrix {
                 .map(|id| RemoteId(id.to_string()));
             let mut batch = Batch {
                 arrivals: self
-                    .walk_page(room, gap, events, &mut page.names, inbox)
+                    .walk_page(room, gap, events, &mut page.names, &mut beginning, inbox)
                     .await?,
+                flags: beginning.flags(),
                 ..Batch::default()
             };
             if let Some(mark) = mark {
@@ -99,7 +110,9 @@ impl Matrix {
                 batch.filled.push(gap.clone());
             }
             crash::point("gap.fetched");
+            let flags = batch.flags.clone();
             inbox.accept(batch).await?;
+            self.remember_flags(flags);
         }
         Ok(Filled::Whole(newest))
     }
@@ -110,8 +123,9 @@ impl Matrix {
         room: &Room,
         gap: &Gap,
         stop: &CancellationToken,
-    ) -> Result<Option<Vec<Page>>, Fault> {
+    ) -> Result<Option<Pages>, Fault> {
         let mut pages: Vec<Page> = Vec::new();
+        let mut begins = false;
         let mut from = gap.from.clone();
         let mut events = 0;
         loop {
@@ -120,6 +134,7 @@ impl Matrix {
             }
             let fetched = self.fetch(room, gap, &from).await?;
             events += fetched.events.len();
+            begins = begins || fetched.events.iter().any(begins_encryption);
             pages.push(Page {
                 from: from.clone(),
                 events: Some(fetched.events),
@@ -147,7 +162,7 @@ impl Matrix {
         } else {
             info!(matrix.room = gap.place.address(), events, "Filling a gap");
         }
-        Ok(Some(pages))
+        Ok(Some(Pages { pages, begins }))
     }
 
     async fn fetch(&self, room: &Room, gap: &Gap, from: &str) -> Result<Fetched, Fault> {
@@ -191,13 +206,15 @@ impl Matrix {
         })
     }
 
-    /// Whether the gap ends before this event: it was walked before, or it is our own entry into the room.
+    /// Whether the gap ends before this event: it was walked before, or, where nothing was, it is our own entry into
+    /// the room.
     fn ends(&self, gap: &Gap, event: &TimelineEvent) -> bool {
-        let walked = match (&gap.stop, event.event_id()) {
-            (Some(stop), Some(id)) => stop.as_str() == id.as_str(),
-            _ => false,
-        };
-        walked || Envelope::open(event).is_some_and(|envelope| envelope.is_join_of(&self.own))
+        match &gap.stop {
+            Some(stop) => event
+                .event_id()
+                .is_some_and(|id| stop.as_str() == id.as_str()),
+            None => Envelope::open(event).is_some_and(|envelope| envelope.is_join_of(&self.own)),
+        }
     }
 
     /// Walks a page, oldest first.
@@ -207,15 +224,12 @@ impl Matrix {
         gap: &Gap,
         events: Vec<TimelineEvent>,
         names: &mut Names,
+        beginning: &mut Beginning,
         inbox: &Inbox,
     ) -> Result<Vec<Arrival>, MatrixError> {
-        let mut encrypted = self.was_encrypted(&gap.place).await?;
         let (mut arrivals, mut shared) = (Vec::new(), false);
         for event in events.iter().rev() {
-            if !encrypted && shows_encryption(event) {
-                self.raise_encrypted(&gap.place).await?;
-                encrypted = true;
-            }
+            let encrypted = beginning.pass(event);
             match self.walk(room, &gap.place, event, names, encrypted).await {
                 Walked::Nothing => {}
                 Walked::Arrival(arrival) => arrivals.push(arrival),
@@ -230,11 +244,4 @@ impl Matrix {
         }
         Ok(arrivals)
     }
-}
-
-/// Whether the event shows that its room is encrypted.
-pub(super) fn shows_encryption(event: &TimelineEvent) -> bool {
-    event.encryption_info().is_some()
-        || event.kind.is_utd()
-        || Envelope::open(event).is_some_and(|envelope| envelope.shows_encryption())
 }

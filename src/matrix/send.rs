@@ -1,16 +1,24 @@
 //! Steps toward Matrix: each is one event with a transaction id that never changes, so that the homeserver
 //! makes one of however many tries.
 
-use std::time::Duration;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use footbridge_store::{Copy, Millis, Place, RemoteId};
 use matrix_sdk::{
-    EncryptionState, Room, RoomState,
+    Room, RoomState,
     room::futures::SendMessageLikeEventResult,
-    ruma::{EventId, OwnedTransactionId},
+    ruma::{
+        EventId, OwnedTransactionId, api::client::state::get_state_event_for_key,
+        events::StateEventType,
+    },
 };
 use serde_json::Value;
+use tokio::sync::OwnedMutexGuard;
 use tracing::error;
 
 use super::{
@@ -26,6 +34,24 @@ use crate::outlet::{Done, Outcome, Outgoing, Outlet, Part, Plan, SendError, Step
 
 /// How long a lane waits whose room would not be encrypted although it was.
 const DOWNGRADED: Duration = Duration::from_mins(1);
+
+/// How long a lane waits until the SDK knows as well that its room is encrypted.
+const BEGINNING: Duration = Duration::from_secs(2);
+
+/// Into each room one event at a time. Two lanes at once could both find the room key good for one more message;
+/// the SDK panics at the second.
+#[derive(Debug, Default)]
+pub(super) struct Turns(Mutex<HashMap<Place, Arc<tokio::sync::Mutex<()>>>>);
+
+impl Turns {
+    async fn take(&self, place: &Place) -> OwnedMutexGuard<()> {
+        let turn = {
+            let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            turns.entry(place.clone()).or_default().clone()
+        };
+        turn.lock_owned().await
+    }
+}
 
 #[async_trait]
 impl Outlet for Matrix {
@@ -126,6 +152,7 @@ impl Matrix {
         mut content: Value,
     ) -> Result<RemoteId, SendError> {
         lookup::mark(&mut content, key.as_str());
+        let _turn = self.turns.take(to).await;
         let must_encrypt = self.guard(room, to).await?;
         let SendMessageLikeEventResult {
             response,
@@ -192,6 +219,10 @@ impl Matrix {
 
     /// Nothing is sent into a room that is or ever was encrypted unless the SDK will encrypt it. Answers
     /// whether it will.
+    ///
+    /// What the SDK knows of a room is as old as the last sync, so the homeserver itself is asked before anything
+    /// goes in the clear (F36). What remains is encryption that begins between its answer and our event: some
+    /// milliseconds, in which every client sends in the clear.
     async fn guard(&self, room: &Room, to: &Place) -> Result<bool, SendError> {
         let kept =
             |error: footbridge_store::Error| retry(None, Outcome::NotDone, &error.to_string());
@@ -200,30 +231,46 @@ impl Matrix {
             .latest_encryption_state()
             .await
             .map_err(|error| not_sent(&Fault::from(&error)))?;
-        match (ever, state) {
-            (true, EncryptionState::Encrypted) => Ok(true),
-            (true, _) => {
-                error!(
-                    matrix.room = to.address(),
-                    "This room was encrypted and the homeserver says that it no longer is: nothing is sent"
-                );
-                Err(retry(
-                    Some(DOWNGRADED),
-                    Outcome::NotDone,
-                    "the room was encrypted and no longer is",
-                ))
-            }
-            (false, EncryptionState::Encrypted) => {
-                self.raise_encrypted(to).await.map_err(kept)?;
-                Ok(true)
-            }
-            (false, EncryptionState::NotEncrypted) => Ok(false),
-            (false, EncryptionState::Unknown) => Err(retry(
-                None,
-                Outcome::NotDone,
-                "nobody knows whether the room is encrypted",
-            )),
+        let will_encrypt = state.is_encrypted();
+        let encrypted = will_encrypt || is_encrypted_now(room).await?;
+        if encrypted && !ever {
+            self.raise_encrypted(to).await.map_err(kept)?;
         }
+        if encrypted && !will_encrypt {
+            return Err(retry(
+                Some(BEGINNING),
+                Outcome::NotDone,
+                "the room has just been encrypted, and the sync that tells of it has not come yet",
+            ));
+        }
+        if ever && !encrypted {
+            error!(
+                matrix.room = to.address(),
+                "This room was encrypted and the homeserver says that it no longer is: nothing is sent"
+            );
+            return Err(retry(
+                Some(DOWNGRADED),
+                Outcome::NotDone,
+                "the room was encrypted and no longer is",
+            ));
+        }
+        Ok(will_encrypt)
+    }
+}
+
+/// Asks the homeserver, and nobody's memory, whether the room is encrypted.
+async fn is_encrypted_now(room: &Room) -> Result<bool, SendError> {
+    let request = get_state_event_for_key::v3::Request::new(
+        room.room_id().to_owned(),
+        StateEventType::RoomEncryption,
+        String::new(),
+    );
+    match room.client().send(request).await {
+        Ok(_) => Ok(true),
+        Err(error) => match Fault::from(&error) {
+            Fault::NotFound(_) => Ok(false),
+            fault => Err(not_sent(&fault)),
+        },
     }
 }
 

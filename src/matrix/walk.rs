@@ -95,6 +95,7 @@ pub(super) struct Envelope {
 #[derive(Default, Deserialize)]
 pub(super) struct Unsigned {
     pub transaction_id: Option<String>,
+    pub replaces_state: Option<String>,
     pub redacted_because: Option<serde::de::IgnoredAny>,
     #[serde(default)]
     pub prev_content: Value,
@@ -117,14 +118,6 @@ impl Envelope {
             && self.state_key.as_deref() == Some(user.as_str())
             && membership(&self.content).as_deref() == Some("join")
             && membership(&self.unsigned.prev_content).as_deref() != Some("join")
-    }
-
-    /// Whether it shows that the room is encrypted.
-    pub(super) fn shows_encryption(&self) -> bool {
-        matches!(
-            self.event_type.as_str(),
-            "m.room.encryption" | "m.room.encrypted"
-        )
     }
 }
 

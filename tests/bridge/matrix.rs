@@ -1,5 +1,8 @@
 //! The Matrix side against a real Synapse: login, encryption, gaps, late keys, invites, sending.
 
+mod bare;
+mod encrypting;
+mod entering;
 mod late_keys;
 mod proxy;
 mod unanswered;
@@ -133,11 +136,27 @@ impl House {
     }
 
     fn listen(&mut self, room: &str) {
+        self.listen_to(&[room]);
+    }
+
+    fn listen_to(&mut self, rooms: &[&str]) {
         self.stop = CancellationToken::new();
         let (matrix, inbox) = (self.matrix().clone(), self.inbox());
-        let (rooms, stop) = (vec![Place::room(room)], self.stop.clone());
+        let rooms = rooms.iter().map(|room| Place::room(room)).collect();
+        let stop = self.stop.clone();
         self.listening
             .spawn(async move { matrix.listen(rooms, inbox, stop).await });
+    }
+
+    /// Waits until the sync has told that we are in the room.
+    async fn entered(&self, room: &str) {
+        let waited = timeout(Duration::from_secs(20), async {
+            let place = Place::room(room);
+            while !self.matrix().encryption().await.contains_key(&place) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+        waited.await.expect("the sync tells of the room");
     }
 
     async fn rest(&mut self) {
@@ -227,6 +246,7 @@ impl Scene {
         let lane = house.portal(&room).await;
         house.listen(&room);
         wait_for_member(&person, &room, &house.user, "join").await;
+        house.entered(&room).await;
         Self {
             house,
             person,

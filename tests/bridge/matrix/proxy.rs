@@ -75,6 +75,7 @@ pub async fn scene(synapse: &Synapse, encrypted: bool, patience: Patience) -> (S
     let lane = house.portal(&room).await;
     house.listen(&room);
     wait_for_member(&person, &room, &house.user, "join").await;
+    house.entered(&room).await;
     let scene = Scene {
         house,
         person,
