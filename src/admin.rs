@@ -1,7 +1,10 @@
 //! The admin address: health and metrics for machines, on loopback. Booleans, ages and counts; no room, no
 //! name, no text.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::AtomicU64},
+};
 
 use async_trait::async_trait;
 use axum::{
@@ -39,6 +42,12 @@ pub struct Health {
     pub ready: bool,
     /// Whether the store answers.
     pub store: bool,
+    /// `well`, `low` (little space: nothing is read), `full` or `busy` (nothing can be written for now).
+    #[serde(default)]
+    pub store_state: String,
+    /// Free space where the store is, in bytes, where the file system tells.
+    #[serde(default)]
+    pub store_free_bytes: Option<u64>,
     /// How long ago the homeserver last answered a sync; absent before the first.
     pub sync_age_seconds: Option<u64>,
     /// Each silo's feed: `live`, `connecting` or `down`.
@@ -49,6 +58,34 @@ pub struct Health {
     pub portals_running: usize,
     /// Age of the oldest message still owed to anyone.
     pub oldest_pending_seconds: Option<u64>,
+    /// Accounts that the other side wants slower at the moment.
+    #[serde(default)]
+    pub limited: Vec<Limited>,
+    /// When lanes of such accounts will be empty, as far as it can be told.
+    #[serde(default)]
+    pub backlogs: Vec<Backlog>,
+}
+
+/// An account that the other side wants slower.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Limited {
+    /// `matrix`, or the silo's name.
+    pub account: String,
+    /// From one event to the next; absent until it is learnt.
+    pub seconds_per_event: Option<f64>,
+    /// How many messages an event has carried lately.
+    pub messages_per_event: f64,
+}
+
+/// What a lane of a limited account still has before it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Backlog {
+    /// The portal.
+    pub portal: i64,
+    /// `matrix` or `silo`
+    pub toward: String,
+    /// An estimate, at the pace of now.
+    pub empty_after_seconds: u64,
 }
 
 /// Serves the admin address until told to stop.
@@ -107,6 +144,17 @@ struct RuleLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BacklogLabels {
+    portal: i64,
+    toward: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AccountLabels {
+    account: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct SiloLabels {
     silo: String,
 }
@@ -123,7 +171,12 @@ struct Figures {
     oldest: Family<LaneLabels, Gauge>,
     imbalance: Gauge,
     sync_age: Gauge,
+    hindered: Gauge,
+    free: Gauge,
     live: Family<SiloLabels, Gauge>,
+    limited: Family<AccountLabels, Gauge>,
+    pace: Family<AccountLabels, Gauge<f64, AtomicU64>>,
+    empty_after: Family<BacklogLabels, Gauge>,
 }
 
 impl Figures {
@@ -165,11 +218,32 @@ impl Figures {
     fn health(&self, health: &Health) {
         self.sync_age
             .set(health.sync_age_seconds.map_or(-1, signed));
+        let well = health.store_state == "well";
+        self.hindered.set(i64::from(!well));
+        self.free.set(health.store_free_bytes.map_or(-1, signed));
         for (silo, state) in &health.silos {
             let live = i64::from(state == "live");
             self.live
                 .get_or_create(&SiloLabels { silo: silo.clone() })
                 .set(live);
+        }
+        for limited in &health.limited {
+            let labels = AccountLabels {
+                account: limited.account.clone(),
+            };
+            self.limited.get_or_create(&labels).set(1);
+            if let Some(seconds) = limited.seconds_per_event {
+                self.pace.get_or_create(&labels).set(seconds);
+            }
+        }
+        for backlog in &health.backlogs {
+            let labels = BacklogLabels {
+                portal: backlog.portal,
+                toward: backlog.toward.clone(),
+            };
+            self.empty_after
+                .get_or_create(&labels)
+                .set(signed(backlog.empty_after_seconds));
         }
     }
 
@@ -202,6 +276,25 @@ impl Figures {
         all.register("conservation_error", conservation, self.imbalance);
         let sync_age = "Since the homeserver last answered a sync; -1 before the first";
         all.register("sync_age_seconds", sync_age, self.sync_age);
+        let hindered = "1 while there is little space on the disk, or nothing can be written";
+        all.register("store_hindered", hindered, self.hindered);
+        let free = "Free space where the store is; -1 when the file system does not tell";
+        all.register("store_free_bytes", free, self.free);
+        all.register(
+            "limited",
+            "1 while the other side wants this account slower; absent otherwise",
+            self.limited,
+        );
+        all.register(
+            "seconds_per_event",
+            "The pace of a limited account, once learnt",
+            self.pace,
+        );
+        all.register(
+            "empty_after_seconds",
+            "When the lane of a limited account will owe nothing: an estimate",
+            self.empty_after,
+        );
         all.register("silo_live", "1 when the silo's feed is live", self.live);
         all
     }
@@ -261,5 +354,31 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("footbridge_conservation_error 0"), "{text}");
+        assert!(!text.contains("footbridge_limited{"), "{text}");
+    }
+
+    #[test]
+    fn a_limited_account_shows_its_pace_and_when_its_lanes_are_empty() {
+        let health = Health {
+            limited: vec![Limited {
+                account: "matrix".to_owned(),
+                seconds_per_event: Some(5.1),
+                messages_per_event: 3.0,
+            }],
+            backlogs: vec![Backlog {
+                portal: 1,
+                toward: "matrix".to_owned(),
+                empty_after_seconds: 90,
+            }],
+            ..Health::default()
+        };
+        let text = render(&[], &health, Millis(0));
+        for line in [
+            r#"footbridge_limited{account="matrix"} 1"#,
+            r#"footbridge_seconds_per_event{account="matrix"} 5.1"#,
+            r#"footbridge_empty_after_seconds{portal="1",toward="matrix"} 90"#,
+        ] {
+            assert!(text.contains(line), "{line} is missing in {text}");
+        }
     }
 }

@@ -5,6 +5,10 @@
 //! - two lanes per portal,
 //! - the admin address, the signals.
 
+mod find;
+mod lanes;
+mod space;
+mod starved;
 mod vitals;
 
 use std::{
@@ -18,20 +22,19 @@ use std::{
 };
 
 use anyhow::Context;
-use footbridge_store::{LaneId, Portal, PortalId, PortalSpec, Side, Store, StoreKey};
+use footbridge_store::{Portal, PortalId, Store, StoreKey};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info, info_span, warn};
 
+use self::lanes::Budgets;
 use crate::{
     admin,
     backoff::Backoff,
     clock::Clock,
     config::{Config, PortalConfig},
     inbox::{Bells, Inbox},
-    matrix::{Boxed, Matrix, MatrixError, Trust},
-    outlet::Outlet,
-    portal::{Lane, LaneEnd},
+    matrix::{Boxed, Matrix, Trust},
     shutdown::Shutdown,
     silo::{Channel, Silo, SiloError},
 };
@@ -41,8 +44,23 @@ use crate::{
 #[must_use]
 pub fn run(config: Config) -> Boxed<'static, anyhow::Result<()>> {
     Box::pin(async move {
-        let (house, admin) = House::build(config).await?;
-        Arc::new(house).live(admin).await
+        loop {
+            let ended = match House::build(config.clone()).await {
+                Ok((house, admin)) => Arc::new(house).live(admin).await,
+                Err(error) => Err(error),
+            };
+            match ended {
+                // The service manager would only make a loop of it.
+                Err(error) if space::is_short(&config.store) => {
+                    let error = format!("{error:#}");
+                    error!(error, "The disk is full; starting again when it is not");
+                    if !starved::wait(&config).await? {
+                        return Ok(());
+                    }
+                }
+                ended => return ended,
+            }
+        }
     })
 }
 
@@ -65,6 +83,7 @@ struct House {
     inbox: Inbox,
     matrix: Arc<Matrix>,
     silos: BTreeMap<String, Arc<dyn Silo>>,
+    budgets: Budgets,
     shutdown: Shutdown,
     portals_running: AtomicUsize,
 }
@@ -101,6 +120,7 @@ impl House {
         for silo in &config.silos {
             silos.insert(silo.name().to_owned(), silo.build(&http, clock)?);
         }
+        let budgets = Budgets::of(silos.keys());
         let bells = Bells::default();
         let inbox = Inbox::new(store.clone(), bells.clone(), clock);
         let shutdown = Shutdown::default();
@@ -114,6 +134,7 @@ impl House {
                 inbox,
                 matrix,
                 silos,
+                budgets,
                 shutdown,
                 portals_running,
             },
@@ -172,6 +193,7 @@ impl House {
                 self.store.keep_portals(&listed, self.clock.now()).await?;
             }
             self.start_lanes(tasks, &mut lanes, &portals);
+            self.sit_out_shortage(tasks).await?;
             self.portals_running.store(portals.len(), Ordering::Relaxed);
             let generation = stop.child_token();
             let mut listeners = self.start_listeners(&portals, &generation);
@@ -192,7 +214,27 @@ impl House {
         Ok(())
     }
 
-    /// Waits until told to stop (nothing found) or until missing portals were found.
+    /// While there is little space, nobody listens.
+    async fn sit_out_shortage(&self, tasks: &mut Tasks) -> anyhow::Result<()> {
+        if !space::is_short(&self.config.store) {
+            return Ok(());
+        }
+        error!("There is little space on the disk: nothing is read until there is more");
+        let relief = space::relief(&self.config.store);
+        tokio::pin!(relief);
+        loop {
+            tokio::select! {
+                () = self.shutdown.soft.cancelled() => return Ok(()),
+                Some(ended) = tasks.join_next() => verdict(ended)?,
+                () = &mut relief => {
+                    info!("There is enough space on the disk again");
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Waits until told to stop or until there is little space (nothing found), or until missing portals were found.
     async fn wait(
         &self,
         tasks: &mut Tasks,
@@ -210,6 +252,7 @@ impl House {
                 () = self.shutdown.soft.cancelled() => return Ok(Vec::new()),
                 Some(ended) = tasks.join_next() => verdict(ended)?,
                 Some(ended) = listeners.join_next() => verdict(ended)?,
+                () = space::shortage(&self.config.store) => return Ok(Vec::new()),
                 () = tokio::time::sleep(wait) => {
                     let found = self.find(missing).await?;
                     if !found.is_empty() {
@@ -217,102 +260,6 @@ impl House {
                         return Ok(found);
                     }
                 }
-            }
-        }
-    }
-
-    /// Portals of the configuration that the store knows from an earlier start, and those it does not.
-    async fn known_portals(&self) -> anyhow::Result<(Vec<Portal>, Vec<PortalConfig>)> {
-        let stored = self.store.portals().await?;
-        let (mut known, mut missing) = (Vec::new(), Vec::new());
-        for wanted in &self.config.portals {
-            let spec = spec(wanted);
-            match stored.iter().find(|portal| portal.spec == spec) {
-                // Opening it again makes it active, should it have been left out of the configuration before.
-                Some(portal) => known.push(
-                    self.store
-                        .open_portal(&spec, &portal.room, &portal.channel, self.clock.now())
-                        .await?,
-                ),
-                None => missing.push(wanted.clone()),
-            }
-        }
-        Ok((known, missing))
-    }
-
-    /// Tries to find both ends of portals never opened before. Those that cannot be found now stay in `missing`
-    /// and hold up nobody.
-    async fn find(&self, missing: &mut Vec<PortalConfig>) -> anyhow::Result<Vec<Portal>> {
-        let mut found = Vec::new();
-        for wanted in std::mem::take(missing) {
-            match self.find_one(&wanted).await {
-                Ok(portal) => found.push(portal),
-                Err(error) if is_fatal(&error) => return Err(error),
-                Err(error) => {
-                    error!(
-                        silo.name = wanted.silo,
-                        error = format!("{error:#}"),
-                        "A portal cannot be opened yet; trying again"
-                    );
-                    missing.push(wanted);
-                }
-            }
-        }
-        Ok(found)
-    }
-
-    async fn find_one(&self, wanted: &PortalConfig) -> anyhow::Result<Portal> {
-        let silo = self
-            .silos
-            .get(&wanted.silo)
-            .context("the portal names a silo that does not exist")?;
-        let channel = silo.resolve(&wanted.channel).await?;
-        let room = self.matrix.resolve(&wanted.room).await?;
-        Ok(self
-            .store
-            .open_portal(&spec(wanted), &room, &channel.place, self.clock.now())
-            .await?)
-    }
-
-    fn start_lanes(&self, tasks: &mut Tasks, started: &mut HashSet<LaneId>, portals: &[Portal]) {
-        for portal in portals {
-            let Some(silo) = self.silos.get(&portal.spec.silo) else {
-                continue;
-            };
-            for toward in [Side::Matrix, Side::Silo] {
-                let id = LaneId {
-                    portal: portal.id,
-                    toward,
-                };
-                if !started.insert(id) {
-                    continue;
-                }
-                let outlet: Arc<dyn Outlet> = match toward {
-                    Side::Matrix => self.matrix.clone(),
-                    Side::Silo => silo.clone(),
-                };
-                let (store, bells, clock) = (self.store.clone(), self.bells.clone(), self.clock);
-                let lane = Lane {
-                    id,
-                    outlet,
-                    store,
-                    bells,
-                    clock,
-                };
-                let stop = self.shutdown.soft.clone();
-                let span = info_span!("lane", portal.id = id.portal.0, toward = toward.as_str());
-                start(
-                    tasks,
-                    "lane",
-                    async move {
-                        match lane.run(stop).await? {
-                            LaneEnd::Stopped => {}
-                            LaneEnd::SignedOut => warn!("Lane at rest until the account is mended"),
-                        }
-                        Ok(())
-                    }
-                    .instrument(span),
-                );
             }
         }
     }
@@ -377,23 +324,5 @@ fn verdict(ended: Result<anyhow::Result<()>, tokio::task::JoinError>) -> anyhow:
         Ok(result) => result,
         Err(fault) if fault.is_cancelled() => Ok(()),
         Err(fault) => Err(fault).context("a task panicked"),
-    }
-}
-
-/// Whether waiting cannot help.
-fn is_fatal(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<footbridge_store::Error>().is_some()
-        || matches!(
-            error.downcast_ref(),
-            Some(MatrixError::SignedOut(_) | MatrixError::Store(_) | MatrixError::Keys(_))
-        )
-        || matches!(error.downcast_ref(), Some(SiloError::Store(_)))
-}
-
-fn spec(portal: &PortalConfig) -> PortalSpec {
-    PortalSpec {
-        room: portal.room.clone(),
-        silo: portal.silo.clone(),
-        channel: portal.channel.clone(),
     }
 }

@@ -53,6 +53,8 @@ pub struct StoreConfig {
     pub path: PathBuf,
     /// The file with the key that everything is sealed with.
     pub key_file: PathBuf,
+    /// With less space than this many bytes on its disk nothing more is read.
+    pub min_free: u64,
 }
 
 /// `[[portal]]`: a room joined to a channel.

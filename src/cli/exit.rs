@@ -40,6 +40,16 @@ pub fn of_store(error: &StoreError) -> Fault {
         .help(
             "run the newer Footbridge that wrote it, or restore the backup from before the upgrade",
         ),
+        StoreError::Lost { path } => Fault::new(
+            "B23",
+            format!("the database {} is gone or empty", path.display()),
+        )
+        .exit(Exit::Io)
+        .note("the encryption keys beside it are still there; nothing was changed")
+        .help(
+            "put the database back; or, if it is lost for good, move the data directory away, log its device out \
+             with another client, and run: footbridge login",
+        ),
         StoreError::Damaged { path } => damaged(&format!("{} is damaged", path.display())),
         StoreError::Corrupt { .. } | StoreError::Sqlite { .. } => damaged(&error.to_string()),
         StoreError::Io { path, source } => of_file(&path.display().to_string(), source),

@@ -2,14 +2,17 @@
 
 use std::path::Path;
 
-use footbridge_store::{Store, StoreKey};
+use footbridge_store::{AccountFace, Store, StoreKey};
 
 use super::{Ended, console, preflight, progress::Progress};
 use crate::{
     bridge,
     clock::Clock,
     config::{Config, Exit, Fault, Report, secret_file},
-    matrix::account::{self, LoggedIn, Login},
+    matrix::{
+        account::{self, LoggedIn, Login},
+        session::{self, SessionState},
+    },
     secret::Secret,
 };
 
@@ -38,7 +41,18 @@ pub async fn with_password(config: &Config, ask: impl FnOnce() -> Result<Secret,
                 .help("give each account a `[store] path` of its own"),
             ));
         }
-        if face.master_key.is_some() && face.ed25519.is_some() {
+        let http =
+            bridge::http_client().map_err(|error| Report::of(super::exit::of_house(&error)))?;
+        let state = session::ask(&account, &config.matrix, &http).await?;
+        if state == SessionState::Gone {
+            return Err(Report::of(gone(face)));
+        }
+        if state == SessionState::Expired {
+            console::say(&format!(
+                "The session of device {} has expired; logging in again on the same device.",
+                face.device_id
+            ));
+        } else if face.master_key.is_some() && face.ed25519.is_some() {
             console::say(&format!(
                 "Already logged in as {} on device {}.",
                 face.user_id, face.device_id
@@ -71,6 +85,20 @@ pub async fn with_password(config: &Config, ask: impl FnOnce() -> Result<Secret,
     tell(&done?);
     store.checkpoint().await?;
     Ok(Exit::Fine)
+}
+
+/// The device was logged out: what it knows cannot be used any more.
+fn gone(face: &AccountFace) -> Fault {
+    Fault::new(
+        "B20",
+        format!(
+            "device {} of {} was logged out",
+            face.device_id, face.user_id
+        ),
+    )
+    .exit(Exit::Permission)
+    .note("a new login makes a new device; the keys of this one are of no use to it")
+    .help("move the data directory away, then: footbridge login")
 }
 
 fn tell(done: &LoggedIn) {

@@ -4,7 +4,7 @@ use super::{fault::Fault, values::nearest};
 
 /// The tables of the file and their keys.
 pub const TABLES: &[(&str, &[&str])] = &[
-    ("store", &["path", "key_file"]),
+    ("store", &["path", "key_file", "min_free_mib"]),
     (
         "matrix",
         &[

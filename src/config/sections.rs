@@ -89,9 +89,14 @@ impl Reader<'_> {
             let given = section.and_then(|section| self.path(section, key));
             given.unwrap_or_else(|| self.base.join(default))
         };
+        let (directory, key_file) = (path("path", "data"), path("key_file", "footbridge.key"));
+        let min_free = section
+            .and_then(|section| self.walk.number(section, "min_free_mib", 0..=1_048_576))
+            .map_or(64, toml::Spanned::into_inner);
         StoreConfig {
-            path: path("path", "data"),
-            key_file: path("key_file", "footbridge.key"),
+            path: directory,
+            key_file,
+            min_free: u64::from(min_free) << 20,
         }
     }
 

@@ -12,7 +12,9 @@ use tracing::info;
 use url::Url;
 
 use super::{
-    Boxed, Homeserver, MatrixConfig, MatrixError, Trust, client, encryption, fault::Fault,
+    Boxed, Homeserver, MatrixConfig, MatrixError, Trust, client, encryption,
+    fault::Fault,
+    session::{self, SessionState},
 };
 use crate::{clock::Clock, secret::Secret};
 
@@ -46,17 +48,22 @@ pub struct LoggedIn {
 }
 
 /// Logs in with a password, keeps the session before anything else, makes or joins the account's cross-signing
-/// identity and signs this device with it. Where an account is kept already it does not log in again: it
-/// finishes what an earlier, interrupted login left undone.
+/// identity and signs this device with it. Where an account is kept already it does not log in again, unless its
+/// session has expired: it finishes what an earlier, interrupted login left undone.
 #[must_use]
 pub fn login(with: Login<'_>) -> Boxed<'_, Result<LoggedIn, MatrixError>> {
     Box::pin(async move {
         let client = match with.store.account().await? {
             Some(account) => {
                 check_user(&account.face, &with.config)?;
-                (with.progress)("Found the session kept earlier; no second login");
+                let state = session::ask(&account, &with.config, &with.http).await?;
                 let client = build(&with, &homeserver(&account.face, &with.config)?).await?;
-                restore(&client, &account.session).await?;
+                if state == SessionState::Expired {
+                    session::sign_in_again(&client, &with, &account).await?;
+                } else {
+                    (with.progress)("Found the session kept earlier; no second login");
+                    restore(&client, &account.session).await?;
+                }
                 client
             }
             None => sign_in(&with).await?,
@@ -94,23 +101,7 @@ async fn sign_in(with: &Login<'_>) -> Result<Client, MatrixError> {
     let client = build(with, &with.config.homeserver).await?;
     offers_password(&client).await?;
     (with.progress)("Logging in");
-    client
-        .matrix_auth()
-        .login_username(&with.config.user, with.password.expose())
-        .initial_device_display_name(&with.config.device_name)
-        .send()
-        .await
-        .map_err(|error| match Fault::from(&error) {
-            Fault::Forbidden(_) => {
-                MatrixError::Refused("the homeserver refuses this user name and password".into())
-            }
-            Fault::SignedOut(reason) | Fault::Wrong(reason) => MatrixError::Refused(reason),
-            fault => fault.into_matrix_error("log in"),
-        })?;
-    let session = client
-        .matrix_auth()
-        .session()
-        .ok_or(MatrixError::NoAccount)?;
+    let session = password_session(&client, with, None).await?;
     let face = AccountFace {
         user_id: session.meta.user_id.to_string(),
         device_id: session.meta.device_id.to_string(),
@@ -118,11 +109,7 @@ async fn sign_in(with: &Login<'_>) -> Result<Client, MatrixError> {
         ed25519: None,
         master_key: None,
     };
-    let sealed = Sealed(
-        serde_json::to_vec(&session)
-            .context("the session cannot be written down")
-            .map_err(MatrixError::Unavailable)?,
-    );
+    let sealed = sealed(&session)?;
     if !with
         .store
         .save_account(&face, &sealed, with.clock.now())
@@ -135,6 +122,40 @@ async fn sign_in(with: &Login<'_>) -> Result<Client, MatrixError> {
     info!("Logged in");
     check_user(&face, &with.config)?;
     Ok(client)
+}
+
+/// Logs in by password: on a new device, or on the one with this id.
+pub(super) async fn password_session(
+    client: &Client,
+    with: &Login<'_>,
+    device: Option<&str>,
+) -> Result<MatrixSession, MatrixError> {
+    let login = client
+        .matrix_auth()
+        .login_username(&with.config.user, with.password.expose());
+    let login = match device {
+        Some(device) => login.device_id(device),
+        None => login.initial_device_display_name(&with.config.device_name),
+    };
+    login
+        .send()
+        .await
+        .map_err(|error| match Fault::from(&error) {
+            Fault::Forbidden(_) => {
+                MatrixError::Refused("the homeserver refuses this user name and password".into())
+            }
+            Fault::SignedOut(reason) | Fault::Wrong(reason) => MatrixError::Refused(reason),
+            fault => fault.into_matrix_error("log in"),
+        })?;
+    client.matrix_auth().session().ok_or(MatrixError::NoAccount)
+}
+
+/// A session as it is kept.
+pub(super) fn sealed(session: &MatrixSession) -> Result<Sealed, MatrixError> {
+    let session = serde_json::to_vec(session)
+        .context("the session cannot be written down")
+        .map_err(MatrixError::Unavailable)?;
+    Ok(Sealed(session))
 }
 
 /// Whether the server lets passwords in. It is also the first request, so that a server that does not answer

@@ -1,6 +1,7 @@
 //! Pure: Matrix events ⇄ neutral messages. Reading never trusts a shape; writing never copies markup.
 
 mod read;
+pub mod shared;
 mod summary;
 mod write;
 

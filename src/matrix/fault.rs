@@ -50,7 +50,7 @@ impl From<&HttpError> for Fault {
         if let HttpError::Cached(error) = error {
             return Self::from(error.as_ref());
         }
-        let text = error.to_string();
+        let mut text = error.to_string();
         let Some(answer) = error.as_client_api_error() else {
             // No Matrix answer at all: a proxy's page, a broken body.
             return Self::Unknown(text);
@@ -61,6 +61,10 @@ impl From<&HttpError> for Fault {
                 Some(RetryAfter::Delay(wait)) => Some(wait),
                 _ => None,
             }),
+            Some(ErrorKind::UnknownToken(data)) if data.soft_logout => {
+                text.push_str(" (the session has expired, the device has not: log in again)");
+                Self::SignedOut(text)
+            }
             Some(
                 ErrorKind::UnknownToken(_)
                 | ErrorKind::MissingToken
@@ -111,9 +115,7 @@ impl Fault {
     pub(super) fn into_send_error(self) -> SendError {
         match self {
             Self::SignedOut(reason) => SendError::SignedOut { reason },
-            Self::Limited(after) => {
-                retry(after, Outcome::NotDone, "the homeserver wants us slower")
-            }
+            Self::Limited(after) => SendError::Limited { after },
             Self::Forbidden(reason) | Self::NotFound(reason) => SendError::Closed { reason },
             Self::TooLarge(reason) | Self::Wrong(reason) => SendError::Refused { reason },
             Self::NotJoined => retry(Some(NOT_JOINED), Outcome::NotDone, "not in the room"),
@@ -200,6 +202,7 @@ mod tests {
     fn word(error: &HttpError) -> String {
         match Fault::from(error).into_send_error() {
             SendError::Retry { after, outcome, .. } => format!("{outcome:?} {after:?}"),
+            SendError::Limited { after } => format!("Limited {after:?}"),
             SendError::Refused { .. } => "Refused".into(),
             SendError::Closed { .. } => "Closed".into(),
             SendError::SignedOut { .. } => "SignedOut".into(),
@@ -234,9 +237,9 @@ mod tests {
                 429,
                 "M_LIMIT_EXCEEDED",
                 json!({"retry_after_ms": 1500}),
-                "NotDone Some(1.5s)",
+                "Limited Some(1.5s)",
             ),
-            (429, "M_LIMIT_EXCEEDED", json!({}), "NotDone None"),
+            (429, "M_LIMIT_EXCEEDED", json!({}), "Limited None"),
             (500, "M_UNKNOWN", json!({}), "Unknown None"),
             (502, "M_SOMETHING_NEW", json!({}), "Unknown None"),
         ];
@@ -255,7 +258,7 @@ mod tests {
             );
         }
         assert_eq!(word(&answer(413, "<html>no</html>")), "Refused");
-        assert_eq!(word(&answer(429, "<html>no</html>")), "NotDone None");
+        assert_eq!(word(&answer(429, "<html>no</html>")), "Limited None");
     }
 
     #[tokio::test]

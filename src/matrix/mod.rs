@@ -2,6 +2,7 @@
 //! hands out is boxed, so that nobody else compiles them again.
 
 pub mod account;
+pub mod session;
 mod client;
 mod crypto_store;
 mod held;

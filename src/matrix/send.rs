@@ -14,11 +14,15 @@ use serde_json::Value;
 use tracing::error;
 
 use super::{
-    Matrix, convert,
+    Matrix,
+    convert::{
+        self,
+        shared::{self, ReadBack, Revised},
+    },
     fault::{Fault, retry},
     lookup,
 };
-use crate::outlet::{Done, Outcome, Outgoing, Outlet, Plan, SendError, Step};
+use crate::outlet::{Done, Outcome, Outgoing, Outlet, Part, Plan, SendError, Step};
 
 /// How long a lane waits whose room would not be encrypted although it was.
 const DOWNGRADED: Duration = Duration::from_mins(1);
@@ -58,7 +62,31 @@ impl Outlet for Matrix {
                 Ok(Done::Changed(target.clone()))
             }
             Step::Remove { target } => redact(&room, target, key).await,
+            Step::Bundle { parts, thread } => {
+                let event =
+                    shared::event_of(parts, thread.as_ref(), None).ok_or_else(unspeakable)?;
+                let remote = self.send_event(&room, to, key, event).await?;
+                Ok(Done::Made(Copy {
+                    remote,
+                    thread: thread.clone(),
+                    sent_at: self.clock.now(),
+                }))
+            }
+            Step::Revise {
+                target, slot, part, ..
+            } => {
+                let part = (*slot, part.as_ref());
+                self.revise_event(&room, to, key, target, part).await
+            }
         }
+    }
+
+    fn bundle(&self, messages: &[Outgoing]) -> Option<(Step, usize)> {
+        shared::bundle(messages)
+    }
+
+    fn revise(&self, outgoing: &Outgoing, slot: u32) -> Plan {
+        shared::revise(outgoing, slot)
     }
 
     fn dedupes(&self) -> bool {
@@ -117,6 +145,51 @@ impl Matrix {
         Ok(RemoteId(response.event_id.to_string()))
     }
 
+    /// Rewrites an event that carries several messages: reads it back, puts the one part in its place, and sends
+    /// the whole as its new text.
+    async fn revise_event(
+        &self,
+        room: &Room,
+        to: &Place,
+        key: OwnedTransactionId,
+        target: &RemoteId,
+        (slot, part): (u32, Option<&Part>),
+    ) -> Result<Done, SendError> {
+        let parts = match self.read_back(room, target).await? {
+            ReadBack::Parts(parts) => parts,
+            ReadBack::Redacted => return Ok(Done::Gone(target.clone())),
+            ReadBack::Unreadable => return Err(unchangeable(part)),
+        };
+        match shared::revised(parts, slot, part, target) {
+            Revised::Event(event) => {
+                self.send_event(room, to, key, event).await?;
+                Ok(match part {
+                    Some(_) => Done::Changed(target.clone()),
+                    None => Done::Struck(target.clone(), slot),
+                })
+            }
+            Revised::Nothing => redact(room, target, key).await,
+            Revised::Impossible => Err(unchangeable(part)),
+        }
+    }
+
+    /// An event of ours as it stands, from the homeserver.
+    async fn read_back(&self, room: &Room, target: &RemoteId) -> Result<ReadBack, SendError> {
+        let Ok(id) = <&EventId>::try_from(target.as_str()) else {
+            return Ok(ReadBack::Unreadable);
+        };
+        match room.event(id, None).await {
+            Ok(event) => {
+                let event = serde_json::from_str(event.raw().json().get()).unwrap_or_default();
+                Ok(shared::read_back(&event, self.own.as_str()))
+            }
+            Err(error) => match Fault::from(&error) {
+                Fault::NotFound(_) => Ok(ReadBack::Unreadable),
+                fault => Err(not_sent(&fault)),
+            },
+        }
+    }
+
     /// Nothing is sent into a room that is or ever was encrypted unless the SDK will encrypt it. Answers
     /// whether it will.
     async fn guard(&self, room: &Room, to: &Place) -> Result<bool, SendError> {
@@ -151,6 +224,22 @@ impl Matrix {
                 "nobody knows whether the room is encrypted",
             )),
         }
+    }
+}
+
+/// A part of an event cannot be changed: a new text can still be said anew, an old one cannot be taken back.
+fn unchangeable(part: Option<&Part>) -> SendError {
+    match part {
+        Some(_) => SendError::TooLate,
+        None => SendError::Refused {
+            reason: "the bridge cannot read the message any more that it is a part of".into(),
+        },
+    }
+}
+
+fn unspeakable() -> SendError {
+    SendError::Refused {
+        reason: "it cannot be written as an event".into(),
     }
 }
 

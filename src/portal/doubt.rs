@@ -43,6 +43,14 @@ impl Lane {
             }
             let found = match self.outlet.recall(&delivery.to, repeated, since).await {
                 Ok(found) => found,
+                // That the question failed says nothing of the step: the doubt stays.
+                Err(SendError::Retry { after, source, .. }) => {
+                    return Ok(Recalled::NotNow(SendError::Retry {
+                        after,
+                        outcome: Outcome::Unknown,
+                        source,
+                    }));
+                }
                 Err(error) => return Ok(Recalled::NotNow(error)),
             };
             for copy in found {
@@ -73,7 +81,7 @@ impl Lane {
         since: Millis,
         last: bool,
     ) -> Result<Recalled, Error> {
-        let key = step_key(delivery, index);
+        let key = step_key(delivery, index, step);
         match self.outlet.look_up(&delivery.to, &key, step, since).await {
             Ok(None) => Ok(Recalled::NeverHappened),
             Ok(Some(done)) => {
@@ -106,16 +114,20 @@ impl Lane {
     }
 }
 
-/// The key of one step of a delivery: the same at every try.
-pub(super) fn step_key(delivery: &Delivery, index: usize) -> String {
-    format!("{}.{index}", delivery.key)
+/// The key of one step of a delivery: the same at every try. A message that carries several never has the key of
+/// one that went by itself.
+pub(super) fn step_key(delivery: &Delivery, index: usize, step: &Step) -> String {
+    match step {
+        Step::Bundle { .. } => format!("{}.bundle", delivery.key),
+        _ => format!("{}.{index}", delivery.key),
+    }
 }
 
 /// The step that makes a message, and so must not happen twice: the step itself, or what stands in for it.
 fn new_message(step: &Step) -> Option<&Step> {
     match step {
-        Step::Post { .. } => Some(step),
-        Step::Replace { otherwise, .. } => otherwise.as_deref(),
+        Step::Post { .. } | Step::Bundle { .. } => Some(step),
+        Step::Replace { otherwise, .. } | Step::Revise { otherwise, .. } => otherwise.as_deref(),
         Step::Remove { .. } => None,
     }
 }

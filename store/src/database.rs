@@ -15,17 +15,20 @@ use rusqlite::{
 };
 
 use crate::{
-    Error, directory,
+    Error, directory, hindrance,
     migrate::{self, Found},
     seal::{Seal, StoreKey},
 };
 
 /// How long a statement waits for another process to let go of the file.
-const BUSY: Duration = Duration::from_secs(10);
+const BUSY: Duration = Duration::from_secs(3);
 /// Beyond this size the write-ahead log is truncated even while debts are open.
 const LOG_LIMIT: u64 = 4 << 20;
 /// While messages flow, erased letters leave the log at most this often.
 const TIDY_EVERY: Duration = Duration::from_secs(1);
+
+/// A database has one page of at least 512 bytes.
+const SMALLEST: u64 = 511;
 
 /// What can go wrong inside a transaction; it becomes an [`Error`] when it is known what we were doing.
 #[derive(Debug)]
@@ -61,6 +64,7 @@ pub(crate) struct Database {
     seal: Seal,
     pub directory: PathBuf,
     path: PathBuf,
+    pub state: hindrance::State,
     _lock: File,
 }
 
@@ -78,13 +82,25 @@ impl Database {
         let lock = directory::lock(directory)?;
         let path = directory::database_path(directory);
         let seal = Seal::new(key);
+        // A new store has a directory to itself.
+        let is_lived_in = directory::is_lived_in(directory)?;
+        match directory::size(&path) {
+            0 if is_lived_in => return Err(Error::Lost { path }),
+            // SQLite takes so little for an empty file, and would write over it.
+            1..=SMALLEST => return Err(Error::Damaged { path }),
+            _ => {}
+        }
         directory::secure_file(&path)?;
         let found = {
             let connection = open_read_only(&path)?;
             let found = migrate::inspect(&connection, &path)?;
-            if let Found::Store(_) = found {
-                migrate::verify(&connection, &path)?;
-                migrate::prove(&connection, &seal, &path)?;
+            match found {
+                Found::Store(_) => {
+                    migrate::verify(&connection, &path)?;
+                    migrate::prove(&connection, &seal, &path)?;
+                }
+                Found::Empty if is_lived_in => return Err(Error::Lost { path }),
+                Found::Empty => {}
             }
             found
         };
@@ -109,6 +125,7 @@ impl Database {
             seal,
             directory: directory.to_owned(),
             path,
+            state: hindrance::State::default(),
             _lock: lock,
         })
     }

@@ -70,6 +70,29 @@ pub(crate) fn secure_file(path: &Path) -> Result<File, Error> {
     Ok(file)
 }
 
+/// Whether somebody has a directory of their own in this one.
+pub(crate) fn is_lived_in(directory: &Path) -> Result<bool, Error> {
+    let failed = |source| Error::Io {
+        path: directory.to_owned(),
+        source,
+    };
+    for entry in std::fs::read_dir(directory).map_err(failed)? {
+        if entry
+            .and_then(|entry| entry.file_type())
+            .map_err(failed)?
+            .is_dir()
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The size of a file; none has none.
+pub(crate) fn size(path: &Path) -> u64 {
+    std::fs::metadata(path).map_or(0, |found| found.len())
+}
+
 fn tighten(path: &Path, found: &std::fs::Metadata, mode: u32) -> Result<(), Error> {
     let shared = found.mode() & 0o077;
     if shared == 0 {

@@ -56,6 +56,12 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// The database is gone or empty, and what stood beside it is still there.
+    #[error("{path} is gone, but not what stood beside it", path = path.display())]
+    Lost {
+        /// The database.
+        path: PathBuf,
+    },
     /// A key file that is no key, or that others may read.
     #[error("{path}: {reason}", path = path.display())]
     KeyFile {

@@ -133,7 +133,7 @@ impl Store {
                     "SELECT id, place, fact, session, payload FROM journal INDEXED BY journal_waiting
                      WHERE session IS NOT NULL AND session = coalesce(?1, session) ORDER BY id",
                 )?
-                .query_map([session], waiting_from_row)?
+                .query_map([&session], waiting_from_row)?
                 .collect::<Result<Vec<_>, _>>()?;
             for one in &mut waiting {
                 one.raw = desk.seal.open(letter_cell(one.entry), &one.raw)?;

@@ -10,6 +10,7 @@ mod ids;
 mod journal;
 mod progress;
 mod outbox;
+mod bundle;
 mod head;
 mod settle;
 mod links;
@@ -22,6 +23,7 @@ mod peek;
 mod columns;
 mod seal;
 mod database;
+mod hindrance;
 mod directory;
 mod migrate;
 
@@ -30,7 +32,9 @@ use std::{path::Path, sync::Arc};
 use database::{Database, Desk, Fault, off_thread};
 
 pub use accounts::{Account, AccountFace, Secret};
+pub use bundle::Bundle;
 pub use error::Error;
+pub use hindrance::{Hindrance, free_space};
 pub use ids::{DeliveryId, EntryId, LaneId, Millis, Place, PortalId, RemoteId, Side};
 pub use journal::{Accepted, Arrival, Batch, Payload, Waiting};
 pub use linked::Linked;
@@ -83,18 +87,18 @@ impl Store {
     async fn transaction<T: Send + 'static>(
         &self,
         doing: &'static str,
-        work: impl FnOnce(&Desk<'_>) -> Result<T, Fault> + Send + 'static,
+        work: impl Fn(&Desk<'_>) -> Result<T, Fault> + Send + Sync + 'static,
     ) -> Result<T, Error> {
-        let database = self.database.clone();
-        off_thread(move || database.transaction(doing, work)).await
+        self.persist(move |database| database.transaction(doing, &work))
+            .await
     }
 
     async fn read<T: Send + 'static>(
         &self,
         doing: &'static str,
-        work: impl FnOnce(&Desk<'_>) -> Result<T, Fault> + Send + 'static,
+        work: impl Fn(&Desk<'_>) -> Result<T, Fault> + Send + Sync + 'static,
     ) -> Result<T, Error> {
-        let database = self.database.clone();
-        off_thread(move || database.read(doing, work)).await
+        self.persist(move |database| database.read(doing, &work))
+            .await
     }
 }

@@ -39,7 +39,8 @@ impl Store {
             Ok(desk
                 .sql
                 .prepare_cached(&format!(
-                    "SELECT {COLUMNS} FROM link l WHERE l.place = ?1 AND l.remote = ?2"
+                    "SELECT {COLUMNS} FROM link l WHERE l.place = ?1 AND l.remote = ?2
+                     ORDER BY l.gone, l.slot DESC LIMIT 1"
                 ))?
                 .query_row(params![place, remote], linked)
                 .optional()?)

@@ -11,8 +11,9 @@ use crate::{
 };
 
 /// The steps; the schema's number is how many of them were taken.
-const STEPS: [&str; 2] = [
+const STEPS: [&str; 3] = [
     include_str!("../migrations/001_init.sql"),
+    include_str!("../migrations/002_bundles.sql"),
     include_str!("../migrations/004_notices.sql"),
 ];
 

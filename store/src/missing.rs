@@ -91,7 +91,7 @@ impl Store {
     pub async fn tell(
         &self,
         telling: Telling,
-        letter: impl Fn(Option<&RemoteId>) -> Option<Vec<u8>> + Send + 'static,
+        letter: impl Fn(Option<&RemoteId>) -> Option<Vec<u8>> + Send + Sync + 'static,
         now: Millis,
     ) -> Result<Vec<LaneId>, Error> {
         self.transaction("tell of a missing key", move |desk| {
@@ -138,7 +138,7 @@ impl Store {
     pub async fn tell_end(
         &self,
         group: Resolved,
-        there: impl Fn(&RemoteId) -> Option<Vec<u8>> + Send + 'static,
+        there: impl Fn(&RemoteId) -> Option<Vec<u8>> + Send + Sync + 'static,
         here: Option<Vec<u8>>,
         now: Millis,
     ) -> Result<Vec<LaneId>, Error> {
@@ -168,10 +168,10 @@ impl Store {
                     });
                 }
             }
-            if let (Some(lane), Some(letter)) = (back, here) {
+            if let (Some(lane), Some(letter)) = (back, &here) {
                 // Once per number of failures: a group may be opened and closed again.
                 let fact = RemoteId(format!("lost-{}-{}", group.group, group.failed));
-                lanes.extend(notices::notice(desk, lane, &fact, &letter, now)?);
+                lanes.extend(notices::notice(desk, lane, &fact, letter, now)?);
             }
             Ok(lanes)
         })

@@ -3,7 +3,7 @@
 use rusqlite::params;
 
 use crate::{
-    Copy, DeliveryId, EntryId, Error, LaneId, Millis, Place, RemoteId, Store, columns,
+    Copy, DeliveryId, EntryId, Error, LaneId, Millis, Place, RemoteId, Store, bundle, columns,
     database::{Desk, Fault},
     head::{self, plan_cell},
     links, notices,
@@ -150,8 +150,8 @@ impl Store {
         .await
     }
 
-    /// The present step is done: `made` is linked to the entry, `gone` is unlinked, attempts and doubt are
-    /// cleared. With `last` the delivery is settled as delivered in the same transaction, its payload erased
+    /// The present step is done: `made` is linked to the entry (and to those of debts bound to this one, which are
+    /// settled with it), `gone` is unlinked, attempts and doubt are cleared. With `last` the delivery is settled as delivered in the same transaction, its payload erased
     /// if no other debt needs it.
     pub async fn step_done(
         &self,
@@ -170,20 +170,25 @@ impl Store {
                 return Ok(());
             };
             if let Some(made) = &made {
-                links::link(desk.sql, debt.entry, &debt.to, made)?;
+                bundle::link_made(desk, &debt, made)?;
             }
             if let Some(gone) = &gone {
                 links::unlink(desk.sql, &debt.to, gone)?;
             }
-            if last {
-                return settle::settle(desk, &debt, End::Delivered);
-            }
-            desk.sql
-                .prepare_cached(
-                    "UPDATE outbox SET steps_done = steps_done + 1, attempts = 0, due = 0,
-                     unsure_since = NULL, unanswered_since = NULL WHERE id = ?1",
-                )?
+            advance(desk, &debt, last)
+        })
+        .await
+    }
+
+    /// The present step was turned away before anything happened, for a reason that is not its own: no attempt
+    /// is counted, and there is no doubt.
+    pub async fn held_back(&self, delivery: DeliveryId) -> Result<(), Error> {
+        self.transaction("hold a step back", move |desk| {
+            let rows = desk
+                .sql
+                .prepare_cached("UPDATE outbox SET unsure_since = NULL WHERE id = ?1")?
                 .execute([delivery])?;
+            note(rows, delivery);
             Ok(())
         })
         .await
@@ -252,8 +257,8 @@ impl Store {
         .await
     }
 
-    /// The delivery ends without being delivered. Answers the lane to ring when a notice was queued. A notice
-    /// about a notice is not sent.
+    /// The delivery ends without being delivered, and so do those bound to it. Answers the lane to ring when a
+    /// notice was queued. A notice about a notice is not sent.
     pub async fn undelivered(
         &self,
         delivery: DeliveryId,
@@ -265,16 +270,23 @@ impl Store {
                 note(0, delivery);
                 return Ok(None);
             };
-            match how {
-                Undelivered::Skipped(rule) => {
-                    settle::settle(desk, &debt, End::Skipped(&rule))?;
-                    Ok(None)
-                }
-                Undelivered::Failed { notice, .. } => {
-                    settle::settle(desk, &debt, End::Failed)?;
-                    notice.map_or(Ok(None), |letter| give_notice(desk, &debt, &letter, now))
+            // What one message would have paid ends together: nobody knows of one part alone that it arrived.
+            let bound = settle::led_by(desk.sql, delivery)?;
+            let mut told = None;
+            for debt in bound.into_iter().map(|(rider, _)| rider).chain([debt]) {
+                match &how {
+                    Undelivered::Skipped(rule) => {
+                        settle::settle(desk, &debt, End::Skipped(rule))?;
+                    }
+                    Undelivered::Failed { notice, .. } => {
+                        settle::settle(desk, &debt, End::Failed)?;
+                        if let Some(letter) = notice {
+                            told = give_notice(desk, &debt, letter, now)?.or(told);
+                        }
+                    }
                 }
             }
+            Ok(told)
         })
         .await
     }
@@ -288,7 +300,7 @@ impl Store {
                 .prepare_cached(
                     "SELECT 1 FROM outbox WHERE to_place = ?1 AND unsure_since IS NOT NULL LIMIT 1",
                 )?
-                .exists([place])?)
+                .exists([&place])?)
         })
         .await
     }
@@ -321,7 +333,25 @@ fn note(rows: usize, delivery: DeliveryId) {
     }
 }
 
-fn write_plan(desk: &Desk<'_>, delivery: DeliveryId, plan: &[u8]) -> Result<usize, Fault> {
+/// The present step of a debt is done, the last one or not.
+pub(crate) fn advance(desk: &Desk<'_>, debt: &Debt, last: bool) -> Result<(), Fault> {
+    if last {
+        return settle::settle(desk, debt, End::Delivered);
+    }
+    desk.sql
+        .prepare_cached(
+            "UPDATE outbox SET steps_done = steps_done + 1, attempts = 0, due = 0,
+             unsure_since = NULL, unanswered_since = NULL WHERE id = ?1",
+        )?
+        .execute([debt.id])?;
+    Ok(())
+}
+
+pub(crate) fn write_plan(
+    desk: &Desk<'_>,
+    delivery: DeliveryId,
+    plan: &[u8],
+) -> Result<usize, Fault> {
     let sealed = desk.seal.seal(plan_cell(delivery), plan)?;
     Ok(desk
         .sql

@@ -52,7 +52,7 @@ impl Store {
             Ok(desk
                 .sql
                 .prepare_cached("SELECT value FROM cursor WHERE name = ?1")?
-                .query_row([name], |row| row.get(0))
+                .query_row([&name], |row| row.get(0))
                 .optional()?)
         })
         .await

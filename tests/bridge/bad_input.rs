@@ -724,6 +724,7 @@ fn value(table: &str, key: &str) -> &'static str {
         ("silo", "name" | "kind") | ("portal", "silo") => "\"gitter\"",
         ("silo", "token_file") => "\"gitter.token\"",
         ("silo", "requests_per_minute") => "95",
+        ("store", "min_free_mib") => "64",
         ("silo", "feed") => "\"realtime\"",
         ("silo", "api" | "stream") => "\"https://api.example.org\"",
         ("silo", "realtime") => "\"wss://api.example.org\"",

@@ -79,6 +79,7 @@ fn a_default_that_is_changed_is_noticed() {
     let others = [
         ("#path = \"data\"", "path = \"other\""),
         ("#key_file = \"footbridge.key\"", "key_file = \"other\""),
+        ("#min_free_mib = 64", "min_free_mib = 65"),
         ("#device_name = \"Footbridge\"", "device_name = \"Other\""),
         ("#key_wait = \"5s\"", "key_wait = \"6s\""),
         (

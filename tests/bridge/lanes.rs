@@ -1,7 +1,10 @@
-//! A lane over a real store and an outlet that does what the test tells it: order, retries, refusals, doubt.
+//! A lane over a real store and an outlet that does what the test tells it: order, retries, refusals, doubt. What
+//! lanes do while the account is limited stands in `together.rs`.
+
+mod jumps;
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     path::Path,
     sync::{Arc, Mutex},
     time::Duration,
@@ -9,21 +12,22 @@ use std::{
 
 use async_trait::async_trait;
 use footbridge::{
+    budget::Budget,
     clock::Clock,
     inbox::{Bells, Inbox},
     message::{Action, Message, Sender, Style},
-    outlet::{Content, Done, Outcome, Outgoing, Outlet, Plan, SendError, Step},
+    outlet::{Content, Done, Outcome, Outgoing, Outlet, Part, Plan, SendError, Step},
     portal::{Lane, LaneEnd},
     text::Body,
 };
 use footbridge_store::{
-    Accepted, Arrival, Batch, Copy, LaneId, Millis, Payload, Place, Portal, PortalSpec, RemoteId,
-    Side, Store, StoreKey,
+    Accepted, Arrival, Batch, Copy, Head, LaneId, Millis, Payload, Place, Portal, PortalSpec,
+    RemoteId, Side, Store, StoreKey,
 };
 use tokio_util::sync::CancellationToken;
 
 /// What the outlet does with the next step.
-enum Next {
+pub enum Next {
     Work,
     Fail(SendError),
     /// Does the work and loses the answer.
@@ -31,26 +35,40 @@ enum Next {
 }
 
 /// A channel that takes everything down, in memory.
-struct Wall {
+pub struct Wall {
     dedupes: bool,
     script: Mutex<VecDeque<Next>>,
     posts: Mutex<Vec<(RemoteId, String)>>,
     keys: Mutex<Vec<String>>,
     gone: Mutex<Vec<RemoteId>>,
+    /// What messages that carry several carry.
+    shared: Mutex<HashMap<RemoteId, Vec<String>>>,
+    /// Which of them a key made.
+    made: Mutex<HashMap<String, Done>>,
 }
 
 impl Wall {
-    fn new(dedupes: bool, script: Vec<Next>) -> Arc<Self> {
+    pub fn new(dedupes: bool, script: Vec<Next>) -> Arc<Self> {
         Arc::new(Self {
             dedupes,
             script: Mutex::new(script.into()),
             posts: Mutex::default(),
             keys: Mutex::default(),
             gone: Mutex::default(),
+            shared: Mutex::default(),
+            made: Mutex::default(),
         })
     }
 
-    fn texts(&self) -> Vec<String> {
+    pub fn script(&self) -> std::sync::MutexGuard<'_, VecDeque<Next>> {
+        self.script.lock().unwrap()
+    }
+
+    pub fn keys(&self) -> Vec<String> {
+        self.keys.lock().unwrap().clone()
+    }
+
+    pub fn texts(&self) -> Vec<String> {
         self.posts
             .lock()
             .unwrap()
@@ -85,7 +103,55 @@ impl Wall {
                 self.gone.lock().unwrap().push(target.clone());
                 Done::Gone(target.clone())
             }
+            Step::Bundle { parts, .. } => {
+                let texts: Vec<String> = parts.iter().map(|part| part.body.clone()).collect();
+                let mut posts = self.posts.lock().unwrap();
+                let remote = RemoteId(format!("wall-{}", posts.len()));
+                posts.push((remote.clone(), texts.join(" + ")));
+                self.shared.lock().unwrap().insert(remote.clone(), texts);
+                Done::Made(Copy {
+                    remote,
+                    thread: None,
+                    sent_at: Millis(1),
+                })
+            }
+            Step::Revise {
+                target, slot, part, ..
+            } => {
+                let mut shared = self.shared.lock().unwrap();
+                let texts = shared.get_mut(target).unwrap();
+                texts[usize::try_from(*slot).unwrap()] = part
+                    .as_ref()
+                    .map(|part| part.body.clone())
+                    .unwrap_or_default();
+                let text = texts.join(" + ");
+                for (id, old) in self.posts.lock().unwrap().iter_mut() {
+                    if id == target {
+                        old.clone_from(&text);
+                    }
+                }
+                match part {
+                    Some(_) => Done::Changed(target.clone()),
+                    None => Done::Struck(target.clone(), *slot),
+                }
+            }
         }
+    }
+
+    /// Does the work; a message that carries several is made once per key.
+    fn work_once(&self, key: &str, step: &Step) -> Done {
+        if !matches!(step, Step::Bundle { .. }) {
+            return self.work(step);
+        }
+        let known = self.made.lock().unwrap().get(key).cloned();
+        known.unwrap_or_else(|| {
+            let done = self.work(step);
+            self.made
+                .lock()
+                .unwrap()
+                .insert(key.to_owned(), done.clone());
+            done
+        })
     }
 }
 
@@ -139,6 +205,32 @@ impl Outlet for Wall {
         })
     }
 
+    fn bundle(&self, messages: &[Outgoing]) -> Option<(Step, usize)> {
+        let parts: Vec<Part> = messages
+            .iter()
+            .take(4)
+            .map_while(|outgoing| match &outgoing.message.action {
+                Action::Post { body, .. } if !plain(body).contains('|') => Some(part(body)),
+                _ => None,
+            })
+            .collect();
+        let count = parts.len();
+        let thread = None;
+        (self.dedupes && count > 1).then_some((Step::Bundle { parts, thread }, count))
+    }
+
+    fn revise(&self, outgoing: &Outgoing, slot: u32) -> Plan {
+        Plan::Steps(vec![Step::Revise {
+            target: outgoing.copies[0].remote.clone(),
+            slot,
+            part: match &outgoing.message.action {
+                Action::Edit { body, .. } => Some(part(body)),
+                _ => None,
+            },
+            otherwise: None,
+        }])
+    }
+
     async fn perform(&self, _to: &Place, key: &str, step: &Step) -> Result<Done, SendError> {
         self.keys.lock().unwrap().push(key.to_owned());
         let next = self
@@ -148,10 +240,10 @@ impl Outlet for Wall {
             .pop_front()
             .unwrap_or(Next::Work);
         match next {
-            Next::Work => Ok(self.work(step)),
+            Next::Work => Ok(self.work_once(key, step)),
             Next::Fail(error) => Err(error),
             Next::WorkThenFail(error) => {
-                let _lost = self.work(step);
+                let _lost = self.work_once(key, step);
                 Err(error)
             }
         }
@@ -189,21 +281,30 @@ impl Outlet for Wall {
     }
 }
 
+fn part(body: &Body) -> Part {
+    Part {
+        body: plain(body),
+        ..Part::default()
+    }
+}
+
 fn plain(body: &Body) -> String {
     body.to_plain()
 }
 
 /// One portal over a store in a directory, which outlives the "process".
-struct Bench {
-    store: Store,
-    inbox: Inbox,
+pub struct Bench {
+    pub store: Store,
+    pub inbox: Inbox,
     bells: Bells,
-    clock: Clock,
-    portal: Portal,
+    pub clock: Clock,
+    pub portal: Portal,
+    pub coalesce: bool,
+    pub budget: Budget,
 }
 
 impl Bench {
-    async fn open(directory: &Path) -> Self {
+    pub async fn open(directory: &Path) -> Self {
         let key = StoreKey::read_or_create(&directory.join("key")).unwrap();
         let store = Store::open(&directory.join("data"), &key).await.unwrap();
         let spec = PortalSpec {
@@ -224,16 +325,18 @@ impl Bench {
             bells,
             clock,
             portal,
+            coalesce: true,
+            budget: Budget::default(),
         }
     }
 
-    async fn hear(&self, fact: &str, action: Action) {
+    pub async fn hear(&self, fact: &str, action: Action) {
         let message = matches!(action, Action::Post { .. }).then(|| RemoteId::from(fact));
         self.hear_payload(fact, message, Payload::Ready(bytes(action)))
             .await;
     }
 
-    async fn hear_payload(&self, fact: &str, message: Option<RemoteId>, payload: Payload) {
+    pub async fn hear_payload(&self, fact: &str, message: Option<RemoteId>, payload: Payload) {
         let arrival = Arrival {
             place: self.portal.room.clone(),
             fact: fact.into(),
@@ -256,7 +359,7 @@ impl Bench {
         );
     }
 
-    fn lane(&self, outlet: Arc<Wall>) -> Lane {
+    pub fn lane(&self, outlet: Arc<Wall>) -> Lane {
         Lane {
             id: LaneId {
                 portal: self.portal.id,
@@ -266,11 +369,13 @@ impl Bench {
             store: self.store.clone(),
             bells: self.bells.clone(),
             clock: self.clock,
+            budget: self.budget.clone(),
+            coalesce: self.coalesce,
         }
     }
 
     /// Runs the lane until it owes nothing that could be paid now, or for `at_most`.
-    async fn run(&self, outlet: &Arc<Wall>, at_most: Duration) -> LaneEnd {
+    pub async fn run(&self, outlet: &Arc<Wall>, at_most: Duration) -> LaneEnd {
         let stop = CancellationToken::new();
         let lane = self.lane(outlet.clone()).run(stop.clone());
         tokio::pin!(lane);
@@ -289,7 +394,7 @@ impl Bench {
         end.unwrap()
     }
 
-    async fn tally(&self, toward: Side) -> footbridge_store::Tally {
+    pub async fn tally(&self, toward: Side) -> footbridge_store::Tally {
         let id = LaneId {
             portal: self.portal.id,
             toward,
@@ -303,7 +408,7 @@ impl Bench {
             .expect("each lane has a row")
     }
 
-    async fn balance(&self) {
+    pub async fn balance(&self) {
         for tally in self.store.tallies().await.unwrap() {
             let skipped: u64 = tally.skipped.iter().map(|(_, count)| count).sum();
             assert_eq!(
@@ -315,7 +420,7 @@ impl Bench {
     }
 }
 
-fn bytes(action: Action) -> Vec<u8> {
+pub fn bytes(action: Action) -> Vec<u8> {
     let sender = Sender {
         id: "@a:x".into(),
         name: "A".into(),
@@ -329,7 +434,7 @@ fn bytes(action: Action) -> Vec<u8> {
     .unwrap()
 }
 
-fn post(text: &str) -> Action {
+pub fn post(text: &str) -> Action {
     Action::Post {
         body: Body::plain(text),
         style: Style::Text,
@@ -338,7 +443,7 @@ fn post(text: &str) -> Action {
     }
 }
 
-fn edit(target: &str, text: &str) -> Action {
+pub fn edit(target: &str, text: &str) -> Action {
     Action::Edit {
         target: target.into(),
         body: Body::plain(text),
@@ -346,7 +451,7 @@ fn edit(target: &str, text: &str) -> Action {
     }
 }
 
-fn not_now(outcome: Outcome) -> SendError {
+pub fn not_now(outcome: Outcome) -> SendError {
     SendError::Retry {
         after: None,
         outcome,
@@ -354,7 +459,7 @@ fn not_now(outcome: Outcome) -> SendError {
     }
 }
 
-const LONG: Duration = Duration::from_hours(1);
+pub const LONG: Duration = Duration::from_hours(1);
 
 #[tokio::test(start_paused = true)]
 async fn messages_leave_in_the_order_in_which_they_came_whatever_fails() {

@@ -6,6 +6,8 @@ mod house_rules;
 #[cfg(test)]
 mod lanes;
 #[cfg(test)]
+mod together;
+#[cfg(test)]
 mod bad_input;
 #[cfg(test)]
 mod example_config;
@@ -22,3 +24,7 @@ mod matrix;
 mod walk;
 #[cfg(test)]
 mod restart;
+#[cfg(test)]
+mod hindrances;
+#[cfg(test)]
+mod burst;

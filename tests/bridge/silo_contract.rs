@@ -351,7 +351,7 @@ impl House {
                 .step_done(delivery.id, Some(&copy), None, last, now)
                 .await
                 .unwrap(),
-            Ok(Done::Changed(_)) => store
+            Ok(Done::Changed(_) | Done::Struck(..)) => store
                 .step_done(delivery.id, None, None, last, now)
                 .await
                 .unwrap(),
@@ -359,6 +359,10 @@ impl House {
                 .step_done(delivery.id, None, Some(&id), last, now)
                 .await
                 .unwrap(),
+            Err(SendError::Limited { .. }) => {
+                store.held_back(delivery.id).await.unwrap();
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
             Err(SendError::Retry { outcome, .. }) => {
                 let due = now.plus(Duration::from_millis(100));
                 store

@@ -51,6 +51,10 @@ pub async fn perform(
             client.delete(room, target.as_str()).await?;
             Ok(Done::Gone(target.clone()))
         }
+        // Never planned for this side.
+        Step::Bundle { .. } | Step::Revise { .. } => Err(Fault::Refused(
+            "Gitter takes one message at a time".to_owned(),
+        )),
     }
 }
 
@@ -91,7 +95,9 @@ async fn post(
 pub fn made_text(step: &Step) -> Option<&str> {
     match step {
         Step::Post { content, .. } => Some(&content.text),
-        Step::Replace { .. } | Step::Remove { .. } => None,
+        Step::Replace { .. } | Step::Remove { .. } | Step::Bundle { .. } | Step::Revise { .. } => {
+            None
+        }
     }
 }
 

@@ -112,11 +112,7 @@ impl From<Fault> for SendError {
             Fault::Closed(_) => Self::Closed { reason },
             Fault::Gone | Fault::Refused(_) => Self::Refused { reason },
             Fault::TooLate => Self::TooLate,
-            Fault::Busy { after } => Self::Retry {
-                after: Some(after),
-                outcome: Outcome::NotDone,
-                source: anyhow!(reason),
-            },
+            Fault::Busy { after } => Self::Limited { after: Some(after) },
             Fault::TooLong => Self::Retry {
                 after: None,
                 outcome: Outcome::Unknown,
@@ -206,11 +202,10 @@ mod tests {
     #[test]
     fn the_house_is_told_how_long_gitter_wants_us_to_wait() {
         let busy = fault_of(Subject::Room, Repeat::Doubles, 429, Duration::from_secs(7));
-        let SendError::Retry { after, outcome, .. } = SendError::from(busy) else {
+        let SendError::Limited { after } = SendError::from(busy) else {
             panic!("a busy Gitter is tried again");
         };
         assert_eq!(after, Some(Duration::from_secs(7)));
-        assert_eq!(outcome, Outcome::NotDone);
     }
 
     #[test]

@@ -281,6 +281,49 @@ async fn a_delivery_settled_by_a_removed_portal_is_no_error_for_its_lane() {
 }
 
 #[tokio::test]
+async fn d09_what_may_have_been_on_its_way_at_a_stop_is_unanswered_at_the_next_start() {
+    let ground = Ground::with_one_portal().await;
+    let lane = to_silo(&ground.a);
+    let arrivals = vec![
+        sealed_letter(&ground.room, "$1", 0),
+        letter(&ground.room, "$2"),
+        letter(&ground.room, "$3"),
+    ];
+    ground.accept(arrivals).await;
+    let entry = ground.store.waiting(None).await.unwrap()[0].entry;
+    let letter = Payload::Ready(b"$1".to_vec());
+    ground.store.fill(entry, letter, NOW).await.unwrap();
+    // The key came while the second was on its way: it may be either of them, but not the third.
+    ground.store.start_lane(lane, NOW, true).await.unwrap();
+    for (remote, doubtful) in [("g1", true), ("g2", true), ("g3", false)] {
+        let delivery = ground.deliver(lane, remote).await;
+        assert_eq!(
+            delivery.unanswered_since,
+            doubtful.then_some(NOW),
+            "{remote}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_lane_that_starts_waits_no_longer_than_it_is_told() {
+    let ground = Ground::with_one_portal().await;
+    let lane = to_silo(&ground.a);
+    ground.accept(vec![letter(&ground.room, "$1")]).await;
+    let far = Millis(NOW.0 + 3_600_000);
+    let delivery = ground.ready(lane).await;
+    ground
+        .store
+        .postponed(delivery.id, far, true)
+        .await
+        .unwrap();
+    let latest = Millis(NOW.0 + 1_000);
+    ground.store.start_lane(lane, latest, false).await.unwrap();
+    let head = ground.store.head(lane, NOW).await.unwrap();
+    assert_eq!(head, Head::NotBefore(latest));
+}
+
+#[tokio::test]
 async fn a_portal_that_is_linked_again_begins_anew() {
     let ground = Ground::new().await;
     let (a, b, room) = (&ground.a, &ground.b, &ground.room);

@@ -143,6 +143,39 @@ async fn a_file_that_is_no_store_is_called_damaged_and_left_alone() {
 }
 
 #[tokio::test]
+async fn f09_a_database_that_is_cut_short_empty_or_gone_is_refused_and_left_alone() {
+    let ground = Ground::new().await;
+    let letters = (0..50).map(|n| letter(&ground.room, &format!("${n}")));
+    ground.accept(letters.collect()).await;
+    ground.store.checkpoint().await.unwrap();
+    let Ground { home, store, .. } = ground;
+    drop(store);
+    // As the SDK has one.
+    fs::create_dir(data(home.path()).join("matrix")).unwrap();
+    let path = data(home.path()).join("footbridge.db");
+    let whole = fs::read(&path).unwrap();
+    let half = whole.len() / 2;
+    for length in [1, 50, 99, 100, 511, 4096, 5000, half, whole.len() - 4096] {
+        fs::write(&path, &whole[..length]).unwrap();
+        let refused = Store::open(&data(home.path()), &key(home.path())).await;
+        assert!(
+            matches!(refused, Err(Error::Damaged { .. })),
+            "{length}: {refused:?}"
+        );
+        assert_eq!(fs::read(&path).unwrap(), whole[..length]);
+    }
+    fs::write(&path, "").unwrap();
+    let refused = Store::open(&data(home.path()), &key(home.path())).await;
+    assert!(matches!(refused, Err(Error::Lost { .. })), "{refused:?}");
+    fs::remove_file(&path).unwrap();
+    let refused = Store::open(&data(home.path()), &key(home.path())).await;
+    assert!(matches!(refused, Err(Error::Lost { .. })), "{refused:?}");
+    assert!(!path.exists());
+    fs::write(&path, &whole).unwrap();
+    open(home.path()).await;
+}
+
+#[tokio::test]
 async fn an_overwritten_page_is_found_before_anything_is_built_on_it() {
     let ground = Ground::new().await;
     let letters = (0..200).map(|n| letter(&ground.room, &format!("${n}")));

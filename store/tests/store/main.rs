@@ -8,6 +8,8 @@ mod arriving;
 #[cfg(test)]
 mod delivering;
 #[cfg(test)]
+mod bundles;
+#[cfg(test)]
 mod conservation;
 #[cfg(test)]
 mod disk;
@@ -17,3 +19,5 @@ mod doors;
 mod secrets;
 #[cfg(test)]
 mod telling;
+#[cfg(test)]
+mod hindered;

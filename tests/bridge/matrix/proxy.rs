@@ -26,8 +26,8 @@ pub struct Rules {
     pub lose_sends: AtomicU32,
     /// So many sends are refused by the proxy itself: the homeserver never hears of them.
     pub stop_sends: AtomicU32,
-    /// Every request is told that the access token has expired and the device has not.
-    pub expired: AtomicBool,
+    /// Requests with this access token are told that it has expired and the device has not.
+    pub expired: Mutex<Option<String>>,
     /// Sends that reached the homeserver.
     pub sends: AtomicU32,
 }
@@ -88,7 +88,9 @@ pub async fn scene(synapse: &Synapse, encrypted: bool, patience: Patience) -> (S
 type Shared = (Arc<Rules>, String, reqwest::Client);
 
 async fn pass(State((rules, upstream, http)): State<Shared>, request: Request) -> Response {
-    if rules.expired.load(Ordering::SeqCst) {
+    let given = request.headers().get(header::AUTHORIZATION);
+    let given = given.and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    if given.is_some() && given == rules.expired.lock().unwrap().as_deref() {
         let body = json!({"errcode": "M_UNKNOWN_TOKEN", "error": "expired", "soft_logout": true});
         return (StatusCode::UNAUTHORIZED, axum::Json(body)).into_response();
     }

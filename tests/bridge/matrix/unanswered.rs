@@ -3,7 +3,10 @@
 
 use std::sync::atomic::Ordering;
 
-use footbridge::portal::{Lane, LaneEnd};
+use footbridge::{
+    budget::Budget,
+    portal::{Lane, LaneEnd},
+};
 use footbridge_store::{Arrival, Payload, Tally};
 use footbridge_testbed::synapse::Limits;
 
@@ -77,6 +80,8 @@ impl Toward {
             store: house.store.clone(),
             bells: self.bells.clone(),
             clock: house.clock,
+            budget: Budget::default(),
+            coalesce: true,
         };
         let running = tokio::spawn(lane.run(stop.clone()));
         let waited = timeout(Duration::from_secs(30), async {

@@ -274,6 +274,15 @@ impl BridgeProcess {
         self.directory.path().join("data")
     }
 
+    /// Holds the write lock of the bridge's database, as a backup might, until the answer is dropped.
+    pub fn hold_store(&self) -> anyhow::Result<rusqlite::Connection> {
+        let path = self.data_directory().join("footbridge.db");
+        let connection = rusqlite::Connection::open(path)?;
+        connection.busy_timeout(Duration::from_secs(10))?;
+        connection.execute_batch("BEGIN IMMEDIATE")?;
+        Ok(connection)
+    }
+
     /// `http://127.0.0.1:port` of health and metrics.
     #[must_use]
     pub fn admin_url(&self) -> String {
@@ -287,6 +296,11 @@ impl BridgeProcess {
             .await
             .context("the bridge shows no metrics")?;
         Ok(Metrics::parse(&text))
+    }
+
+    /// The same as it stands.
+    pub async fn metrics_text(&self) -> anyhow::Result<String> {
+        Ok(self.ask("/metrics").await?.1)
     }
 
     /// Fails unless `accepted = delivered + skipped + failed + pending` in every lane; returns the sums.

@@ -179,7 +179,10 @@ mod tests {
 
     #[test]
     fn a_row_that_broke_is_not_good() {
-        assert!(!Outcome::default().is_good(), "a run without messages proves nothing");
+        assert!(
+            !Outcome::default().is_good(),
+            "a run without messages proves nothing"
+        );
         let error = anyhow::anyhow!("no\nmore");
         let broken = Outcome::broken("F01", &error, Duration::ZERO);
         assert!(!broken.is_good());

@@ -1,6 +1,7 @@
 //! One encrypted room, one channel, people on both sides and the bridge between them: the scene on which tests, demo,
 //! kills and bench play. It speaks, and it compares what was said with what arrived.
 
+mod burst;
 mod crowd;
 mod ear;
 mod load;
@@ -17,6 +18,7 @@ use footbridge::matrix::person::Person;
 use tempfile::TempDir;
 use tokio::time::Instant;
 
+pub use burst::{Burst, Outcome, burst};
 pub use crowd::Crowd;
 pub use ear::{Ear, Heard};
 pub use load::Load;
@@ -310,13 +312,15 @@ impl Scenario {
     #[must_use]
     pub fn toward_room_from(&self, first: usize) -> Verdict {
         let arrived = self.in_room(|heard, text| {
-            let number = self.from_channel.number_in(text)?;
-            Some(Arrived {
+            // One event may carry several messages.
+            let numbers = self.from_channel.numbers_in(text).into_iter();
+            let arrived = numbers.map(|number| Arrived {
                 number,
                 at: Some(heard.at),
-            })
+            });
+            Some(arrived.collect::<Vec<_>>())
         });
-        Verdict::of_those_from(first, &self.from_channel.said(), &arrived)
+        Verdict::of_those_from(first, &self.from_channel.said(), &arrived.concat())
     }
 
     /// Waits until nothing is missing on either side, then until the bridge owes nothing, then a moment longer for copies

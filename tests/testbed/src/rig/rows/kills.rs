@@ -155,7 +155,9 @@ async fn die_at(rig: &Rig, synapse: &Synapse, point: &str, passage: u32) -> anyh
     rig.launch_armed(&format!("{point}:{passage}"))?;
     if point == "fill.before" {
         // The message is there before its key.
-        until(REACH, || homeserver.to_device_taken() > held).await.ok();
+        until(REACH, || homeserver.to_device_taken() > held)
+            .await
+            .ok();
         tokio::time::sleep(Duration::from_millis(300)).await;
         homeserver.set_to_device(ToDevice::Pass);
     }

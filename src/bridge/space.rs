@@ -1,0 +1,36 @@
+//! Room on the disk (D14): while there is little, nothing more is read from either side. What is owed is still
+//! delivered, since that frees space.
+
+use std::{path::Path, time::Duration};
+
+use footbridge_store::free_space;
+use tokio::time::sleep;
+
+use crate::config::StoreConfig;
+
+/// How often the file system is asked.
+const ASK: Duration = Duration::from_secs(2);
+
+/// Whether there is less space than the configuration wants. A file system that does not tell has enough.
+pub(super) fn is_short(config: &StoreConfig) -> bool {
+    free(&config.path).is_some_and(|free| free < config.min_free)
+}
+
+/// How many bytes are free, where the file system tells.
+pub(super) fn free(path: &Path) -> Option<u64> {
+    free_space(path).ok()
+}
+
+/// Returns as soon as there is less space than wanted.
+pub(super) async fn shortage(config: &StoreConfig) {
+    while !is_short(config) {
+        sleep(ASK).await;
+    }
+}
+
+/// Returns as soon as there is enough space again.
+pub(super) async fn relief(config: &StoreConfig) {
+    while is_short(config) {
+        sleep(ASK).await;
+    }
+}

@@ -1,0 +1,57 @@
+//! D21, F29: a session that has expired is continued on the same device, and nothing is lost.
+
+use super::{proxy::scene, *};
+
+async fn token(house: &House) -> String {
+    let account = house.store.account().await.unwrap().unwrap();
+    let session: Value = serde_json::from_slice(&account.session.0).unwrap();
+    session["access_token"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn d21_f29_an_expired_session_is_continued_on_the_same_device() {
+    let synapse = Synapse::shared().await.unwrap();
+    let (scene, proxy) = scene(synapse, true, Patience::default()).await;
+    let Scene {
+        mut house,
+        person,
+        room,
+        lane,
+        ..
+    } = scene;
+    person.say(&room, "before").await.unwrap();
+    assert_eq!(text_of(&house.next(lane).await), "before");
+    let before = house.store.account().await.unwrap().unwrap();
+    for round in 0..2 {
+        let old = token(&house).await;
+        *proxy.rules.expired.lock().unwrap() = Some(old.clone());
+        let ended = timeout(Duration::from_secs(20), house.listening.join_next()).await;
+        let ended = ended.unwrap().unwrap().unwrap();
+        let Err(MatrixError::SignedOut(why)) = ended else {
+            panic!("{ended:?}")
+        };
+        assert!(why.contains("the device has not"), "{why}");
+        let held = house.post(&room, &format!("held {round}"), "held").await;
+        assert!(matches!(held, Err(SendError::SignedOut { .. })), "{held:?}");
+        person.say(&room, "meanwhile").await.unwrap();
+
+        house.matrix = None;
+        let again = house.login(None).await.unwrap();
+        assert_eq!(again.face, before.face);
+        assert_eq!(again.recovery_key, None);
+        assert_ne!(token(&house).await, old);
+        house.open(Trust::CrossSigned).await;
+        house.listen(&room);
+        assert_eq!(text_of(&house.next(lane).await), "meanwhile");
+        house
+            .post(&room, &format!("held {round}"), "held")
+            .await
+            .unwrap();
+    }
+    // Without need nobody logs in again.
+    let kept = token(&house).await;
+    house.rest().await;
+    house.matrix = None;
+    house.login(None).await.unwrap();
+    assert_eq!(token(&house).await, kept);
+}
