@@ -118,13 +118,11 @@ impl BridgeProcess {
     pub async fn attempt(&self, verb: &str, patience: Duration) -> anyhow::Result<Option<i32>> {
         let mut command = self.command(verb)?;
         let mut child = command.stdout(Stdio::null()).spawn()?;
-        match tokio::time::timeout(patience, child.wait()).await {
-            Ok(status) => Ok(Some(status?.code().unwrap_or(-1))),
-            Err(_) => {
-                child.kill().await?;
-                Ok(None)
-            }
+        if let Ok(status) = tokio::time::timeout(patience, child.wait()).await {
+            return Ok(Some(status?.code().unwrap_or(-1)));
         }
+        child.kill().await?;
+        Ok(None)
     }
 
     /// Starts `footbridge run` and returns at once.

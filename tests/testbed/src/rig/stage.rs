@@ -1,5 +1,6 @@
 //! The scene of a row: the bridge between proxies, people in every portal, and the end at which all is compared.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -326,7 +327,7 @@ impl Rig {
             for passage in proxy.passages(self.began, &Matcher::all()) {
                 let at = passage.at.duration_since(self.began).as_secs_f64();
                 let (method, path) = (passage.method, passage.path);
-                requests.push_str(&format!("{at:9.3} {name} {method} {path}\n"));
+                writeln!(requests, "{at:9.3} {name} {method} {path}")?;
             }
         }
         std::fs::write(directory.join(format!("{fault}.requests")), requests)?;

@@ -119,7 +119,12 @@ async fn frozen(context: &Context<'_>) -> anyhow::Result<Outcome> {
         rig.crowd.say_in_channel(&rig.scene, 0);
         tokio::time::sleep(pause).await;
     }
-    let grown = rig.scene.bridge.usage()?.resident_kib.saturating_sub(before);
+    let grown = rig
+        .scene
+        .bridge
+        .usage()?
+        .resident_kib
+        .saturating_sub(before);
     synapse.thaw()?;
     let thawed = Instant::now();
     rig.arrive(Duration::from_mins(3)).await;
