@@ -187,7 +187,9 @@ async fn terminated(context: &Context<'_>) -> anyhow::Result<Outcome> {
     let mut codes = Vec::new();
     rig.while_talking(5.0, async {
         for _ in 0..context.pick(3, 10, 200) {
-            tokio::time::sleep(Duration::from_millis(rand::random_range(100..1500))).await;
+            // Before that the process has no say in how it ends.
+            rig.scene.bridge.wait_ready().await?;
+            tokio::time::sleep(Duration::from_millis(rand::random_range(0..1500))).await;
             let asked = Instant::now();
             let status = rig.scene.bridge.terminate().await?;
             slowest = slowest.max(asked.elapsed());
