@@ -2,7 +2,9 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::{DeliveryId, EntryId, Error, Millis, Place, RemoteId, Store, database::Fault};
+use crate::{
+    DeliveryId, EntryId, Error, Millis, Place, RemoteId, Store, database::Fault, outbox, settle,
+};
 
 /// The slot of a link to an event that is the entry's alone.
 const WHOLE: i64 = -1;
@@ -63,6 +65,29 @@ impl Store {
         let (place, remote) = (place.clone(), remote.clone());
         self.read("look for a link", move |desk| {
             Ok(entry(desk.sql, &place, &remote)?.is_some())
+        })
+        .await
+    }
+
+    /// The present step is done and `made` a message that belongs to another one: a new text of the message that
+    /// `original` names. It is linked as the next part of that one, so that whoever takes the original back takes
+    /// both. Otherwise as [`Store::step_done`].
+    pub async fn step_made_for(
+        &self,
+        delivery: DeliveryId,
+        made: &Copy,
+        original: (&Place, &RemoteId),
+        last: bool,
+    ) -> Result<(), Error> {
+        let (made, place, remote) = (made.clone(), original.0.clone(), original.1.clone());
+        self.transaction("settle a step", move |desk| {
+            let Some(debt) = settle::debt(desk.sql, delivery)? else {
+                outbox::note(0, delivery);
+                return Ok(());
+            };
+            let home = entry(desk.sql, &place, &remote)?.unwrap_or(debt.entry);
+            link(desk.sql, home, &debt.to, &made)?;
+            outbox::advance(desk, &debt, last)
         })
         .await
     }
