@@ -1,7 +1,7 @@
 //! Gaps: what a limited timeline left out is fetched page by page, backwards, until an event is met that was
 //! walked before, and journalled oldest first. The same code serves start, outage and join.
 
-use footbridge_store::{Arrival, Batch, Gap, RemoteId};
+use footbridge_store::{Batch, Gap, RemoteId};
 use matrix_sdk::{
     Room,
     deserialized_responses::TimelineEvent,
@@ -17,6 +17,7 @@ use super::{
     beginning::{Beginning, begins_encryption},
     fault::Fault,
     mark_cursor,
+    senders::writer,
     walk::{Envelope, Names, Walked},
 };
 use crate::{crash, inbox::Inbox};
@@ -93,13 +94,10 @@ impl Matrix {
                 .first()
                 .and_then(TimelineEvent::event_id)
                 .map(|id| RemoteId(id.to_string()));
-            let mut batch = Batch {
-                arrivals: self
-                    .walk_page(room, gap, events, &mut page.names, &mut beginning, inbox)
-                    .await?,
-                flags: beginning.flags(),
-                ..Batch::default()
-            };
+            let mut batch = self
+                .walk_page(room, gap, events, &mut page.names, &mut beginning, inbox)
+                .await?;
+            batch.flags = beginning.flags();
             if let Some(mark) = mark {
                 batch
                     .cursors
@@ -226,22 +224,26 @@ impl Matrix {
         names: &mut Names,
         beginning: &mut Beginning,
         inbox: &Inbox,
-    ) -> Result<Vec<Arrival>, MatrixError> {
-        let (mut arrivals, mut shared) = (Vec::new(), false);
+    ) -> Result<Batch, MatrixError> {
+        let (mut batch, mut shared) = (Batch::default(), false);
         for event in events.iter().rev() {
             let encrypted = beginning.pass(event);
             match self.walk(room, &gap.place, event, names, encrypted).await {
                 Walked::Nothing => {}
-                Walked::Arrival(arrival) => arrivals.push(arrival),
+                Walked::Arrival(arrival) => {
+                    batch.writers.extend(writer(&arrival, event));
+                    batch.arrivals.push(arrival);
+                }
                 Walked::Ours(arrival) => {
                     shared = true;
-                    arrivals.push(arrival);
+                    batch.writers.extend(writer(&arrival, event));
+                    batch.arrivals.push(arrival);
                 }
             }
         }
         if shared {
             inbox.settled(&gap.place).await?;
         }
-        Ok(arrivals)
+        Ok(batch)
     }
 }
