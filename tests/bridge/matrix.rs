@@ -4,6 +4,7 @@ mod bare;
 mod encrypting;
 mod entering;
 mod late_keys;
+mod overlap;
 mod proxy;
 mod unanswered;
 mod expired;
