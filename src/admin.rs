@@ -52,6 +52,9 @@ pub struct Health {
     pub sync_age_seconds: Option<u64>,
     /// Each silo's feed: `live`, `connecting` or `down`.
     pub silos: BTreeMap<String, String>,
+    /// How many of each silo's channels are closed to the account.
+    #[serde(default)]
+    pub channels_closed: BTreeMap<String, usize>,
     /// Portals that the configuration has.
     pub portals: usize,
     /// Of those, the ones that run.
@@ -174,6 +177,7 @@ struct Figures {
     hindered: Gauge,
     free: Gauge,
     live: Family<SiloLabels, Gauge>,
+    closed: Family<SiloLabels, Gauge>,
     limited: Family<AccountLabels, Gauge>,
     pace: Family<AccountLabels, Gauge<f64, AtomicU64>>,
     empty_after: Family<BacklogLabels, Gauge>,
@@ -226,6 +230,11 @@ impl Figures {
             self.live
                 .get_or_create(&SiloLabels { silo: silo.clone() })
                 .set(live);
+        }
+        for (silo, closed) in &health.channels_closed {
+            let labels = SiloLabels { silo: silo.clone() };
+            let closed = i64::try_from(*closed).unwrap_or(i64::MAX);
+            self.closed.get_or_create(&labels).set(closed);
         }
         for limited in &health.limited {
             let labels = AccountLabels {
@@ -296,6 +305,8 @@ impl Figures {
             self.empty_after,
         );
         all.register("silo_live", "1 when the silo's feed is live", self.live);
+        let closed = "Channels that are closed to the silo's account";
+        all.register("silo_channels_closed", closed, self.closed);
         all
     }
 }

@@ -51,7 +51,7 @@ pub fn run(config: Config) -> Boxed<'static, anyhow::Result<()>> {
             };
             match ended {
                 // The service manager would only make a loop of it.
-                Err(error) if space::is_short(&config.store) => {
+                Err(error) if space::was_missing(&error, &config.store) => {
                     let error = format!("{error:#}");
                     error!(error, "The disk is full; starting again when it is not");
                     if !starved::wait(&config).await? {
@@ -183,8 +183,10 @@ impl House {
     /// Runs lanes and listeners of all portals. Returns when told to stop or when something ended that must not.
     async fn serve_portals(&self, tasks: &mut Tasks) -> anyhow::Result<()> {
         let stop = &self.shutdown.soft;
-        let (mut portals, mut missing) = self.known_portals().await?;
-        portals.extend(self.find(&mut missing).await?);
+        let (mut portals, mut missing) = tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            first = self.first_portals() => first?,
+        };
         let mut backoff = Backoff::default();
         let mut lanes = HashSet::new();
         while !stop.is_cancelled() {
@@ -248,18 +250,25 @@ impl House {
             } else {
                 backoff.failed()
             };
-            tokio::select! {
-                () = self.shutdown.soft.cancelled() => return Ok(Vec::new()),
-                Some(ended) = tasks.join_next() => verdict(ended)?,
-                Some(ended) = listeners.join_next() => verdict(ended)?,
-                () = space::shortage(&self.config.store) => return Ok(Vec::new()),
-                () = tokio::time::sleep(wait) => {
-                    let found = self.find(missing).await?;
-                    if !found.is_empty() {
-                        backoff.worked();
-                        return Ok(found);
-                    }
+            let wanted = missing.clone();
+            let search = async {
+                tokio::time::sleep(wait).await;
+                self.find(&wanted).await
+            };
+            tokio::pin!(search);
+            let (found, still_missing) = loop {
+                tokio::select! {
+                    () = self.shutdown.soft.cancelled() => return Ok(Vec::new()),
+                    Some(ended) = tasks.join_next() => verdict(ended)?,
+                    Some(ended) = listeners.join_next() => verdict(ended)?,
+                    () = space::shortage(&self.config.store) => return Ok(Vec::new()),
+                    searched = &mut search => break searched?,
                 }
+            };
+            *missing = still_missing;
+            if !found.is_empty() {
+                backoff.worked();
+                return Ok(found);
             }
         }
     }
@@ -291,6 +300,8 @@ impl House {
                 async move {
                     match silo.listen(channels, inbox, token).await {
                         Err(SiloError::Store(fault)) => Err(fault.into()),
+                        // It said so itself, once.
+                        Err(SiloError::SignedOut(_)) => Ok(()),
                         Err(fault) => {
                             // One silo out of order is no reason to stop the others.
                             error!(

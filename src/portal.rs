@@ -240,10 +240,8 @@ impl Lane {
                     .postponed(delivery.id, self.clock.now(), true)
                     .await?;
                 self.bells.step_settled();
-                error!(
-                    reason,
-                    "Signed out: this lane waits until the account is mended"
-                );
+                // Whoever found out has said so once for all lanes.
+                debug!(reason, "Signed out: this lane waits");
                 return Ok(Attempt::SignedOut);
             }
             SendError::TooLate => {

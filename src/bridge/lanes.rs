@@ -6,7 +6,7 @@ use std::{
 };
 
 use footbridge_store::{LaneId, Portal, Side};
-use tracing::{Instrument, info_span, warn};
+use tracing::{Instrument, info, info_span};
 
 use super::{House, Tasks, start};
 use crate::{
@@ -98,7 +98,7 @@ impl House {
                     async move {
                         match lane.run(stop).await? {
                             LaneEnd::Stopped => {}
-                            LaneEnd::SignedOut => warn!("Lane at rest until the account is mended"),
+                            LaneEnd::SignedOut => info!("Lane at rest until the account is mended"),
                         }
                         Ok(())
                     }

@@ -41,6 +41,11 @@ impl Vitals for House {
                 (name.clone(), state.to_owned())
             })
             .collect();
+        let channels_closed: BTreeMap<String, usize> = self
+            .silos
+            .iter()
+            .map(|(name, silo)| (name.clone(), silo.closed()))
+            .collect();
         let store_state = match self.store.hindrance() {
             Some(hindrance) => hindrance.as_str(),
             None if super::space::is_short(&self.config.store) => "low",
@@ -52,6 +57,7 @@ impl Vitals for House {
             && store_state == "well"
             && sync_age.is_some_and(|age| age < SYNC_STALE)
             && silos.values().all(|state| state == "live")
+            && channels_closed.values().all(|closed| *closed == 0)
             && portals == portals_running
             && oldest.is_none_or(|age| age < DEBT_STALE);
         let paces = self.budgets.limited();
@@ -71,6 +77,7 @@ impl Vitals for House {
             store_free_bytes: super::space::free(&self.config.store.path),
             sync_age_seconds: sync_age.map(|age| age.as_secs()),
             silos,
+            channels_closed,
             portals,
             portals_running,
             oldest_pending_seconds: oldest.map(|age| age.as_secs()),

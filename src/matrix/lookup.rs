@@ -158,7 +158,10 @@ impl Matrix {
     /// Whether an event of our account, as far as it says, came from this device.
     fn may_be_this_device(&self, envelope: &Envelope) -> bool {
         let device = envelope.content.get("device_id").and_then(Value::as_str);
-        let own = self.client.device_id().map(|own| own.as_str());
+        let own = self
+            .client
+            .device_id()
+            .map(matrix_sdk::ruma::DeviceId::as_str);
         device.is_none() || device == own
     }
 }

@@ -1,13 +1,17 @@
 //! A step in doubt: it may or may not have happened, and the other side does not dedupe. Looks before it is
 //! repeated (reliability: D04, D05).
 
+use anyhow::anyhow;
 use footbridge_store::{Delivery, Error, Millis};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::Lane;
-use crate::outlet::{Done, Outcome, SendError, Step};
+use super::{Attempt, CLOSED_POLL, Lane};
+use crate::{
+    message::Message,
+    outlet::{Done, Outcome, SendError, Step},
+};
 
 /// Whether a step in doubt turned out to have happened.
 pub(super) enum Recalled {
@@ -22,14 +26,16 @@ impl Lane {
     pub(super) async fn recall(
         &self,
         delivery: &Delivery,
+        message: &Message,
         index: usize,
-        step: &Step,
-        since: Millis,
+        (step, since): (&Step, Millis),
         last: bool,
         stop: &CancellationToken,
     ) -> Result<Recalled, Error> {
         if self.outlet.dedupes() {
-            return self.look_up(delivery, index, step, since, last).await;
+            return self
+                .look_up(delivery, message, index, (step, since), last)
+                .await;
         }
         let Some(repeated) = new_message(step) else {
             return Ok(Recalled::NeverHappened);
@@ -43,14 +49,6 @@ impl Lane {
             }
             let found = match self.outlet.recall(&delivery.to, repeated, since).await {
                 Ok(found) => found,
-                // That the question failed says nothing of the step: the doubt stays.
-                Err(SendError::Retry { after, source, .. }) => {
-                    return Ok(Recalled::NotNow(SendError::Retry {
-                        after,
-                        outcome: Outcome::Unknown,
-                        source,
-                    }));
-                }
                 Err(error) => return Ok(Recalled::NotNow(error)),
             };
             for copy in found {
@@ -59,7 +57,8 @@ impl Lane {
                         delivery.id = delivery.id.0,
                         "A send of unknown outcome had happened; adopted"
                     );
-                    self.settle(delivery, &Done::Made(copy), last).await?;
+                    self.settle(delivery, message, &Done::Made(copy), last)
+                        .await?;
                     return Ok(Recalled::Adopted);
                 }
             }
@@ -71,21 +70,49 @@ impl Lane {
         Ok(Recalled::NeverHappened)
     }
 
+    /// The other side could not be looked at. Whatever it said of the look says nothing of the step: the doubt
+    /// stays, and nothing is repeated before a look succeeded.
+    pub(super) async fn look_later(
+        &self,
+        delivery: &Delivery,
+        error: SendError,
+        message: &Message,
+    ) -> Result<Attempt, Error> {
+        let (after, source) = match error {
+            SendError::SignedOut { .. } => {
+                let now = self.clock.now();
+                self.store.postponed(delivery.id, now, false).await?;
+                return Ok(Attempt::SignedOut);
+            }
+            SendError::Retry { after, source, .. } => (after, source),
+            // Of the look, not of the step: what is in doubt stays so.
+            SendError::Limited { .. } => return self.put_off(delivery, error, message).await,
+            other => (Some(CLOSED_POLL), anyhow!(other)),
+        };
+        let outcome = Outcome::Unknown;
+        let error = SendError::Retry {
+            after,
+            outcome,
+            source,
+        };
+        self.put_off(delivery, error, message).await
+    }
+
     /// The other side makes one message of however many tries, unless it has forgotten them (D09): then it is
     /// looked for.
     async fn look_up(
         &self,
         delivery: &Delivery,
+        message: &Message,
         index: usize,
-        step: &Step,
-        since: Millis,
+        (step, since): (&Step, Millis),
         last: bool,
     ) -> Result<Recalled, Error> {
         let key = step_key(delivery, index, step);
         match self.outlet.look_up(&delivery.to, &key, step, since).await {
             Ok(None) => Ok(Recalled::NeverHappened),
             Ok(Some(done)) => {
-                self.settle(delivery, &done, last).await?;
+                self.settle(delivery, message, &done, last).await?;
                 Ok(Recalled::Adopted)
             }
             Err(error) => Ok(Recalled::NotNow(error)),

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     budget::Permit,
     crash,
-    message::Message,
+    message::{Action, Message},
     outlet::{Done, Plan, SendError, Step},
 };
 
@@ -36,13 +36,13 @@ impl Lane {
             let last = index + 1 == count;
             if let Some(since) = doubt.take() {
                 match self
-                    .recall(delivery, index, step, since, last, stop)
+                    .recall(delivery, message, index, (step, since), last, stop)
                     .await?
                 {
                     Recalled::Adopted => continue,
                     Recalled::NeverHappened => {}
                     Recalled::NotNow(error) => {
-                        return self.put_off(delivery, error, message).await;
+                        return self.look_later(delivery, error, message).await;
                     }
                     Recalled::Stopped => return Ok(Attempt::Stopped),
                 }
@@ -78,7 +78,7 @@ impl Lane {
             match result {
                 Ok(done) => {
                     permit.passed(batch::carried(step));
-                    self.settle(delivery, &done, last).await?;
+                    self.settle(delivery, message, &done, last).await?;
                 }
                 Err(error) => {
                     self.note_unanswered(delivery, &error, began).await?;
@@ -115,6 +115,7 @@ impl Lane {
     pub(super) async fn settle(
         &self,
         delivery: &Delivery,
+        message: &Message,
         done: &Done,
         last: bool,
     ) -> Result<(), Error> {
@@ -125,6 +126,14 @@ impl Lane {
         };
         if let Done::Struck(remote, slot) = done {
             self.store.struck(delivery.id, remote, *slot, last).await?;
+        } else if let (Some(copy), Action::Edit { target, .. }, false) =
+            (made, &message.action, self.outlet.dedupes())
+        {
+            // A new text that had to become a message of its own belongs to the original: when that is taken
+            // back, so is this.
+            self.store
+                .step_made_for(delivery.id, copy, (&delivery.from, target), last)
+                .await?;
         } else {
             self.store
                 .step_done(delivery.id, made, gone, last, self.clock.now())

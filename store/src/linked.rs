@@ -50,18 +50,24 @@ impl Store {
         .await
     }
 
-    /// The messages of a place whose ids are `first` or greater and that we did not take back, by id. Of use
-    /// where ids grow with time.
-    pub async fn links_from(&self, place: &Place, first: &RemoteId) -> Result<Vec<Linked>, Error> {
-        let (place, first) = (place.clone(), first.clone());
+    /// The messages of a place whose ids are `first` or greater, but below `end`, and that we did not take back,
+    /// by id. Of use where ids grow with time.
+    pub async fn links_between(
+        &self,
+        place: &Place,
+        first: &RemoteId,
+        end: Option<&RemoteId>,
+    ) -> Result<Vec<Linked>, Error> {
+        let (place, first, end) = (place.clone(), first.clone(), end.cloned());
         self.read("list messages", move |desk| {
             Ok(desk
                 .sql
                 .prepare_cached(&format!(
                     "SELECT {COLUMNS} FROM link l
-                     WHERE l.place = ?1 AND l.remote >= ?2 AND l.gone = 0 ORDER BY l.remote"
+                     WHERE l.place = ?1 AND l.remote >= ?2 AND (?3 IS NULL OR l.remote < ?3)
+                     AND l.gone = 0 ORDER BY l.remote"
                 ))?
-                .query_map(params![place, first], linked)?
+                .query_map(params![place, first, end], linked)?
                 .collect::<Result<_, _>>()?)
         })
         .await

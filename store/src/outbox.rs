@@ -180,6 +180,29 @@ impl Store {
         .await
     }
 
+    /// The present step is done and `made` a message that belongs to another one: a new text of the message that
+    /// `original` names. It is linked as the next part of that one, so that whoever takes the original back takes
+    /// both. Otherwise as [`Store::step_done`].
+    pub async fn step_made_for(
+        &self,
+        delivery: DeliveryId,
+        made: &Copy,
+        original: (&Place, &RemoteId),
+        last: bool,
+    ) -> Result<(), Error> {
+        let (made, place, remote) = (made.clone(), original.0.clone(), original.1.clone());
+        self.transaction("settle a step", move |desk| {
+            let Some(debt) = settle::debt(desk.sql, delivery)? else {
+                note(0, delivery);
+                return Ok(());
+            };
+            let entry = links::entry(desk.sql, &place, &remote)?.unwrap_or(debt.entry);
+            links::link(desk.sql, entry, &debt.to, &made)?;
+            advance(desk, &debt, last)
+        })
+        .await
+    }
+
     /// The present step was turned away before anything happened, for a reason that is not its own: no attempt
     /// is counted, and there is no doubt.
     pub async fn held_back(&self, delivery: DeliveryId) -> Result<(), Error> {

@@ -38,6 +38,8 @@ pub enum Next {
 pub struct Wall {
     dedupes: bool,
     script: Mutex<VecDeque<Next>>,
+    /// What becomes of the next looks.
+    blind: Mutex<VecDeque<SendError>>,
     posts: Mutex<Vec<(RemoteId, String)>>,
     keys: Mutex<Vec<String>>,
     gone: Mutex<Vec<RemoteId>>,
@@ -52,6 +54,7 @@ impl Wall {
         Arc::new(Self {
             dedupes,
             script: Mutex::new(script.into()),
+            blind: Mutex::default(),
             posts: Mutex::default(),
             keys: Mutex::default(),
             gone: Mutex::default(),
@@ -259,6 +262,9 @@ impl Outlet for Wall {
         step: &Step,
         _since: Millis,
     ) -> Result<Vec<Copy>, SendError> {
+        if let Some(error) = self.blind.lock().unwrap().pop_front() {
+            return Err(error);
+        }
         let Step::Post { content, .. } = step else {
             return Ok(Vec::new());
         };
@@ -569,6 +575,41 @@ async fn a_send_that_never_happened_is_repeated_after_the_settle_time() {
     bench.run(&wall, LONG).await;
     assert_eq!(wall.texts(), ["x"]);
     assert!(began.elapsed() >= Duration::from_secs(20));
+}
+
+#[tokio::test(start_paused = true)]
+async fn d04_a_look_that_fails_leaves_the_doubt() {
+    let directory = tempfile::tempdir().unwrap();
+    let bench = Bench::open(directory.path()).await;
+    bench.hear("$a", post("x")).await;
+    let wall = Wall::new(false, vec![Next::WorkThenFail(not_now(Outcome::Unknown))]);
+    // The silo is out at first; then the channel is closed for a while, and then the silo refuses to look.
+    let (closed, refused) = ("closed".to_owned(), "refused".to_owned());
+    *wall.blind.lock().unwrap() = [
+        not_now(Outcome::NotDone),
+        not_now(Outcome::NotDone),
+        SendError::Closed { reason: closed },
+        SendError::Refused { reason: refused },
+    ]
+    .into();
+    bench.run(&wall, LONG).await;
+    assert_eq!(wall.texts(), ["x"]);
+    assert_eq!(bench.tally(Side::Silo).await.delivered, 1);
+    bench.balance().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn d04_a_look_as_nobody_leaves_the_doubt_to_the_next_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let bench = Bench::open(directory.path()).await;
+    bench.hear("$a", post("x")).await;
+    let wall = Wall::new(false, vec![Next::WorkThenFail(not_now(Outcome::Unknown))]);
+    let reason = "signed out".to_owned();
+    *wall.blind.lock().unwrap() = [SendError::SignedOut { reason }].into();
+    assert_eq!(bench.run(&wall, LONG).await, LaneEnd::SignedOut);
+    bench.run(&wall, LONG).await;
+    assert_eq!(wall.texts(), ["x"]);
+    bench.balance().await;
 }
 
 #[tokio::test(start_paused = true)]

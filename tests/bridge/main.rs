@@ -19,6 +19,14 @@ mod silo_contract;
 #[cfg(test)]
 mod gitter;
 #[cfg(test)]
+mod gitter_windows;
+#[cfg(test)]
+mod gitter_wire;
+#[cfg(test)]
+mod liar;
+#[cfg(test)]
+mod silos;
+#[cfg(test)]
 mod matrix;
 #[cfg(test)]
 mod walk;

@@ -142,6 +142,7 @@ fn close(running: &mut bool, html: &mut String) {
 }
 
 /// The content of an event with these parts; with `replaces`, as the new text of that event.
+#[must_use]
 pub fn event_of(
     parts: &[Part],
     thread: Option<&RemoteId>,

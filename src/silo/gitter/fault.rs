@@ -54,6 +54,12 @@ pub enum Fault {
         /// When it may be tried again.
         after: Duration,
     },
+    /// The service is out, and somebody else finds out when it is back.
+    #[error("Gitter is out; it is asked again from time to time")]
+    Out {
+        /// When it may be tried again.
+        after: Duration,
+    },
     /// The answer is longer than we are ready to read.
     #[error("Gitter's answer is too long")]
     TooLong,
@@ -104,6 +110,16 @@ pub fn fault_of_silence(repeat: Repeat, error: reqwest::Error) -> Fault {
     Fault::Unavailable { outcome, source }
 }
 
+impl Fault {
+    /// How long we are asked to wait, if anybody said.
+    pub fn wait(&self) -> Option<Duration> {
+        match self {
+            Self::Busy { after } | Self::Out { after } => Some(*after),
+            _ => None,
+        }
+    }
+}
+
 impl From<Fault> for SendError {
     fn from(fault: Fault) -> Self {
         let reason = fault.to_string();
@@ -113,6 +129,11 @@ impl From<Fault> for SendError {
             Fault::Gone | Fault::Refused(_) => Self::Refused { reason },
             Fault::TooLate => Self::TooLate,
             Fault::Busy { after } => Self::Limited { after: Some(after) },
+            Fault::Out { after } => Self::Retry {
+                after: Some(after),
+                outcome: Outcome::NotDone,
+                source: anyhow!(reason),
+            },
             Fault::TooLong => Self::Retry {
                 after: None,
                 outcome: Outcome::Unknown,
@@ -151,6 +172,7 @@ mod tests {
             Fault::Refused(_) => "refused",
             Fault::TooLate => "too late",
             Fault::Busy { .. } => "busy",
+            Fault::Out { .. } => "out",
             Fault::TooLong => "too long",
             Fault::Unavailable {
                 outcome: Outcome::NotDone,

@@ -5,6 +5,7 @@ mod burst;
 mod crowd;
 mod ear;
 mod load;
+pub mod many;
 mod proxies;
 mod search;
 mod watch;
@@ -50,6 +51,8 @@ pub struct Options {
     pub delivery_options: String,
     /// Proxies between the bridge and everything else, whose dice begin with this seed.
     pub proxies: Option<u64>,
+    /// Whether the rooms are encrypted from the start.
+    pub encrypted: bool,
     /// How many rooms are joined to as many channels; people talk in the first one.
     pub portals: usize,
 }
@@ -66,6 +69,7 @@ impl Options {
             matrix_options: String::new(),
             delivery_options: String::new(),
             proxies: None,
+            encrypted: true,
             portals: 1,
         }
     }
@@ -169,7 +173,7 @@ impl Scenario {
         let mut pairs = Vec::new();
         for number in 1..=options.portals.max(1) {
             let (invited, name) = ([bridge_user.clone()], format!("The quiet room {number}"));
-            let room = ann.create_room(&name, true, &invited).await?;
+            let room = ann.create_room(&name, options.encrypted, &invited).await?;
             let uri = format!("footbridge/lounge{number}");
             let channel = sim.add_room(&uri, RoomOptions::default());
             for user in [&bot, &mary, &tom] {
