@@ -232,6 +232,7 @@ mod tests {
             (401, "M_USER_LOCKED", json!({}), "SignedOut"),
             (403, "M_FORBIDDEN", json!({}), "Closed"),
             (404, "M_NOT_FOUND", json!({}), "Closed"),
+            (404, "M_UNRECOGNIZED", json!({}), "NotDone None"),
             (413, "M_TOO_LARGE", json!({}), "Refused"),
             (400, "M_BAD_JSON", json!({}), "Refused"),
             (400, "M_UNKNOWN", json!({}), "Refused"),

@@ -13,6 +13,7 @@ use super::{
     beginning::begins_encryption,
     mark_cursor,
     rooms::{Followed, Mark},
+    senders::writer,
     walk::{Envelope, Names, Walked},
 };
 
@@ -68,9 +69,13 @@ pub(super) async fn take_in(
         let walked = matrix.walk(&room, &followed.place, event, &mut names, encrypted);
         match walked.await {
             Walked::Nothing => {}
-            Walked::Arrival(arrival) => batch.arrivals.push(arrival),
+            Walked::Arrival(arrival) => {
+                batch.writers.extend(writer(&arrival, event));
+                batch.arrivals.push(arrival);
+            }
             Walked::Ours(arrival) => {
                 shared = true;
+                batch.writers.extend(writer(&arrival, event));
                 batch.arrivals.push(arrival);
             }
         }

@@ -11,6 +11,7 @@ use crate::{
     progress::{self, Flag, Gap},
     seal::Cell,
     settle::{self, End},
+    writers,
 };
 
 /// Something that happened in a place.
@@ -71,6 +72,8 @@ pub struct Batch {
     pub filled: Vec<Gap>,
     /// Flags to raise. A raised flag is never lowered.
     pub flags: Vec<(Place, Flag)>,
+    /// Who wrote new messages: place, message, user. Kept as a keyed hash.
+    pub writers: Vec<(Place, RemoteId, String)>,
 }
 
 /// What became of an arrival.
@@ -117,6 +120,9 @@ impl Store {
                 .iter()
                 .map(|arrival| take_in(desk, &graph, arrival, now))
                 .collect::<Result<_, _>>()?;
+            for writer in &batch.writers {
+                writers::keep(desk, writer)?;
+            }
             progress::keep(desk, &batch, now)?;
             Ok(accepted)
         })

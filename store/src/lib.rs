@@ -14,6 +14,7 @@ mod bundle;
 mod head;
 mod settle;
 mod links;
+mod writers;
 mod linked;
 mod notices;
 mod missing;

@@ -1,4 +1,6 @@
-//! Links as a listener asks for them when it compares what it knows with what it is shown.
+//! Links and facts as a listener asks for them when it compares what it knows with what it is shown.
+
+use std::collections::HashSet;
 
 use rusqlite::{OptionalExtension, Row, params};
 
@@ -67,6 +69,34 @@ impl Store {
                 ))?
                 .query_map(params![place, first, end], linked)?
                 .collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    /// Which of these have arrived in a place, or were made there by us, since it was last linked.
+    pub async fn known(
+        &self,
+        place: &Place,
+        facts: Vec<RemoteId>,
+    ) -> Result<HashSet<RemoteId>, Error> {
+        let place = place.clone();
+        self.read("look for facts", move |desk| {
+            let mut look = desk.sql.prepare_cached(
+                "SELECT EXISTS (
+                     SELECT 1 FROM journal WHERE place = ?1 AND fact = ?2 AND accepted_at >= opened
+                     UNION ALL
+                     SELECT 1 FROM link l JOIN journal j ON j.id = l.entry_id
+                     WHERE l.place = ?1 AND l.remote = ?2 AND j.accepted_at >= opened)
+                 FROM (SELECT max(opened_at) AS opened FROM portal
+                       WHERE active = 1 AND (room_place = ?1 OR channel_place = ?1))",
+            )?;
+            let mut known = HashSet::new();
+            for fact in &facts {
+                if look.query_row(params![place, fact], |row| row.get(0))? {
+                    known.insert(fact.clone());
+                }
+            }
+            Ok(known)
         })
         .await
     }

@@ -4,6 +4,7 @@ mod bare;
 mod encrypting;
 mod entering;
 mod late_keys;
+mod overlap;
 mod proxy;
 mod unanswered;
 mod expired;
@@ -703,6 +704,30 @@ async fn an_edit_counts_only_from_the_author() {
     person.edit(&room, &event, "still mine").await.unwrap();
     assert_eq!(text_of(&house.next(lane).await), "still mine");
     assert_eq!(house.skipped(lane, "foreign-edit").await, 2);
+    house.rest().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_crosses_although_the_homeserver_does_not_say_who_wrote_the_message() {
+    let synapse = Synapse::shared().await.unwrap();
+    let (scene, proxy) = proxy::scene(synapse, true, Patience::default()).await;
+    let Scene {
+        mut house,
+        person,
+        room,
+        lane,
+        ..
+    } = scene;
+    let event = person.say(&room, "first").await.unwrap();
+    assert_eq!(text_of(&house.next(lane).await), "first");
+    house.reopen().await;
+    proxy
+        .rules
+        .hide_events
+        .store(true, std::sync::atomic::Ordering::SeqCst);
+    person.edit(&room, &event, "changed").await.unwrap();
+    house.listen(&room);
+    assert_eq!(text_of(&house.next(lane).await), "changed");
     house.rest().await;
 }
 
