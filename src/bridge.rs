@@ -300,8 +300,8 @@ impl House {
                 async move {
                     match silo.listen(channels, inbox, token).await {
                         Err(SiloError::Store(fault)) => Err(fault.into()),
-                        // It said so itself, once.
-                        Err(SiloError::SignedOut(_)) => Ok(()),
+                        // Signed out, it said so itself, once.
+                        Err(SiloError::SignedOut(_)) | Ok(()) => Ok(()),
                         Err(fault) => {
                             // One silo out of order is no reason to stop the others.
                             error!(
@@ -310,7 +310,6 @@ impl House {
                             );
                             Ok(())
                         }
-                        Ok(()) => Ok(()),
                     }
                 }
                 .instrument(span),

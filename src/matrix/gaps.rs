@@ -101,7 +101,7 @@ impl Matrix {
             let known = self.store.known(&gap.place, known).await?;
             events.extend(late(overlap, &known));
             let mut batch = self
-                .walk_page(room, gap, events, &mut names, &mut beginning, inbox)
+                .walk_page(room, gap, events, (&mut names, &mut beginning), inbox)
                 .await?;
             batch.flags = beginning.flags();
             if let Some(mark) = mark {
@@ -216,8 +216,7 @@ impl Matrix {
         room: &Room,
         gap: &Gap,
         events: Vec<TimelineEvent>,
-        names: &mut Names,
-        beginning: &mut Beginning,
+        (names, beginning): (&mut Names, &mut Beginning),
         inbox: &Inbox,
     ) -> Result<Batch, MatrixError> {
         let (mut batch, mut shared) = (Batch::default(), false);

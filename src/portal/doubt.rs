@@ -27,14 +27,13 @@ impl Lane {
         &self,
         delivery: &Delivery,
         message: &Message,
-        index: usize,
-        (step, since): (&Step, Millis),
-        last: bool,
+        (index, step, last): (usize, &Step, bool),
+        since: Millis,
         stop: &CancellationToken,
     ) -> Result<Recalled, Error> {
         if self.outlet.dedupes() {
             return self
-                .look_up(delivery, message, index, (step, since), last)
+                .look_up(delivery, message, (index, step, last), since)
                 .await;
         }
         let Some(repeated) = new_message(step) else {
@@ -104,9 +103,8 @@ impl Lane {
         &self,
         delivery: &Delivery,
         message: &Message,
-        index: usize,
-        (step, since): (&Step, Millis),
-        last: bool,
+        (index, step, last): (usize, &Step, bool),
+        since: Millis,
     ) -> Result<Recalled, Error> {
         let key = step_key(delivery, index, step);
         match self.outlet.look_up(&delivery.to, &key, step, since).await {

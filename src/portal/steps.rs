@@ -36,7 +36,7 @@ impl Lane {
             let last = index + 1 == count;
             if let Some(since) = doubt.take() {
                 match self
-                    .recall(delivery, message, index, (step, since), last, stop)
+                    .recall(delivery, message, (index, step, last), since, stop)
                     .await?
                 {
                     Recalled::Adopted => continue,

@@ -66,8 +66,8 @@ async fn a_place_without_a_portal_is_unlinked_but_progress_is_kept() {
         arrivals: vec![letter(&nowhere, "$1")],
         cursors: vec![("sync".to_owned(), "s1".to_owned())],
         gaps: vec![gap.clone()],
-        filled: vec![],
         flags: vec![(nowhere.clone(), Flag::EverEncrypted)],
+        ..Batch::default()
     };
     assert_eq!(
         ground.store.accept(batch, NOW).await.unwrap(),
