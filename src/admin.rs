@@ -1,7 +1,10 @@
 //! The admin address: health and metrics for machines, on loopback. Booleans, ages and counts; no room, no
 //! name, no text.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::AtomicU64},
+};
 
 use async_trait::async_trait;
 use axum::{
@@ -49,12 +52,43 @@ pub struct Health {
     pub sync_age_seconds: Option<u64>,
     /// Each silo's feed: `live`, `connecting` or `down`.
     pub silos: BTreeMap<String, String>,
+    /// How many of each silo's channels are closed to the account.
+    #[serde(default)]
+    pub channels_closed: BTreeMap<String, usize>,
     /// Portals that the configuration has.
     pub portals: usize,
     /// Of those, the ones that run.
     pub portals_running: usize,
     /// Age of the oldest message still owed to anyone.
     pub oldest_pending_seconds: Option<u64>,
+    /// Accounts that the other side wants slower at the moment.
+    #[serde(default)]
+    pub limited: Vec<Limited>,
+    /// When lanes of such accounts will be empty, as far as it can be told.
+    #[serde(default)]
+    pub backlogs: Vec<Backlog>,
+}
+
+/// An account that the other side wants slower.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Limited {
+    /// `matrix`, or the silo's name.
+    pub account: String,
+    /// From one event to the next; absent until it is learnt.
+    pub seconds_per_event: Option<f64>,
+    /// How many messages an event has carried lately.
+    pub messages_per_event: f64,
+}
+
+/// What a lane of a limited account still has before it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Backlog {
+    /// The portal.
+    pub portal: i64,
+    /// `matrix` or `silo`
+    pub toward: String,
+    /// An estimate, at the pace of now.
+    pub empty_after_seconds: u64,
 }
 
 /// Serves the admin address until told to stop.
@@ -120,6 +154,17 @@ struct FailureLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BacklogLabels {
+    portal: i64,
+    toward: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AccountLabels {
+    account: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct SiloLabels {
     silo: String,
 }
@@ -142,6 +187,10 @@ struct Figures {
     hindered: Gauge,
     free: Gauge,
     live: Family<SiloLabels, Gauge>,
+    channels_closed: Family<SiloLabels, Gauge>,
+    limited: Family<AccountLabels, Gauge>,
+    pace: Family<AccountLabels, Gauge<f64, AtomicU64>>,
+    empty_after: Family<BacklogLabels, Gauge>,
 }
 
 impl Figures {
@@ -206,6 +255,29 @@ impl Figures {
                 .get_or_create(&SiloLabels { silo: silo.clone() })
                 .set(live);
         }
+        for (silo, closed) in &health.channels_closed {
+            let labels = SiloLabels { silo: silo.clone() };
+            let closed = i64::try_from(*closed).unwrap_or(i64::MAX);
+            self.channels_closed.get_or_create(&labels).set(closed);
+        }
+        for limited in &health.limited {
+            let labels = AccountLabels {
+                account: limited.account.clone(),
+            };
+            self.limited.get_or_create(&labels).set(1);
+            if let Some(seconds) = limited.seconds_per_event {
+                self.pace.get_or_create(&labels).set(seconds);
+            }
+        }
+        for backlog in &health.backlogs {
+            let labels = BacklogLabels {
+                portal: backlog.portal,
+                toward: backlog.toward.clone(),
+            };
+            self.empty_after
+                .get_or_create(&labels)
+                .set(signed(backlog.empty_after_seconds));
+        }
     }
 
     fn register(self) -> Registry {
@@ -256,7 +328,24 @@ impl Figures {
         all.register("store_hindered", hindered, self.hindered);
         let free = "Free space where the store is; -1 when the file system does not tell";
         all.register("store_free_bytes", free, self.free);
+        all.register(
+            "limited",
+            "1 while the other side wants this account slower; absent otherwise",
+            self.limited,
+        );
+        all.register(
+            "seconds_per_event",
+            "The pace of a limited account, once learnt",
+            self.pace,
+        );
+        all.register(
+            "empty_after_seconds",
+            "When the lane of a limited account will owe nothing: an estimate",
+            self.empty_after,
+        );
         all.register("silo_live", "1 when the silo's feed is live", self.live);
+        let closed = "Channels that are closed to the silo's account";
+        all.register("silo_channels_closed", closed, self.channels_closed);
         all
     }
 }
@@ -330,5 +419,31 @@ mod tests {
             text.contains(r#"footbridge_last_failure{portal="1",toward="silo",kind="rejected"} 1"#),
             "{text}"
         );
+        assert!(!text.contains("footbridge_limited{"), "{text}");
+    }
+
+    #[test]
+    fn a_limited_account_shows_its_pace_and_when_its_lanes_are_empty() {
+        let health = Health {
+            limited: vec![Limited {
+                account: "matrix".to_owned(),
+                seconds_per_event: Some(5.1),
+                messages_per_event: 3.0,
+            }],
+            backlogs: vec![Backlog {
+                portal: 1,
+                toward: "matrix".to_owned(),
+                empty_after_seconds: 90,
+            }],
+            ..Health::default()
+        };
+        let text = render(&[], &health, Millis(0));
+        for line in [
+            r#"footbridge_limited{account="matrix"} 1"#,
+            r#"footbridge_seconds_per_event{account="matrix"} 5.1"#,
+            r#"footbridge_empty_after_seconds{portal="1",toward="matrix"} 90"#,
+        ] {
+            assert!(text.contains(line), "{line} is missing in {text}");
+        }
     }
 }

@@ -7,6 +7,7 @@
 //! - the admin address, the signals.
 
 mod find;
+mod lanes;
 mod space;
 mod starved;
 mod tasks;
@@ -22,11 +23,12 @@ use std::{
 };
 
 use anyhow::Context;
-use footbridge_store::{LaneId, Place, Portal, PortalId, Side, Store, StoreKey};
+use footbridge_store::{Place, Portal, PortalId, Store, StoreKey};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info, info_span, warn};
 
+use lanes::Budgets;
 use tasks::{Tasks, start, verdict};
 
 use crate::{
@@ -37,8 +39,7 @@ use crate::{
     control::Control,
     inbox::{Bells, Inbox},
     matrix::{Boxed, Matrix, Trust},
-    outlet::Outlet,
-    portal::{Lane, LaneEnd, Limits, Peers},
+    portal::Peers,
     shutdown::Shutdown,
     silo::{Channel, Silo, SiloError},
 };
@@ -55,7 +56,7 @@ pub fn run(config: Config) -> Boxed<'static, anyhow::Result<()>> {
             };
             match ended {
                 // The service manager would only make a loop of it.
-                Err(error) if space::is_short(&config.store) => {
+                Err(error) if space::was_missing(&error, &config.store) => {
                     let error = format!("{error:#}");
                     error!(error, "The disk is full; starting again when it is not");
                     if !starved::wait(&config).await? {
@@ -87,6 +88,7 @@ struct House {
     inbox: Inbox,
     matrix: Arc<Matrix>,
     silos: BTreeMap<String, Arc<dyn Silo>>,
+    budgets: Budgets,
     shutdown: Shutdown,
     portals_running: AtomicUsize,
     /// What the lanes toward Matrix (under its network's name) and toward each silo know of each other.
@@ -126,6 +128,7 @@ impl House {
         let peers = sides
             .map(|name| (name.to_owned(), Peers::default()))
             .collect();
+        let budgets = Budgets::of(silos.keys());
         let bells = Bells::default();
         let inbox = Inbox::new(store.clone(), bells.clone(), clock);
         let shutdown = Shutdown::default();
@@ -139,6 +142,7 @@ impl House {
                 inbox,
                 matrix,
                 silos,
+                budgets,
                 shutdown,
                 portals_running,
                 peers,
@@ -193,8 +197,10 @@ impl House {
     /// Runs lanes and listeners of all portals. Returns when told to stop or when something ended that must not.
     async fn serve_portals(&self, tasks: &mut Tasks) -> anyhow::Result<()> {
         let stop = &self.shutdown.soft;
-        let (mut portals, mut missing) = self.known_portals().await?;
-        portals.extend(self.find(&mut missing).await?);
+        let (mut portals, mut missing) = tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            first = self.first_portals() => first?,
+        };
         let mut backoff = Backoff::default();
         let mut lanes = HashSet::new();
         while !stop.is_cancelled() {
@@ -258,63 +264,25 @@ impl House {
             } else {
                 backoff.failed()
             };
-            tokio::select! {
-                () = self.shutdown.soft.cancelled() => return Ok(Vec::new()),
-                Some(ended) = tasks.join_next() => verdict(ended)?,
-                Some(ended) = listeners.join_next() => verdict(ended)?,
-                () = space::shortage(&self.config.store) => return Ok(Vec::new()),
-                () = tokio::time::sleep(wait) => {
-                    let found = self.find(missing).await?;
-                    if !found.is_empty() {
-                        backoff.worked();
-                        return Ok(found);
-                    }
-                }
-            }
-        }
-    }
-
-    fn start_lanes(&self, tasks: &mut Tasks, started: &mut HashSet<LaneId>, portals: &[Portal]) {
-        for portal in portals {
-            let Some(silo) = self.silos.get(&portal.spec.silo) else {
-                continue;
+            let wanted = missing.clone();
+            let search = async {
+                tokio::time::sleep(wait).await;
+                self.find(&wanted).await
             };
-            for toward in [Side::Matrix, Side::Silo] {
-                let id = LaneId {
-                    portal: portal.id,
-                    toward,
-                };
-                if !started.insert(id) {
-                    continue;
+            tokio::pin!(search);
+            let (found, still_missing) = loop {
+                tokio::select! {
+                    () = self.shutdown.soft.cancelled() => return Ok(Vec::new()),
+                    Some(ended) = tasks.join_next() => verdict(ended)?,
+                    Some(ended) = listeners.join_next() => verdict(ended)?,
+                    () = space::shortage(&self.config.store) => return Ok(Vec::new()),
+                    searched = &mut search => break searched?,
                 }
-                let (outlet, side): (Arc<dyn Outlet>, &str) = match toward {
-                    Side::Matrix => (self.matrix.clone(), Place::MATRIX),
-                    Side::Silo => (silo.clone(), &portal.spec.silo),
-                };
-                let (store, bells, clock) = (self.store.clone(), self.bells.clone(), self.clock);
-                let lane = Lane {
-                    id,
-                    outlet,
-                    store,
-                    bells,
-                    clock,
-                    limits: self.limits(),
-                    peers: self.peers.get(side).cloned().unwrap_or_default(),
-                };
-                let stop = self.shutdown.soft.clone();
-                let span = info_span!("lane", portal.id = id.portal.0, toward = toward.as_str());
-                start(
-                    tasks,
-                    "lane",
-                    async move {
-                        match lane.run(stop).await? {
-                            LaneEnd::Stopped => {}
-                            LaneEnd::SignedOut => warn!("Lane at rest until the account is mended"),
-                        }
-                        Ok(())
-                    }
-                    .instrument(span),
-                );
+            };
+            *missing = still_missing;
+            if !found.is_empty() {
+                backoff.worked();
+                return Ok(found);
             }
         }
     }
@@ -324,13 +292,6 @@ impl House {
             store: self.store.clone(),
             bells: self.bells.clone(),
             clock: self.clock,
-        }
-    }
-
-    fn limits(&self) -> Limits {
-        Limits {
-            attempts: self.config.delivery.attempts,
-            give_up: self.config.delivery.give_up,
         }
     }
 
@@ -361,6 +322,8 @@ impl House {
                 async move {
                     match silo.listen(channels, inbox, token).await {
                         Err(SiloError::Store(fault)) => Err(fault.into()),
+                        // Signed out, it said so itself, once.
+                        Err(SiloError::SignedOut(_)) | Ok(()) => Ok(()),
                         Err(fault) => {
                             // One silo out of order is no reason to stop the others.
                             error!(
@@ -369,7 +332,6 @@ impl House {
                             );
                             Ok(())
                         }
-                        Ok(()) => Ok(()),
                     }
                 }
                 .instrument(span),

@@ -12,6 +12,7 @@ pub const POINTS: &[&str] = &[
     "accept.before",
     "accept.after",
     "plan.kept",
+    "group.kept",
     "perform.before",
     "perform.after",
     "step.settled",

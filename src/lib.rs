@@ -11,6 +11,7 @@ pub mod outlet;
 pub mod inbox;
 pub mod portal;
 pub mod backoff;
+pub mod budget;
 pub mod clock;
 pub mod secret;
 pub mod crash;

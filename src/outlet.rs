@@ -59,6 +59,51 @@ pub enum Step {
         /// The message.
         target: RemoteId,
     },
+    /// One new message that carries several.
+    Bundle {
+        /// What each says, in order.
+        parts: Vec<Part>,
+        /// The first message of their thread, on this side.
+        thread: Option<RemoteId>,
+    },
+    /// A new text for one part of a message that carries several, or its end.
+    Revise {
+        /// The message.
+        target: RemoteId,
+        /// Which part.
+        slot: u32,
+        /// What it says now; `None` takes it out.
+        part: Option<Part>,
+        /// What to do where the message can no longer be read or changed.
+        otherwise: Option<Box<Step>>,
+    },
+}
+
+/// One of several texts that a message carries. It goes into the message beside the readable form, so that a later
+/// edit finds it there: on our disk no text stays.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// Who said it, made harmless.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub author: String,
+    /// Plain text, without the author.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub body: String,
+    /// The same as HTML.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub html: String,
+    /// Whether the HTML consists of blocks, not of running text.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub block: bool,
+    /// Whether it was taken out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gone: bool,
+}
+
+impl std::fmt::Debug for Part {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Part(..)")
+    }
 }
 
 /// A text in the dialect of the side it goes to.
@@ -87,6 +132,8 @@ pub enum Done {
     Changed(RemoteId),
     /// This message is gone.
     Gone(RemoteId),
+    /// This part of this message is gone; the others stay.
+    Struck(RemoteId, u32),
 }
 
 /// Why a step did not happen.
@@ -101,6 +148,12 @@ pub enum SendError {
         outcome: Outcome,
         /// What went wrong.
         source: anyhow::Error,
+    },
+    /// Too fast: turned away before anything happened. It is not the message's fault, and no attempt is counted.
+    #[error("too fast for the other side")]
+    Limited {
+        /// How long the other side asked us to wait.
+        after: Option<Duration>,
     },
     /// An answer that looks like never, but that a proxy or a fault over there gives as well: the same step is
     /// tried a few times more.
@@ -146,6 +199,7 @@ impl SendError {
                 outcome: Outcome::Unknown,
                 ..
             } => "unknown",
+            Self::Limited { .. } => "limited",
             Self::Rejected { .. } => "rejected",
             Self::Refused { .. } => "refused",
             Self::TooLate => "too-late",
@@ -169,6 +223,17 @@ pub enum Outcome {
 pub trait Outlet: Send + Sync {
     /// What this delivery takes. Pure: no requests. Called once per delivery, the result is kept.
     fn plan(&self, outgoing: &Outgoing, now: Millis) -> Result<Plan, SendError>;
+
+    /// One step that carries the first two or more of these new messages of one lane, oldest first, and how many
+    /// of them; `None` where each goes by itself. Pure. Asked only while the account is limited.
+    fn bundle(&self, _messages: &[Outgoing]) -> Option<(Step, usize)> {
+        None
+    }
+
+    /// What an edit or a deletion takes whose message is the part `slot` of its copy. Pure.
+    fn revise(&self, _outgoing: &Outgoing, _slot: u32) -> Plan {
+        Plan::Skip("unknown-target".to_owned())
+    }
 
     /// Performs one step. `key` is the same whenever the same step is tried again.
     async fn perform(&self, to: &Place, key: &str, step: &Step) -> Result<Done, SendError>;

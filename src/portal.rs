@@ -3,10 +3,12 @@
 //!
 //! It does not know Matrix or any silo, only [`Outlet`]. The table is the queue; the bell only wakes.
 
+mod batch;
 mod doubt;
 mod failure;
 pub mod notice;
 mod peers;
+mod steps;
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,18 +17,18 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use doubt::{Recalled, step_key};
+use batch::Gathered;
 pub use failure::Limits;
 use failure::Trial;
 pub use peers::Peers;
 
 use crate::{
     backoff,
+    budget::Budget,
     clock::Clock,
-    crash,
     inbox::Bells,
     message::{Action, Message},
-    outlet::{Done, Outgoing, Outlet, Plan, SendError, Step},
+    outlet::{Outgoing, Outlet, Plan, SendError},
 };
 
 /// An idle lane asks the table this often even if no bell rang.
@@ -49,6 +51,10 @@ pub struct Lane {
     pub limits: Limits,
     /// What the lanes toward the same outlet know of each other.
     pub peers: Peers,
+    /// How fast the account on its side may act.
+    pub budget: Budget,
+    /// Whether messages that wait for that may share one.
+    pub coalesce: bool,
 }
 
 /// Why a lane no longer runs.
@@ -105,11 +111,30 @@ impl Lane {
         delivery: Delivery,
         stop: &CancellationToken,
     ) -> Result<Attempt, Error> {
-        let Ok(message) = Message::from_bytes(&delivery.payload) else {
+        let Ok(mut message) = Message::from_bytes(&delivery.payload) else {
             let reason = "it was written by another version and cannot be read".to_owned();
             return self.fail(&delivery, "unreadable", reason, None).await;
         };
-        let steps = match self.plan(&delivery, &message).await? {
+        let (mut turn, mut bound) = (None, None);
+        if batch::may_gather(&delivery, &message) {
+            let Some(permit) = self.turn(&message, stop).await else {
+                return Ok(Attempt::Stopped);
+            };
+            if permit.is_limited() {
+                match self.gather(&delivery, &message).await? {
+                    Gathered::Alone => {}
+                    Gathered::Changed(changed) => message = *changed,
+                    Gathered::Together(plan) => bound = Some(Ok(plan)),
+                    Gathered::Settled => return Ok(Attempt::Settled),
+                }
+            }
+            turn = Some(permit);
+        }
+        let plan = match bound {
+            Some(plan) => plan,
+            None => self.plan(&delivery, &message).await?,
+        };
+        let steps = match plan {
             Ok(Plan::Steps(steps)) if !steps.is_empty() => steps,
             Ok(Plan::Steps(_)) => return self.skip(&delivery, "nothing-to-do").await,
             Ok(Plan::Skip(rule)) => return self.skip(&delivery, &rule).await,
@@ -124,61 +149,7 @@ impl Lane {
                 return self.put_off(&delivery, refusal, &trial).await;
             }
         };
-        let plan = serde_json::to_vec(&Plan::Steps(steps.clone())).unwrap_or_default();
-        let mut unkept = delivery.plan.is_none().then_some(plan);
-        let mut doubt = delivery.unsure_since.or(delivery.unanswered_since);
-        let done = usize::try_from(delivery.steps_done).unwrap_or(usize::MAX);
-        let count = steps.len();
-
-        for (index, step) in steps.iter().enumerate().skip(done) {
-            let last = index + 1 == count;
-            if let Some(since) = doubt.take() {
-                match self
-                    .recall(&delivery, index, step, since, last, stop)
-                    .await?
-                {
-                    Recalled::Adopted => continue,
-                    Recalled::NeverHappened => {}
-                    Recalled::NotNow(error) => {
-                        return self.not_looked(&delivery, error).await;
-                    }
-                    Recalled::Stopped => return Ok(Attempt::Stopped),
-                }
-            }
-            self.announce(&delivery, step, count, &mut unkept).await?;
-            crash::point("perform.before");
-            let key = step_key(&delivery, index);
-            let began = self.clock.now();
-            let mut result = self.outlet.perform(&delivery.to, &key, step).await;
-            crash::point("perform.after");
-            if let (
-                Err(SendError::TooLate),
-                Step::Replace {
-                    otherwise: Some(instead),
-                    ..
-                },
-            ) = (&result, step)
-            {
-                self.announce(&delivery, instead, count, &mut unkept)
-                    .await?;
-                result = self.outlet.perform(&delivery.to, &key, instead).await;
-            }
-            match result {
-                Ok(done) => self.settle(&delivery, &done, last).await?,
-                Err(error) => {
-                    let trial = Trial {
-                        message: &message,
-                        step: Some((index, step)),
-                        last,
-                        began,
-                        stop,
-                    };
-                    self.note_unanswered(&delivery, &error, began).await?;
-                    return self.put_off(&delivery, error, &trial).await;
-                }
-            }
-        }
-        Ok(Attempt::Settled)
+        self.walk(&delivery, &message, &steps, turn, stop).await
     }
 
     /// The plan: the one written down, or a new one.
@@ -208,7 +179,8 @@ impl Lane {
                     self.store.undelivered(owed, gone, self.clock.now()).await?;
                     return Ok(Ok(Plan::Skip("deleted-before-delivery".to_owned())));
                 }
-                Action::Edit { .. } => return Ok(Ok(Plan::Skip("target-waiting".to_owned()))),
+                // The message it changes still waits for its key: this is all of its text, and readable.
+                Action::Edit { .. } => return self.fill_by_edit(delivery, message, &known).await,
                 _ => {}
             }
         }
@@ -230,54 +202,12 @@ impl Lane {
             copies: known.copies,
             late: delivery.late,
         };
-        Ok(self.outlet.plan(&outgoing, self.clock.now()))
-    }
-
-    /// Writes down, before a step, what a restart must know about it.
-    async fn announce(
-        &self,
-        delivery: &Delivery,
-        step: &Step,
-        steps: usize,
-        unkept: &mut Option<Vec<u8>>,
-    ) -> Result<(), Error> {
-        let repeatable =
-            self.outlet.dedupes() || !matches!(step, Step::Post { .. } | Step::Replace { .. });
-        if !repeatable {
-            self.store
-                .unsure(delivery.id, unkept.take().as_deref(), self.clock.now())
-                .await?;
-        } else if steps > 1
-            && let Some(plan) = unkept.take()
+        if let (Some(slot), Action::Edit { .. } | Action::Delete { .. }) =
+            (known.slot, &message.action)
         {
-            self.store.planned(delivery.id, &plan).await?;
+            return Ok(Ok(self.outlet.revise(&outgoing, slot)));
         }
-        crash::point("plan.kept");
-        Ok(())
-    }
-
-    async fn settle(&self, delivery: &Delivery, done: &Done, last: bool) -> Result<(), Error> {
-        let (made, gone) = match done {
-            Done::Made(copy) => (Some(copy), None),
-            Done::Changed(_) => (None, None),
-            Done::Gone(remote) => (None, Some(remote)),
-        };
-        self.store
-            .step_done(delivery.id, made, gone, last, self.clock.now())
-            .await?;
-        crash::point("step.settled");
-        self.bells.step_settled();
-        debug!(
-            delivery.id = delivery.id.0,
-            entry.id = delivery.entry.0,
-            last,
-            "Step settled"
-        );
-        self.let_in().await?;
-        if last && delivery.again {
-            self.tell().await?;
-        }
-        Ok(())
+        Ok(self.outlet.plan(&outgoing, self.clock.now()))
     }
 
     async fn skip(&self, delivery: &Delivery, rule: &str) -> Result<Attempt, Error> {

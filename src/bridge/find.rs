@@ -1,15 +1,22 @@
-//! Finding both ends of the portals that the configuration asks for.
+//! Finding both ends of the portals in the configuration: those known from an earlier start at once, the others by
+//! asking. A silo that does not answer holds up its own portals only.
+
+use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::Context;
 use footbridge_store::{Portal, PortalSpec};
+use futures_util::future::join_all;
 use tracing::error;
 
 use super::House;
 use crate::{config::PortalConfig, matrix::MatrixError, silo::SiloError};
 
+/// How long the start waits for portals never opened before. Those that take longer come later.
+const AT_START: Duration = Duration::from_secs(10);
+
 impl House {
     /// Portals of the configuration that the store knows from an earlier start, and those it does not.
-    pub(super) async fn known_portals(&self) -> anyhow::Result<(Vec<Portal>, Vec<PortalConfig>)> {
+    async fn known_portals(&self) -> anyhow::Result<(Vec<Portal>, Vec<PortalConfig>)> {
         let stored = self.store.portals().await?;
         let (mut known, mut missing) = (Vec::new(), Vec::new());
         for wanted in &self.config.portals {
@@ -27,15 +34,46 @@ impl House {
         Ok((known, missing))
     }
 
-    /// Tries to find both ends of portals never opened before. Those that cannot be found now stay in `missing`
-    /// and hold up nobody.
+    /// The portals to begin with, and those to look for while they run.
+    pub(super) async fn first_portals(&self) -> anyhow::Result<(Vec<Portal>, Vec<PortalConfig>)> {
+        let (mut portals, missing) = self.known_portals().await?;
+        match tokio::time::timeout(AT_START, self.find(&missing)).await {
+            Ok(searched) => {
+                let (found, missing) = searched?;
+                portals.extend(found);
+                Ok((portals, missing))
+            }
+            // What was opened meanwhile is in the store.
+            Err(_) => self.known_portals().await,
+        }
+    }
+
+    /// Tries to find both ends of portals never opened before. Answers those found, and those not found yet.
     pub(super) async fn find(
         &self,
-        missing: &mut Vec<PortalConfig>,
-    ) -> anyhow::Result<Vec<Portal>> {
-        let mut found = Vec::new();
-        for wanted in std::mem::take(missing) {
-            match self.find_one(&wanted).await {
+        missing: &[PortalConfig],
+    ) -> anyhow::Result<(Vec<Portal>, Vec<PortalConfig>)> {
+        let mut by_silo: BTreeMap<&str, Vec<&PortalConfig>> = BTreeMap::new();
+        for wanted in missing {
+            by_silo.entry(&wanted.silo).or_default().push(wanted);
+        }
+        let searches = by_silo.into_values().map(|wanted| self.find_some(wanted));
+        let (mut found, mut missing) = (Vec::new(), Vec::new());
+        for searched in join_all(searches).await {
+            let (some, others) = searched?;
+            found.extend(some);
+            missing.extend(others);
+        }
+        Ok((found, missing))
+    }
+
+    async fn find_some(
+        &self,
+        missing: Vec<&PortalConfig>,
+    ) -> anyhow::Result<(Vec<Portal>, Vec<PortalConfig>)> {
+        let (mut found, mut still) = (Vec::new(), Vec::new());
+        for wanted in missing {
+            match self.find_one(wanted).await {
                 Ok(portal) => found.push(portal),
                 Err(error) if is_fatal(&error) => return Err(error),
                 Err(error) => {
@@ -44,11 +82,11 @@ impl House {
                         error = format!("{error:#}"),
                         "A portal cannot be opened yet; trying again"
                     );
-                    missing.push(wanted);
+                    still.push(wanted.clone());
                 }
             }
         }
-        Ok(found)
+        Ok((found, still))
     }
 
     async fn find_one(&self, wanted: &PortalConfig) -> anyhow::Result<Portal> {

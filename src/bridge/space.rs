@@ -3,17 +3,32 @@
 
 use std::{path::Path, time::Duration};
 
-use footbridge_store::free_space;
+use footbridge_store::{Hindrance, free_space};
 use tokio::time::sleep;
 
 use crate::config::StoreConfig;
 
+/// What `SQLite` says of a full disk (`SQLITE_FULL`).
+const FULL: &str = "database or disk is full";
+/// With so little space nothing can be started.
+const NEXT_TO_NOTHING: u64 = 1 << 20;
 /// How often the file system is asked.
 const ASK: Duration = Duration::from_secs(2);
 
 /// Whether there is less space than the configuration wants. A file system that does not tell has enough.
 pub(super) fn is_short(config: &StoreConfig) -> bool {
     free(&config.path).is_some_and(|free| free < config.min_free)
+}
+
+/// Whether it was for lack of space that the house could not start or go on.
+pub(super) fn was_missing(error: &anyhow::Error, config: &StoreConfig) -> bool {
+    let told = error
+        .downcast_ref::<footbridge_store::Error>()
+        .and_then(footbridge_store::Error::hindrance);
+    // The SDK's error has no more than SQLite's words; and by now there may be space again.
+    told == Some(Hindrance::Full)
+        || format!("{error:#}").contains(FULL)
+        || free(&config.path).is_some_and(|free| free < NEXT_TO_NOTHING)
 }
 
 /// How many bytes are free, where the file system tells.

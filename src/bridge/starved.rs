@@ -1,10 +1,13 @@
 //! A bridge that cannot even start because the disk is full: it says so at the admin address, and waits.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use footbridge_store::{Millis, Tally};
-use tokio::{net::TcpListener, time::sleep};
+use tokio::{
+    net::TcpListener,
+    time::{sleep, timeout},
+};
 
 use super::space;
 use crate::{
@@ -15,7 +18,10 @@ use crate::{
 };
 
 /// Somebody may still be at work on a blocking thread; the store is free when they have given up.
-const LET_GO: std::time::Duration = std::time::Duration::from_secs(5);
+const LET_GO: Duration = Duration::from_secs(5);
+
+/// How long somebody may take who is just being answered.
+const CLOSING: Duration = Duration::from_secs(2);
 
 struct Starved {
     config: Config,
@@ -60,6 +66,12 @@ pub(super) async fn wait(config: &Config) -> anyhow::Result<bool> {
         () = shutdown.soft.cancelled() => false,
         () = relief => true,
     };
-    tasks.shutdown().await;
+    // Softly: a connection that is kept alive must not go on hearing of a full disk.
+    shutdown.soft.cancel();
+    shutdown.hard.cancel();
+    let ended = async { while tasks.join_next().await.is_some() {} };
+    if timeout(CLOSING, ended).await.is_err() {
+        tasks.shutdown().await;
+    }
     Ok(is_free)
 }

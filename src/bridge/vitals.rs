@@ -3,11 +3,12 @@
 use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
 
 use async_trait::async_trait;
-use footbridge_store::{Millis, Tally};
+use footbridge_store::{Millis, Portal, Side, Tally};
 
-use super::House;
+use super::{House, lanes::MATRIX};
 use crate::{
-    admin::{Health, Vitals},
+    admin::{Backlog, Health, Limited, Vitals},
+    budget::Pace,
     silo::FeedState,
 };
 
@@ -40,6 +41,11 @@ impl Vitals for House {
                 (name.clone(), state.to_owned())
             })
             .collect();
+        let channels_closed: BTreeMap<String, usize> = self
+            .silos
+            .iter()
+            .map(|(name, silo)| (name.clone(), silo.closed()))
+            .collect();
         let store_state = match self.store.hindrance() {
             Some(hindrance) => hindrance.as_str(),
             None if super::space::is_short(&self.config.store) => "low",
@@ -51,15 +57,27 @@ impl Vitals for House {
             && store_state == "well"
             && sync_age.is_some_and(|age| age < SYNC_STALE)
             && silos.values().all(|state| state == "live")
+            && channels_closed.values().all(|closed| *closed == 0)
             && portals == portals_running
             && oldest.is_none_or(|age| age < DEBT_STALE);
+        let paces = self.budgets.limited();
+        let known = self.store.portals().await.unwrap_or_default();
+        let backlogs = backlogs(tallies.as_deref().unwrap_or_default(), &known, &paces);
+        let limited = paces.into_iter().map(|(account, pace)| Limited {
+            account,
+            seconds_per_event: pace.interval.map(|interval| interval.as_secs_f64()),
+            messages_per_event: pace.carried,
+        });
         Health {
+            limited: limited.collect(),
+            backlogs,
             ready,
             store: tallies.is_some(),
             store_state: store_state.to_owned(),
             store_free_bytes: super::space::free(&self.config.store.path),
             sync_age_seconds: sync_age.map(|age| age.as_secs()),
             silos,
+            channels_closed,
             portals,
             portals_running,
             oldest_pending_seconds: oldest.map(|age| age.as_secs()),
@@ -72,5 +90,101 @@ impl Vitals for House {
 
     fn now(&self) -> Millis {
         self.clock.now()
+    }
+}
+
+/// When lanes of limited accounts will be empty, as far as that can be told. Messages whose key is missing wait for
+/// something else.
+fn backlogs(tallies: &[Tally], portals: &[Portal], paces: &[(String, Pace)]) -> Vec<Backlog> {
+    let account_of = |tally: &Tally| match tally.lane.toward {
+        Side::Matrix => Some(MATRIX),
+        Side::Silo => portals
+            .iter()
+            .find(|portal| portal.id == tally.lane.portal)
+            .map(|portal| portal.spec.silo.as_str()),
+    };
+    let owed = |tally: &Tally| tally.pending.saturating_sub(tally.waiting);
+    let mut backlogs = Vec::new();
+    for (account, pace) in paces {
+        let lanes: Vec<&Tally> = tallies
+            .iter()
+            .filter(|tally| account_of(tally) == Some(account) && owed(tally) > 0)
+            .collect();
+        let all: Vec<u64> = lanes.iter().map(|tally| owed(tally)).collect();
+        for tally in lanes {
+            if let Some(after) = pace.empty_after(owed(tally), &all) {
+                backlogs.push(Backlog {
+                    portal: tally.lane.portal.0,
+                    toward: tally.lane.toward.as_str().to_owned(),
+                    empty_after_seconds: after.as_secs(),
+                });
+            }
+        }
+    }
+    backlogs
+}
+
+#[cfg(test)]
+mod tests {
+    use footbridge_store::{LaneId, Place, PortalId, PortalSpec};
+
+    use super::*;
+
+    fn tally(portal: i64, toward: Side, pending: u64) -> Tally {
+        Tally {
+            lane: LaneId {
+                portal: PortalId(portal),
+                toward,
+            },
+            accepted: pending,
+            delivered: 0,
+            skipped: Vec::new(),
+            failed: 0,
+            pending,
+            waiting: 0,
+            oldest_pending: None,
+            parked: 0,
+            last_failure: None,
+            closed_since: None,
+        }
+    }
+
+    #[test]
+    fn only_lanes_of_a_limited_account_are_told_when_they_are_empty() {
+        let portal = |id: i64, silo: &str| Portal {
+            id: PortalId(id),
+            spec: PortalSpec {
+                room: format!("#r{id}:x"),
+                silo: silo.to_owned(),
+                channel: "c".to_owned(),
+            },
+            room: Place::room("!r"),
+            channel: Place::new(silo, "c"),
+            active: true,
+        };
+        let tallies = [
+            tally(1, Side::Matrix, 12),
+            tally(1, Side::Silo, 12),
+            tally(2, Side::Matrix, 100),
+            tally(3, Side::Matrix, 0),
+        ];
+        let portals = [portal(1, "gitter"), portal(2, "gitter"), portal(3, "other")];
+        let pace = Pace {
+            interval: Some(Duration::from_secs(5)),
+            carried: 1.0,
+        };
+        let told = backlogs(&tallies, &portals, &[(MATRIX.to_owned(), pace)]);
+        let told: Vec<_> = told
+            .iter()
+            .map(|backlog| {
+                (
+                    backlog.portal,
+                    backlog.toward.as_str(),
+                    backlog.empty_after_seconds,
+                )
+            })
+            .collect();
+        assert_eq!(told, [(1, "matrix", 120), (2, "matrix", 560)]);
+        assert!(backlogs(&tallies, &portals, &[("other".to_owned(), pace)]).is_empty());
     }
 }

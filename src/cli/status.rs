@@ -98,7 +98,7 @@ fn write_text(
             }
         )?;
         for tally in tallies_of(peek, portal) {
-            write_lane(out, &tally, now)?;
+            write_lane(out, &tally, empty_after(health, &tally), now)?;
         }
     }
     let unopened = unopened(peek, config);
@@ -169,12 +169,32 @@ fn write_bridge(out: &mut String, health: Option<&Health>, config: &Config) -> s
             for (silo, feed) in &health.silos {
                 writeln!(out, "silo      {silo}: {feed}")?;
             }
+            for limited in &health.limited {
+                let pace = limited.seconds_per_event.map_or_else(
+                    || "its pace is not known yet".to_owned(),
+                    |seconds| format!("one event every {seconds:.1} s"),
+                );
+                writeln!(out, "limited   {}: {pace}", limited.account)?;
+            }
         }
     }
     Ok(())
 }
 
-fn write_lane(out: &mut String, tally: &Tally, now: Millis) -> std::fmt::Result {
+/// When the lane will owe nothing, if its account is limited.
+fn empty_after(health: Option<&Health>, tally: &Tally) -> Option<u64> {
+    let backlog = health?.backlogs.iter().find(|backlog| {
+        backlog.portal == tally.lane.portal.0 && backlog.toward == tally.lane.toward.as_str()
+    });
+    backlog.map(|backlog| backlog.empty_after_seconds)
+}
+
+fn write_lane(
+    out: &mut String,
+    tally: &Tally,
+    empty_after: Option<u64>,
+    now: Millis,
+) -> std::fmt::Result {
     let skipped: u64 = tally.skipped.iter().map(|(_, count)| count).sum();
     write!(
         out,
@@ -190,6 +210,9 @@ fn write_lane(out: &mut String, tally: &Tally, now: Millis) -> std::fmt::Result 
     }
     if let Some(oldest) = tally.oldest_pending {
         write!(out, ", oldest {}", age_text(now.since(oldest).as_secs()))?;
+    }
+    if let Some(seconds) = empty_after {
+        write!(out, ", empty in about {}", age_text(seconds))?;
     }
     writeln!(out)?;
     if tally.failed > 0 {
@@ -246,6 +269,7 @@ fn object(peek: &Peek, health: Option<&Health>, config: &Config, now: Millis) ->
             "last_failure": tally.last_failure,
             "closed_seconds": tally.closed_since.map(|since| now.since(since).as_secs()),
             "oldest_pending_seconds": tally.oldest_pending.map(|oldest| now.since(oldest).as_secs()),
+            "empty_after_seconds": empty_after(health, tally),
         })
     };
     let portals: Vec<Value> = peek
@@ -283,6 +307,7 @@ mod tests {
     use footbridge_store::{LaneId, Place, PortalId, PortalSpec, Side};
 
     use super::*;
+    use crate::admin::{Backlog, Limited};
 
     fn peek() -> Peek {
         let spec = PortalSpec {
@@ -333,6 +358,7 @@ mod tests {
         assert!(text.contains("toward silo    accepted 10  delivered 5  skipped 2  failed 1  pending 2 (1 without their key), oldest 60 s"), "{text}");
         assert!(text.contains("skipped by `notice`: 2"), "{text}");
         assert!(text.contains("nobody is logged in"), "{text}");
+        assert!(!text.contains("empty in"), "{text}");
         let object = object(&peek(), None, &config, Millis(61_000));
         let lane = &object["portals"][0]["lanes"][0];
         assert!(
@@ -349,5 +375,36 @@ mod tests {
         assert_eq!(lane["pending"], 2);
         assert_eq!(lane["skipped"]["notice"], 2);
         assert_eq!(lane["oldest_pending_seconds"], 60);
+    }
+
+    #[test]
+    fn a_limited_account_says_how_fast_it_goes_and_when_its_lanes_are_empty() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = config(directory.path());
+        let health = Health {
+            limited: vec![Limited {
+                account: "gitter".into(),
+                seconds_per_event: Some(5.04),
+                messages_per_event: 1.0,
+            }],
+            backlogs: vec![Backlog {
+                portal: 1,
+                toward: "silo".into(),
+                empty_after_seconds: 600,
+            }],
+            ..Health::default()
+        };
+        let text = text(&peek(), Some(&health), &config, Millis(61_000));
+        assert!(
+            text.contains("limited   gitter: one event every 5.0 s"),
+            "{text}"
+        );
+        assert!(
+            text.contains("oldest 60 s, empty in about 10 min"),
+            "{text}"
+        );
+        let object = object(&peek(), Some(&health), &config, Millis(61_000));
+        assert_eq!(object["portals"][0]["lanes"][0]["empty_after_seconds"], 600);
+        assert_eq!(object["bridge"]["limited"][0]["seconds_per_event"], 5.04);
     }
 }

@@ -65,6 +65,7 @@ impl Reader<'_> {
         });
         let settle = span_of(walk, section, "settle", 1..=300, 20);
         let overlap = span_of(walk, section, "overlap", 0..=3600, 10);
+        let audit = span_of(walk, section, "audit", 10..=3600, 300);
         let requests_per_minute = self.requests_per_minute(section, api.as_ref());
         kind?;
         Some(SiloConfig::Gitter(GitterConfig {
@@ -77,6 +78,7 @@ impl Reader<'_> {
             requests_per_minute,
             settle,
             overlap,
+            audit,
         }))
     }
 

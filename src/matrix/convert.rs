@@ -2,6 +2,7 @@
 
 mod read;
 mod request;
+pub mod shared;
 mod summary;
 mod write;
 

@@ -315,7 +315,7 @@ fn event_of(step: &Step) -> Value {
         Step::Replace {
             content, target, ..
         } => event_content(content, None, None, Some(target)),
-        Step::Remove { .. } => panic!("nothing to say"),
+        _ => panic!("nothing to say"),
     }
 }
 
@@ -490,6 +490,7 @@ fn edits_and_deletions_touch_every_copy() {
                 Step::Post { .. } => "post".to_owned(),
                 Step::Replace { target, .. } => format!("replace {target}"),
                 Step::Remove { target } => format!("remove {target}"),
+                Step::Bundle { .. } | Step::Revise { .. } => "shared".to_owned(),
             })
             .collect::<Vec<_>>()
             .join(", "),

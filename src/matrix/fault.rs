@@ -14,9 +14,6 @@ use crate::outlet::{Outcome, SendError};
 /// How long to wait where we are not, or not yet, in the room.
 const NOT_JOINED: Duration = Duration::from_secs(5);
 
-/// How long to wait where the homeserver wants us slower and does not say how slow.
-const NOT_SAID: Duration = Duration::from_secs(5);
-
 /// What went wrong, as far as anyone decides by it. The text is for a person and holds no message text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
@@ -78,6 +75,8 @@ impl From<&HttpError> for Fault {
             Some(ErrorKind::Forbidden) => Self::Forbidden(text),
             Some(ErrorKind::TooLarge) => Self::TooLarge(text),
             Some(ErrorKind::NotFound) => Self::NotFound(text),
+            // The wrong one of the homeserver's workers was asked: that says nothing of what is there.
+            Some(ErrorKind::Unrecognized) => Self::NotSent(text),
             Some(_) => match status {
                 401 => Self::SignedOut(text),
                 403 => Self::Forbidden(text),
@@ -118,14 +117,7 @@ impl Fault {
     pub(super) fn into_send_error(self) -> SendError {
         match self {
             Self::SignedOut(reason) => SendError::SignedOut { reason },
-            Self::Limited(after) => {
-                let after = after.unwrap_or(NOT_SAID);
-                retry(
-                    Some(after),
-                    Outcome::NotDone,
-                    "the homeserver wants us slower",
-                )
-            }
+            Self::Limited(after) => SendError::Limited { after },
             Self::Forbidden(reason) | Self::NotFound(reason) => SendError::Closed { reason },
             Self::TooLarge(reason) => SendError::Refused { reason },
             // A proxy, or a homeserver out of order, answers so as well.
@@ -214,6 +206,7 @@ mod tests {
     fn word(error: &HttpError) -> String {
         match Fault::from(error).into_send_error() {
             SendError::Retry { after, outcome, .. } => format!("{outcome:?} {after:?}"),
+            SendError::Limited { after } => format!("Limited {after:?}"),
             SendError::Refused { .. } => "Refused".into(),
             SendError::Rejected { .. } => "Rejected".into(),
             SendError::Closed { .. } => "Closed".into(),
@@ -242,6 +235,7 @@ mod tests {
             (401, "M_USER_LOCKED", json!({}), "SignedOut"),
             (403, "M_FORBIDDEN", json!({}), "Closed"),
             (404, "M_NOT_FOUND", json!({}), "Closed"),
+            (404, "M_UNRECOGNIZED", json!({}), "NotDone None"),
             (413, "M_TOO_LARGE", json!({}), "Refused"),
             (400, "M_BAD_JSON", json!({}), "Rejected"),
             (400, "M_UNKNOWN", json!({}), "Rejected"),
@@ -249,9 +243,9 @@ mod tests {
                 429,
                 "M_LIMIT_EXCEEDED",
                 json!({"retry_after_ms": 1500}),
-                "NotDone Some(1.5s)",
+                "Limited Some(1.5s)",
             ),
-            (429, "M_LIMIT_EXCEEDED", json!({}), "NotDone Some(5s)"),
+            (429, "M_LIMIT_EXCEEDED", json!({}), "Limited None"),
             (500, "M_UNKNOWN", json!({}), "Unknown None"),
             (502, "M_SOMETHING_NEW", json!({}), "Unknown None"),
         ];
@@ -270,7 +264,7 @@ mod tests {
             );
         }
         assert_eq!(word(&answer(413, "<html>no</html>")), "Refused");
-        assert_eq!(word(&answer(429, "<html>no</html>")), "NotDone None");
+        assert_eq!(word(&answer(429, "<html>no</html>")), "Limited None");
     }
 
     #[tokio::test]

@@ -1,12 +1,15 @@
 //! Gaps: what a limited timeline left out is fetched page by page, backwards, until an event is met that was
 //! walked before, and journalled oldest first. The same code serves start, outage and join.
+//!
+//! History is ordered otherwise than syncs are: an event of another server that arrives late stands among those that
+//! were walked before. So a gap overlaps what is older, and what is not known of it is taken as well.
 
-use footbridge_store::{Arrival, Batch, Gap, RemoteId};
+use std::collections::HashSet;
+
+use footbridge_store::{Batch, Gap, RemoteId};
 use matrix_sdk::{
-    Room,
-    deserialized_responses::TimelineEvent,
-    room::MessagesOptions,
-    ruma::{api::client::filter::LazyLoadOptions, uint},
+    Room, deserialized_responses::TimelineEvent, room::MessagesOptions,
+    ruma::api::client::filter::LazyLoadOptions,
 };
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -14,8 +17,10 @@ use tracing::{debug, info, warn};
 
 use super::{
     Matrix, MatrixError,
+    beginning::{Beginning, begins_encryption},
     fault::Fault,
     mark_cursor,
+    senders::writer,
     walk::{Envelope, Names, Walked},
 };
 use crate::{crash, inbox::Inbox};
@@ -23,6 +28,10 @@ use crate::{crash, inbox::Inbox};
 /// Pages that stay in memory between finding the end of a gap and journalling it (500 events each). Those
 /// beyond are fetched a second time.
 const PAGES_KEPT: usize = 10;
+/// Events on a page.
+const PAGE: u16 = 500;
+/// So many events before the end of a gap are looked at.
+const OVERLAP: u16 = 50;
 
 /// How filling a gap ended.
 #[derive(Debug)]
@@ -35,16 +44,24 @@ pub(super) enum Filled {
     Failed(Fault),
 }
 
-/// One page of history, newest first, cut where the gap ends.
+/// One page of history, as long as it is kept.
 struct Page {
     from: String,
-    events: Option<Vec<TimelineEvent>>,
-    names: Names,
+    fetched: Option<Fetched>,
 }
 
-/// A page as fetched.
+/// The pages of a gap, newest first.
+struct Pages {
+    pages: Vec<Page>,
+    /// Whether the encryption of the room begins in one of them.
+    begins: bool,
+}
+
+/// A page as fetched: newest first, cut where the gap ends.
 struct Fetched {
     events: Vec<TimelineEvent>,
+    /// What stands before the end of the gap, newest first.
+    overlap: Vec<TimelineEvent>,
     names: Names,
     /// Where to go on; `None` at the end of the gap.
     next: Option<String>,
@@ -59,36 +76,34 @@ impl Matrix {
         inbox: &Inbox,
         stop: &CancellationToken,
     ) -> Result<Filled, MatrixError> {
-        let mut pages = match self.page_back(room, gap, stop).await {
+        let Pages { mut pages, begins } = match self.page_back(room, gap, stop).await {
             Ok(Some(pages)) => pages,
             Ok(None) => return Ok(Filled::Stopped),
             Err(fault) => return Ok(Filled::Failed(fault)),
         };
+        let encrypted = self.is_encrypted(room, &gap.place).await?;
+        let mut beginning = self.beginning(&gap.place, encrypted, begins).await?;
         let mut newest = None;
         while let Some(mut page) = pages.pop() {
             if stop.is_cancelled() {
                 return Ok(Filled::Stopped);
             }
-            let events = match page.events.take() {
-                Some(events) => events,
-                None => match self.fetch(room, gap, &page.from).await {
-                    Ok(fetched) => {
-                        page.names = fetched.names;
-                        fetched.events
-                    }
-                    Err(fault) => return Ok(Filled::Failed(fault)),
-                },
+            let fetched = match page.fetched.take() {
+                Some(fetched) => Ok(fetched),
+                None => self.fetch(room, gap, &page.from).await,
             };
-            let mark = events
-                .first()
-                .and_then(TimelineEvent::event_id)
-                .map(|id| RemoteId(id.to_string()));
-            let mut batch = Batch {
-                arrivals: self
-                    .walk_page(room, gap, events, &mut page.names, inbox)
-                    .await?,
-                ..Batch::default()
+            let (mut events, overlap, mut names) = match fetched {
+                Ok(fetched) => (fetched.events, fetched.overlap, fetched.names),
+                Err(fault) => return Ok(Filled::Failed(fault)),
             };
+            let mark = events.first().and_then(id_of);
+            let known = overlap.iter().filter_map(id_of).collect();
+            let known = self.store.known(&gap.place, known).await?;
+            events.extend(late(overlap, &known));
+            let mut batch = self
+                .walk_page(room, gap, events, (&mut names, &mut beginning), inbox)
+                .await?;
+            batch.flags = beginning.flags();
             if let Some(mark) = mark {
                 batch
                     .cursors
@@ -99,7 +114,9 @@ impl Matrix {
                 batch.filled.push(gap.clone());
             }
             crash::point("gap.fetched");
+            let flags = batch.flags.clone();
             inbox.accept(batch).await?;
+            self.remember_flags(flags);
         }
         Ok(Filled::Whole(newest))
     }
@@ -110,8 +127,9 @@ impl Matrix {
         room: &Room,
         gap: &Gap,
         stop: &CancellationToken,
-    ) -> Result<Option<Vec<Page>>, Fault> {
+    ) -> Result<Option<Pages>, Fault> {
         let mut pages: Vec<Page> = Vec::new();
+        let mut begins = false;
         let mut from = gap.from.clone();
         let mut events = 0;
         loop {
@@ -120,18 +138,18 @@ impl Matrix {
             }
             let fetched = self.fetch(room, gap, &from).await?;
             events += fetched.events.len();
+            begins = begins || fetched.events.iter().any(begins_encryption);
+            let next = fetched.next.clone();
             pages.push(Page {
                 from: from.clone(),
-                events: Some(fetched.events),
-                names: fetched.names,
+                fetched: Some(fetched),
             });
             if pages.len() > PAGES_KEPT
-                && let Some(page) = pages.iter_mut().find(|page| page.events.is_some())
+                && let Some(page) = pages.iter_mut().find(|page| page.fetched.is_some())
             {
-                page.events = None;
-                page.names = Names::default();
+                page.fetched = None;
             }
-            match fetched.next {
+            match next {
                 Some(next) if next != from => from = next,
                 _ => break,
             }
@@ -147,57 +165,49 @@ impl Matrix {
         } else {
             info!(matrix.room = gap.place.address(), events, "Filling a gap");
         }
-        Ok(Some(pages))
+        Ok(Some(Pages { pages, begins }))
     }
 
     async fn fetch(&self, room: &Room, gap: &Gap, from: &str) -> Result<Fetched, Fault> {
-        let mut options = MessagesOptions::backward().from(from);
-        options.limit = uint!(500);
-        options.filter.lazy_load_options = LazyLoadOptions::Enabled {
-            include_redundant_members: false,
-        };
-        let page = room
-            .messages(options)
-            .await
-            .map_err(|error| Fault::from(&error))?;
         let mut names = Names::default();
-        for event in page.state {
-            let Ok(member) = event.deserialize_as_unchecked::<Value>() else {
-                continue;
-            };
-            if let (Some(user), Some(name)) = (
-                member.get("state_key").and_then(Value::as_str),
-                member
-                    .pointer("/content/displayname")
-                    .and_then(Value::as_str),
-            ) {
-                names.learn(user, name);
+        let (mut events, mut next) = page(room, from, PAGE, &mut names).await?;
+        let mut overlap = Vec::new();
+        if let Some(end) = events.iter().position(|event| self.ends(gap, event)) {
+            let before = events.split_off(end).into_iter().skip(1);
+            let from = next.take();
+            if gap.stop.is_some() {
+                overlap.extend(before);
+                if overlap.len() < usize::from(OVERLAP)
+                    && let Some(from) = from
+                {
+                    overlap.extend(page(room, &from, OVERLAP, &mut names).await?.0);
+                }
+                overlap.truncate(OVERLAP.into());
             }
-        }
-        let mut events = page.chunk;
-        let end = events.iter().position(|event| self.ends(gap, event));
-        if let Some(end) = end {
-            events.truncate(end);
         }
         debug!(
             matrix.room = gap.place.address(),
             events = events.len(),
+            overlap = overlap.len(),
             "Fetched a page of a gap"
         );
         Ok(Fetched {
             events,
+            overlap,
             names,
-            next: page.end.filter(|_| end.is_none()),
+            next,
         })
     }
 
-    /// Whether the gap ends before this event: it was walked before, or it is our own entry into the room.
+    /// Whether the gap ends before this event: it was walked before, or, where nothing was, it is our own entry into
+    /// the room.
     fn ends(&self, gap: &Gap, event: &TimelineEvent) -> bool {
-        let walked = match (&gap.stop, event.event_id()) {
-            (Some(stop), Some(id)) => stop.as_str() == id.as_str(),
-            _ => false,
-        };
-        walked || Envelope::open(event).is_some_and(|envelope| envelope.is_join_of(&self.own))
+        match &gap.stop {
+            Some(stop) => event
+                .event_id()
+                .is_some_and(|id| stop.as_str() == id.as_str()),
+            None => Envelope::open(event).is_some_and(|envelope| envelope.is_join_of(&self.own)),
+        }
     }
 
     /// Walks a page, oldest first.
@@ -206,35 +216,107 @@ impl Matrix {
         room: &Room,
         gap: &Gap,
         events: Vec<TimelineEvent>,
-        names: &mut Names,
+        (names, beginning): (&mut Names, &mut Beginning),
         inbox: &Inbox,
-    ) -> Result<Vec<Arrival>, MatrixError> {
-        let mut encrypted = self.was_encrypted(&gap.place).await?;
-        let (mut arrivals, mut shared) = (Vec::new(), false);
+    ) -> Result<Batch, MatrixError> {
+        let (mut batch, mut shared) = (Batch::default(), false);
         for event in events.iter().rev() {
-            if !encrypted && shows_encryption(event) {
-                self.raise_encrypted(&gap.place).await?;
-                encrypted = true;
-            }
+            let encrypted = beginning.pass(event);
             match self.walk(room, &gap.place, event, names, encrypted).await {
                 Walked::Nothing => {}
-                Walked::Arrival(arrival) => arrivals.push(arrival),
+                Walked::Arrival(arrival) => {
+                    batch.writers.extend(writer(&arrival, event));
+                    batch.arrivals.push(arrival);
+                }
                 Walked::Ours(arrival) => {
                     shared = true;
-                    arrivals.push(arrival);
+                    batch.writers.extend(writer(&arrival, event));
+                    batch.arrivals.push(arrival);
                 }
             }
         }
         if shared {
             inbox.settled(&gap.place).await?;
         }
-        Ok(arrivals)
+        Ok(batch)
     }
 }
 
-/// Whether the event shows that its room is encrypted.
-pub(super) fn shows_encryption(event: &TimelineEvent) -> bool {
-    event.encryption_info().is_some()
-        || event.kind.is_utd()
-        || Envelope::open(event).is_some_and(|envelope| envelope.shows_encryption())
+/// A page of history, newest first, and where to go on.
+async fn page(
+    room: &Room,
+    from: &str,
+    limit: u16,
+    names: &mut Names,
+) -> Result<(Vec<TimelineEvent>, Option<String>), Fault> {
+    let mut options = MessagesOptions::backward().from(from);
+    options.limit = limit.into();
+    options.filter.lazy_load_options = LazyLoadOptions::Enabled {
+        include_redundant_members: false,
+    };
+    let page = room
+        .messages(options)
+        .await
+        .map_err(|error| Fault::from(&error))?;
+    for event in page.state {
+        let Ok(member) = event.deserialize_as_unchecked::<Value>() else {
+            continue;
+        };
+        if let (Some(user), Some(name)) = (
+            member.get("state_key").and_then(Value::as_str),
+            member
+                .pointer("/content/displayname")
+                .and_then(Value::as_str),
+        ) {
+            names.learn(user, name);
+        }
+    }
+    Ok((page.chunk, page.end))
+}
+
+/// What of an overlap, newest first, arrived late: it is not known, and something older is. What is older than all
+/// that is known may have been written before the room was linked.
+fn late(mut overlap: Vec<TimelineEvent>, known: &HashSet<RemoteId>) -> Vec<TimelineEvent> {
+    let is_known = |event: &TimelineEvent| id_of(event).is_some_and(|id| known.contains(&id));
+    let linked = overlap.iter().rposition(is_known).unwrap_or_default();
+    overlap.truncate(linked);
+    overlap.retain(|event| !is_known(event));
+    overlap
+}
+
+fn id_of(event: &TimelineEvent) -> Option<RemoteId> {
+    Some(RemoteId(event.event_id()?.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use matrix_sdk::ruma::serde::Raw;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_unknown_among_the_known_came_late_and_what_is_older_was_never_linked() {
+        let event = |id: &&str| {
+            let json = json!({"event_id": id, "type": "m.room.message", "content": {}});
+            TimelineEvent::from_plaintext(Raw::from_json_string(json.to_string()).unwrap())
+        };
+        let check = |overlap: &[&str], known: &[&str]| -> Vec<String> {
+            let known = known.iter().map(|id| RemoteId::from(*id)).collect();
+            let late = late(overlap.iter().map(event).collect(), &known);
+            late.iter().filter_map(id_of).map(|id| id.0).collect()
+        };
+        let page = [
+            "$late",
+            "$known2",
+            "$later",
+            "$known1",
+            "$before",
+            "$long_before",
+        ];
+        assert_eq!(check(&page, &["$known1", "$known2"]), ["$late", "$later"]);
+        assert_eq!(check(&page, &["$known2"]), ["$late"]);
+        assert!(check(&page, &[]).is_empty());
+        assert!(check(&[], &["$known1"]).is_empty());
+    }
 }

@@ -5,14 +5,15 @@ use footbridge_store::{Batch, Flag, Gap, RemoteId};
 use matrix_sdk::{
     deserialized_responses::TimelineEvent,
     ruma::RoomId,
-    sync::{JoinedRoomUpdate, State},
+    sync::{State, Timeline},
 };
 
 use super::{
     Matrix, MatrixError,
-    gaps::shows_encryption,
+    beginning::begins_encryption,
     mark_cursor,
     rooms::{Followed, Mark},
+    senders::writer,
     walk::{Envelope, Names, Walked},
 };
 
@@ -22,33 +23,35 @@ pub(super) async fn take_in(
     matrix: &Matrix,
     id: &RoomId,
     followed: &mut Followed,
-    update: JoinedRoomUpdate,
+    (timeline, state): (Timeline, State),
     next_batch: &str,
     batch: &mut Batch,
 ) -> Result<bool, MatrixError> {
-    let events = update.timeline.events;
+    let events = timeline.events;
     let Some(room) = matrix.client.get_room(id) else {
         return Ok(false);
     };
-    let mut encrypted = matrix.was_encrypted(&followed.place).await?;
-    if !encrypted
-        && (room.encryption_state().is_encrypted() || state_shows_encryption(&update.state))
-    {
-        encrypted = true;
+    let encrypted = room.encryption_state().is_encrypted() || state_shows_encryption(&state);
+    if encrypted && !matrix.was_encrypted(&followed.place).await? {
         batch
             .flags
             .push((followed.place.clone(), Flag::EverEncrypted));
     }
-    let leaves_out = update.timeline.limited || followed.gap.is_some() && !events.is_empty();
+    let leaves_out = timeline.limited || followed.gap.is_some() && !events.is_empty();
     if leaves_out && followed.mark.is_some() {
         note_gap(followed, next_batch, batch);
+        return Ok(false);
+    }
+    if events.is_empty() {
         return Ok(false);
     }
     let start = match &followed.mark {
         // Never seen and not entered by us: from here on.
         None => events.len(),
         Some(Mark::Join) => after_own_join(matrix, &events),
-        Some(Mark::Event(_)) => 0,
+        // It stands in the answer when it was not walked but written down when the room was linked, and when we
+        // have come back into the room.
+        Some(Mark::Event(mark)) => after(mark, &events),
     };
     if let Some(newest) = events.iter().rev().find_map(TimelineEvent::event_id) {
         let newest = RemoteId(newest.to_string());
@@ -58,23 +61,26 @@ pub(super) async fn take_in(
         followed.mark = Some(Mark::Event(newest));
     }
     let (mut names, mut shared) = (Names::default(), false);
-    for event in events.iter().skip(start) {
-        if !encrypted && shows_encryption(event) {
-            encrypted = true;
-            batch
-                .flags
-                .push((followed.place.clone(), Flag::EverEncrypted));
-        }
+    let events = events.get(start..).unwrap_or_default();
+    let begins = !state_shows_encryption(&state) && events.iter().any(begins_encryption);
+    let mut beginning = matrix.beginning(&followed.place, encrypted, begins).await?;
+    for event in events {
+        let encrypted = beginning.pass(event);
         let walked = matrix.walk(&room, &followed.place, event, &mut names, encrypted);
         match walked.await {
             Walked::Nothing => {}
-            Walked::Arrival(arrival) => batch.arrivals.push(arrival),
+            Walked::Arrival(arrival) => {
+                batch.writers.extend(writer(&arrival, event));
+                batch.arrivals.push(arrival);
+            }
             Walked::Ours(arrival) => {
                 shared = true;
+                batch.writers.extend(writer(&arrival, event));
                 batch.arrivals.push(arrival);
             }
         }
     }
+    batch.flags.extend(beginning.flags());
     Ok(shared)
 }
 
@@ -92,6 +98,18 @@ fn note_gap(followed: &mut Followed, next_batch: &str, batch: &mut Batch) {
     };
     batch.gaps.push(gap.clone());
     followed.gap = Some(gap);
+}
+
+/// Where to begin in a timeline that may hold what was walked before.
+fn after(mark: &RemoteId, events: &[TimelineEvent]) -> usize {
+    events
+        .iter()
+        .rposition(|event| {
+            event
+                .event_id()
+                .is_some_and(|id| id.as_str() == mark.as_str())
+        })
+        .map_or(0, |position| position + 1)
 }
 
 /// Where to begin in a timeline that may hold our own entry.

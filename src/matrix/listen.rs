@@ -24,7 +24,7 @@ use super::{
     gaps::Filled,
     intake,
     keys::Woken,
-    rooms::{Followed, Invites, Mark, followed},
+    rooms::{Followed, Invites, Mark, followed, mark_entered},
 };
 use crate::{backoff::Backoff, crash, inbox::Inbox};
 
@@ -152,6 +152,7 @@ impl Listener<'_> {
     async fn work(&mut self, work: Work) -> Result<(), MatrixError> {
         match work {
             Work::Begin => {
+                mark_entered(self.matrix, &mut self.rooms, &self.inbox, &self.stop).await?;
                 self.matrix.retry(None, &self.inbox).await?;
                 self.matrix.look(&self.inbox).await?;
                 self.fill_gaps().await
@@ -280,7 +281,17 @@ impl Listener<'_> {
             .cursors
             .push((SYNC_CURSOR.to_owned(), response.next_batch.clone()));
         let mut shared = Vec::new();
-        for (id, update) in response.rooms.joined {
+        let joined = response.rooms.joined.into_iter();
+        let joined = joined.map(|(id, update)| (id, (update.timeline, update.state)));
+        // What was said before we had to leave is brought with the leave, and once.
+        for id in response.rooms.left.keys() {
+            if self.rooms.contains_key(id) {
+                warn!(matrix.room = %id, "We are no longer in the room of a portal");
+            }
+        }
+        let left = response.rooms.left.into_iter();
+        let left = left.map(|(id, update)| (id, (update.timeline, update.state)));
+        for (id, update) in joined.chain(left) {
             let Some(room) = self.rooms.get_mut(&id) else {
                 continue;
             };
@@ -297,24 +308,14 @@ impl Listener<'_> {
                 shared.push(room.place.clone());
             }
         }
-        for id in response
-            .rooms
-            .left
-            .keys()
-            .filter(|id| self.rooms.contains_key(*id))
-        {
-            warn!(matrix.room = %id, "We are no longer in the room of a portal");
-        }
         // What our own account did may be a step of ours whose link is not written yet.
         for place in &shared {
             self.inbox.settled(place).await?;
         }
-        let flagged: Vec<Place> = batch.flags.iter().map(|(place, _)| place.clone()).collect();
+        let flags = batch.flags.clone();
         let arrivals = batch.arrivals.len();
         self.inbox.accept(batch).await?;
-        for place in &flagged {
-            self.matrix.remember_encrypted(place);
-        }
+        self.matrix.remember_flags(flags);
         if arrivals > 0 {
             debug!(arrivals, "Took in a sync");
         }

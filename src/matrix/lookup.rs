@@ -58,8 +58,8 @@ impl Matrix {
             return Ok(None);
         }
         let (thread, target) = match step {
-            Step::Post { thread, .. } => (thread, None),
-            Step::Replace { target, .. } => (&None, Some(target)),
+            Step::Post { thread, .. } | Step::Bundle { thread, .. } => (thread, None),
+            Step::Replace { target, .. } | Step::Revise { target, .. } => (&None, Some(target)),
             // Gone twice is gone once.
             Step::Remove { .. } => return Ok(None),
         };
@@ -76,9 +76,15 @@ impl Matrix {
             matrix.room = to.address(),
             "A send was never answered: {what}"
         );
-        Ok(found.map(|(remote, sent_at)| match target {
-            Some(target) => Done::Changed(target.clone()),
-            None => Done::Made(Copy {
+        Ok(found.map(|(remote, sent_at)| match (target, step) {
+            (
+                Some(target),
+                Step::Revise {
+                    slot, part: None, ..
+                },
+            ) => Done::Struck(target.clone(), *slot),
+            (Some(target), _) => Done::Changed(target.clone()),
+            (None, _) => Done::Made(Copy {
                 remote,
                 thread: thread.clone(),
                 sent_at,
@@ -152,7 +158,10 @@ impl Matrix {
     /// Whether an event of our account, as far as it says, came from this device.
     fn may_be_this_device(&self, envelope: &Envelope) -> bool {
         let device = envelope.content.get("device_id").and_then(Value::as_str);
-        let own = self.client.device_id().map(|own| own.as_str());
+        let own = self
+            .client
+            .device_id()
+            .map(matrix_sdk::ruma::DeviceId::as_str);
         device.is_none() || device == own
     }
 }

@@ -10,6 +10,7 @@ mod encryption;
 mod listen;
 mod olm;
 mod intake;
+mod beginning;
 mod walk;
 mod command;
 mod relation;
@@ -160,9 +161,10 @@ pub struct Matrix {
     synced: Mutex<Option<Millis>>,
     /// The sync that was on its way when listening stopped.
     parked: Mutex<Option<InFlight>>,
-    /// Rooms known to be or to have been encrypted; what is not here must be looked up.
-    ever_encrypted: Mutex<HashSet<Place>>,
+    /// Flags of rooms known to be raised; what is not here must be looked up.
+    flags: Mutex<HashSet<(Place, Flag)>>,
     senders: Mutex<Senders>,
+    turns: send::Turns,
     /// Sessions whose sender's device is not known to be signed, and until when that may change.
     unproven: Mutex<HashMap<String, Instant>>,
     /// When to look at what waits for its key.
@@ -205,8 +207,9 @@ impl Matrix {
                 patience: config.patience,
                 synced: Mutex::default(),
                 parked: Mutex::default(),
-                ever_encrypted: Mutex::default(),
+                flags: Mutex::default(),
                 senders: Mutex::default(),
+                turns: send::Turns::default(),
                 unproven: Mutex::default(),
                 watch: Mutex::new(unread::Watch::new()),
             }))
@@ -262,17 +265,22 @@ impl Matrix {
 
     /// Whether the room is or ever was encrypted.
     async fn was_encrypted(&self, place: &Place) -> Result<bool, footbridge_store::Error> {
+        self.flagged(place, Flag::EverEncrypted).await
+    }
+
+    async fn flagged(&self, place: &Place, flag: Flag) -> Result<bool, footbridge_store::Error> {
+        let flag_of = (place.clone(), flag);
         let known = self
-            .ever_encrypted
+            .flags
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .contains(place);
+            .contains(&flag_of);
         if known {
             return Ok(true);
         }
-        let raised = self.store.flag(place, Flag::EverEncrypted).await?;
+        let raised = self.store.flag(place, flag).await?;
         if raised {
-            self.remember_encrypted(place);
+            self.remember_flags([flag_of]);
         }
         Ok(raised)
     }
@@ -283,21 +291,22 @@ impl Matrix {
         self.store
             .accept(
                 Batch {
-                    flags,
+                    flags: flags.clone(),
                     ..Batch::default()
                 },
                 self.clock.now(),
             )
             .await?;
-        self.remember_encrypted(place);
+        self.remember_flags(flags);
         Ok(())
     }
 
-    fn remember_encrypted(&self, place: &Place) {
-        self.ever_encrypted
+    /// Once they are written down.
+    fn remember_flags(&self, flags: impl IntoIterator<Item = (Place, Flag)>) {
+        self.flags
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .insert(place.clone());
+            .extend(flags);
     }
 }
 

@@ -10,13 +10,21 @@ use matrix_sdk::{
     Client,
     ruma::{
         OwnedRoomId, RoomAliasId, RoomId,
-        api::client::membership::{join_room_by_id, leave_room},
+        api::{
+            Direction,
+            client::{
+                membership::{join_room_by_id, joined_rooms, leave_room},
+                message::get_message_events,
+            },
+        },
+        uint,
     },
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{Matrix, MatrixError, fault::Fault, mark_cursor};
+use super::{Matrix, MatrixError, SYNC_CURSOR, fault::Fault, mark_cursor};
 use crate::{backoff::Backoff, inbox::Inbox};
 
 /// Why an invite is turned down.
@@ -105,6 +113,90 @@ pub(super) async fn followed(
     Ok(rooms)
 }
 
+/// Marks the rooms that were linked while we were in them already, by their newest event: it was written before.
+/// The syncs that follow bring nothing of a quiet room until somebody writes, and that is wanted. An account that
+/// has never synced is shown all its rooms by its first sync.
+pub(super) async fn mark_entered(
+    matrix: &Matrix,
+    rooms: &mut HashMap<OwnedRoomId, Followed>,
+    inbox: &Inbox,
+    stop: &CancellationToken,
+) -> Result<(), MatrixError> {
+    let unmarked = rooms.values().any(|followed| followed.mark.is_none());
+    if !unmarked || matrix.store.cursor(SYNC_CURSOR).await?.is_none() {
+        return Ok(());
+    }
+    let mut backoff = Backoff::default();
+    let marks = loop {
+        let fault = match newest_of_unmarked(&matrix.client, rooms).await {
+            Ok(marks) => break marks,
+            Err(fault @ Fault::SignedOut(_)) => {
+                return Err(fault.into_matrix_error("list the rooms"));
+            }
+            Err(fault) => fault,
+        };
+        // A sync now would leave nothing to tell what was written before from what is written after.
+        let wait = backoff.failed();
+        let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        let error = format!(
+            "{:#}",
+            fault.into_matrix_error("look at a new portal's room")
+        );
+        warn!(
+            wait_ms,
+            error, "The rooms of new portals cannot be looked at; trying again"
+        );
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = sleep(wait) => {}
+        }
+    };
+    let cursor = |(id, newest): &(OwnedRoomId, RemoteId)| {
+        let followed = rooms.get(id)?;
+        Some((mark_cursor(&followed.place), newest.0.clone()))
+    };
+    let cursors = marks.iter().filter_map(cursor).collect();
+    inbox
+        .accept(Batch {
+            cursors,
+            ..Batch::default()
+        })
+        .await?;
+    for (id, newest) in marks {
+        if let Some(followed) = rooms.get_mut(&id) {
+            followed.mark = Some(Mark::Event(newest));
+        }
+    }
+    Ok(())
+}
+
+/// The newest event of each room that we are in and that has no mark.
+async fn newest_of_unmarked(
+    client: &Client,
+    rooms: &HashMap<OwnedRoomId, Followed>,
+) -> Result<Vec<(OwnedRoomId, RemoteId)>, Fault> {
+    let fault = |error: matrix_sdk::HttpError| Fault::from(&error);
+    let joined = client.send(joined_rooms::v3::Request::new()).await;
+    let mut marks = Vec::new();
+    for id in joined.map_err(fault)?.joined_rooms {
+        if rooms
+            .get(&id)
+            .is_none_or(|followed| followed.mark.is_some())
+        {
+            continue;
+        }
+        let mut request = get_message_events::v3::Request::new(id.clone(), Direction::Backward);
+        request.limit = uint!(1);
+        let page = client.send(request).await.map_err(fault)?;
+        let newest = page.chunk.first().and_then(|event| {
+            let id = event.get_field::<String>("event_id").ok().flatten()?;
+            Some(RemoteId(id))
+        });
+        marks.extend(newest.map(|newest| (id, newest)));
+    }
+    Ok(marks)
+}
+
 /// Invites, and rooms of portals that we are not in.
 #[derive(Debug, Default)]
 pub(super) struct Invites {
@@ -144,15 +236,7 @@ impl Invites {
             self.answered.insert(id.clone(), Instant::now());
             let outcome = match rooms.get_mut(&id) {
                 Some(followed) => {
-                    // Before we enter: whatever comes after our entry is wanted, also if we crash now.
-                    let cursor = (mark_cursor(&followed.place), JOIN.to_owned());
-                    inbox
-                        .accept(Batch {
-                            cursors: vec![cursor],
-                            ..Batch::default()
-                        })
-                        .await?;
-                    followed.mark = Some(Mark::Join);
+                    mark_entry(followed, inbox).await?;
                     join(client, &id).await
                 }
                 None => refuse(client, &id).await,
@@ -178,6 +262,23 @@ impl Invites {
             }
         }
     }
+}
+
+/// Before we enter: whatever comes after our entry is wanted, also if we crash now. Where we come back to, all that
+/// follows what was walked before is wanted as well.
+async fn mark_entry(followed: &mut Followed, inbox: &Inbox) -> Result<(), MatrixError> {
+    if matches!(followed.mark, Some(Mark::Event(_))) {
+        return Ok(());
+    }
+    let cursor = (mark_cursor(&followed.place), JOIN.to_owned());
+    inbox
+        .accept(Batch {
+            cursors: vec![cursor],
+            ..Batch::default()
+        })
+        .await?;
+    followed.mark = Some(Mark::Join);
+    Ok(())
 }
 
 async fn join(client: &Client, room: &RoomId) -> Result<(), Fault> {

@@ -1,27 +1,57 @@
 //! Steps toward Matrix: each is one event with a transaction id that never changes, so that the homeserver
 //! makes one of however many tries.
 
-use std::time::Duration;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use footbridge_store::{Copy, Millis, Place, RemoteId};
 use matrix_sdk::{
-    EncryptionState, Room, RoomState,
+    Room, RoomState,
     room::futures::SendMessageLikeEventResult,
-    ruma::{EventId, OwnedTransactionId},
+    ruma::{
+        EventId, OwnedTransactionId, api::client::state::get_state_event_for_key,
+        events::StateEventType,
+    },
 };
 use serde_json::Value;
+use tokio::sync::OwnedMutexGuard;
 use tracing::error;
 
 use super::{
-    Matrix, convert,
+    Matrix,
+    convert::{
+        self,
+        shared::{self, ReadBack, Revised},
+    },
     fault::{Fault, retry},
     lookup,
 };
-use crate::outlet::{Done, Outcome, Outgoing, Outlet, Plan, SendError, Step};
+use crate::outlet::{Done, Outcome, Outgoing, Outlet, Part, Plan, SendError, Step};
 
 /// How long a lane waits whose room would not be encrypted although it was.
 const DOWNGRADED: Duration = Duration::from_mins(1);
+
+/// How long a lane waits until the SDK knows as well that its room is encrypted.
+const BEGINNING: Duration = Duration::from_secs(2);
+
+/// Into each room one event at a time. Two lanes at once could both find the room key good for one more message;
+/// the SDK panics at the second.
+#[derive(Debug, Default)]
+pub(super) struct Turns(Mutex<HashMap<Place, Arc<tokio::sync::Mutex<()>>>>);
+
+impl Turns {
+    async fn take(&self, place: &Place) -> OwnedMutexGuard<()> {
+        let turn = {
+            let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            turns.entry(place.clone()).or_default().clone()
+        };
+        turn.lock_owned().await
+    }
+}
 
 #[async_trait]
 impl Outlet for Matrix {
@@ -70,11 +100,35 @@ impl Outlet for Matrix {
                 Ok(Done::Changed(target.clone()))
             }
             Step::Remove { target } => redact(&room, target, key).await,
+            Step::Bundle { parts, thread } => {
+                let event =
+                    shared::event_of(parts, thread.as_ref(), None).ok_or_else(unspeakable)?;
+                let remote = self.send_event(&room, to, key, event).await?;
+                Ok(Done::Made(Copy {
+                    remote,
+                    thread: thread.clone(),
+                    sent_at: self.clock.now(),
+                }))
+            }
+            Step::Revise {
+                target, slot, part, ..
+            } => {
+                let part = (*slot, part.as_ref());
+                self.revise_event(&room, to, key, target, part).await
+            }
         }
     }
 
     fn answers(&self, since: Millis) -> bool {
         self.last_sync().is_some_and(|at| at >= since)
+    }
+
+    fn bundle(&self, messages: &[Outgoing]) -> Option<(Step, usize)> {
+        shared::bundle(messages)
+    }
+
+    fn revise(&self, outgoing: &Outgoing, slot: u32) -> Plan {
+        shared::revise(outgoing, slot)
     }
 
     fn dedupes(&self) -> bool {
@@ -114,6 +168,7 @@ impl Matrix {
         mut content: Value,
     ) -> Result<RemoteId, SendError> {
         lookup::mark(&mut content, key.as_str());
+        let _turn = self.turns.take(to).await;
         let must_encrypt = self.guard(room, to).await?;
         let SendMessageLikeEventResult {
             response,
@@ -133,8 +188,57 @@ impl Matrix {
         Ok(RemoteId(response.event_id.to_string()))
     }
 
+    /// Rewrites an event that carries several messages: reads it back, puts the one part in its place, and sends
+    /// the whole as its new text.
+    async fn revise_event(
+        &self,
+        room: &Room,
+        to: &Place,
+        key: OwnedTransactionId,
+        target: &RemoteId,
+        (slot, part): (u32, Option<&Part>),
+    ) -> Result<Done, SendError> {
+        let parts = match self.read_back(room, target).await? {
+            ReadBack::Parts(parts) => parts,
+            ReadBack::Redacted => return Ok(Done::Gone(target.clone())),
+            ReadBack::Unreadable => return Err(unchangeable(part)),
+        };
+        match shared::revised(parts, slot, part, target) {
+            Revised::Event(event) => {
+                self.send_event(room, to, key, event).await?;
+                Ok(match part {
+                    Some(_) => Done::Changed(target.clone()),
+                    None => Done::Struck(target.clone(), slot),
+                })
+            }
+            Revised::Nothing => redact(room, target, key).await,
+            Revised::Impossible => Err(unchangeable(part)),
+        }
+    }
+
+    /// An event of ours as it stands, from the homeserver.
+    async fn read_back(&self, room: &Room, target: &RemoteId) -> Result<ReadBack, SendError> {
+        let Ok(id) = <&EventId>::try_from(target.as_str()) else {
+            return Ok(ReadBack::Unreadable);
+        };
+        match room.event(id, None).await {
+            Ok(event) => {
+                let event = serde_json::from_str(event.raw().json().get()).unwrap_or_default();
+                Ok(shared::read_back(&event, self.own.as_str()))
+            }
+            Err(error) => match Fault::from(&error) {
+                Fault::NotFound(_) => Ok(ReadBack::Unreadable),
+                fault => Err(not_sent(&fault)),
+            },
+        }
+    }
+
     /// Nothing is sent into a room that is or ever was encrypted unless the SDK will encrypt it. Answers
     /// whether it will.
+    ///
+    /// What the SDK knows of a room is as old as the last sync, so the homeserver itself is asked before anything
+    /// goes in the clear (F36). What remains is encryption that begins between its answer and our event: some
+    /// milliseconds, in which every client sends in the clear.
     async fn guard(&self, room: &Room, to: &Place) -> Result<bool, SendError> {
         let kept =
             |error: footbridge_store::Error| retry(None, Outcome::NotDone, &error.to_string());
@@ -143,30 +247,62 @@ impl Matrix {
             .latest_encryption_state()
             .await
             .map_err(|error| not_sent(&Fault::from(&error)))?;
-        match (ever, state) {
-            (true, EncryptionState::Encrypted) => Ok(true),
-            (true, _) => {
-                error!(
-                    matrix.room = to.address(),
-                    "This room was encrypted and the homeserver says that it no longer is: nothing is sent"
-                );
-                Err(retry(
-                    Some(DOWNGRADED),
-                    Outcome::NotDone,
-                    "the room was encrypted and no longer is",
-                ))
-            }
-            (false, EncryptionState::Encrypted) => {
-                self.raise_encrypted(to).await.map_err(kept)?;
-                Ok(true)
-            }
-            (false, EncryptionState::NotEncrypted) => Ok(false),
-            (false, EncryptionState::Unknown) => Err(retry(
-                None,
-                Outcome::NotDone,
-                "nobody knows whether the room is encrypted",
-            )),
+        let will_encrypt = state.is_encrypted();
+        let encrypted = will_encrypt || is_encrypted_now(room).await?;
+        if encrypted && !ever {
+            self.raise_encrypted(to).await.map_err(kept)?;
         }
+        if encrypted && !will_encrypt {
+            return Err(retry(
+                Some(BEGINNING),
+                Outcome::NotDone,
+                "the room has just been encrypted, and the sync that tells of it has not come yet",
+            ));
+        }
+        if ever && !encrypted {
+            error!(
+                matrix.room = to.address(),
+                "This room was encrypted and the homeserver says that it no longer is: nothing is sent"
+            );
+            return Err(retry(
+                Some(DOWNGRADED),
+                Outcome::NotDone,
+                "the room was encrypted and no longer is",
+            ));
+        }
+        Ok(will_encrypt)
+    }
+}
+
+/// Asks the homeserver, and nobody's memory, whether the room is encrypted.
+async fn is_encrypted_now(room: &Room) -> Result<bool, SendError> {
+    let request = get_state_event_for_key::v3::Request::new(
+        room.room_id().to_owned(),
+        StateEventType::RoomEncryption,
+        String::new(),
+    );
+    match room.client().send(request).await {
+        Ok(_) => Ok(true),
+        Err(error) => match Fault::from(&error) {
+            Fault::NotFound(_) => Ok(false),
+            fault => Err(not_sent(&fault)),
+        },
+    }
+}
+
+/// A part of an event cannot be changed: a new text can still be said anew, an old one cannot be taken back.
+fn unchangeable(part: Option<&Part>) -> SendError {
+    match part {
+        Some(_) => SendError::TooLate,
+        None => SendError::Refused {
+            reason: "the bridge cannot read the message any more that it is a part of".into(),
+        },
+    }
+}
+
+fn unspeakable() -> SendError {
+    SendError::Refused {
+        reason: "it cannot be written as an event".into(),
     }
 }
 

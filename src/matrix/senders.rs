@@ -5,8 +5,20 @@ use std::{
     hash::{BuildHasher, RandomState},
 };
 
+use footbridge_store::{Arrival, Place, RemoteId};
+use matrix_sdk::deserialized_responses::TimelineEvent;
+
 /// How many events are remembered.
 const REMEMBERED: usize = 16_384;
+
+/// Who wrote the message that arrived, for the store: it knows that longer than this memory.
+pub(super) fn writer(
+    arrival: &Arrival,
+    event: &TimelineEvent,
+) -> Option<(Place, RemoteId, String)> {
+    let message = arrival.message.clone()?;
+    Some((arrival.place.clone(), message, event.sender()?.to_string()))
+}
 
 /// A bounded memory of event → sender. It keeps hashes under a key of its own: whoever chooses ids cannot make
 /// them collide.

@@ -110,6 +110,7 @@ pub(super) struct Envelope {
 #[derive(Default, Deserialize)]
 pub(super) struct Unsigned {
     pub transaction_id: Option<String>,
+    pub replaces_state: Option<String>,
     pub redacted_because: Option<serde::de::IgnoredAny>,
     #[serde(default)]
     pub prev_content: Value,
@@ -132,14 +133,6 @@ impl Envelope {
             && self.state_key.as_deref() == Some(user.as_str())
             && membership(&self.content).as_deref() == Some("join")
             && membership(&self.unsigned.prev_content).as_deref() != Some("join")
-    }
-
-    /// Whether it shows that the room is encrypted.
-    pub(super) fn shows_encryption(&self) -> bool {
-        matches!(
-            self.event_type.as_str(),
-            "m.room.encryption" | "m.room.encrypted"
-        )
     }
 }
 
@@ -339,7 +332,8 @@ impl Matrix {
         senders.remember(&envelope.event_id, &envelope.sender);
     }
 
-    /// Whether this user wrote the message: only the author may edit it. What is not remembered is asked for.
+    /// Whether this user wrote the message: only the author may edit it. The homeserver is asked only of messages
+    /// that never crossed or that we made: no edit of another one depends on its answer.
     async fn is_author(&self, room: &Room, user: &str, event: &RemoteId) -> bool {
         let remembered = {
             let senders = self.senders.lock().unwrap_or_else(PoisonError::into_inner);
@@ -347,6 +341,12 @@ impl Matrix {
         };
         if let Some(known) = remembered {
             return known;
+        }
+        let place = Place::room(room.room_id().as_str());
+        match self.store.wrote(&place, event, user).await {
+            Ok(Some(known)) => return known,
+            Ok(None) => {}
+            Err(error) => warn!(error = %error, "The author of a message cannot be read"),
         }
         let Ok(event) = <&EventId>::try_from(event.as_str()) else {
             return false;

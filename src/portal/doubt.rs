@@ -7,7 +7,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::Lane;
-use crate::outlet::{Done, Outcome, SendError, Step};
+use crate::{
+    message::Message,
+    outlet::{Done, Outcome, SendError, Step},
+};
 
 /// Whether a step in doubt turned out to have happened.
 pub(super) enum Recalled {
@@ -22,14 +25,15 @@ impl Lane {
     pub(super) async fn recall(
         &self,
         delivery: &Delivery,
-        index: usize,
-        step: &Step,
+        message: &Message,
+        (index, step, last): (usize, &Step, bool),
         since: Millis,
-        last: bool,
         stop: &CancellationToken,
     ) -> Result<Recalled, Error> {
         if self.outlet.dedupes() {
-            return self.look_up(delivery, index, step, since, last).await;
+            return self
+                .look_up(delivery, message, (index, step, last), since)
+                .await;
         }
         let Some(repeated) = new_message(step) else {
             return Ok(Recalled::NeverHappened);
@@ -51,7 +55,8 @@ impl Lane {
                         delivery.id = delivery.id.0,
                         "A send of unknown outcome had happened; adopted"
                     );
-                    self.settle(delivery, &Done::Made(copy), last).await?;
+                    self.settle(delivery, message, &Done::Made(copy), last)
+                        .await?;
                     return Ok(Recalled::Adopted);
                 }
             }
@@ -68,16 +73,15 @@ impl Lane {
     async fn look_up(
         &self,
         delivery: &Delivery,
-        index: usize,
-        step: &Step,
+        message: &Message,
+        (index, step, last): (usize, &Step, bool),
         since: Millis,
-        last: bool,
     ) -> Result<Recalled, Error> {
-        let key = step_key(delivery, index);
+        let key = step_key(delivery, index, step);
         match self.outlet.look_up(&delivery.to, &key, step, since).await {
             Ok(None) => Ok(Recalled::NeverHappened),
             Ok(Some(done)) => {
-                self.settle(delivery, &done, last).await?;
+                self.settle(delivery, message, &done, last).await?;
                 Ok(Recalled::Adopted)
             }
             Err(error) => Ok(Recalled::NotNow(error)),
@@ -106,16 +110,20 @@ impl Lane {
     }
 }
 
-/// The key of one step of a delivery: the same at every try.
-pub(super) fn step_key(delivery: &Delivery, index: usize) -> String {
-    format!("{}.{index}", delivery.key)
+/// The key of one step of a delivery: the same at every try. A message that carries several never has the key of
+/// one that went by itself.
+pub(super) fn step_key(delivery: &Delivery, index: usize, step: &Step) -> String {
+    match step {
+        Step::Bundle { .. } => format!("{}.bundle", delivery.key),
+        _ => format!("{}.{index}", delivery.key),
+    }
 }
 
 /// The step that makes a message, and so must not happen twice: the step itself, or what stands in for it.
 fn new_message(step: &Step) -> Option<&Step> {
     match step {
-        Step::Post { .. } => Some(step),
-        Step::Replace { otherwise, .. } => otherwise.as_deref(),
+        Step::Post { .. } | Step::Bundle { .. } => Some(step),
+        Step::Replace { otherwise, .. } | Step::Revise { otherwise, .. } => otherwise.as_deref(),
         Step::Remove { .. } => None,
     }
 }

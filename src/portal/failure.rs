@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use footbridge_store::{Delivery, Error, Millis, Setback, Tell, Undelivered};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, warn};
+use tracing::{debug, error, warn};
 
 use super::{Attempt, Lane, doubt::Recalled, notice, peers::Word};
 use crate::{
@@ -70,10 +70,8 @@ impl Lane {
             }
             SendError::Rejected { reason } => self.rejected(delivery, reason, trial.message).await,
             SendError::SignedOut { reason } => {
-                error!(
-                    reason,
-                    "Signed out: this lane waits until the account is mended"
-                );
+                // Whoever found out has said so once for all lanes.
+                debug!(reason, "Signed out: this lane waits");
                 self.shut(delivery, &reason, kind, true).await?;
                 Ok(Attempt::SignedOut)
             }
@@ -85,6 +83,16 @@ impl Lane {
                 );
                 self.shut(delivery, &reason, kind, true).await?;
                 Ok(Attempt::Settled)
+            }
+            // Not of the step itself, but of a look that was needed before it: what is in doubt stays so.
+            SendError::Limited { after } => {
+                let now = self.clock.now();
+                let wait = after.unwrap_or_else(|| backoff::after(delivery.attempts + 1));
+                self.postpone(
+                    delivery,
+                    Setback::of_nobody(now, now.plus(wait), false, kind),
+                )
+                .await
             }
             SendError::Retry {
                 after,
@@ -194,7 +202,7 @@ impl Lane {
                 self.shut(delivery, &reason, kind, false).await?;
                 return Ok(Attempt::Settled);
             }
-            SendError::Retry { after, .. } => after,
+            SendError::Retry { after, .. } | SendError::Limited { after } => after,
             _ => None,
         };
         warn!(
@@ -220,7 +228,13 @@ impl Lane {
                 .or(delivery.unanswered_since)
                 .unwrap_or(trial.began);
             let looked = self
-                .recall(delivery, index, step, since, trial.last, trial.stop)
+                .recall(
+                    delivery,
+                    trial.message,
+                    (index, step, trial.last),
+                    since,
+                    trial.stop,
+                )
                 .await?;
             match looked {
                 Recalled::Adopted => return Ok(Attempt::Settled),

@@ -57,6 +57,9 @@ pub trait Silo: Outlet {
 
     /// Whether the feed is alive, for `/health/ready` and `status`.
     fn feed(&self) -> FeedState;
+
+    /// How many of its channels are closed to us. The others go on.
+    fn closed(&self) -> usize;
 }
 
 /// How a silo's feed is doing.

@@ -35,10 +35,10 @@ fn main() -> Fallible<()> {
         .env(INSIDE, &disk)
         .status();
     fs::remove_dir(&disk)?;
-    match ended?.success() {
-        true => Ok(()),
-        false => Err("it did not go well".into()),
+    if ended?.success() {
+        return Ok(());
     }
+    Err("it did not go well".into())
 }
 
 async fn play(disk: &Path) -> Fallible<()> {
@@ -93,10 +93,10 @@ async fn play(disk: &Path) -> Fallible<()> {
          {reordered}, counters {}",
         if balanced { "agree" } else { "DISAGREE" }
     )?;
-    match lost + doubled + reordered == 0 && balanced {
-        true => Ok(()),
-        false => Err("something is wrong".into()),
+    if lost + doubled + reordered == 0 && balanced {
+        return Ok(());
     }
+    Err("something is wrong".into())
 }
 
 /// Takes all the space after a random while, and gives it back a random while after the store noticed. Answers

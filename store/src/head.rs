@@ -26,6 +26,7 @@ const FIRST_BEGUN: &str = "
            o.blamed_ms, o.tried_at, EXISTS (SELECT 1 FROM parked p WHERE p.id = o.id)
     FROM outbox o JOIN journal j ON j.id = o.entry_id
     WHERE o.portal_id = ?1 AND o.toward = ?2 AND (o.steps_done > 0 OR o.unsure_since IS NOT NULL)
+      AND o.leader IS NULL
     ORDER BY o.id LIMIT 1";
 
 // What the bridge itself has to say goes before the backlog.
@@ -46,7 +47,18 @@ const FIRST_OWED: &str = "
     FROM outbox o JOIN journal j ON j.id = o.entry_id
     WHERE o.portal_id = ?1 AND o.toward = ?2 AND (
         j.hold_until IS NULL OR j.hold_until > ?3 AND o.accepted_at <= ?3)
+      AND o.leader IS NULL
     ORDER BY o.id LIMIT 1";
+
+const LINE: &str = "
+    SELECT o.id, o.entry_id, o.key, j.place, o.to_place, j.payload, o.plan, o.steps_done, o.attempts,
+           o.unsure_since, o.accepted_at, o.late, o.due, j.hold_until, o.unanswered_since, o.tries, o.rejections,
+           o.blamed_ms, o.tried_at, EXISTS (SELECT 1 FROM parked p WHERE p.id = o.id)
+    FROM outbox o JOIN journal j ON j.id = o.entry_id
+    WHERE o.portal_id = ?1 AND o.toward = ?2 AND (
+        j.hold_until IS NULL OR j.hold_until > ?3 AND o.accepted_at <= ?3)
+      AND o.leader IS NULL AND o.id >= ?4
+    ORDER BY o.id LIMIT ?5";
 
 /// A row as it stands, sealed.
 struct Owed {
@@ -95,6 +107,27 @@ fn urgent(desk: &Desk<'_>, lane: LaneId) -> Result<Option<Owed>, Fault> {
             owed_from_row(row, lane)
         })
         .optional()?)
+}
+
+/// The debts of the lane from this one on, up to the first that it would hold at.
+pub(crate) fn line(
+    desk: &Desk<'_>,
+    lane: LaneId,
+    from: DeliveryId,
+    limit: u32,
+    now: Millis,
+) -> Result<Vec<Delivery>, Fault> {
+    let rows = desk
+        .sql
+        .prepare_cached(LINE)?
+        .query_map(params![lane.portal, lane.toward, now, from, limit], |row| {
+            owed_from_row(row, lane)
+        })?
+        .collect::<Result<Vec<_>, _>>()?;
+    rows.into_iter()
+        .take_while(|owed| owed.hold_until.is_none())
+        .map(|owed| open_owed(desk, owed))
+        .collect()
 }
 
 fn owed_from_row(row: &Row<'_>, lane: LaneId) -> rusqlite::Result<Owed> {

@@ -11,7 +11,7 @@ use crate::{
     progress::{self, Flag, Gap},
     seal::Cell,
     settle::{self, End},
-    story,
+    story, writers,
 };
 
 /// Something that happened in a place.
@@ -88,6 +88,8 @@ pub struct Batch {
     pub flags: Vec<(Place, Flag)>,
     /// Who wrote which of the arrivals: place, fact, author. Kept as a keyed hash, the last one of each author.
     pub authors: Vec<(Place, RemoteId, String)>,
+    /// Who wrote new messages: place, message, user. Kept as a keyed hash.
+    pub writers: Vec<(Place, RemoteId, String)>,
 }
 
 /// What became of an arrival.
@@ -136,6 +138,9 @@ impl Store {
                 .collect::<Result<_, _>>()?;
             for (place, fact, author) in &batch.authors {
                 story::note_author(desk, place, fact, author)?;
+            }
+            for writer in &batch.writers {
+                writers::keep(desk, writer)?;
             }
             progress::keep(desk, &batch, now)?;
             Ok(accepted)

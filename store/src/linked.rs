@@ -1,4 +1,6 @@
-//! Links as a listener asks for them when it compares what it knows with what it is shown.
+//! Links and facts as a listener asks for them when it compares what it knows with what it is shown.
+
+use std::collections::HashSet;
 
 use rusqlite::{OptionalExtension, Row, params};
 
@@ -39,7 +41,8 @@ impl Store {
             Ok(desk
                 .sql
                 .prepare_cached(&format!(
-                    "SELECT {COLUMNS} FROM link l WHERE l.place = ?1 AND l.remote = ?2"
+                    "SELECT {COLUMNS} FROM link l WHERE l.place = ?1 AND l.remote = ?2
+                     ORDER BY l.gone, l.slot DESC LIMIT 1"
                 ))?
                 .query_row(params![place, remote], linked)
                 .optional()?)
@@ -47,19 +50,53 @@ impl Store {
         .await
     }
 
-    /// The messages of a place whose ids are `first` or greater and that we did not take back, by id. Of use
-    /// where ids grow with time.
-    pub async fn links_from(&self, place: &Place, first: &RemoteId) -> Result<Vec<Linked>, Error> {
-        let (place, first) = (place.clone(), first.clone());
+    /// The messages of a place whose ids are `first` or greater, but below `end`, and that we did not take back,
+    /// by id. Of use where ids grow with time.
+    pub async fn links_between(
+        &self,
+        place: &Place,
+        first: &RemoteId,
+        end: Option<&RemoteId>,
+    ) -> Result<Vec<Linked>, Error> {
+        let (place, first, end) = (place.clone(), first.clone(), end.cloned());
         self.read("list messages", move |desk| {
             Ok(desk
                 .sql
                 .prepare_cached(&format!(
                     "SELECT {COLUMNS} FROM link l
-                     WHERE l.place = ?1 AND l.remote >= ?2 AND l.gone = 0 ORDER BY l.remote"
+                     WHERE l.place = ?1 AND l.remote >= ?2 AND (?3 IS NULL OR l.remote < ?3)
+                     AND l.gone = 0 ORDER BY l.remote"
                 ))?
-                .query_map(params![place, first], linked)?
+                .query_map(params![place, first, end], linked)?
                 .collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    /// Which of these have arrived in a place, or were made there by us, since it was last linked.
+    pub async fn known(
+        &self,
+        place: &Place,
+        facts: Vec<RemoteId>,
+    ) -> Result<HashSet<RemoteId>, Error> {
+        let place = place.clone();
+        self.read("look for facts", move |desk| {
+            let mut look = desk.sql.prepare_cached(
+                "SELECT EXISTS (
+                     SELECT 1 FROM journal WHERE place = ?1 AND fact = ?2 AND accepted_at >= opened
+                     UNION ALL
+                     SELECT 1 FROM link l JOIN journal j ON j.id = l.entry_id
+                     WHERE l.place = ?1 AND l.remote = ?2 AND j.accepted_at >= opened)
+                 FROM (SELECT max(opened_at) AS opened FROM portal
+                       WHERE active = 1 AND (room_place = ?1 OR channel_place = ?1))",
+            )?;
+            let mut known = HashSet::new();
+            for fact in &facts {
+                if look.query_row(params![place, fact], |row| row.get(0))? {
+                    known.insert(fact.clone());
+                }
+            }
+            Ok(known)
         })
         .await
     }

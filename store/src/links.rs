@@ -2,7 +2,12 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::{DeliveryId, EntryId, Error, Millis, Place, RemoteId, Store, database::Fault};
+use crate::{
+    DeliveryId, EntryId, Error, Millis, Place, RemoteId, Store, database::Fault, outbox, settle,
+};
+
+/// The slot of a link to an event that is the entry's alone.
+const WHOLE: i64 = -1;
 
 /// One copy of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +27,8 @@ pub struct Copies {
     pub entry: Option<EntryId>,
     /// Its copies in the place asked for, in part order.
     pub copies: Vec<Copy>,
+    /// Which part of the first copy is the entry's, where several entries share it.
+    pub slot: Option<u32>,
     /// A delivery of the entry to that place that is still owed.
     pub owed: Option<DeliveryId>,
 }
@@ -42,6 +49,7 @@ impl Store {
             Ok(Copies {
                 entry: Some(entry),
                 copies: copies_of(desk.sql, entry, &to)?,
+                slot: slot_of(desk.sql, entry, &to)?,
                 owed: desk
                     .sql
                     .prepare_cached("SELECT id FROM outbox WHERE entry_id = ?1 AND to_place = ?2")?
@@ -60,18 +68,56 @@ impl Store {
         })
         .await
     }
+
+    /// The present step is done and `made` a message that belongs to another one: a new text of the message that
+    /// `original` names. It is linked as the next part of that one, so that whoever takes the original back takes
+    /// both. Otherwise as [`Store::step_done`].
+    pub async fn step_made_for(
+        &self,
+        delivery: DeliveryId,
+        made: &Copy,
+        original: (&Place, &RemoteId),
+        last: bool,
+    ) -> Result<(), Error> {
+        let (made, place, remote) = (made.clone(), original.0.clone(), original.1.clone());
+        self.transaction("settle a step", move |desk| {
+            let Some(debt) = settle::debt(desk.sql, delivery)? else {
+                outbox::note(0, delivery);
+                return Ok(());
+            };
+            let home = entry(desk.sql, &place, &remote)?.unwrap_or(debt.entry);
+            link(desk.sql, home, &debt.to, &made)?;
+            outbox::advance(desk, &debt, last)
+        })
+        .await
+    }
 }
 
-/// The entry that this message is a copy of, or the original.
+/// The entry that this message is a copy of, or the original. Of several entries that share it, the last: who
+/// answers such a message most likely answers what was said last.
 pub(crate) fn entry(
     sql: &Connection,
     place: &Place,
     remote: &RemoteId,
 ) -> Result<Option<EntryId>, Fault> {
     Ok(sql
-        .prepare_cached("SELECT entry_id FROM link WHERE place = ?1 AND remote = ?2")?
+        .prepare_cached(
+            "SELECT entry_id FROM link WHERE place = ?1 AND remote = ?2
+             ORDER BY gone, slot DESC LIMIT 1",
+        )?
         .query_row(params![place, remote], |row| row.get(0))
         .optional()?)
+}
+
+fn slot_of(sql: &Connection, entry: EntryId, place: &Place) -> Result<Option<u32>, Fault> {
+    let slot: Option<i64> = sql
+        .prepare_cached(
+            "SELECT slot FROM link WHERE entry_id = ?1 AND place = ?2 AND gone = 0
+             ORDER BY part LIMIT 1",
+        )?
+        .query_row(params![entry, place], |row| row.get(0))
+        .optional()?;
+    Ok(slot.and_then(|slot| u32::try_from(slot).ok()))
 }
 
 fn copies_of(sql: &Connection, entry: EntryId, place: &Place) -> Result<Vec<Copy>, Fault> {
@@ -98,12 +144,26 @@ pub(crate) fn link(
     place: &Place,
     copy: &Copy,
 ) -> Result<(), Fault> {
-    if self::entry(sql, place, &copy.remote)? == Some(entry) {
+    link_part(sql, entry, place, copy, None)
+}
+
+/// The same; `slot` says which part of the copy is the entry's, where several share it.
+pub(crate) fn link_part(
+    sql: &Connection,
+    entry: EntryId,
+    place: &Place,
+    copy: &Copy,
+    slot: Option<i64>,
+) -> Result<(), Fault> {
+    if sql
+        .prepare_cached("SELECT 1 FROM link WHERE place = ?1 AND remote = ?2 AND entry_id = ?3")?
+        .exists(params![place, copy.remote, entry])?
+    {
         return Ok(());
     }
     sql.prepare_cached(
-        "INSERT INTO link (place, remote, entry_id, part, thread, sent_at)
-         SELECT ?1, ?2, ?3, coalesce(max(part) + 1, 0), ?4, ?5 FROM link
+        "INSERT INTO link (place, remote, slot, entry_id, part, thread, sent_at)
+         SELECT ?1, ?2, ?6, ?3, coalesce(max(part) + 1, 0), ?4, ?5 FROM link
          WHERE entry_id = ?3 AND place = ?1",
     )?
     .execute(params![
@@ -111,7 +171,8 @@ pub(crate) fn link(
         copy.remote,
         entry,
         copy.thread,
-        copy.sent_at
+        copy.sent_at,
+        slot.unwrap_or(WHOLE)
     ])?;
     Ok(())
 }

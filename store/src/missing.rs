@@ -274,28 +274,26 @@ fn tell(
         .optional()?
         // A moment in the future is one before the clock was put back.
         .filter(|(_, _, at): &(i64, bool, Millis)| now.since(*at) < telling.once_within);
-    let (group, is_new) = match before {
-        Some((group, closed, _)) => {
-            assign(desk, group, &waiting)?;
-            if !closed {
-                return Ok(Vec::new());
-            }
-            // People were told that all is well, and it is not any more.
-            desk.sql
-                .prepare_cached("UPDATE missing SET closed = 0, reason = ?2 WHERE id = ?1")?
-                .execute(params![group, telling.reason])?;
-            (group, false)
+    let is_new = before.is_none();
+    let group = if let Some((group, closed, _)) = before {
+        assign(desk, group, &waiting)?;
+        if !closed {
+            return Ok(Vec::new());
         }
-        None => {
-            desk.sql
-                .prepare_cached(
-                    "INSERT INTO missing (place, sender, reason, told_at) VALUES (?1, ?2, ?3, ?4)",
-                )?
-                .execute(params![telling.place, telling.sender, telling.reason, now])?;
-            let group = desk.sql.last_insert_rowid();
-            assign(desk, group, &waiting)?;
-            (group, true)
-        }
+        // People were told that all is well, and it is not any more.
+        desk.sql
+            .prepare_cached("UPDATE missing SET closed = 0, reason = ?2 WHERE id = ?1")?
+            .execute(params![group, telling.reason])?;
+        group
+    } else {
+        desk.sql
+            .prepare_cached(
+                "INSERT INTO missing (place, sender, reason, told_at) VALUES (?1, ?2, ?3, ?4)",
+            )?
+            .execute(params![telling.place, telling.sender, telling.reason, now])?;
+        let group = desk.sql.last_insert_rowid();
+        assign(desk, group, &waiting)?;
+        group
     };
     let mut lanes = Vec::new();
     for (lane, _) in Graph::load(desk.sql)?.reach(&telling.place) {

@@ -5,11 +5,11 @@ use std::time::Duration;
 use rusqlite::params;
 
 use crate::{
-    Copy, DeliveryId, EntryId, Error, LaneId, Millis, Place, RemoteId, Store, columns,
+    Copy, DeliveryId, EntryId, Error, LaneId, Millis, Place, RemoteId, Store, bundle, columns,
     database::{Desk, Fault},
     head::{self, plan_cell},
     links, parked,
-    settle::{self, End},
+    settle::{self, Debt, End},
 };
 
 /// A debt at the head of its lane.
@@ -181,9 +181,9 @@ impl Store {
         .await
     }
 
-    /// The present step is done: `made` is linked to the entry, `gone` is unlinked, attempts and doubt are
-    /// cleared. With `last` the delivery is settled as delivered in the same transaction, its payload erased
-    /// if no other debt needs it.
+    /// The present step is done: `made` is linked to the entry (and to those of debts bound to this one, which are
+    /// settled with it), `gone` is unlinked, attempts and doubt are cleared. With `last` the delivery is settled as
+    /// delivered in the same transaction, its payload erased if no other debt needs it.
     pub async fn step_done(
         &self,
         delivery: DeliveryId,
@@ -201,21 +201,25 @@ impl Store {
                 return Ok(());
             };
             if let Some(made) = &made {
-                links::link(desk.sql, debt.entry, &debt.to, made)?;
+                bundle::link_made(desk, &debt, made)?;
             }
             if let Some(gone) = &gone {
                 links::unlink(desk.sql, &debt.to, gone)?;
             }
-            if last {
-                return settle::settle(desk, &debt, End::Delivered);
-            }
-            desk.sql
-                .prepare_cached(
-                    "UPDATE outbox SET steps_done = steps_done + 1, attempts = 0, due = 0,
-                     unsure_since = NULL, unanswered_since = NULL, rejections = 0, blamed_ms = 0,
-                     tried_at = NULL WHERE id = ?1",
-                )?
+            advance(desk, &debt, last)
+        })
+        .await
+    }
+
+    /// The present step was turned away before anything happened, for a reason that is not its own: no attempt
+    /// is counted, and there is no doubt.
+    pub async fn held_back(&self, delivery: DeliveryId) -> Result<(), Error> {
+        self.transaction("hold a step back", move |desk| {
+            let rows = desk
+                .sql
+                .prepare_cached("UPDATE outbox SET unsure_since = NULL WHERE id = ?1")?
                 .execute([delivery])?;
+            note(rows, delivery);
             Ok(())
         })
         .await
@@ -262,7 +266,7 @@ impl Store {
         .await
     }
 
-    /// The delivery ends without being delivered. Settled already, nothing happens.
+    /// The delivery ends without being delivered, and so do those bound to it. Settled already, nothing happens.
     pub async fn undelivered(
         &self,
         delivery: DeliveryId,
@@ -274,22 +278,27 @@ impl Store {
                 note(0, delivery);
                 return Ok(());
             };
-            match &how {
-                Undelivered::Skipped(rule) => settle::settle(desk, &debt, End::Skipped(rule)),
-                Undelivered::Failed {
-                    kind,
-                    reason,
-                    about,
-                    tell,
-                } => {
-                    let why = parked::Why {
+            // What one message would have paid ends together: nobody knows of one part alone that it arrived.
+            let bound = settle::led_by(desk.sql, delivery)?;
+            for debt in bound.into_iter().map(|(rider, _)| rider).chain([debt]) {
+                match &how {
+                    Undelivered::Skipped(rule) => settle::settle(desk, &debt, End::Skipped(rule))?,
+                    Undelivered::Failed {
                         kind,
                         reason,
-                        about: about.as_ref(),
-                    };
-                    parked::park(desk, &debt, &why, *tell, now)
+                        about,
+                        tell,
+                    } => {
+                        let why = parked::Why {
+                            kind,
+                            reason,
+                            about: about.as_ref(),
+                        };
+                        parked::park(desk, &debt, &why, *tell, now)?;
+                    }
                 }
             }
+            Ok(())
         })
         .await
     }
@@ -336,7 +345,26 @@ pub(crate) fn note(rows: usize, delivery: DeliveryId) {
     }
 }
 
-fn write_plan(desk: &Desk<'_>, delivery: DeliveryId, plan: &[u8]) -> Result<usize, Fault> {
+/// The present step of a debt is done, the last one or not.
+pub(crate) fn advance(desk: &Desk<'_>, debt: &Debt, last: bool) -> Result<(), Fault> {
+    if last {
+        return settle::settle(desk, debt, End::Delivered);
+    }
+    desk.sql
+        .prepare_cached(
+            "UPDATE outbox SET steps_done = steps_done + 1, attempts = 0, due = 0,
+             unsure_since = NULL, unanswered_since = NULL, rejections = 0, blamed_ms = 0,
+             tried_at = NULL WHERE id = ?1",
+        )?
+        .execute([debt.id])?;
+    Ok(())
+}
+
+pub(crate) fn write_plan(
+    desk: &Desk<'_>,
+    delivery: DeliveryId,
+    plan: &[u8],
+) -> Result<usize, Fault> {
     let sealed = desk.seal.seal(plan_cell(delivery), plan)?;
     Ok(desk
         .sql

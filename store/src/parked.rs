@@ -179,7 +179,12 @@ impl Store {
                     "SELECT o.id, o.entry_id, o.portal_id, o.toward, o.to_place
                      FROM outbox o JOIN journal j ON j.id = o.entry_id
                      WHERE o.portal_id = ?1 AND o.toward = ?2 AND o.accepted_at <= ?3
-                     AND o.unsure_since IS NULL AND j.session IS NULL ORDER BY o.id",
+                     AND o.unsure_since IS NULL AND j.session IS NULL
+                     AND NOT EXISTS (
+                         -- Messages that went together, perhaps: tried again each would go by itself.
+                         SELECT 1 FROM outbox l WHERE l.id = coalesce(o.leader, o.id)
+                         AND l.slot IS NOT NULL AND l.unanswered_since IS NOT NULL
+                     ) ORDER BY o.id",
                 )?
                 .query_map(
                     params![lane.portal, lane.toward, before],

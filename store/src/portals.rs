@@ -60,7 +60,8 @@ impl Store {
                 "INSERT INTO portal (room_place, channel_place, room, silo, channel, active, opened_at)
                  VALUES (?1, ?2, ?3, ?4, ?5, 1, ?6)
                  ON CONFLICT (room_place, channel_place) DO UPDATE
-                 SET room = excluded.room, silo = excluded.silo, channel = excluded.channel, active = 1
+                 SET room = excluded.room, silo = excluded.silo, channel = excluded.channel, active = 1,
+                     opened_at = CASE active WHEN 1 THEN opened_at ELSE excluded.opened_at END
                  RETURNING id, room, silo, channel, room_place, channel_place, active",
                 params![room, channel, spec.room, spec.silo, spec.channel, now],
                 portal_from_row,

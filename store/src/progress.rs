@@ -23,12 +23,15 @@ pub struct Gap {
 pub enum Flag {
     /// The room is or was end-to-end encrypted.
     EverEncrypted,
+    /// What was read of the room reaches into its encrypted time.
+    ReadEncrypted,
 }
 
 impl Flag {
     fn as_str(self) -> &'static str {
         match self {
             Self::EverEncrypted => "ever-encrypted",
+            Self::ReadEncrypted => "read-encrypted",
         }
     }
 }

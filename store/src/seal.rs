@@ -169,11 +169,20 @@ impl Seal {
 
     /// The key of a delivery: 32 hex digits, the same whenever the same fact goes to the same place.
     pub fn delivery_key(&self, from: &Place, fact: &RemoteId, to: &Place) -> String {
+        self.name([from.as_str(), fact.as_str(), to.as_str()])
+    }
+
+    /// What is kept of the author of a message: 32 hex digits, enough to know the user again.
+    pub fn writer_key(&self, place: &Place, message: &RemoteId, user: &str) -> String {
+        self.name(["writer", place.as_str(), message.as_str(), user])
+    }
+
+    fn name<const N: usize>(&self, parts: [&str; N]) -> String {
         // HMAC takes keys of any length, so this cannot fail.
         let Ok(mut mac) = <Hmac<Sha256> as Mac>::new_from_slice(self.naming.as_slice()) else {
             unreachable!("HMAC takes keys of any length");
         };
-        for part in [from.as_str(), fact.as_str(), to.as_str()] {
+        for part in parts {
             mac.update(part.as_bytes());
             mac.update(b"\0");
         }

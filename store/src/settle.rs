@@ -53,6 +53,17 @@ pub(crate) fn debts_of_entry(sql: &Connection, entry: EntryId) -> Result<Vec<Deb
         .collect::<Result<_, _>>()?)
 }
 
+/// The debts that this one pays along, each with its place in the message.
+pub(crate) fn led_by(sql: &Connection, leader: DeliveryId) -> Result<Vec<(Debt, i64)>, Fault> {
+    Ok(sql
+        .prepare_cached(
+            "SELECT id, entry_id, portal_id, toward, to_place, slot FROM outbox
+             WHERE leader = ?1 ORDER BY slot",
+        )?
+        .query_map([leader], |row| Ok((debt_from_row(row)?, row.get("slot")?)))?
+        .collect::<Result<_, _>>()?)
+}
+
 /// What is still owed by the lanes of portals that are not active.
 pub(crate) fn debts_of_the_inactive(sql: &Connection) -> Result<Vec<Debt>, Fault> {
     Ok(sql
@@ -98,6 +109,10 @@ pub(crate) fn skip_at_once(
 pub(crate) fn settle(desk: &Desk<'_>, debt: &Debt, end: End<'_>) -> Result<(), Fault> {
     desk.sql
         .prepare_cached("DELETE FROM outbox WHERE id = ?1")?
+        .execute([debt.id])?;
+    // Whoever was to be paid along, and was not, is owed by itself.
+    desk.sql
+        .prepare_cached("UPDATE outbox SET leader = NULL, slot = NULL WHERE leader = ?1")?
         .execute([debt.id])?;
     parked::ended(desk, debt, end)?;
     match end {

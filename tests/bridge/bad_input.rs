@@ -735,6 +735,7 @@ fn value(table: &str, key: &str) -> &'static str {
         ("admin", "allow_remote") => "true",
         ("delivery", "coalesce") => "true",
         ("delivery", "attempts") => "8",
+        ("silo", "audit") => "\"5m\"",
         (_, "key_wait" | "settle" | "overlap") | ("delivery", _) => "\"5s\"",
         _ => "\"x\"",
     }

@@ -98,6 +98,7 @@ fn a_default_that_is_changed_is_noticed() {
         ("#requests_per_minute = 95", "requests_per_minute = 94"),
         ("#settle = \"20s\"", "settle = \"21s\""),
         ("#overlap = \"10s\"", "overlap = \"11s\""),
+        ("#audit = \"5m\"", "audit = \"6m\""),
         ("#trust = \"cross-signed\"", "trust = \"any-device\""),
         ("#coalesce = true", "coalesce = false"),
         ("#notice_after = \"30s\"", "notice_after = \"31s\""),

@@ -238,7 +238,7 @@ async fn d04_a_look_that_fails_leaves_the_doubt() {
     let home = tempfile::tempdir().unwrap();
     let bench = bench(home.path(), &["once"]).await;
     let wall = Wall::new(false, vec![Next::WorkThenFail(not_now(Outcome::Unknown))]);
-    wall.blind.store(3, Ordering::Relaxed);
+    *wall.blind.lock().unwrap() = (0..3).map(|_| not_now(Outcome::NotDone)).collect();
     bench.run(&wall, LONG).await;
     assert_eq!(wall.texts(), ["once"]);
     assert_eq!(bench.tally(Side::Silo).await.delivered, 1);

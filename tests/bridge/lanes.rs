@@ -1,23 +1,25 @@
-//! A lane over a real store and an outlet that does what the test tells it: order, retries, refusals, doubt.
+//! A lane over a real store and an outlet that does what the test tells it: order, retries, refusals, doubt. What
+//! lanes do while the account is limited stands in `together.rs`.
 
 mod jumps;
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     path::Path,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
 use async_trait::async_trait;
 use footbridge::{
+    budget::Budget,
     clock::Clock,
     inbox::{Bells, Inbox},
     message::{Action, Message, Sender, Style},
-    outlet::{Content, Done, Outcome, Outgoing, Outlet, Plan, SendError, Step},
+    outlet::{Content, Done, Outcome, Outgoing, Outlet, Part, Plan, SendError, Step},
     portal::{Lane, LaneEnd, Limits, Peers},
     text::Body,
 };
@@ -28,7 +30,7 @@ use footbridge_store::{
 use tokio_util::sync::CancellationToken;
 
 /// What the outlet does with the next step.
-pub(crate) enum Next {
+pub enum Next {
     Work,
     Fail(SendError),
     /// Does the work and loses the answer.
@@ -36,18 +38,22 @@ pub(crate) enum Next {
 }
 
 /// A channel that takes everything down, in memory.
-pub(crate) struct Wall {
+pub struct Wall {
     dedupes: bool,
     /// What every step gets when the script is over.
     pub always: Mutex<Option<fn() -> SendError>>,
-    /// How many looks fail before one works.
-    pub blind: AtomicU32,
     /// Whether the side answers anything but steps.
     pub answers: AtomicBool,
     script: Mutex<VecDeque<Next>>,
+    /// What becomes of the next looks.
+    pub blind: Mutex<VecDeque<SendError>>,
     posts: Mutex<Vec<(RemoteId, String)>>,
     pub keys: Mutex<Vec<String>>,
     gone: Mutex<Vec<RemoteId>>,
+    /// What messages that carry several carry.
+    shared: Mutex<HashMap<RemoteId, Vec<String>>>,
+    /// Which of them a key made.
+    made: Mutex<HashMap<String, Done>>,
 }
 
 impl Wall {
@@ -55,13 +61,23 @@ impl Wall {
         Arc::new(Self {
             dedupes,
             always: Mutex::default(),
-            blind: AtomicU32::new(0),
             answers: AtomicBool::new(true),
             script: Mutex::new(script.into()),
+            blind: Mutex::default(),
             posts: Mutex::default(),
             keys: Mutex::default(),
             gone: Mutex::default(),
+            shared: Mutex::default(),
+            made: Mutex::default(),
         })
+    }
+
+    pub fn script(&self) -> std::sync::MutexGuard<'_, VecDeque<Next>> {
+        self.script.lock().unwrap()
+    }
+
+    pub fn keys(&self) -> Vec<String> {
+        self.keys.lock().unwrap().clone()
     }
 
     pub fn texts(&self) -> Vec<String> {
@@ -99,7 +115,55 @@ impl Wall {
                 self.gone.lock().unwrap().push(target.clone());
                 Done::Gone(target.clone())
             }
+            Step::Bundle { parts, .. } => {
+                let texts: Vec<String> = parts.iter().map(|part| part.body.clone()).collect();
+                let mut posts = self.posts.lock().unwrap();
+                let remote = RemoteId(format!("wall-{}", posts.len()));
+                posts.push((remote.clone(), texts.join(" + ")));
+                self.shared.lock().unwrap().insert(remote.clone(), texts);
+                Done::Made(Copy {
+                    remote,
+                    thread: None,
+                    sent_at: Millis(1),
+                })
+            }
+            Step::Revise {
+                target, slot, part, ..
+            } => {
+                let mut shared = self.shared.lock().unwrap();
+                let texts = shared.get_mut(target).unwrap();
+                texts[usize::try_from(*slot).unwrap()] = part
+                    .as_ref()
+                    .map(|part| part.body.clone())
+                    .unwrap_or_default();
+                let text = texts.join(" + ");
+                for (id, old) in self.posts.lock().unwrap().iter_mut() {
+                    if id == target {
+                        old.clone_from(&text);
+                    }
+                }
+                match part {
+                    Some(_) => Done::Changed(target.clone()),
+                    None => Done::Struck(target.clone(), *slot),
+                }
+            }
         }
+    }
+
+    /// Does the work; a message that carries several is made once per key.
+    fn work_once(&self, key: &str, step: &Step) -> Done {
+        if !matches!(step, Step::Bundle { .. }) {
+            return self.work(step);
+        }
+        let known = self.made.lock().unwrap().get(key).cloned();
+        known.unwrap_or_else(|| {
+            let done = self.work(step);
+            self.made
+                .lock()
+                .unwrap()
+                .insert(key.to_owned(), done.clone());
+            done
+        })
     }
 }
 
@@ -153,6 +217,32 @@ impl Outlet for Wall {
         })
     }
 
+    fn bundle(&self, messages: &[Outgoing]) -> Option<(Step, usize)> {
+        let parts: Vec<Part> = messages
+            .iter()
+            .take(4)
+            .map_while(|outgoing| match &outgoing.message.action {
+                Action::Post { body, .. } if !plain(body).contains('|') => Some(part(body)),
+                _ => None,
+            })
+            .collect();
+        let count = parts.len();
+        let thread = None;
+        (self.dedupes && count > 1).then_some((Step::Bundle { parts, thread }, count))
+    }
+
+    fn revise(&self, outgoing: &Outgoing, slot: u32) -> Plan {
+        Plan::Steps(vec![Step::Revise {
+            target: outgoing.copies[0].remote.clone(),
+            slot,
+            part: match &outgoing.message.action {
+                Action::Edit { body, .. } => Some(part(body)),
+                _ => None,
+            },
+            otherwise: None,
+        }])
+    }
+
     async fn perform(&self, _to: &Place, key: &str, step: &Step) -> Result<Done, SendError> {
         self.keys.lock().unwrap().push(key.to_owned());
         let next = self.script.lock().unwrap().pop_front().unwrap_or_else(|| {
@@ -162,10 +252,10 @@ impl Outlet for Wall {
             }
         });
         match next {
-            Next::Work => Ok(self.work(step)),
+            Next::Work => Ok(self.work_once(key, step)),
             Next::Fail(error) => Err(error),
             Next::WorkThenFail(error) => {
-                let _lost = self.work(step);
+                let _lost = self.work_once(key, step);
                 Err(error)
             }
         }
@@ -185,17 +275,12 @@ impl Outlet for Wall {
         step: &Step,
         _since: Millis,
     ) -> Result<Vec<Copy>, SendError> {
+        if let Some(error) = self.blind.lock().unwrap().pop_front() {
+            return Err(error);
+        }
         let Step::Post { content, .. } = step else {
             return Ok(Vec::new());
         };
-        let count_down = |blind: u32| blind.checked_sub(1);
-        if self
-            .blind
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, count_down)
-            .is_ok()
-        {
-            return Err(not_now(Outcome::NotDone));
-        }
         Ok(self
             .posts
             .lock()
@@ -215,12 +300,19 @@ impl Outlet for Wall {
     }
 }
 
+fn part(body: &Body) -> Part {
+    Part {
+        body: plain(body),
+        ..Part::default()
+    }
+}
+
 fn plain(body: &Body) -> String {
     body.to_plain()
 }
 
 /// One portal over a store in a directory, which outlives the "process".
-pub(crate) struct Bench {
+pub struct Bench {
     pub store: Store,
     pub inbox: Inbox,
     pub bells: Bells,
@@ -228,6 +320,8 @@ pub(crate) struct Bench {
     pub portal: Portal,
     pub peers: Peers,
     pub limits: Limits,
+    pub coalesce: bool,
+    pub budget: Budget,
 }
 
 impl Bench {
@@ -257,6 +351,8 @@ impl Bench {
                 attempts: 3,
                 give_up: Duration::from_hours(2),
             },
+            coalesce: true,
+            budget: Budget::default(),
         }
     }
 
@@ -301,6 +397,8 @@ impl Bench {
             clock: self.clock,
             limits: self.limits,
             peers: self.peers.clone(),
+            budget: self.budget.clone(),
+            coalesce: self.coalesce,
         }
     }
 
@@ -355,7 +453,7 @@ impl Bench {
     }
 }
 
-pub(crate) fn bytes(action: Action) -> Vec<u8> {
+pub fn bytes(action: Action) -> Vec<u8> {
     let sender = Sender {
         id: "@a:x".into(),
         name: "A".into(),
@@ -369,7 +467,7 @@ pub(crate) fn bytes(action: Action) -> Vec<u8> {
     .unwrap()
 }
 
-pub(crate) fn post(text: &str) -> Action {
+pub fn post(text: &str) -> Action {
     Action::Post {
         body: Body::plain(text),
         style: Style::Text,
@@ -378,7 +476,7 @@ pub(crate) fn post(text: &str) -> Action {
     }
 }
 
-pub(crate) fn edit(target: &str, text: &str) -> Action {
+pub fn edit(target: &str, text: &str) -> Action {
     Action::Edit {
         target: target.into(),
         body: Body::plain(text),
@@ -386,7 +484,7 @@ pub(crate) fn edit(target: &str, text: &str) -> Action {
     }
 }
 
-pub(crate) fn not_now(outcome: Outcome) -> SendError {
+pub fn not_now(outcome: Outcome) -> SendError {
     SendError::Retry {
         after: None,
         outcome,
@@ -394,7 +492,7 @@ pub(crate) fn not_now(outcome: Outcome) -> SendError {
     }
 }
 
-pub(crate) const LONG: Duration = Duration::from_hours(1);
+pub const LONG: Duration = Duration::from_hours(1);
 
 #[tokio::test(start_paused = true)]
 async fn messages_leave_in_the_order_in_which_they_came_whatever_fails() {
@@ -505,6 +603,41 @@ async fn a_send_that_never_happened_is_repeated_after_the_settle_time() {
     bench.run(&wall, LONG).await;
     assert_eq!(wall.texts(), ["x"]);
     assert!(began.elapsed() >= Duration::from_secs(20));
+}
+
+#[tokio::test(start_paused = true)]
+async fn d04_a_look_that_fails_leaves_the_doubt() {
+    let directory = tempfile::tempdir().unwrap();
+    let bench = Bench::open(directory.path()).await;
+    bench.hear("$a", post("x")).await;
+    let wall = Wall::new(false, vec![Next::WorkThenFail(not_now(Outcome::Unknown))]);
+    // The silo is out at first; then the channel is closed for a while, and then the silo refuses to look.
+    let (closed, refused) = ("closed".to_owned(), "refused".to_owned());
+    *wall.blind.lock().unwrap() = [
+        not_now(Outcome::NotDone),
+        not_now(Outcome::NotDone),
+        SendError::Closed { reason: closed },
+        SendError::Refused { reason: refused },
+    ]
+    .into();
+    bench.run(&wall, LONG).await;
+    assert_eq!(wall.texts(), ["x"]);
+    assert_eq!(bench.tally(Side::Silo).await.delivered, 1);
+    bench.balance().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn d04_a_look_as_nobody_leaves_the_doubt_to_the_next_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let bench = Bench::open(directory.path()).await;
+    bench.hear("$a", post("x")).await;
+    let wall = Wall::new(false, vec![Next::WorkThenFail(not_now(Outcome::Unknown))]);
+    let reason = "signed out".to_owned();
+    *wall.blind.lock().unwrap() = [SendError::SignedOut { reason }].into();
+    assert_eq!(bench.run(&wall, LONG).await, LaneEnd::SignedOut);
+    bench.run(&wall, LONG).await;
+    assert_eq!(wall.texts(), ["x"]);
+    bench.balance().await;
 }
 
 #[tokio::test(start_paused = true)]

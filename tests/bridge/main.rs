@@ -10,9 +10,12 @@ mod failing;
 #[cfg(test)]
 mod steering;
 #[cfg(test)]
+mod together;
+#[cfg(test)]
 mod bad_input;
 #[cfg(test)]
 mod example_config;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod commands;
@@ -21,6 +24,14 @@ mod silo_contract;
 #[cfg(test)]
 mod gitter;
 #[cfg(test)]
+mod gitter_windows;
+#[cfg(test)]
+mod gitter_wire;
+#[cfg(test)]
+mod liar;
+#[cfg(test)]
+mod silos;
+#[cfg(test)]
 mod matrix;
 #[cfg(test)]
 mod walk;
@@ -28,3 +39,5 @@ mod walk;
 mod restart;
 #[cfg(test)]
 mod hindrances;
+#[cfg(test)]
+mod burst;

@@ -1,6 +1,10 @@
 //! The Matrix side against a real Synapse: login, encryption, gaps, late keys, invites, sending.
 
+mod bare;
+mod encrypting;
+mod entering;
 mod late_keys;
+mod overlap;
 mod proxy;
 mod unanswered;
 mod expired;
@@ -133,11 +137,27 @@ impl House {
     }
 
     fn listen(&mut self, room: &str) {
+        self.listen_to(&[room]);
+    }
+
+    fn listen_to(&mut self, rooms: &[&str]) {
         self.stop = CancellationToken::new();
         let (matrix, inbox) = (self.matrix().clone(), self.inbox());
-        let (rooms, stop) = (vec![Place::room(room)], self.stop.clone());
+        let rooms = rooms.iter().map(|room| Place::room(room)).collect();
+        let stop = self.stop.clone();
         self.listening
             .spawn(async move { matrix.listen(rooms, inbox, stop).await });
+    }
+
+    /// Waits until the sync has told that we are in the room.
+    async fn entered(&self, room: &str) {
+        let waited = timeout(Duration::from_secs(20), async {
+            let place = Place::room(room);
+            while !self.matrix().encryption().await.contains_key(&place) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+        waited.await.expect("the sync tells of the room");
     }
 
     async fn rest(&mut self) {
@@ -227,6 +247,7 @@ impl Scene {
         let lane = house.portal(&room).await;
         house.listen(&room);
         wait_for_member(&person, &room, &house.user, "join").await;
+        house.entered(&room).await;
         Self {
             house,
             person,
@@ -689,6 +710,30 @@ async fn an_edit_counts_only_from_the_author() {
     person.edit(&room, &event, "still mine").await.unwrap();
     assert_eq!(text_of(&house.next(lane).await), "still mine");
     assert_eq!(house.skipped(lane, "foreign-edit").await, 2);
+    house.rest().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_crosses_although_the_homeserver_does_not_say_who_wrote_the_message() {
+    let synapse = Synapse::shared().await.unwrap();
+    let (scene, proxy) = proxy::scene(synapse, true, Patience::default()).await;
+    let Scene {
+        mut house,
+        person,
+        room,
+        lane,
+        ..
+    } = scene;
+    let event = person.say(&room, "first").await.unwrap();
+    assert_eq!(text_of(&house.next(lane).await), "first");
+    house.reopen().await;
+    proxy
+        .rules
+        .hide_events
+        .store(true, std::sync::atomic::Ordering::SeqCst);
+    person.edit(&room, &event, "changed").await.unwrap();
+    house.listen(&room);
+    assert_eq!(text_of(&house.next(lane).await), "changed");
     house.rest().await;
 }
 

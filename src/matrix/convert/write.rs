@@ -21,9 +21,7 @@ const FRAME_BYTES: usize = 1_500;
 pub fn content_from(body: &Body, sender_name: &str, style: Style, late: bool) -> Content {
     let name = names::isolated(&names::shown(sender_name, ""));
     let late = if late { " (delayed)" } else { "" };
-    let name_html = html_from_body(&Body(vec![Block::Paragraph(vec![
-        crate::text::Inline::Text(name.clone()),
-    ])]));
+    let name_html = name_in(&name);
     let (text, html) = match style {
         Style::Text | Style::Notice => (
             format!("{name}{late}: "),
@@ -50,8 +48,14 @@ pub fn content_from(body: &Body, sender_name: &str, style: Style, late: bool) ->
     }
 }
 
+/// A name as HTML.
+pub(super) fn name_in(name: &str) -> String {
+    let name = crate::text::Inline::Text(name.to_owned());
+    html_from_body(&Body(vec![Block::Paragraph(vec![name])]))
+}
+
 /// The body's HTML for standing behind a name: the first paragraph is not put on a line of its own.
-fn html_behind(body: &Body) -> String {
+pub(super) fn html_behind(body: &Body) -> String {
     match body.0.split_first() {
         Some((first @ Block::Paragraph(_), rest)) if !rest.is_empty() => format!(
             "{}{}",
@@ -207,7 +211,7 @@ fn posted(content: Content) -> Step {
 }
 
 /// The thread and the answered message on this side, from the copies of the one that it is about.
-fn relations(
+pub(super) fn relations(
     copies: &[Copy],
     in_thread: bool,
     is_reply: bool,
@@ -240,7 +244,7 @@ fn contents(body: &Body, name: &str, style: Style, late: bool, limit: usize) -> 
 }
 
 /// The length of a string in JSON.
-fn json_bytes(text: &str) -> usize {
+pub(super) fn json_bytes(text: &str) -> usize {
     text.bytes()
         .map(|byte| match byte {
             b'"' | b'\\' | b'\n' | b'\r' | b'\t' => 2,

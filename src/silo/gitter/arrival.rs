@@ -68,6 +68,19 @@ pub fn edit_included(place: &Place, message: &ChatMessage) -> Arrival {
     )
 }
 
+/// A message of ours that was published only after we had given it up and sent it again: the double that cannot be
+/// helped is counted, and is nobody's news.
+pub fn late_double(place: &Place, message: &ChatMessage) -> Arrival {
+    tracing::warn!(
+        "A send that was given up as lost was published after all, so it stands there twice; a longer \
+                    `settle` would have found it"
+    );
+    Arrival {
+        payload: Payload::Skipped("late-double"),
+        ..post(place, message)
+    }
+}
+
 /// A message was deleted, nobody says by whom.
 pub fn deletion(place: &Place, id: &str, seen_at: Millis) -> Arrival {
     let change = Message {

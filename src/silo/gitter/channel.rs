@@ -238,6 +238,9 @@ impl Listener {
         } else if ours {
         } else if edited && link.is_some() {
             self.arrivals.push(arrival::edit(&self.place, message));
+        } else if mine && link.is_none() && self.hub.echoes.comes_late(&self.room, message.raw()) {
+            self.arrivals
+                .push(arrival::late_double(&self.place, message));
         } else {
             self.arrivals.push(arrival::post(&self.place, message));
             if edited {

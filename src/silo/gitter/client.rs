@@ -1,36 +1,36 @@
 //! Gitter's REST API: requests within the budget, bounded answers, one meaning per status.
 
+mod answer;
+
 use std::{
     sync::atomic::{AtomicI64, Ordering},
     time::Duration,
 };
 
-use anyhow::{Context, anyhow};
 use footbridge_store::Millis;
 use reqwest::{
-    Method, RequestBuilder, Response,
+    Method, RequestBuilder,
     header::{DATE, HeaderMap},
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use url::Url;
 
+use answer::{read_bounded, readable, unreadable};
+
 use super::{
     api::{ChatMessage, Room, User, messages_from_values},
     fault::{Fault, Repeat, Subject, fault_of, fault_of_silence},
-    pacing::{Need, Pacer},
+    outage::Outage,
+    pacing::{LONGEST_WAIT, Need, Pacer},
     split::{MAX_UNITS, units},
 };
-use crate::{clock::Clock, outlet::Outcome, secret::Secret};
+use crate::{clock::Clock, secret::Secret};
 
 /// From the request to the last byte of the answer.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 /// The most messages that Gitter puts into one listing.
 pub const PAGE: usize = 100;
-/// The longest answer we read: a full listing of long messages, several times over.
-const LONGEST_ANSWER: usize = 8 << 20;
-/// The longest we wait for a new window of requests; Gitter's last 60 s.
-const LONGEST_WAIT: Duration = Duration::from_mins(1);
 
 /// The REST side of one account.
 pub struct Client {
@@ -38,6 +38,7 @@ pub struct Client {
     base: Url,
     token: Secret,
     pacer: Pacer,
+    outage: Outage,
     clock: Clock,
     /// Gitter's clock minus ours, in milliseconds.
     offset: AtomicI64,
@@ -107,6 +108,7 @@ impl Client {
             base,
             token,
             pacer,
+            outage: Outage::default(),
             clock,
             offset: AtomicI64::new(0),
         }
@@ -266,30 +268,45 @@ impl Client {
     async fn send(&self, call: Call<'_>) -> Result<Vec<u8>, Fault> {
         let (subject, repeat) = (call.subject, call.repeat);
         let request = self.request(&call)?;
+        self.outage.admits().map_err(|after| Fault::Out { after })?;
         let turn = self.pacer.turn(call.need).await;
-        let response = request
-            .send()
-            .await
-            .map_err(|error| fault_of_silence(repeat, error))?;
+        let pass = self.outage.admit().map_err(|after| Fault::Out { after })?;
+        let sent = request.send().await;
+        let status = sent.as_ref().map(|response| response.status().as_u16());
+        // A gateway that answers for a service which does not is no answer.
+        if matches!(status, Err(_) | Ok(502..=504)) {
+            if pass.silent() {
+                tracing::error!("Gitter is out; it is asked again from time to time");
+                self.pacer.out();
+            }
+        } else if pass.answered() {
+            tracing::info!("Gitter answers again");
+        }
+        let response = sent.map_err(|error| fault_of_silence(repeat, error))?;
         let status = response.status().as_u16();
         let limits = self.read_headers(response.headers());
-        if let Some((remaining, reset_in)) = limits {
-            turn.learn(remaining, reset_in);
-        }
+        let told = limits.is_some_and(|(left, reset_in)| turn.learn(left, reset_in));
         tracing::debug!(subject = ?subject, status, "Gitter answered");
+        if status < 500 && status != 429 {
+            turn.worked(told);
+        }
         if response.status().is_success() {
             return read_bounded(response, repeat).await;
         }
-        let jitter = Duration::from_millis(rand::random_range(50..1000));
-        let after = limits.map_or(LONGEST_WAIT, |(_, reset_in)| reset_in) + jitter;
+        let mut after = Duration::ZERO;
         if status == 429 {
+            after = turn.refused(limits.map(|(_, reset_in)| reset_in));
             tracing::warn!(
                 wait_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX),
                 "Gitter's request limit is reached"
             );
-            self.pacer.refused(after);
         }
         Err(fault_of(subject, repeat, status, after))
+    }
+
+    /// How many requests a minute may be spent on audits.
+    pub fn audits_per_minute(&self) -> u32 {
+        self.pacer.audits_per_minute()
     }
 
     fn request(&self, call: &Call<'_>) -> Result<RequestBuilder, Fault> {
@@ -359,42 +376,6 @@ fn fitting(text: &str) -> Result<&str, Fault> {
         )));
     }
     Ok(text)
-}
-
-fn unreadable(repeat: Repeat) -> Fault {
-    Fault::Unavailable {
-        outcome: match repeat {
-            Repeat::Doubles => Outcome::Unknown,
-            Repeat::Harmless => Outcome::NotDone,
-        },
-        source: anyhow!("Gitter's answer is not what the API promises"),
-    }
-}
-
-fn readable<T: DeserializeOwned>(value: Value) -> Result<T, Fault> {
-    serde_json::from_value(value)
-        .context("Gitter's answer is not what the API promises")
-        .map_err(|source| Fault::Unavailable {
-            outcome: Outcome::NotDone,
-            source,
-        })
-}
-
-async fn read_bounded(mut response: Response, repeat: Repeat) -> Result<Vec<u8>, Fault> {
-    let mut body = Vec::new();
-    loop {
-        let chunk = response
-            .chunk()
-            .await
-            .map_err(|error| fault_of_silence(repeat, error))?;
-        let Some(chunk) = chunk else {
-            return Ok(body);
-        };
-        if body.len() + chunk.len() > LONGEST_ANSWER {
-            return Err(Fault::TooLong);
-        }
-        body.extend_from_slice(&chunk);
-    }
 }
 
 #[cfg(test)]

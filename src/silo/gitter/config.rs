@@ -27,6 +27,8 @@ pub struct GitterConfig {
     pub settle: Duration,
     /// How far catch-up re-reads before its cursor.
     pub overlap: Duration,
+    /// How often each channel is compared with what we know of it.
+    pub audit: Duration,
 }
 
 /// How new messages are heard of.

@@ -19,6 +19,8 @@ use crate::{
 
 /// How far Gitter's clock may stand behind ours beyond what its answers tell.
 const SKEW: Duration = Duration::from_secs(5);
+/// What ids and moments of different servers of Gitter's may differ by, in milliseconds.
+const SHORT_SKEW: i64 = 2_000;
 /// The most pages that are searched for a message of ours.
 const MOST_PAGES: usize = 20;
 
@@ -53,6 +55,10 @@ pub async fn perform(
             client.delete(room, target.as_str()).await?;
             Ok(Done::Gone(target.clone()))
         }
+        // Never planned for this side.
+        Step::Bundle { .. } | Step::Revise { .. } => Err(Fault::Refused(
+            "Gitter takes one message at a time".to_owned(),
+        )),
     }
 }
 
@@ -93,7 +99,9 @@ async fn post(
 pub fn made_text(step: &Step) -> Option<&str> {
     match step {
         Step::Post { content, .. } => Some(&content.text),
-        Step::Replace { .. } | Step::Remove { .. } => None,
+        Step::Replace { .. } | Step::Remove { .. } | Step::Bundle { .. } | Step::Revise { .. } => {
+            None
+        }
     }
 }
 
@@ -115,7 +123,18 @@ pub async fn recall(
     let mut found: Vec<ChatMessage> = Vec::new();
     for _ in 0..MOST_PAGES {
         let page = client.messages(Need::Send, room, &range).await?;
-        range.skip += page.messages.len();
+        let newest = page.messages.iter().map(ChatMessage::sent_at).max();
+        // Leaving messages out makes Gitter read from a replica, which may lag: the next page begins at a later
+        // moment instead, unless one moment fills a whole page.
+        let next = newest.map(|newest| id_of_moment(Millis(newest.0.saturating_sub(SHORT_SKEW))));
+        if next > range.after {
+            range = Range {
+                after: next,
+                skip: 0,
+            };
+        } else {
+            range.skip += page.messages.len();
+        }
         found.extend(page.messages.into_iter().filter(|message| {
             message.is_from(me) && message.raw() == text && message.sent_at() >= since
         }));

@@ -3,6 +3,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    hash::{BuildHasher, RandomState},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -14,8 +15,10 @@ use tokio::{
 
 /// How long an id is remembered: well beyond the ten minutes in which Gitter allows edits.
 const REMEMBERED: Duration = Duration::from_hours(1);
-/// The most ids that are remembered.
-const MOST: usize = 10_000;
+/// The most texts.
+const MOST_SOUGHT: usize = 200;
+/// The most ids that are remembered; whoever is older is asked for in the store.
+const MOST: usize = 1_000;
 
 /// Ids of our own doings. They are a shortcut: the store's links are the truth.
 #[derive(Default)]
@@ -28,6 +31,9 @@ pub struct Echoes {
 struct Inner {
     marks: HashMap<String, Mark>,
     order: VecDeque<(Instant, String)>,
+    /// Where and for which text (its hash) we looked, not knowing whether we had made it.
+    sought: VecDeque<(Instant, u64)>,
+    hashes: RandomState,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -55,6 +61,25 @@ impl Echoes {
     /// Whether we deleted it, not long ago.
     pub fn has_removed(&self, id: &str) -> bool {
         self.inner().marks.get(id) == Some(&Mark::Removed)
+    }
+
+    /// We look for a message of ours that may or may not have been made.
+    pub fn sought(&self, room: &str, text: &str) {
+        let mut inner = self.inner();
+        let hash = inner.hashes.hash_one((room, text));
+        inner.sought.retain(|(_, other)| *other != hash);
+        if inner.sought.len() >= MOST_SOUGHT {
+            inner.sought.pop_front();
+        }
+        inner.sought.push_back((Instant::now(), hash));
+    }
+
+    /// Whether a message of our account that nobody claims is one we looked for and did not find in time.
+    pub fn comes_late(&self, room: &str, text: &str) -> bool {
+        let inner = self.inner();
+        let hash = inner.hashes.hash_one((room, text));
+        let mut sought = inner.sought.iter();
+        sought.any(|(at, other)| *other == hash && at.elapsed() <= REMEMBERED)
     }
 
     /// The next change from now on, once it is enabled.
@@ -97,6 +122,16 @@ mod tests {
         tokio::time::advance(Duration::from_secs(3601)).await;
         echoes.made("b");
         assert!(!echoes.has_made("a") && echoes.has_made("b") && !echoes.has_removed("b"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_looked_for_is_remembered_by_room_and_text() {
+        let echoes = Echoes::default();
+        echoes.sought("room", "text");
+        assert!(echoes.comes_late("room", "text"));
+        assert!(!echoes.comes_late("room", "other") && !echoes.comes_late("other", "text"));
+        tokio::time::advance(Duration::from_secs(3601)).await;
+        assert!(!echoes.comes_late("room", "text"));
     }
 
     #[tokio::test(start_paused = true)]

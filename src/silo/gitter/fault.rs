@@ -57,6 +57,12 @@ pub enum Fault {
         /// When it may be tried again.
         after: Duration,
     },
+    /// The service is out, and somebody else finds out when it is back.
+    #[error("Gitter is out; it is asked again from time to time")]
+    Out {
+        /// When it may be tried again.
+        after: Duration,
+    },
     /// The answer is longer than we are ready to read.
     #[error("Gitter's answer is too long")]
     TooLong,
@@ -107,6 +113,16 @@ pub fn fault_of_silence(repeat: Repeat, error: reqwest::Error) -> Fault {
     Fault::Unavailable { outcome, source }
 }
 
+impl Fault {
+    /// How long we are asked to wait, if anybody said.
+    pub fn wait(&self) -> Option<Duration> {
+        match self {
+            Self::Busy { after } | Self::Out { after } => Some(*after),
+            _ => None,
+        }
+    }
+}
+
 impl From<Fault> for SendError {
     fn from(fault: Fault) -> Self {
         let reason = fault.to_string();
@@ -116,7 +132,8 @@ impl From<Fault> for SendError {
             Fault::Gone | Fault::Refused(_) => Self::Refused { reason },
             Fault::Rejected(_) => Self::Rejected { reason },
             Fault::TooLate => Self::TooLate,
-            Fault::Busy { after } => Self::Retry {
+            Fault::Busy { after } => Self::Limited { after: Some(after) },
+            Fault::Out { after } => Self::Retry {
                 after: Some(after),
                 outcome: Outcome::NotDone,
                 source: anyhow!(reason),
@@ -160,6 +177,7 @@ mod tests {
             Fault::Rejected(_) => "rejected",
             Fault::TooLate => "too late",
             Fault::Busy { .. } => "busy",
+            Fault::Out { .. } => "out",
             Fault::TooLong => "too long",
             Fault::Unavailable {
                 outcome: Outcome::NotDone,
@@ -211,11 +229,10 @@ mod tests {
     #[test]
     fn the_house_is_told_how_long_gitter_wants_us_to_wait() {
         let busy = fault_of(Subject::Room, Repeat::Doubles, 429, Duration::from_secs(7));
-        let SendError::Retry { after, outcome, .. } = SendError::from(busy) else {
+        let SendError::Limited { after } = SendError::from(busy) else {
             panic!("a busy Gitter is tried again");
         };
         assert_eq!(after, Some(Duration::from_secs(7)));
-        assert_eq!(outcome, Outcome::NotDone);
     }
 
     #[test]

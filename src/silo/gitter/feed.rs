@@ -21,9 +21,7 @@ use crate::{
     silo::{Channel, SiloError},
 };
 
-/// How often each channel is re-read beside the realtime feed, which says everything by itself.
-const AUDIT_EVERY: Duration = Duration::from_mins(5);
-/// How often beside the stream, which says nothing of edits and deletions.
+/// How often each channel is re-read at least beside the stream, which says nothing of edits and deletions.
 const REREAD_EVERY: Duration = Duration::from_mins(1);
 /// As long as Gitter allows edits.
 const EDITABLE: Duration = Duration::from_mins(10);
@@ -40,6 +38,8 @@ pub struct Wire {
     pub stream: stream::Endpoint,
     /// How far catch-up goes back behind the cursor.
     pub overlap: Duration,
+    /// How often each channel is compared with what we know of it.
+    pub audit: Duration,
 }
 
 /// Listens until told to stop.
@@ -66,7 +66,7 @@ pub async fn listen(
         }
     };
     tokio::pin!(followed, listeners);
-    let audited = audit(&hub, wire.feed);
+    let audited = audit(&hub, wire);
     tokio::pin!(audited);
     loop {
         tokio::select! {
@@ -94,10 +94,7 @@ pub async fn introduce(
             () = stop.cancelled() => return Ok(None),
         };
         tracing::warn!(error = %fault, attempt = failures + 1, "Gitter does not say who we are yet");
-        let wait = match fault {
-            Fault::Busy { after } => after,
-            _ => pause(failures),
-        };
+        let wait = fault.wait().unwrap_or_else(|| pause(failures));
         failures += 1;
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
@@ -108,24 +105,30 @@ pub async fn introduce(
 
 /// Re-reads the channels in turn, evenly spread, at the lowest priority: with many channels a round takes
 /// longer, and nothing else does.
-async fn audit(hub: &Hub, feed: Feed) -> Result<Infallible, SiloError> {
+async fn audit(hub: &Hub, wire: &Wire) -> Result<Infallible, SiloError> {
+    let feed = wire.feed;
     let every = match feed {
-        Feed::Realtime => AUDIT_EVERY,
-        Feed::Stream => REREAD_EVERY,
+        Feed::Realtime => wire.audit,
+        Feed::Stream => wire.audit.min(REREAD_EVERY),
     };
     let rooms: Vec<&str> = hub.rooms().collect();
-    let count = u32::try_from(rooms.len()).unwrap_or(u32::MAX);
-    let Some(step) = every.checked_div(count) else {
+    let Some(step) = step_of_round(every, rooms.len(), hub.client.audits_per_minute()) else {
         return std::future::pending().await;
     };
+    let mut pages = 1;
     loop {
         for room in &rooms {
-            tokio::time::sleep(step).await;
+            // Whoever was long to read is paid for by the next.
+            tokio::time::sleep(step * pages).await;
+            pages = 1;
             if hub.health.is_closed(room) {
                 continue;
             }
             match reread(hub, room, feed).await {
-                Ok(listing) => hub.tell(room, listing),
+                Ok((listing, read)) => {
+                    pages = read;
+                    hub.tell(room, listing);
+                }
                 Err(Fault::SignedOut) => return Err(Fault::SignedOut.into()),
                 Err(fault) => {
                     tracing::debug!(silo.channel = %room, error = %fault, "An audit did not come about");
@@ -135,7 +138,16 @@ async fn audit(hub: &Hub, feed: Feed) -> Result<Infallible, SiloError> {
     }
 }
 
-async fn reread(hub: &Hub, room: &str, feed: Feed) -> Result<Heard, Fault> {
+/// The pause between two channels of a round: so that each has its turn in time, but never so short that audits
+/// take more than their share of the requests.
+fn step_of_round(every: Duration, channels: usize, audits_per_minute: u32) -> Option<Duration> {
+    let step = every.checked_div(u32::try_from(channels).ok()?)?;
+    Some(step.max(Duration::from_mins(1) / audits_per_minute.max(1)))
+}
+
+/// A listing of what can still change, and how many requests it took.
+async fn reread(hub: &Hub, room: &str, feed: Feed) -> Result<(Heard, u32), Fault> {
+    let mut pages = 1;
     let mut asked_at = hub.client.now();
     let newest = hub
         .client
@@ -157,6 +169,7 @@ async fn reread(hub: &Hub, room: &str, feed: Feed) -> Result<Heard, Fault> {
         };
         for _ in 0..MOST_PAGES {
             let page = hub.client.messages(Need::Audit, room, &range).await?;
+            pages += 1;
             range.skip += page.messages.len();
             full = page.full;
             messages.extend(page.messages);
@@ -174,11 +187,12 @@ async fn reread(hub: &Hub, room: &str, feed: Feed) -> Result<Heard, Fault> {
         }
         full = true;
     }
-    Ok(Heard::Listing {
+    let listing = Heard::Listing {
         messages,
         full,
         asked_at,
-    })
+    };
+    Ok((listing, pages))
 }
 
 #[cfg(test)]
@@ -273,7 +287,9 @@ mod tests {
             };
             let (inbox, lane) = Self::linked_an_hour_ago(home.path(), &channel, clock).await;
             let shared = (Arc::new(client), Arc::default(), Arc::default());
-            let (hub, ears) = Hub::new("gitter", "us".to_owned(), shared, &[channel]);
+            let deaf_after = Duration::from_secs(30);
+            let us = "us".to_owned();
+            let (hub, ears) = Hub::new("gitter", us, shared, deaf_after, &[channel]);
             let hub = Arc::new(hub);
             let mut listening = JoinSet::new();
             for seat in ears {
@@ -352,7 +368,7 @@ mod tests {
         }
 
         async fn audited(&self, feed: Feed) {
-            let listing = reread(&self.hub, ROOM, feed).await.unwrap();
+            let (listing, _) = reread(&self.hub, ROOM, feed).await.unwrap();
             self.hub.tell(ROOM, listing);
         }
 
@@ -392,6 +408,22 @@ mod tests {
             deaf.listening.try_join_next().is_none(),
             "it goes on listening"
         );
+    }
+
+    #[test]
+    fn d12_audits_stretch_with_the_number_of_channels() {
+        let (minute, five) = (Duration::from_mins(1), Duration::from_mins(5));
+        assert_eq!(step_of_round(five, 1, 9), Some(five));
+        assert_eq!(step_of_round(five, 20, 9), Some(Duration::from_secs(15)));
+        // 95 requests a minute leave nine to audits: 500 channels take nearly an hour.
+        let step = step_of_round(five, 500, 9).unwrap();
+        assert_eq!(step, minute / 9);
+        assert_eq!(
+            step_of_round(minute, 20, 9),
+            Some(minute / 9),
+            "beside the stream"
+        );
+        assert_eq!(step_of_round(five, 0, 9), None);
     }
 
     #[tokio::test]

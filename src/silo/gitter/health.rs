@@ -16,6 +16,8 @@ struct Inner {
     listening: bool,
     signed_out: bool,
     dropped: bool,
+    /// All channels that are listened to.
+    rooms: HashSet<String>,
     /// Channels whose catch-up is not done since the last connection.
     behind: HashSet<String>,
     closed: HashSet<String>,
@@ -26,7 +28,10 @@ impl Health {
     pub fn behind<'a>(&self, rooms: impl Iterator<Item = &'a str>) {
         let mut inner = self.inner();
         inner.listening = true;
-        inner.behind.extend(rooms.map(ToOwned::to_owned));
+        for room in rooms {
+            inner.rooms.insert(room.to_owned());
+            inner.behind.insert(room.to_owned());
+        }
     }
 
     /// Nobody listens any more.
@@ -51,9 +56,19 @@ impl Health {
         self.inner().closed.contains(room)
     }
 
+    /// How many channels are closed to us.
+    pub fn closed(&self) -> usize {
+        self.inner().closed.len()
+    }
+
     /// The token is dead.
     pub fn signed_out(&self) {
         self.inner().signed_out = true;
+    }
+
+    /// Whether the token is dead.
+    pub fn is_signed_out(&self) -> bool {
+        self.inner().signed_out
     }
 
     /// Gitter takes the account's messages and publishes none. Answers whether that is new.
@@ -66,12 +81,13 @@ impl Health {
         self.inner().dropped = false;
     }
 
-    /// All in one word.
+    /// All in one word. A channel that is closed to us is its own trouble, until no other is left.
     pub fn state(&self) -> FeedState {
         let inner = self.inner();
-        if inner.signed_out || inner.dropped || !inner.closed.is_empty() {
+        let nothing_left = !inner.rooms.is_empty() && inner.rooms.is_subset(&inner.closed);
+        if inner.signed_out || inner.dropped || nothing_left {
             FeedState::Down
-        } else if inner.listening && inner.behind.is_empty() {
+        } else if inner.listening && inner.behind.is_subset(&inner.closed) {
             FeedState::Live
         } else {
             FeedState::Connecting
@@ -101,12 +117,18 @@ mod tests {
     #[test]
     fn what_needs_a_person_is_told_before_everything_else() {
         let health = Health::default();
-        health.behind(["a"].into_iter());
+        health.behind(["a", "b"].into_iter());
         health.caught_up("a");
+        health.caught_up("b");
         assert!(health.close("a") && !health.close("a"));
+        health.behind(["a", "b"].into_iter());
+        assert_eq!(health.state(), FeedState::Connecting);
+        health.caught_up("b");
+        assert_eq!((health.state(), health.closed()), (FeedState::Live, 1));
+        health.close("b");
         assert_eq!(health.state(), FeedState::Down);
-        health.caught_up("a");
-        assert_eq!(health.state(), FeedState::Live);
+        assert!(health.caught_up("a") && health.caught_up("b"));
+        assert_eq!((health.state(), health.closed()), (FeedState::Live, 0));
         assert!(health.dropped() && !health.dropped());
         assert_eq!(health.state(), FeedState::Down);
         health.published();

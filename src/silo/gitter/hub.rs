@@ -13,11 +13,11 @@ use std::{
 use footbridge_store::Millis;
 use tokio::sync::{Notify, mpsc};
 
-use super::{api::ChatMessage, client::Client, echoes::Echoes, health::Health};
+use super::{api::ChatMessage, client::Client, echoes::Echoes, health::Health, outage::Outage};
 use crate::{backoff, silo::Channel};
 
 /// What may wait in a channel's queue before the rest is left to catch-up.
-const QUEUE: usize = 1024;
+const QUEUE: usize = 256;
 
 /// What a channel is told.
 pub enum Heard {
@@ -55,6 +55,10 @@ pub struct Hub {
     pub me: String,
     /// The silo's name in the configuration.
     pub silo: String,
+    /// A message that a listing shows this long after it was sent should have been heard.
+    pub deaf_after: Duration,
+    /// Calls of the service that the feed comes from.
+    pub outage: Outage,
     /// Rung by a channel that found out that the connection is deaf.
     pub deaf: Notify,
     seats: HashMap<String, Seat>,
@@ -63,6 +67,7 @@ pub struct Hub {
 struct Seat {
     queue: mpsc::Sender<Heard>,
     overflowed: Arc<AtomicBool>,
+    deaf: Notify,
 }
 
 /// A channel's end of its queue.
@@ -94,6 +99,7 @@ impl Hub {
         silo: &str,
         me: String,
         shared: (Arc<Client>, Arc<Echoes>, Arc<Health>),
+        deaf_after: Duration,
         channels: &[Channel],
     ) -> (Self, Vec<(Channel, Ear)>) {
         let (client, echoes, health) = shared;
@@ -105,6 +111,7 @@ impl Hub {
             let seat = Seat {
                 queue: sender,
                 overflowed: overflowed.clone(),
+                deaf: Notify::new(),
             };
             if seats
                 .insert(channel.place.address().to_owned(), seat)
@@ -119,6 +126,8 @@ impl Hub {
             health,
             me,
             silo: silo.to_owned(),
+            deaf_after,
+            outage: Outage::default(),
             deaf: Notify::new(),
             seats,
         };
@@ -134,6 +143,22 @@ impl Hub {
     /// Whether this is one of ours.
     pub fn has(&self, room: &str) -> bool {
         self.seats.contains_key(room)
+    }
+
+    /// A channel found out that its messages are not heard.
+    pub fn is_deaf(&self, room: &str) {
+        self.deaf.notify_one();
+        if let Some(seat) = self.seats.get(room) {
+            seat.deaf.notify_one();
+        }
+    }
+
+    /// Ends when this channel finds out that its messages are not heard.
+    pub async fn deafness(&self, room: &str) {
+        match self.seats.get(room) {
+            Some(seat) => seat.deaf.notified().await,
+            None => std::future::pending().await,
+        }
     }
 
     /// Tells a channel.
@@ -184,7 +209,24 @@ impl Hub {
     }
 }
 
-/// How long to wait after this many failures in a row: never more than about a minute.
+/// How long to wait after this many failures in a row. A service that is out altogether is waited for longer, by
+/// all together (see [`Outage`]).
 pub fn pause(failures: u32) -> Duration {
     backoff::after(failures.min(7))
+}
+
+/// A connection that lasted this long was a good one.
+const STABLE: Duration = Duration::from_secs(30);
+/// Connections that do bring something are begun anew after about this many seconds' worth of failures at most.
+const SHORT_LIVED: u32 = 3;
+
+/// How many failures in a row count after a connection that lasted so long, and was heard from or not.
+pub fn failures_after(failures: u32, lasted: Duration, heard: bool) -> u32 {
+    if lasted > STABLE {
+        0
+    } else if heard {
+        failures.saturating_add(1).min(SHORT_LIVED)
+    } else {
+        failures.saturating_add(1)
+    }
 }

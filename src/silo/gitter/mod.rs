@@ -3,6 +3,7 @@
 mod config;
 mod api;
 mod fault;
+mod outage;
 mod pacing;
 mod client;
 mod convert;
@@ -25,7 +26,10 @@ pub use config::{Feed, GitterConfig};
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -47,6 +51,9 @@ use crate::{
     silo::{Channel, FeedState, Silo, SiloError},
 };
 
+/// A message that a listing shows this long after it was sent should have been heard; less where audits come in
+/// quick succession.
+const DEAF_AFTER: Duration = Duration::from_secs(30);
 /// How long a list of our rooms is good for finding one.
 const ROOMS_FRESH: Duration = Duration::from_mins(1);
 
@@ -58,6 +65,9 @@ pub struct Gitter {
     client: Arc<Client>,
     echoes: Arc<Echoes>,
     health: Arc<Health>,
+    /// Whether it was told to listen, and whether it said that it is signed out.
+    runs: AtomicBool,
+    told: AtomicBool,
     wire: Wire,
     /// Our account's id, once asked for.
     me: tokio::sync::OnceCell<String>,
@@ -92,6 +102,7 @@ impl Gitter {
                 token: config.token.clone(),
             },
             overlap: config.overlap,
+            audit: config.audit,
         };
         Ok(Self {
             web: website(&config.api),
@@ -100,6 +111,8 @@ impl Gitter {
             settle: config.settle,
             echoes: Arc::default(),
             health: Arc::default(),
+            runs: AtomicBool::new(false),
+            told: AtomicBool::new(false),
             wire,
             me: tokio::sync::OnceCell::new(),
             rooms: tokio::sync::Mutex::default(),
@@ -116,10 +129,15 @@ impl Gitter {
         Ok(id)
     }
 
-    /// Keeps what a fault says of the whole account.
+    /// Keeps what a fault says of the whole account, and says it once.
     fn note(&self, fault: &Fault) {
-        if matches!(fault, Fault::SignedOut) {
-            self.health.signed_out();
+        if !matches!(fault, Fault::SignedOut) {
+            return;
+        }
+        self.health.signed_out();
+        if self.runs.load(Ordering::Relaxed) && !self.told.swap(true, Ordering::Relaxed) {
+            tracing::error!(silo.name = %self.name,
+                "{fault}, then start the bridge again; until then this silo's messages wait");
         }
     }
 
@@ -190,6 +208,10 @@ impl Outlet for Gitter {
     }
 
     async fn perform(&self, to: &Place, _key: &str, step: &Step) -> Result<Done, SendError> {
+        if self.health.is_signed_out() {
+            // A dead token is not tried again by every lane.
+            return Err(Fault::SignedOut.into());
+        }
         let done =
             deliver::perform(&self.client, &self.echoes, &self.health, to.address(), step).await;
         done.inspect_err(|fault| self.note(fault))
@@ -208,7 +230,12 @@ impl Outlet for Gitter {
         let Some(text) = deliver::made_text(step) else {
             return Ok(Vec::new());
         };
+        if self.health.is_signed_out() {
+            return Err(Fault::SignedOut.into());
+        }
         let me = self.me().await?;
+        // Before the look: what appears after it is the first attempt, published later than we waited.
+        self.echoes.sought(to.address(), text);
         let copies = deliver::recall(&self.client, me, to.address(), text, since).await;
         let copies = copies.inspect_err(|fault| self.note(fault))?;
         // They are ours whether adopted or not: nobody else writes this text in this moment.
@@ -251,6 +278,7 @@ impl Silo for Gitter {
         inbox: Inbox,
         stop: CancellationToken,
     ) -> Result<(), SiloError> {
+        self.runs.store(true, Ordering::Relaxed);
         let listened = async {
             let Some(me) = feed::introduce(&self.client, &stop).await? else {
                 return Ok(());
@@ -260,19 +288,24 @@ impl Silo for Gitter {
                 self.echoes.clone(),
                 self.health.clone(),
             );
-            let (hub, ears) = Hub::new(&self.name, me, shared, &channels);
+            let deaf_after = DEAF_AFTER.min(self.wire.audit / 2);
+            let (hub, ears) = Hub::new(&self.name, me, shared, deaf_after, &channels);
             feed::listen(hub, ears, inbox, &self.wire, stop).await
         };
         let ended = listened.await;
         self.health.stopped();
         if matches!(ended, Err(SiloError::SignedOut(_))) {
-            self.health.signed_out();
+            self.note(&Fault::SignedOut);
         }
         ended
     }
 
     fn feed(&self) -> FeedState {
         self.health.state()
+    }
+
+    fn closed(&self) -> usize {
+        self.health.closed()
     }
 }
 

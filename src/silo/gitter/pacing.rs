@@ -1,5 +1,6 @@
 //! One budget for all requests of the account. Gitter counts 100 a minute for all rooms together and says in
 //! every answer how many are left, so we keep our own count of the last minute and let its headers correct it.
+//! Whoever was refused, or comes back after an outage, begins slowly.
 
 use std::{
     collections::VecDeque,
@@ -12,6 +13,15 @@ use tokio::{sync::Notify, time::Instant};
 /// Gitter's window is 60 s from the first request it sees; the extra second is for requests that travel
 /// unequally fast.
 const WINDOW: Duration = Duration::from_secs(61);
+
+/// The longest that a window can last, and so what is waited where Gitter's own word cannot be believed.
+pub const LONGEST_WAIT: Duration = Duration::from_mins(1);
+/// How many requests may be under way at once at first; answers make it more.
+const AT_FIRST: u32 = 4;
+/// How many while Gitter does not say what is left: so many may be refused together.
+const IN_THE_DARK: u32 = 3;
+/// When this many may be under way there is no need to count them.
+const ALL_IS_WELL: u32 = 32;
 
 /// How urgent a request is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +54,13 @@ struct State {
     reads_waiting: usize,
     /// After a 429 nothing goes out before this.
     blocked_until: Option<Instant>,
+    /// Refusals since the last request that was let through, and when the last one came.
+    refusals: u32,
+    refused_at: Option<Instant>,
+    /// Gitter refused a request when it had said that some are left.
+    headers_lie: bool,
+    /// How many may be under way at once; `None` when all is well.
+    careful: Option<u32>,
     /// What Gitter said is left, and until when that holds.
     server: Option<(u32, Instant)>,
 }
@@ -55,7 +72,10 @@ impl Pacer {
             limit: usize::try_from(requests_per_minute)
                 .unwrap_or(usize::MAX)
                 .max(5),
-            state: Mutex::default(),
+            state: Mutex::new(State {
+                careful: Some(AT_FIRST),
+                ..State::default()
+            }),
             changed: Notify::new(),
             queues: Default::default(),
         }
@@ -77,7 +97,10 @@ impl Pacer {
             changed.as_mut().enable();
             let now = Instant::now();
             let Some(wake) = self.state().earliest(need, self.limit, now) else {
-                return Turn { pacer: self };
+                return Turn {
+                    pacer: self,
+                    began: now,
+                };
             };
             tracing::debug!(need = ?need, wait_ms = u64::try_from((wake - now).as_millis()).unwrap_or(u64::MAX),
                 "Waiting for the request budget");
@@ -88,16 +111,26 @@ impl Pacer {
         }
     }
 
-    /// Gitter refused for going too fast: nothing goes out for `wait`.
-    pub fn refused(&self, wait: Duration) {
-        let until = Instant::now() + wait;
-        let mut state = self.state();
-        state.blocked_until = state.blocked_until.max(Some(until));
+    /// Gitter is out: when it is back, one request goes first.
+    pub fn out(&self) {
+        self.state().careful = Some(1);
+    }
+
+    /// How many requests a minute may be spent on audits: half of what is reserved for reads.
+    pub fn audits_per_minute(&self) -> u32 {
+        u32::try_from(reserve(self.limit) / 2)
+            .unwrap_or(u32::MAX)
+            .max(1)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What is kept for reads.
+fn reserve(limit: usize) -> usize {
+    (limit / 5).max(1)
 }
 
 impl State {
@@ -116,10 +149,13 @@ impl State {
         if let Some((0, until)) = self.server.filter(|(_, until)| *until > now) {
             return Some(until);
         }
+        if self.careful.is_some_and(|most| self.in_flight >= most) {
+            return Some(now + WINDOW);
+        }
         if self.recent.len() >= limit {
             return self.recent.front().map(|(at, _)| *at + WINDOW);
         }
-        let reserve = (limit / 5).max(1);
+        let reserve = reserve(limit);
         let reads = self.recent.len() - self.sends;
         let room = match need {
             Need::Send => self.sends < limit - reserve,
@@ -147,11 +183,52 @@ impl State {
 /// A request on its way.
 pub struct Turn<'a> {
     pacer: &'a Pacer,
+    began: Instant,
 }
 
 impl Turn<'_> {
+    /// Gitter refused for going too fast, and said to wait so long, if it said anything that can be true.
+    /// Answers for how long nothing goes out.
+    pub fn refused(&self, asked: Option<Duration>) -> Duration {
+        let now = Instant::now();
+        let mut state = self.pacer.state();
+        state.headers_lie |= state
+            .server
+            .is_some_and(|(left, until)| left > 0 && until > now);
+        // Those that were under way together are refused together.
+        if state.refused_at.is_none_or(|last| self.began >= last) {
+            state.refusals += 1;
+            state.refused_at = Some(now);
+        }
+        // Whoever is refused again after waiting as long as he was told does not believe it a second time.
+        let wait = asked
+            .filter(|wait| state.refusals < 2 && !wait.is_zero())
+            .unwrap_or(LONGEST_WAIT);
+        let wait = wait + Duration::from_millis(rand::random_range(50..1000));
+        state.careful = Some(1);
+        state.blocked_until = state.blocked_until.max(Some(now + wait));
+        wait
+    }
+
+    /// Gitter let it through; `told` is whether it said how many are left.
+    pub fn worked(&self, told: bool) {
+        let mut state = self.pacer.state();
+        state.refusals = 0;
+        state.careful = state
+            .careful
+            .map(|most| most.saturating_mul(2))
+            .filter(|most| *most < ALL_IS_WELL);
+        if !told || state.headers_lie {
+            state.careful = Some(state.careful.unwrap_or(IN_THE_DARK).min(IN_THE_DARK));
+        }
+    }
+
     /// What the answer's headers said: requests left, and when the count starts anew.
-    pub fn learn(&self, remaining: u32, reset_in: Duration) {
+    /// Answers whether that can be true.
+    pub fn learn(&self, remaining: u32, reset_in: Duration) -> bool {
+        if reset_in.is_zero() {
+            return false;
+        }
         let until = Instant::now() + reset_in;
         let mut state = self.pacer.state();
         // The others on their way are not in Gitter's count yet, and answers may overtake each other.
@@ -163,6 +240,7 @@ impl Turn<'_> {
             left = left.min(known);
         }
         state.server = Some((left, until));
+        true
     }
 }
 
@@ -170,6 +248,8 @@ impl Drop for Turn<'_> {
     fn drop(&mut self) {
         let mut state = self.pacer.state();
         state.in_flight = state.in_flight.saturating_sub(1);
+        drop(state);
+        self.pacer.changed.notify_waiters();
     }
 }
 
@@ -294,9 +374,136 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn nothing_goes_out_after_a_refusal_until_its_time() {
         let pacer = Pacer::new(95);
-        pacer.refused(Duration::from_secs(12));
+        let turn = pacer.turn(Need::Send).await;
+        turn.refused(Some(Duration::from_secs(12)));
+        drop(turn);
         let (send, read) = tokio::join!(times(&pacer, Need::Send, 1), times(&pacer, Need::Read, 1));
-        assert_eq!((send, read), (vec![12], vec![12]));
+        assert!(send[0] == 12 && read[0] == 12, "{send:?} {read:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_goes_first_after_an_outage_and_the_rest_when_it_came_through() {
+        let pacer = Pacer::new(95);
+        pacer.out();
+        let start = Instant::now();
+        let under_way = Mutex::new((0_usize, Vec::new()));
+        let all: FuturesUnordered<_> = (0..40)
+            .map(|_| async {
+                let turn = pacer.turn(Need::Send).await;
+                under_way.lock().unwrap().0 += 1;
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                let mut seen = under_way.lock().unwrap();
+                let at_once = seen.0;
+                seen.1.push((start.elapsed().as_secs(), at_once));
+                seen.0 -= 1;
+                turn.worked(true);
+            })
+            .collect();
+        all.collect::<Vec<()>>().await;
+        let (_, seen) = under_way.into_inner().unwrap();
+        assert_eq!(seen[0], (1, 1), "the first one alone");
+        assert!(start.elapsed() < Duration::from_secs(8), "and not for long");
+    }
+
+    /// What a server says of what is left, given the truth.
+    type Header = fn(u32, Duration) -> Option<(u32, Duration)>;
+
+    /// A server that counts as Gitter does.
+    struct Server {
+        ends: Instant,
+        used: u32,
+        asked: u32,
+        /// Requests of somebody else on the same token in each window.
+        others: u32,
+    }
+
+    impl Server {
+        fn ask(&mut self) -> Result<(u32, Duration), Duration> {
+            let now = Instant::now();
+            if now >= self.ends {
+                self.ends = now + Duration::from_mins(1);
+                self.used = self.others;
+            }
+            self.used += 1;
+            self.asked += 1;
+            let reset = self.ends - now;
+            if self.used > 100 {
+                return Err(reset);
+            }
+            Ok((100 - self.used, reset))
+        }
+    }
+
+    /// Twelve people with much to say for half an hour; requests made per window, and how many were let through.
+    async fn half_an_hour(header: Header, others: u32) -> (f64, u32) {
+        const MINUTES: u64 = 30;
+        let pacer = Pacer::new(95);
+        let start = Instant::now();
+        let server = Mutex::new(Server {
+            ends: start,
+            used: 0,
+            asked: 0,
+            others,
+        });
+        let through = Mutex::new(0);
+        let people: FuturesUnordered<_> = (0..12)
+            .map(|person| {
+                let need = [Need::Send, Need::Send, Need::Read][person % 3];
+                let (pacer, server, through) = (&pacer, &server, &through);
+                async move {
+                    while start.elapsed() < Duration::from_mins(MINUTES) {
+                        let turn = pacer.turn(need).await;
+                        tokio::time::sleep(Duration::from_millis(80)).await;
+                        let answer = server.lock().unwrap().ask();
+                        tokio::time::sleep(Duration::from_millis(80)).await;
+                        let (left, reset) = answer.unwrap_or_else(|reset| (0, reset));
+                        let told = header(left, reset);
+                        let known = told.is_some_and(|(left, reset)| turn.learn(left, reset));
+                        if answer.is_ok() {
+                            turn.worked(known);
+                            *through.lock().unwrap() += 1;
+                        } else {
+                            let wait = turn.refused(told.map(|(_, reset)| reset));
+                            drop(turn);
+                            tokio::time::sleep(wait).await;
+                        }
+                    }
+                }
+            })
+            .collect();
+        people.collect::<Vec<()>>().await;
+        let minutes = start.elapsed().as_secs_f64() / 60.0;
+        let asked = server.into_inner().unwrap().asked;
+        let per_window = f64::from(asked) / minutes + f64::from(others);
+        (per_window, through.into_inner().unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn f18_whatever_the_headers_say_hardly_more_is_asked_than_allowed() {
+        let headers: [(&str, Header); 6] = [
+            ("true", |left, reset| Some((left, reset))),
+            ("missing", |_, _| None),
+            ("in seconds, so long past", |left, _| {
+                Some((left, Duration::ZERO))
+            }),
+            ("early", |left, reset| Some((left, reset / 10))),
+            ("late", |left, _| Some((left, LONGEST_WAIT))),
+            ("always plenty", |_, reset| Some((100, reset))),
+        ];
+        for (name, header) in headers {
+            for others in [0, 50] {
+                let (per_window, through) = half_an_hour(header, others).await;
+                assert!(
+                    per_window <= 105.0,
+                    "{name}, {others} by others: {per_window:.1}"
+                );
+                let least = (100 - others) * 30 * 45 / 100;
+                assert!(
+                    through >= least,
+                    "{name}, {others} by others: only {through}"
+                );
+            }
+        }
     }
 
     #[tokio::test(start_paused = true)]

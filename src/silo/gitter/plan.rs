@@ -261,7 +261,7 @@ mod tests {
     fn text(step: &Step) -> &str {
         match step {
             Step::Post { content, .. } | Step::Replace { content, .. } => &content.text,
-            Step::Remove { .. } => panic!("a removal has no text"),
+            _ => panic!("a removal has no text"),
         }
     }
 

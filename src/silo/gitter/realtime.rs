@@ -2,14 +2,13 @@
 //! `bayeux`, what the events mean in `channel`.
 
 mod socket;
+mod waits;
 
 use std::{convert::Infallible, time::Duration};
 
 use anyhow::{Context, bail};
-use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use serde_json::Value;
-use tokio::time::{Instant, Interval, MissedTickBehavior};
-use tokio_tungstenite::tungstenite::{self, Message as Frame};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -17,24 +16,20 @@ use super::{
     bayeux::{Again, News, Session, Topic},
     client::PAGE,
     fault::Fault,
-    hub::{Heard, Hub, pause},
+    hub::{Heard, Hub, failures_after, pause},
 };
 use crate::silo::SiloError;
 
 pub use socket::Endpoint;
 use socket::{ANSWER_WITHIN, Socket, is_too_long, open, say, text_of};
+use waits::{Waits, Woken};
 
-/// How often a sign of life is asked for, and how long it may take.
-const PING_EVERY: Duration = Duration::from_secs(30);
+/// How long a sign of life may take.
 const PONG_WITHIN: Duration = Duration::from_secs(29);
 /// What a connect may take beyond the time Gitter holds it.
 const GRACE: Duration = Duration::from_secs(30);
 /// A hole in the event count ends the session at most this often.
 const GAP_EVERY: Duration = Duration::from_mins(5);
-/// How often a closed room is looked at again.
-const LOOK_AGAIN: Duration = Duration::from_mins(5);
-/// A session that lasted this long was a good one.
-const STABLE: Duration = Duration::from_secs(30);
 
 /// Why a session ended.
 enum Ending {
@@ -63,6 +58,7 @@ pub async fn follow(
             hub,
             session: Session::default(),
             snapshots,
+            welcome: false,
             gaps_end_it: last_gap.is_none_or(|last| last.elapsed() > GAP_EVERY),
         };
         let ended = connection.run(endpoint, stop).await;
@@ -84,11 +80,7 @@ pub async fn follow(
                 Duration::ZERO
             }
         };
-        failures = if began.elapsed() > STABLE {
-            0
-        } else {
-            failures + 1
-        };
+        failures = failures_after(failures, began.elapsed(), connection.welcome);
         tokio::select! {
             () = tokio::time::sleep(pause(failures).max(asked)) => {}
             () = stop.cancelled() => return Ok(None),
@@ -100,87 +92,11 @@ pub async fn follow(
 struct Connection<'a> {
     hub: &'a Hub,
     session: Session,
+    /// Whether Gitter took us in.
+    welcome: bool,
     /// Whether subscriptions bring the newest messages.
     snapshots: bool,
     gaps_end_it: bool,
-}
-
-/// Everything a connection waits for besides frames.
-struct Waits<'a> {
-    hub: &'a Hub,
-    /// The next connect is to be sent.
-    connect: Option<Instant>,
-    /// Something must have been answered.
-    answer: Instant,
-    /// The ping must have come back.
-    pong: Option<Instant>,
-    ping: Interval,
-    /// Closed rooms are to be looked at again.
-    look: Interval,
-    looks: FuturesUnordered<BoxFuture<'a, Option<String>>>,
-}
-
-/// What woke us.
-enum Woken {
-    Frame(Option<Result<Frame, tungstenite::Error>>),
-    Connect,
-    Ping,
-    Overdue(&'static str),
-    /// This room can be listened to again.
-    Open(String),
-    Deaf,
-    Stop,
-}
-
-impl<'a> Waits<'a> {
-    fn new(hub: &'a Hub) -> Self {
-        Self {
-            hub,
-            connect: None,
-            answer: Instant::now() + ANSWER_WITHIN,
-            pong: None,
-            ping: every(PING_EVERY),
-            look: every(LOOK_AGAIN),
-            looks: FuturesUnordered::new(),
-        }
-    }
-
-    async fn next(&mut self, socket: &mut Socket, stop: &CancellationToken) -> Woken {
-        loop {
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => return Woken::Stop,
-                () = sleep_until(self.connect) => return Woken::Connect,
-                _ = self.ping.tick() => return Woken::Ping,
-                // Before the deadlines: what has arrived is not overdue.
-                frame = socket.next() => return Woken::Frame(frame),
-                () = sleep_until(self.pong) => return Woken::Overdue("a sign of life"),
-                () = sleep_until(Some(self.answer)) => return Woken::Overdue("an answer"),
-                () = self.hub.deaf.notified() => return Woken::Deaf,
-                Some(found) = self.looks.next() => {
-                    if let Some(room) = found {
-                        return Woken::Open(room);
-                    }
-                }
-                _ = self.look.tick() => {
-                    let hub = self.hub;
-                    hub.rooms()
-                        .filter(|room| hub.health.is_closed(room))
-                        .for_each(|room| self.look_at(room.to_owned()));
-                }
-            }
-        }
-    }
-
-    fn look_at(&self, room: String) {
-        self.looks.push(Box::pin(self.hub.reopened(room)));
-    }
-}
-
-fn every(period: Duration) -> Interval {
-    let mut ticks = tokio::time::interval_at(Instant::now() + period, period);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    ticks
 }
 
 impl Connection<'_> {
@@ -189,9 +105,23 @@ impl Connection<'_> {
         endpoint: &Endpoint,
         stop: &CancellationToken,
     ) -> anyhow::Result<Ending> {
-        let mut socket = tokio::time::timeout(ANSWER_WITHIN, open(endpoint))
+        let pass = match self.hub.outage.admit() {
+            Ok(pass) => pass,
+            Err(wait) => return Ok(Ending::Again(wait)),
+        };
+        let opened = tokio::time::timeout(ANSWER_WITHIN, open(endpoint))
             .await
-            .context("Gitter's realtime service does not answer")??;
+            .context("Gitter's realtime service does not answer");
+        let mut socket = match opened {
+            Ok(Ok(socket)) => {
+                pass.answered();
+                socket
+            }
+            Ok(Err(error)) | Err(error) => {
+                pass.silent();
+                return Err(error);
+            }
+        };
         let hello = self.session.handshake(endpoint.token.expose());
         say(&mut socket, hello).await?;
         let ending = self.listen(&mut socket, stop).await;
@@ -257,6 +187,7 @@ impl Connection<'_> {
     ) -> anyhow::Result<Option<Ending>> {
         match news {
             News::Welcome => {
+                self.welcome = true;
                 waits.connect = Some(Instant::now());
                 self.subscribe_all(socket).await?;
             }
@@ -384,12 +315,5 @@ impl Connection<'_> {
             Some(_) => {}
             None => self.hub.tell_all(|| Heard::Garbled),
         }
-    }
-}
-
-async fn sleep_until(moment: Option<Instant>) {
-    match moment {
-        Some(moment) => tokio::time::sleep_until(moment).await,
-        None => std::future::pending().await,
     }
 }

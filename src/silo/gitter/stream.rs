@@ -13,18 +13,19 @@ use super::{
     client::address,
     fault::{Fault, Repeat, Subject, fault_of, fault_of_silence},
     framing::{Line, Lines},
-    hub::{Heard, Hub, pause},
+    hub::{Heard, Hub, failures_after, pause},
 };
 use crate::{secret::Secret, silo::SiloError};
 
 /// For the beginning of the answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
-/// Keep-alives come well within 40 s; two of those without any byte and the connection is dead.
-const SILENCE: Duration = Duration::from_secs(80);
+/// The longest that keep-alives can be apart, until we have seen how far they are: two of those without any byte
+/// and the connection is dead.
+const LONGEST_BEAT: Duration = Duration::from_secs(40);
+/// Two keep-alives are never taken to be closer than this, so that a hiccup of the network is no silence.
+const SHORTEST_BEAT: Duration = Duration::from_secs(1);
 /// How often a closed room is tried again.
 const LOOK_AGAIN: Duration = Duration::from_mins(5);
-/// A connection that lasted this long was a good one.
-const STABLE: Duration = Duration::from_secs(30);
 
 /// Where and as whom to connect.
 pub struct Endpoint {
@@ -55,20 +56,17 @@ async fn follow_room(hub: &Hub, endpoint: &Endpoint, room: &str) -> Result<Infal
     let mut failures = 0;
     loop {
         let began = Instant::now();
-        let Err(fault) = read(hub, endpoint, room).await;
+        let mut heard = false;
+        let Err(fault) = read(hub, endpoint, room, &mut heard).await;
         hub.health.behind(std::iter::once(room));
-        failures = if began.elapsed() > STABLE {
-            0
-        } else {
-            failures + 1
-        };
+        failures = failures_after(failures, began.elapsed(), heard);
         let wait = match fault {
             Fault::SignedOut => return Err(Fault::SignedOut.into()),
             Fault::Closed(reason) => {
                 hub.close(room, reason);
                 LOOK_AGAIN
             }
-            Fault::Busy { after } => after,
+            Fault::Busy { after } | Fault::Out { after } => after,
             fault => {
                 tracing::warn!(silo.name = %hub.silo, silo.channel = %room, error = %fault, attempt = failures,
                     "Lost a stream of Gitter's");
@@ -80,17 +78,37 @@ async fn follow_room(hub: &Hub, endpoint: &Endpoint, room: &str) -> Result<Infal
 }
 
 /// Reads one connection to its end.
-async fn read(hub: &Hub, endpoint: &Endpoint, room: &str) -> Result<Infallible, Fault> {
+async fn read(
+    hub: &Hub,
+    endpoint: &Endpoint,
+    room: &str,
+    heard_from: &mut bool,
+) -> Result<Infallible, Fault> {
     let url = address(&endpoint.url, &["rooms", room, "chatMessages"])?;
     let request = endpoint
         .http
         .get(url)
         .header(header::ACCEPT, "application/json")
         .bearer_auth(endpoint.token.expose());
-    let mut response = tokio::time::timeout(ANSWER_WITHIN, request.send())
+    let pass = hub.outage.admit().map_err(|after| Fault::Out { after })?;
+    let answer = tokio::time::timeout(ANSWER_WITHIN, request.send())
         .await
-        .map_err(|_| lost(anyhow!("Gitter's stream does not answer")))?
-        .map_err(|error| fault_of_silence(Repeat::Harmless, error))?;
+        .map_err(|_| lost(anyhow!("Gitter's stream does not answer")))
+        .and_then(|sent| sent.map_err(|error| fault_of_silence(Repeat::Harmless, error)));
+    let mut response = match answer {
+        Ok(response) if !matches!(response.status().as_u16(), 502..=504) => {
+            pass.answered();
+            response
+        }
+        Ok(response) => {
+            pass.silent();
+            response
+        }
+        Err(fault) => {
+            pass.silent();
+            return Err(fault);
+        }
+    };
     if !response.status().is_success() {
         let wait = Duration::from_mins(1);
         return Err(fault_of(
@@ -100,18 +118,53 @@ async fn read(hub: &Hub, endpoint: &Endpoint, room: &str) -> Result<Infallible, 
             wait,
         ));
     }
+    *heard_from = true;
     hub.tell(room, Heard::Connected(None));
     let mut lines = Lines::default();
+    let mut pulse = Pulse::default();
     loop {
-        let chunk = tokio::time::timeout(SILENCE, response.chunk())
-            .await
+        let chunk = tokio::select! {
+            chunk = tokio::time::timeout(pulse.patience(), response.chunk()) => chunk,
+            () = hub.deafness(room) => return Err(lost(anyhow!("Gitter's stream leaves messages out"))),
+        };
+        let chunk = chunk
             .context("Gitter's stream is silent")
             .map_err(lost)?
             .map_err(|error| fault_of_silence(Repeat::Harmless, error))?
             .ok_or_else(|| lost(anyhow!("Gitter closed the stream")))?;
+        pulse.felt(&chunk);
         for line in lines.take(&chunk) {
             hub.tell(room, heard(hub, line));
         }
+    }
+}
+
+/// How far a stream's keep-alives are apart, learnt by listening: Gitter never promised anything.
+#[derive(Default)]
+struct Pulse {
+    /// The last keep-alive, if nothing but keep-alives came since.
+    last: Option<Instant>,
+    longest: Option<Duration>,
+}
+
+impl Pulse {
+    /// Some bytes came.
+    fn felt(&mut self, bytes: &[u8]) {
+        if !bytes.iter().all(u8::is_ascii_whitespace) {
+            // A message may come between the keep-alives, or instead of one.
+            self.last = None;
+            return;
+        }
+        let now = Instant::now();
+        if let Some(last) = self.last.replace(now) {
+            self.longest = self.longest.max(Some(now - last));
+        }
+    }
+
+    /// How long nothing may come.
+    fn patience(&self) -> Duration {
+        let beat = self.longest.unwrap_or(LONGEST_BEAT);
+        2 * beat.clamp(SHORTEST_BEAT, LONGEST_BEAT)
     }
 }
 
@@ -133,5 +186,27 @@ fn lost(source: anyhow::Error) -> Fault {
     Fault::Unavailable {
         outcome: crate::outlet::Outcome::NotDone,
         source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn two_missing_keep_alives_are_enough_once_their_distance_is_known() {
+        let mut pulse = Pulse::default();
+        assert_eq!(pulse.patience(), 2 * LONGEST_BEAT);
+        for bytes in [" \n", "{}\n", " \n", " ", "\n"] {
+            tokio::time::advance(Duration::from_secs(15)).await;
+            pulse.felt(bytes.as_bytes());
+        }
+        assert_eq!(pulse.patience(), Duration::from_secs(30));
+        // Messages in quick succession say nothing of the keep-alives.
+        for bytes in ["{}\n", " \n", "{}\n", " \n"] {
+            tokio::time::advance(Duration::from_secs(1)).await;
+            pulse.felt(bytes.as_bytes());
+        }
+        assert_eq!(pulse.patience(), Duration::from_secs(30));
     }
 }

@@ -17,6 +17,9 @@ enum Verb {
     /// Lane, more steps to come.
     Step(usize, bool),
     Plan(usize),
+    /// Lane, how many go together.
+    Bind(usize, usize),
+    Unbind(usize),
     Doubt(usize),
     Postpone(usize),
     Skip(usize),
@@ -38,6 +41,8 @@ fn verb() -> impl Strategy<Value = Verb> {
         8 => (0..3_usize, 0..30_u8, 0..5_u8).prop_map(|(p, id, kind)| Verb::Accept(p, id, kind)),
         6 => (lane.clone(), any::<bool>()).prop_map(|(lane, more)| Verb::Step(lane, more)),
         1 => lane.clone().prop_map(Verb::Plan),
+        3 => (lane.clone(), 2..5_usize).prop_map(|(lane, count)| Verb::Bind(lane, count)),
+        1 => lane.clone().prop_map(Verb::Unbind),
         1 => lane.clone().prop_map(Verb::Doubt),
         2 => lane.clone().prop_map(Verb::Postpone),
         1 => lane.clone().prop_map(Verb::Skip),
@@ -62,6 +67,8 @@ struct Debt {
     /// Whether a step of it is done.
     stepped: bool,
     due: i64,
+    /// The order of the debt that pays this one along.
+    leader: Option<usize>,
 }
 
 #[derive(Default)]
@@ -86,11 +93,15 @@ impl Model {
     /// The index of the debt that must come first, or when to ask again.
     fn head(&self, lane: usize) -> Option<Result<usize, i64>> {
         let debts = &self.lanes[lane].debts;
-        let first = debts.iter().position(|debt| debt.begun).or_else(|| {
-            debts
-                .iter()
-                .position(|debt| debt.waits_until.is_none_or(|until| until > self.now))
-        })?;
+        let led = |debt: &Debt| debt.leader.is_some();
+        let first = debts
+            .iter()
+            .position(|debt| debt.begun && !led(debt))
+            .or_else(|| {
+                debts.iter().position(|debt| {
+                    debt.waits_until.is_none_or(|until| until > self.now) && !led(debt)
+                })
+            })?;
         let debt = &debts[first];
         Some(match debt.waits_until {
             Some(until) => Err(until),
@@ -108,6 +119,7 @@ impl Model {
             begun: false,
             stepped: false,
             due: 0,
+            leader: None,
         };
         self.lanes[lane].accepted += 1;
         self.lanes[lane].debts.push_back(debt);
@@ -226,6 +238,7 @@ impl Run {
         );
         assert_eq!(self.ground.accept(vec![echo]).await, [Accepted::Seen]);
         let lane = &mut self.model.lanes[lane];
+        let leader = Some(lane.debts[index].order);
         if more {
             lane.debts[index].begun = true;
             lane.debts[index].stepped = true;
@@ -233,6 +246,52 @@ impl Run {
         } else {
             lane.debts.remove(index);
             lane.delivered += 1;
+        }
+        let before = lane.debts.len();
+        lane.debts.retain(|debt| debt.leader != leader);
+        lane.delivered += (before - lane.debts.len()) as u64;
+    }
+
+    async fn bind(&mut self, lane: usize, count: usize) {
+        let Some((delivery, index)) = self.head(lane).await else {
+            return;
+        };
+        let debts = &mut self.model.lanes[lane].debts;
+        if delivery.steps_done > 0 || debts[index].begun {
+            return;
+        }
+        let line =
+            self.ground
+                .store
+                .line(self.lanes[lane], delivery.id, 10, Millis(self.model.now));
+        let members: Vec<_> = line.await.unwrap().into_iter().take(count).collect();
+        let untouched = |owed: &footbridge_store::Delivery| owed.plan.is_none();
+        if members.len() < 2 || !members.iter().all(untouched) {
+            return;
+        }
+        let leader = debts[index].order;
+        for member in &members[1..] {
+            let letter = member.payload.as_slice();
+            let mut debts = debts.iter_mut();
+            let debt = debts.find(|debt| debt.letter.as_bytes() == letter).unwrap();
+            debt.leader = Some(leader);
+        }
+        let bundle = footbridge_store::Bundle {
+            plan: b"together".to_vec(),
+            members: members.iter().map(|member| member.id).collect(),
+            included: Vec::new(),
+        };
+        assert!(self.store().bind(bundle).await.unwrap());
+    }
+
+    async fn unbind(&mut self, lane: usize) {
+        if let Some((delivery, index)) = self.head(lane).await {
+            self.store().unbind(delivery.id).await.unwrap();
+            let debts = &mut self.model.lanes[lane].debts;
+            let leader = debts[index].order;
+            for debt in debts.iter_mut().filter(|debt| debt.leader == Some(leader)) {
+                debt.leader = None;
+            }
         }
     }
 
@@ -244,14 +303,20 @@ impl Run {
             .undelivered(delivery.id, how.clone(), self.now())
             .await
             .unwrap();
-        self.model.lanes[lane].debts.remove(index).unwrap();
+        let first = self.model.lanes[lane].debts.remove(index).unwrap();
+        let lane = &mut self.model.lanes[lane];
+        let before = lane.debts.len();
+        lane.debts.retain(|debt| debt.leader != Some(first.order));
+        let ended = 1 + (before - lane.debts.len()) as u64;
         match how {
-            Undelivered::Skipped(_) => self.model.lanes[lane].skipped += 1,
-            Undelivered::Failed { .. } => self.model.lanes[lane].failed += 1,
+            Undelivered::Skipped(_) => lane.skipped += ended,
+            Undelivered::Failed { .. } => lane.failed += ended,
         }
     }
 
     async fn park(&mut self, lane: usize) {
+        // Together they end as `Fail` has it; here it is one that comes back.
+        self.unbind(lane).await;
         let Some((delivery, index)) = self.head(lane).await else {
             return;
         };
@@ -337,6 +402,8 @@ impl Run {
                     self.model.lanes[lane].debts[index].begun = true;
                 }
             }
+            Verb::Bind(lane, count) => self.bind(lane, count).await,
+            Verb::Unbind(lane) => self.unbind(lane).await,
             Verb::Postpone(lane) => {
                 if let Some((delivery, index)) = self.head(lane).await {
                     let due = self.model.now + 5;

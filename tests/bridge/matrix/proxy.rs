@@ -28,6 +28,8 @@ pub struct Rules {
     pub stop_sends: AtomicU32,
     /// Requests with this access token are told that it has expired and the device has not.
     pub expired: Mutex<Option<String>>,
+    /// The homeserver fails when it is asked for a single event.
+    pub hide_events: AtomicBool,
     /// Sends that reached the homeserver.
     pub sends: AtomicU32,
 }
@@ -75,6 +77,7 @@ pub async fn scene(synapse: &Synapse, encrypted: bool, patience: Patience) -> (S
     let lane = house.portal(&room).await;
     house.listen(&room);
     wait_for_member(&person, &room, &house.user, "join").await;
+    house.entered(&room).await;
     let scene = Scene {
         house,
         person,
@@ -96,6 +99,9 @@ async fn pass(State((rules, upstream, http)): State<Shared>, request: Request) -
     }
     let (parts, body) = request.into_parts();
     let path = parts.uri.to_string();
+    if path.contains("/event/") && rules.hide_events.load(Ordering::SeqCst) {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
     let is_send = parts.method == "PUT" && path.contains("/send/");
     let one_less = |left: u32| left.checked_sub(1);
     let take = |left: &AtomicU32| {

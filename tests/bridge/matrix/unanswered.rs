@@ -3,7 +3,10 @@
 
 use std::sync::atomic::Ordering;
 
-use footbridge::portal::{self, Lane, LaneEnd, Peers};
+use footbridge::{
+    budget::Budget,
+    portal::{self, Lane, LaneEnd, Peers},
+};
 use footbridge_store::{Arrival, Payload, Tally};
 use footbridge_testbed::synapse::Limits;
 
@@ -82,6 +85,8 @@ impl Toward {
                 give_up: Duration::from_hours(24),
             },
             peers: Peers::default(),
+            budget: Budget::default(),
+            coalesce: true,
         };
         let running = tokio::spawn(lane.run(stop.clone()));
         let waited = timeout(Duration::from_secs(30), async {

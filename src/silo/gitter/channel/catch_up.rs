@@ -7,7 +7,7 @@ use footbridge_store::{Millis, RemoteId};
 
 use super::{
     super::{
-        api::{ChatMessage, id_of_moment},
+        api::{ChatMessage, id_of_moment, moment_of_id},
         client::{PAGE, Page, Range},
         fault::Fault,
         hub::pause,
@@ -21,8 +21,6 @@ use crate::silo::SiloError;
 const SKEW: Duration = Duration::from_secs(2);
 /// A message younger than this may be missing from a listing because a replica lags.
 const YOUNG: Duration = Duration::from_secs(5);
-/// A message that a listing shows this long after it was sent should have been heard.
-const DEAF: Duration = Duration::from_secs(30);
 /// Messages re-read at a page's border, in case earlier ones were deleted meanwhile.
 const BORDER: usize = 20;
 /// The most that a listing can leave out.
@@ -55,6 +53,8 @@ impl Listener {
         let start = self.start();
         let asked_at = self.hub.client.now();
         let mut seen = BTreeSet::new();
+        let mut count = 0;
+        let mut from = start;
         let mut range = Range {
             after: Some(id_of_moment(start)),
             skip: 0,
@@ -65,20 +65,25 @@ impl Listener {
             };
             let before = seen.len();
             seen.extend(page.messages.iter().map(|message| message.id.clone()));
+            count += seen.len() - before;
             let next = page
                 .full
                 .then(|| next_range(&range, &page.messages, &seen, before))
                 .flatten();
             self.take_all(page.messages).await?;
-            match next {
-                Some(next) => range = next,
-                None => break,
+            let end = next.as_ref().and_then(|next| next.after.clone());
+            self.find_missing(&seen, (from, end.as_deref()), asked_at)
+                .await?;
+            let Some(next) = next else { break };
+            if let Some(end) = end {
+                // What stands before the next page was compared: only ids behind that are still needed.
+                from = from.max(moment_of_id(&end).unwrap_or(from));
+                seen = seen.split_off(&end);
             }
+            range = next;
         }
-        let from = start.plus(Duration::from_secs(1));
-        self.find_missing(&seen, from, asked_at).await?;
         self.hub.caught_up(&self.room);
-        tracing::debug!(silo.channel = %self.room, count = seen.len(), "Caught up by re-reading");
+        tracing::debug!(silo.channel = %self.room, count, "Caught up by re-reading");
         Ok(())
     }
 
@@ -93,7 +98,7 @@ impl Listener {
         if unheard > 0 {
             tracing::warn!(silo.channel = %self.room, count = unheard,
                 "Messages were found that the feed did not bring; connecting anew");
-            self.hub.deaf.notify_one();
+            self.hub.is_deaf(&self.room);
         }
         Ok(())
     }
@@ -112,10 +117,11 @@ impl Listener {
         };
         let ids = messages.iter().map(|message| message.id.clone()).collect();
         let unheard = self.take_all(messages).await?;
-        self.find_missing(&ids, from, asked_at).await?;
+        self.find_missing(&ids, (from, None), asked_at).await?;
+        let deaf_after = self.hub.deaf_after;
         Ok(unheard
             .into_iter()
-            .filter(|sent_at| asked_at.since(*sent_at) > DEAF)
+            .filter(|sent_at| asked_at.since(*sent_at) > deaf_after)
             .count())
     }
 
@@ -136,10 +142,7 @@ impl Listener {
                     return Ok(None);
                 }
                 Err(fault) => {
-                    let wait = match &fault {
-                        Fault::Busy { after } => *after,
-                        _ => pause(failures),
-                    };
+                    let wait = fault.wait().unwrap_or_else(|| pause(failures));
                     tracing::warn!(silo.channel = %self.room, error = %fault, attempt = failures + 1,
                         "Cannot read the channel yet");
                     failures += 1;
@@ -150,15 +153,18 @@ impl Listener {
     }
 
     /// Messages that we know and that a listing of their time does not show are asked for one by one, and
-    /// deleted if Gitter says that they are gone.
+    /// deleted if Gitter says that they are gone. The time begins at a moment and ends at an id, or never.
     async fn find_missing(
         &mut self,
         listed: &BTreeSet<String>,
-        from: Millis,
+        (from, end): (Millis, Option<&str>),
         asked_at: Millis,
     ) -> Result<(), SiloError> {
-        let first = RemoteId(id_of_moment(from));
-        let links = self.inbox.store().links_from(&self.place, &first).await?;
+        let (first, end) = (RemoteId(id_of_moment(from)), end.map(RemoteId::from));
+        let store = self.inbox.store();
+        let links = store
+            .links_between(&self.place, &first, end.as_ref())
+            .await?;
         let missing: Vec<String> = links
             .into_iter()
             .filter(|link| link.copy.sent_at >= from && asked_at.since(link.copy.sent_at) > YOUNG)

@@ -62,10 +62,7 @@ enum Sizes {
 fn arguments() -> Result<Arguments, clap::Error> {
     let mut help = String::from("Rows:\n");
     for row in rows::all() {
-        help.push_str(&format!(
-            "  {}  {}\n       {}\n",
-            row.id, row.title, row.help
-        ));
+        help.extend(["  ", row.id, "  ", row.title, "\n       ", row.help, "\n"]);
     }
     help.push_str(
         "  soak Both directions with mild random faults, feeds that break and a kill now and then; prints every five\n       \

@@ -114,6 +114,17 @@ impl BridgeProcess {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
+    /// Runs a command that is expected to end by itself; returns its exit code, or none if it lived on for so long.
+    pub async fn attempt(&self, verb: &str, patience: Duration) -> anyhow::Result<Option<i32>> {
+        let mut command = self.command(verb)?;
+        let mut child = command.stdout(Stdio::null()).spawn()?;
+        if let Ok(status) = tokio::time::timeout(patience, child.wait()).await {
+            return Ok(Some(status?.code().unwrap_or(-1)));
+        }
+        child.kill().await?;
+        Ok(None)
+    }
+
     /// Starts `footbridge run` and returns at once.
     pub fn launch(&self) -> anyhow::Result<()> {
         self.launch_with(None)
@@ -283,6 +294,11 @@ impl BridgeProcess {
             .await
             .context("the bridge shows no metrics")?;
         Ok(Metrics::parse(&text))
+    }
+
+    /// The same as it stands.
+    pub async fn metrics_text(&self) -> anyhow::Result<String> {
+        Ok(self.ask("/metrics").await?.1)
     }
 
     /// Fails unless `accepted = delivered + skipped + failed + pending` in every lane; returns the sums.

@@ -35,6 +35,11 @@ pub enum Fault {
     DropAfter,
     /// The work is done, then the connection is reset.
     ResetAfter,
+    /// The connection is closed without an answer, and the work is done this much later all the same.
+    Late {
+        /// Milliseconds.
+        ms: u64,
+    },
     /// Nothing happens for this long, then all is well.
     Delay {
         /// Milliseconds.

@@ -40,6 +40,19 @@ impl Outcome {
         }
     }
 
+    /// Adds a remark.
+    pub fn note(&mut self, text: &str) {
+        if !self.remark.is_empty() {
+            self.remark.push_str(", ");
+        }
+        self.remark.push_str(text);
+    }
+
+    /// Adds an objection.
+    pub fn object(&mut self, text: &str) {
+        self.objections.push(text.to_owned());
+    }
+
     /// Numbers that arrived more than once or that nobody said, without what the harm itself made.
     #[must_use]
     pub fn doubled(&self) -> usize {

@@ -1,5 +1,6 @@
 //! The scene of a row: the bridge between proxies, people in every portal, and the end at which all is compared.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -28,6 +29,10 @@ pub struct Plan {
     /// Seconds over which the bridge looks for a copy of a message whose sending was interrupted. The simulator shows
     /// every copy at once, so the least that the configuration allows is enough.
     pub settle: &'static str,
+    /// More lines for `[[silo]]`.
+    pub silo: &'static str,
+    /// Whether the rooms are encrypted from the start.
+    pub encrypted: bool,
     /// More lines for `[matrix]`.
     pub matrix: &'static str,
     /// Lines for `[delivery]`.
@@ -44,6 +49,8 @@ impl Default for Plan {
             portals: 1,
             feed: "realtime",
             settle: "1s",
+            silo: "",
+            encrypted: true,
             matrix: "",
             delivery: "",
             requests_per_minute: 60_000,
@@ -79,12 +86,13 @@ impl Rig {
         let mut options =
             Options::new(context.binary.clone()).with_budget(plan.requests_per_minute);
         options.silo_options = format!(
-            "requests_per_minute = {}\nsettle = \"{}\"\nfeed = \"{}\"",
-            plan.requests_per_minute, plan.settle, plan.feed
+            "requests_per_minute = {}\nsettle = \"{}\"\nfeed = \"{}\"\n{}",
+            plan.requests_per_minute, plan.settle, plan.feed, plan.silo
         );
         plan.matrix.clone_into(&mut options.matrix_options);
         plan.delivery.clone_into(&mut options.delivery_options);
         plan.log_filter.clone_into(&mut options.log_filter);
+        options.encrypted = plan.encrypted;
         options.proxies = Some(context.seed);
         options.portals = plan.portals;
         let scene = Scenario::set_up(synapse, options, &|_| ()).await?;
@@ -289,6 +297,22 @@ impl Rig {
 }
 
 impl Rig {
+    /// Where the fault makes messages fail: each message that did not arrive must have ended as failed, and no other.
+    pub async fn expect_failures(&self, outcome: &mut Outcome) -> anyhow::Result<()> {
+        let failed = self.scene.bridge.conservation().await?.failed;
+        let lost = outcome.verdict.lost.len();
+        if failed > 0 && usize::try_from(failed).is_ok_and(|failed| failed == lost) {
+            outcome.verdict.lost.clear();
+            outcome
+                .objections
+                .retain(|objection| !objection.ends_with("ended as failed"));
+            outcome.note(&format!("{failed} ended as failed, as they must"));
+        } else {
+            outcome.object(&format!("{lost} did not arrive, {failed} ended as failed"));
+        }
+        Ok(())
+    }
+
     fn keep_records(&self, directory: &Path, fault: &str) -> anyhow::Result<()> {
         std::fs::create_dir_all(directory)?;
         std::fs::write(
@@ -303,7 +327,7 @@ impl Rig {
             for passage in proxy.passages(self.began, &Matcher::all()) {
                 let at = passage.at.duration_since(self.began).as_secs_f64();
                 let (method, path) = (passage.method, passage.path);
-                requests.push_str(&format!("{at:9.3} {name} {method} {path}\n"));
+                writeln!(requests, "{at:9.3} {name} {method} {path}")?;
             }
         }
         std::fs::write(directory.join(format!("{fault}.requests")), requests)?;

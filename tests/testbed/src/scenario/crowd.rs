@@ -77,6 +77,16 @@ impl Crowd {
         }
     }
 
+    /// Mary answers this message of the first channel in its thread, numbered like everything she says there.
+    pub fn say_in_thread(&self, scene: &Scenario, parent: &str) {
+        if let Some(talk) = self.talks.first() {
+            let text = talk.from_channel.number();
+            scene
+                .sim
+                .say_in_thread(&talk.pair.channel.id, &scene.mary.id, parent, &text);
+        }
+    }
+
     /// Says so many messages each way at this pace.
     pub async fn talk(
         &self,

@@ -71,9 +71,13 @@ impl Load {
     #[must_use]
     pub fn numbers_in(&self, text: &str) -> Vec<u32> {
         let after_marks = text.split(self.mark.as_str()).skip(1);
-        after_marks
+        let numbers: Vec<u32> = after_marks
             .filter_map(|after| after.get(..5)?.parse().ok())
-            .collect()
+            .collect();
+        if numbers.is_empty() {
+            return self.number_in(text).into_iter().collect();
+        }
+        numbers
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<(Said, String)>> {
@@ -113,6 +117,9 @@ mod tests {
         assert_eq!(load.number_in(&format!("**Ann**: {first}")), Some(0));
         assert_eq!(load.number_in("Ann: what a fine day!"), Some(1));
         assert_eq!(load.number_in(&third), Some(2));
+        let both = format!("Mary: {third}\nTom: {first}");
+        assert_eq!(load.numbers_in(&both), [2, 0]);
+        assert_eq!(load.numbers_in("nothing of ours"), Vec::<u32>::new());
         assert_eq!(load.number_in("nothing of ours"), None);
         assert_eq!(Load::new('r').number_in(&first), None);
         assert_eq!(load.said().len(), 3);

@@ -1,9 +1,11 @@
 //! One encrypted room, one channel, people on both sides and the bridge between them: the scene on which tests, demo,
 //! kills and bench play. It speaks, and it compares what was said with what arrived.
 
+mod burst;
 mod crowd;
 mod ear;
 mod load;
+pub mod many;
 mod proxies;
 mod search;
 mod watch;
@@ -17,6 +19,7 @@ use footbridge::matrix::person::Person;
 use tempfile::TempDir;
 use tokio::time::Instant;
 
+pub use burst::{Burst, Outcome, burst};
 pub use crowd::Crowd;
 pub use ear::{Ear, Heard};
 pub use load::Load;
@@ -48,6 +51,8 @@ pub struct Options {
     pub delivery_options: String,
     /// Proxies between the bridge and everything else, whose dice begin with this seed.
     pub proxies: Option<u64>,
+    /// Whether the rooms are encrypted from the start.
+    pub encrypted: bool,
     /// How many rooms are joined to as many channels; people talk in the first one.
     pub portals: usize,
 }
@@ -64,6 +69,7 @@ impl Options {
             matrix_options: String::new(),
             delivery_options: String::new(),
             proxies: None,
+            encrypted: true,
             portals: 1,
         }
     }
@@ -167,7 +173,7 @@ impl Scenario {
         let mut pairs = Vec::new();
         for number in 1..=options.portals.max(1) {
             let (invited, name) = ([bridge_user.clone()], format!("The quiet room {number}"));
-            let room = ann.create_room(&name, true, &invited).await?;
+            let room = ann.create_room(&name, options.encrypted, &invited).await?;
             let uri = format!("footbridge/lounge{number}");
             let channel = sim.add_room(&uri, RoomOptions::default());
             for user in [&bot, &mary, &tom] {
@@ -307,13 +313,15 @@ impl Scenario {
     #[must_use]
     pub fn toward_room_from(&self, first: usize) -> Verdict {
         let arrived = self.in_room(|heard, text| {
-            let number = self.from_channel.number_in(text)?;
-            Some(Arrived {
+            // One event may carry several messages.
+            let numbers = self.from_channel.numbers_in(text).into_iter();
+            let arrived = numbers.map(|number| Arrived {
                 number,
                 at: Some(heard.at),
-            })
+            });
+            Some(arrived.collect::<Vec<_>>())
         });
-        Verdict::of_those_from(first, &self.from_channel.said(), &arrived)
+        Verdict::of_those_from(first, &self.from_channel.said(), &arrived.concat())
     }
 
     /// Waits until nothing is missing on either side, then until the bridge owes nothing, then a moment longer for copies

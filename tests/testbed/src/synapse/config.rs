@@ -24,11 +24,21 @@ pub(super) fn write(home: &Path, port: u16, limits: Limits) -> anyhow::Result<Ve
         home.join("homeserver.yaml"),
         homeserver(home, port).to_string(),
     )?;
-    if limits == Limits::Relaxed {
-        let relaxed_file = home.join("relaxed.yaml");
-        fs::write(&relaxed_file, relaxed().to_string())?;
-        files.push(relaxed_file);
+    let mut more = relaxed();
+    match limits {
+        Limits::Default => return Ok(files),
+        Limits::Relaxed => {}
+        Limits::Messages { burst, every_ms } => {
+            let per_second = 1000.0 / f64::from(every_ms.max(1));
+            let limit = json!({ "per_second": per_second, "burst_count": burst });
+            if let Some(all) = more.as_object_mut() {
+                all.insert("rc_message".to_owned(), limit);
+            }
+        }
     }
+    let limits_file = home.join("limits.yaml");
+    fs::write(&limits_file, more.to_string())?;
+    files.push(limits_file);
     Ok(files)
 }
 

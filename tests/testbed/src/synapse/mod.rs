@@ -25,6 +25,13 @@ use running::Running;
 pub enum Limits {
     /// Practically none: for everything but tests of the limits.
     Relaxed,
+    /// So many messages at once and then one in so many milliseconds; everything else as in [`Self::Relaxed`].
+    Messages {
+        /// At once.
+        burst: u32,
+        /// From one to the next.
+        every_ms: u32,
+    },
     /// As Synapse ships: 10 messages and then one every 5 seconds, 5 logins, …
     Default,
 }

@@ -137,11 +137,46 @@ async fn serve(
     if let Some(response) = strike_before(&shared, &switch, fault).await {
         return response;
     }
+    if let (Some(Fault::Late { ms }), Some((route, params))) = (fault, &found) {
+        let params = params.iter().map(ToString::to_string).collect();
+        work_later(
+            shared,
+            parts,
+            body,
+            route.2,
+            params,
+            Duration::from_millis(ms),
+        )
+        .await;
+        switch.cut(Cut::Close);
+        // Never reaches the wire, which is cut.
+        return StatusCode::NO_CONTENT.into_response();
+    }
     let response = match found {
         Some((route, params)) => answer(&shared, &parts, body, route.2, &params).await,
         None => unknown(&shared, &parts),
     };
     strike_after(&switch, fault, response).await
+}
+
+/// Takes the call in and does its work after this delay, whatever has become of the caller.
+async fn work_later(
+    shared: Arc<Shared>,
+    parts: Parts,
+    body: Body,
+    handler: Handler,
+    params: Vec<String>,
+    delay: Duration,
+) {
+    let Ok(body) = to_bytes(body, MAX_BODY).await else {
+        return;
+    };
+    crate::gitter::start(async move {
+        tokio::time::sleep(delay).await;
+        let params: Vec<&str> = params.iter().map(String::as_str).collect();
+        // Nobody waits for the answer.
+        drop(answer(&shared, &parts, Body::from(body), handler, &params).await);
+    });
 }
 
 /// A load balancer's page.

@@ -1,6 +1,11 @@
 //! The rows, by what they harm.
 
+mod doors;
+mod feeds;
+mod keys;
 mod kills;
+mod outage;
+mod store;
 mod wires;
 
 use super::Row;
@@ -8,10 +13,18 @@ use super::Row;
 /// Every row that can be run, in the order of the catalogue.
 #[must_use]
 pub fn all() -> Vec<Row> {
-    let mut rows: Vec<Row> = [kills::rows(), wires::rows()]
-        .into_iter()
-        .flatten()
-        .collect();
+    let mut rows: Vec<Row> = [
+        doors::rows(),
+        feeds::rows(),
+        keys::rows(),
+        kills::rows(),
+        outage::rows(),
+        store::rows(),
+        wires::rows(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     rows.sort_by_key(|row| row.id);
     rows
 }

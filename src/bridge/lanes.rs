@@ -1,0 +1,122 @@
+//! The lanes: two per portal, and the budgets they share, one per account.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
+
+use footbridge_store::{LaneId, Place, Portal, Side};
+use tracing::{Instrument, info, info_span};
+
+use super::{
+    House,
+    tasks::{Tasks, start},
+};
+use crate::{
+    budget::{Budget, Pace},
+    outlet::Outlet,
+    portal::{Lane, LaneEnd, Limits},
+};
+
+/// What the Matrix account is called beside those of silos.
+pub(super) const MATRIX: &str = "matrix";
+
+/// How fast our accounts may act.
+pub(super) struct Budgets {
+    matrix: Budget,
+    silos: BTreeMap<String, Budget>,
+}
+
+impl Budgets {
+    /// Those of the Matrix account and of the accounts on these silos, which pace themselves by what they know of
+    /// their own limits.
+    pub(super) fn of<'a>(silos: impl Iterator<Item = &'a String>) -> Self {
+        Self {
+            matrix: Budget::steady(),
+            silos: silos
+                .map(|name| (name.clone(), Budget::windowed()))
+                .collect(),
+        }
+    }
+
+    /// The accounts that are limited now: `matrix` or the silo's name, and how fast each may go.
+    pub(super) fn limited(&self) -> Vec<(String, Pace)> {
+        let silos = self
+            .silos
+            .iter()
+            .map(|(name, budget)| (name.clone(), budget));
+        std::iter::once((MATRIX.to_owned(), &self.matrix))
+            .chain(silos)
+            .filter_map(|(name, budget)| Some((name, budget.pace()?)))
+            .collect()
+    }
+
+    /// The one of the account that a lane uses.
+    pub(super) fn of_lane(&self, toward: Side, silo: &str) -> Budget {
+        match toward {
+            Side::Matrix => self.matrix.clone(),
+            Side::Silo => self.silos.get(silo).cloned().unwrap_or_default(),
+        }
+    }
+}
+
+impl House {
+    fn limits(&self) -> Limits {
+        Limits {
+            attempts: self.config.delivery.attempts,
+            give_up: self.config.delivery.give_up,
+        }
+    }
+
+    pub(super) fn start_lanes(
+        &self,
+        tasks: &mut Tasks,
+        started: &mut HashSet<LaneId>,
+        portals: &[Portal],
+    ) {
+        for portal in portals {
+            let Some(silo) = self.silos.get(&portal.spec.silo) else {
+                continue;
+            };
+            for toward in [Side::Matrix, Side::Silo] {
+                let id = LaneId {
+                    portal: portal.id,
+                    toward,
+                };
+                if !started.insert(id) {
+                    continue;
+                }
+                let (outlet, side): (Arc<dyn Outlet>, &str) = match toward {
+                    Side::Matrix => (self.matrix.clone(), Place::MATRIX),
+                    Side::Silo => (silo.clone(), &portal.spec.silo),
+                };
+                let (store, bells, clock) = (self.store.clone(), self.bells.clone(), self.clock);
+                let lane = Lane {
+                    id,
+                    outlet,
+                    store,
+                    bells,
+                    clock,
+                    limits: self.limits(),
+                    peers: self.peers.get(side).cloned().unwrap_or_default(),
+                    budget: self.budgets.of_lane(toward, &portal.spec.silo),
+                    coalesce: self.config.delivery.coalesce,
+                };
+                let stop = self.shutdown.soft.clone();
+                let span = info_span!("lane", portal.id = id.portal.0, toward = toward.as_str());
+                start(
+                    tasks,
+                    "lane",
+                    async move {
+                        match lane.run(stop).await? {
+                            LaneEnd::Stopped => {}
+                            LaneEnd::SignedOut => info!("Lane at rest until the account is mended"),
+                        }
+                        Ok(())
+                    }
+                    .instrument(span),
+                );
+            }
+        }
+    }
+}

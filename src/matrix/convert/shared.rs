@@ -1,0 +1,273 @@
+//! Several messages in one event, and what becomes of each of them later. The event says all of it readably, for
+//! people, and once more in parts, for us: nobody else remembers a text after it was delivered.
+
+use footbridge_store::RemoteId;
+use serde_json::Value;
+
+use super::write::{content_from, html_behind, json_bytes, name_in, relations};
+use crate::{
+    message::{Action, Message, Style},
+    names,
+    outlet::{Content, Outgoing, Part, Plan, Step},
+    text::{Block, Body, html_from_body},
+};
+
+/// Where an event carries its parts.
+pub const PARTS: &str = "org.footbridge.parts";
+/// The most messages in one event: more cannot be read at a glance.
+const MOST: usize = 25;
+/// The most that the parts may weigh together, in bytes of JSON, the readable form included.
+const MOST_BYTES: usize = 16_000;
+/// The most that a message may weigh that goes together with others.
+const MOST_BYTES_EACH: usize = 4_000;
+/// What a rewritten event may weigh; it says everything twice once more (C12).
+const MOST_BYTES_REWRITTEN: usize = 22_500;
+
+/// One event for the first of these messages, and for how many; `None` where the first goes by itself. Only plain
+/// short texts of one paragraph go together, and no answers: an event answers one message.
+#[must_use]
+pub fn bundle(messages: &[Outgoing]) -> Option<(Step, usize)> {
+    let mut weight = 0;
+    let parts: Vec<Part> = messages
+        .iter()
+        .take(MOST)
+        .map_while(|outgoing| {
+            let part = joinable(outgoing)?;
+            weight += weigh(&part);
+            (weight <= MOST_BYTES).then_some(part)
+        })
+        .collect();
+    let (first, count) = (messages.first()?, parts.len());
+    if count < 2 {
+        return None;
+    }
+    let in_thread = matches!(
+        first.message.action,
+        Action::Post {
+            thread: Some(_),
+            ..
+        }
+    );
+    let (thread, _) = relations(&first.copies, in_thread, false);
+    Some((Step::Bundle { parts, thread }, count))
+}
+
+fn joinable(outgoing: &Outgoing) -> Option<Part> {
+    let Action::Post {
+        body,
+        style: Style::Text,
+        reply_to: None,
+        ..
+    } = &outgoing.message.action
+    else {
+        return None;
+    };
+    let part = part_of(&outgoing.message, body);
+    let fits = !outgoing.late && !part.block && weigh(&part) <= MOST_BYTES_EACH;
+    fits.then_some(part)
+}
+
+fn part_of(message: &Message, body: &Body) -> Part {
+    Part {
+        author: author(message),
+        body: body.to_plain(),
+        html: html_from_body(body),
+        block: !matches!(body.0.as_slice(), [Block::Paragraph(_)]),
+        gone: false,
+    }
+}
+
+fn author(message: &Message) -> String {
+    names::isolated(&names::shown(&message.sender.name, &message.sender.id))
+}
+
+/// What a part adds to an event: it stands in it readably and for itself, and its author may.
+fn weigh(part: &Part) -> usize {
+    2 * (json_bytes(&part.body) + json_bytes(&part.html)) + 8 * part.author.len() + 80
+}
+
+/// The readable form: each author once for what they say in a row. A line of a text never looks like a line that
+/// names an author: in plain text it is set in, and in HTML it stays within its author's paragraph.
+#[must_use]
+pub fn content_of(parts: &[Part]) -> Content {
+    let (mut lines, mut html) = (Vec::new(), String::new());
+    let mut speaking: Option<&str> = None;
+    let mut running = false;
+    for part in parts.iter().filter(|part| !part.gone) {
+        let goes_on = speaking == Some(part.author.as_str());
+        let mut texts = part.body.lines();
+        if !goes_on {
+            lines.push(format!(
+                "{}: {}",
+                part.author,
+                texts.next().unwrap_or_default()
+            ));
+        }
+        lines.extend(texts.map(|text| format!("  {text}")));
+        if !goes_on {
+            close(&mut running, &mut html);
+            html.push_str("<p><strong>");
+            html.push_str(&name_in(&part.author));
+            html.push_str("</strong>: ");
+        } else if running && !part.block {
+            html.push_str("<br>");
+        } else if !running && !part.block {
+            html.push_str("<p>");
+        }
+        running = !part.block;
+        if part.block {
+            if !html.ends_with("</p>") && !html.ends_with("</blockquote>") {
+                html.push_str("</p>");
+            }
+            html.push_str("<blockquote>");
+            html.push_str(&part.html);
+            html.push_str("</blockquote>");
+        } else {
+            html.push_str(&part.html);
+        }
+        speaking = Some(&part.author);
+    }
+    close(&mut running, &mut html);
+    Content {
+        text: lines.join("\n"),
+        html: Some(html),
+        style: Style::Text,
+    }
+}
+
+fn close(running: &mut bool, html: &mut String) {
+    if std::mem::take(running) {
+        html.push_str("</p>");
+    }
+}
+
+/// The content of an event with these parts; with `replaces`, as the new text of that event.
+#[must_use]
+pub fn event_of(
+    parts: &[Part],
+    thread: Option<&RemoteId>,
+    replaces: Option<&RemoteId>,
+) -> Option<Value> {
+    let mut event = super::event_content(&content_of(parts), thread, None, replaces);
+    let parts = serde_json::to_value(parts).ok()?;
+    let carrier = match replaces {
+        Some(_) => event.get_mut("m.new_content")?,
+        None => &mut event,
+    };
+    carrier.as_object_mut()?.insert(PARTS.to_owned(), parts);
+    Some(event)
+}
+
+/// What an event of ours that was read back turns out to be.
+#[derive(Debug, PartialEq, Eq)]
+pub enum ReadBack {
+    /// These are its parts.
+    Parts(Vec<Part>),
+    /// It was redacted.
+    Redacted,
+    /// It cannot be read, or is none of ours with parts.
+    Unreadable,
+}
+
+/// Reads the parts of an event by `own`, of its newest form.
+#[must_use]
+pub fn read_back(event: &Value, own: &str) -> ReadBack {
+    let ours = |event: &Value| event.get("sender").and_then(Value::as_str) == Some(own);
+    if !ours(event) {
+        return ReadBack::Unreadable;
+    }
+    if event.pointer("/unsigned/redacted_because").is_some() {
+        return ReadBack::Redacted;
+    }
+    let content = match event.pointer("/unsigned/m.relations/m.replace") {
+        // Without its newest form an older one must not be taken for it.
+        Some(newer) if ours(newer) => newer.pointer("/content/m.new_content"),
+        Some(_) => None,
+        None => event.get("content"),
+    };
+    content
+        .and_then(|content| content.get(PARTS))
+        .and_then(|parts| serde_json::from_value(parts.clone()).ok())
+        .map_or(ReadBack::Unreadable, ReadBack::Parts)
+}
+
+/// What becomes of an event's parts.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Revised {
+    /// It says this now.
+    Event(Value),
+    /// Nothing of it is left.
+    Nothing,
+    /// It has no such part, or would grow too large.
+    Impossible,
+}
+
+/// Puts a part in the place of an earlier one, or takes it out.
+#[must_use]
+pub fn revised(mut parts: Vec<Part>, slot: u32, part: Option<&Part>, target: &RemoteId) -> Revised {
+    let Some(old) = usize::try_from(slot)
+        .ok()
+        .and_then(|slot| parts.get_mut(slot))
+    else {
+        return Revised::Impossible;
+    };
+    *old = part.cloned().unwrap_or(Part {
+        gone: true,
+        ..Part::default()
+    });
+    if parts.iter().all(|part| part.gone) {
+        return Revised::Nothing;
+    }
+    let grows = part.is_some() && parts.iter().map(weigh).sum::<usize>() > MOST_BYTES_REWRITTEN;
+    match event_of(&parts, None, Some(target)) {
+        Some(event) if !grows => Revised::Event(event),
+        _ => Revised::Impossible,
+    }
+}
+
+/// What an edit or a deletion of one part takes.
+#[must_use]
+pub fn revise(outgoing: &Outgoing, slot: u32) -> Plan {
+    let message = &outgoing.message;
+    let Some(copy) = outgoing.copies.first() else {
+        return Plan::Skip("unknown-target".to_owned());
+    };
+    let (part, otherwise) = match &message.action {
+        Action::Edit { body, style, .. } => {
+            let name = names::shown(&message.sender.name, &message.sender.id);
+            let anew = Step::Post {
+                content: edited(body, &name, *style),
+                thread: copy.thread.clone(),
+                reply_to: Some(copy.remote.clone()),
+            };
+            (Some(part_of(message, body)), Some(Box::new(anew)))
+        }
+        Action::Delete { .. } => (None, None),
+        _ => return Plan::Skip("unknown-target".to_owned()),
+    };
+    Plan::Steps(vec![Step::Revise {
+        target: copy.remote.clone(),
+        slot,
+        part,
+        otherwise,
+    }])
+}
+
+/// A new text as a message of its own, where the old one cannot be changed.
+fn edited(body: &Body, name: &str, style: Style) -> Content {
+    let whole = content_from(body, name, style, false);
+    let shown = names::isolated(name);
+    Content {
+        text: format!("{shown} (edited): {}", body.to_plain()),
+        html: Some(format!(
+            "<strong>{}</strong> (edited): {}",
+            name_in(&shown),
+            html_behind(body)
+        )),
+        style: whole.style,
+    }
+}
+
+#[cfg(test)]
+#[path = "shared_tests.rs"]
+mod tests;

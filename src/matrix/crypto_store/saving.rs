@@ -1,0 +1,101 @@
+//! How changes are written: those of a sync, which may be held back until it ends, and those of everybody else,
+//! who may have to wait for that.
+
+use std::time::Duration;
+
+use matrix_sdk_crypto::{
+    Session,
+    store::{CryptoStore as _, types::Changes},
+};
+use tokio::time::timeout;
+
+use super::{Error, HoldingStore, Result};
+use crate::{
+    crash,
+    matrix::{held::lone_session, olm, room_keys},
+};
+
+/// How long a save waits for the end of a sync. A sync ends a few milliseconds after it was read; one that does
+/// not end at all failed, and then nothing may be written that would pass it by.
+const SYNC_ENDS_WITHIN: Duration = Duration::from_secs(10);
+
+tokio::task_local! {
+    /// Set where a sync is taken in: see [`taking_in`].
+    static TAKING_IN: ();
+}
+
+/// Runs a sync of the SDK so that its writes are known from those of others, who encrypt at the same time.
+pub(in crate::matrix) fn taking_in<F: Future>(sync: F) -> impl Future<Output = F::Output> {
+    TAKING_IN.scope((), sync)
+}
+
+impl HoldingStore {
+    /// Saves changes, whoever made them.
+    pub(super) async fn save(&self, mut changes: Changes) -> Result<()> {
+        if TAKING_IN.try_with(|()| ()).is_ok() {
+            return self.save_of_sync(changes).await;
+        }
+        let mut ended = self.ended.subscribe();
+        while !self.try_save(&mut changes).await? {
+            // The sender lives as long as this store.
+            if timeout(SYNC_ENDS_WITHIN, ended.changed()).await.is_err() {
+                return Err(unusable(
+                    "a sync that received through the same Olm session did not end".to_owned(),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether something was received through the session that is not stored.
+    async fn has_unstored(&self, session: &Session) -> Result<bool> {
+        let sender = session.sender_key().to_base64();
+        let stored = self.inner.get_sessions(&sender).await?.unwrap_or_default();
+        let stored = stored.iter().find(|stored| *stored == session);
+        olm::received_since(session, stored).await.map_err(unusable)
+    }
+
+    /// Saves what a sync writes.
+    async fn save_of_sync(&self, changes: Changes) -> Result<()> {
+        let _saving = self.saving.lock().await;
+        if let Some(session) = lone_session(&changes)
+            && self.has_unstored(session).await?
+        {
+            self.held().keep(changes);
+            crash::point("keys.held");
+            return Ok(());
+        }
+        let ends = changes.next_batch_token.is_some();
+        let (mut joined, rest) = self.held().join(changes);
+        room_keys::keep_earliest(&mut joined.inbound_group_sessions);
+        self.inner.save_changes(joined).await?;
+        *self.held() = rest;
+        if ends {
+            self.ended.send_modify(|ended| *ended += 1);
+        }
+        Ok(())
+    }
+
+    /// Saves what others write, unless it holds what a sync has received and not stored.
+    async fn try_save(&self, changes: &mut Changes) -> Result<bool> {
+        let _saving = self.saving.lock().await;
+        let mut sessions = Vec::with_capacity(changes.sessions.len());
+        for session in &changes.sessions {
+            let session = olm::snapshot(session).await.map_err(unusable)?;
+            if self.held().has(session.session_id()) || self.has_unstored(&session).await? {
+                return Ok(false);
+            }
+            sessions.push(session);
+        }
+        let mut changes = std::mem::take(changes);
+        changes.sessions = sessions;
+        let (changes, rest) = self.held().join(changes);
+        self.inner.save_changes(changes).await?;
+        *self.held() = rest;
+        Ok(true)
+    }
+}
+
+fn unusable(details: String) -> Error {
+    Error::InvalidData { details }
+}

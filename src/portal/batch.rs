@@ -1,0 +1,312 @@
+//! What a lane does while the account on its side is limited: it waits for its turn, and then makes the most of it.
+//! Messages that wait behind the head may go along in one, and what was edited or taken back meanwhile is never sent
+//! as it was.
+
+use footbridge_store::{
+    Bundle, Copies, Delivery, DeliveryId, Error, Millis, Payload, RemoteId, Undelivered,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use super::{Attempt, Lane, failure::Trial};
+use crate::{
+    budget::{Permit, Rank},
+    crash,
+    message::{Action, Message, Style},
+    outlet::{Outgoing, Plan, SendError, Step},
+    text::Body,
+};
+
+/// How far behind the head a lane looks.
+const LINE: u32 = 64;
+/// The rule for an edit whose message was not sent yet: it says the new text at once.
+const INCLUDED: &str = "edit-included";
+/// The rule for a message that was taken back before it was sent, and for its taking back.
+const DELETED: &str = "deleted-before-delivery";
+
+/// What a look down the line came to.
+pub(super) enum Gathered {
+    /// The head goes by itself.
+    Alone,
+    /// The same, with what it says by now.
+    Changed(Box<Message>),
+    /// Others go along by this plan, which is kept.
+    Together(Plan),
+    /// The head is settled.
+    Settled,
+}
+
+/// A message that may go along.
+struct Member {
+    id: DeliveryId,
+    outgoing: Outgoing,
+    /// Edits that are in its text now.
+    included: Vec<DeliveryId>,
+}
+
+impl Lane {
+    /// Waits for this lane's turn; `None` when told to stop before it came.
+    pub(super) async fn turn(&self, message: &Message, stop: &CancellationToken) -> Option<Permit> {
+        let rank = match message.action {
+            Action::Edit { .. } => Rank::Edit,
+            Action::Delete { .. } => Rank::Deletion,
+            Action::Post { .. } | Action::Unsupported { .. } | Action::Bridge { .. } => Rank::Text,
+        };
+        tokio::select! {
+            biased;
+            permit = self.budget.acquire(self.id, rank) => Some(permit),
+            () = stop.cancelled() => None,
+        }
+    }
+
+    /// Looks down the line behind a head that may be gathered.
+    pub(super) async fn gather(
+        &self,
+        head: &Delivery,
+        message: &Message,
+    ) -> Result<Gathered, Error> {
+        let now = self.clock.now();
+        let line = self.store.line(self.id, head.id, LINE, now).await?;
+        let copies = match message.target() {
+            Some(target) => self.store.copies(&head.from, target, &head.to).await?,
+            None => Copies::default(),
+        };
+        let mut members: Vec<Member> = Vec::new();
+        let mut open = true;
+        for owed in &line {
+            let Ok(message) = Message::from_bytes(&owed.payload) else {
+                break;
+            };
+            match &message.action {
+                Action::Edit {
+                    target,
+                    body,
+                    style,
+                } if is_untouched(owed) => {
+                    if let Some(at) = self.find(&members, owed, target).await?
+                        && let Some(member) = members.get_mut(at)
+                    {
+                        rewrite(&mut member.outgoing.message.action, body, *style);
+                        member.included.push(owed.id);
+                    }
+                }
+                Action::Delete { target } if is_untouched(owed) => {
+                    if let Some(at) = self.find(&members, owed, target).await? {
+                        self.drop_both(members.remove(at), owed.id, now).await?;
+                        if at == 0 {
+                            return Ok(Gathered::Settled);
+                        }
+                    }
+                }
+                // They change nothing that is new, and may well come later.
+                Action::Edit { .. } | Action::Delete { .. } => {}
+                Action::Post { thread, .. }
+                    if open
+                        && may_gather(owed, &message)
+                        && members.first().is_none_or(|first| {
+                            thread_of(&first.outgoing.message) == Some(thread)
+                        }) =>
+                {
+                    members.push(Member {
+                        id: owed.id,
+                        outgoing: Outgoing {
+                            key: owed.key.clone(),
+                            to: owed.to.clone(),
+                            message,
+                            copies: copies.copies.clone(),
+                            late: false,
+                        },
+                        included: Vec::new(),
+                    });
+                }
+                // New messages never overtake one another.
+                _ => open = false,
+            }
+        }
+        if members.first().map(|first| first.id) != Some(head.id) {
+            return Ok(Gathered::Alone);
+        }
+        self.bind(members).await
+    }
+
+    /// Keeps what was gathered.
+    async fn bind(&self, mut members: Vec<Member>) -> Result<Gathered, Error> {
+        let outgoing: Vec<Outgoing> = members
+            .iter()
+            .map(|member| member.outgoing.clone())
+            .collect();
+        let bundle = self.outlet.bundle(&outgoing).filter(|_| self.coalesce);
+        let Some((step, count)) = bundle else {
+            let first = members.swap_remove(0);
+            let letter = first.outgoing.message.to_bytes().unwrap_or_default();
+            if first.included.is_empty() || letter.is_empty() {
+                return Ok(Gathered::Alone);
+            }
+            let included = included(first.included);
+            self.store.include(first.id, letter, included).await?;
+            return Ok(Gathered::Changed(Box::new(first.outgoing.message)));
+        };
+        members.truncate(count);
+        let plan = Plan::Steps(vec![step]);
+        let bundle = Bundle {
+            plan: serde_json::to_vec(&plan).unwrap_or_default(),
+            members: members.iter().map(|member| member.id).collect(),
+            included: members
+                .into_iter()
+                .flat_map(|member| included(member.included))
+                .collect(),
+        };
+        if !self.store.bind(bundle).await? {
+            return Ok(Gathered::Settled);
+        }
+        crash::point("group.kept");
+        debug!(messages = count, "Messages go together");
+        Ok(Gathered::Together(plan))
+    }
+
+    /// Which member an edit or deletion is about.
+    async fn find(
+        &self,
+        members: &[Member],
+        owed: &Delivery,
+        target: &RemoteId,
+    ) -> Result<Option<usize>, Error> {
+        let known = self.store.copies(&owed.from, target, &owed.to).await?;
+        Ok(known
+            .owed
+            .and_then(|owed| members.iter().position(|member| member.id == owed)))
+    }
+
+    /// A message that was not sent yet was taken back: neither will be seen.
+    async fn drop_both(
+        &self,
+        member: Member,
+        deletion: DeliveryId,
+        now: Millis,
+    ) -> Result<(), Error> {
+        let gone = [(member.id, DELETED)].into_iter();
+        let edits = member.included.into_iter().map(|edit| (edit, INCLUDED));
+        for (id, rule) in gone.chain(edits).chain([(deletion, DELETED)]) {
+            let how = Undelivered::Skipped(rule.to_owned());
+            self.store.undelivered(id, how, now).await?;
+        }
+        self.bells.step_settled();
+        Ok(())
+    }
+
+    /// An edit of a message whose key is still missing: the message is told as it reads now, without the key.
+    pub(super) async fn fill_by_edit(
+        &self,
+        delivery: &Delivery,
+        edit: &Message,
+        target: &Copies,
+    ) -> Result<Result<Plan, SendError>, Error> {
+        if let (
+            Action::Edit {
+                target,
+                body,
+                style,
+            },
+            Some(entry),
+        ) = (&edit.action, target.entry)
+        {
+            let original = self.store.linked(&delivery.from, target).await?;
+            let message = Message {
+                action: Action::Post {
+                    body: body.clone(),
+                    style: *style,
+                    reply_to: None,
+                    thread: original.and_then(|original| original.copy.thread),
+                },
+                ..edit.clone()
+            };
+            let Ok(letter) = message.to_bytes() else {
+                return Ok(Ok(Plan::Skip("target-waiting".to_owned())));
+            };
+            let (letter, now) = (Payload::Ready(letter), self.clock.now());
+            for lane in self.store.fill(entry, letter, now).await? {
+                self.bells.ring(lane);
+            }
+        }
+        Ok(Ok(Plan::Skip(INCLUDED.to_owned())))
+    }
+
+    /// A step did not happen, or nobody knows.
+    pub(super) async fn not_done(
+        &self,
+        delivery: &Delivery,
+        error: SendError,
+        permit: Permit,
+        trial: &Trial<'_>,
+    ) -> Result<Attempt, Error> {
+        match (trial.step.map(|(_, step)| step), error) {
+            (_, SendError::Limited { after }) => {
+                permit.refused(after);
+                if !self.outlet.dedupes() {
+                    self.store.held_back(delivery.id).await?;
+                    self.bells.step_settled();
+                }
+                Ok(Attempt::Settled)
+            }
+            (
+                Some(Step::Bundle { .. }),
+                SendError::Refused { reason } | SendError::Rejected { reason },
+            ) => {
+                permit.spent();
+                warn!(
+                    delivery.id = delivery.id.0,
+                    reason, "Refused together; each is tried by itself"
+                );
+                self.store.unbind(delivery.id).await?;
+                Ok(Attempt::Settled)
+            }
+            (_, error) => {
+                permit.spent();
+                self.put_off(delivery, error, trial).await
+            }
+        }
+    }
+}
+
+/// How many messages a step carries.
+pub(super) fn carried(step: &Step) -> usize {
+    match step {
+        Step::Bundle { parts, .. } => parts.len(),
+        _ => 1,
+    }
+}
+
+/// Whether a delivery is a new message that certainly was never tried, so that it may still be sent otherwise.
+pub(super) fn may_gather(delivery: &Delivery, message: &Message) -> bool {
+    matches!(message.action, Action::Post { .. }) && is_untouched(delivery) && !delivery.late
+}
+
+/// What a process that ended may have had in hand counts as unanswered when the lane starts.
+fn is_untouched(delivery: &Delivery) -> bool {
+    delivery.plan.is_none()
+        && delivery.steps_done == 0
+        && delivery.attempts == 0
+        && delivery.unsure_since.is_none()
+        && delivery.unanswered_since.is_none()
+}
+
+fn thread_of(message: &Message) -> Option<&Option<RemoteId>> {
+    match &message.action {
+        Action::Post { thread, .. } => Some(thread),
+        _ => None,
+    }
+}
+
+fn rewrite(action: &mut Action, new: &Body, spoken: Style) {
+    if let Action::Post { body, style, .. } = action {
+        body.clone_from(new);
+        *style = spoken;
+    }
+}
+
+fn included(edits: Vec<DeliveryId>) -> Vec<(DeliveryId, String)> {
+    edits
+        .into_iter()
+        .map(|edit| (edit, INCLUDED.to_owned()))
+        .collect()
+}

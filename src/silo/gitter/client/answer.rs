@@ -1,0 +1,51 @@
+//! Reading Gitter's answers: bounded, and never trusted to be what the API promises.
+
+use anyhow::{Context, anyhow};
+use reqwest::Response;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::super::fault::{Fault, Repeat, fault_of_silence};
+use crate::outlet::Outcome;
+
+/// The longest answer we read: a full listing of long messages, several times over.
+const LONGEST_ANSWER: usize = 8 << 20;
+
+/// An answer that is not what the API promises.
+pub fn unreadable(repeat: Repeat) -> Fault {
+    Fault::Unavailable {
+        outcome: match repeat {
+            Repeat::Doubles => Outcome::Unknown,
+            Repeat::Harmless => Outcome::NotDone,
+        },
+        source: anyhow!("Gitter's answer is not what the API promises"),
+    }
+}
+
+/// Reads a part of an answer.
+pub fn readable<T: DeserializeOwned>(value: Value) -> Result<T, Fault> {
+    serde_json::from_value(value)
+        .context("Gitter's answer is not what the API promises")
+        .map_err(|source| Fault::Unavailable {
+            outcome: Outcome::NotDone,
+            source,
+        })
+}
+
+/// The body of an answer, if it is not too long.
+pub async fn read_bounded(mut response: Response, repeat: Repeat) -> Result<Vec<u8>, Fault> {
+    let mut body = Vec::new();
+    loop {
+        let chunk = response
+            .chunk()
+            .await
+            .map_err(|error| fault_of_silence(repeat, error))?;
+        let Some(chunk) = chunk else {
+            return Ok(body);
+        };
+        if body.len() + chunk.len() > LONGEST_ANSWER {
+            return Err(Fault::TooLong);
+        }
+        body.extend_from_slice(&chunk);
+    }
+}

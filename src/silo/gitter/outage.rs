@@ -1,0 +1,211 @@
+//! What everyone who calls one service of Gitter's knows of its outages: while it is out one request at a time
+//! finds out whether it is back, at pauses that grow to five minutes, and nobody else asks.
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::backoff;
+
+/// Failures in a row that are taken for bad luck.
+const TOLERATED: u32 = 3;
+/// How long somebody waits who comes while another one is finding out.
+const ANOTHER_ASKS: Duration = Duration::from_secs(5);
+
+/// The outages of one service.
+#[derive(Default)]
+pub struct Outage(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    failures: u32,
+    last_failure: Option<Instant>,
+    /// While it is out: nobody asks before this.
+    until: Option<Instant>,
+    asking: bool,
+}
+
+impl Outage {
+    /// Whether asking makes sense now; if not, how long to wait.
+    pub fn admits(&self) -> Result<(), Duration> {
+        let now = Instant::now();
+        match self.state().until {
+            Some(until) if until > now => Err(later(until - now)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Leave to ask now, or how long to wait before trying again.
+    pub fn admit(&self) -> Result<Pass<'_>, Duration> {
+        let now = Instant::now();
+        let mut state = self.state();
+        let alone = match state.until {
+            None => false,
+            Some(until) if until > now => return Err(later(until - now)),
+            Some(_) if state.asking => return Err(later(ANOTHER_ASKS)),
+            Some(_) => true,
+        };
+        state.asking |= alone;
+        drop(state);
+        Ok(Pass {
+            outage: self,
+            began: now,
+            alone,
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Those who wait for the same moment come one after the other.
+fn later(wait: Duration) -> Duration {
+    wait + Duration::from_millis(rand::random_range(50..2_000))
+}
+
+/// The pause after this many failures of a service that is out: full jitter, and at the end never less than the
+/// longest, because then only one asks at all.
+fn pause(failures: u32) -> Duration {
+    if backoff::longest(failures) < backoff::CEILING {
+        backoff::after(failures)
+    } else {
+        backoff::CEILING.mul_f64(rand::random_range(1.0..1.1))
+    }
+}
+
+/// Leave to ask once. Say how it went; not saying it leaves everything as it was.
+pub struct Pass<'a> {
+    outage: &'a Outage,
+    began: Instant,
+    /// Whether everybody else waits for this one.
+    alone: bool,
+}
+
+impl Pass<'_> {
+    /// The service answered, whatever it said. Answers whether it was out before.
+    pub fn answered(self) -> bool {
+        let mut state = self.outage.state();
+        state.failures = 0;
+        state.until.take().is_some()
+    }
+
+    /// The service did not answer. Answers whether it counts as out from now on and did not before.
+    pub fn silent(self) -> bool {
+        let mut state = self.outage.state();
+        // Those that failed together are one failure.
+        if state.last_failure.is_some_and(|last| self.began < last) {
+            return false;
+        }
+        let now = Instant::now();
+        state.last_failure = Some(now);
+        state.failures = state.failures.saturating_add(1);
+        if state.failures < TOLERATED {
+            return false;
+        }
+        let wait = pause(state.failures - TOLERATED + 1);
+        state.until.replace(now + wait).is_none()
+    }
+}
+
+impl Drop for Pass<'_> {
+    fn drop(&mut self) {
+        if self.alone {
+            self.outage.state().asking = false;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{StreamExt, stream::FuturesUnordered};
+
+    use super::*;
+
+    /// Twenty callers of a service that is out for six hours; the moments at which it was asked.
+    async fn six_hours(outage: &Outage) -> Vec<Duration> {
+        let start = Instant::now();
+        let asked = Mutex::new(Vec::new());
+        let callers: FuturesUnordered<_> = (0..20)
+            .map(|_| async {
+                while start.elapsed() < Duration::from_hours(6) {
+                    match outage.admit() {
+                        Ok(pass) => {
+                            asked.lock().unwrap().push(start.elapsed());
+                            tokio::time::sleep(Duration::from_millis(20)).await;
+                            pass.silent();
+                        }
+                        Err(wait) => tokio::time::sleep(wait).await,
+                    }
+                }
+            })
+            .collect();
+        callers.collect::<Vec<()>>().await;
+        asked.into_inner().unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn d13_a_service_that_is_out_is_asked_once_in_five_minutes_at_the_end() {
+        let outage = Outage::default();
+        let asked = six_hours(&outage).await;
+        let last_hour = asked
+            .iter()
+            .filter(|at| **at > Duration::from_hours(5))
+            .count();
+        assert!(
+            (8..=12).contains(&last_hour),
+            "{last_hour} in the last hour"
+        );
+        assert!(asked.len() < 60 + 90, "{} in all", asked.len());
+        let settled = asked.iter().filter(|at| **at > Duration::from_hours(1));
+        let settled: Vec<_> = settled.collect();
+        for pair in settled.windows(2) {
+            let [one, next] = pair else { continue };
+            assert!(**next - **one >= Duration::from_mins(5));
+        }
+        // It is back: one finds out, and then everybody may ask.
+        tokio::time::sleep(Duration::from_mins(6)).await;
+        let first = outage.admit().unwrap_or_else(|_| panic!("somebody asks"));
+        assert!(outage.admit().is_err(), "one at a time");
+        assert!(first.answered());
+        assert!(outage.admit().is_ok() && outage.admit().is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_that_happen_together_are_one() {
+        let outage = Outage::default();
+        let passes: Vec<_> = (0..50).filter_map(|_| outage.admit().ok()).collect();
+        tokio::time::advance(Duration::from_secs(1)).await;
+        for pass in passes {
+            assert!(!pass.silent());
+        }
+        assert!(outage.admit().is_ok(), "one failure is bad luck");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_between_failures_forgives_them() {
+        let outage = Outage::default();
+        for _ in 0..20 {
+            for _ in 0..TOLERATED - 1 {
+                tokio::time::advance(Duration::from_millis(1)).await;
+                assert!(!outage.admit().is_ok_and(Pass::silent));
+            }
+            assert!(!outage.admit().is_ok_and(Pass::answered));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn somebody_who_gave_up_asking_leaves_the_turn_to_the_next() {
+        let outage = Outage::default();
+        for _ in 0..TOLERATED {
+            tokio::time::advance(Duration::from_millis(1)).await;
+            let _out = outage.admit().is_ok_and(Pass::silent);
+        }
+        tokio::time::advance(Duration::from_mins(6)).await;
+        drop(outage.admit());
+        assert!(outage.admit().is_ok());
+    }
+}

@@ -1,0 +1,155 @@
+//! Several debts of one lane paid by one message: bound together before the first try, settled together.
+
+use rusqlite::params;
+
+use crate::{
+    Copy, Delivery, DeliveryId, Error, LaneId, Millis, RemoteId, Store,
+    database::{Desk, Fault},
+    head, journal, links, outbox,
+    settle::{self, Debt, End},
+};
+
+/// Debts that one message will pay.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Bundle {
+    /// The plan of the first of them, which makes the message.
+    pub plan: Vec<u8>,
+    /// All of them in the order of their places in the message, the first included.
+    pub members: Vec<DeliveryId>,
+    /// Debts that are settled with the binding, as skipped by this rule: what they change is in the plan.
+    pub included: Vec<(DeliveryId, String)>,
+}
+
+impl std::fmt::Debug for Bundle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bundle")
+            .field("members", &self.members)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// The debts of a lane from this one on, at most `limit`, as far as they can be read: in the order of the
+    /// lane, up to the first that the lane would hold at, without those that wait for a key and let others pass.
+    pub async fn line(
+        &self,
+        lane: LaneId,
+        from: DeliveryId,
+        limit: u32,
+        now: Millis,
+    ) -> Result<Vec<Delivery>, Error> {
+        self.read("read the line of a lane", move |desk| {
+            head::line(desk, lane, from, limit, now)
+        })
+        .await
+    }
+
+    /// Binds debts together, before the first try. Answers whether all of them were still owed; otherwise
+    /// nothing is changed.
+    pub async fn bind(&self, bundle: Bundle) -> Result<bool, Error> {
+        self.transaction("bind debts together", move |desk| {
+            let (Some(leader), included) = (bundle.members.first().copied(), &bundle.included)
+            else {
+                return Ok(false);
+            };
+            for id in bundle
+                .members
+                .iter()
+                .chain(included.iter().map(|(id, _)| id))
+            {
+                if settle::debt(desk.sql, *id)?.is_none() {
+                    return Ok(false);
+                }
+            }
+            outbox::write_plan(desk, leader, &bundle.plan)?;
+            for (slot, id) in (0_u32..).zip(&bundle.members) {
+                desk.sql
+                    .prepare_cached("UPDATE outbox SET leader = ?2, slot = ?3 WHERE id = ?1")?
+                    .execute(params![id, (*id != leader).then_some(leader), slot])?;
+            }
+            skip_all(desk, included)?;
+            Ok(true)
+        })
+        .await
+    }
+
+    /// The message was refused as a whole: each debt is tried by itself, none of them bound again.
+    pub async fn unbind(&self, leader: DeliveryId) -> Result<(), Error> {
+        self.transaction("take bound debts apart", move |desk| {
+            desk.sql
+                .prepare_cached(
+                    "UPDATE outbox SET leader = NULL, slot = NULL, attempts = attempts + 1,
+                     plan = iif(id = ?1, NULL, plan) WHERE id = ?1 OR leader = ?1",
+                )?
+                .execute([leader])?;
+            desk.erased();
+            Ok(())
+        })
+        .await
+    }
+
+    /// Writes a new letter for an entry that was not tried yet, and settles the debts whose changes are in it.
+    pub async fn include(
+        &self,
+        delivery: DeliveryId,
+        letter: Vec<u8>,
+        included: Vec<(DeliveryId, String)>,
+    ) -> Result<(), Error> {
+        self.transaction("include changes in a message", move |desk| {
+            let Some(debt) = settle::debt(desk.sql, delivery)? else {
+                return Ok(());
+            };
+            let letter = crate::Payload::Ready(letter.clone());
+            journal::write_letter(desk, debt.entry, &letter)?;
+            skip_all(desk, &included)
+        })
+        .await
+    }
+
+    /// The present step took one part out of a shared message. Settles like [`Store::step_done`].
+    pub async fn struck(
+        &self,
+        delivery: DeliveryId,
+        remote: &RemoteId,
+        slot: u32,
+        last: bool,
+    ) -> Result<(), Error> {
+        let remote = remote.clone();
+        self.transaction("settle a part that was taken out", move |desk| {
+            let Some(debt) = settle::debt(desk.sql, delivery)? else {
+                return Ok(());
+            };
+            desk.sql
+                .prepare_cached(
+                    "UPDATE link SET gone = 1 WHERE place = ?1 AND remote = ?2 AND slot = ?3",
+                )?
+                .execute(params![debt.to, remote, slot])?;
+            outbox::advance(desk, &debt, last)
+        })
+        .await
+    }
+}
+
+fn skip_all(desk: &Desk<'_>, included: &[(DeliveryId, String)]) -> Result<(), Fault> {
+    for (id, rule) in included {
+        if let Some(debt) = settle::debt(desk.sql, *id)? {
+            settle::settle(desk, &debt, End::Skipped(rule))?;
+        }
+    }
+    Ok(())
+}
+
+/// Links the message that a step made: to the entry, or to the entries of all debts that it pays, which are
+/// settled here but for the leader.
+pub(crate) fn link_made(desk: &Desk<'_>, debt: &Debt, made: &Copy) -> Result<(), Fault> {
+    let slot: Option<i64> = desk
+        .sql
+        .prepare_cached("SELECT slot FROM outbox WHERE id = ?1")?
+        .query_row([debt.id], |row| row.get(0))?;
+    links::link_part(desk.sql, debt.entry, &debt.to, made, slot)?;
+    for (rider, slot) in settle::led_by(desk.sql, debt.id)? {
+        links::link_part(desk.sql, rider.entry, &rider.to, made, Some(slot))?;
+        settle::settle(desk, &rider, End::Delivered)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,441 @@
+//! Several silos under one roof (reliability: D22, F30, F44): each with an account and a server of its own, one store,
+//! one inbox. What ails one is none of the others' business.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use footbridge::{
+    budget::Budget,
+    clock::Clock,
+    inbox::{Bells, Inbox},
+    message::{Action, Message, Sender, Style},
+    outlet::{Content, Done, Outgoing, Outlet, Plan, SendError, Step},
+    portal::{Lane, LaneEnd, Limits, Peers},
+    secret::Secret,
+    silo::{
+        Channel, FeedState, Silo, SiloError,
+        gitter::{Feed, Gitter, GitterConfig},
+    },
+    text::Body,
+};
+use footbridge_store::{
+    Arrival, Batch, Copy, LaneId, Millis, Payload, Place, Portal, PortalSpec, RemoteId, Side,
+    Store, StoreKey, Tally,
+};
+use footbridge_testbed::gitter::{Fault, GitterSim, Room, RoomOptions, User};
+use tokio::{task::JoinSet, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use crate::gitter::fast;
+
+/// Rooms that take everything down.
+#[derive(Default)]
+struct Rooms(Mutex<Vec<(Place, String)>>);
+
+impl Rooms {
+    fn texts(&self, room: &Place) -> Vec<String> {
+        let all = self.0.lock().unwrap();
+        let here = all.iter().filter(|(place, _)| place == room);
+        here.map(|(_, text)| text.clone()).collect()
+    }
+}
+
+#[async_trait]
+impl Outlet for Rooms {
+    fn plan(&self, outgoing: &Outgoing, _now: Millis) -> Result<Plan, SendError> {
+        let Action::Post { body, .. } = &outgoing.message.action else {
+            return Ok(Plan::Skip("no-post".to_owned()));
+        };
+        Ok(Plan::Steps(vec![Step::Post {
+            content: Content {
+                text: body.to_plain(),
+                html: None,
+                style: Style::Text,
+            },
+            thread: None,
+            reply_to: None,
+        }]))
+    }
+
+    async fn perform(&self, to: &Place, _key: &str, step: &Step) -> Result<Done, SendError> {
+        let Step::Post { content, .. } = step else {
+            panic!("only posts are planned");
+        };
+        let mut all = self.0.lock().unwrap();
+        all.push((to.clone(), content.text.clone()));
+        Ok(Done::Made(Copy {
+            remote: RemoteId(format!("$copy{}", all.len())),
+            thread: None,
+            sent_at: Millis(1),
+        }))
+    }
+
+    fn answers(&self, _since: Millis) -> bool {
+        true
+    }
+
+    fn dedupes(&self) -> bool {
+        true
+    }
+
+    async fn recall(&self, _: &Place, _: &Step, _: Millis) -> Result<Vec<Copy>, SendError> {
+        Ok(Vec::new())
+    }
+
+    fn settle(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+/// One silo, and its portals.
+struct Quarter {
+    sim: GitterSim,
+    bridge: User,
+    bob: User,
+    silo: Arc<dyn Silo>,
+    streets: Vec<(Room, Portal)>,
+}
+
+struct Town {
+    _home: tempfile::TempDir,
+    store: Store,
+    inbox: Inbox,
+    rooms: Arc<Rooms>,
+    quarters: Vec<Quarter>,
+    listening: JoinSet<(usize, Result<(), SiloError>)>,
+    lanes: JoinSet<(LaneId, LaneEnd)>,
+    stop: CancellationToken,
+}
+
+impl Town {
+    /// As many silos with as many portals each; everything runs.
+    async fn new(silos: usize, portals: usize, feed: Feed) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let key = StoreKey::read_or_create(&home.path().join("key")).unwrap();
+        let store = Store::open(&home.path().join("data"), &key).await.unwrap();
+        let (bells, clock) = (Bells::default(), Clock::start());
+        let inbox = Inbox::new(store.clone(), bells.clone(), clock);
+        // As the house has it: one client for everybody.
+        let http = footbridge::bridge::http_client().unwrap();
+        let mut town = Self {
+            _home: home,
+            store,
+            inbox,
+            rooms: Arc::default(),
+            quarters: Vec::new(),
+            listening: JoinSet::new(),
+            lanes: JoinSet::new(),
+            stop: CancellationToken::new(),
+        };
+        for number in 0..silos {
+            let quarter = town.build(number, portals, feed, &http).await;
+            for (_, portal) in &quarter.streets {
+                for toward in [Side::Matrix, Side::Silo] {
+                    let outlet: Arc<dyn Outlet> = match toward {
+                        Side::Matrix => town.rooms.clone(),
+                        Side::Silo => quarter.silo.clone(),
+                    };
+                    let id = LaneId {
+                        portal: portal.id,
+                        toward,
+                    };
+                    let lane = Lane {
+                        id,
+                        outlet,
+                        store: town.store.clone(),
+                        bells: bells.clone(),
+                        clock,
+                        limits: Limits {
+                            attempts: 8,
+                            give_up: Duration::from_hours(24),
+                        },
+                        peers: Peers::default(),
+                        budget: Budget::windowed(),
+                        coalesce: false,
+                    };
+                    let stop = town.stop.clone();
+                    town.lanes
+                        .spawn(async move { (id, lane.run(stop).await.unwrap()) });
+                }
+            }
+            town.quarters.push(quarter);
+        }
+        for index in 0..silos {
+            town.live(index).await;
+        }
+        town
+    }
+
+    async fn build(
+        &mut self,
+        number: usize,
+        portals: usize,
+        feed: Feed,
+        http: &reqwest::Client,
+    ) -> Quarter {
+        let sim = GitterSim::start(fast()).await.unwrap();
+        let (bridge, bob) = (sim.add_user("bridge", "Bridge"), sim.add_user("bob", "Bob"));
+        let name = format!("silo{number}");
+        let config = GitterConfig {
+            name: name.clone(),
+            token: Secret::new(bridge.token.clone()),
+            api: sim.api_url().parse().unwrap(),
+            stream: sim.stream_url().parse().unwrap(),
+            realtime: sim.realtime_url().parse().unwrap(),
+            feed,
+            requests_per_minute: 90_000,
+            settle: Duration::from_secs(2),
+            overlap: Duration::from_secs(10),
+            audit: Duration::from_mins(5),
+        };
+        let clock = self.inbox.clock();
+        let silo: Arc<dyn Silo> = Arc::new(Gitter::new(config, http.clone(), clock).unwrap());
+        let mut streets = Vec::new();
+        let mut channels = Vec::new();
+        for street in 0..portals {
+            let members = RoomOptions {
+                members: vec![bridge.id.clone(), bob.id.clone()],
+                ..RoomOptions::default()
+            };
+            let room = sim.add_room(&format!("org/room{street}"), members);
+            let channel: Channel = silo.resolve(&room.uri).await.unwrap();
+            let spec = PortalSpec {
+                room: format!("!{number}-{street}"),
+                silo: name.clone(),
+                channel: room.uri.clone(),
+            };
+            let place = Place::room(&spec.room);
+            let portal = self
+                .store
+                .open_portal(&spec, &place, &channel.place, clock.now())
+                .await
+                .unwrap();
+            streets.push((room, portal));
+            channels.push(channel);
+        }
+        let (listener, inbox, stop) = (silo.clone(), self.inbox.clone(), self.stop.clone());
+        self.listening
+            .spawn(async move { (number, listener.listen(channels, inbox, stop).await) });
+        Quarter {
+            sim,
+            bridge,
+            bob,
+            silo,
+            streets,
+        }
+    }
+
+    async fn live(&self, silo: usize) {
+        let silo = &self.quarters[silo].silo;
+        until("the feed is live", || silo.feed() == FeedState::Live).await;
+    }
+
+    /// Somebody says something in a room.
+    async fn say_in_room(&self, silo: usize, street: usize, event: &str, words: &str) {
+        let message = Message {
+            sender: Sender {
+                id: "@ann:example.org".to_owned(),
+                name: "Ann".to_owned(),
+            },
+            sent_at: self.inbox.clock().now(),
+            action: Action::Post {
+                body: Body::plain(words),
+                style: Style::Text,
+                reply_to: None,
+                thread: None,
+            },
+        };
+        let arrival = Arrival {
+            place: self.quarters[silo].streets[street].1.room.clone(),
+            fact: RemoteId::from(event),
+            message: Some(RemoteId::from(event)),
+            thread: None,
+            sent_at: message.sent_at,
+            payload: Payload::Ready(message.to_bytes().unwrap()),
+        };
+        let batch = Batch {
+            arrivals: vec![arrival],
+            ..Batch::default()
+        };
+        self.inbox.accept(batch).await.unwrap();
+    }
+
+    /// Says something on both sides of a portal and waits until it stands on the others.
+    async fn crosses(&self, silo: usize, street: usize, words: &str) -> Duration {
+        let quarter = &self.quarters[silo];
+        let (channel, portal) = &quarter.streets[street];
+        let began = Instant::now();
+        let event = format!("$from-room-{silo}-{street}-{words}");
+        self.say_in_room(silo, street, &event, &format!("from the room: {words}"))
+            .await;
+        let said = format!("from the channel: {words}");
+        quarter.sim.say(&channel.id, &quarter.bob.id, &said);
+        until("both have crossed", || {
+            let there = quarter.sim.messages(&channel.id);
+            there
+                .iter()
+                .any(|message| message.text.ends_with(&format!("from the room: {words}")))
+                && self.rooms.texts(&portal.room).contains(&said)
+        })
+        .await;
+        began.elapsed()
+    }
+
+    async fn tally(&self, silo: usize, street: usize, toward: Side) -> Tally {
+        let portal = self.quarters[silo].streets[street].1.id;
+        let lane = LaneId { portal, toward };
+        let all = self.store.tallies().await.unwrap();
+        all.into_iter().find(|tally| tally.lane == lane).unwrap()
+    }
+}
+
+async fn until(what: &str, holds: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(
+            began.elapsed() < Duration::from_secs(30),
+            "waited in vain until {what}"
+        );
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn f44_a_silo_that_never_answers_holds_up_no_other() {
+    let town = Town::new(2, 5, Feed::Realtime).await;
+    let never = Fault::Delay { ms: 3_600_000 };
+    town.quarters[0].sim.faults().sometimes("*", never, 1.0);
+    for street in 0..5 {
+        for number in 0..20 {
+            let event = format!("$stuck-{street}-{number}");
+            town.say_in_room(0, street, &event, "stuck").await;
+        }
+    }
+    // Twice the time in which everybody in the stuck silo gives up a request for the first time.
+    let began = Instant::now();
+    let mut slowest = Duration::ZERO;
+    let mut count = 0;
+    while began.elapsed() < Duration::from_secs(5) {
+        let took = town.crosses(1, count % 5, &format!("number {count}")).await;
+        slowest = slowest.max(took);
+        count += 1;
+    }
+    println!("{count} messages each way beside a silo that hangs, the slowest in {slowest:?}");
+    assert!(
+        slowest < Duration::from_secs(3),
+        "the slowest took {slowest:?}"
+    );
+    for street in 0..5 {
+        assert_eq!(town.tally(0, street, Side::Silo).await.pending, 20);
+        assert_eq!(town.tally(1, street, Side::Silo).await.pending, 0);
+    }
+}
+
+#[tokio::test]
+async fn f44_a_channel_that_hangs_holds_up_no_other_of_its_silo() {
+    let town = Town::new(1, 6, Feed::Stream).await;
+    let slow = Fault::SlowAnswer { ms: 8_000 };
+    let sim = &town.quarters[0].sim;
+    sim.faults().next("POST /rooms/:id/chatMessages", slow, 1);
+    town.say_in_room(0, 0, "$slow", "slow").await;
+    until("it is under way", || {
+        let calls = sim.calls();
+        calls.get("POST /rooms/:id/chatMessages") == Some(&1)
+    })
+    .await;
+    for street in 1..6 {
+        let took = town.crosses(0, street, "meanwhile").await;
+        assert!(took < Duration::from_secs(3), "{took:?}");
+    }
+    assert_eq!(town.tally(0, 0, Side::Silo).await.pending, 1);
+}
+
+#[tokio::test]
+async fn d22_a_dead_token_stops_its_silo_only_and_keeps_its_queue() {
+    for feed in [Feed::Realtime, Feed::Stream] {
+        let mut town = Town::new(2, 3, feed).await;
+        let first = &town.quarters[0];
+        first.sim.revoke_token(&first.bridge.token);
+        let before: u64 = first.sim.calls().values().sum();
+        for street in 0..3 {
+            for number in 0..5 {
+                let event = format!("$kept-{street}-{number}");
+                town.say_in_room(0, street, &event, "kept").await;
+            }
+        }
+        until("it is noticed", || first.silo.feed() == FeedState::Down).await;
+        let mut ended = Vec::new();
+        for _ in 0..3 {
+            let lane = tokio::time::timeout(Duration::from_secs(10), town.lanes.join_next());
+            let (lane, end) = lane.await.unwrap().unwrap().unwrap();
+            assert_eq!((lane.toward, end), (Side::Silo, LaneEnd::SignedOut));
+            ended.push(lane.portal);
+        }
+        town.crosses(1, 0, "the other goes on").await;
+        assert_eq!(town.quarters[1].silo.feed(), FeedState::Live);
+        for street in 0..3 {
+            let tally = town.tally(0, street, Side::Silo).await;
+            assert_eq!((tally.pending, tally.failed), (5, 0), "the queue is kept");
+        }
+        // The feed learns it at its next connection, and then nobody asks any more.
+        let first = &town.quarters[0];
+        first
+            .sim
+            .faults()
+            .cut_realtime(footbridge_testbed::gitter::Cut::Reset);
+        first
+            .sim
+            .faults()
+            .cut_streams(footbridge_testbed::gitter::Cut::Reset);
+        let over = tokio::time::timeout(Duration::from_secs(20), town.listening.join_next());
+        let (which, over) = over.await.unwrap().unwrap().unwrap();
+        assert!(which == 0 && matches!(over, Err(SiloError::SignedOut(_))));
+        let asked = town.quarters[0].sim.calls().values().sum::<u64>() - before;
+        assert!(
+            asked <= 12,
+            "{asked} requests with a dead token in {feed:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn d13_many_portals_come_back_from_an_outage_one_after_the_other() {
+    let town = Town::new(2, 10, Feed::Realtime).await;
+    let first = &town.quarters[0];
+    first.sim.stop_listening().await;
+    for street in 0..10 {
+        for number in 0..3 {
+            let event = format!("$waits-{street}-{number}");
+            town.say_in_room(0, street, &event, &format!("{number}"))
+                .await;
+        }
+        first
+            .sim
+            .say(&first.streets[street].0.id, &first.bob.id, "unheard");
+    }
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    town.crosses(1, 0, "the other goes on").await;
+    first.sim.restart().await.unwrap();
+    until("all of it crossed", || {
+        first.streets.iter().all(|(channel, portal)| {
+            first.sim.messages(&channel.id).len() == 4 && town.rooms.texts(&portal.room).len() == 1
+        })
+    })
+    .await;
+    for (channel, _) in &first.streets {
+        let texts: Vec<String> = first
+            .sim
+            .messages(&channel.id)
+            .into_iter()
+            .map(|message| message.text)
+            .filter(|text| text != "unheard")
+            .collect();
+        for (number, text) in texts.iter().enumerate() {
+            assert!(text.ends_with(&number.to_string()), "{text}");
+        }
+        assert_eq!(texts.len(), 3);
+    }
+}

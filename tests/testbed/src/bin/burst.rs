@@ -1,0 +1,108 @@
+//! A busy minute in the channel against the limits of a default Synapse: what arrives in the encrypted room, and how
+//! long it takes.
+
+#![recursion_limit = "512"]
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use footbridge_testbed::bridge::build;
+use footbridge_testbed::console::Console;
+use footbridge_testbed::report::{Table, short};
+use footbridge_testbed::scenario::{Burst, Options, burst};
+use footbridge_testbed::synapse::{Limits, Synapse};
+
+/// Says many messages in a minute where the bridge's account may send twelve events in one.
+#[derive(Parser)]
+struct Arguments {
+    /// How many messages.
+    #[arg(long, default_value_t = 300)]
+    messages: u32,
+    /// Seconds in which they are said.
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
+    /// How many people say them.
+    #[arg(long, default_value_t = 5)]
+    authors: usize,
+    /// One event per message, as with `[delivery] coalesce = false`.
+    #[arg(long)]
+    no_coalesce: bool,
+    /// Give up after this many minutes.
+    #[arg(long, default_value_t = 40)]
+    patience: u64,
+    /// A `footbridge` program that is there already; built when missing.
+    #[arg(long)]
+    binary: Option<PathBuf>,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let console = Console::new();
+    match run(&arguments, &console).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            console.line(&format!("\n  It could not go on: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: &Arguments, console: &Console) -> anyhow::Result<bool> {
+    console.heading(&format!(
+        "{} messages in {} s on a Synapse with its default limits{}",
+        arguments.messages,
+        arguments.seconds,
+        if arguments.no_coalesce {
+            ", one event per message"
+        } else {
+            ""
+        }
+    ));
+    console.step("Building the bridge");
+    let binary = match &arguments.binary {
+        Some(binary) => binary.clone(),
+        None => build::footbridge().await?,
+    };
+    console.step("Starting a Synapse that nobody will miss");
+    let synapse = Synapse::start(Limits::Default).await?;
+    let options = Options::new(binary).with_budget(6_000);
+    let plan = Burst {
+        messages: arguments.messages,
+        within: Duration::from_secs(arguments.seconds),
+        authors: arguments.authors,
+        coalesce: !arguments.no_coalesce,
+        patience: Duration::from_mins(arguments.patience),
+    };
+    let outcome = burst(&synapse, options, plan, &|text| console.step(text)).await?;
+    console.end_step();
+    let mut table = Table::of_verdicts();
+    table.verdict("channel → room", &outcome.verdict);
+    console.line(&table.to_string());
+    console.line(&format!(
+        "  The last was readable {} after the first was said ({:.1} min)",
+        short(Some(outcome.took)),
+        outcome.took.as_secs_f64() / 60.0
+    ));
+    console.line(&format!(
+        "  {} events for {} messages; {} under a wrong name",
+        outcome.events, arguments.messages, outcome.misattributed
+    ));
+    console.line(&format!(
+        "  Learnt pace: {} s per event; longest estimate of the backlog: {} s",
+        outcome
+            .pace
+            .map_or_else(|| "-".to_owned(), |pace| format!("{pace:.2}")),
+        outcome.estimate
+    ));
+    console.line(&format!(
+        "  Memory of the bridge: {} KiB before, {} KiB at most",
+        outcome.before.resident_kib, outcome.after.peak_kib
+    ));
+    let good = outcome.verdict.is_clean() && outcome.misattributed == 0;
+    console.line(if good { "\n  Good." } else { "\n  Not good." });
+    Ok(good)
+}

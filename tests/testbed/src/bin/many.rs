@@ -1,0 +1,91 @@
+//! Many portals, one silo slow: what the others notice of it. `cargo run -p footbridge-testbed --bin many -- --portals 20`;
+//! one table at the end. The ratio is of two states measured in turns in one run.
+
+#![recursion_limit = "512"]
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use footbridge_testbed::bridge::build;
+use footbridge_testbed::console::Console;
+use footbridge_testbed::report::{Table, short};
+use footbridge_testbed::scenario::many::{Plan, measure};
+use footbridge_testbed::synapse::{Limits, Synapse};
+
+/// Measures what many portals notice of one slow silo.
+#[derive(Parser)]
+struct Arguments {
+    /// Portals; one of them leads to the silo that gets slow.
+    #[arg(long, default_value_t = 20)]
+    portals: usize,
+    /// Blocks of each kind, in turns.
+    #[arg(long, default_value_t = 4)]
+    blocks: usize,
+    /// Messages per portal, block and direction.
+    #[arg(long, default_value_t = 3)]
+    messages: usize,
+    /// A `footbridge` program that is there already; built when missing.
+    #[arg(long)]
+    binary: Option<PathBuf>,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let console = Console::new();
+    match run(arguments, &console).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            console.line(&format!("\n  It could not go on: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: Arguments, console: &Console) -> anyhow::Result<bool> {
+    console.heading(&format!(
+        "{} portals, one of them on a slow silo",
+        arguments.portals
+    ));
+    console.step("Building the bridge");
+    let binary = match arguments.binary {
+        Some(binary) => binary,
+        None => build::footbridge().await?,
+    };
+    console.step("Starting a Synapse that nobody will miss");
+    let synapse = Synapse::start(Limits::Relaxed).await?;
+    let plan = Plan {
+        binary,
+        portals: arguments.portals,
+        blocks: arguments.blocks,
+        messages: arguments.messages,
+    };
+    let outcome = measure(&synapse, &plan, &|text| console.step(text)).await?;
+    let mut table = Table::new(&["the others", "messages", "lost", "doubled", "p50", "p95"]);
+    for (name, verdict) in [
+        ("while all is well", &outcome.calm),
+        ("beside a slow silo", &outcome.beside),
+    ] {
+        table.row(&[
+            name,
+            &verdict.messages.to_string(),
+            &verdict.lost.len().to_string(),
+            &(verdict.doubled.len() + verdict.unknown.len()).to_string(),
+            &short(verdict.percentile(50)),
+            &short(verdict.percentile(95)),
+        ]);
+    }
+    let ratio = |percent| {
+        outcome
+            .ratio(percent)
+            .map_or("-".to_owned(), |ratio| format!("{ratio:.2}"))
+    };
+    table.row(&["ratio", "-", "-", "-", &ratio(50), &ratio(95)]);
+    console.line(&format!("\n{table}"));
+    let both = [&outcome.calm, &outcome.beside];
+    Ok(both.iter().all(|verdict| {
+        verdict.lost.is_empty() && verdict.doubled.is_empty() && verdict.unknown.is_empty()
+    }))
+}

@@ -1,0 +1,239 @@
+//! Harm to the bridge's own files.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+
+use super::super::{Context, Outcome, Plan, Rig, Row};
+use crate::proxy::{Cut, Fault, Matcher, Rule};
+use crate::synapse::{Limits, Synapse};
+
+/// How long a start may take that is to be refused.
+const REFUSAL: Duration = Duration::from_secs(20);
+
+pub(super) fn rows() -> Vec<Row> {
+    vec![
+        Row {
+            id: "F09",
+            title: "database files cut short, emptied or missing",
+            help: "Each database in the data directory in turn: the start is refused and the file is left as it is; with the \
+                   true file back it goes on.",
+            run: |context| Box::pin(damaged(context)),
+        },
+        Row {
+            id: "F16",
+            title: "the homeserver forgets transactions",
+            help: "Answers to sends are lost, the homeserver loses its memory of transaction ids and starts again: what is \
+                   of unknown outcome is looked for and not repeated.",
+            run: |context| Box::pin(forgotten(context)),
+        },
+        Row {
+            id: "F22",
+            title: "somebody else holds the database",
+            help: "Another process holds the write lock of the store for up to 30 s while both sides talk.",
+            run: |context| Box::pin(busy(context)),
+        },
+        Row {
+            id: "F24",
+            title: "an old copy of the data directory is put back",
+            help: "The start with it must be refused; with the true directory it goes on.",
+            run: |context| Box::pin(old_copy(context)),
+        },
+        Row {
+            id: "F25",
+            title: "a second instance on the same store",
+            help: "It ends with code 75, and the first goes on undisturbed.",
+            run: |context| Box::pin(second(context)),
+        },
+    ]
+}
+
+fn databases(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            found.extend(databases(&path)?);
+        } else if path
+            .extension()
+            .is_some_and(|extension| extension == "db" || extension == "sqlite3")
+        {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
+    let status = std::process::Command::new("cp")
+        .arg("-a")
+        .arg(from)
+        .arg(to)
+        .status()?;
+    anyhow::ensure!(status.success(), "cannot copy {}", from.display());
+    Ok(())
+}
+
+async fn damaged(context: &Context<'_>) -> anyhow::Result<Outcome> {
+    let rig = Rig::open(context, Plan::default()).await?;
+    rig.talk(10, 10.0).await?;
+    rig.scene.bridge.terminate().await?;
+    rig.crowd.say_in_room(&rig.scene, 0).await?;
+    let data = rig.scene.bridge.data_directory();
+    let safe = data.with_file_name("safe");
+    copy(&data, &safe)?;
+    let (mut injections, mut objections) = (0, Vec::new());
+    for file in databases(&data)? {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        let whole = std::fs::read(&file)?;
+        for keep in [Some(whole.len() / 2), Some(0), None] {
+            let harmed = keep.map(|keep| whole.get(..keep).unwrap_or_default().to_vec());
+            match &harmed {
+                Some(bytes) => std::fs::write(&file, bytes)?,
+                None => std::fs::remove_file(&file)?,
+            }
+            injections += 1;
+            let code = rig.scene.bridge.attempt("run", REFUSAL).await?;
+            let how = keep.map_or("missing".to_owned(), |keep| format!("cut to {keep} bytes"));
+            if code.is_none_or(|code| code == 0) {
+                objections.push(format!("{name} {how}: started all the same"));
+            }
+            if std::fs::read(&file).ok() != harmed {
+                objections.push(format!("{name} {how}: overwritten"));
+            }
+            std::fs::remove_dir_all(&data)?;
+            copy(&safe, &data)?;
+        }
+    }
+    rig.launch()?;
+    rig.scene.bridge.wait_ready().await?;
+    let mut outcome = rig.finish("F09").await?;
+    outcome.injections = injections;
+    outcome.objections.extend(objections);
+    Ok(outcome)
+}
+
+async fn forgotten(context: &Context<'_>) -> anyhow::Result<Outcome> {
+    let synapse = Synapse::start(Limits::Relaxed).await?;
+    let plan = Plan {
+        delivery: "unknown_after = \"1s\"",
+        ..Plan::default()
+    };
+    let rig = Rig::open_on(context, &synapse, plan).await?;
+    let homeserver = rig.homeserver()?;
+    for _ in 0..context.pick(1, 3, 20) {
+        let lost = Fault::DropReply(Cut::Reset);
+        homeserver.add(Rule::times("send", Matcher::sends(), lost, 1));
+        let before = homeserver.strikes();
+        for _ in 0..4 {
+            rig.crowd.say_in_channel(&rig.scene, 0);
+        }
+        crate::scenario::until(Duration::from_secs(20), || homeserver.strikes() > before).await?;
+        homeserver.down().await;
+        synapse.stop().await?;
+        let database = synapse.database();
+        tokio::task::spawn_blocking(move || -> anyhow::Result<()> {
+            let sql = rusqlite::Connection::open(database)?;
+            sql.execute("DELETE FROM event_txn_id_device_id", [])?;
+            Ok(())
+        })
+        .await??;
+        synapse.restart().await?;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        homeserver.up().await?;
+        rig.arrive(Duration::from_mins(1)).await;
+    }
+    rig.talk(3, 3.0).await?;
+    rig.finish("F16").await
+}
+
+async fn busy(context: &Context<'_>) -> anyhow::Result<Outcome> {
+    let rig = Rig::open(context, Plan::default()).await?;
+    let database = rig.scene.bridge.data_directory().join("footbridge.db");
+    let holds = context.pick(2, 5, 20);
+    let longest = context.pick(2_000, 12_000, 30_000);
+    let work = rig.while_talking(4.0, async {
+        for hold in 0..holds {
+            let (file, length) = (
+                database.clone(),
+                Duration::from_millis(100 + longest * hold / (holds - 1).max(1)),
+            );
+            tokio::task::spawn_blocking(move || -> anyhow::Result<()> {
+                let sql = rusqlite::Connection::open(file)?;
+                sql.busy_timeout(Duration::from_secs(30))?;
+                sql.execute_batch("BEGIN IMMEDIATE")?;
+                std::thread::sleep(length);
+                sql.execute_batch("ROLLBACK")?;
+                Ok(())
+            })
+            .await??;
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        Ok(())
+    });
+    let ((), ends) = rig.supervised(work).await?;
+    rig.scene.bridge.wait_ready().await?;
+    let mut outcome = rig.finish("F22").await?;
+    outcome.injections = holds;
+    outcome.remark = format!("held for up to {} s", (100 + longest) / 1000);
+    if !ends.is_empty() {
+        outcome.object(&format!("it ended by itself, codes {ends:?}"));
+    }
+    Ok(outcome)
+}
+
+async fn old_copy(context: &Context<'_>) -> anyhow::Result<Outcome> {
+    let rig = Rig::open(context, Plan::default()).await?;
+    rig.scene.bridge.terminate().await?;
+    let data = rig.scene.bridge.data_directory();
+    let (old, new) = (data.with_file_name("old"), data.with_file_name("new"));
+    copy(&data, &old)?;
+    rig.launch()?;
+    // New devices take one-time keys, and room keys change: what the old copy does not know of.
+    for _ in 0..context.pick(2, 3, 5) {
+        rig.crowd.say_as_guest(&rig.scene, context.synapse).await?;
+    }
+    rig.crowd.forget_keys(&rig.scene).await?;
+    rig.talk(10, 5.0).await?;
+    rig.arrive(Duration::from_mins(1)).await;
+    rig.scene.bridge.terminate().await?;
+    std::fs::rename(&data, &new).context("cannot move the data directory")?;
+    std::fs::rename(&old, &data)?;
+    rig.crowd.say_in_room(&rig.scene, 0).await?;
+    let code = rig.scene.bridge.attempt("run", REFUSAL * 2).await?;
+    std::fs::remove_dir_all(&data)?;
+    std::fs::rename(&new, &data)?;
+    rig.launch()?;
+    rig.scene.bridge.wait_ready().await?;
+    let mut outcome = rig.finish("F24").await?;
+    outcome.injections = 1;
+    match code {
+        Some(code) if code != 0 => outcome.note(&format!("refused with code {code}")),
+        other => outcome.object(&format!("the old copy was not refused: {other:?}")),
+    }
+    Ok(outcome)
+}
+
+async fn second(context: &Context<'_>) -> anyhow::Result<Outcome> {
+    let rig = Rig::open(context, Plan::default()).await?;
+    let mut slowest = Duration::ZERO;
+    let mut codes = Vec::new();
+    rig.while_talking(5.0, async {
+        for _ in 0..context.pick(2, 5, 50) {
+            let began = Instant::now();
+            codes.push(rig.scene.bridge.attempt("run", REFUSAL).await?);
+            slowest = slowest.max(began.elapsed());
+        }
+        Ok(())
+    })
+    .await?;
+    let mut outcome = rig.finish("F25").await?;
+    outcome.injections = u64::try_from(codes.len())?;
+    outcome.remark = format!("slowest end {} ms", slowest.as_millis());
+    if codes.iter().any(|code| *code != Some(75)) {
+        outcome.object(&format!("exit codes {codes:?}"));
+    }
+    Ok(outcome)
+}
