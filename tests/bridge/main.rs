@@ -11,6 +11,7 @@ mod together;
 mod bad_input;
 #[cfg(test)]
 mod example_config;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod commands;
