@@ -79,7 +79,7 @@ impl Ground {
 
 impl Ground {
     /// The same address, but by way of the door.
-    fn through_door(&self, address: String) -> url::Url {
+    fn through_door(&self, address: &str) -> url::Url {
         let mut url: url::Url = address.parse().unwrap();
         if let Some(door) = self.door {
             url.set_port(Some(door.port())).unwrap();
@@ -103,8 +103,8 @@ impl Network for Ground {
             name: "gitter".to_owned(),
             token: Secret::new(self.bridge.token.clone()),
             api: self.sim.api_url().parse().unwrap(),
-            stream: self.through_door(self.sim.stream_url()),
-            realtime: self.through_door(self.sim.realtime_url()),
+            stream: self.through_door(&self.sim.stream_url()),
+            realtime: self.through_door(&self.sim.realtime_url()),
             feed: self.feed,
             requests_per_minute: 90_000,
             settle: Duration::from_secs(2),

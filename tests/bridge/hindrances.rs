@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::matrix::{lock, raw_member};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 async fn scene(delivery: &str) -> (&'static Synapse, Scenario) {
     let synapse = Synapse::shared().await.unwrap();

@@ -4,7 +4,7 @@
 use std::{
     net::SocketAddr,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -156,7 +156,7 @@ async fn send(
         swallowed.fetch_add(piece.len() as u64, Ordering::SeqCst);
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
-    let drop_of_water = [b'x'; 16 << 10];
+    let drop_of_water = vec![b'x'; 16 << 10];
     for _ in 0..flood << 6 {
         socket.write_all(&drop_of_water).await?;
         swallowed.fetch_add(drop_of_water.len() as u64, Ordering::SeqCst);
@@ -192,32 +192,4 @@ async fn pass(
         passed += count;
     }
     Ok(())
-}
-
-/// The most that this process has had in memory at once, in bytes.
-pub fn resident() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kilobytes = line.unwrap().trim().trim_end_matches(" kB");
-    kilobytes.trim().parse::<u64>().unwrap() * 1024
-}
-
-/// Watches the memory of this process while something happens; the most it grew by.
-pub async fn growth(of: impl Future<Output = ()>) -> u64 {
-    let before = resident();
-    let most = Mutex::new(before);
-    let watch = async {
-        loop {
-            {
-                let mut most = most.lock().unwrap();
-                *most = (*most).max(resident());
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::select! {
-        () = of => {}
-        () = watch => {}
-    }
-    most.into_inner().unwrap() - before
 }

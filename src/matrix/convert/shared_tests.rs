@@ -157,7 +157,7 @@ fn with(parts: Vec<Part>, slot: u32, part: Option<&Part>) -> Value {
 fn an_edit_and_a_deletion_change_one_part_and_the_next_one_builds_on_them() {
     let original = event_of(
         &parts(&[
-            said("Mary", "one"),
+            said("Mary", "eins"),
             said("Tom", "two"),
             said("Tom", "three"),
         ]),
@@ -174,6 +174,7 @@ fn an_edit_and_a_deletion_change_one_part_and_the_next_one_builds_on_them() {
     );
     let second = with(read(&stored(&original, Some(&first))), 0, None);
     assert_eq!(second["m.new_content"]["body"], "Tom: zwei\n  three");
+    // Not "one": every part says whether it is "gone".
     assert!(!second.to_string().contains("eins"), "{second}");
     let third = with(read(&stored(&original, Some(&second))), 2, None);
     let rest = read(&stored(&original, Some(&third)));

@@ -5,6 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU32, Ordering},
 };
 
+use super::*;
 use axum::{
     Router,
     body::{Body, to_bytes},
@@ -12,9 +13,6 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use tokio::task::JoinHandle;
-
-use super::*;
 
 /// What the proxy does besides passing things on.
 #[derive(Default)]
@@ -37,13 +35,7 @@ pub struct Rules {
 pub struct Proxy {
     pub url: String,
     pub rules: Arc<Rules>,
-    task: JoinHandle<()>,
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
+    _serving: JoinSet<()>,
 }
 
 impl Proxy {
@@ -53,10 +45,15 @@ impl Proxy {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let state = (rules.clone(), synapse.url(), super::http());
         let router = Router::new().fallback(pass).with_state(state);
-        let task = tokio::spawn(async move {
+        let mut serving = JoinSet::new();
+        serving.spawn(async move {
             axum::serve(listener, router).await.unwrap();
         });
-        Self { url, rules, task }
+        Self {
+            url,
+            rules,
+            _serving: serving,
+        }
     }
 }
 

@@ -88,7 +88,8 @@ impl Toward {
             budget: Budget::default(),
             coalesce: true,
         };
-        let running = tokio::spawn(lane.run(stop.clone()));
+        let mut running = JoinSet::new();
+        running.spawn(lane.run(stop.clone()));
         let waited = timeout(Duration::from_secs(30), async {
             while !done().await {
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -96,7 +97,8 @@ impl Toward {
         });
         waited.await.expect("the lane gets there");
         stop.cancel();
-        assert_eq!(running.await.unwrap().unwrap(), LaneEnd::Stopped);
+        let ended = running.join_all().await.pop().unwrap();
+        assert_eq!(ended.unwrap(), LaneEnd::Stopped);
     }
 
     async fn tally(&self, house: &House) -> Tally {
