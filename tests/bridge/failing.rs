@@ -44,7 +44,7 @@ fn troubled() -> SendError {
 
 fn limited() -> SendError {
     SendError::Retry {
-        after: Some(Duration::from_secs(60)),
+        after: Some(Duration::from_mins(1)),
         outcome: Outcome::NotDone,
         source: anyhow::anyhow!("slower"),
     }

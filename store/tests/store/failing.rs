@@ -7,6 +7,7 @@ use footbridge_store::{
 use crate::ground::{Ground, NOW, balances, letter, to_matrix, to_silo};
 
 /// A notice in one line.
+#[expect(clippy::unnecessary_wraps, reason = "the shape of `Compose`")]
 fn compose(state: &NoticeState) -> Option<Vec<u8>> {
     let what = match &state.topic {
         Topic::Failures {
