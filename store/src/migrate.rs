@@ -16,7 +16,7 @@ const STEPS: [&str; 5] = [
     include_str!("../migrations/002_bundles.sql"),
     include_str!("../migrations/003_parked.sql"),
     include_str!("../migrations/004_notices.sql"),
-    include_str!("../migrations/007_writers.sql"),
+    include_str!("../migrations/005_writers.sql"),
 ];
 
 /// Marks the file as ours: `FtBr`.

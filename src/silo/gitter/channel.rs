@@ -21,6 +21,8 @@ use crate::{
 
 /// A channel is re-read because of garbage at most this often.
 const REREAD_EVERY: Duration = Duration::from_secs(10);
+/// A channel that could not be re-read because it is closed to us is tried again after this long.
+const CLOSED_POLL: Duration = Duration::from_mins(5);
 /// Events written down together when they come fast.
 const BURST: usize = 64;
 
@@ -36,6 +38,9 @@ pub struct Listener {
     cursor: Millis,
     since: Millis,
     moved: bool,
+    /// Whether nobody has read yet what was said between the cursor and what the feed brings now. The cursor may
+    /// not move past that.
+    behind: bool,
     ledger: Ledger,
     arrivals: Vec<Arrival>,
     /// When it was last re-read because of garbage, and when it will be again.
@@ -64,6 +69,7 @@ impl Listener {
             ear,
             overlap,
             moved: false,
+            behind: true,
             ledger: Ledger::default(),
             arrivals: Vec::new(),
             reread_last: None,
@@ -111,6 +117,13 @@ impl Listener {
 
     /// Takes what was heard, and with it the events that wait behind it already.
     async fn take_burst(&mut self, first: Heard) -> Result<(), SiloError> {
+        if self.behind && matches!(first, Heard::Message(_) | Heard::Removed(_)) {
+            self.catch_up().await?;
+            if self.behind {
+                // What was heard will be read with the rest.
+                return Ok(());
+            }
+        }
         let mut next = Some(first);
         let mut taken = 0;
         while let Some(heard) = next.take() {
@@ -190,8 +203,10 @@ impl Listener {
         } else {
             self.take_unknown(message).await?;
         }
-        if sent_at > self.cursor {
-            self.cursor = sent_at;
+        // A message from the future does not take the cursor there.
+        let read_until = sent_at.min(self.hub.client.now());
+        if read_until > self.cursor {
+            self.cursor = read_until;
             self.moved = true;
         }
         Ok(fresh)

@@ -297,6 +297,7 @@ mod tests {
                 let listener = Listener::open(hub.clone(), inbox.clone(), seat, overlap);
                 listening.spawn(listener.await.unwrap().run());
             }
+            hub.tell(ROOM, Heard::Connected(Some(Vec::new())));
             Self {
                 _home: home,
                 shelf,
@@ -424,6 +425,21 @@ mod tests {
             "beside the stream"
         );
         assert_eq!(step_of_round(five, 0, 9), None);
+    }
+
+    #[tokio::test]
+    async fn an_audit_that_does_not_reach_back_reads_what_lies_between() {
+        let deaf = Deaf::new().await;
+        for number in 0..250 {
+            deaf.say(&number.to_string());
+        }
+        deaf.audited(Feed::Realtime).await;
+        for number in 0..250 {
+            let Action::Post { body, .. } = deaf.heard().await else {
+                panic!("a message");
+            };
+            assert_eq!(body.to_plain(), number.to_string());
+        }
     }
 
     #[tokio::test]

@@ -4,6 +4,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use footbridge_store::{Millis, RemoteId};
+use tokio::time::Instant;
 
 use super::{
     super::{
@@ -13,7 +14,7 @@ use super::{
         hub::pause,
         pacing::Need,
     },
-    Listener,
+    CLOSED_POLL, Listener,
 };
 use crate::silo::SiloError;
 
@@ -40,6 +41,7 @@ impl Listener {
                 let asked_at = self.hub.client.now();
                 let full = messages.len() >= PAGE;
                 self.reconcile(messages, full, asked_at).await?;
+                self.behind = false;
                 self.hub.caught_up(&self.room);
                 tracing::debug!(silo.channel = %self.room, "Caught up from the snapshot");
                 Ok(())
@@ -61,6 +63,8 @@ impl Listener {
         };
         loop {
             let Some(page) = self.page(&range).await? else {
+                self.behind = true;
+                self.reread_at.get_or_insert(Instant::now() + CLOSED_POLL);
                 return Ok(());
             };
             let before = seen.len();
@@ -82,18 +86,23 @@ impl Listener {
             }
             range = next;
         }
+        self.behind = false;
         self.hub.caught_up(&self.room);
         tracing::debug!(silo.channel = %self.room, count, "Caught up by re-reading");
         Ok(())
     }
 
-    /// A listing that somebody made beside the feed.
+    /// A listing that somebody made beside the feed. One that does not reach back to where we have read is no
+    /// reason to believe that we have read what lies between.
     pub(super) async fn audited(
         &mut self,
         messages: Vec<ChatMessage>,
         full: bool,
         asked_at: Millis,
     ) -> Result<(), SiloError> {
+        if self.behind || full && !reaches(&messages, self.start()) {
+            return self.catch_up().await;
+        }
         let unheard = self.reconcile(messages, full, asked_at).await?;
         if unheard > 0 {
             tracing::warn!(silo.channel = %self.room, count = unheard,
