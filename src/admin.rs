@@ -147,6 +147,13 @@ struct RuleLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FailureLabels {
+    portal: i64,
+    toward: &'static str,
+    kind: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct BacklogLabels {
     portal: i64,
     toward: String,
@@ -172,12 +179,15 @@ struct Figures {
     pending: Family<LaneLabels, Gauge>,
     waiting: Family<LaneLabels, Gauge>,
     oldest: Family<LaneLabels, Gauge>,
+    parked: Family<LaneLabels, Gauge>,
+    closed: Family<LaneLabels, Gauge>,
+    last_failure: Family<FailureLabels, Gauge>,
     imbalance: Gauge,
     sync_age: Gauge,
     hindered: Gauge,
     free: Gauge,
     live: Family<SiloLabels, Gauge>,
-    closed: Family<SiloLabels, Gauge>,
+    channels_closed: Family<SiloLabels, Gauge>,
     limited: Family<AccountLabels, Gauge>,
     pace: Family<AccountLabels, Gauge<f64, AtomicU64>>,
     empty_after: Family<BacklogLabels, Gauge>,
@@ -204,6 +214,20 @@ impl Figures {
             .oldest_pending
             .map_or(0, |since| now.since(since).as_secs());
         self.oldest.get_or_create(&labels).set(signed(age));
+        self.parked.get_or_create(&labels).set(signed(tally.parked));
+        let closed = tally
+            .closed_since
+            .map_or(0, |since| now.since(since).as_secs().max(1));
+        self.closed.get_or_create(&labels).set(signed(closed));
+        if let Some(kind) = &tally.last_failure {
+            let LaneLabels { portal, toward } = labels;
+            let labels = FailureLabels {
+                portal,
+                toward,
+                kind: kind.clone(),
+            };
+            self.last_failure.get_or_create(&labels).set(1);
+        }
         let mut ended = tally.delivered + tally.failed + tally.pending;
         for (rule, count) in &tally.skipped {
             ended += count;
@@ -234,7 +258,7 @@ impl Figures {
         for (silo, closed) in &health.channels_closed {
             let labels = SiloLabels { silo: silo.clone() };
             let closed = i64::try_from(*closed).unwrap_or(i64::MAX);
-            self.closed.get_or_create(&labels).set(closed);
+            self.channels_closed.get_or_create(&labels).set(closed);
         }
         for limited in &health.limited {
             let labels = AccountLabels {
@@ -281,6 +305,21 @@ impl Figures {
             "Age of the oldest message still owed",
             self.oldest,
         );
+        all.register(
+            "parked",
+            "Of the failed ones, those that are kept to be tried again",
+            self.parked,
+        );
+        all.register(
+            "closed_seconds",
+            "Since when the place does not let the bridge in; 0 where it does",
+            self.closed,
+        );
+        all.register(
+            "last_failure",
+            "1, with the kind of the last failure that still stands",
+            self.last_failure,
+        );
         let conservation = "accepted - delivered - skipped - failed - pending: always 0";
         all.register("conservation_error", conservation, self.imbalance);
         let sync_age = "Since the homeserver last answered a sync; -1 before the first";
@@ -306,7 +345,7 @@ impl Figures {
         );
         all.register("silo_live", "1 when the silo's feed is live", self.live);
         let closed = "Channels that are closed to the silo's account";
-        all.register("silo_channels_closed", closed, self.closed);
+        all.register("silo_channels_closed", closed, self.channels_closed);
         all
     }
 }
@@ -350,6 +389,9 @@ mod tests {
             pending: 2,
             waiting: 1,
             oldest_pending: Some(Millis(1_000)),
+            parked: 1,
+            last_failure: Some("rejected".into()),
+            closed_since: Some(Millis(1_000)),
         };
         let text = render(&[tally], &Health::default(), Millis(61_000));
         assert!(
@@ -365,6 +407,18 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("footbridge_conservation_error 0"), "{text}");
+        assert!(
+            text.contains(r#"footbridge_parked{portal="1",toward="silo"} 1"#),
+            "{text}"
+        );
+        assert!(
+            text.contains(r#"footbridge_closed_seconds{portal="1",toward="silo"} 60"#),
+            "{text}"
+        );
+        assert!(
+            text.contains(r#"footbridge_last_failure{portal="1",toward="silo",kind="rejected"} 1"#),
+            "{text}"
+        );
         assert!(!text.contains("footbridge_limited{"), "{text}");
     }
 

@@ -3,17 +3,18 @@
 //!
 //! - one sync of the Matrix account, one listener per silo (begun again when a portal is added),
 //! - two lanes per portal,
+//! - the answers to what people ask in a chat,
 //! - the admin address, the signals.
 
 mod find;
 mod lanes;
 mod space;
 mod starved;
+mod tasks;
 mod vitals;
 
 use std::{
-    collections::{BTreeMap, HashSet},
-    future::Future,
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -22,19 +23,23 @@ use std::{
 };
 
 use anyhow::Context;
-use footbridge_store::{Portal, PortalId, Store, StoreKey};
-use tokio::{net::TcpListener, task::JoinSet};
+use footbridge_store::{Place, Portal, PortalId, Store, StoreKey};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info, info_span, warn};
 
-use self::lanes::Budgets;
+use lanes::Budgets;
+use tasks::{Tasks, start, verdict};
+
 use crate::{
     admin,
     backoff::Backoff,
     clock::Clock,
     config::{Config, PortalConfig},
+    control::Control,
     inbox::{Bells, Inbox},
     matrix::{Boxed, Matrix, Trust},
+    portal::Peers,
     shutdown::Shutdown,
     silo::{Channel, Silo, SiloError},
 };
@@ -86,10 +91,9 @@ struct House {
     budgets: Budgets,
     shutdown: Shutdown,
     portals_running: AtomicUsize,
+    /// What the lanes toward Matrix (under its network's name) and toward each silo know of each other.
+    peers: HashMap<String, Peers>,
 }
-
-/// Tasks, and what each ended with.
-type Tasks = JoinSet<anyhow::Result<()>>;
 
 impl House {
     async fn build(config: Config) -> anyhow::Result<(Self, TcpListener)> {
@@ -120,6 +124,10 @@ impl House {
         for silo in &config.silos {
             silos.insert(silo.name().to_owned(), silo.build(&http, clock)?);
         }
+        let sides = silos.keys().map(String::as_str).chain([Place::MATRIX]);
+        let peers = sides
+            .map(|name| (name.to_owned(), Peers::default()))
+            .collect();
         let budgets = Budgets::of(silos.keys());
         let bells = Bells::default();
         let inbox = Inbox::new(store.clone(), bells.clone(), clock);
@@ -137,6 +145,7 @@ impl House {
                 budgets,
                 shutdown,
                 portals_running,
+                peers,
             },
             admin,
         ))
@@ -156,6 +165,11 @@ impl House {
             "signals",
             async move { Ok(signals.watch().await?) },
         );
+
+        let (control, stop) = (self.control(), self.shutdown.soft.clone());
+        start(&mut tasks, "control", async move {
+            Ok(control.run(stop).await?)
+        });
 
         let outcome = self.serve_portals(&mut tasks).await;
 
@@ -273,6 +287,14 @@ impl House {
         }
     }
 
+    fn control(&self) -> Control {
+        Control {
+            store: self.store.clone(),
+            bells: self.bells.clone(),
+            clock: self.clock,
+        }
+    }
+
     fn start_listeners(&self, portals: &[Portal], stop: &CancellationToken) -> Tasks {
         let mut listeners = Tasks::new();
         let rooms = portals.iter().map(|portal| portal.room.clone()).collect();
@@ -316,23 +338,5 @@ impl House {
             );
         }
         listeners
-    }
-}
-
-/// The one way a task starts.
-fn start(
-    tasks: &mut Tasks,
-    name: &'static str,
-    task: impl Future<Output = anyhow::Result<()>> + Send + 'static,
-) {
-    tasks.spawn(async move { task.await.context(name) });
-}
-
-/// What the end of a task means for the house: a panic or an error is the end of it.
-fn verdict(ended: Result<anyhow::Result<()>, tokio::task::JoinError>) -> anyhow::Result<()> {
-    match ended {
-        Ok(result) => result,
-        Err(fault) if fault.is_cancelled() => Ok(()),
-        Err(fault) => Err(fault).context("a task panicked"),
     }
 }

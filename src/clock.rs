@@ -1,10 +1,22 @@
 //! The one place that reads wall time. It is the time at start plus Tokio's elapsed time, so that it never
 //! jumps with the system clock and stands still when a test pauses Tokio's clock.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use footbridge_store::Millis;
 use tokio::time::Instant;
+
+/// A length of time in words: `90 s`, `12 min`, `5 h`, `3 days`.
+#[must_use]
+pub fn in_words(length: Duration) -> String {
+    let seconds = length.as_secs();
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
 
 /// Tells the time. Cheap to clone.
 #[derive(Clone, Copy, Debug)]

@@ -18,6 +18,9 @@ pub const POINTS: &[&str] = &[
     "step.settled",
     "gap.fetched",
     "fill.before",
+    "failed.parked",
+    "command.heard",
+    "command.done",
     "unread.told",
     "unread.failed",
 ];

@@ -6,7 +6,8 @@ use std::{
 };
 
 use footbridge_store::{
-    Accepted, Batch, EntryId, Error, LaneId, Payload, Place, RemoteId, Resolved, Store, Telling,
+    Accepted, Arrival, Batch, EntryId, Error, LaneId, Payload, Place, RemoteId, Resolved, Store,
+    Telling,
 };
 use tokio::sync::Notify;
 
@@ -33,8 +34,11 @@ impl Inbox {
 
     /// Writes a batch down. When this returns the source may be told "received". Answers one [`Accepted`] per
     /// arrival, in order.
-    pub async fn accept(&self, batch: Batch) -> Result<Vec<Accepted>, Error> {
+    pub async fn accept(&self, mut batch: Batch) -> Result<Vec<Accepted>, Error> {
         crash::point("accept.before");
+        let asks = |arrival: &Arrival| matches!(arrival.payload, Payload::Command(_));
+        let asked = batch.arrivals.iter().any(asks);
+        batch.authors = batch.arrivals.iter().filter_map(author).collect();
         let accepted = self.store.accept(batch, self.clock.now()).await?;
         crash::point("accept.after");
         for one in &accepted {
@@ -44,14 +48,21 @@ impl Inbox {
                 }
             }
         }
+        if asked {
+            self.bells.questions.notify_one();
+        }
         Ok(accepted)
     }
 
     /// A late key made an entry readable.
     pub async fn fill(&self, entry: EntryId, payload: Payload) -> Result<(), Error> {
         crash::point("fill.before");
+        let asked = matches!(payload, Payload::Command(_));
         for lane in self.store.fill(entry, payload, self.clock.now()).await? {
             self.bells.ring(lane);
+        }
+        if asked {
+            self.bells.questions.notify_one();
         }
         Ok(())
     }
@@ -124,11 +135,22 @@ impl Inbox {
     }
 }
 
+/// Who wrote a new message.
+fn author(arrival: &Arrival) -> Option<(Place, RemoteId, String)> {
+    let Payload::Ready(letter) = &arrival.payload else {
+        return None;
+    };
+    arrival.message.as_ref()?;
+    let sender = Message::from_bytes(letter).ok()?.sender;
+    (!sender.is_bridge()).then(|| (arrival.place.clone(), arrival.fact.clone(), sender.id))
+}
+
 /// One bell per lane. The table is the queue; a bell only wakes.
 #[derive(Clone, Debug, Default)]
 pub struct Bells {
     lanes: Arc<Mutex<HashMap<LaneId, Arc<Notify>>>>,
     settled: Arc<Notify>,
+    questions: Arc<Notify>,
 }
 
 impl Bells {
@@ -147,6 +169,12 @@ impl Bells {
     /// Rung by a lane whenever a step was settled.
     pub fn step_settled(&self) {
         self.settled.notify_waiters();
+    }
+
+    /// Rung when somebody asked something of the bridge.
+    #[must_use]
+    pub fn questions(&self) -> Arc<Notify> {
+        self.questions.clone()
     }
 
     fn settlement(&self) -> Arc<Notify> {

@@ -20,6 +20,7 @@ pub mod crash;
 pub mod matrix;
 pub mod silo;
 pub mod admin;
+pub mod control;
 
 // The frame.
 pub mod config;

@@ -87,7 +87,19 @@ pub enum Action {
     Bridge {
         /// One short sentence or two.
         text: String,
+        /// The message it is about, **in the place where it is shown**.
+        #[serde(default)]
+        about: Option<About>,
     },
+}
+
+/// A message that the bridge speaks about, where it is read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct About {
+    /// The message.
+    pub message: RemoteId,
+    /// The thread it stands in, if any.
+    pub thread: Option<RemoteId>,
 }
 
 /// How a message is spoken.
@@ -105,11 +117,18 @@ impl Message {
     /// Something that the bridge itself has to say. The text is shown as it is, without markup.
     #[must_use]
     pub fn notice(text: &str, now: Millis) -> Self {
+        Self::notice_about(text, None, now)
+    }
+
+    /// The same as an answer to a message of the place where it is shown.
+    #[must_use]
+    pub fn notice_about(text: &str, about: Option<About>, now: Millis) -> Self {
         Self {
             sender: Sender::bridge(),
             sent_at: now,
             action: Action::Bridge {
                 text: text.to_owned(),
+                about,
             },
         }
     }
@@ -148,5 +167,45 @@ impl Message {
             Action::Edit { target, .. } | Action::Delete { target } => Some(target),
             Action::Unsupported { .. } | Action::Bridge { .. } => None,
         }
+    }
+}
+
+/// What begins every command in a chat.
+const CALL: &str = "!bridge";
+
+/// Something that a person asks of the bridge itself. Never relayed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Command {
+    /// Who asks.
+    pub sender: Sender,
+    /// What stands behind the call, on its line.
+    pub words: String,
+    /// The message it is asked about.
+    pub target: Option<RemoteId>,
+    /// The thread it is asked in.
+    pub thread: Option<RemoteId>,
+    /// Whether the sender may take back other people's messages there.
+    pub moderator: bool,
+    /// Whether it was asked by a reaction, which is not answered in words.
+    pub silent: bool,
+}
+
+impl Command {
+    /// What stands behind the call in a text that is a command.
+    #[must_use]
+    pub fn words_of(text: &str) -> Option<&str> {
+        let line = text.trim();
+        let words = line.strip_prefix(CALL)?;
+        (words.is_empty() || words.starts_with(char::is_whitespace)).then(|| words.trim())
+    }
+
+    /// The stored form.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, serde_json::Error> {
+        serde_json::to_vec(self)
+    }
+
+    /// Reads the stored form back.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(bytes)
     }
 }

@@ -142,7 +142,7 @@ pub enum SendError {
     /// Not now. The same step is tried again.
     #[error("not now: {source}")]
     Retry {
-        /// How long the other side asked us to wait.
+        /// How long the other side asked us to wait. Then it is not this message's fault.
         after: Option<Duration>,
         /// Whether the step may have happened all the same.
         outcome: Outcome,
@@ -154,6 +154,13 @@ pub enum SendError {
     Limited {
         /// How long the other side asked us to wait.
         after: Option<Duration>,
+    },
+    /// An answer that looks like never, but that a proxy or a fault over there gives as well: the same step is
+    /// tried a few times more.
+    #[error("rejected: {reason}")]
+    Rejected {
+        /// One sentence for a person, without message text.
+        reason: String,
     },
     /// Never. It is this message's fault; the next one may pass.
     #[error("refused: {reason}")]
@@ -176,6 +183,30 @@ pub enum SendError {
         /// One sentence for a person.
         reason: String,
     },
+}
+
+impl SendError {
+    /// Its kind in one fixed word, for tables and metrics.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Retry { after: Some(_), .. } => "slowed",
+            Self::Retry {
+                outcome: Outcome::NotDone,
+                ..
+            } => "not-done",
+            Self::Retry {
+                outcome: Outcome::Unknown,
+                ..
+            } => "unknown",
+            Self::Limited { .. } => "limited",
+            Self::Rejected { .. } => "rejected",
+            Self::Refused { .. } => "refused",
+            Self::TooLate => "too-late",
+            Self::Closed { .. } => "closed",
+            Self::SignedOut { .. } => "signed-out",
+        }
+    }
 }
 
 /// What is known about a step that failed for now.
@@ -214,6 +245,10 @@ pub trait Outlet: Send + Sync {
     /// Messages of our own account in `to`, made at or after `since`, that look exactly like this step;
     /// oldest first. Asked only of outlets that do not dedupe.
     async fn recall(&self, to: &Place, step: &Step, since: Millis) -> Result<Vec<Copy>, SendError>;
+
+    /// Whether the other side has answered anything but steps since `since`: a sync, a feed. A message that
+    /// fails while nothing is answered is not to blame.
+    fn answers(&self, since: Millis) -> bool;
 
     /// Asked only of outlets that dedupe, before a step is performed again of which a try since `since` was never
     /// answered. `None`: the other side will know its key, or it certainly did not happen. An outlet that dedupes

@@ -5,16 +5,22 @@
 
 mod batch;
 mod doubt;
+mod failure;
+pub mod notice;
+mod peers;
 mod steps;
 
 use std::{sync::Arc, time::Duration};
 
-use footbridge_store::{Copies, Delivery, Error, Head, LaneId, Millis, Store, Undelivered};
+use footbridge_store::{Copies, Delivery, Error, Head, LaneId, Store, Undelivered};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, warn};
+use tracing::debug;
 
 use batch::Gathered;
+pub use failure::Limits;
+use failure::Trial;
+pub use peers::Peers;
 
 use crate::{
     backoff,
@@ -22,13 +28,11 @@ use crate::{
     clock::Clock,
     inbox::Bells,
     message::{Action, Message},
-    outlet::{Outcome, Outgoing, Outlet, Plan, SendError},
+    outlet::{Outgoing, Outlet, Plan, SendError},
 };
 
 /// An idle lane asks the table this often even if no bell rang.
 const SLOW_POLL: Duration = Duration::from_secs(30);
-/// A lane whose place is closed to us asks again this often.
-const CLOSED_POLL: Duration = Duration::from_mins(1);
 
 /// What a lane needs from the house.
 #[derive(Clone)]
@@ -43,6 +47,10 @@ pub struct Lane {
     pub bells: Bells,
     /// The time.
     pub clock: Clock,
+    /// How much one message may cost.
+    pub limits: Limits,
+    /// What the lanes toward the same outlet know of each other.
+    pub peers: Peers,
     /// How fast the account on its side may act.
     pub budget: Budget,
     /// Whether messages that wait for that may share one.
@@ -75,6 +83,7 @@ impl Lane {
         self.store
             .start_lane(self.id, latest, self.outlet.dedupes())
             .await?;
+        self.take_over().await?;
         loop {
             if stop.is_cancelled() {
                 return Ok(LaneEnd::Stopped);
@@ -104,7 +113,7 @@ impl Lane {
     ) -> Result<Attempt, Error> {
         let Ok(mut message) = Message::from_bytes(&delivery.payload) else {
             let reason = "it was written by another version and cannot be read".to_owned();
-            return self.fail(&delivery, reason, None).await;
+            return self.fail(&delivery, "unreadable", reason, None).await;
         };
         let (mut turn, mut bound) = (None, None);
         if batch::may_gather(&delivery, &message) {
@@ -129,7 +138,16 @@ impl Lane {
             Ok(Plan::Steps(steps)) if !steps.is_empty() => steps,
             Ok(Plan::Steps(_)) => return self.skip(&delivery, "nothing-to-do").await,
             Ok(Plan::Skip(rule)) => return self.skip(&delivery, &rule).await,
-            Err(refusal) => return self.put_off(&delivery, refusal, &message).await,
+            Err(refusal) => {
+                let trial = Trial {
+                    message: &message,
+                    step: None,
+                    last: true,
+                    began: self.clock.now(),
+                    stop,
+                };
+                return self.put_off(&delivery, refusal, &trial).await;
+            }
         };
         self.walk(&delivery, &message, &steps, turn, stop).await
     }
@@ -166,6 +184,17 @@ impl Lane {
                 _ => {}
             }
         }
+        if let Action::Delete { target } = &message.action
+            && known.copies.is_empty()
+            && self
+                .store
+                .take_back(&delivery.from, target, &delivery.to)
+                .await?
+        {
+            // What it takes back failed and is kept to be tried again: now it is not.
+            self.tell().await?;
+            return Ok(Ok(Plan::Skip("deleted-before-delivery".to_owned())));
+        }
         let outgoing = Outgoing {
             key: delivery.key.clone(),
             to: delivery.to.clone(),
@@ -188,108 +217,9 @@ impl Lane {
             .await?;
         self.bells.step_settled();
         debug!(delivery.id = delivery.id.0, rule, "Skipped");
-        Ok(Attempt::Settled)
-    }
-
-    async fn fail(
-        &self,
-        delivery: &Delivery,
-        reason: String,
-        message: Option<&Message>,
-    ) -> Result<Attempt, Error> {
-        warn!(
-            delivery.id = delivery.id.0,
-            entry.id = delivery.entry.0,
-            reason,
-            "Delivery failed for good"
-        );
-        let notice = match message {
-            // A notice that cannot be delivered is not worth a notice.
-            Some(Message {
-                action: Action::Bridge { .. },
-                ..
-            }) => None,
-            _ => failure_notice(&reason, self.clock.now()),
-        };
-        let how = Undelivered::Failed { reason, notice };
-        if let Some(lane) = self
-            .store
-            .undelivered(delivery.id, how, self.clock.now())
-            .await?
-        {
-            self.bells.ring(lane);
-        }
-        self.bells.step_settled();
-        Ok(Attempt::Settled)
-    }
-
-    /// An attempt failed: later, never, or the whole side is out.
-    async fn put_off(
-        &self,
-        delivery: &Delivery,
-        error: SendError,
-        message: &Message,
-    ) -> Result<Attempt, Error> {
-        let attempt = delivery.attempts.saturating_add(1);
-        let (wait, sure) = match error {
-            SendError::Refused { reason } => {
-                return self.fail(delivery, reason, Some(message)).await;
-            }
-            SendError::SignedOut { reason } => {
-                self.store
-                    .postponed(delivery.id, self.clock.now(), true)
-                    .await?;
-                self.bells.step_settled();
-                // Whoever found out has said so once for all lanes.
-                debug!(reason, "Signed out: this lane waits");
-                return Ok(Attempt::SignedOut);
-            }
-            SendError::TooLate => {
-                let reason = "the other side no longer allows the change".to_owned();
-                return self.fail(delivery, reason, Some(message)).await;
-            }
-            SendError::Closed { reason } => {
-                error!(
-                    reason,
-                    attempt, "The place is closed to us; trying again every minute"
-                );
-                (CLOSED_POLL, true)
-            }
-            // Not of the step itself, but of a look that was needed before it: what is in doubt stays so.
-            SendError::Limited { after } => {
-                (after.unwrap_or_else(|| backoff::after(attempt)), false)
-            }
-            SendError::Retry {
-                after,
-                outcome,
-                source,
-            } => {
-                let wait = after.unwrap_or_else(|| backoff::after(attempt));
-                let error = format!("{source:#}");
-                let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-                warn!(
-                    delivery.id = delivery.id.0,
-                    attempt, wait_ms, error, "Not delivered yet"
-                );
-                (wait, outcome == Outcome::NotDone)
-            }
-        };
-        self.store
-            .postponed(delivery.id, self.clock.now().plus(wait), sure)
-            .await?;
-        if sure {
-            self.bells.step_settled();
+        if delivery.again {
+            self.tell().await?;
         }
         Ok(Attempt::Settled)
     }
-}
-
-/// What the sender's side is told of a delivery that failed for good.
-fn failure_notice(reason: &str, now: Millis) -> Option<Vec<u8>> {
-    Message::notice(
-        &format!("⚠ A message from here could not be delivered: {reason}."),
-        now,
-    )
-    .to_bytes()
-    .ok()
 }

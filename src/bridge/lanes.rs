@@ -5,14 +5,17 @@ use std::{
     sync::Arc,
 };
 
-use footbridge_store::{LaneId, Portal, Side};
+use footbridge_store::{LaneId, Place, Portal, Side};
 use tracing::{Instrument, info, info_span};
 
-use super::{House, Tasks, start};
+use super::{
+    House,
+    tasks::{Tasks, start},
+};
 use crate::{
     budget::{Budget, Pace},
     outlet::Outlet,
-    portal::{Lane, LaneEnd},
+    portal::{Lane, LaneEnd, Limits},
 };
 
 /// What the Matrix account is called beside those of silos.
@@ -58,6 +61,13 @@ impl Budgets {
 }
 
 impl House {
+    fn limits(&self) -> Limits {
+        Limits {
+            attempts: self.config.delivery.attempts,
+            give_up: self.config.delivery.give_up,
+        }
+    }
+
     pub(super) fn start_lanes(
         &self,
         tasks: &mut Tasks,
@@ -76,9 +86,9 @@ impl House {
                 if !started.insert(id) {
                     continue;
                 }
-                let outlet: Arc<dyn Outlet> = match toward {
-                    Side::Matrix => self.matrix.clone(),
-                    Side::Silo => silo.clone(),
+                let (outlet, side): (Arc<dyn Outlet>, &str) = match toward {
+                    Side::Matrix => (self.matrix.clone(), Place::MATRIX),
+                    Side::Silo => (silo.clone(), &portal.spec.silo),
                 };
                 let (store, bells, clock) = (self.store.clone(), self.bells.clone(), self.clock);
                 let lane = Lane {
@@ -87,6 +97,8 @@ impl House {
                     store,
                     bells,
                     clock,
+                    limits: self.limits(),
+                    peers: self.peers.get(side).cloned().unwrap_or_default(),
                     budget: self.budgets.of_lane(toward, &portal.spec.silo),
                     coalesce: self.config.delivery.coalesce,
                 };

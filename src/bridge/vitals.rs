@@ -143,6 +143,9 @@ mod tests {
             pending,
             waiting: 0,
             oldest_pending: None,
+            parked: 0,
+            last_failure: None,
+            closed_since: None,
         }
     }
 

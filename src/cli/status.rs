@@ -14,7 +14,7 @@ use super::{Ended, args::Form, console};
 use crate::{
     admin::Health,
     bridge,
-    clock::Clock,
+    clock::{Clock, in_words},
     config::{Config, Exit},
     matrix::Trust,
 };
@@ -215,6 +215,21 @@ fn write_lane(
         write!(out, ", empty in about {}", age_text(seconds))?;
     }
     writeln!(out)?;
+    if tally.failed > 0 {
+        writeln!(
+            out,
+            "                 {} of the failed can be tried again; the last one: {}",
+            tally.parked,
+            tally.last_failure.as_deref().unwrap_or("unknown"),
+        )?;
+    }
+    if let Some(since) = tally.closed_since {
+        writeln!(
+            out,
+            "                 the place does not let the bridge in, since {}",
+            in_words(now.since(since))
+        )?;
+    }
     for (rule, count) in &tally.skipped {
         writeln!(out, "                 skipped by `{rule}`: {count}")?;
     }
@@ -222,12 +237,7 @@ fn write_lane(
 }
 
 fn age_text(seconds: u64) -> String {
-    match seconds {
-        0..120 => format!("{seconds} s"),
-        120..7_200 => format!("{} min", seconds / 60),
-        7_200..172_800 => format!("{} h", seconds / 3_600),
-        _ => format!("{} days", seconds / 86_400),
-    }
+    in_words(Duration::from_secs(seconds))
 }
 
 // Portals of the configuration whose two ends were never found.
@@ -255,6 +265,9 @@ fn object(peek: &Peek, health: Option<&Health>, config: &Config, now: Millis) ->
             "failed": tally.failed,
             "pending": tally.pending,
             "waiting_for_key": tally.waiting,
+            "parked": tally.parked,
+            "last_failure": tally.last_failure,
+            "closed_seconds": tally.closed_since.map(|since| now.since(since).as_secs()),
             "oldest_pending_seconds": tally.oldest_pending.map(|oldest| now.since(oldest).as_secs()),
             "empty_after_seconds": empty_after(health, tally),
         })
@@ -322,6 +335,9 @@ mod tests {
                 pending: 2,
                 waiting: 1,
                 oldest_pending: Some(Millis(1_000)),
+                parked: 1,
+                last_failure: Some("rejected".into()),
+                closed_since: Some(Millis(1_000)),
             }],
             account: None,
         }
@@ -345,6 +361,17 @@ mod tests {
         assert!(!text.contains("empty in"), "{text}");
         let object = object(&peek(), None, &config, Millis(61_000));
         let lane = &object["portals"][0]["lanes"][0];
+        assert!(
+            text.contains("1 of the failed can be tried again; the last one: rejected"),
+            "{text}"
+        );
+        assert!(
+            text.contains("does not let the bridge in, since 60 s"),
+            "{text}"
+        );
+        assert_eq!(lane["parked"], 1);
+        assert_eq!(lane["last_failure"], "rejected");
+        assert_eq!(lane["closed_seconds"], 60);
         assert_eq!(lane["pending"], 2);
         assert_eq!(lane["skipped"]["notice"], 2);
         assert_eq!(lane["oldest_pending_seconds"], 60);

@@ -1,6 +1,7 @@
 //! Pure: Matrix events ⇄ neutral messages. Reading never trusts a shape; writing never copies markup.
 
 mod read;
+mod request;
 pub mod shared;
 mod summary;
 mod write;
@@ -11,6 +12,7 @@ use serde_json::Value;
 use crate::message::Message;
 pub use crate::text::html_from_body;
 pub use read::message_from_event;
+pub use request::Request;
 pub use write::{content_from, event_content, plan};
 
 /// An event of a room, decrypted.

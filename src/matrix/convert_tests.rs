@@ -342,6 +342,7 @@ fn every_event_says_that_it_mentions_nobody() {
         (
             Action::Bridge {
                 text: "@room".to_owned(),
+                about: None,
             },
             vec![],
         ),
@@ -392,7 +393,7 @@ fn messages_become_events() {
       "msgtype": "m.notice"
     }
     "##);
-    insta::assert_snapshot!(event(Action::Bridge { text: "Hello.".to_owned() }, &[]), @r##"
+    insta::assert_snapshot!(event(Action::Bridge { text: "Hello.".to_owned(), about: None }, &[]), @r##"
     {
       "body": "Hello.",
       "m.mentions": {},

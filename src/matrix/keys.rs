@@ -13,6 +13,7 @@ use tracing::{debug, warn};
 
 use super::{
     Matrix, MatrixError,
+    command::asked,
     encryption::UNTRUSTED,
     unread,
     walk::{Envelope, Names, Reading, Waits, ready},
@@ -142,6 +143,7 @@ impl Matrix {
             .await
         {
             Reading::Message(message) => ready(&message),
+            Reading::Command(command) => asked(&command),
             Reading::Nothing => Some(Payload::Skipped(NO_MESSAGE)),
             Reading::Skipped(rule) => Some(Payload::Skipped(rule)),
             Reading::Waits(Waits::Trust, session) => {

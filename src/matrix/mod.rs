@@ -12,6 +12,8 @@ mod olm;
 mod intake;
 mod beginning;
 mod walk;
+mod command;
+mod relation;
 mod gaps;
 mod keys;
 mod unread;

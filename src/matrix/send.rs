@@ -62,8 +62,20 @@ impl Outlet for Matrix {
     async fn perform(&self, to: &Place, key: &str, step: &Step) -> Result<Done, SendError> {
         let room = self
             .room(to)
-            .filter(|room| room.state() == RoomState::Joined)
             .ok_or_else(|| Fault::NotJoined.into_send_error())?;
+        match room.state() {
+            RoomState::Joined => {}
+            RoomState::Left | RoomState::Banned => {
+                return Err(SendError::Closed {
+                    reason: "the bridge's account was removed from the room; invite it again"
+                        .into(),
+                });
+            }
+            // The invite is accepted as soon as a sync shows it.
+            RoomState::Invited | RoomState::Knocked => {
+                return Err(Fault::NotJoined.into_send_error());
+            }
+        }
         let key = OwnedTransactionId::from(key);
         match step {
             Step::Post {
@@ -105,6 +117,10 @@ impl Outlet for Matrix {
                 self.revise_event(&room, to, key, target, part).await
             }
         }
+    }
+
+    fn answers(&self, since: Millis) -> bool {
+        self.last_sync().is_some_and(|at| at >= since)
     }
 
     fn bundle(&self, messages: &[Outgoing]) -> Option<(Step, usize)> {

@@ -183,7 +183,7 @@ impl Matrix {
             self.retry(Some(session), inbox).await?;
         }
         for one in expired {
-            if self.store.give_up(one.entry).await? {
+            if self.store.give_up(one.entry, self.clock.now()).await? {
                 warn!(entry.id = %one.entry, "The key of a message never came: it ends as failed");
                 crash::point("unread.failed");
             }

@@ -18,12 +18,14 @@ use tracing::{debug, warn};
 
 use super::{
     Matrix,
+    command::asked,
     convert::{self, Incoming, Read},
     encryption::{UNTRUSTED, Verdict, verdict},
     fault::Fault,
     lookup,
+    relation::Relation,
 };
-use crate::message::{Action, Message};
+use crate::message::{Action, Command, Message};
 
 /// The rule for what was not encrypted although the room is or was.
 const PLAINTEXT: &str = "plaintext-in-encrypted-room";
@@ -61,6 +63,8 @@ pub(super) enum Reading {
     Nothing,
     /// A message.
     Message(Message),
+    /// Something asked of the bridge itself.
+    Command(Command),
     /// Not yet.
     Waits(Waits, String),
     /// By this rule it does not cross.
@@ -73,6 +77,17 @@ struct Letter {
     is_new: bool,
     thread: Option<RemoteId>,
     payload: Payload,
+}
+
+impl Letter {
+    /// What no other event will speak of.
+    fn of_nobodys_target(payload: Payload) -> Self {
+        Self {
+            is_new: false,
+            thread: None,
+            payload,
+        }
+    }
 }
 
 /// The fields of an event that decide about it.
@@ -201,11 +216,7 @@ impl Matrix {
             Reading::Nothing => None,
             Reading::Skipped(rule) => {
                 debug!(rule, "An event does not cross");
-                Some(Letter {
-                    is_new: false,
-                    thread: None,
-                    payload: Payload::Skipped(rule),
-                })
+                Some(Letter::of_nobodys_target(Payload::Skipped(rule)))
             }
             Reading::Waits(why, session) => {
                 debug!(why = ?why, "An event cannot be read yet");
@@ -224,6 +235,7 @@ impl Matrix {
                     },
                 })
             }
+            Reading::Command(command) => asked(&command).map(Letter::of_nobodys_target),
             Reading::Message(message) => Some(Letter {
                 is_new: matches!(
                     message.action,
@@ -276,6 +288,10 @@ impl Matrix {
             content: envelope.content.clone(),
             redacts: envelope.redacts.clone().map(RemoteId),
         };
+        let in_clear = matches!(event.kind, TimelineEventKind::PlainText { .. });
+        if let Some(command) = self.command(room, &incoming, encrypted && in_clear).await {
+            return Reading::Command(command);
+        }
         let message = match convert::message_from_event(&incoming) {
             Read::Message(message) => message,
             Read::Ignore(rule) => {
@@ -283,7 +299,6 @@ impl Matrix {
                 return Reading::Nothing;
             }
         };
-        let in_clear = matches!(event.kind, TimelineEventKind::PlainText { .. });
         // Redactions are never encrypted; the server has checked that the sender may redact.
         if encrypted && in_clear && !matches!(message.action, Action::Delete { .. }) {
             return Reading::Skipped(PLAINTEXT);
@@ -368,28 +383,5 @@ fn waits(why: Waits, envelope: &Envelope) -> Reading {
         Some(session) => Reading::Waits(why, session.to_owned()),
         // Redacted, or never encrypted by anything we know.
         None => Reading::Skipped(UNDECRYPTABLE),
-    }
-}
-
-/// What an event says about others outside of its ciphertext.
-struct Relation {
-    replaces: bool,
-    thread: Option<RemoteId>,
-}
-
-impl Relation {
-    fn of(content: &Value) -> Self {
-        let relates = content.get("m.relates_to");
-        let field = |name| {
-            relates
-                .and_then(|relates| relates.get(name))
-                .and_then(Value::as_str)
-        };
-        Self {
-            replaces: field("rel_type") == Some("m.replace"),
-            thread: (field("rel_type") == Some("m.thread"))
-                .then(|| field("event_id").map(RemoteId::from))
-                .flatten(),
-        }
     }
 }

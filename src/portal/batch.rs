@@ -8,7 +8,7 @@ use footbridge_store::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::{Attempt, Lane};
+use super::{Attempt, Lane, failure::Trial};
 use crate::{
     budget::{Permit, Rank},
     crash,
@@ -235,12 +235,11 @@ impl Lane {
     pub(super) async fn not_done(
         &self,
         delivery: &Delivery,
-        step: &Step,
         error: SendError,
         permit: Permit,
-        message: &Message,
+        trial: &Trial<'_>,
     ) -> Result<Attempt, Error> {
-        match (step, error) {
+        match (trial.step.map(|(_, step)| step), error) {
             (_, SendError::Limited { after }) => {
                 permit.refused(after);
                 if !self.outlet.dedupes() {
@@ -249,7 +248,10 @@ impl Lane {
                 }
                 Ok(Attempt::Settled)
             }
-            (Step::Bundle { .. }, SendError::Refused { reason }) => {
+            (
+                Some(Step::Bundle { .. }),
+                SendError::Refused { reason } | SendError::Rejected { reason },
+            ) => {
                 permit.spent();
                 warn!(
                     delivery.id = delivery.id.0,
@@ -260,7 +262,7 @@ impl Lane {
             }
             (_, error) => {
                 permit.spent();
-                self.put_off(delivery, error, message).await
+                self.put_off(delivery, error, trial).await
             }
         }
     }

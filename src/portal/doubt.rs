@@ -1,13 +1,12 @@
 //! A step in doubt: it may or may not have happened, and the other side does not dedupe. Looks before it is
 //! repeated (reliability: D04, D05).
 
-use anyhow::anyhow;
 use footbridge_store::{Delivery, Error, Millis};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::{Attempt, CLOSED_POLL, Lane};
+use super::Lane;
 use crate::{
     message::Message,
     outlet::{Done, Outcome, SendError, Step},
@@ -67,34 +66,6 @@ impl Lane {
             "A send of unknown outcome had not happened; repeating it"
         );
         Ok(Recalled::NeverHappened)
-    }
-
-    /// The other side could not be looked at. Whatever it said of the look says nothing of the step: the doubt
-    /// stays, and nothing is repeated before a look succeeded.
-    pub(super) async fn look_later(
-        &self,
-        delivery: &Delivery,
-        error: SendError,
-        message: &Message,
-    ) -> Result<Attempt, Error> {
-        let (after, source) = match error {
-            SendError::SignedOut { .. } => {
-                let now = self.clock.now();
-                self.store.postponed(delivery.id, now, false).await?;
-                return Ok(Attempt::SignedOut);
-            }
-            SendError::Retry { after, source, .. } => (after, source),
-            // Of the look, not of the step: what is in doubt stays so.
-            SendError::Limited { .. } => return self.put_off(delivery, error, message).await,
-            other => (Some(CLOSED_POLL), anyhow!(other)),
-        };
-        let outcome = Outcome::Unknown;
-        let error = SendError::Retry {
-            after,
-            outcome,
-            source,
-        };
-        self.put_off(delivery, error, message).await
     }
 
     /// The other side makes one message of however many tries, unless it has forgotten them (D09): then it is

@@ -8,6 +8,7 @@ use tracing::debug;
 use super::{
     Attempt, Lane, batch,
     doubt::{Recalled, step_key},
+    failure::Trial,
 };
 use crate::{
     budget::Permit,
@@ -42,7 +43,7 @@ impl Lane {
                     Recalled::Adopted => continue,
                     Recalled::NeverHappened => {}
                     Recalled::NotNow(error) => {
-                        return self.look_later(delivery, error, message).await;
+                        return self.not_looked(delivery, error).await;
                     }
                     Recalled::Stopped => return Ok(Attempt::Stopped),
                 }
@@ -82,7 +83,14 @@ impl Lane {
                 }
                 Err(error) => {
                     self.note_unanswered(delivery, &error, began).await?;
-                    return self.not_done(delivery, step, error, permit, message).await;
+                    let trial = Trial {
+                        message,
+                        step: Some((index, step)),
+                        last,
+                        began,
+                        stop,
+                    };
+                    return self.not_done(delivery, error, permit, &trial).await;
                 }
             }
         }
@@ -147,6 +155,10 @@ impl Lane {
             last,
             "Step settled"
         );
+        self.let_in().await?;
+        if last && delivery.again {
+            self.tell().await?;
+        }
         Ok(())
     }
 }

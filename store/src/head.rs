@@ -1,5 +1,7 @@
 //! Which debt of a lane comes first, and the letter it delivers, opened.
 
+use std::time::Duration;
+
 use rusqlite::{OptionalExtension, Row, params};
 
 use crate::{
@@ -20,17 +22,28 @@ pub(crate) fn plan_cell(delivery: DeliveryId) -> Cell {
 
 const FIRST_BEGUN: &str = "
     SELECT o.id, o.entry_id, o.key, j.place, o.to_place, j.payload, o.plan, o.steps_done, o.attempts,
-           o.unsure_since, o.accepted_at, o.late, o.due, j.hold_until, o.unanswered_since
+           o.unsure_since, o.accepted_at, o.late, o.due, j.hold_until, o.unanswered_since, o.tries, o.rejections,
+           o.blamed_ms, o.tried_at, EXISTS (SELECT 1 FROM parked p WHERE p.id = o.id)
     FROM outbox o JOIN journal j ON j.id = o.entry_id
     WHERE o.portal_id = ?1 AND o.toward = ?2 AND (o.steps_done > 0 OR o.unsure_since IS NOT NULL)
       AND o.leader IS NULL
+    ORDER BY o.id LIMIT 1";
+
+// What the bridge itself has to say goes before the backlog.
+const FIRST_URGENT: &str = "
+    SELECT o.id, o.entry_id, o.key, j.place, o.to_place, j.payload, o.plan, o.steps_done, o.attempts,
+           o.unsure_since, o.accepted_at, o.late, o.due, j.hold_until, o.unanswered_since, o.tries, o.rejections,
+           o.blamed_ms, o.tried_at, EXISTS (SELECT 1 FROM parked p WHERE p.id = o.id)
+    FROM outbox o JOIN journal j ON j.id = o.entry_id
+    WHERE o.portal_id = ?1 AND o.toward = ?2 AND o.urgent = 1
     ORDER BY o.id LIMIT 1";
 
 // An entry whose key has been waited for long enough lets others pass. So does one from the future: the clock was
 // put back, and nobody knows how long it has been waited for.
 const FIRST_OWED: &str = "
     SELECT o.id, o.entry_id, o.key, j.place, o.to_place, j.payload, o.plan, o.steps_done, o.attempts,
-           o.unsure_since, o.accepted_at, o.late, o.due, j.hold_until, o.unanswered_since
+           o.unsure_since, o.accepted_at, o.late, o.due, j.hold_until, o.unanswered_since, o.tries, o.rejections,
+           o.blamed_ms, o.tried_at, EXISTS (SELECT 1 FROM parked p WHERE p.id = o.id)
     FROM outbox o JOIN journal j ON j.id = o.entry_id
     WHERE o.portal_id = ?1 AND o.toward = ?2 AND (
         j.hold_until IS NULL OR j.hold_until > ?3 AND o.accepted_at <= ?3)
@@ -39,7 +52,8 @@ const FIRST_OWED: &str = "
 
 const LINE: &str = "
     SELECT o.id, o.entry_id, o.key, j.place, o.to_place, j.payload, o.plan, o.steps_done, o.attempts,
-           o.unsure_since, o.accepted_at, o.late, o.due, j.hold_until, o.unanswered_since
+           o.unsure_since, o.accepted_at, o.late, o.due, j.hold_until, o.unanswered_since, o.tries, o.rejections,
+           o.blamed_ms, o.tried_at, EXISTS (SELECT 1 FROM parked p WHERE p.id = o.id)
     FROM outbox o JOIN journal j ON j.id = o.entry_id
     WHERE o.portal_id = ?1 AND o.toward = ?2 AND (
         j.hold_until IS NULL OR j.hold_until > ?3 AND o.accepted_at <= ?3)
@@ -64,11 +78,14 @@ pub(crate) fn head(desk: &Desk<'_>, lane: LaneId, now: Millis) -> Result<Head, F
         .optional()?;
     let first = match begun {
         Some(begun) => Some(begun),
-        None => desk
-            .sql
-            .prepare_cached(FIRST_OWED)?
-            .query_row(params![lane.portal, lane.toward, now], read)
-            .optional()?,
+        None => match urgent(desk, lane)? {
+            Some(urgent) => Some(urgent),
+            None => desk
+                .sql
+                .prepare_cached(FIRST_OWED)?
+                .query_row(params![lane.portal, lane.toward, now], read)
+                .optional()?,
+        },
     };
     let Some(owed) = first else {
         return Ok(Head::Empty);
@@ -80,6 +97,16 @@ pub(crate) fn head(desk: &Desk<'_>, lane: LaneId, now: Millis) -> Result<Head, F
         return Ok(Head::NotBefore(owed.due));
     }
     open_owed(desk, owed).map(|delivery| Head::Ready(Box::new(delivery)))
+}
+
+fn urgent(desk: &Desk<'_>, lane: LaneId) -> Result<Option<Owed>, Fault> {
+    Ok(desk
+        .sql
+        .prepare_cached(FIRST_URGENT)?
+        .query_row(params![lane.portal, lane.toward], |row| {
+            owed_from_row(row, lane)
+        })
+        .optional()?)
 }
 
 /// The debts of the lane from this one on, up to the first that it would hold at.
@@ -120,6 +147,11 @@ fn owed_from_row(row: &Row<'_>, lane: LaneId) -> rusqlite::Result<Owed> {
             unanswered_since: row.get(14)?,
             accepted_at: row.get(10)?,
             late: row.get(11)?,
+            tries: row.get(15)?,
+            rejections: row.get(16)?,
+            blamed: Duration::from_millis(row.get(17)?),
+            tried_at: row.get(18)?,
+            again: row.get(19)?,
         },
         sealed: row.get(5)?,
         due: row.get(12)?,

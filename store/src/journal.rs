@@ -3,7 +3,7 @@
 use rusqlite::{OptionalExtension, Row, params};
 
 use crate::{
-    Copy, EntryId, Error, LaneId, Millis, Place, RemoteId, Store,
+    Copy, EntryId, Error, LaneId, Millis, Place, RemoteId, Store, commands,
     database::{Desk, Fault},
     links,
     missing::{self, Ending},
@@ -11,7 +11,7 @@ use crate::{
     progress::{self, Flag, Gap},
     seal::Cell,
     settle::{self, End},
-    writers,
+    story, writers,
 };
 
 /// Something that happened in a place.
@@ -47,6 +47,19 @@ pub enum Payload {
     },
     /// Accepted and at once settled as skipped by this rule. Nothing is kept of it but its id.
     Skipped(&'static str),
+    /// Something asked of the bridge itself: settled as skipped (`command`), and kept until it is answered.
+    Command(Vec<u8>),
+}
+
+impl Payload {
+    /// The rule by which it reaches no other place.
+    fn skipped_by(&self) -> Option<&'static str> {
+        match self {
+            Self::Skipped(rule) => Some(rule),
+            Self::Command(_) => Some("command"),
+            Self::Ready(_) | Self::Waiting { .. } => None,
+        }
+    }
 }
 
 impl std::fmt::Debug for Payload {
@@ -55,6 +68,7 @@ impl std::fmt::Debug for Payload {
             Self::Ready(_) => "Ready(..)",
             Self::Waiting { .. } => "Waiting(..)",
             Self::Skipped(_) => "Skipped(..)",
+            Self::Command(_) => "Command(..)",
         })
     }
 }
@@ -72,6 +86,8 @@ pub struct Batch {
     pub filled: Vec<Gap>,
     /// Flags to raise. A raised flag is never lowered.
     pub flags: Vec<(Place, Flag)>,
+    /// Who wrote which of the arrivals: place, fact, author. Kept as a keyed hash, the last one of each author.
+    pub authors: Vec<(Place, RemoteId, String)>,
     /// Who wrote new messages: place, message, user. Kept as a keyed hash.
     pub writers: Vec<(Place, RemoteId, String)>,
 }
@@ -120,6 +136,9 @@ impl Store {
                 .iter()
                 .map(|arrival| take_in(desk, &graph, arrival, now))
                 .collect::<Result<_, _>>()?;
+            for (place, fact, author) in &batch.authors {
+                story::note_author(desk, place, fact, author)?;
+            }
             for writer in &batch.writers {
                 writers::keep(desk, writer)?;
             }
@@ -173,6 +192,19 @@ pub(crate) fn letter_cell(entry: EntryId) -> Cell {
     }
 }
 
+/// The letter of an entry, opened, if it is still there.
+pub(crate) fn open_letter(desk: &Desk<'_>, entry: EntryId) -> Result<Option<Vec<u8>>, Fault> {
+    let sealed: Option<Vec<u8>> = desk
+        .sql
+        .prepare_cached("SELECT payload FROM journal WHERE id = ?1")?
+        .query_row([entry], |row| row.get(0))
+        .optional()?
+        .flatten();
+    sealed
+        .map(|sealed| desk.seal.open(letter_cell(entry), &sealed))
+        .transpose()
+}
+
 fn waiting_from_row(row: &Row<'_>) -> rusqlite::Result<Waiting> {
     Ok(Waiting {
         entry: row.get(0)?,
@@ -198,6 +230,9 @@ fn take_in(
     }
     let entry = write_fact(desk, &arrival.place, &arrival.fact, now)?;
     write_letter(desk, entry, &arrival.payload)?;
+    if let Payload::Command(_) = arrival.payload {
+        commands::ask(desk, entry)?;
+    }
     if let Some(message) = &arrival.message {
         let original = Copy {
             remote: message.clone(),
@@ -208,8 +243,8 @@ fn take_in(
     }
     let mut owing = Vec::new();
     for (lane, to) in reached {
-        if let Payload::Skipped(rule) = arrival.payload {
-            settle::skip_at_once(desk, lane, rule)?;
+        if let Some(rule) = arrival.payload.skipped_by() {
+            settle::skip_at_once(desk, entry, (lane, &to), rule)?;
         } else {
             let fact = (&arrival.place, &arrival.fact);
             settle::owe(desk, entry, fact, (lane, &to), now)?;
@@ -253,7 +288,7 @@ pub(crate) fn write_letter(
     payload: &Payload,
 ) -> Result<(), Fault> {
     let (letter, session, hold_until) = match payload {
-        Payload::Ready(letter) => (letter, None, None),
+        Payload::Ready(letter) | Payload::Command(letter) => (letter, None, None),
         Payload::Waiting {
             session,
             raw,
@@ -285,7 +320,11 @@ fn fill(
         return Ok(Vec::new());
     };
     let debts = settle::debts_of_entry(desk.sql, entry)?;
-    if let Payload::Skipped(rule) = payload {
+    if let Payload::Command(_) = payload {
+        write_letter(desk, entry, payload)?;
+        commands::ask(desk, entry)?;
+    }
+    if let Some(rule) = payload.skipped_by() {
         missing::count(desk, entry, Ending::Dropped)?;
         for debt in &debts {
             settle::settle(desk, debt, End::Skipped(rule))?;

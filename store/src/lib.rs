@@ -10,9 +10,15 @@ mod ids;
 mod journal;
 mod progress;
 mod outbox;
+mod setback;
 mod bundle;
 mod head;
 mod settle;
+mod parked;
+mod bulletins;
+mod closed;
+mod commands;
+mod story;
 mod links;
 mod writers;
 mod linked;
@@ -33,7 +39,10 @@ use std::{path::Path, sync::Arc};
 use database::{Database, Desk, Fault, off_thread};
 
 pub use accounts::{Account, AccountFace, Secret};
+pub use bulletins::{Compose, NoticeState, Topic};
 pub use bundle::Bundle;
+pub use closed::Closed;
+pub use commands::Command;
 pub use error::Error;
 pub use hindrance::{Hindrance, free_space};
 pub use ids::{DeliveryId, EntryId, LaneId, Millis, Place, PortalId, RemoteId, Side};
@@ -41,11 +50,14 @@ pub use journal::{Accepted, Arrival, Batch, Payload, Waiting};
 pub use linked::Linked;
 pub use links::{Copies, Copy};
 pub use missing::{Overdue, Resolved, Telling};
-pub use outbox::{Delivery, Head, Tally, Undelivered};
+pub use outbox::{Delivery, Head, Tally, Tell, Undelivered};
+pub use parked::{Parked, ParkedState};
 pub use peek::Peek;
 pub use portals::{Portal, PortalSpec};
 pub use progress::{Flag, Gap};
 pub use seal::StoreKey;
+pub use setback::Setback;
+pub use story::{Stand, Story};
 
 /// The open store. Cheap to clone; the last clone dropped closes the file and frees the lock.
 #[derive(Clone)]

@@ -11,9 +11,10 @@ use crate::{
 };
 
 /// The steps; the schema's number is how many of them were taken.
-const STEPS: [&str; 4] = [
+const STEPS: [&str; 5] = [
     include_str!("../migrations/001_init.sql"),
     include_str!("../migrations/002_bundles.sql"),
+    include_str!("../migrations/003_parked.sql"),
     include_str!("../migrations/004_notices.sql"),
     include_str!("../migrations/007_writers.sql"),
 ];

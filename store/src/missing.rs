@@ -8,7 +8,7 @@ use rusqlite::{OptionalExtension, Row, params};
 use crate::{
     EntryId, Error, LaneId, Millis, Place, RemoteId, Side, Store,
     database::{Desk, Fault},
-    notices,
+    notices, parked,
     portals::Graph,
     settle::{self, End},
 };
@@ -102,7 +102,7 @@ impl Store {
 
     /// The key of an entry is not expected any more: what is owed of it ends as failed. Answers whether it
     /// still waited.
-    pub async fn give_up(&self, entry: EntryId) -> Result<bool, Error> {
+    pub async fn give_up(&self, entry: EntryId, now: Millis) -> Result<bool, Error> {
         self.transaction("give up an entry", move |desk| {
             let waits = desk
                 .sql
@@ -113,6 +113,7 @@ impl Store {
             }
             count(desk, entry, Ending::Failed)?;
             for debt in settle::debts_of_entry(desk.sql, entry)? {
+                parked::note(desk, &debt, "its key never came", now)?;
                 settle::settle(desk, &debt, End::Failed)?;
             }
             Ok(true)

@@ -15,7 +15,7 @@ use crate::{
 const BRIDGE: &str = "bridge";
 
 /// Where all notices come from.
-fn notices() -> Place {
+pub(crate) fn home() -> Place {
     Place::new(BRIDGE, "notice")
 }
 
@@ -105,6 +105,14 @@ pub(crate) fn change_notice(
     Ok(Some(lane))
 }
 
+/// What was owed last in this transaction goes before the backlog of its lane.
+pub(crate) fn hurry(desk: &Desk<'_>) -> Result<(), Fault> {
+    desk.sql
+        .prepare_cached("UPDATE outbox SET urgent = 1 WHERE id = (SELECT max(id) FROM outbox)")?
+        .execute([])?;
+    Ok(())
+}
+
 /// Where the lane of an active portal leads to.
 fn end_of(desk: &Desk<'_>, lane: LaneId) -> Result<Option<Place>, Fault> {
     let end = match lane.toward {
@@ -125,7 +133,7 @@ fn owe(
     letter: &[u8],
     now: Millis,
 ) -> Result<(), Fault> {
-    let place = notices();
+    let place = home();
     let entry = journal::write_fact(desk, &place, fact, now)?;
     journal::write_letter(desk, entry, &Payload::Ready(letter.to_owned()))?;
     // By this link a change finds the copy that was made of the notice.

@@ -1,13 +1,14 @@
 //! Debts: what must still be delivered, in which order, and how far each has got.
 
+use std::time::Duration;
+
 use rusqlite::params;
 
 use crate::{
     Copy, DeliveryId, EntryId, Error, LaneId, Millis, Place, RemoteId, Store, bundle, columns,
     database::{Desk, Fault},
     head::{self, plan_cell},
-    links, notices,
-    portals::Graph,
+    links, parked,
     settle::{self, Debt, End},
 };
 
@@ -40,8 +41,18 @@ pub struct Delivery {
     pub unanswered_since: Option<Millis>,
     /// When it was accepted.
     pub accepted_at: Millis,
-    /// Whether others may have overtaken it while its key was missing.
+    /// Whether others may have overtaken it while its key was missing, or since it failed.
     pub late: bool,
+    /// Tries of all its steps that failed, also before it failed for good and was tried again.
+    pub tries: u32,
+    /// Answers to the present step that looked like never and spoke against this message.
+    pub rejections: u32,
+    /// How long the present step has failed while the other side was well.
+    pub blamed: Duration,
+    /// When the present step last failed.
+    pub tried_at: Option<Millis>,
+    /// Whether it had failed before and is tried again.
+    pub again: bool,
 }
 
 impl std::fmt::Debug for Delivery {
@@ -69,13 +80,27 @@ pub enum Head {
 pub enum Undelivered {
     /// By a documented rule; counted.
     Skipped(String),
-    /// It could not be; somebody is told.
+    /// It could not be. It is kept to be tried again, and what people are told of it is written by
+    /// [`Store::refresh_notices`].
     Failed {
+        /// The kind of the last error: a short fixed word.
+        kind: &'static str,
         /// One sentence, without message text.
         reason: String,
-        /// A neutral message for the place the entry came from, to be delivered by the opposite lane.
-        notice: Option<Vec<u8>>,
+        /// The message it would have changed, in the place where it happened.
+        about: Option<RemoteId>,
+        /// Whether anybody is told.
+        tell: Tell,
     },
+}
+
+/// Whether people are told of a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tell {
+    /// Where the entry happened.
+    Sender,
+    /// It is a message of the bridge itself: a notice about a notice is not sent.
+    Nobody,
 }
 
 /// The conservation counters of one lane: `accepted = delivered + skipped + failed + pending`.
@@ -97,12 +122,18 @@ pub struct Tally {
     pub waiting: u64,
     /// When the oldest pending one was accepted.
     pub oldest_pending: Option<Millis>,
+    /// Of the failed ones, those that are kept to be tried again.
+    pub parked: u64,
+    /// The kind of error by which the last one failed; a short fixed word.
+    pub last_failure: Option<String>,
+    /// Since when the place does not let us in, if so.
+    pub closed_since: Option<Millis>,
 }
 
 const IN_FLIGHT: &str = "
     UPDATE outbox SET unanswered_since = accepted_at
     WHERE portal_id = ?1 AND toward = ?2 AND unanswered_since IS NULL AND (
-        late = 1 OR steps_done > 0 OR id = (
+        late = 1 OR urgent = 1 OR steps_done > 0 OR id = (
             SELECT o.id FROM outbox o JOIN journal j ON j.id = o.entry_id
             WHERE o.portal_id = ?1 AND o.toward = ?2 AND o.late = 0 AND j.session IS NULL
             ORDER BY o.id LIMIT 1))";
@@ -151,8 +182,8 @@ impl Store {
     }
 
     /// The present step is done: `made` is linked to the entry (and to those of debts bound to this one, which are
-    /// settled with it), `gone` is unlinked, attempts and doubt are cleared. With `last` the delivery is settled as delivered in the same transaction, its payload erased
-    /// if no other debt needs it.
+    /// settled with it), `gone` is unlinked, attempts and doubt are cleared. With `last` the delivery is settled as
+    /// delivered in the same transaction, its payload erased if no other debt needs it.
     pub async fn step_done(
         &self,
         delivery: DeliveryId,
@@ -188,28 +219,6 @@ impl Store {
                 .sql
                 .prepare_cached("UPDATE outbox SET unsure_since = NULL WHERE id = ?1")?
                 .execute([delivery])?;
-            note(rows, delivery);
-            Ok(())
-        })
-        .await
-    }
-
-    /// The present step failed for now: one more attempt, not again before `due`. `sure` says that it
-    /// certainly did not happen, which clears the doubt.
-    pub async fn postponed(
-        &self,
-        delivery: DeliveryId,
-        due: Millis,
-        sure: bool,
-    ) -> Result<(), Error> {
-        self.transaction("postpone a step", move |desk| {
-            let rows = desk
-                .sql
-                .prepare_cached(
-                    "UPDATE outbox SET attempts = attempts + 1, due = ?2,
-                     unsure_since = iif(?3, NULL, unsure_since) WHERE id = ?1",
-                )?
-                .execute(params![delivery, due, sure])?;
             note(rows, delivery);
             Ok(())
         })
@@ -257,36 +266,39 @@ impl Store {
         .await
     }
 
-    /// The delivery ends without being delivered, and so do those bound to it. Answers the lane to ring when a
-    /// notice was queued. A notice about a notice is not sent.
+    /// The delivery ends without being delivered, and so do those bound to it. Settled already, nothing happens.
     pub async fn undelivered(
         &self,
         delivery: DeliveryId,
         how: Undelivered,
         now: Millis,
-    ) -> Result<Option<LaneId>, Error> {
+    ) -> Result<(), Error> {
         self.transaction("give up a delivery", move |desk| {
             let Some(debt) = settle::debt(desk.sql, delivery)? else {
                 note(0, delivery);
-                return Ok(None);
+                return Ok(());
             };
             // What one message would have paid ends together: nobody knows of one part alone that it arrived.
             let bound = settle::led_by(desk.sql, delivery)?;
-            let mut told = None;
             for debt in bound.into_iter().map(|(rider, _)| rider).chain([debt]) {
                 match &how {
-                    Undelivered::Skipped(rule) => {
-                        settle::settle(desk, &debt, End::Skipped(rule))?;
-                    }
-                    Undelivered::Failed { notice, .. } => {
-                        settle::settle(desk, &debt, End::Failed)?;
-                        if let Some(letter) = notice {
-                            told = give_notice(desk, &debt, letter, now)?.or(told);
-                        }
+                    Undelivered::Skipped(rule) => settle::settle(desk, &debt, End::Skipped(rule))?,
+                    Undelivered::Failed {
+                        kind,
+                        reason,
+                        about,
+                        tell,
+                    } => {
+                        let why = parked::Why {
+                            kind,
+                            reason,
+                            about: about.as_ref(),
+                        };
+                        parked::park(desk, &debt, &why, *tell, now)?;
                     }
                 }
             }
-            Ok(told)
+            Ok(())
         })
         .await
     }
@@ -341,7 +353,8 @@ pub(crate) fn advance(desk: &Desk<'_>, debt: &Debt, last: bool) -> Result<(), Fa
     desk.sql
         .prepare_cached(
             "UPDATE outbox SET steps_done = steps_done + 1, attempts = 0, due = 0,
-             unsure_since = NULL, unanswered_since = NULL WHERE id = ?1",
+             unsure_since = NULL, unanswered_since = NULL, rejections = 0, blamed_ms = 0,
+             tried_at = NULL WHERE id = ?1",
         )?
         .execute([debt.id])?;
     Ok(())
@@ -357,26 +370,4 @@ pub(crate) fn write_plan(
         .sql
         .prepare_cached("UPDATE outbox SET plan = ?2 WHERE id = ?1")?
         .execute(params![delivery, sealed])?)
-}
-
-/// Owes a notice to the place where the entry happened, by the lane that leads there.
-fn give_notice(
-    desk: &Desk<'_>,
-    failed: &Debt,
-    letter: &[u8],
-    now: Millis,
-) -> Result<Option<LaneId>, Fault> {
-    let origin: Place = desk
-        .sql
-        .prepare_cached("SELECT place FROM journal WHERE id = ?1")?
-        .query_row([failed.entry], |row| row.get(0))?;
-    let back = Graph::load(desk.sql)?
-        .reach(&failed.to)
-        .into_iter()
-        .find(|(_, place)| *place == origin);
-    let Some((lane, _)) = back else {
-        return Ok(None);
-    };
-    let fact = RemoteId(format!("delivery-{}", failed.id));
-    notices::notice(desk, lane, &fact, letter, now)
 }

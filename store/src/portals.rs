@@ -7,7 +7,7 @@ use rusqlite::{Connection, Row, params};
 use crate::{
     Error, LaneId, Millis, Place, PortalId, Side, Store,
     database::Fault,
-    progress,
+    parked, progress,
     settle::{self, End},
 };
 
@@ -95,6 +95,7 @@ impl Store {
             for debt in settle::debts_of_the_inactive(desk.sql)? {
                 settle::settle(desk, &debt, End::Skipped(REMOVED))?;
             }
+            parked::erase_the_inactive(desk)?;
             let all = all(desk.sql)?;
             let used: HashSet<&Place> = places(all.iter().filter(|portal| portal.active));
             for place in places(all.iter()).difference(&used) {
@@ -161,6 +162,21 @@ impl Graph {
             }
         }
         reached
+    }
+
+    /// The lane that leads to `to` on the way from `from`.
+    pub fn back(&self, from: &Place, to: &Place) -> Option<LaneId> {
+        self.reach(from)
+            .into_iter()
+            .find_map(|(lane, place)| (place == *to).then_some(lane))
+    }
+
+    /// Some lane that leads here.
+    pub fn lane_to(&self, here: &Place) -> Option<LaneId> {
+        self.edges(here).next().map(|(portal, toward, _)| LaneId {
+            portal,
+            toward: toward.opposite(),
+        })
     }
 
     fn edges<'a>(

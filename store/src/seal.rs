@@ -162,6 +162,11 @@ impl Seal {
             .map_err(|_| corrupt)
     }
 
+    /// What is kept of an author in a place: enough to know them again, and nothing else.
+    pub fn author_key(&self, place: &Place, author: &str) -> String {
+        self.delivery_key(place, &RemoteId::from(author), place)
+    }
+
     /// The key of a delivery: 32 hex digits, the same whenever the same fact goes to the same place.
     pub fn delivery_key(&self, from: &Place, fact: &RemoteId, to: &Place) -> String {
         self.name([from.as_str(), fact.as_str(), to.as_str()])

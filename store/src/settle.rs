@@ -4,8 +4,9 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::{
-    DeliveryId, EntryId, LaneId, Millis, Place, RemoteId, Tally, columns,
+    DeliveryId, EntryId, LaneId, Millis, Place, RemoteId, Tally, closed, columns,
     database::{Desk, Fault},
+    parked,
 };
 
 /// One row of the outbox, as far as settling it needs.
@@ -27,7 +28,7 @@ pub(crate) enum End<'a> {
 
 const DEBT: &str = "SELECT id, entry_id, portal_id, toward, to_place FROM outbox";
 
-fn debt_from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Debt> {
+pub(crate) fn debt_from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Debt> {
     Ok(Debt {
         id: row.get("id")?,
         entry: row.get("entry_id")?,
@@ -93,8 +94,14 @@ pub(crate) fn owe(
 }
 
 /// Counts an arrival that is skipped at once: accepted and settled.
-pub(crate) fn skip_at_once(desk: &Desk<'_>, lane: LaneId, rule: &str) -> Result<(), Fault> {
+pub(crate) fn skip_at_once(
+    desk: &Desk<'_>,
+    entry: EntryId,
+    (lane, to): (LaneId, &Place),
+    rule: &str,
+) -> Result<(), Fault> {
     count_accepted(desk.sql, lane)?;
+    note_skipped(desk.sql, entry, to, rule)?;
     count_skipped(desk.sql, lane, rule)
 }
 
@@ -107,6 +114,7 @@ pub(crate) fn settle(desk: &Desk<'_>, debt: &Debt, end: End<'_>) -> Result<(), F
     desk.sql
         .prepare_cached("UPDATE outbox SET leader = NULL, slot = NULL WHERE leader = ?1")?
         .execute([debt.id])?;
+    parked::ended(desk, debt, end)?;
     match end {
         End::Delivered => count(
             desk.sql,
@@ -118,15 +126,25 @@ pub(crate) fn settle(desk: &Desk<'_>, debt: &Debt, end: End<'_>) -> Result<(), F
             debt.lane,
             "UPDATE tally SET failed = failed + 1 WHERE portal_id = ?1 AND toward = ?2",
         )?,
-        End::Skipped(rule) => count_skipped(desk.sql, debt.lane, rule)?,
+        End::Skipped(rule) => {
+            note_skipped(desk.sql, debt.entry, &debt.to, rule)?;
+            count_skipped(desk.sql, debt.lane, rule)?;
+        }
     }
+    // The plan went with the row, so there is something to erase in any case.
+    erase_unneeded(desk, debt.entry)
+}
+
+/// Erases the letter of an entry that is not owed, not kept to be tried again, and no question to be answered.
+pub(crate) fn erase_unneeded(desk: &Desk<'_>, entry: EntryId) -> Result<(), Fault> {
     desk.sql
         .prepare_cached(
             "UPDATE journal SET payload = NULL, session = NULL, hold_until = NULL
-             WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM outbox WHERE entry_id = ?1)",
+             WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM outbox WHERE entry_id = ?1)
+             AND NOT EXISTS (SELECT 1 FROM parked WHERE entry_id = ?1 AND kept = 1)
+             AND NOT EXISTS (SELECT 1 FROM command WHERE entry_id = ?1)",
         )?
-        .execute([debt.entry])?;
-    // The plan went with the row, so there is something to erase in any case.
+        .execute([entry])?;
     desk.erased();
     Ok(())
 }
@@ -139,7 +157,7 @@ fn count_accepted(sql: &Connection, lane: LaneId) -> Result<(), Fault> {
     )
 }
 
-fn count(sql: &Connection, lane: LaneId, update: &str) -> Result<(), Fault> {
+pub(crate) fn count(sql: &Connection, lane: LaneId, update: &str) -> Result<(), Fault> {
     let rows = sql
         .prepare_cached(update)?
         .execute(params![lane.portal, lane.toward])?;
@@ -150,6 +168,15 @@ fn count(sql: &Connection, lane: LaneId, update: &str) -> Result<(), Fault> {
         table: "tally",
         row: lane.portal.0,
     })
+}
+
+fn note_skipped(sql: &Connection, entry: EntryId, to: &Place, rule: &str) -> Result<(), Fault> {
+    sql.prepare_cached(
+        "INSERT INTO skipped (entry_id, to_place, rule) VALUES (?1, ?2, ?3)
+         ON CONFLICT (entry_id, to_place) DO UPDATE SET rule = excluded.rule",
+    )?
+    .execute(params![entry, to, rule])?;
+    Ok(())
 }
 
 fn count_skipped(sql: &Connection, lane: LaneId, rule: &str) -> Result<(), Fault> {
@@ -182,6 +209,9 @@ pub(crate) fn tallies(sql: &Connection) -> Result<Vec<Tally>, Fault> {
                 pending: row.get(5)?,
                 waiting: row.get(6)?,
                 oldest_pending: row.get(7)?,
+                parked: 0,
+                last_failure: None,
+                closed_since: None,
             })
         })?
         .collect::<Result<Vec<_>, _>>()?;
@@ -189,6 +219,8 @@ pub(crate) fn tallies(sql: &Connection) -> Result<Vec<Tally>, Fault> {
         "SELECT rule, count FROM tally_skipped WHERE portal_id = ?1 AND toward = ?2 ORDER BY rule",
     )?;
     for tally in &mut tallies {
+        tally.closed_since = closed::of(sql, tally.lane)?.map(|closed| closed.since);
+        (tally.parked, tally.last_failure) = parked::count(sql, tally.lane)?;
         tally.skipped = rules
             .query_map(params![tally.lane.portal, tally.lane.toward], |row| {
                 Ok((row.get(0)?, row.get(1)?))

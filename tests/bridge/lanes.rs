@@ -6,7 +6,10 @@ mod jumps;
 use std::{
     collections::{HashMap, VecDeque},
     path::Path,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -17,7 +20,7 @@ use footbridge::{
     inbox::{Bells, Inbox},
     message::{Action, Message, Sender, Style},
     outlet::{Content, Done, Outcome, Outgoing, Outlet, Part, Plan, SendError, Step},
-    portal::{Lane, LaneEnd},
+    portal::{Lane, LaneEnd, Limits, Peers},
     text::Body,
 };
 use footbridge_store::{
@@ -37,11 +40,15 @@ pub enum Next {
 /// A channel that takes everything down, in memory.
 pub struct Wall {
     dedupes: bool,
+    /// What every step gets when the script is over.
+    pub always: Mutex<Option<fn() -> SendError>>,
+    /// Whether the side answers anything but steps.
+    pub answers: AtomicBool,
     script: Mutex<VecDeque<Next>>,
     /// What becomes of the next looks.
-    blind: Mutex<VecDeque<SendError>>,
+    pub blind: Mutex<VecDeque<SendError>>,
     posts: Mutex<Vec<(RemoteId, String)>>,
-    keys: Mutex<Vec<String>>,
+    pub keys: Mutex<Vec<String>>,
     gone: Mutex<Vec<RemoteId>>,
     /// What messages that carry several carry.
     shared: Mutex<HashMap<RemoteId, Vec<String>>>,
@@ -53,6 +60,8 @@ impl Wall {
     pub fn new(dedupes: bool, script: Vec<Next>) -> Arc<Self> {
         Arc::new(Self {
             dedupes,
+            always: Mutex::default(),
+            answers: AtomicBool::new(true),
             script: Mutex::new(script.into()),
             blind: Mutex::default(),
             posts: Mutex::default(),
@@ -195,14 +204,14 @@ impl Outlet for Wall {
                 }])
             }
             (Action::Delete { .. }, Some(target)) => Plan::Steps(vec![Step::Remove { target }]),
-            (Action::Bridge { text }, _) => Plan::Steps(vec![Step::Post {
+            (Action::Bridge { text, about }, _) => Plan::Steps(vec![Step::Post {
                 content: Content {
                     text: text.clone(),
                     html: None,
                     style: Style::Notice,
                 },
                 thread: None,
-                reply_to: None,
+                reply_to: about.as_ref().map(|about| about.message.clone()),
             }]),
             _ => Plan::Skip("unknown-target".to_owned()),
         })
@@ -236,12 +245,12 @@ impl Outlet for Wall {
 
     async fn perform(&self, _to: &Place, key: &str, step: &Step) -> Result<Done, SendError> {
         self.keys.lock().unwrap().push(key.to_owned());
-        let next = self
-            .script
-            .lock()
-            .unwrap()
-            .pop_front()
-            .unwrap_or(Next::Work);
+        let next = self.script.lock().unwrap().pop_front().unwrap_or_else(|| {
+            match *self.always.lock().unwrap() {
+                Some(fault) => Next::Fail(fault()),
+                None => Next::Work,
+            }
+        });
         match next {
             Next::Work => Ok(self.work_once(key, step)),
             Next::Fail(error) => Err(error),
@@ -250,6 +259,10 @@ impl Outlet for Wall {
                 Err(error)
             }
         }
+    }
+
+    fn answers(&self, _since: Millis) -> bool {
+        self.answers.load(Ordering::Relaxed)
     }
 
     fn dedupes(&self) -> bool {
@@ -302,9 +315,11 @@ fn plain(body: &Body) -> String {
 pub struct Bench {
     pub store: Store,
     pub inbox: Inbox,
-    bells: Bells,
+    pub bells: Bells,
     pub clock: Clock,
     pub portal: Portal,
+    pub peers: Peers,
+    pub limits: Limits,
     pub coalesce: bool,
     pub budget: Budget,
 }
@@ -331,6 +346,11 @@ impl Bench {
             bells,
             clock,
             portal,
+            peers: Peers::default(),
+            limits: Limits {
+                attempts: 3,
+                give_up: Duration::from_hours(2),
+            },
             coalesce: true,
             budget: Budget::default(),
         }
@@ -365,16 +385,18 @@ impl Bench {
         );
     }
 
-    pub fn lane(&self, outlet: Arc<Wall>) -> Lane {
+    pub fn lane(&self, toward: Side, outlet: Arc<Wall>) -> Lane {
         Lane {
             id: LaneId {
                 portal: self.portal.id,
-                toward: Side::Silo,
+                toward,
             },
             outlet,
             store: self.store.clone(),
             bells: self.bells.clone(),
             clock: self.clock,
+            limits: self.limits,
+            peers: self.peers.clone(),
             budget: self.budget.clone(),
             coalesce: self.coalesce,
         }
@@ -382,13 +404,18 @@ impl Bench {
 
     /// Runs the lane until it owes nothing that could be paid now, or for `at_most`.
     pub async fn run(&self, outlet: &Arc<Wall>, at_most: Duration) -> LaneEnd {
+        self.run_toward(Side::Silo, outlet, at_most).await
+    }
+
+    /// The same for either lane.
+    pub async fn run_toward(&self, toward: Side, outlet: &Arc<Wall>, at_most: Duration) -> LaneEnd {
         let stop = CancellationToken::new();
-        let lane = self.lane(outlet.clone()).run(stop.clone());
+        let lane = self.lane(toward, outlet.clone()).run(stop.clone());
         tokio::pin!(lane);
         let watch = async {
             let end = tokio::time::Instant::now() + at_most;
             while tokio::time::Instant::now() < end {
-                let owed = self.tally(Side::Silo).await;
+                let owed = self.tally(toward).await;
                 if owed.pending == owed.waiting {
                     break;
                 }
@@ -540,6 +567,7 @@ async fn a_refused_message_does_not_block_the_next_and_its_side_is_told() {
         1,
         "the notice is owed to the room"
     );
+    assert_eq!(bench.tally(Side::Silo).await.parked, 1);
     bench.balance().await;
 }
 

@@ -6,6 +6,10 @@ mod house_rules;
 #[cfg(test)]
 mod lanes;
 #[cfg(test)]
+mod failing;
+#[cfg(test)]
+mod steering;
+#[cfg(test)]
 mod together;
 #[cfg(test)]
 mod bad_input;

@@ -310,12 +310,18 @@ fn text_of(message: &Message) -> String {
         Action::Post { body, .. } | Action::Edit { body, .. } => body.to_plain(),
         Action::Delete { target } => format!("deleted {target}"),
         Action::Unsupported { summary } => summary.clone(),
-        Action::Bridge { text } => text.clone(),
+        Action::Bridge { text, .. } => text.clone(),
     }
 }
 
 /// A request of a user without any SDK.
-async fn raw(synapse: &Synapse, user: &Registered, method: &str, path: &str, body: Value) -> Value {
+pub async fn raw(
+    synapse: &Synapse,
+    user: &Registered,
+    method: &str,
+    path: &str,
+    body: Value,
+) -> Value {
     let url = format!("{}/_matrix/client/v3/{path}", synapse.url());
     let request = http()
         .request(method.parse().unwrap(), url)

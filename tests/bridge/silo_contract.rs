@@ -10,7 +10,7 @@ use footbridge::{
     inbox::{Bells, Inbox},
     message::{Action, Message, Sender, Style},
     outlet::{Done, Outgoing, Plan, SendError},
-    portal::{Lane, LaneEnd},
+    portal::{Lane, LaneEnd, Limits, Peers},
     silo::{Channel, FeedState, Silo, SiloError},
     text::Body,
 };
@@ -285,6 +285,11 @@ impl House {
             store: self.store().clone(),
             bells: self.bells.clone(),
             clock: self.clock,
+            limits: Limits {
+                attempts: 8,
+                give_up: Duration::from_hours(24),
+            },
+            peers: Peers::default(),
             budget: Budget::windowed(),
             coalesce: false,
         };

@@ -13,7 +13,7 @@ use footbridge::{
     inbox::{Bells, Inbox},
     message::{Action, Message, Sender, Style},
     outlet::{Content, Done, Outgoing, Outlet, Plan, SendError, Step},
-    portal::{Lane, LaneEnd},
+    portal::{Lane, LaneEnd, Limits, Peers},
     secret::Secret,
     silo::{
         Channel, FeedState, Silo, SiloError,
@@ -71,6 +71,10 @@ impl Outlet for Rooms {
             thread: None,
             sent_at: Millis(1),
         }))
+    }
+
+    fn answers(&self, _since: Millis) -> bool {
+        true
     }
 
     fn dedupes(&self) -> bool {
@@ -144,6 +148,11 @@ impl Town {
                         store: town.store.clone(),
                         bells: bells.clone(),
                         clock,
+                        limits: Limits {
+                            attempts: 8,
+                            give_up: Duration::from_hours(24),
+                        },
+                        peers: Peers::default(),
                         budget: Budget::windowed(),
                         coalesce: false,
                     };

@@ -109,7 +109,7 @@ async fn a_refusal_for_speed_is_no_attempt_and_leaves_no_doubt() {
     hear_many(&bench, 0..1).await;
     let wall = Wall::new(false, vec![limited(), limited(), limited()]);
     bench.run(&wall, Duration::from_secs(12)).await;
-    let lane = bench.lane(wall.clone()).id;
+    let lane = bench.lane(Side::Silo, wall.clone()).id;
     let Head::Ready(owed) = bench.store.head(lane, bench.clock.now()).await.unwrap() else {
         panic!("it may be tried at once");
     };

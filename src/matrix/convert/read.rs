@@ -185,7 +185,7 @@ fn body_from(content: &Value, may_quote: bool) -> Body {
 }
 
 /// A plain body without the quotation that older clients put before a reply.
-fn without_quote(body: &str) -> &str {
+pub(super) fn without_quote(body: &str) -> &str {
     if !body.starts_with("> <@") && !body.starts_with("> * <@") {
         return body;
     }
@@ -197,11 +197,11 @@ fn without_quote(body: &str) -> &str {
     if rest.is_empty() { body } else { rest }
 }
 
-fn text_at<'a>(content: &'a Value, pointer: &str) -> Option<&'a str> {
+pub(super) fn text_at<'a>(content: &'a Value, pointer: &str) -> Option<&'a str> {
     content.pointer(pointer)?.as_str()
 }
 
-fn id_at(content: &Value, pointer: &str) -> Option<RemoteId> {
+pub(super) fn id_at(content: &Value, pointer: &str) -> Option<RemoteId> {
     let id = text_at(content, pointer)?;
     (id.starts_with('$') && id.len() <= 255).then(|| RemoteId::from(id))
 }

@@ -182,7 +182,14 @@ pub fn plan(outgoing: &Outgoing) -> Plan {
                 style: Style::Notice,
             })])
         }
-        Action::Bridge { text } => Plan::Steps(vec![posted(own_words(&Body::plain(text)))]),
+        Action::Bridge { text, about } => {
+            let content = own_words(&Body::plain(text));
+            Plan::Steps(vec![Step::Post {
+                content,
+                thread: about.as_ref().and_then(|about| about.thread.clone()),
+                reply_to: about.as_ref().map(|about| about.message.clone()),
+            }])
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use footbridge_store::{Arrival, Millis, Payload, Place, RemoteId};
 
 use super::{api::ChatMessage, convert::body_from_html};
 use crate::{
-    message::{Action, Message, Sender, Style},
+    message::{Action, Command, Message, Sender, Style},
     text::{Block, Body, Inline},
 };
 
@@ -15,7 +15,9 @@ const NOBODY: &str = "Someone on Gitter";
 pub fn post(place: &Place, message: &ChatMessage) -> Arrival {
     let thread = message.parent_id.clone().map(RemoteId);
     let (body, style) = content(message);
-    let payload = if body.is_empty() {
+    let payload = if let Some(words) = Command::words_of(message.raw()) {
+        asked(message, words)
+    } else if body.is_empty() {
         Payload::Skipped("empty")
     } else {
         written(&Message {
@@ -117,6 +119,23 @@ fn written(message: &Message) -> Payload {
     message
         .to_bytes()
         .map_or(Payload::Skipped("unwritable"), Payload::Ready)
+}
+
+/// Something asked of the bridge itself: about the message whose thread it stands in.
+fn asked(message: &ChatMessage, words: &str) -> Payload {
+    let thread = message.parent_id.clone().map(RemoteId);
+    let command = Command {
+        sender: sender(message),
+        words: words.to_owned(),
+        target: thread.clone(),
+        thread,
+        // Gitter does not say who may remove messages.
+        moderator: false,
+        silent: false,
+    };
+    command
+        .to_bytes()
+        .map_or(Payload::Skipped("unwritable"), Payload::Command)
 }
 
 fn sender(message: &ChatMessage) -> Sender {

@@ -44,7 +44,9 @@ pub async fn perform(
             Ok(_) => Ok(Done::Changed(target.clone())),
             // The text was checked before, so what is refused is the moment. What is done instead makes a
             // message, and the lane must note that before it happens.
-            Err(Fault::Refused(_)) if otherwise.is_some() => Err(Fault::TooLate),
+            Err(Fault::Refused(_) | Fault::Rejected(_)) if otherwise.is_some() => {
+                Err(Fault::TooLate)
+            }
             Err(fault) => Err(fault),
         },
         Step::Remove { target } => {

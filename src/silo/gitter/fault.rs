@@ -42,6 +42,9 @@ pub enum Fault {
     /// The message does not exist (any more).
     #[error("The message does not exist on Gitter")]
     Gone,
+    /// An answer that looks like never, but that says nothing of the reason.
+    #[error("{0}")]
+    Rejected(String),
     /// Gitter will never take this.
     #[error("{0}")]
     Refused(String),
@@ -94,7 +97,7 @@ pub fn fault_of(subject: Subject, repeat: Repeat, status: u16, after: Duration) 
             source: anyhow!("Gitter answered with status {status}"),
         },
         (413, _) => Fault::Refused("The message is too large for Gitter".to_owned()),
-        (_, _) => Fault::Refused(format!("Gitter refused it with status {status}")),
+        (_, _) => Fault::Rejected(format!("Gitter refused it with status {status}")),
     }
 }
 
@@ -127,6 +130,7 @@ impl From<Fault> for SendError {
             Fault::SignedOut => Self::SignedOut { reason },
             Fault::Closed(_) => Self::Closed { reason },
             Fault::Gone | Fault::Refused(_) => Self::Refused { reason },
+            Fault::Rejected(_) => Self::Rejected { reason },
             Fault::TooLate => Self::TooLate,
             Fault::Busy { after } => Self::Limited { after: Some(after) },
             Fault::Out { after } => Self::Retry {
@@ -170,6 +174,7 @@ mod tests {
             Fault::Closed(_) => "closed",
             Fault::Gone => "gone",
             Fault::Refused(_) => "refused",
+            Fault::Rejected(_) => "rejected",
             Fault::TooLate => "too late",
             Fault::Busy { .. } => "busy",
             Fault::Out { .. } => "out",
@@ -198,11 +203,11 @@ mod tests {
             (Room, Doubles, 404, "closed"),
             (Message, Harmless, 404, "gone"),
             (Message, Harmless, 403, "refused"),
-            (Room, Doubles, 400, "refused"),
-            (Message, Harmless, 400, "refused"),
-            (Room, Doubles, 406, "refused"),
+            (Room, Doubles, 400, "rejected"),
+            (Message, Harmless, 400, "rejected"),
+            (Room, Doubles, 406, "rejected"),
             (Room, Doubles, 413, "refused"),
-            (Room, Doubles, 422, "refused"),
+            (Room, Doubles, 422, "rejected"),
             (Room, Doubles, 429, "busy"),
             (Account, Harmless, 429, "busy"),
             (Room, Doubles, 408, "unknown"),

@@ -218,6 +218,10 @@ impl Outlet for Gitter {
             .map_err(SendError::from)
     }
 
+    fn answers(&self, _since: Millis) -> bool {
+        self.health.state() == FeedState::Live
+    }
+
     fn dedupes(&self) -> bool {
         false
     }
@@ -263,7 +267,7 @@ impl Silo for Gitter {
             .await
             .inspect_err(|fault| self.note(fault));
         found.map_err(|fault| match fault {
-            Fault::Refused(reason) => SiloError::NoChannel(reason),
+            Fault::Refused(reason) | Fault::Rejected(reason) => SiloError::NoChannel(reason),
             other => other.into(),
         })
     }

@@ -55,9 +55,12 @@ pub fn plan(outgoing: &Outgoing, now: Millis, permalink: impl Fn(&RemoteId) -> S
             let body = Body::plain(summary);
             posts(speech(&body, Style::Emote).parts(), Style::Notice, None)
         }
-        Action::Bridge { text } => {
+        Action::Bridge { text, about } => {
             let text = markdown_from_body(&Body::plain(text));
-            posts(parts_of(&text, || split(&text, "")), Style::Notice, None)
+            let root = about
+                .as_ref()
+                .map(|about| about.thread.as_ref().unwrap_or(&about.message));
+            posts(parts_of(&text, || split(&text, "")), Style::Notice, root)
         }
     }
 }
@@ -379,6 +382,7 @@ mod tests {
         let notice = outgoing(
             Action::Bridge {
                 text: "Something".to_owned(),
+                about: None,
             },
             vec![],
         );

@@ -327,3 +327,23 @@ async fn a_removed_portal_accepts_nothing_until_it_is_opened_again() {
         [again, ground.b.clone()]
     );
 }
+
+#[tokio::test]
+async fn the_writer_of_a_message_and_what_is_known_since_linking_are_remembered() {
+    let ground = Ground::new().await;
+    let (room, id) = (ground.room.clone(), RemoteId::from("$written"));
+    let batch = Batch {
+        arrivals: vec![letter(&room, "$written")],
+        writers: vec![(room.clone(), id.clone(), "@ann:x".to_owned())],
+        ..Batch::default()
+    };
+    ground.store.accept(batch, NOW).await.unwrap();
+    let wrote = async |user| ground.store.wrote(&room, &id, user).await.unwrap();
+    assert_eq!(wrote("@ann:x").await, Some(true));
+    assert_eq!(wrote("@bob:x").await, Some(false));
+    let other = RemoteId::from("$other");
+    let asked = ground.store.wrote(&room, &other, "@ann:x").await.unwrap();
+    assert_eq!(asked, None);
+    let known = ground.store.known(&room, vec![id.clone(), other]).await;
+    assert_eq!(known.unwrap().into_iter().collect::<Vec<_>>(), [id]);
+}

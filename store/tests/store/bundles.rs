@@ -1,6 +1,6 @@
 //! Debts that one message pays: bound, taken apart, settled, and a store from before they could be bound.
 
-use footbridge_store::{Bundle, DeliveryId, Error, Millis, RemoteId, Undelivered};
+use footbridge_store::{Bundle, DeliveryId, Error, Millis, RemoteId, Tell, Undelivered};
 
 use crate::ground::{Ground, NOW, balances, copy, letter, sealed_letter, to_silo};
 
@@ -94,13 +94,14 @@ async fn bound_debts_end_together_when_the_first_is_given_up() {
     let lane = to_silo(&ground.a);
     assert!(ground.store.bind(bundle(&ids[..3])).await.unwrap());
     let how = Undelivered::Failed {
+        kind: "unknown",
         reason: "nobody knows".to_owned(),
-        notice: Some(b"notice".to_vec()),
+        about: None,
+        tell: Tell::Sender,
     };
-    let told = ground.store.undelivered(ids[0], how, NOW).await.unwrap();
+    ground.store.undelivered(ids[0], how, NOW).await.unwrap();
     let tally = ground.tally(lane).await;
-    assert_eq!((tally.failed, tally.pending), (3, 1));
-    assert_eq!(ground.tally(told.unwrap()).await.pending, 3);
+    assert_eq!((tally.failed, tally.pending, tally.parked), (3, 1, 3));
     assert_eq!(ground.ready(lane).await.id, ids[3]);
 }
 

@@ -3,7 +3,8 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use footbridge_store::{
-    Accepted, Head, LaneId, Millis, Payload, Place, RemoteId, Store, Undelivered,
+    Accepted, DeliveryId, Head, LaneId, Millis, Payload, Place, RemoteId, Setback, Store, Tell,
+    Undelivered,
 };
 use proptest::prelude::*;
 
@@ -22,8 +23,12 @@ enum Verb {
     Doubt(usize),
     Postpone(usize),
     Skip(usize),
-    /// Lane, with a notice.
-    Fail(usize, bool),
+    /// Lane; nothing of it is kept.
+    Fail(usize),
+    /// Lane; kept to be tried again.
+    Park(usize),
+    /// Which of those that failed and are kept.
+    Again(usize),
     /// Which of the waiting, readable.
     Fill(usize, bool),
     Tick,
@@ -41,7 +46,9 @@ fn verb() -> impl Strategy<Value = Verb> {
         1 => lane.clone().prop_map(Verb::Doubt),
         2 => lane.clone().prop_map(Verb::Postpone),
         1 => lane.clone().prop_map(Verb::Skip),
-        2 => (lane, any::<bool>()).prop_map(|(lane, notice)| Verb::Fail(lane, notice)),
+        2 => lane.prop_map(Verb::Fail),
+        3 => (0..4_usize).prop_map(Verb::Park),
+        3 => (0..6_usize).prop_map(Verb::Again),
         2 => (0..4_usize, any::<bool>()).prop_map(|(which, readable)| Verb::Fill(which, readable)),
         2 => Just(Verb::Tick),
         1 => Just(Verb::Restart),
@@ -57,6 +64,8 @@ struct Debt {
     letter: String,
     waits_until: Option<i64>,
     begun: bool,
+    /// Whether a step of it is done.
+    stepped: bool,
     due: i64,
     /// The order of the debt that pays this one along.
     leader: Option<usize>,
@@ -74,6 +83,8 @@ struct Lane {
 struct Model {
     lanes: [Lane; 4],
     known: BTreeSet<String>,
+    /// What failed and is kept: its number, its lane.
+    parked: Vec<(DeliveryId, usize, Debt)>,
     now: i64,
     count: usize,
 }
@@ -106,6 +117,7 @@ impl Model {
             letter: letter.to_owned(),
             waits_until,
             begun: false,
+            stepped: false,
             due: 0,
             leader: None,
         };
@@ -142,6 +154,7 @@ impl Run {
         let model = Model {
             lanes: Default::default(),
             known: BTreeSet::new(),
+            parked: Vec::new(),
             now: NOW.0,
             count: 0,
         };
@@ -228,6 +241,7 @@ impl Run {
         let leader = Some(lane.debts[index].order);
         if more {
             lane.debts[index].begun = true;
+            lane.debts[index].stepped = true;
             lane.debts[index].due = 0;
         } else {
             lane.debts.remove(index);
@@ -285,43 +299,61 @@ impl Run {
         let Some((delivery, index)) = self.head(lane).await else {
             return;
         };
-        let rung = self
-            .store()
+        self.store()
             .undelivered(delivery.id, how.clone(), self.now())
             .await
             .unwrap();
         let first = self.model.lanes[lane].debts.remove(index).unwrap();
-        let all = std::mem::take(&mut self.model.lanes[lane].debts);
-        let bound = |debt: &Debt| debt.leader == Some(first.order);
-        let (mut ended, left): (Vec<Debt>, Vec<Debt>) = all.into_iter().partition(bound);
-        self.model.lanes[lane].debts = left.into();
-        ended.push(first);
-        let mut expected = None;
-        for debt in ended {
-            let Undelivered::Failed { notice, .. } = &how else {
-                self.model.lanes[lane].skipped += 1;
-                continue;
-            };
-            self.model.lanes[lane].failed += 1;
-            let origin = debt
-                .letter
-                .split_once('-')
-                .and_then(|(place, _)| place.parse::<usize>().ok());
-            let (Some(notice), Some(origin)) = (notice, origin) else {
-                continue;
-            };
-            // A channel is reached by its own lane, the room from the channel where it failed.
-            let back = match (origin, lane) {
-                (0, 0) => 2,
-                (0, _) => 3,
-                (1, _) => 0,
-                _ => 1,
-            };
-            expected = Some(self.lanes[back]);
-            self.model
-                .owe(back, std::str::from_utf8(notice).unwrap(), None);
+        let lane = &mut self.model.lanes[lane];
+        let before = lane.debts.len();
+        lane.debts.retain(|debt| debt.leader != Some(first.order));
+        let ended = 1 + (before - lane.debts.len()) as u64;
+        match how {
+            Undelivered::Skipped(_) => lane.skipped += ended,
+            Undelivered::Failed { .. } => lane.failed += ended,
         }
-        assert_eq!(rung, expected);
+    }
+
+    async fn park(&mut self, lane: usize) {
+        // Together they end as `Fail` has it; here it is one that comes back.
+        self.unbind(lane).await;
+        let Some((delivery, index)) = self.head(lane).await else {
+            return;
+        };
+        let how = Undelivered::Failed {
+            kind: "rejected",
+            reason: "no".to_owned(),
+            about: None,
+            tell: Tell::Sender,
+        };
+        self.store()
+            .undelivered(delivery.id, how, self.now())
+            .await
+            .unwrap();
+        let mut debt = self.model.lanes[lane].debts.remove(index).unwrap();
+        debt.begun = debt.stepped;
+        debt.due = 0;
+        self.model.lanes[lane].failed += 1;
+        self.model.parked.push((delivery.id, lane, debt));
+    }
+
+    async fn again(&mut self, which: usize) {
+        if which >= self.model.parked.len() {
+            return;
+        }
+        let (id, lane, debt) = self.model.parked.remove(which);
+        // Twice, as after a kill.
+        let rung = self.store().try_again(&[id]).await.unwrap();
+        assert_eq!(rung, [self.lanes[lane]]);
+        assert_eq!(self.store().try_again(&[id]).await.unwrap(), []);
+        let lane = &mut self.model.lanes[lane];
+        lane.failed -= 1;
+        let place = lane
+            .debts
+            .iter()
+            .position(|other| other.order > debt.order)
+            .unwrap_or(lane.debts.len());
+        lane.debts.insert(place, debt);
     }
 
     async fn fill(&mut self, which: usize, readable: bool) {
@@ -376,7 +408,10 @@ impl Run {
                 if let Some((delivery, index)) = self.head(lane).await {
                     let due = self.model.now + 5;
                     self.store()
-                        .postponed(delivery.id, Millis(due), false)
+                        .postponed(
+                            delivery.id,
+                            Setback::of_nobody(self.now(), Millis(due), false, "unknown"),
+                        )
                         .await
                         .unwrap();
                     self.model.lanes[lane].debts[index].due = due;
@@ -386,12 +421,17 @@ impl Run {
                 self.give_up(lane, Undelivered::Skipped("rule".to_owned()))
                     .await;
             }
-            Verb::Fail(lane, notice) => {
-                let notice = notice.then(|| format!("notice {}", self.model.count).into_bytes());
-                let reason = "closed".to_owned();
-                self.give_up(lane, Undelivered::Failed { reason, notice })
-                    .await;
+            Verb::Fail(lane) => {
+                let how = Undelivered::Failed {
+                    kind: "closed",
+                    reason: "closed".to_owned(),
+                    about: None,
+                    tell: Tell::Nobody,
+                };
+                self.give_up(lane, how).await;
             }
+            Verb::Park(lane) => self.park(lane).await,
+            Verb::Again(which) => self.again(which).await,
             Verb::Fill(which, readable) => self.fill(which, readable).await,
             Verb::Tick => self.model.now += 4,
             Verb::Restart => self.ground = self.ground.restart().await,
@@ -411,6 +451,12 @@ impl Run {
                 (lane.accepted, lane.delivered, lane.skipped, lane.failed)
             );
             assert_eq!(tally.pending, lane.debts.len() as u64);
+            let parked = self
+                .model
+                .parked
+                .iter()
+                .filter(|(_, index, _)| self.lanes[*index] == *id);
+            assert_eq!(tally.parked, parked.count() as u64);
             assert!(lane.debts.iter().map(|debt| debt.order).is_sorted());
         }
         let unsettled: i64 = self
@@ -418,7 +464,8 @@ impl Run {
             .sql()
             .query_row(
                 "SELECT count(*) FROM journal WHERE (payload IS NOT NULL)
-                 <> EXISTS (SELECT 1 FROM outbox WHERE entry_id = journal.id)",
+                 <> (EXISTS (SELECT 1 FROM outbox WHERE entry_id = journal.id)
+                     OR EXISTS (SELECT 1 FROM parked WHERE entry_id = journal.id AND kept = 1))",
                 [],
                 |row| row.get(0),
             )

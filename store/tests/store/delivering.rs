@@ -1,6 +1,6 @@
 //! What leaves: in order, step by step, and how each delivery ends.
 
-use footbridge_store::{Batch, Gap, Head, Millis, Payload, Place, RemoteId, Undelivered};
+use footbridge_store::{Batch, Gap, Head, Millis, Payload, Place, RemoteId, Setback, Undelivered};
 
 use crate::ground::{Ground, NOW, balances, copy, letter, sealed_letter, to_silo};
 
@@ -133,7 +133,11 @@ async fn a_postponed_step_waits_and_counts_and_holds_those_behind_it() {
         .await;
     let first = ground.ready(lane).await;
     let due = Millis(NOW.0 + 60_000);
-    ground.store.postponed(first.id, due, true).await.unwrap();
+    ground
+        .store
+        .postponed(first.id, Setback::of_nobody(NOW, due, true, "not-done"))
+        .await
+        .unwrap();
     let ground = ground.restart().await;
     assert_eq!(
         ground.store.head(lane, NOW).await.unwrap(),
@@ -164,14 +168,22 @@ async fn doubt_keeps_its_first_moment_until_somebody_knows() {
         .await
         .unwrap();
     ground.store.unsure(id, None, Millis(9)).await.unwrap();
-    ground.store.postponed(id, NOW, false).await.unwrap();
+    ground
+        .store
+        .postponed(id, Setback::of_nobody(NOW, NOW, false, "not-done"))
+        .await
+        .unwrap();
     let ground = ground.restart().await;
     assert!(ground.store.in_doubt(&ground.a.channel).await.unwrap());
     assert!(!ground.store.in_doubt(&ground.room).await.unwrap());
     let delivery = ground.ready(lane).await;
     assert_eq!(delivery.unsure_since, Some(Millis(7)));
     assert_eq!(delivery.plan.as_deref(), Some(b"plan".as_slice()));
-    ground.store.postponed(id, NOW, true).await.unwrap();
+    ground
+        .store
+        .postponed(id, Setback::of_nobody(NOW, NOW, true, "not-done"))
+        .await
+        .unwrap();
     assert!(!ground.store.in_doubt(&ground.a.channel).await.unwrap());
     ground.store.unsure(id, None, Millis(11)).await.unwrap();
     ground
@@ -183,44 +195,6 @@ async fn doubt_keeps_its_first_moment_until_somebody_knows() {
 }
 
 #[tokio::test]
-async fn a_failed_delivery_tells_the_place_it_came_from_once() {
-    let ground = Ground::new().await;
-    ground.accept(vec![letter(&ground.a.channel, "m1")]).await;
-    let failed = ground.ready(to_silo(&ground.b)).await;
-    let how = Undelivered::Failed {
-        reason: "closed".to_owned(),
-        notice: Some(b"could not".to_vec()),
-    };
-    let rung = ground
-        .store
-        .undelivered(failed.id, how.clone(), NOW)
-        .await
-        .unwrap();
-    assert_eq!(
-        rung,
-        Some(to_silo(&ground.a)),
-        "by way of the room, back to channel a"
-    );
-    assert_eq!(
-        ground
-            .store
-            .undelivered(failed.id, how.clone(), NOW)
-            .await
-            .unwrap(),
-        None
-    );
-    let notice = ground.ready(to_silo(&ground.a)).await;
-    assert_eq!(
-        (notice.payload.as_slice(), &notice.to),
-        (b"could not".as_slice(), &ground.a.channel)
-    );
-    let about_a_notice = ground.store.undelivered(notice.id, how, NOW).await.unwrap();
-    assert_eq!(about_a_notice, None);
-    assert_eq!(ground.tally(to_silo(&ground.b)).await.failed, 1);
-    assert!(ground.store.tallies().await.unwrap().iter().all(balances));
-}
-
-#[tokio::test]
 async fn a_skipped_delivery_is_counted_by_its_rule_and_the_next_goes_on() {
     let ground = Ground::with_one_portal().await;
     let lane = to_silo(&ground.a);
@@ -229,10 +203,7 @@ async fn a_skipped_delivery_is_counted_by_its_rule_and_the_next_goes_on() {
         .await;
     let first = ground.ready(lane).await.id;
     let how = Undelivered::Skipped("no-target".to_owned());
-    assert_eq!(
-        ground.store.undelivered(first, how, NOW).await.unwrap(),
-        None
-    );
+    assert_eq!(ground.store.undelivered(first, how, NOW).await.unwrap(), ());
     assert_eq!(ground.ready(lane).await.payload, b"$2");
     assert_eq!(
         ground.tally(lane).await.skipped,
@@ -271,7 +242,11 @@ async fn a_delivery_settled_by_a_removed_portal_is_no_error_for_its_lane() {
         .unwrap();
     ground.store.planned(id, b"plan").await.unwrap();
     ground.store.unsure(id, None, NOW).await.unwrap();
-    ground.store.postponed(id, NOW, true).await.unwrap();
+    ground
+        .store
+        .postponed(id, Setback::of_nobody(NOW, NOW, true, "not-done"))
+        .await
+        .unwrap();
     ground
         .store
         .step_done(id, Some(&copy("g1")), None, true, NOW)
@@ -314,7 +289,7 @@ async fn a_lane_that_starts_waits_no_longer_than_it_is_told() {
     let delivery = ground.ready(lane).await;
     ground
         .store
-        .postponed(delivery.id, far, true)
+        .postponed(delivery.id, Setback::of_nobody(NOW, far, true, "not-done"))
         .await
         .unwrap();
     let latest = Millis(NOW.0 + 1_000);

@@ -8,6 +8,8 @@ mod arriving;
 #[cfg(test)]
 mod delivering;
 #[cfg(test)]
+mod failing;
+#[cfg(test)]
 mod bundles;
 #[cfg(test)]
 mod conservation;

@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use footbridge_store::{
-    Copies, EntryId, Head, LaneId, Millis, Payload, Place, RemoteId, Telling, Undelivered,
-};
+use footbridge_store::{Copies, EntryId, Head, LaneId, Millis, Payload, Place, RemoteId, Telling};
 
-use crate::ground::{Ground, NOW, balances, copy, letter, sealed_letter, to_matrix, to_silo};
+use crate::ground::{Ground, NOW, balances, copy, sealed_letter, to_matrix, to_silo};
 
 const HOUR: Duration = Duration::from_hours(1);
 
@@ -88,28 +86,6 @@ async fn a_notice_is_said_once_and_its_change_finds_the_copy_of_it_after_a_resta
 }
 
 #[tokio::test]
-async fn the_notice_of_a_failed_delivery_can_be_changed() {
-    let ground = Ground::with_one_portal().await;
-    ground.accept(vec![letter(&ground.room, "$1")]).await;
-    let failed = ground.ready(to_silo(&ground.a)).await;
-    let how = Undelivered::Failed {
-        reason: "poison".to_owned(),
-        notice: Some(b"failed".to_vec()),
-    };
-    let rung = ground.store.undelivered(failed.id, how, NOW).await.unwrap();
-    let back = to_matrix(&ground.a);
-    assert_eq!(rung, Some(back));
-    let changed = fact(&format!("delivery-{}", failed.id));
-    let rung = ground
-        .store
-        .change_notice(&changed, b"delivered", NOW)
-        .await;
-    assert_eq!(rung.unwrap(), Some(back));
-    assert_eq!(taken(&ground, back, "$a").await, "failed");
-    assert_eq!(taken(&ground, back, "$b").await, "delivered");
-}
-
-#[tokio::test]
 async fn d20_people_are_told_once_per_sender_and_hour_in_every_place_and_told_again_how_it_ended() {
     let ground = Ground::new().await;
     let first = wait(&ground, &["$1", "$2"]).await;
@@ -134,8 +110,8 @@ async fn d20_people_are_told_once_per_sender_and_hour_in_every_place_and_told_ag
         ground.store.resolved().await.unwrap().is_empty(),
         "one waits"
     );
-    assert!(ground.store.give_up(more[0]).await.unwrap());
-    assert!(!ground.store.give_up(more[0]).await.unwrap(), "once");
+    assert!(ground.store.give_up(more[0], NOW).await.unwrap());
+    assert!(!ground.store.give_up(more[0], NOW).await.unwrap(), "once");
     let ended = ground.store.resolved().await.unwrap();
     let [group] = &ended[..] else {
         panic!("{ended:?}")

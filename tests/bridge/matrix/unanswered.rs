@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use footbridge::{
     budget::Budget,
-    portal::{Lane, LaneEnd},
+    portal::{self, Lane, LaneEnd, Peers},
 };
 use footbridge_store::{Arrival, Payload, Tally};
 use footbridge_testbed::synapse::Limits;
@@ -80,6 +80,11 @@ impl Toward {
             store: house.store.clone(),
             bells: self.bells.clone(),
             clock: house.clock,
+            limits: portal::Limits {
+                attempts: 8,
+                give_up: Duration::from_hours(24),
+            },
+            peers: Peers::default(),
             budget: Budget::default(),
             coalesce: true,
         };

@@ -1,0 +1,243 @@
+//! What people ask of the bridge in a chat: `!bridge why`, `retry`, `status`, and the reaction 🔁. A listener
+//! writes the question into the journal like any message (it is never relayed, and counted as skipped by the
+//! rule `command`); this task does what is asked and owes the answer to where it was asked.
+//!
+//! A kill between doing and answering does both again: trying again what is tried again already changes
+//! nothing, and a question has one answer. Who may: anyone in the place may ask why and how; a message is tried
+//! again for its sender, and for whoever may take back other people's messages there.
+
+mod words;
+
+use std::time::Duration;
+
+use footbridge_store::{self as store, Millis, Parked, ParkedState, Store};
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use crate::{
+    clock::Clock,
+    crash,
+    inbox::Bells,
+    message::{About, Command, Message},
+    portal::notice,
+};
+use words::Order;
+
+/// Open questions are looked for this often even if no bell rang.
+const SLOW_POLL: Duration = Duration::from_secs(30);
+/// Failures that are too old to be tried again are forgotten this often.
+const FORGET_EVERY: Duration = Duration::from_hours(1);
+/// How many messages are looked through for a failed one of somebody who names none.
+const LOOKED_THROUGH: u32 = 200;
+
+/// Answers questions.
+#[derive(Clone)]
+pub struct Control {
+    /// Where they stand.
+    pub store: Store,
+    /// What wakes it, and whom it wakes.
+    pub bells: Bells,
+    /// The time.
+    pub clock: Clock,
+}
+
+impl Control {
+    /// Answers until told to stop.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), store::Error> {
+        let bell = self.bells.questions();
+        let mut forget_at = Instant::now();
+        while !stop.is_cancelled() {
+            if forget_at <= Instant::now() {
+                self.store.forget_failures(self.clock.now()).await?;
+                forget_at = Instant::now() + FORGET_EVERY;
+            }
+            for question in self.store.commands().await? {
+                self.answer(question).await?;
+            }
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = bell.notified() => {}
+                () = sleep(SLOW_POLL) => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn answer(&self, question: store::Command) -> Result<(), store::Error> {
+        crash::point("command.heard");
+        let command = match Command::from_bytes(&question.letter) {
+            Ok(command) => command,
+            Err(error) => {
+                warn!(entry.id = %question.entry, error = %error, "A question cannot be read");
+                self.store
+                    .answer(question.entry, None, self.clock.now())
+                    .await?;
+                return Ok(());
+            }
+        };
+        let text = self.obey(&question, &command).await?;
+        crash::point("command.done");
+        let now = self.clock.now();
+        let letter = text.filter(|_| !command.silent).and_then(|text| {
+            let about = About {
+                message: question.fact.clone(),
+                thread: command.thread.clone(),
+            };
+            Message::notice_about(&text, Some(about), now)
+                .to_bytes()
+                .ok()
+        });
+        if let Some(lane) = self.store.answer(question.entry, letter, now).await? {
+            self.bells.ring(lane);
+        }
+        debug!(entry.id = %question.entry, "Answered a question");
+        Ok(())
+    }
+
+    /// Does what is asked. Answers what to say.
+    async fn obey(
+        &self,
+        question: &store::Command,
+        command: &Command,
+    ) -> Result<Option<String>, store::Error> {
+        let now = self.clock.now();
+        Ok(Some(match words::order(&command.words) {
+            Order::Why => self.why(question, command, now).await?,
+            Order::Retry => self.retry(question, command, now).await?,
+            Order::Status => self.status(question, now).await?,
+            Order::Help => words::help(),
+            Order::Unknown(meant) => words::unknown(meant),
+        }))
+    }
+
+    /// The failed message that is to be tried again: the one that was answered, or the asker's last one.
+    async fn failed(
+        &self,
+        question: &store::Command,
+        command: &Command,
+    ) -> Result<Vec<Parked>, store::Error> {
+        let place = &question.place;
+        if let Some(target) = &command.target {
+            return self.store.parked_about(place, target).await;
+        }
+        for (fact, letter) in self.store.unsettled(place, LOOKED_THROUGH).await? {
+            if is_by(&letter, &command.sender.id) {
+                let about = self.store.parked_about(place, &fact).await?;
+                if about.iter().any(|parked| parked.kept) {
+                    return Ok(about);
+                }
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    async fn why(
+        &self,
+        question: &store::Command,
+        command: &Command,
+        now: Millis,
+    ) -> Result<String, store::Error> {
+        let place = &question.place;
+        let last = self.store.last_of(place, &command.sender.id).await?;
+        let Some(target) = command.target.clone().or(last) else {
+            return Ok(
+                "I have heard nothing of you yet. Reply to a message with `!bridge why` to learn what became of it."
+                    .to_owned(),
+            );
+        };
+        let Some(story) = self.store.story(place, &target).await? else {
+            return Ok(words::not_known());
+        };
+        if !story.is_of_bridge() {
+            return Ok(words::story(&story, place, now));
+        }
+        // A notice: what it is about is asked for.
+        let mut told = Vec::new();
+        for parked in self.store.parked_about(place, &target).await? {
+            if let Some(story) = self.store.story_of(parked.id).await? {
+                told.push(words::story(&story, place, now));
+            }
+        }
+        told.dedup();
+        Ok(if told.is_empty() {
+            "That is what the bridge itself has to say.".to_owned()
+        } else {
+            told.truncate(5);
+            told.join("\n")
+        })
+    }
+
+    async fn retry(
+        &self,
+        question: &store::Command,
+        command: &Command,
+        now: Millis,
+    ) -> Result<String, store::Error> {
+        let about = self.failed(question, command).await?;
+        let mine = |parked: &&Parked| {
+            let letter = parked.letter.as_deref().unwrap_or_default();
+            command.moderator || is_by(letter, &command.sender.id)
+        };
+        let kept: Vec<&Parked> = about.iter().filter(|parked| parked.kept).collect();
+        let ids: Vec<_> = kept
+            .iter()
+            .copied()
+            .filter(mine)
+            .map(|parked| parked.id)
+            .collect();
+        if !ids.is_empty() {
+            for lane in self.store.try_again(&ids).await? {
+                self.bells.ring(lane);
+            }
+            for lane in self.store.refresh_notices(notice::letter, now).await? {
+                self.bells.ring(lane);
+            }
+            return Ok(match ids.len() {
+                1 => "Trying again.".to_owned(),
+                count => format!("Trying {count} messages again."),
+            });
+        }
+        let again = about
+            .iter()
+            .any(|parked| parked.state == ParkedState::Again);
+        Ok(if !kept.is_empty() {
+            "Only its sender, or somebody who may remove messages here, can have it tried again."
+                .to_owned()
+        } else if again {
+            "It is being tried again.".to_owned()
+        } else if about
+            .iter()
+            .any(|parked| parked.state == ParkedState::Failed)
+        {
+            "It failed, and its text is not kept any more: write it again.".to_owned()
+        } else if command.target.is_none() {
+            "Nothing of yours has failed.".to_owned()
+        } else {
+            "It did not fail. `!bridge why` tells what became of it.".to_owned()
+        })
+    }
+
+    async fn status(&self, question: &store::Command, now: Millis) -> Result<String, store::Error> {
+        let tallies = self.store.tallies().await?;
+        let here = &question.place;
+        let portals = self.store.portals().await?;
+        let lines = portals
+            .iter()
+            .filter(|portal| portal.active && (portal.room == *here || portal.channel == *here))
+            .map(|portal| {
+                let own: Vec<_> = tallies
+                    .iter()
+                    .filter(|tally| tally.lane.portal == portal.id)
+                    .cloned()
+                    .collect();
+                words::status(portal, &own, here, now)
+            });
+        Ok(lines.collect::<Vec<_>>().join("\n"))
+    }
+}
+
+fn is_by(letter: &[u8], sender: &str) -> bool {
+    !sender.is_empty()
+        && Message::from_bytes(letter).is_ok_and(|message| message.sender.id == sender)
+}

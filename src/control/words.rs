@@ -1,0 +1,359 @@
+//! Pure: the commands, and what the bridge answers, in words.
+
+use std::time::Duration;
+
+use footbridge_store::{Closed, Millis, Place, Portal, Stand, Story, Tally};
+
+use crate::{clock, portal::notice::end_of};
+
+/// What can be asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// What happened to a message.
+    Why,
+    /// Try a failed message again.
+    Retry,
+    /// How the portals of this place stand.
+    Status,
+    /// What can be asked.
+    Help,
+    /// None of these; perhaps this one was meant.
+    Unknown(Option<&'static str>),
+}
+
+/// Every order by its word.
+const ORDERS: [(&str, Order); 4] = [
+    ("why", Order::Why),
+    ("retry", Order::Retry),
+    ("status", Order::Status),
+    ("help", Order::Help),
+];
+
+/// What somebody wants, from the words behind the call. One line, one word; what follows is not obeyed.
+#[must_use]
+pub fn order(words: &str) -> Order {
+    let word = words.to_lowercase();
+    if word.is_empty() {
+        return Order::Help;
+    }
+    if let Some((_, order)) = ORDERS.iter().find(|(known, _)| *known == word) {
+        return order.clone();
+    }
+    let nearest = ORDERS
+        .iter()
+        .map(|(known, _)| (strsim::damerau_levenshtein(&word, known), *known))
+        .filter(|(edits, known)| *edits <= 2 && *edits < known.len())
+        .min_by_key(|(edits, _)| *edits);
+    Order::Unknown(nearest.map(|(_, known)| known))
+}
+
+/// What can be asked, and how.
+#[must_use]
+pub fn help() -> String {
+    "Reply to a message with `!bridge why` to learn what became of it, or with `!bridge retry` to send it again \
+     if it failed (a reaction with 🔁 does the same). `!bridge status` tells how the bridge is doing here."
+        .to_owned()
+}
+
+/// The answer to something that is no command.
+#[must_use]
+pub fn unknown(meant: Option<&str>) -> String {
+    match meant {
+        Some(meant) => format!("I do not know that. Did you mean `!bridge {meant}`?"),
+        None => format!("I do not know that. {}", help()),
+    }
+}
+
+/// What became of a message, asked in `here`.
+#[must_use]
+pub fn story(story: &Story, here: &Place, now: Millis) -> String {
+    if story.stands.is_empty() {
+        return "Nothing of this message is waiting, and nothing of it failed.".to_owned();
+    }
+    let told = story.stands.iter().map(|(to, stand)| {
+        if to == here {
+            format!(
+                "This was written in {}. {}",
+                end_of(&story.from),
+                told("Here", stand, story.accepted_at, now)
+            )
+        } else {
+            let place = end_of(to);
+            told(&format!("To {place}"), stand, story.accepted_at, now)
+        }
+    });
+    told.collect::<Vec<_>>().join(" ")
+}
+
+fn told(to: &str, stand: &Stand, accepted_at: Millis, now: Millis) -> String {
+    match stand {
+        Stand::Delivered { at, tries } => {
+            let tries = tries.map_or_else(String::new, |tries| format!(", at try {tries}"));
+            format!(
+                "{to}: delivered {}, {} after it was written{tries}.",
+                moment(*at),
+                clock::in_words(at.since(accepted_at))
+            )
+        }
+        Stand::Pending { .. } => format!("{to}: {}.", pending(stand, accepted_at, now)),
+        Stand::Skipped { rule } => format!("{to}: not sent, because {}.", rule_in_words(rule)),
+        Stand::Failed {
+            reason,
+            at,
+            tries,
+            kept,
+        } => format!(
+            "{to}: failed {} after {}: {}.{}",
+            moment(*at),
+            times(*tries),
+            reason.trim_end_matches('.'),
+            if *kept {
+                " `!bridge retry` sends it again."
+            } else {
+                " It is not kept any more."
+            }
+        ),
+    }
+}
+
+fn pending(stand: &Stand, accepted_at: Millis, now: Millis) -> String {
+    let Stand::Pending {
+        ahead,
+        tries,
+        trouble,
+        due,
+        without_key,
+        unsure,
+        closed,
+    } = stand
+    else {
+        return String::new();
+    };
+    let mut text = format!("waiting for {}", clock::in_words(now.since(accepted_at)));
+    if *without_key {
+        text.push_str(", because the bridge has not received its key");
+        return text;
+    }
+    match ahead {
+        0 => {}
+        1 => text.push_str(", behind 1 other message"),
+        ahead => {
+            let behind = format!(", behind {ahead} other messages");
+            text.push_str(&behind);
+        }
+    }
+    if let Some(Closed { reason, since, .. }) = closed {
+        let since = clock::in_words(now.since(*since));
+        let reason = reason.trim_end_matches('.');
+        let closed = format!(", because the bridge may not write there since {since}: {reason}");
+        text.push_str(&closed);
+    } else if *ahead > 0 {
+        return text;
+    } else if *unsure {
+        text.push_str(", the bridge is finding out whether it has arrived");
+    } else if let (Some(trouble), true) = (trouble, *tries > 0) {
+        let tried = format!(", after {}: {}", times(*tries), trouble_in_words(trouble));
+        text.push_str(&tried);
+    } else {
+        text.push_str(", it is being sent");
+    }
+    if let Some(due) = due.filter(|due| *due > now) {
+        let next = format!("; next try in {}", clock::in_words(due.since(now)));
+        text.push_str(&next);
+    }
+    text
+}
+
+fn times(tries: u32) -> String {
+    if tries == 1 {
+        "1 try".to_owned()
+    } else {
+        format!("{tries} tries")
+    }
+}
+
+fn moment(at: Millis) -> String {
+    jiff::Timestamp::from_millisecond(at.0).map_or_else(
+        |_| "at an unknown time".to_owned(),
+        |at| at.strftime("on %Y-%m-%d at %H:%M:%S UTC").to_string(),
+    )
+}
+
+/// What a kind of error means.
+fn trouble_in_words(kind: &str) -> String {
+    match kind {
+        "slowed" => "the other side wants the bridge slower",
+        "not-done" => "the other side cannot be reached",
+        "unknown" => "the other side does not answer as it should",
+        "rejected" => "the other side rejects it",
+        "closed" => "the other side does not let the bridge in",
+        "signed-out" => "the bridge is signed out there",
+        _ => return format!("({kind})"),
+    }
+    .to_owned()
+}
+
+/// What a rule means.
+fn rule_in_words(rule: &str) -> String {
+    match rule {
+        "command" => "it is a command to the bridge",
+        "plaintext-in-encrypted-room" => "it was not encrypted although the room is",
+        "untrusted-device" => "it was sent from a device that its owner has not verified",
+        "undecryptable" => "no key can open it",
+        "key-never-came" => "its key never came",
+        "foreign-edit" => "only the author of a message may edit it",
+        "unknown-target" => "the message it belongs to has no copy there",
+        "target-waiting" => "the message it belongs to was still waiting",
+        "deleted-before-delivery" => "it was taken back before it was sent",
+        "edit-included" => "the message was sent with this change in it",
+        "empty" | "nothing-to-do" => "there is nothing in it to send",
+        "not-a-message" => "it is no message",
+        "unwritable" => "it could not be written down",
+        "portal-removed" => "the portal was removed",
+        "superseded" => "a later one has taken its place",
+        _ => return format!("of the rule `{rule}`"),
+    }
+    .to_owned()
+}
+
+/// The answer where a message is not known.
+#[must_use]
+pub fn not_known() -> String {
+    "I know nothing of that message. It was written before the bridge was here, or it is of a kind that never \
+     crosses: a notice of a bot, a change of the room, a receipt."
+        .to_owned()
+}
+
+/// How a portal stands, one line for each direction.
+#[must_use]
+pub fn status(portal: &Portal, tallies: &[Tally], here: &Place, now: Millis) -> String {
+    let lines = tallies.iter().map(|tally| {
+        let end = match tally.lane.toward {
+            footbridge_store::Side::Matrix => &portal.room,
+            footbridge_store::Side::Silo => &portal.channel,
+        };
+        let to = match end {
+            end if end == here => "To here".to_owned(),
+            end if end.network() == Place::MATRIX => format!("To {}", portal.spec.room),
+            _ => format!("To {} {}", portal.spec.silo, portal.spec.channel),
+        };
+        line(&to, tally, now)
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn line(to: &str, tally: &Tally, now: Millis) -> String {
+    let mut line = format!("{to}: {} delivered", tally.delivered);
+    let mut add = |text: String| line.push_str(&text);
+    match (tally.pending, tally.oldest_pending) {
+        (0, _) | (_, None) => add(", none waiting".to_owned()),
+        (pending, Some(oldest)) => add(format!(
+            ", {pending} waiting, the oldest for {}",
+            clock::in_words(now.since(oldest))
+        )),
+    }
+    if tally.waiting > 0 {
+        add(format!(" ({} for their key)", tally.waiting));
+    }
+    if tally.failed > 0 {
+        add(format!(
+            ", {} failed ({} can be tried again)",
+            tally.failed, tally.parked
+        ));
+    }
+    if let Some(since) = tally.closed_since {
+        let since: Duration = now.since(since);
+        add(format!(
+            "; the bridge may not write there since {}",
+            clock::in_words(since)
+        ));
+    }
+    line.push('.');
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use footbridge_store::EntryId;
+
+    use super::*;
+
+    #[test]
+    fn a_typing_error_gets_the_nearest_word_and_only_one_word_is_obeyed() {
+        for (words, order_) in [
+            ("why", Order::Why),
+            ("RETRY", Order::Retry),
+            ("status", Order::Status),
+            ("", Order::Help),
+            ("rerty", Order::Unknown(Some("retry"))),
+            ("stat", Order::Unknown(Some("status"))),
+            ("retry now", Order::Unknown(None)),
+            ("retry\nwhy", Order::Unknown(None)),
+        ] {
+            assert_eq!(order(words), order_, "{words:?}");
+        }
+        assert!(unknown(Some("retry")).contains("`!bridge retry`"));
+    }
+
+    fn asked(stand: Stand) -> String {
+        let told = Story {
+            entry: EntryId(1),
+            from: Place::room("!r"),
+            accepted_at: Millis(0),
+            stands: vec![(Place::new("gitter", "c"), stand)],
+        };
+        story(&told, &Place::room("!r"), Millis(90_000))
+    }
+
+    #[test]
+    fn each_state_is_told_in_plain_words() {
+        let waits = |ahead, trouble: Option<&str>, without_key, due| Stand::Pending {
+            ahead,
+            tries: 3,
+            trouble: trouble.map(str::to_owned),
+            due,
+            without_key,
+            unsure: false,
+            closed: None,
+        };
+        let table = [
+            (
+                Stand::Delivered {
+                    at: Millis(3_000),
+                    tries: Some(9),
+                },
+                "To the gitter channel: delivered on 1970-01-01 at 00:00:03 UTC, 3 s after it was written, at try 9.",
+            ),
+            (
+                waits(2, None, false, None),
+                "To the gitter channel: waiting for 90 s, behind 2 other messages.",
+            ),
+            (
+                waits(0, Some("unknown"), false, Some(Millis(95_000))),
+                "To the gitter channel: waiting for 90 s, after 3 tries: the other side does not answer as it should; next try in 5 s.",
+            ),
+            (
+                waits(5, None, true, None),
+                "To the gitter channel: waiting for 90 s, because the bridge has not received its key.",
+            ),
+            (
+                Stand::Skipped {
+                    rule: "untrusted-device".into(),
+                },
+                "To the gitter channel: not sent, because it was sent from a device that its owner has not verified.",
+            ),
+            (
+                Stand::Failed {
+                    reason: "it is too large".into(),
+                    at: Millis(1_000),
+                    tries: 1,
+                    kept: true,
+                },
+                "To the gitter channel: failed on 1970-01-01 at 00:00:01 UTC after 1 try: it is too large. `!bridge retry` sends it again.",
+            ),
+        ];
+        for (stand, words) in table {
+            assert_eq!(asked(stand), words);
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Pure: events that ask something of the bridge itself.
+
+use footbridge_store::RemoteId;
+
+use super::{
+    Incoming,
+    read::{id_at, text_at, without_quote},
+};
+use crate::message::Command;
+
+/// The reaction that has a failed message tried again; some clients add a variation selector.
+const AGAIN: char = '\u{1f501}';
+const EMOJI_STYLE: char = '\u{fe0f}';
+
+/// What an event asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// What stands behind the call.
+    pub words: String,
+    /// The message it is asked about.
+    pub target: Option<RemoteId>,
+    /// The thread it is asked in.
+    pub thread: Option<RemoteId>,
+    /// Whether it is a reaction, not a line of text.
+    pub is_reaction: bool,
+}
+
+impl Request {
+    /// What this event asks of the bridge, if it asks anything. An edit asks nothing.
+    #[must_use]
+    pub fn of(event: &Incoming) -> Option<Self> {
+        let content = &event.content;
+        match event.event_type.as_str() {
+            "m.reaction" => {
+                let key = text_at(content, "/m.relates_to/key")?;
+                let key = key.trim_end_matches(EMOJI_STYLE);
+                (key.strip_prefix(AGAIN) == Some("")).then(|| Self {
+                    words: "retry".to_owned(),
+                    target: id_at(content, "/m.relates_to/event_id"),
+                    thread: None,
+                    is_reaction: true,
+                })
+            }
+            "m.room.message" if text_at(content, "/msgtype") == Some("m.text") => {
+                let relation = text_at(content, "/m.relates_to/rel_type");
+                if relation == Some("m.replace") {
+                    return None;
+                }
+                let answered = id_at(content, "/m.relates_to/m.in_reply_to/event_id");
+                let body = text_at(content, "/body")?;
+                let body = if answered.is_some() {
+                    without_quote(body)
+                } else {
+                    body
+                };
+                let words = Command::words_of(body)?.to_owned();
+                let thread = (relation == Some("m.thread"))
+                    .then(|| id_at(content, "/m.relates_to/event_id"))
+                    .flatten();
+                let falls_back = content.pointer("/m.relates_to/is_falling_back")
+                    == Some(&serde_json::Value::Bool(true));
+                let answered = answered.filter(|_| thread.is_none() || !falls_back);
+                Some(Self {
+                    words,
+                    target: answered.or_else(|| thread.clone()),
+                    thread,
+                    is_reaction: false,
+                })
+            }
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use footbridge_store::Millis;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn asked(event_type: &str, content: Value) -> Option<Request> {
+        Request::of(&Incoming {
+            event_id: "$e".into(),
+            sender: "@a:x".into(),
+            sender_name: "A".into(),
+            sent_at: Millis(0),
+            event_type: event_type.into(),
+            content,
+            redacts: None,
+        })
+    }
+
+    #[test]
+    fn the_reaction_counts_with_and_without_its_selector() {
+        for (key, counts) in [
+            ("🔁", true),
+            ("🔁\u{fe0f}", true),
+            ("👍", false),
+            ("🔁🔁", false),
+        ] {
+            let relates = json!({"rel_type": "m.annotation", "event_id": "$failed", "key": key});
+            let request = asked("m.reaction", json!({"m.relates_to": relates}));
+            assert_eq!(request.is_some(), counts, "{key}");
+        }
+    }
+
+    #[test]
+    fn a_line_that_begins_with_the_call_is_a_command_and_others_are_not() {
+        let said = |body: &str| {
+            asked("m.room.message", json!({"msgtype": "m.text", "body": body}))
+                .map(|request| request.words)
+        };
+        assert_eq!(said("!bridge why").as_deref(), Some("why"));
+        assert_eq!(said(" !bridge  status ").as_deref(), Some("status"));
+        assert_eq!(said("!bridge").as_deref(), Some(""));
+        assert_eq!(said("!bridges why"), None);
+        assert_eq!(said("say !bridge why"), None);
+    }
+
+    #[test]
+    fn the_message_asked_about_is_the_one_answered() {
+        let reply = json!({"msgtype": "m.text", "body": "> <@b:x> hello\n\n!bridge retry",
+            "m.relates_to": {"m.in_reply_to": {"event_id": "$failed"}}});
+        let request = asked("m.room.message", reply).unwrap();
+        assert_eq!(request.target, Some("$failed".into()));
+        assert_eq!(request.words, "retry");
+        let in_thread = json!({"msgtype": "m.text", "body": "!bridge why", "m.relates_to": {
+            "rel_type": "m.thread", "event_id": "$root", "is_falling_back": true,
+            "m.in_reply_to": {"event_id": "$last"}}});
+        let request = asked("m.room.message", in_thread).unwrap();
+        assert_eq!(request.target, Some("$root".into()));
+        let edit = json!({"msgtype": "m.text", "body": "!bridge why",
+            "m.relates_to": {"rel_type": "m.replace", "event_id": "$x"}});
+        assert_eq!(asked("m.room.message", edit), None);
+    }
+}

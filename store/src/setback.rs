@@ -1,0 +1,67 @@
+//! A step that failed for now: when it is tried again, and what speaks against the message.
+
+use std::time::Duration;
+
+use rusqlite::params;
+
+use crate::{DeliveryId, Error, Millis, Store, outbox::note};
+
+/// How a try failed, for now.
+#[derive(Clone, Copy, Debug)]
+pub struct Setback {
+    /// When it failed.
+    pub at: Millis,
+    /// Not again before this moment.
+    pub due: Millis,
+    /// Whether the step certainly did not happen. That clears the doubt.
+    pub sure: bool,
+    /// The kind of the error: a short fixed word.
+    pub kind: &'static str,
+    /// Whether the answer looked like never and spoke against this message.
+    pub rejected: bool,
+    /// How much of the time since the last try speaks against this message.
+    pub blamed: Duration,
+}
+
+impl Setback {
+    /// A setback that speaks against nobody.
+    #[must_use]
+    pub fn of_nobody(at: Millis, due: Millis, sure: bool, kind: &'static str) -> Self {
+        Self {
+            at,
+            due,
+            sure,
+            kind,
+            rejected: false,
+            blamed: Duration::ZERO,
+        }
+    }
+}
+
+impl Store {
+    /// The present step failed for now: one more attempt.
+    pub async fn postponed(&self, delivery: DeliveryId, setback: Setback) -> Result<(), Error> {
+        self.transaction("postpone a step", move |desk| {
+            let blamed = i64::try_from(setback.blamed.as_millis()).unwrap_or(i64::MAX);
+            let rows = desk
+                .sql
+                .prepare_cached(
+                    "UPDATE outbox SET attempts = attempts + 1, tries = tries + 1, due = ?2,
+                     unsure_since = iif(?3, NULL, unsure_since), tried_at = ?4, trouble = ?5,
+                     rejections = rejections + ?6, blamed_ms = blamed_ms + ?7 WHERE id = ?1",
+                )?
+                .execute(params![
+                    delivery,
+                    setback.due,
+                    setback.sure,
+                    setback.at,
+                    setback.kind,
+                    setback.rejected,
+                    blamed
+                ])?;
+            note(rows, delivery);
+            Ok(())
+        })
+        .await
+    }
+}

@@ -1,0 +1,189 @@
+//! What failed: kept, told of, tried again.
+
+use footbridge_store::{
+    DeliveryId, NoticeState, ParkedState, RemoteId, Stand, Tell, Topic, Undelivered,
+};
+
+use crate::ground::{Ground, NOW, balances, letter, to_matrix, to_silo};
+
+/// A notice in one line.
+#[expect(clippy::unnecessary_wraps, reason = "the shape of `Compose`")]
+fn compose(state: &NoticeState) -> Option<Vec<u8>> {
+    let what = match &state.topic {
+        Topic::Failures {
+            failed,
+            kept,
+            again,
+            delivered,
+            reason,
+        } => format!("{failed} {kept} {again} {delivered} {reason}"),
+        Topic::Closed { reason, open } => format!("{reason} {open}"),
+    };
+    let about = state
+        .about
+        .as_ref()
+        .map_or("-", |copy| copy.remote.as_str());
+    let changed = state.replaces.is_some();
+    Some(format!("{what} about {about} changed {changed}").into_bytes())
+}
+
+fn how(about: Option<RemoteId>, tell: Tell) -> Undelivered {
+    Undelivered::Failed {
+        kind: "refused",
+        reason: "no".to_owned(),
+        about,
+        tell,
+    }
+}
+
+async fn fail(ground: &Ground, tell: Tell) -> DeliveryId {
+    let failed = ground.ready(to_silo(&ground.a)).await.id;
+    ground
+        .store
+        .undelivered(failed, how(None, tell), NOW)
+        .await
+        .unwrap();
+    failed
+}
+
+#[tokio::test]
+async fn a_failed_delivery_tells_the_place_it_came_from_once() {
+    let ground = Ground::new().await;
+    ground.accept(vec![letter(&ground.a.channel, "m1")]).await;
+    let failed = ground.ready(to_silo(&ground.b)).await;
+    for _ in 0..2 {
+        ground
+            .store
+            .undelivered(failed.id, how(None, Tell::Sender), NOW)
+            .await
+            .unwrap();
+    }
+    let refresh = || ground.store.refresh_notices(compose, NOW);
+    assert_eq!(
+        refresh().await.unwrap(),
+        [to_silo(&ground.a)],
+        "by way of the room, back to channel a"
+    );
+    assert_eq!(refresh().await.unwrap(), [], "once");
+    let notice = ground.ready(to_silo(&ground.a)).await;
+    assert_eq!(
+        (String::from_utf8(notice.payload).unwrap(), &notice.to),
+        (
+            "1 1 0 0 no about m1 changed false".to_owned(),
+            &ground.a.channel
+        )
+    );
+    ground
+        .store
+        .undelivered(notice.id, how(None, Tell::Nobody), NOW)
+        .await
+        .unwrap();
+    assert_eq!(refresh().await.unwrap(), [], "no notice about a notice");
+    assert_eq!(ground.tally(to_silo(&ground.b)).await.failed, 1);
+    assert!(ground.store.tallies().await.unwrap().iter().all(balances));
+}
+
+#[tokio::test]
+async fn a_notice_changes_with_what_becomes_of_the_failure_also_after_a_restart() {
+    let ground = Ground::with_one_portal().await;
+    ground
+        .accept(vec![letter(&ground.room, "$1"), letter(&ground.room, "$2")])
+        .await;
+    let first = fail(&ground, Tell::Sender).await;
+    ground.store.refresh_notices(compose, NOW).await.unwrap();
+    let back = to_matrix(&ground.a);
+    let notice = ground.deliver(back, "$notice").await;
+    assert_eq!(notice.payload, b"1 1 0 0 no about $1 changed false");
+
+    let about = ground
+        .store
+        .parked_about(&ground.room, &RemoteId::from("$notice"))
+        .await
+        .unwrap();
+    assert_eq!((about[0].id, about[0].kept), (first, true));
+    assert_eq!(
+        ground.store.try_again(&[first]).await.unwrap(),
+        [to_silo(&ground.a)]
+    );
+    // Killed before anybody was told.
+    let ground = ground.restart().await;
+    assert_eq!(
+        ground.store.refresh_notices(compose, NOW).await.unwrap(),
+        [back]
+    );
+    // It has its old number, so it comes before the one that passed it; what is not sent yet is superseded.
+    let again = ground.deliver(to_silo(&ground.a), "g1").await;
+    assert_eq!((again.id, again.late, again.again), (first, true, true));
+    ground.store.refresh_notices(compose, NOW).await.unwrap();
+    let change = ground.ready(back).await;
+    assert_eq!(change.payload, b"0 0 0 1 no about - changed true");
+    assert_eq!(
+        ground.tally(back).await.skipped,
+        [("superseded".to_owned(), 1)]
+    );
+    let story = ground
+        .store
+        .story(&ground.room, &"$1".into())
+        .await
+        .unwrap();
+    let stands = story.unwrap().stands;
+    assert!(
+        matches!(&stands[..], [(_, Stand::Delivered { tries: Some(2), .. })]),
+        "{stands:?}"
+    );
+    assert!(ground.store.tallies().await.unwrap().iter().all(balances));
+}
+
+#[tokio::test]
+async fn only_the_last_thousand_of_a_lane_and_of_thirty_days_are_kept() {
+    let ground = Ground::with_one_portal().await;
+    let letters = (0..1_002).map(|number| letter(&ground.room, &format!("${number}")));
+    ground.accept(letters.collect()).await;
+    for _ in 0..1_002 {
+        fail(&ground, Tell::Sender).await;
+    }
+    let lane = to_silo(&ground.a);
+    let tally = ground.tally(lane).await;
+    assert_eq!((tally.failed, tally.parked), (1_002, 1_000));
+    let first = ground
+        .store
+        .parked_about(&ground.room, &"$0".into())
+        .await
+        .unwrap();
+    assert_eq!(
+        (first[0].state, first[0].kept, &first[0].letter),
+        (ParkedState::Failed, false, &None)
+    );
+    assert_eq!(ground.store.try_again(&[first[0].id]).await.unwrap(), []);
+    let days = std::time::Duration::from_hours(24 * 31);
+    ground.store.forget_failures(NOW.plus(days)).await.unwrap();
+    assert_eq!(ground.tally(lane).await.parked, 0);
+    let letters: i64 = ground
+        .sql()
+        .query_row(
+            "SELECT count(*) FROM journal WHERE payload IS NOT NULL",
+            [],
+            |row| row.get(0),
+        )
+        .unwrap();
+    assert_eq!(letters, 0);
+    assert!(balances(&ground.tally(lane).await));
+}
+
+#[tokio::test]
+async fn what_the_bridge_says_of_failures_goes_before_the_backlog() {
+    let ground = Ground::with_one_portal().await;
+    let back = to_matrix(&ground.a);
+    ground
+        .accept(vec![
+            letter(&ground.room, "$1"),
+            letter(&ground.a.channel, "g1"),
+            letter(&ground.a.channel, "g2"),
+        ])
+        .await;
+    fail(&ground, Tell::Sender).await;
+    ground.store.refresh_notices(compose, NOW).await.unwrap();
+    let first = ground.deliver(back, "$a").await;
+    assert_eq!(first.payload, b"1 1 0 0 no about $1 changed false");
+    assert_eq!(ground.deliver(back, "$b").await.payload, b"g1");
+}

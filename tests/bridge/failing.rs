@@ -1,0 +1,514 @@
+//! Failures on a real store with an outlet that does what the test tells it: what is tried how often, who is to
+//! blame, what people are told, and what they can do about it (D22, D23).
+
+use std::{
+    path::Path,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use footbridge::{
+    control::Control,
+    message::{Action, Command, Sender},
+    outlet::{Outcome, SendError},
+    portal::{LaneEnd, Peers},
+};
+use footbridge_store::{Head, LaneId, Payload, RemoteId, Side, Tell, Undelivered};
+use tokio_util::sync::CancellationToken;
+
+use crate::lanes::{Bench, LONG, Next, Wall, not_now, post};
+
+const DAYS: Duration = Duration::from_hours(10 * 24);
+
+fn rejected() -> SendError {
+    SendError::Rejected {
+        reason: "it looks wrong".into(),
+    }
+}
+
+fn closed() -> SendError {
+    SendError::Closed {
+        reason: "banned".into(),
+    }
+}
+
+fn refused() -> SendError {
+    SendError::Refused {
+        reason: "it is bad".into(),
+    }
+}
+
+fn troubled() -> SendError {
+    not_now(Outcome::NotDone)
+}
+
+fn limited() -> SendError {
+    SendError::Retry {
+        after: Some(Duration::from_mins(1)),
+        outcome: Outcome::NotDone,
+        source: anyhow::anyhow!("slower"),
+    }
+}
+
+async fn bench(directory: &Path, messages: &[&str]) -> Bench {
+    let bench = Bench::open(directory).await;
+    for text in messages {
+        bench.hear(&format!("${text}"), post(text)).await;
+    }
+    bench
+}
+
+impl Bench {
+    /// What the room shows of the bridge's own words.
+    async fn told(&self, room: &Arc<Wall>) -> Vec<String> {
+        self.run_toward(Side::Matrix, room, LONG).await;
+        room.texts()
+    }
+
+    async fn ask(&self, fact: &str, words: &str, target: Option<&str>, by: &str) {
+        let command = Command {
+            sender: Sender {
+                id: by.into(),
+                name: "A".into(),
+            },
+            words: words.into(),
+            target: target.map(RemoteId::from),
+            thread: None,
+            moderator: false,
+            silent: false,
+        };
+        let payload = Payload::Command(command.to_bytes().unwrap());
+        self.hear_payload(fact, None, payload).await;
+    }
+
+    /// Lets the bridge answer what was asked.
+    async fn answer(&self) {
+        let stop = CancellationToken::new();
+        let control = Control {
+            store: self.store.clone(),
+            bells: self.bells.clone(),
+            clock: self.clock,
+        };
+        let watch = async {
+            while !self.store.commands().await.unwrap().is_empty() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            stop.cancel();
+        };
+        let (end, ()) = tokio::join!(control.run(stop.clone()), watch);
+        end.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn d23_what_looks_refused_is_tried_a_few_times_and_then_the_next_proceeds() {
+    let home = tempfile::tempdir().unwrap();
+    let bench = bench(home.path(), &["poison", "good"]).await;
+    let script = (0..3).map(|_| Next::Fail(rejected())).collect();
+    let wall = Wall::new(true, script);
+    bench.run(&wall, LONG).await;
+    assert_eq!(wall.texts(), ["good"]);
+    assert_eq!(
+        wall.keys.lock().unwrap().len(),
+        4,
+        "three tries and the next"
+    );
+    let tally = bench.tally(Side::Silo).await;
+    assert_eq!((tally.failed, tally.parked), (1, 1));
+    assert_eq!(tally.last_failure.as_deref(), Some("rejected"));
+    bench.balance().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn d23_while_every_lane_of_the_side_is_rejected_no_message_is_given_up() {
+    let home = tempfile::tempdir().unwrap();
+    let bench = bench(home.path(), &["one"]).await;
+    // The other lane's outlet stands for the same side.
+    bench
+        .store
+        .accept(
+            footbridge_store::Batch {
+                arrivals: vec![footbridge_store::Arrival {
+                    place: bench.portal.channel.clone(),
+                    fact: "g1".into(),
+                    message: Some("g1".into()),
+                    thread: None,
+                    sent_at: footbridge_store::Millis(1),
+                    payload: Payload::Ready(crate::lanes::bytes(post("other"))),
+                }],
+                ..footbridge_store::Batch::default()
+            },
+            bench.clock.now(),
+        )
+        .await
+        .unwrap();
+    let (here, there) = (Wall::new(true, vec![]), Wall::new(true, vec![]));
+    for wall in [&here, &there] {
+        *wall.always.lock().unwrap() = Some(rejected);
+    }
+    tokio::join!(
+        bench.run(&here, LONG),
+        bench.run_toward(Side::Matrix, &there, LONG)
+    );
+    assert!(here.keys.lock().unwrap().len() > 10);
+    let failed = bench.tally(Side::Silo).await.failed + bench.tally(Side::Matrix).await.failed;
+    assert!(
+        failed <= 1,
+        "at most one before the other lane was heard of"
+    );
+    // The other one works again: now it is the message.
+    *there.always.lock().unwrap() = None;
+    bench.hear("$two", post("two")).await;
+    tokio::join!(
+        bench.run(&here, LONG),
+        bench.run_toward(Side::Matrix, &there, LONG)
+    );
+    assert!(bench.tally(Side::Silo).await.failed > 0);
+    bench.balance().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn d23_a_message_that_fails_while_its_side_is_well_ends_after_the_limit() {
+    let home = tempfile::tempdir().unwrap();
+    let bench = bench(home.path(), &["poison", "good"]).await;
+    let wall = Wall::new(true, vec![]);
+    *wall.always.lock().unwrap() = Some(troubled);
+    let began = tokio::time::Instant::now();
+    let watch = async {
+        while bench.tally(Side::Silo).await.failed == 0 {
+            tokio::time::sleep(Duration::from_secs(30)).await;
+        }
+        *wall.always.lock().unwrap() = None;
+    };
+    tokio::join!(bench.run(&wall, DAYS), watch);
+    assert!(
+        began.elapsed() >= bench.limits.give_up,
+        "{:?}",
+        began.elapsed()
+    );
+    assert_eq!(wall.texts(), ["good"]);
+    bench.balance().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn d23_neither_an_outage_nor_a_rate_limit_costs_a_message() {
+    for fault in [troubled as fn() -> SendError, limited] {
+        let home = tempfile::tempdir().unwrap();
+        let mut bench = bench(home.path(), &["one", "two"]).await;
+        bench.limits.give_up = Duration::from_mins(10);
+        let wall = Wall::new(true, vec![]);
+        *wall.always.lock().unwrap() = Some(fault);
+        // A rate limit is one even while everything else is answered.
+        wall.answers
+            .store(fault().kind() == "slowed", Ordering::Relaxed);
+        bench.run(&wall, 5 * bench.limits.give_up).await;
+        assert_eq!(bench.tally(Side::Silo).await.pending, 2);
+        *wall.always.lock().unwrap() = None;
+        bench.run(&wall, LONG).await;
+        assert_eq!(wall.texts(), ["one", "two"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn d23_what_may_have_arrived_is_looked_for_before_it_is_given_up() {
+    let unknown = || not_now(Outcome::Unknown);
+    let home = tempfile::tempdir().unwrap();
+    let mut there = bench(home.path(), &["there"]).await;
+    there.limits.give_up = Duration::from_millis(1);
+    let script = vec![Next::Fail(unknown()), Next::WorkThenFail(unknown())];
+    let wall = Wall::new(false, script);
+    there.run(&wall, LONG).await;
+    let tally = there.tally(Side::Silo).await;
+    assert_eq!((tally.delivered, tally.failed), (1, 0));
+    assert_eq!(wall.texts(), ["there"]);
+
+    let home = tempfile::tempdir().unwrap();
+    let mut lost = bench(home.path(), &["lost"]).await;
+    lost.limits.give_up = Duration::from_millis(1);
+    let script = vec![Next::Fail(unknown()), Next::Fail(unknown())];
+    let wall = Wall::new(false, script);
+    lost.run(&wall, LONG).await;
+    assert_eq!(lost.tally(Side::Silo).await.failed, 1);
+    assert!(wall.texts().is_empty());
+    assert!(!lost.store.in_doubt(&lost.portal.channel).await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn d04_a_look_that_fails_leaves_the_doubt() {
+    let home = tempfile::tempdir().unwrap();
+    let bench = bench(home.path(), &["once"]).await;
+    let wall = Wall::new(false, vec![Next::WorkThenFail(not_now(Outcome::Unknown))]);
+    *wall.blind.lock().unwrap() = (0..3).map(|_| not_now(Outcome::NotDone)).collect();
+    bench.run(&wall, LONG).await;
+    assert_eq!(wall.texts(), ["once"]);
+    assert_eq!(bench.tally(Side::Silo).await.delivered, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn d22_a_closed_place_is_told_of_once_and_goes_on_by_itself() {
+    let home = tempfile::tempdir().unwrap();
+    let bench = bench(home.path(), &["one", "two"]).await;
+    let (wall, room) = (Wall::new(true, vec![]), Wall::new(true, vec![]));
+    *wall.always.lock().unwrap() = Some(closed);
+    bench.run(&wall, LONG).await;
+    // No storm: within the hour, once a minute or so.
+    let tries = wall.keys.lock().unwrap().len();
+    assert!((20..240).contains(&tries), "{tries}");
+    let told = bench.told(&room).await;
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("can no longer write to the wall channel: banned"));
+    assert!(bench.tally(Side::Silo).await.closed_since.is_some());
+
+    // As after a restart: what is known of the lane stands in the store.
+    let bench = Bench {
+        peers: Peers::default(),
+        ..bench
+    };
+    *wall.always.lock().unwrap() = None;
+    bench.run(&wall, LONG).await;
+    assert_eq!(wall.texts(), ["one", "two"]);
+    assert_eq!(
+        bench.told(&room).await,
+        ["✅ The bridge can write to the wall channel again."]
+    );
+    assert_eq!(bench.tally(Side::Silo).await.closed_since, None);
+    bench.balance().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn d22_what_waits_too_long_for_a_closed_place_ends_with_one_notice_for_all() {
+    let home = tempfile::tempdir().unwrap();
+    let bench = bench(home.path(), &["one", "two", "three"]).await;
+    let (wall, room) = (Wall::new(true, vec![]), Wall::new(true, vec![]));
+    *wall.always.lock().unwrap() = Some(closed);
+    bench.run(&wall, DAYS).await;
+    let tally = bench.tally(Side::Silo).await;
+    assert_eq!((tally.failed, tally.parked, tally.pending), (3, 3, 0));
+    let told = bench.told(&room).await;
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[1].contains("3 messages from here could not be delivered"));
+    bench.balance().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn d22_a_signed_out_side_is_told_of_and_keeps_its_debts() {
+    let home = tempfile::tempdir().unwrap();
+    let bench = bench(home.path(), &["one"]).await;
+    let (wall, room) = (Wall::new(true, vec![]), Wall::new(true, vec![]));
+    *wall.always.lock().unwrap() = Some(|| SendError::SignedOut {
+        reason: "the token was revoked".into(),
+    });
+    assert_eq!(bench.run(&wall, LONG).await, LaneEnd::SignedOut);
+    assert!(bench.told(&room).await[0].contains("the token was revoked"));
+    *wall.always.lock().unwrap() = None;
+    bench.run(&wall, LONG).await;
+    assert_eq!(wall.texts(), ["one"]);
+    assert!(bench.told(&room).await[0].contains("again"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_burst_of_failures_has_one_notice_that_follows_what_becomes_of_them() {
+    let home = tempfile::tempdir().unwrap();
+    let bench = bench(home.path(), &["a", "b", "c"]).await;
+    let (wall, room) = (
+        Wall::new(true, (0..3).map(|_| Next::Fail(refused())).collect()),
+        Wall::new(true, vec![]),
+    );
+    bench.run(&wall, LONG).await;
+    let told = bench.told(&room).await;
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(
+        told[0].contains("3 messages from here could not be delivered to the wall channel"),
+        "{told:?}"
+    );
+
+    // As a reply to the notice, by somebody else: no.
+    bench.ask("$q1", "retry", Some("wall-0"), "@b:x").await;
+    bench.answer().await;
+    let told = bench.told(&room).await;
+    assert!(told[1].starts_with("Only its sender"), "{told:?}");
+
+    bench.ask("$q2", "retry", Some("wall-0"), "@a:x").await;
+    bench.answer().await;
+    assert_eq!(bench.tally(Side::Silo).await.failed, 0);
+    assert_eq!(bench.tally(Side::Silo).await.pending, 3);
+    bench.balance().await;
+    let told = bench.told(&room).await;
+    assert!(
+        told[0].starts_with("🔁 Trying again to deliver 3 messages"),
+        "{told:?}"
+    );
+    assert_eq!(told[2], "Trying 3 messages again.");
+
+    bench.run(&wall, LONG).await;
+    assert_eq!(wall.texts(), ["a", "b", "c"], "in their order");
+    let told = bench.told(&room).await;
+    assert_eq!(
+        told[0],
+        "✅ 3 messages were delivered to the wall channel after all."
+    );
+    assert_eq!(told.len(), 3, "the notice was edited, not repeated");
+    bench.balance().await;
+    let skipped = bench.tally(Side::Silo).await.skipped;
+    assert_eq!(skipped, [("command".to_owned(), 2)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_that_fails_again_turns_the_notice_back() {
+    let home = tempfile::tempdir().unwrap();
+    let bench = bench(home.path(), &["a"]).await;
+    let room = Wall::new(true, vec![]);
+    let wall = Wall::new(true, vec![Next::Fail(refused()), Next::Fail(refused())]);
+    bench.run(&wall, LONG).await;
+    bench.told(&room).await;
+    bench.ask("$q", "retry", Some("$a"), "@a:x").await;
+    bench.answer().await;
+    bench.run(&wall, LONG).await;
+    let told = bench.told(&room).await;
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[0].starts_with("⚠ A message from here"), "{told:?}");
+    let tally = bench.tally(Side::Silo).await;
+    assert_eq!((tally.accepted, tally.failed, tally.parked), (2, 1, 1));
+    bench.balance().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kill_between_the_failure_and_its_notice_costs_no_notice_and_doubles_none() {
+    let home = tempfile::tempdir().unwrap();
+    {
+        let bench = bench(home.path(), &["a"]).await;
+        let lane = LaneId {
+            portal: bench.portal.id,
+            toward: Side::Silo,
+        };
+        let Head::Ready(delivery) = bench.store.head(lane, bench.clock.now()).await.unwrap() else {
+            panic!("something is owed")
+        };
+        let how = Undelivered::Failed {
+            kind: "refused",
+            reason: "it is bad".into(),
+            about: None,
+            tell: Tell::Sender,
+        };
+        bench
+            .store
+            .undelivered(delivery.id, how, bench.clock.now())
+            .await
+            .unwrap();
+    }
+    let (wall, room) = (Wall::new(true, vec![]), Wall::new(true, vec![]));
+    for _ in 0..2 {
+        let bench = Bench::open(home.path()).await;
+        bench.run(&wall, Duration::from_secs(1)).await;
+        assert_eq!(bench.told(&room).await.len(), 1);
+        bench.balance().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kill_between_doing_and_answering_does_it_once_and_answers_once() {
+    let home = tempfile::tempdir().unwrap();
+    let wall = Wall::new(true, vec![Next::Fail(refused())]);
+    let room = Wall::new(true, vec![]);
+    {
+        let bench = bench(home.path(), &["a"]).await;
+        bench.run(&wall, LONG).await;
+        bench.told(&room).await;
+        bench.ask("$q", "retry", Some("$a"), "@a:x").await;
+        // As control does it, up to the moment of the kill.
+        let about = bench
+            .store
+            .parked_about(&bench.portal.room, &"$a".into())
+            .await
+            .unwrap();
+        bench.store.try_again(&[about[0].id]).await.unwrap();
+    }
+    let bench = Bench::open(home.path()).await;
+    bench.answer().await;
+    bench.answer().await;
+    bench.run(&wall, LONG).await;
+    assert_eq!(wall.texts(), ["a"]);
+    let told = bench.told(&room).await;
+    assert_eq!(
+        told,
+        [
+            "✅ Delivered to the wall channel after all.",
+            "It is being tried again."
+        ]
+    );
+    bench.balance().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_message_that_its_author_takes_back_is_not_kept() {
+    let home = tempfile::tempdir().unwrap();
+    let bench = bench(home.path(), &["a"]).await;
+    let room = Wall::new(true, vec![]);
+    let wall = Wall::new(true, vec![Next::Fail(refused())]);
+    bench.run(&wall, LONG).await;
+    bench
+        .hear(
+            "$d",
+            Action::Delete {
+                target: "$a".into(),
+            },
+        )
+        .await;
+    bench.run(&wall, LONG).await;
+    assert_eq!(bench.tally(Side::Silo).await.parked, 0);
+    bench.ask("$q", "retry", Some("$a"), "@a:x").await;
+    bench.answer().await;
+    let told = bench.told(&room).await;
+    assert!(told[1].contains("not kept any more"), "{told:?}");
+    assert!(wall.texts().is_empty());
+    bench.balance().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn why_tells_each_state() {
+    let home = tempfile::tempdir().unwrap();
+    let bench = bench(home.path(), &["sent", "failed"]).await;
+    let room = Wall::new(true, vec![]);
+    let wall = Wall::new(true, vec![Next::Work, Next::Fail(refused())]);
+    bench.run(&wall, LONG).await;
+    bench.hear("$pending1", post("p")).await;
+    bench.hear("$pending2", post("p")).await;
+    bench
+        .hear_payload("$skipped", None, Payload::Skipped("undecryptable"))
+        .await;
+    bench.told(&room).await;
+    for (number, (target, words)) in [
+        (Some("$sent"), "To the wall channel: delivered"),
+        (
+            Some("$failed"),
+            "it is bad. `!bridge retry` sends it again.",
+        ),
+        (Some("wall-0"), "it is bad. `!bridge retry` sends it again."),
+        (Some("$pending1"), "it is being sent"),
+        (Some("$pending2"), "behind 1 other message"),
+        (Some("$skipped"), "not sent, because no key can open it"),
+        (Some("$nothing"), "I know nothing of that message"),
+        (None, "behind 1 other message"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        bench
+            .ask(&format!("$q{number}"), "why", target, "@a:x")
+            .await;
+        bench.answer().await;
+        let told = bench.told(&room).await;
+        let last = told.last().unwrap();
+        assert!(last.contains(words), "{target:?}: {last}");
+    }
+    bench.ask("$status", "status", None, "@a:x").await;
+    bench.answer().await;
+    let told = bench.told(&room).await;
+    let last = told.last().unwrap();
+    assert!(
+        last.contains("To wall c: 1 delivered, 2 waiting")
+            && last.contains("1 failed (1 can be tried again)"),
+        "{last}"
+    );
+    bench.balance().await;
+}
