@@ -70,7 +70,7 @@ fn floor_of_import(import: &str) -> Option<u8> {
         "matrix" | "silo" | "admin" | "control" => 4,
         "portal" => 3,
         "inbox" | "outlet" => 2,
-        "message" | "text" | "names" | "backoff" | "clock" | "secret" | "crash" => 1,
+        "message" | "text" | "names" | "backoff" | "budget" | "clock" | "secret" | "crash" => 1,
         _ => return None,
     })
 }
