@@ -39,7 +39,8 @@ impl Sender {
     /// Whether this is the bridge itself.
     #[must_use]
     pub fn is_bridge(&self) -> bool {
-        self.id.is_empty()
+        // A message of nobody in particular has no id either, but always a name.
+        self.id.is_empty() && self.name.is_empty()
     }
 }
 

@@ -246,6 +246,14 @@ mod tests {
     }
 
     #[test]
+    fn a_message_of_nobody_in_particular_is_not_the_bridges_own() {
+        let stranger = sender(&message(json!({"id": "b", "text": "hi"})));
+        assert_eq!(stranger.name, NOBODY);
+        assert!(!stranger.is_bridge());
+        assert!(Sender::bridge().is_bridge());
+    }
+
+    #[test]
     fn an_action_does_not_repeat_the_name() {
         for text in ["@Ann waves", "waves"] {
             let arrival = post(
