@@ -20,45 +20,47 @@ pub(crate) fn plan_cell(delivery: DeliveryId) -> Cell {
     }
 }
 
-const FIRST_BEGUN: &str = "
-    SELECT o.id, o.entry_id, o.key, j.place, o.to_place, j.payload, o.plan, o.steps_done, o.attempts,
-           o.unsure_since, o.accepted_at, o.late, o.due, j.hold_until, o.unanswered_since, o.tries, o.rejections,
-           o.blamed_ms, o.tried_at, EXISTS (SELECT 1 FROM parked p WHERE p.id = o.id)
-    FROM outbox o JOIN journal j ON j.id = o.entry_id
-    WHERE o.portal_id = ?1 AND o.toward = ?2 AND (o.steps_done > 0 OR o.unsure_since IS NOT NULL)
+/// The rows of a lane, as [`owed_from_row`] reads them, that satisfy a condition and in its order.
+macro_rules! debts_of_lane {
+    ($condition:literal) => {
+        concat!(
+            "SELECT o.id, o.entry_id, o.key, j.place, o.to_place, j.payload, o.plan, o.steps_done, o.attempts,
+                    o.unsure_since, o.accepted_at, o.late, o.due, j.hold_until, o.unanswered_since, o.tries,
+                    o.rejections, o.blamed_ms, o.tried_at, EXISTS (SELECT 1 FROM parked p WHERE p.id = o.id)
+             FROM outbox o JOIN journal j ON j.id = o.entry_id
+             WHERE o.portal_id = ?1 AND o.toward = ?2 AND ",
+            $condition
+        )
+    };
+}
+
+const FIRST_BEGUN: &str = debts_of_lane!(
+    "(o.steps_done > 0 OR o.unsure_since IS NOT NULL)
       AND o.leader IS NULL
-    ORDER BY o.id LIMIT 1";
+    ORDER BY o.id LIMIT 1"
+);
 
 // What the bridge itself has to say goes before the backlog.
-const FIRST_URGENT: &str = "
-    SELECT o.id, o.entry_id, o.key, j.place, o.to_place, j.payload, o.plan, o.steps_done, o.attempts,
-           o.unsure_since, o.accepted_at, o.late, o.due, j.hold_until, o.unanswered_since, o.tries, o.rejections,
-           o.blamed_ms, o.tried_at, EXISTS (SELECT 1 FROM parked p WHERE p.id = o.id)
-    FROM outbox o JOIN journal j ON j.id = o.entry_id
-    WHERE o.portal_id = ?1 AND o.toward = ?2 AND o.urgent = 1
-    ORDER BY o.id LIMIT 1";
+const FIRST_URGENT: &str = debts_of_lane!(
+    "o.urgent = 1
+    ORDER BY o.id LIMIT 1"
+);
 
 // An entry whose key has been waited for long enough lets others pass. So does one from the future: the clock was
 // put back, and nobody knows how long it has been waited for.
-const FIRST_OWED: &str = "
-    SELECT o.id, o.entry_id, o.key, j.place, o.to_place, j.payload, o.plan, o.steps_done, o.attempts,
-           o.unsure_since, o.accepted_at, o.late, o.due, j.hold_until, o.unanswered_since, o.tries, o.rejections,
-           o.blamed_ms, o.tried_at, EXISTS (SELECT 1 FROM parked p WHERE p.id = o.id)
-    FROM outbox o JOIN journal j ON j.id = o.entry_id
-    WHERE o.portal_id = ?1 AND o.toward = ?2 AND (
+const FIRST_OWED: &str = debts_of_lane!(
+    "(
         j.hold_until IS NULL OR j.hold_until > ?3 AND o.accepted_at <= ?3)
       AND o.leader IS NULL
-    ORDER BY o.id LIMIT 1";
+    ORDER BY o.id LIMIT 1"
+);
 
-const LINE: &str = "
-    SELECT o.id, o.entry_id, o.key, j.place, o.to_place, j.payload, o.plan, o.steps_done, o.attempts,
-           o.unsure_since, o.accepted_at, o.late, o.due, j.hold_until, o.unanswered_since, o.tries, o.rejections,
-           o.blamed_ms, o.tried_at, EXISTS (SELECT 1 FROM parked p WHERE p.id = o.id)
-    FROM outbox o JOIN journal j ON j.id = o.entry_id
-    WHERE o.portal_id = ?1 AND o.toward = ?2 AND (
+const LINE: &str = debts_of_lane!(
+    "(
         j.hold_until IS NULL OR j.hold_until > ?3 AND o.accepted_at <= ?3)
       AND o.leader IS NULL AND o.id >= ?4
-    ORDER BY o.id LIMIT ?5";
+    ORDER BY o.id LIMIT ?5"
+);
 
 /// A row as it stands, sealed.
 struct Owed {
