@@ -231,7 +231,8 @@ impl Lane {
         Ok(Ok(Plan::Skip(INCLUDED.to_owned())))
     }
 
-    /// A step did not happen, or nobody knows.
+    /// A step did not happen, or nobody knows. Messages that were refused together are tried one by one, but not
+    /// where an earlier try was not answered: it may have put all of them there.
     pub(super) async fn not_done(
         &self,
         delivery: &Delivery,
@@ -251,7 +252,7 @@ impl Lane {
             (
                 Some(Step::Bundle { .. }),
                 SendError::Refused { reason } | SendError::Rejected { reason },
-            ) => {
+            ) if delivery.unanswered_since.is_none() => {
                 permit.spent();
                 warn!(
                     delivery.id = delivery.id.0,

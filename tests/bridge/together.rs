@@ -189,6 +189,22 @@ async fn what_is_refused_together_is_tried_one_by_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_may_have_arrived_together_is_not_taken_apart_by_a_rejection() {
+    let (_directory, bench) = opened().await;
+    hear_many(&bench, 0..3).await;
+    let rejected = SendError::Rejected {
+        reason: "a proxy said so".into(),
+    };
+    let lost = Next::WorkThenFail(not_now(Outcome::Unknown));
+    let script = vec![Next::Work, limited(), lost, Next::Fail(rejected)];
+    let wall = Wall::new(true, script);
+    bench.run(&wall, LONG).await;
+    assert_eq!(wall.texts(), ["m0", "m1 + m2"]);
+    assert_eq!(bench.tally(Side::Silo).await.delivered, 3);
+    bench.balance().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn edits_and_deletions_of_what_waits_are_never_sent_themselves() {
     let (_directory, bench) = opened().await;
     hear_many(&bench, 0..2).await;
