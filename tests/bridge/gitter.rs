@@ -29,6 +29,7 @@ pub struct Ground {
     pub room: Room,
     pub feed: Feed,
     pub audit: Duration,
+    pub overlap: Duration,
     /// Where its feed is, if not at the simulator's own door.
     pub door: Option<std::net::SocketAddr>,
 }
@@ -50,6 +51,7 @@ impl Ground {
             room,
             feed,
             audit: Duration::from_mins(5),
+            overlap: Duration::from_secs(10),
             door: None,
         }
     }
@@ -108,7 +110,7 @@ impl Network for Ground {
             feed: self.feed,
             requests_per_minute: 90_000,
             settle: Duration::from_secs(2),
-            overlap: Duration::from_secs(10),
+            overlap: self.overlap,
             audit: self.audit,
         };
         let http = reqwest::Client::builder().build().unwrap();

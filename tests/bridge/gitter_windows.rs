@@ -295,3 +295,58 @@ async fn f11_five_hundred_messages_edits_and_deletions_while_nobody_listened() {
     ));
     house.hears_nothing_more().await;
 }
+
+#[tokio::test]
+async fn f11_a_message_deleted_seconds_after_it_was_said_is_found_at_the_next_start() {
+    for feed in FEEDS {
+        let ground = Ground::with(fast(), feed).await;
+        let mut house = House::start(&ground).await;
+        let going = ground.say("going");
+        house.heard(1).await;
+        house = house.rebuild(&ground).await;
+        ground.delete(&going);
+        ground.say("later");
+        house.listen().await;
+        let heard = house.heard(2).await;
+        // A listing may lag behind what is so young: it is asked for a little later.
+        assert!(heard.iter().any(
+            |message| matches!(&message.action, Action::Delete { target } if target.as_str() == going)
+        ));
+        house.hears_nothing_more().await;
+    }
+}
+
+#[tokio::test]
+async fn f11_what_changed_beyond_the_overlap_is_found_behind_many_missed_messages() {
+    let mut ground = Ground::realtime().await;
+    ground.overlap = Duration::ZERO;
+    let mut house = House::start(&ground).await;
+    let old = ground.say("old");
+    let going = ground.say("going");
+    house.heard(2).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    ground.say("the last that is heard");
+    house.heard(1).await;
+    house = house.rebuild(&ground).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    for number in 0..130 {
+        ground.say(&format!("message {number}"));
+    }
+    ground.edit(&old, "newer");
+    ground.delete(&going);
+    house.listen().await;
+    let heard = house.heard(132).await;
+    let changed = |wanted: &dyn Fn(&Action) -> bool| {
+        let found = heard.iter().filter(|message| wanted(&message.action));
+        found.count()
+    };
+    assert_eq!(
+        changed(&|action| matches!(action, Action::Edit { target, .. } if target.as_str() == old)),
+        1
+    );
+    assert_eq!(
+        changed(&|action| matches!(action, Action::Delete { target } if target.as_str() == going)),
+        1
+    );
+    house.hears_nothing_more().await;
+}

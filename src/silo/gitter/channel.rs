@@ -3,7 +3,7 @@
 
 mod catch_up;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use footbridge_store::{Accepted, Arrival, Batch, Millis, Place, RemoteId};
 use tokio::time::Instant;
@@ -46,6 +46,10 @@ pub struct Listener {
     /// When it was last re-read because of garbage, and when it will be again.
     reread_last: Option<Instant>,
     reread_at: Option<Instant>,
+    /// Messages that a listing did not show and that were too young to be believed deleted, and when to ask for
+    /// them.
+    young: BTreeSet<String>,
+    recheck_at: Option<Instant>,
 }
 
 impl Listener {
@@ -74,6 +78,8 @@ impl Listener {
             arrivals: Vec::new(),
             reread_last: None,
             reread_at: None,
+            young: BTreeSet::new(),
+            recheck_at: None,
         };
         let store = listener.inbox.store();
         let (stored, started) = (store.cursor(&cursor).await?, store.cursor(&since).await?);
@@ -94,12 +100,16 @@ impl Listener {
     /// Listens for as long as somebody talks.
     pub async fn run(mut self) -> Result<(), SiloError> {
         loop {
-            let heard = match self.reread_at {
+            let due = [self.reread_at, self.recheck_at]
+                .into_iter()
+                .flatten()
+                .min();
+            let heard = match due {
                 None => self.ear.hear().await,
                 Some(at) => tokio::select! {
                     heard = self.ear.hear() => heard,
                     () = tokio::time::sleep_until(at) => {
-                        self.reread().await?;
+                        self.look_again(at).await?;
                         continue;
                     }
                 },
@@ -166,6 +176,17 @@ impl Listener {
             } => self.audited(messages, full, asked_at).await,
             Heard::Message(_) | Heard::Removed(_) => Ok(()),
         }
+    }
+
+    /// It is time to look again at what was left for this moment.
+    async fn look_again(&mut self, now: Instant) -> Result<(), SiloError> {
+        if self.recheck_at.is_some_and(|at| at <= now) {
+            self.recheck().await?;
+        }
+        if self.reread_at.is_some_and(|at| at <= now) {
+            self.reread().await?;
+        }
+        Ok(())
     }
 
     async fn reread(&mut self) -> Result<(), SiloError> {

@@ -82,6 +82,8 @@ impl<'a> Call<'a> {
 pub struct Range {
     /// Only ids greater than this.
     pub after: Option<String>,
+    /// Only ids less than this: the newest of those.
+    pub before: Option<String>,
     /// How many of those to leave out.
     pub skip: usize,
 }
@@ -172,7 +174,7 @@ impl Client {
         self.send(call).await.map(drop)
     }
 
-    /// A page of a room: the newest messages, or with `after` those just behind it. Thread replies included.
+    /// A page of a room: the newest messages, with `after` those just behind it, with `before` those just before it. Thread replies included.
     pub async fn messages(&self, need: Need, room: &str, range: &Range) -> Result<Page, Fault> {
         let mut limit = PAGE;
         loop {
@@ -182,6 +184,9 @@ impl Client {
             call.query.push(("includeThreads", "true".to_owned()));
             if let Some(after) = &range.after {
                 call.query.push(("afterId", after.clone()));
+            }
+            if let Some(before) = &range.before {
+                call.query.push(("beforeId", before.clone()));
             }
             if range.skip > 0 {
                 call.query.push(("skip", range.skip.to_string()));

@@ -118,7 +118,7 @@ pub async fn recall(
     // Ids are made a little after the moment that counts as sent, but by other clocks.
     let mut range = Range {
         after: Some(id_of_moment(Millis(since.0.saturating_sub(skew)))),
-        skip: 0,
+        ..Range::default()
     };
     let mut found: Vec<ChatMessage> = Vec::new();
     for _ in 0..MOST_PAGES {
@@ -130,7 +130,7 @@ pub async fn recall(
         if next > range.after {
             range = Range {
                 after: next,
-                skip: 0,
+                ..Range::default()
             };
         } else {
             range.skip += page.messages.len();

@@ -165,7 +165,7 @@ async fn reread(hub: &Hub, room: &str, feed: Feed) -> Result<(Heard, u32), Fault
         messages.clear();
         let mut range = Range {
             after: Some(id_of_moment(reach)),
-            skip: 0,
+            ..Range::default()
         };
         for _ in 0..MOST_PAGES {
             let page = hub.client.messages(Need::Audit, room, &range).await?;

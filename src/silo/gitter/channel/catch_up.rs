@@ -20,7 +20,7 @@ use crate::silo::SiloError;
 
 /// Ids and moments of different servers of Gitter's agree within this.
 const SKEW: Duration = Duration::from_secs(2);
-/// A message younger than this may be missing from a listing because a replica lags.
+/// A message younger than this may be missing from a listing because a replica lags: it is asked for this much later.
 const YOUNG: Duration = Duration::from_secs(5);
 /// Messages re-read at a page's border, in case earlier ones were deleted meanwhile.
 const BORDER: usize = 20;
@@ -56,10 +56,11 @@ impl Listener {
         let asked_at = self.hub.client.now();
         let mut seen = BTreeSet::new();
         let mut count = 0;
+        let mut pages = 0;
         let mut from = start;
         let mut range = Range {
             after: Some(id_of_moment(start)),
-            skip: 0,
+            ..Range::default()
         };
         loop {
             let Some(page) = self.page(&range).await? else {
@@ -67,6 +68,7 @@ impl Listener {
                 self.reread_at.get_or_insert(Instant::now() + CLOSED_POLL);
                 return Ok(());
             };
+            pages += 1;
             let before = seen.len();
             seen.extend(page.messages.iter().map(|message| message.id.clone()));
             count += seen.len() - before;
@@ -86,10 +88,41 @@ impl Listener {
             }
             range = next;
         }
+        if pages > 1 {
+            self.look_back(start, asked_at).await?;
+        }
         self.behind = false;
         self.hub.caught_up(&self.room);
         tracing::debug!(silo.channel = %self.room, count, "Caught up by re-reading");
         Ok(())
+    }
+
+    /// Compares the newest messages before this moment with what is known. After a long absence no audit reaches
+    /// back to them, and they may have been edited or deleted meanwhile.
+    async fn look_back(&mut self, until: Millis, asked_at: Millis) -> Result<(), SiloError> {
+        let end = id_of_moment(until);
+        let range = Range {
+            before: Some(end.clone()),
+            ..Range::default()
+        };
+        let Some(page) = self.page(&range).await? else {
+            return Ok(());
+        };
+        let ids = page.messages.iter().map(|message| message.id.clone());
+        let (ids, from) = (
+            ids.collect(),
+            self.oldest_compared(&page.messages, page.full),
+        );
+        self.take_all(page.messages).await?;
+        self.find_missing(&ids, (from, Some(&end)), asked_at).await
+    }
+
+    /// From when on a listing shows everything there is.
+    fn oldest_compared(&self, messages: &[ChatMessage], full: bool) -> Millis {
+        match messages.iter().map(ChatMessage::sent_at).min() {
+            Some(oldest) if full => oldest.plus(Duration::from_millis(1)),
+            _ => self.since,
+        }
     }
 
     /// A listing that somebody made beside the feed. One that does not reach back to where we have read is no
@@ -119,11 +152,7 @@ impl Listener {
         full: bool,
         asked_at: Millis,
     ) -> Result<usize, SiloError> {
-        let oldest = messages.iter().map(ChatMessage::sent_at).min();
-        let from = match oldest {
-            Some(oldest) if full => oldest.plus(Duration::from_millis(1)),
-            _ => self.since,
-        };
+        let from = self.oldest_compared(&messages, full);
         let ids = messages.iter().map(|message| message.id.clone()).collect();
         let unheard = self.take_all(messages).await?;
         self.find_missing(&ids, (from, None), asked_at).await?;
@@ -174,14 +203,31 @@ impl Listener {
         let links = store
             .links_between(&self.place, &first, end.as_ref())
             .await?;
-        let missing: Vec<String> = links
+        let missing = links
             .into_iter()
-            .filter(|link| link.copy.sent_at >= from && asked_at.since(link.copy.sent_at) > YOUNG)
-            .map(|link| link.copy.remote.0)
-            .filter(|id| !listed.contains(id) && !self.ledger.is_deleted(id))
-            .filter(|id| !self.hub.echoes.has_removed(id))
-            .take(MOST_MISSING)
-            .collect();
+            .filter(|link| link.copy.sent_at >= from)
+            .map(|link| (link.copy.remote.0, link.copy.sent_at))
+            .filter(|(id, _)| !listed.contains(id) && !self.ledger.is_deleted(id))
+            .filter(|(id, _)| !self.hub.echoes.has_removed(id))
+            .take(MOST_MISSING);
+        let (ripe, young): (Vec<_>, Vec<_>) =
+            missing.partition(|(_, sent_at)| asked_at.since(*sent_at) > YOUNG);
+        if !young.is_empty() {
+            self.young.extend(young.into_iter().map(|(id, _)| id));
+            self.recheck_at.get_or_insert(Instant::now() + YOUNG);
+        }
+        self.ask_for(ripe.into_iter().map(|(id, _)| id)).await
+    }
+
+    /// Asks for those that were too young to be believed missing.
+    pub(super) async fn recheck(&mut self) -> Result<(), SiloError> {
+        self.recheck_at = None;
+        let young = std::mem::take(&mut self.young);
+        self.ask_for(young.into_iter()).await
+    }
+
+    /// Asks for messages one by one; those that are gone were deleted.
+    async fn ask_for(&mut self, missing: impl Iterator<Item = String>) -> Result<(), SiloError> {
         for id in missing {
             match self.hub.client.message(Need::Read, &self.room, &id).await {
                 Err(Fault::Gone) => {
@@ -228,13 +274,14 @@ fn next_range(
         return Some(Range {
             after: Some(after),
             skip,
+            ..Range::default()
         });
     }
     // Nothing new on a full page: more messages in one second than a listing can leave out.
     let last = messages.iter().map(|message| message.id.clone()).max()?;
     (Some(&last) > range.after.as_ref()).then_some(Range {
         after: Some(last),
-        skip: 0,
+        ..Range::default()
     })
 }
 
@@ -280,7 +327,7 @@ mod tests {
                 .collect();
             let mut range = Range {
                 after: Some(id_of_moment(Millis(1_599_999_990_000))),
-                skip: 0,
+                ..Range::default()
             };
             let mut seen = BTreeSet::new();
             let mut pages = 0;
