@@ -26,6 +26,7 @@ use footbridge::{
 use footbridge_store::{
     Batch, Copy, Flag, Gap, Head, LaneId, Place, PortalSpec, RemoteId, Side, Store, StoreKey,
 };
+use footbridge_testbed::scenario::locked_event;
 use footbridge_testbed::synapse::{Registered, Synapse};
 use serde_json::{Value, json};
 use tokio::{task::JoinSet, time::timeout};
@@ -363,29 +364,7 @@ pub async fn raw_member(synapse: &Synapse, person: &Person, room: &str) -> Regis
 /// An encrypted event of which nobody has the key.
 pub async fn lock(synapse: &Synapse, user: &Registered, room: &str, session: &str) {
     let path = format!("rooms/{room}/send/m.room.encrypted/{}", unique("t"));
-    let body = json!({
-        "algorithm": "m.megolm.v1.aes-sha2",
-        // A well-formed message of the ratchet: version 3, index 0, a block of ciphertext, MAC and signature.
-        "ciphertext": well_formed(),
-        "device_id": "NOBODY",
-        "sender_key": "hPQNcabIABgGnx3/ACv/jmMmiQHoeFfuLB17tzWp6Hw",
-        "session_id": session,
-    });
-    raw(synapse, user, "PUT", &path, body).await;
-}
-
-fn well_formed() -> String {
-    let mut bytes = vec![3, 0x08, 0, 0x12, 16];
-    bytes.extend([7_u8; 16 + 8 + 64]);
-    let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let bit = |at: usize| bytes.get(at / 8).map_or(0, |byte| byte >> (7 - at % 8) & 1);
-    (0..bytes.len() * 8)
-        .step_by(6)
-        .map(|at| {
-            let digit = (at..at + 6).fold(0, |digit, at| digit << 1 | usize::from(bit(at)));
-            char::from(alphabet[digit])
-        })
-        .collect()
+    raw(synapse, user, "PUT", &path, locked_event(session)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

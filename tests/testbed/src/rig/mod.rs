@@ -1,6 +1,7 @@
 //! The fault rig: every row of the fault catalogue is a run of the real bridge under numbered messages with one kind of
 //! harm, compared at both ends. The tool `faults` runs them and prints one table.
 
+mod nuisance;
 mod outcome;
 pub mod rows;
 pub mod soak;

@@ -53,6 +53,12 @@ impl Outcome {
         self.objections.push(text.to_owned());
     }
 
+    /// Takes back the objection to failures, where the harm makes messages fail.
+    pub fn forgive_failures(&mut self) {
+        self.objections
+            .retain(|objection| !objection.ends_with("ended as failed"));
+    }
+
     /// Numbers that arrived more than once or that nobody said, without what the harm itself made.
     #[must_use]
     pub fn doubled(&self) -> usize {

@@ -24,16 +24,16 @@ pub struct Crowd {
 }
 
 impl Crowd {
-    /// Nothing said yet, in any portal of this scene.
+    /// Nothing said yet; people talk in so many portals and in no other.
     #[must_use]
-    pub fn of(scene: &Scenario) -> Self {
+    pub fn in_first(scene: &Scenario, portals: usize) -> Self {
         let talk = |pair: &Pair| Talk {
             pair: pair.clone(),
             from_room: Load::new('r'),
             from_channel: Load::new('c'),
         };
         Self {
-            talks: scene.pairs.iter().map(talk).collect(),
+            talks: scene.pairs.iter().take(portals).map(talk).collect(),
             from_guests: Load::new('g'),
         }
     }

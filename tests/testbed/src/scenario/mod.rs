@@ -8,6 +8,7 @@ mod load;
 pub mod many;
 mod proxies;
 mod search;
+mod stranger;
 mod watch;
 
 use std::path::PathBuf;
@@ -25,6 +26,7 @@ pub use ear::{Ear, Heard};
 pub use load::Load;
 pub use proxies::Proxies;
 pub use search::files_containing;
+pub use stranger::{Stranger, locked_event};
 pub use watch::Watch;
 
 use crate::bridge::{BridgeProcess, PortalSetup, Setup, SiloAccess};

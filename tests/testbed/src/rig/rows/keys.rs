@@ -111,7 +111,7 @@ async fn never(context: &Context<'_>) -> anyhow::Result<Outcome> {
 
 async fn encrypted(context: &Context<'_>) -> anyhow::Result<Outcome> {
     let mut outcome = Outcome::default();
-    let mut plain = 0;
+    let (mut plain, mut late) = (0, 0);
     for _ in 0..context.pick(1, 2, 10) {
         let rig = Rig::open(
             context,
@@ -129,7 +129,18 @@ async fn encrypted(context: &Context<'_>) -> anyhow::Result<Outcome> {
             Ok(())
         })
         .await?;
-        let run = rig.finish("F36").await?;
+        let mut run = rig.finish("F36").await?;
+        // Ann's own client may speak in the clear for a moment after the switch: that is not relayed.
+        let metrics = rig.scene.bridge.metrics().await?;
+        let skipped = metrics.sum_where(
+            "footbridge_skipped_total",
+            "rule",
+            "plaintext-in-encrypted-room",
+        );
+        if u64::try_from(run.verdict.lost.len())? == skipped {
+            run.verdict.lost.clear();
+            late += skipped;
+        }
         let events = context.synapse.events(room).await?;
         let after = events
             .iter()
@@ -145,7 +156,9 @@ async fn encrypted(context: &Context<'_>) -> anyhow::Result<Outcome> {
         outcome.objections.extend(run.objections);
     }
     // What was on its way when the room was encrypted may stand behind it: the server orders them, not we.
-    outcome.remark = format!("{plain} in the clear behind the switch");
+    outcome.remark = format!(
+        "{plain} of the bridge in the clear behind the switch, {late} of Ann's not relayed"
+    );
     if plain > usize::try_from(outcome.injections)? {
         outcome.object("more than what was on its way");
     }

@@ -9,8 +9,9 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 
+use super::super::nuisance::{self, Nuisance};
 use super::super::{Context, Outcome, Plan, Rig, Row};
-use crate::proxy::ToDevice;
+use crate::proxy::{Fault, Matcher, Page, Rule, ToDevice};
 use crate::scenario::until;
 use crate::synapse::Synapse;
 
@@ -22,6 +23,8 @@ const SIGABRT: i32 = 6;
 const FEW: u32 = 3;
 /// How long a process gets to reach the point at which it is to die.
 const REACH: Duration = Duration::from_secs(8);
+/// The same where it must first give up a key.
+const LIMIT_REACH: Duration = Duration::from_secs(30);
 
 pub(super) fn rows() -> Vec<Row> {
     vec![
@@ -36,7 +39,8 @@ pub(super) fn rows() -> Vec<Row> {
             id: "F02",
             title: "death at every named point",
             help: "Dies at each point of footbridge::crash::POINTS in turn, at its first to third passage, while both sides \
-                   talk, room keys come late and gaps have to be filled. The remark counts the deaths at each point.",
+                   talk, room keys come late or never, gaps have to be filled, messages are refused and questions asked. \
+                   The remark counts the deaths at each point.",
             run: |context| Box::pin(points(context)),
         },
     ]
@@ -81,7 +85,13 @@ async fn random(context: &Context<'_>) -> anyhow::Result<Outcome> {
 }
 
 async fn points(context: &Context<'_>) -> anyhow::Result<Outcome> {
-    let rig = Rig::open(context, plan()).await?;
+    let plan = Plan {
+        spare: nuisance::SPARE,
+        delivery: "notice_after = \"1s\"\nkey_limit = \"12s\"\nattempts = 1",
+        ..plan()
+    };
+    let rig = Rig::open(context, plan).await?;
+    let nuisance = Nuisance::begin(&rig, context.synapse).await?;
     let each = context.pick(1, 2, 26);
     let mut dice = StdRng::seed_from_u64(context.seed);
     let mut deaths: BTreeMap<&str, u32> = POINTS.iter().map(|point| (*point, 0)).collect();
@@ -95,7 +105,7 @@ async fn points(context: &Context<'_>) -> anyhow::Result<Outcome> {
                 while tries > 0 && deaths.get(point).is_some_and(|count| *count < round) {
                     tries -= 1;
                     let passage = dice.random_range(1..=3);
-                    if die_at(&rig, context.synapse, point, passage).await? {
+                    if die_at(&rig, &nuisance, context.synapse, (point, passage)).await? {
                         *deaths.entry(point).or_default() += 1;
                     } else {
                         missed += 1;
@@ -113,39 +123,65 @@ async fn points(context: &Context<'_>) -> anyhow::Result<Outcome> {
     }
     rig.launch()?;
     rig.scene.bridge.wait_ready().await?;
+    nuisance.end(&rig).await?;
     let mut outcome = rig.finish("F02").await?;
     outcome.injections = deaths.values().copied().map(u64::from).sum();
+    nuisance.judge(&rig, &mut outcome).await?;
     let counts: Vec<String> = deaths
         .iter()
         .map(|(point, count)| format!("{point} {count}"))
         .collect();
-    outcome.remark = format!("{}; {missed} lives ended elsewhere", counts.join(", "));
+    outcome.note(&format!(
+        "{}; {missed} lives ended elsewhere",
+        counts.join(", ")
+    ));
     for (point, count) in &deaths {
         if *count < each {
-            outcome
-                .objections
-                .push(format!("{point} was hit {count} times"));
+            outcome.object(&format!("{point} was hit {count} times"));
         }
     }
     Ok(outcome)
 }
 
-/// Starts the bridge so that it dies at this point, under the traffic that passes there; says whether it did. What is left
-/// of it is killed: that is a kill like any other.
-async fn die_at(rig: &Rig, synapse: &Synapse, point: &str, passage: u32) -> anyhow::Result<bool> {
+/// Starts the bridge so that it dies at this point, at this passage where there are several in a life, under the traffic
+/// that passes there; says whether it did. What is left of it is killed: that is a kill like any other.
+async fn die_at(
+    rig: &Rig,
+    nuisance: &Nuisance,
+    synapse: &Synapse,
+    (point, passage): (&str, u32),
+) -> anyhow::Result<bool> {
     let homeserver = rig.homeserver()?;
     homeserver.limit_timeline(gap_point(point).then_some(FEW));
     if rig.scene.bridge.pid().is_some() {
         rig.scene.bridge.kill().await?;
     }
-    // These are passed at most once in a life.
     let passage = if ordinary(point) { passage } else { 1 };
+    let mut reach = REACH;
     match point {
         // Passed when a device writes to the bridge's for the first time.
         "keys.held" => rig.crowd.say_as_guest(&rig.scene, synapse).await?,
         "fill.before" => {
             homeserver.set_to_device(ToDevice::Hold);
             rig.crowd.forget_keys(&rig.scene).await?;
+        }
+        // Only a limited account sends several messages in one event, once they wait.
+        "group.kept" => {
+            let fault = Fault::Status {
+                status: 429,
+                page: Page::Matrix,
+                headers: Vec::new(),
+                retry_after_ms: Some(1_500),
+                after_work: false,
+            };
+            homeserver.add(Rule::times("limited", Matcher::sends(), fault, 1));
+        }
+        "failed.parked" => nuisance.say_refused(rig).await?,
+        "command.heard" | "command.done" => nuisance.ask(rig).await?,
+        "unread.told" => nuisance.say_unreadable().await?,
+        "unread.failed" => {
+            nuisance.say_unreadable().await?;
+            reach = LIMIT_REACH;
         }
         // While nobody listens enough is said for a gap.
         _ if gap_point(point) => tokio::time::sleep(Duration::from_millis(1200)).await,
@@ -161,7 +197,7 @@ async fn die_at(rig: &Rig, synapse: &Synapse, point: &str, passage: u32) -> anyh
         tokio::time::sleep(Duration::from_millis(300)).await;
         homeserver.set_to_device(ToDevice::Pass);
     }
-    if let Some(status) = rig.death(REACH).await? {
+    if let Some(status) = rig.death(reach).await? {
         anyhow::ensure!(
             status.signal() == Some(SIGABRT),
             "at {point} the bridge ended by itself, {status}\n{}",
@@ -176,6 +212,9 @@ fn gap_point(point: &str) -> bool {
     point.starts_with("gap.")
 }
 
+/// Whether plain traffic passes it again and again in one life.
 fn ordinary(point: &str) -> bool {
-    !gap_point(point) && !["keys.held", "fill.before"].contains(&point)
+    ["sync.", "accept.", "plan.", "perform.", "step."]
+        .iter()
+        .any(|start| point.starts_with(start))
 }

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::super::{Context, Outcome, Plan, Rig, Row};
 use crate::proxy::{Cut, Fault, Matcher, Rule};
+use crate::scenario::{Heard, until};
 use crate::synapse::{Limits, Synapse};
 
 pub(super) fn rows() -> Vec<Row> {
@@ -87,22 +88,34 @@ async fn away_from_channel(context: &Context<'_>) -> anyhow::Result<Outcome> {
     }
     rig.launch()?;
     rig.scene.bridge.wait_ready().await?;
+    let room = &rig.scene.stage.room;
+    let by_bridge = |heard: &Heard| heard.seen.sender == rig.scene.bridge_user;
+    let edits = || {
+        let edits = rig.scene.ear.pick(room, |heard| {
+            let body = heard.seen.content.get("body")?.as_str()?;
+            let later = heard.edits().is_some() && body.contains("later words");
+            (later && by_bridge(heard)).then_some(())
+        });
+        edits.len()
+    };
+    let removed = || {
+        let removed = rig.scene.ear.pick(room, |heard| {
+            let removal = heard.seen.event_type == "m.room.redaction";
+            (removal && by_bridge(heard)).then_some(())
+        });
+        removed.len()
+    };
+    // What a listing leaves out is asked for when the listing can no longer lag.
+    until(Duration::from_mins(1), || edits() == 3 && removed() == 3)
+        .await
+        .ok();
     let mut outcome = rig.finish("F11").await?;
     outcome.injections = 1;
-    let edits = rig.scene.ear.pick(&rig.scene.stage.room, |heard| {
-        let body = heard.seen.content.get("body")?.as_str()?;
-        (heard.edits().is_some() && body.contains("later words")).then_some(())
-    });
-    let events = context.synapse.events(&rig.scene.stage.room).await?;
-    let removed = events.iter().filter(|event| {
-        event.event_type == "m.room.redaction" && event.sender == rig.scene.bridge_user
-    });
+    let (edits, removed) = (edits(), removed());
     outcome.note(&format!(
-        "{} of 3 edits and {} of 3 deletions crossed",
-        edits.len(),
-        removed.clone().count()
+        "{edits} of 3 edits and {removed} of 3 deletions crossed"
     ));
-    if edits.len() != 3 || removed.count() != 3 {
+    if edits != 3 || removed != 3 {
         outcome.object("not every edit and deletion crossed once");
     }
     Ok(outcome)
