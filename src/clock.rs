@@ -6,6 +6,10 @@ use std::time::{Duration, SystemTime};
 use footbridge_store::Millis;
 use tokio::time::Instant;
 
+/// The environment variable by which a test lets the clock be wrong, in seconds.
+#[cfg(feature = "testbed")]
+pub const OFFSET: &str = "CLOCK_OFFSET";
+
 /// A length of time in words: `90 s`, `12 min`, `5 h`, `3 days`.
 #[must_use]
 pub fn in_words(length: Duration) -> String {
@@ -36,7 +40,10 @@ impl Clock {
         let since_epoch = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap_or_default();
-        Self::at(Millis::default().plus(since_epoch))
+        let now = Millis::default().plus(since_epoch);
+        #[cfg(feature = "testbed")]
+        let now = wrong(now);
+        Self::at(now)
     }
 
     /// A clock that starts at this time. Must be made inside a Tokio runtime.
@@ -53,4 +60,15 @@ impl Clock {
     pub fn now(&self) -> Millis {
         self.wall_at_start.plus(self.start.elapsed())
     }
+}
+
+/// The time by the clock that a test wants, not before 1970.
+#[cfg(feature = "testbed")]
+fn wrong(now: Millis) -> Millis {
+    let offset = std::env::var(OFFSET).ok();
+    let seconds = offset.and_then(|offset| offset.parse::<i64>().ok());
+    let shifted = now
+        .0
+        .saturating_add(seconds.unwrap_or_default().saturating_mul(1000));
+    Millis(shifted.max(0))
 }

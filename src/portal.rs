@@ -4,6 +4,7 @@
 //! It does not know Matrix or any silo, only [`Outlet`]. The table is the queue; the bell only wakes.
 
 mod batch;
+mod edits;
 mod doubt;
 mod failure;
 pub mod notice;
@@ -194,6 +195,11 @@ impl Lane {
             // What it takes back failed and is kept to be tried again: now it is not.
             self.tell().await?;
             return Ok(Ok(Plan::Skip("deleted-before-delivery".to_owned())));
+        }
+        if let Action::Edit { target, .. } = &message.action
+            && let Some(rule) = self.edit_rule(delivery, message, target, &known).await?
+        {
+            return Ok(Ok(Plan::Skip(rule.to_owned())));
         }
         let outgoing = Outgoing {
             key: delivery.key.clone(),

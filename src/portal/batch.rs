@@ -20,7 +20,7 @@ use crate::{
 /// How far behind the head a lane looks.
 const LINE: u32 = 64;
 /// The rule for an edit whose message was not sent yet: it says the new text at once.
-const INCLUDED: &str = "edit-included";
+pub(super) const INCLUDED: &str = "edit-included";
 /// The rule for a message that was taken back before it was sent, and for its taking back.
 const DELETED: &str = "deleted-before-delivery";
 
@@ -298,7 +298,7 @@ fn thread_of(message: &Message) -> Option<&Option<RemoteId>> {
     }
 }
 
-fn rewrite(action: &mut Action, new: &Body, spoken: Style) {
+pub(super) fn rewrite(action: &mut Action, new: &Body, spoken: Style) {
     if let Action::Post { body, style, .. } = action {
         body.clone_from(new);
         *style = spoken;

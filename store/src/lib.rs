@@ -15,6 +15,7 @@ mod bundle;
 mod head;
 mod settle;
 mod parked;
+mod edits;
 mod bulletins;
 mod closed;
 mod commands;

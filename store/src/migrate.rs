@@ -11,12 +11,13 @@ use crate::{
 };
 
 /// The steps; the schema's number is how many of them were taken.
-const STEPS: [&str; 5] = [
+const STEPS: [&str; 6] = [
     include_str!("../migrations/001_init.sql"),
     include_str!("../migrations/002_bundles.sql"),
     include_str!("../migrations/003_parked.sql"),
     include_str!("../migrations/004_notices.sql"),
     include_str!("../migrations/005_writers.sql"),
+    include_str!("../migrations/006_edits.sql"),
 ];
 
 /// Marks the file as ours: `FtBr`.

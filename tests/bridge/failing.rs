@@ -16,7 +16,7 @@ use footbridge::{
 use footbridge_store::{Head, LaneId, Payload, RemoteId, Side, Tell, Undelivered};
 use tokio_util::sync::CancellationToken;
 
-use crate::lanes::{Bench, LONG, Next, Wall, not_now, post};
+use crate::lanes::{Bench, LONG, Next, Wall, edit, not_now, post};
 
 const DAYS: Duration = Duration::from_hours(10 * 24);
 
@@ -304,6 +304,25 @@ async fn d22_a_signed_out_side_is_told_of_and_keeps_its_debts() {
     bench.run(&wall, LONG).await;
     assert_eq!(wall.texts(), ["one"]);
     assert!(bench.told(&room).await[0].contains("again"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn d23_a_failed_message_that_was_edited_is_tried_again_with_its_new_text() {
+    let home = tempfile::tempdir().unwrap();
+    let bench = bench(home.path(), &["too long"]).await;
+    let wall = Wall::new(true, vec![Next::Fail(refused())]);
+    bench.run(&wall, LONG).await;
+    bench.hear("$e", edit("$too long", "shorter")).await;
+    bench.run(&wall, LONG).await;
+    let tally = bench.tally(Side::Silo).await;
+    assert_eq!((tally.failed, tally.parked), (1, 1));
+    assert_eq!(tally.skipped, [("edit-included".to_owned(), 1)]);
+    bench.ask("$q", "retry", Some("$too long"), "@a:x").await;
+    bench.answer().await;
+    bench.run(&wall, LONG).await;
+    assert_eq!(wall.texts(), ["shorter"]);
+    assert_eq!(bench.tally(Side::Silo).await.failed, 0);
+    bench.balance().await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -385,6 +385,13 @@ impl Bench {
         );
     }
 
+    /// The key of the one thing that waits for one comes: this is what it says.
+    async fn unlock(&self, action: Action) {
+        let waiting = self.store.waiting(Some("s")).await.unwrap();
+        let payload = Payload::Ready(bytes(action));
+        self.inbox.fill(waiting[0].entry, payload).await.unwrap();
+    }
+
     pub fn lane(&self, toward: Side, outlet: Arc<Wall>) -> Lane {
         Lane {
             id: LaneId {
@@ -473,6 +480,15 @@ pub fn post(text: &str) -> Action {
         style: Style::Text,
         reply_to: None,
         thread: None,
+    }
+}
+
+/// What has no key yet; the lane waits for it until this moment.
+fn locked(hold_until: Millis) -> Payload {
+    Payload::Waiting {
+        session: "s".into(),
+        raw: b"{}".to_vec(),
+        hold_until,
     }
 }
 
@@ -734,12 +750,9 @@ async fn a_missing_key_holds_the_lane_for_a_while_and_then_lets_others_pass() {
     let directory = tempfile::tempdir().unwrap();
     let bench = Bench::open(directory.path()).await;
     let hold_until = bench.clock.now().plus(Duration::from_secs(5));
-    let waiting = Payload::Waiting {
-        session: "s".into(),
-        raw: b"{}".to_vec(),
-        hold_until,
-    };
-    bench.hear_payload("$w", Some("$w".into()), waiting).await;
+    bench
+        .hear_payload("$w", Some("$w".into()), locked(hold_until))
+        .await;
     bench.hear("$b", post("after")).await;
     let wall = Wall::new(true, vec![]);
     bench.run(&wall, Duration::from_secs(3)).await;
@@ -747,20 +760,33 @@ async fn a_missing_key_holds_the_lane_for_a_while_and_then_lets_others_pass() {
     bench.run(&wall, LONG).await;
     assert_eq!(wall.texts(), ["after"]);
     // D20: the key comes, the message follows.
-    let entry = bench
-        .store
-        .waiting(Some("s"))
-        .await
-        .unwrap()
-        .remove(0)
-        .entry;
-    bench
-        .inbox
-        .fill(entry, Payload::Ready(bytes(post("late"))))
-        .await
-        .unwrap();
+    bench.unlock(post("late")).await;
     bench.run(&wall, LONG).await;
     assert_eq!(wall.texts(), ["after", "late"]);
+    bench.balance().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn d20_an_edit_whose_key_comes_late_does_not_overwrite_a_later_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let bench = Bench::open(directory.path()).await;
+    bench.hear("$m", post("first")).await;
+    bench.hear_payload("$e1", None, locked(Millis(0))).await;
+    bench.hear("$e2", edit("$m", "third")).await;
+    let wall = Wall::new(true, vec![]);
+    bench.run(&wall, LONG).await;
+    assert_eq!(wall.texts(), ["third"]);
+    bench.unlock(edit("$m", "second")).await;
+    bench.run(&wall, LONG).await;
+    assert_eq!(wall.texts(), ["third"]);
+    assert_eq!(
+        bench.tally(Side::Silo).await.skipped,
+        [("superseded".to_owned(), 1)]
+    );
+    // One that is really later still goes.
+    bench.hear("$e3", edit("$m", "fourth")).await;
+    bench.run(&wall, LONG).await;
+    assert_eq!(wall.texts(), ["fourth"]);
     bench.balance().await;
 }
 
@@ -768,12 +794,9 @@ async fn a_missing_key_holds_the_lane_for_a_while_and_then_lets_others_pass() {
 async fn what_is_deleted_while_its_key_is_missing_is_never_delivered() {
     let directory = tempfile::tempdir().unwrap();
     let bench = Bench::open(directory.path()).await;
-    let waiting = Payload::Waiting {
-        session: "s".into(),
-        raw: b"{}".to_vec(),
-        hold_until: Millis(0),
-    };
-    bench.hear_payload("$w", Some("$w".into()), waiting).await;
+    bench
+        .hear_payload("$w", Some("$w".into()), locked(Millis(0)))
+        .await;
     bench
         .hear(
             "$d",

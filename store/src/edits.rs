@@ -1,0 +1,55 @@
+//! Edits whose order or whose message is not what they expect: one that comes after a later one, one of a message that
+//! failed.
+
+use rusqlite::{OptionalExtension, params};
+
+use crate::{DeliveryId, EntryId, Error, Payload, Place, RemoteId, Store, journal};
+
+impl Store {
+    /// The edit `entry` of the message that `from` calls `target` is about to go to `to`. Answers whether no later one
+    /// was there before it. Asked again for the same edit, it answers the same.
+    pub async fn is_latest_edit(
+        &self,
+        from: &Place,
+        target: &RemoteId,
+        to: &Place,
+        entry: EntryId,
+    ) -> Result<bool, Error> {
+        let (from, target, to) = (from.clone(), target.clone(), to.clone());
+        self.transaction("put an edit in its order", move |desk| {
+            let latest: EntryId = desk
+                .sql
+                .prepare_cached(
+                    "INSERT INTO edited (place, remote, to_place, entry_id) VALUES (?1, ?2, ?3, ?4)
+                     ON CONFLICT (place, remote, to_place)
+                     DO UPDATE SET entry_id = max(entry_id, excluded.entry_id)
+                     RETURNING entry_id",
+                )?
+                .query_row(params![from, target, to, entry], |row| row.get(0))?;
+            Ok(latest == entry)
+        })
+        .await
+    }
+
+    /// Puts another letter in the place of one whose delivery failed and is kept. Answers whether it was.
+    pub async fn rewrite_failed(
+        &self,
+        delivery: DeliveryId,
+        letter: Vec<u8>,
+    ) -> Result<bool, Error> {
+        self.transaction("rewrite a failed message", move |desk| {
+            let entry: Option<EntryId> = desk
+                .sql
+                .prepare_cached(
+                    "SELECT entry_id FROM parked WHERE id = ?1 AND kept = 1 AND steps_done = 0",
+                )?
+                .query_row([delivery], |row| row.get(0))
+                .optional()?;
+            if let Some(entry) = entry {
+                journal::write_letter(desk, entry, &Payload::Ready(letter.clone()))?;
+            }
+            Ok(entry.is_some())
+        })
+        .await
+    }
+}
