@@ -130,20 +130,23 @@ impl BridgeProcess {
         self.launch_with(None)
     }
 
-    /// Starts `footbridge run` so that it dies at this point (see `footbridge::crash`).
-    pub fn launch_armed(&self, point: &str) -> anyhow::Result<()> {
-        self.launch_with(Some(point))
+    /// Starts `footbridge run` with a clock that is so many seconds wrong (see `footbridge::clock`).
+    pub fn launch_at(&self, offset: i64) -> anyhow::Result<()> {
+        self.launch_with(Some((footbridge::clock::OFFSET, &offset.to_string())))
     }
 
-    fn launch_with(&self, point: Option<&str>) -> anyhow::Result<()> {
+    /// Starts `footbridge run` so that it dies at this point (see `footbridge::crash`).
+    pub fn launch_armed(&self, point: &str) -> anyhow::Result<()> {
+        self.launch_with(Some((footbridge::crash::VARIABLE, point)))
+    }
+
+    fn launch_with(&self, variable: Option<(&str, &str)>) -> anyhow::Result<()> {
         let mut running = self.lock();
         if running.is_some() {
             bail!("the bridge runs already");
         }
         let mut command = self.command("run")?;
-        if let Some(point) = point {
-            command.env(footbridge::crash::VARIABLE, point);
-        }
+        command.envs(variable);
         let child = command
             .stdout(Stdio::null())
             .spawn()

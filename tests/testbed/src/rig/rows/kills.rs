@@ -22,7 +22,7 @@ const SIGABRT: i32 = 6;
 /// A homeserver may bring as few events of a room at once as it likes: then every pause is a gap to be filled.
 const FEW: u32 = 3;
 /// How long a process gets to reach the point at which it is to die.
-const REACH: Duration = Duration::from_secs(8);
+const REACH: Duration = Duration::from_secs(12);
 /// The same where it must first give up a key.
 const LIMIT_REACH: Duration = Duration::from_secs(30);
 
@@ -101,7 +101,7 @@ async fn points(context: &Context<'_>) -> anyhow::Result<Outcome> {
             let mut order = POINTS.to_vec();
             order.shuffle(&mut dice);
             for point in order {
-                let mut tries = 3;
+                let mut tries = 6;
                 while tries > 0 && deaths.get(point).is_some_and(|count| *count < round) {
                     tries -= 1;
                     let passage = dice.random_range(1..=3);

@@ -4,6 +4,7 @@ mod doors;
 mod feeds;
 mod keys;
 mod kills;
+mod limits;
 mod outage;
 mod store;
 mod wires;
@@ -18,6 +19,7 @@ pub fn all() -> Vec<Row> {
         feeds::rows(),
         keys::rows(),
         kills::rows(),
+        limits::rows(),
         outage::rows(),
         store::rows(),
         wires::rows(),

@@ -36,6 +36,13 @@ pub(super) fn rows() -> Vec<Row> {
             run: |context| Box::pin(both(context)),
         },
         Row {
+            id: "F26",
+            title: "the clock is wrong",
+            help: "Starts with a clock that is an hour slow, a day fast, in 1970 and right again, with messages waiting each \
+                   time; the remark tells the longest that a start took to deliver them and the CPU time of an idle minute.",
+            run: |context| Box::pin(wrong_clock(context)),
+        },
+        Row {
             id: "F32",
             title: "SIGTERM under load",
             help: "Ends the bridge gently again and again; each time it must end with code 0 within 15 s.",
@@ -191,6 +198,40 @@ async fn both(context: &Context<'_>) -> anyhow::Result<Outcome> {
         "{all} requests in {} s, {last} of them in the last quarter",
         length.as_secs()
     );
+    Ok(outcome)
+}
+
+async fn wrong_clock(context: &Context<'_>) -> anyhow::Result<Outcome> {
+    let rig = Rig::open(context, Plan::default()).await?;
+    let year_1970 = -100 * 366 * 86_400;
+    let (mut slowest, mut busiest) = (Duration::ZERO, Duration::ZERO);
+    for offset in [-3_600, 86_400, year_1970, 0] {
+        rig.scene.bridge.kill().await?;
+        for _ in 0..context.pick(5, 10, 50) {
+            rig.crowd.say_in_room(&rig.scene, 0).await?;
+            rig.crowd.say_in_channel(&rig.scene, 0);
+        }
+        let began = Instant::now();
+        rig.count_restart();
+        rig.scene.bridge.launch_at(offset)?;
+        rig.arrive(Duration::from_mins(6)).await;
+        slowest = slowest.max(began.elapsed());
+        rig.talk(context.pick(5, 10, 50), 5.0).await?;
+        rig.arrive(Duration::from_mins(1)).await;
+        let before = rig.scene.bridge.usage()?.cpu;
+        tokio::time::sleep(Duration::from_secs(context.pick(2, 10, 60))).await;
+        busiest = busiest.max(rig.scene.bridge.usage()?.cpu.saturating_sub(before));
+    }
+    let mut outcome = rig.finish("F26").await?;
+    outcome.injections = 4;
+    outcome.remark = format!(
+        "slowest start {:.1} s, {} ms of CPU while idle",
+        slowest.as_secs_f64(),
+        busiest.as_millis()
+    );
+    if slowest > Duration::from_mins(5) || busiest > Duration::from_secs(1) {
+        outcome.object("a lane stalled or something is busy for nothing");
+    }
     Ok(outcome)
 }
 

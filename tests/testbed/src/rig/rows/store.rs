@@ -1,5 +1,6 @@
 //! Harm to the bridge's own files.
 
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,13 @@ pub(super) fn rows() -> Vec<Row> {
             help: "Answers to sends are lost, the homeserver loses its memory of transaction ids and starts again: what is \
                    of unknown outcome is looked for and not repeated.",
             run: |context| Box::pin(forgotten(context)),
+        },
+        Row {
+            id: "F21",
+            title: "the disk is full, again and again",
+            help: "The data directory lies on a small file system of its own, which something else fills at random moments \
+                   while both sides talk. It has to be mounted: as root, or under `unshare --map-root-user --mount`.",
+            run: |context| Box::pin(full(context)),
         },
         Row {
             id: "F22",
@@ -147,6 +155,84 @@ async fn forgotten(context: &Context<'_>) -> anyhow::Result<Outcome> {
     }
     rig.talk(3, 3.0).await?;
     rig.finish("F16").await
+}
+
+/// Unmounts it when the row is over, however it ended.
+struct Mounted(PathBuf);
+
+impl Mounted {
+    fn over(directory: &Path, mebibytes: u32) -> anyhow::Result<Self> {
+        let size = format!("size={mebibytes}m");
+        let mut mount = std::process::Command::new("mount");
+        let status = mount
+            .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
+            .arg(directory)
+            .status()?;
+        anyhow::ensure!(
+            status.success(),
+            "a small file system has to be mounted: run it as root or under `unshare --map-root-user --mount`"
+        );
+        Ok(Self(directory.to_owned()))
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        // Lazily: somebody may still have a file of it open.
+        let mut unmount = std::process::Command::new("umount");
+        unmount.arg("-l").arg(&self.0).status().ok();
+    }
+}
+
+async fn full(context: &Context<'_>) -> anyhow::Result<Outcome> {
+    let rig = Rig::open(context, Plan::default()).await?;
+    rig.scene.bridge.terminate().await?;
+    let data = rig.scene.bridge.data_directory();
+    let away = data.with_file_name("away");
+    std::fs::rename(&data, &away)?;
+    std::fs::DirBuilder::new().mode(0o700).create(&data)?;
+    let disk = Mounted::over(&data, 24)?;
+    copy(&away.join("."), &data)?;
+    // Nothing of its own that would keep it from running into the wall.
+    let config = rig.scene.bridge.directory().join("config.toml");
+    let text = std::fs::read_to_string(&config)?;
+    std::fs::write(
+        &config,
+        text.replace("[store]\n", "[store]\nmin_free_mib = 0\n"),
+    )?;
+    rig.launch()?;
+    rig.scene.bridge.wait_ready().await?;
+    let ballast = data.join("ballast");
+    let rounds = context.pick(2, 8, 50);
+    let work = rig.while_talking(4.0, async {
+        for _ in 0..rounds {
+            fill(&ballast)?;
+            tokio::time::sleep(Duration::from_millis(rand::random_range(500..4_000))).await;
+            std::fs::remove_file(&ballast)?;
+            tokio::time::sleep(Duration::from_millis(rand::random_range(500..4_000))).await;
+        }
+        Ok(())
+    });
+    let ((), ends) = rig.supervised(work).await?;
+    let mut outcome = rig.finish("F21").await?;
+    rig.scene.bridge.terminate().await?;
+    drop(disk);
+    outcome.injections = rounds;
+    if !ends.is_empty() {
+        outcome.object(&format!("it ended by itself, codes {ends:?}"));
+    }
+    Ok(outcome)
+}
+
+/// Writes until nothing more fits.
+fn fill(ballast: &Path) -> anyhow::Result<()> {
+    use std::io::Write as _;
+    let mut file = std::fs::File::create(ballast)?;
+    for size in [1 << 20, 4096] {
+        let block = vec![0_u8; size];
+        while file.write_all(&block).is_ok() {}
+    }
+    Ok(())
 }
 
 async fn busy(context: &Context<'_>) -> anyhow::Result<Outcome> {
