@@ -6,6 +6,7 @@ mod console;
 mod device;
 mod environment;
 mod exit;
+mod hardening;
 mod init;
 mod logging;
 mod login;
@@ -45,6 +46,7 @@ pub fn main() -> ExitCode {
 }
 
 fn prepare(args: &Args) -> Result<(), Report> {
+    hardening::harden().map_err(Report::of)?;
     let odd = environment::check(std::env::vars_os().map(|(name, _)| name));
     if odd.exit() != Exit::Fine {
         return Err(odd);

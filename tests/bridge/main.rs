@@ -40,4 +40,6 @@ mod restart;
 #[cfg(test)]
 mod hindrances;
 #[cfg(test)]
+mod at_rest;
+#[cfg(test)]
 mod burst;

@@ -1,0 +1,54 @@
+//! What the process gives up before it does anything else: files that others may read (P22), and pictures of its memory
+//! (P23).
+
+use rustix::{
+    fs::Mode,
+    process::{Resource, Rlimit, setrlimit, umask},
+};
+
+use crate::config::{Exit, Fault};
+
+/// Nothing that this process makes is for anybody else, whatever the shell's mask was; and no crash, debugger of the
+/// same user or `/proc` shows its memory, in which keys and texts are open.
+pub fn harden() -> Result<(), Fault> {
+    umask(Mode::RWXG | Mode::RWXO);
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    setrlimit(Resource::Core, none)
+        .and_then(|()| forbid_dumps())
+        .map_err(|error| {
+            Fault::new("B35", format!("core dumps cannot be switched off: {error}"))
+                .exit(Exit::Permission)
+                .help("allow this process prctl and setrlimit")
+        })
+}
+
+#[cfg(target_os = "linux")]
+fn forbid_dumps() -> rustix::io::Result<()> {
+    use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn forbid_dumps() -> rustix::io::Result<()> {
+    Ok(())
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use rustix::process::{DumpableBehavior, dumpable_behavior, getrlimit};
+
+    use super::*;
+
+    #[test]
+    fn p23_nothing_of_the_process_is_dumped() {
+        harden().unwrap();
+        assert!(matches!(
+            dumpable_behavior().unwrap(),
+            DumpableBehavior::NotDumpable
+        ));
+        assert_eq!(getrlimit(Resource::Core).maximum, Some(0));
+    }
+}
