@@ -111,6 +111,10 @@ pub fn of_matrix(error: &MatrixError) -> Fault {
         MatrixError::NoRoom(reason) => Fault::new("B30", format!("a room cannot be found or joined: {reason}"))
             .exit(Exit::Unavailable)
             .help("check `room` in the portal, and invite the bridge's account into the room"),
+        MatrixError::Lost(path) => Fault::new("B23", format!("the database {} is gone or empty", path.display()))
+            .exit(Exit::Io)
+            .note("nothing was changed")
+            .help("put the database back; or, if it is lost for good, run: footbridge device reset"),
         MatrixError::Keys(reason) => Fault::new("B17", format!("cannot open the encryption store: {reason}"))
             .exit(Exit::Permission)
             .note("nothing was changed")
@@ -257,6 +261,7 @@ mod tests {
             (MatrixError::Identity(why()), "B21", Exit::Configuration),
             (MatrixError::NoRoom(why()), "B30", Exit::Unavailable),
             (MatrixError::Keys(why()), "B17", Exit::Permission),
+            (MatrixError::Lost("x".into()), "B23", Exit::Io),
             (
                 MatrixError::Unavailable(anyhow::anyhow!("no route")),
                 "B13",

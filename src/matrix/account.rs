@@ -14,6 +14,7 @@ use url::Url;
 use super::{
     Boxed, Homeserver, MatrixConfig, MatrixError, Trust, client, encryption,
     fault::Fault,
+    files,
     session::{self, SessionState},
 };
 use crate::{clock::Clock, secret::Secret};
@@ -56,6 +57,7 @@ pub fn login(with: Login<'_>) -> Boxed<'_, Result<LoggedIn, MatrixError>> {
         let client = match with.store.account().await? {
             Some(account) => {
                 check_user(&account.face, &with.config)?;
+                files::require_databases(&directory(&with.store))?;
                 let state = session::ask(&account, &with.config, &with.http).await?;
                 let client = build(&with, &homeserver(&account.face, &with.config)?).await?;
                 if state == SessionState::Expired {

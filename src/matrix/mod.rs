@@ -3,6 +3,7 @@
 
 pub mod account;
 pub mod session;
+mod files;
 mod client;
 mod crypto_store;
 mod held;
@@ -130,6 +131,9 @@ pub enum MatrixError {
     /// The room cannot be found or joined.
     #[error("{0}")]
     NoRoom(String),
+    /// One of the SDK's databases is gone or empty.
+    #[error("the database {path} is gone or empty", path = .0.display())]
+    Lost(PathBuf),
     /// Our encryption store does not open with this key, or is another device's.
     #[error("{0}")]
     Keys(String),
@@ -186,9 +190,11 @@ impl Matrix {
         Box::pin(async move {
             let account = store.account().await?.ok_or(MatrixError::NoAccount)?;
             account::check_user(&account.face, &config)?;
+            let directory = account::directory(&store);
+            files::require_databases(&directory)?;
             let client = client::build(client::Parts {
                 homeserver: &account::homeserver(&account.face, &config)?,
-                directory: &account::directory(&store),
+                directory: &directory,
                 key: Some(&key.derive(account::KEY_PURPOSE)),
                 trust,
                 http,

@@ -837,8 +837,5 @@ async fn a_store_that_lost_its_keys_is_refused() {
         house.clock,
     )
     .await;
-    assert!(
-        matches!(opened, Err(MatrixError::Identity(_) | MatrixError::Keys(_))),
-        "{opened:?}"
-    );
+    assert!(matches!(opened, Err(MatrixError::Lost(_))), "{opened:?}");
 }

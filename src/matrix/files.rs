@@ -1,0 +1,56 @@
+//! The SDK's databases must be there before the SDK is let at them: where one is gone or empty it makes a new one, and
+//! the bridge would go on without keys or without knowing which rooms are encrypted (F09).
+
+use std::{fs::File, io::Read, path::Path};
+
+use super::MatrixError;
+
+/// The databases of an account that has logged in.
+const DATABASES: [&str; 2] = ["matrix-sdk-crypto.sqlite3", "matrix-sdk-state.sqlite3"];
+/// How every `SQLite` database begins (<https://sqlite.org/fileformat.html>, 1.3).
+const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+
+/// Refuses a directory in which one of them is missing or empty. Changes nothing.
+pub(super) fn require_databases(directory: &Path) -> Result<(), MatrixError> {
+    for name in DATABASES {
+        let path = directory.join(name);
+        let mut start = [0; 16];
+        let read = File::open(&path).and_then(|mut file| file.read_exact(&mut start));
+        match read {
+            Ok(()) if &start == MAGIC => {}
+            Err(source) if source.kind() == std::io::ErrorKind::PermissionDenied => {
+                return Err(footbridge_store::Error::Io { path, source }.into());
+            }
+            _ => return Err(MatrixError::Lost(path)),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn f09_a_missing_an_empty_and_a_foreign_file_are_refused_and_left_alone() {
+        let home = tempfile::tempdir().unwrap();
+        for name in DATABASES {
+            std::fs::write(home.path().join(name), [MAGIC.as_slice(), b"more"].concat()).unwrap();
+        }
+        require_databases(home.path()).unwrap();
+        for name in DATABASES {
+            let path = home.path().join(name);
+            let whole = std::fs::read(&path).unwrap();
+            for harmed in [Some(&b""[..]), Some(b"no database, only words"), None] {
+                match harmed {
+                    Some(bytes) => std::fs::write(&path, bytes).unwrap(),
+                    None => std::fs::remove_file(&path).unwrap(),
+                }
+                let refused = require_databases(home.path()).unwrap_err();
+                assert!(matches!(refused, MatrixError::Lost(lost) if lost == path));
+                assert_eq!(std::fs::read(&path).ok().as_deref(), harmed);
+            }
+            std::fs::write(&path, whole).unwrap();
+        }
+    }
+}
