@@ -13,6 +13,8 @@ const MILLISECONDS_PER_TICK: u64 = 10;
 pub struct Usage {
     /// Resident memory in KiB.
     pub resident_kib: u64,
+    /// What of it the process allocated, without the pages of programs and files, in KiB.
+    pub anonymous_kib: u64,
     /// The most it ever was, in KiB.
     pub peak_kib: u64,
     /// User and system time since it started.
@@ -32,6 +34,7 @@ impl Usage {
         let files = fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
         Ok(Self {
             resident_kib: kib(&status, "VmRSS:").context("the process has no memory")?,
+            anonymous_kib: kib(&status, "RssAnon:").unwrap_or_default(),
             peak_kib: kib(&status, "VmHWM:").unwrap_or_default(),
             cpu: cpu(&read("stat")?).context("/proc has an unknown form")?,
             files,

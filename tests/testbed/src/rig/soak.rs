@@ -38,7 +38,10 @@ struct Sample {
     life: u32,
     /// Seconds since that process started.
     age: f64,
+    /// Resident memory.
     mib: f64,
+    /// What of it was allocated: the rest are pages of the program, which come as they are needed.
+    allocated: f64,
     files: usize,
     logs: u64,
 }
@@ -120,6 +123,7 @@ async fn live(
             life,
             age: born.elapsed().as_secs_f64(),
             mib: usage.resident_kib as f64 / 1024.0,
+            allocated: usage.anonymous_kib as f64 / 1024.0,
             files: usage.files,
             logs: write_ahead_logs(&rig.scene.bridge.data_directory()),
         });
@@ -170,8 +174,9 @@ fn summary(samples: &[Sample]) -> String {
     #[expect(clippy::cast_precision_loss, reason = "files of some megabytes")]
     let megabytes = |bytes: u64| bytes as f64 / 1e6;
     format!(
-        "{:.1} MiB ({most:.1} at most, {slope} MiB/h), {} open files ({} at most), WAL {:.1} MB ({:.1} at most)",
+        "{:.1} MiB ({most:.1} at most), {:.1} allocated ({slope} MiB/h), {} open files ({} at most), WAL {:.1} MB ({:.1} at most)",
         last.mib,
+        last.allocated,
         last.files,
         files.unwrap_or_default(),
         megabytes(last.logs),
@@ -179,7 +184,7 @@ fn summary(samples: &[Sample]) -> String {
     )
 }
 
-/// How fast memory grows, in MiB an hour, by least squares over all processes together, each with a level of its own:
+/// How fast allocated memory grows, in MiB an hour, by least squares over all processes together, each with a level of its own:
 /// that a new process begins small must not hide that the old one grew.
 fn slope(samples: &[Sample]) -> Option<f64> {
     let (mut products, mut squares) = (0.0, 0.0);
@@ -196,9 +201,9 @@ fn slope(samples: &[Sample]) -> Option<f64> {
         let mean = |of: fn(&Sample) -> f64| {
             warm.iter().map(|sample| of(sample)).sum::<f64>() / warm.len() as f64
         };
-        let (at, mib) = (mean(|sample| sample.at), mean(|sample| sample.mib));
+        let (at, mib) = (mean(|sample| sample.at), mean(|sample| sample.allocated));
         for sample in warm {
-            products += (sample.at - at) * (sample.mib - mib);
+            products += (sample.at - at) * (sample.allocated - mib);
             squares += (sample.at - at).powi(2);
         }
     }
@@ -235,7 +240,8 @@ mod tests {
             at,
             life,
             age,
-            mib,
+            mib: mib + 40.0,
+            allocated: mib,
             files: 30,
             logs: 0,
         }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::super::{Context, Outcome, Plan, Rig, Row};
 use crate::proxy::ToDevice;
+use crate::scenario::until;
 
 pub(super) fn rows() -> Vec<Row> {
     vec![
@@ -92,9 +93,9 @@ async fn never(context: &Context<'_>) -> anyhow::Result<Outcome> {
         rig.crowd.say_in_room(&rig.scene, 0).await?;
     }
     let notices = rig.scene.in_channel().len();
-    tokio::time::sleep(Duration::from_secs(6)).await;
-    let told = rig.scene.in_channel().len() > notices;
-    tokio::time::sleep(Duration::from_secs(6)).await;
+    let said = || rig.scene.in_channel().len() > notices;
+    let told = until(Duration::from_mins(1), said).await.is_ok();
+    tokio::time::sleep(Duration::from_secs(10)).await;
     homeserver.set_to_device(ToDevice::Pass);
     rig.crowd.forget_keys(&rig.scene).await?;
     rig.talk(5, 5.0).await?;

@@ -183,8 +183,12 @@ async fn die_at(
             nuisance.say_unreadable().await?;
             reach = LIMIT_REACH;
         }
-        // While nobody listens enough is said for a gap.
-        _ if gap_point(point) => tokio::time::sleep(Duration::from_millis(1200)).await,
+        // While nobody listens more is said than one sync brings.
+        _ if gap_point(point) => {
+            for _ in 0..FEW * 2 {
+                rig.crowd.say_in_room(&rig.scene, 0).await?;
+            }
+        }
         _ => {}
     }
     let held = homeserver.to_device_taken();
