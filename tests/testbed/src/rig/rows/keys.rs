@@ -89,10 +89,10 @@ async fn never(context: &Context<'_>) -> anyhow::Result<Outcome> {
     let homeserver = rig.homeserver()?;
     homeserver.set_to_device(ToDevice::Drop);
     rig.crowd.forget_keys(&rig.scene).await?;
+    let notices = rig.scene.in_channel().len();
     for _ in 0..context.pick(3, 6, 30) {
         rig.crowd.say_in_room(&rig.scene, 0).await?;
     }
-    let notices = rig.scene.in_channel().len();
     let said = || rig.scene.in_channel().len() > notices;
     let told = until(Duration::from_mins(1), said).await.is_ok();
     tokio::time::sleep(Duration::from_secs(10)).await;

@@ -15,8 +15,9 @@ use crate::proxy::{Fault, Matcher, Page, Rule, ToDevice};
 use crate::scenario::until;
 use crate::synapse::Synapse;
 
-/// Messages a second each way while processes die.
+/// Messages a second each way while processes die; at every point they live for so short a time that few get through.
 const PACE: f64 = 4.0;
+const SLOW_PACE: f64 = 2.0;
 /// The signal by which `footbridge::crash` ends the process.
 const SIGABRT: i32 = 6;
 /// A homeserver may bring as few events of a room at once as it likes: then every pause is a gap to be filled.
@@ -96,7 +97,7 @@ async fn points(context: &Context<'_>) -> anyhow::Result<Outcome> {
     let mut dice = StdRng::seed_from_u64(context.seed);
     let mut deaths: BTreeMap<&str, u32> = POINTS.iter().map(|point| (*point, 0)).collect();
     let mut missed = 0;
-    rig.while_talking(PACE, async {
+    rig.while_talking(SLOW_PACE, async {
         for round in 1..=each {
             let mut order = POINTS.to_vec();
             order.shuffle(&mut dice);
