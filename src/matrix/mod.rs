@@ -7,11 +7,16 @@ mod client;
 mod crypto_store;
 mod held;
 mod encryption;
+mod alarms;
+mod trust;
+mod unseal;
+mod rotation;
 mod listen;
 mod olm;
 mod intake;
 mod beginning;
 mod walk;
+mod found;
 mod command;
 mod relation;
 mod gaps;
@@ -28,7 +33,7 @@ mod fault;
 pub mod person;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     future::Future,
     path::PathBuf,
     pin::Pin,
@@ -43,11 +48,12 @@ use matrix_sdk::{
     store::{StateStoreDataKey, StateStoreDataValue},
     sync::SyncResponse,
 };
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use self::senders::Senders;
+pub use self::trust::Approved;
+use self::{alarms::Alarms, crypto_store::HoldingStore, rotation::Rotation, senders::Senders};
 use crate::{clock::Clock, inbox::Inbox};
 
 /// A boxed future: what this side hands out.
@@ -81,6 +87,8 @@ pub struct Patience {
     pub key_limit: Duration,
     /// After how long a send of unknown outcome is no longer repeated without looking for it.
     pub unknown_after: Duration,
+    /// How long the list of a sender's devices may take that names the device of a message.
+    pub device_wait: Duration,
 }
 
 impl Default for Patience {
@@ -89,6 +97,7 @@ impl Default for Patience {
             notice_after: Duration::from_secs(30),
             key_limit: Duration::from_hours(7 * 24),
             unknown_after: Duration::from_hours(20),
+            device_wait: Duration::from_mins(1),
         }
     }
 }
@@ -151,6 +160,8 @@ type InFlight = Boxed<'static, matrix_sdk::Result<SyncResponse>>;
 /// The running account.
 pub struct Matrix {
     client: Client,
+    /// The encryption store, past the SDK.
+    keys: Arc<HoldingStore>,
     store: Store,
     clock: Clock,
     own: OwnedUserId,
@@ -165,6 +176,12 @@ pub struct Matrix {
     flags: Mutex<HashSet<(Place, Flag)>>,
     senders: Mutex<Senders>,
     turns: send::Turns,
+    rotation: Rotation,
+    alarms: Alarms,
+    /// Rooms in which something in the clear did not cross, until people there were told.
+    plaintext: Mutex<HashSet<Place>>,
+    /// Rung when somebody in charge has accepted an identity.
+    approved: Arc<Notify>,
     /// Sessions whose sender's device is not known to be signed, and until when that may change.
     unproven: Mutex<HashMap<String, Instant>>,
     /// When to look at what waits for its key.
@@ -186,7 +203,7 @@ impl Matrix {
         Box::pin(async move {
             let account = store.account().await?.ok_or(MatrixError::NoAccount)?;
             account::check_user(&account.face, &config)?;
-            let client = client::build(client::Parts {
+            let (client, keys) = client::build_with_keys(client::Parts {
                 homeserver: &account::homeserver(&account.face, &config)?,
                 directory: &account::directory(&store),
                 key: Some(&key.derive(account::KEY_PURPOSE)),
@@ -200,6 +217,7 @@ impl Matrix {
             Ok(Arc::new(Self {
                 own: client.user_id().ok_or(MatrixError::NoAccount)?.to_owned(),
                 client,
+                keys,
                 store,
                 clock,
                 trust,
@@ -210,6 +228,10 @@ impl Matrix {
                 flags: Mutex::default(),
                 senders: Mutex::default(),
                 turns: send::Turns::default(),
+                rotation: Rotation::default(),
+                alarms: Alarms::default(),
+                plaintext: Mutex::default(),
+                approved: Arc::default(),
                 unproven: Mutex::default(),
                 watch: Mutex::new(unread::Watch::new()),
             }))
@@ -231,6 +253,12 @@ impl Matrix {
         stop: CancellationToken,
     ) -> Boxed<'_, Result<(), MatrixError>> {
         Box::pin(listen::listen(self, rooms, inbox, stop))
+    }
+
+    /// What was refused for the sake of trust since the start, by class.
+    #[must_use]
+    pub fn alarms(&self) -> BTreeMap<String, u64> {
+        self.alarms.counts()
     }
 
     /// When the last sync was answered, if any was.
