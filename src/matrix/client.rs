@@ -175,8 +175,28 @@ fn make_directory(path: &Path) -> Result<(), MatrixError> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn every_switch_stands_where_the_house_wants_it() {
+    // What is decided when the program is built, and that nobody calls what is left out here, is in
+    // `tests/bridge/hostile.rs`.
+    #[tokio::test]
+    async fn p01_p02_p03_every_switch_stands_where_the_house_wants_it() {
+        for (trust, wanted) in [
+            (Trust::CrossSigned, TrustRequirement::CrossSigned),
+            (Trust::AnyDevice, TrustRequirement::Untrusted),
+        ] {
+            let directory = tempfile::tempdir().unwrap();
+            let built = build(Parts {
+                homeserver: &Homeserver::Url("http://127.0.0.1:9".parse().unwrap()),
+                directory: &directory.path().join("matrix"),
+                key: Some(&[7; 32]),
+                trust,
+                http: reqwest::Client::builder().build().unwrap(),
+            });
+            let client = built.await.unwrap();
+            let settings = client.decryption_settings();
+            assert_eq!(settings.sender_device_trust_requirement, wanted);
+            assert!(!client.event_cache().has_subscribed());
+        }
+
         let requests = format!("{:?}", requests());
         assert!(requests.contains("retry_limit: 0"), "{requests}");
         assert!(requests.contains("timeout: Some(30s)"), "{requests}");

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::{
-    Matrix, MatrixError,
+    Matrix, MatrixError, Patience,
     command::asked,
     trust::{Hold, UNTRUSTED},
     unread,
@@ -173,11 +173,7 @@ impl Matrix {
 
     /// An entry of this session waits for its sender's device to become known or trusted. Answers until when.
     pub(super) fn hold(&self, session: &str, hold: Hold) -> Instant {
-        let wait = match hold {
-            Hold::DeviceList => self.patience.device_wait,
-            Hold::Signature | Hold::Approval => TRUST_WAIT,
-        };
-        let deadline = Instant::now() + self.key_wait.max(wait);
+        let deadline = Instant::now() + self.key_wait.max(longest(hold, &self.patience));
         *self
             .unproven()
             .entry(session.to_owned())
@@ -239,5 +235,28 @@ impl Matrix {
                 "Messages from a device that its owner has not signed do not cross"
             );
         }
+    }
+}
+
+/// How long a message may be held for this.
+fn longest(hold: Hold, patience: &Patience) -> Duration {
+    match hold {
+        Hold::DeviceList => patience.device_wait,
+        Hold::Signature => TRUST_WAIT,
+        // People take as long as they take, so this ends nothing: it is only when they are looked after.
+        Hold::Approval => Duration::from_hours(365 * 24),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn p02_a_device_list_has_a_minute_and_a_person_all_the_time() {
+        let patience = Patience::default();
+        let waits = [Hold::Signature, Hold::DeviceList].map(|hold| longest(hold, &patience));
+        assert_eq!(waits, [10, 60].map(Duration::from_secs));
+        assert!(longest(Hold::Approval, &patience) > patience.key_limit);
     }
 }

@@ -16,6 +16,7 @@ mod olm;
 mod intake;
 mod beginning;
 mod walk;
+mod envelope;
 mod found;
 mod command;
 mod relation;
@@ -180,6 +181,8 @@ pub struct Matrix {
     alarms: Alarms,
     /// Rooms in which something in the clear did not cross, until people there were told.
     plaintext: Mutex<HashSet<Place>>,
+    /// Identities by which users are believed, of those that were looked up: user, public key.
+    pins: Mutex<HashMap<String, String>>,
     /// Rung when somebody in charge has accepted an identity.
     approved: Arc<Notify>,
     /// Sessions whose sender's device is not known to be signed, and until when that may change.
@@ -231,6 +234,7 @@ impl Matrix {
                 rotation: Rotation::default(),
                 alarms: Alarms::default(),
                 plaintext: Mutex::default(),
+                pins: Mutex::default(),
                 approved: Arc::default(),
                 unproven: Mutex::default(),
                 watch: Mutex::new(unread::Watch::new()),

@@ -1,7 +1,10 @@
 //! Whose messages are relayed (P02). One pure function decides over everything that can be known of a message's origin;
 //! around it stands whom we believe: the first identity seen of each user, until somebody in charge accepts another.
 
-use std::collections::HashSet;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{MutexGuard, PoisonError},
+};
 
 use footbridge_store::{EntryId, Place};
 use matrix_sdk::{
@@ -142,6 +145,7 @@ impl Matrix {
             }
             identity.pin().await.map_err(|error| broken(&error))?;
             self.store.repin(user, &key, self.clock.now()).await?;
+            self.lock_pins().insert(user.to_owned(), key.clone());
             let held = self.store.held().await?;
             let held = held.into_iter().find(|(held, _)| held == user);
             info!("A changed identity was accepted by somebody in charge");
@@ -175,9 +179,15 @@ impl Matrix {
         let Some(key) = self.master_key(user).await else {
             return Pin::None;
         };
+        if self.lock_pins().get(user) == Some(&key) {
+            return Pin::Same;
+        }
         match self.store.pinned(user).await {
             Ok(None) => Pin::First(key),
-            Ok(Some(pinned)) if pinned == key => Pin::Same,
+            Ok(Some(pinned)) if pinned == key => {
+                self.lock_pins().insert(user.to_owned(), key);
+                Pin::Same
+            }
             Ok(Some(_)) => Pin::Changed,
             Err(error) => {
                 warn!(error = %error, "It cannot be read whom we believe; a message is held");
@@ -265,10 +275,14 @@ impl Matrix {
         }
     }
 
-    fn lock_plaintext(&self) -> std::sync::MutexGuard<'_, HashSet<Place>> {
+    fn lock_plaintext(&self) -> MutexGuard<'_, HashSet<Place>> {
         self.plaintext
             .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_pins(&self) -> MutexGuard<'_, HashMap<String, String>> {
+        self.pins.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -232,6 +232,47 @@ async fn p05_who_left_and_came_back_while_nobody_looked_does_not_share_the_key_i
     house.rest().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn p02_of_an_unsigned_device_people_are_told_once_and_how_it_is_signed() {
+    let synapse = Synapse::shared().await.unwrap();
+    let Scene {
+        mut house,
+        person,
+        room,
+        lane,
+        ..
+    } = Scene::new(synapse, true).await;
+    let (stranger, _files) = person_in(synapse, &person, &room, Identity::None).await;
+    let mut heard = Vec::new();
+    for number in 1..=2 {
+        stranger.say(&room, "believe me").await.unwrap();
+        let waited = timeout(Duration::from_secs(40), async {
+            while house.skipped(lane, "untrusted-device").await < number {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        });
+        waited.await.expect("it does not cross");
+        person.say(&room, "trusted").await.unwrap();
+        loop {
+            let text = text_of(&house.next(lane).await);
+            if text == "trusted" {
+                break;
+            }
+            heard.push(text);
+        }
+    }
+    let [told] = &heard[..] else {
+        panic!("{heard:?}")
+    };
+    assert!(told.contains("do not cross"), "{told}");
+    assert!(
+        told.contains("once the owner verifies that device"),
+        "{told}"
+    );
+    assert_eq!(house.matrix().alarms()["untrusted-device"], 2);
+    house.rest().await;
+}
+
 /// Relations stand outside of the ciphertext, where the homeserver can write them.
 #[tokio::test(flavor = "multi_thread")]
 async fn c20_no_edit_reaches_into_another_room() {
@@ -252,9 +293,9 @@ async fn c20_no_edit_reaches_into_another_room() {
     let [room, second] = &rooms[..] else { panic!() };
     house.listen_to(&[room, second]);
     for room in &rooms {
-        wait_for_member(&person, room, &house.user, "join").await;
         house.entered(room).await;
     }
+    person.sync(Duration::ZERO).await.unwrap();
     let event = person.say(room, "mine").await.unwrap();
     assert_eq!(text_of(&house.next(lanes[0]).await), "mine");
     // Of these two the first is made an edit of a message in another room, the second of one in its own.
