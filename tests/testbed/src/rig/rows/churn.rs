@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use footbridge::matrix::person::{Identity, Person};
+use tempfile::TempDir;
 use tokio::time::Instant;
 
 use super::super::{Context, Outcome, Plan, Rig, Row};
@@ -27,93 +28,142 @@ pub(super) fn rows() -> Vec<Row> {
 }
 
 async fn churn(context: &Context<'_>) -> anyhow::Result<Outcome> {
-    let rig = Rig::open(context, Plan::default()).await?;
-    let (scene, room) = (&rig.scene, &rig.scene.stage.room);
-    let files = tempfile::tempdir()?;
-    let name = format!("guest{:08x}", rand::random::<u32>());
-    let user = context.synapse.register(&name, PASSWORD).await?;
-    let home = files.path().join("guest");
-    let guest = Person::login(&context.synapse.url(), &name, PASSWORD, &home).await?;
-    let ear = Ear::open(guest.clone());
-    let load = Load::new('k');
-    let (mut devices, mut for_guest, mut not_for_guest) =
-        (Vec::new(), BTreeSet::new(), BTreeSet::new());
+    let mut scene = Churn::open(context).await?;
     let steps: usize = context.pick(8, 60, 250);
     for step in 0..steps {
-        let is_in = step % 2 == 0;
-        if is_in {
-            scene.ann.invite(room, &user).await?;
-            guest.join(room).await?;
-        } else {
-            guest.leave(room).await?;
-        }
-        if step % DEVICE_EVERY == 2 {
-            let home = files.path().join(format!("device{step}"));
-            let url = context.synapse.url();
-            let device = Person::login_as(&url, &name, PASSWORD, &home, Identity::None).await?;
-            devices.push(device);
-        }
-        // What follows the change comes out at the other end: the bridge knows of the change.
-        rig.crowd.say_in_room(scene, 0).await?;
-        rig.arrive(PATIENCE).await;
-        let number = u32::try_from(load.said().len())?;
-        scene
-            .sim
-            .say(&scene.stage.channel.id, &scene.mary.id, &load.number());
-        wait(scene, "Ann reads it", || {
-            read_by(&scene.ear, scene, &load).contains(&number)
-        })
-        .await?;
-        if is_in {
-            for_guest.insert(number);
-        } else {
-            not_for_guest.insert(number);
-        }
+        scene.step(step).await?;
         if step % 50 == 49 {
             context.tell(&format!("{} of {steps} changes", step + 1));
         }
     }
-    // Back in the room the guest is shown what was said meanwhile.
-    if steps.is_multiple_of(2) {
-        scene.ann.invite(room, &user).await?;
-        guest.join(room).await?;
+    scene.end(steps).await
+}
+
+/// The scene: a guest with a client of their own, and devices of the guest's account that nobody signed.
+struct Churn<'a> {
+    context: &'a Context<'a>,
+    rig: Rig,
+    name: String,
+    user: String,
+    guest: Person,
+    /// What the guest's client is shown.
+    ear: Ear,
+    files: TempDir,
+    devices: Vec<Person>,
+    /// What Mary says in the channel.
+    load: Load,
+    for_guest: BTreeSet<u32>,
+    not_for_guest: BTreeSet<u32>,
+}
+
+impl<'a> Churn<'a> {
+    async fn open(context: &'a Context<'a>) -> anyhow::Result<Self> {
+        let rig = Rig::open(context, Plan::default()).await?;
+        let files = tempfile::tempdir()?;
+        let name = format!("guest{:08x}", rand::random::<u32>());
+        let user = context.synapse.register(&name, PASSWORD).await?;
+        let home = files.path().join("guest");
+        let guest = Person::login(&context.synapse.url(), &name, PASSWORD, &home).await?;
+        Ok(Self {
+            context,
+            rig,
+            name,
+            user,
+            ear: Ear::open(guest.clone()),
+            guest,
+            files,
+            devices: Vec::new(),
+            load: Load::new('k'),
+            for_guest: BTreeSet::new(),
+            not_for_guest: BTreeSet::new(),
+        })
     }
-    let never_read = || closed_to(&ear, scene);
-    wait(scene, "the guest is shown everything", || {
-        read_by(&ear, scene, &load).is_superset(&for_guest) && never_read() >= not_for_guest.len()
-    })
-    .await?;
-    let read = read_by(&ear, scene, &load);
-    let to_leaver = read.intersection(&not_for_guest).count();
-    let mut to_unsigned = 0;
-    let mut shown_to_unsigned = 0;
-    for device in &devices {
-        let (open, closed) = seen_by(device, scene).await?;
-        to_unsigned += open;
-        shown_to_unsigned += closed;
+
+    async fn come(&self) -> anyhow::Result<()> {
+        let room = &self.rig.scene.stage.room;
+        self.rig.scene.ann.invite(room, &self.user).await?;
+        self.guest.join(room).await
     }
-    let mut outcome = rig.finish("F37").await?;
-    let arrived: Vec<_> = heard(&scene.ear, scene, &load);
-    outcome.verdict.join(Verdict::of(&load.said(), &arrived));
-    outcome.injections = u64::try_from(steps + devices.len())?;
-    outcome.note(&format!(
-        "keys to who had left: {to_leaver} of {}, to {} unsigned devices: {to_unsigned} of {shown_to_unsigned}; the guest \
-         read {} of {}",
-        not_for_guest.len(),
-        devices.len(),
-        read.intersection(&for_guest).count(),
-        for_guest.len()
-    ));
-    if to_leaver > 0 {
-        outcome.object("a key reached somebody who had left");
+
+    /// One change, and one message after it.
+    async fn step(&mut self, step: usize) -> anyhow::Result<()> {
+        let is_in = step.is_multiple_of(2);
+        if is_in {
+            self.come().await?;
+        } else {
+            self.guest.leave(&self.rig.scene.stage.room).await?;
+        }
+        if step % DEVICE_EVERY == 2 {
+            let home = self.files.path().join(format!("device{step}"));
+            let url = self.context.synapse.url();
+            let device =
+                Person::login_as(&url, &self.name, PASSWORD, &home, Identity::None).await?;
+            self.devices.push(device);
+        }
+        // What follows the change comes out at the other end: the bridge knows of the change.
+        let scene = &self.rig.scene;
+        self.rig.crowd.say_in_room(scene, 0).await?;
+        self.rig.arrive(PATIENCE).await;
+        let number = u32::try_from(self.load.said().len())?;
+        scene
+            .sim
+            .say(&scene.stage.channel.id, &scene.mary.id, &self.load.number());
+        wait(scene, "Ann reads it", || {
+            read_by(&scene.ear, scene, &self.load).contains(&number)
+        })
+        .await?;
+        if is_in {
+            self.for_guest.insert(number);
+        } else {
+            self.not_for_guest.insert(number);
+        }
+        Ok(())
     }
-    if to_unsigned > 0 {
-        outcome.object("a key reached an unsigned device");
+
+    async fn end(mut self, steps: usize) -> anyhow::Result<Outcome> {
+        // Back in the room the guest is shown what was said meanwhile.
+        if steps.is_multiple_of(2) {
+            self.come().await?;
+        }
+        let scene = &self.rig.scene;
+        wait(scene, "the guest is shown everything", || {
+            read_by(&self.ear, scene, &self.load).is_superset(&self.for_guest)
+                && closed_to(&self.ear, scene) >= self.not_for_guest.len()
+        })
+        .await?;
+        let read = read_by(&self.ear, scene, &self.load);
+        let to_leaver = read.intersection(&self.not_for_guest).count();
+        let (mut to_unsigned, mut shown_to_unsigned) = (0, 0);
+        for device in std::mem::take(&mut self.devices) {
+            let (open, closed) = seen_by(&device, scene).await?;
+            to_unsigned += open;
+            shown_to_unsigned += closed;
+        }
+        let devices = steps.saturating_sub(2).div_ceil(DEVICE_EVERY);
+        let mut outcome = self.rig.finish("F37").await?;
+        let arrived = heard(&scene.ear, scene, &self.load);
+        outcome
+            .verdict
+            .join(Verdict::of(&self.load.said(), &arrived));
+        outcome.injections = u64::try_from(steps + devices)?;
+        outcome.note(&format!(
+            "keys to who had left: {to_leaver} of {}, to {devices} unsigned devices: {to_unsigned} of \
+             {shown_to_unsigned}; the guest read {} of {}",
+            self.not_for_guest.len(),
+            read.intersection(&self.for_guest).count(),
+            self.for_guest.len()
+        ));
+        if to_leaver > 0 {
+            outcome.object("a key reached somebody who had left");
+        }
+        if to_unsigned > 0 {
+            outcome.object("a key reached an unsigned device");
+        }
+        if devices > 0 && shown_to_unsigned == 0 {
+            outcome.object("the unsigned devices were shown nothing");
+        }
+        Ok(outcome)
     }
-    if !devices.is_empty() && shown_to_unsigned == 0 {
-        outcome.object("the unsigned devices were shown nothing");
-    }
-    Ok(outcome)
 }
 
 /// Copies of the load by the bridge, as a client read them.

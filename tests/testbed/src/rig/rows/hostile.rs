@@ -36,13 +36,13 @@ async fn lies(context: &Context<'_>) -> anyhow::Result<Outcome> {
         siege.repeated().await?,
         siege
             .replayed("replayed under a new event id", |event| {
-                event["event_id"] = forged_id().into();
+                set(&mut event, "event_id", forged_id().into());
             })
             .await?,
         siege
             .replayed("replayed with another time", |event| {
-                event["origin_server_ts"] =
-                    json!(event["origin_server_ts"].as_i64().unwrap_or(0) + 1);
+                let sent_at = event.get("origin_server_ts").and_then(Value::as_i64);
+                set(event, "origin_server_ts", json!(sent_at.unwrap_or(0) + 1));
             })
             .await?,
         siege.wrong_sender().await?,
@@ -216,8 +216,8 @@ impl<'a> Siege<'a> {
             "type": event.event_type,
             "event_id": id,
             "sender": event.sender,
-            "origin_server_ts": event.json["origin_server_ts"],
-            "content": event.json["content"],
+            "origin_server_ts": event.json.get("origin_server_ts"),
+            "content": event.json.get("content"),
         });
         Ok((text, ciphertext))
     }
@@ -384,8 +384,8 @@ impl<'a> Siege<'a> {
 
     async fn wrong_sender(&self) -> anyhow::Result<Line> {
         let (text, mut event) = self.canary().await?;
-        event["event_id"] = forged_id().into();
-        event["sender"] = self.bob.user_id().into();
+        set(&mut event, "event_id", forged_id().into());
+        set(&mut event, "sender", self.bob.user_id().into());
         let before = self.look().await?;
         let lie = Lie::event_in("wrong sender", self.room(), event);
         let told = self.told("wrong sender", lie).await?;
@@ -400,7 +400,7 @@ impl<'a> Siege<'a> {
 
     async fn moved(&self) -> anyhow::Result<Line> {
         let (text, mut event) = self.canary().await?;
-        event["event_id"] = forged_id().into();
+        set(&mut event, "event_id", forged_id().into());
         let before = self.look().await?;
         let lie = Lie::event_in("moved", &self.other()?.room, event);
         let told = self.told("moved", lie).await?;
@@ -433,12 +433,16 @@ impl<'a> Siege<'a> {
                     .get_mut("rooms")
                     .and_then(|rooms| rooms.get_mut("join")?.get_mut(&room))
                     .and_then(|room| room.pointer_mut("/timeline/events")?.as_array_mut());
-                let forged = events
-                    .into_iter()
-                    .flatten()
-                    .find(|event| event["type"] == "m.room.encrypted" && event["sender"] == *ann);
+                let forged = events.into_iter().flatten().find(|event| {
+                    event.get("type") == Some(&json!("m.room.encrypted"))
+                        && event.get("sender") == Some(&json!(ann))
+                });
                 let Some(event) = forged else { return false };
-                event["content"]["m.relates_to"] = json!({"rel_type": "m.replace", "event_id": id});
+                let relation = json!({"rel_type": "m.replace", "event_id": id});
+                let Some(content) = event.get_mut("content") else {
+                    return false;
+                };
+                set(content, "m.relates_to", relation);
                 true
             }));
         let text = format!("canary{:016x}", rand::random::<u64>());
@@ -539,7 +543,7 @@ impl<'a> Siege<'a> {
         let proxy = self.rig.homeserver()?;
         let claims = Matcher::of(Method::POST).with("/keys/claim");
         proxy.tell(Lie::always("one-time keys", claims, |answer| {
-            answer["one_time_keys"] = json!({});
+            set(answer, "one_time_keys", json!({}));
             true
         }));
         let name = format!("carol{:08x}", rand::random::<u32>());
@@ -670,6 +674,13 @@ impl<'a> Siege<'a> {
             clear: line.clear.max(after.clear - before.clear),
             ..line
         })
+    }
+}
+
+/// Writes one field of an object.
+fn set(object: &mut Value, name: &str, value: Value) {
+    if let Some(object) = object.as_object_mut() {
+        object.insert(name.to_owned(), value);
     }
 }
 
