@@ -36,7 +36,7 @@ async fn lies(context: &Context<'_>) -> anyhow::Result<Outcome> {
         siege.repeated().await?,
         siege
             .replayed("replayed under a new event id", |event| {
-                set(&mut event, "event_id", forged_id().into());
+                set(event, "event_id", forged_id().into());
             })
             .await?,
         siege
