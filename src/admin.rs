@@ -67,6 +67,9 @@ pub struct Health {
     /// When lanes of such accounts will be empty, as far as it can be told.
     #[serde(default)]
     pub backlogs: Vec<Backlog>,
+    /// What was refused for the sake of trust since the start, by class.
+    #[serde(default)]
+    pub security: BTreeMap<String, u64>,
 }
 
 /// An account that the other side wants slower.
@@ -165,6 +168,11 @@ struct AccountLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ClassLabels {
+    class: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct SiloLabels {
     silo: String,
 }
@@ -191,6 +199,7 @@ struct Figures {
     limited: Family<AccountLabels, Gauge>,
     pace: Family<AccountLabels, Gauge<f64, AtomicU64>>,
     empty_after: Family<BacklogLabels, Gauge>,
+    security: Family<ClassLabels, Counter>,
 }
 
 impl Figures {
@@ -259,6 +268,12 @@ impl Figures {
             let labels = SiloLabels { silo: silo.clone() };
             let closed = i64::try_from(*closed).unwrap_or(i64::MAX);
             self.channels_closed.get_or_create(&labels).set(closed);
+        }
+        for (class, count) in &health.security {
+            let labels = ClassLabels {
+                class: class.clone(),
+            };
+            self.security.get_or_create(&labels).inc_by(*count);
         }
         for limited in &health.limited {
             let labels = AccountLabels {
@@ -343,6 +358,8 @@ impl Figures {
             "When the lane of a limited account will owe nothing: an estimate",
             self.empty_after,
         );
+        let refused = "What was refused for the sake of trust since the start, by class: should stay where it is";
+        all.register("security", refused, self.security);
         all.register("silo_live", "1 when the silo's feed is live", self.live);
         let closed = "Channels that are closed to the silo's account";
         all.register("silo_channels_closed", closed, self.channels_closed);
@@ -420,6 +437,25 @@ mod tests {
             "{text}"
         );
         assert!(!text.contains("footbridge_limited{"), "{text}");
+    }
+
+    #[test]
+    fn what_was_refused_is_shown_by_class() {
+        let health = Health {
+            security: [
+                ("replayed".to_owned(), 2),
+                ("sender-mismatch".to_owned(), 0),
+            ]
+            .into(),
+            ..Health::default()
+        };
+        let text = render(&[], &health, Millis(0));
+        for line in [
+            r#"footbridge_security_total{class="replayed"} 2"#,
+            r#"footbridge_security_total{class="sender-mismatch"} 0"#,
+        ] {
+            assert!(text.contains(line), "{line} is missing in {text}");
+        }
     }
 
     #[test]

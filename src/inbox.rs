@@ -6,8 +6,8 @@ use std::{
 };
 
 use footbridge_store::{
-    Accepted, Arrival, Batch, EntryId, Error, LaneId, Payload, Place, RemoteId, Resolved, Store,
-    Telling,
+    Accepted, Arrival, Batch, EntryId, Error, LaneId, Opened, Payload, Place, RemoteId, Resolved,
+    Side, Store, Telling,
 };
 use tokio::sync::Notify;
 
@@ -54,15 +54,48 @@ impl Inbox {
         Ok(accepted)
     }
 
-    /// A late key made an entry readable.
-    pub async fn fill(&self, entry: EntryId, payload: Payload) -> Result<(), Error> {
+    /// A late key made an entry readable. Answers whether it turned out to be an old ciphertext under a new event, and
+    /// was dropped.
+    pub async fn fill(
+        &self,
+        entry: EntryId,
+        payload: Payload,
+        opened: Option<Opened>,
+    ) -> Result<bool, Error> {
         crash::point("fill.before");
         let asked = matches!(payload, Payload::Command(_));
-        for lane in self.store.fill(entry, payload, self.clock.now()).await? {
+        let now = self.clock.now();
+        let read = self.store.fill_opened(entry, payload, opened, now).await?;
+        for lane in read.lanes {
             self.bells.ring(lane);
         }
         if asked {
             self.bells.questions.notify_one();
+        }
+        Ok(read.replayed)
+    }
+
+    /// The bridge itself says something in a room, once for each fact.
+    pub async fn say(&self, room: &Place, fact: &str, text: &str) -> Result<(), Error> {
+        let now = self.clock.now();
+        let Ok(letter) = Message::notice(text, now).to_bytes() else {
+            return Ok(());
+        };
+        let portals = self.store.portals().await?;
+        // One of several portals of a room is enough: all of them lead to the same people.
+        let Some(portal) = portals
+            .iter()
+            .find(|portal| portal.active && portal.room == *room)
+        else {
+            return Ok(());
+        };
+        let lane = LaneId {
+            portal: portal.id,
+            toward: Side::Matrix,
+        };
+        let fact = RemoteId::from(fact);
+        if let Some(lane) = self.store.notice(lane, &fact, &letter, now).await? {
+            self.bells.ring(lane);
         }
         Ok(())
     }

@@ -69,6 +69,7 @@ impl Vitals for House {
             messages_per_event: pace.carried,
         });
         Health {
+            security: self.matrix.alarms(),
             limited: limited.collect(),
             backlogs,
             ready,

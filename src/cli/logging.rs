@@ -11,7 +11,8 @@ use crate::config::{Exit, Fault, values::nearest};
 
 const VARIABLE: &str = "FOOTBRIDGE_LOG";
 /// Our own news, and what troubles others.
-const DEFAULT: &str = "warn,footbridge=info";
+/// The SDK complains of every event that it was made to leave closed for us to open.
+const DEFAULT: &str = "warn,matrix_sdk_crypto::machine=error,footbridge=info";
 const LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
 
 /// Starts logging to stderr.

@@ -72,6 +72,7 @@ impl Reader<'_> {
             notice_after: delivery.notice_after,
             key_limit: delivery.key_limit,
             unknown_after: delivery.unknown_after,
+            ..Patience::default()
         };
         Some(Config {
             store,

@@ -1,6 +1,6 @@
 //! Building the SDK's client: every switch that must not stand at its default is set here and nowhere else.
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use matrix_sdk::{
     Client, ClientBuildError, SqliteCryptoStore, SqliteStateStore, SqliteStoreConfig,
@@ -44,6 +44,13 @@ pub(super) struct Parts<'a> {
 /// Opens the SDK's stores and builds a client that is not signed in yet. A client is good for one sign-in: the
 /// SDK panics at a second.
 pub(super) async fn build(parts: Parts<'_>) -> Result<Client, MatrixError> {
+    Ok(build_with_keys(parts).await?.0)
+}
+
+/// The same, with a handle on its encryption store.
+pub(super) async fn build_with_keys(
+    parts: Parts<'_>,
+) -> Result<(Client, Arc<HoldingStore>), MatrixError> {
     make_directory(parts.directory)?;
     let config = SqliteStoreConfig::with_low_memory_config(parts.directory).key(parts.key);
     let crypto = SqliteCryptoStore::open_with_config(&config)
@@ -53,8 +60,9 @@ pub(super) async fn build(parts: Parts<'_>) -> Result<Client, MatrixError> {
         .await
         .map_err(|error| keys(&error))?;
     // Event cache and media stay in memory and unused: they would keep decrypted text.
+    let crypto = Arc::new(HoldingStore::new(crypto));
     let stores = StoreConfig::new(CrossProcessLockConfig::SingleProcess)
-        .crypto_store(HoldingStore::new(crypto))
+        .crypto_store(crypto.clone())
         .state_store(state);
 
     let builder = Client::builder()
@@ -72,10 +80,11 @@ pub(super) async fn build(parts: Parts<'_>) -> Result<Client, MatrixError> {
         Homeserver::Url(url) => builder.homeserver_url(url),
         Homeserver::Name(name) => builder.server_name(name),
     };
-    builder.build().await.map_err(|error| match error {
+    let client = builder.build().await.map_err(|error| match error {
         ClientBuildError::SqliteStore(error) => keys(&error),
         error => MatrixError::Unavailable(anyhow::Error::new(error)),
-    })
+    })?;
+    Ok((client, crypto))
 }
 
 /// Retries are ours: a request that fails says so at once.
@@ -166,8 +175,28 @@ fn make_directory(path: &Path) -> Result<(), MatrixError> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn every_switch_stands_where_the_house_wants_it() {
+    // What is decided when the program is built, and that nobody calls what is left out here, is in
+    // `tests/bridge/hostile.rs`.
+    #[tokio::test]
+    async fn p01_p02_p03_every_switch_stands_where_the_house_wants_it() {
+        for (trust, wanted) in [
+            (Trust::CrossSigned, TrustRequirement::CrossSigned),
+            (Trust::AnyDevice, TrustRequirement::Untrusted),
+        ] {
+            let directory = tempfile::tempdir().unwrap();
+            let built = build(Parts {
+                homeserver: &Homeserver::Url("http://127.0.0.1:9".parse().unwrap()),
+                directory: &directory.path().join("matrix"),
+                key: Some(&[7; 32]),
+                trust,
+                http: reqwest::Client::builder().build().unwrap(),
+            });
+            let client = built.await.unwrap();
+            let settings = client.decryption_settings();
+            assert_eq!(settings.sender_device_trust_requirement, wanted);
+            assert!(!client.event_cache().has_subscribed());
+        }
+
         let requests = format!("{:?}", requests());
         assert!(requests.contains("retry_limit: 0"), "{requests}");
         assert!(requests.contains("timeout: Some(30s)"), "{requests}");

@@ -6,6 +6,7 @@
 //! saves the session waits for it. Of one key that a sync brings twice, the earlier is stored.
 
 mod saving;
+mod walked;
 
 use std::{
     collections::HashMap,
@@ -36,6 +37,7 @@ use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 use super::held::Held;
+use walked::Walked;
 
 pub(super) use saving::taking_in;
 
@@ -67,6 +69,8 @@ pub(super) struct HoldingStore {
     saving: tokio::sync::Mutex<()>,
     /// Counts the syncs that ended.
     ended: watch::Sender<u64>,
+    /// Rooms whose events a sync leaves closed.
+    walked: Walked,
 }
 
 impl HoldingStore {
@@ -76,6 +80,7 @@ impl HoldingStore {
             held: Mutex::default(),
             saving: tokio::sync::Mutex::default(),
             ended: watch::Sender::default(),
+            walked: Walked::default(),
         }
     }
 
@@ -152,6 +157,9 @@ impl CryptoStore for HoldingStore {
         room_id: &RoomId,
         session_id: &str,
     ) -> Result<Option<InboundGroupSession>> {
+        if saving::is_reading_rooms() && self.walked.has(room_id) {
+            return Ok(None);
+        }
         self.inner
             .get_inbound_group_session(room_id, session_id)
             .await

@@ -1,4 +1,4 @@
-//! Who we are to other devices: the cross-signing identity and its recovery key; and whom we believe.
+//! Who we are to other devices: the cross-signing identity and its recovery key.
 
 use std::time::Duration;
 
@@ -6,7 +6,6 @@ use anyhow::anyhow;
 use footbridge_store::Secret as Sealed;
 use matrix_sdk::{
     Client,
-    deserialized_responses::{DeviceLinkProblem, VerificationLevel, VerificationState},
     encryption::{
         recovery::{RecoveryError, RecoveryState},
         secret_storage::SecretStorageError,
@@ -15,7 +14,7 @@ use matrix_sdk::{
 };
 use tracing::info;
 
-use super::{MatrixError, Trust, account::Login, client, fault::Fault};
+use super::{MatrixError, account::Login, client, fault::Fault};
 use crate::secret::Secret;
 
 /// Signs our device with the account's identity, which is made when there is none. Answers the recovery key if
@@ -195,82 +194,4 @@ async fn save_fingerprints(client: &Client, with: &Login<'_>) -> Result<(), Matr
         .store
         .save_fingerprints(&ed25519, master_key.as_deref())
         .await?)
-}
-
-/// What becomes of a message from a device in this state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// It crosses.
-    Relay,
-    /// Not yet: what is known of the device may be old.
-    Hold,
-    /// It does not cross, by this rule.
-    Skip(&'static str),
-}
-
-/// The rule for a message that waited in vain for its device to be known as signed.
-pub(super) const UNTRUSTED: &str = "untrusted-device";
-
-/// Whose messages are relayed.
-pub(super) fn verdict(trust: Trust, state: &VerificationState) -> Verdict {
-    let VerificationState::Unverified(level) = state else {
-        return Verdict::Relay;
-    };
-    match level {
-        // Trust on first use: signed by its owner, whom nobody verified by hand.
-        VerificationLevel::UnverifiedIdentity => Verdict::Relay,
-        VerificationLevel::VerificationViolation => Verdict::Skip("identity-changed"),
-        VerificationLevel::MismatchedSender => Verdict::Skip("sender-mismatch"),
-        VerificationLevel::None(DeviceLinkProblem::InsecureSource) => Verdict::Skip("insecure-key"),
-        VerificationLevel::UnsignedDevice
-        | VerificationLevel::None(DeviceLinkProblem::MissingDevice) => match trust {
-            Trust::CrossSigned => Verdict::Hold,
-            Trust::AnyDevice => Verdict::Relay,
-        },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_state_of_a_device_has_its_rule() {
-        use DeviceLinkProblem::{InsecureSource, MissingDevice};
-        use VerificationLevel::{
-            MismatchedSender, None, UnsignedDevice, UnverifiedIdentity, VerificationViolation,
-        };
-        let table = [
-            (UnverifiedIdentity, Verdict::Relay, Verdict::Relay),
-            (UnsignedDevice, Verdict::Hold, Verdict::Relay),
-            (None(MissingDevice), Verdict::Hold, Verdict::Relay),
-            (
-                None(InsecureSource),
-                Verdict::Skip("insecure-key"),
-                Verdict::Skip("insecure-key"),
-            ),
-            (
-                VerificationViolation,
-                Verdict::Skip("identity-changed"),
-                Verdict::Skip("identity-changed"),
-            ),
-            (
-                MismatchedSender,
-                Verdict::Skip("sender-mismatch"),
-                Verdict::Skip("sender-mismatch"),
-            ),
-        ];
-        for (level, cross_signed, any_device) in table {
-            let state = VerificationState::Unverified(level);
-            assert_eq!(
-                verdict(Trust::CrossSigned, &state),
-                cross_signed,
-                "{state:?}"
-            );
-            assert_eq!(verdict(Trust::AnyDevice, &state), any_device, "{state:?}");
-        }
-        for trust in [Trust::CrossSigned, Trust::AnyDevice] {
-            assert_eq!(verdict(trust, &VerificationState::Verified), Verdict::Relay);
-        }
-    }
 }

@@ -8,8 +8,13 @@ use std::collections::HashSet;
 
 use footbridge_store::{Batch, Gap, RemoteId};
 use matrix_sdk::{
-    Room, deserialized_responses::TimelineEvent, room::MessagesOptions,
-    ruma::api::client::filter::LazyLoadOptions,
+    Room,
+    deserialized_responses::TimelineEvent,
+    ruma::api::{
+        Direction,
+        client::{filter::LazyLoadOptions, message::get_message_events},
+    },
+    ruma::{events::AnyTimelineEvent, serde::Raw},
 };
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -20,7 +25,6 @@ use super::{
     beginning::{Beginning, begins_encryption},
     fault::Fault,
     mark_cursor,
-    senders::writer,
     walk::{Envelope, Names, Walked},
 };
 use crate::{crash, inbox::Inbox};
@@ -115,7 +119,7 @@ impl Matrix {
             }
             crash::point("gap.fetched");
             let flags = batch.flags.clone();
-            inbox.accept(batch).await?;
+            self.accept(batch, inbox).await?;
             self.remember_flags(flags);
         }
         Ok(Filled::Whole(newest))
@@ -224,14 +228,10 @@ impl Matrix {
             let encrypted = beginning.pass(event);
             match self.walk(room, &gap.place, event, names, encrypted).await {
                 Walked::Nothing => {}
-                Walked::Arrival(arrival) => {
-                    batch.writers.extend(writer(&arrival, event));
-                    batch.arrivals.push(arrival);
-                }
-                Walked::Ours(arrival) => {
+                Walked::Arrival(found) => found.file(&mut batch),
+                Walked::Ours(found) => {
                     shared = true;
-                    batch.writers.extend(writer(&arrival, event));
-                    batch.arrivals.push(arrival);
+                    found.file(&mut batch);
                 }
             }
         }
@@ -242,20 +242,23 @@ impl Matrix {
     }
 }
 
-/// A page of history, newest first, and where to go on.
+/// A page of history as it came, nothing opened: newest first, and where to go on.
 async fn page(
     room: &Room,
     from: &str,
     limit: u16,
     names: &mut Names,
 ) -> Result<(Vec<TimelineEvent>, Option<String>), Fault> {
-    let mut options = MessagesOptions::backward().from(from);
-    options.limit = limit.into();
-    options.filter.lazy_load_options = LazyLoadOptions::Enabled {
+    let id = room.room_id().to_owned();
+    let mut request = get_message_events::v3::Request::new(id, Direction::Backward);
+    request.from = Some(from.to_owned());
+    request.limit = limit.into();
+    request.filter.lazy_load_options = LazyLoadOptions::Enabled {
         include_redundant_members: false,
     };
     let page = room
-        .messages(options)
+        .client()
+        .send(request)
         .await
         .map_err(|error| Fault::from(&error))?;
     for event in page.state {
@@ -271,7 +274,8 @@ async fn page(
             names.learn(user, name);
         }
     }
-    Ok((page.chunk, page.end))
+    let came = |event: Raw<AnyTimelineEvent>| TimelineEvent::from_plaintext(event.cast());
+    Ok((page.chunk.into_iter().map(came).collect(), page.end))
 }
 
 /// What of an overlap, newest first, arrived late: it is not known, and something older is. What is older than all

@@ -13,7 +13,7 @@ use super::{
     beginning::begins_encryption,
     mark_cursor,
     rooms::{Followed, Mark},
-    senders::writer,
+    rotation::may_have_left,
     walk::{Envelope, Names, Walked},
 };
 
@@ -28,6 +28,9 @@ pub(super) async fn take_in(
     batch: &mut Batch,
 ) -> Result<bool, MatrixError> {
     let events = timeline.events;
+    if may_have_left(&events, &state, timeline.limited) {
+        matrix.rotation.end(&followed.place);
+    }
     let Some(room) = matrix.client.get_room(id) else {
         return Ok(false);
     };
@@ -69,14 +72,10 @@ pub(super) async fn take_in(
         let walked = matrix.walk(&room, &followed.place, event, &mut names, encrypted);
         match walked.await {
             Walked::Nothing => {}
-            Walked::Arrival(arrival) => {
-                batch.writers.extend(writer(&arrival, event));
-                batch.arrivals.push(arrival);
-            }
-            Walked::Ours(arrival) => {
+            Walked::Arrival(found) => found.file(batch),
+            Walked::Ours(found) => {
                 shared = true;
-                batch.writers.extend(writer(&arrival, event));
-                batch.arrivals.push(arrival);
+                found.file(batch);
             }
         }
     }

@@ -3,7 +3,7 @@
 
 use std::{sync::PoisonError, time::Duration};
 
-use footbridge_store::{Payload, Waiting};
+use footbridge_store::{Accepted, Batch, Opened, Payload, Waiting};
 use futures_util::{
     StreamExt,
     stream::{self, BoxStream},
@@ -12,9 +12,9 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::{
-    Matrix, MatrixError,
+    Matrix, MatrixError, Patience,
     command::asked,
-    encryption::UNTRUSTED,
+    trust::{Hold, UNTRUSTED},
     unread,
     walk::{Envelope, Names, Reading, Waits, ready},
 };
@@ -26,6 +26,14 @@ const TRUST_WAIT: Duration = Duration::from_secs(10);
 /// The rule for what turned out to be no message once it could be read.
 const NO_MESSAGE: &str = "not-a-message";
 
+/// What has become of an entry that waited.
+struct Reread {
+    payload: Payload,
+    opened: Option<Opened>,
+    /// The identity by which its sender is believed from now on.
+    pin: Option<(String, String)>,
+}
+
 /// Why to try again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Woken {
@@ -35,6 +43,8 @@ pub(super) enum Woken {
     ManyKeys,
     /// Something is new about other people's devices.
     Devices,
+    /// Somebody in charge has accepted an identity.
+    Approved,
 }
 
 impl Matrix {
@@ -61,7 +71,12 @@ impl Matrix {
             .await
             .map_err(broken)?
             .map(|_| Woken::Devices);
-        Ok(stream::select(keys, stream::select(devices, identities)).boxed())
+        let approvals = stream::unfold(self.approved.clone(), |bell| async move {
+            bell.notified().await;
+            Some((Woken::Approved, bell))
+        });
+        let news = stream::select(devices, stream::select(identities, approvals));
+        Ok(stream::select(keys, news).boxed())
     }
 
     /// Tries again what this news is about.
@@ -69,7 +84,11 @@ impl Matrix {
         let sessions = match woken {
             Woken::ManyKeys => return self.retry(None, inbox).await,
             Woken::Keys(sessions) => sessions,
-            Woken::Devices => self.unproven().keys().cloned().collect(),
+            Woken::Devices => {
+                self.release(inbox).await?;
+                self.unproven().keys().cloned().collect()
+            }
+            Woken::Approved => return self.release(inbox).await,
         };
         for session in sessions {
             self.retry(Some(&session), inbox).await?;
@@ -84,19 +103,51 @@ impl Matrix {
         inbox: &Inbox,
     ) -> Result<(), MatrixError> {
         for waiting in self.store.waiting(session).await? {
-            if let Some(payload) = self.reread(&waiting).await {
-                debug!(entry.id = %waiting.entry, "An entry need not wait any longer");
-                if payload == Payload::Skipped(UNTRUSTED)
-                    && let Some(sender) = unread::sender_of(&waiting)
-                {
-                    let (entries, place) = (vec![waiting.entry], &waiting.place);
-                    self.tell(entries, place, &sender, unread::UNSIGNED, inbox)
-                        .await?;
-                }
-                inbox.fill(waiting.entry, payload).await?;
-            }
+            self.retry_one(&waiting, inbox).await?;
         }
         Ok(())
+    }
+
+    /// Tries one entry that waits.
+    pub(super) async fn retry_one(
+        &self,
+        waiting: &Waiting,
+        inbox: &Inbox,
+    ) -> Result<(), MatrixError> {
+        let Some(Reread {
+            payload,
+            opened,
+            pin,
+        }) = self.reread(waiting).await
+        else {
+            return Ok(());
+        };
+        debug!(entry.id = %waiting.entry, "An entry need not wait any longer");
+        if payload == Payload::Skipped(UNTRUSTED)
+            && let Some(sender) = unread::sender_of(waiting)
+        {
+            let (entries, place) = (vec![waiting.entry], &waiting.place);
+            self.tell(entries, place, &sender, unread::UNSIGNED, inbox)
+                .await?;
+        }
+        if let Some(pin) = pin {
+            let batch = Batch {
+                pins: vec![pin],
+                ..Batch::default()
+            };
+            inbox.accept(batch).await?;
+        }
+        let replayed = inbox.fill(waiting.entry, payload, opened).await?;
+        self.replayed(usize::from(replayed));
+        Ok(())
+    }
+
+    /// Takes in what was walked, and says what of it was refused.
+    pub(super) async fn accept(&self, batch: Batch, inbox: &Inbox) -> Result<(), MatrixError> {
+        let accepted = inbox.accept(batch).await?;
+        let is_replay = |one: &&Accepted| **one == Accepted::Replayed;
+        self.replayed(accepted.iter().filter(is_replay).count());
+        self.tell_of_plaintext(inbox).await
     }
 
     /// Gives up entries whose sender's device did not become trusted in time.
@@ -120,9 +171,9 @@ impl Matrix {
         self.unproven().values().min().copied()
     }
 
-    /// An entry of this session waits for its sender's device to become trusted. Answers until when.
-    pub(super) fn hold(&self, session: &str) -> Instant {
-        let deadline = Instant::now() + self.key_wait.max(TRUST_WAIT);
+    /// An entry of this session waits for its sender's device to become known or trusted. Answers until when.
+    pub(super) fn hold(&self, session: &str, hold: Hold) -> Instant {
+        let deadline = Instant::now() + self.key_wait.max(longest(hold, &self.patience));
         *self
             .unproven()
             .entry(session.to_owned())
@@ -134,26 +185,42 @@ impl Matrix {
     }
 
     /// What has become of an entry that waits; `None` when it still does.
-    async fn reread(&self, waiting: &Waiting) -> Option<Payload> {
+    async fn reread(&self, waiting: &Waiting) -> Option<Reread> {
         let room = self.room(&waiting.place)?;
-        let event = self.decrypt(&room, waiting).await?;
-        let envelope = Envelope::open(&event)?;
-        match self
-            .read(&room, &event, &envelope, &mut Names::default(), true)
-            .await
-        {
-            Reading::Message(message) => ready(&message),
-            Reading::Command(command) => asked(&command),
-            Reading::Nothing => Some(Payload::Skipped(NO_MESSAGE)),
-            Reading::Skipped(rule) => Some(Payload::Skipped(rule)),
-            Reading::Waits(Waits::Trust, session) => {
-                (self.hold(&session) <= Instant::now()).then(|| {
-                    self.complain_of(&envelope.sender);
-                    Payload::Skipped(UNTRUSTED)
-                })
+        let came = Self::as_it_came(waiting)?;
+        let unsealed = self.unseal(&room, &came).await;
+        let envelope = Envelope::open(&unsealed.event)?;
+        let reading = self
+            .read(&room, &unsealed, &envelope, &mut Names::default(), true)
+            .await;
+        let pin = unsealed.believed_by(&envelope.sender, &reading);
+        let payload = match reading {
+            Reading::Message(message) => ready(&message)?,
+            Reading::Command(command) => asked(&command)?,
+            Reading::Nothing => Payload::Skipped(NO_MESSAGE),
+            Reading::Skipped(rule) => Payload::Skipped(rule),
+            Reading::Waits(Waits::Trust(Hold::Approval), _) => {
+                self.hold_for_approval(waiting.entry, &envelope.sender)
+                    .await;
+                return None;
             }
-            Reading::Waits(Waits::Key, _) => None,
+            Reading::Waits(Waits::Trust(hold), session) => {
+                if self.hold(&session, hold) > Instant::now() {
+                    return None;
+                }
+                self.complain_of(&envelope.sender);
+                Payload::Skipped(UNTRUSTED)
+            }
+            Reading::Waits(Waits::Key, _) => return None,
+        };
+        if let Payload::Skipped(rule) = payload {
+            self.refused(rule, &room);
         }
+        Some(Reread {
+            payload,
+            opened: unsealed.opened_with(true),
+            pin,
+        })
     }
 
     /// Says once per sender that their messages do not cross, without naming them.
@@ -168,5 +235,28 @@ impl Matrix {
                 "Messages from a device that its owner has not signed do not cross"
             );
         }
+    }
+}
+
+/// How long a message may be held for this.
+fn longest(hold: Hold, patience: &Patience) -> Duration {
+    match hold {
+        Hold::DeviceList => patience.device_wait,
+        Hold::Signature => TRUST_WAIT,
+        // People take as long as they take, so this ends nothing: it is only when they are looked after.
+        Hold::Approval => Duration::from_hours(365 * 24),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn p02_a_device_list_has_a_minute_and_a_person_all_the_time() {
+        let patience = Patience::default();
+        let waits = [Hold::Signature, Hold::DeviceList].map(|hold| longest(hold, &patience));
+        assert_eq!(waits, [10, 60].map(Duration::from_secs));
+        assert!(longest(Hold::Approval, &patience) > patience.key_limit);
     }
 }

@@ -65,6 +65,7 @@ pub(super) async fn listen(
         last_news: None,
         next_sweep: Instant::now() + SWEEP,
     };
+    matrix.keys.leave_closed(listener.rooms.keys().cloned());
     let outcome = Box::pin(listener.run()).await;
     listener.park().await;
     outcome
@@ -226,6 +227,8 @@ impl Listener<'_> {
         }
         if self.next_sweep <= Instant::now() {
             self.next_sweep = Instant::now() + SWEEP;
+            let now = self.matrix.clock.now();
+            self.matrix.store.fold_used(now).await?;
             self.matrix.retry(None, &self.inbox).await?;
         }
         self.fill_gaps().await
@@ -314,7 +317,7 @@ impl Listener<'_> {
         }
         let flags = batch.flags.clone();
         let arrivals = batch.arrivals.len();
-        self.inbox.accept(batch).await?;
+        self.matrix.accept(batch, &self.inbox).await?;
         self.matrix.remember_flags(flags);
         if arrivals > 0 {
             debug!(arrivals, "Took in a sync");

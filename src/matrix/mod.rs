@@ -8,11 +8,17 @@ mod client;
 mod crypto_store;
 mod held;
 mod encryption;
+mod alarms;
+mod trust;
+mod unseal;
+mod rotation;
 mod listen;
 mod olm;
 mod intake;
 mod beginning;
 mod walk;
+mod envelope;
+mod found;
 mod command;
 mod relation;
 mod gaps;
@@ -29,7 +35,7 @@ mod fault;
 pub mod person;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     future::Future,
     path::PathBuf,
     pin::Pin,
@@ -44,11 +50,12 @@ use matrix_sdk::{
     store::{StateStoreDataKey, StateStoreDataValue},
     sync::SyncResponse,
 };
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use self::senders::Senders;
+pub use self::trust::Approved;
+use self::{alarms::Alarms, crypto_store::HoldingStore, rotation::Rotation, senders::Senders};
 use crate::{clock::Clock, inbox::Inbox};
 
 /// A boxed future: what this side hands out.
@@ -82,6 +89,8 @@ pub struct Patience {
     pub key_limit: Duration,
     /// After how long a send of unknown outcome is no longer repeated without looking for it.
     pub unknown_after: Duration,
+    /// How long the list of a sender's devices may take that names the device of a message.
+    pub device_wait: Duration,
 }
 
 impl Default for Patience {
@@ -90,6 +99,7 @@ impl Default for Patience {
             notice_after: Duration::from_secs(30),
             key_limit: Duration::from_hours(7 * 24),
             unknown_after: Duration::from_hours(20),
+            device_wait: Duration::from_mins(1),
         }
     }
 }
@@ -155,6 +165,8 @@ type InFlight = Boxed<'static, matrix_sdk::Result<SyncResponse>>;
 /// The running account.
 pub struct Matrix {
     client: Client,
+    /// The encryption store, past the SDK.
+    keys: Arc<HoldingStore>,
     store: Store,
     clock: Clock,
     own: OwnedUserId,
@@ -169,6 +181,14 @@ pub struct Matrix {
     flags: Mutex<HashSet<(Place, Flag)>>,
     senders: Mutex<Senders>,
     turns: send::Turns,
+    rotation: Rotation,
+    alarms: Alarms,
+    /// Rooms in which something in the clear did not cross, until people there were told.
+    plaintext: Mutex<HashSet<Place>>,
+    /// Identities by which users are believed, of those that were looked up: user, public key.
+    pins: Mutex<HashMap<String, String>>,
+    /// Rung when somebody in charge has accepted an identity.
+    approved: Arc<Notify>,
     /// Sessions whose sender's device is not known to be signed, and until when that may change.
     unproven: Mutex<HashMap<String, Instant>>,
     /// When to look at what waits for its key.
@@ -192,7 +212,7 @@ impl Matrix {
             account::check_user(&account.face, &config)?;
             let directory = account::directory(&store);
             files::require_databases(&directory)?;
-            let client = client::build(client::Parts {
+            let (client, keys) = client::build_with_keys(client::Parts {
                 homeserver: &account::homeserver(&account.face, &config)?,
                 directory: &directory,
                 key: Some(&key.derive(account::KEY_PURPOSE)),
@@ -206,6 +226,7 @@ impl Matrix {
             Ok(Arc::new(Self {
                 own: client.user_id().ok_or(MatrixError::NoAccount)?.to_owned(),
                 client,
+                keys,
                 store,
                 clock,
                 trust,
@@ -216,6 +237,11 @@ impl Matrix {
                 flags: Mutex::default(),
                 senders: Mutex::default(),
                 turns: send::Turns::default(),
+                rotation: Rotation::default(),
+                alarms: Alarms::default(),
+                plaintext: Mutex::default(),
+                pins: Mutex::default(),
+                approved: Arc::default(),
                 unproven: Mutex::default(),
                 watch: Mutex::new(unread::Watch::new()),
             }))
@@ -237,6 +263,12 @@ impl Matrix {
         stop: CancellationToken,
     ) -> Boxed<'_, Result<(), MatrixError>> {
         Box::pin(listen::listen(self, rooms, inbox, stop))
+    }
+
+    /// What was refused for the sake of trust since the start, by class.
+    #[must_use]
+    pub fn alarms(&self) -> BTreeMap<String, u64> {
+        self.alarms.counts()
     }
 
     /// When the last sync was answered, if any was.

@@ -23,6 +23,7 @@ use tracing::error;
 
 use super::{
     Matrix,
+    alarms::Alarm,
     convert::{
         self,
         shared::{self, ReadBack, Revised},
@@ -170,6 +171,9 @@ impl Matrix {
         lookup::mark(&mut content, key.as_str());
         let _turn = self.turns.take(to).await;
         let must_encrypt = self.guard(room, to).await?;
+        if must_encrypt {
+            self.rotate(room, to).await?;
+        }
         let SendMessageLikeEventResult {
             response,
             encryption_info,
@@ -180,12 +184,24 @@ impl Matrix {
             .await
             .map_err(|error| Fault::from(&error).into_send_error())?;
         if must_encrypt && encryption_info.is_none() {
+            self.alarms.raise(Alarm::SentInClear, 1);
             error!(
                 matrix.room = to.address(),
                 "The SDK sent an event in the clear into an encrypted room"
             );
         }
         Ok(RemoteId(response.event_id.to_string()))
+    }
+
+    /// Counts a send, and makes sure of a new room key where the present one has been used enough.
+    async fn rotate(&self, room: &Room, to: &Place) -> Result<(), SendError> {
+        if self.rotation.is_due(to)
+            && let Err(error) = room.discard_room_key().await
+        {
+            self.rotation.end(to);
+            return Err(not_sent(&Fault::from(&error)));
+        }
+        Ok(())
     }
 
     /// Rewrites an event that carries several messages: reads it back, puts the one part in its place, and sends
@@ -260,6 +276,7 @@ impl Matrix {
             ));
         }
         if ever && !encrypted {
+            self.alarms.raise(Alarm::Downgrade, 1);
             error!(
                 matrix.room = to.address(),
                 "This room was encrypted and the homeserver says that it no longer is: nothing is sent"

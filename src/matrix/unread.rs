@@ -8,21 +8,24 @@ use std::{
 };
 
 use footbridge_store::{EntryId, Overdue, Place, Resolved, Telling, Waiting};
-use matrix_sdk::{
-    Room,
-    deserialized_responses::{TimelineEvent, TimelineEventKind, UnableToDecryptReason},
+use matrix_sdk::deserialized_responses::{
+    TimelineEventKind, UnableToDecryptReason, VerificationState,
 };
 use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::{
     Matrix, MatrixError,
+    trust::{self, Origin, Verdict, verdict},
+    unseal::Unsealed,
     walk::{Envelope, Names},
 };
 use crate::{crash, inbox::Inbox, names};
 
 /// Nobody is told twice of the same sender within this span.
 const ONCE_WITHIN: Duration = Duration::from_hours(1);
+/// Nobody is told twice within this span of a device that its owner should sign.
+const UNSIGNED_WITHIN: Duration = Duration::from_hours(24);
 /// Entries that wait grow older at least this often, so that a kill costs no more of their age.
 const LOOK: Duration = Duration::from_hours(1);
 /// Looking more often than this finds nothing new.
@@ -33,6 +36,8 @@ const NO_KEY: &str = "no-key";
 const LATER_KEY: &str = "later-key";
 /// The device has not been signed by its owner.
 pub(super) const UNSIGNED: &str = "unsigned";
+/// The sender has another identity than before.
+pub(super) const CHANGED: &str = "identity-changed";
 
 /// When entries were last made older, and when to look at them next.
 #[derive(Debug)]
@@ -150,14 +155,23 @@ impl Matrix {
         inbox: &Inbox,
     ) -> Result<(), MatrixError> {
         let name = self.name_of(place, sender).await;
-        let text = if reason == UNSIGNED {
-            format!("🔒 Messages from {name} do not cross: {}.", why(reason))
-        } else {
-            format!(
-                "🔒 Messages from {name} cannot be read yet: {}. They will appear when the key comes.",
-                why(reason)
-            )
+        let why = why(reason);
+        let text = match reason {
+            UNSIGNED => format!(
+                "🔒 Messages from {name} do not cross: {why}. They do once the owner verifies that device from \
+                 another one, or by the recovery key."
+            ),
+            CHANGED => format!(
+                "🔒 Messages from {name} are held: {why}. They will appear when somebody in charge of the bridge \
+                 accepts it."
+            ),
+            _ => format!(
+                "🔒 Messages from {name} cannot be read yet: {why}. They will appear when the key comes."
+            ),
         };
+        if reason == CHANGED {
+            self.tell_of_change(place, sender, &name, inbox).await?;
+        }
         info!(
             matrix.room = place.address(),
             entries = entries.len(),
@@ -169,7 +183,11 @@ impl Matrix {
             place: place.clone(),
             sender: sender.to_owned(),
             reason: reason.to_owned(),
-            once_within: ONCE_WITHIN,
+            once_within: if reason == UNSIGNED {
+                UNSIGNED_WITHIN
+            } else {
+                ONCE_WITHIN
+            },
         };
         inbox.tell(telling, &text).await?;
         crash::point("unread.told");
@@ -193,11 +211,38 @@ impl Matrix {
 
     /// The word for why an entry cannot be read.
     async fn reason(&self, waiting: &Waiting) -> String {
-        let event = match self.room(&waiting.place) {
-            Some(room) => self.decrypt(&room, waiting).await,
-            None => None,
+        let (Some(room), Some(came)) = (self.room(&waiting.place), Self::as_it_came(waiting))
+        else {
+            return NO_KEY.to_owned();
         };
-        reason_in(event.as_ref()).to_owned()
+        let unsealed = self.unseal(&room, &came).await;
+        self.reason_in(&unsealed).to_owned()
+    }
+
+    fn reason_in<'a>(&self, unsealed: &'a Unsealed<'_>) -> &'a str {
+        let believed = |state: &VerificationState| match verdict(
+            self.trust,
+            Origin::Device(state, &unsealed.pin),
+        ) {
+            Verdict::Hold(hold) => trust::reason(hold),
+            Verdict::Relay | Verdict::Skip(_) => UNSIGNED,
+        };
+        match &unsealed.event.kind {
+            TimelineEventKind::Decrypted(open) => {
+                believed(&open.encryption_info.verification_state)
+            }
+            TimelineEventKind::PlainText { .. } => NO_KEY,
+            TimelineEventKind::UnableToDecrypt { utd_info, .. } => match &utd_info.reason {
+                UnableToDecryptReason::MissingMegolmSession {
+                    withheld_code: Some(code),
+                } => code.as_str(),
+                UnableToDecryptReason::UnknownMegolmMessageIndex => LATER_KEY,
+                UnableToDecryptReason::SenderIdentityNotTrusted(level) => {
+                    believed(&VerificationState::Unverified(level.clone()))
+                }
+                _ => NO_KEY,
+            },
+        }
     }
 
     /// The sender's name as people see it, made harmless.
@@ -207,19 +252,6 @@ impl Matrix {
             None => String::new(),
         };
         names::shown(&name, sender)
-    }
-
-    /// Tries an entry once more.
-    pub(super) async fn decrypt(&self, room: &Room, waiting: &Waiting) -> Option<TimelineEvent> {
-        let raw = String::from_utf8(waiting.raw.clone()).ok()?;
-        let raw = matrix_sdk::ruma::serde::Raw::from_json_string(raw).ok()?;
-        match room.decrypt_event(&raw, None).await {
-            Ok(event) => Some(event),
-            Err(error) => {
-                warn!(entry.id = %waiting.entry, error = %error, "An entry cannot be decrypted now");
-                None
-            }
-        }
     }
 
     fn look_by(&self, at: Instant) {
@@ -238,26 +270,12 @@ pub(super) fn sender_of(waiting: &Waiting) -> Option<String> {
     Some(envelope.sender)
 }
 
-fn reason_in(event: Option<&TimelineEvent>) -> &str {
-    let Some(TimelineEventKind::UnableToDecrypt { utd_info, .. }) = event.map(|event| &event.kind)
-    else {
-        return NO_KEY;
-    };
-    match &utd_info.reason {
-        UnableToDecryptReason::MissingMegolmSession {
-            withheld_code: Some(code),
-        } => code.as_str(),
-        UnableToDecryptReason::UnknownMegolmMessageIndex => LATER_KEY,
-        UnableToDecryptReason::SenderIdentityNotTrusted(_) => UNSIGNED,
-        _ => NO_KEY,
-    }
-}
-
 /// A word for why, in plain words.
 fn why(reason: &str) -> &'static str {
     match reason {
         LATER_KEY => "the bridge has received a key that opens later messages only",
         UNSIGNED => "the device they come from is not signed by its owner",
+        CHANGED => "their identity has changed",
         "m.blacklisted" => {
             "the sender's app keeps the key from the bridge, whose device is blocked there"
         }

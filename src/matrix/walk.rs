@@ -1,7 +1,7 @@
 //! Walking a room's timeline: one event in, at most one arrival out. All rules about what crosses and what does
 //! not are applied here.
 
-use std::{collections::HashMap, sync::PoisonError, time::Duration};
+use std::{sync::PoisonError, time::Duration};
 
 use footbridge_store::{Arrival, Millis, Payload, Place, RemoteId};
 use matrix_sdk::{
@@ -9,30 +9,35 @@ use matrix_sdk::{
     deserialized_responses::{
         TimelineEvent, TimelineEventKind, UnableToDecryptReason, VerificationState,
     },
-    ruma::{EventId, UserId},
+    ruma::EventId,
 };
-use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::sleep;
 use tracing::{debug, warn};
 
 use super::{
     Matrix,
+    alarms::Alarm,
     command::asked,
     convert::{self, Incoming, Read},
-    encryption::{UNTRUSTED, Verdict, verdict},
     fault::Fault,
+    found::Found,
     lookup,
     relation::Relation,
+    senders::writer,
+    trust::{Hold, Origin, Verdict, verdict},
+    unseal::Unsealed,
 };
 use crate::message::{Action, Command, Message};
 
-/// The rule for what was not encrypted although the room is or was.
-const PLAINTEXT: &str = "plaintext-in-encrypted-room";
+pub(super) use super::envelope::{Envelope, Names};
+
 /// The rule for what no key will ever open.
 const UNDECRYPTABLE: &str = "undecryptable";
 /// The rule for an edit of somebody else's message.
-const FOREIGN_EDIT: &str = "foreign-edit";
+const FOREIGN_EDIT: &str = Alarm::ForeignEdit.as_str();
+/// The rule for a ciphertext of another room.
+const FOREIGN_ROOM: &str = Alarm::ForeignRoom.as_str();
 /// How often an edit's author is looked up before the edit is given up.
 const LOOKUPS: u32 = 3;
 
@@ -42,10 +47,10 @@ pub(super) enum Walked {
     /// Nothing that crosses.
     Nothing,
     /// Something that happened.
-    Arrival(Arrival),
+    Arrival(Found),
     /// Something that our own account did, but not, as far as the server tells, this device: a person who
     /// shares the account, or a step of ours that has not been settled yet.
-    Ours(Arrival),
+    Ours(Found),
 }
 
 /// Why an entry waits.
@@ -53,8 +58,8 @@ pub(super) enum Walked {
 pub(super) enum Waits {
     /// Its key has not come.
     Key,
-    /// Its key came from a device that is not known to be signed. What we know of devices may be old.
-    Trust,
+    /// It is not known yet whether its sender may be believed.
+    Trust(Hold),
 }
 
 /// What can be read of an event.
@@ -90,89 +95,18 @@ impl Letter {
     }
 }
 
-/// The fields of an event that decide about it.
-#[derive(Deserialize)]
-pub(super) struct Envelope {
-    pub event_id: String,
-    pub sender: String,
-    #[serde(rename = "type")]
-    pub event_type: String,
-    pub origin_server_ts: i64,
-    #[serde(default)]
-    pub content: Value,
-    pub state_key: Option<String>,
-    pub redacts: Option<String>,
-    #[serde(default)]
-    pub unsigned: Unsigned,
-}
-
-/// What the server adds to an event.
-#[derive(Default, Deserialize)]
-pub(super) struct Unsigned {
-    pub transaction_id: Option<String>,
-    pub replaces_state: Option<String>,
-    pub redacted_because: Option<serde::de::IgnoredAny>,
-    #[serde(default)]
-    pub prev_content: Value,
-}
-
-impl Envelope {
-    pub(super) fn open(event: &TimelineEvent) -> Option<Self> {
-        serde_json::from_str(event.raw().json().get()).ok()
-    }
-
-    /// Whether this user entered the room by this event.
-    pub(super) fn is_join_of(&self, user: &UserId) -> bool {
-        let membership = |content: &Value| {
-            content
-                .get("membership")
-                .and_then(Value::as_str)
-                .map(str::to_owned)
-        };
-        self.event_type == "m.room.member"
-            && self.state_key.as_deref() == Some(user.as_str())
-            && membership(&self.content).as_deref() == Some("join")
-            && membership(&self.unsigned.prev_content).as_deref() != Some("join")
-    }
-}
-
-/// The names of senders, as far as one walk has looked them up.
-#[derive(Debug, Default)]
-pub(super) struct Names(HashMap<String, String>);
-
-impl Names {
-    /// Takes in what a page of history says about members.
-    pub(super) fn learn(&mut self, user: &str, name: &str) {
-        self.0.insert(user.to_owned(), name.to_owned());
-    }
-
-    /// The name people see in the room; the user id when there is none. No request is made for it.
-    pub(super) async fn of(&mut self, room: &Room, user: &str) -> String {
-        if let Some(name) = self.0.get(user) {
-            return name.clone();
-        }
-        let member = match <&UserId>::try_from(user) {
-            Ok(user) => room.get_member_no_sync(user).await.ok().flatten(),
-            Err(_) => None,
-        };
-        let name = member
-            .and_then(|member| member.display_name().map(str::to_owned))
-            .unwrap_or_else(|| user.to_owned());
-        self.learn(user, &name);
-        name
-    }
-}
-
 impl Matrix {
     /// Walks one event. `encrypted` says whether the room is or ever was encrypted.
     pub(super) async fn walk(
         &self,
         room: &Room,
         place: &Place,
-        event: &TimelineEvent,
+        came: &TimelineEvent,
         names: &mut Names,
         encrypted: bool,
     ) -> Walked {
+        let unsealed = self.unseal(room, came).await;
+        let event = unsealed.event.as_ref();
         let Some(envelope) = Envelope::open(event) else {
             warn!(
                 matrix.room = place.address(),
@@ -180,13 +114,21 @@ impl Matrix {
             );
             return Walked::Nothing;
         };
-        self.remember_sender(&envelope);
+        self.remember_sender(place, &envelope);
         let ours = envelope.sender == self.own.as_str();
         if ours && lookup::marked(&envelope).is_some() {
             return Walked::Nothing;
         }
-        let reading = self.read(room, event, &envelope, names, encrypted).await;
-        let Some(letter) = self.enclose(reading, event, &envelope) else {
+        let reading = self
+            .read(room, &unsealed, &envelope, names, encrypted)
+            .await;
+        if let Reading::Skipped(rule) = reading {
+            self.refused(rule, room);
+        }
+        let for_approval = matches!(reading, Reading::Waits(Waits::Trust(Hold::Approval), _));
+        let held = for_approval.then(|| envelope.sender.clone());
+        let pin = unsealed.believed_by(&envelope.sender, &reading);
+        let Some(letter) = self.enclose(reading, came, &envelope) else {
             return Walked::Nothing;
         };
         let fact = RemoteId(envelope.event_id);
@@ -198,10 +140,17 @@ impl Matrix {
             sent_at: Millis(envelope.origin_server_ts),
             payload: letter.payload,
         };
+        let found = Found {
+            writer: writer(&arrival, event),
+            opened: unsealed.opened_with(held.is_none()),
+            arrival,
+            pin,
+            held,
+        };
         if ours {
-            Walked::Ours(arrival)
+            Walked::Ours(found)
         } else {
-            Walked::Arrival(arrival)
+            Walked::Arrival(found)
         }
     }
 
@@ -209,7 +158,7 @@ impl Matrix {
     fn enclose(
         &self,
         reading: Reading,
-        event: &TimelineEvent,
+        came: &TimelineEvent,
         envelope: &Envelope,
     ) -> Option<Letter> {
         match reading {
@@ -220,8 +169,10 @@ impl Matrix {
             }
             Reading::Waits(why, session) => {
                 debug!(why = ?why, "An event cannot be read yet");
-                if why == Waits::Trust {
-                    self.hold(&session);
+                match why {
+                    Waits::Key => {}
+                    Waits::Trust(Hold::Approval) => self.alarms.raise(Alarm::IdentityChanged, 1),
+                    Waits::Trust(hold) => drop(self.hold(&session, hold)),
                 }
                 self.begin_waiting();
                 let relation = Relation::of(&envelope.content);
@@ -230,7 +181,7 @@ impl Matrix {
                     thread: relation.thread,
                     payload: Payload::Waiting {
                         session,
-                        raw: event.raw().json().get().as_bytes().to_vec(),
+                        raw: came.raw().json().get().as_bytes().to_vec(),
                         hold_until: self.clock.now().plus(self.key_wait),
                     },
                 })
@@ -254,27 +205,31 @@ impl Matrix {
     pub(super) async fn read(
         &self,
         room: &Room,
-        event: &TimelineEvent,
+        unsealed: &Unsealed<'_>,
         envelope: &Envelope,
         names: &mut Names,
         encrypted: bool,
     ) -> Reading {
+        let event = unsealed.event.as_ref();
         if envelope.state_key.is_some() || envelope.unsigned.redacted_because.is_some() {
             return Reading::Nothing;
         }
         match &event.kind {
             TimelineEventKind::UnableToDecrypt { utd_info, .. } => {
-                return self.unread(&utd_info.reason, envelope);
+                return self
+                    .unread(room, &utd_info.reason, unsealed, envelope)
+                    .await;
             }
-            // The SDK could not even try.
+            // Nobody could even try.
             TimelineEventKind::PlainText { .. } if envelope.event_type == "m.room.encrypted" => {
-                return waits(Waits::Key, envelope);
+                return waits(Waits::Key, unsealed, envelope);
             }
             TimelineEventKind::PlainText { .. } => {}
             TimelineEventKind::Decrypted(decrypted) => {
-                match verdict(self.trust, &decrypted.encryption_info.verification_state) {
+                let state = &decrypted.encryption_info.verification_state;
+                match verdict(self.trust, Origin::Device(state, &unsealed.pin)) {
                     Verdict::Relay => {}
-                    Verdict::Hold => return Reading::Skipped(UNTRUSTED),
+                    Verdict::Hold(hold) => return waits(Waits::Trust(hold), unsealed, envelope),
                     Verdict::Skip(rule) => return Reading::Skipped(rule),
                 }
             }
@@ -300,8 +255,11 @@ impl Matrix {
             }
         };
         // Redactions are never encrypted; the server has checked that the sender may redact.
-        if encrypted && in_clear && !matches!(message.action, Action::Delete { .. }) {
-            return Reading::Skipped(PLAINTEXT);
+        let ever_encrypted = encrypted && !matches!(message.action, Action::Delete { .. });
+        if in_clear
+            && let Verdict::Skip(rule) = verdict(self.trust, Origin::Clear { ever_encrypted })
+        {
+            return Reading::Skipped(rule);
         }
         if let Action::Edit { target, .. } = &message.action
             && !self.is_author(room, &envelope.sender, target).await
@@ -312,37 +270,58 @@ impl Matrix {
     }
 
     /// What an event is that could not be decrypted.
-    fn unread(&self, reason: &UnableToDecryptReason, envelope: &Envelope) -> Reading {
+    async fn unread(
+        &self,
+        room: &Room,
+        reason: &UnableToDecryptReason,
+        unsealed: &Unsealed<'_>,
+        envelope: &Envelope,
+    ) -> Reading {
         match reason {
-            UnableToDecryptReason::MissingMegolmSession { .. }
-            | UnableToDecryptReason::UnknownMegolmMessageIndex => waits(Waits::Key, envelope),
+            UnableToDecryptReason::MissingMegolmSession { .. } => {
+                let waits = waits(Waits::Key, unsealed, envelope);
+                match &waits {
+                    Reading::Waits(_, session) if self.is_of_another_room(room, session).await => {
+                        Reading::Skipped(FOREIGN_ROOM)
+                    }
+                    _ => waits,
+                }
+            }
+            UnableToDecryptReason::UnknownMegolmMessageIndex => {
+                waits(Waits::Key, unsealed, envelope)
+            }
             UnableToDecryptReason::SenderIdentityNotTrusted(level) => {
-                match verdict(self.trust, &VerificationState::Unverified(level.clone())) {
-                    Verdict::Hold => waits(Waits::Trust, envelope),
+                let state = VerificationState::Unverified(level.clone());
+                match verdict(self.trust, Origin::Device(&state, &unsealed.pin)) {
+                    Verdict::Hold(hold) => waits(Waits::Trust(hold), unsealed, envelope),
                     Verdict::Skip(rule) => Reading::Skipped(rule),
                     Verdict::Relay => Reading::Skipped(UNDECRYPTABLE),
                 }
+            }
+            // It opens, and says that it is for another room.
+            UnableToDecryptReason::MalformedEncryptedEvent if unsealed.opened.is_some() => {
+                Reading::Skipped(FOREIGN_ROOM)
             }
             _ => Reading::Skipped(UNDECRYPTABLE),
         }
     }
 
-    fn remember_sender(&self, envelope: &Envelope) {
+    fn remember_sender(&self, place: &Place, envelope: &Envelope) {
         let mut senders = self.senders.lock().unwrap_or_else(PoisonError::into_inner);
-        senders.remember(&envelope.event_id, &envelope.sender);
+        senders.remember(&in_room(place, &envelope.event_id), &envelope.sender);
     }
 
     /// Whether this user wrote the message: only the author may edit it. The homeserver is asked only of messages
     /// that never crossed or that we made: no edit of another one depends on its answer.
     async fn is_author(&self, room: &Room, user: &str, event: &RemoteId) -> bool {
+        let place = Place::room(room.room_id().as_str());
         let remembered = {
             let senders = self.senders.lock().unwrap_or_else(PoisonError::into_inner);
-            senders.sent(user, event.as_str())
+            senders.sent(user, &in_room(&place, event.as_str()))
         };
         if let Some(known) = remembered {
             return known;
         }
-        let place = Place::room(room.room_id().as_str());
         match self.store.wrote(&place, event, user).await {
             Ok(Some(known)) => return known,
             Ok(None) => {}
@@ -378,8 +357,18 @@ pub(super) fn ready(message: &Message) -> Option<Payload> {
     }
 }
 
-fn waits(why: Waits, envelope: &Envelope) -> Reading {
-    match envelope.content.get("session_id").and_then(Value::as_str) {
+/// An event's name among those of all rooms: no edit reaches into another room.
+fn in_room(place: &Place, event: &str) -> String {
+    format!("{}/{event}", place.address())
+}
+
+fn waits(why: Waits, unsealed: &Unsealed<'_>, envelope: &Envelope) -> Reading {
+    let named = || envelope.content.get("session_id").and_then(Value::as_str);
+    let session = unsealed
+        .opened
+        .as_ref()
+        .map(|opened| opened.session.as_str());
+    match session.or_else(named) {
         Some(session) => Reading::Waits(why, session.to_owned()),
         // Redacted, or never encrypted by anything we know.
         None => Reading::Skipped(UNDECRYPTABLE),

@@ -9,9 +9,10 @@ use crate::{
     missing::{self, Ending},
     portals::Graph,
     progress::{self, Flag, Gap},
+    replay::{self, Opened},
     seal::Cell,
     settle::{self, End},
-    story, writers,
+    story, trust, writers,
 };
 
 /// Something that happened in a place.
@@ -90,6 +91,12 @@ pub struct Batch {
     pub authors: Vec<(Place, RemoteId, String)>,
     /// Who wrote new messages: place, message, user. Kept as a keyed hash.
     pub writers: Vec<(Place, RemoteId, String)>,
+    /// What arrivals were decrypted with: place, fact, key. One message of a key is one event for ever.
+    pub opened: Vec<(Place, RemoteId, Opened)>,
+    /// Identities of users that are believed from now on unless another one already is: user, public key.
+    pub pins: Vec<(String, String)>,
+    /// Of the arrivals that wait, those that wait for somebody in charge: place, fact, user.
+    pub held: Vec<(Place, RemoteId, String)>,
 }
 
 /// What became of an arrival.
@@ -99,6 +106,8 @@ pub enum Accepted {
     New(Vec<LaneId>),
     /// We had it (or it is a copy that we made ourselves).
     Seen,
+    /// An old ciphertext under a new event: dropped.
+    Replayed,
     /// No active portal has this place; not written.
     Unlinked,
 }
@@ -131,10 +140,14 @@ impl Store {
     pub async fn accept(&self, batch: Batch, now: Millis) -> Result<Vec<Accepted>, Error> {
         self.transaction("accept a batch", move |desk| {
             let graph = Graph::load(desk.sql)?;
+            let used = replay::used(&batch);
             let accepted = batch
                 .arrivals
                 .iter()
-                .map(|arrival| take_in(desk, &graph, arrival, now))
+                .map(|arrival| match replay::caught(desk, &used, arrival, now)? {
+                    Some(caught) => take_in(desk, &graph, &caught, now).map(|_| Accepted::Replayed),
+                    None => take_in(desk, &graph, arrival, now),
+                })
                 .collect::<Result<_, _>>()?;
             for (place, fact, author) in &batch.authors {
                 story::note_author(desk, place, fact, author)?;
@@ -142,6 +155,7 @@ impl Store {
             for writer in &batch.writers {
                 writers::keep(desk, writer)?;
             }
+            trust::keep(desk, &batch, now)?;
             progress::keep(desk, &batch, now)?;
             Ok(accepted)
         })
@@ -205,7 +219,7 @@ pub(crate) fn open_letter(desk: &Desk<'_>, entry: EntryId) -> Result<Option<Vec<
         .transpose()
 }
 
-fn waiting_from_row(row: &Row<'_>) -> rusqlite::Result<Waiting> {
+pub(crate) fn waiting_from_row(row: &Row<'_>) -> rusqlite::Result<Waiting> {
     Ok(Waiting {
         entry: row.get(0)?,
         place: row.get(1)?,
@@ -305,7 +319,7 @@ pub(crate) fn write_letter(
     Ok(())
 }
 
-fn fill(
+pub(crate) fn fill(
     desk: &Desk<'_>,
     entry: EntryId,
     payload: &Payload,
@@ -319,6 +333,7 @@ fn fill(
     let Some(hold_until) = hold_until else {
         return Ok(Vec::new());
     };
+    trust::release(desk, entry)?;
     let debts = settle::debts_of_entry(desk.sql, entry)?;
     if let Payload::Command(_) = payload {
         write_letter(desk, entry, payload)?;

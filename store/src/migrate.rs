@@ -11,13 +11,14 @@ use crate::{
 };
 
 /// The steps; the schema's number is how many of them were taken.
-const STEPS: [&str; 6] = [
+const STEPS: [&str; 7] = [
     include_str!("../migrations/001_init.sql"),
     include_str!("../migrations/002_bundles.sql"),
     include_str!("../migrations/003_parked.sql"),
     include_str!("../migrations/004_notices.sql"),
     include_str!("../migrations/005_writers.sql"),
     include_str!("../migrations/006_edits.sql"),
+    include_str!("../migrations/007_trust.sql"),
 ];
 
 /// Marks the file as ours: `FtBr`.

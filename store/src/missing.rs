@@ -64,13 +64,15 @@ pub struct Telling {
 
 impl Store {
     /// Entries that wait for a key. First adds `ran`, for how long we ran since the last call, to the time each
-    /// has been waited for. No entry is waited for longer than it is there.
+    /// has been waited for. No entry is waited for longer than it is there, and what is held for somebody in charge
+    /// grows no older.
     pub async fn overdue(&self, ran: Duration, now: Millis) -> Result<Vec<Overdue>, Error> {
         self.transaction("age the entries that wait for a key", move |desk| {
             desk.sql
                 .prepare_cached(
                     "UPDATE journal SET waited = waited + max(0, min(?1, ?2 - accepted_at))
-                     WHERE session IS NOT NULL",
+                     WHERE session IS NOT NULL
+                     AND NOT EXISTS (SELECT 1 FROM held WHERE entry_id = journal.id)",
                 )?
                 .execute(params![Millis::default().plus(ran), now])?;
             Ok(desk

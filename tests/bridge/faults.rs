@@ -8,7 +8,7 @@ use footbridge_testbed::{
     synapse::Synapse,
 };
 
-async fn passes(id: &str) {
+pub async fn passes(id: &str) {
     let context = Context {
         synapse: Synapse::shared().await.unwrap(),
         binary: PathBuf::from(env!("CARGO_BIN_EXE_footbridge")),
@@ -20,7 +20,13 @@ async fn passes(id: &str) {
     let row = rows::find(id).unwrap();
     let outcome = (row.run)(&context).await.unwrap();
     assert!(outcome.injections > 0, "nothing was harmed");
-    assert!(outcome.is_good(), "\n{}", table(&[outcome]));
+    let parts = outcome.parts().map(|parts| parts.to_string());
+    assert!(
+        outcome.is_good(),
+        "\n{}{}",
+        table(&[outcome]),
+        parts.unwrap_or_default()
+    );
 }
 
 #[tokio::test]

@@ -389,7 +389,10 @@ impl Bench {
     async fn unlock(&self, action: Action) {
         let waiting = self.store.waiting(Some("s")).await.unwrap();
         let payload = Payload::Ready(bytes(action));
-        self.inbox.fill(waiting[0].entry, payload).await.unwrap();
+        self.inbox
+            .fill(waiting[0].entry, payload, None)
+            .await
+            .unwrap();
     }
 
     pub fn lane(&self, toward: Side, outlet: Arc<Wall>) -> Lane {

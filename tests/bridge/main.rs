@@ -18,6 +18,8 @@ mod example_config;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod commands;
 #[cfg(test)]
 mod silo_contract;

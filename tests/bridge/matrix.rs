@@ -8,6 +8,7 @@ mod overlap;
 mod proxy;
 mod unanswered;
 mod expired;
+mod trusting;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 

@@ -1,7 +1,7 @@
 //! How changes are written: those of a sync, which may be held back until it ends, and those of everybody else,
 //! who may have to wait for that.
 
-use std::time::Duration;
+use std::{cell::Cell, time::Duration};
 
 use matrix_sdk_crypto::{
     Session,
@@ -20,19 +20,24 @@ use crate::{
 const SYNC_ENDS_WITHIN: Duration = Duration::from_secs(10);
 
 tokio::task_local! {
-    /// Set where a sync is taken in: see [`taking_in`].
-    static TAKING_IN: ();
+    /// Set where a sync is taken in: see [`taking_in`]. True once its keys are stored and its rooms are read.
+    static TAKING_IN: Cell<bool>;
 }
 
 /// Runs a sync of the SDK so that its writes are known from those of others, who encrypt at the same time.
 pub(in crate::matrix) fn taking_in<F: Future>(sync: F) -> impl Future<Output = F::Output> {
-    TAKING_IN.scope((), sync)
+    TAKING_IN.scope(Cell::new(false), sync)
+}
+
+/// Whether this is asked by a sync that has stored its keys and goes on to what happened in rooms.
+pub(super) fn is_reading_rooms() -> bool {
+    TAKING_IN.try_with(Cell::get).unwrap_or(false)
 }
 
 impl HoldingStore {
     /// Saves changes, whoever made them.
     pub(super) async fn save(&self, mut changes: Changes) -> Result<()> {
-        if TAKING_IN.try_with(|()| ()).is_ok() {
+        if TAKING_IN.try_with(|_| ()).is_ok() {
             return self.save_of_sync(changes).await;
         }
         let mut ended = self.ended.subscribe();
@@ -72,6 +77,7 @@ impl HoldingStore {
         *self.held() = rest;
         if ends {
             self.ended.send_modify(|ended| *ended += 1);
+            TAKING_IN.with(|reading| reading.set(true));
         }
         Ok(())
     }

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use matrix_sdk::{
     Client,
-    encryption::LocalTrust,
+    encryption::{CrossSigningResetAuthType, LocalTrust},
     ruma::{UserId, api::client::uiaa},
 };
 
@@ -45,6 +45,30 @@ pub(super) async fn sign_device(client: &Client, password: &str) -> anyhow::Resu
 }
 
 impl Person {
+    /// Makes another identity in place of the one the account has, as people do who have lost everything, and as those do
+    /// who have stolen it.
+    #[must_use]
+    pub fn replace_identity(&self, password: &str) -> Boxed<'_, anyhow::Result<()>> {
+        let password = password.to_owned();
+        Box::pin(async move {
+            let encryption = self.client.encryption();
+            if let Some(reset) = encryption.reset_cross_signing().await? {
+                let CrossSigningResetAuthType::Uiaa(answer) = reset.auth_type() else {
+                    bail!("the homeserver wants another way of proving who this is");
+                };
+                let user = self.user_id();
+                let mut password = uiaa::Password::new(
+                    uiaa::UserIdentifier::Matrix(uiaa::MatrixUserIdentifier::new(user)),
+                    password,
+                );
+                password.session.clone_from(&answer.session);
+                reset.auth(Some(uiaa::AuthData::Password(password))).await?;
+            }
+            client::sync(&self.client, Duration::ZERO).await?;
+            Ok(())
+        })
+    }
+
     /// Hands no more room keys to the devices of this user. Takes effect with the next room key, and only for a
     /// person without an identity: the others go by signatures alone.
     #[must_use]

@@ -22,4 +22,6 @@ mod secrets;
 #[cfg(test)]
 mod telling;
 #[cfg(test)]
+mod trust;
+#[cfg(test)]
 mod hindered;

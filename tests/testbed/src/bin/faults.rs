@@ -154,6 +154,9 @@ async fn run(arguments: &Arguments, console: &Console) -> anyhow::Result<bool> {
             }
         };
         console.line(&table(std::slice::from_ref(&outcome)).to_string());
+        if let Some(parts) = outcome.parts() {
+            console.line(&parts.to_string());
+        }
         outcomes.push(outcome);
     }
     if soak {

@@ -61,6 +61,18 @@ impl Metrics {
             .sum()
     }
 
+    /// The samples of this name by the value of a label.
+    #[must_use]
+    pub fn by_label(&self, name: &str, label: &str) -> BTreeMap<String, u64> {
+        let mut found = BTreeMap::new();
+        for sample in self.samples.iter().filter(|sample| sample.name == name) {
+            if let Some(value) = sample.labels.get(label) {
+                *found.entry(value.clone()).or_default() += sample.value;
+            }
+        }
+        found
+    }
+
     /// Fails unless `accepted = delivered + skipped + failed + pending` in every lane; returns the sums of all lanes.
     pub fn conservation(&self) -> anyhow::Result<Tally> {
         let mut lanes: BTreeMap<(&str, &str), Tally> = BTreeMap::new();
@@ -138,6 +150,11 @@ footbridge_up 1
             2
         );
         assert_eq!(metrics.sum("footbridge_up"), 1);
+        let by_rule = metrics.by_label("footbridge_skipped_total", "rule");
+        assert_eq!(
+            by_rule,
+            [("own".to_owned(), 1), ("state".to_owned(), 1)].into()
+        );
         let sum = metrics.conservation().unwrap();
         assert_eq!((sum.accepted, sum.delivered, sum.pending), (9, 5, 1));
     }

@@ -2,6 +2,7 @@
 //! rules can change while it runs. Bodies stream through and upgraded connections (WebSocket) pass.
 
 mod body;
+mod lies;
 mod rule;
 mod serve;
 mod to_device;
@@ -23,10 +24,12 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use url::Url;
 
+pub use lies::Lie;
 pub use rule::{Cut, Fault, Matcher, Page, Rule};
 pub use to_device::ToDevice;
 
 use crate::gitter::wire::{Switch, WireListener, Wires};
+use lies::Lies;
 use to_device::Custody;
 
 /// The most requests that are remembered, oldest forgotten first.
@@ -48,6 +51,7 @@ struct State {
     struck: BTreeMap<&'static str, u64>,
     dice: StdRng,
     custody: Custody,
+    lies: Lies,
     /// The most events of a room that `/sync` brings.
     timeline_limit: Option<u32>,
     passages: Vec<Passage>,
@@ -120,6 +124,7 @@ impl Proxy {
                     struck: BTreeMap::new(),
                     dice: StdRng::seed_from_u64(seed),
                     custody: Custody::default(),
+                    lies: Lies::default(),
                     timeline_limit: None,
                     passages: Vec::new(),
                 }),
@@ -169,9 +174,16 @@ impl Proxy {
         self.inner.lock().rules.push(rule);
     }
 
-    /// Forgets all rules. What was struck stays counted.
+    /// Changes answers from now on; told lies are counted as struck.
+    pub fn tell(&self, lie: Lie) {
+        self.inner.lock().lies.add(lie);
+    }
+
+    /// Forgets all rules and lies. What was struck stays counted.
     pub fn clear(&self) {
-        self.inner.lock().rules.clear();
+        let mut state = self.inner.lock();
+        state.rules.clear();
+        state.lies.clear();
     }
 
     /// How many requests each rule struck.

@@ -114,16 +114,28 @@ async fn after(
     let (status, mut headers) = (answer.status(), answer.headers().clone());
     strip(&mut headers);
     let is_sync = *method == Method::GET && path.contains("/sync");
-    if is_sync && !proxy.lock().custody.is_idle() {
+    let keeps = is_sync && !proxy.lock().custody.is_idle();
+    let lies = status.is_success() && proxy.lock().lies.concern(method, path);
+    if keeps || lies {
         let Ok(whole) = answer.bytes().await else {
             return gone(&switch, Cut::Close);
         };
-        let rewritten = proxy.lock().custody.rewrite(&whole);
         headers.remove(header::CONTENT_LENGTH);
-        let body = rewritten.map_or(whole, Bytes::from);
+        let body = changed(proxy, (method, path), whole, keeps);
         return respond(status, headers, Body::from(body));
     }
     respond(status, headers, shaped(answer, shape, switch))
+}
+
+/// An answer without what is kept from the device, and with the lies.
+fn changed(proxy: &Inner, request: (&Method, &str), mut body: Bytes, keeps: bool) -> Bytes {
+    let mut guard = proxy.lock();
+    let state = &mut *guard;
+    if keeps && let Some(kept) = state.custody.rewrite(&body) {
+        body = kept.into();
+    }
+    let told = state.lies.tell(request, &body, &mut state.struck);
+    told.map_or(body, Bytes::from)
 }
 
 async fn forward(
@@ -225,6 +237,7 @@ fn refusal(fault: &Fault) -> Response {
         ),
         Page::Matrix => {
             let code = match status.as_u16() {
+                404 => "M_NOT_FOUND",
                 429 => "M_LIMIT_EXCEEDED",
                 _ => "M_UNKNOWN",
             };

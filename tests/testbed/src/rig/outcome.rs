@@ -25,6 +25,10 @@ pub struct Outcome {
     pub objections: Vec<String>,
     /// How long it ran.
     pub took: Duration,
+    /// What a row shows of its parts: the heading, and a line for each.
+    pub heading: Vec<String>,
+    /// See `heading`.
+    pub lines: Vec<Vec<String>>,
 }
 
 impl Outcome {
@@ -76,6 +80,18 @@ impl Outcome {
             && self.objections.is_empty()
     }
 
+    /// The table of its parts, if it has any.
+    #[must_use]
+    pub fn parts(&self) -> Option<Table> {
+        let heading: Vec<&str> = self.heading.iter().map(String::as_str).collect();
+        let mut table = Table::new(&heading);
+        for line in &self.lines {
+            let cells: Vec<&str> = line.iter().map(String::as_str).collect();
+            table.row(&cells);
+        }
+        (!self.lines.is_empty()).then_some(table)
+    }
+
     /// One word and what is worth a word.
     fn words(&self) -> String {
         let mut words = vec![if self.is_good() { "good" } else { "NOT GOOD" }.to_owned()];
@@ -102,6 +118,7 @@ impl Outcome {
             "seconds": self.took.as_secs(),
             "remark": self.remark,
             "objections": self.objections,
+            "parts": self.lines,
         })
     }
 }

@@ -1,7 +1,9 @@
 //! The rows, by what they harm.
 
+mod churn;
 mod doors;
 mod feeds;
+mod hostile;
 mod keys;
 mod kills;
 mod limits;
@@ -15,8 +17,10 @@ use super::Row;
 #[must_use]
 pub fn all() -> Vec<Row> {
     let mut rows: Vec<Row> = [
+        churn::rows(),
         doors::rows(),
         feeds::rows(),
+        hostile::rows(),
         keys::rows(),
         kills::rows(),
         limits::rows(),

@@ -1,0 +1,36 @@
+//! Rooms whose events a sync leaves closed. The SDK opens what a sync brings and forgets the ciphertext, which is needed
+//! to tell an old message from a new one; where it finds no key it hands the event over as it came. So, while a sync
+//! reads what happened in the rooms that we walk, their keys are not to be found; we open the events afterwards. Of these
+//! rooms the SDK itself reads nothing that way, so nobody can verify the bridge by messages in a portal's room.
+
+use std::{
+    collections::HashSet,
+    sync::{PoisonError, RwLock},
+};
+
+use ruma::{OwnedRoomId, RoomId};
+
+use super::HoldingStore;
+
+/// The rooms.
+#[derive(Debug, Default)]
+pub(super) struct Walked(RwLock<HashSet<OwnedRoomId>>);
+
+impl Walked {
+    pub(super) fn has(&self, room: &RoomId) -> bool {
+        let rooms = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        rooms.contains(room)
+    }
+}
+
+impl HoldingStore {
+    /// From the next sync on these rooms are the ones that we open ourselves.
+    pub(in crate::matrix) fn leave_closed(&self, rooms: impl Iterator<Item = OwnedRoomId>) {
+        let mut walked = self
+            .walked
+            .0
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *walked = rooms.collect();
+    }
+}

@@ -1,0 +1,34 @@
+//! What a walk has found: an arrival with what must be written down beside it, in the same transaction.
+
+use footbridge_store::{Arrival, Batch, Opened, Place, RemoteId};
+
+/// An arrival and what belongs to it.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub arrival: Arrival,
+    /// Who wrote it, if others may speak of it.
+    pub writer: Option<(Place, RemoteId, String)>,
+    /// What it was decrypted with.
+    pub opened: Option<Opened>,
+    /// The identity by which its sender is believed from now on: user, public key.
+    pub pin: Option<(String, String)>,
+    /// The sender whose identity somebody in charge has to look at before it crosses.
+    pub held: Option<String>,
+}
+
+impl Found {
+    /// Puts it into a batch.
+    pub(super) fn file(self, batch: &mut Batch) {
+        let place = || self.arrival.place.clone();
+        let fact = || self.arrival.fact.clone();
+        batch
+            .opened
+            .extend(self.opened.map(|opened| (place(), fact(), opened)));
+        batch
+            .held
+            .extend(self.held.map(|user| (place(), fact(), user)));
+        batch.pins.extend(self.pin);
+        batch.writers.extend(self.writer);
+        batch.arrivals.push(self.arrival);
+    }
+}

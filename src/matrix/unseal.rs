@@ -1,0 +1,232 @@
+//! Opening an event's ciphertext ourselves. The SDK forgets the ciphertext of what it opens, and with it which message
+//! of its key it was; so the events of rooms that we walk reach us closed (see `crypto_store`), and are opened here.
+
+use std::borrow::Cow;
+
+use footbridge_store::{Millis, Opened, Waiting};
+use matrix_sdk::{
+    Room,
+    deserialized_responses::{TimelineEvent, TimelineEventKind},
+    ruma::serde::Raw,
+};
+use matrix_sdk_crypto::store::CryptoStore as _;
+use serde::Deserialize;
+use tracing::warn;
+use vodozemac::megolm::MegolmMessage;
+
+use super::{Matrix, trust::Pin, walk::Reading};
+
+/// An event, as open as it can be made.
+pub(super) struct Unsealed<'a> {
+    /// Decrypted, or with the reason why it is not.
+    pub event: Cow<'a, TimelineEvent>,
+    /// What it was encrypted with, also where it is still closed.
+    pub opened: Option<Opened>,
+    /// Its sender's identity; of a sender in the clear nobody asks.
+    pub pin: Pin,
+}
+
+impl<'a> Unsealed<'a> {
+    /// What it was decrypted with, if it was and counts as read.
+    pub(super) fn opened_with(&self, is_read: bool) -> Option<Opened> {
+        let open = matches!(self.event.kind, TimelineEventKind::Decrypted(_));
+        self.opened.clone().filter(|_| open && is_read)
+    }
+
+    /// The identity by which this sender is believed from now on, if there was none before and the message crosses.
+    pub(super) fn believed_by(&self, sender: &str, reading: &Reading) -> Option<(String, String)> {
+        match (&self.pin, reading) {
+            (Pin::First(key), Reading::Message(_) | Reading::Command(_)) => {
+                Some((sender.to_owned(), key.clone()))
+            }
+            _ => None,
+        }
+    }
+
+    /// What was never closed.
+    fn clear(event: &'a TimelineEvent) -> Self {
+        Self {
+            event: Cow::Borrowed(event),
+            opened: None,
+            pin: Pin::None,
+        }
+    }
+}
+
+/// The fields of an encrypted event that say what it was encrypted with.
+#[derive(Deserialize)]
+struct Closed {
+    #[serde(rename = "type")]
+    event_type: String,
+    sender: String,
+    origin_server_ts: i64,
+    content: Ciphertext,
+}
+
+#[derive(Deserialize)]
+struct Ciphertext {
+    session_id: String,
+    ciphertext: String,
+}
+
+impl Closed {
+    /// `None` for what is not encrypted with a room key, or in no shape that anybody knows.
+    fn of(json: &str) -> Option<Self> {
+        let closed: Self = serde_json::from_str(json).ok()?;
+        (closed.event_type == "m.room.encrypted").then_some(closed)
+    }
+
+    /// Which message of which key it is. Nobody can change that without breaking the signature of the ciphertext.
+    fn opened(&self) -> Option<Opened> {
+        let message = MegolmMessage::from_base64(&self.content.ciphertext).ok()?;
+        Some(Opened {
+            session: self.content.session_id.clone(),
+            index: message.message_index(),
+            sent_at: Millis(self.origin_server_ts),
+        })
+    }
+}
+
+impl Matrix {
+    /// Opens an event that came closed.
+    pub(super) async fn unseal<'a>(&self, room: &Room, event: &'a TimelineEvent) -> Unsealed<'a> {
+        let closed = match &event.kind {
+            TimelineEventKind::Decrypted(_) => None,
+            TimelineEventKind::UnableToDecrypt { .. } | TimelineEventKind::PlainText { .. } => {
+                Closed::of(event.raw().json().get())
+            }
+        };
+        let Some(closed) = closed else {
+            let pin = match &event.kind {
+                TimelineEventKind::Decrypted(event) => {
+                    self.pin(event.encryption_info.sender.as_str()).await
+                }
+                _ => Pin::None,
+            };
+            return Unsealed {
+                pin,
+                ..Unsealed::clear(event)
+            };
+        };
+        match room
+            .decrypt_event(event.raw().cast_ref_unchecked(), None)
+            .await
+        {
+            Ok(read) => Unsealed {
+                opened: closed.opened(),
+                pin: self.pin(&closed.sender).await,
+                event: Cow::Owned(read),
+            },
+            Err(error) => {
+                warn!(matrix.room = %room.room_id(), error = %error, "An event cannot be decrypted now");
+                Unsealed::clear(event)
+            }
+        }
+    }
+
+    /// Whether the key with this id is one of another room: then the ciphertext was moved here from there.
+    pub(super) async fn is_of_another_room(&self, room: &Room, session: &str) -> bool {
+        for other in self.client.rooms() {
+            let id = other.room_id();
+            if id == room.room_id() {
+                continue;
+            }
+            let found = self.keys.get_inbound_group_session(id, session).await;
+            if matches!(found, Ok(Some(_))) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// An entry that waits, as the event it was.
+    pub(super) fn as_it_came(waiting: &Waiting) -> Option<TimelineEvent> {
+        let raw = String::from_utf8(waiting.raw.clone()).ok()?;
+        let raw = Raw::from_json_string(raw).ok()?;
+        Some(TimelineEvent::from_plaintext(raw))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use matrix_sdk_crypto::{
+        Account,
+        olm::{InboundGroupSession, SenderData},
+        types::{EventEncryptionAlgorithm, events::room::encrypted::EncryptedEvent},
+    };
+    use ruma::{device_id, room_id, user_id};
+    use serde_json::{Value, json};
+    use vodozemac::megolm::{GroupSession, SessionConfig};
+
+    use super::*;
+
+    /// An event that says something by this key, for this room.
+    fn event(session: &mut GroupSession, room: &str) -> Value {
+        let payload = json!({
+            "type": "m.room.message",
+            "room_id": room,
+            "content": {"msgtype": "m.text", "body": "hello"},
+        });
+        json!({
+            "type": "m.room.encrypted",
+            "event_id": "$1",
+            "sender": "@ann:x",
+            "origin_server_ts": 5,
+            "content": {
+                "algorithm": "m.megolm.v1.aes-sha2",
+                "sender_key": "hPQNcabIABgGnx3/ACv/jmMmiQHoeFfuLB17tzWp6Hw",
+                "device_id": "ANN",
+                "session_id": session.session_id(),
+                "ciphertext": session.encrypt(payload.to_string()).to_base64(),
+            },
+        })
+    }
+
+    #[test]
+    fn p06_the_place_in_the_ratchet_is_read_from_the_ciphertext() {
+        let mut session = GroupSession::new(SessionConfig::version_1());
+        for index in 0..3 {
+            let json = event(&mut session, "!room:x").to_string();
+            let opened = Closed::of(&json).unwrap().opened().unwrap();
+            assert_eq!(
+                (opened.session.as_str(), opened.index, opened.sent_at),
+                (session.session_id().as_str(), index, Millis(5))
+            );
+        }
+        let clear = json!({"type": "m.room.message", "sender": "@ann:x", "origin_server_ts": 5, "content": {}});
+        assert!(Closed::of(&clear.to_string()).is_none());
+        let mut nonsense = event(&mut session, "!room:x");
+        nonsense["content"]["ciphertext"] = "nonsense".into();
+        assert!(
+            Closed::of(&nonsense.to_string())
+                .unwrap()
+                .opened()
+                .is_none()
+        );
+    }
+
+    #[tokio::test]
+    async fn p07_what_was_written_for_another_room_does_not_open() {
+        let ann = Account::with_device_id(user_id!("@ann:x"), device_id!("ANN"));
+        let mut session = GroupSession::new(SessionConfig::version_1());
+        let keys = ann.identity_keys();
+        let key = InboundGroupSession::new(
+            keys.curve25519,
+            keys.ed25519,
+            room_id!("!room:x"),
+            &session.session_key(),
+            SenderData::unknown(),
+            None,
+            EventEncryptionAlgorithm::MegolmV1AesSha2,
+            None,
+            false,
+        )
+        .unwrap();
+        for (room, opens) in [("!room:x", true), ("!other:x", false)] {
+            let event = event(&mut session, room).to_string();
+            let event: EncryptedEvent = serde_json::from_str(&event).unwrap();
+            let read = key.decrypt(&event).await;
+            assert_eq!(read.is_ok(), opens, "{room}: {read:?}");
+        }
+    }
+}

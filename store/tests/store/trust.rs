@@ -1,0 +1,201 @@
+//! P02, P06: one message of a room key is one event for ever; what is held for somebody in charge is never given up.
+
+use std::time::Duration;
+
+use footbridge_store::{Accepted, Arrival, Batch, Millis, Opened, Payload, RemoteId};
+
+use crate::ground::{Ground, NOW, balances, letter, sealed_letter, to_silo};
+
+fn opened(session: &str, index: u32, sent_at: i64) -> Opened {
+    Opened {
+        session: session.to_owned(),
+        index,
+        sent_at: Millis(sent_at),
+    }
+}
+
+/// Takes in one event that was decrypted with this.
+async fn take(ground: &Ground, id: &str, with: Opened, now: Millis) -> Accepted {
+    let arrival: Arrival = letter(&ground.room, id);
+    let batch = Batch {
+        opened: vec![(ground.room.clone(), RemoteId::from(id), with)],
+        arrivals: vec![arrival],
+        ..Batch::default()
+    };
+    let accepted = ground.store.accept(batch, now).await.unwrap();
+    accepted.into_iter().next().unwrap()
+}
+
+#[tokio::test]
+async fn p06_one_message_of_a_room_key_is_one_event() {
+    let ground = Ground::with_one_portal().await;
+    let lane = to_silo(&ground.a);
+    let new = Accepted::New(vec![lane]);
+    assert_eq!(take(&ground, "$1", opened("s", 7, 10), NOW).await, new);
+    // The same event again is harmless.
+    let again = take(&ground, "$1", opened("s", 7, 10), NOW).await;
+    assert_eq!(again, Accepted::Seen);
+    for (id, sent_at) in [("$2", 10), ("$2", 11), ("$1", 11)] {
+        let replay = take(&ground, id, opened("s", 7, sent_at), NOW).await;
+        assert_eq!(replay, Accepted::Replayed, "{id} {sent_at}");
+    }
+    // Another place of the key and another key are other messages.
+    assert_eq!(take(&ground, "$3", opened("s", 8, 10), NOW).await, new);
+    assert_eq!(take(&ground, "$4", opened("t", 7, 10), NOW).await, new);
+    let ground = ground.restart().await;
+    let replay = take(&ground, "$5", opened("s", 7, 10), NOW).await;
+    assert_eq!(replay, Accepted::Replayed);
+    let tally = ground.tally(lane).await;
+    assert_eq!(tally.skipped, [("replayed".to_owned(), 2)]);
+    assert!(balances(&tally) && tally.pending == 3);
+    let linked = ground
+        .store
+        .is_linked(&ground.room, &RemoteId::from("$5"))
+        .await;
+    assert!(!linked.unwrap(), "nothing may refer to it");
+}
+
+#[tokio::test]
+async fn p06_of_two_events_in_one_batch_the_first_is_the_message() {
+    let ground = Ground::with_one_portal().await;
+    let both = ["$1", "$2"];
+    let batch = Batch {
+        arrivals: both.iter().map(|id| letter(&ground.room, id)).collect(),
+        opened: both
+            .iter()
+            .map(|id| (ground.room.clone(), RemoteId::from(*id), opened("s", 0, 1)))
+            .collect(),
+        ..Batch::default()
+    };
+    let accepted = ground.store.accept(batch, NOW).await.unwrap();
+    let new = Accepted::New(vec![to_silo(&ground.a)]);
+    assert_eq!(accepted, [new, Accepted::Replayed]);
+}
+
+#[tokio::test]
+async fn p06_a_place_is_used_for_ever_and_its_event_is_known_for_30_days() {
+    let ground = Ground::with_one_portal().await;
+    let day = |days: u64| NOW.plus(Duration::from_hours(24 * days));
+    let new = Accepted::New(vec![to_silo(&ground.a)]);
+    for (id, index) in [("$0", 0), ("$1", 1), ("$2", 2), ("$9", 9)] {
+        assert_eq!(take(&ground, id, opened("s", index, 1), NOW).await, new);
+    }
+    // A key that is still used is kept whole.
+    assert_eq!(take(&ground, "$a", opened("t", 0, 1), NOW).await, new);
+    assert_eq!(take(&ground, "$b", opened("t", 1, 1), day(20)).await, new);
+    assert_eq!(ground.store.fold_used(day(29)).await.unwrap(), 0);
+    assert_eq!(ground.store.fold_used(day(31)).await.unwrap(), 4);
+    let ranges: i64 = ground
+        .sql()
+        .query_row("SELECT count(*) FROM used_range", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(ranges, 2, "0 to 2, and 9");
+    for index in [0, 1, 2, 9] {
+        let id = format!("$x{index}");
+        let replay = take(&ground, &id, opened("s", index, 1), day(31)).await;
+        assert_eq!(replay, Accepted::Replayed, "{index}");
+    }
+    // What is shown again as what it was is harmless, and a late message of the key is none of them.
+    let again = take(&ground, "$1", opened("s", 1, 1), day(31)).await;
+    assert_eq!(again, Accepted::Seen);
+    assert_eq!(take(&ground, "$5", opened("s", 5, 1), day(31)).await, new);
+    assert_eq!(ground.store.fold_used(day(70)).await.unwrap(), 3);
+    let replay = take(&ground, "$y", opened("s", 5, 1), day(70)).await;
+    assert_eq!(replay, Accepted::Replayed);
+}
+
+#[tokio::test]
+async fn p06_a_late_key_opens_no_replay() {
+    let ground = Ground::with_one_portal().await;
+    let lane = to_silo(&ground.a);
+    take(&ground, "$1", opened("s", 3, 10), NOW).await;
+    ground
+        .accept(vec![sealed_letter(&ground.room, "$2", NOW.0)])
+        .await;
+    let entry = ground.store.waiting(None).await.unwrap()[0].entry;
+    let payload = Payload::Ready(b"opened".to_vec());
+    let read = ground
+        .store
+        .fill_opened(entry, payload.clone(), Some(opened("s", 3, 11)), NOW)
+        .await
+        .unwrap();
+    assert!(read.replayed && read.lanes == [lane]);
+    let tally = ground.tally(lane).await;
+    assert_eq!(tally.skipped, [("replayed".to_owned(), 1)]);
+    assert!(balances(&tally) && tally.pending == 1);
+
+    ground
+        .accept(vec![sealed_letter(&ground.room, "$3", NOW.0)])
+        .await;
+    let entry = ground.store.waiting(None).await.unwrap()[0].entry;
+    let read = ground
+        .store
+        .fill_opened(entry, payload, Some(opened("s", 4, 12)), NOW)
+        .await
+        .unwrap();
+    assert!(!read.replayed);
+    let replay = take(&ground, "$4", opened("s", 4, 12), NOW).await;
+    assert_eq!(replay, Accepted::Replayed);
+}
+
+#[tokio::test]
+async fn p02_the_first_identity_is_believed_and_another_one_only_when_somebody_says_so() {
+    let ground = Ground::new().await;
+    let pins = |key: &str| Batch {
+        pins: vec![("@ann:x".to_owned(), key.to_owned())],
+        ..Batch::default()
+    };
+    assert_eq!(ground.store.pinned("@ann:x").await.unwrap(), None);
+    ground.store.accept(pins("first"), NOW).await.unwrap();
+    ground.store.accept(pins("second"), NOW).await.unwrap();
+    let pinned = ground.store.pinned("@ann:x").await.unwrap();
+    assert_eq!(pinned.as_deref(), Some("first"));
+    ground.store.repin("@ann:x", "second", NOW).await.unwrap();
+    let ground = ground.restart().await;
+    let pinned = ground.store.pinned("@ann:x").await.unwrap();
+    assert_eq!(pinned.as_deref(), Some("second"));
+    assert_eq!(ground.store.pinned("@bob:x").await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn p02_what_is_held_waits_without_end_and_is_found_by_its_sender() {
+    let ground = Ground::with_one_portal().await;
+    let lane = to_silo(&ground.a);
+    let batch = Batch {
+        arrivals: vec![
+            sealed_letter(&ground.room, "$1", NOW.0),
+            sealed_letter(&ground.room, "$2", NOW.0),
+            letter(&ground.room, "$3"),
+        ],
+        held: ["$1", "$3"]
+            .map(|id| (ground.room.clone(), RemoteId::from(id), "@ann:x".to_owned()))
+            .to_vec(),
+        ..Batch::default()
+    };
+    ground.store.accept(batch, NOW).await.unwrap();
+    let held = || ground.store.held();
+    assert_eq!(held().await.unwrap(), [("@ann:x".to_owned(), 1)]);
+    // Of the two that wait only the other one grows older.
+    let week = Duration::from_hours(7 * 24);
+    let overdue = ground.store.overdue(week, NOW.plus(week)).await.unwrap();
+    let waited: Vec<_> = overdue.iter().map(|one| one.waited).collect();
+    assert_eq!(waited, [Duration::ZERO, week]);
+
+    let second = overdue[1].entry;
+    ground.store.hold(second, "@ann:x").await.unwrap();
+    ground.store.hold(second, "@ann:x").await.unwrap();
+    assert_eq!(held().await.unwrap(), [("@ann:x".to_owned(), 2)]);
+    assert!(ground.store.held_of("@bob:x").await.unwrap().is_empty());
+    let waiting = ground.store.held_of("@ann:x").await.unwrap();
+    let raws: Vec<_> = waiting.iter().map(|one| one.raw.as_slice()).collect();
+    assert_eq!(raws, [b"$1", b"$2"]);
+    for one in &waiting {
+        let payload = Payload::Ready(one.raw.clone());
+        ground.store.fill(one.entry, payload, NOW).await.unwrap();
+    }
+    assert!(held().await.unwrap().is_empty());
+    for id in ["$1", "$2", "$3"] {
+        let delivery = ground.deliver(lane, id).await;
+        assert_eq!(delivery.payload, id.as_bytes());
+    }
+}

@@ -1,0 +1,174 @@
+//! What stands against a homeserver that lies, as small as it is still worth something; the tool `faults` plays F37 and
+//! F38 at any size. Beside them: that every switch of the SDK stands where it must, and that there is one way out.
+
+use std::{collections::BTreeSet, fs, path::Path, process::Command};
+
+use serde_json::Value;
+
+use super::faults::passes;
+
+#[tokio::test]
+async fn f37_keys_never_reach_who_left_or_a_device_that_nobody_signed() {
+    passes("F37").await;
+}
+
+#[tokio::test]
+async fn f38_nothing_of_a_lying_homeservers_making_crosses_and_nothing_goes_in_the_clear() {
+    passes("F38").await;
+}
+
+/// The features of these packages as they are built for us.
+fn features_of(metadata: &Value, package: &str) -> BTreeSet<String> {
+    let nodes = metadata["resolve"]["nodes"].as_array().unwrap();
+    let node = nodes
+        .iter()
+        .find(|node| {
+            node["id"]
+                .as_str()
+                .unwrap()
+                .contains(&format!("/{package}@"))
+        })
+        .or_else(|| {
+            nodes.iter().find(|node| {
+                node["id"]
+                    .as_str()
+                    .unwrap()
+                    .contains(&format!("#{package}@"))
+            })
+        });
+    let node = node.unwrap_or_else(|| panic!("{package} is not built"));
+    let features = node["features"].as_array().unwrap().iter();
+    features
+        .map(|feature| feature.as_str().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn p03_no_feature_of_the_sdk_shares_or_accepts_keys_behind_our_back() {
+    // What other platforms would need was never fetched.
+    let version = Command::new("rustc").arg("-vV").output().unwrap();
+    let version = String::from_utf8(version.stdout).unwrap();
+    let host = version.lines().find_map(|line| line.strip_prefix("host: "));
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--locked", "--offline"])
+        .args(["--filter-platform", host.unwrap()])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    for package in ["matrix-sdk", "matrix-sdk-base", "matrix-sdk-crypto"] {
+        let features = features_of(&metadata, package);
+        for forbidden in [
+            "automatic-room-key-forwarding",
+            "experimental-send-custom-to-device",
+            "experimental-push-secrets",
+            "experimental-encrypted-state-events",
+            "experimental-algorithms",
+            "_disable-minimum-rotation-period-ms",
+            "testing",
+            "uniffi",
+            "sso-login",
+        ] {
+            assert!(!features.contains(forbidden), "{package} has {forbidden}");
+        }
+    }
+    let features = features_of(&metadata, "matrix-sdk");
+    assert!(features.contains("e2e-encryption"));
+    assert!(!features.contains("default"), "{features:?}");
+}
+
+/// The code of the Matrix side without comments, tests and the persons of the testbed.
+fn matrix_side() -> Vec<(String, String)> {
+    fn walk(below: &Path, into: &mut Vec<(String, String)>) {
+        for entry in fs::read_dir(below).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.to_string_lossy().into_owned();
+            if name.contains("person") || name.ends_with("_tests.rs") {
+                continue;
+            }
+            if path.is_dir() {
+                walk(&path, into);
+                continue;
+            }
+            let text = fs::read_to_string(&path).unwrap();
+            let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+            let lines = code
+                .lines()
+                .filter(|line| !line.trim_start().starts_with("//"));
+            // Calls are written over several lines; names are not.
+            into.push((name, lines.map(str::trim).collect()));
+        }
+    }
+    let mut found = Vec::new();
+    walk(
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join("src/matrix"),
+        &mut found,
+    );
+    assert!(found.len() > 20);
+    found
+}
+
+#[test]
+fn p03_p04_there_is_one_way_out_and_no_way_in_for_keys() {
+    let never = [
+        ".send_queue(",
+        ".event_cache(",
+        ".send_attachment(",
+        ".send_state_event",
+        ".upload(",
+        ".upload_encrypted_file(",
+        ".room_send_queue",
+        ".import_room_keys(",
+        ".export_room_keys(",
+        ".download_room_keys",
+        ".share_history(",
+        ".add_event_handler(",
+    ];
+    let mut ways_out = Vec::new();
+    for (file, code) in matrix_side() {
+        for call in never {
+            assert!(!code.contains(call), "{file} calls {call}");
+        }
+        for _ in 0..code.matches(".send_raw(").count() {
+            ways_out.push(file.clone());
+        }
+        // Events are sent by `send_raw` alone; `Client::send` takes requests of other kinds.
+        for request in ["send_message_event", "send_state_event", "create_content"] {
+            assert!(!code.contains(request), "{file} makes a {request} request");
+        }
+    }
+    let [only] = &ways_out[..] else {
+        panic!("{ways_out:?}")
+    };
+    assert!(only.ends_with("matrix/send.rs"), "{only}");
+    // And before it stands the guard.
+    let (_, code) = matrix_side()
+        .into_iter()
+        .find(|(file, _)| file.ends_with("matrix/send.rs"))
+        .unwrap();
+    let (before, _) = code.split_once(".send_raw(").unwrap();
+    let sending = before.rsplit_once("async fn send_event(").unwrap().1;
+    assert!(sending.contains("self.guard(room, to).await?"), "{sending}");
+}
+
+#[test]
+fn p03_every_client_is_built_with_history_sharing_off() {
+    let builders: Vec<_> = matrix_side()
+        .into_iter()
+        .filter(|(_, code)| code.contains("Client::builder()"))
+        .collect();
+    let [(file, code)] = &builders[..] else {
+        panic!("{builders:?}")
+    };
+    assert!(file.ends_with("matrix/client.rs"), "{file}");
+    for switch in [
+        ".with_enable_share_history_on_invite(false)",
+        ".with_encryption_settings(encryption())",
+        ".with_room_key_recipient_strategy(recipients(parts.trust))",
+        ".with_decryption_settings(decryption(parts.trust))",
+    ] {
+        assert!(code.contains(switch), "{switch} is missing");
+    }
+}
