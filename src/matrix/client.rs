@@ -184,14 +184,15 @@ mod tests {
             (Trust::AnyDevice, "Untrusted"),
         ] {
             let directory = tempfile::tempdir().unwrap();
-            let built = build(Parts {
+            let client = build(Parts {
                 homeserver: &Homeserver::Url("http://127.0.0.1:9".parse().unwrap()),
                 directory: &directory.path().join("matrix"),
                 key: Some(&[7; 32]),
                 trust,
                 http: reqwest::Client::builder().build().unwrap(),
-            });
-            let client = built.await.unwrap();
+            })
+            .await
+            .unwrap();
             let settings = client.decryption_settings();
             let requirement = format!("{:?}", settings.sender_device_trust_requirement);
             assert_eq!(requirement, wanted);

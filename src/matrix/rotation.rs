@@ -134,7 +134,7 @@ mod tests {
         }
         assert!(!check(&[member("join"), text.clone()], &[], false));
         assert!(!check(&[], &[member("join")], false));
-        assert!(!check(&[text.clone()], &[], true));
+        assert!(!check(std::slice::from_ref(&text), &[], true));
         // They may have been away in between.
         assert!(check(&[], &[member("join")], true));
     }
