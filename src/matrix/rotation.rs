@@ -120,7 +120,7 @@ mod tests {
         let text =
             json!({"type": "m.room.message", "event_id": "$2", "content": {"membership": "leave"}});
         let check = |timeline: &[Value], state: &[Value], limited| {
-            let raw = |value: &Value| Raw::from_json_string(value.to_string()).unwrap();
+            let raw = |value: &Value| Raw::<Value>::from_json_string(value.to_string()).unwrap();
             let timeline: Vec<_> = timeline
                 .iter()
                 .map(|event| TimelineEvent::from_plaintext(raw(event).cast_unchecked()))
@@ -134,7 +134,7 @@ mod tests {
         }
         assert!(!check(&[member("join"), text.clone()], &[], false));
         assert!(!check(&[], &[member("join")], false));
-        assert!(!check(&[text.clone()], &[], true));
+        assert!(!check(std::slice::from_ref(&text), &[], true));
         // They may have been away in between.
         assert!(check(&[], &[member("join")], true));
     }

@@ -43,40 +43,33 @@ async fn notices(house: &House, lane: LaneId) -> Vec<String> {
     found
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn p02_a_changed_identity_holds_its_messages_until_somebody_in_charge_accepts_it() {
-    let synapse = Synapse::shared().await.unwrap();
+/// A house that soon tells of what is missing and soon gives up a key, with a person in its encrypted room.
+async fn impatient(synapse: &Synapse) -> (House, Person, String, LaneId, tempfile::TempDir) {
     let mut house = House::ready(synapse).await;
     house.matrix = None;
     house.config.patience.notice_after = Duration::from_millis(200);
     // Longer than this nobody waits for a key; what is held waits without end.
     house.config.patience.key_limit = Duration::from_secs(2);
     house.open(Trust::CrossSigned).await;
-    let (person, _files) = person(synapse, Identity::New).await;
-    let room = person
-        .create_room("A room", true, &[house.user.clone()])
-        .await
-        .unwrap();
+    let (person, files) = person(synapse, Identity::New).await;
+    let invited = [house.user.clone()];
+    let room = person.create_room("A room", true, &invited).await.unwrap();
     let lane = house.portal(&room).await;
     house.listen(&room);
     wait_for_member(&person, &room, &house.user, "join").await;
     house.entered(&room).await;
-    person.say(&room, "before").await.unwrap();
-    assert_eq!(text_of(&house.next(lane).await), "before");
-    let user = person.user_id();
-    let unknown = house.matrix().approve("@nobody:nowhere").await.unwrap();
-    assert_eq!(unknown, None, "nothing is known of them");
+    (house, person, room, lane, files)
+}
 
-    person.replace_identity(PASSWORD).await.unwrap();
-    // What is said until the bridge has heard of it comes from the old identity, and crosses.
-    let mut held = Vec::new();
-    let waited = timeout(Duration::from_secs(40), async {
+/// The person goes on talking until the bridge has heard of the new identity: what it has not heard of comes from the
+/// old one, and crosses. Answers the first words that are held.
+async fn first_held(house: &House, person: &Person, room: &str, lane: LaneId) -> String {
+    let waited = timeout(Duration::from_secs(60), async {
         for number in 0.. {
             let text = format!("probe {number}");
-            person.say(&room, &text).await.unwrap();
+            person.say(room, &text).await.unwrap();
             loop {
-                held = house.matrix().held_for_approval().await.unwrap();
-                if !held.is_empty() {
+                if !house.matrix().held_for_approval().await.unwrap().is_empty() {
                     return text;
                 }
                 if let Head::Ready(_) = house.store.head(lane, house.clock.now()).await.unwrap() {
@@ -88,7 +81,22 @@ async fn p02_a_changed_identity_holds_its_messages_until_somebody_in_charge_acce
         }
         String::new()
     });
-    let first = waited.await.expect("the change is noticed");
+    waited.await.expect("the change is noticed")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p02_a_changed_identity_holds_its_messages_until_somebody_in_charge_accepts_it() {
+    let synapse = Synapse::shared().await.unwrap();
+    let (mut house, person, room, lane, _files) = impatient(synapse).await;
+    person.say(&room, "before").await.unwrap();
+    assert_eq!(text_of(&house.next(lane).await), "before");
+    let user = person.user_id();
+    let unknown = house.matrix().approve("@nobody:nowhere").await.unwrap();
+    assert_eq!(unknown, None, "nothing is known of them");
+
+    person.replace_identity(PASSWORD).await.unwrap();
+    let first = first_held(&house, &person, &room, lane).await;
+    let held = house.matrix().held_for_approval().await.unwrap();
     assert_eq!(held, [(user.clone(), 1)]);
     person.say(&room, "second").await.unwrap();
     let (other, _others_files) = person_in(synapse, &person, &room, Identity::New).await;

@@ -643,7 +643,11 @@ impl<'a> Siege<'a> {
             }
             Ok(())
         };
-        swap(&state, &aside)?;
+        for path in of_state(&state)? {
+            let name = path.file_name().unwrap_or_default();
+            std::fs::copy(&path, aside.join(name))?;
+        }
+        forget_rooms(&state.join("matrix-sdk-state.sqlite3"))?;
         self.deny()?;
         self.rig.launch()?;
         bridge.wait_ready().await?;
@@ -675,6 +679,15 @@ impl<'a> Siege<'a> {
             ..line
         })
     }
+}
+
+/// Takes out of the SDK's database what it knows of rooms: a file that is gone is refused at the start.
+fn forget_rooms(database: &std::path::Path) -> anyhow::Result<()> {
+    let connection = rusqlite::Connection::open(database)?;
+    for table in ["room_info", "state_event", "member", "profile"] {
+        connection.execute(&format!("DELETE FROM {table}"), [])?;
+    }
+    Ok(())
 }
 
 /// Writes one field of an object.
