@@ -187,6 +187,7 @@ impl House {
             () = self.shutdown.hard.cancelled() => warn!("Some work was dropped; it goes on at the next start"),
         }
         tasks.shutdown().await;
+        self.matrix.release().await;
         if let Err(error) = self.store.checkpoint().await {
             warn!(error = %error, "The store was left with a write-ahead log");
         }
@@ -288,10 +289,12 @@ impl House {
     }
 
     fn control(&self) -> Control {
+        let verifications = self.matrix.verifications().clone();
         Control {
             store: self.store.clone(),
             bells: self.bells.clone(),
             clock: self.clock,
+            verify: Arc::new(move |user, yes| verifications.obey(user, yes.into())),
         }
     }
 

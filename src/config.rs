@@ -121,6 +121,8 @@ impl Default for DeliveryConfig {
 pub struct AdminConfig {
     /// The address and port to listen on.
     pub listen: SocketAddr,
+    /// Who may verify the bridge.
+    pub users: Vec<ruma::OwnedUserId>,
 }
 
 impl Config {

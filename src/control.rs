@@ -8,7 +8,7 @@
 
 mod words;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use footbridge_store::{self as store, Millis, Parked, ParkedState, Store};
 use tokio::time::{Instant, sleep};
@@ -40,7 +40,12 @@ pub struct Control {
     pub bells: Bells,
     /// The time.
     pub clock: Clock,
+    /// Takes an answer to a verification of our device, by this user; tells what to say.
+    pub verify: Verify,
 }
+
+/// Who says what to a verification; `None` begins it.
+pub type Verify = Arc<dyn Fn(&str, Option<bool>) -> String + Send + Sync>;
 
 impl Control {
     /// Answers until told to stop.
@@ -106,6 +111,7 @@ impl Control {
             Order::Why => self.why(question, command, now).await?,
             Order::Retry => self.retry(question, command, now).await?,
             Order::Status => self.status(question, now).await?,
+            Order::Verify(yes) => (self.verify)(&command.sender.id, yes),
             Order::Help => words::help(),
             Order::Unknown(meant) => words::unknown(meant),
         }))

@@ -23,6 +23,11 @@ pub const POINTS: &[&str] = &[
     "command.done",
     "unread.told",
     "unread.failed",
+    "lease.raised",
+    "lease.written",
+    "session.refreshed",
+    "session.kept",
+    "device.replaced",
 ];
 
 /// Dies here, without unwinding or flushing, if this point is armed.

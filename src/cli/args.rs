@@ -50,9 +50,11 @@ pub enum Command {
     Run,
     /// Shows what was accepted, delivered, skipped, failed and is pending, per portal and direction.
     Status(Status),
-    /// Shows which device the bridge is.
+    /// Which device the bridge is, verifying it, and putting a new one in its place.
     #[command(subcommand)]
     Device(Device),
+    /// Logs the device out and forgets its keys. The queue, the links and the configuration stay.
+    Logout,
 }
 
 /// `init`: every question may be answered beforehand.
@@ -148,10 +150,19 @@ impl Status {
 }
 
 /// `device`
-#[derive(Clone, Copy, Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub enum Device {
     /// User, device, fingerprint and master key: what others compare when they verify the bridge.
     Show,
+    /// Compares seven emoji with the client of somebody on the list `[admin] users`. While the bridge runs, that is
+    /// begun in the client instead.
+    Verify {
+        /// Whom to ask. Without, it waits for somebody to ask.
+        #[arg(value_name = "USER")]
+        user: Option<String>,
+    },
+    /// Puts a new device in the place of this one, which is logged out. What is owed stays owed.
+    Reset,
 }
 
 /// How log lines are written.

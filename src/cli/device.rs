@@ -1,13 +1,23 @@
-//! `footbridge device show`: what others compare when they verify the bridge.
+//! `footbridge device`: what others compare when they verify the bridge, and what is done with the device.
+
+mod reset;
+mod verify;
 
 use footbridge_store::{AccountFace, Store};
 
 use super::{Ended, args::Device, console};
 use crate::config::{Config, Exit};
 
-/// Shows the device.
+/// Shows the device, verifies it, or puts another in its place.
 pub async fn run(config: &Config, what: Device) -> Ended {
-    let Device::Show = what;
+    match what {
+        Device::Show => show(config).await,
+        Device::Verify { user } => verify::run(config, user).await,
+        Device::Reset => reset::run(config).await,
+    }
+}
+
+async fn show(config: &Config) -> Ended {
     let peek = Store::peek(&config.store.path).await?;
     let Some(face) = peek.account else {
         return Err(crate::matrix::MatrixError::NoAccount.into());

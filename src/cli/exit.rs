@@ -37,8 +37,10 @@ pub fn of_store(error: &StoreError) -> Fault {
             "B24",
             format!("the store has schema {found}; this program knows schemas up to {known}"),
         )
+        .note("nothing was changed")
         .help(
-            "run the newer Footbridge that wrote it, or restore the backup from before the upgrade",
+            "run the newer Footbridge that wrote it; a copy from before the upgrade starts again only after \
+             footbridge device reset",
         ),
         StoreError::Lost { path } => Fault::new(
             "B23",
@@ -60,7 +62,10 @@ fn damaged(what: &str) -> Fault {
     Fault::new("B23", what.to_owned())
         .exit(Exit::Io)
         .note("nothing was deleted")
-        .help("check the disk, then restore the data directory from a backup")
+        .help(
+            "check the disk; then move the directory away, put the newest whole copy of it in its place and run: \
+             footbridge device reset",
+        )
 }
 
 fn of_file(path: &str, error: &std::io::Error) -> Fault {
@@ -105,6 +110,14 @@ pub fn of_matrix(error: &MatrixError) -> Fault {
         MatrixError::Refused(reason) => Fault::new("B20", format!("the homeserver refuses the login: {reason}"))
             .exit(Exit::Permission)
             .help("check `[matrix] user` and the password, then `footbridge login`"),
+        MatrixError::Foreign { store, configured } => another_account(store, configured),
+        MatrixError::Old(reason) => Fault::new("B22", "the store is older than what the homeserver knows of its device")
+            .note(format!("{reason}: an old copy was put back, or the store is used at another place as well"))
+            .note("encryption keys must not be used twice, so this copy must never run again; nothing was sent")
+            .help("put the newest copy back; if there is none: footbridge device reset"),
+        MatrixError::Elsewhere(reason) => Fault::new("B19", reason.clone())
+            .exit(Exit::Locked)
+            .help("stop the other one first; after it was killed, this one may start two minutes later"),
         MatrixError::Identity(reason) => Fault::new("B21", format!("this device cannot be cross-signed: {reason}"))
             .note("encrypted portals stay closed until it is")
             .help("write the account's recovery key into a file of mode 0600, name it in `[matrix] recovery_key_file`, then `footbridge login`"),
@@ -124,6 +137,16 @@ pub fn of_matrix(error: &MatrixError) -> Fault {
             .help("footbridge check"),
         MatrixError::Store(error) => of_store(error),
     }
+}
+
+/// The data directory is another account's.
+pub fn another_account(store: &str, configured: &str) -> Fault {
+    Fault::new(
+        "B16",
+        format!("the store belongs to {store}, the configuration names {configured}"),
+    )
+    .note("nothing was changed")
+    .help("correct `[matrix] user`, or give each account a `[store] path` of its own")
 }
 
 /// What an error of a silo means to the operator.
@@ -259,6 +282,16 @@ mod tests {
             (MatrixError::NoAccount, "B20", Exit::Permission),
             (MatrixError::Refused(why()), "B20", Exit::Permission),
             (MatrixError::Identity(why()), "B21", Exit::Configuration),
+            (
+                MatrixError::Foreign {
+                    store: why(),
+                    configured: why(),
+                },
+                "B16",
+                Exit::Configuration,
+            ),
+            (MatrixError::Old(why()), "B22", Exit::Configuration),
+            (MatrixError::Elsewhere(why()), "B19", Exit::Locked),
             (MatrixError::NoRoom(why()), "B30", Exit::Unavailable),
             (MatrixError::Keys(why()), "B17", Exit::Permission),
             (MatrixError::Lost("x".into()), "B23", Exit::Io),

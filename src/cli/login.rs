@@ -1,10 +1,8 @@
 //! `footbridge login`: once per account. The password is read from a file or asked for, used and forgotten.
 
-use std::path::Path;
-
 use footbridge_store::{AccountFace, Store, StoreKey};
 
-use super::{Ended, console, preflight, progress::Progress};
+use super::{Ended, console, exit, preflight, progress::Progress};
 use crate::{
     bridge,
     clock::Clock,
@@ -18,8 +16,7 @@ use crate::{
 
 /// Logs in, or says that somebody is.
 pub async fn run(config: &Config) -> Ended {
-    let password_file = config.matrix.password_file.as_deref();
-    with_password(config, || password(password_file, &config.matrix.user)).await
+    with_password(config, || password(config)).await
 }
 
 /// Logs in with the password that `ask` gives; it is asked for only when it is needed.
@@ -29,21 +26,9 @@ pub async fn with_password(config: &Config, ask: impl FnOnce() -> Result<Secret,
     let store = Store::open(&config.store.path, &key).await?;
     if let Some(account) = store.account().await? {
         let face = &account.face;
-        if face.user_id != config.matrix.user.as_str() {
-            return Err(Report::of(
-                Fault::new(
-                    "B16",
-                    format!(
-                        "the store belongs to {}, the configuration names {}",
-                        face.user_id, config.matrix.user
-                    ),
-                )
-                .help("give each account a `[store] path` of its own"),
-            ));
-        }
-        let http =
-            bridge::http_client().map_err(|error| Report::of(super::exit::of_house(&error)))?;
-        let state = session::ask(&account, &config.matrix, &http).await?;
+        same_user(face, config)?;
+        let http = bridge::http_client().map_err(|error| Report::of(exit::of_house(&error)))?;
+        let state = session::ask(&store, &config.matrix, &http).await?;
         if state == SessionState::Gone {
             return Err(Report::of(gone(face)));
         }
@@ -52,7 +37,10 @@ pub async fn with_password(config: &Config, ask: impl FnOnce() -> Result<Secret,
                 "The session of device {} has expired; logging in again on the same device.",
                 face.device_id
             ));
-        } else if face.master_key.is_some() && face.ed25519.is_some() {
+        } else if face.master_key.is_some()
+            && face.ed25519.is_some()
+            && store.retired().await?.is_none()
+        {
             console::say(&format!(
                 "Already logged in as {} on device {}.",
                 face.user_id, face.device_id
@@ -60,15 +48,9 @@ pub async fn with_password(config: &Config, ask: impl FnOnce() -> Result<Secret,
             return Ok(Exit::Fine);
         }
     }
-    let recovery_key = config
-        .matrix
-        .recovery_key_file
-        .as_deref()
-        .map(|path| secret_file::read("recovery_key_file", path))
-        .transpose()
-        .map_err(Report::of)?;
+    let recovery_key = recovery_key(config)?;
     let password = ask().map_err(Report::of)?;
-    let http = bridge::http_client().map_err(|error| Report::of(super::exit::of_house(&error)))?;
+    let http = bridge::http_client().map_err(|error| Report::of(exit::of_house(&error)))?;
     let progress = Progress::start();
     let done = account::login(Login {
         store: store.clone(),
@@ -87,6 +69,25 @@ pub async fn with_password(config: &Config, ask: impl FnOnce() -> Result<Secret,
     Ok(Exit::Fine)
 }
 
+/// The store must be that of the configuration's account.
+pub fn same_user(face: &AccountFace, config: &Config) -> Result<(), Report> {
+    if face.user_id == config.matrix.user.as_str() {
+        return Ok(());
+    }
+    Err(Report::of(exit::another_account(
+        &face.user_id,
+        config.matrix.user.as_str(),
+    )))
+}
+
+/// The recovery key, if there is a file with it.
+pub fn recovery_key(config: &Config) -> Result<Option<Secret>, Report> {
+    let file = config.matrix.recovery_key_file.as_deref();
+    file.map(|path| secret_file::read("recovery_key_file", path))
+        .transpose()
+        .map_err(Report::of)
+}
+
 /// The device was logged out: what it knows cannot be used any more.
 fn gone(face: &AccountFace) -> Fault {
     Fault::new(
@@ -97,11 +98,11 @@ fn gone(face: &AccountFace) -> Fault {
         ),
     )
     .exit(Exit::Permission)
-    .note("a new login makes a new device; the keys of this one are of no use to it")
-    .help("move the data directory away, then: footbridge login")
+    .note("messages that are owed stay in the store")
+    .help("footbridge device reset, which makes a new device")
 }
 
-fn tell(done: &LoggedIn) {
+pub fn tell(done: &LoggedIn) {
     console::say(&format!(
         "Logged in as {} on device {}.",
         done.face.user_id, done.face.device_id
@@ -116,10 +117,14 @@ fn tell(done: &LoggedIn) {
     }
 }
 
-fn password(file: Option<&Path>, user: &ruma::UserId) -> Result<Secret, Fault> {
-    match file {
+/// The password, from its file or from the terminal.
+pub fn password(config: &Config) -> Result<Secret, Fault> {
+    match config.matrix.password_file.as_deref() {
         Some(path) => secret_file::read("password_file", path),
-        None => ask(&format!("Password of {user}"), "`[matrix] password_file`"),
+        None => ask(
+            &format!("Password of {}", config.matrix.user),
+            "`[matrix] password_file`",
+        ),
     }
 }
 

@@ -10,6 +10,7 @@ mod hardening;
 mod init;
 mod logging;
 mod login;
+mod logout;
 mod preflight;
 mod progress;
 mod run;
@@ -85,6 +86,7 @@ fn command(args: Args) -> Boxed<'static, Ended> {
             Command::Run => run::run(Config::load(&path)?).await,
             Command::Status(how) => status::run(&Config::load(&path)?, how.form()).await,
             Command::Device(what) => device::run(&Config::load(&path)?, what).await,
+            Command::Logout => logout::run(&Config::load(&path)?).await,
         }
     })
 }

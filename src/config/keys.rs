@@ -45,7 +45,7 @@ pub const TABLES: &[(&str, &[&str])] = &[
             "attempts",
         ],
     ),
-    ("admin", &["listen", "allow_remote"]),
+    ("admin", &["listen", "allow_remote", "users"]),
 ];
 
 /// Keys whose values are spans of time.

@@ -68,6 +68,7 @@ impl Reader<'_> {
             .map_or_else(DeliveryConfig::default, |section| self.delivery(section));
         let admin = self.admin(of("admin").next());
         let mut matrix = matrix?;
+        matrix.admins.clone_from(&admin.users);
         matrix.patience = Patience {
             notice_after: delivery.notice_after,
             key_limit: delivery.key_limit,
@@ -123,6 +124,7 @@ impl Reader<'_> {
             recovery_key_file,
             device_name: device_name.unwrap_or_else(|| "Footbridge".to_owned()),
             key_wait,
+            admins: Vec::new(),
             patience: Patience::default(),
         })
     }
@@ -174,7 +176,10 @@ impl Reader<'_> {
     fn admin(&mut self, section: Option<&Section<'_>>) -> AdminConfig {
         let default = SocketAddr::from((Ipv4Addr::LOCALHOST, 29_320));
         let Some(section) = section else {
-            return AdminConfig { listen: default };
+            return AdminConfig {
+                listen: default,
+                users: Vec::new(),
+            };
         };
         let allowed = self.walk.flag(section, "allow_remote").unwrap_or_default();
         let listen = self
@@ -188,7 +193,8 @@ impl Reader<'_> {
                     .help("write a loopback address such as \"127.0.0.1:29320\", or add `allow_remote = true`"),
             );
         }
-        AdminConfig { listen }
+        let users = self.walk.list(section, "users", values::user);
+        AdminConfig { listen, users }
     }
 
     fn path(&mut self, section: &Section<'_>, key: &'static str) -> Option<PathBuf> {

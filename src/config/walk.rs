@@ -306,6 +306,42 @@ impl Walk {
         Some(*flag)
     }
 
+    /// A list of texts after `read`; nothing when it is not there.
+    pub fn list<T>(
+        &mut self,
+        section: &Section<'_>,
+        key: &'static str,
+        read: impl Fn(&str) -> Result<T, Flaw>,
+    ) -> Vec<T> {
+        const HELP: &str = "write a list of texts, for example [\"@me:example.org\"]";
+        let Some(value) = section.table.get(key) else {
+            return Vec::new();
+        };
+        let DeValue::Array(items) = value.get_ref() else {
+            self.faults.push(
+                wrong_type(key, "a list", value.get_ref())
+                    .at(value.span())
+                    .help(HELP),
+            );
+            return Vec::new();
+        };
+        let mut found = Vec::new();
+        for item in items {
+            match item.get_ref() {
+                DeValue::String(text) => match read(text) {
+                    Ok(value) => found.push(value),
+                    Err(flaw) => self.flawed(flaw, item.span()),
+                },
+                other => self.faults.push(
+                    wrong_type(key, "a list of texts", other)
+                        .at(item.span())
+                        .help(HELP),
+                ),
+            }
+        }
+        found
+    }
+
     fn flawed(&mut self, flaw: Flaw, span: Range<usize>) {
         self.faults
             .push(Fault::new(flaw.code, flaw.what).at(span).help(flaw.help));

@@ -15,6 +15,8 @@ pub enum Order {
     Retry,
     /// How the portals of this place stand.
     Status,
+    /// Begin to verify the bridge, or: the emoji are the same, or not.
+    Verify(Option<bool>),
     /// What can be asked.
     Help,
     /// None of these; perhaps this one was meant.
@@ -22,14 +24,17 @@ pub enum Order {
 }
 
 /// Every order by its word.
-const ORDERS: [(&str, Order); 4] = [
+const ORDERS: [(&str, Order); 7] = [
     ("why", Order::Why),
     ("retry", Order::Retry),
     ("status", Order::Status),
+    ("verify", Order::Verify(None)),
+    ("verify yes", Order::Verify(Some(true))),
+    ("verify no", Order::Verify(Some(false))),
     ("help", Order::Help),
 ];
 
-/// What somebody wants, from the words behind the call. One line, one word; what follows is not obeyed.
+/// What somebody wants, from the words behind the call. One line, one order; what follows is not obeyed.
 #[must_use]
 pub fn order(words: &str) -> Order {
     let word = words.to_lowercase();

@@ -14,7 +14,7 @@ use url::Url;
 use super::{
     Boxed, Homeserver, MatrixConfig, MatrixError, Trust, client, encryption,
     fault::Fault,
-    files,
+    files, lease, retire,
     session::{self, SessionState},
 };
 use crate::{clock::Clock, secret::Secret};
@@ -54,11 +54,16 @@ pub struct LoggedIn {
 #[must_use]
 pub fn login(with: Login<'_>) -> Boxed<'_, Result<LoggedIn, MatrixError>> {
     Box::pin(async move {
+        retire::put_away(&with.store).await?;
         let client = match with.store.account().await? {
             Some(account) => {
                 check_user(&account.face, &with.config)?;
-                files::require_databases(&directory(&with.store))?;
-                let state = session::ask(&account, &with.config, &with.http).await?;
+                // After a reset there is nothing yet that could be missing.
+                if account.face.ed25519.is_some() || with.store.retired().await?.is_none() {
+                    files::require_databases(&directory(&with.store))?;
+                }
+                let state = session::ask(&with.store, &with.config, &with.http).await?;
+                let account = with.store.account().await?.ok_or(MatrixError::NoAccount)?;
                 let client = build(&with, &homeserver(&account.face, &with.config)?).await?;
                 if state == SessionState::Expired {
                     session::sign_in_again(&client, &with, &account).await?;
@@ -66,15 +71,18 @@ pub fn login(with: Login<'_>) -> Boxed<'_, Result<LoggedIn, MatrixError>> {
                     (with.progress)("Found the session kept earlier; no second login");
                     restore(&client, &account.session).await?;
                 }
+                lease::refuse_old_store(&client, &with.store).await?;
                 client
             }
             None => sign_in(&with).await?,
         };
+        let _kept_when_refreshed = session::Keeper::of(&client, &with.store)?;
         client
             .encryption()
             .wait_for_e2ee_initialization_tasks()
             .await;
         let recovery_key = encryption::make_trusted(&client, &with).await?;
+        retire::log_out_retired(&with.store, &with.http).await?;
         let face = with
             .store
             .account()
@@ -88,17 +96,7 @@ pub fn login(with: Login<'_>) -> Boxed<'_, Result<LoggedIn, MatrixError>> {
 /// The first login of this store.
 async fn sign_in(with: &Login<'_>) -> Result<Client, MatrixError> {
     // Keys without a session are what a login left behind that never got as far as being kept.
-    let directory = directory(&with.store);
-    match std::fs::remove_dir_all(&directory) {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-            return Err(footbridge_store::Error::Io {
-                path: directory,
-                source,
-            }
-            .into());
-        }
-        _ => {}
-    }
+    remove_keys(&with.store)?;
     (with.progress)("Looking for the homeserver");
     let client = build(with, &with.config.homeserver).await?;
     offers_password(&client).await?;
@@ -134,7 +132,8 @@ pub(super) async fn password_session(
 ) -> Result<MatrixSession, MatrixError> {
     let login = client
         .matrix_auth()
-        .login_username(&with.config.user, with.password.expose());
+        .login_username(&with.config.user, with.password.expose())
+        .request_refresh_token();
     let login = match device {
         Some(device) => login.device_id(device),
         None => login.initial_device_display_name(&with.config.device_name),
@@ -214,6 +213,21 @@ pub(super) fn directory(store: &Store) -> PathBuf {
     store.directory().join(Path::new("matrix"))
 }
 
+/// Removes the encryption keys of a device that is no longer ours.
+pub(super) fn remove_keys(store: &Store) -> Result<(), MatrixError> {
+    let directory = directory(store);
+    match std::fs::remove_dir_all(&directory) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(footbridge_store::Error::Io {
+                path: directory,
+                source,
+            }
+            .into())
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The server of a kept account: the one named by URL, or the one found when the account logged in.
 pub(super) fn homeserver(
     face: &AccountFace,
@@ -232,10 +246,10 @@ pub(super) fn check_user(face: &AccountFace, config: &MatrixConfig) -> Result<()
     if face.user_id == config.user.as_str() {
         return Ok(());
     }
-    Err(MatrixError::Refused(format!(
-        "the store belongs to {}, the configuration names {}",
-        face.user_id, config.user
-    )))
+    Err(MatrixError::Foreign {
+        store: face.user_id.clone(),
+        configured: config.user.to_string(),
+    })
 }
 
 /// Gives a fresh client the kept session. Every failure is final: a client that goes on after one would sync

@@ -22,6 +22,7 @@ use matrix_sdk_base::crypto::{CollectStrategy, DecryptionSettings, TrustRequirem
 use super::{
     Homeserver, MatrixError, Trust,
     crypto_store::{self, HoldingStore},
+    lease,
 };
 
 /// How long one request may take; the long poll's own time comes on top.
@@ -71,6 +72,7 @@ pub(super) async fn build_with_keys(
         .http_client(parts.http)
         .request_config(requests())
         .respect_login_well_known(false)
+        .handle_refresh_tokens()
         // History is never handed to people who are invited later.
         .with_enable_share_history_on_invite(false)
         .with_encryption_settings(encryption())
@@ -85,6 +87,26 @@ pub(super) async fn build_with_keys(
         error => MatrixError::Unavailable(anyhow::Error::new(error)),
     })?;
     Ok((client, crypto))
+}
+
+/// A client that keeps nothing, for requests without encryption: to log in before there is a place for keys, and to
+/// log out.
+pub(super) async fn without_stores(
+    homeserver: &Homeserver,
+    http: reqwest::Client,
+) -> Result<Client, MatrixError> {
+    let builder = Client::builder()
+        .http_client(http)
+        .request_config(requests())
+        .respect_login_well_known(false)
+        .handle_refresh_tokens()
+        .with_encryption_settings(encryption());
+    let builder = match homeserver {
+        Homeserver::Url(url) => builder.homeserver_url(url),
+        Homeserver::Name(name) => builder.server_name(name),
+    };
+    let built = builder.build().await;
+    built.map_err(|error| MatrixError::Unavailable(anyhow::Error::new(error)))
 }
 
 /// Retries are ours: a request that fails says so at once.
@@ -143,6 +165,8 @@ pub(super) async fn sync(client: &Client, timeout: Duration) -> matrix_sdk::Resu
 /// every send wait for the answer, up to five seconds, behind a lock that the asking itself needs.
 fn filter() -> FilterDefinition {
     let mut filter = FilterDefinition::default();
+    // Our own lease is renewed every minute and need not wake us.
+    filter.account_data.not_types = vec![format!("{}.*", lease::TYPE)];
     filter.presence.types = Some(Vec::new());
     filter.room.account_data.types = Some(Vec::new());
     filter.room.ephemeral.types = Some(Vec::new());
@@ -230,6 +254,7 @@ mod tests {
 
         let filter = serde_json::to_value(filter()).unwrap();
         let wanted = serde_json::json!({
+            "account_data": {"not_types": ["org.footbridge.lease.*"]},
             "presence": {"types": []},
             "room": {
                 "account_data": {"types": []},

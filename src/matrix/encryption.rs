@@ -110,7 +110,13 @@ async fn bootstrap(client: &Client, with: &Login<'_>) -> Result<(), MatrixError>
 
 /// Becomes part of the identity that exists.
 async fn join_identity(client: &Client, with: &Login<'_>) -> Result<(), MatrixError> {
-    let signed = require_signed_device(client).await.is_ok();
+    let mut signed = require_signed_device(client).await.is_ok();
+    if !signed && holds_identity(client).await {
+        // The login that made the identity was interrupted before it signed anything (F39).
+        (with.progress)("Signing this device");
+        sign_own_device(client).await?;
+        signed = true;
+    }
     let given = with.recovery_key.clone();
     let key = match (given, kept_recovery_key(with).await?) {
         (None, _) | (_, Some(_)) if signed => return Ok(()),
@@ -132,6 +138,28 @@ async fn join_identity(client: &Client, with: &Login<'_>) -> Result<(), MatrixEr
         .await
         .map_err(|error| recovery_fault(&error))?;
     keep_recovery_key(with, &key).await
+}
+
+/// Whether the private keys of the account's identity are here.
+async fn holds_identity(client: &Client) -> bool {
+    let status = client.encryption().cross_signing_status().await;
+    status.is_some_and(|status| status.is_complete())
+}
+
+async fn sign_own_device(client: &Client) -> Result<(), MatrixError> {
+    let unreadable =
+        |why: String| MatrixError::Keys(format!("our own device cannot be read: {why}"));
+    let device = client
+        .encryption()
+        .get_own_device()
+        .await
+        .map_err(|error| unreadable(error.to_string()))?
+        .ok_or_else(|| unreadable("it is not there".to_owned()))?;
+    device.verify().await.map_err(|error| {
+        MatrixError::Unavailable(anyhow!("this device cannot be signed now: {error}"))
+    })?;
+    sync(client).await?;
+    identity_exists(client).await.map(drop)
 }
 
 /// A recovery key for an identity whose private keys we hold and whose recovery key nobody has seen.
@@ -165,9 +193,11 @@ fn recovery_fault(error: &RecoveryError) -> MatrixError {
 
 async fn kept_recovery_key(with: &Login<'_>) -> Result<Option<Secret>, MatrixError> {
     let account = with.store.account().await?.ok_or(MatrixError::NoAccount)?;
-    account
-        .recovery_key
-        .map(|key| String::from_utf8(key.0.clone()).map(Secret::new))
+    let key = match account.recovery_key {
+        Some(key) => Some(key),
+        None => with.store.left_recovery_key().await?,
+    };
+    key.map(|key| String::from_utf8(key.0.clone()).map(Secret::new))
         .transpose()
         .map_err(|_| MatrixError::Unavailable(anyhow!("the kept recovery key cannot be read")))
 }

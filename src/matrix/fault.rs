@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use matrix_sdk::{
-    HttpError,
+    HttpError, RefreshTokenError,
     ruma::api::error::{ErrorKind, RetryAfter},
 };
 
@@ -49,6 +49,9 @@ impl From<&HttpError> for Fault {
         }
         if let HttpError::Cached(error) = error {
             return Self::from(error.as_ref());
+        }
+        if let HttpError::RefreshToken(error) = error {
+            return Self::of_refresh(error);
         }
         let mut text = error.to_string();
         let Some(answer) = error.as_client_api_error() else {
@@ -113,6 +116,20 @@ impl From<&matrix_sdk::Error> for Fault {
 }
 
 impl Fault {
+    /// The session had expired, so that the request itself was turned away, and could not be renewed.
+    fn of_refresh(error: &RefreshTokenError) -> Self {
+        let RefreshTokenError::MatrixAuth(error) = error else {
+            return Self::SignedOut(error.to_string());
+        };
+        match Self::from(error.as_ref()) {
+            Self::Forbidden(why) | Self::NotFound(why) | Self::Wrong(why) => Self::SignedOut(
+                format!("{why} (the session has expired and is not renewed: log in again)"),
+            ),
+            Self::Unknown(why) => Self::NotSent(why),
+            fault => fault,
+        }
+    }
+
     /// What it means for a step.
     pub(super) fn into_send_error(self) -> SendError {
         match self {

@@ -1,7 +1,11 @@
 //! Following the account: our own loop of syncs. What an answer holds is written to the journal together with
 //! our place in the stream, in one transaction; only then the next answer is asked for.
 
-use std::{collections::HashMap, sync::PoisonError, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{PoisonError, atomic::Ordering},
+    time::Duration,
+};
 
 use anyhow::anyhow;
 use footbridge_store::{Batch, Place};
@@ -47,6 +51,9 @@ pub(super) async fn listen(
     inbox: Inbox,
     stop: CancellationToken,
 ) -> Result<(), MatrixError> {
+    if !matrix.take_lease(&stop).await? {
+        return Ok(());
+    }
     let mut listener = Listener {
         matrix,
         rooms: followed(&matrix.store, places).await?,
@@ -66,7 +73,14 @@ pub(super) async fn listen(
         next_sweep: Instant::now() + SWEEP,
     };
     matrix.keys.leave_closed(listener.rooms.keys().cloned());
-    let outcome = Box::pin(listener.run()).await;
+    let outcome = {
+        tokio::select! {
+            outcome = Box::pin(listener.run()) => outcome,
+            lost = Box::pin(matrix.keep_lease()) => Err(lost),
+            () = Box::pin(matrix.attend()) => Ok(()),
+        }
+    };
+    matrix.leave_verifications().await;
     listener.park().await;
     outcome
 }
@@ -115,10 +129,8 @@ impl Listener<'_> {
                 Event::Stopped => return Ok(()),
                 Event::Woken(woken) => self.beside_sync(Work::Woken(woken)).await?,
                 Event::DuplicateKeys => {
-                    return Err(MatrixError::Keys(
-                        "the encryption store is older than what the homeserver knows of this device: it was \
-                         restored or copied and must not be used any more"
-                            .into(),
+                    return Err(MatrixError::Old(
+                        "the homeserver has one-time keys of this device that the store does not know".into(),
                     ));
                 }
                 Event::Due => self.beside_sync(Work::Due).await?,
@@ -237,6 +249,7 @@ impl Listener<'_> {
     async fn answered(&mut self, response: SyncResponse) -> Result<(), MatrixError> {
         crash::point("sync.received");
         self.matrix.synced();
+        self.matrix.session.keep(&self.matrix.client).await?;
         self.backoff.worked();
         self.long_poll = LONG_POLL;
         let news = response
@@ -244,11 +257,16 @@ impl Listener<'_> {
             .joined
             .values()
             .any(|room| !room.timeline.events.is_empty());
+        let heard = self
+            .matrix
+            .hear(&response, |room| self.rooms.contains_key(room));
         self.take_in(response).await?;
+        self.matrix.act_on(heard).await;
         self.invites
             .answer(self.matrix, &mut self.rooms, &self.inbox)
             .await?;
         self.fill_gaps().await?;
+        self.matrix.taken_in.fetch_add(1, Ordering::SeqCst);
         if news {
             let busy = self.last_news.is_some_and(|at| at.elapsed() < BUSY_WITHIN);
             self.last_news = Some(Instant::now());

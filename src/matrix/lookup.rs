@@ -63,10 +63,15 @@ impl Matrix {
             // Gone twice is gone once.
             Step::Remove { .. } => return Ok(None),
         };
-        let room = self
-            .room(to)
-            .ok_or_else(|| Fault::NotJoined.into_send_error())?;
-        let found = self.look_back(&room, key, since).await?;
+        let found = match self.former(to, key).await? {
+            Some(found) => Some(found),
+            None => {
+                let room = self
+                    .room(to)
+                    .ok_or_else(|| Fault::NotJoined.into_send_error())?;
+                self.look_back(&room, to, key, since).await?
+            }
+        };
         let what = if found.is_some() {
             "it had happened; adopted"
         } else {
@@ -99,21 +104,33 @@ impl Matrix {
         if since > now || now.since(since) >= self.patience.unknown_after {
             return Ok(true);
         }
+        // Transaction ids are known per device.
+        if since <= self.device_since {
+            return Ok(true);
+        }
         let encrypted = self.store.raised_at(to, Flag::EverEncrypted).await;
         let encrypted =
             encrypted.map_err(|error| retry(None, Outcome::NotDone, &error.to_string()))?;
         Ok(encrypted.is_some_and(|at| at >= since))
     }
 
+    /// What a device before this one was found to have sent.
+    async fn former(&self, to: &Place, key: &str) -> Result<Option<(RemoteId, Millis)>, SendError> {
+        let found = self.store.former_send(to, key).await;
+        found.map_err(|error| retry(None, Outcome::NotDone, &error.to_string()))
+    }
+
     /// Reads the room backwards until the event is found or everything is older.
     async fn look_back(
         &self,
         room: &Room,
+        to: &Place,
         key: &str,
         since: Millis,
     ) -> Result<Option<(RemoteId, Millis)>, SendError> {
         let mut from = None;
-        let mut unreadable = false;
+        // What a former device sent, this one cannot read; but it was looked through while that could.
+        let mut unreadable = since <= self.device_since && self.former(to, "").await?.is_some();
         for _ in 0..PAGES {
             let mut options = MessagesOptions::backward().from(from.as_deref());
             options.limit = uint!(500);
@@ -150,7 +167,13 @@ impl Matrix {
         }
         match marked(&envelope) {
             Some(marked) if marked == key => Look::Found(RemoteId(envelope.event_id), sent_at),
-            None if event.kind.is_utd() && self.may_be_this_device(&envelope) => Look::Unreadable,
+            // What was sent before this device was ours is among what was found when it took its place.
+            None if event.kind.is_utd()
+                && sent_at >= self.device_since
+                && self.may_be_this_device(&envelope) =>
+            {
+                Look::Unreadable
+            }
             _ => Look::Another,
         }
     }

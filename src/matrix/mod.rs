@@ -4,6 +4,9 @@
 pub mod account;
 pub mod session;
 mod files;
+mod lease;
+pub mod verify;
+pub mod retire;
 mod client;
 mod crypto_store;
 mod held;
@@ -30,6 +33,7 @@ mod senders;
 mod send;
 mod lookup;
 pub mod convert;
+mod error;
 mod fault;
 #[cfg(feature = "testbed")]
 pub mod person;
@@ -39,7 +43,10 @@ use std::{
     future::Future,
     path::PathBuf,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -54,8 +61,8 @@ use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-pub use self::trust::Approved;
 use self::{alarms::Alarms, crypto_store::HoldingStore, rotation::Rotation, senders::Senders};
+pub use self::{error::MatrixError, trust::Approved};
 use crate::{clock::Clock, inbox::Inbox};
 
 /// A boxed future: what this side hands out.
@@ -76,11 +83,13 @@ pub struct MatrixConfig {
     pub device_name: String,
     /// How long a lane waits for a missing key before it lets later messages pass.
     pub key_wait: Duration,
+    /// Who may verify the bridge.
+    pub admins: Vec<ruma::OwnedUserId>,
     /// What of `[delivery]` is for this side.
     pub patience: Patience,
 }
 
-/// The spans of `[delivery]` that this side keeps.
+/// How long this side waits for what; most of it is of `[delivery]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Patience {
     /// After how long the other side is told that a message cannot be decrypted yet.
@@ -91,6 +100,8 @@ pub struct Patience {
     pub unknown_after: Duration,
     /// How long the list of a sender's devices may take that names the device of a message.
     pub device_wait: Duration,
+    /// How long a verification of our device may take.
+    pub verification: Duration,
 }
 
 impl Default for Patience {
@@ -100,6 +111,7 @@ impl Default for Patience {
             key_limit: Duration::from_hours(7 * 24),
             unknown_after: Duration::from_hours(20),
             device_wait: Duration::from_mins(1),
+            verification: Duration::from_mins(10),
         }
     }
 }
@@ -123,38 +135,6 @@ pub enum Trust {
     AnyDevice,
 }
 
-/// What went wrong on the Matrix side.
-#[derive(Debug, thiserror::Error)]
-pub enum MatrixError {
-    /// The homeserver no longer knows our session (B20).
-    #[error("{0}")]
-    SignedOut(String),
-    /// Nobody is logged in.
-    #[error("nobody is logged in")]
-    NoAccount,
-    /// User name or password are wrong, or the server does not offer this way of logging in.
-    #[error("{0}")]
-    Refused(String),
-    /// The account has a cross-signing identity that we are not part of (B21), or the recovery key is wrong.
-    #[error("{0}")]
-    Identity(String),
-    /// The room cannot be found or joined.
-    #[error("{0}")]
-    NoRoom(String),
-    /// One of the SDK's databases is gone or empty.
-    #[error("the database {path} is gone or empty", path = .0.display())]
-    Lost(PathBuf),
-    /// Our encryption store does not open with this key, or is another device's.
-    #[error("{0}")]
-    Keys(String),
-    /// The homeserver cannot be reached, or does not speak Matrix. Worth trying again.
-    #[error("{0:#}")]
-    Unavailable(anyhow::Error),
-    /// Our own store failed: the house must stop.
-    #[error(transparent)]
-    Store(#[from] footbridge_store::Error),
-}
-
 /// The cursor of the sync. Beside it stands one per room, with the newest event that was walked.
 const SYNC_CURSOR: &str = "matrix";
 
@@ -173,8 +153,15 @@ pub struct Matrix {
     trust: Trust,
     key_wait: Duration,
     patience: Patience,
+    lease: lease::Lease,
+    session: session::Keeper,
+    verify: verify::Verifications,
+    /// When our device was kept in the store: what was sent before, another one sent.
+    device_since: Millis,
     /// When the last sync was answered.
     synced: Mutex<Option<Millis>>,
+    /// How many syncs were taken in from end to end.
+    taken_in: AtomicU64,
     /// The sync that was on its way when listening stopped.
     parked: Mutex<Option<InFlight>>,
     /// Flags of rooms known to be raised; what is not here must be looked up.
@@ -210,6 +197,12 @@ impl Matrix {
         Box::pin(async move {
             let account = store.account().await?.ok_or(MatrixError::NoAccount)?;
             account::check_user(&account.face, &config)?;
+            let interrupted = account.face.ed25519.is_none() && store.retired().await?.is_some();
+            if interrupted {
+                return Err(MatrixError::Identity(
+                    "a reset of the device was interrupted; `footbridge login` finishes it".into(),
+                ));
+            }
             let directory = account::directory(&store);
             files::require_databases(&directory)?;
             let (client, keys) = client::build_with_keys(client::Parts {
@@ -222,6 +215,8 @@ impl Matrix {
             .await?;
             put_cursor(&client, store.cursor(SYNC_CURSOR).await?).await?;
             account::restore(&client, &account.session).await?;
+            let session = session::Keeper::of(&client, &store)?;
+            let lease = lease::Lease::of(&store, key);
             encryption::require_signed_device(&client).await?;
             Ok(Arc::new(Self {
                 own: client.user_id().ok_or(MatrixError::NoAccount)?.to_owned(),
@@ -231,8 +226,13 @@ impl Matrix {
                 clock,
                 trust,
                 key_wait: config.key_wait,
+                verify: verify::Verifications::with(config.admins, config.patience.verification),
                 patience: config.patience,
+                lease,
+                session,
+                device_since: account.since,
                 synced: Mutex::default(),
+                taken_in: AtomicU64::new(0),
                 parked: Mutex::default(),
                 flags: Mutex::default(),
                 senders: Mutex::default(),
@@ -275,6 +275,12 @@ impl Matrix {
     #[must_use]
     pub fn last_sync(&self) -> Option<Millis> {
         *self.synced.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many syncs were taken in, with everything that they ask for.
+    #[must_use]
+    pub fn syncs_taken_in(&self) -> u64 {
+        self.taken_in.load(Ordering::SeqCst)
     }
 
     /// Per joined room: whether it is encrypted, as far as the SDK knows.

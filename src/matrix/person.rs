@@ -2,6 +2,7 @@
 
 mod identity;
 mod seen;
+mod verifying;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -26,7 +27,11 @@ use matrix_sdk::{
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
-pub use self::{identity::Identity, seen::Seen};
+pub use self::{
+    identity::Identity,
+    seen::Seen,
+    verifying::{Compared, Screen},
+};
 use super::{Boxed, Homeserver, Trust, client};
 
 /// A person at a client.
@@ -34,6 +39,7 @@ use super::{Boxed, Homeserver, Trust, client};
 pub struct Person {
     client: Client,
     timeline: Arc<Mutex<Timeline>>,
+    verifications: verifying::Flows,
 }
 
 /// How far this person has read.
@@ -101,6 +107,7 @@ impl Person {
             let person = Self {
                 client,
                 timeline: Arc::default(),
+                verifications: verifying::Flows::default(),
             };
             person.sync(Duration::ZERO).await?;
             Ok(person)

@@ -239,6 +239,8 @@ impl Invites {
                     mark_entry(followed, inbox).await?;
                     join(client, &id).await
                 }
+                // A direct room with somebody who may verify us is where that is said.
+                None if matrix.is_asked_by_admin(&id).await => join(client, &id).await,
                 None => refuse(client, &id).await,
             };
             self.report(&id, outcome)?;

@@ -22,7 +22,7 @@ use tokio::sync::OwnedMutexGuard;
 use tracing::error;
 
 use super::{
-    Matrix,
+    Matrix, MatrixError,
     alarms::Alarm,
     convert::{
         self,
@@ -77,6 +77,7 @@ impl Outlet for Matrix {
                 return Err(Fault::NotJoined.into_send_error());
             }
         }
+        self.hold_lease().await.map_err(without_lease)?;
         let key = OwnedTransactionId::from(key);
         match step {
             Step::Post {
@@ -161,7 +162,7 @@ impl Outlet for Matrix {
 }
 
 impl Matrix {
-    async fn send_event(
+    pub(super) async fn send_event(
         &self,
         room: &Room,
         to: &Place,
@@ -314,6 +315,14 @@ fn unchangeable(part: Option<&Part>) -> SendError {
         None => SendError::Refused {
             reason: "the bridge cannot read the message any more that it is a part of".into(),
         },
+    }
+}
+
+/// Nothing is sent before it is known that this store is the newest of its device.
+fn without_lease(error: MatrixError) -> SendError {
+    match error {
+        MatrixError::SignedOut(reason) => SendError::SignedOut { reason },
+        error => retry(None, Outcome::NotDone, &format!("{error:#}")),
     }
 }
 

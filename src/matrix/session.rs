@@ -1,16 +1,86 @@
-//! A session that the homeserver no longer accepts (D21): it has expired, and the device lives on with its keys; or
-//! the device was logged out, and its keys are of no use any more. Sessions of a login by password have no refresh
-//! token, so that an expired one needs the password once more.
+//! The session (D21, F29): renewed with its refresh token where the homeserver gives one; and what becomes of one that
+//! is no longer accepted: it has expired, and the device lives on with its keys; or the device was logged out, and its
+//! keys are of no use any more.
+//!
+//! A refresh takes the old pair of tokens away only when the new one is first used, so a kill before the new pair is
+//! kept goes on with the old one. The SDK lets the request that found the session expired go on only after the new pair
+//! is kept. A request of another task may be quicker by the time that the write takes; a kill in just these
+//! milliseconds needs the password once more.
 
-use footbridge_store::Account;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use footbridge_store::{Account, Store};
 use matrix_sdk::{Client, authentication::matrix::MatrixSession};
 use serde::Deserialize;
-use tracing::info;
+use serde_json::json;
+use tracing::{error, info};
+use url::Url;
 
 use super::{
     Boxed, Homeserver, MatrixConfig, MatrixError,
     account::{self, Login},
 };
+use crate::crash;
+
+/// Keeps each new pair of tokens.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    store: Store,
+    /// Whether the newest pair could not be kept.
+    behind: Arc<AtomicBool>,
+}
+
+impl Keeper {
+    /// For a client that has its session. Once for each.
+    pub(super) fn of(client: &Client, store: &Store) -> Result<Self, MatrixError> {
+        let behind = Arc::new(AtomicBool::new(false));
+        let (writer, failed) = (store.clone(), behind.clone());
+        let kept = client.set_session_callbacks(
+            Box::new(|client| {
+                client
+                    .session_tokens()
+                    .ok_or_else(|| "there is no session".into())
+            }),
+            Box::new(move |client| {
+                crash::point("session.refreshed");
+                // Whoever fails here leaves the pair to `keep`.
+                failed.store(true, Ordering::SeqCst);
+                writer.save_session_now(&present(&client)?)?;
+                failed.store(false, Ordering::SeqCst);
+                info!("The session was renewed");
+                crash::point("session.kept");
+                Ok(())
+            }),
+        );
+        kept.map_err(|error| MatrixError::Keys(format!("the session cannot be watched: {error}")))?;
+        Ok(Self {
+            store: store.clone(),
+            behind,
+        })
+    }
+
+    /// Keeps what could not be kept when it came. Waits for a store that is hindered.
+    pub(super) async fn keep(&self, client: &Client) -> Result<(), MatrixError> {
+        if !self.behind.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        error!("A renewed session could not be kept; trying again");
+        self.store.save_session(&present(client)?).await?;
+        self.behind.store(false, Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+fn present(client: &Client) -> Result<footbridge_store::Secret, MatrixError> {
+    let session = client.matrix_auth().session();
+    account::sealed(&session.ok_or(MatrixError::NoAccount)?)
+}
+
+/// How long the homeserver may take for an answer.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// What the homeserver says of the session that is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,45 +103,138 @@ struct Refusal {
     soft_logout: bool,
 }
 
-/// Asks the homeserver about the session that is kept. Opens none of the SDK's stores.
+/// The answer to a refresh token.
+#[derive(Deserialize)]
+struct Renewed {
+    access_token: String,
+    refresh_token: Option<String>,
+}
+
+/// Asks the homeserver about the session that is kept, and renews one that has expired if that needs no password.
+/// Opens none of the SDK's stores.
 #[must_use]
 pub fn ask<'a>(
-    account: &'a Account,
+    store: &'a Store,
     config: &'a MatrixConfig,
     http: &'a reqwest::Client,
 ) -> Boxed<'a, Result<SessionState, MatrixError>> {
     Box::pin(async move {
+        let account = store.account().await?.ok_or(MatrixError::NoAccount)?;
         let Homeserver::Url(server) = account::homeserver(&account.face, config)? else {
             return Ok(SessionState::Unknown);
         };
-        let session: MatrixSession = serde_json::from_slice(&account.session.0)
-            .map_err(|_| MatrixError::Keys("the kept session cannot be read".into()))?;
-        let Ok(address) = server.join("/_matrix/client/v3/account/whoami") else {
-            return Ok(SessionState::Unknown);
-        };
-        let request = http
-            .get(address)
-            .bearer_auth(&session.tokens.access_token)
-            .timeout(std::time::Duration::from_secs(30));
-        let Ok(answer) = request.send().await else {
-            return Ok(SessionState::Unknown);
-        };
-        let status = answer.status();
-        if status.is_success() {
-            return Ok(SessionState::Accepted);
+        let session = read(&account)?;
+        match whoami(&server, &session.tokens.access_token, http).await {
+            SessionState::Expired => renew(store, &server, session, http).await,
+            state => Ok(state),
         }
-        // What is no answer of a homeserver says nothing of a session.
-        Ok(match answer.json::<Refusal>().await {
-            Ok(refusal) if status == 401 && refusal.errcode == "M_UNKNOWN_TOKEN" => {
-                if refusal.soft_logout {
-                    SessionState::Expired
-                } else {
-                    SessionState::Gone
-                }
-            }
-            _ => SessionState::Unknown,
-        })
     })
+}
+
+pub(super) fn read(account: &Account) -> Result<MatrixSession, MatrixError> {
+    serde_json::from_slice(&account.session.0)
+        .map_err(|_| MatrixError::Keys("the kept session cannot be read".into()))
+}
+
+async fn whoami(server: &Url, token: &str, http: &reqwest::Client) -> SessionState {
+    let Ok(address) = server.join("/_matrix/client/v3/account/whoami") else {
+        return SessionState::Unknown;
+    };
+    let request = http.get(address).bearer_auth(token).timeout(PATIENCE);
+    let Ok(answer) = request.send().await else {
+        return SessionState::Unknown;
+    };
+    let status = answer.status();
+    if status.is_success() {
+        return SessionState::Accepted;
+    }
+    // What is no answer of a homeserver says nothing of a session.
+    match answer.json::<Refusal>().await {
+        Ok(refusal) if status == 401 && refusal.errcode == "M_UNKNOWN_TOKEN" => {
+            if refusal.soft_logout {
+                SessionState::Expired
+            } else {
+                SessionState::Gone
+            }
+        }
+        _ => SessionState::Unknown,
+    }
+}
+
+/// Logs a device out by its session: [`SessionState::Accepted`] when it was, [`SessionState::Gone`] when it had been
+/// before. One that has expired is renewed for it where that can be done.
+pub(super) async fn log_out(
+    server: &Url,
+    session: MatrixSession,
+    http: &reqwest::Client,
+) -> SessionState {
+    let mut token = session.tokens.access_token;
+    if whoami(server, &token, http).await == SessionState::Expired {
+        let Some(refresh) = session.tokens.refresh_token else {
+            return SessionState::Expired;
+        };
+        match refreshed(server, &refresh, http).await {
+            Ok(renewed) => token = renewed.access_token,
+            Err(state) => return state,
+        }
+    }
+    let Ok(address) = server.join("/_matrix/client/v3/logout") else {
+        return SessionState::Unknown;
+    };
+    let request = http.post(address).bearer_auth(&token).timeout(PATIENCE);
+    match request.send().await {
+        Ok(answer) if answer.status().is_success() => SessionState::Accepted,
+        Ok(answer) if answer.status() == 401 => SessionState::Gone,
+        _ => SessionState::Unknown,
+    }
+}
+
+/// A new pair for a refresh token; without one, what that says of the session.
+async fn refreshed(
+    server: &Url,
+    token: &str,
+    http: &reqwest::Client,
+) -> Result<Renewed, SessionState> {
+    let Ok(address) = server.join("/_matrix/client/v3/refresh") else {
+        return Err(SessionState::Unknown);
+    };
+    let request = http
+        .post(address)
+        .json(&json!({ "refresh_token": token }))
+        .timeout(PATIENCE);
+    let Ok(answer) = request.send().await else {
+        return Err(SessionState::Unknown);
+    };
+    if answer.status().is_success() {
+        return answer.json().await.map_err(|_| SessionState::Unknown);
+    }
+    Err(match answer.json::<Refusal>().await {
+        Ok(refusal) if refusal.errcode != "M_LIMIT_EXCEEDED" => SessionState::Expired,
+        _ => SessionState::Unknown,
+    })
+}
+
+/// Nobody else uses the session meanwhile: whoever asks holds the store.
+async fn renew(
+    store: &Store,
+    server: &Url,
+    mut session: MatrixSession,
+    http: &reqwest::Client,
+) -> Result<SessionState, MatrixError> {
+    let Some(token) = &session.tokens.refresh_token else {
+        return Ok(SessionState::Expired);
+    };
+    let renewed = match refreshed(server, token, http).await {
+        Ok(renewed) => renewed,
+        Err(state) => return Ok(state),
+    };
+    session.tokens.access_token = renewed.access_token;
+    if renewed.refresh_token.is_some() {
+        session.tokens.refresh_token = renewed.refresh_token;
+    }
+    store.save_session(&account::sealed(&session)?).await?;
+    info!("The session was renewed");
+    Ok(SessionState::Accepted)
 }
 
 /// Logs in once more on the device that is kept, whose keys stay as they are, and keeps the new session.

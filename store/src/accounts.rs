@@ -49,6 +49,8 @@ pub struct Account {
     pub session: Secret,
     /// The recovery key, once there is one.
     pub recovery_key: Option<Secret>,
+    /// When this device was kept here.
+    pub since: Millis,
 }
 
 impl Store {
@@ -98,6 +100,17 @@ impl Store {
         .await
     }
 
+    /// Keeps a refreshed session before this returns, on the thread of the caller: for where nothing can be awaited.
+    pub fn save_session_now(&self, session: &Secret) -> Result<(), Error> {
+        self.database.transaction("keep the session", |desk| {
+            let sealed = desk.seal.seal(cell("session"), &session.0)?;
+            desk.sql
+                .execute("UPDATE account SET session = ?1 WHERE id = 1", [sealed])?;
+            desk.erased();
+            Ok(())
+        })
+    }
+
     /// Keeps the recovery key.
     pub async fn save_recovery_key(&self, key: &Secret) -> Result<(), Error> {
         let key = key.clone();
@@ -141,7 +154,7 @@ impl Store {
     }
 }
 
-fn cell(column: &'static str) -> Cell {
+pub(crate) fn cell(column: &'static str) -> Cell {
     Cell {
         table: "account",
         column,
@@ -170,11 +183,11 @@ fn open_account(desk: &Desk<'_>) -> Result<Option<Account>, Fault> {
     let Some(face) = face(desk.sql)? else {
         return Ok(None);
     };
-    let (session, recovery_key): (Vec<u8>, Option<Vec<u8>>) =
-        desk.sql
-            .query_row("SELECT session, recovery_key FROM account", [], |row| {
-                Ok((row.get(0)?, row.get(1)?))
-            })?;
+    let (session, recovery_key, since): (Vec<u8>, Option<Vec<u8>>, Millis) = desk.sql.query_row(
+        "SELECT session, recovery_key, saved_at FROM account",
+        [],
+        |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+    )?;
     let open = |column, sealed: &[u8]| desk.seal.open(cell(column), sealed).map(Secret);
     Ok(Some(Account {
         face,
@@ -182,5 +195,6 @@ fn open_account(desk: &Desk<'_>) -> Result<Option<Account>, Fault> {
         recovery_key: recovery_key
             .map(|sealed| open("recovery_key", &sealed))
             .transpose()?,
+        since,
     }))
 }

@@ -13,6 +13,7 @@ use std::{
 };
 
 use footbridge::config::{Config, keys::TABLES};
+use footbridge_store::{AccountFace, Millis, Secret, Store, StoreKey};
 use proptest::prelude::*;
 
 /// Stands wherever a secret stands, and must never come out.
@@ -93,7 +94,7 @@ fn golden_config(name: &str, config: &str) {
     Desk::with(config).golden(name, &["check", "--offline"]);
 }
 
-fn compare(name: &str, output: &Output, directory: &Path) {
+pub fn compare(name: &str, output: &Output, directory: &Path) {
     let stderr = String::from_utf8(output.stderr.clone()).unwrap();
     let stdout = String::from_utf8(output.stdout.clone()).unwrap();
     for stream in [&stderr, &stdout] {
@@ -130,6 +131,10 @@ fn normal(stderr: &str, directory: &Path) -> String {
         ("kill ", ')', "<pid>"),
         ("started ", '\n', "<time>"),
         ("user ", ' ', "<uid>"),
+        ("taken up ", ' ', "<count>"),
+        ("knows of ", ':', "<count>"),
+        ("schemas up to ", '\n', "<schema>"),
+        ("was seen ", ' ', "<seconds>"),
     ] {
         text = text
             .split_inclusive(before)
@@ -591,6 +596,111 @@ fn b19_a_second_instance_is_told_who_holds_the_store() {
     );
     compare("B19-second-instance", &output, desk.directory.path());
     desk.golden("B19-second-instance", &["run"]);
+}
+
+/// A desk whose store belongs to `user`, with a session that some homeserver may or may not know.
+fn inhabited(config: &str, user: &str) -> Desk {
+    let admin = format!("[admin]\nlisten = \"127.0.0.1:{}\"\n", closed_port());
+    let desk = Desk::with(&format!("{config}{admin}"));
+    let (data, key_file) = (desk.path("data"), desk.path("footbridge.key"));
+    let face = AccountFace {
+        user_id: user.to_owned(),
+        device_id: "OLDDEVICE".to_owned(),
+        homeserver: "https://matrix.example.org/".to_owned(),
+        ed25519: Some("finger".to_owned()),
+        master_key: Some("master".to_owned()),
+    };
+    let session =
+        format!(r#"{{"user_id": "{user}", "device_id": "OLDDEVICE", "access_token": "{CANARY}"}}"#);
+    let runtime = tokio::runtime::Builder::new_multi_thread().build().unwrap();
+    runtime.block_on(async {
+        let key = StoreKey::read_or_create(&key_file).unwrap();
+        let store = Store::open(&data, &key).await.unwrap();
+        let session = Secret(session.into_bytes());
+        let kept = store.save_account(&face, &session, Millis(1)).await;
+        assert!(kept.unwrap());
+        store.checkpoint().await.unwrap();
+    });
+    desk
+}
+
+#[test]
+fn b16_a_store_of_another_account_is_refused_with_both_names() {
+    let desk = inhabited(PLAIN, "@other:example.org");
+    for arguments in [&["run"][..], &["login"], &["device", "reset"], &["logout"]] {
+        desk.golden("B16-another-account", arguments);
+    }
+}
+
+#[test]
+fn b20_a_device_that_was_logged_out_is_told_with_the_way_out() {
+    const ANSWER: &str = "401 Unauthorized\r\nContent-Type: application/json\r\nContent-Length: 64\r\n\
+                          Connection: close\r\n\r\n\
+                          {\"errcode\":\"M_UNKNOWN_TOKEN\",\"error\":\"gone\",\"soft_logout\":false}";
+    assert_eq!(ANSWER.split("\r\n\r\n").nth(1).unwrap().len(), 64);
+    let url = format!("http://127.0.0.1:{}", answering(ANSWER));
+    let config = PLAIN.replace("https://matrix.example.org", &url);
+    let desk = inhabited(&config, "@bridge:example.org");
+    desk.golden("B20-logged-out", &["login"]);
+    let nobody = Desk::with(PLAIN);
+    nobody.golden("B20-nobody", &["run"]);
+}
+
+#[test]
+fn b21_a_device_that_nobody_signed_does_not_bridge() {
+    let desk = inhabited(PLAIN, "@bridge:example.org");
+    // Two databases in which nothing is written yet.
+    let make = "import sqlite3, sys\nfor name in sys.argv[1:]:\n    sql = sqlite3.connect(name)\n    \
+                sql.execute('CREATE TABLE t (x)')\n    sql.execute('DROP TABLE t')\n    sql.commit()";
+    let keys = desk.path("data/matrix");
+    fs::create_dir(&keys).unwrap();
+    let names = ["matrix-sdk-crypto.sqlite3", "matrix-sdk-state.sqlite3"];
+    let made = Command::new("python3")
+        .args(["-c", make])
+        .args(names.map(|name| keys.join(name)))
+        .status();
+    assert!(made.unwrap().success());
+    desk.golden("B21-unsigned", &["run"]);
+}
+
+#[test]
+fn b23_a_damaged_database_is_named_and_left_as_it_is() {
+    let desk = inhabited(PLAIN, "@bridge:example.org");
+    let file = desk.path("data/footbridge.db");
+    let whole = fs::read(&file).unwrap();
+    let mut torn = whole.clone();
+    for byte in torn.iter_mut().skip(4096).step_by(3) {
+        *byte = 0xa5;
+    }
+    for (name, bytes) in [
+        ("B23-torn", &torn[..]),
+        (
+            "B23-no-database",
+            &b"this is no database, and it is long enough to be taken for one".repeat(20)[..],
+        ),
+        ("B23-cut-short", &whole[..100]),
+    ] {
+        fs::write(&file, bytes).unwrap();
+        for arguments in [&["run"][..], &["login"], &["device", "reset"]] {
+            desk.golden(name, arguments);
+        }
+        assert_eq!(fs::read(&file).unwrap(), bytes, "{name} was changed");
+    }
+}
+
+#[test]
+fn b24_a_store_of_a_newer_program_is_not_opened() {
+    let desk = inhabited(PLAIN, "@bridge:example.org");
+    let file = desk.path("data/footbridge.db");
+    let mut bytes = fs::read(&file).unwrap();
+    // Where SQLite keeps `user_version`.
+    bytes[60..64].copy_from_slice(&9_999_u32.to_be_bytes());
+    fs::write(&file, &bytes).unwrap();
+    let shown = desk.run(&["run"]);
+    let text = String::from_utf8_lossy(&shown.stderr).into_owned();
+    assert!(text.contains("schema 9999"), "{text}");
+    compare("B24-newer", &shown, desk.directory.path());
+    assert_eq!(fs::read(&file).unwrap(), bytes, "it was changed");
 }
 
 #[test]

@@ -110,6 +110,7 @@ fn a_default_that_is_changed_is_noticed() {
             "#listen = \"127.0.0.1:29320\"",
             "listen = \"127.0.0.1:29321\"",
         ),
+        ("#users = []", "users = [\"@me:example.org\"]"),
     ];
     for (default, other) in others {
         let text = example();

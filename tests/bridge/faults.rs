@@ -50,6 +50,31 @@ async fn f14_doubled_requests_double_nothing_in_the_room() {
 }
 
 #[tokio::test]
+async fn f24_an_old_copy_of_the_store_is_refused_always() {
+    passes("F24").await;
+}
+
+#[tokio::test]
+async fn f25_a_second_instance_ends_at_once_on_the_store_and_on_a_copy_of_it() {
+    passes("F25").await;
+}
+
+#[tokio::test]
+async fn f29_sessions_that_end_every_other_second_lose_nothing_under_kills() {
+    passes("F29").await;
+}
+
+#[tokio::test]
+async fn f39_a_kill_while_keys_are_uploaded_leaves_none_missing() {
+    passes("F39").await;
+}
+
+#[tokio::test]
+async fn f40_with_the_fallback_key_alone_messages_are_readable() {
+    passes("F40").await;
+}
+
+#[tokio::test]
 async fn f33_a_storm_of_refusals_loses_and_doubles_nothing() {
     passes("F33").await;
 }

@@ -40,6 +40,10 @@ mod walk;
 #[cfg(test)]
 mod restart;
 #[cfg(test)]
+mod lifetime;
+#[cfg(test)]
+mod devices;
+#[cfg(test)]
 mod hindrances;
 #[cfg(test)]
 mod at_rest;

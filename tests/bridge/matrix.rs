@@ -4,9 +4,11 @@ mod bare;
 mod encrypting;
 mod entering;
 mod late_keys;
+mod lease;
 mod overlap;
 mod proxy;
 mod unanswered;
+mod verifying;
 mod expired;
 mod trusting;
 
@@ -19,6 +21,7 @@ use footbridge::{
         Homeserver, Matrix, MatrixConfig, MatrixError, Patience, Trust,
         account::{LoggedIn, Login, login},
         person::{Identity, Person, Seen},
+        session::{self, SessionState},
     },
     message::{Action, Message, Style},
     outlet::{Content, Done, Outcome, Outlet, SendError, Step},
@@ -67,6 +70,7 @@ impl House {
                 recovery_key_file: None,
                 device_name: "Footbridge".into(),
                 key_wait: Duration::from_secs(1),
+                admins: Vec::new(),
                 patience: Patience::default(),
             },
             user,

@@ -1,5 +1,7 @@
 //! D21, F29: a session that has expired is continued on the same device, and nothing is lost.
 
+use std::sync::atomic::Ordering;
+
 use super::{proxy::scene, *};
 
 async fn token(house: &House) -> String {
@@ -22,6 +24,7 @@ async fn d21_f29_an_expired_session_is_continued_on_the_same_device() {
     person.say(&room, "before").await.unwrap();
     assert_eq!(text_of(&house.next(lane).await), "before");
     let before = house.store.account().await.unwrap().unwrap();
+    proxy.rules.unrenewable.store(true, Ordering::SeqCst);
     for round in 0..2 {
         let old = token(&house).await;
         *proxy.rules.expired.lock().unwrap() = Some(old.clone());
@@ -30,7 +33,7 @@ async fn d21_f29_an_expired_session_is_continued_on_the_same_device() {
         let Err(MatrixError::SignedOut(why)) = ended else {
             panic!("{ended:?}")
         };
-        assert!(why.contains("the device has not"), "{why}");
+        assert!(why.contains("the session has expired"), "{why}");
         let held = house.post(&room, &format!("held {round}"), "held").await;
         assert!(matches!(held, Err(SendError::SignedOut { .. })), "{held:?}");
         person.say(&room, "meanwhile").await.unwrap();
@@ -54,4 +57,44 @@ async fn d21_f29_an_expired_session_is_continued_on_the_same_device() {
     house.matrix = None;
     house.login(None).await.unwrap();
     assert_eq!(token(&house).await, kept);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn d21_f29_a_session_that_can_be_renewed_goes_on_by_itself() {
+    let synapse = Synapse::shared().await.unwrap();
+    let (scene, proxy) = scene(synapse, true, Patience::default()).await;
+    let Scene {
+        mut house,
+        person,
+        room,
+        lane,
+        ..
+    } = scene;
+    let before = house.store.account().await.unwrap().unwrap();
+    for round in 0..3 {
+        let old = token(&house).await;
+        *proxy.rules.expired.lock().unwrap() = Some(old.clone());
+        // Sent with an expired token, and received with it.
+        let text = format!("message {round}");
+        house.post(&room, &text, &text).await.unwrap();
+        person.say(&room, &text).await.unwrap();
+        assert_eq!(text_of(&house.next(lane).await), text);
+        // What is kept is the new one already, and the device is the same.
+        assert_ne!(token(&house).await, old);
+        let now = house.store.account().await.unwrap().unwrap();
+        assert_eq!(now.face, before.face);
+        // And it is good for another life.
+        if round == 1 {
+            house.reopen().await;
+            house.listen(&room);
+        }
+    }
+    // A login renews as well, without a word about passwords.
+    house.rest().await;
+    house.matrix = None;
+    let old = token(&house).await;
+    *proxy.rules.expired.lock().unwrap() = Some(old.clone());
+    let asked = session::ask(&house.store, &house.config, &http()).await;
+    assert_eq!(asked.unwrap(), SessionState::Accepted);
+    assert_ne!(token(&house).await, old);
 }

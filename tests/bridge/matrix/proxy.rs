@@ -26,6 +26,8 @@ pub struct Rules {
     pub stop_sends: AtomicU32,
     /// Requests with this access token are told that it has expired and the device has not.
     pub expired: Mutex<Option<String>>,
+    /// Sessions are not renewed any more.
+    pub unrenewable: AtomicBool,
     /// The homeserver fails when it is asked for a single event.
     pub hide_events: AtomicBool,
     /// Sends that reached the homeserver.
@@ -96,6 +98,11 @@ async fn pass(State((rules, upstream, http)): State<Shared>, request: Request) -
     }
     let (parts, body) = request.into_parts();
     let path = parts.uri.to_string();
+    if path.ends_with("/refresh") && rules.unrenewable.load(Ordering::SeqCst) {
+        let body =
+            json!({"errcode": "M_FORBIDDEN", "error": "The supplied refresh token has expired"});
+        return (StatusCode::FORBIDDEN, axum::Json(body)).into_response();
+    }
     if path.contains("/event/") && rules.hide_events.load(Ordering::SeqCst) {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     }

@@ -65,6 +65,32 @@ impl BridgeProcess {
         })
     }
 
+    /// The same bridge once more: a copy of everything it has, in another directory and on another admin address.
+    pub fn copy_elsewhere(&self) -> anyhow::Result<Self> {
+        let directory = tempfile::Builder::new()
+            .prefix("footbridge-copy-")
+            .tempdir()?;
+        let copied = std::process::Command::new("cp")
+            .arg("-a")
+            .arg(self.directory.path().join("."))
+            .arg(directory.path())
+            .status()?;
+        anyhow::ensure!(copied.success(), "cannot copy the bridge's directory");
+        let admin = free_port()?;
+        let file = directory.path().join("config.toml");
+        let config = std::fs::read_to_string(&file)?;
+        let config = config.replace(&format!(":{}\"", self.admin), &format!(":{admin}\""));
+        std::fs::write(&file, config)?;
+        Ok(Self {
+            directory,
+            binary: self.binary.clone(),
+            log_filter: self.log_filter.clone(),
+            admin,
+            http: self.http.clone(),
+            running: Mutex::default(),
+        })
+    }
+
     fn lock(&self) -> MutexGuard<'_, Option<Running>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -106,8 +132,9 @@ impl BridgeProcess {
             .context("cannot run the bridge")?;
         if !output.status.success() {
             bail!(
-                "footbridge {verb} failed, {}\n{}",
+                "footbridge {verb} failed, {}\n{}\n{}",
                 output.status,
+                String::from_utf8_lossy(&output.stderr),
                 self.logs_end()
             );
         }
@@ -123,6 +150,70 @@ impl BridgeProcess {
         }
         child.kill().await?;
         Ok(None)
+    }
+
+    /// A command with more than one word, for tests that talk to it themselves.
+    pub fn prepare_command(&self, words: &[&str]) -> anyhow::Result<Command> {
+        let (first, rest) = words.split_first().context("no command")?;
+        let mut command = self.command(first)?;
+        command.args(rest);
+        Ok(command)
+    }
+
+    /// Runs such a command to its end; returns its exit code and what it printed.
+    pub async fn output(&self, words: &[&str]) -> anyhow::Result<(Option<i32>, String)> {
+        let child = self
+            .prepare_command(words)?
+            .stdout(Stdio::piped())
+            .spawn()?;
+        // Not `output`, which would take stderr from the log.
+        let output = child.wait_with_output().await?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        Ok((output.status.code(), text))
+    }
+
+    /// The same where it must succeed; returns what it printed.
+    pub async fn run_words(&self, words: &[&str]) -> anyhow::Result<String> {
+        let (code, text) = self.output(words).await?;
+        if code != Some(0) {
+            bail!("footbridge {words:?} failed, {code:?}\n{}", self.logs_end());
+        }
+        Ok(text)
+    }
+
+    /// Runs `footbridge` with these words so that it dies at this point (see `footbridge::crash`).
+    pub async fn output_armed(&self, words: &[&str], point: &str) -> anyhow::Result<Option<i32>> {
+        let mut command = self.prepare_command(words)?;
+        command.env(footbridge::crash::VARIABLE, point);
+        let mut child = command.stdout(Stdio::null()).spawn()?;
+        Ok(child.wait().await?.code())
+    }
+
+    /// Runs a command and kills it as soon as it is so; fails when the command ends before, or takes too long.
+    pub async fn kill_when(&self, verb: &str, is_so: impl Fn() -> bool) -> anyhow::Result<()> {
+        let mut child = self.command(verb)?.stdout(Stdio::null()).spawn()?;
+        let deadline = Instant::now() + PATIENCE;
+        while !is_so() {
+            if let Some(status) = child.try_wait()? {
+                bail!(
+                    "footbridge {verb} ended by itself, {status}\n{}",
+                    self.logs_end()
+                );
+            }
+            if Instant::now() > deadline {
+                bail!("footbridge {verb} never came so far\n{}", self.logs_end());
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Ok(child.kill().await?)
+    }
+
+    /// Adds a line below `[admin]` of the configuration.
+    pub fn configure_admin(&self, line: &str) -> anyhow::Result<()> {
+        let file = self.directory.path().join("config.toml");
+        let config = std::fs::read_to_string(&file)?;
+        let config = config.replace("[admin]\n", &format!("[admin]\n{line}\n"));
+        Ok(std::fs::write(&file, config)?)
     }
 
     /// Starts `footbridge run` and returns at once.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 
 use super::{Context, Outcome};
-use crate::proxy::{Matcher, Proxy};
+use crate::proxy::{Matcher, Proxy, Rule};
 use crate::scenario::{Crowd, Options, Proxies, Scenario};
 use crate::synapse::Synapse;
 
@@ -43,6 +43,8 @@ pub struct Plan {
     pub requests_per_minute: u32,
     /// For `FOOTBRIDGE_LOG`.
     pub log_filter: &'static str,
+    /// What goes wrong when the bridge logs in for the first time; it is killed then.
+    pub harm_at_login: Option<Rule>,
 }
 
 impl Default for Plan {
@@ -58,6 +60,7 @@ impl Default for Plan {
             delivery: "",
             requests_per_minute: 60_000,
             log_filter: "info",
+            harm_at_login: None,
         }
     }
 }
@@ -98,6 +101,7 @@ impl Rig {
         options.encrypted = plan.encrypted;
         options.proxies = Some(context.seed);
         options.portals = plan.portals + plan.spare;
+        options.harm_at_login = plan.harm_at_login;
         let scene = Scenario::set_up(synapse, options, &|_| ()).await?;
         scene.open().await?;
         let rig = Self {

@@ -31,6 +31,7 @@ pub use watch::Watch;
 
 use crate::bridge::{BridgeProcess, PortalSetup, Setup, SiloAccess};
 use crate::gitter::{self, GitterSim, RoomOptions};
+use crate::proxy::Rule;
 use crate::report::{Arrived, Verdict};
 use crate::synapse::Synapse;
 
@@ -57,6 +58,8 @@ pub struct Options {
     pub encrypted: bool,
     /// How many rooms are joined to as many channels; people talk in the first one.
     pub portals: usize,
+    /// What the first login does when this goes wrong: it is killed there, and a second one finishes it.
+    pub harm_at_login: Option<Rule>,
 }
 
 impl Options {
@@ -73,6 +76,7 @@ impl Options {
             proxies: None,
             encrypted: true,
             portals: 1,
+            harm_at_login: None,
         }
     }
 
@@ -210,6 +214,12 @@ impl Scenario {
             portals: pairs.iter().map(Pair::portal).collect(),
             log_filter: options.log_filter,
         })?;
+        if let (Some(harm), Some(between)) = (options.harm_at_login, &proxies) {
+            between.homeserver.add(harm);
+            let struck = || between.homeserver.strikes() > 0;
+            bridge.kill_when("login", struck).await?;
+            between.homeserver.clear();
+        }
         bridge.login().await?;
         Ok(Self {
             bridge,

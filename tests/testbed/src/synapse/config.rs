@@ -15,7 +15,12 @@ pub(super) const REGISTRATION_SECRET: &str = "footbridge-testbed";
 const SIGNING_KEY: &str = "ed25519 a_1 Rm9vdGJyaWRnZSB0aHJvd2F3YXkgc2lnbmluZyBrZXk\n";
 
 /// Writes everything Synapse wants to find in `home`; returns the arguments it is started with.
-pub(super) fn write(home: &Path, port: u16, limits: Limits) -> anyhow::Result<Vec<PathBuf>> {
+pub(super) fn write(
+    home: &Path,
+    port: u16,
+    limits: Limits,
+    settings: &Value,
+) -> anyhow::Result<Vec<PathBuf>> {
     fs::create_dir_all(home.join("media"))?;
     fs::write(home.join("signing.key"), SIGNING_KEY)?;
     fs::write(home.join("log.yaml"), log(home).to_string())?;
@@ -24,6 +29,10 @@ pub(super) fn write(home: &Path, port: u16, limits: Limits) -> anyhow::Result<Ve
         home.join("homeserver.yaml"),
         homeserver(home, port).to_string(),
     )?;
+    // Later files win, key by key at the top.
+    let own = home.join("settings.yaml");
+    fs::write(&own, settings.to_string())?;
+    files.push(own);
     let mut more = relaxed();
     match limits {
         Limits::Default => return Ok(files),

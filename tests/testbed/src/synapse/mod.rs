@@ -60,11 +60,16 @@ pub struct Synapse {
 impl Synapse {
     /// Starts a new, empty homeserver, installing Synapse first when it is missing; returns when it answers.
     pub async fn start(limits: Limits) -> anyhow::Result<Self> {
+        Self::start_with(limits, json!({})).await
+    }
+
+    /// The same with more settings, as Synapse calls them.
+    pub async fn start_with(limits: Limits, settings: serde_json::Value) -> anyhow::Result<Self> {
         let python = tokio::task::spawn_blocking(install::python).await??;
         let mut attempts = 3;
         loop {
             attempts -= 1;
-            let server = Self::prepare(python.clone(), limits)?;
+            let server = Self::prepare(python.clone(), limits, &settings)?;
             match server.launch().await {
                 Ok(()) => return Ok(server),
                 // Somebody was quicker at binding the port.
@@ -82,14 +87,18 @@ impl Synapse {
             .await
     }
 
-    fn prepare(python: PathBuf, limits: Limits) -> anyhow::Result<Self> {
+    fn prepare(
+        python: PathBuf,
+        limits: Limits,
+        settings: &serde_json::Value,
+    ) -> anyhow::Result<Self> {
         // Not removed by us: the keeper does that, also when we are killed.
         let home = tempfile::Builder::new()
             .prefix("footbridge-synapse-")
             .tempdir()?
             .keep();
         let port = crate::ports::free_port()?;
-        let arguments = config::write(&home, port, limits)
+        let arguments = config::write(&home, port, limits, settings)
             .context("cannot write the configuration of Synapse")?;
         let http = reqwest::Client::builder()
             .timeout(Duration::from_mins(1))

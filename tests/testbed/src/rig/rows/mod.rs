@@ -1,6 +1,7 @@
 //! The rows, by what they harm.
 
 mod churn;
+mod device;
 mod doors;
 mod feeds;
 mod hostile;
@@ -8,6 +9,7 @@ mod keys;
 mod kills;
 mod limits;
 mod outage;
+mod session;
 mod store;
 mod wires;
 
@@ -18,6 +20,7 @@ use super::Row;
 pub fn all() -> Vec<Row> {
     let mut rows: Vec<Row> = [
         churn::rows(),
+        device::rows(),
         doors::rows(),
         feeds::rows(),
         hostile::rows(),
@@ -25,6 +28,7 @@ pub fn all() -> Vec<Row> {
         kills::rows(),
         limits::rows(),
         outage::rows(),
+        session::rows(),
         store::rows(),
         wires::rows(),
     ]

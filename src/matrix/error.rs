@@ -1,0 +1,49 @@
+//! What can go wrong on the Matrix side, as the rest of the house sees it.
+
+use std::path::PathBuf;
+
+/// What went wrong on the Matrix side.
+#[derive(Debug, thiserror::Error)]
+pub enum MatrixError {
+    /// The homeserver no longer knows our session (B20).
+    #[error("{0}")]
+    SignedOut(String),
+    /// Nobody is logged in.
+    #[error("nobody is logged in")]
+    NoAccount,
+    /// User name or password are wrong, or the server does not offer this way of logging in.
+    #[error("{0}")]
+    Refused(String),
+    /// The account has a cross-signing identity that we are not part of (B21), or the recovery key is wrong.
+    #[error("{0}")]
+    Identity(String),
+    /// The room cannot be found or joined.
+    #[error("{0}")]
+    NoRoom(String),
+    /// One of the SDK's databases is gone or empty.
+    #[error("the database {path} is gone or empty", path = .0.display())]
+    Lost(PathBuf),
+    /// The store is that of another account than the configured one (B16).
+    #[error("the store belongs to {store}, the configuration names {configured}")]
+    Foreign {
+        /// Whose the store is.
+        store: String,
+        /// Who is configured.
+        configured: String,
+    },
+    /// The store is older than what the homeserver knows of its device (B22): it must never be used again.
+    #[error("{0}")]
+    Old(String),
+    /// Another Footbridge uses a copy of this store, at another place (B19).
+    #[error("{0}")]
+    Elsewhere(String),
+    /// Our encryption store does not open with this key, or is another device's.
+    #[error("{0}")]
+    Keys(String),
+    /// The homeserver cannot be reached, or does not speak Matrix. Worth trying again.
+    #[error("{0:#}")]
+    Unavailable(anyhow::Error),
+    /// Our own store failed: the house must stop.
+    #[error(transparent)]
+    Store(#[from] footbridge_store::Error),
+}

@@ -1,0 +1,340 @@
+//! The lease (P12, P13): a record in the account's data by which two copies of one store are noticed. It says where
+//! the store lives, how often it was taken up, and when it was last seen.
+//!
+//! The number (`epoch`) is written to the disk first and to the homeserver second, at the start, once a minute and at
+//! the end. A kill in between leaves the disk ahead, which is harmless: a healthy store is never behind the record. A
+//! store that is behind is an old copy. Its ratchets would encrypt different texts under keys that were used already,
+//! so it must never be used again (B22). A copy that is not old is known by its place: while the other one is seen, it
+//! does not start (B19). Moved to another machine after a clean stop, a store starts at once; after a kill, two
+//! minutes later.
+//!
+//! The homeserver is believed: by lying it can keep a store from starting, or make an old copy look new.
+
+use std::{os::unix::fs::MetadataExt, path::Path, time::Duration};
+
+use footbridge_store::{Millis, Store, StoreKey};
+use matrix_sdk::{
+    Client,
+    ruma::{events::GlobalAccountDataEventType, serde::Raw},
+};
+use serde::{Deserialize, Serialize};
+use tokio::{
+    sync::Mutex,
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use super::{Matrix, MatrixError, fault::Fault};
+use crate::{backoff::Backoff, clock::Clock, crash};
+
+/// The record's type begins so; the device follows.
+pub(super) const TYPE: &str = "org.footbridge.lease";
+/// How often the record is renewed.
+const RENEW: Duration = Duration::from_mins(1);
+/// Whoever was seen within this time is taken to be alive.
+const ALIVE: Duration = Duration::from_mins(2);
+/// How long giving the lease back may hold up the end.
+const GIVE_BACK: Duration = Duration::from_secs(3);
+
+/// The record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Record {
+    /// The place of the store: a copy has another.
+    instance: String,
+    /// The run that wrote it.
+    run: String,
+    /// How often the store was taken up.
+    epoch: u64,
+    /// When, in milliseconds since 1970; 0 when it was given back.
+    seen: i64,
+}
+
+/// Our side of it.
+#[derive(Debug)]
+pub(super) struct Lease {
+    instance: String,
+    run: String,
+    /// The number under which it is held, once it is.
+    held: Mutex<Option<u64>>,
+}
+
+impl Lease {
+    /// Takes nothing yet.
+    pub(super) fn of(store: &Store, key: &StoreKey) -> Self {
+        let place = place(store.directory());
+        Self {
+            // The homeserver learns nothing of this machine.
+            instance: hex(&key.derive(&format!("lease of {place}"))),
+            run: format!("{:016x}", rand::random::<u64>()),
+            held: Mutex::new(None),
+        }
+    }
+
+    /// Takes the lease if it is not held yet.
+    ///
+    /// # Errors
+    /// [`MatrixError::Old`] and [`MatrixError::Elsewhere`] are final; what the homeserver did not answer may be
+    /// tried again.
+    pub(super) async fn hold(
+        &self,
+        client: &Client,
+        store: &Store,
+        clock: Clock,
+    ) -> Result<(), MatrixError> {
+        let mut held = self.held.lock().await;
+        if held.is_some() {
+            return Ok(());
+        }
+        let found = fetch(client).await?;
+        if let Some(found) = &found {
+            refuse_old(found, store).await?;
+            self.refuse_living(found, clock.now())?;
+        }
+        *held = Some(self.raise(client, store, clock.now()).await?);
+        Ok(())
+    }
+
+    fn refuse_living(&self, found: &Record, now: Millis) -> Result<(), MatrixError> {
+        let seen = Millis(found.seen);
+        let apart = if seen > now {
+            seen.since(now)
+        } else {
+            now.since(seen)
+        };
+        if found.instance == self.instance || apart >= ALIVE {
+            return Ok(());
+        }
+        Err(MatrixError::Elsewhere(format!(
+            "a copy of this store is in use at another place and was seen {} s ago",
+            apart.as_secs()
+        )))
+    }
+
+    /// Disk first, homeserver second.
+    async fn raise(
+        &self,
+        client: &Client,
+        store: &Store,
+        seen: Millis,
+    ) -> Result<u64, MatrixError> {
+        let epoch = store.raise_epoch(0).await?;
+        crash::point("lease.raised");
+        let record = Record {
+            instance: self.instance.clone(),
+            run: self.run.clone(),
+            epoch,
+            seen: seen.0,
+        };
+        put(client, &record).await?;
+        crash::point("lease.written");
+        Ok(epoch)
+    }
+
+    /// Whether somebody else has taken the lease that is held.
+    async fn renew(&self, matrix: &Matrix) -> Result<(), MatrixError> {
+        let mut held = self.held.lock().await;
+        let Some(epoch) = *held else { return Ok(()) };
+        if let Some(found) = fetch(&matrix.client).await?
+            && found.run != self.run
+            && found.epoch >= epoch
+        {
+            return Err(MatrixError::Elsewhere(
+                "a copy of this store was started at another place meanwhile".into(),
+            ));
+        }
+        let now = matrix.clock.now();
+        *held = Some(self.raise(&matrix.client, &matrix.store, now).await?);
+        Ok(())
+    }
+}
+
+/// Refuses a store that is older than what the homeserver knows of its device.
+pub(super) async fn refuse_old_store(client: &Client, store: &Store) -> Result<(), MatrixError> {
+    match fetch(client).await? {
+        Some(found) => refuse_old(&found, store).await,
+        None => Ok(()),
+    }
+}
+
+async fn refuse_old(found: &Record, store: &Store) -> Result<(), MatrixError> {
+    let known = store.epoch().await?;
+    if found.epoch <= known {
+        return Ok(());
+    }
+    Err(MatrixError::Old(format!(
+        "this store was taken up {known} times, and the homeserver knows of {}",
+        found.epoch
+    )))
+}
+
+impl Matrix {
+    /// Before anything is sent or synced. Cheap once the lease is held.
+    pub(super) async fn hold_lease(&self) -> Result<(), MatrixError> {
+        self.lease.hold(&self.client, &self.store, self.clock).await
+    }
+
+    /// Takes the lease, however long the homeserver does not answer. Answers whether it is held: not when told to stop.
+    pub(super) async fn take_lease(&self, stop: &CancellationToken) -> Result<bool, MatrixError> {
+        let mut backoff = Backoff::default();
+        loop {
+            let error = match self.hold_lease().await {
+                Ok(()) => return Ok(true),
+                Err(MatrixError::Unavailable(error)) => format!("{error:#}"),
+                Err(error) => return Err(error),
+            };
+            let wait = backoff.failed();
+            let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+            warn!(
+                wait_ms,
+                error, "The homeserver does not answer; trying again"
+            );
+            tokio::select! {
+                () = stop.cancelled() => return Ok(false),
+                () = sleep(wait) => {}
+            }
+        }
+    }
+
+    /// Keeps the lease. Returns only when it is lost.
+    pub(super) async fn keep_lease(&self) -> MatrixError {
+        loop {
+            sleep(RENEW).await;
+            match self.lease.renew(self).await {
+                Ok(()) => {}
+                Err(
+                    lost
+                    @ (MatrixError::Elsewhere(_) | MatrixError::Old(_) | MatrixError::Store(_)),
+                ) => return lost,
+                Err(error) => {
+                    debug!(
+                        error = format!("{error:#}"),
+                        "The lease cannot be renewed now"
+                    );
+                }
+            }
+        }
+    }
+
+    /// Gives the lease back, so that the store may start elsewhere at once. The last that is done with the account.
+    pub async fn release(&self) {
+        let mut held = self.lease.held.lock().await;
+        if held.take().is_none() {
+            return;
+        }
+        let gone = Millis(0);
+        let raised = timeout(GIVE_BACK, self.lease.raise(&self.client, &self.store, gone));
+        match raised.await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => {
+                warn!(error = format!("{error:#}"), "The lease was not given back");
+            }
+            Err(_) => warn!("The lease was not given back: the homeserver does not answer"),
+        }
+    }
+}
+
+/// The name of this device's record.
+fn kind(client: &Client) -> Result<GlobalAccountDataEventType, MatrixError> {
+    let device = client.device_id().ok_or(MatrixError::NoAccount)?;
+    Ok(format!("{TYPE}.{device}").into())
+}
+
+async fn fetch(client: &Client) -> Result<Option<Record>, MatrixError> {
+    let found = client.account().fetch_account_data(kind(client)?).await;
+    let found = found.map_err(|error| failed(&error))?;
+    // What is not of this form was not written by us.
+    Ok(found.and_then(|raw| raw.deserialize_as_unchecked().ok()))
+}
+
+async fn put(client: &Client, record: &Record) -> Result<(), MatrixError> {
+    let raw = Raw::new(record)
+        .map_err(|error| MatrixError::Unavailable(error.into()))?
+        .cast_unchecked();
+    client
+        .account()
+        .set_account_data_raw(kind(client)?, raw)
+        .await
+        .map(drop)
+        .map_err(|error| failed(&error))
+}
+
+/// Whatever the homeserver answers here, it says nothing of a room.
+fn failed(error: &matrix_sdk::Error) -> MatrixError {
+    match Fault::from(error).into_matrix_error("take the lease of the store") {
+        MatrixError::NoRoom(why) => MatrixError::Unavailable(anyhow::anyhow!(why)),
+        other => other,
+    }
+}
+
+/// Where the store lives: the machine and the directory itself, whatever its name. Moved within a disk it stays the
+/// same, copied it does not.
+fn place(directory: &Path) -> String {
+    let read = |path| std::fs::read_to_string(path).ok();
+    let machine = read("/etc/machine-id")
+        .or_else(|| read("/proc/sys/kernel/hostname"))
+        .unwrap_or_default();
+    let facts = std::fs::metadata(directory);
+    let (disk, node) = facts.map_or((0, 0), |facts| (facts.dev(), facts.ino()));
+    format!("{} {disk} {node}", machine.trim())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().take(8).fold(String::new(), |mut text, byte| {
+        // Writing to a string does not fail.
+        let _written = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(instance: &str, seen: i64) -> Record {
+        Record {
+            instance: instance.into(),
+            run: "r".into(),
+            epoch: 3,
+            seen,
+        }
+    }
+
+    #[test]
+    fn p12_only_another_place_seen_lately_is_in_the_way() {
+        let lease = Lease {
+            instance: "here".into(),
+            run: "mine".into(),
+            held: Mutex::new(None),
+        };
+        let now = Millis(10_000_000);
+        let table = [
+            (record("here", now.0), true),
+            (record("there", now.0 - 119_000), false),
+            (record("there", now.0 + 119_000), false),
+            (record("there", now.0 - 121_000), true),
+            (record("there", now.0 + 121_000), true),
+            (record("there", 0), true),
+        ];
+        for (record, may_start) in table {
+            assert_eq!(
+                lease.refuse_living(&record, now).is_ok(),
+                may_start,
+                "{record:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn p12_a_copied_directory_is_another_place_and_a_renamed_one_is_not() {
+        let files = tempfile::tempdir().unwrap();
+        let [one, two, three] = ["one", "two", "three"].map(|name| files.path().join(name));
+        std::fs::create_dir(&one).unwrap();
+        std::fs::create_dir(&two).unwrap();
+        assert_ne!(place(&one), place(&two));
+        let before = place(&one);
+        std::fs::rename(&one, &three).unwrap();
+        assert_eq!(place(&three), before);
+    }
+}

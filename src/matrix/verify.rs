@@ -1,0 +1,397 @@
+//! Verification of our device by emoji (SAS, P08), between the bridge and a person on the admin list, begun from
+//! either side. Nothing here is accepted or confirmed by itself: a person answers, on the terminal or by a command
+//! in the chat. Whoever is not on the list is declined.
+//!
+//! What is compared must come to the person by two ways. The bridge's emoji are shown in its log and on its terminal;
+//! that they are said in the chat as well is a convenience, since whoever could sit between the two devices could also
+//! change what is said there.
+
+mod flow;
+mod heard;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use footbridge_store::Place;
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use matrix_sdk::{
+    encryption::verification::VerificationRequest,
+    ruma::{OwnedUserId, RoomId, UserId, events::key::verification::VerificationMethod},
+};
+use serde_json::json;
+use tokio::sync::{mpsc, watch};
+use tracing::{debug, info, warn};
+
+use super::{Boxed, Matrix, MatrixError, fault::Fault};
+use flow::Flow;
+
+/// How long saying goodbye may hold up the end.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// One of the seven.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Emoji {
+    /// For example 🐶.
+    pub symbol: String,
+    /// For example `Dog`.
+    pub name: String,
+}
+
+/// How far a verification is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The other side asks; a person must say whether to begin.
+    Asked,
+    /// Begun; the other side has its turn.
+    Waiting,
+    /// A person must compare these with what the other screen shows.
+    Compare(Vec<Emoji>),
+    /// Confirmed here; the other side has not said so yet.
+    Confirmed,
+    /// Over: both sides confirmed.
+    Done,
+    /// Over without success, for this reason.
+    Cancelled(String),
+}
+
+/// What a person answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Begin.
+    Begin,
+    /// They are the same.
+    Same,
+    /// They are not, or it is to end.
+    Different,
+}
+
+impl From<Option<bool>> for Answer {
+    /// `verify` begins, `verify yes` and `verify no` answer.
+    fn from(yes: Option<bool>) -> Self {
+        match yes {
+            None => Self::Begin,
+            Some(true) => Self::Same,
+            Some(false) => Self::Different,
+        }
+    }
+}
+
+/// One verification per user: the newest.
+#[derive(Debug)]
+struct Open {
+    stage: Stage,
+    answers: mpsc::UnboundedSender<Answer>,
+    /// The flow it belongs to.
+    flow: String,
+}
+
+/// The verifications of this account. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Verifications {
+    admins: Arc<Vec<OwnedUserId>>,
+    patience: Duration,
+    open: Arc<Mutex<BTreeMap<String, Open>>>,
+    changed: Arc<watch::Sender<u64>>,
+    requests: mpsc::UnboundedSender<VerificationRequest>,
+    waiting: Arc<tokio::sync::Mutex<mpsc::UnboundedReceiver<VerificationRequest>>>,
+}
+
+impl Verifications {
+    pub(super) fn with(admins: Vec<OwnedUserId>, patience: Duration) -> Self {
+        let (requests, waiting) = mpsc::unbounded_channel();
+        Self {
+            admins: Arc::new(admins),
+            patience,
+            open: Arc::default(),
+            changed: Arc::new(watch::Sender::new(0)),
+            requests,
+            waiting: Arc::new(tokio::sync::Mutex::new(waiting)),
+        }
+    }
+
+    /// Whether this user may verify the bridge.
+    #[must_use]
+    pub fn is_admin(&self, user: &str) -> bool {
+        self.admins.iter().any(|admin| admin.as_str() == user)
+    }
+
+    /// The stage of this user's verification, if there was one.
+    #[must_use]
+    pub fn stage(&self, user: &str) -> Option<Stage> {
+        self.lock().get(user).map(|open| open.stage.clone())
+    }
+
+    /// All verifications there were since the start, the newest of each user.
+    #[must_use]
+    pub fn all(&self) -> Vec<(String, Stage)> {
+        let open = self.lock();
+        let all = open
+            .iter()
+            .map(|(user, open)| (user.clone(), open.stage.clone()));
+        all.collect()
+    }
+
+    /// Hears of every change.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// Takes a person's answer; says whether it was one to the present stage.
+    #[must_use]
+    pub fn answer(&self, user: &str, answer: Answer) -> bool {
+        let open = self.lock();
+        let Some(open) = open.get(user) else {
+            return false;
+        };
+        let fits = matches!(
+            (&open.stage, answer),
+            (Stage::Asked, Answer::Begin | Answer::Different)
+                | (Stage::Waiting, Answer::Different)
+                | (Stage::Compare(_), Answer::Same | Answer::Different)
+        );
+        fits && open.answers.send(answer).is_ok()
+    }
+
+    /// What a command in the chat does: `verify` (nothing), `verify yes`, `verify no`. Answers what to say. Only for
+    /// the command's own sender: nobody answers for another.
+    #[must_use]
+    pub fn obey(&self, user: &str, said: Answer) -> String {
+        if !self.is_admin(user) {
+            return "Only users on the list `[admin] users` of the bridge's configuration can verify it."
+                .to_owned();
+        }
+        let stage = self.stage(user);
+        match (self.answer(user, said), said, stage) {
+            (true, Answer::Begin, _) => "Beginning. The emoji follow.".to_owned(),
+            (true, Answer::Same, _) => "Confirmed here.".to_owned(),
+            (true, Answer::Different, _) => "Cancelled.".to_owned(),
+            (false, _, Some(Stage::Compare(emoji))) => compare(&emoji),
+            (false, _, Some(Stage::Waiting | Stage::Confirmed)) => {
+                "It is your client's turn.".to_owned()
+            }
+            _ => "There is nothing to confirm. Open the bridge's profile in your client and choose Verify."
+                .to_owned(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Open>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins to keep the stage of a flow.
+    fn enter(&self, user: &UserId, flow: &str, stage: Stage) -> mpsc::UnboundedReceiver<Answer> {
+        let (answers, heard) = mpsc::unbounded_channel();
+        let open = Open {
+            stage,
+            answers,
+            flow: flow.to_owned(),
+        };
+        self.lock().insert(user.to_string(), open);
+        self.changed.send_modify(|count| *count += 1);
+        heard
+    }
+
+    fn set(&self, user: &UserId, flow: &str, stage: Stage) {
+        if let Some(open) = self.lock().get_mut(user.as_str())
+            && open.flow == flow
+        {
+            open.stage = stage;
+        }
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    /// Whether a newer one of the same user has taken its place.
+    fn is_passed(&self, user: &UserId, flow: &str) -> bool {
+        let open = self.lock();
+        open.get(user.as_str()).is_none_or(|open| open.flow != flow)
+    }
+}
+
+impl Matrix {
+    /// Verifications of our device, and the people's answers to them.
+    #[must_use]
+    pub fn verifications(&self) -> &Verifications {
+        &self.verify
+    }
+
+    /// Asks a user on the admin list to verify us. It goes on while [`Matrix::listen`] runs.
+    ///
+    /// # Errors
+    /// The user is not on the list, has no cross-signing identity, or the homeserver cannot be asked.
+    pub fn ask_to_verify<'a>(&'a self, user: &'a UserId) -> Boxed<'a, Result<(), MatrixError>> {
+        Box::pin(async move {
+            if !self.verify.is_admin(user.as_str()) {
+                return Err(MatrixError::Identity(format!(
+                    "{user} is not on the list `[admin] users`"
+                )));
+            }
+            let failed =
+                |error: &matrix_sdk::Error| Fault::from(error).into_matrix_error("ask to verify");
+            let identity = self.client.encryption().request_user_identity(user).await;
+            let identity = identity.map_err(|error| failed(&error))?.ok_or_else(|| {
+                MatrixError::Identity(format!("{user} has no cross-signing identity"))
+            })?;
+            let request = identity
+                .request_verification_with_methods(vec![VerificationMethod::SasV1])
+                .await
+                .map_err(|error| {
+                    MatrixError::Unavailable(anyhow::anyhow!("cannot ask to verify: {error}"))
+                })?;
+            // The receiver lives as long as we do.
+            let _sent = self.verify.requests.send(request);
+            Ok(())
+        })
+    }
+
+    /// Attends to verifications. Does not return by itself; dropped, it leaves none half-way for longer than it takes
+    /// to say so.
+    pub(super) async fn attend(&self) {
+        // The SDK ignores requests of devices that it does not know.
+        for admin in self.verify.admins.iter() {
+            let known = self.client.encryption().request_user_identity(admin).await;
+            if let Err(error) = known {
+                let error = error.to_string();
+                debug!(matrix.user = %admin, error, "The devices of an admin are not known yet");
+            }
+        }
+        let mut waiting = self.verify.waiting.lock().await;
+        let mut flows = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                Some(request) = waiting.recv() => {
+                    flows.push(Box::pin(Flow::of(self, request).run()));
+                }
+                Some(()) = flows.next(), if !flows.is_empty() => {}
+            }
+        }
+    }
+
+    /// Says to the other sides of verifications that are not over that nobody attends to them any more.
+    pub(super) async fn leave_verifications(&self) {
+        let open: Vec<(String, String)> = {
+            let open = self.verify.lock();
+            let going = open.iter().filter(|(_, open)| !open.stage.is_over());
+            going
+                .map(|(user, open)| (user.clone(), open.flow.clone()))
+                .collect()
+        };
+        for (user, flow) in open {
+            let Ok(user) = UserId::parse(user) else {
+                continue;
+            };
+            let encryption = self.client.encryption();
+            if let Some(request) = encryption.get_verification_request(&user, &flow).await {
+                let left = tokio::time::timeout(GOODBYE, request.cancel()).await;
+                if !matches!(left, Ok(Ok(()))) {
+                    warn!(matrix.user = %user, "The other side was not told that a verification ended");
+                }
+            }
+            let why = "the bridge stopped".to_owned();
+            self.verify.set(&user, &flow, Stage::Cancelled(why));
+        }
+    }
+
+    /// Says something to the user of a verification: in its room, or in the direct room with them.
+    async fn tell_verifier(&self, request: &VerificationRequest, text: &str) {
+        let user = request.other_user_id();
+        let room = match request.room_id() {
+            Some(room) => self.client.get_room(room),
+            None if user == self.own => None,
+            None => self.client.get_dm_room(user),
+        };
+        let Some(room) = room else {
+            info!(matrix.user = %user, "There is no direct room to say it in: {text}");
+            return;
+        };
+        self.say_there(room.room_id(), text).await;
+    }
+
+    async fn say_there(&self, room: &RoomId, text: &str) {
+        let Some(room) = self.client.get_room(room) else {
+            return;
+        };
+        let place = Place::room(room.room_id().as_str());
+        let key = format!("verify-{:016x}", rand::random::<u64>());
+        let content = json!({ "msgtype": "m.notice", "body": text });
+        if let Err(error) = self.send_event(&room, &place, key.into(), content).await {
+            let error = error.to_string();
+            warn!(matrix.room = %room.room_id(), error, "A verification could not be told of in the chat");
+        }
+    }
+}
+
+impl Stage {
+    /// Whether nothing follows.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        matches!(self, Self::Done | Self::Cancelled(_))
+    }
+}
+
+/// What is said when there is something to compare.
+fn compare(emoji: &[Emoji]) -> String {
+    format!(
+        "Compare with your client: {}. The bridge's own log shows these seven, too; if somebody could be between us, \
+         believe the log. Say `!bridge verify yes` if all are the same in this order, `!bridge verify no` if not.",
+        listed(emoji)
+    )
+}
+
+/// `🐶 Dog, 🐱 Cat, …`
+fn listed(emoji: &[Emoji]) -> String {
+    let each = emoji
+        .iter()
+        .map(|one| format!("{} {}", one.symbol, one.name));
+    each.collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(stage: Stage) -> (Verifications, mpsc::UnboundedReceiver<Answer>) {
+        let admin = UserId::parse("@me:example.org").unwrap();
+        let all = Verifications::with(vec![admin.clone()], Duration::from_secs(1));
+        let heard = all.enter(&admin, "flow", stage);
+        (all, heard)
+    }
+
+    #[test]
+    fn p08_only_the_answer_that_the_stage_asks_for_is_taken() {
+        let emoji = Stage::Compare(vec![Emoji {
+            symbol: "🐶".into(),
+            name: "Dog".into(),
+        }]);
+        let table = [
+            (Stage::Asked, None, Some(Answer::Begin)),
+            (Stage::Asked, Some(true), None),
+            (Stage::Asked, Some(false), Some(Answer::Different)),
+            (Stage::Waiting, None, None),
+            (Stage::Waiting, Some(true), None),
+            (emoji.clone(), None, None),
+            (emoji.clone(), Some(true), Some(Answer::Same)),
+            (emoji, Some(false), Some(Answer::Different)),
+            (Stage::Done, Some(true), None),
+        ];
+        for (stage, said, taken) in table {
+            let (all, mut heard) = at(stage.clone());
+            let _words = all.obey("@me:example.org", said.into());
+            assert_eq!(heard.try_recv().ok(), taken, "{stage:?} {said:?}");
+        }
+    }
+
+    #[test]
+    fn p08_nobody_answers_for_another() {
+        let (all, mut heard) = at(Stage::Asked);
+        assert!(
+            all.obey("@you:example.org", Answer::Begin)
+                .contains("`[admin] users`")
+        );
+        assert!(!all.answer("@you:example.org", Answer::Begin));
+        assert!(heard.try_recv().is_err());
+    }
+}

@@ -1,0 +1,308 @@
+//! `footbridge device verify`, `device reset` and `logout`, with the whole program: what becomes of the device, and that
+//! no message is lost or doubled by it.
+
+use std::{path::PathBuf, process::Stdio, time::Duration};
+
+use footbridge::matrix::person::{Compared, Screen};
+use footbridge_testbed::{
+    scenario::{Options, PASSWORD, Scenario, until},
+    synapse::Synapse,
+};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    process::Command,
+};
+
+const PATIENCE: Duration = Duration::from_secs(90);
+
+async fn scene() -> (&'static Synapse, Scenario) {
+    let synapse = Synapse::shared().await.unwrap();
+    let options = Options::new(PathBuf::from(env!("CARGO_BIN_EXE_footbridge"))).with_budget(6_000);
+    let scene = Scenario::set_up(synapse, options, &|_| ()).await.unwrap();
+    scene.open().await.unwrap();
+    (synapse, scene)
+}
+
+async fn device(scene: &Scenario) -> String {
+    let shown = scene.bridge.output(&["device", "show"]).await.unwrap().1;
+    let line = shown.lines().find(|line| line.starts_with("Device"));
+    line.unwrap().split_whitespace().last().unwrap().to_owned()
+}
+
+/// The ids of the account's devices, asked with a session of its own.
+async fn devices(synapse: &Synapse, scene: &Scenario) -> Vec<String> {
+    let http = reqwest::Client::builder().build().unwrap();
+    let address = format!("{}/_matrix/client/v3", synapse.url());
+    let login = json!({
+        "type": "m.login.password",
+        "identifier": {"type": "m.id.user", "user": scene.bridge_user},
+        "password": PASSWORD,
+        "device_id": "OBSERVER",
+    });
+    let answer = http.post(format!("{address}/login")).json(&login).send();
+    let answer: Value = answer.await.unwrap().json().await.unwrap();
+    let token = answer["access_token"].as_str().unwrap();
+    let list = http.get(format!("{address}/devices")).bearer_auth(token);
+    let list: Value = list.send().await.unwrap().json().await.unwrap();
+    let list = list["devices"].as_array().unwrap().iter();
+    // Others than those of the bridge have no name, or another.
+    let ours = list.filter(|device| device["display_name"] == "Footbridge");
+    let ids = ours.map(|device| device["device_id"].as_str().unwrap().to_owned());
+    ids.collect()
+}
+
+/// Somebody logs this device out.
+async fn log_out(synapse: &Synapse, scene: &Scenario, device: &str) {
+    let http = reqwest::Client::builder().build().unwrap();
+    let address = format!("{}/_matrix/client/v3", synapse.url());
+    let login = json!({
+        "type": "m.login.password",
+        "identifier": {"type": "m.id.user", "user": scene.bridge_user},
+        "password": PASSWORD,
+        "device_id": device,
+    });
+    let answer = http.post(format!("{address}/login")).json(&login).send();
+    let answer: Value = answer.await.unwrap().json().await.unwrap();
+    let token = answer["access_token"].as_str().unwrap();
+    let logout = http.post(format!("{address}/logout")).bearer_auth(token);
+    assert!(logout.send().await.unwrap().status().is_success());
+}
+
+async fn death(scene: &Scenario) -> Option<i32> {
+    let ended = || scene.bridge.ended().unwrap().is_some();
+    until(PATIENCE, ended).await.unwrap();
+    scene.bridge.bury().await.unwrap().code()
+}
+
+async fn judge(scene: &Scenario) {
+    scene.settle(PATIENCE).await.unwrap();
+    let (toward_channel, toward_room) = (scene.toward_channel(), scene.toward_room());
+    let end = scene.bridge.logs();
+    assert!(toward_channel.is_clean(), "{toward_channel:?}\n{end}");
+    assert!(toward_room.is_clean(), "{toward_room:?}\n{end}");
+    scene.bridge.settle(PATIENCE).await.unwrap();
+    let tally = scene.bridge.conservation().await.unwrap();
+    assert_eq!(tally.failed, 0);
+}
+
+#[tokio::test]
+async fn p13_a_reset_makes_another_device_and_loses_and_doubles_nothing() {
+    let (synapse, scene) = scene().await;
+    let first = device(&scene).await;
+    // A send that happened, and of which nobody wrote down that it had.
+    scene.bridge.kill().await.unwrap();
+    scene.say_in_channel();
+    scene.bridge.launch_armed("perform.after:1").unwrap();
+    death(&scene).await;
+    // What waits on both sides: of the first the keys come to the old device only.
+    for _ in 0..3 {
+        scene.say_in_room().await.unwrap();
+        scene.say_in_channel();
+    }
+    // A kill in the middle, which a login finishes.
+    let died = scene
+        .bridge
+        .output_armed(&["device", "reset"], "device.replaced")
+        .await
+        .unwrap();
+    assert_eq!(died, None, "{}", scene.bridge.logs_end());
+    let refused = scene.bridge.attempt("run", PATIENCE).await.unwrap();
+    assert_eq!(refused, Some(78), "{}", scene.bridge.logs_end());
+    scene.bridge.login().await.unwrap();
+    let second = device(&scene).await;
+    assert_ne!(second, first);
+    assert_eq!(devices(synapse, &scene).await, [second.clone()]);
+    scene.bridge.start().await.unwrap();
+    judge(&scene).await;
+
+    // And once more in one go, under way.
+    scene.bridge.terminate().await.unwrap();
+    scene.say_in_room().await.unwrap();
+    scene.say_in_channel();
+    let (code, said) = scene.bridge.output(&["device", "reset"]).await.unwrap();
+    assert_eq!(code, Some(0), "{}", scene.bridge.logs_end());
+    assert!(
+        said.contains(&format!("Device {second} is given up")),
+        "{said}"
+    );
+    assert_eq!(devices(synapse, &scene).await, [device(&scene).await]);
+    scene.bridge.start().await.unwrap();
+    scene.say_in_room().await.unwrap();
+    scene.say_in_channel();
+    judge(&scene).await;
+}
+
+#[tokio::test]
+async fn b20_a_device_that_was_logged_out_is_replaced_and_the_queue_is_kept() {
+    let (synapse, scene) = scene().await;
+    let first = device(&scene).await;
+    log_out(synapse, &scene, &first).await;
+    scene.say_in_channel();
+    assert_eq!(death(&scene).await, Some(77), "{}", scene.bridge.logs_end());
+    assert!(scene.bridge.logs().contains("error[B20]"));
+    for _ in 0..3 {
+        scene.say_in_channel();
+    }
+    let again = scene.bridge.attempt("login", PATIENCE).await.unwrap();
+    assert_eq!(again, Some(77));
+    assert!(scene.bridge.logs().contains("footbridge device reset"));
+    let (code, _) = scene.bridge.output(&["device", "reset"]).await.unwrap();
+    assert_eq!(code, Some(0), "{}", scene.bridge.logs_end());
+    scene.bridge.start().await.unwrap();
+    scene.say_in_room().await.unwrap();
+    judge(&scene).await;
+}
+
+#[tokio::test]
+async fn logout_says_what_stays_and_a_login_goes_on() {
+    let (synapse, scene) = scene().await;
+    scene.bridge.kill().await.unwrap();
+    scene.say_in_channel();
+    scene.bridge.launch_armed("perform.after:1").unwrap();
+    death(&scene).await;
+    let (code, said) = scene.bridge.output(&["logout"]).await.unwrap();
+    assert_eq!(code, Some(0), "{}", scene.bridge.logs_end());
+    assert!(said.contains("(1 messages are owed)"), "{said}");
+    assert!(devices(synapse, &scene).await.is_empty());
+    assert!(!scene.bridge.data_directory().join("matrix").exists());
+    let refused = scene.bridge.attempt("run", PATIENCE).await.unwrap();
+    assert_eq!(refused, Some(77));
+    scene.say_in_channel();
+    scene.bridge.login().await.unwrap();
+    scene.bridge.start().await.unwrap();
+    scene.say_in_room().await.unwrap();
+    judge(&scene).await;
+}
+
+/// `device verify` on a terminal of its own.
+struct Terminal {
+    child: tokio::process::Child,
+    read: String,
+}
+
+impl Terminal {
+    fn open(scene: &Scenario, words: &[&str]) -> Self {
+        let inner = scene.bridge.prepare_command(words).unwrap();
+        let inner = inner.as_std();
+        // Python's pty copies between its own streams and a new terminal.
+        let spawn =
+            "import pty, os, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))";
+        let mut command = Command::new("python3");
+        command
+            .args(["-c", spawn])
+            .arg(inner.get_program())
+            .args(inner.get_args())
+            .env("FOOTBRIDGE_LOG", "warn")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true);
+        Self {
+            child: command.spawn().unwrap(),
+            read: String::new(),
+        }
+    }
+
+    /// Reads for a moment.
+    async fn read(&mut self) -> &str {
+        let mut bytes = [0; 4096];
+        let stdout = self.child.stdout.as_mut().unwrap();
+        let read = tokio::time::timeout(Duration::from_millis(100), stdout.read(&mut bytes));
+        if let Ok(Ok(count)) = read.await {
+            self.read
+                .push_str(&String::from_utf8_lossy(&bytes[..count]));
+        }
+        &self.read
+    }
+
+    async fn say(&mut self, line: &str) {
+        let stdin = self.child.stdin.as_mut().unwrap();
+        stdin
+            .write_all(format!("{line}\n").as_bytes())
+            .await
+            .unwrap();
+        stdin.flush().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn p08_device_verify_asks_a_person_at_the_terminal() {
+    let (_, scene) = scene().await;
+    let ann = scene.ann.user_id();
+    scene
+        .bridge
+        .configure_admin(&format!("users = [\"{ann}\"]"))
+        .unwrap();
+    // While the bridge runs it says what to do instead; and without a terminal nobody could compare.
+    let (code, _) = scene
+        .bridge
+        .output(&["device", "verify", &ann])
+        .await
+        .unwrap();
+    assert_eq!(code, Some(66), "{}", scene.bridge.logs_end());
+    scene.bridge.terminate().await.unwrap();
+    for (word, wanted) in [("no", 1), ("yes", 0)] {
+        let known = scene.ear.pick(&any_room(&scene), |_| Some(())).len();
+        let mut terminal = Terminal::open(&scene, &["device", "verify", &ann]);
+        let flow = asked(&scene, &mut terminal, known).await;
+        let bridge = scene.bridge_user.clone();
+        scene.ann.accept_verification(&bridge, &flow).await.unwrap();
+        let names = loop {
+            terminal.read().await;
+            if let Ok(Screen::Compare(names)) = scene.ann.screen(&bridge, &flow).await
+                && terminal.read.contains("Do they match?")
+            {
+                break names;
+            }
+        };
+        for name in &names {
+            assert!(terminal.read.contains(name), "{}", terminal.read);
+        }
+        scene
+            .ann
+            .compared(&bridge, &flow, Compared::Same)
+            .await
+            .unwrap();
+        terminal.say(word).await;
+        let ended = async {
+            while terminal.child.try_wait().unwrap().is_none() {
+                terminal.read().await;
+            }
+            terminal.child.wait().await.unwrap().code()
+        };
+        let code = tokio::time::timeout(PATIENCE, ended).await.unwrap();
+        assert_eq!(code, Some(wanted), "{}", terminal.read);
+        let verified = scene.ann.has_verified(&bridge).await.unwrap();
+        assert_eq!(verified, word == "yes");
+    }
+    scene.bridge.start().await.unwrap();
+    scene.say_in_room().await.unwrap();
+    scene.say_in_channel();
+    judge(&scene).await;
+}
+
+fn any_room(scene: &Scenario) -> String {
+    scene
+        .ann
+        .direct_room(&scene.bridge_user)
+        .unwrap_or_default()
+}
+
+/// Waits until Ann is asked; her ear syncs.
+async fn asked(scene: &Scenario, terminal: &mut Terminal, known: usize) -> String {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        assert!(tokio::time::Instant::now() < deadline, "{}", terminal.read);
+        terminal.read().await;
+        scene.ann.join_invites().await.unwrap();
+        let room = any_room(scene);
+        let found = scene.ear.pick(&room, |heard| Some(heard.seen.clone()));
+        let asked = found
+            .into_iter()
+            .skip(known)
+            .find(|seen| seen.content["msgtype"] == "m.key.verification.request");
+        if let Some(asked) = asked {
+            return asked.event_id;
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! P08: the bridge's device is verified by emoji, with a real second client, begun from either side; and whatever is not
+//! a person's yes on both sides ends without.
+
+use footbridge::matrix::{
+    person::{Compared, Screen},
+    verify::{Answer, Stage},
+};
+
+use super::*;
+
+struct Pair {
+    house: House,
+    ann: Person,
+    _files: tempfile::TempDir,
+}
+
+impl Pair {
+    /// A house that listens, with Ann as its admin.
+    async fn new(patience: Duration) -> Self {
+        let synapse = Synapse::shared().await.unwrap();
+        let (ann, files) = person(synapse, Identity::New).await;
+        let mut house = House::new(synapse).await;
+        house.config.admins = vec![ann.user_id().as_str().try_into().unwrap()];
+        house.config.patience.verification = patience;
+        house.login(None).await.unwrap();
+        house.open(Trust::CrossSigned).await;
+        house.listen_to(&[]);
+        // As somebody does who shares a room with the bridge.
+        ann.learn(&house.user).await.unwrap();
+        Self {
+            house,
+            ann,
+            _files: files,
+        }
+    }
+
+    async fn usual() -> Self {
+        Self::new(Duration::from_mins(10)).await
+    }
+
+    fn stage(&self) -> Option<Stage> {
+        let stages = self.house.matrix().verifications();
+        stages.stage(&self.ann.user_id())
+    }
+
+    fn answer(&self, answer: Answer) -> bool {
+        let stages = self.house.matrix().verifications();
+        stages.answer(&self.ann.user_id(), answer)
+    }
+
+    /// Ann's client goes on until the bridge is as far as wanted.
+    async fn until(&self, flow: &str, wanted: impl Fn(&Stage) -> bool) -> Stage {
+        let waited = timeout(Duration::from_secs(60), async {
+            loop {
+                self.ann.sync(Duration::from_millis(200)).await.unwrap();
+                let _shown = self.ann.screen(&self.house.user, flow).await;
+                if let Some(stage) = self.stage().filter(|stage| wanted(stage)) {
+                    return stage;
+                }
+            }
+        });
+        let stage = waited.await;
+        stage.unwrap_or_else(|_| panic!("the bridge stays at {:?}", self.stage()))
+    }
+
+    async fn until_screen(&self, flow: &str, wanted: impl Fn(&Screen) -> bool) -> Screen {
+        let mut seen = Vec::new();
+        let waited = timeout(Duration::from_secs(60), async {
+            loop {
+                seen.extend(self.ann.sync(Duration::from_millis(200)).await.unwrap());
+                let screen = self.ann.screen(&self.house.user, flow).await;
+                if let Some(screen) = screen.ok().filter(|screen| wanted(screen)) {
+                    return screen;
+                }
+            }
+        });
+        let Ok(screen) = waited.await else {
+            panic!(
+                "Ann's client stays at {:?}, the bridge at {:?}; {seen:#?}",
+                self.ann.screen(&self.house.user, flow).await,
+                self.stage()
+            )
+        };
+        screen
+    }
+
+    /// Both show the same emoji.
+    async fn compare(&self, flow: &str) -> Vec<String> {
+        let stage = self
+            .until(flow, |stage| matches!(stage, Stage::Compare(_)))
+            .await;
+        let Stage::Compare(emoji) = stage else {
+            unreachable!()
+        };
+        let here: Vec<String> = emoji.into_iter().map(|one| one.name).collect();
+        let screen = self
+            .until_screen(flow, |screen| matches!(screen, Screen::Compare(_)))
+            .await;
+        assert_eq!(screen, Screen::Compare(here.clone()));
+        assert_eq!(here.len(), 7);
+        here
+    }
+
+    /// Some time passes, and nobody says anything.
+    async fn nobody_moves(&self, flow: &str) {
+        let before = self.stage();
+        for _ in 0..5 {
+            self.ann.sync(Duration::from_millis(200)).await.unwrap();
+            let _shown = self.ann.screen(&self.house.user, flow).await;
+        }
+        assert_eq!(self.stage(), before, "nothing goes on by itself");
+    }
+
+    /// The bridge asks, and Ann accepts.
+    async fn asked_by_the_bridge(&self) -> String {
+        let ann = self.ann.user_id().as_str().try_into().unwrap();
+        let ann: ruma::OwnedUserId = ann;
+        self.house.matrix().ask_to_verify(&ann).await.unwrap();
+        let asked = timeout(Duration::from_secs(60), async {
+            loop {
+                let seen = self.ann.sync(Duration::from_millis(200)).await.unwrap();
+                let asked = seen
+                    .iter()
+                    .find(|seen| seen.content["msgtype"] == "m.key.verification.request");
+                if let Some(asked) = asked {
+                    return asked.event_id.clone();
+                }
+                self.ann.join_invites().await.unwrap();
+            }
+        });
+        let flow = asked.await.expect("Ann is asked");
+        self.ann
+            .accept_verification(&self.house.user, &flow)
+            .await
+            .unwrap();
+        flow
+    }
+
+    /// Ann says something in the direct room, which is encrypted.
+    async fn say(&self, text: &str) {
+        let room = self.ann.direct_room(&self.house.user).unwrap();
+        self.ann.say(&room, text).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p08_begun_by_the_admin_and_answered_in_the_direct_room() {
+    let pair = Pair::usual().await;
+    let flow = pair.ann.ask_to_verify(&pair.house.user).await.unwrap();
+    pair.until(&flow, |stage| *stage == Stage::Asked).await;
+    pair.nobody_moves(&flow).await;
+    pair.say("!bridge verify").await;
+    let emoji = pair.compare(&flow).await;
+    pair.nobody_moves(&flow).await;
+    assert!(!pair.ann.has_verified(&pair.house.user).await.unwrap());
+
+    let user = pair.house.user.clone();
+    pair.ann
+        .compared(&user, &flow, Compared::Same)
+        .await
+        .unwrap();
+    pair.nobody_moves(&flow).await;
+    // Not everybody's word counts, and no other word.
+    pair.say("!bridge verify maybe").await;
+    pair.nobody_moves(&flow).await;
+    pair.say("!bridge verify yes").await;
+    pair.until(&flow, |stage| *stage == Stage::Done).await;
+    pair.until_screen(&flow, |screen| *screen == Screen::Done)
+        .await;
+    pair.ann.sync(Duration::from_millis(200)).await.unwrap();
+    assert!(pair.ann.has_verified(&user).await.unwrap());
+    assert_eq!(emoji.len(), 7);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p08_begun_by_the_bridge_and_confirmed_on_both_sides() {
+    let pair = Pair::usual().await;
+    let flow = pair.asked_by_the_bridge().await;
+    pair.compare(&flow).await;
+    pair.nobody_moves(&flow).await;
+    let user = pair.house.user.clone();
+    assert!(pair.answer(Answer::Same));
+    pair.ann
+        .compared(&user, &flow, Compared::Same)
+        .await
+        .unwrap();
+    pair.until(&flow, |stage| *stage == Stage::Done).await;
+    pair.until_screen(&flow, |screen| *screen == Screen::Done)
+        .await;
+    assert!(!pair.answer(Answer::Same), "what is over takes no answer");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p08_a_no_on_either_side_ends_it_on_both() {
+    let pair = Pair::usual().await;
+    let user = pair.house.user.clone();
+    let flow = pair.asked_by_the_bridge().await;
+    pair.compare(&flow).await;
+    assert!(pair.answer(Answer::Different));
+    let cancelled = |stage: &Stage| matches!(stage, Stage::Cancelled(_));
+    pair.until(&flow, cancelled).await;
+    pair.until_screen(&flow, |screen| matches!(screen, Screen::Cancelled(_)))
+        .await;
+
+    let flow = pair.ann.ask_to_verify(&user).await.unwrap();
+    pair.until(&flow, |stage| *stage == Stage::Asked).await;
+    assert!(pair.answer(Answer::Begin));
+    pair.compare(&flow).await;
+    pair.ann
+        .compared(&user, &flow, Compared::Different)
+        .await
+        .unwrap();
+    pair.until(&flow, cancelled).await;
+    pair.until_screen(&flow, |screen| matches!(screen, Screen::Cancelled(_)))
+        .await;
+    assert!(!pair.ann.has_verified(&user).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p08_whoever_is_not_on_the_list_is_declined() {
+    let pair = Pair::usual().await;
+    let synapse = Synapse::shared().await.unwrap();
+    let (eve, _files) = person(synapse, Identity::New).await;
+    let flow = eve.ask_device_to_verify(&pair.house.user).await.unwrap();
+    let waited = timeout(Duration::from_secs(60), async {
+        loop {
+            eve.sync(Duration::from_millis(200)).await.unwrap();
+            let screen = eve.screen(&pair.house.user, &flow).await.unwrap();
+            if matches!(screen, Screen::Cancelled(_)) {
+                return;
+            }
+        }
+    });
+    waited.await.expect("it is declined");
+    assert!(pair.house.matrix().verifications().all().is_empty());
+    let eve: ruma::OwnedUserId = eve.user_id().as_str().try_into().unwrap();
+    let refused = pair.house.matrix().ask_to_verify(&eve).await;
+    assert!(
+        matches!(refused, Err(MatrixError::Identity(_))),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p08_what_takes_too_long_ends_cleanly_on_both_sides() {
+    let pair = Pair::new(Duration::from_secs(4)).await;
+    let flow = pair.asked_by_the_bridge().await;
+    let stage = pair
+        .until(&flow, |stage| matches!(stage, Stage::Cancelled(_)))
+        .await;
+    assert_eq!(stage, Stage::Cancelled("it took too long".into()));
+    pair.until_screen(&flow, |screen| matches!(screen, Screen::Cancelled(_)))
+        .await;
+    // And another one can follow.
+    let flow = pair.ann.ask_to_verify(&pair.house.user).await.unwrap();
+    pair.until(&flow, |stage| *stage == Stage::Asked).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p08_the_other_side_may_give_up() {
+    let pair = Pair::usual().await;
+    let flow = pair.ann.ask_to_verify(&pair.house.user).await.unwrap();
+    pair.until(&flow, |stage| *stage == Stage::Asked).await;
+    let room = pair.ann.direct_room(&pair.house.user).unwrap();
+    let content = json!({
+        "code": "m.timeout",
+        "reason": "it took too long",
+        "m.relates_to": {"rel_type": "m.reference", "event_id": flow},
+    });
+    pair.ann
+        .send(&room, "m.key.verification.cancel", content)
+        .await
+        .unwrap();
+    pair.until(&flow, |stage| matches!(stage, Stage::Cancelled(_)))
+        .await;
+}
