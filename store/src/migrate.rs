@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// The steps; the schema's number is how many of them were taken.
-const STEPS: [&str; 7] = [
+const STEPS: [&str; 8] = [
     include_str!("../migrations/001_init.sql"),
     include_str!("../migrations/002_bundles.sql"),
     include_str!("../migrations/003_parked.sql"),
@@ -19,6 +19,7 @@ const STEPS: [&str; 7] = [
     include_str!("../migrations/005_writers.sql"),
     include_str!("../migrations/006_edits.sql"),
     include_str!("../migrations/007_trust.sql"),
+    include_str!("../migrations/008_control.sql"),
 ];
 
 /// Marks the file as ours: `FtBr`.
