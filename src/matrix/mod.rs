@@ -16,10 +16,12 @@ mod listen;
 mod olm;
 mod intake;
 mod beginning;
+mod clear;
 mod walk;
 mod envelope;
 mod found;
 mod command;
+mod rights;
 mod relation;
 mod gaps;
 mod keys;
@@ -54,7 +56,10 @@ use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-pub use self::trust::Approved;
+pub use self::{
+    rights::{NextRoom, Rights},
+    trust::Approved,
+};
 use self::{alarms::Alarms, crypto_store::HoldingStore, rotation::Rotation, senders::Senders};
 use crate::{clock::Clock, inbox::Inbox};
 
@@ -76,6 +81,8 @@ pub struct MatrixConfig {
     pub device_name: String,
     /// How long a lane waits for a missing key before it lets later messages pass.
     pub key_wait: Duration,
+    /// Whose invites are accepted: user ids and servers (`[admin] users`), or nobody's.
+    pub hosts: Vec<String>,
     /// What of `[delivery]` is for this side.
     pub patience: Patience,
 }
@@ -172,6 +179,7 @@ pub struct Matrix {
     own: OwnedUserId,
     trust: Trust,
     key_wait: Duration,
+    hosts: Vec<String>,
     patience: Patience,
     /// When the last sync was answered.
     synced: Mutex<Option<Millis>>,
@@ -191,6 +199,8 @@ pub struct Matrix {
     approved: Arc<Notify>,
     /// Sessions whose sender's device is not known to be signed, and until when that may change.
     unproven: Mutex<HashMap<String, Instant>>,
+    /// Rooms known to be noted as standing in the clear.
+    clear: Mutex<HashSet<Place>>,
     /// When to look at what waits for its key.
     watch: Mutex<unread::Watch>,
 }
@@ -231,6 +241,7 @@ impl Matrix {
                 clock,
                 trust,
                 key_wait: config.key_wait,
+                hosts: config.hosts,
                 patience: config.patience,
                 synced: Mutex::default(),
                 parked: Mutex::default(),
@@ -243,6 +254,7 @@ impl Matrix {
                 pins: Mutex::default(),
                 approved: Arc::default(),
                 unproven: Mutex::default(),
+                clear: Mutex::default(),
                 watch: Mutex::new(unread::Watch::new()),
             }))
         })
@@ -253,8 +265,8 @@ impl Matrix {
         Box::pin(rooms::resolve(&self.client, room))
     }
 
-    /// Follows the account until told to stop: accepts invites to these rooms, refuses others, takes in their
-    /// messages. Returns early only when it cannot go on by itself. It can be called again afterwards, for
+    /// Follows the account until told to stop: accepts invites to these rooms and those of people whom the operator has
+    /// named, refuses others, takes in their messages. Returns early only when it cannot go on by itself. It can be called again afterwards, for
     /// example with one room more; never twice at the same time.
     pub fn listen(
         &self,
