@@ -45,7 +45,8 @@ pub const TABLES: &[(&str, &[&str])] = &[
             "attempts",
         ],
     ),
-    ("admin", &["listen", "allow_remote"]),
+    ("consent", &["delay", "operator", "disclose_joins"]),
+    ("admin", &["listen", "allow_remote", "users"]),
 ];
 
 /// Keys whose values are spans of time.
@@ -58,6 +59,7 @@ pub(super) const SPANS: &[&str] = &[
     "key_limit",
     "unknown_after",
     "give_up",
+    "delay",
 ];
 
 /// The tables that may stand in the file several times.

@@ -9,10 +9,11 @@ use std::{
     time::Duration,
 };
 
+use footbridge_store::Origin;
 use toml::de::DeTable;
 
 use super::{
-    AdminConfig, Config, DeliveryConfig, PortalConfig, StoreConfig,
+    AdminConfig, Config, ConsentConfig, DeliveryConfig, PortalConfig, StoreConfig,
     fault::{Fault, Source},
     values,
     walk::{Section, Walk},
@@ -66,8 +67,12 @@ impl Reader<'_> {
         let delivery = of("delivery")
             .next()
             .map_or_else(DeliveryConfig::default, |section| self.delivery(section));
+        let consent = of("consent")
+            .next()
+            .map_or_else(ConsentConfig::default, |section| self.consent(section));
         let admin = self.admin(of("admin").next());
         let mut matrix = matrix?;
+        matrix.hosts.clone_from(&admin.users);
         matrix.patience = Patience {
             notice_after: delivery.notice_after,
             key_limit: delivery.key_limit,
@@ -80,6 +85,7 @@ impl Reader<'_> {
             silos: silos.into_iter().collect::<Option<_>>()?,
             portals: portals.into_iter().collect::<Option<_>>()?,
             delivery,
+            consent,
             admin,
             source: Arc::clone(source),
         })
@@ -123,6 +129,7 @@ impl Reader<'_> {
             recovery_key_file,
             device_name: device_name.unwrap_or_else(|| "Footbridge".to_owned()),
             key_wait,
+            hosts: Vec::new(),
             patience: Patience::default(),
         })
     }
@@ -150,6 +157,7 @@ impl Reader<'_> {
             trust: trust.unwrap_or_default(),
             channel_span: section.span("channel"),
             room_span: section.span("room"),
+            origin: Origin::File,
         })
     }
 
@@ -171,10 +179,25 @@ impl Reader<'_> {
         }
     }
 
+    fn consent(&mut self, section: &Section<'_>) -> ConsentConfig {
+        let default = ConsentConfig::default();
+        let walk = &mut self.walk;
+        ConsentConfig {
+            delay: span_of(walk, section, "delay", 0..=86_400, default.delay.as_secs()),
+            operator: walk.read(section, "operator", |text| values::line("operator", text)),
+            disclose_joins: walk
+                .flag(section, "disclose_joins")
+                .unwrap_or(default.disclose_joins),
+        }
+    }
+
     fn admin(&mut self, section: Option<&Section<'_>>) -> AdminConfig {
         let default = SocketAddr::from((Ipv4Addr::LOCALHOST, 29_320));
         let Some(section) = section else {
-            return AdminConfig { listen: default };
+            return AdminConfig {
+                listen: default,
+                users: Vec::new(),
+            };
         };
         let allowed = self.walk.flag(section, "allow_remote").unwrap_or_default();
         let listen = self
@@ -188,7 +211,8 @@ impl Reader<'_> {
                     .help("write a loopback address such as \"127.0.0.1:29320\", or add `allow_remote = true`"),
             );
         }
-        AdminConfig { listen }
+        let users = self.walk.texts(section, "users", values::admin);
+        AdminConfig { listen, users }
     }
 
     fn path(&mut self, section: &Section<'_>, key: &'static str) -> Option<PathBuf> {

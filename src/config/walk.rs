@@ -171,7 +171,11 @@ impl Walk {
                     .filter(|key| !section.table.contains_key(*key)),
             )
             .or_else(|| nearest(name, keys.iter().copied()));
-            let fault = match (home_of(name), meant) {
+            // A key of another table may be a slip all the same: `user` for `users`.
+            let is_slip = meant.is_some_and(|meant| {
+                !section.table.contains_key(meant) && strsim::damerau_levenshtein(name, meant) == 1
+            });
+            let fault = match (home_of(name).filter(|_| !is_slip), meant) {
                 (Some(home), _) => belongs(name, home),
                 (None, Some(meant)) => {
                     all_meant.insert(meant);
@@ -323,6 +327,11 @@ impl Section<'_> {
     #[must_use]
     pub fn means(&self, key: &str) -> bool {
         self.meant.contains(key)
+    }
+
+    /// The value of a key as it stands.
+    pub(super) fn value(&self, key: &str) -> Option<&Spanned<DeValue<'_>>> {
+        self.table.get(key)
     }
 
     /// Where the value of a key stands, or the header when it is not there.
