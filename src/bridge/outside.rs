@@ -3,12 +3,11 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use footbridge_store::{Place, Portal, Store, Tombstone};
+use footbridge_store::{Place, Portal, Tombstone};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::{
-    clock::Clock,
     control::{Audience, Found, Outside, Problem, Proof, Standing, Successor},
     matrix::{Matrix, MatrixError},
     silo::{Silo, SiloError},
@@ -23,8 +22,6 @@ const BRIDGE_STATE: &str = "uk.half-shot.bridge";
 pub(super) struct Sides {
     pub matrix: Arc<Matrix>,
     pub silos: BTreeMap<String, Arc<dyn Silo>>,
-    pub store: Store,
-    pub clock: Clock,
 }
 
 impl Sides {
@@ -165,8 +162,10 @@ impl Outside for Sides {
         }
     }
 
-    async fn approve(&self, user: &str, by: &str) -> Result<(), Problem> {
-        Ok(self.store.approve(user, by, self.clock.now()).await?)
+    async fn approve(&self, user: &str) -> Result<u64, Problem> {
+        let unknown = || Problem::No(format!("I know no identity of {user}."));
+        let approved = ask(self.matrix.approve(user), "I am not in that room.").await?;
+        approved.map(|approved| approved.held).ok_or_else(unknown)
     }
 }
 

@@ -51,8 +51,6 @@ impl House {
             outside: Arc::new(Sides {
                 matrix: self.matrix.clone(),
                 silos: self.silos.clone(),
-                store: self.store.clone(),
-                clock: self.clock,
             }),
             shown: Arc::new(Shown::default()),
         }

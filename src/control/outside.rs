@@ -87,6 +87,6 @@ pub trait Outside: Send + Sync {
     /// Enters the room that takes another's place, and tells what it is like.
     async fn successor(&self, tombstone: &Tombstone) -> Result<Successor, Problem>;
 
-    /// A user's new identity is trusted from now on, because `by` says so.
-    async fn approve(&self, user: &str, by: &str) -> Result<(), Problem>;
+    /// A user's present identity is trusted from now on. Answers how many messages were held for it.
+    async fn approve(&self, user: &str) -> Result<u64, Problem>;
 }

@@ -69,9 +69,14 @@ impl Control {
         if let Err(text) = self.matter(asked, Act::Trust, &None).await? {
             return Ok(Reply::Say(text));
         }
-        let approved = self.outside.approve(user, &asked.1.sender.id).await;
+        let approved = self.outside.approve(user).await;
         Ok(Reply::Say(match told(approved)? {
-            Ok(()) => format!("The present identity of {user} is trusted."),
+            Ok(0) => format!("The present identity of {user} is trusted."),
+            Ok(held) => {
+                format!(
+                    "The present identity of {user} is trusted; {held} of their messages follow."
+                )
+            }
             Err(text) => text,
         }))
     }

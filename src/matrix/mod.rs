@@ -56,11 +56,11 @@ use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
+use self::{alarms::Alarms, crypto_store::HoldingStore, rotation::Rotation, senders::Senders};
 pub use self::{
     rights::{NextRoom, Rights},
     trust::Approved,
 };
-use self::{alarms::Alarms, crypto_store::HoldingStore, rotation::Rotation, senders::Senders};
 use crate::{clock::Clock, inbox::Inbox};
 
 /// A boxed future: what this side hands out.

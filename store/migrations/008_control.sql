@@ -74,10 +74,3 @@ CREATE TABLE upgrade (
     seen_at    INTEGER NOT NULL,
     refused    TEXT              -- why it is not followed
 ) STRICT, WITHOUT ROWID;
-
--- Users of whom somebody who may has said that their new identity is to be trusted.
-CREATE TABLE approval (
-    user_id     TEXT    PRIMARY KEY NOT NULL,
-    approved_by TEXT    NOT NULL,
-    approved_at INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;

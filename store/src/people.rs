@@ -1,5 +1,5 @@
-//! What single people chose or were told: whose messages stay where they are written, who entered a room, and whose
-//! new identity somebody has approved. People are kept as keyed hashes, except where an operator must read the name.
+//! What single people chose or were told: whose messages stay where they are written, and who entered a room. People are
+//! kept as keyed hashes.
 
 use rusqlite::params;
 
@@ -122,22 +122,6 @@ impl Store {
                     .execute(params![portal, now])?;
             }
             Ok(due)
-        })
-        .await
-    }
-
-    /// Somebody who may has said that this user's new identity is to be trusted.
-    pub async fn approve(&self, user: &str, by: &str, now: Millis) -> Result<(), Error> {
-        let (user, by) = (user.to_owned(), by.to_owned());
-        self.transaction("keep an approval", move |desk| {
-            desk.sql
-                .prepare_cached(
-                    "INSERT INTO approval (user_id, approved_by, approved_at) VALUES (?1, ?2, ?3)
-                     ON CONFLICT (user_id) DO UPDATE SET approved_by = excluded.approved_by,
-                         approved_at = excluded.approved_at",
-                )?
-                .execute(params![user, by, now])?;
-            Ok(())
         })
         .await
     }

@@ -460,17 +460,10 @@ async fn p14_a_direct_message_names_the_room_and_withdraws_what_was_not_shown_ye
     };
     assert_eq!(mark["channel"]["displayname"], "footbridge/direct");
     assert_eq!(mark["bridgebot"], scene.bridge_user);
-    scene
-        .ann
-        .say(&direct, "!bridge trust @carl:footbridge.test")
-        .await
-        .unwrap();
-    hear(
-        &scene,
-        &direct,
-        "identity of @carl:footbridge.test is trusted",
-    )
-    .await;
+    let trust = format!("!bridge trust {}", scene.ann.user_id());
+    scene.ann.say(&direct, &trust).await.unwrap();
+    let words = format!("identity of {} is trusted", scene.ann.user_id());
+    hear(&scene, &direct, &words).await;
     // Nobody is heard in the direct message but who gives a command.
     assert!(
         !said(&scene, &direct)

@@ -90,7 +90,7 @@ impl Outside for Nowhere {
     async fn successor(&self, _: &Tombstone) -> Result<Successor, Problem> {
         silence()
     }
-    async fn approve(&self, _: &str, _: &str) -> Result<(), Problem> {
+    async fn approve(&self, _: &str) -> Result<u64, Problem> {
         silence()
     }
 }
