@@ -56,9 +56,9 @@ pub enum Reach {
 }
 
 /// The words that begin a command.
-const WORDS: [&str; 13] = [
+const WORDS: [&str; 14] = [
     "why", "retry", "status", "help", "portal", "consent", "pause", "resume", "optout", "bridge",
-    "unbridge", "link", "unlink",
+    "unbridge", "link", "unlink", "trust",
 ];
 
 const ADD: &str = "portal add <silo> <channel>";
@@ -195,7 +195,7 @@ mod tests {
             ("puase", Order::Unknown(Some("pause"))),
             ("retry now", Order::Unknown(None)),
             ("portal ad gitter org/room", Order::Unknown(Some(ADD))),
-            ("trusty", Order::Unknown(None)),
+            ("trusty", Order::Unknown(Some("trust"))),
         ] {
             assert_eq!(order(words), order_, "{words:?}");
         }
