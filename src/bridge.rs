@@ -8,6 +8,8 @@
 
 mod find;
 mod lanes;
+mod outside;
+mod served;
 mod space;
 mod starved;
 mod tasks;
@@ -36,7 +38,6 @@ use crate::{
     backoff::Backoff,
     clock::Clock,
     config::{Config, PortalConfig},
-    control::Control,
     inbox::{Bells, Inbox},
     matrix::{Boxed, Matrix, Trust},
     portal::Peers,
@@ -91,6 +92,8 @@ struct House {
     budgets: Budgets,
     shutdown: Shutdown,
     portals_running: AtomicUsize,
+    /// Those of the configuration and of the command line, found or not.
+    portals_named: AtomicUsize,
     /// What the lanes toward Matrix (under its network's name) and toward each silo know of each other.
     peers: HashMap<String, Peers>,
 }
@@ -133,6 +136,7 @@ impl House {
         let inbox = Inbox::new(store.clone(), bells.clone(), clock);
         let shutdown = Shutdown::default();
         let portals_running = AtomicUsize::new(0);
+        let portals_named = AtomicUsize::new(config.portals.len());
         Ok((
             Self {
                 config,
@@ -145,6 +149,7 @@ impl House {
                 budgets,
                 shutdown,
                 portals_running,
+                portals_named,
                 peers,
             },
             admin,
@@ -198,7 +203,7 @@ impl House {
     /// Runs lanes and listeners of all portals. Returns when told to stop or when something ended that must not.
     async fn serve_portals(&self, tasks: &mut Tasks) -> anyhow::Result<()> {
         let stop = &self.shutdown.soft;
-        let (mut portals, mut missing) = tokio::select! {
+        let (mut named, mut missing) = tokio::select! {
             () = stop.cancelled() => return Ok(()),
             first = self.first_portals() => first?,
         };
@@ -206,12 +211,15 @@ impl House {
         let mut lanes = HashSet::new();
         while !stop.is_cancelled() {
             if missing.is_empty() {
-                let listed: Vec<PortalId> = portals.iter().map(|portal| portal.id).collect();
+                let listed: Vec<PortalId> = named.iter().map(|portal| portal.id).collect();
                 self.store.keep_portals(&listed, self.clock.now()).await?;
             }
+            let portals = self.served(&named).await?;
             self.start_lanes(tasks, &mut lanes, &portals);
             self.sit_out_shortage(tasks).await?;
-            self.portals_running.store(portals.len(), Ordering::Relaxed);
+            self.portals_running.store(named.len(), Ordering::Relaxed);
+            let all = named.len() + missing.len();
+            self.portals_named.store(all, Ordering::Relaxed);
             let generation = stop.child_token();
             let mut listeners = self.start_listeners(&portals, &generation);
             info!(
@@ -226,7 +234,7 @@ impl House {
             while let Some(ended) = listeners.join_next().await {
                 verdict(ended)?;
             }
-            portals.extend(found?);
+            named.extend(found?);
         }
         Ok(())
     }
@@ -251,7 +259,8 @@ impl House {
         }
     }
 
-    /// Waits until told to stop or until there is little space (nothing found), or until missing portals were found.
+    /// Waits until told to stop, until there is little space or until portals were made or taken apart (nothing found),
+    /// or until missing portals were found.
     async fn wait(
         &self,
         tasks: &mut Tasks,
@@ -259,6 +268,7 @@ impl House {
         missing: &mut Vec<PortalConfig>,
         backoff: &mut Backoff,
     ) -> anyhow::Result<Vec<Portal>> {
+        let changed = self.bells.portals();
         loop {
             let wait = if missing.is_empty() {
                 Duration::from_hours(24)
@@ -277,6 +287,7 @@ impl House {
                     Some(ended) = tasks.join_next() => verdict(ended)?,
                     Some(ended) = listeners.join_next() => verdict(ended)?,
                     () = space::shortage(&self.config.store) => return Ok(Vec::new()),
+                    () = changed.notified() => return Ok(Vec::new()),
                     searched = &mut search => break searched?,
                 }
             };
@@ -285,16 +296,6 @@ impl House {
                 backoff.worked();
                 return Ok(found);
             }
-        }
-    }
-
-    fn control(&self) -> Control {
-        let verifications = self.matrix.verifications().clone();
-        Control {
-            store: self.store.clone(),
-            bells: self.bells.clone(),
-            clock: self.clock,
-            verify: Arc::new(move |user, yes| verifications.obey(user, yes.into())),
         }
     }
 

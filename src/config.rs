@@ -3,6 +3,7 @@
 
 pub mod fault;
 pub mod keys;
+mod lists;
 mod mask;
 mod read;
 pub mod secret_file;
@@ -18,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-use footbridge_store::PortalSpec;
+use footbridge_store::{Origin, PortalSpec};
 
 pub use fault::{Exit, Fault, Report, Source, Style};
 
@@ -40,6 +41,8 @@ pub struct Config {
     pub portals: Vec<PortalConfig>,
     /// `[delivery]`
     pub delivery: DeliveryConfig,
+    /// `[consent]`
+    pub consent: ConsentConfig,
     /// `[admin]`
     pub admin: AdminConfig,
     /// The file, for pointing at places in it.
@@ -72,9 +75,25 @@ pub struct PortalConfig {
     pub channel_span: std::ops::Range<usize>,
     /// Where its `room` stands in the file.
     pub room_span: std::ops::Range<usize>,
+    /// Whether it stands in the file or comes from the command line.
+    pub origin: Origin,
 }
 
 impl PortalConfig {
+    /// A portal of the command line, which has no place in the file.
+    #[must_use]
+    pub fn of_operator(spec: PortalSpec) -> Self {
+        Self {
+            room: spec.room,
+            silo: spec.silo,
+            channel: spec.channel,
+            trust: Trust::default(),
+            channel_span: 0..0,
+            room_span: 0..0,
+            origin: Origin::Operator,
+        }
+    }
+
     /// The portal as the store knows it.
     #[must_use]
     pub fn spec(&self) -> PortalSpec {
@@ -116,13 +135,35 @@ impl Default for DeliveryConfig {
     }
 }
 
-/// `[admin]`: where health and metrics are asked for.
+/// `[consent]`: what people are told, and how long they have to object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsentConfig {
+    /// How long after an encrypted room has agreed the first message crosses.
+    pub delay: Duration,
+    /// Who runs this bridge, for the people in a room; the account's user id when it is not said.
+    pub operator: Option<String>,
+    /// Whether whoever enters a room is told where it leads.
+    pub disclose_joins: bool,
+}
+
+impl Default for ConsentConfig {
+    fn default() -> Self {
+        Self {
+            delay: Duration::from_mins(1),
+            operator: None,
+            disclose_joins: false,
+        }
+    }
+}
+
+/// `[admin]`: where health and metrics are asked for, and who may decide in a chat.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdminConfig {
     /// The address and port to listen on.
     pub listen: SocketAddr,
-    /// Who may verify the bridge.
-    pub users: Vec<ruma::OwnedUserId>,
+    /// Who may make portals and agree for rooms: user ids, and servers all of whose users may. Who is named by user id
+    /// may verify the bridge as well.
+    pub users: Vec<String>,
 }
 
 impl Config {

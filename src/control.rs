@@ -1,16 +1,30 @@
-//! What people ask of the bridge in a chat: `!bridge why`, `retry`, `status`, and the reaction 🔁. A listener
-//! writes the question into the journal like any message (it is never relayed, and counted as skipped by the
+//! What people ask of the bridge in a chat: what became of a message, portals made and taken apart, consent, and
+//! their own choices. A listener writes the question into the journal like any message (it is never relayed, and counted as skipped by the
 //! rule `command`); this task does what is asked and owes the answer to where it was asked.
 //!
 //! A kill between doing and answering does both again: trying again what is tried again already changes
 //! nothing, and a question has one answer. Who may: anyone in the place may ask why and how; a message is tried
 //! again for its sender, and for whoever may take back other people's messages there.
 
+mod consent;
+mod may;
+mod notes;
+mod order;
+mod outside;
+mod people;
+mod portals;
+mod rounds;
+mod upgrades;
 mod words;
+
+pub use may::Standing;
+pub use notes::{TEXT_VERSION, greeting, unlinked_notice};
+pub use outside::{Audience, Found, Outside, Problem, Proof, Successor};
+pub use rounds::Shown;
 
 use std::{sync::Arc, time::Duration};
 
-use footbridge_store::{self as store, Millis, Parked, ParkedState, Store};
+use footbridge_store::{self as store, Millis, Origin, Parked, ParkedState, Portal, Store};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -22,7 +36,9 @@ use crate::{
     message::{About, Command, Message},
     portal::notice,
 };
-use words::Order;
+use order::Order;
+
+pub use may::is_listed;
 
 /// Open questions are looked for this often even if no bell rang.
 const SLOW_POLL: Duration = Duration::from_secs(30);
@@ -30,6 +46,30 @@ const SLOW_POLL: Duration = Duration::from_secs(30);
 const FORGET_EVERY: Duration = Duration::from_hours(1);
 /// How many messages are looked through for a failed one of somebody who names none.
 const LOOKED_THROUGH: u32 = 200;
+
+/// While something is waited for that comes from outside, it is looked for this often.
+const QUICK_POLL: Duration = Duration::from_secs(4);
+
+/// What the operator decides about control.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// Who may make portals and agree for rooms: user ids and servers.
+    pub admins: Vec<String>,
+    /// How long after a consent the first message crosses.
+    pub delay: Duration,
+    /// Who runs this bridge, for people in a room.
+    pub operator: String,
+    /// Whether whoever enters a room is told where it leads.
+    pub disclose_joins: bool,
+}
+
+/// How a question is answered.
+enum Reply {
+    /// So.
+    Say(String),
+    /// It was answered together with what was done.
+    Done,
+}
 
 /// Answers questions.
 #[derive(Clone)]
@@ -42,6 +82,12 @@ pub struct Control {
     pub clock: Clock,
     /// Takes an answer to a verification of our device, by this user; tells what to say.
     pub verify: Verify,
+    /// What the operator decides.
+    pub rules: Arc<Rules>,
+    /// Both sides.
+    pub outside: Arc<dyn Outside>,
+    /// What was done since the start.
+    pub shown: Arc<Shown>,
 }
 
 /// Who says what to a verification; `None` begins it.
@@ -58,12 +104,19 @@ impl Control {
                 forget_at = Instant::now() + FORGET_EVERY;
             }
             for question in self.store.commands().await? {
-                self.answer(question).await?;
+                tokio::select! {
+                    () = stop.cancelled() => return Ok(()),
+                    answered = self.answer(question) => answered?,
+                }
             }
+            let wait = tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                soon = self.round() => if soon? { QUICK_POLL } else { SLOW_POLL },
+            };
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = bell.notified() => {}
-                () = sleep(SLOW_POLL) => {}
+                () = sleep(wait) => {}
             }
         }
         Ok(())
@@ -81,7 +134,10 @@ impl Control {
                 return Ok(());
             }
         };
-        let text = self.obey(&question, &command).await?;
+        let text = match self.obey(&question, &command).await? {
+            Reply::Say(text) => Some(text),
+            Reply::Done => return Ok(()),
+        };
         crash::point("command.done");
         let now = self.clock.now();
         let letter = text.filter(|_| !command.silent).and_then(|text| {
@@ -105,15 +161,26 @@ impl Control {
         &self,
         question: &store::Command,
         command: &Command,
-    ) -> Result<Option<String>, store::Error> {
+    ) -> Result<Reply, store::Error> {
         let now = self.clock.now();
-        Ok(Some(match words::order(&command.words) {
+        let asked = (question, command);
+        let order = order::order(&command.words);
+        Ok(Reply::Say(match &order {
             Order::Why => self.why(question, command, now).await?,
             Order::Retry => self.retry(question, command, now).await?,
-            Order::Status => self.status(question, now).await?,
-            Order::Verify(yes) => (self.verify)(&command.sender.id, yes),
+            Order::Status => self.status(question, command, now).await?,
+            Order::Verify(yes) => (self.verify)(&command.sender.id, *yes),
             Order::Help => words::help(),
-            Order::Unknown(meant) => words::unknown(meant),
+            Order::Incomplete(usage) => words::incomplete(usage),
+            Order::Unknown(meant) => words::unknown(*meant),
+            Order::Add(end, room) => return self.add(asked, end, room, now).await,
+            Order::Remove(end, room) => return self.remove(asked, end.as_ref(), room, now).await,
+            Order::Consent(end, room) => return self.agree(asked, end, room, now).await,
+            Order::Pause(room) => return self.pause(asked, room, now).await,
+            Order::Resume(room) => return self.resume(asked, room, now).await,
+            Order::Trust(user) => return self.trust(asked, user).await,
+            Order::OptOut(reach) => return self.opt_out(question, command, *reach, now).await,
+            Order::OptIn(reach) => return self.opt_in(question, command, *reach).await,
         }))
     }
 
@@ -224,21 +291,36 @@ impl Control {
         })
     }
 
-    async fn status(&self, question: &store::Command, now: Millis) -> Result<String, store::Error> {
+    /// The portals of this place; in a direct message of somebody whom the operator has named, all of them.
+    async fn status(
+        &self,
+        question: &store::Command,
+        command: &Command,
+        now: Millis,
+    ) -> Result<String, store::Error> {
         let tallies = self.store.tallies().await?;
+        let holds = self.store.holds(now).await?;
         let here = &question.place;
-        let portals = self.store.portals().await?;
-        let lines = portals
-            .iter()
-            .filter(|portal| portal.active && (portal.room == *here || portal.channel == *here))
-            .map(|portal| {
-                let own: Vec<_> = tallies
-                    .iter()
-                    .filter(|tally| tally.lane.portal == portal.id)
-                    .cloned()
-                    .collect();
-                words::status(portal, &own, here, now)
-            });
+        let mut portals = self.store.portals().await?;
+        portals.retain(|portal| portal.active && portal.origin != Origin::Desk);
+        let is_here = |portal: &Portal| portal.room == *here || portal.channel == *here;
+        if portals.iter().any(is_here) || !is_listed(&self.rules.admins, &command.sender.id) {
+            portals.retain(is_here);
+        }
+        if portals.is_empty() {
+            return Ok("Nothing is joined here. `!bridge help` tells how.".to_owned());
+        }
+        let lines = portals.iter().map(|portal| {
+            let own: Vec<_> = tallies
+                .iter()
+                .filter(|tally| tally.lane.portal == portal.id)
+                .cloned()
+                .collect();
+            let holds = holds.iter().filter(|(id, _)| *id == portal.id);
+            let held = holds.map(|(_, hold)| format!("\n{}", notes::hold(hold, portal, now)));
+            let held: String = held.collect();
+            format!("{}{held}", words::status(portal, &own, here, now))
+        });
         Ok(lines.collect::<Vec<_>>().join("\n"))
     }
 }

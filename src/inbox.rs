@@ -11,7 +11,16 @@ use footbridge_store::{
 };
 use tokio::sync::Notify;
 
-use crate::{clock::Clock, crash, message::Message};
+use crate::{
+    clock::Clock,
+    crash,
+    message::{Action, Message},
+};
+
+/// The rule for what its author marked as to be kept where it is written.
+const KEPT_HERE: &str = "nobridge";
+/// The rule for messages of people who do not want to be carried over.
+const OPTED_OUT: &str = "opted-out";
 
 /// The door. Cheap to clone; every listener has one.
 #[derive(Clone, Debug)]
@@ -38,7 +47,10 @@ impl Inbox {
         crash::point("accept.before");
         let asks = |arrival: &Arrival| matches!(arrival.payload, Payload::Command(_));
         let asked = batch.arrivals.iter().any(asks);
-        batch.authors = batch.arrivals.iter().filter_map(author).collect();
+        // What control has to do something about.
+        let news =
+            !(batch.flags.is_empty() && batch.tombstones.is_empty() && batch.entered.is_empty());
+        self.screen(&mut batch).await?;
         let accepted = self.store.accept(batch, self.clock.now()).await?;
         crash::point("accept.after");
         for one in &accepted {
@@ -48,10 +60,57 @@ impl Inbox {
                 }
             }
         }
-        if asked {
+        if asked || news {
             self.bells.questions.notify_one();
         }
         Ok(accepted)
+    }
+
+    /// Keeps here what its author wants to keep here, and notes who wrote the rest.
+    async fn screen(&self, batch: &mut Batch) -> Result<(), Error> {
+        let mut written = Vec::new();
+        for (number, arrival) in batch.arrivals.iter_mut().enumerate() {
+            let Some(message) = said(&arrival.payload) else {
+                continue;
+            };
+            let user = message.sender.id.clone();
+            if message.stays_here() {
+                arrival.payload = Payload::Skipped(KEPT_HERE);
+            } else if !matches!(message.action, Action::Delete { .. }) {
+                written.push((number, arrival.place.clone(), user.clone()));
+            }
+            if arrival.message.is_some() {
+                let fact = arrival.fact.clone();
+                batch.authors.push((arrival.place.clone(), fact, user));
+            }
+        }
+        let people = written
+            .iter()
+            .map(|(_, place, user)| (place.clone(), user.clone()));
+        let stay = self.store.opted_out(people.collect()).await?;
+        for ((number, ..), _) in written.iter().zip(stay).filter(|(_, stays)| *stays) {
+            if let Some(arrival) = batch.arrivals.get_mut(*number) {
+                arrival.payload = Payload::Skipped(OPTED_OUT);
+            }
+        }
+        Ok(())
+    }
+
+    /// The same for an entry whose key came late.
+    async fn screened(&self, entry: EntryId, payload: Payload) -> Result<Payload, Error> {
+        let Some(message) = said(&payload) else {
+            return Ok(payload);
+        };
+        if message.stays_here() {
+            return Ok(Payload::Skipped(KEPT_HERE));
+        }
+        let may_cross = matches!(message.action, Action::Delete { .. })
+            || !self.store.entry_stays(entry, &message.sender.id).await?;
+        Ok(if may_cross {
+            payload
+        } else {
+            Payload::Skipped(OPTED_OUT)
+        })
     }
 
     /// A late key made an entry readable. Answers whether it turned out to be an old ciphertext under a new event, and
@@ -64,6 +123,7 @@ impl Inbox {
     ) -> Result<bool, Error> {
         crash::point("fill.before");
         let asked = matches!(payload, Payload::Command(_));
+        let payload = self.screened(entry, payload).await?;
         let now = self.clock.now();
         let read = self.store.fill_opened(entry, payload, opened, now).await?;
         for lane in read.lanes {
@@ -161,6 +221,12 @@ impl Inbox {
         &self.store
     }
 
+    /// The bells it rings.
+    #[must_use]
+    pub fn bells(&self) -> &Bells {
+        &self.bells
+    }
+
     /// The time.
     #[must_use]
     pub fn clock(&self) -> Clock {
@@ -168,14 +234,13 @@ impl Inbox {
     }
 }
 
-/// Who wrote a new message.
-fn author(arrival: &Arrival) -> Option<(Place, RemoteId, String)> {
-    let Payload::Ready(letter) = &arrival.payload else {
+/// What a person said, if somebody did.
+fn said(payload: &Payload) -> Option<Message> {
+    let Payload::Ready(letter) = payload else {
         return None;
     };
-    arrival.message.as_ref()?;
-    let sender = Message::from_bytes(letter).ok()?.sender;
-    (!sender.is_bridge()).then(|| (arrival.place.clone(), arrival.fact.clone(), sender.id))
+    let message = Message::from_bytes(letter).ok()?;
+    (!message.sender.is_bridge()).then_some(message)
 }
 
 /// One bell per lane. The table is the queue; a bell only wakes.
@@ -184,6 +249,7 @@ pub struct Bells {
     lanes: Arc<Mutex<HashMap<LaneId, Arc<Notify>>>>,
     settled: Arc<Notify>,
     questions: Arc<Notify>,
+    portals: Arc<Notify>,
 }
 
 impl Bells {
@@ -208,6 +274,17 @@ impl Bells {
     #[must_use]
     pub fn questions(&self) -> Arc<Notify> {
         self.questions.clone()
+    }
+
+    /// Rung when portals were made or taken apart while the bridge runs.
+    pub fn portals_changed(&self) {
+        self.portals.notify_one();
+    }
+
+    /// The bell of [`Bells::portals_changed`].
+    #[must_use]
+    pub fn portals(&self) -> Arc<Notify> {
+        self.portals.clone()
     }
 
     fn settlement(&self) -> Arc<Notify> {

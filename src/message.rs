@@ -158,6 +158,17 @@ impl Message {
         serde_json::from_slice(bytes)
     }
 
+    /// Whether its author wants it to stay where it is written.
+    #[must_use]
+    pub fn stays_here(&self) -> bool {
+        let (Action::Post { body, .. } | Action::Edit { body, .. }) = &self.action else {
+            return false;
+        };
+        let text = body.to_plain();
+        let rest = text.trim_start().strip_prefix(KEPT_HERE);
+        rest.is_some_and(|rest| !rest.starts_with(char::is_alphanumeric))
+    }
+
     /// The earlier message that this one is about: what is edited, deleted, answered or threaded under.
     #[must_use]
     pub fn target(&self) -> Option<&RemoteId> {
@@ -170,6 +181,9 @@ impl Message {
         }
     }
 }
+
+/// What begins a message that its author wants to keep where it is written.
+const KEPT_HERE: &str = "!nobridge";
 
 /// What begins every command in a chat.
 const CALL: &str = "!bridge";
@@ -189,6 +203,9 @@ pub struct Command {
     pub moderator: bool,
     /// Whether it was asked by a reaction, which is not answered in words.
     pub silent: bool,
+    /// Whether it came encrypted, from a device whose messages are relayed.
+    #[serde(default)]
+    pub encrypted: bool,
 }
 
 impl Command {

@@ -15,17 +15,32 @@ use crate::{config::PortalConfig, matrix::MatrixError, silo::SiloError};
 const AT_START: Duration = Duration::from_secs(10);
 
 impl House {
-    /// Portals of the configuration that the store knows from an earlier start, and those it does not.
+    /// Portals of the configuration and of the command line that the store knows from an earlier start, and those it
+    /// does not.
     async fn known_portals(&self) -> anyhow::Result<(Vec<Portal>, Vec<PortalConfig>)> {
         let stored = self.store.portals().await?;
         let (mut known, mut missing) = (Vec::new(), Vec::new());
-        for wanted in &self.config.portals {
+        let mut all = self.config.portals.clone();
+        for spec in self.store.wanted().await? {
+            // Without its silo it is named as broken, and not looked for.
+            if self.silos.contains_key(&spec.silo) && !all.iter().any(|known| known.spec() == spec)
+            {
+                all.push(PortalConfig::of_operator(spec));
+            }
+        }
+        for wanted in &all {
             let spec = spec(wanted);
             match stored.iter().find(|portal| portal.spec == spec) {
                 // Opening it again makes it active, should it have been left out of the configuration before.
+                // One that people made is what it was, until the configuration claims it.
                 Some(portal) => known.push(
                     self.store
-                        .open_portal(&spec, &portal.room, &portal.channel, self.clock.now())
+                        .open_portal_of(
+                            wanted.origin,
+                            &spec,
+                            (portal.room.clone(), portal.channel.clone()),
+                            self.clock.now(),
+                        )
                         .await?,
                 ),
                 None => missing.push(wanted.clone()),
@@ -98,7 +113,12 @@ impl House {
         let room = self.matrix.resolve(&wanted.room).await?;
         Ok(self
             .store
-            .open_portal(&spec(wanted), &room, &channel.place, self.clock.now())
+            .open_portal_of(
+                wanted.origin,
+                &spec(wanted),
+                (room, channel.place),
+                self.clock.now(),
+            )
             .await?)
     }
 }

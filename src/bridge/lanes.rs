@@ -75,9 +75,6 @@ impl House {
         portals: &[Portal],
     ) {
         for portal in portals {
-            let Some(silo) = self.silos.get(&portal.spec.silo) else {
-                continue;
-            };
             for toward in [Side::Matrix, Side::Silo] {
                 let id = LaneId {
                     portal: portal.id,
@@ -88,7 +85,11 @@ impl House {
                 }
                 let (outlet, side): (Arc<dyn Outlet>, &str) = match toward {
                     Side::Matrix => (self.matrix.clone(), Place::MATRIX),
-                    Side::Silo => (silo.clone(), &portal.spec.silo),
+                    Side::Silo => match self.silos.get(&portal.spec.silo) {
+                        Some(silo) => (silo.clone(), &portal.spec.silo),
+                        // A desk has no other end.
+                        None => continue,
+                    },
                 };
                 let (store, bells, clock) = (self.store.clone(), self.bells.clone(), self.clock);
                 let lane = Lane {

@@ -22,9 +22,13 @@ impl Vitals for House {
     async fn state(&self) -> Health {
         let now = self.now();
         let tallies = self.store.tallies().await.ok();
+        // What is held up on purpose is nothing wrong.
+        let held = self.store.holds(now).await.unwrap_or_default();
+        let is_held = |tally: &&Tally| held.iter().any(|(id, _)| *id == tally.lane.portal);
         let oldest = tallies
             .iter()
             .flatten()
+            .filter(|tally| !is_held(tally))
             .filter_map(|tally| tally.oldest_pending)
             .min()
             .map(|since| now.since(since));
@@ -51,7 +55,7 @@ impl Vitals for House {
             None if super::space::is_short(&self.config.store) => "low",
             None => "well",
         };
-        let portals = self.config.portals.len();
+        let portals = self.portals_named.load(Ordering::Relaxed);
         let portals_running = self.portals_running.load(Ordering::Relaxed);
         let ready = tallies.is_some()
             && store_state == "well"
@@ -162,6 +166,7 @@ mod tests {
             room: Place::room("!r"),
             channel: Place::new(silo, "c"),
             active: true,
+            origin: footbridge_store::Origin::File,
         };
         let tallies = [
             tally(1, Side::Matrix, 12),

@@ -50,6 +50,9 @@ pub enum Command {
     Run,
     /// Shows what was accepted, delivered, skipped, failed and is pending, per portal and direction.
     Status(Status),
+    /// Adds, lists and removes portals beside those of the configuration.
+    #[command(subcommand)]
+    Portal(Portal),
     /// Which device the bridge is, verifying it, and putting a new one in its place.
     #[command(subcommand)]
     Device(Device),
@@ -147,6 +150,32 @@ impl Status {
     pub fn form(&self) -> Form {
         if self.json { Form::Json } else { Form::Text }
     }
+}
+
+/// `portal`
+#[derive(Clone, Debug, Subcommand)]
+pub enum Portal {
+    /// Joins a room to a channel. For an encrypted room this is the operator's consent.
+    Add {
+        /// The room's alias or id.
+        room: String,
+        /// The silo's name in the configuration.
+        silo: String,
+        /// The channel, for example `org/room`.
+        channel: String,
+    },
+    /// Shows all portals, who made them and what holds them up.
+    List,
+    /// Takes a portal apart at once: what waits in it is dropped and erased.
+    Remove {
+        /// The room's alias or id.
+        room: String,
+        /// The silo's name, where the room has several portals.
+        #[arg(requires = "channel")]
+        silo: Option<String>,
+        /// The channel.
+        channel: Option<String>,
+    },
 }
 
 /// `device`

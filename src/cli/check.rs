@@ -2,6 +2,7 @@
 //! nothing: no directory is made, no lock taken, nobody logged in.
 
 mod homeserver;
+mod portals;
 
 use footbridge_store::{AccountFace, Store, StoreKey};
 
@@ -9,7 +10,7 @@ use super::{Ended, args::Reach, console, exit, preflight, status};
 use crate::{
     bridge,
     clock::Clock,
-    config::{Config, Exit, Fault},
+    config::{Config, Exit, Fault, fault::Weight},
     silo::{Silo, SiloConfig, SiloError},
 };
 
@@ -18,6 +19,8 @@ enum Found {
     Good(String),
     Doubtful(String),
     Bad(Box<Fault>),
+    /// Something that somebody should look at, told in full.
+    Warned(Box<Fault>),
 }
 
 /// The findings so far.
@@ -35,6 +38,11 @@ impl Findings {
                 let text = fault.what.clone();
                 self.faults.push(*fault);
                 ("fail", text)
+            }
+            Found::Warned(fault) => {
+                let text = fault.what.clone();
+                self.faults.push(*fault);
+                ("warn", text)
             }
         };
         console::say(&format!("{word:<4}  {subject:<13}  {text}"));
@@ -61,10 +69,12 @@ pub async fn run(config: &Config, reach: Reach) -> Ended {
             look_at_silo(config, silo, &mut findings).await;
         }
     }
-    let Some(first) = findings.faults.first() else {
-        return Ok(Exit::Fine);
-    };
-    let exit = first.exit;
+    let mut errors = findings.faults.iter();
+    let first = errors.find(|fault| fault.weight == Weight::Error);
+    let exit = first.map_or(Exit::Fine, |fault| fault.exit);
+    if findings.faults.is_empty() {
+        return Ok(exit);
+    }
     console::tell(&config.report(findings.faults));
     Ok(exit)
 }
@@ -117,6 +127,7 @@ async fn look_at_store(config: &Config, findings: &mut Findings) {
         Ok(peek) => {
             findings.add("store", Found::Good(format!("{shown} is readable")));
             findings.add("account", account(config, peek.account.as_ref()));
+            portals::look(config, &peek, findings);
         }
         Err(error) => findings.add("store", bad(exit::of_store(&error))),
     }

@@ -11,6 +11,7 @@ mod init;
 mod logging;
 mod login;
 mod logout;
+mod portal;
 mod preflight;
 mod progress;
 mod run;
@@ -85,6 +86,7 @@ fn command(args: Args) -> Boxed<'static, Ended> {
             Command::Login => login::run(&Config::load(&path)?).await,
             Command::Run => run::run(Config::load(&path)?).await,
             Command::Status(how) => status::run(&Config::load(&path)?, how.form()).await,
+            Command::Portal(what) => portal::run(&Config::load(&path)?, what).await,
             Command::Device(what) => device::run(&Config::load(&path)?, what).await,
             Command::Logout => logout::run(&Config::load(&path)?).await,
         }

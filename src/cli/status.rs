@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use footbridge_store::{AccountFace, Millis, Peek, Portal, Store, Tally};
+use footbridge_store::{AccountFace, Hold, Millis, Origin, Peek, Portal, Store, Tally};
 use serde_json::{Value, json};
 
 use super::{Ended, args::Form, console};
@@ -83,7 +83,7 @@ fn write_text(
     write_account(out, peek.account.as_ref())?;
     writeln!(out, "trust     {}", trust_of(config))?;
     write_bridge(out, health, config)?;
-    for portal in &peek.portals {
+    for portal in peek.portals.iter().filter(|portal| is_shown(portal)) {
         writeln!(
             out,
             "\nportal {}  {} - {} {}{}",
@@ -91,12 +91,15 @@ fn write_text(
             portal.spec.room,
             portal.spec.silo,
             portal.spec.channel,
-            if portal.active {
-                ""
-            } else {
-                "  (no longer in the configuration)"
+            match (portal.active, portal.origin) {
+                (true, _) => "",
+                (false, Origin::File) => "  (no longer in the configuration)",
+                (false, _) => "  (taken apart)",
             }
         )?;
+        for hold in held(peek, portal, now) {
+            writeln!(out, "  {hold}")?;
+        }
         for tally in tallies_of(peek, portal) {
             write_lane(out, &tally, empty_after(health, &tally), now)?;
         }
@@ -113,6 +116,33 @@ fn write_text(
         )?;
     }
     Ok(())
+}
+
+/// A desk is no portal to anybody.
+fn is_shown(portal: &Portal) -> bool {
+    portal.origin != Origin::Desk
+}
+
+/// What holds a portal up, in words.
+fn held(peek: &Peek, portal: &Portal, now: Millis) -> Vec<String> {
+    let holds = peek.holds.iter().filter(|(id, _)| *id == portal.id);
+    let words = holds.filter_map(|(_, hold)| match hold {
+        Hold::Paused { by, since } => Some(format!(
+            "paused by {by} for {}; messages wait",
+            in_words(now.since(*since))
+        )),
+        Hold::Upgraded { since } => Some(format!(
+            "its room was replaced {} ago; messages wait",
+            in_words(now.since(*since))
+        )),
+        Hold::Consent => {
+            Some("waiting for consent: its room is encrypted, and nobody has agreed".to_owned())
+        }
+        Hold::Delay { until } => {
+            (*until > now).then(|| format!("agreed; it begins in {}", in_words(until.since(now))))
+        }
+    });
+    words.collect()
 }
 
 fn write_account(out: &mut String, account: Option<&AccountFace>) -> std::fmt::Result {
@@ -275,6 +305,7 @@ fn object(peek: &Peek, health: Option<&Health>, config: &Config, now: Millis) ->
     let portals: Vec<Value> = peek
         .portals
         .iter()
+        .filter(|portal| is_shown(portal))
         .map(|portal| {
             json!({
                 "id": portal.id.0,
@@ -282,6 +313,7 @@ fn object(peek: &Peek, health: Option<&Health>, config: &Config, now: Millis) ->
                 "silo": portal.spec.silo,
                 "channel": portal.spec.channel,
                 "active": portal.active,
+                "held": held(peek, portal, now),
                 "lanes": tallies_of(peek, portal).map(|tally| lane(&tally)).collect::<Vec<_>>(),
             })
         })
@@ -322,7 +354,10 @@ mod tests {
                 room: Place::room("!abc:example.org"),
                 channel: Place::new("gitter", "5f"),
                 active: true,
+                origin: Origin::File,
             }],
+            holds: Vec::new(),
+            wanted: Vec::new(),
             tallies: vec![Tally {
                 lane: LaneId {
                     portal: PortalId(1),

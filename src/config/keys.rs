@@ -45,6 +45,7 @@ pub const TABLES: &[(&str, &[&str])] = &[
             "attempts",
         ],
     ),
+    ("consent", &["delay", "operator", "disclose_joins"]),
     ("admin", &["listen", "allow_remote", "users"]),
 ];
 
@@ -58,6 +59,7 @@ pub(super) const SPANS: &[&str] = &[
     "key_limit",
     "unknown_after",
     "give_up",
+    "delay",
 ];
 
 /// The tables that may stand in the file several times.

@@ -9,10 +9,11 @@ use std::{
     time::Duration,
 };
 
+use footbridge_store::Origin;
 use toml::de::DeTable;
 
 use super::{
-    AdminConfig, Config, DeliveryConfig, PortalConfig, StoreConfig,
+    AdminConfig, Config, ConsentConfig, DeliveryConfig, PortalConfig, StoreConfig,
     fault::{Fault, Source},
     values,
     walk::{Section, Walk},
@@ -66,9 +67,16 @@ impl Reader<'_> {
         let delivery = of("delivery")
             .next()
             .map_or_else(DeliveryConfig::default, |section| self.delivery(section));
+        let consent = of("consent")
+            .next()
+            .map_or_else(ConsentConfig::default, |section| self.consent(section));
         let admin = self.admin(of("admin").next());
         let mut matrix = matrix?;
-        matrix.admins.clone_from(&admin.users);
+        matrix.hosts.clone_from(&admin.users);
+        let named = admin.users.iter();
+        matrix.admins = named
+            .filter_map(|user| user.as_str().try_into().ok())
+            .collect();
         matrix.patience = Patience {
             notice_after: delivery.notice_after,
             key_limit: delivery.key_limit,
@@ -81,6 +89,7 @@ impl Reader<'_> {
             silos: silos.into_iter().collect::<Option<_>>()?,
             portals: portals.into_iter().collect::<Option<_>>()?,
             delivery,
+            consent,
             admin,
             source: Arc::clone(source),
         })
@@ -125,6 +134,7 @@ impl Reader<'_> {
             device_name: device_name.unwrap_or_else(|| "Footbridge".to_owned()),
             key_wait,
             admins: Vec::new(),
+            hosts: Vec::new(),
             patience: Patience::default(),
         })
     }
@@ -152,6 +162,7 @@ impl Reader<'_> {
             trust: trust.unwrap_or_default(),
             channel_span: section.span("channel"),
             room_span: section.span("room"),
+            origin: Origin::File,
         })
     }
 
@@ -170,6 +181,18 @@ impl Reader<'_> {
             attempts: walk
                 .number(section, "attempts", 1..=100)
                 .map_or(default.attempts, toml::Spanned::into_inner),
+        }
+    }
+
+    fn consent(&mut self, section: &Section<'_>) -> ConsentConfig {
+        let default = ConsentConfig::default();
+        let walk = &mut self.walk;
+        ConsentConfig {
+            delay: span_of(walk, section, "delay", 0..=86_400, default.delay.as_secs()),
+            operator: walk.read(section, "operator", |text| values::line("operator", text)),
+            disclose_joins: walk
+                .flag(section, "disclose_joins")
+                .unwrap_or(default.disclose_joins),
         }
     }
 
@@ -193,7 +216,7 @@ impl Reader<'_> {
                     .help("write a loopback address such as \"127.0.0.1:29320\", or add `allow_remote = true`"),
             );
         }
-        let users = self.walk.list(section, "users", values::user);
+        let users = self.walk.texts(section, "users", values::admin);
         AdminConfig { listen, users }
     }
 

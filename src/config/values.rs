@@ -215,6 +215,21 @@ pub fn user(text: &str) -> Result<OwnedUserId, Flaw> {
     flaw("B12", what, HELP)
 }
 
+/// Who may decide in a chat: a user id, or a server all of whose users are meant.
+pub fn admin(text: &str) -> Result<String, Flaw> {
+    if text.starts_with('@') {
+        return user(text).map(|user| user.to_string());
+    }
+    match ruma::ServerName::parse(text) {
+        Ok(server) => Ok(server.to_string()),
+        Err(_) => flaw(
+            "B12",
+            format!("`{text}` is neither a user id nor the name of a server"),
+            "write a user id, for example \"@me:example.org\", or a server name, for example \"example.org\"",
+        ),
+    }
+}
+
 /// A room alias or id. Ids of room version 12 have no server part: `!` and 43 characters of a hash.
 pub fn room(text: &str) -> Result<String, Flaw> {
     const HELP: &str = "write an alias, for example \"#room:example.org\", or a room id, for example \"!abc:example.org\"";

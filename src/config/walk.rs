@@ -171,7 +171,11 @@ impl Walk {
                     .filter(|key| !section.table.contains_key(*key)),
             )
             .or_else(|| nearest(name, keys.iter().copied()));
-            let fault = match (home_of(name), meant) {
+            // A key of another table may be a slip all the same: `user` for `users`.
+            let is_slip = meant.is_some_and(|meant| {
+                !section.table.contains_key(meant) && strsim::damerau_levenshtein(name, meant) == 1
+            });
+            let fault = match (home_of(name).filter(|_| !is_slip), meant) {
                 (Some(home), _) => belongs(name, home),
                 (None, Some(meant)) => {
                     all_meant.insert(meant);
@@ -306,42 +310,6 @@ impl Walk {
         Some(*flag)
     }
 
-    /// A list of texts after `read`; nothing when it is not there.
-    pub fn list<T>(
-        &mut self,
-        section: &Section<'_>,
-        key: &'static str,
-        read: impl Fn(&str) -> Result<T, Flaw>,
-    ) -> Vec<T> {
-        const HELP: &str = "write a list of texts, for example [\"@me:example.org\"]";
-        let Some(value) = section.table.get(key) else {
-            return Vec::new();
-        };
-        let DeValue::Array(items) = value.get_ref() else {
-            self.faults.push(
-                wrong_type(key, "a list", value.get_ref())
-                    .at(value.span())
-                    .help(HELP),
-            );
-            return Vec::new();
-        };
-        let mut found = Vec::new();
-        for item in items {
-            match item.get_ref() {
-                DeValue::String(text) => match read(text) {
-                    Ok(value) => found.push(value),
-                    Err(flaw) => self.flawed(flaw, item.span()),
-                },
-                other => self.faults.push(
-                    wrong_type(key, "a list of texts", other)
-                        .at(item.span())
-                        .help(HELP),
-                ),
-            }
-        }
-        found
-    }
-
     fn flawed(&mut self, flaw: Flaw, span: Range<usize>) {
         self.faults
             .push(Fault::new(flaw.code, flaw.what).at(span).help(flaw.help));
@@ -359,6 +327,11 @@ impl Section<'_> {
     #[must_use]
     pub fn means(&self, key: &str) -> bool {
         self.meant.contains(key)
+    }
+
+    /// The value of a key as it stands.
+    pub(super) fn value(&self, key: &str) -> Option<&Spanned<DeValue<'_>>> {
+        self.table.get(key)
     }
 
     /// Where the value of a key stands, or the header when it is not there.

@@ -6,57 +6,14 @@ use footbridge_store::{Closed, Millis, Place, Portal, Stand, Story, Tally};
 
 use crate::{clock, portal::notice::end_of};
 
-/// What can be asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Order {
-    /// What happened to a message.
-    Why,
-    /// Try a failed message again.
-    Retry,
-    /// How the portals of this place stand.
-    Status,
-    /// Begin to verify the bridge, or: the emoji are the same, or not.
-    Verify(Option<bool>),
-    /// What can be asked.
-    Help,
-    /// None of these; perhaps this one was meant.
-    Unknown(Option<&'static str>),
-}
-
-/// Every order by its word.
-const ORDERS: [(&str, Order); 7] = [
-    ("why", Order::Why),
-    ("retry", Order::Retry),
-    ("status", Order::Status),
-    ("verify", Order::Verify(None)),
-    ("verify yes", Order::Verify(Some(true))),
-    ("verify no", Order::Verify(Some(false))),
-    ("help", Order::Help),
-];
-
-/// What somebody wants, from the words behind the call. One line, one order; what follows is not obeyed.
-#[must_use]
-pub fn order(words: &str) -> Order {
-    let word = words.to_lowercase();
-    if word.is_empty() {
-        return Order::Help;
-    }
-    if let Some((_, order)) = ORDERS.iter().find(|(known, _)| *known == word) {
-        return order.clone();
-    }
-    let nearest = ORDERS
-        .iter()
-        .map(|(known, _)| (strsim::damerau_levenshtein(&word, known), *known))
-        .filter(|(edits, known)| *edits <= 2 && *edits < known.len())
-        .min_by_key(|(edits, _)| *edits);
-    Order::Unknown(nearest.map(|(_, known)| known))
-}
-
 /// What can be asked, and how.
 #[must_use]
 pub fn help() -> String {
     "Reply to a message with `!bridge why` to learn what became of it, or with `!bridge retry` to send it again \
-     if it failed (a reaction with 🔁 does the same). `!bridge status` tells how the bridge is doing here."
+     if it failed (a reaction with 🔁 does the same). `!bridge status` tells how the bridge is doing here. Begin a \
+     message with `!nobridge` to keep it here; `!bridge optout` keeps all of yours.\n\
+     Who decides here: `!bridge portal add <silo> <channel>`, `portal remove`, `consent <silo> <channel>`, `pause`, \
+     `resume`, `trust @user:server`. From a direct message put ` in #room:server` behind it."
         .to_owned()
 }
 
@@ -67,6 +24,12 @@ pub fn unknown(meant: Option<&str>) -> String {
         Some(meant) => format!("I do not know that. Did you mean `!bridge {meant}`?"),
         None => format!("I do not know that. {}", help()),
     }
+}
+
+/// The answer to a command that is not complete.
+#[must_use]
+pub fn incomplete(usage: &str) -> String {
+    format!("Say `!bridge {usage}`.")
 }
 
 /// What became of a message, asked in `here`.
@@ -214,6 +177,9 @@ fn rule_in_words(rule: &str) -> String {
         "empty" | "nothing-to-do" => "there is nothing in it to send",
         "not-a-message" => "it is no message",
         "unwritable" => "it could not be written down",
+        "unlinked" => "the portal was taken apart before it was sent",
+        "opted-out" => "its author does not want to be carried over",
+        "nobridge" => "it begins with `!nobridge`",
         "portal-removed" => "the portal was removed",
         "superseded" => "a later one has taken its place",
         _ => return format!("of the rule `{rule}`"),
@@ -282,23 +248,6 @@ mod tests {
     use footbridge_store::EntryId;
 
     use super::*;
-
-    #[test]
-    fn a_typing_error_gets_the_nearest_word_and_only_one_word_is_obeyed() {
-        for (words, order_) in [
-            ("why", Order::Why),
-            ("RETRY", Order::Retry),
-            ("status", Order::Status),
-            ("", Order::Help),
-            ("rerty", Order::Unknown(Some("retry"))),
-            ("stat", Order::Unknown(Some("status"))),
-            ("retry now", Order::Unknown(None)),
-            ("retry\nwhy", Order::Unknown(None)),
-        ] {
-            assert_eq!(order(words), order_, "{words:?}");
-        }
-        assert!(unknown(Some("retry")).contains("`!bridge retry`"));
-    }
 
     fn asked(stand: Stand) -> String {
         let told = Story {

@@ -14,12 +14,13 @@ use crate::message::{Command, Sender};
 impl Matrix {
     /// What this event asks of the bridge, if it asks anything. `in_clear` says that it was not encrypted
     /// although the room is: then only a reaction counts. Those are never encrypted, and all it can do is send
-    /// again what its author wanted sent.
+    /// again what its author wanted sent. `sealed` says that it was encrypted, by a device whose messages are relayed.
     pub(super) async fn command(
         &self,
         room: &Room,
         incoming: &Incoming,
         in_clear: bool,
+        sealed: bool,
     ) -> Option<Command> {
         let request = Request::of(incoming)?;
         if in_clear && !request.is_reaction {
@@ -43,6 +44,7 @@ impl Matrix {
             thread: request.thread,
             moderator: may_redact(room, &incoming.sender).await,
             silent: request.is_reaction,
+            encrypted: sealed,
         })
     }
 }

@@ -39,16 +39,25 @@ impl Envelope {
 
     /// Whether this user entered the room by this event.
     pub(super) fn is_join_of(&self, user: &UserId) -> bool {
-        let membership = |content: &Value| {
-            content
-                .get("membership")
-                .and_then(Value::as_str)
-                .map(str::to_owned)
-        };
-        self.event_type == "m.room.member"
-            && self.state_key.as_deref() == Some(user.as_str())
-            && membership(&self.content).as_deref() == Some("join")
-            && membership(&self.unsigned.prev_content).as_deref() != Some("join")
+        self.joiner() == Some(user.as_str())
+    }
+
+    /// Who entered the room by this event.
+    pub(super) fn joiner(&self) -> Option<&str> {
+        fn membership(content: &Value) -> Option<&str> {
+            content.get("membership").and_then(Value::as_str)
+        }
+        let joins = self.event_type == "m.room.member"
+            && membership(&self.content) == Some("join")
+            && membership(&self.unsigned.prev_content) != Some("join");
+        self.state_key.as_deref().filter(|_| joins)
+    }
+
+    /// The room that takes this one's place, if the event says so.
+    pub(super) fn successor(&self) -> Option<&str> {
+        let moved = self.event_type == "m.room.tombstone" && self.state_key.as_deref() == Some("");
+        let next = self.content.get("replacement_room");
+        next.and_then(Value::as_str).filter(|_| moved)
     }
 }
 

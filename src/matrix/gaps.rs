@@ -24,7 +24,7 @@ use super::{
     Matrix, MatrixError,
     beginning::{Beginning, begins_encryption},
     fault::Fault,
-    mark_cursor,
+    intake, mark_cursor,
     walk::{Envelope, Names, Walked},
 };
 use crate::{crash, inbox::Inbox};
@@ -238,6 +238,7 @@ impl Matrix {
         let (mut batch, mut shared) = (Batch::default(), false);
         for event in events.iter().rev() {
             let encrypted = beginning.pass(event);
+            intake::changes(self, &gap.place, event, &mut batch);
             match self.walk(room, &gap.place, event, names, encrypted).await {
                 Walked::Nothing => {}
                 Walked::Arrival(found) => found.file(&mut batch),

@@ -1,7 +1,7 @@
 //! What one answer of a sync says of one room: walked into a batch, or, where the server left events out, noted
 //! as a gap.
 
-use footbridge_store::{Batch, Flag, Gap, RemoteId};
+use footbridge_store::{Batch, Flag, Gap, Place, RemoteId, Tombstone};
 use matrix_sdk::{
     deserialized_responses::TimelineEvent,
     ruma::RoomId,
@@ -40,6 +40,9 @@ pub(super) async fn take_in(
             .flags
             .push((followed.place.clone(), Flag::EverEncrypted));
     }
+    if matrix.is_clear(id, &followed.place).await? {
+        batch.clear.push(followed.place.clone());
+    }
     let leaves_out = timeline.limited || followed.gap.is_some() && !events.is_empty();
     if leaves_out && followed.mark.is_some() {
         note_gap(followed, next_batch, batch);
@@ -67,8 +70,13 @@ pub(super) async fn take_in(
     let events = events.get(start..).unwrap_or_default();
     let begins = !state_shows_encryption(&state) && events.iter().any(begins_encryption);
     let mut beginning = matrix.beginning(&followed.place, encrypted, begins).await?;
+    if events.iter().any(begins_encryption) {
+        // It stood in the clear while we were in it, however short.
+        batch.clear.push(followed.place.clone());
+    }
     for event in events {
         let encrypted = beginning.pass(event);
+        changes(matrix, &followed.place, event, batch);
         let walked = matrix.walk(&room, &followed.place, event, &mut names, encrypted);
         match walked.await {
             Walked::Nothing => {}
@@ -81,6 +89,26 @@ pub(super) async fn take_in(
     }
     batch.flags.extend(beginning.flags());
     Ok(shared)
+}
+
+/// Takes in what an event changes in a room: who has entered it, and that it has moved.
+pub(super) fn changes(matrix: &Matrix, place: &Place, event: &TimelineEvent, batch: &mut Batch) {
+    let Some(envelope) = Envelope::open(event) else {
+        return;
+    };
+    if let Some(user) = envelope
+        .joiner()
+        .filter(|user| *user != matrix.own.as_str())
+    {
+        batch.entered.push((place.clone(), user.to_owned()));
+    }
+    if let Some(successor) = envelope.successor() {
+        batch.tombstones.push(Tombstone {
+            room: place.clone(),
+            successor: successor.to_owned(),
+            sender: envelope.sender.clone(),
+        });
+    }
 }
 
 /// Opens the room's gap, or moves the one it has. The position after this answer covers its own events as well,

@@ -23,12 +23,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::{
-    InFlight, Matrix, MatrixError, SYNC_CURSOR, client,
+    InFlight, Matrix, MatrixError, SYNC_CURSOR,
+    clear::note_clear,
+    client,
     fault::Fault,
     gaps::Filled,
     intake,
     keys::Woken,
-    rooms::{Followed, Invites, Mark, followed, mark_entered},
+    rooms::{Followed, Invites, Mark, followed, leave_desk, mark_entered},
 };
 use crate::{backoff::Backoff, crash, inbox::Inbox};
 
@@ -166,6 +168,11 @@ impl Listener<'_> {
         match work {
             Work::Begin => {
                 mark_entered(self.matrix, &mut self.rooms, &self.inbox, &self.stop).await?;
+                self.matrix.forget_clear();
+                note_clear(self.matrix, &self.rooms).await?;
+                self.invites
+                    .enter(self.matrix, &mut self.rooms, &self.inbox)
+                    .await?;
                 self.matrix.retry(None, &self.inbox).await?;
                 self.matrix.look(&self.inbox).await?;
                 self.fill_gaps().await
@@ -304,10 +311,12 @@ impl Listener<'_> {
         let mut shared = Vec::new();
         let joined = response.rooms.joined.into_iter();
         let joined = joined.map(|(id, update)| (id, (update.timeline, update.state)));
+        let mut gone = Vec::new();
         // What was said before we had to leave is brought with the leave, and once.
         for id in response.rooms.left.keys() {
-            if self.rooms.contains_key(id) {
+            if let Some(followed) = self.rooms.get(id) {
                 warn!(matrix.room = %id, "We are no longer in the room of a portal");
+                gone.push(followed.place.clone());
             }
         }
         let left = response.rooms.left.into_iter();
@@ -333,10 +342,16 @@ impl Listener<'_> {
         for place in &shared {
             self.inbox.settled(place).await?;
         }
-        let flags = batch.flags.clone();
+        let (flags, clear) = (batch.flags.clone(), batch.clear.clone());
         let arrivals = batch.arrivals.len();
         self.matrix.accept(batch, &self.inbox).await?;
         self.matrix.remember_flags(flags);
+        for place in &clear {
+            self.matrix.remember_clear(place);
+        }
+        for place in &gone {
+            leave_desk(self.matrix, place, &self.inbox).await?;
+        }
         if arrivals > 0 {
             debug!(arrivals, "Took in a sync");
         }

@@ -19,10 +19,12 @@ mod listen;
 mod olm;
 mod intake;
 mod beginning;
+mod clear;
 mod walk;
 mod envelope;
 mod found;
 mod command;
+mod rights;
 mod relation;
 mod gaps;
 mod keys;
@@ -62,7 +64,11 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use self::{alarms::Alarms, crypto_store::HoldingStore, rotation::Rotation, senders::Senders};
-pub use self::{error::MatrixError, trust::Approved};
+pub use self::{
+    error::MatrixError,
+    rights::{NextRoom, Rights},
+    trust::Approved,
+};
 use crate::{clock::Clock, inbox::Inbox};
 
 /// A boxed future: what this side hands out.
@@ -85,6 +91,8 @@ pub struct MatrixConfig {
     pub key_wait: Duration,
     /// Who may verify the bridge.
     pub admins: Vec<ruma::OwnedUserId>,
+    /// Whose invites are accepted: user ids and servers (`[admin] users`), or nobody's.
+    pub hosts: Vec<String>,
     /// What of `[delivery]` is for this side.
     pub patience: Patience,
 }
@@ -152,6 +160,7 @@ pub struct Matrix {
     own: OwnedUserId,
     trust: Trust,
     key_wait: Duration,
+    hosts: Vec<String>,
     patience: Patience,
     lease: lease::Lease,
     session: session::Keeper,
@@ -178,6 +187,8 @@ pub struct Matrix {
     approved: Arc<Notify>,
     /// Sessions whose sender's device is not known to be signed, and until when that may change.
     unproven: Mutex<HashMap<String, Instant>>,
+    /// Rooms known to be noted as standing in the clear.
+    clear: Mutex<HashSet<Place>>,
     /// When to look at what waits for its key.
     watch: Mutex<unread::Watch>,
 }
@@ -227,6 +238,7 @@ impl Matrix {
                 trust,
                 key_wait: config.key_wait,
                 verify: verify::Verifications::with(config.admins, config.patience.verification),
+                hosts: config.hosts,
                 patience: config.patience,
                 lease,
                 session,
@@ -243,6 +255,7 @@ impl Matrix {
                 pins: Mutex::default(),
                 approved: Arc::default(),
                 unproven: Mutex::default(),
+                clear: Mutex::default(),
                 watch: Mutex::new(unread::Watch::new()),
             }))
         })
@@ -253,8 +266,8 @@ impl Matrix {
         Box::pin(rooms::resolve(&self.client, room))
     }
 
-    /// Follows the account until told to stop: accepts invites to these rooms, refuses others, takes in their
-    /// messages. Returns early only when it cannot go on by itself. It can be called again afterwards, for
+    /// Follows the account until told to stop: accepts invites to these rooms and those of people whom the operator has
+    /// named, refuses others, takes in their messages. Returns early only when it cannot go on by itself. It can be called again afterwards, for
     /// example with one room more; never twice at the same time.
     pub fn listen(
         &self,

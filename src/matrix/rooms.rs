@@ -25,10 +25,15 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{Matrix, MatrixError, SYNC_CURSOR, fault::Fault, mark_cursor};
-use crate::{backoff::Backoff, inbox::Inbox};
+use crate::{
+    backoff::Backoff,
+    control::{greeting, is_listed},
+    inbox::Inbox,
+    message::Message,
+};
 
 /// Why an invite is turned down.
-const NOT_OURS: &str = "This bridge only joins rooms that its operator has configured.";
+const NOT_OURS: &str = "This bridge only joins rooms that its operator has configured, or into which people invite it whom the operator has named.";
 /// How long an invite that could not be answered rests.
 const INVITE_REST: Duration = Duration::from_secs(30);
 /// The mark of a room whose every event after our own entry is wanted.
@@ -224,7 +229,31 @@ impl Invites {
             .keys()
             .filter(|id| client.get_room(id).is_none())
             .cloned();
-        let open: Vec<OwnedRoomId> = invited.chain(unknown).collect();
+        let open = invited.chain(unknown).collect();
+        self.answer_these(open, matrix, rooms, inbox).await
+    }
+
+    /// Enters the followed rooms that we were invited to before we listened.
+    pub(super) async fn enter(
+        &mut self,
+        matrix: &Matrix,
+        rooms: &mut HashMap<OwnedRoomId, Followed>,
+        inbox: &Inbox,
+    ) -> Result<(), MatrixError> {
+        let invited = matrix.client.invited_rooms().into_iter();
+        let invited = invited.map(|room| room.room_id().to_owned());
+        let open = invited.filter(|id| rooms.contains_key(id)).collect();
+        self.answer_these(open, matrix, rooms, inbox).await
+    }
+
+    async fn answer_these(
+        &mut self,
+        open: Vec<OwnedRoomId>,
+        matrix: &Matrix,
+        rooms: &mut HashMap<OwnedRoomId, Followed>,
+        inbox: &Inbox,
+    ) -> Result<(), MatrixError> {
+        let client = &matrix.client;
         for id in open {
             if self
                 .answered
@@ -239,13 +268,24 @@ impl Invites {
                     mark_entry(followed, inbox).await?;
                     join(client, &id).await
                 }
-                // A direct room with somebody who may verify us is where that is said.
-                None if matrix.is_asked_by_admin(&id).await => join(client, &id).await,
+                None if self.is_of_a_host(matrix, &id).await => {
+                    receive(matrix, &id, inbox).await?;
+                    Ok(())
+                }
                 None => refuse(client, &id).await,
             };
             self.report(&id, outcome)?;
         }
         Ok(())
+    }
+
+    /// Whether somebody whom the operator has named invites us.
+    async fn is_of_a_host(&self, matrix: &Matrix, room: &RoomId) -> bool {
+        let Some(room) = matrix.client.get_room(room) else {
+            return false;
+        };
+        let invite = room.invite_details().await;
+        invite.is_ok_and(|invite| is_listed(&matrix.hosts, invite.inviter_id.as_str()))
     }
 
     fn report(&mut self, room: &RoomId, outcome: Result<(), Fault>) -> Result<(), MatrixError> {
@@ -280,6 +320,29 @@ async fn mark_entry(followed: &mut Followed, inbox: &Inbox) -> Result<(), Matrix
         })
         .await?;
     followed.mark = Some(Mark::Join);
+    Ok(())
+}
+
+/// Makes a room one that is followed: the next listener enters it, and the bridge answers there.
+async fn receive(matrix: &Matrix, room: &RoomId, inbox: &Inbox) -> Result<(), MatrixError> {
+    let now = matrix.clock.now();
+    let greeting = Message::notice(&greeting(), now).to_bytes().ok();
+    let place = Place::room(room.as_str());
+    matrix.store.open_desk(&place, greeting, now).await?;
+    inbox.bells().portals_changed();
+    info!(matrix.room = %room, "Accepting the invite of somebody whom the operator has named");
+    Ok(())
+}
+
+/// We are no longer in this room: there is nobody to answer.
+pub(super) async fn leave_desk(
+    matrix: &Matrix,
+    place: &Place,
+    inbox: &Inbox,
+) -> Result<(), MatrixError> {
+    if matrix.store.close_desk(place).await? {
+        inbox.bells().portals_changed();
+    }
     Ok(())
 }
 

@@ -268,6 +268,13 @@ impl Matrix {
         let encrypted = will_encrypt || is_encrypted_now(room).await?;
         if encrypted && !ever {
             self.raise_encrypted(to).await.map_err(kept)?;
+            if self.store.is_silenced(to).await.map_err(kept)? {
+                return Err(retry(
+                    Some(BEGINNING),
+                    Outcome::NotDone,
+                    "the room has just been encrypted, and nobody there has agreed yet",
+                ));
+            }
         }
         if encrypted && !will_encrypt {
             return Err(retry(

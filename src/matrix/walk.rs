@@ -244,7 +244,10 @@ impl Matrix {
             redacts: envelope.redacts.clone().map(RemoteId),
         };
         let in_clear = matches!(event.kind, TimelineEventKind::PlainText { .. });
-        if let Some(command) = self.command(room, &incoming, encrypted && in_clear).await {
+        if let Some(command) = self
+            .command(room, &incoming, encrypted && in_clear, !in_clear)
+            .await
+        {
             return Reading::Command(command);
         }
         let message = match convert::message_from_event(&incoming) {

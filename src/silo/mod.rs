@@ -55,11 +55,40 @@ pub trait Silo: Outlet {
         stop: CancellationToken,
     ) -> Result<(), SiloError>;
 
+    /// Who can read a channel, by its name.
+    async fn readers(&self, _channel: &str) -> Readers {
+        Readers::default()
+    }
+
+    /// The message with exactly this text among the newest of a channel, which need not be followed. Asked for now and
+    /// then while somebody has to show that they may decide about the channel.
+    async fn find_code(&self, _channel: &Place, _code: &str) -> Result<Option<Poster>, SiloError> {
+        Ok(None)
+    }
+
     /// Whether the feed is alive, for `/health/ready` and `status`.
     fn feed(&self) -> FeedState;
 
     /// How many of its channels are closed to us. The others go on.
     fn closed(&self) -> usize;
+}
+
+/// Who can read a channel.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Readers {
+    /// Whether everybody can; `None` when that is not known.
+    pub public: Option<bool>,
+    /// Who runs the silo: a name or a host.
+    pub operator: String,
+}
+
+/// Who has posted a code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Poster {
+    /// The name people see there.
+    pub name: String,
+    /// Whether they are an admin of the channel; `None` where the silo does not tell who is.
+    pub is_admin: Option<bool>,
 }
 
 /// How a silo's feed is doing.

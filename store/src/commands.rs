@@ -71,14 +71,9 @@ impl Store {
         now: Millis,
     ) -> Result<Option<LaneId>, Error> {
         self.transaction("answer a question", move |desk| {
-            let open = desk
-                .sql
-                .prepare_cached("DELETE FROM command WHERE entry_id = ?1")?
-                .execute([question])?;
-            if open == 0 {
+            if !close(desk, question)? {
                 return Ok(None);
             }
-            settle::erase_unneeded(desk, question)?;
             let place: Place = desk
                 .sql
                 .prepare_cached("SELECT place FROM journal WHERE id = ?1")?
@@ -104,4 +99,16 @@ pub(crate) fn ask(desk: &Desk<'_>, entry: EntryId) -> Result<(), Fault> {
         .prepare_cached("INSERT INTO command (entry_id) VALUES (?1)")?
         .execute(params![entry])?;
     Ok(())
+}
+
+/// The question is closed. Answers whether it was open.
+pub(crate) fn close(desk: &Desk<'_>, question: EntryId) -> Result<bool, Fault> {
+    let open = desk
+        .sql
+        .prepare_cached("DELETE FROM command WHERE entry_id = ?1")?
+        .execute([question])?;
+    if open > 0 {
+        settle::erase_unneeded(desk, question)?;
+    }
+    Ok(open > 0)
 }

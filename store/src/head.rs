@@ -7,6 +7,7 @@ use rusqlite::{OptionalExtension, Row, params};
 use crate::{
     Delivery, DeliveryId, Head, LaneId, Millis,
     database::{Desk, Fault},
+    holds::{self, Held},
     journal,
     seal::Cell,
 };
@@ -73,6 +74,21 @@ struct Owed {
 /// What stands first in the lane.
 pub(crate) fn head(desk: &Desk<'_>, lane: LaneId, now: Millis) -> Result<Head, Fault> {
     let read = |row: &Row<'_>| owed_from_row(row, lane);
+    let held = holds::held(desk, lane.portal, now)?;
+    if held != Held::No {
+        // Nothing passes but what the bridge itself has to say.
+        let ends = match held {
+            Held::Until(until) => Head::NotBefore(until),
+            _ => Head::Empty,
+        };
+        return match urgent(desk, lane)? {
+            Some(owed) if owed.due <= now => {
+                open_owed(desk, owed).map(|delivery| Head::Ready(Box::new(delivery)))
+            }
+            Some(owed) => Ok(Head::NotBefore(owed.due)),
+            None => Ok(ends),
+        };
+    }
     let begun = desk
         .sql
         .prepare_cached(FIRST_BEGUN)?

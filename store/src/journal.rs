@@ -3,16 +3,17 @@
 use rusqlite::{OptionalExtension, Row, params};
 
 use crate::{
-    Copy, EntryId, Error, LaneId, Millis, Place, RemoteId, Store, commands,
+    Copy, EntryId, Error, LaneId, Millis, Place, RemoteId, Store, Tombstone, commands, consent,
     database::{Desk, Fault},
     links,
     missing::{self, Ending},
+    people,
     portals::Graph,
     progress::{self, Flag, Gap},
     replay::{self, Opened},
     seal::Cell,
     settle::{self, End},
-    story, trust, writers,
+    story, trust, upgrades, writers,
 };
 
 /// Something that happened in a place.
@@ -97,6 +98,12 @@ pub struct Batch {
     pub pins: Vec<(String, String)>,
     /// Of the arrivals that wait, those that wait for somebody in charge: place, fact, user.
     pub held: Vec<(Place, RemoteId, String)>,
+    /// Rooms that stand in the clear.
+    pub clear: Vec<Place>,
+    /// Who entered which room. Kept as a keyed hash.
+    pub entered: Vec<(Place, String)>,
+    /// Rooms that have moved.
+    pub tombstones: Vec<Tombstone>,
 }
 
 /// What became of an arrival.
@@ -157,6 +164,15 @@ impl Store {
             }
             trust::keep(desk, &batch, now)?;
             progress::keep(desk, &batch, now)?;
+            for room in &batch.clear {
+                consent::mark_clear(desk, room)?;
+            }
+            for (place, user) in &batch.entered {
+                people::entered(desk, place, user)?;
+            }
+            for tombstone in &batch.tombstones {
+                upgrades::moved(desk, tombstone, now)?;
+            }
             Ok(accepted)
         })
         .await
@@ -239,7 +255,10 @@ fn take_in(
         return Ok(Accepted::Seen);
     }
     let reached = graph.reach(&arrival.place);
-    if reached.is_empty() {
+    // At a desk only questions are heard.
+    let asked =
+        matches!(arrival.payload, Payload::Command(_)) && graph.desk(&arrival.place).is_some();
+    if reached.is_empty() && !asked {
         return Ok(Accepted::Unlinked);
     }
     let entry = write_fact(desk, &arrival.place, &arrival.fact, now)?;

@@ -2,12 +2,15 @@
 
 use std::path::Path;
 
+use rusqlite::Connection;
+
 use crate::{
-    AccountFace, Error, Portal, Store, Tally, accounts,
+    AccountFace, Error, Hold, Millis, Portal, PortalId, PortalSpec, Store, Tally, accounts,
     database::{Fault, explain, off_thread, open_read_only},
     directory::database_path,
+    holds::LACKS_CONSENT,
     migrate::{self, Found},
-    portals, settle,
+    portals, settle, wishes,
 };
 
 /// What `status` may see of a store in use.
@@ -17,6 +20,10 @@ pub struct Peek {
     pub portals: Vec<Portal>,
     /// One row per lane.
     pub tallies: Vec<Tally>,
+    /// What holds up which portal.
+    pub holds: Vec<(PortalId, Hold)>,
+    /// Portals of the command line, by name.
+    pub wanted: Vec<PortalSpec>,
     /// Our account, if there is one, with the secrets left out.
     pub account: Option<AccountFace>,
 }
@@ -34,6 +41,8 @@ fn look(path: &Path) -> Result<Peek, Error> {
     let empty = Peek {
         portals: Vec::new(),
         tallies: Vec::new(),
+        holds: Vec::new(),
+        wanted: Vec::new(),
         account: None,
     };
     match path.try_exists() {
@@ -50,14 +59,57 @@ fn look(path: &Path) -> Result<Peek, Error> {
     if let Found::Empty = migrate::inspect(&connection, path)? {
         return Ok(empty);
     }
-    let read = |connection: &mut rusqlite::Connection| -> Result<Peek, Fault> {
+    let read = |connection: &mut Connection| -> Result<Peek, Fault> {
         // One transaction, so that the numbers belong together.
         let state = connection.transaction()?;
         Ok(Peek {
             portals: portals::all(&state)?,
             tallies: settle::tallies(&state)?,
+            // Whoever looks on has no clock of ours: a delay that is over is told as one that is over.
+            holds: holds(&state, Millis(0))?,
+            wanted: wishes::wanted(&state)?,
             account: accounts::face(&state)?,
         })
     };
     read(&mut connection).map_err(|fault| explain(path, "look at the state", fault))
+}
+
+/// What holds up each portal that is held up. A delay that ends before `now` is left out.
+pub(crate) fn holds(sql: &Connection, now: Millis) -> Result<Vec<(PortalId, Hold)>, Fault> {
+    let mut holds: Vec<(PortalId, Hold)> = sql
+        .prepare_cached("SELECT portal_id, reason, since, by_whom FROM hold ORDER BY portal_id")?
+        .query_map([], |row| {
+            let since = row.get(2)?;
+            let hold = match row.get_ref(1)?.as_str()? {
+                "upgraded" => Hold::Upgraded { since },
+                _ => Hold::Paused {
+                    by: row.get(3)?,
+                    since,
+                },
+            };
+            Ok((row.get(0)?, hold))
+        })?
+        .collect::<Result<_, _>>()?;
+    for portal in lacking_consent(sql)? {
+        holds.push((portal.id, Hold::Consent));
+    }
+    let delays = sql
+        .prepare_cached("SELECT portal_id, effective_at FROM consent WHERE effective_at > ?1")?
+        .query_map([now], |row| {
+            Ok((row.get(0)?, Hold::Delay { until: row.get(1)? }))
+        })?
+        .collect::<Result<Vec<_>, _>>()?;
+    holds.extend(delays);
+    Ok(holds)
+}
+
+/// The portals whose encrypted room has not agreed.
+pub(crate) fn lacking_consent(sql: &Connection) -> Result<Vec<Portal>, Fault> {
+    let ids: Vec<PortalId> = sql
+        .prepare_cached(&format!("SELECT p.id FROM portal p WHERE {LACKS_CONSENT}"))?
+        .query_map([], |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    let mut portals = portals::all(sql)?;
+    portals.retain(|portal| ids.contains(&portal.id));
+    Ok(portals)
 }

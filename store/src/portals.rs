@@ -6,9 +6,8 @@ use rusqlite::{Connection, Row, params};
 
 use crate::{
     Error, LaneId, Millis, Place, PortalId, Side, Store,
-    database::Fault,
-    parked, progress,
-    settle::{self, End},
+    database::{Desk, Fault},
+    removal,
 };
 
 /// The rule by which the debts of a removed portal end.
@@ -36,8 +35,43 @@ pub struct Portal {
     pub room: Place,
     /// The channel.
     pub channel: Place,
-    /// Whether the configuration still has it. An inactive portal accepts nothing.
+    /// Whether it is still linked. An inactive portal accepts nothing.
     pub active: bool,
+    /// Who made it.
+    pub origin: Origin,
+}
+
+/// Who made a portal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// It stands in the configuration.
+    File,
+    /// The operator, on the command line.
+    Operator,
+    /// People in a chat.
+    Chat,
+    /// It is none: a room in which the bridge only answers.
+    Desk,
+}
+
+impl Origin {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Operator => "operator",
+            Self::Chat => "chat",
+            Self::Desk => "desk",
+        }
+    }
+
+    fn read(word: &str) -> Self {
+        match word {
+            "operator" => Self::Operator,
+            "chat" => Self::Chat,
+            "desk" => Self::Desk,
+            _ => Self::File,
+        }
+    }
 }
 
 impl Store {
@@ -46,7 +80,8 @@ impl Store {
         self.read("read the portals", |desk| all(desk.sql)).await
     }
 
-    /// Joins `room` and `channel`, or finds the portal that already does and updates its names. Makes it active.
+    /// Joins `room` and `channel` as the configuration says, or finds the portal that already does and updates its
+    /// names. Makes it active.
     pub async fn open_portal(
         &self,
         spec: &PortalSpec,
@@ -54,31 +89,26 @@ impl Store {
         channel: &Place,
         now: Millis,
     ) -> Result<Portal, Error> {
-        let (spec, room, channel) = (spec.clone(), room.clone(), channel.clone());
+        let ends = (room.clone(), channel.clone());
+        self.open_portal_of(Origin::File, spec, ends, now).await
+    }
+
+    /// The same for whoever asked for it.
+    pub async fn open_portal_of(
+        &self,
+        origin: Origin,
+        spec: &PortalSpec,
+        (room, channel): (Place, Place),
+        now: Millis,
+    ) -> Result<Portal, Error> {
+        let spec = spec.clone();
         self.transaction("open a portal", move |desk| {
-            let portal = desk.sql.query_row(
-                "INSERT INTO portal (room_place, channel_place, room, silo, channel, active, opened_at)
-                 VALUES (?1, ?2, ?3, ?4, ?5, 1, ?6)
-                 ON CONFLICT (room_place, channel_place) DO UPDATE
-                 SET room = excluded.room, silo = excluded.silo, channel = excluded.channel, active = 1,
-                     opened_at = CASE active WHEN 1 THEN opened_at ELSE excluded.opened_at END
-                 RETURNING id, room, silo, channel, room_place, channel_place, active",
-                params![room, channel, spec.room, spec.silo, spec.channel, now],
-                portal_from_row,
-            )?;
-            for toward in [Side::Matrix, Side::Silo] {
-                desk.sql.execute(
-                    "INSERT INTO tally (portal_id, toward) VALUES (?1, ?2)
-                     ON CONFLICT (portal_id, toward) DO NOTHING",
-                    params![portal.id, toward],
-                )?;
-            }
-            Ok(portal)
+            open(desk, origin, &spec, (&room, &channel), now)
         })
         .await
     }
 
-    /// Makes inactive every portal not listed, and settles their debts as skipped (`portal-removed`). How far
+    /// Makes inactive every portal of the configuration not listed, and settles their debts as skipped (`portal-removed`). How far
     /// places were read that no active portal has is forgotten: linked again they begin anew, because what was
     /// said meanwhile was not said to the bridge.
     pub async fn keep_portals(&self, listed: &[PortalId], now: Millis) -> Result<(), Error> {
@@ -86,28 +116,49 @@ impl Store {
         // No row of a removed portal has a time of its own.
         let _ = now;
         self.transaction("put portals away", move |desk| {
-            for portal in all(desk.sql)? {
-                if portal.active && !listed.contains(&portal.id) {
-                    desk.sql
-                        .execute("UPDATE portal SET active = 0 WHERE id = ?1", [portal.id])?;
-                }
+            let gone = all(desk.sql)?.into_iter().filter(|portal| {
+                portal.active && portal.origin == Origin::File && !listed.contains(&portal.id)
+            });
+            for portal in gone {
+                removal::deactivate(desk, portal.id)?;
             }
-            for debt in settle::debts_of_the_inactive(desk.sql)? {
-                settle::settle(desk, &debt, End::Skipped(REMOVED))?;
-            }
-            parked::erase_the_inactive(desk)?;
-            let all = all(desk.sql)?;
-            let used: HashSet<&Place> = places(all.iter().filter(|portal| portal.active));
-            for place in places(all.iter()).difference(&used) {
-                progress::forget(desk, place)?;
-            }
-            Ok(())
+            removal::clear_away(desk, REMOVED).map(drop)
         })
         .await
     }
 }
 
-fn places<'p>(portals: impl Iterator<Item = &'p Portal>) -> HashSet<&'p Place> {
+/// Joins two places.
+pub(crate) fn open(
+    desk: &Desk<'_>,
+    origin: Origin,
+    spec: &PortalSpec,
+    (room, channel): (&Place, &Place),
+    now: Millis,
+) -> Result<Portal, Fault> {
+    let portal = desk.sql.query_row(
+        "INSERT INTO portal (room_place, channel_place, room, silo, channel, active, opened_at, origin)
+         VALUES (?1, ?2, ?3, ?4, ?5, 1, ?6, ?7)
+         ON CONFLICT (room_place, channel_place) DO UPDATE
+         SET room = excluded.room, silo = excluded.silo, channel = excluded.channel, active = 1,
+             origin = excluded.origin,
+             opened_at = CASE active WHEN 1 THEN opened_at ELSE excluded.opened_at END,
+             seen_clear = CASE active WHEN 1 THEN seen_clear ELSE 0 END
+         RETURNING id, room, silo, channel, room_place, channel_place, active, origin",
+        params![room, channel, spec.room, spec.silo, spec.channel, now, origin.as_str()],
+        portal_from_row,
+    )?;
+    for toward in [Side::Matrix, Side::Silo] {
+        desk.sql.execute(
+            "INSERT INTO tally (portal_id, toward) VALUES (?1, ?2)
+             ON CONFLICT (portal_id, toward) DO NOTHING",
+            params![portal.id, toward],
+        )?;
+    }
+    Ok(portal)
+}
+
+pub(crate) fn places<'p>(portals: impl Iterator<Item = &'p Portal>) -> HashSet<&'p Place> {
     portals
         .flat_map(|portal| [&portal.room, &portal.channel])
         .collect()
@@ -117,7 +168,7 @@ fn places<'p>(portals: impl Iterator<Item = &'p Portal>) -> HashSet<&'p Place> {
 pub(crate) fn all(sql: &Connection) -> Result<Vec<Portal>, Fault> {
     Ok(sql
         .prepare_cached(
-            "SELECT id, room, silo, channel, room_place, channel_place, active FROM portal ORDER BY id",
+            "SELECT id, room, silo, channel, room_place, channel_place, active, origin FROM portal ORDER BY id",
         )?
         .query_map([], portal_from_row)?
         .collect::<Result<_, _>>()?)
@@ -134,6 +185,7 @@ fn portal_from_row(row: &Row<'_>) -> rusqlite::Result<Portal> {
         room: row.get(4)?,
         channel: row.get(5)?,
         active: row.get(6)?,
+        origin: Origin::read(row.get_ref(7)?.as_str()?),
     })
 }
 
@@ -171,19 +223,34 @@ impl Graph {
             .find_map(|(lane, place)| (place == *to).then_some(lane))
     }
 
-    /// Some lane that leads here.
+    /// Some lane that leads here. Where there is a portal, the room's desk is not needed.
     pub fn lane_to(&self, here: &Place) -> Option<LaneId> {
-        self.edges(here).next().map(|(portal, toward, _)| LaneId {
+        let lane = self.edges(here).next().map(|(portal, toward, _)| LaneId {
             portal,
             toward: toward.opposite(),
+        });
+        lane.or_else(|| {
+            self.desk(here).map(|portal| LaneId {
+                portal,
+                toward: Side::Matrix,
+            })
         })
+    }
+
+    /// The desk of a room in which the bridge answers.
+    pub fn desk(&self, here: &Place) -> Option<PortalId> {
+        let mut all = self.0.iter();
+        all.find(|portal| portal.origin == Origin::Desk && portal.room == *here)
+            .map(|portal| portal.id)
     }
 
     fn edges<'a>(
         &'a self,
         here: &'a Place,
     ) -> impl Iterator<Item = (PortalId, Side, &'a Place)> + 'a {
-        self.0.iter().filter_map(move |portal| {
+        let portals = self.0.iter();
+        let portals = portals.filter(|portal| portal.origin != Origin::Desk);
+        portals.filter_map(move |portal| {
             if portal.room == *here {
                 Some((portal.id, Side::Silo, &portal.channel))
             } else if portal.channel == *here {

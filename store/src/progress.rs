@@ -28,7 +28,7 @@ pub enum Flag {
 }
 
 impl Flag {
-    fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::EverEncrypted => "ever-encrypted",
             Self::ReadEncrypted => "read-encrypted",

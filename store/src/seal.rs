@@ -177,6 +177,18 @@ impl Seal {
         self.name(["writer", place.as_str(), message.as_str(), user])
     }
 
+    /// What is kept of a person of a network: enough to know them again, and nothing else.
+    pub fn person_key(&self, network: &str, user: &str) -> String {
+        self.name(["person", network, user])
+    }
+
+    /// A code for this fact that nobody can guess, the same whenever it is asked for.
+    pub fn code(&self, place: &Place, fact: &RemoteId) -> String {
+        let mut code = self.name(["code", place.as_str(), fact.as_str()]);
+        code.truncate(12);
+        code
+    }
+
     fn name<const N: usize>(&self, parts: [&str; N]) -> String {
         // HMAC takes keys of any length, so this cannot fail.
         let Ok(mut mac) = <Hmac<Sha256> as Mac>::new_from_slice(self.naming.as_slice()) else {

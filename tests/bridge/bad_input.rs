@@ -107,7 +107,7 @@ pub fn compare(name: &str, output: &Output, directory: &Path) {
     );
     let row = name.split('-').next().unwrap();
     assert!(
-        seen.contains(&format!("error[{row}]")),
+        seen.contains(&format!("error[{row}]")) || seen.contains(&format!("warning[{row}]")),
         "{name} is another fault:\n{seen}"
     );
     let file = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -842,7 +842,11 @@ fn value(table: &str, key: &str) -> &'static str {
         ("portal", "channel") => "\"org/room\"",
         ("portal", "trust") => "\"cross-signed\"",
         ("admin", "listen") => "\"127.0.0.1:29320\"",
-        ("admin", "allow_remote") | ("delivery", "coalesce") => "true",
+        ("admin", "allow_remote") | ("delivery", "coalesce") | ("consent", "disclose_joins") => {
+            "true"
+        }
+        ("admin", "users") => "[\"example.org\"]",
+        ("consent", "delay") => "\"1m\"",
         ("delivery", "attempts") => "8",
         ("silo", "audit") => "\"5m\"",
         (_, "key_wait" | "settle" | "overlap") | ("delivery", _) => "\"5s\"",
@@ -960,4 +964,106 @@ proptest! {
             prop_assert!(!shown.contains(CANARY), "{}", shown);
         }
     }
+}
+
+/// A store with a portal that people made.
+async fn store_with_portal(desk: &Desk, silo: &str, encrypted: bool) {
+    use footbridge_store::{Batch, Flag, Millis, Origin, Place, PortalSpec, Store, StoreKey};
+    let key = StoreKey::read_or_create(&desk.path("footbridge.key")).unwrap();
+    let store = Store::open(&desk.path("data"), &key).await.unwrap();
+    let spec = PortalSpec {
+        room: "#made:example.org".to_owned(),
+        silo: silo.to_owned(),
+        channel: "org/made".to_owned(),
+    };
+    let room = Place::room("!made:example.org");
+    let ends = (room.clone(), Place::new(silo, "5f"));
+    store
+        .open_portal_of(Origin::Chat, &spec, ends, Millis(1))
+        .await
+        .unwrap();
+    if encrypted {
+        let batch = Batch {
+            flags: vec![(room, Flag::EverEncrypted)],
+            ..Batch::default()
+        };
+        store.accept(batch, Millis(2)).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b29_a_portal_without_consent_is_off_and_says_who_must_say_what_where() {
+    let desk = Desk::with(WHOLE);
+    store_with_portal(&desk, "gitter", true).await;
+    desk.golden("B29-no-consent", &["check", "--offline"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b30_a_portal_whose_silo_is_gone_is_named_and_is_no_fault_of_the_others() {
+    let desk = Desk::with(WHOLE);
+    store_with_portal(&desk, "zulip", false).await;
+    desk.golden("B30-silo-gone", &["check", "--offline"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b30_a_portal_whose_room_is_closed_is_named_and_is_no_fault_of_the_others() {
+    use footbridge_store::{LaneId, Millis, Side, Store, StoreKey};
+    let desk = Desk::with(WHOLE);
+    store_with_portal(&desk, "gitter", false).await;
+    {
+        let key = StoreKey::read(&desk.path("footbridge.key")).unwrap();
+        let store = Store::open(&desk.path("data"), &key).await.unwrap();
+        let lane = LaneId {
+            portal: store.portals().await.unwrap()[0].id,
+            toward: Side::Matrix,
+        };
+        store.close_lane(lane, "banned", Millis(3)).await.unwrap();
+    }
+    desk.golden("B30-room-gone", &["check", "--offline"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b19_the_running_bridge_holds_the_store_and_a_portal_is_made_in_the_chat_instead() {
+    use footbridge_store::{Store, StoreKey};
+    let desk = Desk::with(WHOLE);
+    let key = StoreKey::read_or_create(&desk.path("footbridge.key")).unwrap();
+    let _held = Store::open(&desk.path("data"), &key).await.unwrap();
+    let add = ["portal", "add", "#made:example.org", "gitter", "org/made"];
+    desk.golden("B19-portal-while-running", &add);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_makes_lists_and_removes_portals_and_points_at_what_is_wrong() {
+    let desk = Desk::with(WHOLE);
+    store_with_portal(&desk, "gitter", true).await;
+    let said = |arguments: &[&str]| {
+        let output = desk.run(arguments);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let made = ["portal", "add", "#made:example.org", "gitter", "org/made"];
+    assert!(said(&["portal", "list"]).contains("waiting for consent"));
+    // Naming it here is the operator's consent.
+    assert!(said(&made).contains("Agreed"));
+    assert!(!said(&["portal", "list"]).contains("waiting for consent"));
+    assert!(said(&made).contains("added already"));
+    assert!(said(&["portal", "add", "#more:example.org", "gitter", "org/more"]).contains("Added"));
+    let list = said(&["portal", "list"]);
+    for part in [
+        "#made:example.org",
+        "#more:example.org",
+        "#room:example.org",
+        "never opened yet",
+    ] {
+        assert!(list.contains(part), "{part}: {list}");
+    }
+    assert!(said(&["portal", "remove", "#made:example.org"]).contains("no longer joined"));
+    assert!(said(&["portal", "remove", "#more:example.org"]).contains("no longer joined"));
+    assert!(!said(&["portal", "list"]).contains("#made:example.org"));
+    desk.golden(
+        "B03-portal-nothing",
+        &["portal", "remove", "#made:example.org"],
+    );
+    let wrong = ["portal", "add", "made", "giter", "org/made"];
+    desk.golden("B03-portal-add", &wrong);
 }

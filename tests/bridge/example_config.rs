@@ -25,7 +25,7 @@ fn shown_default(line: &str) -> Option<&str> {
         .then_some(rest)
 }
 
-fn settings(config: &Config) -> [String; 6] {
+fn settings(config: &Config) -> [String; 7] {
     // The portals without the places in the file, which differ between two texts.
     let portals: Vec<_> = config
         .portals
@@ -38,6 +38,7 @@ fn settings(config: &Config) -> [String; 6] {
         format!("{:?}", config.silos),
         format!("{portals:?}"),
         format!("{:?}", config.delivery),
+        format!("{:?}", config.consent),
         format!("{:?}", config.admin),
     ]
 }
@@ -106,6 +107,12 @@ fn a_default_that_is_changed_is_noticed() {
         ("#unknown_after = \"20h\"", "unknown_after = \"21h\""),
         ("#give_up = \"24h\"", "give_up = \"25h\""),
         ("#attempts = 8", "attempts = 9"),
+        ("#delay = \"1m\"", "delay = \"2m\""),
+        ("#disclose_joins = false", "disclose_joins = true"),
+        (
+            "# users = [\"@me:example.org\", \"example.org\"]",
+            "users = [\"example.org\"]",
+        ),
         (
             "#listen = \"127.0.0.1:29320\"",
             "listen = \"127.0.0.1:29321\"",

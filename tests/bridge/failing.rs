@@ -8,12 +8,14 @@ use std::{
 };
 
 use footbridge::{
-    control::Control,
+    control::{Audience, Control, Found, Outside, Problem, Proof, Rules, Standing, Successor},
     message::{Action, Command, Sender},
     outlet::{Outcome, SendError},
     portal::{LaneEnd, Peers},
 };
-use footbridge_store::{Head, LaneId, Payload, RemoteId, Side, Tell, Undelivered};
+use footbridge_store::{
+    Head, LaneId, Payload, Place, Portal, RemoteId, Side, Tell, Tombstone, Undelivered,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::lanes::{Bench, LONG, Next, Wall, edit, not_now, post};
@@ -58,6 +60,41 @@ async fn bench(directory: &Path, messages: &[&str]) -> Bench {
     bench
 }
 
+/// Sides that never answer.
+struct Nowhere;
+
+fn silence<T>() -> Result<T, Problem> {
+    Err(Problem::Later("nobody is there".to_owned()))
+}
+
+#[async_trait::async_trait]
+impl Outside for Nowhere {
+    async fn room(&self, _: &str) -> Result<Place, Problem> {
+        silence()
+    }
+    async fn standing(&self, _: &Place, _: &str) -> Result<Standing, Problem> {
+        silence()
+    }
+    async fn channel(&self, _: &str, _: &str) -> Result<Found, Problem> {
+        silence()
+    }
+    async fn audience(&self, _: &str, _: &str) -> Audience {
+        Audience::default()
+    }
+    async fn heard(&self, _: &str, _: &Place, _: &str) -> Result<Option<Proof>, Problem> {
+        silence()
+    }
+    async fn show(&self, _: &Portal) -> Result<(), Problem> {
+        silence()
+    }
+    async fn successor(&self, _: &Tombstone) -> Result<Successor, Problem> {
+        silence()
+    }
+    async fn approve(&self, _: &str) -> Result<u64, Problem> {
+        silence()
+    }
+}
+
 impl Bench {
     /// What the room shows of the bridge's own words.
     async fn told(&self, room: &Arc<Wall>) -> Vec<String> {
@@ -76,6 +113,7 @@ impl Bench {
             thread: None,
             moderator: false,
             silent: false,
+            encrypted: false,
         };
         let payload = Payload::Command(command.to_bytes().unwrap());
         self.hear_payload(fact, None, payload).await;
@@ -89,6 +127,14 @@ impl Bench {
             store: self.store.clone(),
             bells: self.bells.clone(),
             clock: self.clock,
+            rules: Arc::new(Rules {
+                admins: Vec::new(),
+                delay: Duration::ZERO,
+                operator: "nobody".to_owned(),
+                disclose_joins: false,
+            }),
+            outside: Arc::new(Nowhere),
+            shown: Arc::default(),
         };
         let watch = async {
             while !self.store.commands().await.unwrap().is_empty() {

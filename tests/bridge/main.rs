@@ -49,3 +49,5 @@ mod hindrances;
 mod at_rest;
 #[cfg(test)]
 mod burst;
+#[cfg(test)]
+mod control;

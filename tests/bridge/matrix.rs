@@ -28,7 +28,8 @@ use footbridge::{
     secret::Secret,
 };
 use footbridge_store::{
-    Batch, Copy, Flag, Gap, Head, LaneId, Place, PortalSpec, RemoteId, Side, Store, StoreKey,
+    Batch, Consent, Copy, Flag, Gap, Head, LaneId, Place, PortalSpec, RemoteId, Side, Store,
+    StoreKey,
 };
 use footbridge_testbed::scenario::locked_event;
 use footbridge_testbed::synapse::{Registered, Synapse};
@@ -64,6 +65,7 @@ impl House {
             key,
             clock: Clock::start(),
             config: MatrixConfig {
+                hosts: Vec::new(),
                 homeserver: Homeserver::Url(synapse.url().parse().unwrap()),
                 user: user.as_str().try_into().unwrap(),
                 password_file: None,
@@ -140,6 +142,24 @@ impl House {
             portal: portal.unwrap().id,
             toward: Side::Silo,
         }
+    }
+
+    /// Waits until the portal of this lane lacks consent, and gives it.
+    async fn agree(&self, lane: LaneId) {
+        let lacks = async {
+            while self.store.lacking_consent().await.unwrap().is_empty() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let waited = timeout(Duration::from_secs(20), lacks).await;
+        waited.expect("the sync tells of the encryption");
+        let consent = Consent {
+            by: "@ann:x".to_owned(),
+            text_version: 1,
+            effective_at: self.clock.now(),
+        };
+        let agreed = self.store.agree(lane.portal, consent, self.clock.now());
+        agreed.await.unwrap();
     }
 
     fn listen(&mut self, room: &str) {

@@ -105,18 +105,6 @@ impl Matrix {
         }
     }
 
-    /// Whether an admin invites us to a direct room.
-    pub(in crate::matrix) async fn is_asked_by_admin(&self, room: &RoomId) -> bool {
-        let Some(room) = self.client.get_room(room) else {
-            return false;
-        };
-        let Ok(invite) = room.invite_details().await else {
-            return false;
-        };
-        room.is_direct().await.unwrap_or_default()
-            && self.verify.is_admin(invite.inviter_id.as_str())
-    }
-
     fn asks_us(&self, envelope: &Envelope) -> bool {
         let text = |key| envelope.content.get(key).and_then(Value::as_str);
         envelope.event_type == "m.room.message"

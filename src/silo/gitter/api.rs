@@ -83,6 +83,9 @@ pub struct User {
     /// The name shown.
     #[serde(default, deserialize_with = "lenient")]
     pub display_name: Option<String>,
+    /// `admin` for an admin of the room, in its list of users.
+    #[serde(default, deserialize_with = "lenient")]
+    pub role: Option<String>,
 }
 
 /// A person behind another bridge.
@@ -113,6 +116,9 @@ pub struct Room {
     #[serde(default, deserialize_with = "lenient")]
     #[serde(rename = "roomMember")]
     pub member: Option<bool>,
+    /// Whether everybody can read it.
+    #[serde(default, deserialize_with = "lenient")]
+    pub public: Option<bool>,
 }
 
 /// Reads a value as what it should be, or as missing.

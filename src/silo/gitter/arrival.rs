@@ -132,6 +132,7 @@ fn asked(message: &ChatMessage, words: &str) -> Payload {
         // Gitter does not say who may remove messages.
         moderator: false,
         silent: false,
+        encrypted: false,
     };
     command
         .to_bytes()

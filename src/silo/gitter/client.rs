@@ -1,6 +1,7 @@
 //! Gitter's REST API: requests within the budget, bounded answers, one meaning per status.
 
 mod answer;
+mod people;
 
 use std::{
     sync::atomic::{AtomicI64, Ordering},
@@ -17,6 +18,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use answer::{read_bounded, readable, unreadable};
+pub use people::PEOPLE;
 
 use super::{
     api::{ChatMessage, Room, User, messages_from_values},

@@ -13,6 +13,7 @@ mod deliver;
 mod arrival;
 mod echoes;
 mod health;
+mod proof;
 mod ledger;
 mod hub;
 mod channel;
@@ -48,7 +49,7 @@ use crate::{
     clock::Clock,
     inbox::Inbox,
     outlet::{Done, Outgoing, Outlet, Plan, SendError, Step},
-    silo::{Channel, FeedState, Silo, SiloError},
+    silo::{Channel, FeedState, Poster, Readers, Silo, SiloError},
 };
 
 /// A message that a listing shows this long after it was sent should have been heard; less where audits come in
@@ -298,6 +299,19 @@ impl Silo for Gitter {
             self.note(&Fault::SignedOut);
         }
         ended
+    }
+
+    async fn readers(&self, channel: &str) -> Readers {
+        let room = self.own_room(channel).await.ok().flatten();
+        Readers {
+            public: room.and_then(|room| room.public),
+            operator: self.web.split("://").last().unwrap_or_default().to_owned(),
+        }
+    }
+
+    async fn find_code(&self, channel: &Place, code: &str) -> Result<Option<Poster>, SiloError> {
+        let found = proof::find(&self.client, channel.address(), code).await;
+        Ok(found.inspect_err(|fault| self.note(fault))?)
     }
 
     fn feed(&self) -> FeedState {

@@ -25,3 +25,5 @@ mod telling;
 mod trust;
 #[cfg(test)]
 mod hindered;
+#[cfg(test)]
+mod control;

@@ -107,6 +107,7 @@ async fn what_was_written_before_encryption_began_is_read_and_what_follows_in_th
             let _held_or_encrypted = house.post(&room, "a", "from the channel").await;
         }
         house.listen(&room);
+        house.agree(lane).await;
         for number in 0..count {
             let plain = house.next(lane).await;
             assert_eq!(text_of(&plain), format!("plain {number}"));

@@ -208,6 +208,7 @@ async fn d10_f36_a_room_that_was_encrypted_in_between_is_looked_at_first_and_get
     })
     .await
     .unwrap();
+    scene.house.agree(scene.lane).await;
     toward.settle(&scene.house).await;
     let expected = ["m.room.message", "m.room.encrypted", "m.room.encrypted"];
     assert_eq!(kept(synapse, &scene).await, expected);

@@ -22,6 +22,8 @@ pub struct Setup {
     pub matrix_options: String,
     /// The lines of the `[delivery]` section.
     pub delivery_options: String,
+    /// More lines for the `[admin]` section, and whole sections behind it.
+    pub admin_options: String,
     /// Which rooms are joined to which channels.
     pub portals: Vec<PortalSetup>,
     /// For `FOOTBRIDGE_LOG`.
@@ -76,7 +78,7 @@ fn text(setup: &Setup, admin: u16) -> String {
          [delivery]\n{}\n\n\
          [[silo]]\nname = \"gitter\"\nkind = \"gitter\"\ntoken_file = \"gitter.token\"\n\
          api = {}\nstream = {}\nrealtime = {}\n{}\n\n\
-         [admin]\nlisten = \"127.0.0.1:{admin}\"\n\n",
+         [admin]\nlisten = \"127.0.0.1:{admin}\"\n{}\n\n",
         quoted(&setup.homeserver),
         quoted(&setup.user),
         setup.matrix_options,
@@ -85,6 +87,7 @@ fn text(setup: &Setup, admin: u16) -> String {
         quoted(&silo.stream),
         quoted(&silo.realtime),
         silo.options,
+        setup.admin_options,
     );
     let portals = setup.portals.iter().map(|portal| {
         let (room, channel) = (quoted(&portal.room), quoted(&portal.channel));

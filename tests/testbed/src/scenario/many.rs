@@ -166,6 +166,7 @@ impl Many {
             silo: access(&good.sim, &good.bot, second_silo(&slow, &slow_pair)),
             matrix_options: String::new(),
             delivery_options: String::new(),
+            admin_options: String::new(),
             portals: pairs.iter().map(Pair::portal).collect(),
             log_filter: "warn".to_owned(),
         })?;

@@ -52,6 +52,8 @@ pub struct Options {
     pub matrix_options: String,
     /// The lines of its `[delivery]` section.
     pub delivery_options: String,
+    /// More lines of its `[admin]` section, and whole sections behind it; `{ann}` stands for Ann's user id.
+    pub admin_options: String,
     /// Proxies between the bridge and everything else, whose dice begin with this seed.
     pub proxies: Option<u64>,
     /// Whether the rooms are encrypted from the start.
@@ -73,6 +75,7 @@ impl Options {
             silo_options: String::new(),
             matrix_options: String::new(),
             delivery_options: String::new(),
+            admin_options: String::new(),
             proxies: None,
             encrypted: true,
             portals: 1,
@@ -211,6 +214,7 @@ impl Scenario {
             silo,
             matrix_options: options.matrix_options,
             delivery_options: options.delivery_options,
+            admin_options: options.admin_options.replace("{ann}", &ann.user_id()),
             portals: pairs.iter().map(Pair::portal).collect(),
             log_filter: options.log_filter,
         })?;

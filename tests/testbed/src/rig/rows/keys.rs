@@ -25,7 +25,7 @@ pub(super) fn rows() -> Vec<Row> {
             id: "F36",
             title: "the room becomes encrypted in the middle of a burst",
             help: "A room in the clear is encrypted while both sides talk: nothing of the bridge's stands in the clear after \
-                   it could know.",
+                   it could know, and all that was said waits until somebody agrees.",
             run: |context| Box::pin(encrypted(context)),
         },
     ]
@@ -126,6 +126,10 @@ async fn encrypted(context: &Context<'_>) -> anyhow::Result<Outcome> {
         rig.while_talking(8.0, async {
             tokio::time::sleep(Duration::from_secs(2)).await;
             rig.scene.ann.enable_encryption(room).await?;
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            // Nothing has crossed since, until somebody agrees.
+            let to = format!("!bridge consent gitter {}", rig.scene.stage.channel.uri);
+            rig.scene.ann.say(room, &to).await?;
             tokio::time::sleep(Duration::from_secs(3)).await;
             Ok(())
         })

@@ -1,0 +1,55 @@
+//! Values that are lists of texts.
+
+use std::ops::Range;
+
+use toml::de::DeValue;
+
+use super::{
+    fault::Fault,
+    values::Flaw,
+    walk::{Section, Walk},
+};
+
+impl Walk {
+    /// The texts of a list after `read`, those that are right. What is not is told at its place.
+    pub fn texts<T>(
+        &mut self,
+        section: &Section<'_>,
+        key: &'static str,
+        read: impl Fn(&str) -> Result<T, Flaw>,
+    ) -> Vec<T> {
+        let Some(value) = section.value(key) else {
+            return Vec::new();
+        };
+        let DeValue::Array(items) = value.get_ref() else {
+            self.no_list(key, value.span());
+            return Vec::new();
+        };
+        let mut texts = Vec::new();
+        for item in items {
+            let DeValue::String(text) = item.get_ref() else {
+                self.no_list(key, item.span());
+                continue;
+            };
+            match read(text.as_ref()) {
+                Ok(text) => texts.push(text),
+                Err(flaw) => self.faults.push(
+                    Fault::new(flaw.code, flaw.what)
+                        .at(item.span())
+                        .help(flaw.help),
+                ),
+            }
+        }
+        texts
+    }
+
+    fn no_list(&mut self, key: &str, span: Range<usize>) {
+        self.faults.push(
+            Fault::new("B04", format!("`{key}` is not a list of texts"))
+                .at(span)
+                .help(format!(
+                    "write texts in brackets, for example {key} = [\"@me:example.org\"]"
+                )),
+        );
+    }
+}

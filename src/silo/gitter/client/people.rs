@@ -1,0 +1,23 @@
+//! The people in a room.
+
+use serde_json::Value;
+
+use super::{Call, Client, Fault, Need, Subject, User};
+
+/// How many of them a page shows at most.
+pub const PEOPLE: usize = 100;
+
+impl Client {
+    /// A page of the people in a room, after the first `skip` of them.
+    pub async fn people(&self, room: &str, skip: usize) -> Result<Vec<User>, Fault> {
+        let path = ["rooms", room, "users"];
+        let mut call = Call::get(Need::Read, Subject::Room, &path);
+        call.query.push(("limit", PEOPLE.to_string()));
+        call.query.push(("skip", skip.to_string()));
+        let users: Vec<Value> = self.ask(call).await?;
+        let users = users
+            .into_iter()
+            .filter_map(|user| serde_json::from_value(user).ok());
+        Ok(users.collect())
+    }
+}

@@ -1,0 +1,137 @@
+//! What holds a portal up: a person, a room that was replaced, or an encrypted room in which nobody has agreed that
+//! what is said there may leave it. Both directions keep their queues; only what the bridge itself has to say passes.
+
+use rusqlite::{OptionalExtension, params};
+
+use crate::{
+    Error, LaneId, Millis, PortalId, Side, Store,
+    database::{Desk, Fault},
+    peek,
+};
+
+/// One thing that holds a portal up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// A person has paused it.
+    Paused {
+        /// Who.
+        by: String,
+        /// When.
+        since: Millis,
+    },
+    /// Its room was replaced by another one.
+    Upgraded {
+        /// Since when.
+        since: Millis,
+    },
+    /// Its room is encrypted, and nobody has agreed.
+    Consent,
+    /// Somebody has agreed, and everybody has some time to object.
+    Delay {
+        /// Until when.
+        until: Millis,
+    },
+}
+
+/// Whether a portal, as `p`, lacks consent: the encryption of its room is news since it was linked, or it was people
+/// who made it.
+pub(crate) const LACKS_CONSENT: &str = "p.active = 1 AND p.origin <> 'desk'
+    AND (p.origin = 'chat' OR p.seen_clear = 1)
+    AND EXISTS (SELECT 1 FROM flag f WHERE f.place = p.room_place AND f.flag = 'ever-encrypted')
+    AND NOT EXISTS (SELECT 1 FROM consent c WHERE c.portal_id = p.id)";
+
+/// For how long a lane sends nothing but what the bridge itself has to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Held {
+    /// Not at all.
+    No,
+    /// Until then.
+    Until(Millis),
+    /// Until somebody does something.
+    Open,
+}
+
+impl Store {
+    /// What holds up each portal that is held up.
+    pub async fn holds(&self, now: Millis) -> Result<Vec<(PortalId, Hold)>, Error> {
+        self.read("read what holds portals up", move |desk| {
+            peek::holds(desk.sql, now)
+        })
+        .await
+    }
+
+    /// Whether the portals of this room may not send into it what people say.
+    pub async fn is_silenced(&self, room: &crate::Place) -> Result<bool, Error> {
+        let room = room.clone();
+        self.read("look whether a room has agreed", move |desk| {
+            Ok(desk
+                .sql
+                .prepare_cached(&format!(
+                    "SELECT 1 FROM portal p WHERE p.room_place = ?1 AND {LACKS_CONSENT}"
+                ))?
+                .exists([&room])?)
+        })
+        .await
+    }
+
+    /// Pauses a portal; paused already, nothing happens.
+    pub async fn pause(&self, portal: PortalId, by: &str, now: Millis) -> Result<(), Error> {
+        let by = by.to_owned();
+        self.transaction("pause a portal", move |desk| {
+            hold(desk, portal, "paused", &by, now)
+        })
+        .await
+    }
+
+    /// Ends a pause, and with it the hold of a room that was replaced. Answers the lanes to ring.
+    pub async fn resume(&self, portal: PortalId) -> Result<Vec<LaneId>, Error> {
+        self.transaction("resume a portal", move |desk| {
+            desk.sql
+                .prepare_cached("DELETE FROM hold WHERE portal_id = ?1")?
+                .execute([portal])?;
+            Ok([Side::Matrix, Side::Silo]
+                .map(|toward| LaneId { portal, toward })
+                .to_vec())
+        })
+        .await
+    }
+}
+
+/// Holds a portal up.
+pub(crate) fn hold(
+    desk: &Desk<'_>,
+    portal: PortalId,
+    reason: &str,
+    by: &str,
+    now: Millis,
+) -> Result<(), Fault> {
+    desk.sql
+        .prepare_cached(
+            "INSERT INTO hold (portal_id, reason, since, by_whom) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (portal_id, reason) DO NOTHING",
+        )?
+        .execute(params![portal, reason, now, by])?;
+    Ok(())
+}
+
+/// Whether the lanes of a portal are held up.
+pub(crate) fn held(desk: &Desk<'_>, portal: PortalId, now: Millis) -> Result<Held, Fault> {
+    let open = desk
+        .sql
+        .prepare_cached(&format!(
+            "SELECT 1 WHERE EXISTS (SELECT 1 FROM hold WHERE portal_id = ?1)
+             OR EXISTS (SELECT 1 FROM portal p WHERE p.id = ?1 AND {LACKS_CONSENT})"
+        ))?
+        .exists([portal])?;
+    if open {
+        return Ok(Held::Open);
+    }
+    let until: Option<Millis> = desk
+        .sql
+        .prepare_cached(
+            "SELECT effective_at FROM consent WHERE portal_id = ?1 AND effective_at > ?2",
+        )?
+        .query_row(params![portal, now], |row| row.get(0))
+        .optional()?;
+    Ok(until.map_or(Held::No, Held::Until))
+}

@@ -1,0 +1,311 @@
+//! What holds a portal up, how it ends, and whose messages stay.
+
+use footbridge_store::{
+    Batch, Consent, Flag, Head, Hold, Millis, Origin, Place, PortalSpec, RemoteId, Scope,
+    Tombstone, Wish,
+};
+
+use crate::ground::{Ground, NOW, balances, letter, to_matrix, to_silo};
+
+fn consent(effective_at: Millis) -> Consent {
+    Consent {
+        by: "@ann:x".to_owned(),
+        text_version: 1,
+        effective_at,
+    }
+}
+
+/// Raises the flag of an encrypted room.
+async fn encrypt(ground: &Ground, room: &Place) {
+    let batch = Batch {
+        flags: vec![(room.clone(), Flag::EverEncrypted)],
+        ..Batch::default()
+    };
+    ground.store.accept(batch, NOW).await.unwrap();
+}
+
+#[tokio::test]
+async fn p15_a_room_encrypted_after_it_was_linked_holds_both_lanes_until_consent_and_its_delay() {
+    let ground = Ground::with_one_portal().await;
+    let (there, here) = (to_silo(&ground.a), to_matrix(&ground.a));
+    // Encrypted from the start, a portal of the configuration is the operator's consent.
+    ground.accept(vec![letter(&ground.room, "$1")]).await;
+    encrypt(&ground, &ground.room).await;
+    assert!(ground.store.lacking_consent().await.unwrap().is_empty());
+    ground.deliver(there, "m1").await;
+    // Seen in the clear before, it is not.
+    ground.store.seen_in_clear(&ground.room).await.unwrap();
+    assert!(ground.store.is_silenced(&ground.room).await.unwrap());
+    ground.accept(vec![letter(&ground.room, "$2")]).await;
+    ground.accept(vec![letter(&ground.a.channel, "m2")]).await;
+    let ground = ground.restart().await;
+    for lane in [there, here] {
+        assert_eq!(ground.store.head(lane, NOW).await.unwrap(), Head::Empty);
+    }
+    let holds = ground.store.holds(NOW).await.unwrap();
+    assert_eq!(holds, [(ground.a.id, Hold::Consent)]);
+    // What the bridge itself says passes.
+    let fact = RemoteId::from("asked");
+    let said = ground.store.say(&ground.room, &fact, b"agree?", NOW);
+    assert_eq!(said.await.unwrap(), Some(here));
+    assert_eq!(ground.deliver(here, "$asked").await.payload, b"agree?");
+
+    let until = Millis(NOW.0 + 60_000);
+    let (kept, _) = ground
+        .store
+        .agree(ground.a.id, consent(until), NOW)
+        .await
+        .unwrap();
+    assert_eq!(kept.effective_at, until);
+    // A second consent does not begin the delay anew.
+    let later = consent(Millis(until.0 + 5));
+    let (kept, _) = ground.store.agree(ground.a.id, later, NOW).await.unwrap();
+    assert_eq!(kept.effective_at, until);
+    let held = ground.store.head(there, NOW).await.unwrap();
+    assert_eq!(held, Head::NotBefore(until));
+    for lane in [there, here] {
+        let head = ground.store.head(lane, until).await.unwrap();
+        assert!(matches!(head, Head::Ready(_)), "{head:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_paused_portal_keeps_its_queue_and_a_begun_delivery_waits_as_well() {
+    let ground = Ground::with_one_portal().await;
+    let lane = to_silo(&ground.a);
+    ground
+        .accept(vec![letter(&ground.room, "$1"), letter(&ground.room, "$2")])
+        .await;
+    let begun = ground.ready(lane).await;
+    ground.store.unsure(begun.id, None, NOW).await.unwrap();
+    ground
+        .store
+        .pause(ground.a.id, "@ann:x", NOW)
+        .await
+        .unwrap();
+    ground
+        .store
+        .pause(ground.a.id, "@bob:x", Millis(NOW.0 + 9))
+        .await
+        .unwrap();
+    let ground = ground.restart().await;
+    assert_eq!(ground.store.head(lane, NOW).await.unwrap(), Head::Empty);
+    let since = Hold::Paused {
+        by: "@ann:x".to_owned(),
+        since: NOW,
+    };
+    assert_eq!(
+        ground.store.holds(NOW).await.unwrap(),
+        [(ground.a.id, since)]
+    );
+    ground.store.resume(ground.a.id).await.unwrap();
+    assert_eq!(ground.ready(lane).await.id, begun.id);
+    assert_eq!(ground.tally(lane).await.pending, 2);
+}
+
+#[tokio::test]
+async fn p18_an_unlinked_portal_ends_all_it_owes_erases_it_and_says_how_much_it_was_once() {
+    let ground = Ground::with_one_portal().await;
+    let (there, here) = (to_silo(&ground.a), to_matrix(&ground.a));
+    ground
+        .accept(vec![letter(&ground.room, "$1"), letter(&ground.room, "$2")])
+        .await;
+    ground.accept(vec![letter(&ground.a.channel, "m1")]).await;
+    let fact = RemoteId::from("notice");
+    ground
+        .store
+        .say(&ground.room, &fact, b"a notice", NOW)
+        .await
+        .unwrap();
+    let told = |dropped: usize| Some(format!("dropped {dropped}").into_bytes());
+    let ids = [ground.a.id];
+    let removed = ground
+        .store
+        .remove_portals(&ids, None, told, NOW)
+        .await
+        .unwrap();
+    // Three messages; the notice is none.
+    assert_eq!((removed.portals, removed.dropped), (1, 3));
+    for lane in [there, here] {
+        let tally = ground.tally(lane).await;
+        assert!(balances(&tally) && tally.pending == 0, "{tally:?}");
+        assert!(tally.skipped.iter().any(|(rule, _)| rule == "unlinked"));
+    }
+    let kept: i64 = ground
+        .sql()
+        .query_row(
+            "SELECT count(*) FROM journal WHERE payload IS NOT NULL AND place <> 'bridge/notice'",
+            [],
+            |row| row.get(0),
+        )
+        .unwrap();
+    assert_eq!(kept, 0);
+    // It is said at the room's desk, and nothing is said a second time.
+    let said = ground.ready(removed.lanes[0]).await;
+    assert_eq!(said.payload, b"dropped 3");
+    assert_eq!(said.to, ground.room);
+    let again = ground
+        .store
+        .remove_portals(&ids, None, told, NOW)
+        .await
+        .unwrap();
+    assert_eq!((again.portals, again.dropped), (0, 0));
+    // A message in a room with nothing but a desk goes nowhere.
+    let accepted = ground.accept(vec![letter(&ground.room, "$3")]).await;
+    assert_eq!(accepted, [footbridge_store::Accepted::Unlinked]);
+    // Those of people are not what the configuration decides.
+    ground.store.keep_portals(&[], NOW).await.unwrap();
+    let desks = ground.store.portals_beside_the_file().await.unwrap();
+    assert_eq!(desks.len(), 1);
+    assert!(ground.store.close_desk(&ground.room).await.unwrap());
+    assert!(!ground.store.close_desk(&ground.room).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_person_who_opts_out_is_known_by_a_hash_and_what_waits_is_dropped() {
+    let ground = Ground::with_one_portal().await;
+    let lane = to_silo(&ground.a);
+    ground
+        .accept(vec![
+            letter(&ground.room, "$ann 1"),
+            letter(&ground.room, "$bob 1"),
+        ])
+        .await;
+    let is_theirs = |letter: &[u8], user: &str| {
+        String::from_utf8_lossy(letter).starts_with(&format!("${user}"))
+    };
+    let room = ground.room.clone();
+    let dropped = ground
+        .store
+        .opt_out(&room, "ann", Scope::Here, is_theirs, NOW)
+        .await
+        .unwrap();
+    assert_eq!(dropped, 1);
+    let tally = ground.tally(lane).await;
+    assert!(balances(&tally));
+    assert_eq!(tally.skipped, [("opted-out".to_owned(), 1)]);
+    let stays = async |place: &Place, user: &str| {
+        let asked = vec![(place.clone(), user.to_owned())];
+        ground.store.opted_out(asked).await.unwrap()[0]
+    };
+    let other = Place::room("!other");
+    assert!(stays(&room, "ann").await && !stays(&other, "ann").await);
+    assert!(!stays(&room, "bob").await);
+    let everywhere = Scope::Everywhere;
+    ground
+        .store
+        .opt_out(&room, "bob", everywhere, is_theirs, NOW)
+        .await
+        .unwrap();
+    assert!(stays(&other, "bob").await);
+    // The same id in another network is another person.
+    assert!(!stays(&ground.a.channel, "bob").await);
+    assert!(
+        !ground
+            .store
+            .opt_in(&room, "bob", Scope::Here)
+            .await
+            .unwrap()
+    );
+    assert!(ground.store.opt_in(&room, "bob", everywhere).await.unwrap());
+    assert!(!stays(&room, "bob").await);
+    let names: String = ground
+        .sql()
+        .query_row("SELECT group_concat(person) FROM optout", [], |row| {
+            row.get(0)
+        })
+        .unwrap();
+    assert!(!names.contains("ann") && names.len() == 32, "{names}");
+}
+
+#[tokio::test]
+async fn a_wish_comes_true_once_and_its_code_is_the_same_whenever_it_is_asked_for() {
+    let ground = Ground::with_one_portal().await;
+    let (room, channel) = (Place::room("!new"), Place::new("gitter", "new"));
+    let question = RemoteId::from("$question");
+    let code = ground.store.code_of(&room, &question).await.unwrap();
+    assert_eq!(code, ground.store.code_of(&room, &question).await.unwrap());
+    let other = RemoteId::from("$other");
+    assert_ne!(code, ground.store.code_of(&room, &other).await.unwrap());
+    let wish = Wish {
+        id: 0,
+        spec: PortalSpec {
+            room: "!new".to_owned(),
+            silo: "gitter".to_owned(),
+            channel: "org/new".to_owned(),
+        },
+        room: room.clone(),
+        channel,
+        asked_by: "@ann:x".to_owned(),
+        asked_in: room.clone(),
+        code,
+        expires_at: Millis(NOW.0 + 10),
+        proven_at: None,
+    };
+    ground.store.wish(wish.clone()).await.unwrap();
+    let kept = ground.store.wishes().await.unwrap();
+    ground.store.proven(kept[0].id, NOW, NOW).await.unwrap();
+    // Asked again after a kill, what is proven stays proven; another code has to be shown anew.
+    ground.store.wish(wish.clone()).await.unwrap();
+    assert_eq!(ground.store.wishes().await.unwrap()[0].proven_at, Some(NOW));
+    let other = Wish {
+        code: "another".to_owned(),
+        ..wish
+    };
+    ground.store.wish(other).await.unwrap();
+    let kept = ground.store.wishes().await.unwrap();
+    assert_eq!((kept.len(), kept[0].proven_at), (1, None));
+    encrypt(&ground, &room).await;
+    let linking = footbridge_store::Linking {
+        wish: kept[0].id,
+        consent: Some(consent(NOW)),
+        question: None,
+        told: b"told".to_vec(),
+    };
+    let (portal, _) = ground
+        .store
+        .link(linking.clone(), NOW)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(portal.origin, Origin::Chat);
+    assert!(ground.store.lacking_consent().await.unwrap().is_empty());
+    assert!(ground.store.link(linking, NOW).await.unwrap().is_none());
+    assert_eq!(ground.ready(to_matrix(&portal)).await.payload, b"told");
+}
+
+#[tokio::test]
+async fn p19_a_room_that_moved_holds_its_portal_until_it_is_followed_with_all_it_owes() {
+    let ground = Ground::with_one_portal().await;
+    let (there, here) = (to_silo(&ground.a), to_matrix(&ground.a));
+    let tombstone = Tombstone {
+        room: ground.room.clone(),
+        successor: "!next".to_owned(),
+        sender: "@ann:x".to_owned(),
+    };
+    ground.accept(vec![letter(&ground.a.channel, "m1")]).await;
+    for _ in 0..2 {
+        let batch = Batch {
+            arrivals: vec![letter(&ground.room, "$1")],
+            tombstones: vec![tombstone.clone()],
+            ..Batch::default()
+        };
+        ground.store.accept(batch, NOW).await.unwrap();
+    }
+    for lane in [there, here] {
+        assert_eq!(ground.store.head(lane, NOW).await.unwrap(), Head::Empty);
+    }
+    let upgrades = ground.store.upgrades().await.unwrap();
+    assert_eq!(upgrades.len(), 1);
+    assert_eq!(upgrades[0].tombstone, tombstone);
+    let next = Place::room("!next");
+    ground
+        .store
+        .follow_upgrade(&ground.room, &next, true, NOW)
+        .await
+        .unwrap();
+    assert!(ground.store.flag(&next, Flag::EverEncrypted).await.unwrap());
+    assert_eq!(ground.ready(here).await.to, next);
+    assert_eq!(ground.ready(there).await.payload, b"$1");
+    assert!(ground.store.upgrades().await.unwrap().is_empty());
+}

@@ -1,0 +1,622 @@
+//! Consent and control between a real Synapse and the Gitter simulator: portals made and taken apart in a chat, rooms
+//! that have to agree, people who keep their messages, rooms that move (P14 to P19).
+
+mod kills;
+mod moving;
+
+use std::{
+    path::PathBuf,
+    process::{Command, Output, Stdio},
+    time::Duration,
+};
+
+use footbridge_testbed::{
+    gitter::{Room, RoomOptions},
+    scenario::{Options, Scenario, until},
+    synapse::Synapse,
+};
+use serde_json::json;
+
+use crate::matrix::{raw, raw_member};
+
+const PATIENCE: Duration = Duration::from_secs(90);
+const ADMINS: &str = "users = [\"{ann}\"]\n\n[consent]\ndelay = \"2s\"\noperator = \"Example Org\"\ndisclose_joins = true";
+
+/// A scene whose configured room is encrypted or not, and in which Ann may decide.
+async fn open(encrypted: bool) -> (&'static Synapse, Scenario) {
+    let synapse = Synapse::shared().await.unwrap();
+    let mut options =
+        Options::new(PathBuf::from(env!("CARGO_BIN_EXE_footbridge"))).with_budget(6_000);
+    "requests_per_minute = 6000\nsettle = \"2s\"".clone_into(&mut options.silo_options);
+    ADMINS.clone_into(&mut options.admin_options);
+    options.encrypted = encrypted;
+    let scene = Scenario::set_up(synapse, options, &|_| ()).await.unwrap();
+    scene.open().await.unwrap();
+    (synapse, scene)
+}
+
+/// A channel that the bridge is not in, with these admins.
+fn channel(scene: &Scenario, uri: &str, admins: &[&str]) -> Room {
+    let options = RoomOptions {
+        admins: admins.iter().map(|id| (*id).to_owned()).collect(),
+        ..RoomOptions::default()
+    };
+    let channel = scene.sim.add_room(uri, options);
+    for user in [&scene.mary, &scene.tom] {
+        scene.sim.join(&channel.id, &user.id).unwrap();
+    }
+    channel
+}
+
+/// A room that no configuration names, which the bridge has entered on Ann's invite.
+async fn room(scene: &Scenario, encrypted: bool) -> String {
+    let invited = [scene.bridge_user.clone()];
+    let room = scene
+        .ann
+        .create_room("A new room", encrypted, &invited)
+        .await
+        .unwrap();
+    hear(scene, &room, "Hello.").await;
+    room
+}
+
+/// The same, not encrypted and of a version in which its creator can lose power.
+async fn old_room(scene: &Scenario) -> String {
+    let invited = [scene.bridge_user.clone()];
+    let room = scene.ann.create_old_room(&invited).await.unwrap();
+    hear(scene, &room, "Hello.").await;
+    room
+}
+
+/// What the bridge says in a room, edits not counted.
+fn said(scene: &Scenario, room: &str) -> Vec<String> {
+    scene.ear.pick(room, |heard| {
+        let text = heard.text()?;
+        (heard.seen.sender == scene.bridge_user).then(|| text.to_owned())
+    })
+}
+
+/// What the bridge says with these words, once it does.
+async fn hear(scene: &Scenario, room: &str, words: &str) -> String {
+    let found = || {
+        said(scene, room)
+            .into_iter()
+            .find(|text| text.contains(words))
+    };
+    let waited = until(PATIENCE, || found().is_some()).await;
+    waited.unwrap_or_else(|_| {
+        panic!(
+            "nothing says {words:?}: {:#?}\n{}",
+            said(scene, room),
+            scene.bridge.logs_end()
+        )
+    });
+    found().unwrap()
+}
+
+/// Waits until the bridge has said this so often.
+async fn hear_times(scene: &Scenario, room: &str, words: &str, times: usize) {
+    let count = || {
+        said(scene, room)
+            .iter()
+            .filter(|text| text.contains(words))
+            .count()
+    };
+    let waited = until(PATIENCE, || count() >= times).await;
+    waited.unwrap_or_else(|_| panic!("{words:?} {times} times: {:#?}", said(scene, room)));
+}
+
+/// What stands in a channel by the bridge's account.
+fn posted(scene: &Scenario, channel: &Room) -> Vec<String> {
+    let messages = scene.sim.messages(&channel.id);
+    let ours = messages
+        .into_iter()
+        .filter(|message| message.from_user_id == scene.bot.id);
+    ours.map(|message| message.text).collect()
+}
+
+async fn read(scene: &Scenario, channel: &Room, words: &str) {
+    let found = || {
+        posted(scene, channel)
+            .iter()
+            .any(|text| text.contains(words))
+    };
+    let waited = until(PATIENCE, found).await;
+    waited.unwrap_or_else(|_| {
+        panic!(
+            "{words:?} is not in the channel: {:#?}\n{}",
+            posted(scene, channel),
+            scene.bridge.logs_end()
+        )
+    });
+}
+
+/// Asks for a portal; answers the code.
+async fn ask(scene: &Scenario, room: &str, channel: &Room) -> String {
+    let words = format!("!bridge portal add gitter {}", channel.uri);
+    scene.ann.say(room, &words).await.unwrap();
+    let text = hear(scene, room, "post this there").await;
+    text.split_whitespace().last().unwrap().to_owned()
+}
+
+/// Makes a portal from nothing.
+async fn link(scene: &Scenario, room: &str, channel: &Room, encrypted: bool) {
+    let code = ask(scene, room, channel).await;
+    scene.sim.say(&channel.id, &scene.mary.id, &code);
+    if encrypted {
+        hear(scene, room, "has shown the code").await;
+        let words = format!("!bridge consent gitter {}", channel.uri);
+        scene.ann.say(room, &words).await.unwrap();
+    }
+    hear(scene, room, "every message in this room").await;
+}
+
+/// A command line in the bridge's directory.
+async fn command(scene: &Scenario, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_footbridge"));
+    command
+        .args(arguments)
+        .env_clear()
+        .current_dir(scene.bridge.directory())
+        .stdin(Stdio::null());
+    tokio::task::spawn_blocking(move || command.output().unwrap())
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn p14_p15_a_portal_is_made_in_a_chat_from_nothing_in_an_encrypted_room_and_taken_apart() {
+    let (synapse, scene) = open(true).await;
+    let room = room(&scene, true).await;
+    let channel = channel(&scene, "footbridge/made-in-chat", &[]);
+    let code = ask(&scene, &room, &channel).await;
+    scene.ann.say(&room, "said before the code").await.unwrap();
+    scene.sim.say(&channel.id, &scene.mary.id, &code);
+    let asked = hear(&scene, &room, "has shown the code").await;
+    assert!(
+        asked.contains("!bridge consent gitter footbridge/made-in-chat"),
+        "{asked}"
+    );
+    scene
+        .ann
+        .say(&room, "said before the consent")
+        .await
+        .unwrap();
+
+    // Another destination, and a consent in the clear, are none.
+    scene
+        .ann
+        .say(&room, "!bridge consent gitter footbridge/elsewhere")
+        .await
+        .unwrap();
+    hear(&scene, &room, "Nothing was changed").await;
+    scene
+        .ann
+        .say_in_clear(&room, "!bridge consent gitter footbridge/made-in-chat")
+        .await
+        .unwrap();
+    scene.ann.say(&room, "!bridge status").await.unwrap();
+    // In a room of its own a named admin is shown every portal: here it is the configured one only.
+    let status = hear(&scene, &room, "delivered").await;
+    assert!(!status.contains("made-in-chat"), "{status}");
+
+    let words = "!bridge consent gitter footbridge/made-in-chat";
+    scene.ann.say(&room, words).await.unwrap();
+    let told = hear(&scene, &room, "every message in this room").await;
+    for part in [
+        "gitter footbridge/made-in-chat",
+        "Example Org",
+        "`!nobridge`",
+        "2 s",
+    ] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    scene
+        .ann
+        .say(&room, "said after the consent")
+        .await
+        .unwrap();
+    read(&scene, &channel, "said after the consent").await;
+    scene
+        .sim
+        .say(&channel.id, &scene.mary.id, "hello from the channel");
+    hear(&scene, &room, "hello from the channel").await;
+
+    // The portal lives in the store, and nothing of it is in the configuration.
+    scene.bridge.terminate().await.unwrap();
+    scene.bridge.start().await.unwrap();
+    scene
+        .ann
+        .say(&room, "said after a new start")
+        .await
+        .unwrap();
+    read(&scene, &channel, "said after a new start").await;
+    let texts = posted(&scene, &channel).join("\n");
+    assert!(
+        !texts.contains("before the code") && !texts.contains("before the consent"),
+        "{texts}"
+    );
+
+    // Taken apart with a queue: it is dropped, counted, and nothing of it stays.
+    scene.ann.say(&room, "!bridge pause").await.unwrap();
+    hear(&scene, &room, "Paused.").await;
+    scene.ann.say(&room, "canary-4711 one").await.unwrap();
+    scene.ann.say(&room, "canary-4711 two").await.unwrap();
+    scene
+        .sim
+        .say(&channel.id, &scene.tom.id, "canary-4711 three");
+    scene.ann.say(&room, "!bridge status").await.unwrap();
+    let told = || {
+        let said = said(&scene, &room);
+        said.iter().any(|text| text.contains("Paused by"))
+    };
+    until(PATIENCE, told).await.unwrap();
+    let pending = async || scene.bridge.conservation().await.unwrap().pending;
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while pending().await < 3 {
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "three messages wait"
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    scene.ann.say(&room, "!bridge portal remove").await.unwrap();
+    let end = hear(&scene, &room, "no longer joined").await;
+    assert!(end.contains(" 3 messages were waiting"), "{end}");
+    scene.ann.say(&room, "said after the end").await.unwrap();
+    scene
+        .sim
+        .say(&channel.id, &scene.mary.id, "said there after the end");
+    scene.ann.say(&room, "!bridge portal remove").await.unwrap();
+    hear(&scene, &room, "joined to nothing").await;
+    let all = [posted(&scene, &channel), said(&scene, &room)]
+        .concat()
+        .join("\n");
+    assert!(
+        !all.contains("after the end") && !all.contains("canary"),
+        "{all}"
+    );
+    scene.bridge.settle(PATIENCE).await.unwrap();
+    scene.bridge.conservation().await.unwrap();
+    let metrics = scene.bridge.metrics().await.unwrap();
+    assert_eq!(
+        metrics.sum_where("footbridge_skipped_total", "rule", "unlinked"),
+        3
+    );
+    scene.bridge.terminate().await.unwrap();
+    let marks: [&[u8]; 1] = [b"canary-4711"];
+    let traces =
+        footbridge_testbed::scenario::files_containing(scene.bridge.directory(), &marks).unwrap();
+    assert!(traces.is_empty(), "{traces:?}");
+    for event in synapse.events(&room).await.unwrap() {
+        let is_message = event.sender == scene.bridge_user && event.json.get("state_key").is_none();
+        assert!(
+            !is_message || event.event_type == "m.room.encrypted",
+            "{}",
+            event.event_type
+        );
+    }
+}
+
+#[tokio::test]
+async fn p14_whoever_may_not_is_refused_and_told_why() {
+    let (synapse, scene) = open(true).await;
+    let room = old_room(&scene).await;
+    let channel = channel(&scene, "footbridge/guarded", &[&scene.tom.id]);
+    let words = format!("!bridge portal add gitter {}", channel.uri);
+
+    // Not on the list.
+    let bob = raw_member(synapse, &scene.ann, &room).await;
+    let say = async |number: u32, text: &str| {
+        let path = format!("rooms/{room}/send/m.room.message/{number}");
+        raw(
+            synapse,
+            &bob,
+            "PUT",
+            &path,
+            json!({"msgtype": "m.text", "body": text}),
+        )
+        .await;
+    };
+    say(1, &words).await;
+    hear(&scene, &room, "has not named you").await;
+    // Too little power.
+    let levels = |ann: u32| {
+        json!({"users": {scene.ann.user_id(): ann, scene.bridge_user.clone(): 50}, "state_default": 50,
+            "events": {"m.room.power_levels": 40}})
+    };
+    let power = ("m.room.power_levels", "");
+    scene
+        .ann
+        .send_state(&room, power, levels(49))
+        .await
+        .unwrap();
+    scene.ann.say(&room, &words).await.unwrap();
+    hear(&scene, &room, "is 49, and it takes 50").await;
+    scene.ann.say(&room, "!bridge pause").await.unwrap();
+    hear_times(&scene, &room, "is 49, and it takes 50", 2).await;
+    // A silo and a channel that are not there; a room that the bridge is not in.
+    // Nobody who lost power can take it back, so Ann rules a room of her own.
+    let room = self::room(&scene, false).await;
+    scene
+        .ann
+        .say(&room, "!bridge portal add giter org/room")
+        .await
+        .unwrap();
+    hear(&scene, &room, "knows no silo `giter`").await;
+    scene
+        .ann
+        .say(&room, "!bridge portal add gitter no/where")
+        .await
+        .unwrap();
+    hear(&scene, &room, "I cannot use that channel").await;
+    let other = scene
+        .ann
+        .create_room("Elsewhere", false, &[])
+        .await
+        .unwrap();
+    scene
+        .ann
+        .say(&room, &format!("{words} in {other}"))
+        .await
+        .unwrap();
+    hear(&scene, &room, "I am not in that room").await;
+
+    // The code is posted by somebody who does not rule the channel, and nothing crosses.
+    let code = ask(&scene, &room, &channel).await;
+    scene.sim.say(&channel.id, &scene.mary.id, &code);
+    hear(&scene, &room, "is no admin there").await;
+    scene.ann.say(&room, "said too early").await.unwrap();
+    // An admin posts it. The room is not encrypted, so that is enough.
+    scene.sim.say(&channel.id, &scene.tom.id, &code);
+    hear(&scene, &room, "From now on every message").await;
+    scene.ann.say(&room, "said in time").await.unwrap();
+    read(&scene, &channel, "said in time").await;
+    assert!(!posted(&scene, &channel).join("\n").contains("too early"));
+    // The room shows where it leads.
+    let shown = async || {
+        let events = synapse.events(&room).await.unwrap();
+        events
+            .iter()
+            .any(|event| event.event_type == "uk.half-shot.bridge")
+    };
+    // Without the right to, it does not.
+    assert!(!shown().await);
+    // Whoever rules the room may stop it without being named, and nobody else.
+    let carl = raw_member(synapse, &scene.ann, &room).await;
+    // Who is new is told where the room leads.
+    hear(&scene, &room, "To who is new here").await;
+    let path = format!("rooms/{room}/send/m.room.message/9");
+    let body = json!({"msgtype": "m.text", "body": "!bridge portal remove"});
+    raw(synapse, &carl, "PUT", &path, body).await;
+    hear(&scene, &room, "is 0, and it takes 50").await;
+    scene.bridge.settle(PATIENCE).await.unwrap();
+    scene.bridge.conservation().await.unwrap();
+}
+
+#[tokio::test]
+async fn p14_a_direct_message_names_the_room_and_withdraws_what_was_not_shown_yet() {
+    let (synapse, scene) = open(true).await;
+    let direct = room(&scene, true).await;
+    let room = old_room(&scene).await;
+    let power = json!({"users": {scene.ann.user_id(): 100, scene.bridge_user.clone(): 50}});
+    scene
+        .ann
+        .send_state(&room, ("m.room.power_levels", ""), power)
+        .await
+        .unwrap();
+    let channel = channel(&scene, "footbridge/direct", &[]);
+    let words = format!("!bridge portal add gitter {} in {room}", channel.uri);
+    scene.ann.say(&direct, &words).await.unwrap();
+    hear(&scene, &direct, "post this there").await;
+    scene
+        .ann
+        .say(&direct, &format!("!bridge unbridge in {room}"))
+        .await
+        .unwrap();
+    hear(&scene, &direct, "now nothing is asked for").await;
+    scene
+        .ann
+        .say(
+            &direct,
+            &format!("!bridge link gitter {} in {room}", channel.uri),
+        )
+        .await
+        .unwrap();
+    let two = || {
+        said(&scene, &direct)
+            .iter()
+            .filter(|text| text.contains("post this"))
+            .count()
+            == 2
+    };
+    until(PATIENCE, two).await.unwrap();
+    let last = said(&scene, &direct)
+        .into_iter()
+        .rfind(|text| text.contains("post this"))
+        .unwrap();
+    let code = last.split_whitespace().last().unwrap();
+    scene.sim.say(&channel.id, &scene.mary.id, code);
+    hear(&scene, &room, "From now on every message").await;
+    hear(&scene, &direct, "From now on every message").await;
+    scene
+        .sim
+        .say(&channel.id, &scene.mary.id, "hello over there");
+    hear(&scene, &room, "hello over there").await;
+    let marked = async || {
+        let events = synapse.events(&room).await.unwrap();
+        let marks = events
+            .into_iter()
+            .filter(|event| event.event_type == "uk.half-shot.bridge");
+        marks.map(|event| event.json["content"].clone()).last()
+    };
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let mark = loop {
+        if let Some(mark) = marked().await {
+            break mark;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "the room is marked");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    };
+    assert_eq!(mark["channel"]["displayname"], "footbridge/direct");
+    assert_eq!(mark["bridgebot"], scene.bridge_user);
+    let trust = format!("!bridge trust {}", scene.ann.user_id());
+    scene.ann.say(&direct, &trust).await.unwrap();
+    let words = format!("identity of {} is trusted", scene.ann.user_id());
+    hear(&scene, &direct, &words).await;
+    // Nobody is heard in the direct message but who gives a command.
+    assert!(
+        !said(&scene, &direct)
+            .join("\n")
+            .contains("hello over there")
+    );
+}
+
+#[tokio::test]
+async fn p15_a_room_that_is_encrypted_after_it_was_linked_waits_for_consent_and_loses_nothing() {
+    let (_, scene) = open(false).await;
+    let room = scene.stage.room.clone();
+    scene.say_in_room().await.unwrap();
+    scene.say_in_channel();
+    scene.settle(PATIENCE).await.unwrap();
+    scene.ann.enable_encryption(&room).await.unwrap();
+    hear(&scene, &room, "This room is encrypted now").await;
+    for _ in 0..3 {
+        scene.say_in_room().await.unwrap();
+        scene.say_in_channel();
+    }
+    // The wait outlives the process, and a new start is no consent.
+    scene.bridge.kill().await.unwrap();
+    scene.bridge.launch().unwrap();
+    scene.ann.say(&room, "!bridge status").await.unwrap();
+    let status = hear(&scene, &room, "Waiting for consent").await;
+    assert!(
+        status.contains("`!bridge consent gitter footbridge/lounge1`"),
+        "{status}"
+    );
+    let waits = scene.toward_channel();
+    assert_eq!(waits.lost.len(), 3, "{waits:?}");
+    assert_eq!(scene.toward_room().lost.len(), 3);
+    let asked = said(&scene, &room);
+    let asked = asked
+        .iter()
+        .filter(|text| text.contains("is encrypted now"))
+        .count();
+    assert_eq!(asked, 1, "once");
+    scene
+        .ann
+        .say(&room, "!bridge consent gitter footbridge/lounge1")
+        .await
+        .unwrap();
+    hear(&scene, &room, "every message in this room").await;
+    scene.settle(PATIENCE).await.unwrap();
+    let (there, here) = (scene.toward_channel(), scene.toward_room());
+    assert!(there.is_clean(), "{there:?}");
+    assert!(here.is_clean(), "{here:?}");
+    scene.bridge.conservation().await.unwrap();
+}
+
+#[tokio::test]
+async fn people_keep_their_messages_and_a_pause_keeps_the_queue() {
+    let (_, scene) = open(true).await;
+    let (room, channel) = (scene.stage.room.clone(), scene.stage.channel.clone());
+    // Paused, across a new start.
+    scene.ann.say(&room, "!bridge pause").await.unwrap();
+    hear(&scene, &room, "Paused.").await;
+    for _ in 0..3 {
+        scene.say_in_room().await.unwrap();
+        scene.say_in_channel();
+    }
+    scene.bridge.kill().await.unwrap();
+    scene.bridge.launch().unwrap();
+    scene.ann.say(&room, "!bridge status").await.unwrap();
+    let status = hear(&scene, &room, "Paused by").await;
+    assert!(status.contains(&scene.ann.user_id()), "{status}");
+    assert_eq!(scene.toward_channel().lost.len(), 3);
+    let shown = command(&scene, &["status"]).await;
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(shown.contains("paused by"), "{shown}");
+    scene.ann.say(&room, "!bridge resume").await.unwrap();
+    hear(&scene, &room, "Going on.").await;
+    scene.settle(PATIENCE).await.unwrap();
+    assert!(scene.toward_channel().is_clean() && scene.toward_room().is_clean());
+
+    // One message stays here, then all of Ann's, then none.
+    scene.ann.say(&room, "!nobridge hush-1").await.unwrap();
+    scene.ann.say(&room, "!bridge optout").await.unwrap();
+    hear(&scene, &room, "is not carried").await;
+    scene.ann.say(&room, "hush-2").await.unwrap();
+    scene.ann.say(&room, "!bridge optout off").await.unwrap();
+    hear(&scene, &room, "From now on what you write").await;
+    scene.ann.say(&room, "heard again").await.unwrap();
+    read(&scene, &channel, "heard again").await;
+    // Mary's choice counts in the channel.
+    scene
+        .sim
+        .say(&channel.id, &scene.mary.id, "!bridge optout everywhere");
+    read(&scene, &channel, "is not carried").await;
+    scene.sim.say(&channel.id, &scene.mary.id, "hush-3");
+    scene.sim.say(&channel.id, &scene.tom.id, "Tom is heard");
+    hear(&scene, &room, "Tom is heard").await;
+    scene.bridge.settle(PATIENCE).await.unwrap();
+    let all = [posted(&scene, &channel), said(&scene, &room)]
+        .concat()
+        .join("\n");
+    assert!(!all.contains("hush-"), "{all}");
+    let metrics = scene.bridge.metrics().await.unwrap();
+    let skipped = |rule: &str| metrics.sum_where("footbridge_skipped_total", "rule", rule);
+    assert_eq!((skipped("nobridge"), skipped("opted-out")), (1, 2));
+    scene.bridge.conservation().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_command_line_joins_a_room_that_the_configuration_does_not_name() {
+    let (_, scene) = open(true).await;
+    let invited = [scene.bridge_user.clone()];
+    let room = scene
+        .ann
+        .create_room("Of the operator", true, &invited)
+        .await
+        .unwrap();
+    let channel = channel(&scene, "footbridge/operator", &[]);
+    let add = ["portal", "add", &room, "gitter", "footbridge/operator"];
+    let refused = command(&scene, &add).await;
+    assert_eq!(refused.status.code(), Some(75));
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        told.contains("!bridge portal add gitter footbridge/operator"),
+        "{told}"
+    );
+    scene.bridge.terminate().await.unwrap();
+    let added = command(&scene, &add).await;
+    assert_eq!(added.status.code(), Some(0), "{added:?}");
+    scene.bridge.start().await.unwrap();
+    // The operator has agreed by naming it.
+    scene
+        .sim
+        .say(&channel.id, &scene.mary.id, "hello to the operator's room");
+    hear(&scene, &room, "hello to the operator's room").await;
+    scene
+        .ann
+        .say(&room, "hello to the operator's channel")
+        .await
+        .unwrap();
+    read(&scene, &channel, "hello to the operator's channel").await;
+    scene.bridge.terminate().await.unwrap();
+    let list = command(&scene, &["portal", "list"]).await;
+    let list = String::from_utf8_lossy(&list.stdout).into_owned();
+    assert!(
+        list.contains("by the command line") && list.contains("by the configuration"),
+        "{list}"
+    );
+    let removed = command(&scene, &["portal", "remove", &room]).await;
+    assert_eq!(removed.status.code(), Some(0), "{removed:?}");
+    scene.bridge.start().await.unwrap();
+    scene
+        .sim
+        .say(&channel.id, &scene.mary.id, "nobody hears this");
+    scene.say_in_room().await.unwrap();
+    scene.settle(PATIENCE).await.unwrap();
+    assert!(!said(&scene, &room).join("\n").contains("nobody hears this"));
+    scene.bridge.conservation().await.unwrap();
+}
