@@ -192,7 +192,7 @@ impl House {
             () = self.shutdown.hard.cancelled() => warn!("Some work was dropped; it goes on at the next start"),
         }
         tasks.shutdown().await;
-        self.matrix.release().await;
+        self.matrix.give_lease_back().await;
         if let Err(error) = self.store.checkpoint().await {
             warn!(error = %error, "The store was left with a write-ahead log");
         }

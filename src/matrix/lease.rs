@@ -217,7 +217,7 @@ impl Matrix {
     }
 
     /// Gives the lease back, so that the store may start elsewhere at once. The last that is done with the account.
-    pub async fn release(&self) {
+    pub async fn give_lease_back(&self) {
         let mut held = self.lease.held.lock().await;
         if held.take().is_none() {
             return;

@@ -118,7 +118,7 @@ async fn last_look(
     };
     let (listened, done) = tokio::join!(matrix.listen(rooms, inbox, stop.clone()), caught_up);
     match listened {
-        Ok(()) if done.is_ok() => matrix.release().await,
+        Ok(()) if done.is_ok() => matrix.give_lease_back().await,
         Ok(()) => {
             warn!("The homeserver was too slow; what was sent to the old device may stay unread")
         }

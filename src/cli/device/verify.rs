@@ -55,7 +55,7 @@ pub async fn run(config: &Config, user: Option<String>) -> Ended {
         ended
     };
     let (listened, ended) = tokio::join!(matrix.listen(rooms, inbox, stop.clone()), talking);
-    matrix.release().await;
+    matrix.give_lease_back().await;
     listened?;
     store.checkpoint().await?;
     ended
@@ -63,7 +63,7 @@ pub async fn run(config: &Config, user: Option<String>) -> Ended {
 
 /// The user must be on the list; one alone need not be named.
 fn wanted(config: &Config, user: Option<String>) -> Result<Option<OwnedUserId>, Report> {
-    let admins = &config.admin.users;
+    let admins = &config.matrix.admins;
     let not_listed = |what: String| {
         Report::of(
             Fault::new("B12", what)

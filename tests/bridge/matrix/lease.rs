@@ -36,7 +36,7 @@ async fn p13_an_old_copy_of_the_store_is_refused_and_sends_nothing() {
     let scene = Scene::new(synapse, true).await;
     let (mut house, room) = (scene.house, scene.room);
     house.rest().await;
-    house.matrix().release().await;
+    house.matrix().give_lease_back().await;
     house.matrix = None;
     let old = house.directory.path().join("old");
     copy(house.store.directory(), &old);
@@ -45,7 +45,7 @@ async fn p13_an_old_copy_of_the_store_is_refused_and_sends_nothing() {
     house.listen(&room);
     house.post(&room, "alive", "alive").await.unwrap();
     house.rest().await;
-    house.matrix().release().await;
+    house.matrix().give_lease_back().await;
     house.matrix = None;
     let events = synapse.events(&room).await.unwrap().len();
     for _ in 0..2 {
@@ -79,7 +79,7 @@ async fn p12_a_copy_at_another_place_does_not_start_while_the_other_is_seen() {
     house.listen(&room);
     house.post(&room, "mine", "mine").await.unwrap();
     house.rest().await;
-    house.matrix().release().await;
+    house.matrix().give_lease_back().await;
     house.matrix = None;
     // Moved after a clean stop it starts at once, and what stayed behind is old from then on.
     let moved = house.directory.path().join("moved");
