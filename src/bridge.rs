@@ -203,6 +203,10 @@ impl House {
     /// Runs lanes and listeners of all portals. Returns when told to stop or when something ended that must not.
     async fn serve_portals(&self, tasks: &mut Tasks) -> anyhow::Result<()> {
         let stop = &self.shutdown.soft;
+        // An old copy of the store must not even pay the debts that it finds in itself (P13).
+        if !self.matrix.take_up(stop.clone()).await? {
+            return Ok(());
+        }
         let (mut named, mut missing) = tokio::select! {
             () = stop.cancelled() => return Ok(()),
             first = self.first_portals() => first?,

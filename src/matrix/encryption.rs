@@ -80,7 +80,8 @@ async fn identity_exists(client: &Client) -> Result<bool, MatrixError> {
         .map_err(|error| Fault::from(&error).into_matrix_error("read the account's identity"))
 }
 
-/// Makes the identity and signs this device. Only ever called for an account without one: it would replace it.
+/// Makes the identity, unless its private keys are here already, and signs this device. Only ever called for an account
+/// without one or with ours: another it would replace.
 async fn bootstrap(client: &Client, with: &Login<'_>) -> Result<(), MatrixError> {
     let encryption = client.encryption();
     let Err(error) = encryption.bootstrap_cross_signing(None).await else {
@@ -112,9 +113,10 @@ async fn bootstrap(client: &Client, with: &Login<'_>) -> Result<(), MatrixError>
 async fn join_identity(client: &Client, with: &Login<'_>) -> Result<(), MatrixError> {
     let mut signed = require_signed_device(client).await.is_ok();
     if !signed && holds_identity(client).await {
-        // The login that made the identity was interrupted before it signed anything (F39).
+        // The login that made the identity was interrupted before it signed anything (F39). The same keys and their
+        // signature of this device are uploaded once more.
         (with.progress)("Signing this device");
-        sign_own_device(client).await?;
+        bootstrap(client, with).await?;
         signed = true;
     }
     let given = with.recovery_key.clone();
@@ -144,22 +146,6 @@ async fn join_identity(client: &Client, with: &Login<'_>) -> Result<(), MatrixEr
 async fn holds_identity(client: &Client) -> bool {
     let status = client.encryption().cross_signing_status().await;
     status.is_some_and(|status| status.is_complete())
-}
-
-async fn sign_own_device(client: &Client) -> Result<(), MatrixError> {
-    let unreadable =
-        |why: String| MatrixError::Keys(format!("our own device cannot be read: {why}"));
-    let device = client
-        .encryption()
-        .get_own_device()
-        .await
-        .map_err(|error| unreadable(error.to_string()))?
-        .ok_or_else(|| unreadable("it is not there".to_owned()))?;
-    device.verify().await.map_err(|error| {
-        MatrixError::Unavailable(anyhow!("this device cannot be signed now: {error}"))
-    })?;
-    sync(client).await?;
-    identity_exists(client).await.map(drop)
 }
 
 /// A recovery key for an identity whose private keys we hold and whose recovery key nobody has seen.

@@ -261,6 +261,13 @@ impl Matrix {
         })
     }
 
+    /// Takes up the account: refuses where this store is an old copy, or another copy of it is in use. Nothing may be
+    /// sent anywhere before, by either side. Waits while the homeserver does not answer; answers whether it was taken
+    /// up: not when told to stop.
+    pub fn take_up(&self, stop: CancellationToken) -> Boxed<'_, Result<bool, MatrixError>> {
+        Box::pin(async move { self.take_lease(&stop).await })
+    }
+
     /// Finds a room by alias or id.
     pub fn resolve<'a>(&'a self, room: &'a str) -> Boxed<'a, Result<Place, MatrixError>> {
         Box::pin(rooms::resolve(&self.client, room))
