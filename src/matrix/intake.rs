@@ -1,25 +1,82 @@
-//! What one answer of a sync says of one room: walked into a batch, or, where the server left events out, noted
-//! as a gap.
+//! What one answer of a sync says of the rooms that are followed: walked into one batch, or, where the server left
+//! events out, noted as gaps.
+
+use std::collections::HashMap;
 
 use footbridge_store::{Batch, Flag, Gap, Place, RemoteId, Tombstone};
 use matrix_sdk::{
     deserialized_responses::TimelineEvent,
-    ruma::RoomId,
-    sync::{State, Timeline},
+    ruma::{OwnedRoomId, RoomId},
+    sync::{State, SyncResponse, Timeline},
 };
+use tracing::{debug, warn};
 
 use super::{
-    Matrix, MatrixError,
+    Matrix, MatrixError, SYNC_CURSOR,
     beginning::begins_encryption,
     mark_cursor,
-    rooms::{Followed, Mark},
+    rooms::{Followed, Mark, leave_desk},
     rotation::may_have_left,
     walk::{Envelope, Names, Walked},
 };
+use crate::inbox::Inbox;
+
+/// Writes an answer down: messages, marks, gaps, flags and our place in the stream, all or nothing.
+pub(super) async fn answer(
+    matrix: &Matrix,
+    rooms: &mut HashMap<OwnedRoomId, Followed>,
+    inbox: &Inbox,
+    response: SyncResponse,
+) -> Result<(), MatrixError> {
+    let mut batch = Batch::default();
+    batch
+        .cursors
+        .push((SYNC_CURSOR.to_owned(), response.next_batch.clone()));
+    let mut shared = Vec::new();
+    let joined = response.rooms.joined.into_iter();
+    let joined = joined.map(|(id, update)| (id, (update.timeline, update.state)));
+    let mut gone = Vec::new();
+    // What was said before we had to leave is brought with the leave, and once.
+    for id in response.rooms.left.keys() {
+        if let Some(followed) = rooms.get(id) {
+            warn!(matrix.room = %id, "We are no longer in the room of a portal");
+            gone.push(followed.place.clone());
+        }
+    }
+    let left = response.rooms.left.into_iter();
+    let left = left.map(|(id, update)| (id, (update.timeline, update.state)));
+    for (id, update) in joined.chain(left) {
+        let Some(room) = rooms.get_mut(&id) else {
+            continue;
+        };
+        let next_batch = &response.next_batch;
+        if take_in(matrix, &id, room, update, next_batch, &mut batch).await? {
+            shared.push(room.place.clone());
+        }
+    }
+    // What our own account did may be a step of ours whose link is not written yet.
+    for place in &shared {
+        inbox.settled(place).await?;
+    }
+    let (flags, clear) = (batch.flags.clone(), batch.clear.clone());
+    let arrivals = batch.arrivals.len();
+    matrix.accept(batch, inbox).await?;
+    matrix.remember_flags(flags);
+    for place in &clear {
+        matrix.remember_clear(place);
+    }
+    for place in &gone {
+        leave_desk(matrix, place, inbox).await?;
+    }
+    if arrivals > 0 {
+        debug!(arrivals, "Took in a sync");
+    }
+    Ok(())
+}
 
 /// Takes in what an answer says of one room. Answers whether our own account wrote something that this device,
 /// as far as the server tells, did not send.
-pub(super) async fn take_in(
+async fn take_in(
     matrix: &Matrix,
     id: &RoomId,
     followed: &mut Followed,

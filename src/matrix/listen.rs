@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::anyhow;
-use footbridge_store::{Batch, Place};
+use footbridge_store::Place;
 use futures_util::{
     StreamExt,
     future::{Either, select},
@@ -20,17 +20,17 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use super::{
-    InFlight, Matrix, MatrixError, SYNC_CURSOR,
+    InFlight, Matrix, MatrixError,
     clear::note_clear,
     client,
     fault::Fault,
     gaps::Filled,
     intake,
     keys::Woken,
-    rooms::{Followed, Invites, Mark, followed, leave_desk, mark_entered},
+    rooms::{Followed, Invites, Mark, followed, mark_entered},
 };
 use crate::{backoff::Backoff, crash, inbox::Inbox};
 
@@ -267,7 +267,7 @@ impl Listener<'_> {
         let heard = self
             .matrix
             .hear(&response, |room| self.rooms.contains_key(room));
-        self.take_in(response).await?;
+        intake::answer(self.matrix, &mut self.rooms, &self.inbox, response).await?;
         self.matrix.act_on(heard).await;
         self.invites
             .answer(self.matrix, &mut self.rooms, &self.inbox)
@@ -299,62 +299,6 @@ impl Listener<'_> {
         let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         warn!(wait_ms, error = %error, "The homeserver does not answer; trying again");
         rest(wait, &self.stop).await;
-        Ok(())
-    }
-
-    /// Writes an answer down: messages, marks, gaps, flags and our place in the stream, all or nothing.
-    async fn take_in(&mut self, response: SyncResponse) -> Result<(), MatrixError> {
-        let mut batch = Batch::default();
-        batch
-            .cursors
-            .push((SYNC_CURSOR.to_owned(), response.next_batch.clone()));
-        let mut shared = Vec::new();
-        let joined = response.rooms.joined.into_iter();
-        let joined = joined.map(|(id, update)| (id, (update.timeline, update.state)));
-        let mut gone = Vec::new();
-        // What was said before we had to leave is brought with the leave, and once.
-        for id in response.rooms.left.keys() {
-            if let Some(followed) = self.rooms.get(id) {
-                warn!(matrix.room = %id, "We are no longer in the room of a portal");
-                gone.push(followed.place.clone());
-            }
-        }
-        let left = response.rooms.left.into_iter();
-        let left = left.map(|(id, update)| (id, (update.timeline, update.state)));
-        for (id, update) in joined.chain(left) {
-            let Some(room) = self.rooms.get_mut(&id) else {
-                continue;
-            };
-            if intake::take_in(
-                self.matrix,
-                &id,
-                room,
-                update,
-                &response.next_batch,
-                &mut batch,
-            )
-            .await?
-            {
-                shared.push(room.place.clone());
-            }
-        }
-        // What our own account did may be a step of ours whose link is not written yet.
-        for place in &shared {
-            self.inbox.settled(place).await?;
-        }
-        let (flags, clear) = (batch.flags.clone(), batch.clear.clone());
-        let arrivals = batch.arrivals.len();
-        self.matrix.accept(batch, &self.inbox).await?;
-        self.matrix.remember_flags(flags);
-        for place in &clear {
-            self.matrix.remember_clear(place);
-        }
-        for place in &gone {
-            leave_desk(self.matrix, place, &self.inbox).await?;
-        }
-        if arrivals > 0 {
-            debug!(arrivals, "Took in a sync");
-        }
         Ok(())
     }
 

@@ -8,6 +8,7 @@ mod lease;
 pub mod verify;
 pub mod retire;
 mod client;
+mod config;
 mod crypto_store;
 mod held;
 mod encryption;
@@ -43,7 +44,6 @@ pub mod person;
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     future::Future,
-    path::PathBuf,
     pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
@@ -61,10 +61,10 @@ use matrix_sdk::{
 };
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
-use url::Url;
 
 use self::{alarms::Alarms, crypto_store::HoldingStore, rotation::Rotation, senders::Senders};
 pub use self::{
+    config::{Homeserver, MatrixConfig, Patience, Trust},
     error::MatrixError,
     rights::{NextRoom, Rights},
     trust::Approved,
@@ -73,75 +73,6 @@ use crate::{clock::Clock, inbox::Inbox};
 
 /// A boxed future: what this side hands out.
 pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-
-/// `[matrix]` of `config.toml`.
-#[derive(Clone, Debug)]
-pub struct MatrixConfig {
-    /// The base URL, or a server name to be discovered.
-    pub homeserver: Homeserver,
-    /// `@bridge:example.org`
-    pub user: ruma::OwnedUserId,
-    /// Where `login` reads the password; it asks when absent.
-    pub password_file: Option<PathBuf>,
-    /// Where `login` reads the recovery key of an account that has a cross-signing identity already.
-    pub recovery_key_file: Option<PathBuf>,
-    /// The device's name as others see it.
-    pub device_name: String,
-    /// How long a lane waits for a missing key before it lets later messages pass.
-    pub key_wait: Duration,
-    /// Who may verify the bridge.
-    pub admins: Vec<ruma::OwnedUserId>,
-    /// Whose invites are accepted: user ids and servers (`[admin] users`), or nobody's.
-    pub hosts: Vec<String>,
-    /// What of `[delivery]` is for this side.
-    pub patience: Patience,
-}
-
-/// How long this side waits for what; most of it is of `[delivery]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Patience {
-    /// After how long the other side is told that a message cannot be decrypted yet.
-    pub notice_after: Duration,
-    /// After how long a key is no longer expected.
-    pub key_limit: Duration,
-    /// After how long a send of unknown outcome is no longer repeated without looking for it.
-    pub unknown_after: Duration,
-    /// How long the list of a sender's devices may take that names the device of a message.
-    pub device_wait: Duration,
-    /// How long a verification of our device may take.
-    pub verification: Duration,
-}
-
-impl Default for Patience {
-    fn default() -> Self {
-        Self {
-            notice_after: Duration::from_secs(30),
-            key_limit: Duration::from_hours(7 * 24),
-            unknown_after: Duration::from_hours(20),
-            device_wait: Duration::from_mins(1),
-            verification: Duration::from_mins(10),
-        }
-    }
-}
-
-/// How the homeserver is named.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Homeserver {
-    /// By URL.
-    Url(Url),
-    /// By server name, to be looked up in `.well-known`.
-    Name(ruma::OwnedServerName),
-}
-
-/// Whose messages are relayed and who gets our keys.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Trust {
-    /// Cross-signed devices only.
-    #[default]
-    CrossSigned,
-    /// Every device.
-    AnyDevice,
-}
 
 /// The cursor of the sync. Beside it stands one per room, with the newest event that was walked.
 const SYNC_CURSOR: &str = "matrix";

@@ -79,7 +79,6 @@ async fn judge(scene: &Scenario) {
     scene.settle(PATIENCE).await.unwrap();
     let (toward_channel, toward_room) = (scene.toward_channel(), scene.toward_room());
     let end = scene.bridge.logs();
-    eprintln!("DEBUG {}", scene.bridge.run("status").await.unwrap());
     assert!(toward_channel.is_clean(), "{toward_channel:?}\n{end}");
     assert!(toward_room.is_clean(), "{toward_room:?}\n{end}");
     scene.bridge.settle(PATIENCE).await.unwrap();
