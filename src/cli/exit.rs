@@ -114,7 +114,7 @@ pub fn of_matrix(error: &MatrixError) -> Fault {
         MatrixError::Lost(path) => Fault::new("B23", format!("the database {} is gone or empty", path.display()))
             .exit(Exit::Io)
             .note("nothing was changed")
-            .help("put the database back; or, if it is lost for good, run: footbridge device reset"),
+            .help("put the database back; or, if it is lost for good, move the data directory away, log its device out with another client, and run: footbridge login"),
         MatrixError::Keys(reason) => Fault::new("B17", format!("cannot open the encryption store: {reason}"))
             .exit(Exit::Permission)
             .note("nothing was changed")

@@ -30,6 +30,9 @@ use crate::{crash, inbox::Inbox};
 const PAGES_KEPT: usize = 10;
 /// Events on a page.
 const PAGE: u16 = 500;
+/// So many of them are journalled at once, and the gap is that much shorter: a process that dies again and again gets
+/// on all the same.
+const CHUNK: usize = 100;
 /// So many events before the end of a gap are looked at.
 const OVERLAP: u16 = 50;
 
@@ -68,11 +71,11 @@ struct Fetched {
 }
 
 impl Matrix {
-    /// Fills one gap.
+    /// Fills one gap. What is left of it when this ends early is in `gap`.
     pub(super) async fn fill(
         &self,
         room: &Room,
-        gap: &Gap,
+        gap: &mut Gap,
         inbox: &Inbox,
         stop: &CancellationToken,
     ) -> Result<Filled, MatrixError> {
@@ -85,9 +88,6 @@ impl Matrix {
         let mut beginning = self.beginning(&gap.place, encrypted, begins).await?;
         let mut newest = None;
         while let Some(mut page) = pages.pop() {
-            if stop.is_cancelled() {
-                return Ok(Filled::Stopped);
-            }
             let fetched = match page.fetched.take() {
                 Some(fetched) => Ok(fetched),
                 None => self.fetch(room, gap, &page.from).await,
@@ -96,27 +96,39 @@ impl Matrix {
                 Ok(fetched) => (fetched.events, fetched.overlap, fetched.names),
                 Err(fault) => return Ok(Filled::Failed(fault)),
             };
-            let mark = events.first().and_then(id_of);
             let known = overlap.iter().filter_map(id_of).collect();
             let known = self.store.known(&gap.place, known).await?;
-            events.extend(late(overlap, &known));
-            let mut batch = self
-                .walk_page(room, gap, events, (&mut names, &mut beginning), inbox)
-                .await?;
-            batch.flags = beginning.flags();
-            if let Some(mark) = mark {
-                batch
-                    .cursors
-                    .push((mark_cursor(&gap.place), mark.0.clone()));
-                newest = Some(mark);
-            }
-            if pages.is_empty() {
+            let mut late = late(overlap, &known);
+            loop {
+                if stop.is_cancelled() {
+                    return Ok(Filled::Stopped);
+                }
+                let mut chunk = events.split_off(events.len().saturating_sub(CHUNK));
+                let mark = chunk.first().and_then(id_of);
+                chunk.append(&mut late);
+                let mut batch = self
+                    .walk_chunk(room, gap, chunk, (&mut names, &mut beginning), inbox)
+                    .await?;
+                batch.flags = beginning.flags();
                 batch.filled.push(gap.clone());
+                if let Some(mark) = mark {
+                    batch
+                        .cursors
+                        .push((mark_cursor(&gap.place), mark.0.clone()));
+                    gap.stop = Some(mark.clone());
+                    newest = Some(mark);
+                }
+                if !(events.is_empty() && pages.is_empty()) {
+                    batch.gaps.push(gap.clone());
+                }
+                crash::point("gap.fetched");
+                let flags = batch.flags.clone();
+                inbox.accept(batch).await?;
+                self.remember_flags(flags);
+                if events.is_empty() {
+                    break;
+                }
             }
-            crash::point("gap.fetched");
-            let flags = batch.flags.clone();
-            inbox.accept(batch).await?;
-            self.remember_flags(flags);
         }
         Ok(Filled::Whole(newest))
     }
@@ -210,8 +222,8 @@ impl Matrix {
         }
     }
 
-    /// Walks a page, oldest first.
-    async fn walk_page(
+    /// Walks a part of a page, oldest first.
+    async fn walk_chunk(
         &self,
         room: &Room,
         gap: &Gap,

@@ -325,7 +325,7 @@ impl Listener<'_> {
     /// Fills every gap that is due.
     async fn fill_gaps(&mut self) -> Result<(), MatrixError> {
         for (id, followed) in &mut self.rooms {
-            let Some(gap) = followed
+            let Some(mut gap) = followed
                 .gap
                 .clone()
                 .filter(|_| followed.gap_due <= Instant::now())
@@ -337,11 +337,12 @@ impl Listener<'_> {
                 followed.gap_due = Instant::now() + followed.backoff.failed();
                 continue;
             };
-            match self
+            let filled = self
                 .matrix
-                .fill(&room, &gap, &self.inbox, &self.stop)
-                .await?
-            {
+                .fill(&room, &mut gap, &self.inbox, &self.stop)
+                .await?;
+            followed.gap = Some(gap);
+            match filled {
                 Filled::Whole(newest) => {
                     if let Some(newest) = newest {
                         followed.mark = Some(Mark::Event(newest));

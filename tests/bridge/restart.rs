@@ -136,6 +136,26 @@ async fn a_death_while_a_gap_is_filled_loses_nothing() {
     judge(&scene, synapse, "gap.fetched").await;
 }
 
+/// D01, D16: each life is too short for the whole gap, and each gets on.
+#[tokio::test]
+async fn a_gap_that_is_longer_than_any_life_is_filled_all_the_same() {
+    let (synapse, scene) = scene().await;
+    scene.bridge.terminate().await.unwrap();
+    for _ in 0..250 {
+        scene.say_in_room().await.unwrap();
+    }
+    for life in [1, 2] {
+        scene.bridge.launch_armed("gap.fetched:2").unwrap();
+        death(&scene, &format!("gap.fetched, life {life}")).await;
+        scene.bridge.bury().await.unwrap();
+    }
+    // What is left is journalled at once: the point is passed a single time.
+    scene.bridge.launch_armed("gap.fetched:2").unwrap();
+    scene.say_in_channel();
+    judge(&scene, synapse, "a long gap").await;
+    assert!(scene.bridge.ended().unwrap().is_none());
+}
+
 /// F01, the small version; the tool `kills` has the large one.
 #[tokio::test]
 async fn ten_kills_under_traffic_lose_double_and_reorder_nothing() {

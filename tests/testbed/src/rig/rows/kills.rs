@@ -15,9 +15,11 @@ use crate::proxy::{Fault, Matcher, Page, Rule, ToDevice};
 use crate::scenario::until;
 use crate::synapse::Synapse;
 
-/// Messages a second each way while processes die; at every point they live for so short a time that few get through.
-const PACE: f64 = 4.0;
-const SLOW_PACE: f64 = 2.0;
+/// Messages a second each way while processes die. They live for so short a time that few get through, and a debug
+/// build opens them slowly.
+const PACE: f64 = 2.0;
+/// How long what has piled up may take to arrive afterwards.
+const PATIENCE: Duration = Duration::from_mins(10);
 /// The signal by which `footbridge::crash` ends the process.
 const SIGABRT: i32 = 6;
 /// A homeserver may bring as few events of a room at once as it likes: then every pause is a gap to be filled.
@@ -25,7 +27,7 @@ const FEW: u32 = 3;
 /// How long a process gets to reach the point at which it is to die.
 const REACH: Duration = Duration::from_secs(12);
 /// The same where it must first give up a key.
-const LIMIT_REACH: Duration = Duration::from_secs(30);
+const LIMIT_REACH: Duration = Duration::from_secs(45);
 
 pub(super) fn rows() -> Vec<Row> {
     vec![
@@ -80,7 +82,7 @@ async fn random(context: &Context<'_>) -> anyhow::Result<Outcome> {
     })
     .await?;
     rig.scene.bridge.wait_ready().await?;
-    let mut outcome = rig.finish("F01").await?;
+    let mut outcome = rig.finish_within("F01", PATIENCE).await?;
     outcome.injections = u64::from(outcome.restarts);
     Ok(outcome)
 }
@@ -88,7 +90,7 @@ async fn random(context: &Context<'_>) -> anyhow::Result<Outcome> {
 async fn points(context: &Context<'_>) -> anyhow::Result<Outcome> {
     let plan = Plan {
         spare: nuisance::SPARE,
-        delivery: "notice_after = \"1s\"\nkey_limit = \"12s\"\nattempts = 1",
+        delivery: "notice_after = \"1s\"\nkey_limit = \"20s\"\nattempts = 1",
         ..plan()
     };
     let rig = Rig::open(context, plan).await?;
@@ -97,7 +99,7 @@ async fn points(context: &Context<'_>) -> anyhow::Result<Outcome> {
     let mut dice = StdRng::seed_from_u64(context.seed);
     let mut deaths: BTreeMap<&str, u32> = POINTS.iter().map(|point| (*point, 0)).collect();
     let mut missed = 0;
-    rig.while_talking(SLOW_PACE, async {
+    rig.while_talking(PACE, async {
         for round in 1..=each {
             let mut order = POINTS.to_vec();
             order.shuffle(&mut dice);
@@ -125,7 +127,7 @@ async fn points(context: &Context<'_>) -> anyhow::Result<Outcome> {
     rig.launch()?;
     rig.scene.bridge.wait_ready().await?;
     nuisance.end(&rig).await?;
-    let mut outcome = rig.finish("F02").await?;
+    let mut outcome = rig.finish_within("F02", PATIENCE).await?;
     outcome.injections = deaths.values().copied().map(u64::from).sum();
     nuisance.judge(&rig, &mut outcome).await?;
     let counts: Vec<String> = deaths
