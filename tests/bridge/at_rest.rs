@@ -30,10 +30,6 @@ async fn scene() -> Scenario {
     scene
 }
 
-fn end_of<'a>(scene: &'a Scenario) -> impl Fn(&str) -> String + 'a {
-    move |what| format!("{what}\n{}", scene.bridge.logs_end())
-}
-
 /// Files that contain any of these, but for those that are made to hold them.
 fn traces(scene: &Scenario, canaries: &[&str]) -> Vec<PathBuf> {
     let needles: Vec<&[u8]> = canaries.iter().map(|canary| canary.as_bytes()).collect();
@@ -58,7 +54,6 @@ async fn secrets(scene: &Scenario) -> Vec<String> {
 #[tokio::test]
 async fn f41_no_text_name_or_secret_is_readable_in_any_file_or_log() {
     let scene = scene().await;
-    let said = end_of(&scene);
     let crier = scene.sim.add_user("marywhocries", MARY);
     let channel = &scene.stage.channel.id;
     scene.sim.join(channel, &crier.id).unwrap();
@@ -87,7 +82,7 @@ async fn f41_no_text_name_or_secret_is_readable_in_any_file_or_log() {
     };
     until(PATIENCE, crossed)
         .await
-        .unwrap_or_else(|_| panic!("{}", said("it did not cross")));
+        .unwrap_or_else(|_| panic!("it did not cross\n{}", scene.bridge.logs_end()));
     scene.bridge.settle(PATIENCE).await.unwrap();
     scene.bridge.conservation().await.unwrap();
     assert_eq!(traces(&scene, &canaries), Vec::<PathBuf>::new());

@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use footbridge::matrix::person::Person;
+use tempfile::TempDir;
+use tokio::sync::Mutex;
 
 use super::{Load, PASSWORD, Pair, Scenario, unique};
 use crate::report::{Arrived, Verdict};
@@ -21,6 +23,8 @@ pub struct Crowd {
     talks: Vec<Talk>,
     /// What people said in the first room who came after the bridge.
     from_guests: Load,
+    /// Those of them who are still there, with their files.
+    guests: Mutex<Vec<(Person, TempDir)>>,
 }
 
 impl Crowd {
@@ -35,6 +39,7 @@ impl Crowd {
         Self {
             talks: scene.pairs.iter().take(portals).map(talk).collect(),
             from_guests: Load::new('g'),
+            guests: Mutex::default(),
         }
     }
 
@@ -53,9 +58,18 @@ impl Crowd {
         Ok(())
     }
 
-    /// Somebody new comes into the first room, on a device that nobody has met, says a numbered message and leaves.
+    /// Somebody new comes into the first room, on a device that nobody has met, and says a numbered message. Those before
+    /// leave once all that guests said has arrived: hundreds of them would be a crowd whose keys cost more than what is
+    /// tested, and of somebody who is gone before the bridge could look nobody knows whose device it was.
     pub async fn say_as_guest(&self, scene: &Scenario, synapse: &Synapse) -> anyhow::Result<()> {
         let room = &scene.stage.room;
+        let mut guests = self.guests.lock().await;
+        let arrived = copies_in_channel(scene, &scene.stage, &self.from_guests);
+        if arrived.len() >= self.from_guests.said().len() {
+            for (guest, _) in guests.drain(..) {
+                guest.leave(room).await?;
+            }
+        }
         let name = format!("guest{}", unique());
         let user = synapse.register(&name, PASSWORD).await?;
         let files = tempfile::tempdir()?;
@@ -66,8 +80,8 @@ impl Crowd {
         guest.sync(Duration::ZERO).await?;
         let text = self.from_guests.number();
         guest.say(room, &text).await?;
-        // Hundreds of them would be a crowd whose keys cost more than what is tested.
-        guest.leave(room).await
+        guests.push((guest, files));
+        Ok(())
     }
 
     /// Mary says the next numbered message in one portal; the turn goes round.

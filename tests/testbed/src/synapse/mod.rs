@@ -93,6 +93,8 @@ impl Synapse {
             .context("cannot write the configuration of Synapse")?;
         let http = reqwest::Client::builder()
             .timeout(Duration::from_mins(1))
+            // Tests that share the server have a runtime each: a connection that is kept may belong to one that is gone.
+            .pool_max_idle_per_host(0)
             .build()?;
         Ok(Self {
             home,
