@@ -134,7 +134,7 @@ async fn p18_an_unlinked_portal_ends_all_it_owes_erases_it_and_says_how_much_it_
     let kept: i64 = ground
         .sql()
         .query_row(
-            "SELECT count(*) FROM journal WHERE payload IS NOT NULL AND place <> 'bridge/notice'",
+            "SELECT count(*) FROM journal WHERE payload IS NOT NULL AND place <> 'bridge:notice'",
             [],
             |row| row.get(0),
         )
