@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::PoisonError};
 
 use footbridge_store::Place;
 use matrix_sdk::{
-    EncryptionState, RoomState,
+    RoomState,
     ruma::{OwnedRoomId, RoomId},
 };
 
@@ -29,7 +29,8 @@ pub(super) async fn note_clear(
 }
 
 impl Matrix {
-    /// Whether it is news that the room stands in the clear.
+    /// Whether it is news that the room stands in the clear. The SDK does not say so of a room before it has asked for
+    /// that by itself; but a sync that brings a room brings all of its state.
     pub(super) async fn is_clear(&self, id: &RoomId, place: &Place) -> Result<bool, MatrixError> {
         let known = self
             .clear
@@ -37,9 +38,8 @@ impl Matrix {
             .unwrap_or_else(PoisonError::into_inner)
             .contains(place);
         let state = self.client.get_room(id).map(|room| room.encryption_state());
-        Ok(!known
-            && matches!(state, Some(EncryptionState::NotEncrypted))
-            && !self.was_encrypted(place).await?)
+        let in_clear = state.is_some_and(|state| !state.is_encrypted());
+        Ok(!known && in_clear && !self.was_encrypted(place).await?)
     }
 
     /// Once it is written down.

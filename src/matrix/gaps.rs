@@ -114,6 +114,10 @@ impl Matrix {
                     .walk_chunk(room, gap, chunk, (&mut names, &mut beginning), inbox)
                     .await?;
                 batch.flags = beginning.flags();
+                if begins {
+                    // It stood in the clear while we were in it, however short.
+                    batch.clear.push(gap.place.clone());
+                }
                 batch.filled.push(gap.clone());
                 if let Some(mark) = mark {
                     batch
