@@ -169,6 +169,10 @@ impl Control {
             Order::Why => self.why(question, command, now).await?,
             Order::Retry => self.retry(question, command, now).await?,
             Order::Status => self.status(question, command, now).await?,
+            // A no ends it, whoever said it; a yes that the homeserver could have written is none.
+            Order::Verify(yes) if *yes != Some(false) && !command.encrypted => {
+                notes::refusal(may::Refusal::NotEncrypted)
+            }
             Order::Verify(yes) => (self.verify)(&command.sender.id, *yes),
             Order::Help => words::help(),
             Order::Incomplete(usage) => words::incomplete(usage),

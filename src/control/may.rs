@@ -22,6 +22,16 @@ impl Act {
     fn needs_to_be_listed(self) -> bool {
         !matches!(self, Self::Pause | Self::Unlink)
     }
+
+    /// Whether it must be said in an encrypted event of a device that is trusted: the homeserver could write any other.
+    /// That a room has moved is never said so, because state is not encrypted.
+    fn needs_to_be_sealed(self, encrypted_room: bool) -> bool {
+        match self {
+            Self::Agree | Self::Trust => true,
+            Self::Link | Self::Pause | Self::Unlink => encrypted_room,
+            Self::Follow => false,
+        }
+    }
 }
 
 /// What the homeserver says of a room and of somebody in it, now.
@@ -84,7 +94,7 @@ pub fn may(act: Act, listed: bool, sealed: bool, standing: &Standing) -> Result<
             needs: standing.needed(),
         });
     }
-    if act == Act::Agree && !sealed {
+    if act.needs_to_be_sealed(standing.encrypted) && !sealed {
         return Err(Refusal::NotEncrypted);
     }
     Ok(())
@@ -161,14 +171,26 @@ mod tests {
     }
 
     #[test]
-    fn p15_only_consent_must_be_encrypted() {
-        for act in ACTS {
-            let expected = if act == Act::Agree {
-                Err(Refusal::NotEncrypted)
-            } else {
-                Ok(())
-            };
-            assert_eq!(may(act, true, false, &standing(100, true)), expected);
+    fn p15_what_the_homeserver_could_have_written_decides_nothing_about_encryption_or_trust() {
+        for (act, in_clear, encrypted) in [
+            (Act::Link, Ok(()), Err(Refusal::NotEncrypted)),
+            (
+                Act::Agree,
+                Err(Refusal::NotEncrypted),
+                Err(Refusal::NotEncrypted),
+            ),
+            (
+                Act::Trust,
+                Err(Refusal::NotEncrypted),
+                Err(Refusal::NotEncrypted),
+            ),
+            (Act::Follow, Ok(()), Ok(())),
+            (Act::Pause, Ok(()), Err(Refusal::NotEncrypted)),
+            (Act::Unlink, Ok(()), Err(Refusal::NotEncrypted)),
+        ] {
+            let unsealed = |encrypted| may(act, true, false, &standing(100, encrypted));
+            assert_eq!(unsealed(false), in_clear, "{act:?}");
+            assert_eq!(unsealed(true), encrypted, "{act:?}");
         }
         // What is missing first is said first.
         let weak = may(Act::Agree, true, false, &standing(0, true));

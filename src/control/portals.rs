@@ -175,7 +175,8 @@ impl Control {
             return Ok(());
         };
         let listed = is_listed(&self.rules.admins, &wish.asked_by);
-        if let Err(refusal) = may(Act::Link, listed, false, &standing) {
+        // How it was asked was looked at then.
+        if let Err(refusal) = may(Act::Link, listed, true, &standing) {
             let fact = format!("wish-refused-{}", wish.code);
             self.say(&wish.asked_in, &fact, &notes::refusal(refusal))
                 .await?;
