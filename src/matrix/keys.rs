@@ -1,14 +1,19 @@
 //! Late keys: entries that could not be read are tried again when a key or news of a device comes. Those of
 //! devices that do not become trusted are given up here; for keys that never come see `unread`.
 
-use std::{sync::PoisonError, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use footbridge_store::{Accepted, Batch, Opened, Payload, Waiting};
 use futures_util::{
     StreamExt,
     stream::{self, BoxStream},
 };
-use tokio::time::Instant;
+use matrix_sdk::ruma::UserId;
+use tokio::time::{Instant, timeout};
 use tracing::{debug, warn};
 
 use super::{
@@ -23,6 +28,8 @@ use crate::inbox::Inbox;
 /// How long the sender's device may take to become known as signed. News of devices come by other ways than
 /// messages and may come after them.
 const TRUST_WAIT: Duration = Duration::from_secs(10);
+/// How long asking for somebody's devices may hold up what else there is.
+const MEETING: Duration = Duration::from_secs(10);
 /// The rule for what turned out to be no message once it could be read.
 const NO_MESSAGE: &str = "not-a-message";
 
@@ -105,6 +112,7 @@ impl Matrix {
         for waiting in self.store.waiting(session).await? {
             self.retry_one(&waiting, inbox).await?;
         }
+        self.meet().await;
         Ok(())
     }
 
@@ -147,7 +155,24 @@ impl Matrix {
         let accepted = inbox.accept(batch).await?;
         let is_replay = |one: &&Accepted| **one == Accepted::Replayed;
         self.replayed(accepted.iter().filter(is_replay).count());
+        self.meet().await;
         self.tell_of_plaintext(inbox).await
+    }
+
+    /// Asks for the devices of those whose messages are held because no signature of theirs is known. The SDK does it by
+    /// itself for the members of rooms whose encryption a sync has told it of, and not where it has asked for that.
+    async fn meet(&self) {
+        let strangers = std::mem::take(&mut *self.strangers());
+        for user in strangers {
+            let Ok(user) = UserId::parse(user) else {
+                continue;
+            };
+            let encryption = self.client.encryption();
+            let asked = timeout(MEETING, encryption.request_user_identity(&user)).await;
+            if !matches!(asked, Ok(Ok(_))) {
+                warn!(matrix.user = %user, "The devices of a sender cannot be looked at now");
+            }
+        }
     }
 
     /// Gives up entries whose sender's device did not become trusted in time.
@@ -172,15 +197,24 @@ impl Matrix {
     }
 
     /// An entry of this session waits for its sender's device to become known or trusted. Answers until when.
-    pub(super) fn hold(&self, session: &str, hold: Hold) -> Instant {
+    pub(super) fn hold(&self, session: &str, sender: &str, hold: Hold) -> Instant {
         let deadline = Instant::now() + self.key_wait.max(longest(hold, &self.patience));
         *self
             .unproven()
             .entry(session.to_owned())
-            .or_insert(deadline)
+            .or_insert_with(|| {
+                self.strangers().insert(sender.to_owned());
+                deadline
+            })
     }
 
-    fn unproven(&self) -> std::sync::MutexGuard<'_, std::collections::HashMap<String, Instant>> {
+    fn strangers(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.strangers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn unproven(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
         self.unproven.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -205,7 +239,7 @@ impl Matrix {
                 return None;
             }
             Reading::Waits(Waits::Trust(hold), session) => {
-                if self.hold(&session, hold) > Instant::now() {
+                if self.hold(&session, &envelope.sender, hold) > Instant::now() {
                     return None;
                 }
                 self.complain_of(&envelope.sender);

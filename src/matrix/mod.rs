@@ -118,6 +118,8 @@ pub struct Matrix {
     approved: Arc<Notify>,
     /// Sessions whose sender's device is not known to be signed, and until when that may change.
     unproven: Mutex<HashMap<String, Instant>>,
+    /// Their senders, until somebody has asked for their devices.
+    strangers: Mutex<HashSet<String>>,
     /// Rooms known to be noted as standing in the clear.
     clear: Mutex<HashSet<Place>>,
     /// When to look at what waits for its key.
@@ -186,6 +188,7 @@ impl Matrix {
                 pins: Mutex::default(),
                 approved: Arc::default(),
                 unproven: Mutex::default(),
+                strangers: Mutex::default(),
                 clear: Mutex::default(),
                 watch: Mutex::new(unread::Watch::new()),
             }))

@@ -172,7 +172,7 @@ impl Matrix {
                 match why {
                     Waits::Key => {}
                     Waits::Trust(Hold::Approval) => self.alarms.raise(Alarm::IdentityChanged, 1),
-                    Waits::Trust(hold) => drop(self.hold(&session, hold)),
+                    Waits::Trust(hold) => drop(self.hold(&session, &envelope.sender, hold)),
                 }
                 self.begin_waiting();
                 let relation = Relation::of(&envelope.content);
