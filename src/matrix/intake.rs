@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use footbridge_store::{Batch, Flag, Gap, Place, RemoteId, Tombstone};
 use matrix_sdk::{
-    deserialized_responses::TimelineEvent,
+    deserialized_responses::{TimelineEvent, TimelineEventKind},
     ruma::{OwnedRoomId, RoomId},
     sync::{State, SyncResponse, Timeline},
 };
@@ -100,7 +100,12 @@ async fn take_in(
     if matrix.is_clear(id, &followed.place).await? {
         batch.clear.push(followed.place.clone());
     }
-    let leaves_out = timeline.limited || followed.gap.is_some() && !events.is_empty();
+    // What the SDK has opened lacks the ciphertext, without which an old message cannot be told from a new one: history
+    // has it. So in direct rooms, and where a sync was on its way when the room was linked.
+    let opened = |event: &TimelineEvent| matches!(event.kind, TimelineEventKind::Decrypted(_));
+    let leaves_out = timeline.limited
+        || followed.gap.is_some() && !events.is_empty()
+        || events.iter().any(opened);
     if leaves_out && followed.mark.is_some() {
         note_gap(followed, next_batch, batch);
         return Ok(false);

@@ -30,7 +30,7 @@ use super::{
     gaps::Filled,
     intake,
     keys::Woken,
-    rooms::{Followed, Invites, Mark, followed, mark_entered},
+    rooms::{Followed, Invites, Mark, followed, joined_to_channels, mark_entered},
 };
 use crate::{backoff::Backoff, crash, inbox::Inbox};
 
@@ -74,7 +74,10 @@ pub(super) async fn listen(
         last_news: None,
         next_sweep: Instant::now() + SWEEP,
     };
-    matrix.keys.leave_closed(listener.rooms.keys().cloned());
+    let joined = joined_to_channels(&matrix.store).await?;
+    let walked = listener.rooms.iter();
+    let closed = walked.filter(|(_, followed)| joined.contains(&followed.place));
+    matrix.keys.leave_closed(closed.map(|(id, _)| id.clone()));
     let outcome = {
         tokio::select! {
             outcome = Box::pin(listener.run()) => outcome,
@@ -264,11 +267,9 @@ impl Listener<'_> {
             .joined
             .values()
             .any(|room| !room.timeline.events.is_empty());
-        let heard = self
-            .matrix
-            .hear(&response, |room| self.rooms.contains_key(room));
+        let heard = self.matrix.hear(&response);
         intake::answer(self.matrix, &mut self.rooms, &self.inbox, response).await?;
-        self.matrix.act_on(heard).await;
+        self.matrix.act_on(heard, &self.inbox).await?;
         self.invites
             .answer(self.matrix, &mut self.rooms, &self.inbox)
             .await?;

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use footbridge_store::{Batch, Gap, Place, RemoteId, Store};
+use footbridge_store::{Batch, Gap, Origin, Place, RemoteId, Store};
 use matrix_sdk::{
     Client,
     ruma::{
@@ -116,6 +116,13 @@ pub(super) async fn followed(
         rooms.insert(id, followed);
     }
     Ok(rooms)
+}
+
+/// The rooms that are joined to a channel, and not only listened in.
+pub(super) async fn joined_to_channels(store: &Store) -> Result<HashSet<Place>, MatrixError> {
+    let portals = store.portals().await?.into_iter();
+    let joined = portals.filter(|portal| portal.active && portal.origin != Origin::Desk);
+    Ok(joined.map(|portal| portal.room).collect())
 }
 
 /// Marks the rooms that were linked while we were in them already, by their newest event: it was written before.

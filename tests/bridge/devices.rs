@@ -281,6 +281,90 @@ async fn p08_device_verify_asks_a_person_at_the_terminal() {
     judge(&scene).await;
 }
 
+/// What the bridge has said to Ann in the direct room.
+fn told(scene: &Scenario) -> Vec<String> {
+    let said = scene.ear.pick(&any_room(scene), |heard| {
+        let seen = &heard.seen;
+        let text = seen.content["body"].as_str().unwrap_or_default().to_owned();
+        (seen.sender == scene.bridge_user).then_some(text)
+    });
+    said.into_iter().collect()
+}
+
+/// Waits until the bridge says so, after so much else.
+async fn until_told(scene: &Scenario, known: usize, wanted: impl Fn(&str) -> bool) {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        if told(scene).iter().skip(known).any(|text| wanted(text)) {
+            return;
+        }
+        let late = tokio::time::Instant::now() > deadline;
+        assert!(!late, "{:?}\n{}", told(scene), scene.bridge.logs_end());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test]
+async fn p08_a_client_asks_while_the_bridge_runs_and_its_admin_answers_in_the_chat() {
+    let synapse = Synapse::shared().await.unwrap();
+    let mut options =
+        Options::new(PathBuf::from(env!("CARGO_BIN_EXE_footbridge"))).with_budget(6_000);
+    options.admin_options = "users = [\"{ann}\"]\n".to_owned();
+    let scene = Scenario::set_up(synapse, options, &|_| ()).await.unwrap();
+    scene.open().await.unwrap();
+    let bridge = scene.bridge_user.clone();
+    for (word, verified) in [("no", false), ("yes", true)] {
+        let known = told(&scene).len();
+        let flow = scene.ann.ask_to_verify(&bridge).await.unwrap();
+        let room = any_room(&scene);
+        // Nothing begins before somebody says so.
+        until_told(&scene, known, |text| {
+            text.contains("`!bridge verify` here to begin")
+        })
+        .await;
+        let screen = scene.ann.screen(&bridge, &flow).await;
+        assert!(!matches!(screen, Ok(Screen::Compare(_))), "{screen:?}");
+        scene.ann.say(&room, "!bridge verify").await.unwrap();
+        let compared = async {
+            loop {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                if let Ok(Screen::Compare(names)) = scene.ann.screen(&bridge, &flow).await {
+                    break names;
+                }
+            }
+        };
+        let names = tokio::time::timeout(PATIENCE, compared).await.unwrap();
+        until_told(&scene, known, |text| {
+            names.iter().all(|name| text.contains(name))
+        })
+        .await;
+        if verified {
+            // Another word is no answer.
+            scene.ann.say(&room, "!bridge verify maybe").await.unwrap();
+            until_told(&scene, known, |text| text.contains("verify yes` or")).await;
+            assert!(!scene.ann.has_verified(&bridge).await.unwrap());
+        }
+        let on_screen = if verified {
+            Compared::Same
+        } else {
+            Compared::Different
+        };
+        scene.ann.compared(&bridge, &flow, on_screen).await.unwrap();
+        let said = format!("!bridge verify {word}");
+        scene.ann.say(&room, &said).await.unwrap();
+        let end = if verified {
+            "Verified"
+        } else {
+            "was cancelled"
+        };
+        until_told(&scene, known, |text| text.contains(end)).await;
+        assert_eq!(scene.ann.has_verified(&bridge).await.unwrap(), verified);
+    }
+    scene.say_in_room().await.unwrap();
+    scene.say_in_channel();
+    judge(&scene).await;
+}
+
 fn any_room(scene: &Scenario) -> String {
     scene
         .ann

@@ -1,7 +1,8 @@
 //! Rooms whose events a sync leaves closed. The SDK opens what a sync brings and forgets the ciphertext, which is needed
 //! to tell an old message from a new one; where it finds no key it hands the event over as it came. So, while a sync
-//! reads what happened in the rooms that we walk, their keys are not to be found; we open the events afterwards. Of these
-//! rooms the SDK itself reads nothing that way, so nobody can verify the bridge by messages in a portal's room.
+//! reads what happened in the rooms that are joined to channels, their keys are not to be found; we open the events
+//! afterwards. Of these rooms the SDK itself reads nothing that way, so nobody can verify the bridge by messages in a
+//! portal's room. Direct rooms are left open to it for that, and what is said there is fetched once more (`intake`).
 
 use std::{
     collections::HashSet,

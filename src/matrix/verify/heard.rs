@@ -1,10 +1,10 @@
-//! What a sync brings about verifications: requests, and answers given in rooms that have no portal (direct rooms).
-//! Commands in the rooms of portals go the way of all commands.
+//! What a sync brings about verifications: requests. Answers go the way of all commands; for that, the room in which an
+//! admin asks becomes one in which the bridge listens.
 
 use std::collections::BTreeMap;
 
+use footbridge_store::{Batch, Place};
 use matrix_sdk::{
-    deserialized_responses::{TimelineEvent, TimelineEventKind},
     ruma::{
         OwnedRoomId, RoomId, TransactionId, UserId, api::client::to_device::send_event_to_device,
         serde::Raw, to_device::DeviceIdOrAllDevices,
@@ -15,22 +15,28 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tracing::{debug, warn};
 
-use super::{Answer, Matrix};
+use super::{Matrix, MatrixError};
 use crate::{
-    matrix::{
-        envelope::Envelope,
-        trust::{Origin, Pin, Verdict, verdict},
-    },
-    message::Command,
+    inbox::Inbox,
+    matrix::{envelope::Envelope, mark_cursor},
 };
 
-/// What is worth a second look.
+/// A request.
 #[derive(Debug)]
 pub(in crate::matrix) struct Heard {
-    /// Requests: who, on which device if it was from device to device, and the name of the flow.
-    requests: Vec<(String, Option<String>, String)>,
-    /// Commands in rooms without a portal: where, who, what.
-    commands: Vec<(OwnedRoomId, String, Answer)>,
+    user: String,
+    /// The name of the flow.
+    flow: String,
+    by: By,
+}
+
+/// How somebody asks.
+#[derive(Debug)]
+enum By {
+    /// From this device to our device, if it says which it is.
+    Device(Option<String>),
+    /// In a room.
+    Room(OwnedRoomId),
 }
 
 /// A message from device to device, as far as it matters here.
@@ -44,37 +50,27 @@ struct ToDevice {
 }
 
 impl Matrix {
-    /// Picks out of a sync what it says about verifications. `followed` tells which rooms have a portal.
-    pub(in crate::matrix) fn hear(
-        &self,
-        response: &SyncResponse,
-        followed: impl Fn(&RoomId) -> bool,
-    ) -> Heard {
+    /// Picks out of a sync who wants to verify us.
+    pub(in crate::matrix) fn hear(&self, response: &SyncResponse) -> Vec<Heard> {
         let to_device = response.to_device.iter().filter_map(|event| {
             let event: ToDevice = serde_json::from_str(event.as_raw().json().get()).ok()?;
             let text = |key| event.content.get(key)?.as_str().map(str::to_owned);
             let (flow, device) = (text("transaction_id")?, text("from_device"));
-            (event.kind == "m.key.verification.request").then_some((event.sender, device, flow))
+            (event.kind == "m.key.verification.request").then_some(Heard {
+                user: event.sender,
+                flow,
+                by: By::Device(device),
+            })
         });
-        let mut heard = Heard {
-            requests: to_device.collect(),
-            commands: Vec::new(),
-        };
+        let mut heard: Vec<Heard> = to_device.collect();
         for (id, update) in &response.rooms.joined {
-            for event in &update.timeline.events {
-                let Some(envelope) = Envelope::open(event) else {
-                    continue;
-                };
-                if self.asks_us(&envelope) {
-                    heard
-                        .requests
-                        .push((envelope.sender, None, envelope.event_id));
-                } else if !followed(id)
-                    && let Some(said) = self.said(event, &envelope)
-                {
-                    heard.commands.push((id.clone(), envelope.sender, said));
-                }
-            }
+            let events = update.timeline.events.iter().filter_map(Envelope::open);
+            let asking = events.filter(|envelope| self.asks_us(envelope));
+            heard.extend(asking.map(|envelope| Heard {
+                user: envelope.sender,
+                flow: envelope.event_id,
+                by: By::Room(id.clone()),
+            }));
         }
         heard
     }
@@ -112,37 +108,27 @@ impl Matrix {
             && text("to") == Some(self.own.as_str())
     }
 
-    /// The answer of an admin in a direct room: encrypted, and from a device that is signed.
-    fn said(&self, event: &TimelineEvent, envelope: &Envelope) -> Option<Answer> {
-        let TimelineEventKind::Decrypted(decrypted) = &event.kind else {
-            return None;
-        };
-        // Which identity it is, is what the verification is to show.
-        let state = &decrypted.encryption_info.verification_state;
-        let signed = verdict(self.trust, Origin::Device(state, &Pin::Same));
-        if signed != Verdict::Relay || !self.verify.is_admin(&envelope.sender) {
-            return None;
-        }
-        let is_text = envelope.event_type == "m.room.message"
-            && envelope.content.get("msgtype").and_then(Value::as_str) == Some("m.text");
-        let body = envelope.content.get("body").and_then(Value::as_str)?;
-        is_text
-            .then(|| answer_in(Command::words_of(body)?))
-            .flatten()
-    }
-
     /// Acts on it, once what came with it is written down.
-    pub(in crate::matrix) async fn act_on(&self, heard: Heard) {
-        for (user, device, flow) in heard.requests {
-            let Ok(user) = <&UserId>::try_from(user.as_str()) else {
+    pub(in crate::matrix) async fn act_on(
+        &self,
+        heard: Vec<Heard>,
+        inbox: &Inbox,
+    ) -> Result<(), MatrixError> {
+        for Heard { user, flow, by } in heard {
+            let Ok(user) = UserId::parse(user) else {
                 continue;
             };
-            if let (false, Some(device)) = (self.verify.is_admin(user.as_str()), device) {
-                self.decline(user, &device, &flow).await;
-                continue;
+            let is_admin = self.verify.is_admin(user.as_str());
+            match by {
+                By::Device(Some(device)) if !is_admin => {
+                    self.decline(&user, &device, &flow).await;
+                    continue;
+                }
+                By::Room(room) if is_admin => self.listen_there(&room, &flow, inbox).await?,
+                By::Device(_) | By::Room(_) => {}
             }
             let encryption = self.client.encryption();
-            match encryption.get_verification_request(user, &flow).await {
+            match encryption.get_verification_request(&user, &flow).await {
                 Some(request) if !request.we_started() && !request.is_passive() => {
                     // The receiver lives as long as we do.
                     let _sent = self.verify.requests.send(request);
@@ -151,40 +137,33 @@ impl Matrix {
                 _ => debug!(matrix.user = %user, "A request for a verification is none"),
             }
         }
-        for (room, user, said) in heard.commands {
-            let text = self.verify.obey(&user, said);
-            self.say_there(&room, &text).await;
-        }
+        Ok(())
     }
-}
 
-/// `verify`, `verify yes`, `verify no`.
-fn answer_in(words: &str) -> Option<Answer> {
-    let words: Vec<String> = words.split_whitespace().map(str::to_lowercase).collect();
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    match words.as_slice() {
-        ["verify"] => Some(Answer::Begin),
-        ["verify", "yes"] => Some(Answer::Same),
-        ["verify", "no"] => Some(Answer::Different),
-        _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_these_words_answer() {
-        for (words, answer) in [
-            ("verify", Some(Answer::Begin)),
-            ("Verify  YES", Some(Answer::Same)),
-            ("verify no", Some(Answer::Different)),
-            ("verify maybe", None),
-            ("verify yes please", None),
-            ("yes", None),
-        ] {
-            assert_eq!(answer_in(words), answer, "{words}");
+    /// Listens in this room from this event on, unless it is listened in already.
+    async fn listen_there(
+        &self,
+        room: &RoomId,
+        from: &str,
+        inbox: &Inbox,
+    ) -> Result<(), MatrixError> {
+        let place = Place::room(room.as_str());
+        let portals = self.store.portals().await?;
+        if portals
+            .iter()
+            .any(|portal| portal.active && portal.room == place)
+        {
+            return Ok(());
         }
+        let cursor = (mark_cursor(&place), from.to_owned());
+        inbox
+            .accept(Batch {
+                cursors: vec![cursor],
+                ..Batch::default()
+            })
+            .await?;
+        self.store.open_desk(&place, None, self.clock.now()).await?;
+        inbox.bells().portals_changed();
+        Ok(())
     }
 }
