@@ -19,8 +19,8 @@ use tracing::{debug, warn};
 use super::{
     Matrix, MatrixError, Patience,
     command::asked,
-    trust::{Hold, UNTRUSTED},
     unread,
+    verdict::{Hold, UNTRUSTED},
     walk::{Envelope, Names, Reading, Waits, ready},
 };
 use crate::inbox::Inbox;

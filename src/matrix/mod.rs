@@ -14,6 +14,7 @@ mod held;
 mod encryption;
 mod alarms;
 mod trust;
+mod verdict;
 mod unseal;
 mod rotation;
 mod listen;
@@ -34,6 +35,7 @@ mod room_keys;
 mod rooms;
 mod senders;
 mod send;
+mod downgrade;
 mod lookup;
 pub mod convert;
 mod error;
@@ -47,7 +49,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
@@ -100,8 +102,8 @@ pub struct Matrix {
     device_since: Millis,
     /// When the last sync was answered.
     synced: Mutex<Option<Millis>>,
-    /// How many syncs were taken in from end to end.
-    taken_in: AtomicU64,
+    /// Whether a sync has brought nothing, since the start.
+    caught_up: AtomicBool,
     /// The sync that was on its way when listening stopped.
     parked: Mutex<Option<InFlight>>,
     /// Flags of rooms known to be raised; what is not here must be looked up.
@@ -177,7 +179,7 @@ impl Matrix {
                 session,
                 device_since: account.since,
                 synced: Mutex::default(),
-                taken_in: AtomicU64::new(0),
+                caught_up: AtomicBool::new(false),
                 parked: Mutex::default(),
                 flags: Mutex::default(),
                 senders: Mutex::default(),
@@ -231,10 +233,11 @@ impl Matrix {
         *self.synced.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many syncs were taken in, with everything that they ask for.
+    /// Whether everything has been taken in that the homeserver had at the start, and nothing of it is held for news of
+    /// its sender's device.
     #[must_use]
-    pub fn syncs_taken_in(&self) -> u64 {
-        self.taken_in.load(Ordering::SeqCst)
+    pub fn is_caught_up(&self) -> bool {
+        self.caught_up.load(Ordering::SeqCst) && self.next_deadline().is_none()
     }
 
     /// Per joined room: whether it is encrypted, as far as the SDK knows.

@@ -28,6 +28,7 @@ use super::{
         self,
         shared::{self, ReadBack, Revised},
     },
+    downgrade::{Known, Ruling},
     fault::{Fault, retry},
     lookup,
 };
@@ -265,8 +266,12 @@ impl Matrix {
             .await
             .map_err(|error| not_sent(&Fault::from(&error)))?;
         let will_encrypt = state.is_encrypted();
-        let encrypted = will_encrypt || is_encrypted_now(room).await?;
-        if encrypted && !ever {
+        let known = Known {
+            ever,
+            will_encrypt,
+            is_now: will_encrypt || is_encrypted_now(room).await?,
+        };
+        if known.is_news() {
             self.raise_encrypted(to).await.map_err(kept)?;
             if self.store.is_silenced(to).await.map_err(kept)? {
                 return Err(retry(
@@ -276,26 +281,27 @@ impl Matrix {
                 ));
             }
         }
-        if encrypted && !will_encrypt {
-            return Err(retry(
+        match known.ruling() {
+            Ruling::InClear => Ok(false),
+            Ruling::Encrypted => Ok(true),
+            Ruling::NotYet => Err(retry(
                 Some(BEGINNING),
                 Outcome::NotDone,
                 "the room has just been encrypted, and the sync that tells of it has not come yet",
-            ));
+            )),
+            Ruling::Downgraded => {
+                self.alarms.raise(Alarm::Downgrade, 1);
+                error!(
+                    matrix.room = to.address(),
+                    "This room was encrypted and the homeserver says that it no longer is: nothing is sent"
+                );
+                Err(retry(
+                    Some(DOWNGRADED),
+                    Outcome::NotDone,
+                    "the room was encrypted and no longer is",
+                ))
+            }
         }
-        if ever && !encrypted {
-            self.alarms.raise(Alarm::Downgrade, 1);
-            error!(
-                matrix.room = to.address(),
-                "This room was encrypted and the homeserver says that it no longer is: nothing is sent"
-            );
-            return Err(retry(
-                Some(DOWNGRADED),
-                Outcome::NotDone,
-                "the room was encrypted and no longer is",
-            ));
-        }
-        Ok(will_encrypt)
     }
 }
 

@@ -15,9 +15,9 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::{
-    Matrix, MatrixError,
-    trust::{self, Origin, Verdict, verdict},
+    Matrix, MatrixError, trust,
     unseal::Unsealed,
+    verdict::{Origin, Verdict, verdict},
     walk::{Envelope, Names},
 };
 use crate::{crash, inbox::Inbox, names};

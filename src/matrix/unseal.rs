@@ -14,7 +14,7 @@ use serde::Deserialize;
 use tracing::warn;
 use vodozemac::megolm::MegolmMessage;
 
-use super::{Matrix, trust::Pin, walk::Reading};
+use super::{Matrix, verdict::Pin, walk::Reading};
 
 /// An event, as open as it can be made.
 pub(super) struct Unsealed<'a> {

@@ -1,0 +1,160 @@
+//! Whose messages are relayed (P02): the table. One pure function decides over everything that can be known of a
+//! message's origin.
+
+use matrix_sdk::deserialized_responses::{DeviceLinkProblem, VerificationLevel, VerificationState};
+
+use super::{alarms::Alarm, config::Trust};
+
+/// The rule for a message of a device that did not become known as signed.
+pub(super) const UNTRUSTED: &str = Alarm::UntrustedDevice.as_str();
+/// The rule for what was not encrypted although the room is or was.
+pub(super) const PLAINTEXT: &str = Alarm::Plaintext.as_str();
+/// The rule for a key out of a backup, a file or somebody else's hands.
+const INSECURE: &str = Alarm::InsecureKey.as_str();
+/// The rule for a key that belongs to somebody else.
+pub(super) const MISMATCH: &str = Alarm::SenderMismatch.as_str();
+
+/// What is known of where a message came from.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Origin<'a> {
+    /// It was not encrypted, in a room that was never encrypted or that was.
+    Clear { ever_encrypted: bool },
+    /// It was encrypted by a device in this state, whose owner has this identity.
+    Device(&'a VerificationState, &'a Pin),
+}
+
+/// A sender's identity beside the one by which the sender is believed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Pin {
+    /// The sender has none.
+    None,
+    /// Nobody was believed by that name before: this one is from now on.
+    First(String),
+    /// It is the one.
+    Same,
+    /// It is another one.
+    Changed,
+}
+
+/// What becomes of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It crosses.
+    Relay,
+    /// Not yet.
+    Hold(Hold),
+    /// It does not cross, by this rule.
+    Skip(&'static str),
+}
+
+/// What a message is held for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hold {
+    /// Its owner may have signed the device, and we have not heard of it yet.
+    Signature,
+    /// The list of the sender's devices, on which this one is not.
+    DeviceList,
+    /// Somebody in charge, who has to accept the sender's changed identity.
+    Approval,
+}
+
+/// Whose messages are relayed: the table of P02.
+pub(super) fn verdict(trust: Trust, origin: Origin<'_>) -> Verdict {
+    let (state, pin) = match origin {
+        Origin::Clear {
+            ever_encrypted: true,
+        } => return Verdict::Skip(PLAINTEXT),
+        Origin::Clear {
+            ever_encrypted: false,
+        } => return Verdict::Relay,
+        Origin::Device(state, pin) => (state, pin),
+    };
+    let level = match state {
+        // Somebody compared this identity by hand: nothing is known better.
+        VerificationState::Verified => return Verdict::Relay,
+        VerificationState::Unverified(level) => level,
+    };
+    match level {
+        VerificationLevel::MismatchedSender => Verdict::Skip(MISMATCH),
+        VerificationLevel::None(DeviceLinkProblem::InsecureSource) => Verdict::Skip(INSECURE),
+        VerificationLevel::VerificationViolation => Verdict::Hold(Hold::Approval),
+        _ if *pin == Pin::Changed => Verdict::Hold(Hold::Approval),
+        // Trust on first use: signed by its owner, whom nobody verified by hand.
+        VerificationLevel::UnverifiedIdentity => Verdict::Relay,
+        VerificationLevel::UnsignedDevice => match trust {
+            Trust::CrossSigned => Verdict::Hold(Hold::Signature),
+            Trust::AnyDevice => Verdict::Relay,
+        },
+        VerificationLevel::None(DeviceLinkProblem::MissingDevice) => match trust {
+            Trust::CrossSigned => Verdict::Hold(Hold::DeviceList),
+            Trust::AnyDevice => Verdict::Relay,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every state, each with its row of the table: with cross-signed devices only, and with any device.
+    #[test]
+    fn p02_each_state_of_a_device_and_an_identity_has_its_row() {
+        use DeviceLinkProblem::{InsecureSource, MissingDevice};
+        use Trust::{AnyDevice, CrossSigned};
+        use Verdict::{Hold as Held, Relay, Skip};
+        use VerificationLevel::{
+            MismatchedSender, None as Nothing, UnsignedDevice, UnverifiedIdentity,
+            VerificationViolation,
+        };
+        let states = [
+            VerificationState::Verified,
+            VerificationState::Unverified(UnverifiedIdentity),
+            VerificationState::Unverified(VerificationViolation),
+            VerificationState::Unverified(UnsignedDevice),
+            VerificationState::Unverified(Nothing(MissingDevice)),
+            VerificationState::Unverified(Nothing(InsecureSource)),
+            VerificationState::Unverified(MismatchedSender),
+        ];
+        let believed = [
+            [Relay, Relay],
+            [Relay, Relay],
+            [Held(Hold::Approval), Held(Hold::Approval)],
+            [Held(Hold::Signature), Relay],
+            [Held(Hold::DeviceList), Relay],
+            [Skip("insecure-key"), Skip("insecure-key")],
+            [Skip("sender-mismatch"), Skip("sender-mismatch")],
+        ];
+        let changed = [
+            [Relay, Relay],
+            [Held(Hold::Approval), Held(Hold::Approval)],
+            [Held(Hold::Approval), Held(Hold::Approval)],
+            [Held(Hold::Approval), Held(Hold::Approval)],
+            [Held(Hold::Approval), Held(Hold::Approval)],
+            [Skip("insecure-key"), Skip("insecure-key")],
+            [Skip("sender-mismatch"), Skip("sender-mismatch")],
+        ];
+        let pins = [
+            (Pin::None, &believed),
+            (Pin::First("key".into()), &believed),
+            (Pin::Same, &believed),
+            (Pin::Changed, &changed),
+        ];
+        for (pin, rows) in pins {
+            for (state, [cross_signed, any_device]) in states.iter().zip(rows) {
+                let origin = Origin::Device(state, &pin);
+                for (trust, wanted) in [(CrossSigned, cross_signed), (AnyDevice, any_device)] {
+                    assert_eq!(
+                        verdict(trust, origin),
+                        *wanted,
+                        "{trust:?} {state:?} {pin:?}"
+                    );
+                }
+            }
+        }
+        for trust in [CrossSigned, AnyDevice] {
+            let clear = |ever_encrypted| verdict(trust, Origin::Clear { ever_encrypted });
+            assert_eq!(clear(true), Skip("plaintext-in-encrypted-room"));
+            assert_eq!(clear(false), Relay);
+        }
+    }
+}
