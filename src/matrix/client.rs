@@ -1,6 +1,10 @@
 //! Building the SDK's client: every switch that must not stand at its default is set here and nowhere else.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use matrix_sdk::{
     Client, ClientBuildError, SqliteCryptoStore, SqliteStateStore, SqliteStoreConfig,
@@ -8,6 +12,7 @@ use matrix_sdk::{
     cross_process_lock::CrossProcessLockConfig,
     encryption::{BackupDownloadStrategy, EncryptionSettings},
     ruma::{
+        OwnedUserId,
         api::client::{
             filter::{FilterDefinition, LazyLoadOptions},
             sync::sync_events::v3::Filter,
@@ -163,8 +168,18 @@ pub(super) async fn sync(client: &Client, timeout: Duration) -> matrix_sdk::Resu
 /// and Synapse, which remembers lazily sent members per device and not per room, would send those of several rooms
 /// again with every message, and each time say that their devices changed. The SDK then asks for the devices and lets
 /// every send wait for the answer, up to five seconds, behind a lock that the asking itself needs.
+///
+/// Each process asks in words of its own. Synapse answers a sync that it was asked before, in the same words and from
+/// the same place, with what it said then, for two minutes: a process that begins where a killed one had begun would be
+/// told that there is nothing.
 fn filter() -> FilterDefinition {
+    static PROCESS: LazyLock<Option<OwnedUserId>> = LazyLock::new(|| {
+        let process: u64 = rand::random();
+        format!("@{process:016x}:invalid").try_into().ok()
+    });
     let mut filter = FilterDefinition::default();
+    // Of nobody's presence anything is wanted, so that this changes nothing else.
+    filter.presence.not_senders = PROCESS.iter().cloned().collect();
     // Our own lease is renewed every minute and need not wake us.
     filter.account_data.not_types = vec![format!("{}.*", lease::TYPE)];
     filter.presence.types = Some(Vec::new());
@@ -255,7 +270,7 @@ mod tests {
         let filter = serde_json::to_value(filter()).unwrap();
         let wanted = serde_json::json!({
             "account_data": {"not_types": ["org.footbridge.lease.*"]},
-            "presence": {"types": []},
+            "presence": {"not_senders": filter["presence"]["not_senders"], "types": []},
             "room": {
                 "account_data": {"types": []},
                 "ephemeral": {"types": []},
@@ -263,5 +278,7 @@ mod tests {
             },
         });
         assert_eq!(filter, wanted);
+        let words = filter["presence"]["not_senders"][0].as_str().unwrap();
+        assert_eq!(words.len(), "@0123456789abcdef:invalid".len());
     }
 }

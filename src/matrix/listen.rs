@@ -102,7 +102,8 @@ struct Listener<'a> {
     stop: CancellationToken,
     invites: Invites,
     backoff: Backoff,
-    /// Zero for the first sync, so that a quiet account is known to be alive at once.
+    /// Zero until a sync brings nothing, so that a quiet account is known to be alive at once, and one that has caught up
+    /// to have done so.
     long_poll: Duration,
     last_news: Option<Instant>,
     next_sweep: Instant,
@@ -261,12 +262,15 @@ impl Listener<'_> {
         self.matrix.synced();
         self.matrix.session.keep(&self.matrix.client).await?;
         self.backoff.worked();
-        self.long_poll = LONG_POLL;
         let news = response
             .rooms
             .joined
             .values()
             .any(|room| !room.timeline.events.is_empty());
+        let rooms = &response.rooms;
+        let brings =
+            !(rooms.joined.is_empty() && rooms.invited.is_empty() && rooms.left.is_empty())
+                || !response.to_device.is_empty();
         let heard = self.matrix.hear(&response);
         intake::answer(self.matrix, &mut self.rooms, &self.inbox, response).await?;
         self.matrix.act_on(heard, &self.inbox).await?;
@@ -274,7 +278,10 @@ impl Listener<'_> {
             .answer(self.matrix, &mut self.rooms, &self.inbox)
             .await?;
         self.fill_gaps().await?;
-        self.matrix.taken_in.fetch_add(1, Ordering::SeqCst);
+        if !brings {
+            self.long_poll = LONG_POLL;
+            self.matrix.caught_up.store(true, Ordering::SeqCst);
+        }
         if news {
             let busy = self.last_news.is_some_and(|at| at.elapsed() < BUSY_WITHIN);
             self.last_news = Some(Instant::now());

@@ -103,7 +103,7 @@ async fn last_look(
     let stop = CancellationToken::new();
     let caught_up = async {
         let done = tokio::time::timeout(LAST_LOOK, async {
-            while matrix.syncs_taken_in() == 0
+            while !matrix.is_caught_up()
                 || store
                     .gaps(Place::MATRIX)
                     .await
