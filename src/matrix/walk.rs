@@ -25,8 +25,8 @@ use super::{
     lookup,
     relation::Relation,
     senders::writer,
-    trust::{Hold, Origin, Verdict, verdict},
     unseal::Unsealed,
+    verdict::{Hold, Origin, Verdict, verdict},
 };
 use crate::message::{Action, Command, Message};
 
@@ -38,6 +38,9 @@ const UNDECRYPTABLE: &str = "undecryptable";
 const FOREIGN_EDIT: &str = Alarm::ForeignEdit.as_str();
 /// The rule for a ciphertext of another room.
 const FOREIGN_ROOM: &str = Alarm::ForeignRoom.as_str();
+/// The rule for a reaction in a room that was ever encrypted: Matrix never encrypts them, so it is nobody's fault, and
+/// nobody knows whose it is.
+const CLEAR_REACTION: &str = "reaction-in-encrypted-room";
 /// How often an edit's author is looked up before the edit is given up.
 const LOOKUPS: u32 = 3;
 
@@ -262,7 +265,8 @@ impl Matrix {
         if in_clear
             && let Verdict::Skip(rule) = verdict(self.trust, Origin::Clear { ever_encrypted })
         {
-            return Reading::Skipped(rule);
+            let is_reaction = envelope.event_type == "m.reaction";
+            return Reading::Skipped(if is_reaction { CLEAR_REACTION } else { rule });
         }
         if let Action::Edit { target, .. } = &message.action
             && !self.is_author(room, &envelope.sender, target).await

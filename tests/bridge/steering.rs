@@ -185,7 +185,8 @@ async fn d23_a_failure_has_a_notice_and_a_reaction_on_it_delivers_after_all() {
         assert_eq!(answer.answers, Some(asked));
     }
     assert_eq!(scene.in_channel().len(), 2, "commands are not relayed");
-    assert_eq!(said(&scene).len(), 4, "one notice and three answers");
+    let said = said(&scene);
+    assert_eq!(said.len(), 4, "one notice and three answers: {said:#?}");
     assert_eq!(skipped_as_commands(&scene).await, 4);
     let metrics = scene.bridge.metrics().await.unwrap();
     assert_eq!(
