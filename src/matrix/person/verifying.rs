@@ -186,6 +186,18 @@ impl Person {
         })
     }
 
+    /// Goes on without having verified the user.
+    #[must_use]
+    pub fn withdraw_verification(&self, user: &str) -> Boxed<'_, anyhow::Result<()>> {
+        let user = user.to_owned();
+        Box::pin(async move {
+            let user = <&UserId>::try_from(user.as_str())?;
+            let identity = self.client.encryption().get_user_identity(user).await?;
+            let identity = identity.context("the user has no identity")?;
+            Ok(identity.withdraw_verification().await?)
+        })
+    }
+
     async fn verification(&self, user: &str, flow: &str) -> anyhow::Result<VerificationRequest> {
         let mut flows = self.verifications.lock().await;
         if let Some(known) = flows.get(flow) {

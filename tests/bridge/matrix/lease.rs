@@ -11,7 +11,18 @@ fn copy(from: &Path, to: &Path) {
 
 /// How listening ends on this copy of a store; `None` if it goes on.
 async fn listening_on(house: &House, data: &Path, room: &str) -> Option<MatrixError> {
-    let store = Store::open(data, &house.key).await.unwrap();
+    // What listened before lets go of it a moment later.
+    let waited = timeout(Duration::from_secs(8), async {
+        loop {
+            match Store::open(data, &house.key).await {
+                Err(footbridge_store::Error::Locked { .. }) => {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                opened => return opened.unwrap(),
+            }
+        }
+    });
+    let store = waited.await.unwrap();
     let config = house.config.clone();
     let opened = Matrix::open(
         store.clone(),

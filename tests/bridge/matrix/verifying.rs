@@ -6,7 +6,7 @@ use footbridge::matrix::{
     verify::{Answer, Stage},
 };
 
-use super::*;
+use super::{trusting::first_held, *};
 
 struct Pair {
     house: House,
@@ -240,4 +240,44 @@ async fn p08_the_other_side_may_give_up() {
         .unwrap();
     pair.until(&flow, |stage| matches!(stage, Stage::Cancelled(_)))
         .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p02_a_verified_identity_that_changes_is_held_until_somebody_in_charge_accepts_it() {
+    let mut pair = Pair::usual().await;
+    let flow = pair.asked_by_the_bridge().await;
+    pair.compare(&flow).await;
+    assert!(pair.answer(Answer::Same));
+    let user = pair.house.user.clone();
+    pair.ann
+        .compared(&user, &flow, Compared::Same)
+        .await
+        .unwrap();
+    pair.until(&flow, |stage| *stage == Stage::Done).await;
+    pair.until_screen(&flow, |screen| *screen == Screen::Done)
+        .await;
+
+    let room = pair
+        .ann
+        .create_room("A room", true, std::slice::from_ref(&user));
+    let room = room.await.unwrap();
+    let lane = pair.house.portal(&room).await;
+    pair.house.rest().await;
+    pair.house.listen(&room);
+    wait_for_member(&pair.ann, &room, &user, "join").await;
+    pair.house.entered(&room).await;
+    pair.ann.say(&room, "verified").await.unwrap();
+    assert_eq!(text_of(&pair.house.next(lane).await), "verified");
+
+    pair.ann.replace_identity(PASSWORD).await.unwrap();
+    // Her new identity has not verified the bridge, and her client asks what to do about that.
+    pair.ann.withdraw_verification(&user).await.unwrap();
+    let held = first_held(&pair.house, &pair.ann, &room, lane).await;
+    let ann = pair.ann.user_id();
+    let approved = pair.house.matrix().approve(&ann).await.unwrap().unwrap();
+    assert_eq!(approved.held, 1);
+    assert_eq!(text_of(&pair.house.next(lane).await), held);
+    pair.ann.say(&room, "believed again").await.unwrap();
+    assert_eq!(text_of(&pair.house.next(lane).await), "believed again");
+    pair.house.rest().await;
 }
