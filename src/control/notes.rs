@@ -7,7 +7,7 @@ use footbridge_store::{Hold, Millis, Portal, PortalSpec};
 use super::{may::Refusal, outside::Audience};
 use crate::{clock, message::Message};
 
-/// Which text people agree to. It grows whenever [`disclosure`] says something else.
+/// Which text people agree to. It grows whenever `disclosure` says something else.
 pub const TEXT_VERSION: u32 = 1;
 
 /// Where a portal leads.

@@ -268,9 +268,8 @@ impl Listener<'_> {
             .values()
             .any(|room| !room.timeline.events.is_empty());
         let rooms = &response.rooms;
-        let brings =
-            !(rooms.joined.is_empty() && rooms.invited.is_empty() && rooms.left.is_empty())
-                || !response.to_device.is_empty();
+        let no_rooms = rooms.joined.is_empty() && rooms.invited.is_empty() && rooms.left.is_empty();
+        let is_empty = no_rooms && response.to_device.is_empty();
         let heard = self.matrix.hear(&response);
         intake::answer(self.matrix, &mut self.rooms, &self.inbox, response).await?;
         self.matrix.act_on(heard, &self.inbox).await?;
@@ -278,7 +277,7 @@ impl Listener<'_> {
             .answer(self.matrix, &mut self.rooms, &self.inbox)
             .await?;
         self.fill_gaps().await?;
-        if !brings {
+        if is_empty {
             self.long_poll = LONG_POLL;
             self.matrix.caught_up.store(true, Ordering::SeqCst);
         }

@@ -63,14 +63,13 @@ impl Matrix {
             // Gone twice is gone once.
             Step::Remove { .. } => return Ok(None),
         };
-        let found = match self.former(to, key).await? {
-            Some(found) => Some(found),
-            None => {
-                let room = self
-                    .room(to)
-                    .ok_or_else(|| Fault::NotJoined.into_send_error())?;
-                self.look_back(&room, to, key, since).await?
-            }
+        let found = if let Some(found) = self.former(to, key).await? {
+            Some(found)
+        } else {
+            let room = self
+                .room(to)
+                .ok_or_else(|| Fault::NotJoined.into_send_error())?;
+            self.look_back(&room, to, key, since).await?
         };
         let what = if found.is_some() {
             "it had happened; adopted"

@@ -164,6 +164,80 @@ async fn command(scene: &Scenario, arguments: &[&str]) -> Output {
         .unwrap()
 }
 
+/// Ann agrees, in the right words, encrypted; nothing else is a consent.
+async fn agree(scene: &Scenario, room: &str) {
+    // Another destination, and a consent in the clear, are none.
+    scene
+        .ann
+        .say(room, "!bridge consent gitter footbridge/elsewhere")
+        .await
+        .unwrap();
+    hear(scene, room, "Nothing was changed").await;
+    scene
+        .ann
+        .say_in_clear(room, "!bridge consent gitter footbridge/made-in-chat")
+        .await
+        .unwrap();
+    scene.ann.say(room, "!bridge status").await.unwrap();
+    // In a room of its own a named admin is shown every portal: here it is the configured one only.
+    let status = hear(scene, room, "delivered").await;
+    assert!(!status.contains("made-in-chat"), "{status}");
+
+    let words = "!bridge consent gitter footbridge/made-in-chat";
+    scene.ann.say(room, words).await.unwrap();
+    let told = hear(scene, room, "every message in this room").await;
+    for part in [
+        "gitter footbridge/made-in-chat",
+        "Example Org",
+        "`!nobridge`",
+        "2 s",
+    ] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+}
+
+/// A portal with a queue is taken apart: that is dropped, counted, and nothing of it stays.
+async fn take_apart(scene: &Scenario, room: &str, channel: &Room) {
+    scene.ann.say(room, "!bridge pause").await.unwrap();
+    hear(scene, room, "Paused.").await;
+    scene.ann.say(room, "canary-4711 one").await.unwrap();
+    scene.ann.say(room, "canary-4711 two").await.unwrap();
+    scene
+        .sim
+        .say(&channel.id, &scene.tom.id, "canary-4711 three");
+    scene.ann.say(room, "!bridge status").await.unwrap();
+    let told = || {
+        let said = said(scene, room);
+        said.iter().any(|text| text.contains("Paused by"))
+    };
+    until(PATIENCE, told).await.unwrap();
+    let pending = async || scene.bridge.conservation().await.unwrap().pending;
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while pending().await < 3 {
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "three messages wait"
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    scene.ann.say(room, "!bridge portal remove").await.unwrap();
+    let end = hear(scene, room, "no longer joined").await;
+    assert!(end.contains(" 3 messages were waiting"), "{end}");
+    scene.ann.say(room, "said after the end").await.unwrap();
+    scene
+        .sim
+        .say(&channel.id, &scene.mary.id, "said there after the end");
+    scene.ann.say(room, "!bridge portal remove").await.unwrap();
+    hear(scene, room, "joined to nothing").await;
+    let all = [posted(scene, channel), said(scene, room)]
+        .concat()
+        .join("\n");
+    assert!(
+        !all.contains("after the end") && !all.contains("canary"),
+        "{all}"
+    );
+}
+
 #[tokio::test]
 async fn p14_p15_a_portal_is_made_in_a_chat_from_nothing_in_an_encrypted_room_and_taken_apart() {
     let (synapse, scene) = open(true).await;
@@ -183,34 +257,7 @@ async fn p14_p15_a_portal_is_made_in_a_chat_from_nothing_in_an_encrypted_room_an
         .await
         .unwrap();
 
-    // Another destination, and a consent in the clear, are none.
-    scene
-        .ann
-        .say(&room, "!bridge consent gitter footbridge/elsewhere")
-        .await
-        .unwrap();
-    hear(&scene, &room, "Nothing was changed").await;
-    scene
-        .ann
-        .say_in_clear(&room, "!bridge consent gitter footbridge/made-in-chat")
-        .await
-        .unwrap();
-    scene.ann.say(&room, "!bridge status").await.unwrap();
-    // In a room of its own a named admin is shown every portal: here it is the configured one only.
-    let status = hear(&scene, &room, "delivered").await;
-    assert!(!status.contains("made-in-chat"), "{status}");
-
-    let words = "!bridge consent gitter footbridge/made-in-chat";
-    scene.ann.say(&room, words).await.unwrap();
-    let told = hear(&scene, &room, "every message in this room").await;
-    for part in [
-        "gitter footbridge/made-in-chat",
-        "Example Org",
-        "`!nobridge`",
-        "2 s",
-    ] {
-        assert!(told.contains(part), "{part}: {told}");
-    }
+    agree(&scene, &room).await;
     scene
         .ann
         .say(&room, "said after the consent")
@@ -237,45 +284,7 @@ async fn p14_p15_a_portal_is_made_in_a_chat_from_nothing_in_an_encrypted_room_an
         "{texts}"
     );
 
-    // Taken apart with a queue: it is dropped, counted, and nothing of it stays.
-    scene.ann.say(&room, "!bridge pause").await.unwrap();
-    hear(&scene, &room, "Paused.").await;
-    scene.ann.say(&room, "canary-4711 one").await.unwrap();
-    scene.ann.say(&room, "canary-4711 two").await.unwrap();
-    scene
-        .sim
-        .say(&channel.id, &scene.tom.id, "canary-4711 three");
-    scene.ann.say(&room, "!bridge status").await.unwrap();
-    let told = || {
-        let said = said(&scene, &room);
-        said.iter().any(|text| text.contains("Paused by"))
-    };
-    until(PATIENCE, told).await.unwrap();
-    let pending = async || scene.bridge.conservation().await.unwrap().pending;
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    while pending().await < 3 {
-        assert!(
-            tokio::time::Instant::now() < deadline,
-            "three messages wait"
-        );
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    scene.ann.say(&room, "!bridge portal remove").await.unwrap();
-    let end = hear(&scene, &room, "no longer joined").await;
-    assert!(end.contains(" 3 messages were waiting"), "{end}");
-    scene.ann.say(&room, "said after the end").await.unwrap();
-    scene
-        .sim
-        .say(&channel.id, &scene.mary.id, "said there after the end");
-    scene.ann.say(&room, "!bridge portal remove").await.unwrap();
-    hear(&scene, &room, "joined to nothing").await;
-    let all = [posted(&scene, &channel), said(&scene, &room)]
-        .concat()
-        .join("\n");
-    assert!(
-        !all.contains("after the end") && !all.contains("canary"),
-        "{all}"
-    );
+    take_apart(&scene, &room, &channel).await;
     scene.bridge.settle(PATIENCE).await.unwrap();
     scene.bridge.conservation().await.unwrap();
     let metrics = scene.bridge.metrics().await.unwrap();
@@ -445,10 +454,10 @@ async fn p14_a_direct_message_names_the_room_and_withdraws_what_was_not_shown_ye
     hear(&scene, &room, "hello over there").await;
     let marked = async || {
         let events = synapse.events(&room).await.unwrap();
-        let marks = events
+        let mut marks = events
             .into_iter()
             .filter(|event| event.event_type == "uk.half-shot.bridge");
-        marks.map(|event| event.json["content"].clone()).last()
+        marks.next_back().map(|event| event.json["content"].clone())
     };
     let deadline = tokio::time::Instant::now() + PATIENCE;
     let mark = loop {

@@ -120,7 +120,7 @@ async fn last_look(
     match listened {
         Ok(()) if done.is_ok() => matrix.give_lease_back().await,
         Ok(()) => {
-            warn!("The homeserver was too slow; what was sent to the old device may stay unread")
+            warn!("The homeserver was too slow; what was sent to the old device may stay unread");
         }
         Err(MatrixError::Old(_)) => warn!(
             "This store is an old copy: messages that only the newer one could read will be told of as unreadable, and \

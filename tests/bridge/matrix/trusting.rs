@@ -64,7 +64,7 @@ async fn impatient(synapse: &Synapse) -> (House, Person, String, LaneId, tempfil
 /// The person goes on talking until the bridge has heard of the new identity: what it has not heard of comes from the
 /// old one, and crosses. Answers the first words that are held.
 pub(super) async fn first_held(house: &House, person: &Person, room: &str, lane: LaneId) -> String {
-    let waited = timeout(Duration::from_secs(60), async {
+    let waited = timeout(Duration::from_mins(1), async {
         for number in 0.. {
             let text = format!("probe {number}");
             person.say(room, &text).await.unwrap();

@@ -154,6 +154,21 @@ pub struct Scenario {
     _files: TempDir,
 }
 
+/// The first login; with harm it is killed when that strikes, and a second one finishes it.
+async fn log_in(
+    bridge: &BridgeProcess,
+    proxies: Option<&Proxies>,
+    harm: Option<Rule>,
+) -> anyhow::Result<()> {
+    if let (Some(harm), Some(between)) = (harm, proxies) {
+        between.homeserver.add(harm);
+        let struck = || between.homeserver.strikes() > 0;
+        bridge.kill_when("login", struck).await?;
+        between.homeserver.clear();
+    }
+    bridge.login().await.map(drop)
+}
+
 impl Scenario {
     /// Builds the scene on this homeserver; `tell` hears what is being done.
     pub async fn set_up(
@@ -218,13 +233,7 @@ impl Scenario {
             portals: pairs.iter().map(Pair::portal).collect(),
             log_filter: options.log_filter,
         })?;
-        if let (Some(harm), Some(between)) = (options.harm_at_login, &proxies) {
-            between.homeserver.add(harm);
-            let struck = || between.homeserver.strikes() > 0;
-            bridge.kill_when("login", struck).await?;
-            between.homeserver.clear();
-        }
-        bridge.login().await?;
+        log_in(&bridge, proxies.as_ref(), options.harm_at_login).await?;
         Ok(Self {
             bridge,
             bridge_user,
