@@ -9,6 +9,7 @@ use super::{
     may::{Act, Standing, is_listed, may},
     notes,
     outside::{Problem, Successor},
+    portals::letter,
 };
 use crate::crash;
 
@@ -84,9 +85,11 @@ impl Control {
             return Ok(Some(why));
         }
         let now = self.clock.now();
+        let told = letter("The old room has moved here, and its portal with it.", now);
+        let next = (&successor.place, successor.encrypted);
         let lanes = self
             .store
-            .follow_upgrade(&tombstone.room, &successor.place, successor.encrypted, now)
+            .follow_upgrade(&tombstone.room, next, &told, now)
             .await?;
         crash::point("room.followed");
         info!("A portal followed its room");
@@ -94,9 +97,6 @@ impl Control {
         for lane in lanes {
             self.bells.ring(lane);
         }
-        let fact = format!("followed-{}-{}", tombstone.room, successor.place);
-        let text = "The old room has moved here, and its portal with it.";
-        self.say(&successor.place, &fact, text).await?;
         Ok(None)
     }
 

@@ -3,9 +3,9 @@
 use rusqlite::{OptionalExtension, params};
 
 use crate::{
-    Error, LaneId, Millis, Place, PortalId, Side, Store,
+    Error, LaneId, Millis, Place, PortalId, RemoteId, Side, Store,
     database::{Desk, Fault},
-    holds,
+    desks, holds,
     progress::Flag,
 };
 
@@ -74,15 +74,16 @@ impl Store {
         .await
     }
 
-    /// Follows: the portals of the old room are those of the new one, with all they owe. Answers the lanes to ring.
+    /// Follows: the portals of the old room are those of the new one, with all they owe, and that is said there. Answers
+    /// the lanes to ring.
     pub async fn follow_upgrade(
         &self,
         old: &Place,
-        new: &Place,
-        encrypted: bool,
+        (new, encrypted): (&Place, bool),
+        told: &[u8],
         now: Millis,
     ) -> Result<Vec<LaneId>, Error> {
-        let (old, new) = (old.clone(), new.clone());
+        let (old, new, told) = (old.clone(), new.clone(), told.to_owned());
         self.transaction("follow a room", move |desk| {
             let portals: Vec<PortalId> = desk
                 .sql
@@ -118,6 +119,8 @@ impl Store {
                     .execute([portal])?;
                 lanes.extend([Side::Matrix, Side::Silo].map(|toward| LaneId { portal, toward }));
             }
+            let fact = RemoteId(format!("followed-{old}-{new}"));
+            lanes.extend(desks::say(desk, &new, &fact, &told, now)?);
             Ok(lanes)
         })
         .await

@@ -301,11 +301,15 @@ async fn p19_a_room_that_moved_holds_its_portal_until_it_is_followed_with_all_it
     let next = Place::room("!next");
     ground
         .store
-        .follow_upgrade(&ground.room, &next, true, NOW)
+        .follow_upgrade(&ground.room, (&next, true), b"moved", NOW)
         .await
         .unwrap();
     assert!(ground.store.flag(&next, Flag::EverEncrypted).await.unwrap());
-    assert_eq!(ground.ready(here).await.to, next);
+    let said = ground.ready(here).await;
+    assert_eq!(
+        (said.to, said.payload.as_slice()),
+        (next, b"moved".as_slice())
+    );
     assert_eq!(ground.ready(there).await.payload, b"$1");
     assert!(ground.store.upgrades().await.unwrap().is_empty());
 }

@@ -120,3 +120,19 @@ async fn a_death_after_a_consent_is_written_down_tells_everybody_all_the_same() 
     );
     scene.bridge.conservation().await.unwrap();
 }
+
+#[tokio::test]
+async fn a_death_after_a_room_was_followed_says_so_all_the_same() {
+    let (_, scene) = open(true).await;
+    let old = scene.stage.room.clone();
+    arm(&scene, "room.followed").await;
+    let new = scene.ann.upgrade_room(&old).await.unwrap();
+    scene.ann.invite(&new, &scene.bridge_user).await.unwrap();
+    die_and_return(&scene, "room.followed").await;
+    hear(&scene, &new, "has moved here").await;
+    scene.ann.say(&new, "in the new room").await.unwrap();
+    read(&scene, &scene.stage.channel, "in the new room").await;
+    assert_eq!(times(&said(&scene, &new), "has moved here"), 1);
+    scene.bridge.settle(PATIENCE).await.unwrap();
+    scene.bridge.conservation().await.unwrap();
+}
