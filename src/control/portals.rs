@@ -369,3 +369,7 @@ pub(super) fn is_end(spec: &PortalSpec, end: &End) -> bool {
 fn name_of(portal: &Portal) -> String {
     notes::destination(&portal.spec)
 }
+
+#[cfg(test)]
+#[path = "portals_tests.rs"]
+mod tests;
