@@ -49,14 +49,17 @@ async fn lies(context: &Context<'_>) -> anyhow::Result<Outcome> {
         siege.moved().await?,
         siege.forged_relation().await?,
         siege.ghost_device().await?,
-        siege.no_one_time_keys().await?,
-        siege.redacted_encryption().await?,
-        siege.denied_encryption().await?,
-        siege.forgotten_encryption().await?,
     ];
     if context.pick(false, true, true) {
         lines.push(siege.no_device_lists().await?);
     }
+    // Last what a client that is new in the room believes of its encryption.
+    lines.extend([
+        siege.no_one_time_keys().await?,
+        siege.redacted_encryption().await?,
+        siege.denied_encryption().await?,
+        siege.forgotten_encryption().await?,
+    ]);
     let mut outcome = siege.rig.finish("F38").await?;
     outcome.injections = lines.len().try_into()?;
     for line in &lines {
