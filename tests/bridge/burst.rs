@@ -52,10 +52,11 @@ async fn f17_a_burst_at_a_tight_limit_is_read_once_in_order_and_under_the_right_
     );
     // While messages waited, everybody could see how fast it goes and how long it takes. Where the machine is slower
     // than the limit there was nothing to learn.
-    if alone.took < Duration::from_secs(30) {
-        let pace = alone.pace.expect("a pace was learnt");
+    if let Some(pace) = alone.pace {
         assert!((0.5..1.5).contains(&pace), "{pace}");
         assert!((5..60).contains(&alone.estimate), "{}", alone.estimate);
+    } else {
+        assert!(alone.took > Duration::from_millis(36 * 700), "{alone:?}");
     }
 }
 
