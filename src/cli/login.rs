@@ -1,6 +1,6 @@
 //! `footbridge login`: once per account. The password is read from a file or asked for, used and forgotten.
 
-use footbridge_store::{AccountFace, Store, StoreKey};
+use footbridge_store::{Account, AccountFace, Store, StoreKey};
 
 use super::{Ended, console, exit, preflight, progress::Progress};
 use crate::{
@@ -8,11 +8,22 @@ use crate::{
     clock::Clock,
     config::{Config, Exit, Fault, Report, secret_file},
     matrix::{
+        MatrixError,
         account::{self, LoggedIn, Login},
         session::{self, SessionState},
     },
     secret::Secret,
 };
+
+/// The store and the account of a device that somebody wants to give up.
+pub(super) async fn logged_in(config: &Config) -> Result<(StoreKey, Store, Account), Report> {
+    preflight::before_opening(config)?;
+    let key = StoreKey::read(&config.store.key_file)?;
+    let store = Store::open(&config.store.path, &key).await?;
+    let account = store.account().await?.ok_or(MatrixError::NoAccount)?;
+    same_user(&account.face, config)?;
+    Ok((key, store, account))
+}
 
 /// Logs in, or says that somebody is.
 pub async fn run(config: &Config) -> Ended {

@@ -1,25 +1,17 @@
 //! `footbridge logout`: the device is logged out, and what stays is said.
 
-use footbridge_store::{Store, StoreKey};
-
-use super::{Ended, console, exit, login, preflight, progress::Progress};
+use super::{Ended, console, exit, login, progress::Progress};
 use crate::{
     bridge,
     clock::Clock,
     config::{Config, Exit, Report},
-    matrix::{MatrixError, account::Login, retire},
+    matrix::{account::Login, retire},
     secret::Secret,
 };
 
 /// Logs out.
 pub async fn run(config: &Config) -> Ended {
-    preflight::before_opening(config)?;
-    let key = StoreKey::read(&config.store.key_file)?;
-    let store = Store::open(&config.store.path, &key).await?;
-    let Some(account) = store.account().await? else {
-        return Err(MatrixError::NoAccount.into());
-    };
-    login::same_user(&account.face, config)?;
+    let (key, store, account) = login::logged_in(config).await?;
     let http = bridge::http_client().map_err(|error| Report::of(exit::of_house(&error)))?;
     let progress = Progress::start();
     let done = retire::log_out(Login {

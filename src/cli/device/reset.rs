@@ -7,7 +7,7 @@ use footbridge_store::{Place, Store, StoreKey};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::super::{Ended, console, exit, login, preflight, progress::Progress};
+use super::super::{Ended, console, exit, login, progress::Progress};
 use crate::{
     bridge,
     clock::Clock,
@@ -26,13 +26,7 @@ const LAST_LOOK: Duration = Duration::from_secs(90);
 
 /// Makes the new device.
 pub async fn run(config: &Config) -> Ended {
-    preflight::before_opening(config)?;
-    let key = StoreKey::read(&config.store.key_file)?;
-    let store = Store::open(&config.store.path, &key).await?;
-    let Some(account) = store.account().await? else {
-        return Err(MatrixError::NoAccount.into());
-    };
-    login::same_user(&account.face, config)?;
+    let (key, store, account) = login::logged_in(config).await?;
     let http = bridge::http_client().map_err(|error| Report::of(exit::of_house(&error)))?;
     let mut recovery_key = login::recovery_key(config)?;
     if recovery_key.is_none() && account.recovery_key.is_none() {
