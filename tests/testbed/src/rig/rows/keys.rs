@@ -2,9 +2,14 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::super::{Context, Outcome, Plan, Rig, Row};
 use crate::proxy::ToDevice;
 use crate::scenario::until;
+
+/// How long what crosses late may take.
+const PATIENCE: Duration = Duration::from_mins(3);
 
 pub(super) fn rows() -> Vec<Row> {
     vec![
@@ -134,14 +139,19 @@ async fn encrypted(context: &Context<'_>) -> anyhow::Result<Outcome> {
             Ok(())
         })
         .await?;
-        let mut run = rig.finish("F36").await?;
         // Ann's own client may speak in the clear for a moment after the switch: that is not relayed.
-        let metrics = rig.scene.bridge.metrics().await?;
-        let skipped = metrics.sum_where(
-            "footbridge_skipped_total",
-            "rule",
-            "plaintext-in-encrypted-room",
-        );
+        let deadline = Instant::now() + PATIENCE;
+        let skipped = loop {
+            let metrics = rig.scene.bridge.metrics().await?;
+            let rule = "plaintext-in-encrypted-room";
+            let skipped = metrics.sum_where("footbridge_skipped_total", "rule", rule);
+            let missing: u64 = rig.crowd.missing(&rig.scene).try_into()?;
+            if missing == skipped || Instant::now() > deadline {
+                break skipped;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        };
+        let mut run = rig.finish_within("F36", Duration::ZERO).await?;
         if u64::try_from(run.verdict.lost.len())? == skipped {
             run.verdict.lost.clear();
             late += skipped;
