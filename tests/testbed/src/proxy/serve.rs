@@ -44,6 +44,9 @@ pub(super) async fn serve(
     let Ok(body) = axum::body::to_bytes(body, LARGEST).await else {
         return gone(&switch, Cut::Close);
     };
+    if let Some(since) = parts.uri.query().and_then(since_in) {
+        proxy.lock().custody.acknowledge(&since);
+    }
     let fault = proxy.strike(&parts.method, &path);
     if let Some(answer) = before(fault.as_ref(), &switch).await {
         return answer;
@@ -64,6 +67,12 @@ pub(super) async fn serve(
         return upgraded(answer, upgrade, Shape::of(fault.as_ref()), switch);
     }
     after(&proxy, &parts.method, &path, fault, answer, switch).await
+}
+
+/// The place in the stream from which a sync asks.
+fn since_in(query: &str) -> Option<String> {
+    let mut pairs = url::form_urlencoded::parse(query.as_bytes());
+    pairs.find_map(|(name, value)| (name == "since").then(|| value.into_owned()))
 }
 
 /// What a fault answers instead of letting the request through.

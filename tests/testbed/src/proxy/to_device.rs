@@ -18,7 +18,11 @@ pub enum ToDevice {
 #[derive(Default)]
 pub(super) struct Custody {
     pub(super) mode: ToDevice,
+    /// Held, or given and not acknowledged: as a homeserver does, they are given again until the device asks from the
+    /// place behind them. Whoever is killed before has not had them.
     held: Vec<Value>,
+    /// Places in the stream, with how many of the first held ones came before each.
+    given: Vec<(String, usize)>,
     /// How many were held or dropped.
     pub(super) taken: u64,
 }
@@ -27,6 +31,19 @@ impl Custody {
     /// Whether answers have to be read at all.
     pub(super) fn is_idle(&self) -> bool {
         self.mode == ToDevice::Pass && self.held.is_empty()
+    }
+
+    /// The device asks from this place on: what came before it has arrived.
+    pub(super) fn acknowledge(&mut self, since: &str) {
+        let Some((_, count)) = self.given.iter().find(|(place, _)| place == since) else {
+            return;
+        };
+        let count = *count;
+        self.held.drain(..count);
+        self.given.retain_mut(|(_, given)| {
+            *given = given.saturating_sub(count);
+            *given > 0
+        });
     }
 
     /// The answer as the device gets it. What is no JSON stays what it is.
@@ -39,7 +56,10 @@ impl Custody {
             .unwrap_or_default();
         let events = match self.mode {
             ToDevice::Pass => {
-                let mut events = std::mem::take(&mut self.held);
+                if let Some(place) = answer.get("next_batch").and_then(Value::as_str) {
+                    self.given.push((place.to_owned(), self.held.len()));
+                }
+                let mut events = self.held.clone();
                 events.extend(came);
                 events
             }
@@ -66,11 +86,11 @@ mod tests {
 
     use super::*;
 
-    fn answer(custody: &mut Custody, events: &Value) -> Value {
-        let body = json!({"next_batch": "s1", "to_device": {"events": events}}).to_string();
+    fn answer(custody: &mut Custody, place: &str, events: &Value) -> Value {
+        let body = json!({"next_batch": place, "to_device": {"events": events}}).to_string();
         let body = custody.rewrite(body.as_bytes()).unwrap();
         let answer: Value = serde_json::from_slice(&body).unwrap();
-        assert_eq!(answer["next_batch"], "s1");
+        assert_eq!(answer["next_batch"], place);
         answer["to_device"]["events"].clone()
     }
 
@@ -79,16 +99,39 @@ mod tests {
         let mut custody = Custody::default();
         assert!(custody.is_idle());
         custody.mode = ToDevice::Hold;
-        assert_eq!(answer(&mut custody, &json!([1, 2])), json!([]));
-        assert_eq!(answer(&mut custody, &json!([3])), json!([]));
+        assert_eq!(answer(&mut custody, "s1", &json!([1, 2])), json!([]));
+        assert_eq!(answer(&mut custody, "s2", &json!([3])), json!([]));
         custody.mode = ToDevice::Pass;
         assert!(!custody.is_idle());
-        assert_eq!(answer(&mut custody, &json!([4])), json!([1, 2, 3, 4]));
+        assert_eq!(answer(&mut custody, "s3", &json!([4])), json!([1, 2, 3, 4]));
+        custody.acknowledge("s3");
         assert!(custody.is_idle());
         custody.mode = ToDevice::Drop;
-        assert_eq!(answer(&mut custody, &json!([5])), json!([]));
+        assert_eq!(answer(&mut custody, "s4", &json!([5])), json!([]));
         custody.mode = ToDevice::Pass;
-        assert_eq!(answer(&mut custody, &json!([6])), json!([6]));
+        assert_eq!(answer(&mut custody, "s5", &json!([6])), json!([6]));
         assert_eq!(custody.taken, 4);
+    }
+
+    #[test]
+    fn whoever_was_killed_before_asking_on_is_given_them_again() {
+        let mut custody = Custody {
+            mode: ToDevice::Hold,
+            ..Custody::default()
+        };
+        answer(&mut custody, "s1", &json!([1]));
+        custody.mode = ToDevice::Pass;
+        // The same place is asked from again; what the homeserver itself adds, it adds again.
+        custody.acknowledge("s1");
+        assert_eq!(answer(&mut custody, "s2", &json!([2])), json!([1, 2]));
+        custody.acknowledge("s1");
+        custody.mode = ToDevice::Hold;
+        assert_eq!(answer(&mut custody, "s3", &json!([3])), json!([]));
+        // An answer that was given before holds what it held.
+        custody.acknowledge("s2");
+        custody.mode = ToDevice::Pass;
+        assert_eq!(answer(&mut custody, "s4", &json!([])), json!([3]));
+        custody.acknowledge("s4");
+        assert!(custody.is_idle());
     }
 }
