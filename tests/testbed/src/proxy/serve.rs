@@ -140,7 +140,11 @@ async fn after(
 fn changed(proxy: &Inner, request: (&Method, &str), mut body: Bytes, keeps: bool) -> Bytes {
     let mut guard = proxy.lock();
     let state = &mut *guard;
-    if keeps && let Some(kept) = state.custody.rewrite(&body) {
+    let since = request
+        .1
+        .split_once('?')
+        .and_then(|(_, query)| since_in(query));
+    if keeps && let Some(kept) = state.custody.rewrite(since.as_deref(), &body) {
         body = kept.into();
     }
     let told = state.lies.tell(request, &body, &mut state.struck);

@@ -46,8 +46,8 @@ impl Custody {
         });
     }
 
-    /// The answer as the device gets it. What is no JSON stays what it is.
-    pub(super) fn rewrite(&mut self, body: &[u8]) -> Option<Vec<u8>> {
+    /// The answer as the device gets it that asks from `since`. What is no JSON stays what it is.
+    pub(super) fn rewrite(&mut self, since: Option<&str>, body: &[u8]) -> Option<Vec<u8>> {
         let mut answer: Value = serde_json::from_slice(body).ok()?;
         let came = answer
             .pointer_mut("/to_device/events")
@@ -56,7 +56,9 @@ impl Custody {
             .unwrap_or_default();
         let events = match self.mode {
             ToDevice::Pass => {
-                if let Some(place) = answer.get("next_batch").and_then(Value::as_str) {
+                // An answer that leads nowhere acknowledges nothing: whoever comes next asks from there as well.
+                let next = answer.get("next_batch").and_then(Value::as_str);
+                if let Some(place) = next.filter(|place| Some(*place) != since) {
                     self.given.push((place.to_owned(), self.held.len()));
                 }
                 let mut events = self.held.clone();
@@ -87,8 +89,12 @@ mod tests {
     use super::*;
 
     fn answer(custody: &mut Custody, place: &str, events: &Value) -> Value {
+        answer_from(custody, "s0", place, events)
+    }
+
+    fn answer_from(custody: &mut Custody, since: &str, place: &str, events: &Value) -> Value {
         let body = json!({"next_batch": place, "to_device": {"events": events}}).to_string();
-        let body = custody.rewrite(body.as_bytes()).unwrap();
+        let body = custody.rewrite(Some(since), body.as_bytes()).unwrap();
         let answer: Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(answer["next_batch"], place);
         answer["to_device"]["events"].clone()
@@ -121,6 +127,11 @@ mod tests {
         };
         answer(&mut custody, "s1", &json!([1]));
         custody.mode = ToDevice::Pass;
+        // Nothing else is new, and the place stays the same.
+        assert_eq!(
+            answer_from(&mut custody, "s1", "s1", &json!([])),
+            json!([1])
+        );
         // The same place is asked from again; what the homeserver itself adds, it adds again.
         custody.acknowledge("s1");
         assert_eq!(answer(&mut custody, "s2", &json!([2])), json!([1, 2]));
