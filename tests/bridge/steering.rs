@@ -219,9 +219,11 @@ async fn commands_are_answered_where_they_were_given_and_only_encrypted_ones_cou
     raw(synapse, &witness, "PUT", &path, body).await;
     scene.ann.say(room, "an ordinary word").await.unwrap();
     read(&scene, "an ordinary word").await;
+    // Of what was said in the clear people are told; it is not answered.
+    hear(&scene, "was not encrypted").await;
     close(&scene).await;
     assert_eq!(scene.in_channel().len(), 1);
-    assert_eq!(said(&scene).len(), 4, "{:#?}", said(&scene));
+    assert_eq!(said(&scene).len(), 5, "{:#?}", said(&scene));
     assert_eq!(skipped_as_commands(&scene).await, 4);
     let metrics = scene.bridge.metrics().await.unwrap();
     let in_clear = "plaintext-in-encrypted-room";

@@ -4,9 +4,18 @@ use std::{path::Path, process::Command};
 
 use super::*;
 
+/// A file of the SDK's may still be on its way out while it is copied.
 fn copy(from: &Path, to: &Path) {
-    let copied = Command::new("cp").arg("-a").args([from, to]).status();
-    assert!(copied.unwrap().success());
+    let copied = (0..20).any(|_| {
+        let copied = Command::new("cp").arg("-a").args([from, to]).status();
+        let whole = copied.unwrap().success();
+        if !whole {
+            std::fs::remove_dir_all(to).unwrap();
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        whole
+    });
+    assert!(copied, "{} cannot be copied", from.display());
 }
 
 /// How listening ends on this copy of a store; `None` if it goes on.
