@@ -131,9 +131,12 @@ impl Matrix {
             return Ok(());
         };
         debug!(entry.id = %waiting.entry, "An entry need not wait any longer");
-        if payload == Payload::Skipped(UNTRUSTED)
-            && let Some(sender) = unread::sender_of(waiting)
-        {
+        let is_untrusted = payload == Payload::Skipped(UNTRUSTED);
+        if !is_untrusted {
+            // Its sender's device has become known, and nobody need look after it.
+            self.unproven().remove(&waiting.session);
+        }
+        if is_untrusted && let Some(sender) = unread::sender_of(waiting) {
             let (entries, place) = (vec![waiting.entry], &waiting.place);
             self.tell(entries, place, &sender, unread::UNSIGNED, inbox)
                 .await?;
