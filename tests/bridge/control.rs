@@ -307,6 +307,26 @@ async fn p14_p15_a_portal_is_made_in_a_chat_from_nothing_in_an_encrypted_room_an
     }
 }
 
+/// About trust, about a verification, about a room that is encrypted.
+#[tokio::test]
+async fn p15_what_the_homeserver_could_have_written_is_refused() {
+    let (_, scene) = open(true).await;
+    let room = room(&scene, false).await;
+    let stage = &scene.stage.room;
+    for words in [
+        "!bridge trust @bob:footbridge.test".to_owned(),
+        "!bridge verify".to_owned(),
+        "!bridge verify yes".to_owned(),
+        format!("!bridge pause in {stage}"),
+    ] {
+        scene.ann.say(&room, &words).await.unwrap();
+    }
+    hear_times(&scene, &room, "only when it is said encrypted", 4).await;
+    scene.say_in_room().await.unwrap();
+    scene.settle(PATIENCE).await.unwrap();
+    assert!(scene.toward_channel().is_clean(), "nothing is held up");
+}
+
 #[tokio::test]
 async fn p14_whoever_may_not_is_refused_and_told_why() {
     let (synapse, scene) = open(true).await;

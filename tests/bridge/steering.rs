@@ -189,6 +189,12 @@ async fn d23_a_failure_has_a_notice_and_a_reaction_on_it_delivers_after_all() {
     assert_eq!(said.len(), 4, "one notice and three answers: {said:#?}");
     assert_eq!(skipped_as_commands(&scene).await, 4);
     let metrics = scene.bridge.metrics().await.unwrap();
+    // Matrix never encrypts reactions, so that nobody is warned of them.
+    let reactions = "reaction-in-encrypted-room";
+    assert_eq!(
+        metrics.sum_where("footbridge_skipped_total", "rule", reactions),
+        1
+    );
     assert_eq!(
         (
             metrics.sum("footbridge_failed_total"),

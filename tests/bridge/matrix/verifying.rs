@@ -101,6 +101,16 @@ impl Pair {
         here
     }
 
+    /// Both say yes, and both come to the end.
+    async fn confirm(&self, flow: &str) {
+        assert!(self.answer(Answer::Same));
+        let compared = self.ann.compared(&self.house.user, flow, Compared::Same);
+        compared.await.unwrap();
+        self.until(flow, |stage| *stage == Stage::Done).await;
+        self.until_screen(flow, |screen| *screen == Screen::Done)
+            .await;
+    }
+
     /// Some time passes, and nobody says anything.
     async fn nobody_moves(&self, flow: &str) {
         let before = self.stage();
@@ -143,15 +153,7 @@ async fn p08_begun_by_the_bridge_and_confirmed_on_both_sides() {
     let flow = pair.asked_by_the_bridge().await;
     pair.compare(&flow).await;
     pair.nobody_moves(&flow).await;
-    let user = pair.house.user.clone();
-    assert!(pair.answer(Answer::Same));
-    pair.ann
-        .compared(&user, &flow, Compared::Same)
-        .await
-        .unwrap();
-    pair.until(&flow, |stage| *stage == Stage::Done).await;
-    pair.until_screen(&flow, |screen| *screen == Screen::Done)
-        .await;
+    pair.confirm(&flow).await;
     assert!(!pair.answer(Answer::Same), "what is over takes no answer");
 }
 
@@ -247,15 +249,8 @@ async fn p02_a_verified_identity_that_changes_is_held_until_somebody_in_charge_a
     let mut pair = Pair::usual().await;
     let flow = pair.asked_by_the_bridge().await;
     pair.compare(&flow).await;
-    assert!(pair.answer(Answer::Same));
+    pair.confirm(&flow).await;
     let user = pair.house.user.clone();
-    pair.ann
-        .compared(&user, &flow, Compared::Same)
-        .await
-        .unwrap();
-    pair.until(&flow, |stage| *stage == Stage::Done).await;
-    pair.until_screen(&flow, |screen| *screen == Screen::Done)
-        .await;
 
     let room = pair
         .ann
