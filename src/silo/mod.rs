@@ -1,6 +1,8 @@
 //! Silos: connected chat networks. Each is a folder with the same four files (`mod`, `config`, `client`,
 //! `convert`), a variant of [`SiloConfig`] and one call of the contract in the tests.
 
+mod framing;
+mod socket;
 pub mod gitter;
 
 use std::sync::Arc;

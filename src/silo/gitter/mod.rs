@@ -19,7 +19,6 @@ mod hub;
 mod channel;
 mod bayeux;
 mod realtime;
-mod framing;
 mod stream;
 mod feed;
 

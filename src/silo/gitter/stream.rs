@@ -12,10 +12,15 @@ use url::Url;
 use super::{
     client::address,
     fault::{Fault, Repeat, Subject, fault_of, fault_of_silence},
-    framing::{Line, Lines},
     hub::{Heard, Hub, failures_after, pause},
 };
-use crate::{secret::Secret, silo::SiloError};
+use crate::{
+    secret::Secret,
+    silo::{
+        SiloError,
+        framing::{Line, Lines},
+    },
+};
 
 /// For the beginning of the answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);

@@ -1,7 +1,7 @@
-//! Cuts Gitter's HTTP stream into lines: chunks end anywhere, also inside a character; whitespace keeps the
+//! Cuts an HTTP stream of lines into them: chunks end anywhere, also inside a character; whitespace keeps the
 //! connection alive; a line may be garbage, or endless.
 
-/// A line longer than this is left out.
+/// A line longer than this is left out, unless a stream is known to have longer ones. In bytes.
 const LONGEST_LINE: usize = 1 << 20;
 
 /// What a piece of the stream held.
@@ -14,13 +14,29 @@ pub enum Line {
 }
 
 /// Collects the bytes of one stream.
-#[derive(Default)]
 pub struct Lines {
     begun: Vec<u8>,
     skipping: bool,
+    longest: usize,
+}
+
+impl Default for Lines {
+    fn default() -> Self {
+        Self::of_at_most(LONGEST_LINE)
+    }
 }
 
 impl Lines {
+    /// For a stream whose lines have at most this many bytes.
+    #[must_use]
+    pub fn of_at_most(longest: usize) -> Self {
+        Self {
+            begun: Vec::new(),
+            skipping: false,
+            longest,
+        }
+    }
+
     /// Takes the next bytes; answers the lines that they complete. Lines end with LF, CR or both.
     pub fn take(&mut self, bytes: &[u8]) -> Vec<Line> {
         let mut lines = Vec::new();
@@ -45,7 +61,7 @@ impl Lines {
         } else {
             bytes
         };
-        if self.begun.len() + bytes.len() > LONGEST_LINE {
+        if self.begun.len() + bytes.len() > self.longest {
             self.begun = Vec::new();
             self.skipping = true;
         } else {
