@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use footbridge_store::{Copy, Millis, Place, RemoteId};
 use serde::{Deserialize, Serialize};
 
-use crate::message::{Message, Style};
+use crate::message::{Message, Sender, Style};
 
 /// A delivery on its way to `to`.
 #[derive(Clone, Debug)]
@@ -115,6 +115,9 @@ pub struct Content {
     pub html: Option<String>,
     /// How it is spoken.
     pub style: Style,
+    /// Whose words they are, where the side shows that beside the text instead of in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub author: Option<Sender>,
 }
 
 impl std::fmt::Debug for Content {

@@ -171,6 +171,7 @@ impl Wall {
 impl Outlet for Wall {
     fn plan(&self, outgoing: &Outgoing, _now: Millis) -> Result<Plan, SendError> {
         let content = |body: &Body| Content {
+            author: None,
             text: plain(body),
             html: None,
             style: Style::Text,
@@ -182,6 +183,7 @@ impl Outlet for Wall {
                     .split('|')
                     .map(|part| Step::Post {
                         content: Content {
+                            author: None,
                             text: part.to_owned(),
                             html: None,
                             style: Style::Text,
@@ -206,6 +208,7 @@ impl Outlet for Wall {
             (Action::Delete { .. }, Some(target)) => Plan::Steps(vec![Step::Remove { target }]),
             (Action::Bridge { text, about }, _) => Plan::Steps(vec![Step::Post {
                 content: Content {
+                    author: None,
                     text: text.clone(),
                     html: None,
                     style: Style::Notice,
@@ -678,6 +681,7 @@ async fn a_kill_between_the_send_and_its_commit_leaves_one_copy() {
         };
         let step = |text: &str| Step::Post {
             content: Content {
+                author: None,
                 text: text.into(),
                 html: None,
                 style: Style::Text,

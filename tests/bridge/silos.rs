@@ -51,6 +51,7 @@ impl Outlet for Rooms {
         };
         Ok(Plan::Steps(vec![Step::Post {
             content: Content {
+                author: None,
                 text: body.to_plain(),
                 html: None,
                 style: Style::Text,

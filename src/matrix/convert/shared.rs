@@ -129,6 +129,7 @@ pub fn content_of(parts: &[Part]) -> Content {
     }
     close(&mut running, &mut html);
     Content {
+        author: None,
         text: lines.join("\n"),
         html: Some(html),
         style: Style::Text,
@@ -258,6 +259,7 @@ fn edited(body: &Body, name: &str, style: Style) -> Content {
     let whole = content_from(body, name, style, false);
     let shown = names::isolated(name);
     Content {
+        author: None,
         text: format!("{shown} (edited): {}", body.to_plain()),
         html: Some(format!(
             "<strong>{}</strong> (edited): {}",

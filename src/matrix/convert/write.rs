@@ -37,6 +37,7 @@ pub fn content_from(body: &Body, sender_name: &str, style: Style, late: bool) ->
     let plain = body.to_plain();
     let gap = if running { "" } else { "\n" };
     Content {
+        author: None,
         text: format!("{text}{gap}{plain}"),
         html: Some(format!("{html}{}", html_behind(body))),
         // An emote is told about its author; as ours it would be told about the bridge.
@@ -175,6 +176,7 @@ pub fn plan(outgoing: &Outgoing) -> Plan {
             let body = Body::plain(summary);
             let content = content_from(&body, &name, Style::Emote, outgoing.late);
             Plan::Steps(vec![posted(Content {
+                author: None,
                 text: content.text.trim_start_matches("* ").to_owned(),
                 html: content
                     .html
@@ -196,6 +198,7 @@ pub fn plan(outgoing: &Outgoing) -> Plan {
 /// What the bridge itself says.
 fn own_words(body: &Body) -> Content {
     Content {
+        author: None,
         text: body.to_plain(),
         html: None,
         style: Style::Notice,

@@ -144,6 +144,7 @@ fn post(text: String, style: Style, thread: Option<&RemoteId>) -> Step {
 
 fn content(text: String, style: Style) -> Content {
     Content {
+        author: None,
         text,
         html: None,
         style,
