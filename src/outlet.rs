@@ -249,6 +249,12 @@ pub trait Outlet: Send + Sync {
     /// oldest first. Asked only of outlets that do not dedupe.
     async fn recall(&self, to: &Place, step: &Step, since: Millis) -> Result<Vec<Copy>, SendError>;
 
+    /// Where nobody can ever look on the other side for what became of a step: the reason, one sentence for a person. A
+    /// new message of unknown outcome then ends as failed, is not repeated, and [`Outlet::recall`] is never asked.
+    fn never_tells(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Whether the other side has answered anything but steps since `since`: a sync, a feed. A message that
     /// fails while nothing is answered is not to blame.
     fn answers(&self, since: Millis) -> bool;

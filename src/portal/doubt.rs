@@ -17,6 +17,8 @@ pub(super) enum Recalled {
     Adopted,
     NeverHappened,
     NotNow(SendError),
+    /// Nobody will ever know; why.
+    NeverKnown(&'static str),
     Stopped,
 }
 
@@ -38,6 +40,9 @@ impl Lane {
         let Some(repeated) = new_message(step) else {
             return Ok(Recalled::NeverHappened);
         };
+        if let Some(reason) = self.outlet.never_tells() {
+            return Ok(Recalled::NeverKnown(reason));
+        }
         let settle = self.outlet.settle();
         // Look at once, then at a tenth, a third and the whole of the settle time after now.
         for share in [0.0, 0.1, 0.23, 0.67] {

@@ -240,6 +240,9 @@ impl Lane {
                 Recalled::Adopted => return Ok(Attempt::Settled),
                 Recalled::Stopped => return Ok(Attempt::Stopped),
                 Recalled::NotNow(error) => return self.not_looked(delivery, error).await,
+                Recalled::NeverKnown(reason) => {
+                    return self.unknown(delivery, reason, trial.message).await;
+                }
                 Recalled::NeverHappened => {}
             }
         }
@@ -249,6 +252,17 @@ impl Lane {
         );
         self.fail(delivery, "given-up", reason, Some(trial.message))
             .await
+    }
+
+    /// Nobody will ever know whether a step happened. It is not repeated: a person decides.
+    pub(super) async fn unknown(
+        &self,
+        delivery: &Delivery,
+        reason: &str,
+        message: &Message,
+    ) -> Result<Attempt, Error> {
+        let reason = reason.to_owned();
+        self.fail(delivery, "unknown", reason, Some(message)).await
     }
 
     /// The place is closed to us. It is asked again now and then; the other end is told once; what has waited

@@ -45,6 +45,9 @@ impl Lane {
                     Recalled::NotNow(error) => {
                         return self.not_looked(delivery, error).await;
                     }
+                    Recalled::NeverKnown(reason) => {
+                        return self.unknown(delivery, reason, message).await;
+                    }
                     Recalled::Stopped => return Ok(Attempt::Stopped),
                 }
             }
