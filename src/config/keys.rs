@@ -31,6 +31,9 @@ pub const TABLES: &[(&str, &[&str])] = &[
             "settle",
             "overlap",
             "audit",
+            "account",
+            "avatar",
+            "ping",
         ],
     ),
     ("portal", &["room", "silo", "channel", "trust"]),
@@ -49,12 +52,29 @@ pub const TABLES: &[(&str, &[&str])] = &[
     ("admin", &["listen", "allow_remote", "users"]),
 ];
 
+/// The kinds of silos, each with the keys that only it has.
+pub const KINDS: &[(&str, &[&str])] = &[
+    (
+        "gitter",
+        &[
+            "stream",
+            "realtime",
+            "feed",
+            "requests_per_minute",
+            "settle",
+            "overlap",
+        ],
+    ),
+    ("matterbridge", &["account", "avatar", "ping"]),
+];
+
 /// Keys whose values are spans of time.
 pub(super) const SPANS: &[&str] = &[
     "key_wait",
     "settle",
     "overlap",
     "audit",
+    "ping",
     "notice_after",
     "key_limit",
     "unknown_after",

@@ -1,4 +1,7 @@
-//! `[[silo]]`: what every kind of silo needs, and Gitter's own keys.
+//! `[[silo]]`: what every kind of silo needs. Each kind's own keys are read in a file of its own.
+
+mod gitter;
+mod matterbridge;
 
 use std::ops::Range;
 
@@ -6,22 +9,13 @@ use url::Url;
 
 use super::{
     fault::{Exit, Fault},
+    keys::{KINDS, listed},
     mask, secret_file,
-    sections::{Reader, span_of},
+    sections::Reader,
     values,
     walk::{Section, Walk},
 };
-use crate::{
-    secret::Secret,
-    silo::{
-        SiloConfig,
-        gitter::{Feed, GitterConfig},
-    },
-};
-
-/// What Gitter's own API allows in a minute.
-const GITTER_LIMIT: u32 = 100;
-const GITTER_HOST: &str = "api.gitter.im";
+use crate::{secret::Secret, silo::SiloConfig};
 
 impl Reader<'_> {
     pub(super) fn silo(&mut self, section: &Section<'_>) -> Option<SiloConfig> {
@@ -29,86 +23,61 @@ impl Reader<'_> {
             .walk
             .need(section, "name", "\"gitter\"", values::silo_name);
         let kind = self.walk.need(section, "kind", "\"gitter\"", |text| {
-            if text == "gitter" {
-                Ok(())
-            } else {
-                values::one_of(text, &["gitter"])
+            let kinds: Vec<&str> = KINDS.iter().map(|(kind, _)| *kind).collect();
+            match kinds.iter().find(|kind| **kind == text) {
+                Some(kind) => Ok(*kind),
+                None => values::one_of(text, &kinds),
             }
         });
-        let token = self.token(section);
-        let walk = &mut self.walk;
-        let api = url_of(
-            walk,
-            section,
-            "api",
-            "https://api.gitter.im/v1",
-            &["https", "http"],
-        );
-        let stream = url_of(
-            walk,
-            section,
-            "stream",
-            "https://stream.gitter.im/v1",
-            &["https", "http"],
-        );
-        let realtime = url_of(
-            walk,
-            section,
-            "realtime",
-            "wss://ws.gitter.im/bayeux",
-            &["wss", "ws", "https", "http"],
-        );
-        let feed = walk.read(section, "feed", |text| match text {
-            "realtime" => Ok(Feed::Realtime),
-            "stream" => Ok(Feed::Stream),
-            _ => values::one_of(text, &["realtime", "stream"]),
-        });
-        let settle = span_of(walk, section, "settle", 1..=300, 20);
-        let overlap = span_of(walk, section, "overlap", 0..=3600, 10);
-        let audit = span_of(walk, section, "audit", 10..=3600, 300);
-        let requests_per_minute = self.requests_per_minute(section, api.as_ref());
+        if let Some(kind) = kind {
+            self.refuse_keys_of_others(section, kind);
+        }
+        let config = match kind {
+            Some("matterbridge") => self
+                .matterbridge(section, name)
+                .map(SiloConfig::Matterbridge),
+            // Of which kind it is meant to be is not known: most are of this one.
+            _ => self.gitter(section, name).map(SiloConfig::Gitter),
+        };
         kind?;
-        Some(SiloConfig::Gitter(GitterConfig {
-            name: name?,
-            token: token?,
-            api: api?,
-            stream: stream?,
-            realtime: realtime?,
-            feed: feed.unwrap_or_default(),
-            requests_per_minute,
-            settle,
-            overlap,
-            audit,
-        }))
+        config
     }
 
-    fn requests_per_minute(&mut self, section: &Section<'_>, api: Option<&Url>) -> u32 {
-        const DEFAULT: u32 = 95;
-        let Some(given) = self.walk.number(section, "requests_per_minute", 1..=60_000) else {
-            return DEFAULT;
-        };
-        let theirs = api.is_some_and(|api| api.host_str() == Some(GITTER_HOST));
-        if theirs && *given.get_ref() > GITTER_LIMIT {
-            self.walk.faults.push(
-                Fault::new(
-                    "B28",
-                    format!(
-                        "`requests_per_minute` is more than the {GITTER_LIMIT} that `api` allows"
-                    ),
-                )
-                .at(given.span())
-                .note(format!(
-                    "`api` is https://{GITTER_HOST}, which refuses what goes beyond its limit"
-                ))
-                .help(format!(
-                    "write at most {GITTER_LIMIT}, better {DEFAULT}, or remove the line"
-                )),
-            );
+    // A key that does nothing here is one that somebody relies on in vain.
+    fn refuse_keys_of_others(&mut self, section: &Section<'_>, kind: &str) {
+        let own = KINDS.iter().find(|(own, _)| *own == kind);
+        let own = own.map_or(&[][..], |(_, keys)| keys);
+        for (other, keys) in KINDS.iter().filter(|(other, _)| *other != kind) {
+            for key in *keys {
+                let Some(span) = section.key_span(key) else {
+                    continue;
+                };
+                let what = format!(
+                    "`{key}` belongs to silos of kind \"{other}\", and this one is \"{kind}\""
+                );
+                self.walk.faults.push(
+                    Fault::new("B02", what)
+                        .at(span)
+                        .note(format!(
+                            "what only \"{kind}\" has is {}",
+                            listed(own.iter().copied())
+                        ))
+                        .help("remove the line"),
+                );
+            }
         }
-        *given.get_ref()
     }
 
     fn token(&mut self, section: &Section<'_>) -> Option<Secret> {
+        let found = self.token_if_any(section);
+        let keys = ["token", "token_file"];
+        if keys.iter().all(|key| section.key_span(key).is_none()) && !section.means("token") {
+            self.walk.missing(section, "token_file", "\"gitter.token\"");
+        }
+        found
+    }
+
+    fn token_if_any(&mut self, section: &Section<'_>) -> Option<Secret> {
         match (section.key_span("token"), section.key_span("token_file")) {
             (Some(inline), Some(file)) => {
                 self.walk.faults.push(
@@ -122,11 +91,7 @@ impl Reader<'_> {
             }
             (Some(key), None) => self.inline_token(section, key),
             (None, Some(_)) => self.token_from_file(section),
-            (None, None) if section.means("token") => None,
-            (None, None) => {
-                self.walk.missing(section, "token_file", "\"gitter.token\"");
-                None
-            }
+            (None, None) => None,
         }
     }
 

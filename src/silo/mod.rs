@@ -4,6 +4,7 @@
 mod framing;
 mod socket;
 pub mod gitter;
+pub mod matterbridge;
 
 use std::sync::Arc;
 
@@ -109,6 +110,8 @@ pub enum FeedState {
 pub enum SiloConfig {
     /// Gitter's API.
     Gitter(gitter::GitterConfig),
+    /// Matterbridge's HTTP API.
+    Matterbridge(matterbridge::MatterbridgeConfig),
 }
 
 impl SiloConfig {
@@ -117,6 +120,7 @@ impl SiloConfig {
     pub fn name(&self) -> &str {
         match self {
             Self::Gitter(config) => &config.name,
+            Self::Matterbridge(config) => &config.name,
         }
     }
 
@@ -129,6 +133,9 @@ impl SiloConfig {
         Ok(match self {
             Self::Gitter(config) => {
                 Arc::new(gitter::Gitter::new(config.clone(), http.clone(), clock)?)
+            }
+            Self::Matterbridge(config) => {
+                Arc::new(matterbridge::Matterbridge::new(config.clone(), clock)?)
             }
         })
     }

@@ -1,0 +1,249 @@
+//! What Matterbridge's API says and takes (facts of v1.26.1-dev and of the fork of 2026).
+
+use footbridge_store::{Millis, RemoteId};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+/// An object of the WebSocket, of the stream, or of an answer.
+#[derive(Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Event {
+    /// What was written.
+    pub text: String,
+    /// The channel of origin.
+    pub channel: String,
+    /// Who wrote it, formatted by `RemoteNickFormat`.
+    pub username: String,
+    /// The network's own id of who wrote it.
+    pub userid: String,
+    /// `protocol.name` of the origin.
+    pub account: String,
+    /// What kind of event it is; empty for a message.
+    pub event: String,
+    /// The network of origin.
+    pub protocol: String,
+    /// The gateway that it came through.
+    pub gateway: String,
+    /// Not empty where it answers something. The ids in it never appear anywhere else.
+    pub parent_id: String,
+    /// When Matterbridge took it: RFC 3339 with nanoseconds.
+    pub timestamp: String,
+    /// What was attached, without the content.
+    #[serde(rename = "Extra", alias = "extra", deserialize_with = "files")]
+    pub files: Vec<File>,
+}
+
+/// Something attached.
+#[derive(Clone, Default)]
+pub struct File {
+    /// Its name.
+    pub name: String,
+    /// What was written beside it; often the same as the text.
+    pub comment: String,
+    /// Where it can be fetched, if Matterbridge has a media server.
+    pub url: String,
+    /// In bytes. Right only where it was too large.
+    pub size: u64,
+    /// Whether Matterbridge left its content out.
+    pub too_large: bool,
+}
+
+/// What an event means to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Somebody says something.
+    Message,
+    /// Somebody does something: `/me waves`.
+    Action,
+    /// Somebody came or left, a topic changed: said by a machine.
+    Notice,
+    /// The first object of a connection.
+    Connected,
+    /// Something was deleted, nobody can tell what.
+    Deleted,
+    /// Nothing that we know.
+    Unknown,
+}
+
+impl Event {
+    /// What it means.
+    pub fn kind(&self) -> Kind {
+        match self.event.as_str() {
+            "" | "file_failure_size" => Kind::Message,
+            "user_action" => Kind::Action,
+            // The fork says `join` and `leave`.
+            "join_leave" | "join" | "leave" | "topic_change" | "notice_irc" => Kind::Notice,
+            "api_connected" => Kind::Connected,
+            "msg_delete" => Kind::Deleted,
+            _ => Kind::Unknown,
+        }
+    }
+
+    /// When Matterbridge took it.
+    pub fn sent_at(&self) -> Option<Millis> {
+        let moment: jiff::Timestamp = self.timestamp.parse().ok()?;
+        Some(Millis(moment.as_millisecond()))
+    }
+
+    /// What it is known by: no object has an id, but each keeps the moment to the nanosecond at which Matterbridge
+    /// took it, on the WebSocket and in the buffer alike. The hash tells apart who wrote it; the text is not in it,
+    /// so nothing can be guessed from what the store keeps.
+    pub fn fact(&self) -> RemoteId {
+        let moment: Option<jiff::Timestamp> = self.timestamp.parse().ok();
+        let mut hash = Sha256::new();
+        let parts = [
+            &self.account,
+            &self.channel,
+            &self.userid,
+            &self.username,
+            &self.event,
+        ];
+        for part in parts {
+            hash.update(part.len().to_le_bytes());
+            hash.update(part);
+        }
+        hash.update(self.text.len().to_le_bytes());
+        if moment.is_none() {
+            hash.update(&self.timestamp);
+        }
+        let hash = hash.finalize();
+        let hex: String = hash.iter().take(8).map(|b| format!("{b:02x}")).collect();
+        let nanos = moment
+            .map(jiff::Timestamp::as_nanosecond)
+            .unwrap_or_default();
+        RemoteId(format!("{nanos}-{hex}"))
+    }
+}
+
+/// Reads an object.
+pub fn read(bytes: &[u8]) -> Option<Event> {
+    serde_json::from_slice(bytes).ok()
+}
+
+/// What is attached, whatever else stands there: an unexpected thing may not cost the message.
+fn files<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<File>, D::Error> {
+    let extra = Value::deserialize(deserializer)?;
+    let of = |key: &str, too_large: bool| -> Vec<File> {
+        let list = extra.get(key).and_then(Value::as_array);
+        let list = list.into_iter().flatten();
+        list.map(|file| File {
+            name: word(file, "Name"),
+            comment: word(file, "Comment"),
+            url: word(file, "URL"),
+            size: file.get("Size").and_then(Value::as_u64).unwrap_or_default(),
+            too_large,
+        })
+        .collect()
+    };
+    Ok([of("file", false), of("file_failure_size", true)].concat())
+}
+
+fn word(value: &Value, key: &str) -> String {
+    let word = value.get(key).and_then(Value::as_str);
+    word.unwrap_or_default().to_owned()
+}
+
+/// A message of ours. All else is set by Matterbridge, whatever is sent.
+#[derive(Serialize)]
+pub struct Post<'a> {
+    /// The gateway it goes into.
+    pub gateway: &'a str,
+    /// Who says it.
+    pub username: &'a str,
+    /// Their id.
+    pub userid: &'a str,
+    /// Where their picture is.
+    pub avatar: &'a str,
+    /// What they say.
+    pub text: &'a str,
+    /// `user_action` or nothing.
+    pub event: &'a str,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn event(value: &Value) -> Event {
+        read(value.to_string().as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn a_real_object_is_read() {
+        let text = r##"{"text":"a \u003c b","channel":"#test","username":"alice","userid":"~alice@127.0.0.1","avatar":"",
+            "account":"irc.local","event":"","protocol":"irc","gateway":"gw1","parent_id":"",
+            "timestamp":"2026-11-22T12:06:31.632804119Z","id":"","Extra":null}"##;
+        let event = read(text.as_bytes()).unwrap();
+        assert_eq!(
+            (event.text.as_str(), event.kind()),
+            ("a < b", Kind::Message)
+        );
+        assert_eq!(event.sent_at(), Some(Millis(1_795_349_191_632)));
+        assert!(event.fact().as_str().starts_with("1795349191632804119-"));
+    }
+
+    #[test]
+    fn events_are_known_by_moment_and_author() {
+        let one = json!({"text": "hi", "timestamp": "2026-11-22T12:06:31.632804119Z", "account": "irc.a", "userid": "u"});
+        let elsewhere = json!({"text": "hi", "timestamp": "2026-11-22T13:06:31.632804119+01:00", "account": "irc.a", "userid": "u"});
+        assert_eq!(event(&one).fact(), event(&elsewhere).fact());
+        for other in [
+            json!({"text": "hi", "timestamp": "2026-11-22T12:06:31.632804120Z", "account": "irc.a", "userid": "u"}),
+            json!({"text": "hi", "timestamp": "2026-11-22T12:06:31.632804119Z", "account": "irc.b", "userid": "u"}),
+            json!({"text": "hi", "timestamp": "2026-11-22T12:06:31.632804119Z", "account": "irc.a", "userid": "v"}),
+        ] {
+            assert_ne!(event(&one).fact(), event(&other).fact(), "{other}");
+        }
+        assert_ne!(
+            event(&json!({"timestamp": "once"})).fact(),
+            event(&json!({"timestamp": "twice"})).fact()
+        );
+    }
+
+    #[test]
+    fn attachments_are_read_and_their_content_is_not_kept() {
+        let one = event(
+            &json!({"Extra": {"file": [{"Name": "a.png", "Data": "iVBORw", "URL": "http://media.example/a.png",
+            "Comment": "look", "Size": 0}]}}),
+        );
+        let [file] = one.files.as_slice() else {
+            panic!("one file");
+        };
+        assert_eq!(
+            (file.name.as_str(), file.comment.as_str()),
+            ("a.png", "look")
+        );
+        let large = event(&json!({"event": "file_failure_size",
+            "extra": {"file_failure_size": [{"Name": "b", "Data": null, "Size": 1_500_000}]}}));
+        assert!(large.files[0].too_large && large.files[0].size == 1_500_000);
+        for strange in [
+            json!(null),
+            json!({}),
+            json!({"file": 1}),
+            json!({"file": [1]}),
+            json!("x"),
+        ] {
+            let read = read(
+                json!({"text": "t", "Extra": strange})
+                    .to_string()
+                    .as_bytes(),
+            );
+            assert_eq!(read.unwrap().text, "t");
+        }
+    }
+
+    #[test]
+    fn unknown_events_are_known_as_such() {
+        for (name, kind) in [
+            ("join", Kind::Notice),
+            ("api_connected", Kind::Connected),
+            ("user_typing", Kind::Unknown),
+            ("something_new", Kind::Unknown),
+        ] {
+            assert_eq!(event(&json!({"event": name})).kind(), kind, "{name}");
+        }
+    }
+}

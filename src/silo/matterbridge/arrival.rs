@@ -1,0 +1,165 @@
+//! Pure: what Matterbridge says → facts for the journal.
+
+use footbridge_store::{Arrival, Millis, Payload, Place};
+
+use super::{
+    api::{Event, Kind},
+    convert::body_of,
+};
+use crate::message::{Action, Command, Message, Sender, Style};
+
+/// Shown for authors that the network does not name.
+const NOBODY: &str = "Someone";
+
+/// The fact behind an event; `None` where it is nobody's news. `now` stands in for a moment that cannot be read.
+pub fn arrival(place: &Place, event: &Event, now: Millis) -> Option<Arrival> {
+    let style = match event.kind() {
+        Kind::Message => Style::Text,
+        Kind::Action => Style::Emote,
+        Kind::Notice => Style::Notice,
+        Kind::Deleted => return Some(fact(place, event, now, Payload::Skipped("unknown-target"))),
+        Kind::Connected | Kind::Unknown => return None,
+    };
+    let body = body_of(event);
+    let payload = if let Some(words) = Command::words_of(&event.text) {
+        asked(event, words)
+    } else if body.is_empty() {
+        Payload::Skipped("empty")
+    } else {
+        written(&Message {
+            sender: sender(event),
+            sent_at: event.sent_at().unwrap_or(now),
+            action: Action::Post {
+                body,
+                style,
+                reply_to: None,
+                thread: None,
+            },
+        })
+    };
+    Some(fact(place, event, now, payload))
+}
+
+fn fact(place: &Place, event: &Event, now: Millis, payload: Payload) -> Arrival {
+    Arrival {
+        place: place.clone(),
+        fact: event.fact(),
+        message: Some(event.fact()),
+        thread: None,
+        sent_at: event.sent_at().unwrap_or(now),
+        payload,
+    }
+}
+
+fn written(message: &Message) -> Payload {
+    message
+        .to_bytes()
+        .map_or(Payload::Skipped("unwritable"), Payload::Ready)
+}
+
+/// Something asked of the bridge itself. What it is about cannot be told.
+fn asked(event: &Event, words: &str) -> Payload {
+    let command = Command {
+        sender: sender(event),
+        words: words.to_owned(),
+        target: None,
+        thread: None,
+        // Nobody says who may remove messages.
+        moderator: false,
+        silent: false,
+        encrypted: false,
+    };
+    command
+        .to_bytes()
+        .map_or(Payload::Skipped("unwritable"), Payload::Command)
+}
+
+/// Ids of several networks meet in one gateway, so each carries its account in front.
+fn sender(event: &Event) -> Sender {
+    let name = event.username.trim();
+    let own = [event.userid.trim(), name];
+    let own = own.into_iter().find(|id| !id.is_empty());
+    Sender {
+        id: own.map_or_else(String::new, |id| format!("{}/{id}", event.account)),
+        name: if name.is_empty() { NOBODY } else { name }.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::silo::matterbridge::api;
+
+    fn heard(value: &Value) -> Option<Arrival> {
+        let event = api::read(value.to_string().as_bytes()).unwrap();
+        arrival(&Place::new("mb", "gw"), &event, Millis(7))
+    }
+
+    fn spoken(value: &Value) -> Message {
+        match heard(value).unwrap().payload {
+            Payload::Ready(bytes) => Message::from_bytes(&bytes).unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn style(value: &Value) -> Style {
+        match spoken(value).action {
+            Action::Post { style, .. } => style,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn names_and_ids_come_with_their_account() {
+        let message = spoken(
+            &json!({"text": "hi", "username": "alice ", "userid": "~alice@127.0.0.1",
+            "account": "irc.local", "timestamp": "2026-11-22T12:06:31.632804119Z"}),
+        );
+        assert_eq!(message.sender.name, "alice");
+        assert_eq!(message.sender.id, "irc.local/~alice@127.0.0.1");
+        assert_eq!(message.sent_at, Millis(1_795_349_191_632));
+        let nobody = spoken(&json!({"text": "hi", "account": "irc.local"})).sender;
+        assert!(nobody.name == NOBODY && nobody.id.is_empty() && !nobody.is_bridge());
+        let unnumbered = spoken(&json!({"text": "hi", "username": "bob", "account": "irc.local"}));
+        assert_eq!(unnumbered.sender.id, "irc.local/bob");
+    }
+
+    #[test]
+    fn each_kind_of_event_is_spoken_in_its_way() {
+        for (event, spoken) in [
+            ("", Style::Text),
+            ("user_action", Style::Emote),
+            ("join_leave", Style::Notice),
+            ("join", Style::Notice),
+            ("topic_change", Style::Notice),
+        ] {
+            assert_eq!(
+                style(&json!({"text": "x", "event": event})),
+                spoken,
+                "{event}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_no_message_is_no_news() {
+        for event in ["api_connected", "user_typing", "something_new"] {
+            assert!(
+                heard(&json!({"text": "x", "event": event})).is_none(),
+                "{event}"
+            );
+        }
+        let skipped = |value: &Value| heard(value).unwrap().payload;
+        assert_eq!(skipped(&json!({"text": " \n"})), Payload::Skipped("empty"));
+        let deleted = json!({"text": "msg_delete", "event": "msg_delete"});
+        assert_eq!(skipped(&deleted), Payload::Skipped("unknown-target"));
+    }
+
+    #[test]
+    fn commands_are_asked_and_not_relayed() {
+        let payload = heard(&json!({"text": "!bridge status"})).unwrap().payload;
+        assert!(matches!(payload, Payload::Command(_)));
+    }
+}

@@ -1,0 +1,104 @@
+//! Matterbridge's buffer, read through `/api/stream`: what was said while nobody listened. It holds the newest messages
+//! of the account (ten, unless `Buffer=` says otherwise), those that the WebSocket brought as well. Each message
+//! that is read is taken out, at ten a second, and what is taken for a reader that dies is lost: so it is read for
+//! as short a time as possible, and left right behind a message.
+
+use std::time::Duration;
+
+use anyhow::anyhow;
+use tokio::time::Instant;
+
+use super::{
+    api::{self, Event, Kind},
+    client::{ANSWER_WITHIN, address},
+    fault::{Fault, Request, fault_of, fault_of_silence},
+    feed::Wire,
+};
+use crate::silo::framing::{Line, Lines};
+
+/// Matterbridge looks ten times a second: after this long without a message the buffer is empty.
+const EMPTY_AFTER: Duration = Duration::from_millis(1_500);
+/// The longest line, in bytes: files come with their content.
+pub const LONGEST: usize = 32 << 20;
+
+/// An open reading of the buffer.
+pub struct Buffer {
+    response: reqwest::Response,
+    lines: Lines,
+    /// Whether its first object came: before that, silence says nothing.
+    begun: bool,
+    last: Instant,
+}
+
+impl Buffer {
+    /// Begins to read.
+    pub async fn open(wire: &Wire) -> Result<Self, Fault> {
+        let request = wire.http.get(address(&wire.api, "stream"));
+        let request = match &wire.token {
+            Some(token) => request.bearer_auth(token.expose()),
+            None => request,
+        };
+        let sent = tokio::time::timeout(ANSWER_WITHIN, request.send()).await;
+        let sent = sent.map_err(|_| silent())?;
+        let response = sent.map_err(|error| fault_of_silence(Request::Read, error))?;
+        if !response.status().is_success() {
+            return Err(fault_of(Request::Read, response.status().as_u16(), ""));
+        }
+        Ok(Self {
+            response,
+            lines: Lines::of_at_most(LONGEST),
+            begun: false,
+            last: Instant::now(),
+        })
+    }
+
+    /// The next messages; `None` when there are no more. May be dropped and asked again.
+    pub async fn next(&mut self) -> Result<Option<Vec<Event>>, Fault> {
+        loop {
+            let patience = if self.begun {
+                EMPTY_AFTER
+            } else {
+                ANSWER_WITHIN
+            };
+            let chunk = tokio::time::timeout_at(self.last + patience, self.response.chunk()).await;
+            let chunk = match chunk {
+                Err(_) if self.begun => return Ok(None),
+                Err(_) => return Err(silent()),
+                Ok(chunk) => chunk.map_err(|error| fault_of_silence(Request::Read, error))?,
+            };
+            let Some(bytes) = chunk else {
+                return Err(Fault::Unavailable(anyhow!(
+                    "Matterbridge closed its stream"
+                )));
+            };
+            self.last = Instant::now();
+            let lines = self.lines.take(&bytes);
+            let mut events: Vec<Event> = lines.into_iter().filter_map(read).collect();
+            let all = events.len();
+            events.retain(|event| event.kind() != Kind::Connected);
+            self.begun |= events.len() < all;
+            if !events.is_empty() {
+                return Ok(Some(events));
+            }
+        }
+    }
+}
+
+fn read(line: Line) -> Option<Event> {
+    let event = match line {
+        Line::Text(bytes) => api::read(&bytes),
+        Line::TooLong => None,
+    };
+    if event.is_none() {
+        tracing::warn!(
+            "Something in Matterbridge's buffer is too long or cannot be read; it is left out"
+        );
+    }
+    event
+}
+
+fn silent() -> Fault {
+    Fault::Unavailable(anyhow!(
+        "Matterbridge's stream does not begin; a proxy that holds answers back until they are whole does that"
+    ))
+}

@@ -1,0 +1,198 @@
+//! Pure: Matterbridge messages ⇄ neutral messages. Matterbridge passes a text to networks of every dialect, so what we
+//! send is plain: nobody is called by it, and nothing in it becomes markup that its author did not write.
+
+use super::api::{Event, File};
+use crate::{
+    names,
+    text::{self, Block, Body, Inline},
+};
+
+/// Stands before what answers something: which message that is cannot be told in either direction.
+const REPLY: &str = "↪ ";
+/// Stands before what is attached.
+const ATTACHED: &str = "📎 ";
+/// Calls of everybody, in one network or another.
+const CALLS: [&str; 7] = [
+    "everyone", "here", "channel", "all", "room", "group", "online",
+];
+/// Ends a word without being seen.
+const PART: char = '\u{200b}';
+
+/// What an event says: its text, the mark of a reply, and what is attached to it.
+#[must_use]
+pub fn body_of(event: &Event) -> Body {
+    let mut text = event.text.trim_end().to_owned();
+    if text.is_empty() {
+        // Some networks write beside the file what others write as the text.
+        let comments = event.files.iter().map(|file| file.comment.trim());
+        let beside: Vec<&str> = comments.filter(|comment| !comment.is_empty()).collect();
+        text = beside.join("\n");
+    }
+    let mut body = Body::plain(&text::with_emoji(&text));
+    let attached = event
+        .files
+        .iter()
+        .map(|file| Block::Paragraph(attachment(file)));
+    body.0.extend(attached);
+    if !event.parent_id.is_empty() && !body.is_empty() {
+        mark_reply(&mut body);
+    }
+    body
+}
+
+fn mark_reply(body: &mut Body) {
+    let mark = Inline::Text(REPLY.to_owned());
+    match body.0.first_mut() {
+        Some(Block::Paragraph(line)) => line.insert(0, mark),
+        _ => body.0.insert(0, Block::Paragraph(vec![mark])),
+    }
+}
+
+/// Something attached: a link where there is one, else what it was.
+fn attachment(file: &File) -> Vec<Inline> {
+    let name = names::shown(&file.name, "a file");
+    let mark = Inline::Text(ATTACHED.to_owned());
+    let is_link =
+        url::Url::parse(&file.url).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
+    if file.too_large {
+        let size = megabytes(file.size);
+        let told = format!("{ATTACHED}{name} ({size}: too large for Matterbridge to pass on)");
+        vec![Inline::Text(told)]
+    } else if is_link {
+        let label = vec![Inline::Text(name)];
+        let href = file.url.clone();
+        vec![mark, Inline::Link { href, label }]
+    } else {
+        vec![Inline::Text(format!("{ATTACHED}{name} (not carried over)"))]
+    }
+}
+
+/// A size in words.
+fn megabytes(bytes: u64) -> String {
+    let tenths = bytes.saturating_add(50_000) / 100_000;
+    format!("{}.{} MB", tenths / 10, tenths % 10)
+}
+
+/// The tree as plain text that calls nobody.
+#[must_use]
+pub fn text_from_body(body: &Body) -> String {
+    harmless(&body.to_plain())
+}
+
+/// A text as an answer to something.
+#[must_use]
+pub fn as_reply(text: &str) -> String {
+    format!("{REPLY}{text}")
+}
+
+/// A name that calls nobody.
+#[must_use]
+pub fn name_of(name: &str, id: &str) -> String {
+    harmless(&names::isolated(&names::shown(name, id)))
+}
+
+/// The same text, but no call of everybody, and no call by the marks of Discord and Slack.
+fn harmless(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(['@', '<']) {
+        let (before, after) = rest.split_at(at);
+        out.push_str(before);
+        let mark = if after.starts_with('@') { '@' } else { '<' };
+        out.push(mark);
+        rest = after.get(1..).unwrap_or_default();
+        let calls = match mark {
+            '@' => CALLS.iter().any(|word| begins_with(rest, word)),
+            _ => rest.starts_with(['@', '!', '#']),
+        };
+        if calls {
+            out.push(PART);
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
+fn begins_with(text: &str, word: &str) -> bool {
+    let head = text.get(..word.len());
+    head.is_some_and(|head| head.eq_ignore_ascii_case(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(name: &str, url: &str) -> File {
+        File {
+            name: name.to_owned(),
+            url: url.to_owned(),
+            ..File::default()
+        }
+    }
+
+    fn shown(event: &Event) -> String {
+        body_of(event).to_plain()
+    }
+
+    #[test]
+    fn a_reply_is_marked_as_one() {
+        let event = Event {
+            text: "yes".to_owned(),
+            parent_id: "msg-parent-not-found".to_owned(),
+            ..Event::default()
+        };
+        assert_eq!(shown(&event), "↪ yes");
+    }
+
+    #[test]
+    fn what_is_attached_is_a_link_or_is_named() {
+        let mut event = Event {
+            text: "look".to_owned(),
+            files: vec![
+                file("a.png", "http://media.example/a.png"),
+                file("b.png", "javascript:x"),
+            ],
+            ..Event::default()
+        };
+        event.files[0].comment = "look".to_owned();
+        let body = body_of(&event);
+        assert!(
+            matches!(&body.0[1], Block::Paragraph(line) if matches!(&line[1],
+            Inline::Link { href, .. } if href == "http://media.example/a.png"))
+        );
+        assert_eq!(shown(&event).matches("look").count(), 1, "not twice");
+        assert!(shown(&event).ends_with("📎 b.png (not carried over)"));
+    }
+
+    #[test]
+    fn a_caption_stands_where_there_is_no_text_and_a_large_file_is_told() {
+        let mut large = file("big.bin", "");
+        (large.comment, large.size, large.too_large) = ("too big".to_owned(), 1_500_000, true);
+        let event = Event {
+            files: vec![large],
+            ..Event::default()
+        };
+        assert_eq!(
+            shown(&event),
+            "too big\n\n📎 big.bin (1.5 MB: too large for Matterbridge to pass on)"
+        );
+    }
+
+    #[test]
+    fn nobody_is_called() {
+        for (text, sent) in [
+            ("@everyone hi", "@\u{200b}everyone hi"),
+            ("hi @Here!", "hi @\u{200b}Here!"),
+            ("a@example.org", "a@example.org"),
+            (
+                "<@1234> <!channel> a < b",
+                "<\u{200b}@1234> <\u{200b}!channel> a < b",
+            ),
+            ("grün 🦆", "grün 🦆"),
+        ] {
+            assert_eq!(text_from_body(&Body::plain(text)), sent);
+        }
+        assert_eq!(name_of("@everyone", "@a:b"), "@\u{200b}everyone");
+        assert_eq!(name_of(" ", "@a:b"), "@a:b");
+    }
+}

@@ -1,0 +1,181 @@
+//! What Matterbridge's refusals mean: one table from status codes to faults, and from faults to the errors the house
+//! branches on. Behind a reverse proxy some of the answers are the proxy's.
+
+use std::time::Duration;
+
+use anyhow::anyhow;
+
+use crate::{
+    outlet::{Outcome, SendError},
+    silo::SiloError,
+};
+
+/// How long a proxy that says 429 is left alone.
+const BUSY: Duration = Duration::from_secs(10);
+
+/// Nothing can be looked up there, so what became of a message without an answer nobody will ever know.
+pub const UNSURE: &str = "Matterbridge's answer was lost, so it may or may not have arrived: look there before it is sent again";
+
+/// What a request was for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// To read, or to see whether anybody is there.
+    Read,
+    /// To send a message.
+    Send,
+}
+
+/// Why a request did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// The token is wrong or missing.
+    #[error(
+        "Matterbridge does not accept the token; write the `Token` of its API account into the configuration"
+    )]
+    SignedOut,
+    /// Matterbridge will never take this.
+    #[error("{0}")]
+    Refused(String),
+    /// An answer that looks like never, but that a proxy gives as well.
+    #[error("{0}")]
+    Rejected(String),
+    /// Too fast for a proxy in between.
+    #[error("what stands before Matterbridge asks us to be slower")]
+    Busy,
+    /// A message was on its way and no answer came.
+    #[error("{UNSURE}")]
+    Unsure,
+    /// Matterbridge cannot be reached or does not answer as it should; nothing was done.
+    #[error("{0:#}")]
+    Unavailable(anyhow::Error),
+}
+
+/// The meaning of a status other than success, and of the message that came with it.
+pub fn fault_of(request: Request, status: u16, message: &str) -> Fault {
+    match (status, request) {
+        (401, _) => Fault::SignedOut,
+        // Without a header the API answers 400; a request that only reads can have nothing else wrong with it.
+        (400, Request::Read) => Fault::SignedOut,
+        (400, _) if message.contains("missing key") => Fault::SignedOut,
+        (500, _) if message.contains("invalid format") => {
+            Fault::Refused("Matterbridge does not take the file".to_owned())
+        }
+        (413, _) => Fault::Refused(
+            "The message is too large for what stands before Matterbridge".to_owned(),
+        ),
+        (400 | 415, Request::Send) => Fault::Refused(format!(
+            "Matterbridge does not understand the message (status {status})"
+        )),
+        (429, _) => Fault::Busy,
+        // A proxy that has nobody to pass it on to.
+        (503, _) | (..=399, _) => unavailable(status),
+        (408 | 500.., Request::Send) => Fault::Unsure,
+        (_, Request::Send) => Fault::Rejected(format!(
+            "what answers at the configured `api` is not Matterbridge's API (status {status})"
+        )),
+        (_, Request::Read) => unavailable(status),
+    }
+}
+
+fn unavailable(status: u16) -> Fault {
+    Fault::Unavailable(anyhow!("Matterbridge answered with status {status}"))
+}
+
+/// The fault behind a request that got no answer.
+pub fn fault_of_silence(request: Request, error: reqwest::Error) -> Fault {
+    if request == Request::Send && !error.is_connect() && !error.is_builder() {
+        return Fault::Unsure;
+    }
+    Fault::Unavailable(
+        anyhow::Error::new(error.without_url()).context("Matterbridge did not answer"),
+    )
+}
+
+impl From<Fault> for SendError {
+    fn from(fault: Fault) -> Self {
+        let reason = fault.to_string();
+        match fault {
+            Fault::SignedOut => Self::SignedOut { reason },
+            Fault::Refused(_) => Self::Refused { reason },
+            Fault::Rejected(_) => Self::Rejected { reason },
+            Fault::Busy => Self::Limited { after: Some(BUSY) },
+            Fault::Unsure => Self::Retry {
+                after: None,
+                outcome: Outcome::Unknown,
+                source: anyhow!(reason),
+            },
+            Fault::Unavailable(source) => Self::Retry {
+                after: None,
+                outcome: Outcome::NotDone,
+                source,
+            },
+        }
+    }
+}
+
+impl From<Fault> for SiloError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::SignedOut => Self::SignedOut(fault.to_string()),
+            Fault::Unavailable(source) => Self::Unavailable(source),
+            other => Self::Unavailable(anyhow::Error::new(other)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn word(fault: &Fault) -> &'static str {
+        match fault {
+            Fault::SignedOut => "signed out",
+            Fault::Refused(_) => "refused",
+            Fault::Rejected(_) => "rejected",
+            Fault::Busy => "busy",
+            Fault::Unsure => "unsure",
+            Fault::Unavailable(_) => "not done",
+        }
+    }
+
+    #[test]
+    fn every_status_has_one_meaning() {
+        use Request::{Read, Send};
+        let table = [
+            (Send, 401, "Unauthorized", "signed out"),
+            (Read, 401, "Unauthorized", "signed out"),
+            (Send, 400, "missing key in request header", "signed out"),
+            (Read, 400, "", "signed out"),
+            (Send, 400, "unexpected EOF", "refused"),
+            (Send, 415, "Unsupported Media Type", "refused"),
+            (Send, 413, "", "refused"),
+            (Send, 500, "invalid format for data", "refused"),
+            (Send, 500, "Internal Server Error", "unsure"),
+            (Send, 502, "", "unsure"),
+            (Send, 504, "", "unsure"),
+            (Send, 408, "", "unsure"),
+            (Send, 503, "", "not done"),
+            (Send, 302, "", "not done"),
+            (Send, 429, "", "busy"),
+            (Send, 404, "Not Found", "rejected"),
+            (Read, 404, "Not Found", "not done"),
+            (Read, 502, "", "not done"),
+            (Read, 500, "", "not done"),
+        ];
+        for (request, status, message, meaning) in table {
+            let fault = fault_of(request, status, message);
+            assert_eq!(word(&fault), meaning, "{request:?} {status} {message}");
+        }
+    }
+
+    #[test]
+    fn what_may_have_arrived_is_in_doubt() {
+        assert!(matches!(
+            SendError::from(Fault::Unsure),
+            SendError::Retry {
+                outcome: Outcome::Unknown,
+                ..
+            }
+        ));
+    }
+}

@@ -1,0 +1,387 @@
+//! The feed: the WebSocket, which brings everything as it is written and nothing twice, and behind every new connection
+//! Matterbridge's buffer, which holds what was said meanwhile. The WebSocket is opened first, so that nothing falls
+//! between the two; what it brings is held until the buffer is empty, so that nothing overtakes.
+
+use std::{collections::HashSet, convert::Infallible, time::Duration};
+
+use anyhow::{Context, anyhow};
+use footbridge_store::{Millis, RemoteId};
+use futures_util::{FutureExt, SinkExt, StreamExt};
+use tokio::time::Instant;
+use tokio_tungstenite::tungstenite::{Error as WireError, Message as Frame};
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use super::{
+    api::{self, Event, Kind},
+    buffer::{Buffer, LONGEST},
+    client::{ANSWER_WITHIN, address},
+    fault::{Fault, Request, fault_of},
+    health::Health,
+    listener::{Heard, Listener, Pace},
+};
+use crate::{
+    backoff,
+    secret::Secret,
+    silo::{
+        SiloError,
+        socket::{self, Socket, Unopened},
+    },
+};
+
+/// A connection that lasted this long was a good one.
+const STABLE: Duration = Duration::from_secs(30);
+/// After connections that brought something the wait grows no longer than after this many failures.
+const SHORT_LIVED: u32 = 3;
+/// The same after connections that brought nothing: a minute at most.
+const FAILED: u32 = 7;
+/// Frames taken together when they come fast.
+const BURST: usize = 64;
+/// What is held while the buffer is read, in messages and in bytes of text; beyond that it goes on out of order rather
+/// than into memory.
+const MOST_HELD: usize = 5_000;
+const MOST_HELD_BYTES: usize = 16 << 20;
+
+/// How long the last of the buffer is waited for when the connection is lost.
+const SALVAGE: Duration = Duration::from_millis(100);
+
+/// Where and as whom to listen.
+pub struct Wire {
+    /// A client of HTTP/1.1 without a time limit on whole answers.
+    pub http: reqwest::Client,
+    /// What `/api/…` stands behind.
+    pub api: Url,
+    /// The account's token, if it has one.
+    pub token: Option<Secret>,
+    /// How long a silence may be, and then how long its end may take.
+    pub ping: Duration,
+    /// How often the buffer is read beside the WebSocket.
+    pub audit: Duration,
+}
+
+/// Why a connection ended.
+enum Ending {
+    Stopped,
+    SignedOut,
+    Lost(anyhow::Error),
+    Store(footbridge_store::Error),
+}
+
+impl From<Fault> for Ending {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::SignedOut => Self::SignedOut,
+            Fault::Unavailable(source) => Self::Lost(source),
+            other => Self::Lost(anyhow!(other)),
+        }
+    }
+}
+
+impl From<footbridge_store::Error> for Ending {
+    fn from(error: footbridge_store::Error) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// Follows the feed over all its connections. Ends only when stopped, signed out, or when the store fails.
+pub async fn follow(
+    listener: &mut Listener,
+    wire: &Wire,
+    health: &Health,
+    stop: &CancellationToken,
+) -> Result<(), SiloError> {
+    let mut failures: u32 = 0;
+    loop {
+        let began = Instant::now();
+        let mut connection = Connection {
+            listener,
+            wire,
+            health,
+            begun: false,
+            buffer: None,
+            held: Vec::new(),
+            held_bytes: 0,
+            facts: HashSet::new(),
+        };
+        let Err(mut ending) = connection.run(stop).await;
+        let begun = connection.begun;
+        // What was heard is written down whatever became of the connection.
+        let held = std::mem::take(&mut connection.held);
+        if let Err(error) = listener.take(&held, Heard::Live).await {
+            ending = Ending::Store(error);
+        }
+        health.behind();
+        match ending {
+            Ending::Stopped => return Ok(()),
+            Ending::SignedOut => return Err(Fault::SignedOut.into()),
+            Ending::Store(error) => return Err(SiloError::Store(error)),
+            Ending::Lost(error) => {
+                tracing::warn!(silo.name = %listener.silo, error = format!("{error:#}"), attempt = failures + 1,
+                    "Lost the connection to Matterbridge");
+            }
+        }
+        failures = if began.elapsed() > STABLE {
+            0
+        } else {
+            (failures + 1).min(if begun { SHORT_LIVED } else { FAILED })
+        };
+        tokio::select! {
+            () = tokio::time::sleep(backoff::after(failures)) => {}
+            () = stop.cancelled() => return Ok(()),
+        }
+    }
+}
+
+/// One connection.
+struct Connection<'a> {
+    listener: &'a mut Listener,
+    wire: &'a Wire,
+    health: &'a Health,
+    /// Whether Matterbridge let us in.
+    begun: bool,
+    /// The reading of Matterbridge's buffer, while it goes on.
+    buffer: Option<Buffer>,
+    /// What the WebSocket brought while the buffer is read behind a new connection.
+    held: Vec<Event>,
+    held_bytes: usize,
+    /// What it brought while the buffer is read: where the buffer has come to that, it holds nothing else.
+    facts: HashSet<RemoteId>,
+}
+
+/// How long the connection has been silent, and whether it was asked.
+struct Pulse {
+    last: Instant,
+    asked: bool,
+}
+
+impl Connection<'_> {
+    async fn run(&mut self, stop: &CancellationToken) -> Result<Infallible, Ending> {
+        let opening = async {
+            let mut socket = open(self.wire).await?;
+            let theirs = first(&mut socket).await?;
+            // Only now: from here on nothing falls between the two.
+            let buffer = Buffer::open(self.wire).await?;
+            Ok::<_, Ending>((socket, buffer, theirs))
+        };
+        let (mut socket, buffer, theirs) = tokio::select! {
+            () = stop.cancelled() => return Err(Ending::Stopped),
+            opened = opening => opened?,
+        };
+        self.begun = true;
+        self.buffer = Some(buffer);
+        self.listener.begin(theirs).await?;
+        let Err(ending) = self.listen(&mut socket, stop).await;
+        self.leave(&ending).await?;
+        // Politeness only: Matterbridge forgets us by itself.
+        let _sent = tokio::time::timeout(Duration::from_secs(1), socket.close(None)).await;
+        Err(ending)
+    }
+
+    async fn listen(
+        &mut self,
+        socket: &mut Socket,
+        stop: &CancellationToken,
+    ) -> Result<Infallible, Ending> {
+        let mut behind = true;
+        let mut audit = Instant::now() + self.wire.audit;
+        let mut pulse = Pulse {
+            last: Instant::now(),
+            asked: false,
+        };
+        loop {
+            let silent = pulse.last + self.wire.ping * if pulse.asked { 2 } else { 1 };
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Err(Ending::Stopped),
+                frame = socket.next() => {
+                    pulse = Pulse { last: Instant::now(), asked: false };
+                    let events = burst(frame, socket)?;
+                    if self.buffer.is_some() {
+                        self.facts.extend(events.iter().map(Event::fact));
+                    }
+                    self.heard(events, behind).await?;
+                }
+                read = next_of(&mut self.buffer) => {
+                    let done = match read? {
+                        Some(events) => self.buffered(&events).await?,
+                        None => true,
+                    };
+                    if done {
+                        self.buffer = None;
+                        self.facts = HashSet::new();
+                        audit = Instant::now() + self.wire.audit;
+                        if std::mem::take(&mut behind) {
+                            self.release().await?;
+                            self.health.live();
+                        }
+                    }
+                }
+                () = tokio::time::sleep_until(silent) => {
+                    if pulse.asked {
+                        return Err(Ending::Lost(anyhow!("Matterbridge does not answer any more")));
+                    }
+                    pulse.asked = true;
+                    ping(socket).await?;
+                }
+                () = tokio::time::sleep_until(audit), if self.buffer.is_none() => {
+                    self.buffer = Some(Buffer::open(self.wire).await?);
+                }
+            }
+        }
+    }
+
+    /// Takes what the WebSocket brought.
+    async fn heard(&mut self, events: Vec<Event>, behind: bool) -> Result<(), Ending> {
+        if !behind {
+            return self.write(&events, Heard::Live).await;
+        }
+        self.held_bytes += events.iter().map(|event| event.text.len()).sum::<usize>();
+        self.held.extend(events);
+        if self.held.len() > MOST_HELD || self.held_bytes > MOST_HELD_BYTES {
+            self.release().await?;
+        }
+        Ok(())
+    }
+
+    /// Takes what the buffer brought. Answers whether it holds nothing more that the WebSocket does not bring.
+    async fn buffered(&mut self, events: &[Event]) -> Result<bool, Ending> {
+        self.write(events, Heard::Buffered).await?;
+        let mut events = events.iter();
+        Ok(events.any(|event| self.facts.contains(&event.fact())))
+    }
+
+    /// Writes down what was held.
+    async fn release(&mut self) -> Result<(), Ending> {
+        let held = std::mem::take(&mut self.held);
+        self.held_bytes = 0;
+        self.write(&held, Heard::Live).await
+    }
+
+    async fn write(&mut self, events: &[Event], heard: Heard) -> Result<(), Ending> {
+        match self.listener.take(events, heard).await? {
+            Pace::Good => Ok(()),
+            Pace::Slow => Err(Ending::Lost(anyhow!(
+                "Writing down took so long that Matterbridge may have left something out; reading its buffer again"
+            ))),
+        }
+    }
+
+    /// Leaves the buffer, if it is being read: what came out of it already exists nowhere else. When told to stop, right
+    /// behind a message, when Matterbridge does not look for the next one yet.
+    async fn leave(&mut self, ending: &Ending) -> Result<(), Ending> {
+        let Some(mut buffer) = self.buffer.take() else {
+            return Ok(());
+        };
+        if matches!(ending, Ending::Stopped) {
+            if let Ok(Some(events)) = buffer.next().await {
+                self.listener.take(&events, Heard::Buffered).await?;
+            }
+            return Ok(());
+        }
+        while let Ok(Ok(Some(events))) = tokio::time::timeout(SALVAGE, buffer.next()).await {
+            self.listener.take(&events, Heard::Buffered).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The next messages of the buffer, while it is read.
+async fn next_of(buffer: &mut Option<Buffer>) -> Result<Option<Vec<Event>>, Fault> {
+    match buffer {
+        Some(buffer) => buffer.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn open(wire: &Wire) -> Result<Socket, Ending> {
+    let url = address(&wire.api, "websocket");
+    let opening = socket::open(&wire.http, &url, wire.token.as_ref(), LONGEST);
+    let opened = tokio::time::timeout(ANSWER_WITHIN, opening)
+        .await
+        .map_err(|_| Ending::Lost(anyhow!("Matterbridge does not answer")))?;
+    opened.map_err(|failure| match failure {
+        Unopened::Answered(status) => fault_of(Request::Read, status, "").into(),
+        Unopened::Unreachable(error) => {
+            Ending::Lost(anyhow!(error).context("Cannot reach Matterbridge"))
+        }
+        Unopened::NoWebSocket => Ending::Lost(anyhow!(
+            "what answers at the configured `api` is not Matterbridge's API"
+        )),
+    })
+}
+
+/// The first object of a connection tells the moment of Matterbridge's clock.
+async fn first(socket: &mut Socket) -> Result<Option<Millis>, Ending> {
+    let hello = async {
+        loop {
+            let frame = socket.next().await;
+            let frame =
+                frame.ok_or_else(|| Ending::Lost(anyhow!("Matterbridge closed the connection")))?;
+            match event_of(frame)? {
+                Some(event) if event.kind() == Kind::Connected => return Ok(event.sent_at()),
+                Some(_) => {
+                    return Err(Ending::Lost(anyhow!(
+                        "Matterbridge begins with something else"
+                    )));
+                }
+                None => {}
+            }
+        }
+    };
+    let hello = tokio::time::timeout(ANSWER_WITHIN, hello).await;
+    hello.map_err(|_| Ending::Lost(anyhow!("Matterbridge does not begin to talk")))?
+}
+
+/// This frame's event and those of the frames that are here already.
+fn burst(
+    first: Option<Result<Frame, WireError>>,
+    socket: &mut Socket,
+) -> Result<Vec<Event>, Ending> {
+    let mut events = Vec::new();
+    let mut frame = first;
+    loop {
+        let taken =
+            frame.ok_or_else(|| Ending::Lost(anyhow!("Matterbridge closed the connection")));
+        match taken.and_then(event_of) {
+            Ok(event) => events.extend(event),
+            // It comes again; what was read before it must not be lost.
+            Err(_) if !events.is_empty() => return Ok(events),
+            Err(ending) => return Err(ending),
+        }
+        if events.len() >= BURST {
+            return Ok(events);
+        }
+        match socket.next().now_or_never() {
+            Some(next) => frame = next,
+            None => return Ok(events),
+        }
+    }
+}
+
+/// What a frame tells, if anything.
+fn event_of(frame: Result<Frame, WireError>) -> Result<Option<Event>, Ending> {
+    let frame = frame.context("The connection to Matterbridge broke");
+    let event = match frame.map_err(Ending::Lost)? {
+        Frame::Text(text) => api::read(text.as_bytes()),
+        Frame::Binary(bytes) => api::read(&bytes),
+        Frame::Close(_) => return Err(Ending::Lost(anyhow!("Matterbridge closed the connection"))),
+        Frame::Ping(_) | Frame::Pong(_) | Frame::Frame(_) => return Ok(None),
+    };
+    if event.is_none() {
+        tracing::warn!("Matterbridge said something unreadable; it is left out");
+    }
+    Ok(event)
+}
+
+/// Asks for a sign of life.
+async fn ping(socket: &mut Socket) -> Result<(), Ending> {
+    let asked = socket.send(Frame::Ping(Vec::new().into()));
+    let asked = tokio::time::timeout(ANSWER_WITHIN, asked).await;
+    match asked {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(Ending::Lost(anyhow!(error))),
+        Err(_) => Err(Ending::Lost(anyhow!(
+            "Matterbridge does not take what we say"
+        ))),
+    }
+}

@@ -1,0 +1,173 @@
+//! What is known of the other side only by listening: our own account's name, gateways that exist, and the newest
+//! messages, for somebody who shows that they may decide about a gateway.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use super::api::Event;
+use crate::silo::Poster;
+
+/// How many messages of all gateways are kept, as long as the process lives.
+const NEWEST: usize = 200;
+/// The longest text that is kept, in bytes: codes are short.
+const LONGEST: usize = 200;
+/// How many names of gateways are kept.
+const MOST_GATEWAYS: usize = 1_000;
+
+/// What was learnt.
+#[derive(Default)]
+pub struct Known(Mutex<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    account: Option<String>,
+    heard: HashSet<String>,
+    doubted: HashSet<String>,
+    newest: VecDeque<(String, String, String)>,
+}
+
+/// What the answer to a message tells of our account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Account {
+    /// It is the one that we know, or the answer does not say.
+    AsKnown,
+    /// It is another one than we were told, and this is new.
+    Differs,
+}
+
+impl Known {
+    /// With our account's name, if it was configured.
+    pub fn of(account: Option<String>) -> Self {
+        Self(Mutex::new(Inner {
+            account,
+            ..Inner::default()
+        }))
+    }
+
+    /// Our account's name, as far as it is known.
+    pub fn account(&self) -> Option<String> {
+        self.inner().account.clone()
+    }
+
+    /// An answer named our account.
+    pub fn learn(&self, account: &str) -> Account {
+        let mut inner = self.inner();
+        if account.is_empty() || inner.account.as_deref() == Some(account) {
+            return Account::AsKnown;
+        }
+        let differs = inner.account.is_some();
+        inner.account = Some(account.to_owned());
+        if differs {
+            Account::Differs
+        } else {
+            Account::AsKnown
+        }
+    }
+
+    /// Whether this is something that we sent ourselves.
+    pub fn is_echo(&self, event: &Event) -> bool {
+        event.protocol == "api" && self.inner().account.as_deref() == Some(&event.account)
+    }
+
+    /// A gateway was heard from. Answers whether that is news.
+    pub fn heard(&self, gateway: &str) -> bool {
+        let mut inner = self.inner();
+        inner.heard.len() < MOST_GATEWAYS && inner.heard.insert(gateway.to_owned())
+    }
+
+    /// A message was taken for this gateway. Answers, once, whether it was never heard from: Matterbridge takes messages
+    /// for gateways that do not exist, too.
+    pub fn doubts(&self, gateway: &str) -> bool {
+        let mut inner = self.inner();
+        !inner.heard.contains(gateway) && inner.doubted.insert(gateway.to_owned())
+    }
+
+    /// Keeps a message for [`Known::find`].
+    pub fn keep(&self, event: &Event) {
+        let text = event.text.trim();
+        if text.is_empty() || text.len() > LONGEST {
+            return;
+        }
+        let mut inner = self.inner();
+        if inner.newest.len() >= NEWEST {
+            inner.newest.pop_front();
+        }
+        let kept = (
+            event.gateway.clone(),
+            text.to_owned(),
+            event.username.clone(),
+        );
+        inner.newest.push_back(kept);
+    }
+
+    /// Who has written exactly this into the gateway, not long ago.
+    pub fn find(&self, gateway: &str, text: &str) -> Option<Poster> {
+        let inner = self.inner();
+        let mut newest = inner.newest.iter().rev();
+        let (.., name) = newest.find(|(place, said, _)| place == gateway && said == text)?;
+        Some(Poster {
+            name: name.trim().to_owned(),
+            // Matterbridge does not tell.
+            is_admin: None,
+        })
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(gateway: &str, text: &str) -> Event {
+        Event {
+            gateway: gateway.to_owned(),
+            text: text.to_owned(),
+            username: "Bob".to_owned(),
+            ..Event::default()
+        }
+    }
+
+    #[test]
+    fn an_echo_is_known_by_account_and_protocol() {
+        let known = Known::default();
+        let mut own = event("gw", "x");
+        (own.account, own.protocol) = ("api.us".to_owned(), "api".to_owned());
+        assert!(!known.is_echo(&own));
+        assert_eq!(known.learn("api.us"), Account::AsKnown);
+        assert!(known.is_echo(&own));
+        own.protocol = "irc".to_owned();
+        assert!(!known.is_echo(&own));
+    }
+
+    #[test]
+    fn a_wrong_account_in_the_configuration_is_noticed_once() {
+        let known = Known::of(Some("api.them".to_owned()));
+        assert_eq!(known.learn(""), Account::AsKnown);
+        assert_eq!(known.learn("api.us"), Account::Differs);
+        assert_eq!(known.learn("api.us"), Account::AsKnown);
+    }
+
+    #[test]
+    fn a_gateway_that_was_never_heard_from_is_doubted_once() {
+        let known = Known::default();
+        assert!(known.heard("gw") && !known.heard("gw") && !known.doubts("gw"));
+        assert!(known.doubts("gv") && !known.doubts("gv"));
+    }
+
+    #[test]
+    fn a_code_is_found_where_it_was_posted_among_the_newest() {
+        let known = Known::default();
+        known.keep(&event("gw", " code \n"));
+        assert_eq!(known.find("gw", "code").unwrap().name, "Bob");
+        assert!(known.find("gv", "code").is_none());
+        for number in 0..NEWEST {
+            known.keep(&event("gw", &number.to_string()));
+        }
+        assert!(known.find("gw", "code").is_none());
+    }
+}

@@ -1,0 +1,136 @@
+//! What is heard of all gateways: sorted to its portals, made facts, written down. Knows no connection.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use footbridge_store::{Arrival, Batch, Error, Millis, Place};
+use tokio::time::Instant;
+
+use super::{api::Event, arrival::arrival, known::Known};
+use crate::{inbox::Inbox, silo::Channel};
+
+/// Writing down that takes longer than this may have cost messages: Matterbridge keeps 256 for a client that does not
+/// read, and then drops without a word.
+const SLOW: Duration = Duration::from_secs(5);
+
+/// Where an event was heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// On the WebSocket, as it was written.
+    Live,
+    /// In Matterbridge's buffer, where it may have been for long.
+    Buffered,
+}
+
+/// How the writing down went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// Fast enough.
+    Good,
+    /// So slowly that something may have been left out meanwhile.
+    Slow,
+}
+
+/// The listener of all gateways.
+pub struct Listener {
+    /// The silo's name in the configuration.
+    pub silo: String,
+    inbox: Inbox,
+    known: Arc<Known>,
+    gateways: HashMap<String, Gateway>,
+}
+
+struct Gateway {
+    place: Place,
+    /// What was taken before this is history, by Matterbridge's clock; `None` until it was first connected to.
+    since: Option<Millis>,
+}
+
+impl Listener {
+    /// A listener for these gateways.
+    pub async fn open(
+        silo: &str,
+        channels: Vec<Channel>,
+        inbox: Inbox,
+        known: Arc<Known>,
+    ) -> Result<Self, Error> {
+        let mut gateways = HashMap::new();
+        for channel in channels {
+            let stored = inbox.store().cursor(&since_of(&channel.place)).await?;
+            let since = stored.and_then(|text| text.parse().ok()).map(Millis);
+            let gateway = Gateway {
+                place: channel.place,
+                since,
+            };
+            gateways.insert(gateway.place.address().to_owned(), gateway);
+        }
+        Ok(Self {
+            silo: silo.to_owned(),
+            inbox,
+            known,
+            gateways,
+        })
+    }
+
+    /// A connection began at this moment of Matterbridge's clock. Gateways that never had one start there: what was
+    /// said before they were linked is not relayed.
+    pub async fn begin(&mut self, theirs: Option<Millis>) -> Result<(), Error> {
+        let now = theirs.unwrap_or_else(|| self.inbox.clock().now());
+        let mut batch = Batch::default();
+        let fresh = self.gateways.values_mut();
+        for gateway in fresh.filter(|gateway| gateway.since.is_none()) {
+            gateway.since = Some(now);
+            batch
+                .cursors
+                .push((since_of(&gateway.place), now.0.to_string()));
+        }
+        if !batch.cursors.is_empty() {
+            self.inbox.accept(batch).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes down what is news. What was heard twice is recognised by the journal.
+    pub async fn take(&mut self, events: &[Event], heard: Heard) -> Result<Pace, Error> {
+        let now = self.inbox.clock().now();
+        let arrivals = events.iter();
+        let arrivals: Vec<Arrival> = arrivals
+            .filter_map(|event| self.sorted(event, heard, now))
+            .collect();
+        if arrivals.is_empty() {
+            return Ok(Pace::Good);
+        }
+        let began = Instant::now();
+        let batch = Batch {
+            arrivals,
+            ..Batch::default()
+        };
+        self.inbox.accept(batch).await?;
+        let is_slow = began.elapsed() > SLOW;
+        Ok(if is_slow { Pace::Slow } else { Pace::Good })
+    }
+
+    fn sorted(&self, event: &Event, heard: Heard, now: Millis) -> Option<Arrival> {
+        if event.gateway.is_empty() || self.known.is_echo(event) {
+            return None;
+        }
+        self.known.keep(event);
+        let is_news = self.known.heard(&event.gateway);
+        let Some(gateway) = self.gateways.get(&event.gateway) else {
+            if is_news {
+                tracing::warn!(silo.name = %self.silo, silo.channel = %event.gateway,
+                    "Matterbridge has messages of a gateway that no portal names; they are not relayed");
+            }
+            return None;
+        };
+        let is_history = event.sent_at() < gateway.since && event.sent_at().is_some();
+        // Only the buffer holds history. A clock that was put back must cost nothing that is heard live.
+        if heard == Heard::Buffered && is_history {
+            return None;
+        }
+        arrival(&gateway.place, event, now)
+    }
+}
+
+fn since_of(place: &Place) -> String {
+    format!("{place}/since")
+}

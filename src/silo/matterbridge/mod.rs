@@ -1,0 +1,259 @@
+//! Matterbridge's HTTP API as a silo: one account of it, a gateway per portal, and behind each whatever networks
+//! Matterbridge joins there.
+
+mod config;
+mod api;
+mod fault;
+mod client;
+mod convert;
+mod plan;
+mod arrival;
+mod known;
+mod health;
+mod listener;
+mod buffer;
+mod feed;
+
+pub use config::MatterbridgeConfig;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::Context;
+use async_trait::async_trait;
+use footbridge_store::{Copy, Millis, Place, RemoteId};
+use tokio_util::sync::CancellationToken;
+
+use self::{
+    api::Post,
+    client::Client,
+    convert::name_of,
+    fault::{Fault, UNSURE},
+    feed::Wire,
+    health::Health,
+    known::{Account, Known},
+    listener::Listener,
+};
+use crate::{
+    clock::Clock,
+    inbox::Inbox,
+    message::Style,
+    outlet::{Content, Done, Outgoing, Outlet, Plan, SendError, Step},
+    silo::{Channel, FeedState, Poster, Readers, Silo, SiloError},
+};
+
+/// Who speaks when the bridge itself does: a message without a name would be shown with an empty one.
+const OURSELVES: &str = "Footbridge";
+
+/// A connection to a Matterbridge.
+pub struct Matterbridge {
+    name: String,
+    host: String,
+    avatar: String,
+    client: Client,
+    wire: Wire,
+    known: Arc<Known>,
+    health: Health,
+    clock: Clock,
+    /// Whether it was told to listen, and whether it said that it is signed out.
+    runs: AtomicBool,
+    told: AtomicBool,
+}
+
+impl Matterbridge {
+    /// Prepares the connection; requests nothing.
+    pub fn new(config: MatterbridgeConfig, clock: Clock) -> anyhow::Result<Self> {
+        // A WebSocket begins in HTTP/1.1. Connections are not kept: a message that is written into one that the other
+        // side has just closed might have arrived, and nobody could tell.
+        let http = reqwest::Client::builder()
+            .http1_only()
+            .no_gzip()
+            .pool_max_idle_per_host(0)
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(Duration::from_secs(20))
+            .tcp_keepalive(Duration::from_mins(1))
+            .build()
+            .context("Cannot prepare the connection to Matterbridge")?;
+        let wire = Wire {
+            http: http.clone(),
+            api: config.api.clone(),
+            token: config.token.clone(),
+            ping: config.ping,
+            audit: config.audit,
+        };
+        Ok(Self {
+            name: config.name,
+            host: config.api.host_str().unwrap_or_default().to_owned(),
+            avatar: config.avatar.map(String::from).unwrap_or_default(),
+            client: Client::new(http, config.api, config.token),
+            wire,
+            known: Arc::new(Known::of(config.account)),
+            health: Health::default(),
+            clock,
+            runs: AtomicBool::new(false),
+            told: AtomicBool::new(false),
+        })
+    }
+
+    /// Keeps what a fault says of the whole account, and says it once.
+    fn note(&self, fault: &Fault) {
+        if !matches!(fault, Fault::SignedOut) {
+            return;
+        }
+        self.health.signed_out();
+        if self.runs.load(Ordering::Relaxed) && !self.told.swap(true, Ordering::Relaxed) {
+            tracing::error!(silo.name = %self.name,
+                "{fault}, then start the bridge again; until then this silo's messages wait");
+        }
+    }
+
+    async fn ready(&self) -> Result<(), Fault> {
+        self.client
+            .ready()
+            .await
+            .inspect_err(|fault| self.note(fault))
+    }
+
+    async fn send(&self, gateway: &str, key: &str, content: &Content) -> Result<Done, Fault> {
+        if self.health.state() != FeedState::Live {
+            // Where nobody is, a proxy may say so in a way that leaves open whether the message arrived.
+            self.client.ready().await?;
+        }
+        let author = content.author.as_ref();
+        let name = author.map_or_else(
+            || OURSELVES.to_owned(),
+            |author| name_of(&author.name, &author.id),
+        );
+        let post = Post {
+            gateway,
+            username: &name,
+            userid: author.map_or("", |author| &author.id),
+            avatar: &self.avatar,
+            text: &content.text,
+            event: if content.style == Style::Emote {
+                "user_action"
+            } else {
+                ""
+            },
+        };
+        let taken = self.client.send(&post).await?;
+        if self.known.learn(&taken.account) == Account::Differs {
+            tracing::warn!(silo.name = %self.name,
+                "Matterbridge calls our account otherwise than `account` in the configuration; its own name is used");
+        }
+        if self.known.doubts(gateway) {
+            tracing::info!(silo.name = %self.name, silo.channel = %gateway,
+                "Matterbridge took a message for a gateway that was not heard from yet; it does so for gateways that do \
+                 not exist, too: if nothing arrives there, check the name");
+        }
+        Ok(Done::Made(Copy {
+            // Matterbridge gives no id, and never speaks of the message again.
+            remote: RemoteId(format!("sent/{key}")),
+            thread: None,
+            sent_at: taken.sent_at().unwrap_or_else(|| self.clock.now()),
+        }))
+    }
+}
+
+#[async_trait]
+impl Outlet for Matterbridge {
+    fn plan(&self, outgoing: &Outgoing, _now: Millis) -> Result<Plan, SendError> {
+        Ok(plan::plan(outgoing))
+    }
+
+    async fn perform(&self, to: &Place, key: &str, step: &Step) -> Result<Done, SendError> {
+        if self.health.is_signed_out() {
+            // A token that is not accepted is not tried again by every lane.
+            return Err(Fault::SignedOut.into());
+        }
+        let Step::Post { content, .. } = step else {
+            // Never planned for this side.
+            return Err(Fault::Refused("Matterbridge takes new messages only".to_owned()).into());
+        };
+        let done = self.send(to.address(), key, content).await;
+        done.inspect_err(|fault| self.note(fault))
+            .map_err(SendError::from)
+    }
+
+    fn answers(&self, _since: Millis) -> bool {
+        self.health.state() == FeedState::Live
+    }
+
+    fn dedupes(&self) -> bool {
+        false
+    }
+
+    fn never_tells(&self) -> Option<&'static str> {
+        // An account never hears its own messages, and nothing can be asked for.
+        Some(UNSURE)
+    }
+
+    async fn recall(&self, _: &Place, _: &Step, _: Millis) -> Result<Vec<Copy>, SendError> {
+        Err(Fault::Unsure.into())
+    }
+
+    fn settle(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+#[async_trait]
+impl Silo for Matterbridge {
+    async fn whoami(&self) -> Result<String, SiloError> {
+        self.ready().await?;
+        let account = self.known.account();
+        Ok(account
+            .unwrap_or_else(|| format!("an API account of the Matterbridge at {}", self.host)))
+    }
+
+    async fn resolve(&self, channel: &str) -> Result<Channel, SiloError> {
+        // There is no list of gateways, and no answer tells one that exists from one that does not.
+        self.ready().await?;
+        Ok(Channel {
+            place: Place::new(&self.name, channel),
+            name: channel.to_owned(),
+        })
+    }
+
+    async fn listen(
+        &self,
+        channels: Vec<Channel>,
+        inbox: Inbox,
+        stop: CancellationToken,
+    ) -> Result<(), SiloError> {
+        self.runs.store(true, Ordering::Relaxed);
+        let known = self.known.clone();
+        let mut listener = Listener::open(&self.name, channels, inbox, known).await?;
+        let ended = feed::follow(&mut listener, &self.wire, &self.health, &stop).await;
+        self.health.behind();
+        if matches!(ended, Err(SiloError::SignedOut(_))) {
+            self.note(&Fault::SignedOut);
+        }
+        ended
+    }
+
+    async fn readers(&self, _channel: &str) -> Readers {
+        Readers {
+            // Whoever is in any of the networks that the gateway joins.
+            public: None,
+            operator: self.host.clone(),
+        }
+    }
+
+    async fn find_code(&self, channel: &Place, code: &str) -> Result<Option<Poster>, SiloError> {
+        Ok(self.known.find(channel.address(), code))
+    }
+
+    fn feed(&self) -> FeedState {
+        self.health.state()
+    }
+
+    fn closed(&self) -> usize {
+        0
+    }
+}

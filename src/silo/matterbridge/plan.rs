@@ -1,0 +1,160 @@
+//! Pure: a delivery → the messages that it takes. The API can only post, so an edit becomes a new message with the new
+//! text, and a deletion a line that tells of it.
+
+use footbridge_store::{Copy, Millis};
+
+use super::convert::{as_reply, text_from_body};
+use crate::{
+    message::{Action, Sender, Style},
+    outlet::{Content, Outgoing, Plan, Step},
+    text::Body,
+};
+
+/// Matterbridge's own networks mark an edit so by default.
+const EDITED: &str = " (edited)";
+
+/// The steps of a delivery.
+pub fn plan(outgoing: &Outgoing) -> Plan {
+    let mark = if outgoing.late { "(delayed) " } else { "" };
+    let sender = &outgoing.message.sender;
+    let author = (!sender.is_bridge()).then_some(sender);
+    match &outgoing.message.action {
+        Action::Post { body, .. } if body.is_empty() => Plan::Skip("empty".to_owned()),
+        Action::Post {
+            body,
+            style,
+            reply_to,
+            thread,
+        } => {
+            let mut text = text_from_body(body);
+            if reply_to.is_some() || thread.is_some() {
+                text = as_reply(&text);
+            }
+            post(format!("{mark}{text}"), *style, author)
+        }
+        Action::Edit { .. } | Action::Delete { .. } if outgoing.copies.is_empty() => {
+            Plan::Skip("unknown-target".to_owned())
+        }
+        Action::Edit { body, .. } if body.is_empty() => {
+            post(gone(&outgoing.copies), Style::Emote, author)
+        }
+        Action::Edit { body, style, .. } => {
+            let text = text_from_body(body);
+            let edited = if author.is_some() { EDITED } else { "" };
+            post(format!("{mark}{text}{edited}"), *style, author)
+        }
+        Action::Delete { .. } => post(gone(&outgoing.copies), Style::Emote, author),
+        Action::Unsupported { summary } => {
+            let text = text_from_body(&Body::plain(summary));
+            post(format!("{mark}{text}"), Style::Emote, author)
+        }
+        Action::Bridge { text, .. } => {
+            post(text_from_body(&Body::plain(text)), Style::Notice, None)
+        }
+    }
+}
+
+/// Tells that a message was taken back where it was written. What it said is known to nobody any more.
+fn gone(copies: &[Copy]) -> String {
+    let sent_at = copies.first().map_or(Millis(0), |copy| copy.sent_at);
+    let moment = jiff::Timestamp::from_millisecond(sent_at.0).unwrap_or_default();
+    let moment = moment.strftime("%Y-%m-%d %H:%M");
+    format!("has deleted the message of {moment} UTC, which stays readable here")
+}
+
+fn post(text: String, style: Style, author: Option<&Sender>) -> Plan {
+    Plan::Steps(vec![Step::Post {
+        content: Content {
+            text,
+            html: None,
+            style,
+            author: author.cloned(),
+        },
+        thread: None,
+        reply_to: None,
+    }])
+}
+
+#[cfg(test)]
+mod tests {
+    use footbridge_store::{Place, RemoteId};
+
+    use super::*;
+    use crate::message::Message;
+
+    fn planned(action: Action, copies: usize) -> Plan {
+        let copy = Copy {
+            remote: RemoteId::from("sent/1"),
+            thread: None,
+            sent_at: Millis(1_795_349_191_632),
+        };
+        plan(&Outgoing {
+            key: "k".to_owned(),
+            to: Place::new("mb", "gw"),
+            message: Message {
+                sender: Sender {
+                    id: "@ann:example.org".to_owned(),
+                    name: "Ann".to_owned(),
+                },
+                sent_at: Millis(1),
+                action,
+            },
+            copies: vec![copy; copies],
+            late: false,
+        })
+    }
+
+    fn said(plan: &Plan) -> (&str, Style) {
+        match plan {
+            Plan::Steps(steps) => match steps.as_slice() {
+                [Step::Post { content, .. }] => {
+                    assert!(
+                        content
+                            .author
+                            .as_ref()
+                            .is_some_and(|author| author.name == "Ann")
+                    );
+                    (&content.text, content.style)
+                }
+                other => panic!("{other:?}"),
+            },
+            Plan::Skip(rule) => (rule, Style::Notice),
+        }
+    }
+
+    fn edit(text: &str) -> Action {
+        Action::Edit {
+            target: RemoteId::from("$1"),
+            body: Body::plain(text),
+            style: Style::Text,
+        }
+    }
+
+    #[test]
+    fn a_message_is_one_post_with_its_author_beside_it() {
+        let post = |reply_to: Option<RemoteId>| Action::Post {
+            body: Body::plain("hi"),
+            style: Style::Emote,
+            reply_to,
+            thread: None,
+        };
+        assert_eq!(said(&planned(post(None), 0)), ("hi", Style::Emote));
+        let answer = planned(post(Some(RemoteId::from("$0"))), 0);
+        assert_eq!(said(&answer).0, "↪ hi");
+    }
+
+    #[test]
+    fn edits_and_deletions_are_told() {
+        assert_eq!(said(&planned(edit("better"), 1)).0, "better (edited)");
+        let gone = "has deleted the message of 2026-11-22 12:06 UTC, which stays readable here";
+        for action in [
+            edit(""),
+            Action::Delete {
+                target: RemoteId::from("$1"),
+            },
+        ] {
+            assert_eq!(said(&planned(action, 2)), (gone, Style::Emote));
+        }
+        assert_eq!(said(&planned(edit("better"), 0)).0, "unknown-target");
+    }
+}
