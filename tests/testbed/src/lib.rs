@@ -6,6 +6,7 @@
 pub mod bridge;
 pub mod console;
 pub mod gitter;
+pub mod matterbridge;
 pub mod ports;
 pub mod proxy;
 pub mod report;

@@ -1,0 +1,96 @@
+//! What is made to go wrong, and when: per route for calls, and by switches for the WebSocket.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::Fault;
+
+struct Plan {
+    route: String,
+    fault: Fault,
+    times: u32,
+}
+
+#[derive(Default)]
+struct Armed {
+    plans: Vec<Plan>,
+    skip: u64,
+    garbage: u64,
+    echo: bool,
+    swap: bool,
+}
+
+/// The faults of one simulator.
+#[derive(Default)]
+pub struct Faults(Mutex<Armed>);
+
+impl Faults {
+    fn armed(&self) -> MutexGuard<'_, Armed> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Arms a fault for the next `times` calls of a route: `POST message`, `GET health`, `GET stream`, `GET websocket`, or `*` for all.
+    pub fn next(&self, route: &str, fault: Fault, times: u32) {
+        self.armed().plans.push(Plan {
+            route: route.to_owned(),
+            fault,
+            times,
+        });
+    }
+
+    /// The next `count` messages stay in the buffer and are not told over the WebSocket, as when its queue is full.
+    pub fn skip_broadcasts(&self, count: u64) {
+        self.armed().skip = count;
+    }
+
+    /// Before each of the next `count` messages the WebSocket says something that is no JSON.
+    pub fn garbage(&self, count: u64) {
+        self.armed().garbage = count;
+    }
+
+    /// Whether what is posted comes back over the WebSocket, as it does where somebody else posts over theirs.
+    pub fn echo(&self, comes_back: bool) {
+        self.armed().echo = comes_back;
+    }
+
+    /// Whether neighbours change places, two by two, as they do where networks hand them over in parallel.
+    pub fn swap(&self, changed: bool) {
+        self.armed().swap = changed;
+    }
+
+    /// Disarms everything; cut connections stay cut.
+    pub fn clear(&self) {
+        *self.armed() = Armed::default();
+    }
+
+    pub(super) fn take(&self, route: &str) -> Option<Fault> {
+        let mut armed = self.armed();
+        let here = |plan: &&mut Plan| plan.route == "*" || plan.route == route;
+        let plan = armed.plans.iter_mut().find(here)?;
+        plan.times = plan.times.saturating_sub(1);
+        let fault = plan.fault;
+        armed.plans.retain(|plan| plan.times > 0);
+        Some(fault)
+    }
+
+    pub(super) fn skips(&self) -> bool {
+        let mut armed = self.armed();
+        let skips = armed.skip > 0;
+        armed.skip = armed.skip.saturating_sub(1);
+        skips
+    }
+
+    pub(super) fn garbles(&self) -> bool {
+        let mut armed = self.armed();
+        let garbles = armed.garbage > 0;
+        armed.garbage = armed.garbage.saturating_sub(1);
+        garbles
+    }
+
+    pub(super) fn echoes(&self) -> bool {
+        self.armed().echo
+    }
+
+    pub(super) fn swaps(&self) -> bool {
+        self.armed().swap
+    }
+}

@@ -1,0 +1,299 @@
+//! The simulator looked at from outside, over real HTTP and WebSockets: what was observed on a real Matterbridge.
+
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use reqwest::{Client, Response};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_tungstenite::{
+    MaybeTlsStream, WebSocketStream, connect_async,
+    tungstenite::{Message as Frame, client::IntoClientRequest},
+};
+
+use super::{Fault, MatterbridgeSim, Message, Options};
+
+/// Longest wait for something that should come at once.
+const SOON: Duration = Duration::from_secs(5);
+/// How long nothing must come for it to count as silence.
+const QUIET: Duration = Duration::from_millis(250);
+
+struct Stage {
+    sim: MatterbridgeSim,
+    http: Client,
+}
+
+type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+impl Stage {
+    async fn with(options: Options) -> Self {
+        let sim = MatterbridgeSim::start(options).await.unwrap();
+        let http = Client::builder().timeout(SOON).build().unwrap();
+        Self { sim, http }
+    }
+
+    async fn new() -> Self {
+        Self::with(Options {
+            pace: Duration::from_millis(5),
+            ..Options::default()
+        })
+        .await
+    }
+
+    fn url(&self, call: &str) -> String {
+        format!("{}/api/{call}", self.sim.url())
+    }
+
+    async fn get(&self, call: &str) -> Response {
+        self.http.get(self.url(call)).send().await.unwrap()
+    }
+
+    async fn post(&self, body: &Value) -> (u16, Value) {
+        let sent = self.http.post(self.url("message")).json(body).send().await;
+        let response = sent.unwrap();
+        let status = response.status().as_u16();
+        (status, response.json().await.unwrap())
+    }
+
+    fn say(&self, text: &str) {
+        self.sim.say(Message::from_irc("gateway1", "alice", text));
+    }
+
+    async fn socket(&self) -> Socket {
+        let url = self.url("websocket").replace("http", "ws");
+        let (mut socket, _) = connect_async(url.into_client_request().unwrap())
+            .await
+            .unwrap();
+        assert_eq!(heard(&mut socket).await["event"], "api_connected");
+        socket
+    }
+}
+
+async fn heard(socket: &mut Socket) -> Value {
+    let frame = tokio::time::timeout(SOON, socket.next())
+        .await
+        .expect("a frame");
+    match frame.unwrap().unwrap() {
+        Frame::Text(text) => serde_json::from_str(&text).unwrap(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The next `count` lines of a stream.
+async fn lines(response: &mut Response, count: usize) -> Vec<String> {
+    let mut text = String::new();
+    while text.matches('\n').count() < count {
+        let chunk = tokio::time::timeout(SOON, response.chunk())
+            .await
+            .expect("a chunk");
+        text.push_str(std::str::from_utf8(&chunk.unwrap().unwrap()).unwrap());
+    }
+    text.lines().map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn a_token_guards_every_call() {
+    let token = Some("secret".to_owned());
+    let stage = Stage::with(Options {
+        token,
+        ..Options::default()
+    })
+    .await;
+    let missing = stage.get("health").await;
+    assert_eq!(missing.status(), 400);
+    assert_eq!(
+        missing.json::<Value>().await.unwrap()["message"],
+        "missing key in request header"
+    );
+    for (given, status) in [
+        ("Bearer wrong", 401),
+        ("Bearer secret", 200),
+        ("bearer secret", 200),
+    ] {
+        let asked = stage
+            .http
+            .get(stage.url("health"))
+            .header("authorization", given);
+        assert_eq!(asked.send().await.unwrap().status(), status, "{given}");
+    }
+}
+
+#[tokio::test]
+async fn unknown_calls_and_methods_are_refused() {
+    let stage = Stage::new().await;
+    assert_eq!(stage.get("gateways").await.status(), 404);
+    let wrong = stage.get("message").await;
+    assert_eq!(wrong.status(), 405);
+    assert!(wrong.headers().contains_key("allow"));
+    assert_eq!(stage.get("health").await.text().await.unwrap(), "OK");
+}
+
+#[tokio::test]
+async fn whatever_is_posted_is_answered_with_200() {
+    let stage = Stage::new().await;
+    let (status, taken) = stage
+        .post(&json!({"gateway": "gateway1", "username": "Ann", "text": "a < b", "id": "x", "account": "y"}))
+        .await;
+    assert_eq!(status, 200);
+    assert_eq!(
+        (
+            taken["account"].as_str(),
+            taken["protocol"].as_str(),
+            taken["id"].as_str()
+        ),
+        (Some("api.footbridge"), Some("api"), Some(""))
+    );
+    for lost in [
+        json!({"gateway": "gateway2", "username": "Ann", "text": "x"}),
+        json!({"username": "Ann", "text": "x"}),
+        json!({"gateway": "gateway1", "username": "Ann", "text": ""}),
+        json!({"gateway": "gateway1", "text": "x", "event": "msg_delete"}),
+    ] {
+        assert_eq!(stage.post(&lost).await.0, 200, "{lost}");
+    }
+    assert_eq!((stage.sim.posted().len(), stage.sim.dropped()), (1, 4));
+}
+
+#[tokio::test]
+async fn what_go_cannot_read_is_refused() {
+    let stage = Stage::new().await;
+    let bare = stage.http.post(stage.url("message")).body("{}");
+    assert_eq!(bare.send().await.unwrap().status(), 415);
+    let broken = stage
+        .http
+        .post(stage.url("message"))
+        .header("content-type", "application/json");
+    assert_eq!(broken.body("{\"text\"").send().await.unwrap().status(), 400);
+    let (status, said) = stage.post(&json!({"text": 1})).await;
+    assert_eq!(status, 400);
+    assert!(
+        said["message"]
+            .as_str()
+            .unwrap()
+            .starts_with("Unmarshal type error")
+    );
+    let file = json!({"gateway": "gateway1", "Extra": {"file": [{"Name": "a", "data": ""}]}});
+    assert_eq!(stage.post(&file).await.0, 500);
+}
+
+#[tokio::test]
+async fn the_ring_drops_the_oldest_and_shrinks_for_good() {
+    let stage = Stage::with(Options {
+        buffer: 20,
+        ..Options::default()
+    })
+    .await;
+    for number in 0..25 {
+        stage.say(&number.to_string());
+    }
+    let all: Vec<Value> = stage.get("messages").await.json().await.unwrap();
+    assert_eq!((all.len(), all[0]["text"].as_str()), (20, Some("5")));
+    for number in 0..25 {
+        stage.say(&number.to_string());
+    }
+    assert_eq!(stage.sim.buffered(), 10);
+}
+
+#[tokio::test]
+async fn the_stream_takes_from_the_ring_one_by_one() {
+    let stage = Stage::new().await;
+    stage.say("a < b");
+    stage.say("two");
+    let mut stream = stage.get("stream").await;
+    let heard = lines(&mut stream, 3).await;
+    assert!(heard[0].contains("\"event\":\"api_connected\""));
+    assert!(
+        heard[1].starts_with("{\"text\":\"a \\u003c b\",\"channel\":\"#test\""),
+        "{}",
+        heard[1]
+    );
+    assert!(
+        heard[2].ends_with("\"id\":\"\",\"Extra\":null}"),
+        "{}",
+        heard[2]
+    );
+    assert_eq!(stage.sim.buffered(), 0);
+    stage.say("three");
+    assert!(lines(&mut stream, 1).await[0].contains("three"));
+}
+
+#[tokio::test]
+async fn the_socket_tells_everybody_and_takes_nothing_from_the_ring() {
+    let stage = Stage::new().await;
+    stage.say("before");
+    let (mut one, mut two) = (stage.socket().await, stage.socket().await);
+    for number in 0..100 {
+        stage.say(&number.to_string());
+    }
+    for socket in [&mut one, &mut two] {
+        for number in 0..100 {
+            assert_eq!(heard(socket).await["text"], number.to_string());
+        }
+    }
+    assert_eq!((stage.sim.buffered(), stage.sim.open_sockets()), (10, 2));
+}
+
+#[tokio::test]
+async fn an_account_hears_nothing_of_its_own_but_what_another_socket_says() {
+    let stage = Stage::new().await;
+    let (mut one, mut two) = (stage.socket().await, stage.socket().await);
+    stage
+        .post(&json!({"gateway": "gateway1", "username": "Ann", "text": "posted"}))
+        .await;
+    let said = json!({"gateway": "gateway1", "username": "Ann", "text": "said"}).to_string();
+    one.send(Frame::text(said)).await.unwrap();
+    assert_eq!(heard(&mut two).await["text"], "said");
+    assert!(tokio::time::timeout(QUIET, one.next()).await.is_err());
+    assert_eq!(stage.sim.buffered(), 0);
+}
+
+#[tokio::test]
+async fn a_long_frame_closes_the_socket() {
+    let stage = Stage::new().await;
+    let mut socket = stage.socket().await;
+    socket.send(Frame::text("x".repeat(513))).await.unwrap();
+    let closed = tokio::time::timeout(SOON, socket.next()).await.unwrap();
+    assert!(matches!(closed, Some(Ok(Frame::Close(Some(frame)))) if u16::from(frame.code) == 1009));
+}
+
+#[tokio::test]
+async fn faults_strike_as_often_as_they_are_armed() {
+    let stage = Stage::new().await;
+    let body = json!({"gateway": "gateway1", "username": "Ann", "text": "x"});
+    stage
+        .sim
+        .faults()
+        .next("POST message", Fault::Status { status: 500 }, 1);
+    assert_eq!(stage.post(&body).await.0, 500);
+    stage.sim.faults().next("POST message", Fault::DropAfter, 1);
+    let lost = stage
+        .http
+        .post(stage.url("message"))
+        .json(&body)
+        .send()
+        .await;
+    assert!(lost.is_err());
+    assert_eq!(stage.sim.posted().len(), 1, "the work was done");
+    let mut socket = stage.socket().await;
+    stage.sim.faults().skip_broadcasts(1);
+    stage.say("skipped");
+    stage.say("told");
+    assert_eq!(heard(&mut socket).await["text"], "told");
+    stage.sim.faults().swap(true);
+    stage.say("one");
+    stage.say("two");
+    assert_eq!(heard(&mut socket).await["text"], "two");
+    assert_eq!(heard(&mut socket).await["text"], "one");
+}
+
+#[tokio::test]
+async fn an_outage_keeps_what_is_said() {
+    let stage = Stage::new().await;
+    let mut socket = stage.socket().await;
+    stage.sim.stop_listening().await;
+    assert!(!matches!(socket.next().await, Some(Ok(Frame::Text(_)))));
+    stage.say("into the void");
+    stage.sim.restart().await.unwrap();
+    let all: Vec<Value> = stage.get("messages").await.json().await.unwrap();
+    assert_eq!(all[0]["text"], "into the void");
+}

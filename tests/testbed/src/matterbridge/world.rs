@@ -1,0 +1,207 @@
+//! What Matterbridge remembers: the ring of the API account, who listens, and where posts went.
+
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::mpsc;
+
+use super::{Faults, Message, Options};
+
+/// The ring without `Buffer=`, and after the first `GET /api/messages` whatever that says.
+pub(super) const DEFAULT_BUFFER: usize = 10;
+/// What waits for a client that does not read; more is dropped.
+const QUEUE: usize = 256;
+
+struct Inner {
+    token: Option<String>,
+    ring: VecDeque<Message>,
+    capacity: usize,
+    sockets: Vec<(u64, mpsc::Sender<String>)>,
+    next_socket: u64,
+    posted: Vec<Message>,
+    dropped: usize,
+    held: Option<Message>,
+    last: i128,
+}
+
+/// The state behind the API.
+pub(super) struct World {
+    account: String,
+    gateways: Vec<String>,
+    inner: Mutex<Inner>,
+}
+
+impl World {
+    pub(super) fn new(options: &Options) -> Self {
+        Self {
+            account: options.account.clone(),
+            gateways: options.gateways.clone(),
+            inner: Mutex::new(Inner {
+                token: options.token.clone(),
+                ring: VecDeque::new(),
+                capacity: options.buffer.max(1),
+                sockets: Vec::new(),
+                next_socket: 0,
+                posted: Vec::new(),
+                dropped: 0,
+                held: None,
+                last: 0,
+            }),
+        }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn token(&self) -> Option<String> {
+        self.inner().token.clone()
+    }
+
+    pub(super) fn set_token(&self, token: Option<&str>) {
+        self.inner().token = token.map(str::to_owned);
+    }
+
+    /// The first object of a connection.
+    pub(super) fn hello(&self) -> Message {
+        let timestamp = self.inner().moment();
+        Message {
+            event: "api_connected".to_owned(),
+            timestamp,
+            ..Message::default()
+        }
+    }
+
+    /// Matterbridge takes a message from one of the networks and hands it to the API account.
+    pub(super) fn say(&self, mut message: Message, faults: &Faults) -> Message {
+        let mut inner = self.inner();
+        if message.timestamp.is_empty() {
+            message.timestamp = inner.moment();
+        }
+        message.id.clear();
+        // What the API's capabilities leave out.
+        if matches!(message.event.as_str(), "msg_delete" | "user_typing") {
+            return message;
+        }
+        if !faults.swaps() {
+            let held = inner.held.take();
+            for one in held.into_iter().chain([message.clone()]) {
+                inner.hand_out(one, faults);
+            }
+        } else if let Some(earlier) = inner.held.take() {
+            inner.hand_out(message.clone(), faults);
+            inner.hand_out(earlier, faults);
+        } else {
+            inner.held = Some(message.clone());
+        }
+        message
+    }
+
+    /// What is posted. Answers what the server makes of it.
+    pub(super) fn post(
+        &self,
+        mut message: Message,
+        faults: &Faults,
+        sender: Option<u64>,
+    ) -> Message {
+        let mut inner = self.inner();
+        "api".clone_into(&mut message.channel);
+        "api".clone_into(&mut message.protocol);
+        message.account.clone_from(&self.account);
+        message.id.clear();
+        message.timestamp = inner.moment();
+        let empty = message.text.is_empty() && message.extra.get("file").is_none();
+        if empty || !self.gateways.contains(&message.gateway) || message.event == "msg_delete" {
+            inner.dropped += 1;
+            return message;
+        }
+        inner.posted.push(message.clone());
+        // Other WebSocket clients of the account hear what one of them says.
+        if sender.is_some() || faults.echoes() {
+            inner.broadcast(&message, faults, sender);
+        }
+        message
+    }
+
+    /// Another WebSocket client: its number, and what it is told.
+    pub(super) fn listen(&self) -> (u64, mpsc::Receiver<String>) {
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        let mut inner = self.inner();
+        inner.next_socket += 1;
+        let number = inner.next_socket;
+        inner.sockets.push((number, sender));
+        (number, receiver)
+    }
+
+    pub(super) fn leave(&self, number: u64) {
+        self.inner().sockets.retain(|(other, _)| *other != number);
+    }
+
+    /// Takes the oldest message out of the ring.
+    pub(super) fn pop(&self) -> Option<Message> {
+        self.inner().ring.pop_front()
+    }
+
+    /// Empties the ring, which is a small one from then on.
+    pub(super) fn drain(&self) -> Vec<Message> {
+        let mut inner = self.inner();
+        inner.capacity = DEFAULT_BUFFER;
+        inner.ring.drain(..).collect()
+    }
+
+    pub(super) fn posted(&self) -> Vec<Message> {
+        self.inner().posted.clone()
+    }
+
+    pub(super) fn dropped(&self) -> usize {
+        self.inner().dropped
+    }
+
+    pub(super) fn buffered(&self) -> usize {
+        self.inner().ring.len()
+    }
+
+    pub(super) fn open_sockets(&self) -> usize {
+        let mut inner = self.inner();
+        inner.sockets.retain(|(_, socket)| !socket.is_closed());
+        inner.sockets.len()
+    }
+}
+
+impl Inner {
+    /// Now, and never the same twice.
+    fn moment(&mut self) -> String {
+        let now = jiff::Timestamp::now().as_nanosecond();
+        self.last = now.max(self.last + 1);
+        jiff::Timestamp::from_nanosecond(self.last)
+            .unwrap_or_default()
+            .to_string()
+    }
+
+    fn hand_out(&mut self, message: Message, faults: &Faults) {
+        if !faults.skips() {
+            self.broadcast(&message, faults, None);
+        }
+        while self.ring.len() >= self.capacity {
+            self.ring.pop_front();
+        }
+        self.ring.push_back(message);
+    }
+
+    fn broadcast(&mut self, message: &Message, faults: &Faults, but: Option<u64>) {
+        let garbage = faults
+            .garbles()
+            .then(|| "{\"text\": \"half a mess".to_owned());
+        for (number, socket) in &self.sockets {
+            if Some(*number) == but {
+                continue;
+            }
+            for text in garbage.iter().cloned().chain([message.json()]) {
+                // A full queue loses it without a sign, as the real one does.
+                drop(socket.try_send(text));
+            }
+        }
+    }
+}
