@@ -42,6 +42,11 @@ pub struct Args {
 pub enum Command {
     /// Asks for account, silo, channel and room, logs in, writes the configuration and checks it.
     Init(Box<Init>),
+    /// Writes a configuration made of Matterbridge's, and says what could not be carried over.
+    Import {
+        /// Matterbridge's configuration. It is not changed.
+        file: PathBuf,
+    },
     /// Reads everything, touches nothing and reports all faults.
     Check(Check),
     /// Logs in with a password, once. A second call finishes what was left undone.

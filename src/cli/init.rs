@@ -67,7 +67,8 @@ pub async fn run(path: &Path, wishes: Box<args::Init>) -> Ended {
     Ok(exit)
 }
 
-fn refuse_existing(path: &Path) -> Result<(), Fault> {
+/// Refuses to go on where there is a file already.
+pub(super) fn refuse_existing(path: &Path) -> Result<(), Fault> {
     // A dangling link is something, too.
     if path.symlink_metadata().is_ok() {
         return Err(exists(path));
@@ -319,8 +320,8 @@ fn contents(answers: &Answers, wishes: &args::Init, token_file: &str) -> Result<
     Ok(lines)
 }
 
-// `create_new` follows no link and overwrites nothing.
-fn write_new(path: &Path, text: &str) -> Result<(), Fault> {
+/// Writes a file of mode 0600. `create_new` follows no link and overwrites nothing.
+pub(super) fn write_new(path: &Path, text: &str) -> Result<(), Fault> {
     let write = || {
         let mut file = OpenOptions::new()
             .write(true)

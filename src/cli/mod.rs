@@ -7,6 +7,7 @@ mod device;
 mod environment;
 mod exit;
 mod hardening;
+mod import;
 mod init;
 mod logging;
 mod login;
@@ -82,6 +83,7 @@ fn command(args: Args) -> Boxed<'static, Ended> {
         let path = args.config;
         match args.command {
             Command::Init(wishes) => init::run(&path, wishes).await,
+            Command::Import { file } => import::run(&path, &file),
             Command::Check(what) => check::run(&Config::load(&path)?, what.reach()).await,
             Command::Login => login::run(&Config::load(&path)?).await,
             Command::Run => run::run(Config::load(&path)?).await,

@@ -1,0 +1,82 @@
+//! `footbridge import`: from another bridge's configuration to ours. Reads that file, changes nothing in it, and never
+//! writes over one of ours.
+
+mod matterbridge;
+
+use std::path::Path;
+
+use super::{Ended, console, init};
+use crate::config::{Exit, Fault, Report};
+
+/// The file that the silo's token goes into, beside the configuration.
+const TOKEN_FILE: &str = "matterbridge.token";
+
+/// Reads, writes, and tells what is left to do.
+pub fn run(path: &Path, foreign: &Path) -> Ended {
+    init::refuse_existing(path).map_err(Report::of)?;
+    let text = read(foreign).map_err(Report::of)?;
+    let name = foreign.file_name().unwrap_or(foreign.as_os_str());
+    let name = name.to_string_lossy();
+    let found = matterbridge::read(&text)
+        .map_err(|flaw| Fault::new("B05", format!("{} is not TOML: {flaw}", foreign.display())))
+        .map_err(|fault| {
+            Report::of(fault.help("let Matterbridge read it first: it must start with it"))
+        })?;
+    let carried = matterbridge::carry(&found, TOKEN_FILE);
+    if carried.portals == 0 {
+        return Err(Report::of(nothing(foreign, &carried.remarks)));
+    }
+    if let Some(token) = &carried.token {
+        let base = path.parent().unwrap_or(Path::new(""));
+        init::write_new(&base.join(TOKEN_FILE), token.expose()).map_err(Report::of)?;
+    }
+    let head = format!(
+        "# Made of {} by `footbridge import`. Every option with its default and its reason: config.toml.example\n\n",
+        name.escape_debug()
+    );
+    init::write_new(path, &format!("{head}{}", carried.file)).map_err(Report::of)?;
+    console::say(&told(path, &carried));
+    Ok(Exit::Fine)
+}
+
+fn read(path: &Path) -> Result<String, Fault> {
+    std::fs::read_to_string(path).map_err(|error| {
+        Fault::new("B06", format!("{} cannot be read: {error}", path.display()))
+            .exit(Exit::NoInput)
+            .help("name Matterbridge's configuration, for example: footbridge import /etc/matterbridge.toml")
+    })
+}
+
+fn nothing(foreign: &Path, remarks: &[String]) -> Fault {
+    let what = format!(
+        "no gateway in {} joins a Matrix room that could be carried over",
+        foreign.display()
+    );
+    let fault = Fault::new("B04", what).exit(Exit::Usage);
+    // What else is missing in a file that is not written matters to nobody.
+    let of_gateways = remarks
+        .iter()
+        .filter(|remark| remark.starts_with("Gateway"));
+    let fault = of_gateways.fold(fault, |fault, remark| fault.note(remark.clone()));
+    fault.help("nothing was written; copy config.toml.example instead")
+}
+
+fn told(path: &Path, carried: &matterbridge::Carried) -> String {
+    let mut lines = vec![format!(
+        "Wrote {}: {} of {} Matrix rooms in {} gateways.",
+        path.display(),
+        carried.portals,
+        carried.rooms,
+        carried.gateways
+    )];
+    if !carried.remarks.is_empty() {
+        lines.push("\nNot carried over, or to be looked at:".to_owned());
+    }
+    lines.extend(carried.remarks.iter().map(|remark| format!("- {remark}")));
+    if !carried.changes.is_empty() {
+        lines.push("\nTo be changed in Matterbridge's own configuration:".to_owned());
+    }
+    lines.extend(carried.changes.iter().map(|change| format!("- {change}")));
+    lines.push("\nThen: footbridge login, footbridge check, footbridge run".to_owned());
+    lines.join("\n")
+}
