@@ -12,7 +12,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use footbridge::config::{Config, keys::TABLES};
+use footbridge::config::{
+    Config,
+    keys::{KINDS, TABLES},
+};
 use footbridge_store::{AccountFace, Millis, Secret, Store, StoreKey};
 use proptest::prelude::*;
 
@@ -196,6 +199,30 @@ fn b02_a_key_in_the_wrong_table_is_told_where_it_belongs() {
         "B02-top-level",
         &format!("user = \"@bridge:example.org\"\n{WHOLE}"),
     );
+    golden_config(
+        "B02-another-kind",
+        &matterbridge("settle = \"20s\"\nfeed = \"stream\"\n"),
+    );
+}
+
+/// A working configuration of another kind of silo, with these lines in it.
+fn matterbridge(lines: &str) -> String {
+    WHOLE.replace(
+        "kind = \"gitter\"\ntoken_file = \"gitter.token\"\n",
+        &format!("kind = \"matterbridge\"\napi = \"http://127.0.0.1:4242\"\n{lines}"),
+    )
+}
+
+#[test]
+fn a_matterbridge_needs_its_address_and_nothing_else() {
+    let ends = |config: &str| {
+        let output = Desk::with(config).run(&["check", "--offline"]);
+        output.status.code()
+    };
+    assert_eq!(ends(&matterbridge("")), Some(0));
+    let all =
+        "token_file = \"gitter.token\"\naccount = \"api.us\"\nping = \"5s\"\naudit = \"1m\"\n";
+    assert_eq!(ends(&matterbridge(all)), Some(0));
 }
 
 #[test]
@@ -231,6 +258,15 @@ fn b04_wrong_types_ranges_and_units_are_told_with_what_fits() {
     golden_config(
         "B04-missing-key",
         &WHOLE.replace("user = \"@bridge:example.org\"\n", ""),
+    );
+    golden_config(
+        "B04-matterbridge",
+        &matterbridge("account = \"footbridge\"\nping = \"0s\"\n")
+            .replace("api = \"http://127.0.0.1:4242\"\n", ""),
+    );
+    golden_config(
+        "B04-kind",
+        &WHOLE.replace("kind = \"gitter\"", "kind = \"matterbrige\""),
     );
     golden_config("B04-one-of", &format!("{WHOLE}trust = \"cross-singed\"\n"));
 }
@@ -365,6 +401,10 @@ fn b10_a_secret_file_holds_one_short_line_of_text() {
 #[test]
 fn b11_a_homeserver_url_is_refused_for_an_exact_reason() {
     let with = |url: &str| PLAIN.replace("https://matrix.example.org", url);
+    golden_config(
+        "B11-matterbridge",
+        &matterbridge("").replace("127.0.0.1", "matterbridge"),
+    );
     golden_config(
         "B11-path",
         &with("https://matrix.example.org/_matrix/client"),
@@ -820,6 +860,28 @@ fn all_faults_of_a_file_are_told_at_once() {
 }
 
 #[test]
+fn import_writes_over_nothing_and_nothing_useless() {
+    let desk = Desk::with(WHOLE);
+    desk.put("matterbridge.toml", "[irc.a]\n", 0o600);
+    desk.golden("B15-import-exists", &["import", "matterbridge.toml"]);
+    assert_eq!(fs::read_to_string(desk.path("config.toml")).unwrap(), WHOLE);
+    let desk = Desk::new();
+    let one_way = "[[gateway]]\nname = \"one\"\nenable = true\n[[gateway.in]]\naccount = \"matrix.x\"\n\
+                   channel = \"#one:example.org\"\n";
+    let token = format!("[api.x]\nToken = \"{CANARY}\"\n");
+    desk.put("matterbridge.toml", format!("{token}{one_way}"), 0o600);
+    desk.golden("B04-import-nothing", &["import", "matterbridge.toml"]);
+    assert!(!desk.path("config.toml").exists());
+    desk.put(
+        "matterbridge.toml",
+        format!("{token}Buffer = \"{CANARY}\n"),
+        0o600,
+    );
+    desk.golden("B05-import", &["import", "matterbridge.toml"]);
+    desk.golden("B06-import", &["import", "absent.toml"]);
+}
+
+#[test]
 fn init_writes_over_nothing() {
     let desk = Desk::with(WHOLE);
     desk.golden("B15-init-exists", &["init", "--yes"]);
@@ -849,7 +911,9 @@ fn value(table: &str, key: &str) -> &'static str {
         ("consent", "delay") => "\"1m\"",
         ("delivery", "attempts") => "8",
         ("silo", "audit") => "\"5m\"",
-        (_, "key_wait" | "settle" | "overlap") | ("delivery", _) => "\"5s\"",
+        ("silo", "account") => "\"api.footbridge\"",
+        ("silo", "avatar") => "\"https://example.org/picture.png\"",
+        (_, "key_wait" | "settle" | "overlap" | "ping") | ("delivery", _) => "\"5s\"",
         _ => "\"x\"",
     }
 }
@@ -857,6 +921,8 @@ fn value(table: &str, key: &str) -> &'static str {
 /// A file with every key, in which one key is written differently.
 fn misspelt(wrong_table: &str, wrong_key: &str, typo: &str) -> String {
     let mut text = String::new();
+    let of = |key: &str| KINDS.iter().find(|(_, keys)| keys.contains(&key));
+    let kind = of(wrong_key).map_or("gitter", |(kind, _)| kind);
     for (table, keys) in TABLES {
         let header = if matches!(*table, "silo" | "portal") {
             format!("[[{table}]]\n")
@@ -871,9 +937,16 @@ fn misspelt(wrong_table: &str, wrong_key: &str, typo: &str) -> String {
                 "token" => *key == "token_file",
                 _ => *key == "token",
             };
-            if !other_token || here {
+            // What belongs to silos of another kind is a fault of its own.
+            let foreign = *table == "silo" && of(key).is_some_and(|(other, _)| *other != kind);
+            if (!other_token && !foreign) || here {
                 let written = if here { typo } else { key };
-                text.push_str(&[written, " = ", value(table, key), "\n"].concat());
+                let quoted = format!("\"{kind}\"");
+                let value = match *key {
+                    "kind" => &quoted,
+                    _ => value(table, key),
+                };
+                text.push_str(&[written, " = ", value, "\n"].concat());
             }
         }
     }

@@ -30,6 +30,8 @@ mod gitter_windows;
 #[cfg(test)]
 mod gitter_wire;
 #[cfg(test)]
+mod matterbridge;
+#[cfg(test)]
 mod liar;
 #[cfg(test)]
 mod silos;

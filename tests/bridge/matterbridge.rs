@@ -1,0 +1,455 @@
+//! The contract of silos as far as Matterbridge's API can keep it, and what is Matterbridge's own, against the
+//! simulator. What of the contract it cannot keep (nobody can look up there what became of a message) is shown here.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use footbridge::{
+    clock::Clock,
+    message::{Action, Style},
+    secret::Secret,
+    silo::{
+        FeedState, Silo,
+        matterbridge::{Matterbridge, MatterbridgeConfig},
+    },
+    text::Body,
+};
+use footbridge_store::{Head, LaneId, RemoteId, Side};
+use footbridge_testbed::matterbridge::{Cut, Fault, MatterbridgeSim, Message, Options};
+
+use crate::silo_contract::{self as contract, House, Network, post, text};
+
+const GATEWAY: &str = "gateway1";
+const SEND: &str = "POST message";
+
+/// A simulated Matterbridge with one gateway.
+struct Ground {
+    sim: MatterbridgeSim,
+    ping: Duration,
+    audit: Duration,
+}
+
+impl Ground {
+    async fn with(options: Options) -> Self {
+        Self {
+            sim: MatterbridgeSim::start(options).await.unwrap(),
+            ping: Duration::from_secs(30),
+            audit: Duration::from_mins(5),
+        }
+    }
+
+    /// With a large buffer that is read fast.
+    async fn new() -> Self {
+        Self::with(large()).await
+    }
+
+    fn hear(&self, message: Message) {
+        self.sim.say(message);
+    }
+
+    fn posted(&self) -> Vec<(String, String, String)> {
+        let posted = self.sim.posted().into_iter();
+        posted
+            .map(|message| (message.username, message.event, message.text))
+            .collect()
+    }
+}
+
+fn large() -> Options {
+    Options {
+        token: Some("secret".to_owned()),
+        buffer: 1_000,
+        pace: Duration::from_millis(1),
+        ..Options::default()
+    }
+}
+
+#[async_trait]
+impl Network for Ground {
+    fn silo(&self) -> Arc<dyn Silo> {
+        let config = MatterbridgeConfig {
+            name: "mb".to_owned(),
+            token: Some(Secret::new("secret".to_owned())),
+            api: self.sim.url().parse().unwrap(),
+            account: Some("api.footbridge".to_owned()),
+            avatar: None,
+            ping: self.ping,
+            audit: self.audit,
+        };
+        Arc::new(Matterbridge::new(config, Clock::start()).unwrap())
+    }
+    fn channel(&self) -> String {
+        GATEWAY.to_owned()
+    }
+    fn say(&self, text: &str) -> String {
+        self.sim
+            .say(Message::from_irc(GATEWAY, "bob", text))
+            .timestamp
+    }
+    fn say_on_our_account(&self, _: &str) -> String {
+        panic!("whatever an API account says it never hears");
+    }
+    fn texts(&self) -> Vec<String> {
+        let posted = self.sim.posted().into_iter();
+        posted
+            .map(|message| format!("{}: {}", message.username, message.text))
+            .collect()
+    }
+    async fn stop(&self) {
+        self.sim.stop_listening().await;
+    }
+    async fn restart(&self) {
+        self.sim.restart().await.unwrap();
+    }
+    fn cut(&self) {
+        self.sim.cut(Cut::Reset);
+    }
+    fn lose_answer(&self) {
+        self.sim.faults().next(SEND, Fault::DropAfter, 1);
+    }
+    fn lose_request(&self) {
+        self.sim.faults().next(SEND, Fault::DropBefore, 1);
+    }
+    fn echo_first(&self) {
+        self.sim.faults().echo(true);
+    }
+    fn sign_out(&self) {
+        self.sim.set_token(Some("another"));
+    }
+    fn ban(&self) {
+        panic!("nobody is banned from a gateway");
+    }
+}
+
+macro_rules! contract {
+    ($($name:ident),+ $(,)?) => {
+        $(#[tokio::test] async fn $name() { contract::$name(&Ground::new().await).await; })+
+    };
+}
+contract!(
+    what_is_said_arrives_once_and_in_order,
+    catch_up_leaves_nothing_out,
+    what_was_said_before_the_channel_was_linked_is_not_relayed,
+    an_outage_ends_by_itself,
+    listening_stops_when_told,
+    echoes_are_held_until_they_are_known,
+    a_dead_token_stops_the_whole_side,
+);
+
+fn edit(target: &str, words: &str) -> Action {
+    Action::Edit {
+        target: RemoteId::from(target),
+        body: Body::plain(words),
+        style: Style::Text,
+    }
+}
+
+/// What the room is told about a message that nobody can tell the fate of.
+async fn is_told_of_doubt(house: &House) {
+    let told = house.heard(1).await.remove(0);
+    let Action::Bridge { text, .. } = told.action else {
+        panic!("a notice");
+    };
+    assert!(text.contains("may or may not have arrived"), "{text}");
+}
+
+#[tokio::test]
+async fn a_message_of_unknown_fate_is_told_of_and_not_repeated() {
+    let ground = Ground::new().await;
+    let house = House::start(&ground).await;
+    ground.lose_answer();
+    house.said("$1", "arrived all the same").await;
+    house.said("$2", "next").await;
+    house.deliver().await;
+    assert_eq!(ground.texts(), ["Ann: arrived all the same", "Ann: next"]);
+    is_told_of_doubt(&house).await;
+    ground.lose_request();
+    house.said("$3", "never arrived").await;
+    house.deliver().await;
+    assert_eq!(ground.texts().len(), 2);
+    let tally = house.tally(Side::Silo).await;
+    let counts = (tally.accepted, tally.delivered, tally.failed, tally.parked);
+    assert_eq!(counts, (3, 1, 2, 2), "it waits for somebody who decides");
+}
+
+#[tokio::test]
+async fn a_death_while_a_message_was_on_its_way_is_told_of_and_not_repeated() {
+    let ground = Ground::new().await;
+    let house = House::start(&ground).await;
+    house.said("$1", "on its way").await;
+    let lane = LaneId {
+        portal: house.portal.id,
+        toward: Side::Silo,
+    };
+    let now = Clock::start().now();
+    let Head::Ready(delivery) = house.store().head(lane, now).await.unwrap() else {
+        panic!("it is owed");
+    };
+    house.store().unsure(delivery.id, None, now).await.unwrap();
+    let mut house = house.rebuild(&ground).await;
+    house.listen().await;
+    house.deliver().await;
+    assert!(ground.texts().is_empty());
+    assert_eq!(house.tally(Side::Silo).await.failed, 1);
+    is_told_of_doubt(&house).await;
+}
+
+#[tokio::test]
+async fn an_outage_costs_no_message() {
+    let ground = Ground::new().await;
+    let house = House::start(&ground).await;
+    ground.stop().await;
+    house
+        .until("the outage is noticed", || {
+            house.silo.feed() != FeedState::Live
+        })
+        .await;
+    house.said("$1", "into the void").await;
+    let delivered = house.deliver();
+    let restarted = async {
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        ground.restart().await;
+        // What stands before it says so in a way that would leave open what became of a message.
+        let page = Fault::Html { status: 502 };
+        ground.sim.faults().next("GET websocket", page, 1);
+        ground.sim.faults().next("GET health", page, 1);
+    };
+    tokio::join!(delivered, restarted);
+    assert_eq!(ground.texts(), ["Ann: into the void"]);
+    assert_eq!(house.tally(Side::Silo).await.delivered, 1);
+}
+
+#[tokio::test]
+async fn names_actions_edits_and_deletions_are_shown_as_the_api_allows() {
+    let ground = Ground::new().await;
+    let house = House::start(&ground).await;
+    house.said("$1", "one").await;
+    let waves = Action::Post {
+        body: Body::plain("waves"),
+        style: Style::Emote,
+        reply_to: Some(RemoteId::from("$1")),
+        thread: None,
+    };
+    house.happens("$2", waves).await;
+    house.deliver().await;
+    house.happens("$3", edit("$1", "two")).await;
+    house.deliver().await;
+    let target = RemoteId::from("$1");
+    house.happens("$4", Action::Delete { target }).await;
+    house.deliver().await;
+    let posted = ground.posted();
+    let told: Vec<(&str, &str)> = posted
+        .iter()
+        .map(|(_, event, text)| (event.as_str(), text.as_str()))
+        .collect();
+    assert_eq!(
+        told[..3],
+        [
+            ("", "one"),
+            ("user_action", "↪ waves"),
+            ("", "two (edited)")
+        ]
+    );
+    let (event, text) = told[3];
+    assert!(
+        event == "user_action" && text.starts_with("has deleted the message of "),
+        "{text}"
+    );
+    assert!(posted.iter().all(|(name, ..)| name == "Ann"));
+    let ids = ground.sim.posted();
+    assert!(
+        ids.iter()
+            .all(|message| message.userid == "@ann:example.org")
+    );
+    house.hears_nothing_more().await;
+}
+
+#[tokio::test]
+async fn events_are_heard_as_what_they_are_and_unknown_ones_are_not() {
+    let ground = Ground::new().await;
+    let house = House::start(&ground).await;
+    ground.sim.faults().garbage(1);
+    let said = |text: &str| Message::from_irc(GATEWAY, "bob", text);
+    ground.hear(said("waves").event("user_action"));
+    ground.hear(said("something new").event("something_new"));
+    ground.hear(said("alice joins").event("join"));
+    ground.hear(Message::from_irc("elsewhere", "bob", "not ours"));
+    ground.hear(said("").event(""));
+    ground.hear(Message {
+        parent_id: "mattermost etdi9bzgzir5tx8qctqs994zxh".to_owned(),
+        ..said("yes")
+    });
+    let heard = house.heard(3).await;
+    let styles = heard.iter().map(|message| match message.action {
+        Action::Post { style, .. } => style,
+        _ => panic!("a post"),
+    });
+    assert_eq!(
+        styles.collect::<Vec<_>>(),
+        [Style::Emote, Style::Notice, Style::Text]
+    );
+    assert_eq!(text(&heard[2]), "↪ yes");
+    assert_eq!(heard[0].sender.id, "irc.local/~bob@127.0.0.1");
+    house.hears_nothing_more().await;
+}
+
+#[tokio::test]
+async fn a_connection_that_is_open_and_dead_is_noticed_and_caught_up_with() {
+    let mut ground = Ground::new().await;
+    ground.ping = Duration::from_millis(500);
+    let house = House::start(&ground).await;
+    ground.sim.cut(Cut::Freeze);
+    for number in 0..5 {
+        ground.say(&format!("message {number}"));
+    }
+    let texts: Vec<String> = (0..5).map(|number| format!("message {number}")).collect();
+    assert_eq!(house.heard_texts(5).await, texts);
+    house.hears_nothing_more().await;
+}
+
+#[tokio::test]
+async fn what_the_socket_leaves_out_is_found_in_the_buffer() {
+    let mut ground = Ground::new().await;
+    ground.audit = Duration::from_secs(1);
+    let house = House::start(&ground).await;
+    ground.sim.faults().skip_broadcasts(3);
+    for number in 0..5 {
+        ground.say(&format!("message {number}"));
+    }
+    let mut heard = house.heard_texts(5).await;
+    heard.sort();
+    assert_eq!(heard[0], "message 0");
+    house.hears_nothing_more().await;
+}
+
+#[tokio::test]
+async fn a_small_buffer_costs_the_oldest_of_what_was_said_while_nobody_listened() {
+    let ground = Ground::with(Options {
+        buffer: 10,
+        ..large()
+    })
+    .await;
+    let house = House::start(&ground).await;
+    ground.stop().await;
+    for number in 0..15 {
+        ground.say(&format!("message {number}"));
+    }
+    ground.restart().await;
+    let texts: Vec<String> = (5..15).map(|number| format!("message {number}")).collect();
+    assert_eq!(house.heard_texts(10).await, texts);
+    house.hears_nothing_more().await;
+}
+
+/// Connections that break while the buffer is not being read: it still has what they did not bring. What Matterbridge
+/// takes out of it for a reader that has just gone is lost, and nobody but Matterbridge could help that.
+#[tokio::test]
+async fn connections_that_break_lose_nothing() {
+    let ground = Ground::new().await;
+    let house = House::start(&ground).await;
+    let texts: Vec<String> = (0..60).map(|number| format!("message {number}")).collect();
+    for (index, text) in texts.iter().enumerate() {
+        ground.say(text);
+        if index % 12 == 5 {
+            house.live().await;
+            let how = [Cut::Reset, Cut::Close];
+            ground.sim.cut(how[index / 12 % 2]);
+        }
+    }
+    assert_eq!(house.heard_texts(texts.len()).await, texts);
+    house.hears_nothing_more().await;
+}
+
+/// The house falls down while it listens: the buffer still has what it did not write down.
+#[tokio::test]
+async fn nothing_is_lost_when_the_house_falls_down_while_it_listens() {
+    let ground = Ground::new().await;
+    let mut house = House::start(&ground).await;
+    let mut texts = Vec::new();
+    for round in 0_u64..5 {
+        house.live().await;
+        for number in 0..10 {
+            texts.push(format!("message {round}.{number}"));
+            ground.say(texts.last().unwrap());
+        }
+        tokio::time::sleep(Duration::from_millis(round * 3)).await;
+        house = house.rebuild(&ground).await;
+        texts.push(format!("message {round} while nobody listens"));
+        ground.say(texts.last().unwrap());
+        house.begin_to_listen();
+    }
+    assert_eq!(house.heard_texts(texts.len()).await, texts);
+    house.hears_nothing_more().await;
+}
+
+/// Told to stop in the middle of the buffer, it leaves right behind a message, and nothing is lost.
+#[tokio::test]
+async fn stopping_in_the_middle_of_the_buffer_loses_nothing() {
+    let ground = Ground::with(Options {
+        pace: Duration::from_millis(100),
+        ..large()
+    })
+    .await;
+    let house = House::start(&ground).await;
+    let mut house = house.rebuild(&ground).await;
+    let texts: Vec<String> = (0..20).map(|number| format!("message {number}")).collect();
+    for text in &texts {
+        ground.say(text);
+    }
+    house.begin_to_listen();
+    tokio::time::sleep(Duration::from_millis(750)).await;
+    house.stop.cancel();
+    house.ended().await.unwrap();
+    assert!(ground.sim.buffered() > 5, "it was in the middle");
+    house.stop = tokio_util::sync::CancellationToken::new();
+    house.listen().await;
+    assert_eq!(house.heard_texts(20).await, texts);
+    house.hears_nothing_more().await;
+}
+
+#[tokio::test]
+async fn what_matterbridge_will_never_take_fails_and_the_next_one_passes() {
+    let ground = Ground::new().await;
+    let house = House::start(&ground).await;
+    let never = Fault::Status { status: 413 };
+    ground.sim.faults().next(SEND, never, 1);
+    house.happens("$1", post("too large")).await;
+    house.said("$2", "next").await;
+    house.deliver().await;
+    assert_eq!(ground.texts(), ["Ann: next"]);
+    assert_eq!(house.tally(Side::Silo).await.failed, 1);
+}
+
+/// `footbridge import`: what it writes can be checked as it is, and the token stands in a file of its own.
+#[test]
+fn a_configuration_of_matterbridge_becomes_one_of_ours() {
+    let directory = tempfile::tempdir().unwrap();
+    let theirs = "[matrix.home]\nServer=\"https://matrix.example.org\"\nMxID=\"@bot:example.org\"\nPassword=\"hush\"\n\
+        [api.us]\nBindAddress=\"127.0.0.1:4343\"\nToken=\"hush-token\"\nBuffer=1000\n\
+        [[gateway]]\nname=\"one\"\nenable=true\n\
+        [[gateway.inout]]\naccount=\"matrix.home\"\nchannel=\"#one:example.org\"\n\
+        [[gateway.inout]]\naccount=\"api.us\"\nchannel=\"api\"\n";
+    std::fs::write(directory.path().join("matterbridge.toml"), theirs).unwrap();
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_footbridge"))
+        .args(["import", "matterbridge.toml"])
+        .env_clear()
+        .current_dir(directory.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(
+        said.contains("1 of 1 Matrix rooms") && !said.contains("hush"),
+        "{said}"
+    );
+    let config = footbridge::config::Config::load(&directory.path().join("config.toml"));
+    let config = config.unwrap_or_else(|report| panic!("{report}"));
+    assert_eq!((config.silos.len(), config.portals.len()), (1, 1));
+    let footbridge::silo::SiloConfig::Matterbridge(silo) = &config.silos[0] else {
+        panic!("a matterbridge");
+    };
+    assert_eq!(silo.token.as_ref().unwrap().expose(), "hush-token");
+    assert_eq!(
+        (silo.account.as_deref(), silo.api.port()),
+        (Some("api.us"), Some(4343))
+    );
+}
