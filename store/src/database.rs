@@ -3,7 +3,6 @@
 
 use std::{
     cell,
-    fs::File,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -65,7 +64,7 @@ pub(crate) struct Database {
     pub directory: PathBuf,
     path: PathBuf,
     pub state: hindrance::State,
-    _lock: File,
+    _lock: directory::Lock,
 }
 
 struct Writer {

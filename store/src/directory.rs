@@ -112,8 +112,21 @@ fn tighten(path: &Path, found: &std::fs::Metadata, mode: u32) -> Result<(), Erro
     Ok(())
 }
 
-/// Takes the lock of the directory, for as long as the file stays open.
-pub(crate) fn lock(directory: &Path) -> Result<File, Error> {
+/// The lock of a directory, held until this is dropped.
+pub(crate) struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing alone would not do: a program that is being started at this moment holds a copy of the open file
+        // until it runs, and with it the lock.
+        if let Err(error) = self.0.unlock() {
+            tracing::debug!(%error, "The lock of the data directory ends with its file");
+        }
+    }
+}
+
+/// Takes the lock of the directory.
+pub(crate) fn lock(directory: &Path) -> Result<Lock, Error> {
     let path = directory.join(LOCK);
     let mut file = secure_file(&path)?;
     let failed = |source| Error::Io {
@@ -126,7 +139,7 @@ pub(crate) fn lock(directory: &Path) -> Result<File, Error> {
         Err(std::fs::TryLockError::Error(source)) => return Err(failed(source)),
     }
     sign(&mut file).map_err(failed)?;
-    Ok(file)
+    Ok(Lock(file))
 }
 
 /// Writes who holds the lock and since when. The moment is the file's own, as the store reads no clock.
@@ -152,5 +165,21 @@ fn locked(directory: &Path, file: &mut File) -> Error {
         path: directory.to_owned(),
         pid: line(),
         since: line(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_ends_when_it_is_dropped_even_where_a_program_that_starts_has_a_copy_of_its_file() {
+        let home = tempfile::tempdir().unwrap();
+        let held = lock(home.path()).unwrap();
+        let inherited = held.0.try_clone().unwrap();
+        assert!(matches!(lock(home.path()), Err(Error::Locked { .. })));
+        drop(held);
+        lock(home.path()).unwrap();
+        drop(inherited);
     }
 }
