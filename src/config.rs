@@ -71,6 +71,8 @@ pub struct PortalConfig {
     pub channel: String,
     /// Whose messages are relayed and who gets our keys. The same for all portals.
     pub trust: Trust,
+    /// Whether what the silo tells by itself (somebody joined, the topic changed) is shown in the room.
+    pub system_messages: bool,
     /// Where its `channel` stands in the file.
     pub channel_span: std::ops::Range<usize>,
     /// Where its `room` stands in the file.
@@ -88,6 +90,7 @@ impl PortalConfig {
             silo: spec.silo,
             channel: spec.channel,
             trust: Trust::default(),
+            system_messages: false,
             channel_span: 0..0,
             room_span: 0..0,
             origin: Origin::Operator,

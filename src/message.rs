@@ -84,6 +84,12 @@ pub enum Action {
         /// What it was, without the sender, e.g. `sent an image: cat.png (2 MB)`. One line.
         summary: String,
     },
+    /// Something that the network itself tells: somebody joined, the topic changed. Shown without a sender, where the
+    /// portal wants it.
+    System {
+        /// What happened, and to whom. One line.
+        summary: String,
+    },
     /// The bridge itself has something to say; shown without a sender.
     Bridge {
         /// One short sentence or two.
@@ -177,7 +183,7 @@ impl Message {
                 reply_to, thread, ..
             } => thread.as_ref().or(reply_to.as_ref()),
             Action::Edit { target, .. } | Action::Delete { target } => Some(target),
-            Action::Unsupported { .. } | Action::Bridge { .. } => None,
+            Action::Unsupported { .. } | Action::System { .. } | Action::Bridge { .. } => None,
         }
     }
 }

@@ -35,6 +35,9 @@ use crate::{
 /// An idle lane asks the table this often even if no bell rang.
 const SLOW_POLL: Duration = Duration::from_secs(30);
 
+/// The rule for what a network tells by itself, where the portal does not want it.
+const SYSTEM: &str = "system-message";
+
 /// What a lane needs from the house.
 #[derive(Clone)]
 pub struct Lane {
@@ -56,6 +59,8 @@ pub struct Lane {
     pub budget: Budget,
     /// Whether messages that wait for that may share one.
     pub coalesce: bool,
+    /// Whether what a network tells by itself (see [`Action::System`]) crosses.
+    pub system_messages: bool,
 }
 
 /// Why a lane no longer runs.
@@ -163,6 +168,9 @@ impl Lane {
             && let Ok(plan) = serde_json::from_slice(kept)
         {
             return Ok(Ok(plan));
+        }
+        if matches!(message.action, Action::System { .. }) && !self.system_messages {
+            return Ok(Ok(Plan::Skip(SYSTEM.to_owned())));
         }
         let known = match message.target() {
             Some(target) => {

@@ -61,6 +61,12 @@ impl Budgets {
 }
 
 impl House {
+    /// Only the configuration asks for them: of a portal made in a chat nobody has.
+    fn wants_system_messages(&self, portal: &Portal) -> bool {
+        let mut listed = self.config.portals.iter();
+        listed.any(|listed| listed.spec() == portal.spec && listed.system_messages)
+    }
+
     fn limits(&self) -> Limits {
         Limits {
             attempts: self.config.delivery.attempts,
@@ -102,6 +108,7 @@ impl House {
                     peers: self.peers.get(side).cloned().unwrap_or_default(),
                     budget: self.budgets.of_lane(toward, &portal.spec.silo),
                     coalesce: self.config.delivery.coalesce,
+                    system_messages: self.wants_system_messages(portal),
                 };
                 let stop = self.shutdown.soft.clone();
                 let span = info_span!("lane", portal.id = id.portal.0, toward = toward.as_str());

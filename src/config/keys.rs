@@ -36,7 +36,10 @@ pub const TABLES: &[(&str, &[&str])] = &[
             "ping",
         ],
     ),
-    ("portal", &["room", "silo", "channel", "trust"]),
+    (
+        "portal",
+        &["room", "silo", "channel", "trust", "system_messages"],
+    ),
     (
         "delivery",
         &[

@@ -155,11 +155,13 @@ impl Reader<'_> {
             .walk
             .need(section, "channel", "\"org/room\"", values::channel);
         let trust = self.walk.read(section, "trust", values::trust);
+        let system_messages = self.walk.flag(section, "system_messages");
         Some(PortalConfig {
             room: room?,
             silo: silo?,
             channel: channel?,
             trust: trust.unwrap_or_default(),
+            system_messages: system_messages.unwrap_or_default(),
             channel_span: section.span("channel"),
             room_span: section.span("room"),
             origin: Origin::File,

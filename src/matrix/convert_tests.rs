@@ -393,6 +393,13 @@ fn messages_become_events() {
       "msgtype": "m.notice"
     }
     "##);
+    insta::assert_snapshot!(event(Action::System { summary: "Bob <joined>.".to_owned() }, &[]), @r##"
+    {
+      "body": "Bob <joined>.",
+      "m.mentions": {},
+      "msgtype": "m.notice"
+    }
+    "##);
     insta::assert_snapshot!(event(Action::Bridge { text: "Hello.".to_owned(), about: None }, &[]), @r##"
     {
       "body": "Hello.",

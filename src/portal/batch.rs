@@ -50,7 +50,10 @@ impl Lane {
         let rank = match message.action {
             Action::Edit { .. } => Rank::Edit,
             Action::Delete { .. } => Rank::Deletion,
-            Action::Post { .. } | Action::Unsupported { .. } | Action::Bridge { .. } => Rank::Text,
+            Action::Post { .. }
+            | Action::Unsupported { .. }
+            | Action::System { .. }
+            | Action::Bridge { .. } => Rank::Text,
         };
         tokio::select! {
             biased;

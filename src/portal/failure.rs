@@ -339,6 +339,8 @@ impl Lane {
             Some(Action::Edit { target, .. }) => (Some(target.clone()), Tell::Sender),
             // A notice that cannot be delivered is not worth a notice.
             Some(Action::Bridge { .. }) => (None, Tell::Nobody),
+            // Nobody wrote it who would want to know.
+            Some(Action::System { .. }) => (None, Tell::Nobody),
             _ => (None, Tell::Sender),
         };
         let how = Undelivered::Failed {

@@ -204,6 +204,7 @@ fn every_action_keeps_its_stored_form() {
     insta::assert_snapshot!(stored(Action::Edit { target: target.clone(), body: Body::plain("x"), style: Style::Emote }), @r##"{"sender":{"id":"@a:b","name":"A"},"sent_at":1,"action":{"Edit":{"target":"$t","body":[{"Paragraph":[{"Text":"x"}]}],"style":"Emote"}}}"##);
     insta::assert_snapshot!(stored(Action::Delete { target }), @r##"{"sender":{"id":"@a:b","name":"A"},"sent_at":1,"action":{"Delete":{"target":"$t"}}}"##);
     insta::assert_snapshot!(stored(Action::Unsupported { summary: "sent an image".into() }), @r##"{"sender":{"id":"@a:b","name":"A"},"sent_at":1,"action":{"Unsupported":{"summary":"sent an image"}}}"##);
+    insta::assert_snapshot!(stored(Action::System { summary: "Bob joined".into() }), @r##"{"sender":{"id":"@a:b","name":"A"},"sent_at":1,"action":{"System":{"summary":"Bob joined"}}}"##);
     insta::assert_snapshot!(stored(Action::Bridge { text: "Hello.".into(), about: None }), @r##"{"sender":{"id":"@a:b","name":"A"},"sent_at":1,"action":{"Bridge":{"text":"Hello.","about":null}}}"##);
 }
 

@@ -904,9 +904,10 @@ fn value(table: &str, key: &str) -> &'static str {
         ("portal", "channel") => "\"org/room\"",
         ("portal", "trust") => "\"cross-signed\"",
         ("admin", "listen") => "\"127.0.0.1:29320\"",
-        ("admin", "allow_remote") | ("delivery", "coalesce") | ("consent", "disclose_joins") => {
-            "true"
-        }
+        ("admin", "allow_remote")
+        | ("delivery", "coalesce")
+        | ("consent", "disclose_joins")
+        | ("portal", "system_messages") => "true",
         ("admin", "users") => "[\"example.org\"]",
         ("consent", "delay") => "\"1m\"",
         ("delivery", "attempts") => "8",

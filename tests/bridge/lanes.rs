@@ -412,6 +412,7 @@ impl Bench {
             peers: self.peers.clone(),
             budget: self.budget.clone(),
             coalesce: self.coalesce,
+            system_messages: false,
         }
     }
 

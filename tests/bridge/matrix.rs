@@ -336,7 +336,7 @@ fn text_of(message: &Message) -> String {
     match &message.action {
         Action::Post { body, .. } | Action::Edit { body, .. } => body.to_plain(),
         Action::Delete { target } => format!("deleted {target}"),
-        Action::Unsupported { summary } => summary.clone(),
+        Action::Unsupported { summary } | Action::System { summary } => summary.clone(),
         Action::Bridge { text, .. } => text.clone(),
     }
 }

@@ -280,13 +280,14 @@ async fn events_are_heard_as_what_they_are_and_unknown_ones_are_not() {
         ..said("yes")
     });
     let heard = house.heard(3).await;
-    let styles = heard.iter().map(|message| match message.action {
-        Action::Post { style, .. } => style,
-        _ => panic!("a post"),
+    let styles = heard.iter().map(|message| match &message.action {
+        Action::Post { style, .. } => Some(*style),
+        Action::System { summary } if summary == "alice joins" => None,
+        other => panic!("{other:?}"),
     });
     assert_eq!(
         styles.collect::<Vec<_>>(),
-        [Style::Emote, Style::Notice, Style::Text]
+        [Some(Style::Emote), None, Some(Style::Text)]
     );
     assert_eq!(text(&heard[2]), "↪ yes");
     assert_eq!(heard[0].sender.id, "irc.local/~bob@127.0.0.1");

@@ -292,6 +292,7 @@ impl House {
             peers: Peers::default(),
             budget: Budget::windowed(),
             coalesce: false,
+            system_messages: false,
         };
         let run = lane.run(stop.clone());
         tokio::pin!(run);

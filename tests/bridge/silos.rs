@@ -156,6 +156,7 @@ impl Town {
                         peers: Peers::default(),
                         budget: Budget::windowed(),
                         coalesce: false,
+                        system_messages: false,
                     };
                     let stop = town.stop.clone();
                     town.lanes

@@ -184,6 +184,7 @@ pub fn plan(outgoing: &Outgoing) -> Plan {
                 style: Style::Notice,
             })])
         }
+        Action::System { summary } => Plan::Steps(vec![posted(own_words(&Body::plain(summary)))]),
         Action::Bridge { text, about } => {
             let content = own_words(&Body::plain(text));
             Plan::Steps(vec![Step::Post {
@@ -195,7 +196,7 @@ pub fn plan(outgoing: &Outgoing) -> Plan {
     }
 }
 
-/// What the bridge itself says.
+/// What nobody in particular says.
 fn own_words(body: &Body) -> Content {
     Content {
         author: None,

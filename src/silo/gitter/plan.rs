@@ -55,6 +55,10 @@ pub fn plan(outgoing: &Outgoing, now: Millis, permalink: impl Fn(&RemoteId) -> S
             let body = Body::plain(summary);
             posts(speech(&body, Style::Emote).parts(), Style::Notice, None)
         }
+        Action::System { summary } => {
+            let text = markdown_from_body(&Body::plain(summary));
+            posts(parts_of(&text, || split(&text, "")), Style::Notice, None)
+        }
         Action::Bridge { text, about } => {
             let text = markdown_from_body(&Body::plain(text));
             let root = about
@@ -388,6 +392,10 @@ mod tests {
             vec![],
         );
         assert_eq!(text(&steps(&notice, 0)[0]), "Something");
+        let told = Action::System {
+            summary: "Bob joined".to_owned(),
+        };
+        assert_eq!(text(&steps(&outgoing(told, vec![]), 0)[0]), "Bob joined");
         let picture = outgoing(
             Action::Unsupported {
                 summary: "sent an image".to_owned(),

@@ -56,8 +56,10 @@ pub enum Kind {
     Message,
     /// Somebody does something: `/me waves`.
     Action,
-    /// Somebody came or left, a topic changed: said by a machine.
+    /// Somebody says something that no machine should answer.
     Notice,
+    /// Somebody came or left, a topic changed.
+    System,
     /// The first object of a connection.
     Connected,
     /// Something was deleted, nobody can tell what.
@@ -73,7 +75,8 @@ impl Event {
             "" | "file_failure_size" => Kind::Message,
             "user_action" => Kind::Action,
             // The fork says `join` and `leave`.
-            "join_leave" | "join" | "leave" | "topic_change" | "notice_irc" => Kind::Notice,
+            "join_leave" | "join" | "leave" | "topic_change" => Kind::System,
+            "notice_irc" => Kind::Notice,
             "api_connected" => Kind::Connected,
             "msg_delete" => Kind::Deleted,
             _ => Kind::Unknown,
@@ -238,7 +241,7 @@ mod tests {
     #[test]
     fn unknown_events_are_known_as_such() {
         for (name, kind) in [
-            ("join", Kind::Notice),
+            ("join", Kind::System),
             ("api_connected", Kind::Connected),
             ("user_typing", Kind::Unknown),
             ("something_new", Kind::Unknown),

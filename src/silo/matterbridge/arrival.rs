@@ -13,28 +13,37 @@ const NOBODY: &str = "Someone";
 
 /// The fact behind an event; `None` where it is nobody's news. `now` stands in for a moment that cannot be read.
 pub fn arrival(place: &Place, event: &Event, now: Millis) -> Option<Arrival> {
-    let style = match event.kind() {
-        Kind::Message => Style::Text,
-        Kind::Action => Style::Emote,
-        Kind::Notice => Style::Notice,
+    let body = body_of(event);
+    let said = |style, body| Action::Post {
+        body,
+        style,
+        reply_to: None,
+        thread: None,
+    };
+    let action = match event.kind() {
+        Kind::Message => said(Style::Text, body),
+        Kind::Action => said(Style::Emote, body),
+        Kind::Notice => said(Style::Notice, body),
+        Kind::System => Action::System {
+            summary: body.to_plain().lines().collect::<Vec<_>>().join(" "),
+        },
         Kind::Deleted => return Some(fact(place, event, now, Payload::Skipped("unknown-target"))),
         Kind::Connected | Kind::Unknown => return None,
     };
-    let body = body_of(event);
+    let empty = match &action {
+        Action::Post { body, .. } => body.is_empty(),
+        Action::System { summary } => summary.trim().is_empty(),
+        _ => false,
+    };
     let payload = if let Some(words) = Command::words_of(&event.text) {
         asked(event, words)
-    } else if body.is_empty() {
+    } else if empty {
         Payload::Skipped("empty")
     } else {
         written(&Message {
             sender: sender(event),
             sent_at: event.sent_at().unwrap_or(now),
-            action: Action::Post {
-                body,
-                style,
-                reply_to: None,
-                thread: None,
-            },
+            action,
         })
     };
     Some(fact(place, event, now, payload))
@@ -131,9 +140,7 @@ mod tests {
         for (event, spoken) in [
             ("", Style::Text),
             ("user_action", Style::Emote),
-            ("join_leave", Style::Notice),
-            ("join", Style::Notice),
-            ("topic_change", Style::Notice),
+            ("notice_irc", Style::Notice),
         ] {
             assert_eq!(
                 style(&json!({"text": "x", "event": event})),
@@ -141,6 +148,17 @@ mod tests {
                 "{event}"
             );
         }
+    }
+
+    #[test]
+    fn what_a_network_tells_by_itself_is_nobodys_message() {
+        for event in ["join_leave", "join", "leave", "topic_change"] {
+            let told = json!({"text": "alice joins", "username": "system", "event": event});
+            let summary = "alice joins".to_owned();
+            assert_eq!(spoken(&told).action, Action::System { summary }, "{event}");
+        }
+        let empty = json!({"text": " ", "event": "join"});
+        assert_eq!(heard(&empty).unwrap().payload, Payload::Skipped("empty"));
     }
 
     #[test]

@@ -48,7 +48,7 @@ pub fn plan(outgoing: &Outgoing) -> Plan {
             let text = text_from_body(&Body::plain(summary));
             post(format!("{mark}{text}"), Style::Emote, author)
         }
-        Action::Bridge { text, .. } => {
+        Action::System { summary: text } | Action::Bridge { text, .. } => {
             post(text_from_body(&Body::plain(text)), Style::Notice, None)
         }
     }

@@ -87,6 +87,7 @@ impl Toward {
             peers: Peers::default(),
             budget: Budget::default(),
             coalesce: true,
+            system_messages: false,
         };
         let mut running = JoinSet::new();
         running.spawn(lane.run(stop.clone()));
