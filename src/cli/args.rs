@@ -58,6 +58,8 @@ pub enum Command {
     /// Adds, lists and removes portals beside those of the configuration.
     #[command(subcommand)]
     Portal(Portal),
+    /// Tells what crosses between a room and each kind of silo, and what not.
+    Silos,
     /// Which device the bridge is, verifying it, and putting a new one in its place.
     #[command(subcommand)]
     Device(Device),

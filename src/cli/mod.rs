@@ -16,6 +16,7 @@ mod portal;
 mod preflight;
 mod progress;
 mod run;
+mod silos;
 mod status;
 
 use std::process::ExitCode;
@@ -89,6 +90,7 @@ fn command(args: Args) -> Boxed<'static, Ended> {
             Command::Run => run::run(Config::load(&path)?).await,
             Command::Status(how) => status::run(&Config::load(&path)?, how.form()).await,
             Command::Portal(what) => portal::run(&Config::load(&path)?, what).await,
+            Command::Silos => Ok(silos::run()),
             Command::Device(what) => device::run(&Config::load(&path)?, what).await,
             Command::Logout => logout::run(&Config::load(&path)?).await,
         }

@@ -1,6 +1,7 @@
 //! Silos: connected chat networks. Each is a folder with the same four files (`mod`, `config`, `client`,
 //! `convert`), a variant of [`SiloConfig`] and one call of the contract in the tests.
 
+pub mod abilities;
 mod framing;
 mod socket;
 pub mod gitter;
@@ -104,6 +105,9 @@ pub enum FeedState {
     /// It needs a person.
     Down,
 }
+
+/// What each kind of silo carries.
+pub const KINDS: &[abilities::Abilities] = &[gitter::ABILITIES, matterbridge::ABILITIES];
 
 /// The register of silos: one variant per kind.
 #[derive(Clone, Debug)]

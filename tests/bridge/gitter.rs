@@ -17,7 +17,7 @@ use footbridge::{
 use footbridge_store::RemoteId;
 use footbridge_testbed::gitter::{Cut, Echo, Fault, GitterSim, Options, Room, RoomOptions, User};
 
-use crate::silo_contract::{self as contract, House, Network, post, text};
+use crate::silo_contract::{self as contract, Act, House, Network, post, text};
 
 pub const WRITE: &str = "POST /rooms/:id/chatMessages";
 
@@ -131,6 +131,38 @@ impl Network for Ground {
             .into_iter()
             .map(|message| message.text)
             .collect()
+    }
+    fn act(&self, act: Act<'_>) -> Option<String> {
+        let (sim, room, bob) = (&self.sim, &self.room.id, &self.bob.id);
+        match act {
+            Act::Emote(text) => Some(sim.say_status(room, bob, text).unwrap().id),
+            Act::Thread(root, text) => Some(self.thread(root, text)),
+            Act::Edit(id, text) => {
+                self.edit(id, text);
+                Some(id.to_owned())
+            }
+            Act::Delete(id) => {
+                self.delete(id);
+                Some(id.to_owned())
+            }
+            Act::Reply(..) | Act::File(_) | Act::Join => None,
+        }
+    }
+    fn read(&self) -> Vec<String> {
+        let messages = self.sim.messages(&self.room.id);
+        let read = messages.into_iter().map(|message| {
+            let in_thread = if message.parent_id.is_some() {
+                "  ↳ "
+            } else {
+                ""
+            };
+            let how = if message.status { " (/me)" } else { "" };
+            format!(
+                "{in_thread}{}{how}: {}",
+                message.from_username, message.text
+            )
+        });
+        read.collect()
     }
     async fn stop(&self) {
         self.sim.stop_listening().await;

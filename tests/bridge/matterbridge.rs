@@ -17,20 +17,20 @@ use footbridge::{
 use footbridge_store::{Head, LaneId, RemoteId, Side};
 use footbridge_testbed::matterbridge::{Cut, Fault, MatterbridgeSim, Message, Options};
 
-use crate::silo_contract::{self as contract, House, Network, post, text};
+use crate::silo_contract::{self as contract, Act, House, Network, post, text};
 
 const GATEWAY: &str = "gateway1";
 const SEND: &str = "POST message";
 
 /// A simulated Matterbridge with one gateway.
-struct Ground {
+pub struct Ground {
     sim: MatterbridgeSim,
     ping: Duration,
     audit: Duration,
 }
 
 impl Ground {
-    async fn with(options: Options) -> Self {
+    pub async fn with(options: Options) -> Self {
         Self {
             sim: MatterbridgeSim::start(options).await.unwrap(),
             ping: Duration::from_secs(30),
@@ -39,7 +39,7 @@ impl Ground {
     }
 
     /// With a large buffer that is read fast.
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         Self::with(large()).await
     }
 
@@ -94,6 +94,36 @@ impl Network for Ground {
         posted
             .map(|message| format!("{}: {}", message.username, message.text))
             .collect()
+    }
+    fn act(&self, act: Act<'_>) -> Option<String> {
+        let said = |text: &str| Message::from_irc(GATEWAY, "bob", text);
+        let message = match act {
+            Act::Emote(text) => said(text).event("user_action"),
+            Act::Reply(text) | Act::Thread(_, text) => {
+                let mut answer = said(text);
+                "msg-parent-not-found".clone_into(&mut answer.parent_id);
+                answer
+            }
+            // All that Matterbridge tells of an edit is the new text.
+            Act::Edit(_, text) => said(&format!("{text} (edited)")),
+            Act::File(name) => {
+                let mut file = said("");
+                file.extra =
+                    serde_json::json!({"file": [{"Name": name, "Comment": "", "URL": ""}]});
+                file
+            }
+            Act::Join => Message::from_irc(GATEWAY, "system", "carol joins").event("join_leave"),
+            Act::Delete(_) => return None,
+        };
+        Some(self.sim.say(message).timestamp)
+    }
+    fn read(&self) -> Vec<String> {
+        let posted = self.posted().into_iter();
+        let read = posted.map(|(name, event, text)| match event.as_str() {
+            "" => format!("{name}: {text}"),
+            event => format!("{name} ({event}): {text}"),
+        });
+        read.collect()
     }
     async fn stop(&self) {
         self.sim.stop_listening().await;

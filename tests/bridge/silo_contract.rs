@@ -35,8 +35,12 @@ pub trait Network: Send + Sync {
     fn say(&self, text: &str) -> String;
     /// A person says something on the bridge's own account.
     fn say_on_our_account(&self, text: &str) -> String;
+    /// Another person does something; its id. `None` where the network knows no such thing.
+    fn act(&self, act: Act<'_>) -> Option<String>;
     /// All texts of the channel, in the order they were taken.
     fn texts(&self) -> Vec<String>;
+    /// What people read in the channel now: who, how, and what.
+    fn read(&self) -> Vec<String>;
     /// Nothing can be reached.
     async fn stop(&self);
     /// Everything can be reached again.
@@ -53,6 +57,25 @@ pub trait Network: Send + Sync {
     fn sign_out(&self);
     /// The account is banned from the channel.
     fn ban(&self);
+}
+
+/// What somebody may do in a channel.
+#[derive(Clone, Copy)]
+pub enum Act<'a> {
+    /// `/me does something`
+    Emote(&'a str),
+    /// An answer to something.
+    Reply(&'a str),
+    /// A message in the thread of this one.
+    Thread(&'a str, &'a str),
+    /// This message reads so from now on.
+    Edit(&'a str, &'a str),
+    /// This message is taken back.
+    Delete(&'a str),
+    /// A file of this name.
+    File(&'a str),
+    /// Somebody joins the channel.
+    Join,
 }
 
 /// A house with one portal, and a silo in it.
@@ -254,7 +277,23 @@ impl House {
 
     /// Something happens in the room and is written down for the channel.
     pub async fn happens(&self, event: &str, action: Action) {
-        let message = self.spoken(action);
+        self.happens_by(event, "Ann", action).await;
+    }
+
+    /// The same by somebody of this name.
+    pub async fn happens_by(&self, event: &str, name: &str, action: Action) {
+        let mut message = self.spoken(action);
+        let by_nobody = matches!(
+            message.action,
+            Action::System { .. } | Action::Bridge { .. }
+        );
+        message.sender = match by_nobody {
+            true => Sender::bridge(),
+            false => Sender {
+                name: name.to_owned(),
+                ..message.sender
+            },
+        };
         let post = matches!(message.action, Action::Post { .. });
         let arrival = Arrival {
             place: self.portal.room.clone(),

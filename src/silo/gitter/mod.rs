@@ -1,5 +1,6 @@
 //! Gitter's API as a silo.
 
+mod abilities;
 mod config;
 mod api;
 mod fault;
@@ -22,6 +23,7 @@ mod realtime;
 mod stream;
 mod feed;
 
+pub use abilities::ABILITIES;
 pub use config::{Feed, GitterConfig};
 
 use std::{

@@ -1,6 +1,7 @@
 //! Matterbridge's HTTP API as a silo: one account of it, a gateway per portal, and behind each whatever networks
 //! Matterbridge joins there.
 
+mod abilities;
 mod config;
 mod api;
 mod fault;
@@ -14,6 +15,7 @@ mod listener;
 mod buffer;
 mod feed;
 
+pub use abilities::ABILITIES;
 pub use config::MatterbridgeConfig;
 
 use std::{

@@ -1,0 +1,168 @@
+//! What crosses between a room and a channel, per kind of silo: tables that people read in the README and in
+//! `footbridge silos`, and that the tests hold against what happens.
+
+use std::fmt::Write as _;
+
+/// Everything that is said about one kind of silo.
+#[derive(Debug)]
+pub struct Abilities {
+    /// The `kind` in the configuration.
+    pub kind: &'static str,
+    /// What it is called.
+    pub title: &'static str,
+    /// One line for each [`What`], in that order.
+    pub rows: &'static [Ability],
+}
+
+/// How one thing crosses.
+#[derive(Debug)]
+pub struct Ability {
+    /// The thing.
+    pub what: What,
+    /// From the room to the channel.
+    pub to_channel: Crossing,
+    /// From the channel to the room.
+    pub to_room: Crossing,
+}
+
+/// What people do in a chat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// Words, with their formatting.
+    Text,
+    /// Who said it.
+    Name,
+    /// `/me waves`
+    Emote,
+    /// An answer to one message.
+    Reply,
+    /// A message in a thread.
+    Thread,
+    /// A new text for a message.
+    Edit,
+    /// A message that is taken back.
+    Deletion,
+    /// Calling somebody by their name, or everybody.
+    Mention,
+    /// An emoji on a message.
+    Reaction,
+    /// A picture or another file.
+    File,
+    /// Who comes and goes, topics.
+    System,
+    /// What was written while the bridge was away.
+    Missed,
+}
+
+impl What {
+    /// All of them, in the order of the tables.
+    pub const ALL: [Self; 12] = [
+        Self::Text,
+        Self::Name,
+        Self::Emote,
+        Self::Reply,
+        Self::Thread,
+        Self::Edit,
+        Self::Deletion,
+        Self::Mention,
+        Self::Reaction,
+        Self::File,
+        Self::System,
+        Self::Missed,
+    ];
+
+    /// Its name in the tables.
+    #[must_use]
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Text => "Text",
+            Self::Name => "Who said it",
+            Self::Emote => "`/me`",
+            Self::Reply => "Replies",
+            Self::Thread => "Threads",
+            Self::Edit => "Edits",
+            Self::Deletion => "Deletions",
+            Self::Mention => "Mentions",
+            Self::Reaction => "Reactions",
+            Self::File => "Files",
+            Self::System => "System messages",
+            Self::Missed => "What was missed",
+        }
+    }
+}
+
+/// Whether something crosses. The words are for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Crossing {
+    /// As what it is.
+    Whole(&'static str),
+    /// As something else that tells of it.
+    Told(&'static str),
+    /// Not.
+    No(&'static str),
+}
+
+impl Crossing {
+    /// In words, as a cell of a table.
+    #[must_use]
+    pub fn words(self) -> String {
+        let (how, more) = match self {
+            Self::Whole(more) => ("yes", more),
+            Self::Told(more) => return more.to_owned(),
+            Self::No(more) => ("no", more),
+        };
+        if more.is_empty() {
+            how.to_owned()
+        } else {
+            format!("{how}: {more}")
+        }
+    }
+}
+
+impl Abilities {
+    /// How something crosses.
+    #[must_use]
+    pub fn of(&self, what: What) -> Option<&'static Ability> {
+        self.rows.iter().find(|row| row.what == what)
+    }
+
+    /// The table in Markdown.
+    #[must_use]
+    pub fn table(&self) -> String {
+        let mut out = "| | From the room | To the room |\n|---|---|---|\n".to_owned();
+        for row in self.rows {
+            let (title, there) = (row.what.title(), row.to_channel.words());
+            let back = row.to_room.words();
+            // Writing into a string cannot fail.
+            let _ = writeln!(out, "| {title} | {there} | {back} |");
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::silo::KINDS;
+
+    #[test]
+    fn every_kind_has_an_answer_to_everything_once_and_in_order() {
+        for kind in KINDS {
+            let rows: Vec<What> = kind.rows.iter().map(|row| row.what).collect();
+            assert_eq!(rows, What::ALL, "{}", kind.kind);
+        }
+    }
+
+    #[test]
+    fn a_table_says_yes_no_or_how() {
+        let words = [
+            (Crossing::Whole(""), "yes"),
+            (Crossing::Whole("in bold"), "yes: in bold"),
+            (Crossing::Told("as a line"), "as a line"),
+            (Crossing::No("nobody knows"), "no: nobody knows"),
+        ];
+        for (crossing, said) in words {
+            assert_eq!(crossing.words(), said);
+        }
+    }
+}

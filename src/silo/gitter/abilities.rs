@@ -1,0 +1,75 @@
+//! What crosses between a room and Gitter.
+
+use crate::silo::abilities::{
+    Abilities, Ability,
+    Crossing::{No, Told, Whole},
+    What,
+};
+
+/// The table of Gitter.
+pub const ABILITIES: Abilities = Abilities {
+    kind: "gitter",
+    title: "Gitter",
+    rows: &[
+        Ability {
+            what: What::Text,
+            to_channel: Whole("as Gitter's Markdown, above 4,096 characters in several messages"),
+            to_room: Whole("with its formatting"),
+        },
+        Ability {
+            what: What::Name,
+            to_channel: Told("in bold before the text"),
+            to_room: Told("in bold before the text"),
+        },
+        Ability {
+            what: What::Emote,
+            to_channel: Whole(""),
+            to_room: Whole(""),
+        },
+        Ability {
+            what: What::Reply,
+            to_channel: Told("in the thread of the message that is answered"),
+            to_room: No("Gitter has threads only"),
+        },
+        Ability {
+            what: What::Thread,
+            to_channel: Whole(""),
+            to_room: Whole(""),
+        },
+        Ability {
+            what: What::Edit,
+            to_channel: Whole("for ten minutes; later as a new message that points to the old one"),
+            to_room: Whole(""),
+        },
+        Ability {
+            what: What::Deletion,
+            to_channel: Whole(""),
+            to_room: Whole(""),
+        },
+        Ability {
+            what: What::Mention,
+            to_channel: Told("as text: nobody is called"),
+            to_room: Told("as text: nobody is called"),
+        },
+        Ability {
+            what: What::Reaction,
+            to_channel: No("Gitter has none"),
+            to_room: No("Gitter has none"),
+        },
+        Ability {
+            what: What::File,
+            to_channel: Told("a line that names it"),
+            to_room: No("Gitter has links only"),
+        },
+        Ability {
+            what: What::System,
+            to_channel: No(""),
+            to_room: No("Gitter tells none"),
+        },
+        Ability {
+            what: What::Missed,
+            to_channel: Whole(""),
+            to_room: Whole("from Gitter's history, with edits and deletions"),
+        },
+    ],
+};

@@ -1,0 +1,77 @@
+//! What crosses between a room and the networks behind a Matterbridge.
+
+use crate::silo::abilities::{
+    Abilities, Ability,
+    Crossing::{No, Told, Whole},
+    What,
+};
+
+/// The table of Matterbridge.
+pub const ABILITIES: Abilities = Abilities {
+    kind: "matterbridge",
+    title: "Matterbridge",
+    rows: &[
+        Ability {
+            what: What::Text,
+            to_channel: Whole("plain, as networks of every dialect get it"),
+            to_room: Whole("as the network wrote it"),
+        },
+        Ability {
+            what: What::Name,
+            to_channel: Whole("beside the text, with the user id"),
+            to_room: Told("in bold before the text"),
+        },
+        Ability {
+            what: What::Emote,
+            to_channel: Whole(""),
+            to_room: Whole(""),
+        },
+        Ability {
+            what: What::Reply,
+            to_channel: Told("marked with ↪; what it answers cannot be told"),
+            to_room: Told("marked with ↪; what it answers is not told"),
+        },
+        Ability {
+            what: What::Thread,
+            to_channel: Told("marked with ↪"),
+            to_room: Told("marked with ↪"),
+        },
+        Ability {
+            what: What::Edit,
+            to_channel: Told("a new message that ends in `(edited)`"),
+            to_room: Told("a new message, as Matterbridge shows it"),
+        },
+        Ability {
+            what: What::Deletion,
+            to_channel: Told("a line that tells of it; the message stays"),
+            to_room: No("the API does not tell"),
+        },
+        Ability {
+            what: What::Mention,
+            to_channel: Told("as text: nobody is called"),
+            to_room: Told("as text: nobody is called"),
+        },
+        Ability {
+            what: What::Reaction,
+            to_channel: No("the API has none"),
+            to_room: No("the API has none"),
+        },
+        Ability {
+            what: What::File,
+            to_channel: Told("a line that names it"),
+            to_room: Told("a link, if Matterbridge has a media server; else a line that names it"),
+        },
+        Ability {
+            what: What::System,
+            to_channel: No(""),
+            to_room: Whole(
+                "where the portal wants them, with `ShowJoinPart` and `ShowTopicChange` at the API account",
+            ),
+        },
+        Ability {
+            what: What::Missed,
+            to_channel: Whole(""),
+            to_room: Told("as much as Matterbridge's buffer holds, ten unless `Buffer` says more"),
+        },
+    ],
+};

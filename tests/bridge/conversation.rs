@@ -1,0 +1,361 @@
+//! One conversation, held with every silo and compared with a text file: what people read in the channel in the end,
+//! and what comes into the room. `FOOTBRIDGE_GOLDEN=rewrite` writes the files anew.
+
+use std::{fmt::Write as _, fs, path::Path};
+
+use footbridge::{
+    message::{Action, Message, Style},
+    silo::{
+        self,
+        abilities::{Abilities, Crossing, What},
+    },
+    text::{
+        Body,
+        html::{Dialect, body_from_html},
+        html_from_body,
+    },
+};
+use footbridge_store::RemoteId;
+
+use crate::{
+    gitter, matterbridge,
+    silo_contract::{Act, House, Network},
+};
+
+/// Formatting of every kind.
+const FORMATTED: &str = "<p>a <strong>b</strong> <em>c</em> <code>d</code> <del>e</del></p>\
+    <pre><code class=\"language-rust\">fn x() {}\n</code></pre><blockquote><p>quoted</p></blockquote>\
+    <ul><li>one</li><li>two</li></ul><p><a href=\"https://example.org/a\">there</a></p>";
+/// A name that would like to be more than a name.
+const NASTY: &str = "**Bob** @all\u{202e}\n<b>";
+
+fn post(body: Body, style: Style, reply_to: Option<&str>, thread: Option<&str>) -> Action {
+    Action::Post {
+        body,
+        style,
+        reply_to: reply_to.map(RemoteId::from),
+        thread: thread.map(RemoteId::from),
+    }
+}
+
+fn plain(text: &str, style: Style) -> Action {
+    post(Body::plain(text), style, None, None)
+}
+
+/// What is said and done in the room, in this order, each after the one before has been delivered.
+fn in_the_room() -> Vec<(&'static str, &'static str, Action)> {
+    let formatted = body_from_html(FORMATTED, Dialect::Matrix);
+    let target = |id: &str| RemoteId::from(id);
+    vec![
+        (
+            "$1",
+            "Ann",
+            plain("good *morning* [x](y) <b> #12", Style::Text),
+        ),
+        ("$2", "Ann", post(formatted, Style::Text, None, None)),
+        ("$3", "Ann", plain("waves", Style::Emote)),
+        ("$4", "A machine", plain("build 7 is green", Style::Notice)),
+        (
+            "$5",
+            "Ann",
+            post(Body::plain("an answer"), Style::Text, Some("$1"), None),
+        ),
+        (
+            "$6",
+            "Ann",
+            post(
+                Body::plain("in the thread"),
+                Style::Text,
+                Some("$1"),
+                Some("$1"),
+            ),
+        ),
+        (
+            "$7",
+            "Ann",
+            plain("@all @here @channel @everyone @bob <!here>", Style::Text),
+        ),
+        ("$8", NASTY, plain("hello 🎉", Style::Text)),
+        ("$9", "Ann", plain("to be deleted", Style::Text)),
+        (
+            "$10",
+            "Ann",
+            Action::Edit {
+                target: target("$0"),
+                body: Body::plain("good morning"),
+                style: Style::Text,
+            },
+        ),
+        (
+            "$11",
+            "Ann",
+            Action::Delete {
+                target: target("$9"),
+            },
+        ),
+        (
+            "$12",
+            "Ann",
+            Action::Unsupported {
+                summary: "sent an image: cat.png (2 MB)".to_owned(),
+            },
+        ),
+        (
+            "$13",
+            "",
+            Action::Bridge {
+                text: "The bridge has something to say.".to_owned(),
+                about: None,
+            },
+        ),
+    ]
+}
+
+/// What is said and done in the channel; what the network does not know is left out, and named.
+async fn in_the_channel(network: &dyn Network, house: &House, out: &mut String) {
+    let first = network.say("good **morning** `x` @ann @room <b>");
+    hear(house, out, "says something").await;
+    let second = network.say("```rust\nfn x() {}\n```");
+    hear(house, out, "says something in code").await;
+    let acts = [
+        ("does something", Act::Emote("waves")),
+        ("answers", Act::Reply("an answer")),
+        ("writes in a thread", Act::Thread(&first, "in the thread")),
+        ("edits", Act::Edit(&first, "good morning")),
+        ("deletes", Act::Delete(&second)),
+        ("sends a file", Act::File("cat.png")),
+        ("joins", Act::Join),
+    ];
+    for (what, act) in acts {
+        if network.act(act).is_some() {
+            hear(house, out, what).await;
+        } else {
+            writeln!(out, "- {what}: cannot be done or is not told there").unwrap();
+        }
+    }
+}
+
+async fn hear(house: &House, out: &mut String, what: &str) {
+    let heard = house.heard(1).await.remove(0);
+    writeln!(out, "- {what}: {}", told(&heard)).unwrap();
+}
+
+/// A message as the room gets it, apart from what only the room knows.
+fn told(message: &Message) -> String {
+    let who = &message.sender.name;
+    match &message.action {
+        Action::Post {
+            body,
+            style,
+            reply_to,
+            thread,
+        } => {
+            let reply = reply_to.as_ref().map_or("", |_| ", an answer");
+            let thread = thread.as_ref().map_or("", |_| ", in a thread");
+            format!("{who} ({style:?}{reply}{thread}): {}", html_from_body(body))
+        }
+        Action::Edit { body, .. } => format!("{who} (an edit): {}", html_from_body(body)),
+        Action::Delete { .. } => format!("{who} (a deletion)"),
+        Action::Unsupported { summary } => format!("{who} (a notice): {summary}"),
+        Action::System { summary } => format!("(a system message): {summary}"),
+        Action::Bridge { text, .. } => format!("(the bridge): {text}"),
+    }
+}
+
+/// Moments in words, without the moment.
+fn timeless(text: &str) -> String {
+    let is_digit = |c: char| c.is_ascii_digit();
+    let mut out = String::new();
+    for word in text.split_inclusive([' ', '\n']) {
+        let figures = word.chars().filter(|c| is_digit(*c)).count();
+        let date = figures == 8 && word.matches('-').count() == 2;
+        let time = figures == 4 && word.contains(':');
+        out.push_str(match (date, time) {
+            (true, _) => "<date> ",
+            (_, true) => "<time> ",
+            _ => word,
+        });
+    }
+    out
+}
+
+/// Holds the conversation, and compares.
+async fn hold(network: &dyn Network, abilities: &Abilities) {
+    let name = abilities.kind;
+    let house = House::start(network).await;
+    for (event, who, action) in in_the_room() {
+        house.happens_by(event, who, action).await;
+        house.deliver().await;
+    }
+    let mut out = "In the channel people read:\n".to_owned();
+    for line in network.read() {
+        writeln!(out, "- {}", line.replace('\n', "\n  ")).unwrap();
+    }
+    out.push_str("\nIn the channel somebody ..., and into the room comes:\n");
+    in_the_channel(network, &house, &mut out).await;
+    house.hears_nothing_more().await;
+    let seen = timeless(&out);
+    let file = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/bridge/golden")
+        .join(format!("conversation-{name}.txt"));
+    if std::env::var("FOOTBRIDGE_GOLDEN").is_ok_and(|wish| wish == "rewrite") {
+        fs::write(&file, &seen).unwrap();
+        return;
+    }
+    let golden = fs::read_to_string(&file).unwrap_or_default();
+    assert_eq!(seen, golden, "{}", file.display());
+}
+
+#[tokio::test]
+async fn a_conversation_with_gitter() {
+    hold(&gitter::Ground::realtime().await, &silo::gitter::ABILITIES).await;
+}
+
+#[tokio::test]
+async fn a_conversation_with_matterbridge() {
+    hold(
+        &matterbridge::Ground::new().await,
+        &silo::matterbridge::ABILITIES,
+    )
+    .await;
+}
+
+/// What the tables say of edits, deletions and threads is what happens.
+async fn is_as_the_table_says(network: &dyn Network, abilities: &Abilities) {
+    let house = House::start(network).await;
+    for (event, words) in [("$1", "first"), ("$2", "second")] {
+        house.said(event, words).await;
+    }
+    let target = RemoteId::from;
+    let (body, style) = (Body::plain("changed"), Style::Text);
+    house.deliver().await;
+    let acts = [
+        (
+            What::Edit,
+            "changed",
+            Action::Edit {
+                target: target("$1"),
+                body,
+                style,
+            },
+        ),
+        (
+            What::Deletion,
+            "has deleted",
+            Action::Delete {
+                target: target("$2"),
+            },
+        ),
+        (
+            What::Thread,
+            "below",
+            post(Body::plain("below"), style, None, Some("$1")),
+        ),
+        (What::Emote, "waves", plain("waves", Style::Emote)),
+        (
+            What::File,
+            "cat.png",
+            Action::Unsupported {
+                summary: "sent cat.png".to_owned(),
+            },
+        ),
+    ];
+    for (number, (what, sign, action)) in acts.into_iter().enumerate() {
+        let before = network.read();
+        house.happens(&format!("$act{number}"), action).await;
+        house.deliver().await;
+        let after = network.read();
+        let more = after.len().cast_signed() - before.len().cast_signed();
+        let shown = after.iter().any(|line| line.contains(sign));
+        let in_thread = after.last().is_some_and(|line| line.contains('↳'));
+        let marked = after.last().is_some_and(|line| line.contains('↪'));
+        let is_so = match (what, abilities.of(what).unwrap().to_channel) {
+            (What::Edit, Crossing::Whole(_)) => more == 0 && shown,
+            (What::Deletion, Crossing::Whole(_)) => more == -1 && !shown,
+            (What::Thread, Crossing::Whole(_)) => in_thread,
+            (What::Thread, Crossing::Told(_)) => marked,
+            (_, Crossing::Whole(_) | Crossing::Told(_)) => more == 1 && shown,
+            (_, Crossing::No(_)) => more == 0,
+        };
+        assert!(is_so, "{what:?} to the channel: {after:?}");
+    }
+    comes_back_as_the_table_says(network, &house, abilities).await;
+}
+
+async fn comes_back_as_the_table_says(network: &dyn Network, house: &House, abilities: &Abilities) {
+    let (first, second) = (network.say("one"), network.say("two"));
+    house.heard(2).await;
+    let acts = [
+        (What::Edit, Act::Edit(&first, "changed")),
+        (What::Deletion, Act::Delete(&second)),
+        (What::Thread, Act::Thread(&first, "below")),
+        (What::Reply, Act::Reply("answer")),
+        (What::Emote, Act::Emote("waves")),
+        (What::File, Act::File("cat.png")),
+        (What::System, Act::Join),
+    ];
+    for (what, act) in acts {
+        let crossing = abilities.of(what).unwrap().to_room;
+        if network.act(act).is_none() {
+            let is_no = matches!(crossing, Crossing::No(_));
+            assert!(is_no, "{what:?}: the network has no such thing");
+            continue;
+        }
+        if matches!(crossing, Crossing::No(_)) {
+            house.hears_nothing_more().await;
+            continue;
+        }
+        let action = house.heard(1).await.remove(0).action;
+        let whole = match (what, &action) {
+            (What::Edit, Action::Edit { .. })
+            | (What::Deletion, Action::Delete { .. })
+            | (What::System, Action::System { .. }) => true,
+            (What::Thread, Action::Post { thread, .. }) => thread.is_some(),
+            (What::Reply, Action::Post { reply_to, .. }) => reply_to.is_some(),
+            (What::Emote, Action::Post { style, .. }) => *style == Style::Emote,
+            _ => false,
+        };
+        assert_eq!(
+            whole,
+            matches!(crossing, Crossing::Whole(_)),
+            "{what:?}: {action:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_crosses_is_as_the_tables_say() {
+    is_as_the_table_says(&gitter::Ground::realtime().await, &silo::gitter::ABILITIES).await;
+    is_as_the_table_says(
+        &matterbridge::Ground::new().await,
+        &silo::matterbridge::ABILITIES,
+    )
+    .await;
+}
+
+/// The README shows each table between two marks.
+#[test]
+fn the_readme_shows_the_tables() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    let mut readme = fs::read_to_string(&file).unwrap();
+    for kind in silo::KINDS {
+        let begin = format!("<!-- what crosses: {} -->\n", kind.kind);
+        let (before, rest) = readme
+            .split_once(&begin)
+            .unwrap_or_else(|| panic!("no {begin}"));
+        let (shown, after) = rest.split_once("<!-- end -->").unwrap();
+        if std::env::var("FOOTBRIDGE_GOLDEN").is_ok_and(|wish| wish == "rewrite") {
+            readme = format!("{before}{begin}{}<!-- end -->{after}", kind.table());
+            continue;
+        }
+        assert_eq!(
+            shown,
+            kind.table(),
+            "{}: FOOTBRIDGE_GOLDEN=rewrite writes it",
+            kind.kind
+        );
+    }
+    if std::env::var("FOOTBRIDGE_GOLDEN").is_ok_and(|wish| wish == "rewrite") {
+        fs::write(&file, readme).unwrap();
+    }
+}
