@@ -82,10 +82,13 @@ pub struct Init {
     /// A file with the recovery key of an account that has a cross-signing identity already.
     #[arg(long, value_name = "FILE")]
     pub recovery_key_file: Option<PathBuf>,
+    /// The kind of silo: `footbridge silos` lists them. Gitter when absent and nobody can be asked.
+    #[arg(long, value_name = "KIND")]
+    pub silo_kind: Option<String>,
     /// A file with the silo's token. Asked for when absent.
     #[arg(long, value_name = "FILE")]
     pub silo_token_file: Option<PathBuf>,
-    /// The base URL of the silo's API, when it is not the public one.
+    /// Where the silo is: the base URL of its API. Asked for where everybody may run one.
     #[arg(long, value_name = "URL")]
     pub silo_api: Option<String>,
     /// The base URL of the silo's HTTP stream, when it is not the public one.

@@ -19,15 +19,15 @@ use crate::{
         values::{self, Flaw},
     },
     secret::Secret,
+    silo::{KINDS, kind::Kind},
 };
-
-/// The name that the first silo gets.
-const SILO: &str = "gitter";
 
 /// Everything that goes into the file.
 struct Answers {
     user: OwnedUserId,
     homeserver: String,
+    kind: &'static Kind,
+    address: Option<String>,
     token: Token,
     room: String,
     channel: String,
@@ -105,11 +105,22 @@ fn gather(wishes: &args::Init) -> Result<Answers, Report> {
         server.as_deref(),
         |text| values::homeserver(text).map(|_| text.to_owned()),
     );
-    let token = asking.token(wishes.silo_token_file.as_deref());
+    let words: Vec<&str> = KINDS.iter().map(|kind| kind.word).collect();
+    let kind = asking.answer(
+        "silo-kind",
+        wishes.silo_kind.as_deref(),
+        &format!("The kind of silo: {}", words.join(", ")),
+        words.first().copied(),
+        |text| kind_of(text, &words),
+    );
+    let known = kind.or(KINDS.first());
+    let address = asking.address(known, wishes.silo_api.as_deref());
+    let token = asking.token(known, wishes.silo_token_file.as_deref());
+    let example = known.map_or("", |kind| kind.channel);
     let channel = asking.answer(
         "channel",
         wishes.channel.as_deref(),
-        "The channel, for example org/room",
+        &format!("The channel, for example {example}"),
         None,
         values::channel,
     );
@@ -120,11 +131,22 @@ fn gather(wishes: &args::Init) -> Result<Answers, Report> {
         None,
         values::room,
     );
-    match (user, homeserver, token, channel, room) {
-        (Some(user), Some(homeserver), Some(token), Some(channel), Some(room)) => {
+    let given = (user, homeserver, kind, address, token, channel, room);
+    match given {
+        (
+            Some(user),
+            Some(homeserver),
+            Some(kind),
+            Some(address),
+            Some(token),
+            Some(channel),
+            Some(room),
+        ) => {
             let answers = Answers {
                 user,
                 homeserver,
+                kind,
+                address,
                 token,
                 room,
                 channel,
@@ -136,6 +158,13 @@ fn gather(wishes: &args::Init) -> Result<Answers, Report> {
             source: None,
             faults: asking.faults,
         }),
+    }
+}
+
+fn kind_of(text: &str, words: &[&str]) -> Result<&'static Kind, Flaw> {
+    match KINDS.iter().find(|kind| kind.word == text) {
+        Some(kind) => Ok(kind),
+        None => values::one_of(text, words),
     }
 }
 
@@ -204,7 +233,27 @@ impl Asking {
         }
     }
 
-    fn token(&mut self, file: Option<&Path>) -> Option<Token> {
+    /// Where the silo is, which need not be said of those that have one public address: `None` without a complaint.
+    #[expect(
+        clippy::option_option,
+        reason = "nothing was said, and nothing need be said, are two things"
+    )]
+    fn address(&mut self, kind: Option<&Kind>, given: Option<&str>) -> Option<Option<String>> {
+        match kind.and_then(|kind| kind.address) {
+            None => Some(given.map(str::to_owned)),
+            Some((_, example)) => {
+                let question = format!("Where it is, for example {example}");
+                let read = |text: &str| {
+                    values::base_url("--silo-api", text, &["https", "http"])
+                        .map(|_| text.to_owned())
+                };
+                self.answer("silo-api", given, &question, None, read)
+                    .map(Some)
+            }
+        }
+    }
+
+    fn token(&mut self, kind: Option<&Kind>, file: Option<&Path>) -> Option<Token> {
         let got = match file {
             Some(path) => secret_file::read("--silo-token-file", path)
                 .map(|_readable| Token::File(path.to_owned())),
@@ -212,7 +261,9 @@ impl Asking {
                 .exit(Exit::Usage)
                 .help("put the silo's token into a file of mode 0600 and name it")),
             None => {
-                login::ask("The bridge's token at Gitter", "--silo-token-file").map(Token::Typed)
+                let title = kind.map_or("the silo", |kind| kind.title);
+                let question = format!("The bridge's token at {title}");
+                login::ask(&question, "--silo-token-file").map(Token::Typed)
             }
         };
         match got {
@@ -230,8 +281,8 @@ impl Asking {
             return Ok(());
         }
         let question = format!(
-            "Everything written in {} will be readable in {} at Gitter. Is everyone there fine with that?",
-            answers.room, answers.channel
+            "Everything written in {} will be readable in {} at {}. Is everyone there fine with that?",
+            answers.room, answers.channel, answers.kind.title
         );
         match Confirm::new().with_prompt(question).interact() {
             Ok(true) => Ok(()),
@@ -251,7 +302,7 @@ fn write(path: &Path, answers: &Answers, wishes: &args::Init) -> Result<(), Faul
     let token_file = match &answers.token {
         Token::File(file) => absolute(file)?,
         Token::Typed(secret) => {
-            let name = format!("{SILO}.token");
+            let name = format!("{}.token", answers.kind.word);
             write_new(&base.join(&name), secret.expose())?;
             name
         }
@@ -297,11 +348,12 @@ fn contents(answers: &Answers, wishes: &args::Init, token_file: &str) -> Result<
     let mut add = |key: &str, value: &str| {
         let _whole = writeln!(lines, "{key} = {}", quoted(value));
     };
-    add("name", SILO);
-    add("kind", SILO);
+    add("name", answers.kind.word);
+    add("kind", answers.kind.word);
     add("token_file", token_file);
+    let address = answers.kind.address.map_or("api", |(key, _)| key);
     let urls = [
-        ("api", &wishes.silo_api),
+        (address, &answers.address),
         ("stream", &wishes.silo_stream),
         ("realtime", &wishes.silo_realtime),
     ];
@@ -315,7 +367,7 @@ fn contents(answers: &Answers, wishes: &args::Init, token_file: &str) -> Result<
         let _whole = writeln!(lines, "{key} = {}", quoted(value));
     };
     add("room", &answers.room);
-    add("silo", SILO);
+    add("silo", answers.kind.word);
     add("channel", &answers.channel);
     Ok(lines)
 }

@@ -1,7 +1,7 @@
 //! Silos: connected chat networks. Each is a folder with the same four files (`mod`, `config`, `client`,
 //! `convert`), a variant of [`SiloConfig`] and one call of the contract in the tests.
 
-pub mod abilities;
+pub mod kind;
 mod framing;
 mod socket;
 pub mod gitter;
@@ -106,8 +106,8 @@ pub enum FeedState {
     Down,
 }
 
-/// What each kind of silo carries.
-pub const KINDS: &[abilities::Abilities] = &[gitter::ABILITIES, matterbridge::ABILITIES];
+/// What is said about each kind.
+pub const KINDS: &[kind::Kind] = &[gitter::KIND, matterbridge::KIND];
 
 /// The register of silos: one variant per kind.
 #[derive(Clone, Debug)]

@@ -10,6 +10,7 @@ use std::{
 
 use footbridge_testbed::{
     gitter::{GitterSim, Options, RoomOptions},
+    matterbridge::{self, MatterbridgeSim},
     ports::free_port,
     synapse::Synapse,
 };
@@ -116,6 +117,34 @@ async fn init_makes_everything_that_run_needs_and_login_makes_no_second_device()
         "#room:example.org - gitter org/room"
     );
     assert_eq!(status["bridge"], Value::Null);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn init_writes_a_configuration_for_a_silo_of_another_kind() {
+    let synapse = Synapse::shared().await.unwrap();
+    let sim = MatterbridgeSim::start(matterbridge::Options {
+        token: Some("matterbridge-token".to_owned()),
+        ..matterbridge::Options::default()
+    });
+    let sim = sim.await.unwrap();
+    let name = format!("init{}", free_port().unwrap());
+    let user = synapse.register(&name, PASSWORD).await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let home = directory.path();
+    put(&home.join("password.txt"), PASSWORD);
+    put(&home.join("my.token"), "matterbridge-token");
+    let (hs, api) = (synapse.url(), sim.url());
+    let typed = format!(
+        "init --yes --user {user} --homeserver {hs} --password-file password.txt --silo-kind matterbridge \
+         --silo-token-file my.token --silo-api {api} --channel gateway1 --room #room:example.org"
+    );
+    let output = footbridge(home, &typed.split(' ').collect::<Vec<_>>()).await;
+    let said = stdout(&output);
+    assert!(said.contains("start the bridge: footbridge run"), "{said}");
+    assert!(!said.contains("fail"), "{said}");
+    let written = fs::read_to_string(home.join("config.toml")).unwrap();
+    assert!(written.contains("kind = \"matterbridge\""), "{written}");
+    assert!(sim.calls().values().sum::<u64>() > 0, "it was asked");
 }
 
 /// The device id in the answer of `device show`, which must have both keys in groups of four.

@@ -7,7 +7,7 @@ use footbridge::{
     message::{Action, Message, Style},
     silo::{
         self,
-        abilities::{Abilities, Crossing, What},
+        kind::{Crossing, Kind, What},
     },
     text::{
         Body,
@@ -180,8 +180,8 @@ fn timeless(text: &str) -> String {
 }
 
 /// Holds the conversation, and compares.
-async fn hold(network: &dyn Network, abilities: &Abilities) {
-    let name = abilities.kind;
+async fn hold(network: &dyn Network, kind: &Kind) {
+    let name = kind.word;
     let house = House::start(network).await;
     for (event, who, action) in in_the_room() {
         house.happens_by(event, who, action).await;
@@ -208,20 +208,20 @@ async fn hold(network: &dyn Network, abilities: &Abilities) {
 
 #[tokio::test]
 async fn a_conversation_with_gitter() {
-    hold(&gitter::Ground::realtime().await, &silo::gitter::ABILITIES).await;
+    hold(&gitter::Ground::realtime().await, &silo::gitter::KIND).await;
 }
 
 #[tokio::test]
 async fn a_conversation_with_matterbridge() {
     hold(
         &matterbridge::Ground::new().await,
-        &silo::matterbridge::ABILITIES,
+        &silo::matterbridge::KIND,
     )
     .await;
 }
 
 /// What the tables say of edits, deletions and threads is what happens.
-async fn is_as_the_table_says(network: &dyn Network, abilities: &Abilities) {
+async fn is_as_the_table_says(network: &dyn Network, kind: &Kind) {
     let house = House::start(network).await;
     for (event, words) in [("$1", "first"), ("$2", "second")] {
         house.said(event, words).await;
@@ -269,7 +269,7 @@ async fn is_as_the_table_says(network: &dyn Network, abilities: &Abilities) {
         let shown = after.iter().any(|line| line.contains(sign));
         let in_thread = after.last().is_some_and(|line| line.contains('↳'));
         let marked = after.last().is_some_and(|line| line.contains('↪'));
-        let is_so = match (what, abilities.of(what).unwrap().to_channel) {
+        let is_so = match (what, kind.of(what).unwrap().to_channel) {
             (What::Edit, Crossing::Whole(_)) => more == 0 && shown,
             (What::Deletion, Crossing::Whole(_)) => more == -1 && !shown,
             (What::Thread, Crossing::Whole(_)) => in_thread,
@@ -279,10 +279,10 @@ async fn is_as_the_table_says(network: &dyn Network, abilities: &Abilities) {
         };
         assert!(is_so, "{what:?} to the channel: {after:?}");
     }
-    comes_back_as_the_table_says(network, &house, abilities).await;
+    comes_back_as_the_table_says(network, &house, kind).await;
 }
 
-async fn comes_back_as_the_table_says(network: &dyn Network, house: &House, abilities: &Abilities) {
+async fn comes_back_as_the_table_says(network: &dyn Network, house: &House, kind: &Kind) {
     let (first, second) = (network.say("one"), network.say("two"));
     house.heard(2).await;
     let acts = [
@@ -295,7 +295,7 @@ async fn comes_back_as_the_table_says(network: &dyn Network, house: &House, abil
         (What::System, Act::Join),
     ];
     for (what, act) in acts {
-        let crossing = abilities.of(what).unwrap().to_room;
+        let crossing = kind.of(what).unwrap().to_room;
         if network.act(act).is_none() {
             let is_no = matches!(crossing, Crossing::No(_));
             assert!(is_no, "{what:?}: the network has no such thing");
@@ -325,10 +325,10 @@ async fn comes_back_as_the_table_says(network: &dyn Network, house: &House, abil
 
 #[tokio::test]
 async fn what_crosses_is_as_the_tables_say() {
-    is_as_the_table_says(&gitter::Ground::realtime().await, &silo::gitter::ABILITIES).await;
+    is_as_the_table_says(&gitter::Ground::realtime().await, &silo::gitter::KIND).await;
     is_as_the_table_says(
         &matterbridge::Ground::new().await,
-        &silo::matterbridge::ABILITIES,
+        &silo::matterbridge::KIND,
     )
     .await;
 }
@@ -339,7 +339,7 @@ fn the_readme_shows_the_tables() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
     let mut readme = fs::read_to_string(&file).unwrap();
     for kind in silo::KINDS {
-        let begin = format!("<!-- what crosses: {} -->\n", kind.kind);
+        let begin = format!("<!-- what crosses: {} -->\n", kind.word);
         let (before, rest) = readme
             .split_once(&begin)
             .unwrap_or_else(|| panic!("no {begin}"));
@@ -352,7 +352,7 @@ fn the_readme_shows_the_tables() {
             shown,
             kind.table(),
             "{}: FOOTBRIDGE_GOLDEN=rewrite writes it",
-            kind.kind
+            kind.word
         );
     }
     if std::env::var("FOOTBRIDGE_GOLDEN").is_ok_and(|wish| wish == "rewrite") {

@@ -1,16 +1,18 @@
 //! What crosses between a room and Gitter.
 
-use crate::silo::abilities::{
-    Abilities, Ability,
+use crate::silo::kind::{
+    Ability,
     Crossing::{No, Told, Whole},
-    What,
+    Kind, What,
 };
 
 /// The table of Gitter.
-pub const ABILITIES: Abilities = Abilities {
-    kind: "gitter",
+pub const KIND: Kind = Kind {
+    word: "gitter",
     title: "Gitter",
-    rows: &[
+    address: None,
+    channel: "org/room",
+    abilities: &[
         Ability {
             what: What::Text,
             to_channel: Whole("as Gitter's Markdown, above 4,096 characters in several messages"),

@@ -23,7 +23,7 @@ mod realtime;
 mod stream;
 mod feed;
 
-pub use abilities::ABILITIES;
+pub use abilities::KIND;
 pub use config::{Feed, GitterConfig};
 
 use std::{

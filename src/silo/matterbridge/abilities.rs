@@ -1,16 +1,18 @@
 //! What crosses between a room and the networks behind a Matterbridge.
 
-use crate::silo::abilities::{
-    Abilities, Ability,
+use crate::silo::kind::{
+    Ability,
     Crossing::{No, Told, Whole},
-    What,
+    Kind, What,
 };
 
 /// The table of Matterbridge.
-pub const ABILITIES: Abilities = Abilities {
-    kind: "matterbridge",
+pub const KIND: Kind = Kind {
+    word: "matterbridge",
     title: "Matterbridge",
-    rows: &[
+    address: Some(("api", "http://127.0.0.1:4242")),
+    channel: "gateway1",
+    abilities: &[
         Ability {
             what: What::Text,
             to_channel: Whole("plain, as networks of every dialect get it"),

@@ -15,7 +15,7 @@ mod listener;
 mod buffer;
 mod feed;
 
-pub use abilities::ABILITIES;
+pub use abilities::KIND;
 pub use config::MatterbridgeConfig;
 
 use std::{

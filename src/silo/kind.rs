@@ -1,17 +1,21 @@
-//! What crosses between a room and a channel, per kind of silo: tables that people read in the README and in
-//! `footbridge silos`, and that the tests hold against what happens.
+//! What is said about a kind of silo. Above all what crosses between a room and a channel: tables that people read in
+//! the README and in `footbridge silos`, and that the tests hold against what happens.
 
 use std::fmt::Write as _;
 
 /// Everything that is said about one kind of silo.
 #[derive(Debug)]
-pub struct Abilities {
+pub struct Kind {
     /// The `kind` in the configuration.
-    pub kind: &'static str,
+    pub word: &'static str,
     /// What it is called.
     pub title: &'static str,
+    /// Where everybody may run one: the key that says where it is, and an example.
+    pub address: Option<(&'static str, &'static str)>,
+    /// How a channel is written there, by an example.
+    pub channel: &'static str,
     /// One line for each [`What`], in that order.
-    pub rows: &'static [Ability],
+    pub abilities: &'static [Ability],
 }
 
 /// How one thing crosses.
@@ -119,18 +123,18 @@ impl Crossing {
     }
 }
 
-impl Abilities {
+impl Kind {
     /// How something crosses.
     #[must_use]
     pub fn of(&self, what: What) -> Option<&'static Ability> {
-        self.rows.iter().find(|row| row.what == what)
+        self.abilities.iter().find(|row| row.what == what)
     }
 
     /// The table in Markdown.
     #[must_use]
     pub fn table(&self) -> String {
         let mut out = "| | From the room | To the room |\n|---|---|---|\n".to_owned();
-        for row in self.rows {
+        for row in self.abilities {
             let (title, there) = (row.what.title(), row.to_channel.words());
             let back = row.to_room.words();
             // Writing into a string cannot fail.
@@ -148,8 +152,8 @@ mod tests {
     #[test]
     fn every_kind_has_an_answer_to_everything_once_and_in_order() {
         for kind in KINDS {
-            let rows: Vec<What> = kind.rows.iter().map(|row| row.what).collect();
-            assert_eq!(rows, What::ALL, "{}", kind.kind);
+            let rows: Vec<What> = kind.abilities.iter().map(|row| row.what).collect();
+            assert_eq!(rows, What::ALL, "{}", kind.word);
         }
     }
 
