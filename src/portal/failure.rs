@@ -337,10 +337,8 @@ impl Lane {
             // A notice that cannot be changed is not worth a notice either.
             Some(Action::Edit { .. }) if by_bridge => (None, Tell::Nobody),
             Some(Action::Edit { target, .. }) => (Some(target.clone()), Tell::Sender),
-            // A notice that cannot be delivered is not worth a notice.
-            Some(Action::Bridge { .. }) => (None, Tell::Nobody),
-            // Nobody wrote it who would want to know.
-            Some(Action::System { .. }) => (None, Tell::Nobody),
+            // A notice that cannot be delivered is not worth a notice, and nobody wrote what a network tells.
+            Some(Action::Bridge { .. } | Action::System { .. }) => (None, Tell::Nobody),
             _ => (None, Tell::Sender),
         };
         let how = Undelivered::Failed {

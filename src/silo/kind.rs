@@ -138,7 +138,7 @@ impl Kind {
             let (title, there) = (row.what.title(), row.to_channel.words());
             let back = row.to_room.words();
             // Writing into a string cannot fail.
-            let _ = writeln!(out, "| {title} | {there} | {back} |");
+            let _whole = writeln!(out, "| {title} | {there} | {back} |");
         }
         out
     }

@@ -1,4 +1,4 @@
-//! WebSockets to silos: opened through the HTTP client, so that proxies and certificates are the same for all. What
+//! Web sockets to silos: opened through the HTTP client, so that proxies and certificates are the same for all. What
 //! is said over them is each silo's own business.
 
 use reqwest::{RequestBuilder, StatusCode, Upgraded, header};

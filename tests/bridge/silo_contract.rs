@@ -287,13 +287,11 @@ impl House {
             message.action,
             Action::System { .. } | Action::Bridge { .. }
         );
-        message.sender = match by_nobody {
-            true => Sender::bridge(),
-            false => Sender {
-                name: name.to_owned(),
-                ..message.sender
-            },
-        };
+        if by_nobody {
+            message.sender = Sender::bridge();
+        } else {
+            name.clone_into(&mut message.sender.name);
+        }
         let post = matches!(message.action, Action::Post { .. });
         let arrival = Arrival {
             place: self.portal.room.clone(),

@@ -20,7 +20,8 @@ pub struct Event {
     /// `protocol.name` of the origin.
     pub account: String,
     /// What kind of event it is; empty for a message.
-    pub event: String,
+    #[serde(rename = "event")]
+    pub word: String,
     /// The network of origin.
     pub protocol: String,
     /// The gateway that it came through.
@@ -71,7 +72,7 @@ pub enum Kind {
 impl Event {
     /// What it means.
     pub fn kind(&self) -> Kind {
-        match self.event.as_str() {
+        match self.word.as_str() {
             "" | "file_failure_size" => Kind::Message,
             "user_action" => Kind::Action,
             // The fork says `join` and `leave`.
@@ -100,7 +101,7 @@ impl Event {
             &self.channel,
             &self.userid,
             &self.username,
-            &self.event,
+            &self.word,
         ];
         for part in parts {
             hash.update(part.len().to_le_bytes());
@@ -111,11 +112,12 @@ impl Event {
             hash.update(&self.timestamp);
         }
         let hash = hash.finalize();
-        let hex: String = hash.iter().take(8).map(|b| format!("{b:02x}")).collect();
+        let short = hash.iter().take(8);
+        let short = short.fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte));
         let nanos = moment
             .map(jiff::Timestamp::as_nanosecond)
             .unwrap_or_default();
-        RemoteId(format!("{nanos}-{hex}"))
+        RemoteId(format!("{nanos}-{short:016x}"))
     }
 }
 

@@ -53,9 +53,8 @@ pub enum Fault {
 /// The meaning of a status other than success, and of the message that came with it.
 pub fn fault_of(request: Request, status: u16, message: &str) -> Fault {
     match (status, request) {
-        (401, _) => Fault::SignedOut,
         // Without a header the API answers 400; a request that only reads can have nothing else wrong with it.
-        (400, Request::Read) => Fault::SignedOut,
+        (401, _) | (400, Request::Read) => Fault::SignedOut,
         (400, _) if message.contains("missing key") => Fault::SignedOut,
         (500, _) if message.contains("invalid format") => {
             Fault::Refused("Matterbridge does not take the file".to_owned())
@@ -68,12 +67,11 @@ pub fn fault_of(request: Request, status: u16, message: &str) -> Fault {
         )),
         (429, _) => Fault::Busy,
         // A proxy that has nobody to pass it on to.
-        (503, _) | (..=399, _) => unavailable(status),
+        (503 | ..=399, _) | (_, Request::Read) => unavailable(status),
         (408 | 500.., Request::Send) => Fault::Unsure,
         (_, Request::Send) => Fault::Rejected(format!(
             "what answers at the configured `api` is not Matterbridge's API (status {status})"
         )),
-        (_, Request::Read) => unavailable(status),
     }
 }
 

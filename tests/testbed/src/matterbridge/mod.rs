@@ -199,7 +199,7 @@ impl MatterbridgeSim {
         self.0.shared.world.buffered()
     }
 
-    /// Open WebSockets.
+    /// Open web sockets.
     pub fn open_sockets(&self) -> usize {
         self.0.shared.world.open_sockets()
     }

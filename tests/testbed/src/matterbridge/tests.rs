@@ -1,4 +1,4 @@
-//! The simulator looked at from outside, over real HTTP and WebSockets: what was observed on a real Matterbridge.
+//! The simulator looked at from outside, over real HTTP and web sockets: what was observed on a real Matterbridge.
 
 use std::time::Duration;
 
