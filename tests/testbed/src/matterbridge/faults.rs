@@ -3,16 +3,10 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::Fault;
-
-struct Plan {
-    route: String,
-    fault: Fault,
-    times: u32,
-}
+use crate::strikes::Strikes;
 
 #[derive(Default)]
 struct Armed {
-    plans: Vec<Plan>,
     skip: u64,
     garbage: u64,
     echo: bool,
@@ -21,20 +15,19 @@ struct Armed {
 
 /// The faults of one simulator.
 #[derive(Default)]
-pub struct Faults(Mutex<Armed>);
+pub struct Faults {
+    armed: Mutex<Armed>,
+    strikes: Strikes,
+}
 
 impl Faults {
     fn armed(&self) -> MutexGuard<'_, Armed> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.armed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Arms a fault for the next `times` calls of a route: `POST message`, `GET health`, `GET stream`, `GET websocket`, or `*` for all.
     pub fn next(&self, route: &str, fault: Fault, times: u32) {
-        self.armed().plans.push(Plan {
-            route: route.to_owned(),
-            fault,
-            times,
-        });
+        self.strikes.next(route, fault, times);
     }
 
     /// The next `count` messages stay in the buffer and are not told over the WebSocket, as when its queue is full.
@@ -60,16 +53,11 @@ impl Faults {
     /// Disarms everything; cut connections stay cut.
     pub fn clear(&self) {
         *self.armed() = Armed::default();
+        self.strikes.clear();
     }
 
     pub(super) fn take(&self, route: &str) -> Option<Fault> {
-        let mut armed = self.armed();
-        let here = |plan: &&mut Plan| plan.route == "*" || plan.route == route;
-        let plan = armed.plans.iter_mut().find(here)?;
-        plan.times = plan.times.saturating_sub(1);
-        let fault = plan.fault;
-        armed.plans.retain(|plan| plan.times > 0);
-        Some(fault)
+        self.strikes.take(route)
     }
 
     pub(super) fn skips(&self) -> bool {

@@ -1,18 +1,18 @@
 //! The calls: who may, what they are answered, and what they do, which is not the same.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use axum::{
     Json, RequestExt, Router,
     body::{Body, to_bytes},
     extract::{ConnectInfo, Request, State, WebSocketUpgrade},
     http::{HeaderMap, Method, StatusCode, header},
-    response::{Html, IntoResponse, Response},
+    response::{IntoResponse, Response},
 };
 use serde_json::{Value, json};
 
-use super::{Cut, Fault, Message, Shared, message::escaped, socket, stream};
-use crate::gitter::wire::Switch;
+use super::{Message, Shared, message::escaped, socket, stream};
+use crate::{gitter::wire::Switch, strikes};
 
 /// The longest body that is taken.
 const MAX_BODY: usize = 64 << 20;
@@ -57,7 +57,8 @@ async fn serve(
     let route = format!("{method} {call}");
     shared.count(&route);
     let fault = shared.faults.take(&route);
-    if let Some(struck) = strike_before(&switch, fault).await {
+    let no = |status: StatusCode| refusal(status, status.canonical_reason().unwrap_or_default());
+    if let Some(struck) = strikes::before(&switch, fault, no).await {
         return struck;
     }
     if let Some(refused) = stranger(shared.world.token().as_deref(), request.headers()) {
@@ -74,7 +75,7 @@ async fn serve(
         "websocket" => upgrade(&shared, request).await,
         _ => post(&shared, request).await,
     };
-    strike_after(&switch, fault, response).await
+    strikes::after(&switch, fault, response).await
 }
 
 fn refusal(status: StatusCode, message: &str) -> Response {
@@ -156,46 +157,4 @@ async fn taken_in(body: Body) -> Result<Message, Box<Response>> {
         ));
     }
     Ok(message)
-}
-
-/// A reverse proxy's page.
-fn page(status: u16) -> Response {
-    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
-    (status, Html(format!("<html><h1>{status}</h1></html>\r\n"))).into_response()
-}
-
-async fn strike_before(switch: &Switch, fault: Option<Fault>) -> Option<Response> {
-    match fault? {
-        Fault::Status { status } => {
-            let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            Some(refusal(
-                status,
-                status.canonical_reason().unwrap_or_default(),
-            ))
-        }
-        Fault::Html { status } => Some(page(status)),
-        Fault::DropBefore => {
-            switch.cut(Cut::Close);
-            // Never reaches the wire, which is cut.
-            Some(StatusCode::NO_CONTENT.into_response())
-        }
-        Fault::Delay { ms } => {
-            tokio::time::sleep(Duration::from_millis(ms)).await;
-            None
-        }
-        _ => None,
-    }
-}
-
-async fn strike_after(switch: &Switch, fault: Option<Fault>, response: Response) -> Response {
-    match fault {
-        Some(Fault::HtmlAfter { status }) => return page(status),
-        Some(Fault::DropAfter) => {
-            switch.cut(Cut::Close);
-        }
-        Some(Fault::ResetAfter) => switch.cut(Cut::Reset),
-        Some(Fault::SlowAnswer { ms }) => tokio::time::sleep(Duration::from_millis(ms)).await,
-        _ => {}
-    }
-    response
 }

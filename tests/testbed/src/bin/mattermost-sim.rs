@@ -1,0 +1,44 @@
+//! The Mattermost simulator on its own: prints its address as one line of JSON and runs until interrupted.
+
+use std::io::Write;
+
+use clap::{Arg, Command, value_parser};
+use footbridge_testbed::mattermost::{MattermostSim, Options};
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let port = Arg::new("port")
+        .long("port")
+        .help("Where to listen; 0 takes a free port")
+        .value_parser(value_parser!(u16))
+        .default_value("0");
+    let matches = Command::new("mattermost-sim")
+        .about("A simulated Mattermost on the loopback interface: a team, a channel, a bot and two people")
+        .arg(port)
+        .get_matches();
+    let options = Options {
+        port: matches.get_one("port").copied().unwrap_or(0),
+        ..Options::default()
+    };
+    let sim = MattermostSim::start(options).await?;
+    let (bridge, alice, bob) = (
+        sim.add_bot("bridge"),
+        sim.add_user("alice"),
+        sim.add_user("bob"),
+    );
+    let team = sim.add_team("team");
+    let channel = sim.add_channel(&team, "town", "O", &[&bridge, &alice, &bob]);
+    let people = [bridge, alice, bob];
+    let people = people.iter().map(
+        |user| serde_json::json!({"id": user.id, "username": user.username, "token": user.token}),
+    );
+    let line = serde_json::json!({
+        "url": sim.url(),
+        "team": {"id": team.id, "name": team.name},
+        "channel": {"id": channel.id, "name": channel.name},
+        "users": people.collect::<Vec<_>>(),
+    });
+    writeln!(std::io::stdout(), "{line}")?;
+    tokio::signal::ctrl_c().await?;
+    Ok(())
+}

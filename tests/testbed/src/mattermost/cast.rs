@@ -1,0 +1,260 @@
+//! What a test does on the server: who is there, and what they do.
+
+use serde_json::{Map, Value, json};
+
+use super::{
+    Channel, File, MattermostSim, Post, Team, User,
+    world::{World, new_id, now_ms},
+};
+
+impl MattermostSim {
+    fn world(&self) -> &World {
+        &self.0.shared.world
+    }
+
+    /// A new person, with a token.
+    pub fn add_user(&self, username: &str) -> User {
+        self.add(username, false)
+    }
+
+    /// A new bot account, with a token.
+    pub fn add_bot(&self, username: &str) -> User {
+        self.add(username, true)
+    }
+
+    fn add(&self, username: &str, is_bot: bool) -> User {
+        let user = User {
+            id: new_id(),
+            username: username.to_owned(),
+            nickname: String::new(),
+            is_bot,
+            token: new_id(),
+        };
+        let mut inner = self.world().inner();
+        inner.tokens.insert(user.token.clone(), user.id.clone());
+        inner.users.push(user.clone());
+        user
+    }
+
+    /// The token is worth nothing from now on; connections that were opened with it close.
+    pub fn revoke(&self, token: &str) {
+        self.world().inner().tokens.remove(token);
+        self.cut(super::Cut::Close);
+    }
+
+    /// A new team.
+    pub fn add_team(&self, name: &str) -> Team {
+        let team = Team {
+            id: new_id(),
+            name: name.to_owned(),
+        };
+        self.world().inner().teams.push(team.clone());
+        team
+    }
+
+    /// A new channel of a team with these people in it; `O` is open to everybody, `P` is private.
+    pub fn add_channel(
+        &self,
+        team: &Team,
+        name: &str,
+        kind: &'static str,
+        members: &[&User],
+    ) -> Channel {
+        let channel = Channel {
+            id: new_id(),
+            team_id: team.id.clone(),
+            name: name.to_owned(),
+            display_name: name.to_owned(),
+            kind,
+            delete_at: 0,
+            members: members.iter().map(|user| user.id.clone()).collect(),
+            admins: std::iter::empty::<String>().collect(),
+        };
+        self.world().inner().channels.push(channel.clone());
+        channel
+    }
+
+    /// Somebody decides about a channel from now on.
+    pub fn make_admin(&self, channel: &str, user: &str) {
+        let mut inner = self.world().inner();
+        if let Some(place) = inner.channels.iter_mut().find(|place| place.id == channel) {
+            place.admins.insert(user.to_owned());
+        }
+    }
+
+    /// Somebody comes into a channel.
+    pub fn join(&self, channel: &str, user: &str) {
+        self.world().seat(channel, user, true, self.faults());
+    }
+
+    /// Somebody is put out of a channel.
+    pub fn remove(&self, channel: &str, user: &str) {
+        self.world().seat(channel, user, false, self.faults());
+    }
+
+    /// A channel gets another name in its address.
+    pub fn rename(&self, channel: &str, name: &str) {
+        let mut inner = self.world().inner();
+        if let Some(place) = inner.channels.iter_mut().find(|place| place.id == channel) {
+            name.clone_into(&mut place.name);
+        }
+    }
+
+    /// A channel is archived.
+    pub fn archive(&self, channel: &str) {
+        let mut inner = self.world().inner();
+        if let Some(place) = inner.channels.iter_mut().find(|place| place.id == channel) {
+            place.delete_at = now_ms();
+        }
+    }
+
+    /// Somebody writes this; the post, or the id of the error.
+    pub fn write(&self, post: Post) -> Result<Post, &'static str> {
+        let made = self.world().write(post, self.faults());
+        let made = made.map_err(|no| no.1)?;
+        let id = made["id"].as_str().unwrap_or_default();
+        Ok(self.world().inner().post(id).cloned().unwrap_or_default())
+    }
+
+    fn written(&self, post: Post) -> Post {
+        self.write(post).unwrap_or_default()
+    }
+
+    /// Somebody says something.
+    pub fn say(&self, channel: &str, user: &str, text: &str) -> Post {
+        self.written(said(channel, user, text))
+    }
+
+    /// The same in the thread of a post.
+    pub fn say_in_thread(&self, channel: &str, user: &str, root: &str, text: &str) -> Post {
+        self.written(Post {
+            root_id: root.to_owned(),
+            ..said(channel, user, text)
+        })
+    }
+
+    /// `/me does something`
+    pub fn say_me(&self, channel: &str, user: &str, text: &str) -> Post {
+        let mut props = Map::new();
+        props.insert("message".to_owned(), json!(text));
+        self.written(Post {
+            kind: "me".to_owned(),
+            props,
+            ..said(channel, user, &format!("*{text}*"))
+        })
+    }
+
+    /// The server tells what somebody did; `kind` is `system_join_channel` or another of that sort.
+    pub fn say_system(&self, channel: &str, user: &str, kind: &str, text: &str) -> Post {
+        let name = self
+            .world()
+            .inner()
+            .user(user)
+            .map(|user| user.username.clone());
+        let mut props = Map::new();
+        props.insert("username".to_owned(), json!(name));
+        self.written(Post {
+            kind: kind.to_owned(),
+            props,
+            ..said(channel, user, text)
+        })
+    }
+
+    /// An integration writes something with attachments, as its `props` say.
+    pub fn say_with(&self, channel: &str, user: &str, text: &str, props: &Value) -> Post {
+        self.written(Post {
+            props: props.as_object().cloned().unwrap_or_default(),
+            ..said(channel, user, text)
+        })
+    }
+
+    /// Somebody sends a file.
+    pub fn say_file(&self, channel: &str, user: &str, name: &str, content: &[u8]) -> Post {
+        let file = File {
+            id: new_id(),
+            name: name.to_owned(),
+            mime_type: "application/octet-stream".to_owned(),
+            content: content.to_owned(),
+        };
+        let file_ids = vec![file.id.clone()];
+        self.world().inner().files.insert(file.id.clone(), file);
+        self.written(Post {
+            file_ids,
+            ..said(channel, user, "")
+        })
+    }
+
+    /// The author edits a post.
+    pub fn edit(&self, id: &str, text: &str) {
+        let user = self.author(id);
+        // A post that is gone is not edited.
+        drop(
+            self.world()
+                .edit(&user, id, Some(text.to_owned()), self.faults()),
+        );
+    }
+
+    /// The author deletes a post.
+    pub fn delete(&self, id: &str) {
+        let user = self.author(id);
+        // A post that is gone is gone.
+        drop(self.world().delete(&user, id, self.faults()));
+    }
+
+    fn author(&self, id: &str) -> String {
+        let inner = self.world().inner();
+        inner
+            .post(id)
+            .map(|post| post.user_id.clone())
+            .unwrap_or_default()
+    }
+
+    /// Somebody reacts to a post.
+    pub fn react(&self, user: &str, id: &str, emoji: &str) {
+        // A post that is gone is not reacted to.
+        drop(self.world().react(user, id, emoji, true, self.faults()));
+    }
+
+    /// Somebody types.
+    pub fn type_in(&self, channel: &str, user: &str) {
+        self.world().flutter("typing", user, channel, self.faults());
+    }
+
+    /// What can be read in a channel, oldest first.
+    pub fn posts(&self, channel: &str) -> Vec<Post> {
+        let inner = self.world().inner();
+        let posts = inner
+            .posts
+            .iter()
+            .filter(|post| post.channel_id == channel && post.delete_at == 0);
+        posts.cloned().collect()
+    }
+
+    /// Everything that was ever posted in a channel, deleted or not, without old texts.
+    pub fn ever(&self, channel: &str) -> Vec<Post> {
+        let inner = self.world().inner();
+        let posts = inner
+            .posts
+            .iter()
+            .filter(|post| post.channel_id == channel && post.original_id.is_empty());
+        posts.cloned().collect()
+    }
+
+    /// What somebody is called.
+    pub fn name_of(&self, user: &str) -> String {
+        let inner = self.world().inner();
+        inner
+            .user(user)
+            .map(|user| user.username.clone())
+            .unwrap_or_default()
+    }
+}
+
+fn said(channel: &str, user: &str, text: &str) -> Post {
+    Post {
+        channel_id: channel.to_owned(),
+        user_id: user.to_owned(),
+        message: text.to_owned(),
+        ..Post::default()
+    }
+}

@@ -1,0 +1,197 @@
+//! A Mattermost server as an account of it sees one: the REST API of version 4, the WebSocket, and what is odd about them,
+//! as observed on a 5.37 server. Its people are moved by calling it.
+
+#![expect(
+    clippy::must_use_candidate,
+    reason = "a test may say something and not care for what comes back"
+)]
+
+mod cast;
+mod faults;
+mod records;
+mod rest;
+mod socket;
+mod world;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use anyhow::Context;
+use tokio::{net::TcpListener, task::JoinHandle};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+pub use crate::gitter::{Cut, Fault};
+pub use faults::Faults;
+pub use records::{Channel, File, Post, Team, User};
+
+use self::world::World;
+use crate::gitter::wire::{Switch, WireListener, Wires};
+
+/// The longest message, in Unicode scalars.
+pub const LONGEST: usize = 16_383;
+
+/// How a simulated server is set up.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Whether integrations may set `override_username` and `override_icon_url`.
+    pub overrides: bool,
+    /// How long a post may be edited; none for ever.
+    pub edit_limit: Option<Duration>,
+    /// How long a `pending_post_id` is remembered.
+    pub remembered: Duration,
+    /// Calls per second, and how many at once; none without a limit.
+    pub rate_limit: Option<(u32, u32)>,
+    /// How many rows an answer to `since` has at most.
+    pub since_cap: usize,
+    /// The port; 0 takes a free one.
+    pub port: u16,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            overrides: false,
+            edit_limit: None,
+            remembered: Duration::from_secs(30),
+            rate_limit: None,
+            since_cap: 1_000,
+            port: 0,
+        }
+    }
+}
+
+/// What everyone in the simulator shares.
+struct Shared {
+    options: Options,
+    world: World,
+    faults: Faults,
+    wires: Wires,
+    calls: Mutex<BTreeMap<String, u64>>,
+    stop: CancellationToken,
+}
+
+struct House {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    /// The server; nothing while it does not listen.
+    server: Mutex<Option<JoinHandle<()>>>,
+    _stop: DropGuard,
+}
+
+/// A running simulator. Clones share it; it stops with the last one.
+#[derive(Clone)]
+pub struct MattermostSim(Arc<House>);
+
+async fn bind(port: u16) -> anyhow::Result<TcpListener> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+        .await
+        .with_context(|| format!("listening on port {port} for the Mattermost simulator"))
+}
+
+impl MattermostSim {
+    /// Starts listening on the loopback interface.
+    pub async fn start(options: Options) -> anyhow::Result<Self> {
+        let listener = bind(options.port).await?;
+        let address = listener.local_addr()?;
+        let stop = CancellationToken::new();
+        let shared = Arc::new(Shared {
+            world: World::new(&options),
+            faults: Faults::default(),
+            wires: Wires::default(),
+            calls: Mutex::default(),
+            stop: stop.clone(),
+            options,
+        });
+        let sim = Self(Arc::new(House {
+            shared,
+            address,
+            server: Mutex::default(),
+            _stop: stop.drop_guard(),
+        }));
+        sim.serve(listener);
+        Ok(sim)
+    }
+
+    fn serve(&self, inner: TcpListener) {
+        let shared = Arc::clone(&self.0.shared);
+        let listener = WireListener {
+            inner,
+            wires: shared.wires.clone(),
+        };
+        let router = rest::router(Arc::clone(&shared));
+        let service = router.into_make_service_with_connect_info::<Switch>();
+        let server = tokio::spawn(async move {
+            let server = axum::serve(listener, service);
+            let stop = shared.stop.clone();
+            // Cancelled, or an error nobody could act on: either way no connection outlives its port.
+            drop(stop.run_until_cancelled(async move { server.await }).await);
+            shared.wires.cut_all(Cut::Close);
+        });
+        *self.server() = Some(server);
+    }
+
+    fn server(&self) -> std::sync::MutexGuard<'_, Option<JoinHandle<()>>> {
+        self.0.server.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An outage: the port closes and every connection drops. People go on talking, as on another node.
+    pub async fn stop_listening(&self) {
+        let server = self.server().take();
+        if let Some(server) = server {
+            server.abort();
+            // Aborted: there is no result to look at.
+            drop(server.await);
+        }
+        self.0.shared.wires.cut_all(Cut::Close);
+    }
+
+    /// Ends an outage, on the same port. What a server has in memory only is forgotten.
+    pub async fn restart(&self) -> anyhow::Result<()> {
+        self.stop_listening().await;
+        self.0.shared.world.forget_pending();
+        self.serve(bind(self.0.address.port()).await?);
+        Ok(())
+    }
+
+    /// What `/api/v4/…` stands behind.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.0.address)
+    }
+
+    /// What is made to go wrong.
+    pub fn faults(&self) -> &Faults {
+        &self.0.shared.faults
+    }
+
+    /// Disturbs every open connection; returns how many there were.
+    pub fn cut(&self, how: Cut) -> usize {
+        self.0.shared.wires.cut_all(how)
+    }
+
+    /// Calls per route since the start, such as `POST posts`.
+    pub fn calls(&self) -> BTreeMap<String, u64> {
+        self.0.shared.calls().clone()
+    }
+
+    /// Open WebSocket connections that have said who they are.
+    pub fn open_sockets(&self) -> usize {
+        self.0.shared.world.open_sockets()
+    }
+}
+
+impl Shared {
+    fn calls(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, u64>> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn count(&self, route: &str) {
+        *self.calls().entry(route.to_owned()).or_insert(0) += 1;
+    }
+}

@@ -1,0 +1,126 @@
+//! Calls about teams and channels.
+
+use axum::http::StatusCode;
+use serde_json::Value;
+
+use super::{Answer, Call};
+use crate::mattermost::{Channel, Team, world::No};
+
+const NO_TEAM: No = No(
+    404,
+    "app.team.get.find.app_error",
+    "Unable to find the existing team.",
+);
+
+pub(super) fn teams(call: &Call<'_>) -> Answer {
+    let inner = call.shared.world.inner();
+    Ok((StatusCode::OK, inner.teams.iter().map(Team::json).collect()))
+}
+
+pub(super) fn team(call: &Call<'_>) -> Answer {
+    let (inner, id) = (call.shared.world.inner(), call.at(0));
+    let team = inner.teams.iter().find(|team| team.id == id);
+    Ok((StatusCode::OK, team.ok_or(NO_TEAM)?.json()))
+}
+
+pub(super) fn team_by_name(call: &Call<'_>) -> Answer {
+    let (inner, name) = (call.shared.world.inner(), call.at(0));
+    let team = inner.teams.iter().find(|team| team.name == name);
+    Ok((StatusCode::OK, team.ok_or(NO_TEAM)?.json()))
+}
+
+pub(super) fn channels(call: &Call<'_>) -> Answer {
+    let (inner, team) = (call.shared.world.inner(), call.at(1));
+    let mine = inner
+        .channels
+        .iter()
+        .filter(|channel| channel.team_id == team && channel.members.contains(&call.me));
+    Ok((StatusCode::OK, mine.map(Channel::json).collect()))
+}
+
+pub(super) fn channel(call: &Call<'_>) -> Answer {
+    let id = call.at(0);
+    find(call, |channel| channel.id == id).map(|channel| (StatusCode::OK, channel.json()))
+}
+
+pub(super) fn channel_by_name(call: &Call<'_>) -> Answer {
+    let (team, name) = (call.at(0), call.at(1));
+    let found = find(call, |channel| {
+        channel.team_id == team && channel.name == name
+    });
+    found.map(|channel| (StatusCode::OK, channel.json()))
+}
+
+pub(super) fn channel_by_names(call: &Call<'_>) -> Answer {
+    let (team, name) = (call.at(0), call.at(1));
+    let teams = call.shared.world.inner().teams.clone();
+    let team = teams
+        .into_iter()
+        .find(|known| known.name == team)
+        .ok_or(NO_TEAM)?;
+    let found = find(call, |channel| {
+        channel.team_id == team.id && channel.name == name
+    });
+    found.map(|channel| (StatusCode::OK, channel.json()))
+}
+
+/// A channel that the caller may see: private ones exist for their members only, open ones may be looked at.
+fn find(call: &Call<'_>, is_meant: impl Fn(&Channel) -> bool) -> Result<Channel, No> {
+    let inner = call.shared.world.inner();
+    let channel = inner.channels.iter().find(|channel| is_meant(channel));
+    let channel = channel.ok_or(No::NO_CHANNEL)?;
+    let sees = channel.kind == "O" || channel.members.contains(&call.me);
+    if sees {
+        Ok(channel.clone())
+    } else {
+        Err(No::PERMISSIONS)
+    }
+}
+
+/// A channel that the caller is in.
+pub(super) fn own(call: &Call<'_>, id: &str) -> Result<Channel, No> {
+    let channel = find(call, |channel| channel.id == id)?;
+    if channel.members.contains(&call.me) {
+        Ok(channel)
+    } else {
+        Err(No::PERMISSIONS)
+    }
+}
+
+pub(super) fn members(call: &Call<'_>) -> Answer {
+    let channel = own(call, call.at(0))?;
+    let (page, size) = (call.number("page", 0), call.number("per_page", 60).min(200));
+    let members = channel.members.iter().skip(page * size).take(size);
+    let members: Value = members.map(|user| channel.member(user)).collect();
+    Ok((StatusCode::OK, members))
+}
+
+pub(super) fn member(call: &Call<'_>) -> Answer {
+    let channel = find(call, |channel| channel.id == call.at(0))?;
+    let user = if call.at(1) == "me" {
+        &call.me
+    } else {
+        call.at(1)
+    };
+    if !channel.members.contains(user) {
+        return Err(No(
+            404,
+            "app.channel.get_member.missing.app_error",
+            "No channel member found.",
+        ));
+    }
+    Ok((StatusCode::OK, channel.member(user)))
+}
+
+/// Open channels may be joined by everybody.
+pub(super) fn join(call: &Call<'_>) -> Answer {
+    let channel = find(call, |channel| channel.id == call.at(0))?;
+    let user = call.text("user_id");
+    if channel.kind != "O" && !channel.members.contains(&call.me) {
+        return Err(No::PERMISSIONS);
+    }
+    call.shared
+        .world
+        .seat(&channel.id, &user, true, &call.shared.faults);
+    Ok((StatusCode::CREATED, channel.member(&user)))
+}

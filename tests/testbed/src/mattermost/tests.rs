@@ -1,0 +1,347 @@
+//! The simulator looked at from outside, over real HTTP and web sockets: what was observed on a real server.
+
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use reqwest::{Client, Method};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_tungstenite::{
+    MaybeTlsStream, WebSocketStream, connect_async, tungstenite::Message as Frame,
+};
+
+use super::{Channel, Fault, MattermostSim, Options, User};
+
+/// Longest wait for something that should come at once.
+const SOON: Duration = Duration::from_secs(5);
+
+type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+struct Stage {
+    sim: MattermostSim,
+    http: Client,
+    bot: User,
+    bob: User,
+    channel: Channel,
+}
+
+impl Stage {
+    async fn with(options: Options) -> Self {
+        let sim = MattermostSim::start(options).await.unwrap();
+        let (bot, bob) = (sim.add_bot("bridge"), sim.add_user("bob"));
+        let team = sim.add_team("team");
+        let channel = sim.add_channel(&team, "town", "O", &[&bot, &bob]);
+        Self {
+            // A connection that was cut may not serve the next call.
+            http: Client::builder()
+                .timeout(SOON)
+                .pool_max_idle_per_host(0)
+                .build()
+                .unwrap(),
+            sim,
+            bot,
+            bob,
+            channel,
+        }
+    }
+
+    async fn new() -> Self {
+        Self::with(Options::default()).await
+    }
+
+    async fn call(&self, method: Method, path: &str, body: &Value) -> (u16, Value) {
+        let url = format!("{}/api/v4/{path}", self.sim.url());
+        let request = self.http.request(method, url).bearer_auth(&self.bot.token);
+        let response = request.json(body).send().await.unwrap();
+        (
+            response.status().as_u16(),
+            response.json().await.unwrap_or_default(),
+        )
+    }
+
+    async fn get(&self, path: &str) -> Value {
+        let (status, value) = self.call(Method::GET, path, &json!({})).await;
+        assert_eq!(status, 200, "{path}: {value}");
+        value
+    }
+
+    async fn write(&self, text: &str, pending: &str) -> (u16, Value) {
+        let body =
+            json!({"channel_id": self.channel.id, "message": text, "pending_post_id": pending});
+        self.call(Method::POST, "posts", &body).await
+    }
+
+    fn say(&self, text: &str) -> String {
+        self.sim.say(&self.channel.id, &self.bob.id, text).id
+    }
+
+    async fn socket(&self) -> Socket {
+        let url = format!("{}/api/v4/websocket", self.sim.url().replace("http", "ws"));
+        let (mut socket, _) = connect_async(url).await.unwrap();
+        let token = json!({"token": self.bot.token});
+        let who = json!({"seq": 1, "action": "authentication_challenge", "data": token});
+        socket.send(Frame::text(who.to_string())).await.unwrap();
+        let hello = heard(&mut socket).await;
+        assert_eq!(
+            (&hello["event"], &hello["seq"]),
+            (&json!("hello"), &json!(0))
+        );
+        assert_eq!(heard(&mut socket).await["seq_reply"], 1);
+        socket
+    }
+}
+
+async fn frame(socket: &mut Socket) -> String {
+    let frame = tokio::time::timeout(SOON, socket.next())
+        .await
+        .expect("a frame");
+    match frame.unwrap().unwrap() {
+        Frame::Text(text) => text.to_string(),
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn heard(socket: &mut Socket) -> Value {
+    serde_json::from_str(&frame(socket).await).unwrap()
+}
+
+/// The post in an event: JSON inside JSON.
+fn inner(event: &Value) -> Value {
+    serde_json::from_str(event["data"]["post"].as_str().unwrap()).unwrap()
+}
+
+fn texts(list: &Value) -> Vec<&str> {
+    let order = list["order"].as_array().unwrap().iter();
+    order
+        .map(|id| {
+            list["posts"][id.as_str().unwrap()]["message"]
+                .as_str()
+                .unwrap()
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn a_pending_post_id_makes_one_post_until_it_is_forgotten() {
+    let stage = Stage::with(Options {
+        remembered: Duration::from_millis(300),
+        ..Options::default()
+    })
+    .await;
+    let (status, first) = stage.write("one", "key").await;
+    assert_eq!((status, &first["props"]["from_bot"]), (201, &json!("true")));
+    let (status, again) = stage.write("one", "key").await;
+    assert_eq!((status, &again["id"]), (201, &first["id"]));
+    tokio::time::sleep(Duration::from_millis(350)).await;
+    assert_ne!(stage.write("one", "key").await.1["id"], first["id"]);
+    stage.sim.restart().await.unwrap();
+    assert_eq!(stage.sim.posts(&stage.channel.id).len(), 2);
+}
+
+#[tokio::test]
+async fn what_is_too_long_foreign_or_unknown_is_refused_in_the_servers_form() {
+    let stage = Stage::new().await;
+    assert_eq!(stage.write(&"ü".repeat(16_383), "").await.0, 201);
+    let (status, error) = stage.write(&"ü".repeat(16_384), "").await;
+    assert_eq!(
+        (status, &error["id"]),
+        (400, &json!("model.post.is_valid.msg.app_error"))
+    );
+    assert_eq!(error["status_code"], 400);
+    assert_eq!(
+        stage.write("", "").await.0,
+        201,
+        "an empty message is accepted"
+    );
+    let theirs = stage.say("theirs");
+    let patch = format!("posts/{theirs}/patch");
+    let (status, error) = stage
+        .call(Method::PUT, &patch, &json!({"message": "mine"}))
+        .await;
+    assert_eq!(
+        (status, &error["id"]),
+        (403, &json!("api.context.permissions.app_error"))
+    );
+    assert_eq!(
+        stage.call(Method::GET, "posts/nothing", &json!({})).await.0,
+        404
+    );
+    assert_eq!(stage.call(Method::GET, "nothing", &json!({})).await.0, 404);
+    stage.sim.remove(&stage.channel.id, &stage.bot.id);
+    assert_eq!(stage.write("out", "").await.0, 403);
+    stage.sim.revoke(&stage.bot.token);
+    let (status, error) = stage.call(Method::GET, "users/me", &json!({})).await;
+    assert_eq!(
+        (status, &error["id"]),
+        (401, &json!("api.context.session_expired.app_error"))
+    );
+}
+
+#[tokio::test]
+async fn since_tells_of_edits_deletions_and_old_texts() {
+    let stage = Stage::new().await;
+    let (kept, gone) = (stage.say("one"), stage.say("two"));
+    let reply = stage
+        .sim
+        .say_in_thread(&stage.channel.id, &stage.bob.id, &gone, "below")
+        .id;
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    let moment = super::world::now_ms();
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    stage.sim.edit(&kept, "one, corrected");
+    stage.sim.delete(&gone);
+    let list = stage
+        .get(&format!(
+            "channels/{}/posts?since={moment}",
+            stage.channel.id
+        ))
+        .await;
+    let posts = list["posts"].as_object().unwrap();
+    let old = posts
+        .values()
+        .find(|post| post["original_id"] == json!(kept))
+        .unwrap();
+    assert_eq!(
+        (&old["message"], old["delete_at"] == 0),
+        (&json!("one"), false)
+    );
+    assert_eq!(list["posts"][&kept]["message"], "one, corrected");
+    assert_eq!(list["posts"][&gone]["message"], "", "its text is gone");
+    assert_ne!(
+        list["posts"][&reply]["delete_at"], 0,
+        "it went with its thread"
+    );
+    assert_eq!(list["order"].as_array().unwrap().len(), 4);
+}
+
+#[tokio::test]
+async fn pages_lead_through_a_channel_in_both_directions() {
+    let stage = Stage::new().await;
+    let mut ids = Vec::new();
+    for number in 0..9 {
+        ids.push(stage.say(&number.to_string()));
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let posts = format!("channels/{}/posts", stage.channel.id);
+    let page = stage.get(&format!("{posts}?per_page=4")).await;
+    assert_eq!(texts(&page), ["8", "7", "6", "5"]);
+    assert_eq!(page["prev_post_id"], json!(ids[4]));
+    let page = stage
+        .get(&format!("{posts}?per_page=4&before={}", ids[5]))
+        .await;
+    assert_eq!(texts(&page), ["4", "3", "2", "1"]);
+    let page = stage
+        .get(&format!("{posts}?per_page=4&after={}", ids[2]))
+        .await;
+    assert_eq!(texts(&page), ["6", "5", "4", "3"]);
+    assert_eq!(page["next_post_id"], json!(ids[7]));
+}
+
+#[tokio::test]
+async fn the_websocket_numbers_what_it_tells() {
+    let stage = Stage::new().await;
+    let mut socket = stage.socket().await;
+    let id = stage.say("one");
+    let event = heard(&mut socket).await;
+    assert_eq!(
+        (&event["event"], &event["seq"]),
+        (&json!("posted"), &json!(1))
+    );
+    assert_eq!(event["broadcast"]["channel_id"], json!(stage.channel.id));
+    assert_eq!(event["data"]["sender_name"], "@bob");
+    assert_eq!(inner(&event)["message"], "one");
+    stage.sim.edit(&id, "two");
+    assert_eq!(heard(&mut socket).await["event"], "post_edited");
+    stage.sim.react(&stage.bob.id, &id, "tada");
+    let event = heard(&mut socket).await;
+    let reaction: Value =
+        serde_json::from_str(event["data"]["reaction"].as_str().unwrap()).unwrap();
+    assert_eq!(
+        (&event["event"], &reaction["emoji_name"]),
+        (&json!("reaction_added"), &json!("tada"))
+    );
+    stage.sim.delete(&id);
+    assert_eq!(heard(&mut socket).await["event"], "post_deleted");
+    socket
+        .send(Frame::text(r#"{"seq":2,"action":"ping"}"#))
+        .await
+        .unwrap();
+    assert_eq!(heard(&mut socket).await["data"]["text"], "pong");
+
+    stage.sim.faults().skip_events(1);
+    stage.say("skipped");
+    stage.sim.faults().lose_events(1);
+    stage.say("lost");
+    stage.say("told");
+    let event = heard(&mut socket).await;
+    assert_eq!(
+        (inner(&event)["message"].as_str(), &event["seq"]),
+        (Some("told"), &json!(6))
+    );
+    stage.sim.faults().garbage(1);
+    stage.say("after garbage");
+    assert!(serde_json::from_str::<Value>(&frame(&mut socket).await).is_err());
+    assert_eq!(inner(&heard(&mut socket).await)["message"], "after garbage");
+}
+
+#[tokio::test]
+async fn a_stranger_hears_nothing() {
+    let stage = Stage::new().await;
+    let url = format!("{}/api/v4/websocket", stage.sim.url().replace("http", "ws"));
+    let (mut socket, _) = connect_async(url).await.unwrap();
+    let who = r#"{"seq":1,"action":"authentication_challenge","data":{"token":"wrong"}}"#;
+    socket.send(Frame::text(who)).await.unwrap();
+    let end = tokio::time::timeout(SOON, socket.next()).await.unwrap();
+    assert!(!matches!(end, Some(Ok(Frame::Text(_)))), "it is closed");
+    assert_eq!(stage.sim.open_sockets(), 0);
+}
+
+#[tokio::test]
+async fn names_are_put_on_only_where_the_server_lets_integrations() {
+    for overrides in [false, true] {
+        let stage = Stage::with(Options {
+            overrides,
+            ..Options::default()
+        })
+        .await;
+        let props = json!({"from_webhook": "true", "override_username": "Ann"});
+        let body = json!({"channel_id": stage.channel.id, "message": "hi", "props": props});
+        let (_, post) = stage.call(Method::POST, "posts", &body).await;
+        assert_eq!(post["props"]["override_username"].is_string(), overrides);
+    }
+}
+
+#[tokio::test]
+async fn too_many_calls_are_told_so() {
+    let stage = Stage::with(Options {
+        rate_limit: Some((1, 3)),
+        ..Options::default()
+    })
+    .await;
+    let mut statuses = Vec::new();
+    for number in 0..5 {
+        statuses.push(stage.write(&number.to_string(), "").await.0);
+    }
+    assert_eq!(statuses, [201, 201, 201, 429, 429]);
+}
+
+#[tokio::test]
+async fn faults_strike_before_or_after_the_work() {
+    let stage = Stage::new().await;
+    stage.sim.faults().next("POST posts", Fault::DropBefore, 1);
+    let url = format!("{}/api/v4/posts", stage.sim.url());
+    let body = json!({"channel_id": stage.channel.id, "message": "x"});
+    let send = || {
+        stage
+            .http
+            .post(&url)
+            .bearer_auth(&stage.bot.token)
+            .json(&body)
+            .send()
+    };
+    assert!(send().await.is_err());
+    assert_eq!(stage.sim.posts(&stage.channel.id).len(), 0);
+    stage.sim.faults().next("POST posts", Fault::DropAfter, 1);
+    assert!(send().await.is_err());
+    assert_eq!(stage.sim.posts(&stage.channel.id).len(), 1);
+}

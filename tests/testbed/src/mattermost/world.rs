@@ -1,0 +1,503 @@
+//! What the server remembers, what may be done to it, and who is told.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use rand::Rng as _;
+use serde_json::{Map, Value, json};
+use tokio::sync::mpsc;
+
+use super::{
+    Faults, Options,
+    faults::Fate,
+    records::{Channel, File, Hanging, Post, Team, User},
+};
+
+/// Events that wait for a client that does not read; more are skipped, with their numbers.
+const QUEUE: usize = 256;
+
+/// Why the server says no: the status, the id and the message of its error.
+#[derive(Clone, Debug)]
+pub struct No(pub u16, pub &'static str, pub &'static str);
+
+impl No {
+    pub(super) const PERMISSIONS: Self = Self(
+        403,
+        "api.context.permissions.app_error",
+        "You do not have the appropriate permissions.",
+    );
+    pub(super) const NO_POST: Self = Self(404, "app.post.get.app_error", "Unable to get the post.");
+    pub(super) const NO_CHANNEL: Self = Self(
+        404,
+        "app.channel.get.existing.app_error",
+        "Unable to find the existing channel.",
+    );
+    pub(super) const NO_USER: Self = Self(
+        404,
+        "app.user.missing_account.const",
+        "Unable to find the user.",
+    );
+    pub(super) const TOO_LONG: Self = Self(
+        400,
+        "model.post.is_valid.msg.app_error",
+        "Post Message property is longer than the maximum permitted length.",
+    );
+    pub(super) const PENDING: Self = Self(
+        400,
+        "api.post.deduplicate_create_post.pending",
+        "Unable to dedupe create post: another request is already in progress.",
+    );
+}
+
+/// One connection.
+struct Listener {
+    number: u64,
+    user: String,
+    seq: u64,
+    sender: mpsc::Sender<String>,
+    held: Option<(u64, Value)>,
+}
+
+#[derive(Default)]
+pub(super) struct Inner {
+    pub users: Vec<User>,
+    /// Who is behind each token.
+    pub tokens: HashMap<String, String>,
+    pub teams: Vec<Team>,
+    pub channels: Vec<Channel>,
+    /// In the order in which they were made.
+    pub posts: Vec<Post>,
+    pub files: HashMap<String, File>,
+    pending: HashMap<(String, String), (Instant, String)>,
+    listeners: Vec<Listener>,
+    next_listener: u64,
+}
+
+/// The state behind the API.
+pub(super) struct World {
+    overrides: bool,
+    edit_limit: Option<Duration>,
+    remembered: Duration,
+    inner: Mutex<Inner>,
+}
+
+/// A new id: 26 characters of Mattermost's alphabet.
+pub(super) fn new_id() -> String {
+    const ALPHABET: &[u8; 32] = b"ybndrfg8ejkmcpqxot1uwisza345h769";
+    let mut rng = rand::rng();
+    let letters = (0..26).map(|_| ALPHABET[rng.random_range(0..ALPHABET.len())]);
+    letters.map(char::from).collect()
+}
+
+pub(super) fn now_ms() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
+}
+
+impl World {
+    pub(super) fn new(options: &Options) -> Self {
+        Self {
+            overrides: options.overrides,
+            edit_limit: options.edit_limit,
+            remembered: options.remembered,
+            inner: Mutex::default(),
+        }
+    }
+
+    pub(super) fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn who(&self, token: &str) -> Option<String> {
+        self.inner().tokens.get(token).cloned()
+    }
+
+    pub(super) fn forget_pending(&self) {
+        self.inner().pending.clear();
+    }
+
+    /// Somebody writes. `pending_post_id` is an idempotency key for a while.
+    pub(super) fn write(&self, mut post: Post, faults: &Faults) -> Result<Value, No> {
+        let mut inner = self.inner();
+        let author = inner.user(&post.user_id).ok_or(No::NO_USER)?.clone();
+        let channel = inner.channel(&post.channel_id).ok_or(No::PERMISSIONS)?;
+        if !channel.members.contains(&post.user_id) {
+            return Err(No::PERMISSIONS);
+        }
+        if channel.delete_at != 0 {
+            return Err(No(
+                400,
+                "api.post.create_post.can_not_post_to_deleted.error",
+                "Can not post to deleted channel.",
+            ));
+        }
+        let key = (post.user_id.clone(), post.pending_post_id.clone());
+        if !key.1.is_empty()
+            && let Some((when, id)) = inner.pending.get(&key)
+            && when.elapsed() < self.remembered
+        {
+            let first = inner.post(id).ok_or(No::PENDING)?.clone();
+            return Ok(inner.json(&first));
+        }
+        if post.message.chars().count() > super::LONGEST {
+            return Err(No::TOO_LONG);
+        }
+        let in_thread = inner.post(&post.root_id).is_some_and(|root| {
+            root.root_id.is_empty() && root.channel_id == post.channel_id && root.delete_at == 0
+        });
+        if !post.root_id.is_empty() && !in_thread {
+            return Err(No(
+                400,
+                "api.post.create_post.root_id.app_error",
+                "Invalid RootId parameter.",
+            ));
+        }
+        let now = now_ms();
+        (post.id, post.create_at, post.update_at) = (new_id(), now, now);
+        for key in ["override_username", "override_icon_url", "from_webhook"] {
+            if !(self.overrides && author.is_bot) {
+                post.props.remove(key);
+            }
+        }
+        if author.is_bot {
+            post.props.insert("from_bot".to_owned(), json!("true"));
+        }
+        if !key.1.is_empty() {
+            inner.pending.insert(key, (Instant::now(), post.id.clone()));
+        }
+        inner.posts.push(post.clone());
+        if let Some(root) = inner.post_mut(&post.root_id.clone()) {
+            root.update_at = now;
+        }
+        inner.tell("posted", &post, &author, faults);
+        Ok(inner.json(&post))
+    }
+
+    /// A post gets a new text, and the old one a row of its own.
+    pub(super) fn edit(
+        &self,
+        user: &str,
+        id: &str,
+        message: Option<String>,
+        faults: &Faults,
+    ) -> Result<Value, No> {
+        let mut inner = self.inner();
+        let post = inner.post(id).filter(|post| post.delete_at == 0);
+        let post = post.ok_or(No::NO_POST)?.clone();
+        let author = inner.user(&post.user_id).ok_or(No::NO_USER)?.clone();
+        let is_member = inner
+            .channel(&post.channel_id)
+            .is_some_and(|channel| channel.members.contains(user));
+        if post.user_id != user || !is_member {
+            return Err(No::PERMISSIONS);
+        }
+        let now = now_ms();
+        let limit = self.edit_limit.map_or(i64::MAX, |limit| {
+            i64::try_from(limit.as_millis()).unwrap_or(i64::MAX)
+        });
+        if now - post.create_at > limit {
+            return Err(No(
+                400,
+                "api.post.update_post.permissions_time_limit.app_error",
+                "Post edit is only allowed for a limited time. Please ask your System Administrator for details.",
+            ));
+        }
+        let Some(message) = message else {
+            return Ok(inner.json(&post));
+        };
+        if message.chars().count() > super::LONGEST {
+            return Err(No::TOO_LONG);
+        }
+        let mut old = post.clone();
+        (old.id, old.original_id, old.delete_at, old.update_at) =
+            (new_id(), post.id.clone(), now, now);
+        inner.posts.push(old);
+        let Some(changed) = inner.post_mut(id) else {
+            return Err(No::NO_POST);
+        };
+        (changed.message, changed.edit_at, changed.update_at) = (message, now, now);
+        let changed = changed.clone();
+        inner.tell("post_edited", &changed, &author, faults);
+        Ok(inner.json(&changed))
+    }
+
+    /// A post is taken back, and with it what hangs on it. Only the first is told.
+    pub(super) fn delete(&self, user: &str, id: &str, faults: &Faults) -> Result<(), No> {
+        let mut inner = self.inner();
+        let post = inner.post(id).filter(|post| post.delete_at == 0);
+        let post = post.ok_or(No::NO_POST)?.clone();
+        let channel = inner.channel(&post.channel_id).ok_or(No::NO_CHANNEL)?;
+        let may = post.user_id == user || channel.admins.contains(user);
+        if !may || !channel.members.contains(user) {
+            return Err(No::PERMISSIONS);
+        }
+        let author = inner.user(&post.user_id).ok_or(No::NO_USER)?.clone();
+        let now = now_ms();
+        for other in &mut inner.posts {
+            let falls = other.id == id || (other.root_id == id && !id.is_empty());
+            if falls && other.delete_at == 0 {
+                (other.delete_at, other.update_at) = (now, now);
+            }
+        }
+        let gone = inner.post(id).cloned().unwrap_or_default();
+        inner.tell("post_deleted", &gone, &author, faults);
+        Ok(())
+    }
+
+    pub(super) fn react(
+        &self,
+        user: &str,
+        id: &str,
+        emoji: &str,
+        added: bool,
+        faults: &Faults,
+    ) -> Result<Value, No> {
+        let mut inner = self.inner();
+        let post = inner.post_mut(id).filter(|post| post.delete_at == 0);
+        let post = post.ok_or(No::NO_POST)?;
+        let users = post.reactions.entry(emoji.to_owned()).or_default();
+        if added {
+            users.insert(user.to_owned());
+        } else {
+            users.remove(user);
+        }
+        post.reactions.retain(|_, users| !users.is_empty());
+        post.update_at = now_ms();
+        let reaction = json!({"user_id": user, "post_id": id, "emoji_name": emoji, "create_at": post.update_at});
+        let place = post.channel_id.clone();
+        let event = if added {
+            "reaction_added"
+        } else {
+            "reaction_removed"
+        };
+        inner.broadcast(
+            event,
+            json!({"reaction": reaction.to_string()}),
+            &place,
+            faults,
+        );
+        Ok(reaction)
+    }
+
+    /// Somebody comes into a channel, or goes out of it; those who are in it are told.
+    pub(super) fn seat(&self, channel: &str, user: &str, sits: bool, faults: &Faults) {
+        let mut inner = self.inner();
+        let Some(place) = inner.channels.iter_mut().find(|place| place.id == channel) else {
+            return;
+        };
+        let event = if sits {
+            place.members.insert(user.to_owned());
+            "user_added"
+        } else {
+            place.members.remove(user);
+            "user_removed"
+        };
+        let data = json!({"user_id": user, "team_id": place.team_id, "channel_id": channel});
+        inner.broadcast(event, data.clone(), channel, faults);
+        if !sits {
+            // Who was removed is told as well, for themselves.
+            inner.broadcast_to(event, &data, "", |listener| listener.user == user, faults);
+        }
+    }
+
+    /// Another connection of somebody: its number, and what it is told.
+    pub(super) fn listen(&self, user: &str) -> (u64, mpsc::Receiver<String>) {
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        let mut inner = self.inner();
+        inner.next_listener += 1;
+        let number = inner.next_listener;
+        inner.listeners.push(Listener {
+            number,
+            user: user.to_owned(),
+            // The first is the greeting.
+            seq: 1,
+            sender,
+            held: None,
+        });
+        (number, receiver)
+    }
+
+    pub(super) fn leave(&self, number: u64) {
+        self.inner()
+            .listeners
+            .retain(|other| other.number != number);
+    }
+
+    pub(super) fn open_sockets(&self) -> usize {
+        let mut inner = self.inner();
+        inner.listeners.retain(|other| !other.sender.is_closed());
+        inner.listeners.len()
+    }
+
+    /// Something short-lived: who types, who is there.
+    pub(super) fn flutter(&self, event: &str, user: &str, channel: &str, faults: &Faults) {
+        let data = json!({"parent_id": "", "user_id": user});
+        self.inner().broadcast(event, data, channel, faults);
+    }
+}
+
+impl Inner {
+    pub(super) fn user(&self, id: &str) -> Option<&User> {
+        self.users.iter().find(|user| user.id == id)
+    }
+
+    pub(super) fn channel(&self, id: &str) -> Option<&Channel> {
+        self.channels.iter().find(|channel| channel.id == id)
+    }
+
+    pub(super) fn post(&self, id: &str) -> Option<&Post> {
+        self.posts.iter().rev().find(|post| post.id == id)
+    }
+
+    fn post_mut(&mut self, id: &str) -> Option<&mut Post> {
+        self.posts.iter_mut().rev().find(|post| post.id == id)
+    }
+
+    /// As the API writes it.
+    pub(super) fn json(&self, post: &Post) -> Value {
+        let replies = self.posts.iter().filter(|other| {
+            !other.root_id.is_empty() && other.root_id == post.id && other.delete_at == 0
+        });
+        let replies: Vec<&Post> = replies.collect();
+        let files = post.file_ids.iter().filter_map(|id| self.files.get(id));
+        post.json(&Hanging {
+            replies: replies.len(),
+            last_reply_at: replies
+                .iter()
+                .map(|reply| reply.create_at)
+                .max()
+                .unwrap_or(0),
+            files: files.map(|file| file.json(post)).collect(),
+        })
+    }
+
+    fn tell(&mut self, event: &str, post: &Post, author: &User, faults: &Faults) {
+        let text = |key: &str| {
+            post.props
+                .get(key)
+                .and_then(Value::as_str)
+                .map(str::to_owned)
+        };
+        let mut data = Map::new();
+        data.insert("post".to_owned(), json!(self.json(post).to_string()));
+        if event == "posted"
+            && let Some(channel) = self.channel(&post.channel_id)
+        {
+            let name = text("override_username").unwrap_or_else(|| format!("@{}", author.username));
+            data.insert(
+                "channel_display_name".to_owned(),
+                json!(channel.display_name),
+            );
+            data.insert("channel_name".to_owned(), json!(channel.name));
+            data.insert("channel_type".to_owned(), json!(channel.kind));
+            data.insert("sender_name".to_owned(), json!(name));
+            data.insert("set_online".to_owned(), json!(true));
+            data.insert("team_id".to_owned(), json!(channel.team_id));
+        }
+        self.broadcast(event, Value::Object(data), &post.channel_id, faults);
+    }
+
+    fn broadcast(&mut self, event: &str, data: Value, channel: &str, faults: &Faults) {
+        let Some(place) = self.channel(channel) else {
+            return;
+        };
+        let members = place.members.clone();
+        self.broadcast_to(
+            event,
+            &data,
+            channel,
+            |listener| members.contains(&listener.user),
+            faults,
+        );
+    }
+
+    fn broadcast_to(
+        &mut self,
+        event: &str,
+        data: &Value,
+        channel: &str,
+        hears: impl Fn(&Listener) -> bool,
+        faults: &Faults,
+    ) {
+        let mut listeners: Vec<&mut Listener> = self
+            .listeners
+            .iter_mut()
+            .filter(|listener| !listener.sender.is_closed() && hears(listener))
+            .collect();
+        if listeners.is_empty() {
+            return;
+        }
+        // One fate for all of an event's connections, so that a test can count on it.
+        let (fate, swaps) = (faults.fate(), faults.swaps());
+        for listener in &mut listeners {
+            listener.hear(event, data, channel, fate, swaps);
+        }
+    }
+}
+
+impl Listener {
+    fn hear(&mut self, event: &str, data: &Value, channel: &str, fate: Fate, swaps: bool) {
+        if fate == Fate::Lost {
+            return;
+        }
+        let seq = self.seq;
+        self.seq += 1;
+        if fate == Fate::Skipped {
+            return;
+        }
+        let broadcast =
+            json!({"omit_users": null, "user_id": "", "channel_id": channel, "team_id": ""});
+        let said = json!({"event": event, "data": data, "broadcast": broadcast, "seq": seq});
+        if fate == Fate::Garbled {
+            self.say("{\"event\": \"posted\", \"data\": {\"post\"".to_owned());
+        }
+        if fate == Fate::Twice {
+            self.say(said.to_string());
+        }
+        match self.held.take() {
+            None if swaps => self.held = Some((seq, said)),
+            held => {
+                // The numbers stay in order; what they number does not.
+                let mut both = vec![said];
+                if let Some((earlier, mut first)) = held {
+                    first["seq"] = json!(seq);
+                    both[0]["seq"] = json!(earlier);
+                    both.push(first);
+                }
+                for one in both {
+                    self.say(one.to_string());
+                }
+            }
+        }
+    }
+
+    fn say(&self, text: String) {
+        // A full queue loses it, and its number is missing, as with the real one.
+        drop(self.sender.try_send(text));
+    }
+}
+
+/// Posts by a test of what they are, newest first.
+pub(super) fn newest_first<'a>(
+    posts: &'a [Post],
+    is_meant: impl Fn(&Post) -> bool,
+) -> Vec<&'a Post> {
+    let mut found: Vec<&Post> = posts.iter().rev().filter(|post| is_meant(post)).collect();
+    found.sort_by_key(|post| std::cmp::Reverse(post.create_at));
+    found
+}
+
+/// Reads a list of posts as the API writes it.
+pub(super) fn list(inner: &Inner, order: &[&Post], around: (String, String)) -> Value {
+    let mut posts = BTreeMap::new();
+    for post in order {
+        posts.insert(post.id.clone(), inner.json(post));
+        if let Some(root) = inner.post(&post.root_id) {
+            posts.insert(root.id.clone(), inner.json(root));
+        }
+    }
+    let ids: Vec<&str> = order.iter().map(|post| post.id.as_str()).collect();
+    json!({"order": ids, "posts": posts, "next_post_id": around.0, "prev_post_id": around.1})
+}

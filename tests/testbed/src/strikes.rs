@@ -1,0 +1,95 @@
+//! What befalls the calls of a simulator: which of them, how often, and what then happens on their connections.
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use axum::{
+    http::StatusCode,
+    response::{Html, IntoResponse, Response},
+};
+
+use crate::gitter::{Cut, Fault, wire::Switch};
+
+struct Plan {
+    route: String,
+    fault: Fault,
+    times: u32,
+}
+
+/// The faults that wait for a call.
+#[derive(Default)]
+pub(crate) struct Strikes(Mutex<Vec<Plan>>);
+
+impl Strikes {
+    fn plans(&self) -> MutexGuard<'_, Vec<Plan>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Arms a fault for the next `times` calls of a route, or of all with `*`.
+    pub(crate) fn next(&self, route: &str, fault: Fault, times: u32) {
+        self.plans().push(Plan {
+            route: route.to_owned(),
+            fault,
+            times,
+        });
+    }
+
+    pub(crate) fn clear(&self) {
+        self.plans().clear();
+    }
+
+    pub(crate) fn take(&self, route: &str) -> Option<Fault> {
+        let mut plans = self.plans();
+        let here = |plan: &&mut Plan| plan.route == "*" || plan.route == route;
+        let plan = plans.iter_mut().find(here)?;
+        plan.times = plan.times.saturating_sub(1);
+        let fault = plan.fault;
+        plans.retain(|plan| plan.times > 0);
+        Some(fault)
+    }
+}
+
+/// A reverse proxy's page.
+fn page(status: u16) -> Response {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
+    (status, Html(format!("<html><h1>{status}</h1></html>\r\n"))).into_response()
+}
+
+/// What a call is answered that is not let through. `refusal` is the API's own way to say no.
+pub(crate) async fn before(
+    switch: &Switch,
+    fault: Option<Fault>,
+    refusal: impl FnOnce(StatusCode) -> Response,
+) -> Option<Response> {
+    match fault? {
+        Fault::Status { status } => {
+            let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            Some(refusal(status))
+        }
+        Fault::Html { status } => Some(page(status)),
+        Fault::DropBefore => {
+            switch.cut(Cut::Close);
+            // Never reaches the wire, which is cut.
+            Some(StatusCode::NO_CONTENT.into_response())
+        }
+        Fault::Delay { ms } => {
+            tokio::time::sleep(Duration::from_millis(ms)).await;
+            None
+        }
+        _ => None,
+    }
+}
+
+/// What becomes of the answer of a call that was let through.
+pub(crate) async fn after(switch: &Switch, fault: Option<Fault>, response: Response) -> Response {
+    match fault {
+        Some(Fault::HtmlAfter { status }) => return page(status),
+        Some(Fault::DropAfter) => switch.cut(Cut::Close),
+        Some(Fault::ResetAfter) => switch.cut(Cut::Reset),
+        Some(Fault::SlowAnswer { ms }) => tokio::time::sleep(Duration::from_millis(ms)).await,
+        _ => {}
+    }
+    response
+}
