@@ -2,7 +2,12 @@
 //! `convert`), a variant of [`SiloConfig`] and one call of the contract in the tests.
 
 pub mod kind;
+mod echoes;
 mod framing;
+mod health;
+pub mod markdown;
+mod outage;
+pub mod plan;
 mod socket;
 pub mod gitter;
 pub mod matterbridge;

@@ -23,14 +23,18 @@ pub use people::PEOPLE;
 use super::{
     api::{ChatMessage, Room, User, messages_from_values},
     fault::{Fault, Repeat, Subject, fault_of, fault_of_silence},
-    outage::Outage,
     pacing::{LONGEST_WAIT, Need, Pacer},
-    split::{MAX_UNITS, units},
 };
-use crate::{clock::Clock, secret::Secret};
+use crate::{
+    clock::Clock,
+    secret::Secret,
+    silo::{markdown::units, outage::Outage},
+};
 
 /// From the request to the last byte of the answer.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+/// The longest text Gitter takes, in UTF-16 units.
+pub const MAX_UNITS: usize = 4096;
 /// The most messages that Gitter puts into one listing.
 pub const PAGE: usize = 100;
 

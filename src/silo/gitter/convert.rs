@@ -1,15 +1,6 @@
-//! Pure: Gitter messages ⇄ neutral messages. What is written here was measured against the renderer that
-//! Gitter's server used; its grammar is built of regular expressions that know no escapes inside emphasis and
-//! links, hence the care.
+//! Pure: Gitter's rendered HTML → neutral text. The other way is Markdown's own room.
 
-mod escape;
-
-use crate::{
-    message::Style,
-    names,
-    text::{self, Block, Body, Inline, html::Dialect},
-};
-use escape::{Around, Writer, grammar};
+use crate::text::{self, Body, html::Dialect};
 
 /// Gitter's rendered HTML as the neutral tree; the raw text where there is no HTML, or none that can be parsed.
 #[must_use]
@@ -22,173 +13,51 @@ pub fn body_from_html(html: &str, text: &str) -> Body {
     }
 }
 
-/// The tree as Gitter's markdown: nobody is called, nothing becomes markup that was not markup.
-#[must_use]
-pub fn markdown_from_body(body: &Body) -> String {
-    let frugal = blocks(&body.0, Underscores::Bare, Level::Top);
-    let markdown = if grammar::may_emphasise(&frugal) {
-        blocks(&body.0, Underscores::Escaped, Level::Top)
-    } else {
-        frugal
-    };
-    // C27: the apps take a leading slash for a command.
-    if markdown.starts_with('/') {
-        format!("\u{200b}{markdown}")
-    } else {
-        markdown
-    }
-}
-
-/// A name in bold, harmless, and a colon.
-#[must_use]
-pub fn sender_prefix(name: &str) -> String {
-    format!("**{}**: ", harmless_name(name))
-}
-
-/// What stands before every part of a message by this person, said in this way.
-#[must_use]
-pub fn prefix(name: &str, style: Style) -> String {
-    match style {
-        Style::Text | Style::Notice => sender_prefix(name),
-        Style::Emote => format!("\\* **{}** ", harmless_name(name)),
-    }
-}
-
-/// The whole text of a relayed message, its author in front.
-#[must_use]
-pub fn attributed(name: &str, body: &Body, style: Style) -> String {
-    joined(&prefix(name, style), &markdown_from_body(body))
-}
-
-/// A text behind a prefix. Blocks that are no running text begin on a line of their own.
-pub(super) fn joined(prefix: &str, markdown: &str) -> String {
-    let block = markdown.starts_with("```")
-        || [
-            "> ", "- ", "| ", "# ", "## ", "### ", "#### ", "##### ", "###### ", "---",
-        ]
-        .iter()
-        .any(|mark| markdown.starts_with(mark))
-        || numbered(markdown);
-    if block && !prefix.is_empty() {
-        format!("{}\n\n{markdown}", prefix.trim_end())
-    } else {
-        format!("{prefix}{markdown}")
-    }
-}
-
-/// Whether this begins with an item of a numbered list.
-fn numbered(markdown: &str) -> bool {
-    let rest = markdown.trim_start_matches(|c: char| c.is_ascii_digit());
-    rest.len() < markdown.len() && rest.starts_with(". ")
-}
-
-fn harmless_name(name: &str) -> String {
-    let mut writer = Writer::new(Underscores::Escaped);
-    writer.name(&names::isolated(&names::shown(name, "")));
-    writer.finish()
-}
-
-/// Whether underscores are written with a backslash.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Underscores {
-    Bare,
-    Escaped,
-}
-
-/// Tables exist only outside of lists.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Level {
-    Top,
-    InList,
-}
-
-fn blocks(blocks_: &[Block], underscores: Underscores, level: Level) -> String {
-    blocks_
-        .iter()
-        .map(|block| write_block(block, underscores, level))
-        .filter(|text| !text.is_empty())
-        .collect::<Vec<_>>()
-        .join("\n\n")
-}
-
-fn write_block(block: &Block, underscores: Underscores, level: Level) -> String {
-    match block {
-        Block::Paragraph(line) => inlines(line, underscores, Around::Line),
-        Block::Heading(rank, line) => {
-            let text = inlines(line, underscores, Around::Heading);
-            let marks = "#".repeat(usize::from((*rank).clamp(1, 6)));
-            // Marks at the end would be taken off.
-            let end = if text.ends_with('#') { "\u{200b}" } else { "" };
-            format!("{marks} {text}{end}")
-        }
-        Block::Code { language, text } => fenced(language.as_deref().unwrap_or(""), text),
-        Block::Quote(inner) => indented(&blocks(inner, underscores, level), "> ", "> "),
-        Block::List { start, items } => items
-            .iter()
-            .zip(0u32..)
-            .map(|(item, index)| {
-                let mark = start.map_or_else(
-                    || "- ".to_owned(),
-                    |first| format!("{}. ", first.saturating_add(index)),
-                );
-                let text = item
-                    .iter()
-                    .map(|block| write_block(block, underscores, Level::InList))
-                    .collect::<Vec<_>>()
-                    .join("\n");
-                indented(&text, &mark, &" ".repeat(mark.len()))
-            })
-            .collect::<Vec<_>>()
-            .join("\n"),
-        Block::Table(rows) => table(rows, underscores, level),
-        Block::Rule => "---".to_owned(),
-    }
-}
-
-fn inlines(line: &[Inline], underscores: Underscores, around: Around) -> String {
-    let mut writer = Writer::new(underscores);
-    writer.inlines(line, around);
-    writer.finish()
-}
-
-fn indented(text: &str, first: &str, rest: &str) -> String {
-    text.split('\n')
-        .enumerate()
-        .map(|(index, line)| format!("{}{line}", if index == 0 { first } else { rest }))
-        .collect::<Vec<_>>()
-        .join("\n")
-}
-
-fn fenced(language: &str, code: &str) -> String {
-    if code.trim().is_empty() {
-        return String::new();
-    }
-    let code = grammar::without_long_runs(code);
-    let fence = "`".repeat(grammar::longest_run(&code, '`').max(2) + 1);
-    format!("{fence}{language}\n{code}\n{fence}")
-}
-
-fn table(rows: &[Vec<Vec<Inline>>], underscores: Underscores, level: Level) -> String {
-    let width = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let mut lines = Vec::with_capacity(rows.len() + 1);
-    for (index, row) in rows.iter().enumerate() {
-        let cells: Vec<String> = (0..width)
-            .map(|column| {
-                row.get(column)
-                    .map_or_else(String::new, |cell| inlines(cell, underscores, Around::Cell))
-            })
-            .collect();
-        lines.push(match level {
-            Level::Top => format!("| {} |", cells.join(" | ")),
-            Level::InList => cells.join(" / "),
-        });
-        if index == 0 && level == Level::Top {
-            lines.push(format!("|{}", " --- |".repeat(width)));
-        }
-    }
-    lines.join("\n")
-}
-
 #[cfg(test)]
-#[path = "convert_tests.rs"]
-mod tests;
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gitters_html_is_read() {
+        let table = [
+            ("hi <em>there</em><br>you", "hi <em>there</em><br>you"),
+            (
+                r#"<span data-link-type="mention" data-screen-name="al" class="mention">@al</span> hi"#,
+                "@al hi",
+            ),
+            (
+                r#"<span data-link-type="groupmention" data-group-name="all" class="groupmention">@/all</span>"#,
+                "@/all",
+            ),
+            (
+                r#"see <a target="_blank" data-link-type="issue" data-issue="12" class="issue">#12</a>"#,
+                "see #12",
+            ),
+            (
+                r#"<pre><code class="rust"><span class="keyword">let</span> x;</code></pre>"#,
+                r#"<pre><code class="language-rust">let x;</code></pre>"#,
+            ),
+            (
+                r#"<a href="http://x.example" rel="nofollow noopener noreferrer" target="_blank" class="link ">x</a>"#,
+                r#"<a href="http://x.example">x</a>"#,
+            ),
+            (
+                r#"<img src="http://x.example/a.png" alt="cat" rel="nofollow">"#,
+                r#"<a href="http://x.example/a.png">cat</a>"#,
+            ),
+            (
+                r#"<span class="katex"><span class="katex-mathml"><math><semantics><mrow><mi>x</mi></mrow><annotation encoding="application/x-tex">x^2</annotation></semantics></math></span><span class="katex-html">x2</span></span>"#,
+                "<code>x^2</code>",
+            ),
+            (
+                ":rocket: :shipit: 10:30:45 <code>:rocket:</code>",
+                "🚀 :shipit: 10:30:45 <code>:rocket:</code>",
+            ),
+        ];
+        for (html, expected) in table {
+            let body = body_from_html(html, "raw");
+            assert_eq!(text::html_from_body(&body), expected, "{html:?}");
+        }
+        assert_eq!(body_from_html("", "raw :tada:"), Body::plain("raw 🎉"));
+    }
+}

@@ -7,14 +7,13 @@ use footbridge_store::{Copy, Millis, RemoteId};
 use super::{
     api::{ChatMessage, id_of_moment},
     client::{Client, Range},
-    echoes::Echoes,
     fault::Fault,
-    health::Health,
     pacing::Need,
 };
 use crate::{
     message::Style,
     outlet::{Content, Done, Step},
+    silo::{echoes::Echoes, health::Health},
 };
 
 /// How far Gitter's clock may stand behind ours beyond what its answers tell.

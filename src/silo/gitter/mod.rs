@@ -4,16 +4,11 @@ mod abilities;
 mod config;
 mod api;
 mod fault;
-mod outage;
 mod pacing;
 mod client;
 mod convert;
-mod split;
-mod plan;
 mod deliver;
 mod arrival;
-mod echoes;
-mod health;
 mod proof;
 mod ledger;
 mod hub;
@@ -43,19 +38,36 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use self::{
-    api::Room, client::Client, echoes::Echoes, fault::Fault, feed::Wire, health::Health, hub::Hub,
+    api::Room,
+    client::{Client, MAX_UNITS},
+    fault::Fault,
+    feed::Wire,
+    hub::Hub,
     pacing::Pacer,
 };
 use crate::{
     clock::Clock,
     inbox::Inbox,
     outlet::{Done, Outgoing, Outlet, Plan, SendError, Step},
-    silo::{Channel, FeedState, Poster, Readers, Silo, SiloError},
+    silo::{
+        Channel, FeedState, Poster, Readers, Silo, SiloError,
+        echoes::Echoes,
+        health::Health,
+        markdown::Flavour,
+        plan::{self, Names, Rules},
+    },
 };
 
 /// A message that a listing shows this long after it was sent should have been heard; less where audits come in
 /// quick succession.
 const DEAF_AFTER: Duration = Duration::from_secs(30);
+/// What Gitter takes. It allows edits for 600 s; a little less, for the way there.
+const RULES: Rules = Rules {
+    flavour: Flavour::Gitter,
+    longest: MAX_UNITS,
+    editable: Some(Duration::from_secs(590)),
+    names: Names::InText,
+};
 /// How long a list of our rooms is good for finding one.
 const ROOMS_FRESH: Duration = Duration::from_mins(1);
 
@@ -204,7 +216,7 @@ impl Outlet for Gitter {
     fn plan(&self, outgoing: &Outgoing, now: Millis) -> Result<Plan, SendError> {
         let now = self.client.theirs(now);
         let room = outgoing.to.address();
-        Ok(plan::plan(outgoing, now, |message| {
+        Ok(plan::plan(&RULES, outgoing, now, |message| {
             self.permalink(room, message)
         }))
     }

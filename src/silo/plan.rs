@@ -1,33 +1,62 @@
-//! Pure: a delivery → the requests that it takes on Gitter.
+//! Pure: a delivery → the steps that it takes on a silo whose messages are Markdown and can be edited.
 
 use std::time::Duration;
 
 use footbridge_store::{Copy, Millis, RemoteId};
 
-use super::{
-    convert::{attributed, markdown_from_body, prefix},
-    split::{MAX_UNITS, split, units},
-};
+use super::markdown::{Flavour, attributed, markdown_from_body, prefix, split, units};
 use crate::{
-    message::{Action, Style},
+    message::{Action, Sender, Style},
     names,
     outlet::{Content, Outgoing, Plan, Step},
     text::Body,
 };
 
-/// Gitter allows edits for 600 s; a little less, for the way there.
-const EDITABLE: Duration = Duration::from_secs(590);
+/// What a silo takes.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// Whose Markdown it is.
+    pub flavour: Flavour,
+    /// The longest text, in UTF-16 units.
+    pub longest: usize,
+    /// How long a message may be edited, where there is a limit that is known beforehand.
+    pub editable: Option<Duration>,
+    /// Where the name of an author stands.
+    pub names: Names,
+}
 
-/// The steps of a delivery. `now` is by Gitter's clock; `permalink` leads to a message of the room.
-pub fn plan(outgoing: &Outgoing, now: Millis, permalink: impl Fn(&RemoteId) -> String) -> Plan {
+/// Where the name of an author stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Names {
+    /// In the text, in front.
+    InText,
+    /// Beside the text, as if it were theirs.
+    Beside,
+}
+
+/// The steps of a delivery. `now` is by the silo's clock; `permalink` leads to a message of the channel.
+pub fn plan(
+    rules: &Rules,
+    outgoing: &Outgoing,
+    now: Millis,
+    permalink: impl Fn(&RemoteId) -> String,
+) -> Plan {
     let mark = if outgoing.late { "(delayed) " } else { "" };
     let sender = &outgoing.message.sender;
     let name = names::shown(&sender.name, &sender.id);
+    let author = (!sender.is_bridge()).then_some(sender);
+    let in_text = rules.names == Names::InText;
     let speech = |body, style| Speech {
+        rules,
         mark,
-        name: (!sender.is_bridge()).then_some(name.as_str()),
+        name: author.filter(|_| in_text).map(|_| name.as_str()),
+        author: author.filter(|_| !in_text),
         body,
         style,
+    };
+    let told = |text: &str| {
+        let text = markdown_from_body(&Body::plain(text), rules.flavour);
+        parts_of(&text, rules.longest, || split(&text, "", rules.longest))
     };
     match &outgoing.message.action {
         Action::Post {
@@ -41,7 +70,8 @@ pub fn plan(outgoing: &Outgoing, now: Millis, permalink: impl Fn(&RemoteId) -> S
             }
             let answers = reply_to.is_some() || thread.is_some();
             let root = outgoing.copies.first().filter(|_| answers).map(root_of);
-            posts(speech(body, *style).parts(), *style, root.as_ref())
+            let speech = speech(body, *style);
+            posts(speech.parts(), speech.spoken(), root.as_ref())
         }
         Action::Edit { .. } | Action::Delete { .. } if outgoing.copies.is_empty() => {
             Plan::Skip("unknown-target".to_owned())
@@ -53,56 +83,64 @@ pub fn plan(outgoing: &Outgoing, now: Millis, permalink: impl Fn(&RemoteId) -> S
         Action::Delete { .. } => removals(&outgoing.copies),
         Action::Unsupported { summary } => {
             let body = Body::plain(summary);
-            posts(speech(&body, Style::Emote).parts(), Style::Notice, None)
+            let speech = speech(&body, Style::Emote);
+            posts(speech.parts(), (Style::Notice, speech.author), None)
         }
-        Action::System { summary } => {
-            let text = markdown_from_body(&Body::plain(summary));
-            posts(parts_of(&text, || split(&text, "")), Style::Notice, None)
-        }
+        Action::System { summary } => posts(told(summary), (Style::Notice, None), None),
         Action::Bridge { text, about } => {
-            let text = markdown_from_body(&Body::plain(text));
             let root = about
                 .as_ref()
                 .map(|about| about.thread.as_ref().unwrap_or(&about.message));
-            posts(parts_of(&text, || split(&text, "")), Style::Notice, root)
+            posts(told(text), (Style::Notice, None), root)
         }
     }
 }
 
 /// Somebody's words.
 struct Speech<'a> {
+    rules: &'a Rules,
     mark: &'static str,
-    /// None when the bridge itself speaks.
+    /// What stands in front; nothing when the bridge itself speaks, or the name stands beside.
     name: Option<&'a str>,
+    /// Whose name stands beside.
+    author: Option<&'a Sender>,
     body: &'a Body,
     style: Style,
 }
 
 impl Speech<'_> {
     fn whole(&self) -> String {
+        let flavour = self.rules.flavour;
         let text = match self.name {
-            Some(name) => attributed(name, self.body, self.style),
-            None => markdown_from_body(self.body),
+            Some(name) => attributed(name, self.body, self.style, flavour),
+            None => markdown_from_body(self.body, flavour),
         };
         format!("{}{text}", self.mark)
     }
 
-    /// As many texts as Gitter's limit makes necessary, each with the name.
+    /// How it is spoken, and whose name stands beside it.
+    fn spoken(&self) -> Spoken<'_> {
+        (self.style, self.author)
+    }
+
+    /// As many texts as the limit makes necessary, each with the name.
     fn parts(&self) -> Vec<String> {
-        parts_of(&self.whole(), || self.split_behind(""))
+        parts_of(&self.whole(), self.rules.longest, || self.split_behind(""))
     }
 
     fn split_behind(&self, opening: &str) -> Vec<String> {
-        let name = self.name.map(|name| prefix(name, self.style));
+        let flavour = self.rules.flavour;
+        let name = self.name.map(|name| prefix(name, self.style, flavour));
         let name = format!("{opening}{}{}", self.mark, name.unwrap_or_default());
-        split(&markdown_from_body(self.body), &name)
+        let text = markdown_from_body(self.body, flavour);
+        split(&text, &name, self.rules.longest)
     }
 
     /// The texts of an edit, twice: as they replace the old ones, and as they point to them with `opening`.
     fn edited_parts(&self, opening: &str) -> Vec<(String, String)> {
         let whole = self.whole();
         let pointing = format!("{opening}{whole}");
-        if units(&pointing) <= MAX_UNITS {
+        if units(&pointing) <= self.rules.longest {
             return vec![(whole, pointing)];
         }
         self.split_behind(opening)
@@ -120,35 +158,38 @@ impl Speech<'_> {
     }
 }
 
-fn parts_of(whole: &str, cut: impl FnOnce() -> Vec<String>) -> Vec<String> {
-    if units(whole) <= MAX_UNITS {
+/// How a text is spoken, and whose name stands beside it.
+type Spoken<'a> = (Style, Option<&'a Sender>);
+
+fn parts_of(whole: &str, longest: usize, cut: impl FnOnce() -> Vec<String>) -> Vec<String> {
+    if units(whole) <= longest {
         vec![whole.to_owned()]
     } else {
         cut()
     }
 }
 
-/// Gitter's threads have one level: an answer to a reply belongs to the root of both.
+/// Threads have one level: an answer to a reply belongs to the root of both.
 fn root_of(copy: &Copy) -> RemoteId {
     copy.thread.clone().unwrap_or_else(|| copy.remote.clone())
 }
 
-fn posts(texts: Vec<String>, style: Style, thread: Option<&RemoteId>) -> Plan {
-    let posts = texts.into_iter().map(|text| post(text, style, thread));
+fn posts(texts: Vec<String>, spoken: Spoken<'_>, thread: Option<&RemoteId>) -> Plan {
+    let posts = texts.into_iter().map(|text| post(text, spoken, thread));
     Plan::Steps(posts.collect())
 }
 
-fn post(text: String, style: Style, thread: Option<&RemoteId>) -> Step {
+fn post(text: String, spoken: Spoken<'_>, thread: Option<&RemoteId>) -> Step {
     Step::Post {
-        content: content(text, style),
+        content: content(text, spoken),
         thread: thread.cloned(),
         reply_to: None,
     }
 }
 
-fn content(text: String, style: Style) -> Content {
+fn content(text: String, (style, author): Spoken<'_>) -> Content {
     Content {
-        author: None,
+        author: author.cloned(),
         text,
         html: None,
         style,
@@ -165,7 +206,7 @@ fn removals(copies: &[Copy]) -> Plan {
     Plan::Steps(removals.collect())
 }
 
-/// While Gitter allows it, the copies get the new text, part by part; parts too many are deleted, parts too few
+/// While the silo allows it, the copies get the new text, part by part; parts too many are deleted, parts too few
 /// are posted. Later the new text is posted and points to the old one, which stays.
 fn edits(
     speech: &Speech<'_>,
@@ -179,13 +220,13 @@ fn edits(
     let opening = format!("Edit of {}\n", permalink(&first.remote));
     let parts = speech.edited_parts(&opening);
     let thread = first.thread.as_ref();
-    let editable = copies
-        .iter()
-        .take(parts.len())
-        .all(|copy| now.since(copy.sent_at) < EDITABLE);
+    let editable = copies.iter().take(parts.len()).all(|copy| {
+        let limit = speech.rules.editable;
+        limit.is_none_or(|limit| now.since(copy.sent_at) < limit)
+    });
     if !editable {
         let pointing = parts.into_iter().map(|(_, pointing)| pointing).collect();
-        return posts(pointing, speech.style, thread);
+        return posts(pointing, speech.spoken(), thread);
     }
     let mut steps = Vec::new();
     let mut copies = copies.iter();
@@ -193,10 +234,10 @@ fn edits(
         steps.push(match copies.next() {
             Some(copy) => Step::Replace {
                 target: copy.remote.clone(),
-                content: content(text, speech.style),
-                otherwise: Some(Box::new(post(pointing, speech.style, thread))),
+                content: content(text, speech.spoken()),
+                otherwise: Some(Box::new(post(pointing, speech.spoken(), thread))),
             },
-            None => post(text, speech.style, thread),
+            None => post(text, speech.spoken(), thread),
         });
     }
     steps.extend(copies.map(|copy| Step::Remove {
@@ -210,7 +251,15 @@ mod tests {
     use footbridge_store::Place;
 
     use super::*;
-    use crate::message::{Message, Sender};
+    use crate::message::Message;
+
+    const MAX_UNITS: usize = 4096;
+    const RULES: Rules = Rules {
+        flavour: Flavour::Gitter,
+        longest: MAX_UNITS,
+        editable: Some(Duration::from_secs(590)),
+        names: Names::InText,
+    };
 
     fn outgoing(action: Action, copies: Vec<Copy>) -> Outgoing {
         Outgoing {
@@ -238,7 +287,7 @@ mod tests {
     }
 
     fn steps(outgoing: &Outgoing, now: i64) -> Vec<Step> {
-        match plan(outgoing, Millis(now), |id| {
+        match plan(&RULES, outgoing, Millis(now), |id| {
             format!("https://gitter.example/org/room?at={id}")
         }) {
             Plan::Steps(steps) => steps,
@@ -374,7 +423,12 @@ mod tests {
             target: RemoteId::from("$event"),
         };
         for action in [edited("new"), gone] {
-            let skipped = plan(&outgoing(action, vec![]), Millis(0), ToString::to_string);
+            let skipped = plan(
+                &RULES,
+                &outgoing(action, vec![]),
+                Millis(0),
+                ToString::to_string,
+            );
             assert_eq!(skipped, Plan::Skip("unknown-target".to_owned()));
         }
     }

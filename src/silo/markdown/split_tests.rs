@@ -5,6 +5,11 @@ use proptest::prelude::*;
 use super::*;
 
 const PREFIX: &str = "**Al**: ";
+const MAX_UNITS: usize = 4096;
+
+fn split(text: &str, prefix: &str) -> Vec<String> {
+    super::split(text, prefix, MAX_UNITS)
+}
 
 /// What the parts say together, white space and the marks of the cut aside.
 fn rejoined(parts: &[String], prefix: &str) -> String {

@@ -1,12 +1,13 @@
-//! What Gitter's grammar recognises, by its own measure.
+//! What the grammar of marked recognises, by its own measure.
 
 use super::PART;
+use crate::text::Inline;
 
 /// How many backticks in a row stay together.
 const MAX_FENCE: usize = 32;
 
 /// Whether a single underscore anywhere in this text could end emphasis: then all of them need a backslash.
-pub(in crate::silo::gitter::convert) fn may_emphasise(markdown: &str) -> bool {
+pub(in crate::silo::markdown) fn may_emphasise(markdown: &str) -> bool {
     markdown
         .split('_')
         .skip(1)
@@ -14,7 +15,7 @@ pub(in crate::silo::gitter::convert) fn may_emphasise(markdown: &str) -> bool {
 }
 
 /// The length of the longest run of one character.
-pub(in crate::silo::gitter::convert) fn longest_run(text: &str, of: char) -> usize {
+pub(in crate::silo::markdown) fn longest_run(text: &str, of: char) -> usize {
     let (mut longest, mut run) = (0, 0);
     for c in text.chars() {
         run = if c == of { run + 1 } else { 0 };
@@ -24,7 +25,7 @@ pub(in crate::silo::gitter::convert) fn longest_run(text: &str, of: char) -> usi
 }
 
 /// Backticks that no fence of reasonable length could hold are parted.
-pub(in crate::silo::gitter::convert) fn without_long_runs(code: &str) -> String {
+pub(in crate::silo::markdown) fn without_long_runs(code: &str) -> String {
     let mut run = 0usize;
     let mut out = String::with_capacity(code.len());
     for c in code.chars() {
@@ -39,12 +40,12 @@ pub(in crate::silo::gitter::convert) fn without_long_runs(code: &str) -> String 
 }
 
 /// What may follow a bare URL directly: white space, or what the grammar leaves out at its end.
-pub(in crate::silo::gitter::convert) fn is_url_end(c: char) -> bool {
+pub(in crate::silo::markdown) fn is_url_end(c: char) -> bool {
     c.is_whitespace() || matches!(c, '.' | ',' | ':' | ';' | '"' | '\'' | ']' | ')')
 }
 
 /// A character that has a meaning outside of the URL, out of the way.
-pub(in crate::silo::gitter::convert) fn percent(c: char, out: &mut String) {
+pub(in crate::silo::markdown) fn percent(c: char, out: &mut String) {
     let mut bytes = [0; 4];
     for byte in c.encode_utf8(&mut bytes).bytes() {
         out.push('%');
@@ -55,7 +56,7 @@ pub(in crate::silo::gitter::convert) fn percent(c: char, out: &mut String) {
 }
 
 /// How long the bare URL at the start of this text is, by the grammar's own measure.
-pub(in crate::silo::gitter::convert) fn bare_url(text: &str) -> Option<usize> {
+pub(in crate::silo::markdown) fn bare_url(text: &str) -> Option<usize> {
     let scheme = ["https://", "http://"]
         .iter()
         .find(|scheme| text.starts_with(**scheme))?
@@ -71,7 +72,7 @@ pub(in crate::silo::gitter::convert) fn bare_url(text: &str) -> Option<usize> {
 }
 
 /// How long the plain mail address at the start of this text is: one that the grammar is sure to take whole.
-pub(in crate::silo::gitter::convert) fn email(text: &str) -> Option<usize> {
+pub(in crate::silo::markdown) fn email(text: &str) -> Option<usize> {
     let word = |c: char| c.is_ascii_alphanumeric();
     let local = text.find(|c: char| !word(c) && !matches!(c, '.' | '+' | '-'))?;
     let name = text.get(..local)?;
@@ -92,11 +93,11 @@ pub(in crate::silo::gitter::convert) fn email(text: &str) -> Option<usize> {
 }
 
 /// Whether an ampersand and what follows would be shown as another character.
-pub(in crate::silo::gitter::convert) fn is_entity(text: &str) -> bool {
+pub(in crate::silo::markdown) fn is_entity(text: &str) -> bool {
     text.strip_prefix('&').is_some_and(is_entity_rest)
 }
 
-pub(in crate::silo::gitter::convert) fn is_entity_rest(after: &str) -> bool {
+pub(in crate::silo::markdown) fn is_entity_rest(after: &str) -> bool {
     let name = after.strip_prefix('#').unwrap_or(after);
     let end = name
         .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
@@ -108,6 +109,19 @@ pub(in crate::silo::gitter::convert) fn is_entity_rest(after: &str) -> bool {
 }
 
 /// Whether a `<` before this could open something that is taken as it stands, up to its end.
-pub(in crate::silo::gitter::convert) fn may_be_tag(next: Option<char>) -> bool {
+pub(in crate::silo::markdown) fn may_be_tag(next: Option<char>) -> bool {
     next.is_none_or(|c| !c.is_whitespace() && c != '=')
+}
+
+/// Whether emphasis around this would be ended by a mark in code, where no escape can hide it.
+pub(in crate::silo::markdown) fn holds_marked_code(line: &[Inline]) -> bool {
+    line.iter().any(|inline| match inline {
+        Inline::Code(code) => code.contains(['*', '~']),
+        Inline::Bold(inner)
+        | Inline::Italic(inner)
+        | Inline::Strike(inner)
+        | Inline::Spoiler(inner)
+        | Inline::Link { label: inner, .. } => holds_marked_code(inner),
+        Inline::Text(_) | Inline::Break | Inline::Mention { .. } => false,
+    })
 }

@@ -3,26 +3,19 @@
 
 use unicode_segmentation::UnicodeSegmentation as _;
 
-use super::convert::joined;
-
-/// The longest text Gitter takes, in UTF-16 units.
-pub const MAX_UNITS: usize = 4096;
+use super::joined;
 
 /// The most parts one message is sent in.
 const MAX_PARTS: usize = 8;
 
 const TRUNCATED: &str = "\n\n*(the rest of this message was too long)*";
 
-/// The text in parts of at most [`MAX_UNITS`], each beginning with `prefix`. A prefix that `text` begins with
+/// The text in parts of at most `most` UTF-16 units, each beginning with `prefix`. A prefix that `text` begins with
 /// already is not doubled; one of more than half a part is left out. What does not fit into eight parts is
 /// cut off, and the eighth says so.
 #[must_use]
-pub fn split(text: &str, prefix: &str) -> Vec<String> {
-    let prefix = if units(prefix) > MAX_UNITS / 2 {
-        ""
-    } else {
-        prefix
-    };
+pub fn split(text: &str, prefix: &str, most: usize) -> Vec<String> {
+    let prefix = if units(prefix) > most / 2 { "" } else { prefix };
     let text = text
         .strip_prefix(prefix)
         .or_else(|| text.strip_prefix(prefix.trim_end()))
@@ -34,11 +27,11 @@ pub fn split(text: &str, prefix: &str) -> Vec<String> {
             }
         });
     let whole = joined(prefix, text);
-    if units(&whole) <= MAX_UNITS {
+    if units(&whole) <= most {
         return vec![whole];
     }
     // Room for a line end behind the prefix, and for the end of open code.
-    let room = MAX_UNITS - units(prefix) - 2 - 2 * (longest_fence(text) + 8);
+    let room = most - units(prefix) - 2 - 2 * (longest_fence(text) + 8);
     let mut parts = Vec::new();
     let mut rest = text.to_owned();
     while units(&rest) > room && parts.len() + 1 < MAX_PARTS {

@@ -1,4 +1,4 @@
-//! How the connection to Gitter is doing, gathered from everyone who knows a part of it.
+//! How the connection to a silo is doing, gathered from everyone who knows a part of it.
 
 use std::{
     collections::HashSet,
@@ -71,7 +71,7 @@ impl Health {
         self.inner().signed_out
     }
 
-    /// Gitter takes the account's messages and publishes none. Answers whether that is new.
+    /// The silo takes the account's messages and publishes none. Answers whether that is new.
     pub fn dropped(&self) -> bool {
         !std::mem::replace(&mut self.inner().dropped, true)
     }

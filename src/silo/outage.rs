@@ -1,4 +1,4 @@
-//! What everyone who calls one service of Gitter's knows of its outages: while it is out one request at a time
+//! What everyone who calls one service knows of its outages: while it is out one request at a time
 //! finds out whether it is back, at pauses that grow to five minutes, and nobody else asks.
 
 use std::{

@@ -1,4 +1,4 @@
-//! What we did ourselves, by id. Gitter publishes a message before it answers the request that made it, so the
+//! What we did ourselves, by id. Silos publish a message before they answer the request that made it, so the
 //! feed asks here (and the store) whether a message of our own account is an echo.
 
 use std::{
@@ -13,7 +13,7 @@ use tokio::{
     time::Instant,
 };
 
-/// How long an id is remembered: well beyond the ten minutes in which Gitter allows edits.
+/// How long an id is remembered: well beyond the ten minutes in which Gitter allows edits, and any answer that is late.
 const REMEMBERED: Duration = Duration::from_hours(1);
 /// The most texts.
 const MOST_SOUGHT: usize = 200;

@@ -1,14 +1,14 @@
-//! Running text in Gitter's markdown. Backslashes work for some characters only; where they do not, a zero-width
+//! Running text in Markdown. Backslashes work for some characters only; where they do not, a zero-width
 //! space parts what must not stand together, or an entity stands for what the grammar would misread.
 
 pub(super) mod grammar;
 
 use grammar::{
-    bare_url, email, is_entity, is_entity_rest, is_url_end, longest_run, may_be_tag, percent,
-    without_long_runs,
+    bare_url, email, holds_marked_code, is_entity, is_entity_rest, is_url_end, longest_run,
+    may_be_tag, percent, without_long_runs,
 };
 
-use super::Underscores;
+use super::{Flavour, Underscores};
 use crate::text::{Inline, lies, plain_inlines};
 
 /// Parts characters without being seen.
@@ -42,6 +42,7 @@ impl Around {
 /// Writes running text.
 pub(super) struct Writer {
     out: String,
+    flavour: Flavour,
     underscores: Underscores,
     /// Whether only spaces stand before this on its line.
     line_start: bool,
@@ -52,9 +53,10 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(underscores: Underscores) -> Self {
+    pub(super) fn new(flavour: Flavour, underscores: Underscores) -> Self {
         Self {
             out: String::new(),
+            flavour,
             underscores,
             line_start: true,
             after_url: false,
@@ -199,7 +201,7 @@ impl Writer {
             return;
         }
         if !web {
-            // Gitter puts http:// in front of every other scheme.
+            // Renderers put http:// in front of other schemes, or show them as they are.
             self.inlines(label, around);
             self.raw(" (");
             self.text(address, around);
@@ -306,6 +308,13 @@ impl Writer {
             '\\' | '`' | '*' | '[' => self.escaped(c),
             '(' if self.out.ends_with(']') => self.escaped(c),
             '|' if around == Around::Cell => self.out.push_str("&vert;"),
+            // Names of channels and tags, which the renderer finds behind escapes, too.
+            '~' | '#'
+                if self.flavour == Flavour::Mattermost && next.is_some_and(char::is_alphabetic) =>
+            {
+                self.out.push(c);
+                self.out.push(PART);
+            }
             '~' if next.is_none_or(|next| next == '~') || self.out.ends_with('~') => {
                 self.escaped(c);
             }
@@ -383,17 +392,4 @@ impl Writer {
         }
         true
     }
-}
-
-/// Whether emphasis around this would be ended by a mark in code, where no escape can hide it.
-fn holds_marked_code(line: &[Inline]) -> bool {
-    line.iter().any(|inline| match inline {
-        Inline::Code(code) => code.contains(['*', '~']),
-        Inline::Bold(inner)
-        | Inline::Italic(inner)
-        | Inline::Strike(inner)
-        | Inline::Spoiler(inner)
-        | Inline::Link { label: inner, .. } => holds_marked_code(inner),
-        Inline::Text(_) | Inline::Break | Inline::Mention { .. } => false,
-    })
 }

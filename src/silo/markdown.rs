@@ -1,0 +1,202 @@
+//! The Markdown of silos whose apps render it by (a relative of) marked: pure, neutral text → Markdown in which nobody
+//! is called and nothing becomes markup that was not markup. What is written here was measured against the renderer that
+//! Gitter's server used; its grammar is built of regular expressions that know no escapes inside emphasis and links, hence
+//! the care.
+
+mod escape;
+mod read;
+mod split;
+
+use crate::{
+    message::Style,
+    names,
+    text::{Block, Body, Inline},
+};
+use escape::{Around, Writer, grammar};
+pub use read::body_from_markdown;
+pub use split::{split, units};
+
+/// Whose Markdown it is: each finds something in a text that the others do not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flavour {
+    /// Gitter's.
+    Gitter,
+    /// Mattermost's, which knows `~channel` and `#tag`.
+    Mattermost,
+}
+
+/// The tree as Markdown: nobody is called, nothing becomes markup that was not markup.
+#[must_use]
+pub fn markdown_from_body(body: &Body, flavour: Flavour) -> String {
+    let frugal = blocks(&body.0, (flavour, Underscores::Bare), Level::Top);
+    let markdown = if grammar::may_emphasise(&frugal) {
+        blocks(&body.0, (flavour, Underscores::Escaped), Level::Top)
+    } else {
+        frugal
+    };
+    // C27: the apps take a leading slash for a command.
+    if markdown.starts_with('/') {
+        format!("\u{200b}{markdown}")
+    } else {
+        markdown
+    }
+}
+
+/// A name in bold, harmless, and a colon.
+#[must_use]
+pub fn sender_prefix(name: &str, flavour: Flavour) -> String {
+    format!("**{}**: ", harmless_name(name, flavour))
+}
+
+/// What stands before every part of a message by this person, said in this way.
+#[must_use]
+pub fn prefix(name: &str, style: Style, flavour: Flavour) -> String {
+    match style {
+        Style::Text | Style::Notice => sender_prefix(name, flavour),
+        Style::Emote => format!("\\* **{}** ", harmless_name(name, flavour)),
+    }
+}
+
+/// The whole text of a relayed message, its author in front.
+#[must_use]
+pub fn attributed(name: &str, body: &Body, style: Style, flavour: Flavour) -> String {
+    joined(
+        &prefix(name, style, flavour),
+        &markdown_from_body(body, flavour),
+    )
+}
+
+/// A text behind a prefix. Blocks that are no running text begin on a line of their own.
+pub(crate) fn joined(prefix: &str, markdown: &str) -> String {
+    let block = markdown.starts_with("```")
+        || [
+            "> ", "- ", "| ", "# ", "## ", "### ", "#### ", "##### ", "###### ", "---",
+        ]
+        .iter()
+        .any(|mark| markdown.starts_with(mark))
+        || numbered(markdown);
+    if block && !prefix.is_empty() {
+        format!("{}\n\n{markdown}", prefix.trim_end())
+    } else {
+        format!("{prefix}{markdown}")
+    }
+}
+
+/// Whether this begins with an item of a numbered list.
+fn numbered(markdown: &str) -> bool {
+    let rest = markdown.trim_start_matches(|c: char| c.is_ascii_digit());
+    rest.len() < markdown.len() && rest.starts_with(". ")
+}
+
+fn harmless_name(name: &str, flavour: Flavour) -> String {
+    let mut writer = Writer::new(flavour, Underscores::Escaped);
+    writer.name(&names::isolated(&names::shown(name, "")));
+    writer.finish()
+}
+
+/// Whether underscores are written with a backslash.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Underscores {
+    Bare,
+    Escaped,
+}
+
+type Dialect = (Flavour, Underscores);
+
+/// Tables exist only outside of lists.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Level {
+    Top,
+    InList,
+}
+
+fn blocks(blocks_: &[Block], dialect: Dialect, level: Level) -> String {
+    blocks_
+        .iter()
+        .map(|block| write_block(block, dialect, level))
+        .filter(|text| !text.is_empty())
+        .collect::<Vec<_>>()
+        .join("\n\n")
+}
+
+fn write_block(block: &Block, dialect: Dialect, level: Level) -> String {
+    match block {
+        Block::Paragraph(line) => inlines(line, dialect, Around::Line),
+        Block::Heading(rank, line) => {
+            let text = inlines(line, dialect, Around::Heading);
+            let marks = "#".repeat(usize::from((*rank).clamp(1, 6)));
+            // Marks at the end would be taken off.
+            let end = if text.ends_with('#') { "\u{200b}" } else { "" };
+            format!("{marks} {text}{end}")
+        }
+        Block::Code { language, text } => fenced(language.as_deref().unwrap_or(""), text),
+        Block::Quote(inner) => indented(&blocks(inner, dialect, level), "> ", "> "),
+        Block::List { start, items } => items
+            .iter()
+            .zip(0u32..)
+            .map(|(item, index)| {
+                let mark = start.map_or_else(
+                    || "- ".to_owned(),
+                    |first| format!("{}. ", first.saturating_add(index)),
+                );
+                let text = item
+                    .iter()
+                    .map(|block| write_block(block, dialect, Level::InList))
+                    .collect::<Vec<_>>()
+                    .join("\n");
+                indented(&text, &mark, &" ".repeat(mark.len()))
+            })
+            .collect::<Vec<_>>()
+            .join("\n"),
+        Block::Table(rows) => table(rows, dialect, level),
+        Block::Rule => "---".to_owned(),
+    }
+}
+
+fn inlines(line: &[Inline], (flavour, underscores): Dialect, around: Around) -> String {
+    let mut writer = Writer::new(flavour, underscores);
+    writer.inlines(line, around);
+    writer.finish()
+}
+
+fn indented(text: &str, first: &str, rest: &str) -> String {
+    text.split('\n')
+        .enumerate()
+        .map(|(index, line)| format!("{}{line}", if index == 0 { first } else { rest }))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+fn fenced(language: &str, code: &str) -> String {
+    if code.trim().is_empty() {
+        return String::new();
+    }
+    let code = grammar::without_long_runs(code);
+    let fence = "`".repeat(grammar::longest_run(&code, '`').max(2) + 1);
+    format!("{fence}{language}\n{code}\n{fence}")
+}
+
+fn table(rows: &[Vec<Vec<Inline>>], dialect: Dialect, level: Level) -> String {
+    let width = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let mut lines = Vec::with_capacity(rows.len() + 1);
+    for (index, row) in rows.iter().enumerate() {
+        let cells: Vec<String> = (0..width)
+            .map(|column| {
+                row.get(column)
+                    .map_or_else(String::new, |cell| inlines(cell, dialect, Around::Cell))
+            })
+            .collect();
+        lines.push(match level {
+            Level::Top => format!("| {} |", cells.join(" | ")),
+            Level::InList => cells.join(" / "),
+        });
+        if index == 0 && level == Level::Top {
+            lines.push(format!("|{}", " --- |".repeat(width)));
+        }
+    }
+    lines.join("\n")
+}
+
+#[cfg(test)]
+#[path = "markdown/markdown_tests.rs"]
+mod tests;

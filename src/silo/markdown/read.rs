@@ -1,0 +1,89 @@
+//! Markdown → neutral text. HTML in it is text, line ends are line ends, and shortcodes of emoji are emoji.
+
+use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd, html::push_html};
+
+use crate::text::{
+    Body,
+    html::{Dialect, body_from_html},
+    with_emoji,
+};
+
+/// Reads Markdown as chat apps show it.
+#[must_use]
+pub fn body_from_markdown(markdown: &str) -> Body {
+    let mut in_code = false;
+    let events = Parser::new_ext(
+        markdown,
+        Options::ENABLE_STRIKETHROUGH | Options::ENABLE_TABLES,
+    );
+    let events = events.map(|event| match event {
+        Event::Start(Tag::CodeBlock(kind)) => {
+            in_code = true;
+            Event::Start(Tag::CodeBlock(kind))
+        }
+        Event::End(TagEnd::CodeBlock) => {
+            in_code = false;
+            Event::End(TagEnd::CodeBlock)
+        }
+        Event::Text(text) if !in_code => Event::Text(with_emoji(&text).into()),
+        Event::SoftBreak => Event::HardBreak,
+        Event::Html(text) | Event::InlineHtml(text) => Event::Text(text),
+        other => other,
+    });
+    let mut html = String::new();
+    push_html(&mut html, events);
+    let body = body_from_html(&html, Dialect::Matrix);
+    if body.is_empty() {
+        Body::plain(markdown)
+    } else {
+        body
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::text::html_from_body;
+
+    #[test]
+    fn markdown_is_read_as_apps_show_it() {
+        let table = [
+            (
+                "a **b** *c* ~~d~~ `e`",
+                "a <strong>b</strong> <em>c</em> <del>d</del> <code>e</code>",
+            ),
+            ("one\ntwo", "one<br>two"),
+            ("a <b>x</b> & c", "a &lt;b&gt;x&lt;/b&gt; &amp; c"),
+            (
+                "```rust\nfn x() {}\n```",
+                "<pre><code class=\"language-rust\">fn x() {}</code></pre>",
+            ),
+            ("hi :tada: `:tada:`", "hi 🎉 <code>:tada:</code>"),
+            (
+                "[a](https://example.org/)",
+                "<a href=\"https://example.org/\">a</a>",
+            ),
+            ("[a](javascript:x)", "a"),
+            (
+                "@all ~town #tag snake_case_name",
+                "@all ~town #tag snake_case_name",
+            ),
+        ];
+        for (markdown, html) in table {
+            assert_eq!(
+                html_from_body(&body_from_markdown(markdown)),
+                html,
+                "{markdown}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_nothing_in_markdown_is_shown_as_it_was_written() {
+        assert_eq!(
+            body_from_markdown("[x]: https://example.org").to_plain(),
+            "[x]: https://example.org"
+        );
+        assert!(body_from_markdown("  \n").is_empty());
+    }
+}
