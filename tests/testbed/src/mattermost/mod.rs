@@ -5,6 +5,10 @@
     clippy::must_use_candidate,
     reason = "a test may say something and not care for what comes back"
 )]
+#![expect(
+    clippy::indexing_slicing,
+    reason = "a key that a JSON value does not have reads as null"
+)]
 
 mod cast;
 mod faults;

@@ -274,7 +274,7 @@ impl World {
         };
         inner.broadcast(
             event,
-            json!({"reaction": reaction.to_string()}),
+            &json!({"reaction": reaction.to_string()}),
             &place,
             faults,
         );
@@ -295,7 +295,7 @@ impl World {
             "user_removed"
         };
         let data = json!({"user_id": user, "team_id": place.team_id, "channel_id": channel});
-        inner.broadcast(event, data.clone(), channel, faults);
+        inner.broadcast(event, &data, channel, faults);
         if !sits {
             // Who was removed is told as well, for themselves.
             inner.broadcast_to(event, &data, "", |listener| listener.user == user, faults);
@@ -334,7 +334,7 @@ impl World {
     /// Something short-lived: who types, who is there.
     pub(super) fn flutter(&self, event: &str, user: &str, channel: &str, faults: &Faults) {
         let data = json!({"parent_id": "", "user_id": user});
-        self.inner().broadcast(event, data, channel, faults);
+        self.inner().broadcast(event, &data, channel, faults);
     }
 }
 
@@ -396,17 +396,17 @@ impl Inner {
             data.insert("set_online".to_owned(), json!(true));
             data.insert("team_id".to_owned(), json!(channel.team_id));
         }
-        self.broadcast(event, Value::Object(data), &post.channel_id, faults);
+        self.broadcast(event, &Value::Object(data), &post.channel_id, faults);
     }
 
-    fn broadcast(&mut self, event: &str, data: Value, channel: &str, faults: &Faults) {
+    fn broadcast(&mut self, event: &str, data: &Value, channel: &str, faults: &Faults) {
         let Some(place) = self.channel(channel) else {
             return;
         };
         let members = place.members.clone();
         self.broadcast_to(
             event,
-            &data,
+            data,
             channel,
             |listener| members.contains(&listener.user),
             faults,
@@ -480,17 +480,14 @@ impl Listener {
 }
 
 /// Posts by a test of what they are, newest first.
-pub(super) fn newest_first<'a>(
-    posts: &'a [Post],
-    is_meant: impl Fn(&Post) -> bool,
-) -> Vec<&'a Post> {
+pub(super) fn newest_first(posts: &[Post], is_meant: impl Fn(&Post) -> bool) -> Vec<&Post> {
     let mut found: Vec<&Post> = posts.iter().rev().filter(|post| is_meant(post)).collect();
     found.sort_by_key(|post| std::cmp::Reverse(post.create_at));
     found
 }
 
 /// Reads a list of posts as the API writes it.
-pub(super) fn list(inner: &Inner, order: &[&Post], around: (String, String)) -> Value {
+pub(super) fn list(inner: &Inner, order: &[&Post], (newer, older): (&str, &str)) -> Value {
     let mut posts = BTreeMap::new();
     for post in order {
         posts.insert(post.id.clone(), inner.json(post));
@@ -499,5 +496,5 @@ pub(super) fn list(inner: &Inner, order: &[&Post], around: (String, String)) -> 
         }
     }
     let ids: Vec<&str> = order.iter().map(|post| post.id.as_str()).collect();
-    json!({"order": ids, "posts": posts, "next_post_id": around.0, "prev_post_id": around.1})
+    json!({"order": ids, "posts": posts, "next_post_id": newer, "prev_post_id": older})
 }

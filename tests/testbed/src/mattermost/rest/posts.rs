@@ -66,10 +66,7 @@ pub(super) fn thread(call: &Call<'_>) -> Answer {
     let posts = world::newest_first(&inner.posts, |other| {
         other.delete_at == 0 && (other.id == root || other.root_id == root)
     });
-    Ok((
-        StatusCode::OK,
-        world::list(&inner, &posts, Default::default()),
-    ))
+    Ok((StatusCode::OK, world::list(&inner, &posts, ("", ""))))
 }
 
 /// The posts of a channel: a page, before or after a post, or what changed since a moment.
@@ -93,7 +90,11 @@ pub(super) fn list(call: &Call<'_>) -> Answer {
             .filter(|post| post.create_at > moment)
             .collect();
         let end = newer.len().saturating_sub(page * size);
-        newer[end.saturating_sub(size)..end].to_vec()
+        newer
+            .into_iter()
+            .take(end)
+            .skip(end.saturating_sub(size))
+            .collect()
     } else {
         let older: Vec<&Post> = match call.query("before").filter(|id| !id.is_empty()) {
             Some(id) => {
@@ -108,7 +109,10 @@ pub(super) fn list(call: &Call<'_>) -> Answer {
         older.into_iter().skip(page * size).take(size).collect()
     };
     let around = neighbours(&here, &chosen);
-    Ok((StatusCode::OK, world::list(&inner, &chosen, around)))
+    Ok((
+        StatusCode::OK,
+        world::list(&inner, &chosen, (&around.0, &around.1)),
+    ))
 }
 
 /// The posts next to those chosen: the newer one, and the older one.
@@ -135,7 +139,7 @@ fn changed(call: &Call<'_>, inner: &Inner, channel: &str, since: i64) -> Value {
     let mut rows: Vec<&Post> = rows.take(call.shared.options.since_cap).collect();
     rows.reverse();
     rows.sort_by_key(|post| std::cmp::Reverse(post.create_at));
-    world::list(inner, &rows, Default::default())
+    world::list(inner, &rows, ("", ""))
 }
 
 pub(super) fn reactions(call: &Call<'_>) -> Answer {
