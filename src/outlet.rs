@@ -245,6 +245,12 @@ pub trait Outlet: Send + Sync {
     /// performed and asks [`Outlet::recall`] before it is repeated.
     fn dedupes(&self) -> bool;
 
+    /// Whether a new text is a message of its own that points to the old one, as an event of Matrix is, and not what stands
+    /// in for an edit that is not allowed.
+    fn edits_are_messages(&self) -> bool {
+        false
+    }
+
     /// Messages of our own account in `to`, made at or after `since`, that look exactly like this step;
     /// oldest first. Asked only of outlets that do not dedupe.
     async fn recall(&self, to: &Place, step: &Step, since: Millis) -> Result<Vec<Copy>, SendError>;

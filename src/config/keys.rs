@@ -34,6 +34,9 @@ pub const TABLES: &[(&str, &[&str])] = &[
             "account",
             "avatar",
             "ping",
+            "url",
+            "names",
+            "icon",
         ],
     ),
     (
@@ -55,11 +58,12 @@ pub const TABLES: &[(&str, &[&str])] = &[
     ("admin", &["listen", "allow_remote", "users"]),
 ];
 
-/// The kinds of silos, each with the keys that only it has.
+/// The kinds of silos, each with the keys that not every kind has.
 pub const KINDS: &[(&str, &[&str])] = &[
     (
         "gitter",
         &[
+            "api",
             "stream",
             "realtime",
             "feed",
@@ -68,7 +72,8 @@ pub const KINDS: &[(&str, &[&str])] = &[
             "overlap",
         ],
     ),
-    ("matterbridge", &["account", "avatar", "ping"]),
+    ("matterbridge", &["api", "account", "avatar", "ping"]),
+    ("mattermost", &["url", "names", "icon", "ping"]),
 ];
 
 /// Keys whose values are spans of time.

@@ -2,6 +2,7 @@
 
 mod gitter;
 mod matterbridge;
+mod mattermost;
 
 use std::ops::Range;
 
@@ -36,6 +37,7 @@ impl Reader<'_> {
             Some("matterbridge") => self
                 .matterbridge(section, name)
                 .map(SiloConfig::Matterbridge),
+            Some("mattermost") => self.mattermost(section, name).map(SiloConfig::Mattermost),
             // Of which kind it is meant to be is not known: most are of this one.
             _ => self.gitter(section, name).map(SiloConfig::Gitter),
         };
@@ -47,11 +49,17 @@ impl Reader<'_> {
     fn refuse_keys_of_others(&mut self, section: &Section<'_>, kind: &str) {
         let own = KINDS.iter().find(|(own, _)| *own == kind);
         let own = own.map_or(&[][..], |(_, keys)| keys);
+        let mut told = Vec::new();
         for (other, keys) in KINDS.iter().filter(|(other, _)| *other != kind) {
-            for key in *keys {
+            for key in keys.iter().filter(|key| !own.contains(key)) {
                 let Some(span) = section.key_span(key) else {
                     continue;
                 };
+                // One that several others have is told once.
+                if told.contains(key) {
+                    continue;
+                }
+                told.push(*key);
                 let what = format!(
                     "`{key}` belongs to silos of kind \"{other}\", and this one is \"{kind}\""
                 );
@@ -59,7 +67,7 @@ impl Reader<'_> {
                     Fault::new("B02", what)
                         .at(span)
                         .note(format!(
-                            "what only \"{kind}\" has is {}",
+                            "beside what every silo has, \"{kind}\" has {}",
                             listed(own.iter().copied())
                         ))
                         .help("remove the line"),

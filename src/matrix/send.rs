@@ -138,6 +138,10 @@ impl Outlet for Matrix {
         true
     }
 
+    fn edits_are_messages(&self) -> bool {
+        true
+    }
+
     async fn recall(
         &self,
         _to: &Place,

@@ -138,7 +138,7 @@ impl Lane {
         if let Done::Struck(remote, slot) = done {
             self.store.struck(delivery.id, remote, *slot, last).await?;
         } else if let (Some(copy), Action::Edit { target, .. }, false) =
-            (made, &message.action, self.outlet.dedupes())
+            (made, &message.action, self.outlet.edits_are_messages())
         {
             // A new text that had to become a message of its own belongs to the original: when that is taken
             // back, so is this.

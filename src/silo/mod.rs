@@ -11,6 +11,7 @@ pub mod plan;
 mod socket;
 pub mod gitter;
 pub mod matterbridge;
+pub mod mattermost;
 
 use std::sync::Arc;
 
@@ -112,7 +113,7 @@ pub enum FeedState {
 }
 
 /// What is said about each kind.
-pub const KINDS: &[kind::Kind] = &[gitter::KIND, matterbridge::KIND];
+pub const KINDS: &[kind::Kind] = &[gitter::KIND, matterbridge::KIND, mattermost::KIND];
 
 /// The register of silos: one variant per kind.
 #[derive(Clone, Debug)]
@@ -121,6 +122,8 @@ pub enum SiloConfig {
     Gitter(gitter::GitterConfig),
     /// Matterbridge's HTTP API.
     Matterbridge(matterbridge::MatterbridgeConfig),
+    /// Mattermost.
+    Mattermost(mattermost::MattermostConfig),
 }
 
 impl SiloConfig {
@@ -130,6 +133,7 @@ impl SiloConfig {
         match self {
             Self::Gitter(config) => &config.name,
             Self::Matterbridge(config) => &config.name,
+            Self::Mattermost(config) => &config.name,
         }
     }
 
@@ -145,6 +149,9 @@ impl SiloConfig {
             }
             Self::Matterbridge(config) => {
                 Arc::new(matterbridge::Matterbridge::new(config.clone(), clock)?)
+            }
+            Self::Mattermost(config) => {
+                Arc::new(mattermost::Mattermost::new(config.clone(), http.clone())?)
             }
         })
     }

@@ -18,7 +18,7 @@ use footbridge::{
 use footbridge_store::RemoteId;
 
 use crate::{
-    gitter, matterbridge,
+    gitter, matterbridge, mattermost,
     silo_contract::{Act, House, Network},
 };
 
@@ -47,6 +47,7 @@ fn in_the_room() -> Vec<(&'static str, &'static str, Action)> {
     let formatted = body_from_html(FORMATTED, Dialect::Matrix);
     let target = |id: &str| RemoteId::from(id);
     vec![
+        ("$0", "Ann", plain("good mroning", Style::Text)),
         (
             "$1",
             "Ann",
@@ -220,6 +221,12 @@ async fn a_conversation_with_matterbridge() {
     .await;
 }
 
+#[tokio::test]
+async fn a_conversation_with_mattermost() {
+    let kind = &silo::mattermost::KIND;
+    hold(&mattermost::Ground::new().await, kind).await;
+}
+
 /// What the tables say of edits, deletions and threads is what happens.
 async fn is_as_the_table_says(network: &dyn Network, kind: &Kind) {
     let house = House::start(network).await;
@@ -326,6 +333,8 @@ async fn comes_back_as_the_table_says(network: &dyn Network, house: &House, kind
 #[tokio::test]
 async fn what_crosses_is_as_the_tables_say() {
     is_as_the_table_says(&gitter::Ground::realtime().await, &silo::gitter::KIND).await;
+    let kind = &silo::mattermost::KIND;
+    is_as_the_table_says(&mattermost::Ground::new().await, kind).await;
     is_as_the_table_says(
         &matterbridge::Ground::new().await,
         &silo::matterbridge::KIND,

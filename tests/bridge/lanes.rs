@@ -272,6 +272,10 @@ impl Outlet for Wall {
         self.dedupes
     }
 
+    fn edits_are_messages(&self) -> bool {
+        self.dedupes
+    }
+
     async fn recall(
         &self,
         _to: &Place,

@@ -32,6 +32,8 @@ mod gitter_wire;
 #[cfg(test)]
 mod matterbridge;
 #[cfg(test)]
+mod mattermost;
+#[cfg(test)]
 mod conversation;
 #[cfg(test)]
 mod liar;

@@ -1,0 +1,81 @@
+//! What crosses between a room and Mattermost.
+
+use crate::silo::kind::{
+    Ability,
+    Crossing::{No, Told, Whole},
+    Kind, What,
+};
+
+/// The table of Mattermost.
+pub const KIND: Kind = Kind {
+    word: "mattermost",
+    title: "Mattermost",
+    address: Some(("url", "https://chat.example.org")),
+    channel: "team/channel",
+    abilities: &[
+        Ability {
+            what: What::Text,
+            to_channel: Whole("as Markdown, above 16,383 characters in several messages"),
+            to_room: Whole("with its formatting; attachments of integrations as text"),
+        },
+        Ability {
+            what: What::Name,
+            to_channel: Told(
+                "in bold before the text, or with `names = \"override\"` beside it where the server permits",
+            ),
+            to_room: Told("in bold before the text"),
+        },
+        Ability {
+            what: What::Emote,
+            to_channel: Told("a line that begins with \\*"),
+            to_room: Whole(""),
+        },
+        Ability {
+            what: What::Reply,
+            to_channel: Told("in the thread of the message that is answered"),
+            to_room: No("Mattermost has threads only"),
+        },
+        Ability {
+            what: What::Thread,
+            to_channel: Whole(""),
+            to_room: Whole(""),
+        },
+        Ability {
+            what: What::Edit,
+            to_channel: Whole(
+                "where the server limits how long, later as a new message that points to the old one",
+            ),
+            to_room: Whole(""),
+        },
+        Ability {
+            what: What::Deletion,
+            to_channel: Whole(""),
+            to_room: Whole("of a thread's first message with its thread"),
+        },
+        Ability {
+            what: What::Mention,
+            to_channel: Told("as text: nobody is called"),
+            to_room: Told("as text: nobody is called"),
+        },
+        Ability {
+            what: What::Reaction,
+            to_channel: No("not yet"),
+            to_room: No("not yet"),
+        },
+        Ability {
+            what: What::File,
+            to_channel: Told("a line that names it"),
+            to_room: Told("a line that names it"),
+        },
+        Ability {
+            what: What::System,
+            to_channel: No(""),
+            to_room: Whole("where the portal wants them"),
+        },
+        Ability {
+            what: What::Missed,
+            to_channel: Whole(""),
+            to_room: Whole("from the server's history, with edits and deletions"),
+        },
+    ],
+};

@@ -1,0 +1,332 @@
+//! What Mattermost's API says, as far as we read it (API reference v4). Nothing is trusted to be there.
+
+use std::collections::HashMap;
+
+use footbridge_store::{Millis, RemoteId};
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+use serde_json::Value;
+
+/// Marks the posts that we made; its value is the key of the step that made it. Mattermost keeps it with the post.
+pub const MARK: &str = "footbridge";
+
+/// A post. Times are milliseconds since the epoch, 0 for never.
+#[derive(Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Post {
+    /// 26 characters.
+    pub id: String,
+    /// When it was written.
+    pub create_at: i64,
+    /// When anything about it last changed.
+    pub update_at: i64,
+    /// When its text last changed.
+    pub edit_at: i64,
+    /// When it was deleted.
+    pub delete_at: i64,
+    /// Who wrote it.
+    pub user_id: String,
+    /// Where.
+    pub channel_id: String,
+    /// The first post of its thread.
+    pub root_id: String,
+    /// Not empty where this is the old text of another post.
+    pub original_id: String,
+    /// Markdown.
+    pub message: String,
+    /// Empty for a message, `me` for an action, `system_…` for what the server tells.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Free fields.
+    #[serde(deserialize_with = "lenient")]
+    pub props: Props,
+    /// What hangs on it.
+    #[serde(deserialize_with = "lenient")]
+    pub metadata: Metadata,
+}
+
+/// The free fields that mean something to us.
+#[derive(Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Props {
+    /// See [`MARK`].
+    #[serde(rename = "footbridge", deserialize_with = "lenient")]
+    pub mark: Option<String>,
+    /// The name shown instead of the account's.
+    #[serde(deserialize_with = "lenient")]
+    pub override_username: Option<String>,
+    /// What an action says, without the marks around it.
+    #[serde(deserialize_with = "lenient")]
+    pub message: Option<String>,
+    /// What an integration attached.
+    #[serde(deserialize_with = "lenient")]
+    pub attachments: Vec<Attachment>,
+}
+
+/// What an integration attached to a post.
+#[derive(Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Attachment {
+    /// Stands before it.
+    #[serde(deserialize_with = "lenient")]
+    pub pretext: String,
+    /// Its heading.
+    #[serde(deserialize_with = "lenient")]
+    pub title: String,
+    /// Where the heading leads.
+    #[serde(deserialize_with = "lenient")]
+    pub title_link: String,
+    /// Its text.
+    #[serde(deserialize_with = "lenient")]
+    pub text: String,
+    /// Names and values.
+    #[serde(deserialize_with = "lenient")]
+    pub fields: Vec<Field>,
+    /// All of it in one line of plain text.
+    #[serde(deserialize_with = "lenient")]
+    pub fallback: String,
+}
+
+/// A name and a value.
+#[derive(Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Field {
+    /// The name.
+    #[serde(deserialize_with = "lenient")]
+    pub title: String,
+    /// The value: a text, a number, anything.
+    pub value: Value,
+}
+
+/// What hangs on a post.
+#[derive(Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Metadata {
+    /// Files.
+    #[serde(deserialize_with = "lenient")]
+    pub files: Vec<File>,
+}
+
+/// A file.
+#[derive(Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct File {
+    /// Its name.
+    pub name: String,
+    /// In bytes.
+    pub size: u64,
+    /// Its type.
+    pub mime_type: String,
+}
+
+/// A list of posts.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub struct Listing {
+    /// Ids, newest first.
+    #[serde(deserialize_with = "lenient")]
+    pub order: Vec<String>,
+    /// The posts, and the first ones of their threads.
+    pub posts: HashMap<String, Value>,
+}
+
+/// Somebody.
+#[derive(Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct User {
+    /// 26 characters.
+    pub id: String,
+    /// What stands behind an @.
+    pub username: String,
+    /// What they want to be called.
+    pub nickname: String,
+    /// First name.
+    pub first_name: String,
+    /// Last name.
+    pub last_name: String,
+    /// Words, separated by spaces.
+    pub roles: String,
+    /// Whether it is a bot account.
+    pub is_bot: bool,
+}
+
+/// A channel.
+#[derive(Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Channel {
+    /// 26 characters.
+    pub id: String,
+    /// `O` for open, `P` for private.
+    #[serde(rename = "type")]
+    pub kind: String,
+}
+
+/// Somebody's place in a channel.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub struct Member {
+    /// Words, separated by spaces.
+    pub roles: String,
+    /// Whether they are an admin of it.
+    pub scheme_admin: bool,
+}
+
+/// What the server lets its clients know of its settings.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub struct Settings {
+    /// `"true"` where integrations may set the name of an author.
+    #[serde(rename = "EnablePostUsernameOverride")]
+    pub names: String,
+}
+
+/// Something that the WebSocket brings.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub struct Event {
+    /// What happened; empty in answers.
+    #[serde(rename = "event")]
+    pub word: String,
+    /// What is told of it.
+    pub data: Data,
+    /// Whom it was told.
+    pub broadcast: Broadcast,
+    /// Counts the events of a connection from 0.
+    pub seq: Option<u64>,
+    /// In answers: the number of the request.
+    pub seq_reply: Option<u64>,
+}
+
+/// What is told of an event.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub struct Data {
+    /// A post as JSON inside JSON.
+    #[serde(deserialize_with = "lenient")]
+    pub post: String,
+    /// Who is shown as its author.
+    #[serde(deserialize_with = "lenient")]
+    pub sender_name: String,
+    /// Whom it is about.
+    #[serde(deserialize_with = "lenient")]
+    pub user_id: String,
+    /// Where, if the broadcast does not say.
+    #[serde(deserialize_with = "lenient")]
+    pub channel_id: String,
+}
+
+/// Whom an event was told.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub struct Broadcast {
+    /// The channel.
+    #[serde(deserialize_with = "lenient")]
+    pub channel_id: String,
+}
+
+/// A field that is of no use in an unexpected form, and may not cost the rest.
+fn lenient<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    let value = Value::deserialize(deserializer)?;
+    Ok(serde_json::from_value(value).unwrap_or_default())
+}
+
+impl Post {
+    /// Its id as a name of a message.
+    pub fn remote(&self) -> RemoteId {
+        RemoteId::from(self.id.as_str())
+    }
+
+    /// The first message of its thread.
+    pub fn thread(&self) -> Option<RemoteId> {
+        (!self.root_id.is_empty()).then(|| RemoteId::from(self.root_id.as_str()))
+    }
+
+    /// When it was written.
+    pub fn sent_at(&self) -> Millis {
+        Millis(self.create_at)
+    }
+
+    /// Whether it is gone.
+    pub fn is_deleted(&self) -> bool {
+        self.delete_at != 0
+    }
+
+    /// Whether it is the old text of another one.
+    pub fn is_old_text(&self) -> bool {
+        !self.original_id.is_empty()
+    }
+}
+
+impl User {
+    /// What people call them.
+    pub fn name(&self) -> String {
+        let whole = format!("{} {}", self.first_name.trim(), self.last_name.trim());
+        let names = [self.nickname.trim(), whole.trim(), self.username.trim()];
+        let name = names.into_iter().find(|name| !name.is_empty());
+        name.unwrap_or_default().to_owned()
+    }
+}
+
+impl Listing {
+    /// The posts in the order of their moments, oldest first, and how many could not be read.
+    pub fn oldest_first(mut self) -> (Vec<Post>, usize) {
+        let (mut posts, mut unreadable) = (Vec::new(), 0);
+        for id in self.order.iter().rev() {
+            match self.posts.remove(id).map(serde_json::from_value::<Post>) {
+                Some(Ok(post)) if !post.id.is_empty() => posts.push(post),
+                _ => unreadable += 1,
+            }
+        }
+        // Stable: what was written in the same millisecond stays as it is listed.
+        posts.sort_by_key(|post| post.create_at);
+        (posts, unreadable)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_field_of_an_unexpected_form_does_not_cost_the_post() {
+        let post = json!({
+            "id": "a", "create_at": 5, "message": "hi", "props": [], "metadata": null,
+        });
+        let post: Post = serde_json::from_value(post).unwrap();
+        assert_eq!((post.id.as_str(), post.message.as_str()), ("a", "hi"));
+        let post = json!({"id": "a", "props": {"attachments": "none", "footbridge": "k"}});
+        let post: Post = serde_json::from_value(post).unwrap();
+        assert_eq!(post.props.mark.as_deref(), Some("k"));
+    }
+
+    #[test]
+    fn a_listing_is_read_from_its_oldest_end_without_what_hangs_on_it() {
+        let listing = json!({
+            "order": ["c", "b", "a", "broken"],
+            "posts": {
+                "a": {"id": "a", "create_at": 1}, "b": {"id": "b", "create_at": 2},
+                "c": {"id": "c", "create_at": 2}, "root": {"id": "root"}, "broken": {"create_at": "x"},
+            },
+        });
+        let listing: Listing = serde_json::from_value(listing).unwrap();
+        let (posts, unreadable) = listing.oldest_first();
+        let ids: Vec<&str> = posts.iter().map(|post| post.id.as_str()).collect();
+        assert_eq!((ids, unreadable), (vec!["a", "b", "c"], 1));
+    }
+
+    #[test]
+    fn people_are_called_as_they_want_to_be() {
+        let user = |nickname: &str, first: &str| User {
+            nickname: nickname.to_owned(),
+            first_name: first.to_owned(),
+            username: "ann".to_owned(),
+            ..User::default()
+        };
+        assert_eq!(user(" Annie ", "Ann").name(), "Annie");
+        assert_eq!(user("", "Ann").name(), "Ann");
+        assert_eq!(user("", "").name(), "ann");
+    }
+}

@@ -1,0 +1,377 @@
+//! Mattermost's REST API: bounded answers, one meaning per refusal, and no more requests than the server wants.
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use reqwest::{
+    Method, Response,
+    header::{HeaderMap, RETRY_AFTER},
+};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Map, Value, json};
+use tokio::time::Instant;
+use url::Url;
+
+use super::{
+    api::{Channel, Listing, MARK, Member, Post, Settings, User},
+    fault::{Fault, Repeat, Subject, fault_of, fault_of_silence, unreadable},
+};
+use crate::{secret::Secret, silo::outage::Outage};
+
+/// From the request to the last byte of the answer.
+pub const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+/// The most posts of one page.
+pub const PAGE: usize = 200;
+/// The longest answer we read, in bytes: a full page of long posts, several times over.
+const LONGEST_ANSWER: usize = 64 << 20;
+/// The longest that we let ourselves be asked to wait.
+const LONGEST_WAIT: Duration = Duration::from_mins(1);
+
+/// The REST side of one account.
+pub struct Client {
+    http: reqwest::Client,
+    base: Url,
+    token: Secret,
+    outage: Outage,
+    /// Before this moment the server wants no request.
+    quiet_until: Mutex<Option<Instant>>,
+}
+
+/// A request, before it is sent.
+struct Call<'a> {
+    method: Method,
+    path: &'a [&'a str],
+    query: Vec<(&'static str, String)>,
+    body: Option<Value>,
+    subject: Subject,
+    repeat: Repeat,
+}
+
+impl<'a> Call<'a> {
+    fn new(method: Method, subject: Subject, path: &'a [&'a str]) -> Self {
+        Self {
+            method,
+            path,
+            query: Vec::new(),
+            body: None,
+            subject,
+            repeat: Repeat::Harmless,
+        }
+    }
+
+    fn get(subject: Subject, path: &'a [&'a str]) -> Self {
+        Self::new(Method::GET, subject, path)
+    }
+}
+
+/// Mattermost's own word for what went wrong.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Refusal {
+    id: String,
+}
+
+/// What to list of a channel.
+#[derive(Clone, Debug)]
+pub enum Range {
+    /// A page of its newest posts, the newest page first.
+    Newest(usize),
+    /// The posts behind this one, oldest page first.
+    After(String),
+    /// The newest posts before this one.
+    Before(String),
+    /// All that changed after this moment, in milliseconds: also deleted posts and old texts. No more than a thousand.
+    Since(i64),
+}
+
+impl Client {
+    /// Prepares requests; makes none.
+    pub fn new(http: reqwest::Client, base: Url, token: Secret) -> Self {
+        Self {
+            http,
+            base,
+            token,
+            outage: Outage::default(),
+            quiet_until: Mutex::default(),
+        }
+    }
+
+    /// The account behind the token.
+    pub async fn me(&self) -> Result<User, Fault> {
+        self.ask(Call::get(Subject::Account, &["users", "me"]))
+            .await
+    }
+
+    /// Somebody.
+    pub async fn user(&self, id: &str) -> Result<User, Fault> {
+        self.ask(Call::get(Subject::Account, &["users", id])).await
+    }
+
+    /// Several people at once.
+    pub async fn users(&self, ids: &[String]) -> Result<Vec<User>, Fault> {
+        let mut call = Call::new(Method::POST, Subject::Account, &["users", "ids"]);
+        call.body = Some(json!(ids));
+        self.ask(call).await
+    }
+
+    /// The server's settings, as far as clients may know them.
+    pub async fn settings(&self) -> Result<Settings, Fault> {
+        let mut call = Call::get(Subject::Account, &["config", "client"]);
+        call.query.push(("format", "old".to_owned()));
+        self.ask(call).await
+    }
+
+    /// Finds a channel by its name and its team's.
+    pub async fn find_channel(&self, team: &str, channel: &str) -> Result<Channel, Fault> {
+        let path = ["teams", "name", team, "channels", "name", channel];
+        self.ask(Call::get(Subject::Channel, &path)).await
+    }
+
+    /// Somebody's place in a channel.
+    pub async fn member(&self, channel: &str, user: &str) -> Result<Member, Fault> {
+        let path = ["channels", channel, "members", user];
+        self.ask(Call::get(Subject::Channel, &path)).await
+    }
+
+    /// Takes a place in a channel.
+    pub async fn join(&self, channel: &str, user: &str) -> Result<(), Fault> {
+        let path = ["channels", channel, "members"];
+        let mut call = Call::new(Method::POST, Subject::Channel, &path);
+        call.body = Some(json!({ "user_id": user }));
+        self.send(call).await.map(drop)
+    }
+
+    /// A page of a channel, oldest first.
+    pub async fn posts(&self, channel: &str, range: &Range) -> Result<Vec<Post>, Fault> {
+        let path = ["channels", channel, "posts"];
+        let mut call = Call::get(Subject::Channel, &path);
+        let (key, value) = match range {
+            Range::Newest(page) => ("page", page.to_string()),
+            Range::After(id) => ("after", id.clone()),
+            Range::Before(id) => ("before", id.clone()),
+            Range::Since(moment) => ("since", moment.to_string()),
+        };
+        call.query.push((key, value));
+        if !matches!(range, Range::Since(_)) {
+            call.query.push(("per_page", PAGE.to_string()));
+        }
+        let (posts, unreadable) = self.ask::<Listing>(call).await?.oldest_first();
+        if unreadable > 0 {
+            tracing::warn!(
+                count = unreadable,
+                "Unreadable posts in a listing of Mattermost's; they are left out"
+            );
+        }
+        Ok(posts)
+    }
+
+    /// Writes a post. The same key twice makes one, for as long as the server remembers it.
+    pub async fn create(
+        &self,
+        channel: &str,
+        (text, root): (&str, Option<&str>),
+        key: &str,
+        mut props: Map<String, Value>,
+    ) -> Result<Post, Fault> {
+        props.insert(MARK.to_owned(), json!(key));
+        let mut call = Call::new(Method::POST, Subject::Channel, &["posts"]);
+        call.body = Some(json!({
+            "channel_id": channel, "message": text, "root_id": root.unwrap_or_default(),
+            "pending_post_id": key, "props": props,
+        }));
+        call.repeat = Repeat::Makes;
+        let post: Post = self.ask(call).await?;
+        if post.id.is_empty() {
+            return Err(unreadable(Repeat::Makes));
+        }
+        Ok(post)
+    }
+
+    /// Changes the text of a post of ours.
+    pub async fn patch(&self, id: &str, text: &str) -> Result<Post, Fault> {
+        let path = ["posts", id, "patch"];
+        let mut call = Call::new(Method::PUT, Subject::Post, &path);
+        call.body = Some(json!({ "message": text }));
+        self.ask(call).await
+    }
+
+    /// Deletes a post. Gone already is success.
+    pub async fn delete(&self, id: &str) -> Result<(), Fault> {
+        let path = ["posts", id];
+        match self
+            .send(Call::new(Method::DELETE, Subject::Post, &path))
+            .await
+        {
+            Ok(_) | Err(Fault::Gone) => Ok(()),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    async fn ask<T: DeserializeOwned>(&self, call: Call<'_>) -> Result<T, Fault> {
+        let repeat = call.repeat;
+        let body = self.send(call).await?;
+        serde_json::from_slice(&body).map_err(|_| unreadable(repeat))
+    }
+
+    /// Sends a request when the server wants one, and reads the answer.
+    async fn send(&self, call: Call<'_>) -> Result<Vec<u8>, Fault> {
+        let (subject, repeat) = (call.subject, call.repeat);
+        let mut url = address(&self.base, call.path)?;
+        if !call.query.is_empty() {
+            url.query_pairs_mut().extend_pairs(&call.query);
+        }
+        let mut request = self
+            .http
+            .request(call.method, url)
+            .timeout(ANSWER_WITHIN)
+            .bearer_auth(self.token.expose());
+        if let Some(body) = &call.body {
+            request = request.json(body);
+        }
+        self.turn().await;
+        let pass = self.outage.admit().map_err(|after| Fault::Out { after })?;
+        let again = request.try_clone().filter(|_| repeat == Repeat::Harmless);
+        let mut sent = request.send().await;
+        if let (Err(error), Some(again)) = (&sent, again)
+            && !error.is_connect()
+            && !error.is_timeout()
+        {
+            // A connection that was kept may have died meanwhile.
+            sent = again.send().await;
+        }
+        let status = sent.as_ref().map(|response| response.status().as_u16());
+        // A gateway that answers for a service which does not is no answer.
+        if matches!(status, Err(_) | Ok(502..=504)) {
+            if pass.silent() {
+                tracing::error!("Mattermost is out; it is asked again from time to time");
+            }
+        } else if pass.answered() {
+            tracing::info!("Mattermost answers again");
+        }
+        let response = sent.map_err(|error| fault_of_silence(repeat, error))?;
+        let status = response.status();
+        tracing::debug!(subject = ?subject, status = status.as_u16(), "Mattermost answered");
+        let after = self.learn(status.as_u16(), response.headers());
+        let body = read_bounded(response, repeat).await;
+        if status.is_success() {
+            return body;
+        }
+        let refusal: Refusal = body
+            .ok()
+            .and_then(|body| serde_json::from_slice(&body).ok())
+            .unwrap_or_default();
+        Err(fault_of(
+            (subject, repeat),
+            status.as_u16(),
+            &refusal.id,
+            after,
+        ))
+    }
+
+    /// Waits while the server wants no requests.
+    async fn turn(&self) {
+        loop {
+            let until = *self.quiet();
+            match until {
+                Some(until) if until > Instant::now() => tokio::time::sleep_until(until).await,
+                _ => return,
+            }
+        }
+    }
+
+    /// Learns from an answer how long to be quiet.
+    fn learn(&self, status: u16, headers: &HeaderMap) -> Duration {
+        let number =
+            |name: &str| -> Option<u64> { headers.get(name)?.to_str().ok()?.trim().parse().ok() };
+        let asked = number(RETRY_AFTER.as_str()).or_else(|| number("x-ratelimit-reset"));
+        let refused = status == 429;
+        let used_up = number("x-ratelimit-remaining") == Some(0);
+        if !refused && !used_up {
+            return Duration::ZERO;
+        }
+        let wait = Duration::from_secs(asked.unwrap_or(1).max(1)).min(LONGEST_WAIT);
+        if refused {
+            let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+            tracing::warn!(wait_ms, "Mattermost's request limit is reached");
+        }
+        let until = Instant::now() + wait;
+        let mut quiet = self.quiet();
+        *quiet = Some(quiet.map_or(until, |known| known.max(until)));
+        wait
+    }
+
+    fn quiet(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.quiet_until
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The body of an answer, if it is not too long.
+async fn read_bounded(mut response: Response, repeat: Repeat) -> Result<Vec<u8>, Fault> {
+    let mut body = Vec::new();
+    loop {
+        let chunk = response.chunk().await;
+        let Some(chunk) = chunk.map_err(|error| fault_of_silence(repeat, error))? else {
+            return Ok(body);
+        };
+        if body.len() + chunk.len() > LONGEST_ANSWER {
+            return Err(unreadable(repeat));
+        }
+        body.extend_from_slice(&chunk);
+    }
+}
+
+/// The address of a path below `/api/v4`; every segment is encoded.
+pub fn address(base: &Url, path: &[&str]) -> Result<Url, Fault> {
+    let mut url = base.clone();
+    url.path_segments_mut()
+        .map_err(|()| Fault::Refused("The configured `url` cannot have a path".to_owned()))?
+        .pop_if_empty()
+        .extend(["api", "v4"])
+        .extend(path);
+    Ok(url)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_stand_below_the_configured_url_and_are_encoded() {
+        let of = |base: &str, path: &[&str]| address(&base.parse().unwrap(), path).unwrap();
+        let url = of("https://chat.example.org", &["posts", "a/../b"]);
+        assert_eq!(
+            url.as_str(),
+            "https://chat.example.org/api/v4/posts/a%2F..%2Fb"
+        );
+        let url = of("https://example.org/chat/", &["users", "me"]);
+        assert_eq!(url.as_str(), "https://example.org/chat/api/v4/users/me");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_server_says_when_it_has_enough() {
+        let client = Client::new(
+            reqwest::Client::builder().build().unwrap(),
+            "http://127.0.0.1:1".parse().unwrap(),
+            Secret::new("t".to_owned()),
+        );
+        let headers = |left: &str, reset: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("x-ratelimit-remaining", left.parse().unwrap());
+            headers.insert("x-ratelimit-reset", reset.parse().unwrap());
+            headers
+        };
+        assert_eq!(client.learn(200, &headers("3", "9")), Duration::ZERO);
+        assert_eq!(
+            client.learn(200, &headers("0", "2")),
+            Duration::from_secs(2)
+        );
+        assert_eq!(client.learn(429, &headers("0", "9000")), LONGEST_WAIT);
+        let began = Instant::now();
+        client.turn().await;
+        assert_eq!(began.elapsed(), LONGEST_WAIT);
+    }
+}

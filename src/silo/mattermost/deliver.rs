@@ -1,0 +1,178 @@
+//! Performs the steps of a plan, and finds out later whether a step whose answer was lost happened.
+
+use std::time::Duration;
+
+use footbridge_store::{Copy, Millis};
+use serde_json::{Map, json};
+
+use super::{
+    Mattermost,
+    api::Post,
+    client::{PAGE, Range},
+    fault::Fault,
+};
+use crate::{
+    message::Sender,
+    names,
+    outlet::{Content, Done, Outcome, Step},
+    silo::{
+        markdown::{Flavour, joined, prefix},
+        plan::Names,
+    },
+};
+
+/// How far Mattermost's clock may stand behind ours.
+const SKEW: Duration = Duration::from_mins(5);
+/// The most pages that are searched for a post of ours.
+const MOST_PAGES: usize = 50;
+
+impl Mattermost {
+    /// Performs one step.
+    pub(super) async fn step(&self, channel: &str, key: &str, step: &Step) -> Result<Done, Fault> {
+        match step {
+            Step::Post {
+                content, thread, ..
+            } => {
+                let root = thread.as_ref().map(footbridge_store::RemoteId::as_str);
+                let post = match self.create(channel, content, root, key).await {
+                    // Its thread was deleted meanwhile: what was said in it stands by itself.
+                    Err(Fault::NoThread) => self.create(channel, content, None, key).await?,
+                    made => made?,
+                };
+                Ok(Done::Made(copy(&post)))
+            }
+            Step::Replace {
+                target,
+                content,
+                otherwise,
+            } => match self.replace(target.as_str(), content).await {
+                Ok(()) => Ok(Done::Changed(target.clone())),
+                // What is done instead makes a message, and the lane must note that before it happens.
+                Err(Fault::Gone | Fault::Refused(_) | Fault::Rejected(_))
+                    if otherwise.is_some() =>
+                {
+                    Err(Fault::TooLate)
+                }
+                Err(fault) => Err(fault),
+            },
+            Step::Remove { target } => {
+                // Before the request: Mattermost publishes the removal before it answers.
+                self.echoes.removing(target.as_str());
+                self.client.delete(target.as_str()).await?;
+                Ok(Done::Gone(target.clone()))
+            }
+            // Never planned for this side.
+            Step::Bundle { .. } | Step::Revise { .. } => Err(Fault::Refused(
+                "Mattermost takes one message at a time".to_owned(),
+            )),
+        }
+    }
+
+    async fn create(
+        &self,
+        channel: &str,
+        content: &Content,
+        root: Option<&str>,
+        key: &str,
+    ) -> Result<Post, Fault> {
+        let mut props = Map::new();
+        if let Some(author) = &content.author {
+            let name = names::isolated(&names::shown(&author.name, &author.id));
+            props.insert("from_webhook".to_owned(), json!("true"));
+            props.insert("override_username".to_owned(), json!(name));
+            if let Some(icon) = &self.icon {
+                props.insert("override_icon_url".to_owned(), json!(icon.as_str()));
+            }
+        }
+        let made = self
+            .client
+            .create(channel, (&content.text, root), key, props)
+            .await?;
+        let named = self.name_in_text(&made, content).await;
+        named.map_err(|fault| match fault {
+            // The message exists, whatever became of its name.
+            Fault::Unavailable { source, .. } => Fault::Unavailable {
+                outcome: Outcome::Unknown,
+                source,
+            },
+            other => other,
+        })?;
+        Ok(made)
+    }
+
+    async fn replace(&self, id: &str, content: &Content) -> Result<(), Fault> {
+        let changed = self.client.patch(id, &content.text).await?;
+        self.name_in_text(&changed, content).await
+    }
+
+    /// A name that should stand beside the text and does not is put in front of it.
+    async fn name_in_text(&self, post: &Post, content: &Content) -> Result<(), Fault> {
+        let Some(author) = &content.author else {
+            return Ok(());
+        };
+        if post.props.override_username.is_some() {
+            return Ok(());
+        }
+        self.names_stay_in_text();
+        let text = with_name(author, content);
+        self.client.patch(&post.id, &text).await.map(drop)
+    }
+
+    /// The post that a step made whose answer was lost, if it did. Mattermost keeps the key with the post, but makes one
+    /// post of the same key for half a minute only.
+    pub(super) async fn made_by(
+        &self,
+        channel: &str,
+        key: &str,
+        since: Millis,
+    ) -> Result<Option<Post>, Fault> {
+        let skew = i64::try_from(SKEW.as_millis()).unwrap_or_default();
+        let since = since.0.saturating_sub(skew);
+        for page in 0..MOST_PAGES {
+            let posts = self.client.posts(channel, &Range::Newest(page)).await?;
+            let is_last =
+                posts.len() < PAGE || posts.first().is_some_and(|post| post.create_at < since);
+            let found = posts
+                .into_iter()
+                .find(|post| post.props.mark.as_deref() == Some(key));
+            if found.is_some() || is_last {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Where the name of an author stands at the moment.
+    pub(super) fn names(&self) -> Names {
+        if self.permits.load(std::sync::atomic::Ordering::Relaxed) {
+            Names::Beside
+        } else {
+            Names::InText
+        }
+    }
+
+    fn names_stay_in_text(&self) {
+        if self
+            .permits
+            .swap(false, std::sync::atomic::Ordering::Relaxed)
+        {
+            tracing::warn!(silo.name = %self.name,
+                "Mattermost does not let this account show other names; they stand in the text from now on");
+        }
+    }
+}
+
+fn with_name(author: &Sender, content: &Content) -> String {
+    let name = names::shown(&author.name, &author.id);
+    let prefix = prefix(&name, content.style, Flavour::Mattermost);
+    joined(&prefix, &content.text)
+}
+
+/// A post of ours as a copy.
+pub(super) fn copy(post: &Post) -> Copy {
+    Copy {
+        remote: post.remote(),
+        thread: post.thread(),
+        sent_at: post.sent_at(),
+    }
+}

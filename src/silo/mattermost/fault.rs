@@ -1,0 +1,266 @@
+//! What Mattermost's refusals mean: one table from status and error id to faults, and from faults to the errors the house
+//! branches on.
+
+use std::time::Duration;
+
+use anyhow::anyhow;
+
+use crate::{
+    outlet::{Outcome, SendError},
+    silo::SiloError,
+};
+
+/// What a request was about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// Our account, people, settings.
+    Account,
+    /// A channel: reading it, writing into it.
+    Channel,
+    /// One post that exists already.
+    Post,
+}
+
+/// Whether the work may have been done where there is no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repeat {
+    /// It makes something new.
+    Makes,
+    /// It reads, or sets something to what it is already.
+    Harmless,
+}
+
+/// Why a request did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// The token is not accepted.
+    #[error("Mattermost no longer accepts the account's token; put a new one in the configuration")]
+    SignedOut,
+    /// The channel is closed to this account.
+    #[error("{0}")]
+    Closed(&'static str),
+    /// The post does not exist (any more).
+    #[error("the message does not exist on Mattermost")]
+    Gone,
+    /// The thread that a post was meant for does not exist (any more).
+    #[error("the thread does not exist on Mattermost")]
+    NoThread,
+    /// An answer that looks like never, but that says nothing of the reason.
+    #[error("{0}")]
+    Rejected(String),
+    /// Mattermost will never take this.
+    #[error("{0}")]
+    Refused(String),
+    /// The time in which a post may be edited is over.
+    #[error("Mattermost does not let a message be edited that late")]
+    TooLate,
+    /// Too many requests.
+    #[error("Mattermost's request limit is reached")]
+    Busy {
+        /// When it may be tried again.
+        after: Duration,
+    },
+    /// The service is out, and somebody else finds out when it is back.
+    #[error("Mattermost is out; it is asked again from time to time")]
+    Out {
+        /// When it may be tried again.
+        after: Duration,
+    },
+    /// Mattermost cannot be reached, or does not answer as it should.
+    #[error("{source:#}")]
+    Unavailable {
+        /// Whether the work may have been done all the same.
+        outcome: Outcome,
+        /// What went wrong.
+        source: anyhow::Error,
+    },
+}
+
+fn outcome_of(repeat: Repeat) -> Outcome {
+    match repeat {
+        Repeat::Makes => Outcome::Unknown,
+        Repeat::Harmless => Outcome::NotDone,
+    }
+}
+
+/// The meaning of a status other than success. `id` is that of Mattermost's own error, empty where somebody else answered;
+/// `after` is what the headers ask us to wait.
+pub fn fault_of(
+    (subject, repeat): (Subject, Repeat),
+    status: u16,
+    id: &str,
+    after: Duration,
+) -> Fault {
+    match (status, subject) {
+        (401, _) => Fault::SignedOut,
+        // The first one is still under way, or was when its connection broke.
+        (_, _) if id == "api.post.deduplicate_create_post.pending" => Fault::Unavailable {
+            outcome: Outcome::Unknown,
+            source: anyhow!("Mattermost is still busy with the same message"),
+        },
+        (400, _) if id == "api.post.create_post.can_not_post_to_deleted.error" => {
+            Fault::Closed("The channel is archived on Mattermost")
+        }
+        (400, _) if id == "api.post.create_post.root_id.app_error" => Fault::NoThread,
+        (400, _) if id == "model.post.is_valid.msg.app_error" => {
+            Fault::Refused("The message is too long for Mattermost".to_owned())
+        }
+        (400, Subject::Post) if id.contains("permissions_time_limit") => Fault::TooLate,
+        (403, Subject::Channel) => Fault::Closed(
+            "Mattermost does not let this account into the channel (removed, or it is private)",
+        ),
+        (404, Subject::Channel) => Fault::Closed("The channel does not exist on Mattermost"),
+        (404, Subject::Post) => Fault::Gone,
+        (403, Subject::Post) => {
+            Fault::Refused("Mattermost does not let this account change that message".to_owned())
+        }
+        (429, _) => Fault::Busy { after },
+        (408 | 500.. | ..=399, _) => Fault::Unavailable {
+            outcome: outcome_of(repeat),
+            source: anyhow!("Mattermost answered with status {status}"),
+        },
+        (413, _) => Fault::Refused("The message is too large for Mattermost".to_owned()),
+        (_, _) => Fault::Rejected(format!("Mattermost refused it with status {status}")),
+    }
+}
+
+/// The fault behind a request that got no answer.
+pub fn fault_of_silence(repeat: Repeat, error: reqwest::Error) -> Fault {
+    let outcome = if error.is_connect() || error.is_builder() {
+        Outcome::NotDone
+    } else {
+        outcome_of(repeat)
+    };
+    // The address names channels and people's ids; the cause is enough.
+    let source = anyhow::Error::new(error.without_url()).context("Mattermost did not answer");
+    Fault::Unavailable { outcome, source }
+}
+
+/// The fault behind an answer that is not what the API promises.
+pub fn unreadable(repeat: Repeat) -> Fault {
+    Fault::Unavailable {
+        outcome: outcome_of(repeat),
+        source: anyhow!("Mattermost's answer is not what the API promises"),
+    }
+}
+
+impl Fault {
+    /// How long we are asked to wait, if anybody said.
+    pub fn wait(&self) -> Option<Duration> {
+        match self {
+            Self::Busy { after } | Self::Out { after } => Some(*after),
+            _ => None,
+        }
+    }
+}
+
+impl From<Fault> for SendError {
+    fn from(fault: Fault) -> Self {
+        let reason = fault.to_string();
+        match fault {
+            Fault::SignedOut => Self::SignedOut { reason },
+            Fault::Closed(_) => Self::Closed { reason },
+            Fault::Gone | Fault::NoThread | Fault::Refused(_) => Self::Refused { reason },
+            Fault::Rejected(_) => Self::Rejected { reason },
+            Fault::TooLate => Self::TooLate,
+            Fault::Busy { after } => Self::Limited { after: Some(after) },
+            Fault::Out { after } => Self::Retry {
+                after: Some(after),
+                outcome: Outcome::NotDone,
+                source: anyhow!(reason),
+            },
+            Fault::Unavailable { outcome, source } => Self::Retry {
+                after: None,
+                outcome,
+                source,
+            },
+        }
+    }
+}
+
+impl From<Fault> for SiloError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::SignedOut => Self::SignedOut(fault.to_string()),
+            Fault::Closed(reason) => Self::NoChannel(reason.to_owned()),
+            Fault::Unavailable { source, .. } => Self::Unavailable(source),
+            other => Self::Unavailable(anyhow::Error::new(other)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind(subject: Subject, repeat: Repeat, status: u16, id: &str) -> &'static str {
+        let fault = fault_of((subject, repeat), status, id, Duration::ZERO);
+        SendError::from(fault).kind()
+    }
+
+    #[test]
+    fn every_refusal_has_one_meaning() {
+        use Repeat::{Harmless, Makes};
+        use Subject::{Account, Channel, Post};
+        let table = [
+            (Account, Harmless, 401, "", "signed-out"),
+            (
+                Channel,
+                Makes,
+                403,
+                "api.context.permissions.app_error",
+                "closed",
+            ),
+            (Channel, Makes, 404, "", "closed"),
+            (
+                Post,
+                Harmless,
+                403,
+                "api.context.permissions.app_error",
+                "refused",
+            ),
+            (Post, Harmless, 404, "", "refused"),
+            (
+                Channel,
+                Makes,
+                400,
+                "model.post.is_valid.msg.app_error",
+                "refused",
+            ),
+            (
+                Channel,
+                Makes,
+                400,
+                "api.post.create_post.can_not_post_to_deleted.error",
+                "closed",
+            ),
+            (
+                Channel,
+                Makes,
+                400,
+                "api.post.deduplicate_create_post.pending",
+                "unknown",
+            ),
+            (
+                Post,
+                Harmless,
+                400,
+                "api.post.update_post.permissions_time_limit.app_error",
+                "too-late",
+            ),
+            (Channel, Makes, 400, "something.else", "rejected"),
+            (Channel, Makes, 413, "", "refused"),
+            (Channel, Makes, 429, "", "limited"),
+            (Channel, Makes, 502, "", "unknown"),
+            (Post, Harmless, 502, "", "not-done"),
+            (Channel, Makes, 302, "", "unknown"),
+        ];
+        for (subject, repeat, status, id, meaning) in table {
+            assert_eq!(
+                kind(subject, repeat, status, id),
+                meaning,
+                "{subject:?} {status} {id}"
+            );
+        }
+    }
+}

@@ -1,0 +1,327 @@
+//! The feed: a WebSocket that numbers what it brings, and behind every new connection, every missing number and from time to
+//! time a reading of what each channel has. While channels are read, what the WebSocket brings is held, so that nothing
+//! overtakes.
+
+use std::{collections::BTreeSet, convert::Infallible, time::Duration};
+
+use anyhow::anyhow;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    api::{Event, Post},
+    fault::Fault,
+    listener::{Failure, Heard, Listener},
+    wire::{Ending, Pulse, Wire, next, open},
+};
+use crate::{
+    backoff,
+    silo::{SiloError, socket::Socket},
+};
+
+/// A connection that lasted this long was a good one.
+const STABLE: Duration = Duration::from_secs(30);
+/// After connections that brought something the wait grows no longer than after this many failures.
+const SHORT_LIVED: u32 = 3;
+/// The same after connections that brought nothing: a minute at most.
+const FAILED: u32 = 7;
+/// What is held while channels are read; beyond that it is left to the next reading.
+const MOST_HELD: usize = 10_000;
+
+/// Follows the feed over all its connections. Ends only when stopped, signed out, or when the store fails.
+pub async fn follow(
+    listener: &mut Listener,
+    wire: &Wire,
+    stop: &CancellationToken,
+) -> Result<(), SiloError> {
+    let mut failures: u32 = 0;
+    loop {
+        let began = Instant::now();
+        let mut connection = Connection {
+            listener,
+            wire,
+            begun: false,
+            last: None,
+            wanted: BTreeSet::new(),
+            held: Vec::new(),
+        };
+        let Err(mut ending) = connection.run(stop).await;
+        let begun = connection.begun;
+        // A token that is not accepted shows as nothing but a connection that closes.
+        if matches!(ending, Ending::Lost(_)) && !begun && listener.is_signed_out().await {
+            ending = Ending::SignedOut;
+        }
+        listener.behind();
+        match ending {
+            Ending::Stopped => return Ok(()),
+            Ending::SignedOut => return Err(Fault::SignedOut.into()),
+            Ending::Store(error) => return Err(SiloError::Store(error)),
+            Ending::Lost(error) => {
+                tracing::warn!(silo.name = %listener.silo, error = format!("{error:#}"), attempt = failures + 1,
+                    "Lost the connection to Mattermost");
+            }
+        }
+        failures = if began.elapsed() > STABLE {
+            0
+        } else {
+            (failures + 1).min(if begun { SHORT_LIVED } else { FAILED })
+        };
+        tokio::select! {
+            () = tokio::time::sleep(backoff::after(failures)) => {}
+            () = stop.cancelled() => return Ok(()),
+        }
+    }
+}
+
+/// One connection.
+struct Connection<'a> {
+    listener: &'a mut Listener,
+    wire: &'a Wire,
+    /// Whether Mattermost let us in.
+    begun: bool,
+    /// The number of the last event.
+    last: Option<u64>,
+    /// Channels that must be read.
+    wanted: BTreeSet<String>,
+    /// What came while channels were read.
+    held: Vec<Event>,
+}
+
+impl Connection<'_> {
+    async fn run(&mut self, stop: &CancellationToken) -> Result<Infallible, Ending> {
+        let mut socket = tokio::select! {
+            () = stop.cancelled() => return Err(Ending::Stopped),
+            opened = open(self.wire) => opened?,
+        };
+        self.wanted.extend(self.listener.channels());
+        let Err(ending) = self.listen(&mut socket, stop).await;
+        // Politeness only: Mattermost forgets us by itself.
+        let _sent = tokio::time::timeout(Duration::from_secs(1), socket.close(None)).await;
+        Err(ending)
+    }
+
+    async fn listen(
+        &mut self,
+        socket: &mut Socket,
+        stop: &CancellationToken,
+    ) -> Result<Infallible, Ending> {
+        let mut audit = Instant::now() + self.wire.audit;
+        let mut pulse = Pulse::new(self.wire.ping);
+        loop {
+            if !self.wanted.is_empty() {
+                self.read_wanted(socket, &mut pulse, stop).await?;
+            }
+            for event in std::mem::take(&mut self.held) {
+                self.take(event).await?;
+            }
+            if !self.wanted.is_empty() {
+                continue;
+            }
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Err(Ending::Stopped),
+                event = next(socket, &mut pulse) => {
+                    if let Some(event) = event? {
+                        self.note(event);
+                    }
+                }
+                () = tokio::time::sleep_until(audit) => {
+                    audit = Instant::now() + self.wire.audit;
+                    self.audit(socket, &mut pulse, stop).await?;
+                }
+            }
+        }
+    }
+
+    /// Reads the channels that must be read, while events are held.
+    async fn read_wanted(
+        &mut self,
+        socket: &mut Socket,
+        pulse: &mut Pulse,
+        stop: &CancellationToken,
+    ) -> Result<(), Ending> {
+        let channels = std::mem::take(&mut self.wanted);
+        let mut heard = Meanwhile::default();
+        {
+            let listener = &mut *self.listener;
+            let reading = read_all(listener, channels);
+            tokio::pin!(reading);
+            loop {
+                tokio::select! {
+                    biased;
+                    () = stop.cancelled() => return Err(Ending::Stopped),
+                    done = &mut reading => {
+                        done?;
+                        break;
+                    }
+                    event = next(socket, pulse) => heard.extend(event?),
+                }
+            }
+        }
+        self.begun = true;
+        if heard.overflowed {
+            tracing::warn!(silo.name = %self.listener.silo, "Events came faster than the channels could be read");
+            self.wanted.extend(self.listener.channels());
+        }
+        for event in heard.events {
+            self.note(event);
+        }
+        Ok(())
+    }
+
+    /// Reads every channel although nothing seems to be missing.
+    async fn audit(
+        &mut self,
+        socket: &mut Socket,
+        pulse: &mut Pulse,
+        stop: &CancellationToken,
+    ) -> Result<(), Ending> {
+        let channels: BTreeSet<String> = self.listener.channels().into_iter().collect();
+        let mut heard = Meanwhile::default();
+        let unheard = {
+            let reading = read_all(&mut *self.listener, channels);
+            tokio::pin!(reading);
+            loop {
+                tokio::select! {
+                    biased;
+                    () = stop.cancelled() => return Err(Ending::Stopped),
+                    done = &mut reading => break done?,
+                    event = next(socket, pulse) => heard.extend(event?),
+                }
+            }
+        };
+        for event in heard.events {
+            self.note(event);
+        }
+        if unheard > 0 || heard.overflowed {
+            return Err(Ending::Lost(anyhow!(
+                "{unheard} messages were found that the connection did not bring"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Keeps an event for its turn, and notices what its number tells.
+    fn note(&mut self, event: Event) {
+        let Some(number) = event.seq else {
+            return;
+        };
+        let expected = self.last.map_or(0, |last| last + 1);
+        if number > expected {
+            tracing::warn!(silo.name = %self.listener.silo, missing = number - expected,
+                "Mattermost left events out; reading the channels");
+            self.wanted.extend(self.listener.channels());
+        }
+        self.last = self.last.max(Some(number));
+        self.held.push(event);
+    }
+
+    /// Takes an event when its turn has come.
+    async fn take(&mut self, event: Event) -> Result<(), Ending> {
+        match event.word.as_str() {
+            "posted" | "post_edited" | "post_deleted" => self.about_post(event).await,
+            "user_removed" if event.data.user_id == self.listener.me => {
+                self.listener
+                    .close(channel_of(&event), "This account was removed from it");
+                Ok(())
+            }
+            "user_added" if event.data.user_id == self.listener.me => {
+                self.want(channel_of(&event));
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn about_post(&mut self, event: Event) -> Result<(), Ending> {
+        let Ok(mut post) = serde_json::from_str::<Post>(&event.data.post) else {
+            tracing::warn!(silo.name = %self.listener.silo, "Mattermost said something unreadable; reading the channel");
+            match channel_of(&event) {
+                "" => self.wanted.extend(self.listener.channels()),
+                channel => self.want(channel),
+            }
+            return Ok(());
+        };
+        let channel = post.channel_id.clone();
+        if !self.listener.has(&channel) {
+            return Ok(());
+        }
+        if event.word == "post_deleted" {
+            // Nodes differ in whether the post says so itself.
+            post.delete_at = post.delete_at.max(post.update_at).max(1);
+            if post.root_id.is_empty() {
+                // If it had a thread, that went with it, and only the first post is told.
+                self.want(&channel);
+            }
+        }
+        let sender = event.data.sender_name.clone();
+        let heard = Heard::Live { sender: &sender };
+        match self.listener.take(&channel, vec![post], heard).await {
+            Ok(_) => Ok(()),
+            Err(failure) => Err(failure.into()),
+        }
+    }
+
+    fn want(&mut self, channel: &str) {
+        if self.listener.has(channel) {
+            self.wanted.insert(channel.to_owned());
+        }
+    }
+}
+
+/// What came while channels were read.
+#[derive(Default)]
+struct Meanwhile {
+    events: Vec<Event>,
+    overflowed: bool,
+}
+
+impl Meanwhile {
+    fn extend(&mut self, event: Option<Event>) {
+        if self.events.len() < MOST_HELD {
+            self.events.extend(event);
+        } else {
+            self.overflowed = true;
+        }
+    }
+}
+
+/// Reads these channels, one after the other. One that is closed to us does not stop the others.
+async fn read_all(listener: &mut Listener, channels: BTreeSet<String>) -> Result<usize, Ending> {
+    let mut unheard = 0;
+    for channel in channels {
+        unheard += read_one(listener, &channel).await?;
+    }
+    Ok(unheard)
+}
+
+async fn read_one(listener: &mut Listener, channel: &str) -> Result<usize, Ending> {
+    let mut failures = 0;
+    loop {
+        match listener.catch_up(channel).await {
+            Ok(unheard) => return Ok(unheard),
+            Err(Failure::Fault(Fault::Closed(reason))) => {
+                listener.close(channel, reason);
+                return Ok(0);
+            }
+            Err(Failure::Fault(fault)) if !matches!(fault, Fault::SignedOut) => {
+                tracing::warn!(silo.channel = %channel, error = %fault, attempt = failures + 1,
+                    "Cannot read the channel yet");
+                failures += 1;
+                let wait = fault
+                    .wait()
+                    .unwrap_or_else(|| backoff::after(failures.min(FAILED)));
+                tokio::time::sleep(wait).await;
+            }
+            Err(failure) => return Err(failure.into()),
+        }
+    }
+}
+
+fn channel_of(event: &Event) -> &str {
+    if event.broadcast.channel_id.is_empty() {
+        &event.data.channel_id
+    } else {
+        &event.broadcast.channel_id
+    }
+}

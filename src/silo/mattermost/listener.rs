@@ -1,0 +1,369 @@
+//! What is heard and read of the channels → the journal. A channel's cursor is the moment up to which it was *read*; what
+//! the WebSocket brings is written down, but moves no cursor: whatever it left out is read later.
+
+use std::{collections::HashMap, sync::Arc};
+
+use footbridge_store::{Accepted, Arrival, Batch, Millis, Place};
+
+use super::{
+    api::Post,
+    arrival,
+    client::{Client, Range},
+    fault::Fault,
+    people::People,
+};
+use crate::{
+    inbox::Inbox,
+    silo::{Channel, SiloError, echoes::Echoes, health::Health},
+};
+
+/// How far reading goes back behind the cursor, in milliseconds: posts are published a little later than their moment.
+const OVERLAP: i64 = 10_000;
+/// An answer with that many changes may have left some out.
+const MOST_CHANGES: usize = 1_000;
+/// A post that is read this long after it was written should have been heard, in milliseconds.
+const DEAF_AFTER: i64 = 30_000;
+
+/// One channel.
+struct Seat {
+    place: Place,
+    /// The moment up to which everything was read.
+    cursor: i64,
+    /// Everything up to this moment is history, and is not relayed.
+    since: i64,
+    /// A post that was read, behind which reading can go on page by page.
+    anchor: String,
+}
+
+/// What the listener works with.
+pub struct Shared {
+    /// The REST side.
+    pub client: Arc<Client>,
+    /// What we did ourselves.
+    pub echoes: Arc<Echoes>,
+    /// How the feed is doing.
+    pub health: Arc<Health>,
+    /// Names.
+    pub people: People,
+}
+
+/// The listener of all channels.
+pub struct Listener {
+    /// The silo's name.
+    pub silo: String,
+    /// Our account's id.
+    pub me: String,
+    inbox: Inbox,
+    shared: Arc<Shared>,
+    seats: HashMap<String, Seat>,
+}
+
+impl Listener {
+    /// Opens the cursors. A channel that never had one starts at its newest post: what was said before it was linked is
+    /// not relayed.
+    pub async fn open(
+        silo: &str,
+        me: String,
+        channels: Vec<Channel>,
+        inbox: Inbox,
+        shared: Arc<Shared>,
+    ) -> Result<Self, SiloError> {
+        let mut seats = HashMap::new();
+        for channel in channels {
+            let names = Names::of(&channel.place);
+            let store = inbox.store();
+            let (cursor, since) = (
+                store.cursor(&names.cursor).await?,
+                store.cursor(&names.since).await?,
+            );
+            let number = |text: Option<String>| text.and_then(|text| text.parse().ok());
+            let seat = Seat {
+                cursor: number(cursor).unwrap_or(-1),
+                since: number(since).unwrap_or(-1),
+                anchor: store.cursor(&names.anchor).await?.unwrap_or_default(),
+                place: channel.place,
+            };
+            seats.insert(seat.place.address().to_owned(), seat);
+        }
+        let listener = Self {
+            silo: silo.to_owned(),
+            me,
+            inbox,
+            shared,
+            seats,
+        };
+        listener.behind();
+        Ok(listener)
+    }
+
+    /// The ids of all channels.
+    pub fn channels(&self) -> Vec<String> {
+        let mut all: Vec<String> = self.seats.keys().cloned().collect();
+        all.sort_unstable();
+        all
+    }
+
+    /// Whether this is one of ours.
+    pub fn has(&self, channel: &str) -> bool {
+        self.seats.contains_key(channel)
+    }
+
+    /// All channels must be caught up with.
+    pub fn behind(&self) {
+        self.shared
+            .health
+            .behind(self.seats.keys().map(String::as_str));
+    }
+
+    /// Whether Mattermost says that our token is not accepted.
+    pub async fn is_signed_out(&self) -> bool {
+        matches!(self.shared.client.me().await, Err(Fault::SignedOut))
+    }
+
+    /// A channel is closed to us. The others go on.
+    pub fn close(&self, channel: &str, reason: &str) {
+        if self.has(channel) && self.shared.health.close(channel) {
+            tracing::error!(silo.name = %self.silo, silo.channel = %channel, error = %reason,
+                "Channel is closed to this account; it is looked at again from time to time");
+        }
+    }
+
+    /// Reads what a channel has that we do not know. Answers how many posts should have been heard before.
+    pub async fn catch_up(&mut self, channel: &str) -> Result<usize, Failure> {
+        let Some(seat) = self.seats.get(channel) else {
+            return Ok(0);
+        };
+        if seat.cursor < 0 {
+            self.begin(channel).await?;
+        } else {
+            let from = seat.cursor.saturating_sub(OVERLAP).max(0);
+            let changes = self.read(channel, &Range::Since(from)).await?;
+            if changes.len() >= MOST_CHANGES {
+                self.page_through(channel).await?;
+            }
+            let unheard = self.take(channel, changes, Heard::Read).await?;
+            if self.shared.health.caught_up(channel) {
+                tracing::info!(silo.name = %self.silo, silo.channel = %channel, "Channel is open again");
+            }
+            return Ok(unheard);
+        }
+        self.shared.health.caught_up(channel);
+        Ok(0)
+    }
+
+    /// The first look at a channel.
+    async fn begin(&mut self, channel: &str) -> Result<(), Failure> {
+        let newest = self.read(channel, &Range::Newest(0)).await?;
+        let moment = newest
+            .iter()
+            .map(|post| post.create_at.max(post.update_at))
+            .max();
+        let moment = moment.unwrap_or(0);
+        let Some(seat) = self.seats.get_mut(channel) else {
+            return Ok(());
+        };
+        (seat.cursor, seat.since) = (moment, moment);
+        seat.anchor = newest
+            .last()
+            .map(|post| post.id.clone())
+            .unwrap_or_default();
+        let names = Names::of(&seat.place);
+        let batch = Batch {
+            cursors: vec![
+                (names.cursor, moment.to_string()),
+                (names.since, moment.to_string()),
+                (names.anchor, seat.anchor.clone()),
+            ],
+            ..Batch::default()
+        };
+        self.inbox.accept(batch).await?;
+        Ok(())
+    }
+
+    /// A post of this channel that was read, if there is one.
+    pub(super) fn anchor(&self, channel: &str) -> Option<String> {
+        let anchor = self.seats.get(channel).map(|seat| seat.anchor.clone());
+        anchor.filter(|anchor| !anchor.is_empty())
+    }
+
+    pub(super) async fn read(&self, channel: &str, range: &Range) -> Result<Vec<Post>, Failure> {
+        Ok(self.shared.client.posts(channel, range).await?)
+    }
+
+    /// Writes down what is news. What was taken before is recognised by the journal. Answers how many posts are new that
+    /// should have been heard.
+    pub async fn take(
+        &mut self,
+        channel: &str,
+        posts: Vec<Post>,
+        heard: Heard<'_>,
+    ) -> Result<usize, Failure> {
+        let Some(seat) = self.seats.get(channel) else {
+            return Ok(0);
+        };
+        if seat.cursor < 0 {
+            // What is heard before the first look is read with it, or is history.
+            return Ok(0);
+        }
+        let (place, since) = (seat.place.clone(), seat.since);
+        let fresh = posts.iter().filter(|post| !post.is_old_text());
+        let newest = fresh
+            .clone()
+            .map(|post| post.update_at.max(post.create_at))
+            .max();
+        self.shared
+            .people
+            .learn(&self.shared.client, &posts)
+            .await?;
+        let mut arrivals = Vec::new();
+        for post in fresh {
+            self.sort(&place, since, post, heard, &mut arrivals).await?;
+        }
+        let anchor = posts
+            .iter()
+            .rev()
+            .find(|post| !post.is_old_text() && !post.is_deleted());
+        let anchor = anchor.map(|post| post.id.clone());
+        self.write(channel, arrivals, heard, newest, anchor).await
+    }
+
+    async fn sort(
+        &self,
+        place: &Place,
+        since: i64,
+        post: &Post,
+        heard: Heard<'_>,
+        arrivals: &mut Vec<Arrival>,
+    ) -> Result<(), Failure> {
+        let is_history = post.create_at <= since;
+        let is_ours = post.user_id == self.me && post.props.mark.is_some();
+        let is_plain = post.edit_at == 0 && !post.is_deleted();
+        if (is_plain && is_history) || (is_ours && !post.is_deleted()) {
+            return Ok(());
+        }
+        let beside = match heard {
+            Heard::Live { sender } => sender,
+            Heard::Read | Heard::Paged => "",
+        };
+        let name = self.shared.people.name(&post.user_id, beside);
+        if is_plain {
+            arrivals.push(arrival::post(place, post, &name));
+            return Ok(());
+        }
+        // It may have come with the posts that wait to be written.
+        let waits = arrivals
+            .iter()
+            .any(|arrival| arrival.message.as_ref() == Some(&post.remote()));
+        let link = self.inbox.store().linked(place, &post.remote()).await?;
+        if post.is_deleted() {
+            let is_known = waits || link.is_some_and(|link| !link.gone);
+            if is_known && !self.shared.echoes.has_removed(&post.id) {
+                arrivals.push(arrival::deletion(place, post));
+            }
+        } else if waits || link.as_ref().is_some_and(|link| link.original) {
+            arrivals.push(arrival::edit(place, post, &name));
+        } else if link.is_none() && !is_history {
+            arrivals.push(arrival::post(place, post, &name));
+            arrivals.push(arrival::edit_included(place, post));
+        }
+        Ok(())
+    }
+
+    async fn write(
+        &mut self,
+        channel: &str,
+        arrivals: Vec<Arrival>,
+        heard: Heard<'_>,
+        newest: Option<i64>,
+        anchor: Option<String>,
+    ) -> Result<usize, Failure> {
+        let Some(seat) = self.seats.get_mut(channel) else {
+            return Ok(0);
+        };
+        let names = Names::of(&seat.place);
+        let mut cursors = Vec::new();
+        // Pages tell nothing of what lies before them that changed meanwhile: only the list of changes moves the cursor.
+        let read = newest.filter(|newest| heard == Heard::Read && *newest > seat.cursor);
+        if let Some(newest) = read {
+            seat.cursor = newest;
+            cursors.push((names.cursor, newest.to_string()));
+            if let Some(anchor) = anchor {
+                seat.anchor.clone_from(&anchor);
+                cursors.push((names.anchor, anchor));
+            }
+        }
+        if arrivals.is_empty() && cursors.is_empty() {
+            return Ok(0);
+        }
+        let posted: Vec<Option<Millis>> = arrivals
+            .iter()
+            .map(|arrival| arrival.message.as_ref().map(|_| arrival.sent_at))
+            .collect();
+        let batch = Batch {
+            arrivals,
+            cursors,
+            ..Batch::default()
+        };
+        let accepted = self.inbox.accept(batch).await?;
+        let now = newest.unwrap_or_default();
+        let late = posted
+            .into_iter()
+            .zip(&accepted)
+            .filter(|(sent_at, accepted)| {
+                let is_new = matches!(accepted, Accepted::New(_));
+                is_new && sent_at.is_some_and(|sent_at| now - sent_at.0 > DEAF_AFTER)
+            });
+        Ok(late.count())
+    }
+}
+
+/// How something became known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard<'a> {
+    /// By the WebSocket, with the name that stood beside it.
+    Live {
+        /// The name.
+        sender: &'a str,
+    },
+    /// By the list of everything that changed.
+    Read,
+    /// By a page of posts.
+    Paged,
+}
+
+/// Why reading did not succeed.
+pub enum Failure {
+    /// Mattermost's side.
+    Fault(Fault),
+    /// Ours.
+    Store(footbridge_store::Error),
+}
+
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl From<footbridge_store::Error> for Failure {
+    fn from(error: footbridge_store::Error) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// The names of a channel's cursors.
+struct Names {
+    cursor: String,
+    since: String,
+    anchor: String,
+}
+
+impl Names {
+    fn of(place: &Place) -> Self {
+        Self {
+            cursor: place.as_str().to_owned(),
+            since: format!("{place}/since"),
+            anchor: format!("{place}/anchor"),
+        }
+    }
+}

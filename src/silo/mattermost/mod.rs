@@ -1,0 +1,331 @@
+//! Mattermost as a silo: one account, a channel of a team per portal.
+
+mod abilities;
+mod config;
+mod api;
+mod fault;
+mod client;
+mod arrival;
+mod people;
+mod deliver;
+mod listener;
+mod paging;
+mod wire;
+mod feed;
+mod proof;
+
+pub use abilities::KIND;
+pub use config::MattermostConfig;
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::Context;
+use async_trait::async_trait;
+use footbridge_store::{Copy, Millis, Place, RemoteId};
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use self::{
+    api::User,
+    client::Client,
+    fault::Fault,
+    listener::{Listener, Shared},
+    wire::Wire,
+};
+use crate::{
+    inbox::Inbox,
+    outlet::{Done, Outgoing, Outlet, Plan, SendError, Step},
+    silo::{
+        Channel, FeedState, Poster, Readers, Silo, SiloError,
+        echoes::Echoes,
+        health::Health,
+        markdown::Flavour,
+        plan::{self, Names, Rules},
+    },
+};
+
+/// The longest message, in Unicode scalars by Mattermost's measure and in UTF-16 units by ours, which are never fewer.
+const LONGEST: usize = 16_383;
+
+/// A connection to a Mattermost.
+pub struct Mattermost {
+    name: String,
+    url: Url,
+    wants_names: bool,
+    icon: Option<Url>,
+    client: Arc<Client>,
+    echoes: Arc<Echoes>,
+    health: Arc<Health>,
+    wire: Wire,
+    /// Whether the server lets this account show other names, as far as is known.
+    permits: AtomicBool,
+    /// Whether it was told to listen, and whether it said that it is signed out.
+    runs: AtomicBool,
+    told: AtomicBool,
+    /// Our account, once asked for.
+    me: tokio::sync::OnceCell<User>,
+    /// What channels are called, and which are open to everybody on the server.
+    known: Mutex<HashMap<String, (String, bool)>>,
+}
+
+impl Mattermost {
+    /// Prepares the connection; requests nothing.
+    pub fn new(config: MattermostConfig, http: reqwest::Client) -> anyhow::Result<Self> {
+        // A WebSocket begins in HTTP/1.1 and has no end.
+        let lasting = reqwest::Client::builder()
+            .http1_only()
+            .no_gzip()
+            .connect_timeout(Duration::from_secs(20))
+            .tcp_keepalive(Duration::from_mins(1))
+            .build()
+            .context("Cannot prepare the connection to Mattermost")?;
+        Ok(Self {
+            wire: Wire {
+                http: lasting,
+                url: config.url.clone(),
+                token: config.token.clone(),
+                ping: config.ping,
+                audit: config.audit,
+            },
+            client: Arc::new(Client::new(http, config.url.clone(), config.token)),
+            name: config.name,
+            url: config.url,
+            wants_names: config.names == Names::Beside,
+            icon: config.icon,
+            echoes: Arc::default(),
+            health: Arc::default(),
+            permits: AtomicBool::new(false),
+            runs: AtomicBool::new(false),
+            told: AtomicBool::new(false),
+            me: tokio::sync::OnceCell::new(),
+            known: Mutex::default(),
+        })
+    }
+
+    /// Our account. The first time it also finds out whether names may stand beside the text.
+    async fn me(&self) -> Result<&User, Fault> {
+        let asked = self.me.get_or_try_init(async || {
+            let me = self.client.me().await?;
+            if self.wants_names {
+                let settings = self.client.settings().await?;
+                let permits = me.is_bot && settings.names == "true";
+                self.permits.store(permits, Ordering::Relaxed);
+                if !permits {
+                    tracing::warn!(silo.name = %self.name,
+                        "`names = \"override\"` needs a bot account and a server that lets integrations override \
+                         usernames; names stand in the text instead");
+                }
+            }
+            Ok(me)
+        });
+        asked.await.inspect_err(|fault| self.note(fault))
+    }
+
+    /// Keeps what a fault says of the whole account, and says it once.
+    fn note(&self, fault: &Fault) {
+        if !matches!(fault, Fault::SignedOut) {
+            return;
+        }
+        self.health.signed_out();
+        if self.runs.load(Ordering::Relaxed) && !self.told.swap(true, Ordering::Relaxed) {
+            tracing::error!(silo.name = %self.name,
+                "{fault}, then start the bridge again; until then this silo's messages wait");
+        }
+    }
+
+    async fn find(&self, name: &str) -> Result<Channel, Fault> {
+        let Some((team, channel)) = name.split_once('/') else {
+            return Err(Fault::Refused(
+                "A channel of Mattermost is written team/channel, as in its address".to_owned(),
+            ));
+        };
+        let me = self.me().await?;
+        let (team, channel) = (team.to_lowercase(), channel.to_lowercase());
+        let found = self.client.find_channel(&team, &channel).await?;
+        let is_open = found.kind == "O";
+        match self.client.member(&found.id, &me.id).await {
+            Ok(_) => {}
+            Err(Fault::Closed(_)) if is_open => self.client.join(&found.id, &me.id).await?,
+            Err(fault) => return Err(fault),
+        }
+        let name = format!("{team}/{channel}");
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert(found.id.clone(), (name.clone(), is_open));
+        Ok(Channel {
+            place: Place::new(&self.name, &found.id),
+            name,
+        })
+    }
+
+    /// The address under which people see a message.
+    fn permalink(&self, channel: &str, message: &RemoteId) -> String {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let team = known
+            .get(channel)
+            .and_then(|(name, _)| name.split('/').next());
+        let base = self.url.as_str().trim_end_matches('/');
+        format!("{base}/{}/pl/{message}", team.unwrap_or("_redirect"))
+    }
+
+    /// Finds out who we are, however long it takes; `None` when told to stop.
+    async fn introduce(&self, stop: &CancellationToken) -> Result<Option<User>, SiloError> {
+        let mut failures = 0;
+        loop {
+            let fault = tokio::select! {
+                me = self.me() => match me {
+                    Ok(me) => return Ok(Some(me.clone())),
+                    Err(Fault::SignedOut) => return Err(Fault::SignedOut.into()),
+                    Err(fault) => fault,
+                },
+                () = stop.cancelled() => return Ok(None),
+            };
+            failures += 1;
+            tracing::warn!(error = %fault, attempt = failures, "Mattermost does not say who we are yet");
+            let wait = fault
+                .wait()
+                .unwrap_or_else(|| crate::backoff::after(failures.min(7)));
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = stop.cancelled() => return Ok(None),
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Outlet for Mattermost {
+    fn plan(&self, outgoing: &Outgoing, now: Millis) -> Result<Plan, SendError> {
+        let rules = Rules {
+            flavour: Flavour::Mattermost,
+            longest: LONGEST,
+            editable: None,
+            names: self.names(),
+        };
+        let channel = outgoing.to.address();
+        Ok(plan::plan(&rules, outgoing, now, |message| {
+            self.permalink(channel, message)
+        }))
+    }
+
+    async fn perform(&self, to: &Place, key: &str, step: &Step) -> Result<Done, SendError> {
+        if self.health.is_signed_out() {
+            // A dead token is not tried again by every lane.
+            return Err(Fault::SignedOut.into());
+        }
+        let done = self.step(to.address(), key, step).await;
+        done.inspect_err(|fault| self.note(fault))
+            .map_err(SendError::from)
+    }
+
+    fn answers(&self, _since: Millis) -> bool {
+        self.health.state() == FeedState::Live
+    }
+
+    fn dedupes(&self) -> bool {
+        true
+    }
+
+    async fn recall(&self, _: &Place, _: &Step, _: Millis) -> Result<Vec<Copy>, SendError> {
+        Ok(Vec::new())
+    }
+
+    async fn look_up(
+        &self,
+        to: &Place,
+        key: &str,
+        step: &Step,
+        since: Millis,
+    ) -> Result<Option<Done>, SendError> {
+        if !matches!(step, Step::Post { .. }) {
+            // Whatever else we do twice changes nothing the second time.
+            return Ok(None);
+        }
+        if self.health.is_signed_out() {
+            return Err(Fault::SignedOut.into());
+        }
+        let found = self.made_by(to.address(), key, since).await;
+        let found = found.inspect_err(|fault| self.note(fault))?;
+        Ok(found.map(|post| Done::Made(deliver::copy(&post))))
+    }
+
+    fn settle(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+#[async_trait]
+impl Silo for Mattermost {
+    async fn whoami(&self) -> Result<String, SiloError> {
+        let me = self.client.me().await;
+        let me = me.inspect_err(|fault| self.note(fault))?;
+        Ok(me.username)
+    }
+
+    async fn resolve(&self, channel: &str) -> Result<Channel, SiloError> {
+        let found = self.find(channel).await;
+        let found = found.inspect_err(|fault| self.note(fault));
+        found.map_err(|fault| match fault {
+            Fault::Refused(reason) | Fault::Rejected(reason) => SiloError::NoChannel(reason),
+            other => other.into(),
+        })
+    }
+
+    async fn listen(
+        &self,
+        channels: Vec<Channel>,
+        inbox: Inbox,
+        stop: CancellationToken,
+    ) -> Result<(), SiloError> {
+        self.runs.store(true, Ordering::Relaxed);
+        let listened = async {
+            let Some(me) = self.introduce(&stop).await? else {
+                return Ok(());
+            };
+            let shared = Arc::new(Shared {
+                client: self.client.clone(),
+                echoes: self.echoes.clone(),
+                health: self.health.clone(),
+                people: people::People::default(),
+            });
+            let mut listener = Listener::open(&self.name, me.id, channels, inbox, shared).await?;
+            feed::follow(&mut listener, &self.wire, &stop).await
+        };
+        let ended = listened.await;
+        self.health.stopped();
+        if matches!(ended, Err(SiloError::SignedOut(_))) {
+            self.note(&Fault::SignedOut);
+        }
+        ended
+    }
+
+    async fn readers(&self, channel: &str) -> Readers {
+        let found = self.find(channel).await.ok();
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let public =
+            found.and_then(|found| known.get(found.place.address()).map(|(_, open)| *open));
+        Readers {
+            public,
+            operator: self.url.host_str().unwrap_or_default().to_owned(),
+        }
+    }
+
+    async fn find_code(&self, channel: &Place, code: &str) -> Result<Option<Poster>, SiloError> {
+        let found = proof::find(&self.client, channel.address(), code).await;
+        Ok(found.inspect_err(|fault| self.note(fault))?)
+    }
+
+    fn feed(&self) -> FeedState {
+        self.health.state()
+    }
+
+    fn closed(&self) -> usize {
+        self.health.closed()
+    }
+}

@@ -1,0 +1,87 @@
+//! Reading a channel in which more happened than one answer tells: page by page, oldest first.
+
+use super::{
+    api::Post,
+    client::{PAGE, Range},
+    fault::Fault,
+    listener::{Failure, Heard, Listener},
+};
+
+impl Listener {
+    /// More happened than one answer holds: reads all posts behind the last one that was read, page by page, and the page
+    /// before them, where something may have been edited or deleted.
+    pub(super) async fn page_through(&mut self, channel: &str) -> Result<(), Failure> {
+        let anchor = match self.anchor(channel) {
+            Some(anchor) => anchor,
+            None => self.oldest(channel).await?,
+        };
+        let mut after = match self.read(channel, &Range::Before(anchor.clone())).await {
+            Ok(before) => {
+                self.take(channel, before, Heard::Paged).await?;
+                anchor
+            }
+            // The server may have removed the post itself, by its rules for old ones.
+            Err(Failure::Fault(Fault::Closed(_))) => self.oldest(channel).await?,
+            Err(failure) => return Err(failure),
+        };
+        loop {
+            let posts = self.read(channel, &Range::After(after.clone())).await?;
+            let whole = posts.len() >= PAGE;
+            let next = border(&posts).unwrap_or_default();
+            self.take(channel, posts, Heard::Paged).await?;
+            if !whole || next.is_empty() || next == after {
+                return Ok(());
+            }
+            after = next;
+        }
+    }
+
+    /// The oldest post of a channel in which nothing had been said when it was linked. All of its first page is taken.
+    async fn oldest(&mut self, channel: &str) -> Result<String, Failure> {
+        let mut page = 0;
+        loop {
+            let posts = self.read(channel, &Range::Newest(page)).await?;
+            if posts.len() < PAGE {
+                let oldest = border(&posts).unwrap_or_default();
+                self.take(channel, posts, Heard::Paged).await?;
+                return Ok(oldest);
+            }
+            page += 1;
+        }
+    }
+}
+
+/// The newest post of a page that is older than the newest moment on it: behind it nothing of the same moment is left out.
+fn border(posts: &[Post]) -> Option<String> {
+    let newest = posts.last()?;
+    let older = posts
+        .iter()
+        .rev()
+        .find(|post| post.create_at < newest.create_at);
+    Some(older.unwrap_or(newest).id.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn post(id: &str, create_at: i64) -> Post {
+        Post {
+            id: id.to_owned(),
+            create_at,
+            ..Post::default()
+        }
+    }
+
+    #[test]
+    fn reading_goes_on_behind_a_moment_that_was_read_whole() {
+        let page = [post("a", 1), post("b", 2), post("c", 2)];
+        assert_eq!(border(&page).as_deref(), Some("a"));
+        assert_eq!(
+            border(&page[1..]).as_deref(),
+            Some("c"),
+            "there is nothing older"
+        );
+        assert_eq!(border(&[]), None);
+    }
+}

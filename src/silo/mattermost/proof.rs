@@ -1,0 +1,26 @@
+//! Who has posted a code in a channel, and whether they decide there.
+
+use super::{
+    client::{Client, Range},
+    fault::Fault,
+};
+use crate::silo::Poster;
+
+/// The author of the post with exactly this text among the newest of a channel.
+pub async fn find(client: &Client, channel: &str, code: &str) -> Result<Option<Poster>, Fault> {
+    let posts = client.posts(channel, &Range::Newest(0)).await?;
+    let mut newest = posts.into_iter().rev();
+    let Some(post) = newest.find(|post| post.message.trim() == code) else {
+        return Ok(None);
+    };
+    let user = client.user(&post.user_id).await?;
+    let member = client.member(channel, &post.user_id).await?;
+    let has = |roles: &str, role: &str| roles.split_whitespace().any(|word| word == role);
+    let is_admin = member.scheme_admin
+        || has(&member.roles, "channel_admin")
+        || has(&user.roles, "system_admin");
+    Ok(Some(Poster {
+        name: user.name(),
+        is_admin: Some(is_admin),
+    }))
+}

@@ -1,0 +1,601 @@
+//! The contract of silos, and what is Mattermost's own, against the simulator.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use footbridge::{
+    message::{Action, Style},
+    secret::Secret,
+    silo::{
+        FeedState, Silo,
+        mattermost::{Mattermost, MattermostConfig},
+        plan::Names,
+    },
+    text::Body,
+};
+use footbridge_store::RemoteId;
+use footbridge_testbed::mattermost::{
+    Channel, Cut, Fault, MattermostSim, Options, Post, Team, User,
+};
+use serde_json::json;
+
+use crate::silo_contract::{self as contract, Act, House, Network, post, text};
+
+const WRITE: &str = "POST posts";
+
+/// A simulated Mattermost with one channel and two people; the bridge is a bot.
+pub struct Ground {
+    sim: MattermostSim,
+    team: Team,
+    bridge: User,
+    bob: User,
+    channel: Channel,
+    names: Names,
+    ping: Duration,
+    audit: Duration,
+}
+
+impl Ground {
+    pub async fn with(options: Options) -> Self {
+        let sim = MattermostSim::start(options).await.unwrap();
+        let (bridge, bob) = (sim.add_bot("bridge"), sim.add_user("bob"));
+        let team = sim.add_team("team");
+        let channel = sim.add_channel(&team, "town", "O", &[&bridge, &bob]);
+        Self {
+            sim,
+            team,
+            bridge,
+            bob,
+            channel,
+            names: Names::InText,
+            ping: Duration::from_secs(30),
+            audit: Duration::from_mins(5),
+        }
+    }
+
+    pub async fn new() -> Self {
+        Self::with(Options::default()).await
+    }
+
+    fn posts(&self) -> Vec<Post> {
+        self.sim.posts(&self.channel.id)
+    }
+}
+
+#[async_trait]
+impl Network for Ground {
+    fn silo(&self) -> Arc<dyn Silo> {
+        let config = MattermostConfig {
+            name: "mm".to_owned(),
+            token: Secret::new(self.bridge.token.clone()),
+            url: self.sim.url().parse().unwrap(),
+            names: self.names,
+            icon: None,
+            ping: self.ping,
+            audit: self.audit,
+        };
+        let http = reqwest::Client::builder().build().unwrap();
+        Arc::new(Mattermost::new(config, http).unwrap())
+    }
+    fn channel(&self) -> String {
+        "Team/Town".to_owned()
+    }
+    fn say(&self, text: &str) -> String {
+        self.sim.say(&self.channel.id, &self.bob.id, text).id
+    }
+    fn say_on_our_account(&self, text: &str) -> String {
+        self.sim.say(&self.channel.id, &self.bridge.id, text).id
+    }
+    fn act(&self, act: Act<'_>) -> Option<String> {
+        let (sim, channel, bob) = (&self.sim, &self.channel.id, &self.bob.id);
+        Some(match act {
+            Act::Emote(text) => sim.say_me(channel, bob, text).id,
+            Act::Thread(root, text) => sim.say_in_thread(channel, bob, root, text).id,
+            Act::Edit(id, text) => {
+                sim.edit(id, text);
+                id.to_owned()
+            }
+            Act::Delete(id) => {
+                sim.delete(id);
+                id.to_owned()
+            }
+            Act::File(name) => sim.say_file(channel, bob, name, b"meow").id,
+            Act::Join => {
+                let told = "carol joined the channel.";
+                sim.say_system(channel, bob, "system_join_channel", told).id
+            }
+            Act::Reply(_) => return None,
+        })
+    }
+    fn texts(&self) -> Vec<String> {
+        self.posts().into_iter().map(|post| post.message).collect()
+    }
+    fn read(&self) -> Vec<String> {
+        let read = self.posts().into_iter().map(|post| {
+            let in_thread = if post.root_id.is_empty() {
+                ""
+            } else {
+                "  ↳ "
+            };
+            let shown = post
+                .props
+                .get("override_username")
+                .and_then(|name| name.as_str());
+            let name = shown.map_or_else(|| self.sim.name_of(&post.user_id), str::to_owned);
+            format!("{in_thread}{name}: {}", post.message)
+        });
+        read.collect()
+    }
+    async fn stop(&self) {
+        self.sim.stop_listening().await;
+    }
+    async fn restart(&self) {
+        self.sim.restart().await.unwrap();
+    }
+    fn cut(&self) {
+        self.sim.cut(Cut::Reset);
+    }
+    fn lose_answer(&self) {
+        self.sim.faults().next(WRITE, Fault::DropAfter, 1);
+    }
+    fn lose_request(&self) {
+        self.sim.faults().next(WRITE, Fault::DropBefore, 1);
+    }
+    fn echo_first(&self) {
+        self.sim.faults().echo_first(150);
+    }
+    fn sign_out(&self) {
+        self.sim.revoke(&self.bridge.token);
+    }
+    fn ban(&self) {
+        self.sim.remove(&self.channel.id, &self.bridge.id);
+    }
+}
+
+macro_rules! contract {
+    ($($name:ident),+ $(,)?) => {
+        $(#[tokio::test] async fn $name() { contract::$name(&Ground::new().await).await; })+
+    };
+}
+contract!(
+    what_is_said_arrives_once_and_in_order,
+    nothing_is_lost_when_the_house_falls_down,
+    catch_up_leaves_nothing_out,
+    what_was_said_before_the_channel_was_linked_is_not_relayed,
+    a_storm_of_broken_connections_loses_nothing,
+    an_outage_ends_by_itself,
+    listening_stops_when_told,
+    a_step_of_unknown_outcome_is_made_once,
+    echoes_are_held_until_they_are_known,
+    an_echo_without_an_answer_is_no_news,
+    a_person_on_our_account_is_heard,
+    a_dead_token_stops_the_whole_side,
+    a_ban_closes_the_channel_only,
+    an_unknown_channel_is_no_outage,
+);
+
+fn edit(target: &str, words: &str) -> Action {
+    Action::Edit {
+        target: RemoteId::from(target),
+        body: Body::plain(words),
+        style: Style::Text,
+    }
+}
+
+fn delete(target: &str) -> Action {
+    Action::Delete {
+        target: RemoteId::from(target),
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_the_server_has_forgotten_is_looked_for() {
+    let ground = Ground::with(Options {
+        remembered: Duration::ZERO,
+        ..Options::default()
+    })
+    .await;
+    let house = House::start(&ground).await;
+    ground.lose_answer();
+    house.said("$1", "once").await;
+    house.said("$2", "next").await;
+    house.deliver().await;
+    assert_eq!(ground.texts(), ["**Ann**: once", "**Ann**: next"]);
+    house.hears_nothing_more().await;
+}
+
+#[tokio::test]
+async fn a_death_while_a_message_was_on_its_way_makes_no_second_one() {
+    let ground = Ground::with(Options {
+        remembered: Duration::ZERO,
+        ..Options::default()
+    })
+    .await;
+    let house = House::start(&ground).await;
+    house.said("$1", "on its way").await;
+    // It is made, and the house falls before the answer comes.
+    ground
+        .sim
+        .faults()
+        .next(WRITE, Fault::SlowAnswer { ms: 60_000 }, 1);
+    let died = tokio::time::timeout(Duration::from_secs(2), house.deliver()).await;
+    assert!(died.is_err());
+    assert_eq!(ground.texts().len(), 1);
+    let mut house = house.rebuild(&ground).await;
+    house.listen().await;
+    house.deliver().await;
+    assert_eq!(ground.texts(), ["**Ann**: on its way"]);
+    house.hears_nothing_more().await;
+}
+
+#[tokio::test]
+async fn what_the_websocket_leaves_out_shows_in_its_numbers() {
+    let ground = Ground::new().await;
+    let house = House::start(&ground).await;
+    ground.say("one");
+    assert_eq!(house.heard_texts(1).await, ["one"]);
+    ground.sim.faults().skip_events(2);
+    let edited = ground.say("two");
+    ground.say("three");
+    ground.sim.edit(&edited, "two, corrected");
+    assert_eq!(house.heard_texts(2).await, ["two, corrected", "three"]);
+    ground.sim.faults().garbage(1);
+    ground.say("four");
+    assert_eq!(house.heard_texts(1).await, ["four"]);
+    house.hears_nothing_more().await;
+}
+
+#[tokio::test]
+async fn what_no_number_tells_of_is_found_by_reading() {
+    let mut ground = Ground::new().await;
+    ground.audit = Duration::from_millis(300);
+    let house = House::start(&ground).await;
+    ground.sim.faults().lose_events(3);
+    let id = ground.say("never told of");
+    ground.sim.edit(&id, "edited");
+    assert_eq!(house.heard_texts(1).await.len(), 1);
+    ground.sim.faults().clear();
+    ground.sim.faults().lose_events(1);
+    ground.sim.delete(&id);
+    house.heard(1).await;
+    house.hears_nothing_more().await;
+}
+
+#[tokio::test]
+async fn a_silent_connection_is_left() {
+    let mut ground = Ground::new().await;
+    ground.ping = Duration::from_millis(200);
+    let house = House::start(&ground).await;
+    ground.sim.cut(Cut::Freeze);
+    ground.say("into silence");
+    assert_eq!(house.heard_texts(1).await, ["into silence"]);
+    house.live().await;
+}
+
+#[tokio::test]
+async fn more_changes_than_one_answer_holds_are_read_page_by_page() {
+    let ground = Ground::with(Options {
+        since_cap: 1_000,
+        ..Options::default()
+    })
+    .await;
+    let mut house = House::start(&ground).await;
+    let kept = ground.say("before");
+    assert_eq!(house.heard_texts(1).await, ["before"]);
+    house = house.rebuild(&ground).await;
+    let texts: Vec<String> = (0..1_300)
+        .map(|number| format!("message {number}"))
+        .collect();
+    for text in &texts {
+        ground.say(text);
+    }
+    ground.sim.edit(&kept, "before, corrected");
+    house.listen().await;
+    let mut heard = house.heard_texts(texts.len() + 1).await;
+    heard.retain(|text| text != "before, corrected");
+    assert_eq!(heard, texts);
+    house.hears_nothing_more().await;
+}
+
+#[tokio::test]
+async fn edits_and_deletions_while_nobody_listened_are_found() {
+    let ground = Ground::new().await;
+    let mut house = House::start(&ground).await;
+    let (kept, gone) = (ground.say("kept"), ground.say("gone"));
+    ground.act(Act::Thread(&gone, "below"));
+    assert_eq!(house.heard_texts(3).await, ["kept", "gone", "below"]);
+    house = house.rebuild(&ground).await;
+    ground.sim.edit(&kept, "kept, corrected");
+    ground.sim.delete(&gone);
+    ground.sim.react(&ground.bob.id, &kept, "tada");
+    house.listen().await;
+    let heard = house.heard(3).await;
+    let edits = heard
+        .iter()
+        .filter(|message| text(message) == "kept, corrected");
+    assert_eq!(edits.count(), 1);
+    let deleted: Vec<_> = heard
+        .iter()
+        .filter(|message| matches!(message.action, Action::Delete { .. }))
+        .collect();
+    assert_eq!(deleted.len(), 2, "the thread went with its first message");
+    house.hears_nothing_more().await;
+}
+
+#[tokio::test]
+async fn a_thread_that_goes_with_its_first_message_goes_in_the_room_too() {
+    let ground = Ground::new().await;
+    let house = House::start(&ground).await;
+    let root = ground.say("root");
+    ground.act(Act::Thread(&root, "below"));
+    house.heard(2).await;
+    ground.sim.delete(&root);
+    let gone = house.heard(2).await;
+    assert!(
+        gone.iter()
+            .all(|message| matches!(message.action, Action::Delete { .. }))
+    );
+    house.hears_nothing_more().await;
+}
+
+#[tokio::test]
+async fn our_own_edits_and_deletions_are_no_news() {
+    let ground = Ground::new().await;
+    let house = House::start(&ground).await;
+    house.said("$1", "one").await;
+    house.said("$2", "two").await;
+    house.deliver().await;
+    house.happens("$3", edit("$1", "one, corrected")).await;
+    house.happens("$4", delete("$2")).await;
+    house.deliver().await;
+    assert_eq!(ground.texts(), ["**Ann**: one, corrected"]);
+    ground.say("from somebody else");
+    assert_eq!(house.heard_texts(1).await, ["from somebody else"]);
+    house.hears_nothing_more().await;
+}
+
+#[tokio::test]
+async fn a_message_of_ours_that_somebody_takes_back_is_taken_back() {
+    let ground = Ground::new().await;
+    let house = House::start(&ground).await;
+    house.said("$1", "one").await;
+    house.deliver().await;
+    ground.sim.make_admin(&ground.channel.id, &ground.bob.id);
+    let id = ground.posts()[0].id.clone();
+    ground.sim.delete(&id);
+    let gone = house.heard(1).await.remove(0);
+    assert!(matches!(gone.action, Action::Delete { .. }));
+}
+
+#[tokio::test]
+async fn an_answer_goes_into_the_thread_and_a_thread_that_is_gone_costs_nothing() {
+    let ground = Ground::new().await;
+    let house = House::start(&ground).await;
+    ground.say("root");
+    house.heard(1).await;
+    house.said("$1", "first").await;
+    house.deliver().await;
+    let first = ground.posts()[1].id.clone();
+    let answer = Action::Post {
+        body: Body::plain("an answer"),
+        style: Style::Text,
+        reply_to: Some(RemoteId::from("$1")),
+        thread: None,
+    };
+    house.happens("$2", answer.clone()).await;
+    house.deliver().await;
+    assert_eq!(ground.posts()[2].root_id, first);
+    ground.sim.make_admin(&ground.channel.id, &ground.bob.id);
+    ground.sim.faults().lose_events(1);
+    ground.sim.delete(&first);
+    house.happens("$3", answer).await;
+    house.deliver().await;
+    let left: Vec<String> = ground.texts();
+    assert_eq!(left, ["root", "**Ann**: an answer"]);
+}
+
+#[tokio::test]
+async fn a_long_message_is_cut_at_the_servers_limit() {
+    let ground = Ground::new().await;
+    let house = House::start(&ground).await;
+    house.said("$1", &"many words ".repeat(3_100)).await;
+    house.deliver().await;
+    let texts = ground.texts();
+    assert_eq!(texts.len(), 3);
+    assert!(
+        texts
+            .iter()
+            .all(|text| text.chars().count() <= 16_383 && text.contains("Ann"))
+    );
+    house.happens("$2", delete("$1")).await;
+    house.deliver().await;
+    assert!(ground.texts().is_empty());
+}
+
+#[tokio::test]
+async fn names_stand_beside_the_text_where_the_server_permits_it() {
+    let mut ground = Ground::with(Options {
+        overrides: true,
+        ..Options::default()
+    })
+    .await;
+    ground.names = Names::Beside;
+    let house = House::start(&ground).await;
+    house.said("$1", "hi").await;
+    house.deliver().await;
+    house.happens("$2", edit("$1", "hi, all")).await;
+    house.deliver().await;
+    assert_eq!(ground.read(), ["Ann: hi, all"]);
+    house.hears_nothing_more().await;
+}
+
+#[tokio::test]
+async fn names_stand_in_the_text_where_it_does_not() {
+    let mut ground = Ground::new().await;
+    ground.names = Names::Beside;
+    let house = House::start(&ground).await;
+    house.said("$1", "hi").await;
+    house.deliver().await;
+    assert_eq!(ground.read(), ["bridge: **Ann**: hi"]);
+}
+
+#[tokio::test]
+async fn an_edit_that_comes_too_late_is_a_new_message_and_goes_with_the_old_one() {
+    let ground = Ground::with(Options {
+        edit_limit: Some(Duration::ZERO),
+        ..Options::default()
+    })
+    .await;
+    let house = House::start(&ground).await;
+    house.said("$1", "hi").await;
+    house.deliver().await;
+    house.happens("$2", edit("$1", "hi, all")).await;
+    house.deliver().await;
+    let texts = ground.texts();
+    assert_eq!(texts.len(), 2);
+    assert!(
+        texts[1].contains("/team/pl/") && texts[1].ends_with("hi, all"),
+        "{texts:?}"
+    );
+    house.happens("$3", delete("$1")).await;
+    house.deliver().await;
+    assert!(ground.texts().is_empty());
+}
+
+#[tokio::test]
+async fn the_servers_request_limit_is_kept() {
+    let ground = Ground::with(Options {
+        rate_limit: Some((20, 10)),
+        ..Options::default()
+    })
+    .await;
+    let house = House::start(&ground).await;
+    for number in 0..40 {
+        house
+            .said(&format!("${number}"), &format!("message {number}"))
+            .await;
+    }
+    house.deliver().await;
+    let texts = ground.texts();
+    assert_eq!(texts.len(), 40);
+    let in_order = texts
+        .iter()
+        .enumerate()
+        .all(|(number, text)| text.ends_with(&format!("message {number}")));
+    assert!(in_order);
+}
+
+#[tokio::test]
+async fn somebody_who_is_let_in_again_reads_what_was_missed() {
+    let ground = Ground::new().await;
+    let house = House::start(&ground).await;
+    ground.ban();
+    house
+        .until("the channel is closed", || house.silo.closed() == 1)
+        .await;
+    ground.say("meanwhile");
+    ground.sim.join(&ground.channel.id, &ground.bridge.id);
+    assert_eq!(house.heard_texts(1).await, ["meanwhile"]);
+    assert_eq!(house.silo.closed(), 0);
+}
+
+#[tokio::test]
+async fn an_open_channel_is_joined_and_a_private_one_is_not() {
+    let ground = Ground::new().await;
+    ground
+        .sim
+        .add_channel(&ground.team, "lobby", "O", &[&ground.bob]);
+    ground
+        .sim
+        .add_channel(&ground.team, "cellar", "P", &[&ground.bob]);
+    let silo = ground.silo();
+    let lobby = silo.resolve("team/lobby").await.unwrap();
+    assert_eq!(lobby.name, "team/lobby");
+    assert!(silo.resolve("team/cellar").await.is_err());
+    assert_eq!(silo.readers("team/lobby").await.public, Some(true));
+}
+
+#[tokio::test]
+async fn integrations_and_other_names_are_heard() {
+    let ground = Ground::with(Options {
+        overrides: true,
+        ..Options::default()
+    })
+    .await;
+    let house = House::start(&ground).await;
+    let hook = ground.sim.add_bot("hook");
+    ground.sim.join(&ground.channel.id, &hook.id);
+    let attachment = json!({"fallback": "red", "title": "Build 7", "text": "**green**"});
+    let props =
+        json!({"from_webhook": "true", "override_username": "CI", "attachments": [attachment]});
+    ground
+        .sim
+        .say_with(&ground.channel.id, &hook.id, "", &props);
+    let heard = house.heard(1).await.remove(0);
+    assert_eq!(heard.sender.name, "CI");
+    assert_eq!(text(&heard), "Build 7\n\ngreen");
+}
+
+#[tokio::test]
+async fn a_code_shows_who_decides() {
+    let ground = Ground::new().await;
+    let house = House::start(&ground).await;
+    let place = &house.channel.place;
+    assert!(house.silo.find_code(place, "1234").await.unwrap().is_none());
+    ground.say(" 1234 ");
+    let poster = house.silo.find_code(place, "1234").await.unwrap().unwrap();
+    assert_eq!(
+        (poster.name.as_str(), poster.is_admin),
+        ("bob", Some(false))
+    );
+    ground.sim.make_admin(&ground.channel.id, &ground.bob.id);
+    let poster = house.silo.find_code(place, "1234").await.unwrap().unwrap();
+    assert_eq!(poster.is_admin, Some(true));
+}
+
+#[tokio::test]
+async fn events_that_come_twice_or_out_of_order_are_taken_once() {
+    let ground = Ground::new().await;
+    let house = House::start(&ground).await;
+    ground.sim.faults().duplicate(4);
+    for number in 0..4 {
+        ground.say(&format!("twice {number}"));
+    }
+    house.heard(4).await;
+    ground.sim.faults().swap(true);
+    for number in 0..4 {
+        ground.say(&format!("swapped {number}"));
+    }
+    let mut heard = house.heard_texts(4).await;
+    heard.sort();
+    assert_eq!(heard, ["swapped 0", "swapped 1", "swapped 2", "swapped 3"]);
+    house.hears_nothing_more().await;
+    ground.sim.type_in(&ground.channel.id, &ground.bob.id);
+    house.hears_nothing_more().await;
+}
+
+#[tokio::test]
+async fn a_restarted_server_that_answers_garbage_first_costs_nothing() {
+    let ground = Ground::new().await;
+    let house = House::start(&ground).await;
+    ground.stop().await;
+    ground.say("while it was out");
+    ground.restart().await;
+    ground
+        .sim
+        .faults()
+        .next("GET websocket", Fault::Html { status: 502 }, 1);
+    ground
+        .sim
+        .faults()
+        .next("GET channels/:id/posts", Fault::Html { status: 200 }, 2);
+    assert_eq!(house.heard_texts(1).await, ["while it was out"]);
+    assert_eq!(house.silo.feed(), FeedState::Live);
+    ground
+        .sim
+        .faults()
+        .next(WRITE, Fault::HtmlAfter { status: 200 }, 1);
+    house.happens("$1", post("through garbage")).await;
+    house.deliver().await;
+    assert_eq!(ground.texts().len(), 2);
+}
