@@ -36,6 +36,8 @@ mod mattermost;
 #[cfg(test)]
 mod conversation;
 #[cfg(test)]
+mod fan_out;
+#[cfg(test)]
 mod liar;
 #[cfg(test)]
 mod silos;

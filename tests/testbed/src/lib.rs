@@ -16,3 +16,4 @@ pub mod scenario;
 pub mod signal;
 mod strikes;
 pub mod synapse;
+pub mod town;

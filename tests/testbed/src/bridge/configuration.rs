@@ -16,8 +16,8 @@ pub struct Setup {
     pub user: String,
     /// Its password.
     pub password: String,
-    /// Where the silo is, and the bridge's account there.
-    pub silo: SiloAccess,
+    /// Where the silos are, and the bridge's accounts there.
+    pub silos: Vec<SiloSetup>,
     /// More lines for the `[matrix]` section.
     pub matrix_options: String,
     /// The lines of the `[delivery]` section.
@@ -28,6 +28,19 @@ pub struct Setup {
     pub portals: Vec<PortalSetup>,
     /// For `FOOTBRIDGE_LOG`.
     pub log_filter: String,
+}
+
+/// A silo of any kind.
+#[derive(Clone)]
+pub struct SiloSetup {
+    /// The name that portals call it by.
+    pub name: String,
+    /// Its kind.
+    pub kind: &'static str,
+    /// Of the bridge's account.
+    pub token: String,
+    /// The other lines of its section.
+    pub lines: String,
 }
 
 /// A Gitter that may be anywhere.
@@ -45,19 +58,38 @@ pub struct SiloAccess {
     pub options: String,
 }
 
+impl SiloAccess {
+    /// As the silo called `gitter`.
+    #[must_use]
+    pub fn setup(&self) -> SiloSetup {
+        let (api, stream) = (quoted(&self.api), quoted(&self.stream));
+        let (realtime, options) = (quoted(&self.realtime), &self.options);
+        SiloSetup {
+            name: "gitter".to_owned(),
+            kind: "gitter",
+            token: self.token.clone(),
+            lines: format!("api = {api}\nstream = {stream}\nrealtime = {realtime}\n{options}"),
+        }
+    }
+}
+
 /// One portal.
 #[derive(Clone)]
 pub struct PortalSetup {
     /// Room id or alias.
     pub room: String,
-    /// `org/room`
+    /// The silo, by its name.
+    pub silo: String,
+    /// The channel, as the silo writes it.
     pub channel: String,
 }
 
 pub(super) fn write(directory: &Path, setup: &Setup, admin: u16) -> anyhow::Result<()> {
     std::fs::set_permissions(directory, Permissions::from_mode(0o700))?;
     write_secretly(&directory.join("password.txt"), &setup.password)?;
-    write_secretly(&directory.join("gitter.token"), &setup.silo.token)?;
+    for silo in &setup.silos {
+        write_secretly(&directory.join(format!("{}.token", silo.name)), &silo.token)?;
+    }
     write_secretly(&directory.join("config.toml"), &text(setup, admin))
 }
 
@@ -71,29 +103,33 @@ fn write_secretly(path: &Path, text: &str) -> anyhow::Result<()> {
 }
 
 fn text(setup: &Setup, admin: u16) -> String {
-    let silo = &setup.silo;
+    let silos: String = setup.silos.iter().map(section).collect();
     let head = format!(
         "[store]\npath = \"data\"\nkey_file = \"footbridge.key\"\n\n\
          [matrix]\nhomeserver = {}\nuser = {}\npassword_file = \"password.txt\"\n{}\n\n\
-         [delivery]\n{}\n\n\
-         [[silo]]\nname = \"gitter\"\nkind = \"gitter\"\ntoken_file = \"gitter.token\"\n\
-         api = {}\nstream = {}\nrealtime = {}\n{}\n\n\
+         [delivery]\n{}\n\n{silos}\
          [admin]\nlisten = \"127.0.0.1:{admin}\"\n{}\n\n",
         quoted(&setup.homeserver),
         quoted(&setup.user),
         setup.matrix_options,
         setup.delivery_options,
-        quoted(&silo.api),
-        quoted(&silo.stream),
-        quoted(&silo.realtime),
-        silo.options,
         setup.admin_options,
     );
     let portals = setup.portals.iter().map(|portal| {
-        let (room, channel) = (quoted(&portal.room), quoted(&portal.channel));
-        format!("[[portal]]\nroom = {room}\nsilo = \"gitter\"\nchannel = {channel}\n")
+        let (room, silo, channel) = (&portal.room, &portal.silo, &portal.channel);
+        let (room, silo, channel) = (quoted(room), quoted(silo), quoted(channel));
+        format!("[[portal]]\nroom = {room}\nsilo = {silo}\nchannel = {channel}\n")
     });
     std::iter::once(head).chain(portals).collect()
+}
+
+fn section(silo: &SiloSetup) -> String {
+    let SiloSetup {
+        name, kind, lines, ..
+    } = silo;
+    format!(
+        "[[silo]]\nname = \"{name}\"\nkind = \"{kind}\"\ntoken_file = \"{name}.token\"\n{lines}\n\n"
+    )
 }
 
 /// JSON strings are TOML strings.

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
-pub use configuration::{PortalSetup, Setup, SiloAccess};
+pub use configuration::{PortalSetup, Setup, SiloAccess, SiloSetup};
 pub use metrics::{Metrics, Tally};
 pub use usage::Usage;
 

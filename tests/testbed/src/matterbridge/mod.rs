@@ -194,6 +194,16 @@ impl MatterbridgeSim {
         self.0.shared.world.dropped()
     }
 
+    /// What the buffer dropped that nobody had heard: the API's own loss.
+    pub fn overwritten(&self) -> Vec<Message> {
+        self.0.shared.world.overwritten()
+    }
+
+    /// What was handed out of the buffer and never told otherwise: whoever took it has the only copy.
+    pub fn handed_out(&self) -> Vec<Message> {
+        self.0.shared.world.handed_out()
+    }
+
     /// How many messages the buffer holds.
     pub fn buffered(&self) -> usize {
         self.0.shared.world.buffered()

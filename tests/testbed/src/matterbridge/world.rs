@@ -14,9 +14,19 @@ pub(super) const DEFAULT_BUFFER: usize = 10;
 /// What waits for a client that does not read; more is dropped.
 const QUEUE: usize = 256;
 
+/// A message in the ring, and whether somebody heard it over the WebSocket.
+struct Kept {
+    message: Message,
+    heard: bool,
+}
+
 struct Inner {
     token: Option<String>,
-    ring: VecDeque<Message>,
+    ring: VecDeque<Kept>,
+    /// What fell out of the ring and was told to nobody.
+    overwritten: Vec<Message>,
+    /// What was taken out of the ring by whoever asked, and stands nowhere else any more.
+    handed_out: Vec<Message>,
     capacity: usize,
     sockets: Vec<(u64, mpsc::Sender<String>)>,
     next_socket: u64,
@@ -41,6 +51,8 @@ impl World {
             inner: Mutex::new(Inner {
                 token: options.token.clone(),
                 ring: VecDeque::new(),
+                overwritten: Vec::new(),
+                handed_out: Vec::new(),
                 capacity: options.buffer.max(1),
                 sockets: Vec::new(),
                 next_socket: 0,
@@ -141,14 +153,19 @@ impl World {
 
     /// Takes the oldest message out of the ring.
     pub(super) fn pop(&self) -> Option<Message> {
-        self.inner().ring.pop_front()
+        let mut inner = self.inner();
+        let kept = inner.ring.pop_front()?;
+        if !kept.heard {
+            inner.handed_out.push(kept.message.clone());
+        }
+        Some(kept.message)
     }
 
     /// Empties the ring, which is a small one from then on.
     pub(super) fn drain(&self) -> Vec<Message> {
         let mut inner = self.inner();
         inner.capacity = DEFAULT_BUFFER;
-        inner.ring.drain(..).collect()
+        inner.ring.drain(..).map(|kept| kept.message).collect()
     }
 
     pub(super) fn posted(&self) -> Vec<Message> {
@@ -157,6 +174,14 @@ impl World {
 
     pub(super) fn dropped(&self) -> usize {
         self.inner().dropped
+    }
+
+    pub(super) fn overwritten(&self) -> Vec<Message> {
+        self.inner().overwritten.clone()
+    }
+
+    pub(super) fn handed_out(&self) -> Vec<Message> {
+        self.inner().handed_out.clone()
     }
 
     pub(super) fn buffered(&self) -> usize {
@@ -181,27 +206,29 @@ impl Inner {
     }
 
     fn hand_out(&mut self, message: Message, faults: &Faults) {
-        if !faults.skips() {
-            self.broadcast(&message, faults, None);
-        }
+        let heard = !faults.skips() && self.broadcast(&message, faults, None);
         while self.ring.len() >= self.capacity {
-            self.ring.pop_front();
+            let oldest = self.ring.pop_front().filter(|oldest| !oldest.heard);
+            self.overwritten.extend(oldest.map(|oldest| oldest.message));
         }
-        self.ring.push_back(message);
+        self.ring.push_back(Kept { message, heard });
     }
 
-    fn broadcast(&mut self, message: &Message, faults: &Faults, but: Option<u64>) {
+    /// Answers whether anybody's connection took it.
+    fn broadcast(&mut self, message: &Message, faults: &Faults, but: Option<u64>) -> bool {
         let garbage = faults
             .garbles()
             .then(|| "{\"text\": \"half a mess".to_owned());
+        let mut taken = false;
         for (number, socket) in &self.sockets {
             if Some(*number) == but {
                 continue;
             }
             for text in garbage.iter().cloned().chain([message.json()]) {
                 // A full queue loses it without a sign, as the real one does.
-                drop(socket.try_send(text));
+                taken |= socket.try_send(text).is_ok();
             }
         }
+        taken
     }
 }

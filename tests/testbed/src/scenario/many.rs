@@ -163,7 +163,7 @@ impl Many {
             homeserver: synapse.url(),
             user: bridge_user.clone(),
             password: PASSWORD.to_owned(),
-            silo: access(&good.sim, &good.bot, second_silo(&slow, &slow_pair)),
+            silos: vec![access(&good.sim, &good.bot, second_silo(&slow, &slow_pair)).setup()],
             matrix_options: String::new(),
             delivery_options: String::new(),
             admin_options: String::new(),

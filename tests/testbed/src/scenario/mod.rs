@@ -105,6 +105,7 @@ impl Pair {
     fn portal(&self) -> PortalSetup {
         PortalSetup {
             room: self.room.clone(),
+            silo: "gitter".to_owned(),
             channel: self.channel.uri.clone(),
         }
     }
@@ -226,7 +227,7 @@ impl Scenario {
             homeserver,
             user: bridge_user.clone(),
             password: PASSWORD.to_owned(),
-            silo,
+            silos: vec![silo.setup()],
             matrix_options: options.matrix_options,
             delivery_options: options.delivery_options,
             admin_options: options.admin_options.replace("{ann}", &ann.user_id()),

@@ -1,0 +1,63 @@
+//! What a Matterbridge does whose gateway joins its API account to a channel of a Mattermost: it carries what is said in the
+//! one to the other.
+
+use std::time::Duration;
+
+use tokio::task::AbortHandle;
+
+use super::Site;
+use crate::matterbridge::Message;
+
+/// How often both ends are looked at.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// The joint. Dropping it takes it apart.
+pub struct Joint(AbortHandle);
+
+impl Joint {
+    /// Joins a gateway to a channel; `None` where the sites are of other kinds.
+    pub fn between(gateway: &Site, channel: &Site) -> Option<Self> {
+        let api = gateway.matterbridge()?.clone();
+        let (chat, place) = channel.mattermost()?;
+        let (chat, place) = (chat.clone(), place.id.clone());
+        let own = chat.add_bot("matterbridge");
+        chat.join(&place, &own.id);
+        let name = gateway.channel();
+        let carrying = tokio::spawn(async move {
+            let (mut posted, mut said) = (0, 0);
+            loop {
+                let out = api.posted();
+                for message in out.iter().skip(posted) {
+                    let text = match message.event.as_str() {
+                        "user_action" => format!("*{}*", message.text),
+                        _ => message.text.clone(),
+                    };
+                    chat.say(&place, &own.id, &format!("[{}] {text}", message.username));
+                }
+                posted = out.len();
+                let back = chat.ever(&place);
+                for post in back.iter().skip(said).filter(|post| post.user_id != own.id) {
+                    api.say(Message {
+                        text: post.message.clone(),
+                        channel: "town".to_owned(),
+                        username: chat.name_of(&post.user_id),
+                        userid: post.user_id.clone(),
+                        account: "mattermost.team".to_owned(),
+                        protocol: "mattermost".to_owned(),
+                        gateway: name.clone(),
+                        ..Message::default()
+                    });
+                }
+                said = back.len();
+                tokio::time::sleep(LOOK).await;
+            }
+        });
+        Some(Self(carrying.abort_handle()))
+    }
+}
+
+impl Drop for Joint {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

@@ -1,0 +1,212 @@
+//! One bridge between encrypted rooms and channels of silos of any kind: the scene for what is not Gitter's alone. A room
+//! may be joined to several channels, and a channel to several rooms.
+
+mod joint;
+mod site;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use footbridge::matrix::person::Person;
+use tempfile::TempDir;
+
+pub use joint::Joint;
+pub use site::{Kind, Site};
+
+use crate::bridge::{BridgeProcess, PortalSetup, Setup};
+use crate::proxy::Proxy;
+use crate::report::{Arrived, Verdict};
+use crate::scenario::{Ear, Load, PASSWORD, until};
+use crate::synapse::Synapse;
+
+/// What a town is made of.
+pub struct Plan {
+    /// The `footbridge` program.
+    pub binary: PathBuf,
+    /// The channels.
+    pub sites: Vec<Kind>,
+    /// How many rooms.
+    pub rooms: usize,
+    /// Which rooms are joined to which channels, by their numbers.
+    pub portals: Vec<(usize, usize)>,
+    /// For the dice of the proxies.
+    pub seed: u64,
+    /// For `FOOTBRIDGE_LOG`.
+    pub log_filter: String,
+}
+
+/// Everything in its place. The bridge runs and is in every room.
+pub struct Town {
+    /// The bridge.
+    pub bridge: BridgeProcess,
+    /// Its Matrix user id.
+    pub bridge_user: String,
+    /// What stands between it and the homeserver.
+    pub homeserver: Proxy,
+    /// The person in all rooms.
+    pub ann: Person,
+    /// What she sees.
+    pub ear: Ear,
+    /// The rooms.
+    pub rooms: Vec<String>,
+    /// The channels.
+    pub sites: Vec<Site>,
+    /// Ann's client.
+    _files: TempDir,
+}
+
+impl Town {
+    /// Builds it on this homeserver.
+    pub async fn build(synapse: &Synapse, plan: Plan) -> anyhow::Result<Self> {
+        let tag = unique();
+        let files = tempfile::Builder::new()
+            .prefix("footbridge-ann-")
+            .tempdir()?;
+        let name = format!("townann{tag}");
+        synapse.register(&name, PASSWORD).await?;
+        let ann = Person::login(&synapse.url(), &name, PASSWORD, files.path()).await?;
+        ann.set_display_name("Ann").await?;
+        let bridge_user = synapse
+            .register(&format!("townbridge{tag}"), PASSWORD)
+            .await?;
+        let mut rooms = Vec::new();
+        for number in 0..plan.rooms {
+            let invited = [bridge_user.clone()];
+            let room = ann.create_room(&format!("Room {number}"), true, &invited);
+            rooms.push(room.await?);
+        }
+        let mut sites = Vec::new();
+        for (number, kind) in plan.sites.iter().enumerate() {
+            sites.push(Site::open(number, kind, plan.seed).await?);
+        }
+        let homeserver = Proxy::start(&synapse.url(), plan.seed).await?;
+        let mut portals = Vec::new();
+        for (room, site) in plan.portals {
+            let room = rooms.get(room).context("there is no such room")?;
+            let site = sites.get(site).context("there is no such channel")?;
+            portals.push(PortalSetup {
+                room: room.clone(),
+                silo: site.name.clone(),
+                channel: site.channel(),
+            });
+        }
+        let bridge = BridgeProcess::prepare(&Setup {
+            binary: plan.binary,
+            homeserver: homeserver.url_for(&synapse.url()),
+            user: bridge_user.clone(),
+            password: PASSWORD.to_owned(),
+            silos: sites.iter().map(Site::setup).collect(),
+            matrix_options: "key_wait = \"5m\"".to_owned(),
+            delivery_options: String::new(),
+            admin_options: String::new(),
+            portals,
+            log_filter: plan.log_filter,
+        })?;
+        bridge.login().await?;
+        bridge.start().await?;
+        let town = Self {
+            bridge,
+            bridge_user,
+            homeserver,
+            ear: Ear::open(ann.clone()),
+            ann,
+            rooms,
+            sites,
+            _files: files,
+        };
+        town.joined().await?;
+        Ok(town)
+    }
+
+    async fn joined(&self) -> anyhow::Result<()> {
+        for room in &self.rooms {
+            let joined = || {
+                let found = self.ear.pick(room, |heard| {
+                    let membership = heard.seen.content.get("membership");
+                    let here = heard.seen.event_type == "m.room.member"
+                        && heard.seen.sender == self.bridge_user
+                        && membership.is_some_and(|membership| membership == "join");
+                    here.then_some(())
+                });
+                !found.is_empty()
+            };
+            let waited = until(Duration::from_mins(1), joined).await;
+            waited.context("the bridge did not join its room")?;
+        }
+        // A silo that is not followed yet has no history to catch up with.
+        self.bridge.wait_ready().await
+    }
+
+    /// What the bridge has said in a room, in order, as it reads now: text, and whether it stands there still.
+    pub fn read(&self, room: usize) -> Vec<String> {
+        let Some(room) = self.rooms.get(room) else {
+            return Vec::new();
+        };
+        let mut texts: Vec<(String, String)> = Vec::new();
+        let changes = self.ear.pick(room, |heard| {
+            (heard.seen.sender == self.bridge_user).then(|| heard.clone())
+        });
+        for heard in changes {
+            let body =
+                |content: &serde_json::Value| Some(content.get("body")?.as_str()?.to_owned());
+            let content = &heard.seen.content;
+            if heard.seen.event_type == "m.room.redaction" {
+                let gone = content.get("redacts").and_then(serde_json::Value::as_str);
+                texts.retain(|(id, _)| Some(id.as_str()) != gone);
+            } else if let (Some(edited), Some(text)) =
+                (heard.edits(), content.get("m.new_content").and_then(body))
+            {
+                let mut known = texts.iter_mut();
+                if let Some((_, old)) = known.find(|(id, _)| id == edited) {
+                    *old = text;
+                }
+            } else if let Some(text) = heard.text()
+                && !texts.iter().any(|(id, _)| *id == heard.seen.event_id)
+            {
+                texts.push((heard.seen.event_id.clone(), text.to_owned()));
+            }
+        }
+        texts.into_iter().map(|(_, text)| text).collect()
+    }
+
+    /// How a load did on its way into a room.
+    pub fn into_room(&self, load: &Load, room: usize) -> Verdict {
+        let Some(room) = self.rooms.get(room) else {
+            return Verdict::default();
+        };
+        let arrived = self.ear.pick(room, |heard| {
+            let text = heard
+                .text()
+                .filter(|_| heard.seen.sender == self.bridge_user)?;
+            let at = Some(heard.at);
+            let numbers = load.numbers_in(text).into_iter();
+            Some(
+                numbers
+                    .map(|number| Arrived { number, at })
+                    .collect::<Vec<_>>(),
+            )
+        });
+        Verdict::of(&load.said(), &arrived.concat())
+    }
+
+    /// How a load did on its way into a channel.
+    pub fn into_channel(&self, load: &Load, site: usize) -> Verdict {
+        let Some(site) = self.sites.get(site) else {
+            return Verdict::default();
+        };
+        let arrived = site.seen();
+        let arrived = arrived.iter().filter_map(|(text, at)| {
+            let number = load.number_in(text)?;
+            Some(Arrived { number, at: *at })
+        });
+        Verdict::of(&load.said(), &arrived.collect::<Vec<_>>())
+    }
+}
+
+/// Tells towns on one homeserver apart.
+fn unique() -> u32 {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    COUNT.fetch_add(1, Ordering::Relaxed)
+}
