@@ -4,21 +4,22 @@
 use std::path::PathBuf;
 
 use footbridge_testbed::{
-    rig::{Context, Size, rows, table},
+    rig::{Context, Outcome, Size, rows, silos, table},
     synapse::Synapse,
 };
 
-pub async fn passes(id: &str) {
-    let context = Context {
+async fn context() -> Context<'static> {
+    Context {
         synapse: Synapse::shared().await.unwrap(),
         binary: PathBuf::from(env!("CARGO_BIN_EXE_footbridge")),
         size: Size::Tiny,
         seed: 7,
         keep: None,
         tell: &|_| (),
-    };
-    let row = rows::find(id).unwrap();
-    let outcome = (row.run)(&context).await.unwrap();
+    }
+}
+
+fn is_good(outcome: Outcome) {
     assert!(outcome.injections > 0, "nothing was harmed");
     let parts = outcome.parts().map(|parts| parts.to_string());
     assert!(
@@ -27,6 +28,29 @@ pub async fn passes(id: &str) {
         table(&[outcome]),
         parts.unwrap_or_default()
     );
+}
+
+pub async fn passes(id: &str) {
+    let row = rows::find(id).unwrap();
+    is_good((row.run)(&context().await).await.unwrap());
+}
+
+/// The rows that every silo knows.
+async fn passes_on(silo: &str) {
+    for (id, _) in silos::rows().filter(|(id, _)| *id != "F02") {
+        let kind = silos::kind(silo).unwrap();
+        is_good(silos::run(&context().await, id, kind).await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn matterbridge_loses_only_what_its_api_loses() {
+    passes_on("matterbridge").await;
+}
+
+#[tokio::test]
+async fn mattermost_loses_nothing() {
+    passes_on("mattermost").await;
 }
 
 #[tokio::test]

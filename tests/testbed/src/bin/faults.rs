@@ -10,7 +10,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, ValueEnum};
 use footbridge_testbed::bridge::build;
 use footbridge_testbed::console::Console;
 use footbridge_testbed::rig::soak::{self, Soak};
-use footbridge_testbed::rig::{Context, Outcome, Row, Size, rows, table};
+use footbridge_testbed::rig::{Context, Outcome, Row, Size, rows, silos, table};
 use footbridge_testbed::synapse::{Limits, Synapse};
 
 /// Does harm to the bridge while people talk, and counts what that did to the messages.
@@ -19,6 +19,9 @@ use footbridge_testbed::synapse::{Limits, Synapse};
 struct Arguments {
     /// Rows of the catalogue below (`F03 F04`), `all`, or `soak`.
     rows: Vec<String>,
+    /// The kind of silo: `gitter`, which knows all rows, or `matterbridge` or `mattermost`.
+    #[arg(long, default_value = "gitter")]
+    silo: String,
     /// Lists the rows and ends.
     #[arg(long)]
     list: bool,
@@ -79,6 +82,12 @@ async fn main() -> ExitCode {
         Err(error) => error.exit(),
     };
     let console = Console::new();
+    if arguments.list && arguments.silo != "gitter" {
+        for (id, title) in silos::rows() {
+            console.line(&format!("{id}  {title}"));
+        }
+        return ExitCode::SUCCESS;
+    }
     if arguments.list {
         for row in rows::all() {
             console.line(&format!("{}  {}", row.id, row.title));
@@ -113,7 +122,6 @@ fn wanted(arguments: &Arguments) -> anyhow::Result<(Vec<Row>, bool)> {
 }
 
 async fn run(arguments: &Arguments, console: &Console) -> anyhow::Result<bool> {
-    let (rows, soak) = wanted(arguments)?;
     let seed = arguments.seed.unwrap_or_else(rand::random);
     let size = match arguments.size {
         Sizes::Small => Size::Small,
@@ -137,6 +145,11 @@ async fn run(arguments: &Arguments, console: &Console) -> anyhow::Result<bool> {
         tell: &tell,
     };
     let patience = Duration::from_mins(arguments.patience);
+    if arguments.silo != "gitter" {
+        let outcomes = beside_gitter(arguments, &context, console).await?;
+        return Ok(told(&outcomes, arguments, console, seed));
+    }
+    let (rows, soak) = wanted(arguments)?;
     let mut outcomes = Vec::new();
     for row in rows {
         console.line(&format!("  {} {}", console.strong(row.id), row.title));
@@ -162,13 +175,51 @@ async fn run(arguments: &Arguments, console: &Console) -> anyhow::Result<bool> {
     if soak {
         outcomes.push(soaked(arguments, &context, console).await?);
     }
+    Ok(told(&outcomes, arguments, console, seed))
+}
+
+/// Prints everything once more, together.
+fn told(outcomes: &[Outcome], arguments: &Arguments, console: &Console, seed: u64) -> bool {
     console.heading(&format!("{} rows, --seed {seed}", outcomes.len()));
-    console.line(&table(&outcomes).to_string());
+    console.line(&table(outcomes).to_string());
     if arguments.json {
         let all: Vec<_> = outcomes.iter().map(Outcome::json).collect();
         console.line(&serde_json::json!({ "seed": seed, "rows": all }).to_string());
     }
-    Ok(outcomes.iter().all(Outcome::is_good))
+    outcomes.iter().all(Outcome::is_good)
+}
+
+/// The rows that silos of other kinds know.
+async fn beside_gitter(
+    arguments: &Arguments,
+    context: &Context<'_>,
+    console: &Console,
+) -> anyhow::Result<Vec<Outcome>> {
+    let all = arguments.rows.iter().any(|name| name == "all");
+    let wanted = silos::rows().filter(|(id, _)| {
+        all || arguments
+            .rows
+            .iter()
+            .any(|name| name.eq_ignore_ascii_case(id))
+    });
+    let mut outcomes = Vec::new();
+    for (id, title) in wanted {
+        console.line(&format!("  {} {title}", console.strong(id)));
+        let kind = silos::kind(&arguments.silo)
+            .ok_or_else(|| anyhow::anyhow!("there is no kind of silo called {}", arguments.silo))?;
+        let began = Instant::now();
+        let patience = Duration::from_mins(arguments.patience);
+        let ran = tokio::time::timeout(patience, silos::run(context, id, kind)).await;
+        let outcome = match ran {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(error)) => Outcome::broken(id, &error, began.elapsed()),
+            Err(_) => Outcome::broken(id, &anyhow::anyhow!("it did not end"), began.elapsed()),
+        };
+        console.line(&table(std::slice::from_ref(&outcome)).to_string());
+        outcomes.push(outcome);
+    }
+    anyhow::ensure!(!outcomes.is_empty(), "which rows? --list shows them");
+    Ok(outcomes)
 }
 
 async fn soaked(

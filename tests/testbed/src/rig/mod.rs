@@ -4,6 +4,7 @@
 mod nuisance;
 mod outcome;
 pub mod rows;
+pub mod silos;
 pub mod soak;
 mod stage;
 

@@ -1,0 +1,155 @@
+//! Two encrypted rooms that reach each other through a Matterbridge: the first is joined to a gateway, which is joined to a
+//! channel of a Mattermost, which is joined to the second. Counts what crosses, and what the Matterbridge itself loses.
+
+#![recursion_limit = "512"]
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use clap::Parser;
+use footbridge_testbed::bridge::build;
+use footbridge_testbed::console::Console;
+use footbridge_testbed::report::{Table, Verdict, short};
+use footbridge_testbed::scenario::Load;
+use footbridge_testbed::synapse::{Limits, Synapse};
+use footbridge_testbed::town::{Joint, Kind, Plan, Town};
+
+/// Sends numbered messages each way between two encrypted rooms, through Matterbridge and Mattermost.
+#[derive(Parser)]
+struct Arguments {
+    /// How many messages each way.
+    #[arg(long, default_value_t = 1_000)]
+    messages: u32,
+    /// How many a second, each way.
+    #[arg(long, default_value_t = 6.0)]
+    rate: f64,
+    /// How many messages Matterbridge's buffer holds.
+    #[arg(long, default_value_t = 1_000)]
+    buffer: usize,
+    /// The bridge is away for so many seconds in the middle.
+    #[arg(long, default_value_t = 0)]
+    away: u64,
+    /// A `footbridge` program that is there already; built when missing.
+    #[arg(long)]
+    binary: Option<PathBuf>,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let console = Console::new();
+    match run(&arguments, &console).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            console.line(&format!("\n  It could not go on: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: &Arguments, console: &Console) -> anyhow::Result<bool> {
+    console.heading(&format!(
+        "{} messages each way, {} a second, a buffer of {}",
+        arguments.messages, arguments.rate, arguments.buffer
+    ));
+    console.step("Building the bridge");
+    let binary = match &arguments.binary {
+        Some(binary) => binary.clone(),
+        None => build::footbridge().await?,
+    };
+    console.step("Starting a Synapse that nobody will miss");
+    let synapse = Synapse::start(Limits::Relaxed).await?;
+    let buffer = arguments.buffer;
+    let plan = Plan {
+        binary,
+        sites: vec![Kind::Matterbridge { buffer }, Kind::Mattermost],
+        rooms: 2,
+        portals: vec![(0, 0), (1, 1)],
+        seed: 1,
+        log_filter: "warn".to_owned(),
+    };
+    let town = Town::build(&synapse, plan).await?;
+    let (Some(gateway), Some(channel)) = (town.sites.first(), town.sites.get(1)) else {
+        anyhow::bail!("there are no channels");
+    };
+    let _joint = Joint::between(gateway, channel).context("these cannot be joined")?;
+    let loads = (Load::new('a'), Load::new('b'));
+    console.step("Talking");
+    let began = Instant::now();
+    let mut beat = tokio::time::interval(Duration::from_secs_f64(1.0 / arguments.rate));
+    for number in 0..arguments.messages {
+        beat.tick().await;
+        for (load, room) in [(&loads.0, 0), (&loads.1, 1)] {
+            let room: &String = town.rooms.get(room).context("there is no such room")?;
+            town.ann.say(room, &load.number()).await?;
+        }
+        if arguments.away > 0 && number == arguments.messages / 2 {
+            town.bridge.terminate().await?;
+            // Somebody goes on talking on the far side of the gateway.
+            for _ in 0..arguments.away * 4 {
+                channel.say(&loads.1.number());
+                tokio::time::sleep(Duration::from_millis(250)).await;
+            }
+            town.bridge.start().await?;
+        }
+    }
+    let verdicts = || (town.into_room(&loads.0, 1), town.into_room(&loads.1, 0));
+    let deadline = Instant::now() + Duration::from_mins(6);
+    loop {
+        let (there, back) = verdicts();
+        let lost = lost_by_itself(gateway.lost_by_itself(), &loads.1);
+        let missing = back.lost.iter().filter(|number| !lost.contains(number));
+        if (there.lost.is_empty() && missing.count() == 0) || Instant::now() > deadline {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    town.bridge.conservation().await?;
+    let (there, mut back) = verdicts();
+    let by_itself = lost_by_itself(gateway.lost_by_itself(), &loads.1);
+    let before = back.lost.len();
+    back.lost.retain(|number| !by_itself.contains(number));
+    let lost = before - back.lost.len();
+    console.line(&shown(&there, &back, lost).to_string());
+    console.line(&format!("  {} in all", short(Some(began.elapsed()))));
+    Ok(there.is_clean() && back.is_clean())
+}
+
+fn lost_by_itself(texts: Vec<String>, load: &Load) -> BTreeSet<u32> {
+    texts
+        .iter()
+        .filter_map(|text| load.number_in(text))
+        .collect()
+}
+
+fn shown(there: &Verdict, back: &Verdict, by_itself: usize) -> Table {
+    let mut table = Table::new(&[
+        "direction",
+        "messages",
+        "lost",
+        "doubled",
+        "reordered",
+        "lost by the API",
+        "longest delay",
+    ]);
+    for (name, verdict, lost) in [
+        ("first room → second", there, 0),
+        ("second room → first", back, by_itself),
+    ] {
+        table.row(&[
+            name,
+            &verdict.messages.to_string(),
+            &verdict.lost.len().to_string(),
+            &(verdict.doubled.len() + verdict.unknown.len()).to_string(),
+            &verdict.misplaced.len().to_string(),
+            &lost.to_string(),
+            &short(verdict.longest()),
+        ]);
+    }
+    table
+}
