@@ -1,34 +1,54 @@
 #!/bin/sh
-# Runs Gitter's own client (npm node-gitter) against the Gitter simulator. Needs Node 18 or newer, npm and cargo.
+# Runs the silos' own clients (npm node-gitter and @mattermost/client, PyPI mattermostdriver) against their simulators.
+# Needs Node 18 or newer, npm, Python 3.10 or newer with venv, and cargo.
 set -eu
 cd "$(dirname "$0")"
 
-npm ci --omit-lockfile-registry-resolved --no-audit --no-fund --silent
+# Types are of no use here, and a compiler for them would be most of what is fetched.
+npm ci --omit-lockfile-registry-resolved --legacy-peer-deps --no-audit --no-fund --silent
 
-if [ -z "${GITTER_SIM:-}" ]; then
-    cargo build --quiet -p footbridge-testbed --bin gitter-sim
-    GITTER_SIM="${CARGO_TARGET_DIR:-../../../target}/debug/gitter-sim"
+target="${CARGO_TARGET_DIR:-$PWD/../../../target}"
+driver="$target/mattermostdriver"
+if [ ! -x "$driver/bin/python" ]; then
+    python3 -m venv "$driver"
+fi
+"$driver/bin/python" -m pip install --quiet --disable-pip-version-check mattermostdriver==7.3.2
+
+if [ -z "${GITTER_SIM:-}" ] || [ -z "${MATTERMOST_SIM:-}" ]; then
+    cargo build --quiet --workspace --bins
+    GITTER_SIM="$target/debug/gitter-sim"
+    MATTERMOST_SIM="$target/debug/mattermost-sim"
 fi
 
-said=$(mktemp)
+said=
 sim=
 finish() {
     if [ -n "$sim" ]; then kill "$sim" 2>/dev/null || true; fi
-    rm -f "$said"
+    if [ -n "$said" ]; then rm -f "$said"; fi
 }
 trap finish EXIT
 trap 'exit 1' INT TERM
 
-"$GITTER_SIM" --user bridge --user alice --room org/repo --rate-limit 1000 >"$said" &
-sim=$!
-tries=0
-until [ -s "$said" ]; do
-    tries=$((tries + 1))
-    if [ "$tries" -gt 100 ] || ! kill -0 "$sim" 2>/dev/null; then
-        echo "The simulator did not start" >&2
-        exit 1
-    fi
-    sleep 0.1
-done
+# Starts a simulator and waits until it has said where it is.
+start() {
+    finish
+    said=$(mktemp)
+    "$@" >"$said" &
+    sim=$!
+    tries=0
+    until [ -s "$said" ]; do
+        tries=$((tries + 1))
+        if [ "$tries" -gt 100 ] || ! kill -0 "$sim" 2>/dev/null; then
+            echo "The simulator did not start" >&2
+            exit 1
+        fi
+        sleep 0.1
+    done
+}
 
+start "$GITTER_SIM" --user bridge --user alice --room org/repo --rate-limit 1000
 node --no-deprecation check.cjs "$said"
+start "$MATTERMOST_SIM"
+node --no-deprecation mattermost.cjs "$said"
+start "$MATTERMOST_SIM"
+"$driver/bin/python" ../python/mattermost_check.py "$said"

@@ -1,0 +1,76 @@
+// Mattermost's own client, @mattermost/client 11.9.0, against the simulator: if it works, the simulator speaks Mattermost.
+// Usage: node mattermost.cjs FILE, where FILE holds the line mattermost-sim prints.
+"use strict";
+
+const fs = require("fs");
+const assert = require("assert");
+global.WebSocket = require("ws");
+const { Client4, WebSocketClient } = require("@mattermost/client");
+
+const sim = JSON.parse(fs.readFileSync(process.argv[2], "utf8"));
+const [bridge, alice] = sim.users;
+
+const client = new Client4();
+client.setUrl(sim.url);
+
+async function until(what, found, ms = 8000) {
+  const end = Date.now() + ms;
+  for (;;) {
+    const value = found();
+    if (value) return value;
+    if (Date.now() > end) throw new Error("waited in vain: " + what);
+    await new Promise((done) => setTimeout(done, 20));
+  }
+}
+
+async function main() {
+  const me = await client.login("bridge", "any");
+  assert.equal(me.id, bridge.id);
+  client.setToken(bridge.token);
+  assert.equal((await client.getMe()).username, "bridge");
+  const team = await client.getTeamByName(sim.team.name);
+  const channels = await client.getMyChannels(team.id);
+  assert.deepEqual(channels.map((channel) => channel.name), [sim.channel.name]);
+  const channel = await client.getChannelByName(team.id, sim.channel.name);
+  assert.equal(channel.id, sim.channel.id);
+
+  const heard = [];
+  const socket = new WebSocketClient();
+  socket.addMessageListener((event) => heard.push(event));
+  socket.initialize(sim.url.replace("http", "ws") + "/api/v4/websocket", bridge.token);
+  await until("hello", () => heard.find((event) => event.event === "hello"));
+  const told = (event, test) =>
+    until(event, () => heard.find((one) => one.event === event && test(JSON.parse(one.data.post))));
+
+  const post = await client.createPost({ channel_id: channel.id, message: "one", pending_post_id: me.id + ":1" });
+  const again = await client.createPost({ channel_id: channel.id, message: "one", pending_post_id: me.id + ":1" });
+  assert.equal(again.id, post.id);
+  await told("posted", (one) => one.id === post.id && one.message === "one");
+  await client.patchPost({ id: post.id, message: "two" });
+  await told("post_edited", (one) => one.id === post.id && one.message === "two");
+  const reply = await client.createPost({ channel_id: channel.id, root_id: post.id, message: "below" });
+  const thread = await client.getPostThread(post.id);
+  assert.deepEqual(Object.keys(thread.posts).sort(), [post.id, reply.id].sort());
+  await client.addReaction(me.id, post.id, "tada");
+  await until("reaction_added", () => heard.find((event) => event.event === "reaction_added"));
+  const list = await client.getPosts(channel.id);
+  assert.deepEqual(list.order, [reply.id, post.id]);
+  await client.deletePost(post.id);
+  await told("post_deleted", (one) => one.id === post.id);
+  const since = await client.getPostsSince(channel.id, post.create_at - 1);
+  assert.notEqual(since.posts[post.id].delete_at, 0);
+  await assert.rejects(client.getPost(post.id), (error) => error.status_code === 404);
+  client.setToken("wrong");
+  await assert.rejects(client.getMe(), (error) => error.server_error_id === "api.context.session_expired.app_error");
+  assert.ok(alice.id);
+  socket.close();
+  console.log("@mattermost/client works against the simulator");
+}
+
+main().then(
+  () => process.exit(0),
+  (error) => {
+    console.error(error);
+    process.exit(1);
+  },
+);
