@@ -91,6 +91,7 @@ pub async fn follow(
     stop: &CancellationToken,
 ) -> Result<(), SiloError> {
     let mut failures: u32 = 0;
+    let mut held = Vec::new();
     loop {
         let began = Instant::now();
         let mut connection = Connection {
@@ -99,15 +100,18 @@ pub async fn follow(
             health,
             begun: false,
             buffer: None,
-            held: Vec::new(),
-            held_bytes: 0,
+            held_bytes: bytes_of(&held),
+            held: std::mem::take(&mut held),
             facts: HashSet::new(),
         };
         let Err(mut ending) = connection.run(stop).await;
         let begun = connection.begun;
-        // What was heard is written down whatever became of the connection.
-        let held = std::mem::take(&mut connection.held);
-        if let Err(error) = listener.take(&held, Heard::Live).await {
+        held = std::mem::take(&mut connection.held);
+        // A connection that broke while the buffer was read is followed by another one that reads on: what was heard
+        // stands behind that, as long as it does not take long. Otherwise it is written down, order or not.
+        if !(begun && matches!(ending, Ending::Lost(_)))
+            && let Err(error) = listener.take(&std::mem::take(&mut held), Heard::Live).await
+        {
             ending = Ending::Store(error);
         }
         health.behind();
@@ -127,9 +131,16 @@ pub async fn follow(
         };
         tokio::select! {
             () = tokio::time::sleep(backoff::after(failures)) => {}
-            () = stop.cancelled() => return Ok(()),
+            () = stop.cancelled() => {
+                listener.take(&held, Heard::Live).await?;
+                return Ok(());
+            }
         }
     }
+}
+
+fn bytes_of(events: &[Event]) -> usize {
+    events.iter().map(|event| event.text.len()).sum()
 }
 
 /// One connection.
@@ -141,7 +152,7 @@ struct Connection<'a> {
     begun: bool,
     /// The reading of Matterbridge's buffer, while it goes on.
     buffer: Option<Buffer>,
-    /// What the WebSocket brought while the buffer is read behind a new connection.
+    /// What the WebSocket brought while the buffer is read behind a new connection, also that of the connection before.
     held: Vec<Event>,
     held_bytes: usize,
     /// What it brought while the buffer is read: where the buffer has come to that, it holds nothing else.
@@ -235,7 +246,7 @@ impl Connection<'_> {
         if !behind {
             return self.write(&events, Heard::Live).await;
         }
-        self.held_bytes += events.iter().map(|event| event.text.len()).sum::<usize>();
+        self.held_bytes += bytes_of(&events);
         self.held.extend(events);
         if self.held.len() > MOST_HELD || self.held_bytes > MOST_HELD_BYTES {
             self.release().await?;
