@@ -213,6 +213,38 @@ fn matterbridge(lines: &str) -> String {
     )
 }
 
+fn mattermost(lines: &str) -> String {
+    WHOLE.replace(
+        "kind = \"gitter\"\n",
+        &format!("kind = \"mattermost\"\n{lines}"),
+    )
+}
+
+#[test]
+fn a_mattermost_needs_its_address_and_a_token() {
+    let ends = |config: &str| {
+        Desk::with(config)
+            .run(&["check", "--offline"])
+            .status
+            .code()
+    };
+    let url = "url = \"https://chat.example.org\"\n";
+    assert_eq!(ends(&mattermost(url)), Some(0));
+    let all = format!(
+        "{url}names = \"override\"\nicon = \"https://example.org/a.png\"\nping = \"5s\"\naudit = \"1m\"\n"
+    );
+    assert_eq!(ends(&mattermost(&all)), Some(0));
+    golden_config("B04-mattermost", &mattermost("names = \"overide\"\n"));
+    golden_config(
+        "B02-api",
+        &mattermost(&format!("{url}api = \"https://chat.example.org\"\n")),
+    );
+    golden_config(
+        "B11-mattermost",
+        &mattermost("url = \"https://chat.example.org/api/v4\"\n"),
+    );
+}
+
 #[test]
 fn a_matterbridge_needs_its_address_and_nothing_else() {
     let ends = |config: &str| {

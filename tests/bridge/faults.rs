@@ -35,9 +35,9 @@ pub async fn passes(id: &str) {
     is_good((row.run)(&context().await).await.unwrap());
 }
 
-/// The rows that every silo knows.
+/// The quicker ones of the rows that every silo knows.
 async fn passes_on(silo: &str) {
-    for (id, _) in silos::rows().filter(|(id, _)| *id != "F02") {
+    for id in ["F01", "F03", "F04", "F12", "F34"] {
         let kind = silos::kind(silo).unwrap();
         is_good(silos::run(&context().await, id, kind).await.unwrap());
     }

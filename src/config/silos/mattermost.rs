@@ -1,10 +1,12 @@
 //! The keys of a silo of kind `mattermost`.
 
+use url::Url;
+
 use super::url_of;
 use crate::{
     config::{
         sections::{Reader, span_of},
-        values,
+        values::{self, Flaw},
         walk::Section,
     },
     silo::{mattermost::MattermostConfig, plan::Names},
@@ -21,9 +23,7 @@ impl Reader<'_> {
     ) -> Option<MattermostConfig> {
         let token = self.token(section);
         let walk = &mut self.walk;
-        let url = walk.need(section, "url", EXAMPLE, |text| {
-            values::base_url("url", text, &["https", "http"])
-        });
+        let url = walk.need(section, "url", EXAMPLE, address);
         let names = walk.read(section, "names", |text| match text {
             "text" => Ok(Names::InText),
             "override" => Ok(Names::Beside),
@@ -44,4 +44,17 @@ impl Reader<'_> {
             audit,
         })
     }
+}
+
+/// The server's address, as people open it.
+fn address(text: &str) -> Result<Url, Flaw> {
+    let url = values::base_url("url", text, &["https", "http"])?;
+    if url.path().contains("/api/v4") {
+        return Err(Flaw {
+            code: "B11",
+            what: "`url` has the path of the API in it".to_owned(),
+            help: "remove `/api/v4` and what follows".to_owned(),
+        });
+    }
+    Ok(url)
 }

@@ -435,9 +435,6 @@ impl Street {
         let before = back.lost.len();
         back.lost.retain(|number| !by_itself.contains(number));
         outcome.note(&format!("{} lost by the API", before - back.lost.len()));
-        // Its buffer tells later what came earlier.
-        outcome.note(&format!("{} late out of its buffer", back.misplaced.len()));
-        back.misplaced.clear();
         Ok(())
     }
 }

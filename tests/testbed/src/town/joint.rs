@@ -9,7 +9,7 @@ use super::Site;
 use crate::matterbridge::Message;
 
 /// How often both ends are looked at.
-const LOOK: Duration = Duration::from_millis(10);
+const LOOK: Duration = Duration::from_millis(50);
 
 /// The joint. Dropping it takes it apart.
 pub struct Joint(AbortHandle);

@@ -13,7 +13,7 @@ use crate::mattermost::{self, MattermostSim};
 use crate::proxy::Proxy;
 
 /// How often a channel is looked at.
-const LOOK: Duration = Duration::from_millis(20);
+const LOOK: Duration = Duration::from_millis(50);
 
 /// What kind of silo the channel is of.
 #[derive(Clone, Debug)]
