@@ -6,7 +6,7 @@ use std::{path::PathBuf, time::Duration};
 use footbridge_testbed::{
     scenario::until,
     synapse::Synapse,
-    town::{Kind, Plan, Town},
+    town::{Kind, Plan, Site, Town},
 };
 
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -52,7 +52,7 @@ async fn reads(town: &Town, what: &str, rooms: [&[&str]; 2], channels: [&[&str];
     };
     if until(PATIENCE, is_so).await.is_err() {
         let rooms: Vec<_> = (0..2).map(|number| town.read(number)).collect();
-        let sites: Vec<_> = town.sites.iter().map(|site| site.read()).collect();
+        let sites: Vec<_> = town.sites.iter().map(Site::read).collect();
         panic!(
             "{what}: rooms {rooms:#?}, channels {sites:#?}\n{}",
             town.bridge.logs_end()

@@ -85,16 +85,20 @@ impl Event {
     }
 
     /// When Matterbridge took it.
+    pub fn moment(&self) -> Option<jiff::Timestamp> {
+        self.timestamp.parse().ok()
+    }
+
+    /// The same for the house.
     pub fn sent_at(&self) -> Option<Millis> {
-        let moment: jiff::Timestamp = self.timestamp.parse().ok()?;
-        Some(Millis(moment.as_millisecond()))
+        Some(Millis(self.moment()?.as_millisecond()))
     }
 
     /// What it is known by: no object has an id, but each keeps the moment to the nanosecond at which Matterbridge
     /// took it, on the WebSocket and in the buffer alike. The hash tells apart who wrote it; the text is not in it,
     /// so nothing can be guessed from what the store keeps.
     pub fn fact(&self) -> RemoteId {
-        let moment: Option<jiff::Timestamp> = self.timestamp.parse().ok();
+        let moment = self.moment();
         let mut hash = Sha256::new();
         let parts = [
             &self.account,

@@ -256,6 +256,15 @@ impl Connection<'_> {
 
     /// Takes what the buffer brought. Answers whether it holds nothing more that the WebSocket does not bring.
     async fn buffered(&mut self, events: &[Event]) -> Result<bool, Ending> {
+        // The buffer is read from its oldest end, so what was heard before this stands before it: a connection that
+        // broke may have brought what the buffer has dropped since.
+        if let Some(reached) = events.iter().filter_map(Event::moment).min() {
+            let held = std::mem::take(&mut self.held).into_iter();
+            let is_earlier = |event: &Event| event.moment().is_some_and(|moment| moment < reached);
+            let (earlier, later): (Vec<Event>, Vec<Event>) = held.partition(is_earlier);
+            self.held = later;
+            self.write(&earlier, Heard::Live).await?;
+        }
         self.write(events, Heard::Buffered).await?;
         let mut events = events.iter();
         Ok(events.any(|event| self.facts.contains(&event.fact())))

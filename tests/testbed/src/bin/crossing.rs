@@ -88,6 +88,8 @@ async fn run(arguments: &Arguments, console: &Console) -> anyhow::Result<bool> {
             town.ann.say(room, &load.number()).await?;
         }
         if arguments.away > 0 && number == arguments.messages / 2 {
+            // What is still on its way would come behind what is said meanwhile.
+            town.bridge.settle(Duration::from_mins(1)).await?;
             town.bridge.terminate().await?;
             // Somebody goes on talking on the far side of the gateway.
             for _ in 0..arguments.away * 4 {
@@ -101,7 +103,7 @@ async fn run(arguments: &Arguments, console: &Console) -> anyhow::Result<bool> {
     let deadline = Instant::now() + Duration::from_mins(6);
     loop {
         let (there, back) = verdicts();
-        let lost = lost_by_itself(gateway.lost_by_itself(), &loads.1);
+        let lost = lost_by_itself(&gateway.lost_by_itself(), &loads.1);
         let missing = back.lost.iter().filter(|number| !lost.contains(number));
         if (there.lost.is_empty() && missing.count() == 0) || Instant::now() > deadline {
             break;
@@ -111,16 +113,25 @@ async fn run(arguments: &Arguments, console: &Console) -> anyhow::Result<bool> {
     tokio::time::sleep(Duration::from_secs(3)).await;
     town.bridge.conservation().await?;
     let (there, mut back) = verdicts();
-    let by_itself = lost_by_itself(gateway.lost_by_itself(), &loads.1);
+    let by_itself = lost_by_itself(&gateway.lost_by_itself(), &loads.1);
     let before = back.lost.len();
     back.lost.retain(|number| !by_itself.contains(number));
     let lost = before - back.lost.len();
     console.line(&shown(&there, &back, lost).to_string());
+    for (name, verdict) in [("first → second", &there), ("second → first", &back)] {
+        if !verdict.is_clean() {
+            let (lost, misplaced) = (&verdict.lost, &verdict.misplaced);
+            console.line(&format!(
+                "  {name}: lost {lost:?}, out of order {misplaced:?}"
+            ));
+        }
+    }
+    console.line(&format!("  lost by the API: {by_itself:?}"));
     console.line(&format!("  {} in all", short(Some(began.elapsed()))));
     Ok(there.is_clean() && back.is_clean())
 }
 
-fn lost_by_itself(texts: Vec<String>, load: &Load) -> BTreeSet<u32> {
+fn lost_by_itself(texts: &[String], load: &Load) -> BTreeSet<u32> {
     texts
         .iter()
         .filter_map(|text| load.number_in(text))
