@@ -12,7 +12,7 @@ use super::{
     api::{self, Event, Kind},
     client::{ANSWER_WITHIN, address},
     fault::{Fault, Request, fault_of, fault_of_silence},
-    feed::Wire,
+    wire::Wire,
 };
 use crate::silo::framing::{Line, Lines};
 

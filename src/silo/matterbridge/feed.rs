@@ -4,29 +4,23 @@
 
 use std::{collections::HashSet, convert::Infallible, time::Duration};
 
-use anyhow::{Context, anyhow};
-use footbridge_store::{Millis, RemoteId};
-use futures_util::{FutureExt, SinkExt, StreamExt};
+use anyhow::anyhow;
+use footbridge_store::RemoteId;
+use futures_util::StreamExt;
 use tokio::time::Instant;
-use tokio_tungstenite::tungstenite::{Error as WireError, Message as Frame};
 use tokio_util::sync::CancellationToken;
-use url::Url;
 
 use super::{
-    api::{self, Event, Kind},
-    buffer::{Buffer, LONGEST},
-    client::{ANSWER_WITHIN, address},
-    fault::{Fault, Request, fault_of},
+    api::Event,
+    buffer::Buffer,
+    fault::Fault,
     health::Health,
     listener::{Heard, Listener, Pace},
+    wire::{Ending, Wire, burst, first, open, ping},
 };
 use crate::{
     backoff,
-    secret::Secret,
-    silo::{
-        SiloError,
-        socket::{self, Socket, Unopened},
-    },
+    silo::{SiloError, socket::Socket},
 };
 
 /// A connection that lasted this long was a good one.
@@ -35,8 +29,6 @@ const STABLE: Duration = Duration::from_secs(30);
 const SHORT_LIVED: u32 = 3;
 /// The same after connections that brought nothing: a minute at most.
 const FAILED: u32 = 7;
-/// Frames taken together when they come fast.
-const BURST: usize = 64;
 /// What is held while the buffer is read, in messages and in bytes of text; beyond that it goes on out of order rather
 /// than into memory.
 const MOST_HELD: usize = 5_000;
@@ -44,44 +36,6 @@ const MOST_HELD_BYTES: usize = 16 << 20;
 
 /// How long the last of the buffer is waited for when the connection is lost.
 const SALVAGE: Duration = Duration::from_millis(100);
-
-/// Where and as whom to listen.
-pub struct Wire {
-    /// A client of HTTP/1.1 without a time limit on whole answers.
-    pub http: reqwest::Client,
-    /// What `/api/…` stands behind.
-    pub api: Url,
-    /// The account's token, if it has one.
-    pub token: Option<Secret>,
-    /// How long a silence may be, and then how long its end may take.
-    pub ping: Duration,
-    /// How often the buffer is read beside the WebSocket.
-    pub audit: Duration,
-}
-
-/// Why a connection ended.
-enum Ending {
-    Stopped,
-    SignedOut,
-    Lost(anyhow::Error),
-    Store(footbridge_store::Error),
-}
-
-impl From<Fault> for Ending {
-    fn from(fault: Fault) -> Self {
-        match fault {
-            Fault::SignedOut => Self::SignedOut,
-            Fault::Unavailable(source) => Self::Lost(source),
-            other => Self::Lost(anyhow!(other)),
-        }
-    }
-}
-
-impl From<footbridge_store::Error> for Ending {
-    fn from(error: footbridge_store::Error) -> Self {
-        Self::Store(error)
-    }
-}
 
 /// Follows the feed over all its connections. Ends only when stopped, signed out, or when the store fails.
 pub async fn follow(
@@ -310,98 +264,5 @@ async fn next_of(buffer: &mut Option<Buffer>) -> Result<Option<Vec<Event>>, Faul
     match buffer {
         Some(buffer) => buffer.next().await,
         None => std::future::pending().await,
-    }
-}
-
-async fn open(wire: &Wire) -> Result<Socket, Ending> {
-    let url = address(&wire.api, "websocket");
-    let opening = socket::open(&wire.http, &url, wire.token.as_ref(), LONGEST);
-    let opened = tokio::time::timeout(ANSWER_WITHIN, opening)
-        .await
-        .map_err(|_| Ending::Lost(anyhow!("Matterbridge does not answer")))?;
-    opened.map_err(|failure| match failure {
-        Unopened::Answered(status) => fault_of(Request::Read, status, "").into(),
-        Unopened::Unreachable(error) => {
-            Ending::Lost(anyhow!(error).context("Cannot reach Matterbridge"))
-        }
-        Unopened::NoWebSocket => Ending::Lost(anyhow!(
-            "what answers at the configured `api` is not Matterbridge's API"
-        )),
-    })
-}
-
-/// The first object of a connection tells the moment of Matterbridge's clock.
-async fn first(socket: &mut Socket) -> Result<Option<Millis>, Ending> {
-    let hello = async {
-        loop {
-            let frame = socket.next().await;
-            let frame =
-                frame.ok_or_else(|| Ending::Lost(anyhow!("Matterbridge closed the connection")))?;
-            match event_of(frame)? {
-                Some(event) if event.kind() == Kind::Connected => return Ok(event.sent_at()),
-                Some(_) => {
-                    return Err(Ending::Lost(anyhow!(
-                        "Matterbridge begins with something else"
-                    )));
-                }
-                None => {}
-            }
-        }
-    };
-    let hello = tokio::time::timeout(ANSWER_WITHIN, hello).await;
-    hello.map_err(|_| Ending::Lost(anyhow!("Matterbridge does not begin to talk")))?
-}
-
-/// This frame's event and those of the frames that are here already.
-fn burst(
-    first: Option<Result<Frame, WireError>>,
-    socket: &mut Socket,
-) -> Result<Vec<Event>, Ending> {
-    let mut events = Vec::new();
-    let mut frame = first;
-    loop {
-        let taken =
-            frame.ok_or_else(|| Ending::Lost(anyhow!("Matterbridge closed the connection")));
-        match taken.and_then(event_of) {
-            Ok(event) => events.extend(event),
-            // It comes again; what was read before it must not be lost.
-            Err(_) if !events.is_empty() => return Ok(events),
-            Err(ending) => return Err(ending),
-        }
-        if events.len() >= BURST {
-            return Ok(events);
-        }
-        match socket.next().now_or_never() {
-            Some(next) => frame = next,
-            None => return Ok(events),
-        }
-    }
-}
-
-/// What a frame tells, if anything.
-fn event_of(frame: Result<Frame, WireError>) -> Result<Option<Event>, Ending> {
-    let frame = frame.context("The connection to Matterbridge broke");
-    let event = match frame.map_err(Ending::Lost)? {
-        Frame::Text(text) => api::read(text.as_bytes()),
-        Frame::Binary(bytes) => api::read(&bytes),
-        Frame::Close(_) => return Err(Ending::Lost(anyhow!("Matterbridge closed the connection"))),
-        Frame::Ping(_) | Frame::Pong(_) | Frame::Frame(_) => return Ok(None),
-    };
-    if event.is_none() {
-        tracing::warn!("Matterbridge said something unreadable; it is left out");
-    }
-    Ok(event)
-}
-
-/// Asks for a sign of life.
-async fn ping(socket: &mut Socket) -> Result<(), Ending> {
-    let asked = socket.send(Frame::Ping(Vec::new().into()));
-    let asked = tokio::time::timeout(ANSWER_WITHIN, asked).await;
-    match asked {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(Ending::Lost(anyhow!(error))),
-        Err(_) => Err(Ending::Lost(anyhow!(
-            "Matterbridge does not take what we say"
-        ))),
     }
 }

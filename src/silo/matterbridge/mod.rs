@@ -13,6 +13,7 @@ mod known;
 mod health;
 mod listener;
 mod buffer;
+mod wire;
 mod feed;
 
 pub use abilities::KIND;
@@ -36,10 +37,10 @@ use self::{
     client::Client,
     convert::name_of,
     fault::{Fault, UNSURE},
-    feed::Wire,
     health::Health,
     known::{Account, Known},
     listener::Listener,
+    wire::Wire,
 };
 use crate::{
     clock::Clock,

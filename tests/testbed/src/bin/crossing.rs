@@ -13,7 +13,7 @@ use clap::Parser;
 use footbridge_testbed::bridge::build;
 use footbridge_testbed::console::Console;
 use footbridge_testbed::report::{Table, Verdict, short};
-use footbridge_testbed::scenario::Load;
+use footbridge_testbed::scenario::{Load, until};
 use footbridge_testbed::synapse::{Limits, Synapse};
 use footbridge_testbed::town::{Joint, Kind, Plan, Town};
 
@@ -89,7 +89,8 @@ async fn run(arguments: &Arguments, console: &Console) -> anyhow::Result<bool> {
         }
         if arguments.away > 0 && number == arguments.messages / 2 {
             // What is still on its way would come behind what is said meanwhile.
-            town.bridge.settle(Duration::from_mins(1)).await?;
+            let arrived = || town.into_channel(&loads.1, 1).lost.is_empty();
+            until(Duration::from_mins(1), arrived).await?;
             town.bridge.terminate().await?;
             // Somebody goes on talking on the far side of the gateway.
             for _ in 0..arguments.away * 4 {

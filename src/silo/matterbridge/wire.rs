@@ -1,0 +1,159 @@
+//! One WebSocket to Matterbridge: opened, read a few events at a time, and asked for a sign of life.
+
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use footbridge_store::Millis;
+use futures_util::{FutureExt, SinkExt, StreamExt};
+use tokio_tungstenite::tungstenite::{Error as WireError, Message as Frame};
+use url::Url;
+
+use super::{
+    api::{self, Event, Kind},
+    buffer::LONGEST,
+    client::{ANSWER_WITHIN, address},
+    fault::{Fault, Request, fault_of},
+};
+use crate::{
+    secret::Secret,
+    silo::socket::{self, Socket, Unopened},
+};
+
+/// Frames taken together when they come fast.
+const BURST: usize = 64;
+
+/// Where and as whom to listen.
+pub struct Wire {
+    /// A client of HTTP/1.1 without a time limit on whole answers.
+    pub http: reqwest::Client,
+    /// What `/api/…` stands behind.
+    pub api: Url,
+    /// The account's token, if it has one.
+    pub token: Option<Secret>,
+    /// How long a silence may be, and then how long its end may take.
+    pub ping: Duration,
+    /// How often the buffer is read beside the WebSocket.
+    pub audit: Duration,
+}
+
+/// Why a connection ended.
+pub enum Ending {
+    /// We were told to stop.
+    Stopped,
+    /// Our token is not accepted.
+    SignedOut,
+    /// Something went wrong on the way or over there.
+    Lost(anyhow::Error),
+    /// Our own store failed.
+    Store(footbridge_store::Error),
+}
+
+impl From<Fault> for Ending {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::SignedOut => Self::SignedOut,
+            Fault::Unavailable(source) => Self::Lost(source),
+            other => Self::Lost(anyhow!(other)),
+        }
+    }
+}
+
+impl From<footbridge_store::Error> for Ending {
+    fn from(error: footbridge_store::Error) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// Opens a connection.
+pub async fn open(wire: &Wire) -> Result<Socket, Ending> {
+    let url = address(&wire.api, "websocket");
+    let opening = socket::open(&wire.http, &url, wire.token.as_ref(), LONGEST);
+    let opened = tokio::time::timeout(ANSWER_WITHIN, opening)
+        .await
+        .map_err(|_| Ending::Lost(anyhow!("Matterbridge does not answer")))?;
+    opened.map_err(|failure| match failure {
+        Unopened::Answered(status) => fault_of(Request::Read, status, "").into(),
+        Unopened::Unreachable(error) => {
+            Ending::Lost(anyhow!(error).context("Cannot reach Matterbridge"))
+        }
+        Unopened::NoWebSocket => Ending::Lost(anyhow!(
+            "what answers at the configured `api` is not Matterbridge's API"
+        )),
+    })
+}
+
+/// The first object of a connection tells the moment of Matterbridge's clock.
+pub async fn first(socket: &mut Socket) -> Result<Option<Millis>, Ending> {
+    let hello = async {
+        loop {
+            let frame = socket.next().await;
+            let frame =
+                frame.ok_or_else(|| Ending::Lost(anyhow!("Matterbridge closed the connection")))?;
+            match event_of(frame)? {
+                Some(event) if event.kind() == Kind::Connected => return Ok(event.sent_at()),
+                Some(_) => {
+                    return Err(Ending::Lost(anyhow!(
+                        "Matterbridge begins with something else"
+                    )));
+                }
+                None => {}
+            }
+        }
+    };
+    let hello = tokio::time::timeout(ANSWER_WITHIN, hello).await;
+    hello.map_err(|_| Ending::Lost(anyhow!("Matterbridge does not begin to talk")))?
+}
+
+/// This frame's event and those of the frames that are here already.
+pub fn burst(
+    first: Option<Result<Frame, WireError>>,
+    socket: &mut Socket,
+) -> Result<Vec<Event>, Ending> {
+    let mut events = Vec::new();
+    let mut frame = first;
+    loop {
+        let taken =
+            frame.ok_or_else(|| Ending::Lost(anyhow!("Matterbridge closed the connection")));
+        match taken.and_then(event_of) {
+            Ok(event) => events.extend(event),
+            // It comes again; what was read before it must not be lost.
+            Err(_) if !events.is_empty() => return Ok(events),
+            Err(ending) => return Err(ending),
+        }
+        if events.len() >= BURST {
+            return Ok(events);
+        }
+        match socket.next().now_or_never() {
+            Some(next) => frame = next,
+            None => return Ok(events),
+        }
+    }
+}
+
+/// What a frame tells, if anything.
+fn event_of(frame: Result<Frame, WireError>) -> Result<Option<Event>, Ending> {
+    let frame = frame.context("The connection to Matterbridge broke");
+    let event = match frame.map_err(Ending::Lost)? {
+        Frame::Text(text) => api::read(text.as_bytes()),
+        Frame::Binary(bytes) => api::read(&bytes),
+        Frame::Close(_) => return Err(Ending::Lost(anyhow!("Matterbridge closed the connection"))),
+        Frame::Ping(_) | Frame::Pong(_) | Frame::Frame(_) => return Ok(None),
+    };
+    if event.is_none() {
+        tracing::warn!("Matterbridge said something unreadable; it is left out");
+    }
+    Ok(event)
+}
+
+/// Asks for a sign of life.
+pub async fn ping(socket: &mut Socket) -> Result<(), Ending> {
+    let asked = socket.send(Frame::Ping(Vec::new().into()));
+    let asked = tokio::time::timeout(ANSWER_WITHIN, asked).await;
+    match asked {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(Ending::Lost(anyhow!(error))),
+        Err(_) => Err(Ending::Lost(anyhow!(
+            "Matterbridge does not take what we say"
+        ))),
+    }
+}
