@@ -115,10 +115,12 @@ async fn run(arguments: &Arguments, console: &Console) -> anyhow::Result<bool> {
     town.bridge.conservation().await?;
     let (there, mut back) = verdicts();
     let by_itself = lost_by_itself(&gateway.lost_by_itself(), &loads.1);
-    let before = back.lost.len();
-    back.lost.retain(|number| !by_itself.contains(number));
-    let lost = before - back.lost.len();
-    console.line(&shown(&there, &back, lost).to_string());
+    let (lost, missing): (Vec<u32>, Vec<u32>) = back
+        .lost
+        .iter()
+        .partition(|number| by_itself.contains(number));
+    back.lost = missing;
+    console.line(&shown(&there, &back, lost.len()).to_string());
     for (name, verdict) in [("first → second", &there), ("second → first", &back)] {
         if !verdict.is_clean() {
             let (lost, misplaced) = (&verdict.lost, &verdict.misplaced);
@@ -127,7 +129,7 @@ async fn run(arguments: &Arguments, console: &Console) -> anyhow::Result<bool> {
             ));
         }
     }
-    console.line(&format!("  lost by the API: {by_itself:?}"));
+    console.line(&format!("  lost by the API: {lost:?}"));
     console.line(&format!("  {} in all", short(Some(began.elapsed()))));
     Ok(there.is_clean() && back.is_clean())
 }
