@@ -175,6 +175,8 @@ impl MattermostSim {
             name: name.to_owned(),
             mime_type: "application/octet-stream".to_owned(),
             content: content.to_owned(),
+            owner: user.to_owned(),
+            channel_id: channel.to_owned(),
         };
         let file_ids = vec![file.id.clone()];
         self.world().inner().files.insert(file.id.clone(), file);
@@ -182,6 +184,15 @@ impl MattermostSim {
             file_ids,
             ..said(channel, user, "")
         })
+    }
+
+    /// What the files of a post hold, by name.
+    pub fn files_of(&self, post: &Post) -> Vec<(String, Vec<u8>)> {
+        let inner = self.world().inner();
+        let files = post.file_ids.iter().filter_map(|id| inner.files.get(id));
+        files
+            .map(|file| (file.name.clone(), file.content.clone()))
+            .collect()
     }
 
     /// The author edits a post.

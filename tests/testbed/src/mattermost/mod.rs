@@ -54,6 +54,8 @@ pub struct Options {
     pub rate_limit: Option<(u32, u32)>,
     /// How many rows an answer to `since` has at most.
     pub since_cap: usize,
+    /// The largest file that is taken, in bytes.
+    pub largest_file: usize,
     /// The port; 0 takes a free one.
     pub port: u16,
 }
@@ -66,6 +68,7 @@ impl Default for Options {
             remembered: Duration::from_secs(30),
             rate_limit: None,
             since_cap: 1_000,
+            largest_file: 100 << 20,
             port: 0,
         }
     }

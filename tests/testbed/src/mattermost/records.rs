@@ -95,6 +95,10 @@ pub struct File {
     pub mime_type: String,
     /// Its content.
     pub content: Vec<u8>,
+    /// Who uploaded it.
+    pub owner: String,
+    /// Where to.
+    pub channel_id: String,
 }
 
 impl User {
@@ -144,9 +148,10 @@ impl File {
     pub(super) fn json(&self, post: &Post) -> Value {
         let extension = self.name.rsplit_once('.').map_or("", |(_, end)| end);
         json!({
-            "id": self.id, "user_id": post.user_id, "post_id": post.id, "create_at": post.create_at,
+            "id": self.id, "user_id": self.owner, "post_id": post.id, "channel_id": self.channel_id, "create_at": post.create_at,
             "update_at": post.create_at, "delete_at": 0, "name": self.name, "extension": extension,
             "size": self.content.len(), "mime_type": self.mime_type, "has_preview_image": false,
+            "width": 0, "height": 0,
         })
     }
 }

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unnecessary_wraps, reason = "all handlers have one form")]
 
+mod files;
 mod people;
 mod places;
 mod posts;
@@ -20,6 +21,8 @@ use axum::{
 };
 use serde_json::{Value, json};
 
+use files::Upload;
+
 use super::{
     Shared, socket,
     world::{No, new_id},
@@ -27,7 +30,7 @@ use super::{
 use crate::{gitter::wire::Switch, strikes};
 
 /// The longest body that is taken.
-const MAX_BODY: usize = 64 << 20;
+const MAX_BODY: usize = 160 << 20;
 
 /// What a call is about.
 struct Call<'a> {
@@ -38,6 +41,8 @@ struct Call<'a> {
     at: Vec<String>,
     query: Vec<(String, String)>,
     body: Value,
+    /// The files of a form, or the one file that the body is.
+    files: Vec<Upload>,
 }
 
 impl Call<'_> {
@@ -101,7 +106,9 @@ const ROUTES: &[(&str, Handler)] = &[
         "DELETE users/:id/posts/:post/reactions/:name",
         posts::unreact,
     ),
-    ("GET files/:id/info", posts::file),
+    ("POST files", files::upload),
+    ("GET files/:id", files::content),
+    ("GET files/:id/info", files::info),
     ("GET config/client", people::config),
     ("GET license/client", people::ok),
     ("GET system/ping", people::ok),
@@ -217,6 +224,8 @@ async fn answer(
     let query = url::form_urlencoded::parse(query.as_bytes())
         .into_owned()
         .collect();
+    let mut query: Vec<(String, String)> = query;
+    let kind = header_of(request.headers(), header::CONTENT_TYPE);
     let Ok(bytes) = to_bytes(request.into_body(), MAX_BODY).await else {
         return refusal(&No(
             400,
@@ -224,7 +233,15 @@ async fn answer(
             "Invalid body.",
         ));
     };
-    let body = serde_json::from_slice(&bytes).unwrap_or_default();
+    let (mut body, mut files) = (Value::Null, Vec::new());
+    if route == "POST files" {
+        match files::uploaded(&kind, bytes, &mut query).await {
+            Ok(uploaded) => files = uploaded,
+            Err(no) => return refusal(&no),
+        }
+    } else {
+        body = serde_json::from_slice(&bytes).unwrap_or_default();
+    }
     let me = me.unwrap_or_default();
     let call = Call {
         shared,
@@ -232,7 +249,11 @@ async fn answer(
         at,
         query,
         body,
+        files,
     };
+    if route == "GET files/:id" {
+        return files::response(&call).unwrap_or_else(|no| refusal(&no));
+    }
     match handler(&call) {
         Ok((status, value)) => {
             let token = value["simulated_token"].as_str().map(str::to_owned);
@@ -252,6 +273,11 @@ fn refusal(no: &No) -> Response {
         "id": no.1, "message": no.2, "detailed_error": "", "request_id": new_id(), "status_code": no.0,
     });
     (status, Json(body)).into_response()
+}
+
+fn header_of(headers: &HeaderMap, name: header::HeaderName) -> String {
+    let value = headers.get(name).and_then(|value| value.to_str().ok());
+    value.unwrap_or_default().to_owned()
 }
 
 /// A token, with either word before it that the server knows.

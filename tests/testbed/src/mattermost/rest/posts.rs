@@ -165,20 +165,3 @@ pub(super) fn unreact(call: &Call<'_>) -> Answer {
         .react(&call.me, call.at(1), call.at(2), false, &call.shared.faults)?;
     Ok((StatusCode::OK, json!({"status": "OK"})))
 }
-
-pub(super) fn file(call: &Call<'_>) -> Answer {
-    let inner = call.shared.world.inner();
-    let file = inner.files.get(call.at(0));
-    let post = inner
-        .posts
-        .iter()
-        .find(|post| post.file_ids.iter().any(|id| id == call.at(0)));
-    match (file, post) {
-        (Some(file), Some(post)) => Ok((StatusCode::OK, file.json(post))),
-        _ => Err(No(
-            404,
-            "app.file_info.get.app_error",
-            "Unable to get the file info.",
-        )),
-    }
-}
