@@ -43,6 +43,7 @@ use crate::{
     portal::Peers,
     shutdown::Shutdown,
     silo::{Channel, Silo, SiloError},
+    spool::Spool,
 };
 
 /// Runs the bridge until a signal stops it. An error means that it could not start or could not go on; what is
@@ -90,6 +91,8 @@ struct House {
     matrix: Arc<Matrix>,
     silos: BTreeMap<String, Arc<dyn Silo>>,
     budgets: Budgets,
+    /// Where files are kept on their way.
+    spool: Spool,
     shutdown: Shutdown,
     portals_running: AtomicUsize,
     /// Those of the configuration and of the command line, found or not.
@@ -135,6 +138,7 @@ impl House {
         let bells = Bells::default();
         let inbox = Inbox::new(store.clone(), bells.clone(), clock);
         let shutdown = Shutdown::default();
+        let spool = Spool::new(config.store.path.clone(), config.media.most);
         let portals_running = AtomicUsize::new(0);
         let portals_named = AtomicUsize::new(config.portals.len());
         Ok((
@@ -147,6 +151,7 @@ impl House {
                 matrix,
                 silos,
                 budgets,
+                spool,
                 shutdown,
                 portals_running,
                 portals_named,

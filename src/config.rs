@@ -25,6 +25,7 @@ pub use fault::{Exit, Fault, Report, Source, Style};
 
 use crate::{
     matrix::{MatrixConfig, Trust},
+    people::Person,
     silo::SiloConfig,
 };
 
@@ -39,8 +40,12 @@ pub struct Config {
     pub silos: Vec<SiloConfig>,
     /// Every `[[portal]]`.
     pub portals: Vec<PortalConfig>,
+    /// Every `[[person]]`.
+    pub people: Vec<Person>,
     /// `[delivery]`
     pub delivery: DeliveryConfig,
+    /// `[media]`
+    pub media: MediaConfig,
     /// `[consent]`
     pub consent: ConsentConfig,
     /// `[admin]`
@@ -73,6 +78,8 @@ pub struct PortalConfig {
     pub trust: Trust,
     /// Whether what the silo tells by itself (somebody joined, the topic changed) is shown in the room.
     pub system_messages: bool,
+    /// Whether what machines say (`m.notice`) crosses.
+    pub notices: bool,
     /// Where its `channel` stands in the file.
     pub channel_span: std::ops::Range<usize>,
     /// Where its `room` stands in the file.
@@ -91,6 +98,7 @@ impl PortalConfig {
             channel: spec.channel,
             trust: Trust::default(),
             system_messages: false,
+            notices: false,
             channel_span: 0..0,
             room_span: 0..0,
             origin: Origin::Operator,
@@ -106,6 +114,13 @@ impl PortalConfig {
             channel: self.channel.clone(),
         }
     }
+}
+
+/// `[media]`: files on their way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MediaConfig {
+    /// The largest that is carried over, in bytes.
+    pub most: u64,
 }
 
 /// `[delivery]`: how long and how often, the same for all portals.

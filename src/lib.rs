@@ -7,6 +7,9 @@
 pub mod message;
 pub mod text;
 pub mod names;
+pub mod people;
+pub mod file;
+pub mod spool;
 pub mod outlet;
 pub mod inbox;
 pub mod portal;

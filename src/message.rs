@@ -4,7 +4,7 @@
 use footbridge_store::{Millis, RemoteId};
 use serde::{Deserialize, Serialize};
 
-use crate::text::Body;
+use crate::{file::File, text::Body};
 
 /// Something that a person did in one place and that should be seen in another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,6 +15,9 @@ pub struct Message {
     pub sent_at: Millis,
     /// What.
     pub action: Action,
+    /// What hangs on it. Of an edit: what hangs on the message that is edited.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<File>,
 }
 
 /// The author of a message in the place where it was written.
@@ -137,6 +140,7 @@ impl Message {
                 text: text.to_owned(),
                 about,
             },
+            files: Vec::new(),
         }
     }
 
@@ -151,6 +155,7 @@ impl Message {
                 body: Body::plain(text),
                 style: Style::Notice,
             },
+            files: Vec::new(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Names of people made harmless: no ping, no markup, no disguise. Markup is escaped where a dialect is
 //! written; here only what no name needs is taken out.
 
+use unicode_normalization::UnicodeNormalization as _;
 use unicode_segmentation::UnicodeSegmentation as _;
 
 use crate::text::{cleaned, is_invisible};
@@ -47,6 +48,19 @@ fn visible(name: &str) -> String {
     out.trim_end().to_owned()
 }
 
+/// What a name looks like (UTS #39): two names with the same likeness cannot be told apart at a glance, whatever letters
+/// they are made of, large or small, with or without spaces.
+#[must_use]
+pub fn likeness(name: &str) -> String {
+    let plain: String = shown(name, "").nfkc().collect();
+    unicode_security::skeleton(&plain.to_lowercase())
+        .flat_map(char::to_lowercase)
+        .filter(|c| c.is_alphanumeric())
+        // Large, one looks like the other small.
+        .map(|c| if c == 'i' { 'l' } else { c })
+        .collect()
+}
+
 /// A name that cannot turn the direction of the text behind it. Names without letters written from right to
 /// left stay as they are.
 #[must_use]
@@ -60,5 +74,48 @@ pub fn isolated(name: &str) -> String {
         format!("\u{2068}{name}\u{2069}")
     } else {
         name.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn c10_names_that_look_alike_have_one_likeness() {
+        let alike = [
+            ("Alice", "Аlісе"),
+            ("Alice", "alice"),
+            ("Alice", "A\u{200b}lice"),
+            ("Alice", "\u{202e}Alice"),
+            ("Alice", "Ａｌｉｃｅ"),
+            ("Alice", "𝐀𝐥𝐢𝐜𝐞"),
+            ("Alice", " Al ice "),
+            ("modern", "modem"),
+            ("paypal", "paypaI"),
+        ];
+        for (one, other) in alike {
+            assert_eq!(likeness(one), likeness(other), "{one} {other:?}");
+        }
+        for (one, other) in [("Alice", "Alicia"), ("Ann", "Anna"), ("Bob", "Rob")] {
+            assert_ne!(likeness(one), likeness(other), "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn c08_c11_a_name_is_one_line_without_anything_that_hides() {
+        let flood = format!("a{}", "\u{301}".repeat(5_000));
+        for name in [
+            "a\r\nQUIT",
+            "a\0b",
+            "\u{202e}evil\u{2066}",
+            flood.as_str(),
+            "\u{9b}31m",
+        ] {
+            let shown = shown(name, "");
+            let hides = |c: char| c.is_control() || is_invisible(c);
+            assert!(!shown.contains(hides), "{name:?}");
+            assert!(shown.len() <= MAX_BYTES, "{}", shown.len());
+        }
     }
 }

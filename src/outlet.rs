@@ -7,7 +7,11 @@ use async_trait::async_trait;
 use footbridge_store::{Copy, Millis, Place, RemoteId};
 use serde::{Deserialize, Serialize};
 
-use crate::message::{Message, Sender, Style};
+use crate::{
+    file::File,
+    message::{Message, Sender, Style},
+    spool::{Spool, SpoolError, Spooled},
+};
 
 /// A delivery on its way to `to`.
 #[derive(Clone, Debug)]
@@ -44,6 +48,19 @@ pub enum Step {
         thread: Option<RemoteId>,
         /// The message it answers, on this side.
         reply_to: Option<RemoteId>,
+    },
+    /// A new message that is a file.
+    Send {
+        /// What it is, in the words of the side it comes from.
+        file: File,
+        /// What is said with it.
+        content: Content,
+        /// The first message of its thread, on this side.
+        thread: Option<RemoteId>,
+        /// The message it answers, on this side.
+        reply_to: Option<RemoteId>,
+        /// What to do where it cannot be carried.
+        otherwise: Option<Box<Step>>,
     },
     /// A new text for a message of ours.
     Replace {
@@ -118,6 +135,9 @@ pub struct Content {
     /// Whose words they are, where the side shows that beside the text instead of in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub author: Option<Sender>,
+    /// Who is called, where the side says that beside the text: ids of that side.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mentions: Vec<String>,
 }
 
 impl std::fmt::Debug for Content {
@@ -212,6 +232,29 @@ impl SendError {
     }
 }
 
+/// A file was planned for a side that takes none.
+#[must_use]
+pub fn without_files() -> SendError {
+    SendError::Refused {
+        reason: "this side takes no files".to_owned(),
+    }
+}
+
+impl From<SpoolError> for SendError {
+    fn from(error: SpoolError) -> Self {
+        match error {
+            SpoolError::TooLarge(_) | SpoolError::Forged => Self::Refused {
+                reason: format!("the file is not carried over: {error}"),
+            },
+            SpoolError::Broken(_) | SpoolError::Disk(_) => Self::Retry {
+                after: None,
+                outcome: Outcome::NotDone,
+                source: anyhow::anyhow!("a file was not fetched: {error}"),
+            },
+        }
+    }
+}
+
 /// What is known about a step that failed for now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -240,6 +283,24 @@ pub trait Outlet: Send + Sync {
 
     /// Performs one step. `key` is the same whenever the same step is tried again.
     async fn perform(&self, to: &Place, key: &str, step: &Step) -> Result<Done, SendError>;
+
+    /// Fetches a file of a message that was written on this side.
+    async fn fetch(&self, _file: &File, _spool: &Spool) -> Result<Spooled, SendError> {
+        Err(SendError::Refused {
+            reason: "files of this side cannot be fetched".to_owned(),
+        })
+    }
+
+    /// Performs a [`Step::Send`], whose file is here.
+    async fn send_file(
+        &self,
+        _to: &Place,
+        _key: &str,
+        _step: &Step,
+        _file: &Spooled,
+    ) -> Result<Done, SendError> {
+        Err(without_files())
+    }
 
     /// Whether the same `key` twice makes one message. If not, the house marks a step as unsure before it is
     /// performed and asks [`Outlet::recall`] before it is repeated.

@@ -13,7 +13,7 @@ mod steps;
 
 use std::{sync::Arc, time::Duration};
 
-use footbridge_store::{Copies, Delivery, Error, Head, LaneId, Store, Undelivered};
+use footbridge_store::{Copies, Delivery, Error, Head, LaneId, Side, Store, Undelivered};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -28,8 +28,10 @@ use crate::{
     budget::Budget,
     clock::Clock,
     inbox::Bells,
-    message::{Action, Message},
+    message::{Action, Message, Style},
     outlet::{Outgoing, Outlet, Plan, SendError},
+    people::People,
+    spool::Spool,
 };
 
 /// An idle lane asks the table this often even if no bell rang.
@@ -37,6 +39,8 @@ const SLOW_POLL: Duration = Duration::from_secs(30);
 
 /// The rule for what a network tells by itself, where the portal does not want it.
 const SYSTEM: &str = "system-message";
+/// The same for what machines say.
+const NOTICE: &str = "notice";
 
 /// What a lane needs from the house.
 #[derive(Clone)]
@@ -45,6 +49,10 @@ pub struct Lane {
     pub id: LaneId,
     /// Where its deliveries go.
     pub outlet: Arc<dyn Outlet>,
+    /// Where its messages were written: files are fetched from there.
+    pub source: Arc<dyn Outlet>,
+    /// Where files are kept on their way.
+    pub spool: Spool,
     /// Where its debts stand.
     pub store: Store,
     /// What wakes it.
@@ -59,8 +67,34 @@ pub struct Lane {
     pub budget: Budget,
     /// Whether messages that wait for that may share one.
     pub coalesce: bool,
-    /// Whether what a network tells by itself (see [`Action::System`]) crosses.
+    /// What crosses only where somebody wants it.
+    pub tastes: Tastes,
+    /// Who can be called.
+    pub people: People,
+}
+
+/// What crosses only where somebody wants it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tastes {
+    /// What a network tells by itself (see [`Action::System`]).
     pub system_messages: bool,
+    /// What machines say (see [`Style::Notice`]).
+    pub notices: bool,
+}
+
+impl Tastes {
+    /// The rule by which this does not cross.
+    fn against(self, message: &Message) -> Option<&'static str> {
+        match &message.action {
+            Action::System { .. } if !self.system_messages => Some(SYSTEM),
+            Action::Post { style, .. } | Action::Edit { style, .. }
+                if *style == Style::Notice && !self.notices && !message.sender.is_bridge() =>
+            {
+                Some(NOTICE)
+            }
+            _ => None,
+        }
+    }
 }
 
 /// Why a lane no longer runs.
@@ -169,8 +203,8 @@ impl Lane {
         {
             return Ok(Ok(plan));
         }
-        if matches!(message.action, Action::System { .. }) && !self.system_messages {
-            return Ok(Ok(Plan::Skip(SYSTEM.to_owned())));
+        if let Some(rule) = self.tastes.against(message) {
+            return Ok(Ok(Plan::Skip(rule.to_owned())));
         }
         let known = match message.target() {
             Some(target) => {
@@ -212,7 +246,7 @@ impl Lane {
         let outgoing = Outgoing {
             key: delivery.key.clone(),
             to: delivery.to.clone(),
-            message: message.clone(),
+            message: self.calling(delivery, message),
             copies: known.copies,
             late: delivery.late,
         };
@@ -222,6 +256,15 @@ impl Lane {
             return Ok(Ok(self.outlet.revise(&outgoing, slot)));
         }
         Ok(self.outlet.plan(&outgoing, self.clock.now()))
+    }
+
+    /// The message with those called whom the other side knows.
+    fn calling(&self, delivery: &Delivery, message: &Message) -> Message {
+        let silo = match self.id.toward {
+            Side::Matrix => &delivery.from,
+            Side::Silo => &delivery.to,
+        };
+        self.people.calling(message, silo.network(), self.id.toward)
     }
 
     async fn skip(&self, delivery: &Delivery, rule: &str) -> Result<Attempt, Error> {

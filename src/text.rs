@@ -5,6 +5,7 @@ mod cut;
 pub mod html;
 mod plain;
 mod render;
+mod walk;
 
 use std::borrow::Cow;
 
@@ -55,6 +56,8 @@ pub enum Block {
     Table(Vec<Vec<Vec<Inline>>>),
     /// A horizontal rule.
     Rule,
+    /// A formula on a line of its own, in LaTeX.
+    Maths(String),
 }
 
 /// A piece of running text.
@@ -72,6 +75,8 @@ pub enum Inline {
     Strike(Vec<Inline>),
     /// Code in running text.
     Code(String),
+    /// A formula in running text, in LaTeX.
+    Maths(String),
     /// Hidden until asked for.
     Spoiler(Vec<Inline>),
     /// A link. The target is `http`, `https`, `mailto` or `matrix`; anything else is not made a link.
@@ -84,6 +89,14 @@ pub enum Inline {
     /// A person called by name. Shown as harmless text unless a side can prove whom to ping.
     Mention {
         /// The person's id in the source network.
+        id: String,
+        /// The name shown, without a leading `@`.
+        name: String,
+    },
+    /// A person who is called, wherever this is shown. Never read from outside: only made of a [`Inline::Mention`] whose
+    /// person the configuration knows.
+    Ping {
+        /// The person's id in the network where it is shown.
         id: String,
         /// The name shown, without a leading `@`.
         name: String,
@@ -131,6 +144,27 @@ impl Body {
     #[must_use]
     pub fn to_plain(&self) -> String {
         plain::of_blocks(&self.0)
+    }
+
+    /// Goes through every run of text, the innermost first.
+    pub fn each_line(&mut self, act: &mut dyn FnMut(&mut Vec<Inline>)) {
+        walk::blocks(&mut self.0, act);
+    }
+
+    /// Who is called in it: the ids of each [`Inline::Ping`], once.
+    #[must_use]
+    pub fn pinged(&self) -> Vec<String> {
+        let mut pinged = Vec::new();
+        self.clone().each_line(&mut |line| {
+            for inline in line {
+                if let Inline::Ping { id, .. } = inline
+                    && !pinged.contains(id)
+                {
+                    pinged.push(id.clone());
+                }
+            }
+        });
+        pinged
     }
 
     /// Whether there is nothing to read.

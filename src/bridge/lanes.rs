@@ -15,7 +15,8 @@ use super::{
 use crate::{
     budget::{Budget, Pace},
     outlet::Outlet,
-    portal::{Lane, LaneEnd, Limits},
+    people::People,
+    portal::{Lane, LaneEnd, Limits, Tastes},
 };
 
 /// What the Matrix account is called beside those of silos.
@@ -61,10 +62,14 @@ impl Budgets {
 }
 
 impl House {
-    /// Only the configuration asks for them: of a portal made in a chat nobody has.
-    fn wants_system_messages(&self, portal: &Portal) -> bool {
+    /// Only the configuration asks for more: for a portal made in a chat nobody has.
+    fn tastes(&self, portal: &Portal) -> Tastes {
         let mut listed = self.config.portals.iter();
-        listed.any(|listed| listed.spec() == portal.spec && listed.system_messages)
+        let listed = listed.find(|listed| listed.spec() == portal.spec);
+        listed.map_or_else(Tastes::default, |listed| Tastes {
+            system_messages: listed.system_messages,
+            notices: listed.notices,
+        })
     }
 
     fn limits(&self) -> Limits {
@@ -89,18 +94,22 @@ impl House {
                 if !started.insert(id) {
                     continue;
                 }
-                let (outlet, side): (Arc<dyn Outlet>, &str) = match toward {
-                    Side::Matrix => (self.matrix.clone(), Place::MATRIX),
-                    Side::Silo => match self.silos.get(&portal.spec.silo) {
-                        Some(silo) => (silo.clone(), &portal.spec.silo),
-                        // A desk has no other end.
-                        None => continue,
-                    },
+                let matrix: Arc<dyn Outlet> = self.matrix.clone();
+                let silo = self.silos.get(&portal.spec.silo);
+                let silo = silo.cloned().map(|silo| silo as Arc<dyn Outlet>);
+                let (outlet, source, side) = match (toward, silo) {
+                    (Side::Matrix, Some(silo)) => (matrix, silo, Place::MATRIX),
+                    (Side::Silo, Some(silo)) => (silo, matrix, portal.spec.silo.as_str()),
+                    // A desk has no other end, and no files.
+                    (Side::Matrix, None) => (matrix.clone(), matrix, Place::MATRIX),
+                    (Side::Silo, None) => continue,
                 };
                 let (store, bells, clock) = (self.store.clone(), self.bells.clone(), self.clock);
                 let lane = Lane {
                     id,
                     outlet,
+                    source,
+                    spool: self.spool.clone(),
                     store,
                     bells,
                     clock,
@@ -108,7 +117,8 @@ impl House {
                     peers: self.peers.get(side).cloned().unwrap_or_default(),
                     budget: self.budgets.of_lane(toward, &portal.spec.silo),
                     coalesce: self.config.delivery.coalesce,
-                    system_messages: self.wants_system_messages(portal),
+                    tastes: self.tastes(portal),
+                    people: People::new(self.config.people.clone()),
                 };
                 let stop = self.shutdown.soft.clone();
                 let span = info_span!("lane", portal.id = id.portal.0, toward = toward.as_str());

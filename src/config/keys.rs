@@ -41,8 +41,16 @@ pub const TABLES: &[(&str, &[&str])] = &[
     ),
     (
         "portal",
-        &["room", "silo", "channel", "trust", "system_messages"],
+        &[
+            "room",
+            "silo",
+            "channel",
+            "trust",
+            "system_messages",
+            "notices",
+        ],
     ),
+    ("person", &["user", "silo", "account"]),
     (
         "delivery",
         &[
@@ -54,6 +62,7 @@ pub const TABLES: &[(&str, &[&str])] = &[
             "attempts",
         ],
     ),
+    ("media", &["max_mib"]),
     ("consent", &["delay", "operator", "disclose_joins"]),
     ("admin", &["listen", "allow_remote", "users"]),
 ];
@@ -91,7 +100,7 @@ pub(super) const SPANS: &[&str] = &[
 ];
 
 /// The tables that may stand in the file several times.
-pub(super) const REPEATED: &[&str] = &["silo", "portal"];
+pub(super) const REPEATED: &[&str] = &["silo", "portal", "person"];
 
 /// Keys whose values are secret.
 pub const SECRET: &[&str] = &["token"];

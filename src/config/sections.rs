@@ -13,12 +13,15 @@ use footbridge_store::Origin;
 use toml::de::DeTable;
 
 use super::{
-    AdminConfig, Config, ConsentConfig, DeliveryConfig, PortalConfig, StoreConfig,
+    AdminConfig, Config, ConsentConfig, DeliveryConfig, MediaConfig, PortalConfig, StoreConfig,
     fault::{Fault, Source},
     values,
     walk::{Section, Walk},
 };
-use crate::matrix::{Homeserver, MatrixConfig, Patience, Trust};
+use crate::{
+    matrix::{Homeserver, MatrixConfig, Patience, Trust},
+    people::Person,
+};
 
 /// Reads the tables.
 pub(super) struct Reader<'f> {
@@ -64,9 +67,19 @@ impl Reader<'_> {
             "remove one of them",
         );
         self.refuse_mixed_trust(of("portal"));
+        let people: Vec<_> = of("person")
+            .map(|section| self.person(section, names.as_deref()))
+            .collect();
+        self.refuse_twins(
+            of("person"),
+            &["silo", "account"],
+            "two people have the same account",
+            "remove one of them",
+        );
         let delivery = of("delivery")
             .next()
             .map_or_else(DeliveryConfig::default, |section| self.delivery(section));
+        let media = self.media(of("media").next());
         let consent = of("consent")
             .next()
             .map_or_else(ConsentConfig::default, |section| self.consent(section));
@@ -88,7 +101,9 @@ impl Reader<'_> {
             matrix,
             silos: silos.into_iter().collect::<Option<_>>()?,
             portals: portals.into_iter().collect::<Option<_>>()?,
+            people: people.into_iter().collect::<Option<_>>()?,
             delivery,
+            media,
             consent,
             admin,
             source: Arc::clone(source),
@@ -143,28 +158,47 @@ impl Reader<'_> {
         let room = self
             .walk
             .need(section, "room", "\"#room:example.org\"", values::room);
-        let silo = self
-            .walk
-            .need(section, "silo", "\"gitter\"", |text| match silos {
-                Some(silos) if !silos.iter().any(|silo| silo == text) => {
-                    Err(unknown_silo(text, silos))
-                }
-                _ => Ok(text.to_owned()),
-            });
+        let silo = self.silo_name(section, silos);
         let channel = self
             .walk
             .need(section, "channel", "\"org/room\"", values::channel);
         let trust = self.walk.read(section, "trust", values::trust);
         let system_messages = self.walk.flag(section, "system_messages");
+        let notices = self.walk.flag(section, "notices");
         Some(PortalConfig {
             room: room?,
             silo: silo?,
             channel: channel?,
             trust: trust.unwrap_or_default(),
             system_messages: system_messages.unwrap_or_default(),
+            notices: notices.unwrap_or_default(),
             channel_span: section.span("channel"),
             room_span: section.span("room"),
             origin: Origin::File,
+        })
+    }
+
+    fn silo_name(&mut self, section: &Section<'_>, silos: Option<&[String]>) -> Option<String> {
+        self.walk
+            .need(section, "silo", "\"gitter\"", |text| match silos {
+                Some(silos) if !silos.iter().any(|silo| silo == text) => {
+                    Err(unknown_silo(text, silos))
+                }
+                _ => Ok(text.to_owned()),
+            })
+    }
+
+    fn person(&mut self, section: &Section<'_>, silos: Option<&[String]>) -> Option<Person> {
+        let example = "\"@ann:example.org\"";
+        let user = self.walk.need(section, "user", example, values::user);
+        let silo = self.silo_name(section, silos);
+        let account = self
+            .walk
+            .need(section, "account", "\"ann\"", values::account);
+        Some(Person {
+            user: user?.to_string(),
+            silo: silo?,
+            account: account?,
         })
     }
 
@@ -183,6 +217,15 @@ impl Reader<'_> {
             attempts: walk
                 .number(section, "attempts", 1..=100)
                 .map_or(default.attempts, toml::Spanned::into_inner),
+        }
+    }
+
+    fn media(&mut self, section: Option<&Section<'_>>) -> MediaConfig {
+        let most = section
+            .and_then(|section| self.walk.number(section, "max_mib", 0..=4_096))
+            .map_or(100, toml::Spanned::into_inner);
+        MediaConfig {
+            most: u64::from(most) << 20,
         }
     }
 

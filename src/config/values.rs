@@ -215,6 +215,21 @@ pub fn user(text: &str) -> Result<OwnedUserId, Flaw> {
     flaw("B12", what, HELP)
 }
 
+/// What stands behind an `@` on a silo. Words that call everybody are no account.
+pub fn account(text: &str) -> Result<String, Flaw> {
+    const HELP: &str =
+        "write what stands behind the @ when they are called there, for example \"ann\"";
+    let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    if text.is_empty() || text.len() > 64 || !text.chars().all(known) {
+        return flaw("B12", format!("`{text}` is no account"), HELP);
+    }
+    let everybody = ["all", "here", "channel", "everyone", "room", "group"];
+    if everybody.iter().any(|word| text.eq_ignore_ascii_case(word)) {
+        return flaw("B12", format!("`@{text}` calls everybody"), HELP);
+    }
+    Ok(text.to_owned())
+}
+
 /// Who may decide in a chat: a user id, or a server all of whose users are meant.
 pub fn admin(text: &str) -> Result<String, Flaw> {
     if text.starts_with('@') {

@@ -1,5 +1,7 @@
 //! Pure: Matrix events ⇄ neutral messages. Reading never trusts a shape; writing never copies markup.
 
+pub mod files;
+mod profile;
 mod read;
 mod request;
 pub mod shared;
@@ -11,9 +13,10 @@ use serde_json::Value;
 
 use crate::message::Message;
 pub use crate::text::html_from_body;
+pub use profile::renamed;
 pub use read::message_from_event;
 pub use request::Request;
-pub use write::{content_from, event_content, plan};
+pub use write::{content_from, event_content, plan, relate};
 
 /// An event of a room, decrypted.
 #[derive(Clone)]

@@ -6,9 +6,10 @@ use serde_json::json;
 
 use super::*;
 use crate::{
+    file::File,
     message::{Action, Sender, Style},
     outlet::{Outgoing, Plan, Step},
-    text::Body,
+    text::{Block, Body, Inline},
 };
 
 fn read(event_type: &str, content: Value) -> Read {
@@ -216,11 +217,6 @@ fn what_never_crosses_is_ignored_by_a_named_rule() {
     let table = [
         (
             "m.room.message",
-            json!({ "msgtype": "m.notice", "body": "x" }),
-            "notice",
-        ),
-        (
-            "m.room.message",
             json!({ "msgtype": "m.server_notice", "body": "x" }),
             "notice",
         ),
@@ -275,6 +271,7 @@ fn outgoing(action: Action, copies: &[&str]) -> Outgoing {
                 name: "Bo*b*<i>".to_owned(),
             },
             sent_at: Millis(1),
+            files: Vec::new(),
             action,
         },
         copies: copies
@@ -369,8 +366,13 @@ fn messages_become_events() {
     insta::assert_snapshot!(event(said("hi & bye", Style::Text), &[]), @r##"
     {
       "body": "Bo*b*<i>: hi & bye",
+      "com.beeper.per_message_profile": {
+        "displayname": "Bo*b*<i>",
+        "has_fallback": true,
+        "id": "5f1e"
+      },
       "format": "org.matrix.custom.html",
-      "formatted_body": "<strong>Bo*b*&lt;i&gt;</strong>: hi &amp; bye",
+      "formatted_body": "<strong data-mx-profile-fallback>Bo*b*&lt;i&gt;: </strong>hi &amp; bye",
       "m.mentions": {},
       "msgtype": "m.text"
     }
@@ -497,6 +499,7 @@ fn edits_and_deletions_touch_every_copy() {
                 Step::Post { .. } => "post".to_owned(),
                 Step::Replace { target, .. } => format!("replace {target}"),
                 Step::Remove { target } => format!("remove {target}"),
+                Step::Send { .. } => "file".to_owned(),
                 Step::Bundle { .. } | Step::Revise { .. } => "shared".to_owned(),
             })
             .collect::<Vec<_>>()
@@ -621,4 +624,117 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn c03_a_call_names_the_user_and_an_edit_calls_nobody() {
+    let ping = Inline::Ping {
+        id: "@ann:example.org".to_owned(),
+        name: "Ann".to_owned(),
+    };
+    let body = Body(vec![Block::Paragraph(vec![ping])]);
+    let bob = Sender {
+        id: "u1".to_owned(),
+        name: "Bob".to_owned(),
+    };
+    let content = content_from(&body, &bob, Style::Text, false);
+    let event = event_content(&content, None, None, None);
+    let called = json!({ "user_ids": ["@ann:example.org"] });
+    assert_eq!(event["m.mentions"], called);
+    assert_eq!(event["body"], "Bob: Ann");
+    let html = event["formatted_body"].as_str().unwrap();
+    assert!(html.ends_with("<a href=\"https://matrix.to/#/@ann:example.org\">Ann</a>"));
+    let edit = event_content(&content, None, None, Some(&RemoteId::from("$1")));
+    assert_eq!(edit["m.mentions"], json!({}));
+    assert_eq!(edit["m.new_content"]["m.mentions"], called);
+}
+
+#[test]
+fn who_says_it_stands_beside_the_text_and_in_it_for_older_clients() {
+    let bob = Sender {
+        id: "u1".to_owned(),
+        name: "Bob".to_owned(),
+    };
+    let event = |style| {
+        let content = content_from(&Body::plain("hi"), &bob, style, false);
+        event_content(&content, None, None, None)
+    };
+    let profile = "com.beeper.per_message_profile";
+    assert_eq!(
+        event(Style::Text)[profile],
+        json!({ "id": "u1", "displayname": "Bob", "has_fallback": true })
+    );
+    assert_eq!(
+        event(Style::Text)["formatted_body"],
+        "<strong data-mx-profile-fallback>Bob: </strong>hi"
+    );
+    // Without the name an emote would say nothing of who does it.
+    assert_eq!(
+        event(Style::Emote)[profile],
+        json!({ "id": "u1", "displayname": "Bob" })
+    );
+    let content = content_from(&Body::plain("Bob: hi"), &bob, Style::Text, false);
+    let marked = event_content(&renamed(&content, "Bob (bridged)"), None, None, None);
+    assert_eq!(marked["body"], "Bob (bridged): Bob: hi");
+    assert_eq!(marked[profile]["displayname"], "Bob (bridged)");
+    assert_eq!(
+        marked["formatted_body"],
+        "<strong data-mx-profile-fallback>Bob (bridged): </strong>Bob: hi"
+    );
+}
+
+#[test]
+fn files_are_read_with_their_captions() {
+    let at = "mxc://example.org/abc";
+    let file = json!({ "msgtype": "m.image", "body": "cat.png", "url": at, "info": { "size": 7, "w": 3, "h": 2 } });
+    let read_file = |content: Value| match read("m.room.message", content) {
+        Read::Message(message) => message,
+        Read::Ignore(rule) => panic!("ignored: {rule}"),
+    };
+    let bare = read_file(file.clone());
+    assert_eq!(bare.files[0].in_words(), "an image: cat.png (7 bytes)");
+    assert_eq!(
+        (bare.files[0].source.as_str(), bare.files[0].dimensions),
+        (at, Some((3, 2)))
+    );
+    assert!(matches!(&bare.action, Action::Post { body, .. } if body.is_empty()));
+    let mut captioned = file.clone();
+    captioned["filename"] = "cat.png".into();
+    captioned["body"] = "!nobridge look".into();
+    let captioned = read_file(captioned);
+    assert!(captioned.stays_here() && captioned.files[0].name == "cat.png");
+    let edit = json!({ "body": "* x", "m.new_content": file,
+        "m.relates_to": { "rel_type": "m.replace", "event_id": "$1" } });
+    let edit = read_file(edit);
+    assert!(matches!(&edit.action, Action::Edit { .. }) && edit.files.len() == 1);
+    // C26: what lies nowhere is told in words.
+    let nowhere =
+        json!({ "msgtype": "m.image", "body": "cat.png", "url": "https://example.org/cat.png" });
+    let nowhere = read_file(nowhere);
+    assert!(matches!(nowhere.action, Action::Unsupported { .. }) && nowhere.files.is_empty());
+    let sticker = read("m.sticker", json!({ "body": "wink", "url": at }));
+    assert!(
+        matches!(sticker, Read::Message(message) if message.files[0].in_words() == "a sticker: wink")
+    );
+}
+
+#[test]
+fn an_edit_changes_the_words_and_leaves_the_files() {
+    let edit = Action::Edit {
+        target: RemoteId::from("1"),
+        body: Body::plain("new"),
+        style: Style::Text,
+    };
+    let mut outgoing = outgoing(edit, &["$words", "$file"]);
+    outgoing.message.files = vec![File::default()];
+    let Plan::Steps(steps) = plan(&outgoing) else {
+        panic!("steps");
+    };
+    assert!(matches!(&steps[..], [Step::Replace { target, .. }] if target.as_str() == "$words"));
+    // A file without words gets some.
+    outgoing.copies.remove(0);
+    let Plan::Steps(steps) = plan(&outgoing) else {
+        panic!("steps");
+    };
+    assert!(matches!(&steps[..], [Step::Post { .. }]));
 }

@@ -58,7 +58,9 @@ impl Matrix {
             return Ok(None);
         }
         let (thread, target) = match step {
-            Step::Post { thread, .. } | Step::Bundle { thread, .. } => (thread, None),
+            Step::Post { thread, .. } | Step::Send { thread, .. } | Step::Bundle { thread, .. } => {
+                (thread, None)
+            }
             Step::Replace { target, .. } | Step::Revise { target, .. } => (&None, Some(target)),
             // Gone twice is gone once.
             Step::Remove { .. } => return Ok(None),

@@ -35,7 +35,10 @@ mod room_keys;
 mod rooms;
 mod senders;
 mod send;
+mod revise;
 mod downgrade;
+mod likeness;
+mod media;
 mod lookup;
 pub mod convert;
 mod error;
@@ -86,6 +89,8 @@ type InFlight = Boxed<'static, matrix_sdk::Result<SyncResponse>>;
 /// The running account.
 pub struct Matrix {
     client: Client,
+    /// For files, which the SDK would hold in memory.
+    http: reqwest::Client,
     /// The encryption store, past the SDK.
     keys: Arc<HoldingStore>,
     store: Store,
@@ -110,6 +115,7 @@ pub struct Matrix {
     flags: Mutex<HashSet<(Place, Flag)>>,
     senders: Mutex<Senders>,
     turns: send::Turns,
+    likenesses: likeness::Likenesses,
     rotation: Rotation,
     alarms: Alarms,
     /// Rooms in which something in the clear did not cross, until people there were told.
@@ -156,7 +162,7 @@ impl Matrix {
                 directory: &directory,
                 key: Some(&key.derive(account::KEY_PURPOSE)),
                 trust,
-                http,
+                http: http.clone(),
             })
             .await?;
             put_cursor(&client, store.cursor(SYNC_CURSOR).await?).await?;
@@ -167,6 +173,7 @@ impl Matrix {
             Ok(Arc::new(Self {
                 own: client.user_id().ok_or(MatrixError::NoAccount)?.to_owned(),
                 client,
+                http,
                 keys,
                 store,
                 clock,
@@ -184,6 +191,7 @@ impl Matrix {
                 flags: Mutex::default(),
                 senders: Mutex::default(),
                 turns: send::Turns::default(),
+                likenesses: likeness::Likenesses::default(),
                 rotation: Rotation::default(),
                 alarms: Alarms::default(),
                 plaintext: Mutex::default(),

@@ -1,5 +1,6 @@
 //! A person at a Matrix client of their own, for the testbed: own device, own store, no shortcut into the bridge.
 
+mod files;
 mod identity;
 mod ruling;
 mod seen;
@@ -233,12 +234,6 @@ impl Person {
             let sent = room.send_raw(&event_type, content).await?;
             Ok(sent.response.event_id.to_string())
         })
-    }
-
-    /// Puts the identity's secrets into the account's secret storage; answers the recovery key.
-    #[must_use]
-    pub fn make_recovery_key(&self) -> Boxed<'_, anyhow::Result<String>> {
-        Box::pin(async move { Ok(self.client.encryption().recovery().enable().await?) })
     }
 
     /// Forgets the room key in use, so that the next message needs a new one.

@@ -24,15 +24,16 @@ use tracing::error;
 use super::{
     Matrix, MatrixError,
     alarms::Alarm,
-    convert::{
-        self,
-        shared::{self, ReadBack, Revised},
-    },
+    convert::{self, shared},
     downgrade::{Known, Ruling},
     fault::{Fault, retry},
     lookup,
 };
-use crate::outlet::{Done, Outcome, Outgoing, Outlet, Part, Plan, SendError, Step};
+use crate::{
+    file::File,
+    outlet::{self, Done, Outcome, Outgoing, Outlet, Plan, SendError, Step},
+    spool::{Spool, Spooled},
+};
 
 /// How long a lane waits whose room would not be encrypted although it was.
 const DOWNGRADED: Duration = Duration::from_mins(1);
@@ -61,24 +62,24 @@ impl Outlet for Matrix {
         Ok(convert::plan(outgoing))
     }
 
+    async fn fetch(&self, file: &File, spool: &Spool) -> Result<Spooled, SendError> {
+        self.download(file, spool).await
+    }
+
+    async fn send_file(
+        &self,
+        to: &Place,
+        key: &str,
+        step: &Step,
+        file: &Spooled,
+    ) -> Result<Done, SendError> {
+        let room = self.open_room(to).await?;
+        self.send_media(&room, to, OwnedTransactionId::from(key), (step, file))
+            .await
+    }
+
     async fn perform(&self, to: &Place, key: &str, step: &Step) -> Result<Done, SendError> {
-        let room = self
-            .room(to)
-            .ok_or_else(|| Fault::NotJoined.into_send_error())?;
-        match room.state() {
-            RoomState::Joined => {}
-            RoomState::Left | RoomState::Banned => {
-                return Err(SendError::Closed {
-                    reason: "the bridge's account was removed from the room; invite it again"
-                        .into(),
-                });
-            }
-            // The invite is accepted as soon as a sync shows it.
-            RoomState::Invited | RoomState::Knocked => {
-                return Err(Fault::NotJoined.into_send_error());
-            }
-        }
-        self.hold_lease().await.map_err(without_lease)?;
+        let room = self.open_room(to).await?;
         let key = OwnedTransactionId::from(key);
         match step {
             Step::Post {
@@ -86,8 +87,9 @@ impl Outlet for Matrix {
                 thread,
                 reply_to,
             } => {
+                let content = self.told_apart(&room, to, content).await;
                 let event =
-                    convert::event_content(content, thread.as_ref(), reply_to.as_ref(), None);
+                    convert::event_content(&content, thread.as_ref(), reply_to.as_ref(), None);
                 let remote = self.send_event(&room, to, key, event).await?;
                 Ok(Done::Made(Copy {
                     remote,
@@ -95,10 +97,12 @@ impl Outlet for Matrix {
                     sent_at: self.clock.now(),
                 }))
             }
+            Step::Send { .. } => Err(outlet::without_files()),
             Step::Replace {
                 target, content, ..
             } => {
-                let event = convert::event_content(content, None, None, Some(target));
+                let content = self.told_apart(&room, to, content).await;
+                let event = convert::event_content(&content, None, None, Some(target));
                 self.send_event(&room, to, key, event).await?;
                 Ok(Done::Changed(target.clone()))
             }
@@ -167,6 +171,28 @@ impl Outlet for Matrix {
 }
 
 impl Matrix {
+    /// The room, if we may write into it.
+    async fn open_room(&self, to: &Place) -> Result<Room, SendError> {
+        let room = self
+            .room(to)
+            .ok_or_else(|| Fault::NotJoined.into_send_error())?;
+        match room.state() {
+            RoomState::Joined => {}
+            RoomState::Left | RoomState::Banned => {
+                return Err(SendError::Closed {
+                    reason: "the bridge's account was removed from the room; invite it again"
+                        .into(),
+                });
+            }
+            // The invite is accepted as soon as a sync shows it.
+            RoomState::Invited | RoomState::Knocked => {
+                return Err(Fault::NotJoined.into_send_error());
+            }
+        }
+        self.hold_lease().await.map_err(without_lease)?;
+        Ok(room)
+    }
+
     pub(super) async fn send_event(
         &self,
         room: &Room,
@@ -177,6 +203,14 @@ impl Matrix {
         lookup::mark(&mut content, key.as_str());
         let _turn = self.turns.take(to).await;
         let must_encrypt = self.guard(room, to).await?;
+        if must_encrypt && content.get("url").is_some() {
+            // It was uploaded in the clear, and the room has been encrypted meanwhile.
+            return Err(retry(
+                None,
+                Outcome::NotDone,
+                "the room has just been encrypted",
+            ));
+        }
         if must_encrypt {
             self.rotate(room, to).await?;
         }
@@ -210,58 +244,13 @@ impl Matrix {
         Ok(())
     }
 
-    /// Rewrites an event that carries several messages: reads it back, puts the one part in its place, and sends
-    /// the whole as its new text.
-    async fn revise_event(
-        &self,
-        room: &Room,
-        to: &Place,
-        key: OwnedTransactionId,
-        target: &RemoteId,
-        (slot, part): (u32, Option<&Part>),
-    ) -> Result<Done, SendError> {
-        let parts = match self.read_back(room, target).await? {
-            ReadBack::Parts(parts) => parts,
-            ReadBack::Redacted => return Ok(Done::Gone(target.clone())),
-            ReadBack::Unreadable => return Err(unchangeable(part)),
-        };
-        match shared::revised(parts, slot, part, target) {
-            Revised::Event(event) => {
-                self.send_event(room, to, key, event).await?;
-                Ok(match part {
-                    Some(_) => Done::Changed(target.clone()),
-                    None => Done::Struck(target.clone(), slot),
-                })
-            }
-            Revised::Nothing => redact(room, target, key).await,
-            Revised::Impossible => Err(unchangeable(part)),
-        }
-    }
-
-    /// An event of ours as it stands, from the homeserver.
-    async fn read_back(&self, room: &Room, target: &RemoteId) -> Result<ReadBack, SendError> {
-        let Ok(id) = <&EventId>::try_from(target.as_str()) else {
-            return Ok(ReadBack::Unreadable);
-        };
-        match room.event(id, None).await {
-            Ok(event) => {
-                let event = serde_json::from_str(event.raw().json().get()).unwrap_or_default();
-                Ok(shared::read_back(&event, self.own.as_str()))
-            }
-            Err(error) => match Fault::from(&error) {
-                Fault::NotFound(_) => Ok(ReadBack::Unreadable),
-                fault => Err(not_sent(&fault)),
-            },
-        }
-    }
-
     /// Nothing is sent into a room that is or ever was encrypted unless the SDK will encrypt it. Answers
     /// whether it will.
     ///
     /// What the SDK knows of a room is as old as the last sync, so the homeserver itself is asked before anything
     /// goes in the clear (F36). What remains is encryption that begins between its answer and our event: some
     /// milliseconds, in which every client sends in the clear.
-    async fn guard(&self, room: &Room, to: &Place) -> Result<bool, SendError> {
+    pub(super) async fn guard(&self, room: &Room, to: &Place) -> Result<bool, SendError> {
         let kept =
             |error: footbridge_store::Error| retry(None, Outcome::NotDone, &error.to_string());
         let ever = self.was_encrypted(to).await.map_err(kept)?;
@@ -325,16 +314,6 @@ async fn is_encrypted_now(room: &Room) -> Result<bool, SendError> {
     }
 }
 
-/// A part of an event cannot be changed: a new text can still be said anew, an old one cannot be taken back.
-fn unchangeable(part: Option<&Part>) -> SendError {
-    match part {
-        Some(_) => SendError::TooLate,
-        None => SendError::Refused {
-            reason: "the bridge cannot read the message any more that it is a part of".into(),
-        },
-    }
-}
-
 /// Nothing is sent before it is known that this store is the newest of its device.
 fn without_lease(error: MatrixError) -> SendError {
     match error {
@@ -357,7 +336,7 @@ pub(super) fn not_sent(fault: &Fault) -> SendError {
     }
 }
 
-async fn redact(
+pub(super) async fn redact(
     room: &Room,
     target: &RemoteId,
     key: OwnedTransactionId,

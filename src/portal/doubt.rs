@@ -127,7 +127,7 @@ pub(super) fn step_key(delivery: &Delivery, index: usize, step: &Step) -> String
 /// The step that makes a message, and so must not happen twice: the step itself, or what stands in for it.
 fn new_message(step: &Step) -> Option<&Step> {
     match step {
-        Step::Post { .. } | Step::Bundle { .. } => Some(step),
+        Step::Post { .. } | Step::Send { .. } | Step::Bundle { .. } => Some(step),
         Step::Replace { otherwise, .. } | Step::Revise { otherwise, .. } => otherwise.as_deref(),
         Step::Remove { .. } => None,
     }

@@ -14,7 +14,7 @@ use crate::{
     budget::Permit,
     crash,
     message::{Action, Message},
-    outlet::{Done, Plan, SendError, Step},
+    outlet::{Done, Outcome, Plan, SendError, Step},
 };
 
 impl Lane {
@@ -62,19 +62,10 @@ impl Lane {
             crash::point("perform.before");
             let key = step_key(delivery, index, step);
             let began = self.clock.now();
-            let mut result = self.outlet.perform(&delivery.to, &key, step).await;
+            let mut result = self.perform(delivery, &key, step).await;
             crash::point("perform.after");
-            if let (
-                Err(SendError::TooLate),
-                Step::Replace {
-                    otherwise: Some(instead),
-                    ..
-                }
-                | Step::Revise {
-                    otherwise: Some(instead),
-                    ..
-                },
-            ) = (&result, step)
+            if let Err(error) = &result
+                && let Some(instead) = instead_of(step, error)
             {
                 self.announce(delivery, instead, count, &mut unkept).await?;
                 result = self.outlet.perform(&delivery.to, &key, instead).await;
@@ -98,6 +89,23 @@ impl Lane {
             }
         }
         Ok(Attempt::Settled)
+    }
+
+    /// One step; a file is fetched first.
+    async fn perform(
+        &self,
+        delivery: &Delivery,
+        key: &str,
+        step: &Step,
+    ) -> Result<Done, SendError> {
+        let Step::Send { file, .. } = step else {
+            return self.outlet.perform(&delivery.to, key, step).await;
+        };
+        let spooled = self.source.fetch(file, &self.spool).await;
+        let spooled = spooled.map_err(not_fetched)?;
+        self.outlet
+            .send_file(&delivery.to, key, step, &spooled)
+            .await
     }
 
     /// Writes down, before a step, what a restart must know about it.
@@ -163,5 +171,31 @@ impl Lane {
             self.tell().await?;
         }
         Ok(())
+    }
+}
+
+/// What is done instead of a step that can never be done like this.
+fn instead_of<'a>(step: &'a Step, error: &SendError) -> Option<&'a Step> {
+    match (step, error) {
+        (Step::Replace { otherwise, .. } | Step::Revise { otherwise, .. }, SendError::TooLate)
+        | (Step::Send { otherwise, .. }, SendError::Refused { .. }) => otherwise.as_deref(),
+        _ => None,
+    }
+}
+
+/// What is wrong with the side that has a file is not wrong with the side that should get it.
+fn not_fetched(error: SendError) -> SendError {
+    match error {
+        SendError::Refused { .. } | SendError::Retry { .. } => error,
+        SendError::Limited { after } => SendError::Retry {
+            after,
+            outcome: Outcome::NotDone,
+            source: anyhow::anyhow!("the side that has the file is asked too often"),
+        },
+        other => SendError::Retry {
+            after: None,
+            outcome: Outcome::NotDone,
+            source: anyhow::anyhow!("the file cannot be fetched now: {other}"),
+        },
     }
 }

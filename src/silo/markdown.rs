@@ -150,6 +150,11 @@ fn write_block(block: &Block, dialect: Dialect, level: Level) -> String {
             .join("\n"),
         Block::Table(rows) => table(rows, dialect, level),
         Block::Rule => "---".to_owned(),
+        Block::Maths(tex) => match dialect.0 {
+            Flavour::Gitter if grammar::is_plain_maths(tex) => format!("$${tex}$$"),
+            Flavour::Gitter => fenced("", tex),
+            Flavour::Mattermost => fenced("latex", tex),
+        },
     }
 }
 

@@ -1,11 +1,12 @@
 //! Pure: a delivery → the steps that it takes on a silo whose messages are Markdown and can be edited.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use footbridge_store::{Copy, Millis, RemoteId};
 
 use super::markdown::{Flavour, attributed, markdown_from_body, prefix, split, units};
 use crate::{
+    file::File,
     message::{Action, Sender, Style},
     names,
     outlet::{Content, Outgoing, Plan, Step},
@@ -23,6 +24,8 @@ pub struct Rules {
     pub editable: Option<Duration>,
     /// Where the name of an author stands.
     pub names: Names,
+    /// Whether it takes files; where not, a line names them.
+    pub files: bool,
 }
 
 /// Where the name of an author stands.
@@ -58,6 +61,7 @@ pub fn plan(
         let text = markdown_from_body(&Body::plain(text), rules.flavour);
         parts_of(&text, rules.longest, || split(&text, "", rules.longest))
     };
+    let files = &outgoing.message.files;
     match &outgoing.message.action {
         Action::Post {
             body,
@@ -65,20 +69,33 @@ pub fn plan(
             reply_to,
             thread,
         } => {
-            if body.is_empty() {
+            if body.is_empty() && files.is_empty() {
                 return Plan::Skip("empty".to_owned());
             }
             let answers = reply_to.is_some() || thread.is_some();
             let root = outgoing.copies.first().filter(|_| answers).map(root_of);
-            let speech = speech(body, *style);
-            posts(speech.parts(), speech.spoken(), root.as_ref())
+            let (flat, flat_style) = named(body, *style, files);
+            let speech_flat = speech(&flat, flat_style);
+            let told = posts(speech_flat.parts(), speech_flat.spoken(), root.as_ref());
+            let (Some(file), true) = (files.first(), rules.files) else {
+                return told;
+            };
+            let (body, style) = beside_file(body, *style, file);
+            let speech = speech(&body, style);
+            sent(file, speech.parts(), speech.spoken(), root.as_ref(), told)
         }
         Action::Edit { .. } | Action::Delete { .. } if outgoing.copies.is_empty() => {
             Plan::Skip("unknown-target".to_owned())
         }
-        Action::Edit { body, .. } if body.is_empty() => removals(&outgoing.copies),
+        Action::Edit { body, .. } if body.is_empty() && files.is_empty() => {
+            removals(&outgoing.copies)
+        }
         Action::Edit { body, style, .. } => {
-            edits(&speech(body, *style), &outgoing.copies, now, permalink)
+            let (body, style) = match files.first() {
+                Some(file) if rules.files => beside_file(body, *style, file),
+                _ => named(body, *style, files),
+            };
+            edits(&speech(&body, style), &outgoing.copies, now, permalink)
         }
         Action::Delete { .. } => removals(&outgoing.copies),
         Action::Unsupported { summary } => {
@@ -94,6 +111,59 @@ pub fn plan(
             posts(told(text), (Style::Notice, None), root)
         }
     }
+}
+
+/// What is said where files cannot be carried: a line below the text names each, or that is all.
+#[must_use]
+pub fn named<'a>(body: &'a Body, style: Style, files: &[File]) -> (Cow<'a, Body>, Style) {
+    if files.is_empty() {
+        return (Cow::Borrowed(body), style);
+    }
+    let all: Vec<String> = files.iter().map(File::in_words).collect();
+    if body.is_empty() {
+        let body = Body::plain(&format!("sent {}", all.join(", ")));
+        return (Cow::Owned(body), Style::Emote);
+    }
+    let mut body = body.clone();
+    for file in all {
+        body.0.extend(Body::plain(&format!("📎 {file}")).0);
+    }
+    (Cow::Owned(body), style)
+}
+
+/// What is said with a file that is carried: its caption, or that it was sent.
+fn beside_file<'a>(body: &'a Body, style: Style, file: &File) -> (Cow<'a, Body>, Style) {
+    if body.is_empty() {
+        let body = Body::plain(&format!("sent {}", file.kind.in_words()));
+        (Cow::Owned(body), Style::Emote)
+    } else {
+        (Cow::Borrowed(body), style)
+    }
+}
+
+/// Posts of which the first carries the file. Where it cannot be carried, `told` says all that there is to say, but of
+/// several posts only the first: the others follow anyway.
+fn sent(
+    file: &File,
+    texts: Vec<String>,
+    spoken: Spoken<'_>,
+    thread: Option<&RemoteId>,
+    told: Plan,
+) -> Plan {
+    let otherwise = match told {
+        Plan::Steps(steps) if texts.len() == 1 => steps.into_iter().next(),
+        _ => None,
+    };
+    let mut texts = texts.into_iter();
+    let carrier = Step::Send {
+        file: file.clone(),
+        content: content(texts.next().unwrap_or_default(), spoken),
+        thread: thread.cloned(),
+        reply_to: None,
+        otherwise: otherwise.map(Box::new),
+    };
+    let rest = texts.map(|text| post(text, spoken, thread));
+    Plan::Steps(std::iter::once(carrier).chain(rest).collect())
 }
 
 /// Somebody's words.
@@ -189,6 +259,7 @@ fn post(text: String, spoken: Spoken<'_>, thread: Option<&RemoteId>) -> Step {
 
 fn content(text: String, (style, author): Spoken<'_>) -> Content {
     Content {
+        mentions: Vec::new(),
         author: author.cloned(),
         text,
         html: None,
@@ -259,6 +330,7 @@ mod tests {
         longest: MAX_UNITS,
         editable: Some(Duration::from_secs(590)),
         names: Names::InText,
+        files: false,
     };
 
     fn outgoing(action: Action, copies: Vec<Copy>) -> Outgoing {
@@ -272,6 +344,7 @@ mod tests {
                 },
                 sent_at: Millis(0),
                 action,
+                files: Vec::new(),
             },
             copies,
             late: false,
@@ -316,6 +389,85 @@ mod tests {
         match step {
             Step::Post { content, .. } | Step::Replace { content, .. } => &content.text,
             _ => panic!("a removal has no text"),
+        }
+    }
+
+    fn with_file(action: Action, copies: Vec<Copy>, takes_files: bool) -> Vec<Step> {
+        let mut outgoing = outgoing(action, copies);
+        outgoing.message.files = vec![File {
+            name: "cat.png".to_owned(),
+            kind: crate::file::Kind::Image,
+            size: Some(2_100),
+            ..File::default()
+        }];
+        let rules = Rules {
+            files: takes_files,
+            ..RULES
+        };
+        match plan(&rules, &outgoing, Millis(0), ToString::to_string) {
+            Plan::Steps(steps) => steps,
+            Plan::Skip(rule) => panic!("skipped: {rule}"),
+        }
+    }
+
+    #[test]
+    fn a_file_is_carried_with_its_caption_and_named_where_it_cannot_be() {
+        for (caption, said, instead) in [
+            (
+                "look",
+                "**Ann**: look",
+                "**Ann**: look\n\n📎 an image: cat.png (2.1 kB)",
+            ),
+            (
+                "",
+                "\\* **Ann** sent an image",
+                "\\* **Ann** sent an image: cat.png (2.1 kB)",
+            ),
+        ] {
+            let all = with_file(said_by_ann(caption), vec![], true);
+            let [
+                Step::Send {
+                    content,
+                    otherwise: Some(otherwise),
+                    ..
+                },
+            ] = &all[..]
+            else {
+                panic!("one file");
+            };
+            assert_eq!((content.text.as_str(), text(otherwise)), (said, instead));
+            let all = with_file(said_by_ann(caption), vec![], false);
+            assert_eq!((all.len(), text(&all[0])), (1, instead));
+        }
+    }
+
+    #[test]
+    fn a_long_caption_follows_its_file_and_no_edit_takes_the_file_away() {
+        let all = with_file(said_by_ann(&"many words ".repeat(900)), vec![], true);
+        assert!(matches!(
+            &all[..],
+            [
+                Step::Send {
+                    otherwise: None,
+                    ..
+                },
+                Step::Post { .. },
+                ..
+            ]
+        ));
+        for takes_files in [true, false] {
+            let all = with_file(edited(""), vec![copy("a", None, 0)], takes_files);
+            assert!(matches!(&all[..], [Step::Replace { .. }]), "{all:?}");
+            assert!(text(&all[0]).contains("sent an image"));
+        }
+    }
+
+    fn said_by_ann(body: &str) -> Action {
+        Action::Post {
+            body: Body::plain(body),
+            style: Style::Text,
+            reply_to: None,
+            thread: None,
         }
     }
 

@@ -7,7 +7,7 @@ mod markup;
 mod tidy;
 mod twig;
 
-use markup::{allowed, attribute, is_block, is_language, pill, tag};
+use markup::{allowed, attribute, is_block, is_language, maths, pill, tag};
 use ruma_html::{ElementData, Html};
 use twig::{Twig, maths_source, raw_text};
 
@@ -110,6 +110,9 @@ impl Reader {
                 if !rows.is_empty() {
                     flow.push(Block::Table(rows));
                 }
+            }
+            "div" if self.dialect == Dialect::Matrix && maths(element).is_some() => {
+                flow.push(Block::Maths(maths(element).unwrap_or_default()));
             }
             // Boxes without a meaning of their own, and whatever is nested too deep.
             name if is_block(name) => {
@@ -270,8 +273,8 @@ impl Reader {
     fn span(&self, node: &Twig, element: &ElementData, depth: usize, out: &mut Vec<Inline>) {
         match self.dialect {
             Dialect::Matrix => {
-                if let Some(maths) = attribute(element, "data-mx-maths") {
-                    out.push(Inline::Code(cleaned(&maths).replace('\n', " ")));
+                if let Some(maths) = maths(element) {
+                    out.push(Inline::Maths(maths));
                 } else if attribute(element, "data-mx-spoiler").is_some() {
                     self.wrapped(node, depth, Some(Inline::Spoiler), out);
                 } else {
@@ -281,7 +284,7 @@ impl Reader {
             Dialect::Gitter => {
                 let class = attribute(element, "class").unwrap_or_default();
                 if class.split_ascii_whitespace().any(|word| word == "katex") {
-                    out.extend(maths_source(node).map(Inline::Code));
+                    out.extend(maths_source(node).map(Inline::Maths));
                     return;
                 }
                 match attribute(element, "data-link-type").as_deref() {

@@ -41,6 +41,7 @@ fn of_block(block: &Block) -> String {
             .collect::<Vec<_>>()
             .join("\n"),
         Block::Rule => "---".to_owned(),
+        Block::Maths(tex) => tex.clone(),
     }
 }
 
@@ -67,7 +68,7 @@ pub(super) fn of_inlines(inlines: &[Inline]) -> String {
 
 fn write_inline(inline: &Inline, out: &mut String) {
     match inline {
-        Inline::Text(text) | Inline::Code(text) => out.push_str(text),
+        Inline::Text(text) | Inline::Code(text) | Inline::Maths(text) => out.push_str(text),
         Inline::Break => out.push('\n'),
         Inline::Bold(inner) | Inline::Italic(inner) | Inline::Strike(inner) => {
             out.push_str(&of_inlines(inner));
@@ -87,6 +88,7 @@ fn write_inline(inline: &Inline, out: &mut String) {
                 }
             }
         }
+        Inline::Ping { name, .. } => out.push_str(name.trim_start_matches('@')),
         Inline::Mention { name, .. } => {
             if !name.starts_with('@') {
                 out.push('@');

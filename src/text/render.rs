@@ -66,7 +66,21 @@ fn write_block(block: &Block, out: &mut String) {
         }
         Block::Table(rows) => write_table(rows, out),
         Block::Rule => out.push_str("<hr>"),
+        Block::Maths(tex) => write_maths("div", tex, out),
     }
+}
+
+/// A formula, and its source for those who cannot show it.
+fn write_maths(tag: &str, tex: &str, out: &mut String) {
+    out.push('<');
+    out.push_str(tag);
+    out.push_str(" data-mx-maths=\"");
+    escape(tex, out);
+    out.push_str("\"><code>");
+    escape(tex, out);
+    out.push_str("</code></");
+    out.push_str(tag);
+    out.push('>');
 }
 
 fn write_table(rows: &[Vec<Vec<Inline>>], out: &mut String) {
@@ -109,6 +123,7 @@ fn write_inline(inline: &Inline, out: &mut String) {
             escape(text, out);
             out.push_str("</code>");
         }
+        Inline::Maths(tex) => write_maths("span", tex, out),
         Inline::Spoiler(inner) => {
             out.push_str("<span data-mx-spoiler>");
             write_inlines(inner, out);
@@ -130,6 +145,13 @@ fn write_inline(inline: &Inline, out: &mut String) {
                 escape(href, out);
                 out.push(')');
             }
+        }
+        Inline::Ping { id, name } => {
+            out.push_str("<a href=\"https://matrix.to/#/");
+            escape(id, out);
+            out.push_str("\">");
+            escape(name.trim_start_matches('@'), out);
+            out.push_str("</a>");
         }
         Inline::Mention { name, .. } => {
             if !name.starts_with('@') {

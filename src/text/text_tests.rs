@@ -57,7 +57,14 @@ fn the_specifications_tags_cross_and_nothing_else_does() {
             "<span data-mx-spoiler=\"why\">a</span>",
             "<span data-mx-spoiler>a</span>",
         ),
-        ("<span data-mx-maths=\"x^2\">x</span>", "<code>x^2</code>"),
+        (
+            "<span data-mx-maths=\"x^2 &lt; 1\">x</span>",
+            "<span data-mx-maths=\"x^2 &lt; 1\"><code>x^2 &lt; 1</code></span>",
+        ),
+        (
+            "a<div data-mx-maths=\"x^2\"><code>x</code></div>b",
+            "<p>a</p><div data-mx-maths=\"x^2\"><code>x^2</code></div><p>b</p>",
+        ),
         ("<span data-mx-color=\"#f00\">a</span>", "a"),
         (
             "<a href=\"HTTPS://x.example/?a&amp;b='\">a</a>",
@@ -163,6 +170,7 @@ fn the_deepest_tree_can_be_stored_and_read_back() {
                 name: "A".into(),
             },
             sent_at: Millis(1),
+            files: Vec::new(),
             action: Action::Post {
                 body: body_from_html(&html, Dialect::Matrix),
                 style: Style::Text,
@@ -195,6 +203,7 @@ fn every_action_keeps_its_stored_form() {
                 name: "A".into(),
             },
             sent_at: Millis(1),
+            files: Vec::new(),
             action,
         };
         String::from_utf8(message.to_bytes().unwrap()).unwrap()

@@ -153,7 +153,14 @@ fn told(message: &Message) -> String {
         } => {
             let reply = reply_to.as_ref().map_or("", |_| ", an answer");
             let thread = thread.as_ref().map_or("", |_| ", in a thread");
-            format!("{who} ({style:?}{reply}{thread}): {}", html_from_body(body))
+            let files = message.files.iter();
+            let files = files.fold(String::new(), |files, file| {
+                files + " [" + file.in_words().as_str() + "]"
+            });
+            format!(
+                "{who} ({style:?}{reply}{thread}): {}{files}",
+                html_from_body(body)
+            )
         }
         Action::Edit { body, .. } => format!("{who} (an edit): {}", html_from_body(body)),
         Action::Delete { .. } => format!("{who} (a deletion)"),
@@ -312,7 +319,7 @@ async fn comes_back_as_the_table_says(network: &dyn Network, house: &House, kind
             house.hears_nothing_more().await;
             continue;
         }
-        let action = house.heard(1).await.remove(0).action;
+        let Message { action, files, .. } = house.heard(1).await.remove(0);
         let whole = match (what, &action) {
             (What::Edit, Action::Edit { .. })
             | (What::Deletion, Action::Delete { .. })
@@ -320,6 +327,7 @@ async fn comes_back_as_the_table_says(network: &dyn Network, house: &House, kind
             (What::Thread, Action::Post { thread, .. }) => thread.is_some(),
             (What::Reply, Action::Post { reply_to, .. }) => reply_to.is_some(),
             (What::Emote, Action::Post { style, .. }) => *style == Style::Emote,
+            (What::File, Action::Post { .. }) => files.len() == 1,
             _ => false,
         };
         assert_eq!(

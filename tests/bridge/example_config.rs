@@ -25,12 +25,19 @@ fn shown_default(line: &str) -> Option<&str> {
         .then_some(rest)
 }
 
-fn settings(config: &Config) -> [String; 7] {
+fn settings(config: &Config) -> [String; 8] {
     // The portals without the places in the file, which differ between two texts.
     let portals: Vec<_> = config
         .portals
         .iter()
-        .map(|portal| (portal.spec(), portal.trust))
+        .map(|portal| {
+            (
+                portal.spec(),
+                portal.trust,
+                portal.system_messages,
+                portal.notices,
+            )
+        })
         .collect();
     [
         format!("{:?}", config.store),
@@ -38,6 +45,7 @@ fn settings(config: &Config) -> [String; 7] {
         format!("{:?}", config.silos),
         format!("{portals:?}"),
         format!("{:?}", config.delivery),
+        format!("{:?}", config.media),
         format!("{:?}", config.consent),
         format!("{:?}", config.admin),
     ]
@@ -107,6 +115,8 @@ fn a_default_that_is_changed_is_noticed() {
         ("#unknown_after = \"20h\"", "unknown_after = \"21h\""),
         ("#give_up = \"24h\"", "give_up = \"25h\""),
         ("#attempts = 8", "attempts = 9"),
+        ("#max_mib = 100", "max_mib = 99"),
+        ("#notices = false", "notices = true"),
         ("#delay = \"1m\"", "delay = \"2m\""),
         ("#disclose_joins = false", "disclose_joins = true"),
         (
@@ -133,7 +143,8 @@ fn every_key_stands_in_the_example_below_its_table() {
     for (table, keys) in TABLES {
         let header = text
             .find(&format!("\n[{table}]\n"))
-            .or_else(|| text.find(&format!("\n[[{table}]]\n")));
+            .or_else(|| text.find(&format!("\n[[{table}]]\n")))
+            .or_else(|| text.find(&format!("\n# [[{table}]]\n")));
         let start = header.unwrap_or_else(|| panic!("no table {table}")) + 2;
         let end = text[start..]
             .find("\n[")

@@ -20,7 +20,7 @@ use footbridge::{
     inbox::{Bells, Inbox},
     message::{Action, Message, Sender, Style},
     outlet::{Content, Done, Outcome, Outgoing, Outlet, Part, Plan, SendError, Step},
-    portal::{Lane, LaneEnd, Limits, Peers},
+    portal::{Lane, LaneEnd, Limits, Peers, Tastes},
     text::Body,
 };
 use footbridge_store::{
@@ -101,6 +101,7 @@ impl Wall {
                     sent_at: Millis(1),
                 })
             }
+            Step::Send { .. } => panic!("nobody sends files here"),
             Step::Replace {
                 target, content, ..
             } => {
@@ -171,6 +172,7 @@ impl Wall {
 impl Outlet for Wall {
     fn plan(&self, outgoing: &Outgoing, _now: Millis) -> Result<Plan, SendError> {
         let content = |body: &Body| Content {
+            mentions: Vec::new(),
             author: None,
             text: plain(body),
             html: None,
@@ -183,6 +185,7 @@ impl Outlet for Wall {
                     .split('|')
                     .map(|part| Step::Post {
                         content: Content {
+                            mentions: Vec::new(),
                             author: None,
                             text: part.to_owned(),
                             html: None,
@@ -208,6 +211,7 @@ impl Outlet for Wall {
             (Action::Delete { .. }, Some(target)) => Plan::Steps(vec![Step::Remove { target }]),
             (Action::Bridge { text, about }, _) => Plan::Steps(vec![Step::Post {
                 content: Content {
+                    mentions: Vec::new(),
                     author: None,
                     text: text.clone(),
                     html: None,
@@ -408,7 +412,9 @@ impl Bench {
                 portal: self.portal.id,
                 toward,
             },
-            outlet,
+            outlet: outlet.clone(),
+            source: outlet,
+            spool: footbridge::spool::Spool::new(std::env::temp_dir(), 1 << 20),
             store: self.store.clone(),
             bells: self.bells.clone(),
             clock: self.clock,
@@ -416,7 +422,11 @@ impl Bench {
             peers: self.peers.clone(),
             budget: self.budget.clone(),
             coalesce: self.coalesce,
-            system_messages: false,
+            people: footbridge::people::People::default(),
+            tastes: Tastes {
+                notices: true,
+                ..Tastes::default()
+            },
         }
     }
 
@@ -479,6 +489,7 @@ pub fn bytes(action: Action) -> Vec<u8> {
     Message {
         sender,
         sent_at: Millis(1),
+        files: Vec::new(),
         action,
     }
     .to_bytes()
@@ -686,6 +697,7 @@ async fn a_kill_between_the_send_and_its_commit_leaves_one_copy() {
         };
         let step = |text: &str| Step::Post {
             content: Content {
+                mentions: Vec::new(),
                 author: None,
                 text: text.into(),
                 html: None,

@@ -24,6 +24,8 @@ mod commands;
 #[cfg(test)]
 mod silo_contract;
 #[cfg(test)]
+mod files;
+#[cfg(test)]
 mod gitter;
 #[cfg(test)]
 mod gitter_windows;

@@ -325,6 +325,7 @@ fn unique(stem: &str) -> String {
 
 fn content(text: &str) -> Content {
     Content {
+        mentions: Vec::new(),
         author: None,
         text: text.into(),
         html: None,

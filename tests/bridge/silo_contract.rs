@@ -10,7 +10,7 @@ use footbridge::{
     inbox::{Bells, Inbox},
     message::{Action, Message, Sender, Style},
     outlet::{Done, Outgoing, Plan, SendError},
-    portal::{Lane, LaneEnd, Limits, Peers},
+    portal::{Lane, LaneEnd, Limits, Peers, Tastes},
     silo::{Channel, FeedState, Silo, SiloError},
     text::Body,
 };
@@ -319,6 +319,8 @@ impl House {
         let lane = Lane {
             id: self.lane(Side::Silo),
             outlet: self.silo.clone(),
+            source: self.silo.clone(),
+            spool: footbridge::spool::Spool::new(std::env::temp_dir(), 1 << 20),
             store: self.store().clone(),
             bells: self.bells.clone(),
             clock: self.clock,
@@ -329,7 +331,11 @@ impl House {
             peers: Peers::default(),
             budget: Budget::windowed(),
             coalesce: false,
-            system_messages: false,
+            people: footbridge::people::People::default(),
+            tastes: Tastes {
+                notices: true,
+                ..Tastes::default()
+            },
         };
         let run = lane.run(stop.clone());
         tokio::pin!(run);
@@ -379,6 +385,7 @@ impl House {
                 name: "Ann".to_owned(),
             },
             sent_at: self.clock.now(),
+            files: Vec::new(),
             action,
         }
     }

@@ -13,7 +13,7 @@ use footbridge::{
     inbox::{Bells, Inbox},
     message::{Action, Message, Sender, Style},
     outlet::{Content, Done, Outgoing, Outlet, Plan, SendError, Step},
-    portal::{Lane, LaneEnd, Limits, Peers},
+    portal::{Lane, LaneEnd, Limits, Peers, Tastes},
     secret::Secret,
     silo::{
         Channel, FeedState, Silo, SiloError,
@@ -51,6 +51,7 @@ impl Outlet for Rooms {
         };
         Ok(Plan::Steps(vec![Step::Post {
             content: Content {
+                mentions: Vec::new(),
                 author: None,
                 text: body.to_plain(),
                 html: None,
@@ -145,7 +146,9 @@ impl Town {
                     };
                     let lane = Lane {
                         id,
-                        outlet,
+                        outlet: outlet.clone(),
+                        source: outlet,
+                        spool: footbridge::spool::Spool::new(std::env::temp_dir(), 1 << 20),
                         store: town.store.clone(),
                         bells: bells.clone(),
                         clock,
@@ -156,7 +159,8 @@ impl Town {
                         peers: Peers::default(),
                         budget: Budget::windowed(),
                         coalesce: false,
-                        system_messages: false,
+                        people: footbridge::people::People::default(),
+                        tastes: Tastes::default(),
                     };
                     let stop = town.stop.clone();
                     town.lanes
@@ -243,6 +247,7 @@ impl Town {
                 name: "Ann".to_owned(),
             },
             sent_at: self.inbox.clock().now(),
+            files: Vec::new(),
             action: Action::Post {
                 body: Body::plain(words),
                 style: Style::Text,

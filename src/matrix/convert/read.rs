@@ -3,8 +3,9 @@
 use footbridge_store::RemoteId;
 use serde_json::Value;
 
-use super::{Incoming, Read, summary};
+use super::{Incoming, Read, files, summary};
 use crate::{
+    file::File,
     message::{Action, Message, Sender, Style},
     text::{
         Body,
@@ -23,10 +24,23 @@ pub fn message_from_event(event: &Incoming) -> Read {
                 name: event.sender_name.clone(),
             },
             sent_at: event.sent_at,
+            files: files_of(event, &action),
             action,
         }),
         Err(rule) => Read::Ignore(rule),
     }
+}
+
+/// What hangs on a message, or on the one that it edits.
+fn files_of(event: &Incoming, action: &Action) -> Vec<File> {
+    let content = &event.content;
+    let file = match (action, event.event_type.as_str()) {
+        (Action::Post { .. }, "m.sticker") => files::sticker_of(content),
+        (Action::Post { .. }, _) => files::file_of(content),
+        (Action::Edit { .. }, _) => content.get("m.new_content").and_then(files::file_of),
+        _ => None,
+    };
+    file.into_iter().collect()
 }
 
 fn action_from(event: &Incoming) -> Result<Action, &'static str> {
@@ -40,6 +54,9 @@ fn action_from(event: &Incoming) -> Result<Action, &'static str> {
             .map(|target| Action::Delete { target })
             .ok_or("redaction-without-target"),
         "m.room.encrypted" => Err("undecrypted"),
+        "m.sticker" if files::sticker_of(content).is_some() => {
+            Ok(posted(content, Body::default(), Style::Text))
+        }
         other => match rule(other) {
             Some(rule) => Err(rule),
             None if content.as_object().is_none_or(serde_json::Map::is_empty) => Err("redacted"),
@@ -111,7 +128,38 @@ fn message(content: &Value) -> Result<Action, &'static str> {
         let new = content.get("m.new_content").ok_or("edit-without-content")?;
         return edit(target, new);
     }
+    let (style, kind) = spoken(content)?;
+    let body = match kind {
+        Kind::Text => body_from(content, is_answer(content)),
+        Kind::Other if files::file_of(content).is_some() => caption(content),
+        Kind::Other => {
+            return Ok(Action::Unsupported {
+                summary: summary::of_message(content),
+            });
+        }
+    };
+    Ok(posted(content, body, style))
+}
+
+fn is_answer(content: &Value) -> bool {
+    content
+        .pointer("/m.relates_to/m.in_reply_to/event_id")
+        .is_some()
+}
+
+/// What is said with a file: its body, where that is not its name (spec section "Media captions").
+fn caption(content: &Value) -> Body {
+    let (body, name) = (text_at(content, "/body"), text_at(content, "/filename"));
+    if name.is_some() && body != name {
+        body_from(content, is_answer(content))
+    } else {
+        Body::default()
+    }
+}
+
+fn posted(content: &Value, body: Body, style: Style) -> Action {
     let answers = id_at(content, "/m.relates_to/m.in_reply_to/event_id");
+    let relation = text_at(content, "/m.relates_to/rel_type");
     let thread = (relation == Some("m.thread"))
         .then(|| id_at(content, "/m.relates_to/event_id"))
         .flatten();
@@ -120,18 +168,12 @@ fn message(content: &Value) -> Result<Action, &'static str> {
         .pointer("/m.relates_to/is_falling_back")
         .and_then(Value::as_bool)
         .unwrap_or(false);
-    let (style, kind) = spoken(content)?;
-    if kind == Kind::Other {
-        return Ok(Action::Unsupported {
-            summary: summary::of_message(content),
-        });
-    }
-    Ok(Action::Post {
-        body: body_from(content, answers.is_some()),
+    Action::Post {
+        body,
         style,
         reply_to: answers.filter(|_| thread.is_none() || !falls_back),
         thread,
-    })
+    }
 }
 
 fn edit(target: RemoteId, new: &Value) -> Result<Action, &'static str> {
@@ -142,7 +184,12 @@ fn edit(target: RemoteId, new: &Value) -> Result<Action, &'static str> {
             body: body_from(new, true),
             style,
         },
-        // A caption was changed: what was said about the file is said anew.
+        // A caption was changed.
+        Kind::Other if files::file_of(new).is_some() => Action::Edit {
+            target,
+            body: caption(new),
+            style,
+        },
         Kind::Other => Action::Edit {
             target,
             body: Body::plain(&summary::of_message(new)),
@@ -161,7 +208,8 @@ fn spoken(content: &Value) -> Result<(Style, Kind), &'static str> {
     match text_at(content, "/msgtype") {
         Some("m.text") => Ok((Style::Text, Kind::Text)),
         Some("m.emote") => Ok((Style::Emote, Kind::Text)),
-        Some("m.notice" | "m.server_notice") => Err("notice"),
+        Some("m.notice") => Ok((Style::Notice, Kind::Text)),
+        Some("m.server_notice") => Err("notice"),
         Some("m.key.verification.request") => Err("verification"),
         _ => Ok((Style::Text, Kind::Other)),
     }

@@ -4,9 +4,9 @@
 use footbridge_store::RemoteId;
 use serde_json::Value;
 
-use super::write::{content_from, html_behind, json_bytes, name_in, relations};
+use super::write::{content_from, json_bytes, name_in, relations};
 use crate::{
-    message::{Action, Message, Style},
+    message::{Action, Message, Sender, Style},
     names,
     outlet::{Content, Outgoing, Part, Plan, Step},
     text::{Block, Body, html_from_body},
@@ -63,7 +63,13 @@ fn joinable(outgoing: &Outgoing) -> Option<Part> {
         return None;
     };
     let part = part_of(&outgoing.message, body);
-    let fits = !outgoing.late && !part.block && weigh(&part) <= MOST_BYTES_EACH;
+    // An event with several authors calls nobody.
+    let calls = !body.pinged().is_empty();
+    let fits = !calls
+        && outgoing.message.files.is_empty()
+        && !outgoing.late
+        && !part.block
+        && weigh(&part) <= MOST_BYTES_EACH;
     fits.then_some(part)
 }
 
@@ -129,6 +135,7 @@ pub fn content_of(parts: &[Part]) -> Content {
     }
     close(&mut running, &mut html);
     Content {
+        mentions: Vec::new(),
         author: None,
         text: lines.join("\n"),
         html: Some(html),
@@ -235,9 +242,8 @@ pub fn revise(outgoing: &Outgoing, slot: u32) -> Plan {
     };
     let (part, otherwise) = match &message.action {
         Action::Edit { body, style, .. } => {
-            let name = names::shown(&message.sender.name, &message.sender.id);
             let anew = Step::Post {
-                content: edited(body, &name, *style),
+                content: edited(body, &message.sender, *style),
                 thread: copy.thread.clone(),
                 reply_to: Some(copy.remote.clone()),
             };
@@ -255,19 +261,18 @@ pub fn revise(outgoing: &Outgoing, slot: u32) -> Plan {
 }
 
 /// A new text as a message of its own, where the old one cannot be changed.
-fn edited(body: &Body, name: &str, style: Style) -> Content {
-    let whole = content_from(body, name, style, false);
-    let shown = names::isolated(name);
-    Content {
-        author: None,
-        text: format!("{shown} (edited): {}", body.to_plain()),
-        html: Some(format!(
-            "<strong>{}</strong> (edited): {}",
-            name_in(&shown),
-            html_behind(body)
-        )),
-        style: whole.style,
-    }
+fn edited(body: &Body, sender: &Sender, style: Style) -> Content {
+    let name = names::shown(&sender.name, &sender.id);
+    let marked = Sender {
+        id: sender.id.clone(),
+        name: format!("{name} (edited)"),
+    };
+    let spoken = if style == Style::Emote {
+        Style::Text
+    } else {
+        style
+    };
+    content_from(body, &marked, spoken, false)
 }
 
 #[cfg(test)]

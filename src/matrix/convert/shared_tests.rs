@@ -29,6 +29,7 @@ fn outgoing(author: &str, action: Action) -> Outgoing {
                 name: author.to_owned(),
             },
             sent_at: Millis(0),
+            files: Vec::new(),
             action,
         },
         copies: Vec::new(),

@@ -2,22 +2,25 @@
 
 use serde_json::Value;
 
+use super::files;
 use crate::names;
 
 /// A message that is no text.
 pub(super) fn of_message(content: &Value) -> String {
     let text = |key: &str| content.get(key).and_then(Value::as_str).unwrap_or("");
-    let voice =
-        content.get("org.matrix.msc3245.voice").is_some() || content.get("m.voice").is_some();
-    let what = match text("msgtype") {
-        "m.image" => "sent an image",
-        "m.video" => "sent a video",
-        "m.audio" if voice => "sent a voice message",
-        "m.audio" => "sent an audio file",
-        "m.file" => "sent a file",
+    if let Some(file) = files::described(content) {
+        let mut line = format!("sent {}", file.in_words());
+        let caption = text("body");
+        if !text("filename").is_empty() && caption != text("filename") {
+            line.push_str(" — ");
+            line.push_str(&one_line(caption));
+        }
+        return line;
+    }
+    match text("msgtype") {
         "m.location" => {
             let place = text("geo_uri").strip_prefix("geo:").unwrap_or("");
-            return with(
+            with(
                 "shared a location",
                 &[text("body"), place]
                     .iter()
@@ -25,37 +28,11 @@ pub(super) fn of_message(content: &Value) -> String {
                     .map(|part| one_line(part))
                     .collect::<Vec<_>>()
                     .join(", "),
-            );
+            )
         }
-        "" => "sent a message without a type",
-        other => return with("sent something that cannot be shown here", other),
-    };
-    let (name, caption) = match (text("filename"), text("body")) {
-        ("", body) => (body, ""),
-        (name, body) if name == body => (name, ""),
-        (name, body) => (name, body),
-    };
-    let mut line = if voice {
-        what.to_owned()
-    } else {
-        with(what, name)
-    };
-    let info = content.get("info");
-    let number = |key: &str| info.and_then(|info| info.get(key)).and_then(Value::as_u64);
-    let details: Vec<String> = [number("duration").map(length), number("size").map(size)]
-        .into_iter()
-        .flatten()
-        .collect();
-    if !details.is_empty() {
-        line.push_str(" (");
-        line.push_str(&details.join(", "));
-        line.push(')');
+        "" => with("sent a message without a type", text("body")),
+        other => with("sent something that cannot be shown here", other),
     }
-    if !caption.is_empty() {
-        line.push_str(" — ");
-        line.push_str(&one_line(caption));
-    }
-    line
 }
 
 /// An event that is no message.
@@ -130,30 +107,4 @@ fn with(what: &str, detail: &str) -> String {
 /// Text from outside on one line, harmless and short.
 fn one_line(text: &str) -> String {
     names::shown(text, "…")
-}
-
-fn size(bytes: u64) -> String {
-    const UNITS: [&str; 4] = ["kB", "MB", "GB", "TB"];
-    if bytes < 1000 {
-        return format!("{bytes} bytes");
-    }
-    let mut tenths = bytes / 100;
-    let mut unit = UNITS[0];
-    for larger in UNITS.iter().skip(1) {
-        if tenths < 10_000 {
-            break;
-        }
-        tenths /= 1000;
-        unit = larger;
-    }
-    if tenths >= 100 {
-        format!("{} {unit}", tenths / 10)
-    } else {
-        format!("{}.{} {unit}", tenths / 10, tenths % 10)
-    }
-}
-
-fn length(millis: u64) -> String {
-    let seconds = millis / 1000;
-    format!("{}:{:02}", seconds / 60, seconds % 60)
 }

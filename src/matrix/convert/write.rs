@@ -3,8 +3,9 @@
 use footbridge_store::{Copy, RemoteId};
 use serde_json::{Value, json};
 
+use super::profile::{FALLBACK, PROFILE, profile};
 use crate::{
-    message::{Action, Style},
+    message::{Action, Sender, Style},
     names,
     outlet::{Content, Outgoing, Plan, Step},
     text::{Block, Body, cut, html_from_body},
@@ -18,18 +19,19 @@ const FRAME_BYTES: usize = 1_500;
 
 /// A message by this person, their name in front. `late` marks one that later ones may have overtaken.
 #[must_use]
-pub fn content_from(body: &Body, sender_name: &str, style: Style, late: bool) -> Content {
-    let name = names::isolated(&names::shown(sender_name, ""));
+pub fn content_from(body: &Body, sender: &Sender, style: Style, late: bool) -> Content {
+    let name = names::isolated(&names::shown(&sender.name, &sender.id));
     let late = if late { " (delayed)" } else { "" };
+    let name = format!("{name}{late}");
     let name_html = name_in(&name);
     let (text, html) = match style {
         Style::Text | Style::Notice => (
-            format!("{name}{late}: "),
-            format!("<strong>{name_html}</strong>{late}: "),
+            format!("{name}: "),
+            format!("{FALLBACK}{name_html}: </strong>"),
         ),
         Style::Emote => (
-            format!("* {name}{late} "),
-            format!("* <strong>{name_html}</strong>{late} "),
+            format!("* {name} "),
+            format!("* <strong>{name_html}</strong> "),
         ),
     };
     // Blocks begin below the name; a single paragraph goes on behind it.
@@ -37,7 +39,11 @@ pub fn content_from(body: &Body, sender_name: &str, style: Style, late: bool) ->
     let plain = body.to_plain();
     let gap = if running { "" } else { "\n" };
     Content {
-        author: None,
+        mentions: body.pinged(),
+        author: Some(Sender {
+            id: sender.id.clone(),
+            name,
+        }),
         text: format!("{text}{gap}{plain}"),
         html: Some(format!("{html}{}", html_behind(body))),
         // An emote is told about its author; as ours it would be told about the bridge.
@@ -79,28 +85,37 @@ pub fn event_content(
     reply_to: Option<&RemoteId>,
     replaces: Option<&RemoteId>,
 ) -> Value {
-    let mut event = spoken(content, "");
-    let relation = match (replaces, thread, reply_to) {
-        (Some(target), _, _) => {
-            event = spoken(content, "* ");
-            insert(&mut event, "m.new_content", spoken(content, ""));
-            Some(json!({ "rel_type": "m.replace", "event_id": target.as_str() }))
-        }
-        (None, Some(root), answered) => Some(json!({
+    let Some(target) = replaces else {
+        let mut event = spoken(content, "");
+        relate(&mut event, thread, reply_to);
+        return event;
+    };
+    let mut event = spoken(content, "* ");
+    // Who is called by a new text was called by the old one, or is not called.
+    insert(&mut event, "m.mentions", json!({}));
+    insert(&mut event, "m.new_content", spoken(content, ""));
+    let relation = json!({ "rel_type": "m.replace", "event_id": target.as_str() });
+    insert(&mut event, "m.relates_to", relation);
+    event
+}
+
+/// Puts an event into a thread, or below the one that it answers.
+pub fn relate(event: &mut Value, thread: Option<&RemoteId>, reply_to: Option<&RemoteId>) {
+    let relation = match (thread, reply_to) {
+        (Some(root), answered) => Some(json!({
             "rel_type": "m.thread",
             "event_id": root.as_str(),
             "is_falling_back": answered.is_none(),
             "m.in_reply_to": { "event_id": answered.unwrap_or(root).as_str() },
         })),
-        (None, None, Some(answered)) => {
+        (None, Some(answered)) => {
             Some(json!({ "m.in_reply_to": { "event_id": answered.as_str() } }))
         }
-        (None, None, None) => None,
+        (None, None) => None,
     };
     if let Some(relation) = relation {
-        insert(&mut event, "m.relates_to", relation);
+        insert(event, "m.relates_to", relation);
     }
-    event
 }
 
 fn spoken(content: &Content, mark: &str) -> Value {
@@ -115,14 +130,24 @@ fn spoken(content: &Content, mark: &str) -> Value {
         // C03: without this, clients look for names in the text.
         "m.mentions": {},
     });
+    if !content.mentions.is_empty() {
+        insert(
+            &mut event,
+            "m.mentions",
+            json!({ "user_ids": content.mentions }),
+        );
+    }
     if let Some(html) = &content.html {
         insert(&mut event, "format", json!("org.matrix.custom.html"));
         insert(&mut event, "formatted_body", json!(format!("{mark}{html}")));
     }
+    if let Some(author) = &content.author {
+        insert(&mut event, PROFILE, profile(author, content));
+    }
     event
 }
 
-fn insert(object: &mut Value, key: &str, value: Value) {
+pub(super) fn insert(object: &mut Value, key: &str, value: Value) {
     if let Some(map) = object.as_object_mut() {
         map.insert(key.to_owned(), value);
     }
@@ -132,7 +157,10 @@ fn insert(object: &mut Value, key: &str, value: Value) {
 #[must_use]
 pub fn plan(outgoing: &Outgoing) -> Plan {
     let message = &outgoing.message;
-    let name = names::shown(&message.sender.name, &message.sender.id);
+    let name = &Sender {
+        id: message.sender.id.clone(),
+        name: names::shown(&message.sender.name, &message.sender.id),
+    };
     match &message.action {
         Action::Post {
             body,
@@ -142,25 +170,26 @@ pub fn plan(outgoing: &Outgoing) -> Plan {
         } => {
             let (thread, reply_to) =
                 relations(&outgoing.copies, thread.is_some(), reply_to.is_some());
-            let contents = contents(body, &name, *style, outgoing.late, MAX_BYTES);
-            Plan::Steps(
-                contents
-                    .into_iter()
-                    .enumerate()
-                    .map(|(index, content)| Step::Post {
-                        content,
-                        thread: thread.clone(),
-                        reply_to: reply_to.clone().filter(|_| index == 0),
-                    })
-                    .collect(),
-            )
+            Plan::Steps(said(
+                outgoing,
+                (body, name, *style),
+                thread.as_ref(),
+                reply_to,
+            ))
         }
         Action::Edit { body, .. } if message.sender.is_bridge() && !outgoing.copies.is_empty() => {
             Plan::Steps(edits(&outgoing.copies, vec![own_words(body)]))
         }
         Action::Edit { body, style, .. } if !outgoing.copies.is_empty() => {
-            let contents = contents(body, &name, *style, outgoing.late, MAX_BYTES / 2);
-            Plan::Steps(edits(&outgoing.copies, contents))
+            // The last of them are files, which no new text takes away.
+            let texts = outgoing.copies.len().saturating_sub(message.files.len());
+            let texts = outgoing.copies.get(..texts).unwrap_or_default();
+            let contents = if body.is_empty() && !message.files.is_empty() {
+                Vec::new()
+            } else {
+                contents(body, name, *style, outgoing.late, MAX_BYTES / 2)
+            };
+            Plan::Steps(edits(texts, contents))
         }
         Action::Delete { .. } if !outgoing.copies.is_empty() => Plan::Steps(
             outgoing
@@ -173,16 +202,7 @@ pub fn plan(outgoing: &Outgoing) -> Plan {
         ),
         Action::Edit { .. } | Action::Delete { .. } => Plan::Skip("unknown-target".to_owned()),
         Action::Unsupported { summary } => {
-            let body = Body::plain(summary);
-            let content = content_from(&body, &name, Style::Emote, outgoing.late);
-            Plan::Steps(vec![posted(Content {
-                author: None,
-                text: content.text.trim_start_matches("* ").to_owned(),
-                html: content
-                    .html
-                    .map(|html| html.trim_start_matches("* ").to_owned()),
-                style: Style::Notice,
-            })])
+            Plan::Steps(vec![posted(told(summary, name, outgoing.late))])
         }
         Action::System { summary } => Plan::Steps(vec![posted(own_words(&Body::plain(summary)))]),
         Action::Bridge { text, about } => {
@@ -196,9 +216,62 @@ pub fn plan(outgoing: &Outgoing) -> Plan {
     }
 }
 
+/// New messages: the words, and behind them the files. The first of them answers.
+fn said(
+    outgoing: &Outgoing,
+    (body, sender, style): (&Body, &Sender, Style),
+    thread: Option<&RemoteId>,
+    reply_to: Option<RemoteId>,
+) -> Vec<Step> {
+    let (files, late) = (&outgoing.message.files, outgoing.late);
+    let contents = if body.is_empty() && !files.is_empty() {
+        Vec::new()
+    } else {
+        contents(body, sender, style, late, MAX_BYTES)
+    };
+    let post = |content| Step::Post {
+        content,
+        thread: thread.cloned(),
+        reply_to: None,
+    };
+    let files = files.iter().map(|file| {
+        let name = Body::plain(&file.safe_name());
+        let instead = told(&format!("sent {}", file.in_words()), sender, late);
+        Step::Send {
+            file: file.clone(),
+            content: content_from(&name, sender, Style::Text, late),
+            thread: thread.cloned(),
+            reply_to: None,
+            otherwise: Some(Box::new(post(instead))),
+        }
+    });
+    let mut steps: Vec<Step> = contents.into_iter().map(post).chain(files).collect();
+    if let Some(Step::Post { reply_to: to, .. } | Step::Send { reply_to: to, .. }) =
+        steps.first_mut()
+    {
+        *to = reply_to;
+    }
+    steps
+}
+
+/// What somebody did that cannot be shown as what it is.
+fn told(summary: &str, sender: &Sender, late: bool) -> Content {
+    let content = content_from(&Body::plain(summary), sender, Style::Emote, late);
+    Content {
+        mentions: Vec::new(),
+        author: content.author,
+        text: content.text.trim_start_matches("* ").to_owned(),
+        html: content
+            .html
+            .map(|html| html.trim_start_matches("* ").to_owned()),
+        style: Style::Notice,
+    }
+}
+
 /// What nobody in particular says.
 fn own_words(body: &Body) -> Content {
     Content {
+        mentions: Vec::new(),
         author: None,
         text: body.to_plain(),
         html: None,
@@ -235,15 +308,15 @@ pub(super) fn relations(
 }
 
 /// A body as one content or, where it is too large, as several.
-fn contents(body: &Body, name: &str, style: Style, late: bool, limit: usize) -> Vec<Content> {
-    let frame = FRAME_BYTES + 8 * name.len();
+fn contents(body: &Body, sender: &Sender, style: Style, late: bool, limit: usize) -> Vec<Content> {
+    let frame = FRAME_BYTES + 12 * sender.name.len();
     let weigh = |block: &Block| {
         let alone = Body(vec![block.clone()]);
         json_bytes(&alone.to_plain()) + json_bytes(&html_from_body(&alone)) + 16
     };
     cut(body, limit.saturating_sub(frame), &weigh)
         .iter()
-        .map(|part| content_from(part, name, style, late))
+        .map(|part| content_from(part, sender, style, late))
         .collect()
 }
 

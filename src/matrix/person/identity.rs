@@ -45,6 +45,12 @@ pub(super) async fn sign_device(client: &Client, password: &str) -> anyhow::Resu
 }
 
 impl Person {
+    /// Puts the identity's secrets into the account's secret storage; answers the recovery key.
+    #[must_use]
+    pub fn make_recovery_key(&self) -> Boxed<'_, anyhow::Result<String>> {
+        Box::pin(async move { Ok(self.client.encryption().recovery().enable().await?) })
+    }
+
     /// Makes another identity in place of the one the account has, as people do who have lost everything, and as those do
     /// who have stolen it.
     #[must_use]

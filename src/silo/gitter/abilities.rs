@@ -21,7 +21,9 @@ pub const KIND: Kind = Kind {
         Ability {
             what: What::Name,
             to_channel: Told("in bold before the text"),
-            to_room: Told("in bold before the text"),
+            to_room: Told(
+                "in bold before the text, or as the sender where clients know per-message profiles",
+            ),
         },
         Ability {
             what: What::Emote,
@@ -50,8 +52,12 @@ pub const KIND: Kind = Kind {
         },
         Ability {
             what: What::Mention,
-            to_channel: Told("as text: nobody is called"),
-            to_room: Told("as text: nobody is called"),
+            to_channel: Told(
+                "of whom `[[person]]` names, a call; of everybody else as text: nobody is called",
+            ),
+            to_room: Told(
+                "of whom `[[person]]` names, a call; of everybody else as text: nobody is called",
+            ),
         },
         Ability {
             what: What::Reaction,

@@ -23,6 +23,7 @@ pub fn post(place: &Place, message: &ChatMessage) -> Arrival {
         written(&Message {
             sender: sender(message),
             sent_at: message.sent_at(),
+            files: Vec::new(),
             action: Action::Post {
                 body,
                 style,
@@ -47,6 +48,7 @@ pub fn edit(place: &Place, message: &ChatMessage) -> Arrival {
     let change = Message {
         sender: sender(message),
         sent_at: message.edited_at().unwrap_or(message.sent_at()),
+        files: Vec::new(),
         action: Action::Edit {
             target: message.remote(),
             body,
@@ -89,6 +91,7 @@ pub fn deletion(place: &Place, id: &str, seen_at: Millis) -> Arrival {
             name: NOBODY.to_owned(),
         },
         sent_at: seen_at,
+        files: Vec::new(),
         action: Action::Delete {
             target: RemoteId::from(id),
         },

@@ -47,7 +47,7 @@ mod tests {
             ),
             (
                 r#"<span class="katex"><span class="katex-mathml"><math><semantics><mrow><mi>x</mi></mrow><annotation encoding="application/x-tex">x^2</annotation></semantics></math></span><span class="katex-html">x2</span></span>"#,
-                "<code>x^2</code>",
+                "<span data-mx-maths=\"x^2\"><code>x^2</code></span>",
             ),
             (
                 ":rocket: :shipit: 10:30:45 <code>:rocket:</code>",

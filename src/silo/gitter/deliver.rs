@@ -55,7 +55,7 @@ pub async fn perform(
             Ok(Done::Gone(target.clone()))
         }
         // Never planned for this side.
-        Step::Bundle { .. } | Step::Revise { .. } => Err(Fault::Refused(
+        Step::Send { .. } | Step::Bundle { .. } | Step::Revise { .. } => Err(Fault::Refused(
             "Gitter takes one message at a time".to_owned(),
         )),
     }
@@ -98,9 +98,11 @@ async fn post(
 pub fn made_text(step: &Step) -> Option<&str> {
     match step {
         Step::Post { content, .. } => Some(&content.text),
-        Step::Replace { .. } | Step::Remove { .. } | Step::Bundle { .. } | Step::Revise { .. } => {
-            None
-        }
+        Step::Send { .. }
+        | Step::Replace { .. }
+        | Step::Remove { .. }
+        | Step::Bundle { .. }
+        | Step::Revise { .. } => None,
     }
 }
 

@@ -67,6 +67,7 @@ const RULES: Rules = Rules {
     longest: MAX_UNITS,
     editable: Some(Duration::from_secs(590)),
     names: Names::InText,
+    files: false,
 };
 /// How long a list of our rooms is good for finding one.
 const ROOMS_FRESH: Duration = Duration::from_mins(1);

@@ -2,6 +2,7 @@
 //! space parts what must not stand together, or an entity stands for what the grammar would misread.
 
 pub(super) mod grammar;
+mod link;
 
 use grammar::{
     bare_url, email, holds_marked_code, is_entity, is_entity_rest, is_url_end, longest_run,
@@ -9,7 +10,7 @@ use grammar::{
 };
 
 use super::{Flavour, Underscores};
-use crate::text::{Inline, lies, plain_inlines};
+use crate::text::{Inline, plain_inlines};
 
 /// Parts characters without being seen.
 const PART: char = '\u{200b}';
@@ -93,11 +94,21 @@ impl Writer {
             Inline::Italic(inner) => self.emphasis("*", inner, around),
             Inline::Strike(inner) => self.emphasis("~~", inner, around),
             Inline::Code(code) => self.code(code, around),
+            Inline::Maths(tex)
+                if self.flavour == Flavour::Gitter
+                    && around == Around::Line
+                    && grammar::is_plain_maths(tex) =>
+            {
+                self.raw(&format!("$${tex}$$"));
+            }
+            Inline::Maths(tex) => self.code(tex, around),
             Inline::Spoiler(inner) => {
                 self.raw("(spoiler) ");
                 self.inlines(inner, around);
             }
             Inline::Link { href, label } => self.link(href, label, around),
+            Inline::Ping { name, .. } if around == Around::Label => self.text(name, around),
+            Inline::Ping { id, .. } => self.ping(id),
             Inline::Mention { name, .. } => {
                 self.text("@", around);
                 self.text(name.trim_start_matches('@'), around);
@@ -113,6 +124,21 @@ impl Writer {
         self.after_url = false;
         self.line_start = false;
         self.out.push_str(text);
+    }
+
+    /// Calls somebody. Nothing beside the call makes another name of it.
+    fn ping(&mut self, account: &str) {
+        if self
+            .out
+            .chars()
+            .next_back()
+            .is_some_and(|c| !c.is_whitespace())
+        {
+            self.raw(" ");
+        }
+        self.raw("@");
+        self.out.push_str(account);
+        self.out.push(PART);
     }
 
     fn emphasis(&mut self, mark: &'static str, inner: &[Inline], around: Around) {
@@ -185,59 +211,6 @@ impl Writer {
         self.out.push_str(&code);
         self.out.push_str(pad);
         self.out.push_str(&fence);
-    }
-
-    fn link(&mut self, href: &str, label: &[Inline], around: Around) {
-        let shown = plain_inlines(label);
-        let shown = shown.trim();
-        if !around.links() {
-            self.inlines(label, around);
-            return;
-        }
-        let web = href.starts_with("http://") || href.starts_with("https://");
-        let address = href.strip_prefix("mailto:").unwrap_or(href);
-        if shown.is_empty() || shown == address {
-            self.text(address, around);
-            return;
-        }
-        if !web {
-            // Renderers put http:// in front of other schemes, or show them as they are.
-            self.inlines(label, around);
-            self.raw(" (");
-            self.text(address, around);
-            self.text(")", around);
-            return;
-        }
-        // A bang before a link would make it an image.
-        if self.out.ends_with('!') && !self.out.ends_with("\\!") {
-            self.out.pop();
-            self.out.push_str("\\!");
-        }
-        self.raw("[");
-        let inner_at = self.out.len();
-        self.inlines(label, Around::Label);
-        let written = self.out.split_off(inner_at);
-        self.out.push_str(written.trim());
-        self.out.push_str("](");
-        for c in href.chars() {
-            self.href_char(c);
-        }
-        self.out.push(')');
-        self.after_url = false;
-        if lies(href, shown) {
-            self.raw(" (");
-            self.text(href, around);
-            self.text(")", around);
-        }
-    }
-
-    fn href_char(&mut self, c: char) {
-        match c {
-            '(' | ')' | '<' | '>' | '"' | '\'' | '\\' | '*' | '`' | '~' | '|' | '[' | ']' | ' ' => {
-                percent(c, &mut self.out);
-            }
-            c => self.out.push(c),
-        }
     }
 
     /// Characters that mean themselves.

@@ -410,3 +410,46 @@ proptest! {
         prop_assert_eq!(markdown(&text), text);
     }
 }
+
+#[test]
+fn c01_only_who_is_proven_is_called_and_nothing_becomes_part_of_the_name() {
+    let text = |text: &str| Inline::Text(text.to_owned());
+    let ping = Inline::Ping {
+        id: "ann.b".to_owned(),
+        name: "Ann".to_owned(),
+    };
+    let said = |line: Vec<Inline>, flavour| {
+        markdown_from_body(&Body(vec![Block::Paragraph(line)]), flavour)
+    };
+    for flavour in [Flavour::Gitter, Flavour::Mattermost] {
+        assert_eq!(
+            said(vec![text("hi "), ping.clone(), text("by @bob")], flavour),
+            "hi @ann.b\u{200b}by @\u{200b}bob"
+        );
+        assert_eq!(
+            said(vec![text("x"), ping.clone()], flavour),
+            "x @ann.b\u{200b}"
+        );
+        let mention = Inline::Mention {
+            id: "ann.b".to_owned(),
+            name: "ann.b".to_owned(),
+        };
+        assert_eq!(said(vec![mention], flavour), "@\u{200b}ann.b");
+    }
+}
+
+#[test]
+fn maths_is_maths_where_it_is_shown_and_code_where_not() {
+    let line = |tex: &str| Body(vec![Block::Paragraph(vec![Inline::Maths(tex.to_owned())])]);
+    let block = |tex: &str| Body(vec![Block::Maths(tex.to_owned())]);
+    let gitter = |body: &Body| markdown_from_body(body, Flavour::Gitter);
+    assert_eq!(gitter(&line("x^2")), "$$x^2$$");
+    assert_eq!(gitter(&block("\\frac{a}{b}")), "$$\\frac{a}{b}$$");
+    for hostile in ["a$$b", "@all", "x`y", "#1", "<b>"] {
+        assert!(!gitter(&line(hostile)).contains("$$@"), "{hostile}");
+        assert!(gitter(&line(hostile)).starts_with('`'), "{hostile}");
+    }
+    let mattermost = |body: &Body| markdown_from_body(body, Flavour::Mattermost);
+    assert_eq!(mattermost(&line("x^2")), "`x^2`");
+    assert_eq!(mattermost(&block("x^2")), "```latex\nx^2\n```");
+}

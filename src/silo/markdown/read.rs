@@ -3,7 +3,7 @@
 use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd, html::push_html};
 
 use crate::text::{
-    Body,
+    Block, Body,
     html::{Dialect, body_from_html},
     with_emoji,
 };
@@ -32,7 +32,18 @@ pub fn body_from_markdown(markdown: &str) -> Body {
     });
     let mut html = String::new();
     push_html(&mut html, events);
-    let body = body_from_html(&html, Dialect::Matrix);
+    let mut body = body_from_html(&html, Dialect::Matrix);
+    for block in &mut body.0 {
+        // Apps that show formulas take them from blocks of code in these languages.
+        if let Block::Code {
+            language: Some(language),
+            text,
+        } = block
+            && matches!(language.as_str(), "latex" | "tex")
+        {
+            *block = Block::Maths(text.replace('\n', " "));
+        }
+    }
     if body.is_empty() {
         Body::plain(markdown)
     } else {
@@ -57,6 +68,10 @@ mod tests {
             (
                 "```rust\nfn x() {}\n```",
                 "<pre><code class=\"language-rust\">fn x() {}</code></pre>",
+            ),
+            (
+                "```latex\nx^2\n```",
+                "<div data-mx-maths=\"x^2\"><code>x^2</code></div>",
             ),
             ("hi :tada: `:tada:`", "hi 🎉 <code>:tada:</code>"),
             (

@@ -21,7 +21,9 @@ pub const KIND: Kind = Kind {
         Ability {
             what: What::Name,
             to_channel: Whole("beside the text, with the user id"),
-            to_room: Told("in bold before the text"),
+            to_room: Told(
+                "in bold before the text, or as the sender where clients know per-message profiles",
+            ),
         },
         Ability {
             what: What::Emote,

@@ -43,6 +43,7 @@ pub fn arrival(place: &Place, event: &Event, now: Millis) -> Option<Arrival> {
         written(&Message {
             sender: sender(event),
             sent_at: event.sent_at().unwrap_or(now),
+            files: Vec::new(),
             action,
         })
     };

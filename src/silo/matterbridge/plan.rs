@@ -7,6 +7,7 @@ use super::convert::{as_reply, text_from_body};
 use crate::{
     message::{Action, Sender, Style},
     outlet::{Content, Outgoing, Plan, Step},
+    silo::plan::named,
     text::Body,
 };
 
@@ -18,30 +19,35 @@ pub fn plan(outgoing: &Outgoing) -> Plan {
     let mark = if outgoing.late { "(delayed) " } else { "" };
     let sender = &outgoing.message.sender;
     let author = (!sender.is_bridge()).then_some(sender);
+    let files = &outgoing.message.files;
     match &outgoing.message.action {
-        Action::Post { body, .. } if body.is_empty() => Plan::Skip("empty".to_owned()),
+        Action::Post { body, .. } if body.is_empty() && files.is_empty() => {
+            Plan::Skip("empty".to_owned())
+        }
         Action::Post {
             body,
             style,
             reply_to,
             thread,
         } => {
-            let mut text = text_from_body(body);
+            let (body, style) = named(body, *style, files);
+            let mut text = text_from_body(&body);
             if reply_to.is_some() || thread.is_some() {
                 text = as_reply(&text);
             }
-            post(format!("{mark}{text}"), *style, author)
+            post(format!("{mark}{text}"), style, author)
         }
         Action::Edit { .. } | Action::Delete { .. } if outgoing.copies.is_empty() => {
             Plan::Skip("unknown-target".to_owned())
         }
-        Action::Edit { body, .. } if body.is_empty() => {
+        Action::Edit { body, .. } if body.is_empty() && files.is_empty() => {
             post(gone(&outgoing.copies), Style::Emote, author)
         }
         Action::Edit { body, style, .. } => {
-            let text = text_from_body(body);
+            let (body, style) = named(body, *style, files);
+            let text = text_from_body(&body);
             let edited = if author.is_some() { EDITED } else { "" };
-            post(format!("{mark}{text}{edited}"), *style, author)
+            post(format!("{mark}{text}{edited}"), style, author)
         }
         Action::Delete { .. } => post(gone(&outgoing.copies), Style::Emote, author),
         Action::Unsupported { summary } => {
@@ -65,6 +71,7 @@ fn gone(copies: &[Copy]) -> String {
 fn post(text: String, style: Style, author: Option<&Sender>) -> Plan {
     Plan::Steps(vec![Step::Post {
         content: Content {
+            mentions: Vec::new(),
             text,
             html: None,
             style,
@@ -97,6 +104,7 @@ mod tests {
                     name: "Ann".to_owned(),
                 },
                 sent_at: Millis(1),
+                files: Vec::new(),
                 action,
             },
             copies: vec![copy; copies],

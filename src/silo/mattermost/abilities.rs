@@ -23,7 +23,9 @@ pub const KIND: Kind = Kind {
             to_channel: Told(
                 "in bold before the text, or with `names = \"override\"` beside it where the server permits",
             ),
-            to_room: Told("in bold before the text"),
+            to_room: Told(
+                "in bold before the text, or as the sender where clients know per-message profiles",
+            ),
         },
         Ability {
             what: What::Emote,
@@ -54,8 +56,12 @@ pub const KIND: Kind = Kind {
         },
         Ability {
             what: What::Mention,
-            to_channel: Told("as text: nobody is called"),
-            to_room: Told("as text: nobody is called"),
+            to_channel: Told(
+                "of whom `[[person]]` names, a call; of everybody else as text: nobody is called",
+            ),
+            to_room: Told(
+                "of whom `[[person]]` names, a call; of everybody else as text: nobody is called",
+            ),
         },
         Ability {
             what: What::Reaction,
@@ -64,8 +70,12 @@ pub const KIND: Kind = Kind {
         },
         Ability {
             what: What::File,
-            to_channel: Told("a line that names it"),
-            to_room: Told("a line that names it"),
+            to_channel: Whole(
+                "up to `max_mib`, with its caption; what is larger as a line that names it",
+            ),
+            to_room: Whole(
+                "up to `max_mib`, encrypted where the room is; what is larger as a line that names it",
+            ),
         },
         Ability {
             what: What::System,

@@ -110,12 +110,18 @@ pub struct Metadata {
 #[derive(Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct File {
+    /// 26 characters.
+    pub id: String,
     /// Its name.
     pub name: String,
     /// In bytes.
     pub size: u64,
     /// Its type.
     pub mime_type: String,
+    /// Of a picture, in pixels; 0 for anything else.
+    pub width: u32,
+    /// Of a picture, in pixels; 0 for anything else.
+    pub height: u32,
 }
 
 /// A list of posts.

@@ -2,18 +2,16 @@
 
 use footbridge_store::{Arrival, Millis, Payload, Place, RemoteId};
 
-use super::api::{Attachment, File, Post};
+use super::api::{Attachment, Post};
 use crate::{
+    file::{File, Kind},
     message::{Action, Command, Message, Sender, Style},
-    names,
     silo::markdown::body_from_markdown,
     text::{Block, Body, Inline},
 };
 
 /// Shown where Mattermost does not say who.
 pub const NOBODY: &str = "Someone on Mattermost";
-/// Stands before what is attached.
-const ATTACHED: &str = "📎 ";
 
 /// A new post by somebody of this name.
 pub fn post(place: &Place, post: &Post, name: &str) -> Arrival {
@@ -24,6 +22,10 @@ pub fn post(place: &Place, post: &Post, name: &str) -> Arrival {
             Some(action) => written(&Message {
                 sender: sender(post, name),
                 sent_at: post.sent_at(),
+                files: match action {
+                    Action::Post { .. } => files(post),
+                    _ => Vec::new(),
+                },
                 action,
             }),
             None => Payload::Skipped("empty"),
@@ -45,17 +47,12 @@ fn action_of(post: &Post) -> Option<Action> {
         return (!summary.is_empty()).then_some(Action::System { summary });
     }
     let (body, style) = content(post);
-    if !body.is_empty() {
-        return Some(Action::Post {
-            body,
-            style,
-            reply_to: None,
-            thread: post.thread(),
-        });
-    }
-    let files: Vec<String> = post.metadata.files.iter().map(in_words).collect();
-    (!files.is_empty()).then(|| Action::Unsupported {
-        summary: format!("sent {}", files.join(", ")),
+    let says_something = !body.is_empty() || !post.metadata.files.is_empty();
+    says_something.then(|| Action::Post {
+        body,
+        style,
+        reply_to: None,
+        thread: post.thread(),
     })
 }
 
@@ -70,6 +67,7 @@ pub fn edit(place: &Place, post: &Post, name: &str) -> Arrival {
             body,
             style,
         },
+        files: files(post),
     };
     happened(place, edit_fact(post), change.sent_at, written(&change))
 }
@@ -92,6 +90,7 @@ pub fn deletion(place: &Place, post: &Post) -> Arrival {
         action: Action::Delete {
             target: post.remote(),
         },
+        files: Vec::new(),
     };
     happened(
         place,
@@ -162,17 +161,47 @@ fn content(post: &Post) -> (Body, Style) {
         _ => post.message.as_str(),
     };
     let mut body = body_from_markdown(text);
+    body.each_line(&mut |line| *line = called(std::mem::take(line)));
     for attachment in &post.props.attachments {
         body.0.extend(attached(attachment));
     }
-    if !body.is_empty() {
-        let files = post.metadata.files.iter();
-        body.0.extend(
-            files.map(|file| line(format!("{ATTACHED}{} (not carried over)", in_words(file)))),
-        );
-    }
     let style = if is_action { Style::Emote } else { Style::Text };
     (body, style)
+}
+
+/// Text in which people are called by their usernames, which are ids on Mattermost.
+fn called(line: Vec<Inline>) -> Vec<Inline> {
+    let in_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    let mut out = Vec::new();
+    for inline in line {
+        let Inline::Text(text) = inline else {
+            out.push(inline);
+            continue;
+        };
+        let (mut plain, mut rest) = (String::new(), text.as_str());
+        while let Some((before, after)) = rest.split_once('@') {
+            plain.push_str(before);
+            let end = after.find(|c| !in_name(c)).unwrap_or(after.len());
+            let (name, behind) = after.split_at(end);
+            // A full stop behind a name ends the sentence.
+            let name = name.trim_end_matches(['.', '-', '_']);
+            let behind = after.get(name.len()..).unwrap_or(behind);
+            if name.is_empty() || plain.ends_with(in_name) {
+                plain.push('@');
+                rest = after;
+                continue;
+            }
+            out.extend((!plain.is_empty()).then(|| Inline::Text(std::mem::take(&mut plain))));
+            out.push(Inline::Mention {
+                id: name.to_owned(),
+                name: name.to_owned(),
+            });
+            rest = behind;
+        }
+        plain.push_str(rest);
+        out.extend((!plain.is_empty()).then_some(Inline::Text(plain)));
+    }
+    out
 }
 
 /// What an integration attached, as text.
@@ -209,36 +238,24 @@ fn attached(attachment: &Attachment) -> Vec<Block> {
     blocks
 }
 
-fn line(text: String) -> Block {
-    Block::Paragraph(vec![Inline::Text(text)])
-}
-
 fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// A file in words.
-fn in_words(file: &File) -> String {
-    let what = match file.mime_type.split('/').next() {
-        Some("image") => "an image",
-        Some("video") => "a video",
-        Some("audio") => "an audio file",
-        _ => "a file",
-    };
-    format!(
-        "{what}: {} ({})",
-        names::shown(&file.name, "unnamed"),
-        size(file.size)
-    )
-}
-
-fn size(bytes: u64) -> String {
-    const UNITS: [(u64, &str); 2] = [(1_000_000, "MB"), (1_000, "kB")];
-    let unit = UNITS.iter().find(|(least, _)| bytes >= *least);
-    match unit {
-        Some((least, name)) => format!("{} {name}", bytes.div_ceil(*least)),
-        None => format!("{bytes} bytes"),
-    }
+/// What hangs on a post.
+fn files(post: &Post) -> Vec<File> {
+    let listed = post.metadata.files.iter();
+    listed
+        .map(|file| File {
+            name: file.name.clone(),
+            mime: file.mime_type.clone(),
+            kind: Kind::of_type(&file.mime_type),
+            size: Some(file.size),
+            dimensions: (file.width > 0 && file.height > 0).then_some((file.width, file.height)),
+            duration: None,
+            source: file.id.clone(),
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -304,20 +321,42 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_named_with_its_text_or_alone() {
-        let files =
-            json!({"files": [{"name": "cat.png", "size": 2_000_000, "mime_type": "image/png"}]});
-        let Action::Unsupported { summary } = spoken(json!({"id": "a", "metadata": files})).action
-        else {
-            panic!("a notice");
+    fn a_file_comes_with_its_text_or_alone() {
+        let files = json!({"files": [{"id": "f1", "name": "cat.png", "size": 2_000_000, "mime_type": "image/png",
+                "width": 3, "height": 2}]});
+        for text in ["", "look"] {
+            let said = spoken(json!({"id": "a", "message": text, "metadata": files}));
+            let [file] = said.files.as_slice() else {
+                panic!("one file");
+            };
+            assert_eq!(file.in_words(), "an image: cat.png (2.0 MB)");
+            assert_eq!(
+                (file.source.as_str(), file.dimensions),
+                ("f1", Some((3, 2)))
+            );
+            let Action::Post { body, .. } = said.action else {
+                panic!("a post");
+            };
+            assert_eq!(body.to_plain(), text);
+        }
+    }
+
+    #[test]
+    fn c04_who_is_called_is_called_by_a_whole_username() {
+        let post = json!({"id": "a", "message": "@ann.b. and a@b.c, (@bob) `@all` @ @-"});
+        let Action::Post { mut body, .. } = spoken(post).action else {
+            panic!("a post");
         };
-        assert_eq!(summary, "sent an image: cat.png (2 MB)");
-        let (html, _) = html(json!({"id": "a", "message": "look", "metadata": files}));
-        assert!(
-            html.contains("look")
-                && html.contains("📎 an image: cat.png (2 MB) (not carried over)"),
-            "{html}"
-        );
+        assert_eq!(body.to_plain(), "@ann.b. and a@b.c, (@bob) @all @ @-");
+        let mut called = Vec::new();
+        body.each_line(&mut |line| {
+            for inline in line {
+                if let Inline::Mention { id, .. } = inline {
+                    called.push(id.clone());
+                }
+            }
+        });
+        assert_eq!(called, ["ann.b", "bob"]);
     }
 
     #[test]

@@ -6,8 +6,8 @@ use std::{
 };
 
 use reqwest::{
-    Method, Response,
-    header::{HeaderMap, RETRY_AFTER},
+    Body, Method, RequestBuilder, Response,
+    header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, RETRY_AFTER},
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
@@ -15,13 +15,15 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::{
-    api::{Channel, Listing, MARK, Member, Post, Settings, User},
+    api::{Channel, File, Listing, MARK, Member, Post, Settings, User},
     fault::{Fault, Repeat, Subject, fault_of, fault_of_silence, unreadable},
 };
-use crate::{secret::Secret, silo::outage::Outage};
+use crate::{secret::Secret, silo::outage::Outage, spool::Spooled};
 
 /// From the request to the last byte of the answer.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+/// The same of a request that moves a file.
+const MOVED_WITHIN: Duration = Duration::from_mins(15);
 /// The most posts of one page.
 pub const PAGE: usize = 200;
 /// The longest answer we read, in bytes: a full page of long posts, several times over.
@@ -171,7 +173,7 @@ impl Client {
     pub async fn create(
         &self,
         channel: &str,
-        (text, root): (&str, Option<&str>),
+        (text, root, file): (&str, Option<&str>, Option<&str>),
         key: &str,
         mut props: Map<String, Value>,
     ) -> Result<Post, Fault> {
@@ -179,7 +181,7 @@ impl Client {
         let mut call = Call::new(Method::POST, Subject::Channel, &["posts"]);
         call.body = Some(json!({
             "channel_id": channel, "message": text, "root_id": root.unwrap_or_default(),
-            "pending_post_id": key, "props": props,
+            "pending_post_id": key, "props": props, "file_ids": file.as_slice(),
         }));
         call.repeat = Repeat::Makes;
         let post: Post = self.ask(call).await?;
@@ -187,6 +189,61 @@ impl Client {
             return Err(unreadable(Repeat::Makes));
         }
         Ok(post)
+    }
+
+    /// Uploads a file into a channel, by stream. Answers its id; it is nobody's until a post names it.
+    pub async fn upload(
+        &self,
+        channel: &str,
+        (name, file): (&str, &Spooled),
+    ) -> Result<String, Fault> {
+        #[derive(Deserialize)]
+        struct Uploaded {
+            file_infos: Vec<File>,
+        }
+        // Without a form around it the body is the file (API reference, `POST /files`).
+        let mut url = address(&self.base, &["files"])?;
+        let query = [("channel_id", channel), ("filename", name)];
+        url.query_pairs_mut().extend_pairs(query);
+        let blocks = file.opened();
+        let blocks = blocks.map_err(|error| Fault::Refused(error.to_string()))?;
+        let request = self
+            .http
+            .post(url)
+            .header(CONTENT_TYPE, "application/octet-stream")
+            .header(CONTENT_LENGTH, file.length())
+            .body(Body::wrap_stream(blocks));
+        let answer = self.stream(request).await?;
+        let body = read_bounded(answer, Repeat::Harmless).await?;
+        let uploaded: Option<Uploaded> = serde_json::from_slice(&body).ok();
+        let file = uploaded.and_then(|uploaded| uploaded.file_infos.into_iter().next());
+        let id = file.map(|file| file.id).filter(|id| !id.is_empty());
+        id.ok_or_else(|| unreadable(Repeat::Harmless))
+    }
+
+    /// The bytes of a file. They are read as they are wanted.
+    pub async fn download(&self, id: &str) -> Result<Response, Fault> {
+        let request = self.http.get(address(&self.base, &["files", id])?);
+        self.stream(request).await
+    }
+
+    /// A request whose body or answer may be long.
+    async fn stream(&self, request: RequestBuilder) -> Result<Response, Fault> {
+        self.turn().await;
+        let sent = request
+            .timeout(MOVED_WITHIN)
+            .bearer_auth(self.token.expose())
+            .send()
+            .await;
+        let answer = sent.map_err(|error| fault_of_silence(Repeat::Harmless, error))?;
+        let status = answer.status();
+        if status.is_success() {
+            return Ok(answer);
+        }
+        let after = self.learn(status.as_u16(), answer.headers());
+        let about = (Subject::File, Repeat::Harmless);
+        let refusal = refusal_in(read_bounded(answer, Repeat::Harmless).await);
+        Err(fault_of(about, status.as_u16(), &refusal.id, after))
     }
 
     /// Changes the text of a post of ours.
@@ -258,10 +315,7 @@ impl Client {
         if status.is_success() {
             return body;
         }
-        let refusal: Refusal = body
-            .ok()
-            .and_then(|body| serde_json::from_slice(&body).ok())
-            .unwrap_or_default();
+        let refusal = refusal_in(body);
         Err(fault_of(
             (subject, repeat),
             status.as_u16(),
@@ -307,6 +361,13 @@ impl Client {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What Mattermost says of the reason, if it was Mattermost that answered.
+fn refusal_in(body: Result<Vec<u8>, Fault>) -> Refusal {
+    let body = body.ok();
+    body.and_then(|body| serde_json::from_slice(&body).ok())
+        .unwrap_or_default()
 }
 
 /// The body of an answer, if it is not too long.

@@ -19,6 +19,7 @@ use crate::{
         markdown::{Flavour, joined, prefix},
         plan::Names,
     },
+    spool::Spooled,
 };
 
 /// How far Mattermost's clock may stand behind ours.
@@ -34,13 +35,9 @@ impl Mattermost {
                 content, thread, ..
             } => {
                 let root = thread.as_ref().map(footbridge_store::RemoteId::as_str);
-                let post = match self.create(channel, content, root, key).await {
-                    // Its thread was deleted meanwhile: what was said in it stands by itself.
-                    Err(Fault::NoThread) => self.create(channel, content, None, key).await?,
-                    made => made?,
-                };
-                Ok(Done::Made(copy(&post)))
+                self.say(channel, (content, root), key, None).await
             }
+            Step::Send { .. } => Err(Fault::Refused("A file was not fetched".to_owned())),
             Step::Replace {
                 target,
                 content,
@@ -68,12 +65,50 @@ impl Mattermost {
         }
     }
 
+    /// Uploads a file and writes the post that carries it.
+    pub(super) async fn send_with(
+        &self,
+        channel: &str,
+        key: &str,
+        step: &Step,
+        spooled: &Spooled,
+    ) -> Result<Done, Fault> {
+        let Step::Send {
+            file,
+            content,
+            thread,
+            ..
+        } = step
+        else {
+            return Err(Fault::Refused("Only files are uploaded".to_owned()));
+        };
+        let name = file.safe_name();
+        let id = self.client.upload(channel, (&name, spooled)).await?;
+        let root = thread.as_ref().map(footbridge_store::RemoteId::as_str);
+        self.say(channel, (content, root), key, Some(&id)).await
+    }
+
+    async fn say(
+        &self,
+        channel: &str,
+        (content, root): (&Content, Option<&str>),
+        key: &str,
+        file: Option<&str>,
+    ) -> Result<Done, Fault> {
+        let post = match self.create(channel, (content, root), key, file).await {
+            // Its thread was deleted meanwhile: what was said in it stands by itself.
+            Err(Fault::NoThread) => self.create(channel, (content, None), key, file).await?,
+            made => made?,
+        };
+        Ok(Done::Made(copy(&post)))
+    }
+
     async fn create(
         &self,
         channel: &str,
-        content: &Content,
-        root: Option<&str>,
+        (content, root): (&Content, Option<&str>),
         key: &str,
+        file: Option<&str>,
     ) -> Result<Post, Fault> {
         let mut props = Map::new();
         if let Some(author) = &content.author {
@@ -86,7 +121,7 @@ impl Mattermost {
         }
         let made = self
             .client
-            .create(channel, (&content.text, root), key, props)
+            .create(channel, (&content.text, root, file), key, props)
             .await?;
         let named = self.name_in_text(&made, content).await;
         named.map_err(|fault| match fault {

@@ -19,6 +19,8 @@ pub enum Subject {
     Channel,
     /// One post that exists already.
     Post,
+    /// A file.
+    File,
 }
 
 /// Whether the work may have been done where there is no answer.
@@ -106,6 +108,15 @@ pub fn fault_of(
             Fault::Refused("The message is too long for Mattermost".to_owned())
         }
         (400, Subject::Post) if id.contains("permissions_time_limit") => Fault::TooLate,
+        (413, Subject::File) => {
+            Fault::Refused("The file is larger than Mattermost takes".to_owned())
+        }
+        (_, Subject::File) if id.contains("attachments.disabled") => {
+            Fault::Refused("Mattermost takes no files".to_owned())
+        }
+        (400 | 403 | 404, Subject::File) => {
+            Fault::Refused("Mattermost does not have the file, or does not take it".to_owned())
+        }
         (403, Subject::Channel) => Fault::Closed(
             "Mattermost does not let this account into the channel (removed, or it is private)",
         ),

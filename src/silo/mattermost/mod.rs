@@ -40,6 +40,7 @@ use self::{
     wire::Wire,
 };
 use crate::{
+    file::File,
     inbox::Inbox,
     outlet::{Done, Outgoing, Outlet, Plan, SendError, Step},
     silo::{
@@ -49,6 +50,7 @@ use crate::{
         markdown::Flavour,
         plan::{self, Names, Rules},
     },
+    spool::{Spool, Spooled},
 };
 
 /// The longest message, in Unicode scalars by Mattermost's measure and in UTF-16 units by ours, which are never fewer.
@@ -207,6 +209,7 @@ impl Outlet for Mattermost {
             longest: LONGEST,
             editable: None,
             names: self.names(),
+            files: true,
         };
         let channel = outgoing.to.address();
         Ok(plan::plan(&rules, outgoing, now, |message| {
@@ -220,6 +223,27 @@ impl Outlet for Mattermost {
             return Err(Fault::SignedOut.into());
         }
         let done = self.step(to.address(), key, step).await;
+        done.inspect_err(|fault| self.note(fault))
+            .map_err(SendError::from)
+    }
+
+    async fn fetch(&self, file: &File, spool: &Spool) -> Result<Spooled, SendError> {
+        let answer = self.client.download(&file.source).await;
+        let answer = answer.inspect_err(|fault| self.note(fault))?;
+        Ok(spool.seal(answer.bytes_stream()).await?)
+    }
+
+    async fn send_file(
+        &self,
+        to: &Place,
+        key: &str,
+        step: &Step,
+        file: &Spooled,
+    ) -> Result<Done, SendError> {
+        if self.health.is_signed_out() {
+            return Err(Fault::SignedOut.into());
+        }
+        let done = self.send_with(to.address(), key, step, file).await;
         done.inspect_err(|fault| self.note(fault))
             .map_err(SendError::from)
     }
@@ -243,7 +267,7 @@ impl Outlet for Mattermost {
         step: &Step,
         since: Millis,
     ) -> Result<Option<Done>, SendError> {
-        if !matches!(step, Step::Post { .. }) {
+        if !matches!(step, Step::Post { .. } | Step::Send { .. }) {
             // Whatever else we do twice changes nothing the second time.
             return Ok(None);
         }

@@ -2,7 +2,7 @@
 
 use ruma_html::ElementData;
 
-use crate::text::is_invisible;
+use crate::text::{cleaned, is_invisible};
 
 pub(super) fn tag(element: &ElementData) -> &str {
     &element.name.local
@@ -49,6 +49,13 @@ pub(super) fn is_block(name: &str) -> bool {
             | "tr"
             | "caption"
     )
+}
+
+/// The formula that an element stands for (client-server API, `data-mx-maths`).
+pub(super) fn maths(element: &ElementData) -> Option<String> {
+    let tex = attribute(element, "data-mx-maths")?;
+    let tex = cleaned(&tex).replace('\n', " ");
+    (!tex.trim().is_empty()).then(|| tex.trim().to_owned())
 }
 
 /// A language name that may stand in an attribute or behind a fence.

@@ -37,7 +37,7 @@ fn folded(line: Vec<Inline>, after_space: &mut bool) -> Vec<Inline> {
                 out.push(Inline::Break);
                 *after_space = true;
             }
-            Inline::Code(_) | Inline::Mention { .. } => {
+            Inline::Code(_) | Inline::Maths(_) | Inline::Mention { .. } | Inline::Ping { .. } => {
                 out.push(inline);
                 *after_space = false;
             }
@@ -96,7 +96,14 @@ fn trim_end(line: &mut Vec<Inline>) {
                 }
                 line.pop();
             }
-            Some(Inline::Code(_) | Inline::Mention { .. } | Inline::Link { .. }) | None => return,
+            Some(
+                Inline::Code(_)
+                | Inline::Maths(_)
+                | Inline::Mention { .. }
+                | Inline::Ping { .. }
+                | Inline::Link { .. },
+            )
+            | None => return,
         }
     }
 }

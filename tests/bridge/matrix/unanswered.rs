@@ -49,6 +49,7 @@ impl Toward {
                 name: "Mary".into(),
             },
             sent_at: house.clock.now(),
+            files: Vec::new(),
             action: Action::Post {
                 body: footbridge::text::Body::plain(text),
                 style: Style::Text,
@@ -77,6 +78,8 @@ impl Toward {
         let lane = Lane {
             id: self.lane,
             outlet: house.matrix().clone(),
+            source: house.matrix().clone(),
+            spool: footbridge::spool::Spool::new(std::env::temp_dir(), 1 << 20),
             store: house.store.clone(),
             bells: self.bells.clone(),
             clock: house.clock,
@@ -87,7 +90,8 @@ impl Toward {
             peers: Peers::default(),
             budget: Budget::default(),
             coalesce: true,
-            system_messages: false,
+            people: footbridge::people::People::default(),
+            tastes: portal::Tastes::default(),
         };
         let mut running = JoinSet::new();
         running.spawn(lane.run(stop.clone()));

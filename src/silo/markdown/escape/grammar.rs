@@ -116,12 +116,18 @@ pub(in crate::silo::markdown) fn may_be_tag(next: Option<char>) -> bool {
 /// Whether emphasis around this would be ended by a mark in code, where no escape can hide it.
 pub(in crate::silo::markdown) fn holds_marked_code(line: &[Inline]) -> bool {
     line.iter().any(|inline| match inline {
-        Inline::Code(code) => code.contains(['*', '~']),
+        Inline::Code(code) | Inline::Maths(code) => code.contains(['*', '~']),
         Inline::Bold(inner)
         | Inline::Italic(inner)
         | Inline::Strike(inner)
         | Inline::Spoiler(inner)
         | Inline::Link { label: inner, .. } => holds_marked_code(inner),
-        Inline::Text(_) | Inline::Break | Inline::Mention { .. } => false,
+        Inline::Text(_) | Inline::Break | Inline::Mention { .. } | Inline::Ping { .. } => false,
     })
+}
+
+/// Whether a formula holds nothing that Gitter's renderer could take for anything else, or for a call.
+pub(in crate::silo::markdown) fn is_plain_maths(tex: &str) -> bool {
+    let known = |c: char| c.is_ascii_alphanumeric() || " \\{}()[]^_+-=/*,.;:!'".contains(c);
+    !tex.is_empty() && tex.trim() == tex && tex.chars().all(known)
 }

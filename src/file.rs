@@ -1,0 +1,271 @@
+//! A file that hangs on a message: what is known of it before a byte of it was moved. Its source is a secret of the side
+//! it comes from; its name is untrusted.
+
+use serde::{Deserialize, Serialize};
+
+use crate::names;
+
+/// The longest name that is handed on, in bytes.
+const MAX_NAME: usize = 150;
+/// The longest end of a name that counts as its extension, the dot included.
+const MAX_EXTENSION: usize = 16;
+/// The type of what has none.
+const UNKNOWN_TYPE: &str = "application/octet-stream";
+
+/// A file as the place it comes from describes it.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct File {
+    /// As written there. May contain anything: see [`File::safe_name`].
+    pub name: String,
+    /// The media type, as written there: see [`File::safe_type`].
+    #[serde(default)]
+    pub mime: String,
+    /// What it is to people.
+    #[serde(default)]
+    pub kind: Kind,
+    /// In bytes.
+    #[serde(default)]
+    pub size: Option<u64>,
+    /// In pixels: width and height.
+    #[serde(default)]
+    pub dimensions: Option<(u32, u32)>,
+    /// How long it plays, in milliseconds.
+    #[serde(default)]
+    pub duration: Option<u64>,
+    /// How the side it comes from finds it, in that side's own words.
+    pub source: String,
+}
+
+/// What a file is to people.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Kind {
+    /// A picture.
+    Image,
+    /// A moving picture.
+    Video,
+    /// Something to listen to.
+    Audio,
+    /// Somebody speaking.
+    Voice,
+    /// A picture instead of words.
+    Sticker,
+    /// Anything else.
+    #[default]
+    Other,
+}
+
+// Names are message text, and a source may be a key.
+impl std::fmt::Debug for File {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("File(..)")
+    }
+}
+
+impl Kind {
+    /// What a media type says.
+    #[must_use]
+    pub fn of_type(mime: &str) -> Self {
+        match mime.split('/').next() {
+            Some("image") => Self::Image,
+            Some("video") => Self::Video,
+            Some("audio") => Self::Audio,
+            _ => Self::Other,
+        }
+    }
+
+    /// In words, with its article.
+    #[must_use]
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Self::Image => "an image",
+            Self::Video => "a video",
+            Self::Audio => "an audio file",
+            Self::Voice => "a voice message",
+            Self::Sticker => "a sticker",
+            Self::Other => "a file",
+        }
+    }
+}
+
+impl File {
+    /// One line: `an image: cat.png (2.1 MB)`.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        let what = self.kind.in_words();
+        let mut line = match (self.kind, self.name.trim()) {
+            (Kind::Voice, _) | (_, "") => what.to_owned(),
+            (_, name) => format!("{what}: {}", names::shown(name, "…")),
+        };
+        let details: Vec<String> = [self.duration.map(length), self.size.map(size)]
+            .into_iter()
+            .flatten()
+            .collect();
+        if !details.is_empty() {
+            line.push_str(" (");
+            line.push_str(&details.join(", "));
+            line.push(')');
+        }
+        line
+    }
+
+    /// A name that is good in every file system, and leads nowhere (C17): the base name without separators, control and
+    /// invisible characters, leading dots and reserved names, at most 150 bytes, its extension kept.
+    #[must_use]
+    pub fn safe_name(&self) -> String {
+        let base = self.name.rsplit(['/', '\\']).next().unwrap_or_default();
+        let forbidden = |c: char| matches!(c, '<' | '>' | ':' | '"' | '|' | '?' | '*' | '%');
+        let harmless = |text: &str| names::shown(text, " ").replace(forbidden, "_");
+        let bare = base.trim_matches(|c: char| c == '.' || c.is_whitespace());
+        let (stem, extension) = match bare.rfind('.') {
+            Some(at) if bare.len() - at <= MAX_EXTENSION => bare.split_at(at),
+            _ => (bare, ""),
+        };
+        let extension = match extension.strip_prefix('.') {
+            Some(extension) => format!(".{}", harmless(extension)),
+            None => String::new(),
+        };
+        let stem = if stem.is_empty() {
+            String::new()
+        } else {
+            harmless(stem)
+        };
+        let mut stem = stem.trim_start_matches('.').to_owned();
+        while stem.len() + extension.len() > MAX_NAME {
+            stem.pop();
+        }
+        if stem.trim().is_empty() {
+            "file".clone_into(&mut stem);
+        }
+        if is_reserved(&stem) {
+            stem.insert(0, '_');
+        }
+        format!("{stem}{extension}")
+    }
+
+    /// A media type that may stand in a header.
+    #[must_use]
+    pub fn safe_type(&self) -> &str {
+        let token = |part: &str| {
+            let known = |c: char| c.is_ascii_alphanumeric() || "!#$&^_.+-".contains(c);
+            !part.is_empty() && part.chars().all(known)
+        };
+        let bare = self.mime.split(';').next().unwrap_or_default().trim();
+        match bare.split_once('/') {
+            Some((kind, rest)) if bare.len() <= 100 && token(kind) && token(rest) => bare,
+            _ => UNKNOWN_TYPE,
+        }
+    }
+}
+
+/// Names that mean a device to Windows, whatever stands behind a dot.
+fn is_reserved(stem: &str) -> bool {
+    let word = stem.split('.').next().unwrap_or_default().trim_end();
+    let numbered = |prefix: &str| {
+        word.get(..3)
+            .is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+            && word.get(3..).is_some_and(|digit| {
+                digit.len() == 1 && digit.chars().all(|c| ('1'..='9').contains(&c))
+            })
+    };
+    ["con", "prn", "aux", "nul"]
+        .iter()
+        .any(|name| word.eq_ignore_ascii_case(name))
+        || numbered("com")
+        || numbered("lpt")
+}
+
+/// A size for people: decimal units, one digit behind the point below ten.
+#[must_use]
+pub fn size(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["kB", "MB", "GB", "TB"];
+    if bytes < 1000 {
+        return format!("{bytes} bytes");
+    }
+    let mut tenths = bytes / 100;
+    let mut unit = UNITS[0];
+    for larger in UNITS.iter().skip(1) {
+        if tenths < 10_000 {
+            break;
+        }
+        tenths /= 1000;
+        unit = larger;
+    }
+    if tenths >= 100 {
+        format!("{} {unit}", tenths / 10)
+    } else {
+        format!("{}.{} {unit}", tenths / 10, tenths % 10)
+    }
+}
+
+fn length(millis: u64) -> String {
+    let seconds = millis / 1000;
+    format!("{}:{:02}", seconds / 60, seconds % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn named(name: &str) -> File {
+        File {
+            name: name.to_owned(),
+            ..File::default()
+        }
+    }
+
+    #[test]
+    fn c17_a_name_leads_nowhere_and_is_good_everywhere() {
+        let long = format!("{}.png", "n".repeat(400));
+        let cut = format!("{}….png", "n".repeat(100));
+        let table = [
+            ("cat.png", "cat.png"),
+            ("../../etc/passwd", "passwd"),
+            ("..\\..\\boot.ini", "boot.ini"),
+            ("/abs/olute", "olute"),
+            (".bashrc", "bashrc"),
+            ("...", "file"),
+            ("..", "file"),
+            ("", "file"),
+            ("a/", "file"),
+            ("con", "_con"),
+            ("NUL.txt", "_NUL.txt"),
+            ("com1.log", "_com1.log"),
+            ("console.log", "console.log"),
+            ("a\u{202e}gnp.exe", "agnp.exe"),
+            ("a\r\nb\0.txt", "a b.txt"),
+            ("a:b*c?.txt", "a_b_c_.txt"),
+            ("%2e%2e%2fx", "_2e_2e_2fx"),
+            (long.as_str(), cut.as_str()),
+        ];
+        for (given, safe) in table {
+            assert_eq!(named(given).safe_name(), safe, "{given:?}");
+        }
+    }
+
+    #[test]
+    fn a_type_may_stand_in_a_header() {
+        let typed = |mime: &str| {
+            let file = File {
+                mime: mime.to_owned(),
+                ..File::default()
+            };
+            file.safe_type().to_owned()
+        };
+        assert_eq!(typed("image/svg+xml; charset=x"), "image/svg+xml");
+        for bad in ["", "image", "image/", "a/b\r\nX: y", "a b/c", "ü/x"] {
+            assert_eq!(typed(bad), UNKNOWN_TYPE, "{bad:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn c17_no_name_is_dangerous(name in any::<String>()) {
+            let safe = named(&name).safe_name();
+            prop_assert!(!safe.is_empty() && safe.len() <= MAX_NAME + 1);
+            prop_assert!(!safe.contains(['/', '\\', '\0', '\n', '\r']) && !safe.starts_with('.'));
+            prop_assert!(!is_reserved(&safe));
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Files in Matrix events (client-server API, "m.image" and its kin, "Sending encrypted attachments") ⇄ ours.
+
+use ruma::{MxcUri, events::room::EncryptedFile};
+use serde_json::{Value, json};
+
+use super::{read::text_at, write::insert};
+use crate::{
+    file::{File, Kind},
+    outlet::Content,
+    spool::Spooled,
+};
+
+/// Where a file lies on a homeserver.
+#[derive(Debug)]
+pub enum Source {
+    /// In the clear.
+    Clear(ruma::OwnedMxcUri),
+    /// Encrypted, with what opens it.
+    Encrypted(Box<EncryptedFile>),
+}
+
+/// The file that a message is, if it says where it lies.
+pub(super) fn file_of(content: &Value) -> Option<File> {
+    described(content).filter(lies_somewhere)
+}
+
+/// The picture of a sticker, likewise.
+pub(super) fn sticker_of(content: &Value) -> Option<File> {
+    Some(read(content, Kind::Sticker)).filter(lies_somewhere)
+}
+
+fn lies_somewhere(file: &File) -> bool {
+    source_of(&file.source).is_some()
+}
+
+/// The file that a message is, wherever it lies.
+pub(super) fn described(content: &Value) -> Option<File> {
+    let voice =
+        content.get("org.matrix.msc3245.voice").is_some() || content.get("m.voice").is_some();
+    let kind = match text_at(content, "/msgtype")? {
+        "m.image" => Kind::Image,
+        "m.video" => Kind::Video,
+        "m.audio" if voice => Kind::Voice,
+        "m.audio" => Kind::Audio,
+        "m.file" => Kind::Other,
+        _ => return None,
+    };
+    Some(read(content, kind))
+}
+
+fn read(content: &Value, kind: Kind) -> File {
+    let file = content.get("file").filter(|file| file.is_object());
+    let source = match file {
+        Some(file) => file.to_string(),
+        None => text_at(content, "/url").unwrap_or_default().to_owned(),
+    };
+    let info = |key: &str| content.get("info")?.get(key);
+    let number = |key: &str| info(key).and_then(Value::as_u64);
+    let pixels = |key: &str| number(key).and_then(|pixels| u32::try_from(pixels).ok());
+    let name = text_at(content, "/filename").or_else(|| text_at(content, "/body"));
+    File {
+        name: name.unwrap_or_default().to_owned(),
+        mime: info("mimetype")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned(),
+        kind,
+        size: number("size"),
+        dimensions: pixels("w").zip(pixels("h")),
+        duration: number("duration"),
+        source,
+    }
+}
+
+/// Where a file lies; `None` where its address leads to no media of a homeserver (C26).
+#[must_use]
+pub fn source_of(source: &str) -> Option<Source> {
+    let is_media = |address: &MxcUri| {
+        let id = address.parts().map_or("", |(_, id)| id);
+        let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+        (1..=255).contains(&id.len()) && id.chars().all(known)
+    };
+    if source.starts_with("mxc://") {
+        let address = ruma::OwnedMxcUri::from(source);
+        return is_media(&address).then_some(Source::Clear(address));
+    }
+    let file: EncryptedFile = serde_json::from_str(source).ok()?;
+    is_media(&file.url).then(|| Source::Encrypted(Box::new(file)))
+}
+
+/// The event that is a file; `address` is where it lies, and it is encrypted there if the room is.
+#[must_use]
+pub fn event_of(
+    (file, spooled): (&File, &Spooled),
+    content: &Content,
+    address: &str,
+    encrypted: bool,
+) -> Value {
+    let mut event = super::event_content(content, None, None, None);
+    let kind = match file.kind {
+        Kind::Image | Kind::Sticker => "m.image",
+        Kind::Video => "m.video",
+        Kind::Audio | Kind::Voice => "m.audio",
+        Kind::Other => "m.file",
+    };
+    insert(&mut event, "msgtype", json!(kind));
+    insert(&mut event, "filename", json!(file.safe_name()));
+    let mut info = json!({ "mimetype": file.safe_type(), "size": spooled.length() });
+    if let Some((width, height)) = file.dimensions {
+        insert(&mut info, "w", json!(width));
+        insert(&mut info, "h", json!(height));
+    }
+    if let Some(duration) = file.duration {
+        insert(&mut info, "duration", json!(duration));
+    }
+    insert(&mut event, "info", info);
+    if file.kind == Kind::Voice {
+        insert(&mut event, "org.matrix.msc3245.voice", json!({}));
+    }
+    if encrypted {
+        let mut key = spooled.key_json().clone();
+        insert(&mut key, "url", json!(address));
+        insert(&mut event, "file", key);
+    } else {
+        insert(&mut event, "url", json!(address));
+    }
+    event
+}

@@ -1,0 +1,124 @@
+//! Names that could be taken for somebody else's (C10): each person of a channel is told apart from the members of the room
+//! and from the others who speak there.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use footbridge_store::Place;
+use matrix_sdk::{Room, RoomMemberships};
+use tokio::time::Instant;
+
+use super::{Matrix, convert::renamed};
+use crate::{message::Sender, names, outlet::Content};
+
+/// How long the names of a room's members are good for.
+const GOOD_FOR: Duration = Duration::from_mins(5);
+/// The most names of speakers that are kept per room.
+const MOST: usize = 10_000;
+/// How much of an id tells two people of one name apart, in characters.
+const ID_SHOWN: usize = 8;
+
+/// Who is in each room, and who speaks there.
+#[derive(Debug, Default)]
+pub(super) struct Likenesses(Mutex<HashMap<Place, Known>>);
+
+#[derive(Debug, Default)]
+struct Known {
+    members: HashSet<String>,
+    read: Option<Instant>,
+    /// Who was first to speak under a name.
+    speakers: HashMap<String, String>,
+}
+
+impl Known {
+    /// What marks this person, if their name is somebody else's, too.
+    fn mark(&mut self, author: &Sender) -> Option<String> {
+        let likeness = names::likeness(&author.name);
+        if likeness.is_empty() {
+            return None;
+        }
+        if self.members.contains(&likeness) {
+            return Some("bridged".to_owned());
+        }
+        if self.speakers.len() >= MOST {
+            self.speakers.clear();
+        }
+        let first = self.speakers.entry(likeness);
+        let first = first.or_insert_with(|| author.id.clone());
+        (*first != author.id).then(|| author.id.chars().take(ID_SHOWN).collect())
+    }
+}
+
+impl Matrix {
+    /// The content under a name that nobody else has.
+    pub(super) async fn told_apart(&self, room: &Room, to: &Place, content: &Content) -> Content {
+        let Some(author) = &content.author else {
+            return content.clone();
+        };
+        if !self.likenesses.is_fresh(to) {
+            let members = room.members(RoomMemberships::ACTIVE).await;
+            let others = members.unwrap_or_default();
+            let others = others.iter().filter(|member| member.user_id() != self.own);
+            let names = others.flat_map(|member| [member.name(), member.user_id().localpart()]);
+            self.likenesses.learn(to, names.map(names::likeness));
+        }
+        match self.likenesses.mark(to, author) {
+            Some(mark) => renamed(content, &format!("{} ({mark})", author.name)),
+            None => content.clone(),
+        }
+    }
+}
+
+impl Likenesses {
+    fn with<T>(&self, place: &Place, act: impl FnOnce(&mut Known) -> T) -> T {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        act(all.entry(place.clone()).or_default())
+    }
+
+    fn is_fresh(&self, place: &Place) -> bool {
+        self.with(place, |known| {
+            known.read.is_some_and(|at| at.elapsed() < GOOD_FOR)
+        })
+    }
+
+    fn learn(&self, place: &Place, members: impl Iterator<Item = String>) {
+        let members = members.filter(|name| !name.is_empty()).collect();
+        self.with(place, |known| {
+            (known.members, known.read) = (members, Some(Instant::now()));
+        });
+    }
+
+    fn mark(&self, place: &Place, author: &Sender) -> Option<String> {
+        self.with(place, |known| known.mark(author))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn person(id: &str, name: &str) -> Sender {
+        Sender {
+            id: id.to_owned(),
+            name: name.to_owned(),
+        }
+    }
+
+    #[test]
+    fn c10_who_looks_like_a_member_or_like_another_speaker_is_marked() {
+        let (room, all) = (Place::room("!r:x"), Likenesses::default());
+        all.learn(&room, [names::likeness("Ann"), String::new()].into_iter());
+        assert!(all.is_fresh(&room) && !all.is_fresh(&Place::room("!other:x")));
+        let mark = |id: &str, name: &str| all.mark(&room, &person(id, name));
+        assert_eq!(mark("u1", "Ann").as_deref(), Some("bridged"));
+        assert_eq!(mark("u2", "Аnn").as_deref(), Some("bridged"));
+        assert_eq!(mark("u3", "Bob"), None);
+        assert_eq!(mark("u3", "Bob"), None);
+        assert_eq!(mark("an-id-of-many", "b o b").as_deref(), Some("an-id-of"));
+        assert_eq!(mark("u3", "Bobby"), None);
+        assert_eq!(mark("u5", "🎉"), None);
+    }
+}

@@ -1,0 +1,196 @@
+//! Files on the homeserver: by stream, with our own requests, because the SDK holds whole files in memory. Downloads ask
+//! for our token (Matrix 1.11, "Content repository"); what was encrypted is verified before anybody gets it.
+
+use std::time::Duration;
+
+use anyhow::anyhow;
+use footbridge_store::{Copy, Place};
+use matrix_sdk::{Room, ruma::OwnedTransactionId};
+use reqwest::{Body, Method, Response, header};
+use serde::Deserialize;
+use url::Url;
+
+use super::{
+    Matrix,
+    convert::files::{self, Source},
+};
+use crate::{
+    file::File,
+    outlet::{Done, Outcome, SendError, Step, without_files},
+    spool::{Spool, Spooled},
+};
+
+/// How long a file may be under way.
+const PATIENCE: Duration = Duration::from_mins(15);
+/// The type of what is encrypted.
+const SEALED: &str = "application/octet-stream";
+
+impl Matrix {
+    /// A file of a room, whole and verified.
+    pub(super) async fn download(&self, file: &File, spool: &Spool) -> Result<Spooled, SendError> {
+        let lost = || refused("the message does not say where its file lies");
+        let source = files::source_of(&file.source).ok_or_else(lost)?;
+        let address = match &source {
+            Source::Clear(address) => address,
+            Source::Encrypted(file) => &file.url,
+        };
+        let (server, id) = address.parts().map_err(|_| lost())?;
+        let path = ["client", "v1", "media", "download", server.as_str(), id];
+        let mut answer = self.ask(Method::GET, &path, |request| request).await;
+        if matches!(&answer, Err(SendError::Refused { .. })) {
+            // Servers before Matrix 1.11.
+            let path = ["media", "v3", "download", server.as_str(), id];
+            answer = self.ask(Method::GET, &path, |request| request).await;
+        }
+        let bytes = answer?.bytes_stream();
+        Ok(match source {
+            Source::Clear(_) => spool.seal(bytes).await?,
+            Source::Encrypted(file) => spool.verify(bytes, (*file).into()).await?,
+        })
+    }
+
+    /// Uploads a file and sends the event that it is. Encrypted rooms get it encrypted.
+    pub(super) async fn send_media(
+        &self,
+        room: &Room,
+        to: &Place,
+        key: OwnedTransactionId,
+        (step, spooled): (&Step, &Spooled),
+    ) -> Result<Done, SendError> {
+        let Step::Send {
+            file,
+            content,
+            thread,
+            reply_to,
+            ..
+        } = step
+        else {
+            return Err(without_files());
+        };
+        let encrypted = self.guard(room, to).await?;
+        let (blocks, kind) = if encrypted {
+            (spooled.sealed(), SEALED)
+        } else {
+            (spooled.opened()?, file.safe_type())
+        };
+        let answer = self
+            .ask(Method::POST, &["media", "v3", "upload"], |request| {
+                request
+                    .header(header::CONTENT_TYPE, kind)
+                    .header(header::CONTENT_LENGTH, spooled.length())
+                    .body(Body::wrap_stream(blocks))
+            })
+            .await?;
+        let uploaded: Uploaded = answer.json().await.map_err(|error| not_done(&error))?;
+        let lies = (file, spooled);
+        let content = self.told_apart(room, to, content).await;
+        let mut event = files::event_of(lies, &content, &uploaded.content_uri, encrypted);
+        super::convert::relate(&mut event, thread.as_ref(), reply_to.as_ref());
+        let remote = self.send_event(room, to, key, event).await?;
+        Ok(Done::Made(Copy {
+            remote,
+            thread: thread.clone(),
+            sent_at: self.clock.now(),
+        }))
+    }
+
+    async fn ask(
+        &self,
+        method: Method,
+        path: &[&str],
+        with: impl FnOnce(reqwest::RequestBuilder) -> reqwest::RequestBuilder,
+    ) -> Result<Response, SendError> {
+        let url = below(self.client.homeserver(), path);
+        let token = self.client.access_token().unwrap_or_default();
+        let request = self.http.request(method, url).timeout(PATIENCE);
+        let answer = with(request.bearer_auth(token)).send().await;
+        let answer = answer.map_err(|error| not_done(&error))?;
+        let status = answer.status().as_u16();
+        let waits = answer.headers().get(header::RETRY_AFTER);
+        let waits = waits.and_then(|value| value.to_str().ok()?.parse().ok());
+        match status {
+            200..=299 => Ok(answer),
+            413 => Err(refused("the file is larger than the homeserver takes")),
+            // What became of our token, the next sync finds out.
+            401 | 408 | 425 | 500.. => Err(SendError::Retry {
+                after: None,
+                outcome: Outcome::NotDone,
+                source: anyhow!("the homeserver answered {status} about a file"),
+            }),
+            429 => Err(SendError::Retry {
+                after: Some(Duration::from_secs(waits.unwrap_or(5))),
+                outcome: Outcome::NotDone,
+                source: anyhow!("the homeserver takes no more files for now"),
+            }),
+            _ => Err(refused(&format!(
+                "the homeserver does not have the file, or does not take it (status {status})"
+            ))),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Uploaded {
+    content_uri: String,
+}
+
+/// The address of a path below `/_matrix`; every segment is encoded.
+fn below(mut homeserver: Url, path: &[&str]) -> Url {
+    if let Ok(mut segments) = homeserver.path_segments_mut() {
+        segments.pop_if_empty().push("_matrix").extend(path);
+    }
+    homeserver
+}
+
+fn refused(reason: &str) -> SendError {
+    SendError::Refused {
+        reason: reason.to_owned(),
+    }
+}
+
+/// No event was sent, whatever became of the upload. The address would name the file; the cause is enough.
+fn not_done(error: &reqwest::Error) -> SendError {
+    let why = if error.is_timeout() {
+        "it took too long"
+    } else if error.is_connect() {
+        "the homeserver does not answer"
+    } else {
+        "the connection broke"
+    };
+    SendError::Retry {
+        after: None,
+        outcome: Outcome::NotDone,
+        source: anyhow!("a file did not get through: {why}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn c26_no_part_of_an_address_leads_elsewhere() {
+        let home = || "https://matrix.example.org/".parse().unwrap();
+        let url = below(
+            home(),
+            &["client", "v1", "media", "download", "a/../..", "x?y#z"],
+        );
+        assert_eq!(
+            url.as_str(),
+            "https://matrix.example.org/_matrix/client/v1/media/download/a%2F..%2F../x%3Fy%23z"
+        );
+        for bad in [
+            "mxc://",
+            "mxc://example.org",
+            "mxc://example.org/",
+            "mxc://example.org/../admin",
+            "mxc://example.org/a/b",
+            "mxc://exa mple/abc",
+            "https://example.org/a",
+            "file:///etc/passwd",
+        ] {
+            assert!(files::source_of(bad).is_none(), "{bad}");
+        }
+        assert!(files::source_of("mxc://example.org:8448/Abc_d-1").is_some());
+    }
+}

@@ -1,0 +1,59 @@
+//! Links in Markdown.
+
+use super::{Around, Writer, grammar::percent};
+use crate::text::{Inline, lies, plain_inlines};
+
+impl Writer {
+    pub(super) fn link(&mut self, href: &str, label: &[Inline], around: Around) {
+        let shown = plain_inlines(label);
+        let shown = shown.trim();
+        if !around.links() {
+            self.inlines(label, around);
+            return;
+        }
+        let web = href.starts_with("http://") || href.starts_with("https://");
+        let address = href.strip_prefix("mailto:").unwrap_or(href);
+        if shown.is_empty() || shown == address {
+            self.text(address, around);
+            return;
+        }
+        if !web {
+            // Renderers put http:// in front of other schemes, or show them as they are.
+            self.inlines(label, around);
+            self.raw(" (");
+            self.text(address, around);
+            self.text(")", around);
+            return;
+        }
+        // A bang before a link would make it an image.
+        if self.out.ends_with('!') && !self.out.ends_with("\\!") {
+            self.out.pop();
+            self.out.push_str("\\!");
+        }
+        self.raw("[");
+        let inner_at = self.out.len();
+        self.inlines(label, Around::Label);
+        let written = self.out.split_off(inner_at);
+        self.out.push_str(written.trim());
+        self.out.push_str("](");
+        for c in href.chars() {
+            self.href_char(c);
+        }
+        self.out.push(')');
+        self.after_url = false;
+        if lies(href, shown) {
+            self.raw(" (");
+            self.text(href, around);
+            self.text(")", around);
+        }
+    }
+
+    fn href_char(&mut self, c: char) {
+        match c {
+            '(' | ')' | '<' | '>' | '"' | '\'' | '\\' | '*' | '`' | '~' | '|' | '[' | ']' | ' ' => {
+                percent(c, &mut self.out);
+            }
+            c => self.out.push(c),
+        }
+    }
+}
