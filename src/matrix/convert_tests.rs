@@ -317,7 +317,7 @@ fn event_of(step: &Step) -> Value {
 }
 
 #[test]
-fn every_event_says_that_it_mentions_nobody() {
+fn c03_every_event_says_that_it_mentions_nobody() {
     // C03
     let all = [
         (said("@room hi\n\nBob", Style::Text), vec![]),
@@ -525,7 +525,7 @@ fn a_late_message_says_so() {
 }
 
 #[test]
-fn no_event_is_too_large() {
+fn c12_no_event_is_too_large() {
     // C12
     for text in [
         "word ".repeat(40_000),
@@ -612,7 +612,7 @@ fn any_json() -> impl Strategy<Value = Value> {
 
 proptest! {
     #[test]
-    fn no_event_is_too_strange(content in any_json(), event_type in prop::sample::select(vec![
+    fn c24_no_event_is_too_strange(content in any_json(), event_type in prop::sample::select(vec![
         "m.room.message", "m.sticker", "m.reaction", "m.poll.start", "m.room.redaction", "x"])) {
         if let Read::Message(message) = read(event_type, content) {
             let mut strange = outgoing(message.action, &["$1"]);

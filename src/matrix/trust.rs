@@ -229,4 +229,12 @@ mod tests {
         assert_ne!(fingerprint(&["ab", "c"]), fingerprint(&["a", "bc"]));
         assert_eq!(fingerprint(&["a"]).len(), 16);
     }
+
+    #[test]
+    fn people_are_told_why_a_message_is_held() {
+        assert_eq!(reason(Hold::Approval), CHANGED);
+        for hold in [Hold::Signature, Hold::DeviceList] {
+            assert_eq!(reason(hold), unread::UNSIGNED);
+        }
+    }
 }

@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endless_line_is_left_out_and_the_next_one_is_not() {
+    fn c15_an_endless_line_is_left_out_and_the_next_one_is_not() {
         let mut lines = Lines::default();
         for _ in 0..200 {
             assert!(lines.take(&[b'x'; 10_000]).is_empty());

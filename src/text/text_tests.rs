@@ -21,7 +21,7 @@ fn squeezed(text: &str) -> String {
 
 #[test]
 #[expect(clippy::too_many_lines, reason = "a table")]
-fn the_specifications_tags_cross_and_nothing_else_does() {
+fn c06_c07_the_specifications_tags_cross_and_nothing_else_does() {
     // C07
     let table = [
         ("<p>a</p><p>b</p>", "<p>a</p><p>b</p>"),
@@ -120,7 +120,7 @@ fn the_specifications_tags_cross_and_nothing_else_does() {
 }
 
 #[test]
-fn wild_html_is_neither_slow_nor_deep() {
+fn c14_wild_html_is_neither_slow_nor_deep() {
     // C14
     let formatting = (0..90).fold(String::new(), |all, n| all + format!("<b a{n}>").as_str());
     let wild = [
@@ -218,7 +218,7 @@ fn every_action_keeps_its_stored_form() {
 }
 
 #[test]
-fn plain_text_is_cleaned() {
+fn c11_plain_text_is_cleaned() {
     // C11
     assert_eq!(
         cleaned("a\u{0}b\u{1b}[31m\tc\r\nd\re\u{85}"),
@@ -413,7 +413,7 @@ fn soup() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn no_html_is_too_strange(html in soup()) {
+    fn c07_no_html_is_too_strange(html in soup()) {
         for dialect in [Dialect::Matrix, Dialect::Gitter] {
             let body = body_from_html(&html, dialect);
             let out = html_from_body(&body);

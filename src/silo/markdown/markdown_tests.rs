@@ -125,7 +125,7 @@ const CALLS: [&str; 66] = [
 ];
 
 #[test]
-fn no_spelling_calls_anybody() {
+fn c01_no_spelling_calls_anybody() {
     for call in CALLS {
         for text in [
             call.to_owned(),
@@ -179,7 +179,7 @@ fn the_ping_check_itself_sees_pings() {
 }
 
 #[test]
-fn plain_text_shows_as_it_was_written() {
+fn c05_plain_text_shows_as_it_was_written() {
     // C05: the right-hand sides were shown by Gitter's own renderer to read as the left-hand sides.
     let table = [
         ("hello", "hello"),
@@ -385,7 +385,7 @@ fn code_after_an_address_stays_code() {
 
 proptest! {
     #[test]
-    fn no_plain_text_calls_anybody(text in hurtful()) {
+    fn c02_no_plain_text_calls_anybody(text in hurtful()) {
         // C01, C02, C04
         let said = attributed(&text, &Body::plain(&text), Style::Text, FLAVOUR);
         prop_assert!(!pings(&said), "{said:?}");
@@ -395,7 +395,7 @@ proptest! {
     }
 
     #[test]
-    fn no_html_calls_anybody(text in hurtful(), tags in prop::collection::vec(
+    fn c02_no_html_calls_anybody(text in hurtful(), tags in prop::collection::vec(
         prop::sample::select(vec!["b", "i", "del", "code", "pre", "a", "li", "ul", "p", "td", "table", "h1"]), 0..6)) {
         let mut html = text.clone();
         for tag in tags {
@@ -452,4 +452,19 @@ fn maths_is_maths_where_it_is_shown_and_code_where_not() {
     let mattermost = |body: &Body| markdown_from_body(body, Flavour::Mattermost);
     assert_eq!(mattermost(&line("x^2")), "`x^2`");
     assert_eq!(mattermost(&block("x^2")), "```latex\nx^2\n```");
+}
+
+#[test]
+fn c27_no_message_is_a_command_of_the_silo() {
+    let corpus = [
+        "/me dances", "/invite @bob", "/topic new", "/leave", "/msg bob hi", "/echo x 10", "//", "/",
+    ];
+    for flavour in [Flavour::Gitter, Flavour::Mattermost] {
+        for text in corpus {
+            let written = markdown_from_body(&Body::plain(text), flavour);
+            assert!(!written.starts_with('/'), "{written:?}");
+            let told = attributed("/me", &Body::plain(text), Style::Text, flavour);
+            assert!(!told.starts_with('/'), "{told:?}");
+        }
+    }
 }

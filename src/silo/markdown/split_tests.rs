@@ -120,7 +120,7 @@ fn a_torn_url_calls_nobody() {
 }
 
 #[test]
-fn what_exceeds_eight_parts_says_so() {
+fn c13_what_exceeds_eight_parts_says_so() {
     let parts = split(&"word ".repeat(10_000), PREFIX);
     assert_eq!(parts.len(), MAX_PARTS);
     assert!(parts[7].ends_with(TRUNCATED.trim_start()));
@@ -142,7 +142,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn parts_fit_and_say_everything(
+    fn c13_parts_fit_and_say_everything(
         words in prop::collection::vec(prop_oneof![
             "[a-zé😀]{1,60}", Just(". ".to_owned()), Just("\n".to_owned()), Just("\n\n".to_owned()),
             Just("👨‍👩‍👧‍👦".to_owned()), Just(" ".to_owned()),
