@@ -380,6 +380,10 @@ fn messages_become_events() {
     insta::assert_snapshot!(event(said("waves", Style::Emote), &[]), @r##"
     {
       "body": "* Bo*b*<i> waves",
+      "com.beeper.per_message_profile": {
+        "displayname": "Bo*b*<i>",
+        "id": "5f1e"
+      },
       "format": "org.matrix.custom.html",
       "formatted_body": "* <strong>Bo*b*&lt;i&gt;</strong> waves",
       "m.mentions": {},
@@ -389,6 +393,10 @@ fn messages_become_events() {
     insta::assert_snapshot!(event(Action::Unsupported { summary: "sent an image: a.png".to_owned() }, &[]), @r##"
     {
       "body": "Bo*b*<i> sent an image: a.png",
+      "com.beeper.per_message_profile": {
+        "displayname": "Bo*b*<i>",
+        "id": "5f1e"
+      },
       "format": "org.matrix.custom.html",
       "formatted_body": "<strong>Bo*b*&lt;i&gt;</strong> sent an image: a.png",
       "m.mentions": {},
@@ -412,13 +420,23 @@ fn messages_become_events() {
     insta::assert_snapshot!(event(Action::Edit { target: RemoteId::from("1"), body: Body::plain("new"), style: Style::Text }, &["$1"]), @r##"
     {
       "body": "* Bo*b*<i>: new",
+      "com.beeper.per_message_profile": {
+        "displayname": "Bo*b*<i>",
+        "has_fallback": true,
+        "id": "5f1e"
+      },
       "format": "org.matrix.custom.html",
-      "formatted_body": "* <strong>Bo*b*&lt;i&gt;</strong>: new",
+      "formatted_body": "* <strong data-mx-profile-fallback>Bo*b*&lt;i&gt;: </strong>new",
       "m.mentions": {},
       "m.new_content": {
         "body": "Bo*b*<i>: new",
+        "com.beeper.per_message_profile": {
+          "displayname": "Bo*b*<i>",
+          "has_fallback": true,
+          "id": "5f1e"
+        },
         "format": "org.matrix.custom.html",
-        "formatted_body": "<strong>Bo*b*&lt;i&gt;</strong>: new",
+        "formatted_body": "<strong data-mx-profile-fallback>Bo*b*&lt;i&gt;: </strong>new",
         "m.mentions": {},
         "msgtype": "m.text"
       },
@@ -432,8 +450,13 @@ fn messages_become_events() {
     insta::assert_snapshot!(event(Action::Post { body: Body::plain("x"), style: Style::Text, reply_to: None, thread: Some(RemoteId::from("1")) }, &["$root"]), @r##"
     {
       "body": "Bo*b*<i>: x",
+      "com.beeper.per_message_profile": {
+        "displayname": "Bo*b*<i>",
+        "has_fallback": true,
+        "id": "5f1e"
+      },
       "format": "org.matrix.custom.html",
-      "formatted_body": "<strong>Bo*b*&lt;i&gt;</strong>: x",
+      "formatted_body": "<strong data-mx-profile-fallback>Bo*b*&lt;i&gt;: </strong>x",
       "m.mentions": {},
       "m.relates_to": {
         "event_id": "$root",
@@ -449,8 +472,13 @@ fn messages_become_events() {
     insta::assert_snapshot!(event(Action::Post { body: Body::plain("x"), style: Style::Text, reply_to: Some(RemoteId::from("1")), thread: None }, &["$1", "$2"]), @r##"
     {
       "body": "Bo*b*<i>: x",
+      "com.beeper.per_message_profile": {
+        "displayname": "Bo*b*<i>",
+        "has_fallback": true,
+        "id": "5f1e"
+      },
       "format": "org.matrix.custom.html",
-      "formatted_body": "<strong>Bo*b*&lt;i&gt;</strong>: x",
+      "formatted_body": "<strong data-mx-profile-fallback>Bo*b*&lt;i&gt;: </strong>x",
       "m.mentions": {},
       "m.relates_to": {
         "m.in_reply_to": {

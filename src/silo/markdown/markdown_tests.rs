@@ -457,7 +457,14 @@ fn maths_is_maths_where_it_is_shown_and_code_where_not() {
 #[test]
 fn c27_no_message_is_a_command_of_the_silo() {
     let corpus = [
-        "/me dances", "/invite @bob", "/topic new", "/leave", "/msg bob hi", "/echo x 10", "//", "/",
+        "/me dances",
+        "/invite @bob",
+        "/topic new",
+        "/leave",
+        "/msg bob hi",
+        "/echo x 10",
+        "//",
+        "/",
     ];
     for flavour in [Flavour::Gitter, Flavour::Mattermost] {
         for text in corpus {
