@@ -925,7 +925,7 @@ fn value(table: &str, key: &str) -> &'static str {
     match (table, key) {
         ("matrix", "homeserver") => "\"example.org\"",
         ("matrix", "user") => "\"@bridge:example.org\"",
-        ("silo", "name" | "kind") | ("portal", "silo") => "\"gitter\"",
+        ("silo", "name" | "kind") | ("portal" | "person", "silo") => "\"gitter\"",
         ("silo", "token_file") => "\"gitter.token\"",
         ("silo", "requests_per_minute") => "95",
         ("store", "min_free_mib") => "64",
@@ -940,7 +940,9 @@ fn value(table: &str, key: &str) -> &'static str {
         ("admin", "allow_remote")
         | ("delivery", "coalesce")
         | ("consent", "disclose_joins")
-        | ("portal", "system_messages") => "true",
+        | ("portal", "system_messages" | "notices") => "true",
+        ("media", "max_mib") => "100",
+        ("person", "user") => "\"@ann:example.org\"",
         ("admin", "users") => "[\"example.org\"]",
         ("consent", "delay") => "\"1m\"",
         ("delivery", "attempts") => "8",
@@ -958,7 +960,7 @@ fn misspelt(wrong_table: &str, wrong_key: &str, typo: &str) -> String {
     let of = |key: &str| KINDS.iter().find(|(_, keys)| keys.contains(&key));
     let kind = of(wrong_key).map_or("gitter", |(kind, _)| kind);
     for (table, keys) in TABLES {
-        let header = if matches!(*table, "silo" | "portal") {
+        let header = if matches!(*table, "silo" | "portal" | "person") {
             format!("[[{table}]]\n")
         } else {
             format!("[{table}]\n")
