@@ -60,6 +60,15 @@ async function main() {
   const since = await client.getPostsSince(channel.id, post.create_at - 1);
   assert.notEqual(since.posts[post.id].delete_at, 0);
   await assert.rejects(client.getPost(post.id), (error) => error.status_code === 404);
+  const form = new FormData();
+  form.append("channel_id", channel.id);
+  form.append("files", new Blob(["meow"]), "cat.png");
+  const [file] = (await client.uploadFile(form)).file_infos;
+  assert.deepEqual([file.name, file.size, file.mime_type], ["cat.png", 4, "image/png"]);
+  const carrier = await client.createPost({ channel_id: channel.id, message: "look", file_ids: [file.id] });
+  assert.equal(carrier.metadata.files[0].id, file.id);
+  const answer = await fetch(client.getFileRoute(file.id), { headers: { Authorization: "Bearer " + bridge.token } });
+  assert.equal(await answer.text(), "meow");
   client.setToken("wrong");
   await assert.rejects(client.getMe(), (error) => error.server_error_id === "api.context.session_expired.app_error");
   assert.ok(alice.id);
