@@ -58,10 +58,12 @@ impl Matrix {
         let Some(author) = &content.author else {
             return content.clone();
         };
-        if !self.likenesses.is_fresh(to) {
-            let members = room.members(RoomMemberships::ACTIVE).await;
-            let others = members.unwrap_or_default();
-            let others = others.iter().filter(|member| member.user_id() != self.own);
+        // Where the members cannot be read now, they are at the next message.
+        if !self.likenesses.is_fresh(to)
+            && let Ok(members) = room.members(RoomMemberships::ACTIVE).await
+        {
+            let others = members.iter();
+            let others = others.filter(|member| member.user_id() != self.own);
             let names = others.flat_map(|member| [member.name(), member.user_id().localpart()]);
             self.likenesses.learn(to, names.map(names::likeness));
         }
