@@ -78,7 +78,7 @@ pub struct PortalConfig {
     pub trust: Trust,
     /// Whether what the silo tells by itself (somebody joined, the topic changed) is shown in the room.
     pub system_messages: bool,
-    /// Whether what machines say (`m.notice`) crosses.
+    /// Whether what machines say in the room (`m.notice`) crosses.
     pub notices: bool,
     /// Where its `channel` stands in the file.
     pub channel_span: std::ops::Range<usize>,

@@ -78,17 +78,20 @@ pub struct Lane {
 pub struct Tastes {
     /// What a network tells by itself (see [`Action::System`]).
     pub system_messages: bool,
-    /// What machines say (see [`Style::Notice`]).
+    /// What machines say in the room (see [`Style::Notice`]).
     pub notices: bool,
 }
 
 impl Tastes {
     /// The rule by which this does not cross.
-    fn against(self, message: &Message) -> Option<&'static str> {
+    fn against(self, message: &Message, toward: Side) -> Option<&'static str> {
         match &message.action {
             Action::System { .. } if !self.system_messages => Some(SYSTEM),
             Action::Post { style, .. } | Action::Edit { style, .. }
-                if *style == Style::Notice && !self.notices && !message.sender.is_bridge() =>
+                if *style == Style::Notice
+                    && toward == Side::Silo
+                    && !self.notices
+                    && !message.sender.is_bridge() =>
             {
                 Some(NOTICE)
             }
@@ -203,7 +206,7 @@ impl Lane {
         {
             return Ok(Ok(plan));
         }
-        if let Some(rule) = self.tastes.against(message) {
+        if let Some(rule) = self.tastes.against(message, self.id.toward) {
             return Ok(Ok(Plan::Skip(rule.to_owned())));
         }
         let known = match message.target() {
@@ -278,5 +281,37 @@ impl Lane {
             self.tell().await?;
         }
         Ok(Attempt::Settled)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use footbridge_store::Millis;
+
+    use super::*;
+    use crate::{message::Sender, text::Body};
+
+    #[test]
+    fn c18_what_machines_say_leaves_the_room_only_where_somebody_wants_it() {
+        let mut said = Message::notice("", Millis(0));
+        said.action = Action::Post {
+            body: Body::plain("build 7 is green"),
+            style: Style::Notice,
+            reply_to: None,
+            thread: None,
+        };
+        let machine = Sender {
+            id: "@ci:x".to_owned(),
+            name: "CI".to_owned(),
+        };
+        let wanted = Tastes {
+            notices: true,
+            ..Tastes::default()
+        };
+        assert_eq!(Tastes::default().against(&said, Side::Silo), None);
+        said.sender = machine;
+        assert_eq!(Tastes::default().against(&said, Side::Silo), Some(NOTICE));
+        assert_eq!(Tastes::default().against(&said, Side::Matrix), None);
+        assert_eq!(wanted.against(&said, Side::Silo), None);
     }
 }

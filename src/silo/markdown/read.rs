@@ -40,8 +40,10 @@ pub fn body_from_markdown(markdown: &str) -> Body {
             text,
         } = block
             && matches!(language.as_str(), "latex" | "tex")
+            // Of several lines each may end in a comment: they stay as they are.
+            && !text.contains('\n')
         {
-            *block = Block::Maths(text.replace('\n', " "));
+            *block = Block::Maths(std::mem::take(text));
         }
     }
     if body.is_empty() {
@@ -72,6 +74,10 @@ mod tests {
             (
                 "```latex\nx^2\n```",
                 "<div data-mx-maths=\"x^2\"><code>x^2</code></div>",
+            ),
+            (
+                "```latex\na % b\nc\n```",
+                "<pre><code class=\"language-latex\">a % b\nc</code></pre>",
             ),
             ("hi :tada: `:tada:`", "hi 🎉 <code>:tada:</code>"),
             (
