@@ -60,11 +60,44 @@ impl Store {
         .await
     }
 
+    /// The copies of an entry in a place, in part order.
+    pub async fn copies_of(&self, entry: EntryId, place: &Place) -> Result<Vec<Copy>, Error> {
+        let place = place.clone();
+        self.read("find the copies of an entry", move |desk| {
+            copies_of(desk.sql, entry, &place)
+        })
+        .await
+    }
+
     /// Whether the message is known: an original we accepted or a copy we made, even one taken back since.
     pub async fn is_linked(&self, place: &Place, remote: &RemoteId) -> Result<bool, Error> {
         let (place, remote) = (place.clone(), remote.clone());
         self.read("look for a link", move |desk| {
             Ok(entry(desk.sql, &place, &remote)?.is_some())
+        })
+        .await
+    }
+
+    /// A message was taken back, by the entry `deletion`, that never came: should it come later, it is no news.
+    pub async fn never_mind(
+        &self,
+        place: &Place,
+        remote: &RemoteId,
+        deletion: EntryId,
+        now: Millis,
+    ) -> Result<(), Error> {
+        let (place, remote) = (place.clone(), remote.clone());
+        self.transaction("remember what was taken back", move |desk| {
+            if entry(desk.sql, &place, &remote)?.is_none() {
+                let gone = Copy {
+                    remote: remote.clone(),
+                    thread: None,
+                    sent_at: now,
+                };
+                link(desk.sql, deletion, &place, &gone)?;
+                unlink(desk.sql, &place, &remote)?;
+            }
+            Ok(())
         })
         .await
     }

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// The steps; the schema's number is how many of them were taken.
-const STEPS: [&str; 9] = [
+const STEPS: [&str; 12] = [
     include_str!("../migrations/001_init.sql"),
     include_str!("../migrations/002_bundles.sql"),
     include_str!("../migrations/003_parked.sql"),
@@ -21,6 +21,9 @@ const STEPS: [&str; 9] = [
     include_str!("../migrations/007_trust.sql"),
     include_str!("../migrations/008_retired.sql"),
     include_str!("../migrations/009_control.sql"),
+    include_str!("../migrations/010_reactions.sql"),
+    include_str!("../migrations/011_pictures.sql"),
+    include_str!("../migrations/012_offers.sql"),
 ];
 
 /// Marks the file as ours: `FtBr`.

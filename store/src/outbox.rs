@@ -138,6 +138,10 @@ const IN_FLIGHT: &str = "
             WHERE o.portal_id = ?1 AND o.toward = ?2 AND o.late = 0 AND j.session IS NULL
             ORDER BY o.id LIMIT 1))";
 
+/// A step of which nobody knows yet whether it happened: of which delivery, and which one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Doubt(i64, i64);
+
 impl Store {
     /// What stands first in the lane. A delivery that has begun comes first, then the oldest.
     pub async fn head(&self, lane: LaneId, now: Millis) -> Result<Head, Error> {
@@ -305,14 +309,18 @@ impl Store {
 
     /// Whether some step toward this place is in doubt or under way.
     pub async fn in_doubt(&self, place: &Place) -> Result<bool, Error> {
+        Ok(!self.doubts(place).await?.is_empty())
+    }
+
+    /// The steps toward this place that are in doubt or under way.
+    pub async fn doubts(&self, place: &Place) -> Result<Vec<Doubt>, Error> {
         let place = place.clone();
         self.read("look for steps in doubt", move |desk| {
-            Ok(desk
-                .sql
-                .prepare_cached(
-                    "SELECT 1 FROM outbox WHERE to_place = ?1 AND unsure_since IS NOT NULL LIMIT 1",
-                )?
-                .exists([&place])?)
+            let mut query = desk.sql.prepare_cached(
+                "SELECT id, steps_done FROM outbox WHERE to_place = ?1 AND unsure_since IS NOT NULL",
+            )?;
+            let rows = query.query_map([&place], |row| Ok(Doubt(row.get(0)?, row.get(1)?)))?;
+            Ok(rows.collect::<Result<_, _>>()?)
         })
         .await
     }

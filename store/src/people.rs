@@ -4,7 +4,7 @@
 use rusqlite::params;
 
 use crate::{
-    EntryId, Error, Millis, Place, PortalId, Store,
+    EntryId, Error, Millis, Place, PortalId, RemoteId, Store,
     database::{Desk, Fault},
     journal,
     settle::{self, End},
@@ -20,6 +20,17 @@ pub enum Scope {
     Here,
     /// In every place of the network.
     Everywhere,
+}
+
+/// What is known of something that arrives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Screened {
+    /// It was taken in before.
+    Known,
+    /// Its author wants it to stay where it was written.
+    Stays,
+    /// Neither.
+    New,
 }
 
 impl Scope {
@@ -70,17 +81,44 @@ impl Store {
         .await
     }
 
-    /// Which of these, a person and the place where they wrote, are to stay.
+    /// Which of these people, of the given places, want their messages to stay there.
     pub async fn opted_out(&self, written: Vec<(Place, String)>) -> Result<Vec<bool>, Error> {
         self.read("look who keeps their messages", move |desk| {
+            written
+                .iter()
+                .map(|(place, user)| stays(desk, place, user))
+                .collect()
+        })
+        .await
+    }
+
+    /// What is known of these before they are taken in: place, fact, who wrote it.
+    pub async fn screen(
+        &self,
+        written: Vec<(Place, RemoteId, String)>,
+    ) -> Result<Vec<Screened>, Error> {
+        if written.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.read("look at what arrives", move |desk| {
             let nobody = !desk
                 .sql
                 .prepare_cached("SELECT 1 FROM optout LIMIT 1")?
                 .exists([])?;
-            written
-                .iter()
-                .map(|(place, user)| Ok(!nobody && stays(desk, place, user)?))
-                .collect()
+            let mut known = desk
+                .sql
+                .prepare_cached("SELECT 1 FROM journal WHERE place = ?1 AND fact = ?2")?;
+            let mut screened = Vec::new();
+            for (place, fact, user) in &written {
+                screened.push(if known.exists(params![place, fact])? {
+                    Screened::Known
+                } else if !nobody && stays(desk, place, user)? {
+                    Screened::Stays
+                } else {
+                    Screened::New
+                });
+            }
+            Ok(screened)
         })
         .await
     }

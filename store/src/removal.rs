@@ -121,6 +121,13 @@ pub(crate) fn clear_away(desk: &Desk<'_>, rule: &'static str) -> Result<usize, F
         settle::settle(desk, &debt, End::Skipped(rule))?;
     }
     parked::erase_the_inactive(desk)?;
+    // Links to files of a room that is joined to nothing any more lead nowhere.
+    desk.sql
+        .prepare_cached(
+            "DELETE FROM offer WHERE entry_id IN (SELECT id FROM journal WHERE place NOT IN
+             (SELECT room_place FROM portal WHERE active = 1 AND origin <> 'desk'))",
+        )?
+        .execute([])?;
     let all = portals::all(desk.sql)?;
     let used: HashSet<&Place> = portals::places(all.iter().filter(|portal| portal.active));
     for place in portals::places(all.iter()).difference(&used) {

@@ -182,6 +182,21 @@ impl Seal {
         self.name(["person", network, user])
     }
 
+    /// What is kept of who reacted with what: enough to know it again, and nothing else.
+    pub fn reactor_key(&self, who: &str) -> String {
+        self.name(["reactor", who])
+    }
+
+    /// What is kept of a picture: enough to know it again, and nothing else.
+    pub fn picture_key(&self, which: &str) -> String {
+        self.name(["picture", which])
+    }
+
+    /// What is kept of an offered file, and what a link to it proves.
+    pub fn offer_key(&self, what: &str) -> String {
+        self.name(["offer", what])
+    }
+
     /// A code for this fact that nobody can guess, the same whenever it is asked for.
     pub fn code(&self, place: &Place, fact: &RemoteId) -> String {
         let mut code = self.name(["code", place.as_str(), fact.as_str()]);

@@ -347,3 +347,48 @@ async fn the_writer_of_a_message_and_what_is_known_since_linking_are_remembered(
     let known = ground.store.known(&room, vec![id.clone(), other]).await;
     assert_eq!(known.unwrap().into_iter().collect::<Vec<_>>(), [id]);
 }
+
+/// C28: ids come from strangers.
+#[tokio::test]
+async fn c28_an_id_is_never_part_of_a_statement() {
+    let ground = Ground::with_one_portal().await;
+    let lane = to_silo(&ground.a);
+    for (number, id) in [
+        "'; DROP TABLE link; --",
+        "\" OR 1=1 --",
+        "$1' UNION SELECT payload FROM journal --",
+        "?1",
+        "%",
+        "_",
+        "\0",
+        "x' AND '1'='1",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        ground.accept(vec![letter(&ground.room, id)]).await;
+        let copy = format!("m{number}{id}");
+        ground.deliver(lane, &copy).await;
+        let found = ground
+            .store
+            .copies(&ground.room, &id.into(), &ground.a.channel)
+            .await
+            .unwrap();
+        let copies: Vec<&str> = found
+            .copies
+            .iter()
+            .map(|copy| copy.remote.as_str())
+            .collect();
+        assert_eq!(copies, [copy.as_str()], "{id:?}");
+        let back = ground
+            .store
+            .is_linked(&ground.a.channel, &copy.as_str().into())
+            .await;
+        assert!(back.unwrap());
+        let unknown = RemoteId(format!("{id}x"));
+        let known = ground.store.is_linked(&ground.room, &unknown).await;
+        assert!(!known.unwrap(), "{id:?}");
+    }
+    let tallies = ground.store.tallies().await.unwrap();
+    assert!(tallies.iter().all(balances));
+}

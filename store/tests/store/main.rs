@@ -10,6 +10,8 @@ mod delivering;
 #[cfg(test)]
 mod failing;
 #[cfg(test)]
+mod files;
+#[cfg(test)]
 mod bundles;
 #[cfg(test)]
 mod conservation;
