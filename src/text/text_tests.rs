@@ -168,6 +168,7 @@ fn the_deepest_tree_can_be_stored_and_read_back() {
             sender: Sender {
                 id: "@a:b".into(),
                 name: "A".into(),
+                avatar: None,
             },
             sent_at: Millis(1),
             files: Vec::new(),
@@ -201,6 +202,7 @@ fn every_action_keeps_its_stored_form() {
             sender: Sender {
                 id: "@a:b".into(),
                 name: "A".into(),
+                avatar: None,
             },
             sent_at: Millis(1),
             files: Vec::new(),

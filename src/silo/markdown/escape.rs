@@ -5,8 +5,8 @@ pub(super) mod grammar;
 mod link;
 
 use grammar::{
-    bare_url, email, holds_marked_code, is_entity, is_entity_rest, is_url_end, longest_run,
-    may_be_tag, percent, without_long_runs,
+    bare_url, email, holds_marked_code, is_entity, is_entity_rest, is_shortcode_rest, is_url_end,
+    longest_run, may_be_tag, percent, without_long_runs,
 };
 
 use super::{Flavour, Underscores};
@@ -310,8 +310,10 @@ impl Writer {
                 self.out.push(PART);
             }
             '.' if around == Around::Name => self.escaped(c),
-            '.' if next.is_none_or(char::is_whitespace) && self.line_is_number() => self.escaped(c),
-            ':' if around == Around::Name && next == Some('/') => {
+            '.' | ')' if next.is_none_or(char::is_whitespace) && self.line_is_number() => {
+                self.escaped(c);
+            }
+            ':' if (around == Around::Name && next == Some('/')) || is_shortcode_rest(after) => {
                 self.out.push(':');
                 self.out.push(PART);
             }
@@ -319,7 +321,7 @@ impl Writer {
         }
     }
 
-    /// Whether this line is a number so far: a dot would make it an item of a list.
+    /// Whether this line is a number so far: a dot or a bracket would make it an item of a list.
     fn line_is_number(&self) -> bool {
         let line = self.out.rsplit('\n').next().unwrap_or("");
         !line.is_empty() && line.chars().all(|c| c.is_ascii_digit())

@@ -11,12 +11,27 @@ use crate::text::{
 /// Reads Markdown as chat apps show it.
 #[must_use]
 pub fn body_from_markdown(markdown: &str) -> Body {
-    let mut in_code = false;
+    let (mut in_code, mut strikes) = (false, Vec::new());
     let events = Parser::new_ext(
         markdown,
         Options::ENABLE_STRIKETHROUGH | Options::ENABLE_TABLES,
     );
-    let events = events.map(|event| match event {
+    let events = events.into_offset_iter().map(|(event, range)| match event {
+        // One tilde strikes nothing out there.
+        Event::Start(Tag::Strikethrough) => {
+            let strikes_out = markdown
+                .get(range)
+                .is_some_and(|text| text.starts_with("~~"));
+            strikes.push(strikes_out);
+            if strikes_out {
+                Event::Start(Tag::Strikethrough)
+            } else {
+                Event::Text("~".into())
+            }
+        }
+        Event::End(TagEnd::Strikethrough) if strikes.pop() == Some(false) => {
+            Event::Text("~".into())
+        }
         Event::Start(Tag::CodeBlock(kind)) => {
             in_code = true;
             Event::Start(Tag::CodeBlock(kind))
@@ -85,6 +100,7 @@ mod tests {
                 "<a href=\"https://example.org/\">a</a>",
             ),
             ("[a](javascript:x)", "a"),
+            ("~a~ ~~b ~c~ d~~", "~a~ <del>b ~c~ d</del>"),
             (
                 "@all ~town #tag snake_case_name",
                 "@all ~town #tag snake_case_name",

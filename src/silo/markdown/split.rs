@@ -8,6 +8,13 @@ use super::joined;
 /// The most parts one message is sent in.
 const MAX_PARTS: usize = 8;
 
+/// A longer fence does not count as one where a text is cut: it could not be closed and opened again within a part.
+const MAX_FENCE: usize = 64;
+
+/// What is longer is no link that is kept whole, in bytes; the same for bold text.
+const MAX_LINK: usize = 4096;
+const MAX_BOLD: usize = 500;
+
 const TRUNCATED: &str = "\n\n*(the rest of this message was too long)*";
 
 /// The text in parts of at most `most` UTF-16 units, each beginning with `prefix`. A prefix that `text` begins with
@@ -30,8 +37,12 @@ pub fn split(text: &str, prefix: &str, most: usize) -> Vec<String> {
     if units(&whole) <= most {
         return vec![whole];
     }
+    let fence = longest_fence(text);
+    let uncalled = text.replace("@\u{200b}", "@").replace('@', "@\u{200b}");
+    // Code that is not known as such would call whom it names once it is torn.
+    let text = if fence > MAX_FENCE { &uncalled } else { text };
     // Room for a line end behind the prefix, and for the end of open code.
-    let room = most - units(prefix) - 2 - 2 * (longest_fence(text) + 8);
+    let room = most - units(prefix) - 2 - 2 * (fence.min(MAX_FENCE) + 8);
     let mut parts = Vec::new();
     let mut rest = text.to_owned();
     while units(&rest) > room && parts.len() + 1 < MAX_PARTS {
@@ -56,11 +67,7 @@ pub fn units(text: &str) -> usize {
 }
 
 fn longest_fence(text: &str) -> usize {
-    text.split(|c| c != '`')
-        .map(str::len)
-        .max()
-        .unwrap_or(0)
-        .min(64)
+    text.split(|c| c != '`').map(str::len).max().unwrap_or(0)
 }
 
 /// A stretch that should stay together, in bytes.
@@ -82,8 +89,8 @@ enum Kind {
 
 /// The beginning of a text that is too long, and the rest.
 fn cut(text: &str, room: usize) -> (String, String) {
-    let spans = spans(text);
     let end = within(text, room);
+    let spans = spans(text, end);
     let at = |place: usize| {
         spans
             .iter()
@@ -168,13 +175,15 @@ fn uncalled(tail: &str) -> String {
     format!("{word}{rest}")
 }
 
-/// What should stay together, in order.
-fn spans(text: &str) -> Vec<Span> {
+/// What should stay together and begins before this place, in order.
+fn spans(text: &str, end: usize) -> Vec<Span> {
     let mut found = Vec::new();
+    // Fences that nothing closes: looked for once, not from each of them (C14).
+    let mut open = Vec::new();
     let mut at = 0;
-    while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
+    while let Some(rest) = text.get(at..).filter(|_| at < end) {
         let line_start = at == 0 || text.get(..at).is_some_and(|before| before.ends_with('\n'));
-        let span = if line_start { fenced(rest) } else { None }.or_else(|| inline(rest));
+        let span = if line_start { fenced(rest) } else { None }.or_else(|| inline(rest, &mut open));
         if let Some((length, kind)) = span {
             found.push(Span {
                 start: at,
@@ -203,7 +212,8 @@ fn fenced(rest: &str) -> Option<(usize, Kind)> {
     let plain_lead = lead
         .chars()
         .all(|c| matches!(c, ' ' | '>' | '-' | '.') || c.is_ascii_digit());
-    if fence.len() < 3 || !plain_lead || mark.get(fence.len()..)?.contains('`') {
+    let is_fence = (3..=MAX_FENCE).contains(&fence.len());
+    if !is_fence || !plain_lead || mark.get(fence.len()..)?.contains('`') {
         return None;
     }
     let mut length = first.len() + 1;
@@ -223,23 +233,22 @@ fn fenced(rest: &str) -> Option<(usize, Kind)> {
     ))
 }
 
-/// Code, a link, a URL or bold text that begins here.
-fn inline(rest: &str) -> Option<(usize, Kind)> {
+/// Code, a link, a URL or bold text that begins here. `open` are the lengths of fences that nothing closes.
+fn inline(rest: &str, open: &mut Vec<usize>) -> Option<(usize, Kind)> {
     if rest.starts_with('`') {
         let fence: String = rest.chars().take_while(|c| *c == '`').collect();
+        if fence.len() > MAX_FENCE || open.contains(&fence.len()) {
+            return None;
+        }
         let inner = rest.get(fence.len()..)?;
-        let close = inner
-            .match_indices(fence.as_str())
-            .map(|(at, _)| at)
-            .find(|at| {
-                !inner
-                    .get(at + fence.len()..)
-                    .is_some_and(|after| after.starts_with('`'))
-                    && !inner.get(..*at).is_some_and(|before| before.ends_with('`'))
-            })?;
+        let Some(close) = closing(inner, &fence) else {
+            open.push(fence.len());
+            return None;
+        };
         return Some((close + 2 * fence.len(), Kind::Code(fence)));
     }
     if rest.starts_with('[') {
+        let rest = beginning(rest, MAX_LINK);
         let target = rest.find("](")?;
         let end = target + rest.get(target..)?.find(')')? + 1;
         let one = !rest.get(..end)?.contains("\n\n");
@@ -250,10 +259,33 @@ fn inline(rest: &str) -> Option<(usize, Kind)> {
         return Some((end, Kind::Whole));
     }
     if rest.starts_with("**") {
-        let end = rest.get(2..)?.find("**")? + 4;
-        return (end < 500).then_some((end, Kind::Whole));
+        let end = beginning(rest, MAX_BOLD).get(2..)?.find("**")? + 4;
+        return Some((end, Kind::Whole));
     }
     None
+}
+
+/// Where a fence of exactly this length stands.
+fn closing(inner: &str, fence: &str) -> Option<usize> {
+    let mut at = 0;
+    loop {
+        at += inner.get(at..)?.find('`')?;
+        let run = inner.get(at..)?.bytes().take_while(|byte| *byte == b'`');
+        let run = run.count();
+        if run == fence.len() {
+            return Some(at);
+        }
+        at += run;
+    }
+}
+
+/// No more than the first so many bytes.
+fn beginning(text: &str, most: usize) -> &str {
+    let mut end = most.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).unwrap_or(text)
 }
 
 #[cfg(test)]

@@ -168,3 +168,15 @@ proptest! {
         }
     }
 }
+
+/// C14: none of these may take longer than its length allows. Looked through anew from each mark they take minutes.
+#[test]
+fn c14_marks_that_nothing_closes_cost_no_time() {
+    for mark in [
+        "[", "[](", "`a``b", "**", "` ", "[a\n\n", "http://", "```\n`",
+    ] {
+        let text = mark.repeat((1 << 20) / mark.len());
+        let parts = split(&text, PREFIX);
+        assert!(parts.len() <= MAX_PARTS);
+    }
+}
