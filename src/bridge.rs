@@ -4,8 +4,10 @@
 //! - one sync of the Matrix account, one listener per silo (begun again when a portal is added),
 //! - two lanes per portal,
 //! - the answers to what people ask in a chat,
+//! - names, topics and pictures of rooms and channels, where a portal shares them,
 //! - the admin address, the signals.
 
+mod facts;
 mod find;
 mod lanes;
 mod outside;
@@ -38,6 +40,7 @@ use crate::{
     backoff::Backoff,
     clock::Clock,
     config::{Config, PortalConfig},
+    gateway,
     inbox::{Bells, Inbox},
     matrix::{Boxed, Matrix, Trust},
     portal::Peers,
@@ -53,7 +56,7 @@ pub fn run(config: Config) -> Boxed<'static, anyhow::Result<()>> {
     Box::pin(async move {
         loop {
             let ended = match House::build(config.clone()).await {
-                Ok((house, admin)) => Arc::new(house).live(admin).await,
+                Ok((house, doors)) => Arc::new(house).live(doors).await,
                 Err(error) => Err(error),
             };
             match ended {
@@ -81,6 +84,29 @@ pub fn http_client() -> anyhow::Result<reqwest::Client> {
         .context("cannot set up HTTPS")
 }
 
+/// Where others come in.
+struct Doors {
+    admin: TcpListener,
+    gateway: Option<TcpListener>,
+}
+
+impl Doors {
+    async fn open(config: &Config) -> anyhow::Result<Self> {
+        let listen = config.admin.listen;
+        let admin = TcpListener::bind(listen).await;
+        let gateway = match config.media.gateway.as_ref().map(|gateway| gateway.listen) {
+            Some(listen) => Some(TcpListener::bind(listen).await.with_context(|| {
+                format!("the address {listen} of the media gateway cannot be used")
+            })?),
+            None => None,
+        };
+        Ok(Self {
+            admin: admin.with_context(|| format!("the admin address {listen} cannot be used"))?,
+            gateway,
+        })
+    }
+}
+
 /// Everything that lives as long as the process.
 struct House {
     config: Config,
@@ -102,13 +128,11 @@ struct House {
 }
 
 impl House {
-    async fn build(config: Config) -> anyhow::Result<(Self, TcpListener)> {
+    async fn build(config: Config) -> anyhow::Result<(Self, Doors)> {
         let clock = Clock::start();
         let key = StoreKey::read(&config.store.key_file)?;
         let store = Store::open(&config.store.path, &key).await?;
-        let admin = TcpListener::bind(config.admin.listen)
-            .await
-            .with_context(|| format!("the admin address {} cannot be used", config.admin.listen))?;
+        let doors = Doors::open(&config).await?;
         let http = http_client()?;
         let trust = config
             .portals
@@ -137,6 +161,7 @@ impl House {
         let budgets = Budgets::of(silos.keys());
         let bells = Bells::default();
         let inbox = Inbox::new(store.clone(), bells.clone(), clock);
+        let inbox = inbox.among(matrix.origins().clone());
         let shutdown = Shutdown::default();
         let spool = Spool::new(config.store.path.clone(), config.media.most);
         let portals_running = AtomicUsize::new(0);
@@ -157,17 +182,17 @@ impl House {
                 portals_named,
                 peers,
             },
-            admin,
+            doors,
         ))
     }
 
     /// Starts everything, adds portals as they are found, and ends when told to or when a task ended that must
     /// not.
-    async fn live(self: Arc<Self>, admin: TcpListener) -> anyhow::Result<()> {
+    async fn live(self: Arc<Self>, doors: Doors) -> anyhow::Result<()> {
         let mut tasks = Tasks::new();
         let (stop, vitals) = (self.shutdown.soft.clone(), self.clone());
         start(&mut tasks, "admin", async move {
-            Ok(admin::serve(admin, vitals, stop).await?)
+            Ok(admin::serve(doors.admin, vitals, stop).await?)
         });
         let signals = self.shutdown.clone();
         start(
@@ -176,10 +201,22 @@ impl House {
             async move { Ok(signals.watch().await?) },
         );
 
+        if let Some(listener) = doors.gateway {
+            let (gateway, stop) = (self.gateway(), self.shutdown.soft.clone());
+            start(&mut tasks, "gateway", async move {
+                Ok(gateway::serve(listener, gateway, stop).await?)
+            });
+        }
+
         let (control, stop) = (self.control(), self.shutdown.soft.clone());
         start(&mut tasks, "control", async move {
             Ok(control.run(stop).await?)
         });
+
+        if self.shares_facts() {
+            let (house, stop) = (self.clone(), self.shutdown.soft.clone());
+            start(&mut tasks, "facts", house.keep_facts(stop));
+        }
 
         let outcome = self.serve_portals(&mut tasks).await;
 
@@ -325,6 +362,7 @@ impl House {
                 .map(|portal| Channel {
                     place: portal.channel.clone(),
                     name: portal.spec.channel.clone(),
+                    backfill: self.backfill(portal),
                 })
                 .collect();
             let (silo, inbox, token) = (silo.clone(), self.inbox.clone(), stop.clone());

@@ -4,6 +4,7 @@
 pub mod fault;
 pub mod keys;
 mod lists;
+mod portal;
 mod mask;
 mod read;
 pub mod secret_file;
@@ -20,12 +21,15 @@ use std::{
 };
 
 use footbridge_store::{Origin, PortalSpec};
+use url::Url;
 
 pub use fault::{Exit, Fault, Report, Source, Style};
 
 use crate::{
+    facts::Shares,
     matrix::{MatrixConfig, Trust},
     people::Person,
+    portal::Choice,
     silo::SiloConfig,
 };
 
@@ -80,6 +84,14 @@ pub struct PortalConfig {
     pub system_messages: bool,
     /// Whether what machines say in the room (`m.notice`) crosses.
     pub notices: bool,
+    /// Which reactions cross.
+    pub reactions: Choice,
+    /// Whose files are linked to where the silo takes none.
+    pub file_links: Choice,
+    /// How many messages that the channel has already are brought along.
+    pub backfill: u32,
+    /// What room and channel share of their names, topics and pictures.
+    pub shares: Shares,
     /// Where its `channel` stands in the file.
     pub channel_span: std::ops::Range<usize>,
     /// Where its `room` stands in the file.
@@ -99,6 +111,10 @@ impl PortalConfig {
             trust: Trust::default(),
             system_messages: false,
             notices: false,
+            reactions: Choice::default(),
+            file_links: Choice::default(),
+            backfill: 0,
+            shares: Shares::default(),
             channel_span: 0..0,
             room_span: 0..0,
             origin: Origin::Operator,
@@ -121,6 +137,19 @@ impl PortalConfig {
 pub struct MediaConfig {
     /// The largest that is carried over, in bytes.
     pub most: u64,
+    /// Where people fetch files that a silo does not take.
+    pub gateway: Option<GatewayConfig>,
+}
+
+/// The media gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GatewayConfig {
+    /// What links begin with.
+    pub public_url: Url,
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// How long a link is good for.
+    pub good_for: Duration,
 }
 
 /// `[delivery]`: how long and how often, the same for all portals.
@@ -188,6 +217,11 @@ impl Config {
     /// Reads and checks the file. Relative paths in it are relative to its directory.
     pub fn load(path: &Path) -> Result<Self, Report> {
         read::load(path)
+    }
+
+    /// The same of what stands in a file.
+    pub fn parse(path: &Path, bytes: Vec<u8>) -> Result<Self, Report> {
+        read::parse(path, bytes, None)
     }
 
     /// The one trust that all portals agree on.

@@ -9,7 +9,7 @@
 mod consent;
 mod may;
 mod notes;
-mod order;
+pub(crate) mod order;
 mod outside;
 mod people;
 mod portals;
@@ -22,7 +22,7 @@ pub use notes::{TEXT_VERSION, greeting, unlinked_notice};
 pub use outside::{Audience, Found, Outside, Problem, Proof, Successor};
 pub use rounds::Shown;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use footbridge_store::{self as store, Millis, Origin, Parked, ParkedState, Portal, Store};
 use tokio::time::{Instant, sleep};
@@ -61,6 +61,8 @@ pub struct Rules {
     pub operator: String,
     /// Whether whoever enters a room is told where it leads.
     pub disclose_joins: bool,
+    /// What does not cross as what it is, in words, by the name of the silo.
+    pub limits: HashMap<String, String>,
 }
 
 /// How a question is answered.
@@ -323,7 +325,9 @@ impl Control {
             let holds = holds.iter().filter(|(id, _)| *id == portal.id);
             let held = holds.map(|(_, hold)| format!("\n{}", notes::hold(hold, portal, now)));
             let held: String = held.collect();
-            format!("{}{held}", words::status(portal, &own, here, now))
+            let limits = self.rules.limits.get(&portal.spec.silo);
+            let limits = limits.map_or_else(String::new, |limits| format!("\n{limits}"));
+            format!("{}{limits}{held}", words::status(portal, &own, here, now))
         });
         Ok(lines.collect::<Vec<_>>().join("\n"))
     }

@@ -65,3 +65,21 @@ pub fn point(name: &'static str) {
 #[cfg(not(feature = "testbed"))]
 #[inline]
 pub fn point(_name: &'static str) {}
+
+/// The type of an event that breaks the bridge, for tests.
+#[cfg(feature = "testbed")]
+pub const POISON: &str = "org.footbridge.poison";
+
+/// Panics at the event that is made for it.
+///
+/// # Panics
+/// That is what it is for.
+#[cfg(feature = "testbed")]
+pub fn poison(event_type: &str) {
+    assert!(event_type != POISON, "poisoned by a test");
+}
+
+/// Nothing.
+#[cfg(not(feature = "testbed"))]
+#[inline]
+pub fn poison(_event_type: &str) {}

@@ -32,8 +32,14 @@ pub struct File {
     /// How long it plays, in milliseconds.
     #[serde(default)]
     pub duration: Option<u64>,
+    /// Whether the side it comes from has a small picture of what it shows.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_preview: bool,
     /// How the side it comes from finds it, in that side's own words.
     pub source: String,
+    /// Where people can fetch it who are not on that side.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<String>,
 }
 
 /// What a file is to people.
@@ -130,14 +136,14 @@ impl File {
             harmless(stem)
         };
         let mut stem = stem.trim_start_matches('.').to_owned();
-        while stem.len() + extension.len() > MAX_NAME {
-            stem.pop();
-        }
         if stem.trim().is_empty() {
             "file".clone_into(&mut stem);
         }
         if is_reserved(&stem) {
             stem.insert(0, '_');
+        }
+        while stem.len() + extension.len() > MAX_NAME {
+            stem.pop();
         }
         format!("{stem}{extension}")
     }

@@ -1,20 +1,25 @@
 //! The one door in: what a listener heard is written to the journal, then the bells of the lanes ring.
 
+mod flood;
+
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, PoisonError},
 };
 
 use footbridge_store::{
-    Accepted, Arrival, Batch, EntryId, Error, LaneId, Opened, Payload, Place, RemoteId, Resolved,
-    Side, Store, Telling,
+    Accepted, Arrival, Batch, Doubt, EntryId, Error, LaneId, Opened, Payload, Place, RemoteId,
+    Resolved, Screened, Side, Store, Telling,
 };
 use tokio::sync::Notify;
+
+use flood::{Flood, LOOP};
 
 use crate::{
     clock::Clock,
     crash,
     message::{Action, Message},
+    origin::{ANOTHER_BRIDGE, Origins},
 };
 
 /// The rule for what its author marked as to be kept where it is written.
@@ -22,12 +27,21 @@ const KEPT_HERE: &str = "nobridge";
 /// The rule for messages of people who do not want to be carried over.
 const OPTED_OUT: &str = "opted-out";
 
+/// What people are told when another bridge does the same.
+const DOUBLE: &str = "⚠️ Another Footbridge joins this room to the same channel, so everything comes twice. I carry on \
+     nothing that it brings; please remove one of us from the room.";
+/// What people are told of what is carried on no more.
+const LOOPS: &str = "⚠️ What somebody says comes back from the other side, more than twenty times within a minute, as where \
+     two bridges hand each other's copies back. I do not carry that on until it stops; everything else crosses.";
+
 /// The door. Cheap to clone; every listener has one.
 #[derive(Clone, Debug)]
 pub struct Inbox {
     store: Store,
     bells: Bells,
     clock: Clock,
+    flood: Flood,
+    origins: Origins,
 }
 
 impl Inbox {
@@ -38,7 +52,16 @@ impl Inbox {
             store,
             bells,
             clock,
+            flood: Flood::default(),
+            origins: Origins::default(),
         }
+    }
+
+    /// The same door where it is known which rooms are joined to which channels.
+    #[must_use]
+    pub fn among(mut self, origins: Origins) -> Self {
+        self.origins = origins;
+        self
     }
 
     /// Writes a batch down. When this returns the source may be told "received". Answers one [`Accepted`] per
@@ -51,6 +74,7 @@ impl Inbox {
         let news =
             !(batch.flags.is_empty() && batch.tombstones.is_empty() && batch.entered.is_empty());
         self.screen(&mut batch).await?;
+        let warnings = warnings(&batch);
         let accepted = self.store.accept(batch, self.clock.now()).await?;
         crash::point("accept.after");
         for one in &accepted {
@@ -63,10 +87,19 @@ impl Inbox {
         if asked || news {
             self.bells.questions.notify_one();
         }
+        for (place, rule, text) in warnings {
+            // Once for another bridge, and at most every ten minutes for a loop.
+            let when = self.clock.now().0 / 600_000;
+            let fact = match rule {
+                LOOP => format!("{rule}/{place}/{when}"),
+                _ => format!("{rule}/{place}"),
+            };
+            self.say(&place, &fact, text).await?;
+        }
         Ok(accepted)
     }
 
-    /// Keeps here what its author wants to keep here, and notes who wrote the rest.
+    /// Keeps here what its author wants to keep here, leaves out what floods, and notes who wrote the rest.
     async fn screen(&self, batch: &mut Batch) -> Result<(), Error> {
         let mut written = Vec::new();
         for (number, arrival) in batch.arrivals.iter_mut().enumerate() {
@@ -74,26 +107,46 @@ impl Inbox {
                 continue;
             };
             let user = message.sender.id.clone();
+            let (place, fact) = (arrival.place.clone(), arrival.fact.clone());
+            if arrival.message.is_some() && !matches!(message.action, Action::React { .. }) {
+                batch
+                    .authors
+                    .push((place.clone(), fact.clone(), user.clone()));
+            }
             if message.stays_here() {
                 arrival.payload = Payload::Skipped(KEPT_HERE);
-            } else if !matches!(message.action, Action::Delete { .. }) {
-                written.push((number, arrival.place.clone(), user.clone()));
-            }
-            if arrival.message.is_some() {
-                let fact = arrival.fact.clone();
-                batch.authors.push((arrival.place.clone(), fact, user));
+            } else if !matches!(
+                message.action,
+                Action::Delete { .. } | Action::Unreact { .. }
+            ) {
+                written.push((number, (place, fact, user), message));
             }
         }
-        let people = written
-            .iter()
-            .map(|(_, place, user)| (place.clone(), user.clone()));
-        let stay = self.store.opted_out(people.collect()).await?;
-        for ((number, ..), _) in written.iter().zip(stay).filter(|(_, stays)| *stays) {
-            if let Some(arrival) = batch.arrivals.get_mut(*number) {
-                arrival.payload = Payload::Skipped(OPTED_OUT);
+        let asked = written.iter().map(|(_, who, _)| who.clone());
+        let known = self.store.screen(asked.collect()).await?;
+        for ((number, (place, ..), message), known) in written.into_iter().zip(known) {
+            let rule = match known {
+                // Read once more, it is neither kept nor counted again.
+                Screened::Known => continue,
+                Screened::Stays => Some(OPTED_OUT),
+                Screened::New if self.is_anothers(&place, &message).await? => Some(ANOTHER_BRIDGE),
+                Screened::New => self.flood.against(&place, &message, self.clock.now()),
+            };
+            if let (Some(rule), Some(arrival)) = (rule, batch.arrivals.get_mut(number)) {
+                arrival.payload = Payload::Skipped(rule);
             }
         }
         Ok(())
+    }
+
+    /// Whether another bridge wrote this for somebody of a room that both of us join to the channel (C18).
+    async fn is_anothers(&self, place: &Place, message: &Message) -> Result<bool, Error> {
+        for name in self.origins.suspects(place, message) {
+            if self.store.cursor(&name).await?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The same for an entry whose key came late.
@@ -135,8 +188,8 @@ impl Inbox {
         Ok(read.replayed)
     }
 
-    /// The bridge itself says something in a room, once for each fact.
-    pub async fn say(&self, room: &Place, fact: &str, text: &str) -> Result<(), Error> {
+    /// The bridge itself says something in a room, or in the one that a channel is joined to, once for each fact.
+    pub async fn say(&self, place: &Place, fact: &str, text: &str) -> Result<(), Error> {
         let now = self.clock.now();
         let Ok(letter) = Message::notice(text, now).to_bytes() else {
             return Ok(());
@@ -145,7 +198,7 @@ impl Inbox {
         // One of several portals of a room is enough: all of them lead to the same people.
         let Some(portal) = portals
             .iter()
-            .find(|portal| portal.active && portal.room == *room)
+            .find(|portal| portal.active && (portal.room == *place || portal.channel == *place))
         else {
             return Ok(());
         };
@@ -199,16 +252,21 @@ impl Inbox {
         Ok(())
     }
 
-    /// Waits until no step toward `place` is under way or in doubt. A listener that hears a message of our own
-    /// account asks this first: afterwards [`Inbox::accept`] knows our copies by their links, and what it does
-    /// not know was written by a person who shares the account.
+    /// Waits until every step toward `place` that is under way or in doubt now is so no more. A listener that hears a
+    /// message of our own account asks this first: afterwards [`Inbox::accept`] knows our copies by their links, and
+    /// what it does not know was written by a person who shares the account. Steps that begin meanwhile cannot have made
+    /// what was heard before.
     pub async fn settled(&self, place: &Place) -> Result<(), Error> {
+        let mut waited: Option<Vec<Doubt>> = None;
         loop {
             let change = self.bells.settlement();
             let changed = change.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            if !self.store.in_doubt(place).await? {
+            let doubts = self.store.doubts(place).await?;
+            let waited = waited.get_or_insert_with(|| doubts.clone());
+            waited.retain(|doubt| doubts.contains(doubt));
+            if waited.is_empty() {
                 return Ok(());
             }
             changed.await;
@@ -232,6 +290,23 @@ impl Inbox {
     pub fn clock(&self) -> Clock {
         self.clock
     }
+}
+
+/// What people have to be told of a batch: where, by which rule.
+fn warnings(batch: &Batch) -> BTreeSet<(Place, &'static str, &'static str)> {
+    let arrivals = batch.arrivals.iter();
+    let warned = arrivals.filter_map(|arrival| {
+        let (rule, text) = match arrival.payload {
+            // The room shows who; what its account writes in the channel follows from that.
+            Payload::Skipped(ANOTHER_BRIDGE) if arrival.place.network() == Place::MATRIX => {
+                (ANOTHER_BRIDGE, DOUBLE)
+            }
+            Payload::Skipped(LOOP) => (LOOP, LOOPS),
+            _ => return None,
+        };
+        Some((arrival.place.clone(), rule, text))
+    });
+    warned.collect::<BTreeSet<_>>()
 }
 
 /// What a person said, if somebody did.

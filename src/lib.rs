@@ -10,7 +10,13 @@ pub mod names;
 pub mod people;
 pub mod file;
 pub mod spool;
+pub mod picture;
+pub mod links;
+pub mod origin;
+pub mod facts;
 pub mod outlet;
+pub mod fetch;
+pub mod reactions;
 pub mod inbox;
 pub mod portal;
 pub mod backoff;
@@ -23,6 +29,7 @@ pub mod crash;
 pub mod matrix;
 pub mod silo;
 pub mod admin;
+pub mod gateway;
 pub mod control;
 
 // The frame.
@@ -30,3 +37,7 @@ pub mod config;
 pub mod bridge;
 pub mod shutdown;
 pub mod cli;
+
+// What strangers can send, for the fuzz targets.
+#[cfg(any(test, feature = "testbed"))]
+pub mod fuzz;

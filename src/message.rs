@@ -21,22 +21,22 @@ pub struct Message {
 }
 
 /// The author of a message in the place where it was written.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sender {
     /// The immutable id in the source network: a Matrix user id, a silo user id.
     pub id: String,
     /// The name people see there, as written: untrusted, may contain anything.
     pub name: String,
+    /// How the place they write in finds their picture, in its own words: other words, another picture.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub avatar: Option<String>,
 }
 
 impl Sender {
     /// The bridge itself: what it says is shown without a sender.
     #[must_use]
     pub fn bridge() -> Self {
-        Self {
-            id: String::new(),
-            name: String::new(),
-        }
+        Self::default()
     }
 
     /// Whether this is the bridge itself.
@@ -81,6 +81,20 @@ pub enum Action {
     Delete {
         /// The message.
         target: RemoteId,
+    },
+    /// Somebody is of a mind about a message.
+    React {
+        /// The message.
+        target: RemoteId,
+        /// An emoji, or a word (see [`crate::reactions::key`]).
+        key: String,
+    },
+    /// Somebody no longer is. Where the reaction is a message of its own, taking that back says the same.
+    Unreact {
+        /// The message.
+        target: RemoteId,
+        /// With what they had reacted.
+        key: String,
     },
     /// Something that cannot cross (yet). Delivered as a readable notice: nothing disappears.
     Unsupported {
@@ -180,14 +194,17 @@ impl Message {
         rest.is_some_and(|rest| !rest.starts_with(char::is_alphanumeric))
     }
 
-    /// The earlier message that this one is about: what is edited, deleted, answered or threaded under.
+    /// The earlier message that this one is about: what is edited, deleted, answered, reacted to or threaded under.
     #[must_use]
     pub fn target(&self) -> Option<&RemoteId> {
         match &self.action {
             Action::Post {
                 reply_to, thread, ..
             } => thread.as_ref().or(reply_to.as_ref()),
-            Action::Edit { target, .. } | Action::Delete { target } => Some(target),
+            Action::Edit { target, .. }
+            | Action::Delete { target }
+            | Action::React { target, .. }
+            | Action::Unreact { target, .. } => Some(target),
             Action::Unsupported { .. } | Action::System { .. } | Action::Bridge { .. } => None,
         }
     }

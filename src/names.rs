@@ -45,7 +45,15 @@ fn visible(name: &str) -> String {
             kept += 1;
         }
     }
-    out.trim_end().to_owned()
+    let out = out.trim_end();
+    // Without what joined them, some are more than one.
+    let ends: Vec<usize> = out.grapheme_indices(true).map(|(at, _)| at).collect();
+    match ends.get(MAX_GRAPHEMES) {
+        Some(end) if ends.len() > MAX_GRAPHEMES + 1 => {
+            format!("{}…", out.get(..*end).unwrap_or_default().trim_end())
+        }
+        _ => out.to_owned(),
+    }
 }
 
 /// What a name looks like (UTS #39): two names with the same likeness cannot be told apart at a glance, whatever letters

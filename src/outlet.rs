@@ -1,6 +1,8 @@
 //! How anything is sent anywhere. A delivery becomes a plan of steps, each step makes or changes exactly one
 //! message on the other side, and each step is settled in the store before the next one starts.
 
+mod refusal;
+
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -10,8 +12,12 @@ use serde::{Deserialize, Serialize};
 use crate::{
     file::File,
     message::{Message, Sender, Style},
-    spool::{Spool, SpoolError, Spooled},
+    origin::Origin,
+    picture::Picture,
+    reactions::Reacted,
+    spool::{Spool, Spooled},
 };
+pub use refusal::{Outcome, SendError, without_files};
 
 /// A delivery on its way to `to`.
 #[derive(Clone, Debug)]
@@ -68,6 +74,9 @@ pub enum Step {
         target: RemoteId,
         /// What it says now.
         content: Content,
+        /// Whether the message is a file, and these are the words below it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        below_file: bool,
         /// What to do where the silo no longer allows the change.
         otherwise: Option<Box<Step>>,
     },
@@ -75,6 +84,20 @@ pub enum Step {
     Remove {
         /// The message.
         target: RemoteId,
+    },
+    /// A reaction of our own to a message.
+    React {
+        /// The message.
+        target: RemoteId,
+        /// An emoji, or a word.
+        key: String,
+        /// Whether it may go in the clear into a place that is encrypted.
+        openly: bool,
+    },
+    /// Take a reaction of our own back. Gone already is success.
+    Unreact {
+        /// What [`Done::Shown`] named.
+        shown: RemoteId,
     },
     /// One new message that carries several.
     Bundle {
@@ -155,113 +178,12 @@ pub enum Done {
     Changed(RemoteId),
     /// This message is gone.
     Gone(RemoteId),
+    /// This reaction of our own is there now.
+    Shown(Copy),
+    /// This reaction of our own is gone.
+    Hidden(RemoteId),
     /// This part of this message is gone; the others stay.
     Struck(RemoteId, u32),
-}
-
-/// Why a step did not happen.
-#[derive(Debug, thiserror::Error)]
-pub enum SendError {
-    /// Not now. The same step is tried again.
-    #[error("not now: {source}")]
-    Retry {
-        /// How long the other side asked us to wait. Then it is not this message's fault.
-        after: Option<Duration>,
-        /// Whether the step may have happened all the same.
-        outcome: Outcome,
-        /// What went wrong.
-        source: anyhow::Error,
-    },
-    /// Too fast: turned away before anything happened. It is not the message's fault, and no attempt is counted.
-    #[error("too fast for the other side")]
-    Limited {
-        /// How long the other side asked us to wait.
-        after: Option<Duration>,
-    },
-    /// An answer that looks like never, but that a proxy or a fault over there gives as well: the same step is
-    /// tried a few times more.
-    #[error("rejected: {reason}")]
-    Rejected {
-        /// One sentence for a person, without message text.
-        reason: String,
-    },
-    /// Never. It is this message's fault; the next one may pass.
-    #[error("refused: {reason}")]
-    Refused {
-        /// One sentence for a person, without message text.
-        reason: String,
-    },
-    /// The silo no longer allows this change: the step's `otherwise` is taken instead.
-    #[error("too late for this change")]
-    TooLate,
-    /// This place is closed to us (banned, gone, power removed): its lanes wait until someone acts.
-    #[error("closed to us: {reason}")]
-    Closed {
-        /// One sentence for a person.
-        reason: String,
-    },
-    /// Our account there is signed out. It is not the message's fault; the whole side stops.
-    #[error("signed out: {reason}")]
-    SignedOut {
-        /// One sentence for a person.
-        reason: String,
-    },
-}
-
-impl SendError {
-    /// Its kind in one fixed word, for tables and metrics.
-    #[must_use]
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Retry { after: Some(_), .. } => "slowed",
-            Self::Retry {
-                outcome: Outcome::NotDone,
-                ..
-            } => "not-done",
-            Self::Retry {
-                outcome: Outcome::Unknown,
-                ..
-            } => "unknown",
-            Self::Limited { .. } => "limited",
-            Self::Rejected { .. } => "rejected",
-            Self::Refused { .. } => "refused",
-            Self::TooLate => "too-late",
-            Self::Closed { .. } => "closed",
-            Self::SignedOut { .. } => "signed-out",
-        }
-    }
-}
-
-/// A file was planned for a side that takes none.
-#[must_use]
-pub fn without_files() -> SendError {
-    SendError::Refused {
-        reason: "this side takes no files".to_owned(),
-    }
-}
-
-impl From<SpoolError> for SendError {
-    fn from(error: SpoolError) -> Self {
-        match error {
-            SpoolError::TooLarge(_) | SpoolError::Forged => Self::Refused {
-                reason: format!("the file is not carried over: {error}"),
-            },
-            SpoolError::Broken(_) | SpoolError::Disk(_) => Self::Retry {
-                after: None,
-                outcome: Outcome::NotDone,
-                source: anyhow::anyhow!("a file was not fetched: {error}"),
-            },
-        }
-    }
-}
-
-/// What is known about a step that failed for now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// It certainly did not happen.
-    NotDone,
-    /// Nobody knows: the request was on its way.
-    Unknown,
 }
 
 /// Something that messages can be sent to: Matrix, or one silo.
@@ -269,6 +191,24 @@ pub enum Outcome {
 pub trait Outlet: Send + Sync {
     /// What this delivery takes. Pure: no requests. Called once per delivery, the result is kept.
     fn plan(&self, outgoing: &Outgoing, now: Millis) -> Result<Plan, SendError>;
+
+    /// What others know a channel of this side by, and our account in it.
+    fn origin(&self, _channel: &Place) -> Option<Origin> {
+        None
+    }
+
+    /// What a reaction takes, or its end: `reacted` is all that is known of the message, `key` what changes. `openly` says
+    /// whether it may go in the clear into a place that is encrypted. Pure.
+    fn show_reactions(
+        &self,
+        _outgoing: &Outgoing,
+        _reacted: &[Reacted],
+        _key: &str,
+        _openly: bool,
+        _now: Millis,
+    ) -> Plan {
+        Plan::Skip("no-reactions".to_owned())
+    }
 
     /// One step that carries the first two or more of these new messages of one lane, oldest first, and how many
     /// of them; `None` where each goes by itself. Pure. Asked only while the account is limited.
@@ -291,13 +231,35 @@ pub trait Outlet: Send + Sync {
         })
     }
 
-    /// Performs a [`Step::Send`], whose file is here.
+    /// Fetches the picture of somebody who writes on this side.
+    async fn picture(&self, _of: &Sender, _spool: &Spool) -> Result<Picture, SendError> {
+        Err(SendError::Refused {
+            reason: "people of this side have no pictures".to_owned(),
+        })
+    }
+
+    /// Whether this author's picture must be handed over before what they say in `to` can show it.
+    async fn wants_picture(&self, _to: &Place, _of: &Sender) -> bool {
+        false
+    }
+
+    /// Takes it.
+    async fn take_picture(&self, _: &Place, _: &Sender, _: &Picture) -> Result<(), SendError> {
+        Ok(())
+    }
+
+    /// Fetches the small picture of what a file of this side shows (see [`File::has_preview`]).
+    async fn preview(&self, _file: &File, _spool: &Spool) -> Result<Picture, SendError> {
+        Err(without_files())
+    }
+
+    /// Performs a [`Step::Send`], whose file is here, with a small picture of what it shows, if there is one.
     async fn send_file(
         &self,
         _to: &Place,
         _key: &str,
         _step: &Step,
-        _file: &Spooled,
+        _file: (&Spooled, Option<&Picture>),
     ) -> Result<Done, SendError> {
         Err(without_files())
     }

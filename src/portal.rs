@@ -4,11 +4,15 @@
 //! It does not know Matrix or any silo, only [`Outlet`]. The table is the queue; the bell only wakes.
 
 mod batch;
+mod choice;
 mod edits;
 mod doubt;
+mod links;
 mod failure;
 pub mod notice;
 mod peers;
+mod pictures;
+mod reactions;
 mod steps;
 
 use std::{sync::Arc, time::Duration};
@@ -19,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use batch::Gathered;
+pub use choice::Choice;
 pub use failure::Limits;
 use failure::Trial;
 pub use peers::Peers;
@@ -28,7 +33,9 @@ use crate::{
     budget::Budget,
     clock::Clock,
     inbox::Bells,
+    links::Links,
     message::{Action, Message, Style},
+    origin::Origins,
     outlet::{Outgoing, Outlet, Plan, SendError},
     people::People,
     spool::Spool,
@@ -71,6 +78,10 @@ pub struct Lane {
     pub tastes: Tastes,
     /// Who can be called.
     pub people: People,
+    /// What makes links to files, if the operator runs a gateway.
+    pub links: Option<Links>,
+    /// Which channels rooms are joined to.
+    pub origins: Origins,
 }
 
 /// What crosses only where somebody wants it.
@@ -80,6 +91,10 @@ pub struct Tastes {
     pub system_messages: bool,
     /// What machines say in the room (see [`Style::Notice`]).
     pub notices: bool,
+    /// What people think of messages.
+    pub reactions: Choice,
+    /// Links to files that the other side does not take.
+    pub file_links: Choice,
 }
 
 impl Tastes {
@@ -158,6 +173,10 @@ impl Lane {
             let reason = "it was written by another version and cannot be read".to_owned();
             return self.fail(&delivery, "unreadable", reason, None).await;
         };
+        if self.id.toward == Side::Matrix {
+            let origin = self.source.origin(&delivery.from);
+            self.origins.renew(&delivery.to, &delivery.from, origin);
+        }
         let (mut turn, mut bound) = (None, None);
         if batch::may_gather(&delivery, &message) {
             let Some(permit) = self.turn(&message, stop).await else {
@@ -217,6 +236,18 @@ impl Lane {
             }
             None => Copies::default(),
         };
+        if let Some(plan) = self.reacting(delivery, message, &known).await? {
+            return Ok(Ok(plan));
+        }
+        if let (Action::Delete { .. }, Some(entry)) = (&message.action, known.entry) {
+            self.store.withdraw(entry).await?;
+        }
+        if let (Action::Delete { target }, None) = (&message.action, known.entry) {
+            let now = self.clock.now();
+            self.store
+                .never_mind(&delivery.from, target, delivery.entry, now)
+                .await?;
+        }
         if let (Some(owed), true) = (known.owed, known.copies.is_empty()) {
             match message.action {
                 // The message it takes back still waits here: neither will be seen.
@@ -250,7 +281,7 @@ impl Lane {
             key: delivery.key.clone(),
             to: delivery.to.clone(),
             message: self.calling(delivery, message),
-            copies: known.copies,
+            copies: known.copies.clone(),
             late: delivery.late,
         };
         if let (Some(slot), Action::Edit { .. } | Action::Delete { .. }) =
@@ -258,7 +289,13 @@ impl Lane {
         {
             return Ok(Ok(self.outlet.revise(&outgoing, slot)));
         }
-        Ok(self.outlet.plan(&outgoing, self.clock.now()))
+        let plan = self.linked_plan(delivery, &known, outgoing).await?;
+        match (plan, &message.action) {
+            (Ok(plan), Action::Delete { .. }) => {
+                self.and_its_line(delivery, &known, plan).await.map(Ok)
+            }
+            (plan, _) => Ok(plan),
+        }
     }
 
     /// The message with those called whom the other side knows.
@@ -303,6 +340,7 @@ mod tests {
         let machine = Sender {
             id: "@ci:x".to_owned(),
             name: "CI".to_owned(),
+            avatar: None,
         };
         let wanted = Tastes {
             notices: true,

@@ -64,6 +64,17 @@ impl Spool {
         }
     }
 
+    /// The same directory for files of at most `most` bytes, of which so many are moved at the same time, whatever
+    /// becomes of the others.
+    #[must_use]
+    pub fn apart(&self, most: u64, at_once: usize) -> Self {
+        Self {
+            directory: self.directory.clone(),
+            most: most.min(self.most),
+            turns: Arc::new(Semaphore::new(at_once)),
+        }
+    }
+
     /// The largest file, in bytes.
     #[must_use]
     pub fn most(&self) -> u64 {
@@ -73,7 +84,7 @@ impl Spool {
     /// Takes in what comes in the clear, and encrypts it with a key of its own.
     pub async fn seal(
         &self,
-        bytes: impl Stream<Item = reqwest::Result<Bytes>> + Send + 'static,
+        bytes: impl Stream<Item = Result<Bytes, impl Into<Reason> + 'static>> + Send + 'static,
     ) -> Result<Spooled, SpoolError> {
         self.take(bytes, |input, file| {
             let mut encryptor = AttachmentEncryptor::new(input);
@@ -86,7 +97,7 @@ impl Spool {
     /// Takes in what is encrypted with this key, and makes sure that it is what was encrypted.
     pub async fn verify(
         &self,
-        bytes: impl Stream<Item = reqwest::Result<Bytes>> + Send + 'static,
+        bytes: impl Stream<Item = Result<Bytes, impl Into<Reason> + 'static>> + Send + 'static,
         key: MediaEncryptionInfo,
     ) -> Result<Spooled, SpoolError> {
         let spooled = self
@@ -107,7 +118,7 @@ impl Spool {
 
     async fn take(
         &self,
-        bytes: impl Stream<Item = reqwest::Result<Bytes>> + Send + 'static,
+        bytes: impl Stream<Item = Result<Bytes, impl Into<Reason> + 'static>> + Send + 'static,
         fill: impl FnOnce(
             &mut Input,
             &mut std::fs::File,
@@ -138,6 +149,9 @@ impl Spool {
         })
     }
 }
+
+/// Why no more bytes come.
+type Reason = Box<dyn std::error::Error + Send + Sync>;
 
 type Input =
     io::Take<SyncIoBridge<StreamReader<stream::BoxStream<'static, io::Result<Bytes>>, Bytes>>>;
@@ -231,6 +245,7 @@ impl Spooled {
         stream::unfold(receiver, |mut receiver| async move {
             receiver.recv().await.map(|block| (block, receiver))
         })
+        .fuse()
         .boxed()
     }
 }
@@ -327,7 +342,7 @@ mod tests {
     #[tokio::test]
     async fn c16_what_is_too_large_is_not_read_to_its_end() {
         let (_home, spool) = spool(5_000);
-        let endless = stream::repeat_with(|| Ok(Bytes::from_static(&[7; 1000])));
+        let endless = stream::repeat_with(|| reqwest::Result::Ok(Bytes::from_static(&[7; 1000])));
         let refused = spool.seal(endless).await;
         assert!(matches!(refused, Err(SpoolError::TooLarge(5_000))));
         assert!(spool.seal(coming(&[7; 5_000])).await.is_ok());

@@ -14,6 +14,9 @@ use super::{
 };
 use crate::{
     budget::{Budget, Pace},
+    config::PortalConfig,
+    facts::Shares,
+    links::Links,
     outlet::Outlet,
     people::People,
     portal::{Lane, LaneEnd, Limits, Tastes},
@@ -63,12 +66,38 @@ impl Budgets {
 
 impl House {
     /// Only the configuration asks for more: for a portal made in a chat nobody has.
-    fn tastes(&self, portal: &Portal) -> Tastes {
+    fn listed(&self, portal: &Portal) -> Option<&PortalConfig> {
         let mut listed = self.config.portals.iter();
-        let listed = listed.find(|listed| listed.spec() == portal.spec);
+        listed.find(|listed| listed.spec() == portal.spec)
+    }
+
+    /// How much of the channel's history comes along.
+    pub(super) fn backfill(&self, portal: &Portal) -> usize {
+        let wanted = self.listed(portal).map_or(0, |listed| listed.backfill);
+        usize::try_from(wanted).unwrap_or_default()
+    }
+
+    /// What it shares of names, topics and pictures.
+    pub(super) fn shares(&self, portal: &Portal) -> Shares {
+        self.listed(portal)
+            .map_or_else(Shares::default, |listed| listed.shares)
+    }
+
+    fn tastes(&self, portal: &Portal) -> Tastes {
+        let listed = self.listed(portal);
         listed.map_or_else(Tastes::default, |listed| Tastes {
             system_messages: listed.system_messages,
             notices: listed.notices,
+            reactions: listed.reactions,
+            file_links: listed.file_links,
+        })
+    }
+
+    fn links(&self) -> Option<Links> {
+        let gateway = self.config.media.gateway.as_ref()?;
+        Some(Links {
+            public_url: gateway.public_url.clone(),
+            good_for: gateway.good_for,
         })
     }
 
@@ -85,7 +114,17 @@ impl House {
         started: &mut HashSet<LaneId>,
         portals: &[Portal],
     ) {
+        let joined = portals.iter();
+        let joined: Vec<_> = joined
+            .map(|portal| (&portal.room, &portal.channel))
+            .collect();
+        self.matrix.origins().keep(&joined);
         for portal in portals {
+            if let Some(silo) = self.silos.get(&portal.spec.silo) {
+                let origin = silo.origin(&portal.channel);
+                let origins = self.matrix.origins();
+                origins.note(&portal.room, &portal.channel, origin);
+            }
             for toward in [Side::Matrix, Side::Silo] {
                 let id = LaneId {
                     portal: portal.id,
@@ -119,6 +158,8 @@ impl House {
                     coalesce: self.config.delivery.coalesce,
                     tastes: self.tastes(portal),
                     people: People::new(self.config.people.clone()),
+                    links: self.links(),
+                    origins: self.matrix.origins().clone(),
                 };
                 let stop = self.shutdown.soft.clone();
                 let span = info_span!("lane", portal.id = id.portal.0, toward = toward.as_str());

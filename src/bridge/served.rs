@@ -7,7 +7,10 @@ use footbridge_store::{Origin, Portal, PortalId};
 use tracing::warn;
 
 use super::{House, outside::Sides};
-use crate::control::{Control, Rules, Shown};
+use crate::{
+    control::{Control, Rules, Shown},
+    gateway::{self, Gateway},
+};
 
 impl House {
     /// The portals to run now, as the store has them: rooms move, and portals are made and taken apart.
@@ -34,6 +37,16 @@ impl House {
         known
     }
 
+    /// What serves links to files.
+    pub(super) fn gateway(&self) -> Gateway {
+        Gateway {
+            store: self.store.clone(),
+            source: self.matrix.clone(),
+            spool: self.spool.apart(u64::MAX, gateway::AT_ONCE),
+            clock: self.clock,
+        }
+    }
+
     pub(super) fn control(&self) -> Control {
         let consent = &self.config.consent;
         let account = self.config.matrix.user.as_str();
@@ -49,6 +62,12 @@ impl House {
                 delay: consent.delay,
                 operator: operator.unwrap_or_else(|| format!("whoever runs {account}")),
                 disclose_joins: consent.disclose_joins,
+                limits: self
+                    .config
+                    .silos
+                    .iter()
+                    .map(|silo| (silo.name().to_owned(), silo.kind().limits()))
+                    .collect(),
             }),
             outside: Arc::new(Sides {
                 matrix: self.matrix.clone(),

@@ -33,6 +33,7 @@ pub const TABLES: &[(&str, &[&str])] = &[
             "audit",
             "account",
             "avatar",
+            "media_hosts",
             "ping",
             "url",
             "names",
@@ -48,6 +49,12 @@ pub const TABLES: &[(&str, &[&str])] = &[
             "trust",
             "system_messages",
             "notices",
+            "reactions",
+            "file_links",
+            "backfill",
+            "room_name",
+            "room_topic",
+            "room_picture",
         ],
     ),
     ("person", &["user", "silo", "account"]),
@@ -62,7 +69,10 @@ pub const TABLES: &[(&str, &[&str])] = &[
             "attempts",
         ],
     ),
-    ("media", &["max_mib"]),
+    (
+        "media",
+        &["max_mib", "public_url", "gateway_listen", "links_last"],
+    ),
     ("consent", &["delay", "operator", "disclose_joins"]),
     ("admin", &["listen", "allow_remote", "users"]),
 ];
@@ -79,9 +89,13 @@ pub const KINDS: &[(&str, &[&str])] = &[
             "requests_per_minute",
             "settle",
             "overlap",
+            "media_hosts",
         ],
     ),
-    ("matterbridge", &["api", "account", "avatar", "ping"]),
+    (
+        "matterbridge",
+        &["api", "account", "avatar", "media_hosts", "ping"],
+    ),
     ("mattermost", &["url", "names", "icon", "ping"]),
 ];
 
@@ -96,6 +110,7 @@ pub(super) const SPANS: &[&str] = &[
     "key_limit",
     "unknown_after",
     "give_up",
+    "links_last",
     "delay",
 ];
 

@@ -14,6 +14,16 @@ use super::{
 
 pub(super) fn load(path: &Path) -> Result<Config, Report> {
     let (bytes, facts) = read_file(path).map_err(Report::of)?;
+    let open = secret_file::open_to_others(path, &facts, "the token in it");
+    parse(path, bytes, open)
+}
+
+/// What stands in the file; `open_to_others` where somebody else may read it.
+pub(super) fn parse(
+    path: &Path,
+    bytes: Vec<u8>,
+    open_to_others: Option<Fault>,
+) -> Result<Config, Report> {
     let text = match String::from_utf8(bytes) {
         Ok(text) => text,
         Err(error) => return Err(not_utf8(path, &error)),
@@ -50,7 +60,7 @@ pub(super) fn load(path: &Path) -> Result<Config, Report> {
         walk: Walk::new(extent),
         base: path.parent().unwrap_or(Path::new("")),
         file: path,
-        open_to_others: secret_file::open_to_others(path, &facts, "the token in it"),
+        open_to_others,
     };
     let config = reader.config(root, &source);
     let mut faults = reader.walk.faults;

@@ -11,10 +11,8 @@ const LIMIT: u64 = 4096;
 /// Reads a secret, without the newline at its end. `name` is the key that names the file.
 pub fn read(name: &str, path: &Path) -> Result<Secret, Fault> {
     let shown = path.display();
-    let file = std::fs::File::open(path).map_err(|error| unreadable(name, path, &error))?;
-    let facts = file
-        .metadata()
-        .map_err(|error| unreadable(name, path, &error))?;
+    // To open a pipe would wait for somebody to write into it.
+    let facts = std::fs::metadata(path).map_err(|error| unreadable(name, path, &error))?;
     if !facts.is_file() {
         return Err(Fault::new(
             "B10",
@@ -24,6 +22,10 @@ pub fn read(name: &str, path: &Path) -> Result<Secret, Fault> {
             "let `{name}` name a file that holds only the secret"
         )));
     }
+    let file = std::fs::File::open(path).map_err(|error| unreadable(name, path, &error))?;
+    let facts = file
+        .metadata()
+        .map_err(|error| unreadable(name, path, &error))?;
     if let Some(fault) = open_to_others(path, &facts, "the secret") {
         return Err(fault);
     }

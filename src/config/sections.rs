@@ -9,11 +9,10 @@ use std::{
     time::Duration,
 };
 
-use footbridge_store::Origin;
 use toml::de::DeTable;
 
 use super::{
-    AdminConfig, Config, ConsentConfig, DeliveryConfig, MediaConfig, PortalConfig, StoreConfig,
+    AdminConfig, Config, ConsentConfig, DeliveryConfig, GatewayConfig, MediaConfig, StoreConfig,
     fault::{Fault, Source},
     values,
     walk::{Section, Walk},
@@ -154,40 +153,6 @@ impl Reader<'_> {
         })
     }
 
-    fn portal(&mut self, section: &Section<'_>, silos: Option<&[String]>) -> Option<PortalConfig> {
-        let room = self
-            .walk
-            .need(section, "room", "\"#room:example.org\"", values::room);
-        let silo = self.silo_name(section, silos);
-        let channel = self
-            .walk
-            .need(section, "channel", "\"org/room\"", values::channel);
-        let trust = self.walk.read(section, "trust", values::trust);
-        let system_messages = self.walk.flag(section, "system_messages");
-        let notices = self.walk.flag(section, "notices");
-        Some(PortalConfig {
-            room: room?,
-            silo: silo?,
-            channel: channel?,
-            trust: trust.unwrap_or_default(),
-            system_messages: system_messages.unwrap_or_default(),
-            notices: notices.unwrap_or_default(),
-            channel_span: section.span("channel"),
-            room_span: section.span("room"),
-            origin: Origin::File,
-        })
-    }
-
-    fn silo_name(&mut self, section: &Section<'_>, silos: Option<&[String]>) -> Option<String> {
-        self.walk
-            .need(section, "silo", "\"gitter\"", |text| match silos {
-                Some(silos) if !silos.iter().any(|silo| silo == text) => {
-                    Err(unknown_silo(text, silos))
-                }
-                _ => Ok(text.to_owned()),
-            })
-    }
-
     fn person(&mut self, section: &Section<'_>, silos: Option<&[String]>) -> Option<Person> {
         let example = "\"@ann:example.org\"";
         let user = self.walk.need(section, "user", example, values::user);
@@ -226,7 +191,22 @@ impl Reader<'_> {
             .map_or(100, toml::Spanned::into_inner);
         MediaConfig {
             most: u64::from(most) << 20,
+            gateway: section.and_then(|section| self.gateway(section)),
         }
+    }
+
+    fn gateway(&mut self, section: &Section<'_>) -> Option<GatewayConfig> {
+        const DAY: u64 = 24 * 3_600;
+        let walk = &mut self.walk;
+        let url = |text: &str| values::base_url("public_url", text, &["https", "http"]);
+        let public_url = walk.read(section, "public_url", url);
+        let listen = walk.read(section, "gateway_listen", values::address);
+        let good_for = span_of(walk, section, "links_last", 60..=365 * DAY, 30 * DAY);
+        Some(GatewayConfig {
+            public_url: public_url?,
+            listen: listen.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 29_321))),
+            good_for,
+        })
     }
 
     fn consent(&mut self, section: &Section<'_>) -> ConsentConfig {
@@ -343,7 +323,7 @@ impl Reader<'_> {
     }
 }
 
-fn unknown_silo(text: &str, silos: &[String]) -> values::Flaw {
+pub(super) fn unknown_silo(text: &str, silos: &[String]) -> values::Flaw {
     let help = match values::nearest(text, silos.iter().map(String::as_str)) {
         Some(meant) => format!("did you mean \"{meant}\"?"),
         None if silos.is_empty() => "add a `[[silo]]` with this name".to_owned(),

@@ -16,7 +16,7 @@ use super::{
     values,
     walk::{Section, Walk},
 };
-use crate::{secret::Secret, silo::SiloConfig};
+use crate::{fetch::MediaHost, secret::Secret, silo::SiloConfig};
 
 impl Reader<'_> {
     pub(super) fn silo(&mut self, section: &Section<'_>) -> Option<SiloConfig> {
@@ -151,6 +151,17 @@ impl Reader<'_> {
             }
         }
     }
+}
+
+/// A host that media are fetched from: a name or an address, with a port if it is not the usual one.
+fn media_host(text: &str) -> Result<MediaHost, values::Flaw> {
+    text.parse().map_err(|why| values::Flaw {
+        code: "B11",
+        what: format!("`{text}` is {why}"),
+        help:
+            "write a host as it stands in the addresses of files, for example \"media.example.org\""
+                .to_owned(),
+    })
 }
 
 fn url_of(

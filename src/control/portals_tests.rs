@@ -107,6 +107,7 @@ impl Ground {
             delay: std::time::Duration::from_mins(1),
             operator: "Example Org".into(),
             disclose_joins: false,
+            limits: std::collections::HashMap::new(),
         };
         let control = Control {
             store,

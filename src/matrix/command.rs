@@ -38,6 +38,7 @@ impl Matrix {
             sender: Sender {
                 id: incoming.sender.clone(),
                 name: incoming.sender_name.clone(),
+                avatar: None,
             },
             words: request.words,
             target: request.target,

@@ -1,5 +1,6 @@
 //! Pure: Matrix events ⇄ neutral messages. Reading never trusts a shape; writing never copies markup.
 
+pub mod caption;
 pub mod files;
 mod profile;
 mod read;
@@ -13,7 +14,7 @@ use serde_json::Value;
 
 use crate::message::Message;
 pub use crate::text::html_from_body;
-pub use profile::renamed;
+pub use profile::{picture_in, renamed};
 pub use read::message_from_event;
 pub use request::Request;
 pub use write::{content_from, event_content, plan, relate};

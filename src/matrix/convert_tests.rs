@@ -178,16 +178,6 @@ fn what_cannot_cross_is_told_in_one_line() {
             "sent a sticker: wave",
         ),
         (
-            "m.reaction",
-            json!({ "m.relates_to": { "rel_type": "m.annotation", "event_id": "$1", "key": "👍" } }),
-            "reacted to a message with 👍",
-        ),
-        (
-            "m.reaction",
-            json!({ "m.relates_to": { "key": "mxc://a/b" } }),
-            "reacted to a message with a picture",
-        ),
-        (
             "org.matrix.msc3381.poll.start",
             json!({ "org.matrix.msc3381.poll.start": {
             "question": { "org.matrix.msc1767.text": "Tea?" },
@@ -198,6 +188,11 @@ fn what_cannot_cross_is_told_in_one_line() {
             "m.poll.start",
             json!({ "m.poll": { "question": { "m.text": [{ "body": "Tea?" }] }, "answers": 3 } }),
             "started a poll: Tea?",
+        ),
+        (
+            "m.poll.end",
+            json!({ "m.poll.end": {}, "m.text": [{ "body": "The poll has ended. Top answer: Yes" }] }),
+            "closed a poll: The poll has ended. Top answer: Yes",
         ),
         ("m.call.invite", json!({ "call_id": "1" }), "started a call"),
         (
@@ -269,6 +264,7 @@ fn outgoing(action: Action, copies: &[&str]) -> Outgoing {
             sender: Sender {
                 id: "5f1e".to_owned(),
                 name: "Bo*b*<i>".to_owned(),
+                avatar: None,
             },
             sent_at: Millis(1),
             files: Vec::new(),
@@ -491,6 +487,46 @@ fn messages_become_events() {
 }
 
 #[test]
+fn a_reaction_names_its_message_and_what_it_says() {
+    let reacted = |key: &str| {
+        action(
+            "m.reaction",
+            json!({ "shortcode": "party", "m.relates_to": {
+                "rel_type": "m.annotation", "event_id": "$1", "key": key } }),
+        )
+    };
+    for (key, said) in [
+        ("👍\u{fe0f}", "👍"),
+        ("well done", "well done"),
+        ("mxc://a/b", "party"),
+    ] {
+        let expected = Action::React {
+            target: RemoteId::from("$1"),
+            key: said.to_owned(),
+        };
+        assert_eq!(reacted(key), expected, "{key}");
+    }
+}
+
+#[test]
+fn c09_an_answer_to_what_never_crossed_quotes_nothing_and_points_nowhere() {
+    for (reply_to, thread) in [(Some("$secret:x"), None), (None, Some("$secret:x"))] {
+        let answer = outgoing(
+            Action::Post {
+                body: Body::plain("indeed"),
+                style: Style::Text,
+                reply_to: reply_to.map(RemoteId::from),
+                thread: thread.map(RemoteId::from),
+            },
+            &[],
+        );
+        let event = event_of(&steps(&answer)[0]);
+        assert_eq!(event.get("m.relates_to"), None);
+        assert!(!event.to_string().contains("secret"), "{event}");
+    }
+}
+
+#[test]
 fn a_reply_to_a_threaded_copy_joins_its_thread() {
     let mut reply = outgoing(
         Action::Post {
@@ -528,6 +564,7 @@ fn edits_and_deletions_touch_every_copy() {
                 Step::Replace { target, .. } => format!("replace {target}"),
                 Step::Remove { target } => format!("remove {target}"),
                 Step::Send { .. } => "file".to_owned(),
+                Step::React { .. } | Step::Unreact { .. } => "reaction".to_owned(),
                 Step::Bundle { .. } | Step::Revise { .. } => "shared".to_owned(),
             })
             .collect::<Vec<_>>()
@@ -664,6 +701,7 @@ fn c03_a_call_names_the_user_and_an_edit_calls_nobody() {
     let bob = Sender {
         id: "u1".to_owned(),
         name: "Bob".to_owned(),
+        avatar: None,
     };
     let content = content_from(&body, &bob, Style::Text, false);
     let event = event_content(&content, None, None, None);
@@ -682,6 +720,7 @@ fn who_says_it_stands_beside_the_text_and_in_it_for_older_clients() {
     let bob = Sender {
         id: "u1".to_owned(),
         name: "Bob".to_owned(),
+        avatar: None,
     };
     let event = |style| {
         let content = content_from(&Body::plain("hi"), &bob, style, false);
@@ -764,5 +803,57 @@ fn an_edit_changes_the_words_and_leaves_the_files() {
     let Plan::Steps(steps) = plan(&outgoing) else {
         panic!("steps");
     };
-    assert!(matches!(&steps[..], [Step::Post { .. }]));
+    assert!(matches!(
+        &steps[..],
+        [Step::Replace { target, below_file: true, otherwise: Some(_), .. }] if target.as_str() == "$file"
+    ));
+}
+
+#[test]
+fn words_and_one_file_are_one_event_and_several_files_stand_behind_the_words() {
+    let said = Action::Post {
+        body: Body::plain("my cat"),
+        style: Style::Text,
+        reply_to: None,
+        thread: None,
+    };
+    let steps = |files: usize, action: &Action| {
+        let mut outgoing = outgoing(action.clone(), &[]);
+        outgoing.message.files = vec![File::default(); files];
+        match plan(&outgoing) {
+            Plan::Steps(steps) => steps,
+            Plan::Skip(rule) => panic!("{rule}"),
+        }
+    };
+    let one = steps(1, &said);
+    let [
+        Step::Send {
+            content,
+            otherwise: Some(instead),
+            ..
+        },
+    ] = one.as_slice()
+    else {
+        panic!("one event");
+    };
+    assert!(content.text.ends_with(": my cat"));
+    // Where the file is not taken, both are told.
+    let Step::Post { content, .. } = &**instead else {
+        panic!("words");
+    };
+    assert!(content.text.contains("my cat") && content.text.contains("📎 a file"));
+    assert!(matches!(
+        steps(2, &said).as_slice(),
+        [Step::Post { .. }, Step::Send { .. }, Step::Send { .. }]
+    ));
+    let long = Action::Post {
+        body: Body(vec![
+            Block::Paragraph(vec![Inline::Text("x".repeat(200))]);
+            200
+        ]),
+        style: Style::Text,
+        reply_to: None,
+        thread: None,
+    };
+    assert!(steps(1, &long).len() > 1, "too long for a caption");
 }

@@ -2,6 +2,9 @@
 
 use footbridge_store::{Arrival, Batch, Opened, Place, RemoteId};
 
+use super::{Matrix, walk::Envelope};
+use crate::origin::{Origins, key};
+
 /// An arrival and what belongs to it.
 #[derive(Debug)]
 pub(super) struct Found {
@@ -14,6 +17,8 @@ pub(super) struct Found {
     pub pin: Option<(String, String)>,
     /// The sender whose identity somebody in charge has to look at before it crosses.
     pub held: Option<String>,
+    /// What is noted of another bridge: name of a cursor, user.
+    pub bridges: Vec<(String, String)>,
 }
 
 impl Found {
@@ -28,7 +33,30 @@ impl Found {
             .held
             .extend(self.held.map(|user| (place(), fact(), user)));
         batch.pins.extend(self.pin);
+        batch.cursors.extend(self.bridges);
         batch.writers.extend(self.writer);
         batch.arrivals.push(self.arrival);
+    }
+}
+
+impl Matrix {
+    /// Which channels rooms are joined to.
+    #[must_use]
+    pub fn origins(&self) -> &Origins {
+        &self.origins
+    }
+
+    /// What is noted of the bridge that this is from.
+    pub(super) fn other_bridges(
+        &self,
+        place: &Place,
+        envelope: &Envelope,
+    ) -> Vec<(String, String)> {
+        let others = self.origins.others(place, &envelope.content).into_iter();
+        let named = others.filter_map(|other| {
+            let account = other.account?;
+            Some((key(&other.place, &account), envelope.sender.clone()))
+        });
+        named.collect()
     }
 }

@@ -106,6 +106,7 @@ mod tests {
         Sender {
             id: id.to_owned(),
             name: name.to_owned(),
+            avatar: None,
         }
     }
 

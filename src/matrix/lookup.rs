@@ -63,7 +63,8 @@ impl Matrix {
             }
             Step::Replace { target, .. } | Step::Revise { target, .. } => (&None, Some(target)),
             // Gone twice is gone once.
-            Step::Remove { .. } => return Ok(None),
+            Step::Remove { .. } | Step::Unreact { .. } => return Ok(None),
+            Step::React { .. } => (&None, None),
         };
         let found = if let Some(found) = self.former(to, key).await? {
             Some(found)
@@ -90,6 +91,11 @@ impl Matrix {
                 },
             ) => Done::Struck(target.clone(), *slot),
             (Some(target), _) => Done::Changed(target.clone()),
+            (None, Step::React { .. }) => Done::Shown(Copy {
+                remote,
+                thread: None,
+                sent_at,
+            }),
             (None, _) => Done::Made(Copy {
                 remote,
                 thread: thread.clone(),

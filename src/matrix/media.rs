@@ -8,6 +8,7 @@ use footbridge_store::{Copy, Place};
 use matrix_sdk::{Room, ruma::OwnedTransactionId};
 use reqwest::{Body, Method, Response, header};
 use serde::Deserialize;
+use tracing::debug;
 use url::Url;
 
 use super::{
@@ -17,6 +18,7 @@ use super::{
 use crate::{
     file::File,
     outlet::{Done, Outcome, SendError, Step, without_files},
+    picture::Picture,
     spool::{Spool, Spooled},
 };
 
@@ -55,7 +57,8 @@ impl Matrix {
         room: &Room,
         to: &Place,
         key: OwnedTransactionId,
-        (step, spooled): (&Step, &Spooled),
+        step: &Step,
+        (spooled, preview): (&Spooled, Option<&Picture>),
     ) -> Result<Done, SendError> {
         let Step::Send {
             file,
@@ -68,10 +71,41 @@ impl Matrix {
             return Err(without_files());
         };
         let encrypted = self.guard(room, to).await?;
+        let address = self.put_media(spooled, file.safe_type(), encrypted).await?;
+        let lies = (file, spooled);
+        let content = self.told_apart(room, to, content).await;
+        let mut event = files::event_of(lies, &content, &address, encrypted);
+        if let Some(preview) = preview {
+            // Without it the file goes all the same.
+            match self
+                .put_media(&preview.bytes, preview.mime, encrypted)
+                .await
+            {
+                Ok(address) => files::put_thumbnail(&mut event, file, preview, &address, encrypted),
+                Err(error) => debug!(%error, "A thumbnail is missing"),
+            }
+        }
+        super::convert::relate(&mut event, thread.as_ref(), reply_to.as_ref());
+        let event = self.with_picture(room, to, &content, event).await;
+        let remote = self.send_event(room, to, key, event).await?;
+        Ok(Done::Made(Copy {
+            remote,
+            thread: thread.clone(),
+            sent_at: self.clock.now(),
+        }))
+    }
+
+    /// Uploads a file, encrypted or not. Answers where it lies.
+    pub(super) async fn put_media(
+        &self,
+        spooled: &Spooled,
+        kind: &str,
+        encrypted: bool,
+    ) -> Result<String, SendError> {
         let (blocks, kind) = if encrypted {
             (spooled.sealed(), SEALED)
         } else {
-            (spooled.opened()?, file.safe_type())
+            (spooled.opened()?, kind)
         };
         let answer = self
             .ask(Method::POST, &["media", "v3", "upload"], |request| {
@@ -82,16 +116,7 @@ impl Matrix {
             })
             .await?;
         let uploaded: Uploaded = answer.json().await.map_err(|error| not_done(&error))?;
-        let lies = (file, spooled);
-        let content = self.told_apart(room, to, content).await;
-        let mut event = files::event_of(lies, &content, &uploaded.content_uri, encrypted);
-        super::convert::relate(&mut event, thread.as_ref(), reply_to.as_ref());
-        let remote = self.send_event(room, to, key, event).await?;
-        Ok(Done::Made(Copy {
-            remote,
-            thread: thread.clone(),
-            sent_at: self.clock.now(),
-        }))
+        Ok(uploaded.content_uri)
     }
 
     async fn ask(

@@ -23,10 +23,12 @@ mod intake;
 mod beginning;
 mod clear;
 mod walk;
+mod unbroken;
 mod envelope;
 mod found;
 mod command;
 mod rights;
+mod facts;
 mod relation;
 mod gaps;
 mod keys;
@@ -36,8 +38,12 @@ mod rooms;
 mod senders;
 mod send;
 mod revise;
+mod caption;
+mod react;
 mod downgrade;
+mod guard;
 mod likeness;
+mod pictures;
 mod media;
 mod lookup;
 pub mod convert;
@@ -74,7 +80,7 @@ pub use self::{
     rights::{NextRoom, Rights},
     trust::Approved,
 };
-use crate::{clock::Clock, inbox::Inbox};
+use crate::{clock::Clock, inbox::Inbox, origin::Origins};
 
 /// A boxed future: what this side hands out.
 pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -116,7 +122,11 @@ pub struct Matrix {
     senders: Mutex<Senders>,
     turns: send::Turns,
     likenesses: likeness::Likenesses,
+    /// For pictures of people.
+    asked: pictures::Asked,
     rotation: Rotation,
+    /// Which channels rooms are joined to.
+    origins: Origins,
     alarms: Alarms,
     /// Rooms in which something in the clear did not cross, until people there were told.
     plaintext: Mutex<HashSet<Place>>,
@@ -192,7 +202,9 @@ impl Matrix {
                 senders: Mutex::default(),
                 turns: send::Turns::default(),
                 likenesses: likeness::Likenesses::default(),
+                asked: pictures::Asked::default(),
                 rotation: Rotation::default(),
+                origins: Origins::default(),
                 alarms: Alarms::default(),
                 plaintext: Mutex::default(),
                 pins: Mutex::default(),

@@ -6,6 +6,7 @@ use matrix_sdk::{
     Room,
     ruma::{EventId, OwnedTransactionId},
 };
+use serde_json::Value;
 
 use super::{
     Matrix,
@@ -46,16 +47,24 @@ impl Matrix {
 
     /// An event of ours as it stands, from the homeserver.
     async fn read_back(&self, room: &Room, target: &RemoteId) -> Result<ReadBack, SendError> {
+        let event = self.fetch_event(room, target).await?;
+        let read = event.map(|event| shared::read_back(&event, self.own.as_str()));
+        Ok(read.unwrap_or(ReadBack::Unreadable))
+    }
+
+    /// An event, decrypted; `None` where the homeserver has none of this id.
+    pub(super) async fn fetch_event(
+        &self,
+        room: &Room,
+        target: &RemoteId,
+    ) -> Result<Option<Value>, SendError> {
         let Ok(id) = <&EventId>::try_from(target.as_str()) else {
-            return Ok(ReadBack::Unreadable);
+            return Ok(None);
         };
         match room.event(id, None).await {
-            Ok(event) => {
-                let event = serde_json::from_str(event.raw().json().get()).unwrap_or_default();
-                Ok(shared::read_back(&event, self.own.as_str()))
-            }
+            Ok(event) => Ok(serde_json::from_str(event.raw().json().get()).ok()),
             Err(error) => match Fault::from(&error) {
-                Fault::NotFound(_) => Ok(ReadBack::Unreadable),
+                Fault::NotFound(_) => Ok(None),
                 fault => Err(not_sent(&fault)),
             },
         }

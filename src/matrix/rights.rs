@@ -161,20 +161,30 @@ impl Matrix {
         if before.as_ref().unwrap_or(&json!({})) == content {
             return Ok(true);
         }
+        self.write_state(id, kind, key, content)
+            .await
+            .map(|()| true)
+    }
+
+    /// Writes a state event, which everybody's server can read.
+    pub(super) async fn write_state(
+        &self,
+        room: OwnedRoomId,
+        kind: StateEventType,
+        key: &str,
+        content: &Value,
+    ) -> Result<(), Fault> {
         let content = Raw::from_json(
             serde_json::value::to_raw_value(content)
                 .map_err(|error| Fault::Wrong(error.to_string()))?,
         );
-        let request = send_state_event::v3::Request::new_raw(id, kind, key.to_owned(), content);
-        self.client
-            .send(request)
-            .await
-            .map(|_| true)
-            .map_err(|error| Fault::from(&error))
+        let request = send_state_event::v3::Request::new_raw(room, kind, key.to_owned(), content);
+        let sent = self.client.send(request).await;
+        sent.map(drop).map_err(|error| Fault::from(&error))
     }
 
     /// A state event of a room we are in; `None` when it has none.
-    async fn state(
+    pub(super) async fn state(
         &self,
         room: &RoomId,
         event_type: StateEventType,
@@ -201,12 +211,12 @@ impl Matrix {
 
 /// How much of a state event is asked for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Form {
+pub(super) enum Form {
     Content,
     Event,
 }
 
-fn room_id(room: &Place) -> Result<OwnedRoomId, Fault> {
+pub(super) fn room_id(room: &Place) -> Result<OwnedRoomId, Fault> {
     RoomId::parse(room.address()).map_err(|_| Fault::Wrong("this is no room".to_owned()))
 }
 

@@ -12,10 +12,7 @@ use footbridge_store::{Copy, Millis, Place, RemoteId};
 use matrix_sdk::{
     Room, RoomState,
     room::futures::SendMessageLikeEventResult,
-    ruma::{
-        EventId, OwnedTransactionId, api::client::state::get_state_event_for_key,
-        events::StateEventType,
-    },
+    ruma::{EventId, OwnedTransactionId, TransactionId},
 };
 use serde_json::Value;
 use tokio::sync::OwnedMutexGuard;
@@ -25,21 +22,17 @@ use super::{
     Matrix, MatrixError,
     alarms::Alarm,
     convert::{self, shared},
-    downgrade::{Known, Ruling},
     fault::{Fault, retry},
     lookup,
 };
 use crate::{
     file::File,
+    message::Sender,
     outlet::{self, Done, Outcome, Outgoing, Outlet, Plan, SendError, Step},
+    picture::Picture,
+    reactions::{self, Reacted},
     spool::{Spool, Spooled},
 };
-
-/// How long a lane waits whose room would not be encrypted although it was.
-const DOWNGRADED: Duration = Duration::from_mins(1);
-
-/// How long a lane waits until the SDK knows as well that its room is encrypted.
-const BEGINNING: Duration = Duration::from_secs(2);
 
 /// Into each room one event at a time. Two lanes at once could both find the room key good for one more message;
 /// the SDK panics at the second.
@@ -47,7 +40,7 @@ const BEGINNING: Duration = Duration::from_secs(2);
 pub(super) struct Turns(Mutex<HashMap<Place, Arc<tokio::sync::Mutex<()>>>>);
 
 impl Turns {
-    async fn take(&self, place: &Place) -> OwnedMutexGuard<()> {
+    pub(super) async fn take(&self, place: &Place) -> OwnedMutexGuard<()> {
         let turn = {
             let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             turns.entry(place.clone()).or_default().clone()
@@ -66,15 +59,28 @@ impl Outlet for Matrix {
         self.download(file, spool).await
     }
 
+    async fn wants_picture(&self, to: &Place, of: &Sender) -> bool {
+        self.lacks_picture(to, of).await
+    }
+
+    async fn take_picture(
+        &self,
+        to: &Place,
+        of: &Sender,
+        picture: &Picture,
+    ) -> Result<(), SendError> {
+        self.upload_picture(to, of, picture).await
+    }
+
     async fn send_file(
         &self,
         to: &Place,
         key: &str,
         step: &Step,
-        file: &Spooled,
+        file: (&Spooled, Option<&Picture>),
     ) -> Result<Done, SendError> {
         let room = self.open_room(to).await?;
-        self.send_media(&room, to, OwnedTransactionId::from(key), (step, file))
+        self.send_media(&room, to, OwnedTransactionId::from(key), step, file)
             .await
     }
 
@@ -90,6 +96,7 @@ impl Outlet for Matrix {
                 let content = self.told_apart(&room, to, content).await;
                 let event =
                     convert::event_content(&content, thread.as_ref(), reply_to.as_ref(), None);
+                let event = self.with_picture(&room, to, &content, event).await;
                 let remote = self.send_event(&room, to, key, event).await?;
                 Ok(Done::Made(Copy {
                     remote,
@@ -99,14 +106,30 @@ impl Outlet for Matrix {
             }
             Step::Send { .. } => Err(outlet::without_files()),
             Step::Replace {
-                target, content, ..
+                target,
+                content,
+                below_file,
+                ..
             } => {
                 let content = self.told_apart(&room, to, content).await;
+                if *below_file {
+                    let words = (target, &content);
+                    return self.recaption(&room, to, key, words).await;
+                }
                 let event = convert::event_content(&content, None, None, Some(target));
+                let event = self.with_picture(&room, to, &content, event).await;
                 self.send_event(&room, to, key, event).await?;
                 Ok(Done::Changed(target.clone()))
             }
             Step::Remove { target } => redact(&room, target, key).await,
+            Step::React {
+                target,
+                key: with,
+                openly,
+            } => self.react(&room, to, key, (target, with, *openly)).await,
+            Step::Unreact { shown } => redact(&room, shown, key)
+                .await
+                .map(|_| Done::Hidden(shown.clone())),
             Step::Bundle { parts, thread } => {
                 let event =
                     shared::event_of(parts, thread.as_ref(), None).ok_or_else(unspeakable)?;
@@ -136,6 +159,23 @@ impl Outlet for Matrix {
 
     fn revise(&self, outgoing: &Outgoing, slot: u32) -> Plan {
         shared::revise(outgoing, slot)
+    }
+
+    fn show_reactions(
+        &self,
+        outgoing: &Outgoing,
+        reacted: &[Reacted],
+        key: &str,
+        openly: bool,
+        _now: Millis,
+    ) -> Plan {
+        match outgoing.copies.first() {
+            Some(copy) => {
+                let same = (key, |other: &str| other == key);
+                reactions::mirrored(reacted, same, &copy.remote, openly)
+            }
+            None => Plan::Skip("unknown-target".to_owned()),
+        }
     }
 
     fn dedupes(&self) -> bool {
@@ -201,6 +241,7 @@ impl Matrix {
         mut content: Value,
     ) -> Result<RemoteId, SendError> {
         lookup::mark(&mut content, key.as_str());
+        self.origins.mark(to, &mut content);
         let _turn = self.turns.take(to).await;
         let must_encrypt = self.guard(room, to).await?;
         if must_encrypt && content.get("url").is_some() {
@@ -214,23 +255,16 @@ impl Matrix {
         if must_encrypt {
             self.rotate(room, to).await?;
         }
-        let SendMessageLikeEventResult {
-            response,
-            encryption_info,
-            ..
-        } = room
-            .send_raw("m.room.message", content)
-            .with_transaction_id(&key)
-            .await
-            .map_err(|error| Fault::from(&error).into_send_error())?;
-        if must_encrypt && encryption_info.is_none() {
+        let sent = put(room, &key, "m.room.message", content).await;
+        let sent = sent.map_err(|error| Fault::from(&error).into_send_error())?;
+        if must_encrypt && sent.encryption_info.is_none() {
             self.alarms.raise(Alarm::SentInClear, 1);
             error!(
                 matrix.room = to.address(),
                 "The SDK sent an event in the clear into an encrypted room"
             );
         }
-        Ok(RemoteId(response.event_id.to_string()))
+        Ok(RemoteId(sent.response.event_id.to_string()))
     }
 
     /// Counts a send, and makes sure of a new room key where the present one has been used enough.
@@ -243,75 +277,17 @@ impl Matrix {
         }
         Ok(())
     }
-
-    /// Nothing is sent into a room that is or ever was encrypted unless the SDK will encrypt it. Answers
-    /// whether it will.
-    ///
-    /// What the SDK knows of a room is as old as the last sync, so the homeserver itself is asked before anything
-    /// goes in the clear (F36). What remains is encryption that begins between its answer and our event: some
-    /// milliseconds, in which every client sends in the clear.
-    pub(super) async fn guard(&self, room: &Room, to: &Place) -> Result<bool, SendError> {
-        let kept =
-            |error: footbridge_store::Error| retry(None, Outcome::NotDone, &error.to_string());
-        let ever = self.was_encrypted(to).await.map_err(kept)?;
-        let state = room
-            .latest_encryption_state()
-            .await
-            .map_err(|error| not_sent(&Fault::from(&error)))?;
-        let will_encrypt = state.is_encrypted();
-        let known = Known {
-            ever,
-            will_encrypt,
-            is_now: will_encrypt || is_encrypted_now(room).await?,
-        };
-        if known.is_news() {
-            self.raise_encrypted(to).await.map_err(kept)?;
-            if self.store.is_silenced(to).await.map_err(kept)? {
-                return Err(retry(
-                    Some(BEGINNING),
-                    Outcome::NotDone,
-                    "the room has just been encrypted, and nobody there has agreed yet",
-                ));
-            }
-        }
-        match known.ruling() {
-            Ruling::InClear => Ok(false),
-            Ruling::Encrypted => Ok(true),
-            Ruling::NotYet => Err(retry(
-                Some(BEGINNING),
-                Outcome::NotDone,
-                "the room has just been encrypted, and the sync that tells of it has not come yet",
-            )),
-            Ruling::Downgraded => {
-                self.alarms.raise(Alarm::Downgrade, 1);
-                error!(
-                    matrix.room = to.address(),
-                    "This room was encrypted and the homeserver says that it no longer is: nothing is sent"
-                );
-                Err(retry(
-                    Some(DOWNGRADED),
-                    Outcome::NotDone,
-                    "the room was encrypted and no longer is",
-                ))
-            }
-        }
-    }
 }
 
-/// Asks the homeserver, and nobody's memory, whether the room is encrypted.
-async fn is_encrypted_now(room: &Room) -> Result<bool, SendError> {
-    let request = get_state_event_for_key::v3::Request::new(
-        room.room_id().to_owned(),
-        StateEventType::RoomEncryption,
-        String::new(),
-    );
-    match room.client().send(request).await {
-        Ok(_) => Ok(true),
-        Err(error) => match Fault::from(&error) {
-            Fault::NotFound(_) => Ok(false),
-            fault => Err(not_sent(&fault)),
-        },
-    }
+/// The one way out: all that we send goes through here, and whoever comes here has asked `Matrix::guard`.
+pub(super) async fn put(
+    room: &Room,
+    key: &TransactionId,
+    event_type: &str,
+    content: Value,
+) -> matrix_sdk::Result<SendMessageLikeEventResult> {
+    let sending = room.send_raw(event_type, content);
+    sending.with_transaction_id(key).await
 }
 
 /// Nothing is sent before it is known that this store is the newest of its device.

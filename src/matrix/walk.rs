@@ -28,7 +28,11 @@ use super::{
     unseal::Unsealed,
     verdict::{Hold, Origin, Verdict, verdict},
 };
-use crate::message::{Action, Command, Message};
+use crate::{
+    crash,
+    message::{Action, Command, Message},
+    origin::ANOTHER_BRIDGE,
+};
 
 pub(super) use super::envelope::{Envelope, Names};
 
@@ -38,9 +42,6 @@ const UNDECRYPTABLE: &str = "undecryptable";
 const FOREIGN_EDIT: &str = Alarm::ForeignEdit.as_str();
 /// The rule for a ciphertext of another room.
 const FOREIGN_ROOM: &str = Alarm::ForeignRoom.as_str();
-/// The rule for a reaction in a room that was ever encrypted: Matrix never encrypts them, so it is nobody's fault, and
-/// nobody knows whose it is.
-const CLEAR_REACTION: &str = "reaction-in-encrypted-room";
 /// How often an edit's author is looked up before the edit is given up.
 const LOOKUPS: u32 = 3;
 
@@ -125,6 +126,10 @@ impl Matrix {
         let reading = self
             .read(room, &unsealed, &envelope, names, encrypted)
             .await;
+        let bridges = match reading {
+            Reading::Skipped(ANOTHER_BRIDGE) => self.other_bridges(place, &envelope),
+            _ => Vec::new(),
+        };
         if let Reading::Skipped(rule) = reading {
             self.refused(rule, room);
         }
@@ -149,6 +154,7 @@ impl Matrix {
             arrival,
             pin,
             held,
+            bridges,
         };
         if ours {
             Walked::Ours(found)
@@ -193,7 +199,7 @@ impl Matrix {
             Reading::Message(message) => Some(Letter {
                 is_new: matches!(
                     message.action,
-                    Action::Post { .. } | Action::Unsupported { .. }
+                    Action::Post { .. } | Action::Unsupported { .. } | Action::React { .. }
                 ),
                 payload: ready(&message)?,
                 thread: match message.action {
@@ -204,8 +210,8 @@ impl Matrix {
         }
     }
 
-    /// Reads one event, by the rules about trust and encryption.
-    pub(super) async fn read(
+    /// Reads one event, by the rules about trust and encryption, but not what breaks us (see `Matrix::read`).
+    pub(super) async fn read_unguarded(
         &self,
         room: &Room,
         unsealed: &Unsealed<'_>,
@@ -214,6 +220,7 @@ impl Matrix {
         encrypted: bool,
     ) -> Reading {
         let event = unsealed.event.as_ref();
+        crash::poison(&envelope.event_type);
         if envelope.state_key.is_some() || envelope.unsigned.redacted_because.is_some() {
             return Reading::Nothing;
         }
@@ -260,13 +267,15 @@ impl Matrix {
                 return Reading::Nothing;
             }
         };
-        // Redactions are never encrypted; the server has checked that the sender may redact.
-        let ever_encrypted = encrypted && !matches!(message.action, Action::Delete { .. });
+        // Redactions are never encrypted; the server has checked that the sender may redact. Nor are reactions: whether one
+        // crosses is for the portal to say.
+        let never_encrypted =
+            matches!(message.action, Action::Delete { .. } | Action::React { .. });
+        let ever_encrypted = encrypted && !never_encrypted;
         if in_clear
             && let Verdict::Skip(rule) = verdict(self.trust, Origin::Clear { ever_encrypted })
         {
-            let is_reaction = envelope.event_type == "m.reaction";
-            return Reading::Skipped(if is_reaction { CLEAR_REACTION } else { rule });
+            return Reading::Skipped(rule);
         }
         if let Action::Edit { target, .. } = &message.action
             && !self.is_author(room, &envelope.sender, target).await

@@ -48,7 +48,7 @@ impl Lane {
     /// Waits for this lane's turn; `None` when told to stop before it came.
     pub(super) async fn turn(&self, message: &Message, stop: &CancellationToken) -> Option<Permit> {
         let rank = match message.action {
-            Action::Edit { .. } => Rank::Edit,
+            Action::Edit { .. } | Action::React { .. } | Action::Unreact { .. } => Rank::Edit,
             Action::Delete { .. } => Rank::Deletion,
             Action::Post { .. }
             | Action::Unsupported { .. }
@@ -102,7 +102,10 @@ impl Lane {
                     }
                 }
                 // They change nothing that is new, and may well come later.
-                Action::Edit { .. } | Action::Delete { .. } => {}
+                Action::Edit { .. }
+                | Action::Delete { .. }
+                | Action::React { .. }
+                | Action::Unreact { .. } => {}
                 Action::Post { thread, .. }
                     if open
                         && may_gather(owed, &message)

@@ -129,6 +129,6 @@ fn new_message(step: &Step) -> Option<&Step> {
     match step {
         Step::Post { .. } | Step::Send { .. } | Step::Bundle { .. } => Some(step),
         Step::Replace { otherwise, .. } | Step::Revise { otherwise, .. } => otherwise.as_deref(),
-        Step::Remove { .. } => None,
+        Step::Remove { .. } | Step::React { .. } | Step::Unreact { .. } => None,
     }
 }

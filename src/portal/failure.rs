@@ -338,7 +338,13 @@ impl Lane {
             Some(Action::Edit { .. }) if by_bridge => (None, Tell::Nobody),
             Some(Action::Edit { target, .. }) => (Some(target.clone()), Tell::Sender),
             // A notice that cannot be delivered is not worth a notice, and nobody wrote what a network tells.
-            Some(Action::Bridge { .. } | Action::System { .. }) => (None, Tell::Nobody),
+            // Nor is a reaction worth a line.
+            Some(
+                Action::Bridge { .. }
+                | Action::System { .. }
+                | Action::React { .. }
+                | Action::Unreact { .. },
+            ) => (None, Tell::Nobody),
             _ => (None, Tell::Sender),
         };
         let how = Undelivered::Failed {

@@ -91,21 +91,23 @@ impl Lane {
         Ok(Attempt::Settled)
     }
 
-    /// One step; a file is fetched first.
+    /// One step; its author's picture and a file are fetched first.
     async fn perform(
         &self,
         delivery: &Delivery,
         key: &str,
         step: &Step,
     ) -> Result<Done, SendError> {
+        self.introduce(delivery, step).await;
         let Step::Send { file, .. } = step else {
             return self.outlet.perform(&delivery.to, key, step).await;
         };
         let spooled = self.source.fetch(file, &self.spool).await;
         let spooled = spooled.map_err(not_fetched)?;
-        self.outlet
-            .send_file(&delivery.to, key, step, &spooled)
-            .await
+        let preview = self.preview(delivery, file).await;
+        let carried = (&spooled, preview.as_ref());
+        let outlet = &self.outlet;
+        outlet.send_file(&delivery.to, key, step, carried).await
     }
 
     /// Writes down, before a step, what a restart must know about it.
@@ -116,8 +118,14 @@ impl Lane {
         steps: usize,
         unkept: &mut Option<Vec<u8>>,
     ) -> Result<(), Error> {
-        let repeatable =
-            self.outlet.dedupes() || matches!(step, Step::Remove { .. } | Step::Revise { .. });
+        let repeatable = self.outlet.dedupes()
+            || matches!(
+                step,
+                Step::Remove { .. }
+                    | Step::Revise { .. }
+                    | Step::React { .. }
+                    | Step::Unreact { .. }
+            );
         if !repeatable {
             self.store
                 .unsure(delivery.id, unkept.take().as_deref(), self.clock.now())
@@ -140,11 +148,25 @@ impl Lane {
     ) -> Result<(), Error> {
         let (made, gone) = match done {
             Done::Made(copy) => (Some(copy), None),
-            Done::Changed(_) | Done::Struck(..) => (None, None),
+            Done::Changed(_) | Done::Struck(..) | Done::Shown(_) | Done::Hidden(_) => (None, None),
             Done::Gone(remote) => (None, Some(remote)),
         };
+        let about_reactions = matches!(
+            message.action,
+            Action::React { .. } | Action::Unreact { .. } | Action::Delete { .. }
+        );
         if let Done::Struck(remote, slot) = done {
             self.store.struck(delivery.id, remote, *slot, last).await?;
+        } else if let Done::Shown(copy) = done {
+            self.store
+                .step_shown(delivery.id, copy, false, last)
+                .await?;
+        } else if let (Some(line), true) = (made, about_reactions) {
+            self.store.step_shown(delivery.id, line, true, last).await?;
+        } else if let (Done::Gone(remote), true) | (Done::Hidden(remote), _) =
+            (done, about_reactions)
+        {
+            self.store.step_hidden(delivery.id, remote, last).await?;
         } else if let (Some(copy), Action::Edit { target, .. }, false) =
             (made, &message.action, self.outlet.edits_are_messages())
         {

@@ -54,13 +54,15 @@ pub enum What {
     File,
     /// Who comes and goes, topics.
     System,
+    /// What stands at the head of both: name, topic, picture.
+    Head,
     /// What was written while the bridge was away.
     Missed,
 }
 
 impl What {
     /// All of them, in the order of the tables.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Text,
         Self::Name,
         Self::Emote,
@@ -72,6 +74,7 @@ impl What {
         Self::Reaction,
         Self::File,
         Self::System,
+        Self::Head,
         Self::Missed,
     ];
 
@@ -90,6 +93,7 @@ impl What {
             Self::Reaction => "Reactions",
             Self::File => "Files",
             Self::System => "System messages",
+            Self::Head => "Name, topic, picture",
             Self::Missed => "What was missed",
         }
     }
@@ -130,6 +134,28 @@ impl Kind {
         self.abilities.iter().find(|row| row.what == what)
     }
 
+    /// What does not cross as what it is, in two lines.
+    #[must_use]
+    pub fn limits(&self) -> String {
+        let line = |to: &str, crossing: fn(&Ability) -> Crossing| {
+            let named = |is_so: fn(&Crossing) -> bool| {
+                let rows = self.abilities.iter();
+                let rows = rows.filter(|row| is_so(&crossing(row)));
+                let names: Vec<String> = rows.map(|row| row.what.title().to_lowercase()).collect();
+                if names.is_empty() {
+                    "nothing".to_owned()
+                } else {
+                    names.join(", ")
+                }
+            };
+            let told = named(|crossing| matches!(crossing, Crossing::Told(_)));
+            let not = named(|crossing| matches!(crossing, Crossing::No(_)));
+            format!("To the {to}, in other words: {told}; not at all: {not}.")
+        };
+        let there = line("channel", |row| row.to_channel);
+        format!("{there}\n{}", line("room", |row| row.to_room))
+    }
+
     /// The table in Markdown.
     #[must_use]
     pub fn table(&self) -> String {
@@ -155,6 +181,38 @@ mod tests {
             let rows: Vec<What> = kind.abilities.iter().map(|row| row.what).collect();
             assert_eq!(rows, What::ALL, "{}", kind.word);
         }
+    }
+
+    #[test]
+    fn the_limits_are_what_the_table_does_not_call_whole() {
+        let kind = Kind {
+            word: "x",
+            title: "X",
+            address: None,
+            channel: "x",
+            abilities: &[
+                Ability {
+                    what: What::Text,
+                    to_channel: Crossing::Whole(""),
+                    to_room: Crossing::Whole(""),
+                },
+                Ability {
+                    what: What::Edit,
+                    to_channel: Crossing::Told("a new message"),
+                    to_room: Crossing::No(""),
+                },
+                Ability {
+                    what: What::File,
+                    to_channel: Crossing::Told("a line"),
+                    to_room: Crossing::Whole(""),
+                },
+            ],
+        };
+        assert_eq!(
+            kind.limits(),
+            "To the channel, in other words: edits, files; not at all: nothing.\n\
+             To the room, in other words: nothing; not at all: edits."
+        );
     }
 
     #[test]

@@ -3,8 +3,9 @@
 
 pub mod kind;
 mod echoes;
-mod framing;
+pub(crate) mod framing;
 mod health;
+mod history;
 pub mod markdown;
 mod outage;
 pub mod plan;
@@ -19,7 +20,11 @@ use async_trait::async_trait;
 use footbridge_store::Place;
 use tokio_util::sync::CancellationToken;
 
-use crate::{inbox::Inbox, outlet::Outlet};
+use crate::{
+    facts::{Fact, Facts},
+    inbox::Inbox,
+    outlet::Outlet,
+};
 
 /// A channel as the silo knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +33,8 @@ pub struct Channel {
     pub place: Place,
     /// Its present name.
     pub name: String,
+    /// How many of the messages that it has already are brought along when it is first listened to.
+    pub backfill: usize,
 }
 
 /// Why a silo cannot go on by itself.
@@ -74,6 +81,18 @@ pub trait Silo: Outlet {
     /// then while somebody has to show that they may decide about the channel.
     async fn find_code(&self, _channel: &Place, _code: &str) -> Result<Option<Poster>, SiloError> {
         Ok(None)
+    }
+
+    /// What stands at the head of a channel.
+    async fn facts(&self, _channel: &Place) -> Result<Facts, SiloError> {
+        Ok(Facts::default())
+    }
+
+    /// Writes something else there, where [`Silo::facts`] knows it.
+    async fn set_fact(&self, _channel: &Place, _fact: Fact, _value: &str) -> Result<(), SiloError> {
+        Err(SiloError::Unavailable(anyhow::anyhow!(
+            "it cannot be changed there"
+        )))
     }
 
     /// Whether the feed is alive, for `/health/ready` and `status`.
@@ -134,6 +153,16 @@ impl SiloConfig {
             Self::Gitter(config) => &config.name,
             Self::Matterbridge(config) => &config.name,
             Self::Mattermost(config) => &config.name,
+        }
+    }
+
+    /// What is said of its kind.
+    #[must_use]
+    pub fn kind(&self) -> &'static kind::Kind {
+        match self {
+            Self::Gitter(_) => &gitter::KIND,
+            Self::Matterbridge(_) => &matterbridge::KIND,
+            Self::Mattermost(_) => &mattermost::KIND,
         }
     }
 

@@ -10,7 +10,8 @@ use crate::{
     message::{Action, Sender, Style},
     names,
     outlet::{Content, Outgoing, Plan, Step},
-    text::Body,
+    reactions::{self, Reacted},
+    text::{Block, Body, Inline},
 };
 
 /// What a silo takes.
@@ -98,6 +99,8 @@ pub fn plan(
             edits(&speech(&body, style), &outgoing.copies, now, permalink)
         }
         Action::Delete { .. } => removals(&outgoing.copies),
+        // They are no messages (see `Outlet::show_reactions`).
+        Action::React { .. } | Action::Unreact { .. } => Plan::Skip("no-reactions".to_owned()),
         Action::Unsupported { summary } => {
             let body = Body::plain(summary);
             let speech = speech(&body, Style::Emote);
@@ -113,22 +116,64 @@ pub fn plan(
     }
 }
 
+/// What a line takes that tells of reactions, below the message in its thread. `is_told` says of which.
+pub fn reactions_told(
+    rules: &Rules,
+    outgoing: &Outgoing,
+    reacted: &[Reacted],
+    now: Millis,
+    is_told: impl Fn(&str) -> bool,
+) -> Plan {
+    let Some(message) = outgoing.copies.first() else {
+        return Plan::Skip("unknown-target".to_owned());
+    };
+    let line = reactions::line(reacted, is_told);
+    let text = line.and_then(|line| {
+        let text = markdown_from_body(&Body::plain(&line), rules.flavour);
+        split(&text, "", rules.longest).into_iter().next()
+    });
+    reactions::gathered(reacted, text, message, |shown| {
+        rules
+            .editable
+            .is_none_or(|limit| now.since(shown.sent_at) < limit)
+    })
+}
+
 /// What is said where files cannot be carried: a line below the text names each, or that is all.
 #[must_use]
 pub fn named<'a>(body: &'a Body, style: Style, files: &[File]) -> (Cow<'a, Body>, Style) {
     if files.is_empty() {
         return (Cow::Borrowed(body), style);
     }
-    let all: Vec<String> = files.iter().map(File::in_words).collect();
     if body.is_empty() {
-        let body = Body::plain(&format!("sent {}", all.join(", ")));
+        let mut line = vec![Inline::Text("sent ".to_owned())];
+        for (number, file) in files.iter().enumerate() {
+            if number > 0 {
+                line.push(Inline::Text(", ".to_owned()));
+            }
+            line.push(named_file(file));
+        }
+        let body = Body(vec![Block::Paragraph(line)]);
         return (Cow::Owned(body), Style::Emote);
     }
     let mut body = body.clone();
-    for file in all {
-        body.0.extend(Body::plain(&format!("📎 {file}")).0);
+    for file in files {
+        let mark = Inline::Text("📎 ".to_owned());
+        body.0.push(Block::Paragraph(vec![mark, named_file(file)]));
     }
     (Cow::Owned(body), style)
+}
+
+/// A file in words, which lead to it if there is a way.
+fn named_file(file: &File) -> Inline {
+    let words = Inline::Text(file.in_words());
+    match &file.link {
+        Some(link) => Inline::Link {
+            href: link.clone(),
+            label: vec![words],
+        },
+        None => words,
+    }
 }
 
 /// What is said with a file that is carried: its caption, or that it was sent.
@@ -306,6 +351,7 @@ fn edits(
             Some(copy) => Step::Replace {
                 target: copy.remote.clone(),
                 content: content(text, speech.spoken()),
+                below_file: false,
                 otherwise: Some(Box::new(post(pointing, speech.spoken(), thread))),
             },
             None => post(text, speech.spoken(), thread),
@@ -341,6 +387,7 @@ mod tests {
                 sender: Sender {
                     id: "@ann:example.org".to_owned(),
                     name: "Ann".to_owned(),
+                    avatar: None,
                 },
                 sent_at: Millis(0),
                 action,
@@ -507,6 +554,7 @@ mod tests {
                 target,
                 content,
                 otherwise: Some(otherwise),
+                ..
             },
         ] = &all[..]
         else {

@@ -2,7 +2,7 @@
 
 use url::Url;
 
-use super::url_of;
+use super::{media_host, url_of};
 use crate::{
     config::{
         fault::Fault,
@@ -10,6 +10,7 @@ use crate::{
         values,
         walk::Section,
     },
+    fetch::MediaHost,
     silo::gitter::{Feed, GitterConfig},
 };
 
@@ -54,6 +55,15 @@ impl Reader<'_> {
         let settle = span_of(walk, section, "settle", 1..=300, 20);
         let overlap = span_of(walk, section, "overlap", 0..=3600, 10);
         let audit = span_of(walk, section, "audit", 10..=3600, 300);
+        let named = section.key_span("media_hosts").is_some();
+        let media_hosts = if named {
+            walk.texts(section, "media_hosts", media_host)
+        } else {
+            api.as_ref()
+                .and_then(MediaHost::around)
+                .into_iter()
+                .collect()
+        };
         let requests_per_minute = self.requests_per_minute(section, api.as_ref());
         Some(GitterConfig {
             name: name?,
@@ -62,6 +72,7 @@ impl Reader<'_> {
             stream: stream?,
             realtime: realtime?,
             feed: feed.unwrap_or_default(),
+            media_hosts,
             requests_per_minute,
             settle,
             overlap,

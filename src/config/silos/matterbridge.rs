@@ -1,6 +1,6 @@
 //! The keys of a silo of kind `matterbridge`.
 
-use super::url_of;
+use super::{media_host, url_of};
 use crate::{
     config::{
         sections::{Reader, span_of},
@@ -31,6 +31,7 @@ impl Reader<'_> {
         let avatar = section
             .key_span("avatar")
             .and_then(|_| url_of(walk, section, "avatar", "", &["https"]));
+        let media_hosts = walk.texts(section, "media_hosts", media_host);
         let ping = span_of(walk, section, "ping", 1..=300, 30);
         let audit = span_of(walk, section, "audit", 10..=3600, 300);
         if has_token.is_some() && token.is_none() {
@@ -42,6 +43,7 @@ impl Reader<'_> {
             api: api?,
             account,
             avatar,
+            media_hosts,
             ping,
             audit,
         })

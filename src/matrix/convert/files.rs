@@ -7,6 +7,7 @@ use super::{read::text_at, write::insert};
 use crate::{
     file::{File, Kind},
     outlet::Content,
+    picture::Picture,
     spool::Spooled,
 };
 
@@ -68,7 +69,9 @@ fn read(content: &Value, kind: Kind) -> File {
         size: number("size"),
         dimensions: pixels("w").zip(pixels("h")),
         duration: number("duration"),
+        has_preview: false,
         source,
+        link: None,
     }
 }
 
@@ -125,4 +128,35 @@ pub fn event_of(
         insert(&mut event, "url", json!(address));
     }
     event
+}
+
+/// A preview is no wider than this, in pixels, and as high as that makes it.
+const PREVIEW_WIDTH: u32 = 1_920;
+
+/// Puts a small picture of what a file shows beside it; `address` is where that lies.
+pub fn put_thumbnail(
+    event: &mut Value,
+    file: &File,
+    preview: &Picture,
+    address: &str,
+    encrypted: bool,
+) {
+    let Some(info) = event.get_mut("info") else {
+        return;
+    };
+    let mut about = json!({ "mimetype": preview.mime, "size": preview.bytes.length() });
+    if let Some((width, height)) = file.dimensions.filter(|(width, _)| *width > 0) {
+        let narrow = width.min(PREVIEW_WIDTH);
+        let high = u64::from(height) * u64::from(narrow) / u64::from(width);
+        insert(&mut about, "w", json!(narrow));
+        insert(&mut about, "h", json!(high));
+    }
+    insert(info, "thumbnail_info", about);
+    if encrypted {
+        let mut key = preview.bytes.key_json().clone();
+        insert(&mut key, "url", json!(address));
+        insert(info, "thumbnail_file", key);
+    } else {
+        insert(info, "thumbnail_url", json!(address));
+    }
 }

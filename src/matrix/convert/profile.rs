@@ -27,6 +27,17 @@ pub(super) fn profile(author: &Sender, content: &Content) -> Value {
     profile
 }
 
+/// Puts what is known of an author's picture beside their name, in the new text of an edit, too.
+pub fn picture_in(event: &mut Value, picture: &Value) {
+    let profile = event.get_mut(PROFILE).and_then(Value::as_object_mut);
+    if let (Some(profile), Some(picture)) = (profile, picture.as_object()) {
+        profile.extend(picture.clone());
+    }
+    if let Some(new) = event.get_mut("m.new_content") {
+        picture_in(new, picture);
+    }
+}
+
 /// The same content under another name: its author's cannot be told from somebody else's.
 #[must_use]
 pub fn renamed(content: &Content, name: &str) -> Content {
@@ -44,6 +55,7 @@ pub fn renamed(content: &Content, name: &str) -> Content {
         author: Some(Sender {
             id: author.id.clone(),
             name,
+            avatar: author.avatar.clone(),
         }),
     }
 }

@@ -7,6 +7,7 @@ use super::{Incoming, Read, files, summary};
 use crate::{
     file::File,
     message::{Action, Message, Sender, Style},
+    reactions,
     text::{
         Body,
         html::{Dialect, parsed},
@@ -22,6 +23,7 @@ pub fn message_from_event(event: &Incoming) -> Read {
             sender: Sender {
                 id: event.sender.clone(),
                 name: event.sender_name.clone(),
+                avatar: None,
             },
             sent_at: event.sent_at,
             files: files_of(event, &action),
@@ -54,6 +56,7 @@ fn action_from(event: &Incoming) -> Result<Action, &'static str> {
             .map(|target| Action::Delete { target })
             .ok_or("redaction-without-target"),
         "m.room.encrypted" => Err("undecrypted"),
+        "m.reaction" => reaction(content),
         "m.sticker" if files::sticker_of(content).is_some() => {
             Ok(posted(content, Body::default(), Style::Text))
         }
@@ -65,6 +68,21 @@ fn action_from(event: &Incoming) -> Result<Action, &'static str> {
             }),
         },
     }
+}
+
+/// What somebody thinks of a message. A picture of their own stands for its shortcode.
+fn reaction(content: &Value) -> Result<Action, &'static str> {
+    let target = id_at(content, "/m.relates_to/event_id").ok_or("reaction-without-target")?;
+    let written = text_at(content, "/m.relates_to/key").ok_or("reaction-without-key")?;
+    let named = ["/shortcode", "/com.beeper.reaction.shortcode"];
+    let written = if written.starts_with("mxc://") {
+        named.iter().find_map(|pointer| text_at(content, pointer))
+    } else {
+        Some(written)
+    };
+    let key = written.and_then(reactions::key);
+    key.map(|key| Action::React { target, key })
+        .ok_or("reaction-without-key")
 }
 
 /// The rule by which events of this type never cross (P17).
@@ -96,10 +114,7 @@ fn rule(event_type: &str) -> Option<&'static str> {
         "m.typing" => "typing",
         "m.presence" => "presence",
         "m.beacon" | "org.matrix.msc3672.beacon" => "live-location",
-        "m.poll.response"
-        | "org.matrix.msc3381.poll.response"
-        | "m.poll.end"
-        | "org.matrix.msc3381.poll.end" => "poll-votes",
+        "m.poll.response" | "org.matrix.msc3381.poll.response" => "poll-votes",
         "m.dummy" | "m.room_key" | "m.forwarded_room_key" | "m.room_key_request" => "keys",
         _ if event_type.starts_with("m.space.") || event_type.starts_with("m.policy.") => "state",
         _ if event_type.starts_with("m.key.verification.") => "verification",

@@ -180,12 +180,36 @@ pub enum ReadBack {
 /// Reads the parts of an event by `own`, of its newest form.
 #[must_use]
 pub fn read_back(event: &Value, own: &str) -> ReadBack {
+    let content = match newest(event, own) {
+        Newest::Content(content) => content,
+        Newest::Redacted => return ReadBack::Redacted,
+        Newest::Unreadable => return ReadBack::Unreadable,
+    };
+    let parts = content.get(PARTS);
+    parts
+        .and_then(|parts| serde_json::from_value(parts.clone()).ok())
+        .map_or(ReadBack::Unreadable, ReadBack::Parts)
+}
+
+/// What an event of ours says now.
+pub enum Newest {
+    /// This.
+    Content(Value),
+    /// Nothing any more.
+    Redacted,
+    /// It is not ours, or its newest form is missing.
+    Unreadable,
+}
+
+/// The newest form of an event of ours.
+#[must_use]
+pub fn newest(event: &Value, own: &str) -> Newest {
     let ours = |event: &Value| event.get("sender").and_then(Value::as_str) == Some(own);
     if !ours(event) {
-        return ReadBack::Unreadable;
+        return Newest::Unreadable;
     }
     if event.pointer("/unsigned/redacted_because").is_some() {
-        return ReadBack::Redacted;
+        return Newest::Redacted;
     }
     let content = match event.pointer("/unsigned/m.relations/m.replace") {
         // Without its newest form an older one must not be taken for it.
@@ -193,10 +217,9 @@ pub fn read_back(event: &Value, own: &str) -> ReadBack {
         Some(_) => None,
         None => event.get("content"),
     };
-    content
-        .and_then(|content| content.get(PARTS))
-        .and_then(|parts| serde_json::from_value(parts.clone()).ok())
-        .map_or(ReadBack::Unreadable, ReadBack::Parts)
+    content.map_or(Newest::Unreadable, |content| {
+        Newest::Content(content.clone())
+    })
 }
 
 /// What becomes of an event's parts.
@@ -266,6 +289,7 @@ fn edited(body: &Body, sender: &Sender, style: Style) -> Content {
     let marked = Sender {
         id: sender.id.clone(),
         name: format!("{name} (edited)"),
+        avatar: None,
     };
     let spoken = if style == Style::Emote {
         Style::Text

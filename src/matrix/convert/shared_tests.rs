@@ -27,6 +27,7 @@ fn outgoing(author: &str, action: Action) -> Outgoing {
             sender: Sender {
                 id: author.to_owned(),
                 name: author.to_owned(),
+                avatar: None,
             },
             sent_at: Millis(0),
             files: Vec::new(),

@@ -45,13 +45,10 @@ pub(super) fn of_event(event_type: &str, content: &Value) -> String {
     };
     match event_type {
         "m.sticker" => with("sent a sticker", text("/body")),
-        "m.reaction" => match text("/m.relates_to/key") {
-            key if key.is_empty() || key.starts_with("mxc:") => {
-                "reacted to a message with a picture".to_owned()
-            }
-            key => format!("reacted to a message with {}", one_line(key)),
-        },
         "m.poll.start" | "org.matrix.msc3381.poll.start" => poll(content),
+        "m.poll.end" | "org.matrix.msc3381.poll.end" => {
+            with("closed a poll", &said(content).unwrap_or_default())
+        }
         "m.call.invite"
         | "m.call.notify"
         | "m.rtc.notification"
@@ -65,17 +62,6 @@ fn poll(content: &Value) -> String {
     let start = content
         .get("m.poll")
         .or_else(|| content.get("org.matrix.msc3381.poll.start"));
-    let said = |value: &Value| -> Option<String> {
-        let text = value.get("m.text").map_or_else(
-            || {
-                value
-                    .get("org.matrix.msc1767.text")
-                    .or_else(|| value.get("body"))
-            },
-            |text| text.pointer("/0/body").or(Some(text)),
-        );
-        text?.as_str().map(one_line)
-    };
     let question = start
         .and_then(|start| start.get("question"))
         .and_then(said)
@@ -94,6 +80,19 @@ fn poll(content: &Value) -> String {
     } else {
         format!("{line} ({})", answers.join(" / "))
     }
+}
+
+/// The text of an extensible event, or of a part of one (MSC1767).
+fn said(value: &Value) -> Option<String> {
+    let text = value.get("m.text").map_or_else(
+        || {
+            value
+                .get("org.matrix.msc1767.text")
+                .or_else(|| value.get("body"))
+        },
+        |text| text.pointer("/0/body").or(Some(text)),
+    );
+    text?.as_str().map(one_line)
 }
 
 fn with(what: &str, detail: &str) -> String {

@@ -3,7 +3,10 @@
 use footbridge_store::{Copy, RemoteId};
 use serde_json::{Value, json};
 
-use super::profile::{FALLBACK, PROFILE, profile};
+use super::{
+    caption,
+    profile::{FALLBACK, PROFILE, profile},
+};
 use crate::{
     message::{Action, Sender, Style},
     names,
@@ -13,7 +16,7 @@ use crate::{
 
 /// The largest content we send, in bytes of JSON. Encryption makes it a third larger, and 64 KiB is the limit
 /// of the whole event (C12).
-const MAX_BYTES: usize = 45_000;
+pub(super) const MAX_BYTES: usize = 45_000;
 /// What the frame of a content takes beside its text.
 const FRAME_BYTES: usize = 1_500;
 
@@ -43,6 +46,7 @@ pub fn content_from(body: &Body, sender: &Sender, style: Style, late: bool) -> C
         author: Some(Sender {
             id: sender.id.clone(),
             name,
+            avatar: sender.avatar.clone(),
         }),
         text: format!("{text}{gap}{plain}"),
         html: Some(format!("{html}{}", html_behind(body))),
@@ -160,6 +164,7 @@ pub fn plan(outgoing: &Outgoing) -> Plan {
     let name = &Sender {
         id: message.sender.id.clone(),
         name: names::shown(&message.sender.name, &message.sender.id),
+        avatar: message.sender.avatar.clone(),
     };
     match &message.action {
         Action::Post {
@@ -181,6 +186,9 @@ pub fn plan(outgoing: &Outgoing) -> Plan {
             Plan::Steps(edits(&outgoing.copies, vec![own_words(body)]))
         }
         Action::Edit { body, style, .. } if !outgoing.copies.is_empty() => {
+            if let Some(step) = caption::changed(outgoing, (body, name, *style)) {
+                return Plan::Steps(vec![step]);
+            }
             // The last of them are files, which no new text takes away.
             let texts = outgoing.copies.len().saturating_sub(message.files.len());
             let texts = outgoing.copies.get(..texts).unwrap_or_default();
@@ -201,6 +209,8 @@ pub fn plan(outgoing: &Outgoing) -> Plan {
                 .collect(),
         ),
         Action::Edit { .. } | Action::Delete { .. } => Plan::Skip("unknown-target".to_owned()),
+        // They are no messages (see `Outlet::show_reactions`).
+        Action::React { .. } | Action::Unreact { .. } => Plan::Skip("no-reactions".to_owned()),
         Action::Unsupported { summary } => {
             Plan::Steps(vec![posted(told(summary, name, outgoing.late))])
         }
@@ -223,6 +233,10 @@ fn said(
     thread: Option<&RemoteId>,
     reply_to: Option<RemoteId>,
 ) -> Vec<Step> {
+    let words = (body, sender, style);
+    if let Some(step) = caption::sent(outgoing, words, thread, reply_to.as_ref()) {
+        return vec![step];
+    }
     let (files, late) = (&outgoing.message.files, outgoing.late);
     let contents = if body.is_empty() && !files.is_empty() {
         Vec::new()
@@ -308,7 +322,13 @@ pub(super) fn relations(
 }
 
 /// A body as one content or, where it is too large, as several.
-fn contents(body: &Body, sender: &Sender, style: Style, late: bool, limit: usize) -> Vec<Content> {
+pub(super) fn contents(
+    body: &Body,
+    sender: &Sender,
+    style: Style,
+    late: bool,
+    limit: usize,
+) -> Vec<Content> {
     let frame = FRAME_BYTES + 12 * sender.name.len();
     let weigh = |block: &Block| {
         let alone = Body(vec![block.clone()]);
@@ -349,6 +369,7 @@ fn edits(copies: &[Copy], contents: Vec<Content>) -> Vec<Step> {
             Some(copy) => Step::Replace {
                 target: copy.remote.clone(),
                 content,
+                below_file: false,
                 otherwise: None,
             },
             None => Step::Post {

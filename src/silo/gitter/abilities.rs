@@ -22,7 +22,7 @@ pub const KIND: Kind = Kind {
             what: What::Name,
             to_channel: Told("in bold before the text"),
             to_room: Told(
-                "in bold before the text, or as the sender where clients know per-message profiles",
+                "in bold before the text, or with their picture as the sender where clients know per-message profiles",
             ),
         },
         Ability {
@@ -61,18 +61,28 @@ pub const KIND: Kind = Kind {
         },
         Ability {
             what: What::Reaction,
-            to_channel: No("Gitter has none"),
+            to_channel: Told(
+                "all to one message in one line of its thread, which changes with them; from encrypted rooms where the portal \
+                 wants them",
+            ),
             to_room: No("Gitter has none"),
         },
         Ability {
             what: What::File,
-            to_channel: Told("a line that names it"),
+            to_channel: Told("a line that names it, or links to it with `public_url`"),
             to_room: No("Gitter has links only"),
         },
         Ability {
             what: What::System,
             to_channel: No(""),
             to_room: No("Gitter tells none"),
+        },
+        Ability {
+            what: What::Head,
+            to_channel: Told(
+                "the topic, where the portal shares it and the bridge is an admin of the channel",
+            ),
+            to_room: Told("what the portal shares, where the bridge has the right"),
         },
         Ability {
             what: What::Missed,

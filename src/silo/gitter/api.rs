@@ -83,6 +83,9 @@ pub struct User {
     /// The name shown.
     #[serde(default, deserialize_with = "lenient")]
     pub display_name: Option<String>,
+    /// Where their picture is: on a host for such, or behind a path of the website.
+    #[serde(default, deserialize_with = "lenient")]
+    pub avatar_url: Option<String>,
     /// `admin` for an admin of the room, in its list of users.
     #[serde(default, deserialize_with = "lenient")]
     pub role: Option<String>,
@@ -112,6 +115,13 @@ pub struct Room {
     /// The name shown.
     #[serde(default, deserialize_with = "lenient")]
     pub name: Option<String>,
+    /// What it is about.
+    #[serde(default, deserialize_with = "lenient")]
+    pub topic: Option<String>,
+    /// Where its group's picture lies.
+    #[serde(default, deserialize_with = "lenient")]
+    #[serde(rename = "avatarUrl")]
+    pub avatar_url: Option<String>,
     /// Whether our account is in it.
     #[serde(default, deserialize_with = "lenient")]
     #[serde(rename = "roomMember")]

@@ -89,6 +89,7 @@ pub fn deletion(place: &Place, id: &str, seen_at: Millis) -> Arrival {
         sender: Sender {
             id: String::new(),
             name: NOBODY.to_owned(),
+            avatar: None,
         },
         sent_at: seen_at,
         files: Vec::new(),
@@ -157,7 +158,11 @@ fn sender(message: &ChatMessage) -> Sender {
         })
         .filter(|name| !name.trim().is_empty())
         .unwrap_or_else(|| NOBODY.to_owned());
-    Sender { id, name }
+    Sender {
+        id,
+        name,
+        avatar: user.and_then(|user| user.avatar_url.clone()),
+    }
 }
 
 fn content(message: &ChatMessage) -> (Body, Style) {

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     inbox::Inbox,
-    silo::{Channel, SiloError},
+    silo::{Channel, SiloError, history::History},
 };
 
 /// A channel is re-read because of garbage at most this often.
@@ -41,6 +41,8 @@ pub struct Listener {
     /// Whether nobody has read yet what was said between the cursor and what the feed brings now. The cursor may
     /// not move past that.
     behind: bool,
+    /// What was said before, and comes along.
+    history: History,
     ledger: Ledger,
     arrivals: Vec<Arrival>,
     /// When it was last re-read because of garbage, and when it will be again.
@@ -63,6 +65,7 @@ impl Listener {
     ) -> Result<Self, SiloError> {
         let (cursor, since) = names(&channel.place);
         let now = hub.client.now();
+        let history = History::open(&channel.place, inbox.store()).await?;
         let mut listener = Self {
             room: channel.place.address().to_owned(),
             place: channel.place,
@@ -74,6 +77,7 @@ impl Listener {
             overlap,
             moved: false,
             behind: true,
+            history,
             ledger: Ledger::default(),
             arrivals: Vec::new(),
             reread_last: None,
@@ -86,6 +90,8 @@ impl Listener {
         let moment = |text: Option<String>| text.and_then(|text| text.parse().ok()).map(Millis);
         if let (Some(stored), Some(started)) = (moment(stored), moment(started)) {
             (listener.cursor, listener.since) = (stored, started);
+        } else if channel.backfill > 0 {
+            listener.history.wanted = channel.backfill;
         } else {
             let now = listener.cursor.0.to_string();
             let batch = Batch {
@@ -331,7 +337,8 @@ impl Listener {
         if self.arrivals.is_empty() && !self.moved {
             return Ok(Vec::new());
         }
-        let arrivals = std::mem::take(&mut self.arrivals);
+        let mut arrivals = std::mem::take(&mut self.arrivals);
+        self.history.mark(&mut arrivals);
         let posts: Vec<Option<Millis>> = arrivals
             .iter()
             .map(|arrival| arrival.message.as_ref().map(|_| arrival.sent_at))

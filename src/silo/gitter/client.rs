@@ -159,6 +159,14 @@ impl Client {
             .await
     }
 
+    /// Changes what a room is about. Its admins may.
+    pub async fn set_topic(&self, room: &str, topic: &str) -> Result<(), Fault> {
+        let path = ["rooms", room];
+        let mut call = Call::get(Need::Audit, Subject::Room, &path);
+        (call.method, call.body) = (Method::PUT, Some(json!({ "topic": topic })));
+        self.ask::<Value>(call).await.map(drop)
+    }
+
     /// Finds a room by its name, without joining it.
     pub async fn find_room(&self, uri: &str) -> Result<Room, Fault> {
         let call = Call {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use url::Url;
 
-use crate::secret::Secret;
+use crate::{fetch::MediaHost, secret::Secret};
 
 /// `[[silo]] kind = "gitter"`.
 #[derive(Clone, Debug)]
@@ -19,6 +19,8 @@ pub struct GitterConfig {
     pub stream: Url,
     /// URL of the Bayeux endpoint.
     pub realtime: Url,
+    /// Where pictures of people are fetched from.
+    pub media_hosts: Vec<MediaHost>,
     /// Which feed is followed.
     pub feed: Feed,
     /// Requests per minute that we allow ourselves; Gitter allows 100.

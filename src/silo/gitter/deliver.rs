@@ -39,6 +39,7 @@ pub async fn perform(
             target,
             content,
             otherwise,
+            ..
         } => match client.edit(room, target.as_str(), &content.text).await {
             Ok(_) => Ok(Done::Changed(target.clone())),
             // The text was checked before, so what is refused is the moment. What is done instead makes a
@@ -55,7 +56,11 @@ pub async fn perform(
             Ok(Done::Gone(target.clone()))
         }
         // Never planned for this side.
-        Step::Send { .. } | Step::Bundle { .. } | Step::Revise { .. } => Err(Fault::Refused(
+        Step::Send { .. }
+        | Step::React { .. }
+        | Step::Unreact { .. }
+        | Step::Bundle { .. }
+        | Step::Revise { .. } => Err(Fault::Refused(
             "Gitter takes one message at a time".to_owned(),
         )),
     }
@@ -101,6 +106,8 @@ pub fn made_text(step: &Step) -> Option<&str> {
         Step::Send { .. }
         | Step::Replace { .. }
         | Step::Remove { .. }
+        | Step::React { .. }
+        | Step::Unreact { .. }
         | Step::Bundle { .. }
         | Step::Revise { .. } => None,
     }

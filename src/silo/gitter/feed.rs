@@ -284,6 +284,7 @@ mod tests {
             let channel = Channel {
                 place: Place::new("gitter", ROOM),
                 name: "org/room".to_owned(),
+                backfill: 0,
             };
             let (inbox, lane) = Self::linked_an_hour_ago(home.path(), &channel, clock).await;
             let shared = (Arc::new(client), Arc::default(), Arc::default());

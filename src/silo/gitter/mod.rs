@@ -1,14 +1,16 @@
 //! Gitter's API as a silo.
 
 mod abilities;
+mod account;
 mod config;
-mod api;
+pub(crate) mod api;
+mod facts;
 mod fault;
 mod pacing;
 mod client;
 mod convert;
 mod deliver;
-mod arrival;
+pub(crate) mod arrival;
 mod proof;
 mod ledger;
 mod hub;
@@ -47,8 +49,14 @@ use self::{
 };
 use crate::{
     clock::Clock,
+    facts::{Fact, Facts},
+    fetch::Fetcher,
     inbox::Inbox,
+    message::Sender,
+    origin::Origin,
     outlet::{Done, Outgoing, Outlet, Plan, SendError, Step},
+    picture::Picture,
+    reactions::Reacted,
     silo::{
         Channel, FeedState, Poster, Readers, Silo, SiloError,
         echoes::Echoes,
@@ -56,6 +64,7 @@ use crate::{
         markdown::Flavour,
         plan::{self, Names, Rules},
     },
+    spool::Spool,
 };
 
 /// A message that a listing shows this long after it was sent should have been heard; less where audits come in
@@ -84,6 +93,7 @@ pub struct Gitter {
     runs: AtomicBool,
     told: AtomicBool,
     wire: Wire,
+    media: Fetcher,
     /// Our account's id, once asked for.
     me: tokio::sync::OnceCell<String>,
     /// The account's rooms, for finding many with one request.
@@ -122,6 +132,7 @@ impl Gitter {
         Ok(Self {
             web: website(&config.api),
             client: Arc::new(Client::new(http, config.api, config.token, pacer, clock)),
+            media: Fetcher::new(config.media_hosts)?,
             name: config.name,
             settle: config.settle,
             echoes: Arc::default(),
@@ -133,27 +144,6 @@ impl Gitter {
             rooms: tokio::sync::Mutex::default(),
             names: Mutex::default(),
         })
-    }
-
-    async fn me(&self) -> Result<&str, Fault> {
-        let id = self
-            .me
-            .get_or_try_init(async || self.client.user().await.map(|user| user.id))
-            .await
-            .inspect_err(|fault| self.note(fault))?;
-        Ok(id)
-    }
-
-    /// Keeps what a fault says of the whole account, and says it once.
-    fn note(&self, fault: &Fault) {
-        if !matches!(fault, Fault::SignedOut) {
-            return;
-        }
-        self.health.signed_out();
-        if self.runs.load(Ordering::Relaxed) && !self.told.swap(true, Ordering::Relaxed) {
-            tracing::error!(silo.name = %self.name,
-                "{fault}, then start the bridge again; until then this silo's messages wait");
-        }
     }
 
     /// The room with this name or id among those the account is in.
@@ -191,6 +181,7 @@ impl Gitter {
         Ok(Channel {
             place: Place::new(&self.name, &room.id),
             name,
+            backfill: 0,
         })
     }
 
@@ -214,12 +205,35 @@ fn website(api: &Url) -> String {
 
 #[async_trait]
 impl Outlet for Gitter {
+    fn origin(&self, channel: &Place) -> Option<Origin> {
+        Some(Origin {
+            channel: format!("gitter/{}", channel.address()),
+            account: self.me.get().cloned(),
+        })
+    }
+
     fn plan(&self, outgoing: &Outgoing, now: Millis) -> Result<Plan, SendError> {
         let now = self.client.theirs(now);
         let room = outgoing.to.address();
         Ok(plan::plan(&RULES, outgoing, now, |message| {
             self.permalink(room, message)
         }))
+    }
+
+    async fn picture(&self, of: &Sender, spool: &Spool) -> Result<Picture, SendError> {
+        let url = of.avatar.as_deref().unwrap_or_default();
+        self.media.picture(url, spool).await
+    }
+
+    fn show_reactions(
+        &self,
+        outgoing: &Outgoing,
+        reacted: &[Reacted],
+        _key: &str,
+        _openly: bool,
+        now: Millis,
+    ) -> Plan {
+        plan::reactions_told(&RULES, outgoing, reacted, self.client.theirs(now), |_| true)
     }
 
     async fn perform(&self, to: &Place, _key: &str, step: &Step) -> Result<Done, SendError> {
@@ -326,6 +340,14 @@ impl Silo for Gitter {
     async fn find_code(&self, channel: &Place, code: &str) -> Result<Option<Poster>, SiloError> {
         let found = proof::find(&self.client, channel.address(), code).await;
         Ok(found.inspect_err(|fault| self.note(fault))?)
+    }
+
+    async fn facts(&self, channel: &Place) -> Result<Facts, SiloError> {
+        self.read_facts(channel.address()).await
+    }
+
+    async fn set_fact(&self, channel: &Place, fact: Fact, value: &str) -> Result<(), SiloError> {
+        self.write_fact(channel.address(), fact, value).await
     }
 
     fn feed(&self) -> FeedState {

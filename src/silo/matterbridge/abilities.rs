@@ -22,7 +22,7 @@ pub const KIND: Kind = Kind {
             what: What::Name,
             to_channel: Whole("beside the text, with the user id"),
             to_room: Told(
-                "in bold before the text, or as the sender where clients know per-message profiles",
+                "in bold before the text, or with their picture as the sender where clients know per-message profiles",
             ),
         },
         Ability {
@@ -62,8 +62,12 @@ pub const KIND: Kind = Kind {
         },
         Ability {
             what: What::File,
-            to_channel: Told("a line that names it"),
-            to_room: Told("a link, if Matterbridge has a media server; else a line that names it"),
+            to_channel: Whole(
+                "up to 20 MiB, with its caption; what is larger as a line that names it, or links to it with `public_url`",
+            ),
+            to_room: Whole(
+                "with what Matterbridge passes on, or fetched from `media_hosts`; else a link, or a line that names it",
+            ),
         },
         Ability {
             what: What::System,
@@ -71,6 +75,11 @@ pub const KIND: Kind = Kind {
             to_room: Whole(
                 "where the portal wants them, with `ShowJoinPart` and `ShowTopicChange` at the API account",
             ),
+        },
+        Ability {
+            what: What::Head,
+            to_channel: No("the API has none"),
+            to_room: No("a new topic is a system message"),
         },
         Ability {
             what: What::Missed,

@@ -17,6 +17,8 @@ pub struct Event {
     pub username: String,
     /// The network's own id of who wrote it.
     pub userid: String,
+    /// Where their picture is.
+    pub avatar: String,
     /// `protocol.name` of the origin.
     pub account: String,
     /// What kind of event it is; empty for a message.
@@ -30,7 +32,7 @@ pub struct Event {
     pub parent_id: String,
     /// When Matterbridge took it: RFC 3339 with nanoseconds.
     pub timestamp: String,
-    /// What was attached, without the content.
+    /// What was attached.
     #[serde(rename = "Extra", alias = "extra", deserialize_with = "files")]
     pub files: Vec<File>,
 }
@@ -42,6 +44,8 @@ pub struct File {
     pub name: String,
     /// What was written beside it; often the same as the text.
     pub comment: String,
+    /// Its content in base64, if it came with it.
+    pub data: String,
     /// Where it can be fetched, if Matterbridge has a media server.
     pub url: String,
     /// In bytes. Right only where it was too large.
@@ -139,6 +143,7 @@ fn files<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<File>, D::Err
         list.map(|file| File {
             name: word(file, "Name"),
             comment: word(file, "Comment"),
+            data: word(file, "Data"),
             url: word(file, "URL"),
             size: file.get("Size").and_then(Value::as_u64).unwrap_or_default(),
             too_large,
@@ -168,6 +173,38 @@ pub struct Post<'a> {
     pub text: &'a str,
     /// `user_action` or nothing.
     pub event: &'a str,
+}
+
+/// A message of ours that carries a file. Its JSON breaks off where the content stands.
+#[derive(Serialize)]
+pub struct Carrier<'a> {
+    /// The message.
+    #[serde(flatten)]
+    pub post: Post<'a>,
+    /// The file.
+    #[serde(rename = "Extra")]
+    pub extra: Extra<'a>,
+}
+
+/// What is attached to a message of ours.
+#[derive(Serialize)]
+pub struct Extra<'a> {
+    /// The files.
+    pub file: [Attached<'a>; 1],
+}
+
+/// A file of ours.
+#[derive(Serialize)]
+pub struct Attached<'a> {
+    /// Its name.
+    #[serde(rename = "Name")]
+    pub name: &'a str,
+    /// What is said with it.
+    #[serde(rename = "Comment")]
+    pub comment: &'a str,
+    /// Its content in base64.
+    #[serde(rename = "Data")]
+    pub data: &'a str,
 }
 
 #[cfg(test)]
@@ -213,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn attachments_are_read_and_their_content_is_not_kept() {
+    fn attachments_are_read_with_their_content() {
         let one = event(
             &json!({"Extra": {"file": [{"Name": "a.png", "Data": "iVBORw", "URL": "http://media.example/a.png",
             "Comment": "look", "Size": 0}]}}),
@@ -222,8 +259,12 @@ mod tests {
             panic!("one file");
         };
         assert_eq!(
-            (file.name.as_str(), file.comment.as_str()),
-            ("a.png", "look")
+            (
+                file.name.as_str(),
+                file.comment.as_str(),
+                file.data.as_str()
+            ),
+            ("a.png", "look", "iVBORw")
         );
         let large = event(&json!({"event": "file_failure_size",
             "extra": {"file_failure_size": [{"Name": "b", "Data": null, "Size": 1_500_000}]}}));

@@ -4,16 +4,23 @@ use footbridge_store::{Arrival, Millis, Payload, Place};
 
 use super::{
     api::{Event, Kind},
-    convert::body_of,
+    convert::{body_of, files_of},
 };
 use crate::message::{Action, Command, Message, Sender, Style};
 
 /// Shown for authors that the network does not name.
 const NOBODY: &str = "Someone";
 
-/// The fact behind an event; `None` where it is nobody's news. `now` stands in for a moment that cannot be read.
-pub fn arrival(place: &Place, event: &Event, now: Millis) -> Option<Arrival> {
-    let body = body_of(event);
+/// The fact behind an event; `None` where it is nobody's news. `now` stands in for a moment that cannot be read, and
+/// `may_fetch` says of an address whether we fetch from there.
+pub fn arrival(
+    place: &Place,
+    event: &Event,
+    now: Millis,
+    may_fetch: impl Fn(&str) -> bool,
+) -> Option<Arrival> {
+    let (files, rest) = files_of(event, may_fetch);
+    let body = body_of(event, &rest);
     let said = |style, body| Action::Post {
         body,
         style,
@@ -31,7 +38,7 @@ pub fn arrival(place: &Place, event: &Event, now: Millis) -> Option<Arrival> {
         Kind::Connected | Kind::Unknown => return None,
     };
     let empty = match &action {
-        Action::Post { body, .. } => body.is_empty(),
+        Action::Post { body, .. } => body.is_empty() && files.is_empty(),
         Action::System { summary } => summary.trim().is_empty(),
         _ => false,
     };
@@ -43,7 +50,7 @@ pub fn arrival(place: &Place, event: &Event, now: Millis) -> Option<Arrival> {
         written(&Message {
             sender: sender(event),
             sent_at: event.sent_at().unwrap_or(now),
-            files: Vec::new(),
+            files,
             action,
         })
     };
@@ -92,6 +99,7 @@ fn sender(event: &Event) -> Sender {
     Sender {
         id: own.map_or_else(String::new, |id| format!("{}/{id}", event.account)),
         name: if name.is_empty() { NOBODY } else { name }.to_owned(),
+        avatar: Some(event.avatar.clone()).filter(|url| !url.is_empty()),
     }
 }
 
@@ -104,7 +112,7 @@ mod tests {
 
     fn heard(value: &Value) -> Option<Arrival> {
         let event = api::read(value.to_string().as_bytes()).unwrap();
-        arrival(&Place::new("mb", "gw"), &event, Millis(7))
+        arrival(&Place::new("mb", "gw"), &event, Millis(7), |_| false)
     }
 
     fn spoken(value: &Value) -> Message {

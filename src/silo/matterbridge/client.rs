@@ -4,7 +4,10 @@
 use std::time::Duration;
 
 use anyhow::anyhow;
-use reqwest::{Method, RequestBuilder, Response};
+use reqwest::{
+    Body, Method, RequestBuilder, Response,
+    header::{CONTENT_LENGTH, CONTENT_TYPE},
+};
 use serde_json::Value;
 use url::Url;
 
@@ -12,10 +15,12 @@ use super::{
     api::{self, Event, Post},
     fault::{Fault, Request, fault_of, fault_of_silence},
 };
-use crate::secret::Secret;
+use crate::{secret::Secret, spool::Blocks};
 
 /// From the request to the last byte of the answer.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+/// The same for a message that carries a file.
+const MOVED_WITHIN: Duration = Duration::from_mins(5);
 /// The longest answer we read, in bytes: our own message comes back in it.
 const LONGEST_ANSWER: usize = 4 << 20;
 
@@ -51,12 +56,18 @@ impl Client {
     /// Sends a message. Answers what Matterbridge made of it: taken, and no more than that.
     pub async fn send(&self, post: &Post<'_>) -> Result<Event, Fault> {
         let request = self.request(Method::POST, "message").json(post);
-        let response = answered(Request::Send, request).await?;
-        match read_bounded(response).await {
-            // It was taken before the answer began.
-            None => Ok(Event::default()),
-            Some(body) => api::read(&body).ok_or(Fault::Unsure),
-        }
+        taken(answered(Request::Send, request).await?).await
+    }
+
+    /// Sends a message that is so long, in bytes, that it is never whole in memory.
+    pub async fn send_long(&self, length: u64, json: Blocks) -> Result<Event, Fault> {
+        let request = self
+            .request(Method::POST, "message")
+            .timeout(MOVED_WITHIN)
+            .header(CONTENT_TYPE, "application/json")
+            .header(CONTENT_LENGTH, length)
+            .body(Body::wrap_stream(json));
+        taken(answered(Request::Send, request).await?).await
     }
 
     fn request(&self, method: Method, call: &str) -> RequestBuilder {
@@ -76,6 +87,15 @@ pub fn address(base: &Url, call: &str) -> Url {
     let mut url = base.clone();
     url.set_path(&format!("{path}/api/{call}"));
     url
+}
+
+/// What Matterbridge made of a message.
+async fn taken(response: Response) -> Result<Event, Fault> {
+    match read_bounded(response).await {
+        // It was taken before the answer began.
+        None => Ok(Event::default()),
+        Some(body) => api::read(&body).ok_or(Fault::Unsure),
+    }
 }
 
 async fn answered(request: Request, builder: RequestBuilder) -> Result<Response, Fault> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use url::Url;
 
-use crate::secret::Secret;
+use crate::{fetch::MediaHost, secret::Secret};
 
 /// `[[silo]] kind = "matterbridge"`.
 #[derive(Clone, Debug)]
@@ -20,6 +20,8 @@ pub struct MatterbridgeConfig {
     pub account: Option<String>,
     /// A picture that every message of ours is shown with, where the network has such.
     pub avatar: Option<Url>,
+    /// Where files are fetched from whose content Matterbridge does not pass on.
+    pub media_hosts: Vec<MediaHost>,
     /// After how long a silence the connection is asked whether it lives; it has as long to answer.
     pub ping: Duration,
     /// How often Matterbridge's buffer is read for what the WebSocket left out.

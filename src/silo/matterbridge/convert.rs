@@ -3,6 +3,7 @@
 
 use super::api::{Event, File};
 use crate::{
+    file::{File as Carried, Kind},
     names,
     text::{self, Block, Body, Inline},
 };
@@ -18,9 +19,53 @@ const CALLS: [&str; 7] = [
 /// Ends a word without being seen.
 const PART: char = '\u{200b}';
 
-/// What an event says: its text, the mark of a reply, and what is attached to it.
+/// What stands before content that came with its message.
+const CONTENT: &str = "data:";
+
+/// The files of an event that can be carried over, and the rest; `may_fetch` says of an address whether we fetch from there.
 #[must_use]
-pub fn body_of(event: &Event) -> Body {
+pub fn files_of(event: &Event, may_fetch: impl Fn(&str) -> bool) -> (Vec<Carried>, Vec<&File>) {
+    let mut carried = Vec::new();
+    let mut rest = Vec::new();
+    for file in &event.files {
+        let (source, size) = if !file.data.is_empty() {
+            let padding = file
+                .data
+                .bytes()
+                .rev()
+                .take_while(|byte| *byte == b'=')
+                .count();
+            let bytes = (file.data.len() / 4 * 3).saturating_sub(padding);
+            (format!("{CONTENT}{}", file.data), u64::try_from(bytes).ok())
+        } else if may_fetch(&file.url) {
+            (file.url.clone(), Some(file.size).filter(|size| *size > 0))
+        } else {
+            rest.push(file);
+            continue;
+        };
+        let guessed = mime_guess::from_path(&file.name).first_raw();
+        let mime = guessed.unwrap_or_default();
+        carried.push(Carried {
+            name: file.name.clone(),
+            mime: mime.to_owned(),
+            kind: Kind::of_type(mime),
+            size,
+            source,
+            ..Carried::default()
+        });
+    }
+    (carried, rest)
+}
+
+/// The content that came with its message; `None` where it lies elsewhere.
+#[must_use]
+pub fn content_of(source: &str) -> Option<&str> {
+    source.strip_prefix(CONTENT)
+}
+
+/// What an event says: its text, the mark of a reply, and what is attached to it but not carried over.
+#[must_use]
+pub fn body_of(event: &Event, attached: &[&File]) -> Body {
     let mut text = event.text.trim_end().to_owned();
     if text.is_empty() {
         // Some networks write beside the file what others write as the text.
@@ -29,8 +74,7 @@ pub fn body_of(event: &Event) -> Body {
         text = beside.join("\n");
     }
     let mut body = Body::plain(&text::with_emoji(&text));
-    let attached = event
-        .files
+    let attached = attached
         .iter()
         .map(|file| Block::Paragraph(attachment(file)));
     body.0.extend(attached);
@@ -131,7 +175,7 @@ mod tests {
     }
 
     fn shown(event: &Event) -> String {
-        body_of(event).to_plain()
+        body_of(event, &files_of(event, |_| false).1).to_plain()
     }
 
     #[test]
@@ -155,13 +199,42 @@ mod tests {
             ..Event::default()
         };
         event.files[0].comment = "look".to_owned();
-        let body = body_of(&event);
+        let body = body_of(&event, &files_of(&event, |_| false).1);
         assert!(
             matches!(&body.0[1], Block::Paragraph(line) if matches!(&line[1],
             Inline::Link { href, .. } if href == "http://media.example/a.png"))
         );
         assert_eq!(shown(&event).matches("look").count(), 1, "not twice");
         assert!(shown(&event).ends_with("📎 b.png (not carried over)"));
+    }
+
+    #[test]
+    fn what_comes_with_its_content_or_lies_where_we_fetch_is_carried() {
+        let mut here = file("a.png", "http://media.example/a.png");
+        here.data = "aGVsbG8=".to_owned();
+        let event = Event {
+            text: "look".to_owned(),
+            files: vec![
+                here,
+                file("b.ogg", "http://media.example/b.ogg"),
+                file("c", "http://other.example/c"),
+            ],
+            ..Event::default()
+        };
+        let (carried, rest) = files_of(&event, |url| url.starts_with("http://media.example/"));
+        let known: Vec<_> = carried
+            .iter()
+            .map(|file| (file.kind, file.size, file.source.as_str()))
+            .collect();
+        let expected = [
+            (Kind::Image, Some(5), "data:aGVsbG8="),
+            (Kind::Audio, None, "http://media.example/b.ogg"),
+        ];
+        assert_eq!(known, expected);
+        assert_eq!(
+            body_of(&event, &rest).to_plain(),
+            "look\n\n📎 c (http://other.example/c)"
+        );
     }
 
     #[test]

@@ -29,7 +29,7 @@ const STABLE: Duration = Duration::from_secs(30);
 const SHORT_LIVED: u32 = 3;
 /// The same after connections that brought nothing: a minute at most.
 const FAILED: u32 = 7;
-/// What is held while the buffer is read, in messages and in bytes of text; beyond that it goes on out of order rather
+/// What is held while the buffer is read, in messages and in bytes; beyond that it goes on out of order rather
 /// than into memory.
 const MOST_HELD: usize = 5_000;
 const MOST_HELD_BYTES: usize = 16 << 20;
@@ -94,7 +94,11 @@ pub async fn follow(
 }
 
 fn bytes_of(events: &[Event]) -> usize {
-    events.iter().map(|event| event.text.len()).sum()
+    let size = |event: &Event| {
+        let files = event.files.iter().map(|file| file.data.len());
+        event.text.len() + files.sum::<usize>()
+    };
+    events.iter().map(size).sum()
 }
 
 /// One connection.

@@ -6,7 +6,7 @@ use footbridge_store::{Arrival, Batch, Error, Millis, Place};
 use tokio::time::Instant;
 
 use super::{api::Event, arrival::arrival, known::Known};
-use crate::{inbox::Inbox, silo::Channel};
+use crate::{fetch::Fetcher, inbox::Inbox, silo::Channel};
 
 /// Writing down that takes longer than this may have cost messages: Matterbridge keeps 256 for a client that does not
 /// read, and then drops without a word.
@@ -36,6 +36,7 @@ pub struct Listener {
     pub silo: String,
     inbox: Inbox,
     known: Arc<Known>,
+    media: Fetcher,
     gateways: HashMap<String, Gateway>,
 }
 
@@ -51,7 +52,7 @@ impl Listener {
         silo: &str,
         channels: Vec<Channel>,
         inbox: Inbox,
-        known: Arc<Known>,
+        (known, media): (Arc<Known>, Fetcher),
     ) -> Result<Self, Error> {
         let mut gateways = HashMap::new();
         for channel in channels {
@@ -67,6 +68,7 @@ impl Listener {
             silo: silo.to_owned(),
             inbox,
             known,
+            media,
             gateways,
         })
     }
@@ -127,7 +129,7 @@ impl Listener {
         if heard == Heard::Buffered && is_history {
             return None;
         }
-        arrival(&gateway.place, event, now)
+        arrival(&gateway.place, event, now, |url| self.media.may(url))
     }
 }
 

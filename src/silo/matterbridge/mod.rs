@@ -3,12 +3,13 @@
 
 mod abilities;
 mod config;
-mod api;
+pub(crate) mod api;
 mod fault;
 mod client;
 mod convert;
 mod plan;
-mod arrival;
+mod files;
+pub(crate) mod arrival;
 mod known;
 mod health;
 mod listener;
@@ -44,10 +45,15 @@ use self::{
 };
 use crate::{
     clock::Clock,
+    fetch::Fetcher,
+    file::File,
     inbox::Inbox,
-    message::Style,
-    outlet::{Content, Done, Outgoing, Outlet, Plan, SendError, Step},
+    message::{Sender, Style},
+    origin::Origin,
+    outlet::{Content, Done, Outgoing, Outlet, Plan, SendError, Step, without_files},
+    picture::Picture,
     silo::{Channel, FeedState, Poster, Readers, Silo, SiloError},
+    spool::{Spool, SpoolError, Spooled},
 };
 
 /// Who speaks when the bridge itself does: a message without a name would be shown with an empty one.
@@ -62,6 +68,7 @@ pub struct Matterbridge {
     wire: Wire,
     known: Arc<Known>,
     health: Health,
+    media: Fetcher,
     clock: Clock,
     /// Whether it was told to listen, and whether it said that it is signed out.
     runs: AtomicBool,
@@ -97,6 +104,7 @@ impl Matterbridge {
             wire,
             known: Arc::new(Known::of(config.account)),
             health: Health::default(),
+            media: Fetcher::new(config.media_hosts)?,
             clock,
             runs: AtomicBool::new(false),
             told: AtomicBool::new(false),
@@ -122,7 +130,13 @@ impl Matterbridge {
             .inspect_err(|fault| self.note(fault))
     }
 
-    async fn send(&self, gateway: &str, key: &str, content: &Content) -> Result<Done, Fault> {
+    async fn send(
+        &self,
+        gateway: &str,
+        key: &str,
+        content: &Content,
+        carried: Option<(&File, &Spooled)>,
+    ) -> Result<Done, Fault> {
         if self.health.state() != FeedState::Live {
             // Where nobody is, a proxy may say so in a way that leaves open whether the message arrived.
             self.client.ready().await?;
@@ -144,7 +158,21 @@ impl Matterbridge {
                 ""
             },
         };
-        let taken = self.client.send(&post).await?;
+        let taken = match carried {
+            None => self.client.send(&post).await?,
+            Some((file, spooled)) => {
+                // Networks show the one or the other; where there are no words, its own stand in.
+                let told = file.in_words();
+                let comment = if post.text.is_empty() {
+                    &told
+                } else {
+                    post.text
+                };
+                let about = (file.safe_name(), comment);
+                let (length, json) = files::message_with(post, (&about.0, about.1), spooled)?;
+                self.client.send_long(length, json).await?
+            }
+        };
         if self.known.learn(&taken.account) == Account::Differs {
             tracing::warn!(silo.name = %self.name,
                 "Matterbridge calls our account otherwise than `account` in the configuration; its own name is used");
@@ -165,6 +193,14 @@ impl Matterbridge {
 
 #[async_trait]
 impl Outlet for Matterbridge {
+    fn origin(&self, channel: &Place) -> Option<Origin> {
+        // Each of its API accounts has a port of its own.
+        Some(Origin {
+            channel: format!("matterbridge/{}/{}", self.host, channel.address()),
+            account: self.known.account(),
+        })
+    }
+
     fn plan(&self, outgoing: &Outgoing, _now: Millis) -> Result<Plan, SendError> {
         Ok(plan::plan(outgoing))
     }
@@ -178,7 +214,39 @@ impl Outlet for Matterbridge {
             // Never planned for this side.
             return Err(Fault::Refused("Matterbridge takes new messages only".to_owned()).into());
         };
-        let done = self.send(to.address(), key, content).await;
+        let done = self.send(to.address(), key, content, None).await;
+        done.inspect_err(|fault| self.note(fault))
+            .map_err(SendError::from)
+    }
+
+    async fn fetch(&self, file: &File, spool: &Spool) -> Result<Spooled, SendError> {
+        self.download(file, spool).await
+    }
+
+    async fn picture(&self, of: &Sender, spool: &Spool) -> Result<Picture, SendError> {
+        let url = of.avatar.as_deref().unwrap_or_default();
+        self.media.picture(url, spool).await
+    }
+
+    async fn send_file(
+        &self,
+        to: &Place,
+        key: &str,
+        step: &Step,
+        (spooled, _): (&Spooled, Option<&Picture>),
+    ) -> Result<Done, SendError> {
+        if self.health.is_signed_out() {
+            return Err(Fault::SignedOut.into());
+        }
+        let Step::Send { file, content, .. } = step else {
+            return Err(without_files());
+        };
+        if spooled.length() > plan::LARGEST {
+            // Its message did not say so.
+            return Err(SpoolError::TooLarge(plan::LARGEST).into());
+        }
+        let carried = Some((file, spooled));
+        let done = self.send(to.address(), key, content, carried).await;
         done.inspect_err(|fault| self.note(fault))
             .map_err(SendError::from)
     }
@@ -220,6 +288,7 @@ impl Silo for Matterbridge {
         Ok(Channel {
             place: Place::new(&self.name, channel),
             name: channel.to_owned(),
+            backfill: 0,
         })
     }
 
@@ -231,7 +300,8 @@ impl Silo for Matterbridge {
     ) -> Result<(), SiloError> {
         self.runs.store(true, Ordering::Relaxed);
         let known = self.known.clone();
-        let mut listener = Listener::open(&self.name, channels, inbox, known).await?;
+        let with = (known, self.media.clone());
+        let mut listener = Listener::open(&self.name, channels, inbox, with).await?;
         let ended = feed::follow(&mut listener, &self.wire, &self.health, &stop).await;
         self.health.behind();
         if matches!(ended, Err(SiloError::SignedOut(_))) {

@@ -13,6 +13,8 @@ use crate::{
 
 /// Matterbridge's own networks mark an edit so by default.
 const EDITED: &str = " (edited)";
+/// The largest file that goes there, in bytes: Matterbridge and its networks hold it whole, in base64.
+pub(super) const LARGEST: u64 = 20 << 20;
 
 /// The steps of a delivery.
 pub fn plan(outgoing: &Outgoing) -> Plan {
@@ -30,12 +32,31 @@ pub fn plan(outgoing: &Outgoing) -> Plan {
             reply_to,
             thread,
         } => {
-            let (body, style) = named(body, *style, files);
-            let mut text = text_from_body(&body);
-            if reply_to.is_some() || thread.is_some() {
-                text = as_reply(&text);
+            let answers = reply_to.is_some() || thread.is_some();
+            let words = |body: &Body| {
+                let text = text_from_body(body);
+                let text = if answers { as_reply(&text) } else { text };
+                format!("{mark}{text}")
+            };
+            let (told, told_style) = named(body, *style, files);
+            let told = said(words(&told), told_style, author);
+            match files.first() {
+                Some(file) if file.size.is_none_or(|size| size <= LARGEST) => {
+                    let caption = if body.is_empty() {
+                        String::new()
+                    } else {
+                        words(body)
+                    };
+                    Plan::Steps(vec![Step::Send {
+                        file: file.clone(),
+                        content: content(caption, *style, author),
+                        thread: None,
+                        reply_to: None,
+                        otherwise: Some(Box::new(told)),
+                    }])
+                }
+                _ => Plan::Steps(vec![told]),
             }
-            post(format!("{mark}{text}"), style, author)
         }
         Action::Edit { .. } | Action::Delete { .. } if outgoing.copies.is_empty() => {
             Plan::Skip("unknown-target".to_owned())
@@ -50,6 +71,8 @@ pub fn plan(outgoing: &Outgoing) -> Plan {
             post(format!("{mark}{text}{edited}"), style, author)
         }
         Action::Delete { .. } => post(gone(&outgoing.copies), Style::Emote, author),
+        // They are no messages (see `Outlet::show_reactions`).
+        Action::React { .. } | Action::Unreact { .. } => Plan::Skip("no-reactions".to_owned()),
         Action::Unsupported { summary } => {
             let text = text_from_body(&Body::plain(summary));
             post(format!("{mark}{text}"), Style::Emote, author)
@@ -69,17 +92,25 @@ fn gone(copies: &[Copy]) -> String {
 }
 
 fn post(text: String, style: Style, author: Option<&Sender>) -> Plan {
-    Plan::Steps(vec![Step::Post {
-        content: Content {
-            mentions: Vec::new(),
-            text,
-            html: None,
-            style,
-            author: author.cloned(),
-        },
+    Plan::Steps(vec![said(text, style, author)])
+}
+
+fn said(text: String, style: Style, author: Option<&Sender>) -> Step {
+    Step::Post {
+        content: content(text, style, author),
         thread: None,
         reply_to: None,
-    }])
+    }
+}
+
+fn content(text: String, style: Style, author: Option<&Sender>) -> Content {
+    Content {
+        mentions: Vec::new(),
+        text,
+        html: None,
+        style,
+        author: author.cloned(),
+    }
 }
 
 #[cfg(test)]
@@ -87,21 +118,35 @@ mod tests {
     use footbridge_store::{Place, RemoteId};
 
     use super::*;
-    use crate::message::Message;
+    use crate::{file::File, message::Message};
 
     fn planned(action: Action, copies: usize) -> Plan {
+        plan(&outgoing(action, copies))
+    }
+
+    fn post(text: &str) -> Action {
+        Action::Post {
+            body: Body::plain(text),
+            style: Style::Text,
+            reply_to: None,
+            thread: None,
+        }
+    }
+
+    fn outgoing(action: Action, copies: usize) -> Outgoing {
         let copy = Copy {
             remote: RemoteId::from("sent/1"),
             thread: None,
             sent_at: Millis(1_795_349_191_632),
         };
-        plan(&Outgoing {
+        Outgoing {
             key: "k".to_owned(),
             to: Place::new("mb", "gw"),
             message: Message {
                 sender: Sender {
                     id: "@ann:example.org".to_owned(),
                     name: "Ann".to_owned(),
+                    avatar: None,
                 },
                 sent_at: Millis(1),
                 files: Vec::new(),
@@ -109,7 +154,7 @@ mod tests {
             },
             copies: vec![copy; copies],
             late: false,
-        })
+        }
     }
 
     fn said(plan: &Plan) -> (&str, Style) {
@@ -149,6 +194,52 @@ mod tests {
         assert_eq!(said(&planned(post(None), 0)), ("hi", Style::Emote));
         let answer = planned(post(Some(RemoteId::from("$0"))), 0);
         assert_eq!(said(&answer).0, "↪ hi");
+    }
+
+    #[test]
+    fn a_file_goes_with_its_caption_and_is_told_where_it_cannot() {
+        for (size, caption, said, instead) in [
+            (
+                Some(LARGEST),
+                "look",
+                "look",
+                "look\n\n📎 an image: cat.png (20 MB)",
+            ),
+            (Some(LARGEST), "", "", "sent an image: cat.png (20 MB)"),
+            (
+                Some(LARGEST + 1),
+                "look",
+                "",
+                "look\n\n📎 an image: cat.png (20 MB)",
+            ),
+            (None, "look", "look", "look\n\n📎 an image: cat.png"),
+        ] {
+            let mut outgoing = outgoing(post(caption), 0);
+            outgoing.message.files = vec![File {
+                name: "cat.png".to_owned(),
+                kind: crate::file::Kind::Image,
+                size,
+                ..File::default()
+            }];
+            let Plan::Steps(steps) = plan(&outgoing) else {
+                panic!("skipped")
+            };
+            let told = match &steps[..] {
+                [
+                    Step::Send {
+                        content,
+                        otherwise: Some(told),
+                        ..
+                    },
+                ] if size.is_none_or(|size| size == LARGEST) => {
+                    assert_eq!(content.text, said);
+                    told
+                }
+                [told] => told,
+                _ => panic!("one step"),
+            };
+            assert!(matches!(told, Step::Post { content, .. } if content.text == instead));
+        }
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub const KIND: Kind = Kind {
                 "in bold before the text, or with `names = \"override\"` beside it where the server permits",
             ),
             to_room: Told(
-                "in bold before the text, or as the sender where clients know per-message profiles",
+                "in bold before the text, or with their picture as the sender where clients know per-message profiles",
             ),
         },
         Ability {
@@ -65,8 +65,13 @@ pub const KIND: Kind = Kind {
         },
         Ability {
             what: What::Reaction,
-            to_channel: No("not yet"),
-            to_room: No("not yet"),
+            to_channel: Whole(
+                "each emoji once, as long as one person means it; words as a line in the thread; from encrypted rooms where \
+                 the portal wants them",
+            ),
+            to_room: Whole(
+                "each emoji once, as long as one person means it; into encrypted rooms where the portal wants them",
+            ),
         },
         Ability {
             what: What::File,
@@ -81,6 +86,13 @@ pub const KIND: Kind = Kind {
             what: What::System,
             to_channel: No(""),
             to_room: Whole("where the portal wants them"),
+        },
+        Ability {
+            what: What::Head,
+            to_channel: Told("name and topic, where the portal shares them"),
+            to_room: Told(
+                "name and topic, where the portal shares them and the bridge has the right",
+            ),
         },
         Ability {
             what: What::Missed,

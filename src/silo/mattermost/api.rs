@@ -104,6 +104,24 @@ pub struct Metadata {
     /// Files.
     #[serde(deserialize_with = "lenient")]
     pub files: Vec<File>,
+    /// What people think of it.
+    #[serde(deserialize_with = "lenient")]
+    pub reactions: Vec<Reaction>,
+}
+
+/// What somebody thinks of a post.
+#[derive(Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Reaction {
+    /// Who.
+    pub user_id: String,
+    /// The post.
+    pub post_id: String,
+    /// Without the colons.
+    pub emoji_name: String,
+    /// When.
+    #[serde(deserialize_with = "lenient")]
+    pub create_at: i64,
 }
 
 /// A file.
@@ -118,6 +136,8 @@ pub struct File {
     pub size: u64,
     /// Its type.
     pub mime_type: String,
+    /// Whether there is a smaller picture of it.
+    pub has_preview_image: bool,
     /// Of a picture, in pixels; 0 for anything else.
     pub width: u32,
     /// Of a picture, in pixels; 0 for anything else.
@@ -153,6 +173,8 @@ pub struct User {
     pub roles: String,
     /// Whether it is a bot account.
     pub is_bot: bool,
+    /// When they chose a picture, in milliseconds; 0 for those who have the one that everybody has.
+    pub last_picture_update: i64,
 }
 
 /// A channel.
@@ -164,6 +186,10 @@ pub struct Channel {
     /// `O` for open, `P` for private.
     #[serde(rename = "type")]
     pub kind: String,
+    /// The name shown.
+    pub display_name: String,
+    /// What it is about, in Markdown, beside its name.
+    pub header: String,
 }
 
 /// Somebody's place in a channel.
@@ -209,6 +235,9 @@ pub struct Data {
     /// A post as JSON inside JSON.
     #[serde(deserialize_with = "lenient")]
     pub post: String,
+    /// A reaction as JSON inside JSON.
+    #[serde(deserialize_with = "lenient")]
+    pub reaction: String,
     /// Who is shown as its author.
     #[serde(deserialize_with = "lenient")]
     pub sender_name: String,
@@ -251,6 +280,11 @@ impl Post {
     /// When it was written.
     pub fn sent_at(&self) -> Millis {
         Millis(self.create_at)
+    }
+
+    /// Whether a person says something in it, as far as it still stands.
+    pub fn is_said(&self) -> bool {
+        !self.is_deleted() && !self.is_old_text() && !self.kind.starts_with("system_")
     }
 
     /// Whether it is gone.

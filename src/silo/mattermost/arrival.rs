@@ -2,10 +2,14 @@
 
 use footbridge_store::{Arrival, Millis, Payload, Place, RemoteId};
 
-use super::api::{Attachment, Post};
+use super::{
+    api::{Attachment, Post, Reaction},
+    emoji,
+};
 use crate::{
     file::{File, Kind},
     message::{Action, Command, Message, Sender, Style},
+    origin::OURS,
     silo::markdown::body_from_markdown,
     text::{Block, Body, Inline},
 };
@@ -13,14 +17,33 @@ use crate::{
 /// Shown where Mattermost does not say who.
 pub const NOBODY: &str = "Someone on Mattermost";
 
+/// The author of a post, by what is known of them.
+#[derive(Clone, Copy)]
+pub struct Who<'a> {
+    /// What they are called.
+    pub name: &'a str,
+    /// Their picture.
+    pub picture: Option<&'a str>,
+}
+
+impl<'a> From<&'a str> for Who<'a> {
+    fn from(name: &'a str) -> Self {
+        Self {
+            name,
+            picture: None,
+        }
+    }
+}
+
 /// A new post by somebody of this name.
-pub fn post(place: &Place, post: &Post, name: &str) -> Arrival {
+pub fn post<'a>(place: &Place, post: &Post, who: impl Into<Who<'a>>) -> Arrival {
+    let who = who.into();
     let payload = if let Some(words) = Command::words_of(&post.message) {
-        asked(post, name, words)
+        asked(post, who, words)
     } else {
         match action_of(post) {
             Some(action) => written(&Message {
-                sender: sender(post, name),
+                sender: sender(post, who),
                 sent_at: post.sent_at(),
                 files: match action {
                     Action::Post { .. } => files(post),
@@ -57,10 +80,10 @@ fn action_of(post: &Post) -> Option<Action> {
 }
 
 /// A new text for a post.
-pub fn edit(place: &Place, post: &Post, name: &str) -> Arrival {
+pub fn edit<'a>(place: &Place, post: &Post, who: impl Into<Who<'a>>) -> Arrival {
     let (body, style) = content(post);
     let change = Message {
-        sender: sender(post, name),
+        sender: sender(post, who.into()),
         sent_at: Millis(post.edit_at),
         action: Action::Edit {
             target: post.remote(),
@@ -85,6 +108,7 @@ pub fn deletion(place: &Place, post: &Post) -> Arrival {
         sender: Sender {
             id: String::new(),
             name: NOBODY.to_owned(),
+            avatar: None,
         },
         sent_at: seen_at,
         action: Action::Delete {
@@ -98,6 +122,48 @@ pub fn deletion(place: &Place, post: &Post) -> Arrival {
         seen_at,
         written(&change),
     )
+}
+
+/// Somebody reacted to a post; `None` with what is no emoji.
+pub fn reaction(place: &Place, reaction: &Reaction, name: &str) -> Option<Arrival> {
+    let (post, user, emoji) = (&reaction.post_id, &reaction.user_id, &reaction.emoji_name);
+    let action = Action::React {
+        target: RemoteId::from(post.as_str()),
+        key: emoji::key_of(emoji)?,
+    };
+    let at = reaction.create_at;
+    let fact = format!("{post}/react/{user}/{emoji}/{at}");
+    Some(about(place, fact, at, (user, name), action))
+}
+
+/// Somebody with this id no longer is of the mind that `key` stands for. `at` is when that was noticed.
+pub fn reaction_ended(place: &Place, post: &str, (user, key): (&str, &str), at: i64) -> Arrival {
+    let action = Action::Unreact {
+        target: RemoteId::from(post),
+        key: key.to_owned(),
+    };
+    let fact = format!("{post}/unreact/{user}/{key}/{at}");
+    about(place, fact, at, (user, NOBODY), action)
+}
+
+fn about(
+    place: &Place,
+    fact: String,
+    at: i64,
+    (user, name): (&str, &str),
+    action: Action,
+) -> Arrival {
+    let change = Message {
+        sender: Sender {
+            id: user.to_owned(),
+            name: name.to_owned(),
+            avatar: None,
+        },
+        sent_at: Millis(at),
+        action,
+        files: Vec::new(),
+    };
+    happened(place, fact, change.sent_at, written(&change))
 }
 
 fn happened(place: &Place, fact: String, sent_at: Millis, payload: Payload) -> Arrival {
@@ -122,9 +188,9 @@ fn written(message: &Message) -> Payload {
 }
 
 /// Something asked of the bridge itself: about the message whose thread it stands in.
-fn asked(post: &Post, name: &str, words: &str) -> Payload {
+fn asked(post: &Post, who: Who<'_>, words: &str) -> Payload {
     let command = Command {
-        sender: sender(post, name),
+        sender: sender(post, who),
         words: words.to_owned(),
         target: post.thread(),
         thread: post.thread(),
@@ -139,18 +205,25 @@ fn asked(post: &Post, name: &str, words: &str) -> Payload {
 }
 
 /// One account may speak for many: each name of its own is somebody of its own.
-fn sender(post: &Post, name: &str) -> Sender {
+fn sender(post: &Post, who: Who<'_>) -> Sender {
     let shown = post.props.override_username.as_deref();
     match shown.map(str::trim).filter(|shown| !shown.is_empty()) {
         Some(shown) => Sender {
-            id: format!("{}/{shown}", post.user_id),
+            id: format!("{}{}/{shown}", ours(post), post.user_id),
             name: shown.to_owned(),
+            avatar: None,
         },
         None => Sender {
             id: post.user_id.clone(),
-            name: name.to_owned(),
+            name: who.name.to_owned(),
+            avatar: who.picture.map(str::to_owned),
         },
     }
+}
+
+/// Whether it is from a bridge like us.
+fn ours(post: &Post) -> &'static str {
+    if post.props.mark.is_some() { OURS } else { "" }
 }
 
 fn content(post: &Post) -> (Body, Style) {
@@ -242,6 +315,9 @@ fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
+/// A picture of no more bytes than this needs no smaller one beside it.
+const SMALL: u64 = 100_000;
+
 /// What hangs on a post.
 fn files(post: &Post) -> Vec<File> {
     let listed = post.metadata.files.iter();
@@ -253,7 +329,10 @@ fn files(post: &Post) -> Vec<File> {
             size: Some(file.size),
             dimensions: (file.width > 0 && file.height > 0).then_some((file.width, file.height)),
             duration: None,
+            // A small one is its own.
+            has_preview: file.has_preview_image && file.size > SMALL,
             source: file.id.clone(),
+            link: None,
         })
         .collect()
 }

@@ -6,8 +6,8 @@ use std::{
 };
 
 use reqwest::{
-    Body, Method, RequestBuilder, Response,
-    header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, RETRY_AFTER},
+    Method, Response,
+    header::{HeaderMap, RETRY_AFTER},
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
@@ -15,15 +15,13 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::{
-    api::{Channel, File, Listing, MARK, Member, Post, Settings, User},
+    api::{Channel, Listing, MARK, Member, Post, Settings, User},
     fault::{Fault, Repeat, Subject, fault_of, fault_of_silence, unreadable},
 };
-use crate::{secret::Secret, silo::outage::Outage, spool::Spooled};
+use crate::{secret::Secret, silo::outage::Outage};
 
 /// From the request to the last byte of the answer.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(20);
-/// The same of a request that moves a file.
-const MOVED_WITHIN: Duration = Duration::from_mins(15);
 /// The most posts of one page.
 pub const PAGE: usize = 200;
 /// The longest answer we read, in bytes: a full page of long posts, several times over.
@@ -33,9 +31,9 @@ const LONGEST_WAIT: Duration = Duration::from_mins(1);
 
 /// The REST side of one account.
 pub struct Client {
-    http: reqwest::Client,
-    base: Url,
-    token: Secret,
+    pub(super) http: reqwest::Client,
+    pub(super) base: Url,
+    pub(super) token: Secret,
     outage: Outage,
     /// Before this moment the server wants no request.
     quiet_until: Mutex<Option<Instant>>,
@@ -71,8 +69,8 @@ impl<'a> Call<'a> {
 /// Mattermost's own word for what went wrong.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Refusal {
-    id: String,
+pub(super) struct Refusal {
+    pub(super) id: String,
 }
 
 /// What to list of a channel.
@@ -129,6 +127,20 @@ impl Client {
     pub async fn find_channel(&self, team: &str, channel: &str) -> Result<Channel, Fault> {
         let path = ["teams", "name", team, "channels", "name", channel];
         self.ask(Call::get(Subject::Channel, &path)).await
+    }
+
+    /// A channel.
+    pub async fn channel(&self, id: &str) -> Result<Channel, Fault> {
+        self.ask(Call::get(Subject::Channel, &["channels", id]))
+            .await
+    }
+
+    /// Changes something of a channel: `display_name` or `header`.
+    pub async fn patch_channel(&self, id: &str, what: &str, value: &str) -> Result<(), Fault> {
+        let path = ["channels", id, "patch"];
+        let mut call = Call::new(Method::PUT, Subject::Channel, &path);
+        call.body = Some(json!({ what: value }));
+        self.ask::<Channel>(call).await.map(drop)
     }
 
     /// Somebody's place in a channel.
@@ -191,61 +203,6 @@ impl Client {
         Ok(post)
     }
 
-    /// Uploads a file into a channel, by stream. Answers its id; it is nobody's until a post names it.
-    pub async fn upload(
-        &self,
-        channel: &str,
-        (name, file): (&str, &Spooled),
-    ) -> Result<String, Fault> {
-        #[derive(Deserialize)]
-        struct Uploaded {
-            file_infos: Vec<File>,
-        }
-        // Without a form around it the body is the file (API reference, `POST /files`).
-        let mut url = address(&self.base, &["files"])?;
-        let query = [("channel_id", channel), ("filename", name)];
-        url.query_pairs_mut().extend_pairs(query);
-        let blocks = file.opened();
-        let blocks = blocks.map_err(|error| Fault::Refused(error.to_string()))?;
-        let request = self
-            .http
-            .post(url)
-            .header(CONTENT_TYPE, "application/octet-stream")
-            .header(CONTENT_LENGTH, file.length())
-            .body(Body::wrap_stream(blocks));
-        let answer = self.stream(request).await?;
-        let body = read_bounded(answer, Repeat::Harmless).await?;
-        let uploaded: Option<Uploaded> = serde_json::from_slice(&body).ok();
-        let file = uploaded.and_then(|uploaded| uploaded.file_infos.into_iter().next());
-        let id = file.map(|file| file.id).filter(|id| !id.is_empty());
-        id.ok_or_else(|| unreadable(Repeat::Harmless))
-    }
-
-    /// The bytes of a file. They are read as they are wanted.
-    pub async fn download(&self, id: &str) -> Result<Response, Fault> {
-        let request = self.http.get(address(&self.base, &["files", id])?);
-        self.stream(request).await
-    }
-
-    /// A request whose body or answer may be long.
-    async fn stream(&self, request: RequestBuilder) -> Result<Response, Fault> {
-        self.turn().await;
-        let sent = request
-            .timeout(MOVED_WITHIN)
-            .bearer_auth(self.token.expose())
-            .send()
-            .await;
-        let answer = sent.map_err(|error| fault_of_silence(Repeat::Harmless, error))?;
-        let status = answer.status();
-        if status.is_success() {
-            return Ok(answer);
-        }
-        let after = self.learn(status.as_u16(), answer.headers());
-        let about = (Subject::File, Repeat::Harmless);
-        let refusal = refusal_in(read_bounded(answer, Repeat::Harmless).await);
-        Err(fault_of(about, status.as_u16(), &refusal.id, after))
-    }
-
     /// Changes the text of a post of ours.
     pub async fn patch(&self, id: &str, text: &str) -> Result<Post, Fault> {
         let path = ["posts", id, "patch"];
@@ -257,6 +214,26 @@ impl Client {
     /// Deletes a post. Gone already is success.
     pub async fn delete(&self, id: &str) -> Result<(), Fault> {
         let path = ["posts", id];
+        match self
+            .send(Call::new(Method::DELETE, Subject::Post, &path))
+            .await
+        {
+            Ok(_) | Err(Fault::Gone) => Ok(()),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// Reacts to a post. That we have done so already is success.
+    pub async fn react(&self, post: &str, emoji: &str) -> Result<(), Fault> {
+        let me = self.me().await?.id;
+        let mut call = Call::new(Method::POST, Subject::Post, &["reactions"]);
+        call.body = Some(json!({ "user_id": me, "post_id": post, "emoji_name": emoji }));
+        self.send(call).await.map(drop)
+    }
+
+    /// Takes a reaction of ours back. Gone already is success.
+    pub async fn unreact(&self, post: &str, emoji: &str) -> Result<(), Fault> {
+        let path = ["users", "me", "posts", post, "reactions", emoji];
         match self
             .send(Call::new(Method::DELETE, Subject::Post, &path))
             .await
@@ -325,7 +302,7 @@ impl Client {
     }
 
     /// Waits while the server wants no requests.
-    async fn turn(&self) {
+    pub(super) async fn turn(&self) {
         loop {
             let until = *self.quiet();
             match until {
@@ -336,7 +313,7 @@ impl Client {
     }
 
     /// Learns from an answer how long to be quiet.
-    fn learn(&self, status: u16, headers: &HeaderMap) -> Duration {
+    pub(super) fn learn(&self, status: u16, headers: &HeaderMap) -> Duration {
         let number =
             |name: &str| -> Option<u64> { headers.get(name)?.to_str().ok()?.trim().parse().ok() };
         let asked = number(RETRY_AFTER.as_str()).or_else(|| number("x-ratelimit-reset"));
@@ -364,14 +341,14 @@ impl Client {
 }
 
 /// What Mattermost says of the reason, if it was Mattermost that answered.
-fn refusal_in(body: Result<Vec<u8>, Fault>) -> Refusal {
+pub(super) fn refusal_in(body: Result<Vec<u8>, Fault>) -> Refusal {
     let body = body.ok();
     body.and_then(|body| serde_json::from_slice(&body).ok())
         .unwrap_or_default()
 }
 
 /// The body of an answer, if it is not too long.
-async fn read_bounded(mut response: Response, repeat: Repeat) -> Result<Vec<u8>, Fault> {
+pub(super) async fn read_bounded(mut response: Response, repeat: Repeat) -> Result<Vec<u8>, Fault> {
     let mut body = Vec::new();
     loop {
         let chunk = response.chunk().await;

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use footbridge_store::{Copy, Millis};
+use footbridge_store::{Copy, Millis, RemoteId};
 use serde_json::{Map, json};
 
 use super::{
     Mattermost,
     api::Post,
     client::{PAGE, Range},
+    emoji,
     fault::Fault,
 };
 use crate::{
@@ -42,6 +43,7 @@ impl Mattermost {
                 target,
                 content,
                 otherwise,
+                ..
             } => match self.replace(target.as_str(), content).await {
                 Ok(()) => Ok(Done::Changed(target.clone())),
                 // What is done instead makes a message, and the lane must note that before it happens.
@@ -57,6 +59,23 @@ impl Mattermost {
                 self.echoes.removing(target.as_str());
                 self.client.delete(target.as_str()).await?;
                 Ok(Done::Gone(target.clone()))
+            }
+            Step::React { target, key, .. } => {
+                let Some(name) = emoji::name_of(key) else {
+                    return Err(Fault::Refused("Mattermost has no such emoji".to_owned()));
+                };
+                self.client.react(target.as_str(), &name).await?;
+                Ok(Done::Shown(Copy {
+                    remote: RemoteId(format!("{target}/{name}")),
+                    thread: None,
+                    sent_at: Millis(0),
+                }))
+            }
+            Step::Unreact { shown } => {
+                if let Some((post, name)) = shown.as_str().split_once('/') {
+                    self.client.unreact(post, name).await?;
+                }
+                Ok(Done::Hidden(shown.clone()))
             }
             // Never planned for this side.
             Step::Bundle { .. } | Step::Revise { .. } => Err(Fault::Refused(

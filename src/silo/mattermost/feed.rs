@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    api::{Event, Post},
+    api::{Event, Post, Reaction},
     fault::Fault,
     listener::{Failure, Heard, Listener},
     wire::{Ending, Pulse, Wire, next, open},
@@ -220,6 +220,7 @@ impl Connection<'_> {
     async fn take(&mut self, event: Event) -> Result<(), Ending> {
         match event.word.as_str() {
             "posted" | "post_edited" | "post_deleted" => self.about_post(event).await,
+            "reaction_added" | "reaction_removed" => self.about_reaction(&event).await,
             "user_removed" if event.data.user_id == self.listener.me => {
                 self.listener
                     .close(channel_of(&event), "This account was removed from it");
@@ -260,6 +261,21 @@ impl Connection<'_> {
             Ok(_) => Ok(()),
             Err(failure) => Err(failure.into()),
         }
+    }
+
+    async fn about_reaction(&mut self, event: &Event) -> Result<(), Ending> {
+        let channel = channel_of(event);
+        if !self.listener.has(channel) {
+            return Ok(());
+        }
+        let Ok(reaction) = serde_json::from_str::<Reaction>(&event.data.reaction) else {
+            tracing::warn!(silo.name = %self.listener.silo, "Mattermost said something unreadable; reading the channel");
+            self.want(channel);
+            return Ok(());
+        };
+        let added = event.word == "reaction_added";
+        let taken = self.listener.take_reaction(channel, &reaction, added).await;
+        taken.map_err(Ending::from)
     }
 
     fn want(&mut self, channel: &str) {

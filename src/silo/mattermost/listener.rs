@@ -7,14 +7,15 @@ use footbridge_store::{Accepted, Arrival, Batch, Millis, Place};
 
 use super::{
     api::Post,
-    arrival,
+    arrival::{self, Who},
+    begin::Names,
     client::{Client, Range},
     fault::Fault,
     people::People,
 };
 use crate::{
     inbox::Inbox,
-    silo::{Channel, SiloError, echoes::Echoes, health::Health},
+    silo::{Channel, SiloError, echoes::Echoes, health::Health, history::History},
 };
 
 /// How far reading goes back behind the cursor, in milliseconds: posts are published a little later than their moment.
@@ -25,14 +26,16 @@ const MOST_CHANGES: usize = 1_000;
 const DEAF_AFTER: i64 = 30_000;
 
 /// One channel.
-struct Seat {
-    place: Place,
+pub(super) struct Seat {
+    pub(super) place: Place,
     /// The moment up to which everything was read.
-    cursor: i64,
+    pub(super) cursor: i64,
     /// Everything up to this moment is history, and is not relayed.
-    since: i64,
+    pub(super) since: i64,
+    /// What of that comes along.
+    pub(super) history: History,
     /// A post that was read, behind which reading can go on page by page.
-    anchor: String,
+    pub(super) anchor: String,
 }
 
 /// What the listener works with.
@@ -53,9 +56,9 @@ pub struct Listener {
     pub silo: String,
     /// Our account's id.
     pub me: String,
-    inbox: Inbox,
-    shared: Arc<Shared>,
-    seats: HashMap<String, Seat>,
+    pub(super) inbox: Inbox,
+    pub(super) shared: Arc<Shared>,
+    pub(super) seats: HashMap<String, Seat>,
 }
 
 impl Listener {
@@ -77,7 +80,10 @@ impl Listener {
                 store.cursor(&names.since).await?,
             );
             let number = |text: Option<String>| text.and_then(|text| text.parse().ok());
+            let mut history = History::open(&channel.place, store).await?;
+            history.wanted = channel.backfill;
             let seat = Seat {
+                history,
                 cursor: number(cursor).unwrap_or(-1),
                 since: number(since).unwrap_or(-1),
                 anchor: store.cursor(&names.anchor).await?.unwrap_or_default(),
@@ -108,6 +114,13 @@ impl Listener {
         self.seats.contains_key(channel)
     }
 
+    /// The place that a channel is.
+    pub(super) fn place(&self, channel: &str) -> Option<Place> {
+        // What is heard before the first look is history.
+        let seat = self.seats.get(channel).filter(|seat| seat.cursor >= 0);
+        seat.map(|seat| seat.place.clone())
+    }
+
     /// All channels must be caught up with.
     pub fn behind(&self) {
         self.shared
@@ -133,10 +146,16 @@ impl Listener {
         let Some(seat) = self.seats.get(channel) else {
             return Ok(0);
         };
-        if seat.cursor < 0 {
+        let (cursor, wanted) = (seat.cursor, seat.history.wanted);
+        if cursor < 0 {
             self.begin(channel).await?;
-        } else {
-            let from = seat.cursor.saturating_sub(OVERLAP).max(0);
+        }
+        let from = match self.seats.get(channel) {
+            Some(seat) if cursor < 0 && wanted > 0 => Some(seat.cursor),
+            Some(_) if cursor >= 0 => Some(cursor.saturating_sub(OVERLAP).max(0)),
+            _ => None,
+        };
+        if let Some(from) = from {
             let changes = self.read(channel, &Range::Since(from)).await?;
             if changes.len() >= MOST_CHANGES {
                 self.page_through(channel).await?;
@@ -149,35 +168,6 @@ impl Listener {
         }
         self.shared.health.caught_up(channel);
         Ok(0)
-    }
-
-    /// The first look at a channel.
-    async fn begin(&mut self, channel: &str) -> Result<(), Failure> {
-        let newest = self.read(channel, &Range::Newest(0)).await?;
-        let moment = newest
-            .iter()
-            .map(|post| post.create_at.max(post.update_at))
-            .max();
-        let moment = moment.unwrap_or(0);
-        let Some(seat) = self.seats.get_mut(channel) else {
-            return Ok(());
-        };
-        (seat.cursor, seat.since) = (moment, moment);
-        seat.anchor = newest
-            .last()
-            .map(|post| post.id.clone())
-            .unwrap_or_default();
-        let names = Names::of(&seat.place);
-        let batch = Batch {
-            cursors: vec![
-                (names.cursor, moment.to_string()),
-                (names.since, moment.to_string()),
-                (names.anchor, seat.anchor.clone()),
-            ],
-            ..Batch::default()
-        };
-        self.inbox.accept(batch).await?;
-        Ok(())
     }
 
     /// A post of this channel that was read, if there is one.
@@ -211,13 +201,20 @@ impl Listener {
             .clone()
             .map(|post| post.update_at.max(post.create_at))
             .max();
+        let reactors = posts.iter().flat_map(|post| &post.metadata.reactions);
+        let reactors = reactors.map(|reaction| reaction.user_id.clone());
+        let authors = posts.iter().map(|post| post.user_id.clone());
+        let people = authors.chain(reactors).collect();
         self.shared
             .people
-            .learn(&self.shared.client, &posts)
+            .learn(&self.shared.client, people)
             .await?;
         let mut arrivals = Vec::new();
         for post in fresh {
             self.sort(&place, since, post, heard, &mut arrivals).await?;
+            if heard == Heard::Read && !post.is_deleted() {
+                self.compare_reactions(&place, post, &mut arrivals).await?;
+            }
         }
         let anchor = posts
             .iter()
@@ -246,24 +243,29 @@ impl Listener {
             Heard::Read | Heard::Paged => "",
         };
         let name = self.shared.people.name(&post.user_id, beside);
+        let picture = self.shared.people.picture(&post.user_id);
+        let who = Who {
+            name: &name,
+            picture: picture.as_deref(),
+        };
         if is_plain {
-            arrivals.push(arrival::post(place, post, &name));
+            arrivals.push(arrival::post(place, post, who));
             return Ok(());
         }
         // It may have come with the posts that wait to be written.
         let waits = arrivals
             .iter()
             .any(|arrival| arrival.message.as_ref() == Some(&post.remote()));
-        let link = self.inbox.store().linked(place, &post.remote()).await?;
+        let link = self.link(place, &post.remote()).await?;
         if post.is_deleted() {
             let is_known = waits || link.is_some_and(|link| !link.gone);
             if is_known && !self.shared.echoes.has_removed(&post.id) {
                 arrivals.push(arrival::deletion(place, post));
             }
         } else if waits || link.as_ref().is_some_and(|link| link.original) {
-            arrivals.push(arrival::edit(place, post, &name));
+            arrivals.push(arrival::edit(place, post, who));
         } else if link.is_none() && !is_history {
-            arrivals.push(arrival::post(place, post, &name));
+            arrivals.push(arrival::post(place, post, who));
             arrivals.push(arrival::edit_included(place, post));
         }
         Ok(())
@@ -272,7 +274,7 @@ impl Listener {
     async fn write(
         &mut self,
         channel: &str,
-        arrivals: Vec<Arrival>,
+        mut arrivals: Vec<Arrival>,
         heard: Heard<'_>,
         newest: Option<i64>,
         anchor: Option<String>,
@@ -295,6 +297,7 @@ impl Listener {
         if arrivals.is_empty() && cursors.is_empty() {
             return Ok(0);
         }
+        seat.history.mark(&mut arrivals);
         let posted: Vec<Option<Millis>> = arrivals
             .iter()
             .map(|arrival| arrival.message.as_ref().map(|_| arrival.sent_at))
@@ -348,22 +351,5 @@ impl From<Fault> for Failure {
 impl From<footbridge_store::Error> for Failure {
     fn from(error: footbridge_store::Error) -> Self {
         Self::Store(error)
-    }
-}
-
-/// The names of a channel's cursors.
-struct Names {
-    cursor: String,
-    since: String,
-    anchor: String,
-}
-
-impl Names {
-    fn of(place: &Place) -> Self {
-        Self {
-            cursor: place.as_str().to_owned(),
-            since: format!("{place}/since"),
-            anchor: format!("{place}/anchor"),
-        }
     }
 }

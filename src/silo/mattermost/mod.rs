@@ -1,14 +1,20 @@
 //! Mattermost as a silo: one account, a channel of a team per portal.
 
 mod abilities;
+mod account;
 mod config;
-mod api;
+pub(crate) mod api;
 mod fault;
 mod client;
-mod arrival;
+mod files;
+pub(crate) mod arrival;
 mod people;
+mod emoji;
+mod facts;
+mod reactions;
 mod deliver;
 mod listener;
+mod begin;
 mod paging;
 mod wire;
 mod feed;
@@ -40,9 +46,15 @@ use self::{
     wire::Wire,
 };
 use crate::{
+    facts::{Fact, Facts},
+    fetch::picture_of,
     file::File,
     inbox::Inbox,
+    message::Sender,
+    origin::Origin,
     outlet::{Done, Outgoing, Outlet, Plan, SendError, Step},
+    picture::Picture,
+    reactions::{Reacted, mirrored},
     silo::{
         Channel, FeedState, Poster, Readers, Silo, SiloError,
         echoes::Echoes,
@@ -111,37 +123,6 @@ impl Mattermost {
         })
     }
 
-    /// Our account. The first time it also finds out whether names may stand beside the text.
-    async fn me(&self) -> Result<&User, Fault> {
-        let asked = self.me.get_or_try_init(async || {
-            let me = self.client.me().await?;
-            if self.wants_names {
-                let settings = self.client.settings().await?;
-                let permits = me.is_bot && settings.names == "true";
-                self.permits.store(permits, Ordering::Relaxed);
-                if !permits {
-                    tracing::warn!(silo.name = %self.name,
-                        "`names = \"override\"` needs a bot account and a server that lets integrations override \
-                         usernames; names stand in the text instead");
-                }
-            }
-            Ok(me)
-        });
-        asked.await.inspect_err(|fault| self.note(fault))
-    }
-
-    /// Keeps what a fault says of the whole account, and says it once.
-    fn note(&self, fault: &Fault) {
-        if !matches!(fault, Fault::SignedOut) {
-            return;
-        }
-        self.health.signed_out();
-        if self.runs.load(Ordering::Relaxed) && !self.told.swap(true, Ordering::Relaxed) {
-            tracing::error!(silo.name = %self.name,
-                "{fault}, then start the bridge again; until then this silo's messages wait");
-        }
-    }
-
     async fn find(&self, name: &str) -> Result<Channel, Fault> {
         let Some((team, channel)) = name.split_once('/') else {
             return Err(Fault::Refused(
@@ -163,7 +144,19 @@ impl Mattermost {
         Ok(Channel {
             place: Place::new(&self.name, &found.id),
             name,
+            backfill: 0,
         })
+    }
+
+    /// What Mattermost takes at the moment.
+    fn rules(&self) -> Rules {
+        Rules {
+            flavour: Flavour::Mattermost,
+            longest: LONGEST,
+            editable: None,
+            names: self.names(),
+            files: true,
+        }
     }
 
     /// The address under which people see a message.
@@ -203,18 +196,40 @@ impl Mattermost {
 
 #[async_trait]
 impl Outlet for Mattermost {
+    fn origin(&self, channel: &Place) -> Option<Origin> {
+        Some(Origin {
+            channel: format!("mattermost/{}", channel.address()),
+            account: self.me.get().map(|me| me.id.clone()),
+        })
+    }
+
     fn plan(&self, outgoing: &Outgoing, now: Millis) -> Result<Plan, SendError> {
-        let rules = Rules {
-            flavour: Flavour::Mattermost,
-            longest: LONGEST,
-            editable: None,
-            names: self.names(),
-            files: true,
-        };
         let channel = outgoing.to.address();
-        Ok(plan::plan(&rules, outgoing, now, |message| {
+        Ok(plan::plan(&self.rules(), outgoing, now, |message| {
             self.permalink(channel, message)
         }))
+    }
+
+    fn show_reactions(
+        &self,
+        outgoing: &Outgoing,
+        reacted: &[Reacted],
+        key: &str,
+        openly: bool,
+        now: Millis,
+    ) -> Plan {
+        let is_told = |key: &str| emoji::name_of(key).is_none();
+        match (outgoing.copies.first(), emoji::name_of(key)) {
+            // All colours of skin are one there.
+            (Some(copy), Some(name)) => {
+                let same = (key, |other: &str| {
+                    emoji::name_of(other).as_ref() == Some(&name)
+                });
+                mirrored(reacted, same, &copy.remote, openly)
+            }
+            // What is no emoji there is told.
+            _ => plan::reactions_told(&self.rules(), outgoing, reacted, now, is_told),
+        }
     }
 
     async fn perform(&self, to: &Place, key: &str, step: &Step) -> Result<Done, SendError> {
@@ -233,12 +248,23 @@ impl Outlet for Mattermost {
         Ok(spool.seal(answer.bytes_stream()).await?)
     }
 
+    async fn picture(&self, of: &Sender, spool: &Spool) -> Result<Picture, SendError> {
+        let words = of.avatar.as_deref().unwrap_or_default();
+        let answer = self.client.portrait(words).await;
+        picture_of(answer.inspect_err(|fault| self.note(fault))?, spool).await
+    }
+
+    async fn preview(&self, file: &File, spool: &Spool) -> Result<Picture, SendError> {
+        let answer = self.client.preview(&file.source).await;
+        picture_of(answer.inspect_err(|fault| self.note(fault))?, spool).await
+    }
+
     async fn send_file(
         &self,
         to: &Place,
         key: &str,
         step: &Step,
-        file: &Spooled,
+        (file, _): (&Spooled, Option<&Picture>),
     ) -> Result<Done, SendError> {
         if self.health.is_signed_out() {
             return Err(Fault::SignedOut.into());
@@ -343,6 +369,14 @@ impl Silo for Mattermost {
     async fn find_code(&self, channel: &Place, code: &str) -> Result<Option<Poster>, SiloError> {
         let found = proof::find(&self.client, channel.address(), code).await;
         Ok(found.inspect_err(|fault| self.note(fault))?)
+    }
+
+    async fn facts(&self, channel: &Place) -> Result<Facts, SiloError> {
+        self.read_facts(channel.address()).await
+    }
+
+    async fn set_fact(&self, channel: &Place, fact: Fact, value: &str) -> Result<(), SiloError> {
+        self.write_fact(channel.address(), fact, value).await
     }
 
     fn feed(&self) -> FeedState {

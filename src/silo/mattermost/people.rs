@@ -1,4 +1,4 @@
-//! What people are called. Posts carry ids only, so names are asked for once an hour.
+//! What people are called, and what they look like. Posts carry ids only, so that is asked for once an hour.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -8,7 +8,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{api::Post, arrival::NOBODY, client::Client, fault::Fault};
+use super::{api::User, arrival::NOBODY, client::Client, fault::Fault};
 
 /// How long a name is good for.
 const FRESH: Duration = Duration::from_hours(1);
@@ -17,28 +17,33 @@ const MOST: usize = 5_000;
 /// How many are asked for at once.
 const AT_ONCE: usize = 100;
 
-/// The names that are known.
+/// The people that are known.
 #[derive(Default)]
-pub struct People(Mutex<HashMap<String, (Instant, String)>>);
+pub struct People(Mutex<HashMap<String, Known>>);
+
+/// What is known of somebody, and since when.
+struct Known {
+    at: Instant,
+    name: String,
+    /// Their picture, if they have chosen one.
+    picture: Option<String>,
+}
 
 impl People {
-    /// Makes sure that the authors of these posts have names, as far as Mattermost tells. A name that it does not tell
-    /// now costs no message.
-    pub async fn learn(&self, client: &Client, posts: &[Post]) -> Result<(), Fault> {
-        let unknown: HashSet<String> = {
+    /// Makes sure that these users have names, as far as Mattermost tells. A name that it does not tell now costs no message.
+    pub async fn learn(&self, client: &Client, users: HashSet<String>) -> Result<(), Fault> {
+        let unknown: Vec<String> = {
             let known = self.known();
-            let authors = posts.iter().map(|post| &post.user_id);
-            let stale = authors.filter(|id| {
-                !id.is_empty() && known.get(*id).is_none_or(|(at, _)| at.elapsed() > FRESH)
-            });
-            stale.cloned().collect()
+            let stale = |id: &String| {
+                !id.is_empty() && known.get(id).is_none_or(|known| known.at.elapsed() > FRESH)
+            };
+            users.into_iter().filter(stale).collect()
         };
-        let unknown: Vec<String> = unknown.into_iter().collect();
         for ids in unknown.chunks(AT_ONCE) {
             match client.users(ids).await {
                 Ok(users) => {
                     for user in users {
-                        self.is_called(&user.id, &user.name());
+                        self.keep(&user);
                     }
                 }
                 Err(Fault::SignedOut) => return Err(Fault::SignedOut),
@@ -56,26 +61,38 @@ impl People {
         let known = self.known();
         let beside = beside.trim().trim_start_matches('@');
         match known.get(id) {
-            Some((_, name)) => name.clone(),
+            Some(known) => known.name.clone(),
             None if beside.is_empty() => NOBODY.to_owned(),
             None => beside.to_owned(),
         }
     }
 
-    fn is_called(&self, id: &str, name: &str) {
-        if id.is_empty() || name.is_empty() {
+    /// Somebody's picture, as [`Client::portrait`] finds it.
+    pub fn picture(&self, id: &str) -> Option<String> {
+        self.known().get(id)?.picture.clone()
+    }
+
+    fn keep(&self, user: &User) {
+        let name = user.name();
+        if user.id.is_empty() || name.is_empty() {
             return;
         }
+        let chosen = user.last_picture_update > 0;
+        let new = Known {
+            at: Instant::now(),
+            name,
+            picture: chosen.then(|| format!("{}/{}", user.id, user.last_picture_update)),
+        };
         let mut known = self.known();
         if known.len() >= MOST {
-            known.retain(|_, (at, _)| at.elapsed() <= FRESH / 2);
+            known.retain(|_, known| known.at.elapsed() <= FRESH / 2);
         }
         if known.len() < MOST {
-            known.insert(id.to_owned(), (Instant::now(), name.to_owned()));
+            known.insert(user.id.clone(), new);
         }
     }
 
-    fn known(&self) -> MutexGuard<'_, HashMap<String, (Instant, String)>> {
+    fn known(&self) -> MutexGuard<'_, HashMap<String, Known>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

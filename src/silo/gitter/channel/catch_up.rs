@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use footbridge_store::{Millis, RemoteId};
+use footbridge_store::{Batch, Millis, RemoteId};
 use tokio::time::Instant;
 
 use super::{
@@ -37,7 +37,7 @@ impl Listener {
     ) -> Result<(), SiloError> {
         let start = self.start();
         match snapshot {
-            Some(messages) if reaches(&messages, start) => {
+            Some(messages) if self.history.wanted == 0 && reaches(&messages, start) => {
                 let asked_at = self.hub.client.now();
                 let full = messages.len() >= PAGE;
                 self.reconcile(messages, full, asked_at).await?;
@@ -50,8 +50,33 @@ impl Listener {
         }
     }
 
+    /// Begins before what comes along of what was said already. Answers whether the room lets us look.
+    async fn begin_earlier(&mut self) -> Result<bool, SiloError> {
+        let now = self.hub.client.now();
+        let Some(page) = self.page(&Range::default()).await? else {
+            return Ok(false);
+        };
+        let mut shown: Vec<Millis> = page.messages.iter().map(ChatMessage::sent_at).collect();
+        shown.sort_unstable();
+        let (begin, linked) = self.history.begin(&self.place, shown.into_iter(), now);
+        (self.cursor, self.since) = (begin, begin);
+        let (cursor, since) = super::names(&self.place);
+        let begin = begin.0.to_string();
+        let batch = Batch {
+            cursors: vec![(cursor, begin.clone()), (since, begin), linked],
+            ..Batch::default()
+        };
+        self.inbox.accept(batch).await?;
+        Ok(true)
+    }
+
     /// Re-reads from a little before the cursor to the end, page by page.
     pub(super) async fn catch_up(&mut self) -> Result<(), SiloError> {
+        if self.history.wanted > 0 && !self.begin_earlier().await? {
+            self.behind = true;
+            self.reread_at.get_or_insert(Instant::now() + CLOSED_POLL);
+            return Ok(());
+        }
         let start = self.start();
         let asked_at = self.hub.client.now();
         let mut seen = BTreeSet::new();

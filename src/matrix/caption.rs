@@ -1,0 +1,43 @@
+//! Other words below a file of ours: the event is read back, and the whole of it sent anew as its new form.
+
+use footbridge_store::{Place, RemoteId};
+use matrix_sdk::{Room, ruma::OwnedTransactionId};
+
+use super::{
+    Matrix,
+    convert::{
+        caption::recaptioned,
+        event_content,
+        shared::{self, Newest},
+    },
+};
+use crate::outlet::{Content, Done, SendError};
+
+impl Matrix {
+    /// Changes what stands below a file. Where the file's event cannot be read any more, the words have to be said anew.
+    pub(super) async fn recaption(
+        &self,
+        room: &Room,
+        to: &Place,
+        key: OwnedTransactionId,
+        (target, content): (&RemoteId, &Content),
+    ) -> Result<Done, SendError> {
+        let event = self.fetch_event(room, target).await?;
+        let old = match event.map(|event| shared::newest(&event, self.own.as_str())) {
+            Some(Newest::Content(old)) => old,
+            Some(Newest::Redacted) => return Ok(Done::Gone(target.clone())),
+            Some(Newest::Unreadable) | None => return Err(SendError::TooLate),
+        };
+        // Where the file was not taken, words stand in its place.
+        let event = recaptioned(&old, content, target)
+            .unwrap_or_else(|| event_content(content, None, None, Some(target)));
+        let in_clear = event.get("url").is_some();
+        if in_clear && self.guard(room, to).await? {
+            // The room was encrypted since: where the file lies in the clear is not said again.
+            return Err(SendError::TooLate);
+        }
+        let event = self.with_picture(room, to, content, event).await;
+        self.send_event(room, to, key, event).await?;
+        Ok(Done::Changed(target.clone()))
+    }
+}

@@ -1,0 +1,152 @@
+//! Words that stand below a file, in one event with it (client-server API, "Media captions"). To change them the event is
+//! read back, because nobody else remembers where the file lies and what opens it.
+
+use footbridge_store::RemoteId;
+use serde_json::Value;
+
+use super::write::{MAX_BYTES, content_from, contents, event_content, insert};
+use crate::{
+    message::{Sender, Style},
+    outlet::{Content, Outgoing, Step},
+    text::{Block, Body, Inline},
+};
+
+/// What a caption may weigh: with all that is said of the file it stands twice in an event that changes it.
+const MAX_CAPTION: usize = MAX_BYTES / 3;
+/// What of an event says where its file is.
+const CARRIED: [&str; 6] = [
+    "msgtype",
+    "filename",
+    "info",
+    "file",
+    "url",
+    "org.matrix.msc3245.voice",
+];
+
+/// Whose words.
+type Said<'a> = (&'a Body, &'a Sender, Style);
+
+/// A file and the words below it, where there is one of each.
+pub(super) fn sent(
+    outgoing: &Outgoing,
+    said: Said<'_>,
+    thread: Option<&RemoteId>,
+    reply_to: Option<&RemoteId>,
+) -> Option<Step> {
+    let [file] = outgoing.message.files.as_slice() else {
+        return None;
+    };
+    let content = caption(outgoing, said)?;
+    let (body, sender, style) = said;
+    let mut named = body.clone();
+    let line = format!("📎 {}", file.in_words());
+    named.0.push(Block::Paragraph(vec![Inline::Text(line)]));
+    Some(Step::Send {
+        file: file.clone(),
+        content,
+        thread: thread.cloned(),
+        reply_to: reply_to.cloned(),
+        otherwise: Some(Box::new(Step::Post {
+            content: content_from(&named, sender, style, outgoing.late),
+            thread: thread.cloned(),
+            reply_to: None,
+        })),
+    })
+}
+
+/// New words below a file that is one event, or none any more.
+pub(super) fn changed(outgoing: &Outgoing, said: Said<'_>) -> Option<Step> {
+    let ([file], [copy]) = (
+        outgoing.message.files.as_slice(),
+        outgoing.copies.as_slice(),
+    ) else {
+        return None;
+    };
+    let (body, sender, _) = said;
+    let content = if body.is_empty() {
+        let name = Body::plain(&file.safe_name());
+        content_from(&name, sender, Style::Text, outgoing.late)
+    } else {
+        caption(outgoing, said)?
+    };
+    let otherwise = (!body.is_empty()).then(|| {
+        Box::new(Step::Post {
+            content: content.clone(),
+            thread: copy.thread.clone(),
+            reply_to: None,
+        })
+    });
+    Some(Step::Replace {
+        target: copy.remote.clone(),
+        content,
+        below_file: true,
+        otherwise,
+    })
+}
+
+fn caption(outgoing: &Outgoing, (body, sender, style): Said<'_>) -> Option<Content> {
+    if body.is_empty() || style != Style::Text {
+        return None;
+    }
+    let mut contents = contents(body, sender, style, outgoing.late, MAX_CAPTION);
+    let content = contents.pop()?;
+    contents.is_empty().then_some(content)
+}
+
+/// The event that puts other words below the file of an event with this content; `None` where that has no file.
+#[must_use]
+pub fn recaptioned(old: &Value, content: &Content, target: &RemoteId) -> Option<Value> {
+    let kind = old.get("msgtype")?.as_str()?;
+    let lies = old.get("file").or_else(|| old.get("url"));
+    if !matches!(kind, "m.image" | "m.video" | "m.audio" | "m.file") || lies.is_none() {
+        return None;
+    }
+    let mut event = event_content(content, None, None, Some(target));
+    for key in CARRIED {
+        if let Some(value) = old.get(key) {
+            insert(&mut event, key, value.clone());
+            insert(event.get_mut("m.new_content")?, key, value.clone());
+        }
+    }
+    Some(event)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_new_caption_keeps_the_file_and_what_opens_it() {
+        let bob = Sender {
+            id: "u1".to_owned(),
+            name: "Bob".to_owned(),
+            avatar: None,
+        };
+        let content = content_from(&Body::plain("my cat"), &bob, Style::Text, false);
+        let file = json!({"url": "mxc://x/y", "key": {"k": "…"}});
+        let old = json!({"msgtype": "m.image", "body": "Bob: my dog", "filename": "cat.png", "file": file,
+            "info": {"w": 3}, "m.relates_to": {"rel_type": "m.thread", "event_id": "$r"}});
+        let event = recaptioned(&old, &content, &RemoteId::from("$1")).unwrap();
+        for said in [&event, &event["m.new_content"]] {
+            assert_eq!(
+                (&said["msgtype"], &said["filename"]),
+                (&old["msgtype"], &old["filename"])
+            );
+            assert_eq!((&said["file"], &said["info"]), (&file, &old["info"]));
+        }
+        assert_eq!(event["m.new_content"]["body"], "Bob: my cat");
+        assert_eq!(
+            event["m.relates_to"],
+            json!({"rel_type": "m.replace", "event_id": "$1"})
+        );
+        for other in [
+            json!({"msgtype": "m.text", "body": "x"}),
+            json!({"msgtype": "m.image"}),
+            json!({}),
+        ] {
+            assert_eq!(recaptioned(&other, &content, &RemoteId::from("$1")), None);
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! What stands at the head of a room: name, topic and picture. All of it is state, which Matrix never encrypts.
+
+use footbridge_store::Place;
+use matrix_sdk::ruma::{RoomId, events::StateEventType};
+use serde_json::{Value, json};
+
+use super::{
+    Boxed, Matrix, MatrixError,
+    fault::Fault,
+    rights::{Form, room_id},
+};
+use crate::{
+    facts::{Fact, Facts},
+    picture::Picture,
+};
+
+/// Which event says it, and under which key of its content.
+fn written(fact: Fact) -> (StateEventType, &'static str) {
+    match fact {
+        Fact::Name => (StateEventType::RoomName, "name"),
+        Fact::Topic => (StateEventType::RoomTopic, "topic"),
+        Fact::Picture => (StateEventType::RoomAvatar, "url"),
+    }
+}
+
+impl Matrix {
+    /// What stands there now, asked of the homeserver.
+    pub fn facts<'a>(&'a self, room: &'a Place) -> Boxed<'a, Result<Facts, MatrixError>> {
+        Box::pin(async move {
+            let looked = self.look_at_facts(room).await;
+            looked.map_err(|fault| fault.into_matrix_error("look at the room"))
+        })
+    }
+
+    async fn look_at_facts(&self, room: &Place) -> Result<Facts, Fault> {
+        let id = room_id(room)?;
+        Ok(Facts {
+            name: Some(self.fact(&id, Fact::Name).await?),
+            topic: Some(self.fact(&id, Fact::Topic).await?),
+            picture: Some(self.fact(&id, Fact::Picture).await?),
+        })
+    }
+
+    async fn fact(&self, room: &RoomId, fact: Fact) -> Result<String, Fault> {
+        let (event, key) = written(fact);
+        let state = self.state(room, event, "", Form::Content).await?;
+        let text = state.as_ref().and_then(|state| state.get(key)?.as_str());
+        Ok(text.unwrap_or_default().to_owned())
+    }
+
+    /// Says something else there, if we have the right; a picture is uploaded first. Answers what stands there then.
+    pub fn set_fact<'a>(
+        &'a self,
+        room: &'a Place,
+        fact: Fact,
+        value: &'a str,
+        picture: Option<&'a Picture>,
+    ) -> Boxed<'a, Result<String, anyhow::Error>> {
+        Box::pin(async move {
+            let value = match picture {
+                Some(picture) => self.put_media(&picture.bytes, picture.mime, false).await?,
+                None => value.to_owned(),
+            };
+            let (event, key) = written(fact);
+            let mut content = json!({});
+            if !(value.is_empty() && fact == Fact::Picture)
+                && let Some(content) = content.as_object_mut()
+            {
+                content.insert(key.to_owned(), Value::String(value.clone()));
+            }
+            let id = room_id(room).map_err(Fault::into_send_error)?;
+            let wrote = self.write_state(id, event, "", &content).await;
+            wrote.map_err(Fault::into_send_error)?;
+            Ok(value)
+        })
+    }
+}

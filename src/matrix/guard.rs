@@ -1,0 +1,96 @@
+//! Whoever sends something asks here first whether it may go, and whether it will be encrypted (P04).
+
+use std::time::Duration;
+
+use footbridge_store::Place;
+use matrix_sdk::{
+    Room,
+    ruma::{api::client::state::get_state_event_for_key, events::StateEventType},
+};
+use tracing::error;
+
+use super::{
+    Matrix,
+    alarms::Alarm,
+    downgrade::{Known, Ruling},
+    fault::{Fault, retry},
+    send::not_sent,
+};
+use crate::outlet::{Outcome, SendError};
+
+/// How long a lane waits whose room would not be encrypted although it was.
+const DOWNGRADED: Duration = Duration::from_mins(1);
+
+/// How long a lane waits until the SDK knows as well that its room is encrypted.
+const BEGINNING: Duration = Duration::from_secs(2);
+
+impl Matrix {
+    /// Nothing is sent into a room that is or ever was encrypted unless the SDK will encrypt it. Answers
+    /// whether it will.
+    ///
+    /// What the SDK knows of a room is as old as the last sync, so the homeserver itself is asked before anything
+    /// goes in the clear (F36). What remains is encryption that begins between its answer and our event: some
+    /// milliseconds, in which every client sends in the clear.
+    pub(super) async fn guard(&self, room: &Room, to: &Place) -> Result<bool, SendError> {
+        let kept =
+            |error: footbridge_store::Error| retry(None, Outcome::NotDone, &error.to_string());
+        let ever = self.was_encrypted(to).await.map_err(kept)?;
+        let state = room
+            .latest_encryption_state()
+            .await
+            .map_err(|error| not_sent(&Fault::from(&error)))?;
+        let will_encrypt = state.is_encrypted();
+        let known = Known {
+            ever,
+            will_encrypt,
+            is_now: will_encrypt || is_encrypted_now(room).await?,
+        };
+        if known.is_news() {
+            self.raise_encrypted(to).await.map_err(kept)?;
+            if self.store.is_silenced(to).await.map_err(kept)? {
+                return Err(retry(
+                    Some(BEGINNING),
+                    Outcome::NotDone,
+                    "the room has just been encrypted, and nobody there has agreed yet",
+                ));
+            }
+        }
+        match known.ruling() {
+            Ruling::InClear => Ok(false),
+            Ruling::Encrypted => Ok(true),
+            Ruling::NotYet => Err(retry(
+                Some(BEGINNING),
+                Outcome::NotDone,
+                "the room has just been encrypted, and the sync that tells of it has not come yet",
+            )),
+            Ruling::Downgraded => {
+                self.alarms.raise(Alarm::Downgrade, 1);
+                error!(
+                    matrix.room = to.address(),
+                    "This room was encrypted and the homeserver says that it no longer is: nothing is sent"
+                );
+                Err(retry(
+                    Some(DOWNGRADED),
+                    Outcome::NotDone,
+                    "the room was encrypted and no longer is",
+                ))
+            }
+        }
+    }
+}
+
+/// Asks the homeserver, and nobody's memory, whether the room is encrypted.
+async fn is_encrypted_now(room: &Room) -> Result<bool, SendError> {
+    let request = get_state_event_for_key::v3::Request::new(
+        room.room_id().to_owned(),
+        StateEventType::RoomEncryption,
+        String::new(),
+    );
+    match room.client().send(request).await {
+        Ok(_) => Ok(true),
+        Err(error) => match Fault::from(&error) {
+            Fault::NotFound(_) => Ok(false),
+            fault => Err(not_sent(&fault)),
+        },
+    }
+}

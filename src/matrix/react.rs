@@ -1,0 +1,59 @@
+//! Reactions of our own. Matrix never encrypts them, so into an encrypted room they go only where the portal says so.
+
+use footbridge_store::{Copy, Place, RemoteId};
+use matrix_sdk::{
+    Room,
+    ruma::{OwnedTransactionId, api::error::ErrorKind},
+};
+use serde_json::json;
+
+use super::{
+    Matrix,
+    fault::{Fault, retry},
+    lookup,
+    send::put,
+};
+use crate::outlet::{Done, Outcome, SendError};
+
+impl Matrix {
+    /// Reacts to a message. That we have done so already is success.
+    pub(super) async fn react(
+        &self,
+        room: &Room,
+        to: &Place,
+        key: OwnedTransactionId,
+        (target, with, openly): (&RemoteId, &str, bool),
+    ) -> Result<Done, SendError> {
+        let _turn = self.turns.take(to).await;
+        if self.guard(room, to).await? && !openly {
+            // Asked again, the lane knows it as well.
+            return Err(retry(
+                None,
+                Outcome::NotDone,
+                "the room has just been encrypted",
+            ));
+        }
+        let mut content = json!({ "m.relates_to": {
+            "rel_type": "m.annotation", "event_id": target.as_str(), "key": with,
+        }});
+        lookup::mark(&mut content, key.as_str());
+        self.origins.mark(to, &mut content);
+        match put(room, &key, "m.reaction", content).await {
+            Ok(sent) => Ok(Done::Shown(Copy {
+                remote: RemoteId(sent.response.event_id.to_string()),
+                thread: None,
+                sent_at: self.clock.now(),
+            })),
+            Err(error) if is_duplicate(&error) => Ok(Done::Changed(target.clone())),
+            Err(error) => Err(Fault::from(&error).into_send_error()),
+        }
+    }
+}
+
+/// Whether the homeserver says that this account has reacted like this already.
+fn is_duplicate(error: &matrix_sdk::Error) -> bool {
+    matches!(
+        error.client_api_error_kind(),
+        Some(ErrorKind::DuplicateAnnotation)
+    )
+}

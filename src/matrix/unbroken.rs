@@ -1,0 +1,47 @@
+//! One event may not stop all the others: what breaks us is passed over and counted. It would break us again at every
+//! start (C25).
+
+use std::panic::AssertUnwindSafe;
+
+use footbridge_store::Place;
+use futures_util::FutureExt as _;
+use matrix_sdk::Room;
+use tracing::error;
+
+use super::{
+    Matrix,
+    unseal::Unsealed,
+    walk::{Envelope, Names, Reading},
+};
+use crate::origin::ANOTHER_BRIDGE;
+
+/// The rule for an event that breaks us.
+const BREAKING: &str = "breaking";
+
+impl Matrix {
+    /// Reads one event, by the rules about trust and encryption.
+    pub(super) async fn read(
+        &self,
+        room: &Room,
+        unsealed: &Unsealed<'_>,
+        envelope: &Envelope,
+        names: &mut Names,
+        encrypted: bool,
+    ) -> Reading {
+        let reading = self.read_unguarded(room, unsealed, envelope, names, encrypted);
+        let read = AssertUnwindSafe(reading).catch_unwind().await;
+        let place = Place::room(room.room_id().as_str());
+        if matches!(read, Ok(Reading::Message(_)))
+            && !self.origins.others(&place, &envelope.content).is_empty()
+        {
+            return Reading::Skipped(ANOTHER_BRIDGE);
+        }
+        read.unwrap_or_else(|_| {
+            error!(
+                matrix.room = %room.room_id(),
+                "An event broke the bridge and was passed over; please tell its makers"
+            );
+            Reading::Skipped(BREAKING)
+        })
+    }
+}

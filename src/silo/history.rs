@@ -1,0 +1,134 @@
+//! What was said in a channel before it was linked, where the portal wants some of that: read once, and marked with its time.
+
+use footbridge_store::{Arrival, Error, Millis, Payload, Place, Store};
+
+use crate::message::{Action, Message};
+
+/// How much of a channel's history is brought along, and where it ends.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct History {
+    /// How many messages are still to be looked for.
+    pub wanted: usize,
+    /// Before this moment of the silo's clock everything is history.
+    pub until: Option<Millis>,
+}
+
+impl History {
+    /// What is known of a channel's, from an earlier start.
+    pub async fn open(place: &Place, store: &Store) -> Result<Self, Error> {
+        let until = store.cursor(&cursor_of(place)).await?;
+        Ok(Self {
+            wanted: 0,
+            until: until.and_then(|until| until.parse().ok()).map(Millis),
+        })
+    }
+
+    /// The moment behind which the wanted messages begin, of all that the silo shows, oldest first; it has ended `now`.
+    /// Answers the cursor to be kept, too.
+    pub fn begin(
+        &mut self,
+        place: &Place,
+        shown: impl DoubleEndedIterator<Item = Millis>,
+        now: Millis,
+    ) -> (Millis, (String, String)) {
+        let wanted = std::mem::take(&mut self.wanted);
+        let first = shown.rev().take(wanted).last();
+        let begin = first.map_or(now, |first| Millis(first.0.saturating_sub(1)));
+        self.until = Some(now);
+        (begin, (cursor_of(place), now.0.to_string()))
+    }
+
+    /// Puts the time beside the name of whoever said something then.
+    pub fn mark(&self, arrivals: &mut [Arrival]) {
+        for arrival in arrivals {
+            let Payload::Ready(letter) = &arrival.payload else {
+                continue;
+            };
+            if self.until.is_none_or(|until| arrival.sent_at > until) {
+                continue;
+            }
+            let Ok(mut message) = Message::from_bytes(letter) else {
+                continue;
+            };
+            let moment = jiff::Timestamp::from_millisecond(message.sent_at.0).unwrap_or_default();
+            if matches!(message.action, Action::Post { .. }) {
+                let name = message.sender.name.trim();
+                message.sender.name = format!("{name} ({})", moment.strftime("%Y-%m-%d %H:%M UTC"));
+            }
+            if let Ok(letter) = message.to_bytes() {
+                arrival.payload = Payload::Ready(letter);
+            }
+        }
+    }
+}
+
+fn cursor_of(place: &Place) -> String {
+    format!("{place}/linked")
+}
+
+#[cfg(test)]
+mod tests {
+    use footbridge_store::RemoteId;
+
+    use super::*;
+    use crate::{
+        message::{Sender, Style},
+        text::Body,
+    };
+
+    fn arrival(sent_at: i64) -> Arrival {
+        let message = Message {
+            sender: Sender {
+                id: "1".to_owned(),
+                name: "Bob".to_owned(),
+                avatar: None,
+            },
+            sent_at: Millis(sent_at),
+            action: Action::Post {
+                body: Body::plain("hi"),
+                style: Style::Text,
+                reply_to: None,
+                thread: None,
+            },
+            files: Vec::new(),
+        };
+        Arrival {
+            place: Place::new("gitter", "a"),
+            fact: RemoteId::from("m"),
+            message: None,
+            thread: None,
+            sent_at: Millis(sent_at),
+            payload: Payload::Ready(message.to_bytes().unwrap()),
+        }
+    }
+
+    fn name(arrival: &Arrival) -> String {
+        match &arrival.payload {
+            Payload::Ready(letter) => Message::from_bytes(letter).unwrap().sender.name,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_newest_ones_are_wanted_and_carry_their_time() {
+        let mut history = History {
+            wanted: 2,
+            until: None,
+        };
+        let place = Place::new("gitter", "a");
+        let shown = [10_000, 20_000, 30_000].map(Millis);
+        let (begin, cursor) = history.begin(&place, shown.into_iter(), Millis(60_000));
+        assert_eq!((begin, cursor.1.as_str()), (Millis(19_999), "60000"));
+        let mut arrivals = [arrival(20_000), arrival(60_001)];
+        history.mark(&mut arrivals);
+        assert_eq!(name(&arrivals[0]), "Bob (1970-01-01 00:00 UTC)");
+        assert_eq!(name(&arrivals[1]), "Bob");
+        // Nothing was said, and nothing is asked for again.
+        let empty = std::iter::empty::<Millis>();
+        assert_eq!(
+            history.begin(&place, empty, Millis(70_000)).0,
+            Millis(70_000)
+        );
+        assert_eq!(history.wanted, 0);
+    }
+}
