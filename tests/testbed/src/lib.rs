@@ -13,6 +13,7 @@ pub mod proxy;
 pub mod report;
 pub mod rig;
 pub mod scenario;
+pub mod shelf;
 pub mod signal;
 mod strikes;
 pub mod synapse;

@@ -69,8 +69,8 @@ async fn run(arguments: &Arguments, console: &Console) -> anyhow::Result<bool> {
         sites: vec![Kind::Matterbridge { buffer }, Kind::Mattermost],
         rooms: 2,
         portals: vec![(0, 0), (1, 1)],
-        seed: 1,
         log_filter: "warn".to_owned(),
+        ..Plan::default()
     };
     let town = Town::build(&synapse, plan).await?;
     let (Some(gateway), Some(channel)) = (town.sites.first(), town.sites.get(1)) else {

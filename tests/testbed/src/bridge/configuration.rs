@@ -24,6 +24,8 @@ pub struct Setup {
     pub delivery_options: String,
     /// More lines for the `[admin]` section, and whole sections behind it.
     pub admin_options: String,
+    /// Lines of `[media]`.
+    pub media_options: String,
     /// Which rooms are joined to which channels.
     pub portals: Vec<PortalSetup>,
     /// For `FOOTBRIDGE_LOG`.
@@ -82,6 +84,8 @@ pub struct PortalSetup {
     pub silo: String,
     /// The channel, as the silo writes it.
     pub channel: String,
+    /// More lines of its table.
+    pub options: String,
 }
 
 pub(super) fn write(directory: &Path, setup: &Setup, admin: u16) -> anyhow::Result<()> {
@@ -108,17 +112,19 @@ fn text(setup: &Setup, admin: u16) -> String {
         "[store]\npath = \"data\"\nkey_file = \"footbridge.key\"\n\n\
          [matrix]\nhomeserver = {}\nuser = {}\npassword_file = \"password.txt\"\n{}\n\n\
          [delivery]\n{}\n\n{silos}\
-         [admin]\nlisten = \"127.0.0.1:{admin}\"\n{}\n\n",
+         [admin]\nlisten = \"127.0.0.1:{admin}\"\n{}\n\n[media]\n{}\n\n",
         quoted(&setup.homeserver),
         quoted(&setup.user),
         setup.matrix_options,
         setup.delivery_options,
         setup.admin_options,
+        setup.media_options,
     );
     let portals = setup.portals.iter().map(|portal| {
         let (room, silo, channel) = (&portal.room, &portal.silo, &portal.channel);
         let (room, silo, channel) = (quoted(room), quoted(silo), quoted(channel));
-        format!("[[portal]]\nroom = {room}\nsilo = {silo}\nchannel = {channel}\n")
+        let options = &portal.options;
+        format!("[[portal]]\nroom = {room}\nsilo = {silo}\nchannel = {channel}\n{options}\n")
     });
     std::iter::once(head).chain(portals).collect()
 }

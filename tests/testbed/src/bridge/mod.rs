@@ -418,6 +418,13 @@ impl BridgeProcess {
         }
     }
 
+    /// What it uses, and from now on the most it uses is measured anew.
+    pub fn usage_anew(&self) -> anyhow::Result<Usage> {
+        let usage = self.usage()?;
+        Usage::forget_peak(self.pid().context("the bridge does not run")?)?;
+        Ok(usage)
+    }
+
     /// Memory and CPU time of the running process.
     pub fn usage(&self) -> anyhow::Result<Usage> {
         Usage::of(self.pid().context("the bridge does not run")?)

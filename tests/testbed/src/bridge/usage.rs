@@ -24,6 +24,12 @@ pub struct Usage {
 }
 
 impl Usage {
+    /// From now on, the most it ever was is measured anew (`proc(5)`, `clear_refs`).
+    pub fn forget_peak(pid: u32) -> anyhow::Result<()> {
+        let path = format!("/proc/{pid}/clear_refs");
+        fs::write(&path, "5").with_context(|| format!("cannot write {path}"))
+    }
+
     /// Reads it for a process of this machine. Linux only.
     pub fn of(pid: u32) -> anyhow::Result<Self> {
         let read = |name: &str| {

@@ -42,6 +42,40 @@ impl GitterSim {
         }
     }
 
+    /// Somebody's picture is here from now on.
+    pub fn set_avatar(&self, user_id: &str, url: &str) {
+        self.change(|world, _| {
+            if let Some(person) = world.people.get_mut(user_id) {
+                person.avatar_url = Some(url.to_owned());
+            }
+        });
+    }
+
+    /// A room's topic and its group's picture are these from now on.
+    pub fn head(&self, room_id: &str, topic: &str, picture: Option<&str>) {
+        self.change(|world, _| {
+            if let Ok(room) = world.channel_mut(room_id) {
+                topic.clone_into(&mut room.topic);
+                room.picture = picture.map(str::to_owned);
+            }
+        });
+    }
+
+    /// A room's topic.
+    #[must_use]
+    pub fn topic(&self, room_id: &str) -> Option<String> {
+        self.change(|world, _| Some(world.channel(room_id).ok()?.topic.clone()))
+    }
+
+    /// Somebody decides about a room from now on.
+    pub fn make_admin(&self, room_id: &str, user_id: &str) {
+        self.change(|world, _| {
+            if let Ok(room) = world.channel_mut(room_id) {
+                room.admins.insert(user_id.to_owned());
+            }
+        });
+    }
+
     fn grant(&self, prefix: &str, grant: Grant) -> String {
         self.change(|world, _| {
             let digits: [u8; 20] = world.rng.random();

@@ -57,7 +57,7 @@ fn restore(html: &str) -> String {
 }
 
 /// Brings this dialect's own rules into the form of the common one: `#x` is a heading, `\@`, `\$` and `\<` are no escapes, and `\#` must
-/// be told from `#`.
+/// be told from `#`; one tilde means itself.
 fn prepare(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut fence: Option<&str> = None;
@@ -91,16 +91,24 @@ fn prepare_line(line: &str, out: &mut String) {
     {
         out.push(' ');
     }
-    // A code span keeps its backslashes.
-    for (index, part) in rest.split('`').enumerate() {
-        if index > 0 {
+    // A code span keeps its backslashes; an escaped mark begins none.
+    let (mut from, mut in_code, mut escaped) = (0, false, false);
+    for (at, letter) in rest.char_indices() {
+        if letter == '`' && !escaped {
+            part_of_line(&rest[from..at], in_code, out);
             out.push('`');
+            (from, in_code) = (at + 1, !in_code);
         }
-        if index % 2 == 1 {
-            out.push_str(part);
-        } else {
-            prepare_escapes(part, out);
-        }
+        escaped = letter == '\\' && !escaped && !in_code;
+    }
+    part_of_line(&rest[from..], in_code, out);
+}
+
+fn part_of_line(part: &str, in_code: bool, out: &mut String) {
+    if in_code {
+        out.push_str(part);
+    } else {
+        prepare_escapes(part, out);
     }
 }
 
@@ -126,6 +134,8 @@ fn prepare_escapes(part: &str, out: &mut String) {
                 out.push(*next);
                 letters.next();
             }
+            // One tilde strikes nothing out.
+            ('~', next) if next != Some(&'~') && !out.ends_with('~') => out.push_str("\\~"),
             _ => out.push(letter),
         }
     }

@@ -128,6 +128,11 @@ async fn tell_late(shared: Arc<Shared>, mut late: LateNotices) {
     }
 }
 
+/// What Gitter makes of a message's text, as HTML.
+pub fn rendered(text: &str) -> String {
+    markdown::render(text).html
+}
+
 impl GitterSim {
     /// Starts listening on the loopback interface.
     pub async fn start(options: Options) -> anyhow::Result<Self> {

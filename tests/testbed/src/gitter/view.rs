@@ -36,12 +36,14 @@ pub(super) fn user(person: &Person) -> Value {
     } else {
         &person.display_name
     };
+    let picture = person.avatar_url.clone();
+    let picture = picture.unwrap_or_else(|| format!("https://avatars-01.gitter.im/gh/uv/4/{name}"));
     json!({
         "id": person.id,
         "username": name,
         "displayName": shown,
         "url": format!("/{name}"),
-        "avatarUrl": format!("https://avatars-01.gitter.im/gh/uv/4/{name}"),
+        "avatarUrl": picture,
         "avatarUrlSmall": format!("/api/private/user-avatar/{name}?s=60"),
         "avatarUrlMedium": format!("/api/private/user-avatar/{name}?s=128"),
         "v": 1,
@@ -234,7 +236,9 @@ pub(super) fn room(world: &World, room: &Channel, viewer: Option<&str>) -> Value
         if room.pair.is_none() {
             fields.insert("uri".into(), json!(room.uri));
             fields.insert("groupId".into(), json!(group_id(group)));
-            let avatar = format!("https://avatars-02.gitter.im/group/i/{group}");
+            let avatar = room.picture.clone();
+            let avatar =
+                avatar.unwrap_or_else(|| format!("https://avatars-02.gitter.im/group/i/{group}"));
             fields.insert("avatarUrl".into(), json!(avatar));
         }
         if let Some(other) = other {

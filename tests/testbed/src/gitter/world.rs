@@ -16,6 +16,8 @@ pub(super) struct Person {
     pub(super) id: String,
     pub(super) username: String,
     pub(super) display_name: String,
+    /// Where their picture is, if not where Gitter has pictures.
+    pub(super) avatar_url: Option<String>,
     pub(super) created_ms: i64,
     /// Everything this person sends is answered but neither stored nor shown.
     pub(super) hellbanned: bool,
@@ -30,6 +32,8 @@ pub(super) struct Channel {
     pub(super) id: String,
     pub(super) uri: String,
     pub(super) topic: String,
+    /// The picture of its group, where it is not Gitter's own.
+    pub(super) picture: Option<String>,
     pub(super) public: bool,
     /// The two people of a one-to-one.
     pub(super) pair: Option<(String, String)>,
@@ -165,6 +169,7 @@ impl World {
                 id: id.clone(),
                 username: username.to_owned(),
                 display_name: display_name.to_owned(),
+                avatar_url: None,
                 created_ms,
                 hellbanned: false,
                 gone: false,
@@ -182,6 +187,7 @@ impl World {
                 id: id.clone(),
                 uri: uri.to_owned(),
                 topic: String::new(),
+                picture: None,
                 public,
                 pair: None,
                 members: Vec::new(),

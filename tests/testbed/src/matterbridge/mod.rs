@@ -199,7 +199,7 @@ impl MatterbridgeSim {
         self.0.shared.world.overwritten()
     }
 
-    /// What was handed out of the buffer and never told otherwise: whoever took it has the only copy.
+    /// What was handed out of the buffer to a reader that was gone within two seconds: whoever took it had the only copy.
     pub fn handed_out(&self) -> Vec<Message> {
         self.0.shared.world.handed_out()
     }

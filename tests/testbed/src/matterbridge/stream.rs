@@ -24,6 +24,12 @@ pub(super) fn answer(shared: &Arc<Shared>) -> Response {
 }
 
 async fn pump(shared: Arc<Shared>, chunks: mpsc::Sender<Bytes>) {
+    let reader = shared.world.read();
+    hand_out(&shared, reader, &chunks).await;
+    shared.world.leave_ring(reader);
+}
+
+async fn hand_out(shared: &Shared, reader: u64, chunks: &mpsc::Sender<Bytes>) {
     let mut next = Some(shared.world.hello());
     loop {
         if let Some(message) = next.take() {
@@ -37,6 +43,6 @@ async fn pump(shared: Arc<Shared>, chunks: mpsc::Sender<Bytes>) {
             () = chunks.closed() => return,
             () = tokio::time::sleep(shared.options.pace) => {}
         }
-        next = shared.world.pop();
+        next = shared.world.pop(reader);
     }
 }

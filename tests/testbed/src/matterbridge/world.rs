@@ -1,8 +1,9 @@
 //! What Matterbridge remembers: the ring of the API account, who listens, and where posts went.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use tokio::sync::mpsc;
@@ -13,6 +14,8 @@ use super::{Faults, Message, Options};
 pub(super) const DEFAULT_BUFFER: usize = 10;
 /// What waits for a client that does not read; more is dropped.
 const QUEUE: usize = 256;
+/// What was taken out of the ring by a reader that left this soon may have died with it.
+const LAST_BREATH: Duration = Duration::from_secs(2);
 
 /// A message in the ring, and whether somebody heard it over the WebSocket.
 struct Kept {
@@ -25,8 +28,11 @@ struct Inner {
     ring: VecDeque<Kept>,
     /// What fell out of the ring and was told to nobody.
     overwritten: Vec<Message>,
-    /// What was taken out of the ring by whoever asked, and stands nowhere else any more.
-    handed_out: Vec<Message>,
+    /// What was taken out of the ring, when, and by which reader: it stands nowhere else any more.
+    handed_out: Vec<(u64, Instant, Message)>,
+    readers: u64,
+    /// When readers left.
+    gone: HashMap<u64, Instant>,
     capacity: usize,
     sockets: Vec<(u64, mpsc::Sender<String>)>,
     next_socket: u64,
@@ -53,6 +59,8 @@ impl World {
                 ring: VecDeque::new(),
                 overwritten: Vec::new(),
                 handed_out: Vec::new(),
+                readers: 0,
+                gone: HashMap::new(),
                 capacity: options.buffer.max(1),
                 sockets: Vec::new(),
                 next_socket: 0,
@@ -151,14 +159,25 @@ impl World {
         self.inner().sockets.retain(|(other, _)| *other != number);
     }
 
-    /// Takes the oldest message out of the ring.
-    pub(super) fn pop(&self) -> Option<Message> {
+    /// Somebody begins to read the ring.
+    pub(super) fn read(&self) -> u64 {
         let mut inner = self.inner();
-        let kept = inner.ring.pop_front()?;
-        if !kept.heard {
-            inner.handed_out.push(kept.message.clone());
-        }
-        Some(kept.message)
+        inner.readers += 1;
+        inner.readers
+    }
+
+    /// Takes the oldest message out of the ring.
+    pub(super) fn pop(&self, reader: u64) -> Option<Message> {
+        let mut inner = self.inner();
+        let Kept { message, .. } = inner.ring.pop_front()?;
+        let taken = (reader, Instant::now(), message.clone());
+        inner.handed_out.push(taken);
+        Some(message)
+    }
+
+    /// A reader of the ring is gone.
+    pub(super) fn leave_ring(&self, reader: u64) {
+        self.inner().gone.insert(reader, Instant::now());
     }
 
     /// Empties the ring, which is a small one from then on.
@@ -181,7 +200,12 @@ impl World {
     }
 
     pub(super) fn handed_out(&self) -> Vec<Message> {
-        self.inner().handed_out.clone()
+        let inner = self.inner();
+        let taken = inner.handed_out.iter().filter(|(reader, at, _)| {
+            let gone = inner.gone.get(reader);
+            gone.is_some_and(|gone| gone.duration_since(*at) < LAST_BREATH)
+        });
+        taken.map(|(.., message)| message.clone()).collect()
     }
 
     pub(super) fn buffered(&self) -> usize {

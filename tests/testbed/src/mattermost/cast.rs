@@ -29,11 +29,21 @@ impl MattermostSim {
             nickname: String::new(),
             is_bot,
             token: new_id(),
+            picture: None,
         };
         let mut inner = self.world().inner();
         inner.tokens.insert(user.token.clone(), user.id.clone());
         inner.users.push(user.clone());
         user
+    }
+
+    /// Somebody chooses a picture: a PNG.
+    pub fn set_picture(&self, user: &str, content: Vec<u8>) {
+        let mut inner = self.world().inner();
+        let user = inner.users.iter_mut().find(|known| known.id == user);
+        if let Some(user) = user {
+            user.picture = Some((content, now_ms()));
+        }
     }
 
     /// The token is worth nothing from now on; connections that were opened with it close.
@@ -65,6 +75,7 @@ impl MattermostSim {
             team_id: team.id.clone(),
             name: name.to_owned(),
             display_name: name.to_owned(),
+            header: String::new(),
             kind,
             delete_at: 0,
             members: members.iter().map(|user| user.id.clone()).collect(),
@@ -72,6 +83,21 @@ impl MattermostSim {
         };
         self.world().inner().channels.push(channel.clone());
         channel
+    }
+
+    /// Somebody gives a channel another name and header.
+    pub fn head(&self, channel: &str, name: &str, header: &str) {
+        let mut inner = self.world().inner();
+        if let Some(place) = inner.channels.iter_mut().find(|place| place.id == channel) {
+            (place.display_name, place.header) = (name.to_owned(), header.to_owned());
+        }
+    }
+
+    /// A channel's name and header.
+    pub fn heading(&self, channel: &str) -> Option<(String, String)> {
+        let inner = self.world().inner();
+        let found = inner.channels.iter().find(|place| place.id == channel)?;
+        Some((found.display_name.clone(), found.header.clone()))
     }
 
     /// Somebody decides about a channel from now on.
@@ -170,10 +196,22 @@ impl MattermostSim {
 
     /// Somebody sends a file.
     pub fn say_file(&self, channel: &str, user: &str, name: &str, content: &[u8]) -> Post {
+        self.say_file_with(channel, user, "", name, content)
+    }
+
+    /// Somebody sends a file, with words.
+    pub fn say_file_with(
+        &self,
+        channel: &str,
+        user: &str,
+        words: &str,
+        name: &str,
+        content: &[u8],
+    ) -> Post {
         let file = File {
             id: new_id(),
             name: name.to_owned(),
-            mime_type: "application/octet-stream".to_owned(),
+            mime_type: type_of(name).to_owned(),
             content: content.to_owned(),
             owner: user.to_owned(),
             channel_id: channel.to_owned(),
@@ -182,7 +220,7 @@ impl MattermostSim {
         self.world().inner().files.insert(file.id.clone(), file);
         self.written(Post {
             file_ids,
-            ..said(channel, user, "")
+            ..said(channel, user, words)
         })
     }
 
@@ -226,6 +264,11 @@ impl MattermostSim {
         drop(self.world().react(user, id, emoji, true, self.faults()));
     }
 
+    /// Somebody no longer does.
+    pub fn unreact(&self, user: &str, id: &str, emoji: &str) {
+        drop(self.world().react(user, id, emoji, false, self.faults()));
+    }
+
     /// Somebody types.
     pub fn type_in(&self, channel: &str, user: &str) {
         self.world().flutter("typing", user, channel, self.faults());
@@ -267,5 +310,13 @@ fn said(channel: &str, user: &str, text: &str) -> Post {
         user_id: user.to_owned(),
         message: text.to_owned(),
         ..Post::default()
+    }
+}
+
+/// As the server guesses it from the name.
+fn type_of(name: &str) -> &'static str {
+    match name.rsplit('.').next() {
+        Some("png") => "image/png",
+        _ => "application/octet-stream",
     }
 }

@@ -17,6 +17,8 @@ pub struct User {
     pub is_bot: bool,
     /// A token of theirs.
     pub token: String,
+    /// Their picture and when they chose it, if they did. Milliseconds.
+    pub picture: Option<(Vec<u8>, i64)>,
 }
 
 /// A team.
@@ -39,6 +41,8 @@ pub struct Channel {
     pub name: String,
     /// What people see.
     pub display_name: String,
+    /// What stands beside the name.
+    pub header: String,
     /// `O` for open, `P` for private, `D` for direct.
     pub kind: &'static str,
     /// Milliseconds; 0 while it is not archived.
@@ -80,8 +84,8 @@ pub struct Post {
     pub file_ids: Vec<String>,
     /// What its author called it before it had an id.
     pub pending_post_id: String,
-    /// Who reacted, by emoji.
-    pub reactions: BTreeMap<String, BTreeSet<String>>,
+    /// Who reacted and when, by emoji.
+    pub reactions: BTreeMap<String, BTreeMap<String, i64>>,
 }
 
 /// Something attached.
@@ -107,6 +111,7 @@ impl User {
             "id": self.id, "create_at": 1, "update_at": 1, "delete_at": 0, "username": self.username,
             "auth_service": "", "email": "", "nickname": self.nickname, "first_name": "", "last_name": "",
             "position": "", "roles": "system_user", "locale": "en", "is_bot": self.is_bot,
+            "last_picture_update": self.picture.as_ref().map_or(0, |(_, at)| *at),
         })
     }
 }
@@ -124,7 +129,7 @@ impl Channel {
     pub(super) fn json(&self) -> Value {
         json!({
             "id": self.id, "create_at": 1, "update_at": 1, "delete_at": self.delete_at, "team_id": self.team_id,
-            "type": self.kind, "display_name": self.display_name, "name": self.name, "header": "", "purpose": "",
+            "type": self.kind, "display_name": self.display_name, "name": self.name, "header": self.header, "purpose": "",
             "last_post_at": 1, "total_msg_count": 0, "creator_id": "",
         })
     }
@@ -145,13 +150,18 @@ impl Channel {
 }
 
 impl File {
+    /// The simulator looks into no file, and calls every PNG one of this size.
+    pub(super) fn is_picture(&self) -> bool {
+        self.mime_type == "image/png"
+    }
+
     pub(super) fn json(&self, post: &Post) -> Value {
         let extension = self.name.rsplit_once('.').map_or("", |(_, end)| end);
         json!({
             "id": self.id, "user_id": self.owner, "post_id": post.id, "channel_id": self.channel_id, "create_at": post.create_at,
             "update_at": post.create_at, "delete_at": 0, "name": self.name, "extension": extension,
-            "size": self.content.len(), "mime_type": self.mime_type, "has_preview_image": false,
-            "width": 0, "height": 0,
+            "size": self.content.len(), "mime_type": self.mime_type, "has_preview_image": self.is_picture(),
+            "width": if self.is_picture() { 3_840 } else { 0 }, "height": if self.is_picture() { 2_160 } else { 0 },
         })
     }
 }
@@ -163,9 +173,9 @@ impl Post {
         let reactions: Vec<Value> = self
             .reactions
             .iter()
-            .flat_map(|(emoji, users)| users.iter().map(move |user| (emoji, user)))
-            .map(|(emoji, user)| {
-                json!({"user_id": user, "post_id": self.id, "emoji_name": emoji, "create_at": self.update_at})
+            .flat_map(|(emoji, users)| users.iter().map(move |(user, at)| (emoji, user, at)))
+            .map(|(emoji, user, at)| {
+                json!({"user_id": user, "post_id": self.id, "emoji_name": emoji, "create_at": at})
             })
             .collect();
         let mut metadata = json!({});

@@ -257,15 +257,19 @@ impl World {
         let mut inner = self.inner();
         let post = inner.post_mut(id).filter(|post| post.delete_at == 0);
         let post = post.ok_or(No::NO_POST)?;
+        let now = now_ms();
         let users = post.reactions.entry(emoji.to_owned()).or_default();
-        if added {
-            users.insert(user.to_owned());
+        // The first time counts; of an end the moment is not told.
+        let at = if added {
+            *users.entry(user.to_owned()).or_insert(now)
         } else {
             users.remove(user);
-        }
+            0
+        };
         post.reactions.retain(|_, users| !users.is_empty());
-        post.update_at = now_ms();
-        let reaction = json!({"user_id": user, "post_id": id, "emoji_name": emoji, "create_at": post.update_at});
+        post.update_at = now;
+        let reaction =
+            json!({"user_id": user, "post_id": id, "emoji_name": emoji, "create_at": at});
         let place = post.channel_id.clone();
         let event = if added {
             "reaction_added"

@@ -101,6 +101,7 @@ pub async fn run(context: &Context<'_>, id: &str, kind: Kind) -> anyhow::Result<
             portals: vec![(0, 0)],
             seed: context.seed,
             log_filter: "warn".to_owned(),
+            ..Plan::default()
         },
     )
     .await?;

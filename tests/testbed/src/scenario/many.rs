@@ -167,6 +167,7 @@ impl Many {
             matrix_options: String::new(),
             delivery_options: String::new(),
             admin_options: String::new(),
+            media_options: String::new(),
             portals: pairs.iter().map(Pair::portal).collect(),
             log_filter: "warn".to_owned(),
         })?;

@@ -107,6 +107,7 @@ impl Pair {
             room: self.room.clone(),
             silo: "gitter".to_owned(),
             channel: self.channel.uri.clone(),
+            options: String::new(),
         }
     }
 }
@@ -231,6 +232,7 @@ impl Scenario {
             matrix_options: options.matrix_options,
             delivery_options: options.delivery_options,
             admin_options: options.admin_options.replace("{ann}", &ann.user_id()),
+            media_options: String::new(),
             portals: pairs.iter().map(Pair::portal).collect(),
             log_filter: options.log_filter,
         })?;

@@ -1,7 +1,9 @@
 //! One bridge between encrypted rooms and channels of silos of any kind: the scene for what is not Gitter's alone. A room
 //! may be joined to several channels, and a channel to several rooms.
 
+mod act;
 mod joint;
+mod rival;
 mod site;
 
 use std::path::PathBuf;
@@ -12,6 +14,7 @@ use anyhow::Context as _;
 use footbridge::matrix::person::Person;
 use tempfile::TempDir;
 
+pub use act::Act;
 pub use joint::Joint;
 pub use site::{Kind, Site};
 
@@ -22,6 +25,7 @@ use crate::scenario::{Ear, Load, PASSWORD, until};
 use crate::synapse::Synapse;
 
 /// What a town is made of.
+#[derive(Default)]
 pub struct Plan {
     /// The `footbridge` program.
     pub binary: PathBuf,
@@ -31,10 +35,36 @@ pub struct Plan {
     pub rooms: usize,
     /// Which rooms are joined to which channels, by their numbers.
     pub portals: Vec<(usize, usize)>,
+    /// Whether the rooms stay in the clear.
+    pub in_clear: bool,
+    /// Whether the bridge may change the state of the rooms.
+    pub powerful: bool,
+    /// More lines for each portal.
+    pub portal_options: String,
+    /// What Bob says in every channel before the bridge is there.
+    pub said_before: Vec<String>,
+    /// Lines of `[media]`.
+    pub media_options: String,
     /// For the dice of the proxies.
     pub seed: u64,
     /// For `FOOTBRIDGE_LOG`.
     pub log_filter: String,
+}
+
+impl Plan {
+    /// One room and one channel of this kind.
+    #[must_use]
+    pub fn of_one(binary: PathBuf, kind: Kind) -> Self {
+        Self {
+            binary,
+            sites: vec![kind],
+            rooms: 1,
+            portals: vec![(0, 0)],
+            seed: 1,
+            log_filter: "info".to_owned(),
+            ..Self::default()
+        }
+    }
 }
 
 /// Everything in its place. The bridge runs and is in every room.
@@ -74,12 +104,24 @@ impl Town {
         let mut rooms = Vec::new();
         for number in 0..plan.rooms {
             let invited = [bridge_user.clone()];
-            let room = ann.create_room(&format!("Room {number}"), true, &invited);
-            rooms.push(room.await?);
+            let room = ann.create_room(&format!("Room {number}"), !plan.in_clear, &invited);
+            let room = room.await?;
+            if plan.powerful {
+                let power = serde_json::json!({ "users": { &bridge_user: 50 } });
+                let state = ("m.room.power_levels", "");
+                ann.send_state(&room, state, power).await?;
+            }
+            rooms.push(room);
         }
         let mut sites = Vec::new();
         for (number, kind) in plan.sites.iter().enumerate() {
-            sites.push(Site::open(number, kind, plan.seed).await?);
+            let site = Site::open(number, kind, plan.seed).await?;
+            for text in &plan.said_before {
+                site.say(text);
+                // Some networks know no order within a millisecond.
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            sites.push(site);
         }
         let homeserver = Proxy::start(&synapse.url(), plan.seed).await?;
         let mut portals = Vec::new();
@@ -90,6 +132,7 @@ impl Town {
                 room: room.clone(),
                 silo: site.name.clone(),
                 channel: site.channel(),
+                options: plan.portal_options.clone(),
             });
         }
         let bridge = BridgeProcess::prepare(&Setup {
@@ -101,6 +144,7 @@ impl Town {
             matrix_options: "key_wait = \"5m\"".to_owned(),
             delivery_options: String::new(),
             admin_options: String::new(),
+            media_options: plan.media_options,
             portals,
             log_filter: plan.log_filter,
         })?;
@@ -137,6 +181,19 @@ impl Town {
         }
         // A silo that is not followed yet has no history to catch up with.
         self.bridge.wait_ready().await
+    }
+
+    /// Waits a minute for something to be so; where it is not, says what stands where, and what the bridge logged.
+    pub async fn wait(&self, what: &str, is_so: impl Fn() -> bool) -> anyhow::Result<()> {
+        let waited = until(Duration::from_mins(1), is_so).await;
+        waited.with_context(|| {
+            let channel = self.sites.first().map(Site::read).unwrap_or_default();
+            let logs = self.bridge.logs_end();
+            format!(
+                "{what} did not happen; in the channel stands {channel:?}, in the room {:?}\n{logs}",
+                self.read(0)
+            )
+        })
     }
 
     /// What the bridge has said in a room, in order, as it reads now: text, and whether it stands there still.

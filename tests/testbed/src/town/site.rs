@@ -11,6 +11,7 @@ use crate::gitter::{self, GitterSim};
 use crate::matterbridge::{self, MatterbridgeSim};
 use crate::mattermost::{self, MattermostSim};
 use crate::proxy::Proxy;
+use crate::shelf::Shelf;
 
 /// How often a channel is looked at.
 const LOOK: Duration = Duration::from_millis(50);
@@ -31,7 +32,8 @@ pub enum Kind {
 
 /// The network behind a channel.
 #[derive(Clone)]
-enum Ground {
+#[expect(clippy::large_enum_variant, reason = "there is one of each channel")]
+pub(super) enum Ground {
     Gitter {
         sim: GitterSim,
         room: gitter::Room,
@@ -55,12 +57,15 @@ pub struct Site {
     pub name: String,
     /// What stands between the bridge and the silo.
     pub proxy: Proxy,
+    /// Where the network has its files and pictures, unless it has them itself.
+    pub shelf: Shelf,
     ground: Ground,
     times: Arc<Mutex<Vec<Instant>>>,
     watch: AbortHandle,
 }
 
-const GATEWAY: &str = "gateway1";
+/// The gateway of a Matterbridge.
+pub(super) const GATEWAY: &str = "gateway1";
 /// The token of Matterbridge's API account.
 const TOKEN: &str = "a-token-for-the-testbed";
 
@@ -136,10 +141,15 @@ impl Site {
         Ok(Self {
             name: format!("{word}{number}"),
             proxy,
+            shelf: Shelf::start().await?,
             ground,
             times,
             watch: watch.abort_handle(),
         })
+    }
+
+    pub(super) fn ground(&self) -> &Ground {
+        &self.ground
     }
 
     /// What the portal calls it.
@@ -152,14 +162,43 @@ impl Site {
     }
 
     pub(super) fn setup(&self) -> SiloSetup {
+        self.setup_of(match &self.ground {
+            Ground::Gitter { bot, .. } => &bot.token,
+            Ground::Matterbridge { .. } => TOKEN,
+            Ground::Mattermost { bot, .. } => &bot.token,
+        })
+    }
+
+    /// The same under another account.
+    pub(super) fn rival_setup(&self) -> anyhow::Result<SiloSetup> {
         match &self.ground {
-            Ground::Gitter { sim, bot, .. } => {
+            Ground::Gitter { sim, room, .. } => {
+                let rival = sim.add_user("rival", "Rival");
+                sim.join(&room.id, &rival.id)
+                    .map_err(|refusal| anyhow!("{refusal}"))?;
+                Ok(self.setup_of(&rival.token))
+            }
+            Ground::Matterbridge { .. } => Err(anyhow!("it has one account")),
+            Ground::Mattermost { sim, channel, .. } => {
+                let rival = sim.add_bot("rival");
+                sim.join(&channel.id, &rival.id);
+                Ok(self.setup_of(&rival.token))
+            }
+        }
+    }
+
+    fn setup_of(&self, token: &str) -> SiloSetup {
+        match &self.ground {
+            Ground::Gitter { sim, .. } => {
                 let access = SiloAccess {
                     api: self.proxy.url_for(&sim.api_url()),
                     stream: sim.stream_url(),
                     realtime: sim.realtime_url(),
-                    token: bot.token.clone(),
-                    options: "requests_per_minute = 60000\nsettle = \"2s\"".to_owned(),
+                    token: token.to_owned(),
+                    options: format!(
+                        "requests_per_minute = 60000\nsettle = \"2s\"\nmedia_hosts = [\"{}\"]",
+                        self.shelf.host()
+                    ),
                 };
                 SiloSetup {
                     name: self.name.clone(),
@@ -169,21 +208,58 @@ impl Site {
             Ground::Matterbridge { sim } => SiloSetup {
                 name: self.name.clone(),
                 kind: "matterbridge",
-                token: TOKEN.to_owned(),
+                token: token.to_owned(),
                 lines: format!(
-                    "api = \"{}\"\naccount = \"api.footbridge\"\naudit = \"10s\"",
-                    self.proxy.url_for(&sim.url())
+                    "api = \"{}\"\naccount = \"api.footbridge\"\naudit = \"10s\"\nmedia_hosts = [\"{}\"]",
+                    self.proxy.url_for(&sim.url()),
+                    self.shelf.host()
                 ),
             },
-            Ground::Mattermost { sim, bot, .. } => SiloSetup {
+            Ground::Mattermost { sim, .. } => SiloSetup {
                 name: self.name.clone(),
                 kind: "mattermost",
-                token: bot.token.clone(),
+                token: token.to_owned(),
                 lines: format!(
                     "url = \"{}\"\naudit = \"10s\"",
                     self.proxy.url_for(&sim.url())
                 ),
             },
+        }
+    }
+
+    /// Name, topic and, as far as the network has them, picture of the channel are these from now on, and the bridge may
+    /// change the topic.
+    pub fn head(&self, name: &str, topic: &str, picture: Vec<u8>) {
+        match &self.ground {
+            Ground::Gitter { sim, room, bot, .. } => {
+                let url = self.shelf.put("group.png", "image/png", picture);
+                sim.make_admin(&room.id, &bot.id);
+                sim.head(&room.id, topic, Some(&url));
+            }
+            Ground::Matterbridge { .. } => {}
+            Ground::Mattermost { sim, channel, .. } => sim.head(&channel.id, name, topic),
+        }
+    }
+
+    /// The channel's topic.
+    #[must_use]
+    pub fn topic(&self) -> Option<String> {
+        match &self.ground {
+            Ground::Gitter { sim, room, .. } => sim.topic(&room.id),
+            Ground::Matterbridge { .. } => None,
+            Ground::Mattermost { sim, channel, .. } => Some(sim.heading(&channel.id)?.1),
+        }
+    }
+
+    /// Bob gets this picture, a PNG, where somebody's picture is known beside a name.
+    pub fn picture_bob(&self, content: Vec<u8>) {
+        match &self.ground {
+            Ground::Gitter { sim, bob, .. } => {
+                let url = self.shelf.put("bob.png", "image/png", content);
+                sim.set_avatar(&bob.id, &url);
+            }
+            Ground::Matterbridge { .. } => {}
+            Ground::Mattermost { sim, bob, .. } => sim.set_picture(&bob.id, content),
         }
     }
 
@@ -234,6 +310,21 @@ impl Site {
                 let mut posts = sim.posts(&channel.id);
                 posts.retain(|post| post.user_id == bot.id);
                 posts.into_iter().map(|post| post.message).collect()
+            }
+        }
+    }
+
+    /// Everything that stands there, whoever wrote it.
+    pub fn all(&self) -> Vec<String> {
+        match &self.ground {
+            Ground::Gitter { sim, room, .. } => {
+                let messages = sim.messages(&room.id).into_iter();
+                messages.map(|message| message.text).collect()
+            }
+            Ground::Matterbridge { .. } => self.ground.by_bridge(),
+            Ground::Mattermost { sim, channel, .. } => {
+                let posts = sim.posts(&channel.id).into_iter();
+                posts.map(|post| post.message).collect()
             }
         }
     }

@@ -4,6 +4,8 @@
 
 #![recursion_limit = "512"]
 
+mod converters;
+mod files;
 mod raw;
 
 use std::path::{Path, PathBuf};
@@ -11,7 +13,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use footbridge_testbed::bridge::{Usage, build};
 use footbridge_testbed::console::Console;
 use footbridge_testbed::report::{Table, percentile, short};
@@ -37,9 +39,26 @@ struct Arguments {
     /// Seconds of rest over which CPU is measured.
     #[arg(long, default_value_t = 30)]
     rest: u64,
+    /// Megabytes of the file that crosses each way.
+    #[arg(long, default_value_t = 100)]
+    megabytes: usize,
+    /// Only one part.
+    #[arg(long)]
+    only: Option<Part>,
     /// A `footbridge` program that is there already; built when missing.
     #[arg(long)]
     binary: Option<PathBuf>,
+}
+
+/// What is measured.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Messages: memory, latency, throughput, catching up.
+    Messages,
+    /// A large file each way.
+    Files,
+    /// Converting texts.
+    Converters,
 }
 
 #[tokio::main]
@@ -62,41 +81,63 @@ async fn run(arguments: &Arguments, console: &Console) -> anyhow::Result<()> {
         "release build"
     };
     console.heading(&format!("Footbridge, measured ({profile})"));
-    console.step("Building the bridge");
-    let binary = match &arguments.binary {
-        Some(binary) => binary.clone(),
-        None => build::footbridge().await?,
-    };
-    console.step("Starting a Synapse that nobody will miss");
-    let synapse = Synapse::start(Limits::Relaxed).await?;
+    let wants = |part| arguments.only.is_none_or(|only| only == part);
     let mut table = Table::new(&["measured", "value", "remarks"]);
+    if wants(Part::Converters) {
+        console.step("Converting texts");
+        converters::measure(&mut table);
+    }
+    if wants(Part::Files) || wants(Part::Messages) {
+        console.step("Building the bridge");
+        let binary = match &arguments.binary {
+            Some(binary) => binary.clone(),
+            None => build::footbridge().await?,
+        };
+        console.step("Starting a Synapse that nobody will miss");
+        let synapse = Synapse::start(Limits::Relaxed).await?;
+        if wants(Part::Messages) {
+            messages(&synapse, &binary, arguments, &mut table, console).await?;
+        }
+        if wants(Part::Files) {
+            files::measure(&synapse, &binary, arguments.megabytes, &mut table, console).await?;
+        }
+    }
+    console.line(&format!("\n{table}"));
+    Ok(())
+}
 
-    let crowd = open(&synapse, &binary, 50, console).await?;
+async fn messages(
+    synapse: &Synapse,
+    binary: &Path,
+    arguments: &Arguments,
+    table: &mut Table,
+    console: &Console,
+) -> anyhow::Result<()> {
+    let crowd = open(synapse, binary, 50, console).await?;
     console.step("Rest, with 50 portals");
-    at_rest(&crowd, arguments, "50 portals", &mut table).await?;
+    at_rest(&crowd, arguments, "50 portals", table).await?;
     crowd.bridge.terminate().await?;
     drop(crowd);
 
-    let scene = open(&synapse, &binary, 1, console).await?;
+    let scene = open(synapse, binary, 1, console).await?;
     console.step("Rest, with 1 portal");
-    at_rest(&scene, arguments, "1 portal", &mut table).await?;
+    at_rest(&scene, arguments, "1 portal", table).await?;
     console.step("8 messages a second each way");
-    latency(&scene, arguments, &mut table).await?;
+    latency(&scene, arguments, table).await?;
     console.step("Bursts, in turns with raw requests");
-    throughput(&scene, &synapse, arguments, &mut table).await?;
+    throughput(&scene, synapse, arguments, table).await?;
     console.step("CPU of one direction at a time");
-    cost(&scene, arguments, &mut table).await?;
+    cost(&scene, arguments, table).await?;
     console.step(&format!(
         "{} messages while the bridge is stopped, and their arrival",
         arguments.catch_up
     ));
-    catch_up(&scene, arguments, &mut table).await?;
+    catch_up(&scene, arguments, table).await?;
     let (there, here) = (scene.toward_channel(), scene.toward_room());
     anyhow::ensure!(
         there.is_clean() && here.is_clean(),
         "messages were lost, doubled or out of order"
     );
-    console.line(&format!("\n{table}"));
     Ok(())
 }
 

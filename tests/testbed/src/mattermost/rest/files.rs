@@ -134,6 +134,25 @@ pub(super) fn response(call: &Call<'_>) -> Result<Response, No> {
     Ok(([(header::CONTENT_TYPE, kind)], file.content).into_response())
 }
 
+/// A smaller picture of a file that is one: here, its beginning.
+pub(super) fn preview(call: &Call<'_>) -> Result<Response, No> {
+    let (mut file, _) = found(call)?;
+    if !file.is_picture() {
+        return Err(NO_FILE);
+    }
+    file.content.truncate(1_000);
+    Ok(([(header::CONTENT_TYPE, "image/jpeg")], file.content).into_response())
+}
+
+/// Somebody's picture. Who has chosen none has one with a letter; here that is empty.
+pub(super) fn picture(call: &Call<'_>) -> Result<Response, No> {
+    let inner = call.shared.world.inner();
+    let user = inner.users.iter().find(|user| user.id == call.at(0));
+    let picture = user.ok_or(No::NO_USER)?.picture.clone();
+    let content = picture.map(|(content, _)| content).unwrap_or_default();
+    Ok(([(header::CONTENT_TYPE, "image/png")], content).into_response())
+}
+
 /// A file that the caller may see: one of a channel that they are in.
 fn found(call: &Call<'_>) -> Result<(File, Post), No> {
     let (file, post) = {

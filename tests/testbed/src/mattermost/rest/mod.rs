@@ -78,6 +78,7 @@ const ROUTES: &[(&str, Handler)] = &[
     ("POST users/ids", people::by_ids),
     ("POST users/usernames", people::by_names),
     ("POST users/status/ids", people::none),
+    ("GET users/:id/image", files::content),
     ("GET users/:id/preferences", people::none),
     ("GET users/:id/teams", places::teams),
     ("GET users/:id/teams/:team/channels", places::channels),
@@ -90,6 +91,7 @@ const ROUTES: &[(&str, Handler)] = &[
         places::channel_by_names,
     ),
     ("GET channels/:id", places::channel),
+    ("PUT channels/:id/patch", places::patch),
     ("GET channels/:id/members", places::members),
     ("GET channels/:id/members/:user", places::member),
     ("POST channels/:id/members", places::join),
@@ -108,6 +110,7 @@ const ROUTES: &[(&str, Handler)] = &[
     ),
     ("POST files", files::upload),
     ("GET files/:id", files::content),
+    ("GET files/:id/preview", files::content),
     ("GET files/:id/info", files::info),
     ("GET config/client", people::config),
     ("GET license/client", people::ok),
@@ -253,6 +256,12 @@ async fn answer(
     };
     if route == "GET files/:id" {
         return files::response(&call).unwrap_or_else(|no| refusal(&no));
+    }
+    if route == "GET files/:id/preview" {
+        return files::preview(&call).unwrap_or_else(|no| refusal(&no));
+    }
+    if route == "GET users/:id/image" {
+        return files::picture(&call).unwrap_or_else(|no| refusal(&no));
     }
     match handler(&call) {
         Ok((status, value)) => {

@@ -87,6 +87,33 @@ pub(super) fn own(call: &Call<'_>, id: &str) -> Result<Channel, No> {
     }
 }
 
+/// Every member may change an open channel, and most may change private ones.
+pub(super) fn patch(call: &Call<'_>) -> Answer {
+    let mut channel = own(call, call.at(0))?;
+    for (key, longest) in [("display_name", 64), ("header", 1_024)] {
+        let Some(text) = call.body[key].as_str() else {
+            continue;
+        };
+        if text.chars().count() > longest || (key == "display_name" && text.is_empty()) {
+            return Err(No(
+                400,
+                "model.channel.is_valid.app_error",
+                "Invalid channel.",
+            ));
+        }
+        let into = match key {
+            "header" => &mut channel.header,
+            _ => &mut channel.display_name,
+        };
+        text.clone_into(into);
+    }
+    let mut inner = call.shared.world.inner();
+    if let Some(kept) = inner.channels.iter_mut().find(|kept| kept.id == channel.id) {
+        *kept = channel.clone();
+    }
+    Ok((StatusCode::OK, channel.json()))
+}
+
 pub(super) fn members(call: &Call<'_>) -> Answer {
     let channel = own(call, call.at(0))?;
     let (page, size) = (call.number("page", 0), call.number("per_page", 60).min(200));

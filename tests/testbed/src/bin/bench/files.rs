@@ -1,0 +1,147 @@
+//! What a large file costs on its way between an encrypted room and a channel: the time, the bridge's memory above what it
+//! had before, and how long the homeserver alone takes for the same bytes.
+
+#![expect(
+    clippy::indexing_slicing,
+    reason = "the town is built here, of one room and one channel"
+)]
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use footbridge_testbed::console::Console;
+use footbridge_testbed::report::{Table, short};
+use footbridge_testbed::scenario::until;
+use footbridge_testbed::synapse::Synapse;
+use footbridge_testbed::town::{Kind, Plan, Town};
+
+use crate::seconds;
+
+const PATIENCE: Duration = Duration::from_mins(10);
+
+/// Sends a file of so many megabytes each way.
+pub async fn measure(
+    synapse: &Synapse,
+    binary: &Path,
+    megabytes: usize,
+    table: &mut Table,
+    console: &Console,
+) -> anyhow::Result<()> {
+    console.step("A room and a channel of Mattermost");
+    let plan = Plan::of_one(binary.to_owned(), Kind::Mattermost);
+    let town = Town::build(synapse, plan).await?;
+    let (sim, channel) = town.sites[0].mattermost().context("no Mattermost")?;
+    // A small one each way first, so that everything is what it is in daily life.
+    exchange(&town, 10_000).await?;
+    let bytes = megabytes * 1_000_000;
+
+    console.step(&format!("{megabytes} MB from the room to the channel"));
+    let before = town.bridge.usage_anew()?;
+    let began = Instant::now();
+    let alone = {
+        let content = pattern(bytes);
+        town.ann
+            .send_file(
+                &town.rooms[0],
+                ("big.bin", "application/octet-stream"),
+                content,
+                None,
+            )
+            .await?;
+        began.elapsed()
+    };
+    let began = Instant::now();
+    until(PATIENCE, || {
+        let posts = sim.posts(&channel.id);
+        posts.last().is_some_and(|post| {
+            let files = sim.files_of(post);
+            files.iter().any(|(_, content)| content.len() == bytes)
+        })
+    })
+    .await?;
+    row(
+        table,
+        &town,
+        ("room → channel", megabytes),
+        began.elapsed(),
+        alone,
+        before.resident_kib,
+    )?;
+
+    console.step(&format!("{megabytes} MB from the channel to the room"));
+    let before = town.bridge.usage_anew()?;
+    let bob = sim.add_user("carrier");
+    sim.join(&channel.id, &bob.id);
+    let began = Instant::now();
+    sim.say_file(&channel.id, &bob.id, "large.bin", &pattern(bytes));
+    until(PATIENCE, || arrived(&town, bytes)).await?;
+    row(
+        table,
+        &town,
+        ("channel → room", megabytes),
+        began.elapsed(),
+        alone,
+        before.resident_kib,
+    )?;
+    Ok(())
+}
+
+fn row(
+    table: &mut Table,
+    town: &Town,
+    (way, megabytes): (&str, usize),
+    took: Duration,
+    alone: Duration,
+    resident: u64,
+) -> anyhow::Result<()> {
+    let extra = town.bridge.usage()?.peak_kib.saturating_sub(resident) / 1024;
+    let speed = f64::from(u32::try_from(megabytes)?) / seconds(took);
+    table.row(&[
+        &format!("{megabytes} MB {way}"),
+        &format!("{speed:.1} MB/s, {extra} MB more memory"),
+        &format!(
+            "{} in all; Ann's own client took {} to encrypt and upload it",
+            short(Some(took)),
+            short(Some(alone))
+        ),
+    ]);
+    Ok(())
+}
+
+/// A small file each way.
+async fn exchange(town: &Town, bytes: usize) -> anyhow::Result<()> {
+    let (sim, channel) = town.sites[0].mattermost().context("no Mattermost")?;
+    let file = ("small.bin", "application/octet-stream");
+    town.ann
+        .send_file(&town.rooms[0], file, pattern(bytes), None)
+        .await?;
+    until(PATIENCE, || sim.posts(&channel.id).len() == 1).await?;
+    let bob = sim.add_user("herald");
+    sim.join(&channel.id, &bob.id);
+    sim.say_file(&channel.id, &bob.id, "small.bin", &pattern(bytes));
+    until(PATIENCE, || arrived(town, bytes)).await
+}
+
+fn arrived(town: &Town, bytes: usize) -> bool {
+    let sizes = town.ear.pick(&town.rooms[0], |heard| {
+        let ours = heard.seen.sender == town.bridge_user;
+        let size = heard.seen.content["info"]["size"].as_u64();
+        size.filter(|_| ours)
+    });
+    sizes.contains(&u64::try_from(bytes).unwrap_or_default())
+}
+
+/// Bytes that no encoding makes shorter by much.
+fn pattern(bytes: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut all = Vec::with_capacity(bytes + 8);
+    while all.len() < bytes {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        all.extend_from_slice(&state.to_le_bytes());
+    }
+    all.truncate(bytes);
+    all
+}

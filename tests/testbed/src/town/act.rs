@@ -1,0 +1,181 @@
+//! Everything that Bob can do in a channel, and everything that people see there.
+
+use serde_json::json;
+
+use super::site::{GATEWAY, Ground, Site};
+use crate::matterbridge;
+
+/// Something that Bob does.
+#[derive(Clone, Copy)]
+pub enum Act<'a> {
+    /// Says this, in the network's own dialect.
+    Say(&'a str),
+    /// `/me does something`
+    Emote(&'a str),
+    /// Answers something; where the network has no answers, in its thread.
+    Reply(&'a str, &'a str),
+    /// Writes in the thread of this message.
+    Thread(&'a str, &'a str),
+    /// Has this message read so from now on.
+    Edit(&'a str, &'a str),
+    /// Takes this message back.
+    Delete(&'a str),
+    /// Reacts to this message with this emoji, by its name.
+    React(&'a str, &'a str),
+    /// No longer does.
+    Unreact(&'a str, &'a str),
+    /// Sends a file of this name, with words.
+    File(&'a str, &'a str),
+    /// Brings somebody in.
+    Join,
+    /// Speaks as a machine.
+    Notice(&'a str),
+}
+
+impl Site {
+    /// Bob does this. Answers the id of what came of it, or nothing where the network knows no such thing or does not tell.
+    pub fn act(&self, act: Act<'_>) -> Option<String> {
+        match self.ground() {
+            Ground::Gitter { sim, room, bob, .. } => Some(match act {
+                Act::Say(text) => sim.say(&room.id, &bob.id, text).id,
+                Act::Emote(text) => sim.say_status(&room.id, &bob.id, text).ok()?.id,
+                Act::Thread(root, text) => sim.say_in_thread(&room.id, &bob.id, root, text).id,
+                Act::Edit(id, text) => sim.edit(&room.id, id, text).ok().map(|_| id.to_owned())?,
+                Act::Delete(id) => sim.delete(&room.id, id).ok().map(|()| id.to_owned())?,
+                _ => return None,
+            }),
+            Ground::Mattermost {
+                sim, channel, bob, ..
+            } => {
+                let (channel, bob) = (&channel.id, &bob.id);
+                Some(match act {
+                    Act::Say(text) => sim.say(channel, bob, text).id,
+                    Act::Emote(text) => sim.say_me(channel, bob, text).id,
+                    Act::Thread(root, text) => sim.say_in_thread(channel, bob, root, text).id,
+                    Act::Edit(id, text) => {
+                        sim.edit(id, text);
+                        id.to_owned()
+                    }
+                    Act::Delete(id) => {
+                        sim.delete(id);
+                        id.to_owned()
+                    }
+                    Act::React(id, emoji) => {
+                        sim.react(bob, id, emoji);
+                        id.to_owned()
+                    }
+                    Act::Unreact(id, emoji) => {
+                        sim.unreact(bob, id, emoji);
+                        id.to_owned()
+                    }
+                    Act::File(name, words) => {
+                        sim.say_file_with(channel, bob, words, name, PIXEL).id
+                    }
+                    Act::Join => {
+                        let told = "carol joined the channel.";
+                        sim.say_system(channel, bob, "system_join_channel", told).id
+                    }
+                    Act::Reply(..) | Act::Notice(_) => return None,
+                })
+            }
+            Ground::Matterbridge { sim } => {
+                let said = |text: &str| matterbridge::Message::from_irc(GATEWAY, "bob", text);
+                let message = match act {
+                    Act::Say(text) => said(text),
+                    Act::Emote(text) => said(text).event("user_action"),
+                    Act::Reply(_, text) | Act::Thread(_, text) => {
+                        let mut answer = said(text);
+                        "msg-parent-not-found".clone_into(&mut answer.parent_id);
+                        answer
+                    }
+                    // All that Matterbridge tells of an edit is the new text.
+                    Act::Edit(_, text) => said(&format!("{text} (edited)")),
+                    Act::File(name, words) => {
+                        let mut file = said("");
+                        file.extra = json!({"file": [
+                            {"Name": name, "Comment": words, "URL": "", "Data": PIXEL_BASE64},
+                        ]});
+                        file
+                    }
+                    Act::Join => matterbridge::Message::from_irc(GATEWAY, "system", "carol joins")
+                        .event("join_leave"),
+                    Act::Notice(text) => said(text).event("notice_irc"),
+                    Act::Delete(_) | Act::React(..) | Act::Unreact(..) => return None,
+                };
+                Some(sim.say(message).timestamp)
+            }
+        }
+    }
+
+    /// What people see there, in order: an id for each, who, and what, with its place, files and reactions.
+    pub fn shown(&self) -> Vec<(String, String)> {
+        match self.ground() {
+            Ground::Gitter { sim, room, .. } => {
+                let messages = sim.messages(&room.id).into_iter();
+                let shown = messages.map(|message| {
+                    let place = message.parent_id.as_ref().map_or("", |_| "↳ ");
+                    let how = if message.status { " (/me)" } else { "" };
+                    let who = &message.from_username;
+                    (message.id, format!("{place}{who}{how}: {}", message.text))
+                });
+                shown.collect()
+            }
+            Ground::Mattermost { sim, channel, .. } => {
+                let posts = sim.posts(&channel.id).into_iter();
+                let shown = posts.map(|post| {
+                    let place = if post.root_id.is_empty() { "" } else { "↳ " };
+                    let files = sim.files_of(&post).into_iter();
+                    let files =
+                        files.map(|(name, bytes)| format!(" [{name}, {} bytes]", bytes.len()));
+                    let reactions = post.reactions.iter();
+                    let reactions =
+                        reactions.map(|(emoji, who)| format!(" {{:{emoji}: {}}}", who.len()));
+                    let rest: String = files.chain(reactions).collect();
+                    let who = sim.name_of(&post.user_id);
+                    (
+                        post.id.clone(),
+                        format!("{place}{who}: {}{rest}", post.message),
+                    )
+                });
+                shown.collect()
+            }
+            Ground::Matterbridge { sim } => {
+                let posted = sim.posted().into_iter();
+                let shown = posted.map(|message| {
+                    let files = message
+                        .extra
+                        .get("file")
+                        .and_then(|files| files.as_array())
+                        .cloned()
+                        .unwrap_or_default();
+                    let files = files.iter().map(|file| {
+                        let text = |key: &str| {
+                            file.get(key)
+                                .and_then(|text| text.as_str())
+                                .unwrap_or_default()
+                                .to_owned()
+                        };
+                        format!(" [{}: {:?}]", text("Name"), text("Comment"))
+                    });
+                    let files: String = files.collect();
+                    let event = match message.event.as_str() {
+                        "" => String::new(),
+                        event => format!(" ({event})"),
+                    };
+                    let who = &message.username;
+                    let line = format!("{who}{event}: {}{files}", message.text);
+                    (message.timestamp, line)
+                });
+                shown.collect()
+            }
+        }
+    }
+}
+
+/// A picture of one pixel, as PNG.
+const PIXEL: &[u8] = &[
+    0x89, b'P', b'N', b'G', 0x0d, 0x0a, 0x1a, 0x0a, 0, 0, 0, 0x0d, b'I', b'H', b'D', b'R', 0, 0, 0,
+    1, 0, 0, 0, 1, 8, 6, 0, 0, 0, 0x1f, 0x15, 0xc4, 0x89,
+];
+/// The same.
+const PIXEL_BASE64: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJ";

@@ -1,0 +1,49 @@
+//! A second bridge between the town's first room and its first channel, under accounts of its own on both sides.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+
+use super::{Town, unique};
+use crate::bridge::{BridgeProcess, PortalSetup, Setup};
+use crate::scenario::PASSWORD;
+use crate::synapse::Synapse;
+
+impl Town {
+    /// Starts it, and answers who it is in the room.
+    pub async fn rival(
+        &self,
+        synapse: &Synapse,
+        binary: PathBuf,
+    ) -> anyhow::Result<(BridgeProcess, String)> {
+        let user = synapse
+            .register(&format!("townrival{}", unique()), PASSWORD)
+            .await?;
+        let room = self.rooms.first().context("there is no room")?;
+        let site = self.sites.first().context("there is no channel")?;
+        self.ann.invite(room, &user).await?;
+        let silo = site.rival_setup()?;
+        let bridge = BridgeProcess::prepare(&Setup {
+            binary,
+            homeserver: synapse.url(),
+            user: user.clone(),
+            password: PASSWORD.to_owned(),
+            portals: vec![PortalSetup {
+                room: room.clone(),
+                silo: silo.name.clone(),
+                channel: site.channel(),
+                options: String::new(),
+            }],
+            silos: vec![silo],
+            matrix_options: String::new(),
+            delivery_options: String::new(),
+            admin_options: String::new(),
+            media_options: String::new(),
+            log_filter: "info".to_owned(),
+        })?;
+        bridge.login().await?;
+        bridge.start().await?;
+        bridge.wait_ready().await?;
+        Ok((bridge, user))
+    }
+}
