@@ -930,22 +930,27 @@ fn value(table: &str, key: &str) -> &'static str {
         ("silo", "requests_per_minute") => "95",
         ("store", "min_free_mib") => "64",
         ("silo", "feed") => "\"realtime\"",
-        ("silo", "api" | "stream" | "url") => "\"https://api.example.org\"",
+        ("media", "public_url") | ("silo", "api" | "stream" | "url") => {
+            "\"https://api.example.org\""
+        }
         ("silo", "names") => "\"text\"",
         ("silo", "realtime") => "\"wss://api.example.org\"",
         ("portal", "room") => "\"#room:example.org\"",
         ("portal", "channel") => "\"org/room\"",
         ("portal", "trust") => "\"cross-signed\"",
-        ("admin", "listen") => "\"127.0.0.1:29320\"",
+        ("admin", "listen") | ("media", "gateway_listen") => "\"127.0.0.1:29320\"",
         ("admin", "allow_remote")
         | ("delivery", "coalesce")
         | ("consent", "disclose_joins")
         | ("portal", "system_messages" | "notices") => "true",
-        ("media", "max_mib") => "100",
+        ("portal", "reactions" | "file_links") => "\"always\"",
+        ("portal", "room_name" | "room_topic" | "room_picture") => "\"from-channel\"",
+        ("media", "max_mib") | ("portal", "backfill") => "100",
         ("person", "user") => "\"@ann:example.org\"",
         ("admin", "users") => "[\"example.org\"]",
-        ("consent", "delay") => "\"1m\"",
+        ("consent", "delay") | ("media", "links_last") => "\"1m\"",
         ("delivery", "attempts") => "8",
+        ("silo", "media_hosts") => "[\"media.example.org\"]",
         ("silo", "audit") => "\"5m\"",
         ("silo", "account") => "\"api.footbridge\"",
         ("silo", "avatar" | "icon") => "\"https://example.org/picture.png\"",

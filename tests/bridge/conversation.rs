@@ -164,6 +164,8 @@ fn told(message: &Message) -> String {
         }
         Action::Edit { body, .. } => format!("{who} (an edit): {}", html_from_body(body)),
         Action::Delete { .. } => format!("{who} (a deletion)"),
+        Action::React { key, .. } => format!("{who} (a reaction): {key}"),
+        Action::Unreact { key, .. } => format!("{who} (no reaction any more): {key}"),
         Action::Unsupported { summary } => format!("{who} (a notice): {summary}"),
         Action::System { summary } => format!("(a system message): {summary}"),
         Action::Bridge { text, .. } => format!("(the bridge): {text}"),

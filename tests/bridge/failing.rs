@@ -107,6 +107,7 @@ impl Bench {
             sender: Sender {
                 id: by.into(),
                 name: "A".into(),
+                avatar: None,
             },
             words: words.into(),
             target: target.map(RemoteId::from),
@@ -128,6 +129,7 @@ impl Bench {
             bells: self.bells.clone(),
             clock: self.clock,
             rules: Arc::new(Rules {
+                limits: std::collections::HashMap::new(),
                 admins: Vec::new(),
                 delay: Duration::ZERO,
                 operator: "nobody".to_owned(),

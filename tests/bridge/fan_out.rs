@@ -24,6 +24,7 @@ async fn town() -> Town {
         portals: vec![(0, 0), (1, 0), (0, 1), (0, 2)],
         seed: 1,
         log_filter: "info".to_owned(),
+        ..Plan::default()
     };
     let synapse = Synapse::shared().await.unwrap();
     Town::build(synapse, plan).await.unwrap()

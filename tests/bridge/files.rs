@@ -1,27 +1,21 @@
 //! Files on their way between an encrypted room and a channel, through the program itself: byte by byte what was sent,
 //! encrypted on the homeserver, named where they cannot be carried, and nothing of them left on our disk.
 
-use std::{path::PathBuf, time::Duration};
+use std::path::PathBuf;
 
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use footbridge::matrix::person::Seen;
 use footbridge_testbed::{
-    mattermost,
-    scenario::until,
+    matterbridge, mattermost,
+    shelf::Shelf,
     synapse::Synapse,
     town::{Kind, Plan, Town},
 };
-
-const PATIENCE: Duration = Duration::from_mins(1);
+use serde_json::{Value, json};
 
 async fn town(kind: Kind) -> Town {
-    let plan = Plan {
-        binary: PathBuf::from(env!("CARGO_BIN_EXE_footbridge")),
-        sites: vec![kind],
-        rooms: 1,
-        portals: vec![(0, 0)],
-        seed: 1,
-        log_filter: "info".to_owned(),
-    };
+    let binary = PathBuf::from(env!("CARGO_BIN_EXE_footbridge"));
+    let plan = Plan::of_one(binary, kind);
     Town::build(Synapse::shared().await.unwrap(), plan)
         .await
         .unwrap()
@@ -43,12 +37,7 @@ fn in_room(town: &Town, kind: &str) -> Vec<Seen> {
 }
 
 async fn wait(town: &Town, what: &str, is_so: impl Fn() -> bool) {
-    let happened = until(PATIENCE, is_so).await.is_ok();
-    assert!(
-        happened,
-        "{what} did not happen\n{}",
-        town.bridge.logs_end()
-    );
+    town.wait(what, is_so).await.unwrap();
 }
 
 /// A post's text, and its files by name.
@@ -109,7 +98,7 @@ async fn a_file_of_mattermost_reaches_an_encrypted_room_encrypted() {
     assert_eq!(content["filename"], "cat.bin");
     assert_eq!(content["info"]["size"], 300_001);
     assert!(content["url"].is_null(), "{content}");
-    assert_eq!(content["m.mentions"], serde_json::json!({}));
+    assert_eq!(content["m.mentions"], json!({}));
     let profile = &content["com.beeper.per_message_profile"];
     assert_eq!(profile["id"], bob.as_str());
     assert_eq!(
@@ -117,6 +106,82 @@ async fn a_file_of_mattermost_reaches_an_encrypted_room_encrypted() {
         format!("{}: cat.bin", profile["displayname"].as_str().unwrap())
     );
     assert_eq!(town.ann.read_file(content).await.unwrap(), sent);
+}
+
+#[tokio::test]
+async fn a_large_picture_of_mattermost_comes_with_its_small_one_and_its_size() {
+    let town = town(Kind::Mattermost).await;
+    let (sim, channel) = town.sites[0].mattermost().unwrap();
+    let bob = town.sites[0].say("before the picture").unwrap();
+    let posts = sim.posts(&channel.id);
+    let bob = &posts.iter().find(|post| post.id == bob).unwrap().user_id;
+    let sent = bytes(300_001);
+    sim.say_file(&channel.id, bob, "large.png", &sent);
+    sim.say_file(&channel.id, bob, "small.png", &sent[..2_000]);
+    wait(&town, "the pictures", || {
+        in_room(&town, "m.image").len() == 2
+    })
+    .await;
+    let pictures = in_room(&town, "m.image");
+    let info = &pictures[0].content["info"];
+    assert_eq!((&info["w"], &info["h"]), (&json!(3_840), &json!(2_160)));
+    let about = &info["thumbnail_info"];
+    assert_eq!(
+        *about,
+        json!({"mimetype": "image/jpeg", "size": 1_000, "w": 1_920, "h": 1_080})
+    );
+    assert!(info["thumbnail_url"].is_null(), "{info}");
+    let small = json!({ "file": info["thumbnail_file"] });
+    assert_eq!(town.ann.read_file(&small).await.unwrap(), sent[..1_000]);
+    assert!(
+        pictures[1].content["info"]["thumbnail_info"].is_null(),
+        "it is small itself"
+    );
+}
+
+#[tokio::test]
+async fn words_below_a_file_change_and_leave_the_file_as_it_is() {
+    let town = town(Kind::Mattermost).await;
+    let (sim, channel) = town.sites[0].mattermost().unwrap();
+    let bob = town.sites[0].say("before the picture").unwrap();
+    let posts = sim.posts(&channel.id);
+    let bob = &posts.iter().find(|post| post.id == bob).unwrap().user_id;
+    let sent = bytes(3_001);
+    let post = sim.say_file_with(&channel.id, bob, "my dog", "cat.png", &sent);
+    wait(&town, "the picture", || {
+        in_room(&town, "m.image").len() == 1
+    })
+    .await;
+    let picture = in_room(&town, "m.image").remove(0);
+    let body = |content: &Value| content["body"].as_str().unwrap().to_owned();
+    assert!(body(&picture.content).ends_with(": my dog"));
+    sim.edit(&post.id, "my **cat**");
+    // An edit that still waits when the next one comes is never sent.
+    wait(&town, "an edit", || in_room(&town, "m.image").len() == 2).await;
+    sim.edit(&post.id, "");
+    wait(&town, "two edits", || in_room(&town, "m.image").len() == 3).await;
+    let edits = in_room(&town, "m.image");
+    for (edit, ending) in edits[1..].iter().zip([": my cat", ": cat.png"]) {
+        assert_eq!(
+            edit.content["m.relates_to"]["event_id"],
+            picture.event_id.as_str()
+        );
+        let new = &edit.content["m.new_content"];
+        assert!(body(new).ends_with(ending), "{new}");
+        assert_eq!(new["filename"], "cat.png");
+        assert_eq!(town.ann.read_file(new).await.unwrap(), sent);
+    }
+    town.sites[0].delete(&post.id);
+    let gone = || {
+        let redactions = town.ear.pick(&town.rooms[0], |heard| {
+            let is_one = heard.seen.event_type == "m.room.redaction";
+            is_one.then(|| heard.seen.content["redacts"].clone())
+        });
+        redactions
+            .iter()
+            .any(|target| target == picture.event_id.as_str())
+    };
+    wait(&town, "its deletion", gone).await;
 }
 
 #[tokio::test]
@@ -169,4 +234,84 @@ async fn a_file_that_was_forged_or_is_too_large_is_named_and_the_next_message_go
         assert!(carried[line].1.is_empty());
     }
     assert!(carried[3].0.ends_with("goes on"));
+}
+
+/// Somebody on IRC sends this.
+fn on_irc(town: &Town, text: &str, file: &serde_json::Value) -> matterbridge::Message {
+    let sim = town.sites[0].matterbridge().unwrap();
+    let mut message = matterbridge::Message::from_irc("gateway1", "bob", text);
+    message.extra = json!({ "file": [file] });
+    sim.say(message)
+}
+
+#[tokio::test]
+async fn a_file_crosses_a_matterbridge_inside_its_messages() {
+    let town = town(Kind::Matterbridge { buffer: 1_000 }).await;
+    let (room, sent) = (&town.rooms[0], bytes(300_001));
+    let file = town.ann.send_file(
+        room,
+        ("../cat.png", "image/png"),
+        sent.clone(),
+        Some("look at *this*"),
+    );
+    file.await.unwrap();
+    town.ann.say(room, "after the file").await.unwrap();
+    let sim = town.sites[0].matterbridge().unwrap();
+    wait(&town, "both messages", || sim.posted().len() == 2).await;
+    let posted = sim.posted();
+    let file = &posted[0].extra["file"][0];
+    assert_eq!(
+        (posted[0].text.as_str(), file["Comment"].as_str()),
+        ("look at *this*", Some("look at *this*"))
+    );
+    assert_eq!(
+        (&posted[0].username, &file["Name"]),
+        (&"Ann".to_owned(), &"cat.png".into())
+    );
+    let content = BASE64.decode(file["Data"].as_str().unwrap()).unwrap();
+    assert!(content == sent, "byte by byte");
+
+    // What Matterbridge passes on comes along with its content, and is read by whoever may read the room.
+    let file = json!({"Name": "dog.png", "Data": BASE64.encode(&sent), "Comment": "", "URL": ""});
+    on_irc(&town, "and this", &file);
+    wait(&town, "the image", || in_room(&town, "m.image").len() == 1).await;
+    let content = in_room(&town, "m.image").remove(0).content;
+    assert_eq!(content["filename"], "dog.png");
+    assert!(
+        content["url"].is_null() && content["info"]["mimetype"] == "image/png",
+        "{content}"
+    );
+    assert_eq!(town.ann.read_file(&content).await.unwrap(), sent);
+}
+
+#[tokio::test]
+async fn c16_a_file_is_fetched_from_hosts_that_the_operator_named_and_from_no_other() {
+    let town = town(Kind::Matterbridge { buffer: 1_000 }).await;
+    let (here, elsewhere) = (&town.sites[0].shelf, Shelf::start().await.unwrap());
+    let sent = bytes(5_000);
+    let link = |url: &str| json!({"Name": "cat.png", "Data": "", "Comment": "", "URL": url});
+    let url = here.put("1/cat.png", "image/png", sent.clone());
+    on_irc(&town, "", &link(&url));
+    wait(&town, "the image", || in_room(&town, "m.image").len() == 1).await;
+    let content = in_room(&town, "m.image").remove(0).content;
+    assert_eq!(town.ann.read_file(&content).await.unwrap(), sent);
+    // Not named: a link, which everybody may follow for themselves.
+    let url = elsewhere.put("cat.png", "image/png", sent);
+    on_irc(&town, "", &link(&url));
+    // Named, but gone.
+    let gone = format!("http://{}/gone.png", here.host());
+    on_irc(&town, "", &link(&gone));
+    town.sites[0].say("after the files");
+    let said = |text: &str| {
+        let found = town.ear.pick(&town.rooms[0], |heard| {
+            heard.text().filter(|said| said.contains(text)).map(|_| ())
+        });
+        !found.is_empty()
+    };
+    wait(&town, "what follows", || said("after the files")).await;
+    assert!(said(&url) && said("sent an image: cat.png"));
+    assert_eq!(
+        (elsewhere.fetched("cat.png"), here.fetched("1/cat.png")),
+        (0, 1)
+    );
 }

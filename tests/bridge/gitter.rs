@@ -102,6 +102,7 @@ pub fn fast() -> Options {
 impl Network for Ground {
     fn silo(&self) -> Arc<dyn Silo> {
         let config = GitterConfig {
+            media_hosts: Vec::new(),
             name: "gitter".to_owned(),
             token: Secret::new(self.bridge.token.clone()),
             api: self.sim.api_url().parse().unwrap(),

@@ -101,7 +101,9 @@ impl Wall {
                     sent_at: Millis(1),
                 })
             }
-            Step::Send { .. } => panic!("nobody sends files here"),
+            Step::Send { .. } | Step::React { .. } | Step::Unreact { .. } => {
+                panic!("nobody sends files or reacts here")
+            }
             Step::Replace {
                 target, content, ..
             } => {
@@ -205,6 +207,7 @@ impl Outlet for Wall {
                 Plan::Steps(vec![Step::Replace {
                     target,
                     content: content(body),
+                    below_file: false,
                     otherwise: Some(Box::new(otherwise)),
                 }])
             }
@@ -423,6 +426,8 @@ impl Bench {
             budget: self.budget.clone(),
             coalesce: self.coalesce,
             people: footbridge::people::People::default(),
+            links: None,
+            origins: footbridge::origin::Origins::default(),
             tastes: Tastes {
                 notices: true,
                 ..Tastes::default()
@@ -485,6 +490,7 @@ pub fn bytes(action: Action) -> Vec<u8> {
     let sender = Sender {
         id: "@a:x".into(),
         name: "A".into(),
+        avatar: None,
     };
     Message {
         sender,
@@ -918,4 +924,109 @@ async fn an_echo_is_held_until_the_send_is_settled() {
         .await
         .unwrap();
     assert_eq!(accepted, [Accepted::Seen]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn c19_what_comes_ten_times_is_delivered_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let bench = Bench::open(directory.path()).await;
+    let arrival = |number: usize| Arrival {
+        place: bench.portal.room.clone(),
+        fact: RemoteId(format!("$e{number}")),
+        message: Some(RemoteId(format!("$e{number}"))),
+        thread: None,
+        sent_at: Millis(1),
+        payload: Payload::Ready(bytes(post(&format!("m{number}")))),
+    };
+    let wall = Wall::new(true, vec![]);
+    // Alone, several in one batch, before and after they were delivered.
+    for round in 0..10 {
+        let all = (0..5).map(|number| arrival((number + round) % 5));
+        let batch = Batch {
+            arrivals: all.clone().chain(all).collect(),
+            ..Batch::default()
+        };
+        bench.inbox.accept(batch).await.unwrap();
+        if round == 4 {
+            bench.run(&wall, LONG).await;
+        }
+    }
+    bench.run(&wall, LONG).await;
+    assert_eq!(wall.texts(), ["m0", "m1", "m2", "m3", "m4"]);
+    let tally = bench.tally(Side::Silo).await;
+    assert_eq!((tally.accepted, tally.delivered), (5, 5));
+    bench.balance().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn c21_what_is_taken_back_before_it_comes_never_crosses() {
+    let directory = tempfile::tempdir().unwrap();
+    let bench = Bench::open(directory.path()).await;
+    let wall = Wall::new(true, vec![]);
+    let gone = |target: &str| Action::Delete {
+        target: target.into(),
+    };
+    // Unknown, and then it comes after all.
+    bench.hear("$r1", gone("$late")).await;
+    bench.run(&wall, LONG).await;
+    let late = Arrival {
+        place: bench.portal.room.clone(),
+        fact: "$late".into(),
+        message: Some("$late".into()),
+        thread: None,
+        sent_at: Millis(1),
+        payload: Payload::Ready(bytes(post("taken back long ago"))),
+    };
+    let batch = Batch {
+        arrivals: vec![late],
+        ..Batch::default()
+    };
+    let accepted = bench.inbox.accept(batch).await.unwrap();
+    assert_eq!(accepted, [Accepted::Seen]);
+    // Still in the queue: neither is seen, and an edit of it does not bring it back.
+    bench.hear("$e1", post("one")).await;
+    bench.hear("$r2", gone("$e1")).await;
+    bench.hear("$x1", edit("$e1", "one again")).await;
+    bench.hear("$e2", post("two")).await;
+    bench.run(&wall, LONG).await;
+    assert_eq!(wall.texts().last().map(String::as_str), Some("two"));
+    assert!(!wall.texts().iter().any(|text| text.contains("again")));
+    bench.balance().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn c23_what_clocks_say_decides_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let bench = Bench::open(directory.path()).await;
+    let moments = [0, 1 << 53, -5, i64::MAX, i64::MIN, 1];
+    for (number, moment) in moments.into_iter().enumerate() {
+        let message = Message {
+            sender: Sender {
+                id: "@a:x".into(),
+                name: "A".into(),
+                avatar: None,
+            },
+            sent_at: Millis(moment),
+            files: Vec::new(),
+            action: post(&format!("m{number}")),
+        };
+        let arrival = Arrival {
+            place: bench.portal.room.clone(),
+            fact: RemoteId(format!("$e{number}")),
+            message: Some(RemoteId(format!("$e{number}"))),
+            thread: None,
+            sent_at: Millis(moment),
+            payload: Payload::Ready(message.to_bytes().unwrap()),
+        };
+        let batch = Batch {
+            arrivals: vec![arrival],
+            ..Batch::default()
+        };
+        bench.inbox.accept(batch).await.unwrap();
+    }
+    bench.hear("$x", edit("$e1", "m1 edited")).await;
+    let wall = Wall::new(true, vec![]);
+    bench.run(&wall, LONG).await;
+    assert_eq!(wall.texts(), ["m0", "m1 edited", "m2", "m3", "m4", "m5"]);
+    bench.balance().await;
 }

@@ -22,9 +22,19 @@ mod hostile;
 #[cfg(test)]
 mod commands;
 #[cfg(test)]
+mod content;
+#[cfg(test)]
 mod silo_contract;
 #[cfg(test)]
 mod files;
+#[cfg(test)]
+mod history;
+#[cfg(test)]
+mod links;
+#[cfg(test)]
+mod pictures;
+#[cfg(test)]
+mod reactions;
 #[cfg(test)]
 mod gitter;
 #[cfg(test)]
@@ -41,6 +51,12 @@ mod conversation;
 mod fan_out;
 #[cfg(test)]
 mod liar;
+#[cfg(test)]
+mod rivals;
+#[cfg(test)]
+mod table;
+#[cfg(test)]
+mod facts;
 #[cfg(test)]
 mod silos;
 #[cfg(test)]

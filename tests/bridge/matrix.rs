@@ -337,6 +337,7 @@ fn text_of(message: &Message) -> String {
     match &message.action {
         Action::Post { body, .. } | Action::Edit { body, .. } => body.to_plain(),
         Action::Delete { target } => format!("deleted {target}"),
+        Action::React { key, .. } | Action::Unreact { key, .. } => key.clone(),
         Action::Unsupported { summary } | Action::System { summary } => summary.clone(),
         Action::Bridge { text, .. } => text.clone(),
     }
@@ -499,6 +500,7 @@ async fn messages_of_an_encrypted_room_come_with_names_and_steps_go_there_encryp
     let replace = Step::Replace {
         target: copy.remote.clone(),
         content: content("changed"),
+        below_file: false,
         otherwise: None,
     };
     house

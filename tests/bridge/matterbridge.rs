@@ -73,6 +73,7 @@ impl Network for Ground {
             api: self.sim.url().parse().unwrap(),
             account: Some("api.footbridge".to_owned()),
             avatar: None,
+            media_hosts: Vec::new(),
             ping: self.ping,
             audit: self.audit,
         };
@@ -108,8 +109,7 @@ impl Network for Ground {
             Act::Edit(_, text) => said(&format!("{text} (edited)")),
             Act::File(name) => {
                 let mut file = said("");
-                file.extra =
-                    serde_json::json!({"file": [{"Name": name, "Comment": "", "URL": ""}]});
+                file.extra = serde_json::json!({"file": [{"Name": name, "Comment": "", "URL": "", "Data": "aGVsbG8="}]});
                 file
             }
             Act::Join => Message::from_irc(GATEWAY, "system", "carol joins").event("join_leave"),

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use footbridge::{
-    message::{Action, Style},
+    message::{Action, Message, Style},
     secret::Secret,
     silo::{
         FeedState, Silo,
@@ -309,7 +309,9 @@ async fn edits_and_deletions_while_nobody_listened_are_found() {
     ground.sim.delete(&gone);
     ground.sim.react(&ground.bob.id, &kept, "tada");
     house.listen().await;
-    let heard = house.heard(3).await;
+    let heard = house.heard(4).await;
+    let reacted = |message: &&Message| matches!(message.action, Action::React { .. });
+    assert_eq!(heard.iter().filter(reacted).count(), 1);
     let edits = heard
         .iter()
         .filter(|message| text(message) == "kept, corrected");

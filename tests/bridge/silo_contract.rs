@@ -332,6 +332,8 @@ impl House {
             budget: Budget::windowed(),
             coalesce: false,
             people: footbridge::people::People::default(),
+            links: None,
+            origins: footbridge::origin::Origins::default(),
             tastes: Tastes {
                 notices: true,
                 ..Tastes::default()
@@ -383,6 +385,7 @@ impl House {
             sender: Sender {
                 id: "@ann:example.org".to_owned(),
                 name: "Ann".to_owned(),
+                avatar: None,
             },
             sent_at: self.clock.now(),
             files: Vec::new(),

@@ -160,6 +160,8 @@ impl Town {
                         budget: Budget::windowed(),
                         coalesce: false,
                         people: footbridge::people::People::default(),
+                        links: None,
+                        origins: footbridge::origin::Origins::default(),
                         tastes: Tastes::default(),
                     };
                     let stop = town.stop.clone();
@@ -186,6 +188,7 @@ impl Town {
         let (bridge, bob) = (sim.add_user("bridge", "Bridge"), sim.add_user("bob", "Bob"));
         let name = format!("silo{number}");
         let config = GitterConfig {
+            media_hosts: Vec::new(),
             name: name.clone(),
             token: Secret::new(bridge.token.clone()),
             api: sim.api_url().parse().unwrap(),
@@ -245,6 +248,7 @@ impl Town {
             sender: Sender {
                 id: "@ann:example.org".to_owned(),
                 name: "Ann".to_owned(),
+                avatar: None,
             },
             sent_at: self.inbox.clock().now(),
             files: Vec::new(),

@@ -47,6 +47,7 @@ impl Toward {
             sender: footbridge::message::Sender {
                 id: "mary".into(),
                 name: "Mary".into(),
+                avatar: None,
             },
             sent_at: house.clock.now(),
             files: Vec::new(),
@@ -91,6 +92,8 @@ impl Toward {
             budget: Budget::default(),
             coalesce: true,
             people: footbridge::people::People::default(),
+            origins: footbridge::origin::Origins::default(),
+            links: None,
             tastes: portal::Tastes::default(),
         };
         let mut running = JoinSet::new();

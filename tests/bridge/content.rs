@@ -1,0 +1,135 @@
+//! What content alone can do to a bridge: break it (C25), or be shown as something else.
+
+use std::path::PathBuf;
+
+use footbridge::{
+    crash::POISON,
+    silo::markdown::{Flavour, body_from_markdown, markdown_from_body},
+    text::{
+        Body,
+        html::{Dialect, body_from_html},
+    },
+};
+use footbridge_testbed::{
+    gitter,
+    synapse::Synapse,
+    town::{Kind, Plan, Town},
+};
+use proptest::prelude::*;
+use serde_json::json;
+
+async fn town() -> Town {
+    let binary = PathBuf::from(env!("CARGO_BIN_EXE_footbridge"));
+    let plan = Plan::of_one(binary, Kind::Mattermost);
+    Town::build(Synapse::shared().await.unwrap(), plan)
+        .await
+        .unwrap()
+}
+
+async fn wait(town: &Town, what: &str, is_so: impl Fn() -> bool) {
+    town.wait(what, is_so).await.unwrap();
+}
+
+#[tokio::test]
+async fn c25_an_event_that_breaks_the_bridge_is_passed_over_and_counted() {
+    let town = town().await;
+    let room = &town.rooms[0];
+    let pid = town.bridge.pid();
+    town.ann.say(room, "before").await.unwrap();
+    town.ann
+        .send(room, POISON, json!({"body": "x"}))
+        .await
+        .unwrap();
+    town.ann.say(room, "behind").await.unwrap();
+    wait(&town, "what follows", || {
+        let said = town.sites[0].read();
+        said.len() == 2 && said[1].ends_with("behind")
+    })
+    .await;
+    assert_eq!(town.bridge.pid(), pid, "the bridge goes on");
+    let metrics = town.bridge.metrics().await.unwrap();
+    let passed = metrics.sum_where("footbridge_skipped_total", "rule", "breaking");
+    assert_eq!(passed, 1);
+    // The same at the next start, and from history.
+    town.bridge.terminate().await.unwrap();
+    town.ann
+        .send(room, POISON, json!({"body": "x"}))
+        .await
+        .unwrap();
+    town.ann.say(room, "at last").await.unwrap();
+    town.bridge.start().await.unwrap();
+    wait(&town, "what follows", || town.sites[0].read().len() == 3).await;
+}
+
+/// A text without what nobody sees.
+fn seen(text: &str) -> String {
+    let unseen = |c: &char| {
+        c.is_whitespace() || c.is_control() || matches!(c, '\u{200b}' | '\u{200d}' | '\u{feff}')
+    };
+    text.chars().filter(|c| !unseen(c)).collect()
+}
+
+/// Texts in which anything may be markup. In an address markup is written in percent, so none touches one.
+fn any_text() -> impl Strategy<Value = String> {
+    let marks = vec![
+        "*",
+        "**",
+        "_",
+        "`",
+        "``",
+        "```",
+        "~~",
+        "[",
+        "](",
+        ")",
+        "<",
+        ">",
+        "<b>",
+        "&amp;",
+        "&",
+        "\\",
+        "#",
+        "# ",
+        "- ",
+        "1. ",
+        "> ",
+        "|",
+        "---",
+        "\n",
+        "\n\n",
+        "    ",
+        ":smile:",
+        "@al",
+        "$$",
+        "!",
+        " https://x.example/a_b ",
+        "a@b.example",
+        "word",
+        "é",
+        "😀",
+        "/me ",
+    ];
+    let piece = prop_oneof![
+        prop::sample::select(marks).prop_map(str::to_owned),
+        "\\PC{0,6}"
+    ];
+    prop::collection::vec(piece, 0..16).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_text_is_shown_by_mattermost_as_it_was_written(text in any_text()) {
+        let written = markdown_from_body(&Body::plain(&text), Flavour::Mattermost);
+        let shown = body_from_markdown(&written).to_plain();
+        prop_assert_eq!(seen(&shown), seen(&text), "{:?}", written);
+    }
+
+    #[test]
+    fn every_text_is_shown_by_gitter_as_it_was_written(text in any_text()) {
+        let written = markdown_from_body(&Body::plain(&text), Flavour::Gitter);
+        let shown = body_from_html(&gitter::rendered(&written), Dialect::Gitter).to_plain();
+        prop_assert_eq!(seen(&shown), seen(&text), "{:?}", written);
+    }
+}

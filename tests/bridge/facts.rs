@@ -1,0 +1,99 @@
+//! Names, topics and pictures of rooms and channels, through the program itself: carried over where the portal wants it,
+//! once for each change, and where it does not, left alone.
+
+use std::{path::PathBuf, time::Duration};
+
+use footbridge_testbed::{
+    synapse::Synapse,
+    town::{Kind, Plan, Town},
+};
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+/// What the bridge has ever written into this state of the room.
+fn written(town: &Town, event: &str, key: &str) -> Vec<String> {
+    town.ear.pick(&town.rooms[0], |heard| {
+        let ours = heard.seen.sender == town.bridge_user && heard.seen.event_type == event;
+        let value = heard.seen.content.get(key).and_then(Value::as_str);
+        ours.then(|| value.unwrap_or_default().to_owned())
+    })
+}
+
+async fn town(kind: Kind, options: &str) -> Town {
+    let plan = Plan {
+        powerful: true,
+        portal_options: options.to_owned(),
+        ..Plan::of_one(PathBuf::from(env!("CARGO_BIN_EXE_footbridge")), kind)
+    };
+    Town::build(Synapse::shared().await.unwrap(), plan)
+        .await
+        .unwrap()
+}
+
+async fn set_topic(town: &Town, topic: &str) {
+    let content = json!({ "topic": topic });
+    let sent = town
+        .ann
+        .send_state(&town.rooms[0], ("m.room.topic", ""), content);
+    sent.await.unwrap();
+}
+
+#[tokio::test]
+async fn name_and_topic_of_a_mattermost_channel_and_its_room_follow_each_other() {
+    let options = "room_name = \"both\"\nroom_topic = \"both\"";
+    let town = town(Kind::Mattermost, options).await;
+    let site = &town.sites[0];
+    // Both had a name: neither is changed before somebody changes it.
+    sleep(Duration::from_secs(3)).await;
+    assert!(written(&town, "m.room.name", "name").is_empty());
+    site.head("Town\u{202e} hall", "About\n\ntowns", Vec::new());
+    town.wait("the room follows", || {
+        written(&town, "m.room.topic", "topic") == ["About towns"]
+            && written(&town, "m.room.name", "name") == ["Town hall"]
+    })
+    .await
+    .unwrap();
+    set_topic(&town, "About villages").await;
+    town.wait("the channel follows", || {
+        site.topic().as_deref() == Some("About villages")
+    })
+    .await
+    .unwrap();
+    // A restart changes nothing, and a message crosses all the while.
+    town.bridge.kill().await.unwrap();
+    town.bridge.start().await.unwrap();
+    town.bridge.wait_ready().await.unwrap();
+    site.say("still here");
+    town.wait("a message", || {
+        town.read(0).iter().any(|text| text.contains("still here"))
+    })
+    .await
+    .unwrap();
+    assert_eq!(written(&town, "m.room.topic", "topic"), ["About towns"]);
+    assert_eq!(written(&town, "m.room.name", "name"), ["Town hall"]);
+    assert_eq!(site.topic().as_deref(), Some("About villages"));
+}
+
+#[tokio::test]
+async fn a_room_takes_topic_and_picture_of_its_gitter_channel_and_only_what_the_portal_shares() {
+    let options = "room_topic = \"from-channel\"\nroom_picture = \"from-channel\"";
+    let town = town(Kind::Gitter, options).await;
+    let site = &town.sites[0];
+    let png = b"\x89PNG\r\n\x1a\nnot really".to_vec();
+    site.head("", "Bridges", png.clone());
+    town.wait("the room follows", || {
+        written(&town, "m.room.topic", "topic") == ["Bridges"]
+            && written(&town, "m.room.avatar", "url").len() == 1
+    })
+    .await
+    .unwrap();
+    let url = written(&town, "m.room.avatar", "url").remove(0);
+    let stored = town.ann.read_file(&json!({ "url": url })).await.unwrap();
+    assert_eq!(stored, png);
+    // The channel does not follow, and nobody asked for its name.
+    set_topic(&town, "Tunnels").await;
+    sleep(Duration::from_secs(9)).await;
+    assert_eq!(site.topic().as_deref(), Some("Bridges"));
+    assert!(written(&town, "m.room.name", "name").is_empty());
+    assert_eq!(written(&town, "m.room.topic", "topic"), ["Bridges"]);
+}

@@ -1,0 +1,80 @@
+//! C18: two bridges that join one encrypted room to one channel. Each brings everything once, and neither brings back
+//! what the other has brought.
+
+use std::{path::PathBuf, time::Duration};
+
+use footbridge_testbed::{
+    synapse::Synapse,
+    town::{Kind, Plan, Town},
+};
+use tokio::time::sleep;
+
+/// What stands in the room, whoever wrote it.
+fn in_room(town: &Town) -> Vec<String> {
+    town.ear
+        .pick(&town.rooms[0], |heard| heard.text().map(str::to_owned))
+}
+
+fn count(texts: &[String], what: &str) -> usize {
+    texts.iter().filter(|text| text.contains(what)).count()
+}
+
+async fn carry_nothing_back(kind: Kind) {
+    let synapse = Synapse::shared().await.unwrap();
+    let binary = PathBuf::from(env!("CARGO_BIN_EXE_footbridge"));
+    let town = Town::build(synapse, Plan::of_one(binary.clone(), kind))
+        .await
+        .unwrap();
+    let (_rival, _) = town.rival(synapse, binary).await.unwrap();
+    let site = &town.sites[0];
+    // By this they come to know each other.
+    site.say("dawn");
+    town.wait("both bring it", || count(&in_room(&town), "dawn") == 2)
+        .await
+        .unwrap();
+    town.wait("both notice", || {
+        count(&in_room(&town), "Another Footbridge") == 2
+    })
+    .await
+    .unwrap();
+    for number in 0..4 {
+        town.ann
+            .say(&town.rooms[0], &format!("from ann {number}"))
+            .await
+            .unwrap();
+        site.say(&format!("from bob {number}"));
+    }
+    town.wait("all arrives", || {
+        count(&in_room(&town), "from bob") >= 8 && count(&site.all(), "from ann") >= 8
+    })
+    .await
+    .unwrap();
+    // Time for copies of copies.
+    sleep(Duration::from_secs(5)).await;
+    let (room, channel) = (in_room(&town), site.all());
+    for number in 0..4 {
+        let (ann, bob) = (format!("from ann {number}"), format!("from bob {number}"));
+        assert_eq!(
+            (count(&room, &ann), count(&channel, &ann)),
+            (1, 2),
+            "{room:?} {channel:?}"
+        );
+        assert_eq!(
+            (count(&room, &bob), count(&channel, &bob)),
+            (2, 1),
+            "{room:?} {channel:?}"
+        );
+    }
+    assert_eq!(count(&room, "Another Footbridge"), 2, "{room:?}");
+    assert_eq!(count(&channel, "Another Footbridge"), 0, "{channel:?}");
+}
+
+#[tokio::test]
+async fn c18_two_bridges_on_gitter_carry_nothing_back() {
+    carry_nothing_back(Kind::Gitter).await;
+}
+
+#[tokio::test]
+async fn c18_two_bridges_on_mattermost_carry_nothing_back() {
+    carry_nothing_back(Kind::Mattermost).await;
+}
