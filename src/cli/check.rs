@@ -158,7 +158,7 @@ fn account(config: &Config, face: Option<&AccountFace>) -> Found {
 
 async fn look_at_admin(config: &Config, findings: &mut Findings) {
     let listen = config.admin.listen;
-    let found = match preflight::admin(&config.admin).await {
+    let found = match preflight::admin(&config.admin) {
         Ok(()) => Found::Good(format!("{listen} is free")),
         Err(_) if status::live(listen).await.is_some() => {
             Found::Good(format!("a running Footbridge answers on {listen}"))

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use tokio::net::TcpListener;
+use tokio::net::TcpSocket;
 
 use super::exit;
 use crate::config::{AdminConfig, Config, Exit, Fault, Report, StoreConfig, secret_file::own_user};
@@ -185,11 +185,22 @@ fn parent_of(path: &Path) -> PathBuf {
 }
 
 /// Whether the admin address can be listened on now.
-pub async fn admin(config: &AdminConfig) -> Result<(), Fault> {
-    match TcpListener::bind(config.listen).await {
-        Ok(_free) => Ok(()),
-        Err(error) => Err(cannot_listen(config.listen, &error)),
-    }
+pub fn admin(config: &AdminConfig) -> Result<(), Fault> {
+    bound(config.listen)
+        .map(drop)
+        .map_err(|error| cannot_listen(config.listen, &error))
+}
+
+/// The address, taken but not listened on: who listens on it refuses this, and this refuses nobody, neither a bridge that
+/// starts at the moment nor another look.
+fn bound(address: SocketAddr) -> std::io::Result<TcpSocket> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
 }
 
 fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> Fault {
@@ -209,5 +220,26 @@ fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> Fault {
         )
         .exit(Exit::Unavailable)
         .help("let `[admin] listen` be an address of this machine"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn b31_only_who_listens_on_the_admin_address_has_it() {
+        let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+        let other_look = bound(listen).unwrap();
+        let listen = other_look.local_addr().unwrap();
+        let config = AdminConfig {
+            listen,
+            users: Vec::new(),
+        };
+        admin(&config).unwrap();
+        let starting = tokio::net::TcpListener::bind(listen).await.unwrap();
+        assert_eq!(admin(&config).unwrap_err().exit, Exit::Unavailable);
+        drop((other_look, starting));
+        admin(&config).unwrap();
     }
 }
