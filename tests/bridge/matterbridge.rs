@@ -416,7 +416,8 @@ async fn nothing_is_lost_when_the_house_falls_down_while_it_listens() {
 #[tokio::test]
 async fn stopping_in_the_middle_of_the_buffer_loses_nothing() {
     let ground = Ground::with(Options {
-        pace: Duration::from_millis(100),
+        // Slower than Matterbridge's own, as what it hands out while a busy machine leaves is lost by its API.
+        pace: Duration::from_millis(300),
         ..large()
     })
     .await;
@@ -427,7 +428,7 @@ async fn stopping_in_the_middle_of_the_buffer_loses_nothing() {
         ground.say(text);
     }
     house.begin_to_listen();
-    tokio::time::sleep(Duration::from_millis(750)).await;
+    tokio::time::sleep(Duration::from_millis(2_250)).await;
     house.stop.cancel();
     house.ended().await.unwrap();
     assert!(ground.sim.buffered() > 5, "it was in the middle");
