@@ -304,8 +304,9 @@ impl Writer {
                 self.out.push(PART);
                 self.out.push('$');
             }
-            // C01, C02: the only way to call somebody, and nothing but a space behind it is safe.
-            '@' if next.is_none_or(|next| !next.is_whitespace()) => {
+            // C01, C02: the only way to call somebody, and nothing but a space behind it is safe, which is lost at the end
+            // of a label.
+            '@' if next.is_none_or(|next| !next.is_whitespace()) || after.trim().is_empty() => {
                 self.out.push('@');
                 self.out.push(PART);
             }

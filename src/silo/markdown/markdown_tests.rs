@@ -114,6 +114,7 @@ fn c01_no_spelling_calls_anybody() {
                     format!("<ul><li>{html}</li></ul>"),
                     format!("<table><tr><td>{html}</td></tr></table>"),
                     format!("<a href=\"https://x.example/\">{html}</a>"),
+                    format!("<a href=\"https://x.example/\">{html} @ </a>x"),
                     format!("@<i>{html}</i>"),
                 ] {
                     let said = from_matrix(&wrapped);
