@@ -3,10 +3,15 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
-use footbridge::config::{Config, keys::TABLES};
+use footbridge::config::{Config, PortalConfig, keys::TABLES};
 
 fn example() -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("config.toml.example")).unwrap()
+}
+
+/// The example with the media gateway, whose other keys mean nothing without it.
+fn example_with_links() -> String {
+    example().replace("# public_url = ", "public_url = ")
 }
 
 fn load(directory: &Path, text: &str) -> Config {
@@ -30,13 +35,10 @@ fn settings(config: &Config) -> [String; 8] {
     let portals: Vec<_> = config
         .portals
         .iter()
-        .map(|portal| {
-            (
-                portal.spec(),
-                portal.trust,
-                portal.system_messages,
-                portal.notices,
-            )
+        .map(|portal| PortalConfig {
+            channel_span: 0..0,
+            room_span: 0..0,
+            ..portal.clone()
         })
         .collect();
     [
@@ -63,9 +65,10 @@ fn the_example_loads_as_it_is() {
 #[test]
 fn every_default_shown_is_the_default_of_the_code() {
     let directory = tempfile::tempdir().unwrap();
-    let bare = load(directory.path(), &example());
+    let bare = load(directory.path(), &example_with_links());
+    assert!(bare.media.gateway.is_some());
     let mut shown = 0;
-    let spelt_out: Vec<String> = example()
+    let spelt_out: Vec<String> = example_with_links()
         .lines()
         .map(|line| match shown_default(line) {
             Some(default) => {
@@ -75,7 +78,7 @@ fn every_default_shown_is_the_default_of_the_code() {
             None => line.to_owned(),
         })
         .collect();
-    assert!(shown >= 14, "only {shown} defaults are shown");
+    assert!(shown >= 36, "only {shown} defaults are shown");
     let explicit = load(directory.path(), &spelt_out.join("\n"));
     assert_eq!(settings(&explicit), settings(&bare));
 }
@@ -84,7 +87,7 @@ fn every_default_shown_is_the_default_of_the_code() {
 fn a_default_that_is_changed_is_noticed() {
     // The comparison above must be able to fail for every one of the defaults.
     let directory = tempfile::tempdir().unwrap();
-    let bare = settings(&load(directory.path(), &example()));
+    let bare = settings(&load(directory.path(), &example_with_links()));
     let others = [
         ("#path = \"data\"", "path = \"other\""),
         ("#key_file = \"footbridge.key\"", "key_file = \"other\""),
@@ -117,6 +120,18 @@ fn a_default_that_is_changed_is_noticed() {
         ("#attempts = 8", "attempts = 9"),
         ("#max_mib = 100", "max_mib = 99"),
         ("#notices = false", "notices = true"),
+        ("#system_messages = false", "system_messages = true"),
+        ("#reactions = \"open\"", "reactions = \"always\""),
+        ("#file_links = \"open\"", "file_links = \"never\""),
+        ("#backfill = 0", "backfill = 1"),
+        ("#room_name = \"off\"", "room_name = \"both\""),
+        ("#room_topic = \"off\"", "room_topic = \"both\""),
+        ("#room_picture = \"off\"", "room_picture = \"from-channel\""),
+        (
+            "#gateway_listen = \"127.0.0.1:29321\"",
+            "gateway_listen = \"127.0.0.1:29322\"",
+        ),
+        ("#links_last = \"30d\"", "links_last = \"31d\""),
         ("#delay = \"1m\"", "delay = \"2m\""),
         ("#disclose_joins = false", "disclose_joins = true"),
         (
@@ -130,7 +145,7 @@ fn a_default_that_is_changed_is_noticed() {
         ("#users = []", "users = [\"@me:example.org\"]"),
     ];
     for (default, other) in others {
-        let text = example();
+        let text = example_with_links();
         assert!(text.contains(default), "{default}");
         let changed = settings(&load(directory.path(), &text.replace(default, other)));
         assert_ne!(changed, bare, "{other}");
