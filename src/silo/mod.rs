@@ -9,6 +9,7 @@ mod history;
 pub mod markdown;
 mod outage;
 pub mod plan;
+mod sign_out;
 mod socket;
 pub mod gitter;
 pub mod matterbridge;

@@ -25,10 +25,7 @@ pub use config::{Feed, GitterConfig};
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -63,6 +60,7 @@ use crate::{
         health::Health,
         markdown::Flavour,
         plan::{self, Names, Rules},
+        sign_out::SignOut,
     },
     spool::Spool,
 };
@@ -89,9 +87,7 @@ pub struct Gitter {
     client: Arc<Client>,
     echoes: Arc<Echoes>,
     health: Arc<Health>,
-    /// Whether it was told to listen, and whether it said that it is signed out.
-    runs: AtomicBool,
-    told: AtomicBool,
+    sign_out: SignOut,
     wire: Wire,
     media: Fetcher,
     /// Our account's id, once asked for.
@@ -137,8 +133,7 @@ impl Gitter {
             settle: config.settle,
             echoes: Arc::default(),
             health: Arc::default(),
-            runs: AtomicBool::new(false),
-            told: AtomicBool::new(false),
+            sign_out: SignOut::default(),
             wire,
             me: tokio::sync::OnceCell::new(),
             rooms: tokio::sync::Mutex::default(),
@@ -307,7 +302,7 @@ impl Silo for Gitter {
         inbox: Inbox,
         stop: CancellationToken,
     ) -> Result<(), SiloError> {
-        self.runs.store(true, Ordering::Relaxed);
+        self.sign_out.runs();
         let listened = async {
             let Some(me) = feed::introduce(&self.client, &stop).await? else {
                 return Ok(());

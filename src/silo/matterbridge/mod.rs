@@ -20,13 +20,7 @@ mod feed;
 pub use abilities::KIND;
 pub use config::MatterbridgeConfig;
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use async_trait::async_trait;
@@ -52,7 +46,7 @@ use crate::{
     origin::Origin,
     outlet::{Content, Done, Outgoing, Outlet, Plan, SendError, Step, without_files},
     picture::Picture,
-    silo::{Channel, FeedState, Poster, Readers, Silo, SiloError},
+    silo::{Channel, FeedState, Poster, Readers, Silo, SiloError, sign_out::SignOut},
     spool::{Spool, SpoolError, Spooled},
 };
 
@@ -70,9 +64,7 @@ pub struct Matterbridge {
     health: Health,
     media: Fetcher,
     clock: Clock,
-    /// Whether it was told to listen, and whether it said that it is signed out.
-    runs: AtomicBool,
-    told: AtomicBool,
+    sign_out: SignOut,
 }
 
 impl Matterbridge {
@@ -106,20 +98,15 @@ impl Matterbridge {
             health: Health::default(),
             media: Fetcher::new(config.media_hosts)?,
             clock,
-            runs: AtomicBool::new(false),
-            told: AtomicBool::new(false),
+            sign_out: SignOut::default(),
         })
     }
 
     /// Keeps what a fault says of the whole account, and says it once.
     fn note(&self, fault: &Fault) {
-        if !matches!(fault, Fault::SignedOut) {
-            return;
-        }
-        self.health.signed_out();
-        if self.runs.load(Ordering::Relaxed) && !self.told.swap(true, Ordering::Relaxed) {
-            tracing::error!(silo.name = %self.name,
-                "{fault}, then start the bridge again; until then this silo's messages wait");
+        if matches!(fault, Fault::SignedOut) {
+            self.health.signed_out();
+            self.sign_out.say(&self.name, fault);
         }
     }
 
@@ -298,7 +285,7 @@ impl Silo for Matterbridge {
         inbox: Inbox,
         stop: CancellationToken,
     ) -> Result<(), SiloError> {
-        self.runs.store(true, Ordering::Relaxed);
+        self.sign_out.runs();
         let known = self.known.clone();
         let with = (known, self.media.clone());
         let mut listener = Listener::open(&self.name, channels, inbox, with).await?;

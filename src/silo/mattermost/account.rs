@@ -26,13 +26,9 @@ impl Mattermost {
 
     /// Keeps what a fault says of the whole account, and says it once.
     pub(super) fn note(&self, fault: &Fault) {
-        if !matches!(fault, Fault::SignedOut) {
-            return;
-        }
-        self.health.signed_out();
-        if self.runs.load(Ordering::Relaxed) && !self.told.swap(true, Ordering::Relaxed) {
-            tracing::error!(silo.name = %self.name,
-                "{fault}, then start the bridge again; until then this silo's messages wait");
+        if matches!(fault, Fault::SignedOut) {
+            self.health.signed_out();
+            self.sign_out.say(&self.name, fault);
         }
     }
 }

@@ -25,10 +25,7 @@ pub use config::MattermostConfig;
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -61,6 +58,7 @@ use crate::{
         health::Health,
         markdown::Flavour,
         plan::{self, Names, Rules},
+        sign_out::SignOut,
     },
     spool::{Spool, Spooled},
 };
@@ -80,9 +78,7 @@ pub struct Mattermost {
     wire: Wire,
     /// Whether the server lets this account show other names, as far as is known.
     permits: AtomicBool,
-    /// Whether it was told to listen, and whether it said that it is signed out.
-    runs: AtomicBool,
-    told: AtomicBool,
+    sign_out: SignOut,
     /// Our account, once asked for.
     me: tokio::sync::OnceCell<User>,
     /// What channels are called, and which are open to everybody on the server.
@@ -116,8 +112,7 @@ impl Mattermost {
             echoes: Arc::default(),
             health: Arc::default(),
             permits: AtomicBool::new(false),
-            runs: AtomicBool::new(false),
-            told: AtomicBool::new(false),
+            sign_out: SignOut::default(),
             me: tokio::sync::OnceCell::new(),
             known: Mutex::default(),
         })
@@ -333,7 +328,7 @@ impl Silo for Mattermost {
         inbox: Inbox,
         stop: CancellationToken,
     ) -> Result<(), SiloError> {
-        self.runs.store(true, Ordering::Relaxed);
+        self.sign_out.runs();
         let listened = async {
             let Some(me) = self.introduce(&stop).await? else {
                 return Ok(());
