@@ -16,10 +16,11 @@ use footbridge::{
     },
 };
 use footbridge_store::RemoteId;
+use footbridge_testbed::town::Act;
 
 use crate::{
     gitter, matterbridge, mattermost,
-    silo_contract::{Act, House, Network},
+    silo_contract::{House, Network},
 };
 
 /// Formatting of every kind.
@@ -120,11 +121,11 @@ async fn in_the_channel(network: &dyn Network, house: &House, out: &mut String) 
     hear(house, out, "says something in code").await;
     let acts = [
         ("does something", Act::Emote("waves")),
-        ("answers", Act::Reply("an answer")),
+        ("answers", Act::Reply(&first, "an answer")),
         ("writes in a thread", Act::Thread(&first, "in the thread")),
         ("edits", Act::Edit(&first, "good morning")),
         ("deletes", Act::Delete(&second)),
-        ("sends a file", Act::File("cat.png")),
+        ("sends a file", Act::File("cat.png", "")),
         ("joins", Act::Join),
     ];
     for (what, act) in acts {
@@ -305,9 +306,9 @@ async fn comes_back_as_the_table_says(network: &dyn Network, house: &House, kind
         (What::Edit, Act::Edit(&first, "changed")),
         (What::Deletion, Act::Delete(&second)),
         (What::Thread, Act::Thread(&first, "below")),
-        (What::Reply, Act::Reply("answer")),
+        (What::Reply, Act::Reply(&first, "answer")),
         (What::Emote, Act::Emote("waves")),
-        (What::File, Act::File("cat.png")),
+        (What::File, Act::File("cat.png", "")),
         (What::System, Act::Join),
     ];
     for (what, act) in acts {

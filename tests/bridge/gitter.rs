@@ -15,9 +15,12 @@ use footbridge::{
     text::Body,
 };
 use footbridge_store::RemoteId;
-use footbridge_testbed::gitter::{Cut, Echo, Fault, GitterSim, Options, Room, RoomOptions, User};
+use footbridge_testbed::{
+    gitter::{Cut, Echo, Fault, GitterSim, Options, Room, RoomOptions, User},
+    town::{Act, Doer},
+};
 
-use crate::silo_contract::{self as contract, Act, House, Network, post, text};
+use crate::silo_contract::{self as contract, House, Network, post, text};
 
 pub const WRITE: &str = "POST /rooms/:id/chatMessages";
 
@@ -134,20 +137,8 @@ impl Network for Ground {
             .collect()
     }
     fn act(&self, act: Act<'_>) -> Option<String> {
-        let (sim, room, bob) = (&self.sim, &self.room.id, &self.bob.id);
-        match act {
-            Act::Emote(text) => Some(sim.say_status(room, bob, text).unwrap().id),
-            Act::Thread(root, text) => Some(self.thread(root, text)),
-            Act::Edit(id, text) => {
-                self.edit(id, text);
-                Some(id.to_owned())
-            }
-            Act::Delete(id) => {
-                self.delete(id);
-                Some(id.to_owned())
-            }
-            Act::Reply(..) | Act::File(_) | Act::Join => None,
-        }
+        let (channel, person) = (&self.room.id, &self.bob.id);
+        act.on_gitter(&self.sim, Doer { channel, person })
     }
     fn read(&self) -> Vec<String> {
         let messages = self.sim.messages(&self.room.id);

@@ -15,9 +15,12 @@ use footbridge::{
     text::Body,
 };
 use footbridge_store::{Head, LaneId, RemoteId, Side};
-use footbridge_testbed::matterbridge::{Cut, Fault, MatterbridgeSim, Message, Options};
+use footbridge_testbed::{
+    matterbridge::{Cut, Fault, MatterbridgeSim, Message, Options},
+    town::Act,
+};
 
-use crate::silo_contract::{self as contract, Act, House, Network, post, text};
+use crate::silo_contract::{self as contract, House, Network, post, text};
 
 const GATEWAY: &str = "gateway1";
 const SEND: &str = "POST message";
@@ -97,25 +100,7 @@ impl Network for Ground {
             .collect()
     }
     fn act(&self, act: Act<'_>) -> Option<String> {
-        let said = |text: &str| Message::from_irc(GATEWAY, "bob", text);
-        let message = match act {
-            Act::Emote(text) => said(text).event("user_action"),
-            Act::Reply(text) | Act::Thread(_, text) => {
-                let mut answer = said(text);
-                "msg-parent-not-found".clone_into(&mut answer.parent_id);
-                answer
-            }
-            // All that Matterbridge tells of an edit is the new text.
-            Act::Edit(_, text) => said(&format!("{text} (edited)")),
-            Act::File(name) => {
-                let mut file = said("");
-                file.extra = serde_json::json!({"file": [{"Name": name, "Comment": "", "URL": "", "Data": "aGVsbG8="}]});
-                file
-            }
-            Act::Join => Message::from_irc(GATEWAY, "system", "carol joins").event("join_leave"),
-            Act::Delete(_) => return None,
-        };
-        Some(self.sim.say(message).timestamp)
+        act.on_matterbridge(&self.sim, GATEWAY)
     }
     fn read(&self) -> Vec<String> {
         let posted = self.posted().into_iter();

@@ -14,12 +14,13 @@ use footbridge::{
     text::Body,
 };
 use footbridge_store::RemoteId;
-use footbridge_testbed::mattermost::{
-    Channel, Cut, Fault, MattermostSim, Options, Post, Team, User,
+use footbridge_testbed::{
+    mattermost::{Channel, Cut, Fault, MattermostSim, Options, Post, Team, User},
+    town::{Act, Doer},
 };
 use serde_json::json;
 
-use crate::silo_contract::{self as contract, Act, House, Network, post, text};
+use crate::silo_contract::{self as contract, House, Network, post, text};
 
 const WRITE: &str = "POST posts";
 
@@ -87,25 +88,8 @@ impl Network for Ground {
         self.sim.say(&self.channel.id, &self.bridge.id, text).id
     }
     fn act(&self, act: Act<'_>) -> Option<String> {
-        let (sim, channel, bob) = (&self.sim, &self.channel.id, &self.bob.id);
-        Some(match act {
-            Act::Emote(text) => sim.say_me(channel, bob, text).id,
-            Act::Thread(root, text) => sim.say_in_thread(channel, bob, root, text).id,
-            Act::Edit(id, text) => {
-                sim.edit(id, text);
-                id.to_owned()
-            }
-            Act::Delete(id) => {
-                sim.delete(id);
-                id.to_owned()
-            }
-            Act::File(name) => sim.say_file(channel, bob, name, b"meow").id,
-            Act::Join => {
-                let told = "carol joined the channel.";
-                sim.say_system(channel, bob, "system_join_channel", told).id
-            }
-            Act::Reply(_) => return None,
-        })
+        let (channel, person) = (&self.channel.id, &self.bob.id);
+        act.on_mattermost(&self.sim, Doer { channel, person })
     }
     fn texts(&self) -> Vec<String> {
         self.posts().into_iter().map(|post| post.message).collect()

@@ -42,6 +42,16 @@ async fn event(town: &Town, text: &str) -> Seen {
     find().unwrap()
 }
 
+/// Ann asks something; its post in the channel.
+async fn question(town: &Town) -> String {
+    town.ann
+        .say(&town.rooms[0], "what do you think?")
+        .await
+        .unwrap();
+    wait(town, "the question", || posts(town).len() == 1).await;
+    posts(town).remove(0).id
+}
+
 /// The reactions of the bridge that stand in the room: event, and with what.
 fn shown(town: &Town) -> Vec<(String, String)> {
     let mut standing: Vec<(String, String)> = Vec::new();
@@ -100,12 +110,7 @@ async fn c22_one_account_shows_in_a_room_what_many_mean_in_mattermost() {
     for user in [&cy, &di] {
         sim.join(&channel.id, &user.id);
     }
-    town.ann
-        .say(&town.rooms[0], "what do you think?")
-        .await
-        .unwrap();
-    wait(&town, "the question", || posts(&town).len() == 1).await;
-    let question = posts(&town).remove(0).id;
+    let question = question(&town).await;
 
     sim.react(&cy.id, &question, "tada");
     wait(&town, "a reaction", || keys(&town) == ["🎉"]).await;
@@ -221,12 +226,7 @@ async fn c22_a_flood_of_reactions_is_counted_and_dropped() {
     let (sim, channel) = town.sites[0].mattermost().unwrap();
     let cy = sim.add_user("cy");
     sim.join(&channel.id, &cy.id);
-    town.ann
-        .say(&town.rooms[0], "what do you think?")
-        .await
-        .unwrap();
-    wait(&town, "the question", || posts(&town).len() == 1).await;
-    let question = posts(&town).remove(0).id;
+    let question = question(&town).await;
     for number in 0..60 {
         sim.react(&cy.id, &question, &format!("own{number}"));
     }

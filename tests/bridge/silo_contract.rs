@@ -18,6 +18,7 @@ use footbridge_store::{
     Arrival, Batch, Head, LaneId, Payload, Place, Portal, PortalSpec, RemoteId, Side, Store,
     StoreKey, Tally,
 };
+use footbridge_testbed::town::Act;
 use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -57,25 +58,6 @@ pub trait Network: Send + Sync {
     fn sign_out(&self);
     /// The account is banned from the channel.
     fn ban(&self);
-}
-
-/// What somebody may do in a channel.
-#[derive(Clone, Copy)]
-pub enum Act<'a> {
-    /// `/me does something`
-    Emote(&'a str),
-    /// An answer to something.
-    Reply(&'a str),
-    /// A message in the thread of this one.
-    Thread(&'a str, &'a str),
-    /// This message reads so from now on.
-    Edit(&'a str, &'a str),
-    /// This message is taken back.
-    Delete(&'a str),
-    /// A file of this name.
-    File(&'a str),
-    /// Somebody joins the channel.
-    Join,
 }
 
 /// A house with one portal, and a silo in it.

@@ -3,7 +3,9 @@
 use serde_json::json;
 
 use super::site::{GATEWAY, Ground, Site};
-use crate::matterbridge;
+use crate::gitter::GitterSim;
+use crate::matterbridge::{self, MatterbridgeSim};
+use crate::mattermost::MattermostSim;
 
 /// Something that Bob does.
 #[derive(Clone, Copy)]
@@ -32,78 +34,115 @@ pub enum Act<'a> {
     Notice(&'a str),
 }
 
+/// Who does something in which channel, by their ids.
+#[derive(Clone, Copy)]
+pub struct Doer<'a> {
+    /// The channel.
+    pub channel: &'a str,
+    /// The person.
+    pub person: &'a str,
+}
+
+impl Act<'_> {
+    /// Done on Gitter. All of these answer the id of what came of it, or nothing where the network knows no such thing or
+    /// does not tell.
+    #[must_use]
+    pub fn on_gitter(self, sim: &GitterSim, by: Doer<'_>) -> Option<String> {
+        let (room, bob) = (by.channel, by.person);
+        Some(match self {
+            Act::Say(text) => sim.say(room, bob, text).id,
+            Act::Emote(text) => sim.say_status(room, bob, text).ok()?.id,
+            Act::Thread(root, text) => sim.say_in_thread(room, bob, root, text).id,
+            Act::Edit(id, text) => sim.edit(room, id, text).ok().map(|_| id.to_owned())?,
+            Act::Delete(id) => sim.delete(room, id).ok().map(|()| id.to_owned())?,
+            _ => return None,
+        })
+    }
+
+    /// Done on Mattermost.
+    #[must_use]
+    pub fn on_mattermost(self, sim: &MattermostSim, by: Doer<'_>) -> Option<String> {
+        let (channel, bob) = (by.channel, by.person);
+        Some(match self {
+            Act::Say(text) => sim.say(channel, bob, text).id,
+            Act::Emote(text) => sim.say_me(channel, bob, text).id,
+            Act::Thread(root, text) => sim.say_in_thread(channel, bob, root, text).id,
+            Act::Edit(id, text) => {
+                sim.edit(id, text);
+                id.to_owned()
+            }
+            Act::Delete(id) => {
+                sim.delete(id);
+                id.to_owned()
+            }
+            Act::React(id, emoji) => {
+                sim.react(bob, id, emoji);
+                id.to_owned()
+            }
+            Act::Unreact(id, emoji) => {
+                sim.unreact(bob, id, emoji);
+                id.to_owned()
+            }
+            Act::File(name, words) => sim.say_file_with(channel, bob, words, name, PIXEL).id,
+            Act::Join => {
+                let told = "carol joined the channel.";
+                sim.say_system(channel, bob, "system_join_channel", told).id
+            }
+            Act::Reply(..) | Act::Notice(_) => return None,
+        })
+    }
+
+    /// Done on IRC by bob, in this gateway of a Matterbridge.
+    #[must_use]
+    pub fn on_matterbridge(self, sim: &MatterbridgeSim, gateway: &str) -> Option<String> {
+        let said = |text: &str| matterbridge::Message::from_irc(gateway, "bob", text);
+        let message = match self {
+            Act::Say(text) => said(text),
+            Act::Emote(text) => said(text).event("user_action"),
+            Act::Reply(_, text) | Act::Thread(_, text) => {
+                let mut answer = said(text);
+                "msg-parent-not-found".clone_into(&mut answer.parent_id);
+                answer
+            }
+            // All that Matterbridge tells of an edit is the new text.
+            Act::Edit(_, text) => said(&format!("{text} (edited)")),
+            Act::File(name, words) => {
+                let mut file = said("");
+                file.extra = json!({"file": [
+                    {"Name": name, "Comment": words, "URL": "", "Data": PIXEL_BASE64},
+                ]});
+                file
+            }
+            Act::Join => matterbridge::Message::from_irc(gateway, "system", "carol joins")
+                .event("join_leave"),
+            Act::Notice(text) => said(text).event("notice_irc"),
+            Act::Delete(_) | Act::React(..) | Act::Unreact(..) => return None,
+        };
+        Some(sim.say(message).timestamp)
+    }
+}
+
 impl Site {
     /// Bob does this. Answers the id of what came of it, or nothing where the network knows no such thing or does not tell.
     pub fn act(&self, act: Act<'_>) -> Option<String> {
         match self.ground() {
-            Ground::Gitter { sim, room, bob, .. } => Some(match act {
-                Act::Say(text) => sim.say(&room.id, &bob.id, text).id,
-                Act::Emote(text) => sim.say_status(&room.id, &bob.id, text).ok()?.id,
-                Act::Thread(root, text) => sim.say_in_thread(&room.id, &bob.id, root, text).id,
-                Act::Edit(id, text) => sim.edit(&room.id, id, text).ok().map(|_| id.to_owned())?,
-                Act::Delete(id) => sim.delete(&room.id, id).ok().map(|()| id.to_owned())?,
-                _ => return None,
-            }),
+            Ground::Gitter { sim, room, bob, .. } => act.on_gitter(
+                sim,
+                Doer {
+                    channel: &room.id,
+                    person: &bob.id,
+                },
+            ),
             Ground::Mattermost {
                 sim, channel, bob, ..
-            } => {
-                let (channel, bob) = (&channel.id, &bob.id);
-                Some(match act {
-                    Act::Say(text) => sim.say(channel, bob, text).id,
-                    Act::Emote(text) => sim.say_me(channel, bob, text).id,
-                    Act::Thread(root, text) => sim.say_in_thread(channel, bob, root, text).id,
-                    Act::Edit(id, text) => {
-                        sim.edit(id, text);
-                        id.to_owned()
-                    }
-                    Act::Delete(id) => {
-                        sim.delete(id);
-                        id.to_owned()
-                    }
-                    Act::React(id, emoji) => {
-                        sim.react(bob, id, emoji);
-                        id.to_owned()
-                    }
-                    Act::Unreact(id, emoji) => {
-                        sim.unreact(bob, id, emoji);
-                        id.to_owned()
-                    }
-                    Act::File(name, words) => {
-                        sim.say_file_with(channel, bob, words, name, PIXEL).id
-                    }
-                    Act::Join => {
-                        let told = "carol joined the channel.";
-                        sim.say_system(channel, bob, "system_join_channel", told).id
-                    }
-                    Act::Reply(..) | Act::Notice(_) => return None,
-                })
-            }
-            Ground::Matterbridge { sim } => {
-                let said = |text: &str| matterbridge::Message::from_irc(GATEWAY, "bob", text);
-                let message = match act {
-                    Act::Say(text) => said(text),
-                    Act::Emote(text) => said(text).event("user_action"),
-                    Act::Reply(_, text) | Act::Thread(_, text) => {
-                        let mut answer = said(text);
-                        "msg-parent-not-found".clone_into(&mut answer.parent_id);
-                        answer
-                    }
-                    // All that Matterbridge tells of an edit is the new text.
-                    Act::Edit(_, text) => said(&format!("{text} (edited)")),
-                    Act::File(name, words) => {
-                        let mut file = said("");
-                        file.extra = json!({"file": [
-                            {"Name": name, "Comment": words, "URL": "", "Data": PIXEL_BASE64},
-                        ]});
-                        file
-                    }
-                    Act::Join => matterbridge::Message::from_irc(GATEWAY, "system", "carol joins")
-                        .event("join_leave"),
-                    Act::Notice(text) => said(text).event("notice_irc"),
-                    Act::Delete(_) | Act::React(..) | Act::Unreact(..) => return None,
-                };
-                Some(sim.say(message).timestamp)
-            }
+            } => act.on_mattermost(
+                sim,
+                Doer {
+                    channel: &channel.id,
+                    person: &bob.id,
+                },
+            ),
+            Ground::Matterbridge { sim } => act.on_matterbridge(sim, GATEWAY),
         }
     }
 

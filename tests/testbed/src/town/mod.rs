@@ -14,7 +14,7 @@ use anyhow::Context as _;
 use footbridge::matrix::person::Person;
 use tempfile::TempDir;
 
-pub use act::Act;
+pub use act::{Act, Doer};
 pub use joint::Joint;
 pub use site::{Kind, Site};
 
