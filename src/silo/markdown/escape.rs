@@ -159,8 +159,7 @@ impl Writer {
         self.open.push(mark);
         self.inlines(inner, around);
         self.open.pop();
-        let written = self.out.split_off(inner_at);
-        self.out.push_str(written.trim());
+        self.trim_behind(mark, inner_at);
         if mark == "~~" && self.out.ends_with('~') {
             self.out.push(PART);
         }
@@ -170,6 +169,21 @@ impl Writer {
         if plain.ends_with(char::is_whitespace) {
             self.out.push(' ');
         }
+    }
+
+    /// Takes the blanks from the ends of what was written behind this mark. One that it began with stands before the mark
+    /// then: it may have been put there to end a URL.
+    pub(super) fn trim_behind(&mut self, mark: &str, inner_at: usize) {
+        let written = self.out.split_off(inner_at);
+        let mark_at = self.out.len().saturating_sub(mark.len());
+        let before = self
+            .out
+            .get(..mark_at)
+            .and_then(|out| out.chars().next_back());
+        if written.starts_with(' ') && before.is_some_and(|c| !c.is_whitespace()) {
+            self.out.insert(mark_at, ' ');
+        }
+        self.out.push_str(written.trim());
     }
 
     fn code(&mut self, code: &str, around: Around) {

@@ -346,6 +346,13 @@ fn hurtful() -> impl Strategy<Value = String> {
 fn code_after_an_address_stays_code() {
     let html = "<a href='https://x.example'>https://x.example/<code>x&lt;@all></code></a>";
     assert!(!pings(&from_matrix(html)), "{}", from_matrix(html));
+    let marked = "https://x.example\"x<i><code>b/@all</code></i>";
+    assert_eq!(from_matrix(marked), "https://x.example\"x *`b/@all`*");
+    let linked = "https://x.example\"x<a href='https://y.example'><code>b/@all</code></a>";
+    assert_eq!(
+        from_matrix(linked),
+        "https://x.example\"x [`b/@all`](https://y.example)"
+    );
 }
 
 proptest! {

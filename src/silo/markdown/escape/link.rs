@@ -33,8 +33,7 @@ impl Writer {
         self.raw("[");
         let inner_at = self.out.len();
         self.inlines(label, Around::Label);
-        let written = self.out.split_off(inner_at);
-        self.out.push_str(written.trim());
+        self.trim_behind("[", inner_at);
         self.out.push_str("](");
         for c in href.chars() {
             self.href_char(c);
