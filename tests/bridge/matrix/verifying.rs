@@ -226,8 +226,11 @@ async fn p08_what_takes_too_long_ends_cleanly_on_both_sides() {
 #[tokio::test(flavor = "multi_thread")]
 async fn p08_the_other_side_may_give_up() {
     let pair = Pair::usual().await;
-    pair.asked_by_the_bridge().await;
+    let first = pair.asked_by_the_bridge().await;
     assert!(pair.answer(Answer::Different));
+    // A client that asks while the first one goes on cancels both.
+    pair.until_screen(&first, |screen| matches!(screen, Screen::Cancelled(_)))
+        .await;
     let room = pair.ann.direct_room(&pair.house.user).unwrap();
     let flow = pair.ann.ask_to_verify(&pair.house.user).await.unwrap();
     pair.until(&flow, |stage| *stage == Stage::Asked).await;
