@@ -15,9 +15,13 @@ mod pictures;
 mod reactions;
 mod steps;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
-use footbridge_store::{Copies, Delivery, Error, Head, LaneId, Side, Store, Undelivered};
+use footbridge_store::{Copies, Delivery, Error, Head, LaneId, PortalId, Side, Store, Undelivered};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -74,8 +78,8 @@ pub struct Lane {
     pub budget: Budget,
     /// Whether messages that wait for that may share one.
     pub coalesce: bool,
-    /// What crosses only where somebody wants it.
-    pub tastes: Tastes,
+    /// What crosses only where somebody wants it: of this portal, and of those that others pass before it.
+    pub tastes: AllTastes,
     /// Who can be called.
     pub people: People,
     /// What makes links to files, if the operator runs a gateway.
@@ -95,6 +99,31 @@ pub struct Tastes {
     pub reactions: Choice,
     /// Links to files that the other side does not take.
     pub file_links: Choice,
+}
+
+/// What each portal wants; one of which nothing is said wants what all do by default. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct AllTastes(Arc<Mutex<HashMap<PortalId, Tastes>>>);
+
+impl AllTastes {
+    /// Only this portal, which wants this.
+    #[must_use]
+    pub fn only(portal: PortalId, tastes: Tastes) -> Self {
+        let all = Self::default();
+        all.set(portal, tastes);
+        all
+    }
+
+    /// A portal wants this.
+    pub fn set(&self, portal: PortalId, tastes: Tastes) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.insert(portal, tastes);
+    }
+
+    fn of(&self, portal: PortalId) -> Tastes {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get(&portal).copied().unwrap_or_default()
+    }
 }
 
 impl Tastes {
@@ -225,7 +254,8 @@ impl Lane {
         {
             return Ok(Ok(plan));
         }
-        if let Some(rule) = self.tastes.against(message, self.id.toward) {
+        let mut passed = self.passed(delivery);
+        if let Some(rule) = passed.find_map(|(toward, tastes)| tastes.against(message, toward)) {
             return Ok(Ok(Plan::Skip(rule.to_owned())));
         }
         let known = match message.target() {
@@ -296,6 +326,12 @@ impl Lane {
             }
             (plan, _) => Ok(plan),
         }
+    }
+
+    /// The portals that a delivery passes: in which direction, and what each wants.
+    fn passed(&self, delivery: &Delivery) -> impl Iterator<Item = (Side, Tastes)> {
+        let hops = delivery.path.iter();
+        hops.map(|hop| (hop.toward, self.tastes.of(hop.portal)))
     }
 
     /// The message with those called whom the other side knows.

@@ -50,7 +50,8 @@ impl House {
                 let Some(silo) = self.silos.get(&portal.spec.silo) else {
                     continue;
                 };
-                if !portal.active || !shares.any() || self.store.is_silenced(&portal.room).await? {
+                let held = self.store.is_held(portal.id, self.clock.now());
+                if !portal.active || !shares.any() || held.await? {
                     continue;
                 }
                 tokio::select! {

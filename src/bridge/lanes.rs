@@ -83,7 +83,7 @@ impl House {
             .map_or_else(Shares::default, |listed| listed.shares)
     }
 
-    fn tastes(&self, portal: &Portal) -> Tastes {
+    fn wanted(&self, portal: &Portal) -> Tastes {
         let listed = self.listed(portal);
         listed.map_or_else(Tastes::default, |listed| Tastes {
             system_messages: listed.system_messages,
@@ -120,6 +120,7 @@ impl House {
             .collect();
         self.matrix.origins().keep(&joined);
         for portal in portals {
+            self.tastes.set(portal.id, self.wanted(portal));
             if let Some(silo) = self.silos.get(&portal.spec.silo) {
                 let origin = silo.origin(&portal.channel);
                 let origins = self.matrix.origins();
@@ -156,7 +157,7 @@ impl House {
                     peers: self.peers.get(side).cloned().unwrap_or_default(),
                     budget: self.budgets.of_lane(toward, &portal.spec.silo),
                     coalesce: self.config.delivery.coalesce,
-                    tastes: self.tastes(portal),
+                    tastes: self.tastes.clone(),
                     people: People::new(self.config.people.clone()),
                     links: self.links(),
                     origins: self.matrix.origins().clone(),

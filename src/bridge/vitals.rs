@@ -29,7 +29,7 @@ impl Vitals for House {
             .iter()
             .flatten()
             .filter(|tally| !is_held(tally))
-            .filter_map(|tally| tally.oldest_pending)
+            .filter_map(|tally| tally.oldest_free)
             .min()
             .map(|since| now.since(since));
         let sync_age = self.matrix.last_sync().map(|at| now.since(at));
@@ -148,6 +148,8 @@ mod tests {
             pending,
             waiting: 0,
             oldest_pending: None,
+            held: 0,
+            oldest_free: None,
             parked: 0,
             last_failure: None,
             closed_since: None,

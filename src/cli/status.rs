@@ -370,6 +370,8 @@ mod tests {
                 pending: 2,
                 waiting: 1,
                 oldest_pending: Some(Millis(1_000)),
+                held: 0,
+                oldest_free: Some(Millis(1_000)),
                 parked: 1,
                 last_failure: Some("rejected".into()),
                 closed_since: Some(Millis(1_000)),

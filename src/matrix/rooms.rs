@@ -347,7 +347,7 @@ pub(super) async fn leave_desk(
     place: &Place,
     inbox: &Inbox,
 ) -> Result<(), MatrixError> {
-    if matrix.store.close_desk(place).await? {
+    if matrix.store.close_desk(place, matrix.clock.now()).await? {
         inbox.bells().portals_changed();
     }
     Ok(())

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// How far behind the head a lane looks.
-const LINE: u32 = 64;
+const LINE: usize = 64;
 /// The rule for an edit whose message was not sent yet: it says the new text at once.
 pub(super) const INCLUDED: &str = "edit-included";
 /// The rule for a message that was taken back before it was sent, and for its taking back.

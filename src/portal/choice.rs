@@ -1,8 +1,8 @@
 //! What a portal chooses whose room is encrypted, of things that then are not.
 
-use footbridge_store::{Delivery, Error, Flag, Side};
+use footbridge_store::{Delivery, Error, Flag};
 
-use super::Lane;
+use super::{Lane, Tastes};
 
 /// Where something crosses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,17 +32,58 @@ impl Choice {
     }
 }
 
+/// A choice of each portal that something passes, and what all of them come to.
+pub(super) fn strictest(choices: impl Iterator<Item = Choice>) -> Choice {
+    choices.fold(Choice::Always, |known, next| match (known, next) {
+        (Choice::Never, _) | (_, Choice::Never) => Choice::Never,
+        (Choice::Open, _) | (_, Choice::Open) => Choice::Open,
+        (Choice::Always, Choice::Always) => Choice::Always,
+    })
+}
+
 impl Lane {
-    /// Whether something crosses by this choice.
+    /// What the portals that a delivery passes choose of something, all together.
+    pub(super) fn chosen(&self, delivery: &Delivery, of: impl Fn(Tastes) -> Choice) -> Choice {
+        strictest(self.passed(delivery).map(|(_, tastes)| of(tastes)))
+    }
+
+    /// Whether something crosses by this choice: if it is for open rooms, it neither comes from one that is or was
+    /// encrypted nor goes to one, whichever portals lie between them.
     pub(super) async fn allows(&self, choice: Choice, delivery: &Delivery) -> Result<bool, Error> {
-        let room = match self.id.toward {
-            Side::Matrix => &delivery.to,
-            Side::Silo => &delivery.from,
-        };
-        Ok(match choice {
-            Choice::Never => false,
-            Choice::Always => true,
-            Choice::Open => !self.store.flag(room, Flag::EverEncrypted).await?,
-        })
+        match choice {
+            Choice::Never => Ok(false),
+            Choice::Always => Ok(true),
+            Choice::Open => {
+                for end in [&delivery.from, &delivery.to] {
+                    if self.store.flag(end, Flag::EverEncrypted).await? {
+                        return Ok(false);
+                    }
+                }
+                Ok(true)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_several_portals_the_strictest_choice_counts() {
+        use Choice::{Always, Never, Open};
+        let all = [Open, Always, Never];
+        for (one, two) in all.iter().flat_map(|one| all.map(|two| (*one, two))) {
+            let expected = match (one, two) {
+                (Always, Always) => Always,
+                _ if one == Never || two == Never => Never,
+                _ => Open,
+            };
+            assert_eq!(
+                strictest([one, two].into_iter()),
+                expected,
+                "{one:?} {two:?}"
+            );
+        }
     }
 }

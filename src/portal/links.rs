@@ -49,7 +49,8 @@ impl Lane {
         let Some(links) = self.links.as_ref().filter(|_| !message.files.is_empty()) else {
             return Ok(None);
         };
-        if steps.iter().any(carried) || !self.allows(self.tastes.file_links, delivery).await? {
+        let choice = self.chosen(delivery, |tastes| tastes.file_links);
+        if steps.iter().any(carried) || !self.allows(choice, delivery).await? {
             return Ok(None);
         }
         let mut linked = message.clone();

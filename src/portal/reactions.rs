@@ -83,7 +83,7 @@ impl Lane {
             copies,
             late: delivery.late,
         };
-        let openly = self.tastes.reactions == Choice::Always;
+        let openly = self.chosen(delivery, |tastes| tastes.reactions) == Choice::Always;
         let now = self.clock.now();
         let plan = self
             .outlet
@@ -91,9 +91,9 @@ impl Lane {
         Ok(Some(plan))
     }
 
-    /// The rule by which this portal has no reactions.
+    /// The rule by which the portals that this passes have no reactions.
     async fn against(&self, delivery: &Delivery) -> Result<Option<&'static str>, Error> {
-        Ok(match self.tastes.reactions {
+        Ok(match self.chosen(delivery, |tastes| tastes.reactions) {
             Choice::Never => Some(UNWANTED),
             choice => (!self.allows(choice, delivery).await?).then_some(IN_CLEAR),
         })

@@ -58,6 +58,15 @@ impl Lane {
                     None => return Ok(Attempt::Stopped),
                 },
             };
+            if !self.store.may_go(delivery.id, self.clock.now()).await? {
+                // It was held up, or taken apart, since it was read: while it waited for its turn, or was looked for.
+                drop(permit);
+                if index == done && delivery.unsure_since.is_some() {
+                    self.store.held_back(delivery.id).await?;
+                }
+                self.bells.step_settled();
+                return Ok(Attempt::Settled);
+            }
             self.announce(delivery, step, count, &mut unkept).await?;
             crash::point("perform.before");
             let key = step_key(delivery, index, step);

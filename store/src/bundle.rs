@@ -1,11 +1,13 @@
 //! Several debts of one lane paid by one message: bound together before the first try, settled together.
 
-use rusqlite::params;
+use std::collections::{BTreeSet, HashSet};
+
+use rusqlite::{OptionalExtension, params};
 
 use crate::{
-    Copy, Delivery, DeliveryId, Error, LaneId, Millis, RemoteId, Store,
+    Copy, Delivery, DeliveryId, Error, LaneId, Millis, RemoteId, Store, Tell,
     database::{Desk, Fault},
-    head, journal, links, outbox,
+    head, journal, links, outbox, parked,
     settle::{self, Debt, End},
 };
 
@@ -30,12 +32,13 @@ impl std::fmt::Debug for Bundle {
 
 impl Store {
     /// The debts of a lane from this one on, at most `limit`, as far as they can be read: in the order of the
-    /// lane, up to the first that the lane would hold at, without those that wait for a key and let others pass.
+    /// lane, up to the first that the lane would hold at, without those that are held up, or wait for a key and let
+    /// others pass.
     pub async fn line(
         &self,
         lane: LaneId,
         from: DeliveryId,
-        limit: u32,
+        limit: usize,
         now: Millis,
     ) -> Result<Vec<Delivery>, Error> {
         self.read("read the line of a lane", move |desk| {
@@ -73,19 +76,11 @@ impl Store {
         .await
     }
 
-    /// The message was refused as a whole: each debt is tried by itself, none of them bound again.
+    /// The message was refused as a whole, or part of it may not go any more: each debt is tried by itself, none of them
+    /// bound again.
     pub async fn unbind(&self, leader: DeliveryId) -> Result<(), Error> {
-        self.transaction("take bound debts apart", move |desk| {
-            desk.sql
-                .prepare_cached(
-                    "UPDATE outbox SET leader = NULL, slot = NULL, attempts = attempts + 1,
-                     plan = iif(id = ?1, NULL, plan) WHERE id = ?1 OR leader = ?1",
-                )?
-                .execute([leader])?;
-            desk.erased();
-            Ok(())
-        })
-        .await
+        self.transaction("take bound debts apart", move |desk| unbind(desk, leader))
+            .await
     }
 
     /// Writes a new letter for an entry that was not tried yet, and settles the debts whose changes are in it.
@@ -128,6 +123,65 @@ impl Store {
         })
         .await
     }
+}
+
+fn unbind(desk: &Desk<'_>, leader: DeliveryId) -> Result<(), Fault> {
+    desk.sql
+        .prepare_cached(
+            "UPDATE outbox SET leader = NULL, slot = NULL, attempts = attempts + 1,
+             plan = iif(id = ?1, NULL, plan) WHERE id = ?1 OR leader = ?1",
+        )?
+        .execute([leader])?;
+    desk.erased();
+    Ok(())
+}
+
+/// These debts are about to end. What one message was to pay besides is tried by itself, or, where nobody knows whether
+/// that message arrived, ends as failed: sent by itself it might be there twice.
+pub(crate) fn take_apart(desk: &Desk<'_>, ending: &[Debt], now: Millis) -> Result<(), Fault> {
+    const WHY: &str = "it was sent together with messages of a portal that was removed, and nobody knows whether it \
+                       arrived";
+    let ids: HashSet<DeliveryId> = ending.iter().map(|debt| debt.id).collect();
+    let mut leaders = BTreeSet::new();
+    for id in &ids {
+        let leader: Option<DeliveryId> = desk
+            .sql
+            .prepare_cached(
+                "SELECT coalesce(leader, id) FROM outbox WHERE id = ?1 AND slot IS NOT NULL",
+            )?
+            .query_row([id], |row| row.get(0))
+            .optional()?;
+        leaders.extend(leader.map(|leader| leader.0));
+    }
+    for leader in leaders.into_iter().map(DeliveryId) {
+        let riders = settle::led_by(desk.sql, leader)?.into_iter();
+        let riders = riders.map(|(rider, _)| rider);
+        let members: Vec<Debt> = settle::debt(desk.sql, leader)?
+            .into_iter()
+            .chain(riders)
+            .collect();
+        if members.iter().all(|member| ids.contains(&member.id)) {
+            continue;
+        }
+        let tried = desk
+            .sql
+            .prepare_cached(
+                "SELECT 1 FROM outbox WHERE id = ?1
+                 AND (steps_done > 0 OR unsure_since IS NOT NULL OR unanswered_since IS NOT NULL)",
+            )?
+            .exists([leader])?;
+        unbind(desk, leader)?;
+        let others = members.iter().filter(|member| !ids.contains(&member.id));
+        for other in others.filter(|_| tried) {
+            let why = parked::Why {
+                kind: "unlinked",
+                reason: WHY,
+                about: None,
+            };
+            parked::park(desk, other, &why, Tell::Sender, now)?;
+        }
+    }
+    Ok(())
 }
 
 fn skip_all(desk: &Desk<'_>, included: &[(DeliveryId, String)]) -> Result<(), Fault> {

@@ -4,9 +4,11 @@
 use rusqlite::params;
 
 use crate::{
-    Error, LaneId, Millis, Place, Portal, PortalId, RemoteId, Side, Store, commands,
+    Error, LaneId, Millis, Place, Portal, PortalId, RemoteId, Store, commands,
     database::{Desk, Fault},
-    desks, peek,
+    desks,
+    paths::Net,
+    peek,
     portals::{self, Graph, Origin, PortalSpec},
     progress,
 };
@@ -58,7 +60,7 @@ impl Store {
                         effective_at: row.get(2)?,
                     })
                 })?;
-            Ok((holds, lanes_of(portal)))
+            Ok((holds, Net::load(desk.sql, now)?.around(portal)))
         })
         .await
     }
@@ -116,7 +118,7 @@ impl Store {
             if let Some(consent) = &linking.consent {
                 write(desk, portal.id, consent, now)?;
             }
-            let mut lanes = lanes_of(portal.id);
+            let mut lanes = Net::load(desk.sql, now)?.around(portal.id);
             let fact = RemoteId(format!("linked-{}-{}", portal.id, now.0));
             lanes.extend(desks::say(desk, &room, &fact, &linking.told, now)?);
             if asked_in != room {
@@ -130,13 +132,6 @@ impl Store {
         })
         .await
     }
-}
-
-/// The lanes of a portal.
-fn lanes_of(portal: PortalId) -> Vec<LaneId> {
-    [Side::Matrix, Side::Silo]
-        .map(|toward| LaneId { portal, toward })
-        .to_vec()
 }
 
 fn write(desk: &Desk<'_>, portal: PortalId, consent: &Consent, now: Millis) -> Result<(), Fault> {

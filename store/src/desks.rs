@@ -49,7 +49,7 @@ impl Store {
     }
 
     /// The bridge was put out of this room: it answers there no longer. Answers whether there was a desk.
-    pub async fn close_desk(&self, room: &Place) -> Result<bool, Error> {
+    pub async fn close_desk(&self, room: &Place, now: Millis) -> Result<bool, Error> {
         let room = room.clone();
         self.transaction("close a desk", move |desk| {
             let mut open = portals::all(desk.sql)?;
@@ -60,7 +60,7 @@ impl Store {
                 removal::deactivate(desk, portal.id)?;
             }
             if !open.is_empty() {
-                removal::clear_away(desk, LEFT)?;
+                removal::clear_away(desk, LEFT, now)?;
             }
             Ok(!open.is_empty())
         })

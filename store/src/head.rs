@@ -5,11 +5,12 @@ use std::time::Duration;
 use rusqlite::{OptionalExtension, Row, params};
 
 use crate::{
-    Delivery, DeliveryId, Head, LaneId, Millis,
+    Delivery, DeliveryId, EntryId, Head, LaneId, Millis, Place,
     database::{Desk, Fault},
-    holds::{self, Held},
     journal,
+    paths::{Net, Paths},
     seal::Cell,
+    settle,
 };
 
 /// Where the plan of a delivery is sealed.
@@ -27,7 +28,7 @@ macro_rules! debts_of_lane {
         concat!(
             "SELECT o.id, o.entry_id, o.key, j.place, o.to_place, j.payload, o.plan, o.steps_done, o.attempts,
                     o.unsure_since, o.accepted_at, o.late, o.due, j.hold_until, o.unanswered_since, o.tries,
-                    o.rejections, o.blamed_ms, o.tried_at, EXISTS (SELECT 1 FROM parked p WHERE p.id = o.id)
+                    o.rejections, o.blamed_ms, o.tried_at, EXISTS (SELECT 1 FROM parked p WHERE p.id = o.id), o.from_place
              FROM outbox o JOIN journal j ON j.id = o.entry_id
              WHERE o.portal_id = ?1 AND o.toward = ?2 AND ",
             $condition
@@ -35,10 +36,10 @@ macro_rules! debts_of_lane {
     };
 }
 
-const FIRST_BEGUN: &str = debts_of_lane!(
+const BEGUN: &str = debts_of_lane!(
     "(o.steps_done > 0 OR o.unsure_since IS NOT NULL)
       AND o.leader IS NULL
-    ORDER BY o.id LIMIT 1"
+    ORDER BY o.id"
 );
 
 // What the bridge itself has to say goes before the backlog.
@@ -48,9 +49,10 @@ const FIRST_URGENT: &str = debts_of_lane!(
 );
 
 // An entry whose key has been waited for long enough lets others pass. So does one from the future: the clock was
-// put back, and nobody knows how long it has been waited for.
+// put back, and nobody knows how long it has been waited for. Each place has an index of its own, so that what is held
+// up in one costs nothing.
 const FIRST_OWED: &str = debts_of_lane!(
-    "(
+    "o.from_place = ?4 AND o.entry_id > ?5 AND (
         j.hold_until IS NULL OR j.hold_until > ?3 AND o.accepted_at <= ?3)
       AND o.leader IS NULL
     ORDER BY o.id LIMIT 1"
@@ -60,61 +62,145 @@ const LINE: &str = debts_of_lane!(
     "(
         j.hold_until IS NULL OR j.hold_until > ?3 AND o.accepted_at <= ?3)
       AND o.leader IS NULL AND o.id >= ?4
-    ORDER BY o.id LIMIT ?5"
+    ORDER BY o.id"
 );
+
+/// What a look at the head of a lane came to.
+pub(crate) enum Look {
+    /// This stands first.
+    Head(Head),
+    /// Several were bound together, one of them is held up now, and none was tried yet: first they must be taken apart.
+    Unbind(DeliveryId),
+}
 
 /// A row as it stands, sealed.
 struct Owed {
     delivery: Delivery,
+    /// Where its path begins.
+    from: Place,
     sealed: Option<Vec<u8>>,
     due: Millis,
     hold_until: Option<Millis>,
 }
 
-/// What stands first in the lane.
-pub(crate) fn head(desk: &Desk<'_>, lane: LaneId, now: Millis) -> Result<Head, Fault> {
-    let read = |row: &Row<'_>| owed_from_row(row, lane);
-    let held = holds::held(desk, lane.portal, now)?;
-    if held != Held::No {
-        // Nothing passes but what the bridge itself has to say.
-        let ends = match held {
-            Held::Until(until) => Head::NotBefore(until),
-            _ => Head::Empty,
-        };
-        return match urgent(desk, lane)? {
-            Some(owed) if owed.due <= now => {
-                open_owed(desk, owed).map(|delivery| Head::Ready(Box::new(delivery)))
-            }
-            Some(owed) => Ok(Head::NotBefore(owed.due)),
-            None => Ok(ends),
-        };
+/// What stands first in the lane. What is held up is passed over by what is not, and order is kept between messages that
+/// were said in one place.
+pub(crate) fn head(desk: &Desk<'_>, lane: LaneId, now: Millis) -> Result<Look, Fault> {
+    let net = Net::load(desk.sql, now)?;
+    let open = net.open(lane);
+    let bound = bound(desk, lane, &open)?;
+    if let Bound::Apart(leader) = bound {
+        return Ok(Look::Unbind(leader));
     }
-    let begun = desk
-        .sql
-        .prepare_cached(FIRST_BEGUN)?
-        .query_row(params![lane.portal, lane.toward], read)
-        .optional()?;
-    let first = match begun {
+    let first = match begun(desk, lane, &open, bound == Bound::Stuck)? {
         Some(begun) => Some(begun),
         None => match urgent(desk, lane)? {
             Some(urgent) => Some(urgent),
-            None => desk
-                .sql
-                .prepare_cached(FIRST_OWED)?
-                .query_row(params![lane.portal, lane.toward, now], read)
-                .optional()?,
+            None if bound == Bound::Stuck => None,
+            None => first_owed(desk, lane, &open, now)?,
         },
     };
-    let Some(owed) = first else {
-        return Ok(Head::Empty);
+    let opens_at = net.opens_at();
+    let not_before = |due: Millis| Head::NotBefore(opens_at.map_or(due, |opens| opens.min(due)));
+    let Some(mut owed) = first else {
+        return Ok(Look::Head(opens_at.map_or(Head::Empty, Head::NotBefore)));
     };
     if let Some(hold_until) = owed.hold_until {
-        return Ok(Head::NotBefore(hold_until));
+        return Ok(Look::Head(not_before(hold_until)));
     }
     if owed.due > now {
-        return Ok(Head::NotBefore(owed.due));
+        return Ok(Look::Head(not_before(owed.due)));
     }
-    open_owed(desk, owed).map(|delivery| Head::Ready(Box::new(delivery)))
+    if let Some(path) = open.of(&owed.from, owed.delivery.entry) {
+        owed.delivery.path.clone_from(&path.hops);
+    }
+    open_owed(desk, owed).map(|delivery| Look::Head(Head::Ready(Box::new(delivery))))
+}
+
+/// What is the matter with the messages of a lane that carry several.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Bound {
+    /// Nothing.
+    Well,
+    /// Part of this one is held up, and it was not tried yet.
+    Apart(DeliveryId),
+    /// Part of one is held up, and nobody knows whether all of it arrived: none of it can go by itself, and what comes
+    /// after it stays behind it.
+    Stuck,
+}
+
+fn bound(desk: &Desk<'_>, lane: LaneId, open: &Paths) -> Result<Bound, Fault> {
+    let leaders = desk
+        .sql
+        .prepare_cached(
+            "SELECT DISTINCT r.leader, l.from_place, l.entry_id,
+                    l.steps_done = 0 AND l.unsure_since IS NULL AND l.unanswered_since IS NULL
+             FROM outbox r INDEXED BY outbox_led JOIN outbox l ON l.id = r.leader
+             WHERE r.leader IS NOT NULL AND l.portal_id = ?1 AND l.toward = ?2",
+        )?
+        .query_map(params![lane.portal, lane.toward], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+        })?
+        .collect::<Result<Vec<(DeliveryId, Place, EntryId, bool)>, _>>()?;
+    let mut bound = Bound::Well;
+    for (leader, from, entry, untried) in leaders {
+        let goes = open.lead(&from, entry);
+        let riders = settle::led_by(desk.sql, leader)?;
+        let together = riders
+            .iter()
+            .all(|(rider, _)| open.lead(&rider.from, rider.entry) == goes);
+        if !together {
+            if untried {
+                return Ok(Bound::Apart(leader));
+            }
+            bound = Bound::Stuck;
+        }
+    }
+    Ok(bound)
+}
+
+/// The first that has begun. One of which nobody knows whether it happened is looked for even while it is held up: that
+/// tells nobody anything, and whoever listens on the other side waits for it.
+fn begun(desk: &Desk<'_>, lane: LaneId, open: &Paths, stuck: bool) -> Result<Option<Owed>, Fault> {
+    let mut rows = desk.sql.prepare_cached(BEGUN)?;
+    let rows = rows.query_map(params![lane.portal, lane.toward], |row| {
+        owed_from_row(row, lane)
+    })?;
+    for owed in rows {
+        let owed = owed?;
+        let in_doubt = owed.delivery.unsure_since.is_some();
+        if in_doubt || !stuck && open.lead(&owed.from, owed.delivery.entry) {
+            return Ok(Some(owed));
+        }
+    }
+    Ok(None)
+}
+
+/// The oldest that nothing holds up.
+fn first_owed(
+    desk: &Desk<'_>,
+    lane: LaneId,
+    open: &Paths,
+    now: Millis,
+) -> Result<Option<Owed>, Fault> {
+    let mut first: Option<Owed> = None;
+    let mut query = desk.sql.prepare_cached(FIRST_OWED)?;
+    for (from, path) in open.all() {
+        let found = query
+            .query_row(
+                params![lane.portal, lane.toward, now, from, path.after],
+                |row| owed_from_row(row, lane),
+            )
+            .optional()?;
+        let earlier = |owed: &Owed| {
+            let known = first.as_ref();
+            known.is_none_or(|first| owed.delivery.id < first.delivery.id)
+        };
+        if let Some(found) = found.filter(earlier) {
+            first = Some(found);
+        }
+    }
+    Ok(first)
 }
 
 fn urgent(desk: &Desk<'_>, lane: LaneId) -> Result<Option<Owed>, Fault> {
@@ -127,33 +213,44 @@ fn urgent(desk: &Desk<'_>, lane: LaneId) -> Result<Option<Owed>, Fault> {
         .optional()?)
 }
 
-/// The debts of the lane from this one on, up to the first that it would hold at.
+/// The debts of the lane from this one on, up to the first that it would hold at, without those that are held up.
 pub(crate) fn line(
     desk: &Desk<'_>,
     lane: LaneId,
     from: DeliveryId,
-    limit: u32,
+    limit: usize,
     now: Millis,
 ) -> Result<Vec<Delivery>, Fault> {
-    let rows = desk
-        .sql
-        .prepare_cached(LINE)?
-        .query_map(params![lane.portal, lane.toward, now, from, limit], |row| {
-            owed_from_row(row, lane)
-        })?
-        .collect::<Result<Vec<_>, _>>()?;
-    rows.into_iter()
-        .take_while(|owed| owed.hold_until.is_none())
-        .map(|owed| open_owed(desk, owed))
-        .collect()
+    let open = Net::load(desk.sql, now)?.open(lane);
+    let mut query = desk.sql.prepare_cached(LINE)?;
+    let mut rows = query.query(params![lane.portal, lane.toward, now, from])?;
+    let mut line = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (place, entry): (Place, EntryId) = (row.get(FROM_PLACE)?, row.get(ENTRY)?);
+        let Some(path) = open.of(&place, entry) else {
+            continue;
+        };
+        let mut owed = owed_from_row(row, lane)?;
+        if owed.hold_until.is_some() || line.len() == limit {
+            break;
+        }
+        owed.delivery.path.clone_from(&path.hops);
+        line.push(open_owed(desk, owed)?);
+    }
+    Ok(line)
 }
+
+/// Where these stand in a row of [`debts_of_lane`].
+const ENTRY: usize = 1;
+const FROM_PLACE: usize = 20;
 
 fn owed_from_row(row: &Row<'_>, lane: LaneId) -> rusqlite::Result<Owed> {
     Ok(Owed {
         delivery: Delivery {
             id: row.get(0)?,
-            entry: row.get(1)?,
+            entry: row.get(ENTRY)?,
             lane,
+            path: vec![lane],
             key: row.get(2)?,
             from: row.get(3)?,
             to: row.get(4)?,
@@ -171,6 +268,7 @@ fn owed_from_row(row: &Row<'_>, lane: LaneId) -> rusqlite::Result<Owed> {
             tried_at: row.get(18)?,
             again: row.get(19)?,
         },
+        from: row.get(FROM_PLACE)?,
         sealed: row.get(5)?,
         due: row.get(12)?,
         hold_until: row.get(13)?,

@@ -1,11 +1,13 @@
 //! What holds a portal up: a person, a room that was replaced, or an encrypted room in which nobody has agreed that
-//! what is said there may leave it. Both directions keep their queues; only what the bridge itself has to say passes.
+//! what is said there may leave it. Both directions keep their queues, and so does every other portal for what has to pass
+//! this one; only what the bridge itself has to say passes.
 
-use rusqlite::{OptionalExtension, params};
+use rusqlite::params;
 
 use crate::{
-    Error, LaneId, Millis, PortalId, Side, Store,
+    Error, LaneId, Millis, PortalId, Store,
     database::{Desk, Fault},
+    paths::Net,
     peek,
 };
 
@@ -40,17 +42,6 @@ pub(crate) const LACKS_CONSENT: &str = "p.active = 1 AND p.origin <> 'desk'
     AND EXISTS (SELECT 1 FROM flag f WHERE f.place = p.room_place AND f.flag = 'ever-encrypted')
     AND NOT EXISTS (SELECT 1 FROM consent c WHERE c.portal_id = p.id)";
 
-/// For how long a lane sends nothing but what the bridge itself has to say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Held {
-    /// Not at all.
-    No,
-    /// Until then.
-    Until(Millis),
-    /// Until somebody does something.
-    Open,
-}
-
 impl Store {
     /// What holds up each portal that is held up.
     pub async fn holds(&self, now: Millis) -> Result<Vec<(PortalId, Hold)>, Error> {
@@ -58,6 +49,12 @@ impl Store {
             peek::holds(desk.sql, now)
         })
         .await
+    }
+
+    /// Whether this portal is held up.
+    pub async fn is_held(&self, portal: PortalId, now: Millis) -> Result<bool, Error> {
+        let holds = self.holds(now).await?;
+        Ok(holds.iter().any(|(held, _)| *held == portal))
     }
 
     /// Whether the portals of this room may not send into it what people say.
@@ -89,9 +86,7 @@ impl Store {
             desk.sql
                 .prepare_cached("DELETE FROM hold WHERE portal_id = ?1")?
                 .execute([portal])?;
-            Ok([Side::Matrix, Side::Silo]
-                .map(|toward| LaneId { portal, toward })
-                .to_vec())
+            Ok(Net::load(desk.sql, Millis::default())?.around(portal))
         })
         .await
     }
@@ -112,26 +107,4 @@ pub(crate) fn hold(
         )?
         .execute(params![portal, reason, now, by])?;
     Ok(())
-}
-
-/// Whether the lanes of a portal are held up.
-pub(crate) fn held(desk: &Desk<'_>, portal: PortalId, now: Millis) -> Result<Held, Fault> {
-    let open = desk
-        .sql
-        .prepare_cached(&format!(
-            "SELECT 1 WHERE EXISTS (SELECT 1 FROM hold WHERE portal_id = ?1)
-             OR EXISTS (SELECT 1 FROM portal p WHERE p.id = ?1 AND {LACKS_CONSENT})"
-        ))?
-        .exists([portal])?;
-    if open {
-        return Ok(Held::Open);
-    }
-    let until: Option<Millis> = desk
-        .sql
-        .prepare_cached(
-            "SELECT effective_at FROM consent WHERE portal_id = ?1 AND effective_at > ?2",
-        )?
-        .query_row(params![portal, now], |row| row.get(0))
-        .optional()?;
-    Ok(until.map_or(Held::No, Held::Until))
 }

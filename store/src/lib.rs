@@ -31,6 +31,7 @@ mod linked;
 mod notices;
 mod missing;
 mod portals;
+mod paths;
 mod removal;
 mod desks;
 mod holds;

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// The steps; the schema's number is how many of them were taken.
-const STEPS: [&str; 12] = [
+const STEPS: [&str; 13] = [
     include_str!("../migrations/001_init.sql"),
     include_str!("../migrations/002_bundles.sql"),
     include_str!("../migrations/003_parked.sql"),
@@ -24,6 +24,7 @@ const STEPS: [&str; 12] = [
     include_str!("../migrations/010_reactions.sql"),
     include_str!("../migrations/011_pictures.sql"),
     include_str!("../migrations/012_offers.sql"),
+    include_str!("../migrations/013_paths.sql"),
 ];
 
 /// Marks the file as ours: `FtBr`.

@@ -301,7 +301,9 @@ fn tell(
     for (lane, _) in Graph::load(desk.sql)?.reach(&telling.place) {
         let fact = told(group, lane);
         let owed = match letter((!is_new).then_some(&fact)) {
-            Some(letter) if is_new => notices::notice(desk, lane, &fact, &letter, now)?,
+            Some(letter) if is_new => {
+                notices::notice_about(desk, lane, &telling.place, (&fact, &letter), now)?
+            }
             Some(letter) => notices::change_notice(desk, &fact, &letter, now)?,
             None => None,
         };

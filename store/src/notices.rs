@@ -60,20 +60,32 @@ pub(crate) fn notice(
     letter: &[u8],
     now: Millis,
 ) -> Result<Option<LaneId>, Fault> {
+    notice_about(desk, lane, &home(), (fact, letter), now)
+}
+
+/// The same about what was said in a place: the notice, and every change of it, is held up and ends like what was said
+/// there.
+pub(crate) fn notice_about(
+    desk: &Desk<'_>,
+    lane: LaneId,
+    about: &Place,
+    (fact, letter): (&RemoteId, &[u8]),
+    now: Millis,
+) -> Result<Option<LaneId>, Fault> {
     let Some(to) = end_of(desk, lane)? else {
         return Ok(None);
     };
     let new = desk
         .sql
         .prepare_cached(
-            "INSERT INTO notice (fact, portal_id, toward) VALUES (?1, ?2, ?3)
+            "INSERT INTO notice (fact, portal_id, toward, about_place) VALUES (?1, ?2, ?3, ?4)
              ON CONFLICT (fact) DO NOTHING",
         )?
-        .execute(params![fact, lane.portal, lane.toward])?;
+        .execute(params![fact, lane.portal, lane.toward, about])?;
     if new == 0 {
         return Ok(None);
     }
-    owe(desk, lane, (fact, &to), letter, now)?;
+    owe(desk, (about, (lane, &to)), fact, letter, now)?;
     Ok(Some(lane))
 }
 
@@ -88,20 +100,21 @@ pub(crate) fn change_notice(
         .sql
         .prepare_cached(
             "UPDATE notice SET changes = changes + 1 WHERE fact = ?1
-             RETURNING portal_id, toward, changes",
+             RETURNING portal_id, toward, changes, about_place",
         )?
         .query_row([fact], |row| {
-            Ok((columns::lane(row)?, row.get::<_, i64>("changes")?))
+            let change: i64 = row.get("changes")?;
+            Ok((columns::lane(row)?, change, row.get("about_place")?))
         })
         .optional()?;
-    let Some((lane, change)) = said else {
+    let Some((lane, change, about)): Option<(LaneId, i64, Place)> = said else {
         return Ok(None);
     };
     let Some(to) = end_of(desk, lane)? else {
         return Ok(None);
     };
     let change = RemoteId(format!("{fact}.{change}"));
-    owe(desk, lane, (&change, &to), letter, now)?;
+    owe(desk, (&about, (lane, &to)), &change, letter, now)?;
     Ok(Some(lane))
 }
 
@@ -128,8 +141,8 @@ fn end_of(desk: &Desk<'_>, lane: LaneId) -> Result<Option<Place>, Fault> {
 
 fn owe(
     desk: &Desk<'_>,
-    lane: LaneId,
-    (fact, to): (&RemoteId, &Place),
+    debt: (&Place, (LaneId, &Place)),
+    fact: &RemoteId,
     letter: &[u8],
     now: Millis,
 ) -> Result<(), Fault> {
@@ -143,5 +156,5 @@ fn owe(
         sent_at: now,
     };
     links::link(desk.sql, entry, &place, &original)?;
-    settle::owe(desk, entry, (&place, fact), (lane, to), now)
+    settle::owe_about(desk, entry, (&place, fact), debt, now)
 }

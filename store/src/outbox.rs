@@ -7,7 +7,7 @@ use rusqlite::params;
 use crate::{
     Copy, DeliveryId, EntryId, Error, LaneId, Millis, Place, RemoteId, Store, bundle, columns,
     database::{Desk, Fault},
-    head::{self, plan_cell},
+    head::{self, Look, plan_cell},
     links, parked,
     settle::{self, Debt, End},
 };
@@ -21,6 +21,8 @@ pub struct Delivery {
     pub entry: EntryId,
     /// Its lane.
     pub lane: LaneId,
+    /// The portals that it passes from the place where it was said, in order; the last is its lane's.
+    pub path: Vec<LaneId>,
     /// 32 hex digits: a keyed hash of place, fact and destination. The same after every restart.
     pub key: String,
     /// Where the entry happened.
@@ -122,6 +124,10 @@ pub struct Tally {
     pub waiting: u64,
     /// When the oldest pending one was accepted.
     pub oldest_pending: Option<Millis>,
+    /// Of the pending ones, those that are held up: with this portal, or with another that they have to pass.
+    pub held: u64,
+    /// When the oldest of the others was accepted.
+    pub oldest_free: Option<Millis>,
     /// Of the failed ones, those that are kept to be tried again.
     pub parked: u64,
     /// The kind of error by which the last one failed; a short fixed word.
@@ -130,13 +136,14 @@ pub struct Tally {
     pub closed_since: Option<Millis>,
 }
 
+// Where the messages of one place were held up, those of another may have stood first.
 const IN_FLIGHT: &str = "
     UPDATE outbox SET unanswered_since = accepted_at
     WHERE portal_id = ?1 AND toward = ?2 AND unanswered_since IS NULL AND (
-        late = 1 OR urgent = 1 OR steps_done > 0 OR id = (
-            SELECT o.id FROM outbox o JOIN journal j ON j.id = o.entry_id
+        late = 1 OR urgent = 1 OR steps_done > 0 OR id IN (
+            SELECT min(o.id) FROM outbox o JOIN journal j ON j.id = o.entry_id
             WHERE o.portal_id = ?1 AND o.toward = ?2 AND o.late = 0 AND j.session IS NULL
-            ORDER BY o.id LIMIT 1))";
+            GROUP BY o.from_place))";
 
 /// A step of which nobody knows yet whether it happened: of which delivery, and which one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,10 +152,15 @@ pub struct Doubt(i64, i64);
 impl Store {
     /// What stands first in the lane. A delivery that has begun comes first, then the oldest.
     pub async fn head(&self, lane: LaneId, now: Millis) -> Result<Head, Error> {
-        self.read("read the head of a lane", move |desk| {
-            head::head(desk, lane, now)
-        })
-        .await
+        loop {
+            let look = self.read("read the head of a lane", move |desk| {
+                head::head(desk, lane, now)
+            });
+            match look.await? {
+                Look::Head(head) => return Ok(head),
+                Look::Unbind(leader) => self.unbind(leader).await?,
+            }
+        }
     }
 
     /// Keeps the plan before its first step.

@@ -176,7 +176,7 @@ impl Store {
             let debts: Vec<Debt> = desk
                 .sql
                 .prepare_cached(
-                    "SELECT o.id, o.entry_id, o.portal_id, o.toward, o.to_place
+                    "SELECT o.id, o.entry_id, o.portal_id, o.toward, o.to_place, o.from_place
                      FROM outbox o JOIN journal j ON j.id = o.entry_id
                      WHERE o.portal_id = ?1 AND o.toward = ?2 AND o.accepted_at <= ?3
                      AND o.unsure_since IS NULL AND j.session IS NULL
@@ -264,9 +264,9 @@ fn write(
     desk.sql
         .prepare_cached(
             "INSERT INTO parked (id, entry_id, portal_id, toward, to_place, key, plan, steps_done,
-                 accepted_at, tries, failed_at, kind, reason, about, state, kept, untold)
+                 accepted_at, from_place, tries, failed_at, kind, reason, about, state, kept, untold)
              SELECT id, entry_id, portal_id, toward, to_place, key, iif(?6 AND steps_done > 0, plan, NULL), steps_done,
-                 accepted_at, tries + 1, ?2, ?3, ?4, ?5, 'failed', ?6, ?6
+                 accepted_at, from_place, tries + 1, ?2, ?3, ?4, ?5, 'failed', ?6, ?6
              FROM outbox WHERE id = ?1
              ON CONFLICT (id) DO UPDATE SET plan = excluded.plan, steps_done = excluded.steps_done,
                  tries = excluded.tries, failed_at = excluded.failed_at, kind = excluded.kind,
@@ -310,8 +310,8 @@ fn unpark(desk: &Desk<'_>, id: DeliveryId) -> Result<Option<LaneId>, Fault> {
     desk.sql
         .prepare_cached(
             "INSERT INTO outbox (id, entry_id, portal_id, toward, to_place, key, plan, steps_done,
-                 accepted_at, late, tries)
-             SELECT id, entry_id, portal_id, toward, to_place, key, plan, steps_done, accepted_at, 1, tries
+                 accepted_at, from_place, late, tries)
+             SELECT id, entry_id, portal_id, toward, to_place, key, plan, steps_done, accepted_at, from_place, 1, tries
              FROM parked WHERE id = ?1",
         )?
         .execute([id])?;
@@ -344,11 +344,10 @@ fn prune(desk: &Desk<'_>, lane: LaneId, now: Millis) -> Result<(), Fault> {
     erase(desk, &surplus)
 }
 
-/// Portals that are no longer there keep nothing.
-pub(crate) fn erase_the_inactive(desk: &Desk<'_>) -> Result<(), Fault> {
-    let theirs = "portal_id IN (SELECT id FROM portal WHERE active = 0)";
-    let gone = kept(desk, theirs, [])?;
-    erase(desk, &gone)
+/// Nothing is kept of what a lane owed from a place up to an entry: portal, direction, place, entry.
+pub(crate) fn erase_until(desk: &Desk<'_>, theirs: impl rusqlite::Params) -> Result<(), Fault> {
+    const THEIRS: &str = "portal_id = ?1 AND toward = ?2 AND from_place = ?3 AND entry_id <= ?4";
+    erase(desk, &kept(desk, THEIRS, theirs)?)
 }
 
 /// The failures that are kept and of which this is true.

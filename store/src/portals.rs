@@ -113,8 +113,6 @@ impl Store {
     /// said meanwhile was not said to the bridge.
     pub async fn keep_portals(&self, listed: &[PortalId], now: Millis) -> Result<(), Error> {
         let listed: HashSet<PortalId> = listed.iter().copied().collect();
-        // No row of a removed portal has a time of its own.
-        let _ = now;
         self.transaction("put portals away", move |desk| {
             let gone = all(desk.sql)?.into_iter().filter(|portal| {
                 portal.active && portal.origin == Origin::File && !listed.contains(&portal.id)
@@ -122,7 +120,7 @@ impl Store {
             for portal in gone {
                 removal::deactivate(desk, portal.id)?;
             }
-            removal::clear_away(desk, REMOVED).map(drop)
+            removal::clear_away(desk, REMOVED, now).map(drop)
         })
         .await
     }
@@ -137,12 +135,14 @@ pub(crate) fn open(
     now: Millis,
 ) -> Result<Portal, Fault> {
     let portal = desk.sql.query_row(
-        "INSERT INTO portal (room_place, channel_place, room, silo, channel, active, opened_at, origin)
-         VALUES (?1, ?2, ?3, ?4, ?5, 1, ?6, ?7)
+        "INSERT INTO portal (room_place, channel_place, room, silo, channel, active, opened_at, origin,
+                             opened_after)
+         VALUES (?1, ?2, ?3, ?4, ?5, 1, ?6, ?7, (SELECT coalesce(max(id), 0) FROM journal))
          ON CONFLICT (room_place, channel_place) DO UPDATE
          SET room = excluded.room, silo = excluded.silo, channel = excluded.channel, active = 1,
              origin = excluded.origin,
              opened_at = CASE active WHEN 1 THEN opened_at ELSE excluded.opened_at END,
+             opened_after = CASE active WHEN 1 THEN opened_after ELSE excluded.opened_after END,
              seen_clear = CASE active WHEN 1 THEN seen_clear ELSE 0 END
          RETURNING id, room, silo, channel, room_place, channel_place, active, origin",
         params![room, channel, spec.room, spec.silo, spec.channel, now, origin.as_str()],

@@ -6,9 +6,11 @@ use std::collections::HashSet;
 use rusqlite::params;
 
 use crate::{
-    EntryId, Error, LaneId, Millis, Place, PortalId, RemoteId, Side, Store, commands,
+    EntryId, Error, LaneId, Millis, Place, PortalId, RemoteId, Side, Store, bundle, columns,
+    commands,
     database::{Desk, Fault},
     desks, notices, parked,
+    paths::Net,
     portals::{self, Origin},
     progress,
     settle::{self, End},
@@ -58,7 +60,7 @@ impl Store {
             for (_, room) in &rooms {
                 desks::open(desk, room, now)?;
             }
-            removed.dropped = clear_away(desk, UNLINKED)?;
+            removed.dropped = clear_away(desk, UNLINKED, now)?;
             for (portal, room) in rooms {
                 removed
                     .lanes
@@ -109,18 +111,21 @@ pub(crate) fn deactivate(desk: &Desk<'_>, portal: PortalId) -> Result<(), Fault>
     Ok(())
 }
 
-/// Ends what inactive portals still owe, erases what is kept of them, and forgets how far places were read that no
-/// active portal has: linked again they begin anew, because what was said meanwhile was not said to the bridge.
-/// Answers how many messages are not sent any more.
-pub(crate) fn clear_away(desk: &Desk<'_>, rule: &'static str) -> Result<usize, Fault> {
+/// Ends what is still owed over portals that are not linked any more, by their own lanes and by those that others have
+/// after them, erases what is kept of it, and forgets how far places were read that no active portal has: linked again
+/// they begin anew, because what was said meanwhile was not said to the bridge. Answers how many messages are not sent any
+/// more.
+pub(crate) fn clear_away(desk: &Desk<'_>, rule: &'static str, now: Millis) -> Result<usize, Fault> {
     let mut dropped = HashSet::new();
-    for debt in settle::debts_of_the_inactive(desk.sql)? {
+    let ended = settle::debts_without_path(desk.sql)?;
+    bundle::take_apart(desk, &ended, now)?;
+    for debt in ended {
         if is_message(desk, debt.entry)? {
             dropped.insert(debt.entry);
         }
         settle::settle(desk, &debt, End::Skipped(rule))?;
     }
-    parked::erase_the_inactive(desk)?;
+    erase_without_path(desk)?;
     // Links to files of a room that is joined to nothing any more lead nowhere.
     desk.sql
         .prepare_cached(
@@ -134,6 +139,21 @@ pub(crate) fn clear_away(desk: &Desk<'_>, rule: &'static str) -> Result<usize, F
         progress::forget(desk, place)?;
     }
     Ok(dropped.len())
+}
+
+/// What no path of linked portals would carry any more is not kept to be tried again.
+fn erase_without_path(desk: &Desk<'_>) -> Result<(), Fault> {
+    let net = Net::load(desk.sql, Millis::default())?;
+    let sources = desk
+        .sql
+        .prepare("SELECT DISTINCT portal_id, toward, from_place FROM parked WHERE kept = 1")?
+        .query_map([], |row| Ok((columns::lane(row)?, row.get(2)?)))?
+        .collect::<Result<Vec<(LaneId, Place)>, _>>()?;
+    for (lane, from) in sources {
+        let until = net.linked(lane).since(&from);
+        parked::erase_until(desk, params![lane.portal, lane.toward, from, until])?;
+    }
+    Ok(())
 }
 
 /// Whether a person wrote it, and not the bridge itself.

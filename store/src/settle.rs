@@ -7,6 +7,7 @@ use crate::{
     DeliveryId, EntryId, LaneId, Millis, Place, RemoteId, Tally, closed, columns,
     database::{Desk, Fault},
     parked,
+    paths::Net,
 };
 
 /// One row of the outbox, as far as settling it needs.
@@ -16,6 +17,8 @@ pub(crate) struct Debt {
     pub entry: EntryId,
     pub lane: LaneId,
     pub to: Place,
+    /// Where its path begins.
+    pub from: Place,
 }
 
 /// How a debt ends.
@@ -26,7 +29,7 @@ pub(crate) enum End<'a> {
     Failed,
 }
 
-const DEBT: &str = "SELECT id, entry_id, portal_id, toward, to_place FROM outbox";
+const DEBT: &str = "SELECT id, entry_id, portal_id, toward, to_place, from_place FROM outbox";
 
 pub(crate) fn debt_from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Debt> {
     Ok(Debt {
@@ -34,6 +37,7 @@ pub(crate) fn debt_from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Debt> {
         entry: row.get("entry_id")?,
         lane: columns::lane(row)?,
         to: row.get("to_place")?,
+        from: row.get("from_place")?,
     })
 }
 
@@ -57,21 +61,38 @@ pub(crate) fn debts_of_entry(sql: &Connection, entry: EntryId) -> Result<Vec<Deb
 pub(crate) fn led_by(sql: &Connection, leader: DeliveryId) -> Result<Vec<(Debt, i64)>, Fault> {
     Ok(sql
         .prepare_cached(
-            "SELECT id, entry_id, portal_id, toward, to_place, slot FROM outbox
+            "SELECT id, entry_id, portal_id, toward, to_place, from_place, slot FROM outbox
              WHERE leader = ?1 ORDER BY slot",
         )?
         .query_map([leader], |row| Ok((debt_from_row(row)?, row.get("slot")?)))?
         .collect::<Result<_, _>>()?)
 }
 
-/// What is still owed by the lanes of portals that are not active.
-pub(crate) fn debts_of_the_inactive(sql: &Connection) -> Result<Vec<Debt>, Fault> {
-    Ok(sql
-        .prepare(&format!(
-            "{DEBT} WHERE portal_id IN (SELECT id FROM portal WHERE active = 0) ORDER BY id"
-        ))?
-        .query_map([], debt_from_row)?
-        .collect::<Result<_, _>>()?)
+/// What is still owed although no path of linked portals leads from where it was said through its lane.
+pub(crate) fn debts_without_path(sql: &Connection) -> Result<Vec<Debt>, Fault> {
+    // What holds portals up does not matter here, so neither does the time.
+    let net = Net::load(sql, Millis::default())?;
+    let sources = sql
+        .prepare("SELECT DISTINCT portal_id, toward, from_place FROM outbox")?
+        .query_map([], |row| Ok((columns::lane(row)?, row.get(2)?)))?
+        .collect::<Result<Vec<(LaneId, Place)>, _>>()?;
+    let mut debts = sql.prepare(&format!(
+        "{DEBT} WHERE portal_id = ?1 AND toward = ?2 AND from_place = ?3 AND entry_id <= ?4"
+    ))?;
+    let mut found = Vec::new();
+    for (lane, from) in sources {
+        let linked = net.linked(lane);
+        let until = linked.since(&from);
+        let ended = debts.query_map(
+            params![lane.portal, lane.toward, from, until],
+            debt_from_row,
+        )?;
+        for debt in ended {
+            found.push(debt?);
+        }
+    }
+    found.sort_unstable_by_key(|debt| debt.id);
+    Ok(found)
 }
 
 /// Takes on a debt.
@@ -82,14 +103,24 @@ pub(crate) fn owe(
     debt: (LaneId, &Place),
     now: Millis,
 ) -> Result<(), Fault> {
-    let (lane, to) = debt;
+    owe_about(desk, entry, fact, (fact.0, debt), now)
+}
+
+/// The same of what the bridge itself says about `about`: it is held up and ends like what was said there.
+pub(crate) fn owe_about(
+    desk: &Desk<'_>,
+    entry: EntryId,
+    fact: (&Place, &RemoteId),
+    (about, (lane, to)): (&Place, (LaneId, &Place)),
+    now: Millis,
+) -> Result<(), Fault> {
     let key = desk.seal.delivery_key(fact.0, fact.1, to);
     desk.sql
         .prepare_cached(
-            "INSERT INTO outbox (entry_id, portal_id, toward, to_place, key, accepted_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            "INSERT INTO outbox (entry_id, portal_id, toward, to_place, key, accepted_at, from_place)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         )?
-        .execute(params![entry, lane.portal, lane.toward, to, key, now])?;
+        .execute(params![entry, lane.portal, lane.toward, to, key, now, about])?;
     count_accepted(desk.sql, lane)
 }
 
@@ -209,18 +240,38 @@ pub(crate) fn tallies(sql: &Connection) -> Result<Vec<Tally>, Fault> {
                 pending: row.get(5)?,
                 waiting: row.get(6)?,
                 oldest_pending: row.get(7)?,
+                held: 0,
+                oldest_free: None,
                 parked: 0,
                 last_failure: None,
                 closed_since: None,
             })
         })?
         .collect::<Result<Vec<_>, _>>()?;
+    // A delay is short: what it holds up is not worth a word.
+    let net = Net::load(sql, Millis(i64::MAX))?;
+    let mut sources = sql.prepare_cached(
+        "SELECT from_place, count(*), min(accepted_at) FROM outbox
+         WHERE portal_id = ?1 AND toward = ?2 GROUP BY from_place",
+    )?;
     let mut rules = sql.prepare_cached(
         "SELECT rule, count FROM tally_skipped WHERE portal_id = ?1 AND toward = ?2 ORDER BY rule",
     )?;
     for tally in &mut tallies {
         tally.closed_since = closed::of(sql, tally.lane)?.map(|closed| closed.since);
         (tally.parked, tally.last_failure) = parked::count(sql, tally.lane)?;
+        let open = net.open(tally.lane);
+        let mut sources = sources.query(params![tally.lane.portal, tally.lane.toward])?;
+        while let Some(row) = sources.next()? {
+            let (from, count, oldest): (Place, u64, Millis) =
+                (row.get(0)?, row.get(1)?, row.get(2)?);
+            if open.since(&from) == EntryId(i64::MAX) {
+                tally.held += count;
+            } else {
+                tally.oldest_free =
+                    Some(tally.oldest_free.map_or(oldest, |known| known.min(oldest)));
+            }
+        }
         tally.skipped = rules
             .query_map(params![tally.lane.portal, tally.lane.toward], |row| {
                 Ok((row.get(0)?, row.get(1)?))

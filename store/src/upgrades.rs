@@ -3,9 +3,10 @@
 use rusqlite::{OptionalExtension, params};
 
 use crate::{
-    Error, LaneId, Millis, Place, PortalId, RemoteId, Side, Store,
+    Error, LaneId, Millis, Place, PortalId, RemoteId, Store,
     database::{Desk, Fault},
     desks, holds,
+    paths::Net,
     progress::Flag,
 };
 
@@ -96,6 +97,9 @@ impl Store {
             for moved in [
                 "UPDATE OR IGNORE outbox SET to_place = ?2 WHERE to_place = ?1",
                 "UPDATE OR IGNORE parked SET to_place = ?2 WHERE to_place = ?1 AND kept = 1",
+                "UPDATE outbox SET from_place = ?2 WHERE from_place = ?1",
+                "UPDATE notice SET about_place = ?2 WHERE about_place = ?1",
+                "UPDATE parked SET from_place = ?2 WHERE from_place = ?1 AND kept = 1",
             ] {
                 desk.sql.prepare_cached(moved)?.execute(params![old, new])?;
             }
@@ -111,13 +115,16 @@ impl Store {
                 .prepare_cached("DELETE FROM upgrade WHERE room_place = ?1")?
                 .execute([&old])?;
             let mut lanes = Vec::new();
-            for portal in portals {
+            for portal in &portals {
                 desk.sql
                     .prepare_cached(
                         "DELETE FROM hold WHERE portal_id = ?1 AND reason = 'upgraded'",
                     )?
                     .execute([portal])?;
-                lanes.extend([Side::Matrix, Side::Silo].map(|toward| LaneId { portal, toward }));
+            }
+            let net = Net::load(desk.sql, now)?;
+            for portal in portals {
+                lanes.extend(net.around(portal));
             }
             let fact = RemoteId(format!("followed-{old}-{new}"));
             lanes.extend(desks::say(desk, &new, &fact, &told, now)?);

@@ -145,3 +145,109 @@ async fn what_is_said_anywhere_is_read_everywhere_once_and_so_are_edits_and_dele
     )
     .await;
 }
+
+/// Makes the first portal one of the command line, so that it can be removed in the room.
+async fn by_the_command_line(town: &Town, room: &str) {
+    town.bridge.terminate().await.unwrap();
+    let path = town.bridge.directory().join("config.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let (begin, end) = (text.find("[[portal]]"), text.rfind("[[portal]]"));
+    let (begin, end) = (begin.unwrap(), end.unwrap());
+    assert!(text[begin..end].contains(room));
+    std::fs::write(&path, format!("{}{}", &text[..begin], &text[end..])).unwrap();
+    let site = &town.sites[0];
+    let words = ["portal", "add", room, &site.name, &site.channel()];
+    town.bridge.run_words(&words).await.unwrap();
+    town.bridge.start().await.unwrap();
+}
+
+/// What waits in the portal of one room because that was encrypted, was paused or is no longer linked, does not reach the
+/// other room of its channel by another portal.
+#[tokio::test]
+async fn p15_what_a_room_keeps_to_itself_reaches_no_other_room_of_its_channel() {
+    let plan = Plan {
+        binary: PathBuf::from(env!("CARGO_BIN_EXE_footbridge")),
+        sites: vec![Kind::Mattermost],
+        rooms: 2,
+        portals: vec![(0, 0), (1, 0)],
+        in_clear: true,
+        seed: 1,
+        log_filter: "info".to_owned(),
+        ..Plan::default()
+    };
+    let town = Town::build(Synapse::shared().await.unwrap(), plan)
+        .await
+        .unwrap();
+    let room = town.rooms[0].clone();
+    let channel = &town.sites[0];
+    by_the_command_line(&town, &room).await;
+    let said = town.ann.say(&room, "in the clear").await.unwrap();
+    let heard = |room: usize, words: &str| town.read(room).iter().any(|text| text.contains(words));
+    town.wait("the first", || heard(1, "in the clear"))
+        .await
+        .unwrap();
+
+    // Paused.
+    town.ann.say(&room, "!bridge pause").await.unwrap();
+    town.wait("the pause", || heard(0, "Paused."))
+        .await
+        .unwrap();
+    town.ann.say(&room, "said in the pause").await.unwrap();
+    channel.say("1 of the channel").unwrap();
+    town.wait("the channel", || heard(1, "1 of the channel"))
+        .await
+        .unwrap();
+    assert!(!heard(1, "said in the pause"), "{:#?}", town.read(1));
+    town.ann.say(&room, "!bridge resume").await.unwrap();
+    town.wait("the resumed", || heard(1, "said in the pause"))
+        .await
+        .unwrap();
+
+    // Encrypted, and nobody agrees.
+    town.ann.enable_encryption(&room).await.unwrap();
+    town.wait("the question", || heard(0, "is encrypted now"))
+        .await
+        .unwrap();
+    town.ann.say(&room, "a secret").await.unwrap();
+    let reaction = serde_json::json!({"m.relates_to": {
+        "rel_type": "m.annotation", "event_id": said, "key": "🤫"}});
+    town.ann.send(&room, "m.reaction", reaction).await.unwrap();
+    town.ann
+        .edit(&room, &said, "in the clear no more")
+        .await
+        .unwrap();
+    town.ann.say(&room, "!bridge status").await.unwrap();
+    town.wait("the state", || heard(0, "Waiting for consent"))
+        .await
+        .unwrap();
+    channel.say("2 of the channel").unwrap();
+    town.wait("the channel", || heard(1, "2 of the channel"))
+        .await
+        .unwrap();
+    let silent = || {
+        let reacted = town.ear.pick(&town.rooms[1], |heard| {
+            (heard.seen.event_type == "m.reaction").then_some(())
+        });
+        assert!(
+            !heard(1, "secret") && !heard(1, "no more"),
+            "{:#?}",
+            town.read(1)
+        );
+        assert!(reacted.is_empty());
+        assert!(!channel.read().iter().any(|text| text.contains("secret")));
+    };
+    silent();
+
+    // And unlinked.
+    town.ann.say(&room, "!bridge portal remove").await.unwrap();
+    town.wait("the end", || heard(0, "no longer joined"))
+        .await
+        .unwrap();
+    channel.say("3 of the channel").unwrap();
+    town.wait("the channel", || heard(1, "3 of the channel"))
+        .await
+        .unwrap();
+    town.bridge.settle(PATIENCE).await.unwrap();
+    silent();
+    town.bridge.conservation().await.unwrap();
+}

@@ -2,6 +2,7 @@
 //! lanes do while the account is limited stands in `together.rs`.
 
 mod jumps;
+mod passing;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -20,12 +21,12 @@ use footbridge::{
     inbox::{Bells, Inbox},
     message::{Action, Message, Sender, Style},
     outlet::{Content, Done, Outcome, Outgoing, Outlet, Part, Plan, SendError, Step},
-    portal::{Lane, LaneEnd, Limits, Peers, Tastes},
+    portal::{AllTastes, Lane, LaneEnd, Limits, Peers, Tastes},
     text::Body,
 };
 use footbridge_store::{
-    Accepted, Arrival, Batch, Copy, Head, LaneId, Millis, Payload, Place, Portal, PortalSpec,
-    RemoteId, Side, Store, StoreKey,
+    Accepted, Arrival, Batch, Copy, Head, LaneId, Millis, Payload, Place, Portal, PortalId,
+    PortalSpec, RemoteId, Side, Store, StoreKey,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -35,6 +36,8 @@ pub enum Next {
     Fail(SendError),
     /// Does the work and loses the answer.
     WorkThenFail(SendError),
+    /// Does the work, and meanwhile somebody pauses a portal.
+    WorkThenPause(Store, PortalId),
 }
 
 /// A channel that takes everything down, in memory.
@@ -264,6 +267,10 @@ impl Outlet for Wall {
         match next {
             Next::Work => Ok(self.work_once(key, step)),
             Next::Fail(error) => Err(error),
+            Next::WorkThenPause(store, portal) => {
+                store.pause(portal, "@a:x", Millis(1)).await.unwrap();
+                Ok(self.work_once(key, step))
+            }
             Next::WorkThenFail(error) => {
                 let _lost = self.work_once(key, step);
                 Err(error)
@@ -428,10 +435,13 @@ impl Bench {
             people: footbridge::people::People::default(),
             links: None,
             origins: footbridge::origin::Origins::default(),
-            tastes: Tastes {
-                notices: true,
-                ..Tastes::default()
-            },
+            tastes: AllTastes::only(
+                self.portal.id,
+                Tastes {
+                    notices: true,
+                    ..Tastes::default()
+                },
+            ),
         }
     }
 

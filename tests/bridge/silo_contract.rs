@@ -10,7 +10,7 @@ use footbridge::{
     inbox::{Bells, Inbox},
     message::{Action, Message, Sender, Style},
     outlet::{Done, Outgoing, Plan, SendError},
-    portal::{Lane, LaneEnd, Limits, Peers, Tastes},
+    portal::{AllTastes, Lane, LaneEnd, Limits, Peers, Tastes},
     silo::{Channel, FeedState, Silo, SiloError},
     text::Body,
 };
@@ -316,10 +316,13 @@ impl House {
             people: footbridge::people::People::default(),
             links: None,
             origins: footbridge::origin::Origins::default(),
-            tastes: Tastes {
-                notices: true,
-                ..Tastes::default()
-            },
+            tastes: AllTastes::only(
+                self.lane(Side::Silo).portal,
+                Tastes {
+                    notices: true,
+                    ..Tastes::default()
+                },
+            ),
         };
         let run = lane.run(stop.clone());
         tokio::pin!(run);

@@ -13,7 +13,7 @@ use footbridge::{
     inbox::{Bells, Inbox},
     message::{Action, Message, Sender, Style},
     outlet::{Content, Done, Outgoing, Outlet, Plan, SendError, Step},
-    portal::{Lane, LaneEnd, Limits, Peers, Tastes},
+    portal::{AllTastes, Lane, LaneEnd, Limits, Peers},
     secret::Secret,
     silo::{
         Channel, FeedState, Silo, SiloError,
@@ -162,7 +162,7 @@ impl Town {
                         people: footbridge::people::People::default(),
                         links: None,
                         origins: footbridge::origin::Origins::default(),
-                        tastes: Tastes::default(),
+                        tastes: AllTastes::default(),
                     };
                     let stop = town.stop.clone();
                     town.lanes

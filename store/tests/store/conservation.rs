@@ -31,6 +31,8 @@ enum Verb {
     Again(usize),
     /// Which of the waiting, readable.
     Fill(usize, bool),
+    /// Portal, whether it is paused or let go.
+    Hold(usize, bool),
     Tick,
     Restart,
 }
@@ -50,6 +52,7 @@ fn verb() -> impl Strategy<Value = Verb> {
         3 => (0..4_usize).prop_map(Verb::Park),
         3 => (0..6_usize).prop_map(Verb::Again),
         2 => (0..4_usize, any::<bool>()).prop_map(|(which, readable)| Verb::Fill(which, readable)),
+        2 => (0..2_usize, any::<bool>()).prop_map(|(portal, held)| Verb::Hold(portal, held)),
         2 => Just(Verb::Tick),
         1 => Just(Verb::Restart),
     ]
@@ -62,8 +65,12 @@ struct Debt {
     order: usize,
     /// The fact, or the notice, that it delivers.
     letter: String,
+    /// Where it was said.
+    from: usize,
     waits_until: Option<i64>,
     begun: bool,
+    /// Whether nobody knows if the present step happened.
+    unsure: bool,
     /// Whether a step of it is done.
     stepped: bool,
     due: i64,
@@ -85,21 +92,56 @@ struct Model {
     known: BTreeSet<String>,
     /// What failed and is kept: its number, its lane.
     parked: Vec<(DeliveryId, usize, Debt)>,
+    /// Which portals are paused.
+    held: [bool; 2],
     now: i64,
     count: usize,
 }
 
 impl Model {
+    /// Whether every portal between a place and a lane lets pass what was said there.
+    fn is_open(&self, lane: usize, from: usize) -> bool {
+        let other = from.checked_sub(1);
+        !self.held[lane % 2] && other.is_none_or(|portal| !self.held[portal])
+    }
+
+    /// Takes apart what was bound, was not tried and is held up in part. Answers whether something is that was tried.
+    fn part(&mut self, lane: usize) -> bool {
+        let debts = &self.lanes[lane].debts;
+        let leaders: BTreeSet<usize> = debts.iter().filter_map(|debt| debt.leader).collect();
+        let (mut stuck, mut apart) = (false, BTreeSet::new());
+        for leader in leaders {
+            let first = debts.iter().find(|debt| debt.order == leader).unwrap();
+            let goes = self.is_open(lane, first.from);
+            let mut riders = debts.iter().filter(|debt| debt.leader == Some(leader));
+            if riders.any(|rider| self.is_open(lane, rider.from) != goes) {
+                if first.begun {
+                    stuck = true;
+                } else {
+                    apart.insert(Some(leader));
+                }
+            }
+        }
+        for debt in &mut self.lanes[lane].debts {
+            if debt.leader.is_some() && apart.contains(&debt.leader) {
+                debt.leader = None;
+            }
+        }
+        stuck
+    }
+
     /// The index of the debt that must come first, or when to ask again.
-    fn head(&self, lane: usize) -> Option<Result<usize, i64>> {
+    fn head(&mut self, lane: usize) -> Option<Result<usize, i64>> {
+        let stuck = self.part(lane);
         let debts = &self.lanes[lane].debts;
         let led = |debt: &Debt| debt.leader.is_some();
+        let may = |debt: &Debt| !stuck && self.is_open(lane, debt.from);
         let first = debts
             .iter()
-            .position(|debt| debt.begun && !led(debt))
+            .position(|debt| debt.begun && !led(debt) && (debt.unsure || may(debt)))
             .or_else(|| {
                 debts.iter().position(|debt| {
-                    debt.waits_until.is_none_or(|until| until > self.now) && !led(debt)
+                    debt.waits_until.is_none_or(|until| until > self.now) && !led(debt) && may(debt)
                 })
             })?;
         let debt = &debts[first];
@@ -110,13 +152,15 @@ impl Model {
         })
     }
 
-    fn owe(&mut self, lane: usize, letter: &str, waits_until: Option<i64>) {
+    fn owe(&mut self, lane: usize, (from, letter): (usize, &str), waits_until: Option<i64>) {
         self.count += 1;
         let debt = Debt {
             order: self.count,
             letter: letter.to_owned(),
+            from,
             waits_until,
             begun: false,
+            unsure: false,
             stepped: false,
             due: 0,
             leader: None,
@@ -155,6 +199,7 @@ impl Run {
             lanes: Default::default(),
             known: BTreeSet::new(),
             parked: Vec::new(),
+            held: [false; 2],
             now: NOW.0,
             count: 0,
         };
@@ -176,7 +221,7 @@ impl Run {
     }
 
     /// What the store gives as the head of a lane, after making sure that it is the right one.
-    async fn head(&self, lane: usize) -> Option<(footbridge_store::Delivery, usize)> {
+    async fn head(&mut self, lane: usize) -> Option<(footbridge_store::Delivery, usize)> {
         let found = self
             .store()
             .head(self.lanes[lane], self.now())
@@ -214,7 +259,8 @@ impl Run {
                 self.model.lanes[lane].accepted += 1;
                 self.model.lanes[lane].skipped += 1;
             } else {
-                self.model.owe(lane, &name, (kind == 1).then_some(until));
+                self.model
+                    .owe(lane, (place, &name), (kind == 1).then_some(until));
                 owing.push(self.lanes[lane]);
             }
         }
@@ -242,6 +288,7 @@ impl Run {
         if more {
             lane.debts[index].begun = true;
             lane.debts[index].stepped = true;
+            lane.debts[index].unsure = false;
             lane.debts[index].due = 0;
         } else {
             lane.debts.remove(index);
@@ -332,6 +379,7 @@ impl Run {
             .unwrap();
         let mut debt = self.model.lanes[lane].debts.remove(index).unwrap();
         debt.begun = debt.stepped;
+        debt.unsure = false;
         debt.due = 0;
         self.model.lanes[lane].failed += 1;
         self.model.parked.push((delivery.id, lane, debt));
@@ -400,6 +448,7 @@ impl Run {
                         .unwrap();
                     assert!(self.store().in_doubt(&delivery.to).await.unwrap());
                     self.model.lanes[lane].debts[index].begun = true;
+                    self.model.lanes[lane].debts[index].unsure = true;
                 }
             }
             Verb::Bind(lane, count) => self.bind(lane, count).await,
@@ -433,6 +482,15 @@ impl Run {
             Verb::Park(lane) => self.park(lane).await,
             Verb::Again(which) => self.again(which).await,
             Verb::Fill(which, readable) => self.fill(which, readable).await,
+            Verb::Hold(portal, held) => {
+                let id = [self.ground.a.id, self.ground.b.id][portal];
+                if held {
+                    self.store().pause(id, "@ann:x", self.now()).await.unwrap();
+                } else {
+                    self.store().resume(id).await.unwrap();
+                }
+                self.model.held[portal] = held;
+            }
             Verb::Tick => self.model.now += 4,
             Verb::Restart => self.ground = self.ground.restart().await,
         }
@@ -440,9 +498,9 @@ impl Run {
     }
 
     /// The counters are the model's and add up; a letter is kept exactly as long as it is owed.
-    async fn check(&self) {
+    async fn check(&mut self) {
         let tallies = self.store().tallies().await.unwrap();
-        for (id, lane) in self.lanes.iter().zip(&self.model.lanes) {
+        for (index, (id, lane)) in self.lanes.iter().zip(&self.model.lanes).enumerate() {
             let tally = tallies.iter().find(|tally| tally.lane == *id).unwrap();
             assert!(balances(tally), "{tally:?}");
             let skipped = tally.skipped.iter().map(|(_, count)| count).sum::<u64>();
@@ -455,8 +513,11 @@ impl Run {
                 .model
                 .parked
                 .iter()
-                .filter(|(_, index, _)| self.lanes[*index] == *id);
+                .filter(|(_, failed, _)| self.lanes[*failed] == *id);
             assert_eq!(tally.parked, parked.count() as u64);
+            let debts = lane.debts.iter();
+            let held = debts.filter(|debt| !self.model.is_open(index, debt.from));
+            assert_eq!(tally.held, held.count() as u64);
             assert!(lane.debts.iter().map(|debt| debt.order).is_sorted());
         }
         let unsettled: i64 = self

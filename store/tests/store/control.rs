@@ -89,6 +89,10 @@ async fn a_paused_portal_keeps_its_queue_and_a_begun_delivery_waits_as_well() {
         .await
         .unwrap();
     let ground = ground.restart().await;
+    // It is looked for; found nowhere, it waits.
+    assert!(!ground.store.may_go(begun.id, NOW).await.unwrap());
+    assert_eq!(ground.ready(lane).await.id, begun.id);
+    ground.store.held_back(begun.id).await.unwrap();
     assert_eq!(ground.store.head(lane, NOW).await.unwrap(), Head::Empty);
     let since = Hold::Paused {
         by: "@ann:x".to_owned(),
@@ -157,8 +161,8 @@ async fn p18_an_unlinked_portal_ends_all_it_owes_erases_it_and_says_how_much_it_
     ground.store.keep_portals(&[], NOW).await.unwrap();
     let desks = ground.store.portals_beside_the_file().await.unwrap();
     assert_eq!(desks.len(), 1);
-    assert!(ground.store.close_desk(&ground.room).await.unwrap());
-    assert!(!ground.store.close_desk(&ground.room).await.unwrap());
+    assert!(ground.store.close_desk(&ground.room, NOW).await.unwrap());
+    assert!(!ground.store.close_desk(&ground.room, NOW).await.unwrap());
 }
 
 #[tokio::test]

@@ -29,3 +29,5 @@ mod trust;
 mod hindered;
 #[cfg(test)]
 mod control;
+#[cfg(test)]
+mod paths;

@@ -94,7 +94,7 @@ impl Toward {
             people: footbridge::people::People::default(),
             origins: footbridge::origin::Origins::default(),
             links: None,
-            tastes: portal::Tastes::default(),
+            tastes: portal::AllTastes::default(),
         };
         let mut running = JoinSet::new();
         running.spawn(lane.run(stop.clone()));

@@ -1,0 +1,249 @@
+//! Paths: the chain of portals by which a message comes from the place where it was said to the place where it is to be
+//! read. A delivery goes while every portal of a path lets it pass, waits while one of each holds it up, and ends when no
+//! path of linked portals is left. The last portal of a path is always the one whose lane owes the delivery.
+
+use std::collections::HashMap;
+
+use rusqlite::{Connection, params};
+
+use crate::{
+    DeliveryId, EntryId, LaneId, Millis, Place, PortalId, Side, Store,
+    database::{Desk, Fault},
+    holds::LACKS_CONSENT,
+    notices,
+};
+
+/// A linked portal.
+struct Edge {
+    portal: PortalId,
+    room: Place,
+    channel: Place,
+    /// Entries up to this one were taken in before it was linked.
+    after: EntryId,
+    held: Held,
+    /// A desk joins its room to nothing.
+    is_desk: bool,
+}
+
+/// For how long a portal lets nothing pass but what the bridge itself has to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Held {
+    /// Not at all.
+    No,
+    /// Until then.
+    Until(Millis),
+    /// Until somebody does something.
+    Open,
+}
+
+/// One path.
+#[derive(Clone, Debug)]
+pub(crate) struct Path {
+    /// Its portals in the order and directions in which they are passed.
+    pub hops: Vec<LaneId>,
+    /// Only entries after this one may take it: before, not all of its portals were linked.
+    pub after: EntryId,
+}
+
+/// The paths that end with one lane, by the place where they begin.
+pub(crate) struct Paths(HashMap<Place, Path>);
+
+impl Paths {
+    /// Whether this entry may come from this place.
+    pub fn lead(&self, from: &Place, entry: EntryId) -> bool {
+        self.of(from, entry).is_some()
+    }
+
+    /// The path of this entry from this place.
+    pub fn of(&self, from: &Place, entry: EntryId) -> Option<&Path> {
+        self.0.get(from).filter(|path| entry > path.after)
+    }
+
+    /// The newest entry that may not come from this place.
+    pub fn since(&self, from: &Place) -> EntryId {
+        self.0
+            .get(from)
+            .map_or(EntryId(i64::MAX), |path| path.after)
+    }
+
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = (&Place, &Path)> {
+        self.0.iter()
+    }
+}
+
+/// The linked portals, and which of them are held up.
+pub(crate) struct Net(Vec<Edge>);
+
+impl Net {
+    /// As it is at this moment.
+    pub fn load(sql: &Connection, now: Millis) -> Result<Self, Fault> {
+        let mut edges = sql.prepare_cached(&format!(
+            "SELECT p.id, p.room_place, p.channel_place, p.opened_after, p.origin = 'desk',
+                    EXISTS (SELECT 1 FROM hold h WHERE h.portal_id = p.id) OR ({LACKS_CONSENT}),
+                    (SELECT c.effective_at FROM consent c
+                     WHERE c.portal_id = p.id AND c.effective_at > ?1)
+             FROM portal p WHERE p.active = 1"
+        ))?;
+        let edges = edges.query_map([now], |row| {
+            let held = match (row.get(5)?, row.get(6)?) {
+                (true, _) => Held::Open,
+                (false, Some(until)) => Held::Until(until),
+                (false, None) => Held::No,
+            };
+            Ok(Edge {
+                portal: row.get(0)?,
+                room: row.get(1)?,
+                channel: row.get(2)?,
+                after: row.get(3)?,
+                is_desk: row.get(4)?,
+                held,
+            })
+        })?;
+        Ok(Self(edges.collect::<Result<_, _>>()?))
+    }
+
+    /// The paths that end with this lane and that nothing holds up.
+    pub fn open(&self, lane: LaneId) -> Paths {
+        self.paths(lane, |edge| edge.held == Held::No)
+    }
+
+    /// The paths that end with this lane, whether they are held up or not.
+    pub fn linked(&self, lane: LaneId) -> Paths {
+        self.paths(lane, |_| true)
+    }
+
+    /// When the first of what is held up until a certain moment no longer is.
+    pub fn opens_at(&self) -> Option<Millis> {
+        let moments = self.0.iter().filter_map(|edge| match edge.held {
+            Held::Until(until) => Some(until),
+            Held::No | Held::Open => None,
+        });
+        moments.min()
+    }
+
+    /// The lanes of a portal, and of all that paths join to it: whatever changes of its state concerns them.
+    pub fn around(&self, portal: PortalId) -> Vec<LaneId> {
+        let mut found: Vec<&Edge> = self.0.iter().filter(|edge| edge.portal == portal).collect();
+        let mut next = 0;
+        while let Some(here) = found.get(next).copied() {
+            next += 1;
+            for edge in self.0.iter().filter(|edge| !edge.is_desk) {
+                let meets =
+                    !here.is_desk && (edge.room == here.room || edge.channel == here.channel);
+                if meets && !found.iter().any(|known| known.portal == edge.portal) {
+                    found.push(edge);
+                }
+            }
+        }
+        let both = |edge: &Edge| {
+            [Side::Matrix, Side::Silo].map(|toward| LaneId {
+                portal: edge.portal,
+                toward,
+            })
+        };
+        found.into_iter().flat_map(both).collect()
+    }
+
+    /// Of several paths from a place the one that the oldest entries may take; of those, the shortest.
+    fn paths(&self, lane: LaneId, passes: impl Fn(&Edge) -> bool) -> Paths {
+        let mut best: HashMap<Place, Path> = HashMap::new();
+        let own = self.0.iter().find(|edge| edge.portal == lane.portal);
+        let Some(own) = own.filter(|own| passes(own)) else {
+            return Paths(best);
+        };
+        let (near, target) = match lane.toward {
+            Side::Silo => (&own.room, &own.channel),
+            Side::Matrix => (&own.channel, &own.room),
+        };
+        let last = Path {
+            hops: vec![lane],
+            after: own.after,
+        };
+        // What the bridge itself has to say comes from nowhere else.
+        let notice = Path {
+            after: EntryId(0),
+            ..last.clone()
+        };
+        if !own.is_desk {
+            best.insert(near.clone(), last);
+            let mut open = vec![near];
+            while let Some(here) = open.pop() {
+                let Some(onward) = best.get(here).cloned() else {
+                    continue;
+                };
+                for (edge, toward, there) in self.ways_to(here).filter(|(edge, ..)| passes(edge)) {
+                    let after = onward.after.max(edge.after);
+                    let length = onward.hops.len() + 1;
+                    let better = |known: &Path| (after, length) < (known.after, known.hops.len());
+                    if there == target || !best.get(there).is_none_or(better) {
+                        continue;
+                    }
+                    let first = LaneId {
+                        portal: edge.portal,
+                        toward,
+                    };
+                    let hops = std::iter::once(first).chain(onward.hops.iter().copied());
+                    let path = Path {
+                        hops: hops.collect(),
+                        after,
+                    };
+                    best.insert(there.clone(), path);
+                    open.push(there);
+                }
+            }
+        }
+        best.insert(notices::home(), notice);
+        Paths(best)
+    }
+
+    /// The portals that lead to a place, each with the direction in which it does and the place where it begins.
+    fn ways_to<'a>(&'a self, here: &'a Place) -> impl Iterator<Item = (&'a Edge, Side, &'a Place)> {
+        let edges = self.0.iter().filter(|edge| !edge.is_desk);
+        edges.filter_map(move |edge| {
+            if edge.channel == *here {
+                Some((edge, Side::Silo, &edge.room))
+            } else if edge.room == *here {
+                Some((edge, Side::Matrix, &edge.channel))
+            } else {
+                None
+            }
+        })
+    }
+}
+
+impl Store {
+    /// Whether a delivery that was ready may still go: it is owed, and nothing has held it up since, nor what is bound to
+    /// it.
+    pub async fn may_go(&self, delivery: DeliveryId, now: Millis) -> Result<bool, crate::Error> {
+        self.read("look whether a delivery may go", move |desk| {
+            may_go(desk, delivery, now)
+        })
+        .await
+    }
+}
+
+fn may_go(desk: &Desk<'_>, delivery: DeliveryId, now: Millis) -> Result<bool, Fault> {
+    let rows = desk
+        .sql
+        .prepare_cached(
+            "SELECT portal_id, toward, from_place, entry_id, urgent FROM outbox
+             WHERE id = ?1 OR leader = ?1",
+        )?
+        .query_map(params![delivery], |row| {
+            Ok((
+                crate::columns::lane(row)?,
+                row.get(2)?,
+                row.get(3)?,
+                row.get(4)?,
+            ))
+        })?
+        .collect::<Result<Vec<(LaneId, Place, EntryId, bool)>, _>>()?;
+    let Some((lane, ..)) = rows.first() else {
+        return Ok(false);
+    };
+    let open = Net::load(desk.sql, now)?.open(*lane);
+    Ok(rows
+        .iter()
+        .all(|(_, from, entry, urgent)| *urgent || open.lead(from, *entry)))
+}

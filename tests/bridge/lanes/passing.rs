@@ -1,0 +1,168 @@
+//! What a message has to pass before the last portal of its path: what that holds up or does not want goes no further.
+
+use footbridge::{
+    message::{Action, Message, Sender, Style},
+    portal::{AllTastes, Choice, Tastes},
+    text::Body,
+};
+use footbridge_store::{Batch, Flag, LaneId, Millis, Payload, Place, PortalSpec, Side};
+use tokio_util::sync::CancellationToken;
+
+use super::{Bench, Next, Wall, post};
+
+/// A second room on the channel of the bench; its lane.
+async fn second(bench: &Bench) -> LaneId {
+    let spec = PortalSpec {
+        room: "#s:x".into(),
+        silo: "wall".into(),
+        channel: "c".into(),
+    };
+    let room = Place::room("!s");
+    let channel = &bench.portal.channel;
+    let portal = bench.store.open_portal(&spec, &room, channel, Millis(1));
+    LaneId {
+        portal: portal.await.unwrap().id,
+        toward: Side::Matrix,
+    }
+}
+
+/// Pays what the lane of the second room owes.
+async fn pay(bench: &Bench, lane: LaneId, wall: &std::sync::Arc<Wall>, tastes: AllTastes) {
+    let stop = CancellationToken::new();
+    let mut ours = bench.lane(Side::Matrix, wall.clone());
+    (ours.id, ours.tastes) = (lane, tastes);
+    let run = ours.run(stop.clone());
+    tokio::pin!(run);
+    let watch = async {
+        let end = tokio::time::Instant::now() + std::time::Duration::from_mins(2);
+        while tally(bench, lane).await.pending > 0 && tokio::time::Instant::now() < end {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        stop.cancel();
+    };
+    let (end, ()) = tokio::join!(run, watch);
+    end.unwrap();
+}
+
+async fn tally(bench: &Bench, lane: LaneId) -> footbridge_store::Tally {
+    let tallies = bench.store.tallies().await.unwrap();
+    tallies
+        .into_iter()
+        .find(|tally| tally.lane == lane)
+        .unwrap()
+}
+
+fn react() -> Action {
+    Action::React {
+        target: "$1".into(),
+        key: "👍".to_owned(),
+    }
+}
+
+fn notice() -> Payload {
+    let mut message = Message::notice("", Millis(1));
+    message.sender = Sender {
+        id: "@ci:x".to_owned(),
+        name: "CI".to_owned(),
+        avatar: None,
+    };
+    message.action = Action::Post {
+        body: Body::plain("build 7 is green"),
+        style: Style::Notice,
+        reply_to: None,
+        thread: None,
+    };
+    Payload::Ready(message.to_bytes().unwrap())
+}
+
+#[tokio::test(start_paused = true)]
+async fn c22_a_reaction_of_an_encrypted_room_reaches_no_clear_one_by_way_of_a_channel() {
+    let home = tempfile::tempdir().unwrap();
+    let bench = Bench::open(home.path()).await;
+    let lane = second(&bench).await;
+    let batch = Batch {
+        flags: vec![(bench.portal.room.clone(), Flag::EverEncrypted)],
+        ..Batch::default()
+    };
+    bench.store.accept(batch, Millis(1)).await.unwrap();
+    let wall = Wall::new(true, Vec::new());
+    bench.hear("$1", post("one")).await;
+    bench.hear("$2", react()).await;
+    pay(&bench, lane, &wall, AllTastes::default()).await;
+    assert_eq!(wall.texts(), ["one"]);
+    let skipped = [("reaction-in-encrypted-room".to_owned(), 1)];
+    assert_eq!(tally(&bench, lane).await.skipped, skipped);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_one_portal_does_not_want_reaches_nothing_behind_it() {
+    let home = tempfile::tempdir().unwrap();
+    let bench = Bench::open(home.path()).await;
+    let lane = second(&bench).await;
+    let wall = Wall::new(true, Vec::new());
+    bench.hear("$1", post("one")).await;
+    bench.hear("$2", react()).await;
+    bench.hear_payload("$3", Some("$3".into()), notice()).await;
+    let wanted = Tastes {
+        reactions: Choice::Always,
+        notices: true,
+        ..Tastes::default()
+    };
+    let tastes = AllTastes::only(lane.portal, wanted);
+    let unwanted = Tastes {
+        reactions: Choice::Never,
+        ..Tastes::default()
+    };
+    tastes.set(bench.portal.id, unwanted);
+    pay(&bench, lane, &wall, tastes).await;
+    assert_eq!(wall.texts(), ["one"]);
+    let skipped = [
+        ("notice".to_owned(), 1),
+        ("reaction-unwanted".to_owned(), 1),
+    ];
+    assert_eq!(tally(&bench, lane).await.skipped, skipped);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_that_begins_between_two_steps_stops_the_second() {
+    let home = tempfile::tempdir().unwrap();
+    let bench = Bench::open(home.path()).await;
+    let lane = second(&bench).await;
+    let wall = Wall::new(
+        true,
+        vec![Next::WorkThenPause(bench.store.clone(), bench.portal.id)],
+    );
+    bench.hear("$1", post("one|two")).await;
+    pay(&bench, lane, &wall, AllTastes::default()).await;
+    assert_eq!(wall.texts(), ["one"]);
+    assert_eq!(tally(&bench, lane).await.held, 1);
+    bench.store.resume(bench.portal.id).await.unwrap();
+    pay(&bench, lane, &wall, AllTastes::default()).await;
+    assert_eq!(wall.texts(), ["one", "two"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_in_doubt_when_a_portal_was_paused_is_looked_for_and_not_sent() {
+    let home = tempfile::tempdir().unwrap();
+    let bench = Bench::open(home.path()).await;
+    let lane = second(&bench).await;
+    let wall = Wall::new(false, Vec::new());
+    bench.hear("$1", post("one")).await;
+    let footbridge_store::Head::Ready(head) = bench.store.head(lane, Millis(1)).await.unwrap()
+    else {
+        panic!("it is owed");
+    };
+    bench.store.unsure(head.id, None, Millis(1)).await.unwrap();
+    bench
+        .store
+        .pause(bench.portal.id, "@a:x", Millis(1))
+        .await
+        .unwrap();
+    pay(&bench, lane, &wall, AllTastes::default()).await;
+    assert!(wall.texts().is_empty());
+    // Whoever listens to the room does not wait for it.
+    assert!(!bench.store.in_doubt(&Place::room("!s")).await.unwrap());
+    bench.store.resume(bench.portal.id).await.unwrap();
+    pay(&bench, lane, &wall, AllTastes::default()).await;
+    assert_eq!(wall.texts(), ["one"]);
+}
