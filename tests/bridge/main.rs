@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod house_rules;
 #[cfg(test)]
+mod ci;
+#[cfg(test)]
 mod lanes;
 #[cfg(test)]
 mod failing;
