@@ -50,7 +50,7 @@ impl Bare {
     /// Waits until the house is in the room.
     pub async fn joined(&self, synapse: &Synapse) {
         let path = format!("rooms/{}/joined_members", self.room);
-        let waited = timeout(Duration::from_secs(20), async {
+        let waited = timeout(LIMIT, async {
             loop {
                 let members = raw(synapse, &self.owner, "GET", &path, Value::Null).await;
                 if members["joined"].get(&self.house.user).is_some() {

@@ -62,7 +62,7 @@ async fn f36_nothing_goes_in_the_clear_where_encryption_began_while_nobody_liste
         };
         assert!(outcome.as_ref().err().is_none_or(not_done), "{outcome:?}");
         house.listen(&room);
-        let waited = timeout(Duration::from_secs(20), async {
+        let waited = timeout(LIMIT, async {
             while house.post(&room, "b", "must be encrypted").await.is_err() {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }

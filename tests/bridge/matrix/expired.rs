@@ -28,7 +28,7 @@ async fn d21_f29_an_expired_session_is_continued_on_the_same_device() {
     for round in 0..2 {
         let old = token(&house).await;
         *proxy.rules.expired.lock().unwrap() = Some(old.clone());
-        let ended = timeout(Duration::from_secs(20), house.listening.join_next()).await;
+        let ended = timeout(LIMIT, house.listening.join_next()).await;
         let ended = ended.unwrap().unwrap().unwrap();
         let Err(MatrixError::SignedOut(why)) = ended else {
             panic!("{ended:?}")

@@ -16,7 +16,7 @@ fn patience(notice_after: u64, key_limit: u64) -> Patience {
 
 /// The next delivery of the lane, which is thereby delivered, with its message.
 async fn take(house: &House, lane: LaneId) -> (Box<Delivery>, Message) {
-    let waited = timeout(Duration::from_secs(20), async {
+    let waited = timeout(LIMIT, async {
         loop {
             let head = house.store.head(lane, house.clock.now()).await.unwrap();
             if let Head::Ready(delivery) = head {

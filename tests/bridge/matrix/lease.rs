@@ -21,7 +21,7 @@ fn copy(from: &Path, to: &Path) {
 /// How listening ends on this copy of a store; `None` if it goes on.
 async fn listening_on(house: &House, data: &Path, room: &str) -> Option<MatrixError> {
     // What listened before lets go of it a moment later.
-    let waited = timeout(Duration::from_secs(8), async {
+    let waited = timeout(LIMIT, async {
         loop {
             match Store::open(data, &house.key).await {
                 Err(footbridge_store::Error::Locked { .. }) => {

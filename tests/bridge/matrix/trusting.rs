@@ -64,7 +64,7 @@ async fn impatient(synapse: &Synapse) -> (House, Person, String, LaneId, tempfil
 /// The person goes on talking until the bridge has heard of the new identity: what it has not heard of comes from the
 /// old one, and crosses. Answers the first words that are held.
 pub(super) async fn first_held(house: &House, person: &Person, room: &str, lane: LaneId) -> String {
-    let waited = timeout(Duration::from_mins(1), async {
+    let waited = timeout(LIMIT, async {
         for number in 0.. {
             let text = format!("probe {number}");
             person.say(room, &text).await.unwrap();
@@ -103,7 +103,7 @@ async fn p02_a_changed_identity_holds_its_messages_until_somebody_in_charge_acce
     other.say(&room, "others pass").await.unwrap();
     // Both sides are told, once.
     let mut heard = Vec::new();
-    let waited = timeout(Duration::from_secs(20), async {
+    let waited = timeout(LIMIT, async {
         while heard.len() < 2 {
             heard.push(text_of(&house.next(lane).await));
         }
@@ -131,7 +131,7 @@ async fn p02_a_changed_identity_holds_its_messages_until_somebody_in_charge_acce
     assert_eq!(approved.held, 2);
     assert!(!approved.master_key.is_empty());
     let mut heard = Vec::new();
-    let waited = timeout(Duration::from_secs(20), async {
+    let waited = timeout(LIMIT, async {
         while heard.len() < 2 {
             let text = text_of(&house.next(lane).await);
             if !text.starts_with('🔒') && !text.starts_with('🔓') {
@@ -143,7 +143,7 @@ async fn p02_a_changed_identity_holds_its_messages_until_somebody_in_charge_acce
     assert_eq!(heard, [first, "second".to_owned()]);
     assert!(house.matrix().held_for_approval().await.unwrap().is_empty());
     person.say(&room, "believed again").await.unwrap();
-    let waited = timeout(Duration::from_secs(20), async {
+    let waited = timeout(LIMIT, async {
         while text_of(&house.next(lane).await) != "believed again" {}
     });
     waited.await.expect("the new identity is believed");
@@ -254,7 +254,7 @@ async fn p02_of_an_unsigned_device_people_are_told_once_and_how_it_is_signed() {
     let mut heard = Vec::new();
     for number in 1..=2 {
         stranger.say(&room, "believe me").await.unwrap();
-        let waited = timeout(Duration::from_secs(40), async {
+        let waited = timeout(LIMIT, async {
             while house.skipped(lane, "untrusted-device").await < number {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }

@@ -98,7 +98,7 @@ impl Toward {
         };
         let mut running = JoinSet::new();
         running.spawn(lane.run(stop.clone()));
-        let waited = timeout(Duration::from_secs(30), async {
+        let waited = timeout(LIMIT, async {
             while !done().await {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
@@ -208,7 +208,7 @@ async fn d10_f36_a_room_that_was_encrypted_in_between_is_looked_at_first_and_get
     toward.run_until(&scene.house, sent).await;
     scene.person.enable_encryption(&scene.room).await.unwrap();
     let place = Place::room(&scene.room);
-    timeout(Duration::from_secs(20), async {
+    timeout(LIMIT, async {
         let flag = || scene.house.store.flag(&place, Flag::EverEncrypted);
         while !flag().await.unwrap() {
             tokio::time::sleep(Duration::from_millis(20)).await;

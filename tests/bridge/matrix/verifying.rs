@@ -50,7 +50,7 @@ impl Pair {
 
     /// Ann's client goes on until the bridge is as far as wanted.
     async fn until(&self, flow: &str, wanted: impl Fn(&Stage) -> bool) -> Stage {
-        let waited = timeout(Duration::from_mins(1), async {
+        let waited = timeout(LIMIT, async {
             loop {
                 self.ann.sync(Duration::from_millis(200)).await.unwrap();
                 let _shown = self.ann.screen(&self.house.user, flow).await;
@@ -65,7 +65,7 @@ impl Pair {
 
     async fn until_screen(&self, flow: &str, wanted: impl Fn(&Screen) -> bool) -> Screen {
         let mut seen = Vec::new();
-        let waited = timeout(Duration::from_mins(1), async {
+        let waited = timeout(LIMIT, async {
             loop {
                 seen.extend(self.ann.sync(Duration::from_millis(200)).await.unwrap());
                 let screen = self.ann.screen(&self.house.user, flow).await;
@@ -126,7 +126,7 @@ impl Pair {
         let ann = self.ann.user_id().as_str().try_into().unwrap();
         let ann: ruma::OwnedUserId = ann;
         self.house.matrix().ask_to_verify(&ann).await.unwrap();
-        let asked = timeout(Duration::from_mins(1), async {
+        let asked = timeout(LIMIT, async {
             loop {
                 let seen = self.ann.sync(Duration::from_millis(200)).await.unwrap();
                 let asked = seen
@@ -189,7 +189,7 @@ async fn p08_whoever_is_not_on_the_list_is_declined() {
     let synapse = Synapse::shared().await.unwrap();
     let (eve, _files) = person(synapse, Identity::New).await;
     let flow = eve.ask_device_to_verify(&pair.house.user).await.unwrap();
-    let waited = timeout(Duration::from_mins(1), async {
+    let waited = timeout(LIMIT, async {
         loop {
             eve.sync(Duration::from_millis(200)).await.unwrap();
             let screen = eve.screen(&pair.house.user, &flow).await.unwrap();
