@@ -1,6 +1,11 @@
 //! Gaps: what a limited timeline left out is fetched page by page, backwards, until an event is met that was
 //! walked before, and journalled oldest first. The same code serves start, outage and join.
 //!
+//! Pages are asked for from the newest event on and not from a position that a sync has named: some homeservers take
+//! that position as exclusive, and leave out the newest event of the sync. What the sync brought last must be on a page;
+//! where it is not, what stands around it is asked for. Where our own entry is sought, nothing from before it is taken,
+//! whether a page shows it or not.
+//!
 //! History is ordered otherwise than syncs are: an event of another server that arrives late stands among those that
 //! were walked before. So a gap overlaps what is older, and what is not known of it is taken as well.
 
@@ -8,13 +13,13 @@ use std::collections::HashSet;
 
 use footbridge_store::{Batch, Gap, RemoteId};
 use matrix_sdk::{
-    Room,
+    Client, Room,
     deserialized_responses::TimelineEvent,
     ruma::api::{
         Direction,
-        client::{filter::LazyLoadOptions, message::get_message_events},
+        client::{context::get_context, filter::LazyLoadOptions, message::get_message_events},
     },
-    ruma::{events::AnyTimelineEvent, serde::Raw},
+    ruma::{EventId, OwnedEventId, RoomId, events::AnyTimelineEvent, serde::Raw, uint},
 };
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -33,7 +38,7 @@ use crate::{crash, inbox::Inbox};
 /// beyond are fetched a second time.
 const PAGES_KEPT: usize = 10;
 /// Events on a page.
-const PAGE: u16 = 500;
+pub(super) const PAGE: u16 = 500;
 /// So many of them are journalled at once, and the gap is that much shorter: a process that dies again and again gets
 /// on all the same.
 const CHUNK: usize = 100;
@@ -53,18 +58,31 @@ pub(super) enum Filled {
 
 /// One page of history, as long as it is kept.
 struct Page {
-    from: String,
+    /// `None` for the newest page, which is always kept.
+    from: Option<String>,
+    /// Whether the encryption of the room begins on it.
+    begins: bool,
     fetched: Option<Fetched>,
 }
 
 /// The pages of a gap, newest first.
 struct Pages {
-    pages: Vec<Page>,
+    all: Vec<Page>,
     /// Whether the encryption of the room begins in one of them.
     begins: bool,
+    /// Where nothing of the gap is taken: how far the room counts as walked all the same.
+    skip_to: Option<RemoteId>,
+}
+
+/// Where a gap ends, at its older side.
+struct Bounds<'a> {
+    gap: &'a Gap,
+    /// Our entry is sought: the homeserver says that this event was the first after it.
+    first: Option<&'a EventId>,
 }
 
 /// A page as fetched: newest first, cut where the gap ends.
+#[derive(Default)]
 struct Fetched {
     events: Vec<TimelineEvent>,
     /// What stands before the end of the gap, newest first.
@@ -72,6 +90,10 @@ struct Fetched {
     names: Names,
     /// Where to go on; `None` at the end of the gap.
     next: Option<String>,
+    /// Whether the end of the gap is on this page.
+    ends: bool,
+    /// Whether what the sync brought last is on this page.
+    anchored: bool,
 }
 
 impl Matrix {
@@ -83,7 +105,15 @@ impl Matrix {
         inbox: &Inbox,
         stop: &CancellationToken,
     ) -> Result<Filled, MatrixError> {
-        let Pages { mut pages, begins } = match self.page_back(room, gap, stop).await {
+        let first = match self.first_after_entry(room, gap).await {
+            Ok(first) => first,
+            Err(fault) => return Ok(Filled::Failed(fault)),
+        };
+        let Pages {
+            all: mut pages,
+            begins,
+            skip_to,
+        } = match self.page_back(room, gap, first.as_deref(), stop).await {
             Ok(Some(pages)) => pages,
             Ok(None) => return Ok(Filled::Stopped),
             Err(fault) => return Ok(Filled::Failed(fault)),
@@ -92,9 +122,12 @@ impl Matrix {
         let mut beginning = self.beginning(&gap.place, encrypted, begins).await?;
         let mut newest = None;
         while let Some(mut page) = pages.pop() {
-            let fetched = match page.fetched.take() {
-                Some(fetched) => Ok(fetched),
-                None => self.fetch(room, gap, &page.from).await,
+            let fetched = if let Some(fetched) = page.fetched.take() {
+                Ok(fetched)
+            } else {
+                let first = first.as_deref();
+                self.fetch(room, &Bounds { gap, first }, page.from.as_deref())
+                    .await
             };
             let (mut events, overlap, mut names) = match fetched {
                 Ok(fetched) => (fetched.events, fetched.overlap, fetched.names),
@@ -109,6 +142,7 @@ impl Matrix {
                 }
                 let mut chunk = events.split_off(events.len().saturating_sub(CHUNK));
                 let mark = chunk.first().and_then(id_of);
+                let mark = mark.or_else(|| skip_to.clone().or_else(|| gap.stop.clone()));
                 chunk.append(&mut late);
                 let mut batch = self
                     .walk_chunk(room, gap, chunk, (&mut names, &mut beginning), inbox)
@@ -146,33 +180,43 @@ impl Matrix {
         &self,
         room: &Room,
         gap: &Gap,
+        first: Option<&EventId>,
         stop: &CancellationToken,
     ) -> Result<Option<Pages>, Fault> {
+        let bounds = Bounds { gap, first };
         let mut pages: Vec<Page> = Vec::new();
-        let mut begins = false;
-        let mut from = gap.from.clone();
-        let mut events = 0;
+        let mut from: Option<String> = None;
+        let (mut events, mut anchored, mut ends) = (0, false, false);
         loop {
             if stop.is_cancelled() {
                 return Ok(None);
             }
-            let fetched = self.fetch(room, gap, &from).await?;
+            let fetched = self.fetch(room, &bounds, from.as_deref()).await?;
             events += fetched.events.len();
-            begins = begins || fetched.events.iter().any(begins_encryption);
+            anchored = anchored || fetched.anchored;
+            ends = ends || fetched.ends;
             let next = fetched.next.clone();
             pages.push(Page {
                 from: from.clone(),
+                begins: fetched.events.iter().any(begins_encryption),
                 fetched: Some(fetched),
             });
+            // Asked for again, the newest page would be another one.
             if pages.len() > PAGES_KEPT
-                && let Some(page) = pages.iter_mut().find(|page| page.fetched.is_some())
+                && let Some(page) = pages.iter_mut().skip(1).find(|page| page.fetched.is_some())
             {
                 page.fetched = None;
             }
             match next {
-                Some(next) if next != from => from = next,
+                next @ Some(_) if next != from => from = next,
                 _ => break,
             }
+        }
+        if !ends && gap.stop.is_none() {
+            return Ok(Some(without_entry(gap, &pages)));
+        }
+        if !anchored && let Some(anchor) = anchor_of(gap) {
+            self.add_left_out(room, &bounds, anchor, &mut pages).await?;
         }
         let pages_kept = pages.len().min(PAGES_KEPT);
         if pages.len() > PAGES_KEPT {
@@ -185,14 +229,58 @@ impl Matrix {
         } else {
             info!(matrix.room = gap.place.address(), events, "Filling a gap");
         }
-        Ok(Some(Pages { pages, begins }))
+        Ok(Some(Pages {
+            begins: pages.iter().any(|page| page.begins),
+            all: pages,
+            skip_to: None,
+        }))
     }
 
-    async fn fetch(&self, room: &Room, gap: &Gap, from: &str) -> Result<Fetched, Fault> {
+    /// Adds to the newest page what history lacks of what the sync brought last.
+    async fn add_left_out(
+        &self,
+        room: &Room,
+        bounds: &Bounds<'_>,
+        anchor: &EventId,
+        pages: &mut [Page],
+    ) -> Result<(), Fault> {
+        let whole = pages.len() == 1;
+        let Some(page) = pages.first_mut() else {
+            return Ok(());
+        };
+        let Some(newest) = &mut page.fetched else {
+            return Ok(());
+        };
+        let around = self.around(room, anchor, &mut newest.names).await?;
+        let added = add_left_out(&mut newest.events, around, anchor, |event| {
+            whole && self.ends(bounds, event) == Some(false)
+        });
+        page.begins = newest.events.iter().any(begins_encryption);
+        warn!(
+            matrix.room = bounds.gap.place.address(),
+            added, "The homeserver's history lacks what its sync brought; it was looked up"
+        );
+        Ok(())
+    }
+
+    async fn fetch(
+        &self,
+        room: &Room,
+        bounds: &Bounds<'_>,
+        from: Option<&str>,
+    ) -> Result<Fetched, Fault> {
+        let gap = bounds.gap;
         let mut names = Names::default();
         let (mut events, mut next) = page(room, from, PAGE, &mut names).await?;
+        let anchored = anchor_of(gap).is_none_or(|anchor| {
+            let is_anchor = |event: &TimelineEvent| event.event_id().is_some_and(|id| id == anchor);
+            events.iter().any(is_anchor)
+        });
         let mut overlap = Vec::new();
-        if let Some(end) = events.iter().position(|event| self.ends(gap, event)) {
+        let mut numbered = events.iter().enumerate();
+        let end = numbered
+            .find_map(|(number, event)| Some(number + usize::from(self.ends(bounds, event)?)));
+        if let Some(end) = end {
             let before = events.split_off(end).into_iter().skip(1);
             let from = next.take();
             if gap.stop.is_some() {
@@ -200,7 +288,7 @@ impl Matrix {
                 if overlap.len() < usize::from(OVERLAP)
                     && let Some(from) = from
                 {
-                    overlap.extend(page(room, &from, OVERLAP, &mut names).await?.0);
+                    overlap.extend(page(room, Some(&from), OVERLAP, &mut names).await?.0);
                 }
                 overlap.truncate(OVERLAP.into());
             }
@@ -216,18 +304,62 @@ impl Matrix {
             overlap,
             names,
             next,
+            ends: end.is_some(),
+            anchored,
         })
     }
 
-    /// Whether the gap ends before this event: it was walked before, or, where nothing was, it is our own entry into
-    /// the room.
-    fn ends(&self, gap: &Gap, event: &TimelineEvent) -> bool {
-        match &gap.stop {
-            Some(stop) => event
-                .event_id()
-                .is_some_and(|id| stop.as_str() == id.as_str()),
+    /// Whether the gap ends at this event, and then whether the event is itself part of it: it was walked before, or,
+    /// where nothing was, it is our own entry into the room or the first event after it.
+    fn ends(&self, bounds: &Bounds<'_>, event: &TimelineEvent) -> Option<bool> {
+        let id = event.event_id();
+        let ends = match &bounds.gap.stop {
+            Some(stop) => id.as_ref().is_some_and(|id| stop.as_str() == id.as_str()),
             None => Envelope::open(event).is_some_and(|envelope| envelope.is_join_of(&self.own)),
+        };
+        if ends {
+            return Some(false);
         }
+        let first = bounds.first;
+        (first.is_some() && first == id.as_deref()).then_some(true)
+    }
+
+    /// Where our entry is sought: the first event that stands behind our membership, if the homeserver names one. That
+    /// is later than the entry where we have changed our name since.
+    async fn first_after_entry(
+        &self,
+        room: &Room,
+        gap: &Gap,
+    ) -> Result<Option<OwnedEventId>, Fault> {
+        if gap.stop.is_some() {
+            return Ok(None);
+        }
+        let own = room.get_member_no_sync(&self.own).await;
+        let own = own.map_err(|error| Fault::from(&error))?;
+        let Some(entry) = own.and_then(|own| Some(own.event().event_id()?.to_owned())) else {
+            return Ok(None);
+        };
+        let context = context(room, &entry).await?;
+        let first = context.and_then(|context| context.events_after.into_iter().next());
+        Ok(first.and_then(|event| came(event).event_id()))
+    }
+
+    /// What stands around an event, newest first.
+    async fn around(
+        &self,
+        room: &Room,
+        event: &EventId,
+        names: &mut Names,
+    ) -> Result<Vec<TimelineEvent>, Fault> {
+        let Some(context) = context(room, event).await? else {
+            return Ok(Vec::new());
+        };
+        for state in &context.state {
+            learn(names, state.deserialize_as_unchecked().ok().as_ref());
+        }
+        let after = context.events_after.into_iter().rev();
+        let events = after.chain(context.event).chain(context.events_before);
+        Ok(events.map(came).collect())
     }
 
     /// Walks a part of a page, oldest first.
@@ -260,39 +392,120 @@ impl Matrix {
 }
 
 /// A page of history as it came, nothing opened: newest first, and where to go on.
-async fn page(
+pub(super) async fn page(
     room: &Room,
-    from: &str,
+    from: Option<&str>,
     limit: u16,
     names: &mut Names,
 ) -> Result<(Vec<TimelineEvent>, Option<String>), Fault> {
-    let id = room.room_id().to_owned();
-    let mut request = get_message_events::v3::Request::new(id, Direction::Backward);
-    request.from = Some(from.to_owned());
+    page_of(&room.client(), room.room_id(), from, limit, names).await
+}
+
+/// The same, of a room that no sync may have told of.
+pub(super) async fn page_of(
+    client: &Client,
+    room: &RoomId,
+    from: Option<&str>,
+    limit: u16,
+    names: &mut Names,
+) -> Result<(Vec<TimelineEvent>, Option<String>), Fault> {
+    let mut request = get_message_events::v3::Request::new(room.to_owned(), Direction::Backward);
+    request.from = from.map(str::to_owned);
     request.limit = limit.into();
     request.filter.lazy_load_options = LazyLoadOptions::Enabled {
         include_redundant_members: false,
     };
-    let page = room
-        .client()
+    let page = client
         .send(request)
         .await
         .map_err(|error| Fault::from(&error))?;
     for event in page.state {
-        let Ok(member) = event.deserialize_as_unchecked::<Value>() else {
-            continue;
-        };
-        if let (Some(user), Some(name)) = (
-            member.get("state_key").and_then(Value::as_str),
-            member
-                .pointer("/content/displayname")
-                .and_then(Value::as_str),
-        ) {
-            names.learn(user, name);
+        learn(names, event.deserialize_as_unchecked().ok().as_ref());
+    }
+    Ok((page.chunk.into_iter().map(came).collect(), page.end))
+}
+
+fn came(event: Raw<AnyTimelineEvent>) -> TimelineEvent {
+    TimelineEvent::from_plaintext(event.cast())
+}
+
+/// Takes in what a member event says about a name.
+fn learn(names: &mut Names, member: Option<&Value>) {
+    let text = |at: &str| member?.pointer(at)?.as_str();
+    if let (Some(user), Some(name)) = (text("/state_key"), text("/content/displayname")) {
+        names.learn(user, name);
+    }
+}
+
+/// What stands around an event; `None` where the homeserver does not show it.
+async fn context(room: &Room, event: &EventId) -> Result<Option<get_context::v3::Response>, Fault> {
+    let mut request = get_context::v3::Request::new(room.room_id().to_owned(), event.to_owned());
+    request.limit = uint!(100);
+    match room.client().send(request).await {
+        Ok(context) => Ok(Some(context)),
+        Err(error) => match Fault::from(&error) {
+            Fault::NotFound(_) | Fault::Forbidden(_) | Fault::Wrong(_) => Ok(None),
+            fault => Err(fault),
+        },
+    }
+}
+
+/// Nothing of a gap whose end, our entry, is on none of its pages.
+fn without_entry(gap: &Gap, pages: &[Page]) -> Pages {
+    warn!(
+        matrix.room = gap.place.address(),
+        "The homeserver does not show when we entered the room; nothing of its history is taken"
+    );
+    let newest = pages.first().and_then(|page| page.fetched.as_ref());
+    let shown = newest.and_then(|page| page.events.first().and_then(id_of));
+    let brought = anchor_of(gap).map(|id| RemoteId(id.to_string()));
+    Pages {
+        all: vec![Page {
+            from: None,
+            begins: false,
+            fetched: Some(Fetched::default()),
+        }],
+        begins: false,
+        skip_to: brought.or(shown),
+    }
+}
+
+/// The event that the sync brought last when the gap was noted. Gaps of older versions name a position instead.
+fn anchor_of(gap: &Gap) -> Option<&EventId> {
+    <&EventId>::try_from(gap.from.as_str()).ok()
+}
+
+/// Adds to a page, newest first, what it lacks of the events around this one: as far as they stand behind one that is
+/// on the page, or behind the end of the gap. Where they do not, only the event itself is added, as the newest. Answers
+/// how many were added.
+fn add_left_out(
+    page: &mut Vec<TimelineEvent>,
+    mut around: Vec<TimelineEvent>,
+    anchor: &EventId,
+    ends: impl Fn(&TimelineEvent) -> bool,
+) -> usize {
+    page.reverse();
+    let is_anchor = |event: &TimelineEvent| event.event_id().is_some_and(|id| id == anchor);
+    let alone = around.iter().find(|event| is_anchor(event)).cloned();
+    let before = page.len();
+    let mut at = None;
+    while let Some(event) = around.pop() {
+        let id = event.event_id();
+        if let Some(found) = page.iter().position(|one| one.event_id() == id) {
+            at = Some(found + 1);
+        } else if ends(&event) {
+            at = Some(0);
+        } else if let Some(place) = &mut at {
+            page.insert(*place, event);
+            *place += 1;
         }
     }
-    let came = |event: Raw<AnyTimelineEvent>| TimelineEvent::from_plaintext(event.cast());
-    Ok((page.chunk.into_iter().map(came).collect(), page.end))
+    if at.is_none() {
+        page.extend(alone);
+    }
+    let added = page.len() - before;
+    page.reverse();
+    added
 }
 
 /// What of an overlap, newest first, arrived late: it is not known, and something older is. What is older than all
@@ -305,7 +518,7 @@ fn late(mut overlap: Vec<TimelineEvent>, known: &HashSet<RemoteId>) -> Vec<Timel
     overlap
 }
 
-fn id_of(event: &TimelineEvent) -> Option<RemoteId> {
+pub(super) fn id_of(event: &TimelineEvent) -> Option<RemoteId> {
     Some(RemoteId(event.event_id()?.to_string()))
 }
 
@@ -316,15 +529,43 @@ mod tests {
 
     use super::*;
 
+    fn event(id: &str) -> TimelineEvent {
+        let json = json!({"event_id": id, "type": "m.room.message", "content": {}});
+        TimelineEvent::from_plaintext(Raw::from_json_string(json.to_string()).unwrap())
+    }
+
+    fn ids(events: &[TimelineEvent]) -> Vec<String> {
+        events.iter().filter_map(id_of).map(|id| id.0).collect()
+    }
+
+    #[test]
+    fn what_history_leaves_out_stands_where_its_neighbours_say() {
+        let check = |page: &[&str], around: &[&str], stop: &str| {
+            let mut page: Vec<_> = page.iter().map(|id| event(id)).collect();
+            let around = around.iter().map(|id| event(id)).collect();
+            add_left_out(&mut page, around, "$6".try_into().unwrap(), |event| {
+                event.event_id().is_some_and(|id| id == stop)
+            });
+            ids(&page)
+        };
+        let around = ["$6", "$5", "$4", "$3", "$2", "$1"];
+        let missing_newest = check(&["$4", "$3"], &around, "$none");
+        assert_eq!(missing_newest, ["$6", "$5", "$4", "$3"]);
+        assert_eq!(
+            check(&["$6", "$4", "$3"], &around, "$2"),
+            ["$6", "$5", "$4", "$3"]
+        );
+        assert_eq!(check(&["$6"], &around, "$4"), ["$6", "$5"]);
+        assert_eq!(check(&[], &around, "$4"), ["$6", "$5"]);
+        // Nothing says where these belong.
+        assert_eq!(check(&["$9"], &around, "$none"), ["$6", "$9"]);
+    }
+
     #[test]
     fn what_is_unknown_among_the_known_came_late_and_what_is_older_was_never_linked() {
-        let event = |id: &&str| {
-            let json = json!({"event_id": id, "type": "m.room.message", "content": {}});
-            TimelineEvent::from_plaintext(Raw::from_json_string(json.to_string()).unwrap())
-        };
         let check = |overlap: &[&str], known: &[&str]| -> Vec<String> {
             let known = known.iter().map(|id| RemoteId::from(*id)).collect();
-            let late = late(overlap.iter().map(event).collect(), &known);
+            let late = late(overlap.iter().map(|id| event(id)).collect(), &known);
             late.iter().filter_map(id_of).map(|id| id.0).collect()
         };
         let page = [

@@ -103,11 +103,22 @@ async fn take_in(
     // What the SDK has opened lacks the ciphertext, without which an old message cannot be told from a new one: history
     // has it. So in direct rooms, and where a sync was on its way when the room was linked.
     let opened = |event: &TimelineEvent| matches!(event.kind, TimelineEventKind::Decrypted(_));
-    let leaves_out = timeline.limited
+    // What is left out before our own entry is none of ours.
+    let entry = own_entry(matrix, &events).filter(|_| followed.mark == Some(Mark::Join));
+    let enters = followed.mark == Some(Mark::Join) && !events.is_empty();
+    let leaves_out = (timeline.limited || enters) && entry.is_none()
         || followed.gap.is_some() && !events.is_empty()
         || events.iter().any(opened);
     if leaves_out && followed.mark.is_some() {
-        note_gap(followed, next_batch, batch);
+        let entry = entry.and_then(|entry| events.get(entry)?.event_id());
+        let newest = events.iter().rev().find_map(TimelineEvent::event_id);
+        let newest = newest.map_or_else(|| next_batch.to_owned(), |newest| newest.to_string());
+        note_gap(
+            followed,
+            newest,
+            entry.map(|id| RemoteId(id.to_string())),
+            batch,
+        );
         return Ok(false);
     }
     if events.is_empty() {
@@ -116,7 +127,7 @@ async fn take_in(
     let start = match &followed.mark {
         // Never seen and not entered by us: from here on.
         None => events.len(),
-        Some(Mark::Join) => after_own_join(matrix, &events),
+        Some(Mark::Join) => entry.map_or(0, |entry| entry + 1),
         // It stands in the answer when it was not walked but written down when the room was linked, and when we
         // have come back into the room.
         Some(Mark::Event(mark)) => after(mark, &events),
@@ -173,16 +184,17 @@ pub(super) fn changes(matrix: &Matrix, place: &Place, event: &TimelineEvent, bat
     }
 }
 
-/// Opens the room's gap, or moves the one it has. The position after this answer covers its own events as well,
-/// so that the gap brings all of them, in order, and none of them must be kept until then.
-fn note_gap(followed: &mut Followed, next_batch: &str, batch: &mut Batch) {
+/// Opens the room's gap, or moves the one it has, to what the answer brought last: the gap brings all events of the
+/// answer, in order, and none of them must be kept until then. Where nothing was walked it ends at our entry, if the
+/// answer shows it.
+fn note_gap(followed: &mut Followed, newest: String, entry: Option<RemoteId>, batch: &mut Batch) {
     let stop = match followed.gap.take() {
         Some(gap) => gap.stop,
-        None => followed.mark.as_ref().and_then(Mark::as_stop),
+        None => followed.mark.as_ref().and_then(Mark::as_stop).or(entry),
     };
     let gap = Gap {
         place: followed.place.clone(),
-        from: next_batch.to_owned(),
+        from: newest,
         stop,
     };
     batch.gaps.push(gap.clone());
@@ -201,14 +213,11 @@ fn after(mark: &RemoteId, events: &[TimelineEvent]) -> usize {
         .map_or(0, |position| position + 1)
 }
 
-/// Where to begin in a timeline that may hold our own entry.
-fn after_own_join(matrix: &Matrix, events: &[TimelineEvent]) -> usize {
-    events
-        .iter()
-        .rposition(|event| {
-            Envelope::open(event).is_some_and(|envelope| envelope.is_join_of(&matrix.own))
-        })
-        .map_or(0, |position| position + 1)
+/// Where our own entry stands, the last one.
+fn own_entry(matrix: &Matrix, events: &[TimelineEvent]) -> Option<usize> {
+    events.iter().rposition(|event| {
+        Envelope::open(event).is_some_and(|envelope| envelope.is_join_of(&matrix.own))
+    })
 }
 
 fn state_shows_encryption(state: &State) -> bool {

@@ -12,7 +12,7 @@ use crate::{
 pub struct Gap {
     /// Where.
     pub place: Place,
-    /// The position to page backwards from.
+    /// The event that the sync brought last, where it brought one; else its position.
     pub from: String,
     /// The newest event already walked; `None` when there is none.
     pub stop: Option<RemoteId>,

@@ -3,6 +3,7 @@
 mod bare;
 mod encrypting;
 mod entering;
+mod exclusive;
 mod late_keys;
 mod lease;
 mod overlap;

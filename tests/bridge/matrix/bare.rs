@@ -1,5 +1,7 @@
 //! A room of a user who needs no SDK: for what only the homeserver's API can do.
 
+use footbridge_testbed::proxy::Proxy;
+
 use super::*;
 
 /// The owner of a room, and a house that has a portal to it and is listening in.
@@ -12,23 +14,51 @@ pub struct Bare {
 
 impl Bare {
     pub async fn new(synapse: &Synapse, encryption: Option<Value>) -> Self {
-        let mut house = House::ready(synapse).await;
+        let mut bare = Self::outside(synapse, House::ready(synapse).await, encryption).await;
+        bare.enter(synapse).await;
+        bare
+    }
+
+    /// A house that reaches the homeserver through a proxy, and has not entered the room.
+    pub async fn behind(synapse: &Synapse, proxy: &Proxy) -> Self {
+        Self::behind_with(synapse, proxy, |_| {}).await
+    }
+
+    /// The same with another configuration.
+    pub async fn behind_with(
+        synapse: &Synapse,
+        proxy: &Proxy,
+        configure: impl FnOnce(&mut MatrixConfig),
+    ) -> Self {
+        let mut house = House::new(synapse).await;
+        configure(&mut house.config);
+        let url = proxy.url_for(&synapse.url());
+        house.config.homeserver = Homeserver::Url(url.parse().unwrap());
+        house.login(None).await.unwrap();
+        house.open(Trust::CrossSigned).await;
+        Self::outside(synapse, house, None).await
+    }
+
+    async fn outside(synapse: &Synapse, house: House, encryption: Option<Value>) -> Self {
         let owner = synapse
             .register_session(&unique("owner"), PASSWORD)
             .await
             .unwrap();
         let room = create(synapse, &owner, encryption).await;
         let lane = house.portal(&room).await;
-        house.listen(&room);
-        let bare = Self {
+        Self {
             house,
             owner,
             room,
             lane,
-        };
-        bare.invite(synapse).await;
-        bare.joined(synapse).await;
-        bare
+        }
+    }
+
+    /// The house listens and is invited in.
+    pub async fn enter(&mut self, synapse: &Synapse) {
+        self.house.listen(&self.room);
+        self.invite(synapse).await;
+        self.joined(synapse).await;
     }
 
     pub async fn say(&self, synapse: &Synapse, text: &str) -> String {

@@ -45,6 +45,37 @@ impl Lie {
         }
     }
 
+    /// History leaves out the newest event at a position that a sync has named: homeservers of the conduwuit family take
+    /// `from` as exclusive and count positions by events.
+    #[must_use]
+    pub fn exclusive_positions() -> Self {
+        Self::always("exclusive positions", history().with("from=s"), |answer| {
+            chunk(answer).is_some_and(|chunk| !chunk.is_empty() && chunk.remove(0) != json!(null))
+        })
+    }
+
+    /// History from its newest event on lacks that event, as where another worker of the homeserver is behind.
+    #[must_use]
+    pub fn history_behind() -> Self {
+        Self::always("history behind", history().without("from="), |answer| {
+            chunk(answer).is_some_and(|chunk| !chunk.is_empty() && chunk.remove(0) != json!(null))
+        })
+    }
+
+    /// History shows no entry of this user into a room.
+    #[must_use]
+    pub fn without_entry(user: &str) -> Self {
+        let user = user.to_owned();
+        Self::always("no entry", history(), move |answer| {
+            let Some(chunk) = chunk(answer) else {
+                return false;
+            };
+            let before = chunk.len();
+            chunk.retain(|event| event.get("state_key") != Some(&json!(user)));
+            chunk.len() < before
+        })
+    }
+
     /// Puts an event of another's making before what a sync next brings of this room.
     #[must_use]
     pub fn event_in(name: &'static str, room: &str, event: Value) -> Self {
@@ -76,6 +107,16 @@ impl Lie {
             true
         })
     }
+}
+
+/// Pages of history.
+fn history() -> Matcher {
+    Matcher::of(Method::GET).with("/messages?")
+}
+
+/// The events of a page of history.
+fn chunk(answer: &mut Value) -> Option<&mut Vec<Value>> {
+    answer.get_mut("chunk")?.as_array_mut()
 }
 
 /// Syncs, of any client.

@@ -8,6 +8,7 @@ mod hostile;
 mod keys;
 mod kills;
 mod limits;
+mod odd;
 mod outage;
 mod session;
 mod store;
@@ -27,6 +28,7 @@ pub fn all() -> Vec<Row> {
         keys::rows(),
         kills::rows(),
         limits::rows(),
+        odd::rows(),
         outage::rows(),
         session::rows(),
         store::rows(),
