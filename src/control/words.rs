@@ -165,6 +165,7 @@ fn trouble_in_words(kind: &str) -> String {
 fn rule_in_words(rule: &str) -> String {
     match rule {
         "command" => "it is a command to the bridge",
+        "before-link" => "it was written before the room was linked",
         "plaintext-in-encrypted-room" => "it was not encrypted although the room is",
         "untrusted-device" => "it was sent from a device that its owner has not verified",
         "undecryptable" => "no key can open it",

@@ -1,6 +1,6 @@
 //! What a walk has found: an arrival with what must be written down beside it, in the same transaction.
 
-use footbridge_store::{Arrival, Batch, Opened, Place, RemoteId};
+use footbridge_store::{Arrival, Batch, Opened, Place, RemoteId, Shown};
 
 use super::{Matrix, walk::Envelope};
 use crate::origin::{Origins, key};
@@ -19,6 +19,8 @@ pub(super) struct Found {
     pub held: Option<String>,
     /// What is noted of another bridge: name of a cursor, user.
     pub bridges: Vec<(String, String)>,
+    /// How it was shown.
+    pub shown: Shown,
 }
 
 impl Found {
@@ -35,6 +37,7 @@ impl Found {
         batch.pins.extend(self.pin);
         batch.cursors.extend(self.bridges);
         batch.writers.extend(self.writer);
+        batch.shown.push(self.shown);
         batch.arrivals.push(self.arrival);
     }
 }

@@ -187,6 +187,8 @@ impl Matrix {
         let mut pages: Vec<Page> = Vec::new();
         let mut from: Option<String> = None;
         let (mut events, mut anchored, mut ends) = (0, false, false);
+        // Where the time before the link begins, should the end of the gap be on no page: page, place on it.
+        let mut linked: Option<(usize, usize)> = None;
         loop {
             if stop.is_cancelled() {
                 return Ok(None);
@@ -196,6 +198,11 @@ impl Matrix {
             anchored = anchored || fetched.anchored;
             ends = ends || fetched.ends;
             let next = fetched.next.clone();
+            if !fetched.ends {
+                let (is_known, before) = self.before_link(gap, &fetched.events).await?;
+                linked = linked.filter(|_| !is_known);
+                linked = linked.or(before.map(|before| (pages.len(), before)));
+            }
             pages.push(Page {
                 from: from.clone(),
                 begins: fetched.events.iter().any(begins_encryption),
@@ -210,6 +217,15 @@ impl Matrix {
             match next {
                 next @ Some(_) if next != from => from = next,
                 _ => break,
+            }
+        }
+        if !ends && let Some((number, before)) = linked.filter(|_| gap.stop.is_some()) {
+            pages.truncate(number + 1);
+            if let Some(page) = pages.last_mut()
+                && let Some(oldest) = &mut page.fetched
+            {
+                oldest.events.truncate(before);
+                page.begins = oldest.events.iter().any(begins_encryption);
             }
         }
         if !ends && gap.stop.is_none() {
@@ -261,6 +277,28 @@ impl Matrix {
             added, "The homeserver's history lacks what its sync brought; it was looked up"
         );
         Ok(())
+    }
+
+    /// Of a page, newest first: whether something on it was walked before, and where, behind all such, the first event
+    /// stands that was seen before the room was linked.
+    async fn before_link(
+        &self,
+        gap: &Gap,
+        events: &[TimelineEvent],
+    ) -> Result<(bool, Option<usize>), Fault> {
+        let ids: Vec<RemoteId> = events.iter().filter_map(id_of).collect();
+        let broken = |error: footbridge_store::Error| Fault::NotSent(error.to_string());
+        let known = self.store.known(&gap.place, ids.clone()).await;
+        let known = known.map_err(broken)?;
+        let unlinked = self.store.unlinked(&gap.place, ids).await.map_err(broken)?;
+        let is_in = |set: &HashSet<RemoteId>, event: &TimelineEvent| {
+            id_of(event).is_some_and(|id| set.contains(&id))
+        };
+        let last_known = events.iter().rposition(|event| is_in(&known, event));
+        let behind = last_known.map_or(0, |last| last + 1);
+        let mut rest = events.iter().enumerate().skip(behind);
+        let before = rest.find(|(_, event)| is_in(&unlinked, event));
+        Ok((last_known.is_some(), before.map(|(place, _)| place)))
     }
 
     async fn fetch(
@@ -518,7 +556,7 @@ fn late(mut overlap: Vec<TimelineEvent>, known: &HashSet<RemoteId>) -> Vec<Timel
     overlap
 }
 
-pub(super) fn id_of(event: &TimelineEvent) -> Option<RemoteId> {
+fn id_of(event: &TimelineEvent) -> Option<RemoteId> {
     Some(RemoteId(event.event_id()?.to_string()))
 }
 

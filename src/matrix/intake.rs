@@ -132,6 +132,9 @@ async fn take_in(
         // have come back into the room.
         Some(Mark::Event(mark)) => after(mark, &events),
     };
+    let before = before_link(followed, entry, &events);
+    let before = matrix.all_shown(Some(&room), &followed.place, before);
+    batch.before.extend(before.await);
     if let Some(newest) = events.iter().rev().find_map(TimelineEvent::event_id) {
         let newest = RemoteId(newest.to_string());
         batch
@@ -182,6 +185,20 @@ pub(super) fn changes(matrix: &Matrix, place: &Place, event: &TimelineEvent, bat
             sender: envelope.sender.clone(),
         });
     }
+}
+
+/// What of an answer was not said to us: all in a room that was never seen, and our own entry, behind which all was.
+fn before_link<'e>(
+    followed: &Followed,
+    entry: Option<usize>,
+    events: &'e [TimelineEvent],
+) -> &'e [TimelineEvent] {
+    let before = match (&followed.mark, entry) {
+        (None, _) => Some(events),
+        (Some(_), Some(entry)) => events.get(entry..=entry),
+        (Some(_), None) => None,
+    };
+    before.unwrap_or_default()
 }
 
 /// Opens the room's gap, or moves the one it has, to what the answer brought last: the gap brings all events of the

@@ -8,23 +8,23 @@ use std::{
 use footbridge_store::{Batch, Gap, Origin, Place, RemoteId, Store};
 use matrix_sdk::{
     Client,
+    deserialized_responses::TimelineEvent,
     ruma::{
         OwnedRoomId, RoomAliasId, RoomId,
-        api::{
-            Direction,
-            client::{
-                membership::{join_room_by_id, joined_rooms, leave_room},
-                message::get_message_events,
-            },
-        },
-        uint,
+        api::client::membership::{join_room_by_id, joined_rooms, leave_room},
     },
 };
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{Matrix, MatrixError, SYNC_CURSOR, fault::Fault, mark_cursor};
+use super::{
+    Matrix, MatrixError, SYNC_CURSOR,
+    fault::Fault,
+    gaps::{PAGE, page_of},
+    mark_cursor,
+    walk::Names,
+};
 use crate::{
     backoff::Backoff,
     control::{greeting, is_listed},
@@ -140,7 +140,7 @@ pub(super) async fn mark_entered(
     }
     let mut backoff = Backoff::default();
     let marks = loop {
-        let fault = match newest_of_unmarked(&matrix.client, rooms).await {
+        let fault = match newest_of_unmarked(matrix, rooms).await {
             Ok(marks) => break marks,
             Err(fault @ Fault::SignedOut(_)) => {
                 return Err(fault.into_matrix_error("list the rooms"));
@@ -163,30 +163,31 @@ pub(super) async fn mark_entered(
             () = sleep(wait) => {}
         }
     };
-    let cursor = |(id, newest): &(OwnedRoomId, RemoteId)| {
-        let followed = rooms.get(id)?;
-        Some((mark_cursor(&followed.place), newest.0.clone()))
-    };
-    let cursors = marks.iter().filter_map(cursor).collect();
-    inbox
-        .accept(Batch {
-            cursors,
-            ..Batch::default()
-        })
-        .await?;
-    for (id, newest) in marks {
-        if let Some(followed) = rooms.get_mut(&id) {
-            followed.mark = Some(Mark::Event(newest));
-        }
+    let mut batch = Batch::default();
+    for (id, events) in marks {
+        let newest = events.iter().find_map(TimelineEvent::event_id);
+        let (Some(followed), Some(newest)) = (rooms.get_mut(&id), newest) else {
+            continue;
+        };
+        let newest = RemoteId(newest.to_string());
+        let room = matrix.client.get_room(&id);
+        let shown = matrix.all_shown(room.as_ref(), &followed.place, &events);
+        batch.before.extend(shown.await);
+        batch
+            .cursors
+            .push((mark_cursor(&followed.place), newest.0.clone()));
+        followed.mark = Some(Mark::Event(newest));
     }
+    inbox.accept(batch).await?;
     Ok(())
 }
 
-/// The newest event of each room that we are in and that has no mark.
+/// The newest events of each room that we are in and that has no mark, newest first.
 async fn newest_of_unmarked(
-    client: &Client,
+    matrix: &Matrix,
     rooms: &HashMap<OwnedRoomId, Followed>,
-) -> Result<Vec<(OwnedRoomId, RemoteId)>, Fault> {
+) -> Result<Vec<(OwnedRoomId, Vec<TimelineEvent>)>, Fault> {
+    let client = &matrix.client;
     let fault = |error: matrix_sdk::HttpError| Fault::from(&error);
     let joined = client.send(joined_rooms::v3::Request::new()).await;
     let mut marks = Vec::new();
@@ -197,14 +198,8 @@ async fn newest_of_unmarked(
         {
             continue;
         }
-        let mut request = get_message_events::v3::Request::new(id.clone(), Direction::Backward);
-        request.limit = uint!(1);
-        let page = client.send(request).await.map_err(fault)?;
-        let newest = page.chunk.first().and_then(|event| {
-            let id = event.get_field::<String>("event_id").ok().flatten()?;
-            Some(RemoteId(id))
-        });
-        marks.extend(newest.map(|newest| (id, newest)));
+        let (events, _) = page_of(client, &id, None, PAGE, &mut Names::default()).await?;
+        marks.push((id, events));
     }
     Ok(marks)
 }

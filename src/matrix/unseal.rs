@@ -1,9 +1,9 @@
 //! Opening an event's ciphertext ourselves. The SDK forgets the ciphertext of what it opens, and with it which message
 //! of its key it was; so the events of rooms that we walk reach us closed (see `crypto_store`), and are opened here.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt::Write as _};
 
-use footbridge_store::{Millis, Opened, Waiting};
+use footbridge_store::{Millis, Opened, Place, RemoteId, Shown, Waiting};
 use matrix_sdk::{
     Room,
     deserialized_responses::{TimelineEvent, TimelineEventKind},
@@ -11,6 +11,7 @@ use matrix_sdk::{
 };
 use matrix_sdk_crypto::store::CryptoStore as _;
 use serde::Deserialize;
+use sha2::{Digest, Sha256};
 use tracing::warn;
 use vodozemac::megolm::MegolmMessage;
 
@@ -40,6 +41,17 @@ impl<'a> Unsealed<'a> {
                 Some((sender.to_owned(), key.clone()))
             }
             _ => None,
+        }
+    }
+
+    /// How the event was shown, as it came.
+    pub(super) fn shown(&self, place: &Place, came: &TimelineEvent) -> Shown {
+        let closed = Closed::of(came.raw().json().get());
+        Shown {
+            place: place.clone(),
+            event: RemoteId(came.event_id().map(|id| id.to_string()).unwrap_or_default()),
+            ciphertext: closed.map(|closed| digest_of(&closed.content.ciphertext)),
+            opened: self.opened_with(true),
         }
     }
 
@@ -87,7 +99,35 @@ impl Closed {
     }
 }
 
+/// A short name of a ciphertext, for which nobody finds another ciphertext.
+fn digest_of(ciphertext: &str) -> String {
+    let mut text = String::new();
+    for byte in Sha256::digest(ciphertext.as_bytes()) {
+        // Writing into a string cannot fail.
+        write!(text, "{byte:02x}").ok();
+    }
+    text
+}
+
 impl Matrix {
+    /// How events of before a link were shown. Nothing of them is kept but what tells them again.
+    pub(super) async fn all_shown(
+        &self,
+        room: Option<&Room>,
+        place: &Place,
+        events: &[TimelineEvent],
+    ) -> Vec<Shown> {
+        let mut all = Vec::new();
+        for event in events {
+            let unsealed = match room {
+                Some(room) => self.unseal(room, event).await,
+                None => Unsealed::clear(event),
+            };
+            all.push(unsealed.shown(place, event));
+        }
+        all
+    }
+
     /// Opens an event that came closed.
     pub(super) async fn unseal<'a>(&self, room: &Room, event: &'a TimelineEvent) -> Unsealed<'a> {
         let closed = match &event.kind {

@@ -155,6 +155,7 @@ impl Matrix {
             pin,
             held,
             bridges,
+            shown: unsealed.shown(place, came),
         };
         if ours {
             Walked::Ours(found)

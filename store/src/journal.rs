@@ -13,7 +13,9 @@ use crate::{
     replay::{self, Opened},
     seal::Cell,
     settle::{self, End},
-    story, trust, upgrades, writers,
+    story, trust,
+    unlinked::{self, Shown},
+    upgrades, writers,
 };
 
 /// Something that happened in a place.
@@ -104,6 +106,10 @@ pub struct Batch {
     pub entered: Vec<(Place, String)>,
     /// Rooms that have moved.
     pub tombstones: Vec<Tombstone>,
+    /// How arrivals were shown. One that was seen while its room was not linked is [`Accepted::Seen`].
+    pub shown: Vec<Shown>,
+    /// Events of rooms that were written before these were linked.
+    pub before: Vec<Shown>,
 }
 
 /// What became of an arrival.
@@ -148,14 +154,30 @@ impl Store {
         self.transaction("accept a batch", move |desk| {
             let graph = Graph::load(desk.sql)?;
             let used = replay::used(&batch);
+            let shown = unlinked::by_event(&batch);
             let accepted = batch
                 .arrivals
                 .iter()
-                .map(|arrival| match replay::caught(desk, &used, arrival, now)? {
-                    Some(caught) => take_in(desk, &graph, &caught, now).map(|_| Accepted::Replayed),
-                    None => take_in(desk, &graph, arrival, now),
+                .map(|arrival| {
+                    let shown = shown.get(&(&arrival.place, &arrival.fact));
+                    if let Some(shown) = shown
+                        && unlinked::is_of_before(desk, shown)?
+                    {
+                        return Ok(Accepted::Seen);
+                    }
+                    let accepted = match replay::caught(desk, &used, arrival, now)? {
+                        Some(caught) => {
+                            take_in(desk, &graph, &caught, now).map(|_| Accepted::Replayed)
+                        }
+                        None => take_in(desk, &graph, arrival, now),
+                    }?;
+                    if let Some(shown) = shown.filter(|_| accepted == Accepted::Unlinked) {
+                        unlinked::note(desk, shown)?;
+                    }
+                    Ok(accepted)
                 })
-                .collect::<Result<_, _>>()?;
+                .collect::<Result<_, Fault>>()?;
+            unlinked::keep(desk, &batch)?;
             for (place, fact, author) in &batch.authors {
                 story::note_author(desk, place, fact, author)?;
             }

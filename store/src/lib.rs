@@ -27,6 +27,7 @@ mod offers;
 mod writers;
 mod replay;
 mod trust;
+mod unlinked;
 mod linked;
 mod notices;
 mod missing;
@@ -81,6 +82,7 @@ pub use retired::{FormerSend, Retired};
 pub use seal::StoreKey;
 pub use setback::Setback;
 pub use story::{Stand, Story};
+pub use unlinked::Shown;
 pub use upgrades::{Tombstone, Upgrade};
 pub use wishes::Wish;
 

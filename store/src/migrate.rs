@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// The steps; the schema's number is how many of them were taken.
-const STEPS: [&str; 13] = [
+const STEPS: [&str; 14] = [
     include_str!("../migrations/001_init.sql"),
     include_str!("../migrations/002_bundles.sql"),
     include_str!("../migrations/003_parked.sql"),
@@ -25,6 +25,7 @@ const STEPS: [&str; 13] = [
     include_str!("../migrations/011_pictures.sql"),
     include_str!("../migrations/012_offers.sql"),
     include_str!("../migrations/013_paths.sql"),
+    include_str!("../migrations/014_unlinked.sql"),
 ];
 
 /// Marks the file as ours: `FtBr`.

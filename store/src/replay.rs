@@ -10,6 +10,7 @@ use crate::{
     Arrival, Batch, EntryId, Error, LaneId, Millis, Payload, Place, RemoteId, Store,
     database::{Desk, Fault},
     journal,
+    unlinked::{self, UNLINKED},
 };
 
 /// How long events are remembered after the last use of their key.
@@ -52,8 +53,14 @@ impl Store {
                 Some(opened) => replays_in_entry(desk, entry, opened, now)?,
                 None => false,
             };
+            let of_before = match &opened {
+                Some(opened) => unlinked::is_at_or_before(desk, opened)?,
+                None => false,
+            };
             let payload = if replayed {
                 &Payload::Skipped(REPLAYED)
+            } else if of_before {
+                &Payload::Skipped(UNLINKED)
             } else {
                 &payload
             };

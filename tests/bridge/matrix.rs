@@ -11,6 +11,7 @@ mod proxy;
 mod unanswered;
 mod verifying;
 mod expired;
+mod before_link;
 mod trusting;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};

@@ -26,6 +26,8 @@ mod telling;
 #[cfg(test)]
 mod trust;
 #[cfg(test)]
+mod unlinked;
+#[cfg(test)]
 mod hindered;
 #[cfg(test)]
 mod control;

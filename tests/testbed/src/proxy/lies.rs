@@ -62,6 +62,18 @@ impl Lie {
         })
     }
 
+    /// History begins with an event that stands elsewhere in it, as if it were the newest.
+    #[must_use]
+    pub fn first_in_history(event: Value) -> Self {
+        Self::always("first in history", history(), move |answer| {
+            chunk(answer).is_some_and(|chunk| {
+                chunk.retain(|one| one.get("event_id") != event.get("event_id"));
+                chunk.insert(0, event.clone());
+                true
+            })
+        })
+    }
+
     /// History shows no entry of this user into a room.
     #[must_use]
     pub fn without_entry(user: &str) -> Self {

@@ -1,0 +1,142 @@
+//! What was seen of a room while it was joined to nothing never crosses, however it is shown later.
+
+use footbridge_store::{Accepted, Batch, Millis, Opened, Payload, PortalSpec, RemoteId, Shown};
+
+use crate::ground::{Ground, NOW, letter, to_silo};
+
+fn shown(ground: &Ground, id: &str, ciphertext: Option<&str>, index: Option<u32>) -> Shown {
+    Shown {
+        place: ground.room.clone(),
+        event: RemoteId::from(id),
+        ciphertext: ciphertext.map(str::to_owned),
+        opened: index.map(|index| Opened {
+            session: "s".to_owned(),
+            index,
+            sent_at: Millis(1),
+        }),
+    }
+}
+
+async fn take(ground: &Ground, shown: Shown) -> Accepted {
+    let arrival = letter(&ground.room, shown.event.as_str());
+    let opened = shown.opened.clone().into_iter();
+    let batch = Batch {
+        opened: opened
+            .map(|opened| (ground.room.clone(), shown.event.clone(), opened))
+            .collect(),
+        arrivals: vec![arrival],
+        shown: vec![shown],
+        ..Batch::default()
+    };
+    let accepted = ground.store.accept(batch, NOW).await.unwrap();
+    accepted.into_iter().next().unwrap()
+}
+
+async fn unlink(ground: &Ground) {
+    let store = &ground.store;
+    store
+        .remove_portals(&[ground.a.id], None, |_| None, NOW)
+        .await
+        .unwrap();
+}
+
+async fn link(ground: &Ground) {
+    let spec: PortalSpec = ground.a.spec.clone();
+    let opened = ground
+        .store
+        .open_portal(&spec, &ground.room, &ground.a.channel, NOW);
+    opened.await.unwrap();
+}
+
+#[tokio::test]
+async fn p06_what_was_seen_between_two_links_is_known_by_id_ciphertext_and_place() {
+    let ground = Ground::with_one_portal().await;
+    let new = Accepted::New(vec![to_silo(&ground.a)]);
+    unlink(&ground).await;
+    for (id, ciphertext, index) in [
+        ("$clear", None, None),
+        ("$closed", Some("one"), None),
+        ("$open", Some("two"), Some(5)),
+    ] {
+        let accepted = take(&ground, shown(&ground, id, ciphertext, index)).await;
+        assert_eq!(accepted, Accepted::Unlinked, "{id}");
+    }
+    link(&ground).await;
+    let ground = ground.restart().await;
+    for (id, ciphertext, index) in [
+        ("$clear", None, None),
+        ("$closed", Some("one"), Some(7)),
+        ("$another", Some("one"), Some(7)),
+        ("$another", Some("two"), Some(5)),
+        ("$older", Some("three"), Some(4)),
+        // By now it can be read how far the key was used.
+        ("$between", Some("four"), Some(6)),
+    ] {
+        let accepted = take(&ground, shown(&ground, id, ciphertext, index)).await;
+        assert_eq!(accepted, Accepted::Seen, "{id} {index:?}");
+    }
+    let after = shown(&ground, "$after", Some("five"), Some(8));
+    assert_eq!(take(&ground, after).await, new);
+    let after = shown(&ground, "$after_in_clear", None, None);
+    assert_eq!(take(&ground, after).await, new);
+    let ids = ["$clear", "$after"].map(RemoteId::from).to_vec();
+    let unlinked = ground.store.unlinked(&ground.room, ids).await.unwrap();
+    assert_eq!(
+        unlinked.into_iter().collect::<Vec<_>>(),
+        [RemoteId::from("$clear")]
+    );
+}
+
+#[tokio::test]
+async fn p06_a_key_that_comes_late_does_not_open_what_was_written_before_the_link() {
+    let ground = Ground::with_one_portal().await;
+    let lane = to_silo(&ground.a);
+    let arrival = footbridge_store::Arrival {
+        payload: Payload::Waiting {
+            session: "s".to_owned(),
+            raw: b"closed".to_vec(),
+            hold_until: NOW,
+        },
+        ..letter(&ground.room, "$waits")
+    };
+    let batch = Batch {
+        arrivals: vec![arrival],
+        before: vec![shown(&ground, "$before", Some("one"), Some(3))],
+        shown: vec![shown(&ground, "$waits", Some("two"), None)],
+        ..Batch::default()
+    };
+    let accepted = ground.store.accept(batch, NOW).await.unwrap();
+    assert_eq!(accepted, [Accepted::New(vec![lane])]);
+    let waiting = ground.store.waiting(Some("s")).await.unwrap();
+    let opened = shown(&ground, "$waits", None, Some(2)).opened;
+    let filled = ground.store.fill_opened(
+        waiting[0].entry,
+        Payload::Ready(b"read".to_vec()),
+        opened,
+        NOW,
+    );
+    filled.await.unwrap();
+    assert_eq!(
+        ground.tally(lane).await.skipped,
+        [("before-link".to_owned(), 1)]
+    );
+}
+
+#[tokio::test]
+async fn p06_members_do_not_decide_how_much_is_kept_of_the_time_before_a_link() {
+    let ground = Ground::with_one_portal().await;
+    let before: Vec<_> = (0..4_100)
+        .map(|number| shown(&ground, &format!("${number}"), None, None))
+        .collect();
+    let batch = Batch {
+        before,
+        ..Batch::default()
+    };
+    ground.store.accept(batch, NOW).await.unwrap();
+    let ids = (0..4_100)
+        .map(|number| RemoteId(format!("${number}")))
+        .collect();
+    let kept = ground.store.unlinked(&ground.room, ids).await.unwrap();
+    assert_eq!(kept.len(), 4_000);
+    assert!(kept.contains(&RemoteId::from("$4099")) && !kept.contains(&RemoteId::from("$0")));
+}
