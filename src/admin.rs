@@ -70,6 +70,9 @@ pub struct Health {
     /// What was refused for the sake of trust since the start, by class.
     #[serde(default)]
     pub security: BTreeMap<String, u64>,
+    /// Events that the homeserver's syncs left out and audits found, since the start.
+    #[serde(default)]
+    pub missed_events: u64,
 }
 
 /// An account that the other side wants slower.
@@ -200,6 +203,7 @@ struct Figures {
     pace: Family<AccountLabels, Gauge<f64, AtomicU64>>,
     empty_after: Family<BacklogLabels, Gauge>,
     security: Family<ClassLabels, Counter>,
+    missed_events: Counter,
 }
 
 impl Figures {
@@ -269,6 +273,7 @@ impl Figures {
             let closed = i64::try_from(*closed).unwrap_or(i64::MAX);
             self.channels_closed.get_or_create(&labels).set(closed);
         }
+        self.missed_events.inc_by(health.missed_events);
         for (class, count) in &health.security {
             let labels = ClassLabels {
                 class: class.clone(),
@@ -338,6 +343,8 @@ impl Figures {
         let conservation = "accepted - delivered - skipped - failed - pending: always 0";
         all.register("conservation_error", conservation, self.imbalance);
         let sync_age = "Since the homeserver last answered a sync; -1 before the first";
+        let missed = "Events that the homeserver's syncs left out and that were found by comparing";
+        all.register("missed_events", missed, self.missed_events);
         all.register("sync_age_seconds", sync_age, self.sync_age);
         let hindered = "1 while there is little space on the disk, or nothing can be written";
         all.register("store_hindered", hindered, self.hindered);

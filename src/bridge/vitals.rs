@@ -74,6 +74,7 @@ impl Vitals for House {
         });
         Health {
             security: self.matrix.alarms(),
+            missed_events: self.matrix.missed(),
             limited: limited.collect(),
             backlogs,
             ready,

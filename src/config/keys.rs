@@ -14,6 +14,7 @@ pub const TABLES: &[(&str, &[&str])] = &[
             "recovery_key_file",
             "device_name",
             "key_wait",
+            "audit",
         ],
     ),
     (

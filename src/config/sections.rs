@@ -93,7 +93,7 @@ impl Reader<'_> {
             notice_after: delivery.notice_after,
             key_limit: delivery.key_limit,
             unknown_after: delivery.unknown_after,
-            ..Patience::default()
+            ..matrix.patience
         };
         Some(Config {
             store,
@@ -138,6 +138,7 @@ impl Reader<'_> {
             values::line("device name", text)
         });
         let key_wait = span_of(walk, section, "key_wait", 0..=300, 5);
+        let audit = span_of(walk, section, "audit", 10..=3600, 300);
         let password_file = self.path(section, "password_file");
         let recovery_key_file = self.path(section, "recovery_key_file");
         Some(MatrixConfig {
@@ -149,7 +150,10 @@ impl Reader<'_> {
             key_wait,
             admins: Vec::new(),
             hosts: Vec::new(),
-            patience: Patience::default(),
+            patience: Patience {
+                audit,
+                ..Patience::default()
+            },
         })
     }
 

@@ -40,6 +40,8 @@ pub struct Patience {
     pub device_wait: Duration,
     /// How long a verification of our device may take.
     pub verification: Duration,
+    /// How often each portal's room is compared with its history.
+    pub audit: Duration,
 }
 
 impl Default for Patience {
@@ -50,6 +52,7 @@ impl Default for Patience {
             unknown_after: Duration::from_hours(20),
             device_wait: Duration::from_mins(1),
             verification: Duration::from_mins(10),
+            audit: Duration::from_mins(5),
         }
     }
 }

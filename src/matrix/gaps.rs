@@ -556,7 +556,7 @@ fn late(mut overlap: Vec<TimelineEvent>, known: &HashSet<RemoteId>) -> Vec<Timel
     overlap
 }
 
-fn id_of(event: &TimelineEvent) -> Option<RemoteId> {
+pub(super) fn id_of(event: &TimelineEvent) -> Option<RemoteId> {
     Some(RemoteId(event.event_id()?.to_string()))
 }
 

@@ -154,12 +154,17 @@ impl Matrix {
     }
 
     /// Takes in what was walked, and says what of it was refused.
-    pub(super) async fn accept(&self, batch: Batch, inbox: &Inbox) -> Result<(), MatrixError> {
+    pub(super) async fn accept(
+        &self,
+        batch: Batch,
+        inbox: &Inbox,
+    ) -> Result<Vec<Accepted>, MatrixError> {
         let accepted = inbox.accept(batch).await?;
         let is_replay = |one: &&Accepted| **one == Accepted::Replayed;
         self.replayed(accepted.iter().filter(is_replay).count());
         self.meet().await;
-        self.tell_of_plaintext(inbox).await
+        self.tell_of_plaintext(inbox).await?;
+        Ok(accepted)
     }
 
     /// Asks for the devices of those whose messages are held because no signature of theirs is known. The SDK does it by

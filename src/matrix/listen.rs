@@ -24,6 +24,7 @@ use tracing::{info, warn};
 
 use super::{
     InFlight, Matrix, MatrixError,
+    audit::Audits,
     clear::note_clear,
     client,
     fault::Fault,
@@ -73,8 +74,16 @@ pub(super) async fn listen(
         long_poll: Duration::ZERO,
         last_news: None,
         next_sweep: Instant::now() + SWEEP,
+        audits: Audits::default(),
     };
     let joined = joined_to_channels(&matrix.store).await?;
+    let audited: Vec<_> = listener
+        .rooms
+        .iter()
+        .filter(|(_, followed)| joined.contains(&followed.place))
+        .map(|(id, _)| id.clone())
+        .collect();
+    listener.audits = Audits::of(matrix.patience.audit, audited.iter());
     let walked = listener.rooms.iter();
     let closed = walked.filter(|(_, followed)| joined.contains(&followed.place));
     matrix.keys.leave_closed(closed.map(|(id, _)| id.clone()));
@@ -107,6 +116,7 @@ struct Listener<'a> {
     long_poll: Duration,
     last_news: Option<Instant>,
     next_sweep: Instant,
+    audits: Audits,
 }
 
 /// What the listener waits for.
@@ -239,6 +249,7 @@ impl Listener<'_> {
             .map(|room| room.gap_due);
         gaps.chain(self.matrix.next_deadline())
             .chain(self.matrix.next_look())
+            .chain(self.audits.next_due())
             .fold(self.next_sweep, Instant::min)
     }
 
@@ -254,7 +265,10 @@ impl Listener<'_> {
             self.matrix.store.fold_used(now).await?;
             self.matrix.retry(None, &self.inbox).await?;
         }
-        self.fill_gaps().await
+        self.fill_gaps().await?;
+        self.matrix
+            .audit(&mut self.audits, &self.rooms, &self.inbox)
+            .await
     }
 
     async fn answered(&mut self, response: SyncResponse) -> Result<(), MatrixError> {

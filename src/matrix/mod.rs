@@ -13,6 +13,7 @@ mod crypto_store;
 mod held;
 mod encryption;
 mod alarms;
+mod audit;
 mod trust;
 mod verdict;
 mod unseal;
@@ -58,7 +59,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -142,6 +143,8 @@ pub struct Matrix {
     clear: Mutex<HashSet<Place>>,
     /// When to look at what waits for its key.
     watch: Mutex<unread::Watch>,
+    /// Events that audits found and no sync had brought, since the start.
+    missed: AtomicU64,
 }
 
 impl Matrix {
@@ -213,6 +216,7 @@ impl Matrix {
                 strangers: Mutex::default(),
                 clear: Mutex::default(),
                 watch: Mutex::new(unread::Watch::new()),
+                missed: AtomicU64::new(0),
             }))
         })
     }
@@ -245,6 +249,12 @@ impl Matrix {
     #[must_use]
     pub fn alarms(&self) -> BTreeMap<String, u64> {
         self.alarms.counts()
+    }
+
+    /// How many events the homeserver's syncs had left out when their rooms were compared with its history, since the start.
+    #[must_use]
+    pub fn missed(&self) -> u64 {
+        self.missed.load(Ordering::Relaxed)
     }
 
     /// When the last sync was answered, if any was.

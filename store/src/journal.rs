@@ -104,6 +104,8 @@ pub struct Batch {
     pub clear: Vec<Place>,
     /// Who entered which room. Kept as a keyed hash.
     pub entered: Vec<(Place, String)>,
+    /// Of the arrivals, those that come late: what was written after them was taken in before.
+    pub late: Vec<(Place, RemoteId)>,
     /// Rooms that have moved.
     pub tombstones: Vec<Tombstone>,
     /// How arrivals were shown. One that was seen while its room was not linked is [`Accepted::Seen`].
@@ -178,6 +180,9 @@ impl Store {
                 })
                 .collect::<Result<_, Fault>>()?;
             unlinked::keep(desk, &batch)?;
+            for (place, fact) in &batch.late {
+                mark_late(desk, place, fact)?;
+            }
             for (place, fact, author) in &batch.authors {
                 story::note_author(desk, place, fact, author)?;
             }
@@ -307,6 +312,17 @@ fn take_in(
         }
     }
     Ok(Accepted::New(owing))
+}
+
+/// What is owed of an arrival does not wait its turn, and says that it is late.
+fn mark_late(desk: &Desk<'_>, place: &Place, fact: &RemoteId) -> Result<(), Fault> {
+    desk.sql
+        .prepare_cached(
+            "UPDATE outbox SET late = 1 WHERE entry_id = (
+                 SELECT id FROM journal WHERE place = ?1 AND fact = ?2)",
+        )?
+        .execute(params![place, fact])?;
+    Ok(())
 }
 
 fn is_known(desk: &Desk<'_>, arrival: &Arrival) -> Result<bool, Fault> {

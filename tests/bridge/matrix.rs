@@ -1,5 +1,6 @@
 //! The Matrix side against a real Synapse: login, encryption, gaps, late keys, invites, sending.
 
+mod audit;
 mod bare;
 mod encrypting;
 mod entering;

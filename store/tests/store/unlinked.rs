@@ -140,3 +140,20 @@ async fn p06_members_do_not_decide_how_much_is_kept_of_the_time_before_a_link() 
     assert_eq!(kept.len(), 4_000);
     assert!(kept.contains(&RemoteId::from("$4099")) && !kept.contains(&RemoteId::from("$0")));
 }
+
+#[tokio::test]
+async fn what_was_missed_is_marked_as_late_and_nothing_else_is() {
+    let ground = Ground::with_one_portal().await;
+    let lane = to_silo(&ground.a);
+    let batch = Batch {
+        arrivals: ["$1", "$late"].map(|id| letter(&ground.room, id)).to_vec(),
+        late: vec![(ground.room.clone(), RemoteId::from("$late"))],
+        ..Batch::default()
+    };
+    ground.store.accept(batch, NOW).await.unwrap();
+    let marks = [
+        ground.deliver(lane, "copy 1").await.late,
+        ground.deliver(lane, "copy 2").await.late,
+    ];
+    assert_eq!(marks, [false, true]);
+}

@@ -54,6 +54,24 @@ impl Lie {
         })
     }
 
+    /// A sync leaves one event of this room out, and does not say that it left something out.
+    #[must_use]
+    pub fn left_out_of_sync(room: &str, which: impl Fn(&Value) -> bool + Send + 'static) -> Self {
+        let room = room.to_owned();
+        Self::once("left out of a sync", syncs(), move |answer| {
+            let update = answer
+                .pointer_mut("/rooms/join")
+                .and_then(|all| all.get_mut(&room));
+            let events = update.and_then(|update| update.pointer_mut("/timeline/events"));
+            let Some(events) = events.and_then(Value::as_array_mut) else {
+                return false;
+            };
+            let before = events.len();
+            events.retain(|event| !which(event));
+            events.len() < before
+        })
+    }
+
     /// History from its newest event on lacks that event, as where another worker of the homeserver is behind.
     #[must_use]
     pub fn history_behind() -> Self {

@@ -1,0 +1,326 @@
+//! The audit of rooms: the newest events of each portal's room are compared with what is known of it, because a
+//! homeserver's syncs may leave out an event without saying so. What was missed is taken in, late.
+//!
+//! An event counts as missed when it stands before one that a sync has brought since; or when nothing newer has come, and
+//! a later look still finds it. Of what came before the link, before our entry, or before all that is known, nothing is
+//! taken.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::atomic::Ordering,
+    time::Duration,
+};
+
+use footbridge_store::{Accepted, Batch, Flag, Place, RemoteId};
+use matrix_sdk::{Room, deserialized_responses::TimelineEvent, ruma::OwnedRoomId};
+use tokio::time::Instant;
+use tracing::{debug, warn};
+
+use super::{
+    Matrix, MatrixError,
+    fault::Fault,
+    gaps::{id_of, page},
+    rooms::{Followed, Mark},
+    walk::{Envelope, Names, Walked},
+};
+use crate::inbox::Inbox;
+
+/// So many events are compared.
+const NEWEST: u16 = 100;
+/// Requests for audits are never closer than this, however many rooms there are.
+const SHORTEST_STEP: Duration = Duration::from_secs(2);
+/// What no sync has brought yet is looked for again after this long.
+const SECOND_LOOK: Duration = Duration::from_mins(1);
+/// How long audits rest where the homeserver wants fewer requests and does not say for how long.
+const REST: Duration = Duration::from_mins(5);
+
+/// When which room is looked at, and what its events came to.
+#[derive(Debug, Default)]
+pub(super) struct Audits {
+    every: Duration,
+    /// No room before this.
+    rest_until: Option<Instant>,
+    rooms: HashMap<OwnedRoomId, Audited>,
+}
+
+/// What is remembered of a room between two looks: about the events of one page.
+#[derive(Debug)]
+struct Audited {
+    due: Instant,
+    /// Events that came to nothing: they are in no journal.
+    nothing: HashSet<RemoteId>,
+    /// Newer than what the syncs have brought.
+    unheard: HashSet<RemoteId>,
+}
+
+impl Audits {
+    /// The first look at each room comes after one round, the rooms spread over it.
+    pub(super) fn of<'a>(
+        every: Duration,
+        rooms: impl ExactSizeIterator<Item = &'a OwnedRoomId>,
+    ) -> Self {
+        let now = Instant::now();
+        let count = u32::try_from(rooms.len()).unwrap_or(u32::MAX).max(1);
+        let step = (every / count).max(SHORTEST_STEP);
+        let rooms = rooms.zip(1..).map(|(room, number): (_, u32)| {
+            let audited = Audited {
+                due: now + step.saturating_mul(number),
+                nothing: HashSet::new(),
+                unheard: HashSet::new(),
+            };
+            (room.clone(), audited)
+        });
+        Self {
+            every,
+            rest_until: None,
+            rooms: rooms.collect(),
+        }
+    }
+
+    /// When a room is to be looked at.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        let next = self.rooms.values().map(|audited| audited.due).min()?;
+        Some(self.rest_until.map_or(next, |rest| next.max(rest)))
+    }
+
+    fn take_due(&mut self) -> Option<(OwnedRoomId, Audited)> {
+        let now = Instant::now();
+        if self.rest_until.is_some_and(|rest| rest > now) {
+            return None;
+        }
+        let mut rooms = self.rooms.iter();
+        let (id, _) = rooms.find(|(_, audited)| audited.due <= now)?;
+        let id = id.clone();
+        let audited = self.rooms.remove(&id)?;
+        // Rooms that were all held up go on one by one.
+        self.rest_until = Some(now + SHORTEST_STEP);
+        Some((id, audited))
+    }
+}
+
+/// What to do with a page.
+#[derive(Debug, PartialEq, Eq)]
+struct Findings {
+    /// Places on the page of what was missed, newest first.
+    missed: Vec<usize>,
+    /// Places of what no sync has brought yet and may still bring.
+    unheard: Vec<usize>,
+}
+
+/// What is known of a page, newest first, each by place.
+struct Known<'a> {
+    /// Up to where the syncs have brought it; `None` where that is not on the page.
+    mark: Option<usize>,
+    /// The first event of before the link.
+    unlinked: Option<usize>,
+    /// Our last entry.
+    entry: Option<usize>,
+    /// Whether it is in the journal, or came to nothing.
+    settled: &'a [bool],
+    /// Whether it is in the journal.
+    journalled: &'a [bool],
+    /// Whether an earlier look found it as unheard.
+    unheard: &'a [bool],
+}
+
+fn findings(page: &Known<'_>) -> Findings {
+    let oldest_known = page.journalled.iter().rposition(|known| *known);
+    let end = page.unlinked.or(oldest_known).unwrap_or_default();
+    let end = page.entry.map_or(end, |entry| end.min(entry));
+    let mut found = Findings {
+        missed: Vec::new(),
+        unheard: Vec::new(),
+    };
+    let mark = page.mark.unwrap_or(page.journalled.len());
+    let open = page.settled.iter().zip(page.unheard).enumerate().take(end);
+    for (place, (_, unheard)) in open.filter(|(_, (settled, _))| !**settled) {
+        if place > mark || *unheard {
+            found.missed.push(place);
+        } else {
+            found.unheard.push(place);
+        }
+    }
+    found
+}
+
+impl Matrix {
+    /// Looks at one room whose turn it is. Nothing that arrives waits for more than this one request.
+    pub(super) async fn audit(
+        &self,
+        audits: &mut Audits,
+        rooms: &HashMap<OwnedRoomId, Followed>,
+        inbox: &Inbox,
+    ) -> Result<(), MatrixError> {
+        let Some((id, mut audited)) = audits.take_due() else {
+            return Ok(());
+        };
+        let now = Instant::now();
+        audited.due = now + audits.every;
+        let open = rooms.values().any(|followed| followed.gap.is_some());
+        let followed = rooms.get(&id).filter(|_| !open);
+        let room = self.client.get_room(&id);
+        if let (Some(followed), Some(room)) = (followed, room) {
+            match self.compare(&room, followed, &mut audited, inbox).await? {
+                Ok(()) => {}
+                Err(fault @ Fault::SignedOut(_)) => {
+                    return Err(fault.into_matrix_error("compare a room"));
+                }
+                Err(Fault::Limited(wait)) => {
+                    audits.rest_until = Some(now + wait.unwrap_or(REST));
+                }
+                Err(_) => debug!(matrix.room = %id, "An audit did not come about"),
+            }
+        }
+        if !audited.unheard.is_empty() {
+            audited.due = now + audits.every.min(SECOND_LOOK);
+        }
+        audits.rooms.insert(id, audited);
+        Ok(())
+    }
+
+    async fn compare(
+        &self,
+        room: &Room,
+        followed: &Followed,
+        audited: &mut Audited,
+        inbox: &Inbox,
+    ) -> Result<Result<(), Fault>, MatrixError> {
+        let Some(Mark::Event(mark)) = &followed.mark else {
+            return Ok(Ok(()));
+        };
+        let place = &followed.place;
+        let mut names = Names::default();
+        let events = match page(room, None, NEWEST, &mut names).await {
+            Ok((events, _)) => events,
+            Err(fault) => return Ok(Err(fault)),
+        };
+        let ids: Vec<Option<RemoteId>> = events.iter().map(id_of).collect();
+        let named: Vec<RemoteId> = ids.iter().flatten().cloned().collect();
+        let known = self.store.known(place, named.clone()).await?;
+        let unlinked = self.store.unlinked(place, named.clone()).await?;
+        let each = |holds: &dyn Fn(&RemoteId) -> bool| -> Vec<bool> {
+            let one = |id: &Option<RemoteId>| id.as_ref().is_none_or(holds);
+            ids.iter().map(one).collect()
+        };
+        let is_entry = |event: &TimelineEvent| {
+            Envelope::open(event).is_some_and(|envelope| envelope.is_join_of(&self.own))
+        };
+        let nothing = &audited.nothing;
+        let found = findings(&Known {
+            mark: ids.iter().position(|id| id.as_ref() == Some(mark)),
+            unlinked: ids
+                .iter()
+                .position(|id| id.as_ref().is_some_and(|id| unlinked.contains(id))),
+            entry: events.iter().position(is_entry),
+            settled: &each(&|id| known.contains(id) || nothing.contains(id)),
+            journalled: &each(&|id| known.contains(id)),
+            unheard: &each(&|id| audited.unheard.contains(id)),
+        });
+        let at = |places: &[usize]| -> Vec<RemoteId> {
+            let ids = places.iter().filter_map(|at| ids.get(*at)?.clone());
+            ids.collect()
+        };
+        audited.unheard = at(&found.unheard).into_iter().collect();
+        let looked_at = at(&found.missed);
+        let missed = found.missed.iter().rev().filter_map(|at| events.get(*at));
+        let missed = missed.collect();
+        self.take_missed(room, place, missed, &mut names, inbox)
+            .await?;
+        // What is in the journal by now need not be remembered, and does no harm.
+        audited.nothing.extend(looked_at);
+        let on_page: HashSet<RemoteId> = named.into_iter().collect();
+        audited.nothing.retain(|id| on_page.contains(id));
+        Ok(Ok(()))
+    }
+
+    /// Walks what was missed, oldest first, and takes it in as late.
+    async fn take_missed(
+        &self,
+        room: &Room,
+        place: &Place,
+        events: Vec<&TimelineEvent>,
+        names: &mut Names,
+        inbox: &Inbox,
+    ) -> Result<(), MatrixError> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        // Where encryption began is not looked for: what is in the clear crosses only where it never did.
+        let encrypted = room.encryption_state().is_encrypted()
+            || self.was_encrypted(place).await?
+            || self.flagged(place, Flag::ReadEncrypted).await?;
+        let (mut batch, mut shared) = (Batch::default(), false);
+        for event in events {
+            match self.walk(room, place, event, names, encrypted).await {
+                Walked::Nothing => {}
+                Walked::Arrival(found) => found.file(&mut batch),
+                Walked::Ours(found) => {
+                    shared = true;
+                    found.file(&mut batch);
+                }
+            }
+        }
+        if shared {
+            inbox.settled(place).await?;
+        }
+        let facts = batch.arrivals.iter();
+        batch.late = facts
+            .map(|one| (one.place.clone(), one.fact.clone()))
+            .collect();
+        let accepted = self.accept(batch, inbox).await?;
+        let new = accepted
+            .iter()
+            .filter(|one| matches!(one, Accepted::New(_)));
+        let count = new.count();
+        if count > 0 {
+            warn!(
+                matrix.room = place.address(),
+                count, "The homeserver's syncs left events out; they are taken in late"
+            );
+            let count = u64::try_from(count).unwrap_or(u64::MAX);
+            self.missed.fetch_add(count, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The places of what was missed and of what is unheard, of a page as `k`nown, `n`othing, `u`nheard before, our `e`ntry, `?`.
+    fn check(page: &str, mark: Option<usize>, unlinked: Option<usize>) -> (Vec<usize>, Vec<usize>) {
+        let each = |letters: &str| -> Vec<bool> {
+            page.chars().map(|one| letters.contains(one)).collect()
+        };
+        let found = findings(&Known {
+            mark,
+            unlinked,
+            entry: page.find('e'),
+            settled: &each("kn"),
+            journalled: &each("k"),
+            unheard: &each("u"),
+        });
+        (found.missed, found.unheard)
+    }
+
+    #[test]
+    fn what_is_unknown_among_the_known_was_missed() {
+        assert_eq!(check("kkkk", Some(0), None), (vec![], vec![]));
+        assert_eq!(check("k?kn?k", Some(0), None), (vec![1, 4], vec![]));
+        // Older than all that is known: perhaps of before the link.
+        assert_eq!(check("kk??", Some(0), None), (vec![], vec![]));
+        assert_eq!(check("????", Some(0), None), (vec![], vec![]));
+        // Up to the link, where that is on the page, and never beyond our entry.
+        assert_eq!(check("k?e?k", Some(0), None), (vec![1], vec![]));
+        assert_eq!(check("k?n?k??", Some(0), Some(6)), (vec![1, 3, 5], vec![]));
+        assert_eq!(check("n??k", Some(0), Some(2)), (vec![1], vec![]));
+    }
+
+    #[test]
+    fn what_is_newer_than_the_syncs_is_missed_at_the_second_look() {
+        assert_eq!(check("??k?k", Some(2), None), (vec![3], vec![0, 1]));
+        assert_eq!(check("?uk", Some(2), None), (vec![1], vec![0]));
+        assert_eq!(check("??kk", None, None), (vec![], vec![0, 1]));
+    }
+}

@@ -1,0 +1,76 @@
+//! A homeserver whose syncs leave out an event without saying so: comparing rooms with their history finds it.
+
+use footbridge_testbed::proxy::{Lie, Proxy};
+
+use super::{bare::Bare, *};
+
+/// Waits until what is next of the lane is there, and answers whether it is marked as late.
+async fn next_is_late(bare: &Bare) -> bool {
+    let waited = timeout(Duration::from_secs(30), async {
+        loop {
+            let head = bare.house.store.head(bare.lane, bare.house.clock.now());
+            if let Head::Ready(delivery) = head.await.unwrap() {
+                return delivery.late;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    waited.await.expect("a message arrives")
+}
+
+/// Waits until so many are counted.
+async fn counted(bare: &Bare, missed: u64) {
+    let waited = timeout(Duration::from_secs(20), async {
+        while bare.house.matrix().missed() < missed {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    waited.await.expect("it is counted");
+    assert_eq!(bare.house.matrix().missed(), missed);
+}
+
+fn left_out(bare: &Bare, text: &str) -> Lie {
+    let text = json!(text);
+    Lie::left_out_of_sync(&bare.room, move |event| {
+        event.pointer("/content/body") == Some(&text)
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_sync_leaves_out_crosses_late_and_once_and_is_counted() {
+    let synapse = Synapse::shared().await.unwrap();
+    let proxy = Proxy::start(&synapse.url(), 1).await.unwrap();
+    let mut bare = Bare::behind_with(synapse, &proxy, |config| {
+        config.patience.audit = Duration::from_secs(4);
+    })
+    .await;
+    bare.say(synapse, "before the bridge came").await;
+    bare.enter(synapse).await;
+    for (dropped, number) in [("left out", 1), ("left out again", 2)] {
+        bare.say(synapse, &format!("heard {number}")).await;
+        let heard = bare.house.next(bare.lane).await;
+        assert_eq!(text_of(&heard), format!("heard {number}"));
+        proxy.tell(left_out(&bare, dropped));
+        bare.say(synapse, dropped).await;
+        // The first time something newer is heard, the second time nothing follows.
+        if number == 1 {
+            for text in ["next", "last"] {
+                bare.say(synapse, text).await;
+                assert_eq!(text_of(&bare.house.next(bare.lane).await), text);
+            }
+        }
+        assert!(next_is_late(&bare).await, "{dropped}");
+        assert_eq!(text_of(&bare.house.next(bare.lane).await), dropped);
+        counted(&bare, number).await;
+    }
+    assert_eq!(proxy.struck()["left out of a sync"], 2);
+    // Another round finds nothing more.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let head = bare.house.store.head(bare.lane, bare.house.clock.now());
+    assert!(matches!(head.await.unwrap(), Head::Empty));
+    bare.say(synapse, "afterwards").await;
+    assert!(!next_is_late(&bare).await);
+    assert_eq!(text_of(&bare.house.next(bare.lane).await), "afterwards");
+    assert_eq!(bare.house.matrix().missed(), 2);
+    bare.house.rest().await;
+}
