@@ -135,6 +135,14 @@ mod tests {
     use footbridge_store::{LaneId, Place, PortalId, PortalSpec};
 
     use super::*;
+    use crate::matrix::LONGEST_SYNC;
+
+    /// Palpo answers a long poll 2 s late, Tuwunel a first sync after 5 s: other homeservers take longer under load.
+    #[test]
+    fn a_sync_that_is_answered_late_is_no_outage() {
+        assert!(SYNC_STALE > LONGEST_SYNC + Duration::from_secs(15));
+        assert!(LONGEST_SYNC > Duration::from_secs(30 + 2));
+    }
 
     fn tally(portal: i64, toward: Side, pending: u64) -> Tally {
         Tally {

@@ -276,8 +276,12 @@ fn line(peek: &Peek, portal: &Portal) -> String {
             Hold::Delay { until } => (*until > now).then_some(", beginning soon"),
         })
         .collect();
+    let moved = portal.moved_from();
+    let moved = moved.map_or_else(String::new, |old| format!(", moved from {old}"));
     format!(
-        "{} - {} {}  by {by}{holds}",
-        spec.room, spec.silo, spec.channel
+        "{} - {} {}  by {by}{moved}{holds}",
+        portal.room_name(),
+        spec.silo,
+        spec.channel
     )
 }

@@ -88,7 +88,7 @@ fn write_text(
             out,
             "\nportal {}  {} - {} {}{}",
             portal.id,
-            portal.spec.room,
+            portal.room_name(),
             portal.spec.silo,
             portal.spec.channel,
             match (portal.active, portal.origin) {
@@ -309,7 +309,7 @@ fn object(peek: &Peek, health: Option<&Health>, config: &Config, now: Millis) ->
         .map(|portal| {
             json!({
                 "id": portal.id.0,
-                "room": portal.spec.room,
+                "room": portal.room_name(),
                 "silo": portal.spec.silo,
                 "channel": portal.spec.channel,
                 "active": portal.active,

@@ -206,7 +206,7 @@ pub fn status(portal: &Portal, tallies: &[Tally], here: &Place, now: Millis) -> 
         };
         let to = match end {
             end if end == here => "To here".to_owned(),
-            end if end.network() == Place::MATRIX => format!("To {}", portal.spec.room),
+            end if end.network() == Place::MATRIX => format!("To {}", portal.room_name()),
             _ => format!("To {} {}", portal.spec.silo, portal.spec.channel),
         };
         line(&to, tally, now)

@@ -31,7 +31,7 @@ use super::{
 };
 
 /// How long one request may take; the long poll's own time comes on top.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What a client is built from.
 pub(super) struct Parts<'a> {

@@ -37,6 +37,8 @@ use crate::{backoff::Backoff, crash, inbox::Inbox};
 
 /// How long the server may hold a sync open.
 const LONG_POLL: Duration = Duration::from_secs(30);
+/// The longest that an answer to a sync may take; a first one, which nothing holds open, may take the second part.
+pub(super) const LONGEST: Duration = LONG_POLL.saturating_add(client::REQUEST_TIMEOUT);
 /// A sync that is being taken in by the SDK when we stop gets this long to finish.
 const GRACE: Duration = Duration::from_millis(200);
 /// While answers with messages follow each other, this pause makes fewer and fuller ones of them.

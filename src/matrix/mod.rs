@@ -83,6 +83,9 @@ pub use self::{
 };
 use crate::{clock::Clock, inbox::Inbox, origin::Origins};
 
+/// The longest that the answer to a sync may take. Until then its absence says nothing.
+pub const LONGEST_SYNC: Duration = listen::LONGEST;
+
 /// A boxed future: what this side hands out.
 pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 

@@ -41,6 +41,27 @@ pub struct Portal {
     pub origin: Origin,
 }
 
+impl Portal {
+    /// The room as people know it: as the configuration names it, or, where a portal has followed its room into
+    /// another one and that name is the old one's id, the id of the room in which it is now.
+    #[must_use]
+    pub fn room_name(&self) -> &str {
+        let named = self.spec.room.as_str();
+        if named.starts_with('!') {
+            self.room.address()
+        } else {
+            named
+        }
+    }
+
+    /// The id of the room that the portal was made for, if it has followed that into another one.
+    #[must_use]
+    pub fn moved_from(&self) -> Option<&str> {
+        let named = self.spec.room.as_str();
+        (named != self.room_name()).then_some(named)
+    }
+}
+
 /// Who made a portal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {

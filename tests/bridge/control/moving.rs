@@ -3,7 +3,7 @@
 use footbridge_testbed::scenario::until;
 use serde_json::json;
 
-use super::{PATIENCE, channel, hear, link, old_room, open, posted, read, room, said};
+use super::{PATIENCE, channel, command, hear, link, old_room, open, posted, read, room, said};
 use crate::matrix::{raw, raw_member};
 
 #[tokio::test]
@@ -23,6 +23,10 @@ async fn p19_a_portal_follows_its_room_where_the_new_one_names_it_and_is_as_safe
     hear(&scene, &new, "from the channel").await;
     // After a new start the configuration still names the old room.
     scene.bridge.terminate().await.unwrap();
+    let list = command(&scene, &["portal", "list"]).await;
+    let list = String::from_utf8_lossy(&list.stdout).into_owned();
+    let named = format!("moved from {old}");
+    assert!(list.starts_with(&new) && list.contains(&named), "{list}");
     scene.bridge.start().await.unwrap();
     scene.ann.say(&new, "after a new start").await.unwrap();
     read(&scene, &scene.stage.channel, "after a new start").await;
