@@ -19,7 +19,8 @@ use tracing::{debug, warn};
 use super::{
     Matrix, MatrixError,
     fault::Fault,
-    gaps::{id_of, page},
+    gaps::id_of,
+    pages::page,
     rooms::{Followed, Mark},
     walk::{Envelope, Names, Walked},
 };

@@ -32,6 +32,7 @@ mod rights;
 mod facts;
 mod relation;
 mod gaps;
+mod pages;
 mod keys;
 mod unread;
 mod room_keys;

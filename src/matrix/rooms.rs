@@ -21,8 +21,8 @@ use tracing::{info, warn};
 use super::{
     Matrix, MatrixError, SYNC_CURSOR,
     fault::Fault,
-    gaps::{PAGE, page_of},
     mark_cursor,
+    pages::{PAGE, page_of},
     walk::Names,
 };
 use crate::{

@@ -161,27 +161,20 @@ impl Store {
                 .arrivals
                 .iter()
                 .map(|arrival| {
-                    let shown = shown.get(&(&arrival.place, &arrival.fact));
-                    if let Some(shown) = shown
-                        && unlinked::is_of_before(desk, shown)?
-                    {
-                        return Ok(Accepted::Seen);
-                    }
-                    let accepted = match replay::caught(desk, &used, arrival, now)? {
-                        Some(caught) => {
-                            take_in(desk, &graph, &caught, now).map(|_| Accepted::Replayed)
+                    let shown = shown.get(&(&arrival.place, &arrival.fact)).copied();
+                    unlinked::unless_of_before(desk, shown, || {
+                        match replay::caught(desk, &used, arrival, now)? {
+                            Some(caught) => {
+                                take_in(desk, &graph, &caught, now).map(|_| Accepted::Replayed)
+                            }
+                            None => take_in(desk, &graph, arrival, now),
                         }
-                        None => take_in(desk, &graph, arrival, now),
-                    }?;
-                    if let Some(shown) = shown.filter(|_| accepted == Accepted::Unlinked) {
-                        unlinked::note(desk, shown)?;
-                    }
-                    Ok(accepted)
+                    })
                 })
                 .collect::<Result<_, Fault>>()?;
             unlinked::keep(desk, &batch)?;
             for (place, fact) in &batch.late {
-                mark_late(desk, place, fact)?;
+                settle::mark_late(desk, place, fact)?;
             }
             for (place, fact, author) in &batch.authors {
                 story::note_author(desk, place, fact, author)?;
@@ -312,17 +305,6 @@ fn take_in(
         }
     }
     Ok(Accepted::New(owing))
-}
-
-/// What is owed of an arrival does not wait its turn, and says that it is late.
-fn mark_late(desk: &Desk<'_>, place: &Place, fact: &RemoteId) -> Result<(), Fault> {
-    desk.sql
-        .prepare_cached(
-            "UPDATE outbox SET late = 1 WHERE entry_id = (
-                 SELECT id FROM journal WHERE place = ?1 AND fact = ?2)",
-        )?
-        .execute(params![place, fact])?;
-    Ok(())
 }
 
 fn is_known(desk: &Desk<'_>, arrival: &Arrival) -> Result<bool, Fault> {

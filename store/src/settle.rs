@@ -124,6 +124,17 @@ pub(crate) fn owe_about(
     count_accepted(desk.sql, lane)
 }
 
+/// What is owed of an arrival does not wait its turn, and says that it is late.
+pub(crate) fn mark_late(desk: &Desk<'_>, place: &Place, fact: &RemoteId) -> Result<(), Fault> {
+    desk.sql
+        .prepare_cached(
+            "UPDATE outbox SET late = 1 WHERE entry_id = (
+                 SELECT id FROM journal WHERE place = ?1 AND fact = ?2)",
+        )?
+        .execute(params![place, fact])?;
+    Ok(())
+}
+
 /// Counts an arrival that is skipped at once: accepted and settled.
 pub(crate) fn skip_at_once(
     desk: &Desk<'_>,

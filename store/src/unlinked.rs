@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use rusqlite::{OptionalExtension, params};
 
 use crate::{
-    Batch, Error, Opened, Place, RemoteId, Store,
+    Accepted, Batch, Error, Opened, Place, RemoteId, Store,
     database::{Desk, Fault},
 };
 
@@ -63,8 +63,27 @@ pub(crate) fn by_event(batch: &Batch) -> ByEvent<'_> {
         .collect()
 }
 
+/// Takes an arrival in, unless it was written while its room was not linked. What turns out to be, is kept.
+pub(crate) fn unless_of_before(
+    desk: &Desk<'_>,
+    shown: Option<&Shown>,
+    take_in: impl FnOnce() -> Result<Accepted, Fault>,
+) -> Result<Accepted, Fault> {
+    let Some(shown) = shown else {
+        return take_in();
+    };
+    if is_of_before(desk, shown)? {
+        return Ok(Accepted::Seen);
+    }
+    let accepted = take_in()?;
+    if accepted == Accepted::Unlinked {
+        note(desk, shown)?;
+    }
+    Ok(accepted)
+}
+
 /// Whether the event was written while its room was not linked.
-pub(crate) fn is_of_before(desk: &Desk<'_>, shown: &Shown) -> Result<bool, Fault> {
+fn is_of_before(desk: &Desk<'_>, shown: &Shown) -> Result<bool, Fault> {
     let marks = [Some(shown.event.as_str()), shown.ciphertext.as_deref()];
     for mark in marks.into_iter().flatten() {
         if is_marked(desk, &shown.place, mark)? {
@@ -90,7 +109,7 @@ pub(crate) fn is_at_or_before(desk: &Desk<'_>, opened: &Opened) -> Result<bool, 
 }
 
 /// Keeps that an event was seen while its room was not linked.
-pub(crate) fn note(desk: &Desk<'_>, shown: &Shown) -> Result<(), Fault> {
+fn note(desk: &Desk<'_>, shown: &Shown) -> Result<(), Fault> {
     let marks = [Some(shown.event.as_str()), shown.ciphertext.as_deref()];
     for mark in marks.into_iter().flatten() {
         desk.sql
