@@ -951,7 +951,7 @@ fn value(table: &str, key: &str) -> &'static str {
         ("consent", "delay") | ("media", "links_last") => "\"1m\"",
         ("delivery", "attempts") => "8",
         ("silo", "media_hosts") => "[\"media.example.org\"]",
-        ("silo", "audit") => "\"5m\"",
+        ("silo" | "matrix", "audit") => "\"5m\"",
         ("silo", "account") => "\"api.footbridge\"",
         ("silo", "avatar" | "icon") => "\"https://example.org/picture.png\"",
         (_, "key_wait" | "settle" | "overlap" | "ping") | ("delivery", _) => "\"5s\"",
