@@ -18,7 +18,7 @@ mod upgrades;
 mod words;
 
 pub use may::Standing;
-pub use notes::{TEXT_VERSION, greeting, unlinked_notice};
+pub use notes::{TEXT_VERSION, greeting, messages, unlinked_notice};
 pub use outside::{Audience, Found, Outside, Problem, Proof, Successor};
 pub use rounds::Shown;
 

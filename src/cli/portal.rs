@@ -9,7 +9,7 @@ use super::{Ended, args, console, preflight};
 use crate::{
     clock::Clock,
     config::{Config, Exit, Fault, Report, values},
-    control::{TEXT_VERSION, unlinked_notice},
+    control::{TEXT_VERSION, messages, unlinked_notice},
     silo::SiloConfig,
 };
 
@@ -103,7 +103,7 @@ async fn add(config: &Config, spec: PortalSpec) -> Ended {
     let now = Clock::start().now();
     let in_file = config.portals.iter().any(|portal| portal.spec() == spec);
     // Naming the portal here is the operator's consent, as its line in the configuration is.
-    let mut agreed = false;
+    let mut agreed = None;
     for portal in store.lacking_consent().await? {
         if portal.spec == spec {
             let consent = Consent {
@@ -112,22 +112,26 @@ async fn add(config: &Config, spec: PortalSpec) -> Ended {
                 effective_at: now,
             };
             store.agree(portal.id, consent, now).await?;
-            agreed = true;
+            agreed = Some(store.waiting_to_leave(portal.id).await?);
         }
     }
     let new = !in_file && store.want(&spec, now).await?;
     console::say(&match (agreed, new, in_file) {
-        (true, ..) => {
+        (Some(0), ..) => {
             "Agreed: what is said in the encrypted room may go to the channel.".to_owned()
         }
-        (false, true, _) => format!(
+        (Some(waiting), ..) => format!(
+            "Agreed: what is said in the encrypted room may go to the channel, and so does what waits there ({}).",
+            messages(waiting)
+        ),
+        (None, true, _) => format!(
             "Added: {} - {silo} {channel}. `footbridge run` opens it; invite the bridge's account into the room.",
             spec.room
         ),
-        (false, false, true) => {
+        (None, false, true) => {
             format!("This portal stands in {} already.", config.source.path())
         }
-        (false, false, false) => "This portal was added already.".to_owned(),
+        (None, false, false) => "This portal was added already.".to_owned(),
     });
     Ok(Exit::Fine)
 }

@@ -9,7 +9,7 @@ use tracing::{info, warn};
 use super::{
     Control, Reply,
     may::Act,
-    notes,
+    notes::{self, Begins},
     order::{End, Where},
     portals::{is_end, letter},
 };
@@ -41,7 +41,11 @@ impl Control {
         let mut wishes = self.store.wishes().await?;
         wishes.retain(|wish| wish.room == matter.room && wish.proven_at.is_some());
         if let Some(wish) = wishes.iter().find(|wish| is_end(&wish.spec, end)) {
-            let text = self.disclosure(&wish.spec, self.rules.delay).await;
+            let begins = Begins {
+                delay: self.rules.delay,
+                waiting: 0,
+            };
+            let text = self.disclosure(&wish.spec, &begins).await;
             // In the room itself the disclosure is the answer.
             let here = question.place == matter.room;
             let linking = Linking {
@@ -75,8 +79,11 @@ impl Control {
         for lane in lanes {
             self.bells.ring(lane);
         }
-        let left = holds.effective_at.since(now);
-        let text = self.disclosure(&portal.spec, left).await;
+        let begins = Begins {
+            delay: holds.effective_at.since(now),
+            waiting: self.store.waiting_to_leave(portal.id).await?,
+        };
+        let text = self.disclosure(&portal.spec, &begins).await;
         if question.place != matter.room {
             let fact = format!("agreed-{}-{}", portal.id, holds.effective_at.0);
             self.say(&matter.room, &fact, &text).await?;
@@ -85,9 +92,9 @@ impl Control {
     }
 
     /// What leaves a room.
-    pub(super) async fn disclosure(&self, spec: &PortalSpec, begins_in: Duration) -> String {
+    pub(super) async fn disclosure(&self, spec: &PortalSpec, begins: &Begins) -> String {
         let audience = self.outside.audience(&spec.silo, &spec.channel).await;
-        notes::disclosure(spec, &audience, &self.rules.operator, begins_in)
+        notes::disclosure(spec, &audience, &self.rules.operator, begins)
     }
 
     /// Asks the rooms that were encrypted after they were linked, once.

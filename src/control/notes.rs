@@ -8,12 +8,30 @@ use super::{may::Refusal, outside::Audience};
 use crate::{clock, message::Message};
 
 /// Which text people agree to. It grows whenever `disclosure` says something else.
-pub const TEXT_VERSION: u32 = 1;
+pub const TEXT_VERSION: u32 = 2;
 
 /// Where a portal leads.
 #[must_use]
 pub fn destination(spec: &PortalSpec) -> String {
     format!("{} {}", spec.silo, spec.channel)
+}
+
+/// When messages begin to leave a room.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Begins {
+    /// How long after now.
+    pub delay: Duration,
+    /// How many were said before and wait to leave it.
+    pub waiting: u64,
+}
+
+/// So many messages, in words.
+#[must_use]
+pub fn messages(count: u64) -> String {
+    match count {
+        1 => "1 message".to_owned(),
+        _ => format!("{count} messages"),
+    }
 }
 
 /// What leaves the room, and what people can do about it (P16).
@@ -22,12 +40,24 @@ pub fn disclosure(
     spec: &PortalSpec,
     audience: &Audience,
     operator: &str,
-    begins_in: Duration,
+    begins: &Begins,
 ) -> String {
-    let when = if begins_in.is_zero() {
+    let when = if begins.delay.is_zero() {
         "From now on".to_owned()
     } else {
-        format!("In {}, from then on", clock::in_words(begins_in))
+        format!("In {}, from then on", clock::in_words(begins.delay))
+    };
+    let until_then = match (begins.delay.is_zero(), begins.waiting) {
+        (true, 0) => String::new(),
+        (true, waiting) => format!(
+            " What waited here ({}) goes there as well.",
+            messages(waiting)
+        ),
+        (false, 0) => " What is said here until then stays here.".to_owned(),
+        (false, waiting) => format!(
+            " What waits here ({}) goes there then as well; what is said here between now and then stays here.",
+            messages(waiting)
+        ),
     };
     let who = match audience.public {
         Some(true) => "Everybody can read that channel, and others may keep copies of it",
@@ -35,7 +65,7 @@ pub fn disclosure(
         None => "Whoever can read that channel may keep copies of it",
     };
     format!(
-        "{when} every message in this room, its edits and its author's name can be read in {}. {who}; what is deleted \
+        "{when} every message in this room, its edits and its author's name can be read in {}.{until_then} {who}; what is deleted \
          here may not be deleted there. The bridge is run by {operator}, the other side by {}. To keep a message here, \
          begin it with `!nobridge`; to keep all of yours, say `!bridge optout`; to end it, `!bridge portal remove`.",
         destination(spec),
@@ -159,7 +189,7 @@ pub fn hold(hold: &Hold, portal: &Portal, now: Millis) -> String {
             destination(&portal.spec)
         ),
         Hold::Delay { until } => format!(
-            "Agreed; the first message crosses in {}.",
+            "Agreed; what is said here crosses in {}, from then on.",
             clock::in_words(until.since(now))
         ),
     }
@@ -191,7 +221,11 @@ mod tests {
             public: Some(true),
             operator: "gitter.im".into(),
         };
-        let text = disclosure(&spec(), &audience, "Example Org", Duration::from_mins(1));
+        let begins = Begins {
+            delay: Duration::from_mins(1),
+            waiting: 0,
+        };
+        let text = disclosure(&spec(), &audience, "Example Org", &begins);
         for part in [
             "every message in this room",
             "gitter org/room",
@@ -203,11 +237,26 @@ mod tests {
             "`!bridge optout`",
             "`!bridge portal remove`",
             "60 s",
+            "What is said here until then stays here.",
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }
-        let now = disclosure(&spec(), &Audience::default(), "x", Duration::ZERO);
-        assert!(now.starts_with("From now on"), "{now}");
+        let told = |begins| disclosure(&spec(), &Audience::default(), "x", &begins);
+        let now = told(Begins::default());
+        assert!(
+            now.starts_with("From now on") && !now.contains("stays here"),
+            "{now}"
+        );
+        let waited = told(Begins {
+            waiting: 7,
+            ..begins
+        });
+        for part in [
+            "What waits here (7 messages) goes there then as well",
+            "between now and then stays here",
+        ] {
+            assert!(waited.contains(part), "{part}: {waited}");
+        }
     }
 
     #[test]

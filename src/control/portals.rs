@@ -8,7 +8,7 @@ use tracing::info;
 use super::{
     Control, Reply,
     may::{Act, Standing, is_listed, may},
-    notes,
+    notes::{self, Begins},
     order::{End, Where},
     outside::{Problem, Proof},
 };
@@ -191,7 +191,7 @@ impl Control {
                 .say(&wish.room, &format!("wish-shown-{}", wish.code), &text)
                 .await;
         }
-        let told = self.disclosure(&wish.spec, Duration::ZERO).await;
+        let told = self.disclosure(&wish.spec, &Begins::default()).await;
         let linking = Linking {
             wish: wish.id,
             consent: None,

@@ -93,6 +93,7 @@ fn pending(stand: &Stand, accepted_at: Millis, now: Millis) -> String {
         without_key,
         unsure,
         closed,
+        held,
     } = stand
     else {
         return String::new();
@@ -100,6 +101,10 @@ fn pending(stand: &Stand, accepted_at: Millis, now: Millis) -> String {
     let mut text = format!("waiting for {}", clock::in_words(now.since(accepted_at)));
     if *without_key {
         text.push_str(", because the bridge has not received its key");
+        return text;
+    }
+    if *held {
+        text.push_str(", because a portal that it has to pass is held up");
         return text;
     }
     match ahead {
@@ -179,6 +184,7 @@ fn rule_in_words(rule: &str) -> String {
         "not-a-message" => "it is no message",
         "unwritable" => "it could not be written down",
         "unlinked" => "the portal was taken apart before it was sent",
+        "before-consent" => "it was said before the time from which the room has agreed",
         "opted-out" => "its author does not want to be carried over",
         "nobridge" => "it begins with `!nobridge`",
         "portal-removed" => "the portal was removed",
@@ -227,6 +233,9 @@ fn line(to: &str, tally: &Tally, now: Millis) -> String {
     if tally.waiting > 0 {
         add(format!(" ({} for their key)", tally.waiting));
     }
+    if tally.held > 0 {
+        add(format!(" ({} held up on their way)", tally.held));
+    }
     if tally.failed > 0 {
         add(format!(
             ", {} failed ({} can be tried again)",
@@ -270,6 +279,17 @@ mod tests {
             without_key,
             unsure: false,
             closed: None,
+            held: false,
+        };
+        let held = Stand::Pending {
+            ahead: 2,
+            tries: 0,
+            trouble: None,
+            due: None,
+            without_key: false,
+            unsure: false,
+            closed: None,
+            held: true,
         };
         let table = [
             (
@@ -290,6 +310,10 @@ mod tests {
             (
                 waits(5, None, true, None),
                 "To the gitter channel: waiting for 90 s, because the bridge has not received its key.",
+            ),
+            (
+                held,
+                "To the gitter channel: waiting for 90 s, because a portal that it has to pass is held up.",
             ),
             (
                 Stand::Skipped {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::anyhow;
-use footbridge_store::Place;
+use footbridge_store::{Millis, Place};
 use futures_util::{
     StreamExt,
     future::{Either, select},
@@ -74,6 +74,7 @@ pub(super) async fn listen(
         invites: Invites::default(),
         backoff: Backoff::default(),
         long_poll: Duration::ZERO,
+        heard: None,
         last_news: None,
         next_sweep: Instant::now() + SWEEP,
         audits: Audits::default(),
@@ -116,6 +117,8 @@ struct Listener<'a> {
     /// Zero until a sync brings nothing, so that a quiet account is known to be alive at once, and one that has caught up
     /// to have done so.
     long_poll: Duration,
+    /// When the last answer came, if none has failed since: what the next one brings was said after that.
+    heard: Option<Millis>,
     last_news: Option<Instant>,
     next_sweep: Instant,
     audits: Audits,
@@ -143,7 +146,8 @@ impl Listener<'_> {
     async fn run(&mut self) -> Result<(), MatrixError> {
         self.beside_sync(Work::Begin).await?;
         loop {
-            match self.next().await {
+            let long_poll = self.long_poll().await?;
+            match self.next(long_poll).await {
                 Event::Stopped => return Ok(()),
                 Event::Woken(woken) => self.beside_sync(Work::Woken(woken)).await?,
                 Event::DuplicateKeys => {
@@ -201,9 +205,20 @@ impl Listener<'_> {
         }
     }
 
-    async fn next(&mut self) -> Event {
+    /// How long the server may hold the next sync open. Not beyond the end of a consent's delay: what is said after that
+    /// crosses, and what one answer brings may have been said at any time since the one before.
+    async fn long_poll(&mut self) -> Result<Duration, MatrixError> {
+        if self.flight.is_some() {
+            return Ok(self.long_poll);
+        }
+        let now = self.matrix.clock.now();
+        let begins = self.matrix.store.next_consent(now).await?;
+        let left = begins.map_or(LONG_POLL, |begins| begins.since(now));
+        Ok(self.long_poll.min(left))
+    }
+
+    async fn next(&mut self, long_poll: Duration) -> Event {
         let due = self.next_due();
-        let long_poll = self.long_poll;
         let matrix = self.matrix;
         let flight = self.flight.get_or_insert_with(|| {
             let client = matrix.client.clone();
@@ -278,6 +293,10 @@ impl Listener<'_> {
         self.matrix.synced();
         self.matrix.session.keep(&self.matrix.client).await?;
         self.backoff.worked();
+        let now = self.matrix.clock.now();
+        if let Some(heard) = self.heard.replace(now) {
+            self.matrix.store.begin_consents(heard).await?;
+        }
         let news = response
             .rooms
             .joined
@@ -308,6 +327,7 @@ impl Listener<'_> {
     }
 
     async fn failed(&mut self, error: &matrix_sdk::Error) -> Result<(), MatrixError> {
+        self.heard = None;
         if !matches!(error, matrix_sdk::Error::Http(_)) {
             // The SDK had the answer and could not keep it. Going on would leave it out; a new start does not.
             return Err(MatrixError::Unavailable(anyhow!(

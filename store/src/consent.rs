@@ -6,7 +6,7 @@ use rusqlite::params;
 use crate::{
     Error, LaneId, Millis, Place, Portal, PortalId, RemoteId, Store, commands,
     database::{Desk, Fault},
-    desks,
+    desks, notices,
     paths::Net,
     peek,
     portals::{self, Graph, Origin, PortalSpec},
@@ -61,6 +61,53 @@ impl Store {
                     })
                 })?;
             Ok((holds, Net::load(desk.sql, now)?.around(portal)))
+        })
+        .await
+    }
+
+    /// All that was said in rooms before `heard` has been taken in. Consents whose delay was over then begin: what is
+    /// taken in from now on was said after it. Not those of rooms of which something is still to be fetched.
+    pub async fn begin_consents(&self, heard: Millis) -> Result<(), Error> {
+        const DUE: &str = "begun = 0 AND effective_at <= ?1 AND NOT EXISTS (
+            SELECT 1 FROM portal p JOIN gap g ON g.place = p.room_place WHERE p.id = portal_id)";
+        let due = self.read("look for consents that begin", move |desk| {
+            let due = format!("SELECT 1 FROM consent WHERE {DUE}");
+            Ok(desk.sql.prepare_cached(&due)?.exists([heard])?)
+        });
+        if !due.await? {
+            return Ok(());
+        }
+        self.transaction("begin a consent", move |desk| {
+            let begin = format!("UPDATE consent SET begun = 1 WHERE {DUE}");
+            desk.sql.prepare_cached(&begin)?.execute([heard])?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// When the next delay is over.
+    pub async fn next_consent(&self, now: Millis) -> Result<Option<Millis>, Error> {
+        self.read("look when a consent begins", move |desk| {
+            Ok(desk
+                .sql
+                .prepare_cached(
+                    "SELECT min(effective_at) FROM consent WHERE begun = 0 AND effective_at > ?1",
+                )?
+                .query_row([now], |row| row.get(0))?)
+        })
+        .await
+    }
+
+    /// How many messages wait to leave the room of a portal through it.
+    pub async fn waiting_to_leave(&self, portal: PortalId) -> Result<u64, Error> {
+        self.read("count what waits in a room", move |desk| {
+            Ok(desk
+                .sql
+                .prepare_cached(
+                    "SELECT count(*) FROM outbox o JOIN journal j ON j.id = o.entry_id
+                     WHERE o.portal_id = ?1 AND o.toward = 'silo' AND j.place <> ?2",
+                )?
+                .query_row(params![portal, notices::home()], |row| row.get(0))?)
         })
         .await
     }
@@ -137,15 +184,16 @@ impl Store {
 fn write(desk: &Desk<'_>, portal: PortalId, consent: &Consent, now: Millis) -> Result<(), Fault> {
     desk.sql
         .prepare_cached(
-            "INSERT INTO consent (portal_id, given_by, given_at, text_version, effective_at)
-             VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (portal_id) DO NOTHING",
+            "INSERT INTO consent (portal_id, given_by, given_at, text_version, effective_at, begun)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (portal_id) DO NOTHING",
         )?
         .execute(params![
             portal,
             consent.by,
             now,
             consent.text_version,
-            consent.effective_at
+            consent.effective_at,
+            consent.effective_at <= now
         ])?;
     Ok(())
 }

@@ -7,6 +7,7 @@ use crate::{
     database::{Desk, Fault},
     links,
     missing::{self, Ending},
+    paths::Net,
     people,
     portals::Graph,
     progress::{self, Flag, Gap},
@@ -17,6 +18,10 @@ use crate::{
     unlinked::{self, Shown},
     upgrades, writers,
 };
+
+/// The rule for what is said in an encrypted room between a consent and the end of its delay. Whether it is such a message
+/// is decided when it is taken in, by what was heard before it: no clock of a homeserver counts, and no late key.
+const BEFORE_CONSENT: &str = "before-consent";
 
 /// Something that happened in a place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -154,7 +159,7 @@ impl Store {
     /// Takes in a batch. Answers one [`Accepted`] per arrival, in order.
     pub async fn accept(&self, batch: Batch, now: Millis) -> Result<Vec<Accepted>, Error> {
         self.transaction("accept a batch", move |desk| {
-            let graph = Graph::load(desk.sql)?;
+            let graph = (Graph::load(desk.sql)?, Net::load(desk.sql, now)?);
             let used = replay::used(&batch);
             let shown = unlinked::by_event(&batch);
             let accepted = batch
@@ -267,7 +272,7 @@ pub(crate) fn waiting_from_row(row: &Row<'_>) -> rusqlite::Result<Waiting> {
 
 fn take_in(
     desk: &Desk<'_>,
-    graph: &Graph,
+    (graph, net): &(Graph, Net),
     arrival: &Arrival,
     now: Millis,
 ) -> Result<Accepted, Fault> {
@@ -296,13 +301,17 @@ fn take_in(
     }
     let mut owing = Vec::new();
     for (lane, to) in reached {
-        if let Some(rule) = arrival.payload.skipped_by() {
+        let too_early = || (!net.admits(&arrival.place, lane)).then_some(BEFORE_CONSENT);
+        if let Some(rule) = arrival.payload.skipped_by().or_else(too_early) {
             settle::skip_at_once(desk, entry, (lane, &to), rule)?;
         } else {
             let fact = (&arrival.place, &arrival.fact);
             settle::owe(desk, entry, fact, (lane, &to), now)?;
             owing.push(lane);
         }
+    }
+    if owing.is_empty() && matches!(arrival.payload, Payload::Ready(_)) {
+        settle::erase_unneeded(desk, entry)?;
     }
     Ok(Accepted::New(owing))
 }
@@ -392,6 +401,9 @@ pub(crate) fn fill(
                 .prepare_cached("UPDATE outbox SET late = 1 WHERE entry_id = ?1")?
                 .execute([entry])?;
         }
+    }
+    if debts.is_empty() {
+        settle::erase_unneeded(desk, entry)?;
     }
     Ok(debts.into_iter().map(|debt| debt.lane).collect())
 }

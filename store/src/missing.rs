@@ -118,6 +118,7 @@ impl Store {
                 parked::note(desk, &debt, "its key never came", now)?;
                 settle::settle(desk, &debt, End::Failed)?;
             }
+            settle::erase_unneeded(desk, entry)?;
             Ok(true)
         })
         .await
@@ -254,7 +255,8 @@ fn tell(
         let untold = desk
             .sql
             .prepare_cached(
-                "SELECT 1 FROM journal WHERE id = ?1 AND session IS NOT NULL AND missing IS NULL",
+                "SELECT 1 FROM journal j WHERE id = ?1 AND session IS NOT NULL AND missing IS NULL
+                 AND EXISTS (SELECT 1 FROM outbox WHERE entry_id = j.id)",
             )?
             .exists([entry])?;
         if untold {
@@ -298,7 +300,7 @@ fn tell(
         group
     };
     let mut lanes = Vec::new();
-    for (lane, _) in Graph::load(desk.sql)?.reach(&telling.place) {
+    for lane in owing(desk, &waiting)? {
         let fact = told(group, lane);
         let owed = match letter((!is_new).then_some(&fact)) {
             Some(letter) if is_new => {
@@ -308,6 +310,19 @@ fn tell(
             None => None,
         };
         lanes.extend(owed);
+    }
+    Ok(lanes)
+}
+
+/// The lanes that owe any of these entries.
+fn owing(desk: &Desk<'_>, entries: &[EntryId]) -> Result<Vec<LaneId>, Fault> {
+    let mut lanes = Vec::new();
+    for entry in entries {
+        for debt in settle::debts_of_entry(desk.sql, *entry)? {
+            if !lanes.contains(&debt.lane) {
+                lanes.push(debt.lane);
+            }
+        }
     }
     Ok(lanes)
 }

@@ -21,6 +21,8 @@ struct Edge {
     /// Entries up to this one were taken in before it was linked.
     after: EntryId,
     held: Held,
+    /// Somebody has agreed, and nothing that was heard in the room was said after the delay.
+    delayed: bool,
     /// A desk joins its room to nothing.
     is_desk: bool,
 }
@@ -82,7 +84,8 @@ impl Net {
             "SELECT p.id, p.room_place, p.channel_place, p.opened_after, p.origin = 'desk',
                     EXISTS (SELECT 1 FROM hold h WHERE h.portal_id = p.id) OR ({LACKS_CONSENT}),
                     (SELECT c.effective_at FROM consent c
-                     WHERE c.portal_id = p.id AND c.effective_at > ?1)
+                     WHERE c.portal_id = p.id AND c.effective_at > ?1),
+                    EXISTS (SELECT 1 FROM consent c WHERE c.portal_id = p.id AND c.begun = 0)
              FROM portal p WHERE p.active = 1"
         ))?;
         let edges = edges.query_map([now], |row| {
@@ -97,6 +100,7 @@ impl Net {
                 channel: row.get(2)?,
                 after: row.get(3)?,
                 is_desk: row.get(4)?,
+                delayed: row.get(7)?,
                 held,
             })
         })?;
@@ -105,12 +109,20 @@ impl Net {
 
     /// The paths that end with this lane and that nothing holds up.
     pub fn open(&self, lane: LaneId) -> Paths {
-        self.paths(lane, |edge| edge.held == Held::No)
+        self.paths(lane, |edge, _| edge.held == Held::No)
+    }
+
+    /// Whether what is said in a place now may ever come through this lane: it stays where it is if on each path it would
+    /// leave a room that has agreed to that from some later moment on.
+    pub fn admits(&self, from: &Place, lane: LaneId) -> bool {
+        let nothing_is_delayed = !self.0.iter().any(|edge| edge.delayed);
+        let agreed = |edge: &Edge, toward: Side| toward != Side::Silo || !edge.delayed;
+        nothing_is_delayed || self.paths(lane, agreed).0.contains_key(from)
     }
 
     /// The paths that end with this lane, whether they are held up or not.
     pub fn linked(&self, lane: LaneId) -> Paths {
-        self.paths(lane, |_| true)
+        self.paths(lane, |_, _| true)
     }
 
     /// When the first of what is held up until a certain moment no longer is.
@@ -146,10 +158,10 @@ impl Net {
     }
 
     /// Of several paths from a place the one that the oldest entries may take; of those, the shortest.
-    fn paths(&self, lane: LaneId, passes: impl Fn(&Edge) -> bool) -> Paths {
+    fn paths(&self, lane: LaneId, passes: impl Fn(&Edge, Side) -> bool) -> Paths {
         let mut best: HashMap<Place, Path> = HashMap::new();
         let own = self.0.iter().find(|edge| edge.portal == lane.portal);
-        let Some(own) = own.filter(|own| passes(own)) else {
+        let Some(own) = own.filter(|own| passes(own, lane.toward)) else {
             return Paths(best);
         };
         let (near, target) = match lane.toward {
@@ -172,11 +184,14 @@ impl Net {
                 let Some(onward) = best.get(here).cloned() else {
                     continue;
                 };
-                for (edge, toward, there) in self.ways_to(here).filter(|(edge, ..)| passes(edge)) {
+                for (edge, toward, there) in self.ways_to(here) {
                     let after = onward.after.max(edge.after);
                     let length = onward.hops.len() + 1;
                     let better = |known: &Path| (after, length) < (known.after, known.hops.len());
-                    if there == target || !best.get(there).is_none_or(better) {
+                    if there == target
+                        || !passes(edge, toward)
+                        || !best.get(there).is_none_or(better)
+                    {
                         continue;
                     }
                     let first = LaneId {

@@ -65,8 +65,8 @@ fn look(path: &Path) -> Result<Peek, Error> {
         Ok(Peek {
             portals: portals::all(&state)?,
             tallies: settle::tallies(&state)?,
-            // Whoever looks on has no clock of ours: a delay that is over is told as one that is over.
-            holds: holds(&state, Millis(0))?,
+            // Whoever looks on has no clock of ours.
+            holds: holds(&state, Millis(i64::MAX))?,
             wanted: wishes::wanted(&state)?,
             account: accounts::face(&state)?,
         })
@@ -74,7 +74,8 @@ fn look(path: &Path) -> Result<Peek, Error> {
     read(&mut connection).map_err(|fault| explain(path, "look at the state", fault))
 }
 
-/// What holds up each portal that is held up. A delay that ends before `now` is left out.
+/// What holds up each portal that is held up. A delay is left out that ended before `now`, and after which something was
+/// heard in the room.
 pub(crate) fn holds(sql: &Connection, now: Millis) -> Result<Vec<(PortalId, Hold)>, Fault> {
     let mut holds: Vec<(PortalId, Hold)> = sql
         .prepare_cached("SELECT portal_id, reason, since, by_whom FROM hold ORDER BY portal_id")?
@@ -94,7 +95,9 @@ pub(crate) fn holds(sql: &Connection, now: Millis) -> Result<Vec<(PortalId, Hold
         holds.push((portal.id, Hold::Consent));
     }
     let delays = sql
-        .prepare_cached("SELECT portal_id, effective_at FROM consent WHERE effective_at > ?1")?
+        .prepare_cached(
+            "SELECT portal_id, effective_at FROM consent WHERE begun = 0 OR effective_at > ?1",
+        )?
         .query_map([now], |row| {
             Ok((row.get(0)?, Hold::Delay { until: row.get(1)? }))
         })?

@@ -7,6 +7,7 @@ use crate::{
     closed, columns,
     database::{Desk, Fault},
     links, notices,
+    paths::Net,
 };
 
 /// The story of one message.
@@ -56,6 +57,8 @@ pub enum Stand {
         unsure: bool,
         /// Whether its place does not let us in.
         closed: Option<Closed>,
+        /// Whether a portal that it has to pass is held up, short delays left out.
+        held: bool,
     },
     /// A rule ended it.
     Skipped {
@@ -252,7 +255,7 @@ fn pending(desk: &Desk<'_>, entry: EntryId, to: &Place) -> Result<Option<Stand>,
         .sql
         .prepare_cached(
             "SELECT o.portal_id, o.toward, o.tries, o.trouble, o.due, j.session IS NOT NULL,
-                    o.unsure_since IS NOT NULL,
+                    o.unsure_since IS NOT NULL, o.from_place, o.urgent,
                     (SELECT count(*) FROM outbox b WHERE b.portal_id = o.portal_id
                      AND b.toward = o.toward AND b.id < o.id)
              FROM outbox o JOIN journal j ON j.id = o.entry_id
@@ -263,23 +266,27 @@ fn pending(desk: &Desk<'_>, entry: EntryId, to: &Place) -> Result<Option<Stand>,
             let due: Millis = row.get(4)?;
             Ok((
                 lane,
+                (row.get::<_, Place>(7)?, row.get::<_, bool>(8)?),
                 Stand::Pending {
-                    ahead: row.get(7)?,
+                    ahead: row.get(9)?,
                     tries: row.get(2)?,
                     trouble: row.get(3)?,
                     due: (due.0 > 0).then_some(due),
                     without_key: row.get(5)?,
                     unsure: row.get(6)?,
                     closed: None,
+                    held: false,
                 },
             ))
         })
         .optional()?;
-    let Some((lane, mut stand)) = found else {
+    let Some((lane, (from, urgent), mut stand)) = found else {
         return Ok(None);
     };
-    if let Stand::Pending { closed, .. } = &mut stand {
+    if let Stand::Pending { closed, held, .. } = &mut stand {
         *closed = closed::of(desk.sql, lane)?;
+        let open = Net::load(desk.sql, Millis(i64::MAX))?.open(lane);
+        *held = !urgent && !open.lead(&from, entry);
     }
     Ok(Some(stand))
 }

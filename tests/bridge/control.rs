@@ -20,15 +20,24 @@ use serde_json::json;
 use crate::matrix::{raw, raw_member};
 
 const PATIENCE: Duration = Duration::from_secs(90);
-const ADMINS: &str = "users = [\"{ann}\"]\n\n[consent]\ndelay = \"2s\"\noperator = \"Example Org\"\ndisclose_joins = true";
+const ADMINS: &str = "users = [\"{ann}\"]\n\n[consent]\ndelay = \"0s\"\noperator = \"Example Org\"\ndisclose_joins = true";
 
 /// A scene whose configured room is encrypted or not, and in which Ann may decide.
 async fn open(encrypted: bool) -> (&'static Synapse, Scenario) {
+    open_with(encrypted, ADMINS).await
+}
+
+/// The same, where consents begin after a while.
+async fn open_slowly(encrypted: bool) -> (&'static Synapse, Scenario) {
+    open_with(encrypted, &ADMINS.replace("\"0s\"", "\"4s\"")).await
+}
+
+async fn open_with(encrypted: bool, admins: &str) -> (&'static Synapse, Scenario) {
     let synapse = Synapse::shared().await.unwrap();
     let mut options =
         Options::new(PathBuf::from(env!("CARGO_BIN_EXE_footbridge"))).with_budget(6_000);
     "requests_per_minute = 6000\nsettle = \"2s\"".clone_into(&mut options.silo_options);
-    ADMINS.clone_into(&mut options.admin_options);
+    admins.clone_into(&mut options.admin_options);
     options.encrypted = encrypted;
     let scene = Scenario::set_up(synapse, options, &|_| ()).await.unwrap();
     scene.open().await.unwrap();
@@ -190,9 +199,31 @@ async fn agree(scene: &Scenario, room: &str) {
         "gitter footbridge/made-in-chat",
         "Example Org",
         "`!nobridge`",
-        "2 s",
+        "In 4 s",
+        "What is said here until then stays here",
     ] {
         assert!(told.contains(part), "{part}: {told}");
+    }
+}
+
+/// Waits until the delay of a consent is over.
+async fn begun(scene: &Scenario, room: &str) {
+    let answers = || {
+        let said = said(scene, room);
+        let answers = said.into_iter().filter(|text| text.contains("delivered"));
+        answers.collect::<Vec<_>>()
+    };
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let before = answers().len();
+        scene.ann.say(room, "!bridge status").await.unwrap();
+        until(PATIENCE, || answers().len() > before).await.unwrap();
+        let answer = answers().pop().unwrap();
+        if !answer.contains("Agreed;") {
+            return;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{answer}");
+        tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }
 
@@ -240,7 +271,7 @@ async fn take_apart(scene: &Scenario, room: &str, channel: &Room) {
 
 #[tokio::test]
 async fn p14_p15_a_portal_is_made_in_a_chat_from_nothing_in_an_encrypted_room_and_taken_apart() {
-    let (synapse, scene) = open(true).await;
+    let (synapse, scene) = open_slowly(true).await;
     let room = room(&scene, true).await;
     let channel = channel(&scene, "footbridge/made-in-chat", &[]);
     let code = ask(&scene, &room, &channel).await;
@@ -258,6 +289,18 @@ async fn p14_p15_a_portal_is_made_in_a_chat_from_nothing_in_an_encrypted_room_an
         .unwrap();
 
     agree(&scene, &room).await;
+    let early = scene.ann.say(&room, "said in the delay").await.unwrap();
+    scene
+        .sim
+        .say(&channel.id, &scene.mary.id, "waits for the delay");
+    begun(&scene, &room).await;
+    hear(&scene, &room, "waits for the delay").await;
+    // A new text of what stays here stays as well.
+    scene
+        .ann
+        .edit(&room, &early, "said in the delay, corrected")
+        .await
+        .unwrap();
     scene
         .ann
         .say(&room, "said after the consent")
@@ -280,7 +323,9 @@ async fn p14_p15_a_portal_is_made_in_a_chat_from_nothing_in_an_encrypted_room_an
     read(&scene, &channel, "said after a new start").await;
     let texts = posted(&scene, &channel).join("\n");
     assert!(
-        !texts.contains("before the code") && !texts.contains("before the consent"),
+        !texts.contains("before the code")
+            && !texts.contains("before the consent")
+            && !texts.contains("in the delay"),
         "{texts}"
     );
 
@@ -503,7 +548,7 @@ async fn p14_a_direct_message_names_the_room_and_withdraws_what_was_not_shown_ye
 
 #[tokio::test]
 async fn p15_a_room_that_is_encrypted_after_it_was_linked_waits_for_consent_and_loses_nothing() {
-    let (_, scene) = open(false).await;
+    let (_, scene) = open_slowly(false).await;
     let room = scene.stage.room.clone();
     scene.say_in_room().await.unwrap();
     scene.say_in_channel();
@@ -537,7 +582,35 @@ async fn p15_a_room_that_is_encrypted_after_it_was_linked_waits_for_consent_and_
         .say(&room, "!bridge consent gitter footbridge/lounge1")
         .await
         .unwrap();
-    hear(&scene, &room, "every message in this room").await;
+    let told = hear(&scene, &room, "every message in this room").await;
+    for part in [
+        "What waits here (3 messages) goes there then as well",
+        "between now and then stays here",
+    ] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    // Not even the bridge's absence at the moment makes it cross.
+    scene
+        .ann
+        .say(&room, "said in the delay, and heard after it")
+        .await
+        .unwrap();
+    scene.bridge.kill().await.unwrap();
+    scene
+        .ann
+        .say(&room, "said while nobody listened")
+        .await
+        .unwrap();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    scene.bridge.launch().unwrap();
+    begun(&scene, &room).await;
+    scene.ann.say(&room, "said after all that").await.unwrap();
+    read(&scene, &scene.stage.channel, "said after all that").await;
+    let texts = posted(&scene, &scene.stage.channel).join("\n");
+    assert!(
+        !texts.contains("in the delay") && !texts.contains("nobody listened"),
+        "{texts}"
+    );
     scene.settle(PATIENCE).await.unwrap();
     let (there, here) = (scene.toward_channel(), scene.toward_room());
     assert!(there.is_clean(), "{there:?}");

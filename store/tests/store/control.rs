@@ -1,11 +1,11 @@
 //! What holds a portal up, how it ends, and whose messages stay.
 
 use footbridge_store::{
-    Batch, Consent, Flag, Head, Hold, Millis, Origin, Place, PortalSpec, RemoteId, Scope,
-    Tombstone, Wish,
+    Accepted, Batch, Consent, Flag, Gap, Head, Hold, LaneId, Millis, Origin, Place, PortalSpec,
+    RemoteId, Scope, Telling, Tombstone, Wish,
 };
 
-use crate::ground::{Ground, NOW, balances, letter, to_matrix, to_silo};
+use crate::ground::{Ground, NOW, balances, letter, sealed_letter, to_matrix, to_silo};
 
 fn consent(effective_at: Millis) -> Consent {
     Consent {
@@ -67,6 +67,150 @@ async fn p15_a_room_encrypted_after_it_was_linked_holds_both_lanes_until_consent
         let head = ground.store.head(lane, until).await.unwrap();
         assert!(matches!(head, Head::Ready(_)), "{head:?}");
     }
+}
+
+#[tokio::test]
+async fn p15_what_is_said_between_a_consent_and_the_end_of_its_delay_stays_in_the_room() {
+    let ground = Ground::with_one_portal().await;
+    let second = crate::ground::portal(&ground.store, &Place::room("!second"), "a").await;
+    let (there, here) = (to_silo(&ground.a), to_matrix(&ground.a));
+    let beyond = to_matrix(&second);
+    ground.store.seen_in_clear(&ground.room).await.unwrap();
+    encrypt(&ground, &ground.room).await;
+    ground.accept(vec![letter(&ground.room, "$waited")]).await;
+    let until = Millis(NOW.0 + 60_000);
+    let agreed = ground.store.agree(ground.a.id, consent(until), NOW).await;
+    agreed.unwrap();
+    let waiting = ground.store.waiting_to_leave(ground.a.id).await.unwrap();
+    assert_eq!(waiting, 1);
+
+    let early = [
+        letter(&ground.room, "$early"),
+        sealed_letter(&ground.room, "$late-key", until.0 + 5),
+    ];
+    let accepted = ground.accept(early.to_vec()).await;
+    assert_eq!(accepted, [Accepted::New(vec![]), Accepted::New(vec![])]);
+    ground.accept(vec![letter(&ground.a.channel, "m1")]).await;
+    let ground = ground.restart().await;
+    // The clock alone begins nothing: the bridge may have been away, and what it hears now was said at any time. Neither
+    // does what was heard while something of the room is still to be fetched.
+    let later = Batch {
+        arrivals: vec![letter(&ground.room, "$heard-late")],
+        gaps: vec![Gap {
+            place: ground.room.clone(),
+            from: "t".to_owned(),
+            stop: None,
+        }],
+        ..Batch::default()
+    };
+    let after = Millis(until.0 + 10);
+    ground.store.begin_consents(NOW).await.unwrap();
+    ground.store.accept(later.clone(), after).await.unwrap();
+    ground.store.begin_consents(after).await.unwrap();
+    assert!(matches!(
+        ground.store.holds(after).await.unwrap()[..],
+        [(_, Hold::Delay { .. })]
+    ));
+    let fetched = Batch {
+        arrivals: vec![letter(&ground.room, "$fetched")],
+        filled: later.gaps,
+        ..Batch::default()
+    };
+    ground.store.accept(fetched, after).await.unwrap();
+    ground.store.begin_consents(after).await.unwrap();
+    assert_eq!(ground.store.holds(after).await.unwrap(), []);
+    assert_eq!(ground.store.next_consent(NOW).await.unwrap(), None);
+    let in_time = Batch {
+        arrivals: vec![letter(&ground.room, "$in-time")],
+        ..Batch::default()
+    };
+    // Whatever the clock says by then.
+    ground.store.accept(in_time, Millis(1)).await.unwrap();
+
+    late_key(&ground, after).await;
+    for lane in [there, beyond] {
+        let mut said = vec![&b"$waited"[..], b"m1", b"$in-time"];
+        said.retain(|said| lane == beyond || *said != b"m1");
+        deliver_at(&ground, lane, &said, after).await;
+        let tally = ground.tally(lane).await;
+        assert!(balances(&tally));
+        assert_eq!(tally.skipped, [("before-consent".to_owned(), 4)]);
+    }
+    deliver_at(&ground, here, &[b"m1"], after).await;
+    let kept: i64 = ground
+        .sql()
+        .query_row(
+            "SELECT count(*) FROM journal WHERE payload IS NOT NULL",
+            [],
+            |row| row.get(0),
+        )
+        .unwrap();
+    assert_eq!(kept, 0);
+}
+
+/// A key that comes late makes no difference, and leaves nothing behind.
+async fn late_key(ground: &Ground, now: Millis) {
+    let waits = ground.store.waiting(None).await.unwrap();
+    let letter = footbridge_store::Payload::Ready(b"late".to_vec());
+    let lanes = ground.store.fill(waits[0].entry, letter, now).await;
+    assert_eq!(lanes.unwrap(), []);
+}
+
+/// The lane delivers this at that moment, in this order, and nothing else.
+async fn deliver_at(ground: &Ground, lane: LaneId, said: &[&[u8]], now: Millis) {
+    for said in said {
+        let head = ground.store.head(lane, now).await.unwrap();
+        let Head::Ready(delivery) = head else {
+            panic!("{lane:?}: {head:?}");
+        };
+        assert_eq!(delivery.payload, *said);
+        let made = crate::ground::copy(&format!("{lane:?} {said:?}"));
+        let done = ground
+            .store
+            .step_done(delivery.id, Some(&made), None, true, now);
+        done.await.unwrap();
+    }
+    assert_eq!(ground.store.head(lane, now).await.unwrap(), Head::Empty);
+}
+
+#[tokio::test]
+async fn p15_nobody_is_told_of_messages_that_stay_in_the_room_and_a_command_among_them_counts() {
+    let ground = Ground::with_one_portal().await;
+    ground.store.seen_in_clear(&ground.room).await.unwrap();
+    encrypt(&ground, &ground.room).await;
+    let until = Millis(NOW.0 + 60_000);
+    let agreed = ground.store.agree(ground.a.id, consent(until), NOW).await;
+    agreed.unwrap();
+    ground
+        .accept(vec![
+            sealed_letter(&ground.room, "$1", 0),
+            sealed_letter(&ground.room, "$2", 0),
+        ])
+        .await;
+    let waiting = ground.store.waiting(None).await.unwrap();
+    let telling = Telling {
+        entries: waiting.iter().map(|one| one.entry).collect(),
+        place: ground.room.clone(),
+        sender: "@ann:x".to_owned(),
+        reason: "no-key".to_owned(),
+        once_within: std::time::Duration::from_hours(1),
+    };
+    let told = ground
+        .store
+        .tell(telling, |_| Some(b"of Ann".to_vec()), NOW)
+        .await
+        .unwrap();
+    assert_eq!(told, []);
+    let asked = footbridge_store::Payload::Command(b"!bridge pause".to_vec());
+    ground
+        .store
+        .fill(waiting[0].entry, asked, NOW)
+        .await
+        .unwrap();
+    let commands = ground.store.commands().await.unwrap();
+    assert_eq!(commands[0].letter, b"!bridge pause");
+    assert!(ground.store.give_up(waiting[1].entry, NOW).await.unwrap());
+    assert!(ground.store.waiting(None).await.unwrap().is_empty());
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use footbridge_store::{
     Batch, Bundle, Consent, Delivery, Flag, Head, LaneId, Millis, ParkedState, Place, Portal, Side,
-    Tell, Telling, Tombstone, Undelivered,
+    Stand, Tell, Telling, Tombstone, Undelivered,
 };
 
 use crate::ground::{
@@ -108,6 +108,20 @@ async fn is_held(ground: &Ground, portal: &Portal) -> bool {
     holds.iter().any(|(held, _)| *held == portal.id)
 }
 
+/// Whether somebody who asks is told that the first message is held up.
+async fn stands_held(ground: &Ground, from: &Place, lane: LaneId) -> bool {
+    let story = ground.store.story(from, &"1".into()).await.unwrap();
+    let portals = ground.store.portals().await.unwrap();
+    let portal = portals.iter().find(|portal| portal.id == lane.portal);
+    let to = portal.map(|portal| match lane.toward {
+        Side::Matrix => portal.room.clone(),
+        Side::Silo => portal.channel.clone(),
+    });
+    let stands = story.unwrap().stands.into_iter();
+    let mut there = stands.filter(|(place, _)| Some(place) == to.as_ref());
+    matches!(there.next(), Some((_, Stand::Pending { held: true, .. })))
+}
+
 /// Stops `stopped` while a message of `from` waits in `lane`, of the portal `last`, and another one that does not pass
 /// there.
 async fn nothing_passes(
@@ -131,10 +145,16 @@ async fn nothing_passes(
     stop(&ground, stopped, how).await;
     // What was ready a moment ago is not any more.
     assert!(!ground.store.may_go(first.id, NOW).await.unwrap(), "{said}");
+    if how != Stop::Delay {
+        let held = stands_held(&ground, from, lane).await;
+        assert_eq!(held, how != Stop::Removed, "{said}");
+    }
     ground.accept(vec![letter(from, "3")]).await;
     let ground = ground.restart().await;
     let mut waits = vec![b"1".to_vec(), b"2".to_vec()];
-    if how != Stop::Removed {
+    // What is said in a room during its delay stays there.
+    let stays = how == Stop::Delay && first.path.contains(&to_silo(stopped));
+    if how != Stop::Removed && !stays {
         waits.push(b"3".to_vec());
     }
     if is_held(&ground, last).await {

@@ -97,7 +97,7 @@ impl Rig {
         );
         plan.matrix.clone_into(&mut options.matrix_options);
         plan.delivery.clone_into(&mut options.delivery_options);
-        "users = [\"{ann}\"]\n\n[consent]\ndelay = \"2s\"".clone_into(&mut options.admin_options);
+        "users = [\"{ann}\"]\n\n[consent]\ndelay = \"0s\"".clone_into(&mut options.admin_options);
         plan.log_filter.clone_into(&mut options.log_filter);
         options.encrypted = plan.encrypted;
         options.proxies = Some(context.seed);
