@@ -100,7 +100,11 @@ impl Matrix {
     pub(super) async fn tell_ends(&self, inbox: &Inbox) -> Result<(), MatrixError> {
         for group in self.store.resolved().await? {
             let name = self.name_of(&group.place, &group.sender).await;
-            let there = there_in_the_end(&group, &name);
+            let there = if self.keeps_here(&group.place, &group.sender).await? {
+                there_in_the_end(&group, "somebody")
+            } else {
+                there_in_the_end(&group, &name)
+            };
             let here = (group.failed > 0).then(|| {
                 format!(
                     "⚠ {} from {name} did not cross: {}.",
@@ -172,6 +176,9 @@ impl Matrix {
         if reason == CHANGED {
             self.tell_of_change(place, sender, &name, inbox).await?;
         }
+        if self.keeps_here(place, sender).await? {
+            return Ok(());
+        }
         info!(
             matrix.room = place.address(),
             entries = entries.len(),
@@ -192,6 +199,12 @@ impl Matrix {
         inbox.tell(telling, &text).await?;
         crash::point("unread.told");
         Ok(())
+    }
+
+    /// Whether this person wants to stay here: then nobody elsewhere is told of them.
+    async fn keeps_here(&self, place: &Place, sender: &str) -> Result<bool, MatrixError> {
+        let asked = vec![(place.clone(), sender.to_owned())];
+        Ok(self.store.opted_out(asked).await?.contains(&true))
     }
 
     /// Gives up these entries unless a last try reads them.
@@ -235,7 +248,7 @@ impl Matrix {
             TimelineEventKind::UnableToDecrypt { utd_info, .. } => match &utd_info.reason {
                 UnableToDecryptReason::MissingMegolmSession {
                     withheld_code: Some(code),
-                } => code.as_str(),
+                } => known_code(code.as_str()),
                 UnableToDecryptReason::UnknownMegolmMessageIndex => LATER_KEY,
                 UnableToDecryptReason::SenderIdentityNotTrusted(level) => {
                     believed(&VerificationState::Unverified(level.clone()))
@@ -268,6 +281,20 @@ impl Matrix {
 pub(super) fn sender_of(waiting: &Waiting) -> Option<String> {
     let envelope: Envelope = serde_json::from_slice(&waiting.raw).ok()?;
     Some(envelope.sender)
+}
+
+/// A code of the protocol; any other is the sender's own word, and nobody's to keep.
+fn known_code(code: &str) -> &str {
+    const CODES: [&str; 6] = [
+        "m.blacklisted",
+        "m.unverified",
+        "m.unauthorised",
+        "m.unavailable",
+        "m.no_olm",
+        "m.history_not_shared",
+    ];
+    let known = CODES.into_iter().find(|known| *known == code);
+    known.unwrap_or("withheld")
 }
 
 /// A word for why, in plain words.

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use footbridge_store::{Delivery, Millis};
+use footbridge_store::{Delivery, Millis, Scope};
 
 use super::{proxy::scene, *};
 
@@ -173,6 +173,46 @@ async fn f28_a_key_that_never_comes_ends_as_failed_and_both_sides_are_told() {
         text_of(&here).starts_with("⚠ 2 messages from raw"),
         "{here:?}"
     );
+    house.rest().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p17_who_wants_to_stay_here_is_named_in_no_notice_on_the_other_side() {
+    let synapse = Synapse::shared().await.unwrap();
+    let (scene, _proxy) = scene(synapse, true, patience(1, 6)).await;
+    let Scene {
+        mut house,
+        person,
+        room,
+        lane,
+        ..
+    } = scene;
+    let stay = async |house: &House, user: &str| {
+        let (place, now) = (Place::room(&room), house.clock.now());
+        let kept = house
+            .store
+            .opt_out(&place, user, Scope::Here, |_, _| false, now);
+        kept.await.unwrap();
+    };
+    // One whose messages people were told of before, and one who was never named.
+    let named = raw_member(synapse, &person, &room).await;
+    lock(synapse, &named, &room, "a session that nobody has").await;
+    let notice = told(&house, lane, false).await;
+    assert!(notice.starts_with("🔒 Messages from raw"), "{notice}");
+    stay(&house, &named.user_id).await;
+    let hidden = raw_member(synapse, &person, &room).await;
+    stay(&house, &hidden.user_id).await;
+    lock(synapse, &hidden, &room, "another one").await;
+    let end = told(&house, lane, true).await;
+    assert!(end.starts_with("🔒 1 message from somebody"), "{end}");
+    let waited = timeout(Duration::from_secs(40), async {
+        while balance(&house, lane).await.1 < 2 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    });
+    waited.await.expect("both are given up");
+    person.say(&room, "and nothing else").await.unwrap();
+    assert_eq!(text_of(&house.next(lane).await), "and nothing else");
     house.rest().await;
 }
 
