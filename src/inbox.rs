@@ -141,12 +141,8 @@ impl Inbox {
 
     /// Whether another bridge wrote this for somebody of a room that both of us join to the channel (C18).
     async fn is_anothers(&self, place: &Place, message: &Message) -> Result<bool, Error> {
-        for name in self.origins.suspects(place, message) {
-            if self.store.cursor(&name).await?.is_some() {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        let suspects = self.origins.suspects(place, message);
+        self.store.is_rival(place, suspects).await
     }
 
     /// The same for an entry whose key came late.

@@ -114,18 +114,19 @@ impl Origins {
             return Vec::new();
         };
         let both = joined.iter().filter_map(|(channel, join)| {
-            let account = theirs.get(channel)?.as_str().map(str::to_owned);
+            let account = theirs.get(channel)?.as_str();
             Some(Other {
                 place: join.place.clone(),
-                account,
+                account: account
+                    .filter(|account| is_hash(account))
+                    .map(str::to_owned),
             })
         });
         both.collect()
     }
 
-    /// Under which names of cursors it may stand that the author of a message is another bridge's account which speaks for
-    /// somebody; none where the message does not look like that. What a member of the room claims must silence nobody who
-    /// speaks for themselves.
+    /// The hashes of the author of a message, if it may be another bridge's account which speaks for somebody; none where the
+    /// message does not look like that. What a member of the room claims must silence nobody who speaks for themselves.
     #[must_use]
     pub fn suspects(&self, place: &Place, message: &Message) -> Vec<String> {
         let id = message.sender.id.as_str();
@@ -142,19 +143,13 @@ impl Origins {
         let joins = self.joins();
         let origins = joins.values().flat_map(HashMap::values);
         let here = origins.filter(|join| join.place == *place);
-        here.map(|join| key(place, &account_hash(&join.origin.channel, account)))
+        here.map(|join| account_hash(&join.origin.channel, account))
             .collect()
     }
 
     fn joins(&self) -> MutexGuard<'_, HashMap<Place, HashMap<String, Join>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The cursor under which an account in a channel is noted as another bridge's.
-#[must_use]
-pub fn key(place: &Place, account: &str) -> String {
-    format!("{place}/bridge/{account}")
 }
 
 fn account_hash(channel: &str, account: &str) -> String {
@@ -169,6 +164,13 @@ fn hash(words: &[&str]) -> String {
     }
     let digest = digest.finalize();
     URL_SAFE_NO_PAD.encode(digest.get(..HASH).unwrap_or_default())
+}
+
+/// Whether this may be one of [`hash`].
+fn is_hash(text: &str) -> bool {
+    URL_SAFE_NO_PAD
+        .decode(text)
+        .is_ok_and(|bytes| bytes.len() == HASH)
 }
 
 /// As bridges like us begin what others said: with a name in bold and a colon, or as an action.
@@ -235,7 +237,7 @@ mod tests {
         theirs.mark(&room, &mut event);
         let other = ours.others(&room, &event).remove(0);
         assert_eq!(other.place, here);
-        let known = key(&here, &other.account.unwrap());
+        let known = other.account.unwrap();
         assert!(!event.to_string().contains("them"), "{event}");
 
         let name = Inline::Bold(vec![Inline::Text("Ann".to_owned())]);
@@ -293,5 +295,12 @@ mod tests {
             ours.others(&room, &json!({"org.footbridge.joins": 7}))
                 .is_empty()
         );
+        // Whatever somebody writes for an account is kept only if it could be one.
+        let joined = hash(&["channel", "gitter/1"]);
+        for account in ["", "them", &"A".repeat(40_000), &"A".repeat(23)] {
+            let claim = json!({"org.footbridge.joins": {joined.clone(): account}});
+            let other = ours.others(&room, &claim).remove(0);
+            assert_eq!(other.account, None, "{}", account.len());
+        }
     }
 }

@@ -2,7 +2,11 @@
 
 use std::collections::HashMap;
 
-use matrix_sdk::{Room, deserialized_responses::TimelineEvent, ruma::UserId};
+use matrix_sdk::{
+    Room,
+    deserialized_responses::TimelineEvent,
+    ruma::{RoomId, UserId},
+};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -34,7 +38,10 @@ pub(super) struct Unsigned {
 
 impl Envelope {
     pub(super) fn open(event: &TimelineEvent) -> Option<Self> {
-        serde_json::from_str(event.raw().json().get()).ok()
+        /// No id of Matrix is longer, in bytes.
+        const LONGEST: usize = 255;
+        let read: Self = serde_json::from_str(event.raw().json().get()).ok()?;
+        (read.sender.len().max(read.event_id.len()) <= LONGEST).then_some(read)
     }
 
     /// Whether this user entered the room by this event.
@@ -57,7 +64,8 @@ impl Envelope {
     pub(super) fn successor(&self) -> Option<&str> {
         let moved = self.event_type == "m.room.tombstone" && self.state_key.as_deref() == Some("");
         let next = self.content.get("replacement_room");
-        next.and_then(Value::as_str).filter(|_| moved)
+        let next = next.and_then(Value::as_str).filter(|_| moved);
+        next.filter(|next| RoomId::parse(*next).is_ok())
     }
 }
 

@@ -1,9 +1,9 @@
 //! What a walk has found: an arrival with what must be written down beside it, in the same transaction.
 
-use footbridge_store::{Arrival, Batch, Opened, Place, RemoteId, Shown};
+use footbridge_store::{Arrival, Batch, Opened, Place, RemoteId, Rival, Shown};
 
 use super::{Matrix, walk::Envelope};
-use crate::origin::{Origins, key};
+use crate::origin::Origins;
 
 /// An arrival and what belongs to it.
 #[derive(Debug)]
@@ -17,8 +17,8 @@ pub(super) struct Found {
     pub pin: Option<(String, String)>,
     /// The sender whose identity somebody in charge has to look at before it crosses.
     pub held: Option<String>,
-    /// What is noted of another bridge: name of a cursor, user.
-    pub bridges: Vec<(String, String)>,
+    /// What is noted of another bridge.
+    pub bridges: Vec<Rival>,
     /// How it was shown.
     pub shown: Shown,
 }
@@ -35,7 +35,7 @@ impl Found {
             .held
             .extend(self.held.map(|user| (place(), fact(), user)));
         batch.pins.extend(self.pin);
-        batch.cursors.extend(self.bridges);
+        batch.rivals.extend(self.bridges);
         batch.writers.extend(self.writer);
         batch.shown.push(self.shown);
         batch.arrivals.push(self.arrival);
@@ -50,15 +50,14 @@ impl Matrix {
     }
 
     /// What is noted of the bridge that this is from.
-    pub(super) fn other_bridges(
-        &self,
-        place: &Place,
-        envelope: &Envelope,
-    ) -> Vec<(String, String)> {
+    pub(super) fn other_bridges(&self, place: &Place, envelope: &Envelope) -> Vec<Rival> {
         let others = self.origins.others(place, &envelope.content).into_iter();
         let named = others.filter_map(|other| {
-            let account = other.account?;
-            Some((key(&other.place, &account), envelope.sender.clone()))
+            Some(Rival {
+                place: other.place,
+                account: other.account?,
+                claimant: envelope.sender.clone(),
+            })
         });
         named.collect()
     }

@@ -28,7 +28,7 @@ impl Store {
         reason: &str,
         now: Millis,
     ) -> Result<Millis, Error> {
-        let reason = reason.to_owned();
+        let reason = columns::sentence(reason);
         self.transaction("note that a place is closed", move |desk| {
             let affair = i64::try_from(SAME_AFFAIR.as_millis()).unwrap_or(i64::MAX);
             // A notice that says "open" is wrong now; one that says "closed" is as right as before.

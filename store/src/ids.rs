@@ -115,11 +115,25 @@ impl fmt::Display for Place {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct RemoteId(pub String);
 
+/// Stands before the words of an id that are not to be read.
+const WORDS: char = '\u{1}';
+
 impl RemoteId {
     /// The id as the network writes it.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The id of something that has none of its own: `of` names what it happened to, and `words` tell apart what else
+    /// happened to that. The store keeps a keyed hash of the words. For facts that are no messages.
+    #[must_use]
+    pub fn with_words(of: &str, words: &str) -> Self {
+        Self(format!("{of}{WORDS}{words}"))
+    }
+
+    pub(crate) fn split_words(&self) -> Option<(&str, &str)> {
+        self.0.split_once(WORDS)
     }
 }
 

@@ -3,7 +3,8 @@
 use rusqlite::{OptionalExtension, Row, params};
 
 use crate::{
-    Copy, EntryId, Error, LaneId, Millis, Place, RemoteId, Store, Tombstone, commands, consent,
+    Copy, EntryId, Error, LaneId, Millis, Place, RemoteId, Rival, Store, Tombstone, columns,
+    commands, consent,
     database::{Desk, Fault},
     links,
     missing::{self, Ending},
@@ -12,6 +13,7 @@ use crate::{
     portals::Graph,
     progress::{self, Flag, Gap},
     replay::{self, Opened},
+    rivals,
     seal::Cell,
     settle::{self, End},
     story, trust,
@@ -111,6 +113,8 @@ pub struct Batch {
     pub entered: Vec<(Place, String)>,
     /// Of the arrivals, those that come late: what was written after them was taken in before.
     pub late: Vec<(Place, RemoteId)>,
+    /// Accounts in channels that somebody says are another bridge's.
+    pub rivals: Vec<Rival>,
     /// Rooms that have moved.
     pub tombstones: Vec<Tombstone>,
     /// How arrivals were shown. One that was seen while its room was not linked is [`Accepted::Seen`].
@@ -195,6 +199,9 @@ impl Store {
             for (place, user) in &batch.entered {
                 people::entered(desk, place, user)?;
             }
+            for rival in &batch.rivals {
+                rivals::keep(desk, rival)?;
+            }
             for tombstone in &batch.tombstones {
                 upgrades::moved(desk, tombstone, now)?;
             }
@@ -276,6 +283,10 @@ fn take_in(
     arrival: &Arrival,
     now: Millis,
 ) -> Result<Accepted, Fault> {
+    let arrival = &Arrival {
+        fact: desk.seal.readable_id(&arrival.place, &arrival.fact),
+        ..arrival.clone()
+    };
     if is_known(desk, arrival)? {
         return Ok(Accepted::Seen);
     }
@@ -355,7 +366,7 @@ pub(crate) fn write_letter(
             session,
             raw,
             hold_until,
-        } => (raw, Some(session), Some(hold_until)),
+        } => (raw, Some(columns::bounded(session)), Some(hold_until)),
         Payload::Skipped(_) => return Ok(()),
     };
     let sealed = desk.seal.seal(letter_cell(entry), letter)?;

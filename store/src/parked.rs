@@ -273,7 +273,7 @@ fn write(
                  reason = excluded.reason, state = 'failed', kept = excluded.kept,
                  untold = iif(parked.bulletin IS NULL, excluded.untold, 0)",
         )?
-        .execute(params![debt.id, now, why.kind, why.reason, why.about, keep])?;
+        .execute(params![debt.id, now, why.kind, columns::sentence(why.reason), why.about, keep])?;
     bulletins::spoil(desk, debt.id)
 }
 

@@ -110,6 +110,7 @@ impl Store {
                 .prepare_cached("SELECT 1 FROM journal WHERE place = ?1 AND fact = ?2")?;
             let mut screened = Vec::new();
             for (place, fact, user) in &written {
+                let fact = desk.seal.readable_id(place, fact);
                 screened.push(if known.exists(params![place, fact])? {
                     Screened::Known
                 } else if !nobody && stays(desk, place, user)? {

@@ -42,8 +42,12 @@ pub(crate) fn forget(desk: &Desk<'_>, place: &Place) -> Result<(), Fault> {
         "DELETE FROM cursor WHERE name = ?1 OR substr(name, 1, length(?1) + 1) = ?1 || '/'",
         [place],
     )?;
-    desk.sql
-        .execute("DELETE FROM gap WHERE place = ?1", [place])?;
+    for forget in [
+        "DELETE FROM gap WHERE place = ?1",
+        "DELETE FROM rival WHERE place = ?1",
+    ] {
+        desk.sql.execute(forget, [place])?;
+    }
     Ok(())
 }
 

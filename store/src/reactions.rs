@@ -107,11 +107,12 @@ impl Store {
             let mut found = desk
                 .sql
                 .prepare_cached(
-                    "SELECT id, letter, gone, shown, thread, sent_at, line FROM reaction
+                    "SELECT id, letter, gone, shown, thread, sent_at, line, shown_letter FROM reaction
                      WHERE target_id = ?1 AND to_place = ?2 ORDER BY id",
                 )?
                 .query_map(params![target, to], |row| {
                     let shown: Option<RemoteId> = row.get(3)?;
+                    let sealed: Option<Vec<u8>> = row.get(7)?;
                     let (thread, sent_at) = (row.get(4)?, row.get::<_, Option<Millis>>(5)?);
                     let reaction = Reaction {
                         letter: row.get(1)?,
@@ -123,13 +124,19 @@ impl Store {
                         }),
                         line: row.get(6)?,
                     };
-                    Ok((row.get(0)?, reaction))
+                    Ok((row.get(0)?, reaction, sealed))
                 })?
-                .collect::<Result<Vec<(i64, Reaction)>, _>>()?;
-            for (row, reaction) in &mut found {
+                .collect::<Result<Vec<(i64, Reaction, Option<Vec<u8>>)>, _>>()?;
+            for (row, reaction, sealed) in &mut found {
                 reaction.letter = desk.seal.open(cell(*row), &reaction.letter)?;
+                if let (Some(shown), Some(sealed)) = (&mut reaction.shown, sealed) {
+                    shown.remote = open_shown(desk, *row, sealed)?;
+                }
             }
-            Ok(found.into_iter().map(|(_, reaction)| reaction).collect())
+            Ok(found
+                .into_iter()
+                .map(|(_, reaction, _)| reaction)
+                .collect())
         })
         .await
     }
@@ -187,24 +194,37 @@ impl Store {
                 bundle::link_made(desk, &debt, &made)?;
                 desk.sql
                     .prepare_cached(
-                        "UPDATE reaction SET shown = NULL, line = 0
+                        "UPDATE reaction SET shown = NULL, shown_letter = NULL, line = 0
                          WHERE target_id = ?1 AND to_place = ?2 AND line = 1",
                     )?
                     .execute(params![target, debt.to])?;
             }
-            desk.sql
+            let rows = desk
+                .sql
                 .prepare_cached(
                     "UPDATE reaction SET shown = ?3, thread = ?4, sent_at = ?5, line = ?6
-                     WHERE touched = ?1 AND to_place = ?2",
+                     WHERE touched = ?1 AND to_place = ?2 RETURNING id",
                 )?
-                .execute(params![
-                    debt.entry,
-                    debt.to,
-                    made.remote,
-                    made.thread,
-                    made.sent_at,
-                    line
-                ])?;
+                .query_map(
+                    params![
+                        debt.entry,
+                        debt.to,
+                        desk.seal.shown_key(&debt.to, &made.remote),
+                        made.thread,
+                        made.sent_at,
+                        line
+                    ],
+                    |row| row.get(0),
+                )?
+                .collect::<Result<Vec<i64>, _>>()?;
+            for row in rows {
+                let sealed = desk
+                    .seal
+                    .seal(shown_cell(row), made.remote.as_str().as_bytes())?;
+                desk.sql
+                    .prepare_cached("UPDATE reaction SET shown_letter = ?2 WHERE id = ?1")?
+                    .execute(params![row, sealed])?;
+            }
             if let Some(target) = target {
                 tidy(desk, target, &debt.to)?;
             }
@@ -240,10 +260,13 @@ fn hide(desk: &Desk<'_>, place: &Place, remote: &RemoteId) -> Result<(), Fault> 
     let targets = desk
         .sql
         .prepare_cached(
-            "UPDATE reaction SET shown = NULL, line = 0 WHERE to_place = ?1 AND shown = ?2
-             RETURNING target_id",
+            "UPDATE reaction SET shown = NULL, shown_letter = NULL, line = 0
+             WHERE to_place = ?1 AND shown IN (?2, ?3) RETURNING target_id",
         )?
-        .query_map(params![place, remote], |row| row.get(0))?
+        .query_map(
+            params![place, remote, desk.seal.shown_key(place, remote)],
+            |row| row.get(0),
+        )?
         .collect::<Result<Vec<EntryId>, _>>()?;
     for target in targets {
         tidy(desk, target, place)?;
@@ -325,4 +348,22 @@ fn cell(row: i64) -> Cell {
         column: "letter",
         row,
     }
+}
+
+fn shown_cell(row: i64) -> Cell {
+    Cell {
+        table: "reaction",
+        column: "shown_letter",
+        row,
+    }
+}
+
+fn open_shown(desk: &Desk<'_>, row: i64, sealed: &[u8]) -> Result<RemoteId, Fault> {
+    let id = desk.seal.open(shown_cell(row), sealed)?;
+    String::from_utf8(id)
+        .map(RemoteId)
+        .map_err(|_| Fault::Corrupt {
+            table: "reaction",
+            row,
+        })
 }

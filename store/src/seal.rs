@@ -187,6 +187,27 @@ impl Seal {
         self.name(["reactor", who])
     }
 
+    /// What is kept of an account that is said to be another bridge's.
+    pub fn rival_key(&self, place: &Place, account: &str) -> String {
+        self.name(["rival", place.as_str(), account])
+    }
+
+    /// What is kept of what shows a reaction: enough to find it again, and nothing else.
+    pub fn shown_key(&self, place: &Place, remote: &RemoteId) -> String {
+        self.name(["shown", place.as_str(), remote.as_str()])
+    }
+
+    /// An id as it may be kept: where words are part of it that are not to be read, a keyed hash stands in their place.
+    pub fn readable_id(&self, place: &Place, id: &RemoteId) -> RemoteId {
+        match id.split_words() {
+            Some((of, words)) => RemoteId(format!(
+                "{of}/{}",
+                self.name(["words", place.as_str(), words])
+            )),
+            None => id.clone(),
+        }
+    }
+
     /// What is kept of a picture: enough to know it again, and nothing else.
     pub fn picture_key(&self, which: &str) -> String {
         self.name(["picture", which])

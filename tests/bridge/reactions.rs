@@ -6,6 +6,7 @@ use std::{path::PathBuf, time::Duration};
 use footbridge::matrix::person::Seen;
 use footbridge_testbed::{
     mattermost::Post,
+    scenario::files_containing,
     synapse::Synapse,
     town::{Kind, Plan, Town},
 };
@@ -129,6 +130,14 @@ async fn c22_one_account_shows_in_a_room_what_many_mean_in_mattermost() {
     wait(&town, "what was missed", || keys(&town) == ["❤\u{fe0f}"]).await;
     town.bridge.settle(PATIENCE).await.unwrap();
     assert_eq!(posts(&town).len(), 1, "a reaction is no message");
+    nothing_tells(&town, &["tada", "shipit", "/heart"]);
+}
+
+/// No file of the bridge's tells which emoji were chosen.
+fn nothing_tells(town: &Town, emoji: &[&str]) {
+    let words: Vec<&[u8]> = emoji.iter().map(|emoji| emoji.as_bytes()).collect();
+    let told = files_containing(town.bridge.directory(), &words).unwrap();
+    assert!(told.is_empty(), "{told:?}");
 }
 
 #[tokio::test]
@@ -141,6 +150,8 @@ async fn c22_a_reaction_of_a_room_is_one_of_the_account_in_mattermost() {
         on_post(&town, &post) == [("+1".to_owned(), 1)]
     })
     .await;
+    town.bridge.settle(PATIENCE).await.unwrap();
+    nothing_tells(&town, &["/+1"]);
     // A word is no emoji there: a line tells of it.
     let word = react(&town, &asked, "well done").await;
     wait(&town, "a line", || {

@@ -132,8 +132,8 @@ pub fn reaction(place: &Place, reaction: &Reaction, name: &str) -> Option<Arriva
         key: emoji::key_of(emoji)?,
     };
     let at = reaction.create_at;
-    let fact = format!("{post}/react/{user}/{emoji}/{at}");
-    Some(about(place, fact, at, (user, name), action))
+    let fact = RemoteId::with_words(&format!("{post}/react/{user}/{at}"), emoji);
+    Some(about(place, fact.0, at, (user, name), action))
 }
 
 /// Somebody with this id no longer is of the mind that `key` stands for. `at` is when that was noticed.
@@ -142,8 +142,8 @@ pub fn reaction_ended(place: &Place, post: &str, (user, key): (&str, &str), at: 
         target: RemoteId::from(post),
         key: key.to_owned(),
     };
-    let fact = format!("{post}/unreact/{user}/{key}/{at}");
-    about(place, fact, at, (user, NOBODY), action)
+    let fact = RemoteId::with_words(&format!("{post}/unreact/{user}/{at}"), key);
+    about(place, fact.0, at, (user, NOBODY), action)
 }
 
 fn about(

@@ -2,9 +2,12 @@
 
 use std::path::Path;
 
-use footbridge_store::{AccountFace, Error, Millis, Payload, Secret};
+use footbridge_store::{
+    Accepted, AccountFace, Arrival, Batch, Error, Millis, Payload, Reacting, RemoteId, Rival,
+    Screened, Secret, Tell, Undelivered,
+};
 
-use crate::ground::{Ground, NOW, arrival, copy, letter, sealed_letter, to_silo};
+use crate::ground::{Ground, NOW, arrival, copy, letter, sealed_letter, to_matrix, to_silo};
 
 const CANARY: &[u8] = b"canary: the quick brown fox jumps over the lazy dog";
 
@@ -272,4 +275,174 @@ async fn debug_output_tells_no_secret() {
     );
     let bytes = format!("{CANARY:?}");
     assert!(!shown.contains(&text) && !shown.contains(&bytes[1..20]));
+}
+
+/// What a member, a user of a silo, a silo or a homeserver may choose freely.
+const WORD: &str = "canaryword";
+
+/// A reaction of somebody, as a silo hears of it.
+fn reacted(ground: &Ground, number: u32) -> Arrival {
+    Arrival {
+        fact: RemoteId::with_words(&format!("post/react/user/{number}"), WORD),
+        message: None,
+        ..letter(&ground.a.channel, "x")
+    }
+}
+
+/// What others can choose, as long as they can make it. Answers the message.
+async fn choose(ground: &Ground) -> RemoteId {
+    let long = WORD.repeat(6_000);
+    let waiting = Payload::Waiting {
+        session: long.clone(),
+        raw: long.clone().into_bytes(),
+        hold_until: NOW,
+    };
+    let batch = Batch {
+        arrivals: vec![
+            reacted(ground, 1),
+            reacted(ground, 1),
+            Arrival {
+                thread: Some(RemoteId(long.clone())),
+                ..letter(&ground.room, &long)
+            },
+            arrival(&ground.room, "$waiting", waiting),
+        ],
+        ..Batch::default()
+    };
+    let accepted = ground.store.accept(batch, NOW).await.unwrap();
+    assert!(matches!(accepted[0], Accepted::New(_)));
+    assert_eq!(accepted[1], Accepted::Seen, "the same reaction again");
+    let again = reacted(ground, 1).fact;
+    let screened = ground
+        .store
+        .screen(vec![(ground.a.channel.clone(), again, "user".to_owned())]);
+    assert_eq!(screened.await.unwrap(), [Screened::Known]);
+    // The id is known again, however long.
+    let message = RemoteId(long);
+    let known = ground.store.is_linked(&ground.room, &message);
+    assert!(known.await.unwrap());
+    // An answer of another side grows not beyond a sentence.
+    let answer = "no, ".repeat(5_000);
+    let lane = to_silo(&ground.a);
+    ground.store.close_lane(lane, &answer, NOW).await.unwrap();
+    let failed = ground.ready(lane).await;
+    let how = Undelivered::Failed {
+        kind: "rejected",
+        reason: answer,
+        about: None,
+        tell: Tell::Sender,
+    };
+    let ended = ground.store.undelivered(failed.id, how, NOW);
+    ended.await.unwrap();
+    message
+}
+
+#[tokio::test]
+async fn of_what_somebody_claims_of_other_bridges_little_is_kept() {
+    let ground = Ground::with_one_portal().await;
+    let place = ground.a.channel.clone();
+    let rival = |claimant: String, account: String| Rival {
+        place: place.clone(),
+        account,
+        claimant,
+    };
+    let by_one = (0..60).map(|number| rival(WORD.to_owned(), format!("{WORD}{number}")));
+    let by_many = (0..60).map(|number| rival(format!("{WORD}{number}"), WORD.to_owned()));
+    let batch = Batch {
+        rivals: by_one.chain(by_many).collect(),
+        ..Batch::default()
+    };
+    ground.store.accept(batch, NOW).await.unwrap();
+    // One account of each who claims it, the last one; and few of them.
+    let is_rival = async |account: String| {
+        let asked = ground.store.is_rival(&place, vec![account]);
+        asked.await.unwrap()
+    };
+    assert!(is_rival(format!("{WORD}59")).await && is_rival(WORD.to_owned()).await);
+    assert!(!is_rival(format!("{WORD}58")).await);
+    let count = || -> i64 {
+        let sql = ground.sql();
+        sql.query_row("SELECT count(*) FROM rival", [], |row| row.get(0))
+            .unwrap()
+    };
+    assert_eq!(count(), 8);
+    nothing_is_readable(&ground);
+    ground.store.keep_portals(&[], NOW).await.unwrap();
+    assert_eq!(count(), 0);
+}
+
+#[tokio::test]
+async fn what_others_choose_is_bounded_and_no_word_of_it_is_readable_in_any_table() {
+    let ground = Ground::with_one_portal().await;
+    let message = choose(&ground).await;
+    let (room, channel) = (ground.room.clone(), ground.a.channel.clone());
+    // What shows a reaction is found again, and is not to be read.
+    let known = ground
+        .store
+        .copies(&room, &message, &channel)
+        .await
+        .unwrap();
+    let entry = known.entry.unwrap();
+    let reaction = ground.ready(to_matrix(&ground.a)).await;
+    let reacting = Reacting {
+        target: entry,
+        to: room.clone(),
+        who: WORD.to_owned(),
+        letter: WORD.as_bytes().to_vec(),
+    };
+    ground.store.react(reaction.entry, reacting).await.unwrap();
+    let shown = copy(&format!("post/{WORD}"));
+    let step = ground.store.step_shown(reaction.id, &shown, false, true);
+    step.await.unwrap();
+    let ground = ground.restart().await;
+    let kept = ground.store.reactions(entry, &room).await.unwrap();
+    assert_eq!(kept[0].shown.as_ref(), Some(&shown));
+    nothing_is_readable(&ground);
+    // Taken back, nothing shows it any more.
+    ground.accept(vec![letter(&channel, "gone")]).await;
+    let gone = ground.ready(to_matrix(&ground.a)).await;
+    let step = ground.store.step_hidden(gone.id, &shown.remote, true);
+    step.await.unwrap();
+    let kept = ground.store.reactions(entry, &room).await.unwrap();
+    assert_eq!(kept[0].shown, None);
+}
+
+fn nothing_is_readable(ground: &Ground) {
+    for (table, column, value) in values(&ground.sql()) {
+        let mut windows = value.windows(WORD.len());
+        let readable = windows.any(|part| part == WORD.as_bytes());
+        let text = String::from_utf8_lossy(&value);
+        assert!(!readable, "{table}.{column}: {text}");
+        let is_letter = ["payload", "letter", "plan", "shown_letter"].contains(&column.as_str());
+        assert!(is_letter || value.len() <= 300, "{table}.{column}");
+    }
+}
+
+/// Every text and blob of every table.
+fn values(sql: &rusqlite::Connection) -> Vec<(String, String, Vec<u8>)> {
+    let tables: Vec<String> = sql
+        .prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
+        .unwrap()
+        .query_map([], |row| row.get(0))
+        .unwrap()
+        .collect::<Result<_, _>>()
+        .unwrap();
+    assert!(tables.len() > 30, "{tables:?}");
+    let mut found = Vec::new();
+    for table in tables {
+        let mut all = sql.prepare(&format!("SELECT * FROM \"{table}\"")).unwrap();
+        let names: Vec<String> = all.column_names().into_iter().map(str::to_owned).collect();
+        let mut rows = all.query([]).unwrap();
+        while let Some(row) = rows.next().unwrap() {
+            for (number, name) in names.iter().enumerate() {
+                let value = match row.get_ref(number).unwrap() {
+                    rusqlite::types::ValueRef::Text(bytes)
+                    | rusqlite::types::ValueRef::Blob(bytes) => bytes.to_vec(),
+                    _ => continue,
+                };
+                found.push((table.clone(), name.clone(), value));
+            }
+        }
+    }
+    found
 }
