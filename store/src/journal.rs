@@ -3,8 +3,8 @@
 use rusqlite::{OptionalExtension, Row, params};
 
 use crate::{
-    Copy, EntryId, Error, LaneId, Millis, Place, RemoteId, Rival, Store, Tombstone, columns,
-    commands, consent,
+    Copy, EntryId, Error, LaneId, Millis, Payload, Place, RemoteId, Rival, Store, Tombstone,
+    columns, commands, consent,
     database::{Desk, Fault},
     links,
     missing::{self, Ending},
@@ -40,48 +40,6 @@ pub struct Arrival {
     pub sent_at: Millis,
     /// What it says.
     pub payload: Payload,
-}
-
-/// The letter in the envelope.
-#[derive(Clone, PartialEq, Eq)]
-pub enum Payload {
-    /// Readable: the neutral message, serialised.
-    Ready(Vec<u8>),
-    /// Not decryptable yet: the raw event. Its lanes hold at it until `hold_until`, then let others pass.
-    Waiting {
-        /// The session whose key is missing.
-        session: String,
-        /// The event as received.
-        raw: Vec<u8>,
-        /// How long its lanes wait for it.
-        hold_until: Millis,
-    },
-    /// Accepted and at once settled as skipped by this rule. Nothing is kept of it but its id.
-    Skipped(&'static str),
-    /// Something asked of the bridge itself: settled as skipped (`command`), and kept until it is answered.
-    Command(Vec<u8>),
-}
-
-impl Payload {
-    /// The rule by which it reaches no other place.
-    fn skipped_by(&self) -> Option<&'static str> {
-        match self {
-            Self::Skipped(rule) => Some(rule),
-            Self::Command(_) => Some("command"),
-            Self::Ready(_) | Self::Waiting { .. } => None,
-        }
-    }
-}
-
-impl std::fmt::Debug for Payload {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Ready(_) => "Ready(..)",
-            Self::Waiting { .. } => "Waiting(..)",
-            Self::Skipped(_) => "Skipped(..)",
-            Self::Command(_) => "Command(..)",
-        })
-    }
 }
 
 /// What one step of listening learnt. One transaction: all of it or nothing.
