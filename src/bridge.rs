@@ -11,6 +11,7 @@ mod facts;
 mod find;
 mod lanes;
 mod outside;
+mod readiness;
 mod served;
 mod space;
 mod starved;
@@ -196,6 +197,8 @@ impl House {
         start(&mut tasks, "admin", async move {
             Ok(admin::serve(doors.admin, vitals, stop).await?)
         });
+        let (house, stop) = (self.clone(), self.shutdown.soft.clone());
+        start(&mut tasks, "readiness", house.watch_readiness(stop));
         let signals = self.shutdown.clone();
         start(
             &mut tasks,

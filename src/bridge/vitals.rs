@@ -5,7 +5,11 @@ use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
 use async_trait::async_trait;
 use footbridge_store::{Millis, Portal, Side, Tally};
 
-use super::{House, lanes::MATRIX};
+use super::{
+    House,
+    lanes::MATRIX,
+    readiness::{self, Known},
+};
 use crate::{
     admin::{Backlog, Health, Limited, Vitals},
     budget::Pace,
@@ -13,22 +17,40 @@ use crate::{
 };
 
 /// A sync older than this means that the homeserver does not answer.
-const SYNC_STALE: Duration = Duration::from_secs(90);
+pub(super) const SYNC_STALE: Duration = Duration::from_secs(90);
 /// A debt older than this means that something is wrong.
-const DEBT_STALE: Duration = Duration::from_mins(10);
+pub(super) const DEBT_STALE: Duration = Duration::from_mins(10);
 
 #[async_trait]
 impl Vitals for House {
     async fn state(&self) -> Health {
+        self.weigh().await.0
+    }
+
+    async fn tallies(&self) -> Option<Vec<Tally>> {
+        self.store.tallies().await.ok()
+    }
+
+    fn now(&self) -> Millis {
+        self.clock.now()
+    }
+}
+
+impl House {
+    /// The state now, and why it is not ready, if it is not.
+    pub(super) async fn weigh(&self) -> (Health, Vec<String>) {
         let now = self.now();
         let tallies = self.store.tallies().await.ok();
         // What is held up on purpose is nothing wrong.
         let held = self.store.holds(now).await.unwrap_or_default();
         let is_held = |tally: &&Tally| held.iter().any(|(id, _)| *id == tally.lane.portal);
-        let oldest = tallies
+        let unheld: Option<Vec<Tally>> = tallies.as_ref().map(|tallies| {
+            let unheld = tallies.iter().filter(|tally| !is_held(tally));
+            unheld.cloned().collect()
+        });
+        let oldest = unheld
             .iter()
             .flatten()
-            .filter(|tally| !is_held(tally))
             .filter_map(|tally| tally.oldest_free)
             .min()
             .map(|since| now.since(since));
@@ -57,13 +79,6 @@ impl Vitals for House {
         };
         let portals = self.portals_named.load(Ordering::Relaxed);
         let portals_running = self.portals_running.load(Ordering::Relaxed);
-        let ready = tallies.is_some()
-            && store_state == "well"
-            && sync_age.is_some_and(|age| age < SYNC_STALE)
-            && silos.values().all(|state| state == "live")
-            && channels_closed.values().all(|closed| *closed == 0)
-            && portals == portals_running
-            && oldest.is_none_or(|age| age < DEBT_STALE);
         let paces = self.budgets.limited();
         let known = self.store.portals().await.unwrap_or_default();
         let backlogs = backlogs(tallies.as_deref().unwrap_or_default(), &known, &paces);
@@ -72,12 +87,12 @@ impl Vitals for House {
             seconds_per_event: pace.interval.map(|interval| interval.as_secs_f64()),
             messages_per_event: pace.carried,
         });
-        Health {
+        let mut health = Health {
             security: self.matrix.alarms(),
             missed_events: self.matrix.missed(),
             limited: limited.collect(),
             backlogs,
-            ready,
+            ready: false,
             store: tallies.is_some(),
             store_state: store_state.to_owned(),
             store_free_bytes: super::space::free(&self.config.store.path),
@@ -87,15 +102,20 @@ impl Vitals for House {
             portals,
             portals_running,
             oldest_pending_seconds: oldest.map(|age| age.as_secs()),
-        }
-    }
-
-    async fn tallies(&self) -> Option<Vec<Tally>> {
-        self.store.tallies().await.ok()
-    }
-
-    fn now(&self) -> Millis {
-        self.clock.now()
+        };
+        let waiting = self.silos.iter();
+        let waiting = waiting.map(|(name, silo)| (name.clone(), silo.waiting()));
+        let reasons = readiness::reasons(
+            &health,
+            &Known {
+                portals: &known,
+                tallies: unheld.as_deref(),
+                waiting: waiting.collect(),
+                now,
+            },
+        );
+        health.ready = reasons.is_empty();
+        (health, reasons)
     }
 }
 

@@ -24,12 +24,21 @@ struct Inner {
 }
 
 impl Health {
-    /// Everything is to be caught up with again: at start, and after a connection ended.
-    pub fn behind<'a>(&self, rooms: impl Iterator<Item = &'a str>) {
+    /// From now on these channels are listened to and no other, and all of them are to be caught up with. What was
+    /// known of a channel that is not among them is forgotten: its portal was removed.
+    pub fn begin<'a>(&self, rooms: impl Iterator<Item = &'a str>) {
         let mut inner = self.inner();
         inner.listening = true;
+        let rooms: HashSet<String> = rooms.map(ToOwned::to_owned).collect();
+        inner.closed.retain(|room| rooms.contains(room));
+        inner.behind.clone_from(&rooms);
+        inner.rooms = rooms;
+    }
+
+    /// These channels are to be caught up with again: after a connection ended.
+    pub fn behind<'a>(&self, rooms: impl Iterator<Item = &'a str>) {
+        let mut inner = self.inner();
         for room in rooms {
-            inner.rooms.insert(room.to_owned());
             inner.behind.insert(room.to_owned());
         }
     }
@@ -59,6 +68,14 @@ impl Health {
     /// How many channels are closed to us.
     pub fn closed(&self) -> usize {
         self.inner().closed.len()
+    }
+
+    /// The channels that are closed to us or not caught up with, in order.
+    pub fn waiting(&self) -> Vec<String> {
+        let inner = self.inner();
+        let mut waiting: Vec<String> = inner.behind.union(&inner.closed).cloned().collect();
+        waiting.sort_unstable();
+        waiting
     }
 
     /// The token is dead.
@@ -107,7 +124,7 @@ mod tests {
     fn the_feed_is_live_when_every_channel_is_caught_up_with() {
         let health = Health::default();
         assert_eq!(health.state(), FeedState::Connecting);
-        health.behind(["a", "b"].into_iter());
+        health.begin(["a", "b"].into_iter());
         health.caught_up("a");
         assert_eq!(health.state(), FeedState::Connecting);
         health.caught_up("b");
@@ -117,7 +134,7 @@ mod tests {
     #[test]
     fn what_needs_a_person_is_told_before_everything_else() {
         let health = Health::default();
-        health.behind(["a", "b"].into_iter());
+        health.begin(["a", "b"].into_iter());
         health.caught_up("a");
         health.caught_up("b");
         assert!(health.close("a") && !health.close("a"));
@@ -135,5 +152,18 @@ mod tests {
         assert_eq!(health.state(), FeedState::Live);
         health.signed_out();
         assert_eq!(health.state(), FeedState::Down);
+    }
+
+    #[test]
+    fn what_is_no_longer_listened_to_is_forgotten() {
+        let health = Health::default();
+        health.begin(["a", "b", "c"].into_iter());
+        health.close("a");
+        health.caught_up("c");
+        assert_eq!(health.waiting(), ["a", "b"]);
+        health.begin(["c"].into_iter());
+        assert_eq!((health.waiting(), health.closed()), (vec!["c".to_owned()], 0));
+        health.caught_up("c");
+        assert_eq!(health.state(), FeedState::Live);
     }
 }

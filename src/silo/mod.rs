@@ -38,6 +38,23 @@ pub struct Channel {
     pub backfill: usize,
 }
 
+impl Channel {
+    /// Each place once, in the order in which they come: several portals may join rooms to one channel, which is
+    /// listened to once. The longest history that one of them asks for is brought along.
+    #[must_use]
+    pub fn distinct(channels: Vec<Self>) -> Vec<Self> {
+        let mut distinct: Vec<Self> = Vec::with_capacity(channels.len());
+        for channel in channels {
+            let mut known = distinct.iter_mut();
+            match known.find(|known| known.place == channel.place) {
+                Some(known) => known.backfill = known.backfill.max(channel.backfill),
+                None => distinct.push(channel),
+            }
+        }
+        distinct
+    }
+}
+
 /// Why a silo cannot go on by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum SiloError {
@@ -65,7 +82,8 @@ pub trait Silo: Outlet {
     async fn resolve(&self, channel: &str) -> Result<Channel, SiloError>;
 
     /// Follows these channels until told to stop: catches up from the stored cursors, then live. Reconnecting
-    /// is the silo's business. Returns early only when it cannot go on by itself.
+    /// is the silo's business. Returns early only when it cannot go on by itself. A channel may be listed more than
+    /// once, once for each portal; it is followed once (see [`Channel::distinct`]).
     async fn listen(
         &self,
         channels: Vec<Channel>,
@@ -101,6 +119,11 @@ pub trait Silo: Outlet {
 
     /// How many of its channels are closed to us. The others go on.
     fn closed(&self) -> usize;
+
+    /// The addresses of the channels that are closed to us or not caught up with, where the silo knows them one by one.
+    fn waiting(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// Who can read a channel.

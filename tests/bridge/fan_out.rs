@@ -251,3 +251,54 @@ async fn p15_what_a_room_keeps_to_itself_reaches_no_other_room_of_its_channel() 
     silent();
     town.bridge.conservation().await.unwrap();
 }
+
+/// Two entries of one kind; the channel of the first is joined to both rooms.
+#[tokio::test]
+async fn b11_a_channel_of_gitter_is_joined_to_two_rooms_and_a_second_gitter_to_one_of_them() {
+    let plan = Plan {
+        binary: PathBuf::from(env!("CARGO_BIN_EXE_footbridge")),
+        sites: vec![Kind::Gitter, Kind::Gitter],
+        rooms: 2,
+        portals: vec![(0, 0), (1, 0), (0, 1)],
+        seed: 1,
+        log_filter: "info".to_owned(),
+        ..Plan::default()
+    };
+    let synapse = Synapse::shared().await.unwrap();
+    let town = Town::build(synapse, plan).await.unwrap();
+    let stands = async |what: &str, rooms: [&[&str]; 2], channels: [&[&str]; 2]| {
+        let is_so = || {
+            let rooms = rooms.iter().enumerate();
+            let mut rooms = rooms.map(|(number, words)| shows(&town.read(number), words));
+            let mut sites = town.sites.iter().zip(channels);
+            rooms.all(|shown| shown) && sites.all(|(site, words)| shows(&site.read(), words))
+        };
+        town.wait(what, is_so).await.unwrap();
+    };
+    town.sites[0].say("from the first");
+    let first: &[&str] = &["from the first"];
+    stands("heard in both rooms", [first, first], [&[], first]).await;
+    town.sites[1].say("from the second");
+    let room: &[&str] = &["from the first", "from the second"];
+    let second: &[&str] = &["from the second"];
+    stands("heard everywhere", [room, room], [second, first]).await;
+
+    // What is said while the bridge is away comes to both rooms, too.
+    town.bridge.kill().await.unwrap();
+    town.sites[0].say("meanwhile");
+    town.bridge.start().await.unwrap();
+    let room = [room, &["meanwhile"]].concat();
+    let first = [first, &["meanwhile"]].concat();
+    stands("caught up", [&room, &room], [second, &first]).await;
+
+    // A channel that is closed to the account is named where somebody reads it.
+    town.sites[0].ban();
+    let warned = || {
+        let logs = town.bridge.logs();
+        let line = logs.lines().find(|line| line.contains("The bridge is not ready"));
+        line.is_some_and(|line| line.contains("gitter0") && line.matches("org/room").count() == 2)
+    };
+    town.wait("a warning that names the portals", warned).await.unwrap();
+    town.bridge.settle(PATIENCE).await.unwrap();
+    town.bridge.conservation().await.unwrap();
+}

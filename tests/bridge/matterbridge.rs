@@ -85,6 +85,12 @@ impl Network for Ground {
     fn channel(&self) -> String {
         GATEWAY.to_owned()
     }
+    fn open_another(&self) -> (String, String) {
+        ("gateway2".to_owned(), "gateway2".to_owned())
+    }
+    fn say_in(&self, channel: &str, text: &str) {
+        self.sim.say(Message::from_irc(channel, "bob", text));
+    }
     fn say(&self, text: &str) -> String {
         self.sim
             .say(Message::from_irc(GATEWAY, "bob", text))
@@ -145,6 +151,9 @@ contract!(
     what_is_said_arrives_once_and_in_order,
     catch_up_leaves_nothing_out,
     what_was_said_before_the_channel_was_linked_is_not_relayed,
+    b11_two_portals_on_one_channel_both_hear_it,
+    b11_portals_on_one_channel_come_and_go,
+    b11_two_channels_in_one_room_hear_each_other,
     an_outage_ends_by_itself,
     listening_stops_when_told,
     echoes_are_held_until_they_are_known,

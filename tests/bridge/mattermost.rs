@@ -81,6 +81,14 @@ impl Network for Ground {
     fn channel(&self) -> String {
         "Team/Town".to_owned()
     }
+    fn open_another(&self) -> (String, String) {
+        let members = [&self.bridge, &self.bob];
+        let channel = self.sim.add_channel(&self.team, "another", "O", &members);
+        ("team/another".to_owned(), channel.id)
+    }
+    fn say_in(&self, channel: &str, text: &str) {
+        self.sim.say(channel, &self.bob.id, text);
+    }
     fn say(&self, text: &str) -> String {
         self.sim.say(&self.channel.id, &self.bob.id, text).id
     }
@@ -146,6 +154,10 @@ contract!(
     nothing_is_lost_when_the_house_falls_down,
     catch_up_leaves_nothing_out,
     what_was_said_before_the_channel_was_linked_is_not_relayed,
+    b11_two_portals_on_one_channel_both_hear_it,
+    b11_two_portals_on_one_channel_outlive_a_connection,
+    b11_portals_on_one_channel_come_and_go,
+    b11_two_channels_in_one_room_hear_each_other,
     a_storm_of_broken_connections_loses_nothing,
     an_outage_ends_by_itself,
     listening_stops_when_told,

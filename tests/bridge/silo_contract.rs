@@ -32,6 +32,11 @@ pub trait Network: Send + Sync {
     fn silo(&self) -> Arc<dyn Silo>;
     /// The channel's name in the configuration.
     fn channel(&self) -> String;
+    /// Another channel, made now, in which the bridge's account and the other person are: its name in the configuration and
+    /// its id.
+    fn open_another(&self) -> (String, String);
+    /// The other person says something in the channel with this id.
+    fn say_in(&self, channel: &str, text: &str);
     /// Another person says something; its id.
     fn say(&self, text: &str) -> String;
     /// A person says something on the bridge's own account.
@@ -161,6 +166,27 @@ impl House {
             portal: portal.id,
             toward: Side::Matrix,
         }
+    }
+
+    /// One portal less: that of this lane. What else was joined by [`House::also`] stays.
+    pub async fn without(&mut self, lane: LaneId) {
+        let (store, now) = (self.store().clone(), self.clock.now());
+        let removed = store.remove_portals(&[lane.portal], None, |_| None, now);
+        assert_eq!(removed.await.unwrap().portals, 1);
+        let portals = store.portals().await.unwrap();
+        let is_joined = |channel: &Channel| {
+            let mut joined = portals.iter().filter(|portal| portal.active);
+            joined.any(|portal| portal.channel == channel.place)
+        };
+        self.more.retain(is_joined);
+    }
+
+    /// Listens anew, as the bridge does after a portal was made or removed.
+    pub async fn listen_anew(&mut self) {
+        self.stop.cancel();
+        self.ended().await.unwrap();
+        self.stop = CancellationToken::new();
+        self.listen().await;
     }
 
     /// Listens, and waits until the feed is live.
@@ -444,6 +470,98 @@ pub async fn catch_up_leaves_nothing_out(network: &dyn Network) {
     let heard = house.heard_texts(texts.len() + 1).await;
     assert_eq!(heard[..texts.len()], texts);
     assert_eq!(heard.last().unwrap(), "after");
+    house.hears_nothing_more().await;
+}
+
+/// Two rooms are joined to one channel: both hear everything once, live and what was said during an absence.
+pub async fn b11_two_portals_on_one_channel_both_hear_it(network: &dyn Network) {
+    let mut house = House::build(network).await;
+    let second = house.also(&network.channel(), "!second:example.org").await;
+    house.listen().await;
+    network.say("live");
+    assert_eq!(house.heard_texts(1).await, ["live"]);
+    assert_eq!(house.heard_in(second, 1).await, ["live"]);
+
+    house = house.rebuild(network).await;
+    let again = house.also(&network.channel(), "!second:example.org").await;
+    assert_eq!(again, second, "the same portal");
+    network.say("during the absence");
+    house.listen().await;
+    network.say("after");
+    let said = ["during the absence", "after"];
+    assert_eq!(house.heard_texts(2).await, said);
+    assert_eq!(house.heard_in(second, 2).await, said);
+    house.hears_nothing_more().await;
+}
+
+/// A connection that breaks is the same to a channel with two portals.
+pub async fn b11_two_portals_on_one_channel_outlive_a_connection(network: &dyn Network) {
+    let mut house = House::build(network).await;
+    let second = house.also(&network.channel(), "!second:example.org").await;
+    house.listen().await;
+    network.cut();
+    network.say("behind a new connection");
+    for lane in [house.lane(Side::Matrix), second] {
+        let heard = house.heard_in(lane, 1).await;
+        assert_eq!(heard, ["behind a new connection"]);
+    }
+    house.live().await;
+}
+
+/// A second portal is made while the first runs, and either is removed while the other stays.
+pub async fn b11_portals_on_one_channel_come_and_go(network: &dyn Network) {
+    let mut house = House::start(network).await;
+    network.say("before");
+    assert_eq!(house.heard_texts(1).await, ["before"]);
+    let second = house.also(&network.channel(), "!second:example.org").await;
+    house.listen_anew().await;
+    network.say("to both");
+    assert_eq!(house.heard_texts(1).await, ["to both"]);
+    // What one room says stands in the channel once, and in the other room.
+    house.said("$1", "from a room").await;
+    house.deliver().await;
+    let said = network.texts();
+    let said = said.iter().filter(|text| text.contains("from a room"));
+    assert_eq!(said.count(), 1);
+    assert_eq!(
+        house.heard_in(second, 2).await,
+        ["to both", "from a room"]
+    );
+    house.hears_nothing_more().await;
+
+    house.without(second).await;
+    house.listen_anew().await;
+    network.say("to the first");
+    assert_eq!(house.heard_texts(1).await, ["to the first"]);
+    house.hears_nothing_more().await;
+    let third = house.also(&network.channel(), "!third:example.org").await;
+    house.without(house.lane(Side::Matrix)).await;
+    house.listen_anew().await;
+    network.say("to the third");
+    assert_eq!(house.heard_in(third, 1).await, ["to the third"]);
+}
+
+/// Two channels of one silo are joined to one room: each hears the other, and one that is unlinked is forgotten.
+pub async fn b11_two_channels_in_one_room_hear_each_other(network: &dyn Network) {
+    let mut house = House::build(network).await;
+    let (name, other) = network.open_another();
+    let lane = house.also(&name, "!room:example.org").await;
+    house.listen().await;
+    network.say("here");
+    assert_eq!(house.heard_texts(1).await, ["here"]);
+    network.say_in(&other, "there");
+    assert_eq!(house.heard_in(lane, 1).await, ["there"]);
+    let toward = Side::Silo;
+    let beside = LaneId { toward, ..lane };
+    assert_eq!(house.heard_in(beside, 1).await, ["here"]);
+    assert_eq!(house.heard_in(house.lane(toward), 1).await, ["there"]);
+
+    house.without(lane).await;
+    house.listen_anew().await;
+    assert_eq!(house.silo.waiting(), [""; 0]);
+    network.say_in(&other, "to nobody");
+    network.say("still here");
+    assert_eq!(house.heard_texts(1).await, ["still here"]);
     house.hears_nothing_more().await;
 }
 

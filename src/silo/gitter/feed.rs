@@ -290,7 +290,7 @@ mod tests {
             let shared = (Arc::new(client), Arc::default(), Arc::default());
             let deaf_after = Duration::from_secs(30);
             let us = "us".to_owned();
-            let (hub, ears) = Hub::new("gitter", us, shared, deaf_after, &[channel]);
+            let (hub, ears) = Hub::new("gitter", us, shared, deaf_after, vec![channel]);
             let hub = Arc::new(hub);
             let mut listening = JoinSet::new();
             for seat in ears {

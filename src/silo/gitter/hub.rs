@@ -103,12 +103,12 @@ impl Hub {
         me: String,
         shared: (Arc<Client>, Arc<Echoes>, Arc<Health>),
         deaf_after: Duration,
-        channels: &[Channel],
+        channels: Vec<Channel>,
     ) -> (Self, Vec<(Channel, Ear)>) {
         let (client, echoes, health) = shared;
         let mut seats = HashMap::new();
         let mut ears = Vec::new();
-        for channel in channels {
+        for channel in Channel::distinct(channels) {
             let (sender, queue) = mpsc::channel(QUEUE);
             let overflowed = Arc::new(AtomicBool::new(false));
             let seat = Seat {
@@ -116,12 +116,8 @@ impl Hub {
                 overflowed: overflowed.clone(),
                 deaf: Notify::new(),
             };
-            if seats
-                .insert(channel.place.address().to_owned(), seat)
-                .is_none()
-            {
-                ears.push((channel.clone(), Ear { queue, overflowed }));
-            }
+            seats.insert(channel.place.address().to_owned(), seat);
+            ears.push((channel, Ear { queue, overflowed }));
         }
         let hub = Self {
             client,
@@ -134,7 +130,7 @@ impl Hub {
             deaf: Notify::new(),
             seats,
         };
-        hub.disconnected();
+        hub.health.begin(hub.rooms());
         (hub, ears)
     }
 

@@ -313,7 +313,7 @@ impl Silo for Gitter {
                 self.health.clone(),
             );
             let deaf_after = DEAF_AFTER.min(self.wire.audit / 2);
-            let (hub, ears) = Hub::new(&self.name, me, shared, deaf_after, &channels);
+            let (hub, ears) = Hub::new(&self.name, me, shared, deaf_after, channels);
             feed::listen(hub, ears, inbox, &self.wire, stop).await
         };
         let ended = listened.await;
@@ -351,6 +351,10 @@ impl Silo for Gitter {
 
     fn closed(&self) -> usize {
         self.health.closed()
+    }
+
+    fn waiting(&self) -> Vec<String> {
+        self.health.waiting()
     }
 }
 

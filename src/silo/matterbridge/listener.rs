@@ -55,7 +55,7 @@ impl Listener {
         (known, media): (Arc<Known>, Fetcher),
     ) -> Result<Self, Error> {
         let mut gateways = HashMap::new();
-        for channel in channels {
+        for channel in Channel::distinct(channels) {
             let stored = inbox.store().cursor(&since_of(&channel.place)).await?;
             let since = stored.and_then(|text| text.parse().ok()).map(Millis);
             let gateway = Gateway {

@@ -72,7 +72,7 @@ impl Listener {
         shared: Arc<Shared>,
     ) -> Result<Self, SiloError> {
         let mut seats = HashMap::new();
-        for channel in channels {
+        for channel in Channel::distinct(channels) {
             let names = Names::of(&channel.place);
             let store = inbox.store();
             let (cursor, since) = (
@@ -98,7 +98,8 @@ impl Listener {
             shared,
             seats,
         };
-        listener.behind();
+        let health = &listener.shared.health;
+        health.begin(listener.seats.keys().map(String::as_str));
         Ok(listener)
     }
 

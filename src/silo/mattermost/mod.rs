@@ -381,4 +381,8 @@ impl Silo for Mattermost {
     fn closed(&self) -> usize {
         self.health.closed()
     }
+
+    fn waiting(&self) -> Vec<String> {
+        self.health.waiting()
+    }
 }

@@ -251,6 +251,17 @@ impl Site {
         }
     }
 
+    /// The bridge is put out of the channel and may not come back, where the network knows such a thing.
+    pub fn ban(&self) {
+        match &self.ground {
+            Ground::Gitter { sim, room, bot, .. } => drop(sim.ban(&room.id, &bot.id)),
+            Ground::Matterbridge { .. } => {}
+            Ground::Mattermost {
+                sim, channel, bot, ..
+            } => sim.remove(&channel.id, &bot.id),
+        }
+    }
+
     /// Bob gets this picture, a PNG, where somebody's picture is known beside a name.
     pub fn picture_bob(&self, content: Vec<u8>) {
         match &self.ground {

@@ -1,0 +1,264 @@
+//! Why `/health/ready` says no: one clause for each reason, and one warning in the log whenever they change.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use footbridge_store::{Millis, Portal, Side, Tally};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{
+    House,
+    vitals::{DEBT_STALE, SYNC_STALE},
+};
+use crate::admin::Health;
+
+/// How often the reasons are looked at. A reason counts when two looks in a row find it: connections that begin anew
+/// are not worth a warning.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// What the house knows that [`Health`] does not say, because the admin address names no channel.
+pub(super) struct Known<'a> {
+    /// All portals.
+    pub portals: &'a [Portal],
+    /// The counters of lanes that are not held up on purpose; `None` when the store cannot be read.
+    pub tallies: Option<&'a [Tally]>,
+    /// Each silo's channels that are closed to the account or not caught up with, by their addresses.
+    pub waiting: BTreeMap<String, Vec<String>>,
+    /// The time.
+    pub now: Millis,
+}
+
+/// Why the house is not ready; nothing when it is.
+pub(super) fn reasons(health: &Health, known: &Known<'_>) -> Vec<String> {
+    let mut reasons = Vec::new();
+    if !health.store {
+        reasons.push("the store cannot be read".to_owned());
+    }
+    if health.store_state != "well" {
+        reasons.push(format!("the store is in state `{}`", health.store_state));
+    }
+    if health
+        .sync_age_seconds
+        .is_none_or(|age| age >= SYNC_STALE.as_secs())
+    {
+        reasons.push("the homeserver has not answered a sync lately".to_owned());
+    }
+    for (silo, state) in &health.silos {
+        let closed = health.channels_closed.get(silo).copied().unwrap_or(0);
+        if state == "live" && closed == 0 {
+            continue;
+        }
+        let mut reason = format!("silo `{silo}` is {state}");
+        if closed > 0 {
+            reason = format!("{reason}, {closed} of its channels closed to the account");
+        }
+        let waiting = known.waiting.get(silo).map(Vec::as_slice);
+        for address in waiting.unwrap_or_default() {
+            reason = format!("{reason}; waiting: {}", named(known.portals, silo, address));
+        }
+        reasons.push(reason);
+    }
+    if health.portals != health.portals_running {
+        let (running, portals) = (health.portals_running, health.portals);
+        reasons.push(format!("{running} of {portals} portals run"));
+    }
+    for tally in known.tallies.unwrap_or_default() {
+        let since = tally.oldest_free.map(|since| known.now.since(since));
+        if since.is_some_and(|age| age >= DEBT_STALE) {
+            let (portal, toward) = (tally.lane.portal.0, tally.lane.toward);
+            let toward = match toward {
+                Side::Matrix => "its room",
+                Side::Silo => "its channel",
+            };
+            reasons.push(format!(
+                "portal {portal} has a message for {toward} that has waited for more than ten minutes"
+            ));
+        }
+    }
+    reasons
+}
+
+/// A channel, by the portals that are joined to it.
+fn named(portals: &[Portal], silo: &str, address: &str) -> String {
+    let here = portals.iter().filter(|portal| {
+        portal.active && portal.spec.silo == silo && portal.channel.address() == address
+    });
+    let names: Vec<String> = here
+        .map(|portal| format!("portal {} ({})", portal.id.0, portal.spec.channel))
+        .collect();
+    if names.is_empty() {
+        format!("channel {address}")
+    } else {
+        names.join(" and ")
+    }
+}
+
+/// What was found, and what of it was said.
+#[derive(Default)]
+struct Watch {
+    found: Vec<String>,
+    said: Vec<String>,
+}
+
+impl Watch {
+    /// Takes the reasons of one look. Answers those to be told, none of them when all is well again; `None` when there
+    /// is nothing new to tell.
+    fn look(&mut self, reasons: Vec<String>) -> Option<&[String]> {
+        let before = std::mem::replace(&mut self.found, reasons);
+        let mut lasting = self.found.clone();
+        lasting.retain(|reason| before.contains(reason));
+        if lasting == self.said {
+            return None;
+        }
+        self.said = lasting;
+        Some(&self.said)
+    }
+}
+
+impl House {
+    /// Writes into the log why the house is not ready, whenever that changes.
+    pub(super) async fn watch_readiness(
+        self: Arc<Self>,
+        stop: CancellationToken,
+    ) -> anyhow::Result<()> {
+        let mut watch = Watch::default();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                () = tokio::time::sleep(LOOK) => {}
+            }
+            let (_, reasons) = self.weigh().await;
+            match watch.look(reasons) {
+                None => {}
+                Some([]) => info!("The bridge is ready again"),
+                Some(why) => warn!(why = why.join(". "), "The bridge is not ready"),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use footbridge_store::{LaneId, Origin, Place, PortalId, PortalSpec};
+
+    use super::*;
+
+    fn well() -> Health {
+        Health {
+            store: true,
+            store_state: "well".to_owned(),
+            sync_age_seconds: Some(1),
+            silos: BTreeMap::from([("chat".to_owned(), "live".to_owned())]),
+            channels_closed: BTreeMap::from([("chat".to_owned(), 0)]),
+            ..Health::default()
+        }
+    }
+
+    fn portal(id: i64, channel: &str) -> Portal {
+        Portal {
+            id: PortalId(id),
+            spec: PortalSpec {
+                room: format!("#r{id}:x"),
+                silo: "chat".to_owned(),
+                channel: format!("org/{channel}"),
+            },
+            room: Place::room("!r"),
+            channel: Place::new("chat", channel),
+            active: true,
+            origin: Origin::File,
+        }
+    }
+
+    fn owed(portal: i64, since: i64) -> Tally {
+        Tally {
+            lane: LaneId {
+                portal: PortalId(portal),
+                toward: Side::Silo,
+            },
+            accepted: 1,
+            delivered: 0,
+            skipped: Vec::new(),
+            failed: 0,
+            pending: 1,
+            waiting: 0,
+            oldest_pending: Some(Millis(since)),
+            oldest_free: Some(Millis(since)),
+            parked: 0,
+            last_failure: None,
+            closed_since: None,
+        }
+    }
+
+    #[test]
+    fn each_reason_names_the_silo_and_the_portals_it_concerns() {
+        let portals = [portal(1, "a"), portal(2, "a"), portal(3, "b")];
+        let tallies = [owed(1, 0), owed(3, 600_000)];
+        let known = |waiting: &[&str]| Known {
+            portals: &portals,
+            tallies: Some(&tallies[1..]),
+            waiting: BTreeMap::from([(
+                "chat".to_owned(),
+                waiting.iter().map(|&name| name.to_owned()).collect(),
+            )]),
+            now: Millis(601_000),
+        };
+        assert_eq!(reasons(&well(), &known(&[])), [""; 0]);
+
+        let mut health = well();
+        health.silos.insert("chat".to_owned(), "connecting".to_owned());
+        let why = reasons(&health, &known(&["a"]));
+        let said = "silo `chat` is connecting; waiting: portal 1 (org/a) and portal 2 (org/a)";
+        assert_eq!(why, [said]);
+
+        let mut health = well();
+        health.channels_closed.insert("chat".to_owned(), 1);
+        let why = reasons(&health, &known(&["b"]));
+        let said = "silo `chat` is live, 1 of its channels closed to the account; waiting: portal 3 (org/b)";
+        assert_eq!(why, [said]);
+
+        let health = Health {
+            store_state: "full".to_owned(),
+            sync_age_seconds: None,
+            portals: 3,
+            portals_running: 2,
+            ..well()
+        };
+        let late = Known {
+            tallies: Some(&tallies),
+            ..known(&[])
+        };
+        let why = reasons(&health, &late);
+        assert_eq!(
+            why,
+            [
+                "the store is in state `full`",
+                "the homeserver has not answered a sync lately",
+                "2 of 3 portals run",
+                "portal 1 has a message for its channel that has waited for more than ten minutes",
+            ]
+        );
+        let health = Health {
+            store: false,
+            ..well()
+        };
+        let none = Known {
+            tallies: None,
+            ..known(&[])
+        };
+        assert_eq!(reasons(&health, &none), ["the store cannot be read"]);
+    }
+
+    #[test]
+    fn what_lasts_is_told_once_and_that_it_ended_too() {
+        let mut watch = Watch::default();
+        let why = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
+        assert_eq!(watch.look(why(&["a"])), None, "it may be over soon");
+        assert_eq!(watch.look(why(&["b"])), None, "it was");
+        assert_eq!(watch.look(why(&["b", "c"])), Some(&why(&["b"])[..]));
+        assert_eq!(watch.look(why(&["b", "c"])), Some(&why(&["b", "c"])[..]));
+        assert_eq!(watch.look(why(&["b", "c"])), None);
+        assert_eq!(watch.look(why(&["c"])), Some(&why(&["c"])[..]));
+        assert_eq!(watch.look(why(&[])), Some(&[][..]));
+        assert_eq!(watch.look(why(&[])), None);
+    }
+}
