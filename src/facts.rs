@@ -226,6 +226,14 @@ pub fn harmless(text: &str, longest: usize) -> String {
     cut
 }
 
+/// The same for a side where an `@` calls people: parted from what follows by a zero-width space, which is taken away
+/// again before anything is compared.
+#[must_use]
+pub fn uncalled(text: &str, longest: usize) -> String {
+    let parted = harmless(text, longest).replace('@', "@\u{200b}");
+    parted.chars().take(longest).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -273,6 +281,9 @@ mod tests {
     fn a_name_or_topic_is_one_harmless_line() {
         assert_eq!(harmless(" a\n\tb\u{202e}c\u{200b} ", 100), "a bc");
         assert_eq!(harmless("abcdef", 4), "abc…");
+        assert_eq!(uncalled("ask @all", 100), "ask @\u{200b}all");
+        assert_eq!(uncalled("@@@", 4), "@\u{200b}@\u{200b}");
+        assert_eq!(harmless(&uncalled("@all", 9), 9), "@all");
         assert_eq!(harmless(&"é".repeat(5_000), 5_000).chars().count(), LONGEST);
     }
 }

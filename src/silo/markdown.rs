@@ -12,6 +12,7 @@ use crate::{
     names,
     text::{Block, Body, Inline},
 };
+pub(super) use escape::grammar::{email, has_at_in_authority};
 use escape::{Around, Writer, grammar};
 pub use read::body_from_markdown;
 pub use split::{split, units};

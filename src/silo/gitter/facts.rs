@@ -2,9 +2,12 @@
 
 use super::Gitter;
 use crate::{
-    facts::{Fact, Facts},
+    facts::{Fact, Facts, uncalled},
     silo::SiloError,
 };
+
+/// The longest topic, in Unicode scalars.
+const LONGEST_TOPIC: usize = 1_000;
 
 impl Gitter {
     pub(super) async fn read_facts(&self, room: &str) -> Result<Facts, SiloError> {
@@ -27,7 +30,8 @@ impl Gitter {
             let why = "Gitter lets nobody change that";
             return Err(SiloError::NoChannel(why.to_owned()));
         }
-        let set = self.client.set_topic(room, value).await;
+        let topic = uncalled(value, LONGEST_TOPIC);
+        let set = self.client.set_topic(room, &topic).await;
         Ok(set.inspect_err(|fault| self.note(fault))?)
     }
 }

@@ -255,6 +255,8 @@ impl Writer {
         for (index, c) in address.char_indices() {
             match c {
                 '*' | '~' | '`' | '|' => percent(c, &mut self.out),
+                // Another grammar may take less for a URL, or nothing (C02).
+                '@' if url => percent(c, &mut self.out),
                 '&' if is_entity(address.get(index..).unwrap_or("")) => self.out.push_str("&amp;"),
                 c => self.out.push(c),
             }

@@ -52,7 +52,9 @@ pub const KIND: Kind = Kind {
         },
         Ability {
             what: What::Mention,
-            to_channel: Told("as text: nobody is called"),
+            to_channel: Told(
+                "as text: nobody is called by a mark (programs that react to a bare name, as on IRC, cannot be kept from it)",
+            ),
             to_room: Told("as text: nobody is called"),
         },
         Ability {

@@ -1,6 +1,8 @@
 //! Pure: Matterbridge messages ⇄ neutral messages. Matterbridge passes a text to networks of every dialect, so what we
 //! send is plain: nobody is called by it, and nothing in it becomes markup that its author did not write.
 
+pub use super::harmless::harmless;
+
 use super::api::{Event, File};
 use crate::{
     file::{File as Carried, Kind},
@@ -12,13 +14,6 @@ use crate::{
 const REPLY: &str = "↪ ";
 /// Stands before what is attached.
 const ATTACHED: &str = "📎 ";
-/// Calls of everybody, in one network or another.
-const CALLS: [&str; 7] = [
-    "everyone", "here", "channel", "all", "room", "group", "online",
-];
-/// Ends a word without being seen.
-const PART: char = '\u{200b}';
-
 /// What stands before content that came with its message.
 const CONTENT: &str = "data:";
 
@@ -135,31 +130,10 @@ pub fn name_of(name: &str, id: &str) -> String {
     harmless(&names::isolated(&names::shown(name, id)))
 }
 
-/// The same text, but no call of everybody, and no call by the marks of Discord and Slack.
-fn harmless(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find(['@', '<']) {
-        let (before, after) = rest.split_at(at);
-        out.push_str(before);
-        let mark = if after.starts_with('@') { '@' } else { '<' };
-        out.push(mark);
-        rest = after.get(1..).unwrap_or_default();
-        let calls = match mark {
-            '@' => CALLS.iter().any(|word| begins_with(rest, word)),
-            _ => rest.starts_with(['@', '!', '#']),
-        };
-        if calls {
-            out.push(PART);
-        }
-    }
-    out.push_str(rest);
-    out
-}
-
-fn begins_with(text: &str, word: &str) -> bool {
-    let head = text.get(..word.len());
-    head.is_some_and(|head| head.eq_ignore_ascii_case(word))
+/// A name of a file that calls nobody: networks show it among the words, or as the end of an address.
+#[must_use]
+pub fn file_name(file: &Carried) -> String {
+    file.safe_name().replace('@', "_")
 }
 
 #[cfg(test)]
@@ -252,20 +226,13 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_called() {
-        for (text, sent) in [
-            ("@everyone hi", "@\u{200b}everyone hi"),
-            ("hi @Here!", "hi @\u{200b}Here!"),
-            ("a@example.org", "a@example.org"),
-            (
-                "<@1234> <!channel> a < b",
-                "<\u{200b}@1234> <\u{200b}!channel> a < b",
-            ),
-            ("grün 🦆", "grün 🦆"),
-        ] {
-            assert_eq!(text_from_body(&Body::plain(text)), sent);
-        }
+    fn names_and_names_of_files_call_nobody() {
         assert_eq!(name_of("@everyone", "@a:b"), "@\u{200b}everyone");
-        assert_eq!(name_of(" ", "@a:b"), "@a:b");
+        assert_eq!(name_of(" ", "@a:b"), "@\u{200b}a:b");
+        let named = |name: &str| Carried {
+            name: name.to_owned(),
+            ..Carried::default()
+        };
+        assert_eq!(file_name(&named("@all @bob.png")), "_all _bob.png");
     }
 }

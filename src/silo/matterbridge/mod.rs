@@ -6,6 +6,7 @@ mod config;
 pub(crate) mod api;
 mod fault;
 mod client;
+mod harmless;
 mod convert;
 mod plan;
 mod files;
@@ -30,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 use self::{
     api::Post,
     client::Client,
-    convert::name_of,
+    convert::{file_name, harmless, name_of},
     fault::{Fault, UNSURE},
     health::Health,
     known::{Account, Known},
@@ -149,13 +150,13 @@ impl Matterbridge {
             None => self.client.send(&post).await?,
             Some((file, spooled)) => {
                 // Networks show the one or the other; where there are no words, its own stand in.
-                let told = file.in_words();
+                let told = harmless(&file.in_words());
                 let comment = if post.text.is_empty() {
                     &told
                 } else {
                     post.text
                 };
-                let about = (file.safe_name(), comment);
+                let about = (file_name(file), comment);
                 let (length, json) = files::message_with(post, (&about.0, about.1), spooled)?;
                 self.client.send_long(length, json).await?
             }

@@ -131,7 +131,9 @@ impl Mattermost {
     ) -> Result<Post, Fault> {
         let mut props = Map::new();
         if let Some(author) = &content.author {
+            // It stands beside the text, and in the notices that apps make of it.
             let name = names::isolated(&names::shown(&author.name, &author.id));
+            let name = name.replace('@', "@\u{200b}");
             props.insert("from_webhook".to_owned(), json!("true"));
             props.insert("override_username".to_owned(), json!(name));
             if let Some(icon) = &self.icon {

@@ -2,7 +2,7 @@
 
 use super::Mattermost;
 use crate::{
-    facts::{Fact, Facts, harmless},
+    facts::{Fact, Facts, uncalled},
     silo::SiloError,
 };
 
@@ -38,7 +38,7 @@ impl Mattermost {
                 return Err(SiloError::NoChannel("channels have no picture".to_owned()));
             }
         };
-        let value = harmless(value, longest);
+        let value = uncalled(value, longest);
         let written = self.client.patch_channel(channel, what, &value).await;
         Ok(written.inspect_err(|fault| self.note(fault))?)
     }

@@ -55,7 +55,16 @@ pub(in crate::silo::markdown) fn percent(c: char, out: &mut String) {
     }
 }
 
-/// How long the bare URL at the start of this text is, by the grammar's own measure.
+/// Whether a URL has an `@` between its slashes and its path: there it cannot be written in another way, and each
+/// grammar takes it for something else.
+pub(in crate::silo) fn has_at_in_authority(url: &str) -> bool {
+    let behind = url.split_once("://").map_or(url, |(_, behind)| behind);
+    let end = behind.find(['/', '?', '#', '\\']).unwrap_or(behind.len());
+    behind.get(..end).is_some_and(|authority| authority.contains('@'))
+}
+
+/// How long the bare URL at the start of this text is, by the grammar's own measure. One with an `@` in its authority is
+/// none.
 pub(in crate::silo::markdown) fn bare_url(text: &str) -> Option<usize> {
     let scheme = ["https://", "http://"]
         .iter()
@@ -68,11 +77,12 @@ pub(in crate::silo::markdown) fn bare_url(text: &str) -> Option<usize> {
         .get(..run)?
         .trim_end_matches(['.', ',', ':', ';', '"', '\'', ']']);
     // The grammar wants two characters behind the slashes.
-    (url.get(scheme..)?.chars().count() >= 2).then_some(url.len())
+    let is_long_enough = url.get(scheme..)?.chars().count() >= 2;
+    (is_long_enough && !has_at_in_authority(url)).then_some(url.len())
 }
 
 /// How long the plain mail address at the start of this text is: one that the grammar is sure to take whole.
-pub(in crate::silo::markdown) fn email(text: &str) -> Option<usize> {
+pub(in crate::silo) fn email(text: &str) -> Option<usize> {
     let word = |c: char| c.is_ascii_alphanumeric();
     let local = text.find(|c: char| !word(c) && !matches!(c, '.' | '+' | '-'))?;
     let name = text.get(..local)?;

@@ -1,6 +1,9 @@
 //! Links in Markdown.
 
-use super::{Around, Writer, grammar::percent};
+use super::{
+    Around, Writer,
+    grammar::{has_at_in_authority, percent},
+};
 use crate::text::{Inline, lies, plain_inlines};
 
 impl Writer {
@@ -11,14 +14,16 @@ impl Writer {
             self.inlines(label, around);
             return;
         }
-        let web = href.starts_with("http://") || href.starts_with("https://");
+        let web = (href.starts_with("http://") || href.starts_with("https://"))
+            && !has_at_in_authority(href);
         let address = href.strip_prefix("mailto:").unwrap_or(href);
         if shown.is_empty() || shown == address {
             self.text(address, around);
             return;
         }
         if !web {
-            // Renderers put http:// in front of other schemes, or show them as they are.
+            // Renderers put http:// in front of other schemes, or show them as they are; and an `@` in front of a host
+            // cannot be kept from calling somebody.
             self.inlines(label, around);
             self.raw(" (");
             self.text(address, around);
@@ -49,7 +54,8 @@ impl Writer {
 
     fn href_char(&mut self, c: char) {
         match c {
-            '(' | ')' | '<' | '>' | '"' | '\'' | '\\' | '*' | '`' | '~' | '|' | '[' | ']' | ' ' => {
+            '(' | ')' | '<' | '>' | '"' | '\'' | '\\' | '*' | '`' | '~' | '|' | '[' | ']' | ' '
+            | '@' => {
                 percent(c, &mut self.out);
             }
             c => self.out.push(c),

@@ -1,0 +1,165 @@
+//! Text in which nobody is called, whatever network Matterbridge passes it on to. Which that is nobody tells, so what calls
+//! somebody in any of those that it knows is parted by a zero-width space, in code too: most of them know no code.
+
+use crate::silo::markdown::{email, has_at_in_authority};
+
+/// Ends a word without being seen.
+const PART: char = '\u{200b}';
+/// Calls of everybody, behind an `@` or, on VK, an asterisk.
+const EVERYBODY: [&str; 7] = [
+    "everyone", "here", "channel", "all", "room", "group", "online",
+];
+/// Where VK's calls of an account or a group begin: `[id1|Ann]`.
+const VK: [&str; 4] = ["id", "club", "public", "event"];
+
+/// The same text, in which nobody is called.
+///
+/// - An `@` before anything (Mattermost, Telegram, Rocket.Chat, Zulip's `@**all**`, `@_**ann**` and `@*group*`, Discord's
+///   `@everyone`): parted from it, unless it stands in a plain mail address.
+/// - An `@` in a web address: written `%40`, which leads to the same place.
+/// - `<@1>`, `<@&1>`, `<#1>` of Discord, `<!channel>`, `<!subteam^1>` of Slack: parted behind the `<`.
+/// - `tg://user?id=1` of Telegram, `[id1|Ann]` and `*all` of VK: parted behind their first mark.
+#[must_use]
+pub fn harmless(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut at = 0;
+    while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
+        let begins_word = text
+            .get(..at)
+            .and_then(|before| before.chars().next_back())
+            .is_none_or(|c| c.is_whitespace() || c == '(');
+        if let Some(url) = web_address(rest) {
+            write_address(url, &mut out);
+            at += url.len();
+            continue;
+        }
+        if begins_word && let Some(address) = mail_address(rest) {
+            out.push_str(address);
+            at += address.len();
+            continue;
+        }
+        let Some(c) = rest.chars().next() else { break };
+        at += c.len_utf8();
+        let after = text.get(at..).unwrap_or_default();
+        out.push(c);
+        let calls = match c {
+            '@' => !after.is_empty() && !after.starts_with(char::is_whitespace),
+            '<' => after.starts_with(['@', '!', '#']),
+            '*' => EVERYBODY.iter().any(|word| begins_with(after, word)),
+            '[' => is_vk(after),
+            ':' => begins_with(after, "//user?") && ends_with(&out, "tg:"),
+            _ => false,
+        };
+        if calls {
+            out.push(PART);
+        }
+    }
+    out
+}
+
+/// The web address that this begins with, up to the next space.
+fn web_address(text: &str) -> Option<&str> {
+    let is_web = begins_with(text, "http://") || begins_with(text, "https://");
+    let end = text.find(|c: char| c.is_whitespace() || matches!(c, '<' | '>'));
+    is_web.then_some(text.get(..end.unwrap_or(text.len()))?)
+}
+
+fn write_address(url: &str, out: &mut String) {
+    // Before the host it cannot be written in another way: that is no address then.
+    let instead = if has_at_in_authority(url) {
+        "@\u{200b}"
+    } else {
+        "%40"
+    };
+    out.push_str(&url.replace('@', instead));
+}
+
+/// The mail address that this begins with, if nobody takes a part of it for a call.
+fn mail_address(text: &str) -> Option<&str> {
+    let address = text.get(..email(text)?)?;
+    let (_, host) = address.split_once('@')?;
+    let calls = EVERYBODY.iter().any(|word| begins_with(host, word));
+    (!calls).then_some(address)
+}
+
+fn is_vk(after: &str) -> bool {
+    VK.iter().any(|word| {
+        let id = after.get(word.len()..).filter(|_| begins_with(after, word));
+        id.is_some_and(|id| id.starts_with(|c: char| c.is_ascii_digit()))
+    })
+}
+
+fn begins_with(text: &str, word: &str) -> bool {
+    let head = text.get(..word.len());
+    head.is_some_and(|head| head.eq_ignore_ascii_case(word))
+}
+
+fn ends_with(text: &str, word: &str) -> bool {
+    let tail = text.len().checked_sub(word.len());
+    let tail = tail.and_then(|tail| text.get(tail..));
+    tail.is_some_and(|tail| tail.eq_ignore_ascii_case(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn b12_nobody_is_called_on_any_network() {
+        for (text, sent) in [
+            ("@everyone hi", "@\u{200b}everyone hi"),
+            ("hi @Here!", "hi @\u{200b}Here!"),
+            ("@bob, @-bob", "@\u{200b}bob, @\u{200b}-bob"),
+            (
+                "@**all** @**Ann B**",
+                "@\u{200b}**\u{200b}all** @\u{200b}**Ann B**",
+            ),
+            ("@_**Ann** @*team*", "@\u{200b}_**Ann** @\u{200b}*team*"),
+            ("@@all", "@\u{200b}@\u{200b}all"),
+            ("a@example.org", "a@example.org"),
+            ("(a@example.org)", "(a@example.org)"),
+            ("a@everyone.example", "a@\u{200b}everyone.example"),
+            ("x/a@example.org", "x/a@\u{200b}example.org"),
+            ("at home @ five", "at home @ five"),
+            (
+                "<@1234> <@&5> <#6> <!channel> <!subteam^S1> a < b",
+                "<\u{200b}@\u{200b}1234> <\u{200b}@\u{200b}&5> <\u{200b}#6> <\u{200b}!channel> <\u{200b}!subteam^S1> a < b",
+            ),
+            ("https://medium.com/@al/post", "https://medium.com/%40al/post"),
+            ("xHTTP://a.b/?@all#@b", "xHTTP://a.b/?%40all#%40b"),
+            ("http://@all", "http://@\u{200b}all"),
+            ("https://al@x.example/@b", "https://al@\u{200b}x.example/@\u{200b}b"),
+            ("[x](TG://user?id=1)", "[x](TG:\u{200b}//user?id=1)"),
+            ("[id1|Ann] *all [idea]", "[\u{200b}id1|Ann] *\u{200b}all [idea]"),
+            ("gr\u{fc}n \u{1f986}", "gr\u{fc}n \u{1f986}"),
+        ] {
+            assert_eq!(harmless(text), sent);
+        }
+    }
+
+    proptest! {
+        /// An `@` that is left stands before nothing, or in a mail address between a name and a host.
+        #[test]
+        fn b12_no_text_calls_anybody(pieces in prop::collection::vec(prop_oneof![
+            prop::sample::select(vec!["@", "@all", "**", "http://", "https://x.example/", "a@b.example", "<", "!", "#", "/",
+                "(", " ", "\n", "bob", "%", "tg://user?", "[id1", "*"]).prop_map(str::to_owned),
+            "\\PC{0,4}",
+        ], 0..12)) {
+            let sent = harmless(&pieces.concat());
+            for (at, _) in sent.match_indices('@') {
+                let (before, after) = (&sent[..at], &sent[at + 1..]);
+                let parted = after.is_empty() || after.starts_with(|c: char| c.is_whitespace() || c == PART);
+                let in_mail = before.ends_with(|c: char| c.is_ascii_alphanumeric())
+                    && after.starts_with(|c: char| c.is_ascii_alphanumeric());
+                prop_assert!(parted || in_mail, "{sent:?}");
+                let names = EVERYBODY.iter().any(|word| begins_with(after, word));
+                prop_assert!(!names, "{sent:?}");
+            }
+            for mark in ["<@", "<!", "<#"] {
+                prop_assert!(!sent.contains(mark), "{sent:?}");
+            }
+        }
+    }
+}
