@@ -41,7 +41,7 @@ use crate::{
     backoff::Backoff,
     clock::Clock,
     config::{Config, PortalConfig},
-    gateway,
+    gateway, http,
     inbox::{Bells, Inbox},
     matrix::{Boxed, Matrix, Trust},
     portal::{AllTastes, Peers},
@@ -73,16 +73,6 @@ pub fn run(config: Config) -> Boxed<'static, anyhow::Result<()>> {
             }
         }
     })
-}
-
-/// The HTTP client that everything shares. It has no overall timeout: a sync is held open on purpose.
-pub fn http_client() -> anyhow::Result<reqwest::Client> {
-    reqwest::Client::builder()
-        .user_agent(concat!("footbridge/", env!("CARGO_PKG_VERSION")))
-        .connect_timeout(Duration::from_secs(15))
-        .redirect(reqwest::redirect::Policy::none())
-        .build()
-        .context("cannot set up HTTPS")
 }
 
 /// Where others come in.
@@ -135,7 +125,7 @@ impl House {
         let key = StoreKey::read(&config.store.key_file)?;
         let store = Store::open(&config.store.path, &key).await?;
         let doors = Doors::open(&config).await?;
-        let http = http_client()?;
+        let http = http::client()?;
         let trust = config
             .portals
             .first()

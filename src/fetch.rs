@@ -9,16 +9,16 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use reqwest::{
     Client, Response,
     dns::{Addrs, Name, Resolve, Resolving},
     header::{CONTENT_TYPE, HeaderValue, LOCATION},
-    redirect,
 };
 use url::{Host, Url};
 
 use crate::{
+    http,
     outlet::{Outcome, SendError},
     picture::{self, Picture},
     spool::Spool,
@@ -104,15 +104,8 @@ impl Fetcher {
             Host::Ipv6(address) => Some(IpAddr::V6(address)),
             Host::Domain(_) => None,
         });
-        let http = Client::builder()
-            .dns_resolver(Arc::new(Resolver(addresses.collect())))
-            .redirect(redirect::Policy::none())
-            .no_proxy()
-            .no_gzip()
-            .connect_timeout(Duration::from_secs(20))
-            .timeout(PATIENCE)
-            .build()
-            .context("Cannot prepare the fetching of media")?;
+        let resolver = Arc::new(Resolver(addresses.collect()));
+        let http = http::fetching(resolver, PATIENCE)?;
         Ok(Self { http, hosts })
     }
 

@@ -15,6 +15,7 @@ pub mod links;
 pub mod origin;
 pub mod facts;
 pub mod outlet;
+pub mod http;
 pub mod fetch;
 pub mod reactions;
 pub mod inbox;

@@ -205,7 +205,9 @@ mod tests {
         assert_eq!(reasons(&well(), &known(&[])), [""; 0]);
 
         let mut health = well();
-        health.silos.insert("chat".to_owned(), "connecting".to_owned());
+        health
+            .silos
+            .insert("chat".to_owned(), "connecting".to_owned());
         let why = reasons(&health, &known(&["a"]));
         let said = "silo `chat` is connecting; waiting: portal 1 (org/a) and portal 2 (org/a)";
         assert_eq!(why, [said]);
@@ -251,7 +253,12 @@ mod tests {
     #[test]
     fn what_lasts_is_told_once_and_that_it_ended_too() {
         let mut watch = Watch::default();
-        let why = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
+        let why = |words: &[&str]| {
+            words
+                .iter()
+                .map(|&word| word.to_owned())
+                .collect::<Vec<_>>()
+        };
         assert_eq!(watch.look(why(&["a"])), None, "it may be over soon");
         assert_eq!(watch.look(why(&["b"])), None, "it was");
         assert_eq!(watch.look(why(&["b", "c"])), Some(&why(&["b"])[..]));

@@ -8,9 +8,9 @@ use footbridge_store::{AccountFace, Store, StoreKey};
 
 use super::{Ended, args::Reach, console, exit, preflight, status};
 use crate::{
-    bridge,
     clock::Clock,
     config::{Config, Exit, Fault, fault::Weight},
+    http,
     silo::{Silo, SiloConfig, SiloError},
 };
 
@@ -170,7 +170,7 @@ async fn look_at_admin(config: &Config, findings: &mut Findings) {
 
 async fn look_at_silo(config: &Config, silo: &SiloConfig, findings: &mut Findings) {
     let name = silo.name();
-    let built = bridge::http_client().and_then(|http| silo.build(&http, Clock::start()));
+    let built = http::client().and_then(|http| silo.build(&http, Clock::start()));
     let running = match built {
         Ok(running) => running,
         Err(error) => {

@@ -4,9 +4,9 @@ use footbridge_store::{Account, AccountFace, Store, StoreKey};
 
 use super::{Ended, console, exit, preflight, progress::Progress};
 use crate::{
-    bridge,
     clock::Clock,
     config::{Config, Exit, Fault, Report, secret_file},
+    http,
     matrix::{
         MatrixError,
         account::{self, LoggedIn, Login},
@@ -38,7 +38,7 @@ pub async fn with_password(config: &Config, ask: impl FnOnce() -> Result<Secret,
     if let Some(account) = store.account().await? {
         let face = &account.face;
         same_user(face, config)?;
-        let http = bridge::http_client().map_err(|error| Report::of(exit::of_house(&error)))?;
+        let http = http::client().map_err(|error| Report::of(exit::of_house(&error)))?;
         let state = session::ask(&store, &config.matrix, &http).await?;
         if state == SessionState::Gone {
             return Err(Report::of(gone(face)));
@@ -61,7 +61,7 @@ pub async fn with_password(config: &Config, ask: impl FnOnce() -> Result<Secret,
     }
     let recovery_key = recovery_key(config)?;
     let password = ask().map_err(Report::of)?;
-    let http = bridge::http_client().map_err(|error| Report::of(exit::of_house(&error)))?;
+    let http = http::client().map_err(|error| Report::of(exit::of_house(&error)))?;
     let progress = Progress::start();
     let done = account::login(Login {
         store: store.clone(),

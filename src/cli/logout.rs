@@ -2,9 +2,9 @@
 
 use super::{Ended, console, exit, login, progress::Progress};
 use crate::{
-    bridge,
     clock::Clock,
     config::{Config, Exit, Report},
+    http,
     matrix::{account::Login, retire},
     secret::Secret,
 };
@@ -12,7 +12,7 @@ use crate::{
 /// Logs out.
 pub async fn run(config: &Config) -> Ended {
     let (key, store, account) = login::logged_in(config).await?;
-    let http = bridge::http_client().map_err(|error| Report::of(exit::of_house(&error)))?;
+    let http = http::client().map_err(|error| Report::of(exit::of_house(&error)))?;
     let progress = Progress::start();
     let done = retire::log_out(Login {
         store: store.clone(),

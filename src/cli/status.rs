@@ -13,9 +13,9 @@ use serde_json::{Value, json};
 use super::{Ended, args::Form, console};
 use crate::{
     admin::Health,
-    bridge,
     clock::{Clock, in_words},
     config::{Config, Exit},
+    http,
     matrix::Trust,
 };
 
@@ -42,7 +42,7 @@ pub async fn live(listen: SocketAddr) -> Option<Health> {
         "http://{}/health/ready",
         SocketAddr::new(host, listen.port())
     );
-    let request = bridge::http_client()
+    let request = http::client()
         .ok()?
         .get(url)
         .timeout(Duration::from_secs(2));

@@ -228,7 +228,7 @@ mod tests {
                 directory: &directory.path().join("matrix"),
                 key: Some(&[7; 32]),
                 trust,
-                http: reqwest::Client::builder().build().unwrap(),
+                http: crate::http::client().unwrap(),
             })
             .await
             .unwrap();

@@ -286,7 +286,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_server_that_is_not_there_was_sent_nothing() {
-        let http = reqwest::Client::builder().build().unwrap();
+        let http = crate::http::client().unwrap();
         // Port 9 of the loopback: nobody listens there.
         let error = http.get("http://127.0.0.1:9/").send().await.unwrap_err();
         assert_eq!(word(&HttpError::Reqwest(error)), "NotDone None");

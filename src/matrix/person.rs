@@ -87,7 +87,7 @@ impl Person {
                     Identity::None => Trust::AnyDevice,
                     Identity::New | Identity::Recovered(_) => Trust::CrossSigned,
                 },
-                http: reqwest::Client::builder().build()?,
+                http: crate::http::client()?,
             })
             .await?;
             client

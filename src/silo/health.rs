@@ -162,7 +162,10 @@ mod tests {
         health.caught_up("c");
         assert_eq!(health.waiting(), ["a", "b"]);
         health.begin(["c"].into_iter());
-        assert_eq!((health.waiting(), health.closed()), (vec!["c".to_owned()], 0));
+        assert_eq!(
+            (health.waiting(), health.closed()),
+            (vec!["c".to_owned()], 0)
+        );
         health.caught_up("c");
         assert_eq!(health.state(), FeedState::Live);
     }

@@ -11,7 +11,7 @@ use tokio_tungstenite::{
 };
 use url::Url;
 
-use crate::secret::Secret;
+use crate::{http, secret::Secret};
 
 /// An open connection.
 pub type Socket = WebSocketStream<Upgraded>;
@@ -25,21 +25,24 @@ pub enum Unopened {
     /// The answer had this HTTP status instead of 101.
     #[error("the answer has status {0}")]
     Answered(u16),
+    /// The answer leads to another address, by its origin, where no token is sent.
+    #[error("the answer leads elsewhere, to {0}")]
+    Redirected(String),
     /// What answered does not speak the protocol.
     #[error("what answers is no WebSocket")]
     NoWebSocket,
 }
 
-/// Opens the WebSocket at `url` (`ws`, `wss`, `http` or `https`), with a bearer token where there is one. `http` is a
-/// client of HTTP/1.1 only: that is where a WebSocket begins. Frames of more than `longest` bytes end the connection.
+/// Opens the WebSocket at `url` (`ws`, `wss`, `http` or `https`), with a bearer token where there is one. `client` is one
+/// of HTTP/1.1 only: that is where a WebSocket begins. Frames of more than `longest` bytes end the connection.
 pub async fn open(
-    http: &reqwest::Client,
+    client: &reqwest::Client,
     url: &Url,
     token: Option<&Secret>,
     longest: usize,
 ) -> Result<Socket, Unopened> {
     let key = generate_key();
-    let request = http
+    let request = client
         .get(over_http(url))
         .header(header::CONNECTION, "Upgrade")
         .header(header::UPGRADE, "websocket")
@@ -53,6 +56,9 @@ pub async fn open(
     // The address may hold what is nobody's business; the cause is enough.
     let silent = |error: reqwest::Error| Unopened::Unreachable(error.without_url());
     let response = request.send().await.map_err(silent)?;
+    if let Some(to) = http::redirected(&response) {
+        return Err(Unopened::Redirected(to));
+    }
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         return Err(Unopened::Answered(response.status().as_u16()));
     }

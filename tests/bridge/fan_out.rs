@@ -295,10 +295,14 @@ async fn b11_a_channel_of_gitter_is_joined_to_two_rooms_and_a_second_gitter_to_o
     town.sites[0].ban();
     let warned = || {
         let logs = town.bridge.logs();
-        let line = logs.lines().find(|line| line.contains("The bridge is not ready"));
+        let line = logs
+            .lines()
+            .find(|line| line.contains("The bridge is not ready"));
         line.is_some_and(|line| line.contains("gitter0") && line.matches("org/room").count() == 2)
     };
-    town.wait("a warning that names the portals", warned).await.unwrap();
+    town.wait("a warning that names the portals", warned)
+        .await
+        .unwrap();
     town.bridge.settle(PATIENCE).await.unwrap();
     town.bridge.conservation().await.unwrap();
 }

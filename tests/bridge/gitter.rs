@@ -117,11 +117,17 @@ impl Network for Ground {
             overlap: self.overlap,
             audit: self.audit,
         };
-        let http = reqwest::Client::builder().build().unwrap();
+        let http = footbridge::http::client().unwrap();
         Arc::new(Gitter::new(config, http, Clock::start()).unwrap())
     }
     fn channel(&self) -> String {
         "Org/Room".to_owned()
+    }
+    fn pass_through(&mut self, door: std::net::SocketAddr) {
+        self.door = Some(door);
+    }
+    fn socket_url(&self) -> String {
+        self.sim.realtime_url()
     }
     fn open_another(&self) -> (String, String) {
         let members = RoomOptions {
@@ -225,6 +231,11 @@ contract!(
     a_ban_closes_the_channel_only,
     an_unknown_channel_is_no_outage,
 );
+
+#[tokio::test]
+async fn b16_a_redirect_takes_no_token_along() {
+    contract::b16_a_redirect_takes_no_token_along(&mut Ground::realtime().await).await;
+}
 
 fn edit(target: &str, words: &str) -> Action {
     Action::Edit {

@@ -72,7 +72,8 @@ fn floor_of_import(import: &str) -> Option<u8> {
         "portal" => 3,
         "inbox" | "outlet" | "fetch" | "reactions" => 2,
         "message" | "text" | "names" | "people" | "file" | "spool" | "picture" | "links"
-        | "origin" | "facts" | "backoff" | "budget" | "clock" | "secret" | "crash" => 1,
+        | "origin" | "facts" | "http" | "serve" | "backoff" | "budget" | "clock" | "secret"
+        | "crash" => 1,
         _ => return None,
     })
 }
@@ -171,13 +172,38 @@ fn only_the_matrix_side_touches_the_sdk_and_only_the_store_touches_sql() {
         if code.contains("rusqlite") {
             wrong.push(format!("{file} touches SQL"));
         }
-        if code.contains("reqwest::get(")
-            || code.contains("Client::new()") && code.contains("reqwest")
-        {
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// Also in tests: what they prove of redirects they prove of the clients that are shipped.
+#[test]
+fn b16_http_clients_are_built_in_one_place_and_follow_no_redirect() {
+    let mut wrong = Vec::new();
+    for path in sources(&root().join("src")) {
+        let (file, text) = (relative(&path), fs::read_to_string(&path).unwrap());
+        let ways = [
+            "reqwest::get(",
+            "reqwest::Client::builder",
+            "reqwest::Client::new",
+            "reqwest::blocking",
+            "ClientBuilder",
+            "redirect::Policy",
+        ];
+        let mut builds = ways.iter().any(|way| text.contains(way));
+        let imported = text.split("use reqwest::").skip(1);
+        builds |= imported
+            .filter_map(|import| import.split(';').next())
+            .any(|import| import.contains("Client"))
+            && (text.contains("Client::builder(") || text.contains("Client::new("));
+        if builds && file != "src/http.rs" {
             wrong.push(format!("{file} makes an HTTP client of its own"));
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+    let home = fs::read_to_string(root().join("src/http.rs")).unwrap();
+    assert_eq!(home.matches("Client::builder()").count(), 1);
+    assert_eq!(home.matches(".redirect(Policy::none())").count(), 1);
 }
 
 #[test]

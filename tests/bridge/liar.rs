@@ -28,6 +28,8 @@ pub enum Lie {
     Answer(Vec<Vec<u8>>, usize),
     /// A WebSocket that sends these bytes, each piece on its own, then so many MiB of one letter, then nothing.
     WebSocket(Vec<Vec<u8>>, usize),
+    /// Whoever asks for a WebSocket is sent to this address; every other connection is an honest one.
+    RedirectSocket(String),
     /// An honest connection over a bad line.
     Line(Line),
 }
@@ -55,6 +57,8 @@ pub struct Liar {
     pub met: Arc<AtomicUsize>,
     /// Bytes that the lies sent and that somebody took.
     pub swallowed: Arc<AtomicU64>,
+    /// How many were sent elsewhere.
+    pub redirected: Arc<AtomicUsize>,
     _serving: JoinSet<()>,
 }
 
@@ -66,7 +70,8 @@ impl Liar {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (met, swallowed) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicU64::new(0)));
-        let (counter, bytes) = (met.clone(), swallowed.clone());
+        let redirected = Arc::<AtomicUsize>::default();
+        let (counter, bytes, led) = (met.clone(), swallowed.clone(), redirected.clone());
         let mut serving = JoinSet::new();
         serving.spawn(async move {
             let mut talks = JoinSet::new();
@@ -75,15 +80,16 @@ impl Liar {
                 socket.set_nodelay(true).unwrap();
                 let index = counter.fetch_add(1, Ordering::SeqCst);
                 let lie = script[index.min(script.len() - 1)].clone();
-                let bytes = bytes.clone();
+                let (bytes, led) = (bytes.clone(), led.clone());
                 // Whoever is lied to may hang up at any moment.
-                talks.spawn(async move { drop(tell(socket, lie, honest, &bytes).await) });
+                talks.spawn(async move { drop(tell(socket, lie, honest, (&bytes, &led)).await) });
             }
         });
         Self {
             address,
             met,
             swallowed,
+            redirected,
             _serving: serving,
         }
     }
@@ -93,7 +99,7 @@ async fn tell(
     mut socket: TcpStream,
     lie: Lie,
     honest: SocketAddr,
-    swallowed: &AtomicU64,
+    (swallowed, redirected): (&AtomicU64, &AtomicUsize),
 ) -> std::io::Result<()> {
     match lie {
         Lie::HalfOpen => std::future::pending().await,
@@ -127,6 +133,21 @@ async fn tell(
             socket.write_all(head.as_bytes()).await?;
             send(&mut socket, pieces, flood, swallowed).await?;
             std::future::pending().await
+        }
+        Lie::RedirectSocket(to) => {
+            let request = read_request(&mut socket).await?;
+            if request.to_lowercase().contains("\r\nupgrade: websocket") {
+                let head =
+                    format!("HTTP/1.1 302 Found\r\nlocation: {to}\r\ncontent-length: 0\r\n\r\n");
+                socket.write_all(head.as_bytes()).await?;
+                redirected.fetch_add(1, Ordering::SeqCst);
+                return Ok(());
+            }
+            let mut server = TcpStream::connect(honest).await?;
+            server.write_all(request.as_bytes()).await?;
+            tokio::io::copy_bidirectional(&mut socket, &mut server)
+                .await
+                .map(drop)
         }
         Lie::Line(line) => {
             let server = TcpStream::connect(honest).await?;

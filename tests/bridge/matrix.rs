@@ -323,7 +323,7 @@ async fn wait_for(person: &Person, wanted: impl Fn(&Seen) -> bool) -> Seen {
 }
 
 fn http() -> reqwest::Client {
-    reqwest::Client::builder().build().unwrap()
+    footbridge::http::client().unwrap()
 }
 
 fn unique(stem: &str) -> String {

@@ -30,6 +30,8 @@ pub struct Ground {
     sim: MatterbridgeSim,
     ping: Duration,
     audit: Duration,
+    /// Where it is reached, if not at the simulator's own address.
+    door: Option<std::net::SocketAddr>,
 }
 
 impl Ground {
@@ -38,7 +40,17 @@ impl Ground {
             sim: MatterbridgeSim::start(options).await.unwrap(),
             ping: Duration::from_secs(30),
             audit: Duration::from_mins(5),
+            door: None,
         }
+    }
+
+    /// Where the silo is reached.
+    fn address(&self) -> url::Url {
+        let mut url: url::Url = self.sim.url().parse().unwrap();
+        if let Some(door) = self.door {
+            url.set_port(Some(door.port())).unwrap();
+        }
+        url
     }
 
     /// With a large buffer that is read fast.
@@ -73,7 +85,7 @@ impl Network for Ground {
         let config = MatterbridgeConfig {
             name: "mb".to_owned(),
             token: Some(Secret::new("secret".to_owned())),
-            api: self.sim.url().parse().unwrap(),
+            api: self.address(),
             account: Some("api.footbridge".to_owned()),
             avatar: None,
             media_hosts: Vec::new(),
@@ -84,6 +96,12 @@ impl Network for Ground {
     }
     fn channel(&self) -> String {
         GATEWAY.to_owned()
+    }
+    fn pass_through(&mut self, door: std::net::SocketAddr) {
+        self.door = Some(door);
+    }
+    fn socket_url(&self) -> String {
+        self.sim.url()
     }
     fn open_another(&self) -> (String, String) {
         ("gateway2".to_owned(), "gateway2".to_owned())
@@ -159,6 +177,11 @@ contract!(
     echoes_are_held_until_they_are_known,
     a_dead_token_stops_the_whole_side,
 );
+
+#[tokio::test]
+async fn b16_a_redirect_takes_no_token_along() {
+    contract::b16_a_redirect_takes_no_token_along(&mut Ground::new().await).await;
+}
 
 fn edit(target: &str, words: &str) -> Action {
     Action::Edit {

@@ -34,6 +34,8 @@ pub struct Ground {
     names: Names,
     ping: Duration,
     audit: Duration,
+    /// Where it is reached, if not at the simulator's own address.
+    door: Option<std::net::SocketAddr>,
 }
 
 impl Ground {
@@ -51,7 +53,17 @@ impl Ground {
             names: Names::InText,
             ping: Duration::from_secs(30),
             audit: Duration::from_mins(5),
+            door: None,
         }
+    }
+
+    /// Where the silo is reached.
+    fn address(&self) -> url::Url {
+        let mut url: url::Url = self.sim.url().parse().unwrap();
+        if let Some(door) = self.door {
+            url.set_port(Some(door.port())).unwrap();
+        }
+        url
     }
 
     pub async fn new() -> Self {
@@ -69,17 +81,23 @@ impl Network for Ground {
         let config = MattermostConfig {
             name: "mm".to_owned(),
             token: Secret::new(self.bridge.token.clone()),
-            url: self.sim.url().parse().unwrap(),
+            url: self.address(),
             names: self.names,
             icon: None,
             ping: self.ping,
             audit: self.audit,
         };
-        let http = reqwest::Client::builder().build().unwrap();
+        let http = footbridge::http::client().unwrap();
         Arc::new(Mattermost::new(config, http).unwrap())
     }
     fn channel(&self) -> String {
         "Team/Town".to_owned()
+    }
+    fn pass_through(&mut self, door: std::net::SocketAddr) {
+        self.door = Some(door);
+    }
+    fn socket_url(&self) -> String {
+        self.sim.url()
     }
     fn open_another(&self) -> (String, String) {
         let members = [&self.bridge, &self.bob];
@@ -169,6 +187,11 @@ contract!(
     a_ban_closes_the_channel_only,
     an_unknown_channel_is_no_outage,
 );
+
+#[tokio::test]
+async fn b16_a_redirect_takes_no_token_along() {
+    contract::b16_a_redirect_takes_no_token_along(&mut Ground::new().await).await;
+}
 
 fn edit(target: &str, words: &str) -> Action {
     Action::Edit {

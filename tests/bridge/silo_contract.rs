@@ -1,8 +1,12 @@
 //! What every silo must do, whatever it talks to. A silo's own test file says how to move its network and calls
 //! the functions here. Store, wires and lanes are the real ones.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
+use crate::liar::{Liar, Lie};
 use async_trait::async_trait;
 use footbridge::{
     budget::Budget,
@@ -32,6 +36,10 @@ pub trait Network: Send + Sync {
     fn silo(&self) -> Arc<dyn Silo>;
     /// The channel's name in the configuration.
     fn channel(&self) -> String;
+    /// From now on the silo is reached through what listens there.
+    fn pass_through(&mut self, door: std::net::SocketAddr);
+    /// Where the network's WebSocket really is.
+    fn socket_url(&self) -> String;
     /// Another channel, made now, in which the bridge's account and the other person are: its name in the configuration and
     /// its id.
     fn open_another(&self) -> (String, String);
@@ -473,6 +481,25 @@ pub async fn catch_up_leaves_nothing_out(network: &dyn Network) {
     house.hears_nothing_more().await;
 }
 
+/// What answers for the WebSocket leads elsewhere: nobody comes there, with a token or without one.
+pub async fn b16_a_redirect_takes_no_token_along(network: &mut dyn Network) {
+    let honest = network.socket_url();
+    let elsewhere = Liar::before(&honest, vec![Lie::HalfOpen]).await;
+    let mut to: url::Url = honest.parse().unwrap();
+    to.set_scheme("http").unwrap();
+    to.set_port(Some(elsewhere.address.port())).unwrap();
+    let liar = Liar::before(&honest, vec![Lie::RedirectSocket(to.to_string())]).await;
+    network.pass_through(liar.address);
+    let mut house = House::build(network).await;
+    house.begin_to_listen();
+    let refused = || liar.redirected.load(Ordering::SeqCst) > 1;
+    house.until("it was led elsewhere twice", refused).await;
+    assert_eq!(elsewhere.met.load(Ordering::SeqCst), 0);
+    assert_ne!(house.silo.feed(), FeedState::Live);
+    house.stop.cancel();
+    house.ended().await.unwrap();
+}
+
 /// Two rooms are joined to one channel: both hear everything once, live and what was said during an absence.
 pub async fn b11_two_portals_on_one_channel_both_hear_it(network: &dyn Network) {
     let mut house = House::build(network).await;
@@ -523,10 +550,7 @@ pub async fn b11_portals_on_one_channel_come_and_go(network: &dyn Network) {
     let said = network.texts();
     let said = said.iter().filter(|text| text.contains("from a room"));
     assert_eq!(said.count(), 1);
-    assert_eq!(
-        house.heard_in(second, 2).await,
-        ["to both", "from a room"]
-    );
+    assert_eq!(house.heard_in(second, 2).await, ["to both", "from a room"]);
     house.hears_nothing_more().await;
 
     house.without(second).await;

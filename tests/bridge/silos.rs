@@ -121,7 +121,7 @@ impl Town {
         let (bells, clock) = (Bells::default(), Clock::start());
         let inbox = Inbox::new(store.clone(), bells.clone(), clock);
         // As the house has it: one client for everybody.
-        let http = footbridge::bridge::http_client().unwrap();
+        let http = footbridge::http::client().unwrap();
         let mut town = Self {
             _home: home,
             store,

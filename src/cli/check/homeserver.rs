@@ -6,8 +6,8 @@ use serde::Deserialize;
 use url::Url;
 
 use crate::{
-    bridge,
     config::{Exit, Fault},
+    http,
     matrix::{Homeserver, MatrixConfig},
 };
 
@@ -84,7 +84,7 @@ async fn discover(name: &ruma::ServerName) -> Result<Url, Fault> {
 }
 
 async fn get(url: &Url) -> Result<(reqwest::StatusCode, String), Fault> {
-    let http = bridge::http_client().map_err(|error| fault(format!("{error:#}")))?;
+    let http = http::client().map_err(|error| fault(format!("{error:#}")))?;
     let asked = async {
         let mut answer = http.get(url.clone()).timeout(PATIENCE).send().await?;
         let mut body = Vec::new();

@@ -9,9 +9,9 @@ use tracing::warn;
 
 use super::super::{Ended, console, exit, login, progress::Progress};
 use crate::{
-    bridge,
     clock::Clock,
     config::{Config, Exit, Report},
+    http,
     inbox::{Bells, Inbox},
     matrix::{
         Matrix, MatrixError,
@@ -27,7 +27,7 @@ const LAST_LOOK: Duration = Duration::from_secs(90);
 /// Makes the new device.
 pub async fn run(config: &Config) -> Ended {
     let (key, store, account) = login::logged_in(config).await?;
-    let http = bridge::http_client().map_err(|error| Report::of(exit::of_house(&error)))?;
+    let http = http::client().map_err(|error| Report::of(exit::of_house(&error)))?;
     let mut recovery_key = login::recovery_key(config)?;
     if recovery_key.is_none() && account.recovery_key.is_none() {
         let asked = login::ask(

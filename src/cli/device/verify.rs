@@ -10,9 +10,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::{Ended, console, exit, login, preflight};
 use crate::{
-    bridge,
     clock::Clock,
     config::{Config, Exit, Fault, Report},
+    http,
     inbox::{Bells, Inbox},
     matrix::{
         Matrix, MatrixError,
@@ -43,7 +43,7 @@ pub async fn run(config: &Config, user: Option<String>) -> Ended {
         store => store?,
     };
     let clock = Clock::start();
-    let http = bridge::http_client().map_err(|error| Report::of(exit::of_house(&error)))?;
+    let http = http::client().map_err(|error| Report::of(exit::of_house(&error)))?;
     let matrix = config.matrix.clone();
     let matrix = Matrix::open(store.clone(), &key, matrix, config.trust(), http, clock).await?;
     let rooms = super::reset::rooms(&store).await?;

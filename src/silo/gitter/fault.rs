@@ -76,6 +76,13 @@ pub enum Fault {
     },
 }
 
+fn outcome_of(repeat: Repeat) -> Outcome {
+    match repeat {
+        Repeat::Doubles => Outcome::Unknown,
+        Repeat::Harmless => Outcome::NotDone,
+    }
+}
+
 /// The meaning of a status other than success. `after` is what the rate headers ask us to wait.
 pub fn fault_of(subject: Subject, repeat: Repeat, status: u16, after: Duration) -> Fault {
     match (status, subject) {
@@ -89,11 +96,15 @@ pub fn fault_of(subject: Subject, repeat: Repeat, status: u16, after: Duration) 
             Fault::Refused("Gitter does not let this account change that message".to_owned())
         }
         (429, _) => Fault::Busy { after },
-        (408 | 500.. | ..=399, _) => Fault::Unavailable {
-            outcome: match repeat {
-                Repeat::Doubles => Outcome::Unknown,
-                Repeat::Harmless => Outcome::NotDone,
-            },
+        // It is not followed, because the token would go along.
+        (300..=399, _) => Fault::Unavailable {
+            outcome: outcome_of(repeat),
+            source: anyhow!(
+                "Gitter answered with a redirect (status {status}); write the address that it leads to into `api`"
+            ),
+        },
+        (408 | 500.. | ..=299, _) => Fault::Unavailable {
+            outcome: outcome_of(repeat),
             source: anyhow!("Gitter answered with status {status}"),
         },
         (413, _) => Fault::Refused("The message is too large for Gitter".to_owned()),

@@ -274,7 +274,7 @@ mod tests {
             serving.spawn(async move { axum::serve(socket, router).await.unwrap() });
             let clock = Clock::start();
             let client = Client::new(
-                reqwest::Client::builder().build().unwrap(),
+                crate::http::client().unwrap(),
                 api.parse().unwrap(),
                 Secret::new("token".to_owned()),
                 Pacer::new(95),

@@ -29,7 +29,6 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context;
 use async_trait::async_trait;
 use footbridge_store::{Copy, Millis, Place, RemoteId};
 use tokio::time::Instant;
@@ -48,6 +47,7 @@ use crate::{
     clock::Clock,
     facts::{Fact, Facts},
     fetch::Fetcher,
+    http,
     inbox::Inbox,
     message::Sender,
     origin::Origin,
@@ -100,15 +100,13 @@ pub struct Gitter {
 
 impl Gitter {
     /// Prepares the connection; requests nothing.
-    pub fn new(config: GitterConfig, http: reqwest::Client, clock: Clock) -> anyhow::Result<Self> {
+    pub fn new(
+        config: GitterConfig,
+        shared: reqwest::Client,
+        clock: Clock,
+    ) -> anyhow::Result<Self> {
         // Neither a WebSocket nor an endless answer fits the common client's protocol and time limits.
-        let lasting = reqwest::Client::builder()
-            .http1_only()
-            .no_gzip()
-            .connect_timeout(Duration::from_secs(20))
-            .tcp_keepalive(Duration::from_mins(1))
-            .build()
-            .context("Cannot prepare the connection to Gitter")?;
+        let lasting = http::lasting()?;
         let pacer = Pacer::new(config.requests_per_minute);
         let wire = Wire {
             feed: config.feed,
@@ -127,7 +125,7 @@ impl Gitter {
         };
         Ok(Self {
             web: website(&config.api),
-            client: Arc::new(Client::new(http, config.api, config.token, pacer, clock)),
+            client: Arc::new(Client::new(shared, config.api, config.token, pacer, clock)),
             media: Fetcher::new(config.media_hosts)?,
             name: config.name,
             settle: config.settle,

@@ -140,12 +140,7 @@ fn the_ping_check_itself_sees_pings() {
     ] {
         assert!(pings(call), "{call}");
     }
-    for harmless in [
-        "@\u{200b}all",
-        "`@all`",
-        "bob@example.com",
-        "@ home",
-    ] {
+    for harmless in ["@\u{200b}all", "`@all`", "bob@example.com", "@ home"] {
         assert!(!pings(harmless), "{harmless}");
     }
 }
@@ -184,7 +179,10 @@ fn c05_plain_text_shows_as_it_was_written() {
         ("(https://x.example/a_b).", "(https://x.example/a_b)."),
         ("https://medium.com/@alice_", "https://medium.com/%40alice_"),
         ("https://@/all x", "https://@\u{200b}/all x"),
-        ("http://al@x.example/@b", "http://al@\u{200b}x.example/@\u{200b}b"),
+        (
+            "http://al@x.example/@b",
+            "http://al@\u{200b}x.example/@\u{200b}b",
+        ),
         ("🚀 :rocket: 12:30:45", "🚀 :\u{200b}rocket: 12:30:45"),
         // C27
         ("/me waves", "\u{200b}/me waves"),

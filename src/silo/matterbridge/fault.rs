@@ -66,8 +66,12 @@ pub fn fault_of(request: Request, status: u16, message: &str) -> Fault {
             "Matterbridge does not understand the message (status {status})"
         )),
         (429, _) => Fault::Busy,
+        // It is not followed, because the token would go along.
+        (300..=399, _) => Fault::Unavailable(anyhow!(
+            "Matterbridge answered with a redirect (status {status}); write the address that it leads to into `api`"
+        )),
         // A proxy that has nobody to pass it on to.
-        (503 | ..=399, _) | (_, Request::Read) => unavailable(status),
+        (503 | ..=299, _) | (_, Request::Read) => unavailable(status),
         (408 | 500.., Request::Send) => Fault::Unsure,
         (_, Request::Send) => Fault::Rejected(format!(
             "what answers at the configured `api` is not Matterbridge's API (status {status})"

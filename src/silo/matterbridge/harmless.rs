@@ -127,12 +127,21 @@ mod tests {
                 "<@1234> <@&5> <#6> <!channel> <!subteam^S1> a < b",
                 "<\u{200b}@\u{200b}1234> <\u{200b}@\u{200b}&5> <\u{200b}#6> <\u{200b}!channel> <\u{200b}!subteam^S1> a < b",
             ),
-            ("https://medium.com/@al/post", "https://medium.com/%40al/post"),
+            (
+                "https://medium.com/@al/post",
+                "https://medium.com/%40al/post",
+            ),
             ("xHTTP://a.b/?@all#@b", "xHTTP://a.b/?%40all#%40b"),
             ("http://@all", "http://@\u{200b}all"),
-            ("https://al@x.example/@b", "https://al@\u{200b}x.example/@\u{200b}b"),
+            (
+                "https://al@x.example/@b",
+                "https://al@\u{200b}x.example/@\u{200b}b",
+            ),
             ("[x](TG://user?id=1)", "[x](TG:\u{200b}//user?id=1)"),
-            ("[id1|Ann] *all [idea]", "[\u{200b}id1|Ann] *\u{200b}all [idea]"),
+            (
+                "[id1|Ann] *all [idea]",
+                "[\u{200b}id1|Ann] *\u{200b}all [idea]",
+            ),
             ("gr\u{fc}n \u{1f986}", "gr\u{fc}n \u{1f986}"),
         ] {
             assert_eq!(harmless(text), sent);

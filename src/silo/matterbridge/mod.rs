@@ -23,7 +23,6 @@ pub use config::MatterbridgeConfig;
 
 use std::{sync::Arc, time::Duration};
 
-use anyhow::Context;
 use async_trait::async_trait;
 use footbridge_store::{Copy, Millis, Place, RemoteId};
 use tokio_util::sync::CancellationToken;
@@ -42,6 +41,7 @@ use crate::{
     clock::Clock,
     fetch::Fetcher,
     file::File,
+    http,
     inbox::Inbox,
     message::{Sender, Style},
     origin::Origin,
@@ -71,17 +71,7 @@ pub struct Matterbridge {
 impl Matterbridge {
     /// Prepares the connection; requests nothing.
     pub fn new(config: MatterbridgeConfig, clock: Clock) -> anyhow::Result<Self> {
-        // A WebSocket begins in HTTP/1.1. Connections are not kept: a message that is written into one that the other
-        // side has just closed might have arrived, and nobody could tell.
-        let http = reqwest::Client::builder()
-            .http1_only()
-            .no_gzip()
-            .pool_max_idle_per_host(0)
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(Duration::from_secs(20))
-            .tcp_keepalive(Duration::from_mins(1))
-            .build()
-            .context("Cannot prepare the connection to Matterbridge")?;
+        let http = http::unpooled()?;
         let wire = Wire {
             http: http.clone(),
             api: config.api.clone(),

@@ -15,6 +15,7 @@ use super::{
     fault::{Fault, Request, fault_of},
 };
 use crate::{
+    http::elsewhere,
     secret::Secret,
     silo::socket::{self, Socket, Unopened},
 };
@@ -73,6 +74,7 @@ pub async fn open(wire: &Wire) -> Result<Socket, Ending> {
         .map_err(|_| Ending::Lost(anyhow!("Matterbridge does not answer")))?;
     opened.map_err(|failure| match failure {
         Unopened::Answered(status) => fault_of(Request::Read, status, "").into(),
+        Unopened::Redirected(to) => Ending::Lost(anyhow!(elsewhere("api", &to))),
         Unopened::Unreachable(error) => {
             Ending::Lost(anyhow!(error).context("Cannot reach Matterbridge"))
         }

@@ -392,7 +392,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_server_says_when_it_has_enough() {
         let client = Client::new(
-            reqwest::Client::builder().build().unwrap(),
+            crate::http::client().unwrap(),
             "http://127.0.0.1:1".parse().unwrap(),
             Secret::new("t".to_owned()),
         );

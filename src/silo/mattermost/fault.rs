@@ -126,7 +126,14 @@ pub fn fault_of(
             Fault::Refused("Mattermost does not let this account change that message".to_owned())
         }
         (429, _) => Fault::Busy { after },
-        (408 | 500.. | ..=399, _) => Fault::Unavailable {
+        // It is not followed, because the token would go along.
+        (300..=399, _) => Fault::Unavailable {
+            outcome: outcome_of(repeat),
+            source: anyhow!(
+                "Mattermost answered with a redirect (status {status}); write the address that it leads to into `url`"
+            ),
+        },
+        (408 | 500.. | ..=299, _) => Fault::Unavailable {
             outcome: outcome_of(repeat),
             source: anyhow!("Mattermost answered with status {status}"),
         },

@@ -29,7 +29,6 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context;
 use async_trait::async_trait;
 use footbridge_store::{Copy, Millis, Place, RemoteId};
 use tokio_util::sync::CancellationToken;
@@ -46,6 +45,7 @@ use crate::{
     facts::{Fact, Facts},
     fetch::picture_of,
     file::File,
+    http,
     inbox::Inbox,
     message::Sender,
     origin::Origin,
@@ -87,24 +87,16 @@ pub struct Mattermost {
 
 impl Mattermost {
     /// Prepares the connection; requests nothing.
-    pub fn new(config: MattermostConfig, http: reqwest::Client) -> anyhow::Result<Self> {
-        // A WebSocket begins in HTTP/1.1 and has no end.
-        let lasting = reqwest::Client::builder()
-            .http1_only()
-            .no_gzip()
-            .connect_timeout(Duration::from_secs(20))
-            .tcp_keepalive(Duration::from_mins(1))
-            .build()
-            .context("Cannot prepare the connection to Mattermost")?;
+    pub fn new(config: MattermostConfig, shared: reqwest::Client) -> anyhow::Result<Self> {
         Ok(Self {
             wire: Wire {
-                http: lasting,
+                http: http::lasting()?,
                 url: config.url.clone(),
                 token: config.token.clone(),
                 ping: config.ping,
                 audit: config.audit,
             },
-            client: Arc::new(Client::new(http, config.url.clone(), config.token)),
+            client: Arc::new(Client::new(shared, config.url.clone(), config.token)),
             name: config.name,
             url: config.url,
             wants_names: config.names == Names::Beside,

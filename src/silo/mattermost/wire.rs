@@ -16,6 +16,7 @@ use super::{
     listener::Failure,
 };
 use crate::{
+    http::elsewhere,
     secret::Secret,
     silo::socket::{self, Socket, Unopened},
 };
@@ -135,6 +136,7 @@ pub async fn open(wire: &Wire) -> Result<Socket, Ending> {
             Unopened::Answered(status) => {
                 Ending::Lost(anyhow!("Mattermost answered with status {status}"))
             }
+            Unopened::Redirected(to) => Ending::Lost(anyhow!(elsewhere("url", &to))),
             Unopened::Unreachable(error) => {
                 Ending::Lost(anyhow!(error).context("Cannot reach Mattermost"))
             }

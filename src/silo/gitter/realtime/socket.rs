@@ -9,6 +9,7 @@ use url::Url;
 
 pub use crate::silo::socket::Socket;
 use crate::{
+    http::elsewhere,
     secret::Secret,
     silo::socket::{self, Unopened},
 };
@@ -39,6 +40,7 @@ pub async fn open(endpoint: &Endpoint) -> anyhow::Result<Socket> {
         Unopened::Answered(status) => {
             anyhow!("Gitter's realtime service answered with status {status}")
         }
+        Unopened::Redirected(to) => anyhow!(elsewhere("realtime", &to)),
         Unopened::NoWebSocket => {
             anyhow!("What answers for Gitter's realtime service is no WebSocket")
         }

@@ -60,7 +60,9 @@ pub(in crate::silo::markdown) fn percent(c: char, out: &mut String) {
 pub(in crate::silo) fn has_at_in_authority(url: &str) -> bool {
     let behind = url.split_once("://").map_or(url, |(_, behind)| behind);
     let end = behind.find(['/', '?', '#', '\\']).unwrap_or(behind.len());
-    behind.get(..end).is_some_and(|authority| authority.contains('@'))
+    behind
+        .get(..end)
+        .is_some_and(|authority| authority.contains('@'))
 }
 
 /// How long the bare URL at the start of this text is, by the grammar's own measure. One with an `@` in its authority is
