@@ -8,6 +8,7 @@ mod health;
 mod history;
 pub mod markdown;
 mod outage;
+mod server_clock;
 pub mod plan;
 mod sign_out;
 mod socket;

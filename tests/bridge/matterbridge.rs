@@ -97,6 +97,9 @@ impl Network for Ground {
     fn channel(&self) -> String {
         GATEWAY.to_owned()
     }
+    fn watermark(&self) -> &'static str {
+        "/since"
+    }
     fn pass_through(&mut self, door: std::net::SocketAddr) {
         self.door = Some(door);
     }
@@ -170,6 +173,7 @@ contract!(
     catch_up_leaves_nothing_out,
     what_was_said_before_the_channel_was_linked_is_not_relayed,
     b11_two_portals_on_one_channel_both_hear_it,
+    b13_a_cursor_from_the_future_is_repaired,
     b11_portals_on_one_channel_come_and_go,
     b11_two_channels_in_one_room_hear_each_other,
     an_outage_ends_by_itself,

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use footbridge::{
+    clock::Clock,
     message::{Action, Message, Style},
     secret::Secret,
     silo::{
@@ -173,6 +174,7 @@ contract!(
     catch_up_leaves_nothing_out,
     what_was_said_before_the_channel_was_linked_is_not_relayed,
     b11_two_portals_on_one_channel_both_hear_it,
+    b13_a_cursor_from_the_future_is_repaired,
     b11_two_portals_on_one_channel_outlive_a_connection,
     b11_portals_on_one_channel_come_and_go,
     b11_two_channels_in_one_room_hear_each_other,
@@ -191,6 +193,43 @@ contract!(
 #[tokio::test]
 async fn b16_a_redirect_takes_no_token_along() {
     contract::b16_a_redirect_takes_no_token_along(&mut Ground::new().await).await;
+}
+
+/// A day from now, by the simulator's clock.
+fn tomorrow() -> i64 {
+    Clock::start().now().plus(Duration::from_hours(24)).0
+}
+
+#[tokio::test]
+async fn b13_a_post_from_the_future_hides_no_gap() {
+    let ground = Ground::new().await;
+    let mut house = House::start(&ground).await;
+    let id = ground.say("from tomorrow");
+    assert_eq!(house.heard_texts(1).await, ["from tomorrow"]);
+    ground.sim.date(&id, tomorrow());
+    // The next reading shows it.
+    house = house.rebuild(&ground).await;
+    house.listen().await;
+    house = house.rebuild(&ground).await;
+    ground.say("during an absence");
+    house.listen().await;
+    assert_eq!(house.heard_texts(1).await, ["during an absence"]);
+    house.hears_nothing_more().await;
+}
+
+#[tokio::test]
+async fn b13_a_channel_is_linked_behind_a_post_from_the_future() {
+    let ground = Ground::new().await;
+    let id = ground.say("history from tomorrow");
+    ground.sim.date(&id, tomorrow());
+    let mut house = House::start(&ground).await;
+    ground.say("news");
+    assert_eq!(house.heard_texts(1).await, ["news"]);
+    house = house.rebuild(&ground).await;
+    ground.say("during an absence");
+    house.listen().await;
+    assert_eq!(house.heard_texts(1).await, ["during an absence"]);
+    house.hears_nothing_more().await;
 }
 
 fn edit(target: &str, words: &str) -> Action {

@@ -40,6 +40,10 @@ pub trait Network: Send + Sync {
     fn pass_through(&mut self, door: std::net::SocketAddr);
     /// Where the network's WebSocket really is.
     fn socket_url(&self) -> String;
+    /// What stands behind a place in the name of the cursor before which nothing is read.
+    fn watermark(&self) -> &'static str {
+        ""
+    }
     /// Another channel, made now, in which the bridge's account and the other person are: its name in the configuration and
     /// its id.
     fn open_another(&self) -> (String, String);
@@ -498,6 +502,28 @@ pub async fn b16_a_redirect_takes_no_token_along(network: &mut dyn Network) {
     assert_ne!(house.silo.feed(), FeedState::Live);
     house.stop.cancel();
     house.ended().await.unwrap();
+}
+
+/// A cursor that an earlier version took into the future hides nothing.
+pub async fn b13_a_cursor_from_the_future_is_repaired(network: &dyn Network) {
+    let mut house = House::start(network).await;
+    network.say("before");
+    assert_eq!(house.heard_texts(1).await, ["before"]);
+    house = house.rebuild(network).await;
+    let name = format!("{}{}", house.channel.place, network.watermark());
+    let ahead = house.clock.now().plus(Duration::from_hours(24));
+    let batch = Batch {
+        cursors: vec![(name.clone(), ahead.0.to_string())],
+        ..Batch::default()
+    };
+    house.inbox.accept(batch).await.unwrap();
+    network.say("during the absence");
+    house.listen().await;
+    assert_eq!(house.heard_texts(1).await, ["during the absence"]);
+    house.hears_nothing_more().await;
+    let stored = house.store().cursor(&name).await.unwrap().unwrap();
+    let now = house.clock.now().plus(Duration::from_secs(5));
+    assert!(stored.parse::<i64>().unwrap() <= now.0, "{stored}");
 }
 
 /// Two rooms are joined to one channel: both hear everything once, live and what was said during an absence.

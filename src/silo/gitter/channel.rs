@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     inbox::Inbox,
-    silo::{Channel, SiloError, history::History},
+    silo::{Channel, SiloError, history::History, server_clock::is_ahead},
 };
 
 /// A channel is re-read because of garbage at most this often.
@@ -90,6 +90,18 @@ impl Listener {
         let moment = |text: Option<String>| text.and_then(|text| text.parse().ok()).map(Millis);
         if let (Some(stored), Some(started)) = (moment(stored), moment(started)) {
             (listener.cursor, listener.since) = (stored, started);
+            if is_ahead(stored, now) {
+                tracing::warn!(silo.channel = %listener.room,
+                    "A channel was read up to a moment that Gitter has not reached; reading it again since it was linked");
+                listener.since = started.min(now);
+                listener.cursor = listener.since;
+                let moment = listener.since.0.to_string();
+                let batch = Batch {
+                    cursors: vec![(cursor, moment.clone()), (since, moment)],
+                    ..Batch::default()
+                };
+                listener.inbox.accept(batch).await?;
+            }
         } else if channel.backfill > 0 {
             listener.history.wanted = channel.backfill;
         } else {

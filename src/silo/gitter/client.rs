@@ -9,10 +9,7 @@ use std::{
 };
 
 use footbridge_store::Millis;
-use reqwest::{
-    Method, RequestBuilder,
-    header::{DATE, HeaderMap},
-};
+use reqwest::{Method, RequestBuilder, header::HeaderMap};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use url::Url;
@@ -28,7 +25,7 @@ use super::{
 use crate::{
     clock::Clock,
     secret::Secret,
-    silo::{markdown::units, outage::Outage},
+    silo::{markdown::units, outage::Outage, server_clock::date_in},
 };
 
 /// From the request to the last byte of the answer.
@@ -348,17 +345,9 @@ impl Client {
     /// Learns Gitter's clock; answers how many requests are left and for how long that holds.
     fn read_headers(&self, headers: &HeaderMap) -> Option<(u32, Duration)> {
         let ours = self.clock.now();
-        if let Some(date) = headers
-            .get(DATE)
-            .and_then(|date| date.to_str().ok())
-            .and_then(|date| {
-                jiff::fmt::rfc2822::DateTimeParser::new()
-                    .parse_timestamp(date)
-                    .ok()
-            })
-        {
+        if let Some(date) = date_in(headers) {
             // The header has whole seconds: what is less than two is no difference.
-            let offset = date.as_millisecond() + 500 - ours.0;
+            let offset = date.0 + 500 - ours.0;
             let offset = if offset.abs() < 2000 { 0 } else { offset };
             self.offset.store(offset, Ordering::Relaxed);
         }

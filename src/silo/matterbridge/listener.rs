@@ -6,7 +6,11 @@ use footbridge_store::{Arrival, Batch, Error, Millis, Place};
 use tokio::time::Instant;
 
 use super::{api::Event, arrival::arrival, known::Known};
-use crate::{fetch::Fetcher, inbox::Inbox, silo::Channel};
+use crate::{
+    fetch::Fetcher,
+    inbox::Inbox,
+    silo::{Channel, server_clock::is_ahead},
+};
 
 /// Writing down that takes longer than this may have cost messages: Matterbridge keeps 256 for a client that does not
 /// read, and then drops without a word.
@@ -78,9 +82,18 @@ impl Listener {
     pub async fn begin(&mut self, theirs: Option<Millis>) -> Result<(), Error> {
         let now = theirs.unwrap_or_else(|| self.inbox.clock().now());
         let mut batch = Batch::default();
-        let fresh = self.gateways.values_mut();
-        for gateway in fresh.filter(|gateway| gateway.since.is_none()) {
-            gateway.since = Some(now);
+        for gateway in self.gateways.values_mut() {
+            gateway.since = match gateway.since {
+                None => Some(now),
+                // Its clock was put back. The buffer was emptied at the first connection, so it holds no history.
+                Some(since) if is_ahead(since, now) => {
+                    tracing::warn!(silo.name = %self.silo, silo.channel = %gateway.place.address(),
+                        "A gateway was linked at a moment that Matterbridge has not reached; all that it holds is read");
+                    Some(Millis(0))
+                }
+                Some(_) => continue,
+            };
+            let now = gateway.since.unwrap_or(now);
             batch
                 .cursors
                 .push((since_of(&gateway.place), now.0.to_string()));

@@ -101,6 +101,18 @@ pub fn edit_included(place: &Place, post: &Post) -> Arrival {
     happened(place, edit_fact(post), Millis(post.edit_at), payload)
 }
 
+/// A post that is only noted, by this rule.
+pub fn noted(place: &Place, post: &Post, rule: &'static str) -> Arrival {
+    Arrival {
+        place: place.clone(),
+        fact: post.remote(),
+        message: Some(post.remote()),
+        thread: post.thread(),
+        sent_at: post.sent_at(),
+        payload: Payload::Skipped(rule),
+    }
+}
+
 /// A post was deleted, nobody says by whom.
 pub fn deletion(place: &Place, post: &Post) -> Arrival {
     let seen_at = Millis(post.delete_at.max(post.update_at));

@@ -1,21 +1,27 @@
 //! Where a channel is read from: the names of its cursors, and its first look.
 
-use footbridge_store::{Batch, Millis, Place};
+use footbridge_store::{Batch, Error, Millis, Place};
 
 use super::{
+    api::Post,
+    arrival,
     client::Range,
     listener::{Failure, Listener},
 };
+use crate::silo::server_clock::is_ahead;
 
 impl Listener {
     /// The first look at a channel.
     pub(super) async fn begin(&mut self, channel: &str) -> Result<(), Failure> {
+        let now = self.now().0;
         let newest = self.read(channel, &Range::Newest(0)).await?;
+        let (future, newest): (Vec<Post>, Vec<Post>) =
+            newest.into_iter().partition(|post| post.create_at > now);
         let moment = newest
             .iter()
             .map(|post| post.create_at.max(post.update_at))
             .max();
-        let mut moment = moment.unwrap_or(0);
+        let mut moment = moment.unwrap_or(0).clamp(0, now.max(0));
         let Some(seat) = self.seats.get_mut(channel) else {
             return Ok(());
         };
@@ -34,7 +40,12 @@ impl Listener {
             seat.anchor.clear();
         }
         (seat.cursor, seat.since) = (moment, moment);
+        // These are history, too, although their dates say otherwise: they are noted, so that they are no news later.
+        let future = future
+            .iter()
+            .map(|post| arrival::noted(&seat.place, post, "before-link"));
         let batch = Batch {
+            arrivals: future.collect(),
             cursors: linked
                 .into_iter()
                 .chain([
@@ -46,6 +57,38 @@ impl Listener {
             ..Batch::default()
         };
         self.inbox.accept(batch).await?;
+        Ok(())
+    }
+}
+
+impl Listener {
+    /// A cursor from the server's future, as earlier versions kept it when they read a post that was dated there, hides
+    /// everything that is written until then: what was written since the channel was linked is read again. What is known
+    /// already the journal recognises.
+    pub(super) async fn repair(&mut self) -> Result<(), Error> {
+        let now = self.now();
+        let mut cursors = Vec::new();
+        for seat in self.seats.values_mut() {
+            if !is_ahead(Millis(seat.cursor), now) {
+                continue;
+            }
+            tracing::warn!(silo.name = %self.silo, silo.channel = %seat.place.address(),
+                "A channel was read up to a moment that the server has not reached; reading it again since it was linked");
+            let names = Names::of(&seat.place);
+            seat.since = seat.since.min(now.0);
+            seat.cursor = seat.since.max(0);
+            seat.anchor.clear();
+            cursors.push((names.cursor, seat.cursor.to_string()));
+            cursors.push((names.since, seat.since.to_string()));
+            cursors.push((names.anchor, String::new()));
+        }
+        if !cursors.is_empty() {
+            let batch = Batch {
+                cursors,
+                ..Batch::default()
+            };
+            self.inbox.accept(batch).await?;
+        }
         Ok(())
     }
 }

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use footbridge_store::Millis;
 use reqwest::{
     Method, Response,
     header::{HeaderMap, RETRY_AFTER},
@@ -18,7 +19,10 @@ use super::{
     api::{Channel, Listing, MARK, Member, Post, Settings, User},
     fault::{Fault, Repeat, Subject, fault_of, fault_of_silence, unreadable},
 };
-use crate::{secret::Secret, silo::outage::Outage};
+use crate::{
+    secret::Secret,
+    silo::{outage::Outage, server_clock::ServerClock},
+};
 
 /// From the request to the last byte of the answer.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(20);
@@ -35,6 +39,7 @@ pub struct Client {
     pub(super) base: Url,
     pub(super) token: Secret,
     outage: Outage,
+    clock: ServerClock,
     /// Before this moment the server wants no request.
     quiet_until: Mutex<Option<Instant>>,
 }
@@ -94,8 +99,14 @@ impl Client {
             base,
             token,
             outage: Outage::default(),
+            clock: ServerClock::default(),
             quiet_until: Mutex::default(),
         }
+    }
+
+    /// The time by the server's clock, up to a second early; `None` where no answer has told.
+    pub fn now(&self) -> Option<Millis> {
+        self.clock.now()
     }
 
     /// The account behind the token.
@@ -312,8 +323,9 @@ impl Client {
         }
     }
 
-    /// Learns from an answer how long to be quiet.
+    /// Learns from an answer what time it is there, and how long to be quiet.
     pub(super) fn learn(&self, status: u16, headers: &HeaderMap) -> Duration {
+        self.clock.learn(headers);
         let number =
             |name: &str| -> Option<u64> { headers.get(name)?.to_str().ok()?.trim().parse().ok() };
         let asked = number(RETRY_AFTER.as_str()).or_else(|| number("x-ratelimit-reset"));

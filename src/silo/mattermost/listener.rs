@@ -91,13 +91,14 @@ impl Listener {
             };
             seats.insert(seat.place.address().to_owned(), seat);
         }
-        let listener = Self {
+        let mut listener = Self {
             silo: silo.to_owned(),
             me,
             inbox,
             shared,
             seats,
         };
+        listener.repair().await?;
         let health = &listener.shared.health;
         health.begin(listener.seats.keys().map(String::as_str));
         Ok(listener)
@@ -120,6 +121,12 @@ impl Listener {
         // What is heard before the first look is history.
         let seat = self.seats.get(channel).filter(|seat| seat.cursor >= 0);
         seat.map(|seat| seat.place.clone())
+    }
+
+    /// The time by the server's clock, or by ours as long as no answer has told.
+    pub(super) fn now(&self) -> Millis {
+        let theirs = self.shared.client.now();
+        theirs.unwrap_or_else(|| self.inbox.clock().now())
     }
 
     /// All channels must be caught up with.
@@ -157,11 +164,14 @@ impl Listener {
             _ => None,
         };
         if let Some(from) = from {
+            let asked_at = self.now().0;
             let changes = self.read(channel, &Range::Since(from)).await?;
             if changes.len() >= MOST_CHANGES {
                 self.page_through(channel).await?;
             }
-            let unheard = self.take(channel, changes, Heard::Read).await?;
+            let unheard = self
+                .take(channel, changes, Heard::Read { asked_at })
+                .await?;
             if self.shared.health.caught_up(channel) {
                 tracing::info!(silo.name = %self.silo, silo.channel = %channel, "Channel is open again");
             }
@@ -213,14 +223,15 @@ impl Listener {
         let mut arrivals = Vec::new();
         for post in fresh {
             self.sort(&place, since, post, heard, &mut arrivals).await?;
-            if heard == Heard::Read && !post.is_deleted() {
+            if matches!(heard, Heard::Read { .. }) && !post.is_deleted() {
                 self.compare_reactions(&place, post, &mut arrivals).await?;
             }
         }
+        let now = self.now().0;
         let anchor = posts
             .iter()
             .rev()
-            .find(|post| !post.is_old_text() && !post.is_deleted());
+            .find(|post| !post.is_old_text() && !post.is_deleted() && post.create_at <= now);
         let anchor = anchor.map(|post| post.id.clone());
         self.write(channel, arrivals, heard, newest, anchor).await
     }
@@ -241,7 +252,7 @@ impl Listener {
         }
         let beside = match heard {
             Heard::Live { sender } => sender,
-            Heard::Read | Heard::Paged => "",
+            Heard::Read { .. } | Heard::Paged => "",
         };
         let name = self.shared.people.name(&post.user_id, beside);
         let picture = self.shared.people.picture(&post.user_id);
@@ -280,13 +291,22 @@ impl Listener {
         newest: Option<i64>,
         anchor: Option<String>,
     ) -> Result<usize, Failure> {
+        let now = self.now().0;
         let Some(seat) = self.seats.get_mut(channel) else {
             return Ok(0);
         };
         let names = Names::of(&seat.place);
         let mut cursors = Vec::new();
+        // A post may be dated later than it is there (by an import, or a clock that was put back): what is written until
+        // then is still to be read.
+        let read_until = match heard {
+            Heard::Read { asked_at } => asked_at,
+            Heard::Live { .. } | Heard::Paged => now,
+        };
+        let newest = newest.map(|newest| newest.min(read_until));
         // Pages tell nothing of what lies before them that changed meanwhile: only the list of changes moves the cursor.
-        let read = newest.filter(|newest| heard == Heard::Read && *newest > seat.cursor);
+        let read =
+            newest.filter(|newest| matches!(heard, Heard::Read { .. }) && *newest > seat.cursor);
         if let Some(newest) = read {
             seat.cursor = newest;
             cursors.push((names.cursor, newest.to_string()));
@@ -309,13 +329,14 @@ impl Listener {
             ..Batch::default()
         };
         let accepted = self.inbox.accept(batch).await?;
-        let now = newest.unwrap_or_default();
         let late = posted
             .into_iter()
             .zip(&accepted)
             .filter(|(sent_at, accepted)| {
                 let is_new = matches!(accepted, Accepted::New(_));
-                is_new && sent_at.is_some_and(|sent_at| now - sent_at.0 > DEAF_AFTER)
+                let newest = newest.unwrap_or_default();
+                is_new
+                    && sent_at.is_some_and(|sent_at| newest.saturating_sub(sent_at.0) > DEAF_AFTER)
             });
         Ok(late.count())
     }
@@ -330,7 +351,10 @@ pub enum Heard<'a> {
         sender: &'a str,
     },
     /// By the list of everything that changed.
-    Read,
+    Read {
+        /// When it was asked for, by the server's clock, in milliseconds.
+        asked_at: i64,
+    },
     /// By a page of posts.
     Paged,
 }

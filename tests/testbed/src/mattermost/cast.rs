@@ -151,6 +151,14 @@ impl MattermostSim {
         self.written(said(channel, user, text))
     }
 
+    /// A post is dated at this moment, as by an import or a clock that was put back, in milliseconds.
+    pub fn date(&self, id: &str, at: i64) {
+        let mut inner = self.world().inner();
+        if let Some(post) = inner.posts.iter_mut().find(|post| post.id == id) {
+            (post.create_at, post.update_at) = (at, at);
+        }
+    }
+
     /// The same in the thread of a post.
     pub fn say_in_thread(&self, channel: &str, user: &str, root: &str, text: &str) -> Post {
         self.written(Post {
