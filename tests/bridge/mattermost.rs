@@ -614,6 +614,55 @@ async fn a_code_shows_who_decides() {
 }
 
 #[tokio::test]
+async fn b15_a_name_that_a_person_claims_decides_nothing() {
+    let ground = Ground::with(Options {
+        overrides: true,
+        ..Options::default()
+    })
+    .await;
+    let house = House::start(&ground).await;
+    let place = &house.channel.place;
+    ground.sim.make_admin(&ground.channel.id, &ground.bob.id);
+    let claim = json!({"from_webhook": "true", "override_username": "Ann"});
+    for text in ["hello", "!bridge pause", "4321"] {
+        ground
+            .sim
+            .say_with(&ground.channel.id, &ground.bob.id, text, &claim);
+    }
+    let heard = house.heard(3).await;
+    for (message, said) in heard.iter().zip(["hello", "!bridge pause", "4321"]) {
+        let sender = &message.sender;
+        assert_eq!(
+            (sender.name.as_str(), &sender.id),
+            ("bob (as Ann)", &ground.bob.id)
+        );
+        assert_eq!(text(message), said, "it is a message, and no command");
+    }
+    assert!(house.silo.find_code(place, "4321").await.unwrap().is_none());
+    ground.say("4321");
+    assert!(house.silo.find_code(place, "4321").await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn b15_a_post_of_our_own_account_proves_no_code() {
+    for names in [Names::Beside, Names::InText] {
+        let mut ground = Ground::with(Options {
+            overrides: true,
+            ..Options::default()
+        })
+        .await;
+        ground.names = names;
+        let house = House::start(&ground).await;
+        ground.sim.make_admin(&ground.channel.id, &ground.bridge.id);
+        house.said("$1", "9876").await;
+        house.deliver().await;
+        ground.say_on_our_account("9876");
+        let place = &house.channel.place;
+        assert!(house.silo.find_code(place, "9876").await.unwrap().is_none());
+    }
+}
+
+#[tokio::test]
 async fn events_that_come_twice_or_out_of_order_are_taken_once() {
     let ground = Ground::new().await;
     let house = House::start(&ground).await;

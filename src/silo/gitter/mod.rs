@@ -331,7 +331,8 @@ impl Silo for Gitter {
     }
 
     async fn find_code(&self, channel: &Place, code: &str) -> Result<Option<Poster>, SiloError> {
-        let found = proof::find(&self.client, channel.address(), code).await;
+        let me = self.me().await?;
+        let found = proof::find(&self.client, me, (channel.address(), code)).await;
         Ok(found.inspect_err(|fault| self.note(fault))?)
     }
 

@@ -11,14 +11,22 @@ use crate::silo::Poster;
 /// How many pages of people are read to find out who is an admin.
 const PAGES: usize = 10;
 
-/// The author of the message with exactly this text among the newest of a room.
-pub async fn find(client: &Client, room: &str, code: &str) -> Result<Option<Poster>, Fault> {
+/// The author of the message with exactly this text among the newest of a room. A message of our own account, `me`, proves
+/// nothing: it says what somebody in a Matrix room said. Nor does one that an app wrote for somebody else.
+pub async fn find(
+    client: &Client,
+    me: &str,
+    (room, code): (&str, &str),
+) -> Result<Option<Poster>, Fault> {
     let page = client
         .messages(Need::Audit, room, &Range::default())
         .await?;
     let mut newest = page.messages.into_iter().rev();
     let author = newest
-        .find(|message| message.raw().trim() == code)
+        .find(|message| {
+            let by_person = message.virtual_user.is_none() && !message.is_from(me);
+            by_person && message.raw().trim() == code
+        })
         .and_then(|message| message.from_user);
     let Some(author) = author else {
         return Ok(None);

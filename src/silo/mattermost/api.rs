@@ -54,12 +54,34 @@ pub struct Props {
     /// The name shown instead of the account's.
     #[serde(deserialize_with = "lenient")]
     pub override_username: Option<String>,
+    /// Whether it says that an integration wrote it: on a webhook's post it does, and its author is whoever made the
+    /// webhook. Everybody may write these outside of the server's hardened mode.
+    #[serde(deserialize_with = "lenient")]
+    pub from_webhook: Value,
+    /// The same of a plugin.
+    #[serde(deserialize_with = "lenient")]
+    pub from_plugin: Value,
     /// What an action says, without the marks around it.
     #[serde(deserialize_with = "lenient")]
     pub message: Option<String>,
     /// What an integration attached.
     #[serde(deserialize_with = "lenient")]
     pub attachments: Vec<Attachment>,
+}
+
+impl Props {
+    /// The name that it claims instead of the account's.
+    pub fn claimed_name(&self) -> Option<&str> {
+        let claimed = self.override_username.as_deref().map(str::trim);
+        claimed.filter(|claimed| !claimed.is_empty())
+    }
+
+    /// Whether somebody else may have written it than the person whose account it is.
+    pub fn speaks_for_another(&self) -> bool {
+        let says =
+            |value: &Value| matches!(value.as_str(), Some("true")) || value.as_bool() == Some(true);
+        self.claimed_name().is_some() || says(&self.from_webhook) || says(&self.from_plugin)
+    }
 }
 
 /// What an integration attached to a post.

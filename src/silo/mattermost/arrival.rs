@@ -24,6 +24,8 @@ pub struct Who<'a> {
     pub name: &'a str,
     /// Their picture.
     pub picture: Option<&'a str>,
+    /// Whether it is a bot's account, which may speak for others.
+    pub is_bot: bool,
 }
 
 impl<'a> From<&'a str> for Who<'a> {
@@ -31,6 +33,7 @@ impl<'a> From<&'a str> for Who<'a> {
         Self {
             name,
             picture: None,
+            is_bot: false,
         }
     }
 }
@@ -38,7 +41,9 @@ impl<'a> From<&'a str> for Who<'a> {
 /// A new post by somebody of this name.
 pub fn post<'a>(place: &Place, post: &Post, who: impl Into<Who<'a>>) -> Arrival {
     let who = who.into();
-    let payload = if let Some(words) = Command::words_of(&post.message) {
+    // What came through a webhook was not written by the person who made it.
+    let words = Command::words_of(&post.message).filter(|_| !post.props.speaks_for_another());
+    let payload = if let Some(words) = words {
         asked(post, who, words)
     } else {
         match action_of(post) {
@@ -202,7 +207,7 @@ fn written(message: &Message) -> Payload {
 /// Something asked of the bridge itself: about the message whose thread it stands in.
 fn asked(post: &Post, who: Who<'_>, words: &str) -> Payload {
     let command = Command {
-        sender: sender(post, who),
+        sender: account(post, who),
         words: words.to_owned(),
         target: post.thread(),
         thread: post.thread(),
@@ -216,20 +221,32 @@ fn asked(post: &Post, who: Who<'_>, words: &str) -> Payload {
         .map_or(Payload::Skipped("unwritable"), Payload::Command)
 }
 
-/// One account may speak for many: each name of its own is somebody of its own.
+/// Who wrote a post, as far as people are shown it. A bot's account may speak for many: each name of its own is somebody of
+/// its own. Of anybody else a name of its own is a claim, because everybody may write one beside their post: it stands
+/// behind the name of the account, and whose the post is does not depend on it.
 fn sender(post: &Post, who: Who<'_>) -> Sender {
-    let shown = post.props.override_username.as_deref();
-    match shown.map(str::trim).filter(|shown| !shown.is_empty()) {
-        Some(shown) => Sender {
+    let account = account(post, who);
+    match post.props.claimed_name() {
+        None => account,
+        Some(shown) if who.is_bot => Sender {
             id: format!("{}{}/{shown}", ours(post), post.user_id),
             name: shown.to_owned(),
             avatar: None,
         },
-        None => Sender {
-            id: post.user_id.clone(),
-            name: who.name.to_owned(),
-            avatar: who.picture.map(str::to_owned),
+        Some(claimed) => Sender {
+            name: format!("{} (as {claimed})", account.name),
+            avatar: None,
+            ..account
         },
+    }
+}
+
+/// Whose account a post is from.
+fn account(post: &Post, who: Who<'_>) -> Sender {
+    Sender {
+        id: post.user_id.clone(),
+        name: who.name.to_owned(),
+        avatar: who.picture.map(str::to_owned),
     }
 }
 
@@ -451,12 +468,51 @@ mod tests {
     }
 
     #[test]
-    fn a_name_of_its_own_is_somebody_of_their_own() {
-        let post = json!({"id": "a", "user_id": "u", "message": "x", "props": {"override_username": "GitHub"}});
-        let sender = spoken(post).sender;
+    fn b15_a_name_of_its_own_is_believed_of_a_bot_and_a_claim_of_anybody_else() {
+        let value = json!({"id": "a", "user_id": "u", "message": "x",
+            "props": {"override_username": " GitHub ", "from_webhook": "true"}});
+        let shown = |is_bot| {
+            let who = Who {
+                name: "Mallory",
+                picture: Some("u/1"),
+                is_bot,
+            };
+            match post(&Place::new("mm", "c"), &read(value.clone()), who).payload {
+                Payload::Ready(bytes) => Message::from_bytes(&bytes).unwrap().sender,
+                _ => panic!("somebody said something"),
+            }
+        };
+        let sender = shown(true);
         assert_eq!(
             (sender.id.as_str(), sender.name.as_str()),
             ("u/GitHub", "GitHub")
         );
+        let sender = shown(false);
+        assert_eq!(
+            (sender.id.as_str(), sender.name.as_str()),
+            ("u", "Mallory (as GitHub)")
+        );
+        assert_eq!(sender.avatar, None);
+    }
+
+    #[test]
+    fn b15_nothing_is_asked_of_the_bridge_by_a_webhook_or_under_another_name() {
+        let asked = |props: Value| {
+            let value =
+                json!({"id": "a", "user_id": "u", "message": "!bridge pause", "props": props});
+            match post(&Place::new("mm", "c"), &read(value), "Mallory").payload {
+                Payload::Command(letter) => Some(Command::from_bytes(&letter).unwrap().sender.id),
+                _ => None,
+            }
+        };
+        assert_eq!(asked(json!({})).as_deref(), Some("u"));
+        for props in [
+            json!({"override_username": "Ann"}),
+            json!({"from_webhook": "true"}),
+            json!({"from_webhook": true}),
+            json!({"from_plugin": "true"}),
+        ] {
+            assert_eq!(asked(props), None);
+        }
     }
 }

@@ -251,6 +251,8 @@ impl Listener {
             return Ok(());
         }
         let beside = match heard {
+            // What the server tells beside a post may be what the post claims.
+            Heard::Live { .. } if post.props.speaks_for_another() => "",
             Heard::Live { sender } => sender,
             Heard::Read { .. } | Heard::Paged => "",
         };
@@ -259,6 +261,7 @@ impl Listener {
         let who = Who {
             name: &name,
             picture: picture.as_deref(),
+            is_bot: self.shared.people.is_bot(&post.user_id),
         };
         if is_plain {
             arrivals.push(arrival::post(place, post, who));

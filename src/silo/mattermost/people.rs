@@ -25,6 +25,7 @@ pub struct People(Mutex<HashMap<String, Known>>);
 struct Known {
     at: Instant,
     name: String,
+    is_bot: bool,
     /// Their picture, if they have chosen one.
     picture: Option<String>,
 }
@@ -67,6 +68,11 @@ impl People {
         }
     }
 
+    /// Whether this is known to be a bot's account.
+    pub fn is_bot(&self, id: &str) -> bool {
+        self.known().get(id).is_some_and(|known| known.is_bot)
+    }
+
     /// Somebody's picture, as [`Client::portrait`] finds it.
     pub fn picture(&self, id: &str) -> Option<String> {
         self.known().get(id)?.picture.clone()
@@ -81,6 +87,7 @@ impl People {
         let new = Known {
             at: Instant::now(),
             name,
+            is_bot: user.is_bot,
             picture: chosen.then(|| format!("{}/{}", user.id, user.last_picture_update)),
         };
         let mut known = self.known();

@@ -6,10 +6,18 @@ use super::{
 };
 use crate::silo::Poster;
 
-/// The author of the post with exactly this text among the newest of a channel.
-pub async fn find(client: &Client, channel: &str, code: &str) -> Result<Option<Poster>, Fault> {
+/// The author of the post with exactly this text among the newest of a channel. A post of our own account, `me`, proves
+/// nothing: it says what somebody in a room said. Nor does one that speaks for somebody else than its account, as a
+/// webhook's does, whose text anybody may have written.
+pub async fn find(
+    client: &Client,
+    me: &str,
+    (channel, code): (&str, &str),
+) -> Result<Option<Poster>, Fault> {
     let posts = client.posts(channel, &Range::Newest(0)).await?;
-    let mut newest = posts.into_iter().rev();
+    let mut newest = posts.into_iter().rev().filter(|post| {
+        post.user_id != me && post.props.mark.is_none() && !post.props.speaks_for_another()
+    });
     let Some(post) = newest.find(|post| post.message.trim() == code) else {
         return Ok(None);
     };

@@ -44,8 +44,10 @@ pub const LONGEST: usize = 16_383;
 /// How a simulated server is set up.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Whether integrations may set `override_username` and `override_icon_url`.
+    /// Whether apps show `override_username` and `override_icon_url` (`EnablePostUsernameOverride`).
     pub overrides: bool,
+    /// Whether posts of people with such fields are refused (`ExperimentalEnableHardenedMode`).
+    pub hardened: bool,
     /// How long a post may be edited; none for ever.
     pub edit_limit: Option<Duration>,
     /// How long a `pending_post_id` is remembered.
@@ -64,6 +66,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             overrides: false,
+            hardened: false,
             edit_limit: None,
             remembered: Duration::from_secs(30),
             rate_limit: None,

@@ -10,7 +10,7 @@ use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream, connect_async, tungstenite::Message as Frame,
 };
 
-use super::{Channel, Fault, MattermostSim, Options, User};
+use super::{Channel, Fault, MattermostSim, Options, Post, User};
 
 /// Longest wait for something that should come at once.
 const SOON: Duration = Duration::from_secs(5);
@@ -297,17 +297,31 @@ async fn a_stranger_hears_nothing() {
 }
 
 #[tokio::test]
-async fn names_are_put_on_only_where_the_server_lets_integrations() {
-    for overrides in [false, true] {
+async fn anybody_may_write_another_name_beside_a_post_outside_of_the_hardened_mode() {
+    for (overrides, hardened) in [(false, false), (true, false), (true, true)] {
         let stage = Stage::with(Options {
             overrides,
+            hardened,
             ..Options::default()
         })
         .await;
         let props = json!({"from_webhook": "true", "override_username": "Ann"});
         let body = json!({"channel_id": stage.channel.id, "message": "hi", "props": props});
-        let (_, post) = stage.call(Method::POST, "posts", &body).await;
-        assert_eq!(post["props"]["override_username"].is_string(), overrides);
+        // Whether it is shown is the apps' business.
+        let (status, post) = stage.call(Method::POST, "posts", &body).await;
+        assert_eq!(
+            (status, &post["props"]["override_username"]),
+            (201, &json!("Ann"))
+        );
+        let props = props.as_object().cloned().unwrap();
+        let by_person = stage.sim.write(Post {
+            channel_id: stage.channel.id.clone(),
+            user_id: stage.bob.id.clone(),
+            message: "hi".to_owned(),
+            props,
+            ..Post::default()
+        });
+        assert_eq!(by_person.is_err(), hardened);
     }
 }
 

@@ -74,11 +74,13 @@ pub(super) struct Inner {
     pending: HashMap<(String, String), (Instant, String)>,
     listeners: Vec<Listener>,
     next_listener: u64,
+    /// Whether apps show the names that integrations choose.
+    overrides: bool,
 }
 
 /// The state behind the API.
 pub(super) struct World {
-    overrides: bool,
+    hardened: bool,
     edit_limit: Option<Duration>,
     remembered: Duration,
     inner: Mutex<Inner>,
@@ -99,10 +101,13 @@ pub(super) fn now_ms() -> i64 {
 impl World {
     pub(super) fn new(options: &Options) -> Self {
         Self {
-            overrides: options.overrides,
+            hardened: options.hardened,
             edit_limit: options.edit_limit,
             remembered: options.remembered,
-            inner: Mutex::default(),
+            inner: Mutex::new(Inner {
+                overrides: options.overrides,
+                ..Inner::default()
+            }),
         }
     }
 
@@ -156,10 +161,17 @@ impl World {
         }
         let now = now_ms();
         (post.id, post.create_at, post.update_at) = (new_id(), now, now);
-        for key in ["override_username", "override_icon_url", "from_webhook"] {
-            if !(self.overrides && author.is_bot) {
-                post.props.remove(key);
-            }
+        // The server keeps what stands there, whoever wrote it; outside of its hardened mode nobody is refused.
+        let reserved = ["override_username", "override_icon_url", "from_webhook"];
+        if self.hardened
+            && !author.is_bot
+            && reserved.iter().any(|key| post.props.contains_key(*key))
+        {
+            return Err(No(
+                400,
+                "api.context.invalid_body_param.app_error",
+                "Invalid or missing props in request body.",
+            ));
         }
         if author.is_bot {
             post.props.insert("from_bot".to_owned(), json!("true"));
@@ -389,7 +401,9 @@ impl Inner {
         if event == "posted"
             && let Some(channel) = self.channel(&post.channel_id)
         {
-            let name = text("override_username").unwrap_or_else(|| format!("@{}", author.username));
+            let is_hook = text("from_webhook").as_deref() == Some("true");
+            let shown = text("override_username").filter(|_| is_hook && self.overrides);
+            let name = shown.unwrap_or_else(|| format!("@{}", author.username));
             data.insert(
                 "channel_display_name".to_owned(),
                 json!(channel.display_name),
