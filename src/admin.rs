@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, atomic::AtomicU64},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -23,6 +24,15 @@ use prometheus_client::{
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+
+use crate::serve::{self, Limits};
+
+/// Whoever asks for health or metrics takes seconds; what watches them keeps its connection for the next time.
+const LIMITS: Limits = Limits {
+    at_once: 32,
+    head_within: Duration::from_secs(15),
+    all_within: Duration::from_mins(10),
+};
 
 /// What the house says about itself.
 #[async_trait]
@@ -108,9 +118,7 @@ pub async fn serve(
         .route("/health/ready", get(ready))
         .route("/metrics", get(metrics))
         .with_state(vitals);
-    axum::serve(listener, router)
-        .with_graceful_shutdown(stop.cancelled_owned())
-        .await
+    serve::serve(listener, router, LIMITS, stop).await
 }
 
 async fn ready(State(vitals): State<Arc<dyn Vitals>>) -> Response {

@@ -19,11 +19,19 @@ use crate::{
     clock::Clock,
     file::File,
     outlet::Outlet,
+    serve::{self, Limits},
     spool::{Blocks, Spool, Spooled},
 };
 
 /// How long a file may take to come from the homeserver, and again to whoever asked for it.
 const PATIENCE: Duration = Duration::from_mins(5);
+/// More connections than files, so that a link that leads to nothing needs no place among them.
+const LIMITS: Limits = Limits {
+    at_once: 64,
+    head_within: Duration::from_secs(5),
+    // A file comes and goes; a second request on the same connection has to begin in its first half.
+    all_within: Duration::from_mins(15),
+};
 /// How many files are served at the same time.
 pub const AT_ONCE: usize = 8;
 /// What browsers may show; everything else is saved.
@@ -75,9 +83,7 @@ pub async fn serve(
     stop: CancellationToken,
 ) -> std::io::Result<()> {
     let router = Router::new().fallback(answer).with_state(gateway);
-    axum::serve(listener, router)
-        .with_graceful_shutdown(stop.cancelled_owned())
-        .await
+    serve::serve(listener, router, LIMITS, stop).await
 }
 
 async fn answer(State(gateway): State<Gateway>, method: Method, uri: Uri) -> Response {

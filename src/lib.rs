@@ -16,6 +16,7 @@ pub mod origin;
 pub mod facts;
 pub mod outlet;
 pub mod http;
+pub mod serve;
 pub mod fetch;
 pub mod reactions;
 pub mod inbox;

@@ -183,6 +183,7 @@ mod tests {
             waiting: 0,
             oldest_pending: Some(Millis(since)),
             oldest_free: Some(Millis(since)),
+            held: 0,
             parked: 0,
             last_failure: None,
             closed_since: None,

@@ -9,6 +9,10 @@ use footbridge_testbed::{
     town::{Kind, Plan, Town},
 };
 use reqwest::Response;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 
 /// A town whose bridge has a gateway, and where that listens.
 async fn town(in_clear: bool, portal_options: &str) -> (Town, String) {
@@ -125,4 +129,50 @@ async fn what_an_encrypted_room_sends_has_a_link_only_where_the_portal_says_so()
     let (encrypted, _) = town(false, "").await;
     let (_, said) = sent(&encrypted, ("cat.png", "image/png"), b"a cat").await;
     assert_eq!(link(&said), None, "{said}");
+}
+
+/// How many descriptors the bridge holds.
+fn descriptors(town: &Town) -> usize {
+    let pid = town.bridge.pid().unwrap();
+    std::fs::read_dir(format!("/proc/{pid}/fd"))
+        .unwrap()
+        .count()
+}
+
+/// Connections that are opened and say nothing whole.
+async fn half_open(address: &str, count: usize) -> Vec<TcpStream> {
+    let mut silent = Vec::new();
+    for _ in 0..count {
+        let mut socket = TcpStream::connect(address).await.unwrap();
+        socket
+            .write_all(b"GET / HTTP/1.1\r\nhost: x\r\n")
+            .await
+            .unwrap();
+        silent.push(socket);
+    }
+    silent
+}
+
+#[tokio::test]
+async fn b17_half_open_requests_hold_few_descriptors_and_not_for_long() {
+    let (town, listen) = town(true, "").await;
+    let before = descriptors(&town);
+    let silent = half_open(&listen, 150).await;
+    let admin = town.bridge.admin_url();
+    let door = admin.strip_prefix("http://").unwrap().trim_end_matches('/');
+    let at_admin = half_open(door, 40).await;
+    let held = descriptors(&town);
+    assert!(held <= before + 64 + 32 + 10, "{before} became {held}");
+    // Behind all of them somebody comes who asks.
+    assert_eq!(get(&format!("http://{listen}/x")).await.status(), 404);
+    assert_eq!(get(&format!("{admin}/health/live")).await.status(), 200);
+    for mut socket in silent.into_iter().chain(at_admin) {
+        let mut rest = Vec::new();
+        drop(socket.read_to_end(&mut rest).await);
+        assert!(!rest.starts_with(b"HTTP/1.1 2"));
+    }
+    let few = || descriptors(&town) <= before + 10;
+    town.wait("the descriptors are free again", few)
+        .await
+        .unwrap();
 }

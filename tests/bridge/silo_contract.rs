@@ -183,7 +183,8 @@ impl House {
     /// One portal less: that of this lane. What else was joined by [`House::also`] stays.
     pub async fn without(&mut self, lane: LaneId) {
         let (store, now) = (self.store().clone(), self.clock.now());
-        let removed = store.remove_portals(&[lane.portal], None, |_| None, now);
+        let gone = [lane.portal];
+        let removed = store.remove_portals(&gone, None, |_| None, now);
         assert_eq!(removed.await.unwrap().portals, 1);
         let portals = store.portals().await.unwrap();
         let is_joined = |channel: &Channel| {
