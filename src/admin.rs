@@ -1,8 +1,9 @@
 //! The admin address: health and metrics for machines, on loopback. Booleans, ages and counts; no room, no
 //! name, no text.
 
+mod health;
+
 use std::{
-    collections::BTreeMap,
     sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
@@ -21,9 +22,10 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
-use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+
+pub use health::{Backlog, Health, Limited};
 
 use crate::serve::{self, Limits};
 
@@ -43,68 +45,6 @@ pub trait Vitals: Send + Sync {
     async fn tallies(&self) -> Option<Vec<Tally>>;
     /// The time.
     fn now(&self) -> Millis;
-}
-
-/// The body of `/health/ready`. Ages are in seconds.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Health {
-    /// Whether all of it is well.
-    pub ready: bool,
-    /// Whether the store answers.
-    pub store: bool,
-    /// `well`, `low` (little space: nothing is read), `full` or `busy` (nothing can be written for now).
-    #[serde(default)]
-    pub store_state: String,
-    /// Free space where the store is, in bytes, where the file system tells.
-    #[serde(default)]
-    pub store_free_bytes: Option<u64>,
-    /// How long ago the homeserver last answered a sync; absent before the first.
-    pub sync_age_seconds: Option<u64>,
-    /// Each silo's feed: `live`, `connecting` or `down`.
-    pub silos: BTreeMap<String, String>,
-    /// How many of each silo's channels are closed to the account.
-    #[serde(default)]
-    pub channels_closed: BTreeMap<String, usize>,
-    /// Portals that the configuration has.
-    pub portals: usize,
-    /// Of those, the ones that run.
-    pub portals_running: usize,
-    /// Age of the oldest message still owed to anyone.
-    pub oldest_pending_seconds: Option<u64>,
-    /// Accounts that the other side wants slower at the moment.
-    #[serde(default)]
-    pub limited: Vec<Limited>,
-    /// When lanes of such accounts will be empty, as far as it can be told.
-    #[serde(default)]
-    pub backlogs: Vec<Backlog>,
-    /// What was refused for the sake of trust since the start, by class.
-    #[serde(default)]
-    pub security: BTreeMap<String, u64>,
-    /// Events that the homeserver's syncs left out and audits found, since the start.
-    #[serde(default)]
-    pub missed_events: u64,
-}
-
-/// An account that the other side wants slower.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Limited {
-    /// `matrix`, or the silo's name.
-    pub account: String,
-    /// From one event to the next; absent until it is learnt.
-    pub seconds_per_event: Option<f64>,
-    /// How many messages an event has carried lately.
-    pub messages_per_event: f64,
-}
-
-/// What a lane of a limited account still has before it.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Backlog {
-    /// The portal.
-    pub portal: i64,
-    /// `matrix` or `silo`
-    pub toward: String,
-    /// An estimate, at the pace of now.
-    pub empty_after_seconds: u64,
 }
 
 /// Serves the admin address until told to stop.
@@ -184,6 +124,11 @@ struct ClassLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct NetworkLabels {
+    network: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct SiloLabels {
     silo: String,
 }
@@ -212,6 +157,8 @@ struct Figures {
     empty_after: Family<BacklogLabels, Gauge>,
     security: Family<ClassLabels, Counter>,
     missed_events: Counter,
+    answers_withheld: Family<NetworkLabels, Counter>,
+    notices_withheld: Counter,
 }
 
 impl Figures {
@@ -288,6 +235,13 @@ impl Figures {
             };
             self.security.get_or_create(&labels).inc_by(*count);
         }
+        for (network, count) in &health.answers_withheld {
+            let labels = NetworkLabels {
+                network: network.clone(),
+            };
+            self.answers_withheld.get_or_create(&labels).inc_by(*count);
+        }
+        self.notices_withheld.inc_by(health.notices_withheld);
         for limited in &health.limited {
             let labels = AccountLabels {
                 account: limited.account.clone(),
@@ -375,6 +329,10 @@ impl Figures {
         );
         let refused = "What was refused for the sake of trust since the start, by class: should stay where it is";
         all.register("security", refused, self.security);
+        let answers = "Answers left out since the start because somebody asked too often";
+        all.register("answers_withheld", answers, self.answers_withheld);
+        let notices = "Notices put off since the start because there were too many of them";
+        all.register("notices_withheld", notices, self.notices_withheld);
         all.register("silo_live", "1 when the silo's feed is live", self.live);
         let closed = "Channels that are closed to the silo's account";
         all.register("silo_channels_closed", closed, self.channels_closed);

@@ -41,6 +41,7 @@ use crate::{
     backoff::Backoff,
     clock::Clock,
     config::{Config, PortalConfig},
+    control::AnswerLimits,
     gateway, http,
     inbox::{Bells, Inbox},
     matrix::{Boxed, Matrix, Trust},
@@ -117,6 +118,8 @@ struct House {
     portals_named: AtomicUsize,
     /// What the lanes toward Matrix (under its network's name) and toward each silo know of each other.
     peers: HashMap<String, Peers>,
+    /// How often people are answered.
+    answers: AnswerLimits,
 }
 
 impl House {
@@ -174,6 +177,7 @@ impl House {
                 portals_running,
                 portals_named,
                 peers,
+                answers: AnswerLimits::default(),
             },
             doors,
         ))

@@ -7,6 +7,7 @@
 //! again for its sender, and for whoever may take back other people's messages there.
 
 mod consent;
+mod limits;
 mod may;
 mod notes;
 pub(crate) mod order;
@@ -17,6 +18,7 @@ mod rounds;
 mod upgrades;
 mod words;
 
+pub use limits::AnswerLimits;
 pub use may::Standing;
 pub use notes::{TEXT_VERSION, greeting, messages, unlinked_notice};
 pub use outside::{Audience, Found, Outside, Problem, Proof, Successor};
@@ -36,6 +38,7 @@ use crate::{
     message::{About, Command, Message},
     portal::notice,
 };
+use limits::{Asker, Class};
 use order::Order;
 
 pub use may::is_listed;
@@ -69,6 +72,8 @@ pub struct Rules {
 enum Reply {
     /// So.
     Say(String),
+    /// It is not done, because the asker may not.
+    Refuse(String),
     /// It was answered together with what was done.
     Done,
 }
@@ -90,6 +95,8 @@ pub struct Control {
     pub outside: Arc<dyn Outside>,
     /// What was done since the start.
     pub shown: Arc<Shown>,
+    /// How often it answers.
+    pub answers: AnswerLimits,
 }
 
 /// Who says what to a verification; `None` begins it.
@@ -136,15 +143,33 @@ impl Control {
                 return Ok(());
             }
         };
-        let text = match self.obey(&question, &command).await? {
-            Reply::Say(text) => Some(text),
-            Reply::Done => return Ok(()),
+        let order = order::order(&command.words);
+        let asker = Asker {
+            place: &question.place,
+            id: &command.sender.id,
+        };
+        let reply = if self.begins(&order, asker) {
+            Some(self.obey(&question, &command, &order).await?)
+        } else {
+            None
+        };
+        let text = match reply {
+            Some(Reply::Done) => return Ok(()),
+            Some(Reply::Say(text)) if self.admits(self.class(&order, asker), asker) => {
+                (!command.silent).then_some(text)
+            }
+            Some(Reply::Refuse(text)) if self.admits(Class::Refusal, asker) => {
+                (!command.silent).then_some(text)
+            }
+            Some(Reply::Say(_) | Reply::Refuse(_)) | None => self.withhold(asker),
         };
         crash::point("command.done");
         let now = self.clock.now();
-        let letter = text.filter(|_| !command.silent).and_then(|text| {
+        let letter = text.and_then(|text| {
+            // A reaction cannot be answered; what it stands on can.
+            let reacted = command.target.as_ref().filter(|_| command.silent);
             let about = About {
-                message: question.fact.clone(),
+                message: reacted.unwrap_or(&question.fact).clone(),
                 thread: command.thread.clone(),
             };
             Message::notice_about(&text, Some(about), now)
@@ -163,11 +188,11 @@ impl Control {
         &self,
         question: &store::Command,
         command: &Command,
+        order: &Order,
     ) -> Result<Reply, store::Error> {
         let now = self.clock.now();
         let asked = (question, command);
-        let order = order::order(&command.words);
-        Ok(Reply::Say(match &order {
+        Ok(Reply::Say(match order {
             Order::Why => self.why(question, command, now).await?,
             Order::Retry => self.retry(question, command, now).await?,
             Order::Status => self.status(question, command, now).await?,

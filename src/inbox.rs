@@ -1,6 +1,7 @@
 //! The one door in: what a listener heard is written to the journal, then the bells of the lanes ring.
 
 mod flood;
+mod pace;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -14,6 +15,7 @@ use footbridge_store::{
 use tokio::sync::Notify;
 
 use flood::{Flood, LOOP};
+use pace::Pace;
 
 use crate::{
     clock::Clock,
@@ -42,6 +44,7 @@ pub struct Inbox {
     clock: Clock,
     flood: Flood,
     origins: Origins,
+    pace: Pace,
 }
 
 impl Inbox {
@@ -54,6 +57,7 @@ impl Inbox {
             clock,
             flood: Flood::default(),
             origins: Origins::default(),
+            pace: Pace::default(),
         }
     }
 
@@ -175,17 +179,26 @@ impl Inbox {
         let payload = self.screened(entry, payload).await?;
         let now = self.clock.now();
         let read = self.store.fill_opened(entry, payload, opened, now).await?;
-        for lane in read.lanes {
-            self.bells.ring(lane);
-        }
+        self.ring(read.lanes);
         if asked {
             self.bells.questions.notify_one();
         }
         Ok(read.replayed)
     }
 
-    /// The bridge itself says something in a room, or in the one that a channel is joined to, once for each fact.
+    /// How many notices were put off since the start because there were too many of them.
+    #[must_use]
+    pub fn withheld(&self) -> u64 {
+        self.pace.withheld()
+    }
+
+    /// The bridge itself says something in a room, or in the one that a channel is joined to, once for each fact. Too
+    /// many of a kind in one place are not said; the fact may be said later.
     pub async fn say(&self, place: &Place, fact: &str, text: &str) -> Result<(), Error> {
+        let kind = pace::kind(fact);
+        if !self.pace.has_room(place, kind) {
+            return Ok(());
+        }
         let now = self.clock.now();
         let Ok(letter) = Message::notice(text, now).to_bytes() else {
             return Ok(());
@@ -204,13 +217,24 @@ impl Inbox {
         };
         let fact = RemoteId::from(fact);
         if let Some(lane) = self.store.notice(lane, &fact, &letter, now).await? {
+            self.pace.said(place, kind);
             self.bells.ring(lane);
         }
         Ok(())
     }
 
-    /// People are told this of entries that cannot be read.
+    fn ring(&self, lanes: Vec<LaneId>) {
+        for lane in lanes {
+            self.bells.ring(lane);
+        }
+    }
+
+    /// People are told this of entries that cannot be read. Of too many senders in one place they are told later.
     pub async fn tell(&self, telling: Telling, text: &str) -> Result<(), Error> {
+        let place = telling.place.clone();
+        if !self.pace.has_room(&place, pace::UNREADABLE) {
+            return Ok(());
+        }
         let (text, now) = (text.to_owned(), self.clock.now());
         let letter = move |changed: Option<&RemoteId>| {
             let message = match changed {
@@ -219,9 +243,11 @@ impl Inbox {
             };
             message.to_bytes().ok()
         };
-        for lane in self.store.tell(telling, letter, now).await? {
-            self.bells.ring(lane);
+        let lanes = self.store.tell(telling, letter, now).await?;
+        if !lanes.is_empty() {
+            self.pace.said(&place, pace::UNREADABLE);
         }
+        self.ring(lanes);
         Ok(())
     }
 
@@ -237,14 +263,10 @@ impl Inbox {
         let there = there.map(str::to_owned);
         let here = here.and_then(|text| Message::notice(text, now).to_bytes().ok());
         let changed = move |fact: &RemoteId| {
-            let text = there.as_ref()?;
-            Message::changed_notice(fact.clone(), text, now)
-                .to_bytes()
-                .ok()
+            let notice = Message::changed_notice(fact.clone(), there.as_ref()?, now);
+            notice.to_bytes().ok()
         };
-        for lane in self.store.tell_end(group, changed, here, now).await? {
-            self.bells.ring(lane);
-        }
+        self.ring(self.store.tell_end(group, changed, here, now).await?);
         Ok(())
     }
 

@@ -23,6 +23,7 @@ pub mod inbox;
 pub mod portal;
 pub mod backoff;
 pub mod budget;
+pub mod buckets;
 pub mod clock;
 pub mod secret;
 pub mod crash;

@@ -21,7 +21,9 @@ use std::{
     time::Duration,
 };
 
-use footbridge_store::{Copies, Delivery, Error, Head, LaneId, PortalId, Side, Store, Undelivered};
+use footbridge_store::{
+    Copies, Delivery, Error, Head, LaneId, PortalId, Side, Store, Turn, Undelivered,
+};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -171,16 +173,25 @@ impl Lane {
             .start_lane(self.id, latest, self.outlet.dedupes())
             .await?;
         self.take_over().await?;
+        let mut turn = Turn::Any;
         loop {
             if stop.is_cancelled() {
                 return Ok(LaneEnd::Stopped);
             }
-            let wait = match self.store.head(self.id, self.clock.now()).await? {
-                Head::Ready(delivery) => match self.deliver(*delivery, &stop).await? {
-                    Attempt::Settled => continue,
-                    Attempt::SignedOut => return Ok(LaneEnd::SignedOut),
-                    Attempt::Stopped => return Ok(LaneEnd::Stopped),
-                },
+            let wait = match self.store.next(self.id, turn, self.clock.now()).await? {
+                Head::Ready(delivery) => {
+                    // What the bridge itself says is at most every second event while messages wait.
+                    turn = if delivery.urgent {
+                        Turn::Ordinary
+                    } else {
+                        Turn::Any
+                    };
+                    match self.deliver(*delivery, &stop).await? {
+                        Attempt::Settled => continue,
+                        Attempt::SignedOut => return Ok(LaneEnd::SignedOut),
+                        Attempt::Stopped => return Ok(LaneEnd::Stopped),
+                    }
+                }
                 Head::NotBefore(due) => due.since(self.clock.now()),
                 Head::Empty => SLOW_POLL,
             };

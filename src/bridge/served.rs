@@ -74,6 +74,7 @@ impl House {
                 silos: self.silos.clone(),
             }),
             shown: Arc::new(Shown::default()),
+            answers: self.answers.clone(),
         }
     }
 }

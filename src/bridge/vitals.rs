@@ -90,6 +90,8 @@ impl House {
         let mut health = Health {
             security: self.matrix.alarms(),
             missed_events: self.matrix.missed(),
+            answers_withheld: self.answers.withheld(),
+            notices_withheld: self.inbox.withheld(),
             limited: limited.collect(),
             backlogs,
             ready: false,

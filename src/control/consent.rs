@@ -26,7 +26,7 @@ impl Control {
     ) -> Result<Reply, store::Error> {
         let matter = match self.matter(asked, Act::Agree, named).await? {
             Ok(matter) => matter,
-            Err(text) => return Ok(Reply::Say(text)),
+            Err(text) => return Ok(Reply::Refuse(text)),
         };
         if !matter.standing.encrypted {
             let text = "That room is not encrypted, so nobody has to agree.";

@@ -36,6 +36,21 @@ pub enum Order {
     Unknown(Option<&'static str>),
 }
 
+impl Order {
+    /// The room that is named in it, if one is.
+    #[must_use]
+    pub fn room(&self) -> Option<&str> {
+        match self {
+            Self::Add(_, room)
+            | Self::Remove(_, room)
+            | Self::Consent(_, room)
+            | Self::Pause(room)
+            | Self::Resume(room) => room.as_deref(),
+            _ => None,
+        }
+    }
+}
+
 /// A channel as people write it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct End {

@@ -67,7 +67,7 @@ impl Control {
         user: &str,
     ) -> Result<Reply, store::Error> {
         if let Err(text) = self.matter(asked, Act::Trust, &None).await? {
-            return Ok(Reply::Say(text));
+            return Ok(Reply::Refuse(text));
         }
         let approved = self.outside.approve(user).await;
         Ok(Reply::Say(match told(approved)? {

@@ -90,7 +90,7 @@ impl Control {
     ) -> Result<Reply, store::Error> {
         let matter = match self.matter(asked, Act::Link, named).await? {
             Ok(matter) => matter,
-            Err(text) => return Ok(Reply::Say(text)),
+            Err(text) => return Ok(Reply::Refuse(text)),
         };
         let (question, command) = asked;
         let found = match told(self.outside.channel(&end.silo, &end.channel).await)? {
@@ -225,7 +225,7 @@ impl Control {
     ) -> Result<Reply, store::Error> {
         let matter = match self.matter(asked, Act::Unlink, named).await? {
             Ok(matter) => matter,
-            Err(text) => return Ok(Reply::Say(text)),
+            Err(text) => return Ok(Reply::Refuse(text)),
         };
         let portals = self.portals_of(&matter.room, end).await?;
         if let [_, _, ..] = portals.as_slice() {
@@ -302,7 +302,7 @@ impl Control {
     ) -> Result<Reply, store::Error> {
         let matter = match self.matter(asked, Act::Pause, named).await? {
             Ok(matter) => matter,
-            Err(text) => return Ok(Reply::Say(text)),
+            Err(text) => return Ok(Reply::Refuse(text)),
         };
         let portals = self.portals_of(&matter.room, None).await?;
         for portal in &portals {
@@ -326,7 +326,7 @@ impl Control {
     ) -> Result<Reply, store::Error> {
         let matter = match self.matter(asked, Act::Pause, named).await? {
             Ok(matter) => matter,
-            Err(text) => return Ok(Reply::Say(text)),
+            Err(text) => return Ok(Reply::Refuse(text)),
         };
         let portals = self.portals_of(&matter.room, None).await?;
         let mut left = Vec::new();

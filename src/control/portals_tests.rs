@@ -9,7 +9,8 @@ use footbridge_store::{
 use tokio::sync::Mutex;
 
 use super::super::{
-    Audience, Control, Found, Outside, Problem, Proof, Rules, Shown, Standing, Successor,
+    AnswerLimits, Audience, Control, Found, Outside, Problem, Proof, Rules, Shown, Standing,
+    Successor,
 };
 use crate::{clock::Clock, inbox::Bells, message::Message};
 
@@ -117,6 +118,7 @@ impl Ground {
             rules: Arc::new(rules),
             outside: sides.clone(),
             shown: Arc::new(Shown::default()),
+            answers: AnswerLimits::default(),
         };
         Self {
             control,

@@ -26,6 +26,13 @@ pub fn unknown(meant: Option<&str>) -> String {
     }
 }
 
+/// Said instead of an answer, once in a while.
+#[must_use]
+pub fn too_often() -> &'static str {
+    "You ask too often, so I do not answer for some minutes. What you may decide (`optout`, `pause`, `portal remove`) is \
+     done all the same."
+}
+
 /// The answer to a command that is not complete.
 #[must_use]
 pub fn incomplete(usage: &str) -> String {

@@ -34,6 +34,8 @@ use crate::{
 
 /// Why an invite is turned down.
 const NOT_OURS: &str = "This bridge only joins rooms that its operator has configured, or into which people invite it whom the operator has named.";
+/// So many invites to rooms that have no portal are refused after one sync.
+const REFUSED_AT_ONCE: usize = 10;
 /// How long an invite that could not be answered rests.
 const INVITE_REST: Duration = Duration::from_secs(30);
 /// The mark of a room whose every event after our own entry is wanted.
@@ -256,7 +258,13 @@ impl Invites {
         inbox: &Inbox,
     ) -> Result<(), MatrixError> {
         let client = &matrix.client;
+        // Who invites us again and again holds up no sync: the others are refused after the next ones.
+        let mut refused = 0;
+        self.answered.retain(|_, at| at.elapsed() < INVITE_REST);
         for id in open {
+            if refused >= REFUSED_AT_ONCE && !rooms.contains_key(&id) {
+                continue;
+            }
             if self
                 .answered
                 .get(&id)
@@ -274,7 +282,10 @@ impl Invites {
                     receive(matrix, &id, inbox).await?;
                     Ok(())
                 }
-                None => refuse(client, &id).await,
+                None => {
+                    refused += 1;
+                    refuse(client, &id).await
+                }
             };
             self.report(&id, outcome)?;
         }

@@ -22,14 +22,29 @@ use matrix_sdk::{
     ruma::{OwnedUserId, RoomId, UserId, events::key::verification::VerificationMethod},
 };
 use serde_json::json;
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 use tracing::{debug, info, warn};
 
 use super::{Boxed, Matrix, MatrixError, fault::Fault};
+use crate::buckets::{Buckets, Rate};
 use flow::Flow;
 
 /// How long saying goodbye may hold up the end.
 const GOODBYE: Duration = Duration::from_secs(2);
+
+/// How often one user who may not verify us is told so.
+const OF_USER: Rate = Rate {
+    burst: 3,
+    every: Duration::from_mins(10),
+};
+/// The same for all users.
+const OF_ALL: Rate = Rate {
+    burst: 20,
+    every: Duration::from_secs(30),
+};
 
 /// One of the seven.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,6 +112,8 @@ pub struct Verifications {
     changed: Arc<watch::Sender<u64>>,
     requests: mpsc::UnboundedSender<VerificationRequest>,
     waiting: Arc<tokio::sync::Mutex<mpsc::UnboundedReceiver<VerificationRequest>>>,
+    /// How often each user, and all of them (`None`), were declined.
+    declined: Arc<Mutex<Buckets<Option<String>>>>,
 }
 
 impl Verifications {
@@ -109,7 +126,25 @@ impl Verifications {
             changed: Arc::new(watch::Sender::new(0)),
             requests,
             waiting: Arc::new(tokio::sync::Mutex::new(waiting)),
+            declined: Arc::default(),
         }
+    }
+
+    /// Whether somebody who is not on the list is declined, and not only ignored: each time is a request of ours, which
+    /// the sync waits for.
+    fn may_decline(&self, user: &str) -> bool {
+        let now = Instant::now();
+        let asked = [(Some(user.to_owned()), OF_USER), (None, OF_ALL)];
+        let mut declined = self.declined.lock().unwrap_or_else(PoisonError::into_inner);
+        let may = asked
+            .iter()
+            .all(|(key, rate)| declined.has(key, *rate, now));
+        if may {
+            for (key, rate) in &asked {
+                declined.take(key, *rate, now);
+            }
+        }
+        may
     }
 
     /// Whether this user may verify the bridge.
@@ -382,6 +417,15 @@ mod tests {
             let _words = all.obey("@me:example.org", said.into());
             assert_eq!(heard.try_recv().ok(), taken, "{stage:?} {said:?}");
         }
+    }
+
+    #[test]
+    fn b14_who_may_not_verify_us_is_told_so_a_few_times_only() {
+        let (all, _heard) = at(Stage::Asked);
+        let told = |user: &str| (0..200).filter(|_| all.may_decline(user)).count();
+        assert_eq!(told("@eve:example.org"), 3);
+        let others = (0..200).map(|number| told(&format!("@eve{number}:example.org")));
+        assert_eq!(others.sum::<usize>(), 17);
     }
 
     #[test]

@@ -5,13 +5,23 @@ use std::time::Duration;
 use rusqlite::{OptionalExtension, Row, params};
 
 use crate::{
-    Delivery, DeliveryId, EntryId, Head, LaneId, Millis, Place,
+    Delivery, DeliveryId, EntryId, Error, Head, LaneId, Millis, Place, Store,
     database::{Desk, Fault},
     journal,
     paths::{Net, Paths},
     seal::Cell,
     settle,
 };
+
+/// Whose turn it is in a lane.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Turn {
+    /// What is urgent goes first.
+    #[default]
+    Any,
+    /// A message that can be sent now goes before what is urgent.
+    Ordinary,
+}
 
 /// Where the plan of a delivery is sealed.
 pub(crate) fn plan_cell(delivery: DeliveryId) -> Cell {
@@ -28,7 +38,8 @@ macro_rules! debts_of_lane {
         concat!(
             "SELECT o.id, o.entry_id, o.key, j.place, o.to_place, j.payload, o.plan, o.steps_done, o.attempts,
                     o.unsure_since, o.accepted_at, o.late, o.due, j.hold_until, o.unanswered_since, o.tries,
-                    o.rejections, o.blamed_ms, o.tried_at, EXISTS (SELECT 1 FROM parked p WHERE p.id = o.id), o.from_place
+                    o.rejections, o.blamed_ms, o.tried_at, EXISTS (SELECT 1 FROM parked p WHERE p.id = o.id), o.from_place,
+                    o.urgent
              FROM outbox o JOIN journal j ON j.id = o.entry_id
              WHERE o.portal_id = ?1 AND o.toward = ?2 AND ",
             $condition
@@ -58,6 +69,14 @@ const FIRST_OWED: &str = debts_of_lane!(
     ORDER BY o.id LIMIT 1"
 );
 
+// The same without what goes before the backlog.
+const FIRST_ORDINARY: &str = debts_of_lane!(
+    "o.from_place = ?4 AND o.entry_id > ?5 AND (
+        j.hold_until IS NULL OR j.hold_until > ?3 AND o.accepted_at <= ?3)
+      AND o.leader IS NULL AND o.urgent = 0
+    ORDER BY o.id LIMIT 1"
+);
+
 const LINE: &str = debts_of_lane!(
     "(
         j.hold_until IS NULL OR j.hold_until > ?3 AND o.accepted_at <= ?3)
@@ -66,11 +85,33 @@ const LINE: &str = debts_of_lane!(
 );
 
 /// What a look at the head of a lane came to.
-pub(crate) enum Look {
+enum Look {
     /// This stands first.
     Head(Head),
     /// Several were bound together, one of them is held up now, and none was tried yet: first they must be taken apart.
     Unbind(DeliveryId),
+}
+
+impl Store {
+    /// What stands first in the lane. A delivery that has begun comes first, then what the bridge itself has to say,
+    /// then the oldest.
+    pub async fn head(&self, lane: LaneId, now: Millis) -> Result<Head, Error> {
+        self.next(lane, Turn::Any, now).await
+    }
+
+    /// The same by turns: a lane that has just sent something urgent asks with [`Turn::Ordinary`], so that no flood of
+    /// notices keeps messages back.
+    pub async fn next(&self, lane: LaneId, turn: Turn, now: Millis) -> Result<Head, Error> {
+        loop {
+            let look = self.read("read the head of a lane", move |desk| {
+                head(desk, lane, turn, now)
+            });
+            match look.await? {
+                Look::Head(head) => return Ok(head),
+                Look::Unbind(leader) => self.unbind(leader).await?,
+            }
+        }
+    }
 }
 
 /// A row as it stands, sealed.
@@ -85,19 +126,27 @@ struct Owed {
 
 /// What stands first in the lane. What is held up is passed over by what is not, and order is kept between messages that
 /// were said in one place.
-pub(crate) fn head(desk: &Desk<'_>, lane: LaneId, now: Millis) -> Result<Look, Fault> {
+fn head(desk: &Desk<'_>, lane: LaneId, turn: Turn, now: Millis) -> Result<Look, Fault> {
     let net = Net::load(desk.sql, now)?;
     let open = net.open(lane);
     let bound = bound(desk, lane, &open)?;
     if let Bound::Apart(leader) = bound {
         return Ok(Look::Unbind(leader));
     }
-    let first = match begun(desk, lane, &open, bound == Bound::Stuck)? {
-        Some(begun) => Some(begun),
+    let begun = begun(desk, lane, &open, bound == Bound::Stuck)?;
+    let ordinary = if begun.is_none() && turn == Turn::Ordinary && bound != Bound::Stuck {
+        // One that cannot be sent yet keeps no notice back.
+        let first = first_owed(desk, lane, &open, (FIRST_ORDINARY, now))?;
+        first.filter(|owed| owed.hold_until.is_none() && owed.due <= now)
+    } else {
+        None
+    };
+    let first = match begun.or(ordinary) {
+        Some(first) => Some(first),
         None => match urgent(desk, lane)? {
             Some(urgent) => Some(urgent),
             None if bound == Bound::Stuck => None,
-            None => first_owed(desk, lane, &open, now)?,
+            None => first_owed(desk, lane, &open, (FIRST_OWED, now))?,
         },
     };
     let opens_at = net.opens_at();
@@ -181,10 +230,10 @@ fn first_owed(
     desk: &Desk<'_>,
     lane: LaneId,
     open: &Paths,
-    now: Millis,
+    (which, now): (&str, Millis),
 ) -> Result<Option<Owed>, Fault> {
     let mut first: Option<Owed> = None;
-    let mut query = desk.sql.prepare_cached(FIRST_OWED)?;
+    let mut query = desk.sql.prepare_cached(which)?;
     for (from, path) in open.all() {
         let found = query
             .query_row(
@@ -267,6 +316,7 @@ fn owed_from_row(row: &Row<'_>, lane: LaneId) -> rusqlite::Result<Owed> {
             blamed: Duration::from_millis(row.get(17)?),
             tried_at: row.get(18)?,
             again: row.get(19)?,
+            urgent: row.get(21)?,
         },
         from: row.get(FROM_PLACE)?,
         sealed: row.get(5)?,

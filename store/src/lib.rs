@@ -64,6 +64,7 @@ pub use closed::Closed;
 pub use commands::Command;
 pub use consent::{Consent, Linking};
 pub use error::Error;
+pub use head::Turn;
 pub use hindrance::{Hindrance, free_space};
 pub use holds::Hold;
 pub use ids::{DeliveryId, EntryId, LaneId, Millis, Place, PortalId, RemoteId, Side};

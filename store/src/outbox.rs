@@ -7,7 +7,7 @@ use rusqlite::params;
 use crate::{
     Copy, DeliveryId, EntryId, Error, LaneId, Millis, Place, RemoteId, Store, bundle, columns,
     database::{Desk, Fault},
-    head::{self, Look, plan_cell},
+    head::plan_cell,
     links, parked,
     settle::{self, Debt, End},
 };
@@ -55,6 +55,8 @@ pub struct Delivery {
     pub tried_at: Option<Millis>,
     /// Whether it had failed before and is tried again.
     pub again: bool,
+    /// Whether it goes before the backlog: something that the bridge itself has to say.
+    pub urgent: bool,
 }
 
 impl std::fmt::Debug for Delivery {
@@ -142,7 +144,8 @@ const IN_FLIGHT: &str = "
     WHERE portal_id = ?1 AND toward = ?2 AND unanswered_since IS NULL AND (
         late = 1 OR urgent = 1 OR steps_done > 0 OR id IN (
             SELECT min(o.id) FROM outbox o JOIN journal j ON j.id = o.entry_id
-            WHERE o.portal_id = ?1 AND o.toward = ?2 AND o.late = 0 AND j.session IS NULL
+            WHERE o.portal_id = ?1 AND o.toward = ?2 AND o.late = 0 AND o.urgent = 0
+              AND j.session IS NULL
             GROUP BY o.from_place))";
 
 /// A step of which nobody knows yet whether it happened: of which delivery, and which one.
@@ -150,19 +153,6 @@ const IN_FLIGHT: &str = "
 pub struct Doubt(i64, i64);
 
 impl Store {
-    /// What stands first in the lane. A delivery that has begun comes first, then the oldest.
-    pub async fn head(&self, lane: LaneId, now: Millis) -> Result<Head, Error> {
-        loop {
-            let look = self.read("read the head of a lane", move |desk| {
-                head::head(desk, lane, now)
-            });
-            match look.await? {
-                Look::Head(head) => return Ok(head),
-                Look::Unbind(leader) => self.unbind(leader).await?,
-            }
-        }
-    }
-
     /// Keeps the plan before its first step.
     pub async fn planned(&self, delivery: DeliveryId, plan: &[u8]) -> Result<(), Error> {
         let plan = plan.to_owned();

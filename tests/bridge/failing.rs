@@ -137,6 +137,7 @@ impl Bench {
             }),
             outside: Arc::new(Nowhere),
             shown: Arc::default(),
+            answers: footbridge::control::AnswerLimits::default(),
         };
         let watch = async {
             while !self.store.commands().await.unwrap().is_empty() {

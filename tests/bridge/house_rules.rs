@@ -72,8 +72,8 @@ fn floor_of_import(import: &str) -> Option<u8> {
         "portal" => 3,
         "inbox" | "outlet" | "fetch" | "reactions" => 2,
         "message" | "text" | "names" | "people" | "file" | "spool" | "picture" | "links"
-        | "origin" | "facts" | "http" | "serve" | "backoff" | "budget" | "clock" | "secret"
-        | "crash" => 1,
+        | "origin" | "facts" | "http" | "serve" | "backoff" | "budget" | "buckets" | "clock"
+        | "secret" | "crash" => 1,
         _ => return None,
     })
 }

@@ -1040,3 +1040,26 @@ async fn c23_what_clocks_say_decides_nothing() {
     assert_eq!(wall.texts(), ["m0", "m1 edited", "m2", "m3", "m4", "m5"]);
     bench.balance().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn b14_two_hundred_answers_keep_no_message_back() {
+    let home = tempfile::tempdir().unwrap();
+    let bench = Bench::open(home.path()).await;
+    for number in 0..200 {
+        let (fact, now) = (RemoteId(format!("answer-{number}")), bench.clock.now());
+        let answer = Message::notice("an answer", now).to_bytes().unwrap();
+        let said = bench.store.say(&bench.portal.channel, &fact, &answer, now);
+        said.await.unwrap();
+    }
+    for text in ["one", "two", "three"] {
+        bench.hear(text, post(text)).await;
+    }
+    let wall = Wall::new(false, Vec::new());
+    bench.run(&wall, LONG).await;
+    let texts = wall.texts();
+    assert_eq!(texts.len(), 203);
+    for (text, at) in [("one", 1), ("two", 3), ("three", 5)] {
+        assert_eq!(texts[at], text, "{texts:?}");
+    }
+    bench.balance().await;
+}

@@ -339,3 +339,61 @@ async fn a_death_around_a_failure_or_a_command_loses_and_doubles_nothing() {
         said(&scene)
     );
 }
+
+/// Waits until the bridge has said this so often in the channel; answers how much it has said there.
+async fn posts_until(scene: &Scenario, words: &str) -> usize {
+    let posts = || {
+        let messages = scene.sim.messages(&scene.stage.channel.id);
+        let ours = messages.into_iter();
+        let ours = ours.filter(|message| message.from_user_id == scene.bot.id);
+        ours.map(|message| message.text).collect::<Vec<_>>()
+    };
+    let found = || posts().iter().any(|text| text.contains(words));
+    let waited = until(PATIENCE, found).await;
+    waited.unwrap_or_else(|_| panic!("{words:?}: {:#?}", posts()));
+    posts().len()
+}
+
+#[tokio::test]
+async fn b14_a_flood_of_commands_from_either_end_keeps_no_message_back() {
+    let (_synapse, scene) = open().await;
+    let channel = &scene.stage.channel.id;
+    for number in 0..200 {
+        let by = if number % 2 == 0 {
+            &scene.tom
+        } else {
+            &scene.mary
+        };
+        scene.sim.say(channel, &by.id, "!bridge help");
+    }
+    for _ in 0..40 {
+        scene
+            .ann
+            .say(&scene.stage.room, "!bridge help")
+            .await
+            .unwrap();
+    }
+    scene
+        .ann
+        .say(&scene.stage.room, "said meanwhile")
+        .await
+        .unwrap();
+    scene.sim.say(channel, &scene.mary.id, "heard meanwhile");
+    let before = posts_until(&scene, "said meanwhile").await;
+    assert!(before <= 30, "{before}");
+    let heard = || {
+        said(&scene)
+            .iter()
+            .any(|said| said.text.contains("heard meanwhile"))
+    };
+    until(PATIENCE, heard).await.unwrap();
+    close(&scene).await;
+    // Ten for each asker, twenty for a place, and to each of them once that it is too often.
+    let answers = said(&scene)
+        .iter()
+        .filter(|said| said.text.contains("!bridge why"))
+        .count();
+    assert!((10..=20).contains(&answers), "{answers}");
+    let all = posts_until(&scene, "You ask too often").await;
+    assert!((20..=40).contains(&all), "{all}");
+}

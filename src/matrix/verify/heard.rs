@@ -119,6 +119,10 @@ impl Matrix {
                 continue;
             };
             let is_admin = self.verify.is_admin(user.as_str());
+            if !is_admin && !self.verify.may_decline(user.as_str()) {
+                debug!(matrix.user = %user, "Not declined once more");
+                continue;
+            }
             match by {
                 By::Device(Some(device)) if !is_admin => {
                     self.decline(&user, &device, &flow).await;

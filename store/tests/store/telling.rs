@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use footbridge_store::{Copies, EntryId, Head, LaneId, Millis, Payload, Place, RemoteId, Telling};
+use footbridge_store::{
+    Copies, EntryId, Head, LaneId, Millis, Payload, Place, RemoteId, Telling, Turn,
+};
 
-use crate::ground::{Ground, NOW, balances, copy, sealed_letter, to_matrix, to_silo};
+use crate::ground::{Ground, NOW, balances, copy, letter, sealed_letter, to_matrix, to_silo};
 
 const HOUR: Duration = Duration::from_hours(1);
 
@@ -177,4 +179,54 @@ async fn f26_a_wait_is_counted_while_we_run_whatever_the_clock_says() {
     assert_eq!(seen(5, Millis(0)).await, (35, 35));
     let place: Place = ground.room.clone();
     assert_eq!(ground.store.waiting(None).await.unwrap()[0].place, place);
+}
+
+#[tokio::test]
+async fn b14_what_the_bridge_says_is_at_most_every_second_event_while_messages_wait() {
+    let ground = Ground::with_one_portal().await;
+    let lane = to_silo(&ground.a);
+    for number in 0..200 {
+        let said = fact(&format!("said-{number}"));
+        let said = ground.store.say(&ground.a.channel, &said, b"help", NOW);
+        assert_eq!(said.await.unwrap(), Some(lane));
+    }
+    let messages = (0..3).map(|number| letter(&ground.room, &format!("${number}")));
+    ground.accept(messages.collect()).await;
+    let (mut turn, mut order) = (Turn::Any, Vec::new());
+    for number in 0..8 {
+        let Head::Ready(next) = ground.store.next(lane, turn, NOW).await.unwrap() else {
+            panic!("nothing after {order:?}")
+        };
+        turn = if next.urgent {
+            Turn::Ordinary
+        } else {
+            Turn::Any
+        };
+        order.push(String::from_utf8(next.payload).unwrap());
+        let made = copy(&format!("made-{number}"));
+        let done = ground
+            .store
+            .step_done(next.id, Some(&made), None, true, NOW);
+        done.await.unwrap();
+    }
+    let wanted = ["help", "$0", "help", "$1", "help", "$2", "help", "help"];
+    assert_eq!(order, wanted);
+}
+
+#[tokio::test]
+async fn b14_after_a_kill_the_message_that_went_between_two_notices_is_looked_for() {
+    let ground = Ground::with_one_portal().await;
+    let lane = to_silo(&ground.a);
+    let said = fact("said");
+    let said = ground.store.say(&ground.a.channel, &said, b"help", NOW);
+    said.await.unwrap();
+    ground.accept(vec![letter(&ground.room, "$0")]).await;
+    // It may have gone out of turn when the process ended.
+    ground.store.start_lane(lane, NOW, true).await.unwrap();
+    let next = ground.store.next(lane, Turn::Ordinary, NOW).await.unwrap();
+    let Head::Ready(next) = next else {
+        panic!("{next:?}")
+    };
+    assert_eq!(next.payload, b"$0");
+    assert!(next.unanswered_since.is_some());
 }
