@@ -22,6 +22,7 @@ pub mod reactions;
 pub mod inbox;
 pub mod portal;
 pub mod backoff;
+pub mod bounded;
 pub mod budget;
 pub mod buckets;
 pub mod clock;

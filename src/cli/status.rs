@@ -13,11 +13,15 @@ use serde_json::{Value, json};
 use super::{Ended, args::Form, console};
 use crate::{
     admin::Health,
+    bounded,
     clock::{Clock, in_words},
     config::{Config, Exit},
     http,
     matrix::Trust,
 };
+
+/// The longest answer of an admin address.
+const LONGEST_HEALTH: usize = 1 << 20;
 
 /// Shows the status.
 pub async fn run(config: &Config, form: Form) -> Ended {
@@ -47,7 +51,7 @@ pub async fn live(listen: SocketAddr) -> Option<Health> {
         .get(url)
         .timeout(Duration::from_secs(2));
     let answer = request.send().await.ok()?;
-    answer.json().await.ok()
+    bounded::json(answer, LONGEST_HEALTH).await.ok()
 }
 
 fn trust_of(config: &Config) -> &'static str {

@@ -16,6 +16,7 @@ use super::{
     convert::files::{self, Source},
 };
 use crate::{
+    bounded::{self, Unread},
     file::File,
     outlet::{Done, Outcome, SendError, Step, without_files},
     picture::Picture,
@@ -26,6 +27,8 @@ use crate::{
 const PATIENCE: Duration = Duration::from_mins(15);
 /// The type of what is encrypted.
 const SEALED: &str = "application/octet-stream";
+/// The longest answer about a file: an address.
+const LONGEST_ANSWER: usize = 64 << 10;
 
 impl Matrix {
     /// A file of a room, whole and verified.
@@ -115,7 +118,13 @@ impl Matrix {
                     .body(Body::wrap_stream(blocks))
             })
             .await?;
-        let uploaded: Uploaded = answer.json().await.map_err(|error| not_done(&error))?;
+        let uploaded: Result<Uploaded, Unread> = bounded::json(answer, LONGEST_ANSWER).await;
+        let uploaded = uploaded.map_err(|error| SendError::Retry {
+            after: None,
+            outcome: Outcome::NotDone,
+            source: anyhow::Error::new(error)
+                .context("the homeserver did not say where a file lies"),
+        })?;
         Ok(uploaded.content_uri)
     }
 

@@ -23,7 +23,7 @@ use super::{
     Boxed, Homeserver, MatrixConfig, MatrixError,
     account::{self, Login},
 };
-use crate::crash;
+use crate::{bounded, crash};
 
 /// Keeps each new pair of tokens.
 #[derive(Debug)]
@@ -79,6 +79,8 @@ fn present(client: &Client) -> Result<footbridge_store::Secret, MatrixError> {
     account::sealed(&session.ok_or(MatrixError::NoAccount)?)
 }
 
+/// The longest answer about a session.
+const LONGEST_ANSWER: usize = 64 << 10;
 /// How long the homeserver may take for an answer.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
 
@@ -149,7 +151,7 @@ async fn whoami(server: &Url, token: &str, http: &reqwest::Client) -> SessionSta
         return SessionState::Accepted;
     }
     // What is no answer of a homeserver says nothing of a session.
-    match answer.json::<Refusal>().await {
+    match bounded::json::<Refusal>(answer, LONGEST_ANSWER).await {
         Ok(refusal) if status == 401 && refusal.errcode == "M_UNKNOWN_TOKEN" => {
             if refusal.soft_logout {
                 SessionState::Expired
@@ -206,12 +208,16 @@ async fn refreshed(
         return Err(SessionState::Unknown);
     };
     if answer.status().is_success() {
-        return answer.json().await.map_err(|_| SessionState::Unknown);
+        return bounded::json(answer, LONGEST_ANSWER)
+            .await
+            .map_err(|_| SessionState::Unknown);
     }
-    Err(match answer.json::<Refusal>().await {
-        Ok(refusal) if refusal.errcode != "M_LIMIT_EXCEEDED" => SessionState::Expired,
-        _ => SessionState::Unknown,
-    })
+    Err(
+        match bounded::json::<Refusal>(answer, LONGEST_ANSWER).await {
+            Ok(refusal) if refusal.errcode != "M_LIMIT_EXCEEDED" => SessionState::Expired,
+            _ => SessionState::Unknown,
+        },
+    )
 }
 
 /// Nobody else uses the session meanwhile: whoever asks holds the store.

@@ -72,8 +72,8 @@ fn floor_of_import(import: &str) -> Option<u8> {
         "portal" => 3,
         "inbox" | "outlet" | "fetch" | "reactions" => 2,
         "message" | "text" | "names" | "people" | "file" | "spool" | "picture" | "links"
-        | "origin" | "facts" | "http" | "serve" | "backoff" | "budget" | "buckets" | "clock"
-        | "secret" | "crash" => 1,
+        | "origin" | "facts" | "http" | "serve" | "backoff" | "budget" | "bounded" | "buckets"
+        | "clock" | "secret" | "crash" => 1,
         _ => return None,
     })
 }
@@ -284,6 +284,30 @@ fn c28_no_statement_is_made_of_anything_but_constants() {
                         wrong.push(format!("{}: {{{hole}}}", relative(&path)));
                     }
                 }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn b17_no_body_of_an_answer_is_read_without_a_limit() {
+    let mut wrong = Vec::new();
+    for path in sources(&root().join("src")) {
+        let file = relative(&path);
+        let code = code(&path).replace(char::is_whitespace, "");
+        let ways = [
+            ".json().await",
+            ".json::<",
+            ".text().await",
+            ".bytes().await",
+            ".bytes_stream()",
+        ];
+        for way in ways.into_iter().filter(|way| code.contains(way)) {
+            // The spool has a limit of its own.
+            let spooled = way == ".bytes_stream()" && code.contains("spool.seal(");
+            if !spooled && file != "src/bounded.rs" {
+                wrong.push(format!("{file}: {way}"));
             }
         }
     }

@@ -15,7 +15,7 @@ use super::{
     api::{self, Event, Post},
     fault::{Fault, Request, fault_of, fault_of_silence},
 };
-use crate::{secret::Secret, spool::Blocks};
+use crate::{bounded, secret::Secret, spool::Blocks};
 
 /// From the request to the last byte of the answer.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(20);
@@ -113,15 +113,8 @@ async fn answered(request: Request, builder: RequestBuilder) -> Result<Response,
 }
 
 /// The body of an answer; `None` where it broke off or is too long.
-async fn read_bounded(mut response: Response) -> Option<Vec<u8>> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.ok()? {
-        if body.len() + chunk.len() > LONGEST_ANSWER {
-            return None;
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Some(body)
+async fn read_bounded(response: Response) -> Option<Vec<u8>> {
+    bounded::body(response, LONGEST_ANSWER).await.ok()
 }
 
 #[cfg(test)]

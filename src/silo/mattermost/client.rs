@@ -20,6 +20,7 @@ use super::{
     fault::{Fault, Repeat, Subject, fault_of, fault_of_silence, unreadable},
 };
 use crate::{
+    bounded::{self, Unread},
     secret::Secret,
     silo::{outage::Outage, server_clock::ServerClock},
 };
@@ -360,18 +361,12 @@ pub(super) fn refusal_in(body: Result<Vec<u8>, Fault>) -> Refusal {
 }
 
 /// The body of an answer, if it is not too long.
-pub(super) async fn read_bounded(mut response: Response, repeat: Repeat) -> Result<Vec<u8>, Fault> {
-    let mut body = Vec::new();
-    loop {
-        let chunk = response.chunk().await;
-        let Some(chunk) = chunk.map_err(|error| fault_of_silence(repeat, error))? else {
-            return Ok(body);
-        };
-        if body.len() + chunk.len() > LONGEST_ANSWER {
-            return Err(unreadable(repeat));
-        }
-        body.extend_from_slice(&chunk);
-    }
+pub(super) async fn read_bounded(response: Response, repeat: Repeat) -> Result<Vec<u8>, Fault> {
+    let body = bounded::body(response, LONGEST_ANSWER).await;
+    body.map_err(|unread| match unread {
+        Unread::Broken(error) => fault_of_silence(repeat, error),
+        Unread::TooLong(_) | Unread::NoJson(_) => unreadable(repeat),
+    })
 }
 
 /// The address of a path below `/api/v4`; every segment is encoded.

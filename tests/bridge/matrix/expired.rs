@@ -2,7 +2,11 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{proxy::scene, *};
+use super::{
+    proxy::{Proxy, scene},
+    *,
+};
+use crate::liar::{GOOD, Liar, Lie};
 
 async fn token(house: &House) -> String {
     let account = house.store.account().await.unwrap().unwrap();
@@ -97,4 +101,23 @@ async fn d21_f29_a_session_that_can_be_renewed_goes_on_by_itself() {
     let asked = session::ask(&house.store, &house.config, &http()).await;
     assert_eq!(asked.unwrap(), SessionState::Accepted);
     assert_ne!(token(&house).await, old);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b17_a_homeserver_that_never_ends_its_answer_is_not_read_to_the_end() {
+    let synapse = Synapse::shared().await.unwrap();
+    let proxy = Proxy::before(synapse).await;
+    let mut house = House::new(synapse).await;
+    house.login(None).await.unwrap();
+    // The session has expired, and the answer to its renewal has no end.
+    *proxy.rules.expired.lock().unwrap() = Some(token(&house).await);
+    let script = vec![Lie::Line(GOOD), Lie::Answer(Vec::new(), 512)];
+    let liar = Liar::before(&proxy.url, script).await;
+    let url = format!("http://{}", liar.address);
+    house.config.homeserver = Homeserver::Url(url.parse().unwrap());
+    let http = reqwest::Client::builder().pool_max_idle_per_host(0);
+    let asked = session::ask(&house.store, &house.config, &http.build().unwrap()).await;
+    assert_eq!(asked.unwrap(), SessionState::Unknown);
+    let swallowed = liar.swallowed.load(Ordering::SeqCst);
+    assert!((1..64 << 20).contains(&swallowed), "{swallowed}");
 }

@@ -6,7 +6,10 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::super::fault::{Fault, Repeat, fault_of_silence};
-use crate::outlet::Outcome;
+use crate::{
+    bounded::{self, Unread},
+    outlet::Outcome,
+};
 
 /// The longest answer we read: a full listing of long messages, several times over.
 const LONGEST_ANSWER: usize = 8 << 20;
@@ -33,19 +36,10 @@ pub fn readable<T: DeserializeOwned>(value: Value) -> Result<T, Fault> {
 }
 
 /// The body of an answer, if it is not too long.
-pub async fn read_bounded(mut response: Response, repeat: Repeat) -> Result<Vec<u8>, Fault> {
-    let mut body = Vec::new();
-    loop {
-        let chunk = response
-            .chunk()
-            .await
-            .map_err(|error| fault_of_silence(repeat, error))?;
-        let Some(chunk) = chunk else {
-            return Ok(body);
-        };
-        if body.len() + chunk.len() > LONGEST_ANSWER {
-            return Err(Fault::TooLong);
-        }
-        body.extend_from_slice(&chunk);
-    }
+pub async fn read_bounded(response: Response, repeat: Repeat) -> Result<Vec<u8>, Fault> {
+    let body = bounded::body(response, LONGEST_ANSWER).await;
+    body.map_err(|unread| match unread {
+        Unread::Broken(error) => fault_of_silence(repeat, error),
+        Unread::TooLong(_) | Unread::NoJson(_) => Fault::TooLong,
+    })
 }
