@@ -8,6 +8,7 @@ use matrix_sdk::{
     Client, authentication::matrix::MatrixSession, ruma::api::client::session::get_login_types,
     store::RoomLoadSettings,
 };
+use serde::Serialize;
 use tracing::info;
 use url::Url;
 
@@ -15,7 +16,7 @@ use super::{
     Boxed, Homeserver, MatrixConfig, MatrixError, Trust, client, encryption,
     fault::Fault,
     files, lease, retire,
-    session::{self, SessionState},
+    session::{self, Life, SessionState},
 };
 use crate::{clock::Clock, secret::Secret};
 
@@ -76,7 +77,9 @@ pub fn login(with: Login<'_>) -> Boxed<'_, Result<LoggedIn, MatrixError>> {
             }
             None => sign_in(&with).await?,
         };
-        let _kept_when_refreshed = session::Keeper::of(&client, &with.store)?;
+        let kept = with.store.account().await?.ok_or(MatrixError::NoAccount)?;
+        let _kept_when_refreshed =
+            session::Keeper::of(&client, &with.store, &kept.session, with.clock)?;
         client
             .encryption()
             .wait_for_e2ee_initialization_tasks()
@@ -101,7 +104,7 @@ async fn sign_in(with: &Login<'_>) -> Result<Client, MatrixError> {
     let client = build(with, &with.config.homeserver).await?;
     offers_password(&client).await?;
     (with.progress)("Logging in");
-    let session = password_session(&client, with, None).await?;
+    let (session, life) = password_session(&client, with, None).await?;
     let face = AccountFace {
         user_id: session.meta.user_id.to_string(),
         device_id: session.meta.device_id.to_string(),
@@ -109,7 +112,7 @@ async fn sign_in(with: &Login<'_>) -> Result<Client, MatrixError> {
         ed25519: None,
         master_key: None,
     };
-    let sealed = sealed(&session)?;
+    let sealed = sealed(&session, life)?;
     if !with
         .store
         .save_account(&face, &sealed, with.clock.now())
@@ -129,7 +132,7 @@ pub(super) async fn password_session(
     client: &Client,
     with: &Login<'_>,
     device: Option<&str>,
-) -> Result<MatrixSession, MatrixError> {
+) -> Result<(MatrixSession, Life), MatrixError> {
     let login = client
         .matrix_auth()
         .login_username(&with.config.user, with.password.expose())
@@ -138,7 +141,7 @@ pub(super) async fn password_session(
         Some(device) => login.device_id(device),
         None => login.initial_device_display_name(&with.config.device_name),
     };
-    login
+    let answer = login
         .send()
         .await
         .map_err(|error| match Fault::from(&error) {
@@ -148,12 +151,21 @@ pub(super) async fn password_session(
             Fault::SignedOut(reason) | Fault::Wrong(reason) => MatrixError::Refused(reason),
             fault => fault.into_matrix_error("log in"),
         })?;
-    client.matrix_auth().session().ok_or(MatrixError::NoAccount)
+    let life = Life::of(answer.expires_in, with.clock.now());
+    let session = client.matrix_auth().session();
+    Ok((session.ok_or(MatrixError::NoAccount)?, life))
 }
 
-/// A session as it is kept.
-pub(super) fn sealed(session: &MatrixSession) -> Result<Sealed, MatrixError> {
-    let session = serde_json::to_vec(session)
+/// A session as it is kept, with how long it lasts.
+pub(super) fn sealed(session: &MatrixSession, life: Life) -> Result<Sealed, MatrixError> {
+    #[derive(Serialize)]
+    struct Kept<'a> {
+        #[serde(flatten)]
+        session: &'a MatrixSession,
+        #[serde(flatten)]
+        life: Life,
+    }
+    let session = serde_json::to_vec(&Kept { session, life })
         .context("the session cannot be written down")
         .map_err(MatrixError::Unavailable)?;
     Ok(Sealed(session))

@@ -117,10 +117,21 @@ impl From<&matrix_sdk::Error> for Fault {
 
 impl Fault {
     /// The session had expired, so that the request itself was turned away, and could not be renewed.
-    fn of_refresh(error: &RefreshTokenError) -> Self {
+    pub(super) fn of_refresh(error: &RefreshTokenError) -> Self {
         let RefreshTokenError::MatrixAuth(error) = error else {
             return Self::SignedOut(error.to_string());
         };
+        let answer = error.as_client_api_error();
+        if let Some(ErrorKind::UnknownToken(data)) = answer.and_then(|answer| answer.error_kind())
+            && !data.soft_logout
+        {
+            return Self::SignedOut(format!(
+                "{error} (said of the refresh token: either somebody logged the device out, or the token had been \
+                 used before and its answer was lost, as by a kill in the middle of a renewal, and the homeserver \
+                 removed the device for that. If it is gone, `footbridge device reset` makes a new one and keeps the \
+                 queue)"
+            ));
+        }
         match Self::from(error.as_ref()) {
             Self::Forbidden(why) | Self::NotFound(why) | Self::Wrong(why) => Self::SignedOut(
                 format!("{why} (the session has expired and is not renewed: log in again)"),

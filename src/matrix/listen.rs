@@ -94,6 +94,7 @@ pub(super) async fn listen(
         tokio::select! {
             outcome = Box::pin(listener.run()) => outcome,
             lost = Box::pin(matrix.keep_lease()) => Err(lost),
+            over = Box::pin(matrix.keep_session()) => Err(over),
             () = Box::pin(matrix.attend()) => Ok(()),
         }
     };

@@ -184,7 +184,7 @@ impl Matrix {
             .await?;
             put_cursor(&client, store.cursor(SYNC_CURSOR).await?).await?;
             account::restore(&client, &account.session).await?;
-            let session = session::Keeper::of(&client, &store)?;
+            let session = session::Keeper::of(&client, &store, &account.session, clock)?;
             let lease = lease::Lease::of(&store, key);
             encryption::require_signed_device(&client).await?;
             Ok(Arc::new(Self {

@@ -48,7 +48,7 @@ pub fn reset(with: Login<'_>) -> Boxed<'_, Result<LoggedIn, MatrixError>> {
         (with.progress)("Logging in on a new device");
         let homeserver = account::homeserver(&account.face, &with.config)?;
         let fresh = client::without_stores(&homeserver, with.http.clone()).await?;
-        let session = account::password_session(&fresh, &with, None).await?;
+        let (session, life) = account::password_session(&fresh, &with, None).await?;
         (with.progress)("Looking for what the old device has sent");
         let found = match former_sends(&fresh, &account, &with).await {
             Ok(found) => found,
@@ -60,7 +60,7 @@ pub fn reset(with: Login<'_>) -> Boxed<'_, Result<LoggedIn, MatrixError>> {
         };
         let mut face = account.face.clone();
         face.device_id = session.meta.device_id.to_string();
-        let sealed = account::sealed(&session)?;
+        let sealed = account::sealed(&session, life)?;
         with.store
             .replace_device(&face, &sealed, &found, with.clock.now())
             .await?;

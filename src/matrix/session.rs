@@ -2,87 +2,45 @@
 //! is no longer accepted: it has expired, and the device lives on with its keys; or the device was logged out, and its
 //! keys are of no use any more.
 //!
-//! A refresh takes the old pair of tokens away only when the new one is first used, so a kill before the new pair is
-//! kept goes on with the old one. The SDK lets the request that found the session expired go on only after the new pair
-//! is kept. A request of another task may be quicker by the time that the write takes; a kill in just these
-//! milliseconds needs the password once more.
+//! By the specification a refresh takes the old pair of tokens away only when the new one is first used, so a kill before
+//! the new pair is kept goes on with the old one. The SDK lets the request that found the session expired go on only
+//! after the new pair is kept. A request of another task may be quicker by the time that the write takes; a kill in just
+//! these milliseconds needs the password once more.
+//!
+//! Some homeservers remove the device when a spent refresh token comes once more after a few seconds (Tuwunel: 15). So a
+//! session is renewed before it expires, when nothing waits for it, where the login told how long it lasts; a renewal
+//! whose answer does not come is asked for again at once, within those seconds; and a start renews what is due first.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
+mod keep;
+
+use std::time::Duration;
 
 use footbridge_store::{Account, Store};
 use matrix_sdk::{Client, authentication::matrix::MatrixSession};
 use serde::Deserialize;
 use serde_json::json;
-use tracing::{error, info};
+use tokio::time::sleep;
+use tracing::info;
 use url::Url;
 
 use super::{
     Boxed, Homeserver, MatrixConfig, MatrixError,
     account::{self, Login},
 };
-use crate::{bounded, crash};
+use crate::{bounded, clock::Clock};
 
-/// Keeps each new pair of tokens.
-#[derive(Debug)]
-pub(super) struct Keeper {
-    store: Store,
-    /// Whether the newest pair could not be kept.
-    behind: Arc<AtomicBool>,
-}
+pub(super) use keep::{Keeper, Life};
 
-impl Keeper {
-    /// For a client that has its session. Once for each.
-    pub(super) fn of(client: &Client, store: &Store) -> Result<Self, MatrixError> {
-        let behind = Arc::new(AtomicBool::new(false));
-        let (writer, failed) = (store.clone(), behind.clone());
-        let kept = client.set_session_callbacks(
-            Box::new(|client| {
-                client
-                    .session_tokens()
-                    .ok_or_else(|| "there is no session".into())
-            }),
-            Box::new(move |client| {
-                crash::point("session.refreshed");
-                // Whoever fails here leaves the pair to `keep`.
-                failed.store(true, Ordering::SeqCst);
-                writer.save_session_now(&present(&client)?)?;
-                failed.store(false, Ordering::SeqCst);
-                info!("The session was renewed");
-                crash::point("session.kept");
-                Ok(())
-            }),
-        );
-        kept.map_err(|error| MatrixError::Keys(format!("the session cannot be watched: {error}")))?;
-        Ok(Self {
-            store: store.clone(),
-            behind,
-        })
-    }
-
-    /// Keeps what could not be kept when it came. Waits for a store that is hindered.
-    pub(super) async fn keep(&self, client: &Client) -> Result<(), MatrixError> {
-        if !self.behind.load(Ordering::SeqCst) {
-            return Ok(());
-        }
-        error!("A renewed session could not be kept; trying again");
-        self.store.save_session(&present(client)?).await?;
-        self.behind.store(false, Ordering::SeqCst);
-        Ok(())
-    }
-}
-
-fn present(client: &Client) -> Result<footbridge_store::Secret, MatrixError> {
-    let session = client.matrix_auth().session();
-    account::sealed(&session.ok_or(MatrixError::NoAccount)?)
-}
+/// How long a homeserver may take to renew a session, and how often it is asked at once: all of it within the seconds for
+/// which homeservers take a spent refresh token.
+const RENEWED_WITHIN: Duration = Duration::from_secs(4);
+const RENEWALS: usize = 3;
+const BETWEEN_RENEWALS: Duration = Duration::from_millis(250);
 
 /// The longest answer about a session.
 const LONGEST_ANSWER: usize = 64 << 10;
 /// How long the homeserver may take for an answer.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What the homeserver says of the session that is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,6 +68,7 @@ struct Refusal {
 struct Renewed {
     access_token: String,
     refresh_token: Option<String>,
+    expires_in_ms: Option<u64>,
 }
 
 /// Asks the homeserver about the session that is kept, and renews one that has expired if that needs no password.
@@ -191,8 +150,25 @@ pub(super) async fn log_out(
     }
 }
 
-/// A new pair for a refresh token; without one, what that says of the session.
+/// A new pair for a refresh token; without one, what that says of the session. Where the answer is lost it is asked for
+/// again at once.
 async fn refreshed(
+    server: &Url,
+    token: &str,
+    http: &reqwest::Client,
+) -> Result<Renewed, SessionState> {
+    let mut asked = ask_for_a_pair(server, token, http).await;
+    for _ in 1..RENEWALS {
+        if !matches!(asked, Err(SessionState::Unknown)) {
+            break;
+        }
+        sleep(BETWEEN_RENEWALS).await;
+        asked = ask_for_a_pair(server, token, http).await;
+    }
+    asked
+}
+
+async fn ask_for_a_pair(
     server: &Url,
     token: &str,
     http: &reqwest::Client,
@@ -203,7 +179,7 @@ async fn refreshed(
     let request = http
         .post(address)
         .json(&json!({ "refresh_token": token }))
-        .timeout(PATIENCE);
+        .timeout(RENEWED_WITHIN);
     let Ok(answer) = request.send().await else {
         return Err(SessionState::Unknown);
     };
@@ -232,13 +208,26 @@ async fn renew(
     };
     let renewed = match refreshed(server, token, http).await {
         Ok(renewed) => renewed,
+        // The homeserver may have removed the device for it.
+        Err(SessionState::Expired) => {
+            let state = whoami(server, &session.tokens.access_token, http).await;
+            return Ok(if state == SessionState::Gone {
+                state
+            } else {
+                SessionState::Expired
+            });
+        }
         Err(state) => return Ok(state),
     };
+    let lasts = renewed.expires_in_ms.map(Duration::from_millis);
     session.tokens.access_token = renewed.access_token;
     if renewed.refresh_token.is_some() {
         session.tokens.refresh_token = renewed.refresh_token;
     }
-    store.save_session(&account::sealed(&session)?).await?;
+    let life = Life::of(lasts, Clock::start().now());
+    store
+        .save_session(&account::sealed(&session, life)?)
+        .await?;
     info!("The session was renewed");
     Ok(SessionState::Accepted)
 }
@@ -250,13 +239,16 @@ pub(super) async fn sign_in_again(
     account: &Account,
 ) -> Result<(), MatrixError> {
     (with.progress)("The session has expired: logging in again, on the same device");
-    let session = account::password_session(client, with, Some(&account.face.device_id)).await?;
+    let (session, life) =
+        account::password_session(client, with, Some(&account.face.device_id)).await?;
     if session.meta.device_id.as_str() != account.face.device_id {
         return Err(MatrixError::Keys(
             "the homeserver made another device than the one it was asked for".into(),
         ));
     }
-    with.store.save_session(&account::sealed(&session)?).await?;
+    with.store
+        .save_session(&account::sealed(&session, life)?)
+        .await?;
     info!("Logged in again");
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::{
-    proxy::{Proxy, scene},
+    proxy::{Proxy, scene, scene_behind},
     *,
 };
 use crate::liar::{GOOD, Liar, Lie};
@@ -101,6 +101,118 @@ async fn d21_f29_a_session_that_can_be_renewed_goes_on_by_itself() {
     let asked = session::ask(&house.store, &house.config, &http()).await;
     assert_eq!(asked.unwrap(), SessionState::Accepted);
     assert_ne!(token(&house).await, old);
+}
+
+/// Waits until the kept session is another one than this.
+async fn renewed(house: &House, old: &str) {
+    let renewed = timeout(Duration::from_mins(1), async {
+        while token(house).await == old {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    renewed.await.expect("the session is renewed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c21_a_session_is_renewed_before_it_expires_and_a_lost_answer_is_asked_for_at_once() {
+    let synapse = Synapse::shared().await.unwrap();
+    let proxy = Proxy::before(synapse).await;
+    *proxy.rules.lifetime.lock().unwrap() = Some(8_000);
+    *proxy.rules.grace.lock().unwrap() = Some(Duration::from_secs(15));
+    // The first answer never comes, on a connection that stays open.
+    proxy.rules.mute_renewals.store(1, Ordering::SeqCst);
+    let (scene, proxy) = scene_behind(proxy, synapse, true, Patience::default()).await;
+    let first = token(&scene.house).await;
+    // No request has found the session expired.
+    renewed(&scene.house, &first).await;
+    assert!(!proxy.rules.removed.load(Ordering::SeqCst));
+    // So it goes on, also after a restart.
+    let Scene {
+        mut house,
+        person,
+        room,
+        lane,
+        ..
+    } = scene;
+    let second = token(&house).await;
+    house.reopen().await;
+    house.listen(&room);
+    renewed(&house, &second).await;
+    person.say(&room, "still here").await.unwrap();
+    assert_eq!(text_of(&house.next(lane).await), "still here");
+    assert!(!proxy.rules.removed.load(Ordering::SeqCst));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c21_renewals_whose_answers_are_lost_do_not_cost_the_device() {
+    let synapse = Synapse::shared().await.unwrap();
+    let (scene, proxy) = scene(synapse, true, Patience::default()).await;
+    let Scene {
+        house,
+        person,
+        room,
+        lane,
+        ..
+    } = scene;
+    *proxy.rules.grace.lock().unwrap() = Some(Duration::from_secs(15));
+    for round in 0..2 {
+        proxy.rules.lose_renewals.store(3, Ordering::SeqCst);
+        let old = token(&house).await;
+        *proxy.rules.expired.lock().unwrap() = Some(old.clone());
+        renewed(&house, &old).await;
+        let text = format!("message {round}");
+        person.say(&room, &text).await.unwrap();
+        assert_eq!(text_of(&house.next(lane).await), text);
+    }
+    assert!(!proxy.rules.removed.load(Ordering::SeqCst));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c21_where_a_spent_refresh_token_cost_the_device_it_is_said_so_and_the_queue_stays() {
+    let synapse = Synapse::shared().await.unwrap();
+    let (scene, proxy) = scene(synapse, true, Patience::default()).await;
+    let Scene {
+        mut house,
+        person,
+        room,
+        lane,
+        ..
+    } = scene;
+    person.say(&room, "kept").await.unwrap();
+    let owed = async {
+        while !matches!(
+            house.store.head(lane, house.clock.now()).await.unwrap(),
+            Head::Ready(_)
+        ) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(Duration::from_mins(1), owed).await.unwrap();
+    // A process has used the token and died before it had the answer; the next one comes too late.
+    *proxy.rules.grace.lock().unwrap() = Some(Duration::ZERO);
+    let account = house.store.account().await.unwrap().unwrap();
+    let session: Value = serde_json::from_slice(&account.session.0).unwrap();
+    let body = json!({"refresh_token": session["refresh_token"]});
+    let url = format!("{}/_matrix/client/v3/refresh", proxy.url);
+    let spent = http().post(url).json(&body).send().await.unwrap();
+    assert!(spent.status().is_success());
+    *proxy.rules.expired.lock().unwrap() = Some(token(&house).await);
+    let ended = timeout(Duration::from_mins(1), house.listening.join_next()).await;
+    let Err(MatrixError::SignedOut(why)) = ended.unwrap().unwrap().unwrap() else {
+        panic!("it goes on")
+    };
+    for part in [
+        "answer was lost",
+        "removed the device",
+        "footbridge device reset",
+    ] {
+        assert!(why.contains(part), "{part}: {why}");
+    }
+    assert!(proxy.rules.removed.load(Ordering::SeqCst));
+    assert_eq!(text_of(&house.next(lane).await), "kept");
+    *proxy.rules.expired.lock().unwrap() = None;
+    let asked = session::ask(&house.store, &house.config, &http()).await;
+    assert_eq!(asked.unwrap(), SessionState::Gone);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,8 +1,12 @@
 //! Between a bridge and the homeserver: keeps room keys back, loses answers, says that a session has expired.
 
-use std::sync::{
-    Mutex,
-    atomic::{AtomicBool, AtomicU32, Ordering},
+use std::{
+    collections::HashMap,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::Instant,
 };
 
 use super::*;
@@ -32,6 +36,36 @@ pub struct Rules {
     pub hide_events: AtomicBool,
     /// Sends that reached the homeserver.
     pub sends: AtomicU32,
+    /// Of so many renewals the answer is lost; the homeserver has done its work by then.
+    pub lose_renewals: AtomicU32,
+    /// The same, and the connection stays open without a word.
+    pub mute_renewals: AtomicU32,
+    /// A refresh token that comes once more so long after it was spent costs the device, as on Tuwunel.
+    pub grace: Mutex<Option<Duration>>,
+    spent: Mutex<HashMap<String, Instant>>,
+    /// The device was removed.
+    pub removed: AtomicBool,
+    /// Clients behind the proxy do not learn of this user's devices, as where a homeserver does not tell of a new one
+    /// (Continuwuity).
+    pub hidden: Mutex<Option<String>>,
+    /// What logins say of how long their tokens last, in milliseconds.
+    pub lifetime: Mutex<Option<u64>>,
+}
+
+impl Rules {
+    /// A refresh token is used.
+    fn spend(&self, body: &[u8]) {
+        let Some(grace) = *self.grace.lock().unwrap() else {
+            return;
+        };
+        let body: Value = serde_json::from_slice(body).unwrap();
+        let token = body["refresh_token"].as_str().unwrap().to_owned();
+        let mut spent = self.spent.lock().unwrap();
+        let first = *spent.entry(token).or_insert_with(Instant::now);
+        if first.elapsed() > grace {
+            self.removed.store(true, Ordering::SeqCst);
+        }
+    }
 }
 
 pub struct Proxy {
@@ -62,6 +96,16 @@ impl Proxy {
 /// A scene whose house is behind a proxy and has little patience.
 pub async fn scene(synapse: &Synapse, encrypted: bool, patience: Patience) -> (Scene, Proxy) {
     let proxy = Proxy::before(synapse).await;
+    scene_behind(proxy, synapse, encrypted, patience).await
+}
+
+/// The same behind this proxy.
+pub async fn scene_behind(
+    proxy: Proxy,
+    synapse: &Synapse,
+    encrypted: bool,
+    patience: Patience,
+) -> (Scene, Proxy) {
     let mut house = House::new(synapse).await;
     house.config.homeserver = Homeserver::Url(proxy.url.parse().unwrap());
     house.config.patience = patience;
@@ -92,7 +136,8 @@ type Shared = (Arc<Rules>, String, reqwest::Client);
 async fn pass(State((rules, upstream, http)): State<Shared>, request: Request) -> Response {
     let given = request.headers().get(header::AUTHORIZATION);
     let given = given.and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
-    if given.is_some() && given == rules.expired.lock().unwrap().as_deref() {
+    let given = given.map(str::to_owned);
+    if given.is_some() && given == *rules.expired.lock().unwrap() {
         let body = json!({"errcode": "M_UNKNOWN_TOKEN", "error": "expired", "soft_logout": true});
         return (StatusCode::UNAUTHORIZED, axum::Json(body)).into_response();
     }
@@ -118,6 +163,15 @@ async fn pass(State((rules, upstream, http)): State<Shared>, request: Request) -
     // A long poll would hide for half a minute that keys are no longer kept back.
     let path = path.replace("timeout=30000", "timeout=500");
     let body = to_bytes(body, usize::MAX).await.unwrap();
+    let is_renewal = path.ends_with("/refresh");
+    if is_renewal {
+        rules.spend(&body);
+    }
+    if rules.removed.load(Ordering::SeqCst) && (given.is_some() || is_renewal) {
+        let body =
+            json!({"errcode": "M_UNKNOWN_TOKEN", "error": "no such token", "soft_logout": false});
+        return (StatusCode::UNAUTHORIZED, axum::Json(body)).into_response();
+    }
     let mut forward = http.request(parts.method, format!("{upstream}{path}"));
     for name in [header::AUTHORIZATION, header::CONTENT_TYPE] {
         if let Some(value) = parts.headers.get(&name) {
@@ -133,6 +187,32 @@ async fn pass(State((rules, upstream, http)): State<Shared>, request: Request) -
         if take(&rules.lose_sends) {
             return StatusCode::GATEWAY_TIMEOUT.into_response();
         }
+    }
+    if is_renewal && status.is_success() {
+        if take(&rules.lose_renewals) {
+            return StatusCode::GATEWAY_TIMEOUT.into_response();
+        }
+        if take(&rules.mute_renewals) {
+            return std::future::pending().await;
+        }
+    }
+    let lifetime = *rules.lifetime.lock().unwrap();
+    if let (true, Some(lifetime)) = (path.ends_with("/login") && status.is_success(), lifetime) {
+        let mut answer: Value = serde_json::from_slice(&bytes).unwrap();
+        if answer["access_token"].is_string() {
+            answer["expires_in_ms"] = json!(lifetime);
+            bytes = answer.to_string().into();
+        }
+    }
+    let hidden = rules.hidden.lock().unwrap().clone();
+    if let (Some(user), true) = (hidden, path.contains("/keys/query")) {
+        let mut answer: Value = serde_json::from_slice(&bytes).unwrap();
+        for part in ["device_keys", "master_keys", "self_signing_keys"] {
+            if let Some(all) = answer[part].as_object_mut() {
+                all.remove(&user);
+            }
+        }
+        bytes = answer.to_string().into();
     }
     if path.contains("/sync?") && status.is_success() {
         bytes = sift(&rules, &bytes).into();
@@ -155,6 +235,12 @@ fn sift(rules: &Rules, bytes: &[u8]) -> Vec<u8> {
     } else {
         std::mem::take(&mut *kept)
     };
+    if let (Some(user), Some(changed)) = (
+        rules.hidden.lock().unwrap().as_deref(),
+        answer["device_lists"]["changed"].as_array_mut(),
+    ) {
+        changed.retain(|changed| changed != user);
+    }
     answer["to_device"] = json!({ "events": events });
     answer.to_string().into_bytes()
 }

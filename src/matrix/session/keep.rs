@@ -1,0 +1,201 @@
+//! Keeping each new pair of tokens, and renewing it in time.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use footbridge_store::{Millis, Store};
+use matrix_sdk::{Client, SessionChange};
+use serde::{Deserialize, Serialize};
+use tokio::{
+    sync::broadcast::error::RecvError,
+    time::{sleep, timeout},
+};
+use tracing::{error, info, warn};
+
+use super::{
+    super::{Matrix, MatrixError, account, fault::Fault},
+    BETWEEN_RENEWALS, RENEWALS, RENEWED_WITHIN,
+};
+use crate::{clock::Clock, crash};
+
+/// From one renewal to the next, at least.
+const LEAST: Duration = Duration::from_secs(2);
+/// After all of these failed, and while the homeserver wants it slower.
+const REST: Duration = Duration::from_secs(30);
+
+/// How long the pairs of tokens of a session last, and when the present one came. Kept beside them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::matrix) struct Life {
+    /// In milliseconds, as the homeserver said at the login or at a renewal; none where it did not.
+    #[serde(default)]
+    lasts_ms: Option<u64>,
+    /// When the pair came, by our clock.
+    #[serde(default)]
+    since: Millis,
+}
+
+impl Life {
+    /// Of a pair that came now.
+    pub(in crate::matrix) fn of(lasts: Option<Duration>, now: Millis) -> Self {
+        let lasts_ms = lasts.map(|lasts| u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX));
+        Self {
+            lasts_ms,
+            since: now,
+        }
+    }
+
+    fn read(session: &footbridge_store::Secret) -> Self {
+        serde_json::from_slice(&session.0).unwrap_or_default()
+    }
+
+    /// When the pair is to be renewed: after three quarters of its life.
+    fn due(self) -> Option<Millis> {
+        let after = self.lasts_ms? / 4 * 3;
+        Some(self.since.plus(Duration::from_millis(after)))
+    }
+}
+
+/// Keeps each new pair of tokens.
+#[derive(Debug)]
+pub(in crate::matrix) struct Keeper {
+    store: Store,
+    clock: Clock,
+    life: Arc<Mutex<Life>>,
+    /// Whether the newest pair could not be kept.
+    behind: Arc<AtomicBool>,
+}
+
+impl Keeper {
+    /// For a client that has this session. Once for each.
+    pub(in crate::matrix) fn of(
+        client: &Client,
+        store: &Store,
+        session: &footbridge_store::Secret,
+        clock: Clock,
+    ) -> Result<Self, MatrixError> {
+        let behind = Arc::new(AtomicBool::new(false));
+        let life = Arc::new(Mutex::new(Life::read(session)));
+        let (writer, failed, lives) = (store.clone(), behind.clone(), life.clone());
+        let kept = client.set_session_callbacks(
+            Box::new(|client| {
+                client
+                    .session_tokens()
+                    .ok_or_else(|| "there is no session".into())
+            }),
+            Box::new(move |client| {
+                crash::point("session.refreshed");
+                // Whoever fails here leaves the pair to `keep`.
+                failed.store(true, Ordering::SeqCst);
+                let life = {
+                    let mut life = lives.lock().unwrap_or_else(PoisonError::into_inner);
+                    life.since = clock.now();
+                    *life
+                };
+                writer.save_session_now(&present(&client, life)?)?;
+                failed.store(false, Ordering::SeqCst);
+                info!("The session was renewed");
+                crash::point("session.kept");
+                Ok(())
+            }),
+        );
+        kept.map_err(|error| MatrixError::Keys(format!("the session cannot be watched: {error}")))?;
+        Ok(Self {
+            store: store.clone(),
+            clock,
+            life,
+            behind,
+        })
+    }
+
+    /// Renews the session. Where the answer is lost, nobody knows whether the old tokens are spent, so that it is asked
+    /// for again at once.
+    async fn renew(&self, client: &Client) -> Result<(), Fault> {
+        let mut fault = Fault::NotSent("the homeserver does not answer".to_owned());
+        let auth = client.matrix_auth();
+        for _ in 0..RENEWALS {
+            fault = match timeout(RENEWED_WITHIN, auth.refresh_access_token()).await {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(error)) => Fault::of_refresh(&error),
+                Err(_) => Fault::NotSent("the homeserver does not answer".to_owned()),
+            };
+            if !matches!(fault, Fault::NotSent(_)) {
+                break;
+            }
+            sleep(BETWEEN_RENEWALS).await;
+        }
+        Err(fault)
+    }
+
+    /// How long until the session is to be renewed.
+    fn due_in(&self) -> Option<Duration> {
+        let life = *self.life.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(life.due()?.since(self.clock.now()))
+    }
+
+    /// Keeps what could not be kept when it came. Waits for a store that is hindered.
+    pub(in crate::matrix) async fn keep(&self, client: &Client) -> Result<(), MatrixError> {
+        if !self.behind.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        error!("A renewed session could not be kept; trying again");
+        let life = *self.life.lock().unwrap_or_else(PoisonError::into_inner);
+        self.store.save_session(&present(client, life)?).await?;
+        self.behind.store(false, Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+fn present(client: &Client, life: Life) -> Result<footbridge_store::Secret, MatrixError> {
+    let session = client.matrix_auth().session();
+    account::sealed(&session.ok_or(MatrixError::NoAccount)?, life)
+}
+
+impl Matrix {
+    /// Renews the session before it expires, and at once where a request could not because an answer was lost. Returns
+    /// when it cannot be renewed any more.
+    pub(in crate::matrix) async fn keep_session(&self) -> MatrixError {
+        let mut changes = self.client.subscribe_to_session_changes();
+        loop {
+            let due = async {
+                match self.session.due_in() {
+                    Some(wait) => sleep(wait).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let needed = tokio::select! {
+                () = due => true,
+                change = changes.recv() => match change {
+                    Ok(SessionChange::UnknownToken(_)) | Err(RecvError::Lagged(_)) => true,
+                    Ok(SessionChange::TokensRefreshed) => false,
+                    // The client is gone.
+                    Err(RecvError::Closed) => std::future::pending().await,
+                },
+            };
+            // Without a refresh token whoever made the request says what is wrong.
+            let tokens = self.client.session_tokens();
+            let renewable = tokens.is_some_and(|tokens| tokens.refresh_token.is_some());
+            if !needed || !renewable {
+                continue;
+            }
+            match self.session.renew(&self.client).await {
+                // However short the homeserver says it lasts.
+                Ok(()) => sleep(LEAST).await,
+                Err(fault @ Fault::SignedOut(_)) => {
+                    return fault.into_matrix_error("renew the session");
+                }
+                Err(fault) => {
+                    let error = format!("{:#}", fault.into_matrix_error("renew the session"));
+                    warn!(error, "The session cannot be renewed now; trying again");
+                    sleep(REST).await;
+                }
+            }
+            // What was said of the old tokens meanwhile is settled by this.
+            changes = changes.resubscribe();
+        }
+    }
+}
