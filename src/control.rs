@@ -23,6 +23,7 @@ pub use may::Standing;
 pub use notes::{TEXT_VERSION, greeting, messages, unlinked_notice};
 pub use outside::{Audience, Found, Outside, Problem, Proof, Successor};
 pub use rounds::Shown;
+pub use words::keyless;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -331,6 +332,7 @@ impl Control {
     ) -> Result<String, store::Error> {
         let tallies = self.store.tallies().await?;
         let holds = self.store.holds(now).await?;
+        let keyless = self.store.keyless().await?;
         let here = &question.place;
         let mut portals = self.store.portals().await?;
         portals.retain(|portal| portal.active && portal.origin != Origin::Desk);
@@ -352,7 +354,16 @@ impl Control {
             let held: String = held.collect();
             let limits = self.rules.limits.get(&portal.spec.silo);
             let limits = limits.map_or_else(String::new, |limits| format!("\n{limits}"));
-            format!("{}{limits}{held}", words::status(portal, &own, here, now))
+            // The other end need not know who is in the room.
+            let keyless = keyless
+                .iter()
+                .filter(|one| one.place == *here && portal.room == *here);
+            let keyless = keyless.map(|one| format!("\n{}", words::keyless(&one.sender)));
+            let keyless: String = keyless.collect();
+            format!(
+                "{}{limits}{held}{keyless}",
+                words::status(portal, &own, here, now)
+            )
         });
         Ok(lines.collect::<Vec<_>>().join("\n"))
     }

@@ -16,7 +16,7 @@ use crate::{
     bounded,
     clock::{Clock, in_words},
     config::{Config, Exit},
-    http,
+    control, http,
     matrix::Trust,
 };
 
@@ -104,6 +104,9 @@ fn write_text(
         for hold in held(peek, portal, now) {
             writeln!(out, "  {hold}")?;
         }
+        for sender in keyless(peek, portal) {
+            writeln!(out, "  {}", control::keyless(sender))?;
+        }
         for tally in tallies_of(peek, portal) {
             write_lane(out, &tally, empty_after(health, &tally), now)?;
         }
@@ -125,6 +128,15 @@ fn write_text(
 /// A desk is no portal to anybody.
 fn is_shown(portal: &Portal) -> bool {
     portal.origin != Origin::Desk
+}
+
+/// Who writes in a portal's room although no room key of theirs has ever come.
+fn keyless<'a>(peek: &'a Peek, portal: &'a Portal) -> impl Iterator<Item = &'a str> {
+    let here = move |one: &&'a footbridge_store::Keyless| portal.active && one.place == portal.room;
+    peek.keyless
+        .iter()
+        .filter(here)
+        .map(|one| one.sender.as_str())
 }
 
 /// What holds a portal up, in words.
@@ -318,6 +330,7 @@ fn object(peek: &Peek, health: Option<&Health>, config: &Config, now: Millis) ->
                 "channel": portal.spec.channel,
                 "active": portal.active,
                 "held": held(peek, portal, now),
+                "no_key_ever_from": keyless(peek, portal).collect::<Vec<_>>(),
                 "lanes": tallies_of(peek, portal).map(|tally| lane(&tally)).collect::<Vec<_>>(),
             })
         })
@@ -361,6 +374,7 @@ mod tests {
                 origin: Origin::File,
             }],
             holds: Vec::new(),
+            keyless: Vec::new(),
             wanted: Vec::new(),
             tallies: vec![Tally {
                 lane: LaneId {

@@ -26,6 +26,16 @@ pub fn unknown(meant: Option<&str>) -> String {
     }
 }
 
+/// What is said of somebody of whom no room key has ever come, and what helps.
+#[must_use]
+pub fn keyless(sender: &str) -> String {
+    format!(
+        "No room key of {sender} has ever come: their client may not know of the bridge's device, because the bridge was \
+         invited before it had logged in. Remove the bridge from the room and invite it again: clients look its devices \
+         up then, and what is said afterwards crosses."
+    )
+}
+
 /// Said instead of an answer, once in a while.
 #[must_use]
 pub fn too_often() -> &'static str {

@@ -5,10 +5,12 @@ use std::path::Path;
 use rusqlite::Connection;
 
 use crate::{
-    AccountFace, Error, Hold, Millis, Portal, PortalId, PortalSpec, Store, Tally, accounts,
+    AccountFace, Error, Hold, Keyless, Millis, Portal, PortalId, PortalSpec, Store, Tally,
+    accounts,
     database::{Fault, explain, off_thread, open_read_only},
     directory::database_path,
     holds::LACKS_CONSENT,
+    keyless,
     migrate::{self, Found},
     portals, settle, wishes,
 };
@@ -24,6 +26,8 @@ pub struct Peek {
     pub holds: Vec<(PortalId, Hold)>,
     /// Portals of the command line, by name.
     pub wanted: Vec<PortalSpec>,
+    /// Who wrote although no room key of theirs has ever come.
+    pub keyless: Vec<Keyless>,
     /// Our account, if there is one, with the secrets left out.
     pub account: Option<AccountFace>,
 }
@@ -43,6 +47,7 @@ fn look(path: &Path) -> Result<Peek, Error> {
         tallies: Vec::new(),
         holds: Vec::new(),
         wanted: Vec::new(),
+        keyless: Vec::new(),
         account: None,
     };
     match path.try_exists() {
@@ -68,6 +73,7 @@ fn look(path: &Path) -> Result<Peek, Error> {
             // Whoever looks on has no clock of ours.
             holds: holds(&state, Millis(i64::MAX))?,
             wanted: wishes::wanted(&state)?,
+            keyless: keyless::keyless(&state)?,
             account: accounts::face(&state)?,
         })
     };

@@ -8,6 +8,7 @@ use footbridge_store::{Hold, Origin, Peek, Portal, Side};
 use super::{Findings, Found, bad};
 use crate::{
     config::{Config, Fault},
+    control,
     silo::SiloConfig,
 };
 
@@ -17,6 +18,17 @@ pub(super) fn look(config: &Config, peek: &Peek, findings: &mut Findings) {
     for portal in &peek.portals {
         if !portal.active || portal.origin == Origin::Desk {
             continue;
+        }
+        let mut keyless = peek.keyless.iter();
+        if let Some(one) = keyless.find(|one| one.place == portal.room) {
+            findings.add(
+                "keys",
+                Found::Doubtful(format!(
+                    "{}: {}",
+                    portal.spec.room,
+                    control::keyless(&one.sender)
+                )),
+            );
         }
         let lacks = peek
             .holds

@@ -12,7 +12,7 @@ use std::{
 use super::*;
 use axum::{
     Router,
-    body::{Body, to_bytes},
+    body::{Body, Bytes, to_bytes},
     extract::{Request, State},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
@@ -61,10 +61,10 @@ impl Rules {
         let body: Value = serde_json::from_slice(body).unwrap();
         let token = body["refresh_token"].as_str().unwrap().to_owned();
         let mut spent = self.spent.lock().unwrap();
-        let first = *spent.entry(token).or_insert_with(Instant::now);
-        if first.elapsed() > grace {
+        if spent.get(&token).is_some_and(|at| at.elapsed() > grace) {
             self.removed.store(true, Ordering::SeqCst);
         }
+        spent.entry(token).or_insert_with(Instant::now);
     }
 }
 
@@ -196,8 +196,23 @@ async fn pass(State((rules, upstream, http)): State<Shared>, request: Request) -
             return std::future::pending().await;
         }
     }
+    if status.is_success() {
+        bytes = rewritten(&rules, &path, bytes);
+    }
+    if path.contains("/sync?") && status.is_success() {
+        bytes = sift(&rules, &bytes).into();
+    }
+    Response::builder()
+        .status(status)
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Body::from(bytes))
+        .unwrap()
+}
+
+/// An answer with the lifetime of tokens that logins shall tell, and without the devices that nobody shall learn of.
+fn rewritten(rules: &Rules, path: &str, mut bytes: Bytes) -> Bytes {
     let lifetime = *rules.lifetime.lock().unwrap();
-    if let (true, Some(lifetime)) = (path.ends_with("/login") && status.is_success(), lifetime) {
+    if let (true, Some(lifetime)) = (path.ends_with("/login"), lifetime) {
         let mut answer: Value = serde_json::from_slice(&bytes).unwrap();
         if answer["access_token"].is_string() {
             answer["expires_in_ms"] = json!(lifetime);
@@ -208,20 +223,13 @@ async fn pass(State((rules, upstream, http)): State<Shared>, request: Request) -
     if let (Some(user), true) = (hidden, path.contains("/keys/query")) {
         let mut answer: Value = serde_json::from_slice(&bytes).unwrap();
         for part in ["device_keys", "master_keys", "self_signing_keys"] {
-            if let Some(all) = answer[part].as_object_mut() {
+            if let Some(all) = answer.get_mut(part).and_then(Value::as_object_mut) {
                 all.remove(&user);
             }
         }
         bytes = answer.to_string().into();
     }
-    if path.contains("/sync?") && status.is_success() {
-        bytes = sift(&rules, &bytes).into();
-    }
-    Response::builder()
-        .status(status)
-        .header(header::CONTENT_TYPE, "application/json")
-        .body(Body::from(bytes))
-        .unwrap()
+    bytes
 }
 
 /// Keeps messages from device to device back, or brings what was kept back.
@@ -237,7 +245,9 @@ fn sift(rules: &Rules, bytes: &[u8]) -> Vec<u8> {
     };
     if let (Some(user), Some(changed)) = (
         rules.hidden.lock().unwrap().as_deref(),
-        answer["device_lists"]["changed"].as_array_mut(),
+        answer
+            .pointer_mut("/device_lists/changed")
+            .and_then(Value::as_array_mut),
     ) {
         changed.retain(|changed| changed != user);
     }
