@@ -27,7 +27,7 @@ use matrix_sdk_base::crypto::{CollectStrategy, DecryptionSettings, TrustRequirem
 use super::{
     Homeserver, MatrixError, Trust,
     crypto_store::{self, HoldingStore},
-    lease,
+    files, lease,
 };
 
 /// How long one request may take; the long poll's own time comes on top.
@@ -58,7 +58,10 @@ pub(super) async fn build_with_keys(
     parts: Parts<'_>,
 ) -> Result<(Client, Arc<HoldingStore>), MatrixError> {
     make_directory(parts.directory)?;
-    let config = SqliteStoreConfig::with_low_memory_config(parts.directory).key(parts.key);
+    files::forget_statistics(parts.directory)
+        .await
+        .map_err(|error| keys(&error))?;
+    let config = store_config(parts.directory, parts.key);
     let crypto = SqliteCryptoStore::open_with_config(&config)
         .await
         .map_err(|error| keys(&error))?;
@@ -92,6 +95,14 @@ pub(super) async fn build_with_keys(
         error => MatrixError::Unavailable(anyhow::Error::new(error)),
     })?;
     Ok((client, crypto))
+}
+
+/// How the SDK's databases are opened, whoever opens them: without `PRAGMA optimize`, which counts rows once, when a
+/// store is new, and lets `SQLite` plan by that for ever ([`files::forget_statistics`]).
+pub(super) fn store_config(directory: &Path, key: Option<&[u8; 32]>) -> SqliteStoreConfig {
+    SqliteStoreConfig::with_low_memory_config(directory)
+        .key(key)
+        .optimize(false)
 }
 
 /// A client that keeps nothing, for requests without encryption: to log in before there is a place for keys, and to
@@ -212,6 +223,15 @@ fn make_directory(path: &Path) -> Result<(), MatrixError> {
 
 #[cfg(test)]
 mod tests {
+    use matrix_sdk_crypto::{
+        Account, DeviceData,
+        store::{
+            CryptoStore as _,
+            types::{Changes, PendingChanges},
+        },
+    };
+    use ruma::user_id;
+
     use super::*;
 
     // What is decided when the program is built, and that nobody calls what is left out here, is in
@@ -280,5 +300,96 @@ mod tests {
         assert_eq!(filter, wanted);
         let words = filter["presence"]["not_senders"][0].as_str().unwrap();
         assert_eq!(words.len(), "@0123456789abcdef:invalid".len());
+    }
+    /// The look-ups in the SDK's tables that the SDK makes once for each member of a room and message.
+    const LOOK_UPS: [(&str, &str); 3] = [
+        ("crypto", "SELECT data FROM device WHERE user_id = ?"),
+        (
+            "crypto",
+            "SELECT data FROM device WHERE user_id = ? AND device_id = ?",
+        ),
+        ("crypto", "SELECT data FROM session WHERE sender_key = ?"),
+    ];
+
+    /// Opens the stores in a directory and closes them again, as a process does, with one device more each time.
+    async fn run(directory: &Path, device: &str) {
+        let parts = Parts {
+            homeserver: &Homeserver::Url("http://127.0.0.1:9".parse().unwrap()),
+            directory,
+            key: Some(&[7; 32]),
+            trust: Trust::CrossSigned,
+            http: crate::http::client().unwrap(),
+        };
+        let (client, keys) = build_with_keys(parts).await.unwrap();
+        let account = Account::with_device_id(user_id!("@bridge:x"), device.into());
+        let mut changes = Changes::default();
+        changes.devices.new = vec![DeviceData::from_account(&account)];
+        let pending = PendingChanges {
+            account: Some(account),
+        };
+        keys.save_pending_changes(pending).await.unwrap();
+        keys.save_changes(changes).await.unwrap();
+        keys.close().await.unwrap();
+        drop(client);
+    }
+
+    fn database(directory: &Path, name: &str) -> rusqlite::Connection {
+        rusqlite::Connection::open(directory.join(format!("matrix-sdk-{name}.sqlite3"))).unwrap()
+    }
+
+    /// The look-ups for which a connection that is opened now would read a whole table.
+    fn scans(directory: &Path) -> Vec<String> {
+        let mut scans = Vec::new();
+        for (name, query) in LOOK_UPS {
+            let database = database(directory, name);
+            let explain = format!("EXPLAIN QUERY PLAN {query}").replace('?', "x'00'");
+            let plan: String = database
+                .query_row(&explain, [], |row| row.get("detail"))
+                .unwrap();
+            if plan.contains("SCAN") {
+                scans.push(format!("{query}: {plan}"));
+            }
+        }
+        scans
+    }
+
+    fn has_statistics(directory: &Path, name: &str) -> bool {
+        let database = database(directory, name);
+        database.table_exists(None, "sqlite_stat1").unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_store_that_was_opened_with_one_device_still_looks_members_up_by_index() {
+        let home = tempfile::tempdir().unwrap();
+        let directory = home.path().join("matrix");
+        run(&directory, "FIRST").await;
+        // Here the SDK counts by its default: one device.
+        run(&directory, "SECOND").await;
+        assert_eq!(scans(&directory), Vec::<String>::new());
+    }
+
+    #[tokio::test]
+    async fn statistics_of_an_empty_store_are_removed_before_the_sdk_opens_it() {
+        let home = tempfile::tempdir().unwrap();
+        let directory = home.path().join("matrix");
+        run(&directory, "FIRST").await;
+        for name in ["crypto", "state"] {
+            database(&directory, name)
+                .execute_batch(
+                    "ANALYZE;
+                     DELETE FROM sqlite_stat1;
+                     INSERT INTO sqlite_stat1
+                     SELECT tbl_name, name, '1 1' FROM sqlite_schema WHERE type = 'index';",
+                )
+                .unwrap();
+            assert!(has_statistics(&directory, name));
+        }
+        assert!(!scans(&directory).is_empty(), "the statistics do no harm");
+
+        run(&directory, "SECOND").await;
+        assert_eq!(scans(&directory), Vec::<String>::new());
+        for name in ["crypto", "state"] {
+            assert!(!has_statistics(&directory, name), "{name}");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! The SDK's databases must be there before the SDK is let at them: where one is gone or empty it makes a new one, and
-//! the bridge would go on without keys or without knowing which rooms are encrypted (F09).
+//! the bridge would go on without keys or without knowing which rooms are encrypted (F09). And they must not hold
+//! statistics of the time when they were empty.
 
 use std::{fs::File, io::Read, path::Path};
 
@@ -22,6 +23,21 @@ pub(super) fn require_databases(directory: &Path) -> Result<(), MatrixError> {
                 return Err(footbridge_store::Error::Io { path, source }.into());
             }
             _ => return Err(MatrixError::Lost(path)),
+        }
+    }
+    Ok(())
+}
+
+/// Removes what `SQLite` once counted in them. To be called before the SDK opens them.
+///
+/// `SqliteStoreConfig` runs `PRAGMA optimize=0x10002` by default (matrix-sdk-sqlite 0.18, `utils.rs`, `optimize`): in a
+/// store of one device that notes `1 1` for the table `device`, which `SQLite` scans from then on for each look-up.
+/// The stores are opened without it ([`super::client::store_config`]), but older ones still have the note.
+pub(super) async fn forget_statistics(directory: &Path) -> Result<(), footbridge_store::Error> {
+    for name in DATABASES {
+        let path = directory.join(name);
+        if path.exists() {
+            footbridge_store::forget_statistics(&path).await?;
         }
     }
     Ok(())

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use footbridge_store::{Account, FormerSend, Millis, Place, RemoteId, Store};
 use matrix_sdk::{
-    Client, SqliteCryptoStore, SqliteStoreConfig,
+    Client, SqliteCryptoStore,
     authentication::matrix::MatrixSession,
     ruma::{
         OwnedDeviceId, OwnedUserId, RoomId,
@@ -194,7 +194,7 @@ async fn old_keys(account: &Account, with: &Login<'_>) -> Option<OlmMachine> {
     if !directory.exists() {
         return None;
     }
-    let config = SqliteStoreConfig::with_low_memory_config(&directory).key(Some(&key));
+    let config = client::store_config(&directory, Some(&key));
     let store = SqliteCryptoStore::open_with_config(&config).await.ok()?;
     let user = OwnedUserId::try_from(account.face.user_id.as_str()).ok()?;
     let device = OwnedDeviceId::from(account.face.device_id.as_str());

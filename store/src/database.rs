@@ -263,6 +263,14 @@ pub(crate) fn open_read_only(path: &Path) -> Result<Connection, Error> {
         .map_err(|source| explain(path, "open its file for reading", source.into()))
 }
 
+/// Opens a database that is not ours as it is, and makes none where there is none.
+pub(crate) fn open_foreign(path: &Path) -> Result<Connection, Fault> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY)?;
+    Ok(connection)
+}
+
 fn open_writing(path: &Path) -> Result<Connection, Fault> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;

@@ -53,6 +53,7 @@ mod database;
 mod hindrance;
 mod directory;
 mod migrate;
+mod statistics;
 
 use std::{path::Path, sync::Arc};
 
@@ -88,6 +89,7 @@ pub use retired::{FormerSend, Retired};
 pub use rivals::Rival;
 pub use seal::StoreKey;
 pub use setback::Setback;
+pub use statistics::forget_statistics;
 pub use story::{Stand, Story};
 pub use unlinked::Shown;
 pub use upgrades::{Tombstone, Upgrade};
