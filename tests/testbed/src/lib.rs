@@ -8,6 +8,7 @@ pub mod console;
 pub mod gitter;
 pub mod matterbridge;
 pub mod mattermost;
+pub mod members;
 pub mod ports;
 pub mod proxy;
 pub mod report;

@@ -5,6 +5,7 @@
 #![recursion_limit = "512"]
 
 mod converters;
+mod crowd;
 mod files;
 mod raw;
 
@@ -42,6 +43,9 @@ struct Arguments {
     /// Megabytes of the file that crosses each way.
     #[arg(long, default_value_t = 100)]
     megabytes: usize,
+    /// Members of the large encrypted rooms; one room after the other.
+    #[arg(long, value_delimiter = ',', default_values_t = [1000, 3000])]
+    members: Vec<usize>,
     /// Only one part.
     #[arg(long)]
     only: Option<Part>,
@@ -59,6 +63,8 @@ enum Part {
     Files,
     /// Converting texts.
     Converters,
+    /// Large encrypted rooms. Takes minutes before it begins, so only when it is asked for.
+    Crowd,
 }
 
 #[tokio::main]
@@ -87,7 +93,8 @@ async fn run(arguments: &Arguments, console: &Console) -> anyhow::Result<()> {
         console.step("Converting texts");
         converters::measure(&mut table);
     }
-    if wants(Part::Files) || wants(Part::Messages) {
+    let crowd = arguments.only == Some(Part::Crowd);
+    if wants(Part::Files) || wants(Part::Messages) || crowd {
         console.step("Building the bridge");
         let binary = match &arguments.binary {
             Some(binary) => binary.clone(),
@@ -100,6 +107,11 @@ async fn run(arguments: &Arguments, console: &Console) -> anyhow::Result<()> {
         }
         if wants(Part::Files) {
             files::measure(&synapse, &binary, arguments.megabytes, &mut table, console).await?;
+        }
+        if crowd {
+            for members in &arguments.members {
+                crowd::measure(&synapse, &binary, *members, &mut table, console).await?;
+            }
         }
     }
     console.line(&format!("\n{table}"));
