@@ -5,13 +5,13 @@
 //! Here what a sync received through a session and the keys that came so are one transaction, and whoever else
 //! saves the session waits for it. Of one key that a sync brings twice, the earlier is stored.
 
+mod known;
+mod lacking;
+mod outbound;
 mod saving;
 mod walked;
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::HashMap, sync::Mutex};
 
 use async_trait::async_trait;
 use matrix_sdk::{SqliteCryptoStore, cross_process_lock::CrossProcessLockGeneration};
@@ -31,15 +31,16 @@ use matrix_sdk_crypto::{
     },
 };
 use ruma::{
-    DeviceId, OwnedDeviceId, RoomId, TransactionId, UserId, events::secret::request::SecretName,
+    DeviceId, OwnedDeviceId, OwnedUserId, RoomId, TransactionId, UserId,
+    events::secret::request::SecretName,
 };
-use tokio::sync::watch;
+use tokio::sync::{OnceCell, watch};
 use zeroize::Zeroizing;
 
 use super::held::Held;
-use walked::Walked;
+use {known::Known, lacking::Reachable, outbound::Outbound, walked::Walked};
 
-pub(super) use saving::taking_in;
+pub(super) use {lacking::sending, saving::taking_in};
 
 type Error = <SqliteCryptoStore as CryptoStore>::Error;
 type Result<T> = std::result::Result<T, Error>;
@@ -71,6 +72,12 @@ pub(super) struct HoldingStore {
     ended: watch::Sender<u64>,
     /// Rooms whose events a sync leaves closed.
     walked: Walked,
+    known: Known,
+    reachable: Reachable,
+    outbound: Outbound,
+    /// Users whose devices were saved, for whoever makes sessions with them.
+    fresh: saving::Fresh,
+    own: OnceCell<(OwnedUserId, OwnedDeviceId)>,
 }
 
 impl HoldingStore {
@@ -81,11 +88,12 @@ impl HoldingStore {
             saving: tokio::sync::Mutex::default(),
             ended: watch::Sender::default(),
             walked: Walked::default(),
+            known: Known::default(),
+            reachable: Reachable::default(),
+            outbound: Outbound::default(),
+            fresh: saving::Fresh::default(),
+            own: OnceCell::new(),
         }
-    }
-
-    fn held(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -103,7 +111,9 @@ impl CryptoStore for HoldingStore {
     async fn get_sessions(&self, sender_key: &str) -> Result<Option<Vec<Session>>> {
         let held = self.held().clone();
         let stored = self.inner.get_sessions(sender_key).await?;
-        Ok(held.lay_over_sessions(sender_key, stored))
+        let sessions = held.lay_over_sessions(sender_key, stored);
+        self.reachable.answered(sender_key, sessions.is_some());
+        Ok(sessions)
     }
 
     async fn get_device(
@@ -111,21 +121,16 @@ impl CryptoStore for HoldingStore {
         user_id: &UserId,
         device_id: &DeviceId,
     ) -> Result<Option<DeviceData>> {
-        let held = self.held().device(user_id, device_id);
-        match held {
-            Some(device) => Ok(Some(device)),
-            None => self.inner.get_device(user_id, device_id).await,
-        }
+        self.sees_device(user_id, device_id).await;
+        Ok(self.devices_of(user_id).await?.remove(device_id))
     }
 
     async fn get_user_devices(
         &self,
         user_id: &UserId,
     ) -> Result<HashMap<OwnedDeviceId, DeviceData>> {
-        let held = self.held().clone();
-        let mut devices = self.inner.get_user_devices(user_id).await?;
-        held.lay_over_devices(user_id, &mut devices);
-        Ok(devices)
+        let devices = self.devices_of(user_id).await?;
+        self.shown(user_id, devices).await
     }
 
     // The rest is the inner store's.
@@ -259,7 +264,7 @@ impl CryptoStore for HoldingStore {
         &self,
         room_id: &RoomId,
     ) -> Result<Option<OutboundGroupSession>> {
-        self.inner.get_outbound_group_session(room_id).await
+        Ok(self.outbound.session(room_id))
     }
 
     async fn load_tracked_users(&self) -> Result<Vec<TrackedUser>> {
@@ -267,6 +272,10 @@ impl CryptoStore for HoldingStore {
     }
 
     async fn save_tracked_users(&self, users: &[(&UserId, bool)]) -> Result<()> {
+        // Each sync saves nobody.
+        if users.iter().any(|(_, dirty)| *dirty) {
+            self.outbound.people_change();
+        }
         self.inner.save_tracked_users(users).await
     }
 
@@ -275,7 +284,7 @@ impl CryptoStore for HoldingStore {
     }
 
     async fn get_user_identity(&self, user_id: &UserId) -> Result<Option<UserIdentityData>> {
-        self.inner.get_user_identity(user_id).await
+        self.identity_of(user_id).await
     }
 
     async fn is_message_known(&self, message_hash: &OlmMessageHash) -> Result<bool> {
@@ -388,11 +397,15 @@ impl CryptoStore for HoldingStore {
 
 #[cfg(test)]
 mod tests {
-    use matrix_sdk::SqliteStoreConfig;
+    use std::sync::Arc;
+
+    use matrix_sdk::{SqliteStoreConfig, sync::SyncResponse};
+    use matrix_sdk_base::sync::LeftRoomUpdate;
     use matrix_sdk_crypto::{
-        store::types::DeviceChanges, types::events::room::encrypted::ToDeviceEncryptedEventContent,
+        EncryptionSettings, store::types::DeviceChanges,
+        types::events::room::encrypted::ToDeviceEncryptedEventContent,
     };
-    use ruma::{device_id, events::dummy::ToDeviceDummyEventContent, user_id};
+    use ruma::{device_id, events::dummy::ToDeviceDummyEventContent, room_id, user_id};
     use tempfile::TempDir;
     use vodozemac::olm::{OlmMessage, SessionConfig};
 
@@ -678,5 +691,172 @@ mod tests {
 
         scene.sync_saves(end_of_sync()).await;
         assert_eq!(on_disk(&scene).await, (1, 7));
+    }
+
+    /// The wedging index of Ann's device, as the store says it.
+    async fn index(store: &impl CryptoStore, scene: &Scene) -> u64 {
+        known(store, scene).await.1
+    }
+
+    fn with_device(device: DeviceData) -> Changes {
+        let mut changes = Changes::default();
+        changes.devices.changed = vec![device];
+        changes
+    }
+
+    #[tokio::test]
+    async fn a_known_device_is_not_read_again_until_a_save_names_its_user() {
+        let scene = Scene::open().await;
+        assert_eq!(index(&scene.store, &scene).await, 0);
+        // Nobody but this process writes; this shows that the database is not asked.
+        let behind = Scene::stored(&scene.directory).await;
+        behind
+            .save_changes(with_device(scene.device(5)))
+            .await
+            .unwrap();
+        assert_eq!(index(&scene.store, &scene).await, 0);
+        let other = with_device(DeviceData::from_account(&scene.account));
+        scene.store.save_changes(other).await.unwrap();
+        assert_eq!(index(&scene.store, &scene).await, 0);
+
+        scene
+            .store
+            .save_changes(with_device(scene.device(7)))
+            .await
+            .unwrap();
+        assert_eq!(index(&scene.store, &scene).await, 7);
+        let mut gone = Changes::default();
+        gone.devices.deleted = vec![scene.device(7)];
+        scene.store.save_changes(gone).await.unwrap();
+        let left = scene.store.get_user_devices(scene.ann.user_id()).await;
+        assert!(left.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_could_not_be_written_is_not_known() {
+        let scene = Scene::open().await;
+        assert_eq!(index(&scene.store, &scene).await, 0);
+        scene.store.close().await.unwrap();
+        let failed = scene.store.save_changes(with_device(scene.device(7))).await;
+        failed.unwrap_err();
+        scene.store.reopen().await.unwrap();
+        assert_eq!(index(&scene.store, &scene).await, 0);
+    }
+
+    /// A key of a room, shared with everybody as the SDK would leave it.
+    async fn shared_key(scene: &Scene) -> OutboundGroupSession {
+        let keys = Arc::new(scene.account.identity_keys());
+        let key = OutboundGroupSession::new(
+            device_id!("BRIDGE").to_owned(),
+            keys,
+            room_id!("!r:x"),
+            EncryptionSettings::default(),
+        )
+        .unwrap();
+        key.mark_as_shared();
+        let changes = Changes {
+            outbound_group_sessions: vec![key.clone()],
+            ..Changes::default()
+        };
+        scene.store.save_changes(changes).await.unwrap();
+        settle(scene, &key);
+        key
+    }
+
+    fn settle(scene: &Scene, key: &OutboundGroupSession) {
+        let room = room_id!("!r:x");
+        let recipients = scene.store.recipients(room);
+        scene.store.all_have_key(room, key.session_id(), recipients);
+        assert!(scene.store.shared_key(room).is_some());
+    }
+
+    #[tokio::test]
+    async fn a_rooms_key_is_used_without_the_sdk_until_its_recipients_may_have_changed() {
+        let mut scene = Scene::open().await;
+        let room = room_id!("!r:x");
+        let key = shared_key(&scene).await;
+        let is_good = |scene: &Scene| scene.store.shared_key(room).is_some();
+
+        let before = scene.store.recipients(room);
+        scene
+            .store
+            .save_changes(with_device(scene.device(7)))
+            .await
+            .unwrap();
+        assert!(!is_good(&scene), "a device has changed");
+        // A send that began before does not make it good again.
+        scene.store.all_have_key(room, key.session_id(), before);
+        assert!(!is_good(&scene), "a device has changed meanwhile");
+
+        settle(&scene, &key);
+        let user = scene.ann.user_id();
+        scene
+            .store
+            .save_tracked_users(&[(user, true)])
+            .await
+            .unwrap();
+        assert!(!is_good(&scene), "somebody's devices must be asked for");
+
+        settle(&scene, &key);
+        scene.ann.generate_one_time_keys(1);
+        let one_time = *scene.ann.one_time_keys().values().next().unwrap();
+        let session = scene.account.create_outbound_session_helper(
+            SessionConfig::version_1(),
+            scene.ann.identity_keys().curve25519,
+            one_time,
+            false,
+            scene.account.device_keys(),
+        );
+        scene
+            .store
+            .save_changes(of(session.unwrap()))
+            .await
+            .unwrap();
+        assert!(!is_good(&scene), "a device can be reached that could not");
+
+        settle(&scene, &key);
+        scene.sync_saves(end_of_sync()).await;
+        assert!(!is_good(&scene), "a sync may be changing the room");
+        scene.store.save_tracked_users(&[]).await.unwrap();
+        scene.store.sync_ended(Some(&SyncResponse::default()));
+        assert!(is_good(&scene), "it has not changed the room");
+
+        let mut answer = SyncResponse::default();
+        let left = LeftRoomUpdate::default();
+        answer.rooms.left.insert(room.to_owned(), left);
+        scene.store.sync_ended(Some(&answer));
+        assert!(!is_good(&scene), "the room has changed");
+
+        settle(&scene, &key);
+        key.invalidate_session();
+        assert!(!is_good(&scene), "the key was discarded");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_while_the_sdk_looks_at_all_members_again() {
+        let scene = Scene::open().await;
+        shared_key(&scene).await;
+        let room = room_id!("!r:x");
+        tokio::time::advance(Duration::from_mins(9)).await;
+        assert!(scene.store.shared_key(room).is_some());
+        tokio::time::advance(Duration::from_mins(1)).await;
+        assert!(scene.store.shared_key(room).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_key_to_send_with_is_not_written_and_still_found() {
+        let scene = Scene::open().await;
+        let key = shared_key(&scene).await;
+        let room = room_id!("!r:x");
+        let found = scene.store.get_outbound_group_session(room).await.unwrap();
+        assert_eq!(found.unwrap().session_id(), key.session_id());
+        let stored = Scene::stored(&scene.directory).await;
+        assert!(
+            stored
+                .get_outbound_group_session(room)
+                .await
+                .unwrap()
+                .is_none()
+        );
     }
 }

@@ -89,18 +89,6 @@ impl Held {
         (!sessions.is_empty()).then_some(sessions)
     }
 
-    /// A device as the newest held session left it.
-    pub(super) fn device(&self, user: &UserId, device: &DeviceId) -> Option<DeviceData> {
-        let mut newest_first = self
-            .0
-            .iter()
-            .rev()
-            .filter_map(|entry| entry.device.as_ref());
-        newest_first
-            .find(|held| held.user_id() == user && held.device_id() == device)
-            .cloned()
-    }
-
     /// A user's devices: the stored ones, with the held ones in their place.
     pub(super) fn lay_over_devices(
         &self,

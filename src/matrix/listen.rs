@@ -80,22 +80,18 @@ pub(super) async fn listen(
         audits: Audits::default(),
     };
     let joined = joined_to_channels(&matrix.store).await?;
-    let audited: Vec<_> = listener
-        .rooms
-        .iter()
-        .filter(|(_, followed)| joined.contains(&followed.place))
-        .map(|(id, _)| id.clone())
-        .collect();
-    listener.audits = Audits::of(matrix.patience.audit, audited.iter());
     let walked = listener.rooms.iter();
     let closed = walked.filter(|(_, followed)| joined.contains(&followed.place));
-    matrix.keys.leave_closed(closed.map(|(id, _)| id.clone()));
+    let closed: Vec<_> = closed.map(|(id, _)| id.clone()).collect();
+    listener.audits = Audits::of(matrix.patience.audit, closed.iter());
+    matrix.keys.leave_closed(closed.iter().cloned());
     let outcome = {
         tokio::select! {
             outcome = Box::pin(listener.run()) => outcome,
             lost = Box::pin(matrix.keep_lease()) => Err(lost),
             over = Box::pin(matrix.keep_session()) => Err(over),
             () = Box::pin(matrix.attend()) => Ok(()),
+            () = Box::pin(matrix.claims.follow(&closed)) => Ok(()),
         }
     };
     matrix.leave_verifications().await;
@@ -222,8 +218,12 @@ impl Listener<'_> {
         let due = self.next_due();
         let matrix = self.matrix;
         let flight = self.flight.get_or_insert_with(|| {
-            let client = matrix.client.clone();
-            Box::pin(async move { client::sync(&client, long_poll).await })
+            let (client, keys) = (matrix.client.clone(), matrix.keys.clone());
+            Box::pin(async move {
+                let answer = client::sync(&client, long_poll).await;
+                keys.sync_ended(answer.as_ref().ok());
+                answer
+            })
         });
         tokio::select! {
             biased;

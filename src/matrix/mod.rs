@@ -10,6 +10,7 @@ pub mod retire;
 mod client;
 mod config;
 mod crypto_store;
+mod claims;
 mod held;
 mod encryption;
 mod alarms;
@@ -39,6 +40,7 @@ mod room_keys;
 mod rooms;
 mod senders;
 mod send;
+mod encrypted;
 mod revise;
 mod caption;
 mod react;
@@ -75,7 +77,10 @@ use matrix_sdk::{
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use self::{alarms::Alarms, crypto_store::HoldingStore, rotation::Rotation, senders::Senders};
+use self::{
+    alarms::Alarms, claims::Claims, crypto_store::HoldingStore, rotation::Rotation,
+    senders::Senders,
+};
 pub use self::{
     config::{Homeserver, MatrixConfig, Patience, Trust},
     error::MatrixError,
@@ -104,6 +109,7 @@ pub struct Matrix {
     http: reqwest::Client,
     /// The encryption store, past the SDK.
     keys: Arc<HoldingStore>,
+    claims: Arc<Claims>,
     store: Store,
     clock: Clock,
     own: OwnedUserId,
@@ -189,6 +195,7 @@ impl Matrix {
             encryption::require_signed_device(&client).await?;
             Ok(Arc::new(Self {
                 own: client.user_id().ok_or(MatrixError::NoAccount)?.to_owned(),
+                claims: Claims::of(&client, &keys),
                 client,
                 http,
                 keys,

@@ -22,6 +22,7 @@ use super::{
     Matrix, MatrixError,
     alarms::Alarm,
     convert::{self, shared},
+    encrypted::Sent,
     fault::{Fault, retry},
     lookup,
 };
@@ -255,16 +256,21 @@ impl Matrix {
         if must_encrypt {
             self.rotate(room, to).await?;
         }
-        let sent = put(room, &key, "m.room.message", content).await;
+        let sent = if must_encrypt {
+            self.put_encrypted(room, &key, content).await
+        } else {
+            let sent = put(room, &key, "m.room.message", content).await;
+            sent.map(Sent::from)
+        };
         let sent = sent.map_err(|error| Fault::from(&error).into_send_error())?;
-        if must_encrypt && sent.encryption_info.is_none() {
+        if must_encrypt && !sent.encrypted {
             self.alarms.raise(Alarm::SentInClear, 1);
             error!(
                 matrix.room = to.address(),
                 "The SDK sent an event in the clear into an encrypted room"
             );
         }
-        Ok(RemoteId(sent.response.event_id.to_string()))
+        Ok(RemoteId(sent.event.to_string()))
     }
 
     /// Counts a send, and makes sure of a new room key where the present one has been used enough.

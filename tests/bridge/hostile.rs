@@ -134,9 +134,19 @@ fn p03_p04_there_is_one_way_out_and_no_way_in_for_keys() {
         for _ in 0..code.matches(".send_raw(").count() {
             ways_out.push(file.clone());
         }
-        // Events are sent by `send_raw` alone; `Client::send` takes requests of other kinds.
-        for request in ["send_message_event", "create_content"] {
-            assert!(!code.contains(request), "{file} makes a {request} request");
+        // Events are sent by `send_raw`; `Client::send` takes requests of other kinds. But for one that is encrypted by then.
+        assert!(!code.contains("create_content"), "{file} uploads");
+        let events = code.matches("send_message_event::").count();
+        if file.ends_with("matrix/encrypted.rs") {
+            assert_eq!(events, 1);
+            let (before, _) = code.split_once("send_message_event::").unwrap();
+            let sealing =
+                "let sealed = session.encrypt(\"m.room.message\", &content).await.content;";
+            assert!(before.contains(sealing), "{before}");
+            let kind = "MessageLikeEventType::RoomEncrypted,sealed.cast_unchecked(),";
+            assert!(code.contains(kind), "{code}");
+        } else {
+            assert_eq!(events, 0, "{file} sends an event");
         }
         // But for the mark of a portal in the state of its room, which stands in rooms in the clear only.
         let marks = code.matches("send_state_event::").count();
@@ -166,6 +176,8 @@ fn p03_p04_there_is_one_way_out_and_no_way_in_for_keys() {
     let (before, _) = code.split_once(".send_raw(").unwrap();
     let sending = before.rsplit_once("async fn send_event(").unwrap().1;
     assert!(sending.contains("self.guard(room, to).await?"), "{sending}");
+    let (guarded, _) = sending.split_once(".put_encrypted(").unwrap();
+    assert!(guarded.contains("self.guard(room, to).await?"), "{guarded}");
 }
 
 #[test]

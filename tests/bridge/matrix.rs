@@ -2,6 +2,7 @@
 
 mod audit;
 mod bare;
+mod claiming;
 mod encrypting;
 mod entering;
 mod exclusive;

@@ -1,18 +1,27 @@
 //! How changes are written: those of a sync, which may be held back until it ends, and those of everybody else,
 //! who may have to wait for that.
 
-use std::{cell::Cell, time::Duration};
+use std::{
+    cell::Cell,
+    collections::BTreeSet,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use matrix_sdk_crypto::{
     Session,
     store::{CryptoStore as _, types::Changes},
 };
-use tokio::time::timeout;
+use ruma::OwnedUserId;
+use tokio::{sync::Notify, time::timeout};
 
 use super::{Error, HoldingStore, Result};
 use crate::{
     crash,
-    matrix::{held::lone_session, olm, room_keys},
+    matrix::{
+        held::{Held, lone_session},
+        olm, room_keys,
+    },
 };
 
 /// How long a save waits for the end of a sync. A sync ends a few milliseconds after it was read; one that does
@@ -34,7 +43,43 @@ pub(super) fn is_reading_rooms() -> bool {
     TAKING_IN.try_with(Cell::get).unwrap_or(false)
 }
 
+/// Users whose devices were saved and who were not asked for yet.
+#[derive(Debug, Default)]
+pub(super) struct Fresh {
+    users: Mutex<BTreeSet<OwnedUserId>>,
+    rung: Notify,
+}
+
+impl Fresh {
+    pub(super) fn add(&self, users: Vec<OwnedUserId>) {
+        if users.is_empty() {
+            return;
+        }
+        let mut fresh = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+        fresh.extend(users);
+        self.rung.notify_one();
+    }
+}
+
 impl HoldingStore {
+    pub(super) fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until devices have been saved, and says whose.
+    pub(in crate::matrix) async fn fresh(&self) -> BTreeSet<OwnedUserId> {
+        loop {
+            let users = {
+                let fresh = &self.fresh.users;
+                std::mem::take(&mut *fresh.lock().unwrap_or_else(PoisonError::into_inner))
+            };
+            if !users.is_empty() {
+                return users;
+            }
+            self.fresh.rung.notified().await;
+        }
+    }
+
     /// Saves changes, whoever made them.
     pub(super) async fn save(&self, mut changes: Changes) -> Result<()> {
         if TAKING_IN.try_with(|_| ()).is_ok() {
@@ -54,6 +99,10 @@ impl HoldingStore {
 
     /// Whether something was received through the session that is not stored.
     async fn has_unstored(&self, session: &Session) -> Result<bool> {
+        if !session.inner.lock().await.has_received_message() {
+            // The most of them by far: made by us, for a room's key. Nothing need be read.
+            return Ok(false);
+        }
         let sender = session.sender_key().to_base64();
         let stored = self.inner.get_sessions(&sender).await?.unwrap_or_default();
         let stored = stored.iter().find(|stored| *stored == session);
@@ -71,9 +120,12 @@ impl HoldingStore {
             return Ok(());
         }
         let ends = changes.next_batch_token.is_some();
+        if ends {
+            self.outbound.sync_begins();
+        }
         let (mut joined, rest) = self.held().join(changes);
         room_keys::keep_earliest(&mut joined.inbound_group_sessions);
-        self.inner.save_changes(joined).await?;
+        self.write(joined).await?;
         *self.held() = rest;
         if ends {
             self.ended.send_modify(|ended| *ended += 1);
@@ -96,7 +148,7 @@ impl HoldingStore {
         let mut changes = std::mem::take(changes);
         changes.sessions = sessions;
         let (changes, rest) = self.held().join(changes);
-        self.inner.save_changes(changes).await?;
+        self.write(changes).await?;
         *self.held() = rest;
         Ok(true)
     }
