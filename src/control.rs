@@ -210,7 +210,7 @@ impl Control {
             Order::Consent(end, room) => return self.agree(asked, end, room, now).await,
             Order::Pause(room) => return self.pause(asked, room, now).await,
             Order::Resume(room) => return self.resume(asked, room, now).await,
-            Order::Trust(user) => return self.trust(asked, user).await,
+            Order::Trust(user, key) => return self.trust(asked, user, key.as_deref()).await,
             Order::OptOut(reach) => return self.opt_out(question, command, *reach, now).await,
             Order::OptIn(reach) => return self.opt_in(question, command, *reach).await,
         }))

@@ -10,6 +10,15 @@ use crate::{
     text::{Body, Inline},
 };
 
+/// What is known of a user's identities.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identities {
+    /// The public master key of the one by which the user is believed.
+    pub believed: Option<String>,
+    /// Others that were seen, each with how many messages are held for it.
+    pub others: Vec<(String, u64)>,
+}
+
 /// `[[person]]`: a Matrix user who has this account on a silo.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Person {

@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use crate::{
     control::{Audience, Found, Outside, Problem, Proof, Standing, Successor},
     matrix::{Matrix, MatrixError},
+    people::Identities,
     silo::{Silo, SiloError},
 };
 
@@ -162,10 +163,13 @@ impl Outside for Sides {
         }
     }
 
-    async fn approve(&self, user: &str) -> Result<u64, Problem> {
-        let unknown = || Problem::No(format!("I know no identity of {user}."));
-        let approved = ask(self.matrix.approve(user), "I am not in that room.").await?;
-        approved.map(|approved| approved.held).ok_or_else(unknown)
+    async fn identities(&self, user: &str) -> Result<Identities, Problem> {
+        ask(self.matrix.identities_of(user), "I am not in that room.").await
+    }
+
+    async fn approve(&self, user: &str, key: &str) -> Result<Option<u64>, Problem> {
+        let approved = ask(self.matrix.approve(user, key), "I am not in that room.").await?;
+        Ok(approved.map(|approved| approved.held))
     }
 }
 

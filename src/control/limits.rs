@@ -50,7 +50,7 @@ impl Class {
             | Order::Consent(..)
             | Order::Pause(_)
             | Order::Resume(_)
-            | Order::Trust(_) => Self::Act,
+            | Order::Trust(..) => Self::Act,
         }
     }
 

@@ -24,8 +24,8 @@ pub enum Order {
     Pause(Where),
     /// Let them go on.
     Resume(Where),
-    /// Trust the new identity of a user.
-    Trust(String),
+    /// Trust the identity of a user that has this key; without one, say which there are.
+    Trust(String, Option<String>),
     /// My messages stay here.
     OptOut(Reach),
     /// They cross again.
@@ -82,7 +82,7 @@ const ADD: &str = "portal add <silo> <channel>";
 const REMOVE: &str = "portal remove";
 const CONSENT: &str = "consent <silo> <channel>";
 const VERIFY: &str = "verify`, `!bridge verify yes` or `!bridge verify no";
-const TRUST: &str = "trust @user:server";
+const TRUST: &str = "trust @user:server <key>";
 const OPT_OUT: &str = "optout`, `!bridge optout everywhere` or `!bridge optout off";
 
 /// What somebody wants.
@@ -120,15 +120,29 @@ pub fn order(words: &str) -> Order {
         ("consent", rest) => with_end(rest, place, CONSENT, Order::Consent),
         ("pause", []) => Order::Pause(place),
         ("resume", []) => Order::Resume(place),
-        ("trust", [user]) if user.starts_with('@') && user.contains(':') => {
-            Order::Trust((*user).to_owned())
-        }
+        ("trust", [user]) if is_user(user) => Order::Trust((*user).to_owned(), None),
+        // Clients show keys in groups.
+        ("trust", [user, key @ ..]) if is_user(user) => match key_in(&key.concat()) {
+            Some(key) => Order::Trust((*user).to_owned(), Some(key)),
+            None => Order::Incomplete(TRUST),
+        },
         ("trust", _) => Order::Incomplete(TRUST),
         ("optout", rest) => choice(rest),
         (word, _) if WORDS.contains(&word) => Order::Unknown(None),
         (word, []) => Order::Unknown(nearest(word, &WORDS)),
         _ => Order::Unknown(None),
     }
+}
+
+fn is_user(word: &str) -> bool {
+    word.starts_with('@') && word.contains(':')
+}
+
+/// A public key: 32 bytes in base64, of which the padding may be there.
+fn key_in(word: &str) -> Option<String> {
+    let key = word.strip_suffix('=').unwrap_or(word);
+    let is_base64 = |letter: char| letter.is_ascii_alphanumeric() || "+/".contains(letter);
+    (key.len() == 43 && key.chars().all(is_base64)).then(|| key.to_owned())
 }
 
 /// Takes `in #room:server` off the end.
@@ -284,8 +298,23 @@ mod tests {
             ("resume in #room:example.org", Order::Resume(room)),
             (
                 "trust @ann:example.org",
-                Order::Trust("@ann:example.org".into()),
+                Order::Trust("@ann:example.org".into(), None),
             ),
+            (
+                "Trust @ann:example.org yU2h/M56dDGRCUgLdWEwdvILS7jCZsmlPq9Rp3+6jVE",
+                Order::Trust(
+                    "@ann:example.org".into(),
+                    Some("yU2h/M56dDGRCUgLdWEwdvILS7jCZsmlPq9Rp3+6jVE".into()),
+                ),
+            ),
+            (
+                "trust @ann:example.org yU2h /M56 dDGR CUgL dWEw dvIL S7jC Zsml Pq9R p3+6 jVE=",
+                Order::Trust(
+                    "@ann:example.org".into(),
+                    Some("yU2h/M56dDGRCUgLdWEwdvILS7jCZsmlPq9Rp3+6jVE".into()),
+                ),
+            ),
+            ("trust @ann:example.org `key`", Order::Incomplete(TRUST)),
             ("portal add gitter", Order::Incomplete(ADD)),
             ("portal", Order::Incomplete(ADD)),
             ("consent", Order::Incomplete(CONSENT)),

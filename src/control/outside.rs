@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use footbridge_store::{self as store, Place, Portal, Tombstone};
 
 use super::may::Standing;
+use crate::people::Identities;
 
 /// Why an answer is missing.
 #[derive(Debug, thiserror::Error)]
@@ -87,6 +88,10 @@ pub trait Outside: Send + Sync {
     /// Enters the room that takes another's place, and tells what it is like.
     async fn successor(&self, tombstone: &Tombstone) -> Result<Successor, Problem>;
 
-    /// A user's present identity is trusted from now on. Answers how many messages were held for it.
-    async fn approve(&self, user: &str) -> Result<u64, Problem>;
+    /// What is known of a user's identities.
+    async fn identities(&self, user: &str) -> Result<Identities, Problem>;
+
+    /// The identity of a user with this key is trusted from now on, and no other. Answers how many messages were held
+    /// for it; `None` when no such identity of the user is known.
+    async fn approve(&self, user: &str, key: &str) -> Result<Option<u64>, Problem>;
 }

@@ -3,7 +3,7 @@
 use footbridge_store::{self as store, Millis, Scope};
 
 use super::{Control, Reply, is_by, may::Act, order::Reach, portals::told};
-use crate::{crash, message::Command};
+use crate::{crash, message::Command, people::Identities};
 
 impl Control {
     /// Somebody's messages stay here.
@@ -60,31 +60,109 @@ impl Control {
         }))
     }
 
-    /// Somebody who may says that a user's new identity is to be trusted.
+    /// Somebody who may says which identity of a user is to be trusted. Without a key nothing is decided: the one that is
+    /// shown now need not be the one that they were told of.
     pub(super) async fn trust(
         &self,
         asked: (&store::Command, &Command),
         user: &str,
+        key: Option<&str>,
     ) -> Result<Reply, store::Error> {
         if let Err(text) = self.matter(asked, Act::Trust, &None).await? {
             return Ok(Reply::Refuse(text));
         }
-        let approved = self.outside.approve(user).await;
-        Ok(Reply::Say(match told(approved)? {
-            Ok(0) => format!("The present identity of {user} is trusted."),
-            Ok(held) => {
-                format!(
-                    "The present identity of {user} is trusted; {held} of their messages follow."
-                )
+        if let Some(key) = key {
+            match told(self.outside.approve(user, key).await)? {
+                Ok(Some(held)) => return Ok(Reply::Say(accepted(user, key, held))),
+                Ok(None) => {}
+                Err(text) => return Ok(Reply::Say(text)),
             }
+        }
+        let known = told(self.outside.identities(user).await)?;
+        Ok(Reply::Say(match known {
+            Ok(known) => choices(user, key, &known),
             Err(text) => text,
         }))
     }
+}
+
+fn accepted(user: &str, key: &str, held: u64) -> String {
+    let follow = match held {
+        0 => String::new(),
+        1 => " 1 message follows.".to_owned(),
+        held => format!(" {held} messages follow."),
+    };
+    format!("The identity of {user} with the key `{key}` is trusted, and no other.{follow}")
+}
+
+/// Which identities of a user could be trusted, and how.
+fn choices(user: &str, asked: Option<&str>, known: &Identities) -> String {
+    let unknown =
+        asked.map(|key| format!("I have seen no identity of {user} with the key `{key}`."));
+    let believed = known.believed.as_ref();
+    let trusted =
+        believed.map(|key| format!("The identity of {user} with the key `{key}` is trusted."));
+    let others = match (&known.others[..], believed) {
+        ([], Some(_)) => "I have seen no other.".to_owned(),
+        ([], None) => format!("I know no identity of {user}."),
+        _ => format!(
+            "Ask {user} by another way for the key of their identity, and repeat the command with it:"
+        ),
+    };
+    let said: Vec<_> = unknown.into_iter().chain(trusted).chain([others]).collect();
+    let each = known.others.iter().map(|(key, held)| {
+        let messages = if *held == 1 {
+            "message is"
+        } else {
+            "messages are"
+        };
+        format!("`!bridge trust {user} {key}` ({held} {messages} held)")
+    });
+    let lines: Vec<_> = [said.join(" ")].into_iter().chain(each).collect();
+    lines.join("\n")
 }
 
 fn scope(reach: Reach) -> Scope {
     match reach {
         Reach::Here => Scope::Here,
         Reach::Everywhere => Scope::Everywhere,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn p02_without_the_key_of_an_identity_nothing_is_trusted_and_the_answer_says_which_there_are() {
+        let user = "@ann:x";
+        let mut known = Identities::default();
+        assert_eq!(choices(user, None, &known), "I know no identity of @ann:x.");
+        known.believed = Some("a".into());
+        let trusted = "The identity of @ann:x with the key `a` is trusted.";
+        assert_eq!(
+            choices(user, None, &known),
+            format!("{trusted} I have seen no other.")
+        );
+        known.others = vec![("b".into(), 1), ("c".into(), 0)];
+        let said = choices(user, Some("d"), &known);
+        let seen = "I have seen no identity of @ann:x with the key `d`.";
+        assert!(
+            said.starts_with(&format!("{seen} {trusted} Ask @ann:x")),
+            "{said}"
+        );
+        let lines: Vec<_> = said.lines().skip(1).collect();
+        assert_eq!(
+            lines,
+            [
+                "`!bridge trust @ann:x b` (1 message is held)",
+                "`!bridge trust @ann:x c` (0 messages are held)"
+            ]
+        );
+        let said = accepted(user, "b", 2);
+        assert!(
+            said.contains("`b` is trusted, and no other. 2 messages follow."),
+            "{said}"
+        );
     }
 }

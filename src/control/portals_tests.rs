@@ -12,7 +12,7 @@ use super::super::{
     AnswerLimits, Audience, Control, Found, Outside, Problem, Proof, Rules, Shown, Standing,
     Successor,
 };
-use crate::{clock::Clock, inbox::Bells, message::Message};
+use crate::{clock::Clock, inbox::Bells, message::Message, people::Identities};
 
 /// Both sides: the code stands in the channel or does not, and everybody in the room is of this standing.
 struct Sides {
@@ -53,8 +53,12 @@ impl Outside for Sides {
         Err(Problem::Later("nothing moves here".into()))
     }
 
-    async fn approve(&self, _: &str) -> Result<u64, Problem> {
-        Ok(0)
+    async fn identities(&self, _: &str) -> Result<Identities, Problem> {
+        Ok(Identities::default())
+    }
+
+    async fn approve(&self, _: &str, _: &str) -> Result<Option<u64>, Problem> {
+        Ok(None)
     }
 }
 

@@ -13,7 +13,7 @@ pub fn help() -> String {
      if it failed (a reaction with 🔁 does the same). `!bridge status` tells how the bridge is doing here. Begin a \
      message with `!nobridge` to keep it here; `!bridge optout` keeps all of yours.\n\
      Who decides here: `!bridge portal add <silo> <channel>`, `portal remove`, `consent <silo> <channel>`, `pause`, \
-     `resume`, `trust @user:server`. From a direct message put ` in #room:server` behind it."
+     `resume`, `trust @user:server <key>`. From a direct message put ` in #room:server` behind it."
         .to_owned()
 }
 

@@ -5,6 +5,7 @@
 //! Here what a sync received through a session and the keys that came so are one transaction, and whoever else
 //! saves the session waits for it. Of one key that a sync brings twice, the earlier is stored.
 
+mod believing;
 mod known;
 mod lacking;
 mod outbound;
@@ -37,10 +38,10 @@ use ruma::{
 use tokio::sync::{OnceCell, watch};
 use zeroize::Zeroizing;
 
-use super::held::Held;
+use super::{believed::Believed, held::Held};
 use {known::Known, lacking::Reachable, outbound::Outbound, walked::Walked};
 
-pub(super) use {lacking::sending, saving::taking_in};
+pub(super) use {believing::sharing, lacking::sending, saving::taking_in};
 
 type Error = <SqliteCryptoStore as CryptoStore>::Error;
 type Result<T> = std::result::Result<T, Error>;
@@ -78,6 +79,8 @@ pub(super) struct HoldingStore {
     /// Users whose devices were saved, for whoever makes sessions with them.
     fresh: saving::Fresh,
     own: OnceCell<(OwnedUserId, OwnedDeviceId)>,
+    /// By which identity each user is believed.
+    believed: Believed,
 }
 
 impl HoldingStore {
@@ -93,6 +96,7 @@ impl HoldingStore {
             outbound: Outbound::default(),
             fresh: saving::Fresh::default(),
             own: OnceCell::new(),
+            believed: Believed::default(),
         }
     }
 }
@@ -102,18 +106,17 @@ impl CryptoStore for HoldingStore {
     type Error = Error;
 
     async fn save_changes(&self, changes: Changes) -> Result<()> {
-        self.save(changes).await
+        let shown = believing::shown(&changes.identities);
+        self.see(&shown).await?;
+        self.save(changes).await?;
+        self.see(&shown).await
     }
 
     // What is held is looked at before what is stored: a save in between moves from the one to the other, and
     // nothing may be missed.
 
     async fn get_sessions(&self, sender_key: &str) -> Result<Option<Vec<Session>>> {
-        let held = self.held().clone();
-        let stored = self.inner.get_sessions(sender_key).await?;
-        let sessions = held.lay_over_sessions(sender_key, stored);
-        self.reachable.answered(sender_key, sessions.is_some());
-        Ok(sessions)
+        self.sessions_with(sender_key).await
     }
 
     async fn get_device(
@@ -129,7 +132,7 @@ impl CryptoStore for HoldingStore {
         &self,
         user_id: &UserId,
     ) -> Result<HashMap<OwnedDeviceId, DeviceData>> {
-        let devices = self.devices_of(user_id).await?;
+        let devices = self.believed_devices_of(user_id).await?;
         self.shown(user_id, devices).await
     }
 
@@ -272,10 +275,7 @@ impl CryptoStore for HoldingStore {
     }
 
     async fn save_tracked_users(&self, users: &[(&UserId, bool)]) -> Result<()> {
-        // Each sync saves nobody.
-        if users.iter().any(|(_, dirty)| *dirty) {
-            self.outbound.people_change();
-        }
+        self.outbound.track(users);
         self.inner.save_tracked_users(users).await
     }
 

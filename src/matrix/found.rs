@@ -1,6 +1,6 @@
 //! What a walk has found: an arrival with what must be written down beside it, in the same transaction.
 
-use footbridge_store::{Arrival, Batch, Opened, Place, RemoteId, Rival, Shown};
+use footbridge_store::{Arrival, Batch, Opened, Place, RemoteId, Rival, Shown, Suspect};
 
 use super::{Matrix, walk::Envelope};
 use crate::origin::Origins;
@@ -13,10 +13,8 @@ pub(super) struct Found {
     pub writer: Option<(Place, RemoteId, String)>,
     /// What it was decrypted with.
     pub opened: Option<Opened>,
-    /// The identity by which its sender is believed from now on: user, public key.
-    pub pin: Option<(String, String)>,
-    /// The sender whose identity somebody in charge has to look at before it crosses.
-    pub held: Option<String>,
+    /// The identity that somebody in charge has to look at before it crosses.
+    pub held: Option<Suspect>,
     /// What is noted of another bridge.
     pub bridges: Vec<Rival>,
     /// How it was shown.
@@ -33,8 +31,7 @@ impl Found {
             .extend(self.opened.map(|opened| (place(), fact(), opened)));
         batch
             .held
-            .extend(self.held.map(|user| (place(), fact(), user)));
-        batch.pins.extend(self.pin);
+            .extend(self.held.map(|suspect| (place(), fact(), suspect)));
         batch.rivals.extend(self.bridges);
         batch.writers.extend(self.writer);
         batch.shown.push(self.shown);

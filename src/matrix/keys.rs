@@ -37,8 +37,6 @@ const NO_MESSAGE: &str = "not-a-message";
 struct Reread {
     payload: Payload,
     opened: Option<Opened>,
-    /// The identity by which its sender is believed from now on.
-    pin: Option<(String, String)>,
 }
 
 /// Why to try again.
@@ -92,6 +90,7 @@ impl Matrix {
             Woken::ManyKeys => return self.retry(None, inbox).await,
             Woken::Keys(sessions) => sessions,
             Woken::Devices => {
+                self.tell_of_changes(inbox).await?;
                 self.release(inbox).await?;
                 self.unproven().keys().cloned().collect()
             }
@@ -116,19 +115,14 @@ impl Matrix {
         Ok(())
     }
 
-    /// Tries one entry that waits.
+    /// Tries one entry that waits. Answers whether it does so no longer.
     pub(super) async fn retry_one(
         &self,
         waiting: &Waiting,
         inbox: &Inbox,
-    ) -> Result<(), MatrixError> {
-        let Some(Reread {
-            payload,
-            opened,
-            pin,
-        }) = self.reread(waiting).await
-        else {
-            return Ok(());
+    ) -> Result<bool, MatrixError> {
+        let Some(Reread { payload, opened }) = self.reread(waiting).await else {
+            return Ok(false);
         };
         debug!(entry.id = %waiting.entry, "An entry need not wait any longer");
         let is_untrusted = payload == Payload::Skipped(UNTRUSTED);
@@ -141,16 +135,9 @@ impl Matrix {
             self.tell(entries, place, &sender, unread::UNSIGNED, inbox)
                 .await?;
         }
-        if let Some(pin) = pin {
-            let batch = Batch {
-                pins: vec![pin],
-                ..Batch::default()
-            };
-            inbox.accept(batch).await?;
-        }
         let replayed = inbox.fill(waiting.entry, payload, opened).await?;
         self.replayed(usize::from(replayed));
-        Ok(())
+        Ok(true)
     }
 
     /// Takes in what was walked, and says what of it was refused.
@@ -235,15 +222,15 @@ impl Matrix {
         let reading = self
             .read(&room, &unsealed, &envelope, &mut Names::default(), true)
             .await;
-        let pin = unsealed.believed_by(&envelope.sender, &reading);
+        let reading = self.believing(reading, &unsealed, &envelope).await;
         let payload = match reading {
             Reading::Message(message) => ready(&message)?,
             Reading::Command(command) => asked(&command)?,
             Reading::Nothing => Payload::Skipped(NO_MESSAGE),
             Reading::Skipped(rule) => Payload::Skipped(rule),
             Reading::Waits(Waits::Trust(Hold::Approval), _) => {
-                self.hold_for_approval(waiting.entry, &envelope.sender)
-                    .await;
+                let suspect = self.suspect(&envelope.sender, &unsealed);
+                self.hold_for_approval(waiting.entry, &suspect).await;
                 return None;
             }
             Reading::Waits(Waits::Trust(hold), session) => {
@@ -261,7 +248,6 @@ impl Matrix {
         Some(Reread {
             payload,
             opened: unsealed.opened_with(true),
-            pin,
         })
     }
 

@@ -15,6 +15,7 @@ mod held;
 mod encryption;
 mod alarms;
 mod audit;
+mod believed;
 mod trust;
 mod verdict;
 mod unseal;
@@ -141,8 +142,6 @@ pub struct Matrix {
     alarms: Alarms,
     /// Rooms in which something in the clear did not cross, until people there were told.
     plaintext: Mutex<HashSet<Place>>,
-    /// Identities by which users are believed, of those that were looked up: user, public key.
-    pins: Mutex<HashMap<String, String>>,
     /// Rung when somebody in charge has accepted an identity.
     approved: Arc<Notify>,
     /// Sessions whose sender's device is not known to be signed, and until when that may change.
@@ -188,8 +187,10 @@ impl Matrix {
                 http: http.clone(),
             })
             .await?;
+            keys.believed().load(&store, clock).await?;
             put_cursor(&client, store.cursor(SYNC_CURSOR).await?).await?;
             account::restore(&client, &account.session).await?;
+            trust::look(&keys).await?;
             let session = session::Keeper::of(&client, &store, &account.session, clock)?;
             let lease = lease::Lease::of(&store, key);
             encryption::require_signed_device(&client).await?;
@@ -221,7 +222,6 @@ impl Matrix {
                 origins: Origins::default(),
                 alarms: Alarms::default(),
                 plaintext: Mutex::default(),
-                pins: Mutex::default(),
                 approved: Arc::default(),
                 unproven: Mutex::default(),
                 strangers: Mutex::default(),

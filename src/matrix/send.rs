@@ -22,6 +22,7 @@ use super::{
     Matrix, MatrixError,
     alarms::Alarm,
     convert::{self, shared},
+    crypto_store,
     encrypted::Sent,
     fault::{Fault, retry},
     lookup,
@@ -293,7 +294,7 @@ pub(super) async fn put(
     content: Value,
 ) -> matrix_sdk::Result<SendMessageLikeEventResult> {
     let sending = room.send_raw(event_type, content);
-    sending.with_transaction_id(key).await
+    crypto_store::sharing(sending.with_transaction_id(key).into_future()).await
 }
 
 /// Nothing is sent before it is known that this store is the newest of its device.

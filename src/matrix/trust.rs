@@ -1,70 +1,109 @@
-//! Whom we believe: the first identity seen of each user, until somebody in charge accepts another. And what is said of
-//! messages that are held or refused for the sake of trust; the table that decides is in `verdict`.
+//! Whom we believe: the first identity under which a message of a user came, until somebody in charge accepts another.
+//! And what is said of messages that are held or refused for the sake of trust; the table that decides is in `verdict`.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     sync::{MutexGuard, PoisonError},
 };
 
-use footbridge_store::{EntryId, Place};
-use matrix_sdk::{Room, ruma::UserId};
+use footbridge_store::{EntryId, Place, Suspect};
+use matrix_sdk::{
+    Room,
+    encryption::identities::UserIdentity,
+    ruma::{UserId, events::room::member::MembershipState},
+};
 use sha2::{Digest, Sha256};
 use tracing::{error, info, warn};
 
 use super::{
     Boxed, Matrix, MatrixError,
     alarms::Alarm,
+    crypto_store::HoldingStore,
     unread::{self, CHANGED},
+    unseal::Unsealed,
     verdict::{Hold, MISMATCH, PLAINTEXT, Pin},
+    walk::{Envelope, Reading, Waits, waits},
 };
-use crate::inbox::Inbox;
+use crate::{inbox::Inbox, people::Identities};
 
 /// What came of accepting an identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Approved {
-    /// The identity: its public master key.
-    pub master_key: String,
     /// How many messages were held for it.
     pub held: u64,
 }
 
 impl Matrix {
-    /// Somebody in charge accepts the identity that a user has now, also where an older one had been verified. What
-    /// was held for it is relayed, late. `None` when no identity of the user is known.
+    /// What is known of a user's identities; the one that the homeserver shows is among them.
+    pub fn identities_of<'a>(
+        &'a self,
+        user: &'a str,
+    ) -> Boxed<'a, Result<Identities, MatrixError>> {
+        Box::pin(async move {
+            let mut known = Identities {
+                believed: self.keys.believed().key_of(user),
+                others: self.store.others_of(user).await?,
+            };
+            let shown = self.identity(user).await?.and_then(|shown| key_of(&shown));
+            if let Some(key) = shown
+                && known.believed.as_ref() != Some(&key)
+                && known.others.iter().all(|(other, _)| *other != key)
+            {
+                known.others.push((key, 0));
+            }
+            Ok(known)
+        })
+    }
+
+    /// Somebody in charge accepts the identity of a user that has this public master key and no other, also where an
+    /// older one had been verified. What was held for it is relayed, late. `None` when no such identity of the user is
+    /// known.
     pub fn approve<'a>(
         &'a self,
         user: &'a str,
+        key: &'a str,
     ) -> Boxed<'a, Result<Option<Approved>, MatrixError>> {
         Box::pin(async move {
-            let id = <&UserId>::try_from(user)
-                .map_err(|_| MatrixError::Identity(format!("{user} is no user id")))?;
-            let broken = |error: &dyn std::error::Error| {
-                MatrixError::Keys(format!("the identity cannot be read or kept: {error}"))
-            };
-            let identity = self.client.encryption().get_user_identity(id).await;
-            let Some(identity) = identity.map_err(|error| broken(&error))? else {
+            let known = self.identities_of(user).await?;
+            let other = known.others.iter().find(|(other, _)| other == key);
+            let held = other.map_or(0, |(_, held)| *held);
+            if other.is_none() && known.believed.as_deref() != Some(key) {
                 return Ok(None);
-            };
-            let Some(key) = identity.master_key().get_first_key() else {
-                return Ok(None);
-            };
-            let key = key.to_base64();
-            if identity.has_verification_violation() {
-                let withdrawn = identity.withdraw_verification().await;
-                withdrawn.map_err(|error| broken(&error))?;
             }
-            identity.pin().await.map_err(|error| broken(&error))?;
-            self.store.repin(user, &key, self.clock.now()).await?;
-            self.lock_pins().insert(user.to_owned(), key.clone());
-            let held = self.store.held().await?;
-            let held = held.into_iter().find(|(held, _)| held == user);
-            info!("A changed identity was accepted by somebody in charge");
+            self.keys.believed().accept(user, key).await?;
+            // The one that the homeserver shows now may be another one again.
+            look_at(&self.keys, user).await?;
+            let shown = self.identity(user).await?;
+            if let Some(shown) = shown.filter(|shown| key_of(shown).as_deref() == Some(key)) {
+                if shown.has_verification_violation() {
+                    let withdrawn = shown.withdraw_verification().await;
+                    withdrawn.map_err(|error| broken(&error))?;
+                }
+                shown.pin().await.map_err(|error| broken(&error))?;
+            }
+            info!("An identity was accepted by somebody in charge");
             self.approved.notify_one();
-            Ok(Some(Approved {
-                master_key: key,
-                held: held.map_or(0, |(_, count)| count),
-            }))
+            Ok(Some(Approved { held }))
         })
+    }
+
+    /// Somebody has compared the emoji with a user: the identity that they belong to is accepted.
+    pub(super) async fn believe_verified(&self, user: &UserId) {
+        let believed = async {
+            let shown = self.identity(user.as_str()).await?;
+            let Some(key) = shown
+                .filter(UserIdentity::is_verified)
+                .as_ref()
+                .and_then(key_of)
+            else {
+                return Ok(());
+            };
+            self.approve(user.as_str(), &key).await.map(drop)
+        };
+        if let Err(error) = believed.await {
+            let error = format!("{error:#}");
+            warn!(error, "A verified identity could not be accepted");
+        }
     }
 
     /// Whose messages are held until somebody in charge accepts their identity, and how many of each.
@@ -72,74 +111,115 @@ impl Matrix {
         Box::pin(async move { Ok(self.store.held().await?) })
     }
 
-    /// Tries again what was held for identities that are believed by now.
+    /// Tries again what was held for identities that are believed by now, and what no identity had signed. Where one
+    /// message of a room key is held still, so are all that follow it.
     pub(super) async fn release(&self, inbox: &Inbox) -> Result<(), MatrixError> {
-        for (user, _) in self.store.held().await? {
-            if self.pin(&user).await != Pin::Changed {
-                for waiting in self.store.held_of(&user).await? {
-                    self.retry_one(&waiting, inbox).await?;
-                }
+        let mut held = HashSet::new();
+        for waiting in self.store.releasable().await? {
+            if !held.contains(&waiting.session) && !self.retry_one(&waiting, inbox).await? {
+                held.insert(waiting.session);
             }
         }
         Ok(())
     }
 
-    /// A user's identity beside the one by which the user is believed.
-    pub(super) async fn pin(&self, user: &str) -> Pin {
-        let Some(key) = self.master_key(user).await else {
-            return Pin::None;
+    /// Believes the sender of what has just been read by the identity that signed it, if none was believed before. What
+    /// another identity has signed is held.
+    pub(super) async fn believing(
+        &self,
+        reading: Reading,
+        unsealed: &Unsealed<'_>,
+        envelope: &Envelope,
+    ) -> Reading {
+        let (Pin::First(key), Reading::Message(_) | Reading::Command(_)) =
+            (&unsealed.pin, &reading)
+        else {
+            return reading;
         };
-        if self.lock_pins().get(user) == Some(&key) {
-            return Pin::Same;
-        }
-        match self.store.pinned(user).await {
-            Ok(None) => Pin::First(key),
-            Ok(Some(pinned)) if pinned == key => {
-                self.lock_pins().insert(user.to_owned(), key);
-                Pin::Same
-            }
-            Ok(Some(_)) => Pin::Changed,
+        let user = &envelope.sender;
+        let believed = async {
+            let is_same = self.keys.believed().believe(user, key).await?;
+            // The homeserver may have shown another one since the room key came.
+            look_at(&self.keys, user).await?;
+            Ok::<_, MatrixError>(is_same)
+        };
+        match believed.await {
+            Ok(true) => reading,
+            Ok(false) => waits(Waits::Trust(Hold::Approval), unsealed, envelope),
             Err(error) => {
-                warn!(error = %error, "It cannot be read whom we believe; a message is held");
-                Pin::Changed
+                let error = format!("{error:#}");
+                warn!(
+                    error,
+                    "It cannot be written down whom we believe; a message is held"
+                );
+                waits(Waits::Trust(Hold::Approval), unsealed, envelope)
             }
         }
     }
 
-    /// The public key of a user's identity, as far as the SDK knows; no request is made.
-    async fn master_key(&self, user: &str) -> Option<String> {
-        let user = <&UserId>::try_from(user).ok()?;
-        let identity = self
-            .client
-            .encryption()
-            .get_user_identity(user)
-            .await
-            .ok()??;
-        Some(identity.master_key().get_first_key()?.to_base64())
+    /// For whose identity a message is held.
+    pub(super) fn suspect(&self, sender: &str, unsealed: &Unsealed<'_>) -> Suspect {
+        let key = unsealed.signer.clone();
+        self.keys.believed().suspect(sender, key.as_deref());
+        Suspect {
+            user: sender.to_owned(),
+            master_key: key,
+        }
+    }
+
+    /// A user's identity, as far as the SDK knows; no request is made.
+    async fn identity(&self, user: &str) -> Result<Option<UserIdentity>, MatrixError> {
+        let id = <&UserId>::try_from(user)
+            .map_err(|_| MatrixError::Identity(format!("{user} is no user id")))?;
+        let identity = self.client.encryption().get_user_identity(id).await;
+        identity.map_err(|error| broken(&error))
     }
 
     /// An entry that waited turned out to be one for somebody in charge.
-    pub(super) async fn hold_for_approval(&self, entry: EntryId, sender: &str) {
-        if let Err(error) = self.store.hold(entry, sender).await {
+    pub(super) async fn hold_for_approval(&self, entry: EntryId, suspect: &Suspect) {
+        if let Err(error) = self.store.hold(entry, suspect, self.clock.now()).await {
             warn!(entry.id = %entry, error = %error, "It cannot be written down that an entry is held");
         }
     }
 
-    /// Says in the room, once for each changed identity, that its messages are held and who can do what about it.
+    /// Says in the rooms of users whose identity has changed what that means, also where they say nothing: they get no
+    /// room keys any more.
+    pub(super) async fn tell_of_changes(&self, inbox: &Inbox) -> Result<(), MatrixError> {
+        for (user, key) in self.keys.believed().take_untold() {
+            let Ok(id) = <&UserId>::try_from(user.as_str()) else {
+                continue;
+            };
+            for room in self.client.joined_rooms() {
+                let member = room.get_member_no_sync(id).await;
+                if !matches!(member, Ok(Some(member)) if *member.membership() == MembershipState::Join)
+                {
+                    continue;
+                }
+                let place = Place::room(room.room_id().as_str());
+                let name = self.name_of(&place, &user).await;
+                self.tell_of_change(&place, (&user, &key), &name, inbox)
+                    .await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Says in the room, once for each other identity of a user, that its messages are held and who can do what about
+    /// it.
     pub(super) async fn tell_of_change(
         &self,
         place: &Place,
-        sender: &str,
+        (sender, key): (&str, &str),
         name: &str,
         inbox: &Inbox,
     ) -> Result<(), MatrixError> {
-        let key = self.master_key(sender).await.unwrap_or_default();
         let text = format!(
             "⚠ The identity of {name} ({sender}) has changed: they have reset it, or somebody else speaks in their \
-             name. Their messages are held and will follow. Whoever is in charge of the bridge asks them, and \
-             accepts the new identity with `!bridge trust {sender}`."
+             name. Messages under the new identity are held and will follow, and it gets no room keys from the \
+             bridge. Whoever is in charge of the bridge asks them by another way, and accepts this identity and no \
+             other with `!bridge trust {sender} {key}`."
         );
-        let fact = fingerprint(&[place.as_str(), sender, &key]);
+        let fact = fingerprint(&[place.as_str(), sender, key]);
         Ok(inbox.say(place, &format!("identity-{fact}"), &text).await?)
     }
 
@@ -190,10 +270,25 @@ impl Matrix {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn lock_pins(&self) -> MutexGuard<'_, HashMap<String, String>> {
-        self.pins.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// Compares the identities that are believed with those in the encryption store.
+pub(super) async fn look(keys: &HoldingStore) -> Result<(), MatrixError> {
+    let looked = keys.look_at_believed().await;
+    looked.map_err(|error| broken(&error))
+}
+
+async fn look_at(keys: &HoldingStore, user: &str) -> Result<(), MatrixError> {
+    let looked = keys.look_at(user).await;
+    looked.map_err(|error| broken(&error))
+}
+
+fn key_of(identity: &UserIdentity) -> Option<String> {
+    Some(identity.master_key().get_first_key()?.to_base64())
+}
+
+fn broken(error: &dyn std::error::Error) -> MatrixError {
+    MatrixError::Keys(format!("an identity cannot be read or kept: {error}"))
 }
 
 /// The word for why people cannot see a message that is held.

@@ -174,7 +174,10 @@ impl Matrix {
             ),
         };
         if reason == CHANGED {
-            self.tell_of_change(place, sender, &name, inbox).await?;
+            for (key, _) in self.store.others_of(sender).await? {
+                self.tell_of_change(place, (sender, &key), &name, inbox)
+                    .await?;
+            }
         }
         if self.keeps_here(place, sender).await? {
             return Ok(());
@@ -259,7 +262,7 @@ impl Matrix {
     }
 
     /// The sender's name as people see it, made harmless.
-    async fn name_of(&self, place: &Place, sender: &str) -> String {
+    pub(super) async fn name_of(&self, place: &Place, sender: &str) -> String {
         let name = match self.room(place) {
             Some(room) => Names::default().of(&room, sender).await,
             None => String::new(),

@@ -9,13 +9,13 @@ use matrix_sdk::{
     deserialized_responses::{TimelineEvent, TimelineEventKind},
     ruma::serde::Raw,
 };
-use matrix_sdk_crypto::store::CryptoStore as _;
+use matrix_sdk_crypto::{olm::SenderData, store::CryptoStore as _};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use tracing::warn;
 use vodozemac::megolm::MegolmMessage;
 
-use super::{Matrix, verdict::Pin, walk::Reading};
+use super::{Matrix, verdict::Pin};
 
 /// An event, as open as it can be made.
 pub(super) struct Unsealed<'a> {
@@ -23,7 +23,10 @@ pub(super) struct Unsealed<'a> {
     pub event: Cow<'a, TimelineEvent>,
     /// What it was encrypted with, also where it is still closed.
     pub opened: Option<Opened>,
-    /// Its sender's identity; of a sender in the clear nobody asks.
+    /// The identity that had signed the sender's device when its room key came: the public master key. It never
+    /// changes, whatever the homeserver shows later.
+    pub signer: Option<String>,
+    /// The same beside the identity by which the sender is believed; of a sender in the clear nobody asks.
     pub pin: Pin,
 }
 
@@ -32,16 +35,6 @@ impl<'a> Unsealed<'a> {
     pub(super) fn opened_with(&self, is_read: bool) -> Option<Opened> {
         let open = matches!(self.event.kind, TimelineEventKind::Decrypted(_));
         self.opened.clone().filter(|_| open && is_read)
-    }
-
-    /// The identity by which this sender is believed from now on, if there was none before and the message crosses.
-    pub(super) fn believed_by(&self, sender: &str, reading: &Reading) -> Option<(String, String)> {
-        match (&self.pin, reading) {
-            (Pin::First(key), Reading::Message(_) | Reading::Command(_)) => {
-                Some((sender.to_owned(), key.clone()))
-            }
-            _ => None,
-        }
     }
 
     /// How the event was shown, as it came.
@@ -60,6 +53,7 @@ impl<'a> Unsealed<'a> {
         Self {
             event: Cow::Borrowed(event),
             opened: None,
+            signer: None,
             pin: Pin::None,
         }
     }
@@ -137,31 +131,60 @@ impl Matrix {
             }
         };
         let Some(closed) = closed else {
-            let pin = match &event.kind {
-                TimelineEventKind::Decrypted(event) => {
-                    self.pin(event.encryption_info.sender.as_str()).await
-                }
-                _ => Pin::None,
+            let clear = Unsealed::clear(event);
+            let TimelineEventKind::Decrypted(open) = &event.kind else {
+                return clear;
             };
-            return Unsealed {
-                pin,
-                ..Unsealed::clear(event)
-            };
+            let sender = open.encryption_info.sender.as_str();
+            let session = open.encryption_info.session_id().unwrap_or_default();
+            return self.signed(room, session, sender, clear).await;
         };
         match room
             .decrypt_event(event.raw().cast_ref_unchecked(), None)
             .await
         {
-            Ok(read) => Unsealed {
-                opened: closed.opened(),
-                pin: self.pin(&closed.sender).await,
-                event: Cow::Owned(read),
-            },
+            Ok(read) => {
+                let read = Unsealed {
+                    opened: closed.opened(),
+                    event: Cow::Owned(read),
+                    ..Unsealed::clear(event)
+                };
+                let session = &closed.content.session_id;
+                self.signed(room, session, &closed.sender, read).await
+            }
             Err(error) => {
                 warn!(matrix.room = %room.room_id(), error = %error, "An event cannot be decrypted now");
                 Unsealed::clear(event)
             }
         }
+    }
+
+    /// An event with the identity under which its room key came. Asked after the SDK has opened it, which may write down
+    /// a signature that has become known meanwhile.
+    async fn signed<'a>(
+        &self,
+        room: &Room,
+        session: &str,
+        sender: &str,
+        mut event: Unsealed<'a>,
+    ) -> Unsealed<'a> {
+        let key = self
+            .keys
+            .get_inbound_group_session(room.room_id(), session)
+            .await;
+        event.pin = match key {
+            Ok(key) => {
+                event.signer = key.and_then(|key| signer_of(&key.sender_data, sender));
+                let believed = self.keys.believed();
+                believed.pin_of(sender, event.signer.as_deref())
+            }
+            Err(error) => {
+                let error = error.to_string();
+                warn!(matrix.room = %room.room_id(), error, "It cannot be read under which identity a room key came; a message is held");
+                Pin::Changed
+            }
+        };
+        event
     }
 
     /// Whether the key with this id is one of another room: then the ciphertext was moved here from there.
@@ -187,11 +210,23 @@ impl Matrix {
     }
 }
 
+/// The public master key of the identity that had signed the device of this sender when the room key came.
+fn signer_of(data: &SenderData, sender: &str) -> Option<String> {
+    match data {
+        SenderData::VerificationViolation(known)
+        | SenderData::SenderUnverified(known)
+        | SenderData::SenderVerified(known) => {
+            (known.user_id == sender).then(|| known.master_key.to_base64())
+        }
+        SenderData::UnknownDevice { .. } | SenderData::DeviceInfo { .. } => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use matrix_sdk_crypto::{
         Account,
-        olm::{InboundGroupSession, SenderData},
+        olm::InboundGroupSession,
         types::{EventEncryptionAlgorithm, events::room::encrypted::EncryptedEvent},
     };
     use ruma::{device_id, room_id, user_id};
@@ -243,6 +278,24 @@ mod tests {
                 .opened()
                 .is_none()
         );
+    }
+
+    #[test]
+    fn p02_who_signed_a_message_is_read_from_its_room_key_and_counts_for_the_sender_only() {
+        let ann = Account::with_device_id(user_id!("@ann:x"), device_id!("ANN"));
+        let (user, device, key) = (ann.user_id(), ann.device_id(), ann.identity_keys().ed25519);
+        for data in [
+            SenderData::sender_verification_violation(user, device, key),
+            SenderData::sender_unverified(user, device, key),
+            SenderData::sender_verified(user, device, key),
+        ] {
+            assert_eq!(signer_of(&data, "@ann:x"), Some(key.to_base64()));
+            assert_eq!(signer_of(&data, "@eve:x"), None);
+        }
+        let unsigned = SenderData::device_info(ann.device_keys());
+        for data in [SenderData::unknown(), unsigned] {
+            assert_eq!(signer_of(&data, "@ann:x"), None);
+        }
     }
 
     #[tokio::test]

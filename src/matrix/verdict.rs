@@ -19,20 +19,20 @@ pub(super) const MISMATCH: &str = Alarm::SenderMismatch.as_str();
 pub(super) enum Origin<'a> {
     /// It was not encrypted, in a room that was never encrypted or that was.
     Clear { ever_encrypted: bool },
-    /// It was encrypted by a device in this state, whose owner has this identity.
+    /// It was encrypted by a device that was in this state when its room key came, signed by this identity.
     Device(&'a VerificationState, &'a Pin),
 }
 
-/// A sender's identity beside the one by which the sender is believed.
+/// The identity that signed a message beside the one by which its sender is believed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Pin {
-    /// The sender has none.
+    /// None has signed it, and no other of the sender was ever seen.
     None,
     /// Nobody was believed by that name before: this one is from now on.
     First(String),
-    /// It is the one.
+    /// It is the one. It does not matter whether another one was seen meanwhile: nobody else can sign with it.
     Same,
-    /// It is another one.
+    /// It is another one, or none where another one of the sender was seen.
     Changed,
 }
 
@@ -70,7 +70,10 @@ pub(super) fn verdict(trust: Trust, origin: Origin<'_>) -> Verdict {
         Origin::Device(state, pin) => (state, pin),
     };
     let level = match state {
-        // Somebody compared this identity by hand: nothing is known better.
+        // Somebody compared this identity by hand, and accepted it thereby; another one may have been accepted since.
+        VerificationState::Verified if *pin == Pin::Changed => {
+            return Verdict::Hold(Hold::Approval);
+        }
         VerificationState::Verified => return Verdict::Relay,
         VerificationState::Unverified(level) => level,
     };
@@ -125,7 +128,7 @@ mod tests {
             [Skip("sender-mismatch"), Skip("sender-mismatch")],
         ];
         let changed = [
-            [Relay, Relay],
+            [Held(Hold::Approval), Held(Hold::Approval)],
             [Held(Hold::Approval), Held(Hold::Approval)],
             [Held(Hold::Approval), Held(Hold::Approval)],
             [Held(Hold::Approval), Held(Hold::Approval)],

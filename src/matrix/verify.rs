@@ -28,7 +28,7 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
-use super::{Boxed, Matrix, MatrixError, fault::Fault};
+use super::{Boxed, Matrix, MatrixError, crypto_store, fault::Fault};
 use crate::buckets::{Buckets, Rate};
 use flow::Flow;
 
@@ -298,7 +298,8 @@ impl Matrix {
         loop {
             tokio::select! {
                 Some(request) = waiting.recv() => {
-                    flows.push(Box::pin(Flow::of(self, request).run()));
+                    // What the SDK says in a room of its own accord is encrypted as well.
+                    flows.push(Box::pin(crypto_store::sharing(Flow::of(self, request).run())));
                 }
                 Some(()) = flows.next(), if !flows.is_empty() => {}
             }

@@ -126,6 +126,7 @@ impl Matrix {
         let reading = self
             .read(room, &unsealed, &envelope, names, encrypted)
             .await;
+        let reading = self.believing(reading, &unsealed, &envelope).await;
         let bridges = match reading {
             Reading::Skipped(ANOTHER_BRIDGE) => self.other_bridges(place, &envelope),
             _ => Vec::new(),
@@ -134,8 +135,7 @@ impl Matrix {
             self.refused(rule, room);
         }
         let for_approval = matches!(reading, Reading::Waits(Waits::Trust(Hold::Approval), _));
-        let held = for_approval.then(|| envelope.sender.clone());
-        let pin = unsealed.believed_by(&envelope.sender, &reading);
+        let held = for_approval.then(|| self.suspect(&envelope.sender, &unsealed));
         let Some(letter) = self.enclose(reading, came, &envelope) else {
             return Walked::Nothing;
         };
@@ -152,7 +152,6 @@ impl Matrix {
             writer: writer(&arrival, event),
             opened: unsealed.opened_with(held.is_none()),
             arrival,
-            pin,
             held,
             bridges,
             shown: unsealed.shown(place, came),
@@ -379,7 +378,7 @@ fn in_room(place: &Place, event: &str) -> String {
     format!("{}/{event}", place.address())
 }
 
-fn waits(why: Waits, unsealed: &Unsealed<'_>, envelope: &Envelope) -> Reading {
+pub(super) fn waits(why: Waits, unsealed: &Unsealed<'_>, envelope: &Envelope) -> Reading {
     let named = || envelope.content.get("session_id").and_then(Value::as_str);
     let session = unsealed
         .opened

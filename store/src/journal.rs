@@ -16,7 +16,8 @@ use crate::{
     rivals,
     seal::Cell,
     settle::{self, End},
-    story, trust,
+    story,
+    trust::{self, Suspect},
     unlinked::{self, Shown},
     upgrades, writers,
 };
@@ -61,10 +62,8 @@ pub struct Batch {
     pub writers: Vec<(Place, RemoteId, String)>,
     /// What arrivals were decrypted with: place, fact, key. One message of a key is one event for ever.
     pub opened: Vec<(Place, RemoteId, Opened)>,
-    /// Identities of users that are believed from now on unless another one already is: user, public key.
-    pub pins: Vec<(String, String)>,
-    /// Of the arrivals that wait, those that wait for somebody in charge: place, fact, user.
-    pub held: Vec<(Place, RemoteId, String)>,
+    /// Of the arrivals that wait, those that wait for somebody in charge: place, fact, for whose identity.
+    pub held: Vec<(Place, RemoteId, Suspect)>,
     /// Rooms that stand in the clear.
     pub clear: Vec<Place>,
     /// Who entered which room. Kept as a keyed hash.

@@ -91,6 +91,7 @@ pub use seal::StoreKey;
 pub use setback::Setback;
 pub use statistics::forget_statistics;
 pub use story::{Stand, Story};
+pub use trust::Suspect;
 pub use unlinked::Shown;
 pub use upgrades::{Tombstone, Upgrade};
 pub use wishes::Wish;

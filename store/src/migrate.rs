@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// The steps; the schema's number is how many of them were taken.
-const STEPS: [&str; 16] = [
+const STEPS: [&str; 17] = [
     include_str!("../migrations/001_init.sql"),
     include_str!("../migrations/002_bundles.sql"),
     include_str!("../migrations/003_parked.sql"),
@@ -28,6 +28,7 @@ const STEPS: [&str; 16] = [
     include_str!("../migrations/014_unlinked.sql"),
     include_str!("../migrations/015_begun.sql"),
     include_str!("../migrations/016_rivals.sql"),
+    include_str!("../migrations/017_identities.sql"),
 ];
 
 /// Marks the file as ours: `FtBr`.

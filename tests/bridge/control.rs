@@ -468,6 +468,23 @@ async fn p14_whoever_may_not_is_refused_and_told_why() {
     scene.bridge.conservation().await.unwrap();
 }
 
+/// Ann accepts her own identity: without a key nothing is decided, and the answer says which there are.
+async fn trusts_by_key(scene: &Scenario, direct: &str) {
+    let trust = format!("!bridge trust {}", scene.ann.user_id());
+    scene.ann.say(direct, &trust).await.unwrap();
+    let words = format!("The identity of {} with the key `", scene.ann.user_id());
+    hear(scene, direct, &words).await;
+    let told = said(scene, direct).join("\n");
+    let (_, key) = told.split_once(&words).unwrap();
+    let (key, _) = key.split_once('`').unwrap();
+    scene
+        .ann
+        .say(direct, &format!("{trust} {key}"))
+        .await
+        .unwrap();
+    hear(scene, direct, "is trusted, and no other").await;
+}
+
 #[tokio::test]
 async fn p14_a_direct_message_names_the_room_and_withdraws_what_was_not_shown_yet() {
     let (synapse, scene) = open(true).await;
@@ -534,10 +551,7 @@ async fn p14_a_direct_message_names_the_room_and_withdraws_what_was_not_shown_ye
     };
     assert_eq!(mark["channel"]["displayname"], "footbridge/direct");
     assert_eq!(mark["bridgebot"], scene.bridge_user);
-    let trust = format!("!bridge trust {}", scene.ann.user_id());
-    scene.ann.say(&direct, &trust).await.unwrap();
-    let words = format!("identity of {} is trusted", scene.ann.user_id());
-    hear(&scene, &direct, &words).await;
+    trusts_by_key(&scene, &direct).await;
     // Nobody is heard in the direct message but who gives a command.
     assert!(
         !said(&scene, &direct)

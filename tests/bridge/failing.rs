@@ -11,6 +11,7 @@ use footbridge::{
     control::{Audience, Control, Found, Outside, Problem, Proof, Rules, Standing, Successor},
     message::{Action, Command, Sender},
     outlet::{Outcome, SendError},
+    people::Identities,
     portal::{LaneEnd, Peers},
 };
 use footbridge_store::{
@@ -90,7 +91,10 @@ impl Outside for Nowhere {
     async fn successor(&self, _: &Tombstone) -> Result<Successor, Problem> {
         silence()
     }
-    async fn approve(&self, _: &str) -> Result<u64, Problem> {
+    async fn identities(&self, _: &str) -> Result<Identities, Problem> {
+        silence()
+    }
+    async fn approve(&self, _: &str, _: &str) -> Result<Option<u64>, Problem> {
         silence()
     }
 }

@@ -15,6 +15,7 @@ mod verifying;
 mod expired;
 mod before_link;
 mod trusting;
+mod switching;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 

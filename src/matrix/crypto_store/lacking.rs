@@ -120,6 +120,15 @@ impl Reachable {
 }
 
 impl HoldingStore {
+    /// The Olm sessions with a device, held and stored, and that the SDK has been told of them.
+    pub(super) async fn sessions_with(&self, sender_key: &str) -> Result<Option<Vec<Session>>> {
+        let held = self.held().clone();
+        let stored = self.inner.get_sessions(sender_key).await?;
+        let sessions = held.lay_over_sessions(sender_key, stored);
+        self.reachable.answered(sender_key, sessions.is_some());
+        Ok(sessions)
+    }
+
     /// The devices of a user with which there can be an Olm session and is none.
     pub(in crate::matrix) async fn lacking(&self, user: &UserId) -> Result<Vec<DeviceData>> {
         let devices = self.devices_of(user).await?;

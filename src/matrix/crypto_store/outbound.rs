@@ -16,7 +16,7 @@ use std::{
 
 use matrix_sdk::{deserialized_responses::TimelineEvent, sync::State, sync::SyncResponse};
 use matrix_sdk_crypto::{olm::OutboundGroupSession, store::types::Changes};
-use ruma::{OwnedRoomId, RoomId};
+use ruma::{OwnedRoomId, RoomId, UserId};
 use serde::de::IgnoredAny;
 use tokio::time::{Instant, sleep};
 
@@ -32,7 +32,8 @@ const QUIET: Duration = Duration::from_millis(300);
 /// Longer than this nobody waits for that.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// What the recipients of a room's key depend on, counted: devices, identities and Olm sessions; the room's state.
+/// What the recipients of a room's key depend on, counted: devices, identities, which of these are believed, and Olm
+/// sessions; the room's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::matrix) struct Recipients {
     people: u64,
@@ -85,6 +86,13 @@ impl Outbound {
         self.keys().people += 1;
     }
 
+    /// To be told before users are saved whose devices the SDK has to ask for. Each sync saves nobody.
+    pub(super) fn track(&self, users: &[(&UserId, bool)]) {
+        if users.iter().any(|(_, dirty)| *dirty) {
+            self.people_change();
+        }
+    }
+
     /// The SDK is about to write what a sync says of rooms.
     pub(super) fn sync_begins(&self) {
         let mut keys = self.keys();
@@ -112,7 +120,7 @@ impl HoldingStore {
     pub(in crate::matrix) fn recipients(&self, room: &RoomId) -> Recipients {
         let keys = self.outbound.keys();
         Recipients {
-            people: keys.people,
+            people: keys.people + self.believed.changes(),
             room: keys.rooms.get(room).map_or(0, |(changes, _)| *changes),
         }
     }

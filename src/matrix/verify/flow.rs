@@ -74,6 +74,7 @@ impl<'a> Flow<'a> {
         let stage = match self.walk(answers).await {
             Ok(()) | Err(End::Done) => {
                 info!(matrix.user = %user, "Verified: both sides confirmed the emoji");
+                self.matrix.believe_verified(&user).await;
                 self.tell("Verified: both sides have confirmed.").await;
                 Stage::Done
             }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use footbridge_store::{Accepted, Arrival, Batch, Millis, Opened, Payload, RemoteId};
+use footbridge_store::{Accepted, Arrival, Batch, Millis, Opened, Payload, RemoteId, Suspect};
 
 use crate::ground::{Ground, NOW, balances, letter, sealed_letter, to_silo};
 
@@ -141,26 +141,107 @@ async fn p06_a_late_key_opens_no_replay() {
 #[tokio::test]
 async fn p02_the_first_identity_is_believed_and_another_one_only_when_somebody_says_so() {
     let ground = Ground::new().await;
-    let pins = |key: &str| Batch {
-        pins: vec![("@ann:x".to_owned(), key.to_owned())],
-        ..Batch::default()
-    };
-    assert_eq!(ground.store.pinned("@ann:x").await.unwrap(), None);
-    ground.store.accept(pins("first"), NOW).await.unwrap();
-    ground.store.accept(pins("second"), NOW).await.unwrap();
-    let pinned = ground.store.pinned("@ann:x").await.unwrap();
-    assert_eq!(pinned.as_deref(), Some("first"));
-    ground.store.repin("@ann:x", "second", NOW).await.unwrap();
+    let ann = "@ann:x";
+    assert_eq!(ground.store.pins().await.unwrap(), []);
+    let first = ground.store.pin(ann, "first", NOW).await.unwrap();
+    assert_eq!(first, "first");
+    let second = ground.store.pin(ann, "second", NOW).await.unwrap();
+    assert_eq!(second, "first", "the first stays");
+    // The one that is believed is no other.
+    for key in ["first", "second"] {
+        ground.store.note_other(ann, key, NOW).await.unwrap();
+    }
     let ground = ground.restart().await;
-    let pinned = ground.store.pinned("@ann:x").await.unwrap();
-    assert_eq!(pinned.as_deref(), Some("second"));
-    assert_eq!(ground.store.pinned("@bob:x").await.unwrap(), None);
+    let others = ground.store.others().await.unwrap();
+    assert_eq!(others, [(ann.to_owned(), "second".to_owned())]);
+    ground.store.repin(ann, "second", NOW).await.unwrap();
+    let ground = ground.restart().await;
+    let pins = ground.store.pins().await.unwrap();
+    assert_eq!(pins, [(ann.to_owned(), "second".to_owned())]);
+    assert_eq!(ground.store.others().await.unwrap(), []);
 }
 
 #[tokio::test]
-async fn p02_what_is_held_waits_without_end_and_is_found_by_its_sender() {
+async fn p02_of_many_other_identities_the_newest_are_remembered() {
+    let ground = Ground::new().await;
+    for number in 0..20 {
+        let (key, seen_at) = (format!("{:02}", 99 - number), Millis(NOW.0 + number));
+        ground
+            .store
+            .note_other("@ann:x", &key, seen_at)
+            .await
+            .unwrap();
+    }
+    ground.store.note_other("@bob:x", "key", NOW).await.unwrap();
+    let others = ground.store.others().await.unwrap();
+    let keys: Vec<_> = others.iter().map(|(_, key)| key.as_str()).collect();
+    let wanted = ["87", "86", "85", "84", "83", "82", "81", "80", "key"];
+    assert_eq!(keys, wanted);
+}
+
+/// A batch in which this event waits for somebody in charge to look at this identity.
+fn held(ground: &Ground, id: &str, key: Option<&str>) -> Batch {
+    let suspect = Suspect {
+        user: "@ann:x".to_owned(),
+        master_key: key.map(str::to_owned),
+    };
+    Batch {
+        arrivals: vec![sealed_letter(&ground.room, id, NOW.0)],
+        held: vec![(ground.room.clone(), RemoteId::from(id), suspect)],
+        ..Batch::default()
+    }
+}
+
+#[tokio::test]
+async fn p02_only_what_the_accepted_identity_signed_is_released() {
+    let ground = Ground::with_one_portal().await;
+    ground.store.pin("@ann:x", "a", NOW).await.unwrap();
+    for (id, key) in [
+        ("$1", Some("b")),
+        ("$2", None),
+        ("$3", Some("c")),
+        ("$4", Some("b")),
+    ] {
+        ground
+            .store
+            .accept(held(&ground, id, key), NOW)
+            .await
+            .unwrap();
+    }
+    // What is held for an identity is known to be another one, also after a start.
+    let ground = ground.restart().await;
+    let releasable = async || {
+        let waiting = ground.store.releasable().await.unwrap();
+        let ids = waiting.iter().map(|one| one.fact.0.clone());
+        ids.collect::<Vec<_>>()
+    };
+    let others = ground.store.others_of("@ann:x").await.unwrap();
+    assert_eq!(others, [("b".to_owned(), 2), ("c".to_owned(), 1)]);
+    assert_eq!(releasable().await, ["$2"]);
+    ground.store.repin("@ann:x", "b", NOW).await.unwrap();
+    assert_eq!(releasable().await, ["$1", "$2", "$4"]);
+    // It turned out to be signed by another one.
+    let entry = ground.store.releasable().await.unwrap()[1].entry;
+    let suspect = Suspect {
+        user: "@ann:x".to_owned(),
+        master_key: Some("d".to_owned()),
+    };
+    ground.store.hold(entry, &suspect, NOW).await.unwrap();
+    assert_eq!(releasable().await, ["$1", "$4"]);
+    let others = ground.store.others_of("@ann:x").await.unwrap();
+    assert_eq!(others, [("c".to_owned(), 1), ("d".to_owned(), 1)]);
+    let noted = ground.store.others().await.unwrap();
+    assert_eq!(noted, [("@ann:x".to_owned(), "d".to_owned())]);
+}
+
+#[tokio::test]
+async fn p02_what_is_held_waits_without_end_and_is_found_again() {
     let ground = Ground::with_one_portal().await;
     let lane = to_silo(&ground.a);
+    let ann = Suspect {
+        user: "@ann:x".to_owned(),
+        master_key: None,
+    };
     let batch = Batch {
         arrivals: vec![
             sealed_letter(&ground.room, "$1", NOW.0),
@@ -168,7 +249,7 @@ async fn p02_what_is_held_waits_without_end_and_is_found_by_its_sender() {
             letter(&ground.room, "$3"),
         ],
         held: ["$1", "$3"]
-            .map(|id| (ground.room.clone(), RemoteId::from(id), "@ann:x".to_owned()))
+            .map(|id| (ground.room.clone(), RemoteId::from(id), ann.clone()))
             .to_vec(),
         ..Batch::default()
     };
@@ -182,11 +263,10 @@ async fn p02_what_is_held_waits_without_end_and_is_found_by_its_sender() {
     assert_eq!(waited, [Duration::ZERO, week]);
 
     let second = overdue[1].entry;
-    ground.store.hold(second, "@ann:x").await.unwrap();
-    ground.store.hold(second, "@ann:x").await.unwrap();
+    ground.store.hold(second, &ann, NOW).await.unwrap();
+    ground.store.hold(second, &ann, NOW).await.unwrap();
     assert_eq!(held().await.unwrap(), [("@ann:x".to_owned(), 2)]);
-    assert!(ground.store.held_of("@bob:x").await.unwrap().is_empty());
-    let waiting = ground.store.held_of("@ann:x").await.unwrap();
+    let waiting = ground.store.releasable().await.unwrap();
     let raws: Vec<_> = waiting.iter().map(|one| one.raw.as_slice()).collect();
     assert_eq!(raws, [b"$1", b"$2"]);
     for one in &waiting {

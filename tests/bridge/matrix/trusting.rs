@@ -91,7 +91,8 @@ async fn p02_a_changed_identity_holds_its_messages_until_somebody_in_charge_acce
     person.say(&room, "before").await.unwrap();
     assert_eq!(text_of(&house.next(lane).await), "before");
     let user = person.user_id();
-    let unknown = house.matrix().approve("@nobody:nowhere").await.unwrap();
+    let unknown = house.matrix().approve("@nobody:nowhere", "key");
+    let unknown = unknown.await.unwrap();
     assert_eq!(unknown, None, "nothing is known of them");
 
     person.replace_identity(PASSWORD).await.unwrap();
@@ -116,7 +117,14 @@ async fn p02_a_changed_identity_holds_its_messages_until_somebody_in_charge_acce
     let [told] = &told[..] else {
         panic!("{told:?}")
     };
-    assert!(told.contains(&format!("`!bridge trust {user}`")), "{told}");
+    let known = house.matrix().identities_of(&user).await.unwrap();
+    let [(key, 2)] = &known.others[..] else {
+        panic!("{known:?}")
+    };
+    assert!(
+        told.contains(&format!("`!bridge trust {user} {key}`")),
+        "{told}"
+    );
     // Neither the limit for keys nor a restart gives them up.
     tokio::time::sleep(Duration::from_secs(3)).await;
     house.reopen().await;
@@ -127,9 +135,10 @@ async fn p02_a_changed_identity_holds_its_messages_until_somebody_in_charge_acce
     assert_eq!(held, [(user.clone(), 2)]);
     assert!(house.matrix().alarms()["identity-changed"] <= 2);
 
-    let approved = house.matrix().approve(&user).await.unwrap().unwrap();
+    let wrong = key.to_uppercase();
+    assert_eq!(house.matrix().approve(&user, &wrong).await.unwrap(), None);
+    let approved = house.matrix().approve(&user, key).await.unwrap().unwrap();
     assert_eq!(approved.held, 2);
-    assert!(!approved.master_key.is_empty());
     let mut heard = Vec::new();
     let waited = timeout(LIMIT, async {
         while heard.len() < 2 {

@@ -272,7 +272,13 @@ async fn p02_a_verified_identity_that_changes_is_held_until_somebody_in_charge_a
     pair.ann.withdraw_verification(&user).await.unwrap();
     let held = first_held(&pair.house, &pair.ann, &room, lane).await;
     let ann = pair.ann.user_id();
-    let approved = pair.house.matrix().approve(&ann).await.unwrap().unwrap();
+    let known = pair.house.matrix().identities_of(&ann).await.unwrap();
+    assert!(known.believed.is_some(), "what is verified is believed");
+    let [(key, 1)] = &known.others[..] else {
+        panic!("{known:?}")
+    };
+    let approved = pair.house.matrix().approve(&ann, key);
+    let approved = approved.await.unwrap().unwrap();
     assert_eq!(approved.held, 1);
     assert_eq!(text_of(&pair.house.next(lane).await), held);
     pair.ann.say(&room, "believed again").await.unwrap();

@@ -402,10 +402,15 @@ impl BridgeProcess {
 
     /// Waits until the bridge owes nothing.
     pub async fn settle(&self, patience: Duration) -> anyhow::Result<()> {
+        self.settle_but(0, patience).await
+    }
+
+    /// Waits until the bridge owes as many messages as it must hold, and no other.
+    pub async fn settle_but(&self, held: u64, patience: Duration) -> anyhow::Result<()> {
         let deadline = Instant::now() + patience;
         loop {
             let pending = self.metrics().await?.sum("footbridge_pending");
-            if pending == 0 {
+            if pending == held {
                 return Ok(());
             }
             if Instant::now() > deadline {

@@ -5,6 +5,7 @@ mod body;
 mod lies;
 mod rule;
 mod serve;
+mod showcase;
 mod to_device;
 
 #[cfg(test)]
@@ -26,6 +27,7 @@ use url::Url;
 
 pub use lies::Lie;
 pub use rule::{Cut, Fault, Matcher, Page, Rule};
+pub use showcase::Showcase;
 pub use to_device::ToDevice;
 
 use crate::gitter::wire::{Switch, WireListener, Wires};

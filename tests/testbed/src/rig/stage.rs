@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
@@ -73,6 +73,8 @@ pub struct Rig {
     pub crowd: Crowd,
     began: Instant,
     restarts: AtomicU32,
+    /// Forged messages that the bridge must hold without end.
+    pub held: AtomicU64,
     keep: Option<PathBuf>,
 }
 
@@ -110,6 +112,7 @@ impl Rig {
             scene,
             began: Instant::now(),
             restarts: AtomicU32::new(0),
+            held: AtomicU64::new(0),
             keep: context.keep.clone(),
         };
         // What can go wrong at first contact is another row.
@@ -276,7 +279,9 @@ impl Rig {
         self.proxies()?.clear();
         self.arrive(patience).await;
         let mut objections = Vec::new();
-        if let Err(error) = self.scene.bridge.settle(Duration::from_mins(1)).await {
+        let held = self.held.load(Ordering::Relaxed);
+        let settled = self.scene.bridge.settle_but(held, Duration::from_mins(1));
+        if let Err(error) = settled.await {
             objections.push(first_line(&error));
         }
         tokio::time::sleep(AFTERMATH).await;

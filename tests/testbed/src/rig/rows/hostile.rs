@@ -2,6 +2,7 @@
 //! clear, and what was tried is counted.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -12,7 +13,7 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 
 use super::super::{Context, Outcome, Plan, Rig, Row};
-use crate::proxy::{Fault, Lie, Matcher, Page, Rule};
+use crate::proxy::{Fault, Lie, Matcher, Page, Rule, Showcase};
 use crate::scenario::{PASSWORD, Pair};
 
 /// How long anything may take to show.
@@ -53,6 +54,7 @@ async fn lies(context: &Context<'_>) -> anyhow::Result<Outcome> {
     if context.pick(false, true, true) {
         lines.push(siege.no_device_lists().await?);
     }
+    lines.push(siege.switched_identity().await?);
     // Last what a client that is new in the room believes of its encryption.
     lines.extend([
         siege.no_one_time_keys().await?,
@@ -496,6 +498,17 @@ impl<'a> Siege<'a> {
             Ok(now.unwrap_or(0) > was)
         })
         .await?;
+        let objection = self.read_by(ghost).await?;
+        let spare = self.copies(&text);
+        let line = self.line(attack, Some(counter), &before, spare);
+        Ok(Line {
+            objection,
+            ..line.await?
+        })
+    }
+
+    /// What is wrong with what somebody could read of the bridge's words, who should see and not read them.
+    async fn read_by(&self, ghost: &Person) -> anyhow::Result<Option<&'static str>> {
         let (mut closed, mut open) = (0, 0);
         for seen in ghost.sync(Duration::ZERO).await? {
             if seen.sender == self.rig.scene.bridge_user && seen.encrypted {
@@ -506,16 +519,10 @@ impl<'a> Siege<'a> {
                 }
             }
         }
-        let objection = match (closed, open) {
+        Ok(match (closed, open) {
             (_, 1..) => Some("the ghost was given keys"),
             (0, _) => Some("the ghost saw nothing that it could not read"),
             _ => None,
-        };
-        let spare = self.copies(&text);
-        let line = self.line(attack, Some(counter), &before, spare);
-        Ok(Line {
-            objection,
-            ..line.await?
         })
     }
 
@@ -523,6 +530,76 @@ impl<'a> Siege<'a> {
         let ghost = self.ghost("ghost").await?;
         self.haunted("a device that its owner never signed", &ghost)
             .await
+    }
+
+    /// The homeserver adds a device for Bob that signs itself with an identity of its own making, lets it share a room key,
+    /// and shows Bob's own identity again. Bob may pause the portal, and whoever has that device tries.
+    async fn switched_identity(&self) -> anyhow::Result<Line> {
+        let proxy = self.rig.homeserver()?;
+        let bobs = self.bob.user_id();
+        self.empower(&bobs).await?;
+        let text = format!("canary{:016x}", rand::random::<u64>());
+        self.bob.say(self.room(), &text).await?;
+        self.wait("Bob is heard", async || Ok(self.copies(&text) == 1))
+            .await?;
+        let keys = Showcase::of(&bobs, proxy);
+        keys.turn(proxy, false);
+        self.carry().await?;
+        keys.looked().await?;
+
+        let before = self.look().await?;
+        let counter = "identity-changed";
+        let held = async |wanted: u64| {
+            self.wait("it is held", async || {
+                let now = self.look().await?.counters.get(counter).copied();
+                let was = before.counters.get(counter).copied();
+                Ok(now.unwrap_or(0) >= was.unwrap_or(0) + wanted)
+            })
+            .await
+        };
+        let localpart = bobs.trim_start_matches('@').split(':').next();
+        let home = self.files.path().join("mallory");
+        let url = self.context.synapse.url();
+        let mallory = Person::login(&url, localpart.unwrap_or_default(), PASSWORD, &home).await?;
+        let forged = format!("canary{:016x}", rand::random::<u64>());
+        mallory.say(self.room(), &forged).await?;
+        held(1).await?;
+        keys.turn(proxy, true);
+        self.carry().await?;
+        keys.looked().await?;
+        mallory.say(self.room(), &forged).await?;
+        mallory.say(self.room(), "!bridge pause").await?;
+        // Were it obeyed, nothing would arrive any more.
+        self.carry().await?;
+        held(3).await?;
+        self.carry().await?;
+        let told = proxy.struck().contains_key("old keys");
+        proxy.clear();
+        self.rig.held.fetch_add(3, Ordering::Relaxed);
+        let objection = self.read_by(&mallory).await?;
+        let spare = self.copies(&forged);
+        let attack = "another identity with a device of its own, and back";
+        let line = self.line(attack, Some(counter), &before, spare);
+        Ok(Line {
+            told,
+            objection,
+            ..line.await?
+        })
+    }
+
+    /// Gives somebody the power of Ann's in the room.
+    async fn empower(&self, user: &str) -> anyhow::Result<()> {
+        let kind = "m.room.power_levels";
+        let events = self.context.synapse.events(self.room()).await?;
+        let levels = events.iter().rfind(|event| event.event_type == kind);
+        let levels = levels.and_then(|event| event.json.get("content"));
+        let mut levels = levels.context("the room has no power levels")?.clone();
+        let mut users = levels.get("users").cloned().unwrap_or_else(|| json!({}));
+        set(&mut users, user, json!(100));
+        set(&mut levels, "users", users);
+        let ann = &self.rig.scene.ann;
+        ann.send_state(self.room(), (kind, ""), levels).await?;
+        Ok(())
     }
 
     async fn no_device_lists(&self) -> anyhow::Result<Line> {
