@@ -55,6 +55,10 @@ const SYSTEM: &str = "system-message";
 /// The same for what machines say.
 const NOTICE: &str = "notice";
 
+/// The rule for a change of what was written elsewhere. Who may change a copy has no say over the original or over other
+/// copies, and our account lends nobody its power there.
+const ELSEWHERE: &str = "written-elsewhere";
+
 /// What a lane needs from the house.
 #[derive(Clone)]
 pub struct Lane {
@@ -277,6 +281,9 @@ impl Lane {
             }
             None => Copies::default(),
         };
+        if let Some(plan) = self.elsewhere(delivery, message, &known).await? {
+            return Ok(Ok(plan));
+        }
         if let Some(plan) = self.reacting(delivery, message, &known).await? {
             return Ok(Ok(plan));
         }
@@ -343,6 +350,24 @@ impl Lane {
     fn passed(&self, delivery: &Delivery) -> impl Iterator<Item = (Side, Tastes)> {
         let hops = delivery.path.iter();
         hops.map(|hop| (hop.toward, self.tastes.of(hop.portal)))
+    }
+
+    /// The plan for a change of a message that was written elsewhere; `None` where it was written there, or is no change.
+    async fn elsewhere(
+        &self,
+        delivery: &Delivery,
+        message: &Message,
+        known: &Copies,
+    ) -> Result<Option<Plan>, Error> {
+        let is_change = matches!(message.action, Action::Edit { .. } | Action::Delete { .. });
+        let home = known.home.as_ref().filter(|_| is_change);
+        if home.is_none_or(|home| *home == delivery.from) {
+            return Ok(None);
+        }
+        if let Action::Delete { target } = &message.action {
+            self.store.copy_is_gone(&delivery.from, target).await?;
+        }
+        Ok(Some(Plan::Skip(ELSEWHERE.to_owned())))
     }
 
     /// The message with those called whom the other side knows.

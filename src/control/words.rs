@@ -193,6 +193,12 @@ fn rule_in_words(rule: &str) -> String {
         "undecryptable" => "no key can open it",
         "key-never-came" => "its key never came",
         "foreign-edit" => "only the author of a message may edit it",
+        "redaction-or-state-encrypted" => {
+            "a redaction or a change of the room that was encrypted has not been checked by the homeserver"
+        }
+        "written-elsewhere" => {
+            "the message was written elsewhere: only its author and those in charge there change it"
+        }
         "unknown-target" => "the message it belongs to has no copy there",
         "target-waiting" => "the message it belongs to was still waiting",
         "deleted-before-delivery" => "it was taken back before it was sent",

@@ -24,6 +24,8 @@ pub(super) enum Alarm {
     Plaintext,
     /// An edit of somebody else's message, or of another room's.
     ForeignEdit,
+    /// A redaction or a state event inside of an encrypted event, where no homeserver has checked it.
+    Unchecked,
     /// A send that was held because the room, once encrypted, was said not to be.
     Downgrade,
     /// A send that the SDK did not encrypt although it said that it would.
@@ -31,7 +33,7 @@ pub(super) enum Alarm {
 }
 
 impl Alarm {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::UntrustedDevice,
         Self::IdentityChanged,
         Self::InsecureKey,
@@ -40,6 +42,7 @@ impl Alarm {
         Self::ForeignRoom,
         Self::Plaintext,
         Self::ForeignEdit,
+        Self::Unchecked,
         Self::Downgrade,
         Self::SentInClear,
     ];
@@ -55,6 +58,7 @@ impl Alarm {
             Self::ForeignRoom => "foreign-room",
             Self::Plaintext => "plaintext-in-encrypted-room",
             Self::ForeignEdit => "foreign-edit",
+            Self::Unchecked => "redaction-or-state-encrypted",
             Self::Downgrade => "downgrade",
             Self::SentInClear => "sent-in-clear",
         }

@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::message::Message;
 pub use crate::text::html_from_body;
 pub use profile::{picture_in, renamed};
-pub use read::message_from_event;
+pub use read::{is_state, message_from_event};
 pub use request::Request;
 pub use write::{content_from, event_content, plan, relate};
 

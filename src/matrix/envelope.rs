@@ -2,13 +2,17 @@
 
 use std::collections::HashMap;
 
+use footbridge_store::RemoteId;
 use matrix_sdk::{
     Room,
-    deserialized_responses::TimelineEvent,
-    ruma::{RoomId, UserId},
+    deserialized_responses::{TimelineEvent, TimelineEventKind},
+    ruma::{RoomId, UserId, room_version_rules::RedactionRules},
 };
 use serde::Deserialize;
 use serde_json::Value;
+
+/// No id of Matrix is longer, in bytes.
+const MAX_ID: usize = 255;
 
 /// The fields of an event that decide about it.
 #[derive(Deserialize)]
@@ -24,6 +28,9 @@ pub(super) struct Envelope {
     pub redacts: Option<String>,
     #[serde(default)]
     pub unsigned: Unsigned,
+    /// It came encrypted and is of a kind that counts only where the homeserver has checked it.
+    #[serde(skip)]
+    pub unchecked: bool,
 }
 
 /// What the server adds to an event.
@@ -38,10 +45,39 @@ pub(super) struct Unsigned {
 
 impl Envelope {
     pub(super) fn open(event: &TimelineEvent) -> Option<Self> {
-        /// No id of Matrix is longer, in bytes.
-        const LONGEST: usize = 255;
-        let read: Self = serde_json::from_str(event.raw().json().get()).ok()?;
-        (read.sender.len().max(read.event_id.len()) <= LONGEST).then_some(read)
+        let envelope: Self = serde_json::from_str(event.raw().json().get()).ok()?;
+        if envelope.sender.len().max(envelope.event_id.len()) > MAX_ID {
+            return None;
+        }
+        Some(match event.kind {
+            TimelineEventKind::Decrypted(_) => envelope.taken_from_inside(),
+            _ => envelope,
+        })
+    }
+
+    /// What was encrypted, the homeserver never saw: it has not checked whether the sender may change the room, or redact
+    /// what somebody else wrote. So nothing in there makes a state event or a redaction.
+    fn taken_from_inside(mut self) -> Self {
+        let is_state = self.state_key.take().is_some();
+        self.redacts = None;
+        self.unchecked = is_state || is_never_encrypted(&self.event_type);
+        self
+    }
+
+    /// What a redaction redacts: it stands where the homeserver has looked, by the version of the room. Where that is not
+    /// known, nothing may say otherwise.
+    pub(super) fn redacted(&self, rules: Option<&RedactionRules>) -> Option<RemoteId> {
+        let inside = self.content.get("redacts").and_then(Value::as_str);
+        let beside = self.redacts.as_deref();
+        let target = match rules {
+            Some(rules) if rules.content_field_redacts => inside,
+            Some(_) => beside,
+            None if inside.is_some() && beside.is_some() && inside != beside => None,
+            None => inside.or(beside),
+        };
+        target
+            .filter(|id| id.starts_with('$') && id.len() <= MAX_ID)
+            .map(RemoteId::from)
     }
 
     /// Whether this user entered the room by this event.
@@ -69,6 +105,12 @@ impl Envelope {
     }
 }
 
+/// Whether events of this type count in the clear only: redactions, state, and what is encrypted once more.
+fn is_never_encrypted(event_type: &str) -> bool {
+    matches!(event_type, "m.room.redaction" | "m.room.encrypted")
+        || super::convert::is_state(event_type)
+}
+
 /// The names of senders, as far as one walk has looked them up.
 #[derive(Debug, Default)]
 pub(super) struct Names(HashMap<String, String>);
@@ -93,5 +135,80 @@ impl Names {
             .unwrap_or_else(|| user.to_owned());
         self.learn(user, &name);
         name
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use matrix_sdk::ruma::room_version_rules::RoomVersionRules;
+    use serde_json::json;
+
+    use super::*;
+
+    fn envelope(event: Value) -> Envelope {
+        let mut event = event;
+        event["event_id"] = "$e".into();
+        event["sender"] = "@a:x".into();
+        event["origin_server_ts"] = 1.into();
+        serde_json::from_value(event).unwrap()
+    }
+
+    #[test]
+    fn c20_neither_state_nor_a_redaction_is_taken_from_inside_of_an_encrypted_event() {
+        for event_type in [
+            "m.room.redaction",
+            "m.room.encrypted",
+            "m.room.encryption",
+            "m.room.tombstone",
+            "m.room.member",
+            "m.room.power_levels",
+            "m.space.child",
+        ] {
+            let inside = envelope(json!({"type": event_type, "content": {}})).taken_from_inside();
+            assert!(inside.unchecked, "{event_type}");
+        }
+        let own = json!({"type": "org.example.state", "state_key": "", "content": {}});
+        assert!(envelope(own).taken_from_inside().unchecked);
+        for (event_type, content) in [
+            ("m.room.tombstone", json!({"replacement_room": "!b:x"})),
+            ("m.room.member", json!({"membership": "join"})),
+        ] {
+            let event = json!({"type": event_type, "state_key": "", "content": content});
+            let outside = envelope(event.clone());
+            assert!(outside.successor().is_some() || outside.joiner().is_some());
+            let inside = envelope(event).taken_from_inside();
+            assert_eq!((inside.successor(), inside.joiner()), (None, None));
+        }
+        let said = json!({"type": "m.room.message", "redacts": "$1", "content": {"body": "x"}});
+        let inside = envelope(said).taken_from_inside();
+        assert!(!inside.unchecked && inside.redacts.is_none());
+    }
+
+    #[test]
+    fn c20_a_redaction_names_its_target_where_the_homeserver_has_looked() {
+        let both = json!({"type": "m.room.redaction", "redacts": "$beside", "content": {"redacts": "$inside"}});
+        let old = json!({"type": "m.room.redaction", "redacts": "$beside", "content": {}});
+        let new = json!({"type": "m.room.redaction", "content": {"redacts": "$inside"}});
+        let long =
+            json!({"type": "m.room.redaction", "redacts": format!("${:0255}", 1), "content": {}});
+        let (v10, v11) = (
+            RoomVersionRules::V10.redaction,
+            RoomVersionRules::V11.redaction,
+        );
+        for (event, rules, target) in [
+            (&both, Some(&v10), Some("$beside")),
+            (&both, Some(&v11), Some("$inside")),
+            (&both, None, None),
+            (&old, Some(&v10), Some("$beside")),
+            (&old, Some(&v11), None),
+            (&old, None, Some("$beside")),
+            (&new, Some(&v10), None),
+            (&new, Some(&v11), Some("$inside")),
+            (&new, None, Some("$inside")),
+            (&long, Some(&v10), None),
+        ] {
+            let found = envelope(event.clone()).redacted(rules);
+            assert_eq!(found, target.map(RemoteId::from), "{event} {rules:?}");
+        }
     }
 }

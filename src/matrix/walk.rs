@@ -42,6 +42,8 @@ const UNDECRYPTABLE: &str = "undecryptable";
 const FOREIGN_EDIT: &str = Alarm::ForeignEdit.as_str();
 /// The rule for a ciphertext of another room.
 const FOREIGN_ROOM: &str = Alarm::ForeignRoom.as_str();
+/// The rule for a redaction or a state event that was encrypted.
+const UNCHECKED: &str = Alarm::Unchecked.as_str();
 /// How often an edit's author is looked up before the edit is given up.
 const LOOKUPS: u32 = 3;
 
@@ -242,8 +244,12 @@ impl Matrix {
                     Verdict::Hold(hold) => return waits(Waits::Trust(hold), unsealed, envelope),
                     Verdict::Skip(rule) => return Reading::Skipped(rule),
                 }
+                if envelope.unchecked {
+                    return Reading::Skipped(UNCHECKED);
+                }
             }
         }
+        let version = room.version().and_then(|version| version.rules());
         let incoming = Incoming {
             event_id: RemoteId(envelope.event_id.clone()),
             sender: envelope.sender.clone(),
@@ -251,7 +257,7 @@ impl Matrix {
             sent_at: Millis(envelope.origin_server_ts),
             event_type: envelope.event_type.clone(),
             content: envelope.content.clone(),
-            redacts: envelope.redacts.clone().map(RemoteId),
+            redacts: envelope.redacted(version.as_ref().map(|rules| &rules.redaction)),
         };
         let in_clear = matches!(event.kind, TimelineEventKind::PlainText { .. });
         if let Some(command) = self

@@ -178,8 +178,10 @@ impl Lane {
         target: &RemoteId,
     ) -> Result<Option<usize>, Error> {
         let known = self.store.copies(&owed.from, target, &owed.to).await?;
+        let is_at_home = known.home.as_ref() == Some(&owed.from);
         Ok(known
             .owed
+            .filter(|_| is_at_home)
             .and_then(|owed| members.iter().position(|member| member.id == owed)))
     }
 

@@ -25,6 +25,8 @@ pub struct Copy {
 pub struct Copies {
     /// The entry, if we know the id at all.
     pub entry: Option<EntryId>,
+    /// Where it was written.
+    pub home: Option<Place>,
     /// Its copies in the place asked for, in part order.
     pub copies: Vec<Copy>,
     /// Which part of the first copy is the entry's, where several entries share it.
@@ -48,6 +50,11 @@ impl Store {
             };
             Ok(Copies {
                 entry: Some(entry),
+                home: desk
+                    .sql
+                    .prepare_cached("SELECT place FROM journal WHERE id = ?1")?
+                    .query_row([entry], |row| row.get(0))
+                    .optional()?,
                 copies: copies_of(desk.sql, entry, &to)?,
                 slot: slot_of(desk.sql, entry, &to)?,
                 owed: desk
@@ -98,6 +105,15 @@ impl Store {
                 unlink(desk.sql, &place, &remote)?;
             }
             Ok(())
+        })
+        .await
+    }
+
+    /// This copy is gone: nothing is done to it any more. Its id stays known.
+    pub async fn copy_is_gone(&self, place: &Place, remote: &RemoteId) -> Result<(), Error> {
+        let (place, remote) = (place.clone(), remote.clone());
+        self.transaction("note that a copy is gone", move |desk| {
+            unlink(desk.sql, &place, &remote)
         })
         .await
     }

@@ -52,7 +52,6 @@ fn action_from(event: &Incoming) -> Result<Action, &'static str> {
         "m.room.redaction" => event
             .redacts
             .clone()
-            .or_else(|| id_at(content, "/redacts"))
             .map(|target| Action::Delete { target })
             .ok_or("redaction-without-target"),
         "m.room.encrypted" => Err("undecrypted"),
@@ -83,6 +82,12 @@ fn reaction(content: &Value) -> Result<Action, &'static str> {
     let key = written.and_then(reactions::key);
     key.map(|key| Action::React { target, key })
         .ok_or("reaction-without-key")
+}
+
+/// Whether events of this type are state events.
+#[must_use]
+pub fn is_state(event_type: &str) -> bool {
+    rule(event_type) == Some("state")
 }
 
 /// The rule by which events of this type never cross (P17).
