@@ -26,6 +26,8 @@ pub(super) enum Alarm {
     ForeignEdit,
     /// A redaction or a state event inside of an encrypted event, where no homeserver has checked it.
     Unchecked,
+    /// Something that was shown as an event of ours, in an encrypted room, and is not what we sent.
+    ReadBack,
     /// A send that was held because the room, once encrypted, was said not to be.
     Downgrade,
     /// A send that the SDK did not encrypt although it said that it would.
@@ -33,7 +35,7 @@ pub(super) enum Alarm {
 }
 
 impl Alarm {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::UntrustedDevice,
         Self::IdentityChanged,
         Self::InsecureKey,
@@ -43,6 +45,7 @@ impl Alarm {
         Self::Plaintext,
         Self::ForeignEdit,
         Self::Unchecked,
+        Self::ReadBack,
         Self::Downgrade,
         Self::SentInClear,
     ];
@@ -59,6 +62,7 @@ impl Alarm {
             Self::Plaintext => "plaintext-in-encrypted-room",
             Self::ForeignEdit => "foreign-edit",
             Self::Unchecked => "redaction-or-state-encrypted",
+            Self::ReadBack => "forged-read-back",
             Self::Downgrade => "downgrade",
             Self::SentInClear => "sent-in-clear",
         }

@@ -6,10 +6,10 @@ use matrix_sdk::{Room, ruma::OwnedTransactionId};
 use super::{
     Matrix,
     convert::{
-        caption::recaptioned,
+        caption::{recaptioned, to_verify},
         event_content,
-        shared::{self, Newest},
     },
+    read_back::ReadBack,
 };
 use crate::outlet::{Content, Done, SendError};
 
@@ -22,11 +22,10 @@ impl Matrix {
         key: OwnedTransactionId,
         (target, content): (&RemoteId, &Content),
     ) -> Result<Done, SendError> {
-        let event = self.fetch_event(room, target).await?;
-        let old = match event.map(|event| shared::newest(&event, self.own.as_str())) {
-            Some(Newest::Content(old)) => old,
-            Some(Newest::Redacted) => return Ok(Done::Gone(target.clone())),
-            Some(Newest::Unreadable) | None => return Err(SendError::TooLate),
+        let old = match self.read_back(room, (to, target), to_verify).await? {
+            ReadBack::Ours(old, _) => old,
+            ReadBack::Redacted => return Ok(Done::Gone(target.clone())),
+            ReadBack::Unknown => return Err(SendError::TooLate),
         };
         // Where the file was not taken, words stand in its place.
         let event = recaptioned(&old, content, target)

@@ -5,11 +5,16 @@
 use std::time::Duration;
 
 use footbridge_store::{Copy, Flag, Millis, Place, RemoteId};
-use matrix_sdk::{Room, deserialized_responses::TimelineEvent, room::MessagesOptions, ruma::uint};
+use matrix_sdk::{
+    Room,
+    deserialized_responses::{TimelineEvent, TimelineEventKind},
+    room::MessagesOptions,
+    ruma::uint,
+};
 use serde_json::Value;
 use tracing::info;
 
-use super::{Matrix, fault::Fault, fault::retry, send::not_sent, walk::Envelope};
+use super::{Matrix, convert::shared, fault::Fault, fault::retry, send::not_sent, walk::Envelope};
 use crate::outlet::{Done, Outcome, SendError, Step};
 
 /// Under this key the content of each event we send holds its transaction id. Encrypted rooms encrypt it with the
@@ -83,6 +88,11 @@ impl Matrix {
             matrix.room = to.address(),
             "A send was never answered: {what}"
         );
+        if let (Some((remote, _)), Step::Bundle { parts, thread }) = (&found, step) {
+            let event = shared::event_of(parts, thread.as_ref(), None);
+            let said = event.as_ref().and_then(shared::to_verify);
+            self.note_said(to, remote, said).await?;
+        }
         Ok(found.map(|(remote, sent_at)| match (target, step) {
             (
                 Some(target),
@@ -115,10 +125,14 @@ impl Matrix {
         if since <= self.device_since {
             return Ok(true);
         }
-        let encrypted = self.store.raised_at(to, Flag::EverEncrypted).await;
-        let encrypted =
-            encrypted.map_err(|error| retry(None, Outcome::NotDone, &error.to_string()))?;
+        let encrypted = self.encrypted_at(to).await?;
         Ok(encrypted.is_some_and(|at| at >= since))
+    }
+
+    /// When the room became encrypted, as far as we know.
+    async fn encrypted_at(&self, to: &Place) -> Result<Option<Millis>, SendError> {
+        let encrypted = self.store.raised_at(to, Flag::EverEncrypted).await;
+        encrypted.map_err(|error| retry(None, Outcome::NotDone, &error.to_string()))
     }
 
     /// What a device before this one was found to have sent.
@@ -138,6 +152,8 @@ impl Matrix {
         let mut from = None;
         // What a former device sent, this one cannot read; but it was looked through while that could.
         let mut unreadable = since <= self.device_since && self.former(to, "").await?.is_some();
+        // What was sent before the room was encrypted may be found in the clear.
+        let may_be_clear = self.encrypted_at(to).await?.is_none_or(|at| at >= since);
         for _ in 0..PAGES {
             let mut options = MessagesOptions::backward().from(from.as_deref());
             options.limit = uint!(500);
@@ -146,7 +162,7 @@ impl Matrix {
                 .await
                 .map_err(|error| not_sent(&Fault::from(&error)))?;
             for event in &page.chunk {
-                match self.look_at(event, key, since) {
+                match self.look_at(event, key, (since, may_be_clear)) {
                     Look::Found(remote, sent_at) => return Ok(Some((remote, sent_at))),
                     Look::Another => {}
                     Look::Unreadable => unreadable = true,
@@ -161,7 +177,12 @@ impl Matrix {
         verdict(true)
     }
 
-    fn look_at(&self, event: &TimelineEvent, key: &str, since: Millis) -> Look {
+    fn look_at(
+        &self,
+        event: &TimelineEvent,
+        key: &str,
+        (since, may_be_clear): (Millis, bool),
+    ) -> Look {
         let Some(envelope) = Envelope::open(event) else {
             return Look::Another;
         };
@@ -170,6 +191,11 @@ impl Matrix {
             return Look::TooOld;
         }
         if envelope.sender != self.own.as_str() {
+            return Look::Another;
+        }
+        // Reactions are never encrypted. All else in an encrypted room, anybody may have written who runs a homeserver.
+        let is_clear = matches!(event.kind, TimelineEventKind::PlainText { .. });
+        if is_clear && !may_be_clear && envelope.event_type != "m.reaction" {
             return Look::Another;
         }
         match marked(&envelope) {

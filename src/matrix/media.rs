@@ -13,7 +13,10 @@ use url::Url;
 
 use super::{
     Matrix,
-    convert::files::{self, Source},
+    convert::{
+        self,
+        files::{self, Source},
+    },
 };
 use crate::{
     bounded::{self, Unread},
@@ -88,9 +91,11 @@ impl Matrix {
                 Err(error) => debug!(%error, "A thumbnail is missing"),
             }
         }
-        super::convert::relate(&mut event, thread.as_ref(), reply_to.as_ref());
+        convert::relate(&mut event, thread.as_ref(), reply_to.as_ref());
         let event = self.with_picture(room, to, &content, event).await;
+        let said = convert::caption::to_verify(&event);
         let remote = self.send_event(room, to, key, event).await?;
+        self.note_said(to, &remote, said).await?;
         Ok(Done::Made(Copy {
             remote,
             thread: thread.clone(),

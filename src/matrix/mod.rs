@@ -42,6 +42,7 @@ mod rooms;
 mod senders;
 mod send;
 mod encrypted;
+mod read_back;
 mod revise;
 mod caption;
 mod react;

@@ -2,17 +2,13 @@
 //! text stays on our disk.
 
 use footbridge_store::{Place, RemoteId};
-use matrix_sdk::{
-    Room,
-    ruma::{EventId, OwnedTransactionId},
-};
-use serde_json::Value;
+use matrix_sdk::{Room, ruma::OwnedTransactionId};
 
 use super::{
     Matrix,
-    convert::shared::{self, ReadBack, Revised},
-    fault::Fault,
-    send::{not_sent, redact},
+    convert::shared::{self, Revised},
+    read_back::ReadBack,
+    send::redact,
 };
 use crate::outlet::{Done, Part, SendError};
 
@@ -27,14 +23,22 @@ impl Matrix {
         target: &RemoteId,
         (slot, part): (u32, Option<&Part>),
     ) -> Result<Done, SendError> {
-        let parts = match self.read_back(room, target).await? {
-            ReadBack::Parts(parts) => parts,
+        let read = self.read_back(room, (to, target), shared::to_verify);
+        let (content, now) = match read.await? {
+            ReadBack::Ours(content, now) => (content, now),
             ReadBack::Redacted => return Ok(Done::Gone(target.clone())),
-            ReadBack::Unreadable => return Err(unchangeable(part)),
+            ReadBack::Unknown => return Err(unchangeable(part)),
         };
+        let parts = shared::parts_in(&content).ok_or_else(|| unchangeable(part))?;
         match shared::revised(parts, slot, part, target) {
             Revised::Event(event) => {
+                let next = event.get("m.new_content").and_then(shared::to_verify);
+                if let (Some(now), Some(next)) = (&now, &next) {
+                    self.will_say(to, target, (now, next)).await?;
+                }
                 self.send_event(room, to, key, event).await?;
+                // From here on nothing older counts.
+                self.note_said(to, target, next).await?;
                 Ok(match part {
                     Some(_) => Done::Changed(target.clone()),
                     None => Done::Struck(target.clone(), slot),
@@ -42,31 +46,6 @@ impl Matrix {
             }
             Revised::Nothing => redact(room, target, key).await,
             Revised::Impossible => Err(unchangeable(part)),
-        }
-    }
-
-    /// An event of ours as it stands, from the homeserver.
-    async fn read_back(&self, room: &Room, target: &RemoteId) -> Result<ReadBack, SendError> {
-        let event = self.fetch_event(room, target).await?;
-        let read = event.map(|event| shared::read_back(&event, self.own.as_str()));
-        Ok(read.unwrap_or(ReadBack::Unreadable))
-    }
-
-    /// An event, decrypted; `None` where the homeserver has none of this id.
-    pub(super) async fn fetch_event(
-        &self,
-        room: &Room,
-        target: &RemoteId,
-    ) -> Result<Option<Value>, SendError> {
-        let Ok(id) = <&EventId>::try_from(target.as_str()) else {
-            return Ok(None);
-        };
-        match room.event(id, None).await {
-            Ok(event) => Ok(serde_json::from_str(event.raw().json().get()).ok()),
-            Err(error) => match Fault::from(&error) {
-                Fault::NotFound(_) => Ok(None),
-                fault => Err(not_sent(&fault)),
-            },
         }
     }
 }

@@ -135,7 +135,9 @@ impl Outlet for Matrix {
             Step::Bundle { parts, thread } => {
                 let event =
                     shared::event_of(parts, thread.as_ref(), None).ok_or_else(unspeakable)?;
+                let said = shared::to_verify(&event);
                 let remote = self.send_event(&room, to, key, event).await?;
+                self.note_said(to, &remote, said).await?;
                 Ok(Done::Made(Copy {
                     remote,
                     thread: thread.clone(),

@@ -25,6 +25,7 @@ mod story;
 mod links;
 mod reactions;
 mod pictures;
+mod said;
 mod offers;
 mod writers;
 mod rivals;

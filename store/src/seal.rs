@@ -177,6 +177,11 @@ impl Seal {
         self.name(["writer", place.as_str(), message.as_str(), user])
     }
 
+    /// What is kept of what an event of ours says: enough to know it again, and nothing else.
+    pub fn said_key(&self, place: &Place, remote: &RemoteId, content: &str) -> String {
+        self.name(["said", place.as_str(), remote.as_str(), content])
+    }
+
     /// What is kept of a person of a network: enough to know them again, and nothing else.
     pub fn person_key(&self, network: &str, user: &str) -> String {
         self.name(["person", network, user])

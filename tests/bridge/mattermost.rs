@@ -287,6 +287,34 @@ async fn a_death_while_a_message_was_on_its_way_makes_no_second_one() {
 }
 
 #[tokio::test]
+async fn c20_a_key_below_somebody_elses_post_makes_it_none_of_ours() {
+    let ground = Ground::with(Options {
+        remembered: Duration::ZERO,
+        ..Options::default()
+    })
+    .await;
+    let house = House::start(&ground).await;
+    house.said("$1", "on its way").await;
+    ground
+        .sim
+        .faults()
+        .next(WRITE, Fault::SlowAnswer { ms: 60_000 }, 1);
+    let died = tokio::time::timeout(Duration::from_secs(2), house.deliver()).await;
+    assert!(died.is_err());
+    let ours = ground.posts().remove(0);
+    let props = json!(ours.props);
+    ground
+        .sim
+        .say_with(&ground.channel.id, &ground.bob.id, "mine", &props);
+    let mut house = house.rebuild(&ground).await;
+    house.listen().await;
+    house.deliver().await;
+    house.happens("$2", edit("$1", "arrived")).await;
+    house.deliver().await;
+    assert_eq!(ground.texts(), ["**Ann**: arrived", "mine"]);
+}
+
+#[tokio::test]
 async fn what_the_websocket_leaves_out_shows_in_its_numbers() {
     let ground = Ground::new().await;
     let house = House::start(&ground).await;

@@ -4,7 +4,10 @@
 use footbridge_store::RemoteId;
 use serde_json::Value;
 
-use super::write::{MAX_BYTES, content_from, contents, event_content, insert};
+use super::{
+    shared::in_one_form,
+    write::{MAX_BYTES, content_from, contents, event_content, insert},
+};
 use crate::{
     message::{Sender, Style},
     outlet::{Content, Outgoing, Step},
@@ -93,6 +96,16 @@ fn caption(outgoing: &Outgoing, (body, sender, style): Said<'_>) -> Option<Conte
     contents.is_empty().then_some(content)
 }
 
+/// What counts of the content of a file's event when it is read back: where the file is, always in the same form.
+#[must_use]
+pub fn to_verify(content: &Value) -> Option<String> {
+    content.get("file").or_else(|| content.get("url"))?;
+    let carried = CARRIED
+        .iter()
+        .filter_map(|key| Some(((*key).to_owned(), content.get(*key)?.clone())));
+    in_one_form(Value::Object(carried.collect()))
+}
+
 /// The event that puts other words below the file of an event with this content; `None` where that has no file.
 #[must_use]
 pub fn recaptioned(old: &Value, content: &Content, target: &RemoteId) -> Option<Value> {
@@ -135,12 +148,23 @@ mod tests {
                 (&old["msgtype"], &old["filename"])
             );
             assert_eq!((&said["file"], &said["info"]), (&file, &old["info"]));
+            assert!(to_verify(said).is_some());
+            assert_eq!(to_verify(said), to_verify(&old), "what the digest is of");
         }
         assert_eq!(event["m.new_content"]["body"], "Bob: my cat");
         assert_eq!(
             event["m.relates_to"],
             json!({"rel_type": "m.replace", "event_id": "$1"})
         );
+        for (key, value) in [
+            ("file", json!({"url": "mxc://eve/y", "key": {"k": "…"}})),
+            ("filename", json!("invoice.exe")),
+            ("info", json!({"w": 4})),
+        ] {
+            let mut forged = old.clone();
+            forged[key] = value;
+            assert_ne!(to_verify(&forged), to_verify(&old), "{key}");
+        }
         for other in [
             json!({"msgtype": "m.text", "body": "x"}),
             json!({"msgtype": "m.image"}),

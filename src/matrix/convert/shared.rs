@@ -2,6 +2,7 @@
 //! people, and once more in parts, for us: nobody else remembers a text after it was delivered.
 
 use footbridge_store::RemoteId;
+use matrix_sdk::ruma::CanonicalJsonValue;
 use serde_json::Value;
 
 use super::write::{content_from, json_bytes, name_in, relations};
@@ -166,29 +167,23 @@ pub fn event_of(
     Some(event)
 }
 
-/// What an event of ours that was read back turns out to be.
-#[derive(Debug, PartialEq, Eq)]
-pub enum ReadBack {
-    /// These are its parts.
-    Parts(Vec<Part>),
-    /// It was redacted.
-    Redacted,
-    /// It cannot be read, or is none of ours with parts.
-    Unreadable,
+/// The parts that an event with this content carries.
+#[must_use]
+pub fn parts_in(content: &Value) -> Option<Vec<Part>> {
+    serde_json::from_value(content.get(PARTS)?.clone()).ok()
 }
 
-/// Reads the parts of an event by `own`, of its newest form.
+/// What counts of such a content when it is read back: its parts, always in the same form.
 #[must_use]
-pub fn read_back(event: &Value, own: &str) -> ReadBack {
-    let content = match newest(event, own) {
-        Newest::Content(content) => content,
-        Newest::Redacted => return ReadBack::Redacted,
-        Newest::Unreadable => return ReadBack::Unreadable,
-    };
-    let parts = content.get(PARTS);
-    parts
-        .and_then(|parts| serde_json::from_value(parts.clone()).ok())
-        .map_or(ReadBack::Unreadable, ReadBack::Parts)
+pub fn to_verify(content: &Value) -> Option<String> {
+    in_one_form(content.get(PARTS)?.clone())
+}
+
+/// A value in the one form of canonical JSON.
+#[must_use]
+pub fn in_one_form(value: Value) -> Option<String> {
+    let canonical = CanonicalJsonValue::try_from(value).ok()?;
+    serde_json::to_string(&canonical).ok()
 }
 
 /// What an event of ours says now.

@@ -142,9 +142,9 @@ fn stored(content: &Value, newer: Option<&Value>) -> Value {
 }
 
 fn read(event: &Value) -> Vec<Part> {
-    match read_back(event, "@bridge:x") {
-        ReadBack::Parts(parts) => parts,
-        other => panic!("{other:?}"),
+    match newest(event, "@bridge:x") {
+        Newest::Content(content) => parts_in(&content).unwrap(),
+        _ => panic!("{event}"),
     }
 }
 
@@ -200,19 +200,40 @@ fn what_is_not_ours_redacted_or_not_decrypted_is_not_rewritten() {
     let original = event_of(&parts(&[said("M", "one"), said("M", "two")]), None, None).unwrap();
     let mut foreign = stored(&original, None);
     foreign["sender"] = json!("@eve:x");
-    assert_eq!(read_back(&foreign, "@bridge:x"), ReadBack::Unreadable);
+    assert!(matches!(newest(&foreign, "@bridge:x"), Newest::Unreadable));
     let encrypted = json!({"algorithm": "m.megolm.v1.aes-sha2"});
     for event in [
         stored(&encrypted, None),
         stored(&original, Some(&encrypted)),
     ] {
-        assert_eq!(read_back(&event, "@bridge:x"), ReadBack::Unreadable);
+        let content = match newest(&event, "@bridge:x") {
+            Newest::Content(content) => content,
+            _ => Value::Null,
+        };
+        assert_eq!((parts_in(&content), to_verify(&content)), (None, None));
     }
     let mut redacted = stored(&json!({}), None);
     redacted["unsigned"]["redacted_because"] = json!({});
-    assert_eq!(read_back(&redacted, "@bridge:x"), ReadBack::Redacted);
+    assert!(matches!(newest(&redacted, "@bridge:x"), Newest::Redacted));
     let parts = read(&stored(&original, None));
     assert_eq!(revised(parts, 7, None, &"$t".into()), Revised::Impossible);
+}
+
+#[test]
+fn c20_what_is_verified_is_every_part_and_nothing_around_them() {
+    let all = parts(&[said("Mary", "one"), said("Tom", "two")]);
+    let original = event_of(&all, None, None).unwrap();
+    let verified = to_verify(&original).unwrap();
+    let edit = event_of(&all, None, Some(&"$t".into())).unwrap();
+    assert_eq!(to_verify(&edit["m.new_content"]), Some(verified.clone()));
+    let mut around = original.clone();
+    around["org.footbridge.delivery"] = json!("k");
+    assert_eq!(to_verify(&around), Some(verified.clone()));
+    for (pointer, value) in [("/0/body", "no"), ("/1/author", "Mary"), ("/1/html", "no")] {
+        let mut forged = original.clone();
+        *forged[PARTS].pointer_mut(pointer).unwrap() = json!(value);
+        assert_ne!(to_verify(&forged).unwrap(), verified, "{pointer}");
+    }
 }
 
 #[test]
