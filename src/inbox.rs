@@ -26,6 +26,8 @@ use crate::{
 
 /// The rule for what its author marked as to be kept where it is written.
 const KEPT_HERE: &str = "nobridge";
+/// The rule for an edit by somebody else than the author. A room's events are asked about before they come here.
+const FOREIGN_EDIT: &str = "foreign-edit";
 /// The rule for messages of people who do not want to be carried over.
 const OPTED_OUT: &str = "opted-out";
 
@@ -116,6 +118,17 @@ impl Inbox {
                 batch
                     .authors
                     .push((place.clone(), fact.clone(), user.clone()));
+            }
+            if place.network() != Place::MATRIX && !user.is_empty() {
+                if let Some(new) = &arrival.message {
+                    let writer = (place.clone(), new.clone(), user.clone());
+                    batch.writers.push(writer);
+                } else if let Action::Edit { target, .. } = &message.action
+                    && self.store.wrote(&place, target, &user).await? == Some(false)
+                {
+                    arrival.payload = Payload::Skipped(FOREIGN_EDIT);
+                    continue;
+                }
             }
             if message.stays_here() {
                 arrival.payload = Payload::Skipped(KEPT_HERE);

@@ -1,13 +1,21 @@
 //! Who sent what, of late: an edit counts only when it comes from the author.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashMap, HashSet, VecDeque, hash_map::Entry},
     hash::{BuildHasher, RandomState},
+    sync::PoisonError,
+    time::Duration,
 };
 
 use footbridge_store::{Arrival, Place, RemoteId};
-use matrix_sdk::deserialized_responses::TimelineEvent;
+use matrix_sdk::{Room, deserialized_responses::TimelineEvent, ruma::EventId};
+use tokio::time::sleep;
+use tracing::warn;
 
+use super::{Matrix, fault::Fault, walk::Envelope};
+
+/// How often an edit's author is looked up before the edit is given up.
+const LOOKUPS: u32 = 3;
 /// How many events are remembered.
 const REMEMBERED: usize = 16_384;
 
@@ -31,16 +39,14 @@ pub(super) struct Senders {
 }
 
 impl Senders {
-    /// Remembers who sent an event.
+    /// Remembers who sent an event. Who is shown first stays: an event has one sender for ever, and whoever shows it again
+    /// with another one lies.
     pub(super) fn remember(&mut self, event: &str, sender: &str) {
         let event = self.hasher.hash_one(event);
-        if self
-            .by_event
-            .insert(event, self.hasher.hash_one(sender))
-            .is_some()
-        {
+        let Entry::Vacant(place) = self.by_event.entry(event) else {
             return;
-        }
+        };
+        place.insert(self.hasher.hash_one(sender));
         self.order.push_back(event);
         if self.order.len() > REMEMBERED
             && let Some(oldest) = self.order.pop_front()
@@ -63,6 +69,75 @@ impl Senders {
     }
 }
 
+/// Who wrote the message that somebody edits.
+pub(super) enum Author {
+    /// The same person.
+    Same,
+    /// Somebody else.
+    Another,
+    /// The same person, as the homeserver claims: nobody else knows.
+    Claimed,
+}
+
+impl Author {
+    fn known(is_same: bool) -> Self {
+        if is_same { Self::Same } else { Self::Another }
+    }
+}
+
+impl Matrix {
+    /// Remembers who sent an event.
+    pub(super) fn remember_sender(&self, place: &Place, envelope: &Envelope) {
+        let mut senders = self.senders.lock().unwrap_or_else(PoisonError::into_inner);
+        senders.remember(&in_room(place, &envelope.event_id), &envelope.sender);
+    }
+
+    /// Whether this user wrote the message: only the author may edit it. The store knows it of all that crossed, the memory
+    /// of what is about to, and both from the session that opened it where the room is encrypted. The homeserver is asked
+    /// only of what neither has seen, and what it says proves nothing in an encrypted room.
+    pub(super) async fn author(&self, room: &Room, user: &str, event: &RemoteId) -> Author {
+        let place = Place::room(room.room_id().as_str());
+        match self.store.wrote(&place, event, user).await {
+            Ok(Some(known)) => return Author::known(known),
+            Ok(None) => {}
+            Err(error) => warn!(error = %error, "The author of a message cannot be read"),
+        }
+        let remembered = {
+            let senders = self.senders.lock().unwrap_or_else(PoisonError::into_inner);
+            senders.sent(user, &in_room(&place, event.as_str()))
+        };
+        if let Some(known) = remembered {
+            return Author::known(known);
+        }
+        let Ok(event) = <&EventId>::try_from(event.as_str()) else {
+            return Author::Another;
+        };
+        for attempt in 1..=LOOKUPS {
+            match room.event(event, None).await {
+                Ok(found) => {
+                    return match found.sender() {
+                        Some(sender) if sender == user => Author::Claimed,
+                        _ => Author::Another,
+                    };
+                }
+                Err(error) => match Fault::from(&error) {
+                    Fault::Unknown(_) | Fault::NotSent(_) | Fault::Limited(_) => {
+                        sleep(Duration::from_secs(attempt.into())).await;
+                    }
+                    _ => return Author::Another,
+                },
+            }
+        }
+        warn!(matrix.room = %room.room_id(), "An edit was dropped: its author could not be looked up");
+        Author::Another
+    }
+}
+
+/// An event's name among those of all rooms: no edit reaches into another room.
+fn in_room(place: &Place, event: &str) -> String {
+    format!("{}/{event}", place.address())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,6 +155,17 @@ mod tests {
         assert_eq!(senders.sent("@a:x", "$first"), None);
         assert_eq!(senders.sent("@b:x", "$0"), Some(true));
         assert_eq!(senders.by_event.len(), REMEMBERED);
+    }
+
+    #[test]
+    fn c20_a_second_showing_under_another_name_changes_no_author() {
+        let mut senders = Senders::default();
+        for sender in ["@a:x", "@b:x", "@a:x"] {
+            senders.remember("$event", sender);
+        }
+        assert_eq!(senders.sent("@a:x", "$event"), Some(true));
+        assert_eq!(senders.sent("@b:x", "$event"), Some(false));
+        assert_eq!(senders.order.len(), 1);
     }
 
     #[test]

@@ -1,18 +1,14 @@
 //! Walking a room's timeline: one event in, at most one arrival out. All rules about what crosses and what does
 //! not are applied here.
 
-use std::{sync::PoisonError, time::Duration};
-
 use footbridge_store::{Arrival, Millis, Payload, Place, RemoteId};
 use matrix_sdk::{
     Room,
     deserialized_responses::{
         TimelineEvent, TimelineEventKind, UnableToDecryptReason, VerificationState,
     },
-    ruma::EventId,
 };
 use serde_json::Value;
-use tokio::time::sleep;
 use tracing::{debug, warn};
 
 use super::{
@@ -20,11 +16,10 @@ use super::{
     alarms::Alarm,
     command::asked,
     convert::{self, Incoming, Read},
-    fault::Fault,
     found::Found,
     lookup,
     relation::Relation,
-    senders::writer,
+    senders::{Author, writer},
     unseal::Unsealed,
     verdict::{Hold, Origin, Verdict, verdict},
 };
@@ -40,12 +35,12 @@ pub(super) use super::envelope::{Envelope, Names};
 const UNDECRYPTABLE: &str = "undecryptable";
 /// The rule for an edit of somebody else's message.
 const FOREIGN_EDIT: &str = Alarm::ForeignEdit.as_str();
+/// The rule for an edit of what never crossed.
+const UNKNOWN_TARGET: &str = "unknown-target";
 /// The rule for a ciphertext of another room.
 const FOREIGN_ROOM: &str = Alarm::ForeignRoom.as_str();
 /// The rule for a redaction or a state event that was encrypted.
 const UNCHECKED: &str = Alarm::Unchecked.as_str();
-/// How often an edit's author is looked up before the edit is given up.
-const LOOKUPS: u32 = 3;
 
 /// What an event turned out to be.
 #[derive(Debug)]
@@ -80,6 +75,12 @@ pub(super) enum Reading {
     Waits(Waits, String),
     /// By this rule it does not cross.
     Skipped(&'static str),
+}
+
+impl Reading {
+    fn waits(&self) -> bool {
+        matches!(self, Self::Waits(..))
+    }
 }
 
 /// What goes into the journal.
@@ -120,15 +121,23 @@ impl Matrix {
             );
             return Walked::Nothing;
         };
-        self.remember_sender(place, &envelope);
         let ours = envelope.sender == self.own.as_str();
+        let is_open = matches!(event.kind, TimelineEventKind::Decrypted(_));
         if ours && lookup::marked(&envelope).is_some() {
+            if is_open || !encrypted {
+                self.remember_sender(place, &envelope);
+            }
             return Walked::Nothing;
         }
         let reading = self
             .read(room, &unsealed, &envelope, names, encrypted)
             .await;
         let reading = self.believing(reading, &unsealed, &envelope).await;
+        // Of what does not cross, in an encrypted room, nobody knows for certain who wrote it. What waits crosses by the
+        // sender that is shown with it now, or never.
+        if !encrypted || !matches!(reading, Reading::Skipped(_)) && (is_open || reading.waits()) {
+            self.remember_sender(place, &envelope);
+        }
         let bridges = match reading {
             Reading::Skipped(ANOTHER_BRIDGE) => self.other_bridges(place, &envelope),
             _ => Vec::new(),
@@ -283,10 +292,14 @@ impl Matrix {
         {
             return Reading::Skipped(rule);
         }
-        if let Action::Edit { target, .. } = &message.action
-            && !self.is_author(room, &envelope.sender, target).await
-        {
-            return Reading::Skipped(FOREIGN_EDIT);
+        if let Action::Edit { target, .. } = &message.action {
+            match self.author(room, &envelope.sender, target).await {
+                Author::Same => {}
+                Author::Another => return Reading::Skipped(FOREIGN_EDIT),
+                // In the clear nobody knows better.
+                Author::Claimed if !encrypted => {}
+                Author::Claimed => return Reading::Skipped(UNKNOWN_TARGET),
+            }
         }
         Reading::Message(message)
     }
@@ -327,45 +340,6 @@ impl Matrix {
             _ => Reading::Skipped(UNDECRYPTABLE),
         }
     }
-
-    fn remember_sender(&self, place: &Place, envelope: &Envelope) {
-        let mut senders = self.senders.lock().unwrap_or_else(PoisonError::into_inner);
-        senders.remember(&in_room(place, &envelope.event_id), &envelope.sender);
-    }
-
-    /// Whether this user wrote the message: only the author may edit it. The homeserver is asked only of messages
-    /// that never crossed or that we made: no edit of another one depends on its answer.
-    async fn is_author(&self, room: &Room, user: &str, event: &RemoteId) -> bool {
-        let place = Place::room(room.room_id().as_str());
-        let remembered = {
-            let senders = self.senders.lock().unwrap_or_else(PoisonError::into_inner);
-            senders.sent(user, &in_room(&place, event.as_str()))
-        };
-        if let Some(known) = remembered {
-            return known;
-        }
-        match self.store.wrote(&place, event, user).await {
-            Ok(Some(known)) => return known,
-            Ok(None) => {}
-            Err(error) => warn!(error = %error, "The author of a message cannot be read"),
-        }
-        let Ok(event) = <&EventId>::try_from(event.as_str()) else {
-            return false;
-        };
-        for attempt in 1..=LOOKUPS {
-            match room.event(event, None).await {
-                Ok(found) => return found.sender().is_some_and(|sender| sender == user),
-                Err(error) => match Fault::from(&error) {
-                    Fault::Unknown(_) | Fault::NotSent(_) | Fault::Limited(_) => {
-                        sleep(Duration::from_secs(attempt.into())).await;
-                    }
-                    _ => return false,
-                },
-            }
-        }
-        warn!(matrix.room = %room.room_id(), "An edit was dropped: its author could not be looked up");
-        false
-    }
 }
 
 /// The stored form of a message.
@@ -377,11 +351,6 @@ pub(super) fn ready(message: &Message) -> Option<Payload> {
             None
         }
     }
-}
-
-/// An event's name among those of all rooms: no edit reaches into another room.
-fn in_room(place: &Place, event: &str) -> String {
-    format!("{}/{event}", place.address())
 }
 
 pub(super) fn waits(why: Waits, unsealed: &Unsealed<'_>, envelope: &Envelope) -> Reading {

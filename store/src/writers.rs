@@ -30,14 +30,16 @@ impl Store {
     }
 }
 
-/// Keeps who wrote a message.
+/// Keeps who wrote a message. Who was kept first stays; and what was written elsewhere has no writer here, whoever the
+/// copy is shown under.
 pub(crate) fn keep(
     desk: &Desk<'_>,
     (place, message, user): &(Place, RemoteId, String),
 ) -> Result<(), Fault> {
     desk.sql
         .prepare_cached(
-            "UPDATE link SET writer = ?3 WHERE place = ?1 AND remote = ?2 AND writer IS NULL",
+            "UPDATE link SET writer = ?3 WHERE place = ?1 AND remote = ?2 AND writer IS NULL
+             AND EXISTS (SELECT 1 FROM journal j WHERE j.id = entry_id AND j.place = ?1)",
         )?
         .execute(params![
             place,

@@ -755,6 +755,89 @@ async fn an_edit_that_comes_too_late_becomes_a_message_of_its_own() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn c20_what_was_written_elsewhere_is_not_changed_from_where_a_copy_stands() {
+    let directory = tempfile::tempdir().unwrap();
+    let bench = Bench::open(directory.path()).await;
+    bench.hear("$a", post("said in the room")).await;
+    let wall = Wall::new(false, Vec::new());
+    bench.run(&wall, LONG).await;
+    let copy = wall.posts.lock().unwrap()[0].0.clone();
+    let changes = [
+        ("e1", edit(copy.as_str(), "changed")),
+        (
+            "d1",
+            Action::Delete {
+                target: copy.clone(),
+            },
+        ),
+    ];
+    for (fact, action) in changes {
+        let arrival = Arrival {
+            place: bench.portal.channel.clone(),
+            fact: fact.into(),
+            message: None,
+            thread: None,
+            sent_at: Millis(1),
+            payload: Payload::Ready(bytes(action)),
+        };
+        let batch = Batch {
+            arrivals: vec![arrival],
+            ..Batch::default()
+        };
+        bench.inbox.accept(batch).await.unwrap();
+    }
+    let room = Wall::new(true, Vec::new());
+    bench.run_toward(Side::Matrix, &room, LONG).await;
+    assert_eq!(room.keys.lock().unwrap().len(), 0, "nothing is done");
+    let skipped = bench.tally(Side::Matrix).await.skipped;
+    assert_eq!(skipped, [("written-elsewhere".to_owned(), 2)]);
+    // The copy that was removed stays so.
+    bench.hear("$a2", edit("$a", "changed by its author")).await;
+    bench.run(&wall, LONG).await;
+    assert_eq!(wall.texts(), ["said in the room"]);
+    let skipped = bench.tally(Side::Silo).await.skipped;
+    assert_eq!(skipped, [("unknown-target".to_owned(), 1)]);
+    bench.balance().await;
+}
+
+/// A silo may say what it wants of its own messages, but not that somebody else wrote them.
+#[tokio::test(start_paused = true)]
+async fn c20_an_edit_of_a_silo_is_by_who_wrote_the_message() {
+    let directory = tempfile::tempdir().unwrap();
+    let bench = Bench::open(directory.path()).await;
+    for (fact, by, action) in [
+        ("m", "ann", post("said")),
+        ("e1", "eve", edit("m", "forged")),
+        ("e2", "ann", edit("m", "corrected")),
+    ] {
+        let mut message = Message::from_bytes(&bytes(action)).unwrap();
+        message.sender.id = by.to_owned();
+        let is_new = matches!(message.action, Action::Post { .. });
+        let arrival = Arrival {
+            place: bench.portal.channel.clone(),
+            fact: fact.into(),
+            message: is_new.then(|| fact.into()),
+            thread: None,
+            sent_at: Millis(1),
+            payload: Payload::Ready(message.to_bytes().unwrap()),
+        };
+        let batch = Batch {
+            arrivals: vec![arrival],
+            ..Batch::default()
+        };
+        bench.inbox.accept(batch).await.unwrap();
+    }
+    let room = Wall::new(true, Vec::new());
+    bench.run_toward(Side::Matrix, &room, LONG).await;
+    assert_eq!(room.texts(), ["corrected"]);
+    let skipped = bench.tally(Side::Matrix).await.skipped;
+    assert!(
+        skipped.contains(&("foreign-edit".to_owned(), 1)),
+        "{skipped:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_deleted_message_takes_all_its_parts_and_its_links_along() {
     let directory = tempfile::tempdir().unwrap();
     let bench = Bench::open(directory.path()).await;

@@ -16,6 +16,7 @@ mod expired;
 mod before_link;
 mod trusting;
 mod switching;
+mod forging;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 

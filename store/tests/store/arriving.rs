@@ -348,6 +348,56 @@ async fn the_writer_of_a_message_and_what_is_known_since_linking_are_remembered(
     assert_eq!(known.unwrap().into_iter().collect::<Vec<_>>(), [id]);
 }
 
+#[tokio::test]
+async fn c20_a_second_showing_under_another_name_changes_no_writer() {
+    let ground = Ground::new().await;
+    let lane = to_silo(&ground.a);
+    let (room, id) = (ground.room.clone(), RemoteId::from("$written"));
+    let shown = async |place: &Place, fact: &str, user: &str| {
+        let batch = Batch {
+            arrivals: vec![letter(place, fact)],
+            writers: vec![(place.clone(), fact.into(), user.to_owned())],
+            ..Batch::default()
+        };
+        ground.store.accept(batch, NOW).await.unwrap()
+    };
+    let first = shown(&room, "$written", "@ann:x").await;
+    assert!(matches!(first[..], [Accepted::New(_)]));
+    let again = shown(&room, "$written", "@bob:x").await;
+    assert_eq!(again, [Accepted::Seen]);
+    let wrote = async |user| ground.store.wrote(&room, &id, user).await.unwrap();
+    assert_eq!(wrote("@ann:x").await, Some(true));
+    assert_eq!(wrote("@bob:x").await, Some(false));
+    // Nor does anybody become the writer of a copy that we made.
+    ground.deliver(lane, "copy").await;
+    let channel = ground.a.channel.clone();
+    assert_eq!(shown(&channel, "copy", "bob").await, [Accepted::Seen]);
+    let asked = ground.store.wrote(&channel, &"copy".into(), "bob").await;
+    assert_eq!(asked.unwrap(), None);
+}
+
+#[tokio::test]
+async fn c20_what_an_event_says_is_known_again_and_nothing_older() {
+    let ground = Ground::new().await;
+    let (room, id) = (ground.room.clone(), RemoteId::from("$ours"));
+    let says = async |content| ground.store.says(&room, &id, content).await.unwrap();
+    assert_eq!(says("one").await, None, "nothing is noted");
+    ground.store.note_said(&room, &id, "one").await.unwrap();
+    let now = [says("one").await, says("two").await];
+    assert_eq!(now, [Some(true), Some(false)]);
+    // A change that may have arrived, or not.
+    let change = ground.store.will_say(&room, &id, ("one", "two"));
+    change.await.unwrap();
+    let now = [says("one").await, says("two").await, says("three").await];
+    assert_eq!(now, [Some(true), Some(true), Some(false)]);
+    let change = ground.store.will_say(&room, &id, ("two", "three"));
+    change.await.unwrap();
+    let now = [says("one").await, says("two").await, says("three").await];
+    assert_eq!(now, [Some(false), Some(true), Some(true)]);
+    let elsewhere = ground.store.says(&ground.a.channel, &id, "three").await;
+    assert_eq!(elsewhere.unwrap(), None);
+}
+
 /// C28: ids come from strangers.
 #[tokio::test]
 async fn c28_an_id_is_never_part_of_a_statement() {

@@ -1,0 +1,285 @@
+//! A homeserver or a member that forges: what nobody could have checked changes no message, and what the bridge reads back of
+//! its own is sent again only where it is what it sent. C20.
+
+use axum::body::Bytes;
+use footbridge::{file::File, outlet::Part, spool::Spool};
+use footbridge_testbed::proxy::{Lie, Matcher, Proxy};
+
+use super::*;
+
+/// A house that reaches its homeserver through a proxy that lies, with a person in its encrypted room.
+async fn lied_to(synapse: &Synapse) -> (Scene, Proxy) {
+    let proxy = Proxy::start(&synapse.url(), 1).await.unwrap();
+    let mut house = House::new(synapse).await;
+    house.config.homeserver = Homeserver::Url(proxy.url_for(&synapse.url()).parse().unwrap());
+    house.login(None).await.unwrap();
+    house.open(Trust::CrossSigned).await;
+    let (person, files) = person(synapse, Identity::New).await;
+    let invited = [house.user.clone()];
+    let room = person.create_room("A room", true, &invited).await.unwrap();
+    let lane = house.portal(&room).await;
+    house.listen(&room);
+    wait_for_member(&person, &room, &house.user, "join").await;
+    house.entered(&room).await;
+    let scene = Scene {
+        house,
+        person,
+        room,
+        lane,
+        _files: files,
+    };
+    (scene, proxy)
+}
+
+/// The requests by which the bridge reads this event back.
+fn reads_of(event: &str) -> Matcher {
+    let id = event.trim_start_matches('$');
+    Matcher::of("GET".parse().unwrap()).with("/event/").with(id)
+}
+
+fn part(author: &str, body: &str) -> Part {
+    Part {
+        author: author.to_owned(),
+        body: body.to_owned(),
+        html: body.to_owned(),
+        ..Part::default()
+    }
+}
+
+/// What an encrypted event says that the homeserver has made up.
+fn forged_parts() -> Value {
+    json!({
+        "msgtype": "m.text",
+        "body": "forged",
+        "org.footbridge.parts": [part("Ann", "forged"), part("Bob", "forged")],
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c20_a_redaction_inside_of_an_encrypted_event_deletes_nothing() {
+    let synapse = Synapse::shared().await.unwrap();
+    let Scene {
+        mut house,
+        person,
+        room,
+        lane,
+        ..
+    } = Scene::new(synapse, true).await;
+    let (other, _files) = person_in(synapse, &person, &room, Identity::New).await;
+    let event = person.say(&room, "mine").await.unwrap();
+    assert_eq!(text_of(&house.next(lane).await), "mine");
+    for (event_type, content) in [
+        ("m.room.redaction", json!({"redacts": event})),
+        ("m.room.tombstone", json!({"replacement_room": "!other:x"})),
+        ("m.room.encrypted", json!({"redacts": event})),
+    ] {
+        other.send(&room, event_type, content).await.unwrap();
+    }
+    person.say(&room, "still there").await.unwrap();
+    assert_eq!(text_of(&house.next(lane).await), "still there");
+    assert_eq!(house.skipped(lane, "redaction-or-state-encrypted").await, 3);
+    assert_eq!(house.matrix().alarms()["redaction-or-state-encrypted"], 3);
+    // Where the homeserver has checked it, it counts.
+    person.redact(&room, &event).await.unwrap();
+    assert_eq!(text_of(&house.next(lane).await), format!("deleted {event}"));
+    house.rest().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c20_a_bundle_that_the_homeserver_forged_is_not_sent_again() {
+    let synapse = Synapse::shared().await.unwrap();
+    let (scene, proxy) = lied_to(synapse).await;
+    let Scene {
+        mut house,
+        person,
+        room,
+        ..
+    } = scene;
+    let place = Place::room(&room);
+    let bundle = Step::Bundle {
+        parts: vec![part("Ann", "one"), part("Bob", "two")],
+        thread: None,
+    };
+    let Ok(Done::Made(copy)) = house.matrix().perform(&place, "bundle", &bundle).await else {
+        panic!("it is sent");
+    };
+    let event = copy.remote.0.clone();
+    let revise = async |key: &str, slot: u32, text: &str| {
+        let step = Step::Revise {
+            target: copy.remote.clone(),
+            slot,
+            part: Some(part("Ann", text)),
+            otherwise: None,
+        };
+        house.matrix().perform(&place, key, &step).await
+    };
+    // The event itself, made up; its newest form, made up.
+    let bridge = house.user.clone();
+    proxy.tell(Lie::once("event", reads_of(&event), move |answer| {
+        answer["type"] = "m.room.message".into();
+        answer["content"] = forged_parts();
+        true
+    }));
+    let refused = revise("1", 0, "edited").await;
+    assert!(matches!(refused, Err(SendError::TooLate)), "{refused:?}");
+    let target = event.clone();
+    proxy.tell(Lie::once("edit", reads_of(&event), move |answer| {
+        let relation = json!({"rel_type": "m.replace", "event_id": target});
+        answer["unsigned"]["m.relations"]["m.replace"] = json!({
+            "type": "m.room.message",
+            "event_id": "$forged",
+            "sender": bridge,
+            "origin_server_ts": 1,
+            "content": {"m.new_content": forged_parts(), "m.relates_to": relation},
+        });
+        true
+    }));
+    let refused = revise("2", 0, "edited").await;
+    assert!(matches!(refused, Err(SendError::TooLate)), "{refused:?}");
+    // An older form than the newest.
+    revise("3", 0, "edited").await.unwrap();
+    proxy.tell(Lie::once("older", reads_of(&event), |answer| {
+        answer["unsigned"]["m.relations"] = json!({});
+        true
+    }));
+    let refused = revise("4", 1, "brings the first text back").await;
+    assert!(matches!(refused, Err(SendError::TooLate)), "{refused:?}");
+    let told: Vec<_> = proxy.struck().into_keys().collect();
+    assert_eq!(told, ["edit", "event", "older"]);
+    assert_eq!(house.matrix().alarms()["forged-read-back"], 3);
+    // What is honest is changed, also by another process.
+    house.reopen().await;
+    house.listen(&room);
+    let step = Step::Revise {
+        target: copy.remote.clone(),
+        slot: 1,
+        part: Some(part("Bob", "last")),
+        otherwise: None,
+    };
+    house.matrix().perform(&place, "5", &step).await.unwrap();
+    let last = wait_for(&person, |seen| {
+        assert!(!seen.content.to_string().contains("forged"), "{seen:?}");
+        seen.content["m.new_content"]["body"] == "Ann: edited\nBob: last"
+    })
+    .await;
+    assert!(last.encrypted);
+    assert_eq!(house.matrix().alarms()["forged-read-back"], 0);
+    house.rest().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c20_a_file_that_the_homeserver_forged_is_not_sent_again() {
+    let synapse = Synapse::shared().await.unwrap();
+    let (scene, proxy) = lied_to(synapse).await;
+    let Scene {
+        mut house,
+        person,
+        room,
+        ..
+    } = scene;
+    let place = Place::room(&room);
+    let spool = Spool::new(std::env::temp_dir(), 1 << 20);
+    let bytes = futures_util::stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(b"cat"))]);
+    let spooled = spool.seal(bytes).await.unwrap();
+    let file = File {
+        name: "cat.txt".into(),
+        mime: "text/plain".into(),
+        size: Some(3),
+        ..File::default()
+    };
+    let send = Step::Send {
+        file,
+        content: content("my cat"),
+        thread: None,
+        reply_to: None,
+        otherwise: None,
+    };
+    let sent = house
+        .matrix()
+        .send_file(&place, "file", &send, (&spooled, None));
+    let Ok(Done::Made(copy)) = sent.await else {
+        panic!("it is sent");
+    };
+    let caption = Step::Replace {
+        target: copy.remote.clone(),
+        content: content("my dog"),
+        below_file: true,
+        otherwise: None,
+    };
+    proxy.tell(Lie::once(
+        "event",
+        reads_of(copy.remote.as_str()),
+        |answer| {
+            answer["type"] = "m.room.message".into();
+            answer["content"] = json!({
+                "msgtype": "m.file", "body": "x", "filename": "forged.exe",
+                "file": {"url": "mxc://forged/1"},
+            });
+            true
+        },
+    ));
+    let refused = house.matrix().perform(&place, "1", &caption).await;
+    assert!(matches!(refused, Err(SendError::TooLate)), "{refused:?}");
+    assert_eq!(house.matrix().alarms()["forged-read-back"], 1);
+    house.matrix().perform(&place, "2", &caption).await.unwrap();
+    let seen = wait_for(&person, |seen| {
+        assert!(!seen.content.to_string().contains("forged"), "{seen:?}");
+        seen.content["m.new_content"]["body"] == "my dog"
+    })
+    .await;
+    assert_eq!(seen.content["m.new_content"]["filename"], "cat.txt");
+    house.rest().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c20_who_wrote_a_message_is_not_for_the_homeserver_to_say() {
+    let synapse = Synapse::shared().await.unwrap();
+    let (scene, proxy) = lied_to(synapse).await;
+    let Scene {
+        mut house,
+        person,
+        room,
+        lane,
+        ..
+    } = scene;
+    let (other, _files) = person_in(synapse, &person, &room, Identity::New).await;
+    let event = person.say(&room, "mine").await.unwrap();
+    assert_eq!(text_of(&house.next(lane).await), "mine");
+    // It is shown again, as another member's.
+    let again = json!({
+        "type": "m.room.message",
+        "event_id": event,
+        "sender": other.user_id(),
+        "origin_server_ts": 1,
+        "content": {"msgtype": "m.text", "body": "mine"},
+    });
+    proxy.tell(Lie::event_in("shown again", &room, again));
+    other.edit(&room, &event, "theirs").await.unwrap();
+    assert_eq!(house.skipped(lane, "foreign-edit").await, 1);
+    // So is one of the bridge's own, which nobody here remembers any more.
+    let Ok(Done::Made(copy)) = house.post(&room, "post", "of the channel").await else {
+        panic!("it is sent");
+    };
+    person.say(&room, "after that").await.unwrap();
+    assert_eq!(text_of(&house.next(lane).await), "after that");
+    house.reopen().await;
+    house.listen(&room);
+    let claimed = other.user_id();
+    proxy.tell(Lie::always(
+        "claimed",
+        reads_of(copy.remote.as_str()),
+        move |answer| {
+            answer["sender"] = claimed.clone().into();
+            true
+        },
+    ));
+    other
+        .edit(&room, copy.remote.as_str(), "theirs, too")
+        .await
+        .unwrap();
+    assert_eq!(house.skipped(lane, "unknown-target").await, 1);
+    person.edit(&room, &event, "still mine").await.unwrap();
+    assert_eq!(text_of(&house.next(lane).await), "still mine");
+    assert_eq!(proxy.struck().len(), 2);
+    house.rest().await;
+}
