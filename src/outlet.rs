@@ -302,6 +302,18 @@ pub trait Outlet: Send + Sync {
         Ok(None)
     }
 
+    /// The same before what the step carries is sent under other keys: it is looked for in any case. `None`: it certainly
+    /// did not happen.
+    async fn find_sent(
+        &self,
+        to: &Place,
+        key: &str,
+        step: &Step,
+        since: Millis,
+    ) -> Result<Option<Done>, SendError> {
+        self.look_up(to, key, step, since).await
+    }
+
     /// How long after an unsure step the other side may still publish it. The house looks several times
     /// within this span before it repeats the step.
     fn settle(&self) -> Duration;

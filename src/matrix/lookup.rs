@@ -62,6 +62,17 @@ impl Matrix {
         if !self.is_doubtful(to, since).await? {
             return Ok(None);
         }
+        self.find_in_room(to, key, step, since).await
+    }
+
+    /// See `Outlet::find_sent`.
+    pub(super) async fn find_in_room(
+        &self,
+        to: &Place,
+        key: &str,
+        step: &Step,
+        since: Millis,
+    ) -> Result<Option<Done>, SendError> {
         let (thread, target) = match step {
             Step::Post { thread, .. } | Step::Send { thread, .. } | Step::Bundle { thread, .. } => {
                 (thread, None)

@@ -212,6 +212,16 @@ impl Outlet for Matrix {
     ) -> Result<Option<Done>, SendError> {
         self.find_unanswered(to, key, step, since).await
     }
+
+    async fn find_sent(
+        &self,
+        to: &Place,
+        key: &str,
+        step: &Step,
+        since: Millis,
+    ) -> Result<Option<Done>, SendError> {
+        self.find_in_room(to, key, step, since).await
+    }
 }
 
 impl Matrix {

@@ -22,6 +22,15 @@ pub(super) enum Recalled {
     Stopped,
 }
 
+/// Why a step in doubt is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Looking {
+    /// If it is not there it is repeated under the same key.
+    BeforeRepeating,
+    /// If it is not there, what it carries is sent under other keys, of which the other side knows nothing.
+    BeforeTakingApart,
+}
+
 impl Lane {
     /// A step is in doubt: looks for it on the other side several times within the outlet's settle time.
     pub(super) async fn recall(
@@ -29,12 +38,12 @@ impl Lane {
         delivery: &Delivery,
         message: &Message,
         (index, step, last): (usize, &Step, bool),
-        since: Millis,
+        (since, how): (Millis, Looking),
         stop: &CancellationToken,
     ) -> Result<Recalled, Error> {
         if self.outlet.dedupes() {
             return self
-                .look_up(delivery, message, (index, step, last), since)
+                .look_up(delivery, message, (index, step, last), (since, how))
                 .await;
         }
         let Some(repeated) = new_message(step) else {
@@ -80,10 +89,14 @@ impl Lane {
         delivery: &Delivery,
         message: &Message,
         (index, step, last): (usize, &Step, bool),
-        since: Millis,
+        (since, how): (Millis, Looking),
     ) -> Result<Recalled, Error> {
         let key = step_key(delivery, index, step);
-        match self.outlet.look_up(&delivery.to, &key, step, since).await {
+        let found = match how {
+            Looking::BeforeRepeating => self.outlet.look_up(&delivery.to, &key, step, since),
+            Looking::BeforeTakingApart => self.outlet.find_sent(&delivery.to, &key, step, since),
+        };
+        match found.await {
             Ok(None) => Ok(Recalled::NeverHappened),
             Ok(Some(done)) => {
                 self.settle(delivery, message, &done, last).await?;
@@ -101,18 +114,22 @@ impl Lane {
         error: &SendError,
         began: Millis,
     ) -> Result<(), Error> {
-        let unknown = matches!(
-            error,
-            SendError::Retry {
-                outcome: Outcome::Unknown,
-                ..
-            }
-        );
-        if unknown && self.outlet.dedupes() {
+        if is_unknown(error) && self.outlet.dedupes() {
             self.store.unanswered(delivery.id, began).await?;
         }
         Ok(())
     }
+}
+
+/// Whether nobody knows after this whether the step happened.
+pub(super) fn is_unknown(error: &SendError) -> bool {
+    matches!(
+        error,
+        SendError::Retry {
+            outcome: Outcome::Unknown,
+            ..
+        }
+    )
 }
 
 /// The key of one step of a delivery: the same at every try. A message that carries several never has the key of

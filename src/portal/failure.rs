@@ -18,7 +18,12 @@ use footbridge_store::{Delivery, Error, Millis, Setback, Tell, Undelivered};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
-use super::{Attempt, Lane, doubt::Recalled, notice, peers::Word};
+use super::{
+    Attempt, Lane,
+    doubt::{Looking, Recalled},
+    notice,
+    peers::Word,
+};
 use crate::{
     backoff, crash,
     message::{Action, Message},
@@ -232,7 +237,7 @@ impl Lane {
                     delivery,
                     trial.message,
                     (index, step, trial.last),
-                    since,
+                    (since, Looking::BeforeRepeating),
                     trial.stop,
                 )
                 .await?;

@@ -1,13 +1,13 @@
 //! The steps of a plan, one after the other: each waits for its turn, is looked for where it is in doubt, is noted
 //! before it is tried, and is settled before the next.
 
-use footbridge_store::{Delivery, Error};
+use footbridge_store::{Delivery, Error, Millis};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::{
     Attempt, Lane, batch,
-    doubt::{Recalled, step_key},
+    doubt::{Looking, Recalled, is_unknown, step_key},
     failure::Trial,
 };
 use crate::{
@@ -15,7 +15,19 @@ use crate::{
     crash,
     message::{Action, Message},
     outlet::{Done, Outcome, Plan, SendError, Step},
+    picture::Picture,
+    spool::Spooled,
 };
+
+/// What a look for a step in doubt leads to.
+enum Looked {
+    /// It happened.
+    Adopted,
+    /// It did not, and is tried again.
+    Repeat,
+    /// This attempt is over.
+    Ends(Attempt),
+}
 
 impl Lane {
     /// The steps that are not done yet, one after the other, as far as they go.
@@ -35,20 +47,13 @@ impl Lane {
 
         for (index, step) in steps.iter().enumerate().skip(done) {
             let last = index + 1 == count;
+            let parts = batch::carried(step);
             if let Some(since) = doubt.take() {
-                match self
-                    .recall(delivery, message, (index, step, last), since, stop)
-                    .await?
-                {
-                    Recalled::Adopted => continue,
-                    Recalled::NeverHappened => {}
-                    Recalled::NotNow(error) => {
-                        return self.not_looked(delivery, error).await;
-                    }
-                    Recalled::NeverKnown(reason) => {
-                        return self.unknown(delivery, reason, message).await;
-                    }
-                    Recalled::Stopped => return Ok(Attempt::Stopped),
+                let looked = self.look(delivery, message, (index, step, last), since, stop);
+                match looked.await? {
+                    Looked::Adopted => continue,
+                    Looked::Repeat => {}
+                    Looked::Ends(attempt) => return Ok(attempt),
                 }
             }
             let permit = match turn.take() {
@@ -58,34 +63,44 @@ impl Lane {
                     None => return Ok(Attempt::Stopped),
                 },
             };
-            if !self.store.may_go(delivery.id, self.clock.now()).await? {
-                // It was held up, or taken apart, since it was read: while it waited for its turn, or was looked for.
-                drop(permit);
-                if index == done && delivery.unsure_since.is_some() {
-                    self.store.held_back(delivery.id).await?;
-                }
-                self.bells.step_settled();
-                return Ok(Attempt::Settled);
-            }
-            self.announce(delivery, step, count, &mut unkept).await?;
-            crash::point("perform.before");
             let key = step_key(delivery, index, step);
             let began = self.clock.now();
-            let mut result = self.perform(delivery, &key, step).await;
-            crash::point("perform.after");
+            let fetched = self.fetch(delivery, step).await;
+            // It may have been held up, or taken apart, since it was read: while it waited for its turn, was looked for,
+            // or its file was fetched.
+            if !self.sets_off(delivery, parts).await? {
+                let in_doubt = index == done && delivery.unsure_since.is_some();
+                return self.held_up(delivery, permit, in_doubt).await;
+            }
+            let mut result = match fetched {
+                Ok(file) => {
+                    self.announce(delivery, step, count, &mut unkept).await?;
+                    crash::point("perform.before");
+                    let result = self.perform(delivery, &key, step, file).await;
+                    crash::point("perform.after");
+                    result
+                }
+                Err(error) => Err(error),
+            };
             if let Err(error) = &result
                 && let Some(instead) = instead_of(step, error)
             {
+                if !self.sets_off(delivery, parts).await? {
+                    return self.held_up(delivery, permit, true).await;
+                }
                 self.announce(delivery, instead, count, &mut unkept).await?;
                 result = self.outlet.perform(&delivery.to, &key, instead).await;
             }
             match result {
                 Ok(done) => {
-                    permit.passed(batch::carried(step));
+                    permit.passed(parts);
                     self.settle(delivery, message, &done, last).await?;
                 }
                 Err(error) => {
                     self.note_unanswered(delivery, &error, began).await?;
+                    if parts > 1 && delivery.unanswered_since.is_none() && !is_unknown(&error) {
+                        self.store.answered(delivery.id).await?;
+                    }
                     let trial = Trial {
                         message,
                         step: Some((index, step)),
@@ -100,23 +115,101 @@ impl Lane {
         Ok(Attempt::Settled)
     }
 
-    /// One step; its author's picture and a file are fetched first.
+    /// Looks for a step of which nobody knows since this moment whether it happened.
+    async fn look(
+        &self,
+        delivery: &Delivery,
+        message: &Message,
+        (index, step, last): (usize, &Step, bool),
+        since: Millis,
+        stop: &CancellationToken,
+    ) -> Result<Looked, Error> {
+        // What may not go as it is any more is only let go of when it certainly is not there.
+        let parts = batch::carried(step);
+        let goes = self.store.may_go(delivery.id, parts, self.clock.now());
+        let how = if parts == 1 || goes.await? {
+            Looking::BeforeRepeating
+        } else {
+            Looking::BeforeTakingApart
+        };
+        let recalled = self.recall(delivery, message, (index, step, last), (since, how), stop);
+        let attempt = match recalled.await? {
+            Recalled::Adopted => return Ok(Looked::Adopted),
+            Recalled::NeverHappened if how == Looking::BeforeTakingApart => {
+                self.store.held_back(delivery.id).await?;
+                self.store.unbind(delivery.id).await?;
+                self.bells.step_settled();
+                Attempt::Settled
+            }
+            Recalled::NotNow(SendError::Refused { reason })
+                if how == Looking::BeforeTakingApart =>
+            {
+                self.unknown(delivery, &reason, message).await?
+            }
+            Recalled::NeverHappened => return Ok(Looked::Repeat),
+            Recalled::NotNow(error) => self.not_looked(delivery, error).await?,
+            Recalled::NeverKnown(reason) => self.unknown(delivery, reason, message).await?,
+            Recalled::Stopped => Attempt::Stopped,
+        };
+        Ok(Looked::Ends(attempt))
+    }
+
+    /// A step may not go now, and did not.
+    async fn held_up(
+        &self,
+        delivery: &Delivery,
+        permit: Permit,
+        in_doubt: bool,
+    ) -> Result<Attempt, Error> {
+        drop(permit);
+        if in_doubt {
+            self.store.held_back(delivery.id).await?;
+        }
+        self.bells.step_settled();
+        Ok(Attempt::Settled)
+    }
+
+    /// Whether a delivery may still go; one that pays several debts then counts as tried.
+    async fn sets_off(&self, delivery: &Delivery, parts: usize) -> Result<bool, Error> {
+        let now = self.clock.now();
+        if parts > 1 {
+            self.store.sets_off(delivery.id, parts, now).await
+        } else {
+            self.store.may_go(delivery.id, parts, now).await
+        }
+    }
+
+    /// What a step needs besides: its author's picture is there, and its file is here.
+    async fn fetch(
+        &self,
+        delivery: &Delivery,
+        step: &Step,
+    ) -> Result<Option<(Spooled, Option<Picture>)>, SendError> {
+        self.introduce(delivery, step).await;
+        let Step::Send { file, .. } = step else {
+            return Ok(None);
+        };
+        let spooled = self.source.fetch(file, &self.spool).await;
+        let spooled = spooled.map_err(not_fetched)?;
+        let preview = self.preview(delivery, file).await;
+        Ok(Some((spooled, preview)))
+    }
+
     async fn perform(
         &self,
         delivery: &Delivery,
         key: &str,
         step: &Step,
+        file: Option<(Spooled, Option<Picture>)>,
     ) -> Result<Done, SendError> {
-        self.introduce(delivery, step).await;
-        let Step::Send { file, .. } = step else {
-            return self.outlet.perform(&delivery.to, key, step).await;
-        };
-        let spooled = self.source.fetch(file, &self.spool).await;
-        let spooled = spooled.map_err(not_fetched)?;
-        let preview = self.preview(delivery, file).await;
-        let carried = (&spooled, preview.as_ref());
         let outlet = &self.outlet;
-        outlet.send_file(&delivery.to, key, step, carried).await
+        match &file {
+            Some((spooled, preview)) => {
+                let carried = (spooled, preview.as_ref());
+                outlet.send_file(&delivery.to, key, step, carried).await
+            }
+            None => outlet.perform(&delivery.to, key, step).await,
+        }
     }
 
     /// Writes down, before a step, what a restart must know about it.

@@ -76,8 +76,8 @@ impl Store {
         .await
     }
 
-    /// The message was refused as a whole, or part of it may not go any more: each debt is tried by itself, none of them
-    /// bound again.
+    /// The message certainly is not there: it was refused as a whole, or looked for, or never tried, and part of it may not
+    /// go any more. Each debt is tried by itself, none of them bound again.
     pub async fn unbind(&self, leader: DeliveryId) -> Result<(), Error> {
         self.transaction("take bound debts apart", move |desk| unbind(desk, leader))
             .await
@@ -125,15 +125,26 @@ impl Store {
     }
 }
 
-fn unbind(desk: &Desk<'_>, leader: DeliveryId) -> Result<(), Fault> {
+pub(crate) fn unbind(desk: &Desk<'_>, leader: DeliveryId) -> Result<(), Fault> {
     desk.sql
         .prepare_cached(
             "UPDATE outbox SET leader = NULL, slot = NULL, attempts = attempts + 1,
-             plan = iif(id = ?1, NULL, plan) WHERE id = ?1 OR leader = ?1",
+             unanswered_since = NULL, plan = iif(id = ?1, NULL, plan) WHERE id = ?1 OR leader = ?1",
         )?
         .execute([leader])?;
     desk.erased();
     Ok(())
+}
+
+/// Whether the present step of a delivery may have happened.
+pub(crate) fn was_tried(desk: &Desk<'_>, delivery: DeliveryId) -> Result<bool, Fault> {
+    Ok(desk
+        .sql
+        .prepare_cached(
+            "SELECT 1 FROM outbox WHERE id = ?1
+             AND (steps_done > 0 OR unsure_since IS NOT NULL OR unanswered_since IS NOT NULL)",
+        )?
+        .exists([delivery])?)
 }
 
 /// These debts are about to end. What one message was to pay besides is tried by itself, or, where nobody knows whether
@@ -163,13 +174,7 @@ pub(crate) fn take_apart(desk: &Desk<'_>, ending: &[Debt], now: Millis) -> Resul
         if members.iter().all(|member| ids.contains(&member.id)) {
             continue;
         }
-        let tried = desk
-            .sql
-            .prepare_cached(
-                "SELECT 1 FROM outbox WHERE id = ?1
-                 AND (steps_done > 0 OR unsure_since IS NOT NULL OR unanswered_since IS NOT NULL)",
-            )?
-            .exists([leader])?;
+        let tried = was_tried(desk, leader)?;
         unbind(desk, leader)?;
         let others = members.iter().filter(|member| !ids.contains(&member.id));
         for other in others.filter(|_| tried) {

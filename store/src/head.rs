@@ -60,8 +60,8 @@ const FIRST_URGENT: &str = debts_of_lane!(
 );
 
 // An entry whose key has been waited for long enough lets others pass. So does one from the future: the clock was
-// put back, and nobody knows how long it has been waited for. Each place has an index of its own, so that what is held
-// up in one costs nothing.
+// put back, and nobody knows how long it has been waited for. Each place is asked for by itself, through the index, so
+// that what is held up in one costs nothing.
 const FIRST_OWED: &str = debts_of_lane!(
     "o.from_place = ?4 AND o.entry_id > ?5 AND (
         j.hold_until IS NULL OR j.hold_until > ?3 AND o.accepted_at <= ?3)
@@ -78,11 +78,13 @@ const FIRST_ORDINARY: &str = debts_of_lane!(
 );
 
 const LINE: &str = debts_of_lane!(
-    "(
+    "o.from_place = ?4 AND o.entry_id > ?5 AND (
         j.hold_until IS NULL OR j.hold_until > ?3 AND o.accepted_at <= ?3)
-      AND o.leader IS NULL AND o.id >= ?4
-    ORDER BY o.id"
+      AND o.leader IS NULL AND o.id >= ?6
+    ORDER BY o.id LIMIT ?7"
 );
+
+const ONE: &str = debts_of_lane!("o.id = ?3");
 
 /// What a look at the head of a lane came to.
 enum Look {
@@ -133,20 +135,26 @@ fn head(desk: &Desk<'_>, lane: LaneId, turn: Turn, now: Millis) -> Result<Look, 
     if let Bound::Apart(leader) = bound {
         return Ok(Look::Unbind(leader));
     }
-    let begun = begun(desk, lane, &open, bound == Bound::Stuck)?;
-    let ordinary = if begun.is_none() && turn == Turn::Ordinary && bound != Bound::Stuck {
+    let linked = net.linked(lane);
+    let paths = (&linked, &open);
+    let stuck = match bound {
+        Bound::Stuck(leader) => Some(leader),
+        _ => None,
+    };
+    let begun = begun(desk, lane, &open)?;
+    let ordinary = if begun.is_none() && turn == Turn::Ordinary && stuck.is_none() {
         // One that cannot be sent yet keeps no notice back.
-        let first = first_owed(desk, lane, &open, (FIRST_ORDINARY, now))?;
+        let first = first_owed(desk, lane, paths, (FIRST_ORDINARY, now))?;
         first.filter(|owed| owed.hold_until.is_none() && owed.due <= now)
     } else {
         None
     };
     let first = match begun.or(ordinary) {
         Some(first) => Some(first),
-        None => match urgent(desk, lane)? {
-            Some(urgent) => Some(urgent),
-            None if bound == Bound::Stuck => None,
-            None => first_owed(desk, lane, &open, (FIRST_OWED, now))?,
+        None => match (urgent(desk, lane)?, stuck) {
+            (Some(urgent), _) => Some(urgent),
+            (None, Some(leader)) => one(desk, lane, leader)?,
+            (None, None) => first_owed(desk, lane, paths, (FIRST_OWED, now))?,
         },
     };
     let opens_at = net.opens_at();
@@ -173,9 +181,9 @@ enum Bound {
     Well,
     /// Part of this one is held up, and it was not tried yet.
     Apart(DeliveryId),
-    /// Part of one is held up, and nobody knows whether all of it arrived: none of it can go by itself, and what comes
-    /// after it stays behind it.
-    Stuck,
+    /// Part of this one is held up, and nobody knows whether all of it arrived. That is found out first: until then none
+    /// of it can go by itself, and what comes after it stays behind it.
+    Stuck(DeliveryId),
 }
 
 fn bound(desk: &Desk<'_>, lane: LaneId, open: &Paths) -> Result<Bound, Fault> {
@@ -184,7 +192,7 @@ fn bound(desk: &Desk<'_>, lane: LaneId, open: &Paths) -> Result<Bound, Fault> {
         .prepare_cached(
             "SELECT DISTINCT r.leader, l.from_place, l.entry_id,
                     l.steps_done = 0 AND l.unsure_since IS NULL AND l.unanswered_since IS NULL
-             FROM outbox r INDEXED BY outbox_led JOIN outbox l ON l.id = r.leader
+             FROM outbox r INDEXED BY outbox_led CROSS JOIN outbox l ON l.id = r.leader
              WHERE r.leader IS NOT NULL AND l.portal_id = ?1 AND l.toward = ?2",
         )?
         .query_map(params![lane.portal, lane.toward], |row| {
@@ -202,7 +210,7 @@ fn bound(desk: &Desk<'_>, lane: LaneId, open: &Paths) -> Result<Bound, Fault> {
             if untried {
                 return Ok(Bound::Apart(leader));
             }
-            bound = Bound::Stuck;
+            bound = Bound::Stuck(leader);
         }
     }
     Ok(bound)
@@ -210,7 +218,7 @@ fn bound(desk: &Desk<'_>, lane: LaneId, open: &Paths) -> Result<Bound, Fault> {
 
 /// The first that has begun. One of which nobody knows whether it happened is looked for even while it is held up: that
 /// tells nobody anything, and whoever listens on the other side waits for it.
-fn begun(desk: &Desk<'_>, lane: LaneId, open: &Paths, stuck: bool) -> Result<Option<Owed>, Fault> {
+fn begun(desk: &Desk<'_>, lane: LaneId, open: &Paths) -> Result<Option<Owed>, Fault> {
     let mut rows = desk.sql.prepare_cached(BEGUN)?;
     let rows = rows.query_map(params![lane.portal, lane.toward], |row| {
         owed_from_row(row, lane)
@@ -218,7 +226,7 @@ fn begun(desk: &Desk<'_>, lane: LaneId, open: &Paths, stuck: bool) -> Result<Opt
     for owed in rows {
         let owed = owed?;
         let in_doubt = owed.delivery.unsure_since.is_some();
-        if in_doubt || !stuck && open.lead(&owed.from, owed.delivery.entry) {
+        if in_doubt || open.lead(&owed.from, owed.delivery.entry) {
             return Ok(Some(owed));
         }
     }
@@ -229,27 +237,43 @@ fn begun(desk: &Desk<'_>, lane: LaneId, open: &Paths, stuck: bool) -> Result<Opt
 fn first_owed(
     desk: &Desk<'_>,
     lane: LaneId,
-    open: &Paths,
+    paths: (&Paths, &Paths),
     (which, now): (&str, Millis),
 ) -> Result<Option<Owed>, Fault> {
-    let mut first: Option<Owed> = None;
+    let firsts = firsts(desk, lane, paths, (which, now))?.into_iter();
+    Ok(firsts.min_by_key(|owed| owed.delivery.id))
+}
+
+/// Of each place what was said there first, unless it is held up: then all that was said there later waits behind it, also
+/// what another path would carry on.
+fn firsts(
+    desk: &Desk<'_>,
+    lane: LaneId,
+    (linked, open): (&Paths, &Paths),
+    (which, now): (&str, Millis),
+) -> Result<Vec<Owed>, Fault> {
     let mut query = desk.sql.prepare_cached(which)?;
-    for (from, path) in open.all() {
-        let found = query
+    let mut firsts = Vec::new();
+    for (from, _) in open.all() {
+        let oldest = query
             .query_row(
-                params![lane.portal, lane.toward, now, from, path.after],
+                params![lane.portal, lane.toward, now, from, linked.since(from)],
                 |row| owed_from_row(row, lane),
             )
             .optional()?;
-        let earlier = |owed: &Owed| {
-            let known = first.as_ref();
-            known.is_none_or(|first| owed.delivery.id < first.delivery.id)
-        };
-        if let Some(found) = found.filter(earlier) {
-            first = Some(found);
-        }
+        firsts.extend(oldest.filter(|owed| open.lead(from, owed.delivery.entry)));
     }
-    Ok(first)
+    Ok(firsts)
+}
+
+fn one(desk: &Desk<'_>, lane: LaneId, id: DeliveryId) -> Result<Option<Owed>, Fault> {
+    Ok(desk
+        .sql
+        .prepare_cached(ONE)?
+        .query_row(params![lane.portal, lane.toward, id], |row| {
+            owed_from_row(row, lane)
+        })
+        .optional()?)
 }
 
 fn urgent(desk: &Desk<'_>, lane: LaneId) -> Result<Option<Owed>, Fault> {
@@ -270,34 +294,40 @@ pub(crate) fn line(
     limit: usize,
     now: Millis,
 ) -> Result<Vec<Delivery>, Fault> {
-    let open = Net::load(desk.sql, now)?.open(lane);
+    let net = Net::load(desk.sql, now)?;
+    let (linked, open) = (net.linked(lane), net.open(lane));
     let mut query = desk.sql.prepare_cached(LINE)?;
-    let mut rows = query.query(params![lane.portal, lane.toward, now, from])?;
+    let mut waiting = Vec::new();
+    for first in firsts(desk, lane, (&linked, &open), (FIRST_OWED, now))? {
+        let (place, after) = (&first.from, linked.since(&first.from));
+        let most = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows = query.query_map(
+            params![lane.portal, lane.toward, now, place, after, from, most],
+            |row| owed_from_row(row, lane),
+        )?;
+        for owed in rows {
+            waiting.push(owed?);
+        }
+    }
+    waiting.sort_unstable_by_key(|owed| owed.delivery.id);
     let mut line = Vec::new();
-    while let Some(row) = rows.next()? {
-        let (place, entry): (Place, EntryId) = (row.get(FROM_PLACE)?, row.get(ENTRY)?);
-        let Some(path) = open.of(&place, entry) else {
-            continue;
-        };
-        let mut owed = owed_from_row(row, lane)?;
-        if owed.hold_until.is_some() || line.len() == limit {
+    for mut owed in waiting.into_iter().take(limit) {
+        if owed.hold_until.is_some() {
             break;
         }
-        owed.delivery.path.clone_from(&path.hops);
-        line.push(open_owed(desk, owed)?);
+        if let Some(path) = open.of(&owed.from, owed.delivery.entry) {
+            owed.delivery.path.clone_from(&path.hops);
+            line.push(open_owed(desk, owed)?);
+        }
     }
     Ok(line)
 }
-
-/// Where these stand in a row of [`debts_of_lane`].
-const ENTRY: usize = 1;
-const FROM_PLACE: usize = 20;
 
 fn owed_from_row(row: &Row<'_>, lane: LaneId) -> rusqlite::Result<Owed> {
     Ok(Owed {
         delivery: Delivery {
             id: row.get(0)?,
-            entry: row.get(ENTRY)?,
+            entry: row.get(1)?,
             lane,
             path: vec![lane],
             key: row.get(2)?,
@@ -318,7 +348,7 @@ fn owed_from_row(row: &Row<'_>, lane: LaneId) -> rusqlite::Result<Owed> {
             again: row.get(19)?,
             urgent: row.get(21)?,
         },
-        from: row.get(FROM_PLACE)?,
+        from: row.get(20)?,
         sealed: row.get(5)?,
         due: row.get(12)?,
         hold_until: row.get(13)?,

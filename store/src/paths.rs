@@ -7,10 +7,10 @@ use std::collections::HashMap;
 use rusqlite::{Connection, params};
 
 use crate::{
-    DeliveryId, EntryId, LaneId, Millis, Place, PortalId, Side, Store,
+    DeliveryId, EntryId, LaneId, Millis, Place, PortalId, Side, Store, bundle,
     database::{Desk, Fault},
     holds::LACKS_CONSENT,
-    notices,
+    notices, setback,
 };
 
 /// A linked portal.
@@ -228,37 +228,83 @@ impl Net {
 }
 
 impl Store {
-    /// Whether a delivery that was ready may still go: it is owed, and nothing has held it up since, nor what is bound to
-    /// it.
-    pub async fn may_go(&self, delivery: DeliveryId, now: Millis) -> Result<bool, crate::Error> {
+    /// Whether a delivery that was ready may still go by a step that pays `parts` debts: all of them are owed and still
+    /// bound to it, and nothing has held one of them up since.
+    pub async fn may_go(
+        &self,
+        delivery: DeliveryId,
+        parts: usize,
+        now: Millis,
+    ) -> Result<bool, crate::Error> {
         self.read("look whether a delivery may go", move |desk| {
-            may_go(desk, delivery, now)
+            may_go(desk, delivery, parts, now)
+        })
+        .await
+    }
+
+    /// The same of a step that pays several debts, which is tried at once if so: until its answer is seen nobody knows
+    /// whether it happened. If some of them are not bound to it any more, the others are taken apart where it was never
+    /// tried.
+    pub async fn sets_off(
+        &self,
+        delivery: DeliveryId,
+        parts: usize,
+        now: Millis,
+    ) -> Result<bool, crate::Error> {
+        self.transaction("let bound debts go", move |desk| {
+            if may_go(desk, delivery, parts, now)? {
+                setback::mark_unanswered(desk, delivery, now)?;
+                return Ok(true);
+            }
+            if rows_of(desk, delivery)?.len() != parts && !bundle::was_tried(desk, delivery)? {
+                bundle::unbind(desk, delivery)?;
+            }
+            Ok(false)
         })
         .await
     }
 }
 
-fn may_go(desk: &Desk<'_>, delivery: DeliveryId, now: Millis) -> Result<bool, Fault> {
-    let rows = desk
+/// A debt, as far as it matters whether it may go.
+struct Going {
+    lane: LaneId,
+    from: Place,
+    entry: EntryId,
+    urgent: bool,
+    is_bound: bool,
+}
+
+/// The debts that a delivery pays.
+fn rows_of(desk: &Desk<'_>, delivery: DeliveryId) -> Result<Vec<Going>, Fault> {
+    Ok(desk
         .sql
         .prepare_cached(
-            "SELECT portal_id, toward, from_place, entry_id, urgent FROM outbox
+            "SELECT portal_id, toward, from_place, entry_id, urgent, slot IS NOT NULL FROM outbox
              WHERE id = ?1 OR leader = ?1",
         )?
         .query_map(params![delivery], |row| {
-            Ok((
-                crate::columns::lane(row)?,
-                row.get(2)?,
-                row.get(3)?,
-                row.get(4)?,
-            ))
+            Ok(Going {
+                lane: crate::columns::lane(row)?,
+                from: row.get(2)?,
+                entry: row.get(3)?,
+                urgent: row.get(4)?,
+                is_bound: row.get(5)?,
+            })
         })?
-        .collect::<Result<Vec<(LaneId, Place, EntryId, bool)>, _>>()?;
-    let Some((lane, ..)) = rows.first() else {
+        .collect::<Result<_, _>>()?)
+}
+
+fn may_go(desk: &Desk<'_>, delivery: DeliveryId, parts: usize, now: Millis) -> Result<bool, Fault> {
+    let rows = rows_of(desk, delivery)?;
+    let Some(Going { lane, .. }) = rows.first() else {
         return Ok(false);
     };
+    // Its plan says what all of them said: without one of them, or one by one, it may not be sent.
+    if rows.len() != parts || parts > 1 && rows.iter().any(|row| !row.is_bound) {
+        return Ok(false);
+    }
     let open = Net::load(desk.sql, now)?.open(*lane);
     Ok(rows
         .iter()
-        .all(|(_, from, entry, urgent)| *urgent || open.lead(from, *entry)))
+        .all(|row| row.urgent || open.lead(&row.from, row.entry)))
 }

@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use rusqlite::params;
 
-use crate::{DeliveryId, Error, Millis, Store, outbox::note};
+use crate::{
+    DeliveryId, Error, Millis, Store,
+    database::{Desk, Fault},
+    outbox::note,
+};
 
 /// How a try failed, for now.
 #[derive(Clone, Copy, Debug)]
@@ -64,4 +68,20 @@ impl Store {
         })
         .await
     }
+}
+
+/// A try of the present step was not answered: keeps the earliest such moment.
+pub(crate) fn mark_unanswered(
+    desk: &Desk<'_>,
+    delivery: DeliveryId,
+    since: Millis,
+) -> Result<(), Fault> {
+    let rows = desk
+        .sql
+        .prepare_cached(
+            "UPDATE outbox SET unanswered_since = coalesce(unanswered_since, ?2) WHERE id = ?1",
+        )?
+        .execute(params![delivery, since])?;
+    note(rows, delivery);
+    Ok(())
 }

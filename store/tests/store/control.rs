@@ -234,7 +234,7 @@ async fn a_paused_portal_keeps_its_queue_and_a_begun_delivery_waits_as_well() {
         .unwrap();
     let ground = ground.restart().await;
     // It is looked for; found nowhere, it waits.
-    assert!(!ground.store.may_go(begun.id, NOW).await.unwrap());
+    assert!(!ground.store.may_go(begun.id, 1, NOW).await.unwrap());
     assert_eq!(ground.ready(lane).await.id, begun.id);
     ground.store.held_back(begun.id).await.unwrap();
     assert_eq!(ground.store.head(lane, NOW).await.unwrap(), Head::Empty);

@@ -144,7 +144,10 @@ async fn nothing_passes(
     assert_eq!(first.path.last(), Some(&lane), "{said}");
     stop(&ground, stopped, how).await;
     // What was ready a moment ago is not any more.
-    assert!(!ground.store.may_go(first.id, NOW).await.unwrap(), "{said}");
+    assert!(
+        !ground.store.may_go(first.id, 1, NOW).await.unwrap(),
+        "{said}"
+    );
     if how != Stop::Delay {
         let held = stands_held(&ground, from, lane).await;
         assert_eq!(held, how != Stop::Removed, "{said}");
@@ -276,10 +279,17 @@ async fn another_path_carries_on_what_one_holds_up_but_none_that_was_linked_late
     portal(&ground.store, &third, "a").await;
     assert_eq!(head_at(&ground, lane, NOW).await, None);
     ground.accept(vec![letter(&ground.room, "after")]).await;
-    assert_eq!(ground.deliver(lane, "c1").await.payload, b"after");
+    // It may be about what was said before it, and waits behind that.
     assert_eq!(head_at(&ground, lane, NOW).await, None);
+    ground.accept(vec![letter(&third, "other")]).await;
+    let other = ground.ready(lane).await;
+    assert_eq!(other.payload, b"other");
+    let line = ground.store.line(lane, other.id, 9, NOW).await.unwrap();
+    assert_eq!(line.len(), 1);
+    ground.deliver(lane, "c0").await;
     // Removed, the path that was there from the beginning takes with it what was said before the other one was.
     stop(&ground, &ground.a, Stop::Removed).await;
+    assert_eq!(ground.deliver(lane, "c1").await.payload, b"after");
     let tally = ground.tally(lane).await;
     assert_eq!(tally.skipped, [("unlinked".to_owned(), 1)]);
     assert!(balances(&tally) && tally.pending == 0);
@@ -375,7 +385,7 @@ async fn messages_that_were_to_go_together_go_apart_when_one_of_them_is_held_up(
         .pause(ground.a.id, "@ann:x", NOW)
         .await
         .unwrap();
-    assert!(!ground.store.may_go(line[0].id, NOW).await.unwrap());
+    assert!(!ground.store.may_go(line[0].id, 3, NOW).await.unwrap());
     for said in [&b"x1"[..], b"x2"] {
         let delivery = ground.ready(lane).await;
         assert_eq!((delivery.payload.as_slice(), &delivery.plan), (said, &None));
@@ -398,8 +408,15 @@ async fn messages_of_which_nobody_knows_whether_they_went_together_wait_together
         .await
         .unwrap();
     ground.accept(vec![letter(&ground.a.channel, "x3")]).await;
-    // Alone they might come twice, and what comes later would come before them.
-    assert_eq!(head_at(&ground, lane, NOW).await, None);
+    // Alone they might come twice, and what comes later would come before them: first they are looked for.
+    let looked_for = ground.ready(lane).await;
+    assert_eq!(
+        (looked_for.id, looked_for.unanswered_since),
+        (line[0].id, Some(NOW))
+    );
+    assert!(!ground.store.may_go(looked_for.id, 3, NOW).await.unwrap());
+    assert!(!ground.store.sets_off(looked_for.id, 3, NOW).await.unwrap());
+    assert_eq!(ground.ready(lane).await.plan, looked_for.plan);
     // Removed, the text of the room goes nowhere any more, and the channel's messages end as failed.
     stop(&ground, &ground.a, Stop::Removed).await;
     let tally = ground.tally(lane).await;
@@ -408,6 +425,59 @@ async fn messages_of_which_nobody_knows_whether_they_went_together_wait_together
     assert_eq!(tally.skipped, [("unlinked".to_owned(), 1)]);
     let left = ground.deliver(lane, "x3").await;
     assert_eq!((left.payload.as_slice(), left.plan), (&b"x3"[..], None));
+}
+
+#[tokio::test]
+async fn what_was_said_elsewhere_goes_on_once_it_is_known_that_a_shared_message_is_not_there() {
+    let (ground, lane, line) = bound().await;
+    ground.store.unanswered(line[0].id, NOW).await.unwrap();
+    stop(&ground, &ground.a, Stop::Pause).await;
+    assert_eq!(ground.ready(lane).await.id, line[0].id);
+    ground.store.unbind(line[0].id).await.unwrap();
+    for said in [&b"x1"[..], b"x2"] {
+        let delivery = ground.deliver(lane, &String::from_utf8_lossy(said)).await;
+        assert_eq!((delivery.payload.as_slice(), delivery.plan), (said, None));
+        assert_eq!(delivery.unanswered_since, None);
+    }
+    ground.store.resume(ground.a.id).await.unwrap();
+    assert_eq!(ground.deliver(lane, "r1").await.payload, b"r1");
+}
+
+#[tokio::test]
+async fn a_shared_message_that_was_taken_apart_does_not_go_as_it_was_written() {
+    let (ground, lane, line) = bound().await;
+    // It waits for its turn, with its plan in hand, while a portal is removed.
+    assert!(ground.store.may_go(line[0].id, 3, NOW).await.unwrap());
+    stop(&ground, &ground.a, Stop::Removed).await;
+    assert!(!ground.store.may_go(line[0].id, 3, NOW).await.unwrap());
+    assert!(!ground.store.sets_off(line[0].id, 3, NOW).await.unwrap());
+    for said in [&b"x1"[..], b"x2"] {
+        let delivery = ground.deliver(lane, &String::from_utf8_lossy(said)).await;
+        assert_eq!((delivery.payload.as_slice(), delivery.plan), (said, None));
+    }
+    assert_eq!(head_at(&ground, lane, NOW).await, None);
+}
+
+#[tokio::test]
+async fn a_shared_message_that_is_under_way_counts_as_tried_when_a_portal_is_removed() {
+    let (ground, lane, line) = bound().await;
+    assert!(ground.store.sets_off(line[0].id, 3, NOW).await.unwrap());
+    stop(&ground, &ground.a, Stop::Removed).await;
+    // Nothing of it is sent a second time.
+    assert_eq!(head_at(&ground, lane, NOW).await, None);
+    let tally = ground.tally(lane).await;
+    assert!(balances(&tally), "{tally:?}");
+    assert_eq!((tally.failed, tally.pending), (2, 0));
+}
+
+#[tokio::test]
+async fn a_shared_message_that_was_turned_away_is_taken_apart_like_one_that_was_not_tried() {
+    let (ground, lane, line) = bound().await;
+    assert!(ground.store.sets_off(line[0].id, 3, NOW).await.unwrap());
+    ground.store.answered(line[0].id).await.unwrap();
+    stop(&ground, &ground.a, Stop::Removed).await;
+    assert_eq!(ground.deliver(lane, "x1").await.payload, b"x1");
+    assert_eq!(ground.deliver(lane, "x2").await.payload, b"x2");
 }
 
 #[tokio::test]
@@ -439,7 +509,7 @@ async fn what_is_in_doubt_is_looked_for_while_it_is_held_up_and_then_waits() {
         (looked_for.id, looked_for.unsure_since),
         (begun.id, Some(NOW))
     );
-    assert!(!ground.store.may_go(begun.id, NOW).await.unwrap());
+    assert!(!ground.store.may_go(begun.id, 1, NOW).await.unwrap());
     ground.store.held_back(begun.id).await.unwrap();
     assert_eq!(head_at(&ground, lane, NOW).await, None);
 }
