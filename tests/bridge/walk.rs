@@ -184,7 +184,7 @@ async fn edits_and_deletions_cross_in_both_directions() {
 
 /// A moderator of the channel removes what Ann wrote; the bridge has no right to do the same in the room.
 #[tokio::test]
-async fn a_deletion_that_the_room_forbids_does_not_block_what_follows() {
+async fn a_deletion_of_a_copy_in_the_channel_does_not_block_what_follows() {
     let (_, scene) = open().await;
     scene.ann.say(&scene.stage.room, "hers").await.unwrap();
     let copy = in_channel(&scene, 1).await.remove(0);
@@ -199,12 +199,7 @@ async fn a_deletion_that_the_room_forbids_does_not_block_what_follows() {
             .unwrap()
             .contains("and on it goes")
     );
-    let told = in_channel(&scene, 1).await;
-    assert!(
-        told[0].text.contains("could not be delivered"),
-        "{}",
-        told[0].text
-    );
+    // Nothing was tried in the room, so nothing failed there that anybody had to be told of.
     close(&scene).await;
 }
 
