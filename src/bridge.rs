@@ -28,7 +28,7 @@ use std::{
 };
 
 use anyhow::Context;
-use footbridge_store::{Place, Portal, PortalId, Store, StoreKey};
+use footbridge_store::{Place, Portal, Store, StoreKey};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info, info_span, warn};
@@ -255,10 +255,8 @@ impl House {
         let mut backoff = Backoff::default();
         let mut lanes = HashSet::new();
         while !stop.is_cancelled() {
-            if missing.is_empty() {
-                let listed: Vec<PortalId> = named.iter().map(|portal| portal.id).collect();
-                self.store.keep_portals(&listed, self.clock.now()).await?;
-            }
+            let listed = served::listed(&named, &missing, &self.store.portals().await?);
+            self.store.keep_portals(&listed, self.clock.now()).await?;
             let portals = self.served(&named).await?;
             self.start_lanes(tasks, &mut lanes, &portals);
             self.sit_out_shortage(tasks).await?;

@@ -8,9 +8,29 @@ use tracing::warn;
 
 use super::{House, outside::Sides};
 use crate::{
+    config::PortalConfig,
     control::{Control, Rules, Shown},
     gateway::{self, Gateway},
 };
+
+/// The portals that the configuration still names, also under another name: one of those that were not found yet may be
+/// what an earlier configuration called differently.
+pub(super) fn listed(
+    named: &[Portal],
+    missing: &[PortalConfig],
+    stored: &[Portal],
+) -> Vec<PortalId> {
+    let may_be = |portal: &&Portal| {
+        let spec = &portal.spec;
+        missing.iter().any(|wanted| {
+            wanted.room == spec.room
+                || (&wanted.silo, &wanted.channel) == (&spec.silo, &spec.channel)
+        })
+    };
+    let named = named.iter().map(|portal| portal.id);
+    let renamed = stored.iter().filter(may_be).map(|portal| portal.id);
+    named.chain(renamed).collect()
+}
 
 impl House {
     /// The portals to run now, as the store has them: rooms move, and portals are made and taken apart.
@@ -76,5 +96,42 @@ impl House {
             shown: Arc::new(Shown::default()),
             answers: self.answers.clone(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use footbridge_store::{Place, PortalSpec};
+
+    use super::*;
+
+    fn portal(id: i64, room: &str, channel: &str) -> Portal {
+        Portal {
+            id: PortalId(id),
+            spec: spec(room, channel),
+            room: Place::room(room),
+            channel: Place::new("gitter", channel),
+            active: true,
+            origin: Origin::File,
+        }
+    }
+
+    fn spec(room: &str, channel: &str) -> PortalSpec {
+        PortalSpec {
+            room: room.to_owned(),
+            silo: "gitter".to_owned(),
+            channel: channel.to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_portal_that_was_taken_out_of_the_configuration_is_put_away_while_another_is_not_found() {
+        let [found, gone] = [portal(1, "#a", "a"), portal(2, "#b", "b")];
+        let renamed = portal(3, "#c-as-it-was-called", "c");
+        let missing = [PortalConfig::of_operator(spec("#c", "c"))];
+        let stored = [found.clone(), gone, renamed];
+        let ids = [PortalId(1), PortalId(3)];
+        assert_eq!(listed(std::slice::from_ref(&found), &missing, &stored), ids);
+        assert_eq!(listed(&[found], &[], &stored), [PortalId(1)]);
     }
 }
