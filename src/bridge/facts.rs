@@ -102,6 +102,11 @@ impl House {
             if change != Change::None && is_refused(refused, which, value) {
                 continue;
             }
+            // It took some time to ask for them.
+            let held = self.store.is_held(portal.id, self.clock.now());
+            if change != Change::None && held.await? {
+                return Ok(());
+            }
             let done = match change {
                 Change::None => Ok(Seen::of(&here, &there)),
                 Change::Room => {
