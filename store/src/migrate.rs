@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// The steps; the schema's number is how many of them were taken.
-const STEPS: [&str; 18] = [
+const STEPS: [&str; 19] = [
     include_str!("../migrations/001_init.sql"),
     include_str!("../migrations/002_bundles.sql"),
     include_str!("../migrations/003_parked.sql"),
@@ -30,6 +30,7 @@ const STEPS: [&str; 18] = [
     include_str!("../migrations/016_rivals.sql"),
     include_str!("../migrations/017_identities.sql"),
     include_str!("../migrations/018_said.sql"),
+    include_str!("../migrations/019_paths_before.sql"),
 ];
 
 /// Marks the file as ours: `FtBr`.
