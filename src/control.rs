@@ -330,7 +330,7 @@ impl Control {
         command: &Command,
         now: Millis,
     ) -> Result<String, store::Error> {
-        let tallies = self.store.tallies().await?;
+        let tallies = self.store.tallies_at(now).await?;
         let holds = self.store.holds(now).await?;
         let keyless = self.store.keyless().await?;
         let here = &question.place;

@@ -4,6 +4,7 @@
 //! It does not know Matrix or any silo, only [`Outlet`]. The table is the queue; the bell only wakes.
 
 mod batch;
+mod changes;
 mod choice;
 mod edits;
 mod doubt;
@@ -54,10 +55,6 @@ const SLOW_POLL: Duration = Duration::from_secs(30);
 const SYSTEM: &str = "system-message";
 /// The same for what machines say.
 const NOTICE: &str = "notice";
-
-/// The rule for a change of what was written elsewhere. Who may change a copy has no say over the original or over other
-/// copies, and our account lends nobody its power there.
-const ELSEWHERE: &str = "written-elsewhere";
 
 /// What a lane needs from the house.
 #[derive(Clone)]
@@ -236,6 +233,9 @@ impl Lane {
             }
             turn = Some(permit);
         }
+        if bound.is_none() && self.waits_behind(&delivery, &message).await? {
+            return Ok(Attempt::Settled);
+        }
         let plan = match bound {
             Some(plan) => plan,
             None => self.plan(&delivery, &message).await?,
@@ -296,18 +296,11 @@ impl Lane {
                 .never_mind(&delivery.from, target, delivery.entry, now)
                 .await?;
         }
-        if let (Some(owed), true) = (known.owed, known.copies.is_empty()) {
-            match message.action {
-                // The message it takes back still waits here: neither will be seen.
-                Action::Delete { .. } => {
-                    let gone = Undelivered::Skipped("deleted-before-delivery".to_owned());
-                    self.store.undelivered(owed, gone, self.clock.now()).await?;
-                    return Ok(Ok(Plan::Skip("deleted-before-delivery".to_owned())));
-                }
-                // The message it changes still waits for its key: this is all of its text, and readable.
-                Action::Edit { .. } => return self.fill_by_edit(delivery, message, &known).await,
-                _ => {}
-            }
+        if let (Some(_), true, Action::Edit { .. }) =
+            (known.owed, known.copies.is_empty(), &message.action)
+        {
+            // The message it changes still waits for its key: this is all of its text, and readable.
+            return self.fill_by_edit(delivery, message, &known).await;
         }
         if let Action::Delete { target } = &message.action
             && known.copies.is_empty()
@@ -318,7 +311,7 @@ impl Lane {
         {
             // What it takes back failed and is kept to be tried again: now it is not.
             self.tell().await?;
-            return Ok(Ok(Plan::Skip("deleted-before-delivery".to_owned())));
+            return Ok(Ok(Plan::Skip(batch::DELETED.to_owned())));
         }
         if let Action::Edit { target, .. } = &message.action
             && let Some(rule) = self.edit_rule(delivery, message, target, &known).await?
@@ -350,24 +343,6 @@ impl Lane {
     fn passed(&self, delivery: &Delivery) -> impl Iterator<Item = (Side, Tastes)> {
         let hops = delivery.path.iter();
         hops.map(|hop| (hop.toward, self.tastes.of(hop.portal)))
-    }
-
-    /// The plan for a change of a message that was written elsewhere; `None` where it was written there, or is no change.
-    async fn elsewhere(
-        &self,
-        delivery: &Delivery,
-        message: &Message,
-        known: &Copies,
-    ) -> Result<Option<Plan>, Error> {
-        let is_change = matches!(message.action, Action::Edit { .. } | Action::Delete { .. });
-        let home = known.home.as_ref().filter(|_| is_change);
-        if home.is_none_or(|home| *home == delivery.from) {
-            return Ok(None);
-        }
-        if let Action::Delete { target } = &message.action {
-            self.store.copy_is_gone(&delivery.from, target).await?;
-        }
-        Ok(Some(Plan::Skip(ELSEWHERE.to_owned())))
     }
 
     /// The message with those called whom the other side knows.

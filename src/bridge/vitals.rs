@@ -28,7 +28,7 @@ impl Vitals for House {
     }
 
     async fn tallies(&self) -> Option<Vec<Tally>> {
-        self.store.tallies().await.ok()
+        self.store.tallies_at(self.now()).await.ok()
     }
 
     fn now(&self) -> Millis {
@@ -40,7 +40,7 @@ impl House {
     /// The state now, and why it is not ready, if it is not.
     pub(super) async fn weigh(&self) -> (Health, Vec<String>) {
         let now = self.now();
-        let tallies = self.store.tallies().await.ok();
+        let tallies = self.store.tallies_at(now).await.ok();
         // What is held up on purpose is nothing wrong.
         let held = self.store.holds(now).await.unwrap_or_default();
         let is_held = |tally: &&Tally| held.iter().any(|(id, _)| *id == tally.lane.portal);
@@ -121,8 +121,8 @@ impl House {
     }
 }
 
-/// When lanes of limited accounts will be empty, as far as that can be told. Messages whose key is missing wait for
-/// something else.
+/// When lanes of limited accounts will be empty, as far as that can be told. Messages whose key is missing, or that are
+/// held up, wait for something else.
 fn backlogs(tallies: &[Tally], portals: &[Portal], paces: &[(String, Pace)]) -> Vec<Backlog> {
     let account_of = |tally: &Tally| match tally.lane.toward {
         Side::Matrix => Some(MATRIX),
@@ -131,7 +131,7 @@ fn backlogs(tallies: &[Tally], portals: &[Portal], paces: &[(String, Pace)]) -> 
             .find(|portal| portal.id == tally.lane.portal)
             .map(|portal| portal.spec.silo.as_str()),
     };
-    let owed = |tally: &Tally| tally.pending.saturating_sub(tally.waiting);
+    let owed = |tally: &Tally| tally.pending.saturating_sub(tally.waiting + tally.held);
     let mut backlogs = Vec::new();
     for (account, pace) in paces {
         let lanes: Vec<&Tally> = tallies

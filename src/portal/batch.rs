@@ -22,7 +22,7 @@ const LINE: usize = 64;
 /// The rule for an edit whose message was not sent yet: it says the new text at once.
 pub(super) const INCLUDED: &str = "edit-included";
 /// The rule for a message that was taken back before it was sent, and for its taking back.
-const DELETED: &str = "deleted-before-delivery";
+pub(super) const DELETED: &str = "deleted-before-delivery";
 
 /// What a look down the line came to.
 pub(super) enum Gathered {

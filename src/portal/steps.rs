@@ -70,6 +70,10 @@ impl Lane {
             // or its file was fetched.
             if !self.sets_off(delivery, parts).await? {
                 let in_doubt = index == done && delivery.unsure_since.is_some();
+                if matches!(message.action, Action::React { .. }) {
+                    let noted = self.store.react_later(delivery.entry, &delivery.to);
+                    noted.await?;
+                }
                 return self.held_up(delivery, permit, in_doubt).await;
             }
             let mut result = match fetched {
@@ -278,9 +282,12 @@ impl Lane {
                 .step_made_for(delivery.id, copy, (&delivery.from, target), last)
                 .await?;
         } else {
-            self.store
-                .step_done(delivery.id, made, gone, last, self.clock.now())
-                .await?;
+            let now = self.clock.now();
+            let owed = self.store.step_done(delivery.id, made, gone, last, now);
+            if let (false, Some(copy)) = (owed.await?, made) {
+                let known = self.store.made_too_late(delivery.entry, &delivery.to, copy);
+                known.await?;
+            }
         }
         crash::point("step.settled");
         self.bells.step_settled();

@@ -13,6 +13,7 @@ mod progress;
 mod keyless;
 mod outbox;
 mod setback;
+mod behind;
 mod bundle;
 mod head;
 mod settle;

@@ -8,7 +8,7 @@ use crate::{
     Copy, DeliveryId, EntryId, Error, LaneId, Millis, Place, RemoteId, Store, bundle, columns,
     database::{Desk, Fault},
     head::plan_cell,
-    links, parked, setback,
+    links, parked, removal, setback,
     settle::{self, Debt, End},
 };
 
@@ -189,7 +189,8 @@ impl Store {
 
     /// The present step is done: `made` is linked to the entry (and to those of debts bound to this one, which are
     /// settled with it), `gone` is unlinked, attempts and doubt are cleared. With `last` the delivery is settled as
-    /// delivered in the same transaction, its payload erased if no other debt needs it.
+    /// delivered in the same transaction, its payload erased if no other debt needs it. Answers whether it was still owed;
+    /// if not, nothing is written.
     pub async fn step_done(
         &self,
         delivery: DeliveryId,
@@ -197,14 +198,14 @@ impl Store {
         gone: Option<&RemoteId>,
         last: bool,
         now: Millis,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let (made, gone) = (made.cloned(), gone.cloned());
         // A settled delivery leaves no row that could have a time.
         let _ = now;
         self.transaction("settle a step", move |desk| {
             let Some(debt) = settle::debt(desk.sql, delivery)? else {
                 note(0, delivery);
-                return Ok(());
+                return Ok(false);
             };
             if let Some(made) = &made {
                 bundle::link_made(desk, &debt, made)?;
@@ -212,13 +213,14 @@ impl Store {
             if let Some(gone) = &gone {
                 links::unlink(desk.sql, &debt.to, gone)?;
             }
-            advance(desk, &debt, last)
+            advance(desk, &debt, last)?;
+            Ok(true)
         })
         .await
     }
 
     /// The present step was turned away before anything happened, for a reason that is not its own: no attempt
-    /// is counted, and there is no doubt.
+    /// is counted, and there is no doubt. If it waited only for that to be known, the delivery ends.
     pub async fn held_back(&self, delivery: DeliveryId) -> Result<(), Error> {
         self.transaction("hold a step back", move |desk| {
             let rows = desk
@@ -226,7 +228,7 @@ impl Store {
                 .prepare_cached("UPDATE outbox SET unsure_since = NULL WHERE id = ?1")?
                 .execute([delivery])?;
             note(rows, delivery);
-            Ok(())
+            removal::end_without_path(desk, delivery)
         })
         .await
     }
@@ -333,10 +335,17 @@ impl Store {
         .await
     }
 
-    /// The conservation counters, one row per lane.
+    /// The conservation counters, one row per lane. What the delay of a consent holds up counts as free.
     pub async fn tallies(&self) -> Result<Vec<Tally>, Error> {
-        self.read("read the tallies", |desk| settle::tallies(desk.sql))
-            .await
+        self.tallies_at(Millis(i64::MAX)).await
+    }
+
+    /// The same with what is held up at this moment.
+    pub async fn tallies_at(&self, now: Millis) -> Result<Vec<Tally>, Error> {
+        self.read("read the tallies", move |desk| {
+            settle::tallies(desk.sql, now)
+        })
+        .await
     }
 
     /// Lanes that owe something.
@@ -373,7 +382,8 @@ pub(crate) fn advance(desk: &Desk<'_>, debt: &Debt, last: bool) -> Result<(), Fa
              tried_at = NULL WHERE id = ?1",
         )?
         .execute([debt.id])?;
-    Ok(())
+    // If only its doubt kept it, the rest of it does not go.
+    removal::end_without_path(desk, debt.id)
 }
 
 pub(crate) fn write_plan(

@@ -268,7 +268,7 @@ fn write(
              SELECT id, entry_id, portal_id, toward, to_place, key, iif(?6 AND steps_done > 0, plan, NULL), steps_done,
                  accepted_at, from_place, tries + 1, ?2, ?3, ?4, ?5, 'failed', ?6, ?6
              FROM outbox WHERE id = ?1
-             ON CONFLICT (id) DO UPDATE SET plan = excluded.plan, steps_done = excluded.steps_done,
+             ON CONFLICT (id) DO UPDATE SET from_place = excluded.from_place, plan = excluded.plan, steps_done = excluded.steps_done,
                  tries = excluded.tries, failed_at = excluded.failed_at, kind = excluded.kind,
                  reason = excluded.reason, state = 'failed', kept = excluded.kept,
                  untold = iif(parked.bulletin IS NULL, excluded.untold, 0)",

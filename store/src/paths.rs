@@ -2,7 +2,7 @@
 //! read. A delivery goes while every portal of a path lets it pass, waits while one of each holds it up, and ends when no
 //! path of linked portals is left. The last portal of a path is always the one whose lane owes the delivery.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use rusqlite::{Connection, params};
 
@@ -179,8 +179,8 @@ impl Net {
         };
         if !own.is_desk {
             best.insert(near.clone(), last);
-            let mut open = vec![near];
-            while let Some(here) = open.pop() {
+            let mut open = VecDeque::from([near]);
+            while let Some(here) = open.pop_front() {
                 let Some(onward) = best.get(here).cloned() else {
                     continue;
                 };
@@ -204,7 +204,7 @@ impl Net {
                         after,
                     };
                     best.insert(there.clone(), path);
-                    open.push(there);
+                    open.push_back(there);
                 }
             }
         }

@@ -58,6 +58,15 @@ impl Store {
             .await
     }
 
+    /// The reaction that the delivery of this entry noted does not go now: nothing tells of it until it does.
+    pub async fn react_later(&self, entry: EntryId, to: &Place) -> Result<(), Error> {
+        let to = to.clone();
+        self.transaction("forget a reaction for now", move |desk| {
+            forget_unshown(desk, entry, &to)
+        })
+        .await
+    }
+
     /// Notes that somebody's reaction is taken back, by the delivery of this entry. Answers whether there was one.
     pub async fn unreact(&self, entry: EntryId, reacting: Reacting) -> Result<bool, Error> {
         self.transaction("note a reaction's end", move |desk| {
@@ -253,6 +262,21 @@ impl Store {
         })
         .await
     }
+}
+
+/// The reaction that is this entry is not shown and will not be, or not yet.
+pub(crate) fn forget_unshown(desk: &Desk<'_>, entry: EntryId, to: &Place) -> Result<(), Fault> {
+    let rows = desk
+        .sql
+        .prepare_cached(
+            "DELETE FROM reaction
+             WHERE touched = ?1 AND to_place = ?2 AND gone = 0 AND shown IS NULL",
+        )?
+        .execute(params![entry, to])?;
+    if rows > 0 {
+        desk.erased();
+    }
+    Ok(())
 }
 
 /// Nothing of ours shows any more what this showed.

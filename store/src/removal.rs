@@ -1,18 +1,18 @@
 //! Unlinking a portal: at once and wholly. What it still owes is dropped and counted, every letter that is left of
 //! it is erased, and only ids stay.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use rusqlite::params;
 
 use crate::{
-    EntryId, Error, LaneId, Millis, Place, PortalId, RemoteId, Side, Store, bundle, columns,
-    commands,
+    DeliveryId, EntryId, Error, LaneId, Millis, Place, PortalId, RemoteId, Side, Store, bundle,
+    columns, commands,
     database::{Desk, Fault},
     desks, notices, parked,
     paths::Net,
     portals::{self, Origin},
-    progress,
+    progress, reactions,
     settle::{self, End},
 };
 
@@ -44,11 +44,14 @@ impl Store {
         self.transaction("unlink a portal", move |desk| {
             let mut removed = Removed::default();
             let mut rooms = Vec::new();
+            let mut lanes: Vec<LaneId> = Vec::new();
             for portal in portals::all(desk.sql)? {
                 let named = gone.contains(&portal.id) && portal.origin != Origin::Desk;
                 if !named || !portal.active {
                     continue;
                 }
+                // In these lanes what was bound to something of it goes by itself now.
+                lanes.extend(Net::load(desk.sql, now)?.around(portal.id));
                 deactivate(desk, portal.id)?;
                 removed.portals += 1;
                 rooms.push((portal.id, portal.room));
@@ -61,11 +64,13 @@ impl Store {
                 desks::open(desk, room, now)?;
             }
             removed.dropped = clear_away(desk, UNLINKED, now)?;
-            for (portal, room) in rooms {
+            for (portal, room) in &rooms {
                 removed
                     .lanes
-                    .extend(say(desk, portal, &room, told(removed.dropped), now)?);
+                    .extend(say(desk, *portal, room, told(removed.dropped), now)?);
             }
+            lanes.retain(|lane| !rooms.iter().any(|(gone, _)| *gone == lane.portal));
+            removed.lanes.extend(lanes);
             if let Some(question) = question {
                 commands::close(desk, question)?;
             }
@@ -123,6 +128,7 @@ pub(crate) fn clear_away(desk: &Desk<'_>, rule: &'static str, now: Millis) -> Re
         if is_message(desk, debt.entry)? {
             dropped.insert(debt.entry);
         }
+        reactions::forget_unshown(desk, debt.entry, &debt.to)?;
         settle::settle(desk, &debt, End::Skipped(rule))?;
     }
     erase_without_path(desk)?;
@@ -141,6 +147,18 @@ pub(crate) fn clear_away(desk: &Desk<'_>, rule: &'static str, now: Millis) -> Re
     Ok(dropped.len())
 }
 
+/// Ends a debt that no path of linked portals carries any more and that nobody has in doubt.
+pub(crate) fn end_without_path(desk: &Desk<'_>, delivery: DeliveryId) -> Result<(), Fault> {
+    let Some(debt) = settle::debt(desk.sql, delivery)? else {
+        return Ok(());
+    };
+    let linked = Net::load(desk.sql, Millis::default())?.linked(debt.lane);
+    if !linked.lead(&debt.from, debt.entry) {
+        settle::settle(desk, &debt, End::Skipped(UNLINKED))?;
+    }
+    Ok(())
+}
+
 /// What no path of linked portals would carry any more is not kept to be tried again.
 fn erase_without_path(desk: &Desk<'_>) -> Result<(), Fault> {
     let net = Net::load(desk.sql, Millis::default())?;
@@ -149,8 +167,10 @@ fn erase_without_path(desk: &Desk<'_>) -> Result<(), Fault> {
         .prepare("SELECT DISTINCT portal_id, toward, from_place FROM parked WHERE kept = 1")?
         .query_map([], |row| Ok((columns::lane(row)?, row.get(2)?)))?
         .collect::<Result<Vec<(LaneId, Place)>, _>>()?;
+    let mut known = HashMap::new();
     for (lane, from) in sources {
-        let until = net.linked(lane).since(&from);
+        let linked = known.entry(lane).or_insert_with(|| net.linked(lane));
+        let until = linked.since(&from);
         parked::erase_until(desk, params![lane.portal, lane.toward, from, until])?;
     }
     Ok(())

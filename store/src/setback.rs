@@ -8,6 +8,7 @@ use crate::{
     DeliveryId, Error, Millis, Store,
     database::{Desk, Fault},
     outbox::note,
+    removal,
 };
 
 /// How a try failed, for now.
@@ -64,6 +65,10 @@ impl Store {
                     blamed
                 ])?;
             note(rows, delivery);
+            if setback.sure {
+                // If only its doubt kept it, it is not tried again.
+                removal::end_without_path(desk, delivery)?;
+            }
             Ok(())
         })
         .await

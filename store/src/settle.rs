@@ -1,6 +1,8 @@
 //! Taking on debts and ending them, with the counters that must add up: every row that enters or leaves the
 //! outbox does so here, in the transaction that counts it.
 
+use std::collections::HashMap;
+
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::{
@@ -76,12 +78,17 @@ pub(crate) fn debts_without_path(sql: &Connection) -> Result<Vec<Debt>, Fault> {
         .prepare("SELECT DISTINCT portal_id, toward, from_place FROM outbox")?
         .query_map([], |row| Ok((columns::lane(row)?, row.get(2)?)))?
         .collect::<Result<Vec<(LaneId, Place)>, _>>()?;
+    // What an active lane has in doubt is looked for before it ends: else a copy that did arrive would be taken for
+    // somebody's message there.
     let mut debts = sql.prepare(&format!(
-        "{DEBT} WHERE portal_id = ?1 AND toward = ?2 AND from_place = ?3 AND entry_id <= ?4"
+        "{DEBT} WHERE portal_id = ?1 AND toward = ?2 AND from_place = ?3 AND entry_id <= ?4
+         AND NOT (unsure_since IS NOT NULL
+                  AND EXISTS (SELECT 1 FROM portal p WHERE p.id = ?1 AND p.active = 1))"
     ))?;
     let mut found = Vec::new();
+    let mut known = HashMap::new();
     for (lane, from) in sources {
-        let linked = net.linked(lane);
+        let linked = known.entry(lane).or_insert_with(|| net.linked(lane));
         let until = linked.since(&from);
         let ended = debts.query_map(
             params![lane.portal, lane.toward, from, until],
@@ -231,7 +238,7 @@ fn count_skipped(sql: &Connection, lane: LaneId, rule: &str) -> Result<(), Fault
 }
 
 /// The counters of every lane, portals in order, each toward Matrix first.
-pub(crate) fn tallies(sql: &Connection) -> Result<Vec<Tally>, Fault> {
+pub(crate) fn tallies(sql: &Connection, now: Millis) -> Result<Vec<Tally>, Fault> {
     let mut tallies = sql
         .prepare_cached(
             "SELECT t.portal_id, t.toward, t.accepted, t.delivered, t.failed, count(o.id),
@@ -259,10 +266,9 @@ pub(crate) fn tallies(sql: &Connection) -> Result<Vec<Tally>, Fault> {
             })
         })?
         .collect::<Result<Vec<_>, _>>()?;
-    // A delay is short: what it holds up is not worth a word.
-    let net = Net::load(sql, Millis(i64::MAX))?;
+    let net = Net::load(sql, now)?;
     let mut sources = sql.prepare_cached(
-        "SELECT from_place, count(*), min(accepted_at) FROM outbox
+        "SELECT from_place, count(*), min(accepted_at), min(entry_id) FROM outbox
          WHERE portal_id = ?1 AND toward = ?2 GROUP BY from_place",
     )?;
     let mut rules = sql.prepare_cached(
@@ -276,11 +282,12 @@ pub(crate) fn tallies(sql: &Connection) -> Result<Vec<Tally>, Fault> {
         while let Some(row) = sources.next()? {
             let (from, count, oldest): (Place, u64, Millis) =
                 (row.get(0)?, row.get(1)?, row.get(2)?);
-            if open.since(&from) == EntryId(i64::MAX) {
-                tally.held += count;
-            } else {
+            // What one path would carry on waits behind what was said before it.
+            if open.lead(&from, row.get(3)?) {
                 tally.oldest_free =
                     Some(tally.oldest_free.map_or(oldest, |known| known.min(oldest)));
+            } else {
+                tally.held += count;
             }
         }
         tally.skipped = rules

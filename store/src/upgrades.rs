@@ -99,7 +99,7 @@ impl Store {
                 "UPDATE OR IGNORE parked SET to_place = ?2 WHERE to_place = ?1 AND kept = 1",
                 "UPDATE outbox SET from_place = ?2 WHERE from_place = ?1",
                 "UPDATE notice SET about_place = ?2 WHERE about_place = ?1",
-                "UPDATE parked SET from_place = ?2 WHERE from_place = ?1 AND kept = 1",
+                "UPDATE parked SET from_place = ?2 WHERE from_place = ?1",
             ] {
                 desk.sql.prepare_cached(moved)?.execute(params![old, new])?;
             }

@@ -38,6 +38,8 @@ pub enum Next {
     WorkThenFail(SendError),
     /// Does the work, and meanwhile somebody pauses a portal.
     WorkThenPause(Store, PortalId),
+    /// Somebody pauses a portal, and the answer is lost; if so, the work is done.
+    PauseThenLose(Store, PortalId, bool),
 }
 
 /// A channel that takes everything down, in memory.
@@ -271,6 +273,15 @@ impl Outlet for Wall {
                 store.pause(portal, "@a:x", Millis(1)).await.unwrap();
                 Ok(self.work_once(key, step))
             }
+            Next::PauseThenLose(store, portal, works) => {
+                store.pause(portal, "@a:x", Millis(1)).await.unwrap();
+                let _lost = works.then(|| self.work_once(key, step));
+                Err(SendError::Retry {
+                    after: None,
+                    outcome: Outcome::Unknown,
+                    source: anyhow::anyhow!("no answer"),
+                })
+            }
             Next::WorkThenFail(error) => {
                 let _lost = self.work_once(key, step);
                 Err(error)
@@ -314,6 +325,16 @@ impl Outlet for Wall {
                 sent_at: Millis(1),
             })
             .collect())
+    }
+
+    async fn find_sent(
+        &self,
+        _to: &Place,
+        key: &str,
+        _step: &Step,
+        _since: Millis,
+    ) -> Result<Option<Done>, SendError> {
+        Ok(self.made.lock().unwrap().get(key).cloned())
     }
 
     fn settle(&self) -> Duration {

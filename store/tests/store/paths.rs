@@ -628,3 +628,217 @@ async fn the_lanes_of_other_portals_are_rung_when_one_is_resumed() {
         assert!(rung.contains(&to_matrix(portal)) && rung.contains(&to_silo(portal)));
     }
 }
+
+#[tokio::test]
+async fn the_deletion_of_a_part_of_a_shared_message_that_was_not_sent_takes_that_alone() {
+    for deleted in [0, 1] {
+        let (ground, lane, line) = bound().await;
+        ground.accept(vec![letter(&ground.a.channel, "gone")]).await;
+        let all = ground.store.line(lane, line[0].id, 9, NOW).await.unwrap();
+        let deletion = all.last().unwrap().id;
+        let owed = line[deleted].id;
+        let ended = ground.store.take_back_owed(owed, deletion, "taken-back");
+        assert!(ended.await.unwrap());
+        for said in ["x1", "r1", "x2"] {
+            if line[deleted].payload != said.as_bytes() {
+                let delivery = ground.deliver(lane, said).await;
+                let read = (delivery.payload.as_slice(), delivery.plan);
+                assert_eq!(read, (said.as_bytes(), None));
+            }
+        }
+        assert_eq!(head_at(&ground, lane, NOW).await, None);
+        assert!(balances(&ground.tally(lane).await));
+    }
+}
+
+#[tokio::test]
+async fn the_deletion_of_what_may_have_arrived_waits_behind_it() {
+    let (ground, second) = ground().await;
+    let lane = to_matrix(&second);
+    ground.accept(vec![letter(&ground.room, "1")]).await;
+    let owed = ground.ready(lane).await.id;
+    ground.store.unanswered(owed, NOW).await.unwrap();
+    stop(&ground, &ground.a, Stop::Pause).await;
+    ground.accept(vec![letter(&ground.a.channel, "gone")]).await;
+    let deletion = ground.ready(lane).await.id;
+    let ended = ground.store.take_back_owed(owed, deletion, "taken-back");
+    assert!(!ended.await.unwrap());
+    assert_eq!(head_at(&ground, lane, NOW).await, None);
+    ground.store.resume(ground.a.id).await.unwrap();
+    assert_eq!(ground.deliver(lane, "c1").await.payload, b"1");
+    assert_eq!(ground.ready(lane).await.id, deletion);
+}
+
+#[tokio::test]
+async fn what_is_about_a_message_that_is_held_up_waits_and_ends_with_it() {
+    for removed in [false, true] {
+        let (ground, second) = ground().await;
+        let lane = to_matrix(&second);
+        ground.accept(vec![letter(&ground.room, "1")]).await;
+        let owed = ground.ready(lane).await.id;
+        stop(&ground, &ground.a, Stop::Pause).await;
+        ground
+            .accept(vec![letter(&ground.a.channel, "liked")])
+            .await;
+        let liked = ground.ready(lane).await.id;
+        assert!(ground.store.wait_behind(liked, owed).await.unwrap());
+        assert!(!ground.store.wait_behind(liked, owed).await.unwrap());
+        assert_eq!(head_at(&ground, lane, NOW).await, None);
+        if removed {
+            stop(&ground, &ground.a, Stop::Removed).await;
+            assert_eq!(ground.tally(lane).await.pending, 0);
+        } else {
+            ground.store.resume(ground.a.id).await.unwrap();
+            assert_eq!(ground.deliver(lane, "c1").await.payload, b"1");
+            assert_eq!(ground.deliver(lane, "c2").await.payload, b"liked");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_in_doubt_when_a_portal_is_removed_ends_when_it_was_looked_for() {
+    for arrived in [true, false] {
+        let (ground, second) = ground().await;
+        let lane = to_matrix(&second);
+        ground.accept(vec![letter(&ground.room, "1")]).await;
+        let begun = ground.ready(lane).await;
+        ground.store.unsure(begun.id, None, NOW).await.unwrap();
+        stop(&ground, &ground.a, Stop::Removed).await;
+        let looked_for = ground.ready(lane).await;
+        assert_eq!(looked_for.id, begun.id);
+        assert!(!ground.store.may_go(begun.id, 1, NOW).await.unwrap());
+        if arrived {
+            ground.deliver(lane, "c1").await;
+        } else {
+            ground.store.held_back(begun.id).await.unwrap();
+        }
+        let known = ground.store.is_linked(&second.room, &"c1".into()).await;
+        assert_eq!(known.unwrap(), arrived);
+        let tally = ground.tally(lane).await;
+        assert!(balances(&tally) && tally.pending == 0, "{tally:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_copy_that_was_made_after_its_delivery_had_ended_is_known_as_a_copy() {
+    let (ground, second) = ground().await;
+    let lane = to_matrix(&second);
+    ground.accept(vec![letter(&ground.room, "1")]).await;
+    let begun = ground.ready(lane).await;
+    stop(&ground, &ground.a, Stop::Removed).await;
+    let made = copy("c1");
+    let done = ground
+        .store
+        .step_done(begun.id, Some(&made), None, true, NOW);
+    assert!(!done.await.unwrap());
+    let noted = ground.store.made_too_late(begun.entry, &begun.to, &made);
+    noted.await.unwrap();
+    let echo = ground.accept(vec![letter(&second.room, "c1")]).await;
+    assert_eq!(echo, [footbridge_store::Accepted::Seen]);
+}
+
+#[tokio::test]
+async fn the_lanes_in_which_messages_are_taken_apart_are_rung_when_a_portal_is_removed() {
+    let (ground, lane, _) = bound().await;
+    let ids = [ground.a.id];
+    let removed = ground.store.remove_portals(&ids, None, |_| None, NOW).await;
+    assert!(removed.unwrap().lanes.contains(&lane));
+}
+
+#[tokio::test]
+async fn a_reaction_that_is_put_off_or_ends_unlinked_is_told_of_by_nothing() {
+    for removed in [true, false] {
+        let (ground, second) = ground().await;
+        let lane = to_matrix(&second);
+        ground.accept(vec![letter(&ground.a.channel, "1")]).await;
+        let target = ground.deliver(lane, "c1").await.entry;
+        ground.accept(vec![letter(&ground.room, "liked")]).await;
+        let delivery = ground.ready(lane).await;
+        let reacting = footbridge_store::Reacting {
+            target,
+            to: second.room.clone(),
+            who: "ann".to_owned(),
+            letter: b"+1".to_vec(),
+        };
+        assert!(ground.store.react(delivery.entry, reacting).await.unwrap());
+        if removed {
+            stop(&ground, &ground.a, Stop::Removed).await;
+        } else {
+            let later = ground.store.react_later(delivery.entry, &second.room);
+            later.await.unwrap();
+        }
+        let noted = ground.store.reactions(target, &second.room).await.unwrap();
+        assert_eq!(noted, []);
+    }
+}
+
+#[tokio::test]
+async fn what_failed_and_is_tried_again_when_its_room_moves_can_be_tried_again_after_that() {
+    let (ground, second) = ground().await;
+    let lane = to_matrix(&second);
+    ground.accept(vec![letter(&ground.room, "1")]).await;
+    let id = ground.ready(lane).await.id;
+    let fail = || async {
+        let how = Undelivered::Failed {
+            kind: "rejected",
+            reason: "no".to_owned(),
+            about: None,
+            tell: Tell::Sender,
+        };
+        ground.store.undelivered(id, how, NOW).await.unwrap();
+    };
+    fail().await;
+    ground.store.try_again(&[id]).await.unwrap();
+    stop(&ground, &ground.a, Stop::Replaced).await;
+    let next = Place::room("!next");
+    let moved = ground
+        .store
+        .follow_upgrade(&ground.room, (&next, false), b"moved", NOW);
+    moved.await.unwrap();
+    fail().await;
+    ground
+        .store
+        .keep_portals(&[ground.a.id, ground.b.id, second.id], NOW)
+        .await
+        .unwrap();
+    assert_eq!(ground.store.try_again(&[id]).await.unwrap(), [lane]);
+    assert_eq!(ground.ready(lane).await.payload, b"1");
+}
+
+#[tokio::test]
+async fn what_the_delay_of_a_consent_holds_up_is_not_overdue() {
+    let (ground, second) = ground().await;
+    let lane = to_matrix(&second);
+    ground.accept(vec![letter(&ground.room, "1")]).await;
+    stop(&ground, &ground.a, Stop::Delay).await;
+    let tallies = ground.store.tallies_at(NOW).await.unwrap();
+    let tally = tallies.iter().find(|tally| tally.lane == lane).unwrap();
+    assert_eq!((tally.held, tally.oldest_free), (1, None));
+}
+
+#[tokio::test]
+async fn what_waited_when_paths_were_introduced_goes_on() {
+    let (ground, second) = ground().await;
+    let lane = to_matrix(&second);
+    ground.accept(vec![letter(&ground.room, "1")]).await;
+    stop(&ground, &ground.a, Stop::Replaced).await;
+    let next = Place::room("!next");
+    let moved = ground
+        .store
+        .follow_upgrade(&ground.room, (&next, false), b"moved", NOW);
+    moved.await.unwrap();
+    let sql = ground.sql();
+    // As the step that introduced them left a store whose clock had been put back.
+    sql.execute(
+        "UPDATE outbox SET from_place = ?1 WHERE from_place = ?2",
+        [&ground.room, &next],
+    )
+    .unwrap();
+    sql.execute("UPDATE portal SET opened_after = 1000", [])
+        .unwrap();
+    sql.execute_batch(include_str!("../../migrations/019_paths_before.sql"))
+        .unwrap();
+    let listed = [ground.a.id, ground.b.id, second.id];
+    ground.store.keep_portals(&listed, NOW).await.unwrap();
+    assert_eq!(ground.ready(lane).await.payload, b"1");
+}

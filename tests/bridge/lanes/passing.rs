@@ -2,13 +2,14 @@
 
 use footbridge::{
     message::{Action, Message, Sender, Style},
+    outlet::SendError,
     portal::{AllTastes, Choice, Tastes},
     text::Body,
 };
-use footbridge_store::{Batch, Flag, LaneId, Millis, Payload, Place, PortalSpec, Side};
+use footbridge_store::{Arrival, Batch, Flag, LaneId, Millis, Payload, Place, PortalSpec, Side};
 use tokio_util::sync::CancellationToken;
 
-use super::{Bench, Next, Wall, post};
+use super::{Bench, LONG, Next, Wall, bytes, post};
 
 /// A second room on the channel of the bench; its lane.
 async fn second(bench: &Bench) -> LaneId {
@@ -57,6 +58,23 @@ fn react() -> Action {
         target: "$1".into(),
         key: "👍".to_owned(),
     }
+}
+
+/// Something is said in the channel of the bench.
+async fn hear_in_channel(bench: &Bench, fact: &str, action: Action) {
+    let arrival = Arrival {
+        place: bench.portal.channel.clone(),
+        fact: fact.into(),
+        message: matches!(action, Action::Post { .. }).then(|| fact.into()),
+        thread: None,
+        sent_at: Millis(1),
+        payload: Payload::Ready(bytes(action)),
+    };
+    let batch = Batch {
+        arrivals: vec![arrival],
+        ..Batch::default()
+    };
+    bench.inbox.accept(batch).await.unwrap();
 }
 
 fn notice() -> Payload {
@@ -165,4 +183,61 @@ async fn what_was_in_doubt_when_a_portal_was_paused_is_looked_for_and_not_sent()
     bench.store.resume(bench.portal.id).await.unwrap();
     pay(&bench, lane, &wall, AllTastes::default()).await;
     assert_eq!(wall.texts(), ["one"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shared_message_whose_answer_was_lost_is_looked_for_when_part_of_it_is_held_up() {
+    for arrived in [true, false] {
+        let home = tempfile::tempdir().unwrap();
+        let bench = Bench::open(home.path()).await;
+        let lane = second(&bench).await;
+        let limited = SendError::Limited {
+            after: Some(std::time::Duration::from_secs(5)),
+        };
+        let lost = Next::PauseThenLose(bench.store.clone(), bench.portal.id, arrived);
+        // The account is limited when the second message goes, which takes others along.
+        let wall = Wall::new(true, vec![Next::Fail(limited), Next::Work, lost]);
+        hear_in_channel(&bench, "x0", post("x0")).await;
+        hear_in_channel(&bench, "x1", post("x1")).await;
+        bench.hear("$1", post("r1")).await;
+        hear_in_channel(&bench, "x2", post("x2")).await;
+        pay(&bench, lane, &wall, AllTastes::default()).await;
+        // The channel is not held up by what somebody did in the room, and nothing comes twice.
+        let tally = tally(&bench, lane).await;
+        if arrived {
+            assert_eq!(wall.texts(), ["x0", "x1 + r1 + x2"]);
+            assert_eq!((tally.delivered, tally.pending), (4, 0));
+        } else {
+            assert_eq!(wall.texts(), ["x0", "x1 + x2"]);
+            assert_eq!((tally.delivered, tally.held), (3, 1));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reaction_to_a_message_that_is_held_up_waits_with_it() {
+    let home = tempfile::tempdir().unwrap();
+    let bench = Bench::open(home.path()).await;
+    let lane = second(&bench).await;
+    bench.hear("$1", post("one")).await;
+    bench.run(&Wall::new(true, Vec::new()), LONG).await;
+    bench
+        .store
+        .pause(bench.portal.id, "@a:x", Millis(1))
+        .await
+        .unwrap();
+    let react = Action::React {
+        target: "wall-0".into(),
+        key: "👍".to_owned(),
+    };
+    hear_in_channel(&bench, "x1", react).await;
+    let wall = Wall::new(true, Vec::new());
+    pay(&bench, lane, &wall, AllTastes::default()).await;
+    assert_eq!(tally(&bench, lane).await.held, 2);
+    bench.store.resume(bench.portal.id).await.unwrap();
+    pay(&bench, lane, &wall, AllTastes::default()).await;
+    assert_eq!(wall.texts(), ["one"]);
+    // The wall shows none, but it knows the message.
+    let skipped = [("no-reactions".to_owned(), 1)];
+    assert_eq!(tally(&bench, lane).await.skipped, skipped);
 }
