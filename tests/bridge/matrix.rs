@@ -11,6 +11,7 @@ mod lease;
 mod overlap;
 mod proxy;
 mod unanswered;
+mod unknown_device;
 mod verifying;
 mod expired;
 mod before_link;
