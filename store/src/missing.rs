@@ -113,12 +113,7 @@ impl Store {
             if !waits {
                 return Ok(false);
             }
-            count(desk, entry, Ending::Failed)?;
-            for debt in settle::debts_of_entry(desk.sql, entry)? {
-                parked::note(desk, &debt, "its key never came", now)?;
-                settle::settle(desk, &debt, End::Failed)?;
-            }
-            settle::erase_unneeded(desk, entry)?;
+            end(desk, entry, "its key never came", now)?;
             Ok(true)
         })
         .await
@@ -181,6 +176,15 @@ impl Store {
         })
         .await
     }
+}
+/// What is owed of an entry that waits ends as failed, for this reason.
+pub(crate) fn end(desk: &Desk<'_>, entry: EntryId, why: &str, now: Millis) -> Result<(), Fault> {
+    count(desk, entry, Ending::Failed)?;
+    for debt in settle::debts_of_entry(desk.sql, entry)? {
+        parked::note(desk, &debt, why, now)?;
+        settle::settle(desk, &debt, End::Failed)?;
+    }
+    settle::erase_unneeded(desk, entry)
 }
 
 /// How the wait of an entry ends.

@@ -1,17 +1,21 @@
 //! Whom we believe: the identity by which each user was first believed, other identities that were seen since, and
-//! entries that wait until somebody in charge has accepted the one under which their room keys came. They are waited
-//! for without end.
+//! entries that wait until somebody in charge has accepted the one under which their room keys came. However long that
+//! takes; of each user the newest are kept.
 
-use rusqlite::params;
+use rusqlite::{OptionalExtension, params};
 
 use crate::{
     Batch, EntryId, Error, Millis, Place, RemoteId, Store, Waiting,
     database::{Desk, Fault},
-    journal,
+    journal, missing,
 };
 
-/// How many other identities of one user are remembered, the newest; of what is held, all are.
+/// How many other identities of one user are remembered, the newest.
 const MOST_OTHERS: i64 = 8;
+/// How many entries of one user are held, the newest.
+const MOST_HELD: i64 = 1_000;
+/// Why an older one ends.
+const TOO_MANY: &str = "it was held, and too many newer ones are";
 
 /// For whose identity an entry is held.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,6 +135,7 @@ impl Store {
                      ON CONFLICT (entry_id) DO UPDATE SET master_key = excluded.master_key",
                 )?
                 .execute(params![entry, suspect.user, suspect.master_key])?;
+            end_oldest(desk, &suspect.user, now)?;
             note_suspect(desk, &suspect, now)
         })
         .await
@@ -180,6 +185,7 @@ impl Store {
 pub(crate) fn keep(desk: &Desk<'_>, batch: &Batch, now: Millis) -> Result<(), Fault> {
     for (place, fact, suspect) in &batch.held {
         keep_held(desk, place, fact, suspect)?;
+        end_oldest(desk, &suspect.user, now)?;
         note_suspect(desk, suspect, now)?;
     }
     Ok(())
@@ -198,6 +204,30 @@ fn keep_held(
              ON CONFLICT (entry_id) DO NOTHING",
         )?
         .execute(params![place, fact, suspect.user, suspect.master_key])?;
+    Ok(())
+}
+
+/// Ends what is held of a user beyond the newest [`MOST_HELD`]: whoever is not believed decides how much there is.
+fn end_oldest(desk: &Desk<'_>, user: &str, now: Millis) -> Result<(), Fault> {
+    let oldest: Option<EntryId> = desk
+        .sql
+        .prepare_cached(
+            "SELECT entry_id FROM held WHERE user = ?1 ORDER BY entry_id DESC LIMIT 1 OFFSET ?2",
+        )?
+        .query_row(params![user, MOST_HELD], |row| row.get(0))
+        .optional()?;
+    let Some(oldest) = oldest else {
+        return Ok(());
+    };
+    let ended: Vec<EntryId> = desk
+        .sql
+        .prepare_cached("SELECT entry_id FROM held WHERE user = ?1 AND entry_id <= ?2")?
+        .query_map(params![user, oldest], |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    for entry in ended {
+        release(desk, entry)?;
+        missing::end(desk, entry, TOO_MANY, now)?;
+    }
     Ok(())
 }
 

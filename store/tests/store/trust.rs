@@ -279,3 +279,22 @@ async fn p02_what_is_held_waits_without_end_and_is_found_again() {
         assert_eq!(delivery.payload, id.as_bytes());
     }
 }
+
+#[tokio::test]
+async fn p02_of_what_is_held_of_a_user_the_newest_thousand_are_kept_and_the_rest_is_told_of() {
+    let ground = Ground::with_one_portal().await;
+    let lane = to_silo(&ground.a);
+    let mut batch = Batch::default();
+    for number in 0..1_003 {
+        let one = held(&ground, &format!("${number}"), Some("b"));
+        batch.arrivals.extend(one.arrivals);
+        batch.held.extend(one.held);
+    }
+    ground.store.accept(batch, NOW).await.unwrap();
+    let held = ground.store.held().await.unwrap();
+    assert_eq!(held, [("@ann:x".to_owned(), 1_000)]);
+    let waiting = ground.store.waiting(None).await.unwrap();
+    assert_eq!(waiting[0].fact.as_str(), "$3");
+    let tally = ground.tally(lane).await;
+    assert_eq!((tally.failed, tally.pending), (3, 1_000));
+}
