@@ -22,10 +22,16 @@ pub(super) struct Found {
 }
 
 impl Found {
-    /// Puts it into a batch.
+    /// Puts it into a batch. Of events that are shown under one id the first is taken: what belongs to an arrival is
+    /// found again by its id.
     pub(super) fn file(self, batch: &mut Batch) {
         let place = || self.arrival.place.clone();
         let fact = || self.arrival.fact.clone();
+        let mut others = batch.arrivals.iter();
+        if others.any(|other| other.fact == self.arrival.fact && other.place == self.arrival.place)
+        {
+            return;
+        }
         batch
             .opened
             .extend(self.opened.map(|opened| (place(), fact(), opened)));
@@ -57,5 +63,61 @@ impl Matrix {
             })
         });
         named.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use footbridge_store::{Millis, Payload};
+
+    use super::*;
+
+    fn found(event: &str, index: Option<u32>) -> Found {
+        let place = Place::room("!r");
+        let opened = index.map(|index| Opened {
+            session: "s".to_owned(),
+            index,
+            sent_at: Millis(1),
+        });
+        Found {
+            arrival: Arrival {
+                place: place.clone(),
+                fact: RemoteId::from(event),
+                message: None,
+                thread: None,
+                sent_at: Millis(1),
+                payload: Payload::Skipped("nothing"),
+            },
+            writer: None,
+            opened: opened.clone(),
+            held: None,
+            bridges: Vec::new(),
+            shown: Shown {
+                place,
+                event: RemoteId::from(event),
+                ciphertext: None,
+                opened,
+            },
+        }
+    }
+
+    #[test]
+    fn p06_of_events_under_one_id_the_first_is_taken() {
+        let mut batch = Batch::default();
+        for (event, index) in [
+            ("$a", Some(1)),
+            ("$a", None),
+            ("$b", Some(2)),
+            ("$a", Some(7)),
+        ] {
+            found(event, index).file(&mut batch);
+        }
+        let opened: Vec<_> = batch
+            .opened
+            .iter()
+            .map(|(_, _, opened)| opened.index)
+            .collect();
+        assert_eq!(opened, [1, 2]);
+        assert_eq!((batch.arrivals.len(), batch.shown.len()), (2, 2));
     }
 }

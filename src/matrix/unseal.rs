@@ -43,7 +43,7 @@ impl<'a> Unsealed<'a> {
         Shown {
             place: place.clone(),
             event: RemoteId(came.event_id().map(|id| id.to_string()).unwrap_or_default()),
-            ciphertext: closed.map(|closed| digest_of(&closed.content.ciphertext)),
+            ciphertext: closed.map(|closed| closed.content.digest()),
             opened: self.opened_with(true),
         }
     }
@@ -93,14 +93,20 @@ impl Closed {
     }
 }
 
-/// A short name of a ciphertext, for which nobody finds another ciphertext.
-fn digest_of(ciphertext: &str) -> String {
-    let mut text = String::new();
-    for byte in Sha256::digest(ciphertext.as_bytes()) {
-        // Writing into a string cannot fail.
-        write!(text, "{byte:02x}").ok();
+impl Ciphertext {
+    /// A short name, for which nobody finds another ciphertext. Base64 can be written in several ways that decode to the
+    /// same; all of them have this name.
+    fn digest(&self) -> String {
+        let message = MegolmMessage::from_base64(&self.ciphertext);
+        let canonical =
+            message.map_or_else(|_| self.ciphertext.clone(), |message| message.to_base64());
+        let mut text = String::new();
+        for byte in Sha256::digest(canonical.as_bytes()) {
+            // Writing into a string cannot fail.
+            write!(text, "{byte:02x}").ok();
+        }
+        text
     }
-    text
 }
 
 impl Matrix {
@@ -320,6 +326,26 @@ mod tests {
             let event: EncryptedEvent = serde_json::from_str(&event).unwrap();
             let read = key.decrypt(&event).await;
             assert_eq!(read.is_ok(), opens, "{room}: {read:?}");
+        }
+    }
+
+    #[test]
+    fn p06_a_ciphertext_has_one_name_however_its_base64_is_written() {
+        let mut session = GroupSession::new(SessionConfig::version_1());
+        let mut names = Vec::new();
+        for text in ["a", "bcde", "another one"] {
+            let plain = session.encrypt(text).to_base64();
+            let padded = format!("{plain}{}", "=".repeat((4 - plain.len() % 4) % 4));
+            let name = |ciphertext: &str| {
+                let closed = Ciphertext {
+                    session_id: session.session_id(),
+                    ciphertext: ciphertext.to_owned(),
+                };
+                closed.digest()
+            };
+            assert_eq!(name(&plain), name(&padded));
+            assert!(!names.contains(&name(&plain)));
+            names.push(name(&plain));
         }
     }
 }

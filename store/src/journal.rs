@@ -128,7 +128,8 @@ impl Store {
                 .iter()
                 .map(|arrival| {
                     let shown = shown.get(&(&arrival.place, &arrival.fact)).copied();
-                    unlinked::unless_of_before(desk, shown, || {
+                    let stays = waits_at_desk(&graph.0, arrival);
+                    unlinked::unless_of_before(desk, shown, stays, || {
                         match replay::caught(desk, &used, arrival, now)? {
                             Some(caught) => {
                                 take_in(desk, &graph, &caught, now).map(|_| Accepted::Replayed)
@@ -249,9 +250,10 @@ fn take_in(
     }
     let reached = graph.reach(&arrival.place);
     // At a desk only questions are heard.
-    let asked =
-        matches!(arrival.payload, Payload::Command(_)) && graph.desk(&arrival.place).is_some();
-    if reached.is_empty() && !asked {
+    let asked = matches!(arrival.payload, Payload::Command(_)) && graph.only_asks(&arrival.place);
+    // It may turn out to be one when its key comes.
+    let heard = asked || waits_at_desk(graph, arrival);
+    if reached.is_empty() && !heard {
         return Ok(Accepted::Unlinked);
     }
     let entry = write_fact(desk, &arrival.place, &arrival.fact, now)?;
@@ -282,6 +284,11 @@ fn take_in(
         settle::erase_unneeded(desk, entry)?;
     }
     Ok(Accepted::New(owing))
+}
+
+/// Whether this was written where questions are heard and nothing is joined, and waits for its key.
+fn waits_at_desk(graph: &Graph, arrival: &Arrival) -> bool {
+    matches!(arrival.payload, Payload::Waiting { .. }) && graph.only_asks(&arrival.place)
 }
 
 fn is_known(desk: &Desk<'_>, arrival: &Arrival) -> Result<bool, Fault> {

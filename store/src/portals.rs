@@ -258,6 +258,11 @@ impl Graph {
         })
     }
 
+    /// Whether a room is joined to nothing, and questions are heard in it.
+    pub fn only_asks(&self, here: &Place) -> bool {
+        self.desk(here).is_some() && self.reach(here).is_empty()
+    }
+
     /// The desk of a room in which the bridge answers.
     pub fn desk(&self, here: &Place) -> Option<PortalId> {
         let mut all = self.0.iter();

@@ -10,6 +10,7 @@ use crate::{
     Arrival, Batch, EntryId, Error, LaneId, Millis, Payload, Place, RemoteId, Store,
     database::{Desk, Fault},
     journal,
+    portals::Graph,
     unlinked::{self, UNLINKED},
 };
 
@@ -54,6 +55,8 @@ impl Store {
                 None => false,
             };
             let of_before = match &opened {
+                // What is asked where nothing is joined crosses nothing.
+                Some(_) if is_asked_at_desk(desk, entry, &payload)? => false,
                 Some(opened) => unlinked::is_at_or_before(desk, opened)?,
                 None => false,
             };
@@ -126,12 +129,26 @@ pub(crate) fn caught(
     let Some(opened) = used.get(&(&arrival.place, &arrival.fact)) else {
         return Ok(None);
     };
-    let replayed = replays(desk, &arrival.fact, opened, now)?;
+    let replayed = replays(desk, (&arrival.place, &arrival.fact), opened, now)?;
     Ok(replayed.then(|| Arrival {
         message: None,
         payload: Payload::Skipped(REPLAYED),
         ..arrival.clone()
     }))
+}
+
+/// Whether the entry turns out to be a question in a room that is joined to nothing, and in which questions are heard.
+fn is_asked_at_desk(desk: &Desk<'_>, entry: EntryId, payload: &Payload) -> Result<bool, Fault> {
+    let Payload::Command(_) = payload else {
+        return Ok(false);
+    };
+    let place: Option<Place> = desk
+        .sql
+        .prepare_cached("SELECT place FROM journal WHERE id = ?1")?
+        .query_row([entry], |row| row.get(0))
+        .optional()?;
+    let graph = Graph::load(desk.sql)?;
+    Ok(place.is_some_and(|place| graph.only_asks(&place)))
 }
 
 fn replays_in_entry(
@@ -140,19 +157,24 @@ fn replays_in_entry(
     opened: &Opened,
     now: Millis,
 ) -> Result<bool, Fault> {
-    let fact: Option<RemoteId> = desk
+    let waits: Option<(Place, RemoteId)> = desk
         .sql
-        .prepare_cached("SELECT fact FROM journal WHERE id = ?1 AND session IS NOT NULL")?
-        .query_row([entry], |row| row.get(0))
+        .prepare_cached("SELECT place, fact FROM journal WHERE id = ?1 AND session IS NOT NULL")?
+        .query_row([entry], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
-    match fact {
-        Some(fact) => replays(desk, &fact, opened, now),
+    match waits {
+        Some((place, fact)) => replays(desk, (&place, &fact), opened, now),
         None => Ok(false),
     }
 }
 
 /// Whether another event used this place of the key, or this event with another time. Whoever comes first has it.
-fn replays(desk: &Desk<'_>, event: &RemoteId, opened: &Opened, now: Millis) -> Result<bool, Fault> {
+fn replays(
+    desk: &Desk<'_>,
+    (place, event): (&Place, &RemoteId),
+    opened: &Opened,
+    now: Millis,
+) -> Result<bool, Fault> {
     let known: Option<(RemoteId, Millis)> = desk
         .sql
         .prepare_cached("SELECT event, sent_at FROM used_index WHERE session = ?1 AND place = ?2")?
@@ -173,8 +195,8 @@ fn replays(desk: &Desk<'_>, event: &RemoteId, opened: &Opened, now: Millis) -> R
         // By which event is not remembered; the journal knows its own.
         return Ok(!desk
             .sql
-            .prepare_cached("SELECT 1 FROM journal WHERE fact = ?1")?
-            .exists([event])?);
+            .prepare_cached("SELECT 1 FROM journal WHERE place = ?1 AND fact = ?2")?
+            .exists(params![place, event])?);
     }
     desk.sql
         .prepare_cached(

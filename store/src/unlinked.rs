@@ -63,10 +63,12 @@ pub(crate) fn by_event(batch: &Batch) -> ByEvent<'_> {
         .collect()
 }
 
-/// Takes an arrival in, unless it was written while its room was not linked. What turns out to be, is kept.
+/// Takes an arrival in, unless it was written while its room was not linked. What turns out to be, is noted, also where it
+/// is taken in and `stays` in its room.
 pub(crate) fn unless_of_before(
     desk: &Desk<'_>,
     shown: Option<&Shown>,
+    stays: bool,
     take_in: impl FnOnce() -> Result<Accepted, Fault>,
 ) -> Result<Accepted, Fault> {
     let Some(shown) = shown else {
@@ -76,7 +78,7 @@ pub(crate) fn unless_of_before(
         return Ok(Accepted::Seen);
     }
     let accepted = take_in()?;
-    if accepted == Accepted::Unlinked {
+    if stays || accepted == Accepted::Unlinked {
         note(desk, shown)?;
     }
     Ok(accepted)
@@ -87,8 +89,9 @@ fn is_of_before(desk: &Desk<'_>, shown: &Shown) -> Result<bool, Fault> {
     let marks = [Some(shown.event.as_str()), shown.ciphertext.as_deref()];
     for mark in marks.into_iter().flatten() {
         if is_marked(desk, &shown.place, mark)? {
-            // What could not be read then tells by now how far its key was used.
-            note(desk, shown)?;
+            // What could not be read then tells by now how far its key was used. Nothing else is noted: whoever shows it
+            // under ever new ids must not push other marks out.
+            note_index(desk, shown)?;
             return Ok(true);
         }
     }
@@ -119,6 +122,11 @@ fn note(desk: &Desk<'_>, shown: &Shown) -> Result<(), Fault> {
             )?
             .execute(params![shown.place, mark])?;
     }
+    note_index(desk, shown)
+}
+
+/// Keeps how far a room key was used while its room was not linked.
+fn note_index(desk: &Desk<'_>, shown: &Shown) -> Result<(), Fault> {
     if let Some(opened) = &shown.opened {
         desk.sql
             .prepare_cached(

@@ -95,6 +95,12 @@ async fn p06_a_place_is_used_for_ever_and_its_event_is_known_for_30_days() {
         let replay = take(&ground, &id, opened("s", index, 1), day(31)).await;
         assert_eq!(replay, Accepted::Replayed, "{index}");
     }
+    // An event of another place by that name does not make it another one's.
+    ground
+        .accept(vec![crate::ground::letter(&ground.a.channel, "$elsewhere")])
+        .await;
+    let replay = take(&ground, "$elsewhere", opened("s", 1, 1), day(31)).await;
+    assert_eq!(replay, Accepted::Replayed);
     // What is shown again as what it was is harmless, and a late message of the key is none of them.
     let again = take(&ground, "$1", opened("s", 1, 1), day(31)).await;
     assert_eq!(again, Accepted::Seen);

@@ -157,3 +157,81 @@ async fn what_was_missed_is_marked_as_late_and_nothing_else_is() {
     ];
     assert_eq!(marks, [false, true]);
 }
+
+#[tokio::test]
+async fn p06_no_number_of_new_showings_pushes_out_what_is_kept_of_the_time_before_a_link() {
+    let ground = Ground::with_one_portal().await;
+    let batch = Batch {
+        before: vec![
+            shown(&ground, "$first", Some("one"), None),
+            shown(&ground, "$second", Some("two"), None),
+        ],
+        ..Batch::default()
+    };
+    ground.store.accept(batch, NOW).await.unwrap();
+    let again: Vec<_> = (0..4_100)
+        .map(|number| shown(&ground, &format!("$x{number}"), Some("two"), None))
+        .collect();
+    let arrivals = again
+        .iter()
+        .map(|shown| letter(&ground.room, shown.event.as_str()));
+    let batch = Batch {
+        arrivals: arrivals.collect(),
+        shown: again,
+        ..Batch::default()
+    };
+    let accepted = ground.store.accept(batch, NOW).await.unwrap();
+    assert!(accepted.iter().all(|one| *one == Accepted::Seen));
+    let first = take(&ground, shown(&ground, "$new", Some("one"), Some(7))).await;
+    assert_eq!(first, Accepted::Seen);
+}
+
+#[tokio::test]
+async fn a_question_whose_key_comes_late_is_asked_where_nothing_is_joined_and_stays_there() {
+    for asked in [true, false] {
+        let ground = Ground::with_one_portal().await;
+        unlink(&ground).await;
+        ground
+            .store
+            .open_desk(&ground.room, None, NOW)
+            .await
+            .unwrap();
+        let batch = Batch {
+            arrivals: vec![crate::ground::sealed_letter(&ground.room, "$waits", NOW.0)],
+            shown: vec![shown(&ground, "$waits", Some("one"), None)],
+            ..Batch::default()
+        };
+        let accepted = ground.store.accept(batch, NOW).await.unwrap();
+        assert_eq!(accepted, [Accepted::New(Vec::new())]);
+        // Something that was said later can be read first.
+        let later = take(&ground, shown(&ground, "$later", Some("two"), Some(5))).await;
+        assert_eq!(later, Accepted::Unlinked);
+        if !asked {
+            link(&ground).await;
+        }
+        let waiting = ground.store.waiting(None).await.unwrap();
+        let opened = shown(&ground, "$waits", None, Some(4)).opened;
+        let payload = if asked {
+            Payload::Command(b"help".to_vec())
+        } else {
+            Payload::Ready(b"said".to_vec())
+        };
+        let filled = ground
+            .store
+            .fill_opened(waiting[0].entry, payload, opened, NOW);
+        assert_eq!(filled.await.unwrap().lanes, []);
+        let commands = ground.store.commands().await.unwrap();
+        let letters: Vec<_> = commands.iter().map(|one| one.letter.as_slice()).collect();
+        assert_eq!(
+            letters,
+            if asked {
+                vec![b"help".as_slice()]
+            } else {
+                vec![]
+            }
+        );
+        // What it says crosses under no other id.
+        let again = take(&ground, shown(&ground, "$again", Some("one"), Some(4))).await;
+        assert_eq!(again, Accepted::Seen);
+    }
+}
