@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use footbridge_store::{Batch, Place};
+use footbridge_store::Place;
 use matrix_sdk::{
+    deserialized_responses::TimelineEventKind,
     ruma::{
         OwnedRoomId, RoomId, TransactionId, UserId, api::client::to_device::send_event_to_device,
         serde::Raw, to_device::DeviceIdOrAllDevices,
@@ -16,10 +17,7 @@ use serde_json::{Value, json};
 use tracing::{debug, warn};
 
 use super::{Matrix, MatrixError};
-use crate::{
-    inbox::Inbox,
-    matrix::{envelope::Envelope, mark_cursor},
-};
+use crate::{inbox::Inbox, matrix::envelope::Envelope};
 
 /// A request.
 #[derive(Debug)]
@@ -64,7 +62,13 @@ impl Matrix {
         });
         let mut heard: Vec<Heard> = to_device.collect();
         for (id, update) in &response.rooms.joined {
-            let events = update.timeline.events.iter().filter_map(Envelope::open);
+            let room = self.client.get_room(id);
+            let encrypted = room.is_none_or(|room| room.encryption_state().is_encrypted());
+            let events = update.timeline.events.iter();
+            let events = events.filter(|event| {
+                !encrypted || matches!(event.kind, TimelineEventKind::Decrypted(_))
+            });
+            let events = events.filter_map(Envelope::open);
             let asking = events.filter(|envelope| self.asks_us(envelope));
             heard.extend(asking.map(|envelope| Heard {
                 user: envelope.sender,
@@ -123,17 +127,21 @@ impl Matrix {
                 debug!(matrix.user = %user, "Not declined once more");
                 continue;
             }
-            match by {
+            match &by {
                 By::Device(Some(device)) if !is_admin => {
-                    self.decline(&user, &device, &flow).await;
+                    self.decline(&user, device, &flow).await;
                     continue;
                 }
-                By::Room(room) if is_admin => self.listen_there(&room, &flow, inbox).await?,
                 By::Device(_) | By::Room(_) => {}
             }
             let encryption = self.client.encryption();
             match encryption.get_verification_request(&user, &flow).await {
                 Some(request) if !request.we_started() && !request.is_passive() => {
+                    if let By::Room(room) = by
+                        && is_admin
+                    {
+                        self.listen_there(&room, inbox).await?;
+                    }
                     // The receiver lives as long as we do.
                     let _sent = self.verify.requests.send(request);
                 }
@@ -144,13 +152,9 @@ impl Matrix {
         Ok(())
     }
 
-    /// Listens in this room from this event on, unless it is listened in already.
-    async fn listen_there(
-        &self,
-        room: &RoomId,
-        from: &str,
-        inbox: &Inbox,
-    ) -> Result<(), MatrixError> {
+    /// Listens in this room from now on, unless it is listened in already. What was written in it so far is noted when the
+    /// listener looks at the room, and not by what an event says that anybody may have shown.
+    async fn listen_there(&self, room: &RoomId, inbox: &Inbox) -> Result<(), MatrixError> {
         let place = Place::room(room.as_str());
         let portals = self.store.portals().await?;
         if portals
@@ -159,13 +163,6 @@ impl Matrix {
         {
             return Ok(());
         }
-        let cursor = (mark_cursor(&place), from.to_owned());
-        inbox
-            .accept(Batch {
-                cursors: vec![cursor],
-                ..Batch::default()
-            })
-            .await?;
         self.store.open_desk(&place, None, self.clock.now()).await?;
         inbox.bells().portals_changed();
         Ok(())

@@ -285,3 +285,59 @@ async fn p02_a_verified_identity_that_changes_is_held_until_somebody_in_charge_a
     assert_eq!(text_of(&pair.house.next(lane).await), "believed again");
     pair.house.rest().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p06_a_request_that_anybody_may_have_written_opens_no_room_and_sets_no_mark() {
+    let synapse = Synapse::shared().await.unwrap();
+    let mut house = House::new(synapse).await;
+    let admin = synapse
+        .register_session(&unique("admin"), PASSWORD)
+        .await
+        .unwrap();
+    house.config.admins = vec![admin.user_id.as_str().try_into().unwrap()];
+    house.login(None).await.unwrap();
+    house.open(Trust::CrossSigned).await;
+    let (ann, _files) = person(synapse, Identity::New).await;
+    let invited = [house.user.clone()];
+    let linked = ann.create_room("Linked", true, &invited).await.unwrap();
+    let unlinked = ann.create_room("Unlinked", true, &invited).await.unwrap();
+    let lane = house.portal(&linked).await;
+    // The account is in both, and nothing is joined to one.
+    for room in [&linked, &unlinked] {
+        let own = bare::own(&house).await;
+        raw(
+            synapse,
+            &own,
+            "POST",
+            &format!("rooms/{room}/join"),
+            json!({}),
+        )
+        .await;
+    }
+    house.listen(&linked);
+    house.entered(&linked).await;
+    ann.invite(&unlinked, &admin.user_id).await.unwrap();
+    raw(
+        synapse,
+        &admin,
+        "POST",
+        &format!("rooms/{unlinked}/join"),
+        json!({}),
+    )
+    .await;
+    let request = json!({
+        "msgtype": "m.key.verification.request", "body": "verify", "to": house.user,
+        "from_device": admin.device_id, "methods": ["m.sas.v1"],
+    });
+    let path = format!("rooms/{unlinked}/send/m.room.message/{}", unique("t"));
+    raw(synapse, &admin, "PUT", &path, request).await;
+    ann.sync(Duration::ZERO).await.unwrap();
+    ann.say(&linked, "heard after it").await.unwrap();
+    assert_eq!(text_of(&house.next(lane).await), "heard after it");
+    let portals = house.store.portals().await.unwrap();
+    assert!(
+        portals
+            .iter()
+            .all(|portal| portal.room != Place::room(&unlinked))
+    );
+}
