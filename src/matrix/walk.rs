@@ -21,7 +21,7 @@ use super::{
     relation::Relation,
     senders::{Author, writer},
     unseal::Unsealed,
-    verdict::{Hold, Origin, Verdict, verdict},
+    verdict::{Hold, Origin, Pin, Verdict, verdict},
 };
 use crate::{
     crash,
@@ -269,8 +269,10 @@ impl Matrix {
             redacts: envelope.redacted(version.as_ref().map(|rules| &rules.redaction)),
         };
         let in_clear = matches!(event.kind, TimelineEventKind::PlainText { .. });
+        // Where messages of any device cross, orders still need one that its owner has signed.
+        let signed = !in_clear && matches!(unsealed.pin, Pin::Same | Pin::First(_));
         if let Some(command) = self
-            .command(room, &incoming, encrypted && in_clear, !in_clear)
+            .command(room, &incoming, encrypted && in_clear, signed)
             .await
         {
             return Reading::Command(command);
