@@ -13,7 +13,8 @@ use futures_util::future::join_all;
 use matrix_sdk::{
     Client, Room, RoomMemberships,
     ruma::{
-        OneTimeKeyAlgorithm, OwnedDeviceId, OwnedRoomId, OwnedServerName, OwnedUserId, UserId,
+        OneTimeKeyAlgorithm, OwnedDeviceId, OwnedRoomId, OwnedServerName, OwnedUserId, ServerName,
+        UserId,
         api::client::keys::claim_keys::v3::{Request, Response},
     },
 };
@@ -65,6 +66,15 @@ struct Failures {
     /// Whose devices those are, or were: the next try finds out.
     users: HashSet<OwnedUserId>,
     servers: HashMap<OwnedServerName, Failed>,
+}
+
+impl Failures {
+    /// Whether a server has failed in no claim, or is to be tried again. Devices that are left to the SDK are in none of
+    /// our claims: if a failure did not end by itself, nobody would ever ask for their keys again.
+    fn answers(&self, server: &ServerName) -> bool {
+        let failed = self.servers.get(server);
+        failed.is_none_or(|failed| failed.until <= Instant::now())
+    }
 }
 
 /// Makes sessions.
@@ -119,9 +129,9 @@ impl Claims {
         self.establish(users, For::Later).await;
     }
 
-    /// Whether the user's server has answered the last claim.
+    /// Whether the user's server has answered the last claim, or may do so by now.
     pub(super) fn answers(&self, user: &UserId) -> bool {
-        !self.failures().servers.contains_key(user.server_name())
+        self.failures().answers(user.server_name())
     }
 
     /// Makes sessions with the members of these rooms, and with those whose devices become known or change. Never ends.
@@ -336,4 +346,24 @@ fn session(
     account
         .create_outbound_session(device, keys, own.as_device_keys().clone())
         .map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use matrix_sdk::ruma::server_name;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_failed_is_asked_again_when_its_time_has_come() {
+        let mut failures = Failures::default();
+        let server = server_name!("away.example");
+        assert!(failures.answers(server));
+        failures
+            .servers
+            .insert(server.to_owned(), Failed::once_more(None));
+        assert!(!failures.answers(server));
+        tokio::time::advance(AGAIN).await;
+        assert!(failures.answers(server));
+    }
 }
