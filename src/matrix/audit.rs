@@ -157,8 +157,8 @@ impl Matrix {
         };
         let now = Instant::now();
         audited.due = now + audits.every;
-        let open = rooms.values().any(|followed| followed.gap.is_some());
-        let followed = rooms.get(&id).filter(|_| !open);
+        // What a gap leaves out comes with the gap. One of another room that cannot be filled must not end this.
+        let followed = rooms.get(&id).filter(|followed| followed.gap.is_none());
         let room = self.client.get_room(&id);
         if let (Some(followed), Some(room)) = (followed, room) {
             match self.compare(&room, followed, &mut audited, inbox).await? {

@@ -2,7 +2,10 @@
 
 use footbridge_testbed::proxy::{Lie, Proxy};
 
-use super::{bare::Bare, *};
+use super::{
+    bare::{self, Bare},
+    *,
+};
 
 /// Waits until what is next of the lane is there, and answers whether it is marked as late.
 async fn next_is_late(bare: &Bare) -> bool {
@@ -45,7 +48,26 @@ async fn what_a_sync_leaves_out_crosses_late_and_once_and_is_counted() {
     })
     .await;
     bare.say(synapse, "before the bridge came").await;
-    bare.enter(synapse).await;
+    // What another room still lacks, and nobody will bring, keeps no room from being compared.
+    let shut = bare::create(synapse, &bare.owner, None).await;
+    bare.house.portal(&shut).await;
+    let gap = Gap {
+        place: Place::room(&shut),
+        from: "$newest".to_owned(),
+        stop: Some(RemoteId::from("$oldest")),
+    };
+    let batch = Batch {
+        gaps: vec![gap],
+        ..Batch::default()
+    };
+    bare.house
+        .store
+        .accept(batch, footbridge_store::Millis(1))
+        .await
+        .unwrap();
+    bare.house.listen_to(&[&bare.room, &shut]);
+    bare.invite(synapse).await;
+    bare.joined(synapse).await;
     for (dropped, number) in [("left out", 1), ("left out again", 2)] {
         bare.say(synapse, &format!("heard {number}")).await;
         let heard = bare.house.next(bare.lane).await;
@@ -72,5 +94,7 @@ async fn what_a_sync_leaves_out_crosses_late_and_once_and_is_counted() {
     assert!(!next_is_late(&bare).await);
     assert_eq!(text_of(&bare.house.next(bare.lane).await), "afterwards");
     assert_eq!(bare.house.matrix().missed(), 2);
+    let gaps = bare.house.store.gaps(Place::MATRIX).await.unwrap();
+    assert_eq!(gaps.len(), 1);
     bare.house.rest().await;
 }
