@@ -209,9 +209,38 @@ impl Inbox {
     /// many of a kind in one place are not said; the fact may be said later.
     pub async fn say(&self, place: &Place, fact: &str, text: &str) -> Result<(), Error> {
         let kind = pace::kind(fact);
-        if !self.pace.has_room(place, kind) {
-            return Ok(());
+        if self.pace.has_room(place, kind) {
+            self.say_at_once(place, fact, text, &[kind]).await?;
         }
+        Ok(())
+    }
+
+    /// The same of what one person can bring about again and again: besides, that person gets few of them. Answers
+    /// whether it need not be said later.
+    pub async fn say_about(
+        &self,
+        place: &Place,
+        who: &str,
+        fact: &str,
+        text: &str,
+    ) -> Result<bool, Error> {
+        let kind = pace::kind(fact);
+        let personal = pace::personal(kind, who);
+        let has_room = self.pace.has_room(place, &personal) && self.pace.has_room(place, kind);
+        if has_room {
+            self.say_at_once(place, fact, text, &[kind, &personal])
+                .await?;
+        }
+        Ok(has_room)
+    }
+
+    async fn say_at_once(
+        &self,
+        place: &Place,
+        fact: &str,
+        text: &str,
+        kinds: &[&str],
+    ) -> Result<(), Error> {
         let now = self.clock.now();
         let Ok(letter) = Message::notice(text, now).to_bytes() else {
             return Ok(());
@@ -230,7 +259,9 @@ impl Inbox {
         };
         let fact = RemoteId::from(fact);
         if let Some(lane) = self.store.notice(lane, &fact, &letter, now).await? {
-            self.pace.said(place, kind);
+            for kind in kinds {
+                self.pace.said(place, kind);
+            }
             self.bells.ring(lane);
         }
         Ok(())

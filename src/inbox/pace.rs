@@ -23,6 +23,12 @@ const OF_KIND: Rate = Rate {
     every: Duration::from_mins(10),
 };
 
+/// For one person of those that a kind is about.
+const OF_PERSON: Rate = Rate {
+    burst: 2,
+    every: Duration::from_hours(1),
+};
+
 /// How many notices were said where. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Pace {
@@ -38,6 +44,11 @@ struct State {
 /// What kind of notice this fact is of: its first word.
 pub(super) fn kind(fact: &str) -> &str {
     fact.split(['-', '/']).next().unwrap_or_default()
+}
+
+/// The part of a kind that is about one person.
+pub(super) fn personal(kind: &str, who: &str) -> String {
+    format!("{kind} {who}")
 }
 
 impl Pace {
@@ -73,7 +84,35 @@ impl Pace {
 fn rate(kind: &str) -> Rate {
     if kind == UNREADABLE {
         OF_SENDERS
+    } else if kind.contains(' ') {
+        OF_PERSON
     } else {
         OF_KIND
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn one_person_does_not_use_up_what_a_place_is_told_of_others() {
+        let (pace, place) = (Pace::default(), Place::room("!r"));
+        let tell = |who: &str| {
+            let personal = personal("identity", who);
+            let may = pace.has_room(&place, &personal) && pace.has_room(&place, "identity");
+            if may {
+                pace.said(&place, &personal);
+                pace.said(&place, "identity");
+            }
+            may
+        };
+        assert_eq!(
+            [tell("@eve:x"), tell("@eve:x"), tell("@eve:x")],
+            [true, true, false]
+        );
+        assert!(tell("@ann:x"));
+        tokio::time::advance(Duration::from_hours(1)).await;
+        assert!(tell("@eve:x"));
     }
 }

@@ -169,6 +169,14 @@ impl Believed {
         std::mem::take(&mut self.lock().untold)
     }
 
+    /// People could not be told of this identity: too much was said already.
+    pub(super) fn tell_later(&self, user: String, key: String) {
+        let mut book = self.lock();
+        if book.untold.len() < MOST_UNTOLD {
+            book.untold.insert((user, key));
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }

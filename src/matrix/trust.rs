@@ -220,7 +220,12 @@ impl Matrix {
              other with `!bridge trust {sender} {key}`."
         );
         let fact = fingerprint(&[place.as_str(), sender, key]);
-        Ok(inbox.say(place, &format!("identity-{fact}"), &text).await?)
+        let fact = format!("identity-{fact}");
+        if !inbox.say_about(place, sender, &fact, &text).await? {
+            let believed = self.keys.believed();
+            believed.tell_later(sender.to_owned(), key.to_owned());
+        }
+        Ok(())
     }
 
     /// Says in each room, once, that something in the clear did not cross.
