@@ -4,24 +4,47 @@
 use std::{
     collections::HashSet,
     sync::{Mutex, PoisonError},
+    time::Duration,
 };
 
 use footbridge_store::{self as store, Origin, Place, PortalId, RemoteId};
 
+use tokio::time::Instant;
+
 use super::{Control, outside::Problem, portals::letter};
+use crate::buckets::{Buckets, Rate};
 
 /// What was done since the start and need not be done again.
 #[derive(Debug, Default)]
 pub struct Shown {
     facts: Mutex<HashSet<String>>,
     portals: Mutex<HashSet<PortalId>>,
+    moves: Mutex<Buckets<Place>>,
 }
+
+/// How often it is said of a room that the bridge does not follow it: members who may write a tombstone may write any
+/// number of them.
+const OF_MOVES: Rate = Rate {
+    burst: 3,
+    every: Duration::from_hours(8),
+};
 
 impl Shown {
     /// Whether this is the first time since the start.
     pub(super) fn is_first(&self, fact: &str) -> bool {
         let mut facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
         facts.insert(fact.to_owned())
+    }
+
+    /// Whether it may be said once more that this room is not followed.
+    pub(super) fn may_tell_of_move(&self, room: &Place) -> bool {
+        let mut moves = self.moves.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let may = moves.has(room, OF_MOVES, now);
+        if may {
+            moves.take(room, OF_MOVES, now);
+        }
+        may
     }
 
     /// The mark of this portal is to be looked at again.
@@ -84,5 +107,20 @@ impl Control {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn any_number_of_tombstones_is_told_of_a_few_times_a_day() {
+        let (shown, room) = (Shown::default(), Place::room("!r"));
+        let told = (0..20).filter(|_| shown.may_tell_of_move(&room)).count();
+        assert_eq!(told, 3);
+        assert!(shown.may_tell_of_move(&Place::room("!another")));
+        tokio::time::advance(Duration::from_hours(8)).await;
+        assert!(shown.may_tell_of_move(&room));
     }
 }

@@ -107,6 +107,9 @@ impl Control {
             reason = why,
             "A room has moved, and its portal does not follow"
         );
+        if !self.shown.may_tell_of_move(room) {
+            return self.store.refuse_upgrade(room, why).await;
+        }
         let text = format!(
             "This room was replaced, but the bridge does not follow: {why}. Messages wait. Somebody who may decide can \
              make a portal in the new room, or say `!bridge resume` here."
