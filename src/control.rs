@@ -350,7 +350,7 @@ impl Control {
                 .cloned()
                 .collect();
             let holds = holds.iter().filter(|(id, _)| *id == portal.id);
-            let held = holds.map(|(_, hold)| format!("\n{}", notes::hold(hold, portal, now)));
+            let held = holds.map(|(_, hold)| format!("\n{}", notes::hold(hold, portal, here, now)));
             let held: String = held.collect();
             let limits = self.rules.limits.get(&portal.spec.silo);
             let limits = limits.map_or_else(String::new, |limits| format!("\n{limits}"));

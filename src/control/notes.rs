@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use footbridge_store::{Hold, Millis, Portal, PortalSpec};
+use footbridge_store::{Hold, Millis, Place, Portal, PortalSpec};
 
 use super::{may::Refusal, outside::Audience};
 use crate::{clock, message::Message};
@@ -171,14 +171,21 @@ pub fn unlinked_notice(names: &str, dropped: usize, now: Millis) -> Option<Vec<u
         .ok()
 }
 
-/// A hold, for `status`.
+/// A hold, for `status` in this place. Who has paused is named in the room only: the other end need not know who is in it.
 #[must_use]
-pub fn hold(hold: &Hold, portal: &Portal, now: Millis) -> String {
+pub fn hold(hold: &Hold, portal: &Portal, here: &Place, now: Millis) -> String {
     match hold {
-        Hold::Paused { by, since } => format!(
-            "Paused by {by} for {}; messages wait. `!bridge resume` lets them go.",
-            clock::in_words(now.since(*since))
-        ),
+        Hold::Paused { by, since } => {
+            let by = if *here == portal.room {
+                format!(" by {by}")
+            } else {
+                String::new()
+            };
+            format!(
+                "Paused{by} for {}; messages wait. `!bridge resume` lets them go.",
+                clock::in_words(now.since(*since))
+            )
+        }
         Hold::Upgraded { since } => format!(
             "Waiting for {}: the room was replaced, and the bridge was not led into the new one. Say `!bridge resume`, \
              or make a portal in the new room.",
@@ -264,5 +271,25 @@ mod tests {
         assert!(unlinked("gitter org/room", 0).ends_with("Nothing was waiting."));
         assert!(unlinked("gitter org/room", 1).contains(" 1 message was waiting"));
         assert!(unlinked("gitter org/room", 7).contains(" 7 messages were waiting"));
+    }
+
+    #[test]
+    fn p17_who_has_paused_is_named_in_the_room_only() {
+        let portal = Portal {
+            id: footbridge_store::PortalId(1),
+            spec: spec(),
+            room: Place::room("!r:x"),
+            channel: Place::new("gitter", "c"),
+            active: true,
+            origin: footbridge_store::Origin::File,
+        };
+        let paused = Hold::Paused {
+            by: "@ann:x".to_owned(),
+            since: Millis(0),
+        };
+        let text = hold(&paused, &portal, &portal.room, Millis(60_000));
+        assert!(text.starts_with("Paused by @ann:x for "), "{text}");
+        let text = hold(&paused, &portal, &portal.channel, Millis(60_000));
+        assert!(text.starts_with("Paused for "), "{text}");
     }
 }

@@ -329,6 +329,7 @@ impl Control {
             Err(text) => return Ok(Reply::Refuse(text)),
         };
         let portals = self.portals_of(&matter.room, None).await?;
+        let here = &asked.0.place;
         let mut left = Vec::new();
         for portal in &portals {
             for lane in self.store.resume(portal.id).await? {
@@ -336,7 +337,7 @@ impl Control {
             }
             let holds = self.store.holds(now).await?;
             let holds = holds.iter().filter(|(id, _)| *id == portal.id);
-            left.extend(holds.map(|(_, hold)| notes::hold(hold, portal, now)));
+            left.extend(holds.map(|(_, hold)| notes::hold(hold, portal, here, now)));
         }
         Ok(Reply::Say(match (portals.is_empty(), left.as_slice()) {
             (true, _) => "That room is joined to nothing.".to_owned(),

@@ -75,7 +75,8 @@ impl Lane {
             return skip(UNKNOWN);
         }
         let kept = self.store.reactions(entry, &delivery.to).await?;
-        let reacted: Vec<Reacted> = kept.into_iter().filter_map(Reacted::of).collect();
+        let mut reacted: Vec<Reacted> = kept.into_iter().filter_map(Reacted::of).collect();
+        self.leave_out(&delivery.from, &mut reacted).await?;
         let outgoing = Outgoing {
             key: delivery.key.clone(),
             to: delivery.to.clone(),
@@ -89,6 +90,18 @@ impl Lane {
             .outlet
             .show_reactions(&outgoing, &reacted, &key, openly, now);
         Ok(Some(plan))
+    }
+
+    /// Leaves out the reactions of people who have since opted out.
+    async fn leave_out(&self, from: &Place, reacted: &mut [Reacted]) -> Result<(), Error> {
+        let people = reacted
+            .iter()
+            .map(|one| (from.clone(), one.letter.user.clone()));
+        let opted_out = self.store.opted_out(people.collect()).await?;
+        for (one, is_out) in reacted.iter_mut().zip(opted_out) {
+            one.gone |= is_out;
+        }
+        Ok(())
     }
 
     /// The rule by which the portals that this passes have no reactions.
