@@ -2,6 +2,7 @@
 
 mod flood;
 mod pace;
+mod unreadable;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -16,6 +17,7 @@ use tokio::sync::Notify;
 
 use flood::{Flood, LOOP};
 use pace::Pace;
+pub use unreadable::Unreadable;
 
 use crate::{
     clock::Clock,
@@ -267,51 +269,43 @@ impl Inbox {
         Ok(())
     }
 
-    fn ring(&self, lanes: Vec<LaneId>) {
-        for lane in lanes {
-            self.bells.ring(lane);
-        }
-    }
-
-    /// People are told this of entries that cannot be read. Of too many senders in one place they are told later.
-    pub async fn tell(&self, telling: Telling, text: &str) -> Result<(), Error> {
+    /// People are told this of entries that cannot be read. Of too many senders in one place they are told later. Answers
+    /// whether anybody was.
+    pub async fn tell(&self, telling: Telling, words: Unreadable) -> Result<bool, Error> {
         let place = telling.place.clone();
         if !self.pace.has_room(&place, pace::UNREADABLE) {
-            return Ok(());
+            return Ok(false);
         }
-        let (text, now) = (text.to_owned(), self.clock.now());
-        let letter = move |changed: Option<&RemoteId>| {
-            let message = match changed {
-                Some(fact) => Message::changed_notice(fact.clone(), &text, now),
-                None => Message::notice(&text, now),
-            };
-            message.to_bytes().ok()
-        };
-        let lanes = self.store.tell(telling, letter, now).await?;
-        if !lanes.is_empty() {
+        let now = self.clock.now();
+        let lanes = self.store.tell(telling, words.letters(now), now).await?;
+        let told = !lanes.is_empty();
+        if told {
             self.pace.said(&place, pace::UNREADABLE);
         }
+        self.ring(lanes);
+        Ok(told)
+    }
+
+    /// People are told how it ended, instead of what they were told before.
+    pub async fn tell_end(&self, group: Resolved, words: Unreadable) -> Result<(), Error> {
+        let now = self.clock.now();
+        let lanes = self.store.tell_end(group, words.letters(now), now).await?;
         self.ring(lanes);
         Ok(())
     }
 
-    /// People are told how it ended: `there` instead of what they were told before, `here` where the entries were
-    /// sent.
-    pub async fn tell_end(
-        &self,
-        group: Resolved,
-        there: Option<&str>,
-        here: Option<&str>,
-    ) -> Result<(), Error> {
+    /// The same where nothing waited any more and the notices were left as they were.
+    pub async fn no_longer(&self, group: Resolved, words: Unreadable) -> Result<(), Error> {
         let now = self.clock.now();
-        let there = there.map(str::to_owned);
-        let here = here.and_then(|text| Message::notice(text, now).to_bytes().ok());
-        let changed = move |fact: &RemoteId| {
-            let notice = Message::changed_notice(fact.clone(), there.as_ref()?, now);
-            notice.to_bytes().ok()
-        };
-        self.ring(self.store.tell_end(group, changed, here, now).await?);
+        let lanes = self.store.no_longer(group, words.letters(now), now).await?;
+        self.ring(lanes);
         Ok(())
+    }
+
+    fn ring(&self, lanes: Vec<LaneId>) {
+        for lane in lanes {
+            self.bells.ring(lane);
+        }
     }
 
     /// Waits until every step toward `place` that is under way or in doubt now is so no more. A listener that hears a

@@ -115,6 +115,13 @@ pub enum Action {
         #[serde(default)]
         about: Option<About>,
     },
+    /// The bridge's own sign on a message **of the place where it is shown**, for who can read nothing else of it.
+    Mark {
+        /// The message.
+        target: RemoteId,
+        /// An emoji.
+        key: String,
+    },
 }
 
 /// A message that the bridge speaks about, where it is read.
@@ -153,6 +160,20 @@ impl Message {
             action: Action::Bridge {
                 text: text.to_owned(),
                 about,
+            },
+            files: Vec::new(),
+        }
+    }
+
+    /// The bridge's own sign on a message of the place where it is shown.
+    #[must_use]
+    pub fn mark(target: RemoteId, key: &str, now: Millis) -> Self {
+        Self {
+            sender: Sender::bridge(),
+            sent_at: now,
+            action: Action::Mark {
+                target,
+                key: key.to_owned(),
             },
             files: Vec::new(),
         }
@@ -205,7 +226,10 @@ impl Message {
             | Action::Delete { target }
             | Action::React { target, .. }
             | Action::Unreact { target, .. } => Some(target),
-            Action::Unsupported { .. } | Action::System { .. } | Action::Bridge { .. } => None,
+            Action::Unsupported { .. }
+            | Action::System { .. }
+            | Action::Bridge { .. }
+            | Action::Mark { .. } => None,
         }
     }
 }

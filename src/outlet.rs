@@ -93,6 +93,9 @@ pub enum Step {
         key: String,
         /// Whether it may go in the clear into a place that is encrypted.
         openly: bool,
+        /// Whether it is the bridge's own sign, which says nothing of anybody, nor of what its place is joined to.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        own: bool,
     },
     /// Take a reaction of our own back. Gone already is success.
     Unreact {

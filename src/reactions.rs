@@ -94,6 +94,7 @@ pub fn mirrored(
             target: message.clone(),
             key: key.to_owned(),
             openly,
+            own: false,
         }]),
         (false, Some(shown)) => Plan::Steps(vec![Step::Unreact {
             shown: shown.remote,

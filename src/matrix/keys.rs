@@ -19,7 +19,7 @@ use tracing::{debug, warn};
 use super::{
     Matrix, MatrixError, Patience,
     command::asked,
-    unread,
+    unsigned,
     verdict::{Hold, UNTRUSTED},
     walk::{Envelope, Names, Reading, Waits, ready},
 };
@@ -37,6 +37,8 @@ const NO_MESSAGE: &str = "not-a-message";
 struct Reread {
     payload: Payload,
     opened: Option<Opened>,
+    /// The device that it comes from.
+    device: Option<String>,
 }
 
 /// Why to try again.
@@ -121,22 +123,25 @@ impl Matrix {
         waiting: &Waiting,
         inbox: &Inbox,
     ) -> Result<bool, MatrixError> {
-        let Some(Reread { payload, opened }) = self.reread(waiting).await else {
+        let Some(Reread {
+            payload,
+            opened,
+            device,
+        }) = self.reread(waiting).await
+        else {
             return Ok(false);
         };
         debug!(entry.id = %waiting.entry, "An entry need not wait any longer");
-        let is_untrusted = payload == Payload::Skipped(UNTRUSTED);
-        if !is_untrusted {
+        if payload == Payload::Skipped(UNTRUSTED) {
+            self.tell_unsigned(waiting, device.as_deref(), inbox)
+                .await?;
+        } else {
             // Its sender's device has become known, and nobody need look after it.
             self.unproven().remove(&waiting.session);
         }
-        if is_untrusted && let Some(sender) = unread::sender_of(waiting) {
-            let (entries, place) = (vec![waiting.entry], &waiting.place);
-            self.tell(entries, place, &sender, unread::UNSIGNED, inbox)
-                .await?;
-        }
         let replayed = inbox.fill(waiting.entry, payload, opened).await?;
         self.replayed(usize::from(replayed));
+        self.tell_of_signed(inbox).await?;
         Ok(true)
     }
 
@@ -150,6 +155,7 @@ impl Matrix {
         let is_replay = |one: &&Accepted| **one == Accepted::Replayed;
         self.replayed(accepted.iter().filter(is_replay).count());
         self.meet().await;
+        self.tell_of_signed(inbox).await?;
         self.tell_of_plaintext(inbox).await?;
         Ok(accepted)
     }
@@ -224,7 +230,10 @@ impl Matrix {
             .await;
         let reading = self.believing(reading, &unsealed, &envelope).await;
         let payload = match reading {
-            Reading::Message(message) => ready(&message)?,
+            Reading::Message(message) => {
+                self.has_crossed(&waiting.place, &envelope.sender);
+                ready(&message)?
+            }
             Reading::Command(command) => asked(&command)?,
             Reading::Nothing => Payload::Skipped(NO_MESSAGE),
             Reading::Skipped(rule) => Payload::Skipped(rule),
@@ -248,6 +257,7 @@ impl Matrix {
         Some(Reread {
             payload,
             opened: unsealed.opened_with(true),
+            device: unsigned::device_of(&unsealed, waiting),
         })
     }
 

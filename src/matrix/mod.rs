@@ -37,6 +37,7 @@ mod gaps;
 mod pages;
 mod keys;
 mod unread;
+mod unsigned;
 mod room_keys;
 mod rooms;
 mod senders;
@@ -151,6 +152,8 @@ pub struct Matrix {
     strangers: Mutex<HashSet<String>>,
     /// Rooms known to be noted as standing in the clear.
     clear: Mutex<HashSet<Place>>,
+    /// Whose devices are not signed.
+    standing: Mutex<unsigned::Standing>,
     /// When to look at what waits for its key.
     watch: Mutex<unread::Watch>,
     /// Events that audits found and no sync had brought, since the start.
@@ -195,6 +198,7 @@ impl Matrix {
             let session = session::Keeper::of(&client, &store, &account.session, clock)?;
             let lease = lease::Lease::of(&store, key);
             encryption::require_signed_device(&client).await?;
+            let standing = unsigned::Standing::learn(&store).await?;
             Ok(Arc::new(Self {
                 own: client.user_id().ok_or(MatrixError::NoAccount)?.to_owned(),
                 claims: Claims::of(&client, &keys),
@@ -227,6 +231,7 @@ impl Matrix {
                 unproven: Mutex::default(),
                 strangers: Mutex::default(),
                 clear: Mutex::default(),
+                standing: Mutex::new(standing),
                 watch: Mutex::new(unread::Watch::new()),
                 missed: AtomicU64::new(0),
             }))

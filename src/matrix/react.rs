@@ -15,6 +15,15 @@ use super::{
 };
 use crate::outlet::{Done, Outcome, SendError};
 
+/// How to react.
+#[derive(Clone, Copy)]
+pub(super) struct How {
+    /// Also where the room is encrypted and the reaction is not.
+    pub openly: bool,
+    /// For the bridge itself, which joins no channels by it.
+    pub own: bool,
+}
+
 impl Matrix {
     /// Reacts to a message. That we have done so already is success.
     pub(super) async fn react(
@@ -22,10 +31,10 @@ impl Matrix {
         room: &Room,
         to: &Place,
         key: OwnedTransactionId,
-        (target, with, openly): (&RemoteId, &str, bool),
+        (target, with, how): (&RemoteId, &str, How),
     ) -> Result<Done, SendError> {
         let _turn = self.turns.take(to).await;
-        if self.guard(room, to).await? && !openly {
+        if self.guard(room, to).await? && !how.openly {
             // Asked again, the lane knows it as well.
             return Err(retry(
                 None,
@@ -37,7 +46,9 @@ impl Matrix {
             "rel_type": "m.annotation", "event_id": target.as_str(), "key": with,
         }});
         lookup::mark(&mut content, key.as_str());
-        self.origins.mark(to, &mut content);
+        if !how.own {
+            self.origins.mark(to, &mut content);
+        }
         match put(room, &key, "m.reaction", content).await {
             Ok(sent) => Ok(Done::Shown(Copy {
                 remote: RemoteId(sent.response.event_id.to_string()),

@@ -25,7 +25,7 @@ use super::{
     crypto_store,
     encrypted::Sent,
     fault::{Fault, retry},
-    lookup,
+    lookup, react,
 };
 use crate::{
     file::File,
@@ -128,7 +128,14 @@ impl Outlet for Matrix {
                 target,
                 key: with,
                 openly,
-            } => self.react(&room, to, key, (target, with, *openly)).await,
+                own,
+            } => {
+                let how = react::How {
+                    openly: *openly,
+                    own: *own,
+                };
+                self.react(&room, to, key, (target, with, how)).await
+            }
             Step::Unreact { shown } => redact(&room, shown, key)
                 .await
                 .map(|_| Done::Hidden(shown.clone())),

@@ -17,10 +17,15 @@ use tracing::{info, warn};
 use super::{
     Matrix, MatrixError, trust,
     unseal::Unsealed,
+    unsigned::{LOCK, Why, advice},
     verdict::{Origin, Verdict, verdict},
     walk::{Envelope, Names},
 };
-use crate::{crash, inbox::Inbox, names};
+use crate::{
+    crash,
+    inbox::{Inbox, Unreadable},
+    names,
+};
 
 /// Nobody is told twice of the same sender within this span.
 const ONCE_WITHIN: Duration = Duration::from_hours(1);
@@ -105,16 +110,21 @@ impl Matrix {
             } else {
                 there_in_the_end(&group, &name)
             };
-            let here = (group.failed > 0).then(|| {
+            let ended = (group.failed > 0).then(|| {
                 format!(
                     "⚠ {} from {name} did not cross: {}.",
                     messages(group.failed),
                     why(&group.reason)
                 )
             });
-            inbox
-                .tell_end(group, there.as_deref(), here.as_deref())
-                .await?;
+            let all_well = || format!("🔓 Nothing from {name} is missing any more.");
+            let words = Unreadable {
+                here: ended.clone().or_else(|| there.as_ref().map(|_| all_well())),
+                there,
+                ended,
+                mark: None,
+            };
+            inbox.tell_end(group, words).await?;
         }
         Ok(())
     }
@@ -123,6 +133,12 @@ impl Matrix {
     async fn tell_of(&self, due: &[&Overdue], inbox: &Inbox) -> Result<(), MatrixError> {
         let due_entries: HashSet<EntryId> = due.iter().map(|one| one.entry).collect();
         let sessions: HashSet<&str> = due.iter().map(|one| one.session.as_str()).collect();
+        let limit = self.patience.key_limit;
+        let expired: HashSet<EntryId> = due
+            .iter()
+            .filter(|one| one.waited >= limit)
+            .map(|one| one.entry)
+            .collect();
         let mut by_sender: BTreeMap<(Place, String), (String, Vec<EntryId>)> = BTreeMap::new();
         for session in sessions {
             for waiting in self.store.waiting(Some(session)).await? {
@@ -144,7 +160,15 @@ impl Matrix {
             }
         }
         for ((place, sender), (reason, entries)) in by_sender {
-            self.tell(entries, &place, &sender, &reason, inbox).await?;
+            // Whether the device is signed shows in some minutes at most, and then people are told.
+            if reason == UNSIGNED && !entries.iter().any(|entry| expired.contains(entry)) {
+                continue;
+            }
+            let why = Why {
+                reason: &reason,
+                device: None,
+            };
+            self.tell(entries, &place, &sender, why, inbox).await?;
         }
         Ok(())
     }
@@ -155,7 +179,7 @@ impl Matrix {
         entries: Vec<EntryId>,
         place: &Place,
         sender: &str,
-        reason: &str,
+        Why { reason, device }: Why<'_>,
         inbox: &Inbox,
     ) -> Result<(), MatrixError> {
         let name = self.name_of(place, sender).await;
@@ -188,6 +212,17 @@ impl Matrix {
             reason,
             "Messages cannot be read yet; people are told"
         );
+        // What is said in the room of a person's device is for an encrypted room only, whatever events it has.
+        let here = match advice(reason, &name, device) {
+            Some(advice) if self.was_encrypted(place).await? => Some(advice),
+            _ => None,
+        };
+        let words = Unreadable {
+            there: Some(text),
+            mark: (reason == UNSIGNED && here.is_some()).then_some(LOCK),
+            here,
+            ended: None,
+        };
         let telling = Telling {
             entries,
             place: place.clone(),
@@ -198,14 +233,22 @@ impl Matrix {
             } else {
                 ONCE_WITHIN
             },
+            here: words.here.is_some(),
+            device: device.filter(|_| reason == UNSIGNED).map(str::to_owned),
         };
-        inbox.tell(telling, &text).await?;
+        if inbox.tell(telling, words).await? && reason == UNSIGNED {
+            self.stands(place, sender);
+        }
         crash::point("unread.told");
         Ok(())
     }
 
     /// Whether this person wants to stay here: then nobody elsewhere is told of them.
-    async fn keeps_here(&self, place: &Place, sender: &str) -> Result<bool, MatrixError> {
+    pub(super) async fn keeps_here(
+        &self,
+        place: &Place,
+        sender: &str,
+    ) -> Result<bool, MatrixError> {
         let asked = vec![(place.clone(), sender.to_owned())];
         Ok(self.store.opted_out(asked).await?.contains(&true))
     }
@@ -321,7 +364,7 @@ fn why(reason: &str) -> &'static str {
     }
 }
 
-fn messages(count: u64) -> String {
+pub(super) fn messages(count: u64) -> String {
     match count {
         1 => "1 message".to_owned(),
         _ => format!("{count} messages"),

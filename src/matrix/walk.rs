@@ -138,6 +138,9 @@ impl Matrix {
         if !encrypted || !matches!(reading, Reading::Skipped(_)) && (is_open || reading.waits()) {
             self.remember_sender(place, &envelope);
         }
+        if is_open && matches!(reading, Reading::Message(_)) {
+            self.has_crossed(place, &envelope.sender);
+        }
         let bridges = match reading {
             Reading::Skipped(ANOTHER_BRIDGE) => self.other_bridges(place, &envelope),
             _ => Vec::new(),

@@ -48,7 +48,10 @@ impl Lane {
     /// Waits for this lane's turn; `None` when told to stop before it came.
     pub(super) async fn turn(&self, message: &Message, stop: &CancellationToken) -> Option<Permit> {
         let rank = match message.action {
-            Action::Edit { .. } | Action::React { .. } | Action::Unreact { .. } => Rank::Edit,
+            Action::Edit { .. }
+            | Action::React { .. }
+            | Action::Unreact { .. }
+            | Action::Mark { .. } => Rank::Edit,
             Action::Delete { .. } => Rank::Deletion,
             Action::Post { .. }
             | Action::Unsupported { .. }
@@ -105,7 +108,8 @@ impl Lane {
                 Action::Edit { .. }
                 | Action::Delete { .. }
                 | Action::React { .. }
-                | Action::Unreact { .. } => {}
+                | Action::Unreact { .. }
+                | Action::Mark { .. } => {}
                 Action::Post { thread, .. }
                     if open
                         && may_gather(owed, &message)

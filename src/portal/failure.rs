@@ -348,7 +348,8 @@ impl Lane {
                 Action::Bridge { .. }
                 | Action::System { .. }
                 | Action::React { .. }
-                | Action::Unreact { .. },
+                | Action::Unreact { .. }
+                | Action::Mark { .. },
             ) => (None, Tell::Nobody),
             _ => (None, Tell::Sender),
         };

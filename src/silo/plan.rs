@@ -100,7 +100,9 @@ pub fn plan(
         }
         Action::Delete { .. } => removals(&outgoing.copies),
         // They are no messages (see `Outlet::show_reactions`).
-        Action::React { .. } | Action::Unreact { .. } => Plan::Skip("no-reactions".to_owned()),
+        Action::React { .. } | Action::Unreact { .. } | Action::Mark { .. } => {
+            Plan::Skip("no-reactions".to_owned())
+        }
         Action::Unsupported { summary } => {
             let body = Body::plain(summary);
             let speech = speech(&body, Style::Emote);

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// The steps; the schema's number is how many of them were taken.
-const STEPS: [&str; 19] = [
+const STEPS: [&str; 20] = [
     include_str!("../migrations/001_init.sql"),
     include_str!("../migrations/002_bundles.sql"),
     include_str!("../migrations/003_parked.sql"),
@@ -31,6 +31,7 @@ const STEPS: [&str; 19] = [
     include_str!("../migrations/017_identities.sql"),
     include_str!("../migrations/018_said.sql"),
     include_str!("../migrations/019_paths_before.sql"),
+    include_str!("../migrations/020_told_here.sql"),
 ];
 
 /// Marks the file as ours: `FtBr`.

@@ -244,6 +244,16 @@ impl Graph {
             .find_map(|(lane, place)| (place == *to).then_some(lane))
     }
 
+    /// The lane that leads back into a room from the first of its portals: all of them lead to the same people.
+    pub fn room_lane(&self, room: &Place) -> Option<LaneId> {
+        let mut reached = self.reach(room).into_iter().map(|(lane, _)| lane);
+        let lane = reached.find(|lane| lane.toward == Side::Silo)?;
+        Some(LaneId {
+            toward: Side::Matrix,
+            ..lane
+        })
+    }
+
     /// Some lane that leads here. Where there is a portal, the room's desk is not needed.
     pub fn lane_to(&self, here: &Place) -> Option<LaneId> {
         let lane = self.edges(here).next().map(|(portal, toward, _)| LaneId {

@@ -18,6 +18,7 @@ mod before_link;
 mod trusting;
 mod switching;
 mod forging;
+mod unsigned;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -348,7 +349,9 @@ fn text_of(message: &Message) -> String {
     match &message.action {
         Action::Post { body, .. } | Action::Edit { body, .. } => body.to_plain(),
         Action::Delete { target } => format!("deleted {target}"),
-        Action::React { key, .. } | Action::Unreact { key, .. } => key.clone(),
+        Action::React { key, .. } | Action::Unreact { key, .. } | Action::Mark { key, .. } => {
+            key.clone()
+        }
         Action::Unsupported { summary } | Action::System { summary } => summary.clone(),
         Action::Bridge { text, .. } => text.clone(),
     }

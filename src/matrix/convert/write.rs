@@ -211,6 +211,12 @@ pub fn plan(outgoing: &Outgoing) -> Plan {
         Action::Edit { .. } | Action::Delete { .. } => Plan::Skip("unknown-target".to_owned()),
         // They are no messages (see `Outlet::show_reactions`).
         Action::React { .. } | Action::Unreact { .. } => Plan::Skip("no-reactions".to_owned()),
+        Action::Mark { target, key } => Plan::Steps(vec![Step::React {
+            target: target.clone(),
+            key: key.clone(),
+            openly: true,
+            own: true,
+        }]),
         Action::Unsupported { summary } => {
             Plan::Steps(vec![posted(told(summary, name, outgoing.late))])
         }

@@ -72,7 +72,9 @@ pub fn plan(outgoing: &Outgoing) -> Plan {
         }
         Action::Delete { .. } => post(gone(&outgoing.copies), Style::Emote, author),
         // They are no messages (see `Outlet::show_reactions`).
-        Action::React { .. } | Action::Unreact { .. } => Plan::Skip("no-reactions".to_owned()),
+        Action::React { .. } | Action::Unreact { .. } | Action::Mark { .. } => {
+            Plan::Skip("no-reactions".to_owned())
+        }
         Action::Unsupported { summary } => {
             let text = text_from_body(&Body::plain(summary));
             post(format!("{mark}{text}"), Style::Emote, author)

@@ -194,6 +194,8 @@ async fn p15_nobody_is_told_of_messages_that_stay_in_the_room_and_a_command_amon
         sender: "@ann:x".to_owned(),
         reason: "no-key".to_owned(),
         once_within: std::time::Duration::from_hours(1),
+        here: true,
+        device: None,
     };
     let told = ground
         .store

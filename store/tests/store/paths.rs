@@ -530,6 +530,8 @@ async fn a_notice_about_a_room_waits_and_ends_like_what_was_said_there() {
             sender: "@ann:x".to_owned(),
             reason: "no-key".to_owned(),
             once_within: Duration::from_hours(1),
+            here: false,
+            device: None,
         };
         let told = ground
             .store

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use footbridge_store::{
-    Copies, EntryId, Head, LaneId, Millis, Payload, Place, RemoteId, Telling, Turn,
+    Copies, EntryId, Head, LaneId, Millis, Payload, Place, RemoteId, Telling, Tells, Turn,
 };
 
 use crate::ground::{Ground, NOW, balances, copy, letter, sealed_letter, to_matrix, to_silo};
@@ -27,12 +27,13 @@ async fn tell(ground: &Ground, entries: Vec<EntryId>, now: Millis) -> usize {
         sender: "@ann:x".to_owned(),
         reason: "no-key".to_owned(),
         once_within: HOUR,
+        here: false,
+        device: None,
     };
-    let letter = |changed: Option<&RemoteId>| {
-        let text = if changed.is_some() {
-            "again"
-        } else {
-            "cannot be read"
+    let letter = |what: Tells<'_>| {
+        let text = match what {
+            Tells::There => "cannot be read",
+            _ => "again",
         };
         Some(text.as_bytes().to_vec())
     };
@@ -124,10 +125,11 @@ async fn d20_people_are_told_once_per_sender_and_hour_in_every_place_and_told_ag
         ("@ann:x", &ground.room)
     );
     let end = |group| {
-        let there = |_: &RemoteId| Some(b"ended".to_vec());
-        ground
-            .store
-            .tell_end(group, there, Some(b"one is lost".to_vec()), NOW)
+        let letter = |what: Tells<'_>| match what {
+            Tells::Ended => Some(b"one is lost".to_vec()),
+            _ => Some(b"ended".to_vec()),
+        };
+        ground.store.tell_end(group, letter, NOW)
     };
     assert_eq!(end(group.clone()).await.unwrap().len(), 3);
     assert!(end(group.clone()).await.unwrap().is_empty(), "told once");
@@ -155,6 +157,110 @@ async fn d20_people_are_told_once_per_sender_and_hour_in_every_place_and_told_ag
     assert_eq!(taken(&ground, to_silo(&ground.a), "e").await, "again");
     let next = wait(&ground, &["$5"]).await;
     assert_eq!(tell(&ground, next, NOW.plus(HOUR)).await, 2);
+}
+
+/// Tells of the first message of somebody whose device is not signed, here and there, and that it does not cross.
+async fn refuse(ground: &Ground, sender: &str, id: &str, now: Millis) -> usize {
+    let entries = wait(ground, &[id]).await;
+    let telling = Telling {
+        entries: entries.clone(),
+        place: ground.room.clone(),
+        sender: sender.to_owned(),
+        reason: "unsigned".to_owned(),
+        once_within: 24 * HOUR,
+        here: true,
+        device: Some("DEVICE".to_owned()),
+    };
+    let letter = |what: Tells<'_>| Some(format!("{what:?}").into_bytes());
+    let told = ground.store.tell(telling, letter, now).await.unwrap();
+    let refused = Payload::Skipped("untrusted-device");
+    ground.store.fill(entries[0], refused, now).await.unwrap();
+    for group in ground.store.resolved().await.unwrap() {
+        let lanes = ground.store.tell_end(group, |_| None, now).await.unwrap();
+        assert!(lanes.is_empty(), "what was said stays true");
+    }
+    told.len()
+}
+
+#[tokio::test]
+async fn p02_who_can_change_it_is_told_where_they_wrote_it_once_and_again_when_it_is_over() {
+    let ground = Ground::with_one_portal().await;
+    let (there, here) = (to_silo(&ground.a), to_matrix(&ground.a));
+    assert_eq!(refuse(&ground, "@ann:x", "$1", NOW).await, 3);
+    assert_eq!(taken(&ground, there, "t").await, "There");
+    let mark = r#"Mark(RemoteId("$1"))"#;
+    assert_eq!(taken(&ground, here, "mark").await, mark);
+    let notice = r#"Here(RemoteId("$1"))"#;
+    assert_eq!(taken(&ground, here, "notice").await, notice);
+    // Not again, for a day, whatever happens.
+    let ground = ground.restart().await;
+    let later = NOW.plus(23 * HOUR);
+    assert_eq!(refuse(&ground, "@ann:x", "$2", later).await, 0);
+    let standing = ground.store.standing().await.unwrap();
+    let [(group, device)] = &standing[..] else {
+        panic!("{standing:?}")
+    };
+    assert_eq!((group.dropped, device.as_deref()), (2, Some("DEVICE")));
+    let over = || {
+        let letter = |what: Tells<'_>| match what {
+            Tells::Changed(_) => Some(b"signed there".to_vec()),
+            Tells::ChangedHere(_) => Some(b"signed here".to_vec()),
+            _ => None,
+        };
+        ground.store.no_longer(group.clone(), letter, later)
+    };
+    assert_eq!(over().await.unwrap().len(), 2);
+    assert!(over().await.unwrap().is_empty(), "once");
+    assert_eq!(taken(&ground, there, "t2").await, "signed there");
+    assert_eq!(taken(&ground, here, "h2").await, "signed here");
+    assert!(ground.store.standing().await.unwrap().is_empty());
+    // Another one of their devices, and another day.
+    assert_eq!(refuse(&ground, "@ann:x", "$3", later).await, 2);
+    let next = NOW.plus(24 * HOUR);
+    assert_eq!(refuse(&ground, "@ann:x", "$4", next).await, 3);
+    let standing = ground.store.standing().await.unwrap();
+    let [(newest, _)] = &standing[..] else {
+        panic!("{standing:?}")
+    };
+    assert_ne!(
+        newest.group, group.group,
+        "the notice of today changes only"
+    );
+}
+
+#[tokio::test]
+async fn p02_a_key_that_is_missing_hides_no_device_that_is_not_signed() {
+    let ground = Ground::with_one_portal().await;
+    let waiting = wait(&ground, &["$1"]).await;
+    assert_eq!(tell(&ground, waiting.clone(), NOW).await, 1);
+    assert_eq!(refuse(&ground, "@ann:x", "$2", NOW).await, 3);
+    let arrived = Payload::Ready(b"$1".to_vec());
+    ground.store.fill(waiting[0], arrived, NOW).await.unwrap();
+    let ended = ground.store.resolved().await.unwrap();
+    let [group] = &ended[..] else {
+        panic!("{ended:?}")
+    };
+    assert_eq!((group.reason.as_str(), group.arrived), ("no-key", 1));
+    let letter = |what: Tells<'_>| match what {
+        Tells::Changed(_) | Tells::ChangedHere(_) => Some(b"arrived".to_vec()),
+        _ => None,
+    };
+    let told = ground.store.tell_end(group.clone(), letter, NOW);
+    assert_eq!(told.await.unwrap().len(), 1, "its own notice only");
+    assert_eq!(ground.store.standing().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn p02_made_up_senders_do_not_use_up_what_the_account_may_send() {
+    let ground = Ground::with_one_portal().await;
+    for number in 0..20 {
+        let (sender, event) = (format!("@ann{number}:x"), format!("${number}"));
+        refuse(&ground, &sender, &event, NOW).await;
+    }
+    let owed = ground.tally(to_matrix(&ground.a)).await.pending;
+    assert_eq!(owed, 12, "a sign and a notice for each of six");
+    let tomorrow = NOW.plus(25 * HOUR);
+    assert_eq!(refuse(&ground, "@bob:x", "$b", tomorrow).await, 3);
 }
 
 #[tokio::test]

@@ -83,6 +83,19 @@ const HEADING: [&str; 6] = [
     "verdict",
 ];
 
+/// Whether this is the bridge's sign on what an unsigned device wrote, and says nothing besides: it is never encrypted.
+fn is_lock(event_type: &str, content: &Value) -> bool {
+    let relation = &content["m.relates_to"];
+    let sign = json!({
+        "rel_type": "m.annotation", "event_id": relation["event_id"], "key": "🔒",
+    });
+    let fields = content.as_object().into_iter().flatten();
+    let mut others = fields.filter(|(name, _)| *name != "m.relates_to");
+    event_type == "m.reaction"
+        && *relation == sign
+        && others.all(|(name, _)| name == "org.footbridge.delivery")
+}
+
 /// What came of one attack.
 struct Line {
     attack: &'static str,
@@ -245,6 +258,10 @@ impl<'a> Siege<'a> {
                 event.sender == self.rig.scene.bridge_user
                     && event.json.get("state_key").is_none()
                     && event.event_type != "m.room.encrypted"
+                    && !event
+                        .json
+                        .get("content")
+                        .is_some_and(|content| is_lock(&event.event_type, content))
             });
             clear += clear_ones.count();
         }
@@ -637,7 +654,9 @@ impl<'a> Siege<'a> {
         proxy.clear();
         let seen = carol.sync(Duration::ZERO).await?;
         let of_bridge = |seen: &&footbridge::matrix::person::Seen| {
-            seen.sender == self.rig.scene.bridge_user && seen.event_type != "m.room.member"
+            seen.sender == self.rig.scene.bridge_user
+                && seen.event_type != "m.room.member"
+                && !is_lock(&seen.event_type, &seen.content)
         };
         let readable = seen
             .iter()
