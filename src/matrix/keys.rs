@@ -104,6 +104,13 @@ impl Matrix {
         Ok(())
     }
 
+    /// What is done now and then, whatever comes.
+    pub(super) async fn sweep(&self, inbox: &Inbox) -> Result<(), MatrixError> {
+        self.store.fold_used(self.clock.now()).await?;
+        self.tell_of_changes(inbox).await?;
+        self.retry(None, inbox).await
+    }
+
     /// Tries entries that wait: all, or those of one session.
     pub(super) async fn retry(
         &self,

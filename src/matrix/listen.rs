@@ -279,10 +279,7 @@ impl Listener<'_> {
         }
         if self.next_sweep <= Instant::now() {
             self.next_sweep = Instant::now() + SWEEP;
-            let now = self.matrix.clock.now();
-            self.matrix.store.fold_used(now).await?;
-            self.matrix.tell_of_changes(&self.inbox).await?;
-            self.matrix.retry(None, &self.inbox).await?;
+            self.matrix.sweep(&self.inbox).await?;
         }
         self.fill_gaps().await?;
         self.matrix

@@ -195,8 +195,8 @@ async fn a_shared_message_whose_answer_was_lost_is_looked_for_when_part_of_it_is
             after: Some(std::time::Duration::from_secs(5)),
         };
         let lost = Next::PauseThenLose(bench.store.clone(), bench.portal.id, arrived);
-        // The account is limited when the second message goes, which takes others along.
-        let wall = Wall::new(true, vec![Next::Fail(limited), Next::Work, lost]);
+        // The account is limited from the second message on, which takes others along.
+        let wall = Wall::new(true, vec![Next::Work, Next::Fail(limited), lost]);
         hear_in_channel(&bench, "x0", post("x0")).await;
         hear_in_channel(&bench, "x1", post("x1")).await;
         bench.hear("$1", post("r1")).await;
