@@ -180,7 +180,7 @@ impl Writer {
             .out
             .get(..mark_at)
             .and_then(|out| out.chars().next_back());
-        if written.starts_with(' ') && before.is_some_and(|c| !c.is_whitespace()) {
+        if written.starts_with(' ') && before.is_some_and(|c| !grammar::is_ascii_space(c)) {
             self.out.insert(mark_at, ' ');
         }
         self.out.push_str(written.trim());
@@ -206,13 +206,10 @@ impl Writer {
         if self.out.ends_with('`') {
             self.raw("\u{200b}");
         }
-        // A renderer that takes a label's address for a link would take the opening mark along.
-        let word_at = self.out.rfind(char::is_whitespace).map_or(0, |at| at + 1);
-        if self
-            .out
-            .get(word_at..)
-            .is_some_and(|word| word.contains("://"))
-        {
+        // What takes the word before for an address would take the opening mark along.
+        let word_at = self.out.rfind(grammar::is_ascii_space);
+        let word_at = word_at.map_or(0, |at| at + 1);
+        if self.out.get(word_at..).is_some_and(grammar::may_be_address) {
             self.raw(" ");
         }
         self.raw(&fence);

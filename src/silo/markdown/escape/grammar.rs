@@ -65,6 +65,20 @@ pub(in crate::silo) fn has_at_in_authority(url: &str) -> bool {
         .is_some_and(|authority| authority.contains('@'))
 }
 
+/// White space that ends an address in every grammar. Mattermost's knows no other.
+pub(in crate::silo::markdown) fn is_ascii_space(c: char) -> bool {
+    c.is_ascii_whitespace() || c == '\u{b}'
+}
+
+/// Whether a grammar may find an address in this word, of whatever scheme or of none.
+pub(in crate::silo::markdown) fn may_be_address(word: &str) -> bool {
+    let www = |word: &str| {
+        let behind = word.trim_start_matches(|c: char| c.is_ascii_digit());
+        behind.starts_with('.')
+    };
+    word.contains("://") || word.to_ascii_lowercase().split("www").skip(1).any(www)
+}
+
 /// How long the bare URL at the start of this text is, by the grammar's own measure. One with an `@` in its authority is
 /// none.
 pub(in crate::silo::markdown) fn bare_url(text: &str) -> Option<usize> {
