@@ -29,9 +29,9 @@ pub enum Flavour {
 /// The tree as Markdown: nobody is called, nothing becomes markup that was not markup.
 #[must_use]
 pub fn markdown_from_body(body: &Body, flavour: Flavour) -> String {
-    let frugal = blocks(&body.0, (flavour, Underscores::Bare), Level::Top);
+    let frugal = blocks(&body.0, (flavour, Underscores::Bare), Level::TOP);
     let markdown = if grammar::may_emphasise(&frugal) {
-        blocks(&body.0, (flavour, Underscores::Escaped), Level::Top)
+        blocks(&body.0, (flavour, Underscores::Escaped), Level::TOP)
     } else {
         frugal
     };
@@ -104,11 +104,36 @@ enum Underscores {
 
 type Dialect = (Flavour, Underscores);
 
-/// Tables exist only outside of lists.
+/// How many lists and quotes may contain each other. In newer versions of Mattermost no item begins in sixteen lists, and
+/// what was an item would be text.
+const DEEPEST: usize = 12;
+
+/// Among what blocks stand.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Level {
-    Top,
-    InList,
+struct Level {
+    /// Tables exist only outside of lists.
+    in_list: bool,
+    /// How many lists and quotes are around.
+    depth: usize,
+}
+
+impl Level {
+    const TOP: Self = Self {
+        in_list: false,
+        depth: 0,
+    };
+
+    fn in_quote(self) -> Self {
+        let depth = self.depth + 1;
+        Self { depth, ..self }
+    }
+
+    fn in_list(self) -> Self {
+        Self {
+            in_list: true,
+            depth: self.depth + 1,
+        }
+    }
 }
 
 fn blocks(blocks_: &[Block], dialect: Dialect, level: Level) -> String {
@@ -118,6 +143,27 @@ fn blocks(blocks_: &[Block], dialect: Dialect, level: Level) -> String {
         .filter(|text| !text.is_empty())
         .collect::<Vec<_>>()
         .join("\n\n")
+}
+
+/// The blocks of an item, one below the other. A numbered list would be text of the paragraph above it in Mattermost, unless
+/// it begins with 1.
+fn item(blocks: &[Block], dialect: Dialect, level: Level) -> String {
+    let mut said = String::new();
+    for block in blocks {
+        let text = write_block(block, dialect, level);
+        let text = text.trim_matches('\n');
+        if text.is_empty() {
+            continue;
+        }
+        if !said.is_empty() {
+            // Two quotes one below the other are one.
+            let first = text.trim_start_matches("> ");
+            let apart = numbered(first) && !first.starts_with("1. ");
+            said.push_str(if apart { "\n\n" } else { "\n" });
+        }
+        said.push_str(text);
+    }
+    said
 }
 
 fn write_block(block: &Block, dialect: Dialect, level: Level) -> String {
@@ -131,20 +177,23 @@ fn write_block(block: &Block, dialect: Dialect, level: Level) -> String {
             format!("{marks} {text}{end}")
         }
         Block::Code { language, text } => fenced(language.as_deref().unwrap_or(""), text),
-        Block::Quote(inner) => indented(&blocks(inner, dialect, level), "> ", "> "),
+        // What is nested deeper loses its mark and keeps its text.
+        Block::Quote(inner) if level.depth >= DEEPEST => item(inner, dialect, level),
+        Block::List { items, .. } if level.depth >= DEEPEST => {
+            let items = items.iter().map(|blocks| item(blocks, dialect, level));
+            items.collect::<Vec<_>>().join("\n")
+        }
+        Block::Quote(inner) => indented(&blocks(inner, dialect, level.in_quote()), "> ", "> "),
         Block::List { start, items } => items
             .iter()
             .zip(0u32..)
-            .map(|(item, index)| {
+            .map(|(blocks, index)| {
                 let mark = start.map_or_else(
                     || "- ".to_owned(),
-                    |first| format!("{}. ", first.saturating_add(index)),
+                    // A longer number begins no item.
+                    |first| format!("{}. ", first.saturating_add(index).min(999_999_999)),
                 );
-                let text = item
-                    .iter()
-                    .map(|block| write_block(block, dialect, Level::InList))
-                    .collect::<Vec<_>>()
-                    .join("\n");
+                let text = item(blocks, dialect, level.in_list());
                 indented(&text, &mark, &" ".repeat(mark.len()))
             })
             .collect::<Vec<_>>()
@@ -192,11 +241,12 @@ fn table(rows: &[Vec<Vec<Inline>>], dialect: Dialect, level: Level) -> String {
                     .map_or_else(String::new, |cell| inlines(cell, dialect, Around::Cell))
             })
             .collect();
-        lines.push(match level {
-            Level::Top => format!("| {} |", cells.join(" | ")),
-            Level::InList => cells.join(" / "),
+        lines.push(if level.in_list {
+            cells.join(" / ")
+        } else {
+            format!("| {} |", cells.join(" | "))
         });
-        if index == 0 && level == Level::Top {
+        if index == 0 && !level.in_list {
             lines.push(format!("|{}", " --- |".repeat(width)));
         }
     }
