@@ -4,7 +4,7 @@ use std::{borrow::Cow, time::Duration};
 
 use footbridge_store::{Copy, Millis, RemoteId};
 
-use super::markdown::{Flavour, attributed, markdown_from_body, prefix, split, units};
+use super::markdown::{Flavour, attributed, joined, markdown_from_body, prefix, split, units};
 use crate::{
     file::File,
     message::{Action, Sender, Style},
@@ -232,7 +232,7 @@ impl Speech<'_> {
             Some(name) => attributed(name, self.body, self.style, flavour),
             None => markdown_from_body(self.body, flavour),
         };
-        format!("{}{text}", self.mark)
+        joined(self.mark, &text)
     }
 
     /// How it is spoken, and whose name stands beside it.
@@ -256,20 +256,15 @@ impl Speech<'_> {
     /// The texts of an edit, twice: as they replace the old ones, and as they point to them with `opening`.
     fn edited_parts(&self, opening: &str) -> Vec<(String, String)> {
         let whole = self.whole();
-        let pointing = format!("{opening}{whole}");
+        let pointing = joined(opening, &whole);
         if units(&pointing) <= self.rules.longest {
             return vec![(whole, pointing)];
         }
         self.split_behind(opening)
             .into_iter()
             .map(|pointing| {
-                (
-                    pointing
-                        .strip_prefix(opening)
-                        .unwrap_or(&pointing)
-                        .to_owned(),
-                    pointing,
-                )
+                let text = pointing.strip_prefix(opening).unwrap_or(&pointing);
+                (text.trim_start_matches('\n').to_owned(), pointing)
             })
             .collect()
     }
