@@ -1,7 +1,11 @@
 //! Cuts a text into parts that fit, at safe places. A part never gains meaning by the cut: open code is closed
 //! and opened again, and what a link kept from calling somebody is broken where the link was.
 
+use std::ops::Range;
+
 use unicode_segmentation::UnicodeSegmentation as _;
+
+mod containers;
 
 use super::joined;
 
@@ -38,11 +42,12 @@ pub fn split(text: &str, prefix: &str, most: usize) -> Vec<String> {
         return vec![whole];
     }
     let fence = longest_fence(text);
-    let uncalled = text.replace("@\u{200b}", "@").replace('@', "@\u{200b}");
+    let uncalled = parted(text);
     // Code that is not known as such would call whom it names once it is torn.
     let text = if fence > MAX_FENCE { &uncalled } else { text };
-    // Room for a line end behind the prefix, and for the end of open code.
-    let room = most - units(prefix) - 2 - 2 * (fence.min(MAX_FENCE) + 8);
+    // Room for a line end behind the prefix, and for the end of open code, which may stand in lists and quotes.
+    let lead = containers::deepest(text);
+    let room = most - units(prefix) - 2 - 2 * (fence.min(MAX_FENCE) + 8) - lead;
     let mut parts = Vec::new();
     let mut rest = text.to_owned();
     while units(&rest) > room && parts.len() + 1 < MAX_PARTS {
@@ -77,12 +82,25 @@ struct Span {
     kind: Kind,
 }
 
+impl Span {
+    /// Only between the marks of a block of code.
+    fn may_be_cut(&self, place: usize) -> bool {
+        matches!(&self.kind, Kind::Fenced { inside, .. } if inside.contains(&place))
+    }
+}
+
 #[derive(Clone, PartialEq, Eq)]
 enum Kind {
     /// Code in running text, with its fence.
     Code(String),
-    /// A block of code: what closes it and what opens it again.
-    Fenced { close: String, open: String },
+    /// A block of code: where its lines begin and end, in bytes from the start of the text, what stands in front of each of
+    /// them, what closes it and what opens it again.
+    Fenced {
+        inside: Range<usize>,
+        lead: String,
+        close: String,
+        open: String,
+    },
     /// A link, a URL or something in bold.
     Whole,
 }
@@ -101,7 +119,7 @@ fn cut(text: &str, room: usize) -> (String, String) {
     let good = |places: &mut dyn Iterator<Item = usize>| {
         places
             .filter(|place| *place > least && *place <= end)
-            .find(|place| at(*place).is_none_or(|span| matches!(span.kind, Kind::Fenced { .. })))
+            .find(|place| at(*place).is_none_or(|span| span.may_be_cut(*place)))
     };
     let place = good(&mut head.rmatch_indices("\n\n").map(|(at, _)| at))
         .or_else(|| good(&mut head.rmatch_indices('\n').map(|(at, _)| at)))
@@ -116,21 +134,66 @@ fn cut(text: &str, room: usize) -> (String, String) {
         })
         .or_else(|| good(&mut head.rmatch_indices(' ').map(|(at, _)| at)))
         .unwrap_or_else(|| hard(head, at(end).map_or(0, |span| span.start), least));
+    let place = match at(place).map(|span| (span.start, &span.kind)) {
+        // Nothing of its marks is torn off.
+        Some((start, Kind::Fenced { inside, .. })) if place < inside.start && start > 0 => start,
+        Some((_, Kind::Fenced { inside, .. })) => place.clamp(inside.start, inside.end),
+        _ => containers::bare_marks(head.get(..place).unwrap_or_default())
+            .filter(|start| *start > 0)
+            .unwrap_or(place),
+    };
     let (head, tail) = text.split_at(place);
-    let span = at(place).map(|span| span.kind.clone());
+    let span = at(place);
     let torn = !tail.starts_with(char::is_whitespace);
-    match span {
-        Some(Kind::Fenced { close, open }) => {
+    match span.map(|span| span.kind.clone()) {
+        Some(Kind::Fenced {
+            lead, close, open, ..
+        }) => {
             let tail = tail.strip_prefix('\n').unwrap_or(tail);
-            let head = head.trim_end_matches('\n');
-            (format!("{head}\n{close}"), format!("{open}\n{tail}"))
+            let (head, quotes) = (head.trim_end_matches('\n'), containers::quotes(&lead));
+            let tail = containers::left(tail, &lead, true);
+            (
+                format!("{head}\n{lead}{close}"),
+                format!("{quotes}{open}\n{tail}"),
+            )
         }
-        Some(Kind::Code(fence)) => (format!("{head}{fence}"), format!("{fence}{tail}")),
-        _ if torn => (head.to_owned(), uncalled(tail)),
-        _ => (
-            head.trim_end().to_owned(),
-            tail.trim_start_matches(['\n', ' ']).to_owned(),
-        ),
+        Some(Kind::Code(fence)) => {
+            // A backtick beside the fence would make another of it.
+            let apart = |beside: bool| if beside { " " } else { "" };
+            let (end, start) = (apart(head.ends_with('`')), apart(tail.starts_with('`')));
+            let tail = containers::left(tail, &containers::around(head), false);
+            (
+                format!("{head}{end}{fence}"),
+                format!("{fence}{start}{tail}"),
+            )
+        }
+        kind => {
+            let mut head = head.trim_end().to_owned();
+            let tail = match (kind, span) {
+                // A link that is torn is none, and what code in it kept from calling somebody is text.
+                (Some(Kind::Whole), Some(span)) if torn => {
+                    let said = head.split_off(span.start.min(head.len()));
+                    head.push_str(&said.replace("@\u{200b}", "@").replace('@', "\u{ff20}"));
+                    let (link, rest) = text
+                        .get(place..)
+                        .and_then(|tail| tail.split_at_checked(span.end - place))
+                        .unwrap_or((tail, ""));
+                    format!("{}{rest}", parted(link))
+                }
+                _ if torn => uncalled(tail),
+                _ => tail.to_owned(),
+            };
+            let behind = tail.trim_start_matches([' ', '\n']);
+            let gap = tail.get(..tail.len() - behind.len()).unwrap_or_default();
+            if let Some((_, lead)) = gap.rsplit_once('\n') {
+                let tail = format!("{lead}{behind}");
+                let lead = containers::lead(&tail).to_owned();
+                (head, containers::left(&tail, &lead, true))
+            } else {
+                let lead = containers::around(&head);
+                (head, containers::left(behind, &lead, false))
+            }
+        }
     }
 }
 
@@ -162,7 +225,8 @@ fn hard(head: &str, span_start: usize, least: usize) -> usize {
                 before.len() - amp < 12 && !before.get(amp..).is_some_and(|name| name.contains(';'))
             });
             let mark = before.ends_with(['*', '~', '`', '_']);
-            slashes % 2 == 0 && !open && !mark && *at > 0
+            let run = head.get(*at..).is_some_and(|tail| tail.starts_with('`'));
+            slashes % 2 == 0 && !open && !mark && !run && *at > 0
         })
         .unwrap_or(head.len())
 }
@@ -171,8 +235,11 @@ fn hard(head: &str, span_start: usize, least: usize) -> usize {
 fn uncalled(tail: &str) -> String {
     let end = tail.find(char::is_whitespace).unwrap_or(tail.len());
     let (word, rest) = tail.split_at(end);
-    let word = word.replace("@\u{200b}", "@").replace('@', "@\u{200b}");
-    format!("{word}{rest}")
+    format!("{}{rest}", parted(word))
+}
+
+fn parted(text: &str) -> String {
+    text.replace("@\u{200b}", "@").replace('@', "@\u{200b}")
 }
 
 /// What should stay together and begins before this place, in order.
@@ -184,7 +251,10 @@ fn spans(text: &str, end: usize) -> Vec<Span> {
     while let Some(rest) = text.get(at..).filter(|_| at < end) {
         let line_start = at == 0 || text.get(..at).is_some_and(|before| before.ends_with('\n'));
         let span = if line_start { fenced(rest) } else { None }.or_else(|| inline(rest, &mut open));
-        if let Some((length, kind)) = span {
+        if let Some((length, mut kind)) = span {
+            if let Kind::Fenced { inside, .. } = &mut kind {
+                *inside = inside.start + at..inside.end + at;
+            }
             found.push(Span {
                 start: at,
                 end: at + length,
@@ -216,19 +286,23 @@ fn fenced(rest: &str) -> Option<(usize, Kind)> {
     if !is_fence || !plain_lead || mark.get(fence.len()..)?.contains('`') {
         return None;
     }
-    let mut length = first.len() + 1;
-    for line in rest.get(length..)?.split_inclusive('\n') {
+    let start = first.len() + 1;
+    let (mut length, mut end) = (start, start);
+    for line in rest.get(start..)?.split_inclusive('\n') {
         length += line.len();
         if line.trim_matches([' ', '>', '\n']) == fence {
             break;
         }
+        end = length;
     }
-    let again = if lead.contains('>') { "> " } else { "" };
     Some((
         length.min(rest.len()),
         Kind::Fenced {
-            close: format!("{again}{fence}"),
-            open: format!("{again}{mark}"),
+            // Without the end of its last line.
+            inside: start..end.saturating_sub(1).max(start),
+            lead: containers::within(lead),
+            close: fence,
+            open: mark.to_owned(),
         },
     ))
 }

@@ -180,3 +180,36 @@ fn c14_marks_that_nothing_closes_cost_no_time() {
         assert!(parts.len() <= MAX_PARTS);
     }
 }
+
+/// Behind a cut there is no list: what stood in it moves to the left, or the end of code would be none.
+#[test]
+fn what_stood_in_a_list_moves_to_the_left_behind_a_cut() {
+    let code = "          say @all\n".repeat(300);
+    let text = format!("- a\n  - 10. ```\n{code}        ```\n    11. b\n  - c\n- d");
+    let parts = split(&text, "");
+    assert_eq!(parts.len(), 2);
+    assert!(parts[0].ends_with("\n        ```"), "{}", parts[0]);
+    assert!(
+        parts[1].starts_with("```\n  say @all\n"),
+        "{:.40}",
+        parts[1]
+    );
+    assert!(parts[1].ends_with("\n  say @all\n```\n\n11. b\n- c\n- d"));
+    let quoted = format!("> - ```\n{}>   ```\n> - b", ">   @all\n".repeat(600));
+    let parts = split(&quoted, "");
+    assert!(parts[1].starts_with("> ```\n> @all\n"), "{:.40}", parts[1]);
+    assert!(parts[1].ends_with("\n> @all\n> ```\n> - b"));
+    let torn = split(&format!("6. {}\n7. b", "word ".repeat(1000)), "");
+    assert!(torn[1].ends_with("word \n\n7. b"), "{}", torn[1]);
+}
+
+#[test]
+fn no_backtick_stands_beside_the_marks_of_code_that_is_torn() {
+    for lead in 0..40 {
+        let code = format!("``` {}{} ```", "x".repeat(lead), "a``b`c`".repeat(1500));
+        for part in split(&code, "") {
+            assert_eq!(part.matches("```").count(), 2, "{lead} {part}");
+            assert!(!part.contains("````"), "{lead}");
+        }
+    }
+}
