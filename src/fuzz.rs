@@ -180,6 +180,13 @@ fn calls_nobody(body: &Body, name: &str) {
         }
         let alone = markdown_from_body(body, flavour);
         assert!(!alone.starts_with('/'), "a command of the silo (C27)");
+        // Where the name stands beside the text, and what the bridge says in front of it.
+        for front in ["", "(delayed) ", "Edit of https://x.example/pl/a\n"] {
+            for part in split(&alone, front, longest) {
+                assert!(!pings(&part), "somebody is called");
+                assert!(!mattermost_calls::calls(&part), "Mattermost calls somebody");
+            }
+        }
     }
 }
 
@@ -374,6 +381,9 @@ pub fn pings(markdown: &str) -> bool {
     }
     false
 }
+
+#[cfg(test)]
+mod calls_tests;
 
 #[cfg(test)]
 mod tests {
