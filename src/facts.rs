@@ -5,6 +5,8 @@ use std::collections::HashSet;
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
 use sha2::{Digest as _, Sha256};
 
+use crate::text::is_at_reference;
+
 /// The longest name or topic that is carried over, in Unicode scalars.
 const LONGEST: usize = 1_000;
 
@@ -227,10 +229,18 @@ pub fn harmless(text: &str, longest: usize) -> String {
 }
 
 /// The same for a side where an `@` calls people: parted from what follows by a zero-width space, which is taken away
-/// again before anything is compared.
+/// again before anything is compared. So is the ampersand of what Markdown reads as an `@`.
 #[must_use]
 pub fn uncalled(text: &str, longest: usize) -> String {
-    let parted = harmless(text, longest).replace('@', "@\u{200b}");
+    let text = harmless(text, longest);
+    let mut parted = String::with_capacity(text.len());
+    for (at, c) in text.char_indices() {
+        parted.push(c);
+        let after = text.get(at + c.len_utf8()..).unwrap_or_default();
+        if c == '@' || c == '&' && is_at_reference(after) {
+            parted.push('\u{200b}');
+        }
+    }
     parted.chars().take(longest).collect()
 }
 
@@ -282,6 +292,11 @@ mod tests {
         assert_eq!(harmless(" a\n\tb\u{202e}c\u{200b} ", 100), "a bc");
         assert_eq!(harmless("abcdef", 4), "abc…");
         assert_eq!(uncalled("ask @all", 100), "ask @\u{200b}all");
+        assert_eq!(
+            uncalled("&commat;ann &#64;b &#x40;c &amp; &#65;", 100),
+            "&\u{200b}commat;ann &\u{200b}#64;b &\u{200b}#x40;c &amp; &#65;"
+        );
+        assert_eq!(harmless(&uncalled("&commat;all", 20), 20), "&commat;all");
         assert_eq!(uncalled("@@@", 4), "@\u{200b}@\u{200b}");
         assert_eq!(harmless(&uncalled("@all", 9), 9), "@all");
         assert_eq!(harmless(&"é".repeat(5_000), 5_000).chars().count(), LONGEST);

@@ -217,6 +217,20 @@ pub(crate) fn is_invisible(c: char) -> bool {
         | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
 }
 
+/// Whether this, behind an ampersand, is read as an `@`: `commat;`, `#64;`, `#x40;`, the latter also without their end.
+pub(crate) fn is_at_reference(after: &str) -> bool {
+    let Some(number) = after.strip_prefix('#') else {
+        return after.starts_with("commat;");
+    };
+    let (digits, radix) = match number.strip_prefix(['x', 'X']) {
+        Some(digits) => (digits, 16),
+        None => (number, 10),
+    };
+    let end = digits.find(|c: char| !c.is_digit(radix));
+    let digits = digits.get(..end.unwrap_or(digits.len()));
+    digits.is_some_and(|digits| u32::from_str_radix(digits, radix) == Ok(64))
+}
+
 /// `:shortcodes:` as the emoji they stand for; unknown ones stay as they are.
 pub(crate) fn with_emoji(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
