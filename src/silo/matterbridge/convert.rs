@@ -2,6 +2,7 @@
 //! send is plain: nobody is called by it, and nothing in it becomes markup that its author did not write.
 
 pub use super::harmless::harmless;
+use super::harmless::harmless_name;
 
 use super::api::{Event, File};
 use crate::{
@@ -127,7 +128,7 @@ pub fn as_reply(text: &str) -> String {
 /// A name that calls nobody.
 #[must_use]
 pub fn name_of(name: &str, id: &str) -> String {
-    harmless(&names::isolated(&names::shown(name, id)))
+    harmless_name(&names::isolated(&names::shown(name, id)))
 }
 
 /// A name of a file that calls nobody: networks show it among the words, or as the end of an address.
@@ -227,8 +228,18 @@ mod tests {
 
     #[test]
     fn names_and_names_of_files_call_nobody() {
-        assert_eq!(name_of("@everyone", "@a:b"), "@\u{200b}everyone");
-        assert_eq!(name_of(" ", "@a:b"), "@\u{200b}a:b");
+        for (name, sent) in [
+            ("Ann [de] (she)", "Ann [de] (she)"),
+            ("@everyone", "@\u{200b}everyone"),
+            (" ", "@\u{200b}a:b"),
+            // Between the marks that Matterbridge puts around a name they would call: `<!channel>`, `[id1|Ann]`.
+            ("!channel", "\u{200b}!channel"),
+            ("!subteam^S1", "\u{200b}!subteam^S1"),
+            ("id1|Ann", "\u{200b}id1|Ann"),
+            ("Ann <", "Ann <\u{200b}"),
+        ] {
+            assert_eq!(name_of(name, "@a:b"), sent, "{name:?}");
+        }
         let named = |name: &str| Carried {
             name: name.to_owned(),
             ..Carried::default()

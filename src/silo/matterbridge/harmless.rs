@@ -1,7 +1,10 @@
 //! Text in which nobody is called, whatever network Matterbridge passes it on to. Which that is nobody tells, so what calls
 //! somebody in any of those that it knows is parted by a zero-width space, in code too: most of them know no code.
 
-use crate::silo::markdown::{email, has_at_in_authority};
+use crate::{
+    silo::markdown::{email, has_at_in_authority},
+    text::is_at_reference,
+};
 
 /// Ends a word without being seen.
 const PART: char = '\u{200b}';
@@ -16,22 +19,31 @@ const VK: [&str; 4] = ["id", "club", "public", "event"];
 ///
 /// - An `@` before anything (Mattermost, Telegram, Rocket.Chat, Zulip's `@**all**`, `@_**ann**` and `@*group*`, Discord's
 ///   `@everyone`): parted from it, unless it stands in a plain mail address.
-/// - An `@` in a web address: written `%40`, which leads to the same place.
+/// - An `@` in a web address: written `%40`, which leads to the same place. The other marks are parted there as well.
 /// - `<@1>`, `<@&1>`, `<#1>` of Discord, `<!channel>`, `<!subteam^1>` of Slack: parted behind the `<`.
-/// - `tg://user?id=1` of Telegram, `[id1|Ann]` and `*all` of VK: parted behind their first mark.
+/// - `tg://user?id=1` of Telegram, `[id1|Ann]`, `*id1` and `*all` of VK: parted behind their first mark.
+/// - `&commat;` and `&#64;`: an `@` in the Markdown and HTML of several. Parted behind their ampersand.
 #[must_use]
 pub fn harmless(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut at = 0;
+    // Where the web address ends that this stands in, and what an `@` in it becomes.
+    let mut address = (0, "");
     while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
         let begins_word = text
             .get(..at)
             .and_then(|before| before.chars().next_back())
             .is_none_or(|c| c.is_whitespace() || c == '(');
-        if let Some(url) = web_address(rest) {
-            write_address(url, &mut out);
-            at += url.len();
-            continue;
+        if at >= address.0
+            && let Some(url) = web_address(rest)
+        {
+            // Before the host it cannot be written in another way: that is no address then.
+            let instead = if has_at_in_authority(url) {
+                "@\u{200b}"
+            } else {
+                "%40"
+            };
+            address = (at + url.len(), instead);
         }
         if begins_word && let Some(address) = mail_address(rest) {
             out.push_str(address);
@@ -39,14 +51,20 @@ pub fn harmless(text: &str) -> String {
             continue;
         }
         let Some(c) = rest.chars().next() else { break };
+        if c == '@' && at < address.0 {
+            out.push_str(address.1);
+            at += 1;
+            continue;
+        }
         at += c.len_utf8();
         let after = text.get(at..).unwrap_or_default();
         out.push(c);
         let calls = match c {
             '@' => !after.is_empty() && !after.starts_with(char::is_whitespace),
             '<' => after.starts_with(['@', '!', '#']),
-            '*' => EVERYBODY.iter().any(|word| begins_with(after, word)),
+            '*' => is_vk(after) || EVERYBODY.iter().any(|word| begins_with(after, word)),
             '[' => is_vk(after),
+            '&' => is_at_reference(after),
             ':' => begins_with(after, "//user?") && ends_with(&out, "tg:"),
             _ => false,
         };
@@ -57,21 +75,22 @@ pub fn harmless(text: &str) -> String {
     out
 }
 
+/// The same for a name, which stands between whatever marks the configuration of Matterbridge puts around it: `<` and `>`, or
+/// brackets.
+#[must_use]
+pub fn harmless_name(name: &str) -> String {
+    let name = harmless(name);
+    let opens = name.starts_with(['!', '#', '&']) || is_vk(&name);
+    let ends = name.ends_with(['<', '[', '*', '@', '&']);
+    let part = |is_needed: bool| if is_needed { "\u{200b}" } else { "" };
+    format!("{}{name}{}", part(opens), part(ends))
+}
+
 /// The web address that this begins with, up to the next space.
 fn web_address(text: &str) -> Option<&str> {
     let is_web = begins_with(text, "http://") || begins_with(text, "https://");
     let end = text.find(|c: char| c.is_whitespace() || matches!(c, '<' | '>'));
     is_web.then_some(text.get(..end.unwrap_or(text.len()))?)
-}
-
-fn write_address(url: &str, out: &mut String) {
-    // Before the host it cannot be written in another way: that is no address then.
-    let instead = if has_at_in_authority(url) {
-        "@\u{200b}"
-    } else {
-        "%40"
-    };
-    out.push_str(&url.replace('@', instead));
 }
 
 /// The mail address that this begins with, if nobody takes a part of it for a call.
@@ -105,6 +124,22 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    /// Whether a mark stands here that calls somebody without an `@`.
+    fn has_mark(sent: &str) -> bool {
+        let sent = sent.to_lowercase().replace("<@\u{200b}", "");
+        let ids = VK
+            .iter()
+            .flat_map(|word| [format!("[{word}"), format!("*{word}")]);
+        let id = |id: String| {
+            let mut found = sent.match_indices(&id);
+            found.any(|(at, id)| sent[at + id.len()..].starts_with(|c: char| c.is_ascii_digit()))
+        };
+        ["<@", "<!", "<#", "tg://user?", "&commat;", "&#64;"]
+            .iter()
+            .any(|mark| sent.contains(mark))
+            || ids.into_iter().any(id)
+    }
 
     #[test]
     fn b12_nobody_is_called_on_any_network() {
@@ -142,6 +177,26 @@ mod tests {
                 "[id1|Ann] *all [idea]",
                 "[\u{200b}id1|Ann] *\u{200b}all [idea]",
             ),
+            (
+                "*id1 (Ann) *club22 *idea",
+                "*\u{200b}id1 (Ann) *\u{200b}club22 *idea",
+            ),
+            (
+                "http://a[x](tg://user?id=1)",
+                "http://a[x](tg:\u{200b}//user?id=1)",
+            ),
+            (
+                "http://a/[id1|Ann]*id1*all(<!here",
+                "http://a/[\u{200b}id1|Ann]*\u{200b}id1*\u{200b}all(<\u{200b}!here",
+            ),
+            (
+                "https://x.example/Rust_(language)?q=[a]&b=*c*",
+                "https://x.example/Rust_(language)?q=[a]&b=*c*",
+            ),
+            (
+                "&commat;ann &#64;ann &#x40;all &amp; &#65;",
+                "&\u{200b}commat;ann &\u{200b}#64;ann &\u{200b}#x40;all &amp; &#65;",
+            ),
             ("gr\u{fc}n \u{1f986}", "gr\u{fc}n \u{1f986}"),
         ] {
             assert_eq!(harmless(text), sent);
@@ -153,7 +208,8 @@ mod tests {
         #[test]
         fn b12_no_text_calls_anybody(pieces in prop::collection::vec(prop_oneof![
             prop::sample::select(vec!["@", "@all", "**", "http://", "https://x.example/", "a@b.example", "<", "!", "#", "/",
-                "(", " ", "\n", "bob", "%", "tg://user?", "[id1", "*"]).prop_map(str::to_owned),
+                "(", " ", "\n", "bob", "%", "tg://user?", "[id1", "*", "[", "[x](", "id1|Ann]", "club2", "&commat;", "&#64;"])
+                .prop_map(str::to_owned),
             "\\PC{0,4}",
         ], 0..12)) {
             let sent = harmless(&pieces.concat());
@@ -166,8 +222,21 @@ mod tests {
                 let names = EVERYBODY.iter().any(|word| begins_with(after, word));
                 prop_assert!(!names, "{sent:?}");
             }
-            for mark in ["<@", "<!", "<#"] {
-                prop_assert!(!sent.contains(mark), "{sent:?}");
+            prop_assert!(!has_mark(&sent), "{sent:?}");
+        }
+
+        /// A name neither, whatever marks stand around it.
+        #[test]
+        fn b12_no_name_calls_anybody_between_marks(pieces in prop::collection::vec(prop_oneof![
+            prop::sample::select(vec!["!", "#", "&", "@", "<", "[", "*", "channel", "subteam^S1", "id1|Ann", "club1", "all",
+                "commat;", "#64;", " ", "Ann"]).prop_map(str::to_owned),
+            "\\PC{0,2}",
+        ], 0..6)) {
+            let name = harmless_name(&pieces.concat());
+            for (before, behind) in [("[matrix] <", "> hi"), ("[", "] hi"), ("*", "* id1"), ("**", "** !here"), ("<", ">@x"),
+                ("", "#1"), ("", "!here")] {
+                let sent = format!("{before}{name}{behind}");
+                prop_assert!(!has_mark(&sent), "{sent:?}");
             }
         }
     }
