@@ -180,7 +180,9 @@ impl Writer {
             .out
             .get(..mark_at)
             .and_then(|out| out.chars().next_back());
-        if written.starts_with(' ') && before.is_some_and(|c| !grammar::is_ascii_space(c)) {
+        if written.starts_with(char::is_whitespace)
+            && before.is_some_and(|c| !grammar::is_ascii_space(c))
+        {
             self.out.insert(mark_at, ' ');
         }
         self.out.push_str(written.trim());
