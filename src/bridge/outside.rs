@@ -95,6 +95,13 @@ impl Outside for Sides {
         })
     }
 
+    async fn is_heard(&self, room: &Place) -> bool {
+        matches!(
+            timeout(PATIENCE, self.matrix.is_heard(room)).await,
+            Ok(Ok(true))
+        )
+    }
+
     async fn channel(&self, silo: &str, name: &str) -> Result<Found, Problem> {
         let channel = ask_silo(silo, self.silo(silo)?.resolve(name)).await?;
         Ok(Found {

@@ -53,6 +53,7 @@ impl Control {
                 consent: Some(consent),
                 question: here.then_some(question.entry),
                 told: letter(&text, now),
+                heard: self.outside.is_heard(&wish.room).await,
             };
             self.link(linking).await?;
             return Ok(if here {

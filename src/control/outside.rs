@@ -67,6 +67,11 @@ pub trait Outside: Send + Sync {
     /// How somebody stands in a room now, as the homeserver tells.
     async fn standing(&self, room: &Place, user: &str) -> Result<Standing, Problem>;
 
+    /// Whether all that others have said in a room by now has been taken in, as far as that can be told.
+    async fn is_heard(&self, _room: &Place) -> bool {
+        false
+    }
+
     /// Finds a channel.
     async fn channel(&self, silo: &str, name: &str) -> Result<Found, Problem>;
 

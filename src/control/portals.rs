@@ -197,6 +197,7 @@ impl Control {
             consent: None,
             question: None,
             told: letter(&told, now),
+            heard: self.outside.is_heard(&wish.room).await,
         };
         self.link(linking).await
     }

@@ -82,11 +82,14 @@ impl Matrix {
                 let mut chunk = events.split_off(events.len().saturating_sub(CHUNK));
                 let mark = chunk.first().and_then(id_of);
                 let mark = mark.or_else(|| skip_to.clone().or_else(|| gap.stop.clone()));
+                let older: Vec<RemoteId> = late.iter().filter_map(id_of).collect();
                 chunk.append(&mut late);
                 let mut batch = self
                     .walk_chunk(room, gap, chunk, (&mut names, &mut beginning), inbox)
                     .await?;
                 batch.flags = beginning.flags();
+                let older = older.into_iter().map(|fact| (gap.place.clone(), fact));
+                batch.older = older.collect();
                 if begins {
                     // It stood in the clear while we were in it, however short.
                     batch.clear.push(gap.place.clone());

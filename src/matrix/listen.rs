@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::anyhow;
-use footbridge_store::{Millis, Place};
+use footbridge_store::Place;
 use futures_util::{
     StreamExt,
     future::{Either, select},
@@ -23,12 +23,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
-    InFlight, Matrix, MatrixError,
+    Matrix, MatrixError,
     audit::Audits,
     clear::note_clear,
     client,
     fault::Fault,
     gaps::Filled,
+    heard::{Asked, InFlight},
     intake,
     keys::Woken,
     rooms::{Followed, Invites, Mark, followed, joined_to_channels, mark_entered},
@@ -114,8 +115,8 @@ struct Listener<'a> {
     /// Zero until a sync brings nothing, so that a quiet account is known to be alive at once, and one that has caught up
     /// to have done so.
     long_poll: Duration,
-    /// When the last answer came, if none has failed since: what the next one brings was said after that.
-    heard: Option<Millis>,
+    /// When the last sync that was answered had been asked for: what the next one brings was said after that.
+    heard: Option<Asked>,
     last_news: Option<Instant>,
     next_sweep: Instant,
     audits: Audits,
@@ -143,20 +144,36 @@ impl Listener<'_> {
     async fn run(&mut self) -> Result<(), MatrixError> {
         self.beside_sync(Work::Begin).await?;
         loop {
-            let long_poll = self.long_poll().await?;
-            match self.next(long_poll).await {
-                Event::Stopped => return Ok(()),
-                Event::Woken(woken) => self.beside_sync(Work::Woken(woken)).await?,
-                Event::DuplicateKeys => {
-                    return Err(MatrixError::Old(
-                        "the homeserver has one-time keys of this device that the store does not know".into(),
-                    ));
+            let mut flight = match self.flight.take() {
+                Some(flight) => flight,
+                None => {
+                    let before = self.heard.as_ref();
+                    self.matrix
+                        .begin_sync(&self.rooms, self.long_poll, before)
+                        .await?
                 }
-                Event::Due => self.beside_sync(Work::Due).await?,
-                Event::Answer(answer) => match *answer {
-                    Ok(response) => self.answered(response).await?,
-                    Err(error) => self.failed(&error).await?,
-                },
+            };
+            let event = self.next(&mut flight).await;
+            let work = match event {
+                Event::Answer(answer) => {
+                    match *answer {
+                        Ok(response) => self.answered(response, flight.asked).await?,
+                        Err(error) => self.failed(&error).await?,
+                    }
+                    continue;
+                }
+                Event::Woken(woken) => Ok(Some(Work::Woken(woken))),
+                Event::Due => Ok(Some(Work::Due)),
+                Event::Stopped => Ok(None),
+                Event::DuplicateKeys => Err(MatrixError::Old(
+                    "the homeserver has one-time keys of this device that the store does not know"
+                        .into(),
+                )),
+            };
+            self.flight = Some(flight);
+            match work? {
+                Some(work) => self.beside_sync(work).await?,
+                None => return Ok(()),
             }
         }
     }
@@ -169,10 +186,10 @@ impl Listener<'_> {
         };
         let outcome = {
             let work = Box::pin(self.work(work));
-            match select(work, &mut flight).await {
+            match select(work, &mut flight.answer).await {
                 Either::Left((outcome, _)) => outcome,
                 Either::Right((answer, work)) => {
-                    flight = Box::pin(std::future::ready(answer));
+                    flight.answer = Box::pin(std::future::ready(answer));
                     work.await
                 }
             }
@@ -185,6 +202,7 @@ impl Listener<'_> {
         match work {
             Work::Begin => {
                 mark_entered(self.matrix, &mut self.rooms, &self.inbox, &self.stop).await?;
+                self.matrix.hear_new_links(&self.rooms).await?;
                 self.matrix.forget_clear();
                 note_clear(self.matrix, &self.rooms).await?;
                 self.invites
@@ -202,36 +220,12 @@ impl Listener<'_> {
         }
     }
 
-    /// How long the server may hold the next sync open. Not beyond the end of a consent's delay: what is said after that
-    /// crosses, and what one answer brings may have been said at any time since the one before.
-    async fn long_poll(&mut self) -> Result<Duration, MatrixError> {
-        if self.flight.is_some() {
-            return Ok(self.long_poll);
-        }
-        let now = self.matrix.clock.now();
-        let begins = self.matrix.store.next_consent(now).await?;
-        let left = begins.map_or(LONG_POLL, |begins| begins.since(now));
-        Ok(self.long_poll.min(left))
-    }
-
-    async fn next(&mut self, long_poll: Duration) -> Event {
+    async fn next(&mut self, flight: &mut InFlight) -> Event {
         let due = self.next_due();
-        let matrix = self.matrix;
-        let flight = self.flight.get_or_insert_with(|| {
-            let (client, keys) = (matrix.client.clone(), matrix.keys.clone());
-            Box::pin(async move {
-                let answer = client::sync(&client, long_poll).await;
-                keys.sync_ended(answer.as_ref().ok());
-                answer
-            })
-        });
         tokio::select! {
             biased;
             () = self.stop.cancelled() => Event::Stopped,
-            answer = flight => {
-                self.flight = None;
-                Event::Answer(Box::new(answer))
-            }
+            answer = &mut flight.answer => Event::Answer(Box::new(answer)),
             Some(woken) = self.wakes.next() => Event::Woken(woken),
             duplicate = self.duplicates.recv() => match duplicate {
                 Ok(_) | Err(RecvError::Lagged(_)) => Event::DuplicateKeys,
@@ -248,15 +242,14 @@ impl Listener<'_> {
         let Some(mut flight) = self.flight.take() else {
             return;
         };
-        let parked = match timeout(GRACE, &mut flight).await {
-            Ok(answer) => Box::pin(std::future::ready(answer)),
-            Err(_) => flight,
-        };
+        if let Ok(answer) = timeout(GRACE, &mut flight.answer).await {
+            flight.answer = Box::pin(std::future::ready(answer));
+        }
         *self
             .matrix
             .parked
             .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Some(parked);
+            .unwrap_or_else(PoisonError::into_inner) = Some(flight);
     }
 
     fn next_due(&self) -> Instant {
@@ -287,14 +280,19 @@ impl Listener<'_> {
             .await
     }
 
-    async fn answered(&mut self, response: SyncResponse) -> Result<(), MatrixError> {
+    async fn answered(
+        &mut self,
+        response: SyncResponse,
+        asked: Option<Asked>,
+    ) -> Result<(), MatrixError> {
         crash::point("sync.received");
         self.matrix.synced();
         self.matrix.session.keep(&self.matrix.client).await?;
         self.backoff.worked();
-        let now = self.matrix.clock.now();
-        if let Some(heard) = self.heard.replace(now) {
-            self.matrix.store.begin_consents(heard).await?;
+        self.matrix.repeats.store(false, Ordering::SeqCst);
+        // What was to be fetched of earlier ones may have come since.
+        if let Some(before) = self.heard.take() {
+            self.matrix.has_heard(&before).await?;
         }
         let news = response
             .rooms
@@ -311,6 +309,7 @@ impl Listener<'_> {
             .answer(self.matrix, &mut self.rooms, &self.inbox)
             .await?;
         self.fill_gaps().await?;
+        self.heard = self.matrix.taken_in(&self.rooms, asked).await?;
         if is_empty {
             self.long_poll = LONG_POLL;
             self.matrix.caught_up.store(true, Ordering::SeqCst);
@@ -327,6 +326,7 @@ impl Listener<'_> {
 
     async fn failed(&mut self, error: &matrix_sdk::Error) -> Result<(), MatrixError> {
         self.heard = None;
+        self.matrix.repeats.store(true, Ordering::SeqCst);
         if !matches!(error, matrix_sdk::Error::Http(_)) {
             // The SDK had the answer and could not keep it. Going on would leave it out; a new start does not.
             return Err(MatrixError::Unavailable(anyhow!(

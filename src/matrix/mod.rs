@@ -20,6 +20,7 @@ mod trust;
 mod verdict;
 mod unseal;
 mod rotation;
+mod heard;
 mod listen;
 mod olm;
 mod intake;
@@ -75,7 +76,6 @@ use matrix_sdk::{
     Client, Room,
     ruma::{OwnedUserId, RoomId},
     store::{StateStoreDataKey, StateStoreDataValue},
-    sync::SyncResponse,
 };
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -100,10 +100,6 @@ pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// The cursor of the sync. Beside it stands one per room, with the newest event that was walked.
 const SYNC_CURSOR: &str = "matrix";
-
-/// A sync on its way. It must never be dropped half-way while the client lives on: the SDK keeps its place in
-/// the stream before anyone has seen the answer.
-type InFlight = Boxed<'static, matrix_sdk::Result<SyncResponse>>;
 
 /// The running account.
 pub struct Matrix {
@@ -130,7 +126,9 @@ pub struct Matrix {
     /// Whether a sync has brought nothing, since the start.
     caught_up: AtomicBool,
     /// The sync that was on its way when listening stopped.
-    parked: Mutex<Option<InFlight>>,
+    parked: Mutex<Option<heard::InFlight>>,
+    /// Whether the next sync asks again for what one that failed has asked for.
+    repeats: AtomicBool,
     /// Flags of rooms known to be raised; what is not here must be looked up.
     flags: Mutex<HashSet<(Place, Flag)>>,
     senders: Mutex<Senders>,
@@ -218,6 +216,7 @@ impl Matrix {
                 synced: Mutex::default(),
                 caught_up: AtomicBool::new(false),
                 parked: Mutex::default(),
+                repeats: AtomicBool::new(false),
                 flags: Mutex::default(),
                 senders: Mutex::default(),
                 turns: send::Turns::default(),

@@ -6,12 +6,16 @@ use rusqlite::params;
 use crate::{
     Error, LaneId, Millis, Place, Portal, PortalId, RemoteId, Store, commands,
     database::{Desk, Fault},
-    desks, notices,
+    desks, notices, openings,
     paths::Net,
     peek,
     portals::{self, Graph, Origin, PortalSpec},
     progress,
 };
+
+/// Whether the delay of a consent, which has not begun, was over at that moment, and nothing of its room is to be fetched.
+const DUE: &str = "begun = 0 AND effective_at <= ?1 AND NOT EXISTS (
+    SELECT 1 FROM portal p JOIN gap g ON g.place = p.room_place WHERE p.id = portal_id)";
 
 /// What somebody agreed to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +39,8 @@ pub struct Linking {
     pub question: Option<crate::EntryId>,
     /// What is said in the room.
     pub told: Vec<u8>,
+    /// Whether all that was said in the room by now has been taken in.
+    pub heard: bool,
 }
 
 impl Store {
@@ -68,19 +74,22 @@ impl Store {
     /// All that was said in rooms before `heard` has been taken in. Consents whose delay was over then begin: what is
     /// taken in from now on was said after it. Not those of rooms of which something is still to be fetched.
     pub async fn begin_consents(&self, heard: Millis) -> Result<(), Error> {
-        const DUE: &str = "begun = 0 AND effective_at <= ?1 AND NOT EXISTS (
-            SELECT 1 FROM portal p JOIN gap g ON g.place = p.room_place WHERE p.id = portal_id)";
-        let due = self.read("look for consents that begin", move |desk| {
-            let due = format!("SELECT 1 FROM consent WHERE {DUE}");
-            Ok(desk.sql.prepare_cached(&due)?.exists([heard])?)
-        });
-        if !due.await? {
+        if !self.is_consent_due(heard).await? {
             return Ok(());
         }
         self.transaction("begin a consent", move |desk| {
             let begin = format!("UPDATE consent SET begun = 1 WHERE {DUE}");
             desk.sql.prepare_cached(&begin)?.execute([heard])?;
             Ok(())
+        })
+        .await
+    }
+
+    /// Whether a consent begins that has not begun, if all that was said before `heard` has been taken in.
+    pub async fn is_consent_due(&self, heard: Millis) -> Result<bool, Error> {
+        self.read("look for consents that begin", move |desk| {
+            let due = format!("SELECT 1 FROM consent WHERE {DUE}");
+            Ok(desk.sql.prepare_cached(&due)?.exists([heard])?)
         })
         .await
     }
@@ -162,6 +171,9 @@ impl Store {
                 progress::forget(desk, &channel)?;
             }
             let portal = portals::open(desk, Origin::Chat, &spec, (&room, &channel), now)?;
+            if linking.heard {
+                openings::is_heard(desk, portal.id, &room)?;
+            }
             if let Some(consent) = &linking.consent {
                 write(desk, portal.id, consent, now)?;
             }

@@ -3,11 +3,14 @@
 use rusqlite::{OptionalExtension, Row, params};
 
 use crate::{
-    Copy, EntryId, Error, LaneId, Millis, Payload, Place, RemoteId, Rival, Store, Tombstone,
+    Copy, EntryId, Error, LaneId, Millis, Payload, Place, RemoteId, Rival, Store,
+    Tombstone,
+    changes::{Besides, Of},
     columns, commands, consent,
     database::{Desk, Fault},
     links,
     missing::{self, Ending},
+    openings,
     paths::Net,
     people,
     portals::Graph,
@@ -21,10 +24,6 @@ use crate::{
     unlinked::{self, Shown},
     upgrades, writers,
 };
-
-/// The rule for what is said in an encrypted room between a consent and the end of its delay. Whether it is such a message
-/// is decided when it is taken in, by what was heard before it: no clock of a homeserver counts, and no late key.
-const BEFORE_CONSENT: &str = "before-consent";
 
 /// Something that happened in a place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +69,8 @@ pub struct Batch {
     pub entered: Vec<(Place, String)>,
     /// Of the arrivals, those that come late: what was written after them was taken in before.
     pub late: Vec<(Place, RemoteId)>,
+    /// Of the arrivals, others of which what was written after them may have been taken in before.
+    pub older: Vec<(Place, RemoteId)>,
     /// Accounts in channels that somebody says are another bridge's.
     pub rivals: Vec<Rival>,
     /// Rooms that have moved.
@@ -121,6 +122,7 @@ impl Store {
     pub async fn accept(&self, batch: Batch, now: Millis) -> Result<Vec<Accepted>, Error> {
         self.transaction("accept a batch", move |desk| {
             let graph = (Graph::load(desk.sql)?, Net::load(desk.sql, now)?);
+            let besides = Besides::of_batch(&batch);
             let used = replay::used(&batch);
             let shown = unlinked::by_event(&batch);
             let accepted = batch
@@ -128,13 +130,13 @@ impl Store {
                 .iter()
                 .map(|arrival| {
                     let shown = shown.get(&(&arrival.place, &arrival.fact)).copied();
+                    let of = besides.of(arrival);
                     let stays = waits_at_desk(&graph.0, arrival);
                     unlinked::unless_of_before(desk, shown, stays, || {
                         match replay::caught(desk, &used, arrival, now)? {
-                            Some(caught) => {
-                                take_in(desk, &graph, &caught, now).map(|_| Accepted::Replayed)
-                            }
-                            None => take_in(desk, &graph, arrival, now),
+                            Some(caught) => take_in(desk, &graph, (&caught, of), now)
+                                .map(|_| Accepted::Replayed),
+                            None => take_in(desk, &graph, (arrival, of), now),
                         }
                     })
                 })
@@ -238,7 +240,7 @@ pub(crate) fn waiting_from_row(row: &Row<'_>) -> rusqlite::Result<Waiting> {
 fn take_in(
     desk: &Desk<'_>,
     (graph, net): &(Graph, Net),
-    arrival: &Arrival,
+    (arrival, of): (&Arrival, Of),
     now: Millis,
 ) -> Result<Accepted, Fault> {
     let arrival = &Arrival {
@@ -248,7 +250,7 @@ fn take_in(
     if is_known(desk, arrival)? {
         return Ok(Accepted::Seen);
     }
-    let reached = graph.reach(&arrival.place);
+    let reached = openings::ways((graph, net), &arrival.place, of.dated);
     // At a desk only questions are heard.
     let asked = matches!(arrival.payload, Payload::Command(_)) && graph.only_asks(&arrival.place);
     // It may turn out to be one when its key comes.
@@ -271,7 +273,7 @@ fn take_in(
     }
     let mut owing = Vec::new();
     for (lane, to) in reached {
-        let too_early = || (!net.admits(&arrival.place, lane)).then_some(BEFORE_CONSENT);
+        let too_early = || net.keeps(&arrival.place, lane, of.dated);
         if let Some(rule) = arrival.payload.skipped_by().or_else(too_early) {
             settle::skip_at_once(desk, entry, (lane, &to), rule)?;
         } else {

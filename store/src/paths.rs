@@ -2,7 +2,7 @@
 //! read. A delivery goes while every portal of a path lets it pass, waits while one of each holds it up, and ends when no
 //! path of linked portals is left. The last portal of a path is always the one whose lane owes the delivery.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use rusqlite::{Connection, params};
 
@@ -10,8 +10,13 @@ use crate::{
     DeliveryId, EntryId, LaneId, Millis, Place, PortalId, Side, Store, bundle,
     database::{Desk, Fault},
     holds::LACKS_CONSENT,
-    notices, setback,
+    notices, openings, setback,
+    unlinked::UNLINKED,
 };
+
+/// The rule for what is said in an encrypted room between a consent and the end of its delay. Whether it is such a message
+/// is decided when it is taken in, by what was heard before it: no clock of a homeserver counts, and no late key.
+const BEFORE_CONSENT: &str = "before-consent";
 
 /// A linked portal.
 struct Edge {
@@ -20,11 +25,22 @@ struct Edge {
     channel: Place,
     /// Entries up to this one were taken in before it was linked.
     after: EntryId,
+    /// When it was linked.
+    opened_at: Millis,
+    /// What is said in these places does not pass it yet: it may have been said before it was linked.
+    unheard: HashSet<Place>,
     held: Held,
     /// Somebody has agreed, and nothing that was heard in the room was said after the delay.
     delayed: bool,
     /// A desk joins its room to nothing.
     is_desk: bool,
+}
+
+impl Edge {
+    /// Whether what is taken in of a place now was said after this was linked, as far as that is known.
+    fn has_heard(&self, from: &Place, dated: Option<Millis>) -> bool {
+        !self.unheard.contains(from) && dated.is_none_or(|dated| dated >= self.opened_at)
+    }
 }
 
 /// For how long a portal lets nothing pass but what the bridge itself has to say.
@@ -80,8 +96,10 @@ pub(crate) struct Net(Vec<Edge>);
 impl Net {
     /// As it is at this moment.
     pub fn load(sql: &Connection, now: Millis) -> Result<Self, Fault> {
+        let mut unheard = openings::all(sql)?;
         let mut edges = sql.prepare_cached(&format!(
             "SELECT p.id, p.room_place, p.channel_place, p.opened_after, p.origin = 'desk',
+                    p.opened_at,
                     EXISTS (SELECT 1 FROM hold h WHERE h.portal_id = p.id) OR ({LACKS_CONSENT}),
                     (SELECT c.effective_at FROM consent c
                      WHERE c.portal_id = p.id AND c.effective_at > ?1),
@@ -89,18 +107,21 @@ impl Net {
              FROM portal p WHERE p.active = 1"
         ))?;
         let edges = edges.query_map([now], |row| {
-            let held = match (row.get(5)?, row.get(6)?) {
+            let held = match (row.get(6)?, row.get(7)?) {
                 (true, _) => Held::Open,
                 (false, Some(until)) => Held::Until(until),
                 (false, None) => Held::No,
             };
+            let portal = row.get(0)?;
             Ok(Edge {
-                portal: row.get(0)?,
+                portal,
                 room: row.get(1)?,
                 channel: row.get(2)?,
                 after: row.get(3)?,
                 is_desk: row.get(4)?,
-                delayed: row.get(7)?,
+                opened_at: row.get(5)?,
+                delayed: row.get(8)?,
+                unheard: unheard.remove(&portal).unwrap_or_default(),
                 held,
             })
         })?;
@@ -112,12 +133,25 @@ impl Net {
         self.paths(lane, |edge, _| edge.held == Held::No)
     }
 
-    /// Whether what is said in a place now may ever come through this lane: it stays where it is if on each path it would
-    /// leave a room that has agreed to that from some later moment on.
-    pub fn admits(&self, from: &Place, lane: LaneId) -> bool {
-        let nothing_is_delayed = !self.0.iter().any(|edge| edge.delayed);
+    /// The rule by which what is taken in of a place now never comes through this lane: on each path it would pass a portal
+    /// that may have been linked after it was said, or leave a room that has agreed to that from some later moment on. Of
+    /// what stands among what was taken in before, it is known when it was `dated`: before all links after that.
+    pub fn keeps(&self, from: &Place, lane: LaneId, dated: Option<Millis>) -> Option<&'static str> {
+        let heard = |edge: &Edge| edge.has_heard(from, dated);
         let agreed = |edge: &Edge, toward: Side| toward != Side::Silo || !edge.delayed;
-        nothing_is_delayed || self.paths(lane, agreed).0.contains_key(from)
+        let leads = |paths: Paths| paths.0.contains_key(from);
+        if !self.0.iter().all(heard) && !leads(self.paths(lane, |edge, _| heard(edge))) {
+            return Some(UNLINKED);
+        }
+        let delayed = self.0.iter().any(|edge| edge.delayed);
+        let both = |edge: &Edge, toward| heard(edge) && agreed(edge, toward);
+        (delayed && !leads(self.paths(lane, both))).then_some(BEFORE_CONSENT)
+    }
+
+    /// By which portals nothing passes of what is taken in of a place now, because they may have been linked after it was said.
+    pub fn unheard(&self, from: &Place, dated: Option<Millis>) -> HashSet<PortalId> {
+        let unheard = self.0.iter().filter(|edge| !edge.has_heard(from, dated));
+        unheard.map(|edge| edge.portal).collect()
     }
 
     /// The paths that end with this lane, whether they are held up or not.

@@ -7,7 +7,7 @@ use rusqlite::{Connection, Row, params};
 use crate::{
     Error, LaneId, Millis, Place, PortalId, Side, Store,
     database::{Desk, Fault},
-    removal,
+    openings, removal,
 };
 
 /// The rule by which the debts of a removed portal end.
@@ -155,6 +155,12 @@ pub(crate) fn open(
     (room, channel): (&Place, &Place),
     now: Millis,
 ) -> Result<Portal, Fault> {
+    let is_linked = desk
+        .sql
+        .prepare_cached(
+            "SELECT 1 FROM portal WHERE room_place = ?1 AND channel_place = ?2 AND active = 1",
+        )?
+        .exists(params![room, channel])?;
     let portal = desk.sql.query_row(
         "INSERT INTO portal (room_place, channel_place, room, silo, channel, active, opened_at, origin,
                              opened_after)
@@ -175,6 +181,9 @@ pub(crate) fn open(
              ON CONFLICT (portal_id, toward) DO NOTHING",
             params![portal.id, toward],
         )?;
+    }
+    if !is_linked && origin != Origin::Desk {
+        openings::linked(desk, &portal)?;
     }
     Ok(portal)
 }
@@ -223,12 +232,21 @@ impl Graph {
     /// Every other place that portals lead to from here, nearest first, each with the lane that walks the last
     /// edge to it.
     pub fn reach(&self, from: &Place) -> Vec<(LaneId, Place)> {
+        self.reach_by(from, |_| true)
+    }
+
+    /// The same by these portals only.
+    pub fn reach_by(
+        &self,
+        from: &Place,
+        passes: impl Fn(PortalId) -> bool,
+    ) -> Vec<(LaneId, Place)> {
         let mut seen = HashSet::from([from]);
         let mut open = VecDeque::from([from]);
         let mut reached = Vec::new();
         while let Some(here) = open.pop_front() {
             for (portal, toward, there) in self.edges(here) {
-                if seen.insert(there) {
+                if passes(portal) && seen.insert(there) {
                     open.push_back(there);
                     reached.push((LaneId { portal, toward }, there.clone()));
                 }
@@ -271,6 +289,11 @@ impl Graph {
     /// Whether a room is joined to nothing, and questions are heard in it.
     pub fn only_asks(&self, here: &Place) -> bool {
         self.desk(here).is_some() && self.reach(here).is_empty()
+    }
+
+    /// The portals that end here.
+    pub fn portals_of(&self, here: &Place) -> Vec<PortalId> {
+        self.edges(here).map(|(portal, ..)| portal).collect()
     }
 
     /// The desk of a room in which the bridge answers.

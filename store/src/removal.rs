@@ -110,6 +110,7 @@ pub(crate) fn deactivate(desk: &Desk<'_>, portal: PortalId) -> Result<(), Fault>
         "DELETE FROM consent WHERE portal_id = ?1",
         "DELETE FROM hold WHERE portal_id = ?1",
         "DELETE FROM newcomer WHERE portal_id = ?1",
+        "DELETE FROM opening WHERE portal_id = ?1",
     ] {
         desk.sql.prepare_cached(forget)?.execute([portal])?;
     }

@@ -5,8 +5,9 @@ use rusqlite::{OptionalExtension, params};
 use crate::{
     Error, LaneId, Millis, Place, PortalId, RemoteId, Store,
     database::{Desk, Fault},
-    desks, holds,
+    desks, holds, openings,
     paths::Net,
+    portals::Graph,
     progress::Flag,
 };
 
@@ -86,6 +87,7 @@ impl Store {
     ) -> Result<Vec<LaneId>, Error> {
         let (old, new, told) = (old.clone(), new.clone(), told.to_owned());
         self.transaction("follow a room", move |desk| {
+            let before = Graph::load(desk.sql)?;
             let portals: Vec<PortalId> = desk
                 .sql
                 .prepare_cached(
@@ -122,6 +124,7 @@ impl Store {
                     )?
                     .execute([portal])?;
             }
+            meet(desk, &before, (&old, &new), &portals)?;
             let net = Net::load(desk.sql, now)?;
             for portal in portals {
                 lanes.extend(net.around(portal));
@@ -132,6 +135,32 @@ impl Store {
         })
         .await
     }
+}
+
+/// What the portals of the old room lead to, and what led to the new one before, are joined by it now: what had been said
+/// on either side before passes to the other as little as through a new portal.
+fn meet(
+    desk: &Desk<'_>,
+    before: &Graph,
+    (old, new): (&Place, &Place),
+    moved: &[PortalId],
+) -> Result<(), Fault> {
+    let reach = |from: &Place| -> Vec<Place> {
+        let reached = before.reach(from).into_iter();
+        reached.map(|(_, place)| place).collect()
+    };
+    let (theirs, ours) = (reach(old), reach(new));
+    if theirs.contains(new) {
+        return Ok(());
+    }
+    let there = before.portals_of(new);
+    for portal in moved {
+        openings::joined(desk, *portal, ours.iter().chain([new]).cloned())?;
+    }
+    for portal in there {
+        openings::joined(desk, portal, theirs.iter().cloned())?;
+    }
+    Ok(())
 }
 
 /// A room has moved: its portals wait until it is decided whether to follow.

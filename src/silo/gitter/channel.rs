@@ -5,7 +5,7 @@ mod catch_up;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use footbridge_store::{Accepted, Arrival, Batch, Millis, Place, RemoteId};
+use footbridge_store::{Accepted, Arrival, Batch, LinkMark, Millis, Place, RemoteId};
 use tokio::time::Instant;
 
 use super::{
@@ -41,6 +41,8 @@ pub struct Listener {
     /// Whether nobody has read yet what was said between the cursor and what the feed brings now. The cursor may
     /// not move past that.
     behind: bool,
+    /// The newest link before which something may have been said that is still to be read.
+    link: Option<LinkMark>,
     /// What was said before, and comes along.
     history: History,
     ledger: Ledger,
@@ -65,6 +67,7 @@ impl Listener {
     ) -> Result<Self, SiloError> {
         let (cursor, since) = names(&channel.place);
         let now = hub.client.now();
+        let link = inbox.store().link_mark(vec![channel.place.clone()]).await?;
         let history = History::open(&channel.place, inbox.store()).await?;
         let mut listener = Self {
             room: channel.place.address().to_owned(),
@@ -77,6 +80,7 @@ impl Listener {
             overlap,
             moved: false,
             behind: true,
+            link,
             history,
             ledger: Ledger::default(),
             arrivals: Vec::new(),

@@ -180,6 +180,7 @@ impl Connection<'_> {
                         self.facts = HashSet::new();
                         audit = Instant::now() + self.wire.audit;
                         if std::mem::take(&mut behind) {
+                            self.listener.caught_up().await?;
                             self.release().await?;
                             self.health.live();
                         }

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use footbridge_store::{Arrival, Batch, Error, Millis, Place};
+use footbridge_store::{Arrival, Batch, Error, LinkMark, Millis, Place};
 use tokio::time::Instant;
 
 use super::{api::Event, arrival::arrival, known::Known};
@@ -42,6 +42,8 @@ pub struct Listener {
     known: Arc<Known>,
     media: Fetcher,
     gateways: HashMap<String, Gateway>,
+    /// The newest link before which something may have been said that is still to be read.
+    link: Option<LinkMark>,
 }
 
 struct Gateway {
@@ -68,13 +70,26 @@ impl Listener {
             };
             gateways.insert(gateway.place.address().to_owned(), gateway);
         }
+        let places = gateways.values().map(|gateway| gateway.place.clone());
+        let link = inbox.store().link_mark(places.collect()).await?;
         Ok(Self {
             silo: silo.to_owned(),
             inbox,
             known,
             media,
             gateways,
+            link,
         })
+    }
+
+    /// The buffer has been read to its end. What the WebSocket brings was said while it was open.
+    pub async fn caught_up(&mut self) -> Result<(), Error> {
+        if let Some(link) = self.link.take() {
+            let places = self.gateways.values().map(|gateway| gateway.place.clone());
+            let places = places.collect();
+            self.inbox.store().heard_until(places, link).await?;
+        }
+        Ok(())
     }
 
     /// A connection began at this moment of Matterbridge's clock. Gateways that never had one start there: what was

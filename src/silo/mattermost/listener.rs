@@ -155,6 +155,8 @@ impl Listener {
             return Ok(0);
         };
         let (cursor, wanted) = (seat.cursor, seat.history.wanted);
+        let place = seat.place.clone();
+        let link = self.inbox.store().link_mark(vec![place.clone()]).await?;
         if cursor < 0 {
             self.begin(channel).await?;
         }
@@ -172,6 +174,9 @@ impl Listener {
             let unheard = self
                 .take(channel, changes, Heard::Read { asked_at })
                 .await?;
+            if let Some(link) = link {
+                self.inbox.store().heard_until(vec![place], link).await?;
+            }
             if self.shared.health.caught_up(channel) {
                 tracing::info!(silo.name = %self.silo, silo.channel = %channel, "Channel is open again");
             }

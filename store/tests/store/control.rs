@@ -411,6 +411,7 @@ async fn a_wish_comes_true_once_and_its_code_is_the_same_whenever_it_is_asked_fo
         consent: Some(consent(NOW)),
         question: None,
         told: b"told".to_vec(),
+        heard: false,
     };
     let (portal, _) = ground
         .store

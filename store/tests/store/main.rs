@@ -32,4 +32,6 @@ mod hindered;
 #[cfg(test)]
 mod control;
 #[cfg(test)]
+mod openings;
+#[cfg(test)]
 mod paths;

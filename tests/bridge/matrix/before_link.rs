@@ -1,6 +1,7 @@
 //! What was said before a room was linked, or while it was not, never crosses: whatever a homeserver shows later as new.
 
-use footbridge_testbed::proxy::{Lie, Proxy};
+use axum::http::Method;
+use footbridge_testbed::proxy::{Fault, Lie, Matcher, Proxy, Rule};
 
 use super::{
     bare::{Bare, own, say},
@@ -206,4 +207,99 @@ async fn what_was_said_in_the_clear_before_the_link_is_not_taken_when_it_is_show
     assert_eq!(text_of(&bare.house.next(lane).await), "after");
     assert_eq!(proxy.struck()["again"], 1);
     bare.house.rest().await;
+}
+
+/// Waits until what is said in the room passes all its portals.
+async fn heard(house: &House, room: &str) {
+    let waited = timeout(LIMIT, async {
+        let place = || vec![Place::room(room)];
+        while house.store.link_mark(place()).await.unwrap().is_some() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    waited.await.expect("all that was said before is taken in");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_said_while_the_bridge_was_away_goes_to_no_portal_that_was_linked_since() {
+    let synapse = Synapse::shared().await.unwrap();
+    // More than one sync brings, and few.
+    for (encrypted, count) in [(true, 3), (false, 130)] {
+        let mut scene = Scene::new(synapse, encrypted).await;
+        let first = scene.lane;
+        scene.person.say(&scene.room, "evening").await.unwrap();
+        assert_eq!(text_of(&scene.house.next(first).await), "evening");
+        scene.house.reopen().await;
+        for number in 0..count {
+            let text = format!("night {number}");
+            scene.person.say(&scene.room, &text).await.unwrap();
+        }
+        let second = scene.house.portal(&scene.room).await;
+        scene.house.listen(&scene.room);
+        for number in 0..count {
+            let heard = scene.house.next(first).await;
+            assert_eq!(text_of(&heard), format!("night {number}"));
+        }
+        heard(&scene.house, &scene.room).await;
+        scene.person.say(&scene.room, "morning").await.unwrap();
+        assert_eq!(text_of(&scene.house.next(second).await), "morning");
+        assert_eq!(scene.house.skipped(second, "before-link").await, count);
+        assert_eq!(text_of(&scene.house.next(first).await), "morning");
+
+        // While the bridge runs and nothing is on its way, a link counts at once.
+        let place = Place::room(&scene.room);
+        assert!(scene.house.matrix().is_heard(&place).await.unwrap());
+        scene.house.rest().await;
+        let third = scene.house.portal(&scene.room).await;
+        scene.house.listen(&scene.room);
+        heard(&scene.house, &scene.room).await;
+        scene.person.say(&scene.room, "at once").await.unwrap();
+        assert_eq!(text_of(&scene.house.next(third).await), "at once");
+        scene.house.rest().await;
+        scene.person.say(&scene.room, "unheard").await.unwrap();
+        assert!(!scene.house.matrix().is_heard(&place).await.unwrap());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p15_a_sync_that_was_asked_for_before_the_end_of_a_delay_does_not_end_it() {
+    let synapse = Synapse::shared().await.unwrap();
+    let mut scene = Unlinked::new(synapse, true).await;
+    let lane = scene.link().await;
+    scene.person.say(&scene.room, "linked").await.unwrap();
+    assert_eq!(text_of(&scene.house.next(lane).await), "linked");
+    let store = &scene.house.store;
+    store
+        .seen_in_clear(&Place::room(&scene.room))
+        .await
+        .unwrap();
+    let now = scene.house.clock.now();
+    let consent = Consent {
+        by: "@ann:x".to_owned(),
+        text_version: 1,
+        effective_at: now.plus(Duration::from_secs(8)),
+    };
+    store.agree(lane.portal, consent, now).await.unwrap();
+    // The next answer is made before the end, and comes after it.
+    let syncs = Matcher::of(Method::GET).with("/sync");
+    let wait = Duration::from_secs(10);
+    let late = Rule::times("late", syncs, Fault::DelayReply(wait, wait), 1);
+    scene.proxy.add(late);
+    for said in ["ends the sync on its way", "wakes the next", "in the delay"] {
+        scene.person.say(&scene.room, said).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(scene.proxy.struck()["late"], 1);
+    tokio::time::sleep(wait).await;
+    let begins = timeout(LIMIT, async {
+        let now = || scene.house.clock.now();
+        while store.is_consent_due(now()).await.unwrap() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    begins.await.expect("a sync that is asked for now ends it");
+    scene.person.say(&scene.room, "after").await.unwrap();
+    assert_eq!(text_of(&scene.house.next(lane).await), "after");
+    assert_eq!(scene.house.skipped(lane, "before-consent").await, 3);
+    scene.house.rest().await;
 }

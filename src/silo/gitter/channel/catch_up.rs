@@ -41,8 +41,7 @@ impl Listener {
                 let asked_at = self.hub.client.now();
                 let full = messages.len() >= PAGE;
                 self.reconcile(messages, full, asked_at).await?;
-                self.behind = false;
-                self.hub.caught_up(&self.room);
+                self.caught_up().await?;
                 tracing::debug!(silo.channel = %self.room, "Caught up from the snapshot");
                 Ok(())
             }
@@ -116,9 +115,19 @@ impl Listener {
         if pages > 1 {
             self.look_back(start, asked_at).await?;
         }
+        self.caught_up().await?;
+        tracing::debug!(silo.channel = %self.room, count, "Caught up by re-reading");
+        Ok(())
+    }
+
+    /// All that was said before has been written down.
+    async fn caught_up(&mut self) -> Result<(), SiloError> {
+        if let Some(link) = self.link.take() {
+            let places = vec![self.place.clone()];
+            self.inbox.store().heard_until(places, link).await?;
+        }
         self.behind = false;
         self.hub.caught_up(&self.room);
-        tracing::debug!(silo.channel = %self.room, count, "Caught up by re-reading");
         Ok(())
     }
 
