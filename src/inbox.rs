@@ -1,5 +1,6 @@
 //! The one door in: what a listener heard is written to the journal, then the bells of the lanes ring.
 
+mod changes;
 mod flood;
 mod notices;
 mod pace;
@@ -16,6 +17,8 @@ use footbridge_store::{
 };
 use tokio::sync::Notify;
 
+pub use changes::takes_back;
+use changes::{change_of, said};
 use flood::{Flood, LOOP};
 use pace::Pace;
 pub use unreadable::Unreadable;
@@ -115,6 +118,7 @@ impl Inbox {
             let Some(message) = said(&arrival.payload) else {
                 continue;
             };
+            batch.changes.extend(change_of(arrival, &message));
             let user = message.sender.id.clone();
             let (place, fact) = (arrival.place.clone(), arrival.fact.clone());
             if arrival.message.is_some() && !matches!(message.action, Action::React { .. }) {
@@ -135,10 +139,7 @@ impl Inbox {
             }
             if message.stays_here() {
                 arrival.payload = Payload::Skipped(KEPT_HERE);
-            } else if !matches!(
-                message.action,
-                Action::Delete { .. } | Action::Unreact { .. }
-            ) {
+            } else if !takes_back(&message) {
                 written.push((number, (place, fact, user), message));
             }
         }
@@ -194,7 +195,14 @@ impl Inbox {
         let asked = matches!(payload, Payload::Command(_));
         let payload = self.screened(entry, payload).await?;
         let now = self.clock.now();
+        let edited = said(&payload).and_then(|message| match message.action {
+            Action::Edit { target, .. } => Some(target),
+            _ => None,
+        });
         let read = self.store.fill_opened(entry, payload, opened, now).await?;
+        if let Some(target) = edited.filter(|_| !read.replayed) {
+            self.store.edit_opened(entry, &target, now).await?;
+        }
         self.ring(read.lanes);
         if asked {
             self.bells.questions.notify_one();
@@ -263,15 +271,6 @@ fn warnings(batch: &Batch) -> BTreeSet<(Place, &'static str, &'static str)> {
         Some((arrival.place.clone(), rule, text))
     });
     warned.collect::<BTreeSet<_>>()
-}
-
-/// What a person said, if somebody did.
-fn said(payload: &Payload) -> Option<Message> {
-    let Payload::Ready(letter) = payload else {
-        return None;
-    };
-    let message = Message::from_bytes(letter).ok()?;
-    (!message.sender.is_bridge()).then_some(message)
 }
 
 /// One bell per lane. The table is the queue; a bell only wakes.

@@ -37,7 +37,7 @@ pub use peers::Peers;
 
 use crate::{
     backoff,
-    budget::Budget,
+    budget::{Budget, Permit},
     clock::Clock,
     inbox::Bells,
     links::Links,
@@ -223,15 +223,21 @@ impl Lane {
             let Some(permit) = self.turn(&message, stop).await else {
                 return Ok(Attempt::Stopped);
             };
-            if permit.is_limited() {
-                match self.gather(&delivery, &message).await? {
-                    Gathered::Alone => {}
-                    Gathered::Changed(changed) => message = *changed,
-                    Gathered::Together(plan) => bound = Some(Ok(plan)),
-                    Gathered::Settled => return Ok(Attempt::Settled),
-                }
-            }
             turn = Some(permit);
+        }
+        if matches!(message.action, Action::Post { .. }) && batch::is_untouched(&delivery) {
+            match self.as_it_reads(&delivery, &message).await? {
+                Some(now) => message = now,
+                None => return Ok(Attempt::Settled),
+            }
+        }
+        if turn.as_ref().is_some_and(Permit::is_limited) {
+            match self.gather(&delivery, &message).await? {
+                Gathered::Alone => {}
+                Gathered::Changed(changed) => message = *changed,
+                Gathered::Together(plan) => bound = Some(Ok(plan)),
+                Gathered::Settled => return Ok(Attempt::Settled),
+            }
         }
         if bound.is_none() && self.waits_behind(&delivery, &message).await? {
             return Ok(Attempt::Settled);

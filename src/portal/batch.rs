@@ -295,7 +295,7 @@ pub(super) fn may_gather(delivery: &Delivery, message: &Message) -> bool {
 }
 
 /// What a process that ended may have had in hand counts as unanswered when the lane starts.
-fn is_untouched(delivery: &Delivery) -> bool {
+pub(super) fn is_untouched(delivery: &Delivery) -> bool {
     delivery.plan.is_none()
         && delivery.steps_done == 0
         && delivery.attempts == 0

@@ -3,7 +3,10 @@
 use footbridge_store::{Copies, Delivery, Error};
 use tracing::debug;
 
-use super::{Lane, batch};
+use super::{
+    Lane,
+    batch::{self, INCLUDED, is_untouched, rewrite},
+};
 use crate::{
     message::{Action, Message},
     outlet::Plan,
@@ -28,6 +31,41 @@ impl Lane {
             self.store.copy_is_gone(&delivery.from, target).await?;
         }
         Ok(Some(Plan::Skip(ELSEWHERE.to_owned())))
+    }
+
+    /// What a message says by now that was never tried: its edits and its deletion may stand behind it, where it was held up
+    /// or only waited. `None` where it was taken back; then neither is seen.
+    pub(super) async fn as_it_reads(
+        &self,
+        head: &Delivery,
+        message: &Message,
+    ) -> Result<Option<Message>, Error> {
+        let (mut now, mut included) = (message.clone(), Vec::new());
+        for change in self.store.changes_behind(head.id).await? {
+            let Ok(changed) = Message::from_bytes(&change.payload) else {
+                continue;
+            };
+            match &changed.action {
+                Action::Delete { .. } => {
+                    let ended = self
+                        .store
+                        .take_back_owed(head.id, change.id, batch::DELETED);
+                    if ended.await? {
+                        self.bells.step_settled();
+                        return Ok(None);
+                    }
+                }
+                Action::Edit { body, style, .. } if is_untouched(&change) => {
+                    rewrite(&mut now.action, body, *style);
+                    included.push((change.id, INCLUDED.to_owned()));
+                }
+                _ => {}
+            }
+        }
+        if let (false, Ok(letter)) = (included.is_empty(), now.to_bytes()) {
+            self.store.include(head.id, letter, included).await?;
+        }
+        Ok(Some(now))
     }
 
     /// Whether this is about a message that is still owed, and waits behind it: where that was said in another place it may

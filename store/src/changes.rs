@@ -1,19 +1,44 @@
-//! What a batch says of its arrivals besides.
+//! Edits and deletions of messages that are still owed: found before the message goes, and where they stay in their room
+//! themselves, they keep it there.
 
 use std::collections::HashSet;
 
-use crate::{Arrival, Batch, Millis, Place, RemoteId};
+use rusqlite::{OptionalExtension, params};
+
+use crate::{
+    Arrival, Batch, Delivery, DeliveryId, EntryId, Error, LaneId, Millis, Place, RemoteId, Store,
+    bulletins, bundle,
+    database::{Desk, Fault},
+    head, links,
+    settle::{self, Debt, End},
+};
+
+/// What an arrival changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Where.
+    pub place: Place,
+    /// The arrival.
+    pub fact: RemoteId,
+    /// The message that it changes; `None` for what only a reaction is taken back by.
+    pub target: Option<RemoteId>,
+    /// Whether it only takes back, and says nothing.
+    pub takes_back: bool,
+}
 
 /// What a batch says of its arrivals besides.
 pub(crate) struct Besides<'a> {
     older: HashSet<(&'a Place, &'a RemoteId)>,
+    changes: &'a [Change],
 }
 
 /// What it says of one.
 #[derive(Clone, Copy)]
-pub(crate) struct Of {
+pub(crate) struct Of<'a> {
     /// When it was written, where it stands among what was taken in before.
     pub dated: Option<Millis>,
+    /// What it changes.
+    pub change: Option<&'a Change>,
 }
 
 impl<'a> Besides<'a> {
@@ -21,13 +46,140 @@ impl<'a> Besides<'a> {
         let older = batch.late.iter().chain(&batch.older);
         Self {
             older: older.map(|(place, fact)| (place, fact)).collect(),
+            changes: &batch.changes,
         }
     }
 
-    pub fn of(&self, arrival: &Arrival) -> Of {
+    pub fn of(&self, arrival: &Arrival) -> Of<'a> {
         let is_older = self.older.contains(&(&arrival.place, &arrival.fact));
+        let mut changes = self.changes.iter();
         Of {
             dated: is_older.then_some(arrival.sent_at),
+            change: changes
+                .find(|change| change.fact == arrival.fact && change.place == arrival.place),
         }
     }
+}
+
+impl Store {
+    /// The edits and deletions of a message that stand behind it in its lane, as far as they can be read, oldest first.
+    pub async fn changes_behind(&self, message: DeliveryId) -> Result<Vec<Delivery>, Error> {
+        self.read("look for changes of a message", move |desk| {
+            let behind = desk
+                .sql
+                .prepare_cached(
+                    "SELECT c.id, c.portal_id, c.toward FROM outbox o
+                     JOIN journal m ON m.id = o.entry_id
+                     JOIN link l ON l.entry_id = m.id AND l.place = m.place
+                     JOIN journal j ON j.place = m.place AND j.about = l.remote
+                     JOIN outbox c ON c.entry_id = j.id
+                     WHERE o.id = ?1 AND c.portal_id = o.portal_id AND c.toward = o.toward
+                     AND c.to_place = o.to_place AND j.session IS NULL ORDER BY c.id",
+                )?
+                .query_map([message], |row| {
+                    let lane = LaneId {
+                        portal: row.get(1)?,
+                        toward: row.get(2)?,
+                    };
+                    Ok((lane, row.get(0)?))
+                })?
+                .collect::<Result<Vec<(LaneId, DeliveryId)>, _>>()?;
+            let mut found = Vec::new();
+            for (lane, id) in behind {
+                found.extend(head::open_one(desk, lane, id)?);
+            }
+            Ok(found)
+        })
+        .await
+    }
+
+    /// The key of an edit came: it is known now which message it changes. Where the edit was not to leave its room, what is
+    /// owed of that message stays there too.
+    pub async fn edit_opened(
+        &self,
+        edit: EntryId,
+        target: &RemoteId,
+        now: Millis,
+    ) -> Result<(), Error> {
+        let target = target.clone();
+        self.transaction("note what an edit is about", move |desk| {
+            let place: Place = desk
+                .sql
+                .prepare_cached("SELECT place FROM journal WHERE id = ?1")?
+                .query_row([edit], |row| row.get(0))?;
+            note(desk, edit, &target)?;
+            let kept = desk
+                .sql
+                .prepare_cached("SELECT to_place, rule FROM skipped WHERE entry_id = ?1")?
+                .query_map([edit], |row| Ok((row.get(0)?, row.get(1)?)))?
+                .collect::<Result<Vec<(Place, String)>, _>>()?;
+            for (to, rule) in kept {
+                keep_back(desk, (&place, &target), &to, &rule, now)?;
+            }
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// This entry changes that message.
+pub(crate) fn note(desk: &Desk<'_>, entry: EntryId, target: &RemoteId) -> Result<(), Fault> {
+    desk.sql
+        .prepare_cached("UPDATE journal SET about = ?2 WHERE id = ?1 AND payload IS NOT NULL")?
+        .execute(params![entry, target])?;
+    Ok(())
+}
+
+/// The author has changed a message, and what it says by now stays where it is: so does what it said before, unless that may
+/// have gone already.
+pub(crate) fn keep_back(
+    desk: &Desk<'_>,
+    (place, target): (&Place, &RemoteId),
+    to: &Place,
+    rule: &str,
+    now: Millis,
+) -> Result<(), Fault> {
+    const WHY: &str = "its author changed it before it might cross";
+    let Some(entry) = links::entry(desk.sql, place, target)? else {
+        return Ok(());
+    };
+    take_back_failed(desk, entry, to, WHY)?;
+    let owed = settle::debts_of_entry(desk.sql, entry)?.into_iter();
+    for debt in owed.filter(|debt| debt.to == *to) {
+        let leader: DeliveryId = desk
+            .sql
+            .prepare_cached("SELECT coalesce(leader, id) FROM outbox WHERE id = ?1")?
+            .query_row([debt.id], |row| row.get(0))?;
+        if bundle::was_tried(desk, leader)? {
+            continue;
+        }
+        let ending: [Debt; 1] = [debt];
+        bundle::take_apart(desk, &ending, now)?;
+        for debt in &ending {
+            settle::settle(desk, debt, End::Skipped(rule))?;
+        }
+    }
+    Ok(())
+}
+
+/// Of an entry whose delivery to a place failed and is kept, nothing is kept any more. Answers whether that was so.
+pub(crate) fn take_back_failed(
+    desk: &Desk<'_>,
+    entry: EntryId,
+    to: &Place,
+    why: &str,
+) -> Result<bool, Fault> {
+    let id = desk
+        .sql
+        .prepare_cached(
+            "UPDATE parked SET untold = 0, kept = 0, plan = NULL, reason = ?3
+             WHERE entry_id = ?1 AND to_place = ?2 AND kept = 1 RETURNING id",
+        )?
+        .query_row(params![entry, to, why], |row| row.get(0))
+        .optional()?;
+    if let Some(id) = id {
+        settle::erase_unneeded(desk, entry)?;
+        bulletins::spoil(desk, id)?;
+    }
+    Ok(id.is_some())
 }

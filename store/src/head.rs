@@ -276,6 +276,16 @@ fn one(desk: &Desk<'_>, lane: LaneId, id: DeliveryId) -> Result<Option<Owed>, Fa
         .optional()?)
 }
 
+/// One debt of a lane, if it can be read.
+pub(crate) fn open_one(
+    desk: &Desk<'_>,
+    lane: LaneId,
+    id: DeliveryId,
+) -> Result<Option<Delivery>, Fault> {
+    let found = one(desk, lane, id)?.filter(|owed| owed.hold_until.is_none());
+    found.map(|owed| open_owed(desk, owed)).transpose()
+}
+
 fn urgent(desk: &Desk<'_>, lane: LaneId) -> Result<Option<Owed>, Fault> {
     Ok(desk
         .sql

@@ -3,9 +3,9 @@
 use rusqlite::{OptionalExtension, Row, params};
 
 use crate::{
-    Copy, EntryId, Error, LaneId, Millis, Payload, Place, RemoteId, Rival, Store,
+    Change, Copy, EntryId, Error, LaneId, Millis, Payload, Place, RemoteId, Rival, Store,
     Tombstone,
-    changes::{Besides, Of},
+    changes::{self, Besides, Of},
     columns, commands, consent,
     database::{Desk, Fault},
     links,
@@ -71,6 +71,8 @@ pub struct Batch {
     pub late: Vec<(Place, RemoteId)>,
     /// Of the arrivals, others of which what was written after them may have been taken in before.
     pub older: Vec<(Place, RemoteId)>,
+    /// What arrivals change.
+    pub changes: Vec<Change>,
     /// Accounts in channels that somebody says are another bridge's.
     pub rivals: Vec<Rival>,
     /// Rooms that have moved.
@@ -240,7 +242,7 @@ pub(crate) fn waiting_from_row(row: &Row<'_>) -> rusqlite::Result<Waiting> {
 fn take_in(
     desk: &Desk<'_>,
     (graph, net): &(Graph, Net),
-    (arrival, of): (&Arrival, Of),
+    (arrival, of): (&Arrival, Of<'_>),
     now: Millis,
 ) -> Result<Accepted, Fault> {
     let arrival = &Arrival {
@@ -272,10 +274,21 @@ fn take_in(
         links::link(desk.sql, entry, &arrival.place, &original)?;
     }
     let mut owing = Vec::new();
+    let target = of.change.and_then(|change| change.target.as_ref());
+    if let Some(target) = target {
+        changes::note(desk, entry, target)?;
+    }
+    let takes_back = of.change.is_some_and(|change| change.takes_back);
     for (lane, to) in reached {
-        let too_early = || net.keeps(&arrival.place, lane, of.dated);
-        if let Some(rule) = arrival.payload.skipped_by().or_else(too_early) {
+        // What only takes back says nothing that would have to stay.
+        let too_early = (!takes_back).then(|| net.keeps(&arrival.place, lane, of.dated));
+        if let Some(rule) = arrival.payload.skipped_by() {
             settle::skip_at_once(desk, entry, (lane, &to), rule)?;
+        } else if let Some(rule) = too_early.flatten() {
+            settle::skip_at_once(desk, entry, (lane, &to), rule)?;
+            if let Some(target) = target {
+                changes::keep_back(desk, (&arrival.place, target), &to, rule, now)?;
+            }
         } else {
             let fact = (&arrival.place, &arrival.fact);
             settle::owe(desk, entry, fact, (lane, &to), now)?;

@@ -67,6 +67,7 @@ use database::{Database, Desk, Fault, off_thread};
 pub use accounts::{Account, AccountFace, Secret};
 pub use bulletins::{Compose, NoticeState, Topic};
 pub use bundle::Bundle;
+pub use changes::Change;
 pub use closed::Closed;
 pub use commands::Command;
 pub use consent::{Consent, Linking};

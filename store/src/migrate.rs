@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// The steps; the schema's number is how many of them were taken.
-const STEPS: [&str; 21] = [
+const STEPS: [&str; 22] = [
     include_str!("../migrations/001_init.sql"),
     include_str!("../migrations/002_bundles.sql"),
     include_str!("../migrations/003_parked.sql"),
@@ -33,6 +33,7 @@ const STEPS: [&str; 21] = [
     include_str!("../migrations/019_paths_before.sql"),
     include_str!("../migrations/020_told_here.sql"),
     include_str!("../migrations/021_openings.sql"),
+    include_str!("../migrations/022_changes.sql"),
 ];
 
 /// Marks the file as ours: `FtBr`.

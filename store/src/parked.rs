@@ -6,7 +6,8 @@ use std::time::Duration;
 use rusqlite::{OptionalExtension, Row, params};
 
 use crate::{
-    DeliveryId, EntryId, Error, LaneId, Millis, Place, RemoteId, Store, Tell, bulletins, columns,
+    DeliveryId, EntryId, Error, LaneId, Millis, Place, RemoteId, Store, Tell, bulletins, changes,
+    columns,
     database::{Desk, Fault},
     journal, links, notices,
     settle::{self, Debt, End},
@@ -135,20 +136,7 @@ impl Store {
             let Some(entry) = links::entry(desk.sql, &from, &target)? else {
                 return Ok(false);
             };
-            let id = desk
-                .sql
-                .prepare_cached(
-                    "UPDATE parked SET untold = 0, kept = 0, plan = NULL,
-                     reason = 'its author took it back'
-                     WHERE entry_id = ?1 AND to_place = ?2 AND kept = 1 RETURNING id",
-                )?
-                .query_row(params![entry, to], |row| row.get(0))
-                .optional()?;
-            if let Some(id) = id {
-                settle::erase_unneeded(desk, entry)?;
-                bulletins::spoil(desk, id)?;
-            }
-            Ok(id.is_some())
+            changes::take_back_failed(desk, entry, &to, "its author took it back")
         })
         .await
     }

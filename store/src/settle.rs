@@ -188,7 +188,7 @@ pub(crate) fn settle(desk: &Desk<'_>, debt: &Debt, end: End<'_>) -> Result<(), F
 pub(crate) fn erase_unneeded(desk: &Desk<'_>, entry: EntryId) -> Result<(), Fault> {
     desk.sql
         .prepare_cached(
-            "UPDATE journal SET payload = NULL, session = NULL, hold_until = NULL
+            "UPDATE journal SET payload = NULL, session = NULL, hold_until = NULL, about = NULL
              WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM outbox WHERE entry_id = ?1)
              AND NOT EXISTS (SELECT 1 FROM parked WHERE entry_id = ?1 AND kept = 1)
              AND NOT EXISTS (SELECT 1 FROM command WHERE entry_id = ?1)",

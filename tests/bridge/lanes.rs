@@ -3,6 +3,7 @@
 
 mod jumps;
 mod passing;
+mod unsent;
 
 use std::{
     collections::{HashMap, VecDeque},

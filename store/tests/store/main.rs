@@ -35,3 +35,5 @@ mod control;
 mod openings;
 #[cfg(test)]
 mod paths;
+#[cfg(test)]
+mod changes;

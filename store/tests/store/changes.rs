@@ -1,0 +1,125 @@
+//! Edits and deletions of messages that are still owed.
+
+use footbridge_store::{
+    Accepted, Arrival, Batch, Change, Consent, Flag, LaneId, Millis, Payload, Place, RemoteId,
+};
+
+use crate::ground::{Ground, NOW, arrival, balances, letter, portal, to_matrix, to_silo};
+
+/// Something in the room changes a message of it.
+async fn change(ground: &Ground, fact: &str, target: &str, takes_back: bool) -> Vec<LaneId> {
+    let change = Change {
+        place: ground.room.clone(),
+        fact: RemoteId::from(fact),
+        target: Some(RemoteId::from(target)),
+        takes_back,
+    };
+    let arrival = Arrival {
+        message: None,
+        ..letter(&ground.room, fact)
+    };
+    let batch = Batch {
+        arrivals: vec![arrival],
+        changes: vec![change],
+        ..Batch::default()
+    };
+    match ground.store.accept(batch, NOW).await.unwrap().pop() {
+        Some(Accepted::New(lanes)) => lanes,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The room was encrypted after it was linked, `waits` was said, and somebody has agreed.
+async fn agreed(ground: &Ground, waits: Vec<Arrival>) {
+    ground.store.seen_in_clear(&ground.room).await.unwrap();
+    let batch = Batch {
+        flags: vec![(ground.room.clone(), Flag::EverEncrypted)],
+        ..Batch::default()
+    };
+    ground.store.accept(batch, NOW).await.unwrap();
+    ground.accept(waits).await;
+    let consent = Consent {
+        by: "@ann:x".to_owned(),
+        text_version: 1,
+        effective_at: Millis(NOW.0 + 60_000),
+    };
+    let agreed = ground.store.agree(ground.a.id, consent, NOW).await;
+    agreed.unwrap();
+}
+
+#[tokio::test]
+async fn in_the_delay_of_a_consent_taking_back_is_owed_and_an_edit_keeps_its_message_in_the_room() {
+    let ground = Ground::with_one_portal().await;
+    let second = portal(&ground.store, &Place::room("!second"), "a").await;
+    let lanes = [to_silo(&ground.a), to_matrix(&second)];
+    let room = &ground.room;
+    agreed(&ground, vec![letter(room, "$1"), letter(room, "$2")]).await;
+    assert_eq!(change(&ground, "$gone", "$1", true).await, lanes);
+    assert_eq!(change(&ground, "$edit", "$2", false).await, []);
+    let ground = ground.restart().await;
+    for lane in lanes {
+        let tally = ground.tally(lane).await;
+        assert!(balances(&tally));
+        assert_eq!(tally.pending, 2, "$1 and what takes it back");
+        assert_eq!(tally.skipped, [("before-consent".to_owned(), 2)]);
+    }
+    let kept: i64 = ground
+        .sql()
+        .query_row(
+            "SELECT count(*) FROM journal WHERE payload IS NOT NULL OR about IS NOT NULL",
+            [],
+            |row| row.get(0),
+        )
+        .unwrap();
+    assert_eq!(kept, 2);
+}
+
+#[tokio::test]
+async fn an_edit_whose_key_comes_in_the_delay_keeps_its_message_in_the_room() {
+    let ground = Ground::with_one_portal().await;
+    agreed(&ground, vec![letter(&ground.room, "$1")]).await;
+    let sealed = Payload::Waiting {
+        session: "s".to_owned(),
+        raw: b"raw".to_vec(),
+        hold_until: Millis(NOW.0 + 5),
+    };
+    let edit = Arrival {
+        message: None,
+        ..arrival(&ground.room, "$edit", sealed)
+    };
+    ground.accept(vec![edit]).await;
+    let entry = ground.store.waiting(None).await.unwrap()[0].entry;
+    let opened = Payload::Ready(b"edit".to_vec());
+    ground.store.fill(entry, opened, NOW).await.unwrap();
+    let target = RemoteId::from("$1");
+    ground.store.edit_opened(entry, &target, NOW).await.unwrap();
+    let tally = ground.tally(to_silo(&ground.a)).await;
+    assert!(balances(&tally));
+    assert_eq!((tally.pending, tally.skipped[0].1), (0, 2));
+}
+
+#[tokio::test]
+async fn the_changes_behind_a_message_are_those_of_its_own_lane() {
+    let ground = Ground::new().await;
+    let (a, b) = (to_silo(&ground.a), to_silo(&ground.b));
+    let room = &ground.room;
+    ground
+        .accept(vec![letter(room, "$1"), letter(room, "$2")])
+        .await;
+    change(&ground, "$edit", "$1", false).await;
+    change(&ground, "$gone", "$1", true).await;
+    change(&ground, "$other", "$2", true).await;
+    for lane in [a, b] {
+        let head = ground.ready(lane).await;
+        let behind = ground.store.changes_behind(head.id).await.unwrap();
+        let behind: Vec<_> = behind
+            .iter()
+            .map(|change| (change.lane, change.payload.as_slice()))
+            .collect();
+        assert_eq!(behind, [(lane, &b"$edit"[..]), (lane, b"$gone")]);
+    }
+    let done = ground.ready(a).await;
+    ground.deliver(a, "c1").await;
+    let behind = ground.store.changes_behind(done.id).await.unwrap();
+    assert!(behind.is_empty());
+}

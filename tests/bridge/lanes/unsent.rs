@@ -1,0 +1,98 @@
+//! What people change or take back while it waits: what was not sent yet is sent as it reads by then, or never.
+
+use std::time::Duration;
+
+use footbridge::message::Action;
+use footbridge_store::{Batch, Consent, Flag, Side};
+
+use super::{Bench, LONG, Wall, edit, post};
+
+fn delete(target: &str) -> Action {
+    Action::Delete {
+        target: target.into(),
+    }
+}
+
+/// Encrypts the room of the bench.
+async fn encrypt(bench: &Bench) {
+    let room = &bench.portal.room;
+    bench.store.seen_in_clear(room).await.unwrap();
+    let batch = Batch {
+        flags: vec![(room.clone(), Flag::EverEncrypted)],
+        ..Batch::default()
+    };
+    bench.store.accept(batch, bench.clock.now()).await.unwrap();
+}
+
+/// Somebody agrees; everybody has a minute to object.
+async fn agree(bench: &Bench) {
+    let now = bench.clock.now();
+    let consent = Consent {
+        by: "@a:x".to_owned(),
+        text_version: 1,
+        effective_at: now.plus(Duration::from_mins(1)),
+    };
+    let agreed = bench.store.agree(bench.portal.id, consent, now).await;
+    agreed.unwrap();
+}
+
+async fn begin(bench: &Bench) {
+    tokio::time::sleep(Duration::from_mins(2)).await;
+    bench.store.begin_consents(bench.clock.now()).await.unwrap();
+}
+
+async fn skipped(bench: &Bench) -> Vec<(String, u64)> {
+    bench.tally(Side::Silo).await.skipped
+}
+
+#[tokio::test(start_paused = true)]
+async fn c21_what_is_taken_back_while_a_portal_is_held_up_is_never_sent() {
+    let home = tempfile::tempdir().unwrap();
+    let bench = Bench::open(home.path()).await;
+    let (id, now) = (bench.portal.id, bench.clock.now());
+    bench.store.pause(id, "@a:x", now).await.unwrap();
+    bench.hear("$1", post("a secret")).await;
+    bench.hear("$2", post("another secret")).await;
+    bench.hear("$3", post("plain")).await;
+    bench.hear("$4", delete("$1")).await;
+    bench.hear("$5", edit("$2", "[removed]")).await;
+    bench.store.resume(id).await.unwrap();
+    let wall = Wall::new(true, Vec::new());
+    bench.run(&wall, LONG).await;
+    assert_eq!(wall.texts(), ["[removed]", "plain"]);
+    assert_eq!(wall.keys.lock().unwrap().len(), 2);
+    let rules = [
+        ("deleted-before-delivery".to_owned(), 2),
+        ("edit-included".to_owned(), 1),
+    ];
+    assert_eq!(skipped(&bench).await, rules);
+    bench.balance().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn p15_what_is_taken_back_or_changed_in_the_delay_of_a_consent_does_not_cross() {
+    let home = tempfile::tempdir().unwrap();
+    let bench = Bench::open(home.path()).await;
+    let wall = Wall::new(true, Vec::new());
+    bench.hear("$0", post("crossed before")).await;
+    bench.run(&wall, LONG).await;
+    encrypt(&bench).await;
+    bench.hear("$1", post("a secret")).await;
+    bench.hear("$2", post("another secret")).await;
+    bench.hear("$3", post("waits")).await;
+    agree(&bench).await;
+    bench.hear("$4", delete("$1")).await;
+    bench.hear("$5", edit("$2", "[removed]")).await;
+    bench.hear("$6", delete("$0")).await;
+    begin(&bench).await;
+    bench.run(&wall, LONG).await;
+    assert_eq!(wall.texts(), ["crossed before", "waits"]);
+    assert_eq!(wall.gone.lock().unwrap().len(), 1);
+    let rules = [
+        // The edit, and what it changed.
+        ("before-consent".to_owned(), 2),
+        ("deleted-before-delivery".to_owned(), 2),
+    ];
+    assert_eq!(skipped(&bench).await, rules);
+    bench.balance().await;
+}
