@@ -285,6 +285,8 @@ impl Control {
             command.moderator || is_by(letter, &command.sender.id)
         };
         let kept: Vec<&Parked> = about.iter().filter(|parked| parked.kept).collect();
+        let all = kept.len();
+        let kept = self.may_cross(&kept).await?;
         let ids: Vec<_> = kept
             .iter()
             .copied()
@@ -306,7 +308,9 @@ impl Control {
         let again = about
             .iter()
             .any(|parked| parked.state == ParkedState::Again);
-        Ok(if !kept.is_empty() {
+        Ok(if kept.len() < all {
+            "Its author keeps here what they write (`!bridge optout`).".to_owned()
+        } else if !kept.is_empty() {
             "Only its sender, or somebody who may remove messages here, can have it tried again."
                 .to_owned()
         } else if again {

@@ -1,9 +1,14 @@
 //! What people decide about themselves, and about whom to trust.
 
-use footbridge_store::{self as store, Millis, Scope};
+use footbridge_store::{self as store, Millis, Parked, Scope};
 
 use super::{Control, Reply, is_by, may::Act, order::Reach, portals::told};
-use crate::{crash, message::Command, people::Identities};
+use crate::{
+    crash,
+    inbox::takes_back,
+    message::{Command, Message},
+    people::Identities,
+};
 
 impl Control {
     /// Somebody's messages stay here.
@@ -20,7 +25,7 @@ impl Control {
                 &question.place,
                 &command.sender.id,
                 scope(reach),
-                is_by,
+                speaks,
                 now,
             )
             .await?;
@@ -58,6 +63,28 @@ impl Control {
         } else {
             "From now on what you write here is carried to the other side.".to_owned()
         }))
+    }
+
+    /// Of failed messages those that may be tried again: not those of people who keep by now what they say.
+    pub(super) async fn may_cross<'p>(
+        &self,
+        kept: &[&'p Parked],
+    ) -> Result<Vec<&'p Parked>, store::Error> {
+        let mut free = Vec::new();
+        for parked in kept {
+            let letter = parked.letter.as_deref().unwrap_or_default();
+            let stays = match Message::from_bytes(letter) {
+                Ok(message) if !takes_back(&message) => {
+                    let user = &message.sender.id;
+                    self.store.failure_stays(parked.id, user).await?
+                }
+                _ => false,
+            };
+            if !stays {
+                free.push(*parked);
+            }
+        }
+        Ok(free)
     }
 
     /// Somebody who may says which identity of a user is to be trusted. Without a key nothing is decided: the one that is
@@ -122,6 +149,11 @@ fn choices(user: &str, asked: Option<&str>, known: &Identities) -> String {
     lines.join("\n")
 }
 
+/// Whether a letter says something of this person. What only takes something back crosses all the same.
+fn speaks(letter: &[u8], user: &str) -> bool {
+    is_by(letter, user) && Message::from_bytes(letter).is_ok_and(|message| !takes_back(&message))
+}
+
 fn scope(reach: Reach) -> Scope {
     match reach {
         Reach::Here => Scope::Here,
@@ -131,7 +163,32 @@ fn scope(reach: Reach) -> Scope {
 
 #[cfg(test)]
 mod tests {
+    use footbridge_store::RemoteId;
+
     use super::*;
+    use crate::message::Action;
+
+    #[test]
+    fn what_a_person_takes_back_crosses_although_they_keep_what_they_say() {
+        let letter = |action: Action| {
+            let mut message = Message::notice("", Millis(1));
+            message.sender.id = "@ann:x".to_owned();
+            message.action = action;
+            message.to_bytes().unwrap()
+        };
+        let (target, key) = (RemoteId::from("$1"), "👍".to_owned());
+        let reacted = Action::React {
+            target: target.clone(),
+            key: key.clone(),
+        };
+        let (reaction, unreacted) = (target.clone(), Action::Unreact { target, key });
+        assert!(speaks(&letter(reacted.clone()), "@ann:x"));
+        assert!(!speaks(&letter(reacted), "@bob:x"));
+        let deleted = Action::Delete { target: reaction };
+        for takes_back in [unreacted, deleted] {
+            assert!(!speaks(&letter(takes_back), "@ann:x"));
+        }
+    }
 
     #[test]
     fn p02_without_the_key_of_an_identity_nothing_is_trusted_and_the_answer_says_which_there_are() {

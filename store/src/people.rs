@@ -1,10 +1,10 @@
 //! What single people chose or were told: whose messages stay where they are written, and who entered a room. People are
 //! kept as keyed hashes.
 
-use rusqlite::params;
+use rusqlite::{OptionalExtension, params};
 
 use crate::{
-    EntryId, Error, Millis, Place, PortalId, RemoteId, Store,
+    DeliveryId, EntryId, Error, Millis, Place, PortalId, RemoteId, Store, changes,
     database::{Desk, Fault},
     journal,
     settle::{self, End},
@@ -43,8 +43,8 @@ impl Scope {
 }
 
 impl Store {
-    /// This person's messages stay in the place from now on, those that wait among them; `is_theirs` tells whose a
-    /// letter is. Answers how many of those there were.
+    /// This person's messages stay in the place from now on, those that wait among them; `is_theirs` tells of a letter whether
+    /// it says something, and of whom. Of those that failed nothing is kept. Answers how many waited.
     pub async fn opt_out(
         &self,
         place: &Place,
@@ -137,6 +137,22 @@ impl Store {
         .await
     }
 
+    /// The same of an entry whose delivery has failed.
+    pub async fn failure_stays(&self, failed: DeliveryId, user: &str) -> Result<bool, Error> {
+        let user = user.to_owned();
+        self.read("look who keeps their messages", move |desk| {
+            let place: Option<Place> = desk
+                .sql
+                .prepare_cached(
+                    "SELECT j.place FROM parked p JOIN journal j ON j.id = p.entry_id WHERE p.id = ?1",
+                )?
+                .query_row([failed], |row| row.get(0))
+                .optional()?;
+            place.map_or(Ok(false), |place| stays(desk, &place, &user))
+        })
+        .await
+    }
+
     /// Portals of rooms that somebody has entered who was not told, with when somebody was told last; and notes that
     /// all of them are told now if that was `before`.
     pub async fn tell_newcomers(
@@ -203,9 +219,9 @@ fn drop_theirs(
         .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<Result<_, _>>()?;
     let mut dropped = 0;
-    for (entry, from) in owed {
+    let stays = |entry: EntryId, from: &Place| -> Result<bool, Fault> {
         let counts = match scope {
-            Scope::Here => from == *place,
+            Scope::Here => *from == *place,
             Scope::Everywhere => from.network() == place.network(),
         };
         let letter = if counts {
@@ -213,13 +229,33 @@ fn drop_theirs(
         } else {
             None
         };
-        if !letter.is_some_and(|letter| is_theirs(&letter)) {
+        Ok(letter.is_some_and(|letter| is_theirs(&letter)))
+    };
+    let failed: Vec<(EntryId, Place, Place)> = desk
+        .sql
+        .prepare_cached(
+            "SELECT j.id, j.place, p.to_place FROM parked p JOIN journal j ON j.id = p.entry_id
+             WHERE p.kept = 1 AND j.session IS NULL",
+        )?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+        .collect::<Result<_, _>>()?;
+    let mut theirs = Vec::new();
+    for (entry, from, to) in failed {
+        if stays(entry, &from)? {
+            theirs.push((entry, to));
+        }
+    }
+    for (entry, from) in owed {
+        if !stays(entry, &from)? {
             continue;
         }
         dropped += 1;
         for debt in settle::debts_of_entry(desk.sql, entry)? {
             settle::settle(desk, &debt, End::Skipped(OPTED_OUT))?;
         }
+    }
+    for (entry, to) in theirs {
+        changes::take_back_failed(desk, entry, &to, "its author does not want it to cross")?;
     }
     Ok(dropped)
 }

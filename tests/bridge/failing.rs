@@ -15,7 +15,7 @@ use footbridge::{
     portal::{LaneEnd, Peers},
 };
 use footbridge_store::{
-    Head, LaneId, Payload, Place, Portal, RemoteId, Side, Tell, Tombstone, Undelivered,
+    Head, LaneId, Payload, Place, Portal, RemoteId, Scope, Side, Tell, Tombstone, Undelivered,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -377,6 +377,39 @@ async fn d23_a_failed_message_that_was_edited_is_tried_again_with_its_new_text()
     assert_eq!(wall.texts(), ["shorter"]);
     assert_eq!(bench.tally(Side::Silo).await.failed, 0);
     bench.balance().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_failed_of_somebody_who_opted_out_is_sent_again_for_nobody() {
+    let home = tempfile::tempdir().unwrap();
+    let bench = bench(home.path(), &["too long"]).await;
+    let wall = Wall::new(true, vec![Next::Fail(refused())]);
+    bench.run(&wall, LONG).await;
+    // As earlier versions left it.
+    let (store, room) = (&bench.store, &bench.portal.room);
+    let opted = store.opt_out(room, "@a:x", Scope::Here, |_, _| false, bench.clock.now());
+    assert_eq!(opted.await.unwrap(), 0);
+    let moderator = Command {
+        sender: Sender {
+            id: "@mod:x".into(),
+            name: "Mod".into(),
+            avatar: None,
+        },
+        words: "retry".into(),
+        target: Some("$too long".into()),
+        thread: None,
+        moderator: true,
+        silent: false,
+        encrypted: false,
+    };
+    let payload = Payload::Command(moderator.to_bytes().unwrap());
+    bench.hear_payload("$q", None, payload).await;
+    bench.answer().await;
+    let told = bench.told(&Wall::new(true, vec![])).await;
+    let answer = "Its author keeps here what they write (`!bridge optout`).";
+    assert!(told.iter().any(|text| text == answer), "{told:?}");
+    bench.run(&wall, LONG).await;
+    assert!(wall.texts().is_empty());
 }
 
 #[tokio::test(start_paused = true)]

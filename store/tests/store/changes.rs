@@ -1,7 +1,8 @@
-//! Edits and deletions of messages that are still owed.
+//! Edits and deletions of messages that are still owed, and what a person takes back by keeping here what they write.
 
 use footbridge_store::{
     Accepted, Arrival, Batch, Change, Consent, Flag, LaneId, Millis, Payload, Place, RemoteId,
+    Scope, Tell, Undelivered,
 };
 
 use crate::ground::{Ground, NOW, arrival, balances, letter, portal, to_matrix, to_silo};
@@ -122,4 +123,45 @@ async fn the_changes_behind_a_message_are_those_of_its_own_lane() {
     ground.deliver(a, "c1").await;
     let behind = ground.store.changes_behind(done.id).await.unwrap();
     assert!(behind.is_empty());
+}
+
+#[tokio::test]
+async fn of_a_person_who_opts_out_nothing_that_failed_is_kept() {
+    let ground = Ground::with_one_portal().await;
+    let lane = to_silo(&ground.a);
+    let room = &ground.room;
+    let said = ["$ann 1", "$bob 1", "$ann takes back"];
+    ground
+        .accept(said.iter().map(|said| letter(room, said)).collect())
+        .await;
+    for _ in said {
+        let failed = Undelivered::Failed {
+            kind: "refused",
+            reason: "it does not want it".to_owned(),
+            about: None,
+            tell: Tell::Sender,
+        };
+        let head = ground.ready(lane).await;
+        let ended = ground.store.undelivered(head.id, failed, NOW);
+        ended.await.unwrap();
+    }
+    let speaks = |letter: &[u8], user: &str| {
+        let letter = String::from_utf8_lossy(letter);
+        letter.starts_with(&format!("${user}")) && !letter.ends_with("back")
+    };
+    let store = &ground.store;
+    let dropped = store.opt_out(room, "ann", Scope::Here, speaks, NOW);
+    assert_eq!(dropped.await.unwrap(), 0, "none was waiting");
+    let mut kept = Vec::new();
+    for said in said {
+        for parked in store.parked_about(room, &said.into()).await.unwrap() {
+            kept.push((said, parked.kept));
+            assert!(store.failure_stays(parked.id, "ann").await.unwrap());
+            assert!(!store.failure_stays(parked.id, "bob").await.unwrap());
+            let again = store.try_again(&[parked.id]).await.unwrap();
+            assert_eq!(again.len(), usize::from(parked.kept), "{said}");
+        }
+    }
+    assert_eq!(kept, [(said[0], false), (said[1], true), (said[2], true)]);
+    assert!(balances(&ground.tally(lane).await));
 }
