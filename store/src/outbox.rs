@@ -146,7 +146,15 @@ const IN_FLIGHT: &str = "
             SELECT min(o.id) FROM outbox o JOIN journal j ON j.id = o.entry_id
             WHERE o.portal_id = ?1 AND o.toward = ?2 AND o.late = 0 AND o.urgent = 0
               AND j.session IS NULL
-            GROUP BY o.from_place))";
+            GROUP BY o.from_place))
+    -- What came while the portal was held up was never tried.
+    AND (urgent = 1 OR NOT EXISTS (
+        SELECT 1 FROM hold h WHERE h.portal_id = ?1 AND h.since <= accepted_at
+    ) AND NOT EXISTS (
+        SELECT 1 FROM portal p JOIN flag f ON f.place = p.room_place AND f.flag = 'ever-encrypted'
+        LEFT JOIN consent c ON c.portal_id = p.id
+        WHERE p.id = ?1 AND (p.origin = 'chat' OR p.seen_clear = 1)
+          AND coalesce(c.begun, 0) = 0 AND f.raised_at <= accepted_at))";
 
 /// A step of which nobody knows yet whether it happened: of which delivery, and which one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

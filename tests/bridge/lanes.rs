@@ -764,13 +764,14 @@ async fn a_kill_between_the_send_and_its_commit_leaves_one_copy() {
 async fn an_edit_that_comes_too_late_becomes_a_message_of_its_own() {
     let directory = tempfile::tempdir().unwrap();
     let bench = Bench::open(directory.path()).await;
-    bench.hear("$a", post("old")).await;
-    bench.hear("$a1", edit("$a", "newer")).await;
-    bench.hear("$a2", edit("$a", "newest")).await;
     let wall = Wall::new(
         false,
         vec![Next::Work, Next::Work, Next::Fail(SendError::TooLate)],
     );
+    bench.hear("$a", post("old")).await;
+    bench.run(&wall, LONG).await;
+    bench.hear("$a1", edit("$a", "newer")).await;
+    bench.hear("$a2", edit("$a", "newest")).await;
     bench.run(&wall, LONG).await;
     assert_eq!(wall.texts(), ["newer", "newest"]);
     bench.balance().await;

@@ -1,8 +1,8 @@
 //! Edits and deletions of messages that are still owed, and what a person takes back by keeping here what they write.
 
 use footbridge_store::{
-    Accepted, Arrival, Batch, Change, Consent, Flag, LaneId, Millis, Payload, Place, RemoteId,
-    Scope, Tell, Undelivered,
+    Accepted, Arrival, Batch, Change, Consent, Flag, Head, LaneId, Millis, Payload, Place,
+    RemoteId, Scope, Tell, Undelivered,
 };
 
 use crate::ground::{Ground, NOW, arrival, balances, letter, portal, to_matrix, to_silo};
@@ -123,6 +123,40 @@ async fn the_changes_behind_a_message_are_those_of_its_own_lane() {
     ground.deliver(a, "c1").await;
     let behind = ground.store.changes_behind(done.id).await.unwrap();
     assert!(behind.is_empty());
+}
+
+/// Whether what stands first counts as on its way when its lane starts.
+async fn in_flight(ground: &Ground, lane: LaneId) -> bool {
+    let latest = Millis(NOW.0 + 90_000);
+    ground.store.start_lane(lane, latest, true).await.unwrap();
+    let later = Millis(NOW.0 + 80_000);
+    match ground.store.head(lane, later).await.unwrap() {
+        Head::Ready(delivery) => delivery.unanswered_since.is_some(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn what_came_while_a_portal_was_held_up_was_not_on_its_way_when_the_bridge_stopped() {
+    let ground = Ground::with_one_portal().await;
+    let lane = to_silo(&ground.a);
+    let paused = ground.store.pause(ground.a.id, "@ann:x", NOW);
+    paused.await.unwrap();
+    ground.accept(vec![letter(&ground.room, "$1")]).await;
+    let latest = Millis(NOW.0 + 90_000);
+    ground.store.start_lane(lane, latest, true).await.unwrap();
+    ground.store.resume(ground.a.id).await.unwrap();
+    let head = ground.ready(lane).await;
+    assert_eq!(head.unanswered_since, None);
+    assert!(in_flight(&ground, lane).await, "it may be by now");
+
+    let ground = Ground::with_one_portal().await;
+    let lane = to_silo(&ground.a);
+    agreed(&ground, vec![letter(&ground.room, "$1")]).await;
+    assert!(!in_flight(&ground, lane).await);
+    let until = Millis(NOW.0 + 60_000);
+    ground.store.begin_consents(until).await.unwrap();
+    assert!(in_flight(&ground, lane).await);
 }
 
 #[tokio::test]
