@@ -8,7 +8,7 @@ use crate::{
     Copy, DeliveryId, EntryId, Error, LaneId, Millis, Place, RemoteId, Store, bundle, columns,
     database::{Desk, Fault},
     head::plan_cell,
-    links, parked, removal, setback,
+    links, parked, removal,
     settle::{self, Debt, End},
 };
 
@@ -237,27 +237,6 @@ impl Store {
                 .execute([delivery])?;
             note(rows, delivery);
             removal::end_without_path(desk, delivery)
-        })
-        .await
-    }
-
-    /// A try of the present step was not answered. Keeps the earliest such moment until the step is done.
-    pub async fn unanswered(&self, delivery: DeliveryId, since: Millis) -> Result<(), Error> {
-        self.transaction("mark a step as unanswered", move |desk| {
-            setback::mark_unanswered(desk, delivery, since)
-        })
-        .await
-    }
-
-    /// The only try of the present step so far was answered: it did not happen.
-    pub async fn answered(&self, delivery: DeliveryId) -> Result<(), Error> {
-        self.transaction("note an answer", move |desk| {
-            let rows = desk
-                .sql
-                .prepare_cached("UPDATE outbox SET unanswered_since = NULL WHERE id = ?1")?
-                .execute([delivery])?;
-            note(rows, delivery);
-            Ok(())
         })
         .await
     }

@@ -44,6 +44,27 @@ impl Setback {
 }
 
 impl Store {
+    /// A try of the present step was not answered. Keeps the earliest such moment until the step is done.
+    pub async fn unanswered(&self, delivery: DeliveryId, since: Millis) -> Result<(), Error> {
+        self.transaction("mark a step as unanswered", move |desk| {
+            mark_unanswered(desk, delivery, since)
+        })
+        .await
+    }
+
+    /// The only try of the present step so far was answered: it did not happen.
+    pub async fn answered(&self, delivery: DeliveryId) -> Result<(), Error> {
+        self.transaction("note an answer", move |desk| {
+            let rows = desk
+                .sql
+                .prepare_cached("UPDATE outbox SET unanswered_since = NULL WHERE id = ?1")?
+                .execute([delivery])?;
+            note(rows, delivery);
+            Ok(())
+        })
+        .await
+    }
+
     /// The present step failed for now: one more attempt.
     pub async fn postponed(&self, delivery: DeliveryId, setback: Setback) -> Result<(), Error> {
         self.transaction("postpone a step", move |desk| {
