@@ -232,6 +232,11 @@ fn c02_no_way_that_once_called_somebody_does() {
         format!("<ol start='5'><li>{code}</li></ol>"),
         code.to_owned(),
         format!("<blockquote>{code}</blockquote>"),
+        format!("<p><del>~x</del></p>{code}"),
+        format!(
+            "<ul><li><del>~x</del>{}</li></ul>",
+            code.replace("a\n", "~~~\n")
+        ),
         deep("<ul><li>", &format!("<li>{code}</li>"), 20),
         deep(
             "<ul><li>",

@@ -151,7 +151,8 @@ fn item(blocks: &[Block], dialect: Dialect, level: Level) -> String {
     let mut said = String::new();
     for block in blocks {
         let text = write_block(block, dialect, level);
-        let text = text.trim_matches('\n');
+        // A blank in front would make the item one column wider than its other lines are.
+        let text = text.trim_start_matches([' ', '\n']).trim_end_matches('\n');
         if text.is_empty() {
             continue;
         }

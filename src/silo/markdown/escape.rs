@@ -300,6 +300,10 @@ impl Writer {
             '~' | '#'
                 if self.flavour == Flavour::Mattermost && next.is_some_and(char::is_alphabetic) =>
             {
+                // Three in a row would be the fence of a block of code.
+                if c == '~' && self.out.ends_with('~') {
+                    self.out.push('\\');
+                }
                 self.out.push(c);
                 self.out.push(PART);
             }
