@@ -73,7 +73,9 @@ fn texts(body: &Body, longest: usize) -> Vec<String> {
                             format!("https://chat.example/_redirect/pl/{id}")
                         });
                         if let Plan::Steps(steps) = planned {
-                            steps.into_iter().for_each(|step| said(step, &mut all));
+                            for step in steps {
+                                said(step, &mut all);
+                            }
                         }
                     }
                 }

@@ -144,14 +144,12 @@ impl Listener<'_> {
     async fn run(&mut self) -> Result<(), MatrixError> {
         self.beside_sync(Work::Begin).await?;
         loop {
-            let mut flight = match self.flight.take() {
-                Some(flight) => flight,
-                None => {
-                    let before = self.heard.as_ref();
-                    self.matrix
-                        .begin_sync(&self.rooms, self.long_poll, before)
-                        .await?
-                }
+            let mut flight = if let Some(flight) = self.flight.take() {
+                flight
+            } else {
+                let before = self.heard.as_ref();
+                let sync = self.matrix.begin_sync(&self.rooms, self.long_poll, before);
+                sync.await?
             };
             let event = self.next(&mut flight).await;
             let work = match event {

@@ -75,12 +75,12 @@ impl Lane {
         delivery: &Delivery,
         message: &Message,
     ) -> Result<bool, Error> {
-        let about = match &message.action {
-            Action::Edit { target, .. }
-            | Action::Delete { target }
-            | Action::React { target, .. }
-            | Action::Unreact { target, .. } => target,
-            _ => return Ok(false),
+        let (Action::Edit { target: about, .. }
+        | Action::Delete { target: about }
+        | Action::React { target: about, .. }
+        | Action::Unreact { target: about, .. }) = &message.action
+        else {
+            return Ok(false);
         };
         let known = self.store.copies(&delivery.from, about, &delivery.to);
         let known = known.await?;

@@ -142,8 +142,12 @@ fn cut(text: &str, room: usize) -> (String, String) {
             .filter(|start| *start > 0)
             .unwrap_or(place),
     };
+    divided(text, place, at(place))
+}
+
+/// The two parts of a text that is cut at this place, each whole by itself: in the middle of this span, or in none.
+fn divided(text: &str, place: usize, span: Option<&Span>) -> (String, String) {
     let (head, tail) = text.split_at(place);
-    let span = at(place);
     let torn = !tail.starts_with(char::is_whitespace);
     match span.map(|span| span.kind.clone()) {
         Some(Kind::Fenced {
