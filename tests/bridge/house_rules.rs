@@ -49,7 +49,7 @@ fn floor(file: &str) -> u8 {
     let room = file.trim_start_matches("src/");
     match room {
         "main.rs" | "lib.rs" | "fuzz.rs" => 7,
-        _ if room.starts_with("cli/") => 7,
+        _ if room.starts_with("cli/") || room.starts_with("fuzz/") => 7,
         "bridge.rs" | "shutdown.rs" => 6,
         _ if room.starts_with("bridge/") => 6,
         _ if room.starts_with("config") => 5,
