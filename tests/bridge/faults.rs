@@ -107,3 +107,13 @@ async fn f33_a_storm_of_refusals_loses_and_doubles_nothing() {
 async fn f35_a_slow_and_broken_line_loses_and_doubles_nothing() {
     passes("F35").await;
 }
+
+#[tokio::test]
+async fn f49_the_newest_event_left_out_of_history_is_not_lost() {
+    passes("F49").await;
+}
+
+#[tokio::test]
+async fn f50_late_answers_to_syncs_are_no_outage() {
+    passes("F50").await;
+}

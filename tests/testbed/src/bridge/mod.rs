@@ -283,6 +283,11 @@ impl BridgeProcess {
         }
     }
 
+    /// Whether `/health/ready` answers with success now.
+    pub async fn is_ready(&self) -> anyhow::Result<bool> {
+        Ok(self.ask("/health/ready").await?.0)
+    }
+
     async fn ask(&self, path: &str) -> anyhow::Result<(bool, String)> {
         let answer = self
             .http
