@@ -1,7 +1,9 @@
 //! A file that hangs on a message: what is known of it before a byte of it was moved. Its source is a secret of the side
 //! it comes from; its name is untrusted.
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use crate::names;
 
@@ -112,6 +114,12 @@ impl File {
             line.push(')');
         }
         line
+    }
+
+    /// What tells it from other files of one message: a digest of where it lies, in base64.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        URL_SAFE_NO_PAD.encode(Sha256::digest(&self.source))
     }
 
     /// A name that is good in every file system, and leads nowhere (C17): the base name without separators, control and

@@ -193,16 +193,16 @@ impl Inbox {
     ) -> Result<bool, Error> {
         crash::point("fill.before");
         let asked = matches!(payload, Payload::Command(_));
-        let payload = self.screened(entry, payload).await?;
         let now = self.clock.now();
         let edited = said(&payload).and_then(|message| match message.action {
             Action::Edit { target, .. } => Some(target),
             _ => None,
         });
-        let read = self.store.fill_opened(entry, payload, opened, now).await?;
-        if let Some(target) = edited.filter(|_| !read.replayed) {
-            self.store.edit_opened(entry, &target, now).await?;
-        }
+        let payload = self.screened(entry, payload).await?;
+        let filled = self
+            .store
+            .fill_opened(entry, payload, (opened, edited), now);
+        let read = filled.await?;
         self.ring(read.lanes);
         if asked {
             self.bells.questions.notify_one();

@@ -179,6 +179,13 @@ pub enum Done {
     Made(Copy),
     /// It changed this message, which stays the copy it was.
     Changed(RemoteId),
+    /// The same by an event of its own.
+    Replaced {
+        /// The message.
+        target: RemoteId,
+        /// The event.
+        by: Copy,
+    },
     /// This message is gone.
     Gone(RemoteId),
     /// This reaction of our own is there now.
@@ -270,12 +277,6 @@ pub trait Outlet: Send + Sync {
     /// Whether the same `key` twice makes one message. If not, the house marks a step as unsure before it is
     /// performed and asks [`Outlet::recall`] before it is repeated.
     fn dedupes(&self) -> bool;
-
-    /// Whether a new text is a message of its own that points to the old one, as an event of Matrix is, and not what stands
-    /// in for an edit that is not allowed.
-    fn edits_are_messages(&self) -> bool {
-        false
-    }
 
     /// Messages of our own account in `to`, made at or after `since`, that look exactly like this step;
     /// oldest first. Asked only of outlets that do not dedupe.

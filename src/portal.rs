@@ -31,6 +31,7 @@ use tracing::debug;
 
 use batch::Gathered;
 pub use choice::Choice;
+use edits::with_edits;
 pub use failure::Limits;
 use failure::Trial;
 pub use peers::Peers;
@@ -169,9 +170,10 @@ impl Lane {
     /// Pays the lane's debts until told to stop. Stops only between attempts. An error of the store ends it.
     pub async fn run(self, stop: CancellationToken) -> Result<LaneEnd, Error> {
         let bell = self.bells.of(self.id);
-        let latest = self.clock.now().plus(backoff::CEILING);
+        let now = self.clock.now();
+        let latest = now.plus(backoff::CEILING);
         self.store
-            .start_lane(self.id, latest, self.outlet.dedupes())
+            .start_lane(self.id, (now, latest), self.outlet.dedupes())
             .await?;
         self.take_over().await?;
         let mut turn = Turn::Any;
@@ -306,6 +308,11 @@ impl Lane {
             (known.owed, known.copies.is_empty(), &message.action)
         {
             // The message it changes still waits for its key: this is all of its text, and readable.
+            if let Action::Edit { target, .. } = &message.action
+                && let Some(rule) = self.edit_rule(delivery, message, target, &known).await?
+            {
+                return Ok(Ok(Plan::Skip(rule.to_owned())));
+            }
             return self.fill_by_edit(delivery, message, &known).await;
         }
         if let Action::Delete { target } = &message.action
@@ -334,9 +341,11 @@ impl Lane {
         if let (Some(slot), Action::Edit { .. } | Action::Delete { .. }) =
             (known.slot, &message.action)
         {
-            return Ok(Ok(self.outlet.revise(&outgoing, slot)));
+            let plan = self.outlet.revise(&outgoing, slot);
+            return Ok(Ok(with_edits(plan, &known.edits)));
         }
         let plan = self.linked_plan(delivery, &known, outgoing).await?;
+        let plan = plan.map(|plan| with_edits(plan, &known.edits));
         match (plan, &message.action) {
             (Ok(plan), Action::Delete { .. }) => {
                 self.and_its_line(delivery, &known, plan).await.map(Ok)

@@ -206,6 +206,7 @@ mod tests {
             remote: RemoteId::from(id),
             thread: None,
             sent_at: Millis(0),
+            file: None,
         }
     }
 

@@ -43,6 +43,7 @@ fn texts(body: &Body, longest: usize) -> Vec<String> {
         remote: RemoteId::from("abc"),
         thread: None,
         sent_at: Millis(0),
+        file: None,
     };
     let mut all = Vec::new();
     for names in [Names::InText, Names::Beside] {

@@ -34,5 +34,6 @@ pub(super) fn change_of(arrival: &Arrival, message: &Message) -> Option<Change> 
         fact: arrival.fact.clone(),
         target,
         takes_back: takes_back(message),
+        stays: message.stays_here(),
     })
 }

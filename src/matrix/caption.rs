@@ -1,6 +1,6 @@
 //! Other words below a file of ours: the event is read back, and the whole of it sent anew as its new form.
 
-use footbridge_store::{Place, RemoteId};
+use footbridge_store::{Copy, Place, RemoteId};
 use matrix_sdk::{Room, ruma::OwnedTransactionId};
 
 use super::{
@@ -36,7 +36,20 @@ impl Matrix {
             return Err(SendError::TooLate);
         }
         let event = self.with_picture(room, to, content, event).await;
-        self.send_event(room, to, key, event).await?;
-        Ok(Done::Changed(target.clone()))
+        let remote = self.send_event(room, to, key, event).await?;
+        Ok(self.replaced(target, remote))
+    }
+
+    /// What an event has done that replaces the text of another one.
+    pub(super) fn replaced(&self, target: &RemoteId, by: RemoteId) -> Done {
+        Done::Replaced {
+            target: target.clone(),
+            by: Copy {
+                remote: by,
+                thread: None,
+                sent_at: self.clock.now(),
+                file: None,
+            },
+        }
     }
 }

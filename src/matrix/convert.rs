@@ -1,6 +1,7 @@
 //! Pure: Matrix events ⇄ neutral messages. Reading never trusts a shape; writing never copies markup.
 
 pub mod caption;
+mod edited;
 pub mod files;
 mod profile;
 mod read;

@@ -272,6 +272,7 @@ fn outgoing(action: Action, copies: &[&str]) -> Outgoing {
                 remote: RemoteId::from(*id),
                 thread: None,
                 sent_at: Millis(1),
+                file: None,
             })
             .collect(),
         late: false,
@@ -778,6 +779,74 @@ fn files_are_read_with_their_captions() {
     let sticker = read("m.sticker", json!({ "body": "wink", "url": at }));
     assert!(
         matches!(sticker, Read::Message(message) if message.files[0].in_words() == "a sticker: wink")
+    );
+}
+
+#[test]
+fn an_edit_sends_the_files_it_adds_and_takes_back_those_it_removes() {
+    let file = |source: &str| File {
+        source: source.to_owned(),
+        name: format!("{source}.png"),
+        ..File::default()
+    };
+    let edited = |body: &str, copies: &[(&str, &str)], files: &[&str]| {
+        let edit = Action::Edit {
+            target: RemoteId::from("1"),
+            body: Body::plain(body),
+            style: Style::Text,
+        };
+        let mut outgoing = outgoing(edit, &[]);
+        outgoing.message.files = files.iter().map(|source| file(source)).collect();
+        outgoing.copies = copies
+            .iter()
+            .map(|(id, source)| Copy {
+                remote: RemoteId::from(*id),
+                thread: None,
+                sent_at: Millis(1),
+                file: Some(match *source {
+                    "" => String::new(),
+                    source => file(source).digest(),
+                }),
+            })
+            .collect();
+        let told = steps(&outgoing).into_iter().map(|step| match step {
+            Step::Replace {
+                target, below_file, ..
+            } => format!("change {target}{}", if below_file { " below" } else { "" }),
+            Step::Remove { target } => format!("remove {target}"),
+            Step::Send { file, .. } => format!("send {}", file.source),
+            Step::Post { .. } => "post".to_owned(),
+            step => panic!("{step:?}"),
+        });
+        told.collect::<Vec<_>>()
+    };
+    let both = [("$words", ""), ("$a", "a")];
+    assert_eq!(edited("new", &both, &["a"]), ["change $words"]);
+    assert_eq!(
+        edited("new", &both, &["a", "b"]),
+        ["change $words", "send b"]
+    );
+    assert_eq!(edited("new", &both, &[]), ["change $words", "remove $a"]);
+    assert_eq!(
+        edited("", &both, &["b"]),
+        ["remove $words", "remove $a", "send b"]
+    );
+    // Words that stand below a file go with it.
+    let captioned = [("$a", "a")];
+    assert_eq!(edited("new", &captioned, &["a"]), ["change $a below"]);
+    assert_eq!(
+        edited("new", &captioned, &["a", "b"]),
+        ["change $a below", "send b"]
+    );
+    assert_eq!(edited("new", &captioned, &[]), ["post", "remove $a"]);
+    assert_eq!(
+        edited("new", &captioned, &["b"]),
+        ["post", "remove $a", "send b"]
+    );
+    let long = "word ".repeat(3_200);
+    assert_eq!(
+        edited(&long, &captioned, &["a"]),
+        ["change $a below", "post", "post"]
     );
 }
 

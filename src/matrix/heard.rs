@@ -151,13 +151,14 @@ impl Matrix {
             return Ok(false);
         };
         let is_followed = self.store.cursor(&mark_cursor(place)).await?.is_some();
+        // Read before the gaps: a gap that comes with a later position is seen then.
+        let Some(since) = self.store.cursor(SYNC_CURSOR).await? else {
+            return Ok(false);
+        };
         let gaps = self.store.gaps(Place::MATRIX).await?;
         if !is_followed || gaps.iter().any(|gap| gap.place == *place) {
             return Ok(false);
         }
-        let Some(since) = self.store.cursor(SYNC_CURSOR).await? else {
-            return Ok(false);
-        };
         let mut request = Request::new();
         request.since = Some(since);
         request.filter = Some(Filter::FilterDefinition(only(room.room_id().to_owned())));

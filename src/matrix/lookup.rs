@@ -111,16 +111,27 @@ impl Matrix {
                     slot, part: None, ..
                 },
             ) => Done::Struck(target.clone(), *slot),
-            (Some(target), _) => Done::Changed(target.clone()),
+            (Some(target), Step::Revise { .. }) => Done::Changed(target.clone()),
+            (Some(target), _) => Done::Replaced {
+                target: target.clone(),
+                by: Copy {
+                    remote,
+                    thread: None,
+                    sent_at,
+                    file: None,
+                },
+            },
             (None, Step::React { .. }) => Done::Shown(Copy {
                 remote,
                 thread: None,
                 sent_at,
+                file: None,
             }),
             (None, _) => Done::Made(Copy {
                 remote,
                 thread: thread.clone(),
                 sent_at,
+                file: None,
             }),
         }))
     }

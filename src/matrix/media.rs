@@ -100,6 +100,7 @@ impl Matrix {
             remote,
             thread: thread.clone(),
             sent_at: self.clock.now(),
+            file: None,
         }))
     }
 

@@ -216,7 +216,7 @@ impl Matrix {
                 synced: Mutex::default(),
                 caught_up: AtomicBool::new(false),
                 parked: Mutex::default(),
-                repeats: AtomicBool::new(false),
+                repeats: AtomicBool::new(true),
                 flags: Mutex::default(),
                 senders: Mutex::default(),
                 turns: send::Turns::default(),

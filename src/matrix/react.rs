@@ -54,6 +54,7 @@ impl Matrix {
                 remote: RemoteId(sent.response.event_id.to_string()),
                 thread: None,
                 sent_at: self.clock.now(),
+                file: None,
             })),
             Err(error) if is_duplicate(&error) => Ok(Done::Changed(target.clone())),
             Err(error) => Err(Fault::from(&error).into_send_error()),

@@ -104,6 +104,7 @@ impl Outlet for Matrix {
                     remote,
                     thread: thread.clone(),
                     sent_at: self.clock.now(),
+                    file: None,
                 }))
             }
             Step::Send { .. } => Err(outlet::without_files()),
@@ -120,8 +121,8 @@ impl Outlet for Matrix {
                 }
                 let event = convert::event_content(&content, None, None, Some(target));
                 let event = self.with_picture(&room, to, &content, event).await;
-                self.send_event(&room, to, key, event).await?;
-                Ok(Done::Changed(target.clone()))
+                let remote = self.send_event(&room, to, key, event).await?;
+                Ok(self.replaced(target, remote))
             }
             Step::Remove { target } => redact(&room, target, key).await,
             Step::React {
@@ -149,6 +150,7 @@ impl Outlet for Matrix {
                     remote,
                     thread: thread.clone(),
                     sent_at: self.clock.now(),
+                    file: None,
                 }))
             }
             Step::Revise {
@@ -190,10 +192,6 @@ impl Outlet for Matrix {
     }
 
     fn dedupes(&self) -> bool {
-        true
-    }
-
-    fn edits_are_messages(&self) -> bool {
         true
     }
 

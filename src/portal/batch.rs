@@ -12,9 +12,8 @@ use super::{Attempt, Lane, failure::Trial};
 use crate::{
     budget::{Permit, Rank},
     crash,
-    message::{Action, Message, Style},
+    message::{Action, Message},
     outlet::{Outgoing, Plan, SendError, Step},
-    text::Body,
 };
 
 /// How far behind the head a lane looks.
@@ -84,15 +83,13 @@ impl Lane {
                 break;
             };
             match &message.action {
-                Action::Edit {
-                    target,
-                    body,
-                    style,
-                } if is_untouched(owed) => {
+                Action::Edit { target, .. } if is_untouched(owed) => {
                     if let Some(at) = self.find(&members, owed, target).await?
                         && let Some(member) = members.get_mut(at)
                     {
-                        rewrite(&mut member.outgoing.message.action, body, *style);
+                        if !self.store.is_taken_back(owed.entry).await? {
+                            rewrite(&mut member.outgoing.message, &message);
+                        }
                         member.included.push(owed.id);
                     }
                 }
@@ -310,10 +307,20 @@ fn thread_of(message: &Message) -> Option<&Option<RemoteId>> {
     }
 }
 
-pub(super) fn rewrite(action: &mut Action, new: &Body, spoken: Style) {
-    if let Action::Post { body, style, .. } = action {
+/// Makes a new message say what its edit says, and carry what that carries.
+pub(super) fn rewrite(message: &mut Message, edit: &Message) {
+    if let (
+        Action::Post { body, style, .. },
+        Action::Edit {
+            body: new,
+            style: spoken,
+            ..
+        },
+    ) = (&mut message.action, &edit.action)
+    {
         body.clone_from(new);
-        *style = spoken;
+        *style = *spoken;
+        message.files.clone_from(&edit.files);
     }
 }
 

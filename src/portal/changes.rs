@@ -41,23 +41,27 @@ impl Lane {
         message: &Message,
     ) -> Result<Option<Message>, Error> {
         let (mut now, mut included) = (message.clone(), Vec::new());
-        for change in self.store.changes_behind(head.id).await? {
+        // One at a time: a member decides how many there are, and how long.
+        for (id, taken_back) in self.store.changes_behind(head.id).await? {
+            let Some(change) = self.store.owed(self.id, id).await? else {
+                continue;
+            };
             let Ok(changed) = Message::from_bytes(&change.payload) else {
                 continue;
             };
             match &changed.action {
                 Action::Delete { .. } => {
-                    let ended = self
-                        .store
-                        .take_back_owed(head.id, change.id, batch::DELETED);
+                    let ended = self.store.take_back_owed(head.id, id, batch::DELETED);
                     if ended.await? {
                         self.bells.step_settled();
                         return Ok(None);
                     }
                 }
-                Action::Edit { body, style, .. } if is_untouched(&change) => {
-                    rewrite(&mut now.action, body, *style);
-                    included.push((change.id, INCLUDED.to_owned()));
+                Action::Edit { .. } if is_untouched(&change) => {
+                    if !taken_back {
+                        rewrite(&mut now, &changed);
+                    }
+                    included.push((id, INCLUDED.to_owned()));
                 }
                 _ => {}
             }

@@ -69,7 +69,7 @@ impl Lane {
                         delivery.id = delivery.id.0,
                         "A send of unknown outcome had happened; adopted"
                     );
-                    self.settle(delivery, message, &Done::Made(copy), last)
+                    self.settle(delivery, message, (step, &Done::Made(copy)), last)
                         .await?;
                     return Ok(Recalled::Adopted);
                 }
@@ -99,7 +99,7 @@ impl Lane {
         match found.await {
             Ok(None) => Ok(Recalled::NeverHappened),
             Ok(Some(done)) => {
-                self.settle(delivery, message, &done, last).await?;
+                self.settle(delivery, message, (step, &done), last).await?;
                 Ok(Recalled::Adopted)
             }
             Err(error) => Ok(Recalled::NotNow(error)),

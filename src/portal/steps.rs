@@ -1,7 +1,7 @@
 //! The steps of a plan, one after the other: each waits for its turn, is looked for where it is in doubt, is noted
 //! before it is tried, and is settled before the next.
 
-use footbridge_store::{Delivery, Error, Millis};
+use footbridge_store::{Copy, Delivery, Error, Millis};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -98,7 +98,7 @@ impl Lane {
             match result {
                 Ok(done) => {
                     permit.passed(parts);
-                    self.settle(delivery, message, &done, last).await?;
+                    self.settle(delivery, message, (step, &done), last).await?;
                 }
                 Err(error) => {
                     self.note_unanswered(delivery, &error, began).await?;
@@ -249,13 +249,23 @@ impl Lane {
         &self,
         delivery: &Delivery,
         message: &Message,
-        done: &Done,
+        (step, done): (&Step, &Done),
         last: bool,
     ) -> Result<(), Error> {
-        let (made, gone) = match done {
-            Done::Made(copy) => (Some(copy), None),
-            Done::Changed(_) | Done::Struck(..) | Done::Shown(_) | Done::Hidden(_) => (None, None),
-            Done::Gone(remote) => (None, Some(remote)),
+        let done = &match done {
+            Done::Made(copy) => Done::Made(Copy {
+                file: Some(carried_by(step)),
+                ..copy.clone()
+            }),
+            done => done.clone(),
+        };
+        let (made, gone, replaces) = match done {
+            Done::Made(copy) => (Some(copy), None, None),
+            Done::Replaced { target, by } => (Some(by), None, Some(target)),
+            Done::Changed(_) | Done::Struck(..) | Done::Shown(_) | Done::Hidden(_) => {
+                (None, None, None)
+            }
+            Done::Gone(remote) => (None, Some(remote), None),
         };
         let about_reactions = matches!(
             message.action,
@@ -273,13 +283,12 @@ impl Lane {
             (done, about_reactions)
         {
             self.store.step_hidden(delivery.id, remote, last).await?;
-        } else if let (Some(copy), Action::Edit { target, .. }, false) =
-            (made, &message.action, self.outlet.edits_are_messages())
-        {
-            // A new text that had to become a message of its own belongs to the original: when that is taken
-            // back, so is this.
+        } else if let (Some(copy), Action::Edit { target, .. }) = (made, &message.action) {
+            // What an edit made belongs to the original: when that is taken back, so is this.
+            let made = (&delivery.to, copy, replaces);
+            let of = (delivery.id, delivery.entry);
             self.store
-                .step_made_for(delivery.id, copy, (&delivery.from, target), last)
+                .step_made_for(of, made, (&delivery.from, target), last)
                 .await?;
         } else {
             let now = self.clock.now();
@@ -302,6 +311,14 @@ impl Lane {
             self.tell().await?;
         }
         Ok(())
+    }
+}
+
+/// Which file a step's message carries, also where a line stands in for it (see [`Copy::file`]).
+fn carried_by(step: &Step) -> String {
+    match step {
+        Step::Send { file, .. } => file.digest(),
+        _ => String::new(),
     }
 }
 

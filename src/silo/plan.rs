@@ -1,8 +1,12 @@
 //! Pure: a delivery → the steps that it takes on a silo whose messages are Markdown and can be edited.
 
+mod edits;
+
 use std::{borrow::Cow, time::Duration};
 
 use footbridge_store::{Copy, Millis, RemoteId};
+
+use edits::{and_then, edits, has_other_file};
 
 use super::markdown::{Flavour, attributed, joined, markdown_from_body, prefix, split, units};
 use crate::{
@@ -50,13 +54,11 @@ pub fn plan(
     let name = names::shown(&sender.name, &sender.id);
     let author = (!sender.is_bridge()).then_some(sender);
     let in_text = rules.names == Names::InText;
-    let speech = |body, style| Speech {
+    let speaker = Speaker {
         rules,
         mark,
         name: author.filter(|_| in_text).map(|_| name.as_str()),
         author: author.filter(|_| !in_text),
-        body,
-        style,
     };
     let told = |text: &str| {
         let text = markdown_from_body(&Body::plain(text), rules.flavour);
@@ -75,15 +77,7 @@ pub fn plan(
             }
             let answers = reply_to.is_some() || thread.is_some();
             let root = outgoing.copies.first().filter(|_| answers).map(root_of);
-            let (flat, flat_style) = named(body, *style, files);
-            let speech_flat = speech(&flat, flat_style);
-            let told = posts(speech_flat.parts(), speech_flat.spoken(), root.as_ref());
-            let (Some(file), true) = (files.first(), rules.files) else {
-                return told;
-            };
-            let (body, style) = beside_file(body, *style, file);
-            let speech = speech(&body, style);
-            sent(file, speech.parts(), speech.spoken(), root.as_ref(), told)
+            speaker.plan(files, (body, *style), root.as_ref())
         }
         Action::Edit { .. } | Action::Delete { .. } if outgoing.copies.is_empty() => {
             Plan::Skip("unknown-target".to_owned())
@@ -91,12 +85,22 @@ pub fn plan(
         Action::Edit { body, .. } if body.is_empty() && files.is_empty() => {
             removals(&outgoing.copies)
         }
+        Action::Edit { body, style, .. } if rules.files && has_other_file(outgoing) => {
+            let root = outgoing.copies.first().and_then(|copy| copy.thread.clone());
+            let anew = speaker.plan(files, (body, *style), root.as_ref());
+            and_then(anew, removals(&outgoing.copies))
+        }
         Action::Edit { body, style, .. } => {
             let (body, style) = match files.first() {
                 Some(file) if rules.files => beside_file(body, *style, file),
                 _ => named(body, *style, files),
             };
-            edits(&speech(&body, style), &outgoing.copies, now, permalink)
+            edits(
+                &speaker.says(&body, style),
+                &outgoing.copies,
+                now,
+                permalink,
+            )
         }
         Action::Delete { .. } => removals(&outgoing.copies),
         // They are no messages (see `Outlet::show_reactions`).
@@ -105,7 +109,7 @@ pub fn plan(
         }
         Action::Unsupported { summary } => {
             let body = Body::plain(summary);
-            let speech = speech(&body, Style::Emote);
+            let speech = speaker.says(&body, Style::Emote);
             posts(speech.parts(), (Style::Notice, speech.author), None)
         }
         Action::System { summary } => posts(told(summary), (Style::Notice, None), None),
@@ -211,6 +215,43 @@ fn sent(
     };
     let rest = texts.map(|text| post(text, spoken, thread));
     Plan::Steps(std::iter::once(carrier).chain(rest).collect())
+}
+
+/// Who speaks, and how that is shown.
+struct Speaker<'a> {
+    rules: &'a Rules,
+    mark: &'static str,
+    name: Option<&'a str>,
+    author: Option<&'a Sender>,
+}
+
+impl<'a> Speaker<'a> {
+    fn says<'b>(&self, body: &'b Body, style: Style) -> Speech<'b>
+    where
+        'a: 'b,
+    {
+        Speech {
+            rules: self.rules,
+            mark: self.mark,
+            name: self.name,
+            author: self.author,
+            body,
+            style,
+        }
+    }
+
+    /// New posts: the words, with the first of the files where the silo takes files.
+    fn plan(&self, files: &[File], (body, style): (&Body, Style), root: Option<&RemoteId>) -> Plan {
+        let (flat, flat_style) = named(body, style, files);
+        let flat = self.says(&flat, flat_style);
+        let told = posts(flat.parts(), flat.spoken(), root);
+        let (Some(file), true) = (files.first(), self.rules.files) else {
+            return told;
+        };
+        let (body, style) = beside_file(body, style, file);
+        let speech = self.says(&body, style);
+        sent(file, speech.parts(), speech.spoken(), root, told)
+    }
 }
 
 /// Somebody's words.
@@ -319,47 +360,6 @@ fn removals(copies: &[Copy]) -> Plan {
     Plan::Steps(removals.collect())
 }
 
-/// While the silo allows it, the copies get the new text, part by part; parts too many are deleted, parts too few
-/// are posted. Later the new text is posted and points to the old one, which stays.
-fn edits(
-    speech: &Speech<'_>,
-    copies: &[Copy],
-    now: Millis,
-    permalink: impl Fn(&RemoteId) -> String,
-) -> Plan {
-    let Some(first) = copies.first() else {
-        return Plan::Skip("unknown-target".to_owned());
-    };
-    let opening = format!("Edit of {}\n", permalink(&first.remote));
-    let parts = speech.edited_parts(&opening);
-    let thread = first.thread.as_ref();
-    let editable = copies.iter().take(parts.len()).all(|copy| {
-        let limit = speech.rules.editable;
-        limit.is_none_or(|limit| now.since(copy.sent_at) < limit)
-    });
-    if !editable {
-        let pointing = parts.into_iter().map(|(_, pointing)| pointing).collect();
-        return posts(pointing, speech.spoken(), thread);
-    }
-    let mut steps = Vec::new();
-    let mut copies = copies.iter();
-    for (text, pointing) in parts {
-        steps.push(match copies.next() {
-            Some(copy) => Step::Replace {
-                target: copy.remote.clone(),
-                content: content(text, speech.spoken()),
-                below_file: false,
-                otherwise: Some(Box::new(post(pointing, speech.spoken(), thread))),
-            },
-            None => post(text, speech.spoken(), thread),
-        });
-    }
-    steps.extend(copies.map(|copy| Step::Remove {
-        target: copy.remote.clone(),
-    }));
-    Plan::Steps(steps)
-}
-
 #[cfg(test)]
 mod tests {
     use footbridge_store::Place;
@@ -400,6 +400,7 @@ mod tests {
             remote: RemoteId::from(id),
             thread: thread.map(RemoteId::from),
             sent_at: Millis(sent_at),
+            file: None,
         }
     }
 
@@ -655,5 +656,50 @@ mod tests {
         );
         let all = steps(&picture, 0);
         assert!(text(&all[0]).contains("Ann") && text(&all[0]).contains("sent an image"));
+    }
+
+    #[test]
+    fn a_message_that_got_another_file_is_said_anew_where_files_are_carried() {
+        let file = |source: &str| File {
+            source: source.to_owned(),
+            ..File::default()
+        };
+        let planned = |files: &[&str], had: &str, rules: &Rules| {
+            let edit = Action::Edit {
+                target: RemoteId::from("$1"),
+                body: Body::plain("new"),
+                style: Style::Text,
+            };
+            let mut outgoing = outgoing(edit, vec![copy("a", None, 0)]);
+            outgoing.message.files = files.iter().map(|source| file(source)).collect();
+            let digest = if had.is_empty() {
+                String::new()
+            } else {
+                file(had).digest()
+            };
+            outgoing.copies[0].file = Some(digest);
+            let Plan::Steps(steps) = plan(rules, &outgoing, Millis(0), |_| String::new()) else {
+                panic!("steps");
+            };
+            let told = steps.into_iter().map(|step| match step {
+                Step::Send { file, .. } => format!("send {}", file.source),
+                Step::Post { .. } => "post".to_owned(),
+                Step::Replace { .. } => "change".to_owned(),
+                Step::Remove { target } => format!("remove {target}"),
+                step => panic!("{step:?}"),
+            });
+            told.collect::<Vec<_>>()
+        };
+        let with_files = Rules {
+            files: true,
+            ..RULES
+        };
+        assert_eq!(planned(&["f"], "f", &with_files), ["change"]);
+        assert_eq!(planned(&[], "", &with_files), ["change"]);
+        assert_eq!(planned(&["g"], "f", &with_files), ["send g", "remove a"]);
+        assert_eq!(planned(&["g"], "", &with_files), ["send g", "remove a"]);
+        assert_eq!(planned(&[], "f", &with_files), ["post", "remove a"]);
+        // Where files are named in words, the words change.
+        assert_eq!(planned(&["g"], "", &RULES), ["change"]);
     }
 }

@@ -151,6 +151,7 @@ async fn deliver(store: &Store, lane: LaneId, number: usize) -> Fallible<Option<
         remote: RemoteId(format!("g{number}")),
         thread: None,
         sent_at: NOW,
+        file: None,
     };
     store
         .step_done(delivery.id, Some(&copy), None, true, NOW)

@@ -75,6 +75,7 @@ async fn deliver(store: &Store, lane: LaneId, n: usize) -> Result<(), Error> {
             remote: RemoteId(format!("m{n}")),
             thread: None,
             sent_at: NOW,
+            file: None,
         };
         store
             .step_done(delivery.id, Some(&made), None, true, NOW)

@@ -75,8 +75,27 @@ impl Store {
     }
 }
 
-/// A delivery is held up and ends from now on like another one. Answers whether that is news.
+/// The rule for a debt that went on in another lane, where what it is about stands.
+const ELSEWHERE: &str = "follows-in-another-lane";
+
+/// A delivery is held up and ends from now on like another one, and goes by its lane. Answers whether that is news.
 fn put_behind(desk: &Desk<'_>, delivery: DeliveryId, owed: DeliveryId) -> Result<bool, Fault> {
+    let (Some(debt), Some(before)) = (
+        settle::debt(desk.sql, delivery)?,
+        settle::debt(desk.sql, owed)?,
+    ) else {
+        return Ok(false);
+    };
+    if debt.lane != before.lane {
+        // In the old lane it has ended, and the other one takes it on: both keep adding up.
+        settle::moved(desk, &debt, before.lane, ELSEWHERE)?;
+        desk.sql
+            .prepare_cached(
+                "UPDATE outbox SET leader = NULL, slot = NULL, from_place = ?2 WHERE id = ?1",
+            )?
+            .execute(params![delivery, before.from])?;
+        return Ok(true);
+    }
     let rows = desk
         .sql
         .prepare_cached(

@@ -337,6 +337,7 @@ fn first_message(desk: &Desk<'_>, bulletin: &RemoteId) -> Result<Option<Copy>, F
                 remote: row.get(0)?,
                 thread: row.get(1)?,
                 sent_at: row.get(2)?,
+                file: None,
             })
         })
         .optional()?)

@@ -7,7 +7,7 @@ use rusqlite::{OptionalExtension, params};
 use crate::{
     Copy, Delivery, DeliveryId, Error, LaneId, Millis, RemoteId, Store, Tell,
     database::{Desk, Fault},
-    head, journal, links, outbox, parked,
+    edits, head, journal, links, outbox, parked,
     settle::{self, Debt, End},
 };
 
@@ -192,6 +192,7 @@ pub(crate) fn take_apart(desk: &Desk<'_>, ending: &[Debt], now: Millis) -> Resul
 fn skip_all(desk: &Desk<'_>, included: &[(DeliveryId, String)]) -> Result<(), Fault> {
     for (id, rule) in included {
         if let Some(debt) = settle::debt(desk.sql, *id)? {
+            edits::is_there(desk, &debt)?;
             settle::settle(desk, &debt, End::Skipped(rule))?;
         }
     }

@@ -24,6 +24,8 @@ pub struct Change {
     pub target: Option<RemoteId>,
     /// Whether it only takes back, and says nothing.
     pub takes_back: bool,
+    /// Whether its author wants what it says to stay where it is.
+    pub stays: bool,
 }
 
 /// What a batch says of its arrivals besides.
@@ -62,13 +64,19 @@ impl<'a> Besides<'a> {
 }
 
 impl Store {
-    /// The edits and deletions of a message that stand behind it in its lane, as far as they can be read, oldest first.
-    pub async fn changes_behind(&self, message: DeliveryId) -> Result<Vec<Delivery>, Error> {
+    /// The edits and deletions of a message that stand behind it in its lane, as far as they can be read, oldest first; of each,
+    /// whether it was taken back itself.
+    pub async fn changes_behind(
+        &self,
+        message: DeliveryId,
+    ) -> Result<Vec<(DeliveryId, bool)>, Error> {
         self.read("look for changes of a message", move |desk| {
-            let behind = desk
+            Ok(desk
                 .sql
                 .prepare_cached(
-                    "SELECT c.id, c.portal_id, c.toward FROM outbox o
+                    "SELECT c.id, EXISTS (
+                         SELECT 1 FROM journal d WHERE d.place = j.place AND d.about = j.fact)
+                     FROM outbox o
                      JOIN journal m ON m.id = o.entry_id
                      JOIN link l ON l.entry_id = m.id AND l.place = m.place
                      JOIN journal j ON j.place = m.place AND j.about = l.remote
@@ -76,50 +84,61 @@ impl Store {
                      WHERE o.id = ?1 AND c.portal_id = o.portal_id AND c.toward = o.toward
                      AND c.to_place = o.to_place AND j.session IS NULL ORDER BY c.id",
                 )?
-                .query_map([message], |row| {
-                    let lane = LaneId {
-                        portal: row.get(1)?,
-                        toward: row.get(2)?,
-                    };
-                    Ok((lane, row.get(0)?))
-                })?
-                .collect::<Result<Vec<(LaneId, DeliveryId)>, _>>()?;
-            let mut found = Vec::new();
-            for (lane, id) in behind {
-                found.extend(head::open_one(desk, lane, id)?);
-            }
-            Ok(found)
+                .query_map([message], |row| Ok((row.get(0)?, row.get(1)?)))?
+                .collect::<Result<_, _>>()?)
         })
         .await
     }
 
-    /// The key of an edit came: it is known now which message it changes. Where the edit was not to leave its room, what is
-    /// owed of that message stays there too.
-    pub async fn edit_opened(
+    /// A delivery that is owed and can be read.
+    pub async fn owed(
         &self,
-        edit: EntryId,
-        target: &RemoteId,
-        now: Millis,
-    ) -> Result<(), Error> {
-        let target = target.clone();
-        self.transaction("note what an edit is about", move |desk| {
-            let place: Place = desk
-                .sql
-                .prepare_cached("SELECT place FROM journal WHERE id = ?1")?
-                .query_row([edit], |row| row.get(0))?;
-            note(desk, edit, &target)?;
-            let kept = desk
-                .sql
-                .prepare_cached("SELECT to_place, rule FROM skipped WHERE entry_id = ?1")?
-                .query_map([edit], |row| Ok((row.get(0)?, row.get(1)?)))?
-                .collect::<Result<Vec<(Place, String)>, _>>()?;
-            for (to, rule) in kept {
-                keep_back(desk, (&place, &target), &to, &rule, now)?;
-            }
-            Ok(())
+        lane: LaneId,
+        delivery: DeliveryId,
+    ) -> Result<Option<Delivery>, Error> {
+        self.read("read what is owed", move |desk| {
+            head::open_one(desk, lane, delivery)
         })
         .await
     }
+
+    /// Whether an edit that is owed was taken back itself: something that waits is about it.
+    pub async fn is_taken_back(&self, edit: EntryId) -> Result<bool, Error> {
+        self.read("look whether an edit was taken back", move |desk| {
+            Ok(desk
+                .sql
+                .prepare_cached(
+                    "SELECT 1 FROM journal j JOIN journal d ON d.place = j.place AND d.about = j.fact
+                     WHERE j.id = ?1",
+                )?
+                .exists([edit])?)
+        })
+        .await
+    }
+}
+
+/// The key of an edit came: it is known now which message it changes. Where the edit was not to leave its room, what is
+/// owed of that message stays there too.
+pub(crate) fn opened(
+    desk: &Desk<'_>,
+    edit: EntryId,
+    target: &RemoteId,
+    now: Millis,
+) -> Result<(), Fault> {
+    let place: Place = desk
+        .sql
+        .prepare_cached("SELECT place FROM journal WHERE id = ?1")?
+        .query_row([edit], |row| row.get(0))?;
+    note(desk, edit, target)?;
+    let kept = desk
+        .sql
+        .prepare_cached("SELECT to_place, rule FROM skipped WHERE entry_id = ?1")?
+        .query_map([edit], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<Result<Vec<(Place, String)>, _>>()?;
+    for (to, rule) in kept {
+        keep_back(desk, (&place, target), &to, &rule, now)?;
+    }
+    Ok(())
 }
 
 /// This entry changes that message.

@@ -3,7 +3,12 @@
 
 use rusqlite::{OptionalExtension, params};
 
-use crate::{DeliveryId, EntryId, Error, Payload, Place, RemoteId, Store, journal};
+use crate::{
+    DeliveryId, EntryId, Error, Payload, Place, RemoteId, Store,
+    database::{Desk, Fault},
+    journal,
+    settle::Debt,
+};
 
 impl Store {
     /// The edit `entry` of the message that `from` calls `target` is about to go to `to`. Answers whether no later one
@@ -17,16 +22,7 @@ impl Store {
     ) -> Result<bool, Error> {
         let (from, target, to) = (from.clone(), target.clone(), to.clone());
         self.transaction("put an edit in its order", move |desk| {
-            let latest: EntryId = desk
-                .sql
-                .prepare_cached(
-                    "INSERT INTO edited (place, remote, to_place, entry_id) VALUES (?1, ?2, ?3, ?4)
-                     ON CONFLICT (place, remote, to_place)
-                     DO UPDATE SET entry_id = max(entry_id, excluded.entry_id)
-                     RETURNING entry_id",
-                )?
-                .query_row(params![from, target, to, entry], |row| row.get(0))?;
-            Ok(latest == entry)
+            Ok(latest(desk, (&from, &target), &to, entry)? == entry)
         })
         .await
     }
@@ -52,4 +48,34 @@ impl Store {
         })
         .await
     }
+}
+
+/// An edit is in a message that goes: no older one goes after it.
+pub(crate) fn is_there(desk: &Desk<'_>, edit: &Debt) -> Result<(), Fault> {
+    let (from, target): (Place, Option<RemoteId>) = desk
+        .sql
+        .prepare_cached("SELECT place, about FROM journal WHERE id = ?1")?
+        .query_row([edit.entry], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    if let Some(target) = target {
+        latest(desk, (&from, &target), &edit.to, edit.entry)?;
+    }
+    Ok(())
+}
+
+/// The latest edit of a message that went to a place, with this one.
+fn latest(
+    desk: &Desk<'_>,
+    (from, target): (&Place, &RemoteId),
+    to: &Place,
+    edit: EntryId,
+) -> Result<EntryId, Fault> {
+    Ok(desk
+        .sql
+        .prepare_cached(
+            "INSERT INTO edited (place, remote, to_place, entry_id) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (place, remote, to_place)
+             DO UPDATE SET entry_id = max(entry_id, excluded.entry_id)
+             RETURNING entry_id",
+        )?
+        .query_row(params![from, target, to, edit], |row| row.get(0))?)
 }

@@ -2,7 +2,9 @@
 //! what is said there may leave it. Both directions keep their queues, and so does every other portal for what has to pass
 //! this one; only what the bridge itself has to say passes.
 
-use rusqlite::params;
+use std::collections::HashMap;
+
+use rusqlite::{Connection, params};
 
 use crate::{
     Error, LaneId, Millis, PortalId, Store,
@@ -41,6 +43,23 @@ pub(crate) const LACKS_CONSENT: &str = "p.active = 1 AND p.origin <> 'desk'
     AND (p.origin = 'chat' OR p.seen_clear = 1)
     AND EXISTS (SELECT 1 FROM flag f WHERE f.place = p.room_place AND f.flag = 'ever-encrypted')
     AND NOT EXISTS (SELECT 1 FROM consent c WHERE c.portal_id = p.id)";
+
+/// The portals that are held up, each since when.
+pub(crate) fn since(sql: &Connection, now: Millis) -> Result<HashMap<PortalId, Millis>, Fault> {
+    let mut held = sql.prepare_cached(
+        "SELECT portal_id, min(since) FROM (
+             SELECT portal_id, since FROM hold
+             UNION ALL
+             SELECT p.id, f.raised_at FROM portal p
+             JOIN flag f ON f.place = p.room_place AND f.flag = 'ever-encrypted'
+             LEFT JOIN consent c ON c.portal_id = p.id
+             WHERE p.active = 1 AND p.origin <> 'desk' AND (p.origin = 'chat' OR p.seen_clear = 1)
+               AND (c.portal_id IS NULL OR c.effective_at > ?1))
+         GROUP BY portal_id",
+    )?;
+    let held = held.query_map([now], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(held.collect::<Result<_, _>>()?)
+}
 
 impl Store {
     /// What holds up each portal that is held up.

@@ -270,6 +270,7 @@ fn take_in(
             remote: message.clone(),
             thread: arrival.thread.clone(),
             sent_at: arrival.sent_at,
+            file: None,
         };
         links::link(desk.sql, entry, &arrival.place, &original)?;
     }
@@ -282,11 +283,11 @@ fn take_in(
     for (lane, to) in reached {
         // What only takes back says nothing that would have to stay.
         let too_early = (!takes_back).then(|| net.keeps(&arrival.place, lane, of.dated));
-        if let Some(rule) = arrival.payload.skipped_by() {
+        let skipped = arrival.payload.skipped_by();
+        if let Some(rule) = skipped.or(too_early.flatten()) {
             settle::skip_at_once(desk, entry, (lane, &to), rule)?;
-        } else if let Some(rule) = too_early.flatten() {
-            settle::skip_at_once(desk, entry, (lane, &to), rule)?;
-            if let Some(target) = target {
+            let kept = skipped.is_none() || of.change.is_some_and(|change| change.stays);
+            if let Some(target) = target.filter(|_| kept) {
                 changes::keep_back(desk, (&arrival.place, target), &to, rule, now)?;
             }
         } else {

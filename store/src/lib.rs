@@ -58,6 +58,7 @@ mod database;
 mod hindrance;
 mod directory;
 mod migrate;
+mod starting;
 mod statistics;
 
 use std::{path::Path, sync::Arc};

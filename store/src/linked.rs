@@ -27,6 +27,7 @@ fn linked(row: &Row<'_>) -> rusqlite::Result<Linked> {
             remote: row.get(0)?,
             thread: row.get(1)?,
             sent_at: row.get(2)?,
+            file: None,
         },
         gone: row.get(3)?,
         original: row.get(4)?,

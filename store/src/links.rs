@@ -18,6 +18,9 @@ pub struct Copy {
     pub thread: Option<RemoteId>,
     /// When it was sent, by the clock of its network.
     pub sent_at: Millis,
+    /// Which file of the message it carries: a digest of where the file lies on the side it comes from. Empty where it
+    /// carries words, `None` where that is not known.
+    pub file: Option<String>,
 }
 
 /// The copies of one entry in one place.
@@ -29,6 +32,8 @@ pub struct Copies {
     pub home: Option<Place>,
     /// Its copies in the place asked for, in part order.
     pub copies: Vec<Copy>,
+    /// Where an edit is an event of its own: what it changed, and the event.
+    pub edits: Vec<(RemoteId, RemoteId)>,
     /// Which part of the first copy is the entry's, where several entries share it.
     pub slot: Option<u32>,
     /// A delivery of the entry to that place that is still owed.
@@ -56,6 +61,7 @@ impl Store {
                     .query_row([entry], |row| row.get(0))
                     .optional()?,
                 copies: copies_of(desk.sql, entry, &to)?,
+                edits: edits_of(desk.sql, entry, &to)?,
                 slot: slot_of(desk.sql, entry, &to)?,
                 owed: desk
                     .sql
@@ -100,6 +106,7 @@ impl Store {
                     remote: remote.clone(),
                     thread: None,
                     sent_at: now,
+                    file: None,
                 };
                 link(desk.sql, deletion, &place, &gone)?;
                 unlink(desk.sql, &place, &remote)?;
@@ -118,25 +125,33 @@ impl Store {
         .await
     }
 
-    /// The present step is done and `made` a message that belongs to another one: a new text of the message that
-    /// `original` names. It is linked as the next part of that one, so that whoever takes the original back takes
-    /// both. Otherwise as [`Store::step_done`].
+    /// The present step of an edit is done and made `made`: a new text of the message that `original` names, or the event that
+    /// replaces the text of its copy `replaces`. It is linked to that one, so that whoever takes the original back
+    /// takes both. Answers whether the delivery was still owed; the link is kept in any case.
     pub async fn step_made_for(
         &self,
-        delivery: DeliveryId,
-        made: &Copy,
+        (delivery, edit): (DeliveryId, EntryId),
+        (to, made, replaces): (&Place, &Copy, Option<&RemoteId>),
         original: (&Place, &RemoteId),
         last: bool,
-    ) -> Result<(), Error> {
-        let (made, place, remote) = (made.clone(), original.0.clone(), original.1.clone());
+    ) -> Result<bool, Error> {
+        let (to, made) = (to.clone(), made.clone());
+        let (place, remote) = (original.0.clone(), original.1.clone());
+        let replaces = replaces.cloned();
         self.transaction("settle a step", move |desk| {
+            if entry(desk.sql, &to, &made.remote)?.is_none() {
+                let home = entry(desk.sql, &place, &remote)?.unwrap_or(edit);
+                link(desk.sql, home, &to, &made)?;
+                desk.sql
+                    .prepare_cached("UPDATE link SET edits = ?3 WHERE place = ?1 AND remote = ?2")?
+                    .execute(params![to, made.remote, replaces])?;
+            }
             let Some(debt) = settle::debt(desk.sql, delivery)? else {
                 outbox::note(0, delivery);
-                return Ok(());
+                return Ok(false);
             };
-            let home = entry(desk.sql, &place, &remote)?.unwrap_or(debt.entry);
-            link(desk.sql, home, &debt.to, &made)?;
-            outbox::advance(desk, &debt, last)
+            outbox::advance(desk, &debt, last)?;
+            Ok(true)
         })
         .await
     }
@@ -161,7 +176,7 @@ pub(crate) fn entry(
 fn slot_of(sql: &Connection, entry: EntryId, place: &Place) -> Result<Option<u32>, Fault> {
     let slot: Option<i64> = sql
         .prepare_cached(
-            "SELECT slot FROM link WHERE entry_id = ?1 AND place = ?2 AND gone = 0
+            "SELECT slot FROM link WHERE entry_id = ?1 AND place = ?2 AND gone = 0 AND edits IS NULL
              ORDER BY part LIMIT 1",
         )?
         .query_row(params![entry, place], |row| row.get(0))
@@ -172,16 +187,31 @@ fn slot_of(sql: &Connection, entry: EntryId, place: &Place) -> Result<Option<u32
 fn copies_of(sql: &Connection, entry: EntryId, place: &Place) -> Result<Vec<Copy>, Fault> {
     Ok(sql
         .prepare_cached(
-            "SELECT remote, thread, sent_at FROM link
-             WHERE entry_id = ?1 AND place = ?2 AND gone = 0 ORDER BY part",
+            "SELECT remote, thread, sent_at, file FROM link
+             WHERE entry_id = ?1 AND place = ?2 AND gone = 0 AND edits IS NULL ORDER BY part",
         )?
         .query_map(params![entry, place], |row| {
             Ok(Copy {
                 remote: row.get(0)?,
                 thread: row.get(1)?,
                 sent_at: row.get(2)?,
+                file: row.get(3)?,
             })
         })?
+        .collect::<Result<_, _>>()?)
+}
+
+fn edits_of(
+    sql: &Connection,
+    entry: EntryId,
+    place: &Place,
+) -> Result<Vec<(RemoteId, RemoteId)>, Fault> {
+    Ok(sql
+        .prepare_cached(
+            "SELECT edits, remote FROM link
+             WHERE entry_id = ?1 AND place = ?2 AND gone = 0 AND edits IS NOT NULL ORDER BY part",
+        )?
+        .query_map(params![entry, place], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<Result<_, _>>()?)
 }
 
@@ -211,8 +241,8 @@ pub(crate) fn link_part(
         return Ok(());
     }
     sql.prepare_cached(
-        "INSERT INTO link (place, remote, slot, entry_id, part, thread, sent_at)
-         SELECT ?1, ?2, ?6, ?3, coalesce(max(part) + 1, 0), ?4, ?5 FROM link
+        "INSERT INTO link (place, remote, slot, entry_id, part, thread, sent_at, file)
+         SELECT ?1, ?2, ?6, ?3, coalesce(max(part) + 1, 0), ?4, ?5, ?7 FROM link
          WHERE entry_id = ?3 AND place = ?1",
     )?
     .execute(params![
@@ -221,7 +251,8 @@ pub(crate) fn link_part(
         entry,
         copy.thread,
         copy.sent_at,
-        slot.unwrap_or(WHOLE)
+        slot.unwrap_or(WHOLE),
+        copy.file
     ])?;
     Ok(())
 }

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// The steps; the schema's number is how many of them were taken.
-const STEPS: [&str; 22] = [
+const STEPS: [&str; 23] = [
     include_str!("../migrations/001_init.sql"),
     include_str!("../migrations/002_bundles.sql"),
     include_str!("../migrations/003_parked.sql"),
@@ -34,6 +34,7 @@ const STEPS: [&str; 22] = [
     include_str!("../migrations/020_told_here.sql"),
     include_str!("../migrations/021_openings.sql"),
     include_str!("../migrations/022_changes.sql"),
+    include_str!("../migrations/023_edits.sql"),
 ];
 
 /// Marks the file as ours: `FtBr`.

@@ -154,6 +154,7 @@ fn owe(
         remote: fact.clone(),
         thread: None,
         sent_at: now,
+        file: None,
     };
     links::link(desk.sql, entry, &place, &original)?;
     settle::owe_about(desk, entry, (&place, fact), debt, now)

@@ -138,24 +138,6 @@ pub struct Tally {
     pub closed_since: Option<Millis>,
 }
 
-// Where the messages of one place were held up, those of another may have stood first.
-const IN_FLIGHT: &str = "
-    UPDATE outbox SET unanswered_since = accepted_at
-    WHERE portal_id = ?1 AND toward = ?2 AND unanswered_since IS NULL AND (
-        late = 1 OR urgent = 1 OR steps_done > 0 OR id IN (
-            SELECT min(o.id) FROM outbox o JOIN journal j ON j.id = o.entry_id
-            WHERE o.portal_id = ?1 AND o.toward = ?2 AND o.late = 0 AND o.urgent = 0
-              AND j.session IS NULL
-            GROUP BY o.from_place))
-    -- What came while the portal was held up was never tried.
-    AND (urgent = 1 OR NOT EXISTS (
-        SELECT 1 FROM hold h WHERE h.portal_id = ?1 AND h.since <= accepted_at
-    ) AND NOT EXISTS (
-        SELECT 1 FROM portal p JOIN flag f ON f.place = p.room_place AND f.flag = 'ever-encrypted'
-        LEFT JOIN consent c ON c.portal_id = p.id
-        WHERE p.id = ?1 AND (p.origin = 'chat' OR p.seen_clear = 1)
-          AND coalesce(c.begun, 0) = 0 AND f.raised_at <= accepted_at))";
-
 /// A step of which nobody knows yet whether it happened: of which delivery, and which one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Doubt(i64, i64);
@@ -237,32 +219,6 @@ impl Store {
                 .execute([delivery])?;
             note(rows, delivery);
             removal::end_without_path(desk, delivery)
-        })
-        .await
-    }
-
-    /// A lane starts. Nothing of it waits longer than until `latest`: the moments written down are those of the
-    /// clock as it was then, and the clock may have been put back since. With `in_flight`, whatever may have been
-    /// on its way when we were stopped counts as unanswered since it was accepted: what stands first, and what a
-    /// late key may have put before it in the meantime.
-    pub async fn start_lane(
-        &self,
-        lane: LaneId,
-        latest: Millis,
-        in_flight: bool,
-    ) -> Result<(), Error> {
-        self.transaction("start a lane", move |desk| {
-            desk.sql
-                .prepare_cached(
-                    "UPDATE outbox SET due = ?3 WHERE portal_id = ?1 AND toward = ?2 AND due > ?3",
-                )?
-                .execute(params![lane.portal, lane.toward, latest])?;
-            if in_flight {
-                desk.sql
-                    .prepare_cached(IN_FLIGHT)?
-                    .execute(params![lane.portal, lane.toward])?;
-            }
-            Ok(())
         })
         .await
     }

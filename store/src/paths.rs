@@ -159,6 +159,11 @@ impl Net {
         self.paths(lane, |_, _| true)
     }
 
+    /// The paths that end with this lane and lead through these portals only.
+    pub fn passing(&self, lane: LaneId, passes: impl Fn(PortalId) -> bool) -> Paths {
+        self.paths(lane, |edge, _| passes(edge.portal))
+    }
+
     /// When the first of what is held up until a certain moment no longer is.
     pub fn opens_at(&self) -> Option<Millis> {
         let moments = self.0.iter().filter_map(|edge| match edge.held {

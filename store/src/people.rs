@@ -6,7 +6,7 @@ use rusqlite::{OptionalExtension, params};
 use crate::{
     DeliveryId, EntryId, Error, Millis, Place, PortalId, RemoteId, Store, changes,
     database::{Desk, Fault},
-    journal,
+    journal, notices,
     settle::{self, End},
 };
 
@@ -62,6 +62,7 @@ impl Store {
                      ON CONFLICT (person, place) DO NOTHING",
                 )?
                 .execute(params![person, scope.key(&place), now])?;
+            name_no_more(desk, (&place, scope), &user)?;
             drop_theirs(desk, &place, scope, |letter| is_theirs(letter, &user))
         })
         .await
@@ -203,6 +204,56 @@ fn stays(desk: &Desk<'_>, place: &Place, user: &str) -> Result<bool, Fault> {
         .exists(params![person, place])?)
 }
 
+impl Scope {
+    /// Whether somebody who says it in `said_in` means what they say in `place`, too.
+    fn covers(self, said_in: &Place, place: &Place) -> bool {
+        match self {
+            Self::Here => place == said_in,
+            Self::Everywhere => place.network() == said_in.network(),
+        }
+    }
+}
+
+/// Somebody keeps their messages where they write: what is owed elsewhere and names them is not said. What is told of their
+/// messages from now on leaves their name out.
+fn name_no_more(
+    desk: &Desk<'_>,
+    (said_in, scope): (&Place, Scope),
+    user: &str,
+) -> Result<(), Fault> {
+    let groups: Vec<(i64, Place)> = desk
+        .sql
+        .prepare_cached("SELECT id, place FROM missing WHERE sender = ?1")?
+        .query_map([user], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<Result<_, _>>()?;
+    for (group, _) in groups
+        .iter()
+        .filter(|(_, place)| scope.covers(said_in, place))
+    {
+        let owed: Vec<EntryId> = desk
+            .sql
+            .prepare_cached(
+                "SELECT DISTINCT j.id FROM journal j JOIN outbox o ON o.entry_id = j.id
+                 WHERE j.place = ?1 AND j.fact GLOB ?2 AND NOT j.fact GLOB ?3",
+            )?
+            .query_map(
+                params![
+                    notices::home(),
+                    format!("unread-{group}-*"),
+                    format!("unread-{group}-here*")
+                ],
+                |row| row.get(0),
+            )?
+            .collect::<Result<_, _>>()?;
+        for entry in owed {
+            for debt in settle::debts_of_entry(desk.sql, entry)? {
+                settle::settle(desk, &debt, End::Skipped(OPTED_OUT))?;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Ends what is owed of a person's messages.
 fn drop_theirs(
     desk: &Desk<'_>,
@@ -220,11 +271,7 @@ fn drop_theirs(
         .collect::<Result<_, _>>()?;
     let mut dropped = 0;
     let stays = |entry: EntryId, from: &Place| -> Result<bool, Fault> {
-        let counts = match scope {
-            Scope::Here => *from == *place,
-            Scope::Everywhere => from.network() == place.network(),
-        };
-        let letter = if counts {
+        let letter = if scope.covers(place, from) {
             journal::open_letter(desk, entry)?
         } else {
             None

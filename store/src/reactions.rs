@@ -129,8 +129,7 @@ impl Store {
                         shown: shown.map(|remote| Copy {
                             remote,
                             thread,
-                            sent_at: sent_at.unwrap_or_default(),
-                        }),
+                            sent_at: sent_at.unwrap_or_default(), file: None }),
                         line: row.get(6)?,
                     };
                     Ok((row.get(0)?, reaction, sealed))

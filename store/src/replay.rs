@@ -7,7 +7,7 @@ use std::{collections::HashMap, time::Duration};
 use rusqlite::{OptionalExtension, params};
 
 use crate::{
-    Arrival, Batch, EntryId, Error, LaneId, Millis, Payload, Place, RemoteId, Store,
+    Arrival, Batch, EntryId, Error, LaneId, Millis, Payload, Place, RemoteId, Store, changes,
     database::{Desk, Fault},
     journal,
     portals::Graph,
@@ -46,7 +46,7 @@ impl Store {
         &self,
         entry: EntryId,
         payload: Payload,
-        opened: Option<Opened>,
+        (opened, edits): (Option<Opened>, Option<RemoteId>),
         now: Millis,
     ) -> Result<Read, Error> {
         self.transaction("fill an entry", move |desk| {
@@ -68,6 +68,9 @@ impl Store {
                 &payload
             };
             let lanes = journal::fill(desk, entry, payload, now)?;
+            if let Some(target) = edits.as_ref().filter(|_| !replayed && !of_before) {
+                changes::opened(desk, entry, target, now)?;
+            }
             Ok(Read { lanes, replayed })
         })
         .await

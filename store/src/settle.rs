@@ -154,6 +154,15 @@ pub(crate) fn skip_at_once(
     count_skipped(desk.sql, lane, rule)
 }
 
+/// A debt goes on in another lane: in its own it counts as skipped by this rule.
+pub(crate) fn moved(desk: &Desk<'_>, debt: &Debt, to: LaneId, rule: &str) -> Result<(), Fault> {
+    desk.sql
+        .prepare_cached("UPDATE outbox SET portal_id = ?2, toward = ?3 WHERE id = ?1")?
+        .execute(params![debt.id, to.portal, to.toward])?;
+    count_skipped(desk.sql, debt.lane, rule)?;
+    count_accepted(desk.sql, to)
+}
+
 /// Ends a debt: takes it out, counts it, and erases the letter when nobody needs it any more.
 pub(crate) fn settle(desk: &Desk<'_>, debt: &Debt, end: End<'_>) -> Result<(), Fault> {
     desk.sql

@@ -236,6 +236,75 @@ async fn a_file_that_was_forged_or_is_too_large_is_named_and_the_next_message_go
     assert!(carried[3].0.ends_with("goes on"));
 }
 
+/// How many of the bridge's events in the room are not redacted, of those behind `before`.
+async fn kept(town: &Town, before: usize) -> usize {
+    let synapse = Synapse::shared().await.unwrap();
+    let events = synapse.events(&town.rooms[0]).await.unwrap();
+    let redacted: Vec<&Value> = events
+        .iter()
+        .filter(|event| event.event_type == "m.room.redaction")
+        .flat_map(|event| [&event.json["redacts"], &event.json["content"]["redacts"]])
+        .collect();
+    let ours = events.iter().filter(|event| {
+        event.sender == town.bridge_user
+            && event.event_type == "m.room.encrypted"
+            && !redacted.contains(&&Value::from(event.event_id.as_str()))
+    });
+    ours.count() - before
+}
+
+#[tokio::test]
+async fn an_edit_adds_and_removes_files_and_after_a_deletion_nothing_is_left_of_any_of_its_events()
+{
+    let town = town(Kind::Mattermost).await;
+    let (sim, channel) = town.sites[0].mattermost().unwrap();
+    let first = town.sites[0].say("before the files").unwrap();
+    let posts = sim.posts(&channel.id);
+    let bob = &posts.iter().find(|post| post.id == first).unwrap().user_id;
+    wait(&town, "the first message", || {
+        in_room(&town, "m.text").len() == 1
+    })
+    .await;
+    let before = kept(&town, 0).await;
+    let names = || {
+        let seen = in_room(&town, "m.image").into_iter();
+        let whole = seen.filter(|seen| seen.content.get("m.relates_to").is_none());
+        whole
+            .map(|seen| seen.content["filename"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    let id = sim.say_file(&channel.id, bob, "cat.png", b"a cat").id;
+    wait(&town, "the picture", || names() == ["cat.png"]).await;
+    sim.edit_files(&id, "two", &["cat.png"], Some(("dog.png", b"a dog")));
+    wait(&town, "the second picture", || {
+        names() == ["cat.png", "dog.png"]
+    })
+    .await;
+    sim.edit_files(&id, "one", &["dog.png"], None);
+    let caption = |text: &str| {
+        let mut seen = in_room(&town, "m.image").into_iter();
+        seen.any(|seen| {
+            let body = seen.content["m.new_content"]["body"].as_str();
+            body.is_some_and(|body| body.ends_with(text))
+                && seen.content["m.new_content"]["filename"] == "dog.png"
+        })
+    };
+    wait(&town, "the words below the second", || caption("one")).await;
+    let long = "word ".repeat(3_200);
+    town.sites[0].edit(&id, &long);
+    let parts = || in_room(&town, "m.text").len() >= 3;
+    wait(&town, "the words beside it", parts).await;
+    town.sites[0].delete(&id);
+    town.sites[0].say("after the deletion");
+    let said = || {
+        let seen = in_room(&town, "m.text").into_iter();
+        let mut texts = seen.filter_map(|seen| seen.content["body"].as_str().map(str::to_owned));
+        texts.any(|text| text.ends_with("after the deletion"))
+    };
+    wait(&town, "what follows", said).await;
+    assert_eq!(kept(&town, before).await, 1, "only what was said last");
+}
+
 /// Somebody on IRC sends this.
 fn on_irc(town: &Town, text: &str, file: &serde_json::Value) -> matterbridge::Message {
     let sim = town.sites[0].matterbridge().unwrap();

@@ -458,6 +458,7 @@ async fn answers_go_into_threads_of_one_level() {
             remote: RemoteId::from(event),
             thread: None,
             sent_at: house.inbox.clock().now(),
+            file: None,
         };
         let done = house.store().step_done(
             delivery.id,

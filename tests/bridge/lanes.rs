@@ -105,6 +105,7 @@ impl Wall {
                     remote,
                     thread: None,
                     sent_at: Millis(1),
+                    file: None,
                 })
             }
             Step::Send { .. } | Step::React { .. } | Step::Unreact { .. } => {
@@ -134,6 +135,7 @@ impl Wall {
                     remote,
                     thread: None,
                     sent_at: Millis(1),
+                    file: None,
                 })
             }
             Step::Revise {
@@ -298,10 +300,6 @@ impl Outlet for Wall {
         self.dedupes
     }
 
-    fn edits_are_messages(&self) -> bool {
-        self.dedupes
-    }
-
     async fn recall(
         &self,
         _to: &Place,
@@ -324,6 +322,7 @@ impl Outlet for Wall {
                 remote: remote.clone(),
                 thread: None,
                 sent_at: Millis(1),
+                file: None,
             })
             .collect())
     }
@@ -1012,6 +1011,7 @@ async fn an_echo_is_held_until_the_send_is_settled() {
         remote: "wall-0".into(),
         thread: None,
         sent_at: Millis(1),
+        file: None,
     };
     bench
         .store

@@ -222,6 +222,7 @@ impl House {
                         remote: RemoteId(unique("copy")),
                         thread: None,
                         sent_at: self.clock.now(),
+                        file: None,
                     };
                     self.store
                         .step_done(delivery.id, Some(&copy), None, true, self.clock.now())

@@ -72,6 +72,7 @@ impl Outlet for Rooms {
             remote: RemoteId(format!("$copy{}", all.len())),
             thread: None,
             sent_at: Millis(1),
+            file: None,
         }))
     }
 

@@ -1,7 +1,7 @@
 //! Words that stand below a file, in one event with it (client-server API, "Media captions"). To change them the event is
 //! read back, because nobody else remembers where the file lies and what opens it.
 
-use footbridge_store::RemoteId;
+use footbridge_store::{Copy, RemoteId};
 use serde_json::Value;
 
 use super::{
@@ -9,6 +9,7 @@ use super::{
     write::{MAX_BYTES, content_from, contents, event_content, insert},
 };
 use crate::{
+    file::File,
     message::{Sender, Style},
     outlet::{Content, Outgoing, Step},
     text::{Block, Body, Inline},
@@ -57,37 +58,31 @@ pub(super) fn sent(
     })
 }
 
-/// New words below a file that is one event, or none any more.
-pub(super) fn changed(outgoing: &Outgoing, said: Said<'_>) -> Option<Step> {
-    let ([file], [copy]) = (
-        outgoing.message.files.as_slice(),
-        outgoing.copies.as_slice(),
-    ) else {
-        return None;
-    };
-    let (body, sender, _) = said;
-    let content = if body.is_empty() {
-        let name = Body::plain(&file.safe_name());
-        content_from(&name, sender, Style::Text, outgoing.late)
-    } else {
-        caption(outgoing, said)?
-    };
-    let otherwise = (!body.is_empty()).then(|| {
+/// New words below a file, or its name where there are none any more.
+pub(super) fn captioned(
+    copy: &Copy,
+    file: &File,
+    sender: &Sender,
+    (caption, late): (Option<Content>, bool),
+) -> Step {
+    let otherwise = caption.as_ref().map(|content| {
         Box::new(Step::Post {
             content: content.clone(),
             thread: copy.thread.clone(),
             reply_to: None,
         })
     });
-    Some(Step::Replace {
+    let name = Body::plain(&file.safe_name());
+    Step::Replace {
         target: copy.remote.clone(),
-        content,
+        content: caption.unwrap_or_else(|| content_from(&name, sender, Style::Text, late)),
         below_file: true,
         otherwise,
-    })
+    }
 }
 
-fn caption(outgoing: &Outgoing, (body, sender, style): Said<'_>) -> Option<Content> {
+/// The words as they stand below a file; `None` where there are none, or they do not fit.
+pub(super) fn caption(outgoing: &Outgoing, (body, sender, style): Said<'_>) -> Option<Content> {
     if body.is_empty() || style != Style::Text {
         return None;
     }

@@ -258,6 +258,16 @@ pub fn revise(outgoing: &Outgoing, slot: u32) -> Plan {
     let Some(copy) = outgoing.copies.first() else {
         return Plan::Skip("unknown-target".to_owned());
     };
+    // What once had to be said anew stands behind the message that is shared.
+    let anew = outgoing.copies.get(1..).unwrap_or_default();
+    if let (Some(last), Action::Edit { body, style, .. }) = (anew.last(), &message.action) {
+        return Plan::Steps(vec![Step::Replace {
+            target: last.remote.clone(),
+            content: edited(body, &message.sender, *style),
+            below_file: false,
+            otherwise: None,
+        }]);
+    }
     let (part, otherwise) = match &message.action {
         Action::Edit { body, style, .. } => {
             let anew = Step::Post {
@@ -270,12 +280,16 @@ pub fn revise(outgoing: &Outgoing, slot: u32) -> Plan {
         Action::Delete { .. } => (None, None),
         _ => return Plan::Skip("unknown-target".to_owned()),
     };
-    Plan::Steps(vec![Step::Revise {
+    let revise = Step::Revise {
         target: copy.remote.clone(),
         slot,
         part,
         otherwise,
-    }])
+    };
+    let removals = anew.iter().map(|copy| Step::Remove {
+        target: copy.remote.clone(),
+    });
+    Plan::Steps(std::iter::once(revise).chain(removals).collect())
 }
 
 /// A new text as a message of its own, where the old one cannot be changed.

@@ -250,6 +250,7 @@ fn an_edit_points_at_the_shared_event_where_it_cannot_be_rewritten() {
         remote: "$shared".into(),
         thread: None,
         sent_at: Millis(0),
+        file: None,
     }];
     let Plan::Steps(steps) = revise(&edit, 3) else {
         panic!("something is to be done");

@@ -4,10 +4,11 @@ use footbridge_store::{Copy, RemoteId};
 use serde_json::{Value, json};
 
 use super::{
-    caption,
+    caption, edited,
     profile::{FALLBACK, PROFILE, profile},
 };
 use crate::{
+    file::File,
     message::{Action, Sender, Style},
     names,
     outlet::{Content, Outgoing, Plan, Step},
@@ -183,21 +184,14 @@ pub fn plan(outgoing: &Outgoing) -> Plan {
             ))
         }
         Action::Edit { body, .. } if message.sender.is_bridge() && !outgoing.copies.is_empty() => {
-            Plan::Steps(edits(&outgoing.copies, vec![own_words(body)]))
+            Plan::Steps(edited::texts(
+                outgoing.copies.iter(),
+                None,
+                vec![own_words(body)],
+            ))
         }
         Action::Edit { body, style, .. } if !outgoing.copies.is_empty() => {
-            if let Some(step) = caption::changed(outgoing, (body, name, *style)) {
-                return Plan::Steps(vec![step]);
-            }
-            // The last of them are files, which no new text takes away.
-            let texts = outgoing.copies.len().saturating_sub(message.files.len());
-            let texts = outgoing.copies.get(..texts).unwrap_or_default();
-            let contents = if body.is_empty() && !message.files.is_empty() {
-                Vec::new()
-            } else {
-                contents(body, name, *style, outgoing.late, MAX_BYTES / 2)
-            };
-            Plan::Steps(edits(texts, contents))
+            Plan::Steps(edited::steps(outgoing, (body, name, *style)))
         }
         Action::Delete { .. } if !outgoing.copies.is_empty() => Plan::Steps(
             outgoing
@@ -254,17 +248,9 @@ fn said(
         thread: thread.cloned(),
         reply_to: None,
     };
-    let files = files.iter().map(|file| {
-        let name = Body::plain(&file.safe_name());
-        let instead = told(&format!("sent {}", file.in_words()), sender, late);
-        Step::Send {
-            file: file.clone(),
-            content: content_from(&name, sender, Style::Text, late),
-            thread: thread.cloned(),
-            reply_to: None,
-            otherwise: Some(Box::new(post(instead))),
-        }
-    });
+    let files = files
+        .iter()
+        .map(|file| sent_file(file, sender, late, thread));
     let mut steps: Vec<Step> = contents.into_iter().map(post).chain(files).collect();
     if let Some(Step::Post { reply_to: to, .. } | Step::Send { reply_to: to, .. }) =
         steps.first_mut()
@@ -272,6 +258,27 @@ fn said(
         *to = reply_to;
     }
     steps
+}
+
+/// A file without words. Where it cannot be carried, a line names it.
+pub(super) fn sent_file(
+    file: &File,
+    sender: &Sender,
+    late: bool,
+    thread: Option<&RemoteId>,
+) -> Step {
+    let name = Body::plain(&file.safe_name());
+    Step::Send {
+        file: file.clone(),
+        content: content_from(&name, sender, Style::Text, late),
+        thread: thread.cloned(),
+        reply_to: None,
+        otherwise: Some(Box::new(Step::Post {
+            content: told(&format!("sent {}", file.in_words()), sender, late),
+            thread: thread.cloned(),
+            reply_to: None,
+        })),
+    }
 }
 
 /// What somebody did that cannot be shown as what it is.
@@ -356,35 +363,4 @@ pub(super) fn json_bytes(text: &str) -> usize {
         })
         .sum::<usize>()
         + 2
-}
-
-/// What is there is changed, what is missing is posted, what is left over is removed.
-fn edits(copies: &[Copy], contents: Vec<Content>) -> Vec<Step> {
-    let thread = copies.first().and_then(|copy| copy.thread.clone());
-    let surplus: Vec<Step> = copies
-        .iter()
-        .skip(contents.len())
-        .map(|copy| Step::Remove {
-            target: copy.remote.clone(),
-        })
-        .collect();
-    let mut targets = copies.iter();
-    let mut steps: Vec<Step> = contents
-        .into_iter()
-        .map(|content| match targets.next() {
-            Some(copy) => Step::Replace {
-                target: copy.remote.clone(),
-                content,
-                below_file: false,
-                otherwise: None,
-            },
-            None => Step::Post {
-                content,
-                thread: thread.clone(),
-                reply_to: None,
-            },
-        })
-        .collect();
-    steps.extend(surplus);
-    steps
 }

@@ -96,6 +96,7 @@ async fn post(
         remote: made.remote(),
         thread: thread.cloned(),
         sent_at: made.sent_at(),
+        file: None,
     }))
 }
 
@@ -158,6 +159,7 @@ pub async fn recall(
             remote: message.remote(),
             sent_at: message.sent_at(),
             thread: message.parent_id.map(RemoteId),
+            file: None,
         })
         .collect())
 }

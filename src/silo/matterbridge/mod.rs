@@ -165,6 +165,7 @@ impl Matterbridge {
             remote: RemoteId(format!("sent/{key}")),
             thread: None,
             sent_at: taken.sent_at().unwrap_or_else(|| self.clock.now()),
+            file: None,
         }))
     }
 }

@@ -140,6 +140,7 @@ mod tests {
             remote: RemoteId::from("sent/1"),
             thread: None,
             sent_at: Millis(1_795_349_191_632),
+            file: None,
         };
         Outgoing {
             key: "k".to_owned(),

@@ -42,6 +42,9 @@ pub struct Post {
     /// What hangs on it.
     #[serde(deserialize_with = "lenient")]
     pub metadata: Metadata,
+    /// The files that hang on it. [`Metadata::files`] describes them, but not in every answer.
+    #[serde(deserialize_with = "lenient")]
+    pub file_ids: Option<Vec<String>>,
 }
 
 /// The free fields that mean something to us.

@@ -75,7 +75,7 @@ fn action_of(post: &Post) -> Option<Action> {
         return (!summary.is_empty()).then_some(Action::System { summary });
     }
     let (body, style) = content(post);
-    let says_something = !body.is_empty() || !post.metadata.files.is_empty();
+    let says_something = !body.is_empty() || !files(post).is_empty();
     says_something.then(|| Action::Post {
         body,
         style,
@@ -347,10 +347,17 @@ fn one_line(text: &str) -> String {
 /// A picture of no more bytes than this needs no smaller one beside it.
 const SMALL: u64 = 100_000;
 
-/// What hangs on a post.
+/// What hangs on a post. Of a file that is named without more, nothing is known but where it lies.
 fn files(post: &Post) -> Vec<File> {
-    let listed = post.metadata.files.iter();
+    let listed = &post.metadata.files;
+    let bare = post.file_ids.iter().flatten();
+    let bare = bare.filter(|id| listed.iter().all(|file| file.id != **id));
+    let bare = bare.map(|id| File {
+        source: id.clone(),
+        ..File::default()
+    });
     listed
+        .iter()
         .map(|file| File {
             name: file.name.clone(),
             mime: file.mime_type.clone(),
@@ -363,6 +370,7 @@ fn files(post: &Post) -> Vec<File> {
             source: file.id.clone(),
             link: None,
         })
+        .chain(bare)
         .collect()
 }
 

@@ -69,6 +69,7 @@ impl Mattermost {
                     remote: RemoteId(format!("{target}/{name}")),
                     thread: None,
                     sent_at: Millis(0),
+                    file: None,
                 }))
             }
             Step::Unreact { shown } => {
@@ -232,5 +233,6 @@ pub(super) fn copy(post: &Post) -> Copy {
         remote: post.remote(),
         thread: post.thread(),
         sent_at: post.sent_at(),
+        file: None,
     }
 }

@@ -9,15 +9,28 @@ use crate::ground::{Ground, NOW, arrival, balances, letter, portal, to_matrix, t
 
 /// Something in the room changes a message of it.
 async fn change(ground: &Ground, fact: &str, target: &str, takes_back: bool) -> Vec<LaneId> {
+    let said = Payload::Ready(fact.as_bytes().to_vec());
+    changed(ground, fact, target, (takes_back, false), said).await
+}
+
+/// The same; `stays` where its author wants it to.
+async fn changed(
+    ground: &Ground,
+    fact: &str,
+    target: &str,
+    (takes_back, stays): (bool, bool),
+    said: Payload,
+) -> Vec<LaneId> {
     let change = Change {
         place: ground.room.clone(),
         fact: RemoteId::from(fact),
         target: Some(RemoteId::from(target)),
         takes_back,
+        stays,
     };
     let arrival = Arrival {
         message: None,
-        ..letter(&ground.room, fact)
+        ..arrival(&ground.room, fact, said)
     };
     let batch = Batch {
         arrivals: vec![arrival],
@@ -91,9 +104,9 @@ async fn an_edit_whose_key_comes_in_the_delay_keeps_its_message_in_the_room() {
     ground.accept(vec![edit]).await;
     let entry = ground.store.waiting(None).await.unwrap()[0].entry;
     let opened = Payload::Ready(b"edit".to_vec());
-    ground.store.fill(entry, opened, NOW).await.unwrap();
-    let target = RemoteId::from("$1");
-    ground.store.edit_opened(entry, &target, NOW).await.unwrap();
+    let target = Some(RemoteId::from("$1"));
+    let filled = ground.store.fill_opened(entry, opened, (None, target), NOW);
+    filled.await.unwrap();
     let tally = ground.tally(to_silo(&ground.a)).await;
     assert!(balances(&tally));
     assert_eq!((tally.pending, tally.skipped[0].1), (0, 2));
@@ -113,11 +126,13 @@ async fn the_changes_behind_a_message_are_those_of_its_own_lane() {
     for lane in [a, b] {
         let head = ground.ready(lane).await;
         let behind = ground.store.changes_behind(head.id).await.unwrap();
-        let behind: Vec<_> = behind
-            .iter()
-            .map(|change| (change.lane, change.payload.as_slice()))
-            .collect();
-        assert_eq!(behind, [(lane, &b"$edit"[..]), (lane, b"$gone")]);
+        let mut read = Vec::new();
+        for (id, taken_back) in behind {
+            assert!(!taken_back);
+            let change = ground.store.owed(lane, id).await.unwrap().unwrap();
+            read.push((change.lane, change.payload));
+        }
+        assert_eq!(read, [(lane, b"$edit".to_vec()), (lane, b"$gone".to_vec())]);
     }
     let done = ground.ready(a).await;
     ground.deliver(a, "c1").await;
@@ -125,10 +140,76 @@ async fn the_changes_behind_a_message_are_those_of_its_own_lane() {
     assert!(behind.is_empty());
 }
 
+#[tokio::test]
+async fn an_edit_that_was_taken_back_itself_changes_nothing_that_waits() {
+    let ground = Ground::with_one_portal().await;
+    let lane = to_silo(&ground.a);
+    ground.accept(vec![letter(&ground.room, "$1")]).await;
+    change(&ground, "$edit", "$1", false).await;
+    change(&ground, "$other edit", "$1", false).await;
+    change(&ground, "$gone", "$edit", true).await;
+    let head = ground.ready(lane).await;
+    let behind = ground.store.changes_behind(head.id).await.unwrap();
+    let taken_back: Vec<bool> = behind.iter().map(|(_, taken_back)| *taken_back).collect();
+    assert_eq!(taken_back, [true, false]);
+    for (id, taken_back) in behind {
+        let edit = ground.store.owed(lane, id).await.unwrap().unwrap();
+        let known = ground.store.is_taken_back(edit.entry).await.unwrap();
+        assert_eq!(known, taken_back);
+    }
+}
+
+#[tokio::test]
+async fn an_older_edit_whose_key_comes_late_does_not_go_after_one_that_was_included() {
+    let ground = Ground::with_one_portal().await;
+    let lane = to_silo(&ground.a);
+    ground.accept(vec![letter(&ground.room, "$1")]).await;
+    let sealed = Payload::Waiting {
+        session: "s".to_owned(),
+        raw: b"raw".to_vec(),
+        hold_until: Millis(NOW.0 + 5),
+    };
+    changed(&ground, "$old", "$1", (false, false), sealed).await;
+    change(&ground, "$new", "$1", false).await;
+    let old = ground.store.waiting(None).await.unwrap()[0].entry;
+    let head = ground.ready(lane).await;
+    let behind = ground.store.changes_behind(head.id).await.unwrap();
+    let included = vec![(behind[0].0, "edit-included".to_owned())];
+    let letter = b"as it reads".to_vec();
+    let kept = ground.store.include(head.id, letter, included);
+    kept.await.unwrap();
+    ground.deliver(lane, "c1").await;
+    let (room, channel, target) = (&ground.room, &ground.a.channel, RemoteId::from("$1"));
+    let is_latest = ground.store.is_latest_edit(room, &target, channel, old);
+    assert!(!is_latest.await.unwrap());
+}
+
+#[tokio::test]
+async fn an_edit_by_which_the_author_keeps_a_message_here_keeps_what_waits() {
+    let ground = Ground::with_one_portal().await;
+    let lane = to_silo(&ground.a);
+    ground.accept(vec![letter(&ground.room, "$1")]).await;
+    let skipped = || Payload::Skipped("nobridge");
+    changed(&ground, "$foreign", "$1", (false, false), skipped()).await;
+    assert_eq!(ground.tally(lane).await.pending, 1, "not for any rule");
+    changed(&ground, "$edit", "$1", (false, true), skipped()).await;
+    let tally = ground.tally(lane).await;
+    assert!(balances(&tally));
+    assert_eq!((tally.pending, tally.skipped[0].1), (0, 3));
+}
+
 /// Whether what stands first counts as on its way when its lane starts.
 async fn in_flight(ground: &Ground, lane: LaneId) -> bool {
+    in_flight_at(ground, lane, NOW).await
+}
+
+async fn in_flight_at(ground: &Ground, lane: LaneId, now: Millis) -> bool {
     let latest = Millis(NOW.0 + 90_000);
-    ground.store.start_lane(lane, latest, true).await.unwrap();
+    ground
+        .store
+        .start_lane(lane, (now, latest), true)
+        .await
+        .unwrap();
     let later = Millis(NOW.0 + 80_000);
     match ground.store.head(lane, later).await.unwrap() {
         Head::Ready(delivery) => delivery.unanswered_since.is_some(),
@@ -144,7 +225,11 @@ async fn what_came_while_a_portal_was_held_up_was_not_on_its_way_when_the_bridge
     paused.await.unwrap();
     ground.accept(vec![letter(&ground.room, "$1")]).await;
     let latest = Millis(NOW.0 + 90_000);
-    ground.store.start_lane(lane, latest, true).await.unwrap();
+    ground
+        .store
+        .start_lane(lane, (NOW, latest), true)
+        .await
+        .unwrap();
     ground.store.resume(ground.a.id).await.unwrap();
     let head = ground.ready(lane).await;
     assert_eq!(head.unanswered_since, None);
@@ -154,9 +239,56 @@ async fn what_came_while_a_portal_was_held_up_was_not_on_its_way_when_the_bridge
     let lane = to_silo(&ground.a);
     agreed(&ground, vec![letter(&ground.room, "$1")]).await;
     assert!(!in_flight(&ground, lane).await);
+    // Lanes open by the clock, whether a sync has told yet what was said before or not.
     let until = Millis(NOW.0 + 60_000);
-    ground.store.begin_consents(until).await.unwrap();
-    assert!(in_flight(&ground, lane).await);
+    assert!(in_flight_at(&ground, lane, until).await);
+}
+
+#[tokio::test]
+async fn what_another_portal_on_its_way_held_up_was_not_on_its_way_when_the_bridge_stopped() {
+    let ground = Ground::with_one_portal().await;
+    let second = portal(&ground.store, &Place::room("!second"), "a").await;
+    let lane = to_matrix(&second);
+    let paused = ground.store.pause(ground.a.id, "@ann:x", NOW);
+    paused.await.unwrap();
+    ground.accept(vec![letter(&ground.room, "$held")]).await;
+    ground.accept(vec![letter(&ground.a.channel, "free")]).await;
+    let latest = Millis(NOW.0 + 90_000);
+    let started = ground.store.start_lane(lane, (NOW, latest), true);
+    started.await.unwrap();
+    assert_eq!(ground.ready(lane).await.payload, b"free");
+    assert!(ground.ready(lane).await.unanswered_since.is_some());
+    ground.deliver(lane, "c1").await;
+    ground.store.resume(ground.a.id).await.unwrap();
+    let head = ground.ready(lane).await;
+    assert_eq!(
+        (head.payload.as_slice(), head.unanswered_since),
+        (&b"$held"[..], None)
+    );
+}
+
+#[tokio::test]
+async fn what_is_about_a_message_in_another_lane_goes_on_there() {
+    // A channel between two rooms; then the first room gets the second one's channel, too.
+    let ground = Ground::with_one_portal().await;
+    let room = ground.room.clone();
+    let second = portal(&ground.store, &Place::room("!second"), "a").await;
+    let far = portal(&ground.store, &second.room, "far").await;
+    ground.accept(vec![letter(&room, "$1")]).await;
+    let old = ground.ready(to_silo(&far)).await;
+    let near = portal(&ground.store, &room, "far").await;
+    change(&ground, "$edit", "$1", false).await;
+    let edit = ground.ready(to_silo(&near)).await;
+    assert!(ground.store.wait_behind(edit.id, old.id).await.unwrap());
+    assert!(!ground.store.wait_behind(edit.id, old.id).await.unwrap());
+    let tally = ground.tally(to_silo(&near)).await;
+    assert!(balances(&tally));
+    assert_eq!((tally.pending, tally.accepted), (0, 1));
+    ground.deliver(to_silo(&far), "c1").await;
+    assert_eq!(ground.ready(to_silo(&far)).await.id, edit.id);
+    let tally = ground.tally(to_silo(&far)).await;
+    assert!(balances(&tally));
+    assert_eq!((tally.pending, tally.accepted), (1, 2));
 }
 
 #[tokio::test]

@@ -1,6 +1,8 @@
 //! What leaves: in order, step by step, and how each delivery ends.
 
-use footbridge_store::{Batch, Gap, Head, Millis, Payload, Place, RemoteId, Setback, Undelivered};
+use footbridge_store::{
+    Arrival, Batch, Copy, Gap, Head, Millis, Payload, Place, RemoteId, Setback, Undelivered,
+};
 
 use crate::ground::{Ground, NOW, balances, copy, letter, sealed_letter, to_silo};
 
@@ -269,7 +271,11 @@ async fn d09_what_may_have_been_on_its_way_at_a_stop_is_unanswered_at_the_next_s
     let letter = Payload::Ready(b"$1".to_vec());
     ground.store.fill(entry, letter, NOW).await.unwrap();
     // The key came while the second was on its way: it may be either of them, but not the third.
-    ground.store.start_lane(lane, NOW, true).await.unwrap();
+    ground
+        .store
+        .start_lane(lane, (NOW, NOW), true)
+        .await
+        .unwrap();
     for (remote, doubtful) in [("g1", true), ("g2", true), ("g3", false)] {
         let delivery = ground.deliver(lane, remote).await;
         assert_eq!(
@@ -293,7 +299,11 @@ async fn a_lane_that_starts_waits_no_longer_than_it_is_told() {
         .await
         .unwrap();
     let latest = Millis(NOW.0 + 1_000);
-    ground.store.start_lane(lane, latest, false).await.unwrap();
+    ground
+        .store
+        .start_lane(lane, (NOW, latest), false)
+        .await
+        .unwrap();
     let head = ground.store.head(lane, NOW).await.unwrap();
     assert_eq!(head, Head::NotBefore(latest));
 }
@@ -331,4 +341,70 @@ async fn a_portal_that_is_linked_again_begins_anew() {
         ground.store.gaps(room.network()).await.unwrap(),
         [gap(room)]
     );
+}
+
+#[tokio::test]
+async fn what_an_edit_made_belongs_to_the_message_and_what_replaces_its_text_is_no_copy() {
+    let ground = Ground::with_one_portal().await;
+    let lane = to_silo(&ground.a);
+    let (room, channel) = (&ground.room, &ground.a.channel);
+    let target = RemoteId::from("$1");
+    ground.accept(vec![letter(room, "$1")]).await;
+    ground.deliver(lane, "c1").await;
+    let edit = Arrival {
+        message: None,
+        ..letter(room, "$edit")
+    };
+    ground.accept(vec![edit]).await;
+    let owed = ground.ready(lane).await;
+    let of = (owed.id, owed.entry);
+    let original = (room, &target);
+    let (replaced, file) = (RemoteId::from("c1"), Some("f1".to_owned()));
+    let by = copy("c1, edited");
+    let step = (channel, &by, Some(&replaced));
+    assert!(
+        ground
+            .store
+            .step_made_for(of, step, original, false)
+            .await
+            .unwrap()
+    );
+    let more = Copy {
+        file: file.clone(),
+        ..copy("c2")
+    };
+    let step = (channel, &more, None);
+    assert!(
+        ground
+            .store
+            .step_made_for(of, step, original, true)
+            .await
+            .unwrap()
+    );
+    // Settled already, what was made is known all the same.
+    let late = copy("c3");
+    let step = (channel, &late, None);
+    assert!(
+        !ground
+            .store
+            .step_made_for(of, step, original, true)
+            .await
+            .unwrap()
+    );
+    let known = ground.store.copies(room, &target, channel).await.unwrap();
+    let copies: Vec<_> = known
+        .copies
+        .iter()
+        .map(|copy| copy.remote.as_str())
+        .collect();
+    assert_eq!(copies, ["c1", "c2", "c3"]);
+    assert_eq!(known.copies[1].file, file);
+    assert_eq!(known.edits, [(replaced, by.remote.clone())]);
+    let of = ground
+        .store
+        .copies(channel, &by.remote, room)
+        .await
+        .unwrap();
+    assert_eq!(of.entry, known.entry);
+    assert!(balances(&ground.tally(lane).await));
 }

@@ -173,6 +173,7 @@ pub fn copy(remote: &str) -> Copy {
         remote: RemoteId::from(remote),
         thread: None,
         sent_at: NOW,
+        file: None,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use footbridge_store::{
-    Copies, EntryId, Head, LaneId, Millis, Payload, Place, RemoteId, Telling, Tells, Turn,
+    Copies, EntryId, Head, LaneId, Millis, Payload, Place, RemoteId, Scope, Telling, Tells, Turn,
 };
 
 use crate::ground::{Ground, NOW, balances, copy, letter, sealed_letter, to_matrix, to_silo};
@@ -328,11 +328,33 @@ async fn b14_after_a_kill_the_message_that_went_between_two_notices_is_looked_fo
     said.await.unwrap();
     ground.accept(vec![letter(&ground.room, "$0")]).await;
     // It may have gone out of turn when the process ended.
-    ground.store.start_lane(lane, NOW, true).await.unwrap();
+    ground
+        .store
+        .start_lane(lane, (NOW, NOW), true)
+        .await
+        .unwrap();
     let next = ground.store.next(lane, Turn::Ordinary, NOW).await.unwrap();
     let Head::Ready(next) = next else {
         panic!("{next:?}")
     };
     assert_eq!(next.payload, b"$0");
     assert!(next.unanswered_since.is_some());
+}
+
+#[tokio::test]
+async fn who_opts_out_is_not_named_by_a_notice_that_waits() {
+    let ground = Ground::with_one_portal().await;
+    let lane = to_silo(&ground.a);
+    let waits = wait(&ground, &["$1"]).await;
+    assert_eq!(tell(&ground, waits, NOW).await, 1);
+    let before = ground.tally(lane).await;
+    let nothing = |_: &[u8], _: &str| false;
+    let room = &ground.room;
+    let opt_out = |user: &'static str| ground.store.opt_out(room, user, Scope::Here, nothing, NOW);
+    opt_out("@bob:x").await.unwrap();
+    assert_eq!(ground.tally(lane).await.pending, before.pending);
+    opt_out("@ann:x").await.unwrap();
+    let after = ground.tally(lane).await;
+    assert!(balances(&after));
+    assert_eq!(after.pending, before.pending - 1);
 }

@@ -122,7 +122,12 @@ async fn p06_a_late_key_opens_no_replay() {
     let payload = Payload::Ready(b"opened".to_vec());
     let read = ground
         .store
-        .fill_opened(entry, payload.clone(), Some(opened("s", 3, 11)), NOW)
+        .fill_opened(
+            entry,
+            payload.clone(),
+            (Some(opened("s", 3, 11)), None),
+            NOW,
+        )
         .await
         .unwrap();
     assert!(read.replayed && read.lanes == [lane]);
@@ -136,7 +141,7 @@ async fn p06_a_late_key_opens_no_replay() {
     let entry = ground.store.waiting(None).await.unwrap()[0].entry;
     let read = ground
         .store
-        .fill_opened(entry, payload, Some(opened("s", 4, 12)), NOW)
+        .fill_opened(entry, payload, (Some(opened("s", 4, 12)), None), NOW)
         .await
         .unwrap();
     assert!(!read.replayed);

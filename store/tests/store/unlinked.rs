@@ -112,7 +112,7 @@ async fn p06_a_key_that_comes_late_does_not_open_what_was_written_before_the_lin
     let filled = ground.store.fill_opened(
         waiting[0].entry,
         Payload::Ready(b"read".to_vec()),
-        opened,
+        (opened, None),
         NOW,
     );
     filled.await.unwrap();
@@ -218,7 +218,7 @@ async fn a_question_whose_key_comes_late_is_asked_where_nothing_is_joined_and_st
         };
         let filled = ground
             .store
-            .fill_opened(waiting[0].entry, payload, opened, NOW);
+            .fill_opened(waiting[0].entry, payload, (opened, None), NOW);
         assert_eq!(filled.await.unwrap().lanes, []);
         let commands = ground.store.commands().await.unwrap();
         let letters: Vec<_> = commands.iter().map(|one| one.letter.as_slice()).collect();

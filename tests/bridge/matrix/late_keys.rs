@@ -30,6 +30,7 @@ async fn take(house: &House, lane: LaneId) -> (Box<Delivery>, Message) {
         remote: RemoteId(unique("copy")),
         thread: None,
         sent_at: house.clock.now(),
+        file: None,
     };
     let message = Message::from_bytes(&delivery.payload).unwrap();
     let made = (!matches!(message.action, Action::Edit { .. })).then_some(&copy);

@@ -32,6 +32,7 @@ async fn notices(house: &House, lane: LaneId) -> Vec<String> {
             remote: RemoteId(unique("copy")),
             thread: None,
             sent_at: house.clock.now(),
+            file: None,
         };
         found.push(text_of(&Message::from_bytes(&delivery.payload).unwrap()));
         house

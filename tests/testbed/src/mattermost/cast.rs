@@ -251,6 +251,37 @@ impl MattermostSim {
         );
     }
 
+    /// The author edits a post, takes away all files but these, and adds one, as servers from 10.5 on let them.
+    pub fn edit_files(&self, id: &str, text: &str, kept: &[&str], added: Option<(&str, &[u8])>) {
+        let mut inner = self.world().inner();
+        let Some(post) = inner.post(id).cloned() else {
+            return;
+        };
+        let is_kept = |id: &String| {
+            let file = inner.files.get(id);
+            file.is_some_and(|file| kept.contains(&file.name.as_str()))
+        };
+        let mut file_ids = post.file_ids;
+        file_ids.retain(is_kept);
+        if let Some((name, content)) = added {
+            let file = File {
+                id: new_id(),
+                name: name.to_owned(),
+                mime_type: type_of(name).to_owned(),
+                content: content.to_owned(),
+                owner: post.user_id,
+                channel_id: post.channel_id,
+            };
+            file_ids.push(file.id.clone());
+            inner.files.insert(file.id.clone(), file);
+        }
+        if let Some(post) = inner.post_mut(id) {
+            post.file_ids = file_ids;
+        }
+        drop(inner);
+        self.edit(id, text);
+    }
+
     /// The author deletes a post.
     pub fn delete(&self, id: &str) {
         let user = self.author(id);

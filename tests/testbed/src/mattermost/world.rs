@@ -367,7 +367,7 @@ impl Inner {
         self.posts.iter().rev().find(|post| post.id == id)
     }
 
-    fn post_mut(&mut self, id: &str) -> Option<&mut Post> {
+    pub(super) fn post_mut(&mut self, id: &str) -> Option<&mut Post> {
         self.posts.iter_mut().rev().find(|post| post.id == id)
     }
 

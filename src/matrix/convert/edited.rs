@@ -1,0 +1,113 @@
+//! What an edit takes in a room: the words are changed where they stand, files that the message no longer has are taken
+//! back, and files that it has got are sent.
+
+use footbridge_store::{Copy, RemoteId};
+
+use super::{
+    caption::{caption, captioned},
+    write::{MAX_BYTES, contents, sent_file},
+};
+use crate::{
+    file::File,
+    message::{Sender, Style},
+    outlet::{Content, Outgoing, Step},
+    text::Body,
+};
+
+/// The steps of an edit.
+pub(super) fn steps(outgoing: &Outgoing, said: (&Body, &Sender, Style)) -> Vec<Step> {
+    let (body, sender, style) = said;
+    let files = &outgoing.message.files;
+    let digests: Vec<String> = files.iter().map(File::digest).collect();
+    let (words, carriers) = told_apart(&outgoing.copies, &digests);
+    let thread = outgoing
+        .copies
+        .first()
+        .and_then(|copy| copy.thread.as_ref());
+    let kept = carriers.iter().find(|(_, file)| digests.contains(file));
+    let late = outgoing.late;
+    let anew = || contents(body, sender, style, late, MAX_BYTES / 2);
+    let mut steps = match kept {
+        // The words, if there are any, stand below the first file.
+        Some((copy, file)) if words.is_empty() => {
+            let own = files
+                .iter()
+                .zip(&digests)
+                .find(|(_, digest)| *digest == file);
+            let caption = caption(outgoing, said);
+            let elsewhere = caption.is_none() && !body.is_empty();
+            let below = own.map(|(file, _)| captioned(copy, file, sender, (caption, late)));
+            let anew = elsewhere.then(anew).unwrap_or_default();
+            let anew = texts(std::iter::empty(), thread, anew);
+            below.into_iter().chain(anew).collect()
+        }
+        _ if body.is_empty() && !files.is_empty() => texts(words.into_iter(), thread, Vec::new()),
+        _ => texts(words.into_iter(), thread, anew()),
+    };
+    let dropped = carriers.iter().filter(|(_, file)| !digests.contains(file));
+    steps.extend(dropped.map(|(copy, _)| Step::Remove {
+        target: copy.remote.clone(),
+    }));
+    let added = files.iter().zip(&digests).filter(|(_, digest)| {
+        let mut known = carriers.iter();
+        !known.any(|(_, file)| file == *digest)
+    });
+    steps.extend(added.map(|(file, _)| sent_file(file, sender, late, thread)));
+    steps
+}
+
+/// The copies that carry words, and those that carry files, with which. Of copies of which that is not known the last ones
+/// carry the files.
+fn told_apart<'a>(
+    copies: &'a [Copy],
+    digests: &[String],
+) -> (Vec<&'a Copy>, Vec<(&'a Copy, String)>) {
+    let (mut words, mut carriers) = (Vec::new(), Vec::new());
+    let unknown = copies.iter().filter(|copy| copy.file.is_none()).count();
+    let mut passed = unknown.saturating_sub(digests.len());
+    let mut by_place = digests.iter();
+    for copy in copies {
+        match &copy.file {
+            Some(file) if file.is_empty() => words.push(copy),
+            Some(file) => carriers.push((copy, file.clone())),
+            None if passed > 0 => {
+                passed -= 1;
+                words.push(copy);
+            }
+            None => match by_place.next() {
+                Some(file) => carriers.push((copy, file.clone())),
+                None => words.push(copy),
+            },
+        }
+    }
+    (words, carriers)
+}
+
+/// What is there is changed, what is missing is posted, what is left over is removed.
+pub(super) fn texts<'a>(
+    copies: impl Iterator<Item = &'a Copy>,
+    thread: Option<&RemoteId>,
+    contents: Vec<Content>,
+) -> Vec<Step> {
+    let mut copies = copies;
+    let mut steps: Vec<Step> = contents
+        .into_iter()
+        .map(|content| match copies.next() {
+            Some(copy) => Step::Replace {
+                target: copy.remote.clone(),
+                content,
+                below_file: false,
+                otherwise: None,
+            },
+            None => Step::Post {
+                content,
+                thread: thread.cloned(),
+                reply_to: None,
+            },
+        })
+        .collect();
+    steps.extend(copies.map(|copy| Step::Remove {
+        target: copy.remote.clone(),
+    }));
+    steps
+}

@@ -1,0 +1,71 @@
+//! What an edit takes: the posts get the new text while the silo allows it, and are said anew where their file is another one.
+
+use footbridge_store::{Copy, Millis, RemoteId};
+
+use super::{Speech, content, post, posts};
+use crate::{
+    file::File,
+    outlet::{Outgoing, Plan, Step},
+};
+
+/// Whether an edit took the file of a message away, or gave it another one. No post changes its file: the message is said
+/// anew then.
+pub(super) fn has_other_file(outgoing: &Outgoing) -> bool {
+    let Some(old) = outgoing.copies.first().and_then(|copy| copy.file.as_ref()) else {
+        return false;
+    };
+    let new = outgoing.message.files.first().map(File::digest);
+    *old != new.unwrap_or_default()
+}
+
+/// Both plans, one behind the other.
+pub(super) fn and_then(first: Plan, second: Plan) -> Plan {
+    match (first, second) {
+        (Plan::Steps(mut steps), Plan::Steps(more)) => {
+            steps.extend(more);
+            Plan::Steps(steps)
+        }
+        (first, _) => first,
+    }
+}
+
+/// While the silo allows it, the copies get the new text, part by part; parts too many are deleted, parts too few
+/// are posted. Later the new text is posted and points to the old one, which stays.
+pub(super) fn edits(
+    speech: &Speech<'_>,
+    copies: &[Copy],
+    now: Millis,
+    permalink: impl Fn(&RemoteId) -> String,
+) -> Plan {
+    let Some(first) = copies.first() else {
+        return Plan::Skip("unknown-target".to_owned());
+    };
+    let opening = format!("Edit of {}\n", permalink(&first.remote));
+    let parts = speech.edited_parts(&opening);
+    let thread = first.thread.as_ref();
+    let editable = copies.iter().take(parts.len()).all(|copy| {
+        let limit = speech.rules.editable;
+        limit.is_none_or(|limit| now.since(copy.sent_at) < limit)
+    });
+    if !editable {
+        let pointing = parts.into_iter().map(|(_, pointing)| pointing).collect();
+        return posts(pointing, speech.spoken(), thread);
+    }
+    let mut steps = Vec::new();
+    let mut copies = copies.iter();
+    for (text, pointing) in parts {
+        steps.push(match copies.next() {
+            Some(copy) => Step::Replace {
+                target: copy.remote.clone(),
+                content: content(text, speech.spoken()),
+                below_file: false,
+                otherwise: Some(Box::new(post(pointing, speech.spoken(), thread))),
+            },
+            None => post(text, speech.spoken(), thread),
+        });
+    }
+    steps.extend(copies.map(|copy| Step::Remove {
+        target: copy.remote.clone(),
+    }));
+    Plan::Steps(steps)
+}
