@@ -128,10 +128,17 @@ impl MattermostSim {
 
     /// A channel is archived.
     pub fn archive(&self, channel: &str) {
-        let mut inner = self.world().inner();
-        if let Some(place) = inner.channels.iter_mut().find(|place| place.id == channel) {
-            place.delete_at = now_ms();
-        }
+        self.world().archive(channel, true, self.faults());
+    }
+
+    /// It no longer is.
+    pub fn unarchive(&self, channel: &str) {
+        self.world().archive(channel, false, self.faults());
+    }
+
+    /// An admin decides whether apps show the names that integrations choose.
+    pub fn allow_overrides(&self, allowed: bool) {
+        self.world().allow_overrides(allowed, self.faults());
     }
 
     /// Somebody writes this; the post, or the id of the error.
@@ -169,11 +176,8 @@ impl MattermostSim {
 
     /// `/me does something`
     pub fn say_me(&self, channel: &str, user: &str, text: &str) -> Post {
-        let mut props = Map::new();
-        props.insert("message".to_owned(), json!(text));
         self.written(Post {
             kind: "me".to_owned(),
-            props,
             ..said(channel, user, &format!("*{text}*"))
         })
     }

@@ -58,6 +58,8 @@ pub struct Options {
     pub since_cap: usize,
     /// The largest file that is taken, in bytes.
     pub largest_file: usize,
+    /// Whether reactions with names that no emoji has are refused, as newer servers do.
+    pub knows_emoji: bool,
     /// The port; 0 takes a free one.
     pub port: u16,
 }
@@ -72,6 +74,7 @@ impl Default for Options {
             rate_limit: None,
             since_cap: 1_000,
             largest_file: 100 << 20,
+            knows_emoji: false,
             port: 0,
         }
     }

@@ -178,6 +178,88 @@ async fn what_is_too_long_foreign_or_unknown_is_refused_in_the_servers_form() {
 }
 
 #[tokio::test]
+async fn changes_of_a_post_that_is_gone_are_forbidden_and_only_reading_it_tells() {
+    let stage = Stage::new().await;
+    let (_, post) = stage.write("gone", "").await;
+    let post = post["id"].as_str().unwrap().to_owned();
+    stage.sim.delete(&post);
+    let path = format!("posts/{post}");
+    let reaction = json!({"user_id": stage.bot.id, "post_id": post, "emoji_name": "tada"});
+    for (method, path, body, status, id) in [
+        (
+            Method::DELETE,
+            path.clone(),
+            &json!({}),
+            403,
+            "api.context.permissions.app_error",
+        ),
+        (
+            Method::PUT,
+            format!("{path}/patch"),
+            &json!({"message": "x"}),
+            403,
+            "api.context.permissions.app_error",
+        ),
+        (
+            Method::POST,
+            "reactions".to_owned(),
+            &reaction,
+            404,
+            "app.post.get.app_error",
+        ),
+        (Method::GET, path, &json!({}), 404, "app.post.get.app_error"),
+    ] {
+        let answer = stage.call(method, &path, body).await;
+        assert_eq!((answer.0, &answer.1["id"]), (status, &json!(id)), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_channel_that_is_not_to_be_seen_does_not_exist() {
+    let stage = Stage::new().await;
+    let team = stage.sim.add_team("another");
+    let hidden = stage.sim.add_channel(&team, "hidden", "P", &[&stage.bob]);
+    let members = [&stage.bot, &stage.bob];
+    let old = stage.sim.add_channel(&team, "old", "O", &members);
+    stage.sim.archive(&old.id);
+    for (path, status) in [
+        ("teams/name/another/channels/name/hidden", 404),
+        ("teams/name/another/channels/name/old", 404),
+        (
+            "teams/name/another/channels/name/old?include_deleted=true",
+            200,
+        ),
+        ("teams/name/nowhere/channels/name/old", 404),
+    ] {
+        let answer = stage.call(Method::GET, path, &json!({})).await;
+        assert_eq!(answer.0, status, "{path}");
+    }
+    stage.sim.join(&hidden.id, &stage.bot.id);
+    let path = "teams/name/another/channels/name/hidden";
+    assert_eq!(stage.call(Method::GET, path, &json!({})).await.0, 200);
+}
+
+#[tokio::test]
+async fn newer_servers_do_not_find_emoji_that_nobody_has_named() {
+    for (knows_emoji, status) in [(false, 201), (true, 404)] {
+        let stage = Stage::with(Options {
+            knows_emoji,
+            ..Options::default()
+        })
+        .await;
+        let post = stage.say("hi");
+        for (name, status) in [
+            ("raised_eyebrow", status),
+            ("man-shrugging_medium_dark_skin_tone", 201),
+        ] {
+            let body = json!({"user_id": stage.bot.id, "post_id": post, "emoji_name": name});
+            let answer = stage.call(Method::POST, "reactions", &body).await;
+            assert_eq!(answer.0, status, "{name}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn since_tells_of_edits_deletions_and_old_texts() {
     let stage = Stage::new().await;
     let (kept, gone) = (stage.say("one"), stage.say("two"));

@@ -52,6 +52,29 @@ impl No {
     );
 }
 
+/// The names of Mattermost's emoji, with their colours of skin.
+fn is_emoji(name: &str) -> bool {
+    const NAMES: &str = include_str!("../../../../src/silo/mattermost/emoji.txt");
+    let mut plain = name;
+    while let Some(rest) = plain.strip_suffix("_skin_tone") {
+        let tones = [
+            "_medium_light",
+            "_medium_dark",
+            "_light",
+            "_medium",
+            "_dark",
+        ];
+        let Some(bare) = tones.iter().find_map(|tone| rest.strip_suffix(tone)) else {
+            return false;
+        };
+        plain = bare;
+    }
+    let lines = NAMES.lines().filter(|line| !line.starts_with("# "));
+    lines
+        .flat_map(|line| line.split(' ').skip(1))
+        .any(|known| known == plain)
+}
+
 /// One connection.
 struct Listener {
     number: u64,
@@ -75,11 +98,12 @@ pub(super) struct Inner {
     listeners: Vec<Listener>,
     next_listener: u64,
     /// Whether apps show the names that integrations choose.
-    overrides: bool,
+    pub overrides: bool,
 }
 
 /// The state behind the API.
 pub(super) struct World {
+    knows_emoji: bool,
     hardened: bool,
     edit_limit: Option<Duration>,
     remembered: Duration,
@@ -101,6 +125,7 @@ pub(super) fn now_ms() -> i64 {
 impl World {
     pub(super) fn new(options: &Options) -> Self {
         Self {
+            knows_emoji: options.knows_emoji,
             hardened: options.hardened,
             edit_limit: options.edit_limit,
             remembered: options.remembered,
@@ -196,14 +221,22 @@ impl World {
         faults: &Faults,
     ) -> Result<Value, No> {
         let mut inner = self.inner();
+        // The server does not tell a post that is gone from one that is not the caller's.
         let post = inner.post(id).filter(|post| post.delete_at == 0);
-        let post = post.ok_or(No::NO_POST)?.clone();
+        let post = post.ok_or(No::PERMISSIONS)?.clone();
         let author = inner.user(&post.user_id).ok_or(No::NO_USER)?.clone();
         let is_member = inner
             .channel(&post.channel_id)
             .is_some_and(|channel| channel.members.contains(user));
         if post.user_id != user || !is_member {
             return Err(No::PERMISSIONS);
+        }
+        if inner.is_archived(&post.channel_id) {
+            return Err(No(
+                400,
+                "api.post.patch_post.can_not_update_post_in_deleted.error",
+                "Can not update a post in a deleted channel.",
+            ));
         }
         let now = now_ms();
         let limit = self.edit_limit.map_or(i64::MAX, |limit| {
@@ -239,11 +272,18 @@ impl World {
     pub(super) fn delete(&self, user: &str, id: &str, faults: &Faults) -> Result<(), No> {
         let mut inner = self.inner();
         let post = inner.post(id).filter(|post| post.delete_at == 0);
-        let post = post.ok_or(No::NO_POST)?.clone();
+        let post = post.ok_or(No::PERMISSIONS)?.clone();
         let channel = inner.channel(&post.channel_id).ok_or(No::NO_CHANNEL)?;
         let may = post.user_id == user || channel.admins.contains(user);
         if !may || !channel.members.contains(user) {
             return Err(No::PERMISSIONS);
+        }
+        if inner.is_archived(&post.channel_id) {
+            return Err(No(
+                400,
+                "api.post.delete_post.can_not_delete_post_in_deleted.error",
+                "Can not delete a post in a deleted channel.",
+            ));
         }
         let author = inner.user(&post.user_id).ok_or(No::NO_USER)?.clone();
         let now = now_ms();
@@ -267,8 +307,23 @@ impl World {
         faults: &Faults,
     ) -> Result<Value, No> {
         let mut inner = self.inner();
+        let channel = inner.post(id).map(|post| post.channel_id.clone());
+        if channel.is_some_and(|channel| inner.is_archived(&channel)) {
+            return Err(No(
+                403,
+                "api.reaction.save.archived_channel.app_error",
+                "You can not react in an archived channel.",
+            ));
+        }
         let post = inner.post_mut(id).filter(|post| post.delete_at == 0);
         let post = post.ok_or(No::NO_POST)?;
+        if added && self.knows_emoji && !is_emoji(emoji) {
+            return Err(No(
+                404,
+                "app.emoji.get_by_name.no_result",
+                "We couldn't find the emoji.",
+            ));
+        }
         let now = now_ms();
         let users = post.reactions.entry(emoji.to_owned()).or_default();
         // The first time counts; of an end the moment is not told.
@@ -295,6 +350,31 @@ impl World {
             faults,
         );
         Ok(reaction)
+    }
+
+    /// A channel is archived, or no longer; those who are in it are told.
+    pub(super) fn archive(&self, channel: &str, is_archived: bool, faults: &Faults) {
+        let mut inner = self.inner();
+        let Some(place) = inner.channels.iter_mut().find(|place| place.id == channel) else {
+            return;
+        };
+        place.delete_at = if is_archived { now_ms() } else { 0 };
+        let data = json!({"channel_id": channel, "delete_at": place.delete_at});
+        let event = if is_archived {
+            "channel_deleted"
+        } else {
+            "channel_restored"
+        };
+        inner.broadcast(event, &data, channel, faults);
+    }
+
+    /// Whether apps show the names that integrations choose, from now on; everybody is told.
+    pub(super) fn allow_overrides(&self, allowed: bool, faults: &Faults) {
+        let mut inner = self.inner();
+        inner.overrides = allowed;
+        let config = json!({"EnablePostUsernameOverride": allowed.to_string()});
+        let data = json!({ "config": config });
+        inner.broadcast_to("config_changed", &data, "", |_| true, faults);
     }
 
     /// Somebody comes into a channel, or goes out of it; those who are in it are told.
@@ -361,6 +441,11 @@ impl Inner {
 
     pub(super) fn channel(&self, id: &str) -> Option<&Channel> {
         self.channels.iter().find(|channel| channel.id == id)
+    }
+
+    fn is_archived(&self, channel: &str) -> bool {
+        let channel = self.channel(channel);
+        channel.is_some_and(|channel| channel.delete_at != 0)
     }
 
     pub(super) fn post(&self, id: &str) -> Option<&Post> {

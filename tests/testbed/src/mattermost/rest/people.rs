@@ -68,7 +68,7 @@ fn those(call: &Call<'_>, key: impl Fn(&User) -> &String) -> (StatusCode, Value)
 }
 
 pub(super) fn config(call: &Call<'_>) -> Answer {
-    let overrides = call.shared.options.overrides.to_string();
+    let overrides = call.shared.world.inner().overrides.to_string();
     Ok((
         StatusCode::OK,
         json!({

@@ -44,24 +44,35 @@ pub(super) fn channel(call: &Call<'_>) -> Answer {
 }
 
 pub(super) fn channel_by_name(call: &Call<'_>) -> Answer {
-    let (team, name) = (call.at(0), call.at(1));
+    named(call, call.at(0))
+}
+
+/// A channel of a team by its name: one that is private and another's, archived or called differently by now does not exist.
+fn named(call: &Call<'_>, team: &str) -> Answer {
+    const MISSING: No = No(
+        404,
+        "app.channel.get_by_name.missing.app_error",
+        "Channel does not exist.",
+    );
+    let (name, archived) = (call.at(1), call.query("include_deleted") == Some("true"));
     let found = find(call, |channel| {
-        channel.team_id == team && channel.name == name
+        channel.team_id == team && channel.name == name && (archived || channel.delete_at == 0)
     });
-    found.map(|channel| (StatusCode::OK, channel.json()))
+    let found = found.map_err(|_| MISSING)?;
+    Ok((StatusCode::OK, found.json()))
 }
 
 pub(super) fn channel_by_names(call: &Call<'_>) -> Answer {
-    let (team, name) = (call.at(0), call.at(1));
     let teams = call.shared.world.inner().teams.clone();
     let team = teams
         .into_iter()
-        .find(|known| known.name == team)
-        .ok_or(NO_TEAM)?;
-    let found = find(call, |channel| {
-        channel.team_id == team.id && channel.name == name
-    });
-    found.map(|channel| (StatusCode::OK, channel.json()))
+        .find(|known| known.name == call.at(0))
+        .ok_or(No(
+            404,
+            "app.team.get_by_name.missing.app_error",
+            "Unable to find the existing team.",
+        ))?;
+    named(call, &team.id)
 }
 
 /// A channel that the caller may see: private ones exist for their members only, open ones may be looked at.

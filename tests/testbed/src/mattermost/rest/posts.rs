@@ -148,9 +148,17 @@ pub(super) fn reactions(call: &Call<'_>) -> Answer {
     Ok((StatusCode::OK, value["metadata"]["reactions"].clone()))
 }
 
+/// Who may react is asked of the post's channel first: a post that never was is in none.
+fn reactable(call: &Call<'_>, id: &str) -> Result<(), No> {
+    let post = call.shared.world.inner().post(id).cloned();
+    let post = post.ok_or(No::PERMISSIONS)?;
+    places::own(call, &post.channel_id)?;
+    readable(call, id).map(drop)
+}
+
 pub(super) fn react(call: &Call<'_>) -> Answer {
     let (post, emoji) = (call.text("post_id"), call.text("emoji_name"));
-    readable(call, &post)?;
+    reactable(call, &post)?;
     let reaction = call
         .shared
         .world
@@ -159,7 +167,7 @@ pub(super) fn react(call: &Call<'_>) -> Answer {
 }
 
 pub(super) fn unreact(call: &Call<'_>) -> Answer {
-    readable(call, call.at(1))?;
+    reactable(call, call.at(1))?;
     call.shared
         .world
         .react(&call.me, call.at(1), call.at(2), false, &call.shared.faults)?;
