@@ -14,7 +14,7 @@ use footbridge::{
     },
     text::Body,
 };
-use footbridge_store::RemoteId;
+use footbridge_store::{RemoteId, Side};
 use footbridge_testbed::{
     mattermost::{Channel, Cut, Fault, MattermostSim, Options, Post, Team, User},
     town::{Act, Doer},
@@ -735,4 +735,68 @@ async fn a_restarted_server_that_answers_garbage_first_costs_nothing() {
     house.happens("$1", post("through garbage")).await;
     house.deliver().await;
     assert_eq!(ground.texts().len(), 2);
+}
+
+fn react(target: &str, key: &str) -> Action {
+    Action::React {
+        target: RemoteId::from(target),
+        key: key.to_owned(),
+    }
+}
+
+/// What nobody is told of: posts go while the events about it are lost.
+fn delete_unheard(ground: &Ground) {
+    let posts = ground.posts();
+    ground.sim.faults().lose_events(posts.len() as u64);
+    for post in posts {
+        ground.sim.delete(&post.id);
+    }
+}
+
+#[tokio::test]
+async fn a_copy_that_an_admin_deleted_counts_as_taken_back() {
+    let ground = Ground::new().await;
+    let house = House::start(&ground).await;
+    house.said("$1", "one").await;
+    house.deliver().await;
+    delete_unheard(&ground);
+    house.happens("$2", react("$1", "🎉")).await;
+    house.happens("$3", delete("$1")).await;
+    house.deliver().await;
+    let tally = house.tally(Side::Silo).await;
+    assert_eq!(
+        (tally.failed, tally.pending),
+        (1, 0),
+        "only the reaction failed"
+    );
+}
+
+#[tokio::test]
+async fn an_edit_of_a_copy_that_an_admin_deleted_does_not_bring_it_back() {
+    let ground = Ground::new().await;
+    let house = House::start(&ground).await;
+    house.said("$1", "one").await;
+    house.deliver().await;
+    delete_unheard(&ground);
+    house.happens("$2", edit("$1", "one, corrected")).await;
+    house
+        .happens("$3", edit("$1", "one, corrected again"))
+        .await;
+    house.deliver().await;
+    assert!(ground.texts().is_empty(), "{:?}", ground.texts());
+    assert_eq!(house.tally(Side::Silo).await.failed, 0);
+}
+
+#[tokio::test]
+async fn a_change_that_is_forbidden_is_no_message_that_is_gone() {
+    let ground = Ground::new().await;
+    let house = House::start(&ground).await;
+    house.said("$1", "one").await;
+    house.deliver().await;
+    let forbidden = Fault::Status { status: 403 };
+    ground.sim.faults().next("DELETE posts/:id", forbidden, 1);
+    house.happens("$2", delete("$1")).await;
+    house.deliver().await;
+    assert_eq!(house.tally(Side::Silo).await.failed, 1);
+    assert_eq!(ground.texts(), ["**Ann**: one"]);
 }

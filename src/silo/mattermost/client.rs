@@ -46,17 +46,17 @@ pub struct Client {
 }
 
 /// A request, before it is sent.
-struct Call<'a> {
+pub(super) struct Call<'a> {
     method: Method,
     path: &'a [&'a str],
     query: Vec<(&'static str, String)>,
-    body: Option<Value>,
+    pub(super) body: Option<Value>,
     subject: Subject,
     repeat: Repeat,
 }
 
 impl<'a> Call<'a> {
-    fn new(method: Method, subject: Subject, path: &'a [&'a str]) -> Self {
+    pub(super) fn new(method: Method, subject: Subject, path: &'a [&'a str]) -> Self {
         Self {
             method,
             path,
@@ -67,7 +67,7 @@ impl<'a> Call<'a> {
         }
     }
 
-    fn get(subject: Subject, path: &'a [&'a str]) -> Self {
+    pub(super) fn get(subject: Subject, path: &'a [&'a str]) -> Self {
         Self::new(Method::GET, subject, path)
     }
 }
@@ -215,54 +215,14 @@ impl Client {
         Ok(post)
     }
 
-    /// Changes the text of a post of ours.
-    pub async fn patch(&self, id: &str, text: &str) -> Result<Post, Fault> {
-        let path = ["posts", id, "patch"];
-        let mut call = Call::new(Method::PUT, Subject::Post, &path);
-        call.body = Some(json!({ "message": text }));
-        self.ask(call).await
-    }
-
-    /// Deletes a post. Gone already is success.
-    pub async fn delete(&self, id: &str) -> Result<(), Fault> {
-        let path = ["posts", id];
-        match self
-            .send(Call::new(Method::DELETE, Subject::Post, &path))
-            .await
-        {
-            Ok(_) | Err(Fault::Gone) => Ok(()),
-            Err(fault) => Err(fault),
-        }
-    }
-
-    /// Reacts to a post. That we have done so already is success.
-    pub async fn react(&self, post: &str, emoji: &str) -> Result<(), Fault> {
-        let me = self.me().await?.id;
-        let mut call = Call::new(Method::POST, Subject::Post, &["reactions"]);
-        call.body = Some(json!({ "user_id": me, "post_id": post, "emoji_name": emoji }));
-        self.send(call).await.map(drop)
-    }
-
-    /// Takes a reaction of ours back. Gone already is success.
-    pub async fn unreact(&self, post: &str, emoji: &str) -> Result<(), Fault> {
-        let path = ["users", "me", "posts", post, "reactions", emoji];
-        match self
-            .send(Call::new(Method::DELETE, Subject::Post, &path))
-            .await
-        {
-            Ok(_) | Err(Fault::Gone) => Ok(()),
-            Err(fault) => Err(fault),
-        }
-    }
-
-    async fn ask<T: DeserializeOwned>(&self, call: Call<'_>) -> Result<T, Fault> {
+    pub(super) async fn ask<T: DeserializeOwned>(&self, call: Call<'_>) -> Result<T, Fault> {
         let repeat = call.repeat;
         let body = self.send(call).await?;
         serde_json::from_slice(&body).map_err(|_| unreadable(repeat))
     }
 
     /// Sends a request when the server wants one, and reads the answer.
-    async fn send(&self, call: Call<'_>) -> Result<Vec<u8>, Fault> {
+    pub(super) async fn send(&self, call: Call<'_>) -> Result<Vec<u8>, Fault> {
         let (subject, repeat) = (call.subject, call.repeat);
         let mut url = address(&self.base, call.path)?;
         if !call.query.is_empty() {

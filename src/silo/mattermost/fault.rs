@@ -10,6 +10,23 @@ use crate::{
     silo::SiloError,
 };
 
+/// Why a channel is closed that exists.
+pub const FORBIDDEN_CHANNEL: &str =
+    "Mattermost does not let this account into the channel (removed, or it is private)";
+
+/// Why a channel is closed that can still be read.
+const ARCHIVED_CHANNEL: &str =
+    "The channel is archived on Mattermost; unarchive it, or remove its portal";
+
+/// What Mattermost answers to changes in an archived channel.
+const ARCHIVED: [&str; 5] = [
+    "api.post.create_post.can_not_post_to_deleted.error",
+    "api.post.update_post.can_not_update_post_in_deleted.error",
+    "api.post.patch_post.can_not_update_post_in_deleted.error",
+    "api.post.delete_post.can_not_delete_post_in_deleted.error",
+    "api.reaction.save.archived_channel.app_error",
+];
+
 /// What a request was about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subject {
@@ -44,6 +61,9 @@ pub enum Fault {
     /// The post does not exist (any more).
     #[error("the message does not exist on Mattermost")]
     Gone,
+    /// The account may not change the post, or it does not exist: only reading it tells.
+    #[error("Mattermost does not let this account change that message")]
+    Forbidden,
     /// The thread that a post was meant for does not exist (any more).
     #[error("the thread does not exist on Mattermost")]
     NoThread,
@@ -100,9 +120,7 @@ pub fn fault_of(
             outcome: Outcome::Unknown,
             source: anyhow!("Mattermost is still busy with the same message"),
         },
-        (400, _) if id == "api.post.create_post.can_not_post_to_deleted.error" => {
-            Fault::Closed("The channel is archived on Mattermost")
-        }
+        (400 | 403, _) if ARCHIVED.contains(&id) => Fault::Closed(ARCHIVED_CHANNEL),
         (400, _) if id == "api.post.create_post.root_id.app_error" => Fault::NoThread,
         (400, _) if id == "model.post.is_valid.msg.app_error" => {
             Fault::Refused("The message is too long for Mattermost".to_owned())
@@ -117,14 +135,10 @@ pub fn fault_of(
         (400 | 403 | 404, Subject::File) => {
             Fault::Refused("Mattermost does not have the file, or does not take it".to_owned())
         }
-        (403, Subject::Channel) => Fault::Closed(
-            "Mattermost does not let this account into the channel (removed, or it is private)",
-        ),
+        (403, Subject::Channel) => Fault::Closed(FORBIDDEN_CHANNEL),
         (404, Subject::Channel) => Fault::Closed("The channel does not exist on Mattermost"),
         (404, Subject::Post) => Fault::Gone,
-        (403, Subject::Post) => {
-            Fault::Refused("Mattermost does not let this account change that message".to_owned())
-        }
+        (403, Subject::Post) => Fault::Forbidden,
         (429, _) => Fault::Busy { after },
         // It is not followed, because the token would go along.
         (300..=399, _) => Fault::Unavailable {
@@ -178,7 +192,9 @@ impl From<Fault> for SendError {
         match fault {
             Fault::SignedOut => Self::SignedOut { reason },
             Fault::Closed(_) => Self::Closed { reason },
-            Fault::Gone | Fault::NoThread | Fault::Refused(_) => Self::Refused { reason },
+            Fault::Gone | Fault::Forbidden | Fault::NoThread | Fault::Refused(_) => {
+                Self::Refused { reason }
+            }
             Fault::Rejected(_) => Self::Rejected { reason },
             Fault::TooLate => Self::TooLate,
             Fault::Busy { after } => Self::Limited { after: Some(after) },
@@ -279,6 +295,21 @@ mod tests {
                 meaning,
                 "{subject:?} {status} {id}"
             );
+        }
+    }
+
+    #[test]
+    fn every_refusal_of_a_reaction_has_one_meaning() {
+        for (status, id, meaning) in [
+            (404, "app.post.get.app_error", "refused"),
+            (
+                403,
+                "api.reaction.save.archived_channel.app_error",
+                "closed",
+            ),
+        ] {
+            let found = kind(Subject::Post, Repeat::Harmless, status, id);
+            assert_eq!(found, meaning, "{status} {id}");
         }
     }
 }

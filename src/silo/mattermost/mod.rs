@@ -6,6 +6,7 @@ mod config;
 pub(crate) mod api;
 mod fault;
 mod client;
+mod changes;
 mod files;
 pub(crate) mod arrival;
 mod people;

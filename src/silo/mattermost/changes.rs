@@ -1,0 +1,85 @@
+//! Changes of posts that exist: a new text, a reaction, their end. Mattermost forbids changes of what does not exist in the
+//! same words as those that the account has no right to, so that a refusal is looked into before it is believed.
+
+use reqwest::Method;
+use serde_json::json;
+
+use super::{
+    api::Post,
+    client::{Call, Client},
+    fault::{FORBIDDEN_CHANNEL, Fault, Subject},
+};
+
+impl Client {
+    /// A post.
+    pub async fn post(&self, id: &str) -> Result<Post, Fault> {
+        let found = self.ask(Call::get(Subject::Post, &["posts", id])).await;
+        found.map_err(|fault| match fault {
+            // Who may not even read it was removed from its channel.
+            Fault::Forbidden => Fault::Closed(FORBIDDEN_CHANNEL),
+            other => other,
+        })
+    }
+
+    /// Changes the text of a post of ours.
+    pub async fn patch(&self, id: &str, text: &str) -> Result<Post, Fault> {
+        let path = ["posts", id, "patch"];
+        let mut call = Call::new(Method::PUT, Subject::Post, &path);
+        call.body = Some(json!({ "message": text }));
+        match self.ask(call).await {
+            Err(fault) => Err(self.explained(id, fault).await),
+            patched => patched,
+        }
+    }
+
+    /// Deletes a post. Gone already is success.
+    pub async fn delete(&self, id: &str) -> Result<(), Fault> {
+        let path = ["posts", id];
+        let deleted = self
+            .send(Call::new(Method::DELETE, Subject::Post, &path))
+            .await;
+        self.gone_is_success(id, deleted).await
+    }
+
+    async fn gone_is_success(&self, id: &str, done: Result<Vec<u8>, Fault>) -> Result<(), Fault> {
+        let Err(fault) = done else {
+            return Ok(());
+        };
+        match self.explained(id, fault).await {
+            Fault::Gone => Ok(()),
+            fault => Err(fault),
+        }
+    }
+
+    /// Why a change of a post was forbidden. Mattermost forbids changes of posts that do not exist in the same words as those
+    /// that the account has no right to; only reading the post tells them apart.
+    async fn explained(&self, id: &str, fault: Fault) -> Fault {
+        if !matches!(fault, Fault::Forbidden) {
+            return fault;
+        }
+        match self.post(id).await {
+            Err(why) => why,
+            Ok(_) => fault,
+        }
+    }
+
+    /// Reacts to a post. That we have done so already is success.
+    pub async fn react(&self, post: &str, emoji: &str) -> Result<(), Fault> {
+        let me = self.me().await?.id;
+        let mut call = Call::new(Method::POST, Subject::Post, &["reactions"]);
+        call.body = Some(json!({ "user_id": me, "post_id": post, "emoji_name": emoji }));
+        match self.send(call).await {
+            Err(fault) => Err(self.explained(post, fault).await),
+            Ok(_) => Ok(()),
+        }
+    }
+
+    /// Takes a reaction of ours back. Gone already is success.
+    pub async fn unreact(&self, post: &str, emoji: &str) -> Result<(), Fault> {
+        let path = ["users", "me", "posts", post, "reactions", emoji];
+        let ended = self
+            .send(Call::new(Method::DELETE, Subject::Post, &path))
+            .await;
+        self.gone_is_success(post, ended).await
+    }
+}
