@@ -394,6 +394,20 @@ async fn edits_and_deletions_reach_gitter() {
 }
 
 #[tokio::test]
+async fn an_edit_of_a_copy_that_an_admin_deleted_does_not_bring_it_back() {
+    let ground = Ground::realtime().await;
+    let house = House::build(&ground).await;
+    house.said("$1", "one").await;
+    house.deliver().await;
+    ground.delete(&ground.sim.messages(&ground.room.id)[0].id);
+    house.happens("$1e", edit("$1", "one, corrected")).await;
+    house.deliver().await;
+    assert_eq!(ground.texts(), [""; 0]);
+    let tally = house.tally(footbridge_store::Side::Silo).await;
+    assert_eq!((tally.failed, tally.pending), (0, 0));
+}
+
+#[tokio::test]
 async fn an_edit_that_comes_too_late_points_to_the_old_text() {
     let ground = Ground::realtime().await;
     let house = House::start(&ground).await;

@@ -41,7 +41,8 @@ pub async fn perform(
             otherwise,
             ..
         } => match client.edit(room, target.as_str(), &content.text).await {
-            Ok(_) => Ok(Done::Changed(target.clone())),
+            // Gone: somebody deleted it, and a new text does not bring it back. The feed tells of the deletion.
+            Ok(_) | Err(Fault::Gone) => Ok(Done::Changed(target.clone())),
             // The text was checked before, so what is refused is the moment. What is done instead makes a
             // message, and the lane must note that before it happens.
             Err(Fault::Refused(_) | Fault::Rejected(_)) if otherwise.is_some() => {

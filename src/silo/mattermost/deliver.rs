@@ -45,9 +45,10 @@ impl Mattermost {
                 otherwise,
                 ..
             } => match self.replace(target.as_str(), content).await {
-                Ok(()) => Ok(Done::Changed(target.clone())),
+                // Gone: somebody deleted it, and a new text does not bring it back. The feed tells of the deletion.
+                Ok(()) | Err(Fault::Gone) => Ok(Done::Changed(target.clone())),
                 // What is done instead makes a message, and the lane must note that before it happens.
-                Err(Fault::Gone | Fault::Refused(_) | Fault::Rejected(_))
+                Err(Fault::Forbidden | Fault::Refused(_) | Fault::Rejected(_))
                     if otherwise.is_some() =>
                 {
                     Err(Fault::TooLate)
