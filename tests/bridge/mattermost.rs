@@ -800,3 +800,71 @@ async fn a_change_that_is_forbidden_is_no_message_that_is_gone() {
     assert_eq!(house.tally(Side::Silo).await.failed, 1);
     assert_eq!(ground.texts(), ["**Ann**: one"]);
 }
+
+#[tokio::test]
+async fn emoji_go_by_the_names_that_mattermost_has_for_them() {
+    let ground = Ground::with(Options {
+        knows_emoji: true,
+        ..Options::default()
+    })
+    .await;
+    let house = House::start(&ground).await;
+    house.said("$1", "one").await;
+    house.deliver().await;
+    for (number, key) in ["🤨", "🤔", "📡", "🤷🏽\u{200d}♂️", "🇩🇪"].iter().enumerate()
+    {
+        house
+            .happens(&format!("$r{number}"), react("$1", key))
+            .await;
+    }
+    house.deliver().await;
+    let names: Vec<String> = ground.posts()[0].reactions.keys().cloned().collect();
+    assert_eq!(
+        names,
+        [
+            "de",
+            "face_with_raised_eyebrow",
+            "man-shrugging",
+            "satellite_antenna",
+            "thinking_face"
+        ]
+    );
+    let post = ground.posts()[0].id.clone();
+    ground.sim.react(&ground.bob.id, &post, "satellite");
+    ground
+        .sim
+        .react(&ground.bob.id, &post, "woman-shrugging_dark_skin_tone");
+    let heard = house.heard(2).await.into_iter();
+    let keys: Vec<String> = heard
+        .map(|message| match message.action {
+            Action::React { key, .. } => key,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(keys, ["🛰\u{fe0f}", "🤷\u{200d}♀\u{fe0f}"]);
+}
+
+#[tokio::test]
+async fn an_emoji_that_the_server_has_no_name_for_is_told_in_words() {
+    let ground = Ground::with(Options {
+        knows_emoji: true,
+        ..Options::default()
+    })
+    .await;
+    let house = House::start(&ground).await;
+    house.said("$1", "one").await;
+    house.deliver().await;
+    // Newer than the table, and a name that no team has given.
+    house.happens("$2", react("$1", "🫠")).await;
+    house.happens("$3", react("$1", ":party_parrot:")).await;
+    house.happens("$4", react("$1", "🎉")).await;
+    house.deliver().await;
+    let tally = house.tally(Side::Silo).await;
+    assert_eq!((tally.failed, tally.delivered), (0, 4));
+    assert_eq!(
+        ground.texts(),
+        ["**Ann**: one", "🫠 Ann · :party_parrot: Ann"]
+    );
+    let names: Vec<String> = ground.posts()[0].reactions.keys().cloned().collect();
+    assert_eq!(names, ["tada"]);
+}

@@ -66,8 +66,8 @@ pub const KIND: Kind = Kind {
         Ability {
             what: What::Reaction,
             to_channel: Whole(
-                "each emoji once, as long as one person means it; words as a line in the thread; from encrypted rooms where \
-                 the portal wants them",
+                "each emoji once, as long as one person means it; words, and emoji that the server has no name for, as a line in \
+                 the thread; from encrypted rooms where the portal wants them",
             ),
             to_room: Whole(
                 "each emoji once, as long as one person means it; into encrypted rooms where the portal wants them",

@@ -65,7 +65,12 @@ impl Mattermost {
                 let Some(name) = emoji::name_of(key) else {
                     return Err(Fault::Refused("Mattermost has no such emoji".to_owned()));
                 };
-                self.client.react(target.as_str(), &name).await?;
+                match self.client.react(target.as_str(), &name).await {
+                    Err(Fault::NoEmoji) if !self.lacking.note(&name) => {
+                        return Err(Fault::Refused(Fault::NoEmoji.to_string()));
+                    }
+                    reacted => reacted?,
+                }
                 Ok(Done::Shown(Copy {
                     remote: RemoteId(format!("{target}/{name}")),
                     thread: None,

@@ -64,6 +64,9 @@ pub enum Fault {
     /// The account may not change the post, or it does not exist: only reading it tells.
     #[error("Mattermost does not let this account change that message")]
     Forbidden,
+    /// The server has no emoji of that name.
+    #[error("Mattermost has no emoji of that name")]
+    NoEmoji,
     /// The thread that a post was meant for does not exist (any more).
     #[error("the thread does not exist on Mattermost")]
     NoThread,
@@ -137,6 +140,13 @@ pub fn fault_of(
         }
         (403, Subject::Channel) => Fault::Closed(FORBIDDEN_CHANNEL),
         (404, Subject::Channel) => Fault::Closed("The channel does not exist on Mattermost"),
+        // In answer to a reaction: the name is not known, or names of teams are switched off.
+        (_, Subject::Post) if id.starts_with("app.emoji.") || id.starts_with("api.emoji.") => {
+            Fault::NoEmoji
+        }
+        (_, Subject::Post) if id == "app.reaction.save.save.too_many_reactions" => Fault::Refused(
+            "Mattermost takes no further kind of reaction to that message".to_owned(),
+        ),
         (404, Subject::Post) => Fault::Gone,
         (403, Subject::Post) => Fault::Forbidden,
         (429, _) => Fault::Busy { after },
@@ -196,6 +206,12 @@ impl From<Fault> for SendError {
                 Self::Refused { reason }
             }
             Fault::Rejected(_) => Self::Rejected { reason },
+            // It is planned anew at once: what has no name there is told in words.
+            Fault::NoEmoji => Self::Retry {
+                after: Some(Duration::ZERO),
+                outcome: Outcome::NotDone,
+                source: anyhow!(reason),
+            },
             Fault::TooLate => Self::TooLate,
             Fault::Busy { after } => Self::Limited { after: Some(after) },
             Fault::Out { after } => Self::Retry {
@@ -301,7 +317,10 @@ mod tests {
     #[test]
     fn every_refusal_of_a_reaction_has_one_meaning() {
         for (status, id, meaning) in [
+            (404, "app.emoji.get_by_name.no_result", "slowed"),
+            (501, "api.emoji.disabled.app_error", "slowed"),
             (404, "app.post.get.app_error", "refused"),
+            (400, "app.reaction.save.save.too_many_reactions", "refused"),
             (
                 403,
                 "api.reaction.save.archived_channel.app_error",

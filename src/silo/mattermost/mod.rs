@@ -80,6 +80,8 @@ pub struct Mattermost {
     /// Whether the server lets this account show other names, as far as is known.
     permits: AtomicBool,
     sign_out: SignOut,
+    /// The names of emoji that the server does not have.
+    lacking: emoji::Lacking,
     /// Our account, once asked for.
     me: tokio::sync::OnceCell<User>,
     /// What channels are called, and which are open to everybody on the server.
@@ -106,6 +108,7 @@ impl Mattermost {
             health: Arc::default(),
             permits: AtomicBool::new(false),
             sign_out: SignOut::default(),
+            lacking: emoji::Lacking::default(),
             me: tokio::sync::OnceCell::new(),
             known: Mutex::default(),
         })
@@ -206,13 +209,12 @@ impl Outlet for Mattermost {
         openly: bool,
         now: Millis,
     ) -> Plan {
-        let is_told = |key: &str| emoji::name_of(key).is_none();
-        match (outgoing.copies.first(), emoji::name_of(key)) {
+        let name_of = |key: &str| emoji::name_of(key).filter(|name| !self.lacking.has(name));
+        let is_told = |key: &str| name_of(key).is_none();
+        match (outgoing.copies.first(), name_of(key)) {
             // All colours of skin are one there.
             (Some(copy), Some(name)) => {
-                let same = (key, |other: &str| {
-                    emoji::name_of(other).as_ref() == Some(&name)
-                });
+                let same = (key, |other: &str| name_of(other).as_ref() == Some(&name));
                 mirrored(reacted, same, &copy.remote, openly)
             }
             // What is no emoji there is told.
