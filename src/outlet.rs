@@ -80,7 +80,8 @@ pub enum Step {
         /// What to do where the silo no longer allows the change.
         otherwise: Option<Box<Step>>,
     },
-    /// Take a message of ours back. Gone already is success.
+    /// Take a message of ours back. Gone already is success. Where what others have answered would go with it, it may be
+    /// emptied instead.
     Remove {
         /// The message.
         target: RemoteId,
@@ -188,6 +189,8 @@ pub enum Done {
     },
     /// This message is gone.
     Gone(RemoteId),
+    /// This message says nothing any more, but stands there because others have answered to it.
+    Emptied(RemoteId),
     /// This reaction of our own is there now.
     Shown(Copy),
     /// This reaction of our own is gone.

@@ -281,14 +281,7 @@ impl Lane {
         if let Some(rule) = passed.find_map(|(toward, tastes)| tastes.against(message, toward)) {
             return Ok(Ok(Plan::Skip(rule.to_owned())));
         }
-        let known = match message.target() {
-            Some(target) => {
-                self.store
-                    .copies(&delivery.from, target, &delivery.to)
-                    .await?
-            }
-            None => Copies::default(),
-        };
+        let known = self.known(delivery, message).await?;
         if let Some(plan) = self.elsewhere(delivery, message, &known).await? {
             return Ok(Ok(plan));
         }
@@ -352,6 +345,21 @@ impl Lane {
             }
             (plan, _) => Ok(plan),
         }
+    }
+
+    /// What is known of the message that this one is about.
+    async fn known(&self, delivery: &Delivery, message: &Message) -> Result<Copies, Error> {
+        let Some(target) = message.target() else {
+            return Ok(Copies::default());
+        };
+        let (from, to) = (&delivery.from, &delivery.to);
+        let mut known = self.store.copies(from, target, to).await?;
+        if let (Action::Post { .. }, true, Some(entry)) =
+            (&message.action, known.copies.is_empty(), known.entry)
+        {
+            known.copies = self.store.emptied_copies(entry, to).await?;
+        }
+        Ok(known)
     }
 
     /// The portals that a delivery passes: in which direction, and what each wants.

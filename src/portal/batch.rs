@@ -87,7 +87,7 @@ impl Lane {
                     if let Some(at) = self.find(&members, owed, target).await?
                         && let Some(member) = members.get_mut(at)
                     {
-                        if !self.store.is_taken_back(owed.entry).await? {
+                        if !self.store.is_edit_taken_back(owed.entry).await? {
                             rewrite(&mut member.outgoing.message, &message);
                         }
                         member.included.push(owed.id);

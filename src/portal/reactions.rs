@@ -119,19 +119,18 @@ impl Lane {
         known: &Copies,
         plan: Plan,
     ) -> Result<Plan, Error> {
-        let (Plan::Steps(mut steps), Some(entry)) = (plan.clone(), known.entry) else {
+        let (Plan::Steps(steps), Some(entry)) = (plan.clone(), known.entry) else {
             return Ok(plan);
         };
         let kept = self.store.reactions(entry, &delivery.to).await?;
         let lines = kept.into_iter().filter(|reaction| reaction.line);
-        steps.extend(
-            lines
-                .filter_map(|reaction| reaction.shown)
-                .map(|shown| Step::Remove {
-                    target: shown.remote,
-                }),
-        );
-        Ok(Plan::Steps(steps))
+        let lines = lines
+            .filter_map(|reaction| reaction.shown)
+            .map(|shown| Step::Remove {
+                target: shown.remote,
+            });
+        // The line first: it stands in the thread of the message, where it would count as an answer.
+        Ok(Plan::Steps(lines.chain(steps).collect()))
     }
 }
 

@@ -262,16 +262,21 @@ impl Lane {
         let (made, gone, replaces) = match done {
             Done::Made(copy) => (Some(copy), None, None),
             Done::Replaced { target, by } => (Some(by), None, Some(target)),
-            Done::Changed(_) | Done::Struck(..) | Done::Shown(_) | Done::Hidden(_) => {
-                (None, None, None)
-            }
+            Done::Changed(_)
+            | Done::Emptied(_)
+            | Done::Struck(..)
+            | Done::Shown(_)
+            | Done::Hidden(_) => (None, None, None),
             Done::Gone(remote) => (None, Some(remote), None),
         };
         let about_reactions = matches!(
             message.action,
             Action::React { .. } | Action::Unreact { .. } | Action::Delete { .. }
         );
-        if let Done::Struck(remote, slot) = done {
+        if let Done::Emptied(remote) = done {
+            let emptied = self.store.step_emptied(delivery.id, remote, last);
+            emptied.await?;
+        } else if let Done::Struck(remote, slot) = done {
             self.store.struck(delivery.id, remote, *slot, last).await?;
         } else if let Done::Shown(copy) = done {
             self.store

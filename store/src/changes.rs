@@ -103,7 +103,7 @@ impl Store {
     }
 
     /// Whether an edit that is owed was taken back itself: something that waits is about it.
-    pub async fn is_taken_back(&self, edit: EntryId) -> Result<bool, Error> {
+    pub async fn is_edit_taken_back(&self, edit: EntryId) -> Result<bool, Error> {
         self.read("look whether an edit was taken back", move |desk| {
             Ok(desk
                 .sql

@@ -13,12 +13,12 @@ pub struct Linked {
     pub copy: Copy,
     /// Whether it was written there. If not, we made it.
     pub original: bool,
-    /// Whether it is a copy that we took back.
+    /// Whether it is a copy that we took back, so that nothing stands there any more.
     pub gone: bool,
 }
 
 /// The columns of a [`Linked`], for `link` as `l`.
-const COLUMNS: &str = "l.remote, l.thread, l.sent_at, l.gone, EXISTS (
+const COLUMNS: &str = "l.remote, l.thread, l.sent_at, l.gone AND NOT l.emptied, EXISTS (
     SELECT 1 FROM journal j WHERE j.id = l.entry_id AND j.place = l.place AND j.fact = l.remote)";
 
 fn linked(row: &Row<'_>) -> rusqlite::Result<Linked> {
@@ -47,6 +47,27 @@ impl Store {
                 ))?
                 .query_row(params![place, remote], linked)
                 .optional()?)
+        })
+        .await
+    }
+
+    /// Whether it was us who took a copy back, and nobody who told of it there: nothing stands there any more, and no fact
+    /// `told` ever came.
+    pub async fn is_taken_back(
+        &self,
+        place: &Place,
+        remote: &RemoteId,
+        told: &RemoteId,
+    ) -> Result<bool, Error> {
+        let (place, remote, told) = (place.clone(), remote.clone(), told.clone());
+        self.read("look for a copy that was taken back", move |desk| {
+            Ok(desk
+                .sql
+                .prepare_cached(
+                    "SELECT 1 FROM link l WHERE l.place = ?1 AND l.remote = ?2 AND l.gone AND NOT l.emptied
+                     AND NOT EXISTS (SELECT 1 FROM journal j WHERE j.place = ?1 AND j.fact = ?3)",
+                )?
+                .exists(params![place, remote, told])?)
         })
         .await
     }

@@ -82,6 +82,36 @@ impl Store {
         .await
     }
 
+    /// The copies of an entry in a place that say nothing any more, but that others have answered to: new answers belong
+    /// there too.
+    pub async fn emptied_copies(&self, entry: EntryId, place: &Place) -> Result<Vec<Copy>, Error> {
+        let place = place.clone();
+        self.read("find the emptied copies of an entry", move |desk| {
+            copies_that(desk.sql, entry, &place, true)
+        })
+        .await
+    }
+
+    /// The present step is done: a copy says nothing any more, and stands there for what hangs on it. Otherwise as
+    /// [`Store::step_done`].
+    pub async fn step_emptied(
+        &self,
+        delivery: DeliveryId,
+        copy: &RemoteId,
+        last: bool,
+    ) -> Result<(), Error> {
+        let copy = copy.clone();
+        self.transaction("settle a step", move |desk| {
+            let Some(debt) = settle::debt(desk.sql, delivery)? else {
+                outbox::note(0, delivery);
+                return Ok(());
+            };
+            empty(desk.sql, &debt.to, &copy)?;
+            outbox::advance(desk, &debt, last)
+        })
+        .await
+    }
+
     /// Whether the message is known: an original we accepted or a copy we made, even one taken back since.
     pub async fn is_linked(&self, place: &Place, remote: &RemoteId) -> Result<bool, Error> {
         let (place, remote) = (place.clone(), remote.clone());
@@ -185,12 +215,23 @@ fn slot_of(sql: &Connection, entry: EntryId, place: &Place) -> Result<Option<u32
 }
 
 fn copies_of(sql: &Connection, entry: EntryId, place: &Place) -> Result<Vec<Copy>, Fault> {
+    copies_that(sql, entry, place, false)
+}
+
+/// Those that were emptied, or those that say what they said.
+fn copies_that(
+    sql: &Connection,
+    entry: EntryId,
+    place: &Place,
+    were_emptied: bool,
+) -> Result<Vec<Copy>, Fault> {
     Ok(sql
         .prepare_cached(
             "SELECT remote, thread, sent_at, file FROM link
-             WHERE entry_id = ?1 AND place = ?2 AND gone = 0 AND edits IS NULL ORDER BY part",
+             WHERE entry_id = ?1 AND place = ?2 AND gone = ?3 AND emptied = ?3 AND edits IS NULL
+             ORDER BY part",
         )?
-        .query_map(params![entry, place], |row| {
+        .query_map(params![entry, place, were_emptied], |row| {
             Ok(Copy {
                 remote: row.get(0)?,
                 thread: row.get(1)?,
@@ -257,9 +298,16 @@ pub(crate) fn link_part(
     Ok(())
 }
 
+/// The copy says nothing any more, but what answers to it hangs on it.
+pub(crate) fn empty(sql: &Connection, place: &Place, remote: &RemoteId) -> Result<(), Fault> {
+    sql.prepare_cached("UPDATE link SET gone = 1, emptied = 1 WHERE place = ?1 AND remote = ?2")?
+        .execute(params![place, remote])?;
+    Ok(())
+}
+
 /// The copy is gone. Its id stays known, so that a late echo of it is no new message.
 pub(crate) fn unlink(sql: &Connection, place: &Place, remote: &RemoteId) -> Result<(), Fault> {
-    sql.prepare_cached("UPDATE link SET gone = 1 WHERE place = ?1 AND remote = ?2")?
+    sql.prepare_cached("UPDATE link SET gone = 1, emptied = 0 WHERE place = ?1 AND remote = ?2")?
         .execute(params![place, remote])?;
     Ok(())
 }

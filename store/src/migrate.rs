@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// The steps; the schema's number is how many of them were taken.
-const STEPS: [&str; 23] = [
+const STEPS: [&str; 24] = [
     include_str!("../migrations/001_init.sql"),
     include_str!("../migrations/002_bundles.sql"),
     include_str!("../migrations/003_parked.sql"),
@@ -35,6 +35,7 @@ const STEPS: [&str; 23] = [
     include_str!("../migrations/021_openings.sql"),
     include_str!("../migrations/022_changes.sql"),
     include_str!("../migrations/023_edits.sql"),
+    include_str!("../migrations/024_emptied.sql"),
 ];
 
 /// Marks the file as ours: `FtBr`.

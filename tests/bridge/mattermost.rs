@@ -868,3 +868,114 @@ async fn an_emoji_that_the_server_has_no_name_for_is_told_in_words() {
     let names: Vec<String> = ground.posts()[0].reactions.keys().cloned().collect();
     assert_eq!(names, ["tada"]);
 }
+
+/// A thread whose first message is Ann's, with answers of Bob's and of Cy's in the room.
+async fn thread(ground: &Ground, house: &House) {
+    house.said("$1", "root").await;
+    house.deliver().await;
+    let root = ground.posts()[0].id.clone();
+    ground.act(Act::Thread(&root, "from the channel"));
+    house.heard(1).await;
+    let answer = Action::Post {
+        body: Body::plain("from the room"),
+        style: Style::Text,
+        reply_to: Some(RemoteId::from("$1")),
+        thread: None,
+    };
+    house.happens_by("$2", "Cy", answer).await;
+    house.deliver().await;
+    assert_eq!(ground.posts()[2].root_id, root);
+}
+
+#[tokio::test]
+async fn the_first_message_of_a_thread_is_emptied_where_others_answered() {
+    let ground = Ground::new().await;
+    let house = House::start(&ground).await;
+    thread(&ground, &house).await;
+    house.happens("$3", delete("$1")).await;
+    house.deliver().await;
+    let left = [
+        "*(message deleted)*",
+        "from the channel",
+        "**Cy**: from the room",
+    ];
+    assert_eq!(ground.texts(), left);
+    house.hears_nothing_more().await;
+    // Nothing brings it back.
+    house.happens("$4", edit("$1", "root again")).await;
+    house.deliver().await;
+    assert_eq!(ground.texts(), left);
+    // What is answered later belongs to the thread.
+    let answer = Action::Post {
+        body: Body::plain("later"),
+        style: Style::Text,
+        reply_to: None,
+        thread: Some(RemoteId::from("$1")),
+    };
+    house.happens("$4a", answer).await;
+    house.deliver().await;
+    let later = ground.posts().pop().unwrap();
+    assert_eq!(later.root_id, ground.posts()[0].id);
+    ground.sim.delete(&later.id);
+    assert!(matches!(
+        house.heard(1).await[0].action,
+        Action::Delete { .. }
+    ));
+    let tally = house.tally(Side::Silo).await;
+    assert_eq!((tally.failed, tally.pending), (0, 0));
+    // Without answers it goes.
+    house.said("$5", "alone").await;
+    house.deliver().await;
+    house.happens("$6", delete("$5")).await;
+    house.deliver().await;
+    assert_eq!(ground.texts(), left);
+    // Who deletes the thread there is heard.
+    ground.sim.delete(&ground.posts()[0].id);
+    let gone = house.heard(3).await;
+    assert!(
+        gone.iter()
+            .all(|message| matches!(message.action, Action::Delete { .. }))
+    );
+}
+
+#[tokio::test]
+async fn what_goes_with_a_message_that_we_delete_is_deleted_by_nobody() {
+    // Where it cannot be emptied any more, the thread goes with it.
+    let ground = Ground::with(Options {
+        edit_limit: Some(Duration::ZERO),
+        ..Options::default()
+    })
+    .await;
+    let house = House::start(&ground).await;
+    thread(&ground, &house).await;
+    house.happens("$3", delete("$1")).await;
+    house.deliver().await;
+    assert!(ground.texts().is_empty(), "{:?}", ground.texts());
+    ground.say("after");
+    assert_eq!(house.heard_texts(1).await, ["after"]);
+    house.hears_nothing_more().await;
+    // Neither is it news for a bridge that only sees what is left.
+    let mut house = house.rebuild(&ground).await;
+    house.listen().await;
+    house.hears_nothing_more().await;
+}
+
+#[tokio::test]
+async fn a_thread_that_we_deleted_unheard_is_deleted_by_nobody() {
+    let ground = Ground::with(Options {
+        edit_limit: Some(Duration::ZERO),
+        ..Options::default()
+    })
+    .await;
+    let house = House::start(&ground).await;
+    thread(&ground, &house).await;
+    let house = house.rebuild(&ground).await;
+    house.happens("$3", delete("$1")).await;
+    house.deliver().await;
+    assert!(ground.texts().is_empty());
+    let mut house = house.rebuild(&ground).await;
+    house.listen().await;
+    ground.say("after");
+    assert_eq!(house.heard_texts(1).await, ["after"]);
+    house.hears_nothing_more().await;
+}

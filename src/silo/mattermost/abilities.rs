@@ -51,7 +51,9 @@ pub const KIND: Kind = Kind {
         },
         Ability {
             what: What::Deletion,
-            to_channel: Whole(""),
+            to_channel: Whole(
+                "a thread's first message is emptied where others have answered, so that they stay",
+            ),
             to_room: Whole("of a thread's first message with its thread"),
         },
         Ability {

@@ -29,6 +29,9 @@ pub struct Post {
     pub channel_id: String,
     /// The first post of its thread.
     pub root_id: String,
+    /// How many answers its thread has.
+    #[serde(deserialize_with = "lenient")]
+    pub reply_count: u64,
     /// Not empty where this is the old text of another post.
     pub original_id: String,
     /// Markdown.

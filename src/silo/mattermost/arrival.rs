@@ -133,12 +133,12 @@ pub fn deletion(place: &Place, post: &Post) -> Arrival {
         },
         files: Vec::new(),
     };
-    happened(
-        place,
-        format!("{}/delete", post.id),
-        seen_at,
-        written(&change),
-    )
+    happened(place, deletion_fact(&post.id).0, seen_at, written(&change))
+}
+
+/// The name of the fact that a post was deleted.
+pub fn deletion_fact(post: &str) -> RemoteId {
+    RemoteId(format!("{post}/delete"))
 }
 
 /// Somebody reacted to a post; `None` with what is no emoji.

@@ -55,12 +55,7 @@ impl Mattermost {
                 }
                 Err(fault) => Err(fault),
             },
-            Step::Remove { target } => {
-                // Before the request: Mattermost publishes the removal before it answers.
-                self.echoes.removing(target.as_str());
-                self.client.delete(target.as_str()).await?;
-                Ok(Done::Gone(target.clone()))
-            }
+            Step::Remove { target } => self.remove(target).await,
             Step::React { target, key, .. } => {
                 let Some(name) = emoji::name_of(key) else {
                     return Err(Fault::Refused("Mattermost has no such emoji".to_owned()));

@@ -13,6 +13,7 @@ mod people;
 mod emoji;
 mod facts;
 mod reactions;
+mod removals;
 mod deliver;
 mod listener;
 mod begin;

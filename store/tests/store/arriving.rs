@@ -299,6 +299,49 @@ async fn a_copy_taken_back_is_no_copy_but_its_echo_is_still_ours() {
 }
 
 #[tokio::test]
+async fn an_emptied_copy_is_no_copy_but_answers_to_it_belong_there() {
+    let ground = Ground::with_one_portal().await;
+    let (lane, channel) = (to_silo(&ground.a), ground.a.channel.clone());
+    let store = &ground.store;
+    ground.accept(vec![letter(&ground.room, "$1")]).await;
+    ground.deliver(lane, "g1").await;
+    let mut deletion = letter(&ground.room, "$2");
+    deletion.message = None;
+    ground.accept(vec![deletion]).await;
+    let (copy, told) = (RemoteId::from("g1"), RemoteId::from("g1/delete"));
+    let delivery = ground.ready(lane).await;
+    let emptied = store.step_emptied(delivery.id, &copy, true);
+    emptied.await.unwrap();
+    let from = RemoteId::from("$1");
+    let copies = store.copies(&ground.room, &from, &channel).await.unwrap();
+    assert!(copies.copies.is_empty());
+    let entry = copies.entry.unwrap();
+    let emptied = store.emptied_copies(entry, &channel).await.unwrap();
+    assert_eq!(emptied[0].remote, copy);
+    // It stands there, so whoever deletes it there is heard.
+    let linked = store.linked(&channel, &copy).await.unwrap();
+    assert!(!linked.unwrap().gone);
+    let is_ours = async || {
+        let is_ours = store.is_taken_back(&channel, &copy, &told).await;
+        is_ours.unwrap()
+    };
+    assert!(!is_ours().await);
+    store.copy_is_gone(&channel, &copy).await.unwrap();
+    assert!(is_ours().await);
+    assert!(
+        store
+            .emptied_copies(entry, &channel)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    let mut deletion = letter(&channel, "g1/delete");
+    deletion.message = None;
+    ground.accept(vec![deletion]).await;
+    assert!(!is_ours().await);
+}
+
+#[tokio::test]
 async fn a_removed_portal_accepts_nothing_until_it_is_opened_again() {
     let ground = Ground::new().await;
     ground.accept(vec![letter(&ground.room, "$1")]).await;

@@ -154,7 +154,7 @@ async fn an_edit_that_was_taken_back_itself_changes_nothing_that_waits() {
     assert_eq!(taken_back, [true, false]);
     for (id, taken_back) in behind {
         let edit = ground.store.owed(lane, id).await.unwrap().unwrap();
-        let known = ground.store.is_taken_back(edit.entry).await.unwrap();
+        let known = ground.store.is_edit_taken_back(edit.entry).await.unwrap();
         assert_eq!(known, taken_back);
     }
 }
