@@ -8,7 +8,7 @@ use footbridge_store::{Copy, Millis, RemoteId};
 
 use edits::{and_then, edits, has_other_file};
 
-use super::markdown::{Flavour, attributed, joined, markdown_from_body, prefix, split, units};
+use super::markdown::{Flavour, joined, markdown_from_body, prefix, split, units};
 use crate::{
     file::File,
     message::{Action, Sender, Style},
@@ -32,6 +32,9 @@ pub struct Rules {
     /// Whether it takes files; where not, a line names them.
     pub files: bool,
 }
+
+/// What stands in front of an action whose author's name stands beside it.
+pub const ACTION: &str = "\\* ";
 
 /// Where the name of an author stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -268,12 +271,17 @@ struct Speech<'a> {
 
 impl Speech<'_> {
     fn whole(&self) -> String {
-        let flavour = self.rules.flavour;
-        let text = match self.name {
-            Some(name) => attributed(name, self.body, self.style, flavour),
-            None => markdown_from_body(self.body, flavour),
-        };
-        joined(self.mark, &text)
+        let text = markdown_from_body(self.body, self.rules.flavour);
+        joined(self.mark, &joined(&self.prefix(), &text))
+    }
+
+    /// What stands in front of each text: whose it is, and that it is an action.
+    fn prefix(&self) -> Cow<'_, str> {
+        match self.name {
+            Some(name) => Cow::Owned(prefix(name, self.style, self.rules.flavour)),
+            None if self.author.is_some() && self.style == Style::Emote => Cow::Borrowed(ACTION),
+            None => Cow::Borrowed(""),
+        }
     }
 
     /// How it is spoken, and whose name stands beside it.
@@ -287,10 +295,8 @@ impl Speech<'_> {
     }
 
     fn split_behind(&self, opening: &str) -> Vec<String> {
-        let flavour = self.rules.flavour;
-        let name = self.name.map(|name| prefix(name, self.style, flavour));
-        let name = format!("{opening}{}{}", self.mark, name.unwrap_or_default());
-        let text = markdown_from_body(self.body, flavour);
+        let name = format!("{opening}{}{}", self.mark, self.prefix());
+        let text = markdown_from_body(self.body, self.rules.flavour);
         split(&text, &name, self.rules.longest)
     }
 

@@ -979,3 +979,57 @@ async fn a_thread_that_we_deleted_unheard_is_deleted_by_nobody() {
     assert_eq!(house.heard_texts(1).await, ["after"]);
     house.hears_nothing_more().await;
 }
+
+#[tokio::test]
+async fn names_follow_the_server_into_the_text_and_back() {
+    let mut ground = Ground::with(Options {
+        overrides: true,
+        ..Options::default()
+    })
+    .await;
+    ground.names = Names::Beside;
+    let house = House::start(&ground).await;
+    house.said("$1", "one").await;
+    house.deliver().await;
+    ground.sim.allow_overrides(false);
+    ground.say("seen");
+    house.heard(1).await;
+    house.said("$2", "two").await;
+    house.happens("$3", edit("$1", "one, corrected")).await;
+    house.deliver().await;
+    ground.sim.allow_overrides(true);
+    ground.say("seen again");
+    house.heard(1).await;
+    house.said("$4", "three").await;
+    house.deliver().await;
+    assert_eq!(
+        ground.read(),
+        [
+            "Ann: **Ann**: one, corrected",
+            "bob: seen",
+            "bridge: **Ann**: two",
+            "bob: seen again",
+            "Ann: three"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn an_action_is_one_beside_its_name_too() {
+    let mut ground = Ground::with(Options {
+        overrides: true,
+        ..Options::default()
+    })
+    .await;
+    ground.names = Names::Beside;
+    let house = House::start(&ground).await;
+    let waves = Action::Post {
+        body: Body::plain("waves"),
+        style: Style::Emote,
+        reply_to: None,
+        thread: None,
+    };
+    house.happens("$1", waves).await;
+    house.deliver().await;
+    assert_eq!(ground.read(), ["Ann: \\* waves"]);
+}

@@ -1,24 +1,24 @@
 //! Performs the steps of a plan, and finds out later whether a step whose answer was lost happened.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use footbridge_store::{Copy, Millis, RemoteId};
 use serde_json::{Map, json};
 
 use super::{
-    Mattermost,
+    LONGEST, Mattermost,
     api::Post,
     client::{PAGE, Range},
     emoji,
     fault::Fault,
 };
 use crate::{
-    message::Sender,
+    message::{Sender, Style},
     names,
     outlet::{Content, Done, Outcome, Step},
     silo::{
-        markdown::{Flavour, joined, prefix},
-        plan::Names,
+        markdown::{Flavour, joined, prefix, units},
+        plan::{ACTION, Names},
     },
     spool::Spooled,
 };
@@ -132,7 +132,8 @@ impl Mattermost {
         file: Option<&str>,
     ) -> Result<Post, Fault> {
         let mut props = Map::new();
-        if let Some(author) = &content.author {
+        let beside = self.naming.names() == Names::Beside;
+        if let Some(author) = content.author.as_ref().filter(|_| beside) {
             // It stands beside the text, and in the notices that apps make of it.
             let name = names::isolated(&names::shown(&author.name, &author.id));
             let name = name.replace('@', "@\u{200b}");
@@ -144,7 +145,7 @@ impl Mattermost {
         }
         let made = self
             .client
-            .create(channel, (&content.text, root, file), key, props)
+            .create(channel, (&self.text_of(content), root, file), key, props)
             .await?;
         let named = self.name_in_text(&made, content).await;
         named.map_err(|fault| match fault {
@@ -159,8 +160,16 @@ impl Mattermost {
     }
 
     async fn replace(&self, id: &str, content: &Content) -> Result<(), Fault> {
-        let changed = self.client.patch(id, &content.text).await?;
+        let changed = self.client.patch(id, &self.text_of(content)).await?;
         self.name_in_text(&changed, content).await
+    }
+
+    /// The text as it is sent: with its author's name in front if that was to stand beside it, but no longer may.
+    fn text_of<'a>(&self, content: &'a Content) -> Cow<'a, str> {
+        match &content.author {
+            Some(author) if self.naming.names() == Names::InText => with_name(author, content),
+            _ => Cow::Borrowed(&content.text),
+        }
     }
 
     /// A name that should stand beside the text and does not is put in front of it.
@@ -168,10 +177,11 @@ impl Mattermost {
         let Some(author) = &content.author else {
             return Ok(());
         };
-        if post.props.override_username.is_some() {
+        let in_text = self.naming.names() == Names::InText;
+        if in_text || post.props.override_username.is_some() {
             return Ok(());
         }
-        self.names_stay_in_text();
+        self.naming.refused();
         let text = with_name(author, content);
         self.client.patch(&post.id, &text).await.map(drop)
     }
@@ -201,31 +211,22 @@ impl Mattermost {
         }
         Ok(None)
     }
-
-    /// Where the name of an author stands at the moment.
-    pub(super) fn names(&self) -> Names {
-        if self.permits.load(std::sync::atomic::Ordering::Relaxed) {
-            Names::Beside
-        } else {
-            Names::InText
-        }
-    }
-
-    fn names_stay_in_text(&self) {
-        if self
-            .permits
-            .swap(false, std::sync::atomic::Ordering::Relaxed)
-        {
-            tracing::warn!(silo.name = %self.name,
-                "Mattermost does not let this account show other names; they stand in the text from now on");
-        }
-    }
 }
 
-fn with_name(author: &Sender, content: &Content) -> String {
+/// With the name in front, as far as there is room for it.
+fn with_name<'a>(author: &Sender, content: &'a Content) -> Cow<'a, str> {
     let name = names::shown(&author.name, &author.id);
-    let prefix = prefix(&name, content.style, Flavour::Mattermost);
-    joined(&prefix, &content.text)
+    let action = content.text.strip_prefix(ACTION);
+    let (style, text) = match (content.style, action) {
+        (Style::Emote | Style::Notice, Some(text)) => (Style::Emote, text),
+        (style, _) => (style, content.text.as_str()),
+    };
+    let named = joined(&prefix(&name, style, Flavour::Mattermost), text);
+    if units(&named) > LONGEST {
+        Cow::Borrowed(&content.text)
+    } else {
+        Cow::Owned(named)
+    }
 }
 
 /// A post of ours as a copy.

@@ -43,6 +43,7 @@ pub async fn follow(
             begun: false,
             last: None,
             wanted: BTreeSet::new(),
+            settings: true,
             held: Vec::new(),
         };
         let Err(mut ending) = connection.run(stop).await;
@@ -83,6 +84,8 @@ struct Connection<'a> {
     last: Option<u64>,
     /// Channels that must be read.
     wanted: BTreeSet<String>,
+    /// Whether the server's settings must be asked for.
+    settings: bool,
     /// What came while channels were read.
     held: Vec<Event>,
 }
@@ -108,6 +111,9 @@ impl Connection<'_> {
         let mut audit = Instant::now() + self.wire.audit;
         let mut pulse = Pulse::new(self.wire.ping);
         loop {
+            if std::mem::take(&mut self.settings) {
+                self.listener.renew_settings().await;
+            }
             if !self.wanted.is_empty() {
                 self.read_wanted(socket, &mut pulse, stop).await?;
             }
@@ -127,6 +133,7 @@ impl Connection<'_> {
                 }
                 () = tokio::time::sleep_until(audit) => {
                     audit = Instant::now() + self.wire.audit;
+                    self.settings = true;
                     self.audit(socket, &mut pulse, stop).await?;
                 }
             }
@@ -210,6 +217,7 @@ impl Connection<'_> {
         if number > expected {
             tracing::warn!(silo.name = %self.listener.silo, missing = number - expected,
                 "Mattermost left events out; reading the channels");
+            self.settings = true;
             self.wanted.extend(self.listener.channels());
         }
         self.last = self.last.max(Some(number));
@@ -228,6 +236,10 @@ impl Connection<'_> {
             }
             "user_added" if event.data.user_id == self.listener.me => {
                 self.want(channel_of(&event));
+                Ok(())
+            }
+            "config_changed" => {
+                self.listener.renew_settings().await;
                 Ok(())
             }
             _ => Ok(()),

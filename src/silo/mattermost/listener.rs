@@ -11,6 +11,7 @@ use super::{
     begin::Names,
     client::{Client, Range},
     fault::Fault,
+    naming::Naming,
     people::People,
 };
 use crate::{
@@ -46,6 +47,8 @@ pub struct Shared {
     pub echoes: Arc<Echoes>,
     /// How the feed is doing.
     pub health: Arc<Health>,
+    /// Where names of authors stand.
+    pub naming: Arc<Naming>,
     /// Names.
     pub people: People,
 }

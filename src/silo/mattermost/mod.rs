@@ -11,9 +11,11 @@ mod files;
 pub(crate) mod arrival;
 mod people;
 mod emoji;
+mod naming;
 mod facts;
 mod reactions;
 mod removals;
+mod standing;
 mod deliver;
 mod listener;
 mod begin;
@@ -27,7 +29,7 @@ pub use config::MattermostConfig;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -72,14 +74,12 @@ const LONGEST: usize = 16_383;
 pub struct Mattermost {
     name: String,
     url: Url,
-    wants_names: bool,
     icon: Option<Url>,
     client: Arc<Client>,
     echoes: Arc<Echoes>,
     health: Arc<Health>,
     wire: Wire,
-    /// Whether the server lets this account show other names, as far as is known.
-    permits: AtomicBool,
+    naming: Arc<naming::Naming>,
     sign_out: SignOut,
     /// The names of emoji that the server does not have.
     lacking: emoji::Lacking,
@@ -101,13 +101,15 @@ impl Mattermost {
                 audit: config.audit,
             },
             client: Arc::new(Client::new(shared, config.url.clone(), config.token)),
+            naming: Arc::new(naming::Naming::new(
+                &config.name,
+                config.names == Names::Beside,
+            )),
             name: config.name,
             url: config.url,
-            wants_names: config.names == Names::Beside,
             icon: config.icon,
             echoes: Arc::default(),
             health: Arc::default(),
-            permits: AtomicBool::new(false),
             sign_out: SignOut::default(),
             lacking: emoji::Lacking::default(),
             me: tokio::sync::OnceCell::new(),
@@ -146,7 +148,7 @@ impl Mattermost {
             flavour: Flavour::Mattermost,
             longest: LONGEST,
             editable: None,
-            names: self.names(),
+            names: self.naming.names(),
             files: true,
         }
     }
@@ -333,6 +335,7 @@ impl Silo for Mattermost {
                 client: self.client.clone(),
                 echoes: self.echoes.clone(),
                 health: self.health.clone(),
+                naming: self.naming.clone(),
                 people: people::People::default(),
             });
             let mut listener = Listener::open(&self.name, me.id, channels, inbox, shared).await?;
