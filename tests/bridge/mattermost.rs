@@ -8,7 +8,7 @@ use footbridge::{
     message::{Action, Message, Style},
     secret::Secret,
     silo::{
-        FeedState, Silo,
+        FeedState, Silo, SiloError,
         mattermost::{Mattermost, MattermostConfig},
         plan::Names,
     },
@@ -1032,4 +1032,53 @@ async fn an_action_is_one_beside_its_name_too() {
     house.happens("$1", waves).await;
     house.deliver().await;
     assert_eq!(ground.read(), ["Ann: \\* waves"]);
+}
+
+#[tokio::test]
+async fn a_channel_that_cannot_be_opened_says_what_it_may_be() {
+    let ground = Ground::new().await;
+    let cellar = [&ground.bob];
+    ground.sim.add_channel(&ground.team, "cellar", "P", &cellar);
+    let members = [&ground.bridge, &ground.bob];
+    let attic = ground.sim.add_channel(&ground.team, "attic", "O", &members);
+    ground.sim.archive(&attic.id);
+    ground.sim.add_channel(&ground.team, "old", "O", &members);
+    let silo = ground.silo();
+    let why = async |channel: &str| match silo.resolve(channel).await {
+        Err(SiloError::NoChannel(reason)) => reason,
+        other => panic!("{channel}: {:?}", other.map(|channel| channel.name)),
+    };
+    assert!(why("team/attic").await.contains("is archived"));
+    for hidden in ["team/cellar", "team/renamed"] {
+        let why = why(hidden).await;
+        for possible in ["private", "renamed", "/invite"] {
+            assert!(why.contains(possible), "{why}");
+        }
+    }
+    assert!(why("nowhere/town").await.contains("team"));
+}
+
+#[tokio::test]
+async fn an_archived_channel_is_closed_until_it_is_restored() {
+    let ground = Ground::new().await;
+    let house = House::start(&ground).await;
+    ground.sim.archive(&ground.channel.id);
+    house
+        .until("the channel is closed", || house.silo.closed() == 1)
+        .await;
+    // Nor is it open for a connection that finds it so.
+    let before = ground.sim.calls()["GET websocket"];
+    ground.sim.cut(Cut::Close);
+    house
+        .until("it is looked at again", || {
+            ground.sim.calls()["GET websocket"] > before && ground.sim.open_sockets() == 1
+        })
+        .await;
+    assert_eq!(house.silo.closed(), 1);
+    ground.sim.unarchive(&ground.channel.id);
+    house
+        .until("the channel is open", || house.silo.closed() == 0)
+        .await;
+    ground.say("back again");
+    assert_eq!(house.heard_texts(1).await, ["back again"]);
 }

@@ -214,6 +214,9 @@ pub struct Channel {
     /// `O` for open, `P` for private.
     #[serde(rename = "type")]
     pub kind: String,
+    /// When it was archived, in milliseconds; 0 while it is not.
+    #[serde(deserialize_with = "lenient")]
+    pub delete_at: i64,
     /// The name shown.
     pub display_name: String,
     /// What it is about, in Markdown, beside its name.

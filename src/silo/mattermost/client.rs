@@ -17,7 +17,10 @@ use url::Url;
 
 use super::{
     api::{Channel, Listing, MARK, Member, Post, Settings, User},
-    fault::{Fault, Repeat, Subject, fault_of, fault_of_silence, unreadable},
+    fault::{
+        ARCHIVED_CHANNEL, Fault, HIDDEN_CHANNEL, NO_CHANNEL, Repeat, Subject, fault_of,
+        fault_of_silence, unreadable,
+    },
 };
 use crate::{
     bounded::{self, Unread},
@@ -138,7 +141,17 @@ impl Client {
     /// Finds a channel by its name and its team's.
     pub async fn find_channel(&self, team: &str, channel: &str) -> Result<Channel, Fault> {
         let path = ["teams", "name", team, "channels", "name", channel];
-        self.ask(Call::get(Subject::Channel, &path)).await
+        match self.ask(Call::get(Subject::Channel, &path)).await {
+            Err(Fault::Closed(NO_CHANNEL)) => {}
+            found => return found,
+        }
+        let mut call = Call::get(Subject::Channel, &path);
+        call.query.push(("include_deleted", "true".to_owned()));
+        match self.ask::<Channel>(call).await {
+            Ok(_) => Err(Fault::Closed(ARCHIVED_CHANNEL)),
+            Err(Fault::Closed(NO_CHANNEL)) => Err(Fault::Closed(HIDDEN_CHANNEL)),
+            Err(fault) => Err(fault),
+        }
     }
 
     /// A channel.

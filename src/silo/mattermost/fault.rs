@@ -14,8 +14,15 @@ use crate::{
 pub const FORBIDDEN_CHANNEL: &str =
     "Mattermost does not let this account into the channel (removed, or it is private)";
 
+/// Why a channel is closed that is not there.
+pub const NO_CHANNEL: &str = "The channel does not exist on Mattermost";
+
+/// What it may be that a channel is not found by its name. Mattermost answers the same to all of these.
+pub const HIDDEN_CHANNEL: &str = "Mattermost shows this account no channel of that name: it may be private (then say \
+     `/invite @<the bridge's account>` in it), renamed (then its address shows the new name), or there is none";
+
 /// Why a channel is closed that can still be read.
-const ARCHIVED_CHANNEL: &str =
+pub const ARCHIVED_CHANNEL: &str =
     "The channel is archived on Mattermost; unarchive it, or remove its portal";
 
 /// What Mattermost answers to changes in an archived channel.
@@ -139,7 +146,11 @@ pub fn fault_of(
             Fault::Refused("Mattermost does not have the file, or does not take it".to_owned())
         }
         (403, Subject::Channel) => Fault::Closed(FORBIDDEN_CHANNEL),
-        (404, Subject::Channel) => Fault::Closed("The channel does not exist on Mattermost"),
+        (404, Subject::Channel) if id.starts_with("app.team.") => Fault::Closed(
+            "Mattermost shows this account no team of that name: look for it in the address of the channel, \
+             https://<server>/<team>/channels/<channel>",
+        ),
+        (404, Subject::Channel) => Fault::Closed(NO_CHANNEL),
         // In answer to a reaction: the name is not known, or names of teams are switched off.
         (_, Subject::Post) if id.starts_with("app.emoji.") || id.starts_with("api.emoji.") => {
             Fault::NoEmoji

@@ -238,6 +238,11 @@ impl Connection<'_> {
                 self.want(channel_of(&event));
                 Ok(())
             }
+            // It can still be read, and is looked at like every closed channel.
+            "channel_deleted" | "channel_restored" => {
+                self.want(channel_of(&event));
+                Ok(())
+            }
             "config_changed" => {
                 self.listener.renew_settings().await;
                 Ok(())

@@ -180,12 +180,10 @@ impl Listener {
             if let Some(link) = link {
                 self.inbox.store().heard_until(vec![place], link).await?;
             }
-            if self.shared.health.caught_up(channel) {
-                tracing::info!(silo.name = %self.silo, silo.channel = %channel, "Channel is open again");
-            }
+            self.open_again(channel).await?;
             return Ok(unheard);
         }
-        self.shared.health.caught_up(channel);
+        self.open_again(channel).await?;
         Ok(0)
     }
 
