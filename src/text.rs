@@ -231,16 +231,31 @@ pub(crate) fn is_at_reference(after: &str) -> bool {
     digits.is_some_and(|digits| u32::from_str_radix(digits, radix) == Ok(64))
 }
 
-/// `:shortcodes:` as the emoji they stand for; unknown ones stay as they are.
+/// `:shortcodes:` as the emoji they stand for. Unknown ones stay as they are, and so do those within a word, as in `10:100:30`,
+/// and in an address.
 pub(crate) fn with_emoji(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    let mut rest = text;
+    for word in text.split_inclusive(char::is_whitespace) {
+        let (words, address) = word.split_at(address_at(word).unwrap_or(word.len()));
+        emoji_in(words, &mut out);
+        out.push_str(address);
+    }
+    out
+}
+
+fn emoji_in(word: &str, out: &mut String) {
+    let in_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let mut rest = word;
     while let Some((before, after)) = rest.split_once(':') {
         out.push_str(before);
         let name = after
             .split_once(':')
-            .map(|(name, _)| name)
-            .filter(|name| (1..=64).contains(&name.len()));
+            .filter(|(name, behind)| {
+                let parts = before.is_empty() && out.ends_with(':');
+                let is_free = !parts && !before.ends_with(in_word) && !behind.starts_with(in_word);
+                is_free && (1..=64).contains(&name.len())
+            })
+            .map(|(name, _)| name);
         if let Some(emoji) = name.and_then(emojis::get_by_shortcode) {
             out.push_str(emoji.as_str());
             rest = after.get(name.map_or(0, str::len) + 1..).unwrap_or("");
@@ -250,7 +265,33 @@ pub(crate) fn with_emoji(text: &str) -> String {
         }
     }
     out.push_str(rest);
-    out
+}
+
+/// Where an address begins in a word: `https://…`, `mailto:…`, `www.…`, `example.org/…`.
+fn address_at(word: &str) -> Option<usize> {
+    let of_scheme = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
+    let begins = |end: usize, of: &dyn Fn(char) -> bool| {
+        let before = word.get(..end).unwrap_or_default();
+        before.trim_end_matches(of).len()
+    };
+    let scheme = word.find("://").map(|end| begins(end, &of_scheme));
+    let lower = word.to_ascii_lowercase();
+    let known = ["www.", "mailto:", "matrix:", "geo:", "magnet:"];
+    let known = known.iter().filter_map(|start| {
+        let at = lower.find(start)?;
+        let free = word
+            .get(..at)
+            .is_some_and(|before| !before.ends_with(of_scheme));
+        free.then_some(at)
+    });
+    let host = word.find('/').and_then(|end| {
+        let of_host = |c: char| c.is_alphanumeric() || matches!(c, '-' | '.');
+        let start = begins(end, &of_host);
+        let (name, last) = word.get(start..end)?.rsplit_once('.')?;
+        let is_host = !name.is_empty() && last.len() >= 2 && last.chars().all(char::is_alphabetic);
+        is_host.then_some(start)
+    });
+    known.chain(scheme).chain(host).min()
 }
 
 /// Whether a link shows one address and leads to another.

@@ -413,6 +413,35 @@ fn soup() -> impl Strategy<Value = String> {
     prop::collection::vec(piece, 0..60).prop_map(|pieces| pieces.concat())
 }
 
+#[test]
+fn a_shortcode_is_an_emoji_only_where_it_stands_by_itself() {
+    for (text, shown) in [
+        (":smile:", "😄"),
+        ("hi :smile:, (:x:) :x::x:\n:x:", "hi 😄, (❌) ❌❌\n❌"),
+        ("a:x:b a:x: :x:b _:x:", "a:x:b a:x: :x:b _:x:"),
+        (
+            "12:30:45 10:100:30 std::x::y :x",
+            "12:30:45 10:100:30 std::x::y :x",
+        ),
+        (":nobody: ::", ":nobody: ::"),
+        (
+            "https://x.example/a:smile:b https://x.example/:smile:/ :smile:",
+            "https://x.example/a:smile:b https://x.example/:smile:/ 😄",
+        ),
+        (
+            "(see:https://x.example/?a=:x:) :x:-ftp://a/:x: WWW.a.b:x:- mailto:a@b?subject=-:x:-",
+            "(see:https://x.example/?a=:x:) ❌-ftp://a/:x: WWW.a.b:x:- mailto:a@b?subject=-:x:-",
+        ),
+        (
+            "x.example/-:x:- either/or :x:/:x: a.b/:x:",
+            "x.example/-:x:- either/or ❌/❌ a.b/❌",
+        ),
+        ("grün :x: 你好:x:", "grün ❌ 你好❌"),
+    ] {
+        assert_eq!(with_emoji(text), shown);
+    }
+}
+
 proptest! {
     #[test]
     fn c07_no_html_is_too_strange(html in soup()) {

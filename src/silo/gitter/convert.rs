@@ -53,6 +53,10 @@ mod tests {
                 ":rocket: :shipit: 10:30:45 <code>:rocket:</code>",
                 "🚀 :shipit: 10:30:45 <code>:rocket:</code>",
             ),
+            (
+                r#"<a href="https://x.example/:x:/">https://x.example/:x:/</a> a:x:b"#,
+                r#"<a href="https://x.example/:x:/">https://x.example/:x:/</a> a:x:b"#,
+            ),
         ];
         for (html, expected) in table {
             let body = body_from_html(html, "raw");

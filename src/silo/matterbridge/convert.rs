@@ -164,6 +164,15 @@ mod tests {
     }
 
     #[test]
+    fn an_address_and_a_time_keep_their_colons() {
+        let event = Event {
+            text: "10:100:30 https://x.example/:x:/ :x:".to_owned(),
+            ..Event::default()
+        };
+        assert_eq!(shown(&event), "10:100:30 https://x.example/:x:/ ❌");
+    }
+
+    #[test]
     fn what_is_attached_is_a_link_or_is_named() {
         let mut event = Event {
             text: "look".to_owned(),
