@@ -384,6 +384,8 @@ pub fn pings(markdown: &str) -> bool {
 
 #[cfg(test)]
 mod calls_tests;
+#[cfg(test)]
+mod shown_tests;
 
 #[cfg(test)]
 mod tests {

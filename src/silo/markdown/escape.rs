@@ -1,9 +1,11 @@
 //! Running text in Markdown. Backslashes work for some characters only; where they do not, a zero-width
 //! space parts what must not stand together, or an entity stands for what the grammar would misread.
 
+mod backslash;
 pub(super) mod grammar;
 mod link;
 
+use backslash::is_word;
 use grammar::{
     bare_url, email, holds_marked_code, is_entity, is_entity_rest, is_shortcode_rest, is_url_end,
     longest_run, may_be_tag, percent, without_long_runs,
@@ -51,6 +53,8 @@ pub(super) struct Writer {
     after_url: bool,
     /// The marks of the emphases that are open.
     open: Vec<&'static str>,
+    /// Where a backslash ends that was written twice.
+    twice_at: Option<usize>,
 }
 
 impl Writer {
@@ -62,6 +66,7 @@ impl Writer {
             line_start: true,
             after_url: false,
             open: Vec::new(),
+            twice_at: None,
         }
     }
 
@@ -232,6 +237,9 @@ impl Writer {
         if self.after_url && !text.starts_with(is_url_end) {
             self.raw(" ");
         }
+        if text.starts_with(is_word) {
+            self.before_word();
+        }
         while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
             if around.links()
                 && let Some(length) = bare_url(rest).or_else(|| self.email(rest))
@@ -293,7 +301,8 @@ impl Writer {
             '_' if self.underscores == Underscores::Escaped => self.escaped(c),
             '[' if around == Around::Label => self.out.push_str("&lsqb;"),
             ']' if around == Around::Label => self.out.push_str("&rsqb;"),
-            '\\' | '`' | '*' | '[' => self.escaped(c),
+            '\\' => self.backslash(next),
+            '`' | '*' | '[' => self.escaped(c),
             '(' if self.out.ends_with(']') => self.escaped(c),
             '|' if around == Around::Cell => self.out.push_str("&vert;"),
             // Names of channels and tags, which the renderer finds behind escapes, too.

@@ -169,7 +169,9 @@ fn c05_plain_text_shows_as_it_was_written() {
         ("&amp; & &copy;", "&amp;amp; & &amp;copy;"),
         ("$$x$$", "$\u{200b}$x$\u{200b}$"),
         ("~~x~~ ~5", "\\~\\~x\\~\\~ ~5"),
-        ("C:\\dir", "C:\\\\dir"),
+        ("C:\\dir\\", "C:\\dir\\\\"),
+        ("\\\\server\\share", "\\\\\\server\\share"),
+        ("\\d+ \\* \\: \\_x", "\\d+ \\\\\\* \\\\: \\\\_x"),
         ("bob@example.com", "bob@example.com"),
         ("@alice", "@\u{200b}alice"),
         (

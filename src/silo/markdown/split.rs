@@ -270,8 +270,10 @@ fn spans(text: &str, end: usize) -> Vec<Span> {
         let mut chars = rest.chars();
         let Some(c) = chars.next() else { break };
         at += c.len_utf8();
+        // Before a letter or a digit it escapes nothing.
         if c == '\\' {
-            at += chars.next().map_or(0, char::len_utf8);
+            let escaped = chars.next().filter(|c| !c.is_ascii_alphanumeric());
+            at += escaped.map_or(0, char::len_utf8);
         }
     }
     found
