@@ -13,6 +13,21 @@ const MAX_NAME: usize = 150;
 const MAX_EXTENSION: usize = 16;
 /// The type of what has none.
 const UNKNOWN_TYPE: &str = "application/octet-stream";
+/// The extensions that people and their players know best, where the database of media types names another first.
+const EXTENSIONS: [(&str, &str); 12] = [
+    ("application/ogg", "ogg"),
+    ("audio/mp4", "m4a"),
+    ("audio/mpeg", "mp3"),
+    ("audio/ogg", "ogg"),
+    ("audio/opus", "opus"),
+    ("audio/vnd.wave", "wav"),
+    ("audio/webm", "webm"),
+    ("audio/x-m4a", "m4a"),
+    ("image/tiff", "tiff"),
+    ("text/plain", "txt"),
+    ("video/ogg", "ogv"),
+    ("video/quicktime", "mov"),
+];
 
 /// A file as the place it comes from describes it.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,7 +138,8 @@ impl File {
     }
 
     /// A name that is good in every file system, and leads nowhere (C17): the base name without separators, control and
-    /// invisible characters, leading dots and reserved names, at most 150 bytes, its extension kept.
+    /// invisible characters, leading dots and reserved names, at most 150 bytes, its extension kept. One without an
+    /// extension gets that of its type: apps choose by it what they show and play.
     #[must_use]
     pub fn safe_name(&self) -> String {
         let base = self.name.rsplit(['/', '\\']).next().unwrap_or_default();
@@ -133,6 +149,10 @@ impl File {
         let (stem, extension) = match bare.rfind('.') {
             Some(at) if bare.len() - at <= MAX_EXTENSION => bare.split_at(at),
             _ => (bare, ""),
+        };
+        let (stem, extension) = match self.extension() {
+            Some(own) if !self.is_extension(extension) => (bare, format!(".{own}")),
+            _ => (stem, extension.to_owned()),
         };
         let extension = match extension.strip_prefix('.') {
             Some(extension) => format!(".{}", harmless(extension)),
@@ -154,6 +174,28 @@ impl File {
             stem.pop();
         }
         format!("{stem}{extension}")
+    }
+
+    /// The extension of its type; `None` where that says nothing of what it is.
+    fn extension(&self) -> Option<&'static str> {
+        let mime = self.safe_type().to_ascii_lowercase();
+        let known = EXTENSIONS.iter().find(|(of, _)| *of == mime);
+        let known = known.map(|(_, extension)| *extension);
+        known
+            .or_else(|| mime2ext::mime2ext(&mime))
+            .filter(|_| mime != UNKNOWN_TYPE)
+    }
+
+    /// Whether the end of a name, dot included, is an extension. What is seen or heard has one that means a type; of other
+    /// files it is any short word, but no number: `report v1.2` has none.
+    fn is_extension(&self, end: &str) -> bool {
+        let end = end.strip_prefix('.').unwrap_or_default();
+        let has_meaning = !mime_guess::from_ext(end).is_empty();
+        let is_word = end
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "_-+~".contains(c))
+            && end.contains(|c: char| c.is_ascii_alphabetic());
+        has_meaning || (is_word && Kind::of_type(self.safe_type()) == Kind::Other)
     }
 
     /// A media type that may stand in a header.
@@ -259,6 +301,52 @@ mod tests {
     }
 
     #[test]
+    fn a_name_without_an_extension_gets_that_of_its_type() {
+        for (name, mime, safe) in [
+            // As Element Web sends them.
+            ("Voice message", "audio/ogg", "Voice message.ogg"),
+            (
+                "Voice message",
+                "audio/ogg; codecs=opus",
+                "Voice message.ogg",
+            ),
+            (
+                "👍 (thumbs up sign)",
+                "image/webp",
+                "👍 (thumbs up sign).webp",
+            ),
+            ("image", "image/png", "image.png"),
+            ("", "IMAGE/JPEG", "file.jpg"),
+            ("Mr. Smith", "audio/mp4", "Mr. Smith.m4a"),
+            ("at 10.30", "video/mp4", "at 10.30.mp4"),
+            ("holiday.2024", "image/svg+xml", "holiday.2024.svg"),
+            ("report v1.2", "application/pdf", "report v1.2.pdf"),
+            ("notes", "text/plain", "notes.txt"),
+            ("a/", "image/gif", "file.gif"),
+            // What has one keeps it, whatever its type.
+            ("cat.JPEG", "image/png", "cat.JPEG"),
+            ("notes.org", "text/plain", "notes.org"),
+            ("x.tar.zst", "application/zstd", "x.tar.zst"),
+            ("Makefile", "", "Makefile"),
+            ("core", "application/octet-stream", "core"),
+            ("x", "a/b\r\nX: y", "x"),
+            ("x", "application/x-nobody-knows", "x"),
+        ] {
+            let file = File {
+                mime: mime.to_owned(),
+                ..named(name)
+            };
+            assert_eq!(file.safe_name(), safe, "{name:?} {mime:?}");
+        }
+        let long = File {
+            mime: "image/png".to_owned(),
+            ..named(&"n".repeat(400))
+        };
+        let safe = long.safe_name();
+        assert!(safe.ends_with("….png") && safe.len() <= MAX_NAME, "{safe}");
+    }
+
+    #[test]
     fn a_type_may_stand_in_a_header() {
         let typed = |mime: &str| {
             let file = File {
@@ -275,8 +363,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn c17_no_name_is_dangerous(name in any::<String>()) {
-            let safe = named(&name).safe_name();
+        fn c17_no_name_is_dangerous(name in any::<String>(), mime in "(image/png|audio/ogg|text/plain|)") {
+            let safe = File { mime, ..named(&name) }.safe_name();
             prop_assert!(!safe.is_empty() && safe.len() <= MAX_NAME + 1);
             prop_assert!(!safe.contains(['/', '\\', '\0', '\n', '\r']) && !safe.starts_with('.'));
             prop_assert!(!is_reserved(&safe));
