@@ -68,6 +68,80 @@ fn texts_and_emotes_are_posts() {
     assert_eq!(body, Body::plain("x"));
 }
 
+/// The specification, "`m.room.message` msgtypes": what is not understood is shown as its body.
+#[test]
+fn a_message_of_an_unknown_kind_says_what_its_body_says() {
+    for kind in [
+        "nic.custom.confetti",
+        "io.element.effect.snowfall",
+        "im.fluffychat.hearts",
+    ] {
+        let content = json!({ "msgtype": kind, "body": "**hurra** 🎉", "format": "org.matrix.custom.html",
+            "formatted_body": "<b>hurra</b> 🎉", "m.relates_to": { "m.in_reply_to": { "event_id": "$a" } } });
+        let (body, style, reply_to, _) = post(content.clone());
+        assert_eq!(
+            (html_from_body(&body).as_str(), style),
+            ("<strong>hurra</strong> 🎉", Style::Text)
+        );
+        assert_eq!(reply_to, Some(RemoteId::from("$a")));
+        let edit = json!({ "msgtype": kind, "body": "* x", "m.new_content": { "msgtype": kind, "body": "x" },
+            "m.relates_to": { "rel_type": "m.replace", "event_id": "$a" } });
+        let Action::Edit { body, style, .. } = action("m.room.message", edit) else {
+            panic!("no edit");
+        };
+        assert_eq!((body, style), (Body::plain("x"), Style::Text));
+    }
+}
+
+/// MSC4274.
+#[test]
+fn the_files_of_a_gallery_are_files() {
+    let item = |kind: &str, name: &str| json!({ "itemtype": kind, "body": name, "url": format!("mxc://b.example/{}", name.len()), "info": { "size": 5 } });
+    let mut titled = item("m.image", "my cat");
+    titled["filename"] = json!("cat.png");
+    let mut nowhere = item("m.video", "lost.mp4");
+    nowhere["url"] = json!("https://b.example/x");
+    let items = json!([
+        item("m.image", "a.png"),
+        titled,
+        nowhere,
+        item("m.odd", "b"),
+        3
+    ]);
+    for kind in ["m.gallery", "dm.filament.gallery"] {
+        let content = json!({ "msgtype": kind, "body": "look", "itemtypes": items });
+        let edit = json!({ "msgtype": "m.text", "body": "* look", "m.new_content": content,
+            "m.relates_to": { "rel_type": "m.replace", "event_id": "$a" } });
+        for content in [content, edit] {
+            let Read::Message(message) = read("m.room.message", content) else {
+                panic!("ignored");
+            };
+            let names: Vec<&str> = message
+                .files
+                .iter()
+                .map(|file| file.name.as_str())
+                .collect();
+            assert_eq!(names, ["a.png", "cat.png"]);
+            let (Action::Post { body, .. } | Action::Edit { body, .. }) = message.action else {
+                panic!("no text");
+            };
+            assert_eq!(
+                body.to_plain(),
+                "look\n\nmy cat\n\n📎 a video: lost.mp4 (5 bytes)"
+            );
+        }
+    }
+    let many = vec![item("m.image", "a.png"); 22];
+    let Read::Message(message) = read(
+        "m.room.message",
+        json!({ "msgtype": "m.gallery", "body": "", "itemtypes": many }),
+    ) else {
+        panic!("ignored");
+    };
+    assert_eq!(message.files.len(), 20);
+    assert!(matches!(message.action, Action::Post { body, .. } if body.0.len() == 2));
+}
+
 #[test]
 fn relations_are_read() {
     let id = |id: &str| Some(RemoteId::from(id));
@@ -160,8 +234,13 @@ fn what_cannot_cross_is_told_in_one_line() {
         ),
         (
             "m.room.message",
-            json!({ "msgtype": "m.odd", "body": "x" }),
+            json!({ "msgtype": "m.odd", "body": " " }),
             "sent something that cannot be shown here: m.odd",
+        ),
+        (
+            "m.room.message",
+            json!({ "msgtype": "m.gallery", "itemtypes": [] }),
+            "sent something that cannot be shown here: m.gallery",
         ),
         (
             "m.room.message",

@@ -6,7 +6,7 @@ use std::{borrow::Cow, time::Duration};
 
 use footbridge_store::{Copy, Millis, RemoteId};
 
-use edits::{and_then, edits, has_other_file};
+use edits::{and_then, edits, has_other_files};
 
 use super::markdown::{Flavour, joined, markdown_from_body, prefix, split, units};
 use crate::{
@@ -57,11 +57,14 @@ pub fn plan(
     let name = names::shown(&sender.name, &sender.id);
     let author = (!sender.is_bridge()).then_some(sender);
     let in_text = rules.names == Names::InText;
-    let speaker = Speaker {
+    let nothing = Body::default();
+    let speaker = Speech {
         rules,
         mark,
         name: author.filter(|_| in_text).map(|_| name.as_str()),
         author: author.filter(|_| !in_text),
+        body: &nothing,
+        style: Style::Text,
     };
     let told = |text: &str| {
         let text = markdown_from_body(&Body::plain(text), rules.flavour);
@@ -75,12 +78,9 @@ pub fn plan(
             reply_to,
             thread,
         } => {
-            if body.is_empty() && files.is_empty() {
-                return Plan::Skip("empty".to_owned());
-            }
             let answers = reply_to.is_some() || thread.is_some();
             let root = outgoing.copies.first().filter(|_| answers).map(root_of);
-            speaker.plan(files, (body, *style), root.as_ref())
+            new_posts(speaker, (body, *style), files, root.as_ref())
         }
         Action::Edit { .. } | Action::Delete { .. } if outgoing.copies.is_empty() => {
             Plan::Skip("unknown-target".to_owned())
@@ -88,9 +88,9 @@ pub fn plan(
         Action::Edit { body, .. } if body.is_empty() && files.is_empty() => {
             removals(&outgoing.copies)
         }
-        Action::Edit { body, style, .. } if rules.files && has_other_file(outgoing) => {
+        Action::Edit { body, style, .. } if rules.files && has_other_files(outgoing) => {
             let root = outgoing.copies.first().and_then(|copy| copy.thread.clone());
-            let anew = speaker.plan(files, (body, *style), root.as_ref());
+            let anew = new_posts(speaker, (body, *style), files, root.as_ref());
             and_then(anew, removals(&outgoing.copies))
         }
         Action::Edit { body, style, .. } => {
@@ -98,12 +98,11 @@ pub fn plan(
                 Some(file) if rules.files => beside_file(body, *style, file),
                 _ => named(body, *style, files),
             };
-            edits(
-                &speaker.says(&body, style),
-                &outgoing.copies,
-                now,
-                permalink,
-            )
+            // The last copies are the files behind the first, which no new text takes away.
+            let others = usize::from(rules.files) * files.len().saturating_sub(1);
+            let texts = outgoing.copies.len().saturating_sub(others).max(1);
+            let texts = outgoing.copies.get(..texts).unwrap_or_default();
+            edits(&speaker.saying(&body, style), texts, now, permalink)
         }
         Action::Delete { .. } => removals(&outgoing.copies),
         // They are no messages (see `Outlet::show_reactions`).
@@ -112,17 +111,48 @@ pub fn plan(
         }
         Action::Unsupported { summary } => {
             let body = Body::plain(summary);
-            let speech = speaker.says(&body, Style::Emote);
-            posts(speech.parts(), (Style::Notice, speech.author), None)
+            let speech = speaker.saying(&body, Style::Emote);
+            Plan::Steps(posts(speech.parts(), (Style::Notice, speech.author), None))
         }
-        Action::System { summary } => posts(told(summary), (Style::Notice, None), None),
+        Action::System { summary } => {
+            Plan::Steps(posts(told(summary), (Style::Notice, None), None))
+        }
         Action::Bridge { text, about } => {
             let root = about
                 .as_ref()
                 .map(|about| about.thread.as_ref().unwrap_or(&about.message));
-            posts(told(text), (Style::Notice, None), root)
+            Plan::Steps(posts(told(text), (Style::Notice, None), root))
         }
     }
+}
+
+/// A new message: its words with the first of its files, the other files behind.
+fn new_posts(
+    speaker: Speech<'_>,
+    (body, style): (&Body, Style),
+    files: &[File],
+    root: Option<&RemoteId>,
+) -> Plan {
+    if body.is_empty() && files.is_empty() {
+        return Plan::Skip("empty".to_owned());
+    }
+    let told = |body: &Body, files: &[File]| {
+        let (flat, style) = named(body, style, files);
+        let speech = speaker.saying(&flat, style);
+        posts(speech.parts(), speech.spoken(), root)
+    };
+    if files.is_empty() || !speaker.rules.files {
+        return Plan::Steps(told(body, files));
+    }
+    let nothing = Body::default();
+    let words = std::iter::once(body).chain(std::iter::repeat(&nothing));
+    let steps = files.iter().zip(words).flat_map(|(file, body)| {
+        let told = told(body, std::slice::from_ref(file));
+        let (body, style) = beside_file(body, style, file);
+        let speech = speaker.saying(&body, style);
+        sent(file, speech.parts(), speech.spoken(), root, told)
+    });
+    Plan::Steps(steps.collect())
 }
 
 /// What a line takes that tells of reactions, below the message in its thread. `is_told` says of which.
@@ -202,12 +232,9 @@ fn sent(
     texts: Vec<String>,
     spoken: Spoken<'_>,
     thread: Option<&RemoteId>,
-    told: Plan,
-) -> Plan {
-    let otherwise = match told {
-        Plan::Steps(steps) if texts.len() == 1 => steps.into_iter().next(),
-        _ => None,
-    };
+    told: Vec<Step>,
+) -> Vec<Step> {
+    let otherwise = told.into_iter().next().filter(|_| texts.len() == 1);
     let mut texts = texts.into_iter();
     let carrier = Step::Send {
         file: file.clone(),
@@ -217,47 +244,11 @@ fn sent(
         otherwise: otherwise.map(Box::new),
     };
     let rest = texts.map(|text| post(text, spoken, thread));
-    Plan::Steps(std::iter::once(carrier).chain(rest).collect())
-}
-
-/// Who speaks, and how that is shown.
-struct Speaker<'a> {
-    rules: &'a Rules,
-    mark: &'static str,
-    name: Option<&'a str>,
-    author: Option<&'a Sender>,
-}
-
-impl<'a> Speaker<'a> {
-    fn says<'b>(&self, body: &'b Body, style: Style) -> Speech<'b>
-    where
-        'a: 'b,
-    {
-        Speech {
-            rules: self.rules,
-            mark: self.mark,
-            name: self.name,
-            author: self.author,
-            body,
-            style,
-        }
-    }
-
-    /// New posts: the words, with the first of the files where the silo takes files.
-    fn plan(&self, files: &[File], (body, style): (&Body, Style), root: Option<&RemoteId>) -> Plan {
-        let (flat, flat_style) = named(body, style, files);
-        let flat = self.says(&flat, flat_style);
-        let told = posts(flat.parts(), flat.spoken(), root);
-        let (Some(file), true) = (files.first(), self.rules.files) else {
-            return told;
-        };
-        let (body, style) = beside_file(body, style, file);
-        let speech = self.says(&body, style);
-        sent(file, speech.parts(), speech.spoken(), root, told)
-    }
+    std::iter::once(carrier).chain(rest).collect()
 }
 
 /// Somebody's words.
+#[derive(Clone, Copy)]
 struct Speech<'a> {
     rules: &'a Rules,
     mark: &'static str,
@@ -269,7 +260,19 @@ struct Speech<'a> {
     style: Style,
 }
 
-impl Speech<'_> {
+impl<'a> Speech<'a> {
+    /// The same person says this.
+    fn saying<'b>(self, body: &'b Body, style: Style) -> Speech<'b>
+    where
+        'a: 'b,
+    {
+        Speech {
+            body,
+            style,
+            ..self
+        }
+    }
+
     fn whole(&self) -> String {
         let text = markdown_from_body(self.body, self.rules.flavour);
         joined(self.mark, &joined(&self.prefix(), &text))
@@ -333,9 +336,9 @@ fn root_of(copy: &Copy) -> RemoteId {
     copy.thread.clone().unwrap_or_else(|| copy.remote.clone())
 }
 
-fn posts(texts: Vec<String>, spoken: Spoken<'_>, thread: Option<&RemoteId>) -> Plan {
-    let posts = texts.into_iter().map(|text| post(text, spoken, thread));
-    Plan::Steps(posts.collect())
+fn posts(texts: Vec<String>, spoken: Spoken<'_>, thread: Option<&RemoteId>) -> Vec<Step> {
+    let texts = texts.into_iter();
+    texts.map(|text| post(text, spoken, thread)).collect()
 }
 
 fn post(text: String, spoken: Spoken<'_>, thread: Option<&RemoteId>) -> Step {
@@ -511,6 +514,72 @@ mod tests {
             assert!(matches!(&all[..], [Step::Replace { .. }]), "{all:?}");
             assert!(text(&all[0]).contains("sent an image"));
         }
+    }
+
+    #[test]
+    fn every_file_of_a_gallery_is_carried_and_no_edit_takes_one_away() {
+        let all = |action, copies, takes_files| {
+            let mut outgoing = outgoing(action, copies);
+            outgoing.message.files = ["a.png", "b.png", "c.png"]
+                .map(|name| File {
+                    name: name.to_owned(),
+                    kind: crate::file::Kind::Image,
+                    ..File::default()
+                })
+                .to_vec();
+            let rules = Rules {
+                files: takes_files,
+                ..RULES
+            };
+            match plan(&rules, &outgoing, Millis(0), ToString::to_string) {
+                Plan::Steps(steps) => steps,
+                Plan::Skip(rule) => panic!("skipped: {rule}"),
+            }
+        };
+        let sent: Vec<(String, String, String)> = all(said_by_ann("look"), vec![], true)
+            .iter()
+            .map(|step| match step {
+                Step::Send {
+                    file,
+                    content,
+                    otherwise: Some(otherwise),
+                    ..
+                } => (
+                    file.name.clone(),
+                    content.text.clone(),
+                    text(otherwise).to_owned(),
+                ),
+                _ => panic!("no file"),
+            })
+            .collect();
+        let expected = [
+            (
+                "a.png",
+                "**Ann**: look",
+                "**Ann**: look\n\n📎 an image: a.png",
+            ),
+            (
+                "b.png",
+                "\\* **Ann** sent an image",
+                "\\* **Ann** sent an image: b.png",
+            ),
+            (
+                "c.png",
+                "\\* **Ann** sent an image",
+                "\\* **Ann** sent an image: c.png",
+            ),
+        ];
+        let expected = expected.map(|(a, b, c)| (a.to_owned(), b.to_owned(), c.to_owned()));
+        assert_eq!(sent, expected);
+        let copies = || ["a", "b", "c"].map(|id| copy(id, None, 0)).to_vec();
+        let changed = all(edited("better"), copies(), true);
+        assert!(
+            matches!(&changed[..], [Step::Replace { target, .. }] if target.as_str() == "a"),
+            "{changed:?}"
+        );
+        let told = all(said_by_ann("look"), vec![], false);
+        assert_eq!(told.len(), 1);
+        assert!(text(&told[0]).contains("a.png") && text(&told[0]).contains("c.png"));
     }
 
     fn said_by_ann(body: &str) -> Action {

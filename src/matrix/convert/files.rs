@@ -30,6 +30,50 @@ pub(super) fn sticker_of(content: &Value) -> Option<File> {
     Some(read(content, Kind::Sticker)).filter(lies_somewhere)
 }
 
+/// The most files of one message that are carried; what is more is named.
+const MOST_ITEMS: usize = 20;
+
+/// The files of a gallery, those that are carried and those that are not, and what is said below each (MSC4274, "Inline
+/// media galleries"); `None` where it is no gallery.
+pub(super) fn gallery_of(content: &Value) -> Option<Gallery> {
+    if !matches!(
+        text_at(content, "/msgtype")?,
+        "m.gallery" | "dm.filament.gallery"
+    ) {
+        return None;
+    }
+    let mut gallery = Gallery::default();
+    for item in content.get("itemtypes")?.as_array()? {
+        let mut item = item.clone();
+        let kind = item.get("itemtype").cloned().unwrap_or_default();
+        insert(&mut item, "msgtype", kind);
+        let Some(file) = described(&item) else {
+            continue;
+        };
+        let (body, name) = (text_at(&item, "/body"), text_at(&item, "/filename"));
+        if name.is_some() && body != name {
+            gallery.captions.extend(body.map(str::to_owned));
+        }
+        if lies_somewhere(&file) && gallery.files.len() < MOST_ITEMS {
+            gallery.files.push(file);
+        } else {
+            gallery.left.push(file);
+        }
+    }
+    Some(gallery)
+}
+
+/// Several files that are one message.
+#[derive(Default)]
+pub(super) struct Gallery {
+    /// Those that are carried, in order.
+    pub(super) files: Vec<File>,
+    /// Those that lie nowhere, or are too many.
+    pub(super) left: Vec<File>,
+    /// What is said below single ones.
+    pub(super) captions: Vec<String>,
+}
+
 fn lies_somewhere(file: &File) -> bool {
     source_of(&file.source).is_some()
 }

@@ -9,7 +9,7 @@ use crate::{
     message::{Action, Message, Sender, Style},
     reactions,
     text::{
-        Body,
+        Block, Body, Inline,
         html::{Dialect, parsed},
     },
 };
@@ -35,14 +35,21 @@ pub fn message_from_event(event: &Incoming) -> Read {
 
 /// What hangs on a message, or on the one that it edits.
 fn files_of(event: &Incoming, action: &Action) -> Vec<File> {
-    let content = &event.content;
-    let file = match (action, event.event_type.as_str()) {
-        (Action::Post { .. }, "m.sticker") => files::sticker_of(content),
-        (Action::Post { .. }, _) => files::file_of(content),
-        (Action::Edit { .. }, _) => content.get("m.new_content").and_then(files::file_of),
+    let content = match (action, event.event_type.as_str()) {
+        (Action::Post { .. }, "m.sticker") => {
+            return files::sticker_of(&event.content).into_iter().collect();
+        }
+        (Action::Post { .. }, _) => Some(&event.content),
+        (Action::Edit { .. }, _) => event.content.get("m.new_content"),
         _ => None,
     };
-    file.into_iter().collect()
+    let Some(content) = content else {
+        return Vec::new();
+    };
+    match files::gallery_of(content) {
+        Some(gallery) => gallery.files,
+        None => files::file_of(content).into_iter().collect(),
+    }
 }
 
 fn action_from(event: &Incoming) -> Result<Action, &'static str> {
@@ -152,7 +159,8 @@ fn message(content: &Value) -> Result<Action, &'static str> {
     let body = match kind {
         Kind::Text => body_from(content, is_answer(content)),
         Kind::Other if files::file_of(content).is_some() => caption(content),
-        Kind::Other => {
+        Kind::Unknown if has_words(content) => words(content, is_answer(content)),
+        Kind::Other | Kind::Unknown => {
             return Ok(Action::Unsupported {
                 summary: summary::of_message(content),
             });
@@ -210,7 +218,12 @@ fn edit(target: RemoteId, new: &Value) -> Result<Action, &'static str> {
             body: caption(new),
             style,
         },
-        Kind::Other => Action::Edit {
+        Kind::Unknown if has_words(new) => Action::Edit {
+            target,
+            body: words(new, true),
+            style,
+        },
+        Kind::Other | Kind::Unknown => Action::Edit {
             target,
             body: Body::plain(&summary::of_message(new)),
             style: Style::Emote,
@@ -218,10 +231,34 @@ fn edit(target: RemoteId, new: &Value) -> Result<Action, &'static str> {
     })
 }
 
-#[derive(PartialEq, Eq)]
 enum Kind {
     Text,
+    /// What the specification knows and is no text.
     Other,
+    /// What it does not know: its body stands for it (spec section "`m.room.message` msgtypes").
+    Unknown,
+}
+
+/// Whether a message of an unknown kind says something without being understood.
+fn has_words(content: &Value) -> bool {
+    files::gallery_of(content).is_some_and(|gallery| !gallery.files.is_empty())
+        || !words(content, false).is_empty()
+}
+
+/// What a message of an unknown kind says: its body, and of a gallery what is said below single files.
+fn words(content: &Value, may_quote: bool) -> Body {
+    let mut body = body_from(content, may_quote);
+    let Some(gallery) = files::gallery_of(content) else {
+        return body;
+    };
+    for caption in &gallery.captions {
+        body.0.extend(Body::plain(caption).0);
+    }
+    for file in &gallery.left {
+        let line = Inline::Text(format!("📎 {}", file.in_words()));
+        body.0.push(Block::Paragraph(vec![line]));
+    }
+    body
 }
 
 fn spoken(content: &Value) -> Result<(Style, Kind), &'static str> {
@@ -231,7 +268,10 @@ fn spoken(content: &Value) -> Result<(Style, Kind), &'static str> {
         Some("m.notice") => Ok((Style::Notice, Kind::Text)),
         Some("m.server_notice") => Err("notice"),
         Some("m.key.verification.request") => Err("verification"),
-        _ => Ok((Style::Text, Kind::Other)),
+        None | Some("m.image" | "m.video" | "m.audio" | "m.file" | "m.location") => {
+            Ok((Style::Text, Kind::Other))
+        }
+        Some(_) => Ok((Style::Text, Kind::Unknown)),
     }
 }
 

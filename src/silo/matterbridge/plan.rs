@@ -5,6 +5,7 @@ use footbridge_store::{Copy, Millis};
 
 use super::convert::{as_reply, text_from_body};
 use crate::{
+    file::File,
     message::{Action, Sender, Style},
     outlet::{Content, Outgoing, Plan, Step},
     silo::plan::named,
@@ -38,25 +39,35 @@ pub fn plan(outgoing: &Outgoing) -> Plan {
                 let text = if answers { as_reply(&text) } else { text };
                 format!("{mark}{text}")
             };
-            let (told, told_style) = named(body, *style, files);
-            let told = said(words(&told), told_style, author);
-            match files.first() {
-                Some(file) if file.size.is_none_or(|size| size <= LARGEST) => {
-                    let caption = if body.is_empty() {
-                        String::new()
-                    } else {
-                        words(body)
-                    };
-                    Plan::Steps(vec![Step::Send {
-                        file: file.clone(),
-                        content: content(caption, *style, author),
-                        thread: None,
-                        reply_to: None,
-                        otherwise: Some(Box::new(told)),
-                    }])
-                }
-                _ => Plan::Steps(vec![told]),
+            let told = |body: &Body, files: &[File]| {
+                let (told, style) = named(body, *style, files);
+                said(words(&told), style, author)
+            };
+            if files.is_empty() {
+                return Plan::Steps(vec![told(body, files)]);
             }
+            // The words stand with the first.
+            let nothing = Body::default();
+            let bodies = std::iter::once(body).chain(std::iter::repeat(&nothing));
+            let steps = files.iter().zip(bodies).map(|(file, body)| {
+                let told = told(body, std::slice::from_ref(file));
+                if file.size.is_some_and(|size| size > LARGEST) {
+                    return told;
+                }
+                let caption = if body.is_empty() {
+                    String::new()
+                } else {
+                    words(body)
+                };
+                Step::Send {
+                    file: file.clone(),
+                    content: content(caption, *style, author),
+                    thread: None,
+                    reply_to: None,
+                    otherwise: Some(Box::new(told)),
+                }
+            });
+            Plan::Steps(steps.collect())
         }
         Action::Edit { .. } | Action::Delete { .. } if outgoing.copies.is_empty() => {
             Plan::Skip("unknown-target".to_owned())
@@ -120,7 +131,7 @@ mod tests {
     use footbridge_store::{Place, RemoteId};
 
     use super::*;
-    use crate::{file::File, message::Message};
+    use crate::message::Message;
 
     fn planned(action: Action, copies: usize) -> Plan {
         plan(&outgoing(action, copies))
@@ -243,6 +254,29 @@ mod tests {
             };
             assert!(matches!(told, Step::Post { content, .. } if content.text == instead));
         }
+    }
+
+    #[test]
+    fn every_file_of_a_gallery_goes() {
+        let mut outgoing = outgoing(post("look"), 0);
+        outgoing.message.files = ["a.png", "b.png"]
+            .map(|name| File {
+                name: name.to_owned(),
+                kind: crate::file::Kind::Image,
+                ..File::default()
+            })
+            .to_vec();
+        let Plan::Steps(steps) = plan(&outgoing) else {
+            panic!("skipped")
+        };
+        let sent: Vec<(&str, &str)> = steps
+            .iter()
+            .map(|step| match step {
+                Step::Send { file, content, .. } => (file.name.as_str(), content.text.as_str()),
+                _ => panic!("no file"),
+            })
+            .collect();
+        assert_eq!(sent, [("a.png", "look"), ("b.png", "")]);
     }
 
     #[test]

@@ -8,14 +8,18 @@ use crate::{
     outlet::{Outgoing, Plan, Step},
 };
 
-/// Whether an edit took the file of a message away, or gave it another one. No post changes its file: the message is said
-/// anew then.
-pub(super) fn has_other_file(outgoing: &Outgoing) -> bool {
-    let Some(old) = outgoing.copies.first().and_then(|copy| copy.file.as_ref()) else {
-        return false;
-    };
-    let new = outgoing.message.files.first().map(File::digest);
-    *old != new.unwrap_or_default()
+/// Whether an edit took files of a message away, or gave it others. No post changes its files: the message is said anew then.
+pub(super) fn has_other_files(outgoing: &Outgoing) -> bool {
+    let mut old = Vec::new();
+    for copy in &outgoing.copies {
+        match &copy.file {
+            Some(file) if file.is_empty() => {}
+            Some(file) => old.push(file.clone()),
+            None => return false,
+        }
+    }
+    let new = outgoing.message.files.iter().map(File::digest);
+    !new.eq(old)
 }
 
 /// Both plans, one behind the other.
@@ -49,7 +53,7 @@ pub(super) fn edits(
     });
     if !editable {
         let pointing = parts.into_iter().map(|(_, pointing)| pointing).collect();
-        return posts(pointing, speech.spoken(), thread);
+        return Plan::Steps(posts(pointing, speech.spoken(), thread));
     }
     let mut steps = Vec::new();
     let mut copies = copies.iter();
