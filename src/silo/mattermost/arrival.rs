@@ -258,8 +258,9 @@ fn ours(post: &Post) -> &'static str {
 fn content(post: &Post) -> (Body, Style) {
     let is_action = post.kind == "me";
     let text = match &post.props.message {
-        Some(text) if is_action => text.as_str(),
-        _ if is_action => post.message.trim().trim_matches('*'),
+        // An edit changes the message and nothing else.
+        Some(text) if is_action && post.edit_at == 0 => text.as_str(),
+        _ if is_action => without_marks(&post.message),
         _ => post.message.as_str(),
     };
     let mut body = body_from_markdown(text);
@@ -269,6 +270,15 @@ fn content(post: &Post) -> (Body, Style) {
     }
     let style = if is_action { Style::Emote } else { Style::Text };
     (body, style)
+}
+
+/// What an action says, without the pair of marks that the server puts around it.
+fn without_marks(message: &str) -> &str {
+    let message = message.trim();
+    let inner = message.strip_prefix('*');
+    inner
+        .and_then(|inner| inner.strip_suffix('*'))
+        .unwrap_or(message)
 }
 
 /// Text in which people are called by their usernames, which are ids on Mattermost.
@@ -404,8 +414,40 @@ mod tests {
         let with =
             json!({"id": "a", "type": "me", "message": "*waves*", "props": {"message": "waves"}});
         assert_eq!(html(with), ("waves".to_owned(), Style::Emote));
-        let without = json!({"id": "a", "type": "me", "message": "*waves*"});
-        assert_eq!(html(without), ("waves".to_owned(), Style::Emote));
+        for (message, said) in [
+            ("*waves*", "waves"),
+            ("*waves *now**", "waves <em>now</em>"),
+            ("*", "*"),
+            ("waves", "waves"),
+        ] {
+            let without = json!({"id": "a", "type": "me", "message": message});
+            assert_eq!(html(without), (said.to_owned(), Style::Emote), "{message}");
+        }
+    }
+
+    #[test]
+    fn an_edited_action_says_what_it_says_now() {
+        for message in ["*waves again*", "waves again"] {
+            let edited = json!({"id": "a", "type": "me", "message": message, "edit_at": 2,
+                "props": {"message": "waves"}});
+            // Where the edit is all that we ever see of it, too.
+            assert_eq!(
+                html(edited.clone()),
+                ("waves again".to_owned(), Style::Emote)
+            );
+            let Payload::Ready(bytes) = edit(&Place::new("mm", "c"), &read(edited), "Bob").payload
+            else {
+                panic!("an edit");
+            };
+            let Action::Edit { body, style, .. } = Message::from_bytes(&bytes).unwrap().action
+            else {
+                panic!("an edit");
+            };
+            assert_eq!(
+                (body.to_plain(), style),
+                ("waves again".to_owned(), Style::Emote)
+            );
+        }
     }
 
     #[test]
