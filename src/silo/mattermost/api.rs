@@ -97,6 +97,12 @@ pub struct Attachment {
     /// Stands before it.
     #[serde(deserialize_with = "lenient")]
     pub pretext: String,
+    /// Who speaks, by the integration.
+    #[serde(deserialize_with = "lenient")]
+    pub author_name: String,
+    /// Where that name leads.
+    #[serde(deserialize_with = "lenient")]
+    pub author_link: String,
     /// Its heading.
     #[serde(deserialize_with = "lenient")]
     pub title: String,
@@ -109,9 +115,30 @@ pub struct Attachment {
     /// Names and values.
     #[serde(deserialize_with = "lenient")]
     pub fields: Vec<Field>,
+    /// Where a picture below it lies.
+    #[serde(deserialize_with = "lenient")]
+    pub image_url: String,
+    /// Where a small picture beside it lies.
+    #[serde(deserialize_with = "lenient")]
+    pub thumb_url: String,
+    /// Stands below it.
+    #[serde(deserialize_with = "lenient")]
+    pub footer: String,
+    /// What can be pressed or chosen.
+    #[serde(deserialize_with = "lenient")]
+    pub actions: Vec<Button>,
     /// All of it in one line of plain text.
     #[serde(deserialize_with = "lenient")]
     pub fallback: String,
+}
+
+/// Something that can be pressed or chosen below an attachment.
+#[derive(Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Button {
+    /// What stands on it.
+    #[serde(deserialize_with = "lenient")]
+    pub name: String,
 }
 
 /// A name and a value.

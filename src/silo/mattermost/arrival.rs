@@ -3,7 +3,8 @@
 use footbridge_store::{Arrival, Millis, Payload, Place, RemoteId};
 
 use super::{
-    api::{Attachment, Post, Reaction},
+    api::{Post, Reaction},
+    attachment::attached,
     emoji,
 };
 use crate::{
@@ -11,7 +12,7 @@ use crate::{
     message::{Action, Command, Message, Sender, Style},
     origin::OURS,
     silo::markdown::body_from_markdown,
-    text::{Block, Body, Inline},
+    text::{Body, Inline},
 };
 
 /// Shown where Mattermost does not say who.
@@ -316,41 +317,7 @@ fn called(line: Vec<Inline>) -> Vec<Inline> {
     out
 }
 
-/// What an integration attached, as text.
-fn attached(attachment: &Attachment) -> Vec<Block> {
-    let mut blocks = body_from_markdown(&attachment.pretext).0;
-    let title = attachment.title.trim();
-    if !title.is_empty() {
-        let label = vec![Inline::Bold(vec![Inline::Text(title.to_owned())])];
-        let href = attachment.title_link.trim();
-        let leads = url::Url::parse(href).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
-        blocks.push(Block::Paragraph(if leads {
-            let href = href.to_owned();
-            vec![Inline::Link { href, label }]
-        } else {
-            label
-        }));
-    }
-    blocks.extend(body_from_markdown(&attachment.text).0);
-    for field in &attachment.fields {
-        let value = match &field.value {
-            serde_json::Value::String(text) => text.clone(),
-            other => other.to_string(),
-        };
-        let title = Inline::Bold(vec![Inline::Text(field.title.trim().to_owned())]);
-        let value = one_line(&body_from_markdown(&value).to_plain());
-        blocks.push(Block::Paragraph(vec![
-            title,
-            Inline::Text(format!(": {value}")),
-        ]));
-    }
-    if blocks.is_empty() {
-        blocks = Body::plain(&attachment.fallback).0;
-    }
-    blocks
-}
-
-fn one_line(text: &str) -> String {
+pub(super) fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
@@ -475,6 +442,45 @@ mod tests {
             "<strong>Tries</strong>: 2",
         ] {
             assert!(html.contains(part), "{part} is missing in {html}");
+        }
+    }
+
+    #[test]
+    fn nothing_that_people_see_of_an_attachment_vanishes() {
+        let picture = "<a href=\"https://x.example/cat.png\">image</a>";
+        for (attachment, shown) in [
+            (json!({"image_url": "https://x.example/cat.png"}), picture),
+            (
+                json!({"thumb_url": "https://x.example/cat.png"}),
+                "<a href=\"https://x.example/cat.png\">thumbnail</a>",
+            ),
+            (
+                json!({"author_name": "Ann", "footer": "sent *late*", "fallback": "-"}),
+                "<p>Ann</p><p>sent <em>late</em></p>",
+            ),
+            (
+                json!({"author_name": "Ann", "author_link": "https://x.example/ann"}),
+                "<a href=\"https://x.example/ann\">Ann</a>",
+            ),
+            (
+                json!({"footer": "late", "text": "hi", "author_name": "Ann", "title": "T", "pretext": "p",
+                    "image_url": "https://x.example/cat.png", "fields": [{"title": "", "value": 2}]}),
+                &format!(
+                    "<p>p</p><p>Ann</p><p><strong>T</strong></p><p>hi</p><p>2</p><p>{picture}</p><p>late</p>"
+                ),
+            ),
+            (
+                json!({"actions": [{"name": "Yes", "type": "button"}, {"name": " "}, {"id": 4}, {"name": "No"}]}),
+                "(buttons: Yes, No)",
+            ),
+            (json!({"image_url": "data:x", "actions": 3}), "image"),
+            (json!({"fallback": "only this"}), "only this"),
+        ] {
+            let props = json!({"attachments": [attachment]});
+            assert_eq!(
+                html(json!({"id": "a", "message": "", "props": props})).0,
+                shown
+            );
         }
     }
 

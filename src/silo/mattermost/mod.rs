@@ -9,6 +9,7 @@ mod client;
 mod changes;
 mod files;
 pub(crate) mod arrival;
+mod attachment;
 mod people;
 mod emoji;
 mod naming;

@@ -1,0 +1,71 @@
+//! Pure: what an integration attached to a post → text.
+
+use url::Url;
+
+use super::{api::Attachment, arrival::one_line};
+use crate::{
+    silo::markdown::body_from_markdown,
+    text::{Block, Body, Inline},
+};
+
+/// What an integration attached, as text: all that people see of it, in the order in which they see it.
+pub(super) fn attached(attachment: &Attachment) -> Vec<Block> {
+    let mut blocks = body_from_markdown(&attachment.pretext).0;
+    let text = |text: &str| vec![Inline::Text(text.to_owned())];
+    let author = attachment.author_name.trim();
+    if !author.is_empty() {
+        blocks.push(leading(&attachment.author_link, text(author)));
+    }
+    let title = attachment.title.trim();
+    if !title.is_empty() {
+        let label = vec![Inline::Bold(text(title))];
+        blocks.push(leading(&attachment.title_link, label));
+    }
+    blocks.extend(body_from_markdown(&attachment.text).0);
+    for field in &attachment.fields {
+        let value = match &field.value {
+            serde_json::Value::String(text) => text.clone(),
+            serde_json::Value::Null => String::new(),
+            other => other.to_string(),
+        };
+        let title = field.title.trim();
+        let value = one_line(&body_from_markdown(&value).to_plain());
+        let mut line = Vec::new();
+        if !title.is_empty() {
+            line.extend([Inline::Bold(text(title)), Inline::Text(": ".to_owned())]);
+        }
+        line.push(Inline::Text(value));
+        blocks.push(Block::Paragraph(line));
+    }
+    for (address, what) in [
+        (&attachment.image_url, "image"),
+        (&attachment.thumb_url, "thumbnail"),
+    ] {
+        if !address.trim().is_empty() {
+            blocks.push(leading(address, text(what)));
+        }
+    }
+    blocks.extend(body_from_markdown(&attachment.footer).0);
+    let buttons = attachment.actions.iter().map(|button| button.name.trim());
+    let buttons: Vec<&str> = buttons.filter(|name| !name.is_empty()).collect();
+    if !buttons.is_empty() {
+        let line = format!("(buttons: {})", buttons.join(", "));
+        blocks.push(Block::Paragraph(vec![Inline::Text(line)]));
+    }
+    if blocks.is_empty() {
+        blocks = Body::plain(&attachment.fallback).0;
+    }
+    blocks
+}
+
+/// A line that leads to an address, if that is one for the web.
+fn leading(address: &str, label: Vec<Inline>) -> Block {
+    let href = address.trim();
+    let leads = Url::parse(href).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
+    Block::Paragraph(if leads {
+        let href = href.to_owned();
+        vec![Inline::Link { href, label }]
+    } else {
+        label
+    })
+}
