@@ -14,7 +14,7 @@ use crate::{
 };
 pub(super) use escape::grammar::{email, has_at_in_authority};
 use escape::{Around, Writer, grammar};
-pub use read::body_from_markdown;
+pub use read::{body_from_markdown, body_from_markdown_of, resolved};
 pub use split::{split, units};
 
 /// Whose Markdown it is: each finds something in a text that the others do not.

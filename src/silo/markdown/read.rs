@@ -3,7 +3,10 @@
 
 use std::{borrow::Cow, ops::Range};
 
-use pulldown_cmark::{Event, LinkType, Options, Parser, Tag, TagEnd, html::push_html};
+use pulldown_cmark::{
+    CowStr, Event, LinkType, Options, Parser, Tag, TagEnd, TextMergeWithOffset, html::push_html,
+};
+use url::Url;
 
 use crate::text::{
     Block, Body,
@@ -18,41 +21,30 @@ const OPTIONS: Options = Options::ENABLE_STRIKETHROUGH.union(Options::ENABLE_TAB
 /// neither a letter nor a digit nor an underscore.
 const ESCAPABLE: &str = "`*{}[]()#+-.!_>|~";
 
+/// How far behind the beginning of a picture its size may stand, in bytes.
+const FARTHEST: usize = 2_048;
+
 /// Reads Markdown as Mattermost's apps show it.
 #[must_use]
-pub fn body_from_markdown(written: &str) -> Body {
-    let (mut in_code, mut strikes) = (false, Vec::new());
-    let markdown = &*with_backslashes(written);
-    let events = Parser::new_ext(markdown, OPTIONS);
-    let events = events.into_offset_iter().map(|(event, range)| match event {
-        // One tilde strikes nothing out there.
-        Event::Start(Tag::Strikethrough) => {
-            let strikes_out = markdown
-                .get(range)
-                .is_some_and(|text| text.starts_with("~~"));
-            strikes.push(strikes_out);
-            if strikes_out {
-                Event::Start(Tag::Strikethrough)
-            } else {
-                Event::Text("~".into())
-            }
-        }
-        Event::End(TagEnd::Strikethrough) if strikes.pop() == Some(false) => {
-            Event::Text("~".into())
-        }
-        Event::Start(Tag::CodeBlock(kind)) => {
-            in_code = true;
-            Event::Start(Tag::CodeBlock(kind))
-        }
-        Event::End(TagEnd::CodeBlock) => {
-            in_code = false;
-            Event::End(TagEnd::CodeBlock)
-        }
-        Event::Text(text) if !in_code => Event::Text(with_emoji(&text).into()),
-        Event::SoftBreak => Event::HardBreak,
-        Event::Html(text) | Event::InlineHtml(text) => Event::Text(text),
-        other => other,
-    });
+pub fn body_from_markdown(markdown: &str) -> Body {
+    body_from_markdown_of(markdown, None)
+}
+
+/// The same; addresses without a host are meant from this server on.
+#[must_use]
+pub fn body_from_markdown_of(written: &str, server: Option<&Url>) -> Body {
+    let markdown = &*for_commonmark(written);
+    let mut reader = Reader {
+        markdown,
+        server,
+        in_code: false,
+        strikes: Vec::new(),
+        links: Vec::new(),
+        pictures: Vec::new(),
+    };
+    let events = Parser::new_ext(markdown, OPTIONS).into_offset_iter();
+    let events =
+        TextMergeWithOffset::new(events).flat_map(|(event, range)| reader.read(event, range));
     let mut html = String::new();
     push_html(&mut html, events);
     let mut body = body_from_html(&html, Dialect::Matrix);
@@ -76,10 +68,114 @@ pub fn body_from_markdown(written: &str) -> Body {
     }
 }
 
-/// The same Markdown for a reader that follows `CommonMark`: there a backslash escapes more than it does in Mattermost, and
-/// what people see would be lost. Code, HTML and addresses are the same in both.
-fn with_backslashes(markdown: &str) -> Cow<'_, str> {
-    if !markdown.contains('\\') {
+/// What is open where the parser is.
+struct Reader<'a> {
+    markdown: &'a str,
+    server: Option<&'a Url>,
+    in_code: bool,
+    /// Of each strikethrough, whether it is one.
+    strikes: Vec<bool>,
+    /// Of each link and picture, whether it is shown as a link.
+    links: Vec<bool>,
+    /// The addresses of the pictures in a link: they stand behind it.
+    pictures: Vec<CowStr<'a>>,
+}
+
+impl<'a> Reader<'a> {
+    /// What is made of an event.
+    fn read(&mut self, event: Event<'a>, range: Range<usize>) -> Vec<Event<'a>> {
+        vec![match event {
+            // One tilde strikes nothing out there.
+            Event::Start(Tag::Strikethrough) => {
+                let text = self.markdown.get(range);
+                let strikes_out = text.is_some_and(|text| text.starts_with("~~"));
+                self.strikes.push(strikes_out);
+                if strikes_out {
+                    Event::Start(Tag::Strikethrough)
+                } else {
+                    Event::Text("~".into())
+                }
+            }
+            Event::End(TagEnd::Strikethrough) if self.strikes.pop() == Some(false) => {
+                Event::Text("~".into())
+            }
+            Event::Start(Tag::CodeBlock(kind)) => {
+                self.in_code = true;
+                Event::Start(Tag::CodeBlock(kind))
+            }
+            Event::End(TagEnd::CodeBlock) => {
+                self.in_code = false;
+                Event::End(TagEnd::CodeBlock)
+            }
+            Event::Start(Tag::Link { dest_url, .. }) => return self.link_starts(dest_url, false),
+            Event::Start(Tag::Image { dest_url, .. }) => return self.link_starts(dest_url, true),
+            Event::End(TagEnd::Link | TagEnd::Image) => return self.link_ends(),
+            Event::Text(text) if !self.in_code => Event::Text(with_emoji(&text).into()),
+            Event::SoftBreak => Event::HardBreak,
+            Event::Html(text) | Event::InlineHtml(text) => Event::Text(text),
+            other => other,
+        }]
+    }
+
+    /// A picture is a link to it. What stands in a link is none itself.
+    fn link_starts(&mut self, address: CowStr<'a>, is_picture: bool) -> Vec<Event<'a>> {
+        let address = resolved(&address, self.server).map_or(address, CowStr::from);
+        let is_inner = !self.links.is_empty();
+        self.links.push(!is_inner);
+        if !is_inner {
+            return vec![link(address)];
+        }
+        self.pictures.extend(is_picture.then_some(address));
+        Vec::new()
+    }
+
+    fn link_ends(&mut self) -> Vec<Event<'a>> {
+        if self.links.pop() != Some(true) {
+            return Vec::new();
+        }
+        let mut events = vec![Event::End(TagEnd::Link)];
+        for address in self.pictures.drain(..) {
+            let label = Event::Text("image".into());
+            let (start, end) = (Event::Text(" (".into()), Event::Text(")".into()));
+            events.extend([start, link(address), label, Event::End(TagEnd::Link), end]);
+        }
+        events
+    }
+}
+
+fn link(address: CowStr<'_>) -> Event<'_> {
+    Event::Start(Tag::Link {
+        link_type: LinkType::Inline,
+        dest_url: address,
+        title: CowStr::Borrowed(""),
+        id: CowStr::Borrowed(""),
+    })
+}
+
+/// Where an address without a scheme leads: one with a path alone to a page of the server, others to a host of that name.
+/// `None` for what leads as it stands, or nowhere.
+#[must_use]
+pub fn resolved(address: &str, server: Option<&Url>) -> Option<String> {
+    let address = address.trim();
+    if Url::parse(address).is_ok() {
+        return None;
+    }
+    if address.starts_with('/') {
+        return Some(server?.join(address).ok()?.into());
+    }
+    let host = address.split(['/', '?', '#']).next()?;
+    let is_host = host.contains('.') && !host.starts_with('.') && !host.contains('@');
+    let url = is_host.then(|| Url::parse(&format!("http://{address}")).ok())?;
+    url.map(String::from)
+}
+
+/// The same Markdown for a reader that follows `CommonMark`: there a backslash escapes more than it does in Mattermost, marks
+/// in an address are marks, and a picture has no size behind its address. Code and HTML are the same in both.
+fn for_commonmark(markdown: &str) -> Cow<'_, str> {
+    if !["\\", "://", " ="]
+        .iter()
+        .any(|mark| markdown.contains(mark))
+    {
         return Cow::Borrowed(markdown);
     }
     let mut out = String::with_capacity(markdown.len() + 16);
@@ -88,12 +184,12 @@ fn with_backslashes(markdown: &str) -> Cow<'_, str> {
         // One may contain another.
         if range.start >= at {
             let before = markdown.get(at..range.start).unwrap_or_default();
-            backslashes(before, &mut out);
+            running_text(before, &mut out);
             out.push_str(markdown.get(range.clone()).unwrap_or_default());
             at = range.end;
         }
     }
-    backslashes(markdown.get(at..).unwrap_or_default(), &mut out);
+    running_text(markdown.get(at..).unwrap_or_default(), &mut out);
     Cow::Owned(out)
 }
 
@@ -116,27 +212,79 @@ fn verbatim(markdown: &str) -> impl Iterator<Item = Range<usize>> {
 }
 
 /// Running text in which each backslash that Mattermost shows is escaped where something would be escaped by it.
-fn backslashes(text: &str, out: &mut String) {
+fn running_text(text: &str, out: &mut String) {
     let mut rest = text;
-    while let Some((before, after)) = rest.split_once('\\') {
-        out.push_str(before);
-        out.push('\\');
-        let mut chars = after.chars();
-        rest = match chars.next() {
-            Some(c)
-                if ESCAPABLE.contains(c) || (c == '\\' && !chars.as_str().starts_with(is_word)) =>
-            {
-                out.push(c);
-                chars.as_str()
-            }
-            Some(c) if c.is_ascii_punctuation() || c == '\n' => {
-                out.push('\\');
-                after
-            }
-            _ => after,
+    while let Some(c) = rest.chars().next() {
+        let before = text.get(..text.len() - rest.len()).unwrap_or_default();
+        let taken = match c {
+            '\\' => backslash(rest, out),
+            'h' if !before.ends_with(is_word) => address(rest, out),
+            ' ' if rest.starts_with(" =") => size(before, rest),
+            _ => None,
         };
+        let taken = taken.unwrap_or_else(|| {
+            out.push(c);
+            c.len_utf8()
+        });
+        rest = rest.get(taken..).unwrap_or_default();
     }
-    out.push_str(rest);
+}
+
+/// How much of the text this backslash takes.
+fn backslash(rest: &str, out: &mut String) -> Option<usize> {
+    let mut chars = rest.chars();
+    chars.next()?;
+    let c = chars.next()?;
+    out.push('\\');
+    if ESCAPABLE.contains(c) || (c == '\\' && !chars.as_str().starts_with(is_word)) {
+        out.push(c);
+        return Some(2);
+    }
+    if c.is_ascii_punctuation() || c == '\n' {
+        out.push('\\');
+    }
+    Some(1)
+}
+
+/// An address that stands by itself: no mark in it is one, but where one ends what stands around the address.
+fn address(rest: &str, out: &mut String) -> Option<usize> {
+    let scheme = ["https://", "http://"]
+        .iter()
+        .find(|scheme| rest.starts_with(**scheme))?;
+    let ends = |c: char| c.is_whitespace() || "<>()[]\"'`|".contains(c);
+    let end = rest.find(ends).unwrap_or(rest.len());
+    let (start, behind) = rest.get(..end)?.split_at(scheme.len());
+    out.push_str(start);
+    let mut left = behind;
+    while let Some(c) = left.chars().next() {
+        let after = left.trim_start_matches(['*', '_', '~']);
+        let (run, within) = match left.len() - after.len() {
+            0 => (c.len_utf8(), c == '\\'),
+            run => (run, after.starts_with(char::is_alphanumeric)),
+        };
+        let (run, after) = left.split_at(run);
+        for c in run.chars() {
+            out.extend(within.then_some('\\'));
+            out.push(c);
+        }
+        left = after;
+    }
+    Some(end)
+}
+
+/// How long the size is that stands behind the address of a picture: `![](https://… =100x50)`.
+fn size(before: &str, rest: &str) -> Option<usize> {
+    let mut near = before.len().saturating_sub(FARTHEST);
+    while !before.is_char_boundary(near) {
+        near += 1;
+    }
+    let before = before.get(near..)?;
+    let (label, address) = before.rsplit_once("](")?;
+    let is_picture = label.contains("![") && !address.contains([' ', ')', '\n']);
+    let size = rest.strip_prefix(" =").filter(|_| is_picture)?;
+    let end = size.find(|c: char| !c.is_ascii_digit() && c != 'x')?;
+    let ends = size.get(end..)?.starts_with([')', ' ']);
+    (end > 0 && ends).then_some(end + 2)
 }
 
 /// What JavaScript's `\w` matches.
@@ -176,6 +324,32 @@ mod tests {
                 "<a href=\"https://example.org/\">a</a>",
             ),
             ("[a](javascript:x)", "a"),
+            (
+                "![a cat](https://x.example/cat.gif) ![](https://x.example/b_c_)",
+                "<a href=\"https://x.example/cat.gif\">a cat</a> <a href=\"https://x.example/b_c_\">https://x.example/b_c_</a>",
+            ),
+            (
+                "![a](https://x.example/a.gif =100x50) ![b](https://x.example/b.gif =9 \"t\") `![c](d =1x1)`",
+                "<a href=\"https://x.example/a.gif\">a</a> <a href=\"https://x.example/b.gif\">b</a> <code>![c](d =1x1)</code>",
+            ),
+            (
+                "[![build](https://x.example/b.svg)](https://x.example/)",
+                "<a href=\"https://x.example/\">build</a> (<a href=\"https://x.example/b.svg\">image</a>)",
+            ),
+            (
+                "![a [b](https://x.example/b)](https://x.example/c)",
+                "<a href=\"https://x.example/c\">a b</a>",
+            ),
+            ("![a](data:x) ![a](/x.png) [b](x)", "a a b"),
+            ("[a](x.example/b)", "<a href=\"http://x.example/b\">a</a>"),
+            (
+                "https://x.example/__init__.py **https://x.example/a** _https://x.example/b_ https://x.example/a\\_b",
+                "https://x.example/__init__.py <strong>https://x.example/a</strong> <em>https://x.example/b</em> https://x.example/a\\_b",
+            ),
+            (
+                "https://x.example/a:smile:/:smile:b/:smile: a:x:b 12:100:30 x.example/:smile: :smile: :x::x:",
+                "https://x.example/a:smile:/:smile:b/:smile: a:x:b 12:100:30 x.example/:smile: 😄 ❌❌",
+            ),
             ("~a~ ~~b ~c~ d~~", "~a~ <del>b ~c~ d</del>"),
             (
                 r"C:\Users\me \\server\share \d+ `\\x`",
@@ -198,6 +372,28 @@ mod tests {
                 html,
                 "{markdown}"
             );
+        }
+    }
+
+    #[test]
+    fn an_address_without_a_host_is_one_of_the_server() {
+        let server: Url = "https://chat.example/mm/".parse().unwrap();
+        for (markdown, html) in [
+            (
+                "![a](/api/v4/files/1)",
+                "<a href=\"https://chat.example/api/v4/files/1\">a</a>",
+            ),
+            (
+                "[a](/team/pl/1) [b](//x.example/c)",
+                "<a href=\"https://chat.example/team/pl/1\">a</a> <a href=\"https://x.example/c\">b</a>",
+            ),
+            (
+                "[a](#x) [b](mailto:a@b.example)",
+                "a <a href=\"mailto:a@b.example\">b</a>",
+            ),
+        ] {
+            let body = body_from_markdown_of(markdown, Some(&server));
+            assert_eq!(html_from_body(&body), html, "{markdown}");
         }
     }
 

@@ -16,7 +16,9 @@ pub const KIND: Kind = Kind {
         Ability {
             what: What::Text,
             to_channel: Whole("as Markdown, above 16,383 characters in several messages"),
-            to_room: Whole("with its formatting; attachments of integrations as text"),
+            to_room: Whole(
+                "with its formatting; attachments of integrations as text, their pictures as links",
+            ),
         },
         Ability {
             what: What::Name,

@@ -1,6 +1,7 @@
 //! Pure: what happened in a Mattermost channel → facts for the journal.
 
 use footbridge_store::{Arrival, Millis, Payload, Place, RemoteId};
+use url::Url;
 
 use super::{
     api::{Post, Reaction},
@@ -11,7 +12,7 @@ use crate::{
     file::{File, Kind},
     message::{Action, Command, Message, Sender, Style},
     origin::OURS,
-    silo::markdown::body_from_markdown,
+    silo::markdown::body_from_markdown_of,
     text::{Body, Inline},
 };
 
@@ -27,6 +28,8 @@ pub struct Who<'a> {
     pub picture: Option<&'a str>,
     /// Whether it is a bot's account, which may speak for others.
     pub is_bot: bool,
+    /// The address of their server: where addresses without a host lead.
+    pub server: Option<&'a Url>,
 }
 
 impl<'a> From<&'a str> for Who<'a> {
@@ -35,6 +38,7 @@ impl<'a> From<&'a str> for Who<'a> {
             name,
             picture: None,
             is_bot: false,
+            server: None,
         }
     }
 }
@@ -47,7 +51,7 @@ pub fn post<'a>(place: &Place, post: &Post, who: impl Into<Who<'a>>) -> Arrival 
     let payload = if let Some(words) = words {
         asked(post, who, words)
     } else {
-        match action_of(post) {
+        match action_of(post, who.server) {
             Some(action) => written(&Message {
                 sender: sender(post, who),
                 sent_at: post.sent_at(),
@@ -70,12 +74,12 @@ pub fn post<'a>(place: &Place, post: &Post, who: impl Into<Who<'a>>) -> Arrival 
     }
 }
 
-fn action_of(post: &Post) -> Option<Action> {
+fn action_of(post: &Post, server: Option<&Url>) -> Option<Action> {
     if post.kind.starts_with("system_") {
-        let summary = one_line(&body_from_markdown(&post.message).to_plain());
+        let summary = one_line(&body_from_markdown_of(&post.message, server).to_plain());
         return (!summary.is_empty()).then_some(Action::System { summary });
     }
-    let (body, style) = content(post);
+    let (body, style) = content(post, server);
     let says_something = !body.is_empty() || !files(post).is_empty();
     says_something.then(|| Action::Post {
         body,
@@ -87,9 +91,10 @@ fn action_of(post: &Post) -> Option<Action> {
 
 /// A new text for a post.
 pub fn edit<'a>(place: &Place, post: &Post, who: impl Into<Who<'a>>) -> Arrival {
-    let (body, style) = content(post);
+    let who = who.into();
+    let (body, style) = content(post, who.server);
     let change = Message {
-        sender: sender(post, who.into()),
+        sender: sender(post, who),
         sent_at: Millis(post.edit_at),
         action: Action::Edit {
             target: post.remote(),
@@ -256,7 +261,7 @@ fn ours(post: &Post) -> &'static str {
     if post.props.mark.is_some() { OURS } else { "" }
 }
 
-fn content(post: &Post) -> (Body, Style) {
+fn content(post: &Post, server: Option<&Url>) -> (Body, Style) {
     let is_action = post.kind == "me";
     let text = match &post.props.message {
         // An edit changes the message and nothing else.
@@ -264,10 +269,10 @@ fn content(post: &Post) -> (Body, Style) {
         _ if is_action => without_marks(&post.message),
         _ => post.message.as_str(),
     };
-    let mut body = body_from_markdown(text);
+    let mut body = body_from_markdown_of(text, server);
     body.each_line(&mut |line| *line = called(std::mem::take(line)));
     for attachment in &post.props.attachments {
-        body.0.extend(attached(attachment));
+        body.0.extend(attached(attachment, server));
     }
     let style = if is_action { Style::Emote } else { Style::Text };
     (body, style)
@@ -485,6 +490,31 @@ mod tests {
     }
 
     #[test]
+    fn pictures_of_the_server_are_links_to_it() {
+        let server = "https://chat.example/".parse().unwrap();
+        let who = Who {
+            server: Some(&server),
+            ..Who::from("Bob")
+        };
+        let value = json!({"id": "a", "message": "![cat](/api/v4/files/f1)", "edit_at": 1, "props": {"attachments": [
+            {"text": "![](/static/dog.png)", "image_url": "/static/cow.png"}]}});
+        let (place, said) = (Place::new("mm", "c"), read(value));
+        for arrival in [post(&place, &said, who), edit(&place, &said, who)] {
+            let Payload::Ready(bytes) = arrival.payload else {
+                panic!("somebody said something");
+            };
+            let (Action::Post { body, .. } | Action::Edit { body, .. }) =
+                Message::from_bytes(&bytes).unwrap().action
+            else {
+                panic!("a text");
+            };
+            let plain = "cat (https://chat.example/api/v4/files/f1)\n\nhttps://chat.example/static/dog.png\n\n\
+                image (https://chat.example/static/cow.png)";
+            assert_eq!(body.to_plain(), plain);
+        }
+    }
+
+    #[test]
     fn a_file_comes_with_its_text_or_alone() {
         let files = json!({"files": [{"id": "f1", "name": "cat.png", "size": 2_000_000, "mime_type": "image/png",
                 "width": 3, "height": 2}]});
@@ -532,6 +562,7 @@ mod tests {
                 name: "Mallory",
                 picture: Some("u/1"),
                 is_bot,
+                server: None,
             };
             match post(&Place::new("mm", "c"), &read(value.clone()), who).payload {
                 Payload::Ready(bytes) => Message::from_bytes(&bytes).unwrap().sender,

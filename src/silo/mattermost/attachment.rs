@@ -4,13 +4,15 @@ use url::Url;
 
 use super::{api::Attachment, arrival::one_line};
 use crate::{
-    silo::markdown::body_from_markdown,
+    silo::markdown::{body_from_markdown_of, resolved},
     text::{Block, Body, Inline},
 };
 
 /// What an integration attached, as text: all that people see of it, in the order in which they see it.
-pub(super) fn attached(attachment: &Attachment) -> Vec<Block> {
-    let mut blocks = body_from_markdown(&attachment.pretext).0;
+pub(super) fn attached(attachment: &Attachment, server: Option<&Url>) -> Vec<Block> {
+    let read = |markdown: &str| body_from_markdown_of(markdown, server);
+    let leading = |address: &str, label| leading(address, label, server);
+    let mut blocks = read(&attachment.pretext).0;
     let text = |text: &str| vec![Inline::Text(text.to_owned())];
     let author = attachment.author_name.trim();
     if !author.is_empty() {
@@ -21,7 +23,7 @@ pub(super) fn attached(attachment: &Attachment) -> Vec<Block> {
         let label = vec![Inline::Bold(text(title))];
         blocks.push(leading(&attachment.title_link, label));
     }
-    blocks.extend(body_from_markdown(&attachment.text).0);
+    blocks.extend(read(&attachment.text).0);
     for field in &attachment.fields {
         let value = match &field.value {
             serde_json::Value::String(text) => text.clone(),
@@ -29,7 +31,7 @@ pub(super) fn attached(attachment: &Attachment) -> Vec<Block> {
             other => other.to_string(),
         };
         let title = field.title.trim();
-        let value = one_line(&body_from_markdown(&value).to_plain());
+        let value = one_line(&read(&value).to_plain());
         let mut line = Vec::new();
         if !title.is_empty() {
             line.extend([Inline::Bold(text(title)), Inline::Text(": ".to_owned())]);
@@ -45,7 +47,7 @@ pub(super) fn attached(attachment: &Attachment) -> Vec<Block> {
             blocks.push(leading(address, text(what)));
         }
     }
-    blocks.extend(body_from_markdown(&attachment.footer).0);
+    blocks.extend(read(&attachment.footer).0);
     let buttons = attachment.actions.iter().map(|button| button.name.trim());
     let buttons: Vec<&str> = buttons.filter(|name| !name.is_empty()).collect();
     if !buttons.is_empty() {
@@ -59,11 +61,10 @@ pub(super) fn attached(attachment: &Attachment) -> Vec<Block> {
 }
 
 /// A line that leads to an address, if that is one for the web.
-fn leading(address: &str, label: Vec<Inline>) -> Block {
-    let href = address.trim();
-    let leads = Url::parse(href).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
+fn leading(address: &str, label: Vec<Inline>, server: Option<&Url>) -> Block {
+    let href = resolved(address, server).unwrap_or_else(|| address.trim().to_owned());
+    let leads = Url::parse(&href).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
     Block::Paragraph(if leads {
-        let href = href.to_owned();
         vec![Inline::Link { href, label }]
     } else {
         label

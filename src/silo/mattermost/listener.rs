@@ -268,6 +268,7 @@ impl Listener {
             name: &name,
             picture: picture.as_deref(),
             is_bot: self.shared.people.is_bot(&post.user_id),
+            server: Some(&self.shared.client.base),
         };
         if is_plain {
             arrivals.push(arrival::post(place, post, who));
