@@ -85,6 +85,9 @@ pub enum Step {
     Remove {
         /// The message.
         target: RemoteId,
+        /// Whether an edit asks for it, which must not take along what others have answered.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        replaced: bool,
     },
     /// A reaction of our own to a message.
     React {

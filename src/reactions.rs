@@ -148,6 +148,7 @@ pub fn gathered(
         return match shown {
             Some(shown) => Plan::Steps(vec![Step::Remove {
                 target: shown.remote,
+                replaced: false,
             }]),
             None => Plan::Skip(COUNTED.to_owned()),
         };

@@ -638,7 +638,7 @@ fn edits_and_deletions_touch_every_copy() {
             .map(|step| match step {
                 Step::Post { .. } => "post".to_owned(),
                 Step::Replace { target, .. } => format!("replace {target}"),
-                Step::Remove { target } => format!("remove {target}"),
+                Step::Remove { target, .. } => format!("remove {target}"),
                 Step::Send { .. } => "file".to_owned(),
                 Step::React { .. } | Step::Unreact { .. } => "reaction".to_owned(),
                 Step::Bundle { .. } | Step::Revise { .. } => "shared".to_owned(),
@@ -892,7 +892,7 @@ fn an_edit_sends_the_files_it_adds_and_takes_back_those_it_removes() {
             Step::Replace {
                 target, below_file, ..
             } => format!("change {target}{}", if below_file { " below" } else { "" }),
-            Step::Remove { target } => format!("remove {target}"),
+            Step::Remove { target, .. } => format!("remove {target}"),
             Step::Send { file, .. } => format!("send {}", file.source),
             Step::Post { .. } => "post".to_owned(),
             step => panic!("{step:?}"),

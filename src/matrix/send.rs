@@ -124,7 +124,7 @@ impl Outlet for Matrix {
                 let remote = self.send_event(&room, to, key, event).await?;
                 Ok(self.replaced(target, remote))
             }
-            Step::Remove { target } => redact(&room, target, key).await,
+            Step::Remove { target, .. } => redact(&room, target, key).await,
             Step::React {
                 target,
                 key: with,

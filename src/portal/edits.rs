@@ -21,13 +21,14 @@ pub(super) fn with_edits(plan: Plan, edits: &[(RemoteId, RemoteId)]) -> Plan {
         return plan;
     };
     let removed = |step: &Step| match step {
-        Step::Remove { target } => Some(target.clone()),
+        Step::Remove { target, .. } => Some(target.clone()),
         _ => None,
     };
     let behind = |removed: RemoteId| {
         let edits = edits.iter().filter(move |(of, _)| *of == removed);
         edits.map(|(_, edit)| Step::Remove {
             target: edit.clone(),
+            replaced: false,
         })
     };
     let behind: Vec<Step> = steps.iter().filter_map(removed).flat_map(behind).collect();
@@ -86,6 +87,7 @@ mod tests {
     fn what_changed_a_message_is_taken_back_with_it() {
         let remove = |id: &str| Step::Remove {
             target: RemoteId::from(id),
+            replaced: false,
         };
         let edits = [("$a", "$a1"), ("$b", "$b1"), ("$a", "$a2")]
             .map(|(of, edit)| (RemoteId::from(of), RemoteId::from(edit)));

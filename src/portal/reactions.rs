@@ -128,6 +128,7 @@ impl Lane {
             .filter_map(|reaction| reaction.shown)
             .map(|shown| Step::Remove {
                 target: shown.remote,
+                replaced: false,
             });
         // The line first: it stands in the thread of the message, where it would count as an answer.
         Ok(Plan::Steps(lines.chain(steps).collect()))

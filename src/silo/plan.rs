@@ -86,12 +86,12 @@ pub fn plan(
             Plan::Skip("unknown-target".to_owned())
         }
         Action::Edit { body, .. } if body.is_empty() && files.is_empty() => {
-            removals(&outgoing.copies)
+            removals(&outgoing.copies, false)
         }
         Action::Edit { body, style, .. } if rules.files && has_other_files(outgoing) => {
             let root = outgoing.copies.first().and_then(|copy| copy.thread.clone());
             let anew = new_posts(speaker, (body, *style), files, root.as_ref());
-            and_then(anew, removals(&outgoing.copies))
+            and_then(anew, removals(&outgoing.copies, true))
         }
         Action::Edit { body, style, .. } => {
             let (body, style) = match files.first() {
@@ -104,7 +104,7 @@ pub fn plan(
             let texts = outgoing.copies.get(..texts).unwrap_or_default();
             edits(&speaker.saying(&body, style), texts, now, permalink)
         }
-        Action::Delete { .. } => removals(&outgoing.copies),
+        Action::Delete { .. } => removals(&outgoing.copies, false),
         // They are no messages (see `Outlet::show_reactions`).
         Action::React { .. } | Action::Unreact { .. } | Action::Mark { .. } => {
             Plan::Skip("no-reactions".to_owned())
@@ -359,12 +359,13 @@ fn content(text: String, (style, author): Spoken<'_>) -> Content {
     }
 }
 
-fn removals(copies: &[Copy]) -> Plan {
+fn removals(copies: &[Copy], replaced: bool) -> Plan {
     if copies.is_empty() {
         return Plan::Skip("unknown-target".to_owned());
     }
     let removals = copies.iter().map(|copy| Step::Remove {
         target: copy.remote.clone(),
+        replaced,
     });
     Plan::Steps(removals.collect())
 }
@@ -667,7 +668,7 @@ mod tests {
             0,
         );
         assert!(
-            matches!(&all[..], [Step::Replace { .. }, Step::Remove { target }] if target.as_str() == "b")
+            matches!(&all[..], [Step::Replace { .. }, Step::Remove { target, replaced: true }] if target.as_str() == "b")
         );
         let all = steps(
             &outgoing(edited(&"many words ".repeat(500)), vec![copy("a", None, 0)]),
@@ -745,14 +746,16 @@ mod tests {
                 body: Body::plain("new"),
                 style: Style::Text,
             };
-            let mut outgoing = outgoing(edit, vec![copy("a", None, 0)]);
+            let copies = had.split(' ').map(|had| Copy {
+                file: Some(if had.is_empty() {
+                    String::new()
+                } else {
+                    file(had).digest()
+                }),
+                ..copy("a", None, 0)
+            });
+            let mut outgoing = outgoing(edit, copies.collect());
             outgoing.message.files = files.iter().map(|source| file(source)).collect();
-            let digest = if had.is_empty() {
-                String::new()
-            } else {
-                file(had).digest()
-            };
-            outgoing.copies[0].file = Some(digest);
             let Plan::Steps(steps) = plan(rules, &outgoing, Millis(0), |_| String::new()) else {
                 panic!("steps");
             };
@@ -760,7 +763,10 @@ mod tests {
                 Step::Send { file, .. } => format!("send {}", file.source),
                 Step::Post { .. } => "post".to_owned(),
                 Step::Replace { .. } => "change".to_owned(),
-                Step::Remove { target } => format!("remove {target}"),
+                Step::Remove {
+                    target,
+                    replaced: true,
+                } => format!("remove {target}"),
                 step => panic!("{step:?}"),
             });
             told.collect::<Vec<_>>()
@@ -774,6 +780,7 @@ mod tests {
         assert_eq!(planned(&["g"], "f", &with_files), ["send g", "remove a"]);
         assert_eq!(planned(&["g"], "", &with_files), ["send g", "remove a"]);
         assert_eq!(planned(&[], "f", &with_files), ["post", "remove a"]);
+        assert_eq!(planned(&["g", "f"], "f g", &with_files), ["change"]);
         // Where files are named in words, the words change.
         assert_eq!(planned(&["g"], "", &RULES), ["change"]);
     }

@@ -305,6 +305,66 @@ async fn an_edit_adds_and_removes_files_and_after_a_deletion_nothing_is_left_of_
     assert_eq!(kept(&town, before).await, 1, "only what was said last");
 }
 
+#[tokio::test]
+async fn an_edit_that_brings_another_file_keeps_what_others_answered() {
+    let town = town(Kind::Mattermost).await;
+    let (sim, channel) = town.sites[0].mattermost().unwrap();
+    let room = &town.rooms[0];
+    let hello = town.sites[0].say("before the files").unwrap();
+    let posts = sim.posts(&channel.id);
+    let bob = &posts.iter().find(|post| post.id == hello).unwrap().user_id;
+    for is_kept in [false, true] {
+        sim.keep_files(is_kept);
+        let before = sim.posts(&channel.id).len();
+        let mut sent = Vec::new();
+        for words in ["first", "second"] {
+            let name = format!("{words}.png");
+            let image = (name.as_str(), "image/png");
+            let file = town.ann.send_file(room, image, bytes(2_000), Some(words));
+            sent.push(file.await.unwrap());
+        }
+        let posts = || sim.posts(&channel.id).split_off(before);
+        wait(&town, "two files", || posts().len() == 2).await;
+        let root = posts().remove(0).id;
+        sim.say_in_thread(&channel.id, bob, &root, "an answer");
+        let mut later = town.ear.pick(room, |heard| {
+            (heard.seen.event_id == sent[1]).then(|| heard.seen.content.clone())
+        });
+        let mut edit = later.remove(0);
+        edit["m.new_content"] = edit.clone();
+        edit["m.relates_to"] = json!({"rel_type": "m.replace", "event_id": sent[0]});
+        town.ann.send(room, "m.room.message", edit).await.unwrap();
+        let carried = || {
+            let posts = posts().into_iter();
+            let carried = posts.map(|post| {
+                let files = sim.files_of(&post).into_iter().map(|(name, _)| name);
+                let text = post.message.rsplit(": ").next().unwrap().to_owned();
+                (text, files.collect::<Vec<_>>())
+            });
+            carried.collect::<Vec<_>>()
+        };
+        let is_replaced = || carried()[0].0 == "*(replaced by an edit)*";
+        wait(&town, "the edit", is_replaced).await;
+        let second = || ("second".to_owned(), vec!["second.png".to_owned()]);
+        let old: &[String] = if is_kept {
+            &["first.png".to_owned()]
+        } else {
+            &[]
+        };
+        let left = [
+            ("*(replaced by an edit)*".to_owned(), old.to_vec()),
+            second(),
+            ("an answer".to_owned(), Vec::new()),
+            second(),
+        ];
+        assert!(carried() == left, "{:?}", carried());
+        // Whatever the server kept of it, nothing of a deleted message stays.
+        town.ann.redact(room, &sent[0]).await.unwrap();
+        let left: &[_] = if is_kept { &[second()] } else { &left[..3] };
+        wait(&town, "the deletion", || carried() == left).await;
+    }
+}
+
 /// Somebody on IRC sends this.
 fn on_irc(town: &Town, text: &str, file: &serde_json::Value) -> matterbridge::Message {
     let sim = town.sites[0].matterbridge().unwrap();

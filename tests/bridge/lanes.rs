@@ -121,7 +121,7 @@ impl Wall {
                 }
                 Done::Changed(target.clone())
             }
-            Step::Remove { target } => {
+            Step::Remove { target, .. } => {
                 self.gone.lock().unwrap().push(target.clone());
                 Done::Gone(target.clone())
             }
@@ -219,7 +219,10 @@ impl Outlet for Wall {
                     otherwise: Some(Box::new(otherwise)),
                 }])
             }
-            (Action::Delete { .. }, Some(target)) => Plan::Steps(vec![Step::Remove { target }]),
+            (Action::Delete { .. }, Some(target)) => Plan::Steps(vec![Step::Remove {
+                target,
+                replaced: false,
+            }]),
             (Action::Bridge { text, about }, _) => Plan::Steps(vec![Step::Post {
                 content: Content {
                     mentions: Vec::new(),

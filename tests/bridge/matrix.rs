@@ -534,6 +534,7 @@ async fn messages_of_an_encrypted_room_come_with_names_and_steps_go_there_encryp
     for key in ["key-3", "key-4"] {
         let remove = Step::Remove {
             target: copy.remote.clone(),
+            replaced: false,
         };
         let gone = house.matrix().perform(&place, key, &remove).await.unwrap();
         assert_eq!(

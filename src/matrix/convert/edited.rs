@@ -47,6 +47,7 @@ pub(super) fn steps(outgoing: &Outgoing, said: (&Body, &Sender, Style)) -> Vec<S
     let dropped = carriers.iter().filter(|(_, file)| !digests.contains(file));
     steps.extend(dropped.map(|(copy, _)| Step::Remove {
         target: copy.remote.clone(),
+        replaced: false,
     }));
     let added = files.iter().zip(&digests).filter(|(_, digest)| {
         let mut known = carriers.iter();
@@ -108,6 +109,7 @@ pub(super) fn texts<'a>(
         .collect();
     steps.extend(copies.map(|copy| Step::Remove {
         target: copy.remote.clone(),
+        replaced: false,
     }));
     steps
 }

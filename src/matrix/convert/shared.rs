@@ -288,6 +288,7 @@ pub fn revise(outgoing: &Outgoing, slot: u32) -> Plan {
     };
     let removals = anew.iter().map(|copy| Step::Remove {
         target: copy.remote.clone(),
+        replaced: false,
     });
     Plan::Steps(std::iter::once(revise).chain(removals).collect())
 }

@@ -199,6 +199,7 @@ pub fn plan(outgoing: &Outgoing) -> Plan {
                 .iter()
                 .map(|copy| Step::Remove {
                     target: copy.remote.clone(),
+                    replaced: false,
                 })
                 .collect(),
         ),

@@ -50,7 +50,7 @@ pub async fn perform(
             }
             Err(fault) => Err(fault),
         },
-        Step::Remove { target } => {
+        Step::Remove { target, .. } => {
             // Before the request: Gitter may publish the removal before it answers.
             echoes.removing(target.as_str());
             client.delete(room, target.as_str()).await?;

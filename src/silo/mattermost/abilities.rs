@@ -47,7 +47,8 @@ pub const KIND: Kind = Kind {
         Ability {
             what: What::Edit,
             to_channel: Whole(
-                "where the server limits how long, later as a new message that points to the old one",
+                "where the server limits how long, later as a new message that points to the old one; a message with other files \
+                 is said anew, and the old one deleted, or emptied where others have answered",
             ),
             to_room: Whole(""),
         },

@@ -2,7 +2,7 @@
 //! same words as those that the account has no right to, so that a refusal is looked into before it is believed.
 
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     api::Post,
@@ -23,9 +23,20 @@ impl Client {
 
     /// Changes the text of a post of ours.
     pub async fn patch(&self, id: &str, text: &str) -> Result<Post, Fault> {
+        self.change(id, json!({ "message": text })).await
+    }
+
+    /// The same, and takes all files from it. What the server left of them stands in the post that it answers with.
+    pub async fn empty(&self, id: &str, text: &str) -> Result<Post, Fault> {
+        self.change(id, json!({ "message": text, "file_ids": [] }))
+            .await
+    }
+
+    /// <https://api.mattermost.com/#tag/posts/operation/PatchPost>
+    async fn change(&self, id: &str, what: Value) -> Result<Post, Fault> {
         let path = ["posts", id, "patch"];
         let mut call = Call::new(Method::PUT, Subject::Post, &path);
-        call.body = Some(json!({ "message": text }));
+        call.body = Some(what);
         match self.ask(call).await {
             Err(fault) => Err(self.explained(id, fault).await),
             patched => patched,

@@ -55,7 +55,7 @@ impl Mattermost {
                 }
                 Err(fault) => Err(fault),
             },
-            Step::Remove { target } => self.remove(target).await,
+            Step::Remove { target, replaced } => self.remove(target, *replaced).await,
             Step::React { target, key, .. } => {
                 let Some(name) = emoji::name_of(key) else {
                     return Err(Fault::Refused("Mattermost has no such emoji".to_owned()));

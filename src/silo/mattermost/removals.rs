@@ -13,12 +13,15 @@ use crate::outlet::Done;
 
 /// What stands in the place of a post that was taken back and has a thread. Mattermost's apps say the same of a deleted post.
 const EMPTIED: &str = "*(message deleted)*";
+/// The same where an edit gave the message other files or fewer posts.
+const REPLACED: &str = "*(replaced by an edit)*";
 
 impl Mattermost {
     /// Takes a post back. Mattermost deletes a whole thread with its first post, whoever wrote what stands in it: where
-    /// others have answered, the text goes and the thread stays. A file does not go with the text, so such a post is deleted
-    /// all the same, and so is one whose text can no longer be changed.
-    pub(super) async fn remove(&self, target: &RemoteId) -> Result<Done, Fault> {
+    /// others have answered, the text goes and the thread stays. Who deletes a message wants its file gone for everybody, so
+    /// a post with a file is deleted all the same, and so is one whose text can no longer be changed. An edit (`replaced`)
+    /// deletes no thread: it takes the file from the post, and leaves a post that can no longer be changed as it is.
+    pub(super) async fn remove(&self, target: &RemoteId, replaced: bool) -> Result<Done, Fault> {
         let id = target.as_str();
         let post = match self.client.post(id).await {
             Err(Fault::Gone) => return Ok(Done::Gone(target.clone())),
@@ -26,14 +29,26 @@ impl Mattermost {
         };
         let answered = post.root_id.is_empty() && post.reply_count > 0;
         let ours = post.user_id == self.me().await?.id;
-        if answered && ours && post.metadata.files.is_empty() {
-            match self.client.patch(id, EMPTIED).await {
-                Ok(_) => return Ok(Done::Emptied(target.clone())),
+        if answered && ours && (replaced || post.metadata.files.is_empty()) {
+            let emptied = if replaced {
+                self.client.empty(id, REPLACED).await
+            } else {
+                self.client.patch(id, EMPTIED).await
+            };
+            match emptied {
+                Ok(left) if left.metadata.files.is_empty() => {
+                    return Ok(Done::Emptied(target.clone()));
+                }
+                // The file is still there: the post goes with the message, once that is deleted.
+                Ok(_) => return Ok(Done::Changed(target.clone())),
                 Err(Fault::Gone) => return Ok(Done::Gone(target.clone())),
                 Err(Fault::TooLate | Fault::Forbidden | Fault::Refused(_) | Fault::Rejected(_)) => {
                 }
                 Err(fault) => return Err(fault),
             }
+        }
+        if answered && replaced {
+            return Ok(Done::Changed(target.clone()));
         }
         // Before the request: Mattermost publishes the removal before it answers.
         self.echoes.removing(id);

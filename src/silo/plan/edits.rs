@@ -18,8 +18,11 @@ pub(super) fn has_other_files(outgoing: &Outgoing) -> bool {
             None => return false,
         }
     }
-    let new = outgoing.message.files.iter().map(File::digest);
-    !new.eq(old)
+    let mut new: Vec<_> = outgoing.message.files.iter().map(File::digest).collect();
+    // Another order is no reason to say them anew.
+    old.sort_unstable();
+    new.sort_unstable();
+    new != old
 }
 
 /// Both plans, one behind the other.
@@ -70,6 +73,7 @@ pub(super) fn edits(
     }
     steps.extend(copies.map(|copy| Step::Remove {
         target: copy.remote.clone(),
+        replaced: true,
     }));
     Plan::Steps(steps)
 }

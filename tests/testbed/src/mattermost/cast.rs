@@ -251,7 +251,7 @@ impl MattermostSim {
         // A post that is gone is not edited.
         drop(
             self.world()
-                .edit(&user, id, Some(text.to_owned()), self.faults()),
+                .edit(&user, id, (Some(text.to_owned()), None), self.faults()),
         );
     }
 
@@ -284,6 +284,11 @@ impl MattermostSim {
         }
         drop(inner);
         self.edit(id, text);
+    }
+
+    /// Posts keep their files from now on whatever a change says of them, as a server may that lets nobody change files.
+    pub fn keep_files(&self, kept: bool) {
+        self.world().inner().keeps_files = kept;
     }
 
     /// The author deletes a post.

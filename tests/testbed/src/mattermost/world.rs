@@ -99,6 +99,8 @@ pub(super) struct Inner {
     next_listener: u64,
     /// Whether apps show the names that integrations choose.
     pub overrides: bool,
+    /// Whether a changed post keeps its files whatever the change says of them.
+    pub keeps_files: bool,
 }
 
 /// The state behind the API.
@@ -217,7 +219,7 @@ impl World {
         &self,
         user: &str,
         id: &str,
-        message: Option<String>,
+        (message, files): (Option<String>, Option<Vec<String>>),
         faults: &Faults,
     ) -> Result<Value, No> {
         let mut inner = self.inner();
@@ -259,9 +261,14 @@ impl World {
         (old.id, old.original_id, old.delete_at, old.update_at) =
             (new_id(), post.id.clone(), now, now);
         inner.posts.push(old);
+        let keeps_files = inner.keeps_files;
         let Some(changed) = inner.post_mut(id) else {
             return Err(No::NO_POST);
         };
+        if let Some(files) = files.filter(|_| !keeps_files) {
+            // Only what the post carries already: it takes no files from elsewhere.
+            changed.file_ids.retain(|file| files.contains(file));
+        }
         (changed.message, changed.edit_at, changed.update_at) = (message, now, now);
         let changed = changed.clone();
         inner.tell("post_edited", &changed, &author, faults);

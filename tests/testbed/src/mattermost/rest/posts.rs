@@ -41,10 +41,12 @@ fn readable(call: &Call<'_>, id: &str) -> Result<Post, No> {
 
 pub(super) fn patch(call: &Call<'_>) -> Answer {
     let message = call.body["message"].as_str().map(str::to_owned);
-    let made = call
-        .shared
-        .world
-        .edit(&call.me, call.at(0), message, &call.shared.faults)?;
+    let files = call.body["file_ids"].as_array().map(|ids| {
+        let ids = ids.iter().filter_map(Value::as_str);
+        ids.map(str::to_owned).collect()
+    });
+    let world = &call.shared.world;
+    let made = world.edit(&call.me, call.at(0), (message, files), &call.shared.faults)?;
     Ok((StatusCode::OK, made))
 }
 
