@@ -195,7 +195,10 @@ impl File {
             .chars()
             .all(|c| c.is_ascii_alphanumeric() || "_-+~".contains(c))
             && end.contains(|c: char| c.is_ascii_alphabetic());
-        has_meaning || (is_word && Kind::of_type(self.safe_type()) == Kind::Other)
+        let is_own = self
+            .extension()
+            .is_some_and(|own| own.eq_ignore_ascii_case(end));
+        has_meaning || is_own || (is_word && Kind::of_type(self.safe_type()) == Kind::Other)
     }
 
     /// A media type that may stand in a header.
@@ -325,6 +328,7 @@ mod tests {
             ("a/", "image/gif", "file.gif"),
             // What has one keeps it, whatever its type.
             ("cat.JPEG", "image/png", "cat.JPEG"),
+            ("rec.AMR", "audio/amr", "rec.AMR"),
             ("notes.org", "text/plain", "notes.org"),
             ("x.tar.zst", "application/zstd", "x.tar.zst"),
             ("Makefile", "", "Makefile"),

@@ -121,7 +121,7 @@ fn the_files_of_a_gallery_are_files() {
                 .iter()
                 .map(|file| file.name.as_str())
                 .collect();
-            assert_eq!(names, ["a.png", "cat.png"]);
+            assert_eq!(names, ["a.png", "cat.png", "b"]);
             let (Action::Post { body, .. } | Action::Edit { body, .. }) = message.action else {
                 panic!("no text");
             };
@@ -131,7 +131,13 @@ fn the_files_of_a_gallery_are_files() {
             );
         }
     }
-    let many = vec![item("m.image", "a.png"); 22];
+    let others = |count: usize| {
+        let one = |at| json!({ "itemtype": "m.image", "body": "a.png", "url": format!("mxc://b.example/{at}") });
+        (0..count).map(one).collect::<Vec<_>>()
+    };
+    let mut many = others(22);
+    // The same file again is none more.
+    many.extend(others(20));
     let Read::Message(message) = read(
         "m.room.message",
         json!({ "msgtype": "m.gallery", "body": "", "itemtypes": many }),
@@ -140,6 +146,15 @@ fn the_files_of_a_gallery_are_files() {
     };
     assert_eq!(message.files.len(), 20);
     assert!(matches!(message.action, Action::Post { body, .. } if body.0.len() == 2));
+    let Read::Message(message) = read(
+        "m.room.message",
+        json!({ "msgtype": "m.gallery", "body": "", "itemtypes": others(50) }),
+    ) else {
+        panic!("ignored");
+    };
+    assert!(
+        matches!(message.action, Action::Post { body, .. } if body.to_plain().ends_with("and 10 more"))
+    );
 }
 
 #[test]

@@ -45,19 +45,31 @@ pub(super) fn gallery_of(content: &Value) -> Option<Gallery> {
     let mut gallery = Gallery::default();
     for item in content.get("itemtypes")?.as_array()? {
         let mut item = item.clone();
+        if !item.is_object() {
+            continue;
+        }
         let kind = item.get("itemtype").cloned().unwrap_or_default();
         insert(&mut item, "msgtype", kind);
-        let Some(file) = described(&item) else {
-            continue;
-        };
+        // Of what kind it is matters less than that it is seen.
+        let file = described(&item).unwrap_or_else(|| read(&item, Kind::Other));
         let (body, name) = (text_at(&item, "/body"), text_at(&item, "/filename"));
         if name.is_some() && body != name {
             gallery.captions.extend(body.map(str::to_owned));
         }
+        if gallery
+            .files
+            .iter()
+            .any(|known| known.source == file.source)
+        {
+            // The same file again costs a transfer and shows nothing new.
+            continue;
+        }
         if lies_somewhere(&file) && gallery.files.len() < MOST_ITEMS {
             gallery.files.push(file);
-        } else {
+        } else if gallery.left.len() < MOST_ITEMS {
             gallery.left.push(file);
+        } else {
+            gallery.more += 1;
         }
     }
     Some(gallery)
@@ -70,6 +82,8 @@ pub(super) struct Gallery {
     pub(super) files: Vec<File>,
     /// Those that lie nowhere, or are too many.
     pub(super) left: Vec<File>,
+    /// How many there are besides.
+    pub(super) more: usize,
     /// What is said below single ones.
     pub(super) captions: Vec<String>,
 }

@@ -258,6 +258,10 @@ fn words(content: &Value, may_quote: bool) -> Body {
         let line = Inline::Text(format!("📎 {}", file.in_words()));
         body.0.push(Block::Paragraph(vec![line]));
     }
+    if gallery.more > 0 {
+        let line = Inline::Text(format!("📎 and {} more", gallery.more));
+        body.0.push(Block::Paragraph(vec![line]));
+    }
     body
 }
 

@@ -107,6 +107,11 @@ impl<'a> Reader<'a> {
                 self.in_code = false;
                 Event::End(TagEnd::CodeBlock)
             }
+            Event::Start(Tag::Link {
+                link_type: LinkType::Email,
+                dest_url,
+                ..
+            }) => return self.link_starts(format!("mailto:{dest_url}").into(), false),
             Event::Start(Tag::Link { dest_url, .. }) => return self.link_starts(dest_url, false),
             Event::Start(Tag::Image { dest_url, .. }) => return self.link_starts(dest_url, true),
             Event::End(TagEnd::Link | TagEnd::Image) => return self.link_ends(),
@@ -390,6 +395,10 @@ mod tests {
             (
                 "[a](#x) [b](mailto:a@b.example)",
                 "a <a href=\"mailto:a@b.example\">b</a>",
+            ),
+            (
+                "<a@b.example>",
+                "<a href=\"mailto:a@b.example\">a@b.example</a>",
             ),
         ] {
             let body = body_from_markdown_of(markdown, Some(&server));
