@@ -897,9 +897,10 @@ fn an_edit_sends_the_files_it_adds_and_takes_back_those_it_removes() {
                 remote: RemoteId::from(*id),
                 thread: None,
                 sent_at: Millis(1),
-                file: Some(match *source {
-                    "" => String::new(),
-                    source => file(source).digest(),
+                file: Some(match source.strip_prefix('~') {
+                    Some(source) => format!("~{}", file(source).digest()),
+                    None if source.is_empty() => String::new(),
+                    None => file(source).digest(),
                 }),
             })
             .collect();
@@ -937,6 +938,9 @@ fn an_edit_sends_the_files_it_adds_and_takes_back_those_it_removes() {
         edited("new", &captioned, &["b"]),
         ["post", "remove $a", "send b"]
     );
+    // A line names what could not be carried, whatever is said beside it.
+    assert_eq!(edited("new", &[("$a", "~a")], &["a"]), ["change $a"]);
+    assert_eq!(edited("", &[("$a", "~a")], &["a"]), ["change $a"]);
     let long = "word ".repeat(3_200);
     assert_eq!(
         edited(&long, &captioned, &["a"]),

@@ -94,6 +94,7 @@ impl Lane {
                 }
                 self.announce(delivery, instead, count, &mut unkept).await?;
                 result = self.outlet.perform(&delivery.to, &key, instead).await;
+                result = result.map(|done| in_words(step, done));
             }
             match result {
                 Ok(done) => {
@@ -264,7 +265,7 @@ impl Lane {
             Done::Replaced { target, by } => (Some(by), None, Some(target)),
             Done::Changed(_)
             | Done::Emptied(_)
-            | Done::Struck(..)
+            | Done::Struck { .. }
             | Done::Shown(_)
             | Done::Hidden(_) => (None, None, None),
             Done::Gone(remote) => (None, Some(remote), None),
@@ -276,8 +277,9 @@ impl Lane {
         if let Done::Emptied(remote) = done {
             let emptied = self.store.step_emptied(delivery.id, remote, last);
             emptied.await?;
-        } else if let Done::Struck(remote, slot) = done {
-            self.store.struck(delivery.id, remote, *slot, last).await?;
+        } else if let Done::Struck { target, slot, by } = done {
+            let struck = self.store.struck(delivery.id, (target, *slot), by, last);
+            struck.await?;
         } else if let Done::Shown(copy) = done {
             self.store
                 .step_shown(delivery.id, copy, false, last)
@@ -324,6 +326,17 @@ fn carried_by(step: &Step) -> String {
     match step {
         Step::Send { file, .. } => file.digest(),
         _ => String::new(),
+    }
+}
+
+/// What a step made whose file could not be carried: a line that names it.
+fn in_words(step: &Step, done: Done) -> Done {
+    match (step, done) {
+        (Step::Send { file, .. }, Done::Made(copy)) => Done::Made(Copy {
+            file: Some(format!("{}{}", Copy::NAMED, file.digest())),
+            ..copy
+        }),
+        (_, done) => done,
     }
 }
 

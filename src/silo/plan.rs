@@ -6,7 +6,7 @@ use std::{borrow::Cow, time::Duration};
 
 use footbridge_store::{Copy, Millis, RemoteId};
 
-use edits::{and_then, edits, has_other_files};
+use edits::{and_then, edits, has_other_files, with_words};
 
 use super::markdown::{Flavour, joined, markdown_from_body, prefix, split, units};
 use crate::{
@@ -94,15 +94,17 @@ pub fn plan(
             and_then(anew, removals(&outgoing.copies, true))
         }
         Action::Edit { body, style, .. } => {
+            let is_named = outgoing.copies.first().is_some_and(Copy::names_a_file);
             let (body, style) = match files.first() {
+                Some(file) if rules.files && is_named => {
+                    named(body, *style, std::slice::from_ref(file))
+                }
                 Some(file) if rules.files => beside_file(body, *style, file),
                 _ => named(body, *style, files),
             };
-            // The last copies are the files behind the first, which no new text takes away.
-            let others = usize::from(rules.files) * files.len().saturating_sub(1);
-            let texts = outgoing.copies.len().saturating_sub(others).max(1);
-            let texts = outgoing.copies.get(..texts).unwrap_or_default();
-            edits(&speaker.saying(&body, style), texts, now, permalink)
+            let carried = if rules.files { files.len() } else { 0 };
+            let texts = with_words(&outgoing.copies, carried);
+            edits(&speaker.saying(&body, style), &texts, now, permalink)
         }
         Action::Delete { .. } => removals(&outgoing.copies, false),
         // They are no messages (see `Outlet::show_reactions`).
@@ -746,13 +748,13 @@ mod tests {
                 body: Body::plain("new"),
                 style: Style::Text,
             };
-            let copies = had.split(' ').map(|had| Copy {
-                file: Some(if had.is_empty() {
-                    String::new()
-                } else {
-                    file(had).digest()
+            let copies = had.split(' ').zip(["a", "b", "c"]).map(|(had, id)| Copy {
+                file: Some(match had.strip_prefix('~') {
+                    Some(had) => format!("~{}", file(had).digest()),
+                    None if had.is_empty() || had == "-" => String::new(),
+                    None => file(had).digest(),
                 }),
-                ..copy("a", None, 0)
+                ..copy(id, None, 0)
             });
             let mut outgoing = outgoing(edit, copies.collect());
             outgoing.message.files = files.iter().map(|source| file(source)).collect();
@@ -762,6 +764,9 @@ mod tests {
             let told = steps.into_iter().map(|step| match step {
                 Step::Send { file, .. } => format!("send {}", file.source),
                 Step::Post { .. } => "post".to_owned(),
+                Step::Replace { content, .. } if content.text.contains("📎") => {
+                    "change and name".to_owned()
+                }
                 Step::Replace { .. } => "change".to_owned(),
                 Step::Remove {
                     target,
@@ -781,7 +786,14 @@ mod tests {
         assert_eq!(planned(&["g"], "", &with_files), ["send g", "remove a"]);
         assert_eq!(planned(&[], "f", &with_files), ["post", "remove a"]);
         assert_eq!(planned(&["g", "f"], "f g", &with_files), ["change"]);
+        // What an earlier edit said behind the files goes, and the files stay.
+        assert_eq!(
+            planned(&["f", "g"], "f g -", &with_files),
+            ["change", "remove c"]
+        );
+        // What could not be carried is named by the new text, too.
+        assert_eq!(planned(&["f"], "~f", &with_files), ["change and name"]);
         // Where files are named in words, the words change.
-        assert_eq!(planned(&["g"], "", &RULES), ["change"]);
+        assert_eq!(planned(&["g"], "", &RULES), ["change and name"]);
     }
 }

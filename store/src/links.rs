@@ -18,9 +18,21 @@ pub struct Copy {
     pub thread: Option<RemoteId>,
     /// When it was sent, by the clock of its network.
     pub sent_at: Millis,
-    /// Which file of the message it carries: a digest of where the file lies on the side it comes from. Empty where it
-    /// carries words, `None` where that is not known.
+    /// Which file of the message it carries: a digest of where the file lies on the side it comes from, behind
+    /// [`Copy::NAMED`] where a line names the file instead. Empty where it carries words, `None` where that is not known.
     pub file: Option<String>,
+}
+
+impl Copy {
+    /// What stands in front of the digest of a file that could not be carried; none begins with it.
+    pub const NAMED: char = '~';
+
+    /// Whether a line stands in for a file that could not be carried.
+    #[must_use]
+    pub fn names_a_file(&self) -> bool {
+        let file = self.file.as_ref();
+        file.is_some_and(|file| file.starts_with(Self::NAMED))
+    }
 }
 
 /// The copies of one entry in one place.

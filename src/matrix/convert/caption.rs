@@ -41,21 +41,31 @@ pub(super) fn sent(
         return None;
     };
     let content = caption(outgoing, said)?;
-    let (body, sender, style) = said;
-    let mut named = body.clone();
-    let line = format!("📎 {}", file.in_words());
-    named.0.push(Block::Paragraph(vec![Inline::Text(line)]));
+    let named = named(outgoing, said)?;
     Some(Step::Send {
         file: file.clone(),
         content,
         thread: thread.cloned(),
         reply_to: reply_to.cloned(),
         otherwise: Some(Box::new(Step::Post {
-            content: content_from(&named, sender, style, outgoing.late),
+            content: named,
             thread: thread.cloned(),
             reply_to: None,
         })),
     })
+}
+
+/// The words and a line that names the file, where there is one of each.
+pub(super) fn named(outgoing: &Outgoing, said: Said<'_>) -> Option<Content> {
+    let [file] = outgoing.message.files.as_slice() else {
+        return None;
+    };
+    caption(outgoing, said)?;
+    let (body, sender, style) = said;
+    let mut named = body.clone();
+    let line = format!("📎 {}", file.in_words());
+    named.0.push(Block::Paragraph(vec![Inline::Text(line)]));
+    Some(content_from(&named, sender, style, outgoing.late))
 }
 
 /// New words below a file, or its name where there are none any more.

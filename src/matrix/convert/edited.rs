@@ -4,8 +4,8 @@
 use footbridge_store::{Copy, RemoteId};
 
 use super::{
-    caption::{caption, captioned},
-    write::{MAX_BYTES, contents, sent_file},
+    caption::{self, caption, captioned},
+    write::{MAX_BYTES, contents, sent_file, told},
 };
 use crate::{
     file::File,
@@ -36,7 +36,13 @@ pub(super) fn steps(outgoing: &Outgoing, said: (&Body, &Sender, Style)) -> Vec<S
                 .find(|(_, digest)| *digest == file);
             let caption = caption(outgoing, said);
             let elsewhere = caption.is_none() && !body.is_empty();
-            let below = own.map(|(file, _)| captioned(copy, file, sender, (caption, late)));
+            let below = own.map(|(file, _)| {
+                if copy.names_a_file() {
+                    named(copy, outgoing, said, file)
+                } else {
+                    captioned(copy, file, sender, (caption, late))
+                }
+            });
             let anew = elsewhere.then(anew).unwrap_or_default();
             let anew = texts(std::iter::empty(), thread, anew);
             below.into_iter().chain(anew).collect()
@@ -57,6 +63,18 @@ pub(super) fn steps(outgoing: &Outgoing, said: (&Body, &Sender, Style)) -> Vec<S
     steps
 }
 
+/// New words beside the line that names a file which could not be carried.
+fn named(copy: &Copy, outgoing: &Outgoing, said: (&Body, &Sender, Style), file: &File) -> Step {
+    let content = caption::named(outgoing, said)
+        .unwrap_or_else(|| told(&format!("sent {}", file.in_words()), said.1, outgoing.late));
+    Step::Replace {
+        target: copy.remote.clone(),
+        content,
+        below_file: false,
+        otherwise: None,
+    }
+}
+
 /// The copies that carry words, and those that carry files, with which. Of copies of which that is not known the last ones
 /// carry the files.
 fn told_apart<'a>(
@@ -70,7 +88,7 @@ fn told_apart<'a>(
     for copy in copies {
         match &copy.file {
             Some(file) if file.is_empty() => words.push(copy),
-            Some(file) => carriers.push((copy, file.clone())),
+            Some(file) => carriers.push((copy, file.trim_start_matches(Copy::NAMED).to_owned())),
             None if passed > 0 => {
                 passed -= 1;
                 words.push(copy);

@@ -283,7 +283,7 @@ pub(super) fn sent_file(
 }
 
 /// What somebody did that cannot be shown as what it is.
-fn told(summary: &str, sender: &Sender, late: bool) -> Content {
+pub(super) fn told(summary: &str, sender: &Sender, late: bool) -> Content {
     let content = content_from(&Body::plain(summary), sender, Style::Emote, late);
     Content {
         mentions: Vec::new(),

@@ -14,7 +14,7 @@ pub(super) fn has_other_files(outgoing: &Outgoing) -> bool {
     for copy in &outgoing.copies {
         match &copy.file {
             Some(file) if file.is_empty() => {}
-            Some(file) => old.push(file.clone()),
+            Some(file) => old.push(file.trim_start_matches(Copy::NAMED).to_owned()),
             None => return false,
         }
     }
@@ -23,6 +23,21 @@ pub(super) fn has_other_files(outgoing: &Outgoing) -> bool {
     old.sort_unstable();
     new.sort_unstable();
     new != old
+}
+
+/// The copies that carry words: the first, below whose file they stand, and those without a file. Where copies do not say what
+/// they carry, the last ones are the files behind the first.
+pub(super) fn with_words(copies: &[Copy], files: usize) -> Vec<Copy> {
+    if copies.iter().all(|copy| copy.file.is_some()) {
+        let mut first = true;
+        let has_words = |copy: &&Copy| {
+            let is_text = copy.file.as_ref().is_some_and(String::is_empty);
+            std::mem::take(&mut first) || is_text
+        };
+        return copies.iter().filter(has_words).cloned().collect();
+    }
+    let texts = copies.len().saturating_sub(files.saturating_sub(1)).max(1);
+    copies.iter().take(texts).cloned().collect()
 }
 
 /// Both plans, one behind the other.
