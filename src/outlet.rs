@@ -198,8 +198,15 @@ pub enum Done {
     Shown(Copy),
     /// This reaction of our own is gone.
     Hidden(RemoteId),
-    /// This part of this message is gone; the others stay.
-    Struck(RemoteId, u32),
+    /// A part of a message is gone; the others stay.
+    Struck {
+        /// The message.
+        target: RemoteId,
+        /// The part.
+        slot: u32,
+        /// The event by which it went.
+        by: Copy,
+    },
 }
 
 /// Something that messages can be sent to: Matrix, or one silo.

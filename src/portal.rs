@@ -288,9 +288,7 @@ impl Lane {
         if let Some(plan) = self.reacting(delivery, message, &known).await? {
             return Ok(Ok(plan));
         }
-        if let (Action::Delete { .. }, Some(entry)) = (&message.action, known.entry) {
-            self.store.withdraw(entry).await?;
-        }
+        self.withdraw_files(message, &known).await?;
         if let (Action::Delete { target }, None) = (&message.action, known.entry) {
             let now = self.clock.now();
             self.store
@@ -309,14 +307,10 @@ impl Lane {
             return self.fill_by_edit(delivery, message, &known).await;
         }
         if let Action::Delete { target } = &message.action
+            && self.take_back_failed(delivery, target).await?
             && known.copies.is_empty()
-            && self
-                .store
-                .take_back(&delivery.from, target, &delivery.to)
-                .await?
+            && known.edits.is_empty()
         {
-            // What it takes back failed and is kept to be tried again: now it is not.
-            self.tell().await?;
             return Ok(Ok(Plan::Skip(batch::DELETED.to_owned())));
         }
         if let Action::Edit { target, .. } = &message.action
@@ -335,10 +329,10 @@ impl Lane {
             (known.slot, &message.action)
         {
             let plan = self.outlet.revise(&outgoing, slot);
-            return Ok(Ok(with_edits(plan, &known.edits)));
+            return Ok(Ok(with_edits(plan, message, &known)));
         }
         let plan = self.linked_plan(delivery, &known, outgoing).await?;
-        let plan = plan.map(|plan| with_edits(plan, &known.edits));
+        let plan = plan.map(|plan| with_edits(plan, message, &known));
         match (plan, &message.action) {
             (Ok(plan), Action::Delete { .. }) => {
                 self.and_its_line(delivery, &known, plan).await.map(Ok)

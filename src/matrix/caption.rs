@@ -44,12 +44,17 @@ impl Matrix {
     pub(super) fn replaced(&self, target: &RemoteId, by: RemoteId) -> Done {
         Done::Replaced {
             target: target.clone(),
-            by: Copy {
-                remote: by,
-                thread: None,
-                sent_at: self.clock.now(),
-                file: None,
-            },
+            by: self.edit(by),
+        }
+    }
+
+    /// An event that replaces the text of another one.
+    pub(super) fn edit(&self, remote: RemoteId) -> Copy {
+        Copy {
+            remote,
+            thread: None,
+            sent_at: self.clock.now(),
+            file: None,
         }
     }
 }

@@ -14,7 +14,10 @@ use matrix_sdk::{
 use serde_json::Value;
 use tracing::info;
 
-use super::{Matrix, convert::shared, fault::Fault, fault::retry, send::not_sent, walk::Envelope};
+use super::{
+    Matrix, convert::shared, fault::Fault, fault::retry, revise::rewritten, send::not_sent,
+    walk::Envelope,
+};
 use crate::outlet::{Done, Outcome, SendError, Step};
 
 /// Under this key the content of each event we send holds its transaction id. Encrypted rooms encrypt it with the
@@ -104,22 +107,19 @@ impl Matrix {
             let said = event.as_ref().and_then(shared::to_verify);
             self.note_said(to, remote, said).await?;
         }
+        let event = |remote, sent_at| Copy {
+            remote,
+            thread: None,
+            sent_at,
+            file: None,
+        };
         Ok(found.map(|(remote, sent_at)| match (target, step) {
-            (
-                Some(target),
-                Step::Revise {
-                    slot, part: None, ..
-                },
-            ) => Done::Struck(target.clone(), *slot),
-            (Some(target), Step::Revise { .. }) => Done::Changed(target.clone()),
+            (Some(target), Step::Revise { slot, part, .. }) => {
+                rewritten((target, *slot), part.as_ref(), event(remote, sent_at))
+            }
             (Some(target), _) => Done::Replaced {
                 target: target.clone(),
-                by: Copy {
-                    remote,
-                    thread: None,
-                    sent_at,
-                    file: None,
-                },
+                by: event(remote, sent_at),
             },
             (None, Step::React { .. }) => Done::Shown(Copy {
                 remote,

@@ -1,7 +1,7 @@
 //! Events of ours that carry several messages: one of these is changed or taken out by reading the event back, because no
 //! text stays on our disk.
 
-use footbridge_store::{Place, RemoteId};
+use footbridge_store::{Copy, Place, RemoteId};
 use matrix_sdk::{Room, ruma::OwnedTransactionId};
 
 use super::{
@@ -36,17 +36,23 @@ impl Matrix {
                 if let (Some(now), Some(next)) = (&now, &next) {
                     self.will_say(to, target, (now, next)).await?;
                 }
-                self.send_event(room, to, key, event).await?;
+                let remote = self.send_event(room, to, key, event).await?;
                 // From here on nothing older counts.
                 self.note_said(to, target, next).await?;
-                Ok(match part {
-                    Some(_) => Done::Changed(target.clone()),
-                    None => Done::Struck(target.clone(), slot),
-                })
+                Ok(rewritten((target, slot), part, self.edit(remote)))
             }
             Revised::Nothing => redact(room, target, key).await,
             Revised::Impossible => Err(unchangeable(part)),
         }
+    }
+}
+
+/// What an event did that rewrites another.
+pub(super) fn rewritten((target, slot): (&RemoteId, u32), part: Option<&Part>, by: Copy) -> Done {
+    let target = target.clone();
+    match part {
+        Some(_) => Done::Replaced { target, by },
+        None => Done::Struck { target, slot, by },
     }
 }
 

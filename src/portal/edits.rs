@@ -8,6 +8,7 @@ use super::{
     batch::{INCLUDED, rewrite},
 };
 use crate::{
+    file::File,
     message::{Action, Message},
     outlet::{Plan, Step},
 };
@@ -15,27 +16,84 @@ use crate::{
 /// The rule for an edit that comes after a later one.
 const SUPERSEDED: &str = "superseded";
 
-/// The plan, in which whatever is taken back is followed by the events that had changed it: they have its words, too.
-pub(super) fn with_edits(plan: Plan, edits: &[(RemoteId, RemoteId)]) -> Plan {
-    let Plan::Steps(steps) = plan else {
-        return plan;
+/// The most events that replace the text of one of ours. A deletion takes a request for each, and the lane waits for them.
+const MOST_EDITS: usize = 24;
+
+/// What belongs to a plan beside the copies. Whatever is taken back is followed by the events that had changed it: they have
+/// its words, too. Of a message of which nothing is left (`whole`) all go, those as well whose copy is gone already. Where
+/// an edit adds to a great many, the oldest go.
+pub(super) fn with_edits(plan: Plan, message: &Message, known: &Copies) -> Plan {
+    let whole = matches!(message.action, Action::Delete { .. }) && !known.shared;
+    let steps = match plan {
+        Plan::Steps(steps) => steps,
+        Plan::Skip(_) if whole && !known.edits.is_empty() => Vec::new(),
+        Plan::Skip(rule) => return Plan::Skip(rule),
     };
-    let removed = |step: &Step| match step {
-        Step::Remove { target, .. } => Some(target.clone()),
-        _ => None,
+    let edits_of = |of: RemoteId| {
+        let edits = known.edits.iter();
+        edits
+            .filter(move |(target, _)| *target == of)
+            .map(|(_, edit)| edit)
     };
-    let behind = |removed: RemoteId| {
-        let edits = edits.iter().filter(move |(of, _)| *of == removed);
-        edits.map(|(_, edit)| Step::Remove {
+    let behind: Vec<&RemoteId> = if whole {
+        known.edits.iter().map(|(_, edit)| edit).collect()
+    } else {
+        let of = |step: &Step| match step {
+            Step::Remove { target, .. } => edits_of(target.clone()).collect(),
+            Step::Replace { target, .. } | Step::Revise { target, .. } => {
+                let surplus = (edits_of(target.clone()).count() + 1).saturating_sub(MOST_EDITS);
+                // What was there before this limit goes little by little.
+                edits_of(target.clone()).take(surplus.min(2)).collect()
+            }
+            _ => Vec::new(),
+        };
+        steps.iter().flat_map(of).collect()
+    };
+    let behind: Vec<Step> = behind
+        .into_iter()
+        .map(|edit| Step::Remove {
             target: edit.clone(),
             replaced: false,
         })
-    };
-    let behind: Vec<Step> = steps.iter().filter_map(removed).flat_map(behind).collect();
+        .collect();
     Plan::Steps(steps.into_iter().chain(behind).collect())
 }
 
 impl Lane {
+    /// What failed and is kept of a message that its author takes back is not tried again. Answers whether that was so.
+    pub(super) async fn take_back_failed(
+        &self,
+        delivery: &Delivery,
+        target: &RemoteId,
+    ) -> Result<bool, Error> {
+        let (from, to) = (&delivery.from, &delivery.to);
+        let was_kept = self.store.take_back(from, target, to).await?;
+        if was_kept {
+            self.tell().await?;
+        }
+        Ok(was_kept)
+    }
+
+    /// The files that a message no longer has are offered no more by the media gateway.
+    pub(super) async fn withdraw_files(
+        &self,
+        message: &Message,
+        known: &Copies,
+    ) -> Result<(), Error> {
+        match (&message.action, known.entry) {
+            (Action::Delete { .. }, Some(entry)) => self.store.withdraw(entry).await,
+            (Action::Edit { .. }, Some(entry)) => {
+                let left: Vec<String> = message.files.iter().map(File::digest).collect();
+                let is_gone = move |letter: &[u8]| {
+                    let file = serde_json::from_slice::<File>(letter);
+                    file.is_ok_and(|file| !left.contains(&file.digest()))
+                };
+                self.store.withdraw_where(entry, is_gone).await
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The rule by which this edit of `target` is not sent, if any.
     pub(super) async fn edit_rule(
         &self,
@@ -81,18 +139,91 @@ impl Lane {
 
 #[cfg(test)]
 mod tests {
+    use footbridge_store::Millis;
+
     use super::*;
+    use crate::{message::Style, outlet::Content, text::Body};
+
+    fn remove(id: &str) -> Step {
+        Step::Remove {
+            target: RemoteId::from(id),
+            replaced: false,
+        }
+    }
+
+    fn known(edits: &[(&str, &str)]) -> Copies {
+        let ids = |(of, edit): &(&str, &str)| (RemoteId::from(*of), RemoteId::from(*edit));
+        Copies {
+            edits: edits.iter().map(ids).collect(),
+            ..Copies::default()
+        }
+    }
+
+    fn about(action: Action) -> Message {
+        Message {
+            action,
+            ..Message::notice("", Millis(0))
+        }
+    }
+
+    fn edit() -> Message {
+        about(Action::Edit {
+            target: RemoteId::from("$1"),
+            body: Body::plain("new"),
+            style: Style::Text,
+        })
+    }
 
     #[test]
     fn what_changed_a_message_is_taken_back_with_it() {
-        let remove = |id: &str| Step::Remove {
-            target: RemoteId::from(id),
-            replaced: false,
+        let mut known = known(&[("$a", "$a1"), ("$b", "$b1"), ("$a", "$a2")]);
+        let plan = Plan::Steps(vec![remove("$a"), remove("$c")]);
+        let steps = |ids: &[&str]| Plan::Steps(ids.iter().copied().map(remove).collect());
+        let edited = with_edits(plan.clone(), &edit(), &known);
+        assert_eq!(edited, steps(&["$a", "$c", "$a1", "$a2"]));
+        let delete = about(Action::Delete {
+            target: RemoteId::from("$1"),
+        });
+        let deleted = with_edits(plan.clone(), &delete, &known);
+        assert_eq!(deleted, steps(&["$a", "$c", "$a1", "$b1", "$a2"]));
+        // Somebody else took the copies back.
+        let skip = Plan::Skip("unknown-target".to_owned());
+        let deleted = with_edits(skip.clone(), &delete, &known);
+        assert_eq!(deleted, steps(&["$a1", "$b1", "$a2"]));
+        assert_eq!(with_edits(skip.clone(), &edit(), &known), skip);
+        // Others' words stand in the message still.
+        known.shared = true;
+        let deleted = with_edits(plan, &delete, &known);
+        assert_eq!(deleted, steps(&["$a", "$c", "$a1", "$a2"]));
+        assert_eq!(with_edits(skip.clone(), &delete, &known), skip);
+    }
+
+    #[test]
+    fn a_message_that_is_edited_again_and_again_keeps_its_newest_edits() {
+        let replace = Step::Replace {
+            target: RemoteId::from("$a"),
+            content: Content {
+                text: String::new(),
+                html: None,
+                style: Style::Text,
+                author: None,
+                mentions: Vec::new(),
+            },
+            below_file: false,
+            otherwise: None,
         };
-        let edits = [("$a", "$a1"), ("$b", "$b1"), ("$a", "$a2")]
-            .map(|(of, edit)| (RemoteId::from(of), RemoteId::from(edit)));
-        let plan = with_edits(Plan::Steps(vec![remove("$a"), remove("$c")]), &edits);
-        let all = ["$a", "$c", "$a1", "$a2"].map(remove);
-        assert_eq!(plan, Plan::Steps(all.to_vec()));
+        let redacted = |edits: usize| {
+            let names: Vec<String> = (0..edits).map(|edit| format!("$a{edit}")).collect();
+            let edits: Vec<(&str, &str)> = names.iter().map(|name| ("$a", &name[..])).collect();
+            let plan = Plan::Steps(vec![replace.clone()]);
+            let Plan::Steps(steps) = with_edits(plan, &edit(), &known(&edits)) else {
+                panic!("steps");
+            };
+            assert_eq!(steps[0], replace);
+            steps[1..].to_vec()
+        };
+        assert_eq!(redacted(MOST_EDITS - 1), []);
+        assert_eq!(redacted(MOST_EDITS), [remove("$a0")]);
+        assert_eq!(redacted(MOST_EDITS * 2), ["$a0", "$a1"].map(remove));
     }
 }

@@ -254,7 +254,7 @@ impl Lane {
         last: bool,
     ) -> Result<(), Error> {
         let done = &match done {
-            Done::Made(copy) => Done::Made(Copy {
+            Done::Made(copy) if copy.file.is_none() => Done::Made(Copy {
                 file: Some(carried_by(step)),
                 ..copy.clone()
             }),
@@ -321,7 +321,7 @@ impl Lane {
     }
 }
 
-/// Which file a step's message carries, also where a line stands in for it (see [`Copy::file`]).
+/// Which file a step's message carries (see [`Copy::file`]).
 fn carried_by(step: &Step) -> String {
     match step {
         Step::Send { file, .. } => file.digest(),

@@ -101,19 +101,22 @@ impl Store {
         .await
     }
 
-    /// The present step took one part out of a shared message. Settles like [`Store::step_done`].
+    /// The present step took one part out of a shared message, by the event `by` that replaces its text. Settles like
+    /// [`Store::step_done`].
     pub async fn struck(
         &self,
         delivery: DeliveryId,
-        remote: &RemoteId,
-        slot: u32,
+        (remote, slot): (&RemoteId, u32),
+        by: &Copy,
         last: bool,
     ) -> Result<(), Error> {
-        let remote = remote.clone();
+        let (remote, by) = (remote.clone(), by.clone());
         self.transaction("settle a part that was taken out", move |desk| {
             let Some(debt) = settle::debt(desk.sql, delivery)? else {
                 return Ok(());
             };
+            let home = links::entry(desk.sql, &debt.to, &remote)?.unwrap_or(debt.entry);
+            links::link_made(desk.sql, home, &debt.to, (&by, Some(&remote)))?;
             desk.sql
                 .prepare_cached(
                     "UPDATE link SET gone = 1 WHERE place = ?1 AND remote = ?2 AND slot = ?3",

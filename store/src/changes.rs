@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use rusqlite::{OptionalExtension, params};
+use rusqlite::params;
 
 use crate::{
     Arrival, Batch, Delivery, DeliveryId, EntryId, Error, LaneId, Millis, Place, RemoteId, Store,
@@ -162,7 +162,7 @@ pub(crate) fn keep_back(
     let Some(entry) = links::entry(desk.sql, place, target)? else {
         return Ok(());
     };
-    take_back_failed(desk, entry, to, WHY)?;
+    take_back_failed(desk, (entry, Some((place, target))), to, WHY)?;
     let owed = settle::debts_of_entry(desk.sql, entry)?.into_iter();
     for debt in owed.filter(|debt| debt.to == *to) {
         let leader: DeliveryId = desk
@@ -181,24 +181,30 @@ pub(crate) fn keep_back(
     Ok(())
 }
 
-/// Of an entry whose delivery to a place failed and is kept, nothing is kept any more. Answers whether that was so.
+/// Where the delivery of a message, or of an edit of it, to a place failed and is kept, nothing is kept any more. Edits are
+/// found by what the place calls the message (`edited`). Answers whether that was so.
 pub(crate) fn take_back_failed(
     desk: &Desk<'_>,
-    entry: EntryId,
+    (entry, edited): (EntryId, Option<(&Place, &RemoteId)>),
     to: &Place,
     why: &str,
 ) -> Result<bool, Fault> {
-    let id = desk
+    let (place, target) = edited.unzip();
+    let ended: Vec<(DeliveryId, EntryId)> = desk
         .sql
         .prepare_cached(
             "UPDATE parked SET untold = 0, kept = 0, plan = NULL, reason = ?3
-             WHERE entry_id = ?1 AND to_place = ?2 AND kept = 1 RETURNING id",
+             WHERE to_place = ?2 AND kept = 1 AND (entry_id = ?1 OR (
+                 about = ?5 AND entry_id IN (SELECT id FROM journal WHERE place = ?4)))
+             RETURNING id, entry_id",
         )?
-        .query_row(params![entry, to, why], |row| row.get(0))
-        .optional()?;
-    if let Some(id) = id {
-        settle::erase_unneeded(desk, entry)?;
-        bulletins::spoil(desk, id)?;
+        .query_map(params![entry, to, why, place, target], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })?
+        .collect::<Result<_, _>>()?;
+    for (id, entry) in &ended {
+        settle::erase_unneeded(desk, *entry)?;
+        bulletins::spoil(desk, *id)?;
     }
-    Ok(id.is_some())
+    Ok(!ended.is_empty())
 }

@@ -44,10 +44,13 @@ pub struct Copies {
     pub home: Option<Place>,
     /// Its copies in the place asked for, in part order.
     pub copies: Vec<Copy>,
-    /// Where an edit is an event of its own: what it changed, and the event.
+    /// Where an edit is an event of its own: what it changed, and the event, oldest first. Of a copy that several entries
+    /// share the edits of all of them, and of copies that are gone as well.
     pub edits: Vec<(RemoteId, RemoteId)>,
     /// Which part of the first copy is the entry's, where several entries share it.
     pub slot: Option<u32>,
+    /// Whether parts of other entries still stand in that copy.
+    pub shared: bool,
     /// A delivery of the entry to that place that is still owed.
     pub owed: Option<DeliveryId>,
 }
@@ -75,6 +78,7 @@ impl Store {
                 copies: copies_of(desk.sql, entry, &to)?,
                 edits: edits_of(desk.sql, entry, &to)?,
                 slot: slot_of(desk.sql, entry, &to)?,
+                shared: is_shared(desk.sql, entry, &to)?,
                 owed: desk
                     .sql
                     .prepare_cached("SELECT id FROM outbox WHERE entry_id = ?1 AND to_place = ?2")?
@@ -181,13 +185,8 @@ impl Store {
         let (place, remote) = (original.0.clone(), original.1.clone());
         let replaces = replaces.cloned();
         self.transaction("settle a step", move |desk| {
-            if entry(desk.sql, &to, &made.remote)?.is_none() {
-                let home = entry(desk.sql, &place, &remote)?.unwrap_or(edit);
-                link(desk.sql, home, &to, &made)?;
-                desk.sql
-                    .prepare_cached("UPDATE link SET edits = ?3 WHERE place = ?1 AND remote = ?2")?
-                    .execute(params![to, made.remote, replaces])?;
-            }
+            let home = entry(desk.sql, &place, &remote)?.unwrap_or(edit);
+            link_made(desk.sql, home, &to, (&made, replaces.as_ref()))?;
             let Some(debt) = settle::debt(desk.sql, delivery)? else {
                 outbox::note(0, delivery);
                 return Ok(false);
@@ -226,6 +225,17 @@ fn slot_of(sql: &Connection, entry: EntryId, place: &Place) -> Result<Option<u32
     Ok(slot.and_then(|slot| u32::try_from(slot).ok()))
 }
 
+/// Whether a copy of the entry carries what other entries said, too.
+fn is_shared(sql: &Connection, entry: EntryId, place: &Place) -> Result<bool, Fault> {
+    Ok(sql
+        .prepare_cached(
+            "SELECT 1 FROM link own JOIN link other ON other.place = own.place AND other.remote = own.remote
+             WHERE own.entry_id = ?1 AND own.place = ?2 AND own.gone = 0 AND own.slot >= 0
+             AND other.entry_id <> ?1 AND other.gone = 0",
+        )?
+        .exists(params![entry, place])?)
+}
+
 fn copies_of(sql: &Connection, entry: EntryId, place: &Place) -> Result<Vec<Copy>, Fault> {
     copies_that(sql, entry, place, false)
 }
@@ -261,8 +271,9 @@ fn edits_of(
 ) -> Result<Vec<(RemoteId, RemoteId)>, Fault> {
     Ok(sql
         .prepare_cached(
-            "SELECT edits, remote FROM link
-             WHERE entry_id = ?1 AND place = ?2 AND gone = 0 AND edits IS NOT NULL ORDER BY part",
+            "SELECT edits, remote FROM link WHERE place = ?2 AND gone = 0
+             AND edits IN (SELECT remote FROM link WHERE entry_id = ?1 AND place = ?2)
+             ORDER BY sent_at, part",
         )?
         .query_map(params![entry, place], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<Result<_, _>>()?)
@@ -307,6 +318,21 @@ pub(crate) fn link_part(
         slot.unwrap_or(WHOLE),
         copy.file
     ])?;
+    Ok(())
+}
+
+/// Links what an edit made, unless it is known: a copy, or the event that replaces the text of one.
+pub(crate) fn link_made(
+    sql: &Connection,
+    home: EntryId,
+    to: &Place,
+    (made, replaces): (&Copy, Option<&RemoteId>),
+) -> Result<(), Fault> {
+    if entry(sql, to, &made.remote)?.is_none() {
+        link(sql, home, to, made)?;
+        sql.prepare_cached("UPDATE link SET edits = ?3 WHERE place = ?1 AND remote = ?2")?
+            .execute(params![to, made.remote, replaces])?;
+    }
     Ok(())
 }
 

@@ -72,6 +72,30 @@ impl Store {
         .await
     }
 
+    /// Of the files of this entry those are offered no more that an edit took away: `is_gone` is asked with the letter of each.
+    pub async fn withdraw_where(
+        &self,
+        entry: EntryId,
+        is_gone: impl Fn(&[u8]) -> bool + Send + Sync + 'static,
+    ) -> Result<(), Error> {
+        self.transaction("withdraw files of an edited message", move |desk| {
+            let offers: Vec<(i64, Vec<u8>)> = desk
+                .sql
+                .prepare_cached("SELECT id, letter FROM offer WHERE entry_id = ?1")?
+                .query_map([entry], |row| Ok((row.get(0)?, row.get(1)?)))?
+                .collect::<Result<_, _>>()?;
+            for (row, letter) in offers {
+                if is_gone(&desk.seal.open(cell(row), &letter)?) {
+                    desk.sql
+                        .prepare_cached("DELETE FROM offer WHERE id = ?1")?
+                        .execute([row])?;
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+
     /// The files of this entry are offered no more.
     pub async fn withdraw(&self, entry: EntryId) -> Result<(), Error> {
         self.transaction("withdraw offered files", move |desk| {

@@ -123,8 +123,8 @@ impl Store {
         .await
     }
 
-    /// The message that `from` calls `target` is taken back by its author. If its delivery to `to` failed and
-    /// is kept, nothing is kept any more. Answers whether that was so.
+    /// The message that `from` calls `target` is taken back by its author. If its delivery to `to` failed and is kept, or
+    /// that of an edit of it, nothing is kept any more. Answers whether that was so.
     pub async fn take_back(
         &self,
         from: &Place,
@@ -136,7 +136,8 @@ impl Store {
             let Some(entry) = links::entry(desk.sql, &from, &target)? else {
                 return Ok(false);
             };
-            changes::take_back_failed(desk, entry, &to, "its author took it back")
+            let message = (entry, Some((&from, &target)));
+            changes::take_back_failed(desk, message, &to, "its author took it back")
         })
         .await
     }

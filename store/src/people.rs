@@ -302,7 +302,8 @@ fn drop_theirs(
         }
     }
     for (entry, to) in theirs {
-        changes::take_back_failed(desk, entry, &to, "its author does not want it to cross")?;
+        let why = "its author does not want it to cross";
+        changes::take_back_failed(desk, (entry, None), &to, why)?;
     }
     Ok(dropped)
 }

@@ -162,16 +162,27 @@ async fn d11_messages_in_a_shared_event_are_edited_answered_and_taken_back_one_b
         scene.sim.delete(channel, &said[at(place)].id).unwrap();
     }
     let redacted = || {
-        let found = scene.ear.pick(&scene.stage.room, |heard| {
-            let content = &heard.seen.content;
-            (heard.seen.event_type == "m.room.redaction"
-                && content.get("redacts").and_then(Value::as_str) == Some(event.as_str()))
-            .then_some(())
-        });
-        !found.is_empty()
+        scene.ear.pick(&scene.stage.room, |heard| {
+            let redacts = heard.seen.content.get("redacts").and_then(Value::as_str);
+            let redacts = redacts.map(str::to_owned);
+            redacts.filter(|_| heard.seen.event_type == "m.room.redaction")
+        })
     };
-    until(PATIENCE, redacted).await.unwrap();
+    until(PATIENCE, || redacted().contains(&event))
+        .await
+        .unwrap();
     scene.bridge.settle(PATIENCE).await.unwrap();
+    // And so are the events that had changed it: they have the words of all.
+    let edits = scene.ear.pick(&scene.stage.room, |heard| {
+        (heard.edits() == Some(&event)).then(|| heard.seen.event_id.clone())
+    });
+    assert!(edits.len() >= 2, "{edits:?}");
+    until(PATIENCE, || {
+        let redacted = redacted();
+        edits.iter().all(|edit| redacted.contains(edit))
+    })
+    .await
+    .unwrap();
     let tally = scene.bridge.conservation().await.unwrap();
     assert_eq!(
         (tally.failed, tally.pending),

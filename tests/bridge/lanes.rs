@@ -153,9 +153,16 @@ impl Wall {
                         old.clone_from(&text);
                     }
                 }
+                let (target, slot) = (target.clone(), *slot);
+                let by = Copy {
+                    remote: RemoteId(format!("{target}, without {slot}")),
+                    thread: None,
+                    sent_at: Millis(1),
+                    file: None,
+                };
                 match part {
-                    Some(_) => Done::Changed(target.clone()),
-                    None => Done::Struck(target.clone(), *slot),
+                    Some(_) => Done::Changed(target),
+                    None => Done::Struck { target, slot, by },
                 }
             }
         }

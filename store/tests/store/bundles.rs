@@ -62,7 +62,7 @@ async fn bound_debts_are_settled_together_and_linked_to_the_same_message() {
     let removal = ground.ready(lane).await;
     ground
         .store
-        .struck(removal.id, &"c1".into(), 2, true)
+        .struck(removal.id, (&"c1".into(), 2), &copy("c1, edited"), true)
         .await
         .unwrap();
     let found = ground
@@ -71,6 +71,30 @@ async fn bound_debts_are_settled_together_and_linked_to_the_same_message() {
         .await
         .unwrap();
     assert_eq!(found.copies[0].remote.as_str(), "$2");
+    // What took it out has the words of the others, and goes with the last of them.
+    for (fact, is_shared, edits) in [("$1", true, 1), ("$2", false, 2)] {
+        let place = (&ground.room, RemoteId::from(fact));
+        let found = ground
+            .store
+            .copies(place.0, &place.1, &ground.a.channel)
+            .await
+            .unwrap();
+        assert_eq!(found.edits[0], ("c1".into(), "c1, edited".into()));
+        assert_eq!(
+            (found.shared, found.edits.len()),
+            (is_shared, edits),
+            "{fact}"
+        );
+        let removal = letter(&ground.room, &format!("{fact} is taken back"));
+        ground.accept(vec![removal]).await;
+        let (removal, slot) = (ground.ready(lane).await, found.slot.unwrap());
+        let by = copy(&format!("c1, without {fact}"));
+        ground
+            .store
+            .struck(removal.id, (&"c1".into(), slot), &by, true)
+            .await
+            .unwrap();
+    }
     assert!(balances(&ground.tally(lane).await));
 }
 

@@ -187,3 +187,55 @@ async fn what_the_bridge_says_of_failures_goes_before_the_backlog() {
     assert_eq!(first.payload, b"1 1 0 0 no about $1 changed false");
     assert_eq!(ground.deliver(back, "$b").await.payload, b"g1");
 }
+
+#[tokio::test]
+async fn what_failed_of_a_message_and_of_its_edits_ends_with_its_deletion() {
+    let ground = Ground::with_one_portal().await;
+    let (lane, room, channel) = (to_silo(&ground.a), &ground.room, &ground.a.channel);
+    let ids = ["$1", "$1 edited", "$2 edited"];
+    ground
+        .accept(ids.iter().map(|id| letter(room, id)).collect())
+        .await;
+    let mut kept = Vec::new();
+    for about in [None, Some("$1"), Some("$2")] {
+        let failed = Undelivered::Failed {
+            kind: "refused",
+            reason: "it does not want it".to_owned(),
+            about: about.map(RemoteId::from),
+            tell: Tell::Sender,
+        };
+        let head = ground.ready(lane).await;
+        ground
+            .store
+            .undelivered(head.id, failed, NOW)
+            .await
+            .unwrap();
+        kept.push(head.id);
+    }
+    let target = RemoteId::from("$1");
+    assert!(
+        ground
+            .store
+            .take_back(room, &target, channel)
+            .await
+            .unwrap()
+    );
+    assert!(
+        !ground
+            .store
+            .take_back(room, &target, channel)
+            .await
+            .unwrap()
+    );
+    assert_eq!(ground.store.try_again(&kept[..2]).await.unwrap(), []);
+    let left: i64 = ground
+        .sql()
+        .query_row(
+            "SELECT count(*) FROM journal WHERE payload IS NOT NULL",
+            [],
+            |row| row.get(0),
+        )
+        .unwrap();
+    assert_eq!(left, 1, "the edit of another message");
+    assert_eq!(ground.store.try_again(&kept[2..]).await.unwrap(), [lane]);
+}

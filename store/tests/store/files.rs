@@ -52,6 +52,12 @@ async fn an_offer_lasts_until_it_expires_or_is_withdrawn() {
     ] {
         assert_eq!(found(bad, NOW).await, None);
     }
+    // An edit takes one of two away.
+    let mouse = offer(one, "mouse").await.unwrap();
+    let is_gone = |letter: &[u8]| letter == b"mouse";
+    ground.store.withdraw_where(one, is_gone).await.unwrap();
+    assert_eq!(found(mouse, NOW).await, None);
+    assert_eq!(found(cat.clone(), NOW).await.unwrap(), b"cat");
     ground.store.withdraw(one).await.unwrap();
     assert_eq!(found(cat, NOW).await, None);
     assert!(found(dog.clone(), Millis(until.0 - 1)).await.is_some());
