@@ -323,6 +323,7 @@ async fn events_are_heard_as_what_they_are_and_unknown_ones_are_not() {
     let said = |text: &str| Message::from_irc(GATEWAY, "bob", text);
     ground.hear(said("waves").event("user_action"));
     ground.hear(said("something new").event("something_new"));
+    ground.hear(said("for irc alone").event("notice_irc"));
     ground.hear(said("alice joins").event("join"));
     ground.hear(Message::from_irc("elsewhere", "bob", "not ours"));
     ground.hear(said("").event(""));
@@ -371,6 +372,27 @@ async fn what_the_socket_leaves_out_is_found_in_the_buffer() {
     let mut heard = house.heard_texts(5).await;
     heard.sort();
     assert_eq!(heard[0], "message 0");
+    house.hears_nothing_more().await;
+}
+
+/// What is written in a burst comes out of Matterbridge in another order, and so do its times: no order but Matterbridge's own
+/// can be had, on the WebSocket and in the buffer alike.
+#[tokio::test]
+async fn a_burst_keeps_the_order_in_which_matterbridge_tells_it() {
+    let mut ground = Ground::new().await;
+    ground.audit = Duration::from_secs(1);
+    let house = House::start(&ground).await;
+    ground.sim.faults().swap(true);
+    for number in 0..6 {
+        ground.say(&number.to_string());
+    }
+    assert_eq!(house.heard_texts(6).await, ["1", "0", "3", "2", "5", "4"]);
+    ground.stop().await;
+    for number in 6..10 {
+        ground.say(&number.to_string());
+    }
+    ground.restart().await;
+    assert_eq!(house.heard_texts(4).await, ["7", "6", "9", "8"]);
     house.hears_nothing_more().await;
 }
 

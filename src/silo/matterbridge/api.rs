@@ -61,8 +61,6 @@ pub enum Kind {
     Message,
     /// Somebody does something: `/me waves`.
     Action,
-    /// Somebody says something that no machine should answer.
-    Notice,
     /// Somebody came or left, a topic changed.
     System,
     /// The first object of a connection.
@@ -81,7 +79,6 @@ impl Event {
             "user_action" => Kind::Action,
             // The fork says `join` and `leave`.
             "join_leave" | "join" | "leave" | "topic_change" => Kind::System,
-            "notice_irc" => Kind::Notice,
             "api_connected" => Kind::Connected,
             "msg_delete" => Kind::Deleted,
             _ => Kind::Unknown,
@@ -291,6 +288,8 @@ mod tests {
             ("join", Kind::System),
             ("api_connected", Kind::Connected),
             ("user_typing", Kind::Unknown),
+            // Goes from IRC to IRC only.
+            ("notice_irc", Kind::Unknown),
             ("something_new", Kind::Unknown),
         ] {
             assert_eq!(event(&json!({"event": name})).kind(), kind, "{name}");

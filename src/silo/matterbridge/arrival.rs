@@ -30,7 +30,6 @@ pub fn arrival(
     let action = match event.kind() {
         Kind::Message => said(Style::Text, body),
         Kind::Action => said(Style::Emote, body),
-        Kind::Notice => said(Style::Notice, body),
         Kind::System => Action::System {
             summary: body.to_plain().lines().collect::<Vec<_>>().join(" "),
         },
@@ -146,11 +145,7 @@ mod tests {
 
     #[test]
     fn each_kind_of_event_is_spoken_in_its_way() {
-        for (event, spoken) in [
-            ("", Style::Text),
-            ("user_action", Style::Emote),
-            ("notice_irc", Style::Notice),
-        ] {
+        for (event, spoken) in [("", Style::Text), ("user_action", Style::Emote)] {
             assert_eq!(
                 style(&json!({"text": "x", "event": event})),
                 spoken,

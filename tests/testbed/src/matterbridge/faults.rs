@@ -45,7 +45,8 @@ impl Faults {
         self.armed().echo = comes_back;
     }
 
-    /// Whether neighbours change places, two by two, as they do where networks hand them over in parallel.
+    /// Whether neighbours change places, two by two, as they do where networks hand them over in parallel. Their times change
+    /// places with them: Matterbridge notes the moment at which it takes a message.
     pub fn swap(&self, changed: bool) {
         self.armed().swap = changed;
     }

@@ -179,7 +179,8 @@ impl MatterbridgeSim {
         self.0.shared.world.set_token(token);
     }
 
-    /// Somebody in one of the networks says something; as the API account is told.
+    /// Somebody in one of the networks says something; as the API account is told. Without a time where it is not told: because
+    /// the API leaves such an event out, or because another message comes first.
     pub fn say(&self, message: Message) -> Message {
         self.0.shared.world.say(message, &self.0.shared.faults)
     }

@@ -279,11 +279,63 @@ async fn faults_strike_as_often_as_they_are_armed() {
     stage.say("skipped");
     stage.say("told");
     assert_eq!(heard(&mut socket).await["text"], "told");
+}
+
+/// A burst comes in another order than it was written in, on the WebSocket and in the buffer alike, and its times with it.
+#[tokio::test]
+async fn a_burst_comes_in_another_order_and_its_times_do_not_tell() {
+    let stage = Stage::new().await;
+    let mut socket = stage.socket().await;
     stage.sim.faults().swap(true);
-    stage.say("one");
-    stage.say("two");
-    assert_eq!(heard(&mut socket).await["text"], "two");
-    assert_eq!(heard(&mut socket).await["text"], "one");
+    for number in 0..4 {
+        stage.say(&number.to_string());
+    }
+    let mut told = Vec::new();
+    for _ in 0..4 {
+        told.push(heard(&mut socket).await);
+    }
+    let of = |key: &str| -> Vec<String> {
+        let words = told.iter().map(|event| event[key].as_str());
+        words.map(|word| word.unwrap().to_owned()).collect()
+    };
+    assert_eq!(of("text"), ["1", "0", "3", "2"]);
+    let times = of("timestamp");
+    assert!(times.is_sorted(), "{times:?}");
+    let kept: Vec<Value> = stage.get("messages").await.json().await.unwrap();
+    assert_eq!(kept, told);
+}
+
+/// Every key stands in every object, in this order, whichever way it is read; what is not there is empty or `null`.
+#[tokio::test]
+async fn every_object_has_every_key() {
+    const REST: &str = "\"event\":\"\",\"protocol\":\"irc\",\"gateway\":\"gateway1\",\"parent_id\":\"\",\"timestamp\":";
+    let stage = Stage::new().await;
+    stage.sim.say(Message {
+        id: "a native id".to_owned(),
+        ..Message::from_irc("gateway1", "alice", "hello")
+    });
+    let mut stream = stage.get("stream").await;
+    for (line, rest) in lines(&mut stream, 2).await.iter().zip([
+        "\"event\":\"api_connected\",\"protocol\":\"\",\"gateway\":\"\",\"parent_id\":\"\",\"timestamp\":",
+        REST,
+    ]) {
+        assert!(line.contains(rest), "{line}");
+        assert!(line.ends_with(",\"id\":\"\",\"Extra\":null}"), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_for_irc_alone_is_not_told() {
+    let stage = Stage::new().await;
+    let mut socket = stage.socket().await;
+    for event in ["msg_delete", "user_typing", "notice_irc"] {
+        stage
+            .sim
+            .say(Message::from_irc("gateway1", "alice", "x").event(event));
+    }
+    stage.say("told");
+    assert_eq!(heard(&mut socket).await["text"], "told");
+    assert_eq!(stage.sim.buffered(), 1);
 }
 
 #[tokio::test]

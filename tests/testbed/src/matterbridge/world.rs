@@ -97,26 +97,28 @@ impl World {
     /// Matterbridge takes a message from one of the networks and hands it to the API account.
     pub(super) fn say(&self, mut message: Message, faults: &Faults) -> Message {
         let mut inner = self.inner();
-        if message.timestamp.is_empty() {
-            message.timestamp = inner.moment();
-        }
         message.id.clear();
-        // What the API's capabilities leave out.
-        if matches!(message.event.as_str(), "msg_delete" | "user_typing") {
+        // What the API's capabilities leave out, and what goes from IRC to IRC only.
+        if matches!(
+            message.event.as_str(),
+            "msg_delete" | "user_typing" | "notice_irc"
+        ) {
             return message;
         }
         if !faults.swaps() {
-            let held = inner.held.take();
-            for one in held.into_iter().chain([message.clone()]) {
-                inner.hand_out(one, faults);
+            if let Some(earlier) = inner.held.take() {
+                inner.take(earlier, faults);
             }
-        } else if let Some(earlier) = inner.held.take() {
-            inner.hand_out(message.clone(), faults);
-            inner.hand_out(earlier, faults);
+            return inner.take(message, faults);
+        }
+        if let Some(earlier) = inner.held.take() {
+            let taken = inner.take(message, faults);
+            inner.take(earlier, faults);
+            taken
         } else {
             inner.held = Some(message.clone());
+            message
         }
-        message
     }
 
     /// What is posted. Answers what the server makes of it.
@@ -227,6 +229,16 @@ impl Inner {
         jiff::Timestamp::from_nanosecond(self.last)
             .unwrap_or_default()
             .to_string()
+    }
+
+    /// The router takes a message: its time is that of this moment, whenever it was written, so times tell the order in which
+    /// messages are handed out, and no other.
+    fn take(&mut self, mut message: Message, faults: &Faults) -> Message {
+        if message.timestamp.is_empty() {
+            message.timestamp = self.moment();
+        }
+        self.hand_out(message.clone(), faults);
+        message
     }
 
     fn hand_out(&mut self, message: Message, faults: &Faults) {

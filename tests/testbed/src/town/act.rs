@@ -109,14 +109,15 @@ impl Act<'_> {
             Act::File(name, words) => {
                 let mut file = said("");
                 file.extra = json!({"file": [
-                    {"Name": name, "Comment": words, "URL": "", "Data": PIXEL_BASE64},
+                    {"Name": name, "Data": PIXEL_BASE64, "Comment": words, "URL": "", "Size": 0, "Avatar": false,
+                        "SHA": "", "NativeID": ""},
                 ]});
                 file
             }
             Act::Join => matterbridge::Message::from_irc(gateway, "system", "carol joins")
                 .event("join_leave"),
-            Act::Notice(text) => said(text).event("notice_irc"),
-            Act::Delete(_) | Act::React(..) | Act::Unreact(..) => return None,
+            // Notices of IRC go to IRC alone.
+            Act::Notice(_) | Act::Delete(_) | Act::React(..) | Act::Unreact(..) => return None,
         };
         Some(sim.say(message).timestamp)
     }
