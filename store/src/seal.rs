@@ -213,6 +213,11 @@ impl Seal {
         }
     }
 
+    /// A key for naming what a network gives no id.
+    pub fn naming_key(&self, purpose: &str) -> String {
+        self.name(["naming", purpose])
+    }
+
     /// What is kept of a picture: enough to know it again, and nothing else.
     pub fn picture_key(&self, which: &str) -> String {
         self.name(["picture", which])

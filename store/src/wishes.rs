@@ -60,6 +60,13 @@ impl Store {
         .await
     }
 
+    /// A key for naming what a network gives no id: the same after every restart, another one for each purpose. What it is used
+    /// on can be known again by it, and not guessed without it.
+    pub async fn naming_key(&self, purpose: &'static str) -> Result<String, Error> {
+        self.read("make a key", move |desk| Ok(desk.seal.naming_key(purpose)))
+            .await
+    }
+
     /// Keeps a wish. One for the same room and channel takes the place of an earlier one.
     pub async fn wish(&self, new: Wish) -> Result<(), Error> {
         self.transaction("keep a wish", move |desk| {

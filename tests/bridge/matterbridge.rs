@@ -396,6 +396,31 @@ async fn a_burst_keeps_the_order_in_which_matterbridge_tells_it() {
     house.hears_nothing_more().await;
 }
 
+/// Where Matterbridge's clock is coarse, several messages of one person have the same time.
+#[tokio::test]
+async fn messages_of_one_moment_and_length_arrive_once_each() {
+    let ground = Ground::new().await;
+    let house = House::start(&ground).await;
+    let moment = ground.say("first");
+    let say = |text: &str| {
+        ground.hear(Message {
+            timestamp: moment.clone(),
+            ..Message::from_irc(GATEWAY, "bob", text)
+        });
+    };
+    ["one", "two", "two"].into_iter().for_each(say);
+    let heard = house.heard_texts(4).await;
+    assert_eq!(heard, ["first", "one", "two", "two"]);
+    ground.cut();
+    house.live().await;
+    house.hears_nothing_more().await;
+    ["six", "ten"].into_iter().for_each(say);
+    assert_eq!(house.heard_texts(2).await, ["six", "ten"]);
+    let mut house = house.rebuild(&ground).await;
+    house.listen().await;
+    house.hears_nothing_more().await;
+}
+
 #[tokio::test]
 async fn a_small_buffer_costs_the_oldest_of_what_was_said_while_nobody_listened() {
     let ground = Ground::with(Options {

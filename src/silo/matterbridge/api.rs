@@ -3,7 +3,6 @@
 use footbridge_store::{Millis, RemoteId};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
 /// An object of the WebSocket, of the stream, or of an answer.
 #[derive(Clone, Default, Deserialize)]
@@ -35,6 +34,9 @@ pub struct Event {
     /// What was attached.
     #[serde(rename = "Extra", alias = "extra", deserialize_with = "files")]
     pub files: Vec<File>,
+    /// What it is known by, as Matterbridge gives no ids: empty until it was named.
+    #[serde(skip)]
+    pub identity: String,
 }
 
 /// Something attached.
@@ -95,34 +97,9 @@ impl Event {
         Some(Millis(self.moment()?.as_millisecond()))
     }
 
-    /// What it is known by: no object has an id, but each keeps the moment to the nanosecond at which Matterbridge
-    /// took it, on the WebSocket and in the buffer alike. The hash tells apart who wrote it; the text is not in it,
-    /// so nothing can be guessed from what the store keeps.
+    /// What it is known by (see [`super::identity`]).
     pub fn fact(&self) -> RemoteId {
-        let moment = self.moment();
-        let mut hash = Sha256::new();
-        let parts = [
-            &self.account,
-            &self.channel,
-            &self.userid,
-            &self.username,
-            &self.word,
-        ];
-        for part in parts {
-            hash.update(part.len().to_le_bytes());
-            hash.update(part);
-        }
-        hash.update(self.text.len().to_le_bytes());
-        if moment.is_none() {
-            hash.update(&self.timestamp);
-        }
-        let hash = hash.finalize();
-        let short = hash.iter().take(8);
-        let short = short.fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte));
-        let nanos = moment
-            .map(jiff::Timestamp::as_nanosecond)
-            .unwrap_or_default();
-        RemoteId(format!("{nanos}-{short:016x}"))
+        RemoteId(self.identity.clone())
     }
 }
 
@@ -225,25 +202,6 @@ mod tests {
             ("a < b", Kind::Message)
         );
         assert_eq!(event.sent_at(), Some(Millis(1_795_349_191_632)));
-        assert!(event.fact().as_str().starts_with("1795349191632804119-"));
-    }
-
-    #[test]
-    fn events_are_known_by_moment_and_author() {
-        let one = json!({"text": "hi", "timestamp": "2026-11-22T12:06:31.632804119Z", "account": "irc.a", "userid": "u"});
-        let elsewhere = json!({"text": "hi", "timestamp": "2026-11-22T13:06:31.632804119+01:00", "account": "irc.a", "userid": "u"});
-        assert_eq!(event(&one).fact(), event(&elsewhere).fact());
-        for other in [
-            json!({"text": "hi", "timestamp": "2026-11-22T12:06:31.632804120Z", "account": "irc.a", "userid": "u"}),
-            json!({"text": "hi", "timestamp": "2026-11-22T12:06:31.632804119Z", "account": "irc.b", "userid": "u"}),
-            json!({"text": "hi", "timestamp": "2026-11-22T12:06:31.632804119Z", "account": "irc.a", "userid": "v"}),
-        ] {
-            assert_ne!(event(&one).fact(), event(&other).fact(), "{other}");
-        }
-        assert_ne!(
-            event(&json!({"timestamp": "once"})).fact(),
-            event(&json!({"timestamp": "twice"})).fact()
-        );
     }
 
     #[test]

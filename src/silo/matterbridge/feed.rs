@@ -164,7 +164,8 @@ impl Connection<'_> {
                 () = stop.cancelled() => return Err(Ending::Stopped),
                 frame = socket.next() => {
                     pulse = Pulse { last: Instant::now(), asked: false };
-                    let events = burst(frame, socket)?;
+                    let mut events = burst(frame, socket)?;
+                    self.listener.name(&mut events, Heard::Live);
                     if self.buffer.is_some() {
                         self.facts.extend(events.iter().map(Event::fact));
                     }
@@ -172,7 +173,10 @@ impl Connection<'_> {
                 }
                 read = next_of(&mut self.buffer) => {
                     let done = match read? {
-                        Some(events) => self.buffered(&events).await?,
+                        Some(mut events) => {
+                            self.listener.name(&mut events, Heard::Buffered);
+                            self.buffered(&events).await?
+                        }
                         None => true,
                     };
                     if done {
@@ -252,12 +256,14 @@ impl Connection<'_> {
             return Ok(());
         };
         if matches!(ending, Ending::Stopped) {
-            if let Ok(Some(events)) = buffer.next().await {
+            if let Ok(Some(mut events)) = buffer.next().await {
+                self.listener.name(&mut events, Heard::Buffered);
                 self.listener.take(&events, Heard::Buffered).await?;
             }
             return Ok(());
         }
-        while let Ok(Ok(Some(events))) = tokio::time::timeout(SALVAGE, buffer.next()).await {
+        while let Ok(Ok(Some(mut events))) = tokio::time::timeout(SALVAGE, buffer.next()).await {
+            self.listener.name(&mut events, Heard::Buffered);
             self.listener.take(&events, Heard::Buffered).await?;
         }
         Ok(())

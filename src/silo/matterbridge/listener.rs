@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use footbridge_store::{Arrival, Batch, Error, LinkMark, Millis, Place};
 use tokio::time::Instant;
 
-use super::{api::Event, arrival::arrival, known::Known};
+use super::{api::Event, arrival::arrival, identity::Identities, known::Known};
 use crate::{
     fetch::Fetcher,
     inbox::Inbox,
@@ -41,6 +41,7 @@ pub struct Listener {
     inbox: Inbox,
     known: Arc<Known>,
     media: Fetcher,
+    identities: Identities,
     gateways: HashMap<String, Gateway>,
     /// The newest link before which something may have been said that is still to be read.
     link: Option<LinkMark>,
@@ -72,11 +73,13 @@ impl Listener {
         }
         let places = gateways.values().map(|gateway| gateway.place.clone());
         let link = inbox.store().link_mark(places.collect()).await?;
+        let key = inbox.store().naming_key("matterbridge").await?;
         Ok(Self {
             silo: silo.to_owned(),
             inbox,
             known,
             media,
+            identities: Identities::new(key),
             gateways,
             link,
         })
@@ -95,6 +98,7 @@ impl Listener {
     /// A connection began at this moment of Matterbridge's clock. Gateways that never had one start there: what was
     /// said before they were linked is not relayed.
     pub async fn begin(&mut self, theirs: Option<Millis>) -> Result<(), Error> {
+        self.identities.begin();
         let now = theirs.unwrap_or_else(|| self.inbox.clock().now());
         let mut batch = Batch::default();
         for gateway in self.gateways.values_mut() {
@@ -117,6 +121,11 @@ impl Listener {
             self.inbox.accept(batch).await?;
         }
         Ok(())
+    }
+
+    /// Gives events that have just come in what they are known by.
+    pub fn name(&mut self, events: &mut [Event], heard: Heard) {
+        self.identities.name(events, heard);
     }
 
     /// Writes down what is news. What was heard twice is recognised by the journal.

@@ -13,6 +13,7 @@ mod files;
 pub(crate) mod arrival;
 mod known;
 mod health;
+mod identity;
 mod listener;
 mod buffer;
 mod wire;

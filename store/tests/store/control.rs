@@ -369,6 +369,18 @@ async fn a_person_who_opts_out_is_known_by_a_hash_and_what_waits_is_dropped() {
 }
 
 #[tokio::test]
+async fn a_key_for_names_is_of_one_purpose_and_of_this_store() {
+    let (ground, other) = (
+        Ground::with_one_portal().await,
+        Ground::with_one_portal().await,
+    );
+    let key = ground.store.naming_key("one").await.unwrap();
+    assert_eq!(key, ground.store.naming_key("one").await.unwrap());
+    assert_ne!(key, ground.store.naming_key("two").await.unwrap());
+    assert_ne!(key, other.store.naming_key("one").await.unwrap());
+}
+
+#[tokio::test]
 async fn a_wish_comes_true_once_and_its_code_is_the_same_whenever_it_is_asked_for() {
     let ground = Ground::with_one_portal().await;
     let (room, channel) = (Place::room("!new"), Place::new("gitter", "new"));
