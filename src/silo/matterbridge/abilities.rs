@@ -15,7 +15,9 @@ pub const KIND: Kind = Kind {
     abilities: &[
         Ability {
             what: What::Text,
-            to_channel: Whole("plain, as networks of every dialect get it"),
+            to_channel: Whole(
+                "plain, as networks of every dialect get it; a network that knows Markdown shows `*stars*` that somebody wrote as markup",
+            ),
             to_room: Whole("as the network wrote it"),
         },
         Ability {
@@ -53,7 +55,7 @@ pub const KIND: Kind = Kind {
         Ability {
             what: What::Mention,
             to_channel: Told(
-                "as text: nobody is called by a mark (programs that react to a bare name, as on IRC, cannot be kept from it)",
+                "as text: nobody is called by a mark or by the name behind it (programs that react to a bare name, as on IRC, cannot be kept from it)",
             ),
             to_room: Told("as text: nobody is called"),
         },

@@ -1,8 +1,9 @@
-//! Pure: Matterbridge messages ⇄ neutral messages. Matterbridge passes a text to networks of every dialect, so what we
-//! send is plain: nobody is called by it, and nothing in it becomes markup that its author did not write.
+//! Pure: Matterbridge messages ⇄ neutral messages. Matterbridge passes a text on as it is, to networks of every dialect at once
+//! and to some that know none, so what we send is plain, and nobody is called by it. Marks in it are not escaped: no escape
+//! exists that IRC, Slack, Zulip and those that read Markdown would all hide.
 
 pub use super::harmless::harmless;
-use super::harmless::harmless_name;
+use super::{harmless::harmless_name, shortcode::without_emoji};
 
 use super::api::{Event, File};
 use crate::{
@@ -113,10 +114,10 @@ fn megabytes(bytes: u64) -> String {
     format!("{}.{} MB", tenths / 10, tenths % 10)
 }
 
-/// The tree as plain text that calls nobody.
+/// The tree as plain text that calls nobody, and of which Matterbridge makes no emoji.
 #[must_use]
 pub fn text_from_body(body: &Body) -> String {
-    harmless(&body.to_plain())
+    without_emoji(&harmless(&body.to_plain()))
 }
 
 /// A text as an answer to something.
@@ -239,10 +240,12 @@ mod tests {
     fn names_and_names_of_files_call_nobody() {
         for (name, sent) in [
             ("Ann [de] (she)", "Ann [de] (she)"),
-            ("@everyone", "@\u{200b}everyone"),
+            ("@everyone", "@\u{200b}e\u{200b}veryone"),
             (" ", "@\u{200b}a:b"),
             // Between the marks that Matterbridge puts around a name they would call: `<!channel>`, `[id1|Ann]`.
             ("!channel", "\u{200b}!channel"),
+            ("all", "\u{200b}all"),
+            ("Allan", "Allan"),
             ("!subteam^S1", "\u{200b}!subteam^S1"),
             ("id1|Ann", "\u{200b}id1|Ann"),
             ("Ann <", "Ann <\u{200b}"),

@@ -7,7 +7,7 @@ use crate::{
 };
 
 /// Ends a word without being seen.
-const PART: char = '\u{200b}';
+pub(super) const PART: char = '\u{200b}';
 /// Calls of everybody, behind an `@` or, on VK, an asterisk.
 const EVERYBODY: [&str; 7] = [
     "everyone", "here", "channel", "all", "room", "group", "online",
@@ -18,7 +18,8 @@ const VK: [&str; 4] = ["id", "club", "public", "event"];
 /// The same text, in which nobody is called.
 ///
 /// - An `@` before anything (Mattermost, Telegram, Rocket.Chat, Zulip's `@**all**`, `@_**ann**` and `@*group*`, Discord's
-///   `@everyone`): parted from it, unless it stands in a plain mail address.
+///   `@everyone`): parted from it, unless it stands in a plain mail address. The name behind it is parted as well: IRC, and
+///   whoever has their name among the words that call them on Mattermost, are called by a name without a mark.
 /// - An `@` in a web address: written `%40`, which leads to the same place. The other marks are parted there as well.
 /// - `<@1>`, `<@&1>`, `<#1>` of Discord, `<!channel>`, `<!subteam^1>` of Slack: parted behind the `<`.
 /// - `tg://user?id=1` of Telegram, `[id1|Ann]`, `*id1` and `*all` of VK: parted behind their first mark.
@@ -29,6 +30,7 @@ pub fn harmless(text: &str) -> String {
     let mut at = 0;
     // Where the web address ends that this stands in, and what an `@` in it becomes.
     let mut address = (0, "");
+    let mut name = Name::None;
     while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
         let begins_word = text
             .get(..at)
@@ -58,9 +60,20 @@ pub fn harmless(text: &str) -> String {
         }
         at += c.len_utf8();
         let after = text.get(at..).unwrap_or_default();
+        if name.ends_before(c) {
+            out.push(PART);
+        }
         out.push(c);
         let calls = match c {
-            '@' => !after.is_empty() && !after.starts_with(char::is_whitespace),
+            '@' => {
+                // At the end of a text, too: some networks wrap it in marks.
+                let calls = !after.starts_with(char::is_whitespace);
+                // An address stays one.
+                if calls && web_address(after).is_none() {
+                    name = Name::Awaited;
+                }
+                calls
+            }
             '<' => after.starts_with(['@', '!', '#']),
             '*' => is_vk(after) || EVERYBODY.iter().any(|word| begins_with(after, word)),
             '[' => is_vk(after),
@@ -75,12 +88,56 @@ pub fn harmless(text: &str) -> String {
     out
 }
 
-/// The same for a name, which stands between whatever marks the configuration of Matterbridge puts around it: `<` and `>`, or
-/// brackets.
+/// The name behind an `@`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Name {
+    /// There is none.
+    None,
+    /// Marks stand before it: `@**Ann**`.
+    Awaited,
+    /// Its first letter was read.
+    Begun,
+}
+
+impl Name {
+    /// Takes the next character. Answers whether it is the second letter of the name.
+    fn ends_before(&mut self, c: char) -> bool {
+        let is_letter = c.is_alphanumeric();
+        let next = match self {
+            Self::Awaited if is_letter => Self::Begun,
+            Self::Awaited if !c.is_whitespace() && c != '@' => Self::Awaited,
+            // What stands above a letter belongs to it.
+            Self::Begun if !is_letter && !c.is_ascii() && !c.is_whitespace() => Self::Begun,
+            _ => Self::None,
+        };
+        let ends = *self == Self::Begun && is_letter;
+        *self = next;
+        ends
+    }
+}
+
+/// Whether this ends within a web address, behind its host.
+pub(super) fn address_before(text: &str) -> bool {
+    let outside = |c: char| c.is_whitespace() || matches!(c, '<' | '>');
+    let word = text.rsplit(outside).next().unwrap_or_default();
+    let lower = word.to_ascii_lowercase();
+    let begins = ["http://", "https://"].map(|scheme| Some(lower.find(scheme)? + scheme.len()));
+    let begins = begins.into_iter().flatten().min();
+    begins.is_some_and(|host| lower.get(host..).is_some_and(|rest| rest.contains('/')))
+}
+
+/// The same for a name, which stands between whatever marks the configuration of Matterbridge puts around it: `<` and `>`,
+/// asterisks or brackets.
 #[must_use]
 pub fn harmless_name(name: &str) -> String {
     let name = harmless(name);
-    let opens = name.starts_with(['!', '#', '&']) || is_vk(&name);
+    let calls_all = EVERYBODY.iter().any(|word| {
+        begins_with(&name, word)
+            && name
+                .get(word.len()..)
+                .is_some_and(|rest| !rest.starts_with(char::is_alphanumeric))
+    });
+    let opens = name.starts_with(['!', '#', '&']) || is_vk(&name) || calls_all;
     let ends = name.ends_with(['<', '[', '*', '@', '&']);
     let part = |is_needed: bool| if is_needed { "\u{200b}" } else { "" };
     format!("{}{name}{}", part(opens), part(ends))
@@ -151,23 +208,32 @@ mod tests {
     #[test]
     fn b12_nobody_is_called_on_any_network() {
         for (text, sent) in [
-            ("@everyone hi", "@\u{200b}everyone hi"),
-            ("hi @Here!", "hi @\u{200b}Here!"),
-            ("@bob, @-bob", "@\u{200b}bob, @\u{200b}-bob"),
+            ("@everyone hi", "@\u{200b}e\u{200b}veryone hi"),
+            ("hi @Here!", "hi @\u{200b}H\u{200b}ere!"),
+            (
+                "@bob, @-bob @b-o @b",
+                "@\u{200b}b\u{200b}ob, @\u{200b}-b\u{200b}ob @\u{200b}b-o @\u{200b}b",
+            ),
+            ("@e\u{301}a", "@\u{200b}e\u{301}\u{200b}a"),
+            ("@https://x.example/a", "@\u{200b}https://x.example/a"),
             (
                 "@**all** @**Ann B**",
-                "@\u{200b}**\u{200b}all** @\u{200b}**Ann B**",
+                "@\u{200b}**\u{200b}a\u{200b}ll** @\u{200b}**A\u{200b}nn B**",
             ),
-            ("@_**Ann** @*team*", "@\u{200b}_**Ann** @\u{200b}*team*"),
-            ("@@all", "@\u{200b}@\u{200b}all"),
+            (
+                "@_**Ann** @*team*",
+                "@\u{200b}_**A\u{200b}nn** @\u{200b}*t\u{200b}eam*",
+            ),
+            ("@@all", "@\u{200b}@\u{200b}a\u{200b}ll"),
             ("a@example.org", "a@example.org"),
             ("(a@example.org)", "(a@example.org)"),
-            ("a@everyone.example", "a@\u{200b}everyone.example"),
-            ("x/a@example.org", "x/a@\u{200b}example.org"),
+            ("a@everyone.example", "a@\u{200b}e\u{200b}veryone.example"),
+            ("x/a@example.org", "x/a@\u{200b}e\u{200b}xample.org"),
             ("at home @ five", "at home @ five"),
+            ("at home @", "at home @\u{200b}"),
             (
                 "<@1234> <@&5> <#6> <!channel> <!subteam^S1> a < b",
-                "<\u{200b}@\u{200b}1234> <\u{200b}@\u{200b}&5> <\u{200b}#6> <\u{200b}!channel> <\u{200b}!subteam^S1> a < b",
+                "<\u{200b}@\u{200b}1\u{200b}234> <\u{200b}@\u{200b}&5> <\u{200b}#6> <\u{200b}!channel> <\u{200b}!subteam^S1> a < b",
             ),
             (
                 "https://medium.com/@al/post",
@@ -175,6 +241,7 @@ mod tests {
             ),
             ("xHTTP://a.b/?@all#@b", "xHTTP://a.b/?%40all#%40b"),
             ("http://@all", "http://@\u{200b}all"),
+            ("@http://@all", "@\u{200b}http://@\u{200b}all"),
             (
                 "https://al@x.example/@b",
                 "https://al@\u{200b}x.example/@\u{200b}b",
