@@ -50,9 +50,13 @@ fn usage(flaw: values::Flaw) -> Fault {
 fn faults_of(config: &Config, spec: &PortalSpec) -> Vec<Fault> {
     let mut faults = Vec::new();
     faults.extend(values::room(&spec.room).err().map(usage));
-    faults.extend(values::channel(&spec.channel).err().map(usage));
-    let mut silos = config.silos.iter().map(SiloConfig::name);
-    if !silos.any(|name| name == spec.silo) {
+    let silo = config.silos.iter().find(|silo| silo.name() == spec.silo);
+    let channel = match silo {
+        Some(SiloConfig::Matterbridge(_)) => values::gateway(&spec.channel),
+        _ => values::channel(&spec.channel),
+    };
+    faults.extend(channel.err().map(usage));
+    if silo.is_none() {
         let names: Vec<&str> = config.silos.iter().map(SiloConfig::name).collect();
         let help = match values::nearest(&spec.silo, names.iter().copied()) {
             Some(meant) => format!("did you mean \"{meant}\"?"),

@@ -18,14 +18,22 @@ impl Reader<'_> {
         &mut self,
         section: &Section<'_>,
         silos: Option<&[String]>,
+        matterbridges: &[String],
     ) -> Option<PortalConfig> {
         let room = self
             .walk
             .need(section, "room", "\"#room:example.org\"", values::room);
         let silo = self.silo_name(section, silos);
-        let channel = self
-            .walk
-            .need(section, "channel", "\"org/room\"", values::channel);
+        let is_gateway = silo
+            .as_ref()
+            .is_some_and(|silo| matterbridges.contains(silo));
+        let channel = if is_gateway {
+            self.walk
+                .need(section, "channel", "\"gateway1\"", values::gateway)
+        } else {
+            self.walk
+                .need(section, "channel", "\"org/room\"", values::channel)
+        };
         let trust = self.walk.read(section, "trust", values::trust);
         let system_messages = self.walk.flag(section, "system_messages");
         let notices = self.walk.flag(section, "notices");

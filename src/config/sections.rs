@@ -20,6 +20,7 @@ use super::{
 use crate::{
     matrix::{Homeserver, MatrixConfig, Patience, Trust},
     people::Person,
+    silo::matterbridge,
 };
 
 /// Reads the tables.
@@ -56,8 +57,15 @@ impl Reader<'_> {
             .map(|section| self.quiet_text(section, "name"))
             .collect::<Option<_>>()
             .filter(|_| !unread);
+        let matterbridges: Vec<String> = of("silo")
+            .filter_map(|section| {
+                let kind = self.quiet_text(section, "kind")?;
+                let name = self.quiet_text(section, "name");
+                name.filter(|_| kind == matterbridge::KIND.word)
+            })
+            .collect();
         let portals: Vec<_> = of("portal")
-            .map(|section| self.portal(section, names.as_deref()))
+            .map(|section| self.portal(section, names.as_deref(), &matterbridges))
             .collect();
         self.refuse_twins(
             of("portal"),

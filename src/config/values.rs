@@ -304,6 +304,19 @@ pub fn channel(text: &str) -> Result<String, Flaw> {
     Ok(text.to_owned())
 }
 
+/// The name of a gateway of a Matterbridge, which may be anything that its configuration says.
+pub fn gateway(text: &str) -> Result<String, Flaw> {
+    if text.is_empty() || text.len() > 255 || text.trim() != text || text.contains(char::is_control)
+    {
+        return flaw(
+            "B12",
+            format!("`{}` cannot be the name of a gateway", text.escape_debug()),
+            "write what stands as `name` in the `[[gateway]]`, for example \"gateway1\"",
+        );
+    }
+    Ok(text.to_owned())
+}
+
 /// The name of a silo. It stands in stored places before a colon.
 pub fn silo_name(text: &str) -> Result<String, Flaw> {
     const HELP: &str =
@@ -509,6 +522,16 @@ mod tests {
         );
         for bad in ["", "org//room", "/org", "org/ room", "#org"] {
             assert_eq!(channel(bad).unwrap_err().code, "B12", "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_gateway_is_called_as_matterbridge_calls_it() {
+        for good in ["gateway1", "my gateway", "#a: b@c?", "two  spaces"] {
+            assert_eq!(gateway(good).unwrap(), good);
+        }
+        for bad in ["", " ", "one ", "a\nb", &"x".repeat(256)] {
+            assert_eq!(gateway(bad).unwrap_err().code, "B12", "{bad}");
         }
     }
 

@@ -527,7 +527,9 @@ fn a_configuration_of_matterbridge_becomes_one_of_ours() {
         [api.us]\nBindAddress=\"127.0.0.1:4343\"\nToken=\"hush-token\"\nBuffer=1000\n\
         [[gateway]]\nname=\"one\"\nenable=true\n\
         [[gateway.inout]]\naccount=\"matrix.home\"\nchannel=\"#one:example.org\"\n\
-        [[gateway.inout]]\naccount=\"api.us\"\nchannel=\"api\"\n";
+        [[gateway.inout]]\naccount=\"api.us\"\nchannel=\"api\"\n\
+        [[gateway]]\nname=\"my gateway\"\nenable=true\n\
+        [[gateway.inout]]\naccount=\"matrix.home\"\nchannel=\"#two:example.org\"\n";
     std::fs::write(directory.path().join("matterbridge.toml"), theirs).unwrap();
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_footbridge"))
         .args(["import", "matterbridge.toml"])
@@ -538,12 +540,14 @@ fn a_configuration_of_matterbridge_becomes_one_of_ours() {
     let said = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{said}");
     assert!(
-        said.contains("1 of 1 Matrix rooms") && !said.contains("hush"),
+        said.contains("2 of 2 Matrix rooms") && !said.contains("hush"),
         "{said}"
     );
     let config = footbridge::config::Config::load(&directory.path().join("config.toml"));
     let config = config.unwrap_or_else(|report| panic!("{report}"));
-    assert_eq!((config.silos.len(), config.portals.len()), (1, 1));
+    assert_eq!(config.silos.len(), 1);
+    let channels = config.portals.iter().map(|portal| portal.channel.as_str());
+    assert_eq!(channels.collect::<Vec<_>>(), ["one", "my gateway"]);
     let footbridge::silo::SiloConfig::Matterbridge(silo) = &config.silos[0] else {
         panic!("a matterbridge");
     };

@@ -34,6 +34,8 @@ struct Account {
 struct Gateway {
     name: String,
     enabled: bool,
+    /// Of a `[[samechannelgateway]]`: how many channels it joins, each with its like of the same name only.
+    same_channels: Option<usize>,
     ends: Vec<End>,
 }
 
@@ -76,7 +78,7 @@ pub fn read(text: &str) -> Result<Found, String> {
         match key.to_lowercase().as_str() {
             kind @ ("matrix" | "api") => found.accounts.extend(accounts(kind, value)),
             "gateway" => found.gateways.extend(tables(value).map(gateway)),
-            "samechannelgateway" => found.gateways.extend(tables(value).flat_map(same_channels)),
+            "samechannelgateway" => found.gateways.extend(tables(value).map(same_channels)),
             "general" => {}
             other => found.others.push(other.to_owned()),
         }
@@ -131,12 +133,13 @@ fn gateway(table: &Table) -> Gateway {
     Gateway {
         name: text(table, "name").to_owned(),
         enabled: enabled(table),
+        same_channels: None,
         ends,
     }
 }
 
-/// Channels of the same name in several networks: one gateway each, whose name nobody wrote.
-fn same_channels(table: &Table) -> Vec<Gateway> {
+/// Channels of the same name in several networks: one gateway for all of them, under the one name.
+fn same_channels(table: &Table) -> Gateway {
     let words = |name: &str| -> Vec<String> {
         let list = key(table, name)
             .and_then(Value::as_array)
@@ -144,20 +147,20 @@ fn same_channels(table: &Table) -> Vec<Gateway> {
             .flatten();
         list.filter_map(Value::as_str).map(str::to_owned).collect()
     };
-    let accounts = words("accounts");
-    let of = |channel: String| Gateway {
-        name: format!("{}{channel}", text(table, "name")),
+    let (accounts, channels) = (words("accounts"), words("channels"));
+    let ends = accounts.iter().flat_map(|account| {
+        channels.iter().map(|channel| End {
+            account: account.to_lowercase(),
+            channel: channel.clone(),
+            way: "inout",
+        })
+    });
+    Gateway {
+        name: text(table, "name").to_owned(),
         enabled: enabled(table),
-        ends: accounts
-            .iter()
-            .map(|account| End {
-                account: account.to_lowercase(),
-                channel: channel.clone(),
-                way: "inout",
-            })
-            .collect(),
-    };
-    words("channels").into_iter().map(of).collect()
+        same_channels: Some(channels.len()),
+        ends: ends.collect(),
+    }
 }
 
 /// Makes ours of it.
@@ -303,12 +306,26 @@ impl Carried {
                 .push(format!("Gateway \"{name}\" is not enabled"));
             return;
         }
-        if let Err(flaw) = values::channel(&gateway.name) {
+        if let Err(flaw) = values::gateway(&gateway.name) {
             self.remarks.push(format!(
                 "Gateway \"{name}\": {}; give it another name in Matterbridge",
                 flaw.what
             ));
             return;
+        }
+        // What the API is given for one of those goes to the API's own channel of that name, so to nobody.
+        if let Some(channels) = gateway.same_channels {
+            if channels > 1 {
+                self.remarks.push(format!(
+                    "Gateway \"{name}\" is a [[samechannelgateway]] of {channels} channels, in which the API reaches nobody: \
+                     make a [[gateway]] with a name of its own of each channel, and import again"
+                ));
+                return;
+            }
+            self.changes.push(format!(
+                "gateway \"{name}\": make a [[gateway]] of this [[samechannelgateway]], with a [[gateway.inout]] for each \
+                 account: the API reaches nobody in a [[samechannelgateway]]"
+            ));
         }
         let before = self.portals;
         for end in rooms {
@@ -349,11 +366,17 @@ impl Carried {
     }
 }
 
-/// The user that a login name on this server most likely is.
+/// The user that a login name on this server most likely is: servers are often reached below the name that stands in user ids.
 fn guessed(login: &str, server: &str) -> Option<String> {
-    let host = url::Url::parse(server).ok()?;
-    let host = host.host_str()?;
-    let host = host.strip_prefix("matrix.").unwrap_or(host);
+    let address = url::Url::parse(server);
+    let host = match &address {
+        Ok(address) => address.host_str()?,
+        Err(_) => server,
+    };
+    let below = ["matrix.", "matrix-client.", "synapse."];
+    let name = below.iter().find_map(|label| host.strip_prefix(label));
+    // `matrix.org` is a name itself.
+    let host = name.filter(|name| name.contains('.')).unwrap_or(host);
     let guess = format!("@{login}:{host}");
     values::user(&guess).is_ok().then_some(guess)
 }
@@ -397,7 +420,7 @@ enable=false
 account="matrix.home"
 channel="#three:example.org"
 [[gateway]]
-name="my gateway"
+name="my gateway: #four"
 enable=true
 [[gateway.inout]]
 account="matrix.home"
@@ -427,11 +450,16 @@ account = "api.local"
 room = "#one:example.org"
 silo = "matterbridge"
 channel = "one"
+
+[[portal]]
+room = "#four:example.org"
+silo = "matterbridge"
+channel = "my gateway: #four"
 "##;
         assert_eq!(carried.file, expected);
         assert_eq!(
             (carried.gateways, carried.rooms, carried.portals),
-            (4, 4, 1)
+            (4, 4, 2)
         );
         assert_eq!(
             carried.token.map(|token| token.expose().to_owned()),
@@ -447,7 +475,6 @@ channel = "one"
             "@bot:example.org",
             "\"two\": #two:example.org goes one way only (in)",
             "\"three\" is not enabled",
-            "\"my gateway\"",
             "irc",
         ] {
             assert!(remarks.contains(part), "{part}: {remarks}");
@@ -455,9 +482,10 @@ channel = "one"
         let changes = carried.changes.join("\n");
         assert!(changes.contains("or everything comes twice") && changes.contains("Buffer=1000"));
         assert!(
-            !changes.contains("add [[gateway.inout]]"),
+            !changes.contains("gateway \"one\": add [[gateway.inout]]"),
             "it takes part already"
         );
+        assert!(changes.contains("gateway \"my gateway: #four\": add [[gateway.inout]]"));
         assert!(
             !remarks.contains("hush")
                 && !changes.contains("hush")
@@ -490,16 +518,52 @@ channel = "one"
     }
 
     #[test]
-    fn channels_of_the_same_name_are_gateways_of_their_own() {
-        let text = "[[samechannelgateway]]\nname=\"same\"\nenable=true\naccounts=[\"matrix.home\"]\nchannels=[\"#a:b.org\"]\n";
-        let found = read(text).unwrap_or_else(|flaw| panic!("{flaw}"));
-        assert_eq!(found.gateways[0].name, "same#a:b.org");
-        // Such a name cannot be a channel of ours, and that is said.
+    fn a_server_called_matrix_keeps_its_name() {
+        for (server, user) in [
+            ("https://matrix.org", "@bot:matrix.org"),
+            ("https://matrix.org/", "@bot:matrix.org"),
+            ("https://matrix-client.matrix.org", "@bot:matrix.org"),
+            ("https://matrix.example.org:8448", "@bot:example.org"),
+            ("https://chat.example.org", "@bot:chat.example.org"),
+            ("matrix.org", "@bot:matrix.org"),
+        ] {
+            let text = format!("[matrix.home]\nServer=\"{server}\"\nLogin=\"bot\"\n");
+            let carried = carried(&text);
+            let line = format!("user = \"{user}\"");
+            assert!(carried.file.contains(&line), "{server}: {}", carried.file);
+            assert!(
+                carried.remarks.iter().any(|remark| remark.contains(user)),
+                "it is a guess, and said to be one"
+            );
+        }
+    }
+
+    fn same(channels: &str) -> Carried {
+        carried(&format!(
+            "[[samechannelgateway]]\nname=\"same\"\nenable=true\naccounts=[\"matrix.home\",\"irc.b\"]\nchannels=[{channels}]\n"
+        ))
+    }
+
+    #[test]
+    fn channels_of_the_same_name_are_one_gateway_of_the_name_it_has() {
+        let one = same("\"#a:b.org\"");
+        let portal = "room = \"#a:b.org\"\nsilo = \"matterbridge\"\nchannel = \"same\"\n";
+        assert!(one.file.contains(portal), "{}", one.file);
+        let changes = one.changes.join("\n");
         assert!(
-            carry(&found, "x")
-                .remarks
-                .iter()
-                .any(|remark| remark.contains("same#a:b.org"))
+            changes.contains("\"same\": make a [[gateway]]"),
+            "{changes}"
+        );
+    }
+
+    #[test]
+    fn several_channels_of_one_name_cannot_be_told_apart() {
+        let two = same("\"#a:b.org\",\"#c:d.org\"");
+        assert_eq!((two.gateways, two.rooms, two.portals), (1, 2, 0));
+        let remarks = two.remarks.join("\n");
+        assert!(
+            remarks.contains("Gateway \"same\" is a [[samechannelgateway]] of 2 channels"),
+            "{remarks}"
         );
     }
 }
