@@ -4,19 +4,28 @@
 /// A line longer than this is left out, unless a stream is known to have longer ones. In bytes.
 const LONGEST_LINE: usize = 1 << 20;
 
+/// How much is kept of either end of a line that is too long, in bytes.
+const EDGE: usize = 256 << 10;
+
 /// What a piece of the stream held.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Line {
     /// A line that is not blank.
     Text(Vec<u8>),
-    /// A line was too long; all of it was left out.
-    TooLong,
+    /// A line was too long: how it begins and how it ends. What stands between was left out.
+    TooLong {
+        /// Its first bytes.
+        head: Vec<u8>,
+        /// Its last ones.
+        tail: Vec<u8>,
+    },
 }
 
 /// Collects the bytes of one stream.
 pub struct Lines {
     begun: Vec<u8>,
-    skipping: bool,
+    /// The end of a line that is too long, as far as it has come; `begun` is its head then.
+    tail: Option<Vec<u8>>,
     longest: usize,
 }
 
@@ -32,7 +41,7 @@ impl Lines {
     pub fn of_at_most(longest: usize) -> Self {
         Self {
             begun: Vec::new(),
-            skipping: false,
+            tail: None,
             longest,
         }
     }
@@ -52,7 +61,9 @@ impl Lines {
     }
 
     fn collect(&mut self, bytes: &[u8]) {
-        if self.skipping {
+        let edge = EDGE.min(self.longest);
+        if let Some(tail) = &mut self.tail {
+            keep(tail, bytes, edge);
             return;
         }
         // Blanks before a line are keep-alives: a stream of them without end must not pile up.
@@ -61,20 +72,35 @@ impl Lines {
         } else {
             bytes
         };
-        if self.begun.len() + bytes.len() > self.longest {
-            self.begun = Vec::new();
-            self.skipping = true;
-        } else {
+        if self.begun.len() + bytes.len() <= self.longest {
             self.begun.extend_from_slice(bytes);
+            return;
         }
+        let missing = edge.saturating_sub(self.begun.len()).min(bytes.len());
+        let (head, rest) = bytes.split_at(missing);
+        self.begun.extend_from_slice(head);
+        let mut tail = Vec::new();
+        keep(&mut tail, self.begun.get(edge..).unwrap_or_default(), edge);
+        keep(&mut tail, rest, edge);
+        self.begun.truncate(edge);
+        self.begun.shrink_to_fit();
+        self.tail = Some(tail);
     }
 
     fn finish(&mut self) -> Option<Line> {
-        if std::mem::take(&mut self.skipping) {
-            return Some(Line::TooLong);
+        let begun = std::mem::take(&mut self.begun);
+        match self.tail.take() {
+            Some(tail) => Some(Line::TooLong { head: begun, tail }),
+            None => (!begun.is_empty()).then_some(Line::Text(begun)),
         }
-        (!self.begun.is_empty()).then(|| Line::Text(std::mem::take(&mut self.begun)))
     }
+}
+
+/// Goes on with an end, of which `most` bytes are kept.
+fn keep(tail: &mut Vec<u8>, bytes: &[u8], most: usize) {
+    let newest = bytes.len().saturating_sub(most);
+    tail.extend_from_slice(bytes.get(newest..).unwrap_or_default());
+    tail.drain(..tail.len().saturating_sub(most));
 }
 
 #[cfg(test)]
@@ -86,7 +112,7 @@ mod tests {
             .into_iter()
             .map(|line| match line {
                 Line::Text(bytes) => String::from_utf8(bytes).unwrap(),
-                Line::TooLong => "too long".to_owned(),
+                Line::TooLong { .. } => "too long".to_owned(),
             })
             .collect()
     }
@@ -117,6 +143,20 @@ mod tests {
             assert!(lines.begun.capacity() <= 2 * LONGEST_LINE);
         }
         assert_eq!(texts(lines.take(b"\n{}\n")), ["too long", "{}"]);
+    }
+
+    #[test]
+    fn both_ends_of_a_line_that_is_too_long_are_kept() {
+        let line: Vec<u8> = (0..200_u8).map(|number| b'a' + number % 26).collect();
+        let stream = [&line[..], b"\nnext\n"].concat();
+        for size in 1..=stream.len() {
+            let mut lines = Lines::of_at_most(30);
+            let pieces = stream.chunks(size);
+            let found: Vec<Line> = pieces.flat_map(|chunk| lines.take(chunk)).collect();
+            let (head, tail) = (line[..30].to_vec(), line[170..].to_vec());
+            let expected = [Line::TooLong { head, tail }, Line::Text(b"next".to_vec())];
+            assert_eq!(found, expected, "pieces of {size}");
+        }
     }
 
     #[test]

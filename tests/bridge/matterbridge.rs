@@ -421,6 +421,27 @@ async fn messages_of_one_moment_and_length_arrive_once_each() {
     house.hears_nothing_more().await;
 }
 
+/// A message of somebody with a file of so many bytes of base64.
+fn with_file(words: &str, content: usize) -> Message {
+    Message {
+        extra: serde_json::json!({"file": [{"Name": "film.mp4", "Data": "A".repeat(content), "Comment": words, "URL": "", "Size": 0,
+            "Avatar": false, "SHA": "", "NativeID": ""}]}),
+        ..Message::from_irc(GATEWAY, "bob", words)
+    }
+}
+
+/// A message of more than 32 MiB, which is a file of 24 MB.
+#[tokio::test]
+async fn a_large_file_crosses() {
+    let ground = Ground::new().await;
+    let house = House::start(&ground).await;
+    ground.hear(with_file("our film", 33 << 20));
+    let heard = house.heard(1).await.remove(0);
+    assert_eq!(text(&heard), "our film");
+    assert_eq!(heard.files[0].size, Some((33 << 20) / 4 * 3));
+    house.hears_nothing_more().await;
+}
+
 #[tokio::test]
 async fn a_small_buffer_costs_the_oldest_of_what_was_said_while_nobody_listened() {
     let ground = Ground::with(Options {

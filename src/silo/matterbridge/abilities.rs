@@ -70,7 +70,7 @@ pub const KIND: Kind = Kind {
                 "up to 20 MiB, with its caption; what is larger as a line that names it, or links to it with `public_url`",
             ),
             to_room: Whole(
-                "with what Matterbridge passes on, or fetched from `media_hosts`; else a link, or a line that names it",
+                "what Matterbridge passes on, which is up to its `MediaDownloadSize` (1 MB unless it says more), or fetched from `media_hosts`; else a link, or a line that names it",
             ),
         },
         Ability {

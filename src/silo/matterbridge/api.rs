@@ -54,6 +54,8 @@ pub struct File {
     pub size: u64,
     /// Whether Matterbridge left its content out.
     pub too_large: bool,
+    /// Whether we left its content out, as its message was too long.
+    pub too_long: bool,
 }
 
 /// What an event means to us.
@@ -108,11 +110,28 @@ pub fn read(bytes: &[u8]) -> Option<Event> {
     serde_json::from_slice(bytes).ok()
 }
 
+/// Reads how an object that is too long begins and ends, without the content of files that stands between. Go writes what is
+/// attached last, and every other key before it.
+pub fn read_around(head: &[u8], tail: &[u8]) -> Option<Event> {
+    const ATTACHED: &[u8] = b",\"Extra\":";
+    // A quotation mark in a text has a backslash before it, so this stands in none.
+    head.windows(ATTACHED.len())
+        .any(|bytes| bytes == ATTACHED)
+        .then_some(())?;
+    // Both are cut within a content.
+    let mut event = read(&[head, tail].concat())?;
+    for file in &mut event.files {
+        file.data = String::new();
+        file.too_long = !file.too_large;
+    }
+    Some(event)
+}
+
 /// What is attached, whatever else stands there: an unexpected thing may not cost the message.
 fn files<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<File>, D::Error> {
-    let extra = Value::deserialize(deserializer)?;
-    let of = |key: &str, too_large: bool| -> Vec<File> {
-        let list = extra.get(key).and_then(Value::as_array);
+    let mut extra = Value::deserialize(deserializer)?;
+    let mut of = |key: &str, too_large: bool| -> Vec<File> {
+        let list = extra.get_mut(key).and_then(Value::as_array_mut);
         let list = list.into_iter().flatten();
         list.map(|file| File {
             name: word(file, "Name"),
@@ -121,15 +140,20 @@ fn files<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<File>, D::Err
             url: word(file, "URL"),
             size: file.get("Size").and_then(Value::as_u64).unwrap_or_default(),
             too_large,
+            too_long: false,
         })
         .collect()
     };
-    Ok([of("file", false), of("file_failure_size", true)].concat())
+    let (whole, large) = (of("file", false), of("file_failure_size", true));
+    Ok(whole.into_iter().chain(large).collect())
 }
 
-fn word(value: &Value, key: &str) -> String {
-    let word = value.get(key).and_then(Value::as_str);
-    word.unwrap_or_default().to_owned()
+/// Taken out, as a content is large.
+fn word(value: &mut Value, key: &str) -> String {
+    match value.get_mut(key).map(Value::take) {
+        Some(Value::String(word)) => word,
+        _ => String::new(),
+    }
 }
 
 /// A message of ours. All else is set by Matterbridge, whatever is sent.
@@ -238,6 +262,32 @@ mod tests {
             );
             assert_eq!(read.unwrap().text, "t");
         }
+    }
+
+    #[test]
+    fn what_stands_around_a_content_is_read_without_it() {
+        let text = format!(
+            r#"{{"text":"our \"film\", \"Extra\": none","username":"bob","gateway":"gw1","id":"","Extra":{{"file":[{{"Name":"a.mp4","Data":"{}",
+            "Comment":"our film","URL":"http://m.example/a.mp4","Size":0,"SHA":""}}]}}}}"#,
+            "QUJD".repeat(1_000)
+        );
+        let (head, tail) = (&text.as_bytes()[..300], &text.as_bytes()[4_000..]);
+        let event = read_around(head, tail).unwrap();
+        assert_eq!(
+            (event.text.as_str(), event.username.as_str()),
+            ("our \"film\", \"Extra\": none", "bob")
+        );
+        let [file] = event.files.as_slice() else {
+            panic!("one file");
+        };
+        assert!(file.too_long && file.data.is_empty());
+        assert_eq!(
+            (file.name.as_str(), file.comment.as_str()),
+            ("a.mp4", "our film")
+        );
+        assert_eq!(file.url, "http://m.example/a.mp4");
+        // Where the text itself is cut, what is left would read as if it were whole.
+        assert!(read_around(&text.as_bytes()[..20], tail).is_none());
     }
 
     #[test]

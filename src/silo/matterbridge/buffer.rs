@@ -18,8 +18,9 @@ use crate::silo::framing::{Line, Lines};
 
 /// Matterbridge looks ten times a second: after this long without a message the buffer is empty.
 const EMPTY_AFTER: Duration = Duration::from_millis(1_500);
-/// The longest line, in bytes: files come with their content.
-pub const LONGEST: usize = 32 << 20;
+/// The longest line and the longest message of the WebSocket, in bytes: files come with their content. A file of 50 MiB, which is
+/// what Synapse takes by default, in base64, with what stands around it.
+pub const LONGEST: usize = 68 << 20;
 
 /// An open reading of the buffer.
 pub struct Buffer {
@@ -87,7 +88,7 @@ impl Buffer {
 fn read(line: Line) -> Option<Event> {
     let event = match line {
         Line::Text(bytes) => api::read(&bytes),
-        Line::TooLong => None,
+        Line::TooLong { head, tail } => api::read_around(&head, &tail),
     };
     if event.is_none() {
         tracing::warn!(

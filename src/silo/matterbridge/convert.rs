@@ -103,6 +103,10 @@ fn attachment(file: &File) -> Vec<Inline> {
         let label = vec![Inline::Text(name)];
         let href = file.url.clone();
         vec![mark, Inline::Link { href, label }]
+    } else if file.too_long {
+        vec![Inline::Text(format!(
+            "{ATTACHED}{name} (too large for the bridge to take from Matterbridge)"
+        ))]
     } else {
         vec![Inline::Text(format!("{ATTACHED}{name} (not carried over)"))]
     }

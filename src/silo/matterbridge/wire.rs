@@ -20,8 +20,9 @@ use crate::{
     silo::socket::{self, Socket, Unopened},
 };
 
-/// Frames taken together when they come fast.
+/// Frames taken together when they come fast, and how many bytes are enough.
 const BURST: usize = 64;
+const BURST_BYTES: usize = 1 << 20;
 
 /// Where and as whom to listen.
 pub struct Wire {
@@ -112,8 +113,12 @@ pub fn burst(
     socket: &mut Socket,
 ) -> Result<Vec<Event>, Ending> {
     let mut events = Vec::new();
+    let mut bytes = 0;
     let mut frame = first;
     loop {
+        if let Some(Ok(frame)) = &frame {
+            bytes += frame.len();
+        }
         let taken =
             frame.ok_or_else(|| Ending::Lost(anyhow!("Matterbridge closed the connection")));
         match taken.and_then(event_of) {
@@ -122,7 +127,7 @@ pub fn burst(
             Err(_) if !events.is_empty() => return Ok(events),
             Err(ending) => return Err(ending),
         }
-        if events.len() >= BURST {
+        if events.len() >= BURST || bytes >= BURST_BYTES {
             return Ok(events);
         }
         match socket.next().now_or_never() {
@@ -134,6 +139,12 @@ pub fn burst(
 
 /// What a frame tells, if anything.
 fn event_of(frame: Result<Frame, WireError>) -> Result<Option<Event>, Ending> {
+    if let Err(WireError::Capacity(_)) = frame {
+        return Err(Ending::Lost(anyhow!(
+            "Matterbridge sends a message of more than {} MiB; what stands around its files is read from its buffer",
+            LONGEST >> 20
+        )));
+    }
     let frame = frame.context("The connection to Matterbridge broke");
     let event = match frame.map_err(Ending::Lost)? {
         Frame::Text(text) => api::read(text.as_bytes()),
