@@ -385,6 +385,8 @@ pub fn pings(markdown: &str) -> bool {
 #[cfg(test)]
 mod calls_tests;
 #[cfg(test)]
+mod matterbridge_tests;
+#[cfg(test)]
 mod shown_tests;
 
 #[cfg(test)]
