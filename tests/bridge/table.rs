@@ -5,6 +5,7 @@
 use std::{collections::HashMap, fmt::Write as _, fs, path::Path, path::PathBuf, time::Duration};
 
 use footbridge_testbed::{
+    matterbridge,
     scenario::Heard,
     synapse::Synapse,
     town::{Act, Kind, Plan, Town},
@@ -361,6 +362,67 @@ impl Table {
         Some(id)
     }
 
+    /// What only a Matterbridge does to a message, both ways.
+    async fn through_a_matterbridge(&mut self) {
+        for (title, body) in [
+            (
+                "Text that looks like markup",
+                "*stars* _lines_ `code` ~~no~~ [x](https://example.org) # <b>b</b>\n# not a heading\n> no quote",
+            ),
+            (
+                "Names of emoji",
+                ":tada: 10:100:30 10:30:45 std::fs::read https://x.example/a:b/c:x:d",
+            ),
+            (
+                "Calls of every network",
+                "@bob @**Ann B** <@U1> <!here> <@&5> *all [id1|Ann] [x](tg://user?id=1) https://x.example/@bob bob@example.org #general",
+            ),
+        ] {
+            self.ann_does(("", "m.room.message", said(body))).await;
+            self.in_the_channel(title);
+        }
+        let from = |text: &str| matterbridge::Message::from_irc("gateway1", "bob", text);
+        let file = |name: &str, words: &str, size: u64| {
+            json!([{"Name": name, "Data": null, "Comment": words, "URL": "", "Size": size, "Avatar": false, "SHA": "",
+                "NativeID": ""}])
+        };
+        let large = matterbridge::Message {
+            extra: json!({"file_failure_size": file("film.mp4", "our film", 1_500_000)}),
+            ..from("our film").event("file_failure_size")
+        };
+        let twin = from("one");
+        let moment = self
+            .hears(
+                "Text that looks like markup",
+                from("*stars* `code` <b> # @room"),
+            )
+            .await;
+        let twins = ["two", "six"].map(|text| matterbridge::Message {
+            timestamp: moment.clone(),
+            text: text.to_owned(),
+            ..twin.clone()
+        });
+        for twin in twins {
+            self.hears("Another one of the same moment", twin).await;
+        }
+        self.hears("A file above MediaDownloadSize", large).await;
+        self.hears(
+            "Calls of every network",
+            from("@ann <@U1> <!here> @**all** https://matrix.to/#/@ann:example.org"),
+        )
+        .await;
+    }
+
+    /// Somebody behind the Matterbridge says this. Answers when.
+    async fn hears(&mut self, title: &str, message: matterbridge::Message) -> String {
+        let before = self.accepted().await;
+        let sim = self.town.sites[0].matterbridge().unwrap();
+        let moment = sim.say(message).timestamp;
+        self.done(before).await;
+        self.in_the_room(title).await;
+        moment
+    }
+
     async fn bob_acts(&mut self, title: &str, act: Act<'_>) -> Option<String> {
         let done = self.bob_does(act).await;
         if done.is_none() {
@@ -467,6 +529,9 @@ async fn holds(name: &str, kind: Kind) {
         .bob_acts("Picture with words", Act::File("cat.png", "my cat"))
         .await;
     table.bob_acts("Somebody joins", Act::Join).await;
+    if table.town.sites[0].matterbridge().is_some() {
+        table.through_a_matterbridge().await;
+    }
 
     let seen = steady(&table);
     let golden =
