@@ -31,8 +31,9 @@ use super::{
     gaps::Filled,
     heard::{Asked, InFlight},
     intake,
+    invites::Invites,
     keys::Woken,
-    rooms::{Followed, Invites, Mark, followed, joined_to_channels, mark_entered},
+    rooms::{Followed, Mark, followed, joined_to_channels, mark_entered},
 };
 use crate::{backoff::Backoff, crash, inbox::Inbox};
 

@@ -41,6 +41,7 @@ mod unread;
 mod unsigned;
 mod room_keys;
 mod rooms;
+mod invites;
 mod senders;
 mod send;
 mod encrypted;

@@ -1,0 +1,198 @@
+//! Invites: which are accepted and which refused, and rooms of portals that we are not in.
+
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
+
+use footbridge_store::{Batch, Place};
+use matrix_sdk::{
+    Client,
+    ruma::{
+        OwnedRoomId, RoomId,
+        api::client::membership::{join_room_by_id, leave_room},
+    },
+};
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::{
+    Matrix, MatrixError,
+    fault::Fault,
+    mark_cursor,
+    rooms::{Followed, JOIN, Mark},
+};
+use crate::{
+    control::{greeting, is_listed},
+    inbox::Inbox,
+    message::Message,
+};
+
+/// Why an invite is turned down.
+const NOT_OURS: &str = "This bridge only joins rooms that its operator has configured, or into which people invite it whom the operator has named.";
+/// So many invites to rooms that have no portal are refused after one sync.
+const REFUSED_AT_ONCE: usize = 10;
+/// How long an invite that could not be answered rests.
+const INVITE_REST: Duration = Duration::from_secs(30);
+
+/// Invites, and rooms of portals that we are not in.
+#[derive(Debug, Default)]
+pub(super) struct Invites {
+    /// When each was last answered: the SDK shows the outcome only after the next sync.
+    answered: HashMap<OwnedRoomId, Instant>,
+    /// What did not work is said once.
+    reported: HashSet<OwnedRoomId>,
+}
+
+impl Invites {
+    /// Accepts invites to followed rooms and refuses the others. A followed room that we have never been in is
+    /// tried as well: anyone may enter a public room.
+    pub(super) async fn answer(
+        &mut self,
+        matrix: &Matrix,
+        rooms: &mut HashMap<OwnedRoomId, Followed>,
+        inbox: &Inbox,
+    ) -> Result<(), MatrixError> {
+        let client = &matrix.client;
+        let invited = client
+            .invited_rooms()
+            .into_iter()
+            .map(|room| room.room_id().to_owned());
+        let unknown = rooms
+            .keys()
+            .filter(|id| client.get_room(id).is_none())
+            .cloned();
+        let open = invited.chain(unknown).collect();
+        self.answer_these(open, matrix, rooms, inbox).await
+    }
+
+    /// Enters the followed rooms that we were invited to before we listened.
+    pub(super) async fn enter(
+        &mut self,
+        matrix: &Matrix,
+        rooms: &mut HashMap<OwnedRoomId, Followed>,
+        inbox: &Inbox,
+    ) -> Result<(), MatrixError> {
+        let invited = matrix.client.invited_rooms().into_iter();
+        let invited = invited.map(|room| room.room_id().to_owned());
+        let open = invited.filter(|id| rooms.contains_key(id)).collect();
+        self.answer_these(open, matrix, rooms, inbox).await
+    }
+
+    async fn answer_these(
+        &mut self,
+        open: Vec<OwnedRoomId>,
+        matrix: &Matrix,
+        rooms: &mut HashMap<OwnedRoomId, Followed>,
+        inbox: &Inbox,
+    ) -> Result<(), MatrixError> {
+        let client = &matrix.client;
+        // Who invites us again and again holds up no sync: the others are refused after the next ones.
+        let mut refused = 0;
+        self.answered.retain(|_, at| at.elapsed() < INVITE_REST);
+        for id in open {
+            if refused >= REFUSED_AT_ONCE && !rooms.contains_key(&id) {
+                continue;
+            }
+            if self
+                .answered
+                .get(&id)
+                .is_some_and(|at| at.elapsed() < INVITE_REST)
+            {
+                continue;
+            }
+            self.answered.insert(id.clone(), Instant::now());
+            let outcome = match rooms.get_mut(&id) {
+                Some(followed) => {
+                    mark_entry(followed, inbox).await?;
+                    join(client, &id).await
+                }
+                None if self.is_of_a_host(matrix, &id).await => {
+                    receive(matrix, &id, inbox).await?;
+                    Ok(())
+                }
+                None => {
+                    refused += 1;
+                    refuse(client, &id).await
+                }
+            };
+            self.report(&id, outcome)?;
+        }
+        Ok(())
+    }
+
+    /// Whether somebody whom the operator has named invites us.
+    async fn is_of_a_host(&self, matrix: &Matrix, room: &RoomId) -> bool {
+        let Some(room) = matrix.client.get_room(room) else {
+            return false;
+        };
+        let invite = room.invite_details().await;
+        invite.is_ok_and(|invite| is_listed(&matrix.hosts, invite.inviter_id.as_str()))
+    }
+
+    fn report(&mut self, room: &RoomId, outcome: Result<(), Fault>) -> Result<(), MatrixError> {
+        match outcome {
+            Ok(()) => {
+                self.reported.remove(room);
+                Ok(())
+            }
+            Err(fault @ Fault::SignedOut(_)) => Err(fault.into_matrix_error("answer an invite")),
+            Err(fault) => {
+                if self.reported.insert(room.to_owned()) {
+                    let error = format!("{:#}", fault.into_matrix_error("enter or leave"));
+                    warn!(matrix.room = %room, error, "A room cannot be entered or an invite not be refused; trying again");
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Before we enter: whatever comes after our entry is wanted, also if we crash now. Where we come back to, all that
+/// follows what was walked before is wanted as well.
+async fn mark_entry(followed: &mut Followed, inbox: &Inbox) -> Result<(), MatrixError> {
+    if matches!(followed.mark, Some(Mark::Event(_))) {
+        return Ok(());
+    }
+    let cursor = (mark_cursor(&followed.place), JOIN.to_owned());
+    inbox
+        .accept(Batch {
+            cursors: vec![cursor],
+            ..Batch::default()
+        })
+        .await?;
+    followed.mark = Some(Mark::Join);
+    Ok(())
+}
+
+/// Makes a room one that is followed: the next listener enters it, and the bridge answers there.
+async fn receive(matrix: &Matrix, room: &RoomId, inbox: &Inbox) -> Result<(), MatrixError> {
+    let now = matrix.clock.now();
+    let greeting = Message::notice(&greeting(), now).to_bytes().ok();
+    let place = Place::room(room.as_str());
+    matrix.store.open_desk(&place, greeting, now).await?;
+    inbox.bells().portals_changed();
+    info!(matrix.room = %room, "Accepting the invite of somebody whom the operator has named");
+    Ok(())
+}
+
+async fn join(client: &Client, room: &RoomId) -> Result<(), Fault> {
+    let request = join_room_by_id::v3::Request::new(room.to_owned());
+    client
+        .send(request)
+        .await
+        .map_err(|error| Fault::from(&error))?;
+    info!(matrix.room = %room, "Entered the room of a portal");
+    Ok(())
+}
+
+async fn refuse(client: &Client, room: &RoomId) -> Result<(), Fault> {
+    let mut request = leave_room::v3::Request::new(room.to_owned());
+    request.reason = Some(NOT_OURS.to_owned());
+    client
+        .send(request)
+        .await
+        .map_err(|error| Fault::from(&error))?;
+    info!(matrix.room = %room, "Refused an invite to a room that has no portal");
+    Ok(())
+}
