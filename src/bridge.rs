@@ -258,6 +258,8 @@ impl House {
             let listed = served::listed(&named, &missing, &self.store.portals().await?);
             self.store.keep_portals(&listed, self.clock.now()).await?;
             let portals = self.served(&named).await?;
+            self.matrix
+                .await_rooms(missing.iter().map(|portal| portal.room.clone()).collect());
             self.start_lanes(tasks, &mut lanes, &portals);
             self.sit_out_shortage(tasks).await?;
             self.portals_running.store(named.len(), Ordering::Relaxed);

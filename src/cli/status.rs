@@ -7,7 +7,9 @@ use std::{
     time::Duration,
 };
 
-use footbridge_store::{AccountFace, Hold, Millis, Origin, Peek, Portal, Store, Tally};
+use footbridge_store::{
+    AccountFace, Hold, Millis, Origin, Peek, Portal, RefusedInvite, Store, Tally,
+};
 use serde_json::{Value, json};
 
 use super::{Ended, args::Form, console};
@@ -22,6 +24,8 @@ use crate::{
 
 /// The longest answer of an admin address.
 const LONGEST_HEALTH: usize = 1 << 20;
+/// So many refused invites are shown.
+const REFUSED_SHOWN: usize = 10;
 
 /// Shows the status.
 pub async fn run(config: &Config, form: Form) -> Ended {
@@ -107,8 +111,31 @@ fn write_text(
         for sender in keyless(peek, portal) {
             writeln!(out, "  {}", control::keyless(sender))?;
         }
+        if let Some(at) = refused_here(peek, portal) {
+            let ago = in_words(now.since(at));
+            writeln!(
+                out,
+                "  the bridge refused the invite to this room {ago} ago, when no portal named it: invite it again"
+            )?;
+        }
         for tally in tallies_of(peek, portal) {
             write_lane(out, &tally, empty_after(health, &tally), now)?;
+        }
+    }
+    let refused = refused_nowhere(peek);
+    if !refused.is_empty() {
+        let (count, noun) = match refused.len() {
+            1 => (1, "a room"),
+            count => (count, "rooms"),
+        };
+        writeln!(
+            out,
+            "\nrefused   {count} invite{} to {noun} that no portal names; once one does, invite the bridge again:",
+            if count == 1 { "" } else { "s" }
+        )?;
+        for invite in refused {
+            let ago = in_words(now.since(invite.at));
+            writeln!(out, "          {}, {ago} ago", invite.room.address())?;
         }
     }
     let unopened = unopened(peek, config);
@@ -137,6 +164,24 @@ fn keyless<'a>(peek: &'a Peek, portal: &'a Portal) -> impl Iterator<Item = &'a s
         .iter()
         .filter(here)
         .map(|one| one.sender.as_str())
+}
+
+/// When the invite to a portal's room was refused, if we are not in it since.
+fn refused_here(peek: &Peek, portal: &Portal) -> Option<Millis> {
+    let mut refused = peek.refused.iter();
+    refused
+        .find(|invite| portal.active && invite.room == portal.room)
+        .map(|invite| invite.at)
+}
+
+/// The invites that were refused last and whose rooms no portal names, newest first.
+fn refused_nowhere(peek: &Peek) -> Vec<&RefusedInvite> {
+    let is_named = |invite: &&RefusedInvite| {
+        let mut portals = peek.portals.iter();
+        portals.any(|portal| portal.active && portal.room == invite.room)
+    };
+    let refused = peek.refused.iter().filter(|invite| !is_named(invite));
+    refused.take(REFUSED_SHOWN).collect()
 }
 
 /// What holds a portal up, in words.
@@ -330,6 +375,7 @@ fn object(peek: &Peek, health: Option<&Health>, config: &Config, now: Millis) ->
                 "channel": portal.spec.channel,
                 "active": portal.active,
                 "held": held(peek, portal, now),
+                "invite_refused_seconds": refused_here(peek, portal).map(|at| now.since(at).as_secs()),
                 "no_key_ever_from": keyless(peek, portal).collect::<Vec<_>>(),
                 "lanes": tallies_of(peek, portal).map(|tally| lane(&tally)).collect::<Vec<_>>(),
             })
@@ -346,6 +392,10 @@ fn object(peek: &Peek, health: Option<&Health>, config: &Config, now: Millis) ->
         "bridge": health,
         "portals": portals,
         "never_opened": unopened(peek, config),
+        "invites_refused": refused_nowhere(peek).into_iter().map(|invite| json!({
+            "room": invite.room.address(),
+            "seconds": now.since(invite.at).as_secs(),
+        })).collect::<Vec<_>>(),
     })
 }
 
@@ -375,6 +425,7 @@ mod tests {
             }],
             holds: Vec::new(),
             keyless: Vec::new(),
+            refused: Vec::new(),
             wanted: Vec::new(),
             tallies: vec![Tally {
                 lane: LaneId {
@@ -430,6 +481,33 @@ mod tests {
         assert_eq!(lane["pending"], 2);
         assert_eq!(lane["skipped"]["notice"], 2);
         assert_eq!(lane["oldest_pending_seconds"], 60);
+    }
+
+    #[test]
+    fn a_refused_invite_is_told_with_its_portal_and_without_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = config(directory.path());
+        let mut peek = peek();
+        for room in ["!abc:example.org", "!nobody:example.org"] {
+            peek.refused.push(RefusedInvite {
+                room: Place::room(room),
+                at: Millis(1_000),
+            });
+        }
+        let text = text(&peek, None, &config, Millis(61_000));
+        let here = "the bridge refused the invite to this room 60 s ago, when no portal named it: invite it again";
+        assert_eq!(text.matches(here).count(), 1, "{text}");
+        assert!(
+            text.contains("1 invite to a room that no portal names"),
+            "{text}"
+        );
+        assert!(text.contains("!nobody:example.org, 60 s ago"), "{text}");
+        let object = object(&peek, None, &config, Millis(61_000));
+        assert_eq!(object["portals"][0]["invite_refused_seconds"], 60);
+        assert_eq!(
+            object["invites_refused"],
+            json!([{"room": "!nobody:example.org", "seconds": 60}])
+        );
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    sync::PoisonError,
     time::Duration,
 };
 
@@ -20,7 +21,7 @@ use super::{
     Matrix, MatrixError,
     fault::Fault,
     mark_cursor,
-    rooms::{Followed, JOIN, Mark},
+    rooms::{Followed, JOIN, Mark, resolve},
 };
 use crate::{
     control::{greeting, is_listed},
@@ -40,13 +41,59 @@ const INVITE_REST: Duration = Duration::from_secs(30);
 pub(super) struct Invites {
     /// When each was last answered: the SDK shows the outcome only after the next sync.
     answered: HashMap<OwnedRoomId, Instant>,
-    /// What did not work is said once.
+    /// What did not work is said once, and which invites wait.
     reported: HashSet<OwnedRoomId>,
+    /// Rooms of portals whose invites were refused before they were that.
+    refused: HashSet<OwnedRoomId>,
+    /// Which rooms aliases lead to, and since when that is known; `None` where there is no such alias.
+    aliases: HashMap<String, (Instant, Option<Place>)>,
+}
+
+/// Rooms that are named by whoever decides here, although nothing is followed in them yet.
+struct Named {
+    /// Of portals that rest, and those that take another's place.
+    places: HashSet<Place>,
+    /// Ids and aliases that portals name which are not open yet.
+    awaited: Vec<String>,
+}
+
+impl Named {
+    async fn read(matrix: &Matrix) -> Result<Self, MatrixError> {
+        let portals = matrix.store.portals().await?.into_iter();
+        let portals = portals.filter(|portal| portal.active);
+        let upgrades = matrix.store.upgrades().await?.into_iter();
+        let upgrades = upgrades.filter(|upgrade| upgrade.refused.is_none());
+        let awaited = matrix.awaited.lock();
+        Ok(Self {
+            places: portals
+                .map(|portal| portal.room)
+                .chain(upgrades.map(|upgrade| Place::room(&upgrade.tombstone.successor)))
+                .collect(),
+            awaited: awaited.unwrap_or_else(PoisonError::into_inner).clone(),
+        })
+    }
+}
+
+impl Matrix {
+    /// These rooms, by id or alias, are those of portals that are not open yet: an invite to one of them waits until it is.
+    pub fn await_rooms(&self, rooms: Vec<String>) {
+        *self.awaited.lock().unwrap_or_else(PoisonError::into_inner) = rooms;
+    }
+
+    /// Why we are not in a portal's room, for a person.
+    pub(super) async fn why_outside(&self, room: &Place) -> &'static str {
+        let refused = self.store.refused_invites().await.unwrap_or_default();
+        if refused.iter().any(|invite| invite.room == *room) {
+            "the bridge refused the invite to this room when no portal named it; invite it again"
+        } else {
+            "the bridge's account was removed from the room; invite it again"
+        }
+    }
 }
 
 impl Invites {
-    /// Accepts invites to followed rooms and refuses the others. A followed room that we have never been in is
-    /// tried as well: anyone may enter a public room.
+    /// Accepts invites to followed rooms and refuses those to rooms that nobody named. A followed room that we have never
+    /// been in, or whose invite was refused before, is tried as well: anyone may enter a public room.
     pub(super) async fn answer(
         &mut self,
         matrix: &Matrix,
@@ -60,7 +107,7 @@ impl Invites {
             .map(|room| room.room_id().to_owned());
         let unknown = rooms
             .keys()
-            .filter(|id| client.get_room(id).is_none())
+            .filter(|id| client.get_room(id).is_none() || self.refused.contains(*id))
             .cloned();
         let open = invited.chain(unknown).collect();
         self.answer_these(open, matrix, rooms, inbox).await
@@ -73,6 +120,10 @@ impl Invites {
         rooms: &mut HashMap<OwnedRoomId, Followed>,
         inbox: &Inbox,
     ) -> Result<(), MatrixError> {
+        for invite in matrix.store.refused_invites().await? {
+            let id = RoomId::parse(invite.room.address()).ok();
+            self.refused.extend(id.filter(|id| rooms.contains_key(id)));
+        }
         let invited = matrix.client.invited_rooms().into_iter();
         let invited = invited.map(|room| room.room_id().to_owned());
         let open = invited.filter(|id| rooms.contains_key(id)).collect();
@@ -89,6 +140,7 @@ impl Invites {
         let client = &matrix.client;
         // Who invites us again and again holds up no sync: the others are refused after the next ones.
         let mut refused = 0;
+        let mut named = None;
         self.answered.retain(|_, at| at.elapsed() < INVITE_REST);
         for id in open {
             if refused >= REFUSED_AT_ONCE && !rooms.contains_key(&id) {
@@ -105,7 +157,18 @@ impl Invites {
             let outcome = match rooms.get_mut(&id) {
                 Some(followed) => {
                     mark_entry(followed, inbox).await?;
-                    join(client, &id).await
+                    let joined = join(client, &id).await;
+                    if joined.is_ok() {
+                        self.refused.remove(&id);
+                        matrix.store.forget_refused_invite(&followed.place).await?;
+                    }
+                    joined
+                }
+                None if self.is_named(matrix, &mut named, &id).await? => {
+                    if self.reported.insert(id.clone()) {
+                        info!(matrix.room = %id, "An invite waits until the portal of its room is open");
+                    }
+                    continue;
                 }
                 None if self.is_of_a_host(matrix, &id).await => {
                     receive(matrix, &id, inbox).await?;
@@ -113,12 +176,74 @@ impl Invites {
                 }
                 None => {
                     refused += 1;
-                    refuse(client, &id).await
+                    let outcome = refuse(client, &id).await;
+                    if outcome.is_ok() {
+                        let place = Place::room(id.as_str());
+                        let now = matrix.clock.now();
+                        matrix.store.note_refused_invite(&place, now).await?;
+                    }
+                    outcome
                 }
             };
             self.report(&id, outcome)?;
         }
         Ok(())
+    }
+
+    /// Whether this room is one that somebody has named. What cannot be told yet counts as named: a refusal is for good.
+    async fn is_named(
+        &mut self,
+        matrix: &Matrix,
+        named: &mut Option<Named>,
+        room: &RoomId,
+    ) -> Result<bool, MatrixError> {
+        let named = match named {
+            Some(named) => named,
+            None => named.insert(Named::read(matrix).await?),
+        };
+        let place = Place::room(room.as_str());
+        if named.places.contains(&place) {
+            return Ok(true);
+        }
+        for name in &named.awaited {
+            let leads_here = match self.leads_to(matrix, name).await {
+                Ok(Some(named)) => named == place,
+                // An alias that is not there yet: its room may say already that it is to have it.
+                Ok(None) => matrix
+                    .client
+                    .get_room(room)
+                    .is_some_and(|room| room.canonical_alias().is_some_and(|alias| alias == *name)),
+                Err(fault @ MatrixError::SignedOut(_)) => return Err(fault),
+                Err(_) => true,
+            };
+            if leads_here {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The room of this id or alias; `None` where there is no such alias.
+    async fn leads_to(
+        &mut self,
+        matrix: &Matrix,
+        name: &str,
+    ) -> Result<Option<Place>, MatrixError> {
+        if let Some((_, known)) = self
+            .aliases
+            .get(name)
+            .filter(|(since, _)| since.elapsed() < INVITE_REST)
+        {
+            return Ok(known.clone());
+        }
+        let found = match resolve(&matrix.client, name).await {
+            Ok(place) => Some(place),
+            Err(MatrixError::NoRoom(_)) => None,
+            Err(fault) => return Err(fault),
+        };
+        self.aliases
+            .insert(name.to_owned(), (Instant::now(), found.clone()));
+        Ok(found)
     }
 
     /// Whether somebody whom the operator has named invites us.
@@ -193,6 +318,9 @@ async fn refuse(client: &Client, room: &RoomId) -> Result<(), Fault> {
         .send(request)
         .await
         .map_err(|error| Fault::from(&error))?;
-    info!(matrix.room = %room, "Refused an invite to a room that has no portal");
+    info!(
+        matrix.room = %room,
+        "Refused an invite to a room that no portal names. Once one does, invite the bridge again"
+    );
     Ok(())
 }

@@ -116,6 +116,8 @@ pub struct Matrix {
     trust: Trust,
     key_wait: Duration,
     hosts: Vec<String>,
+    /// Rooms that portals name which are not open yet.
+    awaited: Mutex<Vec<String>>,
     patience: Patience,
     lease: lease::Lease,
     session: session::Keeper,
@@ -210,6 +212,7 @@ impl Matrix {
                 key_wait: config.key_wait,
                 verify: verify::Verifications::with(config.admins, config.patience.verification),
                 hosts: config.hosts,
+                awaited: Mutex::default(),
                 patience: config.patience,
                 lease,
                 session,

@@ -94,7 +94,9 @@ impl Matrix {
     ) -> Boxed<'a, Result<NextRoom, MatrixError>> {
         Box::pin(async move {
             let looked = self.look_at_next(tombstone).await;
-            looked.map_err(|fault| fault.into_matrix_error("enter the new room"))
+            let next = looked.map_err(|fault| fault.into_matrix_error("enter the new room"))?;
+            self.store.forget_refused_invite(&next.place).await?;
+            Ok(next)
         })
     }
 

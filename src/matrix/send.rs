@@ -239,8 +239,7 @@ impl Matrix {
             RoomState::Joined => {}
             RoomState::Left | RoomState::Banned => {
                 return Err(SendError::Closed {
-                    reason: "the bridge's account was removed from the room; invite it again"
-                        .into(),
+                    reason: self.why_outside(to).await.into(),
                 });
             }
             // The invite is accepted as soon as a sync shows it.

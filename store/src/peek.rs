@@ -5,12 +5,12 @@ use std::path::Path;
 use rusqlite::Connection;
 
 use crate::{
-    AccountFace, Error, Hold, Keyless, Millis, Portal, PortalId, PortalSpec, Store, Tally,
-    accounts,
+    AccountFace, Error, Hold, Keyless, Millis, Portal, PortalId, PortalSpec, RefusedInvite, Store,
+    Tally, accounts,
     database::{Fault, explain, off_thread, open_read_only},
     directory::database_path,
     holds::LACKS_CONSENT,
-    keyless,
+    invites, keyless,
     migrate::{self, Found},
     portals, settle, wishes,
 };
@@ -28,6 +28,8 @@ pub struct Peek {
     pub wanted: Vec<PortalSpec>,
     /// Who wrote although no room key of theirs has ever come.
     pub keyless: Vec<Keyless>,
+    /// Invites that were refused because no portal named their rooms.
+    pub refused: Vec<RefusedInvite>,
     /// Our account, if there is one, with the secrets left out.
     pub account: Option<AccountFace>,
 }
@@ -48,6 +50,7 @@ fn look(path: &Path) -> Result<Peek, Error> {
         holds: Vec::new(),
         wanted: Vec::new(),
         keyless: Vec::new(),
+        refused: Vec::new(),
         account: None,
     };
     match path.try_exists() {
@@ -74,6 +77,7 @@ fn look(path: &Path) -> Result<Peek, Error> {
             holds: holds(&state, Millis(i64::MAX))?,
             wanted: wishes::wanted(&state)?,
             keyless: keyless::keyless(&state)?,
+            refused: invites::refused(&state)?,
             account: accounts::face(&state)?,
         })
     };

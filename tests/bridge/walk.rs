@@ -354,3 +354,33 @@ async fn a_clean_stop_is_quick_and_leaves_no_log_behind() {
     let log = scene.bridge.data_directory().join("footbridge.db-wal");
     assert_eq!(std::fs::metadata(log).map_or(0, |found| found.len()), 0);
 }
+
+#[tokio::test]
+async fn a_room_whose_silo_is_away_at_the_first_start_is_entered_when_it_is_back() {
+    let synapse = Synapse::shared().await.unwrap();
+    let scene = Scenario::set_up(synapse, options(), &|_| ()).await.unwrap();
+    scene.sim.stop_listening().await;
+    scene.bridge.launch().unwrap();
+    let logs = || scene.bridge.logs();
+    until(PATIENCE, || logs().contains("invite"))
+        .await
+        .expect("the invite is looked at");
+    assert!(!logs().contains("Refused an invite"), "{}", logs());
+    let status = scene.bridge.run("status").await.unwrap();
+    assert!(status.contains("never opened yet"), "{status}");
+    scene.sim.restart().await.unwrap();
+    scene.bridge.wait_ready().await.unwrap();
+    let joined = || {
+        let entries = scene.ear.pick(&scene.stage.room, |heard| {
+            let by_bridge = heard.seen.sender == scene.bridge_user;
+            (by_bridge && heard.seen.content["membership"] == "join").then_some(())
+        });
+        !entries.is_empty()
+    };
+    until(PATIENCE, joined).await.expect("it enters the room");
+    scene.say_in_room().await.unwrap();
+    scene.say_in_channel();
+    scene.settle(PATIENCE).await.unwrap();
+    assert!(scene.toward_channel().is_clean() && scene.toward_room().is_clean());
+    close(&scene).await;
+}

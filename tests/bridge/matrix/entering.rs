@@ -74,3 +74,147 @@ async fn what_was_said_before_we_were_put_out_of_a_room_crosses() {
         bare.house.rest().await;
     }
 }
+
+/// How the bridge's account stands in a room, as its owner sees it: `invite`, `join`, `leave`.
+async fn membership(synapse: &Synapse, bare: &Bare, room: &str) -> String {
+    let path = format!("rooms/{room}/state/m.room.member/{}", bare.house.user);
+    let state = raw(synapse, &bare.owner, "GET", &path, Value::Null).await;
+    state["membership"].as_str().unwrap_or_default().to_owned()
+}
+
+async fn invite_to(synapse: &Synapse, bare: &Bare, room: &str) {
+    let path = format!("rooms/{room}/invite");
+    let body = json!({"user_id": bare.house.user});
+    raw(synapse, &bare.owner, "POST", &path, body).await;
+}
+
+async fn reaches(synapse: &Synapse, bare: &Bare, room: &str, wanted: &str) {
+    let waited = timeout(LIMIT, async {
+        while membership(synapse, bare, room).await != wanted {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    waited
+        .await
+        .unwrap_or_else(|_| panic!("the bridge never comes to {wanted} in {room}"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invite_to_a_room_that_somebody_has_named_is_not_refused_while_nothing_is_followed_there()
+ {
+    let synapse = Synapse::shared().await.unwrap();
+    let mut bare = Bare::new(synapse, None).await;
+    bare.house.reopen().await;
+    let owner = &bare.owner;
+    let mut rooms = Vec::new();
+    for _ in 0..5 {
+        rooms.push(create(synapse, owner, None).await);
+    }
+    let [by_id, by_alias, rests, next, strange] = rooms.try_into().unwrap();
+    let server = owner.user_id.split_once(':').unwrap().1;
+    let alias = format!("#{}:{server}", unique("alias"));
+    let path = format!("directory/room/{}", alias.replace('#', "%23"));
+    raw(synapse, owner, "PUT", &path, json!({"room_id": by_alias})).await;
+    bare.house.matrix().await_rooms(vec![by_id.clone(), alias]);
+    // A portal of a silo that the configuration has no more, and a room that is to take another's place.
+    bare.house.portal(&rests).await;
+    let batch = Batch {
+        tombstones: vec![footbridge_store::Tombstone {
+            room: Place::room(&bare.room),
+            successor: next.clone(),
+            sender: owner.user_id.clone(),
+        }],
+        ..Batch::default()
+    };
+    bare.house.inbox().accept(batch).await.unwrap();
+    bare.house.listen(&bare.room.clone());
+    let named = [by_id, by_alias, rests, next];
+    for room in named.iter().chain([&strange]) {
+        invite_to(synapse, &bare, room).await;
+    }
+    // Invited last, and named by nobody.
+    reaches(synapse, &bare, &strange, "leave").await;
+    let refused = bare.house.store.refused_invites().await.unwrap();
+    let strange = Place::room(&strange);
+    assert!(
+        refused.iter().all(|invite| invite.room == strange),
+        "{refused:?}"
+    );
+    for room in &named {
+        assert_eq!(membership(synapse, &bare, room).await, "invite", "{room}");
+    }
+    // The portal opens.
+    bare.house.reopen().await;
+    let lane = bare.house.portal(&named[1]).await;
+    bare.house.listen_to(&[&bare.room, &named[1]]);
+    reaches(synapse, &bare, &named[1], "join").await;
+    say(synapse, &bare.owner, &named[1], "at last").await;
+    assert_eq!(text_of(&bare.house.next(lane).await), "at last");
+    bare.house.rest().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_room_whose_invite_was_refused_is_told_so_when_a_portal_names_it_and_entered_as_soon_as_possible()
+ {
+    let synapse = Synapse::shared().await.unwrap();
+    let mut bare = Bare::new(synapse, None).await;
+    let room = create(synapse, &bare.owner, None).await;
+    invite_to(synapse, &bare, &room).await;
+    reaches(synapse, &bare, &room, "leave").await;
+    let place = Place::room(&room);
+    let told = || async {
+        let refused = bare.house.store.refused_invites().await.unwrap();
+        refused.iter().any(|invite| invite.room == place)
+    };
+    let waited = timeout(LIMIT, async {
+        while !told().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    waited.await.expect("the refusal is kept");
+    bare.house.reopen().await;
+    bare.house.portal(&room).await;
+    bare.house.listen_to(&[&bare.room, &room]);
+    let content = Content {
+        mentions: Vec::new(),
+        author: None,
+        text: "hello".to_owned(),
+        html: None,
+        style: Style::Text,
+    };
+    let step = Step::Post {
+        content,
+        thread: None,
+        reply_to: None,
+    };
+    let place = Place::room(&room);
+    let closed = timeout(LIMIT, async {
+        loop {
+            match bare.house.matrix().perform(&place, "k", &step).await {
+                Err(SendError::Closed { reason }) => return reason,
+                // Until a sync has told that we are out.
+                Err(SendError::Retry { .. }) => {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                sent => panic!("{sent:?}"),
+            }
+        }
+    });
+    let reason = closed.await.expect("the refusal is told");
+    assert!(reason.contains("refused the invite"), "{reason}");
+    // Somebody lets everybody in: nobody has to invite the bridge again.
+    let public = json!({"join_rule": "public"});
+    let rules = format!("rooms/{room}/state/m.room.join_rules/");
+    raw(synapse, &bare.owner, "PUT", &rules, public).await;
+    bare.house.reopen().await;
+    bare.house.listen_to(&[&bare.room, &room]);
+    bare.say(synapse, "there is something to sync").await;
+    reaches(synapse, &bare, &room, "join").await;
+    let waited = timeout(LIMIT, async {
+        while !bare.house.store.refused_invites().await.unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    waited.await.expect("what was refused is forgotten");
+    bare.house.rest().await;
+}
