@@ -7,7 +7,7 @@ mod pace;
 mod unreadable;
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -100,13 +100,19 @@ impl Inbox {
             self.bells.questions.notify_one();
         }
         for (place, rule, text) in warnings {
-            // Once for another bridge, and at most every ten minutes for a loop.
+            if rule != LOOP {
+                self.say(&place, &format!("{rule}/{place}"), text).await?;
+                continue;
+            }
+            // In every room that lacks something now, at most every ten minutes.
             let when = self.clock.now().0 / 600_000;
-            let fact = match rule {
-                LOOP => format!("{rule}/{place}/{when}"),
-                _ => format!("{rule}/{place}"),
-            };
-            self.say(&place, &fact, text).await?;
+            let joined = self.store.joined_to(&place).await?;
+            let rooms = joined.iter().chain([&place]);
+            let rooms = rooms.filter(|place| place.network() == Place::MATRIX);
+            for room in rooms.collect::<BTreeSet<_>>() {
+                self.say(room, &format!("{rule}/{place}/{room}/{when}"), text)
+                    .await?;
+            }
         }
         Ok(accepted)
     }
@@ -151,7 +157,15 @@ impl Inbox {
                 Screened::Known => continue,
                 Screened::Stays => Some(OPTED_OUT),
                 Screened::New if self.is_anothers(&place, &message).await? => Some(ANOTHER_BRIDGE),
-                Screened::New => self.flood.against(&place, &message, self.clock.now()),
+                Screened::New => {
+                    let joined = if self.flood.may_be_echo(&place, &message) {
+                        self.store.joined_to(&place).await?
+                    } else {
+                        HashSet::new()
+                    };
+                    let now = self.clock.now();
+                    self.flood.against(&place, &message, &joined, now)
+                }
             };
             if let (Some(rule), Some(arrival)) = (rule, batch.arrivals.get_mut(number)) {
                 arrival.payload = Payload::Skipped(rule);

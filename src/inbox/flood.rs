@@ -1,17 +1,14 @@
 //! Against floods at the door (C22), and against what comes back again and again (C18).
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use footbridge_store::{Millis, Place};
 
-use crate::{
-    message::{Action, Message},
-    text::Body,
-};
+use crate::message::{Action, Message};
 
 /// The rule for more reactions than one person has within a minute.
 const FLOOD: &str = "reaction-flood";
@@ -20,7 +17,10 @@ const REACTIONS: usize = 20;
 /// The rule for what one author brings back again and again: two bridges that hand each other's copies back do that.
 pub const LOOP: &str = "loop";
 /// So often within a minute is no chance any more.
-const ECHOES: usize = 20;
+const RETURNS: usize = 20;
+/// What has come by somebody's hands only once has not come back: another program that quotes, or a bridge that joins what
+/// is said here to something else, brings everything once.
+const ONCE: u32 = 1;
 /// How many texts of each place are compared, and how many bytes of the end of each.
 const TEXTS: usize = 64;
 const TAIL: usize = 256;
@@ -42,19 +42,38 @@ struct Said {
     /// In bytes.
     length: usize,
     tail: String,
-    /// Whether it ends in something shorter that was said before: elsewhere, or by themselves.
-    is_echo: bool,
+    /// How often it came by already: one more than something shorter in which it ends, and that was said before elsewhere or
+    /// by themselves, where portals join both places. 0 for what is new.
+    passes: u32,
 }
 
 /// A person in a place.
 type Who = (Place, String);
 
 impl Flood {
-    /// The rule by which this goes no further, if any.
-    pub fn against(&self, place: &Place, message: &Message, now: Millis) -> Option<&'static str> {
-        if let Action::Post { body, .. } | Action::Edit { body, .. } = &message.action {
+    /// Whether this ends in something that was said in another place lately, so that it has to be known whether portals join
+    /// the two.
+    pub fn may_be_echo(&self, place: &Place, message: &Message) -> bool {
+        let Some((heard, _)) = Heard::of(message) else {
+            return false;
+        };
+        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut others = said.iter().filter(|(other, _)| *other != place);
+        others.any(|(_, texts)| texts.iter().any(|text| heard.grows_from(text)))
+    }
+
+    /// The rule by which this goes no further, if any. `joined` are the places that portals join to this one: what goes on
+    /// from one to another place that no portal joins to it does not come back by us.
+    pub fn against(
+        &self,
+        place: &Place,
+        message: &Message,
+        joined: &HashSet<Place>,
+        now: Millis,
+    ) -> Option<&'static str> {
+        if let Some((heard, by)) = Heard::of(message) {
             // What was said long ago and comes in one go has come back no oftener than when it was said.
-            return self.comes_back(place, &message.sender.id, body, message.sent_at);
+            return self.comes_back((place, joined), by, heard);
         }
         if !matches!(message.action, Action::React { .. }) {
             return None;
@@ -77,47 +96,90 @@ impl Flood {
         None
     }
 
-    fn comes_back(&self, place: &Place, by: &str, body: &Body, at: Millis) -> Option<&'static str> {
-        let mut text = body.to_plain();
-        let length = text.len();
-        let start = length.saturating_sub(TAIL);
-        let start = (start..=text.len()).find(|at| text.is_char_boundary(*at))?;
-        let tail = text.split_off(start);
-        if tail.is_empty() {
-            return None;
-        }
+    fn comes_back(
+        &self,
+        (place, joined): (&Place, &HashSet<Place>),
+        by: &str,
+        heard: Heard,
+    ) -> Option<&'static str> {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_near = |text: &&Said| text.at.0.abs_diff(at.0) < MINUTE_MILLIS;
-        let is_echo = said.iter().any(|(other, texts)| {
-            texts.iter().filter(is_near).any(|text| {
-                // Names stand apart from the words behind them; of a long text only the end is compared.
-                let more = tail.strip_suffix(&text.tail);
-                let grows = more.is_some_and(|more| {
-                    length > text.length && (more.is_empty() || more.ends_with(char::is_whitespace))
-                });
-                grows && (other != place || text.by == by)
-            })
+        let near = said.iter().flat_map(|(other, texts)| {
+            let texts = texts.iter().map(move |text| (other, text));
+            texts.filter(|(_, text)| heard.grows_from(text))
         });
+        let before = near.filter(|(other, text)| {
+            if *other == place {
+                text.by == by
+            } else {
+                joined.contains(other)
+            }
+        });
+        let before = before.map(|(_, text)| text.passes).max();
+        let passes = before.map_or(0, |before| before.saturating_add(1));
         let texts = said.entry(place.clone()).or_default();
-        let before = texts.iter().filter(is_near);
-        let echoes = before.filter(|text| text.is_echo && text.by == by).count();
+        let returned = texts
+            .iter()
+            .filter(|text| heard.is_near(text) && text.passes > ONCE && text.by == by)
+            .count();
         if texts.len() >= TEXTS {
             texts.pop_front();
         }
         texts.push_back(Said {
             by: by.to_owned(),
-            at,
-            length,
-            tail,
-            is_echo,
+            at: heard.at,
+            length: heard.length,
+            tail: heard.tail,
+            passes,
         });
-        (is_echo && echoes >= ECHOES).then_some(LOOP)
+        (passes > ONCE && returned >= RETURNS).then_some(LOOP)
+    }
+}
+
+/// A text to be compared with what was said before.
+struct Heard {
+    at: Millis,
+    /// In bytes.
+    length: usize,
+    tail: String,
+}
+
+impl Heard {
+    /// The text of a message, and its author; `None` where there is none.
+    fn of(message: &Message) -> Option<(Self, &str)> {
+        let (Action::Post { body, .. } | Action::Edit { body, .. }) = &message.action else {
+            return None;
+        };
+        let mut text = body.to_plain();
+        let length = text.len();
+        let start = length.saturating_sub(TAIL);
+        let start = (start..=length).find(|at| text.is_char_boundary(*at))?;
+        let heard = Self {
+            at: message.sent_at,
+            length,
+            tail: text.split_off(start),
+        };
+        Some((heard, message.sender.id.as_str()))
+    }
+
+    fn is_near(&self, text: &Said) -> bool {
+        text.at.0.abs_diff(self.at.0) < MINUTE_MILLIS
+    }
+
+    /// Whether it is this with more before it.
+    fn grows_from(&self, text: &Said) -> bool {
+        // Names stand apart from the words behind them; of a long text only the end is compared.
+        let more = self.tail.strip_suffix(&text.tail);
+        let grows = more.is_some_and(|more| {
+            self.length > text.length && (more.is_empty() || more.ends_with(char::is_whitespace))
+        });
+        grows && !text.tail.is_empty() && self.is_near(text)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::text::Body;
 
     fn reacted(user: &str) -> Message {
         let mut message = Message::notice("", Millis(0));
@@ -136,7 +198,7 @@ mod tests {
             (from..from + count)
                 .filter(|at| {
                     flood
-                        .against(&place, &reacted(user), Millis(at * 10))
+                        .against(&place, &reacted(user), &HashSet::new(), Millis(at * 10))
                         .is_none()
                 })
                 .count()
@@ -158,13 +220,20 @@ mod tests {
         message
     }
 
-    /// How many of these go on, all of which are taken in at once and were said so far apart.
+    /// How many of these go on, all of which are taken in at once and were said so far apart. Portals join the places.
     fn pass(texts: &[(&Place, &str, String)], apart: i64) -> usize {
+        let all: Vec<&Place> = texts.iter().map(|(place, ..)| *place).collect();
+        pass_where(texts, apart, &all)
+    }
+
+    /// The same where portals join these places.
+    fn pass_where(texts: &[(&Place, &str, String)], apart: i64, joined: &[&Place]) -> usize {
+        let joined: HashSet<Place> = joined.iter().copied().cloned().collect();
         let flood = Flood::default();
         let texts = texts.iter().zip(0_i64..);
         let passed = texts.filter(|((place, by, text), at)| {
             let message = said(by, text, at * apart);
-            flood.against(place, &message, Millis(0)).is_none()
+            flood.against(place, &message, &joined, Millis(0)).is_none()
         });
         passed.count()
     }
@@ -175,14 +244,14 @@ mod tests {
         // Behind what Bob said, each time with one more name before it.
         let grown = |hops: usize| (&here, "them", format!("{}hi", "them: ".repeat(hops)));
         let grown: Vec<_> = (0..60).map(grown).collect();
-        assert_eq!(pass(&grown, 100), 21);
+        assert_eq!(pass(&grown, 100), 22);
         assert_eq!(pass(&grown, 10_000), 60, "slowly");
         let swings = |hop: usize| {
             let place = if hop.is_multiple_of(2) { &here } else { &there };
             (place, "them", format!("{}hi", "them: ".repeat(hop)))
         };
         let swings: Vec<_> = (0..100).map(swings).collect();
-        assert_eq!(pass(&swings, 100), 41);
+        assert_eq!(pass(&swings, 100), 42);
         // Longer than what is compared.
         let long = |hops: usize| {
             let place = if hops.is_multiple_of(2) {
@@ -196,7 +265,29 @@ mod tests {
                 format!("{}{}", "them: ".repeat(hops), "é".repeat(4_000)),
             )
         };
-        assert_eq!(pass(&(0..100).map(long).collect::<Vec<_>>(), 100), 41);
+        assert_eq!(pass(&(0..100).map(long).collect::<Vec<_>>(), 100), 42);
+    }
+
+    #[test]
+    fn c18_what_somebody_else_s_bridge_brings_once_is_no_loop() {
+        let (here, there) = (Place::room("!r:x"), Place::new("gitter", "2"));
+        let chain = |number: usize| {
+            let text = format!("message {}", number / 2);
+            if number.is_multiple_of(2) {
+                (&here, "@ann:x", text)
+            } else {
+                (&there, "them", format!("us: Ann: {text}"))
+            }
+        };
+        let chain: Vec<_> = (0..160).map(chain).collect();
+        // Joined by somebody else's bridge only, and, where they are joined by us as well, by a program that quotes.
+        assert_eq!(pass_where(&chain, 100, &[]), 160);
+        assert_eq!(pass(&chain, 100), 160);
+        let flood = Flood::default();
+        flood.against(&here, &said("@ann:x", "hi", 0), &HashSet::new(), Millis(0));
+        assert!(flood.may_be_echo(&there, &said("them", "Ann: hi", 5)));
+        assert!(!flood.may_be_echo(&here, &said("them", "Ann: hi", 5)));
+        assert!(!flood.may_be_echo(&there, &said("them", "Ann: high", 5)));
     }
 
     #[test]

@@ -101,6 +101,16 @@ impl Store {
         self.read("read the portals", |desk| all(desk.sql)).await
     }
 
+    /// Every other place to which active portals lead from here, over others too.
+    pub async fn joined_to(&self, place: &Place) -> Result<HashSet<Place>, Error> {
+        let place = place.clone();
+        self.read("read what is joined to a place", move |desk| {
+            let reached = Graph::load(desk.sql)?.reach(&place);
+            Ok(reached.into_iter().map(|(_, there)| there).collect())
+        })
+        .await
+    }
+
     /// Joins `room` and `channel` as the configuration says, or finds the portal that already does and updates its
     /// names. Makes it active.
     pub async fn open_portal(

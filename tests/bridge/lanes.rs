@@ -2,6 +2,7 @@
 //! lanes do while the account is limited stands in `together.rs`.
 
 mod jumps;
+mod loops;
 mod passing;
 mod unsent;
 

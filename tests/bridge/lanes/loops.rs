@@ -1,0 +1,134 @@
+//! What comes back by somebody else's bridge, and what only goes on by it (C18).
+
+use super::*;
+
+const LOOP: &str = "loop";
+
+async fn join(bench: &Bench, room: &str, channel: &str) -> Portal {
+    let spec = PortalSpec {
+        room: room.into(),
+        silo: "wall".into(),
+        channel: channel.into(),
+    };
+    let ends = (Place::room(room), Place::new("wall", channel));
+    let opened = bench.store.open_portal(&spec, &ends.0, &ends.1, Millis(1));
+    opened.await.unwrap()
+}
+
+async fn says(bench: &Bench, place: &Place, by: &str, text: &str, at: i64) {
+    let fact = RemoteId(format!("{by}-{at}"));
+    let sender = Sender {
+        id: by.into(),
+        name: by.into(),
+        avatar: None,
+    };
+    let message = Message {
+        sender,
+        sent_at: Millis(at),
+        files: Vec::new(),
+        action: post(text),
+    };
+    let arrival = Arrival {
+        place: place.clone(),
+        fact: fact.clone(),
+        message: Some(fact),
+        thread: None,
+        sent_at: Millis(at),
+        payload: Payload::Ready(message.to_bytes().unwrap()),
+    };
+    let batch = Batch {
+        arrivals: vec![arrival],
+        ..Batch::default()
+    };
+    bench.inbox.accept(batch).await.unwrap();
+}
+
+async fn looped(bench: &Bench) -> u64 {
+    let tallies = bench.store.tallies().await.unwrap();
+    let rules = tallies.iter().flat_map(|tally| &tally.skipped);
+    rules
+        .filter(|(rule, _)| rule == LOOP)
+        .map(|(_, count)| count)
+        .sum()
+}
+
+/// All that the bridge owes a room, in its order.
+async fn owed(bench: &Bench, portal: &Portal) -> Vec<String> {
+    let lane = LaneId {
+        portal: portal.id,
+        toward: Side::Matrix,
+    };
+    let (mut texts, mut made) = (Vec::new(), 0);
+    while let Head::Ready(delivery) = bench.store.head(lane, bench.clock.now()).await.unwrap() {
+        let message = Message::from_bytes(&delivery.payload).unwrap();
+        match &message.action {
+            Action::Post { body, .. } => texts.push(body.to_plain()),
+            Action::Bridge { text, .. } => texts.push(text.clone()),
+            _ => {}
+        }
+        made += 1;
+        let copy = Copy {
+            remote: RemoteId(format!("copy-{}-{made}", portal.id)),
+            thread: None,
+            sent_at: Millis(1),
+            file: None,
+        };
+        let now = bench.clock.now();
+        let done = bench
+            .store
+            .step_done(delivery.id, Some(&copy), None, true, now);
+        done.await.unwrap();
+    }
+    texts
+}
+
+#[tokio::test]
+async fn c18_two_portals_that_somebody_else_s_bridge_joins_lose_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let bench = Bench::open(directory.path()).await;
+    let first = bench.portal.clone();
+    let second = join(&bench, "!second", "d").await;
+    // Ann talks in one room and Bob in the other; between the channels carries one account of somebody else's bridge.
+    for number in 0..80 {
+        let at = number * 500;
+        let (ann, bob) = (format!("from ann {number}"), format!("from bob {number}"));
+        says(&bench, &first.room, "@ann:x", &ann, at).await;
+        let carried = format!("us: Ann: {ann}");
+        says(&bench, &second.channel, "them", &carried, at + 1).await;
+        says(&bench, &second.room, "@bob:x", &bob, at + 2).await;
+        let carried = format!("us: Bob: {bob}");
+        says(&bench, &first.channel, "them", &carried, at + 3).await;
+    }
+    assert_eq!(looped(&bench).await, 0);
+    for portal in [&first, &second] {
+        assert_eq!(owed(&bench, portal).await.len(), 80);
+    }
+}
+
+#[tokio::test]
+async fn c18_what_really_comes_back_is_left_out_and_each_room_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let bench = Bench::open(directory.path()).await;
+    let first = bench.portal.clone();
+    // The same channel in another room, and a portal that has nothing to do with it.
+    let second = join(&bench, "!second", "c").await;
+    let apart = join(&bench, "!apart", "d").await;
+    says(&bench, &first.room, "@ann:x", "hi", 0).await;
+    for hop in 1..100 {
+        let text = format!("{}hi", "them: ".repeat(hop));
+        let place = if hop % 2 == 0 {
+            &first.room
+        } else {
+            &first.channel
+        };
+        let at = i64::try_from(hop).unwrap() * 100;
+        says(&bench, place, "them", &text, at).await;
+    }
+    assert!(looped(&bench).await > 0);
+    for (portal, count) in [(&first, 1), (&second, 1), (&apart, 0)] {
+        let texts = owed(&bench, portal).await;
+        let told = texts.iter().filter(|text| text.contains("comes back"));
+        assert!(told.count() >= count, "{texts:?}");
+        assert_eq!(texts.is_empty(), count == 0, "{texts:?}");
+    }
+}
