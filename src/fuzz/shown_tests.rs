@@ -5,7 +5,10 @@ use proptest::prelude::*;
 
 use crate::{
     silo::markdown::{Flavour, body_from_markdown, markdown_from_body, sender_prefix},
-    text::Body,
+    text::{
+        Block, Body, Inline,
+        html::{Dialect, body_from_html},
+    },
 };
 
 /// What the app shows of a line without links: escapes and entities are the characters that they stand for, code is code,
@@ -104,6 +107,27 @@ fn entity(name: &str) -> Option<char> {
     })
 }
 
+/// How many lists the app finds by its rules of blocks (`block.list`): a list ends behind an empty line, if no blank and no
+/// mark of an item begins the next one.
+fn lists(markdown: &str) -> usize {
+    let begins_item = |line: &str| {
+        let number = line.trim_start_matches(|c: char| c.is_ascii_digit());
+        ["- ", "* ", "+ "].iter().any(|mark| line.starts_with(mark))
+            || number.len() < line.len() && number.starts_with(". ")
+    };
+    let (mut found, mut inside, mut behind_empty) = (0, false, true);
+    for line in markdown.lines() {
+        if inside && behind_empty && !line.is_empty() {
+            inside = line.starts_with(' ') || begins_item(line);
+        }
+        if !inside && begins_item(line) {
+            (found, inside) = (found + 1, true);
+        }
+        behind_empty = line.is_empty();
+    }
+    found
+}
+
 /// Spaces in a row are one, as in HTML.
 fn squeezed(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
@@ -119,8 +143,62 @@ fn written() -> impl Strategy<Value = String> {
     prop::collection::vec(piece, 0..12).prop_map(|pieces| format!("x{}y", pieces.concat()))
 }
 
+/// A paragraph, or a list with numbers or without.
+fn blocks() -> impl Strategy<Value = Vec<Block>> {
+    let line = |text: &str| vec![Inline::Text(text.to_owned())];
+    let items = move || {
+        vec![
+            vec![Block::Paragraph(line("a"))],
+            vec![Block::Paragraph(line("b"))],
+        ]
+    };
+    let block = prop::sample::select(vec![
+        Block::Paragraph(line("words")),
+        Block::List {
+            start: None,
+            items: items(),
+        },
+        Block::List {
+            start: Some(1),
+            items: items(),
+        },
+        Block::List {
+            start: Some(7),
+            items: items(),
+        },
+    ]);
+    prop::collection::vec(block, 1..6)
+}
+
+#[test]
+fn a_list_with_numbers_behind_one_without_is_another_list() {
+    let body = body_from_html("<ul><li>a</li></ul><ol><li>b</li></ol>", Dialect::Matrix);
+    for flavour in [Flavour::Mattermost, Flavour::Gitter] {
+        let markdown = markdown_from_body(&body, flavour);
+        assert_eq!(lists(&markdown), 2, "{markdown}");
+    }
+    assert_eq!(lists("- a\n\n1. b"), 1);
+    // Within an item as well.
+    let inner = "<ul><li>x<ul><li>a</li></ul><ol><li>b</li></ol></li></ul>";
+    let body = body_from_html(inner, Dialect::Matrix);
+    let markdown = markdown_from_body(&body, Flavour::Mattermost);
+    let item: Vec<&str> = markdown
+        .lines()
+        .map(|line| line.strip_prefix("  ").unwrap_or(line))
+        .skip(1)
+        .collect();
+    assert_eq!(lists(&item.join("\n")), 2, "{markdown}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_024))]
+
+    #[test]
+    fn every_list_of_matrix_is_a_list_in_mattermost(blocks in blocks()) {
+        let written = blocks.iter().filter(|block| matches!(block, Block::List { .. })).count();
+        let markdown = markdown_from_body(&Body(blocks), Flavour::Mattermost);
+        prop_assert_eq!(lists(&markdown), written, "{}", markdown);
+    }
 
     #[test]
     fn what_is_written_in_matrix_is_shown_in_mattermost(text in written()) {

@@ -137,18 +137,41 @@ impl Level {
 }
 
 fn blocks(blocks_: &[Block], dialect: Dialect, level: Level) -> String {
-    blocks_
-        .iter()
-        .map(|block| write_block(block, dialect, level))
-        .filter(|text| !text.is_empty())
-        .collect::<Vec<_>>()
-        .join("\n\n")
+    let mut said = String::new();
+    let mut before: Option<&Block> = None;
+    for block in blocks_ {
+        let text = write_block(block, dialect, level);
+        if text.is_empty() {
+            continue;
+        }
+        if let Some(before) = before {
+            said.push_str(if are_one(before, block) {
+                APART
+            } else {
+                "\n\n"
+            });
+        }
+        said.push_str(&text);
+        before = Some(block);
+    }
+    said
+}
+
+/// Between two lists: a line with nothing to be seen. Behind an empty line alone, the second one would go on with the items
+/// of the first one, whatever their marks are.
+const APART: &str = "\n\n\u{200b}\n\n";
+
+/// Whether two blocks would be one list where one follows the other.
+fn are_one(before: &Block, after: &Block) -> bool {
+    let is_list = |block: &Block| matches!(block, Block::List { .. });
+    is_list(before) && is_list(after)
 }
 
 /// The blocks of an item, one below the other. A numbered list would be text of the paragraph above it in Mattermost, unless
 /// it begins with 1.
 fn item(blocks: &[Block], dialect: Dialect, level: Level) -> String {
     let mut said = String::new();
+    let mut before: Option<&Block> = None;
     for block in blocks {
         let text = write_block(block, dialect, level);
         // A blank in front would make the item one column wider than its other lines are.
@@ -156,13 +179,18 @@ fn item(blocks: &[Block], dialect: Dialect, level: Level) -> String {
         if text.is_empty() {
             continue;
         }
-        if !said.is_empty() {
+        if let Some(before) = before {
             // Two quotes one below the other are one.
             let first = text.trim_start_matches("> ");
             let apart = numbered(first) && !first.starts_with("1. ");
-            said.push_str(if apart { "\n\n" } else { "\n" });
+            said.push_str(match apart {
+                _ if are_one(before, block) => APART,
+                true => "\n\n",
+                false => "\n",
+            });
         }
         said.push_str(text);
+        before = Some(block);
     }
     said
 }
