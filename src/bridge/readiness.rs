@@ -63,6 +63,19 @@ pub(super) fn reasons(health: &Health, known: &Known<'_>) -> Vec<String> {
         reasons.push(format!("{running} of {portals} portals run"));
     }
     for tally in known.tallies.unwrap_or_default() {
+        if tally.closed_since.is_some() && tally.pending > 0 {
+            let portal = tally.lane.portal;
+            let place = match tally.lane.toward {
+                Side::Matrix => "its room",
+                Side::Silo => "its channel",
+            };
+            let spec = known.portals.iter().find(|known| known.id == portal);
+            let spec = spec.map_or_else(String::new, |known| format!(" ({})", known.spec.channel));
+            reasons.push(format!(
+                "portal {}{spec} cannot write into {place}",
+                portal.0
+            ));
+        }
         let since = tally.oldest_free.map(|since| known.now.since(since));
         if since.is_some_and(|age| age >= DEBT_STALE) {
             let (portal, toward) = (tally.lane.portal.0, tally.lane.toward);
@@ -188,6 +201,28 @@ mod tests {
             last_failure: None,
             closed_since: None,
         }
+    }
+
+    #[test]
+    fn a_place_that_can_only_be_read_is_a_reason_while_something_waits_for_it() {
+        let portals = [portal(1, "a"), portal(2, "b")];
+        let shut = |portal: i64, pending: u64| Tally {
+            closed_since: Some(Millis(0)),
+            oldest_free: Some(Millis(5)),
+            pending,
+            ..owed(portal, 5)
+        };
+        let tallies = [shut(1, 1), shut(2, 0)];
+        let known = Known {
+            portals: &portals,
+            tallies: Some(&tallies),
+            waiting: BTreeMap::new(),
+            now: Millis(10),
+        };
+        assert_eq!(
+            reasons(&well(), &known),
+            ["portal 1 (org/a) cannot write into its channel"]
+        );
     }
 
     #[test]

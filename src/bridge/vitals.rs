@@ -67,10 +67,24 @@ impl House {
                 (name.clone(), state.to_owned())
             })
             .collect();
+        let known = self.store.portals().await.unwrap_or_default();
+        // What is read without trouble may be closed to what is written.
+        let unwritable = |silo: &str| {
+            let closed = unheld.iter().flatten().filter(|tally| {
+                let mut portals = known.iter();
+                let is_here = |portal: &&Portal| portal.id == tally.lane.portal;
+                let here = portals.find(is_here);
+                tally.lane.toward == Side::Silo
+                    && tally.closed_since.is_some()
+                    && tally.pending > 0
+                    && here.is_some_and(|portal| portal.spec.silo == silo)
+            });
+            closed.count()
+        };
         let channels_closed: BTreeMap<String, usize> = self
             .silos
             .iter()
-            .map(|(name, silo)| (name.clone(), silo.closed()))
+            .map(|(name, silo)| (name.clone(), silo.closed().max(unwritable(name))))
             .collect();
         let store_state = match self.store.hindrance() {
             Some(hindrance) => hindrance.as_str(),
@@ -80,7 +94,6 @@ impl House {
         let portals = self.portals_named.load(Ordering::Relaxed);
         let portals_running = self.portals_running.load(Ordering::Relaxed);
         let paces = self.budgets.limited();
-        let known = self.store.portals().await.unwrap_or_default();
         let backlogs = backlogs(tallies.as_deref().unwrap_or_default(), &known, &paces);
         let limited = paces.into_iter().map(|(account, pace)| Limited {
             account,
