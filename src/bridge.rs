@@ -17,6 +17,7 @@ mod space;
 mod starved;
 mod tasks;
 mod vitals;
+mod waking;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -193,6 +194,8 @@ impl House {
         });
         let (house, stop) = (self.clone(), self.shutdown.soft.clone());
         start(&mut tasks, "readiness", house.watch_readiness(stop));
+        let (house, stop) = (self.clone(), self.shutdown.soft.clone());
+        start(&mut tasks, "waking", house.wake_lanes(stop));
         let signals = self.shutdown.clone();
         start(
             &mut tasks,

@@ -283,6 +283,12 @@ impl Matrix {
         *self.synced.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether the last sync that was asked for and has ended was answered.
+    #[must_use]
+    pub fn is_answered(&self) -> bool {
+        !self.repeats.load(Ordering::SeqCst)
+    }
+
     /// Whether everything has been taken in that the homeserver had at the start, and nothing of it is held for news of
     /// its sender's device.
     #[must_use]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rusqlite::params;
 
 use crate::{
-    DeliveryId, Error, Millis, Store,
+    DeliveryId, Error, LaneId, Millis, Store,
     database::{Desk, Fault},
     outbox::note,
     removal,
@@ -61,6 +61,21 @@ impl Store {
                 .execute([delivery])?;
             note(rows, delivery);
             Ok(())
+        })
+        .await
+    }
+
+    /// The side of this lane answers again: what was put off because it did not is due now. Answers whether anything was.
+    pub async fn hurry(&self, lane: LaneId, now: Millis) -> Result<bool, Error> {
+        self.transaction("make what was put off due", move |desk| {
+            let rows = desk
+                .sql
+                .prepare_cached(
+                    "UPDATE outbox SET due = ?3 WHERE portal_id = ?1 AND toward = ?2 AND due > ?3
+                     AND trouble IN ('not-done', 'unknown', 'slowed')",
+                )?
+                .execute(params![lane.portal, lane.toward, now])?;
+            Ok(rows > 0)
         })
         .await
     }

@@ -5,6 +5,7 @@ mod jumps;
 mod loops;
 mod passing;
 mod unsent;
+mod waking;
 
 use std::{
     collections::{HashMap, VecDeque},

@@ -384,3 +384,36 @@ async fn a_room_whose_silo_is_away_at_the_first_start_is_entered_when_it_is_back
     assert!(scene.toward_channel().is_clean() && scene.toward_room().is_clean());
     close(&scene).await;
 }
+
+#[tokio::test]
+async fn a_lane_whose_silo_answers_again_does_not_sleep_on() {
+    let (_, scene) = open().await;
+    scene.sim.stop_listening().await;
+    scene.say_in_room().await.unwrap();
+    let logs = || scene.bridge.logs();
+    until(PATIENCE, || logs().contains("Not delivered yet"))
+        .await
+        .expect("a try fails");
+    // As after an outage of hours: the next try is far away.
+    let far = "UPDATE outbox SET due = due + 1200000
+               WHERE trouble IN ('not-done', 'unknown', 'slowed'); COMMIT";
+    loop {
+        let store = scene.bridge.hold_store().unwrap();
+        let sleeps = "SELECT count(*) FROM outbox WHERE due > (unixepoch() + 600) * 1000";
+        let asleep: i64 = store.query_row(sleeps, [], |row| row.get(0)).unwrap();
+        if asleep > 0 {
+            break;
+        }
+        store.execute_batch(far).unwrap();
+        drop(store);
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    scene.sim.restart().await.unwrap();
+    scene.settle(PATIENCE).await.unwrap();
+    assert!(
+        scene.toward_channel().is_clean(),
+        "{}",
+        scene.bridge.logs_end()
+    );
+    close(&scene).await;
+}

@@ -1,0 +1,35 @@
+//! What sleeps because its side did not answer, and is woken when it does.
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn a_lane_whose_side_answers_again_goes_on_at_once_and_one_that_was_asked_to_wait_does_not() {
+    let far = Duration::from_mins(4);
+    let setbacks = [
+        SendError::Retry {
+            after: Some(far),
+            outcome: Outcome::NotDone,
+            source: anyhow::anyhow!("it is out"),
+        },
+        SendError::Limited { after: Some(far) },
+    ];
+    for (setback, is_woken) in setbacks.into_iter().zip([true, false]) {
+        let directory = tempfile::tempdir().unwrap();
+        let bench = Bench::open(directory.path()).await;
+        bench.hear("$e", post("hello")).await;
+        let wall = Wall::new(true, vec![Next::Fail(setback)]);
+        let soon = Duration::from_secs(5);
+        bench.run(&wall, soon).await;
+        assert_eq!(wall.texts(), Vec::<String>::new());
+        let lane = LaneId {
+            portal: bench.portal.id,
+            toward: Side::Silo,
+        };
+        let now = bench.clock.now();
+        assert_eq!(bench.store.hurry(lane, now).await.unwrap(), is_woken);
+        assert!(!bench.store.hurry(lane, now).await.unwrap());
+        bench.run(&wall, soon).await;
+        assert_eq!(wall.texts().len(), usize::from(is_woken));
+        bench.balance().await;
+    }
+}
