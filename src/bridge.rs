@@ -13,6 +13,7 @@ mod lanes;
 mod outside;
 mod readiness;
 mod served;
+mod signed_out;
 mod space;
 mod starved;
 mod tasks;
@@ -194,6 +195,15 @@ impl House {
         });
         let (house, stop) = (self.clone(), self.shutdown.soft.clone());
         start(&mut tasks, "readiness", house.watch_readiness(stop));
+        for (name, silo) in &self.silos {
+            let (silo, stop) = (silo.clone(), self.shutdown.soft.clone());
+            let span = info_span!("account", silo.name = name);
+            let task = async move {
+                signed_out::look_after(&*silo, &stop).await;
+                Ok(())
+            };
+            start(&mut tasks, "account", task.instrument(span));
+        }
         let (house, stop) = (self.clone(), self.shutdown.soft.clone());
         start(&mut tasks, "waking", house.wake_lanes(stop));
         let signals = self.shutdown.clone();
@@ -358,7 +368,7 @@ impl House {
                 .instrument(info_span!("listen", side = "matrix")),
         );
         for (name, silo) in &self.silos {
-            let channels = portals
+            let channels: Vec<Channel> = portals
                 .iter()
                 .filter(|portal| &portal.spec.silo == name)
                 .map(|portal| Channel {
@@ -373,17 +383,25 @@ impl House {
                 &mut listeners,
                 "silo",
                 async move {
-                    match silo.listen(channels, inbox, token).await {
-                        Err(SiloError::Store(fault)) => Err(fault.into()),
-                        // Signed out, it said so itself, once.
-                        Err(SiloError::SignedOut(_)) | Ok(()) => Ok(()),
-                        Err(fault) => {
-                            // One silo out of order is no reason to stop the others.
-                            error!(
-                                error = format!("{fault:#}"),
-                                "This silo needs a person; its messages wait"
-                            );
-                            Ok(())
+                    loop {
+                        let ended = silo.listen(channels.clone(), inbox.clone(), token.clone());
+                        match ended.await {
+                            Err(SiloError::Store(fault)) => return Err(fault.into()),
+                            // Signed out, it said so itself, once.
+                            Err(SiloError::SignedOut(_)) => {
+                                if !signed_out::no_longer(&*silo, &token).await {
+                                    return Ok(());
+                                }
+                            }
+                            Ok(()) => return Ok(()),
+                            Err(fault) => {
+                                // One silo out of order is no reason to stop the others.
+                                error!(
+                                    error = format!("{fault:#}"),
+                                    "This silo needs a person; its messages wait"
+                                );
+                                return Ok(());
+                            }
                         }
                     }
                 }

@@ -9,7 +9,7 @@ use footbridge_store::{LaneId, Place, Portal, Side};
 use tracing::{Instrument, info, info_span};
 
 use super::{
-    House,
+    House, signed_out,
     tasks::{Tasks, start},
 };
 use crate::{
@@ -20,6 +20,7 @@ use crate::{
     outlet::Outlet,
     people::People,
     portal::{Lane, LaneEnd, Limits, Tastes},
+    silo::Silo,
 };
 
 /// What the Matrix account is called beside those of silos.
@@ -136,6 +137,7 @@ impl House {
                 }
                 let matrix: Arc<dyn Outlet> = self.matrix.clone();
                 let silo = self.silos.get(&portal.spec.silo);
+                let account = silo.cloned();
                 let silo = silo.cloned().map(|silo| silo as Arc<dyn Outlet>);
                 let (outlet, source, side) = match (toward, silo) {
                     (Side::Matrix, Some(silo)) => (matrix, silo, Place::MATRIX),
@@ -168,11 +170,22 @@ impl House {
                     tasks,
                     "lane",
                     async move {
-                        match lane.run(stop).await? {
-                            LaneEnd::Stopped => {}
-                            LaneEnd::SignedOut => info!("Lane at rest until the account is mended"),
+                        loop {
+                            if lane.clone().run(stop.clone()).await? == LaneEnd::Stopped {
+                                return Ok(());
+                            }
+                            info!("Lane at rest until the account is mended");
+                            let refused = |silo: &&Arc<dyn Silo>| {
+                                toward == Side::Silo || silo.is_signed_out()
+                            };
+                            // Without the Matrix account nothing goes on.
+                            let Some(silo) = account.as_ref().filter(refused) else {
+                                return Ok(());
+                            };
+                            if !signed_out::no_longer(&**silo, &stop).await {
+                                return Ok(());
+                            }
                         }
-                        Ok(())
                     }
                     .instrument(span),
                 );

@@ -83,6 +83,11 @@ impl Health {
         self.inner().signed_out = true;
     }
 
+    /// The token is accepted again.
+    pub fn signed_in(&self) {
+        self.inner().signed_out = false;
+    }
+
     /// Whether the token is dead.
     pub fn is_signed_out(&self) -> bool {
         self.inner().signed_out
@@ -152,6 +157,8 @@ mod tests {
         assert_eq!(health.state(), FeedState::Live);
         health.signed_out();
         assert_eq!(health.state(), FeedState::Down);
+        health.signed_in();
+        assert_eq!(health.state(), FeedState::Live);
     }
 
     #[test]

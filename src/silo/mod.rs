@@ -82,6 +82,12 @@ pub trait Silo: Outlet {
     /// Finds a channel by the name in the configuration and makes sure that we may read and write there.
     async fn resolve(&self, channel: &str) -> Result<Channel, SiloError>;
 
+    /// Whether the account's token was refused.
+    fn is_signed_out(&self) -> bool;
+
+    /// The token that was refused is accepted again, as [`Silo::whoami`] has shown: lanes and listeners may use it.
+    fn signed_in(&self);
+
     /// Follows these channels until told to stop: catches up from the stored cursors, then live. Reconnecting
     /// is the silo's business. Returns early only when it cannot go on by itself. A channel may be listed more than
     /// once, once for each portal; it is followed once (see [`Channel::distinct`]).

@@ -18,12 +18,18 @@ impl SignOut {
         self.runs.store(true, Ordering::Relaxed);
     }
 
+    /// The account is let in again: the next time is news.
+    pub fn over(&self) {
+        self.said.store(false, Ordering::Relaxed);
+    }
+
     /// Says it of this silo, with what its fault says of the cure. Answers whether it did.
     pub fn say(&self, silo: &str, fault: &impl Display) -> bool {
         let says = self.runs.load(Ordering::Relaxed) && !self.said.swap(true, Ordering::Relaxed);
         if says {
             tracing::error!(silo.name = %silo,
-                "{fault}, then start the bridge again; until then this silo's messages wait");
+                "{fault}, then start the bridge again. Where the account was only switched off, switch it on: the bridge \
+                 looks now and then, and goes on by itself. Until then this silo's messages wait");
         }
         says
     }
@@ -40,5 +46,7 @@ mod tests {
         sign_out.runs();
         assert!(sign_out.say("gitter", &"renew the token"));
         assert!(!sign_out.say("gitter", &"renew the token"));
+        sign_out.over();
+        assert!(sign_out.say("gitter", &"renew the token"));
     }
 }

@@ -158,6 +158,9 @@ impl Network for Ground {
     fn sign_out(&self) {
         self.sim.set_token(Some("another"));
     }
+    fn sign_in(&self) {
+        self.sim.set_token(Some("secret"));
+    }
     fn ban(&self) {
         panic!("nobody is banned from a gateway");
     }
@@ -180,6 +183,7 @@ contract!(
     listening_stops_when_told,
     echoes_are_held_until_they_are_known,
     a_dead_token_stops_the_whole_side,
+    a_token_that_is_accepted_again_needs_no_new_bridge,
 );
 
 #[tokio::test]

@@ -158,6 +158,9 @@ impl Network for Ground {
     fn sign_out(&self) {
         self.sim.revoke(&self.bridge.token);
     }
+    fn sign_in(&self) {
+        self.sim.accept(&self.bridge);
+    }
     fn ban(&self) {
         self.sim.remove(&self.channel.id, &self.bridge.id);
     }
@@ -186,6 +189,7 @@ contract!(
     an_echo_without_an_answer_is_no_news,
     a_person_on_our_account_is_heard,
     a_dead_token_stops_the_whole_side,
+    a_token_that_is_accepted_again_needs_no_new_bridge,
     a_ban_closes_the_channel_only,
     an_unknown_channel_is_no_outage,
 );

@@ -73,6 +73,8 @@ pub trait Network: Send + Sync {
     fn echo_first(&self);
     /// The account's token dies.
     fn sign_out(&self);
+    /// It is as good as before.
+    fn sign_in(&self);
     /// The account is banned from the channel.
     fn ban(&self);
 }
@@ -742,6 +744,28 @@ pub async fn a_dead_token_stops_the_whole_side(network: &dyn Network) {
         house.silo.whoami().await,
         Err(SiloError::SignedOut(_))
     ));
+}
+
+pub async fn a_token_that_is_accepted_again_needs_no_new_bridge(network: &dyn Network) {
+    let mut house = House::start(network).await;
+    network.sign_out();
+    house.said("$1", "while it was off").await;
+    assert_eq!(house.deliver().await, LaneEnd::SignedOut);
+    network.cut();
+    assert!(matches!(house.ended().await, Err(SiloError::SignedOut(_))));
+    assert!(house.silo.is_signed_out());
+    network.sign_in();
+    // As the house finds out, before it lets anybody write or listen.
+    house.silo.whoami().await.unwrap();
+    assert!(house.silo.is_signed_out());
+    house.silo.signed_in();
+    house.listen().await;
+    network.say("back again");
+    // Behind what the room was told meanwhile.
+    while text(&house.heard(1).await[0]) != "back again" {}
+    assert!(house.attempt("we as well").await.is_ok());
+    house.stop.cancel();
+    house.ended().await.unwrap();
 }
 
 pub async fn a_ban_closes_the_channel_only(network: &dyn Network) {

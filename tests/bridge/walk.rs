@@ -386,6 +386,29 @@ async fn a_room_whose_silo_is_away_at_the_first_start_is_entered_when_it_is_back
 }
 
 #[tokio::test]
+async fn an_account_that_is_switched_off_and_on_again_goes_on_by_itself() {
+    let (_, scene) = open().await;
+    scene.sim.revoke_token(&scene.bot.token);
+    scene.say_in_room().await.unwrap();
+    scene.say_in_channel();
+    let logs = || scene.bridge.logs();
+    until(PATIENCE, || logs().contains("Lane at rest"))
+        .await
+        .expect("the refusal is noticed");
+    assert!(!scene.bridge.is_ready().await.unwrap());
+    scene.sim.accept_token(&scene.bot);
+    until(PATIENCE, || logs().contains("accepts the account again"))
+        .await
+        .expect("it is asked now and then");
+    scene.say_in_room().await.unwrap();
+    scene.say_in_channel();
+    scene.settle(PATIENCE).await.unwrap();
+    assert!(scene.toward_channel().is_clean() && scene.toward_room().is_clean());
+    scene.bridge.wait_ready().await.unwrap();
+    close(&scene).await;
+}
+
+#[tokio::test]
 async fn a_lane_whose_silo_answers_again_does_not_sleep_on() {
     let (_, scene) = open().await;
     scene.sim.stop_listening().await;

@@ -30,6 +30,11 @@ impl Health {
         self.inner().signed_out = true;
     }
 
+    /// The token is accepted again.
+    pub fn signed_in(&self) {
+        self.inner().signed_out = false;
+    }
+
     /// Whether the token is not accepted.
     pub fn is_signed_out(&self) -> bool {
         self.inner().signed_out
@@ -65,5 +70,7 @@ mod tests {
         health.signed_out();
         health.live();
         assert_eq!(health.state(), FeedState::Down);
+        health.signed_in();
+        assert_eq!(health.state(), FeedState::Live);
     }
 }

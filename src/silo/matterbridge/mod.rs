@@ -273,6 +273,15 @@ impl Silo for Matterbridge {
         })
     }
 
+    fn is_signed_out(&self) -> bool {
+        self.health.is_signed_out()
+    }
+
+    fn signed_in(&self) {
+        self.health.signed_in();
+        self.sign_out.over();
+    }
+
     async fn listen(
         &self,
         channels: Vec<Channel>,

@@ -111,6 +111,16 @@ impl GitterSim {
         self.change(|world, _| world.tokens.remove(token));
     }
 
+    /// A person's token works as before.
+    pub fn accept_token(&self, user: &User) {
+        let grant = Grant {
+            user: Some(user.id.clone()),
+            client: "personal".to_owned(),
+            approved: false,
+        };
+        self.change(|world, _| world.tokens.insert(user.token.clone(), grant));
+    }
+
     /// Adds a room.
     pub fn add_room(&self, uri: &str, options: RoomOptions) -> Room {
         let id = self.change(|world, now_ms| {

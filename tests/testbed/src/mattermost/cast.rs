@@ -52,6 +52,12 @@ impl MattermostSim {
         self.cut(super::Cut::Close);
     }
 
+    /// A user's token is worth as much as before.
+    pub fn accept(&self, user: &User) {
+        let mut inner = self.world().inner();
+        inner.tokens.insert(user.token.clone(), user.id.clone());
+    }
+
     /// A new team.
     pub fn add_team(&self, name: &str) -> Team {
         let team = Team {
