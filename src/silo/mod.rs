@@ -82,6 +82,12 @@ pub trait Silo: Outlet {
     /// Finds a channel by the name in the configuration and makes sure that we may read and write there.
     async fn resolve(&self, channel: &str) -> Result<Channel, SiloError>;
 
+    /// Whether a channel that [`Silo::resolve`] answers is known to be there. Where the silo tells nobody, every name is
+    /// taken.
+    fn knows_channels(&self) -> bool {
+        true
+    }
+
     /// Whether the account's token was refused.
     fn is_signed_out(&self) -> bool;
 

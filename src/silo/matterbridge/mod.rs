@@ -273,6 +273,10 @@ impl Silo for Matterbridge {
         })
     }
 
+    fn knows_channels(&self) -> bool {
+        false
+    }
+
     fn is_signed_out(&self) -> bool {
         self.health.is_signed_out()
     }
