@@ -54,7 +54,7 @@ const SLOW_POLL: Duration = Duration::from_secs(30);
 
 /// The rule for what a network tells by itself, where the portal does not want it.
 const SYSTEM: &str = "system-message";
-/// The same for what machines say.
+/// The rule for what machines say, where the portal does not want it.
 const NOTICE: &str = "notice";
 
 /// What a lane needs from the house.

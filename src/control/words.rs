@@ -212,6 +212,30 @@ fn rule_in_words(rule: &str) -> String {
         "nobridge" => "it begins with `!nobridge`",
         "portal-removed" => "the portal was removed",
         "superseded" => "a later one has taken its place",
+        "follows-in-another-lane" => {
+            "it went on by another portal, where the message that it belongs to stands"
+        }
+        "another-bridge" => "another Footbridge, which joins the room to the same channel, brought it",
+        "loop" => {
+            "what this account says keeps coming back, as where two bridges hand each other's copies back"
+        }
+        "late-double" => "it is a second copy of a message that was delivered already",
+        "replayed" => "it is an old message that was shown again under a new event",
+        "foreign-room" => "it was encrypted for another room",
+        "sender-mismatch" => "its key belongs to somebody other than its sender",
+        "insecure-key" => "its key came out of a backup, a file or somebody else's hands",
+        "breaking" => "the bridge failed over it; please tell the makers of the bridge",
+        "system-message" => "the portal does not carry over what a network tells by itself",
+        "notice" => "it was said by a machine, and the portal does not carry that over",
+        "no-reactions" => "the other side knows no reactions",
+        "reaction-counted" => "the reaction is shown there already",
+        "reaction-doubled" => "the same reaction is on its way already",
+        "reaction-flood" => "its author reacted too often within a minute",
+        "reaction-in-encrypted-room" => {
+            "a reaction cannot be encrypted, and the room that it goes to is"
+        }
+        "reaction-unwanted" => "the portal does not carry over reactions",
+        "room-left" => "the bridge is no longer in the room",
         _ => return format!("of the rule `{rule}`"),
     }
     .to_owned()
@@ -290,6 +314,77 @@ mod tests {
             stands: vec![(Place::new("gitter", "c"), stand)],
         };
         story(&told, &Place::room("!r"), Millis(90_000))
+    }
+
+    /// The values of constants whose comment calls them a rule, and what is skipped by a word that stands there itself.
+    fn rules_of(code: &str, alarms: &str) -> Vec<String> {
+        let word = |text: &str| text.split('"').next().unwrap_or_default().to_owned();
+        let mut found = Vec::new();
+        let mut is_rule = false;
+        for line in code.lines().map(str::trim) {
+            if let Some(comment) = line.strip_prefix("///") {
+                is_rule |= comment.to_lowercase().contains("rule");
+                continue;
+            }
+            if let Some((_, value)) = line.split_once(": &str = ").filter(|_| is_rule) {
+                let alarm = value
+                    .strip_prefix("Alarm::")
+                    .and_then(|alarm| alarm.split('.').next());
+                found.push(match alarm {
+                    Some(alarm) => {
+                        let named = format!("Self::{alarm} => \"");
+                        word(alarms.split(&named).nth(1).unwrap_or_default())
+                    }
+                    None => word(value.trim_start_matches('"')),
+                });
+            }
+            is_rule = false;
+        }
+        for call in [
+            "Skip(\"",
+            "Skipped(\"",
+            "skip(delivery, \"",
+            "skip(&delivery, \"",
+        ] {
+            found.extend(code.split(call).skip(1).map(word));
+        }
+        found
+    }
+
+    #[test]
+    fn every_rule_by_which_something_is_skipped_has_words() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let alarms = std::fs::read_to_string(root.join("src/matrix/alarms.rs")).unwrap();
+        let mut open = vec![root.join("src"), root.join("store/src")];
+        let mut rules = Vec::new();
+        while let Some(path) = open.pop() {
+            if path.is_dir() {
+                open.extend(
+                    std::fs::read_dir(path)
+                        .unwrap()
+                        .map(|entry| entry.unwrap().path()),
+                );
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = std::fs::read_to_string(path).unwrap();
+                let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+                rules.extend(rules_of(code, &alarms));
+            }
+        }
+        rules.sort_unstable();
+        rules.dedup();
+        // Both kinds are found, and those that are named by an alarm.
+        for known in [
+            "follows-in-another-lane",
+            "nothing-to-do",
+            "insecure-key",
+            "loop",
+            "notice",
+        ] {
+            assert!(rules.iter().any(|rule| rule == known), "{known}: {rules:?}");
+        }
+        assert!(rules.len() > 35, "{rules:?}");
+        rules.retain(|rule| rule_in_words(rule).starts_with("of the rule"));
+        assert_eq!(rules, Vec::<String>::new(), "these have no words");
     }
 
     #[test]
