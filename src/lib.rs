@@ -25,6 +25,7 @@ pub mod backoff;
 pub mod bounded;
 pub mod budget;
 pub mod buckets;
+pub mod causes;
 pub mod clock;
 pub mod secret;
 pub mod crash;

@@ -6,6 +6,7 @@ use std::io::ErrorKind;
 use footbridge_store::Error as StoreError;
 
 use crate::{
+    causes,
     config::{Exit, Fault, Report},
     matrix::MatrixError,
     silo::SiloError,
@@ -132,7 +133,7 @@ pub fn of_matrix(error: &MatrixError) -> Fault {
             .exit(Exit::Permission)
             .note("nothing was changed")
             .help("put back the data directory and the key file that belong together"),
-        MatrixError::Unavailable(reason) => Fault::new("B13", format!("the homeserver cannot be used: {reason:#}"))
+        MatrixError::Unavailable(reason) => Fault::new("B13", format!("the homeserver cannot be used: {}", causes::once(reason.as_ref())))
             .exit(Exit::Unavailable)
             .help("footbridge check"),
         MatrixError::Store(error) => of_store(error),
@@ -159,7 +160,7 @@ pub fn of_silo(silo: Option<&str>, error: &SiloError) -> Fault {
         SiloError::NoChannel(reason) => Fault::new("B14", format!("{silo} has no such channel for us: {reason}"))
             .exit(Exit::Unavailable)
             .help("check the spelling of `channel`, and whether the bridge's account may read and write there"),
-        SiloError::Unavailable(reason) => Fault::new("B14", format!("{silo} cannot be used: {reason:#}"))
+        SiloError::Unavailable(reason) => Fault::new("B14", format!("{silo} cannot be used: {}", causes::once(reason.as_ref())))
             .exit(Exit::Unavailable)
             .help("check the silo's URLs and this machine's network, then `footbridge check`"),
         SiloError::Store(error) => of_store(error),

@@ -41,7 +41,7 @@ pub enum MatrixError {
     #[error("{0}")]
     Keys(String),
     /// The homeserver cannot be reached, or does not speak Matrix. Worth trying again.
-    #[error("{0:#}")]
+    #[error("{}", crate::causes::once(.0.as_ref()))]
     Unavailable(anyhow::Error),
     /// Our own store failed: the house must stop.
     #[error(transparent)]

@@ -9,7 +9,10 @@ use matrix_sdk::{
 };
 
 use super::MatrixError;
-use crate::outlet::{Outcome, SendError};
+use crate::{
+    causes,
+    outlet::{Outcome, SendError},
+};
 
 /// How long to wait where we are not, or not yet, in the room.
 const NOT_JOINED: Duration = Duration::from_secs(5);
@@ -40,7 +43,7 @@ pub(super) enum Fault {
 impl From<&HttpError> for Fault {
     fn from(error: &HttpError) -> Self {
         if let HttpError::Reqwest(error) = error {
-            let text = chain(error);
+            let text = causes::once(error);
             return if error.is_connect() || error.is_builder() {
                 Self::NotSent(text)
             } else {
@@ -109,8 +112,8 @@ impl From<&matrix_sdk::Error> for Fault {
             | matrix_sdk::Error::MegolmError(_)
             | matrix_sdk::Error::CryptoStoreError(_)
             | matrix_sdk::Error::StateStore(_)
-            | matrix_sdk::Error::NoOlmMachine => Self::NotSent(chain(error)),
-            error => Self::Unknown(chain(error)),
+            | matrix_sdk::Error::NoOlmMachine => Self::NotSent(causes::once(error)),
+            error => Self::Unknown(causes::once(error)),
         }
     }
 }
@@ -186,21 +189,6 @@ pub(super) fn retry(after: Option<Duration>, outcome: Outcome, why: &str) -> Sen
         outcome,
         source: anyhow!("{why}"),
     }
-}
-
-/// An error and what it came from, in one line. Reqwest names its cause only in the chain.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

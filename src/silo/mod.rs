@@ -66,7 +66,7 @@ pub enum SiloError {
     #[error("{0}")]
     NoChannel(String),
     /// The silo cannot be reached or does not answer as it should. Worth trying again.
-    #[error("{0:#}")]
+    #[error("{}", crate::causes::once(.0.as_ref()))]
     Unavailable(anyhow::Error),
     /// Our own store failed: the house must stop.
     #[error(transparent)]

@@ -67,7 +67,7 @@ pub enum Fault {
     #[error("Gitter's answer is too long")]
     TooLong,
     /// Gitter cannot be reached, or does not answer as it should.
-    #[error("{source:#}")]
+    #[error("{}", crate::causes::once(source.as_ref()))]
     Unavailable {
         /// Whether the work may have been done all the same.
         outcome: Outcome,

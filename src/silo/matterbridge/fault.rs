@@ -46,7 +46,7 @@ pub enum Fault {
     #[error("{UNSURE}")]
     Unsure,
     /// Matterbridge cannot be reached or does not answer as it should; nothing was done.
-    #[error("{0:#}")]
+    #[error("{}", crate::causes::once(.0.as_ref()))]
     Unavailable(anyhow::Error),
 }
 

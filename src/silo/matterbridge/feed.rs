@@ -74,7 +74,7 @@ pub async fn follow(
             Ending::SignedOut => return Err(Fault::SignedOut.into()),
             Ending::Store(error) => return Err(SiloError::Store(error)),
             Ending::Lost(error) => {
-                tracing::warn!(silo.name = %listener.silo, error = format!("{error:#}"), attempt = failures + 1,
+                tracing::warn!(silo.name = %listener.silo, error = crate::causes::once(error.as_ref()), attempt = failures + 1,
                     "Lost the connection to Matterbridge");
             }
         }

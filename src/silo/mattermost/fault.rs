@@ -99,7 +99,7 @@ pub enum Fault {
         after: Duration,
     },
     /// Mattermost cannot be reached, or does not answer as it should.
-    #[error("{source:#}")]
+    #[error("{}", crate::causes::once(source.as_ref()))]
     Unavailable {
         /// Whether the work may have been done all the same.
         outcome: Outcome,
