@@ -23,7 +23,7 @@ mod waking;
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -118,6 +118,8 @@ struct House {
     portals_running: AtomicUsize,
     /// Those of the configuration and of the command line, found or not.
     portals_named: AtomicUsize,
+    /// Which portals of each silo were said not to be open yet, by the reason.
+    unopened: Mutex<HashMap<String, BTreeMap<String, Vec<String>>>>,
     /// What the lanes toward Matrix (under its network's name) and toward each silo know of each other.
     peers: HashMap<String, Peers>,
     /// How often people are answered.
@@ -178,6 +180,7 @@ impl House {
                 shutdown,
                 portals_running,
                 portals_named,
+                unopened: Mutex::default(),
                 peers,
                 answers: AnswerLimits::default(),
             },

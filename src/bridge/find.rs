@@ -1,7 +1,7 @@
 //! Finding both ends of the portals in the configuration: those known from an earlier start at once, the others by
 //! asking. A silo that does not answer holds up its own portals only.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::PoisonError, time::Duration};
 
 use anyhow::Context;
 use footbridge_store::{Portal, PortalSpec};
@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use tracing::error;
 
 use super::House;
-use crate::{config::PortalConfig, matrix::MatrixError, silo::SiloError};
+use crate::{causes, config::PortalConfig, matrix::MatrixError, silo::SiloError};
 
 /// How long the start waits for portals never opened before. Those that take longer come later.
 const AT_START: Duration = Duration::from_secs(10);
@@ -87,21 +87,42 @@ impl House {
         missing: Vec<&PortalConfig>,
     ) -> anyhow::Result<(Vec<Portal>, Vec<PortalConfig>)> {
         let (mut found, mut still) = (Vec::new(), Vec::new());
+        let silo = missing.first().map(|wanted| wanted.silo.clone());
+        let mut why: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for wanted in missing {
             match self.find_one(wanted).await {
                 Ok(portal) => found.push(portal),
                 Err(error) if is_fatal(&error) => return Err(error),
                 Err(error) => {
-                    error!(
-                        silo.name = wanted.silo,
-                        error = format!("{error:#}"),
-                        "A portal cannot be opened yet; trying again"
-                    );
+                    let portal = format!("{} - {}", wanted.room, wanted.channel);
+                    let portals = why.entry(causes::once(error.as_ref())).or_default();
+                    portals.push(portal);
                     still.push(wanted.clone());
                 }
             }
         }
+        if let Some(silo) = silo {
+            self.say_unopened(silo, why);
+        }
         Ok((found, still))
+    }
+
+    /// Says which portals of a silo cannot be opened, and why: one line for each reason, and again only when something of it
+    /// has changed.
+    fn say_unopened(&self, silo: String, why: BTreeMap<String, Vec<String>>) {
+        let mut said = self.unopened.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.get(&silo) == Some(&why) {
+            return;
+        }
+        for (error, portals) in &why {
+            error!(
+                silo.name = silo,
+                error,
+                "Not opened yet: {}; trying again",
+                portals.join(", ")
+            );
+        }
+        said.insert(silo, why);
     }
 
     async fn find_one(&self, wanted: &PortalConfig) -> anyhow::Result<Portal> {

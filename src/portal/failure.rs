@@ -14,7 +14,7 @@
 
 use std::time::Duration;
 
-use footbridge_store::{Delivery, Error, Millis, Setback, Tell, Undelivered};
+use footbridge_store::{Delivery, Error, Millis, Setback, Side, Tell, Undelivered};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
@@ -25,13 +25,15 @@ use super::{
     peers::Word,
 };
 use crate::{
-    backoff, crash,
+    backoff, causes, crash,
     message::{Action, Message},
     outlet::{Outcome, SendError, Step},
 };
 
 /// A lane whose place is closed to us asks again at least this often.
 const CLOSED_POLL: Duration = Duration::from_mins(1);
+/// The kind of what a place says that does not let us in. An account that is signed out is said by its silo, once.
+const CLOSED: &str = "closed";
 /// No single wait counts for more than this: the process may have been down in between.
 const MOST_BLAMED: Duration = Duration::from_mins(10);
 
@@ -81,11 +83,6 @@ impl Lane {
                 Ok(Attempt::SignedOut)
             }
             SendError::Closed { reason } => {
-                error!(
-                    reason,
-                    attempt = delivery.attempts + 1,
-                    "The place is closed to us; trying again"
-                );
                 self.shut(delivery, &reason, kind, true).await?;
                 Ok(Attempt::Settled)
             }
@@ -109,7 +106,7 @@ impl Lane {
                     delivery.id = delivery.id.0,
                     attempt = delivery.attempts + 1,
                     wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
-                    error = format!("{source:#}"),
+                    error = causes::once(source.as_ref()),
                     "Not delivered yet"
                 );
                 let now = self.clock.now();
@@ -281,7 +278,15 @@ impl Lane {
     ) -> Result<(), Error> {
         let now = self.clock.now();
         let since = self.store.close_lane(self.id, reason, now).await?;
-        self.peers.closed(self.id);
+        if self.peers.closed(self.id) && kind == CLOSED {
+            let name = self.name().await?;
+            error!(
+                reason,
+                "{name} is closed to the bridge; its messages wait and are tried now and then"
+            );
+        } else {
+            debug!(reason, attempt = delivery.attempts + 1, "Still closed");
+        }
         let wait = backoff::after(delivery.attempts + 1).min(CLOSED_POLL);
         self.store
             .postponed(
@@ -304,6 +309,22 @@ impl Lane {
         self.tell().await
     }
 
+    /// Where the lane leads, as people call it.
+    async fn name(&self) -> Result<String, Error> {
+        let portals = self.store.portals().await?;
+        let here = portals.iter().find(|portal| portal.id == self.id.portal);
+        Ok(match (here, self.id.toward) {
+            (Some(portal), Side::Matrix) => format!("The room {}", portal.room_name()),
+            (Some(portal), Side::Silo) => {
+                format!(
+                    "The channel {} of {}",
+                    portal.spec.channel, portal.spec.silo
+                )
+            }
+            (None, _) => format!("The place of portal {}", self.id.portal),
+        })
+    }
+
     /// A step worked, so the place is open.
     pub(super) async fn let_in(&self) -> Result<(), Error> {
         let now = self.clock.now();
@@ -316,8 +337,9 @@ impl Lane {
 
     /// What an earlier process left: a place that was closed, notices that are not right any more.
     pub(super) async fn take_over(&self) -> Result<(), Error> {
-        if self.store.is_closed(self.id).await? {
-            self.peers.closed(self.id);
+        if self.store.is_closed(self.id).await? && self.peers.closed(self.id) {
+            let name = self.name().await?;
+            warn!("{name} was closed to the bridge when it last ran; trying again");
         }
         self.tell().await
     }

@@ -55,9 +55,9 @@ impl Peers {
         self.shared().last.insert(lane, Last { worked: false, at });
     }
 
-    /// This lane's place does not let us in.
-    pub(super) fn closed(&self, lane: LaneId) {
-        self.shared().closed.insert(lane);
+    /// This lane's place does not let us in. Answers whether that is news.
+    pub(super) fn closed(&self, lane: LaneId) -> bool {
+        self.shared().closed.insert(lane)
     }
 
     /// What the others have seen of the side: one that worked counts since `since`, those that failed count

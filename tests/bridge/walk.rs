@@ -366,6 +366,11 @@ async fn a_room_whose_silo_is_away_at_the_first_start_is_entered_when_it_is_back
         .await
         .expect("the invite is looked at");
     assert!(!logs().contains("Refused an invite"), "{}", logs());
+    // Named, and once for each reason: the silo refuses connections, and then counts as out.
+    let said = logs();
+    let unopened = said.matches("Not opened yet").count();
+    assert!((1..=2).contains(&unopened), "{said}");
+    assert!(said.contains(&scene.stage.channel.uri), "{said}");
     let status = scene.bridge.run("status").await.unwrap();
     assert!(status.contains("never opened yet"), "{status}");
     scene.sim.restart().await.unwrap();
