@@ -1,9 +1,19 @@
 //! The log. Our own crates follow `FOOTBRIDGE_LOG` all the way down; foreign crates are never let below `info`,
 //! whatever the filter says, because below that they may print bodies, headers and keys.
 
-use tracing::{Level, Metadata, level_filters::LevelFilter};
+use std::fmt::Debug;
+
+use tracing::{
+    Event, Level, Metadata,
+    field::{Field, Visit},
+    level_filters::LevelFilter,
+};
 use tracing_subscriber::{
-    EnvFilter, Layer, filter::filter_fn, fmt, layer::SubscriberExt, util::SubscriberInitExt,
+    EnvFilter, Layer,
+    filter::filter_fn,
+    fmt,
+    layer::{Context, Filter, SubscriberExt},
+    util::SubscriberInitExt,
 };
 
 use super::args::LogFormat;
@@ -28,7 +38,12 @@ pub fn start(format: LogFormat) -> Result<(), Fault> {
         LogFormat::Json => lines.json().with_ansi(false).boxed(),
     };
     tracing_subscriber::registry()
-        .with(lines.with_filter(filter).with_filter(harmless))
+        .with(
+            lines
+                .with_filter(filter)
+                .with_filter(harmless)
+                .with_filter(Known),
+        )
         .try_init()
         .map_err(|error| {
             Fault::new("B27", format!("the log cannot start: {error}")).exit(Exit::Failed)
@@ -43,6 +58,34 @@ fn is_harmless(metadata: &Metadata<'_>) -> bool {
     // The SDK's record of requests has room for bodies at every level.
     let requests = metadata.target().contains("::http_client");
     ours || (*metadata.level() <= Level::INFO && !requests)
+}
+
+/// Leaves out what others complain of and is as it should be.
+struct Known;
+
+impl<S> Filter<S> for Known {
+    fn enabled(&self, _: &Metadata<'_>, _: &Context<'_, S>) -> bool {
+        true
+    }
+
+    fn event_enabled(&self, event: &Event<'_>, _: &Context<'_, S>) -> bool {
+        if !event.metadata().target().starts_with("matrix_sdk_crypto") {
+            return true;
+        }
+        let mut seen = Seen(false);
+        event.record(&mut seen);
+        !seen.0
+    }
+}
+
+/// Whether an event is about a message of an Olm session that was decrypted before. After a kill the homeserver brings the
+/// last of them again, and their keys are used up.
+struct Seen(bool);
+
+impl Visit for Seen {
+    fn record_debug(&mut self, _: &Field, value: &dyn Debug) {
+        self.0 |= format!("{value:?}").contains("MissingMessageKey(");
+    }
 }
 
 /// A level alone is about our own crates; `target=level` is about others.
@@ -108,7 +151,8 @@ mod tests {
             .with_ansi(false)
             .with_writer(move || pen.clone())
             .with_filter(filter(wish).unwrap())
-            .with_filter(filter_fn(is_harmless));
+            .with_filter(filter_fn(is_harmless))
+            .with_filter(Known);
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), log);
         let bytes = paper.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
@@ -146,6 +190,17 @@ mod tests {
         });
         assert!(log.contains("news") && log.contains("trouble"), "{log}");
         assert!(!log.contains("step") && !log.contains("chatter"), "{log}");
+    }
+
+    #[test]
+    fn what_was_decrypted_before_a_kill_is_no_trouble() {
+        let log = written("", || {
+            let error = "Decryption(MissingMessageKey(0))";
+            tracing::warn!(target: "matrix_sdk_crypto::olm::account", ?error, "canary");
+            let errors = [("session", "InvalidMAC")];
+            tracing::warn!(target: "matrix_sdk_crypto::olm::account", ?errors, "another");
+        });
+        assert!(!log.contains("canary") && log.contains("another"), "{log}");
     }
 
     #[test]

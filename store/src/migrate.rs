@@ -143,7 +143,11 @@ pub(crate) fn migrate(connection: &mut Connection, seal: &Seal, from: usize) -> 
             i64::try_from(number + 1).unwrap_or(i64::MAX),
         )?;
         transaction.commit()?;
-        tracing::info!(schema = number + 1, "The store has a new schema");
+        tracing::debug!(schema = number + 1, "Took a step of the schema");
+    }
+    // A store that was only just made has no old one.
+    if (1..STEPS.len()).contains(&from) {
+        tracing::info!(from, to = STEPS.len(), "The store has a new schema");
     }
     Ok(())
 }
