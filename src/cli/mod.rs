@@ -21,11 +21,14 @@ mod status;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{
+    CommandFactory, Parser,
+    error::{ContextKind, ContextValue},
+};
 
 use self::args::{Args, Command};
 use crate::{
-    config::{Config, Exit, Fault, Report},
+    config::{Config, Exit, Fault, Report, values::nearest},
     matrix::Boxed,
 };
 
@@ -37,7 +40,7 @@ type Ended = Result<Exit, Report>;
 pub fn main() -> ExitCode {
     let args = match Args::try_parse() {
         Ok(args) => args,
-        Err(error) => return usage(&error).into(),
+        Err(error) => return usage(error).into(),
     };
     let ended = prepare(&args).and_then(|()| answer(args));
     match ended {
@@ -97,14 +100,41 @@ fn command(args: Args) -> Boxed<'static, Ended> {
     })
 }
 
+/// The error with the word that was meant, where clap finds none: it looks at how words begin.
+fn suggesting(mut error: clap::Error) -> clap::Error {
+    let Some(ContextValue::String(wrong)) = error.get(ContextKind::InvalidSubcommand).cloned()
+    else {
+        return error;
+    };
+    let has_words =
+        |value: &ContextValue| matches!(value, ContextValue::Strings(words) if !words.is_empty());
+    if error
+        .get(ContextKind::SuggestedSubcommand)
+        .is_some_and(has_words)
+    {
+        return error;
+    }
+    // Below which command the word stands.
+    let mut command = &Args::command();
+    for word in std::env::args().skip(1) {
+        command = command.find_subcommand(&word).unwrap_or(command);
+    }
+    let words = command.get_subcommands().map(clap::Command::get_name);
+    if let Some(meant) = nearest(&wrong, words) {
+        let meant = ContextValue::Strings(vec![meant.to_owned()]);
+        error.insert(ContextKind::SuggestedSubcommand, meant);
+    }
+    error
+}
+
 // What clap says, with our number in front.
-fn usage(error: &clap::Error) -> Exit {
+fn usage(error: clap::Error) -> Exit {
     use clap::error::ErrorKind::{DisplayHelp, DisplayVersion};
     if matches!(error.kind(), DisplayHelp | DisplayVersion) {
         console::say(&error.render().to_string());
         return Exit::Fine;
     }
-    let text = error.render().to_string();
+    let text = suggesting(error).render().to_string();
     console::warn(&match text.strip_prefix("error: ") {
         Some(rest) => format!("error[B26]: {rest}"),
         None => format!("error[B26]: a command is missing\n\n{text}"),

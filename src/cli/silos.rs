@@ -3,11 +3,11 @@
 use super::console;
 use crate::{config::Exit, silo::KINDS};
 
-/// Prints one table per kind. It needs no configuration.
+/// Prints what there is to say of each kind, for a terminal. It needs no configuration.
 pub fn run() -> Exit {
     let tables = KINDS.iter().map(|kind| {
         let (title, word) = (kind.title, kind.word);
-        format!("{title} (kind = \"{word}\")\n\n{}", kind.table())
+        format!("{title} (kind = \"{word}\")\n\n{}", kind.lines())
     });
     console::say(&tables.collect::<Vec<_>>().join("\n"));
     Exit::Fine

@@ -127,6 +127,30 @@ impl Crossing {
     }
 }
 
+/// How wide a terminal is at least, and where what is said of a direction begins.
+const WIDTH: usize = 80;
+const INDENT: usize = 18;
+
+/// Without the marks of code and of strong words.
+fn bare(text: &str) -> String {
+    text.replace(['`', '*'], "").replace("\\|", "|")
+}
+
+/// A text in lines of at most so many characters, broken between words.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
 impl Kind {
     /// How something crosses.
     #[must_use]
@@ -154,6 +178,26 @@ impl Kind {
         };
         let there = line("channel", |row| row.to_channel);
         format!("{there}\n{}", line("room", |row| row.to_room))
+    }
+
+    /// The same as [`Kind::table`] for a terminal: no markup, and no line wider than eighty characters.
+    #[must_use]
+    pub fn lines(&self) -> String {
+        let mut out = String::new();
+        for row in self.abilities {
+            let _whole = writeln!(out, "{}", bare(row.what.title()));
+            for (end, crossing) in [("channel", row.to_channel), ("room", row.to_room)] {
+                let told = wrapped(&bare(&crossing.words()), WIDTH - INDENT);
+                let mut lines = told.iter();
+                let first = lines.next().map_or("", String::as_str);
+                let to = format!("  to the {end}:");
+                let _whole = writeln!(out, "{to:<INDENT$}{first}");
+                for line in lines {
+                    let _whole = writeln!(out, "{:INDENT$}{line}", "");
+                }
+            }
+        }
+        out
     }
 
     /// The table in Markdown.
@@ -213,6 +257,23 @@ mod tests {
             "To the channel, in other words: edits, files; not at all: nothing.\n\
              To the room, in other words: nothing; not at all: edits."
         );
+    }
+
+    #[test]
+    fn a_terminal_gets_all_of_the_table_without_markup() {
+        for kind in KINDS {
+            let lines = kind.lines();
+            assert!(!lines.contains(['|', '`', '*']), "{lines}");
+            assert!(lines.lines().all(|line| line.chars().count() <= WIDTH));
+            let said = lines.split_whitespace().collect::<Vec<_>>().join(" ");
+            for row in kind.abilities {
+                for words in [row.to_channel.words(), row.to_room.words()] {
+                    let words = bare(&words);
+                    let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
+                    assert!(said.contains(&words), "{words}: {said}");
+                }
+            }
+        }
     }
 
     #[test]

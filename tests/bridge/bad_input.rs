@@ -779,6 +779,7 @@ fn b24_a_store_of_a_newer_program_is_not_opened() {
 fn b26_the_command_line_is_told_what_it_could_have_been() {
     let desk = Desk::with(WHOLE);
     desk.golden("B26-subcommand", &["chek"]);
+    desk.golden("B26-letters", &["rnu"]);
     desk.golden("B26-flag", &["check", "--ofline"]);
     desk.golden("B26-no-command", &[]);
     desk.golden("B26-no-value", &["check", "--config"]);
