@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use tracing::warn;
 use vodozemac::megolm::MegolmMessage;
 
-use super::{Matrix, verdict::Pin};
+use super::{Matrix, relation, verdict::Pin};
 
 /// An event, as open as it can be made.
 pub(super) struct Unsealed<'a> {
@@ -152,7 +152,7 @@ impl Matrix {
             Ok(read) => {
                 let read = Unsealed {
                     opened: closed.opened(),
-                    event: Cow::Owned(read),
+                    event: Cow::Owned(relation::taken_from_beside(read, event)),
                     ..Unsealed::clear(event)
                 };
                 let session = &closed.content.session_id;

@@ -37,6 +37,11 @@ fn reads_of(event: &str) -> Matcher {
     Matcher::of("GET".parse().unwrap()).with("/event/").with(id)
 }
 
+/// The syncs.
+fn syncs() -> Matcher {
+    Matcher::of("GET".parse().unwrap()).with("/sync")
+}
+
 fn part(author: &str, body: &str) -> Part {
     Part {
         author: author.to_owned(),
@@ -228,6 +233,70 @@ async fn c20_a_file_that_the_homeserver_forged_is_not_sent_again() {
     })
     .await;
     assert_eq!(seen.content["m.new_content"]["filename"], "cat.txt");
+    house.rest().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c20_a_relation_that_stands_inside_of_the_ciphertext_only_is_ignored() {
+    let synapse = Synapse::shared().await.unwrap();
+    let (scene, proxy) = lied_to(synapse).await;
+    let Scene {
+        mut house,
+        person,
+        room,
+        lane,
+        ..
+    } = scene;
+    let first = person.say(&room, "first").await.unwrap();
+    assert_eq!(text_of(&house.next(lane).await), "first");
+    let second = person.say(&room, "second").await.unwrap();
+    assert_eq!(text_of(&house.next(lane).await), "second");
+    // The SDK writes a relation into the ciphertext and beside it. Here it is there that it goes lost.
+    let (id, beside) = (room.clone(), second.clone());
+    proxy.tell(Lie::always("relations", syncs(), move |answer| {
+        let update = answer
+            .pointer_mut("/rooms/join")
+            .and_then(|all| all.get_mut(&id));
+        let events = update.and_then(|update| update.pointer_mut("/timeline/events"));
+        let mut changed = false;
+        for event in events.and_then(Value::as_array_mut).into_iter().flatten() {
+            let Some(relation) = event.pointer_mut("/content/m.relates_to") else {
+                continue;
+            };
+            if relation["key"] == "moved" {
+                *relation = json!({"rel_type": "m.replace", "event_id": beside});
+            } else if let Some(content) = event["content"].as_object_mut() {
+                content.remove("m.relates_to");
+            }
+            changed = true;
+        }
+        changed
+    }));
+    person.edit(&room, &first, "edited").await.unwrap();
+    let message = house.next(lane).await;
+    assert!(matches!(message.action, Action::Post { .. }), "{message:?}");
+    assert_eq!(text_of(&message), "* edited");
+    person.reply(&room, &first, "a reply").await.unwrap();
+    person
+        .in_thread(&room, &first, "in a thread")
+        .await
+        .unwrap();
+    for text in ["a reply", "in a thread"] {
+        let message = house.next(lane).await;
+        assert_eq!(text_of(&message), text);
+        assert_eq!(message.target(), None, "{message:?}");
+    }
+    // What stands beside it counts.
+    let moved = json!({
+        "msgtype": "m.text",
+        "body": "* moved",
+        "m.new_content": {"msgtype": "m.text", "body": "moved"},
+        "m.relates_to": {"rel_type": "m.replace", "event_id": first, "key": "moved"},
+    });
+    person.send(&room, "m.room.message", moved).await.unwrap();
+    let message = house.next(lane).await;
+    assert!(matches!(message.action, Action::Edit { .. }), "{message:?}");
+    assert_eq!(message.target().unwrap().as_str(), second);
     house.rest().await;
 }
 
