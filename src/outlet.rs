@@ -209,6 +209,17 @@ pub enum Done {
     },
 }
 
+/// What a message says without edits that were redacted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TextBefore {
+    /// This, as an edit of it; by the edit that says so, if not by the message itself.
+    Says(Box<Message>, Option<RemoteId>),
+    /// The message was redacted itself.
+    Redacted,
+    /// Nobody here can read it.
+    Unreadable,
+}
+
 /// Something that messages can be sent to: Matrix, or one silo.
 #[async_trait]
 pub trait Outlet: Send + Sync {
@@ -252,6 +263,17 @@ pub trait Outlet: Send + Sync {
         Err(SendError::Refused {
             reason: "files of this side cannot be fetched".to_owned(),
         })
+    }
+
+    /// What a message that was written on this side says by now: what the first of these edits says that was not redacted,
+    /// else what itself says.
+    async fn text_before(
+        &self,
+        _from: &Place,
+        _message: &RemoteId,
+        _edits: &[RemoteId],
+    ) -> Result<TextBefore, SendError> {
+        Ok(TextBefore::Unreadable)
     }
 
     /// Fetches the picture of somebody who writes on this side.

@@ -15,6 +15,7 @@ mod peers;
 mod pictures;
 mod reactions;
 mod steps;
+mod taken_back;
 
 use std::{
     collections::HashMap,
@@ -33,8 +34,8 @@ use batch::Gathered;
 pub use choice::Choice;
 use edits::with_edits;
 pub use failure::Limits;
-use failure::Trial;
 pub use peers::Peers;
+use taken_back::{Present, without};
 
 use crate::{
     backoff,
@@ -212,7 +213,7 @@ impl Lane {
         delivery: Delivery,
         stop: &CancellationToken,
     ) -> Result<Attempt, Error> {
-        let Ok(mut message) = Message::from_bytes(&delivery.payload) else {
+        let Ok(message) = Message::from_bytes(&delivery.payload) else {
             let reason = "it was written by another version and cannot be read".to_owned();
             return self.fail(&delivery, "unreadable", reason, None).await;
         };
@@ -220,6 +221,13 @@ impl Lane {
             let origin = self.source.origin(&delivery.from);
             self.origins.renew(&delivery.to, &delivery.from, origin);
         }
+        let (mut message, made) = match self.present(&delivery, message.clone()).await? {
+            Present::Says(message, made) => (message, made),
+            Present::Nothing(rule) => return self.skip(&delivery, rule).await,
+            Present::Unknown(error) => {
+                return self.not_planned(&delivery, error, &message, stop).await;
+            }
+        };
         let (mut turn, mut bound) = (None, None);
         if batch::may_gather(&delivery, &message) {
             let Some(permit) = self.turn(&message, stop).await else {
@@ -248,20 +256,12 @@ impl Lane {
             Some(plan) => plan,
             None => self.plan(&delivery, &message).await?,
         };
+        let plan = plan.map(|plan| without(plan, &made));
         let steps = match plan {
             Ok(Plan::Steps(steps)) if !steps.is_empty() => steps,
             Ok(Plan::Steps(_)) => return self.skip(&delivery, "nothing-to-do").await,
             Ok(Plan::Skip(rule)) => return self.skip(&delivery, &rule).await,
-            Err(refusal) => {
-                let trial = Trial {
-                    message: &message,
-                    step: None,
-                    last: true,
-                    began: self.clock.now(),
-                    stop,
-                };
-                return self.put_off(&delivery, refusal, &trial).await;
-            }
+            Err(refusal) => return self.not_planned(&delivery, refusal, &message, stop).await,
         };
         self.walk(&delivery, &message, &steps, turn, stop).await
     }

@@ -80,6 +80,15 @@ impl Envelope {
             .map(RemoteId::from)
     }
 
+    /// Whether it was redacted itself: its content is gone then, but for what the room version keeps.
+    pub(super) fn is_redacted(&self) -> bool {
+        self.unsigned.redacted_because.is_some()
+            || self
+                .content
+                .as_object()
+                .is_some_and(serde_json::Map::is_empty)
+    }
+
     /// Whether this user entered the room by this event.
     pub(super) fn is_join_of(&self, user: &UserId) -> bool {
         self.joiner() == Some(user.as_str())

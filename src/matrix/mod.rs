@@ -55,6 +55,7 @@ mod likeness;
 mod pictures;
 mod media;
 mod lookup;
+mod text_before;
 pub mod convert;
 mod error;
 mod fault;

@@ -30,7 +30,7 @@ use super::{
 use crate::{
     file::File,
     message::Sender,
-    outlet::{self, Done, Outcome, Outgoing, Outlet, Plan, SendError, Step},
+    outlet::{self, Done, Outcome, Outgoing, Outlet, Plan, SendError, Step, TextBefore},
     picture::Picture,
     reactions::{self, Reacted},
     spool::{Spool, Spooled},
@@ -59,6 +59,15 @@ impl Outlet for Matrix {
 
     async fn fetch(&self, file: &File, spool: &Spool) -> Result<Spooled, SendError> {
         self.download(file, spool).await
+    }
+
+    async fn text_before(
+        &self,
+        from: &Place,
+        message: &RemoteId,
+        edits: &[RemoteId],
+    ) -> Result<TextBefore, SendError> {
+        self.find_text(from, message, edits).await
     }
 
     async fn wants_picture(&self, to: &Place, of: &Sender) -> bool {

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The rule for an edit that comes after a later one.
-const SUPERSEDED: &str = "superseded";
+pub(super) const SUPERSEDED: &str = "superseded";
 
 /// The most events that replace the text of one of ours. A deletion takes a request for each, and the lane waits for them.
 const MOST_EDITS: usize = 24;

@@ -59,6 +59,24 @@ pub(super) struct Trial<'a> {
 }
 
 impl Lane {
+    /// It is not known what a delivery takes.
+    pub(super) async fn not_planned(
+        &self,
+        delivery: &Delivery,
+        refusal: SendError,
+        message: &Message,
+        stop: &CancellationToken,
+    ) -> Result<Attempt, Error> {
+        let trial = Trial {
+            message,
+            step: None,
+            last: true,
+            began: self.clock.now(),
+            stop,
+        };
+        self.put_off(delivery, refusal, &trial).await
+    }
+
     /// A try failed: later, never, or the whole side is out.
     pub(super) async fn put_off(
         &self,

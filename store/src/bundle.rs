@@ -116,7 +116,7 @@ impl Store {
                 return Ok(());
             };
             let home = links::entry(desk.sql, &debt.to, &remote)?.unwrap_or(debt.entry);
-            links::link_made(desk.sql, home, &debt.to, (&by, Some(&remote)))?;
+            links::link_made(desk.sql, (home, debt.entry), &debt.to, (&by, Some(&remote)))?;
             desk.sql
                 .prepare_cached(
                     "UPDATE link SET gone = 1 WHERE place = ?1 AND remote = ?2 AND slot = ?3",

@@ -9,7 +9,7 @@ use crate::{
     Arrival, Batch, Delivery, DeliveryId, EntryId, Error, LaneId, Millis, Place, RemoteId, Store,
     bulletins, bundle,
     database::{Desk, Fault},
-    head, links,
+    head, links, revisions,
     settle::{self, Debt, End},
 };
 
@@ -75,7 +75,8 @@ impl Store {
                 .sql
                 .prepare_cached(
                     "SELECT c.id, EXISTS (
-                         SELECT 1 FROM journal d WHERE d.place = j.place AND d.about = j.fact)
+                         SELECT 1 FROM revision r
+                         WHERE r.place = j.place AND r.fact = j.fact AND r.gone = 1)
                      FROM outbox o
                      JOIN journal m ON m.id = o.entry_id
                      JOIN link l ON l.entry_id = m.id AND l.place = m.place
@@ -101,20 +102,6 @@ impl Store {
         })
         .await
     }
-
-    /// Whether an edit that is owed was taken back itself: something that waits is about it.
-    pub async fn is_edit_taken_back(&self, edit: EntryId) -> Result<bool, Error> {
-        self.read("look whether an edit was taken back", move |desk| {
-            Ok(desk
-                .sql
-                .prepare_cached(
-                    "SELECT 1 FROM journal j JOIN journal d ON d.place = j.place AND d.about = j.fact
-                     WHERE j.id = ?1",
-                )?
-                .exists([edit])?)
-        })
-        .await
-    }
 }
 
 /// The key of an edit came: it is known now which message it changes. Where the edit was not to leave its room, what is
@@ -122,14 +109,15 @@ impl Store {
 pub(crate) fn opened(
     desk: &Desk<'_>,
     edit: EntryId,
-    target: &RemoteId,
+    (target, sent_at): (&RemoteId, Millis),
     now: Millis,
 ) -> Result<(), Fault> {
-    let place: Place = desk
+    let (place, fact): (Place, RemoteId) = desk
         .sql
-        .prepare_cached("SELECT place FROM journal WHERE id = ?1")?
-        .query_row([edit], |row| row.get(0))?;
+        .prepare_cached("SELECT place, fact FROM journal WHERE id = ?1")?
+        .query_row([edit], |row| Ok((row.get(0)?, row.get(1)?)))?;
     note(desk, edit, target)?;
+    revisions::note(desk, (&place, &fact), target, sent_at)?;
     let kept = desk
         .sql
         .prepare_cached("SELECT to_place, rule FROM skipped WHERE entry_id = ?1")?

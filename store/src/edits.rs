@@ -6,7 +6,7 @@ use rusqlite::{OptionalExtension, params};
 use crate::{
     DeliveryId, EntryId, Error, Payload, Place, RemoteId, Store,
     database::{Desk, Fault},
-    journal,
+    journal, revisions,
     settle::Debt,
 };
 
@@ -56,13 +56,16 @@ pub(crate) fn is_there(desk: &Desk<'_>, edit: &Debt) -> Result<(), Fault> {
         .sql
         .prepare_cached("SELECT place, about FROM journal WHERE id = ?1")?
         .query_row([edit.entry], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    if let Some(target) = target {
+    if let Some(target) = target
+        && !revisions::is_gone(desk, edit.entry)?
+    {
         latest(desk, (&from, &target), &edit.to, edit.entry)?;
     }
     Ok(())
 }
 
-/// The latest edit of a message that went to a place, with this one.
+/// The latest edit of a message that went to a place, with this one. A redaction that restores what an edit had changed
+/// is the latest itself, as long as nothing has come after it.
 fn latest(
     desk: &Desk<'_>,
     (from, target): (&Place, &RemoteId),
@@ -74,8 +77,11 @@ fn latest(
         .prepare_cached(
             "INSERT INTO edited (place, remote, to_place, entry_id) VALUES (?1, ?2, ?3, ?4)
              ON CONFLICT (place, remote, to_place)
-             DO UPDATE SET entry_id = max(entry_id, excluded.entry_id)
-             RETURNING entry_id",
+             DO UPDATE SET
+                 entry_id = iif(restored_by IS excluded.entry_id, entry_id, max(entry_id, excluded.entry_id)),
+                 restored_by = iif(excluded.entry_id > entry_id AND restored_by IS NOT excluded.entry_id,
+                                   NULL, restored_by)
+             RETURNING iif(restored_by IS ?4, ?4, entry_id)",
         )?
         .query_row(params![from, target, to, edit], |row| row.get(0))?)
 }

@@ -16,7 +16,7 @@ use crate::{
     portals::Graph,
     progress::{self, Flag, Gap},
     replay::{self, Opened},
-    rivals,
+    revisions, rivals,
     seal::Cell,
     settle::{self, End},
     story,
@@ -277,7 +277,7 @@ fn take_in(
     let mut owing = Vec::new();
     let target = of.change.and_then(|change| change.target.as_ref());
     if let Some(target) = target {
-        changes::note(desk, entry, target)?;
+        revisions::of(desk, (entry, arrival), target, of.change)?;
     }
     let takes_back = of.change.is_some_and(|change| change.takes_back);
     for (lane, to) in reached {

@@ -186,7 +186,7 @@ impl Store {
         let replaces = replaces.cloned();
         self.transaction("settle a step", move |desk| {
             let home = entry(desk.sql, &place, &remote)?.unwrap_or(edit);
-            link_made(desk.sql, home, &to, (&made, replaces.as_ref()))?;
+            link_made(desk.sql, (home, edit), &to, (&made, replaces.as_ref()))?;
             let Some(debt) = settle::debt(desk.sql, delivery)? else {
                 outbox::note(0, delivery);
                 return Ok(false);
@@ -321,17 +321,19 @@ pub(crate) fn link_part(
     Ok(())
 }
 
-/// Links what an edit made, unless it is known: a copy, or the event that replaces the text of one.
+/// Links what the entry `by` made for the message `home`, unless it is known: a copy, or the event that replaces the text of one.
 pub(crate) fn link_made(
     sql: &Connection,
-    home: EntryId,
+    (home, by): (EntryId, EntryId),
     to: &Place,
     (made, replaces): (&Copy, Option<&RemoteId>),
 ) -> Result<(), Fault> {
     if entry(sql, to, &made.remote)?.is_none() {
         link(sql, home, to, made)?;
-        sql.prepare_cached("UPDATE link SET edits = ?3 WHERE place = ?1 AND remote = ?2")?
-            .execute(params![to, made.remote, replaces])?;
+        sql.prepare_cached(
+            "UPDATE link SET edits = ?3, made_by = ?4 WHERE place = ?1 AND remote = ?2",
+        )?
+        .execute(params![to, made.remote, replaces, by])?;
     }
     Ok(())
 }

@@ -69,7 +69,8 @@ impl Store {
             };
             let lanes = journal::fill(desk, entry, payload, now)?;
             if let Some(target) = edits.as_ref().filter(|_| !replayed && !of_before) {
-                changes::opened(desk, entry, target, now)?;
+                let sent_at = opened.as_ref().map(|opened| opened.sent_at);
+                changes::opened(desk, entry, (target, sent_at.unwrap_or_default()), now)?;
             }
             Ok(Read { lanes, replayed })
         })

@@ -4,6 +4,7 @@
 mod jumps;
 mod loops;
 mod passing;
+mod taken_back;
 mod unsent;
 mod waking;
 
@@ -23,7 +24,7 @@ use footbridge::{
     clock::Clock,
     inbox::{Bells, Inbox},
     message::{Action, Message, Sender, Style},
-    outlet::{Content, Done, Outcome, Outgoing, Outlet, Part, Plan, SendError, Step},
+    outlet::{Content, Done, Outcome, Outgoing, Outlet, Part, Plan, SendError, Step, TextBefore},
     portal::{AllTastes, Lane, LaneEnd, Limits, Peers, Tastes},
     text::Body,
 };
@@ -62,6 +63,10 @@ pub struct Wall {
     shared: Mutex<HashMap<RemoteId, Vec<String>>>,
     /// Which of them a key made.
     made: Mutex<HashMap<String, Done>>,
+    /// What messages and edits of the room say when they are read once more; nothing where they were redacted.
+    read_again: Mutex<HashMap<RemoteId, Option<String>>>,
+    /// What becomes of looks at them.
+    unread: Mutex<Option<fn() -> SendError>>,
 }
 
 impl Wall {
@@ -77,7 +82,27 @@ impl Wall {
             gone: Mutex::default(),
             shared: Mutex::default(),
             made: Mutex::default(),
+            read_again: Mutex::default(),
+            unread: Mutex::default(),
         })
+    }
+
+    pub fn reads(&self, event: &str, text: Option<&str>) {
+        let mut read = self.read_again.lock().unwrap();
+        read.insert(event.into(), text.map(str::to_owned));
+    }
+
+    pub fn forgets(&self, event: &str) {
+        let mut read = self.read_again.lock().unwrap();
+        read.remove(&RemoteId::from(event));
+    }
+
+    pub fn unread(&self) -> std::sync::MutexGuard<'_, Option<fn() -> SendError>> {
+        self.unread.lock().unwrap()
+    }
+
+    pub fn gone(&self) -> Vec<RemoteId> {
+        self.gone.lock().unwrap().clone()
     }
 
     pub fn script(&self) -> std::sync::MutexGuard<'_, VecDeque<Next>> {
@@ -302,6 +327,30 @@ impl Outlet for Wall {
                 Err(error)
             }
         }
+    }
+
+    async fn text_before(
+        &self,
+        _from: &Place,
+        message: &RemoteId,
+        edits: &[RemoteId],
+    ) -> Result<TextBefore, SendError> {
+        if let Some(error) = *self.unread.lock().unwrap() {
+            return Err(error());
+        }
+        let read = self.read_again.lock().unwrap();
+        for event in edits.iter().chain([message]) {
+            let text = match read.get(event) {
+                Some(Some(text)) => text,
+                Some(None) if event == message => return Ok(TextBefore::Redacted),
+                Some(None) => continue,
+                None => return Ok(TextBefore::Unreadable),
+            };
+            let said = Message::from_bytes(&bytes(edit(message.as_str(), text))).unwrap();
+            let by = (event != message).then(|| event.clone());
+            return Ok(TextBefore::Says(Box::new(said), by));
+        }
+        Ok(TextBefore::Unreadable)
     }
 
     fn answers(&self, _since: Millis) -> bool {

@@ -335,6 +335,20 @@ async fn what_the_websocket_leaves_out_shows_in_its_numbers() {
     house.hears_nothing_more().await;
 }
 
+/// "Restore this version" of a post's edit history is an edit that says what was said before.
+#[tokio::test]
+async fn a_version_of_a_post_that_its_author_restores_is_an_edit() {
+    let ground = Ground::new().await;
+    let house = House::start(&ground).await;
+    let id = ground.say("one");
+    assert_eq!(house.heard_texts(1).await, ["one"]);
+    for text in ["two", "one", "two", "one"] {
+        ground.sim.edit(&id, text);
+        assert_eq!(house.heard_texts(1).await, [text]);
+    }
+    house.hears_nothing_more().await;
+}
+
 #[tokio::test]
 async fn what_no_number_tells_of_is_found_by_reading() {
     let mut ground = Ground::new().await;

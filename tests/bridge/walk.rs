@@ -182,6 +182,41 @@ async fn edits_and_deletions_cross_in_both_directions() {
     assert_eq!(by_bridge.count(), 1);
 }
 
+#[tokio::test]
+async fn the_redaction_of_an_edit_brings_the_text_before_into_the_channel() {
+    let (_, scene) = open().await;
+    let (room, ann) = (&scene.stage.room, &scene.ann);
+    let reads = async |text: &str| {
+        let is_so = || {
+            let messages = scene.in_channel();
+            messages.len() == 1 && messages[0].text.ends_with(text)
+        };
+        let waited = until(PATIENCE, is_so).await;
+        waited.unwrap_or_else(|_| panic!("{text}: {:?}", scene.in_channel()));
+    };
+    let message = ann.say(room, "one").await.unwrap();
+    reads("one").await;
+    let first = ann.edit(room, &message, "two").await.unwrap();
+    reads("two").await;
+    let second = ann.edit(room, &message, "three").await.unwrap();
+    reads("three").await;
+    ann.redact(room, &second).await.unwrap();
+    reads("two").await;
+    // While the bridge is away, and walked when it is back.
+    scene.bridge.kill().await.unwrap();
+    ann.redact(room, &first).await.unwrap();
+    scene.bridge.start().await.unwrap();
+    reads("one").await;
+    // Redacted before it was told: it never shows, and what it would have said is nobody's.
+    scene.bridge.kill().await.unwrap();
+    let unseen = ann.edit(room, &message, "four").await.unwrap();
+    ann.redact(room, &unseen).await.unwrap();
+    scene.bridge.start().await.unwrap();
+    ann.edit(room, &message, "five").await.unwrap();
+    reads("five").await;
+    close(&scene).await;
+}
+
 /// A moderator of the channel removes what Ann wrote; the bridge has no right to do the same in the room.
 #[tokio::test]
 async fn a_deletion_of_a_copy_in_the_channel_does_not_block_what_follows() {

@@ -7,7 +7,7 @@ use footbridge_store::{Batch, Consent, Flag, Side};
 
 use super::{Bench, LONG, Wall, edit, post};
 
-fn delete(target: &str) -> Action {
+pub fn delete(target: &str) -> Action {
     Action::Delete {
         target: target.into(),
     }

@@ -2,7 +2,11 @@
 //! its own is sent again only where it is what it sent. C20.
 
 use axum::body::Bytes;
-use footbridge::{file::File, outlet::Part, spool::Spool};
+use footbridge::{
+    file::File,
+    outlet::{Part, TextBefore},
+    spool::Spool,
+};
 use footbridge_testbed::proxy::{Lie, Matcher, Proxy};
 
 use super::*;
@@ -234,6 +238,78 @@ async fn c20_a_file_that_the_homeserver_forged_is_not_sent_again() {
     .await;
     assert_eq!(seen.content["m.new_content"]["filename"], "cat.txt");
     house.rest().await;
+}
+
+/// What the bridge finds of this message beside edits that were redacted: the words, or nothing.
+async fn before(house: &House, room: &str, message: &str, edits: &[&str]) -> Option<String> {
+    let edits: Vec<RemoteId> = edits.iter().map(|edit| RemoteId::from(*edit)).collect();
+    let (place, message) = (Place::room(room), RemoteId::from(message));
+    let found = house.matrix().text_before(&place, &message, &edits).await;
+    match found.unwrap() {
+        TextBefore::Says(said, _) => {
+            assert!(matches!(&said.action, Action::Edit { target, .. } if *target == message));
+            Some(text_of(&said))
+        }
+        TextBefore::Redacted | TextBefore::Unreadable => None,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c20_what_the_redaction_of_an_edit_restores_is_what_was_read_before() {
+    let synapse = Synapse::shared().await.unwrap();
+    let (scene, proxy) = lied_to(synapse).await;
+    let Scene {
+        mut house,
+        person,
+        room,
+        lane,
+        ..
+    } = scene;
+    let mut said = Vec::new();
+    for text in ["mine", "another"] {
+        said.push(person.say(&room, text).await.unwrap());
+        assert_eq!(text_of(&house.next(lane).await), text);
+    }
+    let (message, another) = (said[0].clone(), said[1].clone());
+    let mut edits = Vec::new();
+    for text in ["mine, edited", "mine, edited again"] {
+        edits.push(person.edit(&room, &message, text).await.unwrap());
+        assert_eq!(text_of(&house.next(lane).await), text);
+    }
+    let (first, second) = (edits[0].as_str(), edits[1].as_str());
+    let found = before(&house, &room, &message, &[second, first]).await;
+    assert_eq!(found.as_deref(), Some("mine, edited again"));
+    person.redact(&room, second).await.unwrap();
+    let found = before(&house, &room, &message, &[second, first]).await;
+    assert_eq!(found.as_deref(), Some("mine, edited"));
+    let found = before(&house, &room, &message, &[]).await;
+    assert_eq!(found.as_deref(), Some("mine"));
+    // Another message of the same person under its id; words in the clear; an edit of something else.
+    let path = format!("rooms/{room}/event/{another}");
+    let own = super::bare::own(&house).await;
+    let other = raw(synapse, &own, "GET", &path, Value::Null).await["content"].clone();
+    proxy.tell(Lie::once("swapped", reads_of(&message), move |answer| {
+        answer["content"] = other.clone();
+        true
+    }));
+    assert_eq!(before(&house, &room, &message, &[]).await, None);
+    proxy.tell(Lie::once("clear", reads_of(&message), |answer| {
+        answer["type"] = "m.room.message".into();
+        answer["content"] = json!({"msgtype": "m.text", "body": "forged"});
+        true
+    }));
+    assert_eq!(before(&house, &room, &message, &[]).await, None);
+    let target = another.clone();
+    proxy.tell(Lie::once("related", reads_of(first), move |answer| {
+        answer["content"]["m.relates_to"]["event_id"] = target.clone().into();
+        true
+    }));
+    assert_eq!(before(&house, &room, &message, &[first]).await, None);
+    assert_eq!(proxy.struck().len(), 3);
+    // Also by another process.
+    house.reopen().await;
+    let found = before(&house, &room, &message, &[first]).await;
+    assert_eq!(found.as_deref(), Some("mine, edited"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

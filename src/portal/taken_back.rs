@@ -1,0 +1,151 @@
+//! Edits that were redacted themselves: the message says what it said before.
+
+use footbridge_store::{Delivery, Error, RemoteId, Revision, Shows, TakenBack};
+
+use super::{Lane, batch::INCLUDED, edits::SUPERSEDED};
+use crate::{
+    message::{Action, Message, Style},
+    outlet::{Outlet, Plan, SendError, Step, TextBefore},
+    text::Body,
+};
+
+/// The rule for an edit that was redacted before it got anywhere, and for its redaction.
+const EDIT_GONE: &str = "edit-redacted";
+/// The rule for the redaction of an edit where nobody can read what the message said before.
+const UNREADABLE: &str = "text-before-unreadable";
+/// The rule for the redaction of an edit of a message that was redacted itself.
+const MESSAGE_GONE: &str = "message-redacted";
+/// The rules by which an edit that did not go by itself might still have been shown.
+const WAS_SHOWN: [&str; 2] = [INCLUDED, SUPERSEDED];
+
+/// What a delivery says by now.
+pub(super) enum Present {
+    /// This. The copies and events that a redacted edit had made are removed with it.
+    Says(Message, Vec<RemoteId>),
+    /// Nothing, by this rule.
+    Nothing(&'static str),
+    /// It cannot be told yet.
+    Unknown(SendError),
+}
+
+impl Present {
+    fn as_it_is(message: Message) -> Self {
+        Self::Says(message, Vec::new())
+    }
+}
+
+impl Lane {
+    /// What a delivery says by now: the redaction of an edit restores the text of before, and an edit that was redacted while
+    /// it waited is not sent.
+    pub(super) async fn present(
+        &self,
+        delivery: &Delivery,
+        message: Message,
+    ) -> Result<Present, Error> {
+        Ok(match &message.action {
+            Action::Edit { .. }
+                if delivery.plan.is_none()
+                    && self.store.is_edit_taken_back(delivery.entry).await? =>
+            {
+                Present::Nothing(EDIT_GONE)
+            }
+            Action::Delete { target } => {
+                let redacted = (&delivery.from, target);
+                let found = self
+                    .store
+                    .taken_back(redacted, &delivery.to, delivery.entry);
+                match found.await? {
+                    Some(found) => self.before(delivery, &message, found).await?,
+                    None => Present::as_it_is(message),
+                }
+            }
+            _ => Present::as_it_is(message),
+        })
+    }
+
+    /// What the redaction of an edit makes of the message.
+    async fn before(
+        &self,
+        delivery: &Delivery,
+        redaction: &Message,
+        found: TakenBack,
+    ) -> Result<Present, Error> {
+        // Of an edit that had failed, its notice says by now that it was redacted.
+        self.tell().await?;
+        let Some(message) = found.message else {
+            return Ok(Present::Nothing(EDIT_GONE));
+        };
+        if delivery.plan.is_some() {
+            // What is restored stands in the plan.
+            let action = Action::Edit {
+                target: message,
+                body: Body::default(),
+                style: Style::Text,
+            };
+            return Ok(Present::as_it_is(Message {
+                action,
+                ..redaction.clone()
+            }));
+        }
+        match found.shown {
+            Shows::Redacted => {}
+            Shows::Later => return Ok(Present::Nothing(SUPERSEDED)),
+            Shows::Earlier => return Ok(Present::Nothing(EDIT_GONE)),
+        }
+        // What was not to leave its room before does not by this.
+        let might_cross = |edit: &&Revision| {
+            let kept = edit.rule.as_deref();
+            !edit.waits && kept.is_none_or(|rule| WAS_SHOWN.contains(&rule))
+        };
+        let others: Vec<&Revision> = found.others.iter().filter(might_cross).collect();
+        let events: Vec<RemoteId> = others.iter().map(|edit| edit.fact.clone()).collect();
+        let text = self
+            .matrix()
+            .text_before(&delivery.from, &message, &events)
+            .await;
+        let (text, by) = match text {
+            Ok(TextBefore::Says(text, by)) => (text, by),
+            Ok(TextBefore::Redacted) => return Ok(Present::Nothing(MESSAGE_GONE)),
+            Ok(TextBefore::Unreadable) => return Ok(Present::Nothing(UNREADABLE)),
+            Err(error) => return Ok(Present::Unknown(error)),
+        };
+        let by = by.and_then(|by| others.iter().find(|edit| edit.fact == by));
+        self.store
+            .restores(
+                (&delivery.from, &message),
+                &delivery.to,
+                delivery.entry,
+                by.map(|edit| edit.entry),
+            )
+            .await?;
+        Ok(Present::Says(*text, found.made))
+    }
+
+    /// The side that rooms are on.
+    fn matrix(&self) -> &dyn Outlet {
+        match self.id.toward {
+            footbridge_store::Side::Matrix => self.outlet.as_ref(),
+            footbridge_store::Side::Silo => self.source.as_ref(),
+        }
+    }
+}
+
+/// The plan, which also removes what a redacted edit had made and nothing in the plan changes.
+pub(super) fn without(plan: Plan, made: &[RemoteId]) -> Plan {
+    let Plan::Steps(mut steps) = plan else {
+        return plan;
+    };
+    let changed = |step: &Step| match step {
+        Step::Replace { target, .. }
+        | Step::Remove { target, .. }
+        | Step::Revise { target, .. } => Some(target.clone()),
+        _ => None,
+    };
+    let touched: Vec<RemoteId> = steps.iter().filter_map(changed).collect();
+    let left = made.iter().filter(|remote| !touched.contains(remote));
+    steps.extend(left.map(|remote| Step::Remove {
+        target: remote.clone(),
+        replaced: true,
+    }));
+    Plan::Steps(steps)
+}

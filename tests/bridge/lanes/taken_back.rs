@@ -1,0 +1,250 @@
+//! An edit that is redacted itself: the other side shows what the message said before.
+
+use std::{sync::Arc, time::Duration};
+
+use footbridge::outlet::{Outcome, SendError};
+use footbridge_store::{Millis, RemoteId, Side};
+
+use super::{Bench, LONG, Wall, edit, locked, post, unsent::delete};
+
+/// A message, "first", and edits of it that say these; all of them arrived.
+async fn edited(bench: &Bench, wall: &Arc<Wall>, edits: &[&str]) {
+    bench.hear("$m", post("first")).await;
+    wall.reads("$m", Some("first"));
+    bench.run(wall, LONG).await;
+    for (number, text) in edits.iter().enumerate() {
+        let event = format!("$e{}", number + 1);
+        bench.hear(&event, edit("$m", text)).await;
+        wall.reads(&event, Some(text));
+        bench.run(wall, LONG).await;
+    }
+}
+
+/// Somebody redacts this edit.
+async fn redact(bench: &Bench, wall: &Wall, edit: &str) {
+    wall.reads(edit, None);
+    bench.hear(&format!("$redacts{edit}"), delete(edit)).await;
+}
+
+async fn skipped(bench: &Bench) -> Vec<(String, u64)> {
+    bench.tally(Side::Silo).await.skipped
+}
+
+fn once(rule: &str) -> (String, u64) {
+    (rule.to_owned(), 1)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_edit_that_is_redacted_gives_way_to_the_text_before_it() {
+    let home = tempfile::tempdir().unwrap();
+    let bench = Bench::open(home.path()).await;
+    let wall = Wall::new(false, Vec::new());
+    edited(&bench, &wall, &["second", "third"]).await;
+    assert_eq!(wall.texts(), ["third"]);
+    redact(&bench, &wall, "$e2").await;
+    bench.run(&wall, LONG).await;
+    assert_eq!(wall.texts(), ["second"]);
+    redact(&bench, &wall, "$e1").await;
+    bench.run(&wall, LONG).await;
+    assert_eq!(wall.texts(), ["first"]);
+    // And it can be edited and deleted as before.
+    bench.hear("$e3", edit("$m", "fourth")).await;
+    bench.run(&wall, LONG).await;
+    assert_eq!(wall.texts(), ["fourth"]);
+    bench.hear("$gone", delete("$m")).await;
+    bench.run(&wall, LONG).await;
+    assert_eq!(wall.gone().len(), 1);
+    assert_eq!(skipped(&bench).await, []);
+    bench.balance().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_older_edit_that_is_redacted_changes_nothing_while_a_newer_one_stands() {
+    let home = tempfile::tempdir().unwrap();
+    let bench = Bench::open(home.path()).await;
+    let wall = Wall::new(true, Vec::new());
+    edited(&bench, &wall, &["second", "third"]).await;
+    redact(&bench, &wall, "$e1").await;
+    bench.run(&wall, LONG).await;
+    assert_eq!((wall.texts(), wall.keys().len()), (vec!["third".into()], 3));
+    assert_eq!(skipped(&bench).await, [once("superseded")]);
+    // Then nothing but the message is left.
+    redact(&bench, &wall, "$e2").await;
+    bench.run(&wall, LONG).await;
+    assert_eq!(wall.texts(), ["first"]);
+    bench.balance().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_edit_that_is_redacted_while_it_waits_is_never_sent() {
+    let home = tempfile::tempdir().unwrap();
+    let bench = Bench::open(home.path()).await;
+    let wall = Wall::new(false, Vec::new());
+    edited(&bench, &wall, &[]).await;
+    bench.hear("$e1", edit("$m", "a secret")).await;
+    redact(&bench, &wall, "$e1").await;
+    bench.run(&wall, LONG).await;
+    assert_eq!((wall.texts(), wall.keys().len()), (vec!["first".into()], 1));
+    assert_eq!(skipped(&bench).await, [("edit-redacted".to_owned(), 2)]);
+    // The same where its key comes after the redaction.
+    bench.hear_payload("$e2", None, locked(Millis(0))).await;
+    redact(&bench, &wall, "$e2").await;
+    bench.run(&wall, LONG).await;
+    bench.unlock(edit("$m", "a secret")).await;
+    bench.run(&wall, LONG).await;
+    assert_eq!((wall.texts(), wall.keys().len()), (vec!["first".into()], 1));
+    assert_eq!(skipped(&bench).await, [("edit-redacted".to_owned(), 4)]);
+    bench.balance().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_edit_that_was_in_the_message_when_it_was_sent_can_be_redacted() {
+    let home = tempfile::tempdir().unwrap();
+    let bench = Bench::open(home.path()).await;
+    let wall = Wall::new(false, Vec::new());
+    wall.reads("$m", Some("first"));
+    bench.hear("$m", post("first")).await;
+    bench.hear("$e1", edit("$m", "second")).await;
+    bench.run(&wall, LONG).await;
+    assert_eq!(
+        (wall.texts(), wall.keys().len()),
+        (vec!["second".into()], 1)
+    );
+    redact(&bench, &wall, "$e1").await;
+    bench.run(&wall, LONG).await;
+    assert_eq!(wall.texts(), ["first"]);
+    assert_eq!(skipped(&bench).await, [once("edit-included")]);
+    bench.balance().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_text_before_is_looked_for_until_it_is_found_also_by_another_process() {
+    let home = tempfile::tempdir().unwrap();
+    let bench = Bench::open(home.path()).await;
+    let wall = Wall::new(true, Vec::new());
+    edited(&bench, &wall, &["second"]).await;
+    let away = || SendError::Retry {
+        after: None,
+        outcome: Outcome::NotDone,
+        source: anyhow::anyhow!("the homeserver is away"),
+    };
+    *wall.unread() = Some(away);
+    redact(&bench, &wall, "$e1").await;
+    bench.run(&wall, Duration::from_secs(3)).await;
+    assert_eq!(wall.texts(), ["second"]);
+    // It is found, and then the side it goes to is away; the process ends in between.
+    *wall.unread() = None;
+    *wall.always.lock().unwrap() = Some(away);
+    bench.run(&wall, Duration::from_secs(20)).await;
+    drop(bench);
+    let bench = Bench::open(home.path()).await;
+    *wall.always.lock().unwrap() = None;
+    bench.run(&wall, LONG).await;
+    assert_eq!(wall.texts(), ["first"]);
+    assert_eq!(bench.tally(Side::Silo).await.delivered, 3);
+    bench.balance().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_the_text_before_cannot_be_read_or_is_gone_a_redacted_edit_stays_and_is_counted() {
+    let home = tempfile::tempdir().unwrap();
+    let bench = Bench::open(home.path()).await;
+    let wall = Wall::new(true, Vec::new());
+    edited(&bench, &wall, &["second"]).await;
+    wall.forgets("$m");
+    redact(&bench, &wall, "$e1").await;
+    bench.run(&wall, LONG).await;
+    assert_eq!(wall.texts(), ["second"]);
+    assert_eq!(skipped(&bench).await, [once("text-before-unreadable")]);
+    // The message itself was redacted, and its deletion comes behind.
+    bench.hear("$e2", edit("$m", "third")).await;
+    bench.run(&wall, LONG).await;
+    wall.reads("$m", None);
+    redact(&bench, &wall, "$e2").await;
+    bench.hear("$gone", delete("$m")).await;
+    bench.run(&wall, LONG).await;
+    assert_eq!(wall.gone().len(), 1);
+    let rules = [once("message-redacted"), once("text-before-unreadable")];
+    assert_eq!(skipped(&bench).await, rules);
+    bench.balance().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_edit_that_failed_is_not_kept_to_be_tried_again_once_it_was_redacted() {
+    let home = tempfile::tempdir().unwrap();
+    let bench = Bench::open(home.path()).await;
+    let wall = Wall::new(true, Vec::new());
+    edited(&bench, &wall, &[]).await;
+    let reason = "too rude".to_owned();
+    wall.script()
+        .push_back(super::Next::Fail(SendError::Refused { reason }));
+    bench.hear("$e1", edit("$m", "second")).await;
+    bench.run(&wall, LONG).await;
+    let target = RemoteId::from("$m");
+    let kept = async || {
+        let parked = bench.store.parked_about(&bench.portal.room, &target);
+        let parked = parked.await.unwrap();
+        (parked.len(), parked.iter().filter(|one| one.kept).count())
+    };
+    assert_eq!(kept().await, (1, 1));
+    redact(&bench, &wall, "$e1").await;
+    assert_eq!(kept().await, (1, 0));
+    bench.run(&wall, LONG).await;
+    assert_eq!(wall.texts()[0], "first");
+    bench.balance().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_older_edit_whose_key_comes_after_a_newer_one_was_redacted_is_shown() {
+    let home = tempfile::tempdir().unwrap();
+    let bench = Bench::open(home.path()).await;
+    let wall = Wall::new(true, Vec::new());
+    edited(&bench, &wall, &[]).await;
+    bench.hear_payload("$old", None, locked(Millis(0))).await;
+    bench.hear("$new", edit("$m", "third")).await;
+    bench.run(&wall, LONG).await;
+    redact(&bench, &wall, "$new").await;
+    bench.run(&wall, LONG).await;
+    assert_eq!(wall.texts(), ["first"], "the other one cannot be read yet");
+    bench.unlock(edit("$m", "second")).await;
+    bench.run(&wall, LONG).await;
+    assert_eq!(wall.texts(), ["second"]);
+    bench.balance().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_not_to_leave_its_room_does_not_by_the_redaction_of_an_edit() {
+    let home = tempfile::tempdir().unwrap();
+    let bench = Bench::open(home.path()).await;
+    let wall = Wall::new(true, Vec::new());
+    edited(&bench, &wall, &[]).await;
+    bench.hear("$kept", edit("$m", "!nobridge a secret")).await;
+    wall.reads("$kept", Some("!nobridge a secret"));
+    bench.hear("$e1", edit("$m", "second")).await;
+    bench.run(&wall, LONG).await;
+    assert_eq!(wall.texts(), ["second"]);
+    redact(&bench, &wall, "$e1").await;
+    bench.run(&wall, LONG).await;
+    assert_eq!(wall.texts(), ["first"]);
+    assert_eq!(skipped(&bench).await, [once("nobridge")]);
+    bench.balance().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_redacted_edit_has_posted_is_removed() {
+    let home = tempfile::tempdir().unwrap();
+    let bench = Bench::open(home.path()).await;
+    let wall = Wall::new(true, Vec::new());
+    edited(&bench, &wall, &[]).await;
+    // The silo no longer allows the change: the edit is a message of its own.
+    wall.script()
+        .push_back(super::Next::Fail(SendError::TooLate));
+    bench.hear("$e1", edit("$m", "second")).await;
+    bench.run(&wall, LONG).await;
+    assert_eq!(wall.texts(), ["first", "second"]);
+    redact(&bench, &wall, "$e1").await;
+    bench.run(&wall, LONG).await;
+    assert_eq!(wall.gone(), [RemoteId::from("wall-1")]);
+    assert_eq!(wall.texts()[0], "first");
+    bench.balance().await;
+}
