@@ -1,8 +1,8 @@
-//! Edits that were redacted themselves: the message says what it said before.
+//! Edits that do not leave their message as it is: one that was redacted itself, and one that makes a notice of it.
 
 use footbridge_store::{Delivery, Error, RemoteId, Revision, Shows, TakenBack};
 
-use super::{Lane, batch::INCLUDED, edits::SUPERSEDED};
+use super::{Lane, Tastes, batch::INCLUDED, edits::SUPERSEDED};
 use crate::{
     message::{Action, Message, Style},
     outlet::{Outlet, Plan, SendError, Step, TextBefore},
@@ -42,12 +42,12 @@ impl Lane {
         delivery: &Delivery,
         message: Message,
     ) -> Result<Present, Error> {
-        Ok(match &message.action {
+        let present = match &message.action {
             Action::Edit { .. }
                 if delivery.plan.is_none()
                     && self.store.is_edit_taken_back(delivery.entry).await? =>
             {
-                Present::Nothing(EDIT_GONE)
+                return Ok(Present::Nothing(EDIT_GONE));
             }
             Action::Delete { target } => {
                 let redacted = (&delivery.from, target);
@@ -60,7 +60,13 @@ impl Lane {
                 }
             }
             _ => Present::as_it_is(message),
-        })
+        };
+        match present {
+            Present::Says(message, made) if delivery.plan.is_none() => {
+                self.as_a_notice(delivery, message, made).await
+            }
+            present => Ok(present),
+        }
     }
 
     /// What the redaction of an edit makes of the message.
@@ -119,6 +125,43 @@ impl Lane {
             )
             .await?;
         Ok(Present::Says(*text, found.made))
+    }
+
+    /// An edit may make a notice of a message: where those do not cross, what the message said is taken back.
+    async fn as_a_notice(
+        &self,
+        delivery: &Delivery,
+        message: Message,
+        made: Vec<RemoteId>,
+    ) -> Result<Present, Error> {
+        let Action::Edit { target, .. } = &message.action else {
+            return Ok(Present::Says(message, made));
+        };
+        let mut passed = self.passed(delivery);
+        if !passed.any(|(toward, tastes): (_, Tastes)| tastes.against(&message, toward).is_some()) {
+            return Ok(Present::Says(message, made));
+        }
+        let copies = self.store.copies(&delivery.from, target, &delivery.to);
+        let copies = copies.await?;
+        let is_at_home = copies.home.as_ref() == Some(&delivery.from);
+        if !is_at_home || copies.copies.is_empty() && copies.owed.is_none() {
+            // By that rule it does not cross.
+            return Ok(Present::Says(message, made));
+        }
+        let latest =
+            self.store
+                .is_latest_edit(&delivery.from, target, &delivery.to, delivery.entry);
+        if !latest.await? {
+            return Ok(Present::Nothing(SUPERSEDED));
+        }
+        let action = Action::Delete {
+            target: target.clone(),
+        };
+        Ok(Present::as_it_is(Message {
+            action,
+            files: Vec::new(),
+            ..message
+        }))
     }
 
     /// The side that rooms are on.

@@ -425,6 +425,8 @@ pub struct Bench {
     pub limits: Limits,
     pub coalesce: bool,
     pub budget: Budget,
+    /// Whether what machines say crosses.
+    pub notices: bool,
 }
 
 impl Bench {
@@ -456,6 +458,7 @@ impl Bench {
             },
             coalesce: true,
             budget: Budget::default(),
+            notices: true,
         }
     }
 
@@ -520,7 +523,7 @@ impl Bench {
             tastes: AllTastes::only(
                 self.portal.id,
                 Tastes {
-                    notices: true,
+                    notices: self.notices,
                     ..Tastes::default()
                 },
             ),

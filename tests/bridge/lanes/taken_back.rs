@@ -1,8 +1,12 @@
-//! An edit that is redacted itself: the other side shows what the message said before.
+//! An edit that is redacted itself: the other side shows what the message said before. And one that makes a notice of it.
 
 use std::{sync::Arc, time::Duration};
 
-use footbridge::outlet::{Outcome, SendError};
+use footbridge::{
+    message::{Action, Style},
+    outlet::{Outcome, SendError},
+    text::Body,
+};
 use footbridge_store::{Millis, RemoteId, Side};
 
 use super::{Bench, LONG, Wall, edit, locked, post, unsent::delete};
@@ -246,5 +250,43 @@ async fn what_a_redacted_edit_has_posted_is_removed() {
     bench.run(&wall, LONG).await;
     assert_eq!(wall.gone(), [RemoteId::from("wall-1")]);
     assert_eq!(wall.texts()[0], "first");
+    bench.balance().await;
+}
+
+fn notice(target: &str, text: &str) -> Action {
+    Action::Edit {
+        target: target.into(),
+        body: Body::plain(text),
+        style: Style::Notice,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_edit_that_makes_a_notice_of_a_message_takes_it_back_where_notices_do_not_cross() {
+    let home = tempfile::tempdir().unwrap();
+    let mut bench = Bench::open(home.path()).await;
+    bench.notices = false;
+    let wall = Wall::new(true, Vec::new());
+    edited(&bench, &wall, &["second"]).await;
+    bench.hear("$n", notice("$m", "beep")).await;
+    bench.run(&wall, LONG).await;
+    assert_eq!(wall.gone(), [RemoteId::from("wall-0")]);
+    // So is one that had only just been said.
+    bench.hear("$m2", post("words")).await;
+    bench.hear("$n2", notice("$m2", "beep")).await;
+    bench.run(&wall, LONG).await;
+    assert_eq!(wall.gone().len(), 2);
+    // Of what never crossed nothing is taken back.
+    bench.hear("$n3", notice("$unknown", "beep")).await;
+    bench.run(&wall, LONG).await;
+    assert_eq!((wall.gone().len(), wall.keys().len()), (2, 5));
+    bench.balance().await;
+    // Where notices cross, it is an edit as any other.
+    bench.notices = true;
+    bench.hear("$m4", post("words")).await;
+    bench.run(&wall, LONG).await;
+    bench.hear("$n4", notice("$m4", "beep")).await;
+    bench.run(&wall, LONG).await;
+    assert_eq!(wall.texts(), ["second", "words", "beep"]);
     bench.balance().await;
 }
