@@ -40,11 +40,12 @@ pub fn run(path: &Path, foreign: &Path) -> Ended {
 }
 
 fn read(path: &Path) -> Result<String, Fault> {
-    std::fs::read_to_string(path).map_err(|error| {
+    let text = std::fs::read_to_string(path).map_err(|error| {
         Fault::new("B06", format!("{} cannot be read: {error}", path.display()))
             .exit(Exit::NoInput)
             .help("name Matterbridge's configuration, for example: footbridge import /etc/matterbridge.toml")
-    })
+    })?;
+    Ok(text.strip_prefix('\u{feff}').unwrap_or(&text).to_owned())
 }
 
 fn nothing(foreign: &Path, remarks: &[String]) -> Fault {

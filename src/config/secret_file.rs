@@ -1,4 +1,5 @@
-//! Reads secrets from files: only files that nobody else may read, only text, only short.
+//! Reads secrets from files: only files that nobody else may read, only text, only short. What editors put around a text
+//! is no part of it: a byte order mark in front, line ends behind.
 
 use std::{io::Read, os::unix::fs::MetadataExt, path::Path};
 
@@ -45,8 +46,13 @@ pub fn read(name: &str, path: &Path) -> Result<Secret, Fault> {
     file.take(LIMIT + 1)
         .read_to_end(&mut bytes)
         .map_err(|error| unreadable(name, path, &error))?;
+    if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
+        return Err(Fault::new("B10", format!("{shown} is UTF-16, not UTF-8"))
+            .help("save the file as UTF-8, with only the secret in it"));
+    }
     let text =
         zeroize::Zeroizing::new(String::from_utf8(bytes).unwrap_or_else(|_| "\0".to_owned()));
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let text = text.trim_end_matches(['\n', '\r']);
     if text.is_empty() {
         return Err(Fault::new("B10", format!("{shown} is empty")).help(format!(

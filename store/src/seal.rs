@@ -22,6 +22,8 @@ use crate::{Error, Place, RemoteId, database::Fault, directory::own_uid};
 
 const NONCE: usize = 24;
 const KEY: usize = 32;
+/// What some editors put in front of a text, in UTF-8.
+const BOM: &[u8] = b"\xef\xbb\xbf";
 
 /// The key everything at rest is sealed with: 32 random bytes in a file of mode 0600.
 pub struct StoreKey(Zeroizing<[u8; KEY]>);
@@ -30,13 +32,14 @@ impl StoreKey {
     /// Reads the key file. Refuses a file that others may read or that is not 32 bytes in hex.
     pub fn read(path: &Path) -> Result<Self, Error> {
         let mut file = open_key_file(path)?;
-        // A key and its newline; one byte more shows that there is more.
-        let mut text = Zeroizing::new(Vec::with_capacity(2 * KEY + 3));
+        // A byte order mark, a key and its line end; one byte more shows that there is more.
+        let mut text = Zeroizing::new(Vec::with_capacity(BOM.len() + 2 * KEY + 3));
         (&mut file)
-            .take(2 * KEY as u64 + 3)
+            .take((BOM.len() + 2 * KEY + 3) as u64)
             .read_to_end(&mut text)
             .map_err(|source| io(path, source))?;
-        let bytes = unhex(text.trim_ascii_end()).ok_or_else(|| {
+        let digits = text.strip_prefix(BOM).unwrap_or(&text);
+        let bytes = unhex(digits.trim_ascii_end()).ok_or_else(|| {
             refused(
                 path,
                 "this is no key: a key file holds 64 hexadecimal digits and a newline; put the right file \

@@ -420,8 +420,18 @@ fn b10_a_secret_file_holds_one_short_line_of_text() {
         desk.put("gitter.token", contents, 0o600);
         desk.golden(name, &["check", "--offline"]);
     }
-    desk.put("gitter.token", format!("{CANARY}\r\n"), 0o600);
-    assert_eq!(desk.run(&["check", "--offline"]).status.code(), Some(0));
+    let utf16: Vec<u8> = format!("\u{feff}{CANARY}\r\n")
+        .encode_utf16()
+        .flat_map(u16::to_le_bytes)
+        .collect();
+    desk.put("gitter.token", utf16, 0o600);
+    desk.golden("B10-utf16", &["check", "--offline"]);
+    desk.put("gitter.token", "\u{feff}\r\n", 0o600);
+    desk.golden("B10-empty", &["check", "--offline"]);
+    for whole in [format!("{CANARY}\r\n"), format!("\u{feff}{CANARY}\r\n")] {
+        desk.put("gitter.token", whole, 0o600);
+        assert_eq!(desk.run(&["check", "--offline"]).status.code(), Some(0));
+    }
     let config = WHOLE.replace(
         "\"gitter.token\"",
         "\"0123456789abcdef0123456789abcdef01234567\"",

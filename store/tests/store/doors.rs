@@ -290,6 +290,9 @@ fn a_key_file_that_is_not_safe_or_no_key_is_refused_with_a_cure() {
         }
     }
     assert!(StoreKey::read(&write("bare", &good, 0o400)).is_ok());
+    // As editors of other systems write it.
+    let marked = format!("\u{feff}{good}\r\n");
+    assert!(StoreKey::read(&write("marked", &marked, 0o400)).is_ok());
     let missing = StoreKey::read(&home.path().join("missing"));
     assert!(matches!(missing, Err(Error::Io { .. })));
 }
