@@ -459,6 +459,11 @@ fn b11_a_homeserver_url_is_refused_for_an_exact_reason() {
     golden_config("B11-spaces", &with("https://matrix.example.org "));
     golden_config("B11-international", &with("https://mаtrix.example.org"));
     golden_config("B11-no-scheme", &with("matrix.example.org/_matrix"));
+    golden_config("B11-this-machine", &with("localhost:8008"));
+    golden_config(
+        "B11-silo-without-scheme",
+        &mattermost("url = \"localhost:8065\"\n"),
+    );
 }
 
 #[test]
@@ -537,6 +542,10 @@ fn b13_the_step_toward_the_homeserver_that_fails_is_named() {
     assert_eq!(output.status.code(), Some(69), "{stderr}");
     assert!(
         stderr.contains("error[B13]: the TLS connection to 127.0.0.1:"),
+        "{stderr}"
+    );
+    assert!(
+        stderr.contains("help: write \"http://127.0.0.1:"),
         "{stderr}"
     );
 }

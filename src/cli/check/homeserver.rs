@@ -6,7 +6,7 @@ use serde::Deserialize;
 use url::Url;
 
 use crate::{
-    config::{Exit, Fault},
+    config::{Exit, Fault, values},
     http,
     matrix::{Homeserver, MatrixConfig},
 };
@@ -131,12 +131,21 @@ async fn diagnose(url: &Url, error: &reqwest::Error) -> Fault {
 fn after_connecting(url: &Url, error: &reqwest::Error) -> Fault {
     let reason = causes(error);
     if error.is_connect() && url.scheme() == "https" {
-        return fault(format!(
+        let failed = fault(format!(
             "the TLS connection to {} fails: {reason}",
             url.authority()
         ))
-        .note("step 3 of 4: look-up, connection, TLS, Matrix")
-        .help("check the certificate, its names and its date, and this machine's clock");
+        .note("step 3 of 4: look-up, connection, TLS, Matrix");
+        let plain = format!("http://{}", url.authority());
+        return match values::homeserver(&plain) {
+            // Elsewhere than on this machine nothing goes unencrypted.
+            Ok(_) => failed.help(format!(
+                "write \"{plain}\" if the server does not speak TLS there; else check its certificate"
+            )),
+            Err(_) => {
+                failed.help("check the certificate, its names and its date, and this machine's clock")
+            }
+        };
     }
     fault(format!(
         "{} does not answer as a web server does: {reason}",
