@@ -111,6 +111,10 @@ pub fn of_matrix(error: &MatrixError) -> Fault {
         MatrixError::Refused(reason) => Fault::new("B20", format!("the homeserver refuses the login: {reason}"))
             .exit(Exit::Permission)
             .help("check `[matrix] user` and the password, then `footbridge login`"),
+        MatrixError::NoPasswords(instead) => Fault::new("B20", "the homeserver does not offer login by password, and the bridge knows no other")
+            .exit(Exit::Permission)
+            .note(format!("it offers {instead}; no password was sent"))
+            .help("ask the server's admin to allow passwords (with Matrix Authentication Service: `passwords: enabled`), or let the bridge have an account on another homeserver"),
         MatrixError::Foreign { store, configured } => another_account(store, configured),
         MatrixError::Old(reason) => Fault::new("B22", "the store is older than what the homeserver knows of its device")
             .note(format!("{reason}: an old copy was put back, or the store is used at another place as well"))
@@ -282,6 +286,7 @@ mod tests {
             (MatrixError::SignedOut(why()), "B20", Exit::Permission),
             (MatrixError::NoAccount, "B20", Exit::Permission),
             (MatrixError::Refused(why()), "B20", Exit::Permission),
+            (MatrixError::NoPasswords(why()), "B20", Exit::Permission),
             (MatrixError::Identity(why()), "B21", Exit::Configuration),
             (
                 MatrixError::Foreign {

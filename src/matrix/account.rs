@@ -102,7 +102,6 @@ async fn sign_in(with: &Login<'_>) -> Result<Client, MatrixError> {
     remove_keys(&with.store)?;
     (with.progress)("Looking for the homeserver");
     let client = build(with, &with.config.homeserver).await?;
-    offers_password(&client).await?;
     (with.progress)("Logging in");
     let (session, life) = password_session(&client, with, None).await?;
     let face = AccountFace {
@@ -141,6 +140,7 @@ pub(super) async fn password_session(
         Some(device) => login.device_id(device),
         None => login.initial_device_display_name(&with.config.device_name),
     };
+    offers_password(client).await?;
     let answer = login
         .send()
         .await
@@ -193,16 +193,26 @@ async fn offers_password(client: &Client) -> Result<(), MatrixError> {
                 client.homeserver()
             ))
         })?;
-    if offered
-        .flows
+    let flows = offered.flows;
+    if flows
         .iter()
         .any(|flow| matches!(flow, LoginType::Password(_)))
     {
         return Ok(());
     }
-    Err(MatrixError::Refused(
-        "this homeserver does not offer login by password".into(),
-    ))
+    let mut instead: Vec<&str> = flows
+        .iter()
+        .filter_map(|flow| match flow {
+            LoginType::Sso(_) => Some("single sign-on"),
+            LoginType::ApplicationService(_) => Some("login for application services"),
+            _ => None,
+        })
+        .collect();
+    instead.dedup();
+    Err(MatrixError::NoPasswords(match instead.as_slice() {
+        [] => "nothing that the bridge knows".to_owned(),
+        known => known.join(" and "),
+    }))
 }
 
 async fn build(with: &Login<'_>, homeserver: &Homeserver) -> Result<Client, MatrixError> {

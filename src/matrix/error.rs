@@ -11,9 +11,12 @@ pub enum MatrixError {
     /// Nobody is logged in.
     #[error("nobody is logged in")]
     NoAccount,
-    /// User name or password are wrong, or the server does not offer this way of logging in.
+    /// User name or password are wrong.
     #[error("{0}")]
     Refused(String),
+    /// The server does not let passwords in; what it offers instead, in words.
+    #[error("the homeserver does not offer login by password")]
+    NoPasswords(String),
     /// The account has a cross-signing identity that we are not part of (B21), or the recovery key is wrong.
     #[error("{0}")]
     Identity(String),

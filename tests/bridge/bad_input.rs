@@ -738,6 +738,21 @@ fn b20_a_device_that_was_logged_out_is_told_with_the_way_out() {
 }
 
 #[test]
+fn b20_a_homeserver_without_login_by_password_is_not_told_as_a_wrong_password() {
+    const FLOWS: &str =
+        r#"{"versions":["v1.11"],"flows":[{"type":"m.login.sso"},{"type":"m.login.token"}]}"#;
+    let answer = format!(
+        "200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{FLOWS}",
+        FLOWS.len()
+    );
+    let config = at_port(answering(answer.leak()));
+    let config = config.replace("[admin]", "password_file = \"password.txt\"\n[admin]");
+    let desk = Desk::with(&config);
+    desk.put("password.txt", CANARY, 0o600);
+    desk.golden("B20-no-passwords", &["login"]);
+}
+
+#[test]
 fn b21_a_device_that_nobody_signed_does_not_bridge() {
     let desk = inhabited(PLAIN, "@bridge:example.org");
     // Two databases in which nothing is written yet.
