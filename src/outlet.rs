@@ -6,7 +6,7 @@ mod refusal;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use footbridge_store::{Copy, Millis, Place, RemoteId};
+use footbridge_store::{Along, Copy, Millis, Place, RemoteId};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -207,6 +207,9 @@ pub enum Done {
         /// The event by which it went.
         by: Copy,
     },
+    /// Nothing yet: these messages of others would go with the one to be removed. Once that is written down,
+    /// [`Outlet::remove_along`] removes them.
+    TakesAlong(Along),
 }
 
 /// What a message says without edits that were redacted.
@@ -257,6 +260,13 @@ pub trait Outlet: Send + Sync {
 
     /// Performs one step. `key` is the same whenever the same step is tried again.
     async fn perform(&self, to: &Place, key: &str, step: &Step) -> Result<Done, SendError>;
+
+    /// Performs a [`Step::Remove`] that was answered with [`Done::TakesAlong`], which is written down by now.
+    async fn remove_along(&self, _to: &Place, _step: &Step) -> Result<Done, SendError> {
+        Err(SendError::Refused {
+            reason: "this side removes one message at a time".to_owned(),
+        })
+    }
 
     /// Fetches a file of a message that was written on this side.
     async fn fetch(&self, _file: &File, _spool: &Spool) -> Result<Spooled, SendError> {

@@ -1,7 +1,7 @@
 //! The steps of a plan, one after the other: each waits for its turn, is looked for where it is in doubt, is noted
 //! before it is tried, and is settled before the next.
 
-use footbridge_store::{Copy, Delivery, Error, Millis};
+use footbridge_store::{Along, Copy, Delivery, Error, Millis};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -95,6 +95,9 @@ impl Lane {
                 self.announce(delivery, instead, count, &mut unkept).await?;
                 result = self.outlet.perform(&delivery.to, &key, instead).await;
                 result = result.map(|done| in_words(step, done));
+            }
+            if let Ok(Done::TakesAlong(along)) = result {
+                result = self.remove_along(delivery, step, along).await?;
             }
             match result {
                 Ok(done) => {
@@ -217,6 +220,32 @@ impl Lane {
         }
     }
 
+    /// Removes a message with which others go. Before it happens it is written down which: if the answer is lost, their end is
+    /// nobody else's deletion all the same.
+    async fn remove_along(
+        &self,
+        delivery: &Delivery,
+        step: &Step,
+        along: Along,
+    ) -> Result<Result<Done, SendError>, Error> {
+        let noted = self.store.takes_along(delivery.id, &delivery.to, along);
+        noted.await?;
+        crash::point("perform.before");
+        let removed = self.outlet.remove_along(&delivery.to, step).await;
+        crash::point("perform.after");
+        if let Err(
+            SendError::Refused { .. }
+            | SendError::Rejected { .. }
+            | SendError::Closed { .. }
+            | SendError::TooLate,
+        ) = &removed
+        {
+            // The message stands there.
+            self.store.takes_nothing(delivery.id).await?;
+        }
+        Ok(removed)
+    }
+
     /// Writes down, before a step, what a restart must know about it.
     async fn announce(
         &self,
@@ -266,6 +295,7 @@ impl Lane {
             Done::Changed(_)
             | Done::Emptied(_)
             | Done::Struck { .. }
+            | Done::TakesAlong(_)
             | Done::Shown(_)
             | Done::Hidden(_) => (None, None, None),
             Done::Gone(remote) => (None, Some(remote), None),

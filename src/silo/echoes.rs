@@ -53,6 +53,13 @@ impl Echoes {
         self.mark(id, Mark::Removed);
     }
 
+    /// We did not delete this message: it stands there.
+    pub fn not_removed(&self, id: &str) {
+        if let Some(mark) = self.inner().marks.get_mut(id) {
+            *mark = Mark::Made;
+        }
+    }
+
     /// Whether we made it, not long ago.
     pub fn has_made(&self, id: &str) -> bool {
         self.inner().marks.contains_key(id)
@@ -122,6 +129,10 @@ mod tests {
         tokio::time::advance(Duration::from_secs(3601)).await;
         echoes.made("b");
         assert!(!echoes.has_made("a") && echoes.has_made("b") && !echoes.has_removed("b"));
+        echoes.removing("b");
+        echoes.not_removed("b");
+        echoes.not_removed("c");
+        assert!(echoes.has_made("b") && !echoes.has_removed("b") && !echoes.has_made("c"));
     }
 
     #[tokio::test(start_paused = true)]

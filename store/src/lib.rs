@@ -37,6 +37,7 @@ mod replay;
 mod trust;
 mod unlinked;
 mod linked;
+mod along;
 mod notices;
 mod missing;
 mod telling;
@@ -68,6 +69,7 @@ use std::{path::Path, sync::Arc};
 use database::{Database, Desk, Fault, off_thread};
 
 pub use accounts::{Account, AccountFace, Secret};
+pub use along::Along;
 pub use bulletins::{Compose, NoticeState, Topic};
 pub use bundle::Bundle;
 pub use changes::Change;

@@ -51,27 +51,6 @@ impl Store {
         .await
     }
 
-    /// Whether it was us who took a copy back, and nobody who told of it there: nothing stands there any more, and no fact
-    /// `told` ever came.
-    pub async fn is_taken_back(
-        &self,
-        place: &Place,
-        remote: &RemoteId,
-        told: &RemoteId,
-    ) -> Result<bool, Error> {
-        let (place, remote, told) = (place.clone(), remote.clone(), told.clone());
-        self.read("look for a copy that was taken back", move |desk| {
-            Ok(desk
-                .sql
-                .prepare_cached(
-                    "SELECT 1 FROM link l WHERE l.place = ?1 AND l.remote = ?2 AND l.gone AND NOT l.emptied
-                     AND NOT EXISTS (SELECT 1 FROM journal j WHERE j.place = ?1 AND j.fact = ?3)",
-                )?
-                .exists(params![place, remote, told])?)
-        })
-        .await
-    }
-
     /// The messages of a place whose ids are `first` or greater, but below `end`, and that we did not take back,
     /// by id. Of use where ids grow with time.
     pub async fn links_between(

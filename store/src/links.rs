@@ -3,7 +3,8 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::{
-    DeliveryId, EntryId, Error, Millis, Place, RemoteId, Store, database::Fault, outbox, settle,
+    DeliveryId, EntryId, Error, Millis, Place, RemoteId, Store, along, database::Fault, outbox,
+    settle,
 };
 
 /// The slot of a link to an event that is the entry's alone.
@@ -123,6 +124,7 @@ impl Store {
                 return Ok(());
             };
             empty(desk.sql, &debt.to, &copy)?;
+            along::forget(desk.sql, delivery)?;
             outbox::advance(desk, &debt, last)
         })
         .await

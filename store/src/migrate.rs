@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// The steps; the schema's number is how many of them were taken.
-const STEPS: [&str; 27] = [
+const STEPS: [&str; 28] = [
     include_str!("../migrations/001_init.sql"),
     include_str!("../migrations/002_bundles.sql"),
     include_str!("../migrations/003_parked.sql"),
@@ -39,6 +39,7 @@ const STEPS: [&str; 27] = [
     include_str!("../migrations/025_edits_of.sql"),
     include_str!("../migrations/026_refused_invites.sql"),
     include_str!("../migrations/027_taken_back.sql"),
+    include_str!("../migrations/028_along.sql"),
 ];
 
 /// Marks the file as ours: `FtBr`.

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::{
-    DeliveryId, EntryId, LaneId, Millis, Place, RemoteId, Tally, closed, columns,
+    DeliveryId, EntryId, LaneId, Millis, Place, RemoteId, Tally, along, closed, columns,
     database::{Desk, Fault},
     parked,
     paths::Net,
@@ -173,6 +173,9 @@ pub(crate) fn settle(desk: &Desk<'_>, debt: &Debt, end: End<'_>) -> Result<(), F
         .prepare_cached("UPDATE outbox SET leader = NULL, slot = NULL WHERE leader = ?1")?
         .execute([debt.id])?;
     parked::ended(desk, debt, end)?;
+    if !matches!(end, End::Delivered) {
+        along::forget(desk.sql, debt.id)?;
+    }
     match end {
         End::Delivered => count(
             desk.sql,

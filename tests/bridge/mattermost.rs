@@ -998,6 +998,106 @@ async fn a_thread_that_we_deleted_unheard_is_deleted_by_nobody() {
     house.hears_nothing_more().await;
 }
 
+/// A house whose messages can no longer be edited in the channel, with a [`thread`].
+async fn with_thread() -> (Ground, House) {
+    let ground = Ground::with(Options {
+        edit_limit: Some(Duration::ZERO),
+        ..Options::default()
+    })
+    .await;
+    let house = House::start(&ground).await;
+    thread(&ground, &house).await;
+    (ground, house)
+}
+
+#[tokio::test]
+async fn d03_a_thread_whose_deletion_was_not_settled_is_deleted_by_nobody() {
+    for fault in [
+        Fault::SlowAnswer { ms: 60_000 },
+        Fault::HtmlAfter { status: 502 },
+    ] {
+        let (ground, house) = with_thread().await;
+        ground.sim.faults().next("DELETE posts/:id", fault, 1);
+        house.happens("$3", delete("$1")).await;
+        // It is done, and the house falls before that is settled.
+        let is_done = house.until("the thread is gone", || ground.texts().is_empty());
+        tokio::select! {
+            _ = house.deliver() => panic!("it was settled"),
+            () = is_done => {}
+        }
+        let mut house = house.rebuild(&ground).await;
+        house.listen().await;
+        house.hears_nothing_more().await;
+        house.deliver().await;
+        assert_eq!(house.tally(Side::Silo).await.failed, 0);
+        let mut house = house.rebuild(&ground).await;
+        house.listen().await;
+        house.hears_nothing_more().await;
+    }
+}
+
+#[tokio::test]
+async fn a_thread_that_we_may_not_delete_is_deleted_by_whoever_does() {
+    let (ground, house) = with_thread().await;
+    let forbidden = Fault::Status { status: 403 };
+    ground.sim.faults().next("DELETE posts/:id", forbidden, 1);
+    house.happens("$3", delete("$1")).await;
+    house.deliver().await;
+    assert_eq!(house.tally(Side::Silo).await.failed, 1);
+    ground.sim.delete(&ground.posts()[0].id);
+    let gone = house.heard(3).await;
+    let is_deletion = |message: &Message| matches!(message.action, Action::Delete { .. });
+    assert!(gone.iter().all(is_deletion));
+}
+
+#[tokio::test]
+async fn an_answer_that_its_author_deleted_before_its_thread_went_is_taken_back() {
+    let (ground, house) = with_thread().await;
+    let (root, answer) = (ground.posts()[0].id.clone(), ground.posts()[1].id.clone());
+    // Nobody listens.
+    let house = house.rebuild(&ground).await;
+    ground.sim.delete(&answer);
+    house.happens("$3", delete("$1")).await;
+    house.deliver().await;
+    assert!(ground.texts().is_empty());
+    let mut house = house.rebuild(&ground).await;
+    house.listen().await;
+    let gone = house.heard(1).await.remove(0);
+    assert!(matches!(&gone.action, Action::Delete { target } if target.as_str() == answer));
+    assert_ne!(root, answer);
+    house.hears_nothing_more().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_its_author_deletes_while_the_thread_is_still_to_go_is_taken_back() {
+    for listens in [true, false] {
+        let (ground, mut house) = with_thread().await;
+        let answer = ground.posts()[1].id.clone();
+        let out = Fault::Html { status: 502 };
+        ground.sim.faults().next("DELETE posts/:id", out, 1);
+        house.happens("$3", delete("$1")).await;
+        let is_asked = house.until("it was asked for", || {
+            ground.sim.calls().contains_key("DELETE posts/:id")
+        });
+        tokio::select! {
+            _ = house.deliver() => panic!("it was settled"),
+            () = is_asked => {}
+        }
+        if listens {
+            ground.sim.delete(&answer);
+        } else {
+            house = house.rebuild(&ground).await;
+            ground.sim.delete(&answer);
+            house.listen().await;
+        }
+        let gone = house.heard(1).await.remove(0);
+        assert!(matches!(&gone.action, Action::Delete { target } if target.as_str() == answer));
+        house.deliver().await;
+        assert!(ground.texts().is_empty());
+        house.hears_nothing_more().await;
+    }
+}
+
 #[tokio::test]
 async fn names_follow_the_server_into_the_text_and_back() {
     let mut ground = Ground::with(Options {

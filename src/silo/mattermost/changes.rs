@@ -5,7 +5,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{
-    api::Post,
+    api::{Listing, Post},
     client::{Call, Client},
     fault::{FORBIDDEN_CHANNEL, Fault, Subject},
 };
@@ -19,6 +19,13 @@ impl Client {
             Fault::Forbidden => Fault::Closed(FORBIDDEN_CHANNEL),
             other => other,
         })
+    }
+
+    /// What is in the thread of a post, the post itself included.
+    pub async fn thread(&self, id: &str) -> Result<Vec<Post>, Fault> {
+        let path = ["posts", id, "thread"];
+        let listing = self.ask::<Listing>(Call::get(Subject::Post, &path)).await?;
+        Ok(listing.oldest_first().0)
     }
 
     /// Changes the text of a post of ours.

@@ -198,6 +198,23 @@ pub fn unreadable(repeat: Repeat) -> Fault {
 }
 
 impl Fault {
+    /// Whether the server has answered that it does not do what it was asked. Not so where it was not reached, or asks to wait.
+    pub fn is_answer(&self) -> bool {
+        match self {
+            Self::Closed(_)
+            | Self::Gone
+            | Self::Forbidden
+            | Self::NoEmoji
+            | Self::NoThread
+            | Self::Rejected(_)
+            | Self::Refused(_)
+            | Self::TooLate => true,
+            Self::SignedOut | Self::Busy { .. } | Self::Out { .. } | Self::Unavailable { .. } => {
+                false
+            }
+        }
+    }
+
     /// How long we are asked to wait, if anybody said.
     pub fn wait(&self) -> Option<Duration> {
         match self {

@@ -281,7 +281,7 @@ impl Listener {
         let link = self.link(place, &post.remote()).await?;
         if post.is_deleted() {
             let is_known = waits || link.is_some_and(|link| !link.gone);
-            if is_known && !self.was_removed_by_us(place, post).await? {
+            if is_known && !self.was_removed_by_us(place, post, heard).await? {
                 arrivals.push(arrival::deletion(place, post));
             }
         } else if waits || link.as_ref().is_some_and(|link| link.original) {

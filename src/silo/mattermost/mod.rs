@@ -236,6 +236,15 @@ impl Outlet for Mattermost {
             .map_err(SendError::from)
     }
 
+    async fn remove_along(&self, _to: &Place, step: &Step) -> Result<Done, SendError> {
+        let Step::Remove { target, .. } = step else {
+            return Err(Fault::Refused("Only a removal removes".to_owned()).into());
+        };
+        let done = self.delete(target).await;
+        done.inspect_err(|fault| self.note(fault))
+            .map_err(SendError::from)
+    }
+
     async fn fetch(&self, file: &File, spool: &Spool) -> Result<Spooled, SendError> {
         let answer = self.client.download(&file.source).await;
         let answer = answer.inspect_err(|fault| self.note(fault))?;

@@ -1,13 +1,12 @@
 //! How posts of ours are taken back, and which deletions that the feed tells of are our own.
 
-use footbridge_store::{Place, RemoteId};
+use footbridge_store::{Along, Millis, Place, RemoteId};
 
 use super::{
     Mattermost,
     api::Post,
-    arrival,
     fault::Fault,
-    listener::{Failure, Listener},
+    listener::{Failure, Heard, Listener},
 };
 use crate::outlet::Done;
 
@@ -15,6 +14,10 @@ use crate::outlet::Done;
 const EMPTIED: &str = "*(message deleted)*";
 /// The same where an edit gave the message other files or fewer posts.
 const REPLACED: &str = "*(replaced by an edit)*";
+
+/// The most answers that are noted one by one. Of a longer thread that we delete, and of one that cannot be read, every answer
+/// counts as gone with it.
+const MOST_ANSWERS: u64 = 1_000;
 
 impl Mattermost {
     /// Takes a post back. Mattermost deletes a whole thread with its first post, whoever wrote what stands in it: where
@@ -50,10 +53,55 @@ impl Mattermost {
         if answered && replaced {
             return Ok(Done::Changed(target.clone()));
         }
+        if answered {
+            return match self.along(&post).await {
+                Ok(along) => Ok(Done::TakesAlong(along)),
+                Err(Fault::Gone) => Ok(Done::Gone(target.clone())),
+                Err(fault) => Err(fault),
+            };
+        }
+        self.delete(target).await
+    }
+
+    /// Deletes a post, and its thread with it.
+    pub(super) async fn delete(&self, target: &RemoteId) -> Result<Done, Fault> {
+        let id = target.as_str();
         // Before the request: Mattermost publishes the removal before it answers.
         self.echoes.removing(id);
-        self.client.delete(id).await?;
-        Ok(Done::Gone(target.clone()))
+        match self.client.delete(id).await {
+            Ok(()) => Ok(Done::Gone(target.clone())),
+            Err(fault) => {
+                if fault.is_answer() {
+                    self.echoes.not_removed(id);
+                }
+                Err(fault)
+            }
+        }
+    }
+
+    /// What goes with the first post of a thread: the answers that are there now, and those that are written until then.
+    async fn along(&self, post: &Post) -> Result<Along, Fault> {
+        let mut along = Along {
+            root: post.remote(),
+            others: Vec::new(),
+            until: Millis(0),
+        };
+        if post.reply_count > MOST_ANSWERS {
+            return Ok(along);
+        }
+        let thread = match self.client.thread(&post.id).await {
+            Ok(thread) => thread,
+            // Nobody tells which they are.
+            Err(Fault::Forbidden | Fault::Refused(_) | Fault::Rejected(_)) => return Ok(along),
+            Err(fault) => return Err(fault),
+        };
+        let answers = thread
+            .iter()
+            .filter(|answer| answer.root_id == post.id && !answer.is_deleted());
+        along.others = answers.map(Post::remote).collect();
+        let newest = thread.iter().map(|post| Millis(post.create_at)).max();
+        along.until = newest.max(self.client.now()).unwrap_or_default();
+        Ok(along)
     }
 }
 
@@ -63,20 +111,31 @@ impl Listener {
         &self,
         place: &Place,
         post: &Post,
+        heard: Heard<'_>,
     ) -> Result<bool, Failure> {
-        let echoes = &self.shared.echoes;
-        if echoes.has_removed(&post.id) || post.root_id.is_empty() {
-            return Ok(echoes.has_removed(&post.id));
-        }
-        if echoes.has_removed(&post.root_id) {
+        if self.shared.echoes.has_removed(&post.id) {
             return Ok(true);
         }
-        let root = RemoteId::from(post.root_id.as_str());
-        let told = arrival::deletion_fact(&post.root_id);
-        Ok(self
-            .inbox
-            .store()
-            .is_taken_back(place, &root, &told)
-            .await?)
+        let is_answer = !post.root_id.is_empty();
+        // Of a thread that goes, Mattermost publishes the first post only: whatever else is told, somebody has deleted.
+        if is_answer && matches!(heard, Heard::Live { .. }) {
+            return Ok(false);
+        }
+        let root = RemoteId::from(if is_answer { &*post.root_id } else { &*post.id });
+        let store = self.inbox.store();
+        let gone = (&post.remote(), Millis(post.create_at));
+        if !store.goes_along(place, &root, gone).await? {
+            return Ok(false);
+        }
+        let known = store.linked(place, &root).await?;
+        if !is_answer || known.is_some_and(|root| root.gone) {
+            return Ok(true);
+        }
+        // Nobody knows yet whether we deleted the thread.
+        match self.shared.client.post(root.as_str()).await {
+            Err(Fault::Gone) => Ok(true),
+            Err(fault) => Err(fault.into()),
+            Ok(_) => Ok(false),
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! What arrives: accepted once, fanned out, held for its key; and the progress kept with it.
 
-use footbridge_store::{Accepted, Batch, Flag, Gap, Head, Millis, Payload, Place, RemoteId};
+use footbridge_store::{
+    Accepted, Along, Batch, Flag, Gap, Head, Millis, Payload, Place, RemoteId, Undelivered,
+};
 
 use crate::ground::{
     Ground, NOW, arrival, balances, copy, letter, sealed_letter, to_matrix, to_silo,
@@ -308,7 +310,7 @@ async fn an_emptied_copy_is_no_copy_but_answers_to_it_belong_there() {
     let mut deletion = letter(&ground.room, "$2");
     deletion.message = None;
     ground.accept(vec![deletion]).await;
-    let (copy, told) = (RemoteId::from("g1"), RemoteId::from("g1/delete"));
+    let copy = RemoteId::from("g1");
     let delivery = ground.ready(lane).await;
     let emptied = store.step_emptied(delivery.id, &copy, true);
     emptied.await.unwrap();
@@ -321,13 +323,7 @@ async fn an_emptied_copy_is_no_copy_but_answers_to_it_belong_there() {
     // It stands there, so whoever deletes it there is heard.
     let linked = store.linked(&channel, &copy).await.unwrap();
     assert!(!linked.unwrap().gone);
-    let is_ours = async || {
-        let is_ours = store.is_taken_back(&channel, &copy, &told).await;
-        is_ours.unwrap()
-    };
-    assert!(!is_ours().await);
     store.copy_is_gone(&channel, &copy).await.unwrap();
-    assert!(is_ours().await);
     assert!(
         store
             .emptied_copies(entry, &channel)
@@ -335,10 +331,64 @@ async fn an_emptied_copy_is_no_copy_but_answers_to_it_belong_there() {
             .unwrap()
             .is_empty()
     );
-    let mut deletion = letter(&channel, "g1/delete");
-    deletion.message = None;
-    ground.accept(vec![deletion]).await;
-    assert!(!is_ours().await);
+}
+
+#[tokio::test]
+async fn what_goes_with_a_message_is_ours_only_while_we_delete_that() {
+    let ground = Ground::with_one_portal().await;
+    let (lane, channel) = (to_silo(&ground.a), ground.a.channel.clone());
+    let store = &ground.store;
+    ground.accept(vec![letter(&ground.room, "$1")]).await;
+    ground.deliver(lane, "g1").await;
+    let goes = async |remote: &str, at: i64| {
+        let (root, remote) = (RemoteId::from("g1"), RemoteId::from(remote));
+        let goes = store.goes_along(&channel, &root, (&remote, Millis(at)));
+        goes.await.unwrap()
+    };
+    let along = |others: &[&str]| Along {
+        root: RemoteId::from("g1"),
+        others: others.iter().map(|other| RemoteId::from(*other)).collect(),
+        until: Millis(5),
+    };
+    let mut deletions = ["$2", "$3", "$4"].map(|id| letter(&ground.room, id));
+    for deletion in &mut deletions {
+        deletion.message = None;
+    }
+    ground.accept(deletions.to_vec()).await;
+    // It was refused.
+    let delivery = ground.ready(lane).await;
+    let noted = store.takes_along(delivery.id, &channel, along(&["a", "b"]));
+    noted.await.unwrap();
+    assert!(goes("g1", 1).await && goes("a", 2).await && goes("b", 3).await);
+    assert!(!goes("c", 4).await, "somebody had deleted it before");
+    assert!(goes("d", 6).await, "it was written since");
+    store.takes_nothing(delivery.id).await.unwrap();
+    assert!(!goes("g1", 1).await && !goes("a", 2).await && !goes("d", 6).await);
+    // It failed for good.
+    let noted = store.takes_along(delivery.id, &channel, along(&["a"]));
+    noted.await.unwrap();
+    let skipped = Undelivered::Skipped("by-test".to_owned());
+    let ended = store.undelivered(delivery.id, skipped, NOW);
+    ended.await.unwrap();
+    assert!(!goes("a", 2).await);
+    // Another try takes what is there by then.
+    let delivery = ground.ready(lane).await;
+    for others in [&["a", "b"][..], &["b"]] {
+        let noted = store.takes_along(delivery.id, &channel, along(others));
+        noted.await.unwrap();
+    }
+    assert!(!goes("a", 2).await && goes("b", 3).await);
+    let gone = RemoteId::from("g1");
+    let done = store.step_done(delivery.id, None, Some(&gone), true, NOW);
+    done.await.unwrap();
+    assert!(goes("b", 3).await && !goes("a", 2).await);
+    // What was emptied instead took nothing along.
+    let delivery = ground.ready(lane).await;
+    let noted = store.takes_along(delivery.id, &channel, along(&["b"]));
+    noted.await.unwrap();
+    let emptied = store.step_emptied(delivery.id, &gone, true);
+    emptied.await.unwrap();
+    assert!(!goes("b", 3).await);
 }
 
 #[tokio::test]

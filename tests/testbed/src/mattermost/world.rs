@@ -296,7 +296,8 @@ impl World {
         let now = now_ms();
         for other in &mut inner.posts {
             let falls = other.id == id || (other.root_id == id && !id.is_empty());
-            if falls && other.delete_at == 0 {
+            // Also what was deleted before: the server asks for nothing but the thread.
+            if falls {
                 (other.delete_at, other.update_at) = (now, now);
             }
         }
