@@ -412,6 +412,23 @@ async fn an_edit_of_a_copy_that_an_admin_deleted_does_not_bring_it_back() {
 }
 
 #[tokio::test]
+async fn a_message_that_we_may_not_delete_is_deleted_by_whoever_does() {
+    let ground = Ground::realtime().await;
+    let house = House::start(&ground).await;
+    house.said("$1", "one").await;
+    house.deliver().await;
+    let forbidden = Fault::Status { status: 403 };
+    let route = "DELETE /rooms/:id/chatMessages/:message";
+    ground.sim.faults().next(route, forbidden, 1);
+    house.happens("$2", delete("$1")).await;
+    house.deliver().await;
+    assert_eq!(house.tally(footbridge_store::Side::Silo).await.failed, 1);
+    ground.delete(&ground.sim.messages(&ground.room.id)[0].id);
+    // Behind what the room is told of the failure.
+    while !matches!(house.heard(1).await[0].action, Action::Delete { .. }) {}
+}
+
+#[tokio::test]
 async fn an_edit_that_comes_too_late_points_to_the_old_text() {
     let ground = Ground::realtime().await;
     let house = House::start(&ground).await;

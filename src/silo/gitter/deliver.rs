@@ -53,8 +53,19 @@ pub async fn perform(
         Step::Remove { target, .. } => {
             // Before the request: Gitter may publish the removal before it answers.
             echoes.removing(target.as_str());
-            client.delete(room, target.as_str()).await?;
-            Ok(Done::Gone(target.clone()))
+            match client.delete(room, target.as_str()).await {
+                Ok(()) => Ok(Done::Gone(target.clone())),
+                Err(fault) => {
+                    if matches!(
+                        fault,
+                        Fault::Closed(_) | Fault::Refused(_) | Fault::Rejected(_)
+                    ) {
+                        // It stands there: whoever deletes it is somebody else.
+                        echoes.not_removed(target.as_str());
+                    }
+                    Err(fault)
+                }
+            }
         }
         // Never planned for this side.
         Step::Send { .. }
