@@ -998,6 +998,22 @@ async fn a_thread_that_we_deleted_unheard_is_deleted_by_nobody() {
     house.hears_nothing_more().await;
 }
 
+#[tokio::test]
+async fn a_file_that_is_only_named_goes_with_its_message() {
+    let ground = Ground::new().await;
+    let house = House::start(&ground).await;
+    thread(&ground, &house).await;
+    ground.sim.describe_no_files();
+    let root = ground.posts()[0].id.clone();
+    let file = Some(("cat.png", b"a cat".as_slice()));
+    ground.sim.edit_files(&root, "root", &[], file);
+    assert_eq!(ground.sim.files_of(&ground.posts()[0]).len(), 1);
+    house.happens("$3", delete("$1")).await;
+    house.deliver().await;
+    assert!(ground.texts().is_empty(), "{:?}", ground.texts());
+    house.hears_nothing_more().await;
+}
+
 /// A house whose messages can no longer be edited in the channel, with a [`thread`].
 async fn with_thread() -> (Ground, House) {
     let ground = Ground::with(Options {

@@ -345,6 +345,12 @@ impl Post {
         !self.is_deleted() && !self.is_old_text() && !self.kind.starts_with("system_")
     }
 
+    /// Whether files hang on it.
+    pub fn has_files(&self) -> bool {
+        let listed = self.file_ids.as_ref();
+        !self.metadata.files.is_empty() || listed.is_some_and(|files| !files.is_empty())
+    }
+
     /// Whether it is gone.
     pub fn is_deleted(&self) -> bool {
         self.delete_at != 0

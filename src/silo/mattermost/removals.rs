@@ -32,18 +32,17 @@ impl Mattermost {
         };
         let answered = post.root_id.is_empty() && post.reply_count > 0;
         let ours = post.user_id == self.me().await?.id;
-        if answered && ours && (replaced || post.metadata.files.is_empty()) {
+        if answered && ours && (replaced || !post.has_files()) {
             let emptied = if replaced {
                 self.client.empty(id, REPLACED).await
             } else {
                 self.client.patch(id, EMPTIED).await
             };
             match emptied {
-                Ok(left) if left.metadata.files.is_empty() => {
-                    return Ok(Done::Emptied(target.clone()));
-                }
+                Ok(left) if !left.has_files() => return Ok(Done::Emptied(target.clone())),
                 // The file is still there: the post goes with the message, once that is deleted.
-                Ok(_) => return Ok(Done::Changed(target.clone())),
+                Ok(_) if replaced => return Ok(Done::Changed(target.clone())),
+                Ok(_) => {}
                 Err(Fault::Gone) => return Ok(Done::Gone(target.clone())),
                 Err(Fault::TooLate | Fault::Forbidden | Fault::Refused(_) | Fault::Rejected(_)) => {
                 }

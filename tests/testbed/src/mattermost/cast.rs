@@ -297,6 +297,11 @@ impl MattermostSim {
         self.world().inner().keeps_files = kept;
     }
 
+    /// Posts name their files from now on and say nothing more of them, as in some answers of the server.
+    pub fn describe_no_files(&self) {
+        self.world().inner().is_terse = true;
+    }
+
     /// The author deletes a post.
     pub fn delete(&self, id: &str) {
         let user = self.author(id);

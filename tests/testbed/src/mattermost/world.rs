@@ -101,6 +101,8 @@ pub(super) struct Inner {
     pub overrides: bool,
     /// Whether a changed post keeps its files whatever the change says of them.
     pub keeps_files: bool,
+    /// Whether posts name their files and say nothing more of them.
+    pub is_terse: bool,
 }
 
 /// The state behind the API.
@@ -470,7 +472,8 @@ impl Inner {
             !other.root_id.is_empty() && other.root_id == post.id && other.delete_at == 0
         });
         let replies: Vec<&Post> = replies.collect();
-        let files = post.file_ids.iter().filter_map(|id| self.files.get(id));
+        let described = post.file_ids.iter().filter(|_| !self.is_terse);
+        let files = described.filter_map(|id| self.files.get(id));
         post.json(&Hanging {
             replies: replies.len(),
             last_reply_at: replies
