@@ -70,14 +70,20 @@ impl Client {
     }
 
     /// Why a change of a post was forbidden. Mattermost forbids changes of posts that do not exist in the same words as those
-    /// that the account has no right to; only reading the post tells them apart.
+    /// that the account has no right to; only reading the post tells them apart, and asking whether we are in its channel.
     async fn explained(&self, id: &str, fault: Fault) -> Fault {
         if !matches!(fault, Fault::Forbidden) {
             return fault;
         }
-        match self.post(id).await {
-            Err(why) => why,
+        let post = match self.post(id).await {
+            Ok(post) => post,
+            Err(why) => return why,
+        };
+        // Everybody may read an open channel, also whoever was removed from it.
+        match self.member(&post.channel_id, "me").await {
             Ok(_) => fault,
+            Err(Fault::Closed(_)) => Fault::Closed(FORBIDDEN_CHANNEL),
+            Err(why) => why,
         }
     }
 

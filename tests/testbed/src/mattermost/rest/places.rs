@@ -76,7 +76,7 @@ pub(super) fn channel_by_names(call: &Call<'_>) -> Answer {
 }
 
 /// A channel that the caller may see: private ones exist for their members only, open ones may be looked at.
-fn find(call: &Call<'_>, is_meant: impl Fn(&Channel) -> bool) -> Result<Channel, No> {
+pub(super) fn find(call: &Call<'_>, is_meant: impl Fn(&Channel) -> bool) -> Result<Channel, No> {
     let inner = call.shared.world.inner();
     let channel = inner.channels.iter().find(|channel| is_meant(channel));
     let channel = channel.ok_or(No::NO_CHANNEL)?;
