@@ -762,6 +762,13 @@ fn react(target: &str, key: &str) -> Action {
     }
 }
 
+fn unreact(target: &str, key: &str) -> Action {
+    Action::Unreact {
+        target: RemoteId::from(target),
+        key: key.to_owned(),
+    }
+}
+
 /// What nobody is told of: posts go while the events about it are lost.
 fn delete_unheard(ground: &Ground) {
     let posts = ground.posts();
@@ -1191,6 +1198,30 @@ async fn a_channel_that_cannot_be_opened_says_what_it_may_be() {
         }
     }
     assert!(why("nowhere/town").await.contains("team"));
+}
+
+#[tokio::test]
+async fn a_reaction_in_an_archived_channel_ends_once_it_is_restored() {
+    let ground = Ground::new().await;
+    let house = House::start(&ground).await;
+    house.said("$1", "one").await;
+    house.happens("$2", react("$1", "🎉")).await;
+    house.deliver().await;
+    assert_eq!(ground.posts()[0].reactions.len(), 1);
+    ground.sim.archive(&ground.channel.id);
+    house.happens("$3", unreact("$1", "🎉")).await;
+    let asked = "DELETE users/:id/posts/:post/reactions/:name";
+    let is_asked = house.until("it was asked for", || {
+        ground.sim.calls().contains_key(asked)
+    });
+    tokio::select! {
+        _ = house.deliver() => panic!("it was given up"),
+        () = is_asked => {}
+    }
+    ground.sim.unarchive(&ground.channel.id);
+    house.deliver().await;
+    assert!(ground.posts()[0].reactions.is_empty());
+    assert_eq!(house.tally(Side::Silo).await.failed, 0);
 }
 
 #[tokio::test]

@@ -26,12 +26,13 @@ pub const ARCHIVED_CHANNEL: &str =
     "The channel is archived on Mattermost; unarchive it, or remove its portal";
 
 /// What Mattermost answers to changes in an archived channel.
-const ARCHIVED: [&str; 5] = [
+const ARCHIVED: [&str; 6] = [
     "api.post.create_post.can_not_post_to_deleted.error",
     "api.post.update_post.can_not_update_post_in_deleted.error",
     "api.post.patch_post.can_not_update_post_in_deleted.error",
     "api.post.delete_post.can_not_delete_post_in_deleted.error",
     "api.reaction.save.archived_channel.app_error",
+    "api.reaction.delete.archived_channel.app_error",
 ];
 
 /// What a request was about.
@@ -352,6 +353,11 @@ mod tests {
             (
                 403,
                 "api.reaction.save.archived_channel.app_error",
+                "closed",
+            ),
+            (
+                403,
+                "api.reaction.delete.archived_channel.app_error",
                 "closed",
             ),
         ] {

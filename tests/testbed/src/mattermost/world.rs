@@ -319,11 +319,19 @@ impl World {
         let mut inner = self.inner();
         let channel = inner.post(id).map(|post| post.channel_id.clone());
         if channel.is_some_and(|channel| inner.is_archived(&channel)) {
-            return Err(No(
-                403,
-                "api.reaction.save.archived_channel.app_error",
-                "You can not react in an archived channel.",
-            ));
+            return Err(if added {
+                No(
+                    403,
+                    "api.reaction.save.archived_channel.app_error",
+                    "You can not react in an archived channel.",
+                )
+            } else {
+                No(
+                    403,
+                    "api.reaction.delete.archived_channel.app_error",
+                    "You can not remove a reaction in an archived channel.",
+                )
+            });
         }
         let post = inner.post_mut(id).filter(|post| post.delete_at == 0);
         let post = post.ok_or(No::NO_POST)?;
