@@ -569,6 +569,29 @@ async fn an_edit_that_comes_too_late_is_a_new_message_and_goes_with_the_old_one(
 }
 
 #[tokio::test]
+async fn d04_what_is_posted_instead_of_an_edit_is_posted_once() {
+    let ground = Ground::with(Options {
+        edit_limit: Some(Duration::ZERO),
+        remembered: Duration::ZERO,
+        ..Options::default()
+    })
+    .await;
+    let house = House::start(&ground).await;
+    house.said("$1", "hi").await;
+    house.deliver().await;
+    ground.lose_answer();
+    house.happens("$2", edit("$1", "hi, all")).await;
+    house.deliver().await;
+    let texts = ground.texts();
+    assert_eq!(texts.len(), 2, "{texts:?}");
+    // What was found belongs to the message like what was made.
+    house.happens("$3", delete("$1")).await;
+    house.deliver().await;
+    assert!(ground.texts().is_empty(), "{:?}", ground.texts());
+    house.hears_nothing_more().await;
+}
+
+#[tokio::test]
 async fn the_servers_request_limit_is_kept() {
     let ground = Ground::with(Options {
         rate_limit: Some((20, 10)),

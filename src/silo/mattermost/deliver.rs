@@ -213,6 +213,16 @@ impl Mattermost {
     }
 }
 
+/// Whether a step may make a post. Whatever else we do twice changes nothing the second time.
+pub(super) fn may_post(step: &Step) -> bool {
+    match step {
+        Step::Post { .. } | Step::Send { .. } => true,
+        // What is posted instead has the same key.
+        Step::Replace { otherwise, .. } => otherwise.is_some(),
+        _ => false,
+    }
+}
+
 /// With the name in front, as far as there is room for it.
 fn with_name<'a>(author: &Sender, content: &'a Content) -> Cow<'a, str> {
     let name = names::shown(&author.name, &author.id);

@@ -296,8 +296,7 @@ impl Outlet for Mattermost {
         step: &Step,
         since: Millis,
     ) -> Result<Option<Done>, SendError> {
-        if !matches!(step, Step::Post { .. } | Step::Send { .. }) {
-            // Whatever else we do twice changes nothing the second time.
+        if !deliver::may_post(step) {
             return Ok(None);
         }
         if self.health.is_signed_out() {
