@@ -37,6 +37,19 @@ const CLOSED: &str = "closed";
 /// No single wait counts for more than this: the process may have been down in between.
 const MOST_BLAMED: Duration = Duration::from_mins(10);
 
+/// A server that asks to be asked again sooner than this is believed once.
+const SHORTEST: Duration = Duration::from_secs(1);
+
+/// How long to wait before the next try of a delivery; `after` is what the other side asked for.
+fn pause(delivery: &Delivery, after: Option<Duration>) -> Duration {
+    match after {
+        None => backoff::after(delivery.attempts + 1),
+        Some(after) if delivery.attempts == 0 => after,
+        // Nobody keeps a lane busy with one message.
+        Some(after) => after.max(SHORTEST),
+    }
+}
+
 /// How much one message may cost.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -107,7 +120,7 @@ impl Lane {
             // Not of the step itself, but of a look that was needed before it: what is in doubt stays so.
             SendError::Limited { after } => {
                 let now = self.clock.now();
-                let wait = after.unwrap_or_else(|| backoff::after(delivery.attempts + 1));
+                let wait = pause(delivery, after);
                 self.postpone(
                     delivery,
                     Setback::of_nobody(now, now.plus(wait), false, kind),
@@ -119,7 +132,7 @@ impl Lane {
                 outcome,
                 source,
             } => {
-                let wait = after.unwrap_or_else(|| backoff::after(delivery.attempts + 1));
+                let wait = pause(delivery, after);
                 warn!(
                     delivery.id = delivery.id.0,
                     attempt = delivery.attempts + 1,
@@ -230,7 +243,7 @@ impl Lane {
             kind, "Nobody can say yet whether a message arrived; looking again later"
         );
         let now = self.clock.now();
-        let wait = after.unwrap_or_else(|| backoff::after(delivery.attempts + 1));
+        let wait = pause(delivery, after);
         let setback = Setback::of_nobody(now, now.plus(wait), false, kind);
         self.postpone(delivery, setback).await
     }

@@ -53,6 +53,14 @@ fn limited() -> SendError {
     }
 }
 
+fn hurried() -> SendError {
+    SendError::Retry {
+        after: Some(Duration::ZERO),
+        outcome: Outcome::NotDone,
+        source: anyhow::anyhow!("at once"),
+    }
+}
+
 async fn bench(directory: &Path, messages: &[&str]) -> Bench {
     let bench = Bench::open(directory).await;
     for text in messages {
@@ -296,6 +304,20 @@ async fn d04_a_look_that_fails_leaves_the_doubt() {
     bench.run(&wall, LONG).await;
     assert_eq!(wall.texts(), ["once"]);
     assert_eq!(bench.tally(Side::Silo).await.delivered, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn d22_who_asks_to_be_asked_again_at_once_is_asked_once_a_second() {
+    let home = tempfile::tempdir().unwrap();
+    let bench = bench(home.path(), &["one"]).await;
+    let wall = Wall::new(true, vec![]);
+    *wall.always.lock().unwrap() = Some(hurried);
+    bench.run(&wall, Duration::from_secs(30)).await;
+    let tries = wall.keys().len();
+    assert!((10..40).contains(&tries), "{tries}");
+    *wall.always.lock().unwrap() = None;
+    bench.run(&wall, LONG).await;
+    assert_eq!(wall.texts(), ["one"]);
 }
 
 #[tokio::test(start_paused = true)]

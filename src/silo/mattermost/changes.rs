@@ -90,7 +90,7 @@ impl Client {
     /// Reacts to a post. That we have done so already is success.
     pub async fn react(&self, post: &str, emoji: &str) -> Result<(), Fault> {
         let me = self.me().await?.id;
-        let mut call = Call::new(Method::POST, Subject::Post, &["reactions"]);
+        let mut call = Call::new(Method::POST, Subject::Reaction, &["reactions"]);
         call.body = Some(json!({ "user_id": me, "post_id": post, "emoji_name": emoji }));
         match self.send(call).await {
             Err(fault) => Err(self.explained(post, fault).await),

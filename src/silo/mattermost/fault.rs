@@ -44,6 +44,8 @@ pub enum Subject {
     Channel,
     /// One post that exists already.
     Post,
+    /// The same, on which a reaction is put.
+    Reaction,
     /// A file.
     File,
 }
@@ -137,6 +139,7 @@ pub fn fault_of(
             Fault::Refused("The message is too long for Mattermost".to_owned())
         }
         (400, Subject::Post) if id.contains("permissions_time_limit") => Fault::TooLate,
+        (429, _) => Fault::Busy { after },
         (413, Subject::File) => {
             Fault::Refused("The file is larger than Mattermost takes".to_owned())
         }
@@ -152,16 +155,19 @@ pub fn fault_of(
              https://<server>/<team>/channels/<channel>",
         ),
         (404, Subject::Channel) => Fault::Closed(NO_CHANNEL),
-        // In answer to a reaction: the name is not known, or names of teams are switched off.
-        (_, Subject::Post) if id.starts_with("app.emoji.") || id.starts_with("api.emoji.") => {
-            Fault::NoEmoji
+        // The name is not known, or names of teams are switched off.
+        (400..=499 | 501, Subject::Reaction) if is_of_emoji(id) => Fault::NoEmoji,
+        // Nothing else that we ask of posts has to do with emoji.
+        (400..=499, Subject::Post) if is_of_emoji(id) => {
+            Fault::Rejected(format!("Mattermost refused it with status {status}"))
         }
-        (_, Subject::Post) if id == "app.reaction.save.save.too_many_reactions" => Fault::Refused(
-            "Mattermost takes no further kind of reaction to that message".to_owned(),
-        ),
-        (404, Subject::Post) => Fault::Gone,
-        (403, Subject::Post) => Fault::Forbidden,
-        (429, _) => Fault::Busy { after },
+        (_, Subject::Reaction) if id == "app.reaction.save.save.too_many_reactions" => {
+            Fault::Refused(
+                "Mattermost takes no further kind of reaction to that message".to_owned(),
+            )
+        }
+        (404, Subject::Post | Subject::Reaction) => Fault::Gone,
+        (403, Subject::Post | Subject::Reaction) => Fault::Forbidden,
         // It is not followed, because the token would go along.
         (300..=399, _) => Fault::Unavailable {
             outcome: outcome_of(repeat),
@@ -176,6 +182,10 @@ pub fn fault_of(
         (413, _) => Fault::Refused("The message is too large for Mattermost".to_owned()),
         (_, _) => Fault::Rejected(format!("Mattermost refused it with status {status}")),
     }
+}
+
+fn is_of_emoji(id: &str) -> bool {
+    id.starts_with("app.emoji.") || id.starts_with("api.emoji.")
 }
 
 /// The fault behind a request that got no answer.
@@ -346,6 +356,9 @@ mod tests {
     #[test]
     fn every_refusal_of_a_reaction_has_one_meaning() {
         for (status, id, meaning) in [
+            (400, "app.emoji.get_by_name.no_result", "slowed"),
+            (429, "app.emoji.get_by_name.no_result", "limited"),
+            (500, "app.emoji.get_by_name.app_error", "not-done"),
             (404, "app.emoji.get_by_name.no_result", "slowed"),
             (501, "api.emoji.disabled.app_error", "slowed"),
             (404, "app.post.get.app_error", "refused"),
@@ -361,8 +374,14 @@ mod tests {
                 "closed",
             ),
         ] {
-            let found = kind(Subject::Post, Repeat::Harmless, status, id);
+            let found = kind(Subject::Reaction, Repeat::Harmless, status, id);
             assert_eq!(found, meaning, "{status} {id}");
+        }
+        // No other request is refused for an emoji.
+        for (status, meaning) in [(400, "rejected"), (404, "rejected"), (501, "not-done")] {
+            let id = "app.emoji.get_by_name.no_result";
+            let found = kind(Subject::Post, Repeat::Harmless, status, id);
+            assert_eq!(found, meaning, "{status}");
         }
     }
 }
