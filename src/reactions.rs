@@ -40,7 +40,7 @@ pub struct Reacted {
     pub gone: bool,
     /// What shows it, on behalf of all that are shown by the same.
     pub shown: Option<Copy>,
-    /// Whether that is a line of text.
+    /// Whether a line of text shows it, with or without others.
     pub line: bool,
 }
 

@@ -320,6 +320,9 @@ impl Lane {
             (done, about_reactions)
         {
             self.store.step_hidden(delivery.id, remote, last).await?;
+        } else if let (Done::Changed(_), Step::Replace { .. }, true) = (done, step, about_reactions)
+        {
+            self.store.step_told(delivery.id, last).await?;
         } else if let (Some(copy), Action::Edit { target, .. }) = (made, &message.action) {
             // What an edit made belongs to the original: when that is taken back, so is this.
             let made = (&delivery.to, copy, replaces);

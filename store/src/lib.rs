@@ -28,6 +28,7 @@ mod commands;
 mod story;
 mod links;
 mod reactions;
+mod told;
 mod pictures;
 mod said;
 mod offers;

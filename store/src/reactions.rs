@@ -9,7 +9,7 @@ use crate::{
     links,
     outbox::{self, advance},
     seal::Cell,
-    settle,
+    settle, told,
 };
 
 /// One person's reaction to a message, as far as another place knows of it.
@@ -21,7 +21,7 @@ pub struct Reaction {
     pub gone: bool,
     /// What shows it; one reaction keeps that for all that are shown by the same.
     pub shown: Option<Copy>,
-    /// Whether that is a line of text.
+    /// Whether a line of text shows it, with or without others.
     pub line: bool,
 }
 
@@ -202,7 +202,7 @@ impl Store {
                 bundle::link_made(desk, &debt, &made)?;
                 desk.sql
                     .prepare_cached(
-                        "UPDATE reaction SET shown = NULL, shown_letter = NULL, line = 0
+                        "UPDATE reaction SET shown = NULL, shown_letter = NULL
                          WHERE target_id = ?1 AND to_place = ?2 AND line = 1",
                     )?
                     .execute(params![target, debt.to])?;
@@ -292,6 +292,7 @@ fn hide(desk: &Desk<'_>, place: &Place, remote: &RemoteId) -> Result<(), Fault> 
         )?
         .collect::<Result<Vec<EntryId>, _>>()?;
     for target in targets {
+        told::end(desk.sql, target, place)?;
         tidy(desk, target, place)?;
     }
     Ok(())
@@ -313,7 +314,7 @@ fn forget(desk: &Desk<'_>, place: &Place, message: &RemoteId) -> Result<(), Faul
 }
 
 /// What was taken back and shows nothing is needed no more.
-fn tidy(desk: &Desk<'_>, target: EntryId, place: &Place) -> Result<(), Fault> {
+pub(crate) fn tidy(desk: &Desk<'_>, target: EntryId, place: &Place) -> Result<(), Fault> {
     let rows = desk
         .sql
         .prepare_cached(

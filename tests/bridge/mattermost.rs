@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use footbridge::{
     clock::Clock,
     message::{Action, Message, Style},
+    outlet::{SendError, Step},
     secret::Secret,
     silo::{
         FeedState, Silo, SiloError,
@@ -915,6 +916,66 @@ async fn an_emoji_that_the_server_has_no_name_for_is_told_in_words() {
     );
     let names: Vec<String> = ground.posts()[0].reactions.keys().cloned().collect();
     assert_eq!(names, ["tada"]);
+}
+
+#[tokio::test]
+async fn what_was_told_in_a_line_stays_told_there_after_a_restart() {
+    let ground = Ground::with(Options {
+        knows_emoji: true,
+        ..Options::default()
+    })
+    .await;
+    let house = House::start(&ground).await;
+    house.said("$1", "one").await;
+    house.happens("$2", react("$1", ":party_parrot:")).await;
+    house.happens_by("$3", "Bob", react("$1", ":shipit:")).await;
+    house.deliver().await;
+    assert_eq!(ground.texts()[1..], [":party_parrot: Ann · :shipit: Bob"]);
+    let mut house = house.rebuild(&ground).await;
+    house.listen().await;
+    house.happens("$4", unreact("$1", ":party_parrot:")).await;
+    house.deliver().await;
+    assert_eq!(ground.texts()[1..], [":shipit: Bob"]);
+    let mut house = house.rebuild(&ground).await;
+    house.listen().await;
+    // What is told anew leaves nothing out.
+    house.happens("$5", react("$1", "🫠")).await;
+    house.deliver().await;
+    assert_eq!(ground.texts()[1..], [":shipit: Bob · 🫠 Ann"]);
+    let asked = ground.sim.calls()["POST reactions"];
+    assert_eq!(asked, 2, "each name is asked for once");
+    // All that is told of one message ends with its line.
+    house.happens("$6", unreact("$1", "🫠")).await;
+    house
+        .happens_by("$7", "Bob", unreact("$1", ":shipit:"))
+        .await;
+    house.deliver().await;
+    assert_eq!(ground.texts(), ["**Ann**: one"]);
+    let tally = house.tally(Side::Silo).await;
+    assert_eq!((tally.failed, tally.pending), (0, 0));
+}
+
+#[tokio::test]
+async fn an_emoji_that_two_lanes_find_missing_at_once_is_refused_to_neither() {
+    let ground = Ground::with(Options {
+        knows_emoji: true,
+        ..Options::default()
+    })
+    .await;
+    let house = House::start(&ground).await;
+    house.said("$1", "one").await;
+    house.deliver().await;
+    let step = Step::React {
+        target: RemoteId::from(ground.posts()[0].id.as_str()),
+        key: ":party_parrot:".to_owned(),
+        openly: false,
+        own: false,
+    };
+    for key in ["one.0", "two.0"] {
+        let reacted = house.silo.perform(&house.channel.place, key, &step).await;
+        let reacted = reacted.unwrap_err();
+        assert!(matches!(reacted, SendError::Retry { .. }), "{reacted}");
+    }
 }
 
 /// A thread whose first message is Ann's, with answers of Bob's and of Cy's in the room.

@@ -60,12 +60,12 @@ impl Mattermost {
                 let Some(name) = emoji::name_of(key) else {
                     return Err(Fault::Refused("Mattermost has no such emoji".to_owned()));
                 };
-                match self.client.react(target.as_str(), &name).await {
-                    Err(Fault::NoEmoji) if !self.lacking.note(&name) => {
-                        return Err(Fault::Refused(Fault::NoEmoji.to_string()));
-                    }
-                    reacted => reacted?,
+                let reacted = self.client.react(target.as_str(), &name).await;
+                if matches!(reacted, Err(Fault::NoEmoji)) {
+                    // Planned anew it is told, also where another lane found out meanwhile.
+                    self.lacking.note(&name);
                 }
+                reacted?;
                 Ok(Done::Shown(Copy {
                     remote: RemoteId(format!("{target}/{name}")),
                     thread: None,

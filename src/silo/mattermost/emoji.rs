@@ -9,7 +9,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::reactions;
+use crate::reactions::{self, Reacted};
 
 /// How a name ends that says a colour of skin.
 const SKIN: &str = "_skin_tone";
@@ -97,8 +97,8 @@ fn without_skin(name: &str) -> Option<&str> {
 pub struct Lacking(Mutex<HashMap<String, Instant>>);
 
 impl Lacking {
-    /// The server does not have this. Answers whether that is new.
-    pub fn note(&self, name: &str) -> bool {
+    /// The server does not have this.
+    pub fn note(&self, name: &str) {
         let mut names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         names.retain(|_, since| since.elapsed() < LACKING);
         if names.len() >= MOST_LACKING
@@ -107,7 +107,7 @@ impl Lacking {
             let oldest = oldest.0.clone();
             names.remove(&oldest);
         }
-        names.insert(name.to_owned(), Instant::now()).is_none()
+        names.insert(name.to_owned(), Instant::now());
     }
 
     /// Whether the server does not have this, as far as is known.
@@ -116,6 +116,38 @@ impl Lacking {
         names
             .get(name)
             .is_some_and(|since| since.elapsed() < LACKING)
+    }
+}
+
+/// Which reactions to a message are told in words. What was told once is told as long as anybody means it, whatever is
+/// remembered of the server: a line names who does.
+pub struct Told<'a> {
+    lacking: &'a Lacking,
+    /// By name: whether a reaction of ours shows it, and whether the line tells it.
+    known: HashMap<String, (bool, bool)>,
+}
+
+impl<'a> Told<'a> {
+    /// `reacted` is all that is known of the message.
+    pub fn of(lacking: &'a Lacking, reacted: &[Reacted]) -> Self {
+        let mut known: HashMap<String, (bool, bool)> = HashMap::new();
+        for one in reacted {
+            if let Some(name) = name_of(&one.letter.key) {
+                let (is_shown, is_told) = known.entry(name).or_default();
+                *is_shown |= one.shown.is_some() && !one.line;
+                *is_told |= one.line;
+            }
+        }
+        Self { lacking, known }
+    }
+
+    /// The name of the emoji that shows it; `None` for what is told.
+    pub fn shown_as(&self, key: &str) -> Option<String> {
+        name_of(key).filter(|name| match self.known.get(name) {
+            Some((true, _)) => true,
+            Some((false, true)) => false,
+            _ => !self.lacking.has(name),
+        })
     }
 }
 
@@ -193,13 +225,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_a_server_lacks_is_remembered_for_a_while() {
         let lacking = Lacking::default();
-        assert!(lacking.note("parrot") && !lacking.note("parrot"));
+        lacking.note("parrot");
         assert!(lacking.has("parrot") && !lacking.has("tada"));
         for number in 0..MOST_LACKING {
             lacking.note(&number.to_string());
         }
         assert_eq!(lacking.0.lock().unwrap().len(), MOST_LACKING);
         tokio::time::advance(LACKING).await;
-        assert!(!lacking.has("1") && lacking.note("1"));
+        assert!(!lacking.has("1"));
     }
 }

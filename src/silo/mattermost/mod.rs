@@ -213,16 +213,17 @@ impl Outlet for Mattermost {
         openly: bool,
         now: Millis,
     ) -> Plan {
-        let name_of = |key: &str| emoji::name_of(key).filter(|name| !self.lacking.has(name));
-        let is_told = |key: &str| name_of(key).is_none();
-        match (outgoing.copies.first(), name_of(key)) {
+        let told = emoji::Told::of(&self.lacking, reacted);
+        match (outgoing.copies.first(), told.shown_as(key)) {
             // All colours of skin are one there.
             (Some(copy), Some(name)) => {
-                let same = (key, |other: &str| name_of(other).as_ref() == Some(&name));
-                mirrored(reacted, same, &copy.remote, openly)
+                let alike = |other: &str| emoji::name_of(other).as_ref() == Some(&name);
+                mirrored(reacted, (key, alike), &copy.remote, openly)
             }
             // What is no emoji there is told.
-            _ => plan::reactions_told(&self.rules(), outgoing, reacted, now, is_told),
+            _ => plan::reactions_told(&self.rules(), outgoing, reacted, now, |key| {
+                told.shown_as(key).is_none()
+            }),
         }
     }
 
