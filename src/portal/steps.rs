@@ -1,7 +1,7 @@
 //! The steps of a plan, one after the other: each waits for its turn, is looked for where it is in doubt, is noted
 //! before it is tried, and is settled before the next.
 
-use footbridge_store::{Along, Copy, Delivery, Error, Millis};
+use footbridge_store::{Along, Copy, Delivery, Emptied, Error, Millis};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -305,7 +305,11 @@ impl Lane {
             Action::React { .. } | Action::Unreact { .. } | Action::Delete { .. }
         );
         if let Done::Emptied(remote) = done {
-            let emptied = self.store.step_emptied(delivery.id, remote, last);
+            let why = match step {
+                Step::Remove { replaced: true, .. } => Emptied::Replaced,
+                _ => Emptied::Deleted,
+            };
+            let emptied = self.store.step_emptied(delivery.id, (remote, why), last);
             emptied.await?;
         } else if let Done::Struck { target, slot, by } = done {
             let struck = self.store.struck(delivery.id, (target, *slot), by, last);

@@ -86,7 +86,7 @@ pub use invites::RefusedInvite;
 pub use journal::{Accepted, Arrival, Batch, Waiting};
 pub use keyless::Keyless;
 pub use linked::Linked;
-pub use links::{Copies, Copy};
+pub use links::{Copies, Copy, Emptied};
 pub use missing::{Overdue, Resolved};
 pub use openings::LinkMark;
 pub use outbox::{Delivery, Doubt, Head, Tally, Tell, Undelivered};

@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::{
     DeliveryId, EntryId, Error, Millis, Place, RemoteId, Store, along, database::Fault, outbox,
-    settle,
+    reactions, settle,
 };
 
 /// The slot of a link to an event that is the entry's alone.
@@ -54,6 +54,15 @@ pub struct Copies {
     pub shared: bool,
     /// A delivery of the entry to that place that is still owed.
     pub owed: Option<DeliveryId>,
+}
+
+/// Why a copy says nothing any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Emptied {
+    /// Its message was deleted.
+    Deleted,
+    /// Its message was edited, and other copies say it.
+    Replaced,
 }
 
 impl Store {
@@ -109,12 +118,12 @@ impl Store {
         .await
     }
 
-    /// The present step is done: a copy says nothing any more, and stands there for what hangs on it. Otherwise as
-    /// [`Store::step_done`].
+    /// The present step is done: a copy says nothing any more, and stands there for what hangs on it. Of a message that is
+    /// deleted nobody is of any mind. Otherwise as [`Store::step_done`].
     pub async fn step_emptied(
         &self,
         delivery: DeliveryId,
-        copy: &RemoteId,
+        (copy, emptied): (&RemoteId, Emptied),
         last: bool,
     ) -> Result<(), Error> {
         let copy = copy.clone();
@@ -125,6 +134,9 @@ impl Store {
             };
             empty(desk.sql, &debt.to, &copy)?;
             along::forget(desk.sql, delivery)?;
+            if emptied == Emptied::Deleted {
+                reactions::forget(desk, &debt.to, &copy)?;
+            }
             outbox::advance(desk, &debt, last)
         })
         .await

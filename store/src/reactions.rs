@@ -299,7 +299,7 @@ fn hide(desk: &Desk<'_>, place: &Place, remote: &RemoteId) -> Result<(), Fault> 
 }
 
 /// Nobody is of any mind about what is gone.
-fn forget(desk: &Desk<'_>, place: &Place, message: &RemoteId) -> Result<(), Fault> {
+pub(crate) fn forget(desk: &Desk<'_>, place: &Place, message: &RemoteId) -> Result<(), Fault> {
     let rows = desk
         .sql
         .prepare_cached(

@@ -1090,6 +1090,42 @@ async fn a_thread_that_we_deleted_unheard_is_deleted_by_nobody() {
 }
 
 #[tokio::test]
+async fn an_emptied_message_keeps_no_reaction_of_ours() {
+    let ground = Ground::new().await;
+    let house = House::start(&ground).await;
+    thread(&ground, &house).await;
+    house.happens("$r1", react("$1", "🎉")).await;
+    house.happens("$r2", react("$1", "🤨")).await;
+    house.deliver().await;
+    let root = ground.posts()[0].id.clone();
+    ground.sim.react(&ground.bob.id, &root, "tada");
+    house.heard(1).await;
+    let (room, channel) = (&house.portal.room, &house.channel.place);
+    let message = RemoteId::from("$1");
+    let known = house.store().copies(room, &message, channel).await;
+    let entry = known.unwrap().entry.unwrap();
+    assert_eq!(ground.posts()[0].reactions.len(), 2);
+    house.happens("$3", delete("$1")).await;
+    house.deliver().await;
+    assert_eq!(ground.texts()[0], "*(message deleted)*");
+    let left: Vec<_> = ground.posts()[0].reactions["tada"]
+        .keys()
+        .cloned()
+        .collect();
+    assert_eq!(
+        (ground.posts()[0].reactions.len(), left),
+        (1, vec![ground.bob.id.clone()])
+    );
+    // Nothing is kept of whose they were.
+    let kept = house.store().reactions(entry, channel).await.unwrap();
+    assert!(kept.is_empty(), "{}", kept.len());
+    house.happens("$r3", unreact("$1", "🎉")).await;
+    house.deliver().await;
+    assert_eq!(house.tally(Side::Silo).await.failed, 0);
+    house.hears_nothing_more().await;
+}
+
+#[tokio::test]
 async fn a_file_that_is_only_named_goes_with_its_message() {
     let ground = Ground::new().await;
     let house = House::start(&ground).await;

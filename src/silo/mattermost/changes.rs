@@ -5,7 +5,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{
-    api::{Listing, Post},
+    api::{Listing, Post, Reaction},
     client::{Call, Client},
     fault::{FORBIDDEN_CHANNEL, Fault, Subject},
 };
@@ -26,6 +26,13 @@ impl Client {
         let path = ["posts", id, "thread"];
         let listing = self.ask::<Listing>(Call::get(Subject::Post, &path)).await?;
         Ok(listing.oldest_first().0)
+    }
+
+    /// What people think of a post. There is no list where nobody thinks anything.
+    pub async fn reactions(&self, id: &str) -> Result<Vec<Reaction>, Fault> {
+        let path = ["posts", id, "reactions"];
+        let found: Option<_> = self.ask(Call::get(Subject::Post, &path)).await?;
+        Ok(found.unwrap_or_default())
     }
 
     /// Changes the text of a post of ours.

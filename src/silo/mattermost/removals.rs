@@ -19,6 +19,9 @@ const REPLACED: &str = "*(replaced by an edit)*";
 /// counts as gone with it.
 const MOST_ANSWERS: u64 = 1_000;
 
+/// The most reactions that are taken from a post before it is emptied. Mattermost takes fewer different ones.
+const MOST_REACTIONS: usize = 500;
+
 impl Mattermost {
     /// Takes a post back. Mattermost deletes a whole thread with its first post, whoever wrote what stands in it: where
     /// others have answered, the text goes and the thread stays. Who deletes a message wants its file gone for everybody, so
@@ -36,7 +39,10 @@ impl Mattermost {
             let emptied = if replaced {
                 self.client.empty(id, REPLACED).await
             } else {
-                self.client.patch(id, EMPTIED).await
+                match self.withdraw(id).await {
+                    Ok(()) => self.client.patch(id, EMPTIED).await,
+                    Err(fault) => Err(fault),
+                }
             };
             match emptied {
                 Ok(left) if !left.has_files() => return Ok(Done::Emptied(target.clone())),
@@ -76,6 +82,28 @@ impl Mattermost {
                 Err(fault)
             }
         }
+    }
+
+    /// Takes our reactions from a post: nobody is of any mind about what is deleted.
+    async fn withdraw(&self, id: &str) -> Result<(), Fault> {
+        let me = &self.me().await?.id;
+        // The words matter more.
+        let or_not = |fault| match fault {
+            Fault::Forbidden | Fault::Refused(_) | Fault::Rejected(_) => Ok(()),
+            fault => Err(fault),
+        };
+        let reactions = match self.client.reactions(id).await {
+            Ok(reactions) => reactions,
+            Err(fault) => return or_not(fault),
+        };
+        let ours = reactions
+            .into_iter()
+            .filter(|reaction| reaction.user_id == *me);
+        for reaction in ours.take(MOST_REACTIONS) {
+            let ended = self.client.unreact(id, &reaction.emoji_name).await;
+            ended.or_else(or_not)?;
+        }
+        Ok(())
     }
 
     /// What goes with the first post of a thread: the answers that are there now, and those that are written until then.

@@ -1,7 +1,7 @@
 //! What arrives: accepted once, fanned out, held for its key; and the progress kept with it.
 
 use footbridge_store::{
-    Accepted, Along, Batch, Flag, Gap, Head, Millis, Payload, Place, RemoteId, Undelivered,
+    Accepted, Along, Batch, Emptied, Flag, Gap, Head, Millis, Payload, Place, RemoteId, Undelivered,
 };
 
 use crate::ground::{
@@ -312,7 +312,7 @@ async fn an_emptied_copy_is_no_copy_but_answers_to_it_belong_there() {
     ground.accept(vec![deletion]).await;
     let copy = RemoteId::from("g1");
     let delivery = ground.ready(lane).await;
-    let emptied = store.step_emptied(delivery.id, &copy, true);
+    let emptied = store.step_emptied(delivery.id, (&copy, Emptied::Deleted), true);
     emptied.await.unwrap();
     let from = RemoteId::from("$1");
     let copies = store.copies(&ground.room, &from, &channel).await.unwrap();
@@ -386,7 +386,7 @@ async fn what_goes_with_a_message_is_ours_only_while_we_delete_that() {
     let delivery = ground.ready(lane).await;
     let noted = store.takes_along(delivery.id, &channel, along(&["b"]));
     noted.await.unwrap();
-    let emptied = store.step_emptied(delivery.id, &gone, true);
+    let emptied = store.step_emptied(delivery.id, (&gone, Emptied::Deleted), true);
     emptied.await.unwrap();
     assert!(!goes("b", 3).await);
 }
