@@ -194,6 +194,9 @@ pub enum Done {
     Gone(RemoteId),
     /// This message says nothing any more, but stands there because others have answered to it.
     Emptied(RemoteId),
+    /// Something of this message could not be taken away without what others have answered to it: it goes when its original
+    /// is deleted.
+    Kept(RemoteId),
     /// This reaction of our own is there now.
     Shown(Copy),
     /// This reaction of our own is gone.

@@ -32,7 +32,7 @@ use tracing::debug;
 
 use batch::Gathered;
 pub use choice::Choice;
-use edits::with_edits;
+use edits::{with_edits, with_kept};
 pub use failure::Limits;
 pub use peers::Peers;
 use taken_back::{Present, without};
@@ -310,6 +310,7 @@ impl Lane {
             && self.take_back_failed(delivery, target).await?
             && known.copies.is_empty()
             && known.edits.is_empty()
+            && known.kept.is_empty()
         {
             return Ok(Ok(Plan::Skip(batch::DELETED.to_owned())));
         }
@@ -335,6 +336,7 @@ impl Lane {
         let plan = plan.map(|plan| with_edits(plan, message, &known));
         match (plan, &message.action) {
             (Ok(plan), Action::Delete { .. }) => {
+                let plan = with_kept(plan, &known.kept);
                 self.and_its_line(delivery, &known, plan).await.map(Ok)
             }
             (plan, _) => Ok(plan),

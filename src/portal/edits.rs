@@ -59,6 +59,22 @@ pub(super) fn with_edits(plan: Plan, message: &Message, known: &Copies) -> Plan 
     Plan::Steps(steps.into_iter().chain(behind).collect())
 }
 
+/// The plan of a deletion, with what an edit had to leave.
+pub(super) fn with_kept(plan: Plan, kept: &[RemoteId]) -> Plan {
+    if kept.is_empty() {
+        return plan;
+    }
+    let steps = match plan {
+        Plan::Steps(steps) => steps,
+        Plan::Skip(_) => Vec::new(),
+    };
+    let kept = kept.iter().map(|kept| Step::Remove {
+        target: kept.clone(),
+        replaced: false,
+    });
+    Plan::Steps(steps.into_iter().chain(kept).collect())
+}
+
 impl Lane {
     /// What failed and is kept of a message that its author takes back is not tried again. Answers whether that was so.
     pub(super) async fn take_back_failed(
@@ -225,5 +241,15 @@ mod tests {
         assert_eq!(redacted(MOST_EDITS - 1), []);
         assert_eq!(redacted(MOST_EDITS), [remove("$a0")]);
         assert_eq!(redacted(MOST_EDITS * 2), ["$a0", "$a1"].map(remove));
+    }
+
+    #[test]
+    fn what_an_edit_had_to_leave_goes_with_the_message() {
+        let kept = [RemoteId::from("$k")];
+        let plan = with_kept(Plan::Steps(vec![remove("$a")]), &kept);
+        assert_eq!(plan, Plan::Steps(["$a", "$k"].map(remove).to_vec()));
+        let skip = || Plan::Skip("unknown-target".to_owned());
+        assert_eq!(with_kept(skip(), &kept), Plan::Steps(vec![remove("$k")]));
+        assert_eq!(with_kept(skip(), &[]), skip());
     }
 }

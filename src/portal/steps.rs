@@ -295,6 +295,7 @@ impl Lane {
             Done::Changed(_)
             | Done::Emptied(_)
             | Done::Struck { .. }
+            | Done::Kept(_)
             | Done::TakesAlong(_)
             | Done::Shown(_)
             | Done::Hidden(_) => (None, None, None),
@@ -304,9 +305,10 @@ impl Lane {
             message.action,
             Action::React { .. } | Action::Unreact { .. } | Action::Delete { .. }
         );
-        if let Done::Emptied(remote) = done {
-            let why = match step {
-                Step::Remove { replaced: true, .. } => Emptied::Replaced,
+        if let Done::Emptied(remote) | Done::Kept(remote) = done {
+            let why = match (step, done) {
+                (_, Done::Kept(_)) => Emptied::Kept,
+                (Step::Remove { replaced: true, .. }, _) => Emptied::Replaced,
                 _ => Emptied::Deleted,
             };
             let emptied = self.store.step_emptied(delivery.id, (remote, why), last);

@@ -52,6 +52,8 @@ pub struct Copies {
     pub slot: Option<u32>,
     /// Whether parts of other entries still stand in that copy.
     pub shared: bool,
+    /// What an edit replaced and could not take away wholly: no later edit changes it, and it goes with the message.
+    pub kept: Vec<RemoteId>,
     /// A delivery of the entry to that place that is still owed.
     pub owed: Option<DeliveryId>,
 }
@@ -63,6 +65,8 @@ pub enum Emptied {
     Deleted,
     /// Its message was edited, and other copies say it.
     Replaced,
+    /// The same, but something of it could not be taken away: it goes with the message.
+    Kept,
 }
 
 impl Store {
@@ -89,6 +93,7 @@ impl Store {
                 edits: edits_of(desk.sql, entry, &to)?,
                 slot: slot_of(desk.sql, entry, &to)?,
                 shared: is_shared(desk.sql, entry, &to)?,
+                kept: kept_of(desk.sql, entry, &to)?,
                 owed: desk
                     .sql
                     .prepare_cached("SELECT id FROM outbox WHERE entry_id = ?1 AND to_place = ?2")?
@@ -132,7 +137,7 @@ impl Store {
                 outbox::note(0, delivery);
                 return Ok(());
             };
-            empty(desk.sql, &debt.to, &copy)?;
+            empty(desk.sql, &debt.to, &copy, emptied == Emptied::Kept)?;
             along::forget(desk.sql, delivery)?;
             if emptied == Emptied::Deleted {
                 reactions::forget(desk, &debt.to, &copy)?;
@@ -352,16 +357,34 @@ pub(crate) fn link_made(
     Ok(())
 }
 
+fn kept_of(sql: &Connection, entry: EntryId, place: &Place) -> Result<Vec<RemoteId>, Fault> {
+    Ok(sql
+        .prepare_cached(
+            "SELECT remote FROM link WHERE entry_id = ?1 AND place = ?2 AND kept = 1 ORDER BY part",
+        )?
+        .query_map(params![entry, place], |row| row.get(0))?
+        .collect::<Result<_, _>>()?)
+}
+
 /// The copy says nothing any more, but what answers to it hangs on it.
-pub(crate) fn empty(sql: &Connection, place: &Place, remote: &RemoteId) -> Result<(), Fault> {
-    sql.prepare_cached("UPDATE link SET gone = 1, emptied = 1 WHERE place = ?1 AND remote = ?2")?
-        .execute(params![place, remote])?;
+pub(crate) fn empty(
+    sql: &Connection,
+    place: &Place,
+    remote: &RemoteId,
+    kept: bool,
+) -> Result<(), Fault> {
+    sql.prepare_cached(
+        "UPDATE link SET gone = 1, emptied = 1, kept = ?3 WHERE place = ?1 AND remote = ?2",
+    )?
+    .execute(params![place, remote, kept])?;
     Ok(())
 }
 
 /// The copy is gone. Its id stays known, so that a late echo of it is no new message.
 pub(crate) fn unlink(sql: &Connection, place: &Place, remote: &RemoteId) -> Result<(), Fault> {
-    sql.prepare_cached("UPDATE link SET gone = 1, emptied = 0 WHERE place = ?1 AND remote = ?2")?
-        .execute(params![place, remote])?;
+    sql.prepare_cached(
+        "UPDATE link SET gone = 1, emptied = 0, kept = 0 WHERE place = ?1 AND remote = ?2",
+    )?
+    .execute(params![place, remote])?;
     Ok(())
 }

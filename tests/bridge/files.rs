@@ -333,7 +333,10 @@ async fn an_edit_that_brings_another_file_keeps_what_others_answered() {
         let mut edit = later.remove(0);
         edit["m.new_content"] = edit.clone();
         edit["m.relates_to"] = json!({"rel_type": "m.replace", "event_id": sent[0]});
-        town.ann.send(room, "m.room.message", edit).await.unwrap();
+        town.ann
+            .send(room, "m.room.message", edit.clone())
+            .await
+            .unwrap();
         let carried = || {
             let posts = posts().into_iter();
             let carried = posts.map(|post| {
@@ -358,6 +361,13 @@ async fn an_edit_that_brings_another_file_keeps_what_others_answered() {
             second(),
         ];
         assert!(carried() == left, "{:?}", carried());
+        // What is replaced is replaced: a later edit changes the words of what stands in its place, and no file again.
+        let mut edit = edit.clone();
+        edit["m.new_content"]["body"] = json!("third");
+        town.ann.send(room, "m.room.message", edit).await.unwrap();
+        let third = || ("third".to_owned(), vec!["second.png".to_owned()]);
+        wait(&town, "the later edit", || carried()[3..] == [third()]).await;
+        assert!(carried()[..3] == left[..3], "{:?}", carried());
         // Whatever the server kept of it, nothing of a deleted message stays.
         town.ann.redact(room, &sent[0]).await.unwrap();
         let left: &[_] = if is_kept { &[second()] } else { &left[..3] };

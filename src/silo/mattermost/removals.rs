@@ -46,17 +46,16 @@ impl Mattermost {
             };
             match emptied {
                 Ok(left) if !left.has_files() => return Ok(Done::Emptied(target.clone())),
-                // The file is still there: the post goes with the message, once that is deleted.
-                Ok(_) if replaced => return Ok(Done::Changed(target.clone())),
-                Ok(_) => {}
+                // The file is still there, or the text is.
+                Ok(_)
+                | Err(Fault::TooLate | Fault::Forbidden | Fault::Refused(_) | Fault::Rejected(_)) =>
+                    {}
                 Err(Fault::Gone) => return Ok(Done::Gone(target.clone())),
-                Err(Fault::TooLate | Fault::Forbidden | Fault::Refused(_) | Fault::Rejected(_)) => {
-                }
                 Err(fault) => return Err(fault),
             }
         }
         if answered && replaced {
-            return Ok(Done::Changed(target.clone()));
+            return Ok(Done::Kept(target.clone()));
         }
         if answered {
             return match self.along(&post).await {

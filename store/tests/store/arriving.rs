@@ -334,6 +334,30 @@ async fn an_emptied_copy_is_no_copy_but_answers_to_it_belong_there() {
 }
 
 #[tokio::test]
+async fn what_an_edit_could_not_take_away_is_no_copy_and_goes_with_the_message() {
+    let ground = Ground::with_one_portal().await;
+    let (lane, channel) = (to_silo(&ground.a), ground.a.channel.clone());
+    let store = &ground.store;
+    ground.accept(vec![letter(&ground.room, "$1")]).await;
+    ground.deliver(lane, "g1").await;
+    let mut edit = letter(&ground.room, "$2");
+    edit.message = None;
+    ground.accept(vec![edit]).await;
+    let copy = RemoteId::from("g1");
+    let delivery = ground.ready(lane).await;
+    let emptied = store.step_emptied(delivery.id, (&copy, Emptied::Kept), true);
+    emptied.await.unwrap();
+    let from = RemoteId::from("$1");
+    let known = async || store.copies(&ground.room, &from, &channel).await.unwrap();
+    assert_eq!(
+        (known().await.copies, known().await.kept),
+        (vec![], vec![copy.clone()])
+    );
+    store.copy_is_gone(&channel, &copy).await.unwrap();
+    assert!(known().await.kept.is_empty());
+}
+
+#[tokio::test]
 async fn what_goes_with_a_message_is_ours_only_while_we_delete_that() {
     let ground = Ground::with_one_portal().await;
     let (lane, channel) = (to_silo(&ground.a), ground.a.channel.clone());
