@@ -1353,12 +1353,17 @@ async fn an_archived_channel_is_closed_until_it_is_restored() {
         .until("the channel is closed", || house.silo.closed() == 1)
         .await;
     // Nor is it open for a connection that finds it so.
-    let before = ground.sim.calls()["GET websocket"];
+    let looks = || ground.sim.calls()["GET channels/:id"];
+    let before = looks();
     ground.sim.cut(Cut::Close);
     house
-        .until("it is looked at again", || {
-            ground.sim.calls()["GET websocket"] > before && ground.sim.open_sockets() == 1
-        })
+        .until("it is looked at again", || looks() > before)
+        .await;
+    // The next look begins when this one has ended.
+    let before = looks();
+    ground.sim.join(&ground.channel.id, &ground.bridge.id);
+    house
+        .until("it is looked at once more", || looks() > before)
         .await;
     assert_eq!(house.silo.closed(), 1);
     ground.sim.unarchive(&ground.channel.id);
