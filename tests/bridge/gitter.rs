@@ -521,6 +521,32 @@ async fn answers_go_into_threads_of_one_level() {
 }
 
 #[tokio::test]
+async fn whoever_was_banned_changes_messages_once_let_in_again() {
+    for change in [edit("$1", "one, corrected"), delete("$1")] {
+        let ground = Ground::realtime().await;
+        let house = House::start(&ground).await;
+        house.said("$1", "one").await;
+        house.deliver().await;
+        ground.ban();
+        house.happens("$2", change).await;
+        let asked = || ground.sim.calls().get("GET /rooms/:id").copied();
+        let before = asked();
+        let is_asked = house.until("it is looked into", || asked() > before);
+        tokio::select! {
+            _ = house.deliver() => panic!("it was given up"),
+            () = is_asked => {}
+        }
+        ground
+            .sim
+            .unban(&ground.room.id, &ground.bridge.id)
+            .unwrap();
+        house.deliver().await;
+        let tally = house.tally(footbridge_store::Side::Silo).await;
+        assert_eq!((tally.failed, tally.delivered), (0, 2));
+    }
+}
+
+#[tokio::test]
 async fn a_silent_ban_is_noticed() {
     let ground = Ground::realtime().await;
     let house = House::start(&ground).await;

@@ -253,13 +253,22 @@ impl Client {
     pub async fn edit(&self, room: &str, id: &str, text: &str) -> Result<ChatMessage, Fault> {
         let path = ["rooms", room, "chatMessages", id];
         let body = json!({ "text": fitting(text)? });
-        self.ask(Call::write(
-            Method::PUT,
-            Subject::Message,
-            &path,
-            Some(body),
-        ))
-        .await
+        let call = Call::write(Method::PUT, Subject::Message, &path, Some(body));
+        match self.ask(call).await {
+            Err(fault) => Err(self.explained(room, fault).await),
+            edited => edited,
+        }
+    }
+
+    /// Why a change was forbidden: whoever is banned from a room may not change their messages in it, either.
+    async fn explained(&self, room: &str, fault: Fault) -> Fault {
+        if !matches!(fault, Fault::Forbidden) {
+            return fault;
+        }
+        match self.room(room).await {
+            Ok(_) => fault,
+            Err(why) => why,
+        }
     }
 
     /// Deletes a message of ours. Gone already is success.
@@ -270,7 +279,7 @@ impl Client {
             .await
         {
             Ok(_) | Err(Fault::Gone) => Ok(()),
-            Err(fault) => Err(fault),
+            Err(fault) => Err(self.explained(room, fault).await),
         }
     }
 

@@ -45,7 +45,9 @@ pub async fn perform(
             Ok(_) | Err(Fault::Gone) => Ok(Done::Changed(target.clone())),
             // The text was checked before, so what is refused is the moment. What is done instead makes a
             // message, and the lane must note that before it happens.
-            Err(Fault::Refused(_) | Fault::Rejected(_)) if otherwise.is_some() => {
+            Err(Fault::Forbidden | Fault::Refused(_) | Fault::Rejected(_))
+                if otherwise.is_some() =>
+            {
                 Err(Fault::TooLate)
             }
             Err(fault) => Err(fault),
@@ -58,7 +60,10 @@ pub async fn perform(
                 Err(fault) => {
                     if matches!(
                         fault,
-                        Fault::Closed(_) | Fault::Refused(_) | Fault::Rejected(_)
+                        Fault::Closed(_)
+                            | Fault::Forbidden
+                            | Fault::Refused(_)
+                            | Fault::Rejected(_)
                     ) {
                         // It stands there: whoever deletes it is somebody else.
                         echoes.not_removed(target.as_str());

@@ -42,6 +42,9 @@ pub enum Fault {
     /// The message does not exist (any more).
     #[error("The message does not exist on Gitter")]
     Gone,
+    /// The account may not change the message, or is banned from its room: only reading the room tells.
+    #[error("Gitter does not let this account change that message")]
+    Forbidden,
     /// An answer that looks like never, but that says nothing of the reason.
     #[error("{0}")]
     Rejected(String),
@@ -92,9 +95,7 @@ pub fn fault_of(subject: Subject, repeat: Repeat, status: u16, after: Duration) 
         ),
         (404, Subject::Room) => Fault::Closed("The channel does not exist on Gitter (any more)"),
         (404, Subject::Message) => Fault::Gone,
-        (403, Subject::Message) => {
-            Fault::Refused("Gitter does not let this account change that message".to_owned())
-        }
+        (403, Subject::Message) => Fault::Forbidden,
         (429, _) => Fault::Busy { after },
         // It is not followed, because the token would go along.
         (300..=399, _) => Fault::Unavailable {
@@ -140,7 +141,7 @@ impl From<Fault> for SendError {
         match fault {
             Fault::SignedOut => Self::SignedOut { reason },
             Fault::Closed(_) => Self::Closed { reason },
-            Fault::Gone | Fault::Refused(_) => Self::Refused { reason },
+            Fault::Gone | Fault::Forbidden | Fault::Refused(_) => Self::Refused { reason },
             Fault::Rejected(_) => Self::Rejected { reason },
             Fault::TooLate => Self::TooLate,
             Fault::Busy { after } => Self::Limited { after: Some(after) },
@@ -184,6 +185,7 @@ mod tests {
             Fault::SignedOut => "signed out",
             Fault::Closed(_) => "closed",
             Fault::Gone => "gone",
+            Fault::Forbidden => "forbidden",
             Fault::Refused(_) => "refused",
             Fault::Rejected(_) => "rejected",
             Fault::TooLate => "too late",
@@ -213,7 +215,7 @@ mod tests {
             (Room, Harmless, 403, "closed"),
             (Room, Doubles, 404, "closed"),
             (Message, Harmless, 404, "gone"),
-            (Message, Harmless, 403, "refused"),
+            (Message, Harmless, 403, "forbidden"),
             (Room, Doubles, 400, "rejected"),
             (Message, Harmless, 400, "rejected"),
             (Room, Doubles, 406, "rejected"),
