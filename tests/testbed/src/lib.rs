@@ -3,6 +3,7 @@
 #![recursion_limit = "512"]
 #![expect(clippy::disallowed_methods, reason = "the testbed is its own frame")]
 
+pub mod arguments;
 pub mod bridge;
 pub mod console;
 pub mod gitter;

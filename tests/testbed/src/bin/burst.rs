@@ -3,39 +3,16 @@
 
 #![recursion_limit = "512"]
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::Parser as _;
+use footbridge_testbed::arguments::Burst as Arguments;
 use footbridge_testbed::bridge::build;
 use footbridge_testbed::console::Console;
 use footbridge_testbed::report::{Table, short};
 use footbridge_testbed::scenario::{Burst, Options, burst};
 use footbridge_testbed::synapse::{Limits, Synapse};
-
-/// Says many messages in a minute where the bridge's account may send twelve events in one.
-#[derive(Parser)]
-struct Arguments {
-    /// How many messages.
-    #[arg(long, default_value_t = 300)]
-    messages: u32,
-    /// Seconds in which they are said.
-    #[arg(long, default_value_t = 60)]
-    seconds: u64,
-    /// How many people say them.
-    #[arg(long, default_value_t = 5)]
-    authors: usize,
-    /// One event per message, as with `[delivery] coalesce = false`.
-    #[arg(long)]
-    no_coalesce: bool,
-    /// Give up after this many minutes.
-    #[arg(long, default_value_t = 40)]
-    patience: u64,
-    /// A `footbridge` program that is there already; built when missing.
-    #[arg(long)]
-    binary: Option<PathBuf>,
-}
 
 #[tokio::main]
 async fn main() -> ExitCode {

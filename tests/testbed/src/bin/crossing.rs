@@ -4,38 +4,18 @@
 #![recursion_limit = "512"]
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use clap::Parser;
+use clap::Parser as _;
+use footbridge_testbed::arguments::Crossing as Arguments;
 use footbridge_testbed::bridge::build;
 use footbridge_testbed::console::Console;
 use footbridge_testbed::report::{Table, Verdict, short};
 use footbridge_testbed::scenario::{Load, until};
 use footbridge_testbed::synapse::{Limits, Synapse};
 use footbridge_testbed::town::{Joint, Kind, Plan, Town};
-
-/// Sends numbered messages each way between two encrypted rooms, through Matterbridge and Mattermost.
-#[derive(Parser)]
-struct Arguments {
-    /// How many messages each way.
-    #[arg(long, default_value_t = 1_000)]
-    messages: u32,
-    /// How many a second, each way.
-    #[arg(long, default_value_t = 6.0)]
-    rate: f64,
-    /// How many messages Matterbridge's buffer holds.
-    #[arg(long, default_value_t = 1_000)]
-    buffer: usize,
-    /// The bridge is away for so many seconds in the middle.
-    #[arg(long, default_value_t = 0)]
-    away: u64,
-    /// A `footbridge` program that is there already; built when missing.
-    #[arg(long)]
-    binary: Option<PathBuf>,
-}
 
 #[tokio::main]
 async fn main() -> ExitCode {

@@ -2,85 +2,19 @@
 
 #![recursion_limit = "512"]
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use clap::{CommandFactory as _, FromArgMatches as _, Parser, ValueEnum};
+use footbridge_testbed::arguments::{Faults as Arguments, Sizes};
 use footbridge_testbed::bridge::build;
 use footbridge_testbed::console::Console;
 use footbridge_testbed::rig::soak::{self, Soak};
 use footbridge_testbed::rig::{Context, Outcome, Row, Size, rows, silos, table};
 use footbridge_testbed::synapse::{Limits, Synapse};
 
-/// Does harm to the bridge while people talk, and counts what that did to the messages.
-#[derive(Parser)]
-#[command(name = "faults")]
-struct Arguments {
-    /// Rows of the catalogue below (`F03 F04`), `all`, or `soak`.
-    rows: Vec<String>,
-    /// The kind of silo: `gitter`, which knows all rows, or `matterbridge` or `mattermost`.
-    #[arg(long, default_value = "gitter")]
-    silo: String,
-    /// Lists the rows and ends.
-    #[arg(long)]
-    list: bool,
-    /// How much harm.
-    #[arg(long, value_enum, default_value_t = Sizes::Small)]
-    size: Sizes,
-    /// For all dice; random when missing.
-    #[arg(long)]
-    seed: Option<u64>,
-    /// Also prints everything as JSON, one line at the end.
-    #[arg(long)]
-    json: bool,
-    /// A `footbridge` program that is there already, built with the feature `testbed`; built when missing.
-    #[arg(long)]
-    binary: Option<PathBuf>,
-    /// Keep the bridge's log and a list of its requests here, per row.
-    #[arg(long)]
-    keep: Option<PathBuf>,
-    /// The longest a row may take, in minutes.
-    #[arg(long, default_value_t = 30)]
-    patience: u64,
-    /// How long `soak` talks.
-    #[arg(long, default_value_t = 60.0)]
-    minutes: f64,
-    /// Messages a second of `soak`, in each direction.
-    #[arg(long, default_value_t = 2.0)]
-    rate: f64,
-    /// How many minutes the bridge lives between two kills of `soak`, on average.
-    #[arg(long, default_value_t = 12.0)]
-    kill_every: f64,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Sizes {
-    /// Half a minute or so each.
-    Small,
-    /// As much as the release gate asks for.
-    Full,
-}
-
-fn arguments() -> Result<Arguments, clap::Error> {
-    let mut help = String::from("Rows:\n");
-    for row in rows::all() {
-        help.extend(["  ", row.id, "  ", row.title, "\n       ", row.help, "\n"]);
-    }
-    help.push_str(
-        "  soak Both directions with mild random faults, feeds that break and a kill now and then; prints every five\n       \
-         minutes what arrived, memory and its slope, open files, write-ahead logs.\n",
-    );
-    let matches = Arguments::command().after_help(help).get_matches();
-    Arguments::from_arg_matches(&matches)
-}
-
 #[tokio::main]
 async fn main() -> ExitCode {
-    let arguments = match arguments() {
-        Ok(arguments) => arguments,
-        Err(error) => error.exit(),
-    };
+    let arguments = Arguments::of_command_line();
     let console = Console::new();
     if arguments.list && arguments.silo != "gitter" {
         for (id, title) in silos::rows() {

@@ -2,51 +2,9 @@
 
 use std::io::Write;
 
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap::ArgMatches;
+use footbridge_testbed::arguments;
 use footbridge_testbed::gitter::{GitterSim, Options, RoomOptions};
-
-fn command() -> Command {
-    let port = |name: &'static str, help: &'static str| {
-        Arg::new(name)
-            .long(name)
-            .help(help)
-            .value_parser(value_parser!(u16))
-            .default_value("0")
-    };
-    let number = |name: &'static str, default: &'static str, help: &'static str| {
-        Arg::new(name)
-            .long(name)
-            .help(help)
-            .value_parser(value_parser!(u64))
-            .default_value(default)
-    };
-    let names = |name: &'static str, help: &'static str| {
-        Arg::new(name)
-            .long(name)
-            .help(help)
-            .action(ArgAction::Append)
-    };
-    Command::new("gitter-sim")
-        .about("A simulated Gitter on the loopback interface")
-        .arg(port("api-port", "Port of the REST API; 0 takes a free one"))
-        .arg(port("stream-port", "Port of the HTTP stream"))
-        .arg(port("realtime-port", "Port of the realtime API"))
-        .arg(port("control-port", "Port of the control API and its page"))
-        .arg(number("rate-limit", "100", "Calls per minute"))
-        .arg(number(
-            "seed",
-            "1",
-            "Decides ids, tokens and which calls fail",
-        ))
-        .arg(names(
-            "user",
-            "Adds a user and prints their token; may be repeated",
-        ))
-        .arg(names(
-            "room",
-            "Adds a public room with all those users; may be repeated",
-        ))
-}
 
 fn options(matches: &ArgMatches) -> Options {
     let port = |name: &str| matches.get_one(name).copied().unwrap_or(0_u16);
@@ -72,7 +30,7 @@ fn named(matches: &ArgMatches, name: &str) -> Vec<String> {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let matches = command().get_matches();
+    let matches = arguments::gitter_sim().get_matches();
     let sim = GitterSim::start(options(&matches)).await?;
     let users: Vec<_> = named(&matches, "user")
         .iter()

@@ -8,7 +8,8 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use clap::Parser;
+use clap::Parser as _;
+use footbridge_testbed::arguments::Kills as Arguments;
 use footbridge_testbed::bridge::build;
 use footbridge_testbed::console::Console;
 use footbridge_testbed::report::{Table, Verdict, short};
@@ -16,33 +17,6 @@ use footbridge_testbed::scenario::{Options, Scenario};
 use footbridge_testbed::synapse::{Limits, Synapse};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
-
-/// Kills the bridge under traffic and counts what that did to the messages.
-#[derive(Parser)]
-struct Arguments {
-    /// How often the bridge is killed.
-    #[arg(long, default_value_t = 60)]
-    kills: u32,
-    /// Messages a second in each direction.
-    #[arg(long, default_value_t = 4.0)]
-    messages_per_second: f64,
-    /// Requests a minute which the silo allows; Gitter's own 100 would be the narrowest place.
-    #[arg(long, default_value_t = 6000)]
-    requests_per_minute: u32,
-    /// Seconds over which the bridge looks for a copy of a message whose sending was interrupted. Longer than most lives
-    /// here, and the lane toward the channel would do nothing else; the simulator shows every copy at once.
-    #[arg(long, default_value_t = 1)]
-    settle: u32,
-    /// Makes the times of the kills repeatable; random when missing.
-    #[arg(long)]
-    seed: Option<u64>,
-    /// A `footbridge` program that is there already; built when missing.
-    #[arg(long)]
-    binary: Option<PathBuf>,
-    /// Copy the bridge's files and logs here at the end.
-    #[arg(long)]
-    keep: Option<PathBuf>,
-}
 
 #[tokio::main]
 async fn main() -> ExitCode {

@@ -3,32 +3,15 @@
 
 #![recursion_limit = "512"]
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::Parser as _;
+use footbridge_testbed::arguments::Many as Arguments;
 use footbridge_testbed::bridge::build;
 use footbridge_testbed::console::Console;
 use footbridge_testbed::report::{Table, short};
 use footbridge_testbed::scenario::many::{Plan, measure};
 use footbridge_testbed::synapse::{Limits, Synapse};
-
-/// Measures what many portals notice of one slow silo.
-#[derive(Parser)]
-struct Arguments {
-    /// Portals; one of them leads to the silo that gets slow.
-    #[arg(long, default_value_t = 20)]
-    portals: usize,
-    /// Blocks of each kind, in turns.
-    #[arg(long, default_value_t = 4)]
-    blocks: usize,
-    /// Messages per portal, block and direction.
-    #[arg(long, default_value_t = 3)]
-    messages: usize,
-    /// A `footbridge` program that is there already; built when missing.
-    #[arg(long)]
-    binary: Option<PathBuf>,
-}
 
 #[tokio::main]
 async fn main() -> ExitCode {

@@ -2,20 +2,12 @@
 
 use std::io::Write;
 
-use clap::{Arg, Command, value_parser};
+use footbridge_testbed::arguments;
 use footbridge_testbed::mattermost::{MattermostSim, Options};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let port = Arg::new("port")
-        .long("port")
-        .help("Where to listen; 0 takes a free port")
-        .value_parser(value_parser!(u16))
-        .default_value("0");
-    let matches = Command::new("mattermost-sim")
-        .about("A simulated Mattermost on the loopback interface: a team, a channel, a bot and two people")
-        .arg(port)
-        .get_matches();
+    let matches = arguments::mattermost_sim().get_matches();
     let options = Options {
         port: matches.get_one("port").copied().unwrap_or(0),
         ..Options::default()

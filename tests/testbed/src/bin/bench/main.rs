@@ -9,12 +9,13 @@ mod crowd;
 mod files;
 mod raw;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use clap::{Parser, ValueEnum};
+use clap::Parser as _;
+use footbridge_testbed::arguments::{Bench as Arguments, Part};
 use footbridge_testbed::bridge::{Usage, build};
 use footbridge_testbed::console::Console;
 use footbridge_testbed::report::{Table, percentile, short};
@@ -24,48 +25,6 @@ use raw::RawRoom;
 
 /// More requests a minute than anything here can use: what is measured is the bridge, not Gitter's limit.
 const BUDGET: u32 = 60_000;
-
-/// Measures the bridge.
-#[derive(Parser)]
-struct Arguments {
-    /// Messages each way at 8 a second, for the latency.
-    #[arg(long, default_value_t = 240)]
-    latency_messages: usize,
-    /// Messages in one block of the throughput comparison; there are four blocks of each kind.
-    #[arg(long, default_value_t = 100)]
-    block: usize,
-    /// Encrypted messages that wait for the bridge when it starts.
-    #[arg(long, default_value_t = 2000)]
-    catch_up: usize,
-    /// Seconds of rest over which CPU is measured.
-    #[arg(long, default_value_t = 30)]
-    rest: u64,
-    /// Megabytes of the file that crosses each way.
-    #[arg(long, default_value_t = 100)]
-    megabytes: usize,
-    /// Members of the large encrypted rooms; one room after the other.
-    #[arg(long, value_delimiter = ',', default_values_t = [1000, 3000])]
-    members: Vec<usize>,
-    /// Only one part.
-    #[arg(long)]
-    only: Option<Part>,
-    /// A `footbridge` program that is there already; built when missing.
-    #[arg(long)]
-    binary: Option<PathBuf>,
-}
-
-/// What is measured.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Part {
-    /// Messages: memory, latency, throughput, catching up.
-    Messages,
-    /// A large file each way.
-    Files,
-    /// Converting texts.
-    Converters,
-    /// Large encrypted rooms. Takes minutes before it begins, so only when it is asked for.
-    Crowd,
-}
 
 #[tokio::main]
 async fn main() -> ExitCode {

@@ -8,7 +8,8 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use clap::Parser;
+use clap::Parser as _;
+use footbridge_testbed::arguments::Demo;
 use footbridge_testbed::bridge::build;
 use footbridge_testbed::console::Console;
 use footbridge_testbed::report::{Table, short};
@@ -16,18 +17,9 @@ use footbridge_testbed::scenario::{Options, PASSWORD, Scenario};
 use footbridge_testbed::synapse::{Limits, Synapse, install};
 use talk::Talk;
 
-/// Shows an encrypted Matrix room and a Gitter channel talking to each other.
-#[derive(Parser)]
-#[command(name = "cargo demo --")]
-struct Arguments {
-    /// Keep everything running afterwards, and say how to join in.
-    #[arg(long)]
-    stay: bool,
-}
-
 #[tokio::main]
 async fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = Demo::parse();
     let console = Console::new();
     let verdict = OnceLock::new();
     tokio::select! {
