@@ -22,7 +22,7 @@ mod status;
 use std::process::ExitCode;
 
 use clap::{
-    CommandFactory, Parser,
+    CommandFactory as _, Parser,
     error::{ContextKind, ContextValue},
 };
 
@@ -34,6 +34,12 @@ use crate::{
 
 /// What a command ends with: an exit code, or a report of what is wrong.
 type Ended = Result<Exit, Report>;
+
+/// The words of the command line, as the program reads them.
+#[must_use]
+pub fn words() -> clap::Command {
+    Args::command()
+}
 
 /// Runs the program and tells how it ends.
 #[must_use]

@@ -220,6 +220,21 @@ mod tests {
     }
 
     #[test]
+    fn every_command_that_the_readme_shows_is_one() {
+        let readme = include_str!("../../README.md");
+        let shown: Vec<&str> = readme
+            .split("`!bridge ")
+            .skip(1)
+            .filter_map(|behind| behind.split('`').next())
+            .collect();
+        assert!(shown.len() >= 20, "only {} were found", shown.len());
+        for words in shown {
+            let understood = order(&words.replace(['\n', '<', '>'], " "));
+            assert!(!matches!(understood, Order::Unknown(_)), "{words}");
+        }
+    }
+
+    #[test]
     fn a_typing_error_gets_the_nearest_word_and_only_what_is_known_is_obeyed() {
         for (words, order_) in [
             ("why", Order::Why),

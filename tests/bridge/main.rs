@@ -24,6 +24,8 @@ mod hostile;
 #[cfg(test)]
 mod commands;
 #[cfg(test)]
+mod command_lines;
+#[cfg(test)]
 mod content;
 #[cfg(test)]
 mod silo_contract;

@@ -1,6 +1,7 @@
 //! What the programs of the testbed can be told on their command lines. It stands here, and not in the programs, so that a test can
 //! hold every command line that the pages show against it.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{
@@ -201,6 +202,25 @@ pub struct Many {
     /// A `footbridge` program that is there already; built when missing.
     #[arg(long)]
     pub binary: Option<PathBuf>,
+}
+
+impl Demo {
+    /// Reads the command line. `cargo demo` ends in `--` itself, so of `cargo demo -- --stay` two of them come before what was
+    /// meant for the program: one more in front is left out.
+    #[must_use]
+    pub fn of_command_line() -> Self {
+        Self::parse_from(without_second_dashes(std::env::args_os()))
+    }
+}
+
+/// A command line whose arguments begin with `--`, without that.
+#[must_use]
+pub fn without_second_dashes(line: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut line: Vec<OsString> = line.into_iter().collect();
+    if line.get(1).is_some_and(|first| first == "--") {
+        line.remove(1);
+    }
+    line
 }
 
 impl Faults {

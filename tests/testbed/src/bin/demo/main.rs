@@ -8,7 +8,6 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use clap::Parser as _;
 use footbridge_testbed::arguments::Demo;
 use footbridge_testbed::bridge::build;
 use footbridge_testbed::console::Console;
@@ -19,7 +18,7 @@ use talk::Talk;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let arguments = Demo::parse();
+    let arguments = Demo::of_command_line();
     let console = Console::new();
     let verdict = OnceLock::new();
     tokio::select! {
