@@ -231,19 +231,19 @@ pub(crate) fn is_at_reference(after: &str) -> bool {
     digits.is_some_and(|digits| u32::from_str_radix(digits, radix) == Ok(64))
 }
 
-/// `:shortcodes:` as the emoji they stand for. Unknown ones stay as they are, and so do those within a word, as in `10:100:30`,
-/// and in an address.
-pub(crate) fn with_emoji(text: &str) -> String {
+/// `:shortcodes:` as the emoji that they stand for by `emoji_of`. Unknown ones stay as they are, and so do those within a word, as
+/// in `10:100:30`, and in an address.
+pub(crate) fn with_emoji(text: &str, emoji_of: fn(&str) -> Option<String>) -> String {
     let mut out = String::with_capacity(text.len());
     for word in text.split_inclusive(char::is_whitespace) {
         let (words, address) = word.split_at(address_at(word).unwrap_or(word.len()));
-        emoji_in(words, &mut out);
+        emoji_in(words, emoji_of, &mut out);
         out.push_str(address);
     }
     out
 }
 
-fn emoji_in(word: &str, out: &mut String) {
+fn emoji_in(word: &str, emoji_of: fn(&str) -> Option<String>, out: &mut String) {
     let in_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let mut rest = word;
     while let Some((before, after)) = rest.split_once(':') {
@@ -256,8 +256,8 @@ fn emoji_in(word: &str, out: &mut String) {
                 is_free && (1..=64).contains(&name.len())
             })
             .map(|(name, _)| name);
-        if let Some(emoji) = name.and_then(emojis::get_by_shortcode) {
-            out.push_str(emoji.as_str());
+        if let Some(emoji) = name.and_then(emoji_of) {
+            out.push_str(&emoji);
             rest = after.get(name.map_or(0, str::len) + 1..).unwrap_or("");
         } else {
             out.push(':');

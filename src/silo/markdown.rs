@@ -10,6 +10,7 @@ mod split;
 use crate::{
     message::Style,
     names,
+    silo::{gitter, mattermost},
     text::{Block, Body, Inline},
 };
 pub(super) use escape::grammar::{email, has_at_in_authority};
@@ -24,6 +25,16 @@ pub enum Flavour {
     Gitter,
     /// Mattermost's, which knows `~channel` and `#tag`.
     Mattermost,
+}
+
+impl Flavour {
+    /// Whether its apps show a picture for this name between colons.
+    fn has_emoji(self, name: &str) -> bool {
+        match self {
+            Self::Gitter => gitter::emoji::is_name(name),
+            Self::Mattermost => mattermost::emoji::shown(name).is_some(),
+        }
+    }
 }
 
 /// The tree as Markdown: nobody is called, nothing becomes markup that was not markup.

@@ -9,6 +9,7 @@ mod history;
 pub mod markdown;
 mod outage;
 mod server_clock;
+mod shortcodes;
 pub mod plan;
 mod sign_out;
 mod socket;

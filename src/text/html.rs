@@ -31,11 +31,17 @@ pub fn body_from_html(html: &str, dialect: Dialect) -> Body {
 /// Reads HTML, unless it is too large or too deep to be parsed.
 #[must_use]
 pub fn parsed(html: &str, dialect: Dialect) -> Option<Body> {
+    parsed_as_shown(html, dialect, ToOwned::to_owned)
+}
+
+/// The same; `shown` is what apps make of a run of text outside of links and code.
+#[must_use]
+pub fn parsed_as_shown(html: &str, dialect: Dialect, shown: fn(&str) -> String) -> Option<Body> {
     if !guard::is_tame(html) {
         return None;
     }
     let document = Html::parse(html);
-    let reader = Reader { dialect };
+    let reader = Reader { dialect, shown };
     let mut flow = Flow::default();
     for node in document.children() {
         reader.flow(&Twig::grown(node), 0, &mut flow);
@@ -71,6 +77,7 @@ impl Flow {
 
 struct Reader {
     dialect: Dialect,
+    shown: fn(&str) -> String,
 }
 
 impl Reader {
@@ -217,7 +224,7 @@ impl Reader {
     /// Reads one node where only running text may stand.
     fn inline(&self, node: &Twig, depth: usize, out: &mut Vec<Inline>) {
         if let Some(text) = node.node.as_text() {
-            out.push(Inline::Text(self.spoken(&text.borrow())));
+            out.push(Inline::Text((self.shown)(&cleaned(&text.borrow()))));
             return;
         }
         let Some(element) = node.element() else {
@@ -303,7 +310,11 @@ impl Reader {
     }
 
     fn anchor(&self, node: &Twig, element: &ElementData, depth: usize, out: &mut Vec<Inline>) {
-        let label = self.inlines(node, depth + 1);
+        let in_link = Self {
+            shown: ToOwned::to_owned,
+            ..*self
+        };
+        let label = in_link.inlines(node, depth + 1);
         let Some(href) = attribute(element, "href").and_then(|href| allowed(&href)) else {
             out.extend(label);
             return;
@@ -346,14 +357,6 @@ impl Reader {
                     None => alt.map(Inline::Text),
                 }
             }
-        }
-    }
-
-    /// Characters as their author meant them.
-    fn spoken(&self, text: &str) -> String {
-        match self.dialect {
-            Dialect::Matrix => cleaned(text).into_owned(),
-            Dialect::Gitter => super::with_emoji(&cleaned(text)),
         }
     }
 }

@@ -1,13 +1,17 @@
 //! Pure: Gitter's rendered HTML → neutral text. The other way is Markdown's own room.
 
-use crate::text::{self, Body, html::Dialect};
+use super::emoji;
+use crate::text::{
+    Body,
+    html::{Dialect, parsed_as_shown},
+};
 
 /// Gitter's rendered HTML as the neutral tree; the raw text where there is no HTML, or none that can be parsed.
 #[must_use]
 pub fn body_from_html(html: &str, text: &str) -> Body {
-    let body = text::html::parsed(html, Dialect::Gitter).unwrap_or_default();
+    let body = parsed_as_shown(html, Dialect::Gitter, emoji::shown).unwrap_or_default();
     if body.is_empty() {
-        Body::plain(&text::with_emoji(text))
+        Body::plain(&emoji::shown(text))
     } else {
         body
     }
@@ -16,6 +20,7 @@ pub fn body_from_html(html: &str, text: &str) -> Body {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::text;
 
     #[test]
     fn gitters_html_is_read() {
@@ -52,6 +57,10 @@ mod tests {
             (
                 ":rocket: :shipit: 10:30:45 <code>:rocket:</code>",
                 "🚀 :shipit: 10:30:45 <code>:rocket:</code>",
+            ),
+            (
+                ":satellite: :thinking: (:x:) <a href=\"http://x.example\">:x:</a> <em>:x:</em>",
+                "📡 :thinking: (:x:) <a href=\"http://x.example\">:x:</a> <em>❌</em>",
             ),
             (
                 r#"<a href="https://x.example/:x:/">https://x.example/:x:/</a> a:x:b"#,

@@ -9,6 +9,7 @@ mod fault;
 mod pacing;
 mod client;
 mod convert;
+pub(in crate::silo) mod emoji;
 mod deliver;
 pub(crate) mod arrival;
 mod proof;

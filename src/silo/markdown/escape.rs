@@ -4,11 +4,12 @@
 mod backslash;
 pub(super) mod grammar;
 mod link;
+mod shortcode;
 
 use backslash::is_word;
 use grammar::{
-    bare_url, email, holds_marked_code, is_entity, is_entity_rest, is_shortcode_rest, is_url_end,
-    longest_run, may_be_tag, percent, without_long_runs,
+    bare_url, email, holds_marked_code, is_entity, is_entity_rest, is_url_end, longest_run,
+    may_be_tag, percent, without_long_runs,
 };
 
 use super::{Flavour, Underscores};
@@ -342,7 +343,7 @@ impl Writer {
             '.' | ')' if next.is_none_or(char::is_whitespace) && self.line_is_number() => {
                 self.escaped(c);
             }
-            ':' if (around == Around::Name && next == Some('/')) || is_shortcode_rest(after) => {
+            ':' if (around == Around::Name && next == Some('/')) || self.shortcode(after) => {
                 self.out.push(':');
                 self.out.push(PART);
             }

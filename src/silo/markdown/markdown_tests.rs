@@ -89,6 +89,24 @@ const CALLS: [&str; 66] = [
 ];
 
 #[test]
+fn names_of_emoji_stay_text_by_each_silos_own_list() {
+    for (flavour, text, expected) in [
+        (
+            Flavour::Gitter,
+            ":shipit: :satellite: :thinking_face: :thinking:",
+            ":\u{200b}shipit: :\u{200b}satellite: :thinking_face: :thinking:",
+        ),
+        (
+            Flavour::Mattermost,
+            ":shipit: :satellite: :thinking_face: :thinking: :+1_dark_skin_tone: :blobcat:",
+            ":shipit: :\u{200b}satellite: :\u{200b}thinking_face: :\u{200b}thinking: :\u{200b}+1_dark_skin_tone: :blobcat:",
+        ),
+    ] {
+        assert_eq!(markdown_from_body(&Body::plain(text), flavour), expected);
+    }
+}
+
+#[test]
 fn c01_no_spelling_calls_anybody() {
     for call in CALLS {
         for text in [

@@ -8,10 +8,13 @@ use pulldown_cmark::{
 };
 use url::Url;
 
-use crate::text::{
-    Block, Body,
-    html::{Dialect, body_from_html},
-    with_emoji,
+use crate::{
+    silo::mattermost,
+    text::{
+        Block, Body,
+        html::{Dialect, body_from_html},
+        with_emoji,
+    },
 };
 
 /// What is read besides the Markdown of `CommonMark`.
@@ -115,7 +118,9 @@ impl<'a> Reader<'a> {
             Event::Start(Tag::Link { dest_url, .. }) => return self.link_starts(dest_url, false),
             Event::Start(Tag::Image { dest_url, .. }) => return self.link_starts(dest_url, true),
             Event::End(TagEnd::Link | TagEnd::Image) => return self.link_ends(),
-            Event::Text(text) if !self.in_code => Event::Text(with_emoji(&text).into()),
+            Event::Text(text) if !self.in_code => {
+                Event::Text(with_emoji(&text, mattermost::emoji::shown).into())
+            }
             Event::SoftBreak => Event::HardBreak,
             Event::Html(text) | Event::InlineHtml(text) => Event::Text(text),
             other => other,
@@ -324,6 +329,10 @@ mod tests {
                 "<pre><code class=\"language-latex\">a % b\nc</code></pre>",
             ),
             ("hi :tada: `:tada:`", "hi 🎉 <code>:tada:</code>"),
+            (
+                ":thinking_face: :+1_dark_skin_tone: :satellite: :blobcat:",
+                "🤔 👍🏿 🛰\u{fe0f} :blobcat:",
+            ),
             (
                 "[a](https://example.org/)",
                 "<a href=\"https://example.org/\">a</a>",

@@ -70,7 +70,7 @@ pub fn body_of(event: &Event, attached: &[&File]) -> Body {
         let beside: Vec<&str> = comments.filter(|comment| !comment.is_empty()).collect();
         text = beside.join("\n");
     }
-    let mut body = Body::plain(&text::with_emoji(&text));
+    let mut body = Body::plain(&text::with_emoji(&text, common_emoji));
     let attached = attached
         .iter()
         .map(|file| Block::Paragraph(attachment(file)));
@@ -79,6 +79,11 @@ pub fn body_of(event: &Event, attached: &[&File]) -> Body {
         mark_reply(&mut body);
     }
     body
+}
+
+/// Networks of every kind come this way: the names that most of them use.
+fn common_emoji(name: &str) -> Option<String> {
+    emojis::get_by_shortcode(name).map(|emoji| emoji.as_str().to_owned())
 }
 
 fn mark_reply(body: &mut Body) {

@@ -9,7 +9,10 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::reactions::{self, Reacted};
+use crate::{
+    reactions::{self, Reacted},
+    silo::shortcodes::{Table, bare},
+};
 
 /// How a name ends that says a colour of skin.
 const SKIN: &str = "_skin_tone";
@@ -27,45 +30,14 @@ const LACKING: Duration = Duration::from_hours(1);
 const MOST_LACKING: usize = 500;
 
 /// Mattermost's own list, both ways.
-static NAMES: LazyLock<Names> = LazyLock::new(Names::read);
-
-struct Names {
-    emoji: HashMap<&'static str, &'static str>,
-    /// By the emoji without what says how it is drawn.
-    names: HashMap<String, &'static str>,
-}
-
-impl Names {
-    fn read() -> Self {
-        let (mut emoji, mut names) = (HashMap::new(), HashMap::new());
-        let listed = include_str!("emoji.txt").lines();
-        for line in listed.filter(|line| !line.starts_with("# ")) {
-            let mut words = line.split(' ');
-            let Some(character) = words.next() else {
-                continue;
-            };
-            for (place, name) in words.enumerate() {
-                emoji.insert(name, character);
-                if place == 0 {
-                    names.insert(bare(character), name);
-                }
-            }
-        }
-        Self { emoji, names }
-    }
-}
-
-/// Without what says how it is drawn: some write it, others do not.
-fn bare(emoji: &str) -> String {
-    emoji.replace('\u{fe0f}', "")
-}
+static NAMES: LazyLock<Table> = LazyLock::new(|| Table::read(include_str!("emoji.txt")));
 
 /// The name of an emoji; `None` where Mattermost has none for it.
 pub fn name_of(key: &str) -> Option<String> {
     if let Some(emoji) = emojis::get(key) {
         let plain = emoji.with_skin_tone(emojis::SkinTone::Default);
         let plain = bare(plain.unwrap_or(emoji).as_str());
-        return NAMES.names.get(&plain).map(|name| (*name).to_owned());
+        return NAMES.name_of(&plain).map(ToOwned::to_owned);
     }
     let own = key.strip_prefix(':')?.strip_suffix(':')?;
     let known = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_+-".contains(c);
@@ -78,13 +50,47 @@ pub fn key_of(name: &str) -> Option<String> {
     while let Some(colourless) = without_skin(plain) {
         plain = colourless;
     }
-    let listed = NAMES.emoji.get(plain).copied();
-    // Newer servers have more than the list; they go by the names that everybody uses.
-    let newer = || emojis::get_by_shortcode(plain).map(emojis::Emoji::as_str);
-    match listed.or_else(newer) {
+    match emoji_of(plain) {
         Some(emoji) => reactions::key(emoji),
         None => reactions::key(&format!(":{name}:")),
     }
+}
+
+/// Newer servers have more than the list; they go by the names that everybody uses.
+fn emoji_of(name: &str) -> Option<&'static str> {
+    let newer = || emojis::get_by_shortcode(name).map(emojis::Emoji::as_str);
+    NAMES.emoji_of(name).or_else(newer)
+}
+
+/// What Mattermost's apps show for a name in a text, in its colour of skin; `None` for what they have no emoji for, and for
+/// what a team has made itself.
+pub fn shown(name: &str) -> Option<String> {
+    if let Some(emoji) = emoji_of(name) {
+        return Some(emoji.to_owned());
+    }
+    let plain = without_skin(name)?;
+    let tone = tone_of(name.get(plain.len()..)?)?;
+    let coloured = |emoji: &str| emojis::get(emoji)?.with_skin_tone(tone);
+    match emoji_of(plain) {
+        Some(emoji) => Some(
+            coloured(emoji)
+                .map_or(emoji, emojis::Emoji::as_str)
+                .to_owned(),
+        ),
+        // Two people of two colours: without them.
+        None => Some(emoji_of(without_skin(plain)?)?.to_owned()),
+    }
+}
+
+fn tone_of(end: &str) -> Option<emojis::SkinTone> {
+    Some(match end.strip_suffix(SKIN)? {
+        "_light" => emojis::SkinTone::Light,
+        "_medium_light" => emojis::SkinTone::MediumLight,
+        "_medium" => emojis::SkinTone::Medium,
+        "_medium_dark" => emojis::SkinTone::MediumDark,
+        "_dark" => emojis::SkinTone::Dark,
+        _ => return None,
+    })
 }
 
 fn without_skin(name: &str) -> Option<&str> {
@@ -153,42 +159,41 @@ impl<'a> Told<'a> {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, fmt::Write};
-
-    use sha2::{Digest, Sha256};
+    use std::fmt::Write as _;
 
     use super::*;
+    use crate::silo::shortcodes::digest;
 
     /// Of the lines `name code-points`, in the order of the names, that Mattermost's published list consists of.
     const PUBLISHED: &str = "7654905cb42d9796cd429039f354b519ca25e1c2c8e6ec28f725e5647a7ec657";
 
     #[test]
     fn the_list_is_the_one_that_mattermost_publishes() {
-        let listed: BTreeMap<&str, &str> = NAMES.emoji.iter().map(|(a, b)| (*a, *b)).collect();
+        let listed = NAMES.all();
         assert_eq!(listed.len(), 2_333);
         let mut lines = String::new();
         for (name, emoji) in listed {
-            let points = emoji.chars().map(|c| format!("{:04x}", u32::from(c)));
+            let points = emoji
+                .unwrap()
+                .chars()
+                .map(|c| format!("{:04x}", u32::from(c)));
             let points: Vec<String> = points.collect();
             writeln!(lines, "{name} {}", points.join("-")).unwrap();
         }
-        let digest = Sha256::digest(lines.as_bytes());
-        let digest = digest.iter().fold(String::new(), |mut text, byte| {
-            write!(text, "{byte:02x}").unwrap();
-            text
-        });
-        assert_eq!(digest, PUBLISHED);
+        assert_eq!(digest(&lines), PUBLISHED);
     }
 
     #[test]
     fn every_name_of_the_list_stands_for_its_emoji_and_every_emoji_has_a_name_of_the_list() {
-        for (name, emoji) in &NAMES.emoji {
+        for (name, emoji) in NAMES.all() {
+            let emoji = emoji.unwrap();
             let key = key_of(name).unwrap();
             assert_eq!(bare(&key), bare(emoji), "{name}");
+            assert_eq!(shown(name).as_deref(), Some(emoji), "{name}");
             // An emoji of a colour of skin alone is that of no colour.
             if !name.starts_with("skin-tone-") {
                 let sent = name_of(&key).unwrap();
-                assert_eq!(NAMES.emoji.get(sent.as_str()), Some(emoji), "{name}");
+                assert_eq!(NAMES.emoji_of(&sent), Some(emoji), "{name}");
             }
         }
     }
@@ -220,6 +225,26 @@ mod tests {
         assert_eq!(name_of("🫠"), None);
         assert_eq!(name_of("yes"), None);
         assert_eq!(name_of(":a b:"), None);
+    }
+
+    #[test]
+    fn names_in_texts_are_shown_in_their_colour() {
+        for (name, emoji) in [
+            ("thinking_face", "🤔"),
+            ("satellite", "🛰\u{fe0f}"),
+            ("+1_medium_skin_tone", "👍🏽"),
+            ("wave_dark_skin_tone", "👋🏿"),
+            ("wave_medium_dark_skin_tone", "👋🏾"),
+            ("melting_face", "🫠"),
+            ("tada_dark_skin_tone", "🎉"),
+        ] {
+            assert_eq!(shown(name).as_deref(), Some(emoji), "{name}");
+        }
+        let couple = "people_holding_hands_medium_dark_skin_tone_light_skin_tone";
+        assert_eq!(shown(couple), shown("people_holding_hands"));
+        for name in ["blobcat", "blobcat_dark_skin_tone", "_dark_skin_tone", ""] {
+            assert_eq!(shown(name), None, "{name}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

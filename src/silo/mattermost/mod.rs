@@ -11,7 +11,7 @@ mod files;
 pub(crate) mod arrival;
 mod attachment;
 mod people;
-mod emoji;
+pub(in crate::silo) mod emoji;
 mod naming;
 mod facts;
 mod reactions;

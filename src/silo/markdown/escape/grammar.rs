@@ -123,12 +123,6 @@ pub(in crate::silo::markdown) fn is_entity(text: &str) -> bool {
     text.strip_prefix('&').is_some_and(is_entity_rest)
 }
 
-/// Whether what stands behind a colon makes an emoji of it.
-pub(in crate::silo::markdown) fn is_shortcode_rest(after: &str) -> bool {
-    let name = after.split_once(':').map(|(name, _)| name);
-    name.is_some_and(|name| emojis::get_by_shortcode(name).is_some())
-}
-
 pub(in crate::silo::markdown) fn is_entity_rest(after: &str) -> bool {
     let name = after.strip_prefix('#').unwrap_or(after);
     let end = name
