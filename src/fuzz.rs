@@ -385,6 +385,10 @@ pub fn pings(markdown: &str) -> bool {
 #[cfg(test)]
 mod calls_tests;
 #[cfg(test)]
+mod gitter_html;
+#[cfg(test)]
+mod gitter_tests;
+#[cfg(test)]
 mod matterbridge_tests;
 #[cfg(test)]
 mod shown_tests;

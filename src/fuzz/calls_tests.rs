@@ -1,12 +1,12 @@
-//! Nothing that anybody writes calls anybody in Mattermost, however it is sent: by its own grammar (see
-//! [`super::mattermost_calls`]), which is not the one that we write by.
+//! Nothing that anybody writes calls anybody in Mattermost or Gitter, however it is sent: by their own grammars (see
+//! [`super::mattermost_calls`] and [`super::pings`]), which are not the ones that we write by.
 
 use std::time::Duration;
 
 use footbridge_store::{Copy, Millis, Place, RemoteId};
 use proptest::prelude::*;
 
-use super::mattermost_calls::calls;
+use super::{mattermost_calls::calls, pings};
 use crate::{
     message::{Action, Message, Sender, Style},
     outlet::{Outgoing, Plan, Step},
@@ -22,7 +22,7 @@ use crate::{
 
 /// Every text that a body becomes: said now and late, as an edit in time and too late, under a name in it and beside it, by
 /// the bridge itself, and cut into parts.
-fn texts(body: &Body, longest: usize) -> Vec<String> {
+fn texts(flavour: Flavour, body: &Body, longest: usize) -> Vec<String> {
     let post = |style| Action::Post {
         body: body.clone(),
         style,
@@ -46,13 +46,15 @@ fn texts(body: &Body, longest: usize) -> Vec<String> {
         file: None,
     };
     let mut all = Vec::new();
-    for names in [Names::InText, Names::Beside] {
+    let is_gitter = flavour == Flavour::Gitter;
+    let names = [Names::InText, Names::Beside];
+    for names in names.into_iter().take(if is_gitter { 1 } else { 2 }) {
         let rules = Rules {
-            flavour: Flavour::Mattermost,
+            flavour,
             longest,
             editable: Some(Duration::from_secs(1)),
             names,
-            files: true,
+            files: !is_gitter,
         };
         for sender in [ann.clone(), Sender::bridge()] {
             for action in [post(Style::Text), post(Style::Emote), edit.clone()] {
@@ -105,7 +107,14 @@ fn said(step: Step, all: &mut Vec<String>) {
 
 /// The first text that calls somebody.
 fn call(body: &Body, longest: usize) -> Option<String> {
-    texts(body, longest).into_iter().find(|text| calls(text))
+    let mut all = texts(Flavour::Mattermost, body, longest).into_iter();
+    all.find(|text| calls(text))
+}
+
+/// The same in Gitter.
+fn call_in_gitter(body: &Body, longest: usize) -> Option<String> {
+    let mut all = texts(Flavour::Gitter, body, longest).into_iter();
+    all.find(|text| pings(text))
 }
 
 fn text(text: &str) -> Inline {
@@ -261,6 +270,9 @@ fn c02_no_way_that_once_called_somebody_does() {
         for longest in [600, 16_383] {
             assert_eq!(call(&body, longest), None, "{html:.100}");
         }
+        for longest in [600, 4_096] {
+            assert_eq!(call_in_gitter(&body, longest), None, "{html:.100}");
+        }
     }
 }
 
@@ -272,5 +284,12 @@ proptest! {
         let body = Body(blocks);
         let call = call(&body, longest);
         prop_assert!(call.is_none(), "{:?} became {call:?}", markdown_from_body(&body, Flavour::Mattermost));
+    }
+
+    #[test]
+    fn c02_no_body_calls_anybody_in_gitter(blocks in bodies(), longest in prop::sample::select(vec![600, 4_096])) {
+        let body = Body(blocks);
+        let call = call_in_gitter(&body, longest);
+        prop_assert!(call.is_none(), "{:?} became {call:?}", markdown_from_body(&body, Flavour::Gitter));
     }
 }

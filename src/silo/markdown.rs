@@ -183,8 +183,13 @@ fn are_one(before: &Block, after: &Block) -> bool {
 fn item(blocks: &[Block], dialect: Dialect, level: Level) -> String {
     let mut said = String::new();
     let mut before: Option<&Block> = None;
+    let mut is_nested = false;
     for block in blocks {
-        let text = write_block(block, dialect, level);
+        let mut text = write_block(block, dialect, level);
+        if dialect.0 == Flavour::Gitter {
+            // Two empty lines end a list there, also in code.
+            text = text.replace("\n\n\n", "\n\n\u{200b}\n");
+        }
         // A blank in front would make the item one column wider than its other lines are.
         let text = text.trim_start_matches([' ', '\n']).trim_end_matches('\n');
         if text.is_empty() {
@@ -194,12 +199,16 @@ fn item(blocks: &[Block], dialect: Dialect, level: Level) -> String {
             // Two quotes one below the other are one.
             let first = text.trim_start_matches("> ");
             let apart = numbered(first) && !first.starts_with("1. ");
+            // In Gitter what follows a list or a quote would be text of its last line, and of a block of code all behind its
+            // first blank line would be text.
+            let apart = apart || (is_nested && dialect.0 == Flavour::Gitter);
             said.push_str(match apart {
                 _ if are_one(before, block) => APART,
                 true => "\n\n",
                 false => "\n",
             });
         }
+        is_nested = matches!(block, Block::List { .. } | Block::Quote(_));
         said.push_str(text);
         before = Some(block);
     }
@@ -234,11 +243,18 @@ fn write_block(block: &Block, dialect: Dialect, level: Level) -> String {
                     |first| format!("{}. ", first.saturating_add(index).min(999_999_999)),
                 );
                 let text = item(blocks, dialect, level.in_list());
-                indented(&text, &mark, &" ".repeat(mark.len()))
+                let text = indented(&text, &mark, &" ".repeat(mark.len()));
+                // In Gitter the next item, where this one is cut off, would be text of the quote.
+                let is_open =
+                    dialect.0 == Flavour::Gitter && matches!(blocks.last(), Some(Block::Quote(_)));
+                let is_last = usize::try_from(index).is_ok_and(|index| index + 1 == items.len());
+                text + if is_open && !is_last { "\n" } else { "" }
             })
             .collect::<Vec<_>>()
             .join("\n"),
         Block::Table(rows) => table(rows, dialect, level),
+        // In Gitter it would end the list, and turn the code behind it inside out.
+        Block::Rule if level.in_list && dialect.0 == Flavour::Gitter => r"\-\-\-".to_owned(),
         Block::Rule => "---".to_owned(),
         Block::Maths(tex) => match dialect.0 {
             Flavour::Gitter if grammar::is_plain_maths(tex) => format!("$${tex}$$"),

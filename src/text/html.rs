@@ -315,7 +315,12 @@ impl Reader {
             ..*self
         };
         let label = in_link.inlines(node, depth + 1);
-        let Some(href) = attribute(element, "href").and_then(|href| allowed(&href)) else {
+        // Gitter's server puts a scheme in front of `mailto:`.
+        let href = attribute(element, "href").map(|href| match href.strip_prefix("http://") {
+            Some(address) if address.starts_with("mailto:") => address.to_owned(),
+            _ => href,
+        });
+        let Some(href) = href.and_then(|href| allowed(&href)) else {
             out.extend(label);
             return;
         };

@@ -59,6 +59,10 @@ mod tests {
                 "🚀 :shipit: 10:30:45 <code>:rocket:</code>",
             ),
             (
+                "<a href=\"http://&#109;ailto:bob@x.example\" class=\"link link-tooltip\">&#98;ob@x.example</a>",
+                "<a href=\"mailto:bob@x.example\">bob@x.example</a>",
+            ),
+            (
                 ":satellite: :thinking: (:x:) <a href=\"http://x.example\">:x:</a> <em>:x:</em>",
                 "📡 :thinking: (:x:) <a href=\"http://x.example\">:x:</a> <em>❌</em>",
             ),

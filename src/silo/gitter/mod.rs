@@ -23,6 +23,8 @@ mod feed;
 
 pub use abilities::KIND;
 pub use config::{Feed, GitterConfig};
+#[cfg(test)]
+pub(crate) use {convert::body_from_html, emoji::shown as shown_emoji};
 
 use std::{
     collections::HashMap,

@@ -4,7 +4,9 @@
 mod backslash;
 pub(super) mod grammar;
 mod link;
+mod mailbox;
 mod shortcode;
+mod trim;
 
 use backslash::is_word;
 use grammar::{
@@ -177,23 +179,6 @@ impl Writer {
         }
     }
 
-    /// Takes the blanks from the ends of what was written behind this mark. One that it began with stands before the mark
-    /// then: it may have been put there to end a URL.
-    pub(super) fn trim_behind(&mut self, mark: &str, inner_at: usize) {
-        let written = self.out.split_off(inner_at);
-        let mark_at = self.out.len().saturating_sub(mark.len());
-        let before = self
-            .out
-            .get(..mark_at)
-            .and_then(|out| out.chars().next_back());
-        if written.starts_with(char::is_whitespace)
-            && before.is_some_and(|c| !grammar::is_ascii_space(c))
-        {
-            self.out.insert(mark_at, ' ');
-        }
-        self.out.push_str(written.trim());
-    }
-
     fn code(&mut self, code: &str, around: Around) {
         let code = code.replace(['\n', '\r'], " ");
         if code.trim().is_empty() {
@@ -211,7 +196,7 @@ impl Writer {
         }
         let code = without_long_runs(&code);
         let fence = "`".repeat(longest_run(&code, '`') + 1);
-        if self.out.ends_with('`') {
+        if self.out.ends_with('`') || self.mailbox_goes_on(&code) {
             self.raw("\u{200b}");
         }
         // What takes the word before for an address would take the opening mark along.
@@ -291,11 +276,9 @@ impl Writer {
         if self.after_url && !is_url_end(c) {
             self.raw(" ");
         }
-        if self.line_start {
-            self.line_start = false;
-            if self.at_line_start(c, after) {
-                return;
-            }
+        let begins = std::mem::take(&mut self.line_start) && !(c == '|' && around == Around::Cell);
+        if begins && self.at_line_start(c, after) {
+            return;
         }
         match c {
             '*' if self.open.contains(&"*") => self.out.push_str("&ast;"),
@@ -321,13 +304,13 @@ impl Writer {
                 self.escaped(c);
             }
             '#' if next.is_none_or(|next| next.is_ascii_digit()) => self.escaped(c),
-            '<' if next.is_some_and(|next| next.is_ascii_digit()) => {
+            '<' if self.flavour == Flavour::Mattermost
+                && next.is_some_and(|c| c.is_ascii_digit()) =>
+            {
                 self.out.push('<');
                 self.out.push(PART);
             }
-            '<' if may_be_tag(next) => {
-                self.out.push_str("&lt;");
-            }
+            '<' if may_be_tag(next, self.flavour) => self.out.push_str("&lt;"),
             '&' if after.is_empty() || is_entity_rest(after) => self.out.push_str("&amp;"),
             '$' if self.out.ends_with('$') => {
                 self.out.push(PART);
@@ -343,7 +326,7 @@ impl Writer {
             '.' | ')' if next.is_none_or(char::is_whitespace) && self.line_is_number() => {
                 self.escaped(c);
             }
-            ':' if (around == Around::Name && next == Some('/')) || self.shortcode(after) => {
+            ':' if self.colon_counts(after, around) => {
                 self.out.push(':');
                 self.out.push(PART);
             }

@@ -106,6 +106,51 @@ fn names_of_emoji_stay_text_by_each_silos_own_list() {
     }
 }
 
+/// Each of these once called somebody, by the parser that Gitter's server used.
+#[test]
+fn c02_code_stays_code_in_gitter() {
+    for (html, expected) in [
+        (
+            "<ul><li><ul><li>x</li></ul><pre><code>a\n\n@all</code></pre></li></ul>",
+            "- - x\n  \n  ```\n  a\n  \n  @all\n  ```",
+        ),
+        (
+            "<ul><li><blockquote>x</blockquote><pre><code>a\n\n@all</code></pre></li></ul>",
+            "- > x\n  \n  ```\n  a\n  \n  @all\n  ```",
+        ),
+        (
+            "<ul><li><pre><code>a\n\n\n@all</code></pre></li></ul>",
+            "- ```\n  a\n  \n  \u{200b}\n  @all\n  ```",
+        ),
+        (
+            "<ul><li>a<hr></li><li><pre><code>a\n\n@all</code></pre></li></ul>",
+            "- a\n  \\-\\-\\-\n- ```\n  a\n  \n  @all\n  ```",
+        ),
+        (
+            "<ul><li><blockquote>x</blockquote></li><li>y</li></ul>",
+            "- > x\n\n- y",
+        ),
+        (
+            "<del><code>@all</code></del> <code>x @all</code>",
+            "~~\u{200b}`@all`~~ `x @all`",
+        ),
+        (
+            "x<del> <code>a@all</code></del> <code>x @all</code>",
+            "x ~~\u{200b}`a@all`~~ `x @all`",
+        ),
+        (
+            "'<code>@all</code>' <code>x @all</code>",
+            "'\u{200b}`@all`' `x @all`",
+        ),
+        (
+            "<table><tr><td>|`a</td><td><code>@all</code></td></tr></table>",
+            "| &vert;\\`a | `@all` |\n| --- | --- |",
+        ),
+    ] {
+        assert_eq!(from_matrix(html), expected, "{html}");
+    }
+}
+
 #[test]
 fn c01_no_spelling_calls_anybody() {
     for call in CALLS {
@@ -183,7 +228,9 @@ fn c05_plain_text_shows_as_it_was_written() {
         ("    no code", "\u{2002}\u{2002}\u{2002}\u{2002}no code"),
         ("[a](http://b)", "\\[a]\\(http://b)"),
         ("a < b <c> <!-- d -->", "a < b &lt;c> &lt;!-- d -->"),
-        ("I <3 it >", "I <\u{200b}3 it >"),
+        ("I <3 it >", "I &lt;3 it >"),
+        ("x<=[a@all>", "x&lt;=\\[a@\u{200b}all>"),
+        ("http://\\ http://*x", "http:\u{200b}//\\\\ http://%2Ax"),
         ("&amp; & &copy;", "&amp;amp; & &amp;copy;"),
         ("$$x$$", "$\u{200b}$x$\u{200b}$"),
         ("~~x~~ ~5", "\\~\\~x\\~\\~ ~5"),
@@ -198,10 +245,10 @@ fn c05_plain_text_shows_as_it_was_written() {
         ),
         ("(https://x.example/a_b).", "(https://x.example/a_b)."),
         ("https://medium.com/@alice_", "https://medium.com/%40alice_"),
-        ("https://@/all x", "https://@\u{200b}/all x"),
+        ("https://@/all x", "https:\u{200b}//@\u{200b}/all x"),
         (
             "http://al@x.example/@b",
-            "http://al@\u{200b}x.example/@\u{200b}b",
+            "http:\u{200b}//al@\u{200b}x.example/@\u{200b}b",
         ),
         ("🚀 :rocket: 12:30:45", "🚀 :\u{200b}rocket: 12:30:45"),
         // C27
@@ -374,7 +421,10 @@ fn code_after_an_address_stays_code() {
     let html = "<a href='https://x.example'>https://x.example/<code>x&lt;@all></code></a>";
     assert!(!pings(&from_matrix(html)), "{}", from_matrix(html));
     let marked = "https://x.example\"x<i><code>b/@all</code></i>";
-    assert_eq!(from_matrix(marked), "https://x.example\"x *`b/@all`*");
+    assert_eq!(
+        from_matrix(marked),
+        "https://x.example\"x *\u{200b}`b/@all`*"
+    );
     let linked = "https://x.example\"x<a href='https://y.example'><code>b/@all</code></a>";
     assert_eq!(
         from_matrix(linked),

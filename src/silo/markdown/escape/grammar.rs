@@ -1,6 +1,6 @@
 //! What the grammar of marked recognises, by its own measure.
 
-use super::PART;
+use super::{Flavour, PART};
 use crate::text::Inline;
 
 /// How many backticks in a row stay together.
@@ -134,9 +134,13 @@ pub(in crate::silo::markdown) fn is_entity_rest(after: &str) -> bool {
             .is_some_and(|rest| rest.starts_with(';') || rest.is_empty())
 }
 
-/// Whether a `<` before this could open something that is taken as it stands, up to its end.
-pub(in crate::silo::markdown) fn may_be_tag(next: Option<char>) -> bool {
-    next.is_none_or(|c| !c.is_whitespace() && c != '=')
+/// Whether a `<` before this could open something that is taken as it stands, up to its end. Gitter's grammar finds addresses
+/// there, whatever they begin with.
+pub(in crate::silo::markdown) fn may_be_tag(next: Option<char>, flavour: Flavour) -> bool {
+    match flavour {
+        Flavour::Gitter => next != Some(' '),
+        Flavour::Mattermost => next.is_none_or(|c| !c.is_whitespace() && c != '='),
+    }
 }
 
 /// Whether emphasis around this would be ended by a mark in code, where no escape can hide it.

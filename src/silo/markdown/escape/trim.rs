@@ -1,0 +1,26 @@
+//! Blanks at the ends of what stands between marks.
+
+use super::{PART, Writer, grammar::is_ascii_space};
+use crate::silo::markdown::Flavour;
+
+impl Writer {
+    /// Takes the blanks from the ends of what was written behind this mark. One that it began with stands before the mark
+    /// then: it may have been put there to end a URL.
+    pub(super) fn trim_behind(&mut self, mark: &str, inner_at: usize) {
+        let written = self.out.split_off(inner_at);
+        let mark_at = self.out.len().saturating_sub(mark.len());
+        let before = self
+            .out
+            .get(..mark_at)
+            .and_then(|out| out.chars().next_back());
+        if written.starts_with(char::is_whitespace) && before.is_some_and(|c| !is_ascii_space(c)) {
+            self.out.insert(mark_at, ' ');
+        }
+        let written = written.trim();
+        if mark == "~~" && self.flavour == Flavour::Gitter && written.starts_with('`') {
+            // Gitter would look for a mail address first.
+            self.out.push(PART);
+        }
+        self.out.push_str(written);
+    }
+}
