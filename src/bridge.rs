@@ -10,6 +10,7 @@
 mod facts;
 mod find;
 mod lanes;
+mod listening;
 mod outside;
 mod readiness;
 mod served;
@@ -49,7 +50,7 @@ use crate::{
     matrix::{Boxed, Matrix, Trust},
     portal::{AllTastes, Peers},
     shutdown::Shutdown,
-    silo::{Channel, Silo, SiloError},
+    silo::{Channel, Silo},
     spool::Spool,
 };
 
@@ -385,30 +386,8 @@ impl House {
             start(
                 &mut listeners,
                 "silo",
-                async move {
-                    loop {
-                        let ended = silo.listen(channels.clone(), inbox.clone(), token.clone());
-                        match ended.await {
-                            Err(SiloError::Store(fault)) => return Err(fault.into()),
-                            // Signed out, it said so itself, once.
-                            Err(SiloError::SignedOut(_)) => {
-                                if !signed_out::no_longer(&*silo, &token).await {
-                                    return Ok(());
-                                }
-                            }
-                            Ok(()) => return Ok(()),
-                            Err(fault) => {
-                                // One silo out of order is no reason to stop the others.
-                                error!(
-                                    error = format!("{fault:#}"),
-                                    "This silo needs a person; its messages wait"
-                                );
-                                return Ok(());
-                            }
-                        }
-                    }
-                }
-                .instrument(span),
+                async move { listening::listen(&*silo, channels, &inbox, &token).await }
+                    .instrument(span),
             );
         }
         listeners

@@ -6,6 +6,7 @@
 mod batch;
 mod changes;
 mod choice;
+mod closed;
 mod edits;
 mod doubt;
 mod links;
@@ -15,6 +16,7 @@ mod peers;
 mod pictures;
 mod reactions;
 mod steps;
+mod instead;
 mod taken_back;
 
 use std::{

@@ -55,36 +55,16 @@ impl House {
             .min()
             .map(|since| now.since(since));
         let sync_age = self.matrix.last_sync().map(|at| now.since(at));
-        let silos: BTreeMap<String, String> = self
-            .silos
-            .iter()
-            .map(|(name, silo)| {
-                let state = match silo.feed() {
-                    FeedState::Live => "live",
-                    FeedState::Connecting => "connecting",
-                    FeedState::Down => "down",
-                };
-                (name.clone(), state.to_owned())
-            })
-            .collect();
         let known = self.store.portals().await.unwrap_or_default();
-        // What is read without trouble may be closed to what is written.
-        let unwritable = |silo: &str| {
-            let closed = unheld.iter().flatten().filter(|tally| {
-                let mut portals = known.iter();
-                let is_here = |portal: &&Portal| portal.id == tally.lane.portal;
-                let here = portals.find(is_here);
-                tally.lane.toward == Side::Silo
-                    && tally.closed_since.is_some()
-                    && tally.pending > 0
-                    && here.is_some_and(|portal| portal.spec.silo == silo)
-            });
-            closed.count()
-        };
+        let free = unheld.as_deref().unwrap_or_default();
         let channels_closed: BTreeMap<String, usize> = self
             .silos
             .iter()
-            .map(|(name, silo)| (name.clone(), silo.closed().max(unwritable(name))))
+            .map(|(name, silo)| {
+                // What is read without trouble may be closed to what is written.
+                let closed = silo.closed().max(unwritable(name, free, &known));
+                (name.clone(), closed)
+            })
             .collect();
         let store_state = match self.store.hindrance() {
             Some(hindrance) => hindrance.as_str(),
@@ -112,7 +92,7 @@ impl House {
             store_state: store_state.to_owned(),
             store_free_bytes: super::space::free(&self.config.store.path),
             sync_age_seconds: sync_age.map(|age| age.as_secs()),
-            silos,
+            silos: self.feeds(),
             channels_closed,
             portals,
             portals_running,
@@ -132,6 +112,33 @@ impl House {
         health.ready = reasons.is_empty();
         (health, reasons)
     }
+
+    /// How each silo's feed is.
+    fn feeds(&self) -> BTreeMap<String, String> {
+        let silos = self.silos.iter();
+        let state = silos.map(|(name, silo)| {
+            let state = match silo.feed() {
+                FeedState::Live => "live",
+                FeedState::Connecting => "connecting",
+                FeedState::Down => "down",
+            };
+            (name.clone(), state.to_owned())
+        });
+        state.collect()
+    }
+}
+
+/// How many channels of a silo are closed to what waits for them.
+fn unwritable(silo: &str, tallies: &[Tally], portals: &[Portal]) -> usize {
+    let closed = tallies.iter().filter(|tally| {
+        let mut portals = portals.iter();
+        let here = portals.find(|portal| portal.id == tally.lane.portal);
+        tally.lane.toward == Side::Silo
+            && tally.closed_since.is_some()
+            && tally.pending > 0
+            && here.is_some_and(|portal| portal.spec.silo == silo)
+    });
+    closed.count()
 }
 
 /// When lanes of limited accounts will be empty, as far as that can be told. Messages whose key is missing, or that are

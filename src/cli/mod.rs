@@ -15,6 +15,7 @@ mod logout;
 mod portal;
 mod preflight;
 mod progress;
+mod refused;
 mod run;
 mod silos;
 mod status;

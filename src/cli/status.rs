@@ -7,12 +7,15 @@ use std::{
     time::Duration,
 };
 
-use footbridge_store::{
-    AccountFace, Hold, Millis, Origin, Peek, Portal, RefusedInvite, Store, Tally,
-};
+use footbridge_store::{AccountFace, Hold, Millis, Origin, Peek, Portal, Store, Tally};
 use serde_json::{Value, json};
 
-use super::{Ended, args::Form, console};
+use super::{
+    Ended,
+    args::Form,
+    console,
+    refused::{refused_here, refused_nowhere},
+};
 use crate::{
     admin::Health,
     bounded,
@@ -24,8 +27,6 @@ use crate::{
 
 /// The longest answer of an admin address.
 const LONGEST_HEALTH: usize = 1 << 20;
-/// So many refused invites are shown.
-const REFUSED_SHOWN: usize = 10;
 
 /// Shows the status.
 pub async fn run(config: &Config, form: Form) -> Ended {
@@ -164,24 +165,6 @@ fn keyless<'a>(peek: &'a Peek, portal: &'a Portal) -> impl Iterator<Item = &'a s
         .iter()
         .filter(here)
         .map(|one| one.sender.as_str())
-}
-
-/// When the invite to a portal's room was refused, if we are not in it since.
-fn refused_here(peek: &Peek, portal: &Portal) -> Option<Millis> {
-    let mut refused = peek.refused.iter();
-    refused
-        .find(|invite| portal.active && invite.room == portal.room)
-        .map(|invite| invite.at)
-}
-
-/// The invites that were refused last and whose rooms no portal names, newest first.
-fn refused_nowhere(peek: &Peek) -> Vec<&RefusedInvite> {
-    let is_named = |invite: &&RefusedInvite| {
-        let mut portals = peek.portals.iter();
-        portals.any(|portal| portal.active && portal.room == invite.room)
-    };
-    let refused = peek.refused.iter().filter(|invite| !is_named(invite));
-    refused.take(REFUSED_SHOWN).collect()
 }
 
 /// What holds a portal up, in words.
@@ -403,7 +386,7 @@ fn object(peek: &Peek, health: Option<&Health>, config: &Config, now: Millis) ->
 mod tests {
     use std::path::Path;
 
-    use footbridge_store::{LaneId, Place, PortalId, PortalSpec, Side};
+    use footbridge_store::{LaneId, Place, PortalId, PortalSpec, RefusedInvite, Side};
 
     use super::*;
     use crate::admin::{Backlog, Limited};

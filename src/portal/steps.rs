@@ -9,12 +9,13 @@ use super::{
     Attempt, Lane, batch,
     doubt::{Looking, Recalled, is_unknown, step_key},
     failure::Trial,
+    instead::{carried_by, in_words, instead_of, not_fetched},
 };
 use crate::{
     budget::Permit,
     crash,
     message::{Action, Message},
-    outlet::{Done, Outcome, Plan, SendError, Step},
+    outlet::{Done, Plan, SendError, Step},
     picture::Picture,
     spool::Spooled,
 };
@@ -71,8 +72,7 @@ impl Lane {
             if !self.sets_off(delivery, parts).await? {
                 let in_doubt = index == done && delivery.unsure_since.is_some();
                 if matches!(message.action, Action::React { .. }) {
-                    let noted = self.store.react_later(delivery.entry, &delivery.to);
-                    noted.await?;
+                    self.store.react_later(delivery.entry, &delivery.to).await?;
                 }
                 return self.held_up(delivery, permit, in_doubt).await;
             }
@@ -357,50 +357,5 @@ impl Lane {
             self.tell().await?;
         }
         Ok(())
-    }
-}
-
-/// Which file a step's message carries (see [`Copy::file`]).
-fn carried_by(step: &Step) -> String {
-    match step {
-        Step::Send { file, .. } => file.digest(),
-        _ => String::new(),
-    }
-}
-
-/// What a step made whose file could not be carried: a line that names it.
-fn in_words(step: &Step, done: Done) -> Done {
-    match (step, done) {
-        (Step::Send { file, .. }, Done::Made(copy)) => Done::Made(Copy {
-            file: Some(format!("{}{}", Copy::NAMED, file.digest())),
-            ..copy
-        }),
-        (_, done) => done,
-    }
-}
-
-/// What is done instead of a step that can never be done like this.
-fn instead_of<'a>(step: &'a Step, error: &SendError) -> Option<&'a Step> {
-    match (step, error) {
-        (Step::Replace { otherwise, .. } | Step::Revise { otherwise, .. }, SendError::TooLate)
-        | (Step::Send { otherwise, .. }, SendError::Refused { .. }) => otherwise.as_deref(),
-        _ => None,
-    }
-}
-
-/// What is wrong with the side that has a file is not wrong with the side that should get it.
-fn not_fetched(error: SendError) -> SendError {
-    match error {
-        SendError::Refused { .. } | SendError::Retry { .. } => error,
-        SendError::Limited { after } => SendError::Retry {
-            after,
-            outcome: Outcome::NotDone,
-            source: anyhow::anyhow!("the side that has the file is asked too often"),
-        },
-        other => SendError::Retry {
-            after: None,
-            outcome: Outcome::NotDone,
-            source: anyhow::anyhow!("the file cannot be fetched now: {other}"),
-        },
     }
 }

@@ -97,6 +97,15 @@ fn text_now(scene: &Scenario, event: &str) -> Option<String> {
     texts.into_iter().next_back()
 }
 
+/// What was redacted in the room.
+fn redacted(scene: &Scenario) -> Vec<String> {
+    scene.ear.pick(&scene.stage.room, |heard| {
+        let redacts = heard.seen.content.get("redacts").and_then(Value::as_str);
+        let redacts = redacts.map(str::to_owned);
+        redacts.filter(|_| heard.seen.event_type == "m.room.redaction")
+    })
+}
+
 #[tokio::test]
 async fn d11_messages_in_a_shared_event_are_edited_answered_and_taken_back_one_by_one() {
     let (_synapse, scene) = limited().await;
@@ -161,16 +170,8 @@ async fn d11_messages_in_a_shared_event_are_edited_answered_and_taken_back_one_b
     for place in 1..numbers.len() {
         scene.sim.delete(channel, &said[at(place)].id).unwrap();
     }
-    let redacted = || {
-        scene.ear.pick(&scene.stage.room, |heard| {
-            let redacts = heard.seen.content.get("redacts").and_then(Value::as_str);
-            let redacts = redacts.map(str::to_owned);
-            redacts.filter(|_| heard.seen.event_type == "m.room.redaction")
-        })
-    };
-    until(PATIENCE, || redacted().contains(&event))
-        .await
-        .unwrap();
+    let is_gone = || redacted(&scene).contains(&event);
+    until(PATIENCE, is_gone).await.unwrap();
     scene.bridge.settle(PATIENCE).await.unwrap();
     // And so are the events that had changed it: they have the words of all.
     let edits = scene.ear.pick(&scene.stage.room, |heard| {
@@ -178,7 +179,7 @@ async fn d11_messages_in_a_shared_event_are_edited_answered_and_taken_back_one_b
     });
     assert!(edits.len() >= 2, "{edits:?}");
     until(PATIENCE, || {
-        let redacted = redacted();
+        let redacted = redacted(&scene);
         edits.iter().all(|edit| redacted.contains(edit))
     })
     .await

@@ -17,6 +17,7 @@ mod facts;
 mod reactions;
 mod removals;
 mod standing;
+mod channels;
 mod deliver;
 mod listener;
 mod begin;
@@ -35,7 +36,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use footbridge_store::{Copy, Millis, Place, RemoteId};
+use footbridge_store::{Copy, Millis, Place};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
@@ -118,31 +119,6 @@ impl Mattermost {
         })
     }
 
-    async fn find(&self, name: &str) -> Result<Channel, Fault> {
-        let Some((team, channel)) = name.split_once('/') else {
-            return Err(Fault::Refused(
-                "A channel of Mattermost is written team/channel, as in its address".to_owned(),
-            ));
-        };
-        let me = self.me().await?;
-        let (team, channel) = (team.to_lowercase(), channel.to_lowercase());
-        let found = self.client.find_channel(&team, &channel).await?;
-        let is_open = found.kind == "O";
-        match self.client.member(&found.id, &me.id).await {
-            Ok(_) => {}
-            Err(Fault::Closed(_)) if is_open => self.client.join(&found.id, &me.id).await?,
-            Err(fault) => return Err(fault),
-        }
-        let name = format!("{team}/{channel}");
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.insert(found.id.clone(), (name.clone(), is_open));
-        Ok(Channel {
-            place: Place::new(&self.name, &found.id),
-            name,
-            backfill: 0,
-        })
-    }
-
     /// What Mattermost takes at the moment.
     fn rules(&self) -> Rules {
         Rules {
@@ -152,16 +128,6 @@ impl Mattermost {
             names: self.naming.names(),
             files: true,
         }
-    }
-
-    /// The address under which people see a message.
-    fn permalink(&self, channel: &str, message: &RemoteId) -> String {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let team = known
-            .get(channel)
-            .and_then(|(name, _)| name.split('/').next());
-        let base = self.url.as_str().trim_end_matches('/');
-        format!("{base}/{}/pl/{message}", team.unwrap_or("_redirect"))
     }
 
     /// Finds out who we are, however long it takes; `None` when told to stop.

@@ -1,0 +1,46 @@
+//! Channels by what people call them, and the addresses of their messages.
+
+use std::sync::PoisonError;
+
+use footbridge_store::{Place, RemoteId};
+
+use super::{Mattermost, fault::Fault};
+use crate::silo::Channel;
+
+impl Mattermost {
+    /// The channel `team/channel`, which we join if everybody may.
+    pub(super) async fn find(&self, name: &str) -> Result<Channel, Fault> {
+        let Some((team, channel)) = name.split_once('/') else {
+            return Err(Fault::Refused(
+                "A channel of Mattermost is written team/channel, as in its address".to_owned(),
+            ));
+        };
+        let me = self.me().await?;
+        let (team, channel) = (team.to_lowercase(), channel.to_lowercase());
+        let found = self.client.find_channel(&team, &channel).await?;
+        let is_open = found.kind == "O";
+        match self.client.member(&found.id, &me.id).await {
+            Ok(_) => {}
+            Err(Fault::Closed(_)) if is_open => self.client.join(&found.id, &me.id).await?,
+            Err(fault) => return Err(fault),
+        }
+        let name = format!("{team}/{channel}");
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert(found.id.clone(), (name.clone(), is_open));
+        Ok(Channel {
+            place: Place::new(&self.name, &found.id),
+            name,
+            backfill: 0,
+        })
+    }
+
+    /// The address under which people see a message.
+    pub(super) fn permalink(&self, channel: &str, message: &RemoteId) -> String {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let team = known
+            .get(channel)
+            .and_then(|(name, _)| name.split('/').next());
+        let base = self.url.as_str().trim_end_matches('/');
+        format!("{base}/{}/pl/{message}", team.unwrap_or("_redirect"))
+    }
+}
