@@ -851,6 +851,38 @@ async fn a_change_that_is_forbidden_is_no_message_that_is_gone() {
 }
 
 #[tokio::test]
+async fn whoever_was_removed_from_an_open_channel_changes_messages_once_let_in_again() {
+    for action in [
+        edit("$1", "one, corrected"),
+        delete("$1"),
+        react("$1", "🎉"),
+    ] {
+        let ground = Ground::new().await;
+        let house = House::start(&ground).await;
+        house.said("$1", "one").await;
+        house.deliver().await;
+        ground.ban();
+        house
+            .until("the channel is closed", || house.silo.closed() == 1)
+            .await;
+        house.happens("$2", action.clone()).await;
+        let is_shut = async {
+            while house.tally(Side::Silo).await.closed_since.is_none() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::select! {
+            _ = house.deliver() => panic!("it was given up: {action:?}"),
+            shut = tokio::time::timeout(Duration::from_mins(1), is_shut) => shut.unwrap(),
+        }
+        ground.sim.join(&ground.channel.id, &ground.bridge.id);
+        house.deliver().await;
+        let tally = house.tally(Side::Silo).await;
+        assert_eq!((tally.failed, tally.delivered), (0, 2), "{action:?}");
+    }
+}
+
+#[tokio::test]
 async fn emoji_go_by_the_names_that_mattermost_has_for_them() {
     let ground = Ground::with(Options {
         knows_emoji: true,
