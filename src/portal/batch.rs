@@ -3,12 +3,12 @@
 //! as it was.
 
 use footbridge_store::{
-    Bundle, Copies, Delivery, DeliveryId, Error, Millis, Payload, RemoteId, Undelivered,
+    Bundle, Copies, Delivery, DeliveryId, Error, Millis, Payload, RemoteId, Rewritten, Undelivered,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::{Attempt, Lane, failure::Trial};
+use super::{Attempt, Lane, failure::Trial, taken_back::EDIT_GONE};
 use crate::{
     budget::{Permit, Rank},
     crash,
@@ -39,8 +39,39 @@ pub(super) enum Gathered {
 struct Member {
     id: DeliveryId,
     outgoing: Outgoing,
-    /// Edits that are in its text now.
-    included: Vec<DeliveryId>,
+    /// What becomes of the edits that wait behind it.
+    changes: Changes,
+}
+
+/// What becomes of the edits that wait behind a message.
+#[derive(Default)]
+pub(super) struct Changes {
+    /// These are in its text, oldest first.
+    pub in_it: Vec<DeliveryId>,
+    /// These were redacted before they got anywhere.
+    pub gone: Vec<DeliveryId>,
+}
+
+impl Changes {
+    pub fn is_empty(&self) -> bool {
+        self.in_it.is_empty() && self.gone.is_empty()
+    }
+
+    /// The edits, each with the rule by which it ends.
+    pub fn ended(&self) -> Vec<(DeliveryId, String)> {
+        let in_it = self.in_it.iter().map(|edit| (*edit, INCLUDED.to_owned()));
+        let gone = self.gone.iter().map(|edit| (*edit, EDIT_GONE.to_owned()));
+        in_it.chain(gone).collect()
+    }
+
+    /// The message as it reads with them; `None` where it cannot be written down.
+    pub fn written(&self, id: DeliveryId, message: &Message) -> Option<Rewritten> {
+        Some(Rewritten {
+            message: id,
+            edits: self.in_it.clone(),
+            letter: message.to_bytes().ok()?,
+        })
+    }
 }
 
 impl Lane {
@@ -87,10 +118,12 @@ impl Lane {
                     if let Some(at) = self.find(&members, owed, target).await?
                         && let Some(member) = members.get_mut(at)
                     {
-                        if !self.store.is_edit_taken_back(owed.entry).await? {
+                        if self.store.is_edit_taken_back(owed.entry).await? {
+                            member.changes.gone.push(owed.id);
+                        } else {
                             rewrite(&mut member.outgoing.message, &message);
+                            member.changes.in_it.push(owed.id);
                         }
-                        member.included.push(owed.id);
                     }
                 }
                 Action::Delete { target } if is_untouched(owed) => {
@@ -123,7 +156,7 @@ impl Lane {
                             copies: copies.copies.clone(),
                             late: false,
                         },
-                        included: Vec::new(),
+                        changes: Changes::default(),
                     });
                 }
                 // New messages never overtake one another.
@@ -145,23 +178,30 @@ impl Lane {
         let bundle = self.outlet.bundle(&outgoing).filter(|_| self.coalesce);
         let Some((step, count)) = bundle else {
             let first = members.swap_remove(0);
-            let letter = first.outgoing.message.to_bytes().unwrap_or_default();
-            if first.included.is_empty() || letter.is_empty() {
+            let message = first.outgoing.message;
+            let rewritten = first.changes.written(first.id, &message);
+            let Some(rewritten) = rewritten.filter(|_| !first.changes.is_empty()) else {
                 return Ok(Gathered::Alone);
-            }
-            let included = included(first.included);
-            self.store.include(first.id, letter, included).await?;
-            return Ok(Gathered::Changed(Box::new(first.outgoing.message)));
+            };
+            let kept = self.store.include(rewritten, first.changes.ended());
+            return Ok(if kept.await? {
+                Gathered::Changed(Box::new(message))
+            } else {
+                Gathered::Settled
+            });
         };
         members.truncate(count);
         let plan = Plan::Steps(vec![step]);
+        let changed = members.iter().filter(|member| !member.changes.is_empty());
+        let rewritten = changed.clone().filter_map(|member| {
+            let message = &member.outgoing.message;
+            member.changes.written(member.id, message)
+        });
         let bundle = Bundle {
             plan: serde_json::to_vec(&plan).unwrap_or_default(),
             members: members.iter().map(|member| member.id).collect(),
-            included: members
-                .into_iter()
-                .flat_map(|member| included(member.included))
-                .collect(),
+            rewritten: rewritten.collect(),
+            included: changed.flat_map(|member| member.changes.ended()).collect(),
         };
         if !self.store.bind(bundle).await? {
             return Ok(Gathered::Settled);
@@ -194,9 +234,10 @@ impl Lane {
         now: Millis,
     ) -> Result<(), Error> {
         let gone = [(member.id, DELETED)].into_iter();
-        let edits = member.included.into_iter().map(|edit| (edit, INCLUDED));
-        for (id, rule) in gone.chain(edits).chain([(deletion, DELETED)]) {
-            let how = Undelivered::Skipped(rule.to_owned());
+        let gone = gone.map(|(id, rule)| (id, rule.to_owned()));
+        let edits = member.changes.ended().into_iter();
+        for (id, rule) in gone.chain(edits).chain([(deletion, DELETED.to_owned())]) {
+            let how = Undelivered::Skipped(rule);
             self.store.undelivered(id, how, now).await?;
         }
         self.bells.step_settled();
@@ -322,11 +363,4 @@ pub(super) fn rewrite(message: &mut Message, edit: &Message) {
         *style = *spoken;
         message.files.clone_from(&edit.files);
     }
-}
-
-fn included(edits: Vec<DeliveryId>) -> Vec<(DeliveryId, String)> {
-    edits
-        .into_iter()
-        .map(|edit| (edit, INCLUDED.to_owned()))
-        .collect()
 }

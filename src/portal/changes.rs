@@ -5,7 +5,7 @@ use tracing::debug;
 
 use super::{
     Lane,
-    batch::{self, INCLUDED, is_untouched, rewrite},
+    batch::{self, Changes, is_untouched, rewrite},
 };
 use crate::{
     message::{Action, Message},
@@ -34,13 +34,14 @@ impl Lane {
     }
 
     /// What a message says by now that was never tried: its edits and its deletion may stand behind it, where it was held up
-    /// or only waited. `None` where it was taken back; then neither is seen.
+    /// or only waited. `None` where it was taken back, and neither is seen, or where one of them was meanwhile, and it is to be
+    /// looked at anew.
     pub(super) async fn as_it_reads(
         &self,
         head: &Delivery,
         message: &Message,
     ) -> Result<Option<Message>, Error> {
-        let (mut now, mut included) = (message.clone(), Vec::new());
+        let (mut now, mut changes) = (message.clone(), Changes::default());
         // One at a time: a member decides how many there are, and how long.
         for (id, taken_back) in self.store.changes_behind(head.id).await? {
             let Some(change) = self.store.owed(self.id, id).await? else {
@@ -57,17 +58,20 @@ impl Lane {
                         return Ok(None);
                     }
                 }
+                Action::Edit { .. } if is_untouched(&change) && taken_back => {
+                    changes.gone.push(id);
+                }
                 Action::Edit { .. } if is_untouched(&change) => {
-                    if !taken_back {
-                        rewrite(&mut now, &changed);
-                    }
-                    included.push((id, INCLUDED.to_owned()));
+                    rewrite(&mut now, &changed);
+                    changes.in_it.push(id);
                 }
                 _ => {}
             }
         }
-        if let (false, Ok(letter)) = (included.is_empty(), now.to_bytes()) {
-            self.store.include(head.id, letter, included).await?;
+        if let (false, Some(rewritten)) = (changes.is_empty(), changes.written(head.id, &now))
+            && !self.store.include(rewritten, changes.ended()).await?
+        {
+            return Ok(None);
         }
         Ok(Some(now))
     }

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// The rule for an edit that was redacted before it got anywhere, and for its redaction.
-const EDIT_GONE: &str = "edit-redacted";
+pub(super) const EDIT_GONE: &str = "edit-redacted";
 /// The rule for the redaction of an edit where nobody can read what the message said before.
 const UNREADABLE: &str = "text-before-unreadable";
 /// The rule for the redaction of an edit of a message that was redacted itself.

@@ -5,9 +5,9 @@ use std::collections::{BTreeSet, HashSet};
 use rusqlite::{OptionalExtension, params};
 
 use crate::{
-    Copy, Delivery, DeliveryId, Error, LaneId, Millis, RemoteId, Store, Tell,
+    Copy, Delivery, DeliveryId, Error, LaneId, Millis, Payload, RemoteId, Store, Tell,
     database::{Desk, Fault},
-    edits, head, journal, links, outbox, parked,
+    edits, head, journal, links, outbox, parked, revisions,
     settle::{self, Debt, End},
 };
 
@@ -18,8 +18,30 @@ pub struct Bundle {
     pub plan: Vec<u8>,
     /// All of them in the order of their places in the message, the first included.
     pub members: Vec<DeliveryId>,
-    /// Debts that are settled with the binding, as skipped by this rule: what they change is in the plan.
+    /// What edits that wait behind some of them make of these: so the plan says it.
+    pub rewritten: Vec<Rewritten>,
+    /// Debts that are settled with the binding, each as skipped by a rule: edits that are in the plan, or were redacted.
     pub included: Vec<(DeliveryId, String)>,
+}
+
+/// A message that was not tried yet, as it reads with edits that wait behind it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Rewritten {
+    /// The message.
+    pub message: DeliveryId,
+    /// The edits in it, oldest first: the last of them says all of it.
+    pub edits: Vec<DeliveryId>,
+    /// Its letter, if there are any.
+    pub letter: Vec<u8>,
+}
+
+impl std::fmt::Debug for Rewritten {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Rewritten")
+            .field("message", &self.message)
+            .field("edits", &self.edits)
+            .finish_non_exhaustive()
+    }
 }
 
 impl std::fmt::Debug for Bundle {
@@ -47,8 +69,8 @@ impl Store {
         .await
     }
 
-    /// Binds debts together, before the first try. Answers whether all of them were still owed; otherwise
-    /// nothing is changed.
+    /// Binds debts together, before the first try. Answers whether all of them were still owed, and none of the edits in them
+    /// was redacted meanwhile; otherwise nothing is changed.
     pub async fn bind(&self, bundle: Bundle) -> Result<bool, Error> {
         self.transaction("bind debts together", move |desk| {
             let (Some(leader), included) = (bundle.members.first().copied(), &bundle.included)
@@ -63,6 +85,13 @@ impl Store {
                 if settle::debt(desk.sql, *id)?.is_none() {
                     return Ok(false);
                 }
+            }
+            if !still_stand(desk, &bundle.rewritten)? {
+                return Ok(false);
+            }
+            // Taken apart, each of them says by itself what the plan says.
+            for rewritten in &bundle.rewritten {
+                rewrite(desk, rewritten)?;
             }
             outbox::write_plan(desk, leader, &bundle.plan)?;
             for (slot, id) in (0_u32..).zip(&bundle.members) {
@@ -83,20 +112,21 @@ impl Store {
             .await
     }
 
-    /// Writes a new letter for an entry that was not tried yet, and settles the debts whose changes are in it.
+    /// Writes the new letter of a message that was not tried yet, and settles the debts whose changes are in it, or were
+    /// redacted. Answers whether the message was still owed, and none of its edits was redacted meanwhile; otherwise nothing is
+    /// changed.
     pub async fn include(
         &self,
-        delivery: DeliveryId,
-        letter: Vec<u8>,
+        rewritten: Rewritten,
         included: Vec<(DeliveryId, String)>,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         self.transaction("include changes in a message", move |desk| {
-            let Some(debt) = settle::debt(desk.sql, delivery)? else {
-                return Ok(());
-            };
-            let letter = crate::Payload::Ready(letter.clone());
-            journal::write_letter(desk, debt.entry, &letter)?;
-            skip_all(desk, &included)
+            if !still_stand(desk, std::slice::from_ref(&rewritten))? {
+                return Ok(false);
+            }
+            rewrite(desk, &rewritten)?;
+            skip_all(desk, &included)?;
+            Ok(true)
         })
         .await
     }
@@ -188,6 +218,36 @@ pub(crate) fn take_apart(desk: &Desk<'_>, ending: &[Debt], now: Millis) -> Resul
             };
             parked::park(desk, other, &why, Tell::Sender, now)?;
         }
+    }
+    Ok(())
+}
+
+/// Whether these messages are owed, and the edits in them, too, none of which was redacted.
+fn still_stand(desk: &Desk<'_>, rewritten: &[Rewritten]) -> Result<bool, Fault> {
+    for one in rewritten {
+        if settle::debt(desk.sql, one.message)?.is_none() {
+            return Ok(false);
+        }
+        for edit in &one.edits {
+            let Some(edit) = settle::debt(desk.sql, *edit)? else {
+                return Ok(false);
+            };
+            if revisions::is_gone(desk, edit.entry)? {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
+}
+
+/// Writes down what a message says with its edits.
+fn rewrite(desk: &Desk<'_>, rewritten: &Rewritten) -> Result<(), Fault> {
+    let last = rewritten.edits.last();
+    if let Some(message) = settle::debt(desk.sql, rewritten.message)?
+        && last.is_some()
+    {
+        let letter = Payload::Ready(rewritten.letter.clone());
+        journal::write_letter(desk, message.entry, &letter)?;
     }
     Ok(())
 }

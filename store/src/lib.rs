@@ -72,7 +72,7 @@ use database::{Database, Desk, Fault, off_thread};
 pub use accounts::{Account, AccountFace, Secret};
 pub use along::Along;
 pub use bulletins::{Compose, NoticeState, Topic};
-pub use bundle::Bundle;
+pub use bundle::{Bundle, Rewritten};
 pub use changes::Change;
 pub use closed::Closed;
 pub use commands::Command;

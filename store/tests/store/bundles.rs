@@ -19,6 +19,7 @@ fn bundle(members: &[DeliveryId]) -> Bundle {
     Bundle {
         plan: b"together".to_vec(),
         members: members.to_vec(),
+        rewritten: Vec::new(),
         included: Vec::new(),
     }
 }

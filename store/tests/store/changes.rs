@@ -1,8 +1,8 @@
 //! Edits and deletions of messages that are still owed, and what a person takes back by keeping here what they write.
 
 use footbridge_store::{
-    Accepted, Arrival, Batch, Change, Consent, Flag, Head, LaneId, Millis, Payload, Place,
-    RemoteId, Scope, Tell, Undelivered,
+    Accepted, Arrival, Batch, Bundle, Change, Consent, DeliveryId, Flag, Head, LaneId, Millis,
+    Payload, Place, RemoteId, Rewritten, Scope, Tell, Undelivered,
 };
 
 use crate::ground::{Ground, NOW, arrival, balances, letter, portal, to_matrix, to_silo};
@@ -159,6 +159,80 @@ async fn an_edit_that_was_taken_back_itself_changes_nothing_that_waits() {
     }
 }
 
+/// This edit is in the message when that goes.
+async fn include(ground: &Ground, message: DeliveryId, edit: DeliveryId) -> bool {
+    let rewritten = Rewritten {
+        message,
+        edits: vec![edit],
+        letter: b"as it reads".to_vec(),
+    };
+    let included = vec![(edit, "edit-included".to_owned())];
+    ground.store.include(rewritten, included).await.unwrap()
+}
+
+#[tokio::test]
+async fn an_edit_that_is_redacted_while_it_is_included_is_in_no_message() {
+    for together in [false, true] {
+        let ground = Ground::with_one_portal().await;
+        let lane = to_silo(&ground.a);
+        let room = &ground.room;
+        ground
+            .accept(vec![letter(room, "$1"), letter(room, "$2")])
+            .await;
+        change(&ground, "$edit", "$1", false).await;
+        let line = ground.store.line(lane, ground.ready(lane).await.id, 9, NOW);
+        let ids: Vec<_> = line.await.unwrap().iter().map(|owed| owed.id).collect();
+        // Whoever looked at them has seen no redaction.
+        change(&ground, "$gone", "$edit", true).await;
+        let is_included = if together {
+            let bundle = Bundle {
+                plan: b"together".to_vec(),
+                members: ids[..2].to_vec(),
+                rewritten: vec![Rewritten {
+                    message: ids[0],
+                    edits: vec![ids[2]],
+                    letter: b"as it reads".to_vec(),
+                }],
+                included: vec![(ids[2], "edit-included".to_owned())],
+            };
+            ground.store.bind(bundle).await.unwrap()
+        } else {
+            include(&ground, ids[0], ids[2]).await
+        };
+        assert!(!is_included);
+        let head = ground.ready(lane).await;
+        assert_eq!((head.payload.as_slice(), head.plan), (&b"$1"[..], None));
+        assert_eq!(ground.tally(lane).await.pending, 4);
+    }
+}
+
+#[tokio::test]
+async fn messages_that_are_taken_apart_say_what_their_edits_said() {
+    let ground = Ground::with_one_portal().await;
+    let lane = to_silo(&ground.a);
+    let room = &ground.room;
+    ground
+        .accept(vec![letter(room, "$1"), letter(room, "$2")])
+        .await;
+    change(&ground, "$edit", "$2", false).await;
+    let line = ground.store.line(lane, ground.ready(lane).await.id, 9, NOW);
+    let ids: Vec<_> = line.await.unwrap().iter().map(|owed| owed.id).collect();
+    let bundle = Bundle {
+        plan: b"together".to_vec(),
+        members: ids[..2].to_vec(),
+        rewritten: vec![Rewritten {
+            message: ids[1],
+            edits: vec![ids[2]],
+            letter: b"as it reads".to_vec(),
+        }],
+        included: vec![(ids[2], "edit-included".to_owned())],
+    };
+    assert!(ground.store.bind(bundle).await.unwrap());
+    ground.store.unbind(ids[0]).await.unwrap();
+    ground.deliver(lane, "c1").await;
+    assert_eq!(ground.ready(lane).await.payload, b"as it reads");
+}
+
 #[tokio::test]
 async fn an_older_edit_whose_key_comes_late_does_not_go_after_one_that_was_included() {
     let ground = Ground::with_one_portal().await;
@@ -174,10 +248,7 @@ async fn an_older_edit_whose_key_comes_late_does_not_go_after_one_that_was_inclu
     let old = ground.store.waiting(None).await.unwrap()[0].entry;
     let head = ground.ready(lane).await;
     let behind = ground.store.changes_behind(head.id).await.unwrap();
-    let included = vec![(behind[0].0, "edit-included".to_owned())];
-    let letter = b"as it reads".to_vec();
-    let kept = ground.store.include(head.id, letter, included);
-    kept.await.unwrap();
+    include(&ground, head.id, behind[0].0).await;
     ground.deliver(lane, "c1").await;
     let (room, channel, target) = (&ground.room, &ground.a.channel, RemoteId::from("$1"));
     let is_latest = ground.store.is_latest_edit(room, &target, channel, old);

@@ -326,6 +326,7 @@ impl Run {
         let bundle = footbridge_store::Bundle {
             plan: b"together".to_vec(),
             members: members.iter().map(|member| member.id).collect(),
+            rewritten: Vec::new(),
             included: Vec::new(),
         };
         assert!(self.store().bind(bundle).await.unwrap());

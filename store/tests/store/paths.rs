@@ -355,6 +355,7 @@ fn bundle(members: &[Delivery]) -> Bundle {
     Bundle {
         plan: b"together".to_vec(),
         members: members.iter().map(|member| member.id).collect(),
+        rewritten: Vec::new(),
         included: Vec::new(),
     }
 }
