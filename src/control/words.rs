@@ -204,7 +204,6 @@ fn rule_in_words(rule: &str) -> String {
         "deleted-before-delivery" => "it was taken back before it was sent",
         "edit-included" => "the message was sent with this change in it",
         "edit-redacted" => "the edit was redacted before it was sent",
-        "text-before-unreadable" => "nobody here can read any more what the message said before",
         "message-redacted" => "the message was redacted itself",
         "empty" | "nothing-to-do" => "there is nothing in it to send",
         "not-a-message" => "it is no message",

@@ -3,7 +3,7 @@
 //! as it was.
 
 use footbridge_store::{
-    Bundle, Copies, Delivery, DeliveryId, Error, Millis, Payload, RemoteId, Rewritten, Undelivered,
+    Bundle, Copies, Delivery, DeliveryId, Error, Millis, RemoteId, Rewritten, Undelivered,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -273,8 +273,9 @@ impl Lane {
             let Ok(letter) = message.to_bytes() else {
                 return Ok(Ok(Plan::Skip("target-waiting".to_owned())));
             };
-            let (letter, now) = (Payload::Ready(letter), self.clock.now());
-            for lane in self.store.fill(entry, letter, now).await? {
+            let now = self.clock.now();
+            let filled = self.store.fill_by_edit(entry, letter, delivery.entry, now);
+            for lane in filled.await? {
                 self.bells.ring(lane);
             }
         }

@@ -146,7 +146,8 @@ impl Lane {
             rewrite(&mut message, edit);
             let is_new = matches!(message.action, Action::Post { .. });
             if let (true, Ok(letter)) = (is_new, message.to_bytes()) {
-                return self.store.rewrite_failed(parked.id, letter).await;
+                let written = self.store.rewrite_failed(parked.id, letter, delivery.entry);
+                return written.await;
             }
         }
         Ok(false)

@@ -309,7 +309,9 @@ impl Lane {
             reason,
             "Delivery failed for good"
         );
-        let by_bridge = message.is_some_and(|message| message.sender.is_bridge());
+        // Where it speaks of an edit that was redacted, somebody else has asked for it.
+        let by_bridge = message.is_some_and(|message| message.sender.is_bridge())
+            && Message::from_bytes(&delivery.payload).is_ok_and(|asked| asked.sender.is_bridge());
         let (about, tell) = match message.map(|message| &message.action) {
             // A notice that cannot be changed is not worth a notice either.
             Some(Action::Edit { .. }) if by_bridge => (None, Tell::Nobody),

@@ -1,22 +1,21 @@
 //! Edits that do not leave their message as it is: one that was redacted itself, and one that makes a notice of it.
 
-use footbridge_store::{Delivery, Error, RemoteId, Revision, Shows, TakenBack};
+use footbridge_store::{Delivery, Error, RemoteId, Shows, TakenBack};
 
-use super::{Lane, Tastes, batch::INCLUDED, edits::SUPERSEDED};
+use super::{Lane, Tastes, edits::SUPERSEDED};
 use crate::{
-    message::{Action, Message, Style},
+    message::{Action, Message, Sender, Style},
     outlet::{Outlet, Plan, SendError, Step, TextBefore},
     text::Body,
 };
 
 /// The rule for an edit that was redacted before it got anywhere, and for its redaction.
 pub(super) const EDIT_GONE: &str = "edit-redacted";
-/// The rule for the redaction of an edit where nobody can read what the message said before.
-const UNREADABLE: &str = "text-before-unreadable";
 /// The rule for the redaction of an edit of a message that was redacted itself.
 const MESSAGE_GONE: &str = "message-redacted";
-/// The rules by which an edit that did not go by itself might still have been shown.
-const WAS_SHOWN: [&str; 2] = [INCLUDED, SUPERSEDED];
+/// What the bridge says in the place of a redacted edit where nothing of before may be shown.
+const NOTHING_BEFORE: &str =
+    "(An edit of this message was redacted. What it said before cannot be shown here.)";
 
 /// What a delivery says by now.
 pub(super) enum Present {
@@ -98,24 +97,22 @@ impl Lane {
             Shows::Later => return Ok(Present::Nothing(SUPERSEDED)),
             Shows::Earlier => return Ok(Present::Nothing(EDIT_GONE)),
         }
-        // What was not to leave its room before does not by this.
-        let might_cross = |edit: &&Revision| {
-            let kept = edit.rule.as_deref();
-            !edit.waits && kept.is_none_or(|rule| WAS_SHOWN.contains(&rule))
-        };
-        let others: Vec<&Revision> = found.others.iter().filter(might_cross).collect();
-        let events: Vec<RemoteId> = others.iter().map(|edit| edit.fact.clone()).collect();
+        let events: Vec<RemoteId> = found.others.iter().map(|edit| edit.fact.clone()).collect();
         let text = self
             .matrix()
             .text_before(&delivery.from, &message, &events)
             .await;
         let (text, by) = match text {
-            Ok(TextBefore::Says(text, by)) => (text, by),
+            // What has not gone there before does not by this.
+            Ok(TextBefore::Says(text, by)) if by.is_some() || found.own => (text, by),
+            Ok(TextBefore::Says(..) | TextBefore::Unreadable) => {
+                // The redacted words do not stay either.
+                (Box::new(nothing_before(redaction, &message)), None)
+            }
             Ok(TextBefore::Redacted) => return Ok(Present::Nothing(MESSAGE_GONE)),
-            Ok(TextBefore::Unreadable) => return Ok(Present::Nothing(UNREADABLE)),
             Err(error) => return Ok(Present::Unknown(error)),
         };
-        let by = by.and_then(|by| others.iter().find(|edit| edit.fact == by));
+        let by = by.and_then(|by| found.others.iter().find(|edit| edit.fact == by));
         self.store
             .restores(
                 (&delivery.from, &message),
@@ -170,6 +167,20 @@ impl Lane {
             footbridge_store::Side::Matrix => self.outlet.as_ref(),
             footbridge_store::Side::Silo => self.source.as_ref(),
         }
+    }
+}
+
+/// What the bridge itself says of a message whose edit was redacted.
+fn nothing_before(redaction: &Message, message: &RemoteId) -> Message {
+    Message {
+        sender: Sender::bridge(),
+        sent_at: redaction.sent_at,
+        action: Action::Edit {
+            target: message.clone(),
+            body: Body::plain(NOTHING_BEFORE),
+            style: Style::Notice,
+        },
+        files: Vec::new(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashSet};
 use rusqlite::{OptionalExtension, params};
 
 use crate::{
-    Copy, Delivery, DeliveryId, Error, LaneId, Millis, Payload, RemoteId, Store, Tell,
+    Copy, Delivery, DeliveryId, Error, LaneId, Millis, Payload, RemoteId, Store, Tell, crossed,
     database::{Desk, Fault},
     edits, head, journal, links, outbox, parked, revisions,
     settle::{self, Debt, End},
@@ -242,12 +242,16 @@ fn still_stand(desk: &Desk<'_>, rewritten: &[Rewritten]) -> Result<bool, Fault> 
 
 /// Writes down what a message says with its edits.
 fn rewrite(desk: &Desk<'_>, rewritten: &Rewritten) -> Result<(), Fault> {
-    let last = rewritten.edits.last();
-    if let Some(message) = settle::debt(desk.sql, rewritten.message)?
-        && last.is_some()
-    {
+    let Some(last) = rewritten.edits.last() else {
+        return Ok(());
+    };
+    if let (Some(message), Some(edit)) = (
+        settle::debt(desk.sql, rewritten.message)?,
+        settle::debt(desk.sql, *last)?,
+    ) {
         let letter = Payload::Ready(rewritten.letter.clone());
         journal::write_letter(desk, message.entry, &letter)?;
+        crossed::says(desk, message.entry, edit.entry)?;
     }
     Ok(())
 }

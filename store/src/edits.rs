@@ -4,7 +4,7 @@
 use rusqlite::{OptionalExtension, params};
 
 use crate::{
-    DeliveryId, EntryId, Error, Payload, Place, RemoteId, Store,
+    DeliveryId, EntryId, Error, Payload, Place, RemoteId, Store, crossed,
     database::{Desk, Fault},
     journal, revisions,
     settle::Debt,
@@ -27,13 +27,18 @@ impl Store {
         .await
     }
 
-    /// Puts another letter in the place of one whose delivery failed and is kept. Answers whether it was.
+    /// Puts another letter, which says what this edit says, in the place of one whose delivery failed and is kept. Answers
+    /// whether it was, and the edit was not redacted.
     pub async fn rewrite_failed(
         &self,
         delivery: DeliveryId,
         letter: Vec<u8>,
+        edit: EntryId,
     ) -> Result<bool, Error> {
         self.transaction("rewrite a failed message", move |desk| {
+            if revisions::is_gone(desk, edit)? {
+                return Ok(false);
+            }
             let entry: Option<EntryId> = desk
                 .sql
                 .prepare_cached(
@@ -43,6 +48,7 @@ impl Store {
                 .optional()?;
             if let Some(entry) = entry {
                 journal::write_letter(desk, entry, &Payload::Ready(letter.clone()))?;
+                crossed::says(desk, entry, edit)?;
             }
             Ok(entry.is_some())
         })

@@ -16,6 +16,7 @@ mod outbox;
 mod setback;
 mod behind;
 mod bundle;
+mod crossed;
 mod head;
 mod settle;
 mod parked;

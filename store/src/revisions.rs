@@ -1,10 +1,12 @@
 //! Edits that are redacted themselves: which message an edit is of, whether it counts in a place, and what the message says
 //! without it.
 
+use std::collections::HashSet;
+
 use rusqlite::{OptionalExtension, params};
 
 use crate::{
-    Arrival, Change, EntryId, Error, Millis, Opened, Place, RemoteId, Store, changes,
+    Arrival, Change, EntryId, Error, Millis, Opened, Place, RemoteId, Store, changes, crossed,
     database::{Desk, Fault},
     links,
 };
@@ -18,9 +20,11 @@ pub struct TakenBack {
     pub edit: EntryId,
     /// What counts in the place as the newest text of the message.
     pub shown: Shows,
-    /// The other edits of the message that were not redacted and came before the redaction, the newest first (by
-    /// `origin_server_ts`, then by event id: specification, "Event replacements").
+    /// The other edits of the message whose text has gone to the place, that were not redacted and came before the redaction,
+    /// the newest first (by `origin_server_ts`, then by event id: specification, "Event replacements").
     pub others: Vec<Revision>,
+    /// Whether the message's own text has gone there.
+    pub own: bool,
     /// The copies and events in the place that the edit made.
     pub made: Vec<RemoteId>,
 }
@@ -43,10 +47,6 @@ pub struct Revision {
     pub fact: RemoteId,
     /// Its entry.
     pub entry: EntryId,
-    /// Whether it waits for its key.
-    pub waits: bool,
-    /// The rule by which it did not go to the place, if so.
-    pub rule: Option<String>,
 }
 
 impl Store {
@@ -77,12 +77,17 @@ impl Store {
                     edit,
                     shown: Shows::Earlier,
                     others: Vec::new(),
+                    own: false,
                     made: Vec::new(),
                 }));
             };
             Ok(Some(TakenBack {
                 shown: shown(desk, (&from, target), &to, (edit, by))?,
                 others: others(desk, (&from, target), &to, by)?,
+                own: match links::entry(desk.sql, &from, target)? {
+                    Some(original) => crossed::has_own(desk, original, &to)?,
+                    None => false,
+                },
                 made: made_by(desk, (&from, target), &to, edit)?,
                 message,
                 edit,
@@ -198,7 +203,7 @@ pub(crate) fn note(
 }
 
 /// A fact was redacted. If it is an edit, or waits for its key and may be one, that is noted, and what of it failed is not
-/// kept to be tried again.
+/// kept to be tried again, nor is its message where that failed and says what the edit said.
 fn redacted(desk: &Desk<'_>, place: &Place, fact: &RemoteId) -> Result<(), Fault> {
     if place.network() != Place::MATRIX {
         return Ok(());
@@ -206,18 +211,19 @@ fn redacted(desk: &Desk<'_>, place: &Place, fact: &RemoteId) -> Result<(), Fault
     desk.sql
         .prepare_cached("UPDATE revision SET gone = 1 WHERE place = ?1 AND fact = ?2")?
         .execute(params![place, fact])?;
-    let failed: Vec<(EntryId, Place)> = desk
+    let failed: HashSet<(EntryId, Place)> = desk
         .sql
         .prepare_cached(
             "SELECT p.entry_id, p.to_place FROM parked p
-             JOIN journal j ON j.id = p.entry_id
+             JOIN journal m ON m.id = p.entry_id
+             JOIN journal j ON j.id IN (m.id, m.text_of)
              JOIN revision r ON r.place = j.place AND r.fact = j.fact
              WHERE j.place = ?1 AND j.fact = ?2 AND p.kept = 1",
         )?
         .query_map(params![place, fact], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<Result<_, _>>()?;
     for (edit, to) in failed {
-        changes::take_back_failed(desk, (edit, None), &to, "it was redacted")?;
+        changes::take_back_failed(desk, (edit, None), &to, "what it says was redacted")?;
     }
     // A message has a link; what has none and cannot be read may be an edit.
     desk.sql
@@ -276,9 +282,9 @@ fn others(
     Ok(desk
         .sql
         .prepare_cached(
-            "SELECT r.fact, j.id, j.session IS NOT NULL, s.rule FROM revision r
+            "SELECT r.fact, j.id FROM revision r
              JOIN journal j ON j.place = r.place AND j.fact = r.fact
-             LEFT JOIN skipped s ON s.entry_id = j.id AND s.to_place = ?3
+             JOIN crossed c ON c.entry_id = j.id AND c.to_place = ?3
              WHERE r.place = ?1 AND r.target = ?2 AND r.gone = 0 AND j.id < ?4
              ORDER BY r.sent_at DESC, r.fact DESC",
         )?
@@ -286,8 +292,6 @@ fn others(
             Ok(Revision {
                 fact: row.get(0)?,
                 entry: row.get(1)?,
-                waits: row.get(2)?,
-                rule: row.get(3)?,
             })
         })?
         .collect::<Result<_, _>>()?)

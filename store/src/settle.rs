@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::{
-    DeliveryId, EntryId, LaneId, Millis, Place, RemoteId, Tally, along, closed, columns,
+    DeliveryId, EntryId, LaneId, Millis, Place, RemoteId, Tally, along, closed, columns, crossed,
     database::{Desk, Fault},
     parked,
     paths::Net,
@@ -177,11 +177,14 @@ pub(crate) fn settle(desk: &Desk<'_>, debt: &Debt, end: End<'_>) -> Result<(), F
         along::forget(desk.sql, debt.id)?;
     }
     match end {
-        End::Delivered => count(
-            desk.sql,
-            debt.lane,
-            "UPDATE tally SET delivered = delivered + 1 WHERE portal_id = ?1 AND toward = ?2",
-        )?,
+        End::Delivered => {
+            crossed::note(desk, debt)?;
+            count(
+                desk.sql,
+                debt.lane,
+                "UPDATE tally SET delivered = delivered + 1 WHERE portal_id = ?1 AND toward = ?2",
+            )?;
+        }
         End::Failed => count(
             desk.sql,
             debt.lane,

@@ -63,6 +63,18 @@ pub(super) fn steps(outgoing: &Outgoing, said: (&Body, &Sender, Style)) -> Vec<S
     steps
 }
 
+/// The bridge itself says this in the place of the message, and of its files.
+pub(super) fn in_own_words(copies: &[Copy], content: Content) -> Vec<Step> {
+    let (words, carriers) = told_apart(copies, &[]);
+    let thread = copies.first().and_then(|copy| copy.thread.as_ref());
+    let mut steps = texts(words.into_iter(), thread, vec![content]);
+    steps.extend(carriers.into_iter().map(|(copy, _)| Step::Remove {
+        target: copy.remote.clone(),
+        replaced: false,
+    }));
+    steps
+}
+
 /// New words beside the line that names a file which could not be carried.
 fn named(copy: &Copy, outgoing: &Outgoing, said: (&Body, &Sender, Style), file: &File) -> Step {
     let content = caption::named(outgoing, said)

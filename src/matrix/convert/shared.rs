@@ -5,7 +5,7 @@ use footbridge_store::RemoteId;
 use matrix_sdk::ruma::CanonicalJsonValue;
 use serde_json::Value;
 
-use super::write::{content_from, json_bytes, name_in, relations};
+use super::write::{content_from, json_bytes, name_in, own_words, relations};
 use crate::{
     message::{Action, Message, Sender, Style},
     names,
@@ -13,6 +13,8 @@ use crate::{
     text::{Block, Body, html_from_body},
 };
 
+/// Who says a part that the bridge itself says.
+const OURSELVES: &str = "Footbridge";
 /// Where an event carries its parts.
 pub const PARTS: &str = "org.footbridge.parts";
 /// The most messages in one event: more cannot be read at a glance.
@@ -85,6 +87,10 @@ fn part_of(message: &Message, body: &Body) -> Part {
 }
 
 fn author(message: &Message) -> String {
+    if message.sender.is_bridge() {
+        // Among what others say, it has to be told apart.
+        return OURSELVES.to_owned();
+    }
     names::isolated(&names::shown(&message.sender.name, &message.sender.id))
 }
 
@@ -295,6 +301,9 @@ pub fn revise(outgoing: &Outgoing, slot: u32) -> Plan {
 
 /// A new text as a message of its own, where the old one cannot be changed.
 fn edited(body: &Body, sender: &Sender, style: Style) -> Content {
+    if sender.is_bridge() {
+        return own_words(body);
+    }
     let name = names::shown(&sender.name, &sender.id);
     let marked = Sender {
         id: sender.id.clone(),

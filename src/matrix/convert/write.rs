@@ -184,11 +184,7 @@ pub fn plan(outgoing: &Outgoing) -> Plan {
             ))
         }
         Action::Edit { body, .. } if message.sender.is_bridge() && !outgoing.copies.is_empty() => {
-            Plan::Steps(edited::texts(
-                outgoing.copies.iter(),
-                None,
-                vec![own_words(body)],
-            ))
+            Plan::Steps(edited::in_own_words(&outgoing.copies, own_words(body)))
         }
         Action::Edit { body, style, .. } if !outgoing.copies.is_empty() => {
             Plan::Steps(edited::steps(outgoing, (body, name, *style)))
@@ -297,7 +293,7 @@ pub(super) fn told(summary: &str, sender: &Sender, late: bool) -> Content {
 }
 
 /// What nobody in particular says.
-fn own_words(body: &Body) -> Content {
+pub(super) fn own_words(body: &Body) -> Content {
     Content {
         mentions: Vec::new(),
         author: None,

@@ -16,6 +16,8 @@ mod bundles;
 #[cfg(test)]
 mod conservation;
 #[cfg(test)]
+mod crossed;
+#[cfg(test)]
 mod disk;
 #[cfg(test)]
 mod doors;
