@@ -82,11 +82,16 @@ impl Matrix {
         if envelope.is_redacted() {
             return Ok(Again::Redacted);
         }
+        let keeps = self.keeps_here(place, &envelope.sender).await;
+        if keeps.map_err(|error| retry(None, Outcome::NotDone, &format!("{error:#}")))? {
+            // They want nothing of what they write carried over any more.
+            return Ok(Again::Unreadable);
+        }
         let broken =
             |error: footbridge_store::Error| retry(None, Outcome::NotDone, &error.to_string());
         let encrypted = self.was_encrypted(place).await.map_err(broken)?;
         if let Some(opened) = unsealed.opened_with(true) {
-            let known = self.store.was_opened_with(place, event, &opened).await;
+            let known = self.store.was_opened_with(event, &opened).await;
             if !known.map_err(broken)? {
                 warn!(
                     matrix.room = place.address(),
@@ -102,6 +107,7 @@ impl Matrix {
             .read(room, &unsealed, &envelope, &mut names, encrypted)
             .await;
         Ok(match self.believing(reading, &unsealed, &envelope).await {
+            Reading::Message(message) if message.stays_here() => Again::Unreadable,
             Reading::Message(message) => {
                 let wrote = self.store.wrote(place, event, &envelope.sender).await;
                 match (wrote.map_err(broken)?, &message.action) {

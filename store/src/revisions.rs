@@ -130,14 +130,10 @@ impl Store {
     }
 
     /// Whether an event is the one that was first decrypted with this: whoever shows another message of the key under its id
-    /// lies.
-    pub async fn was_opened_with(
-        &self,
-        place: &Place,
-        event: &RemoteId,
-        opened: &Opened,
-    ) -> Result<bool, Error> {
-        let (place, event, opened) = (place.clone(), event.clone(), opened.clone());
+    /// lies. Of a key that has not been used for 30 days nobody knows which events it decrypted (see [`Store::fold_used`]): then
+    /// none is.
+    pub async fn was_opened_with(&self, event: &RemoteId, opened: &Opened) -> Result<bool, Error> {
+        let (event, opened) = (event.clone(), opened.clone());
         self.read("look what an event was decrypted with", move |desk| {
             let known: Option<(RemoteId, Millis)> = desk
                 .sql
@@ -148,17 +144,7 @@ impl Store {
                     Ok((row.get(0)?, row.get(1)?))
                 })
                 .optional()?;
-            if let Some((known, sent_at)) = known {
-                return Ok(known == event && sent_at == opened.sent_at);
-            }
-            // By which event an old key was used is not remembered; the journal knows its own.
-            Ok(desk
-                .sql
-                .prepare_cached(
-                    "SELECT 1 FROM used_range r WHERE r.session = ?1 AND r.first <= ?2 AND r.last >= ?2
-                     AND EXISTS (SELECT 1 FROM journal WHERE place = ?3 AND fact = ?4)",
-                )?
-                .exists(params![opened.session, opened.index, place, event])?)
+            Ok(known.is_some_and(|(known, sent_at)| known == event && sent_at == opened.sent_at))
         })
         .await
     }

@@ -83,8 +83,16 @@ async fn p06_a_place_is_used_for_ever_and_its_event_is_known_for_30_days() {
     // A key that is still used is kept whole.
     assert_eq!(take(&ground, "$a", opened("t", 0, 1), NOW).await, new);
     assert_eq!(take(&ground, "$b", opened("t", 1, 1), day(20)).await, new);
+    let reads = async |event: &str, index| {
+        let (event, with) = (RemoteId::from(event), opened("s", index, 1));
+        let known = ground.store.was_opened_with(&event, &with);
+        known.await.unwrap()
+    };
+    assert_eq!((reads("$1", 1).await, reads("$1", 2).await), (true, false));
     assert_eq!(ground.store.fold_used(day(29)).await.unwrap(), 0);
     assert_eq!(ground.store.fold_used(day(31)).await.unwrap(), 4);
+    // By which event it was used nobody knows then: another message of the key could be shown under its id.
+    assert_eq!((reads("$1", 1).await, reads("$1", 2).await), (false, false));
     let ranges: i64 = ground
         .sql()
         .query_row("SELECT count(*) FROM used_range", [], |row| row.get(0))

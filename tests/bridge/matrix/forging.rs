@@ -7,6 +7,7 @@ use footbridge::{
     outlet::{Part, TextBefore},
     spool::Spool,
 };
+use footbridge_store::Scope;
 use footbridge_testbed::proxy::{Lie, Matcher, Proxy};
 
 use super::*;
@@ -310,6 +311,14 @@ async fn c20_what_the_redaction_of_an_edit_restores_is_what_was_read_before() {
     house.reopen().await;
     let found = before(&house, &room, &message, &[first]).await;
     assert_eq!(found.as_deref(), Some("mine, edited"));
+    // Nothing is carried over of who does not want that any more.
+    let (place, now) = (Place::room(&room), house.clock.now());
+    let user = person.user_id();
+    let kept = house
+        .store
+        .opt_out(&place, &user, Scope::Here, |_, _| false, now);
+    kept.await.unwrap();
+    assert_eq!(before(&house, &room, &message, &[first]).await, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]
