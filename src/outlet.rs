@@ -264,6 +264,11 @@ pub trait Outlet: Send + Sync {
     /// Performs one step. `key` is the same whenever the same step is tried again.
     async fn perform(&self, to: &Place, key: &str, step: &Step) -> Result<Done, SendError>;
 
+    /// Whether a message of ours can be taken back here at all. Where not, a plan only says things.
+    fn removes(&self) -> bool {
+        true
+    }
+
     /// Performs a [`Step::Remove`] that was answered with [`Done::TakesAlong`], which is written down by now.
     async fn remove_along(&self, _to: &Place, _step: &Step) -> Result<Done, SendError> {
         Err(SendError::Refused {

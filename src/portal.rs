@@ -258,7 +258,11 @@ impl Lane {
             Some(plan) => plan,
             None => self.plan(&delivery, &message).await?,
         };
-        let plan = plan.map(|plan| without(plan, &made));
+        let plan = if self.outlet.removes() {
+            plan.map(|plan| without(plan, &made))
+        } else {
+            plan
+        };
         let steps = match plan {
             Ok(Plan::Steps(steps)) if !steps.is_empty() => steps,
             Ok(Plan::Steps(_)) => return self.skip(&delivery, "nothing-to-do").await,

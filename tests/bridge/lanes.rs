@@ -49,6 +49,8 @@ pub enum Next {
 /// A channel that takes everything down, in memory.
 pub struct Wall {
     dedupes: bool,
+    /// Whether what stands there can be taken back.
+    pub removes: AtomicBool,
     /// What every step gets when the script is over.
     pub always: Mutex<Option<fn() -> SendError>>,
     /// Whether the side answers anything but steps.
@@ -73,6 +75,7 @@ impl Wall {
     pub fn new(dedupes: bool, script: Vec<Next>) -> Arc<Self> {
         Arc::new(Self {
             dedupes,
+            removes: AtomicBool::new(true),
             always: Mutex::default(),
             answers: AtomicBool::new(true),
             script: Mutex::new(script.into()),
@@ -300,6 +303,11 @@ impl Outlet for Wall {
 
     async fn perform(&self, _to: &Place, key: &str, step: &Step) -> Result<Done, SendError> {
         self.keys.lock().unwrap().push(key.to_owned());
+        if matches!(step, Step::Remove { .. }) && !self.removes() {
+            return Err(SendError::Refused {
+                reason: "nothing is taken back here".to_owned(),
+            });
+        }
         let next = self.script.lock().unwrap().pop_front().unwrap_or_else(|| {
             match *self.always.lock().unwrap() {
                 Some(fault) => Next::Fail(fault()),
@@ -351,6 +359,10 @@ impl Outlet for Wall {
             return Ok(TextBefore::Says(Box::new(said), by));
         }
         Ok(TextBefore::Unreadable)
+    }
+
+    fn removes(&self) -> bool {
+        self.removes.load(Ordering::Relaxed)
     }
 
     fn answers(&self, _since: Millis) -> bool {

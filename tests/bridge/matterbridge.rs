@@ -320,6 +320,23 @@ async fn names_actions_edits_and_deletions_are_shown_as_the_api_allows() {
 }
 
 #[tokio::test]
+async fn the_redaction_of_an_edit_that_was_posted_is_posted_and_takes_nothing_back() {
+    let ground = Ground::new().await;
+    let house = House::start(&ground).await;
+    house.said("$1", "one").await;
+    house.deliver().await;
+    house.happens("$2", edit("$1", "two")).await;
+    house.deliver().await;
+    let target = RemoteId::from("$2");
+    house.happens("$3", Action::Delete { target }).await;
+    house.deliver().await;
+    let tally = house.tally(Side::Silo).await;
+    assert_eq!((tally.delivered, tally.failed), (3, 0));
+    let posted = ground.posted();
+    assert!(posted[2].2.contains("An edit of this message was redacted"));
+}
+
+#[tokio::test]
 async fn events_are_heard_as_what_they_are_and_unknown_ones_are_not() {
     let ground = Ground::new().await;
     let house = House::start(&ground).await;

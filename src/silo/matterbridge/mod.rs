@@ -186,6 +186,10 @@ impl Outlet for Matterbridge {
         Ok(plan::plan(outgoing))
     }
 
+    fn removes(&self) -> bool {
+        false
+    }
+
     async fn perform(&self, to: &Place, key: &str, step: &Step) -> Result<Done, SendError> {
         if self.health.is_signed_out() {
             // A token that is not accepted is not tried again by every lane.

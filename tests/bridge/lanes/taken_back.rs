@@ -1,6 +1,9 @@
 //! An edit that is redacted itself: the other side shows what the message said before. And one that makes a notice of it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use footbridge::{
     message::{Action, Style},
@@ -305,6 +308,30 @@ async fn what_a_redacted_edit_has_posted_is_removed() {
     bench.run(&wall, LONG).await;
     assert_eq!(wall.gone(), [RemoteId::from("wall-1")]);
     assert_eq!(wall.texts()[0], "first");
+    bench.balance().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_nothing_is_taken_back_the_text_before_is_said_and_that_is_all() {
+    let home = tempfile::tempdir().unwrap();
+    let bench = Bench::open(home.path()).await;
+    let wall = Wall::new(true, Vec::new());
+    wall.removes.store(false, Ordering::Relaxed);
+    edited(&bench, &wall, &[]).await;
+    wall.script()
+        .push_back(super::Next::Fail(SendError::TooLate));
+    bench.hear("$e1", edit("$m", "second")).await;
+    bench.run(&wall, LONG).await;
+    assert_eq!(wall.texts(), ["first", "second"]);
+    redact(&bench, &wall, "$e1").await;
+    bench.run(&wall, LONG).await;
+    let tally = bench.tally(Side::Silo).await;
+    assert_eq!((tally.delivered, tally.failed), (3, 0));
+    assert_eq!(
+        bench.tally(Side::Matrix).await.accepted,
+        0,
+        "nobody is told"
+    );
     bench.balance().await;
 }
 
