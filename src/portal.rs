@@ -223,12 +223,14 @@ impl Lane {
             let origin = self.source.origin(&delivery.from);
             self.origins.renew(&delivery.to, &delivery.from, origin);
         }
-        let (mut message, made) = match self.present(&delivery, message.clone()).await? {
+        let present = self.present(&delivery, message.clone(), stop);
+        let (mut message, made) = match present.await? {
             Present::Says(message, made) => (message, made),
             Present::Nothing(rule) => return self.skip(&delivery, rule).await,
             Present::Unknown(error) => {
                 return self.not_planned(&delivery, error, &message, stop).await;
             }
+            Present::Stopped => return Ok(Attempt::Stopped),
         };
         let (mut turn, mut bound) = (None, None);
         if batch::may_gather(&delivery, &message) {

@@ -22,6 +22,9 @@ use crate::{
     text::Body,
 };
 
+/// The most edits that are read once more, each by a request, while the homeserver says that they were redacted.
+const MOST_EDITS: usize = 24;
+
 /// What an event says that is read once more.
 enum Again {
     /// This.
@@ -43,7 +46,7 @@ impl Matrix {
         let room = self
             .room(from)
             .ok_or_else(|| Fault::NotJoined.into_send_error())?;
-        for edit in edits {
+        for edit in edits.iter().take(MOST_EDITS) {
             match self.read_again(&room, from, edit).await? {
                 Again::Says(said) if said.target() == Some(message) => {
                     return Ok(TextBefore::Says(said, Some(edit.clone())));
@@ -51,6 +54,9 @@ impl Matrix {
                 Again::Redacted => {}
                 Again::Says(_) | Again::Unreadable => return Ok(TextBefore::Unreadable),
             }
+        }
+        if edits.len() > MOST_EDITS {
+            return Ok(TextBefore::Unreadable);
         }
         Ok(match self.read_again(&room, from, message).await? {
             Again::Says(said) => match as_an_edit(*said, message) {
@@ -127,7 +133,7 @@ impl Matrix {
     }
 }
 
-/// An event as the homeserver has it, still encrypted; `None` where it has none of this id.
+/// An event as the homeserver has it, still encrypted; `None` where it has none of this id, or does not show it.
 async fn fetch(room: &Room, event: &RemoteId) -> Result<Option<TimelineEvent>, SendError> {
     let Ok(id) = <&EventId>::try_from(event.as_str()) else {
         return Ok(None);
@@ -138,7 +144,7 @@ async fn fetch(room: &Room, event: &RemoteId) -> Result<Option<TimelineEvent>, S
             answer.event.cast_unchecked(),
         ))),
         Err(error) => match Fault::from(&error) {
-            Fault::NotFound(_) => Ok(None),
+            Fault::NotFound(_) | Fault::Forbidden(_) => Ok(None),
             fault => Err(not_sent(&fault)),
         },
     }

@@ -35,16 +35,28 @@ pub(super) fn instead_of<'a>(step: &'a Step, error: &SendError) -> Option<&'a St
 /// What is wrong with the side that has a file is not wrong with the side that should get it.
 pub(super) fn not_fetched(error: SendError) -> SendError {
     match error {
-        SendError::Refused { .. } | SendError::Retry { .. } => error,
-        SendError::Limited { after } => SendError::Retry {
+        SendError::Refused { .. } => error,
+        error => of_the_source(error, "the file cannot be fetched now"),
+    }
+}
+
+/// The same of the side that has a text.
+pub(super) fn not_read(error: SendError) -> SendError {
+    of_the_source(error, "what the message said before cannot be read now")
+}
+
+fn of_the_source(error: SendError, what: &str) -> SendError {
+    let (after, source) = match error {
+        SendError::Retry { .. } => return error,
+        SendError::Limited { after } => (
             after,
-            outcome: Outcome::NotDone,
-            source: anyhow::anyhow!("the side that has the file is asked too often"),
-        },
-        other => SendError::Retry {
-            after: None,
-            outcome: Outcome::NotDone,
-            source: anyhow::anyhow!("the file cannot be fetched now: {other}"),
-        },
+            anyhow::anyhow!("{what}: the side that has it is asked too often"),
+        ),
+        other => (None, anyhow::anyhow!("{what}: {other}")),
+    };
+    SendError::Retry {
+        after,
+        outcome: Outcome::NotDone,
+        source,
     }
 }

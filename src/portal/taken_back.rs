@@ -2,7 +2,9 @@
 
 use footbridge_store::{Delivery, Error, RemoteId, Shows, TakenBack};
 
-use super::{Lane, Tastes, edits::SUPERSEDED};
+use tokio_util::sync::CancellationToken;
+
+use super::{Lane, Tastes, edits::SUPERSEDED, instead::not_read};
 use crate::{
     message::{Action, Message, Sender, Style},
     outlet::{Outlet, Plan, SendError, Step, TextBefore},
@@ -25,6 +27,8 @@ pub(super) enum Present {
     Nothing(&'static str),
     /// It cannot be told yet.
     Unknown(SendError),
+    /// Told to stop before it was known.
+    Stopped,
 }
 
 impl Present {
@@ -40,6 +44,7 @@ impl Lane {
         &self,
         delivery: &Delivery,
         message: Message,
+        stop: &CancellationToken,
     ) -> Result<Present, Error> {
         let present = match &message.action {
             Action::Edit { .. }
@@ -54,7 +59,7 @@ impl Lane {
                     .store
                     .taken_back(redacted, &delivery.to, delivery.entry);
                 match found.await? {
-                    Some(found) => self.before(delivery, &message, found).await?,
+                    Some(found) => self.before(delivery, &message, found, stop).await?,
                     None => Present::as_it_is(message),
                 }
             }
@@ -74,6 +79,7 @@ impl Lane {
         delivery: &Delivery,
         redaction: &Message,
         found: TakenBack,
+        stop: &CancellationToken,
     ) -> Result<Present, Error> {
         // Of an edit that had failed, its notice says by now that it was redacted.
         self.tell().await?;
@@ -98,10 +104,10 @@ impl Lane {
             Shows::Earlier => return Ok(Present::Nothing(EDIT_GONE)),
         }
         let events: Vec<RemoteId> = found.others.iter().map(|edit| edit.fact.clone()).collect();
-        let text = self
-            .matrix()
-            .text_before(&delivery.from, &message, &events)
-            .await;
+        let text = tokio::select! {
+            () = stop.cancelled() => return Ok(Present::Stopped),
+            text = self.matrix().text_before(&delivery.from, &message, &events) => text,
+        };
         let (text, by) = match text {
             // What has not gone there before does not by this.
             Ok(TextBefore::Says(text, by)) if by.is_some() || found.own => (text, by),
@@ -110,7 +116,7 @@ impl Lane {
                 (Box::new(nothing_before(redaction, &message)), None)
             }
             Ok(TextBefore::Redacted) => return Ok(Present::Nothing(MESSAGE_GONE)),
-            Err(error) => return Ok(Present::Unknown(error)),
+            Err(error) => return Ok(Present::Unknown(not_read(error))),
         };
         let by = by.and_then(|by| found.others.iter().find(|edit| edit.fact == by));
         self.store

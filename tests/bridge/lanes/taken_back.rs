@@ -104,6 +104,28 @@ async fn an_edit_that_is_redacted_while_it_waits_is_never_sent() {
     bench.balance().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_homeserver_that_shows_nothing_now_closes_no_channel_and_keeps_no_lane_from_its_end() {
+    fn closed() -> SendError {
+        SendError::Closed {
+            reason: "not in the room".to_owned(),
+        }
+    }
+    let home = tempfile::tempdir().unwrap();
+    let bench = Bench::open(home.path()).await;
+    let wall = Wall::new(true, Vec::new());
+    edited(&bench, &wall, &["second"]).await;
+    *wall.unread() = Some(closed);
+    redact(&bench, &wall, "$e1").await;
+    bench.run(&wall, Duration::from_secs(30)).await;
+    let tally = bench.tally(Side::Silo).await;
+    assert_eq!((tally.pending, tally.closed_since), (1, None));
+    *wall.unread() = None;
+    bench.run(&wall, LONG).await;
+    assert_eq!(wall.texts(), ["first"]);
+    bench.balance().await;
+}
+
 /// What stands in the place of a redacted edit where nothing of before may be shown.
 const NOTHING_BEFORE: &str =
     "(An edit of this message was redacted. What it said before cannot be shown here.)";
