@@ -296,36 +296,31 @@ impl Lane {
         if let Some(plan) = self.reacting(delivery, message, &known).await? {
             return Ok(Ok(plan));
         }
-        self.withdraw_files(message, &known).await?;
-        if let (Action::Delete { target }, None) = (&message.action, known.entry) {
-            let now = self.clock.now();
-            self.store
-                .never_mind(&delivery.from, target, delivery.entry, now)
-                .await?;
-        }
-        if let (Some(_), true, Action::Edit { .. }) =
-            (known.owed, known.copies.is_empty(), &message.action)
-        {
-            // The message it changes still waits for its key: this is all of its text, and readable.
-            if let Action::Edit { target, .. } = &message.action
-                && let Some(rule) = self.edit_rule(delivery, message, target, &known).await?
-            {
+        if let Action::Edit { target, .. } = &message.action {
+            if let Some(rule) = self.edit_rule(delivery, message, target, &known).await? {
                 return Ok(Ok(Plan::Skip(rule.to_owned())));
             }
-            return self.fill_by_edit(delivery, message, &known).await;
+            self.withdraw_files(message, &known).await?;
+            if known.owed.is_some() && known.copies.is_empty() {
+                // The message it changes still waits for its key: this is all of its text, and readable.
+                return self.fill_by_edit(delivery, message, &known).await;
+            }
         }
-        if let Action::Delete { target } = &message.action
-            && self.take_back_failed(delivery, target).await?
-            && known.copies.is_empty()
-            && known.edits.is_empty()
-            && known.kept.is_empty()
-        {
-            return Ok(Ok(Plan::Skip(batch::DELETED.to_owned())));
-        }
-        if let Action::Edit { target, .. } = &message.action
-            && let Some(rule) = self.edit_rule(delivery, message, target, &known).await?
-        {
-            return Ok(Ok(Plan::Skip(rule.to_owned())));
+        if let Action::Delete { target } = &message.action {
+            self.withdraw_files(message, &known).await?;
+            if known.entry.is_none() {
+                let now = self.clock.now();
+                self.store
+                    .never_mind(&delivery.from, target, delivery.entry, now)
+                    .await?;
+            }
+            if self.take_back_failed(delivery, target).await?
+                && known.copies.is_empty()
+                && known.edits.is_empty()
+                && known.kept.is_empty()
+            {
+                return Ok(Ok(Plan::Skip(batch::DELETED.to_owned())));
+            }
         }
         let outgoing = Outgoing {
             key: delivery.key.clone(),

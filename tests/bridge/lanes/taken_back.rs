@@ -6,11 +6,12 @@ use std::{
 };
 
 use footbridge::{
-    message::{Action, Style},
+    file::File,
+    message::{Action, Message, Style},
     outlet::{Outcome, SendError},
     text::Body,
 };
-use footbridge_store::{Millis, RemoteId, Side};
+use footbridge_store::{Millis, Payload, RemoteId, Side};
 
 use super::{Bench, LONG, Wall, edit, locked, post, unsent::delete};
 
@@ -392,5 +393,53 @@ async fn an_edit_that_makes_a_notice_of_a_message_takes_it_back_where_notices_do
     bench.hear("$n4", notice("$m4", "beep")).await;
     bench.run(&wall, LONG).await;
     assert_eq!(wall.texts(), ["second", "words", "beep"]);
+    bench.balance().await;
+}
+
+/// Says this in the room, with these files.
+async fn hear_with(bench: &Bench, fact: &str, said: Action, files: &[File]) {
+    let is_new = matches!(said, Action::Post { .. });
+    let mut message = Message::from_bytes(&super::bytes(said)).unwrap();
+    message.files = files.to_vec();
+    let letter = Payload::Ready(message.to_bytes().unwrap());
+    let message = is_new.then(|| RemoteId::from(fact));
+    bench.hear_payload(fact, message, letter).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_edit_that_comes_after_a_later_one_ends_no_link_to_its_files() {
+    let home = tempfile::tempdir().unwrap();
+    let bench = Bench::open(home.path()).await;
+    let wall = Wall::new(true, Vec::new());
+    edited(&bench, &wall, &[]).await;
+    bench.hear_payload("$old", None, locked(Millis(0))).await;
+    let file = File {
+        name: "cat.png".to_owned(),
+        source: "mxc://x/cat".to_owned(),
+        ..File::default()
+    };
+    hear_with(
+        &bench,
+        "$new",
+        edit("$m", "with a cat"),
+        std::slice::from_ref(&file),
+    )
+    .await;
+    bench.run(&wall, LONG).await;
+    let (store, now) = (&bench.store, bench.clock.now());
+    let (room, channel) = (&bench.portal.room, &bench.portal.channel);
+    let known = store.copies(room, &"$m".into(), channel).await.unwrap();
+    let letter = serde_json::to_vec(&file).unwrap();
+    let until = now.plus(Duration::from_hours(24));
+    let link = store.offer(known.entry.unwrap(), "cat", letter, until, now);
+    let link = link.await.unwrap();
+    bench.unlock(edit("$m", "without one")).await;
+    bench.run(&wall, LONG).await;
+    assert_eq!(skipped(&bench).await, [once("superseded")]);
+    assert!(store.offered(&link, now).await.unwrap().is_some());
+    // The latest one without it does.
+    bench.hear("$last", edit("$m", "without one")).await;
+    bench.run(&wall, LONG).await;
+    assert!(store.offered(&link, now).await.unwrap().is_none());
     bench.balance().await;
 }
