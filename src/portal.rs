@@ -224,8 +224,9 @@ impl Lane {
             self.origins.renew(&delivery.to, &delivery.from, origin);
         }
         let present = self.present(&delivery, message.clone(), stop);
-        let (mut message, made) = match present.await? {
-            Present::Says(message, made) => (message, made),
+        let (mut message, restored) = match present.await? {
+            Present::Says(message) => (message, None),
+            Present::Restores(message, made) => (message, Some(made)),
             Present::Nothing(rule) => return self.skip(&delivery, rule).await,
             Present::Unknown(error) => {
                 return self.not_planned(&delivery, error, &message, stop).await;
@@ -260,10 +261,9 @@ impl Lane {
             Some(plan) => plan,
             None => self.plan(&delivery, &message).await?,
         };
-        let plan = if self.outlet.removes() {
-            plan.map(|plan| without(plan, &made))
-        } else {
-            plan
+        let plan = match &restored {
+            Some(made) if self.outlet.removes() => plan.map(|plan| without(plan, made)),
+            _ => plan,
         };
         let steps = match plan {
             Ok(Plan::Steps(steps)) if !steps.is_empty() => steps,
@@ -271,6 +271,10 @@ impl Lane {
             Ok(Plan::Skip(rule)) => return self.skip(&delivery, &rule).await,
             Err(refusal) => return self.not_planned(&delivery, refusal, &message, stop).await,
         };
+        if restored.is_some() {
+            // Should another edit be redacted before this is answered, it must not be tried under the same key with another text.
+            self.keep(&delivery, &steps).await?;
+        }
         self.walk(&delivery, &message, &steps, turn, stop).await
     }
 

@@ -10,6 +10,7 @@ use super::{
     doubt::{Looking, Recalled, is_unknown, step_key},
     failure::Trial,
     instead::{carried_by, in_words, instead_of, not_fetched},
+    taken_back::EDIT_GONE,
 };
 use crate::{
     budget::Permit,
@@ -123,6 +124,12 @@ impl Lane {
         Ok(Attempt::Settled)
     }
 
+    /// Writes a plan down before its first try.
+    pub(super) async fn keep(&self, delivery: &Delivery, steps: &[Step]) -> Result<(), Error> {
+        let plan = serde_json::to_vec(&Plan::Steps(steps.to_vec())).unwrap_or_default();
+        self.store.planned(delivery.id, &plan).await
+    }
+
     /// Looks for a step of which nobody knows since this moment whether it happened.
     async fn look(
         &self,
@@ -135,7 +142,10 @@ impl Lane {
         // What may not go as it is any more is only let go of when it certainly is not there.
         let parts = batch::carried(step);
         let goes = self.store.may_go(delivery.id, parts, self.clock.now());
-        let how = if parts == 1 || goes.await? {
+        let is_gone = delivery.steps_done == 0
+            && matches!(message.action, Action::Edit { .. })
+            && self.is_gone(delivery).await?;
+        let how = if !is_gone && (parts == 1 || goes.await?) {
             Looking::BeforeRepeating
         } else {
             Looking::BeforeTakingApart
@@ -143,6 +153,7 @@ impl Lane {
         let recalled = self.recall(delivery, message, (index, step, last), (since, how), stop);
         let attempt = match recalled.await? {
             Recalled::Adopted => return Ok(Looked::Adopted),
+            Recalled::NeverHappened if is_gone => self.skip(delivery, EDIT_GONE).await?,
             Recalled::NeverHappened if how == Looking::BeforeTakingApart => {
                 self.store.held_back(delivery.id).await?;
                 self.store.unbind(delivery.id).await?;

@@ -21,20 +21,16 @@ const NOTHING_BEFORE: &str =
 
 /// What a delivery says by now.
 pub(super) enum Present {
-    /// This. The copies and events that a redacted edit had made are removed with it.
-    Says(Message, Vec<RemoteId>),
+    /// This.
+    Says(Message),
+    /// What it said before an edit that was redacted. The copies and events that the edit had made are removed with it.
+    Restores(Message, Vec<RemoteId>),
     /// Nothing, by this rule.
     Nothing(&'static str),
     /// It cannot be told yet.
     Unknown(SendError),
     /// Told to stop before it was known.
     Stopped,
-}
-
-impl Present {
-    fn as_it_is(message: Message) -> Self {
-        Self::Says(message, Vec::new())
-    }
 }
 
 impl Lane {
@@ -47,10 +43,8 @@ impl Lane {
         stop: &CancellationToken,
     ) -> Result<Present, Error> {
         let present = match &message.action {
-            Action::Edit { .. }
-                if delivery.plan.is_none()
-                    && self.store.is_edit_taken_back(delivery.entry).await? =>
-            {
+            // What may be there already is looked for first, so that it is known what its redaction has to take back.
+            Action::Edit { .. } if !may_be_there(delivery) && self.is_gone(delivery).await? => {
                 return Ok(Present::Nothing(EDIT_GONE));
             }
             Action::Delete { target } => {
@@ -60,17 +54,19 @@ impl Lane {
                     .taken_back(redacted, &delivery.to, delivery.entry);
                 match found.await? {
                     Some(found) => self.before(delivery, &message, found, stop).await?,
-                    None => Present::as_it_is(message),
+                    None => Present::Says(message),
                 }
             }
-            _ => Present::as_it_is(message),
+            _ => Present::Says(message),
         };
-        match present {
-            Present::Says(message, made) if delivery.plan.is_none() => {
-                self.as_a_notice(delivery, message, made).await
-            }
-            present => Ok(present),
+        let (Present::Says(message) | Present::Restores(message, _)) = &present else {
+            return Ok(present);
+        };
+        if delivery.plan.is_some() {
+            return Ok(present);
         }
+        let as_a_notice = self.as_a_notice(delivery, message).await?;
+        Ok(as_a_notice.unwrap_or(present))
     }
 
     /// What the redaction of an edit makes of the message.
@@ -93,7 +89,7 @@ impl Lane {
                 body: Body::default(),
                 style: Style::Text,
             };
-            return Ok(Present::as_it_is(Message {
+            return Ok(Present::Says(Message {
                 action,
                 ..redaction.clone()
             }));
@@ -127,44 +123,49 @@ impl Lane {
                 by.map(|edit| edit.entry),
             )
             .await?;
-        Ok(Present::Says(*text, found.made))
+        Ok(Present::Restores(*text, found.made))
     }
 
-    /// An edit may make a notice of a message: where those do not cross, what the message said is taken back.
+    /// An edit may make a notice of a message: where those do not cross, what the message said is taken back. `None` where it
+    /// is none, or nothing of it has crossed.
     async fn as_a_notice(
         &self,
         delivery: &Delivery,
-        message: Message,
-        made: Vec<RemoteId>,
-    ) -> Result<Present, Error> {
+        message: &Message,
+    ) -> Result<Option<Present>, Error> {
         let Action::Edit { target, .. } = &message.action else {
-            return Ok(Present::Says(message, made));
+            return Ok(None);
         };
         let mut passed = self.passed(delivery);
-        if !passed.any(|(toward, tastes): (_, Tastes)| tastes.against(&message, toward).is_some()) {
-            return Ok(Present::Says(message, made));
+        if !passed.any(|(toward, tastes): (_, Tastes)| tastes.against(message, toward).is_some()) {
+            return Ok(None);
         }
         let copies = self.store.copies(&delivery.from, target, &delivery.to);
         let copies = copies.await?;
         let is_at_home = copies.home.as_ref() == Some(&delivery.from);
         if !is_at_home || copies.copies.is_empty() && copies.owed.is_none() {
             // By that rule it does not cross.
-            return Ok(Present::Says(message, made));
+            return Ok(None);
         }
         let latest =
             self.store
                 .is_latest_edit(&delivery.from, target, &delivery.to, delivery.entry);
         if !latest.await? {
-            return Ok(Present::Nothing(SUPERSEDED));
+            return Ok(Some(Present::Nothing(SUPERSEDED)));
         }
         let action = Action::Delete {
             target: target.clone(),
         };
-        Ok(Present::as_it_is(Message {
+        Ok(Some(Present::Says(Message {
             action,
             files: Vec::new(),
-            ..message
-        }))
+            ..message.clone()
+        })))
+    }
+
+    /// Whether what is delivered is an edit that was redacted itself.
+    pub(super) async fn is_gone(&self, delivery: &Delivery) -> Result<bool, Error> {
+        self.store.is_edit_taken_back(delivery.entry).await
     }
 
     /// The side that rooms are on.
@@ -174,6 +175,13 @@ impl Lane {
             footbridge_store::Side::Silo => self.source.as_ref(),
         }
     }
+}
+
+/// Whether some of it is there, or may be.
+fn may_be_there(delivery: &Delivery) -> bool {
+    delivery.steps_done > 0
+        || delivery.unsure_since.is_some()
+        || delivery.unanswered_since.is_some()
 }
 
 /// What the bridge itself says of a message whose edit was redacted.

@@ -63,7 +63,7 @@ pub struct Wall {
     gone: Mutex<Vec<RemoteId>>,
     /// What messages that carry several carry.
     shared: Mutex<HashMap<RemoteId, Vec<String>>>,
-    /// Which of them a key made.
+    /// What a key made.
     made: Mutex<HashMap<String, Done>>,
     /// What messages and edits of the room say when they are read once more; nothing where they were redacted.
     read_again: Mutex<HashMap<RemoteId, Option<String>>>,
@@ -198,9 +198,9 @@ impl Wall {
         }
     }
 
-    /// Does the work; a message that carries several is made once per key.
+    /// Does the work; where keys are known, and of a message that carries several, once per key.
     fn work_once(&self, key: &str, step: &Step) -> Done {
-        if !matches!(step, Step::Bundle { .. }) {
+        if !self.dedupes && !matches!(step, Step::Bundle { .. }) {
             return self.work(step);
         }
         let known = self.made.lock().unwrap().get(key).cloned();

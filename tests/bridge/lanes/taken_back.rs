@@ -127,6 +127,64 @@ async fn a_homeserver_that_shows_nothing_now_closes_no_channel_and_keeps_no_lane
     bench.balance().await;
 }
 
+/// A message, and an edit of it that is redacted after its first try, which ends so.
+async fn redacted_after(bench: &Bench, wall: &Arc<Wall>, tries: Vec<super::Next>) {
+    edited(bench, wall, &[]).await;
+    wall.script().extend(tries);
+    bench.hear("$e1", edit("$m", "second")).await;
+    bench.run(wall, Duration::from_millis(50)).await;
+    redact(bench, wall, "$e1").await;
+    bench.run(wall, LONG).await;
+}
+
+fn lost() -> SendError {
+    super::not_now(Outcome::Unknown)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_edit_that_may_be_there_is_looked_for_before_its_redaction() {
+    // It was posted, and nobody heard so.
+    let home = tempfile::tempdir().unwrap();
+    let bench = Bench::open(home.path()).await;
+    let wall = Wall::new(true, Vec::new());
+    let posted = super::Next::WorkThenFail(lost());
+    let late = super::Next::Fail(SendError::TooLate);
+    redacted_after(&bench, &wall, vec![late, posted]).await;
+    assert_eq!(wall.texts()[0], "first");
+    assert_eq!(wall.gone(), [RemoteId::from("wall-1")]);
+    assert_eq!(bench.tally(Side::Silo).await.delivered, 3);
+    bench.balance().await;
+    // It got lost on its way, and is not said again.
+    for dedupes in [true, false] {
+        let home = tempfile::tempdir().unwrap();
+        let bench = Bench::open(home.path()).await;
+        let wall = Wall::new(dedupes, Vec::new());
+        redacted_after(&bench, &wall, vec![super::Next::Fail(lost())]).await;
+        assert_eq!(wall.texts(), ["first"]);
+        assert_eq!(skipped(&bench).await, [once("edit-redacted")]);
+        // Message, edit, and what its redaction makes sure of.
+        assert_eq!(wall.keys().len(), 3);
+        bench.balance().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_text_that_is_being_restored_is_tried_again_as_it_was() {
+    let home = tempfile::tempdir().unwrap();
+    let bench = Bench::open(home.path()).await;
+    let wall = Wall::new(true, Vec::new());
+    edited(&bench, &wall, &["second", "third"]).await;
+    wall.script().push_back(super::Next::WorkThenFail(lost()));
+    redact(&bench, &wall, "$e2").await;
+    bench.run(&wall, Duration::from_millis(50)).await;
+    redact(&bench, &wall, "$e1").await;
+    bench.run(&wall, LONG).await;
+    // Whoever makes one change of each key has kept the first.
+    assert_eq!(wall.texts(), ["first"]);
+    assert_eq!(bench.tally(Side::Silo).await.delivered, 5);
+    bench.balance().await;
+}
+
 /// What stands in the place of a redacted edit where nothing of before may be shown.
 const NOTHING_BEFORE: &str =
     "(An edit of this message was redacted. What it said before cannot be shown here.)";
