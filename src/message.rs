@@ -215,6 +215,12 @@ impl Message {
         rest.is_some_and(|rest| !rest.starts_with(char::is_alphanumeric))
     }
 
+    /// Whether it gives a message a new text.
+    #[must_use]
+    pub fn is_edit(&self) -> bool {
+        matches!(self.action, Action::Edit { .. })
+    }
+
     /// The earlier message that this one is about: what is edited, deleted, answered, reacted to or threaded under.
     #[must_use]
     pub fn target(&self) -> Option<&RemoteId> {

@@ -34,7 +34,7 @@ use tracing::debug;
 
 use batch::Gathered;
 pub use choice::Choice;
-use edits::{with_edits, with_kept};
+use edits::{TAKEN_BACK, with_edits, with_kept};
 pub use failure::Limits;
 pub use peers::Peers;
 use taken_back::{Present, without};
@@ -284,9 +284,7 @@ impl Lane {
         delivery: &Delivery,
         message: &Message,
     ) -> Result<Result<Plan, SendError>, Error> {
-        if let Some(kept) = &delivery.plan
-            && let Ok(plan) = serde_json::from_slice(kept)
-        {
+        if let Some(plan) = self.kept_plan(delivery, message).await? {
             return Ok(Ok(plan));
         }
         let mut passed = self.passed(delivery);
@@ -318,7 +316,7 @@ impl Lane {
                     .never_mind(&delivery.from, target, delivery.entry, now)
                     .await?;
             }
-            if self.take_back_failed(delivery, target).await?
+            if self.take_back_failed(delivery, target, TAKEN_BACK).await?
                 && known.copies.is_empty()
                 && known.edits.is_empty()
                 && known.kept.is_empty()

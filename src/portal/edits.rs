@@ -16,6 +16,11 @@ use crate::{
 /// The rule for an edit that comes after a later one.
 pub(super) const SUPERSEDED: &str = "superseded";
 
+/// Why what failed of a message is not kept any more that its author takes back.
+pub(super) const TAKEN_BACK: &str = "its author took it back";
+/// The same of a message that was edited since.
+const OVERTAKEN: &str = "a later edit has taken its place";
+
 /// The most events that replace the text of one of ours. A deletion takes a request for each, and the lane waits for them.
 const MOST_EDITS: usize = 24;
 
@@ -76,14 +81,44 @@ pub(super) fn with_kept(plan: Plan, kept: &[RemoteId]) -> Plan {
 }
 
 impl Lane {
-    /// What failed and is kept of a message that its author takes back is not tried again. Answers whether that was so.
+    /// The plan that was written down, unless what it says is no longer what its message says: where that failed in the middle,
+    /// and is tried again, a later edit may have gone before it.
+    pub(super) async fn kept_plan(
+        &self,
+        delivery: &Delivery,
+        message: &Message,
+    ) -> Result<Option<Plan>, Error> {
+        let kept = delivery.plan.as_deref();
+        let Some(plan) = kept.and_then(|kept| serde_json::from_slice(kept).ok()) else {
+            return Ok(None);
+        };
+        let (entry, to) = (delivery.entry, &delivery.to);
+        let is_over = delivery.again
+            && match &message.action {
+                Action::Post { .. } => self.store.is_overtaken(entry, to).await?,
+                Action::Edit { target, .. } => {
+                    let from = &delivery.from;
+                    !self.store.is_latest_edit(from, target, to, entry).await?
+                }
+                _ => false,
+            };
+        Ok(Some(if is_over {
+            Plan::Skip(SUPERSEDED.to_owned())
+        } else {
+            plan
+        }))
+    }
+
+    /// What failed and is kept of a message that no longer says it, for this reason, is not tried again. Answers whether that
+    /// was so.
     pub(super) async fn take_back_failed(
         &self,
         delivery: &Delivery,
         target: &RemoteId,
+        why: &'static str,
     ) -> Result<bool, Error> {
         let (from, to) = (&delivery.from, &delivery.to);
-        let was_kept = self.store.take_back(from, target, to).await?;
+        let was_kept = self.store.take_back(from, target, to, why).await?;
         if was_kept {
             self.tell().await?;
         }
@@ -124,8 +159,15 @@ impl Lane {
         if !latest.await? {
             return Ok(Some(SUPERSEDED));
         }
-        let included =
-            known.copies.is_empty() && self.rewrite_failed(delivery, edit, target).await?;
+        if !known.copies.is_empty() {
+            // What failed of it in part, or of an older edit, must not follow. The redaction of an edit says nothing new: a
+            // newer edit that failed stands.
+            if Message::from_bytes(&delivery.payload).is_ok_and(|said| said.is_edit()) {
+                self.take_back_failed(delivery, target, OVERTAKEN).await?;
+            }
+            return Ok(None);
+        }
+        let included = self.rewrite_failed(delivery, edit, target).await?;
         Ok(included.then_some(INCLUDED))
     }
 

@@ -19,6 +19,9 @@ const MESSAGE_GONE: &str = "message-redacted";
 const NOTHING_BEFORE: &str =
     "(An edit of this message was redacted. What it said before cannot be shown here.)";
 
+/// Why what failed of a message is not kept any more that an edit makes a notice of.
+const A_NOTICE: &str = "its author made a notice of it, which the portal does not carry over";
+
 /// What a delivery says by now.
 pub(super) enum Present {
     /// This.
@@ -83,6 +86,10 @@ impl Lane {
             return Ok(Present::Nothing(EDIT_GONE));
         };
         if delivery.plan.is_some() {
+            if delivery.again && found.shown != Shows::Redacted {
+                // It failed in the middle, and a later edit has gone since.
+                return Ok(Present::Nothing(SUPERSEDED));
+            }
             // What is restored stands in the plan.
             let action = Action::Edit {
                 target: message,
@@ -143,14 +150,21 @@ impl Lane {
         let copies = self.store.copies(&delivery.from, target, &delivery.to);
         let copies = copies.await?;
         let is_at_home = copies.home.as_ref() == Some(&delivery.from);
-        if !is_at_home || copies.copies.is_empty() && copies.owed.is_none() {
-            // By that rule it does not cross.
+        if !is_at_home {
             return Ok(None);
         }
         let latest =
             self.store
                 .is_latest_edit(&delivery.from, target, &delivery.to, delivery.entry);
-        if !latest.await? {
+        let latest = latest.await?;
+        if copies.copies.is_empty() && copies.owed.is_none() {
+            // By that rule it does not cross, nor does what failed of it and is kept.
+            if latest {
+                self.take_back_failed(delivery, target, A_NOTICE).await?;
+            }
+            return Ok(None);
+        }
+        if !latest {
             return Ok(Some(Present::Nothing(SUPERSEDED)));
         }
         let action = Action::Delete {

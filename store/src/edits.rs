@@ -27,6 +27,24 @@ impl Store {
         .await
     }
 
+    /// Whether an edit has gone to `to`, or was to, after part of this message had: by itself, not in the message.
+    pub async fn is_overtaken(&self, message: EntryId, to: &Place) -> Result<bool, Error> {
+        let to = to.clone();
+        self.read("look for an edit of a message in parts", move |desk| {
+            Ok(desk
+                .sql
+                .prepare_cached(
+                    "SELECT 1 FROM journal j
+                     JOIN link l ON l.entry_id = j.id AND l.place = j.place
+                     JOIN edited e ON e.place = l.place AND e.remote = l.remote AND e.to_place = ?2
+                     WHERE j.id = ?1 AND (e.restored_by IS NOT NULL OR NOT EXISTS (
+                         SELECT 1 FROM skipped s WHERE s.entry_id = e.entry_id AND s.to_place = ?2))",
+                )?
+                .exists(params![message, to])?)
+        })
+        .await
+    }
+
     /// Puts another letter, which says what this edit says, in the place of one whose delivery failed and is kept. Answers
     /// whether it was, and the edit was not redacted.
     pub async fn rewrite_failed(

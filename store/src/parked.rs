@@ -123,13 +123,14 @@ impl Store {
         .await
     }
 
-    /// The message that `from` calls `target` is taken back by its author. If its delivery to `to` failed and is kept, or
-    /// that of an edit of it, nothing is kept any more. Answers whether that was so.
+    /// The message that `from` calls `target` no longer says what it said, for this reason. If its delivery to `to` failed and
+    /// is kept, or that of an edit of it, nothing is kept any more. Answers whether that was so.
     pub async fn take_back(
         &self,
         from: &Place,
         target: &RemoteId,
         to: &Place,
+        why: &'static str,
     ) -> Result<bool, Error> {
         let (from, target, to) = (from.clone(), target.clone(), to.clone());
         self.transaction("take back a failed message", move |desk| {
@@ -137,7 +138,7 @@ impl Store {
                 return Ok(false);
             };
             let message = (entry, Some((&from, &target)));
-            changes::take_back_failed(desk, message, &to, "its author took it back")
+            changes::take_back_failed(desk, message, &to, why)
         })
         .await
     }

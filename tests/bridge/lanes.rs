@@ -243,18 +243,26 @@ impl Outlet for Wall {
                     })
                     .collect(),
             ),
-            (Action::Edit { body, .. }, Some(target)) => {
-                let otherwise = Step::Post {
-                    content: content(body),
-                    thread: None,
-                    reply_to: None,
-                };
-                Plan::Steps(vec![Step::Replace {
-                    target,
-                    content: content(body),
-                    below_file: false,
-                    otherwise: Some(Box::new(otherwise)),
-                }])
+            (Action::Edit { body, .. }, Some(_)) => {
+                let mut copies = outgoing.copies.iter();
+                let text = plain(body);
+                let steps = text.split('|').map(|part| {
+                    let said = Step::Post {
+                        content: content(&Body::plain(part)),
+                        thread: None,
+                        reply_to: None,
+                    };
+                    match copies.next() {
+                        Some(copy) => Step::Replace {
+                            target: copy.remote.clone(),
+                            content: content(&Body::plain(part)),
+                            below_file: false,
+                            otherwise: Some(Box::new(said)),
+                        },
+                        None => said,
+                    }
+                });
+                Plan::Steps(steps.collect())
             }
             (Action::Delete { .. }, Some(target)) => Plan::Steps(vec![Step::Remove {
                 target,

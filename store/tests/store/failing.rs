@@ -216,14 +216,14 @@ async fn what_failed_of_a_message_and_of_its_edits_ends_with_its_deletion() {
     assert!(
         ground
             .store
-            .take_back(room, &target, channel)
+            .take_back(room, &target, channel, "its author took it back")
             .await
             .unwrap()
     );
     assert!(
         !ground
             .store
-            .take_back(room, &target, channel)
+            .take_back(room, &target, channel, "its author took it back")
             .await
             .unwrap()
     );

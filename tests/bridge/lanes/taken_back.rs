@@ -249,14 +249,9 @@ async fn a_failed_message_that_says_what_a_redacted_edit_said_is_not_tried_again
     let reason = "too rude".to_owned();
     let wall = Wall::new(true, vec![super::Next::Fail(SendError::Refused { reason })]);
     edited(&bench, &wall, &["second"]).await;
-    let kept = async || {
-        let target = RemoteId::from("$m");
-        let parked = bench.store.parked_about(&bench.portal.room, &target);
-        parked.await.unwrap().iter().any(|one| one.kept)
-    };
-    assert!(kept().await);
+    assert!(is_kept(&bench, "$m").await);
     redact(&bench, &wall, "$e1").await;
-    assert!(!kept().await);
+    assert!(!is_kept(&bench, "$m").await);
     bench.run(&wall, LONG).await;
     assert_eq!(wall.texts(), Vec::<String>::new());
     bench.balance().await;
@@ -499,5 +494,86 @@ async fn an_edit_that_comes_after_a_later_one_ends_no_link_to_its_files() {
     bench.hear("$last", edit("$m", "without one")).await;
     bench.run(&wall, LONG).await;
     assert!(store.offered(&link, now).await.unwrap().is_none());
+    bench.balance().await;
+}
+
+/// Whether anything of this message, or of an edit of it, is kept to be tried again.
+async fn is_kept(bench: &Bench, message: &str) -> bool {
+    let message = RemoteId::from(message);
+    let parked = bench.store.parked_about(&bench.portal.room, &message);
+    parked.await.unwrap().iter().any(|one| one.kept)
+}
+
+fn refused() -> super::Next {
+    super::Next::Fail(SendError::Refused {
+        reason: "too rude".to_owned(),
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_failed_in_the_middle_does_not_follow_a_later_edit() {
+    let home = tempfile::tempdir().unwrap();
+    let bench = Bench::open(home.path()).await;
+    let wall = Wall::new(true, vec![super::Next::Work, refused()]);
+    bench.hear("$m", post("one|a secret")).await;
+    bench.run(&wall, LONG).await;
+    assert!(is_kept(&bench, "$m").await);
+    bench.hear("$e1", edit("$m", "two")).await;
+    bench.run(&wall, LONG).await;
+    assert_eq!(wall.texts(), ["two"]);
+    assert!(!is_kept(&bench, "$m").await);
+    // The same of an edit.
+    wall.script().extend([super::Next::Work, refused()]);
+    bench.hear("$e2", edit("$m", "three|a secret")).await;
+    bench.run(&wall, LONG).await;
+    assert!(is_kept(&bench, "$m").await);
+    bench.hear("$e3", edit("$m", "four")).await;
+    bench.run(&wall, LONG).await;
+    assert_eq!(wall.texts(), ["four"]);
+    assert!(!is_kept(&bench, "$m").await);
+    bench.balance().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plan_that_a_later_edit_has_overtaken_is_not_finished_when_it_is_tried_again() {
+    let home = tempfile::tempdir().unwrap();
+    let bench = Bench::open(home.path()).await;
+    let wall = Wall::new(true, Vec::new());
+    let lane = bench.lane(Side::Silo, wall.clone()).id;
+    edited(&bench, &wall, &[]).await;
+    bench.hear("$e1", edit("$m", "two|a secret")).await;
+    let head = bench.store.head(lane, bench.clock.now()).await.unwrap();
+    let super::Head::Ready(first) = head else {
+        panic!("{head:?}");
+    };
+    wall.script()
+        .extend([super::Next::Work, super::Next::Fail(lost())]);
+    bench.run(&wall, Duration::from_millis(50)).await;
+    // Its place lets nobody in for long, and it is given up.
+    let now = bench.clock.now();
+    let given_up = bench.store.park_older(lane, now, "closed", now);
+    assert_eq!(given_up.await.unwrap(), 1);
+    bench.hear("$e2", edit("$m", "three")).await;
+    bench.run(&wall, LONG).await;
+    let again = bench.store.try_again(&[first.id]).await.unwrap();
+    assert_eq!(again, [lane]);
+    bench.run(&wall, LONG).await;
+    assert_eq!(wall.texts(), ["three"]);
+    assert_eq!(skipped(&bench).await, [once("superseded")]);
+    bench.balance().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_message_that_an_edit_makes_a_notice_of_is_not_tried_again() {
+    let home = tempfile::tempdir().unwrap();
+    let mut bench = Bench::open(home.path()).await;
+    bench.notices = false;
+    let wall = Wall::new(true, vec![refused()]);
+    edited(&bench, &wall, &[]).await;
+    assert!(is_kept(&bench, "$m").await);
+    bench.hear("$n", notice("$m", "beep")).await;
+    bench.run(&wall, LONG).await;
+    assert!(!is_kept(&bench, "$m").await);
+    assert_eq!(skipped(&bench).await, [once("notice")]);
     bench.balance().await;
 }
