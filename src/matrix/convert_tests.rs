@@ -949,6 +949,47 @@ fn an_edit_sends_the_files_it_adds_and_takes_back_those_it_removes() {
 }
 
 #[test]
+fn words_that_an_edit_adds_stand_beside_the_line_that_names_a_file_also_among_several() {
+    let file = |source: &str| File {
+        source: source.to_owned(),
+        name: format!("{source}.png"),
+        ..File::default()
+    };
+    let (cat, dog) = (file("cat"), file("dog"));
+    let copy = |id: &str, file: String| Copy {
+        remote: RemoteId::from(id),
+        thread: None,
+        sent_at: Millis(1),
+        file: Some(file),
+    };
+    let edit = Action::Edit {
+        target: RemoteId::from("1"),
+        body: Body::plain("new words"),
+        style: Style::Text,
+    };
+    let mut outgoing = outgoing(edit, &[]);
+    outgoing.message.files = vec![cat.clone(), dog.clone()];
+    let named = copy("$cat", format!("~{}", cat.digest()));
+    // The other file was carried, or is added by the edit.
+    for (copies, count) in [
+        (vec![named.clone(), copy("$dog", dog.digest())], 1),
+        (vec![named], 2),
+    ] {
+        outgoing.copies = copies;
+        let steps = steps(&outgoing);
+        assert_eq!(steps.len(), count);
+        let Step::Replace {
+            target, content, ..
+        } = &steps[0]
+        else {
+            panic!("the line is changed");
+        };
+        assert_eq!(target.as_str(), "$cat");
+        assert!(content.text.contains("new words") && content.text.contains("cat.png"));
+    }
+}
+
+#[test]
 fn an_edit_changes_the_words_and_leaves_the_files() {
     let edit = Action::Edit {
         target: RemoteId::from("1"),

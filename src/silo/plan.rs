@@ -6,7 +6,7 @@ use std::{borrow::Cow, time::Duration};
 
 use footbridge_store::{Copy, Millis, RemoteId};
 
-use edits::{and_then, edits, has_other_files, with_words};
+use edits::{and_then, carried_by, edits, has_other_files, with_words};
 
 use super::markdown::{Flavour, joined, markdown_from_body, prefix, split, units};
 use crate::{
@@ -94,8 +94,9 @@ pub fn plan(
             and_then(anew, removals(&outgoing.copies, true))
         }
         Action::Edit { body, style, .. } => {
-            let is_named = outgoing.copies.first().is_some_and(Copy::names_a_file);
-            let (body, style) = match files.first() {
+            let first = outgoing.copies.first();
+            let is_named = first.is_some_and(Copy::names_a_file);
+            let (body, style) = match first.and_then(|copy| carried_by(copy, files)) {
                 Some(file) if rules.files && is_named => {
                     named(body, *style, std::slice::from_ref(file))
                 }
@@ -740,6 +741,7 @@ mod tests {
     fn a_message_that_got_another_file_is_said_anew_where_files_are_carried() {
         let file = |source: &str| File {
             source: source.to_owned(),
+            name: source.to_owned(),
             ..File::default()
         };
         let planned = |files: &[&str], had: &str, rules: &Rules| {
@@ -765,7 +767,8 @@ mod tests {
                 Step::Send { file, .. } => format!("send {}", file.source),
                 Step::Post { .. } => "post".to_owned(),
                 Step::Replace { content, .. } if content.text.contains("📎") => {
-                    "change and name".to_owned()
+                    let (_, name) = content.text.rsplit_once(' ').unwrap();
+                    format!("change and name {name}")
                 }
                 Step::Replace { .. } => "change".to_owned(),
                 Step::Remove {
@@ -792,8 +795,13 @@ mod tests {
             ["change", "remove c"]
         );
         // What could not be carried is named by the new text, too.
-        assert_eq!(planned(&["f"], "~f", &with_files), ["change and name"]);
+        assert_eq!(planned(&["f"], "~f", &with_files), ["change and name f"]);
+        // The words stand below the first, also where the files have another order now.
+        assert_eq!(
+            planned(&["g", "f"], "~f g", &with_files),
+            ["change and name f"]
+        );
         // Where files are named in words, the words change.
-        assert_eq!(planned(&["g"], "", &RULES), ["change and name"]);
+        assert_eq!(planned(&["g"], "", &RULES), ["change and name g"]);
     }
 }

@@ -41,7 +41,7 @@ pub(super) fn sent(
         return None;
     };
     let content = caption(outgoing, said)?;
-    let named = named(outgoing, said)?;
+    let named = named(outgoing, said, file)?;
     Some(Step::Send {
         file: file.clone(),
         content,
@@ -55,11 +55,8 @@ pub(super) fn sent(
     })
 }
 
-/// The words and a line that names the file, where there is one of each.
-pub(super) fn named(outgoing: &Outgoing, said: Said<'_>) -> Option<Content> {
-    let [file] = outgoing.message.files.as_slice() else {
-        return None;
-    };
+/// The words and a line that names this file; `None` where there are no words, or they do not fit.
+pub(super) fn named(outgoing: &Outgoing, said: Said<'_>, file: &File) -> Option<Content> {
     caption(outgoing, said)?;
     let (body, sender, style) = said;
     let mut named = body.clone();

@@ -77,7 +77,7 @@ pub(super) fn in_own_words(copies: &[Copy], content: Content) -> Vec<Step> {
 
 /// New words beside the line that names a file which could not be carried.
 fn named(copy: &Copy, outgoing: &Outgoing, said: (&Body, &Sender, Style), file: &File) -> Step {
-    let content = caption::named(outgoing, said)
+    let content = caption::named(outgoing, said, file)
         .unwrap_or_else(|| told(&format!("sent {}", file.in_words()), said.1, outgoing.late));
     Step::Replace {
         target: copy.remote.clone(),

@@ -25,6 +25,14 @@ pub(super) fn has_other_files(outgoing: &Outgoing) -> bool {
     new != old
 }
 
+/// The file that a copy carries, or names; the first where that is not known.
+pub(super) fn carried_by<'a>(copy: &Copy, files: &'a [File]) -> Option<&'a File> {
+    let known = copy.file.as_deref().unwrap_or_default();
+    let digest = known.trim_start_matches(Copy::NAMED);
+    let found = files.iter().find(|file| file.digest() == digest);
+    found.or(files.first())
+}
+
 /// The copies that carry words: the first, below whose file they stand, and those without a file. Where copies do not say what
 /// they carry, the last ones are the files behind the first.
 pub(super) fn with_words(copies: &[Copy], files: usize) -> Vec<Copy> {
