@@ -50,7 +50,7 @@ pub struct Copies {
     pub edits: Vec<(RemoteId, RemoteId)>,
     /// Which part of the first copy is the entry's, where several entries share it.
     pub slot: Option<u32>,
-    /// Whether parts of other entries still stand in that copy.
+    /// Whether parts of other entries stand in a copy that was, or is, the entry's, too.
     pub shared: bool,
     /// What an edit replaced and could not take away wholly: no later edit changes it, and it goes with the message.
     pub kept: Vec<RemoteId>,
@@ -244,12 +244,12 @@ fn slot_of(sql: &Connection, entry: EntryId, place: &Place) -> Result<Option<u32
     Ok(slot.and_then(|slot| u32::try_from(slot).ok()))
 }
 
-/// Whether a copy of the entry carries what other entries said, too.
+/// Whether a copy of the entry carries what other entries said, too, or did before its part was taken out.
 fn is_shared(sql: &Connection, entry: EntryId, place: &Place) -> Result<bool, Fault> {
     Ok(sql
         .prepare_cached(
             "SELECT 1 FROM link own JOIN link other ON other.place = own.place AND other.remote = own.remote
-             WHERE own.entry_id = ?1 AND own.place = ?2 AND own.gone = 0 AND own.slot >= 0
+             WHERE own.entry_id = ?1 AND own.place = ?2 AND own.slot >= 0
              AND other.entry_id <> ?1 AND other.gone = 0",
         )?
         .exists(params![entry, place])?)

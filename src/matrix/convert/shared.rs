@@ -1,11 +1,14 @@
 //! Several messages in one event, and what becomes of each of them later. The event says all of it readably, for
 //! people, and once more in parts, for us: nobody else remembers a text after it was delivered.
 
-use footbridge_store::RemoteId;
+use footbridge_store::{Copy, RemoteId};
 use matrix_sdk::ruma::CanonicalJsonValue;
 use serde_json::Value;
 
-use super::write::{content_from, json_bytes, name_in, own_words, relations};
+use super::{
+    edited::{in_own_words, steps},
+    write::{content_from, json_bytes, name_in, own_words, relations, said},
+};
 use crate::{
     message::{Action, Message, Sender, Style},
     names,
@@ -266,13 +269,39 @@ pub fn revise(outgoing: &Outgoing, slot: u32) -> Plan {
     };
     // What once had to be said anew stands behind the message that is shared.
     let anew = outgoing.copies.get(1..).unwrap_or_default();
-    if let (Some(last), Action::Edit { body, style, .. }) = (anew.last(), &message.action) {
-        return Plan::Steps(vec![Step::Replace {
-            target: last.remote.clone(),
-            content: edited(body, &message.sender, *style),
-            below_file: false,
-            otherwise: None,
-        }]);
+    if let Action::Edit { body, style, .. } = &message.action {
+        if message.sender.is_bridge() && !anew.is_empty() {
+            return Plan::Steps(in_own_words(anew, own_words(body)));
+        }
+        let name = &marked(&message.sender);
+        let has_files = |copy: &Copy| copy.file.as_ref().is_some_and(|file| !file.is_empty());
+        if !anew.is_empty() && (!message.files.is_empty() || anew.iter().any(has_files)) {
+            let behind = Outgoing {
+                copies: anew.to_vec(),
+                ..outgoing.clone()
+            };
+            return Plan::Steps(steps(&behind, (body, name, *style)));
+        }
+        if let Some(last) = anew.last() {
+            return Plan::Steps(vec![Step::Replace {
+                target: last.remote.clone(),
+                content: edited(body, &message.sender, *style),
+                below_file: false,
+                otherwise: None,
+            }]);
+        }
+        if !message.files.is_empty() {
+            // An event of several messages has no files: the message is said anew, and its part goes.
+            let words = (body, name, *style);
+            let mut anew = said(outgoing, words, copy.thread.as_ref(), None);
+            anew.push(Step::Revise {
+                target: copy.remote.clone(),
+                slot,
+                part: None,
+                otherwise: None,
+            });
+            return Plan::Steps(anew);
+        }
     }
     let (part, otherwise) = match &message.action {
         Action::Edit { body, style, .. } => {
@@ -304,18 +333,22 @@ fn edited(body: &Body, sender: &Sender, style: Style) -> Content {
     if sender.is_bridge() {
         return own_words(body);
     }
-    let name = names::shown(&sender.name, &sender.id);
-    let marked = Sender {
-        id: sender.id.clone(),
-        name: format!("{name} (edited)"),
-        avatar: None,
-    };
     let spoken = if style == Style::Emote {
         Style::Text
     } else {
         style
     };
-    content_from(body, &marked, spoken, false)
+    content_from(body, &marked(sender), spoken, false)
+}
+
+/// The author of a message that is said anew.
+fn marked(sender: &Sender) -> Sender {
+    let name = names::shown(&sender.name, &sender.id);
+    Sender {
+        id: sender.id.clone(),
+        name: format!("{name} (edited)"),
+        avatar: None,
+    }
 }
 
 #[cfg(test)]

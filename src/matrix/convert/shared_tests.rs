@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::message::Sender;
+use crate::{file::File, message::Sender};
 
 fn said(author: &str, text: &str) -> Outgoing {
     outgoing(
@@ -234,6 +234,89 @@ fn c20_what_is_verified_is_every_part_and_nothing_around_them() {
         *forged[PARTS].pointer_mut(pointer).unwrap() = json!(value);
         assert_ne!(to_verify(&forged).unwrap(), verified, "{pointer}");
     }
+}
+
+/// What an edit takes of a message that is the second part of `$1`, and stands in `anew` besides.
+fn edited_part(edit: Outgoing, files: &[File], anew: &[(&str, &str)]) -> Vec<Step> {
+    let copy = |id: &str, file: &str| Copy {
+        remote: RemoteId::from(id),
+        thread: None,
+        sent_at: Millis(0),
+        file: Some(file.to_owned()),
+    };
+    let anew = anew.iter().map(|(id, file)| copy(id, file));
+    let mut outgoing = edit;
+    outgoing.copies = std::iter::once(copy("$1", "")).chain(anew).collect();
+    outgoing.message.files = files.to_vec();
+    match revise(&outgoing, 1) {
+        Plan::Steps(steps) => steps,
+        Plan::Skip(rule) => panic!("{rule}"),
+    }
+}
+
+fn edit(author: &str, text: &str) -> Outgoing {
+    let action = Action::Edit {
+        target: "1".into(),
+        body: Body::plain(text),
+        style: Style::Text,
+    };
+    outgoing(author, action)
+}
+
+#[test]
+fn a_part_that_gets_a_file_is_said_anew_with_it() {
+    let cat = File {
+        source: "cat".to_owned(),
+        name: "cat.png".to_owned(),
+        ..File::default()
+    };
+    let files = std::slice::from_ref(&cat);
+    for text in ["my cat", ""] {
+        let steps = edited_part(edit("Mary", text), files, &[]);
+        let [
+            Step::Send { file, content, .. },
+            Step::Revise {
+                slot: 1,
+                part: None,
+                otherwise: None,
+                ..
+            },
+        ] = &steps[..]
+        else {
+            panic!("{steps:?}");
+        };
+        assert_eq!(file.source, "cat");
+        assert!(content.text.starts_with("Mary (edited): ") && content.text.contains(text));
+    }
+    // What had to be said anew before gets the file, too, and loses it again.
+    let steps = edited_part(edit("Mary", "my cat"), files, &[("$2", "")]);
+    assert!(matches!(
+        &steps[..],
+        [Step::Replace { target, .. }, Step::Send { .. }] if target.as_str() == "$2"
+    ));
+    let digest = cat.digest();
+    let behind = [("$2", ""), ("$3", digest.as_str())];
+    let steps = edited_part(edit("Mary", "no cat"), &[], &behind);
+    assert!(matches!(
+        &steps[..],
+        [Step::Replace { .. }, Step::Remove { target, .. }] if target.as_str() == "$3"
+    ));
+}
+
+#[test]
+fn what_the_bridge_says_in_the_place_of_a_part_is_in_its_own_name() {
+    let mut said = edit("", "(nothing)");
+    said.message.sender = Sender::bridge();
+    let steps = edited_part(said.clone(), &[], &[]);
+    assert!(matches!(
+        &steps[..],
+        [Step::Revise { part: Some(part), otherwise: Some(_), .. }] if part.author == "Footbridge"
+    ));
+    let steps = edited_part(said, &[], &[("$2", ""), ("$3", "a file")]);
+    assert!(matches!(
+        &steps[..],
+        [Step::Replace { content, .. }, Step::Remove { .. }] if content.text == "(nothing)"
+    ));
 }
 
 #[test]

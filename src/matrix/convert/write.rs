@@ -224,7 +224,7 @@ pub fn plan(outgoing: &Outgoing) -> Plan {
 }
 
 /// New messages: the words, and behind them the files. The first of them answers.
-fn said(
+pub(super) fn said(
     outgoing: &Outgoing,
     (body, sender, style): (&Body, &Sender, Style),
     thread: Option<&RemoteId>,

@@ -66,6 +66,12 @@ async fn bound_debts_are_settled_together_and_linked_to_the_same_message() {
         .struck(removal.id, (&"c1".into(), 2), &copy("c1, edited"), true)
         .await
         .unwrap();
+    // What took it out says it no more: it must not go while others stand there, whatever becomes of the part.
+    let struck = RemoteId::from("$3");
+    let found = ground
+        .store
+        .copies(&ground.room, &struck, &ground.a.channel);
+    assert!(found.await.unwrap().shared);
     let found = ground
         .store
         .copies(&ground.a.channel, &"c1".into(), &ground.room)
