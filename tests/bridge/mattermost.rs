@@ -1212,6 +1212,30 @@ async fn d03_a_thread_whose_deletion_was_not_settled_is_deleted_by_nobody() {
 }
 
 #[tokio::test]
+async fn an_answer_that_comes_while_its_message_is_being_deleted_is_deleted_by_nobody() {
+    let ground = Ground::new().await;
+    let house = House::start(&ground).await;
+    house.said("$1", "alone").await;
+    house.deliver().await;
+    let root = ground.posts()[0].id.clone();
+    let slow = Fault::Delay { ms: 1_500 };
+    ground.sim.faults().next("DELETE posts/:id", slow, 1);
+    house.happens("$2", delete("$1")).await;
+    let answers = async {
+        let is_asked = || ground.sim.calls().contains_key("DELETE posts/:id");
+        house.until("it was asked for", is_asked).await;
+        ground.act(Act::Thread(&root, "too late"));
+    };
+    tokio::join!(house.deliver(), answers);
+    assert!(ground.texts().is_empty(), "{:?}", ground.texts());
+    assert_eq!(house.heard_texts(1).await, ["too late"]);
+    // Its author has deleted nothing.
+    let mut house = house.rebuild(&ground).await;
+    house.listen().await;
+    house.hears_nothing_more().await;
+}
+
+#[tokio::test]
 async fn a_thread_that_we_may_not_delete_is_deleted_by_whoever_does() {
     let (ground, house) = with_thread().await;
     let forbidden = Fault::Status { status: 403 };

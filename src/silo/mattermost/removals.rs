@@ -57,7 +57,8 @@ impl Mattermost {
         if answered && replaced {
             return Ok(Done::Kept(target.clone()));
         }
-        if answered {
+        // Somebody may answer to the first post of a thread before it goes.
+        if post.root_id.is_empty() {
             return match self.along(&post).await {
                 Ok(along) => Ok(Done::TakesAlong(along)),
                 Err(Fault::Gone) => Ok(Done::Gone(target.clone())),
@@ -113,6 +114,11 @@ impl Mattermost {
             until: Millis(0),
         };
         if post.reply_count > MOST_ANSWERS {
+            return Ok(along);
+        }
+        if post.reply_count == 0 {
+            let written = Millis(post.create_at);
+            along.until = self.client.now().map_or(written, |now| now.max(written));
             return Ok(along);
         }
         let thread = match self.client.thread(&post.id).await {
