@@ -223,6 +223,7 @@ impl Lane {
             let origin = self.source.origin(&delivery.from);
             self.origins.renew(&delivery.to, &delivery.from, origin);
         }
+        let is_edit = matches!(message.action, Action::Edit { .. });
         let present = self.present(&delivery, message.clone(), stop);
         let (mut message, restored) = match present.await? {
             Present::Says(message) => (message, None),
@@ -263,6 +264,7 @@ impl Lane {
         };
         let plan = match &restored {
             Some(made) if self.outlet.removes() => plan.map(|plan| without(plan, made)),
+            _ if is_edit => plan.map(taken_back::by_an_edit),
             _ => plan,
         };
         let steps = match plan {

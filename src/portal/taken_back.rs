@@ -231,3 +231,18 @@ pub(super) fn without(plan: Plan, made: &[RemoteId]) -> Plan {
     }));
     Plan::Steps(steps)
 }
+
+/// The plan of an edit: whatever it removes, it takes nothing along that others have answered.
+pub(super) fn by_an_edit(plan: Plan) -> Plan {
+    let Plan::Steps(steps) = plan else {
+        return plan;
+    };
+    let steps = steps.into_iter().map(|step| match step {
+        Step::Remove { target, .. } => Step::Remove {
+            target,
+            replaced: true,
+        },
+        step => step,
+    });
+    Plan::Steps(steps.collect())
+}

@@ -86,7 +86,7 @@ pub fn plan(
             Plan::Skip("unknown-target".to_owned())
         }
         Action::Edit { body, .. } if body.is_empty() && files.is_empty() => {
-            removals(&outgoing.copies, false)
+            removals(&outgoing.copies, true)
         }
         Action::Edit { body, style, .. } if rules.files && has_other_files(outgoing) => {
             let root = outgoing.copies.first().and_then(|copy| copy.thread.clone());

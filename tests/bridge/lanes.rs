@@ -61,6 +61,8 @@ pub struct Wall {
     posts: Mutex<Vec<(RemoteId, String)>>,
     pub keys: Mutex<Vec<String>>,
     gone: Mutex<Vec<RemoteId>>,
+    /// Of these, what may take along what others have answered.
+    pub along: Mutex<Vec<RemoteId>>,
     /// What messages that carry several carry.
     shared: Mutex<HashMap<RemoteId, Vec<String>>>,
     /// What a key made.
@@ -83,6 +85,7 @@ impl Wall {
             posts: Mutex::default(),
             keys: Mutex::default(),
             gone: Mutex::default(),
+            along: Mutex::default(),
             shared: Mutex::default(),
             made: Mutex::default(),
             read_again: Mutex::default(),
@@ -151,7 +154,10 @@ impl Wall {
                 }
                 Done::Changed(target.clone())
             }
-            Step::Remove { target, .. } => {
+            Step::Remove { target, replaced } => {
+                if !replaced {
+                    self.along.lock().unwrap().push(target.clone());
+                }
                 self.gone.lock().unwrap().push(target.clone());
                 Done::Gone(target.clone())
             }

@@ -1173,6 +1173,23 @@ async fn a_file_that_is_only_named_goes_with_its_message() {
     house.hears_nothing_more().await;
 }
 
+#[tokio::test]
+async fn an_edit_that_leaves_nothing_of_a_message_leaves_its_thread() {
+    let ground = Ground::new().await;
+    let house = House::start(&ground).await;
+    thread(&ground, &house).await;
+    let root = ground.posts()[0].id.clone();
+    let file = Some(("cat.png", b"a cat".as_slice()));
+    ground.sim.edit_files(&root, "root", &[], file);
+    house.happens("$3", edit("$1", "")).await;
+    house.deliver().await;
+    let left = ground.texts();
+    assert_eq!(left.len(), 3, "{left:?}");
+    assert_eq!(left[0], "*(replaced by an edit)*");
+    assert!(ground.sim.files_of(&ground.posts()[0]).is_empty());
+    house.hears_nothing_more().await;
+}
+
 /// A house whose messages can no longer be edited in the channel, with a [`thread`].
 async fn with_thread() -> (Ground, House) {
     let ground = Ground::with(Options {

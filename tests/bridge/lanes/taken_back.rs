@@ -434,6 +434,8 @@ async fn an_edit_that_makes_a_notice_of_a_message_takes_it_back_where_notices_do
     bench.hear("$n2", notice("$m2", "beep")).await;
     bench.run(&wall, LONG).await;
     assert_eq!(wall.gone().len(), 2);
+    // An edit deletes no answers of others.
+    assert!(wall.along.lock().unwrap().is_empty());
     // Of what never crossed nothing is taken back.
     bench.hear("$n3", notice("$unknown", "beep")).await;
     bench.run(&wall, LONG).await;
