@@ -15,6 +15,8 @@ use crate::{
 pub(super) const EDIT_GONE: &str = "edit-redacted";
 /// The rule for the redaction of an edit of a message that was redacted itself.
 const MESSAGE_GONE: &str = "message-redacted";
+/// The rule for what changes a message that is not there.
+const NOT_THERE: &str = "unknown-target";
 /// What the bridge says in the place of a redacted edit where nothing of before may be shown.
 const NOTHING_BEFORE: &str =
     "(An edit of this message was redacted. What it said before cannot be shown here.)";
@@ -105,6 +107,12 @@ impl Lane {
             Shows::Redacted => {}
             Shows::Later => return Ok(Present::Nothing(SUPERSEDED)),
             Shows::Earlier => return Ok(Present::Nothing(EDIT_GONE)),
+        }
+        let known = self.store.copies(&delivery.from, &message, &delivery.to);
+        let known = known.await?;
+        if known.copies.is_empty() && known.owed.is_none() {
+            // There is nothing to restore. If the message failed and is kept, it says what its newest edit says.
+            return Ok(Present::Nothing(NOT_THERE));
         }
         let events: Vec<RemoteId> = found.others.iter().map(|edit| edit.fact.clone()).collect();
         let text = tokio::select! {

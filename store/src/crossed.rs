@@ -77,3 +77,18 @@ pub(crate) fn has_own(desk: &Desk<'_>, message: EntryId, to: &Place) -> Result<b
         )?
         .exists(params![message, to])?)
 }
+
+/// Whether the text of this edit went to the place, or is still owed to it: by itself, or in its message.
+pub(crate) fn has_or_will(
+    desk: &Desk<'_>,
+    (edit, message): (EntryId, Option<EntryId>),
+    to: &Place,
+) -> Result<bool, Fault> {
+    Ok(desk
+        .sql
+        .prepare_cached(
+            "SELECT 1 WHERE EXISTS (SELECT 1 FROM crossed WHERE entry_id = ?1 AND to_place = ?3)
+             OR EXISTS (SELECT 1 FROM outbox WHERE entry_id IN (?1, ?2) AND to_place = ?3)",
+        )?
+        .exists(params![edit, message, to])?)
+}

@@ -254,7 +254,15 @@ fn shown(
     Ok(match newest {
         Some((_, Some(restored))) if restored == by => Shows::Redacted,
         Some((newest, _)) if newest == edit => Shows::Redacted,
-        Some((newest, _)) if newest > edit => Shows::Later,
+        Some((newest, restored)) if newest > edit => {
+            // One that failed is not there, and nothing says that it ever will be.
+            let original = links::entry(desk.sql, from, target)?;
+            if restored.is_some() || crossed::has_or_will(desk, (newest, original), to)? {
+                Shows::Later
+            } else {
+                Shows::Redacted
+            }
+        }
         _ => Shows::Earlier,
     })
 }

@@ -333,6 +333,45 @@ async fn an_edit_that_failed_is_not_kept_to_be_tried_again_once_it_was_redacted(
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_edit_is_taken_back_also_where_a_newer_one_failed() {
+    let home = tempfile::tempdir().unwrap();
+    let bench = Bench::open(home.path()).await;
+    let wall = Wall::new(true, Vec::new());
+    edited(&bench, &wall, &["second"]).await;
+    wall.script().push_back(refused());
+    bench.hear("$e2", edit("$m", "third")).await;
+    bench.run(&wall, LONG).await;
+    redact(&bench, &wall, "$e1").await;
+    bench.run(&wall, LONG).await;
+    assert_eq!(wall.texts()[0], "first");
+    // Tried again, the newer one is the newest still.
+    let target = RemoteId::from("$m");
+    let parked = bench.store.parked_about(&bench.portal.room, &target);
+    let failed: Vec<_> = parked.await.unwrap().iter().map(|one| one.id).collect();
+    assert_eq!(bench.store.try_again(&failed).await.unwrap().len(), 1);
+    bench.run(&wall, LONG).await;
+    assert_eq!(wall.texts()[0], "third");
+    bench.balance().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_message_says_its_newest_edit_when_it_is_tried_again() {
+    let home = tempfile::tempdir().unwrap();
+    let bench = Bench::open(home.path()).await;
+    let wall = Wall::new(true, vec![refused()]);
+    edited(&bench, &wall, &["second", "third"]).await;
+    redact(&bench, &wall, "$e1").await;
+    bench.run(&wall, LONG).await;
+    let target = RemoteId::from("$m");
+    let parked = bench.store.parked_about(&bench.portal.room, &target);
+    let failed: Vec<_> = parked.await.unwrap().iter().map(|one| one.id).collect();
+    assert_eq!(bench.store.try_again(&failed).await.unwrap().len(), 1);
+    bench.run(&wall, LONG).await;
+    assert_eq!(wall.texts(), ["third"]);
+    bench.balance().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_older_edit_whose_key_comes_after_a_newer_one_was_redacted_is_shown() {
     let home = tempfile::tempdir().unwrap();
     let bench = Bench::open(home.path()).await;
