@@ -4,28 +4,28 @@
 /// A line longer than this is left out, unless a stream is known to have longer ones. In bytes.
 const LONGEST_LINE: usize = 1 << 20;
 
-/// How much is kept of either end of a line that is too long, in bytes.
-const EDGE: usize = 256 << 10;
+/// How long the strings are, in bytes, that are kept whole of a line that is too long.
+const LONGEST_STRING: usize = 256 << 10;
+/// What a longer string becomes. It is no base64.
+pub const CUT: &str = "\u{2026}";
 
 /// What a piece of the stream held.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Line {
     /// A line that is not blank.
     Text(Vec<u8>),
-    /// A line was too long: how it begins and how it ends. What stands between was left out.
-    TooLong {
-        /// Its first bytes.
-        head: Vec<u8>,
-        /// Its last ones.
-        tail: Vec<u8>,
-    },
+    /// A line of JSON was too long: the same with [`CUT`] instead of each string of more than 256 KiB. What stands around them
+    /// is whole.
+    Shortened(Vec<u8>),
+    /// A line was too long, and is so without its long strings. It was left out.
+    TooLong,
 }
 
 /// Collects the bytes of one stream.
 pub struct Lines {
     begun: Vec<u8>,
-    /// The end of a line that is too long, as far as it has come; `begun` is its head then.
-    tail: Option<Vec<u8>>,
+    /// The line without its long strings, once it is too long with them; `begun` is empty then.
+    shortened: Option<Shortened>,
     longest: usize,
 }
 
@@ -41,7 +41,7 @@ impl Lines {
     pub fn of_at_most(longest: usize) -> Self {
         Self {
             begun: Vec::new(),
-            tail: None,
+            shortened: None,
             longest,
         }
     }
@@ -61,9 +61,8 @@ impl Lines {
     }
 
     fn collect(&mut self, bytes: &[u8]) {
-        let edge = EDGE.min(self.longest);
-        if let Some(tail) = &mut self.tail {
-            keep(tail, bytes, edge);
+        if let Some(shortened) = &mut self.shortened {
+            shortened.take(bytes);
             return;
         }
         // Blanks before a line are keep-alives: a stream of them without end must not pile up.
@@ -76,31 +75,107 @@ impl Lines {
             self.begun.extend_from_slice(bytes);
             return;
         }
-        let missing = edge.saturating_sub(self.begun.len()).min(bytes.len());
-        let (head, rest) = bytes.split_at(missing);
-        self.begun.extend_from_slice(head);
-        let mut tail = Vec::new();
-        keep(&mut tail, self.begun.get(edge..).unwrap_or_default(), edge);
-        keep(&mut tail, rest, edge);
-        self.begun.truncate(edge);
-        self.begun.shrink_to_fit();
-        self.tail = Some(tail);
+        let mut shortened = Shortened::of_at_most(self.longest);
+        shortened.take(&std::mem::take(&mut self.begun));
+        shortened.take(bytes);
+        self.shortened = Some(shortened);
     }
 
     fn finish(&mut self) -> Option<Line> {
         let begun = std::mem::take(&mut self.begun);
-        match self.tail.take() {
-            Some(tail) => Some(Line::TooLong { head: begun, tail }),
+        match self.shortened.take() {
+            Some(shortened) if shortened.is_too_long => Some(Line::TooLong),
+            Some(shortened) => Some(Line::Shortened(shortened.kept)),
             None => (!begun.is_empty()).then_some(Line::Text(begun)),
         }
     }
 }
 
-/// Goes on with an end, of which `most` bytes are kept.
-fn keep(tail: &mut Vec<u8>, bytes: &[u8], most: usize) {
-    let newest = bytes.len().saturating_sub(most);
-    tail.extend_from_slice(bytes.get(newest..).unwrap_or_default());
-    tail.drain(..tail.len().saturating_sub(most));
+/// A line of JSON without its long strings, however it is cut into pieces.
+struct Shortened {
+    kept: Vec<u8>,
+    /// Where the content of the string begins in `kept` that is being read.
+    string: Option<usize>,
+    /// Whether a backslash stands before what comes next in it.
+    is_escaped: bool,
+    /// Whether the string is too long.
+    is_cut: bool,
+    longest: usize,
+    /// Whether what is kept is too long, too.
+    is_too_long: bool,
+}
+
+impl Shortened {
+    fn of_at_most(longest: usize) -> Self {
+        Self {
+            kept: Vec::new(),
+            string: None,
+            is_escaped: false,
+            is_cut: false,
+            longest,
+            is_too_long: false,
+        }
+    }
+
+    fn take(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() && !self.is_too_long {
+            let taken = match self.string {
+                None => self.outside(bytes),
+                Some(start) => self.inside(start, bytes),
+            };
+            bytes = bytes.get(taken..).unwrap_or_default();
+        }
+    }
+
+    /// Reads on outside of strings; answers how many bytes.
+    fn outside(&mut self, bytes: &[u8]) -> usize {
+        let quote = bytes.iter().position(|byte| *byte == b'"');
+        let end = quote.map_or(bytes.len(), |at| at + 1);
+        self.kept
+            .extend_from_slice(bytes.get(..end).unwrap_or_default());
+        if quote.is_some() {
+            self.string = Some(self.kept.len());
+        }
+        self.limit();
+        end
+    }
+
+    /// Reads on in the string that began at `start`; answers how many bytes.
+    fn inside(&mut self, start: usize, bytes: &[u8]) -> usize {
+        let (end, closes) = if std::mem::take(&mut self.is_escaped) {
+            (1, false)
+        } else {
+            let mark = bytes.iter().position(|byte| matches!(byte, b'"' | b'\\'));
+            let closes = mark.is_some_and(|at| bytes.get(at) == Some(&b'"'));
+            self.is_escaped = mark.is_some() && !closes;
+            (mark.map_or(bytes.len(), |at| at + 1), closes)
+        };
+        let read = bytes.get(..end - usize::from(closes)).unwrap_or_default();
+        let length = self.kept.len() - start + read.len();
+        if !self.is_cut && length <= LONGEST_STRING.min(self.longest) {
+            self.kept.extend_from_slice(read);
+        } else if !self.is_cut {
+            self.is_cut = true;
+            self.kept.truncate(start);
+        }
+        if closes {
+            if std::mem::take(&mut self.is_cut) {
+                self.kept.extend_from_slice(CUT.as_bytes());
+            }
+            self.kept.push(b'"');
+            self.string = None;
+            self.limit();
+        }
+        end
+    }
+
+    /// Asked where no string is being read, so that it does not depend on how the line is cut into pieces.
+    fn limit(&mut self) {
+        if self.kept.len() > self.longest {
+            self.is_too_long = true;
+            self.kept = Vec::new();
+        }
+    }
 }
 
 #[cfg(test)]
@@ -112,7 +187,8 @@ mod tests {
             .into_iter()
             .map(|line| match line {
                 Line::Text(bytes) => String::from_utf8(bytes).unwrap(),
-                Line::TooLong { .. } => "too long".to_owned(),
+                Line::Shortened(_) => "shortened".to_owned(),
+                Line::TooLong => "too long".to_owned(),
             })
             .collect()
     }
@@ -140,22 +216,36 @@ mod tests {
         let mut lines = Lines::default();
         for _ in 0..200 {
             assert!(lines.take(&[b'x'; 10_000]).is_empty());
-            assert!(lines.begun.capacity() <= 2 * LONGEST_LINE);
+            let shortened = lines.shortened.iter();
+            let kept: usize = shortened.map(|line| line.kept.capacity()).sum();
+            assert!(lines.begun.capacity() + kept <= 3 * LONGEST_LINE);
         }
         assert_eq!(texts(lines.take(b"\n{}\n")), ["too long", "{}"]);
     }
 
     #[test]
-    fn both_ends_of_a_line_that_is_too_long_are_kept() {
-        let line: Vec<u8> = (0..200_u8).map(|number| b'a' + number % 26).collect();
-        let stream = [&line[..], b"\nnext\n"].concat();
-        for size in 1..=stream.len() {
-            let mut lines = Lines::of_at_most(30);
-            let pieces = stream.chunks(size);
-            let found: Vec<Line> = pieces.flat_map(|chunk| lines.take(chunk)).collect();
-            let (head, tail) = (line[..30].to_vec(), line[170..].to_vec());
-            let expected = [Line::TooLong { head, tail }, Line::Text(b"next".to_vec())];
-            assert_eq!(found, expected, "pieces of {size}");
+    fn a_line_that_is_too_long_loses_its_long_strings_and_nothing_else() {
+        let long = "x".repeat(40);
+        for (line, kept) in [
+            (
+                format!(r#"{{"a\"b":"{long}","c":["\\","{long}\"",1]}}"#),
+                Some(r#"{"a\"b":"…","c":["\\","…",1]}"#.to_owned()),
+            ),
+            // Of no long string.
+            (r#"["a",1],"#.repeat(6), None),
+            (long.clone(), None),
+            (format!("[\"{long}"), Some("[\"".to_owned())),
+        ] {
+            let kept = kept.map_or(Line::TooLong, |kept| Line::Shortened(kept.into_bytes()));
+            let stream = format!("{line}\nnext\n");
+            for size in 1..=stream.len() {
+                let mut lines = Lines::of_at_most(37);
+                let pieces = stream.as_bytes().chunks(size);
+                let found: Vec<Line> = pieces.flat_map(|chunk| lines.take(chunk)).collect();
+                assert_eq!(found.len(), 2, "{line} in pieces of {size}");
+                assert_eq!(found[0], kept, "{line} in pieces of {size}");
+                assert_eq!(found[1], Line::Text(b"next".to_vec()));
+            }
         }
     }
 

@@ -176,7 +176,7 @@ impl Pulse {
 fn heard(hub: &Hub, line: Line) -> Heard {
     let message = match line {
         Line::Text(bytes) => serde_json::from_slice(&bytes).ok(),
-        Line::TooLong { .. } => None,
+        Line::Shortened(_) | Line::TooLong => None,
     };
     message.map_or_else(
         || {

@@ -4,6 +4,8 @@ use footbridge_store::{Millis, RemoteId};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
+use crate::silo::framing::CUT;
+
 /// An object of the WebSocket, of the stream, or of an answer.
 #[derive(Clone, Default, Deserialize)]
 #[serde(default)]
@@ -110,19 +112,17 @@ pub fn read(bytes: &[u8]) -> Option<Event> {
     serde_json::from_slice(bytes).ok()
 }
 
-/// Reads how an object that is too long begins and ends, without the content of files that stands between. Go writes what is
-/// attached last, and every other key before it.
-pub fn read_around(head: &[u8], tail: &[u8]) -> Option<Event> {
-    const ATTACHED: &[u8] = b",\"Extra\":";
-    // A quotation mark in a text has a backslash before it, so this stands in none.
-    head.windows(ATTACHED.len())
-        .any(|bytes| bytes == ATTACHED)
-        .then_some(())?;
-    // Both are cut within a content.
-    let mut event = read(&[head, tail].concat())?;
-    for file in &mut event.files {
+/// Reads an object that was too long with its long strings: the contents of files, of which each keeps its name, its address
+/// and what was written beside it.
+pub fn read_shortened(bytes: &[u8]) -> Option<Event> {
+    let mut event = read(bytes)?;
+    // Nothing stands for words that were left out.
+    if event.text == CUT {
+        return None;
+    }
+    for file in event.files.iter_mut().filter(|file| file.data == CUT) {
         file.data = String::new();
-        file.too_long = !file.too_large;
+        file.too_long = true;
     }
     Some(event)
 }
@@ -210,6 +210,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::silo::framing::{Line, Lines};
 
     fn event(value: &Value) -> Event {
         read(value.to_string().as_bytes()).unwrap()
@@ -265,29 +266,68 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_around_a_content_is_read_without_it() {
-        let text = format!(
-            r#"{{"text":"our \"film\", \"Extra\": none","username":"bob","gateway":"gw1","id":"","Extra":{{"file":[{{"Name":"a.mp4","Data":"{}",
-            "Comment":"our film","URL":"http://m.example/a.mp4","Size":0,"SHA":""}}]}}}}"#,
-            "QUJD".repeat(1_000)
-        );
-        let (head, tail) = (&text.as_bytes()[..300], &text.as_bytes()[4_000..]);
-        let event = read_around(head, tail).unwrap();
+    fn files_of_a_message_that_is_too_long_keep_what_is_theirs() {
+        let content = |length: usize| "QUJD".repeat(length);
+        let file = |name: &str, data: &str| {
+            json!({"Name": name, "Data": data, "Comment": format!("of {name}"),
+                "URL": format!("http://m.example/{name}"), "Size": 0, "SHA": ""})
+        };
+        let files = [
+            file("a.mp4", &content(600)),
+            file("small.png", &content(2)),
+            file("b.pdf", &content(500)),
+            file("c \"x\", \"Extra\".bin", &content(600)),
+        ];
+        let large = json!({"Name": "d.iso", "Data": null, "Comment": "", "URL": "", "Size": 7});
+        let text = "our \"film\", \"Extra\": none";
+        let object = |text: &str| {
+            json!({"text": text, "username": "bob", "gateway": "gw1", "id": "",
+                "Extra": {"file": files, "file_failure_size": [large]}})
+            .to_string()
+        };
+        let found = |object: &str| {
+            let mut lines = Lines::of_at_most(1_900);
+            let line = format!("{object}\n");
+            let found: Vec<Line> = line
+                .as_bytes()
+                .chunks(100)
+                .flat_map(|chunk| lines.take(chunk))
+                .collect();
+            match found.as_slice() {
+                [Line::Shortened(bytes)] => read_shortened(bytes),
+                other => panic!("{other:?}"),
+            }
+        };
+        let event = found(&object(text)).unwrap();
         assert_eq!(
             (event.text.as_str(), event.username.as_str()),
-            ("our \"film\", \"Extra\": none", "bob")
+            (text, "bob")
         );
-        let [file] = event.files.as_slice() else {
-            panic!("one file");
-        };
-        assert!(file.too_long && file.data.is_empty());
-        assert_eq!(
-            (file.name.as_str(), file.comment.as_str()),
-            ("a.mp4", "our film")
-        );
-        assert_eq!(file.url, "http://m.example/a.mp4");
+        let files = event.files.iter();
+        let seen: Vec<_> = files
+            .map(|file| {
+                (
+                    file.name.as_str(),
+                    file.data.len(),
+                    file.too_long,
+                    file.too_large,
+                )
+            })
+            .collect();
+        let expected = [
+            ("a.mp4", 0, true, false),
+            ("small.png", 8, false, false),
+            ("b.pdf", 0, true, false),
+            ("c \"x\", \"Extra\".bin", 0, true, false),
+            ("d.iso", 0, false, true),
+        ];
+        assert_eq!(seen, expected);
+        for file in event.files.iter().filter(|file| !file.too_large) {
+            assert_eq!(file.url, format!("http://m.example/{}", file.name));
+            assert_eq!(file.comment, format!("of {}", file.name));
+        }
         // Where the text itself is cut, what is left would read as if it were whole.
-        assert!(read_around(&text.as_bytes()[..20], tail).is_none());
+        assert!(found(&object(&"x".repeat(2_000))).is_none());
     }
 
     #[test]

@@ -88,7 +88,8 @@ impl Buffer {
 fn read(line: Line) -> Option<Event> {
     let event = match line {
         Line::Text(bytes) => api::read(&bytes),
-        Line::TooLong { head, tail } => api::read_around(&head, &tail),
+        Line::Shortened(bytes) => api::read_shortened(&bytes),
+        Line::TooLong => None,
     };
     if event.is_none() {
         tracing::warn!(
