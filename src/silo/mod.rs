@@ -95,6 +95,9 @@ pub trait Silo: Outlet {
     /// The token that was refused is accepted again, as [`Silo::whoami`] has shown: lanes and listeners may use it.
     fn signed_in(&self);
 
+    /// Nothing has refused the account for a while since [`Silo::signed_in`]: the next refusal is news.
+    fn proven(&self);
+
     /// Follows these channels until told to stop: catches up from the stored cursors, then live. Reconnecting
     /// is the silo's business. Returns early only when it cannot go on by itself. A channel may be listed more than
     /// once, once for each portal; it is followed once (see [`Channel::distinct`]).

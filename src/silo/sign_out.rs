@@ -18,7 +18,7 @@ impl SignOut {
         self.runs.store(true, Ordering::Relaxed);
     }
 
-    /// The account is let in again: the next time is news.
+    /// The account is let in again, and stays so: the next time is news.
     pub fn over(&self) {
         self.said.store(false, Ordering::Relaxed);
     }

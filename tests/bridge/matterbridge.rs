@@ -191,6 +191,22 @@ async fn b16_a_redirect_takes_no_token_along() {
     contract::b16_a_redirect_takes_no_token_along(&mut Ground::new().await).await;
 }
 
+/// What nginx makes of a WebSocket as long as it is not told otherwise.
+#[tokio::test]
+async fn a_proxy_that_passes_no_websockets_is_no_refusal_of_the_token() {
+    let ground = Ground::new().await;
+    let refused = |route: &str, status| {
+        let refused = Fault::Status { status };
+        ground.sim.faults().next(route, refused, 1);
+    };
+    refused("GET websocket", 400);
+    refused("GET stream", 401);
+    let house = House::start(&ground).await;
+    assert!(!house.silo.is_signed_out());
+    ground.say("through the proxy");
+    assert_eq!(house.heard_texts(1).await, ["through the proxy"]);
+}
+
 fn edit(target: &str, words: &str) -> Action {
     Action::Edit {
         target: RemoteId::from(target),

@@ -303,6 +303,9 @@ impl Silo for Gitter {
 
     fn signed_in(&self) {
         self.health.signed_in();
+    }
+
+    fn proven(&self) {
         self.sign_out.over();
     }
 

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::{
     api::{self, Event, Kind},
     client::{ANSWER_WITHIN, address},
-    fault::{Fault, Request, fault_of, fault_of_silence},
+    fault::{Fault, Request, fault_of_silence},
     wire::Wire,
 };
 use crate::silo::framing::{Line, Lines};
@@ -43,7 +43,8 @@ impl Buffer {
         let sent = sent.map_err(|_| silent())?;
         let response = sent.map_err(|error| fault_of_silence(Request::Read, error))?;
         if !response.status().is_success() {
-            return Err(fault_of(Request::Read, response.status().as_u16(), ""));
+            let status = response.status().as_u16();
+            return Err(wire.refused("Matterbridge's stream", status).await);
         }
         Ok(Self {
             response,

@@ -76,6 +76,7 @@ impl Matterbridge {
         let http = http::unpooled()?;
         let wire = Wire {
             http: http.clone(),
+            rest: Client::new(http.clone(), config.api.clone(), config.token.clone()),
             api: config.api.clone(),
             token: config.token.clone(),
             ping: config.ping,
@@ -287,6 +288,9 @@ impl Silo for Matterbridge {
 
     fn signed_in(&self) {
         self.health.signed_in();
+    }
+
+    fn proven(&self) {
         self.sign_out.over();
     }
 

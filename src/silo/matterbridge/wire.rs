@@ -11,7 +11,7 @@ use url::Url;
 use super::{
     api::{self, Event, Kind},
     buffer::LONGEST,
-    client::{ANSWER_WITHIN, address},
+    client::{ANSWER_WITHIN, Client, address},
     fault::{Fault, Request, fault_of},
 };
 use crate::{
@@ -28,6 +28,8 @@ const BURST_BYTES: usize = 1 << 20;
 pub struct Wire {
     /// A client of HTTP/1.1 without a time limit on whole answers.
     pub http: reqwest::Client,
+    /// The REST side of the same account.
+    pub rest: Client,
     /// What `/api/…` stands behind.
     pub api: Url,
     /// The account's token, if it has one.
@@ -36,6 +38,24 @@ pub struct Wire {
     pub ping: Duration,
     /// How often the buffer is read beside the WebSocket.
     pub audit: Duration,
+}
+
+impl Wire {
+    /// What it means that `what` was answered with this status. Those that Matterbridge has for a token that is wrong or missing
+    /// come from elsewhere, too: its library answers 400 where a proxy took away that a WebSocket is wanted.
+    pub async fn refused(&self, what: &str, status: u16) -> Fault {
+        match fault_of(Request::Read, status, "") {
+            Fault::SignedOut => {}
+            other => return other,
+        }
+        match self.rest.ready().await {
+            Ok(()) => Fault::Unavailable(anyhow!(
+                "{what} is answered with status {status} although Matterbridge accepts the token; a proxy in between has to \
+                 pass it on, for WebSockets with the headers `Upgrade` and `Connection`"
+            )),
+            Err(fault) => fault,
+        }
+    }
 }
 
 /// Why a connection ended.
@@ -73,8 +93,15 @@ pub async fn open(wire: &Wire) -> Result<Socket, Ending> {
     let opened = tokio::time::timeout(ANSWER_WITHIN, opening)
         .await
         .map_err(|_| Ending::Lost(anyhow!("Matterbridge does not answer")))?;
-    opened.map_err(|failure| match failure {
-        Unopened::Answered(status) => fault_of(Request::Read, status, "").into(),
+    let failure = match opened {
+        Ok(socket) => return Ok(socket),
+        Err(failure) => failure,
+    };
+    Err(match failure {
+        Unopened::Answered(status) => wire
+            .refused("Matterbridge's WebSocket", status)
+            .await
+            .into(),
         Unopened::Redirected(to) => Ending::Lost(anyhow!(elsewhere("api", &to))),
         Unopened::Unreachable(error) => {
             Ending::Lost(anyhow!(error).context("Cannot reach Matterbridge"))

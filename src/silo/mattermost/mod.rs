@@ -302,6 +302,9 @@ impl Silo for Mattermost {
 
     fn signed_in(&self) {
         self.health.signed_in();
+    }
+
+    fn proven(&self) {
         self.sign_out.over();
     }
 
