@@ -219,16 +219,19 @@ pub(crate) fn is_invisible(c: char) -> bool {
 
 /// Whether this, behind an ampersand, is read as an `@`: `commat;`, `#64;`, `#x40;`, the latter also without their end.
 pub(crate) fn is_at_reference(after: &str) -> bool {
-    let Some(number) = after.strip_prefix('#') else {
-        return after.starts_with("commat;");
-    };
+    after.starts_with("commat;") || numbered(after) == Some(64)
+}
+
+/// The number of the character that is referred to behind an ampersand: `#64` or `#x40`, the semicolon left out or not.
+pub(crate) fn numbered(after: &str) -> Option<u32> {
+    let number = after.strip_prefix('#')?;
     let (digits, radix) = match number.strip_prefix(['x', 'X']) {
         Some(digits) => (digits, 16),
         None => (number, 10),
     };
     let end = digits.find(|c: char| !c.is_digit(radix));
-    let digits = digits.get(..end.unwrap_or(digits.len()));
-    digits.is_some_and(|digits| u32::from_str_radix(digits, radix) == Ok(64))
+    let digits = digits.get(..end.unwrap_or(digits.len()))?;
+    u32::from_str_radix(digits, radix).ok()
 }
 
 /// `:shortcodes:` as the emoji that they stand for by `emoji_of`. Unknown ones stay as they are, and so do those within a word, as

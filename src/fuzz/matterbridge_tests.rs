@@ -150,7 +150,17 @@ fn calling() -> impl Strategy<Value = String> {
         "*all",
         "[x](tg://user?id=1)",
         "tg:",
+        "TG:",
+        "tg:user",
+        "tg:user?id=1",
         "//user?id=1",
+        "//",
+        "user",
+        "/?",
+        "?a=b&id=1",
+        "?id=1",
+        "&#58;",
+        "&#x75;ser",
         "@carl:example.org",
         "https://matrix.to/#/@carl:example.org",
         "https://x.example/@bob",
@@ -284,10 +294,23 @@ fn c02_the_grammars_know_what_calls() {
         ("<!here>", "Slack"),
         ("a@bob hi", "Discord"),
         ("[x](tg://user?id=1)", "Telegram"),
+        ("[x](TG:user?id=1)", "Telegram"),
+        ("[x](tg://user/?a=b&id=1#x)", "Telegram"),
+        ("[x](t\\g:u\\ser?id=1)", "Telegram"),
+        ("[x](tg&#58;us&#x65;r?id=1)", "Telegram"),
         ("x@**Ann B**", "Zulip"),
         ("*id1", "VK"),
     ] {
         assert_eq!(caller(text), Some(network), "{text}");
+    }
+    for text in [
+        "tg:///user?id=1",
+        "tg:user?id=x&id=1",
+        "tg:user?a#id=1",
+        "tg:users?id=1",
+        "tg:user?id=0",
+    ] {
+        assert_eq!(caller(text), None, "{text}");
     }
     assert!(
         PEOPLE

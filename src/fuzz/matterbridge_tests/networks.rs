@@ -126,13 +126,37 @@ fn discord(text: &str) -> bool {
         })
 }
 
-/// `@name` behind what is no part of a word, and `tg://user?id=1` as a link; in its HTML mode Matterbridge reads Markdown first.
+/// `@name` behind what is no part of a word, and links to accounts. In its HTML mode Matterbridge reads Markdown first, and in
+/// either, as in Telegram's own, a backslash is taken away from addresses.
 fn telegram(text: &str) -> bool {
     let text = decoded(text);
     let name = |(before, behind): (Option<char>, &str)| {
         !before.is_some_and(is_word) && behind.starts_with(|c: char| c.is_ascii_alphabetic())
     };
-    places(&text, "@").any(name) || text.to_lowercase().contains("tg://user?id=")
+    let lower = text.replace('\\', "").to_lowercase();
+    // An address ends where its link ends.
+    let ends = |c: char| c.is_whitespace() || matches!(c, ')' | '"' | '\'' | '>');
+    let link = |(_, behind): (Option<char>, &str)| {
+        let end = behind.find(ends).unwrap_or(behind.len());
+        calls_account(&behind[..end])
+    };
+    places(&text, "@").any(name) || places(&lower, "tg:").any(link)
+}
+
+/// Whether what stands behind `tg:` leads to an account, by `get_link_user_id` of `TDLib`: two slashes or none, `user`, a slash or none,
+/// and `id` among what is asked for, up to a `#`.
+fn calls_account(link: &str) -> bool {
+    let host = link.strip_prefix("//").unwrap_or(link);
+    let Some(behind) = host.strip_prefix("user") else {
+        return false;
+    };
+    let Some(query) = behind.strip_prefix('/').unwrap_or(behind).strip_prefix('?') else {
+        return false;
+    };
+    let query = query.split('#').next().unwrap_or_default();
+    let mut ids = query.split('&').filter_map(|one| one.strip_prefix("id="));
+    ids.next()
+        .is_some_and(|id| id.parse().is_ok_and(|id: i64| id > 0))
 }
 
 /// `@name` at the beginning, behind white space or an angle.
@@ -192,9 +216,37 @@ pub fn names(text: &str, name: &str) -> bool {
         .any(|word| word.eq_ignore_ascii_case(name))
 }
 
-/// References to characters, as HTML and Markdown read them.
+/// References to characters, as HTML and Markdown read them. The semicolon may be missing.
 fn decoded(text: &str) -> String {
-    text.replace("&commat;", "@")
-        .replace("&#64;", "@")
-        .replace("&#x40;", "@")
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((before, behind)) = rest.split_once('&') {
+        out.push_str(before);
+        rest = behind;
+        if let Some(behind) = behind.strip_prefix("commat;") {
+            (out, rest) = (out + "@", behind);
+            continue;
+        }
+        let digits = behind
+            .strip_prefix("#x")
+            .or_else(|| behind.strip_prefix("#X"));
+        let (digits, radix) = match digits {
+            Some(digits) => (digits, 16),
+            None => (behind.strip_prefix('#').unwrap_or_default(), 10),
+        };
+        let end = digits
+            .find(|c: char| !c.is_digit(radix))
+            .unwrap_or(digits.len());
+        let c = u32::from_str_radix(&digits[..end], radix)
+            .ok()
+            .and_then(char::from_u32);
+        match c {
+            Some(c) => {
+                out.push(c);
+                rest = digits[end..].strip_prefix(';').unwrap_or(&digits[end..]);
+            }
+            None => out.push('&'),
+        }
+    }
+    out + rest
 }

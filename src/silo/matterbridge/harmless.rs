@@ -3,7 +3,7 @@
 
 use crate::{
     silo::markdown::{email, has_at_in_authority},
-    text::is_at_reference,
+    text::{is_at_reference, numbered},
 };
 
 /// Ends a word without being seen.
@@ -22,8 +22,10 @@ const VK: [&str; 4] = ["id", "club", "public", "event"];
 ///   whoever has their name among the words that call them on Mattermost, are called by a name without a mark.
 /// - An `@` in a web address: written `%40`, which leads to the same place. The other marks are parted there as well.
 /// - `<@1>`, `<@&1>`, `<#1>` of Discord, `<!channel>`, `<!subteam^1>` of Slack: parted behind the `<`.
-/// - `tg://user?id=1` of Telegram, `[id1|Ann]`, `*id1` and `*all` of VK: parted behind their first mark.
-/// - `&commat;` and `&#64;`: an `@` in the Markdown and HTML of several. Parted behind their ampersand.
+/// - `tg://user?id=1` of Telegram, which knows it as `tg:user?id=1` and with backslashes in it as well: parted behind the colon.
+/// - `[id1|Ann]`, `*id1` and `*all` of VK: parted behind their first mark.
+/// - `&commat;` and `&#64;`: an `@` in the Markdown and HTML of several; letters of `tg:user` written like that. Parted behind their
+///   ampersand.
 #[must_use]
 pub fn harmless(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -77,8 +79,8 @@ pub fn harmless(text: &str) -> String {
             '<' => after.starts_with(['@', '!', '#']),
             '*' => is_vk(after) || EVERYBODY.iter().any(|word| begins_with(after, word)),
             '[' => is_vk(after),
-            '&' => is_at_reference(after),
-            ':' => begins_with(after, "//user?") && ends_with(&out, "tg:"),
+            '&' => is_at_reference(after) || is_telegram_reference(after),
+            ':' => is_telegram(&out, after),
             _ => false,
         };
         if calls {
@@ -170,10 +172,25 @@ fn begins_with(text: &str, word: &str) -> bool {
     head.is_some_and(|head| head.eq_ignore_ascii_case(word))
 }
 
-fn ends_with(text: &str, word: &str) -> bool {
-    let tail = text.len().checked_sub(word.len());
-    let tail = tail.and_then(|tail| text.get(tail..));
-    tail.is_some_and(|tail| tail.eq_ignore_ascii_case(word))
+/// Whether a colon between these is that of a link by which Telegram calls an account (`get_link_user_id` of `TDLib`). It finds
+/// such links in every letter case, and what reads the text before it takes away backslashes.
+fn is_telegram(before: &str, after: &str) -> bool {
+    let mut before = before.chars().rev().filter(|c| *c != '\\').skip(1);
+    let mut scheme = || before.next().map(|c| c.to_ascii_lowercase());
+    if (scheme(), scheme()) != (Some('g'), Some('t')) {
+        return false;
+    }
+    let after = after.chars().filter(|c| *c != '\\');
+    // Two slashes are enough.
+    let behind = after.enumerate().skip_while(|(at, c)| *at < 2 && *c == '/');
+    let host = behind.map(|(_, c)| c.to_ascii_lowercase());
+    host.take(4).eq("user".chars())
+}
+
+/// Whether a reference to a character begins behind this ampersand, and it is one of such a link: Telegram reads them in addresses.
+fn is_telegram_reference(after: &str) -> bool {
+    let c = numbered(after).and_then(char::from_u32);
+    c.is_some_and(|c| "tg:/user".contains(c.to_ascii_lowercase()))
 }
 
 #[cfg(test)]
@@ -199,7 +216,7 @@ mod tests {
             let mut found = sent.match_indices(&id);
             found.any(|(at, id)| sent[at + id.len()..].starts_with(|c: char| c.is_ascii_digit()))
         };
-        ["<!", "<#", "tg://user?", "&commat;", "&#64;"]
+        ["<!", "<#", "tg://user", "tg:user", "&commat;", "&#64;"]
             .iter()
             .any(|mark| sent.contains(mark))
             || ids.into_iter().any(id)
@@ -247,6 +264,20 @@ mod tests {
                 "https://al@\u{200b}x.example/@\u{200b}b",
             ),
             ("[x](TG://user?id=1)", "[x](TG:\u{200b}//user?id=1)"),
+            ("[x](tg:User?id=1)", "[x](tg:\u{200b}User?id=1)"),
+            ("<tg:/user/?a=b&id=1>", "<tg:\u{200b}/user/?a=b&id=1>"),
+            (
+                "[x](t\\g\\:/\\/us\\er?id=1)",
+                "[x](t\\g\\:\u{200b}/\\/us\\er?id=1)",
+            ),
+            (
+                "[x](tg&#58;user?id=1) [x](tg:&#x55;ser?id=1) &#x7A;",
+                "[x](tg&\u{200b}#58;user?id=1) [x](tg:&\u{200b}#x55;ser?id=1) &#x7A;",
+            ),
+            (
+                "tg:///user? atg: users tg:used",
+                "tg:///user? atg: users tg:used",
+            ),
             (
                 "[id1|Ann] *all [idea]",
                 "[\u{200b}id1|Ann] *\u{200b}all [idea]",
@@ -282,7 +313,8 @@ mod tests {
         #[test]
         fn b12_no_text_calls_anybody(pieces in prop::collection::vec(prop_oneof![
             prop::sample::select(vec!["@", "@all", "**", "http://", "https://x.example/", "a@b.example", "<", "!", "#", "/",
-                "(", " ", "\n", "bob", "%", "tg://user?", "[id1", "*", "[", "[x](", "id1|Ann]", "club2", "&commat;", "&#64;"])
+                "(", " ", "\n", "bob", "%", "tg:", "//user?", "user", "\\", "&#58;", "[id1", "*", "[", "[x](",
+                "id1|Ann]", "club2", "&commat;", "&#64;"])
                 .prop_map(str::to_owned),
             "\\PC{0,4}",
         ], 0..12)) {
