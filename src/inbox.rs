@@ -41,8 +41,8 @@ const OPTED_OUT: &str = "opted-out";
 const DOUBLE: &str = "⚠️ Another Footbridge joins this room to the same channel, so everything comes twice. I carry on \
      nothing that it brings; please remove one of us from the room.";
 /// What people are told of what is carried on no more.
-const LOOPS: &str = "⚠️ What somebody says comes back from the other side, more than twenty times within a minute, as where \
-     two bridges hand each other's copies back. I do not carry that on until it stops; everything else crosses.";
+const LOOPS: &str = "⚠️ What somebody says comes back from the other side again and again, as where two bridges hand each other's \
+     copies back. I do not carry that on until it stops; everything else crosses.";
 
 /// The door. Cheap to clone; every listener has one.
 #[derive(Clone, Debug)]
@@ -158,13 +158,15 @@ impl Inbox {
                 Screened::Stays => Some(OPTED_OUT),
                 Screened::New if self.is_anothers(&place, &message).await? => Some(ANOTHER_BRIDGE),
                 Screened::New => {
-                    let joined = if self.flood.may_be_echo(&place, &message) {
+                    let id = batch.arrivals.get(number);
+                    let id = id.and_then(|arrival| arrival.message.as_ref());
+                    let joined = if self.flood.may_be_echo(&place, id, &message) {
                         self.store.joined_to(&place).await?
                     } else {
                         HashSet::new()
                     };
                     let now = self.clock.now();
-                    self.flood.against(&place, &message, &joined, now)
+                    self.flood.against((&place, id), &message, &joined, now)
                 }
             };
             if let (Some(rule), Some(arrival)) = (rule, batch.arrivals.get_mut(number)) {
