@@ -1,6 +1,8 @@
 //! What a person wrote is what another sees in Mattermost, and the other way round: by the rules of its apps (Mattermost's
 //! fork of marked, `lib/marked.js`, `inline`), written anew, apart from what we write and read by.
 
+use std::collections::HashSet;
+
 use proptest::prelude::*;
 
 use crate::{
@@ -11,9 +13,87 @@ use crate::{
     },
 };
 
-/// What the app shows of a line without links: escapes and entities are the characters that they stand for, code is code,
-/// and what is left of `**` are marks.
+/// What the app shows of a line without links.
 fn shown(markdown: &str) -> String {
+    read(markdown).replace('\u{200b}', "")
+}
+
+/// The same with the emoji that it makes of names, and of faces within something else. A person who writes a face by itself means
+/// one.
+fn drawn(markdown: &str) -> String {
+    faces(&named(&read(markdown))).replace('\u{200b}', "")
+}
+
+/// Stands for an emoji, and for a name of none, of which nothing else is made.
+const EMOJI: char = '🙂';
+const NAME: char = '\u{e000}';
+
+/// The app's `EMOJI_PATTERN`, `/(:([a-zA-Z0-9_+-]+):)/g`, whose names are written small before they are looked up.
+fn named(text: &str) -> String {
+    let list = include_str!("../silo/mattermost/emoji.txt").lines();
+    let list = list.filter(|line| !line.starts_with("# "));
+    let known: HashSet<&str> = list.flat_map(|line| line.split(' ').skip(1)).collect();
+    let in_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '+' | '-');
+    let (mut out, mut rest) = (String::new(), text);
+    while let Some((before, behind)) = rest.split_once(':') {
+        out.push_str(before);
+        let end = behind.find(|c| !in_name(c)).unwrap_or(behind.len());
+        let (name, after) = behind.split_at(end);
+        rest = behind;
+        match after.strip_prefix(':').filter(|_| !name.is_empty()) {
+            Some(after) if known.contains(name.to_lowercase().as_str()) => {
+                out.push(EMOJI);
+                rest = after;
+            }
+            Some(after) => {
+                out.push(NAME);
+                out.push_str(name);
+                out.push(NAME);
+                rest = after;
+            }
+            None => out.push(':'),
+        }
+    }
+    out + rest
+}
+
+/// The app's `emoticonPatterns`, of which none begins or ends beside a letter.
+fn faces(text: &str) -> String {
+    const FACES: [&str; 35] = [
+        ":)", ":-)", ";)", ";-)", ":o", ":-o", ":]", ":-]", ":d", ":-d", "x-d", ":p", ":-p", ":[",
+        ":-[", ":@", ":-@", ":(", ":-(", ":'(", ":'-(", ":`(", ":`-(", ":’(", ":’-(", ":/", ":-/",
+        ":s", ":-s", ":|", ":-|", ":$", ":-$", ":-x", ":-X",
+    ];
+    let letter = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let stands_within = out
+            .chars()
+            .next_back()
+            .is_some_and(|c| !letter(c) && !c.is_whitespace());
+        let lower = rest.to_ascii_lowercase();
+        let face = FACES.iter().find(|face| {
+            let behind = lower.strip_prefix(**face);
+            stands_within && behind.is_some_and(|behind| !behind.starts_with(letter))
+        });
+        match face {
+            Some(face) => {
+                out.push(EMOJI);
+                rest = &rest[face.len()..];
+            }
+            None => {
+                out.push(c);
+                rest = &rest[c.len_utf8()..];
+            }
+        }
+    }
+    out.replace(NAME, ":")
+}
+
+/// A line without links: escapes and entities are the characters that they stand for, code is code, and what is left of `**` are
+/// marks.
+fn read(markdown: &str) -> String {
     let mut out = String::new();
     let mut rest = markdown;
     while let Some(c) = rest.chars().next() {
@@ -49,7 +129,7 @@ fn shown(markdown: &str) -> String {
         out.push(c);
         rest = &rest[c.len_utf8()..];
     }
-    out.replace('\u{200b}', "")
+    out
 }
 
 /// `inline.escape`: `` ^\\([`*{}\[\]()#+\-.!_>|~]|\\(?!\w)) ``
@@ -138,7 +218,8 @@ fn written() -> impl Strategy<Value = String> {
     let piece = prop::sample::select(vec![
         "\\", "\\", "\\", "\\", "a", "Users", "d", "7", " ", ":", "\"", "'", "/", "$", "@", "%",
         "^", "=", "é", "*", "_", "`", "~", "#", "+", "-", ".", "!", "(", ")", "{", "}", "[", "]",
-        "<", ">", "|", "&", "&amp;", "&#92;", ";", "?", ",",
+        "<", ">", "|", "&", "&amp;", "&#92;", ";", "?", ",", ":tada:", ":Tada:", ":ID:", ":+1:",
+        ":nobody:", ":", ":", ":-", "p", "D", "o", "s", "x-d", "(:", "[:",
     ]);
     prop::collection::vec(piece, 0..12).prop_map(|pieces| format!("x{}y", pieces.concat()))
 }
@@ -168,6 +249,25 @@ fn blocks() -> impl Strategy<Value = Vec<Block>> {
         },
     ]);
     prop::collection::vec(block, 1..6)
+}
+
+#[test]
+fn the_app_draws_names_and_faces() {
+    for (text, seen) in [
+        (
+            ":ID: 7 :END: :nobody: :a:b:tada:",
+            "🙂 7 🙂 :nobody: :a:b🙂",
+        ),
+        (
+            "Axis::P T::S ::Parser x[:] for(;;) {:d} (:-x) a:s",
+            "Axis:🙂 T:🙂 ::Parser x[🙂 for(;🙂 {🙂} (🙂) a:s",
+        ),
+        ("é:s (x-D) max-d :) x :p", "é🙂 (🙂) max-d :) x :p"),
+    ] {
+        assert_eq!(drawn(text), seen, "{text}");
+        let markdown = markdown_from_body(&Body::plain(text), Flavour::Mattermost);
+        assert_eq!(drawn(&markdown), text, "{markdown}");
+    }
 }
 
 #[test]
@@ -203,13 +303,13 @@ proptest! {
     #[test]
     fn what_is_written_in_matrix_is_shown_in_mattermost(text in written()) {
         let markdown = markdown_from_body(&Body::plain(&text), Flavour::Mattermost);
-        prop_assert_eq!(shown(&markdown), text, "{}", markdown);
+        prop_assert_eq!(drawn(&markdown), text, "{}", markdown);
     }
 
     #[test]
-    fn a_name_is_shown_as_it_is(text in "[a-zA-Z0-9é\\\\]{1,8}") {
+    fn a_name_is_shown_as_it_is(text in "[a-zA-Z0-9é\\\\:;()]{1,8}") {
         let markdown = sender_prefix(&text, Flavour::Mattermost);
-        prop_assert_eq!(shown(&markdown), format!("{text}: "), "{}", markdown);
+        prop_assert_eq!(drawn(&markdown), format!("{text}: "), "{}", markdown);
     }
 
     /// Where nothing but backslashes and words stands, the desktop and the mobile apps show the same.

@@ -326,6 +326,10 @@ impl Writer {
             '.' | ')' if next.is_none_or(char::is_whitespace) && self.line_is_number() => {
                 self.escaped(c);
             }
+            ';' | 'x' | 'X' if self.emoticon(c, after) => {
+                self.out.push(c);
+                self.out.push(PART);
+            }
             ':' if self.colon_counts(after, around) => {
                 self.out.push(':');
                 self.out.push(PART);

@@ -63,8 +63,10 @@ fn emoji_of(name: &str) -> Option<&'static str> {
 }
 
 /// What Mattermost's apps show for a name in a text, in its colour of skin; `None` for what they have no emoji for, and for
-/// what a team has made itself.
+/// what a team has made itself. They take no notice of capitals.
 pub fn shown(name: &str) -> Option<String> {
+    let name = name.to_ascii_lowercase();
+    let name = name.as_str();
     if let Some(emoji) = emoji_of(name) {
         return Some(emoji.to_owned());
     }
@@ -237,6 +239,9 @@ mod tests {
             ("wave_medium_dark_skin_tone", "👋🏾"),
             ("melting_face", "🫠"),
             ("tada_dark_skin_tone", "🎉"),
+            ("TADA", "🎉"),
+            ("Wave_Dark_Skin_Tone", "👋🏿"),
+            ("ID", "🆔"),
         ] {
             assert_eq!(shown(name).as_deref(), Some(emoji), "{name}");
         }
