@@ -303,7 +303,8 @@ proptest! {
     #[test]
     fn what_is_written_in_matrix_is_shown_in_mattermost(text in written()) {
         let markdown = markdown_from_body(&Body::plain(&text), Flavour::Mattermost);
-        prop_assert_eq!(drawn(&markdown), text, "{}", markdown);
+        // In what may be a link a colon is written so.
+        prop_assert_eq!(drawn(&markdown).replace("%3A", ":"), text, "{}", markdown);
     }
 
     #[test]

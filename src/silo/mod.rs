@@ -2,6 +2,7 @@
 //! `convert`), a variant of [`SiloConfig`] and one call of the contract in the tests.
 
 pub mod kind;
+mod address;
 mod echoes;
 pub(crate) mod framing;
 mod health;

@@ -15,7 +15,10 @@ use grammar::{
 };
 
 use super::{Flavour, Underscores};
-use crate::text::{Inline, plain_inlines};
+use crate::{
+    silo::address::Address,
+    text::{Inline, plain_inlines},
+};
 
 /// Parts characters without being seen.
 const PART: char = '\u{200b}';
@@ -58,6 +61,8 @@ pub(super) struct Writer {
     open: Vec<&'static str>,
     /// Where a backslash ends that was written twice.
     twice_at: Option<usize>,
+    /// Whether what is written ends in an address that Mattermost's apps alone make a link of.
+    address: Address,
 }
 
 impl Writer {
@@ -70,6 +75,7 @@ impl Writer {
             after_url: false,
             open: Vec::new(),
             twice_at: None,
+            address: Address::default(),
         }
     }
 
@@ -330,6 +336,9 @@ impl Writer {
                 self.out.push(c);
                 self.out.push(PART);
             }
+            ':' if self.colon_counts(after, around) && self.in_link(around) => {
+                percent(':', &mut self.out);
+            }
             ':' if self.colon_counts(after, around) => {
                 self.out.push(':');
                 self.out.push(PART);
@@ -342,6 +351,11 @@ impl Writer {
     fn line_is_number(&self) -> bool {
         let line = self.out.rsplit('\n').next().unwrap_or("");
         !line.is_empty() && line.chars().all(|c| c.is_ascii_digit())
+    }
+
+    /// Whether this stands in what Mattermost's apps make a link of, whatever its scheme.
+    fn in_link(&mut self, around: Around) -> bool {
+        self.flavour == Flavour::Mattermost && around.links() && self.address.has_path(&self.out)
     }
 
     fn escaped(&mut self, c: char) {

@@ -106,6 +106,26 @@ fn names_of_emoji_stay_text_by_each_silos_own_list() {
     }
 }
 
+#[test]
+fn an_address_of_any_scheme_still_leads_there_in_mattermost() {
+    for (text, expected) in [
+        ("www.x.example/a:x:b", "www.x.example/a%3Ax:b"),
+        (
+            "ftp://h.example/a:Smile:b :x:",
+            "ftp://h.example/a%3ASmile:b :\u{200b}x:",
+        ),
+        ("www.x.example:x:/", "www.x.example:\u{200b}x:/"),
+        ("https://x.example/a:x:b", "https://x.example/a:x:b"),
+    ] {
+        let written = markdown_from_body(&Body::plain(text), Flavour::Mattermost);
+        assert_eq!(written, expected);
+    }
+    // By far longer than a message may be: read once for each name in it, it would take minutes.
+    let long = format!("ftp://a/{}", ":x".repeat(200_000));
+    let written = markdown_from_body(&Body::plain(&long), Flavour::Mattermost);
+    assert_eq!(written.matches("%3A").count(), 199_999);
+}
+
 /// Each of these once called somebody, by the parser that Gitter's server used.
 #[test]
 fn c02_code_stays_code_in_gitter() {

@@ -118,16 +118,6 @@ impl Name {
     }
 }
 
-/// Whether this ends within a web address, behind its host.
-pub(super) fn address_before(text: &str) -> bool {
-    let outside = |c: char| c.is_whitespace() || matches!(c, '<' | '>');
-    let word = text.rsplit(outside).next().unwrap_or_default();
-    let lower = word.to_ascii_lowercase();
-    let begins = ["http://", "https://"].map(|scheme| Some(lower.find(scheme)? + scheme.len()));
-    let begins = begins.into_iter().flatten().min();
-    begins.is_some_and(|host| lower.get(host..).is_some_and(|rest| rest.contains('/')))
-}
-
 /// The same for a name, which stands between whatever marks the configuration of Matterbridge puts around it: `<` and `>`,
 /// asterisks or brackets.
 #[must_use]
