@@ -36,38 +36,41 @@ struct Inner {
     hashes: RandomState,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Mark {
-    Made,
-    Removed,
+#[derive(Clone, Copy, Default)]
+struct Mark {
+    /// Whether we made it.
+    made: bool,
+    /// Whether we deleted it, or are about to.
+    removed: bool,
 }
 
 impl Echoes {
     /// We made this message.
     pub fn made(&self, id: &str) {
-        self.mark(id, Mark::Made);
+        self.mark(id, |mark| mark.made = true);
     }
 
     /// We are about to delete this message.
     pub fn removing(&self, id: &str) {
-        self.mark(id, Mark::Removed);
+        self.mark(id, |mark| mark.removed = true);
     }
 
-    /// We did not delete this message: it stands there.
+    /// We did not delete this message: it stands there, whoever made it.
     pub fn not_removed(&self, id: &str) {
         if let Some(mark) = self.inner().marks.get_mut(id) {
-            *mark = Mark::Made;
+            mark.removed = false;
         }
     }
 
     /// Whether we made it, not long ago.
     pub fn has_made(&self, id: &str) -> bool {
-        self.inner().marks.contains_key(id)
+        self.inner().marks.get(id).is_some_and(|mark| mark.made)
     }
 
     /// Whether we deleted it, not long ago.
     pub fn has_removed(&self, id: &str) -> bool {
-        self.inner().marks.get(id) == Some(&Mark::Removed)
+        let inner = self.inner();
+        inner.marks.get(id).is_some_and(|mark| mark.removed)
     }
 
     /// We look for a message of ours that may or may not have been made.
@@ -94,7 +97,7 @@ impl Echoes {
         self.changed.notified()
     }
 
-    fn mark(&self, id: &str, mark: Mark) {
+    fn mark(&self, id: &str, change: fn(&mut Mark)) {
         let now = Instant::now();
         let mut inner = self.inner();
         while let Some((at, _)) = inner.order.front()
@@ -104,9 +107,10 @@ impl Echoes {
                 inner.marks.remove(&old);
             }
         }
-        if inner.marks.insert(id.to_owned(), mark).is_none() {
+        if !inner.marks.contains_key(id) {
             inner.order.push_back((now, id.to_owned()));
         }
+        change(inner.marks.entry(id.to_owned()).or_default());
         drop(inner);
         self.changed.notify_waiters();
     }
@@ -133,6 +137,16 @@ mod tests {
         echoes.not_removed("b");
         echoes.not_removed("c");
         assert!(echoes.has_made("b") && !echoes.has_removed("b") && !echoes.has_made("c"));
+    }
+
+    /// A moderator's redaction deletes what somebody else wrote there.
+    #[test]
+    fn what_we_could_not_delete_is_not_ours_for_that() {
+        let echoes = Echoes::default();
+        echoes.removing("theirs");
+        assert!(echoes.has_removed("theirs") && !echoes.has_made("theirs"));
+        echoes.not_removed("theirs");
+        assert!(!echoes.has_removed("theirs") && !echoes.has_made("theirs"));
     }
 
     #[tokio::test(start_paused = true)]

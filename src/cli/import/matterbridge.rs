@@ -375,10 +375,21 @@ fn guessed(login: &str, server: &str) -> Option<String> {
     };
     let below = ["matrix.", "matrix-client.", "synapse."];
     let name = below.iter().find_map(|label| host.strip_prefix(label));
-    // `matrix.org` is a name itself.
-    let host = name.filter(|name| name.contains('.')).unwrap_or(host);
+    // `matrix.org` is a name itself, and so is `matrix.co.uk`.
+    let host = name.filter(|name| !is_registry(name)).unwrap_or(host);
     let guess = format!("@{login}:{host}");
     values::user(&guess).is_ok().then_some(guess)
+}
+
+/// Whether nobody has this name, but what is below it: `org`, or `co.uk` by the words that countries use.
+fn is_registry(name: &str) -> bool {
+    const SECOND: [&str; 11] = [
+        "ac", "co", "com", "edu", "go", "gob", "gov", "ne", "net", "or", "org",
+    ];
+    match name.split_once('.') {
+        None => true,
+        Some((second, country)) => country.len() == 2 && SECOND.contains(&second),
+    }
 }
 
 #[cfg(test)]
@@ -522,6 +533,8 @@ channel = "my gateway: #four"
         for (server, user) in [
             ("https://matrix.org", "@bot:matrix.org"),
             ("https://matrix.org/", "@bot:matrix.org"),
+            ("https://matrix.co.uk", "@bot:matrix.co.uk"),
+            ("https://matrix.example.co.uk", "@bot:example.co.uk"),
             ("https://matrix-client.matrix.org", "@bot:matrix.org"),
             ("https://matrix.example.org:8448", "@bot:example.org"),
             ("https://chat.example.org", "@bot:chat.example.org"),
