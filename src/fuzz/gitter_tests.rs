@@ -3,10 +3,12 @@
 
 use proptest::prelude::*;
 
+use std::collections::HashMap;
+
 use super::gitter_html::{Rendered, render, shown};
 use crate::{
     silo::{
-        gitter::{body_from_html, shown_emoji},
+        gitter::body_from_html,
         markdown::{Flavour, markdown_from_body, sender_prefix},
     },
     text::Body,
@@ -15,7 +17,63 @@ use crate::{
 /// What the app shows of a line, and who is called.
 fn seen(markdown: &str) -> (String, Vec<String>) {
     let Rendered { html, called } = render(markdown);
-    (shown(&html, shown_emoji).replace('\u{200b}', ""), called)
+    let drawn = |text: &str| emojified(text, "🖼");
+    (shown(&html, drawn).replace('\u{200b}', ""), called)
+}
+
+/// What the app makes of a run of text (`emojify.js` of Gitter's own source, `run` and its `validate`), with this instead of pictures
+/// that Unicode does not have.
+fn emojified(text: &str, picture: &str) -> String {
+    let list = include_str!("../silo/gitter/emoji.txt").lines();
+    let list = list.filter(|line| !line.starts_with("# "));
+    let known: HashMap<&str, &str> = list
+        .flat_map(|line| {
+            let mut words = line.split(' ');
+            let emoji = words.next().unwrap();
+            words.map(move |name| (name, emoji))
+        })
+        .collect();
+    let chars: Vec<(usize, char)> = text.char_indices().collect();
+    let (mut out, mut at, mut last_end) = (String::new(), 0, None);
+    while let Some((start, c)) = chars.get(at).copied() {
+        // `/:([a-z0-9A-Z_-]+):/`, else `/:\+1:/`.
+        let behind = &text[start + c.len_utf8()..];
+        let name: String = behind
+            .chars()
+            .take_while(|c| c.is_ascii_alphanumeric() || "_-".contains(*c))
+            .collect();
+        let name = if name.is_empty() && behind.starts_with("+1:") {
+            "+1".to_owned()
+        } else {
+            name
+        };
+        if c != ':' || name.is_empty() || !behind[name.len()..].starts_with(':') {
+            out.push(c);
+            at += 1;
+            continue;
+        }
+        let end = at + name.chars().count() + 2;
+        let is_blank = |at: usize| matches!(chars[at].1, ' ' | '\t' | '\r' | '\n');
+        let emoji = known
+            .get(name.as_str())
+            .filter(|_| at == 0 || end == chars.len() || last_end == Some(at) || is_blank(at - 1));
+        match emoji {
+            Some(emoji) => {
+                last_end = Some(end);
+                let named = format!(":{name}:");
+                out.push_str(match (*emoji, picture) {
+                    ("-", "") => &named,
+                    ("-", picture) => picture,
+                    (emoji, _) => emoji,
+                });
+            }
+            None => {
+                out.extend([":", &name, ":"]);
+            }
+        }
+        at = end;
+    }
+    out
 }
 
 /// Without blanks: one stands behind an address, and none is kept at the end of a link. In an address what would be markup is written in percent.
@@ -134,7 +192,8 @@ proptest! {
         let Rendered { html, .. } = render(&text);
         prop_assume!(!["<link>", "<katex>", "<commit>"].iter().any(|left_out| html.contains(left_out)));
         let read = body_from_html(&html, &text).to_plain();
-        prop_assert_eq!(plain(&read), plain(&shown(&html, shown_emoji)), "{}", html);
+        let seen = shown(&html, |text| emojified(text, ""));
+        prop_assert_eq!(plain(&read), plain(&seen), "{}", html);
     }
 
     #[test]

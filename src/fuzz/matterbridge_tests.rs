@@ -250,15 +250,61 @@ proptest! {
     }
 
     #[test]
-    fn what_matterbridge_tells_is_shown_in_the_room(text in "x[a-z1;.,*_~`#<>&@!?\\\\()\\[\\]\"' \n|-]{0,16}y") {
+    fn what_matterbridge_tells_is_shown_in_the_room(text in "x([a-z1;.,*_~`#<>&@!?\\\\()\\[\\]\"' \n|:-]|:(x|o|tada):){0,16}y") {
         let message = heard(&text);
         let Action::Post { body, .. } = &message.action else {
             panic!("a message");
         };
-        prop_assert_eq!(seen(&html_from_body(body)), squeezed(&text));
-        prop_assert_eq!(squeezed(&body.to_plain()), squeezed(&text));
+        let shown = squeezed(&body.to_plain());
+        prop_assert_eq!(&seen(&html_from_body(body)), &shown);
+        prop_assert!(draws(&shown, &squeezed(&text)), "{shown:?} of {text:?}");
         into_room(message);
     }
+}
+
+/// Whether a line shows another with emoji instead of names between colons, and of no name that touches a letter or, in front,
+/// another colon: in `10:100:30` and `std::x::y` nobody means one.
+fn draws(shown: &str, said: &str) -> bool {
+    let letter = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let (mut shown, mut at) = (shown, 0);
+    while let Some(c) = shown.chars().next() {
+        let behind = &said[at..];
+        if behind.starts_with(c) {
+            (shown, at) = (&shown[c.len_utf8()..], at + c.len_utf8());
+            continue;
+        }
+        let name = behind
+            .strip_prefix(':')
+            .and_then(|name| name.split_once(':'));
+        let emoji = name.and_then(|(name, _)| emojis::get_by_shortcode(name));
+        let (Some((name, behind)), Some(emoji)) = (name, emoji) else {
+            return false;
+        };
+        let Some(rest) = shown.strip_prefix(emoji.as_str()) else {
+            return false;
+        };
+        if said[..at].ends_with(letter) || behind.starts_with(letter) {
+            return false;
+        }
+        (shown, at) = (rest, at + name.len() + 2);
+    }
+    at == said.len()
+}
+
+#[test]
+fn names_of_emoji_are_drawn_where_they_stand_free() {
+    for (said, shown) in [
+        ("hi :x: (:tada:), :nobody:", "hi ❌ (🎉), :nobody:"),
+        ("10:100:30 std::x::y a:x:b", "10:100:30 std::x::y a:x:b"),
+    ] {
+        let message = heard(said);
+        let Action::Post { body, .. } = &message.action else {
+            panic!("a message");
+        };
+        assert_eq!(body.to_plain(), shown);
+        assert!(draws(shown, said));
+    }
+    assert!(!draws("a❌b", "a:x:b") && !draws("❌", ":o:") && !draws("", ":x:"));
 }
 
 /// What a message of Matterbridge becomes.

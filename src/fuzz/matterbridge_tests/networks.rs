@@ -2,11 +2,25 @@
 //! call by that: their grammars, written anew, apart from what we write by. Where one could be read in two ways, the
 //! one that calls counts.
 
-use crate::{fuzz::mattermost_calls, silo::matterbridge::shortcode::is_known};
+use std::{collections::HashSet, sync::LazyLock};
+
+use crate::fuzz::mattermost_calls;
 
 /// Who is in every channel, by the name that their network calls them by.
 pub const PEOPLE: [&str; 4] = ["bob", "Ann B", "ann", "carl"];
 const EVERYBODY: [&str; 6] = ["all", "here", "channel", "everyone", "room", "online"];
+
+/// The names that kyokomi/emoji publishes, but for flags, which it knows by a pattern: `:flag-([a-z]{2}):`.
+static NAMES: LazyLock<HashSet<&str>> = LazyLock::new(|| {
+    let lines = include_str!("../../silo/matterbridge/emoji.txt").lines();
+    let lines = lines.filter(|line| !line.starts_with("# "));
+    lines.flat_map(|line| line.split(' ')).collect()
+});
+
+fn is_name(read: &str) -> bool {
+    let is_flag = |code: &str| matches!(code.as_bytes(), [b'a'..=b'z', b'a'..=b'z']);
+    NAMES.contains(read) || read.strip_prefix("flag-").is_some_and(is_flag)
+}
 
 /// `emoji.Sprint` of kyokomi/emoji, by its loop over runes.
 pub fn emojized(text: &str) -> String {
@@ -18,7 +32,7 @@ pub fn emojized(text: &str) -> String {
             (None, c) => out.push(c),
             (Some(read), ':') if read.is_empty() => out.push(':'),
             (Some(read), ':') => {
-                if is_known(read) {
+                if is_name(read) {
                     out.push('🙂');
                 } else {
                     out.extend([":", read, ":"]);

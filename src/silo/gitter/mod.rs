@@ -24,7 +24,7 @@ mod feed;
 pub use abilities::KIND;
 pub use config::{Feed, GitterConfig};
 #[cfg(test)]
-pub(crate) use {convert::body_from_html, emoji::shown as shown_emoji};
+pub(crate) use convert::body_from_html;
 
 use std::{
     collections::HashMap,

@@ -66,10 +66,21 @@ pub fn without_emoji(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::silo::shortcodes::digest;
+
+    /// Of the names in the package's own file but for those of flags, in the order of their bytes, with commas between.
+    const PUBLISHED: &str = "c2d682bafb8b7b8421175fb082b390f99d10a9d49312d1601b0d6f2037a16258";
+
+    #[test]
+    fn the_list_is_the_one_that_kyokomi_publishes() {
+        let mut names: Vec<&str> = NAMES.iter().copied().collect();
+        names.sort_unstable();
+        assert_eq!(names.len(), 4_524);
+        assert_eq!(digest(&names.join(",")), PUBLISHED);
+    }
 
     #[test]
     fn no_emoji_is_made_of_what_is_written() {
-        assert_eq!(NAMES.len(), 4_524);
         for (text, sent) in [
             (
                 "10:30:45 a::qq::c :nothing: :",
