@@ -185,6 +185,57 @@ fn words() -> Vec<(&'static str, Vec<Event>)> {
     ]
 }
 
+/// What people really write, and what once came out wrong: under which name later events speak of it, and its content.
+fn as_people_write() -> Vec<(&'static str, Value)> {
+    let gone = "mxc://example.org/gone";
+    let replaces = |event: &str| json!({"rel_type": "m.replace", "event_id": event});
+    vec![
+        ("", said(r"C:\Users\me \\server\share \d+ \* \")),
+        (
+            "",
+            said(
+                "https://x.example/a:smile:b a:x:b 12:100:30 :thinking_face: :thinking: :satellite: :shipit:",
+            ),
+        ),
+        (
+            "",
+            json!({"msgtype": "nic.custom.confetti", "body": "congratulations"}),
+        ),
+        (
+            "",
+            json!({"msgtype": "io.element.effect.snowfall", "body": "let it snow",
+            "format": "org.matrix.custom.html", "formatted_body": "let it <strong>snow</strong>"}),
+        ),
+        (
+            "",
+            json!({"msgtype": "dm.filament.gallery", "body": "two of them", "itemtypes": [
+                {"itemtype": "m.image", "body": "image", "url": gone, "info": {"mimetype": "image/png"}},
+                {"itemtype": "m.file", "body": "notes", "url": gone, "info": {"mimetype": "text/plain"}}]}),
+        ),
+        (
+            "",
+            html(
+                "-",
+                "look <img data-mx-emoticon src=\"mxc://example.org/e\" alt=\":party:\"> <img src=\"https://x.example/a.png\" alt=\"a cat\">",
+            ),
+        ),
+        ("me", json!({"msgtype": "m.emote", "body": "wavs"})),
+        (
+            "",
+            json!({"msgtype": "m.emote", "body": "* waves",
+            "m.new_content": {"msgtype": "m.emote", "body": "waves"}, "m.relates_to": replaces("{me}")}),
+        ),
+        ("words", said("see below")),
+        (
+            "",
+            json!({"msgtype": "m.image", "body": "* see here", "url": gone,
+            "m.new_content": {"msgtype": "m.image", "body": "see here", "filename": "image", "url": gone,
+                "info": {"mimetype": "image/png"}},
+            "m.relates_to": replaces("{words}")}),
+        ),
+    ]
+}
+
 /// A town, what stood there when it was last looked at, and what events are called.
 struct Table {
     town: Town,
@@ -237,6 +288,47 @@ impl Table {
         let sent = self.town.ann.send_file(room, name, bytes.to_vec(), words);
         sent.await.unwrap();
         self.done(before).await;
+    }
+
+    /// What people really write in the room, and what once came out wrong. One look for all of it.
+    async fn ann_writes_as_people_do(&mut self) {
+        for (name, content) in as_people_write() {
+            self.ann_does((name, "m.room.message", content)).await;
+        }
+        for name in [
+            ("Voice message", "audio/ogg"),
+            ("👍 (thumbs up sign)", "image/webp"),
+        ] {
+            self.ann_sends(name, b"no real file", None).await;
+        }
+        self.in_the_channel("As people write");
+    }
+
+    /// What people really do in the channel, and what once came out wrong. One look for all of it.
+    async fn bob_acts_as_people_do(&mut self) {
+        for text in [
+            r"C:\Users\me \\server\share \d+ \* \\",
+            "https://x.example/a:smile:b a:x:b 12:100:30 :thinking_face: :thinking: :satellite: :shipit:",
+            "![a cat](https://x.example/cat.gif) ![](https://x.example/dog.gif) [![build](https://x.example/b.svg)](https://x.example/)",
+            "![here](/files/cat.gif)",
+        ] {
+            self.bob_does(Act::Say(text)).await;
+        }
+        for attachment in [
+            r#"{"image_url": "https://x.example/chart.png"}"#,
+            r#"{"author_name": "CI", "footer": "build 7"}"#,
+            r#"{"text": "![a](https://x.example/a.png) done", "thumb_url": "https://x.example/t.png"}"#,
+        ] {
+            self.bob_does(Act::Attach(attachment)).await;
+        }
+        if let Some(me) = self.bob_does(Act::Emote("wavs")).await {
+            self.bob_does(Act::Edit(&me, "waves")).await;
+        }
+        self.bob_does(Act::File("Voice message", "")).await;
+        if let Some(words) = self.bob_does(Act::Say("see below")).await {
+            self.bob_does(Act::AddFile(&words, "see here", "cat.png"))
+                .await;
+        }
     }
 
     /// What has changed in the channel.
@@ -500,6 +592,7 @@ async fn holds(name: &str, kind: Kind) {
         .ann_sends(("cat.png", "image/png"), b"no real picture", Some("my cat"))
         .await;
     table.in_the_channel("Picture with a caption");
+    table.ann_writes_as_people_do().await;
 
     let first = table
         .bob_acts("Text", Act::Say("good **morning** `x` @ann @room <b>"))
@@ -529,6 +622,8 @@ async fn holds(name: &str, kind: Kind) {
         .bob_acts("Picture with words", Act::File("cat.png", "my cat"))
         .await;
     table.bob_acts("Somebody joins", Act::Join).await;
+    table.bob_acts_as_people_do().await;
+    table.in_the_room("As people write").await;
     if table.town.sites[0].matterbridge().is_some() {
         table.through_a_matterbridge().await;
     }

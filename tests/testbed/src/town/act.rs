@@ -32,6 +32,10 @@ pub enum Act<'a> {
     Join,
     /// Speaks as a machine.
     Notice(&'a str),
+    /// Is an integration that says something with this attachment, in JSON.
+    Attach(&'a str),
+    /// Edits this message to these words, and adds a file of this name.
+    AddFile(&'a str, &'a str, &'a str),
 }
 
 /// Who does something in which channel, by their ids.
@@ -84,6 +88,18 @@ impl Act<'_> {
                 id.to_owned()
             }
             Act::File(name, words) => sim.say_file_with(channel, bob, words, name, PIXEL).id,
+            Act::Attach(attachment) => {
+                let attachment: serde_json::Value = serde_json::from_str(attachment).ok()?;
+                let props = json!({"from_webhook": "true", "attachments": [attachment]});
+                sim.say_with(channel, bob, "", &props).id
+            }
+            Act::AddFile(id, words, name) => {
+                let files = sim.posts(channel).into_iter().find(|post| post.id == id)?;
+                let had = sim.files_of(&files);
+                let kept: Vec<&str> = had.iter().map(|(name, _)| name.as_str()).collect();
+                sim.edit_files(id, words, &kept, Some((name, PIXEL)));
+                id.to_owned()
+            }
             Act::Join => {
                 let told = "carol joined the channel.";
                 sim.say_system(channel, bob, "system_join_channel", told).id
@@ -117,7 +133,12 @@ impl Act<'_> {
             Act::Join => matterbridge::Message::from_irc(gateway, "system", "carol joins")
                 .event("join_leave"),
             // Notices of IRC go to IRC alone.
-            Act::Notice(_) | Act::Delete(_) | Act::React(..) | Act::Unreact(..) => return None,
+            Act::Notice(_)
+            | Act::Delete(_)
+            | Act::React(..)
+            | Act::Unreact(..)
+            | Act::Attach(_)
+            | Act::AddFile(..) => return None,
         };
         Some(sim.say(message).timestamp)
     }
