@@ -223,8 +223,10 @@ impl Heard {
         if said.tail.is_empty() || self.length <= said.length || !self.tail.ends_with(&said.tail) {
             return false;
         }
-        let more = self.length - said.length;
-        let front = self.head.get(..more).unwrap_or(&self.head);
+        // No bridge puts more before it than what is kept of a beginning.
+        let Some(front) = self.head.get(..self.length - said.length) else {
+            return false;
+        };
         // A list whose newest line stands first has the name in other lines.
         let line = front.rsplit('\n').next().unwrap_or_default();
         let stands_apart = !front.ends_with(char::is_alphanumeric);
