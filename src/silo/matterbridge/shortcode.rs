@@ -99,8 +99,8 @@ mod tests {
             ("http://x:o:8", "http://x:o:8"),
             ("x:o:8", "x:\u{200b}o:8"),
             (
-                "www.x.example/a:x:b ftp://h.example/a:o:b",
-                "www.x.example/a%3Ax:b ftp://h.example/a%3Ao:b",
+                "www.x.example/a:x:b ftp://h.example/a:o:b:8",
+                "www.x.example/a%3Ax:b ftp://h.example/a:o%3Ab:8",
             ),
         ] {
             assert_eq!(without_emoji(text), sent, "{text}");
@@ -112,6 +112,8 @@ mod tests {
     fn a_long_address_with_many_names_is_read_once() {
         let names = ":x".repeat(200_000);
         let sent = without_emoji(&format!("https://a/{names}"));
-        assert_eq!(sent, format!("https://a/{}:x", "%3Ax".repeat(199_999)));
+        // The first colon of a name makes a pair with that of the scheme.
+        let expected = format!("https://a/:x{}:x", "%3Ax".repeat(199_998));
+        assert!(sent == expected);
     }
 }
