@@ -3,7 +3,7 @@
 
 use proptest::prelude::*;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::LazyLock};
 
 use super::gitter_html::{Rendered, render, shown};
 use crate::{
@@ -21,18 +21,21 @@ fn seen(markdown: &str) -> (String, Vec<String>) {
     (shown(&html, drawn).replace('\u{200b}', ""), called)
 }
 
+/// The names of the app's list, with what each stands for.
+static LISTED: LazyLock<HashMap<&str, &str>> = LazyLock::new(|| {
+    let list = include_str!("../silo/gitter/emoji.txt").lines();
+    let list = list.filter(|line| !line.starts_with("# "));
+    list.flat_map(|line| {
+        let mut words = line.split(' ');
+        let emoji = words.next().unwrap();
+        words.map(move |name| (name, emoji))
+    })
+    .collect()
+});
+
 /// What the app makes of a run of text (`emojify.js` of Gitter's own source, `run` and its `validate`), with this instead of pictures
 /// that Unicode does not have.
 fn emojified(text: &str, picture: &str) -> String {
-    let list = include_str!("../silo/gitter/emoji.txt").lines();
-    let list = list.filter(|line| !line.starts_with("# "));
-    let known: HashMap<&str, &str> = list
-        .flat_map(|line| {
-            let mut words = line.split(' ');
-            let emoji = words.next().unwrap();
-            words.map(move |name| (name, emoji))
-        })
-        .collect();
     let chars: Vec<(usize, char)> = text.char_indices().collect();
     let (mut out, mut at, mut last_end) = (String::new(), 0, None);
     while let Some((start, c)) = chars.get(at).copied() {
@@ -54,7 +57,7 @@ fn emojified(text: &str, picture: &str) -> String {
         }
         let end = at + name.chars().count() + 2;
         let is_blank = |at: usize| matches!(chars[at].1, ' ' | '\t' | '\r' | '\n');
-        let emoji = known
+        let emoji = LISTED
             .get(name.as_str())
             .filter(|_| at == 0 || end == chars.len() || last_end == Some(at) || is_blank(at - 1));
         match emoji {

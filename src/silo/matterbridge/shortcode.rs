@@ -110,10 +110,10 @@ mod tests {
     /// By far longer than an event may be: read once for each name in it, it would take minutes.
     #[test]
     fn a_long_address_with_many_names_is_read_once() {
-        let names = ":x".repeat(200_000);
+        let names = ":x".repeat(60_000);
         let sent = without_emoji(&format!("https://a/{names}"));
         // The first colon of a name makes a pair with that of the scheme.
-        let expected = format!("https://a/:x{}:x", "%3Ax".repeat(199_998));
+        let expected = format!("https://a/:x{}:x", "%3Ax".repeat(59_998));
         assert!(sent == expected);
     }
 }
