@@ -210,7 +210,7 @@ fn as_people_write() -> Vec<(&'static str, Value)> {
             "",
             json!({"msgtype": "dm.filament.gallery", "body": "two of them", "itemtypes": [
                 {"itemtype": "m.image", "body": "image", "url": gone, "info": {"mimetype": "image/png"}},
-                {"itemtype": "m.file", "body": "notes", "url": gone, "info": {"mimetype": "text/plain"}}]}),
+                {"itemtype": "m.file", "body": "notes", "url": "mxc://example.org/gone-too", "info": {"mimetype": "text/plain"}}]}),
         ),
         (
             "",
