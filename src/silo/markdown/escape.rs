@@ -353,11 +353,6 @@ impl Writer {
         !line.is_empty() && line.chars().all(|c| c.is_ascii_digit())
     }
 
-    /// Whether this stands in what Mattermost's apps make a link of, whatever its scheme.
-    fn in_link(&mut self, around: Around) -> bool {
-        self.flavour == Flavour::Mattermost && around.links() && self.address.has_path(&self.out)
-    }
-
     fn escaped(&mut self, c: char) {
         self.out.push('\\');
         self.out.push(c);

@@ -75,6 +75,11 @@ impl Writer {
             && is_face(eyes, after)
     }
 
+    /// Whether this stands in what Mattermost's apps make a link of, whatever its scheme.
+    pub(super) fn in_link(&mut self, around: Around) -> bool {
+        self.flavour == Flavour::Mattermost && around.links() && self.address.has_path(&self.out)
+    }
+
     /// What we do not take for an address may become one by the marks that are put in it, and Gitter shows these then.
     fn scheme(&self, after: &str) -> bool {
         let known = ["http", "https"]
