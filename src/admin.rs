@@ -384,6 +384,7 @@ mod tests {
             parked: 1,
             last_failure: Some("rejected".into()),
             closed_since: Some(Millis(1_000)),
+            closed_why: None,
         };
         let text = render(&[tally], &Health::default(), Millis(61_000));
         assert!(

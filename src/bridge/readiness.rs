@@ -1,14 +1,18 @@
 //! Why `/health/ready` says no: one clause for each reason, and one warning in the log whenever they change.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
-use footbridge_store::{Millis, Portal, Side, Tally};
+use footbridge_store::{Millis, Portal, PortalId, Side, Tally};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
     House,
-    vitals::{DEBT_STALE, SYNC_STALE},
+    vitals::{DEBT_STALE, SYNC_STALE, is_closed},
 };
 use crate::admin::Health;
 
@@ -24,6 +28,8 @@ pub(super) struct Known<'a> {
     pub tallies: Option<&'a [Tally]>,
     /// Each silo's channels that are closed to the account or not caught up with, by their addresses.
     pub waiting: BTreeMap<String, Vec<String>>,
+    /// Portals whose room the account is not in. Nothing need wait for them: what is said there is not heard either.
+    pub outside: HashSet<PortalId>,
     /// The time.
     pub now: Millis,
 }
@@ -63,18 +69,16 @@ pub(super) fn reasons(health: &Health, known: &Known<'_>) -> Vec<String> {
         reasons.push(format!("{running} of {portals} portals run"));
     }
     for tally in known.tallies.unwrap_or_default() {
-        if tally.closed_since.is_some() && tally.pending > 0 {
-            let portal = tally.lane.portal;
-            let place = match tally.lane.toward {
-                Side::Matrix => "its room",
-                Side::Silo => "its channel",
+        let portal = tally.lane.portal;
+        if is_closed(tally, &known.outside) {
+            let what = match tally.lane.toward {
+                Side::Matrix if known.outside.contains(&portal) => "is not in its room",
+                Side::Matrix => "cannot write into its room",
+                Side::Silo => "cannot write into its channel",
             };
             let spec = known.portals.iter().find(|known| known.id == portal);
             let spec = spec.map_or_else(String::new, |known| format!(" ({})", known.spec.channel));
-            reasons.push(format!(
-                "portal {}{spec} cannot write into {place}",
-                portal.0
-            ));
+            reasons.push(format!("portal {}{spec} {what}", portal.0));
         }
         let since = tally.oldest_free.map(|since| known.now.since(since));
         if since.is_some_and(|age| age >= DEBT_STALE) {
@@ -200,6 +204,7 @@ mod tests {
             parked: 0,
             last_failure: None,
             closed_since: None,
+            closed_why: None,
         }
     }
 
@@ -217,11 +222,38 @@ mod tests {
             portals: &portals,
             tallies: Some(&tallies),
             waiting: BTreeMap::new(),
+            outside: HashSet::new(),
             now: Millis(10),
         };
         assert_eq!(
             reasons(&well(), &known),
             ["portal 1 (org/a) cannot write into its channel"]
+        );
+    }
+
+    #[test]
+    fn a_room_that_the_bridge_is_not_in_is_a_reason_although_nothing_waits_for_it() {
+        let portals = [portal(1, "a"), portal(2, "b")];
+        let into_room = |portal: i64| Tally {
+            lane: LaneId {
+                portal: PortalId(portal),
+                toward: Side::Matrix,
+            },
+            closed_since: Some(Millis(0)),
+            pending: 0,
+            oldest_free: None,
+            ..owed(portal, 5)
+        };
+        let known = Known {
+            portals: &portals,
+            tallies: Some(&[into_room(1), into_room(2)]),
+            waiting: BTreeMap::new(),
+            outside: HashSet::from([PortalId(2)]),
+            now: Millis(10),
+        };
+        assert_eq!(
+            reasons(&well(), &known),
+            ["portal 2 (org/b) is not in its room"]
         );
     }
 
@@ -236,6 +268,7 @@ mod tests {
                 "chat".to_owned(),
                 waiting.iter().map(|&name| name.to_owned()).collect(),
             )]),
+            outside: HashSet::new(),
             now: Millis(601_000),
         };
         assert_eq!(reasons(&well(), &known(&[])), [""; 0]);

@@ -1,9 +1,13 @@
 //! What the house says about itself to the admin address.
 
-use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::atomic::Ordering,
+    time::Duration,
+};
 
 use async_trait::async_trait;
-use footbridge_store::{Millis, Portal, Side, Tally};
+use footbridge_store::{Millis, Portal, PortalId, Side, Tally};
 
 use super::{
     House,
@@ -71,6 +75,7 @@ impl House {
             None if super::space::is_short(&self.config.store) => "low",
             None => "well",
         };
+        let outside = self.outside(&known);
         let portals = self.portals_named.load(Ordering::Relaxed);
         let portals_running = self.portals_running.load(Ordering::Relaxed);
         let paces = self.budgets.limited();
@@ -106,11 +111,19 @@ impl House {
                 portals: &known,
                 tallies: unheld.as_deref(),
                 waiting: waiting.collect(),
+                outside,
                 now,
             },
         );
         health.ready = reasons.is_empty();
         (health, reasons)
+    }
+
+    /// Portals whose room the account is not in.
+    fn outside(&self, portals: &[Portal]) -> HashSet<PortalId> {
+        let here = portals.iter();
+        let outside = here.filter(|portal| portal.active && self.matrix.is_outside(&portal.room));
+        outside.map(|portal| portal.id).collect()
     }
 
     /// How each silo's feed is.
@@ -126,6 +139,13 @@ impl House {
         });
         state.collect()
     }
+}
+
+/// Whether a lane's place is closed to us and somebody should know: something waits for it, or it is a room that we are not
+/// in, and do not hear either.
+pub(super) fn is_closed(tally: &Tally, outside: &HashSet<PortalId>) -> bool {
+    let is_outside = tally.lane.toward == Side::Matrix && outside.contains(&tally.lane.portal);
+    tally.closed_since.is_some() && (tally.pending > 0 || is_outside)
 }
 
 /// How many channels of a silo are closed to what waits for them.
@@ -174,7 +194,7 @@ fn backlogs(tallies: &[Tally], portals: &[Portal], paces: &[(String, Pace)]) -> 
 
 #[cfg(test)]
 mod tests {
-    use footbridge_store::{LaneId, Place, PortalId, PortalSpec};
+    use footbridge_store::{LaneId, Place, PortalSpec};
 
     use super::*;
     use crate::matrix::LONGEST_SYNC;
@@ -204,6 +224,7 @@ mod tests {
             parked: 0,
             last_failure: None,
             closed_since: None,
+            closed_why: None,
         }
     }
 

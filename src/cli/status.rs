@@ -300,8 +300,9 @@ fn write_lane(
     if let Some(since) = tally.closed_since {
         writeln!(
             out,
-            "                 the place does not let the bridge in, since {}",
-            in_words(now.since(since))
+            "                 the place does not let the bridge in, since {}: {}",
+            in_words(now.since(since)),
+            tally.closed_why.as_deref().unwrap_or("unknown")
         )?;
     }
     for (rule, count) in &tally.skipped {
@@ -341,6 +342,7 @@ fn object(peek: &Peek, health: Option<&Health>, config: &Config, now: Millis) ->
             "waiting_for_key": tally.waiting,
             "parked": tally.parked,
             "last_failure": tally.last_failure,
+            "closed_why": tally.closed_why,
             "closed_seconds": tally.closed_since.map(|since| now.since(since).as_secs()),
             "oldest_pending_seconds": tally.oldest_pending.map(|oldest| now.since(oldest).as_secs()),
             "empty_after_seconds": empty_after(health, tally),
@@ -427,6 +429,7 @@ mod tests {
                 parked: 1,
                 last_failure: Some("rejected".into()),
                 closed_since: Some(Millis(1_000)),
+                closed_why: Some("invite @bridge:example.org".into()),
             }],
             account: None,
         }
@@ -455,12 +458,13 @@ mod tests {
             "{text}"
         );
         assert!(
-            text.contains("does not let the bridge in, since 60 s"),
+            text.contains("does not let the bridge in, since 60 s: invite @bridge:example.org\n"),
             "{text}"
         );
         assert_eq!(lane["parked"], 1);
         assert_eq!(lane["last_failure"], "rejected");
         assert_eq!(lane["closed_seconds"], 60);
+        assert_eq!(lane["closed_why"], "invite @bridge:example.org");
         assert_eq!(lane["pending"], 2);
         assert_eq!(lane["skipped"]["notice"], 2);
         assert_eq!(lane["oldest_pending_seconds"], 60);

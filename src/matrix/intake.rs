@@ -33,9 +33,13 @@ pub(super) async fn answer(
         .cursors
         .push((SYNC_CURSOR.to_owned(), response.next_batch.clone()));
     let mut shared = Vec::new();
+    let (mut gone, mut come) = (Vec::new(), Vec::new());
+    for id in response.rooms.joined.keys() {
+        let here = rooms.get(id).map(|followed| followed.place.clone());
+        come.extend(here.filter(|place| matrix.is_outside(place)));
+    }
     let joined = response.rooms.joined.into_iter();
     let joined = joined.map(|(id, update)| (id, (update.timeline, update.state)));
-    let mut gone = Vec::new();
     // What was said before we had to leave is brought with the leave, and once.
     for id in response.rooms.left.keys() {
         if let Some(followed) = rooms.get(id) {
@@ -65,7 +69,11 @@ pub(super) async fn answer(
     for place in &clear {
         matrix.remember_clear(place);
     }
+    for place in &come {
+        matrix.note_inside(place, inbox).await?;
+    }
     for place in &gone {
+        matrix.note_outside(place).await?;
         leave_desk(matrix, place, inbox).await?;
     }
     if arrivals > 0 {

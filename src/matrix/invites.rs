@@ -79,16 +79,6 @@ impl Matrix {
     pub fn await_rooms(&self, rooms: Vec<String>) {
         *self.awaited.lock().unwrap_or_else(PoisonError::into_inner) = rooms;
     }
-
-    /// Why we are not in a portal's room, for a person.
-    pub(super) async fn why_outside(&self, room: &Place) -> &'static str {
-        let refused = self.store.refused_invites().await.unwrap_or_default();
-        if refused.iter().any(|invite| invite.room == *room) {
-            "the bridge refused the invite to this room when no portal named it; invite it again"
-        } else {
-            "the bridge's account was removed from the room; invite it again"
-        }
-    }
 }
 
 impl Invites {
@@ -158,9 +148,16 @@ impl Invites {
                 Some(followed) => {
                     mark_entry(followed, inbox).await?;
                     let joined = join(client, &id).await;
-                    if joined.is_ok() {
-                        self.refused.remove(&id);
-                        matrix.store.forget_refused_invite(&followed.place).await?;
+                    match &joined {
+                        Ok(()) => {
+                            self.refused.remove(&id);
+                            matrix.store.forget_refused_invite(&followed.place).await?;
+                            matrix.note_inside(&followed.place, inbox).await?;
+                        }
+                        Err(Fault::Forbidden(_) | Fault::NotFound(_) | Fault::Wrong(_)) => {
+                            matrix.note_outside(&followed.place).await?;
+                        }
+                        Err(_) => {}
                     }
                     joined
                 }

@@ -202,6 +202,7 @@ impl Listener<'_> {
             Work::Begin => {
                 mark_entered(self.matrix, &mut self.rooms, &self.inbox, &self.stop).await?;
                 self.matrix.hear_new_links(&self.rooms).await?;
+                self.matrix.note_left(&self.rooms).await?;
                 self.matrix.forget_clear();
                 note_clear(self.matrix, &self.rooms).await?;
                 self.invites

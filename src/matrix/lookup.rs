@@ -88,9 +88,7 @@ impl Matrix {
         let found = if let Some(found) = self.former(to, key).await? {
             Some(found)
         } else {
-            let room = self
-                .room(to)
-                .ok_or_else(|| Fault::NotJoined.into_send_error())?;
+            let room = self.known_room(to).await?;
             self.look_back(&room, to, key, since).await?
         };
         let what = if found.is_some() {

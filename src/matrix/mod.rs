@@ -42,6 +42,7 @@ mod unsigned;
 mod room_keys;
 mod rooms;
 mod invites;
+mod outside;
 mod senders;
 mod send;
 mod encrypted;
@@ -119,6 +120,8 @@ pub struct Matrix {
     hosts: Vec<String>,
     /// Rooms that portals name which are not open yet.
     awaited: Mutex<Vec<String>>,
+    /// Rooms of portals that we are known not to be in.
+    outside: Mutex<HashSet<Place>>,
     patience: Patience,
     lease: lease::Lease,
     session: session::Keeper,
@@ -214,6 +217,7 @@ impl Matrix {
                 verify: verify::Verifications::with(config.admins, config.patience.verification),
                 hosts: config.hosts,
                 awaited: Mutex::default(),
+                outside: Mutex::default(),
                 patience: config.patience,
                 lease,
                 session,

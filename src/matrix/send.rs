@@ -241,15 +241,12 @@ impl Outlet for Matrix {
 impl Matrix {
     /// The room, if we may write into it.
     async fn open_room(&self, to: &Place) -> Result<Room, SendError> {
-        let room = self
-            .room(to)
-            .ok_or_else(|| Fault::NotJoined.into_send_error())?;
+        let room = self.known_room(to).await?;
         match room.state() {
             RoomState::Joined => {}
-            RoomState::Left | RoomState::Banned => {
-                return Err(SendError::Closed {
-                    reason: self.why_outside(to).await.into(),
-                });
+            RoomState::Left | RoomState::Banned => return Err(self.closed(to).await),
+            RoomState::Invited | RoomState::Knocked if self.is_outside(to) => {
+                return Err(self.closed(to).await);
             }
             // The invite is accepted as soon as a sync shows it.
             RoomState::Invited | RoomState::Knocked => {

@@ -34,7 +34,7 @@ pub fn letter(state: &NoticeState) -> Option<Vec<u8>> {
             reason,
             open: false,
         } => format!(
-            "⚠ The bridge can no longer write to {to}: {reason}. Messages wait, and follow when it can again."
+            "⚠ The bridge cannot write to {to}: {reason}. Messages wait, and follow when it can again."
         ),
         Topic::Closed { open: true, .. } => format!("✅ The bridge can write to {to} again."),
     };

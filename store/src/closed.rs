@@ -67,7 +67,7 @@ impl Store {
         .await
     }
 
-    /// The lane's place lets us in again.
+    /// The lane's place lets us in again: what was put off because it did not is due now.
     pub async fn open_lane(&self, lane: LaneId, now: Millis) -> Result<(), Error> {
         self.transaction("note that a place is open", move |desk| {
             desk.sql
@@ -80,6 +80,12 @@ impl Store {
                 .prepare_cached(
                     "UPDATE closed SET opened_at = ?3
                      WHERE portal_id = ?1 AND toward = ?2 AND opened_at IS NULL",
+                )?
+                .execute(params![lane.portal, lane.toward, now])?;
+            desk.sql
+                .prepare_cached(
+                    "UPDATE outbox SET due = ?3
+                     WHERE portal_id = ?1 AND toward = ?2 AND due > ?3 AND trouble = 'closed'",
                 )?
                 .execute(params![lane.portal, lane.toward, now])?;
             Ok(())

@@ -136,6 +136,8 @@ pub struct Tally {
     pub last_failure: Option<String>,
     /// Since when the place does not let us in, if so.
     pub closed_since: Option<Millis>,
+    /// Why; one sentence.
+    pub closed_why: Option<String>,
 }
 
 /// A step of which nobody knows yet whether it happened: of which delivery, and which one.

@@ -278,6 +278,7 @@ pub(crate) fn tallies(sql: &Connection, now: Millis) -> Result<Vec<Tally>, Fault
                 parked: 0,
                 last_failure: None,
                 closed_since: None,
+                closed_why: None,
             })
         })?
         .collect::<Result<Vec<_>, _>>()?;
@@ -290,7 +291,9 @@ pub(crate) fn tallies(sql: &Connection, now: Millis) -> Result<Vec<Tally>, Fault
         "SELECT rule, count FROM tally_skipped WHERE portal_id = ?1 AND toward = ?2 ORDER BY rule",
     )?;
     for tally in &mut tallies {
-        tally.closed_since = closed::of(sql, tally.lane)?.map(|closed| closed.since);
+        let closed = closed::of(sql, tally.lane)?;
+        (tally.closed_since, tally.closed_why) =
+            closed.map(|closed| (closed.since, closed.reason)).unzip();
         (tally.parked, tally.last_failure) = parked::count(sql, tally.lane)?;
         let open = net.open(tally.lane);
         let mut sources = sources.query(params![tally.lane.portal, tally.lane.toward])?;

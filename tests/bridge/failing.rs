@@ -332,7 +332,7 @@ async fn d22_a_closed_place_is_told_of_once_and_goes_on_by_itself() {
     assert!((20..240).contains(&tries), "{tries}");
     let told = bench.told(&room).await;
     assert_eq!(told.len(), 1, "{told:?}");
-    assert!(told[0].contains("can no longer write to the wall channel: banned"));
+    assert!(told[0].contains("cannot write to the wall channel: banned"));
     assert!(bench.tally(Side::Silo).await.closed_since.is_some());
 
     // As after a restart: what is known of the lane stands in the store.

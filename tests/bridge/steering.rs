@@ -257,7 +257,7 @@ async fn d22_a_bridge_that_was_removed_says_so_once_and_goes_on_when_it_is_invit
     .await;
     let first = scene.sim.say(channel, &scene.mary.id, "first");
     scene.sim.say(channel, &scene.mary.id, "second");
-    let notice = read(&scene, "can no longer write to the Matrix room").await;
+    let notice = read(&scene, "cannot write to the Matrix room").await;
     let question = "!bridge why";
     scene
         .sim

@@ -1,4 +1,4 @@
-//! Portals that people made, looked at without the network: those whose encrypted room has not agreed (B29), and those
+//! Portals that were opened, looked at without the network: those whose encrypted room has not agreed (B29), and those
 //! that are broken (B30).
 
 use std::collections::HashSet;
@@ -37,9 +37,7 @@ pub(super) fn look(config: &Config, peek: &Peek, findings: &mut Findings) {
         if lacks {
             findings.add("portal", bad(without_consent(portal)));
         }
-        if portal.origin != Origin::File
-            && let Some(fault) = broken(peek, portal, &silos)
-        {
+        if let Some(fault) = broken(peek, portal, &silos) {
             findings.add("portal", Found::Warned(Box::new(fault)));
         }
     }
@@ -73,20 +71,26 @@ fn broken(peek: &Peek, portal: &Portal, silos: &HashSet<&str>) -> Option<Fault> 
         let mut tallies = peek.tallies.iter();
         let closed =
             tallies.find(|tally| tally.lane.portal == portal.id && tally.closed_since.is_some())?;
-        match closed.lane.toward {
-            Side::Matrix => "its room does not let the bridge in any more".to_owned(),
-            Side::Silo => "its channel does not let the bridge in any more".to_owned(),
-        }
+        let place = match closed.lane.toward {
+            Side::Matrix => "its room does not let the bridge in",
+            Side::Silo => "its channel does not let the bridge in",
+        };
+        let why = closed.closed_why.iter();
+        why.fold(place.to_owned(), |place, why| format!("{place}: {why}"))
     } else {
         format!("the configuration has no silo `{}`", portal.spec.silo)
+    };
+    let take_apart = match portal.origin {
+        Origin::File => "remove its [[portal]] from the configuration".to_owned(),
+        _ => format!(
+            "take it apart: footbridge portal remove '{}'",
+            portal.spec.room
+        ),
     };
     Some(
         Fault::new("B30", format!("the portal {} is off: {what}", name(portal)))
             .warning()
             .note("its messages wait, and the other portals run")
-            .help(format!(
-                "mend that, or take it apart: footbridge portal remove '{}'",
-                portal.spec.room
-            )),
+            .help(format!("mend that, or {take_apart}")),
     )
 }

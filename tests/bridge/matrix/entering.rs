@@ -218,3 +218,60 @@ async fn a_room_whose_invite_was_refused_is_told_so_when_a_portal_names_it_and_e
     waited.await.expect("what was refused is forgotten");
     bare.house.rest().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_room_that_nobody_let_us_into_is_closed_and_is_entered_as_soon_as_somebody_does() {
+    let synapse = Synapse::shared().await.unwrap();
+    let mut bare = Bare::new(synapse, None).await;
+    bare.house.reopen().await;
+    let room = create(synapse, &bare.owner, None).await;
+    let lane = bare.house.portal(&room).await;
+    let lane = LaneId {
+        toward: Side::Matrix,
+        ..lane
+    };
+    bare.house.listen_to(&[&bare.room, &room]);
+    let why = || async {
+        let tallies = bare.house.store.tallies().await.unwrap();
+        let tally = tallies.into_iter().find(|tally| tally.lane == lane);
+        tally.unwrap().closed_why
+    };
+    // Although nothing waits.
+    let waited = timeout(LIMIT, async {
+        while why().await.is_none() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    waited.await.expect("the lane is closed");
+    let cure = format!("invite {}", bare.house.user);
+    assert!(why().await.unwrap().contains(&cure), "{:?}", why().await);
+    let place = Place::room(&room);
+    assert!(bare.house.matrix().is_outside(&place));
+    match bare.house.post(&room, "k", "too soon").await {
+        Err(SendError::Closed { reason }) => assert!(reason.contains(&cure), "{reason}"),
+        sent => panic!("{sent:?}"),
+    }
+
+    invite_to(synapse, &bare, &room).await;
+    reaches(synapse, &bare, &room, "join").await;
+    let waited = timeout(LIMIT, async {
+        while why().await.is_some() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    waited.await.expect("the lane is open");
+    assert!(!bare.house.matrix().is_outside(&place));
+
+    // Put out, and nothing waits for it: this is known as well.
+    let path = format!("rooms/{room}/kick");
+    let body = json!({"user_id": bare.house.user});
+    raw(synapse, &bare.owner, "POST", &path, body).await;
+    let waited = timeout(LIMIT, async {
+        while why().await.is_none() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    waited.await.expect("the lane is closed again");
+    assert!(why().await.unwrap().contains("was removed from the room"));
+    bare.house.rest().await;
+}
