@@ -103,6 +103,18 @@ impl Invites {
         self.answer_these(open, matrix, rooms, inbox).await
     }
 
+    /// A sync shows these invites as new. One to a followed room is answered at once, whatever failed before.
+    pub(super) fn renewed<'i>(
+        &mut self,
+        invited: impl Iterator<Item = &'i OwnedRoomId>,
+        rooms: &HashMap<OwnedRoomId, Followed>,
+    ) {
+        for id in invited.filter(|id| rooms.contains_key(*id)) {
+            self.answered.remove(id);
+            self.reported.remove(id);
+        }
+    }
+
     /// Enters the followed rooms that we were invited to before we listened.
     pub(super) async fn enter(
         &mut self,

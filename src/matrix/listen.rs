@@ -300,6 +300,7 @@ impl Listener<'_> {
             .values()
             .any(|room| !room.timeline.events.is_empty());
         let rooms = &response.rooms;
+        self.invites.renewed(rooms.invited.keys(), &self.rooms);
         let no_rooms = rooms.joined.is_empty() && rooms.invited.is_empty() && rooms.left.is_empty();
         let is_empty = no_rooms && response.to_device.is_empty();
         let heard = self.matrix.hear(&response);

@@ -230,6 +230,7 @@ async fn a_room_that_nobody_let_us_into_is_closed_and_is_entered_as_soon_as_some
         toward: Side::Matrix,
         ..lane
     };
+    let begun = tokio::time::Instant::now();
     bare.house.listen_to(&[&bare.room, &room]);
     let why = || async {
         let tallies = bare.house.store.tallies().await.unwrap();
@@ -254,6 +255,8 @@ async fn a_room_that_nobody_let_us_into_is_closed_and_is_entered_as_soon_as_some
 
     invite_to(synapse, &bare, &room).await;
     reaches(synapse, &bare, &room, "join").await;
+    // An attempt that failed rests for 30 s; a fresh invite does not wait for that.
+    assert!(begun.elapsed() < Duration::from_secs(29), "{begun:?}");
     let waited = timeout(LIMIT, async {
         while why().await.is_some() {
             tokio::time::sleep(Duration::from_millis(20)).await;
