@@ -152,6 +152,7 @@ struct Figures {
     free: Gauge,
     live: Family<SiloLabels, Gauge>,
     channels_closed: Family<SiloLabels, Gauge>,
+    rooms_closed: Gauge,
     limited: Family<AccountLabels, Gauge>,
     pace: Family<AccountLabels, Gauge<f64, AtomicU64>>,
     empty_after: Family<BacklogLabels, Gauge>,
@@ -228,6 +229,8 @@ impl Figures {
             let closed = i64::try_from(*closed).unwrap_or(i64::MAX);
             self.channels_closed.get_or_create(&labels).set(closed);
         }
+        self.rooms_closed
+            .set(i64::try_from(health.rooms_closed).unwrap_or(i64::MAX));
         self.missed_events.inc_by(health.missed_events);
         for (class, count) in &health.security {
             let labels = ClassLabels {
@@ -336,6 +339,9 @@ impl Figures {
         all.register("silo_live", "1 when the silo's feed is live", self.live);
         let closed = "Channels that are closed to the silo's account";
         all.register("silo_channels_closed", closed, self.channels_closed);
+        let closed =
+            "Portals whose room does not let the account in, or does not let it write what waits";
+        all.register("rooms_closed", closed, self.rooms_closed);
         all
     }
 }
@@ -413,6 +419,16 @@ mod tests {
             "{text}"
         );
         assert!(!text.contains("footbridge_limited{"), "{text}");
+    }
+
+    #[test]
+    fn closed_rooms_are_counted_beside_closed_channels() {
+        let health = Health {
+            rooms_closed: 2,
+            ..Health::default()
+        };
+        let text = render(&[], &health, Millis(0));
+        assert!(text.contains("footbridge_rooms_closed 2\n"), "{text}");
     }
 
     #[test]

@@ -24,6 +24,9 @@ pub struct Health {
     /// How many of each silo's channels are closed to the account.
     #[serde(default)]
     pub channels_closed: BTreeMap<String, usize>,
+    /// How many portals' rooms do not let the account in: it is not in them, or may not write what waits for them.
+    #[serde(default)]
+    pub rooms_closed: usize,
     /// Portals that the configuration has.
     pub portals: usize,
     /// Of those, the ones that run.

@@ -76,6 +76,9 @@ impl House {
             None => "well",
         };
         let outside = self.outside(&known);
+        let rooms_closed = free
+            .iter()
+            .filter(|tally| tally.lane.toward == Side::Matrix && is_closed(tally, &outside));
         let portals = self.portals_named.load(Ordering::Relaxed);
         let portals_running = self.portals_running.load(Ordering::Relaxed);
         let paces = self.budgets.limited();
@@ -99,6 +102,7 @@ impl House {
             sync_age_seconds: sync_age.map(|age| age.as_secs()),
             silos: self.feeds(),
             channels_closed,
+            rooms_closed: rooms_closed.count(),
             portals,
             portals_running,
             oldest_pending_seconds: oldest.map(|age| age.as_secs()),
