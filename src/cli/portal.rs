@@ -2,7 +2,7 @@
 //! use. While the bridge runs it holds the store, and then says what to do instead.
 
 use footbridge_store::{
-    Consent, Error as StoreError, Hold, Origin, Peek, Portal, PortalSpec, Store, StoreKey,
+    Consent, Error as StoreError, Hold, Origin, Peek, Portal, PortalSpec, Side, Store, StoreKey,
 };
 
 use super::{Ended, args, console, preflight};
@@ -153,8 +153,8 @@ async fn remove(config: &Config, room: &str, end: Option<(String, String)>) -> E
     values::room(room).map_err(|flaw| Report::of(usage(flaw)))?;
     let store = open(config, "say `!bridge portal remove` in the room").await?;
     let mut portals = store.portals().await?;
-    portals.retain(|portal| is_meant(portal, room, end.as_ref()));
-    let in_file = portals.iter().find_map(|portal| {
+    portals.retain(|portal| is_meant(portal, room, end));
+    let named = portals.iter().find_map(|portal| {
         let mut named = config.portals.iter();
         named.find(|wanted| wanted.spec() == portal.spec)
     });
@@ -284,10 +284,22 @@ fn line(peek: &Peek, portal: &Portal) -> String {
             Hold::Delay { until } => (*until > now).then_some(", beginning soon"),
         })
         .collect();
+    let tallies = peek.tallies.iter();
+    let closed = tallies.filter(|tally| portal.active && tally.lane.portal == portal.id);
+    let closed: String = closed
+        .filter_map(|tally| {
+            let why = tally.closed_why.as_ref()?;
+            let place = match tally.lane.toward {
+                Side::Matrix => "room",
+                Side::Silo => "channel",
+            };
+            Some(format!(", its {place} does not let the bridge in: {why}"))
+        })
+        .collect();
     let moved = portal.moved_from();
     let moved = moved.map_or_else(String::new, |old| format!(", moved from {old}"));
     format!(
-        "{} - {} {}  by {by}{moved}{holds}",
+        "{} - {} {}  by {by}{moved}{holds}{closed}",
         portal.room_name(),
         spec.silo,
         spec.channel
