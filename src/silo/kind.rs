@@ -131,9 +131,23 @@ impl Crossing {
 const WIDTH: usize = 80;
 const INDENT: usize = 18;
 
-/// Without the marks of code and of strong words.
+/// Without the marks of code and of strong words. What stands in code, or behind a backslash, is meant as it is.
 fn bare(text: &str) -> String {
-    text.replace(['`', '*'], "").replace("\\|", "|")
+    let mut out = String::with_capacity(text.len());
+    let (mut in_code, mut letters) = (false, text.chars().peekable());
+    while let Some(letter) = letters.next() {
+        match letter {
+            '`' => in_code = !in_code,
+            '*' if !in_code => {}
+            '\\' => out.push(
+                letters
+                    .next_if(|next| "*|".contains(*next))
+                    .unwrap_or(letter),
+            ),
+            letter => out.push(letter),
+        }
+    }
+    out
 }
 
 /// A text in lines of at most so many characters, broken between words.
@@ -263,7 +277,8 @@ mod tests {
     fn a_terminal_gets_all_of_the_table_without_markup() {
         for kind in KINDS {
             let lines = kind.lines();
-            assert!(!lines.contains(['|', '`', '*']), "{lines}");
+            assert!(!lines.contains(['|', '`', '\\']), "{lines}");
+            assert!(!lines.contains("**"), "{lines}");
             assert!(lines.lines().all(|line| line.chars().count() <= WIDTH));
             let said = lines.split_whitespace().collect::<Vec<_>>().join(" ");
             for row in kind.abilities {
@@ -274,6 +289,21 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn what_is_meant_as_it_is_loses_nothing_on_a_terminal() {
+        for (markup, shown) in [
+            (r"a line that begins with \*", "a line that begins with *"),
+            ("shows `*stars*` as **markup**", "shows *stars* as markup"),
+            (r"`a \| b` and C:\dir", r"a | b and C:\dir"),
+        ] {
+            assert_eq!(bare(markup), shown);
+        }
+        let all: String = KINDS.iter().map(|kind| kind.lines()).collect();
+        let said = all.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(said.contains("a line that begins with *"), "{said}");
+        assert!(said.contains("*stars*"), "{said}");
     }
 
     #[test]
