@@ -142,7 +142,6 @@ fn a_default_that_is_changed_is_noticed() {
             "#listen = \"127.0.0.1:29320\"",
             "listen = \"127.0.0.1:29321\"",
         ),
-        ("#users = []", "users = [\"@me:example.org\"]"),
     ];
     for (default, other) in others {
         let text = example_with_links();
@@ -170,6 +169,24 @@ fn every_key_stands_in_the_example_below_its_table() {
                     .starts_with(&format!("{key} = "))
             });
             assert!(there, "`{key}` of {table} is not in the example");
+        }
+    }
+}
+
+/// Who takes the comment marks away must not write anything twice.
+#[test]
+fn no_option_of_a_section_stands_in_the_example_twice() {
+    let example = example();
+    let (mut section, mut keys) = ("", std::collections::HashSet::new());
+    for line in example.lines() {
+        let line = line.trim_start_matches('#').trim_start();
+        if line.starts_with('[') && line.ends_with(']') && !line.contains(' ') {
+            (section, keys) = (line, std::collections::HashSet::new());
+        }
+        let key = line.split_once(" = ").map(|(key, _)| key);
+        let is_key = |key: &&str| key.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+        if let Some(key) = key.filter(is_key) {
+            assert!(keys.insert(key), "{section} has `{key}` twice");
         }
     }
 }

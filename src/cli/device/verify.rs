@@ -67,7 +67,7 @@ fn wanted(config: &Config, user: Option<String>) -> Result<Option<OwnedUserId>, 
     let not_listed = |what: String| {
         Report::of(
             Fault::new("B12", what)
-                .help("add it to the configuration: [admin] users = [\"@me:example.org\"]"),
+                .help("add the user's id to the configuration: [admin] users = [\"@me:example.org\"]. The name of a server is not enough for this"),
         )
     };
     match user {
