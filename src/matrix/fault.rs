@@ -8,6 +8,8 @@ use matrix_sdk::{
     ruma::api::error::{ErrorKind, RetryAfter},
 };
 
+use tracing::debug;
+
 use super::MatrixError;
 use crate::{
     causes,
@@ -16,6 +18,12 @@ use crate::{
 
 /// How long to wait where we are not, or not yet, in the room.
 const NOT_JOINED: Duration = Duration::from_secs(5);
+
+const FORBIDDEN: &str = "the homeserver does not let the bridge's account do that in the room: it was removed from it (then \
+     invite it again), or has no right to speak there";
+const NOT_FOUND: &str = "the homeserver does not find the room, or does not show it to the bridge's account; invite it again";
+const TOO_LARGE: &str = "it is too large for the homeserver";
+const WRONG: &str = "the homeserver refuses it as wrong";
 
 /// What went wrong, as far as anyone decides by it. The text is for a person and holds no message text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -149,10 +157,19 @@ impl Fault {
         match self {
             Self::SignedOut(reason) => SendError::SignedOut { reason },
             Self::Limited(after) => SendError::Limited { after },
-            Self::Forbidden(reason) | Self::NotFound(reason) => SendError::Closed { reason },
-            Self::TooLarge(reason) => SendError::Refused { reason },
+            Self::Forbidden(answer) => SendError::Closed {
+                reason: in_words(&answer, FORBIDDEN),
+            },
+            Self::NotFound(answer) => SendError::Closed {
+                reason: in_words(&answer, NOT_FOUND),
+            },
+            Self::TooLarge(answer) => SendError::Refused {
+                reason: in_words(&answer, TOO_LARGE),
+            },
             // A proxy, or a homeserver out of order, answers so as well.
-            Self::Wrong(reason) => SendError::Rejected { reason },
+            Self::Wrong(answer) => SendError::Rejected {
+                reason: format!("{} ({})", in_words(&answer, WRONG), code_of(&answer)),
+            },
             Self::NotJoined => retry(Some(NOT_JOINED), Outcome::NotDone, "not in the room"),
             Self::NotSent(reason) => retry(None, Outcome::NotDone, &reason),
             Self::Unknown(reason) => retry(None, Outcome::Unknown, &reason),
@@ -181,6 +198,21 @@ impl Fault {
             }
         }
     }
+}
+
+/// What people in a channel are told, who may be anybody. The homeserver's own answer names rooms and accounts: it goes into
+/// the log.
+fn in_words(answer: &str, words: &str) -> String {
+    debug!(answer, "The homeserver refuses a step");
+    words.to_owned()
+}
+
+/// `400 / M_BAD_JSON`, as the SDK shows it at the beginning of an answer.
+fn code_of(answer: &str) -> &str {
+    let code = answer
+        .split_once('[')
+        .and_then(|(_, rest)| rest.split_once(']'));
+    code.map_or("no code", |(code, _)| code)
 }
 
 pub(super) fn retry(after: Option<Duration>, outcome: Outcome, why: &str) -> SendError {
@@ -267,6 +299,36 @@ mod tests {
         ];
         for (status, code, more, meaning) in table {
             assert_eq!(word(&coded(status, code, more)), meaning, "{status} {code}");
+        }
+    }
+
+    #[test]
+    fn what_people_are_told_holds_no_answer_of_the_homeserver() {
+        for (status, code) in [
+            (403, "M_FORBIDDEN"),
+            (404, "M_NOT_FOUND"),
+            (413, "M_TOO_LARGE"),
+            (400, "M_BAD_JSON"),
+        ] {
+            let error = json!({"error": "User @bridge:x not in room !abc:x"});
+            let refusal = Fault::from(&coded(status, code, error)).into_send_error();
+            let (SendError::Closed { reason }
+            | SendError::Refused { reason }
+            | SendError::Rejected { reason }) = refusal
+            else {
+                panic!("{status}: {refusal:?}");
+            };
+            assert!(
+                !reason.contains("@bridge")
+                    && !reason.contains('!')
+                    && !reason.contains("server returned"),
+                "{status}: {reason}"
+            );
+            assert_eq!(
+                reason.contains("400 / M_BAD_JSON"),
+                status == 400,
+                "{reason}"
+            );
         }
     }
 
