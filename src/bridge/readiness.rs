@@ -30,6 +30,8 @@ pub(super) struct Known<'a> {
     pub waiting: BTreeMap<String, Vec<String>>,
     /// Portals whose room the account is not in. Nothing need wait for them: what is said there is not heard either.
     pub outside: HashSet<PortalId>,
+    /// Portals that are not open yet, by the reason.
+    pub unopened: BTreeMap<String, Vec<String>>,
     /// The time.
     pub now: Millis,
 }
@@ -66,7 +68,11 @@ pub(super) fn reasons(health: &Health, known: &Known<'_>) -> Vec<String> {
     }
     if health.portals != health.portals_running {
         let (running, portals) = (health.portals_running, health.portals);
-        reasons.push(format!("{running} of {portals} portals run"));
+        let mut reason = format!("{running} of {portals} portals run");
+        for (why, names) in &known.unopened {
+            reason = format!("{reason}; not opened: {} ({why})", names.join(", "));
+        }
+        reasons.push(reason);
     }
     for tally in known.tallies.unwrap_or_default() {
         let portal = tally.lane.portal;
@@ -223,6 +229,7 @@ mod tests {
             tallies: Some(&tallies),
             waiting: BTreeMap::new(),
             outside: HashSet::new(),
+            unopened: BTreeMap::new(),
             now: Millis(10),
         };
         assert_eq!(
@@ -249,6 +256,7 @@ mod tests {
             tallies: Some(&[into_room(1), into_room(2)]),
             waiting: BTreeMap::new(),
             outside: HashSet::from([PortalId(2)]),
+            unopened: BTreeMap::new(),
             now: Millis(10),
         };
         assert_eq!(
@@ -269,6 +277,7 @@ mod tests {
                 waiting.iter().map(|&name| name.to_owned()).collect(),
             )]),
             outside: HashSet::new(),
+            unopened: BTreeMap::new(),
             now: Millis(601_000),
         };
         assert_eq!(reasons(&well(), &known(&[])), [""; 0]);
@@ -296,6 +305,10 @@ mod tests {
         };
         let late = Known {
             tallies: Some(&tallies),
+            unopened: BTreeMap::from([(
+                "no such room".to_owned(),
+                vec!["#c:x - org/c".to_owned()],
+            )]),
             ..known(&[])
         };
         let why = reasons(&health, &late);
@@ -304,7 +317,7 @@ mod tests {
             [
                 "the store is in state `full`",
                 "the homeserver has not answered a sync lately",
-                "2 of 3 portals run",
+                "2 of 3 portals run; not opened: #c:x - org/c (no such room)",
                 "portal 1 has a message for its channel that has waited for more than ten minutes",
             ]
         );

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
-    sync::atomic::Ordering,
+    sync::{PoisonError, atomic::Ordering},
     time::Duration,
 };
 
@@ -116,11 +116,23 @@ impl House {
                 tallies: unheld.as_deref(),
                 waiting: waiting.collect(),
                 outside,
+                unopened: self.unopened(),
                 now,
             },
         );
         health.ready = reasons.is_empty();
         (health, reasons)
+    }
+
+    /// Which portals are not open yet, by the reason.
+    fn unopened(&self) -> BTreeMap<String, Vec<String>> {
+        let by_silo = self.unopened.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut unopened: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (why, names) in by_silo.values().flatten() {
+            let of_that = unopened.entry(why.clone()).or_default();
+            of_that.extend(names.iter().cloned());
+        }
+        unopened
     }
 
     /// Portals whose room the account is not in.

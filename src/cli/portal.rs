@@ -129,7 +129,8 @@ async fn add(config: &Config, spec: PortalSpec) -> Ended {
             messages(waiting)
         ),
         (None, true, _) => format!(
-            "Added: {} - {silo} {channel}. `footbridge run` opens it; invite the bridge's account into the room.",
+            "Added: {} - {silo} {channel}. `footbridge check` looks whether both ends are there, and `footbridge run` opens \
+             it; invite the bridge's account into the room.",
             spec.room
         ),
         (None, false, true) => {

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use footbridge_store::{AccountFace, Hold, Millis, Origin, Peek, Portal, Store, Tally};
+use footbridge_store::{AccountFace, Hold, Millis, Origin, Peek, Portal, PortalSpec, Store, Tally};
 use serde_json::{Value, json};
 
 use super::{
@@ -20,7 +20,7 @@ use crate::{
     admin::Health,
     bounded,
     clock::{Clock, in_words},
-    config::{Config, Exit},
+    config::{Config, Exit, PortalConfig},
     control, http,
     matrix::Trust,
 };
@@ -141,7 +141,10 @@ fn write_text(
     }
     let unopened = unopened(peek, config);
     for spec in &unopened {
-        writeln!(out, "\nportal -  {spec}  (never opened yet)")?;
+        writeln!(
+            out,
+            "\nportal -  {spec}  (never opened yet; `footbridge check` and the log say why)"
+        )?;
     }
     if peek.portals.is_empty() && unopened.is_empty() {
         writeln!(
@@ -315,19 +318,15 @@ fn age_text(seconds: u64) -> String {
     in_words(Duration::from_secs(seconds))
 }
 
-// Portals of the configuration whose two ends were never found.
+/// Portals of the configuration and of the command line whose two ends were never found.
 fn unopened(peek: &Peek, config: &Config) -> Vec<String> {
-    config
-        .portals
-        .iter()
-        .filter(|wanted| {
-            !peek
-                .portals
-                .iter()
-                .any(|portal| portal.spec == wanted.spec())
-        })
-        .map(|wanted| format!("{} - {} {}", wanted.room, wanted.silo, wanted.channel))
-        .collect()
+    let mut specs: Vec<PortalSpec> = config.portals.iter().map(PortalConfig::spec).collect();
+    let of_operator = peek.wanted.iter().filter(|spec| !specs.contains(spec));
+    let of_operator: Vec<PortalSpec> = of_operator.cloned().collect();
+    specs.extend(of_operator);
+    specs.retain(|spec| !peek.portals.iter().any(|portal| portal.spec == *spec));
+    let name = |spec: &PortalSpec| format!("{} - {} {}", spec.room, spec.silo, spec.channel);
+    specs.iter().map(name).collect()
 }
 
 fn object(peek: &Peek, health: Option<&Health>, config: &Config, now: Millis) -> Value {
@@ -388,7 +387,7 @@ fn object(peek: &Peek, health: Option<&Health>, config: &Config, now: Millis) ->
 mod tests {
     use std::path::Path;
 
-    use footbridge_store::{LaneId, Place, PortalId, PortalSpec, RefusedInvite, Side};
+    use footbridge_store::{LaneId, Place, PortalId, RefusedInvite, Side};
 
     use super::*;
     use crate::admin::{Backlog, Limited};
@@ -494,6 +493,29 @@ mod tests {
         assert_eq!(
             object["invites_refused"],
             json!([{"room": "!nobody:example.org", "seconds": 60}])
+        );
+    }
+
+    #[test]
+    fn a_portal_of_the_command_line_that_was_never_opened_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = config(directory.path());
+        let mut peek = peek();
+        let opened = peek.portals[0].spec.clone();
+        let spec = PortalSpec {
+            channel: "org/nope".to_owned(),
+            ..opened.clone()
+        };
+        peek.wanted.extend([spec, opened]);
+        let text = text(&peek, None, &config, Millis(61_000));
+        assert!(
+            text.contains("portal -  #room:example.org - gitter org/nope  (never opened yet"),
+            "{text}"
+        );
+        let object = object(&peek, None, &config, Millis(61_000));
+        assert_eq!(
+            object["never_opened"],
+            json!(["#room:example.org - gitter org/nope"])
         );
     }
 
