@@ -4,7 +4,10 @@
 mod homeserver;
 mod portals;
 
-use footbridge_store::{AccountFace, Store, StoreKey};
+use std::{collections::HashSet, ops::Range};
+
+use footbridge_store::{AccountFace, Error as StoreError, PortalSpec, Store, StoreKey};
+use url::Url;
 
 use super::{Ended, args::Reach, console, exit, preflight, status};
 use crate::{
@@ -60,13 +63,19 @@ pub async fn run(config: &Config, reach: Reach) -> Ended {
     if let Some(root) = preflight::root() {
         findings.add("user", Found::Doubtful(root.what));
     }
-    look_at_store(config, &mut findings).await;
+    let wanted = look_at_store(config, &mut findings).await;
     look_at_admin(config, &mut findings).await;
     if reach == Reach::Network {
-        let url = homeserver::probe(&config.matrix).await;
-        findings.add("homeserver", url.map_or_else(bad, Found::Good));
+        let ends = ends(config, &wanted);
+        match homeserver::probe(&config.matrix).await {
+            Ok((base, text)) => {
+                findings.add("homeserver", Found::Good(text));
+                look_at_rooms(&base, &ends, &mut findings).await;
+            }
+            Err(fault) => findings.add("homeserver", bad(fault)),
+        }
         for silo in &config.silos {
-            look_at_silo(config, silo, &mut findings).await;
+            look_at_silo(&ends, silo, &mut findings).await;
         }
     }
     let mut errors = findings.faults.iter();
@@ -94,7 +103,57 @@ fn configuration(config: &Config) -> Found {
     Found::Good(text)
 }
 
-async fn look_at_store(config: &Config, findings: &mut Findings) {
+/// Both ends of a portal, and where they stand in the configuration if they do.
+struct Ends {
+    spec: PortalSpec,
+    named: Option<(Range<usize>, Range<usize>)>,
+}
+
+/// Those of all portals that `run` opens.
+fn ends(config: &Config, wanted: &[PortalSpec]) -> Vec<Ends> {
+    let named = config.portals.iter().map(|portal| Ends {
+        spec: portal.spec(),
+        named: Some((portal.room_span.clone(), portal.channel_span.clone())),
+    });
+    let mut ends: Vec<Ends> = named.collect();
+    for spec in wanted {
+        if !ends.iter().any(|known| known.spec == *spec) {
+            ends.push(Ends {
+                spec: spec.clone(),
+                named: None,
+            });
+        }
+    }
+    ends
+}
+
+/// Looks whether the aliases of rooms lead anywhere. Who is in a room only the running bridge is told.
+async fn look_at_rooms(base: &Url, ends: &[Ends], findings: &mut Findings) {
+    let mut seen = HashSet::new();
+    for end in ends {
+        let room = &end.spec.room;
+        if !room.starts_with('#') || !seen.insert(room) {
+            continue;
+        }
+        let found = match homeserver::leads_somewhere(base, room).await {
+            Ok(true) => Found::Good(format!("room {room} is there")),
+            Ok(false) => {
+                let fault = Fault::new("B30", format!("no room has the alias {room}"))
+                    .exit(Exit::Unavailable)
+                    .help("correct `room`, or give the room this alias");
+                bad(match &end.named {
+                    Some((room, _)) => fault.at(room.clone()),
+                    None => fault,
+                })
+            }
+            Err(why) => Found::Doubtful(format!("nobody can say whether {room} is there: {why}")),
+        };
+        findings.add("room", found);
+    }
+}
+
+/// Answers which portals the operator has added on the command line.
+async fn look_at_store(config: &Config, findings: &mut Findings) -> Vec<PortalSpec> {
     let store = &config.store;
     let shown = store.path.display();
     let faults = preflight::store(store);
@@ -102,21 +161,29 @@ async fn look_at_store(config: &Config, findings: &mut Findings) {
         for fault in faults {
             findings.add("store", bad(fault));
         }
-        return;
+        return Vec::new();
     }
     if !store.path.exists() {
         findings.add(
             "store",
             Found::Doubtful(format!("{shown} does not exist yet: footbridge login")),
         );
-        return;
+        return Vec::new();
     }
     if let Some(fault) = preflight::key(store) {
         findings.add("key", bad(fault));
-        return;
+        return Vec::new();
     }
-    let key = match StoreKey::read(&store.key_file) {
-        Ok(_) => Found::Good(format!(
+    // What else is wrong with the store is said of it.
+    let fits = match StoreKey::read(&store.key_file) {
+        Ok(key) => match Store::fits(&store.path, &key).await {
+            Err(error @ StoreError::WrongKey) => Err(error),
+            _ => Ok(()),
+        },
+        Err(error) => Err(error),
+    };
+    let key = match fits {
+        Ok(()) => Found::Good(format!(
             "{} is readable by this user only",
             store.key_file.display()
         )),
@@ -128,8 +195,12 @@ async fn look_at_store(config: &Config, findings: &mut Findings) {
             findings.add("store", Found::Good(format!("{shown} is readable")));
             findings.add("account", account(config, peek.account.as_ref()));
             portals::look(config, &peek, findings);
+            peek.wanted
         }
-        Err(error) => findings.add("store", bad(exit::of_store(&error))),
+        Err(error) => {
+            findings.add("store", bad(exit::of_store(&error)));
+            Vec::new()
+        }
     }
 }
 
@@ -168,7 +239,7 @@ async fn look_at_admin(config: &Config, findings: &mut Findings) {
     findings.add("admin", found);
 }
 
-async fn look_at_silo(config: &Config, silo: &SiloConfig, findings: &mut Findings) {
+async fn look_at_silo(ends: &[Ends], silo: &SiloConfig, findings: &mut Findings) {
     let name = silo.name();
     let built = http::client().and_then(|http| silo.build(&http, Clock::start()));
     let running = match built {
@@ -182,10 +253,19 @@ async fn look_at_silo(config: &Config, silo: &SiloConfig, findings: &mut Finding
         Ok(who) => findings.add(name, Found::Good(format!("signed in as {who}"))),
         Err(error) => return findings.add(name, bad(exit::of_silo(Some(name), &error))),
     }
-    for portal in config.portals.iter().filter(|portal| portal.silo == name) {
-        let found = match resolve(running.as_ref(), &portal.channel).await {
+    for end in ends.iter().filter(|end| end.spec.silo == name) {
+        let found = match resolve(running.as_ref(), &end.spec.channel).await {
             Ok(found) => found,
-            Err(error) => bad(exit::of_silo(Some(name), &error).at(portal.channel_span.clone())),
+            Err(error) => {
+                let fault = exit::of_silo(Some(name), &error);
+                bad(match &end.named {
+                    Some((_, channel)) => fault.at(channel.clone()),
+                    None => fault.note(format!(
+                        "`footbridge portal add` has joined {} to it",
+                        end.spec.room
+                    )),
+                })
+            }
         };
         findings.add(name, found);
     }

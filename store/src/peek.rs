@@ -6,13 +6,15 @@ use rusqlite::Connection;
 
 use crate::{
     AccountFace, Error, Hold, Keyless, Millis, Portal, PortalId, PortalSpec, RefusedInvite, Store,
-    Tally, accounts,
+    StoreKey, Tally, accounts,
     database::{Fault, explain, off_thread, open_read_only},
     directory::database_path,
     holds::LACKS_CONSENT,
     invites, keyless,
     migrate::{self, Found},
-    portals, settle, wishes,
+    portals,
+    seal::Seal,
+    settle, wishes,
 };
 
 /// What `status` may see of a store in use.
@@ -40,6 +42,25 @@ impl Store {
     pub async fn peek(directory: &Path) -> Result<Peek, Error> {
         let path = database_path(directory);
         off_thread(move || look(&path)).await
+    }
+
+    /// Proves that the key is that of a store which another process may have open. Writes nothing.
+    ///
+    /// # Errors
+    /// [`Error::WrongKey`] where it is not, and what is wrong with the file. A directory without a store fits every key.
+    pub async fn fits(directory: &Path, key: &StoreKey) -> Result<(), Error> {
+        let (path, seal) = (database_path(directory), Seal::new(key));
+        off_thread(move || {
+            if !path.exists() {
+                return Ok(());
+            }
+            let connection = open_read_only(&path)?;
+            match migrate::inspect(&connection, &path)? {
+                Found::Empty => Ok(()),
+                Found::Store(_) => migrate::prove(&connection, &seal, &path),
+            }
+        })
+        .await
     }
 }
 

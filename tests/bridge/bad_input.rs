@@ -637,6 +637,7 @@ fn b17_a_wrong_key_is_called_a_wrong_key_and_changes_nothing() {
     let before = stored(&desk.path("data"));
     desk.golden("B17-wrong-key", &["login"]);
     desk.golden("B17-wrong-key", &["run"]);
+    desk.golden("B17-wrong-key", &["check", "--offline"]);
     let after = stored(&desk.path("data"));
     assert_eq!(before, after);
     fs::remove_file(desk.path("footbridge.key")).unwrap();

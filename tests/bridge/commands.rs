@@ -117,6 +117,21 @@ async fn init_makes_everything_that_run_needs_and_login_makes_no_second_device()
         "#room:example.org - gitter org/room"
     );
     assert_eq!(status["bridge"], Value::Null);
+
+    // Neither end of this one is there, and `check` says so of both.
+    let nowhere = format!("#nowhere:{}", synapse.server_name());
+    let add = ["portal", "add", &nowhere, "gitter", "org/nope"];
+    assert!(stdout(&footbridge(home, &add).await).contains("Added"));
+    let checked = footbridge(home, &["check"]).await;
+    assert_eq!(checked.status.code(), Some(69));
+    let faults = String::from_utf8_lossy(&checked.stderr);
+    for part in [
+        format!("error[B30]: no room has the alias {nowhere}"),
+        "error[B14]: silo `gitter` has no such channel for us".to_owned(),
+        format!("`footbridge portal add` has joined {nowhere} to it"),
+    ] {
+        assert!(faults.contains(&part), "{part} is missing: {faults}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -21,6 +21,12 @@ struct Versions {
     versions: Vec<String>,
 }
 
+/// An error; client-server API, "Standard error response".
+#[derive(Default, Deserialize)]
+struct Refusal {
+    errcode: String,
+}
+
 /// `/.well-known/matrix/client`; client-server API, "Server discovery".
 #[derive(Deserialize)]
 struct WellKnown {
@@ -33,8 +39,24 @@ struct Place {
     base_url: String,
 }
 
-/// Asks the homeserver for its versions and tells what it said.
-pub async fn probe(config: &MatrixConfig) -> Result<String, Fault> {
+/// Whether an alias leads to a room: the homeserver tells without a login. An error says why it does not tell.
+pub async fn leads_somewhere(base: &Url, alias: &str) -> Result<bool, String> {
+    let mut url = base.clone();
+    url.path_segments_mut()
+        .map_err(|()| format!("{base} has no path"))?
+        .pop_if_empty()
+        .extend(["_matrix", "client", "v3", "directory", "room", alias]);
+    let (status, body) = get(&url).await.map_err(|fault| fault.what)?;
+    let code = serde_json::from_str::<Refusal>(&body).unwrap_or_default();
+    match status.as_u16() {
+        200 => Ok(true),
+        404 if code.errcode == "M_NOT_FOUND" => Ok(false),
+        _ => Err(format!("HTTP {status}")),
+    }
+}
+
+/// Asks the homeserver for its versions and tells where it is and what it said.
+pub async fn probe(config: &MatrixConfig) -> Result<(Url, String), Fault> {
     let base = match &config.homeserver {
         Homeserver::Url(url) => url.clone(),
         Homeserver::Name(name) => discover(name).await?,
@@ -62,7 +84,8 @@ pub async fn probe(config: &MatrixConfig) -> Result<String, Fault> {
         ))
         .help("ask the server's admin to upgrade it"));
     };
-    Ok(format!("{base} speaks Matrix up to {newest}"))
+    let told = format!("{base} speaks Matrix up to {newest}");
+    Ok((base, told))
 }
 
 async fn discover(name: &ruma::ServerName) -> Result<Url, Fault> {
