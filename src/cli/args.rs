@@ -165,7 +165,7 @@ impl Status {
 /// `portal`
 #[derive(Clone, Debug, Subcommand)]
 pub enum Portal {
-    /// Joins a room to a channel. For an encrypted room this is the operator's consent.
+    /// Joins a room to a channel, while the bridge is stopped. For an encrypted room this is the operator's consent.
     Add {
         /// The room's alias or id.
         room: String,
@@ -176,7 +176,7 @@ pub enum Portal {
     },
     /// Shows all portals, who made them and what holds them up.
     List,
-    /// Takes a portal apart at once: what waits in it is dropped and erased.
+    /// Takes a portal apart at once, while the bridge is stopped: what waits in it is dropped and erased.
     Remove {
         /// The room's alias or id.
         room: String,

@@ -8,7 +8,7 @@ use footbridge_store::{
 use super::{Ended, args, console, preflight};
 use crate::{
     clock::Clock,
-    config::{Config, Exit, Fault, Report, values},
+    config::{Config, Exit, Fault, PortalConfig, Report, values},
     control::{TEXT_VERSION, messages, unlinked_notice},
     silo::SiloConfig,
 };
@@ -75,7 +75,8 @@ fn faults_of(config: &Config, spec: &PortalSpec) -> Vec<Fault> {
     faults
 }
 
-/// Opens the store. Where the bridge has it, `instead` is what can be done.
+/// Opens the store. Where the bridge has it, `instead` is what can be done; in a chat only those can who are named in
+/// `[admin] users`.
 async fn open(config: &Config, instead: &str) -> Result<Store, Report> {
     preflight::before_opening(config)?;
     let key = StoreKey::read(&config.store.key_file)?;
@@ -86,7 +87,7 @@ async fn open(config: &Config, instead: &str) -> Result<Store, Report> {
                 .exit(Exit::Locked)
                 .note(format!("process {pid}, started {since}"))
                 .help(format!(
-                    "{instead}; or stop the bridge (kill {pid}), say this again, and start it"
+                    "{instead}stop the bridge (kill {pid}), say this again, and start it"
                 )),
         )),
         Err(error) => Err(error.into()),
@@ -102,7 +103,13 @@ async fn add(config: &Config, spec: PortalSpec) -> Ended {
         });
     }
     let (silo, channel) = (&spec.silo, &spec.channel);
-    let say = format!("say `!bridge portal add {silo} {channel}` in the room");
+    let say = if config.admin.users.is_empty() {
+        String::new()
+    } else {
+        format!(
+            "invite the bridge's account into the room and say `!bridge portal add {silo} {channel}` there; or "
+        )
+    };
     let store = open(config, &say).await?;
     let now = Clock::start().now();
     let in_file = config.portals.iter().any(|portal| portal.spec() == spec);
@@ -152,28 +159,36 @@ fn is_meant(portal: &Portal, room: &str, end: Option<&(String, String)>) -> bool
 
 async fn remove(config: &Config, room: &str, end: Option<(String, String)>) -> Ended {
     values::room(room).map_err(|flaw| Report::of(usage(flaw)))?;
-    let store = open(config, "say `!bridge portal remove` in the room").await?;
+    let end = end.as_ref();
+    let is_wanted = |spec: &PortalSpec| {
+        spec.room == room
+            && end.is_none_or(|(silo, channel)| spec.silo == *silo && spec.channel == *channel)
+    };
+    // What need not be tried while the bridge runs is told at once.
+    if let Some(named) = config.portals.iter().find(|named| is_wanted(&named.spec())) {
+        return Err(in_file(config, named));
+    }
+    let peek = Store::peek(&config.store.path).await?;
+    let is_known = peek
+        .portals
+        .iter()
+        .any(|portal| is_meant(portal, room, end))
+        || peek.wanted.iter().any(is_wanted);
+    if !is_known {
+        return Err(Report::of(nothing(room, end)));
+    }
+    let store = open(config, "say `!bridge portal remove` in the room; or ").await?;
     let mut portals = store.portals().await?;
     portals.retain(|portal| is_meant(portal, room, end));
     let named = portals.iter().find_map(|portal| {
         let mut named = config.portals.iter();
         named.find(|wanted| wanted.spec() == portal.spec)
     });
-    if let Some(named) = in_file {
-        return Err(config.report(vec![
-            Fault::new("B03", "this portal stands in the configuration")
-                .exit(Exit::Usage)
-                .at(named.room_span.clone())
-                .help("remove its [[portal]] here, and start the bridge again"),
-        ]));
+    if let Some(named) = named {
+        return Err(in_file(config, named));
     }
     let mut unopened = store.wanted().await?;
-    unopened.retain(|spec| {
-        spec.room == room
-            && end
-                .as_ref()
-                .is_none_or(|(silo, channel)| spec.silo == *silo && spec.channel == *channel)
-    });
+    unopened.retain(is_wanted);
     let mut specs: Vec<PortalSpec> = portals.iter().map(|portal| portal.spec.clone()).collect();
     specs.extend(
         unopened
@@ -182,7 +197,7 @@ async fn remove(config: &Config, room: &str, end: Option<(String, String)>) -> E
             .cloned(),
     );
     match specs.as_slice() {
-        [] => return Err(Report::of(nothing(room))),
+        [] => return Err(Report::of(nothing(room, end))),
         [_] => {}
         several => return Err(Report::of(ambiguous(room, several))),
     }
@@ -206,8 +221,21 @@ async fn remove(config: &Config, room: &str, end: Option<(String, String)>) -> E
     Ok(Exit::Fine)
 }
 
-fn nothing(room: &str) -> Fault {
-    Fault::new("B03", format!("nothing is joined to {room}"))
+fn in_file(config: &Config, named: &PortalConfig) -> Report {
+    config.report(vec![
+        Fault::new("B03", "this portal stands in the configuration")
+            .exit(Exit::Usage)
+            .at(named.room_span.clone())
+            .help("remove its [[portal]] here, and start the bridge again"),
+    ])
+}
+
+fn nothing(room: &str, end: Option<&(String, String)>) -> Fault {
+    let what = match end {
+        Some((silo, channel)) => format!("no portal joins {room} to {silo} {channel}"),
+        None => format!("nothing is joined to {room}"),
+    };
+    Fault::new("B03", what)
         .exit(Exit::Usage)
         .help("footbridge portal list")
 }

@@ -1179,11 +1179,31 @@ async fn b30_a_portal_whose_room_is_closed_is_named_and_is_no_fault_of_the_other
 #[tokio::test(flavor = "multi_thread")]
 async fn b19_the_running_bridge_holds_the_store_and_a_portal_is_made_in_the_chat_instead() {
     use footbridge_store::{Store, StoreKey};
-    let desk = Desk::with(WHOLE);
+    let desk = Desk::with(&format!("{WHOLE}\n[admin]\nusers = [\"example.org\"]\n"));
     let key = StoreKey::read_or_create(&desk.path("footbridge.key")).unwrap();
     let _held = Store::open(&desk.path("data"), &key).await.unwrap();
     let add = ["portal", "add", "#made:example.org", "gitter", "org/made"];
     desk.golden("B19-portal-while-running", &add);
+    // What no stopped bridge could do either is told at once.
+    for (room, why) in [
+        ("#room:example.org", "stands in the configuration"),
+        (
+            "#none:example.org",
+            "nothing is joined to #none:example.org",
+        ),
+    ] {
+        let output = desk.run(&["portal", "remove", room]);
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(told.contains(why), "{told}");
+    }
+    // Where nobody may make a portal in a chat, nobody is sent there.
+    desk.put("config.toml", WHOLE, 0o600);
+    let told = desk.run(&add);
+    let told = String::from_utf8_lossy(&told.stderr);
+    assert!(
+        !told.contains("!bridge") && told.contains("help: stop the bridge"),
+        "{told}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
