@@ -25,7 +25,7 @@ use prometheus_client::{
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-pub use health::{Backlog, Health, Limited};
+pub use health::{Backlog, Health, Limited, place_of};
 
 use crate::serve::{self, Limits};
 

@@ -1,6 +1,6 @@
 //! What `/health/ready` answers, as `footbridge status` reads it back.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, os::unix::fs::MetadataExt, path::Path};
 
 use serde::{Deserialize, Serialize};
 
@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 pub struct Health {
     /// Whether all of it is well.
     pub ready: bool,
+    /// Which store it is: the directory's place on this machine. Who reads this compares it with its own.
+    #[serde(default)]
+    pub store_place: Option<String>,
     /// Whether the store answers.
     pub store: bool,
     /// `well`, `low` (little space: nothing is read), `full` or `busy` (nothing can be written for now).
@@ -51,6 +54,13 @@ pub struct Health {
     /// Notices that were put off since the start because there were too many of them.
     #[serde(default)]
     pub notices_withheld: u64,
+}
+
+/// Where a directory is, however it is called: `device:inode`. `None` where there is none.
+#[must_use]
+pub fn place_of(directory: &Path) -> Option<String> {
+    let facts = std::fs::metadata(directory).ok()?;
+    Some(format!("{}:{}", facts.dev(), facts.ino()))
 }
 
 /// An account that the other side wants slower.

@@ -15,7 +15,7 @@ use super::{
     readiness::{self, Known},
 };
 use crate::{
-    admin::{Backlog, Health, Limited, Vitals},
+    admin::{self, Backlog, Health, Limited, Vitals},
     budget::Pace,
     silo::FeedState,
 };
@@ -96,6 +96,7 @@ impl House {
             limited: limited.collect(),
             backlogs,
             ready: false,
+            store_place: admin::place_of(&self.config.store.path),
             store: tallies.is_some(),
             store_state: store_state.to_owned(),
             store_free_bytes: super::space::free(&self.config.store.path),

@@ -9,7 +9,13 @@ use std::{collections::HashSet, ops::Range};
 use footbridge_store::{AccountFace, Error as StoreError, PortalSpec, Store, StoreKey};
 use url::Url;
 
-use super::{Ended, args::Reach, console, exit, preflight, status};
+use super::{
+    Ended,
+    args::Reach,
+    console, exit,
+    live::{self, Live},
+    preflight,
+};
 use crate::{
     clock::Clock,
     config::{Config, Exit, Fault, fault::Weight},
@@ -231,10 +237,11 @@ async fn look_at_admin(config: &Config, findings: &mut Findings) {
     let listen = config.admin.listen;
     let found = match preflight::admin(&config.admin) {
         Ok(()) => Found::Good(format!("{listen} is free")),
-        Err(_) if status::live(listen).await.is_some() => {
-            Found::Good(format!("a running Footbridge answers on {listen}"))
-        }
-        Err(fault) => bad(fault),
+        Err(fault) => match live::live(config).await {
+            Live::Ours(_) => Found::Good(format!("a running Footbridge answers on {listen}")),
+            Live::Another => bad(exit::address_in_use(&live::another(config))),
+            Live::Nobody => bad(fault),
+        },
     };
     findings.add("admin", found);
 }

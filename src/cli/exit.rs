@@ -22,7 +22,8 @@ pub fn of_store(error: &StoreError) -> Fault {
         .exit(Exit::Locked)
         .note(format!("process {pid}, started {since}"))
         .help(format!(
-            "stop it (kill {pid}), or give this one a `[store] path` of its own"
+            "stop it (kill {pid}) and run this again; to run two bridges at once, give each a `[store] path` and an \
+             `[admin] listen` of its own"
         )),
         StoreError::WrongKey => Fault::new("B17", "cannot unlock the store: wrong key")
             .exit(Exit::Permission)

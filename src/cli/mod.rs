@@ -9,6 +9,7 @@ mod exit;
 mod hardening;
 mod import;
 mod init;
+mod live;
 mod logging;
 mod login;
 mod logout;

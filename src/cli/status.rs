@@ -1,11 +1,7 @@
 //! `footbridge status`: what became of everything, from the store; and how the feeds are, from the running
 //! bridge if there is one.
 
-use std::{
-    fmt::Write,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    time::Duration,
-};
+use std::{fmt::Write, time::Duration};
 
 use footbridge_store::{AccountFace, Hold, Millis, Origin, Peek, Portal, PortalSpec, Store, Tally};
 use serde_json::{Value, json};
@@ -14,49 +10,34 @@ use super::{
     Ended,
     args::Form,
     console,
+    live::{Live, another, live},
     refused::{refused_here, refused_nowhere},
 };
 use crate::{
     admin::Health,
-    bounded,
     clock::{Clock, in_words},
     config::{Config, Exit, PortalConfig},
-    control, http,
+    control,
     matrix::Trust,
 };
-
-/// The longest answer of an admin address.
-const LONGEST_HEALTH: usize = 1 << 20;
 
 /// Shows the status.
 pub async fn run(config: &Config, form: Form) -> Ended {
     let peek = Store::peek(&config.store.path).await?;
-    let health = live(config.admin.listen).await;
+    let found = live(config).await;
+    if let Live::Another = found {
+        console::warn(&format!(
+            "{}: give this one another `[admin] listen`",
+            another(config)
+        ));
+    }
+    let health = found.ours();
     let now = Clock::start().now();
     console::say(&match form {
         Form::Text => text(&peek, health.as_ref(), config, now),
         Form::Json => object(&peek, health.as_ref(), config, now).to_string(),
     });
     Ok(Exit::Fine)
-}
-
-/// The health of the bridge that runs with this admin address, if one does.
-pub async fn live(listen: SocketAddr) -> Option<Health> {
-    let host = match listen.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        ip => ip,
-    };
-    let url = format!(
-        "http://{}/health/ready",
-        SocketAddr::new(host, listen.port())
-    );
-    let request = http::client()
-        .ok()?
-        .get(url)
-        .timeout(Duration::from_secs(2));
-    let answer = request.send().await.ok()?;
-    bounded::json(answer, LONGEST_HEALTH).await.ok()
 }
 
 fn trust_of(config: &Config) -> &'static str {

@@ -882,6 +882,24 @@ fn b31_the_admin_address_stays_on_this_machine_and_belongs_to_nobody_else() {
     let listen = holder.local_addr().unwrap();
     let taken = format!("{WHOLE}\n[admin]\nlisten = \"{listen}\"\n");
     Desk::with(&taken).golden("B31-in-use", &["check", "--offline"]);
+    let health = r#"{"ready":true,"store":true,"store_place":"1:1","silos":{},"portals":0,"portals_running":0}"#;
+    let answer = format!(
+        "200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{health}",
+        health.len()
+    );
+    let port = answering(answer.leak());
+    let other = format!("{WHOLE}\n[admin]\nlisten = \"127.0.0.1:{port}\"\n");
+    let desk = Desk::with(&other);
+    desk.golden("B31-another", &["check", "--offline"]);
+    let status = desk.run(&["status"]);
+    let (said, told) = (
+        String::from_utf8_lossy(&status.stdout),
+        String::from_utf8_lossy(&status.stderr),
+    );
+    assert!(
+        said.contains("not running") && told.contains("another Footbridge"),
+        "{said}{told}"
+    );
 }
 
 #[test]
