@@ -28,7 +28,9 @@ pub fn run(path: &Path, foreign: &Path) -> Ended {
     }
     if let Some(token) = &carried.token {
         let base = path.parent().unwrap_or(Path::new(""));
-        init::write_new(&base.join(TOKEN_FILE), token.expose()).map_err(Report::of)?;
+        let file = base.join(TOKEN_FILE);
+        init::refuse_token(&file, "move it away").map_err(Report::of)?;
+        init::write_new(&file, token.expose()).map_err(Report::of)?;
     }
     let head = format!(
         "# Made of {} by `footbridge import`. Every option with its default and its reason: config.toml.example\n\n",

@@ -9,16 +9,20 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use dialoguer::{Confirm, Input};
+use dialoguer::Confirm;
 use ruma::OwnedUserId;
 
-use super::{Ended, args, args::Reach, check, console, login};
+use super::{
+    Ended, args,
+    args::Reach,
+    asking::{Asking, Token},
+    check, console, login,
+};
 use crate::{
     config::{
-        Config, Exit, Fault, Report, secret_file,
+        Config, Exit, Fault, Report,
         values::{self, Flaw},
     },
-    secret::Secret,
     silo::{KINDS, kind::Kind},
 };
 
@@ -33,25 +37,17 @@ struct Answers {
     channel: String,
 }
 
-/// Where the silo's token comes from.
-enum Token {
-    /// A file that is there already.
-    File(PathBuf),
-    /// Typed in: goes into a new file.
-    Typed(Secret),
-}
-
 /// Asks, writes, logs in and checks.
 pub async fn run(path: &Path, wishes: Box<args::Init>) -> Ended {
     refuse_existing(path).map_err(Report::of)?;
-    let answers = gather(&wishes)?;
-    write(path, &answers, &wishes).map_err(Report::of)?;
+    let answers = gather(path, &wishes)?;
+    let config = write(path, &answers, &wishes)?;
     console::say(&format!("Wrote {}.", path.display()));
-    let config = Config::load(path)?;
     if let Err(mut report) = login::run(&config).await {
         if let Some(fault) = report.faults.first_mut() {
             fault.notes.push(format!(
-                "{} is written and kept; `footbridge login` and `footbridge check` go on from here",
+                "{} is written and kept: correct it where it is wrong; `footbridge login` and `footbridge check` go on \
+                 from here",
                 path.display()
             ));
         }
@@ -60,11 +56,23 @@ pub async fn run(path: &Path, wishes: Box<args::Init>) -> Ended {
     let exit = check::run(&config, Reach::Network).await?;
     if exit == Exit::Fine {
         console::say(&format!(
-            "\nNow invite {} into {} and start the bridge: footbridge run",
+            "\nNow start the bridge: footbridge run; then invite {} into {}",
             answers.user, answers.room
         ));
     }
     Ok(exit)
+}
+
+/// Refuses to go on where the file of a token is that would be written.
+pub(super) fn refuse_token(file: &Path, instead: &str) -> Result<(), Fault> {
+    if file.symlink_metadata().is_ok() {
+        let mut fault = exists(file);
+        fault.help = Some(format!(
+            "remove it, if it is of an earlier attempt, or {instead}"
+        ));
+        return Err(fault);
+    }
+    Ok(())
 }
 
 /// Refuses to go on where there is a file already.
@@ -85,11 +93,19 @@ fn exists(path: &Path) -> Fault {
     .help("name another with --config, or edit this one and run `footbridge check`")
 }
 
-fn gather(wishes: &args::Init) -> Result<Answers, Report> {
+/// Where a token that is typed in goes.
+fn token_file(path: &Path, kind: &Kind) -> PathBuf {
+    let base = path.parent().unwrap_or(Path::new(""));
+    base.join(format!("{}.token", kind.word))
+}
+
+fn gather(path: &Path, wishes: &args::Init) -> Result<Answers, Report> {
     let mut asking = Asking {
         silent: wishes.yes || !console::somebody_there(),
         faults: Vec::new(),
     };
+    asking.secret("--password-file", wishes.password_file.as_deref());
+    asking.secret("--recovery-key-file", wishes.recovery_key_file.as_deref());
     let user = asking.answer(
         "user",
         wishes.user.as_deref(),
@@ -98,13 +114,7 @@ fn gather(wishes: &args::Init) -> Result<Answers, Report> {
         values::user,
     );
     let server = user.as_ref().map(|user| user.server_name().to_string());
-    let homeserver = asking.answer(
-        "homeserver",
-        wishes.homeserver.as_deref(),
-        "Its homeserver: a URL, or a server name to be looked up",
-        server.as_deref(),
-        |text| values::homeserver(text).map(|_| text.to_owned()),
-    );
+    let homeserver = asking.homeserver(wishes.homeserver.as_deref(), server.as_deref());
     let words: Vec<&str> = KINDS.iter().map(|kind| kind.word).collect();
     let kind = asking.answer(
         "silo-kind",
@@ -114,6 +124,10 @@ fn gather(wishes: &args::Init) -> Result<Answers, Report> {
         |text| kind_of(text, &words),
     );
     let known = kind.or(KINDS.first());
+    if let (Some(kind), None, false) = (kind, &wishes.silo_token_file, asking.silent) {
+        refuse_token(&token_file(path, kind), "give it with --silo-token-file")
+            .map_err(Report::of)?;
+    }
     let address = asking.address(known, wishes.silo_api.as_deref());
     let token = asking.token(known, wishes.silo_token_file.as_deref());
     let example = known.map_or("", |kind| kind.channel);
@@ -151,7 +165,7 @@ fn gather(wishes: &args::Init) -> Result<Answers, Report> {
                 room,
                 channel,
             };
-            asking.confirm(&answers).map_err(Report::of)?;
+            confirm(asking.silent, &answers).map_err(Report::of)?;
             Ok(answers)
         }
         _ => Err(Report {
@@ -168,146 +182,57 @@ fn kind_of(text: &str, words: &[&str]) -> Result<&'static Kind, Flaw> {
     }
 }
 
-/// Collects answers, from options or from a person.
-struct Asking {
-    silent: bool,
-    faults: Vec<Fault>,
-}
-
-impl Asking {
-    fn answer<T>(
-        &mut self,
-        option: &str,
-        given: Option<&str>,
-        question: &str,
-        default: Option<&str>,
-        read: impl Fn(&str) -> Result<T, Flaw>,
-    ) -> Option<T> {
-        let text = match given.or(default.filter(|_| self.silent)) {
-            Some(text) => text.to_owned(),
-            None if self.silent => {
-                self.faults.push(
-                    Fault::new("B26", format!("--{option} is missing"))
-                        .exit(Exit::Usage)
-                        .help(format!(
-                            "add --{option}, or run it on a terminal to be asked"
-                        )),
-                );
-                return None;
-            }
-            None => self.ask(question, default, &read)?,
-        };
-        match read(&text) {
-            Ok(value) => Some(value),
-            Err(flaw) => {
-                let fault = Fault::new(flaw.code, format!("--{option}: {}", flaw.what));
-                self.faults.push(fault.exit(Exit::Usage).help(flaw.help));
-                None
-            }
-        }
+/// A room that is encrypted for a reason is about to be read by somebody else: the operator says yes to that.
+fn confirm(silent: bool, answers: &Answers) -> Result<(), Fault> {
+    if silent {
+        return Ok(());
     }
-
-    fn ask<T>(
-        &mut self,
-        question: &str,
-        default: Option<&str>,
-        read: &impl Fn(&str) -> Result<T, Flaw>,
-    ) -> Option<String> {
-        let mut input =
-            Input::<String>::new()
-                .with_prompt(question)
-                .validate_with(|text: &String| {
-                    read(text)
-                        .map(drop)
-                        .map_err(|flaw| format!("{}; {}", flaw.what, flaw.help))
-                });
-        if let Some(default) = default {
-            input = input.default(default.to_owned());
-        }
-        match input.interact_text() {
-            Ok(text) => Some(text),
-            Err(error) => {
-                self.faults.push(login::unanswered(&error));
-                None
-            }
-        }
-    }
-
-    /// Where the silo is, which need not be said of those that have one public address: `None` without a complaint.
-    #[expect(
-        clippy::option_option,
-        reason = "nothing was said, and nothing need be said, are two things"
-    )]
-    fn address(&mut self, kind: Option<&Kind>, given: Option<&str>) -> Option<Option<String>> {
-        match kind.and_then(|kind| kind.address) {
-            None => Some(given.map(str::to_owned)),
-            Some((_, example)) => {
-                let question = format!("Where it is, for example {example}");
-                let read = |text: &str| {
-                    values::base_url("--silo-api", text, &["https", "http"])
-                        .map(|_| text.to_owned())
-                };
-                self.answer("silo-api", given, &question, None, read)
-                    .map(Some)
-            }
-        }
-    }
-
-    fn token(&mut self, kind: Option<&Kind>, file: Option<&Path>) -> Option<Token> {
-        let got = match file {
-            Some(path) => secret_file::read("--silo-token-file", path)
-                .map(|_readable| Token::File(path.to_owned())),
-            None if self.silent => Err(Fault::new("B26", "--silo-token-file is missing")
-                .exit(Exit::Usage)
-                .help("put the silo's token into a file of mode 0600 and name it")),
-            None => {
-                let title = kind.map_or("the silo", |kind| kind.title);
-                let question = format!("The bridge's token at {title}");
-                login::ask(&question, "--silo-token-file").map(Token::Typed)
-            }
-        };
-        match got {
-            Ok(token) => Some(token),
-            Err(fault) => {
-                self.faults.push(fault);
-                None
-            }
-        }
-    }
-
-    // A room that is encrypted for a reason is about to be read by somebody else: the operator says yes to that.
-    fn confirm(&self, answers: &Answers) -> Result<(), Fault> {
-        if self.silent {
-            return Ok(());
-        }
-        let question = format!(
-            "Everything written in {} will be readable in {} at {}. Is everyone there fine with that?",
-            answers.room, answers.channel, answers.kind.title
-        );
-        match Confirm::new().with_prompt(question).interact() {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(Fault::new(
-                "B29",
-                "without consent nothing is bridged; nothing was written",
-            )
-            .exit(Exit::Usage)
-            .help("ask the people in the room, then run it again")),
-            Err(error) => Err(login::unanswered(&error)),
-        }
+    let question = format!(
+        "Everything written in {} will be readable in {} at {}. Is everyone there fine with that?",
+        answers.room, answers.channel, answers.kind.title
+    );
+    match Confirm::new().with_prompt(question).interact() {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Fault::new(
+            "B29",
+            "without consent nothing is bridged; nothing was written",
+        )
+        .exit(Exit::Usage)
+        .help("ask the people in the room, then run it again")),
+        Err(error) => Err(login::unanswered(&error)),
     }
 }
 
-fn write(path: &Path, answers: &Answers, wishes: &args::Init) -> Result<(), Fault> {
-    let base = path.parent().unwrap_or(Path::new(""));
-    let token_file = match &answers.token {
-        Token::File(file) => absolute(file)?,
+/// Writes the file, and that of a token that was typed in. Where the configuration would not do, neither is left.
+fn write(path: &Path, answers: &Answers, wishes: &args::Init) -> Result<Config, Report> {
+    let (named, typed) = match &answers.token {
+        Token::File(file) => (Some(absolute(file).map_err(Report::of)?), None),
         Token::Typed(secret) => {
-            let name = format!("{}.token", answers.kind.word);
-            write_new(&base.join(&name), secret.expose())?;
-            name
+            let file = token_file(path, answers.kind);
+            write_new(&file, secret.expose()).map_err(Report::of)?;
+            (Some(format!("{}.token", answers.kind.word)), Some(file))
         }
+        Token::None => (None, None),
     };
-    write_new(path, &contents(answers, wishes, &token_file)?)
+    let written = contents(answers, wishes, named.as_deref())
+        .map_err(Report::of)
+        .and_then(|text| {
+            let config = Config::parse(path, text.clone().into_bytes())?;
+            write_new(path, &text).map_err(Report::of)?;
+            Ok(config)
+        });
+    written.map_err(|mut report| {
+        // It was made a moment ago, by us.
+        if let Some(file) = typed
+            && let Err(error) = std::fs::remove_file(&file)
+        {
+            tracing::warn!(error = %error, "{} is left", file.display());
+        }
+        if let Some(fault) = report.faults.first_mut() {
+            fault.notes.push("nothing was written".to_owned());
+        }
+        report
+    })
 }
 
 // Paths in the file are relative to the file, those on the command line to where we are.
@@ -327,7 +252,11 @@ fn absolute(path: &Path) -> Result<String, Fault> {
         .map_err(|_| cannot("it is not UTF-8".to_owned()))
 }
 
-fn contents(answers: &Answers, wishes: &args::Init, token_file: &str) -> Result<String, Fault> {
+fn contents(
+    answers: &Answers,
+    wishes: &args::Init,
+    token_file: Option<&str>,
+) -> Result<String, Fault> {
     let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
     let mut lines = String::from(
         "# Every option with its default and its reason: config.toml.example\n\n[matrix]\n",
@@ -350,7 +279,9 @@ fn contents(answers: &Answers, wishes: &args::Init, token_file: &str) -> Result<
     };
     add("name", answers.kind.word);
     add("kind", answers.kind.word);
-    add("token_file", token_file);
+    if let Some(file) = token_file {
+        add("token_file", file);
+    }
     let address = answers.kind.address.map_or("api", |(key, _)| key);
     let urls = [
         (address, &answers.address),

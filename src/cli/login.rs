@@ -135,12 +135,13 @@ pub fn password(config: &Config) -> Result<Secret, Fault> {
         None => ask(
             &format!("Password of {}", config.matrix.user),
             "`[matrix] password_file`",
+            true,
         ),
     }
 }
 
-/// Asks for a secret on the terminal. `otherwise` names the other way to give it.
-pub fn ask(prompt: &str, otherwise: &str) -> Result<Secret, Fault> {
+/// Asks for a secret on the terminal. `otherwise` names the other way to give it; where it is not `needed`, it may be empty.
+pub fn ask(prompt: &str, otherwise: &str, needed: bool) -> Result<Secret, Fault> {
     if !console::somebody_there() {
         return Err(Fault::new(
             "B18",
@@ -153,6 +154,7 @@ pub fn ask(prompt: &str, otherwise: &str) -> Result<Secret, Fault> {
     }
     dialoguer::Password::new()
         .with_prompt(prompt)
+        .allow_empty_password(!needed)
         .interact()
         .map(Secret::new)
         .map_err(|error| unanswered(&error))

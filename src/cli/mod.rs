@@ -1,6 +1,7 @@
 //! The command line: what was asked, in which words the answer is given, and how the program ends.
 
 mod args;
+mod asking;
 mod check;
 mod console;
 mod device;

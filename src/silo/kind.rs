@@ -14,6 +14,8 @@ pub struct Kind {
     pub address: Option<(&'static str, &'static str)>,
     /// How a channel is written there, by an example.
     pub channel: &'static str,
+    /// Whether it lets nobody in without a token.
+    pub needs_token: bool,
     /// One line for each [`What`], in that order.
     pub abilities: &'static [Ability],
 }
@@ -248,6 +250,7 @@ mod tests {
             title: "X",
             address: None,
             channel: "x",
+            needs_token: true,
             abilities: &[
                 Ability {
                     what: What::Text,

@@ -965,6 +965,71 @@ fn import_writes_over_nothing_and_nothing_useless() {
     );
     desk.golden("B05-import", &["import", "matterbridge.toml"]);
     desk.golden("B06-import", &["import", "absent.toml"]);
+    // What an earlier attempt left.
+    desk.put("matterbridge.token", CANARY, 0o600);
+    let both_ways = one_way.replace("gateway.in]", "gateway.inout]");
+    desk.put("matterbridge.toml", format!("{token}{both_ways}"), 0o600);
+    let told = desk.run(&["import", "matterbridge.toml"]);
+    let told = String::from_utf8_lossy(&told.stderr);
+    assert!(
+        told.contains("error[B15]: matterbridge.token exists already"),
+        "{told}"
+    );
+    assert!(
+        told.contains("remove it, if it is of an earlier attempt"),
+        "{told}"
+    );
+}
+
+/// Runs `init` with these options and those that every run needs. Answers what it said of faults.
+fn init(desk: &Desk, options: &str) -> String {
+    let typed = format!(
+        "init --yes --user @bridge:example.org --homeserver http://127.0.0.1:{} --room #room:example.org {options}",
+        closed_port()
+    );
+    let output = desk.run(&typed.split(' ').collect::<Vec<_>>());
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn init_writes_nothing_that_would_not_do_and_tells_all_of_it_at_once() {
+    let desk = Desk::new();
+    let mattermost =
+        "--silo-kind mattermost --silo-token-file gitter.token --silo-api https://chat.example.org";
+    for (options, told) in [
+        (format!("{mattermost}/api/v4 --channel a/b"), "api/v4"),
+        (
+            format!("{mattermost} --channel a/b --password-file absent.txt"),
+            "absent.txt, named by `--password-file`, does not exist",
+        ),
+        (
+            format!("{mattermost} --channel a/b --recovery-key-file absent.txt"),
+            "absent.txt, named by `--recovery-key-file`, does not exist",
+        ),
+    ] {
+        let faults = init(&desk, &options);
+        assert!(faults.contains(told), "{options}: {faults}");
+        assert!(!desk.path("config.toml").exists(), "{options}: {faults}");
+    }
+    desk.put("open.txt", CANARY, 0o644);
+    desk.put("open.token", CANARY, 0o644);
+    let open = "--password-file open.txt --silo-token-file open.token --channel org/room";
+    let faults = init(&desk, open);
+    for file in ["open.txt has mode 0644", "open.token has mode 0644"] {
+        assert!(faults.contains(file), "{faults}");
+    }
+}
+
+#[test]
+fn init_asks_for_no_token_where_the_silo_may_have_none() {
+    let desk = Desk::new();
+    let options = "--silo-kind matterbridge --silo-api http://127.0.0.1:4242 --channel gateway1";
+    desk.put("password.txt", CANARY, 0o600);
+    let faults = init(&desk, &format!("{options} --password-file password.txt"));
+    assert!(faults.contains("error[B13]"), "{faults}");
+    assert!(faults.contains("correct it where it is wrong"), "{faults}");
+    let written = fs::read_to_string(desk.path("config.toml")).unwrap();
+    assert!(!written.contains("token"), "{written}");
 }
 
 #[test]

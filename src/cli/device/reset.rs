@@ -33,6 +33,7 @@ pub async fn run(config: &Config) -> Ended {
         let asked = login::ask(
             "Recovery key of the account",
             "`[matrix] recovery_key_file`",
+            true,
         );
         recovery_key = Some(asked.map_err(Report::of)?);
     }

@@ -12,6 +12,7 @@ pub const KIND: Kind = Kind {
     title: "Gitter",
     address: None,
     channel: "org/room",
+    needs_token: true,
     abilities: &[
         Ability {
             what: What::Text,

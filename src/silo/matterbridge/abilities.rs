@@ -12,6 +12,7 @@ pub const KIND: Kind = Kind {
     title: "Matterbridge",
     address: Some(("api", "http://127.0.0.1:4242")),
     channel: "gateway1",
+    needs_token: false,
     abilities: &[
         Ability {
             what: What::Text,

@@ -12,6 +12,7 @@ pub const KIND: Kind = Kind {
     title: "Mattermost",
     address: Some(("url", "https://chat.example.org")),
     channel: "team/channel",
+    needs_token: true,
     abilities: &[
         Ability {
             what: What::Text,
