@@ -13,6 +13,11 @@ const SILO: &str = "matterbridge";
 const ACCOUNT: &str = "api.footbridge";
 /// Where its API listens then.
 const BIND: &str = "127.0.0.1:4242";
+/// How it names people then: `[account] RemoteNickFormat`, or that of `[general]`.
+const NICK: &str = "{NICK}";
+/// Its own limit for files, and ours, in bytes.
+const SMALL_FILES: i64 = 1_000_000;
+const BIG_FILES: i64 = 52_428_800;
 /// A buffer smaller than this loses what is said in a short outage.
 const ENOUGH: i64 = 100;
 
@@ -20,6 +25,8 @@ const ENOUGH: i64 = 100;
 pub struct Found {
     accounts: Vec<Account>,
     gateways: Vec<Gateway>,
+    /// What holds for all accounts that do not say otherwise.
+    general: Table,
     /// What is there and has no counterpart.
     others: Vec<String>,
 }
@@ -72,6 +79,7 @@ pub fn read(text: &str) -> Result<Found, String> {
     let mut found = Found {
         accounts: Vec::new(),
         gateways: Vec::new(),
+        general: Table::new(),
         others: Vec::new(),
     };
     for (key, value) in &root {
@@ -79,7 +87,9 @@ pub fn read(text: &str) -> Result<Found, String> {
             kind @ ("matrix" | "api") => found.accounts.extend(accounts(kind, value)),
             "gateway" => found.gateways.extend(tables(value).map(gateway)),
             "samechannelgateway" => found.gateways.extend(tables(value).map(same_channels)),
-            "general" => {}
+            "general" => found
+                .general
+                .extend(value.as_table().cloned().unwrap_or_default()),
             other => found.others.push(other.to_owned()),
         }
     }
@@ -287,6 +297,18 @@ impl Carried {
                     "[{name}] Buffer=1000: what does not fit in is lost while the bridge is away"
                 ));
             }
+            let format = key(keys, "RemoteNickFormat").or(key(&found.general, "RemoteNickFormat"));
+            if format.and_then(Value::as_str) != Some(NICK) {
+                self.changes.push(format!(
+                    "[{name}] RemoteNickFormat=\"{NICK}\": the room shows people by what Matterbridge makes of it"
+                ));
+            }
+        }
+        let most = key(&found.general, "MediaDownloadSize").and_then(Value::as_integer);
+        if most.unwrap_or_default() <= SMALL_FILES {
+            self.changes.push(format!(
+                "[general] MediaDownloadSize={BIG_FILES}: larger files than it says, or than 1 MB, do not cross"
+            ));
         }
         name
     }
@@ -502,6 +524,22 @@ channel = "my gateway: #four"
                 && !changes.contains("hush")
                 && !carried.file.contains("hush")
         );
+    }
+
+    #[test]
+    fn an_api_account_that_names_people_in_another_way_or_takes_small_files_is_told_of() {
+        let told = |general: &str, own: &str| {
+            let text = FILE.replace("Token=\"hush\"\n[[", &format!("Token=\"hush\"\n{own}\n[["));
+            let changes = carried(&format!("[general]\n{general}\n{text}")).changes;
+            ["RemoteNickFormat", "MediaDownloadSize"]
+                .map(|what| changes.iter().any(|change| change.contains(what)))
+        };
+        assert_eq!(told("", ""), [true, true]);
+        let general = "remotenickformat=\"[{PROTOCOL}] @{NICK} \"\nMediaDownloadSize=1000000";
+        assert_eq!(told(general, ""), [true, true]);
+        assert_eq!(told(general, "RemoteNickFormat=\"{NICK}\""), [false, true]);
+        let general = "RemoteNickFormat=\"{NICK}\"\nMediaDownloadSize=52428800";
+        assert_eq!(told(general, ""), [false, false]);
     }
 
     #[test]
