@@ -96,10 +96,10 @@ pub async fn run(config: &Config, reach: Reach) -> Ended {
 
 fn configuration(config: &Config) -> Found {
     let text = format!(
-        "{}: {} silos, {} portals",
+        "{}: {}, {}",
         config.source.path(),
-        config.silos.len(),
-        config.portals.len()
+        counted(config.silos.len(), "silo"),
+        counted(config.portals.len(), "portal")
     );
     if config.portals.is_empty() {
         return Found::Doubtful(format!(
@@ -107,6 +107,10 @@ fn configuration(config: &Config) -> Found {
         ));
     }
     Found::Good(text)
+}
+
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// Both ends of a portal, and where they stand in the configuration if they do.

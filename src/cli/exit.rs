@@ -159,7 +159,7 @@ pub fn another_account(store: &str, configured: &str) -> Fault {
 pub fn of_silo(silo: Option<&str>, error: &SiloError) -> Fault {
     let silo = silo.map_or_else(|| "a silo".to_owned(), |name| format!("silo `{name}`"));
     match error {
-        SiloError::SignedOut(reason) => Fault::new("B14", format!("{silo} refuses our token: {reason}"))
+        SiloError::SignedOut(reason) => Fault::new("B14", format!("{silo} cannot be used: {reason}"))
             .exit(Exit::Permission)
             .help("get a new token from the silo and put it into the token file"),
         SiloError::NoChannel(reason) => Fault::new("B14", format!("{silo} has no such channel for us: {reason}"))

@@ -120,7 +120,7 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Fault {
             Fault::new("B07", format!("{shown} may not be read"))
                 .exit(Exit::Permission)
                 .note(found)
-                .help(format!("give the file to the user that runs footbridge, with mode 0600: chmod 600 {shown}"))
+                .help(secret_file::to_be_given(path))
         }
         _ => Fault::new("B07", format!("{shown} cannot be read: {error}"))
             .exit(Exit::Io)

@@ -110,6 +110,19 @@ pub fn own_user() -> Option<u32> {
         .map(|facts| facts.uid())
 }
 
+/// How a file that may not be read comes to whoever runs us.
+#[must_use]
+pub fn to_be_given(path: &Path) -> String {
+    let shown = path.display();
+    let owner = std::fs::metadata(path).ok().map(|facts| facts.uid());
+    let how = if owner.is_some_and(|owner| own_user().is_some_and(|own| own != owner)) {
+        format!("chown USER {shown}, then chmod 600 {shown}")
+    } else {
+        format!("chmod 600 {shown}")
+    };
+    format!("give the file to the user that runs footbridge, with mode 0600: {how}")
+}
+
 fn unreadable(name: &str, path: &Path, error: &std::io::Error) -> Fault {
     let shown = path.display();
     match error.kind() {
@@ -125,9 +138,7 @@ fn unreadable(name: &str, path: &Path, error: &std::io::Error) -> Fault {
             format!("{shown}, named by `{name}`, may not be read"),
         )
         .exit(Exit::Permission)
-        .help(format!(
-            "give the file to the user that runs footbridge, with mode 0600: chmod 600 {shown}"
-        )),
+        .help(to_be_given(path)),
         _ => Fault::new(
             "B10",
             format!("{shown}, named by `{name}`, cannot be read: {error}"),

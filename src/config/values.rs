@@ -277,11 +277,11 @@ pub fn line(name: &str, text: &str) -> Result<String, Flaw> {
     Ok(text.to_owned())
 }
 
-/// The word that was probably meant: at most two edits away, and not a wholly different one.
+/// The word that was probably meant: at most two edits away, and more of it alike than not.
 pub fn nearest<'a>(text: &str, words: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     words
         .map(|word| (strsim::damerau_levenshtein(text, word), word))
-        .filter(|(edits, word)| *edits <= 2 && *edits < word.chars().count())
+        .filter(|(edits, word)| *edits <= 2 && *edits * 2 < word.chars().count())
         .min_by_key(|(edits, _)| *edits)
         .map(|(_, word)| word)
 }

@@ -146,7 +146,7 @@ pub(super) async fn password_session(
         .await
         .map_err(|error| match Fault::from(&error) {
             Fault::Forbidden(_) => {
-                MatrixError::Refused("the homeserver refuses this user name and password".into())
+                MatrixError::Refused("it does not accept this user name and password".into())
             }
             Fault::SignedOut(reason) | Fault::Wrong(reason) => MatrixError::Refused(reason),
             fault => fault.into_matrix_error("log in"),

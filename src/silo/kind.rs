@@ -190,7 +190,7 @@ impl Kind {
             };
             let told = named(|crossing| matches!(crossing, Crossing::Told(_)));
             let not = named(|crossing| matches!(crossing, Crossing::No(_)));
-            format!("To the {to}, in other words: {told}; not at all: {not}.")
+            format!("To the {to}, as words only: {told}; not at all: {not}.")
         };
         let there = line("channel", |row| row.to_channel);
         format!("{there}\n{}", line("room", |row| row.to_room))
@@ -271,8 +271,8 @@ mod tests {
         };
         assert_eq!(
             kind.limits(),
-            "To the channel, in other words: edits, files; not at all: nothing.\n\
-             To the room, in other words: nothing; not at all: edits."
+            "To the channel, as words only: edits, files; not at all: nothing.\n\
+             To the room, as words only: nothing; not at all: edits."
         );
     }
 
