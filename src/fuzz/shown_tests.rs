@@ -81,15 +81,12 @@ fn faces(text: &str) -> String {
             let behind = lower.strip_prefix(**face);
             stands_within && behind.is_some_and(|behind| !behind.starts_with(letter))
         });
-        match face {
-            Some(face) => {
-                out.push(EMOJI);
-                rest = &rest[face.len()..];
-            }
-            None => {
-                out.push(c);
-                rest = &rest[c.len_utf8()..];
-            }
+        if let Some(face) = face {
+            out.push(EMOJI);
+            rest = &rest[face.len()..];
+        } else {
+            out.push(c);
+            rest = &rest[c.len_utf8()..];
         }
     }
     out.replace(NAME, ":")

@@ -303,7 +303,7 @@ mod tests {
         ] {
             assert_eq!(bare(markup), shown);
         }
-        let all: String = KINDS.iter().map(|kind| kind.lines()).collect();
+        let all: String = KINDS.iter().map(Kind::lines).collect();
         let said = all.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(said.contains("a line that begins with *"), "{said}");
         assert!(said.contains("*stars*"), "{said}");
