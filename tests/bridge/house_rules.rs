@@ -219,7 +219,7 @@ fn no_file_outgrows_its_room() {
                 .lines()
                 .count();
             let file = relative(&path);
-            if lines > 400 && !file.ends_with("_tests.rs") {
+            if lines > 450 && !file.ends_with("_tests.rs") {
                 wrong.push(format!("{file}: {lines} lines"));
             }
             if !text.starts_with("//!") {
