@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use footbridge_core::{clock::Clock, secret::Secret};
 use footbridge_store::{AccountFace, Secret as Sealed, Store, StoreKey};
 use matrix_sdk::{
     Client, authentication::matrix::MatrixSession, ruma::api::client::session::get_login_types,
@@ -18,7 +19,6 @@ use super::{
     files, lease, retire,
     session::{self, Life, SessionState},
 };
-use crate::{clock::Clock, secret::Secret};
 
 /// What a login needs.
 pub struct Login<'a> {

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use footbridge_core::inbox::Inbox;
 use footbridge_store::{Accepted, Batch, Flag, Place, RemoteId};
 use matrix_sdk::{Room, deserialized_responses::TimelineEvent, ruma::OwnedRoomId};
 use tokio::time::Instant;
@@ -24,7 +25,6 @@ use super::{
     rooms::{Followed, Mark},
     walk::{Envelope, Names, Walked},
 };
-use crate::inbox::Inbox;
 
 /// So many events are compared.
 const NEWEST: u16 = 100;

@@ -7,11 +7,11 @@ use std::{
     sync::{Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
+use footbridge_core::clock::Clock;
 use footbridge_store::{Error, Store};
 use tracing::warn;
 
 use super::verdict::Pin;
-use crate::clock::Clock;
 
 /// How many other identities of one user are remembered here, so that each is written down once.
 const MOST_OTHERS: usize = 8;

@@ -1,5 +1,6 @@
 //! Other words below a file of ours: the event is read back, and the whole of it sent anew as its new form.
 
+use footbridge_core::outlet::{Content, Done, SendError};
 use footbridge_store::{Copy, Place, RemoteId};
 use matrix_sdk::{Room, ruma::OwnedTransactionId};
 
@@ -11,7 +12,6 @@ use super::{
     },
     read_back::ReadBack,
 };
-use crate::outlet::{Content, Done, SendError};
 
 impl Matrix {
     /// Changes what stands below a file. Where the file's event cannot be read any more, the words have to be said anew.

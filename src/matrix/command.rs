@@ -1,6 +1,7 @@
 //! What is asked of the bridge in a room: a line that begins with `!bridge`, or the reaction 🔁 on something that
 //! failed.
 
+use footbridge_core::message::{Command, Sender};
 use footbridge_store::{Payload, Place};
 use matrix_sdk::{Room, ruma::UserId};
 use tracing::warn;
@@ -9,7 +10,6 @@ use super::{
     Matrix,
     convert::{Incoming, Request},
 };
-use crate::message::{Command, Sender};
 
 impl Matrix {
     /// What this event asks of the bridge, if it asks anything. `in_clear` says that it was not encrypted

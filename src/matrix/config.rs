@@ -23,6 +23,8 @@ pub struct MatrixConfig {
     pub admins: Vec<ruma::OwnedUserId>,
     /// Whose invites are accepted: user ids and servers (`[admin] users`), or nobody's.
     pub hosts: Vec<String>,
+    /// What the bridge says in a room that it has just entered by the invite of one of them.
+    pub greeting: String,
     /// What of `[delivery]` is for this side.
     pub patience: Patience,
 }

@@ -10,11 +10,11 @@ pub mod shared;
 mod summary;
 mod write;
 
+use footbridge_core::message::Message;
 use footbridge_store::{Millis, RemoteId};
 use serde_json::Value;
 
-use crate::message::Message;
-pub use crate::text::html_from_body;
+pub use footbridge_core::text::html_from_body;
 pub use profile::{picture_in, renamed};
 pub use read::{is_state, message_from_event};
 pub use request::Request;

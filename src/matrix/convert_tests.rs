@@ -1,16 +1,16 @@
 //! What Matrix events become, and what messages become as Matrix events.
 
-use footbridge_store::{Copy, Place};
-use proptest::prelude::*;
-use serde_json::json;
-
-use super::*;
-use crate::{
+use footbridge_core::{
     file::File,
     message::{Action, Sender, Style},
     outlet::{Outgoing, Plan, Step},
     text::{Block, Body, Inline},
 };
+use footbridge_store::{Copy, Place};
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
 
 fn read(event_type: &str, content: Value) -> Read {
     message_from_event(&Incoming {

@@ -410,7 +410,7 @@ mod tests {
     use vodozemac::olm::{OlmMessage, SessionConfig};
 
     use super::*;
-    use crate::matrix::olm;
+    use crate::olm;
     use std::time::Duration;
     use tokio::time::timeout;
 

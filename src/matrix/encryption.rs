@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::anyhow;
+use footbridge_core::secret::Secret;
 use footbridge_store::Secret as Sealed;
 use matrix_sdk::{
     Client,
@@ -15,7 +16,6 @@ use matrix_sdk::{
 use tracing::info;
 
 use super::{MatrixError, account::Login, client, fault::Fault};
-use crate::secret::Secret;
 
 /// Signs our device with the account's identity, which is made when there is none. Answers the recovery key if
 /// this made one. Can be called again after any interruption.

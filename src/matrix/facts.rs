@@ -1,5 +1,9 @@
 //! What stands at the head of a room: name, topic and picture. All of it is state, which Matrix never encrypts.
 
+use footbridge_core::{
+    facts::{Fact, Facts},
+    picture::Picture,
+};
 use footbridge_store::Place;
 use matrix_sdk::ruma::{RoomId, events::StateEventType};
 use serde_json::{Value, json};
@@ -8,10 +12,6 @@ use super::{
     Boxed, Matrix, MatrixError,
     fault::Fault,
     rights::{Form, room_id},
-};
-use crate::{
-    facts::{Fact, Facts},
-    picture::Picture,
 };
 
 /// Which event says it, and under which key of its content.

@@ -3,6 +3,10 @@
 use std::time::Duration;
 
 use anyhow::anyhow;
+use footbridge_core::{
+    causes,
+    outlet::{Outcome, SendError},
+};
 use matrix_sdk::{
     HttpError, RefreshTokenError,
     ruma::api::error::{ErrorKind, RetryAfter},
@@ -11,10 +15,6 @@ use matrix_sdk::{
 use tracing::debug;
 
 use super::MatrixError;
-use crate::{
-    causes,
-    outlet::{Outcome, SendError},
-};
 
 /// How long to wait where we are not, or not yet, in the room.
 const NOT_JOINED: Duration = Duration::from_secs(5);
@@ -347,7 +347,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_server_that_is_not_there_was_sent_nothing() {
-        let http = crate::http::client().unwrap();
+        let http = footbridge_core::http::client().unwrap();
         // Port 9 of the loopback: nobody listens there.
         let error = http.get("http://127.0.0.1:9/").send().await.unwrap_err();
         assert_eq!(word(&HttpError::Reqwest(error)), "NotDone None");

@@ -1,9 +1,9 @@
 //! What a walk has found: an arrival with what must be written down beside it, in the same transaction.
 
+use footbridge_core::origin::Origins;
 use footbridge_store::{Arrival, Batch, Opened, Place, RemoteId, Rival, Shown, Suspect};
 
 use super::{Matrix, walk::Envelope};
-use crate::origin::Origins;
 
 /// An arrival and what belongs to it.
 #[derive(Debug)]

@@ -6,6 +6,7 @@
 
 use std::collections::HashSet;
 
+use footbridge_core::{crash, inbox::Inbox};
 use footbridge_store::{Batch, Gap, RemoteId};
 use matrix_sdk::{Room, deserialized_responses::TimelineEvent};
 use tokio_util::sync::CancellationToken;
@@ -18,7 +19,6 @@ use super::{
     pages::{Bounds, Pages},
     walk::{Names, Walked},
 };
-use crate::{crash, inbox::Inbox};
 
 /// So many of them are journalled at once, and the gap is that much shorter: a process that dies again and again gets
 /// on all the same.

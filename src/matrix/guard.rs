@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use footbridge_core::outlet::{Outcome, SendError};
 use footbridge_store::Place;
 use matrix_sdk::{
     Room,
@@ -16,7 +17,6 @@ use super::{
     fault::{Fault, retry},
     send::not_sent,
 };
-use crate::outlet::{Outcome, SendError};
 
 /// How long a lane waits whose room would not be encrypted although it was.
 const DOWNGRADED: Duration = Duration::from_mins(1);

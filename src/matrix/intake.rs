@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use footbridge_core::inbox::Inbox;
 use footbridge_store::{Batch, Flag, Gap, Place, RemoteId, Tombstone};
 use matrix_sdk::{
     deserialized_responses::{TimelineEvent, TimelineEventKind},
@@ -19,7 +20,6 @@ use super::{
     rotation::may_have_left,
     walk::{Envelope, Names, Walked},
 };
-use crate::inbox::Inbox;
 
 /// Writes an answer down: messages, marks, gaps, flags and our place in the stream, all or nothing.
 pub(super) async fn answer(

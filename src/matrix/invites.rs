@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use footbridge_core::{inbox::Inbox, message::Message, people::is_listed};
 use footbridge_store::{Batch, Place};
 use matrix_sdk::{
     Client,
@@ -22,11 +23,6 @@ use super::{
     fault::Fault,
     mark_cursor,
     rooms::{Followed, JOIN, Mark, resolve},
-};
-use crate::{
-    control::{greeting, is_listed},
-    inbox::Inbox,
-    message::Message,
 };
 
 /// Why an invite is turned down.
@@ -302,7 +298,7 @@ async fn mark_entry(followed: &mut Followed, inbox: &Inbox) -> Result<(), Matrix
 /// Makes a room one that is followed: the next listener enters it, and the bridge answers there.
 async fn receive(matrix: &Matrix, room: &RoomId, inbox: &Inbox) -> Result<(), MatrixError> {
     let now = matrix.clock.now();
-    let greeting = Message::notice(&greeting(), now).to_bytes().ok();
+    let greeting = Message::notice(&matrix.greeting, now).to_bytes().ok();
     let place = Place::room(room.as_str());
     matrix.store.open_desk(&place, greeting, now).await?;
     inbox.bells().portals_changed();

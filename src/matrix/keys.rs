@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use footbridge_core::inbox::Inbox;
 use footbridge_store::{Accepted, Batch, Opened, Payload, Waiting};
 use futures_util::{
     StreamExt,
@@ -23,7 +24,6 @@ use super::{
     verdict::{Hold, UNTRUSTED},
     walk::{Envelope, Names, Reading, Waits, ready},
 };
-use crate::inbox::Inbox;
 
 /// How long the sender's device may take to become known as signed. News of devices come by other ways than
 /// messages and may come after them.

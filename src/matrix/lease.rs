@@ -12,6 +12,7 @@
 
 use std::{os::unix::fs::MetadataExt, path::Path, time::Duration};
 
+use footbridge_core::{backoff::Backoff, clock::Clock, crash};
 use footbridge_store::{Millis, Store, StoreKey};
 use matrix_sdk::{
     Client,
@@ -26,7 +27,6 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::{Matrix, MatrixError, fault::Fault};
-use crate::{backoff::Backoff, clock::Clock, crash};
 
 /// The record's type begins so; the device follows.
 pub(super) const TYPE: &str = "org.footbridge.lease";

@@ -7,12 +7,12 @@ use std::{
     time::Duration,
 };
 
+use footbridge_core::{message::Sender, names, outlet::Content};
 use footbridge_store::Place;
 use matrix_sdk::{Room, RoomMemberships};
 use tokio::time::Instant;
 
 use super::{Matrix, convert::renamed};
-use crate::{message::Sender, names, outlet::Content};
 
 /// How long the names of a room's members are good for.
 const GOOD_FOR: Duration = Duration::from_mins(5);

@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::anyhow;
+use footbridge_core::{backoff::Backoff, crash, inbox::Inbox};
 use footbridge_store::Place;
 use futures_util::{
     StreamExt,
@@ -35,7 +36,6 @@ use super::{
     keys::Woken,
     rooms::{Followed, Mark, followed, joined_to_channels, mark_entered},
 };
-use crate::{backoff::Backoff, crash, inbox::Inbox};
 
 /// How long the server may hold a sync open.
 const LONG_POLL: Duration = Duration::from_secs(30);

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use footbridge_core::outlet::{Done, Outcome, SendError, Step};
 use footbridge_store::{Copy, Flag, Millis, Place, RemoteId};
 use matrix_sdk::{
     Room,
@@ -18,7 +19,6 @@ use super::{
     Matrix, convert::shared, fault::Fault, fault::retry, revise::rewritten, send::not_sent,
     walk::Envelope,
 };
-use crate::outlet::{Done, Outcome, SendError, Step};
 
 /// Under this key the content of each event we send holds its transaction id. Encrypted rooms encrypt it with the
 /// rest; the homeserver knows it anyway.

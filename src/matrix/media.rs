@@ -4,6 +4,13 @@
 use std::time::Duration;
 
 use anyhow::anyhow;
+use footbridge_core::{
+    bounded::{self, Unread},
+    file::File,
+    outlet::{Done, Outcome, SendError, Step, without_files},
+    picture::Picture,
+    spool::{Spool, Spooled},
+};
 use footbridge_store::{Copy, Place};
 use matrix_sdk::{Room, ruma::OwnedTransactionId};
 use reqwest::{Body, Method, Response, header};
@@ -17,13 +24,6 @@ use super::{
         self,
         files::{self, Source},
     },
-};
-use crate::{
-    bounded::{self, Unread},
-    file::File,
-    outlet::{Done, Outcome, SendError, Step, without_files},
-    picture::Picture,
-    spool::{Spool, Spooled},
 };
 
 /// How long a file may be under way.

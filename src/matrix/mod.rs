@@ -74,6 +74,7 @@ use std::{
     time::Duration,
 };
 
+use footbridge_core::{clock::Clock, inbox::Inbox, origin::Origins};
 use footbridge_store::{Batch, Flag, Millis, Place, Store, StoreKey};
 use matrix_sdk::{
     Client, Room,
@@ -93,7 +94,6 @@ pub use self::{
     rights::{NextRoom, Rights},
     trust::Approved,
 };
-use crate::{clock::Clock, inbox::Inbox, origin::Origins};
 
 /// The longest that the answer to a sync may take. Until then its absence says nothing.
 pub const LONGEST_SYNC: Duration = listen::LONGEST;
@@ -118,6 +118,7 @@ pub struct Matrix {
     trust: Trust,
     key_wait: Duration,
     hosts: Vec<String>,
+    greeting: String,
     /// Rooms that portals name which are not open yet.
     awaited: Mutex<Vec<String>>,
     /// Rooms of portals that we are known not to be in.
@@ -216,6 +217,7 @@ impl Matrix {
                 key_wait: config.key_wait,
                 verify: verify::Verifications::with(config.admins, config.patience.verification),
                 hosts: config.hosts,
+                greeting: config.greeting,
                 awaited: Mutex::default(),
                 outside: Mutex::default(),
                 patience: config.patience,

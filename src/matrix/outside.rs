@@ -3,6 +3,7 @@
 
 use std::{collections::HashMap, sync::PoisonError};
 
+use footbridge_core::{inbox::Inbox, outlet::SendError};
 use footbridge_store::{LaneId, Origin, Place, Side};
 use matrix_sdk::{
     Room, RoomState,
@@ -10,7 +11,6 @@ use matrix_sdk::{
 };
 
 use super::{Matrix, MatrixError, fault::Fault, rooms::Followed};
-use crate::{inbox::Inbox, outlet::SendError};
 
 impl Matrix {
     /// Whether this is the room of a portal that we are known not to be in.

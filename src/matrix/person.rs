@@ -87,7 +87,7 @@ impl Person {
                     Identity::None => Trust::AnyDevice,
                     Identity::New | Identity::Recovered(_) => Trust::CrossSigned,
                 },
-                http: crate::http::client()?,
+                http: footbridge_core::http::client()?,
             })
             .await?;
             client

@@ -6,17 +6,17 @@ use std::{
     time::Duration,
 };
 
+use footbridge_core::{
+    message::Sender,
+    outlet::{Content, Outcome, SendError},
+    picture::Picture,
+};
 use footbridge_store::Place;
 use matrix_sdk::Room;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{Matrix, convert::picture_in, fault::retry};
-use crate::{
-    message::Sender,
-    outlet::{Content, Outcome, SendError},
-    picture::Picture,
-};
 
 /// A person's picture is asked for this often at most, whatever became of it.
 const AGAIN: Duration = Duration::from_mins(10);

@@ -1,5 +1,6 @@
 //! Reactions of our own. Matrix never encrypts them, so into an encrypted room they go only where the portal says so.
 
+use footbridge_core::outlet::{Done, Outcome, SendError};
 use footbridge_store::{Copy, Place, RemoteId};
 use matrix_sdk::{
     Room,
@@ -13,7 +14,6 @@ use super::{
     lookup,
     send::put,
 };
-use crate::outlet::{Done, Outcome, SendError};
 
 /// How to react.
 #[derive(Clone, Copy)]

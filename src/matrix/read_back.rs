@@ -2,6 +2,7 @@
 //! So it is believed only where a keyed digest says that we sent it, and that it is the newest that we sent. Where none was
 //! kept, an encrypted room must show what this device has encrypted.
 
+use footbridge_core::outlet::{Outcome, SendError};
 use footbridge_store::{Place, RemoteId};
 use matrix_sdk::{
     Room,
@@ -21,7 +22,6 @@ use super::{
     fault::{Fault, retry},
     send::not_sent,
 };
-use crate::outlet::{Outcome, SendError};
 
 /// What an event of ours that was read back turns out to be.
 pub(super) enum ReadBack {

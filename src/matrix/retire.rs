@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use footbridge_core::crash;
 use footbridge_store::{Account, FormerSend, Millis, Place, RemoteId, Store};
 use matrix_sdk::{
     Client, SqliteCryptoStore,
@@ -32,7 +33,6 @@ use super::{
     lookup,
     session::{self, SessionState},
 };
-use crate::crash;
 
 /// The homeserver's clock may differ from ours by so much.
 const SKEW: Duration = Duration::from_hours(1);

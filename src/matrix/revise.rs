@@ -1,6 +1,7 @@
 //! Events of ours that carry several messages: one of these is changed or taken out by reading the event back, because no
 //! text stays on our disk.
 
+use footbridge_core::outlet::{Done, Part, SendError};
 use footbridge_store::{Copy, Place, RemoteId};
 use matrix_sdk::{Room, ruma::OwnedTransactionId};
 
@@ -10,7 +11,6 @@ use super::{
     read_back::ReadBack,
     send::redact,
 };
-use crate::outlet::{Done, Part, SendError};
 
 impl Matrix {
     /// Rewrites an event that carries several messages: reads it back, puts the one part in its place, and sends

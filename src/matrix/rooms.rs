@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use footbridge_core::{backoff::Backoff, inbox::Inbox};
 use footbridge_store::{Batch, Gap, Origin, Place, RemoteId, Store};
 use matrix_sdk::{
     Client,
@@ -19,7 +20,6 @@ use super::{
     pages::{PAGE, page_of},
     walk::Names,
 };
-use crate::{backoff::Backoff, inbox::Inbox};
 
 /// The mark of a room whose every event after our own entry is wanted.
 pub(super) const JOIN: &str = "join";

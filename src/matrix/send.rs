@@ -8,6 +8,14 @@ use std::{
 };
 
 use async_trait::async_trait;
+use footbridge_core::{
+    file::File,
+    message::Sender,
+    outlet::{self, Done, Outcome, Outgoing, Outlet, Plan, SendError, Step, TextBefore},
+    picture::Picture,
+    reactions::{self, Reacted},
+    spool::{Spool, Spooled},
+};
 use footbridge_store::{Copy, Millis, Place, RemoteId};
 use matrix_sdk::{
     Room, RoomState,
@@ -26,14 +34,6 @@ use super::{
     encrypted::Sent,
     fault::{Fault, retry},
     lookup, react,
-};
-use crate::{
-    file::File,
-    message::Sender,
-    outlet::{self, Done, Outcome, Outgoing, Outlet, Plan, SendError, Step, TextBefore},
-    picture::Picture,
-    reactions::{self, Reacted},
-    spool::{Spool, Spooled},
 };
 
 /// Into each room one event at a time. Two lanes at once could both find the room key good for one more message;

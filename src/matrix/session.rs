@@ -15,6 +15,7 @@ mod keep;
 
 use std::time::Duration;
 
+use footbridge_core::{bounded, clock::Clock};
 use footbridge_store::{Account, Store};
 use matrix_sdk::{Client, authentication::matrix::MatrixSession};
 use serde::Deserialize;
@@ -27,7 +28,6 @@ use super::{
     Boxed, Homeserver, MatrixConfig, MatrixError,
     account::{self, Login},
 };
-use crate::{bounded, clock::Clock};
 
 pub(super) use keep::{Keeper, Life};
 

@@ -2,6 +2,11 @@
 //! homeserver. Nothing counts but what this bridge has read before under the same event, so that the homeserver cannot
 //! put other words in their place.
 
+use footbridge_core::{
+    message::{Action, Message, Style},
+    outlet::{Outcome, SendError, TextBefore},
+    text::Body,
+};
 use footbridge_store::{Place, RemoteId};
 use matrix_sdk::{
     Room,
@@ -15,11 +20,6 @@ use super::{
     fault::{Fault, retry},
     send::not_sent,
     walk::{Envelope, Names, Reading},
-};
-use crate::{
-    message::{Action, Message, Style},
-    outlet::{Outcome, SendError, TextBefore},
-    text::Body,
 };
 
 /// The most edits that are read once more, each by a request, while the homeserver says that they were redacted.

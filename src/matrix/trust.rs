@@ -6,6 +6,7 @@ use std::{
     sync::{MutexGuard, PoisonError},
 };
 
+use footbridge_core::{inbox::Inbox, people::Identities};
 use footbridge_store::{EntryId, Place, Suspect};
 use matrix_sdk::{
     Room,
@@ -24,7 +25,6 @@ use super::{
     verdict::{Hold, MISMATCH, PLAINTEXT, Pin},
     walk::{Envelope, Reading, Waits, waits},
 };
-use crate::{inbox::Inbox, people::Identities};
 
 /// What came of accepting an identity.
 #[derive(Clone, Debug, PartialEq, Eq)]

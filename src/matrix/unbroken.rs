@@ -3,6 +3,7 @@
 
 use std::panic::AssertUnwindSafe;
 
+use footbridge_core::origin::ANOTHER_BRIDGE;
 use footbridge_store::Place;
 use futures_util::FutureExt as _;
 use matrix_sdk::Room;
@@ -13,7 +14,6 @@ use super::{
     unseal::Unsealed,
     walk::{Envelope, Names, Reading},
 };
-use crate::origin::ANOTHER_BRIDGE;
 
 /// The rule for an event that breaks us.
 const BREAKING: &str = "breaking";

@@ -7,6 +7,11 @@ use std::{
     time::Duration,
 };
 
+use footbridge_core::{
+    crash,
+    inbox::{Inbox, Unreadable},
+    names,
+};
 use footbridge_store::{EntryId, Overdue, Place, Resolved, Telling, Waiting};
 use matrix_sdk::deserialized_responses::{
     TimelineEventKind, UnableToDecryptReason, VerificationState,
@@ -20,11 +25,6 @@ use super::{
     unsigned::{LOCK, Why, advice},
     verdict::{Origin, Verdict, verdict},
     walk::{Envelope, Names},
-};
-use crate::{
-    crash,
-    inbox::{Inbox, Unreadable},
-    names,
 };
 
 /// Nobody is told twice of the same sender within this span.

@@ -7,6 +7,7 @@ use std::{
     sync::{MutexGuard, PoisonError},
 };
 
+use footbridge_core::inbox::{Inbox, Unreadable};
 use footbridge_store::{Place, Store, Waiting};
 use matrix_sdk::ruma::{DeviceId, UserId};
 use serde_json::Value;
@@ -17,7 +18,6 @@ use super::{
     unseal::Unsealed,
     walk::Envelope,
 };
-use crate::inbox::{Inbox, Unreadable};
 
 /// The sign on what does not cross.
 pub(super) const LOCK: &str = "🔒";

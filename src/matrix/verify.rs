@@ -15,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use footbridge_core::buckets::{Buckets, Rate};
 use footbridge_store::Place;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use matrix_sdk::{
@@ -29,7 +30,6 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use super::{Boxed, Matrix, MatrixError, crypto_store, fault::Fault};
-use crate::buckets::{Buckets, Rate};
 use flow::Flow;
 
 /// How long saying goodbye may hold up the end.

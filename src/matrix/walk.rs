@@ -1,6 +1,11 @@
 //! Walking a room's timeline: one event in, at most one arrival out. All rules about what crosses and what does
 //! not are applied here.
 
+use footbridge_core::{
+    crash,
+    message::{Action, Command, Message},
+    origin::ANOTHER_BRIDGE,
+};
 use footbridge_store::{Arrival, Millis, Payload, Place, RemoteId};
 use matrix_sdk::{
     Room,
@@ -22,11 +27,6 @@ use super::{
     senders::{Author, writer},
     unseal::Unsealed,
     verdict::{Hold, Origin, Pin, Verdict, verdict},
-};
-use crate::{
-    crash,
-    message::{Action, Command, Message},
-    origin::ANOTHER_BRIDGE,
 };
 
 pub(super) use super::envelope::{Envelope, Names};

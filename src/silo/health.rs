@@ -5,7 +5,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use crate::silo::FeedState;
+use crate::FeedState;
 
 /// The state of one account's feed.
 #[derive(Default)]

@@ -1,8 +1,7 @@
 //! What was said in a channel before it was linked, where the portal wants some of that: read once, and marked with its time.
 
+use footbridge_core::message::{Action, Message};
 use footbridge_store::{Arrival, Error, Millis, Payload, Place, Store};
-
-use crate::message::{Action, Message};
 
 /// How much of a channel's history is brought along, and where it ends.
 #[derive(Clone, Copy, Debug, Default)]
@@ -68,13 +67,13 @@ fn cursor_of(place: &Place) -> String {
 
 #[cfg(test)]
 mod tests {
-    use footbridge_store::RemoteId;
-
-    use super::*;
-    use crate::{
+    use footbridge_core::{
         message::{Sender, Style},
         text::Body,
     };
+    use footbridge_store::RemoteId;
+
+    use super::*;
 
     fn arrival(sent_at: i64) -> Arrival {
         let message = Message {

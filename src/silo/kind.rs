@@ -233,7 +233,7 @@ impl Kind {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::silo::KINDS;
+    use crate::KINDS;
 
     #[test]
     fn every_kind_has_an_answer_to_everything_once_and_in_order() {

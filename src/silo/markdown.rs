@@ -7,12 +7,13 @@ mod escape;
 mod read;
 mod split;
 
-use crate::{
+use footbridge_core::{
     message::Style,
     names,
-    silo::{gitter, mattermost},
     text::{Block, Body, Inline},
 };
+
+use crate::{gitter, mattermost};
 pub(super) use escape::grammar::{email, has_at_in_authority};
 use escape::{Around, Writer, grammar};
 pub use read::{body_from_markdown, body_from_markdown_of, resolved};

@@ -17,18 +17,21 @@ mod socket;
 pub mod gitter;
 pub mod matterbridge;
 pub mod mattermost;
+#[cfg(any(test, feature = "testbed"))]
+pub mod grammar;
+#[cfg(any(test, feature = "testbed"))]
+pub mod fuzz;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use footbridge_store::Place;
-use tokio_util::sync::CancellationToken;
-
-use crate::{
+use footbridge_core::{
     facts::{Fact, Facts},
     inbox::Inbox,
     outlet::Outlet,
 };
+use footbridge_store::Place;
+use tokio_util::sync::CancellationToken;
 
 /// A channel as the silo knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,7 +71,7 @@ pub enum SiloError {
     #[error("{0}")]
     NoChannel(String),
     /// The silo cannot be reached or does not answer as it should. Worth trying again.
-    #[error("{}", crate::causes::once(.0.as_ref()))]
+    #[error("{}", footbridge_core::causes::once(.0.as_ref()))]
     Unavailable(anyhow::Error),
     /// Our own store failed: the house must stop.
     #[error(transparent)]
@@ -212,7 +215,7 @@ impl SiloConfig {
     pub fn build(
         &self,
         http: &reqwest::Client,
-        clock: crate::clock::Clock,
+        clock: footbridge_core::clock::Clock,
     ) -> anyhow::Result<Arc<dyn Silo>> {
         Ok(match self {
             Self::Gitter(config) => {

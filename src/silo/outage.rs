@@ -6,9 +6,8 @@ use std::{
     time::Duration,
 };
 
+use footbridge_core::backoff;
 use tokio::time::Instant;
-
-use crate::backoff;
 
 /// Failures in a row that are taken for bad luck.
 const TOLERATED: u32 = 3;

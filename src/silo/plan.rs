@@ -4,12 +4,7 @@ mod edits;
 
 use std::{borrow::Cow, time::Duration};
 
-use footbridge_store::{Copy, Millis, RemoteId};
-
-use edits::{and_then, carried_by, edits, has_other_files, with_words};
-
-use super::markdown::{Flavour, joined, markdown_from_body, prefix, split, units};
-use crate::{
+use footbridge_core::{
     file::File,
     message::{Action, Sender, Style},
     names,
@@ -17,6 +12,11 @@ use crate::{
     reactions::{self, Reacted},
     text::{Block, Body, Inline},
 };
+use footbridge_store::{Copy, Millis, RemoteId};
+
+use edits::{and_then, carried_by, edits, has_other_files, with_words};
+
+use super::markdown::{Flavour, joined, markdown_from_body, prefix, split, units};
 
 /// What a silo takes.
 #[derive(Clone, Copy, Debug)]
@@ -375,10 +375,10 @@ fn removals(copies: &[Copy], replaced: bool) -> Plan {
 
 #[cfg(test)]
 mod tests {
+    use footbridge_core::message::Message;
     use footbridge_store::Place;
 
     use super::*;
-    use crate::message::Message;
 
     const MAX_UNITS: usize = 4096;
     const RULES: Rules = Rules {
@@ -454,7 +454,7 @@ mod tests {
         let mut outgoing = outgoing(action, copies);
         outgoing.message.files = vec![File {
             name: "cat.png".to_owned(),
-            kind: crate::file::Kind::Image,
+            kind: footbridge_core::file::Kind::Image,
             size: Some(2_100),
             ..File::default()
         }];
@@ -527,7 +527,7 @@ mod tests {
             outgoing.message.files = ["a.png", "b.png", "c.png"]
                 .map(|name| File {
                     name: name.to_owned(),
-                    kind: crate::file::Kind::Image,
+                    kind: footbridge_core::file::Kind::Image,
                     ..File::default()
                 })
                 .to_vec();

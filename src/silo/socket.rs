@@ -1,6 +1,7 @@
 //! Web sockets to silos: opened through the HTTP client, so that proxies and certificates are the same for all. What
 //! is said over them is each silo's own business.
 
+use footbridge_core::{http, secret::Secret};
 use reqwest::{RequestBuilder, StatusCode, Upgraded, header};
 use tokio_tungstenite::{
     WebSocketStream,
@@ -10,8 +11,6 @@ use tokio_tungstenite::{
     },
 };
 use url::Url;
-
-use crate::{http, secret::Secret};
 
 /// An open connection.
 pub type Socket = WebSocketStream<Upgraded>;

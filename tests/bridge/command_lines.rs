@@ -267,7 +267,12 @@ fn check(shown: &str) -> Option<Result<(), String>> {
 /// All command lines, and the file in which each is shown.
 fn shown() -> Vec<(String, String)> {
     let mut all = Vec::new();
-    for page in ["README.md", "SECURITY.md"] {
+    for page in [
+        "README.md",
+        "SECURITY.md",
+        "src/README.md",
+        "tests/fuzz/README.md",
+    ] {
         let text = fs::read_to_string(root().join(page)).unwrap();
         all.extend(
             of_page(&text)

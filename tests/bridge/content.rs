@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 
-use footbridge::{
+use footbridge_core::{
     crash::POISON,
-    silo::markdown::{Flavour, body_from_markdown, markdown_from_body},
     text::{
         Body,
         html::{Dialect, body_from_html},
     },
 };
+use footbridge_silo::markdown::{Flavour, body_from_markdown, markdown_from_body};
 use footbridge_testbed::{
     gitter,
     synapse::Synapse,

@@ -3,18 +3,15 @@
 
 use std::{fmt::Write as _, fs, path::Path};
 
-use footbridge::{
+use footbridge_core::{
     message::{Action, Message, Style},
-    silo::{
-        self,
-        kind::{Crossing, Kind, What},
-    },
     text::{
         Body,
         html::{Dialect, body_from_html},
         html_from_body,
     },
 };
+use footbridge_silo::kind::{Crossing, Kind, What};
 use footbridge_store::RemoteId;
 use footbridge_testbed::town::Act;
 
@@ -220,21 +217,25 @@ async fn hold(network: &dyn Network, kind: &Kind) {
 
 #[tokio::test]
 async fn a_conversation_with_gitter() {
-    hold(&gitter::Ground::realtime().await, &silo::gitter::KIND).await;
+    hold(
+        &gitter::Ground::realtime().await,
+        &footbridge_silo::gitter::KIND,
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn a_conversation_with_matterbridge() {
     hold(
         &matterbridge::Ground::new().await,
-        &silo::matterbridge::KIND,
+        &footbridge_silo::matterbridge::KIND,
     )
     .await;
 }
 
 #[tokio::test]
 async fn a_conversation_with_mattermost() {
-    let kind = &silo::mattermost::KIND;
+    let kind = &footbridge_silo::mattermost::KIND;
     hold(&mattermost::Ground::new().await, kind).await;
 }
 
@@ -344,12 +345,16 @@ async fn comes_back_as_the_table_says(network: &dyn Network, house: &House, kind
 
 #[tokio::test]
 async fn what_crosses_is_as_the_tables_say() {
-    is_as_the_table_says(&gitter::Ground::realtime().await, &silo::gitter::KIND).await;
-    let kind = &silo::mattermost::KIND;
+    is_as_the_table_says(
+        &gitter::Ground::realtime().await,
+        &footbridge_silo::gitter::KIND,
+    )
+    .await;
+    let kind = &footbridge_silo::mattermost::KIND;
     is_as_the_table_says(&mattermost::Ground::new().await, kind).await;
     is_as_the_table_says(
         &matterbridge::Ground::new().await,
-        &silo::matterbridge::KIND,
+        &footbridge_silo::matterbridge::KIND,
     )
     .await;
 }
@@ -359,7 +364,7 @@ async fn what_crosses_is_as_the_tables_say() {
 fn the_readme_shows_the_tables() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
     let mut readme = fs::read_to_string(&file).unwrap();
-    for kind in silo::KINDS {
+    for kind in footbridge_silo::KINDS {
         let begin = format!("<!-- what crosses: {} -->\n", kind.word);
         let (before, rest) = readme
             .split_once(&begin)

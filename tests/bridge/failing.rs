@@ -7,8 +7,10 @@ use std::{
     time::Duration,
 };
 
-use footbridge::{
-    control::{Audience, Control, Found, Outside, Problem, Proof, Rules, Standing, Successor},
+use footbridge::control::{
+    Audience, Control, Found, Outside, Problem, Proof, Rules, Standing, Successor,
+};
+use footbridge_core::{
     message::{Action, Command, Sender},
     outlet::{Outcome, SendError},
     people::Identities,

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
-use footbridge::matrix::person::Seen;
+use footbridge_matrix::person::Seen;
 use footbridge_testbed::{
     matterbridge, mattermost,
     shelf::Shelf,

@@ -3,16 +3,16 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use footbridge::{
+use footbridge_core::{
     clock::Clock,
     message::{Action, Style},
     outlet::SendError,
     secret::Secret,
-    silo::{
-        FeedState, Silo,
-        gitter::{Feed, Gitter, GitterConfig},
-    },
     text::Body,
+};
+use footbridge_silo::{
+    FeedState, Silo,
+    gitter::{Feed, Gitter, GitterConfig},
 };
 use footbridge_store::RemoteId;
 use footbridge_testbed::{
@@ -117,7 +117,7 @@ impl Network for Ground {
             overlap: self.overlap,
             audit: self.audit,
         };
-        let http = footbridge::http::client().unwrap();
+        let http = footbridge_core::http::client().unwrap();
         Arc::new(Gitter::new(config, http, Clock::start()).unwrap())
     }
     fn channel(&self) -> String {

@@ -3,10 +3,8 @@
 
 use std::time::Duration;
 
-use footbridge::{
-    message::Action,
-    silo::{FeedState, gitter::Feed},
-};
+use footbridge_core::message::Action;
+use footbridge_silo::{FeedState, gitter::Feed};
 use footbridge_store::Side;
 use footbridge_testbed::gitter::{Cut, Fault, Framing, Options};
 

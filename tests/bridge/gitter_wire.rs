@@ -3,7 +3,7 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
-use footbridge::silo::gitter::Feed;
+use footbridge_silo::gitter::Feed;
 
 use crate::{
     gitter::{Ground, fast},

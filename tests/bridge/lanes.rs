@@ -19,7 +19,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use footbridge::{
+use footbridge_core::{
     budget::Budget,
     clock::Clock,
     inbox::{Bells, Inbox},
@@ -535,7 +535,7 @@ impl Bench {
             },
             outlet: outlet.clone(),
             source: outlet,
-            spool: footbridge::spool::Spool::new(std::env::temp_dir(), 1 << 20),
+            spool: footbridge_core::spool::Spool::new(std::env::temp_dir(), 1 << 20),
             store: self.store.clone(),
             bells: self.bells.clone(),
             clock: self.clock,
@@ -543,9 +543,9 @@ impl Bench {
             peers: self.peers.clone(),
             budget: self.budget.clone(),
             coalesce: self.coalesce,
-            people: footbridge::people::People::default(),
+            people: footbridge_core::people::People::default(),
             links: None,
-            origins: footbridge::origin::Origins::default(),
+            origins: footbridge_core::origin::Origins::default(),
             tastes: AllTastes::only(
                 self.portal.id,
                 Tastes {

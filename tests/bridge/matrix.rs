@@ -22,18 +22,18 @@ mod unsigned;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use footbridge::{
+use footbridge_core::{
     clock::Clock,
     inbox::{Bells, Inbox},
-    matrix::{
-        Homeserver, Matrix, MatrixConfig, MatrixError, Patience, Trust,
-        account::{LoggedIn, Login, login},
-        person::{Identity, Person, Seen},
-        session::{self, SessionState},
-    },
     message::{Action, Message, Style},
     outlet::{Content, Done, Outcome, Outlet, SendError, Step},
     secret::Secret,
+};
+use footbridge_matrix::{
+    Homeserver, Matrix, MatrixConfig, MatrixError, Patience, Trust,
+    account::{LoggedIn, Login, login},
+    person::{Identity, Person, Seen},
+    session::{self, SessionState},
 };
 use footbridge_store::{
     Batch, Consent, Copy, Flag, Gap, Head, LaneId, Place, PortalSpec, RemoteId, Side, Store,
@@ -77,6 +77,7 @@ impl House {
             clock: Clock::start(),
             config: MatrixConfig {
                 hosts: Vec::new(),
+                greeting: String::new(),
                 homeserver: Homeserver::Url(synapse.url().parse().unwrap()),
                 user: user.as_str().try_into().unwrap(),
                 password_file: None,
@@ -329,7 +330,7 @@ async fn wait_for(person: &Person, wanted: impl Fn(&Seen) -> bool) -> Seen {
 }
 
 fn http() -> reqwest::Client {
-    footbridge::http::client().unwrap()
+    footbridge_core::http::client().unwrap()
 }
 
 fn unique(stem: &str) -> String {

@@ -4,15 +4,15 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use footbridge::{
+use footbridge_core::{
     clock::Clock,
     message::{Action, Style},
     secret::Secret,
-    silo::{
-        FeedState, Silo,
-        matterbridge::{Matterbridge, MatterbridgeConfig},
-    },
     text::Body,
+};
+use footbridge_silo::{
+    FeedState, Silo,
+    matterbridge::{Matterbridge, MatterbridgeConfig},
 };
 use footbridge_store::{Head, LaneId, RemoteId, Side};
 use footbridge_testbed::{
@@ -606,7 +606,7 @@ fn a_configuration_of_matterbridge_becomes_one_of_ours() {
     assert_eq!(config.silos.len(), 1);
     let channels = config.portals.iter().map(|portal| portal.channel.as_str());
     assert_eq!(channels.collect::<Vec<_>>(), ["one", "my gateway"]);
-    let footbridge::silo::SiloConfig::Matterbridge(silo) = &config.silos[0] else {
+    let footbridge_silo::SiloConfig::Matterbridge(silo) = &config.silos[0] else {
         panic!("a matterbridge");
     };
     assert_eq!(silo.token.as_ref().unwrap().expose(), "hush-token");

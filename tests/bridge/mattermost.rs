@@ -3,17 +3,17 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use footbridge::{
+use footbridge_core::{
     clock::Clock,
     message::{Action, Message, Style},
     outlet::{SendError, Step},
     secret::Secret,
-    silo::{
-        FeedState, Silo, SiloError,
-        mattermost::{Mattermost, MattermostConfig},
-        plan::Names,
-    },
     text::Body,
+};
+use footbridge_silo::{
+    FeedState, Silo, SiloError,
+    mattermost::{Mattermost, MattermostConfig},
+    plan::Names,
 };
 use footbridge_store::{RemoteId, Side};
 use footbridge_testbed::{
@@ -89,7 +89,7 @@ impl Network for Ground {
             ping: self.ping,
             audit: self.audit,
         };
-        let http = footbridge::http::client().unwrap();
+        let http = footbridge_core::http::client().unwrap();
         Arc::new(Mattermost::new(config, http).unwrap())
     }
     fn channel(&self) -> String {

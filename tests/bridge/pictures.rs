@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use footbridge::matrix::person::Seen;
+use footbridge_matrix::person::Seen;
 use footbridge_testbed::{
     matterbridge,
     synapse::Synapse,

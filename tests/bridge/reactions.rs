@@ -3,7 +3,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use footbridge::matrix::person::Seen;
+use footbridge_matrix::person::Seen;
 use footbridge_testbed::{
     mattermost::Post,
     scenario::files_containing,

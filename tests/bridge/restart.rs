@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use footbridge::crash;
+use footbridge_core::crash;
 use footbridge_store::{Batch, Gap, Millis, Place, Store, StoreKey};
 use footbridge_testbed::{
     scenario::{Options, Scenario, until},

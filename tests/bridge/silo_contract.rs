@@ -6,23 +6,24 @@ use std::{
     time::Duration,
 };
 
-use crate::liar::{Liar, Lie};
-use async_trait::async_trait;
-use footbridge::{
+use footbridge_core::{
     budget::Budget,
     clock::Clock,
     inbox::{Bells, Inbox},
     message::{Action, Message, Sender, Style},
     outlet::{Done, Outgoing, Plan, SendError},
     portal::{AllTastes, Lane, LaneEnd, Limits, Peers, Tastes},
-    silo::{Channel, FeedState, Silo, SiloError},
     text::Body,
 };
+use footbridge_silo::{Channel, FeedState, Silo, SiloError};
 use footbridge_store::{
     Arrival, Batch, Head, LaneId, Payload, Place, Portal, PortalSpec, RemoteId, Side, Store,
     StoreKey, Tally,
 };
 use footbridge_testbed::town::Act;
+
+use crate::liar::{Liar, Lie};
+use async_trait::async_trait;
 use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -343,7 +344,7 @@ impl House {
             id: self.lane(Side::Silo),
             outlet: self.silo.clone(),
             source: self.silo.clone(),
-            spool: footbridge::spool::Spool::new(std::env::temp_dir(), 1 << 20),
+            spool: footbridge_core::spool::Spool::new(std::env::temp_dir(), 1 << 20),
             store: self.store().clone(),
             bells: self.bells.clone(),
             clock: self.clock,
@@ -354,9 +355,9 @@ impl House {
             peers: Peers::default(),
             budget: Budget::windowed(),
             coalesce: false,
-            people: footbridge::people::People::default(),
+            people: footbridge_core::people::People::default(),
             links: None,
-            origins: footbridge::origin::Origins::default(),
+            origins: footbridge_core::origin::Origins::default(),
             tastes: AllTastes::only(
                 self.lane(Side::Silo).portal,
                 Tastes {

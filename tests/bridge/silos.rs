@@ -7,7 +7,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use footbridge::{
+use footbridge_core::{
     budget::Budget,
     clock::Clock,
     inbox::{Bells, Inbox},
@@ -15,11 +15,11 @@ use footbridge::{
     outlet::{Content, Done, Outgoing, Outlet, Plan, SendError, Step},
     portal::{AllTastes, Lane, LaneEnd, Limits, Peers},
     secret::Secret,
-    silo::{
-        Channel, FeedState, Silo, SiloError,
-        gitter::{Feed, Gitter, GitterConfig},
-    },
     text::Body,
+};
+use footbridge_silo::{
+    Channel, FeedState, Silo, SiloError,
+    gitter::{Feed, Gitter, GitterConfig},
 };
 use footbridge_store::{
     Arrival, Batch, Copy, LaneId, Millis, Payload, Place, Portal, PortalSpec, RemoteId, Side,
@@ -122,7 +122,7 @@ impl Town {
         let (bells, clock) = (Bells::default(), Clock::start());
         let inbox = Inbox::new(store.clone(), bells.clone(), clock);
         // As the house has it: one client for everybody.
-        let http = footbridge::http::client().unwrap();
+        let http = footbridge_core::http::client().unwrap();
         let mut town = Self {
             _home: home,
             store,
@@ -149,7 +149,7 @@ impl Town {
                         id,
                         outlet: outlet.clone(),
                         source: outlet,
-                        spool: footbridge::spool::Spool::new(std::env::temp_dir(), 1 << 20),
+                        spool: footbridge_core::spool::Spool::new(std::env::temp_dir(), 1 << 20),
                         store: town.store.clone(),
                         bells: bells.clone(),
                         clock,
@@ -160,9 +160,9 @@ impl Town {
                         peers: Peers::default(),
                         budget: Budget::windowed(),
                         coalesce: false,
-                        people: footbridge::people::People::default(),
+                        people: footbridge_core::people::People::default(),
                         links: None,
-                        origins: footbridge::origin::Origins::default(),
+                        origins: footbridge_core::origin::Origins::default(),
                         tastes: AllTastes::default(),
                     };
                     let stop = town.stop.clone();

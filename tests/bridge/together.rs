@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use footbridge::{
+use footbridge_core::{
     message::Action,
     outlet::{Outcome, SendError},
 };

@@ -1,18 +1,18 @@
 //! Words that stand below a file, in one event with it (client-server API, "Media captions"). To change them the event is
 //! read back, because nobody else remembers where the file lies and what opens it.
 
+use footbridge_core::{
+    file::File,
+    message::{Sender, Style},
+    outlet::{Content, Outgoing, Step},
+    text::{Block, Body, Inline},
+};
 use footbridge_store::{Copy, RemoteId};
 use serde_json::Value;
 
 use super::{
     shared::in_one_form,
     write::{MAX_BYTES, content_from, contents, event_content, insert},
-};
-use crate::{
-    file::File,
-    message::{Sender, Style},
-    outlet::{Content, Outgoing, Step},
-    text::{Block, Body, Inline},
 };
 
 /// What a caption may weigh: with all that is said of the file it stands twice in an event that changes it.

@@ -1,17 +1,17 @@
 //! What an edit takes in a room: the words are changed where they stand, files that the message no longer has are taken
 //! back, and files that it has got are sent.
 
+use footbridge_core::{
+    file::File,
+    message::{Sender, Style},
+    outlet::{Content, Outgoing, Step},
+    text::Body,
+};
 use footbridge_store::{Copy, RemoteId};
 
 use super::{
     caption::{self, caption, captioned},
     write::{MAX_BYTES, contents, sent_file, told},
-};
-use crate::{
-    file::File,
-    message::{Sender, Style},
-    outlet::{Content, Outgoing, Step},
-    text::Body,
 };
 
 /// The steps of an edit.

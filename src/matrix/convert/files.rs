@@ -1,15 +1,15 @@
 //! Files in Matrix events (client-server API, "m.image" and its kin, "Sending encrypted attachments") ⇄ ours.
 
-use ruma::{MxcUri, events::room::EncryptedFile};
-use serde_json::{Value, json};
-
-use super::{read::text_at, write::insert};
-use crate::{
+use footbridge_core::{
     file::{File, Kind},
     outlet::Content,
     picture::Picture,
     spool::Spooled,
 };
+use ruma::{MxcUri, events::room::EncryptedFile};
+use serde_json::{Value, json};
+
+use super::{read::text_at, write::insert};
 
 /// Where a file lies on a homeserver.
 #[derive(Debug)]

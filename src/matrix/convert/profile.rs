@@ -1,9 +1,9 @@
 //! Whose words an event of ours is, beside the text (MSC4144), and under which name.
 
+use footbridge_core::{message::Sender, names, outlet::Content};
 use serde_json::{Value, json};
 
 use super::write::{insert, name_in};
-use crate::{message::Sender, names, outlet::Content};
 
 /// Where an event says whose words it is.
 pub(super) const PROFILE: &str = "com.beeper.per_message_profile";

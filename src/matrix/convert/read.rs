@@ -1,10 +1,6 @@
 //! Matrix events → neutral messages (client-server API, "Instant messaging", "Event relationships").
 
-use footbridge_store::RemoteId;
-use serde_json::Value;
-
-use super::{Incoming, Read, files, summary};
-use crate::{
+use footbridge_core::{
     file::File,
     message::{Action, Message, Sender, Style},
     reactions,
@@ -13,6 +9,10 @@ use crate::{
         html::{Dialect, parsed},
     },
 };
+use footbridge_store::RemoteId;
+use serde_json::Value;
+
+use super::{Incoming, Read, files, summary};
 
 /// What this event says. That an edit or a redaction is its author's own is the caller's to check, and so is
 /// whether the sender's device is trusted.

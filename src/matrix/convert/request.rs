@@ -1,12 +1,12 @@
 //! Pure: events that ask something of the bridge itself.
 
+use footbridge_core::message::Command;
 use footbridge_store::RemoteId;
 
 use super::{
     Incoming,
     read::{id_at, text_at, without_quote},
 };
-use crate::message::Command;
 
 /// The reaction that has a failed message tried again; some clients add a variation selector.
 const AGAIN: char = '\u{1f501}';

@@ -1,6 +1,12 @@
 //! Several messages in one event, and what becomes of each of them later. The event says all of it readably, for
 //! people, and once more in parts, for us: nobody else remembers a text after it was delivered.
 
+use footbridge_core::{
+    message::{Action, Message, Sender, Style},
+    names,
+    outlet::{Content, Outgoing, Part, Plan, Step},
+    text::{Block, Body, html_from_body},
+};
 use footbridge_store::{Copy, RemoteId};
 use matrix_sdk::ruma::CanonicalJsonValue;
 use serde_json::Value;
@@ -8,12 +14,6 @@ use serde_json::Value;
 use super::{
     edited::{in_own_words, steps},
     write::{content_from, json_bytes, name_in, own_words, relations, said},
-};
-use crate::{
-    message::{Action, Message, Sender, Style},
-    names,
-    outlet::{Content, Outgoing, Part, Plan, Step},
-    text::{Block, Body, html_from_body},
 };
 
 /// Who says a part that the bridge itself says.

@@ -1,11 +1,11 @@
 //! Several messages in one event: what people read, and what each edit makes of it.
 
+use footbridge_core::{file::File, message::Sender};
 use footbridge_store::{Copy, Millis, Place};
 use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::{file::File, message::Sender};
 
 fn said(author: &str, text: &str) -> Outgoing {
     outgoing(

@@ -1,9 +1,9 @@
 //! What cannot cross, in one line that a person can read: `sent an image: cat.png (2.1 MB)`.
 
+use footbridge_core::names;
 use serde_json::Value;
 
 use super::files;
-use crate::names;
 
 /// A message that is no text.
 pub(super) fn of_message(content: &Value) -> String {

@@ -1,18 +1,18 @@
 //! Neutral messages → `m.room.message`. Every event says explicitly that it mentions nobody.
 
+use footbridge_core::{
+    file::File,
+    message::{Action, Sender, Style},
+    names,
+    outlet::{Content, Outgoing, Plan, Step},
+    text::{Block, Body, cut, html_from_body},
+};
 use footbridge_store::{Copy, RemoteId};
 use serde_json::{Value, json};
 
 use super::{
     caption, edited,
     profile::{FALLBACK, PROFILE, profile},
-};
-use crate::{
-    file::File,
-    message::{Action, Sender, Style},
-    names,
-    outlet::{Content, Outgoing, Plan, Step},
-    text::{Block, Body, cut, html_from_body},
 };
 
 /// The largest content we send, in bytes of JSON. Encryption makes it a third larger, and 64 KiB is the limit
@@ -62,7 +62,7 @@ pub fn content_from(body: &Body, sender: &Sender, style: Style, late: bool) -> C
 
 /// A name as HTML.
 pub(super) fn name_in(name: &str) -> String {
-    let name = crate::text::Inline::Text(name.to_owned());
+    let name = footbridge_core::text::Inline::Text(name.to_owned());
     html_from_body(&Body(vec![Block::Paragraph(vec![name])]))
 }
 

@@ -11,7 +11,7 @@ use matrix_sdk_crypto::{
 use ruma::{OwnedDeviceId, UserId};
 
 use super::{Error, HoldingStore, Result};
-use crate::matrix::believed::Believed;
+use crate::believed::Believed;
 
 tokio::task_local! {
     /// Set where something is sent, which is where room keys are shared.
@@ -19,7 +19,7 @@ tokio::task_local! {
 }
 
 /// Runs a send of the SDK so that its room key goes to believed identities only.
-pub(in crate::matrix) fn sharing<F: Future>(send: F) -> impl Future<Output = F::Output> {
+pub(crate) fn sharing<F: Future>(send: F) -> impl Future<Output = F::Output> {
     SHARING.scope((), send)
 }
 
@@ -35,13 +35,13 @@ fn master_key(identity: &UserIdentityData) -> Option<String> {
 
 impl HoldingStore {
     /// By which identity each user is believed.
-    pub(in crate::matrix) fn believed(&self) -> &Believed {
+    pub(crate) fn believed(&self) -> &Believed {
         &self.believed
     }
 
     /// Compares the identities that are believed with those that are stored: one may have been stored by a process that
     /// did not look.
-    pub(in crate::matrix) async fn look_at_believed(&self) -> Result<()> {
+    pub(crate) async fn look_at_believed(&self) -> Result<()> {
         for user in self.believed.users() {
             self.look_at(&user).await?;
         }
@@ -49,7 +49,7 @@ impl HoldingStore {
     }
 
     /// Compares the identity by which a user is believed with the one that is stored.
-    pub(in crate::matrix) async fn look_at(&self, user: &str) -> Result<()> {
+    pub(crate) async fn look_at(&self, user: &str) -> Result<()> {
         let Ok(id) = <&UserId>::try_from(user) else {
             return Ok(());
         };

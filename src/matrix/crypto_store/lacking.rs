@@ -19,7 +19,7 @@ use matrix_sdk_crypto::{DeviceData, Session, olm::Curve25519PublicKey, store::Cr
 use ruma::{DeviceId, OwnedDeviceId, OwnedUserId, UserId};
 
 use super::{Error, HoldingStore, Result};
-use crate::matrix::claims::Claims;
+use crate::claims::Claims;
 
 /// The most keys that are remembered. Past that the database is asked again.
 const MOST: usize = 100_000;
@@ -46,10 +46,7 @@ tokio::task_local! {
 }
 
 /// Runs a send of the SDK's so that it claims nothing itself.
-pub(in crate::matrix) fn sending<F: Future>(
-    claims: &Arc<Claims>,
-    send: F,
-) -> impl Future<Output = F::Output> {
+pub(crate) fn sending<F: Future>(claims: &Arc<Claims>, send: F) -> impl Future<Output = F::Output> {
     let sending = Sending {
         phase: Cell::new(Phase::Claiming),
         claims: claims.clone(),
@@ -130,7 +127,7 @@ impl HoldingStore {
     }
 
     /// The devices of a user with which there can be an Olm session and is none.
-    pub(in crate::matrix) async fn lacking(&self, user: &UserId) -> Result<Vec<DeviceData>> {
+    pub(crate) async fn lacking(&self, user: &UserId) -> Result<Vec<DeviceData>> {
         let devices = self.devices_of(user).await?;
         let mut lacking = Vec::new();
         for device in devices.into_values() {
@@ -159,13 +156,13 @@ impl HoldingStore {
     }
 
     /// Whether the SDK would not see a session that was made for a device.
-    pub(in crate::matrix) fn is_left_to_sdk(&self, device: &DeviceData) -> bool {
+    pub(crate) fn is_left_to_sdk(&self, device: &DeviceData) -> bool {
         let key = device.curve25519_key();
         key.is_some_and(|key| self.reachable.asked_in_vain(&key))
     }
 
     /// The same of one device that may have got one since.
-    pub(in crate::matrix) async fn still_lacks(&self, device: &DeviceData) -> Result<bool> {
+    pub(crate) async fn still_lacks(&self, device: &DeviceData) -> Result<bool> {
         self.lacks_session(device).await
     }
 

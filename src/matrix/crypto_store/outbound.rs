@@ -35,7 +35,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// What the recipients of a room's key depend on, counted: devices, identities, which of these are believed, and Olm
 /// sessions; the room's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::matrix) struct Recipients {
+pub(crate) struct Recipients {
     people: u64,
     room: u64,
 }
@@ -117,7 +117,7 @@ pub(super) fn concern_people(changes: &Changes) -> bool {
 
 impl HoldingStore {
     /// What a room's recipients depend on, now. To be asked before the SDK sends, for [`HoldingStore::all_have_key`].
-    pub(in crate::matrix) fn recipients(&self, room: &RoomId) -> Recipients {
+    pub(crate) fn recipients(&self, room: &RoomId) -> Recipients {
         let keys = self.outbound.keys();
         Recipients {
             people: keys.people + self.believed.changes(),
@@ -127,7 +127,7 @@ impl HoldingStore {
 
     /// Waits while people come into a room or leave it, so that who is known to be there before an event is also among
     /// those who get its key.
-    pub(in crate::matrix) async fn quiet(&self, room: &RoomId) {
+    pub(crate) async fn quiet(&self, room: &RoomId) {
         let began = Instant::now();
         loop {
             let (syncing, since) = {
@@ -145,7 +145,7 @@ impl HoldingStore {
     }
 
     /// The SDK has sent an event with this key after it has shared it with all recipients.
-    pub(in crate::matrix) fn all_have_key(&self, room: &RoomId, id: &str, with: Recipients) {
+    pub(crate) fn all_have_key(&self, room: &RoomId, id: &str, with: Recipients) {
         let mut keys = self.outbound.keys();
         let session = keys.sessions.get(room).cloned();
         let Some(session) = session.filter(|session| session.session_id() == id) else {
@@ -157,7 +157,7 @@ impl HoldingStore {
     }
 
     /// The key of a room, if all who must have it have it, and nobody else, and it may be used once more.
-    pub(in crate::matrix) fn shared_key(&self, room: &RoomId) -> Option<OutboundGroupSession> {
+    pub(crate) fn shared_key(&self, room: &RoomId) -> Option<OutboundGroupSession> {
         let now = self.recipients(room);
         let mut keys = self.outbound.keys();
         if keys.syncing {
@@ -177,7 +177,7 @@ impl HoldingStore {
     }
 
     /// A sync was taken in, or failed to be.
-    pub(in crate::matrix) fn sync_ended(&self, answer: Option<&SyncResponse>) {
+    pub(crate) fn sync_ended(&self, answer: Option<&SyncResponse>) {
         let mut keys = self.outbound.keys();
         match answer {
             Some(answer) => {

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use footbridge_core::crash;
 use matrix_sdk_crypto::{
     Session,
     store::{CryptoStore as _, types::Changes},
@@ -17,11 +18,8 @@ use tokio::{sync::Notify, time::timeout};
 
 use super::{Error, HoldingStore, Result};
 use crate::{
-    crash,
-    matrix::{
-        held::{Held, lone_session},
-        olm, room_keys,
-    },
+    held::{Held, lone_session},
+    olm, room_keys,
 };
 
 /// How long a save waits for the end of a sync. A sync ends a few milliseconds after it was read; one that does
@@ -34,7 +32,7 @@ tokio::task_local! {
 }
 
 /// Runs a sync of the SDK so that its writes are known from those of others, who encrypt at the same time.
-pub(in crate::matrix) fn taking_in<F: Future>(sync: F) -> impl Future<Output = F::Output> {
+pub(crate) fn taking_in<F: Future>(sync: F) -> impl Future<Output = F::Output> {
     TAKING_IN.scope(Cell::new(false), sync)
 }
 
@@ -67,7 +65,7 @@ impl HoldingStore {
     }
 
     /// Waits until devices have been saved, and says whose.
-    pub(in crate::matrix) async fn fresh(&self) -> BTreeSet<OwnedUserId> {
+    pub(crate) async fn fresh(&self) -> BTreeSet<OwnedUserId> {
         loop {
             let users = {
                 let fresh = &self.fresh.users;

@@ -26,7 +26,7 @@ impl Walked {
 
 impl HoldingStore {
     /// From the next sync on these rooms are the ones that we open ourselves.
-    pub(in crate::matrix) fn leave_closed(&self, rooms: impl Iterator<Item = OwnedRoomId>) {
+    pub(crate) fn leave_closed(&self, rooms: impl Iterator<Item = OwnedRoomId>) {
         let mut walked = self
             .walked
             .0

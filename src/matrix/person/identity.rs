@@ -10,7 +10,7 @@ use matrix_sdk::{
 };
 
 use super::Person;
-use crate::matrix::{Boxed, client};
+use crate::{Boxed, client};
 
 /// Who signs the device of a person.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use matrix_sdk::{
 use tokio::sync::Mutex;
 
 use super::Person;
-use crate::matrix::Boxed;
+use crate::Boxed;
 
 /// The verifications that this person's client has shown: the SDK forgets those that are over.
 pub(super) type Flows = Arc<Mutex<HashMap<String, VerificationRequest>>>;

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use footbridge_core::{clock::Clock, crash};
 use footbridge_store::{Millis, Store};
 use matrix_sdk::{Client, SessionChange};
 use serde::{Deserialize, Serialize};
@@ -21,7 +22,6 @@ use super::{
     super::{Matrix, MatrixError, account, fault::Fault},
     BETWEEN_RENEWALS, RENEWALS, RENEWED_WITHIN,
 };
-use crate::{clock::Clock, crash};
 
 /// From one renewal to the next, at least.
 const LEAST: Duration = Duration::from_secs(2);
@@ -30,7 +30,7 @@ const REST: Duration = Duration::from_secs(30);
 
 /// How long the pairs of tokens of a session last, and when the present one came. Kept beside them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(in crate::matrix) struct Life {
+pub(crate) struct Life {
     /// In milliseconds, as the homeserver said at the login or at a renewal; none where it did not.
     #[serde(default)]
     lasts_ms: Option<u64>,
@@ -41,7 +41,7 @@ pub(in crate::matrix) struct Life {
 
 impl Life {
     /// Of a pair that came now.
-    pub(in crate::matrix) fn of(lasts: Option<Duration>, now: Millis) -> Self {
+    pub(crate) fn of(lasts: Option<Duration>, now: Millis) -> Self {
         let lasts_ms = lasts.map(|lasts| u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX));
         Self {
             lasts_ms,
@@ -62,7 +62,7 @@ impl Life {
 
 /// Keeps each new pair of tokens.
 #[derive(Debug)]
-pub(in crate::matrix) struct Keeper {
+pub(crate) struct Keeper {
     store: Store,
     clock: Clock,
     life: Arc<Mutex<Life>>,
@@ -72,7 +72,7 @@ pub(in crate::matrix) struct Keeper {
 
 impl Keeper {
     /// For a client that has this session. Once for each.
-    pub(in crate::matrix) fn of(
+    pub(crate) fn of(
         client: &Client,
         store: &Store,
         session: &footbridge_store::Secret,
@@ -138,7 +138,7 @@ impl Keeper {
     }
 
     /// Keeps what could not be kept when it came. Waits for a store that is hindered.
-    pub(in crate::matrix) async fn keep(&self, client: &Client) -> Result<(), MatrixError> {
+    pub(crate) async fn keep(&self, client: &Client) -> Result<(), MatrixError> {
         if !self.behind.load(Ordering::SeqCst) {
             return Ok(());
         }
@@ -158,7 +158,7 @@ fn present(client: &Client, life: Life) -> Result<footbridge_store::Secret, Matr
 impl Matrix {
     /// Renews the session before it expires, and at once where a request could not because an answer was lost. Returns
     /// when it cannot be renewed any more.
-    pub(in crate::matrix) async fn keep_session(&self) -> MatrixError {
+    pub(crate) async fn keep_session(&self) -> MatrixError {
         let mut changes = self.client.subscribe_to_session_changes();
         loop {
             let due = async {

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use footbridge_core::inbox::Inbox;
 use footbridge_store::Place;
 use matrix_sdk::{
     deserialized_responses::TimelineEventKind,
@@ -17,11 +18,11 @@ use serde_json::{Value, json};
 use tracing::{debug, warn};
 
 use super::{Matrix, MatrixError};
-use crate::{inbox::Inbox, matrix::envelope::Envelope};
+use crate::envelope::Envelope;
 
 /// A request.
 #[derive(Debug)]
-pub(in crate::matrix) struct Heard {
+pub(crate) struct Heard {
     user: String,
     /// The name of the flow.
     flow: String,
@@ -49,7 +50,7 @@ struct ToDevice {
 
 impl Matrix {
     /// Picks out of a sync who wants to verify us.
-    pub(in crate::matrix) fn hear(&self, response: &SyncResponse) -> Vec<Heard> {
+    pub(crate) fn hear(&self, response: &SyncResponse) -> Vec<Heard> {
         let to_device = response.to_device.iter().filter_map(|event| {
             let event: ToDevice = serde_json::from_str(event.as_raw().json().get()).ok()?;
             let text = |key| event.content.get(key)?.as_str().map(str::to_owned);
@@ -113,11 +114,7 @@ impl Matrix {
     }
 
     /// Acts on it, once what came with it is written down.
-    pub(in crate::matrix) async fn act_on(
-        &self,
-        heard: Vec<Heard>,
-        inbox: &Inbox,
-    ) -> Result<(), MatrixError> {
+    pub(crate) async fn act_on(&self, heard: Vec<Heard>, inbox: &Inbox) -> Result<(), MatrixError> {
         for Heard { user, flow, by } in heard {
             let Ok(user) = UserId::parse(user) else {
                 continue;

@@ -1,12 +1,12 @@
 //! Pure: what happened in a Gitter room → facts for the journal.
 
-use footbridge_store::{Arrival, Millis, Payload, Place, RemoteId};
-
-use super::{api::ChatMessage, convert::body_from_html};
-use crate::{
+use footbridge_core::{
     message::{Action, Command, Message, Sender, Style},
     text::{Block, Body, Inline},
 };
+use footbridge_store::{Arrival, Millis, Payload, Place, RemoteId};
+
+use super::{api::ChatMessage, convert::body_from_html};
 
 /// Shown for authors that Gitter does not name.
 const NOBODY: &str = "Someone on Gitter";

@@ -5,6 +5,7 @@ mod catch_up;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+use footbridge_core::inbox::Inbox;
 use footbridge_store::{Accepted, Arrival, Batch, LinkMark, Millis, Place, RemoteId};
 use tokio::time::Instant;
 
@@ -14,10 +15,7 @@ use super::{
     hub::{Ear, Heard, Hub},
     ledger::{Change, Ledger},
 };
-use crate::{
-    inbox::Inbox,
-    silo::{Channel, SiloError, history::History, server_clock::is_ahead},
-};
+use crate::{Channel, SiloError, history::History, server_clock::is_ahead};
 
 /// A channel is re-read because of garbage at most this often.
 const REREAD_EVERY: Duration = Duration::from_secs(10);

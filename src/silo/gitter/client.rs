@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use footbridge_core::{clock::Clock, secret::Secret};
 use footbridge_store::Millis;
 use reqwest::{Method, RequestBuilder, header::HeaderMap};
 use serde::de::DeserializeOwned;
@@ -22,11 +23,7 @@ use super::{
     fault::{Fault, Repeat, Subject, fault_of, fault_of_silence},
     pacing::{LONGEST_WAIT, Need, Pacer},
 };
-use crate::{
-    clock::Clock,
-    secret::Secret,
-    silo::{markdown::units, outage::Outage, server_clock::date_in},
-};
+use crate::{markdown::units, outage::Outage, server_clock::date_in};
 
 /// From the request to the last byte of the answer.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(20);

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
+use footbridge_core::{fetch::MediaHost, secret::Secret};
 use url::Url;
-
-use crate::{fetch::MediaHost, secret::Secret};
 
 /// `[[silo]] kind = "gitter"`.
 #[derive(Clone, Debug)]

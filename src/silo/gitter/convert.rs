@@ -1,10 +1,11 @@
 //! Pure: Gitter's rendered HTML → neutral text. The other way is Markdown's own room.
 
-use super::emoji;
-use crate::text::{
+use footbridge_core::text::{
     Body,
     html::{Dialect, parsed_as_shown},
 };
+
+use super::emoji;
 
 /// Gitter's rendered HTML as the neutral tree; the raw text where there is no HTML, or none that can be parsed.
 #[must_use]
@@ -19,8 +20,9 @@ pub fn body_from_html(html: &str, text: &str) -> Body {
 
 #[cfg(test)]
 mod tests {
+    use footbridge_core::text;
+
     use super::*;
-    use crate::text;
 
     #[test]
     fn gitters_html_is_read() {

@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use footbridge_core::{
+    message::Style,
+    outlet::{Content, Done, Step},
+};
 use footbridge_store::{Copy, Millis, RemoteId};
 
 use super::{
@@ -10,11 +14,7 @@ use super::{
     fault::Fault,
     pacing::Need,
 };
-use crate::{
-    message::Style,
-    outlet::{Content, Done, Step},
-    silo::{echoes::Echoes, health::Health},
-};
+use crate::{echoes::Echoes, health::Health};
 
 /// How far Gitter's clock may stand behind ours beyond what its answers tell.
 const SKEW: Duration = Duration::from_secs(5);

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use crate::silo::shortcodes::Table;
+use crate::shortcodes::Table;
 
 static NAMES: LazyLock<Table> = LazyLock::new(|| Table::read(include_str!("emoji.txt")));
 
@@ -58,7 +58,7 @@ fn next_name(text: &str, from: usize) -> Option<(usize, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::silo::shortcodes::digest;
+    use crate::shortcodes::digest;
 
     /// Of the names that Gitter's own file lists, in the order of their bytes, with commas between.
     const PUBLISHED: &str = "cf05e8e031dba92ae864fd533fe361709096ef5993cd61371993cc81739650e9";

@@ -1,10 +1,9 @@
 //! What stands at the head of a room: its name, which follows from its address, its topic, and its group's picture.
 
+use footbridge_core::facts::{Fact, Facts, uncalled};
+
 use super::Gitter;
-use crate::{
-    facts::{Fact, Facts, uncalled},
-    silo::SiloError,
-};
+use crate::SiloError;
 
 /// The longest topic, in Unicode scalars.
 const LONGEST_TOPIC: usize = 1_000;

@@ -4,11 +4,9 @@
 use std::time::Duration;
 
 use anyhow::anyhow;
+use footbridge_core::outlet::{Outcome, SendError};
 
-use crate::{
-    outlet::{Outcome, SendError},
-    silo::SiloError,
-};
+use crate::SiloError;
 
 /// What a request was about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +68,7 @@ pub enum Fault {
     #[error("Gitter's answer is too long")]
     TooLong,
     /// Gitter cannot be reached, or does not answer as it should.
-    #[error("{}", crate::causes::once(source.as_ref()))]
+    #[error("{}", footbridge_core::causes::once(source.as_ref()))]
     Unavailable {
         /// Whether the work may have been done all the same.
         outcome: Outcome,

@@ -3,6 +3,7 @@
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
+use footbridge_core::inbox::Inbox;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio_util::sync::CancellationToken;
 
@@ -16,10 +17,7 @@ use super::{
     pacing::Need,
     realtime, stream,
 };
-use crate::{
-    inbox::Inbox,
-    silo::{Channel, SiloError},
-};
+use crate::{Channel, SiloError};
 
 /// How often each channel is re-read at least beside the stream, which says nothing of edits and deletions.
 const REREAD_EVERY: Duration = Duration::from_mins(1);
@@ -205,18 +203,18 @@ mod tests {
         http::StatusCode,
         routing::get,
     };
+    use footbridge_core::{
+        clock::Clock,
+        inbox::Bells,
+        message::{Action, Message},
+        secret::Secret,
+    };
     use footbridge_store::{Batch, Head, LaneId, Millis, Place, PortalSpec, Side, Store, StoreKey};
     use serde_json::{Value, json};
     use tokio::task::JoinSet;
 
     use super::*;
-    use crate::{
-        clock::Clock,
-        inbox::Bells,
-        message::{Action, Message},
-        secret::Secret,
-        silo::gitter::pacing::Pacer,
-    };
+    use crate::gitter::pacing::Pacer;
 
     const ROOM: &str = "5f1e00000000000000000000";
 
@@ -274,7 +272,7 @@ mod tests {
             serving.spawn(async move { axum::serve(socket, router).await.unwrap() });
             let clock = Clock::start();
             let client = Client::new(
-                crate::http::client().unwrap(),
+                footbridge_core::http::client().unwrap(),
                 api.parse().unwrap(),
                 Secret::new("token".to_owned()),
                 Pacer::new(95),

@@ -10,14 +10,12 @@ use std::{
     time::Duration,
 };
 
+use footbridge_core::backoff;
 use footbridge_store::Millis;
 use tokio::sync::{Notify, mpsc};
 
 use super::{api::ChatMessage, client::Client};
-use crate::{
-    backoff,
-    silo::{Channel, echoes::Echoes, health::Health, outage::Outage},
-};
+use crate::{Channel, echoes::Echoes, health::Health, outage::Outage};
 
 /// What may wait in a channel's queue before the rest is left to catch-up.
 const QUEUE: usize = 256;

@@ -9,7 +9,7 @@ mod fault;
 mod pacing;
 mod client;
 mod convert;
-pub(in crate::silo) mod emoji;
+pub(crate) mod emoji;
 mod deliver;
 pub(crate) mod arrival;
 mod proof;
@@ -33,6 +33,19 @@ use std::{
 };
 
 use async_trait::async_trait;
+use footbridge_core::{
+    clock::Clock,
+    facts::{Fact, Facts},
+    fetch::Fetcher,
+    http,
+    inbox::Inbox,
+    message::Sender,
+    origin::Origin,
+    outlet::{Done, Outgoing, Outlet, Plan, SendError, Step},
+    picture::Picture,
+    reactions::Reacted,
+    spool::Spool,
+};
 use footbridge_store::{Copy, Millis, Place, RemoteId};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -47,25 +60,12 @@ use self::{
     pacing::Pacer,
 };
 use crate::{
-    clock::Clock,
-    facts::{Fact, Facts},
-    fetch::Fetcher,
-    http,
-    inbox::Inbox,
-    message::Sender,
-    origin::Origin,
-    outlet::{Done, Outgoing, Outlet, Plan, SendError, Step},
-    picture::Picture,
-    reactions::Reacted,
-    silo::{
-        Channel, FeedState, Poster, Readers, Silo, SiloError,
-        echoes::Echoes,
-        health::Health,
-        markdown::Flavour,
-        plan::{self, Names, Rules},
-        sign_out::SignOut,
-    },
-    spool::Spool,
+    Channel, FeedState, Poster, Readers, Silo, SiloError,
+    echoes::Echoes,
+    health::Health,
+    markdown::Flavour,
+    plan::{self, Names, Rules},
+    sign_out::SignOut,
 };
 
 /// A message that a listing shows this long after it was sent should have been heard; less where audits come in

@@ -6,7 +6,7 @@ use super::{
     fault::Fault,
     pacing::Need,
 };
-use crate::silo::Poster;
+use crate::Poster;
 
 /// How many pages of people are read to find out who is an admin.
 const PAGES: usize = 10;

@@ -18,7 +18,7 @@ use super::{
     fault::Fault,
     hub::{Heard, Hub, failures_after, pause},
 };
-use crate::silo::SiloError;
+use crate::SiloError;
 
 pub use socket::Endpoint;
 use socket::{ANSWER_WITHIN, Socket, is_too_long, open, say, text_of};
@@ -75,7 +75,7 @@ pub async fn follow(
             Ok(Ending::Again(asked)) => asked,
             Err(error) => {
                 snapshots = !is_too_long(&error);
-                tracing::warn!(silo.name = %hub.silo, error = crate::causes::once(error.as_ref()), attempt = failures + 1,
+                tracing::warn!(silo.name = %hub.silo, error = footbridge_core::causes::once(error.as_ref()), attempt = failures + 1,
                     "Lost the connection to Gitter");
                 Duration::ZERO
             }

@@ -4,6 +4,7 @@
 use std::{convert::Infallible, time::Duration};
 
 use anyhow::{Context, anyhow};
+use footbridge_core::secret::Secret;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use reqwest::header;
 use tokio::time::Instant;
@@ -15,11 +16,8 @@ use super::{
     hub::{Heard, Hub, failures_after, pause},
 };
 use crate::{
-    secret::Secret,
-    silo::{
-        SiloError,
-        framing::{Line, Lines},
-    },
+    SiloError,
+    framing::{Line, Lines},
 };
 
 /// For the beginning of the answer.
@@ -189,7 +187,7 @@ fn heard(hub: &Hub, line: Line) -> Heard {
 
 fn lost(source: anyhow::Error) -> Fault {
     Fault::Unavailable {
-        outcome: crate::outlet::Outcome::NotDone,
+        outcome: footbridge_core::outlet::Outcome::NotDone,
         source,
     }
 }

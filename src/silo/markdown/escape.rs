@@ -8,6 +8,8 @@ mod mailbox;
 mod shortcode;
 mod trim;
 
+use footbridge_core::text::{Inline, plain_inlines};
+
 use backslash::is_word;
 use grammar::{
     bare_url, email, holds_marked_code, is_entity, is_entity_rest, is_url_end, longest_run,
@@ -15,10 +17,7 @@ use grammar::{
 };
 
 use super::{Flavour, Underscores};
-use crate::{
-    silo::address::Address,
-    text::{Inline, plain_inlines},
-};
+use crate::address::Address;
 
 /// Parts characters without being seen.
 const PART: char = '\u{200b}';

@@ -1,12 +1,11 @@
 //! What Gitter's messages become, and that nothing we write there calls anybody.
 
+use footbridge_core::text::html::{Dialect, body_from_html};
+
+use crate::grammar::gitter::calls as pings;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{
-    fuzz::pings,
-    text::html::{Dialect, body_from_html},
-};
 
 const FLAVOUR: Flavour = Flavour::Gitter;
 

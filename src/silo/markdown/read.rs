@@ -3,19 +3,17 @@
 
 use std::{borrow::Cow, ops::Range};
 
+use footbridge_core::text::{
+    Block, Body,
+    html::{Dialect, body_from_html},
+    with_emoji,
+};
 use pulldown_cmark::{
     CowStr, Event, LinkType, Options, Parser, Tag, TagEnd, TextMergeWithOffset, html::push_html,
 };
 use url::Url;
 
-use crate::{
-    silo::mattermost,
-    text::{
-        Block, Body,
-        html::{Dialect, body_from_html},
-        with_emoji,
-    },
-};
+use crate::mattermost;
 
 /// What is read besides the Markdown of `CommonMark`.
 const OPTIONS: Options = Options::ENABLE_STRIKETHROUGH.union(Options::ENABLE_TABLES);
@@ -304,8 +302,9 @@ fn is_word(c: char) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use footbridge_core::text::html_from_body;
+
     use super::*;
-    use crate::text::html_from_body;
 
     #[test]
     fn markdown_is_read_as_apps_show_it() {

@@ -1,6 +1,6 @@
 //! What crosses between a room and the networks behind a Matterbridge.
 
-use crate::silo::kind::{
+use crate::kind::{
     Ability,
     Crossing::{No, Told, Whole},
     Kind, What,

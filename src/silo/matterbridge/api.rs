@@ -4,7 +4,7 @@ use footbridge_store::{Millis, RemoteId};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use crate::silo::framing::CUT;
+use crate::framing::CUT;
 
 /// An object of the WebSocket, of the stream, or of an answer.
 #[derive(Clone, Default, Deserialize)]
@@ -210,7 +210,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::silo::framing::{Line, Lines};
+    use crate::framing::{Line, Lines};
 
     fn event(value: &Value) -> Event {
         read(value.to_string().as_bytes()).unwrap()

@@ -1,12 +1,12 @@
 //! Pure: what Matterbridge says → facts for the journal.
 
+use footbridge_core::message::{Action, Command, Message, Sender, Style};
 use footbridge_store::{Arrival, Millis, Payload, Place};
 
 use super::{
     api::{Event, Kind},
     convert::{body_of, files_of},
 };
-use crate::message::{Action, Command, Message, Sender, Style};
 
 /// Shown for authors that the network does not name.
 const NOBODY: &str = "Someone";
@@ -107,7 +107,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::silo::matterbridge::api;
+    use crate::matterbridge::api;
 
     fn heard(value: &Value) -> Option<Arrival> {
         let event = api::read(value.to_string().as_bytes()).unwrap();

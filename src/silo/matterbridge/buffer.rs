@@ -14,7 +14,7 @@ use super::{
     fault::{Fault, Request, fault_of_silence},
     wire::Wire,
 };
-use crate::silo::framing::{Line, Lines};
+use crate::framing::{Line, Lines};
 
 /// Matterbridge looks ten times a second: after this long without a message the buffer is empty.
 const EMPTY_AFTER: Duration = Duration::from_millis(1_500);

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use anyhow::anyhow;
+use footbridge_core::{bounded, secret::Secret, spool::Blocks};
 use reqwest::{
     Body, Method, RequestBuilder, Response,
     header::{CONTENT_LENGTH, CONTENT_TYPE},
@@ -15,7 +16,6 @@ use super::{
     api::{self, Event, Post},
     fault::{Fault, Request, fault_of, fault_of_silence},
 };
-use crate::{bounded, secret::Secret, spool::Blocks};
 
 /// From the request to the last byte of the answer.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(20);

@@ -2,15 +2,16 @@
 //! and to some that know none, so what we send is plain, and nobody is called by it. Marks in it are not escaped: no escape
 //! exists that IRC, Slack, Zulip and those that read Markdown would all hide.
 
-pub use super::harmless::harmless;
-use super::{harmless::harmless_name, shortcode::without_emoji};
-
-use super::api::{Event, File};
-use crate::{
+use footbridge_core::{
     file::{File as Carried, Kind},
     names,
     text::{self, Block, Body, Inline},
 };
+
+pub use super::harmless::harmless;
+use super::{harmless::harmless_name, shortcode::without_emoji};
+
+use super::api::{Event, File};
 
 /// Stands before what answers something: which message that is cannot be told in either direction.
 const REPLY: &str = "↪ ";

@@ -4,11 +4,9 @@
 use std::time::Duration;
 
 use anyhow::anyhow;
+use footbridge_core::outlet::{Outcome, SendError};
 
-use crate::{
-    outlet::{Outcome, SendError},
-    silo::SiloError,
-};
+use crate::SiloError;
 
 /// How long a proxy that says 429 is left alone.
 const BUSY: Duration = Duration::from_secs(10);
@@ -46,7 +44,7 @@ pub enum Fault {
     #[error("{UNSURE}")]
     Unsure,
     /// Matterbridge cannot be reached or does not answer as it should; nothing was done.
-    #[error("{}", crate::causes::once(.0.as_ref()))]
+    #[error("{}", footbridge_core::causes::once(.0.as_ref()))]
     Unavailable(anyhow::Error),
 }
 

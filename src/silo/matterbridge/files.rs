@@ -3,6 +3,11 @@
 use std::io;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use footbridge_core::{
+    file::File,
+    outlet::SendError,
+    spool::{Blocks, Spool, Spooled},
+};
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use tokio_util::bytes::{Buf as _, Bytes, BytesMut};
 
@@ -11,11 +16,6 @@ use super::{
     api::{Attached, Carrier, Extra, Post},
     convert::content_of,
     fault::Fault,
-};
-use crate::{
-    file::File,
-    outlet::SendError,
-    spool::{Blocks, Spool, Spooled},
 };
 
 /// How much base64 is read at once: a multiple of four.

@@ -1,10 +1,9 @@
 //! Text in which nobody is called, whatever network Matterbridge passes it on to. Which that is nobody tells, so what calls
 //! somebody in any of those that it knows is parted by a zero-width space, in code too: most of them know no code.
 
-use crate::{
-    silo::markdown::{email, has_at_in_authority},
-    text::{is_at_reference, numbered},
-};
+use footbridge_core::text::{is_at_reference, numbered};
+
+use crate::markdown::{email, has_at_in_authority};
 
 /// Ends a word without being seen.
 pub(super) const PART: char = '\u{200b}';

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::silo::FeedState;
+use crate::FeedState;
 
 /// The state of one API account's feed.
 #[derive(Default)]

@@ -103,7 +103,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::silo::matterbridge::api;
+    use crate::matterbridge::api;
 
     const MOMENT: &str = "2026-11-22T12:06:31.632804119Z";
 

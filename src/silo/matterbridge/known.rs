@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::api::Event;
-use crate::silo::Poster;
+use crate::Poster;
 
 /// How many messages of all gateways are kept, as long as the process lives.
 const NEWEST: usize = 200;

@@ -2,15 +2,12 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use footbridge_core::{fetch::Fetcher, inbox::Inbox};
 use footbridge_store::{Arrival, Batch, Error, LinkMark, Millis, Place};
 use tokio::time::Instant;
 
 use super::{api::Event, arrival::arrival, identity::Identities, known::Known};
-use crate::{
-    fetch::Fetcher,
-    inbox::Inbox,
-    silo::{Channel, server_clock::is_ahead},
-};
+use crate::{Channel, server_clock::is_ahead};
 
 /// Writing down that takes longer than this may have cost messages: Matterbridge keeps 256 for a client that does not
 /// read, and then drops without a word.

@@ -26,6 +26,18 @@ pub use config::MatterbridgeConfig;
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use footbridge_core::{
+    clock::Clock,
+    fetch::Fetcher,
+    file::File,
+    http,
+    inbox::Inbox,
+    message::{Sender, Style},
+    origin::Origin,
+    outlet::{Content, Done, Outgoing, Outlet, Plan, SendError, Step, without_files},
+    picture::Picture,
+    spool::{Spool, SpoolError, Spooled},
+};
 use footbridge_store::{Copy, Millis, Place, RemoteId};
 use tokio_util::sync::CancellationToken;
 
@@ -39,19 +51,7 @@ use self::{
     listener::Listener,
     wire::Wire,
 };
-use crate::{
-    clock::Clock,
-    fetch::Fetcher,
-    file::File,
-    http,
-    inbox::Inbox,
-    message::{Sender, Style},
-    origin::Origin,
-    outlet::{Content, Done, Outgoing, Outlet, Plan, SendError, Step, without_files},
-    picture::Picture,
-    silo::{Channel, FeedState, Poster, Readers, Silo, SiloError, sign_out::SignOut},
-    spool::{Spool, SpoolError, Spooled},
-};
+use crate::{Channel, FeedState, Poster, Readers, Silo, SiloError, sign_out::SignOut};
 
 /// Who speaks when the bridge itself does: a message without a name would be shown with an empty one.
 const OURSELVES: &str = "Footbridge";

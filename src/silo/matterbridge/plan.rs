@@ -1,16 +1,16 @@
 //! Pure: a delivery → the messages that it takes. The API can only post, so an edit becomes a new message with the new
 //! text, and a deletion a line that tells of it.
 
-use footbridge_store::{Copy, Millis};
-
-use super::convert::{as_reply, text_from_body};
-use crate::{
+use footbridge_core::{
     file::File,
     message::{Action, Sender, Style},
     outlet::{Content, Outgoing, Plan, Step},
-    silo::plan::named,
     text::Body,
 };
+use footbridge_store::{Copy, Millis};
+
+use super::convert::{as_reply, text_from_body};
+use crate::plan::named;
 
 /// Matterbridge's own networks mark an edit so by default.
 const EDITED: &str = " (edited)";
@@ -128,10 +128,10 @@ fn content(text: String, style: Style, author: Option<&Sender>) -> Content {
 
 #[cfg(test)]
 mod tests {
+    use footbridge_core::message::Message;
     use footbridge_store::{Place, RemoteId};
 
     use super::*;
-    use crate::message::Message;
 
     fn planned(action: Action, copies: usize) -> Plan {
         plan(&outgoing(action, copies))
@@ -231,7 +231,7 @@ mod tests {
             let mut outgoing = outgoing(post(caption), 0);
             outgoing.message.files = vec![File {
                 name: "cat.png".to_owned(),
-                kind: crate::file::Kind::Image,
+                kind: footbridge_core::file::Kind::Image,
                 size,
                 ..File::default()
             }];
@@ -262,7 +262,7 @@ mod tests {
         outgoing.message.files = ["a.png", "b.png"]
             .map(|name| File {
                 name: name.to_owned(),
-                kind: crate::file::Kind::Image,
+                kind: footbridge_core::file::Kind::Image,
                 ..File::default()
             })
             .to_vec();

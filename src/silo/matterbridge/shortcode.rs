@@ -5,7 +5,7 @@
 use std::{collections::HashSet, sync::LazyLock};
 
 use super::harmless::PART;
-use crate::silo::address::Address;
+use crate::address::Address;
 
 static NAMES: LazyLock<HashSet<&'static str>> = LazyLock::new(|| {
     let lines = include_str!("emoji.txt").lines();
@@ -66,7 +66,7 @@ pub fn without_emoji(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::silo::shortcodes::digest;
+    use crate::shortcodes::digest;
 
     /// Of the names in the package's own file but for those of flags, in the order of their bytes, with commas between.
     const PUBLISHED: &str = "c2d682bafb8b7b8421175fb082b390f99d10a9d49312d1601b0d6f2037a16258";

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
+use footbridge_core::{http::elsewhere, secret::Secret};
 use footbridge_store::Millis;
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use tokio_tungstenite::tungstenite::{Error as WireError, Message as Frame};
@@ -14,11 +15,7 @@ use super::{
     client::{ANSWER_WITHIN, Client, address},
     fault::{Fault, Request, fault_of},
 };
-use crate::{
-    http::elsewhere,
-    secret::Secret,
-    silo::socket::{self, Socket, Unopened},
-};
+use crate::socket::{self, Socket, Unopened};
 
 /// Frames taken together when they come fast, and how many bytes are enough.
 const BURST: usize = 64;

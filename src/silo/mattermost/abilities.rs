@@ -1,6 +1,6 @@
 //! What crosses between a room and Mattermost.
 
-use crate::silo::kind::{
+use crate::kind::{
     Ability,
     Crossing::{No, Told, Whole},
     Kind, What,

@@ -1,5 +1,11 @@
 //! Pure: what happened in a Mattermost channel → facts for the journal.
 
+use footbridge_core::{
+    file::{File, Kind},
+    message::{Action, Command, Message, Sender, Style},
+    origin::OURS,
+    text::{Body, Inline},
+};
 use footbridge_store::{Arrival, Millis, Payload, Place, RemoteId};
 use url::Url;
 
@@ -8,13 +14,7 @@ use super::{
     attachment::attached,
     emoji,
 };
-use crate::{
-    file::{File, Kind},
-    message::{Action, Command, Message, Sender, Style},
-    origin::OURS,
-    silo::markdown::body_from_markdown_of,
-    text::{Body, Inline},
-};
+use crate::markdown::body_from_markdown_of;
 
 /// Shown where Mattermost does not say who.
 pub const NOBODY: &str = "Someone on Mattermost";
@@ -358,10 +358,10 @@ fn files(post: &Post) -> Vec<File> {
 
 #[cfg(test)]
 mod tests {
+    use footbridge_core::text::html_from_body;
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::text::html_from_body;
 
     fn read(value: Value) -> Post {
         serde_json::from_value(value).unwrap()

@@ -1,12 +1,10 @@
 //! Pure: what an integration attached to a post → text.
 
+use footbridge_core::text::{Block, Body, Inline};
 use url::Url;
 
 use super::{api::Attachment, arrival::one_line};
-use crate::{
-    silo::markdown::{body_from_markdown_of, resolved},
-    text::{Block, Body, Inline},
-};
+use crate::markdown::{body_from_markdown_of, resolved};
 
 /// What an integration attached, as text: all that people see of it, in the order in which they see it.
 pub(super) fn attached(attachment: &Attachment, server: Option<&Url>) -> Vec<Block> {

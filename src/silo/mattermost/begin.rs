@@ -8,7 +8,7 @@ use super::{
     client::Range,
     listener::{Failure, Listener},
 };
-use crate::silo::server_clock::is_ahead;
+use crate::server_clock::is_ahead;
 
 impl Listener {
     /// The first look at a channel.

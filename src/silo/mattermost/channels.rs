@@ -5,7 +5,7 @@ use std::sync::PoisonError;
 use footbridge_store::{Place, RemoteId};
 
 use super::{Mattermost, fault::Fault};
-use crate::silo::Channel;
+use crate::Channel;
 
 impl Mattermost {
     /// The channel `team/channel`, which we join if everybody may.

@@ -5,6 +5,10 @@ use std::{
     time::Duration,
 };
 
+use footbridge_core::{
+    bounded::{self, Unread},
+    secret::Secret,
+};
 use footbridge_store::Millis;
 use reqwest::{
     Method, Response,
@@ -22,11 +26,7 @@ use super::{
         fault_of_silence, unreadable,
     },
 };
-use crate::{
-    bounded::{self, Unread},
-    secret::Secret,
-    silo::{outage::Outage, server_clock::ServerClock},
-};
+use crate::{outage::Outage, server_clock::ServerClock};
 
 /// From the request to the last byte of the answer.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(20);
@@ -372,7 +372,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_server_says_when_it_has_enough() {
         let client = Client::new(
-            crate::http::client().unwrap(),
+            footbridge_core::http::client().unwrap(),
             "http://127.0.0.1:1".parse().unwrap(),
             Secret::new("t".to_owned()),
         );

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use footbridge_core::secret::Secret;
 use url::Url;
 
-use crate::{secret::Secret, silo::plan::Names};
+use crate::plan::Names;
 
 /// How to reach a Mattermost.
 #[derive(Clone, Debug)]

@@ -2,6 +2,12 @@
 
 use std::{borrow::Cow, time::Duration};
 
+use footbridge_core::{
+    message::{Sender, Style},
+    names,
+    outlet::{Content, Done, Outcome, Step},
+    spool::Spooled,
+};
 use footbridge_store::{Copy, Millis, RemoteId};
 use serde_json::{Map, json};
 
@@ -13,14 +19,8 @@ use super::{
     fault::Fault,
 };
 use crate::{
-    message::{Sender, Style},
-    names,
-    outlet::{Content, Done, Outcome, Step},
-    silo::{
-        markdown::{Flavour, joined, prefix, units},
-        plan::{ACTION, Names},
-    },
-    spool::Spooled,
+    markdown::{Flavour, joined, prefix, units},
+    plan::{ACTION, Names},
 };
 
 /// How far Mattermost's clock may stand behind ours.

@@ -7,12 +7,10 @@ use std::{
     time::Duration,
 };
 
+use footbridge_core::reactions::{self, Reacted};
 use tokio::time::Instant;
 
-use crate::{
-    reactions::{self, Reacted},
-    silo::shortcodes::{Table, bare},
-};
+use crate::shortcodes::{Table, bare};
 
 /// How a name ends that says a colour of skin.
 const SKIN: &str = "_skin_tone";
@@ -164,7 +162,7 @@ mod tests {
     use std::fmt::Write as _;
 
     use super::*;
-    use crate::silo::shortcodes::digest;
+    use crate::shortcodes::digest;
 
     /// Of the lines `name code-points`, in the order of the names, that Mattermost's published list consists of.
     const PUBLISHED: &str = "7654905cb42d9796cd429039f354b519ca25e1c2c8e6ec28f725e5647a7ec657";

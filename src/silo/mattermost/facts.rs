@@ -1,10 +1,9 @@
 //! What stands at the head of a channel: its name, and its header, which is what it is about. It has no picture.
 
+use footbridge_core::facts::{Fact, Facts, uncalled};
+
 use super::Mattermost;
-use crate::{
-    facts::{Fact, Facts, uncalled},
-    silo::SiloError,
-};
+use crate::SiloError;
 
 /// The longest name, in Unicode scalars.
 const LONGEST_NAME: usize = 64;

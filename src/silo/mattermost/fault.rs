@@ -4,11 +4,9 @@
 use std::time::Duration;
 
 use anyhow::anyhow;
+use footbridge_core::outlet::{Outcome, SendError};
 
-use crate::{
-    outlet::{Outcome, SendError},
-    silo::SiloError,
-};
+use crate::SiloError;
 
 /// Why a channel is closed that exists.
 pub const FORBIDDEN_CHANNEL: &str =
@@ -102,7 +100,7 @@ pub enum Fault {
         after: Duration,
     },
     /// Mattermost cannot be reached, or does not answer as it should.
-    #[error("{}", crate::causes::once(source.as_ref()))]
+    #[error("{}", footbridge_core::causes::once(source.as_ref()))]
     Unavailable {
         /// Whether the work may have been done all the same.
         outcome: Outcome,

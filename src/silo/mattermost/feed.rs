@@ -5,6 +5,7 @@
 use std::{collections::BTreeSet, convert::Infallible, time::Duration};
 
 use anyhow::anyhow;
+use footbridge_core::backoff;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -14,10 +15,7 @@ use super::{
     listener::{Failure, Heard, Listener},
     wire::{Ending, Pulse, Wire, next, open},
 };
-use crate::{
-    backoff,
-    silo::{SiloError, socket::Socket},
-};
+use crate::{SiloError, socket::Socket};
 
 /// A connection that lasted this long was a good one.
 const STABLE: Duration = Duration::from_secs(30);
@@ -58,7 +56,7 @@ pub async fn follow(
             Ending::SignedOut => return Err(Fault::SignedOut.into()),
             Ending::Store(error) => return Err(SiloError::Store(error)),
             Ending::Lost(error) => {
-                tracing::warn!(silo.name = %listener.silo, error = crate::causes::once(error.as_ref()), attempt = failures + 1,
+                tracing::warn!(silo.name = %listener.silo, error = footbridge_core::causes::once(error.as_ref()), attempt = failures + 1,
                     "Lost the connection to Mattermost");
             }
         }

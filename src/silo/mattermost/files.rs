@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use footbridge_core::spool::Spooled;
 use reqwest::{
     Body, RequestBuilder, Response,
     header::{CONTENT_LENGTH, CONTENT_TYPE},
@@ -13,7 +14,6 @@ use super::{
     client::{Client, address, read_bounded, refusal_in},
     fault::{Fault, Repeat, Subject, fault_of, fault_of_silence, unreadable},
 };
-use crate::spool::Spooled;
 
 /// From a request that moves a file to the last byte of the answer.
 const MOVED_WITHIN: Duration = Duration::from_mins(15);

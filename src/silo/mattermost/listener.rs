@@ -3,6 +3,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use footbridge_core::inbox::Inbox;
 use footbridge_store::{Accepted, Arrival, Batch, Millis, Place};
 
 use super::{
@@ -14,10 +15,7 @@ use super::{
     naming::Naming,
     people::People,
 };
-use crate::{
-    inbox::Inbox,
-    silo::{Channel, SiloError, echoes::Echoes, health::Health, history::History},
-};
+use crate::{Channel, SiloError, echoes::Echoes, health::Health, history::History};
 
 /// How far reading goes back behind the cursor, in milliseconds: posts are published a little later than their moment.
 const OVERLAP: i64 = 10_000;

@@ -11,7 +11,7 @@ mod files;
 pub(crate) mod arrival;
 mod attachment;
 mod people;
-pub(in crate::silo) mod emoji;
+pub(crate) mod emoji;
 mod naming;
 mod facts;
 mod reactions;
@@ -36,6 +36,19 @@ use std::{
 };
 
 use async_trait::async_trait;
+use footbridge_core::{
+    facts::{Fact, Facts},
+    fetch::picture_of,
+    file::File,
+    http,
+    inbox::Inbox,
+    message::Sender,
+    origin::Origin,
+    outlet::{Done, Outgoing, Outlet, Plan, SendError, Step},
+    picture::Picture,
+    reactions::{Reacted, mirrored},
+    spool::{Spool, Spooled},
+};
 use footbridge_store::{Copy, Millis, Place};
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -48,25 +61,12 @@ use self::{
     wire::Wire,
 };
 use crate::{
-    facts::{Fact, Facts},
-    fetch::picture_of,
-    file::File,
-    http,
-    inbox::Inbox,
-    message::Sender,
-    origin::Origin,
-    outlet::{Done, Outgoing, Outlet, Plan, SendError, Step},
-    picture::Picture,
-    reactions::{Reacted, mirrored},
-    silo::{
-        Channel, FeedState, Poster, Readers, Silo, SiloError,
-        echoes::Echoes,
-        health::Health,
-        markdown::Flavour,
-        plan::{self, Names, Rules},
-        sign_out::SignOut,
-    },
-    spool::{Spool, Spooled},
+    Channel, FeedState, Poster, Readers, Silo, SiloError,
+    echoes::Echoes,
+    health::Health,
+    markdown::Flavour,
+    plan::{self, Names, Rules},
+    sign_out::SignOut,
 };
 
 /// The longest message, in Unicode scalars by Mattermost's measure and in UTF-16 units by ours, which are never fewer.
@@ -146,7 +146,7 @@ impl Mattermost {
             tracing::warn!(error = %fault, attempt = failures, "Mattermost does not say who we are yet");
             let wait = fault
                 .wait()
-                .unwrap_or_else(|| crate::backoff::after(failures.min(7)));
+                .unwrap_or_else(|| footbridge_core::backoff::after(failures.min(7)));
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = stop.cancelled() => return Ok(None),

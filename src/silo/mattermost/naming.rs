@@ -5,7 +5,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{client::Client, fault::Fault};
-use crate::silo::plan::Names;
+use crate::plan::Names;
 
 /// Of one account.
 pub struct Naming {

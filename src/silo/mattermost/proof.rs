@@ -4,7 +4,7 @@ use super::{
     client::{Client, Range},
     fault::Fault,
 };
-use crate::silo::Poster;
+use crate::Poster;
 
 /// The author of the post with exactly this text among the newest of a channel. A post of our own account, `me`, proves
 /// nothing: it says what somebody in a room said. Nor does one that speaks for somebody else than its account, as a

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use footbridge_core::reactions::Letter;
 use footbridge_store::{Arrival, Batch, Linked, Place, RemoteId};
 
 use super::{
@@ -10,7 +11,6 @@ use super::{
     arrival,
     listener::{Failure, Listener},
 };
-use crate::reactions::Letter;
 
 /// How long is waited for the id of a post of ours.
 const UNSETTLED: Duration = Duration::from_secs(10);

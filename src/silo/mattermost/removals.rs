@@ -1,5 +1,6 @@
 //! How posts of ours are taken back, and which deletions that the feed tells of are our own.
 
+use footbridge_core::outlet::Done;
 use footbridge_store::{Along, Millis, Place, RemoteId};
 
 use super::{
@@ -8,7 +9,6 @@ use super::{
     fault::Fault,
     listener::{Failure, Heard, Listener},
 };
-use crate::outlet::Done;
 
 /// What stands in the place of a post that was taken back and has a thread. Mattermost's apps say the same of a deleted post.
 const EMPTIED: &str = "*(message deleted)*";

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
+use footbridge_core::{http::elsewhere, secret::Secret};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::json;
 use tokio::time::Instant;
@@ -15,11 +16,7 @@ use super::{
     fault::Fault,
     listener::Failure,
 };
-use crate::{
-    http::elsewhere,
-    secret::Secret,
-    silo::socket::{self, Socket, Unopened},
-};
+use crate::socket::{self, Socket, Unopened};
 
 /// The longest frame, in bytes.
 const LONGEST: usize = 8 << 20;

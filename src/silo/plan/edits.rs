@@ -1,12 +1,12 @@
 //! What an edit takes: the posts get the new text while the silo allows it, and are said anew where their file is another one.
 
-use footbridge_store::{Copy, Millis, RemoteId};
-
-use super::{Speech, content, post, posts};
-use crate::{
+use footbridge_core::{
     file::File,
     outlet::{Outgoing, Plan, Step},
 };
+use footbridge_store::{Copy, Millis, RemoteId};
+
+use super::{Speech, content, post, posts};
 
 /// Whether an edit took files of a message away, or gave it others. No post changes its files: the message is said anew then.
 pub(super) fn has_other_files(outgoing: &Outgoing) -> bool {

@@ -1,6 +1,6 @@
 //! What a message has to pass before the last portal of its path: what that holds up or does not want goes no further.
 
-use footbridge::{
+use footbridge_core::{
     message::{Action, Message, Sender, Style},
     outlet::SendError,
     portal::{AllTastes, Choice, Tastes},

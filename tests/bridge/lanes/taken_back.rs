@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use footbridge::{
+use footbridge_core::{
     file::File,
     message::{Action, Message, Style},
     outlet::{Outcome, SendError},

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use footbridge::message::Action;
+use footbridge_core::message::Action;
 use footbridge_store::{Batch, Consent, Flag, Side};
 
 use super::{Bench, LONG, Wall, edit, post};

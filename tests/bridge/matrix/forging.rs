@@ -2,7 +2,7 @@
 //! its own is sent again only where it is what it sent. C20.
 
 use axum::body::Bytes;
-use footbridge::{
+use footbridge_core::{
     file::File,
     outlet::{Part, TextBefore},
     spool::Spool,

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::Ordering;
 
-use footbridge::{
+use footbridge_core::{
     budget::Budget,
     portal::{self, Lane, LaneEnd, Peers},
 };
@@ -44,7 +44,7 @@ impl Toward {
     /// Somebody says something in the channel.
     async fn hear(&self, house: &House, text: &str) {
         let message = Message {
-            sender: footbridge::message::Sender {
+            sender: footbridge_core::message::Sender {
                 id: "mary".into(),
                 name: "Mary".into(),
                 avatar: None,
@@ -52,7 +52,7 @@ impl Toward {
             sent_at: house.clock.now(),
             files: Vec::new(),
             action: Action::Post {
-                body: footbridge::text::Body::plain(text),
+                body: footbridge_core::text::Body::plain(text),
                 style: Style::Text,
                 reply_to: None,
                 thread: None,
@@ -80,7 +80,7 @@ impl Toward {
             id: self.lane,
             outlet: house.matrix().clone(),
             source: house.matrix().clone(),
-            spool: footbridge::spool::Spool::new(std::env::temp_dir(), 1 << 20),
+            spool: footbridge_core::spool::Spool::new(std::env::temp_dir(), 1 << 20),
             store: house.store.clone(),
             bells: self.bells.clone(),
             clock: house.clock,
@@ -91,8 +91,8 @@ impl Toward {
             peers: Peers::default(),
             budget: Budget::default(),
             coalesce: true,
-            people: footbridge::people::People::default(),
-            origins: footbridge::origin::Origins::default(),
+            people: footbridge_core::people::People::default(),
+            origins: footbridge_core::origin::Origins::default(),
             links: None,
             tastes: portal::AllTastes::default(),
         };

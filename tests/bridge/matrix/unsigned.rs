@@ -1,12 +1,11 @@
 //! Whose device is not signed is told where they wrote, in a way that this device can see, and that it is over once it is.
 //! P02.
 
-use footbridge_store::Scope;
-
-use footbridge::{
+use footbridge_core::{
     budget::Budget,
     portal::{self, Lane, LaneEnd, Peers},
 };
+use footbridge_store::Scope;
 
 use super::*;
 
@@ -31,7 +30,7 @@ async fn send_owed(house: &House, lane: LaneId) {
         id: back(lane),
         outlet: house.matrix().clone(),
         source: house.matrix().clone(),
-        spool: footbridge::spool::Spool::new(std::env::temp_dir(), 1 << 20),
+        spool: footbridge_core::spool::Spool::new(std::env::temp_dir(), 1 << 20),
         store: house.store.clone(),
         bells: Bells::default(),
         clock: house.clock,
@@ -42,8 +41,8 @@ async fn send_owed(house: &House, lane: LaneId) {
         peers: Peers::default(),
         budget: Budget::default(),
         coalesce: true,
-        people: footbridge::people::People::default(),
-        origins: footbridge::origin::Origins::default(),
+        people: footbridge_core::people::People::default(),
+        origins: footbridge_core::origin::Origins::default(),
         links: None,
         tastes: portal::AllTastes::default(),
     };

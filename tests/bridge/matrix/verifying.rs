@@ -1,7 +1,7 @@
 //! P08: the bridge's device is verified by emoji, with a real second client, begun from either side; and whatever is not
 //! a person's yes on both sides ends without. Answers in a chat have the whole program around them: see `devices`.
 
-use footbridge::matrix::{
+use footbridge_matrix::{
     person::{Compared, Screen},
     verify::{Answer, Stage},
 };

@@ -16,7 +16,7 @@ use super::{
     },
     CLOSED_POLL, Listener,
 };
-use crate::silo::SiloError;
+use crate::SiloError;
 
 /// Ids and moments of different servers of Gitter's agree within this.
 const SKEW: Duration = Duration::from_secs(2);

@@ -1,15 +1,15 @@
 //! Reading Gitter's answers: bounded, and never trusted to be what the API promises.
 
 use anyhow::{Context, anyhow};
+use footbridge_core::{
+    bounded::{self, Unread},
+    outlet::Outcome,
+};
 use reqwest::Response;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::super::fault::{Fault, Repeat, fault_of_silence};
-use crate::{
-    bounded::{self, Unread},
-    outlet::Outcome,
-};
 
 /// The longest answer we read: a full listing of long messages, several times over.
 const LONGEST_ANSWER: usize = 8 << 20;

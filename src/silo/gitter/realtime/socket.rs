@@ -3,16 +3,13 @@
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
+use footbridge_core::{http::elsewhere, secret::Secret};
 use futures_util::SinkExt;
 use tokio_tungstenite::tungstenite::{self, Message as Frame};
 use url::Url;
 
-pub use crate::silo::socket::Socket;
-use crate::{
-    http::elsewhere,
-    secret::Secret,
-    silo::socket::{self, Unopened},
-};
+pub use crate::socket::Socket;
+use crate::socket::{self, Unopened};
 
 /// A frame longer than this ends the session; the next one does without a snapshot.
 const LONGEST_FRAME: usize = 1 << 20;

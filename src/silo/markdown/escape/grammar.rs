@@ -1,13 +1,14 @@
 //! What the grammar of marked recognises, by its own measure.
 
+use footbridge_core::text::Inline;
+
 use super::{Flavour, PART};
-use crate::text::Inline;
 
 /// How many backticks in a row stay together.
 const MAX_FENCE: usize = 32;
 
 /// Whether a single underscore anywhere in this text could end emphasis: then all of them need a backslash.
-pub(in crate::silo::markdown) fn may_emphasise(markdown: &str) -> bool {
+pub(in crate::markdown) fn may_emphasise(markdown: &str) -> bool {
     markdown
         .split('_')
         .skip(1)
@@ -15,7 +16,7 @@ pub(in crate::silo::markdown) fn may_emphasise(markdown: &str) -> bool {
 }
 
 /// The length of the longest run of one character.
-pub(in crate::silo::markdown) fn longest_run(text: &str, of: char) -> usize {
+pub(in crate::markdown) fn longest_run(text: &str, of: char) -> usize {
     let (mut longest, mut run) = (0, 0);
     for c in text.chars() {
         run = if c == of { run + 1 } else { 0 };
@@ -25,7 +26,7 @@ pub(in crate::silo::markdown) fn longest_run(text: &str, of: char) -> usize {
 }
 
 /// Backticks that no fence of reasonable length could hold are parted.
-pub(in crate::silo::markdown) fn without_long_runs(code: &str) -> String {
+pub(in crate::markdown) fn without_long_runs(code: &str) -> String {
     let mut run = 0usize;
     let mut out = String::with_capacity(code.len());
     for c in code.chars() {
@@ -40,12 +41,12 @@ pub(in crate::silo::markdown) fn without_long_runs(code: &str) -> String {
 }
 
 /// What may follow a bare URL directly: white space, or what the grammar leaves out at its end.
-pub(in crate::silo::markdown) fn is_url_end(c: char) -> bool {
+pub(in crate::markdown) fn is_url_end(c: char) -> bool {
     c.is_whitespace() || matches!(c, '.' | ',' | ':' | ';' | '"' | '\'' | ']' | ')')
 }
 
 /// A character that has a meaning outside of the URL, out of the way.
-pub(in crate::silo::markdown) fn percent(c: char, out: &mut String) {
+pub(in crate::markdown) fn percent(c: char, out: &mut String) {
     let mut bytes = [0; 4];
     for byte in c.encode_utf8(&mut bytes).bytes() {
         out.push('%');
@@ -57,7 +58,7 @@ pub(in crate::silo::markdown) fn percent(c: char, out: &mut String) {
 
 /// Whether a URL has an `@` between its slashes and its path: there it cannot be written in another way, and each
 /// grammar takes it for something else.
-pub(in crate::silo) fn has_at_in_authority(url: &str) -> bool {
+pub(crate) fn has_at_in_authority(url: &str) -> bool {
     let behind = url.split_once("://").map_or(url, |(_, behind)| behind);
     let end = behind.find(['/', '?', '#', '\\']).unwrap_or(behind.len());
     behind
@@ -66,12 +67,12 @@ pub(in crate::silo) fn has_at_in_authority(url: &str) -> bool {
 }
 
 /// White space that ends an address in every grammar. Mattermost's knows no other.
-pub(in crate::silo::markdown) fn is_ascii_space(c: char) -> bool {
+pub(in crate::markdown) fn is_ascii_space(c: char) -> bool {
     c.is_ascii_whitespace() || c == '\u{b}'
 }
 
 /// Whether a grammar may find an address in this word, of whatever scheme or of none.
-pub(in crate::silo::markdown) fn may_be_address(word: &str) -> bool {
+pub(in crate::markdown) fn may_be_address(word: &str) -> bool {
     let www = |word: &str| {
         let behind = word.trim_start_matches(|c: char| c.is_ascii_digit());
         behind.starts_with('.')
@@ -81,7 +82,7 @@ pub(in crate::silo::markdown) fn may_be_address(word: &str) -> bool {
 
 /// How long the bare URL at the start of this text is, by the grammar's own measure. One with an `@` in its authority is
 /// none.
-pub(in crate::silo::markdown) fn bare_url(text: &str) -> Option<usize> {
+pub(in crate::markdown) fn bare_url(text: &str) -> Option<usize> {
     let scheme = ["https://", "http://"]
         .iter()
         .find(|scheme| text.starts_with(**scheme))?
@@ -98,7 +99,7 @@ pub(in crate::silo::markdown) fn bare_url(text: &str) -> Option<usize> {
 }
 
 /// How long the plain mail address at the start of this text is: one that the grammar is sure to take whole.
-pub(in crate::silo) fn email(text: &str) -> Option<usize> {
+pub(crate) fn email(text: &str) -> Option<usize> {
     let word = |c: char| c.is_ascii_alphanumeric();
     let local = text.find(|c: char| !word(c) && !matches!(c, '.' | '+' | '-'))?;
     let name = text.get(..local)?;
@@ -119,11 +120,11 @@ pub(in crate::silo) fn email(text: &str) -> Option<usize> {
 }
 
 /// Whether an ampersand and what follows would be shown as another character.
-pub(in crate::silo::markdown) fn is_entity(text: &str) -> bool {
+pub(in crate::markdown) fn is_entity(text: &str) -> bool {
     text.strip_prefix('&').is_some_and(is_entity_rest)
 }
 
-pub(in crate::silo::markdown) fn is_entity_rest(after: &str) -> bool {
+pub(in crate::markdown) fn is_entity_rest(after: &str) -> bool {
     let name = after.strip_prefix('#').unwrap_or(after);
     let end = name
         .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
@@ -136,7 +137,7 @@ pub(in crate::silo::markdown) fn is_entity_rest(after: &str) -> bool {
 
 /// Whether a `<` before this could open something that is taken as it stands, up to its end. Gitter's grammar finds addresses
 /// there, whatever they begin with.
-pub(in crate::silo::markdown) fn may_be_tag(next: Option<char>, flavour: Flavour) -> bool {
+pub(in crate::markdown) fn may_be_tag(next: Option<char>, flavour: Flavour) -> bool {
     match flavour {
         Flavour::Gitter => next != Some(' '),
         Flavour::Mattermost => next.is_none_or(|c| !c.is_whitespace() && c != '='),
@@ -144,7 +145,7 @@ pub(in crate::silo::markdown) fn may_be_tag(next: Option<char>, flavour: Flavour
 }
 
 /// Whether emphasis around this would be ended by a mark in code, where no escape can hide it.
-pub(in crate::silo::markdown) fn holds_marked_code(line: &[Inline]) -> bool {
+pub(in crate::markdown) fn holds_marked_code(line: &[Inline]) -> bool {
     line.iter().any(|inline| match inline {
         Inline::Code(code) | Inline::Maths(code) => code.contains(['*', '~']),
         Inline::Bold(inner)
@@ -157,7 +158,7 @@ pub(in crate::silo::markdown) fn holds_marked_code(line: &[Inline]) -> bool {
 }
 
 /// Whether a formula holds nothing that Gitter's renderer could take for anything else, or for a call.
-pub(in crate::silo::markdown) fn is_plain_maths(tex: &str) -> bool {
+pub(in crate::markdown) fn is_plain_maths(tex: &str) -> bool {
     let known = |c: char| c.is_ascii_alphanumeric() || " \\{}()[]^_+-=/*,.;:!'".contains(c);
     !tex.is_empty() && tex.trim() == tex && tex.chars().all(known)
 }

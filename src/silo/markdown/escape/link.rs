@@ -1,10 +1,11 @@
 //! Links in Markdown.
 
+use footbridge_core::text::{Inline, lies, plain_inlines};
+
 use super::{
     Around, Writer,
     grammar::{has_at_in_authority, percent},
 };
-use crate::text::{Inline, lies, plain_inlines};
 
 impl Writer {
     pub(super) fn link(&mut self, href: &str, label: &[Inline], around: Around) {

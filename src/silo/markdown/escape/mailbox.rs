@@ -1,7 +1,7 @@
 //! Code that is no part of a mail address.
 
 use super::Writer;
-use crate::silo::markdown::Flavour;
+use crate::markdown::Flavour;
 
 /// What Gitter takes for the name in a mail address (`inline.email` of its marked): the mark of code, too.
 fn in_mailbox(c: char) -> bool {

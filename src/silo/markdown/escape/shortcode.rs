@@ -1,7 +1,7 @@
 //! Colons that mean themselves.
 
 use super::{Around, Writer};
-use crate::silo::markdown::Flavour;
+use crate::markdown::Flavour;
 
 /// Whether these eyes and what stands behind them are a face to Mattermost's apps (`emoticonPatterns`): `:)`, `:-P`, `;)`, `x-D`.
 fn is_face(eyes: char, after: &str) -> bool {

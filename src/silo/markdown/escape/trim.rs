@@ -1,7 +1,7 @@
 //! Blanks at the ends of what stands between marks.
 
 use super::{PART, Writer, grammar::is_ascii_space};
-use crate::silo::markdown::Flavour;
+use crate::markdown::Flavour;
 
 impl Writer {
     /// Takes the blanks from the ends of what was written behind this mark. One that it began with stands before the mark

@@ -181,10 +181,10 @@ impl BridgeProcess {
         Ok(text)
     }
 
-    /// Runs `footbridge` with these words so that it dies at this point (see `footbridge::crash`).
+    /// Runs `footbridge` with these words so that it dies at this point (see `footbridge_core::crash`).
     pub async fn output_armed(&self, words: &[&str], point: &str) -> anyhow::Result<Option<i32>> {
         let mut command = self.prepare_command(words)?;
-        command.env(footbridge::crash::VARIABLE, point);
+        command.env(footbridge_core::crash::VARIABLE, point);
         let mut child = command.stdout(Stdio::null()).spawn()?;
         Ok(child.wait().await?.code())
     }
@@ -221,14 +221,14 @@ impl BridgeProcess {
         self.launch_with(None)
     }
 
-    /// Starts `footbridge run` with a clock that is so many seconds wrong (see `footbridge::clock`).
+    /// Starts `footbridge run` with a clock that is so many seconds wrong (see `footbridge_core::clock`).
     pub fn launch_at(&self, offset: i64) -> anyhow::Result<()> {
-        self.launch_with(Some((footbridge::clock::OFFSET, &offset.to_string())))
+        self.launch_with(Some((footbridge_core::clock::OFFSET, &offset.to_string())))
     }
 
-    /// Starts `footbridge run` so that it dies at this point (see `footbridge::crash`).
+    /// Starts `footbridge run` so that it dies at this point (see `footbridge_core::crash`).
     pub fn launch_armed(&self, point: &str) -> anyhow::Result<()> {
-        self.launch_with(Some((footbridge::crash::VARIABLE, point)))
+        self.launch_with(Some((footbridge_core::crash::VARIABLE, point)))
     }
 
     fn launch_with(&self, variable: Option<(&str, &str)>) -> anyhow::Result<()> {

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use footbridge::matrix::person::Person;
+use footbridge_matrix::person::Person;
 use tempfile::TempDir;
 use tokio::sync::Mutex;
 

@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use footbridge::matrix::person::{Person, Seen};
+use footbridge_matrix::person::{Person, Seen};
 use tokio::task::AbortHandle;
 
 /// One event at the person's client.

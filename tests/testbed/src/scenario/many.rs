@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::anyhow;
-use footbridge::matrix::person::Person;
+use footbridge_matrix::person::Person;
 
 use super::{Ear, Load, PASSWORD, Pair, Watch, access, unique, until};
 use crate::bridge::{BridgeProcess, Setup};

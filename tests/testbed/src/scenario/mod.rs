@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
-use footbridge::matrix::person::Person;
+use footbridge_matrix::person::Person;
 use tempfile::TempDir;
 use tokio::time::Instant;
 

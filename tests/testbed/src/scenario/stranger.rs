@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use footbridge::matrix::person::Person;
+use footbridge_matrix::person::Person;
 use serde_json::{Value, json};
 
 use super::{PASSWORD, unique};

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use footbridge::matrix::person::Person;
+use footbridge_matrix::person::Person;
 use tempfile::TempDir;
 
 pub use act::{Act, Doer};

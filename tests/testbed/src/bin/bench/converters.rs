@@ -4,9 +4,9 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use footbridge::silo::markdown::{Flavour, body_from_markdown, markdown_from_body, split};
-use footbridge::text::html::{Dialect, body_from_html};
-use footbridge::text::{Body, html_from_body};
+use footbridge_core::text::html::{Dialect, body_from_html};
+use footbridge_core::text::{Body, html_from_body};
+use footbridge_silo::markdown::{Flavour, body_from_markdown, markdown_from_body, split};
 use footbridge_testbed::report::Table;
 
 use crate::seconds;

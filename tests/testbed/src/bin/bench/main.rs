@@ -13,14 +13,15 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
-use clap::Parser as _;
 use footbridge_testbed::arguments::{Bench as Arguments, Part};
 use footbridge_testbed::bridge::{Usage, build};
 use footbridge_testbed::console::Console;
 use footbridge_testbed::report::{Table, percentile, short};
 use footbridge_testbed::scenario::{Options, Scenario, until};
 use footbridge_testbed::synapse::{Limits, Synapse};
+
+use anyhow::Context as _;
+use clap::Parser as _;
 use raw::RawRoom;
 
 /// More requests a minute than anything here can use: what is measured is the bridge, not Gitter's limit.

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use footbridge::matrix::person::Person;
+use footbridge_matrix::person::Person;
 use footbridge_testbed::scenario::PASSWORD;
 use footbridge_testbed::synapse::{Registered, Synapse};
 use serde_json::{Value, json};

@@ -7,13 +7,14 @@ use std::process::ExitCode;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use footbridge_testbed::arguments::Demo;
 use footbridge_testbed::bridge::build;
 use footbridge_testbed::console::Console;
 use footbridge_testbed::report::{Table, short};
 use footbridge_testbed::scenario::{Options, PASSWORD, Scenario};
 use footbridge_testbed::synapse::{Limits, Synapse, install};
+
+use anyhow::Context as _;
 use talk::Talk;
 
 #[tokio::main]

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::ensure;
-use footbridge::matrix::person::{Identity, Person};
+use footbridge_matrix::person::{Identity, Person};
 use tempfile::TempDir;
 use tokio::time::Instant;
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use axum::http::Method;
-use footbridge::matrix::person::{Identity, Person};
+use footbridge_matrix::person::{Identity, Person};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::Instant;
@@ -653,7 +653,7 @@ impl<'a> Siege<'a> {
         let told = proxy.struck().contains_key("one-time keys");
         proxy.clear();
         let seen = carol.sync(Duration::ZERO).await?;
-        let of_bridge = |seen: &&footbridge::matrix::person::Seen| {
+        let of_bridge = |seen: &&footbridge_matrix::person::Seen| {
             seen.sender == self.rig.scene.bridge_user
                 && seen.event_type != "m.room.member"
                 && !is_lock(&seen.event_type, &seen.content)

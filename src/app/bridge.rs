@@ -1,0 +1,398 @@
+//! Wiring: opens the store, builds both sides, starts every task, and ends with all of them. Tasks start here
+//! and nowhere else:
+//!
+//! - one sync of the Matrix account, one listener per silo (begun again when a portal is added),
+//! - two lanes per portal,
+//! - the answers to what people ask in a chat,
+//! - names, topics and pictures of rooms and channels, where a portal shares them,
+//! - the admin address, the signals.
+
+mod facts;
+mod find;
+mod lanes;
+mod listening;
+mod outside;
+mod readiness;
+mod served;
+mod signed_out;
+mod space;
+mod starved;
+mod tasks;
+mod vitals;
+mod waking;
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::Context;
+use footbridge_core::{
+    backoff::Backoff,
+    clock::Clock,
+    http,
+    inbox::{Bells, Inbox},
+    portal::{AllTastes, Peers},
+    spool::Spool,
+};
+use footbridge_matrix::{Boxed, Matrix, Trust};
+use footbridge_silo::{Channel, Silo};
+use footbridge_store::{Place, Portal, Store, StoreKey};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, error, info, info_span, warn};
+
+use lanes::Budgets;
+use tasks::{Tasks, start, verdict};
+
+use crate::{
+    admin,
+    config::{Config, PortalConfig},
+    control::AnswerLimits,
+    gateway,
+    shutdown::Shutdown,
+};
+
+/// Runs the bridge until a signal stops it. An error means that it could not start or could not go on; what is
+/// owed stays in the store.
+#[must_use]
+pub fn run(config: Config) -> Boxed<'static, anyhow::Result<()>> {
+    Box::pin(async move {
+        loop {
+            let ended = match House::build(config.clone()).await {
+                Ok((house, doors)) => Arc::new(house).live(doors).await,
+                Err(error) => Err(error),
+            };
+            match ended {
+                // The service manager would only make a loop of it.
+                Err(error) if space::was_missing(&error, &config.store) => {
+                    let error = format!("{error:#}");
+                    error!(error, "The disk is full; starting again when it is not");
+                    if !starved::wait(&config).await? {
+                        return Ok(());
+                    }
+                }
+                ended => return ended,
+            }
+        }
+    })
+}
+
+/// Where others come in.
+struct Doors {
+    admin: TcpListener,
+    gateway: Option<TcpListener>,
+}
+
+impl Doors {
+    async fn open(config: &Config) -> anyhow::Result<Self> {
+        let listen = config.admin.listen;
+        let admin = TcpListener::bind(listen).await;
+        let gateway = match config.media.gateway.as_ref().map(|gateway| gateway.listen) {
+            Some(listen) => Some(TcpListener::bind(listen).await.with_context(|| {
+                format!("the address {listen} of the media gateway cannot be used")
+            })?),
+            None => None,
+        };
+        Ok(Self {
+            admin: admin.with_context(|| format!("the admin address {listen} cannot be used"))?,
+            gateway,
+        })
+    }
+}
+
+/// Everything that lives as long as the process.
+struct House {
+    config: Config,
+    store: Store,
+    bells: Bells,
+    clock: Clock,
+    inbox: Inbox,
+    matrix: Arc<Matrix>,
+    silos: BTreeMap<String, Arc<dyn Silo>>,
+    budgets: Budgets,
+    tastes: AllTastes,
+    /// Where files are kept on their way.
+    spool: Spool,
+    shutdown: Shutdown,
+    portals_running: AtomicUsize,
+    /// Those of the configuration and of the command line, found or not.
+    portals_named: AtomicUsize,
+    /// Which portals of each silo were said not to be open yet, by the reason.
+    unopened: Mutex<HashMap<String, BTreeMap<String, Vec<String>>>>,
+    /// What the lanes toward Matrix (under its network's name) and toward each silo know of each other.
+    peers: HashMap<String, Peers>,
+    /// How often people are answered.
+    answers: AnswerLimits,
+}
+
+impl House {
+    async fn build(config: Config) -> anyhow::Result<(Self, Doors)> {
+        let clock = Clock::start();
+        let key = StoreKey::read(&config.store.key_file)?;
+        let store = Store::open(&config.store.path, &key).await?;
+        let doors = Doors::open(&config).await?;
+        let http = http::client()?;
+        let trust = config
+            .portals
+            .first()
+            .map_or(Trust::default(), |portal| portal.trust);
+        if trust == Trust::AnyDevice {
+            warn!("Every device is trusted in both directions: the configuration asks for it");
+        }
+        let matrix = Matrix::open(
+            store.clone(),
+            &key,
+            config.matrix.clone(),
+            trust,
+            http.clone(),
+            clock,
+        )
+        .await?;
+        let mut silos = BTreeMap::new();
+        for silo in &config.silos {
+            silos.insert(silo.name().to_owned(), silo.build(&http, clock)?);
+        }
+        let sides = silos.keys().map(String::as_str).chain([Place::MATRIX]);
+        let peers = sides
+            .map(|name| (name.to_owned(), Peers::default()))
+            .collect();
+        let budgets = Budgets::of(silos.keys());
+        let bells = Bells::default();
+        let inbox = Inbox::new(store.clone(), bells.clone(), clock);
+        let inbox = inbox.among(matrix.origins().clone());
+        let shutdown = Shutdown::default();
+        let spool = Spool::new(config.store.path.clone(), config.media.most);
+        let portals_running = AtomicUsize::new(0);
+        let portals_named = AtomicUsize::new(config.portals.len());
+        Ok((
+            Self {
+                config,
+                store,
+                bells,
+                clock,
+                inbox,
+                matrix,
+                silos,
+                budgets,
+                tastes: AllTastes::default(),
+                spool,
+                shutdown,
+                portals_running,
+                portals_named,
+                unopened: Mutex::default(),
+                peers,
+                answers: AnswerLimits::default(),
+            },
+            doors,
+        ))
+    }
+
+    /// Starts everything, adds portals as they are found, and ends when told to or when a task ended that must
+    /// not.
+    async fn live(self: Arc<Self>, doors: Doors) -> anyhow::Result<()> {
+        let mut tasks = Tasks::new();
+        let (stop, vitals) = (self.shutdown.soft.clone(), self.clone());
+        start(&mut tasks, "admin", async move {
+            Ok(admin::serve(doors.admin, vitals, stop).await?)
+        });
+        let (house, stop) = (self.clone(), self.shutdown.soft.clone());
+        start(&mut tasks, "readiness", house.watch_readiness(stop));
+        for (name, silo) in &self.silos {
+            let (silo, stop) = (silo.clone(), self.shutdown.soft.clone());
+            let span = info_span!("account", silo.name = name);
+            let task = async move {
+                signed_out::look_after(&*silo, &stop).await;
+                Ok(())
+            };
+            start(&mut tasks, "account", task.instrument(span));
+        }
+        let (house, stop) = (self.clone(), self.shutdown.soft.clone());
+        start(&mut tasks, "waking", house.wake_lanes(stop));
+        let signals = self.shutdown.clone();
+        start(
+            &mut tasks,
+            "signals",
+            async move { Ok(signals.watch().await?) },
+        );
+
+        if let Some(listener) = doors.gateway {
+            let (gateway, stop) = (self.gateway(), self.shutdown.soft.clone());
+            start(&mut tasks, "gateway", async move {
+                Ok(gateway::serve(listener, gateway, stop).await?)
+            });
+        }
+
+        let (control, stop) = (self.control(), self.shutdown.soft.clone());
+        start(&mut tasks, "control", async move {
+            Ok(control.run(stop).await?)
+        });
+
+        if self.shares_facts() {
+            let (house, stop) = (self.clone(), self.shutdown.soft.clone());
+            start(&mut tasks, "facts", house.keep_facts(stop));
+        }
+
+        let outcome = self.serve_portals(&mut tasks).await;
+
+        // Whatever the reason: the rest stops softly, and by force if that takes too long.
+        self.shutdown.soft.cancel();
+        let finished = async {
+            while tasks.len() > 1 {
+                if let Some(ended) = tasks.join_next().await {
+                    let _logged = verdict(ended);
+                }
+            }
+        };
+        tokio::select! {
+            () = finished => {}
+            () = self.shutdown.hard.cancelled() => warn!("Some work was dropped; it goes on at the next start"),
+        }
+        tasks.shutdown().await;
+        self.matrix.give_lease_back().await;
+        if let Err(error) = self.store.checkpoint().await {
+            warn!(error = %error, "The store was left with a write-ahead log");
+        }
+        info!("Stopped");
+        outcome
+    }
+
+    /// Runs lanes and listeners of all portals. Returns when told to stop or when something ended that must not.
+    async fn serve_portals(&self, tasks: &mut Tasks) -> anyhow::Result<()> {
+        let stop = &self.shutdown.soft;
+        // An old copy of the store must not even pay the debts that it finds in itself (P13).
+        if !self.matrix.take_up(stop.clone()).await? {
+            return Ok(());
+        }
+        let (mut named, mut missing) = tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            first = self.first_portals() => first?,
+        };
+        let mut backoff = Backoff::default();
+        let mut lanes = HashSet::new();
+        while !stop.is_cancelled() {
+            let listed = served::listed(&named, &missing, &self.store.portals().await?);
+            self.store.keep_portals(&listed, self.clock.now()).await?;
+            let portals = self.served(&named).await?;
+            self.matrix
+                .await_rooms(missing.iter().map(|portal| portal.room.clone()).collect());
+            self.start_lanes(tasks, &mut lanes, &portals);
+            self.sit_out_shortage(tasks).await?;
+            self.portals_running.store(named.len(), Ordering::Relaxed);
+            let all = named.len() + missing.len();
+            self.portals_named.store(all, Ordering::Relaxed);
+            let generation = stop.child_token();
+            let mut listeners = self.start_listeners(&portals, &generation);
+            info!(
+                portals = portals.len(),
+                missing = missing.len(),
+                "Listening"
+            );
+            let found = self
+                .wait(tasks, &mut listeners, &mut missing, &mut backoff)
+                .await;
+            generation.cancel();
+            while let Some(ended) = listeners.join_next().await {
+                verdict(ended)?;
+            }
+            named.extend(found?);
+        }
+        Ok(())
+    }
+
+    /// While there is little space, nobody listens.
+    async fn sit_out_shortage(&self, tasks: &mut Tasks) -> anyhow::Result<()> {
+        if !space::is_short(&self.config.store) {
+            return Ok(());
+        }
+        error!("There is little space on the disk: nothing is read until there is more");
+        let relief = space::relief(&self.config.store);
+        tokio::pin!(relief);
+        loop {
+            tokio::select! {
+                () = self.shutdown.soft.cancelled() => return Ok(()),
+                Some(ended) = tasks.join_next() => verdict(ended)?,
+                () = &mut relief => {
+                    info!("There is enough space on the disk again");
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Waits until told to stop, until there is little space or until portals were made or taken apart (nothing found),
+    /// or until missing portals were found.
+    async fn wait(
+        &self,
+        tasks: &mut Tasks,
+        listeners: &mut Tasks,
+        missing: &mut Vec<PortalConfig>,
+        backoff: &mut Backoff,
+    ) -> anyhow::Result<Vec<Portal>> {
+        let changed = self.bells.portals();
+        loop {
+            let wait = if missing.is_empty() {
+                Duration::from_hours(24)
+            } else {
+                backoff.failed()
+            };
+            let wanted = missing.clone();
+            let search = async {
+                tokio::time::sleep(wait).await;
+                self.find(&wanted).await
+            };
+            tokio::pin!(search);
+            let (found, still_missing) = loop {
+                tokio::select! {
+                    () = self.shutdown.soft.cancelled() => return Ok(Vec::new()),
+                    Some(ended) = tasks.join_next() => verdict(ended)?,
+                    Some(ended) = listeners.join_next() => verdict(ended)?,
+                    () = space::shortage(&self.config.store) => return Ok(Vec::new()),
+                    () = changed.notified() => return Ok(Vec::new()),
+                    searched = &mut search => break searched?,
+                }
+            };
+            *missing = still_missing;
+            if !found.is_empty() {
+                backoff.worked();
+                return Ok(found);
+            }
+        }
+    }
+
+    fn start_listeners(&self, portals: &[Portal], stop: &CancellationToken) -> Tasks {
+        let mut listeners = Tasks::new();
+        let rooms = portals.iter().map(|portal| portal.room.clone()).collect();
+        let (matrix, inbox, token) = (self.matrix.clone(), self.inbox.clone(), stop.clone());
+        start(
+            &mut listeners,
+            "matrix",
+            async move { Ok(matrix.listen(rooms, inbox, token).await?) }
+                .instrument(info_span!("listen", side = "matrix")),
+        );
+        for (name, silo) in &self.silos {
+            let channels: Vec<Channel> = portals
+                .iter()
+                .filter(|portal| &portal.spec.silo == name)
+                .map(|portal| Channel {
+                    place: portal.channel.clone(),
+                    name: portal.spec.channel.clone(),
+                    backfill: self.backfill(portal),
+                })
+                .collect();
+            let (silo, inbox, token) = (silo.clone(), self.inbox.clone(), stop.clone());
+            let span = info_span!("listen", silo.name = name);
+            start(
+                &mut listeners,
+                "silo",
+                async move { listening::listen(&*silo, channels, &inbox, &token).await }
+                    .instrument(span),
+            );
+        }
+        listeners
+    }
+}

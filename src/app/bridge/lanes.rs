@@ -1,0 +1,195 @@
+//! The lanes: two per portal, and the budgets they share, one per account.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
+
+use footbridge_core::{
+    budget::{Budget, Pace},
+    facts::Shares,
+    links::Links,
+    outlet::Outlet,
+    people::People,
+    portal::{Lane, LaneEnd, Limits, Tastes},
+};
+use footbridge_silo::Silo;
+use footbridge_store::{LaneId, Place, Portal, Side};
+use tracing::{Instrument, info, info_span};
+
+use super::{
+    House, signed_out,
+    tasks::{Tasks, start},
+};
+use crate::config::PortalConfig;
+
+/// What the Matrix account is called beside those of silos.
+pub(super) const MATRIX: &str = "matrix";
+
+/// How fast our accounts may act.
+pub(super) struct Budgets {
+    matrix: Budget,
+    silos: BTreeMap<String, Budget>,
+}
+
+impl Budgets {
+    /// Those of the Matrix account and of the accounts on these silos, which pace themselves by what they know of
+    /// their own limits.
+    pub(super) fn of<'a>(silos: impl Iterator<Item = &'a String>) -> Self {
+        Self {
+            matrix: Budget::steady(),
+            silos: silos
+                .map(|name| (name.clone(), Budget::windowed()))
+                .collect(),
+        }
+    }
+
+    /// The accounts that are limited now: `matrix` or the silo's name, and how fast each may go.
+    pub(super) fn limited(&self) -> Vec<(String, Pace)> {
+        let silos = self
+            .silos
+            .iter()
+            .map(|(name, budget)| (name.clone(), budget));
+        std::iter::once((MATRIX.to_owned(), &self.matrix))
+            .chain(silos)
+            .filter_map(|(name, budget)| Some((name, budget.pace()?)))
+            .collect()
+    }
+
+    /// The one of the account that a lane uses.
+    pub(super) fn of_lane(&self, toward: Side, silo: &str) -> Budget {
+        match toward {
+            Side::Matrix => self.matrix.clone(),
+            Side::Silo => self.silos.get(silo).cloned().unwrap_or_default(),
+        }
+    }
+}
+
+impl House {
+    /// Only the configuration asks for more: for a portal made in a chat nobody has.
+    fn listed(&self, portal: &Portal) -> Option<&PortalConfig> {
+        let mut listed = self.config.portals.iter();
+        listed.find(|listed| listed.spec() == portal.spec)
+    }
+
+    /// How much of the channel's history comes along.
+    pub(super) fn backfill(&self, portal: &Portal) -> usize {
+        let wanted = self.listed(portal).map_or(0, |listed| listed.backfill);
+        usize::try_from(wanted).unwrap_or_default()
+    }
+
+    /// What it shares of names, topics and pictures.
+    pub(super) fn shares(&self, portal: &Portal) -> Shares {
+        self.listed(portal)
+            .map_or_else(Shares::default, |listed| listed.shares)
+    }
+
+    fn wanted(&self, portal: &Portal) -> Tastes {
+        let listed = self.listed(portal);
+        listed.map_or_else(Tastes::default, |listed| Tastes {
+            system_messages: listed.system_messages,
+            notices: listed.notices,
+            reactions: listed.reactions,
+            file_links: listed.file_links,
+        })
+    }
+
+    fn links(&self) -> Option<Links> {
+        let gateway = self.config.media.gateway.as_ref()?;
+        Some(Links {
+            public_url: gateway.public_url.clone(),
+            good_for: gateway.good_for,
+        })
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            attempts: self.config.delivery.attempts,
+            give_up: self.config.delivery.give_up,
+        }
+    }
+
+    pub(super) fn start_lanes(
+        &self,
+        tasks: &mut Tasks,
+        started: &mut HashSet<LaneId>,
+        portals: &[Portal],
+    ) {
+        let joined = portals.iter();
+        let joined: Vec<_> = joined
+            .map(|portal| (&portal.room, &portal.channel))
+            .collect();
+        self.matrix.origins().keep(&joined);
+        for portal in portals {
+            self.tastes.set(portal.id, self.wanted(portal));
+            if let Some(silo) = self.silos.get(&portal.spec.silo) {
+                let origin = silo.origin(&portal.channel);
+                let origins = self.matrix.origins();
+                origins.note(&portal.room, &portal.channel, origin);
+            }
+            for toward in [Side::Matrix, Side::Silo] {
+                let id = LaneId {
+                    portal: portal.id,
+                    toward,
+                };
+                if !started.insert(id) {
+                    continue;
+                }
+                let matrix: Arc<dyn Outlet> = self.matrix.clone();
+                let silo = self.silos.get(&portal.spec.silo);
+                let account = silo.cloned();
+                let silo = silo.cloned().map(|silo| silo as Arc<dyn Outlet>);
+                let (outlet, source, side) = match (toward, silo) {
+                    (Side::Matrix, Some(silo)) => (matrix, silo, Place::MATRIX),
+                    (Side::Silo, Some(silo)) => (silo, matrix, portal.spec.silo.as_str()),
+                    // A desk has no other end, and no files.
+                    (Side::Matrix, None) => (matrix.clone(), matrix, Place::MATRIX),
+                    (Side::Silo, None) => continue,
+                };
+                let (store, bells, clock) = (self.store.clone(), self.bells.clone(), self.clock);
+                let lane = Lane {
+                    id,
+                    outlet,
+                    source,
+                    spool: self.spool.clone(),
+                    store,
+                    bells,
+                    clock,
+                    limits: self.limits(),
+                    peers: self.peers.get(side).cloned().unwrap_or_default(),
+                    budget: self.budgets.of_lane(toward, &portal.spec.silo),
+                    coalesce: self.config.delivery.coalesce,
+                    tastes: self.tastes.clone(),
+                    people: People::new(self.config.people.clone()),
+                    links: self.links(),
+                    origins: self.matrix.origins().clone(),
+                };
+                let stop = self.shutdown.soft.clone();
+                let span = info_span!("lane", portal.id = id.portal.0, toward = toward.as_str());
+                start(
+                    tasks,
+                    "lane",
+                    async move {
+                        loop {
+                            if lane.clone().run(stop.clone()).await? == LaneEnd::Stopped {
+                                return Ok(());
+                            }
+                            info!("Lane at rest until the account is mended");
+                            let refused = |silo: &&Arc<dyn Silo>| {
+                                toward == Side::Silo || silo.is_signed_out()
+                            };
+                            // Without the Matrix account nothing goes on.
+                            let Some(silo) = account.as_ref().filter(refused) else {
+                                return Ok(());
+                            };
+                            if !signed_out::no_longer(&**silo, &stop).await {
+                                return Ok(());
+                            }
+                        }
+                    }
+                    .instrument(span),
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! A bridge that cannot even start because the disk is full: it says so at the admin address, and waits.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use footbridge_core::clock::Clock;
+use footbridge_store::{Millis, Tally};
+use tokio::{
+    net::TcpListener,
+    time::{sleep, timeout},
+};
+
+use super::space;
+use crate::{
+    admin::{self, Health, Vitals},
+    config::Config,
+    shutdown::Shutdown,
+};
+
+/// Somebody may still be at work on a blocking thread; the store is free when they have given up.
+const LET_GO: Duration = Duration::from_secs(5);
+
+/// How long somebody may take who is just being answered.
+const CLOSING: Duration = Duration::from_secs(2);
+
+struct Starved {
+    config: Config,
+    clock: Clock,
+}
+
+#[async_trait]
+impl Vitals for Starved {
+    async fn state(&self) -> Health {
+        Health {
+            store_state: "full".to_owned(),
+            store_free_bytes: space::free(&self.config.store.path),
+            portals: self.config.portals.len(),
+            ..Health::default()
+        }
+    }
+
+    async fn tallies(&self) -> Option<Vec<Tally>> {
+        None
+    }
+
+    fn now(&self) -> Millis {
+        self.clock.now()
+    }
+}
+
+/// Waits until there is space again; answers whether there is, or we were told to stop.
+pub(super) async fn wait(config: &Config) -> anyhow::Result<bool> {
+    let shutdown = Shutdown::default();
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(shutdown.clone().watch());
+    if let Ok(listener) = TcpListener::bind(config.admin.listen).await {
+        let (config, clock) = (config.clone(), Clock::start());
+        let vitals = Arc::new(Starved { config, clock });
+        tasks.spawn(admin::serve(listener, vitals, shutdown.soft.clone()));
+    }
+    let relief = async {
+        sleep(LET_GO).await;
+        space::relief(&config.store).await;
+    };
+    let is_free = tokio::select! {
+        () = shutdown.soft.cancelled() => false,
+        () = relief => true,
+    };
+    // Softly: a connection that is kept alive must not go on hearing of a full disk.
+    shutdown.soft.cancel();
+    shutdown.hard.cancel();
+    let ended = async { while tasks.join_next().await.is_some() {} };
+    if timeout(CLOSING, ended).await.is_err() {
+        tasks.shutdown().await;
+    }
+    Ok(is_free)
+}

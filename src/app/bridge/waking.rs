@@ -1,0 +1,90 @@
+//! Lanes that sleep because their side did not answer are woken when it does again: a feed finds out sooner.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use footbridge_silo::FeedState;
+use footbridge_store::{LaneId, Origin, Place, Side};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use super::House;
+
+/// How often the feeds are looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Which sides answered at the last look.
+#[derive(Default)]
+struct Sides(HashMap<String, bool>);
+
+impl Sides {
+    /// Whether a side answers again that did not before. At the first look nobody was waited for.
+    fn is_back(&mut self, side: &str, answers: bool) -> bool {
+        let before = self.0.insert(side.to_owned(), answers);
+        answers && before == Some(false)
+    }
+}
+
+impl House {
+    /// Wakes the lanes toward a side whenever its feed comes back.
+    pub(super) async fn wake_lanes(self: Arc<Self>, stop: CancellationToken) -> anyhow::Result<()> {
+        let mut sides = Sides::default();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                () = sleep(LOOK) => {}
+            }
+            if sides.is_back(Place::MATRIX, self.matrix.is_answered()) {
+                self.wake(Place::MATRIX).await?;
+            }
+            for (name, silo) in &self.silos {
+                if sides.is_back(name, silo.feed() == FeedState::Live) {
+                    self.wake(name).await?;
+                }
+            }
+        }
+    }
+
+    async fn wake(&self, side: &str) -> anyhow::Result<()> {
+        let portals = self.store.portals().await?.into_iter();
+        let portals = portals.filter(|portal| portal.active);
+        let mut woken = 0;
+        for portal in portals {
+            let toward = match side {
+                Place::MATRIX => Side::Matrix,
+                _ if portal.origin != Origin::Desk && portal.spec.silo == side => Side::Silo,
+                _ => continue,
+            };
+            let lane = LaneId {
+                portal: portal.id,
+                toward,
+            };
+            if self.store.hurry(lane, self.clock.now()).await? {
+                self.bells.ring(lane);
+                woken += 1;
+            }
+        }
+        if woken > 0 {
+            info!(
+                side,
+                lanes = woken,
+                "The side answers again: its lanes go on at once"
+            );
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_side_is_back_once_after_each_time_it_was_away() {
+        let mut sides = Sides::default();
+        let looks = [true, true, false, false, true, true, false, true];
+        let back = looks.map(|answers| sides.is_back("chat", answers));
+        assert_eq!(back, [false, false, false, false, true, false, false, true]);
+        assert!(!sides.is_back("other", false) && sides.is_back("other", true));
+    }
+}

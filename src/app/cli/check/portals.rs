@@ -1,0 +1,96 @@
+//! Portals that were opened, looked at without the network: those whose encrypted room has not agreed (B29), and those
+//! that are broken (B30).
+
+use std::collections::HashSet;
+
+use footbridge_silo::SiloConfig;
+use footbridge_store::{Hold, Origin, Peek, Portal, Side};
+
+use super::{Findings, Found, bad};
+use crate::{
+    config::{Config, Fault},
+    control,
+};
+
+/// Looks at every portal that runs.
+pub(super) fn look(config: &Config, peek: &Peek, findings: &mut Findings) {
+    let silos: HashSet<&str> = config.silos.iter().map(SiloConfig::name).collect();
+    for portal in &peek.portals {
+        if !portal.active || portal.origin == Origin::Desk {
+            continue;
+        }
+        let mut keyless = peek.keyless.iter();
+        if let Some(one) = keyless.find(|one| one.place == portal.room) {
+            findings.add(
+                "keys",
+                Found::Doubtful(format!(
+                    "{}: {}",
+                    portal.spec.room,
+                    control::keyless(&one.sender)
+                )),
+            );
+        }
+        let lacks = peek
+            .holds
+            .iter()
+            .any(|(id, hold)| *id == portal.id && *hold == Hold::Consent);
+        if lacks {
+            findings.add("portal", bad(without_consent(portal)));
+        }
+        if let Some(fault) = broken(peek, portal, &silos) {
+            findings.add("portal", Found::Warned(Box::new(fault)));
+        }
+    }
+}
+
+fn name(portal: &Portal) -> String {
+    let spec = &portal.spec;
+    format!("{} - {} {}", spec.room, spec.silo, spec.channel)
+}
+
+fn without_consent(portal: &Portal) -> Fault {
+    let spec = &portal.spec;
+    let (room, silo, channel) = (&spec.room, &spec.silo, &spec.channel);
+    Fault::new(
+        "B29",
+        format!("nobody has agreed that what is said in the encrypted room {room} may leave it"),
+    )
+    .note(format!(
+        "the portal {} is off until then; its messages wait, and the other portals run",
+        name(portal)
+    ))
+    .help(format!(
+        "somebody named in `[admin] users` who may change power levels in {room} says there, encrypted: \
+         !bridge consent {silo} {channel}; or stop the bridge and run: footbridge portal add '{room}' {silo} {channel}"
+    ))
+}
+
+/// What is wrong with a portal that was good when it was made.
+fn broken(peek: &Peek, portal: &Portal, silos: &HashSet<&str>) -> Option<Fault> {
+    let what = if silos.contains(portal.spec.silo.as_str()) {
+        let mut tallies = peek.tallies.iter();
+        let closed =
+            tallies.find(|tally| tally.lane.portal == portal.id && tally.closed_since.is_some())?;
+        let place = match closed.lane.toward {
+            Side::Matrix => "its room does not let the bridge in",
+            Side::Silo => "its channel does not let the bridge in",
+        };
+        let why = closed.closed_why.iter();
+        why.fold(place.to_owned(), |place, why| format!("{place}: {why}"))
+    } else {
+        format!("the configuration has no silo `{}`", portal.spec.silo)
+    };
+    let take_apart = match portal.origin {
+        Origin::File => "remove its [[portal]] from the configuration".to_owned(),
+        _ => format!(
+            "take it apart: footbridge portal remove '{}'",
+            portal.spec.room
+        ),
+    };
+    Some(
+        Fault::new("B30", format!("the portal {} is off: {what}", name(portal)))
+            .warning()
+            .note("its messages wait, and the other portals run")
+            .help(format!("mend that, or {take_apart}")),
+    )
+}

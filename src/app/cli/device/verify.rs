@@ -1,0 +1,206 @@
+//! `footbridge device verify`: seven emoji on this terminal and on the client of somebody on the list of admins.
+//! The bridge must not run meanwhile; while it does, it is verified from the client.
+
+use std::{io::Write, time::Duration};
+
+use footbridge_core::{
+    clock::Clock,
+    http,
+    inbox::{Bells, Inbox},
+};
+use footbridge_matrix::{
+    Matrix, MatrixError,
+    verify::{Answer, Emoji, Stage, Verifications},
+};
+use footbridge_store::{Error as StoreError, Store, StoreKey};
+use ruma::{OwnedUserId, UserId};
+use tokio::{sync::watch, time::timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::super::{Ended, console, exit, login, preflight};
+use crate::config::{Config, Exit, Fault, Report};
+
+/// How long it waits for somebody to ask.
+const WAIT: Duration = Duration::from_mins(10);
+
+/// Verifies the device.
+pub async fn run(config: &Config, user: Option<String>) -> Ended {
+    let user = wanted(config, user)?;
+    if !console::somebody_there() {
+        return Err(Report::of(
+            Fault::new(
+                "B18",
+                "there is no terminal: a person must compare the emoji",
+            )
+            .exit(Exit::NoInput)
+            .help("run it on a terminal, or let the bridge run and verify it from your client"),
+        ));
+    }
+    preflight::before_opening(config)?;
+    let key = StoreKey::read(&config.store.key_file)?;
+    let store = match Store::open(&config.store.path, &key).await {
+        Err(error @ StoreError::Locked { .. }) => return Err(Report::of(running(config, &error))),
+        store => store?,
+    };
+    let clock = Clock::start();
+    let http = http::client().map_err(|error| Report::of(exit::of_house(&error)))?;
+    let matrix = config.matrix.clone();
+    let matrix = Matrix::open(store.clone(), &key, matrix, config.trust(), http, clock).await?;
+    let rooms = super::reset::rooms(&store).await?;
+    let inbox = Inbox::new(store.clone(), Bells::default(), clock);
+    let stop = CancellationToken::new();
+    let talking = async {
+        let ended = talk(&matrix, user.as_deref()).await;
+        stop.cancel();
+        ended
+    };
+    let (listened, ended) = tokio::join!(matrix.listen(rooms, inbox, stop.clone()), talking);
+    matrix.give_lease_back().await;
+    listened?;
+    store.checkpoint().await?;
+    ended
+}
+
+/// The user must be on the list; one alone need not be named.
+fn wanted(config: &Config, user: Option<String>) -> Result<Option<OwnedUserId>, Report> {
+    let admins = &config.matrix.admins;
+    let not_listed = |what: String| {
+        Report::of(
+            Fault::new("B12", what)
+                .help("add the user's id to the configuration: [admin] users = [\"@me:example.org\"]. The name of a server is not enough for this"),
+        )
+    };
+    match user {
+        Some(user) => match UserId::parse(user.as_str()) {
+            Ok(user) if admins.contains(&user) => Ok(Some(user)),
+            Ok(user) => Err(not_listed(format!(
+                "{user} is not on the list `[admin] users`"
+            ))),
+            Err(_) => Err(not_listed(format!("`{user}` is not a user id"))),
+        },
+        None if admins.is_empty() => Err(not_listed(
+            "nobody is on the list `[admin] users`".to_owned(),
+        )),
+        None => Ok(None),
+    }
+}
+
+/// The bridge holds the store: it is verified where it runs.
+fn running(config: &Config, error: &StoreError) -> Fault {
+    let mut fault = exit::of_store(error);
+    fault.help = Some(format!(
+        "leave it running: open the profile of {} in your client and choose Verify; the bridge asks and shows its emoji \
+         in your direct room and in its log. Or stop it and run this again",
+        config.matrix.user
+    ));
+    fault
+}
+
+async fn talk(matrix: &Matrix, user: Option<&UserId>) -> Ended {
+    let all = matrix.verifications();
+    let mut changes = all.changes();
+    if let Some(user) = user {
+        console::say(&format!("Asking {user}. Accept it in your client."));
+        matrix.ask_to_verify(user).await?;
+    } else {
+        console::say(
+            "In your client, open the profile of the bridge's account and choose Verify. Waiting.",
+        );
+    }
+    let Ok(ended) = timeout(WAIT, follow(all, &mut changes)).await else {
+        return Err(failed("nobody answered"));
+    };
+    ended
+}
+
+/// Asks what each stage needs, until one verification is over.
+async fn follow(all: &Verifications, changes: &mut watch::Receiver<u64>) -> Ended {
+    let mut answered = None;
+    loop {
+        for (user, stage) in all.all() {
+            let seen = Some((user.clone(), stage.clone()));
+            if seen == answered {
+                continue;
+            }
+            match &stage {
+                Stage::Asked => {
+                    let yes =
+                        ask(format!("{user} asks to verify the bridge. Begin?"), changes).await?;
+                    let _taken = all.answer(
+                        &user,
+                        if yes {
+                            Answer::Begin
+                        } else {
+                            Answer::Different
+                        },
+                    );
+                }
+                Stage::Compare(emoji) => {
+                    console::say(&shown(emoji));
+                    let yes = ask("Do they match?".to_owned(), changes).await?;
+                    let _taken =
+                        all.answer(&user, if yes { Answer::Same } else { Answer::Different });
+                }
+                Stage::Done => {
+                    console::say(&format!("Verified with {user}."));
+                    return Ok(Exit::Fine);
+                }
+                Stage::Cancelled(why) => return Err(failed(why)),
+                Stage::Waiting | Stage::Confirmed => {}
+            }
+            answered = seen;
+        }
+        if changes.changed().await.is_err() {
+            return Err(MatrixError::NoAccount.into());
+        }
+    }
+}
+
+/// One line each: symbol and name.
+fn shown(emoji: &[Emoji]) -> String {
+    let lines = emoji
+        .iter()
+        .map(|one| format!("    {}  {}", one.symbol, one.name));
+    format!(
+        "\nCompare with the other screen:\n\n{}\n",
+        lines.collect::<Vec<_>>().join("\n")
+    )
+}
+
+/// Asks on the terminal; everything else goes on meanwhile, and a question that nobody needs any more is left.
+async fn ask(question: String, changes: &mut watch::Receiver<u64>) -> Result<bool, Report> {
+    changes.mark_unchanged();
+    let asking = tokio::task::spawn_blocking(move || yes_or_no(&question));
+    tokio::select! {
+        answer = asking => answer
+            .map_err(|_| failed("the question was not answered"))?
+            .map_err(|error| Report::of(login::unanswered(&dialoguer::Error::IO(error)))),
+        // It was cancelled from the other side.
+        _ = changes.changed() => Ok(false),
+    }
+}
+
+fn yes_or_no(question: &str) -> std::io::Result<bool> {
+    let mut terminal = std::io::stderr();
+    loop {
+        write!(terminal, "{question} [yes/no] ")?;
+        terminal.flush()?;
+        let mut line = String::new();
+        if std::io::stdin().read_line(&mut line)? == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        match line.trim().to_lowercase().as_str() {
+            "yes" | "y" => return Ok(true),
+            "no" | "n" => return Ok(false),
+            _ => {}
+        }
+    }
+}
+
+fn failed(why: &str) -> Report {
+    Report::of(
+        Fault::new("B21", format!("the bridge was not verified: {why}"))
+            .exit(Exit::Failed)
+            .help("begin again; if the emoji differed, somebody may be between the two devices"),
+    )
+}

@@ -1,0 +1,324 @@
+//! `footbridge init`: from nothing to a checked configuration. Asks on a terminal, or takes every answer as an
+//! option. Never writes over a file.
+
+use std::{
+    fmt::Write as _,
+    fs::OpenOptions,
+    io::Write as _,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use dialoguer::Confirm;
+use footbridge_silo::{KINDS, kind::Kind};
+use ruma::OwnedUserId;
+
+use super::{
+    Ended, args,
+    args::Reach,
+    asking::{Asking, Token},
+    check, console, login,
+};
+use crate::config::{
+    Config, Exit, Fault, Report,
+    values::{self, Flaw},
+};
+
+/// Everything that goes into the file.
+struct Answers {
+    user: OwnedUserId,
+    homeserver: String,
+    kind: &'static Kind,
+    address: Option<String>,
+    token: Token,
+    room: String,
+    channel: String,
+}
+
+/// Asks, writes, logs in and checks.
+pub async fn run(path: &Path, wishes: Box<args::Init>) -> Ended {
+    refuse_existing(path).map_err(Report::of)?;
+    let answers = gather(path, &wishes)?;
+    let config = write(path, &answers, &wishes)?;
+    console::say(&format!("Wrote {}.", path.display()));
+    if let Err(mut report) = login::run(&config).await {
+        if let Some(fault) = report.faults.first_mut() {
+            fault.notes.push(format!(
+                "{} is written and kept: correct it where it is wrong; `footbridge login` and `footbridge check` go on \
+                 from here",
+                path.display()
+            ));
+        }
+        return Err(report);
+    }
+    let exit = check::run(&config, Reach::Network).await?;
+    if exit == Exit::Fine {
+        console::say(&format!(
+            "\nNow start the bridge: footbridge run; then invite {} into {}",
+            answers.user, answers.room
+        ));
+    }
+    Ok(exit)
+}
+
+/// Refuses to go on where the file of a token is that would be written.
+pub(super) fn refuse_token(file: &Path, instead: &str) -> Result<(), Fault> {
+    if file.symlink_metadata().is_ok() {
+        let mut fault = exists(file);
+        fault.help = Some(format!(
+            "remove it, if it is of an earlier attempt, or {instead}"
+        ));
+        return Err(fault);
+    }
+    Ok(())
+}
+
+/// Refuses to go on where there is a file already.
+pub(super) fn refuse_existing(path: &Path) -> Result<(), Fault> {
+    // A dangling link is something, too.
+    if path.symlink_metadata().is_ok() {
+        return Err(exists(path));
+    }
+    Ok(())
+}
+
+fn exists(path: &Path) -> Fault {
+    Fault::new(
+        "B15",
+        format!("{} exists already and is not written over", path.display()),
+    )
+    .exit(Exit::CannotCreate)
+    .help("name another with --config, or edit this one and run `footbridge check`")
+}
+
+/// Where a token that is typed in goes.
+fn token_file(path: &Path, kind: &Kind) -> PathBuf {
+    let base = path.parent().unwrap_or(Path::new(""));
+    base.join(format!("{}.token", kind.word))
+}
+
+fn gather(path: &Path, wishes: &args::Init) -> Result<Answers, Report> {
+    let mut asking = Asking {
+        silent: wishes.yes || !console::somebody_there(),
+        faults: Vec::new(),
+    };
+    asking.secret("--password-file", wishes.password_file.as_deref());
+    asking.secret("--recovery-key-file", wishes.recovery_key_file.as_deref());
+    let user = asking.answer(
+        "user",
+        wishes.user.as_deref(),
+        "The bridge's own Matrix account, for example @bridge:example.org",
+        None,
+        values::user,
+    );
+    let server = user.as_ref().map(|user| user.server_name().to_string());
+    let homeserver = asking.homeserver(wishes.homeserver.as_deref(), server.as_deref());
+    let words: Vec<&str> = KINDS.iter().map(|kind| kind.word).collect();
+    let kind = asking.answer(
+        "silo-kind",
+        wishes.silo_kind.as_deref(),
+        &format!("The kind of silo: {}", words.join(", ")),
+        words.first().copied(),
+        |text| kind_of(text, &words),
+    );
+    let known = kind.or(KINDS.first());
+    if let (Some(kind), None, false) = (kind, &wishes.silo_token_file, asking.silent) {
+        refuse_token(&token_file(path, kind), "give it with --silo-token-file")
+            .map_err(Report::of)?;
+    }
+    let address = asking.address(known, wishes.silo_api.as_deref());
+    let token = asking.token(known, wishes.silo_token_file.as_deref());
+    let example = known.map_or("", |kind| kind.channel);
+    let channel = asking.answer(
+        "channel",
+        wishes.channel.as_deref(),
+        &format!("The channel, for example {example}"),
+        None,
+        values::channel,
+    );
+    let room = asking.answer(
+        "room",
+        wishes.room.as_deref(),
+        "The Matrix room, for example #room:example.org",
+        None,
+        values::room,
+    );
+    let given = (user, homeserver, kind, address, token, channel, room);
+    match given {
+        (
+            Some(user),
+            Some(homeserver),
+            Some(kind),
+            Some(address),
+            Some(token),
+            Some(channel),
+            Some(room),
+        ) => {
+            let answers = Answers {
+                user,
+                homeserver,
+                kind,
+                address,
+                token,
+                room,
+                channel,
+            };
+            confirm(asking.silent, &answers).map_err(Report::of)?;
+            Ok(answers)
+        }
+        _ => Err(Report {
+            source: None,
+            faults: asking.faults,
+        }),
+    }
+}
+
+fn kind_of(text: &str, words: &[&str]) -> Result<&'static Kind, Flaw> {
+    match KINDS.iter().find(|kind| kind.word == text) {
+        Some(kind) => Ok(kind),
+        None => values::one_of(text, words),
+    }
+}
+
+/// A room that is encrypted for a reason is about to be read by somebody else: the operator says yes to that.
+fn confirm(silent: bool, answers: &Answers) -> Result<(), Fault> {
+    if silent {
+        return Ok(());
+    }
+    let question = format!(
+        "Everything written in {} will be readable in {} at {}. Is everyone there fine with that?",
+        answers.room, answers.channel, answers.kind.title
+    );
+    match Confirm::new().with_prompt(question).interact() {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Fault::new(
+            "B29",
+            "without consent nothing is bridged; nothing was written",
+        )
+        .exit(Exit::Usage)
+        .help("ask the people in the room, then run it again")),
+        Err(error) => Err(login::unanswered(&error)),
+    }
+}
+
+/// Writes the file, and that of a token that was typed in. Where the configuration would not do, neither is left.
+fn write(path: &Path, answers: &Answers, wishes: &args::Init) -> Result<Config, Report> {
+    let (named, typed) = match &answers.token {
+        Token::File(file) => (Some(absolute(file).map_err(Report::of)?), None),
+        Token::Typed(secret) => {
+            let file = token_file(path, answers.kind);
+            write_new(&file, secret.expose()).map_err(Report::of)?;
+            (Some(format!("{}.token", answers.kind.word)), Some(file))
+        }
+        Token::None => (None, None),
+    };
+    let written = contents(answers, wishes, named.as_deref())
+        .map_err(Report::of)
+        .and_then(|text| {
+            let config = Config::parse(path, text.clone().into_bytes())?;
+            write_new(path, &text).map_err(Report::of)?;
+            Ok(config)
+        });
+    written.map_err(|mut report| {
+        // It was made a moment ago, by us.
+        if let Some(file) = typed
+            && let Err(error) = std::fs::remove_file(&file)
+        {
+            tracing::warn!(error = %error, "{} is left", file.display());
+        }
+        if let Some(fault) = report.faults.first_mut() {
+            fault.notes.push("nothing was written".to_owned());
+        }
+        report
+    })
+}
+
+// Paths in the file are relative to the file, those on the command line to where we are.
+fn absolute(path: &Path) -> Result<String, Fault> {
+    let cannot = |reason: String| {
+        Fault::new(
+            "B26",
+            format!("{} cannot be named in the file: {reason}", path.display()),
+        )
+        .exit(Exit::Usage)
+        .help("name a file whose path is UTF-8")
+    };
+    let absolute = std::path::absolute(path).map_err(|error| cannot(error.to_string()))?;
+    absolute
+        .into_os_string()
+        .into_string()
+        .map_err(|_| cannot("it is not UTF-8".to_owned()))
+}
+
+fn contents(
+    answers: &Answers,
+    wishes: &args::Init,
+    token_file: Option<&str>,
+) -> Result<String, Fault> {
+    let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
+    let mut lines = String::from(
+        "# Every option with its default and its reason: config.toml.example\n\n[matrix]\n",
+    );
+    let mut add = |key: &str, value: &str| {
+        // Writing into a String cannot fail.
+        let _whole = writeln!(lines, "{key} = {}", quoted(value));
+    };
+    add("homeserver", &answers.homeserver);
+    add("user", answers.user.as_str());
+    if let Some(file) = &wishes.password_file {
+        add("password_file", &absolute(file)?);
+    }
+    if let Some(file) = &wishes.recovery_key_file {
+        add("recovery_key_file", &absolute(file)?);
+    }
+    lines.push_str("\n[[silo]]\n");
+    let mut add = |key: &str, value: &str| {
+        let _whole = writeln!(lines, "{key} = {}", quoted(value));
+    };
+    add("name", answers.kind.word);
+    add("kind", answers.kind.word);
+    if let Some(file) = token_file {
+        add("token_file", file);
+    }
+    let address = answers.kind.address.map_or("api", |(key, _)| key);
+    let urls = [
+        (address, &answers.address),
+        ("stream", &wishes.silo_stream),
+        ("realtime", &wishes.silo_realtime),
+    ];
+    for (key, url) in urls {
+        if let Some(url) = url {
+            add(key, url);
+        }
+    }
+    lines.push_str("\n# One of these for every room joined to a channel.\n[[portal]]\n");
+    let mut add = |key: &str, value: &str| {
+        let _whole = writeln!(lines, "{key} = {}", quoted(value));
+    };
+    add("room", &answers.room);
+    add("silo", answers.kind.word);
+    add("channel", &answers.channel);
+    Ok(lines)
+}
+
+/// Writes a file of mode 0600. `create_new` follows no link and overwrites nothing.
+pub(super) fn write_new(path: &Path, text: &str) -> Result<(), Fault> {
+    let write = || {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()
+    };
+    write().map_err(|error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::AlreadyExists => exists(path),
+        _ => Fault::new(
+            "B15",
+            format!("{} cannot be written: {error}", path.display()),
+        )
+        .exit(Exit::CannotCreate)
+        .help("name a writable place with --config"),
+    })
+}

@@ -1,0 +1,164 @@
+//! `footbridge login`: once per account. The password is read from a file or asked for, used and forgotten.
+
+use footbridge_core::{clock::Clock, http, secret::Secret};
+use footbridge_matrix::{
+    MatrixError,
+    account::{self, LoggedIn, Login},
+    session::{self, SessionState},
+};
+use footbridge_store::{Account, AccountFace, Store, StoreKey};
+
+use super::{Ended, console, exit, preflight, progress::Progress};
+use crate::config::{Config, Exit, Fault, Report, secret_file};
+
+/// The store and the account of a device that somebody wants to give up.
+pub(super) async fn logged_in(config: &Config) -> Result<(StoreKey, Store, Account), Report> {
+    preflight::before_opening(config)?;
+    let key = StoreKey::read(&config.store.key_file)?;
+    let store = Store::open(&config.store.path, &key).await?;
+    let account = store.account().await?.ok_or(MatrixError::NoAccount)?;
+    same_user(&account.face, config)?;
+    Ok((key, store, account))
+}
+
+/// Logs in, or says that somebody is.
+pub async fn run(config: &Config) -> Ended {
+    with_password(config, || password(config)).await
+}
+
+/// Logs in with the password that `ask` gives; it is asked for only when it is needed.
+pub async fn with_password(config: &Config, ask: impl FnOnce() -> Result<Secret, Fault>) -> Ended {
+    preflight::before_opening(config)?;
+    let key = StoreKey::read_or_create(&config.store.key_file)?;
+    let store = Store::open(&config.store.path, &key).await?;
+    if let Some(account) = store.account().await? {
+        let face = &account.face;
+        same_user(face, config)?;
+        let http = http::client().map_err(|error| Report::of(exit::of_house(&error)))?;
+        let state = session::ask(&store, &config.matrix, &http).await?;
+        if state == SessionState::Gone {
+            return Err(Report::of(gone(face)));
+        }
+        if state == SessionState::Expired {
+            console::say(&format!(
+                "The session of device {} has expired; logging in again on the same device.",
+                face.device_id
+            ));
+        } else if face.master_key.is_some()
+            && face.ed25519.is_some()
+            && store.retired().await?.is_none()
+        {
+            console::say(&format!(
+                "Already logged in as {} on device {}.",
+                face.user_id, face.device_id
+            ));
+            return Ok(Exit::Fine);
+        }
+    }
+    let recovery_key = recovery_key(config)?;
+    let password = ask().map_err(Report::of)?;
+    let http = http::client().map_err(|error| Report::of(exit::of_house(&error)))?;
+    let progress = Progress::start();
+    let done = account::login(Login {
+        store: store.clone(),
+        key: &key,
+        config: config.matrix.clone(),
+        password,
+        recovery_key,
+        http,
+        clock: Clock::start(),
+        progress: &|step| progress.say(step),
+    })
+    .await;
+    drop(progress);
+    tell(&done?);
+    store.checkpoint().await?;
+    Ok(Exit::Fine)
+}
+
+/// The store must be that of the configuration's account.
+pub fn same_user(face: &AccountFace, config: &Config) -> Result<(), Report> {
+    if face.user_id == config.matrix.user.as_str() {
+        return Ok(());
+    }
+    Err(Report::of(exit::another_account(
+        &face.user_id,
+        config.matrix.user.as_str(),
+    )))
+}
+
+/// The recovery key, if there is a file with it.
+pub fn recovery_key(config: &Config) -> Result<Option<Secret>, Report> {
+    let file = config.matrix.recovery_key_file.as_deref();
+    file.map(|path| secret_file::read("recovery_key_file", path))
+        .transpose()
+        .map_err(Report::of)
+}
+
+/// The device was logged out: what it knows cannot be used any more.
+fn gone(face: &AccountFace) -> Fault {
+    Fault::new(
+        "B20",
+        format!(
+            "device {} of {} was logged out",
+            face.device_id, face.user_id
+        ),
+    )
+    .exit(Exit::Permission)
+    .note("messages that are owed stay in the store")
+    .help("footbridge device reset, which makes a new device")
+}
+
+pub fn tell(done: &LoggedIn) {
+    console::say(&format!(
+        "Logged in as {} on device {}.",
+        done.face.user_id, done.face.device_id
+    ));
+    if let Some(key) = &done.recovery_key {
+        console::say(&format!(
+            "\nRecovery key of this account, shown this once:\n\n    {}\n\n\
+             Keep it where you keep passwords, not on this machine: whoever has it can be this account, and without\n\
+             it the account's identity cannot be recovered when this machine is lost.\n",
+            key.expose()
+        ));
+    }
+}
+
+/// The password, from its file or from the terminal.
+pub fn password(config: &Config) -> Result<Secret, Fault> {
+    match config.matrix.password_file.as_deref() {
+        Some(path) => secret_file::read("password_file", path),
+        None => ask(
+            &format!("Password of {}", config.matrix.user),
+            "`[matrix] password_file`",
+            true,
+        ),
+    }
+}
+
+/// Asks for a secret on the terminal. `otherwise` names the other way to give it; where it is not `needed`, it may be empty.
+pub fn ask(prompt: &str, otherwise: &str, needed: bool) -> Result<Secret, Fault> {
+    if !console::somebody_there() {
+        return Err(Fault::new(
+            "B18",
+            "there is no terminal to ask for a secret, and no file to read it from",
+        )
+        .exit(Exit::NoInput)
+        .help(format!(
+            "put it into a file of mode 0600 and name the file: {otherwise}"
+        )));
+    }
+    dialoguer::Password::new()
+        .with_prompt(prompt)
+        .allow_empty_password(!needed)
+        .interact()
+        .map(Secret::new)
+        .map_err(|error| unanswered(&error))
+}
+
+/// The question got no answer.
+pub fn unanswered(error: &dialoguer::Error) -> Fault {
+    Fault::new("B18", format!("the question was not answered: {error}"))
+        .exit(Exit::NoInput)
+        .help("run it again on a terminal")
+}

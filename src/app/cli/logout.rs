@@ -1,0 +1,43 @@
+//! `footbridge logout`: the device is logged out, and what stays is said.
+
+use footbridge_core::{clock::Clock, http, secret::Secret};
+use footbridge_matrix::{account::Login, retire};
+
+use super::{Ended, console, exit, login, progress::Progress};
+use crate::config::{Config, Exit, Report};
+
+/// Logs out.
+pub async fn run(config: &Config) -> Ended {
+    let (key, store, account) = login::logged_in(config).await?;
+    let http = http::client().map_err(|error| Report::of(exit::of_house(&error)))?;
+    let progress = Progress::start();
+    let done = retire::log_out(Login {
+        store: store.clone(),
+        key: &key,
+        config: config.matrix.clone(),
+        // It has no use for one.
+        password: Secret::new(String::new()),
+        recovery_key: None,
+        http,
+        clock: Clock::start(),
+        progress: &|step| progress.say(step),
+    })
+    .await;
+    drop(progress);
+    done?;
+    let owed: u64 = store
+        .tallies()
+        .await?
+        .iter()
+        .map(|tally| tally.pending)
+        .sum();
+    store.checkpoint().await?;
+    console::say(&format!(
+        "Device {} of {} is logged out, and its encryption keys are removed from this machine.\n\
+         What stays: the queue ({owed} messages are owed), the links, the recovery key (sealed) and the configuration \
+         here; the account and its cross-signing identity on the homeserver.\n\
+         To go on, on a new device: footbridge login",
+        account.face.device_id, account.face.user_id
+    ));
+    Ok(Exit::Fine)
+}

@@ -1,0 +1,336 @@
+//! `footbridge portal add|list|remove`: portals beside those of the configuration, in the same store that chat commands
+//! use. While the bridge runs it holds the store, and then says what to do instead.
+
+use footbridge_core::clock::Clock;
+use footbridge_silo::SiloConfig;
+use footbridge_store::{
+    Consent, Error as StoreError, Hold, Origin, Peek, Portal, PortalSpec, Side, Store, StoreKey,
+};
+
+use super::{Ended, args, console, preflight};
+use crate::{
+    config::{Config, Exit, Fault, PortalConfig, Report, values},
+    control::{TEXT_VERSION, messages, unlinked_notice},
+};
+
+/// Who gives consent on the command line.
+const OPERATOR: &str = "the operator";
+
+/// Does what is asked.
+pub async fn run(config: &Config, what: args::Portal) -> Ended {
+    match what {
+        args::Portal::Add {
+            room,
+            silo,
+            channel,
+        } => {
+            let spec = PortalSpec {
+                room,
+                silo,
+                channel,
+            };
+            add(config, spec).await
+        }
+        args::Portal::List => list(config).await,
+        args::Portal::Remove {
+            room,
+            silo,
+            channel,
+        } => remove(config, &room, silo.zip(channel)).await,
+    }
+}
+
+fn usage(flaw: values::Flaw) -> Fault {
+    Fault::new(flaw.code, flaw.what)
+        .exit(Exit::Usage)
+        .help(flaw.help)
+}
+
+/// What is wrong with the names of a portal.
+fn faults_of(config: &Config, spec: &PortalSpec) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    faults.extend(values::room(&spec.room).err().map(usage));
+    let silo = config.silos.iter().find(|silo| silo.name() == spec.silo);
+    let channel = match silo {
+        Some(SiloConfig::Matterbridge(_)) => values::gateway(&spec.channel),
+        _ => values::channel(&spec.channel),
+    };
+    faults.extend(channel.err().map(usage));
+    if silo.is_none() {
+        let names: Vec<&str> = config.silos.iter().map(SiloConfig::name).collect();
+        let help = match values::nearest(&spec.silo, names.iter().copied()) {
+            Some(meant) => format!("did you mean \"{meant}\"?"),
+            None => format!(
+                "the silos in {} are: {}",
+                config.source.path(),
+                names.join(", ")
+            ),
+        };
+        faults.push(
+            Fault::new("B03", format!("there is no silo `{}`", spec.silo))
+                .exit(Exit::Usage)
+                .help(help),
+        );
+    }
+    faults
+}
+
+/// Opens the store. Where the bridge has it, `instead` is what can be done; in a chat only those can who are named in
+/// `[admin] users`.
+async fn open(config: &Config, instead: &str) -> Result<Store, Report> {
+    preflight::before_opening(config)?;
+    let key = StoreKey::read(&config.store.key_file)?;
+    match Store::open(&config.store.path, &key).await {
+        Ok(store) => Ok(store),
+        Err(StoreError::Locked { pid, since, .. }) => Err(Report::of(
+            Fault::new("B19", "the bridge runs and holds the store")
+                .exit(Exit::Locked)
+                .note(format!("process {pid}, started {since}"))
+                .help(format!(
+                    "{instead}stop the bridge (kill {pid}), say this again, and start it"
+                )),
+        )),
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn add(config: &Config, spec: PortalSpec) -> Ended {
+    let faults = faults_of(config, &spec);
+    if !faults.is_empty() {
+        return Err(Report {
+            source: None,
+            faults,
+        });
+    }
+    let (silo, channel) = (&spec.silo, &spec.channel);
+    let say = if config.admin.users.is_empty() {
+        String::new()
+    } else {
+        format!(
+            "invite the bridge's account into the room and say `!bridge portal add {silo} {channel}` there; or "
+        )
+    };
+    let store = open(config, &say).await?;
+    let now = Clock::start().now();
+    let in_file = config.portals.iter().any(|portal| portal.spec() == spec);
+    // Naming the portal here is the operator's consent, as its line in the configuration is.
+    let mut agreed = None;
+    for portal in store.lacking_consent().await? {
+        if portal.spec == spec {
+            let consent = Consent {
+                by: OPERATOR.to_owned(),
+                text_version: TEXT_VERSION,
+                effective_at: now,
+            };
+            store.agree(portal.id, consent, now).await?;
+            agreed = Some(store.waiting_to_leave(portal.id).await?);
+        }
+    }
+    let new = !in_file && store.want(&spec, now).await?;
+    console::say(&match (agreed, new, in_file) {
+        (Some(0), ..) => {
+            "Agreed: what is said in the encrypted room may go to the channel.".to_owned()
+        }
+        (Some(waiting), ..) => format!(
+            "Agreed: what is said in the encrypted room may go to the channel, and so does what waits there ({}).",
+            messages(waiting)
+        ),
+        (None, true, _) => format!(
+            "Added: {} - {silo} {channel}. `footbridge check` looks whether both ends are there, and `footbridge run` opens \
+             it; invite the bridge's account into the room.",
+            spec.room
+        ),
+        (None, false, true) => {
+            format!("This portal stands in {} already.", config.source.path())
+        }
+        (None, false, false) => "This portal was added already.".to_owned(),
+    });
+    Ok(Exit::Fine)
+}
+
+fn is_meant(portal: &Portal, room: &str, end: Option<&(String, String)>) -> bool {
+    portal.active
+        && portal.origin != Origin::Desk
+        && (portal.spec.room == room || portal.room.address() == room)
+        && end.is_none_or(|(silo, channel)| {
+            portal.spec.silo == *silo && portal.spec.channel == *channel
+        })
+}
+
+async fn remove(config: &Config, room: &str, end: Option<(String, String)>) -> Ended {
+    values::room(room).map_err(|flaw| Report::of(usage(flaw)))?;
+    let end = end.as_ref();
+    let is_wanted = |spec: &PortalSpec| {
+        spec.room == room
+            && end.is_none_or(|(silo, channel)| spec.silo == *silo && spec.channel == *channel)
+    };
+    // What need not be tried while the bridge runs is told at once.
+    if let Some(named) = config.portals.iter().find(|named| is_wanted(&named.spec())) {
+        return Err(in_file(config, named));
+    }
+    let peek = Store::peek(&config.store.path).await?;
+    let is_known = peek
+        .portals
+        .iter()
+        .any(|portal| is_meant(portal, room, end))
+        || peek.wanted.iter().any(is_wanted);
+    if !is_known {
+        return Err(Report::of(nothing(room, end)));
+    }
+    let store = open(config, "say `!bridge portal remove` in the room; or ").await?;
+    let mut portals = store.portals().await?;
+    portals.retain(|portal| is_meant(portal, room, end));
+    let named = portals.iter().find_map(|portal| {
+        let mut named = config.portals.iter();
+        named.find(|wanted| wanted.spec() == portal.spec)
+    });
+    if let Some(named) = named {
+        return Err(in_file(config, named));
+    }
+    let mut unopened = store.wanted().await?;
+    unopened.retain(is_wanted);
+    let mut specs: Vec<PortalSpec> = portals.iter().map(|portal| portal.spec.clone()).collect();
+    specs.extend(
+        unopened
+            .iter()
+            .filter(|spec| !portals.iter().any(|portal| portal.spec == **spec))
+            .cloned(),
+    );
+    match specs.as_slice() {
+        [] => return Err(Report::of(nothing(room, end))),
+        [_] => {}
+        several => return Err(Report::of(ambiguous(room, several))),
+    }
+    for spec in specs.iter().chain(&unopened) {
+        store.unwant(spec).await?;
+    }
+    let names: Vec<String> = specs
+        .iter()
+        .map(|spec| format!("{} {}", spec.silo, spec.channel))
+        .collect();
+    let (names, now) = (names.join(" and "), Clock::start().now());
+    let ids: Vec<_> = portals.iter().map(|portal| portal.id).collect();
+    let told = names.clone();
+    let told = move |dropped| unlinked_notice(&told, dropped, now);
+    let removed = store.remove_portals(&ids, None, told, now).await?;
+    store.checkpoint().await?;
+    console::say(&format!(
+        "{room} is no longer joined to {names}. Messages that were waiting and are not sent any more: {}.",
+        removed.dropped
+    ));
+    Ok(Exit::Fine)
+}
+
+fn in_file(config: &Config, named: &PortalConfig) -> Report {
+    config.report(vec![
+        Fault::new("B03", "this portal stands in the configuration")
+            .exit(Exit::Usage)
+            .at(named.room_span.clone())
+            .help("remove its [[portal]] here, and start the bridge again"),
+    ])
+}
+
+fn nothing(room: &str, end: Option<&(String, String)>) -> Fault {
+    let what = match end {
+        Some((silo, channel)) => format!("no portal joins {room} to {silo} {channel}"),
+        None => format!("nothing is joined to {room}"),
+    };
+    Fault::new("B03", what)
+        .exit(Exit::Usage)
+        .help("footbridge portal list")
+}
+
+fn ambiguous(room: &str, specs: &[PortalSpec]) -> Fault {
+    let first = specs.first().map_or_else(String::new, |spec| {
+        format!(
+            "footbridge portal remove '{room}' {} {}",
+            spec.silo, spec.channel
+        )
+    });
+    Fault::new(
+        "B26",
+        format!("{} portals have the room {room}", specs.len()),
+    )
+    .exit(Exit::Usage)
+    .help(format!("name one, for example: {first}"))
+}
+
+async fn list(config: &Config) -> Ended {
+    let peek = Store::peek(&config.store.path).await?;
+    let mut lines: Vec<String> = Vec::new();
+    for portal in &peek.portals {
+        if portal.active && portal.origin != Origin::Desk {
+            lines.push(line(&peek, portal));
+        }
+    }
+    let named = config
+        .portals
+        .iter()
+        .map(|portal| (portal.spec(), "the configuration"));
+    let wanted = peek
+        .wanted
+        .iter()
+        .cloned()
+        .map(|spec| (spec, "the command line"));
+    for (spec, by) in named.chain(wanted) {
+        let open = peek
+            .portals
+            .iter()
+            .any(|portal| portal.active && portal.spec == spec);
+        if !open {
+            let PortalSpec {
+                room,
+                silo,
+                channel,
+            } = spec;
+            lines.push(format!(
+                "{room} - {silo} {channel}  by {by}, never opened yet"
+            ));
+        }
+    }
+    if lines.is_empty() {
+        lines.push("no portals".to_owned());
+    }
+    console::say(&lines.join("\n"));
+    Ok(Exit::Fine)
+}
+
+fn line(peek: &Peek, portal: &Portal) -> String {
+    let spec = &portal.spec;
+    let by = match portal.origin {
+        Origin::File => "the configuration",
+        Origin::Operator => "the command line",
+        Origin::Chat => "people in the room",
+        Origin::Desk => "nobody",
+    };
+    let now = Clock::start().now();
+    let holds = peek.holds.iter().filter(|(id, _)| *id == portal.id);
+    let holds: String = holds
+        .filter_map(|(_, hold)| match hold {
+            Hold::Paused { .. } => Some(", paused"),
+            Hold::Upgraded { .. } => Some(", its room was replaced"),
+            Hold::Consent => Some(", waiting for consent"),
+            Hold::Delay { until } => (*until > now).then_some(", beginning soon"),
+        })
+        .collect();
+    let tallies = peek.tallies.iter();
+    let closed = tallies.filter(|tally| portal.active && tally.lane.portal == portal.id);
+    let closed: String = closed
+        .filter_map(|tally| {
+            let why = tally.closed_why.as_ref()?;
+            let place = match tally.lane.toward {
+                Side::Matrix => "room",
+                Side::Silo => "channel",
+            };
+            Some(format!(", its {place} does not let the bridge in: {why}"))
+        })
+        .collect();
+    let moved = portal.moved_from();
+    let moved = moved.map_or_else(String::new, |old| format!(", moved from {old}"));
+    format!(
+        "{} - {} {}  by {by}{moved}{holds}{closed}",
+        portal.room_name(),
+        spec.silo,
+        spec.channel
+    )
+}

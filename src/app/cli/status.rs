@@ -1,0 +1,533 @@
+//! `footbridge status`: what became of everything, from the store; and how the feeds are, from the running
+//! bridge if there is one.
+
+use std::{fmt::Write, time::Duration};
+
+use footbridge_core::clock::{Clock, in_words};
+use footbridge_matrix::Trust;
+use footbridge_store::{AccountFace, Hold, Millis, Origin, Peek, Portal, PortalSpec, Store, Tally};
+use serde_json::{Value, json};
+
+use super::{
+    Ended,
+    args::Form,
+    console,
+    live::{Live, another, live},
+    refused::{refused_here, refused_nowhere},
+};
+use crate::{
+    admin::Health,
+    config::{Config, Exit, PortalConfig},
+    control,
+};
+
+/// Shows the status.
+pub async fn run(config: &Config, form: Form) -> Ended {
+    let peek = Store::peek(&config.store.path).await?;
+    let found = live(config).await;
+    if let Live::Another = found {
+        console::warn(&format!(
+            "{}: give this one another `[admin] listen`",
+            another(config)
+        ));
+    }
+    let health = found.ours();
+    let now = Clock::start().now();
+    console::say(&match form {
+        Form::Text => text(&peek, health.as_ref(), config, now),
+        Form::Json => object(&peek, health.as_ref(), config, now).to_string(),
+    });
+    Ok(Exit::Fine)
+}
+
+fn trust_of(config: &Config) -> &'static str {
+    match config.trust() {
+        Trust::CrossSigned => "cross-signed",
+        Trust::AnyDevice => "any-device",
+    }
+}
+
+fn tallies_of(peek: &Peek, portal: &Portal) -> impl Iterator<Item = Tally> {
+    peek.tallies
+        .iter()
+        .filter(|tally| tally.lane.portal == portal.id)
+        .cloned()
+        .collect::<Vec<_>>()
+        .into_iter()
+}
+
+fn text(peek: &Peek, health: Option<&Health>, config: &Config, now: Millis) -> String {
+    let mut text = String::new();
+    // Writing into a String cannot fail.
+    let _whole = write_text(&mut text, peek, health, config, now);
+    text
+}
+
+fn write_text(
+    out: &mut String,
+    peek: &Peek,
+    health: Option<&Health>,
+    config: &Config,
+    now: Millis,
+) -> std::fmt::Result {
+    write_account(out, peek.account.as_ref())?;
+    writeln!(out, "trust     {}", trust_of(config))?;
+    write_bridge(out, health, config)?;
+    for portal in peek.portals.iter().filter(|portal| is_shown(portal)) {
+        writeln!(
+            out,
+            "\nportal {}  {} - {} {}{}",
+            portal.id,
+            portal.room_name(),
+            portal.spec.silo,
+            portal.spec.channel,
+            match (portal.active, portal.origin) {
+                (true, _) => "",
+                (false, Origin::File) => "  (no longer in the configuration)",
+                (false, _) => "  (taken apart)",
+            }
+        )?;
+        for hold in held(peek, portal, now) {
+            writeln!(out, "  {hold}")?;
+        }
+        for sender in keyless(peek, portal) {
+            writeln!(out, "  {}", control::keyless(sender))?;
+        }
+        if let Some(at) = refused_here(peek, portal) {
+            let ago = in_words(now.since(at));
+            writeln!(
+                out,
+                "  the bridge refused the invite to this room {ago} ago, when no portal named it: invite it again"
+            )?;
+        }
+        for tally in tallies_of(peek, portal) {
+            write_lane(out, &tally, empty_after(health, &tally), now)?;
+        }
+    }
+    let refused = refused_nowhere(peek);
+    if !refused.is_empty() {
+        let (count, noun) = match refused.len() {
+            1 => (1, "a room"),
+            count => (count, "rooms"),
+        };
+        writeln!(
+            out,
+            "\nrefused   {count} invite{} to {noun} that no portal names; once one does, invite the bridge again:",
+            if count == 1 { "" } else { "s" }
+        )?;
+        for invite in refused {
+            let ago = in_words(now.since(invite.at));
+            writeln!(out, "          {}, {ago} ago", invite.room.address())?;
+        }
+    }
+    let unopened = unopened(peek, config);
+    for spec in &unopened {
+        writeln!(
+            out,
+            "\nportal -  {spec}  (never opened yet; `footbridge check` and the log say why)"
+        )?;
+    }
+    if peek.portals.is_empty() && unopened.is_empty() {
+        writeln!(
+            out,
+            "\nno portals; add a [[portal]] to {}",
+            config.source.path()
+        )?;
+    }
+    Ok(())
+}
+
+/// A desk is no portal to anybody.
+fn is_shown(portal: &Portal) -> bool {
+    portal.origin != Origin::Desk
+}
+
+/// Who writes in a portal's room although no room key of theirs has ever come.
+fn keyless<'a>(peek: &'a Peek, portal: &'a Portal) -> impl Iterator<Item = &'a str> {
+    let here = move |one: &&'a footbridge_store::Keyless| portal.active && one.place == portal.room;
+    peek.keyless
+        .iter()
+        .filter(here)
+        .map(|one| one.sender.as_str())
+}
+
+/// What holds a portal up, in words.
+fn held(peek: &Peek, portal: &Portal, now: Millis) -> Vec<String> {
+    let holds = peek.holds.iter().filter(|(id, _)| *id == portal.id);
+    let words = holds.filter_map(|(_, hold)| match hold {
+        Hold::Paused { by, since } => Some(format!(
+            "paused by {by} for {}; messages wait",
+            in_words(now.since(*since))
+        )),
+        Hold::Upgraded { since } => Some(format!(
+            "its room was replaced {} ago; messages wait",
+            in_words(now.since(*since))
+        )),
+        Hold::Consent => {
+            Some("waiting for consent: its room is encrypted, and nobody has agreed".to_owned())
+        }
+        Hold::Delay { until } => {
+            (*until > now).then(|| format!("agreed; it begins in {}", in_words(until.since(now))))
+        }
+    });
+    words.collect()
+}
+
+fn write_account(out: &mut String, account: Option<&AccountFace>) -> std::fmt::Result {
+    match account {
+        Some(face) => writeln!(
+            out,
+            "account   {} on device {}{}",
+            face.user_id,
+            face.device_id,
+            if face.master_key.is_some() {
+                ""
+            } else {
+                "; login not finished: footbridge login"
+            }
+        ),
+        None => writeln!(out, "account   nobody is logged in: footbridge login"),
+    }
+}
+
+fn write_bridge(out: &mut String, health: Option<&Health>, config: &Config) -> std::fmt::Result {
+    match health {
+        None => writeln!(
+            out,
+            "bridge    not running, or its admin address {} does not answer",
+            config.admin.listen
+        )?,
+        Some(health) => {
+            let sync = health.sync_age_seconds.map_or_else(
+                || "no sync yet".to_owned(),
+                |age| format!("last sync {} ago", age_text(age)),
+            );
+            writeln!(
+                out,
+                "bridge    running, {}; {} of {} portals open; {sync}",
+                if health.ready { "ready" } else { "not ready" },
+                health.portals_running,
+                health.portals
+            )?;
+            match health.store_state.as_str() {
+                "low" => writeln!(
+                    out,
+                    "store     little space on the disk: nothing is read until there is more"
+                )?,
+                "full" => writeln!(
+                    out,
+                    "store     the disk is full: everything waits until there is space"
+                )?,
+                "busy" => writeln!(
+                    out,
+                    "store     another process holds the file: everything waits for it"
+                )?,
+                _ => {}
+            }
+            for (silo, feed) in &health.silos {
+                writeln!(out, "silo      {silo}: {feed}")?;
+            }
+            for limited in &health.limited {
+                let pace = limited.seconds_per_event.map_or_else(
+                    || "its pace is not known yet".to_owned(),
+                    |seconds| format!("one event every {seconds:.1} s"),
+                );
+                writeln!(out, "limited   {}: {pace}", limited.account)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// When the lane will owe nothing, if its account is limited.
+fn empty_after(health: Option<&Health>, tally: &Tally) -> Option<u64> {
+    let backlog = health?.backlogs.iter().find(|backlog| {
+        backlog.portal == tally.lane.portal.0 && backlog.toward == tally.lane.toward.as_str()
+    });
+    backlog.map(|backlog| backlog.empty_after_seconds)
+}
+
+fn write_lane(
+    out: &mut String,
+    tally: &Tally,
+    empty_after: Option<u64>,
+    now: Millis,
+) -> std::fmt::Result {
+    let skipped: u64 = tally.skipped.iter().map(|(_, count)| count).sum();
+    write!(
+        out,
+        "  toward {:<7} accepted {}  delivered {}  skipped {skipped}  failed {}  pending {}",
+        tally.lane.toward.as_str(),
+        tally.accepted,
+        tally.delivered,
+        tally.failed,
+        tally.pending,
+    )?;
+    if tally.waiting > 0 {
+        write!(out, " ({} without their key)", tally.waiting)?;
+    }
+    if let Some(oldest) = tally.oldest_pending {
+        write!(out, ", oldest {}", age_text(now.since(oldest).as_secs()))?;
+    }
+    if let Some(seconds) = empty_after {
+        write!(out, ", empty in about {}", age_text(seconds))?;
+    }
+    writeln!(out)?;
+    if tally.failed > 0 {
+        writeln!(
+            out,
+            "                 {} of the failed can be tried again; the last one: {}",
+            tally.parked,
+            tally.last_failure.as_deref().unwrap_or("unknown"),
+        )?;
+    }
+    if let Some(since) = tally.closed_since {
+        writeln!(
+            out,
+            "                 the place does not let the bridge in, since {}: {}",
+            in_words(now.since(since)),
+            tally.closed_why.as_deref().unwrap_or("unknown")
+        )?;
+    }
+    for (rule, count) in &tally.skipped {
+        writeln!(out, "                 skipped by `{rule}`: {count}")?;
+    }
+    Ok(())
+}
+
+fn age_text(seconds: u64) -> String {
+    in_words(Duration::from_secs(seconds))
+}
+
+/// Portals of the configuration and of the command line whose two ends were never found.
+fn unopened(peek: &Peek, config: &Config) -> Vec<String> {
+    let mut specs: Vec<PortalSpec> = config.portals.iter().map(PortalConfig::spec).collect();
+    let of_operator = peek.wanted.iter().filter(|spec| !specs.contains(spec));
+    let of_operator: Vec<PortalSpec> = of_operator.cloned().collect();
+    specs.extend(of_operator);
+    specs.retain(|spec| !peek.portals.iter().any(|portal| portal.spec == *spec));
+    let name = |spec: &PortalSpec| format!("{} - {} {}", spec.room, spec.silo, spec.channel);
+    specs.iter().map(name).collect()
+}
+
+fn object(peek: &Peek, health: Option<&Health>, config: &Config, now: Millis) -> Value {
+    let lane = |tally: &Tally| {
+        json!({
+            "toward": tally.lane.toward.as_str(),
+            "accepted": tally.accepted,
+            "delivered": tally.delivered,
+            "skipped": tally.skipped.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
+            "failed": tally.failed,
+            "pending": tally.pending,
+            "waiting_for_key": tally.waiting,
+            "parked": tally.parked,
+            "last_failure": tally.last_failure,
+            "closed_why": tally.closed_why,
+            "closed_seconds": tally.closed_since.map(|since| now.since(since).as_secs()),
+            "oldest_pending_seconds": tally.oldest_pending.map(|oldest| now.since(oldest).as_secs()),
+            "empty_after_seconds": empty_after(health, tally),
+        })
+    };
+    let portals: Vec<Value> = peek
+        .portals
+        .iter()
+        .filter(|portal| is_shown(portal))
+        .map(|portal| {
+            json!({
+                "id": portal.id.0,
+                "room": portal.room_name(),
+                "silo": portal.spec.silo,
+                "channel": portal.spec.channel,
+                "active": portal.active,
+                "held": held(peek, portal, now),
+                "invite_refused_seconds": refused_here(peek, portal).map(|at| now.since(at).as_secs()),
+                "no_key_ever_from": keyless(peek, portal).collect::<Vec<_>>(),
+                "lanes": tallies_of(peek, portal).map(|tally| lane(&tally)).collect::<Vec<_>>(),
+            })
+        })
+        .collect();
+    json!({
+        "account": peek.account.as_ref().map(|face| json!({
+            "user_id": face.user_id,
+            "device_id": face.device_id,
+            "homeserver": face.homeserver,
+            "finished": face.master_key.is_some(),
+        })),
+        "trust": trust_of(config),
+        "bridge": health,
+        "portals": portals,
+        "never_opened": unopened(peek, config),
+        "invites_refused": refused_nowhere(peek).into_iter().map(|invite| json!({
+            "room": invite.room.address(),
+            "seconds": now.since(invite.at).as_secs(),
+        })).collect::<Vec<_>>(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use footbridge_store::{LaneId, Place, PortalId, RefusedInvite, Side};
+
+    use super::*;
+    use crate::admin::{Backlog, Limited};
+
+    fn peek() -> Peek {
+        let spec = PortalSpec {
+            room: "#room:example.org".into(),
+            silo: "gitter".into(),
+            channel: "org/room".into(),
+        };
+        Peek {
+            portals: vec![Portal {
+                id: PortalId(1),
+                spec,
+                room: Place::room("!abc:example.org"),
+                channel: Place::new("gitter", "5f"),
+                active: true,
+                origin: Origin::File,
+            }],
+            holds: Vec::new(),
+            keyless: Vec::new(),
+            refused: Vec::new(),
+            wanted: Vec::new(),
+            tallies: vec![Tally {
+                lane: LaneId {
+                    portal: PortalId(1),
+                    toward: Side::Silo,
+                },
+                accepted: 10,
+                delivered: 5,
+                skipped: vec![("notice".into(), 2)],
+                failed: 1,
+                pending: 2,
+                waiting: 1,
+                oldest_pending: Some(Millis(1_000)),
+                held: 0,
+                oldest_free: Some(Millis(1_000)),
+                parked: 1,
+                last_failure: Some("rejected".into()),
+                closed_since: Some(Millis(1_000)),
+                closed_why: Some("invite @bridge:example.org".into()),
+            }],
+            account: None,
+        }
+    }
+
+    fn config(directory: &Path) -> Config {
+        let path = directory.join("config.toml");
+        let text = "[matrix]\nhomeserver = \"example.org\"\nuser = \"@bridge:example.org\"\n";
+        std::fs::write(&path, text).unwrap();
+        Config::load(&path).unwrap()
+    }
+
+    #[test]
+    fn every_counter_of_every_lane_is_shown_in_both_forms() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = config(directory.path());
+        let text = text(&peek(), None, &config, Millis(61_000));
+        assert!(text.contains("toward silo    accepted 10  delivered 5  skipped 2  failed 1  pending 2 (1 without their key), oldest 60 s"), "{text}");
+        assert!(text.contains("skipped by `notice`: 2"), "{text}");
+        assert!(text.contains("nobody is logged in"), "{text}");
+        assert!(!text.contains("empty in"), "{text}");
+        let object = object(&peek(), None, &config, Millis(61_000));
+        let lane = &object["portals"][0]["lanes"][0];
+        assert!(
+            text.contains("1 of the failed can be tried again; the last one: rejected"),
+            "{text}"
+        );
+        assert!(
+            text.contains("does not let the bridge in, since 60 s: invite @bridge:example.org\n"),
+            "{text}"
+        );
+        assert_eq!(lane["parked"], 1);
+        assert_eq!(lane["last_failure"], "rejected");
+        assert_eq!(lane["closed_seconds"], 60);
+        assert_eq!(lane["closed_why"], "invite @bridge:example.org");
+        assert_eq!(lane["pending"], 2);
+        assert_eq!(lane["skipped"]["notice"], 2);
+        assert_eq!(lane["oldest_pending_seconds"], 60);
+    }
+
+    #[test]
+    fn a_refused_invite_is_told_with_its_portal_and_without_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = config(directory.path());
+        let mut peek = peek();
+        for room in ["!abc:example.org", "!nobody:example.org"] {
+            peek.refused.push(RefusedInvite {
+                room: Place::room(room),
+                at: Millis(1_000),
+            });
+        }
+        let text = text(&peek, None, &config, Millis(61_000));
+        let here = "the bridge refused the invite to this room 60 s ago, when no portal named it: invite it again";
+        assert_eq!(text.matches(here).count(), 1, "{text}");
+        assert!(
+            text.contains("1 invite to a room that no portal names"),
+            "{text}"
+        );
+        assert!(text.contains("!nobody:example.org, 60 s ago"), "{text}");
+        let object = object(&peek, None, &config, Millis(61_000));
+        assert_eq!(object["portals"][0]["invite_refused_seconds"], 60);
+        assert_eq!(
+            object["invites_refused"],
+            json!([{"room": "!nobody:example.org", "seconds": 60}])
+        );
+    }
+
+    #[test]
+    fn a_portal_of_the_command_line_that_was_never_opened_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = config(directory.path());
+        let mut peek = peek();
+        let opened = peek.portals[0].spec.clone();
+        let spec = PortalSpec {
+            channel: "org/nope".to_owned(),
+            ..opened.clone()
+        };
+        peek.wanted.extend([spec, opened]);
+        let text = text(&peek, None, &config, Millis(61_000));
+        assert!(
+            text.contains("portal -  #room:example.org - gitter org/nope  (never opened yet"),
+            "{text}"
+        );
+        let object = object(&peek, None, &config, Millis(61_000));
+        assert_eq!(
+            object["never_opened"],
+            json!(["#room:example.org - gitter org/nope"])
+        );
+    }
+
+    #[test]
+    fn a_limited_account_says_how_fast_it_goes_and_when_its_lanes_are_empty() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = config(directory.path());
+        let health = Health {
+            limited: vec![Limited {
+                account: "gitter".into(),
+                seconds_per_event: Some(5.04),
+                messages_per_event: 1.0,
+            }],
+            backlogs: vec![Backlog {
+                portal: 1,
+                toward: "silo".into(),
+                empty_after_seconds: 600,
+            }],
+            ..Health::default()
+        };
+        let text = text(&peek(), Some(&health), &config, Millis(61_000));
+        assert!(
+            text.contains("limited   gitter: one event every 5.0 s"),
+            "{text}"
+        );
+        assert!(
+            text.contains("oldest 60 s, empty in about 10 min"),
+            "{text}"
+        );
+        let object = object(&peek(), Some(&health), &config, Millis(61_000));
+        assert_eq!(object["portals"][0]["lanes"][0]["empty_after_seconds"], 600);
+        assert_eq!(object["bridge"]["limited"][0]["seconds_per_event"], 5.04);
+    }
+}

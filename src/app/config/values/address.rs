@@ -1,0 +1,253 @@
+//! Where a server is: URLs, and server names to be discovered.
+
+use footbridge_matrix::Homeserver;
+use ruma::OwnedServerName;
+use url::{Host, Url};
+
+use super::{Flaw, flaw};
+
+/// The homeserver: a URL, or a server name to be discovered.
+pub fn homeserver(text: &str) -> Result<Homeserver, Flaw> {
+    const HELP: &str = "write its URL, for example \"https://matrix.example.org\", or its server name, for example \"example.org\"";
+    if text.trim() != text {
+        return flaw(
+            "B11",
+            "the homeserver has spaces around it",
+            "remove the spaces",
+        );
+    }
+    if text.starts_with('@') {
+        return flaw("B12", "this is a user id, not a homeserver", HELP);
+    }
+    if text.contains("://") {
+        return base_url("homeserver", text, &["https", "http"]).map(Homeserver::Url);
+    }
+    if let Some((name, path)) = text.split_once('/') {
+        return flaw(
+            "B11",
+            format!("the homeserver has a path (`/{path}`) but no scheme"),
+            format!("write \"https://{name}\""),
+        );
+    }
+    if !text.is_ascii() {
+        return international(text);
+    }
+    if let Some(host) = loopback(text) {
+        return flaw(
+            "B11",
+            format!(
+                "`{text}` is no server name: {host} is this machine, and nobody else finds it by that"
+            ),
+            format!(
+                "write the URL, \"http://{text}\", or \"https://{text}\" if the server speaks TLS there"
+            ),
+        );
+    }
+    OwnedServerName::try_from(text)
+        .map(Homeserver::Name)
+        .or_else(|_| {
+            flaw(
+                "B11",
+                format!("`{text}` is neither a URL nor a server name"),
+                HELP,
+            )
+        })
+}
+
+/// The host of an address without a scheme, where that is this machine.
+fn loopback(text: &str) -> Option<String> {
+    let url = Url::parse(&format!("http://{text}")).ok()?;
+    let is_bare = url.username().is_empty() && url.password().is_none();
+    let host = url.host().filter(|host| is_bare && is_loopback(host))?;
+    Some(host.to_string())
+}
+
+// Letters that look alike make two names look the same; the ASCII form is unmistakable.
+fn international<T>(host: &str) -> Result<T, Flaw> {
+    let ascii = Url::parse(&format!("https://{host}"))
+        .ok()
+        .and_then(|url| url.host_str().map(str::to_owned));
+    flaw(
+        "B11",
+        format!("`{host}` has letters that others can look like"),
+        match ascii {
+            Some(ascii) => format!(
+                "write the ASCII form, \"{ascii}\", after making sure that it is the one you mean"
+            ),
+            None => "write the ASCII form of the name".to_owned(),
+        },
+    )
+}
+
+/// A URL that requests are built upon. Credentials in it are refused and never repeated.
+pub fn base_url(name: &str, text: &str, schemes: &[&str]) -> Result<Url, Flaw> {
+    let scheme = schemes.first().unwrap_or(&"https");
+    let example = format!("write, for example, \"{scheme}://chat.example.org\"");
+    let refused = |what: &str, help: &str| flaw("B11", format!("the {name} URL {what}"), help);
+    if text.trim() != text {
+        return refused("has spaces around it", "remove the spaces");
+    }
+    if !text.contains("://") {
+        return refused(
+            "has no scheme",
+            &with_scheme(text, schemes).unwrap_or(example),
+        );
+    }
+    let Ok(url) = Url::parse(text) else {
+        return refused("cannot be understood", &example);
+    };
+    if !url.username().is_empty() || url.password().is_some() {
+        return refused(
+            "has a user name or password in it",
+            "remove everything between `://` and `@`",
+        );
+    }
+    if !schemes.contains(&url.scheme()) {
+        return refused(&format!("has the scheme `{}`", url.scheme()), &example);
+    }
+    let Some(host) = url.host() else {
+        return refused("has no host", &example);
+    };
+    let written = text.split_once("://").map_or(text, |(_, rest)| rest);
+    let written = written.split(['/', '?', '#']).next().unwrap_or_default();
+    if !written.is_ascii() {
+        return international(written);
+    }
+    if !matches!(url.scheme(), "https" | "wss") && !is_loopback(&host) {
+        return refused(
+            &format!(
+                "is not encrypted (`{}`) and does not stay on this machine",
+                url.scheme()
+            ),
+            &format!("write \"{}s://{written}\"", url.scheme()),
+        );
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return refused(
+            "has a query or a fragment",
+            "remove everything from `?` or `#` on",
+        );
+    }
+    if name == "homeserver" && url.path() != "/" {
+        return refused(
+            &format!("has a path (`{}`)", url.path()),
+            &format!("write \"{}://{written}\"", url.scheme()),
+        );
+    }
+    Ok(url)
+}
+
+/// What to write for an address without a scheme; nothing where it is none, or has credentials.
+fn with_scheme(text: &str, schemes: &[&str]) -> Option<String> {
+    let scheme = match loopback(text) {
+        Some(_) => schemes.last(),
+        None => schemes.first(),
+    }?;
+    let url = Url::parse(&format!("{scheme}://{text}")).ok()?;
+    let is_plain = text.is_ascii() && !text.contains('@') && url.host().is_some();
+    is_plain.then(|| format!("write \"{scheme}://{text}\""))
+}
+
+fn is_loopback(host: &Host<&str>) -> bool {
+    match host {
+        Host::Domain(name) => *name == "localhost" || name.ends_with(".localhost"),
+        Host::Ipv4(address) => address.is_loopback(),
+        Host::Ipv6(address) => address.is_loopback(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn homeservers_are_urls_or_names() {
+        for good in [
+            "https://matrix.example.org",
+            "https://matrix.example.org/",
+            "https://m.example.org:8448",
+            "http://localhost:8008",
+            "http://127.0.0.1:8008",
+            "http://[::1]:8008",
+            "example.org",
+            "example.org:8448",
+            "localhost.example.org",
+        ] {
+            assert!(homeserver(good).is_ok(), "{good}");
+        }
+        for (bad, code) in [
+            ("https://matrix.example.org/_matrix", "B11"),
+            ("https://user:hush@matrix.example.org", "B11"),
+            ("http://matrix.example.org", "B11"),
+            (" https://matrix.example.org", "B11"),
+            ("https://mätrix.example.org", "B11"),
+            ("mätrix.example.org", "B11"),
+            ("matrix.example.org/path", "B11"),
+            ("ftp://matrix.example.org", "B11"),
+            ("https://", "B11"),
+            ("https://a.example/?x=1", "B11"),
+            ("not a server", "B11"),
+            ("", "B11"),
+            ("@bridge:example.org", "B12"),
+        ] {
+            let flaw = homeserver(bad).unwrap_err();
+            assert_eq!(flaw.code, code, "{bad}");
+            assert!(
+                !flaw.what.contains("hush") && !flaw.help.contains("hush"),
+                "{flaw:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_address_without_a_scheme_is_told_which_one_to_write() {
+        for (text, help) in [
+            ("localhost:8008", "\"http://localhost:8008\""),
+            ("localhost", "\"http://localhost\""),
+            ("127.0.0.1:8008", "\"http://127.0.0.1:8008\""),
+            ("[::1]:8008", "\"http://[::1]:8008\""),
+            ("matrix.localhost:8008", "\"http://matrix.localhost:8008\""),
+        ] {
+            let flaw = homeserver(text).unwrap_err();
+            assert!(flaw.code == "B11" && flaw.help.contains(help), "{flaw:?}");
+        }
+        for (text, schemes, help) in [
+            (
+                "localhost:8065",
+                ["https", "http"],
+                "write \"http://localhost:8065\"",
+            ),
+            (
+                "127.0.0.1:4242",
+                ["https", "http"],
+                "write \"http://127.0.0.1:4242\"",
+            ),
+            (
+                "localhost:5000",
+                ["wss", "ws"],
+                "write \"ws://localhost:5000\"",
+            ),
+            (
+                "chat.example.org",
+                ["https", "http"],
+                "write \"https://chat.example.org\"",
+            ),
+            (
+                "chat.example.org:8065/team",
+                ["https", "http"],
+                "write \"https://chat.example.org:8065/team\"",
+            ),
+            (
+                "me:hush@chat.example.org",
+                ["https", "http"],
+                "write, for example, \"https://chat.example.org\"",
+            ),
+        ] {
+            let flaw = base_url("silo", text, &schemes).unwrap_err();
+            assert_eq!(
+                (flaw.what.as_str(), flaw.help.as_str()),
+                ("the silo URL has no scheme", help)
+            );
+        }
+    }
+}

@@ -1,0 +1,378 @@
+//! What people ask of the bridge in a chat: what became of a message, portals made and taken apart, consent, and
+//! their own choices. A listener writes the question into the journal like any message (it is never relayed, and counted as skipped by the
+//! rule `command`); this task does what is asked and owes the answer to where it was asked.
+//!
+//! A kill between doing and answering does both again: trying again what is tried again already changes
+//! nothing, and a question has one answer. Who may: anyone in the place may ask why and how; a message is tried
+//! again for its sender, and for whoever may take back other people's messages there.
+
+mod consent;
+mod limits;
+mod may;
+mod notes;
+pub(crate) mod order;
+mod outside;
+mod people;
+mod portals;
+mod rounds;
+mod upgrades;
+mod words;
+
+pub use limits::AnswerLimits;
+pub use may::Standing;
+pub use notes::{TEXT_VERSION, greeting, messages, unlinked_notice};
+pub use outside::{Audience, Found, Outside, Problem, Proof, Successor};
+pub use rounds::Shown;
+pub use words::keyless;
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use footbridge_core::{
+    clock::Clock,
+    crash,
+    inbox::Bells,
+    message::{About, Command, Message},
+    people::is_listed,
+    portal::notice,
+};
+use footbridge_store::{self as store, Millis, Origin, Parked, ParkedState, Portal, Store};
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use limits::{Asker, Class};
+use order::Order;
+
+/// Open questions are looked for this often even if no bell rang.
+const SLOW_POLL: Duration = Duration::from_secs(30);
+/// Failures that are too old to be tried again are forgotten this often.
+const FORGET_EVERY: Duration = Duration::from_hours(1);
+/// How many messages are looked through for a failed one of somebody who names none.
+const LOOKED_THROUGH: u32 = 200;
+
+/// While something is waited for that comes from outside, it is looked for this often.
+const QUICK_POLL: Duration = Duration::from_secs(4);
+
+/// What the operator decides about control.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// Who may make portals and agree for rooms: user ids and servers.
+    pub admins: Vec<String>,
+    /// How long after a consent the first message crosses.
+    pub delay: Duration,
+    /// Who runs this bridge, for people in a room.
+    pub operator: String,
+    /// Whether whoever enters a room is told where it leads.
+    pub disclose_joins: bool,
+    /// What does not cross as what it is, in words, by the name of the silo.
+    pub limits: HashMap<String, String>,
+}
+
+/// How a question is answered.
+enum Reply {
+    /// So.
+    Say(String),
+    /// It is not done, because the asker may not.
+    Refuse(String),
+    /// It was answered together with what was done.
+    Done,
+}
+
+/// Answers questions.
+#[derive(Clone)]
+pub struct Control {
+    /// Where they stand.
+    pub store: Store,
+    /// What wakes it, and whom it wakes.
+    pub bells: Bells,
+    /// The time.
+    pub clock: Clock,
+    /// Takes an answer to a verification of our device, by this user; tells what to say.
+    pub verify: Verify,
+    /// What the operator decides.
+    pub rules: Arc<Rules>,
+    /// Both sides.
+    pub outside: Arc<dyn Outside>,
+    /// What was done since the start.
+    pub shown: Arc<Shown>,
+    /// How often it answers.
+    pub answers: AnswerLimits,
+}
+
+/// Who says what to a verification; `None` begins it.
+pub type Verify = Arc<dyn Fn(&str, Option<bool>) -> String + Send + Sync>;
+
+impl Control {
+    /// Answers until told to stop.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), store::Error> {
+        let bell = self.bells.questions();
+        let mut forget_at = Instant::now();
+        while !stop.is_cancelled() {
+            if forget_at <= Instant::now() {
+                self.store.forget_failures(self.clock.now()).await?;
+                forget_at = Instant::now() + FORGET_EVERY;
+            }
+            for question in self.store.commands().await? {
+                tokio::select! {
+                    () = stop.cancelled() => return Ok(()),
+                    answered = self.answer(question) => answered?,
+                }
+            }
+            let wait = tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                soon = self.round() => if soon? { QUICK_POLL } else { SLOW_POLL },
+            };
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = bell.notified() => {}
+                () = sleep(wait) => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn answer(&self, question: store::Command) -> Result<(), store::Error> {
+        crash::point("command.heard");
+        let command = match Command::from_bytes(&question.letter) {
+            Ok(command) => command,
+            Err(error) => {
+                warn!(entry.id = %question.entry, error = %error, "A question cannot be read");
+                self.store
+                    .answer(question.entry, None, self.clock.now())
+                    .await?;
+                return Ok(());
+            }
+        };
+        let order = order::order(&command.words);
+        let asker = Asker {
+            place: &question.place,
+            id: &command.sender.id,
+        };
+        let reply = if self.begins(&order, asker) {
+            Some(self.obey(&question, &command, &order).await?)
+        } else {
+            None
+        };
+        let text = match reply {
+            Some(Reply::Done) => return Ok(()),
+            Some(Reply::Say(text)) if self.admits(self.class(&order, asker), asker) => {
+                (!command.silent).then_some(text)
+            }
+            Some(Reply::Refuse(text)) if self.admits(Class::Refusal, asker) => {
+                (!command.silent).then_some(text)
+            }
+            Some(Reply::Say(_) | Reply::Refuse(_)) | None => self.withhold(asker),
+        };
+        crash::point("command.done");
+        let now = self.clock.now();
+        let letter = text.and_then(|text| {
+            // A reaction cannot be answered; what it stands on can.
+            let reacted = command.target.as_ref().filter(|_| command.silent);
+            let about = About {
+                message: reacted.unwrap_or(&question.fact).clone(),
+                thread: command.thread.clone(),
+            };
+            Message::notice_about(&text, Some(about), now)
+                .to_bytes()
+                .ok()
+        });
+        if let Some(lane) = self.store.answer(question.entry, letter, now).await? {
+            self.bells.ring(lane);
+        }
+        debug!(entry.id = %question.entry, "Answered a question");
+        Ok(())
+    }
+
+    /// Does what is asked. Answers what to say.
+    async fn obey(
+        &self,
+        question: &store::Command,
+        command: &Command,
+        order: &Order,
+    ) -> Result<Reply, store::Error> {
+        let now = self.clock.now();
+        let asked = (question, command);
+        Ok(Reply::Say(match order {
+            Order::Why => self.why(question, command, now).await?,
+            Order::Retry => self.retry(question, command, now).await?,
+            Order::Status => self.status(question, command, now).await?,
+            // A no ends it, whoever said it; a yes that the homeserver could have written is none.
+            Order::Verify(yes) if *yes != Some(false) && !command.encrypted => {
+                notes::refusal(may::Refusal::NotEncrypted)
+            }
+            Order::Verify(yes) => (self.verify)(&command.sender.id, *yes),
+            Order::Help => words::help(),
+            Order::Incomplete(usage) => words::incomplete(usage),
+            Order::Unknown(meant) => words::unknown(*meant),
+            Order::Add(end, room) => return self.add(asked, end, room, now).await,
+            Order::Remove(end, room) => return self.remove(asked, end.as_ref(), room, now).await,
+            Order::Consent(end, room) => return self.agree(asked, end, room, now).await,
+            Order::Pause(room) => return self.pause(asked, room, now).await,
+            Order::Resume(room) => return self.resume(asked, room, now).await,
+            Order::Trust(user, key) => return self.trust(asked, user, key.as_deref()).await,
+            Order::OptOut(reach) => return self.opt_out(question, command, *reach, now).await,
+            Order::OptIn(reach) => return self.opt_in(question, command, *reach).await,
+        }))
+    }
+
+    /// The failed message that is to be tried again: the one that was answered, or the asker's last one.
+    async fn failed(
+        &self,
+        question: &store::Command,
+        command: &Command,
+    ) -> Result<Vec<Parked>, store::Error> {
+        let place = &question.place;
+        if let Some(target) = &command.target {
+            return self.store.parked_about(place, target).await;
+        }
+        for (fact, letter) in self.store.unsettled(place, LOOKED_THROUGH).await? {
+            if is_by(&letter, &command.sender.id) {
+                let about = self.store.parked_about(place, &fact).await?;
+                if about.iter().any(|parked| parked.kept) {
+                    return Ok(about);
+                }
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    async fn why(
+        &self,
+        question: &store::Command,
+        command: &Command,
+        now: Millis,
+    ) -> Result<String, store::Error> {
+        let place = &question.place;
+        let last = self.store.last_of(place, &command.sender.id).await?;
+        let Some(target) = command.target.clone().or(last) else {
+            return Ok(
+                "I have heard nothing of you yet. Reply to a message with `!bridge why` to learn what became of it."
+                    .to_owned(),
+            );
+        };
+        let Some(story) = self.store.story(place, &target).await? else {
+            return Ok(words::not_known());
+        };
+        if !story.is_of_bridge() {
+            return Ok(words::story(&story, place, now));
+        }
+        // A notice: what it is about is asked for.
+        let mut told = Vec::new();
+        for parked in self.store.parked_about(place, &target).await? {
+            if let Some(story) = self.store.story_of(parked.id).await? {
+                told.push(words::story(&story, place, now));
+            }
+        }
+        told.dedup();
+        Ok(if told.is_empty() {
+            "That is what the bridge itself has to say.".to_owned()
+        } else {
+            told.truncate(5);
+            told.join("\n")
+        })
+    }
+
+    async fn retry(
+        &self,
+        question: &store::Command,
+        command: &Command,
+        now: Millis,
+    ) -> Result<String, store::Error> {
+        let about = self.failed(question, command).await?;
+        let mine = |parked: &&Parked| {
+            let letter = parked.letter.as_deref().unwrap_or_default();
+            command.moderator || is_by(letter, &command.sender.id)
+        };
+        let kept: Vec<&Parked> = about.iter().filter(|parked| parked.kept).collect();
+        let all = kept.len();
+        let kept = self.may_cross(&kept).await?;
+        let ids: Vec<_> = kept
+            .iter()
+            .copied()
+            .filter(mine)
+            .map(|parked| parked.id)
+            .collect();
+        if !ids.is_empty() {
+            for lane in self.store.try_again(&ids).await? {
+                self.bells.ring(lane);
+            }
+            for lane in self.store.refresh_notices(notice::letter, now).await? {
+                self.bells.ring(lane);
+            }
+            return Ok(match ids.len() {
+                1 => "Trying again.".to_owned(),
+                count => format!("Trying {count} messages again."),
+            });
+        }
+        let again = about
+            .iter()
+            .any(|parked| parked.state == ParkedState::Again);
+        Ok(if kept.len() < all {
+            "Its author keeps here what they write (`!bridge optout`).".to_owned()
+        } else if !kept.is_empty() {
+            "Only its sender, or somebody who may remove messages here, can have it tried again."
+                .to_owned()
+        } else if again {
+            "It is being tried again.".to_owned()
+        } else if about
+            .iter()
+            .any(|parked| parked.state == ParkedState::Failed)
+        {
+            "It failed, and its text is not kept any more: write it again.".to_owned()
+        } else if command.target.is_none() {
+            "Nothing of yours has failed.".to_owned()
+        } else {
+            "It did not fail. `!bridge why` tells what became of it.".to_owned()
+        })
+    }
+
+    /// The portals of this place; in a direct message of somebody whom the operator has named, all of them.
+    async fn status(
+        &self,
+        question: &store::Command,
+        command: &Command,
+        now: Millis,
+    ) -> Result<String, store::Error> {
+        let tallies = self.store.tallies_at(now).await?;
+        let holds = self.store.holds(now).await?;
+        let keyless = self.store.keyless().await?;
+        let here = &question.place;
+        let mut portals = self.store.portals().await?;
+        portals.retain(|portal| portal.active && portal.origin != Origin::Desk);
+        let is_here = |portal: &Portal| portal.room == *here || portal.channel == *here;
+        if portals.iter().any(is_here) || !is_listed(&self.rules.admins, &command.sender.id) {
+            portals.retain(is_here);
+        }
+        if portals.is_empty() {
+            return Ok("Nothing is joined here. `!bridge help` tells how.".to_owned());
+        }
+        let lines = portals.iter().map(|portal| {
+            let own: Vec<_> = tallies
+                .iter()
+                .filter(|tally| tally.lane.portal == portal.id)
+                .cloned()
+                .collect();
+            let holds = holds.iter().filter(|(id, _)| *id == portal.id);
+            let held = holds.map(|(_, hold)| format!("\n{}", notes::hold(hold, portal, here, now)));
+            let held: String = held.collect();
+            let limits = self.rules.limits.get(&portal.spec.silo);
+            let limits = limits.map_or_else(String::new, |limits| format!("\n{limits}"));
+            // The other end need not know who is in the room.
+            let keyless = keyless
+                .iter()
+                .filter(|one| one.place == *here && portal.room == *here);
+            let keyless = keyless.map(|one| format!("\n{}", words::keyless(&one.sender)));
+            let keyless: String = keyless.collect();
+            format!(
+                "{}{limits}{held}{keyless}",
+                words::status(portal, &own, here, now)
+            )
+        });
+        Ok(lines.collect::<Vec<_>>().join("\n"))
+    }
+}
+
+fn is_by(letter: &[u8], sender: &str) -> bool {
+    !sender.is_empty()
+        && Message::from_bytes(letter).is_ok_and(|message| message.sender.id == sender)
+}

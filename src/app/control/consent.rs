@@ -1,0 +1,152 @@
+//! Leaving the encryption of a room is explicit (P15): somebody who decides there repeats the destination, everybody
+//! is told what that means, and only then, after a delay, the first message crosses.
+
+use std::time::Duration;
+
+use footbridge_core::{crash, message::Command};
+use footbridge_store::{self as store, Consent, Linking, Millis, PortalSpec};
+use tracing::{info, warn};
+
+use super::{
+    Control, Reply,
+    may::Act,
+    notes::{self, Begins},
+    order::{End, Where},
+    portals::{is_end, letter},
+};
+
+impl Control {
+    /// Somebody agrees.
+    pub(super) async fn agree(
+        &self,
+        asked: (&store::Command, &Command),
+        end: &End,
+        named: &Where,
+        now: Millis,
+    ) -> Result<Reply, store::Error> {
+        let matter = match self.matter(asked, Act::Agree, named).await? {
+            Ok(matter) => matter,
+            Err(text) => return Ok(Reply::Refuse(text)),
+        };
+        if !matter.standing.encrypted {
+            let text = "That room is not encrypted, so nobody has to agree.";
+            return Ok(Reply::Say(text.to_owned()));
+        }
+        let (question, command) = asked;
+        let consent = Consent {
+            by: command.sender.id.clone(),
+            text_version: notes::TEXT_VERSION,
+            effective_at: now.plus(self.rules.delay),
+        };
+        let mut wishes = self.store.wishes().await?;
+        wishes.retain(|wish| wish.room == matter.room && wish.proven_at.is_some());
+        if let Some(wish) = wishes.iter().find(|wish| is_end(&wish.spec, end)) {
+            let begins = Begins {
+                delay: self.rules.delay,
+                waiting: 0,
+            };
+            let text = self.disclosure(&wish.spec, &begins).await;
+            // In the room itself the disclosure is the answer.
+            let here = question.place == matter.room;
+            let linking = Linking {
+                wish: wish.id,
+                consent: Some(consent),
+                question: here.then_some(question.entry),
+                told: letter(&text, now),
+                heard: self.outside.is_heard(&wish.room).await,
+            };
+            self.link(linking).await?;
+            return Ok(if here {
+                Reply::Done
+            } else {
+                Reply::Say("Agreed; the room was told what that means.".to_owned())
+            });
+        }
+        let lacking = self.store.lacking_consent().await?;
+        let lacking = lacking.iter().filter(|portal| portal.room == matter.room);
+        let waiting = lacking
+            .map(|portal| notes::destination(&portal.spec))
+            .chain(wishes.iter().map(|wish| notes::destination(&wish.spec)));
+        let waiting: Vec<String> = waiting.collect();
+        let portals = self.portals_of(&matter.room, Some(end)).await?;
+        let Some(portal) = portals.first() else {
+            let named = format!("{} {}", end.silo, end.channel);
+            return Ok(Reply::Say(notes::wrong_destination(&named, &waiting)));
+        };
+        // Agreed before, the same is said again: whoever asked may not have had the answer.
+        let (holds, lanes) = self.store.agree(portal.id, consent, now).await?;
+        crash::point("consent.given");
+        info!(portal.id = portal.id.0, "A room has agreed");
+        for lane in lanes {
+            self.bells.ring(lane);
+        }
+        let begins = Begins {
+            delay: holds.effective_at.since(now),
+            waiting: self.store.waiting_to_leave(portal.id).await?,
+        };
+        let text = self.disclosure(&portal.spec, &begins).await;
+        if question.place != matter.room {
+            let fact = format!("agreed-{}-{}", portal.id, holds.effective_at.0);
+            self.say(&matter.room, &fact, &text).await?;
+        }
+        Ok(Reply::Say(text))
+    }
+
+    /// What leaves a room.
+    pub(super) async fn disclosure(&self, spec: &PortalSpec, begins: &Begins) -> String {
+        let audience = self.outside.audience(&spec.silo, &spec.channel).await;
+        notes::disclosure(spec, &audience, &self.rules.operator, begins)
+    }
+
+    /// Asks the rooms that were encrypted after they were linked, once.
+    pub(super) async fn ask_for_consent(&self) -> Result<(), store::Error> {
+        for portal in self.store.lacking_consent().await? {
+            let raised = self
+                .store
+                .raised_at(&portal.room, store::Flag::EverEncrypted)
+                .await?;
+            let fact = format!(
+                "consent-asked-{}-{}",
+                portal.id,
+                raised.unwrap_or_default().0
+            );
+            if !self.shown.is_first(&fact) {
+                continue;
+            }
+            warn!(
+                portal.id = portal.id.0,
+                "warning[B29]: The room of a portal is encrypted and nobody has agreed; the portal is off until \
+                 somebody says `!bridge consent` there"
+            );
+            self.say(&portal.room, &fact, &notes::encrypted_now(&portal.spec))
+                .await?;
+            let there = format!("{fact}-there");
+            self.say(&portal.channel, &there, &notes::encrypted_over_there())
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Tells whoever has entered a room where it leads, all of them at once.
+    pub(super) async fn tell_newcomers(&self, now: Millis) -> Result<(), store::Error> {
+        /// One notice for all who enter within this time.
+        const APART: Duration = Duration::from_mins(10);
+        if !self.rules.disclose_joins {
+            return Ok(());
+        }
+        let apart = i64::try_from(APART.as_millis()).unwrap_or(i64::MAX);
+        let before = Millis(now.0.saturating_sub(apart));
+        let due = self.store.tell_newcomers(before, now).await?;
+        if due.is_empty() {
+            return Ok(());
+        }
+        for portal in self.store.portals().await? {
+            if due.contains(&portal.id) {
+                let fact = format!("newcomers-{}-{}", portal.id, now.0);
+                self.say(&portal.room, &fact, &notes::newcomers(&portal.spec))
+                    .await?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,258 @@
+//! B14: what a flood of commands gets, on a real store, and what it must not keep back.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use async_trait::async_trait;
+use footbridge_core::{
+    clock::Clock,
+    inbox::Bells,
+    message::{Command, Sender},
+    people::Identities,
+};
+use footbridge_store::{
+    Arrival, Batch, LaneId, Payload, Place, Portal, PortalSpec, Side, Store, StoreKey, Tombstone,
+};
+
+use super::super::{
+    AnswerLimits, Audience, Control, Found, Outside, Problem, Proof, Rules, Shown, Standing,
+    Successor,
+};
+
+/// Both sides: `@mod:x` decides about every room. Counts who is looked up.
+#[derive(Default)]
+struct Sides {
+    looked: AtomicUsize,
+}
+
+#[async_trait]
+impl Outside for Sides {
+    async fn room(&self, _: &str) -> Result<Place, Problem> {
+        self.looked.fetch_add(1, Ordering::SeqCst);
+        Err(Problem::Later("its server does not answer".into()))
+    }
+
+    async fn standing(&self, _: &Place, user: &str) -> Result<Standing, Problem> {
+        self.looked.fetch_add(1, Ordering::SeqCst);
+        Ok(Standing {
+            joined: true,
+            level: if user == "@mod:x" { 100 } else { 0 },
+            to_change_power: 100,
+            state_default: 50,
+            encrypted: false,
+        })
+    }
+
+    async fn channel(&self, _: &str, _: &str) -> Result<Found, Problem> {
+        Err(Problem::Later("nobody asks for channels here".into()))
+    }
+
+    async fn audience(&self, _: &str, _: &str) -> Audience {
+        Audience::default()
+    }
+
+    async fn heard(&self, _: &str, _: &Place, _: &str) -> Result<Option<Proof>, Problem> {
+        Ok(None)
+    }
+
+    async fn show(&self, _: &Portal) -> Result<(), Problem> {
+        Ok(())
+    }
+
+    async fn successor(&self, _: &Tombstone) -> Result<Successor, Problem> {
+        Err(Problem::Later("nothing moves here".into()))
+    }
+
+    async fn identities(&self, _: &str) -> Result<Identities, Problem> {
+        Ok(Identities::default())
+    }
+
+    async fn approve(&self, _: &str, _: &str) -> Result<Option<u64>, Problem> {
+        Ok(None)
+    }
+}
+
+struct Ground {
+    control: Control,
+    sides: Arc<Sides>,
+    portal: Portal,
+    asked: usize,
+    _files: tempfile::TempDir,
+}
+
+impl Ground {
+    async fn new() -> Self {
+        let files = tempfile::tempdir().unwrap();
+        let key = StoreKey::read_or_create(&files.path().join("key")).unwrap();
+        let store = Store::open(&files.path().join("data"), &key).await.unwrap();
+        let (sides, clock) = (Arc::new(Sides::default()), Clock::start());
+        let spec = PortalSpec {
+            room: "!r:x".into(),
+            silo: "gitter".into(),
+            channel: "org/room".into(),
+        };
+        let (room, channel) = (Place::room("!r:x"), Place::new("gitter", "c1"));
+        let portal = store
+            .open_portal(&spec, &room, &channel, clock.now())
+            .await
+            .unwrap();
+        let rules = Rules {
+            admins: Vec::new(),
+            delay: std::time::Duration::ZERO,
+            operator: "Example Org".into(),
+            disclose_joins: false,
+            limits: std::collections::HashMap::new(),
+        };
+        let control = Control {
+            store,
+            bells: Bells::default(),
+            clock,
+            verify: Arc::new(|_, _| String::new()),
+            rules: Arc::new(rules),
+            outside: sides.clone(),
+            shown: Arc::new(Shown::default()),
+            answers: AnswerLimits::default(),
+        };
+        Self {
+            control,
+            sides,
+            portal,
+            asked: 0,
+            _files: files,
+        }
+    }
+
+    /// So many people ask this so often, in turn, at one end, and the bridge does what it does about it.
+    async fn flood(&mut self, toward: Side, words: &str, who: &[&str], times: usize) {
+        let place = match toward {
+            Side::Matrix => &self.portal.room,
+            Side::Silo => &self.portal.channel,
+        };
+        let who = who.iter().cycle().take(times);
+        let arrivals: Vec<Arrival> = who
+            .map(|id| {
+                self.asked += 1;
+                let command = Command {
+                    sender: Sender {
+                        id: (*id).to_owned(),
+                        name: "A".into(),
+                        avatar: None,
+                    },
+                    words: words.to_owned(),
+                    target: None,
+                    thread: None,
+                    moderator: false,
+                    silent: false,
+                    encrypted: false,
+                };
+                Arrival {
+                    place: place.clone(),
+                    fact: format!("asked-{}", self.asked).as_str().into(),
+                    message: None,
+                    thread: None,
+                    sent_at: self.control.clock.now(),
+                    payload: Payload::Command(command.to_bytes().unwrap()),
+                }
+            })
+            .collect();
+        let batch = Batch {
+            arrivals,
+            ..Batch::default()
+        };
+        let (store, now) = (&self.control.store, self.control.clock.now());
+        store.accept(batch, now).await.unwrap();
+        for question in store.commands().await.unwrap() {
+            self.control.answer(question).await.unwrap();
+        }
+        assert!(store.commands().await.unwrap().is_empty(), "all are closed");
+    }
+
+    /// How much the bridge has to say at this end.
+    async fn owed(&self, toward: Side) -> u64 {
+        let lane = LaneId {
+            portal: self.portal.id,
+            toward,
+        };
+        let tallies = self.control.store.tallies().await.unwrap();
+        tallies
+            .iter()
+            .find(|tally| tally.lane == lane)
+            .unwrap()
+            .pending
+    }
+
+    async fn is_paused(&self) -> bool {
+        let now = self.control.clock.now();
+        !self.control.store.holds(now).await.unwrap().is_empty()
+    }
+}
+
+const TEN: [&str; 10] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
+
+#[tokio::test(start_paused = true)]
+async fn b14_two_hundred_commands_get_few_answers_whoever_asks_and_wherever() {
+    let all = [
+        ("help", 200),
+        ("why", 40),
+        ("status", 40),
+        ("retry", 40),
+        ("no such thing", 40),
+        ("trust", 40),
+        ("verify", 40),
+    ];
+    for toward in [Side::Matrix, Side::Silo] {
+        for (words, times) in all {
+            let mut one = Ground::new().await;
+            one.flood(toward, words, &["@ann:x"], times).await;
+            let owed = one.owed(toward).await;
+            assert_eq!(owed, 11, "{words}: ten, and that it is too often");
+            let withheld = one.control.answers.withheld();
+            let withheld = withheld.values().sum::<u64>();
+            assert_eq!(withheld, u64::try_from(times).unwrap() - 10, "{words}");
+        }
+        let mut ten = Ground::new().await;
+        ten.flood(toward, "help", &TEN, 200).await;
+        assert_eq!(ten.owed(toward).await, 25, "twenty, and five warnings");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn b14_what_is_refused_is_looked_up_a_bounded_number_of_times() {
+    for words in ["pause", "pause in #room:evil.example", "portal remove"] {
+        let mut ground = Ground::new().await;
+        ground.flood(Side::Matrix, words, &["@ann:x"], 200).await;
+        let looked = ground.sides.looked.load(Ordering::SeqCst);
+        assert!(looked <= 10, "{words}: {looked}");
+        assert!(ground.owed(Side::Matrix).await <= 11, "{words}");
+        ground.flood(Side::Matrix, words, &TEN, 200).await;
+        let looked = ground.sides.looked.load(Ordering::SeqCst);
+        assert!(looked <= 110, "{words}: {looked}");
+        assert!(ground.owed(Side::Matrix).await <= 45, "{words}");
+        // Whoever may is heard all the same, and told so.
+        let before = ground.owed(Side::Matrix).await;
+        ground.flood(Side::Matrix, "pause", &["@mod:x"], 1).await;
+        assert!(ground.is_paused().await, "{words}");
+        assert_eq!(ground.owed(Side::Matrix).await, before + 1, "{words}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn b14_what_somebody_may_do_is_done_however_often_they_ask() {
+    let mut ground = Ground::new().await;
+    ground.flood(Side::Matrix, "help", &["@mod:x"], 40).await;
+    ground.flood(Side::Matrix, "resume", &["@mod:x"], 40).await;
+    ground.flood(Side::Matrix, "pause", &["@mod:x"], 1).await;
+    assert!(ground.is_paused().await);
+    assert!(
+        ground.owed(Side::Matrix).await <= 31,
+        "the acts have answers of their own"
+    );
+    ground.flood(Side::Silo, "optout off", &["tom"], 40).await;
+    ground.flood(Side::Silo, "optout", &["tom"], 1).await;
+    let tom = (ground.portal.channel.clone(), "tom".to_owned());
+    let store = &ground.control.store;
+    assert_eq!(store.opted_out(vec![tom]).await.unwrap(), [true]);
+    assert!(ground.owed(Side::Silo).await <= 7);
+}

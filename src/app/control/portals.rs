@@ -1,0 +1,378 @@
+//! Portals made, held up and taken apart in a chat.
+
+use std::time::Duration;
+
+use footbridge_core::{
+    crash,
+    message::{Command, Message},
+    people::is_listed,
+};
+use footbridge_store::{self as store, Linking, Millis, Origin, Place, Portal, PortalSpec, Wish};
+use tracing::info;
+
+use super::{
+    Control, Reply,
+    may::{Act, Standing, may},
+    notes::{self, Begins},
+    order::{End, Where},
+    outside::{Problem, Proof},
+};
+
+/// How long a code may be posted.
+const TO_PROVE: Duration = Duration::from_mins(10);
+/// How long an encrypted room may take to agree.
+const TO_AGREE: Duration = Duration::from_hours(24);
+
+/// What a request is about: the room, and how the asker stands in it.
+pub(super) struct Matter {
+    /// The room.
+    pub room: Place,
+    /// The asker there.
+    pub standing: Standing,
+}
+
+impl Control {
+    /// Finds the room that is meant and proves that the asker may do this there. Otherwise what to say.
+    pub(super) async fn matter(
+        &self,
+        (question, command): (&store::Command, &Command),
+        act: Act,
+        named: &Where,
+    ) -> Result<Result<Matter, String>, store::Error> {
+        if question.place.network() != Place::MATRIX {
+            let text = "That is decided in the Matrix room: from here nobody can tell who may.";
+            return Ok(Err(text.to_owned()));
+        }
+        let looked = async {
+            let room = match named {
+                Some(name) => self.outside.room(name).await?,
+                None => question.place.clone(),
+            };
+            let standing = self.outside.standing(&room, &command.sender.id).await?;
+            Ok(Matter { room, standing })
+        };
+        let matter = match told(looked.await)? {
+            Ok(matter) => matter,
+            Err(text) => return Ok(Err(text)),
+        };
+        let user = &command.sender.id;
+        let listed = is_listed(&self.rules.admins, user);
+        Ok(
+            match may(act, listed, command.encrypted, &matter.standing) {
+                Ok(()) => Ok(matter),
+                Err(refusal) => Err(notes::refusal(refusal)),
+            },
+        )
+    }
+
+    /// The portals of a room, those with this other end.
+    pub(super) async fn portals_of(
+        &self,
+        room: &Place,
+        end: Option<&End>,
+    ) -> Result<Vec<Portal>, store::Error> {
+        let mut portals = self.store.portals().await?;
+        portals.retain(|portal| {
+            portal.active
+                && portal.origin != Origin::Desk
+                && portal.room == *room
+                && end.is_none_or(|end| is_end(&portal.spec, end))
+        });
+        Ok(portals)
+    }
+
+    /// Somebody wants a room joined to a channel: they are told what to post there.
+    pub(super) async fn add(
+        &self,
+        asked: (&store::Command, &Command),
+        end: &End,
+        named: &Where,
+        now: Millis,
+    ) -> Result<Reply, store::Error> {
+        let matter = match self.matter(asked, Act::Link, named).await? {
+            Ok(matter) => matter,
+            Err(text) => return Ok(Reply::Refuse(text)),
+        };
+        let (question, command) = asked;
+        let found = match told(self.outside.channel(&end.silo, &end.channel).await)? {
+            Ok(found) => found,
+            Err(text) => return Ok(Reply::Say(text)),
+        };
+        let spec = PortalSpec {
+            room: matter.room.address().to_owned(),
+            silo: end.silo.clone(),
+            channel: found.name,
+        };
+        let linked = self.portals_of(&matter.room, None).await?;
+        if linked.iter().any(|portal| portal.channel == found.place) {
+            let to = notes::destination(&spec);
+            return Ok(Reply::Say(format!("They are joined already: {to}.")));
+        }
+        let code = self.store.code_of(&question.place, &question.fact).await?;
+        let wish = Wish {
+            id: 0,
+            spec: spec.clone(),
+            room: matter.room,
+            channel: found.place,
+            asked_by: command.sender.id.clone(),
+            asked_in: question.place.clone(),
+            code: format!("footbridge-{code}"),
+            expires_at: now.plus(TO_PROVE),
+            proven_at: None,
+        };
+        let text = notes::post_this(&spec, &wish.code, TO_PROVE);
+        self.store.wish(wish).await?;
+        crash::point("wish.kept");
+        Ok(Reply::Say(text))
+    }
+
+    /// Looks after what was asked for: a code that was posted, and those that were not. Answers whether to look again
+    /// soon.
+    pub(super) async fn look_after_wishes(&self) -> Result<bool, store::Error> {
+        let mut soon = false;
+        for wish in self.store.wishes().await? {
+            let now = self.clock.now();
+            if wish.expires_at <= now {
+                let to = notes::destination(&wish.spec);
+                let text = if wish.proven_at.is_some() {
+                    format!("Nobody agreed in time, so this room is not joined to {to}.")
+                } else {
+                    format!("Nobody posted the code in {to} in time. Ask again when you are ready.")
+                };
+                self.say(&wish.asked_in, &format!("wish-over-{}", wish.code), &text)
+                    .await?;
+                self.store.forget_wish(wish.id).await?;
+            } else if wish.proven_at.is_none() {
+                soon = true;
+                let heard = self
+                    .outside
+                    .heard(&wish.spec.silo, &wish.channel, &wish.code);
+                match heard.await {
+                    Ok(Some(proof)) => self.shown(&wish, &proof).await?,
+                    Err(Problem::Store(error)) => return Err(error),
+                    // Asked again until the time is over.
+                    Ok(None) | Err(_) => {}
+                }
+            }
+        }
+        Ok(soon)
+    }
+
+    /// The code of a wish stands in the channel.
+    async fn shown(&self, wish: &Wish, proof: &Proof) -> Result<(), store::Error> {
+        let now = self.clock.now();
+        let to = notes::destination(&wish.spec);
+        if proof.in_control == Some(false) {
+            let text = format!(
+                "{} has posted the code in {to}, but is no admin there. An admin of the channel has to post it.",
+                proof.by
+            );
+            let fact = format!("wish-no-admin-{}", wish.code);
+            return self.say(&wish.asked_in, &fact, &text).await;
+        }
+        // Some minutes have passed, and whoever asked may have been put out since.
+        let standing = self.outside.standing(&wish.room, &wish.asked_by).await;
+        let Ok(standing) = told(standing)? else {
+            return Ok(());
+        };
+        let listed = is_listed(&self.rules.admins, &wish.asked_by);
+        // How it was asked was looked at then.
+        if let Err(refusal) = may(Act::Link, listed, true, &standing) {
+            let fact = format!("wish-refused-{}", wish.code);
+            self.say(&wish.asked_in, &fact, &notes::refusal(refusal))
+                .await?;
+            return self.store.forget_wish(wish.id).await;
+        }
+        if standing.encrypted {
+            let until = now.plus(TO_AGREE);
+            self.store.proven(wish.id, until, now).await?;
+            crash::point("wish.proven");
+            let text = notes::agree_now(&wish.spec, &proof.by);
+            return self
+                .say(&wish.room, &format!("wish-shown-{}", wish.code), &text)
+                .await;
+        }
+        let told = self.disclosure(&wish.spec, &Begins::default()).await;
+        let linking = Linking {
+            wish: wish.id,
+            consent: None,
+            question: None,
+            told: letter(&told, now),
+            heard: self.outside.is_heard(&wish.room).await,
+        };
+        self.link(linking).await
+    }
+
+    /// A wish comes true.
+    pub(super) async fn link(&self, linking: Linking) -> Result<(), store::Error> {
+        let linked = self.store.link(linking, self.clock.now()).await?;
+        crash::point("portal.linked");
+        if let Some((portal, lanes)) = linked {
+            info!(portal.id = portal.id.0, "A portal was made in a chat");
+            self.bells.portals_changed();
+            for lane in lanes {
+                self.bells.ring(lane);
+            }
+        }
+        Ok(())
+    }
+
+    /// Somebody wants a portal taken apart.
+    pub(super) async fn remove(
+        &self,
+        asked: (&store::Command, &Command),
+        end: Option<&End>,
+        named: &Where,
+        now: Millis,
+    ) -> Result<Reply, store::Error> {
+        let matter = match self.matter(asked, Act::Unlink, named).await? {
+            Ok(matter) => matter,
+            Err(text) => return Ok(Reply::Refuse(text)),
+        };
+        let portals = self.portals_of(&matter.room, end).await?;
+        if let [_, _, ..] = portals.as_slice() {
+            let names: Vec<String> = portals.iter().map(name_of).collect();
+            return Ok(Reply::Say(format!(
+                "This room is joined to {}. Say which: `!bridge portal remove <silo> <channel>`.",
+                names.join(" and ")
+            )));
+        }
+        let Some(portal) = portals.into_iter().next() else {
+            return self.withdraw(&matter.room, end).await.map(Reply::Say);
+        };
+        if portal.origin == Origin::File {
+            return Ok(Reply::Say(
+                "This portal stands in the operator's configuration, and only the operator can take it out. \
+                 `!bridge pause` stops it at once."
+                    .to_owned(),
+            ));
+        }
+        let names = name_of(&portal);
+        let told = names.clone();
+        let told = move |dropped| notes::unlinked_notice(&told, dropped, now);
+        let (question, _) = asked;
+        // In the room itself the notice is the answer.
+        let answered = (question.place == matter.room).then_some(question.entry);
+        if portal.origin == Origin::Operator {
+            self.store.unwant(&portal.spec).await?;
+        }
+        let removed = self
+            .store
+            .remove_portals(&[portal.id], answered, told, now)
+            .await?;
+        crash::point("portal.unlinked");
+        self.unlinked(&portal, removed.lanes);
+        Ok(match answered {
+            Some(_) => Reply::Done,
+            None => Reply::Say(notes::unlinked(&names, removed.dropped)),
+        })
+    }
+
+    fn unlinked(&self, portal: &Portal, lanes: Vec<store::LaneId>) {
+        info!(
+            portal.id = portal.id.0,
+            "A portal was taken apart in a chat"
+        );
+        self.shown.forget(portal.id);
+        self.bells.portals_changed();
+        for lane in lanes {
+            self.bells.ring(lane);
+        }
+    }
+
+    /// Nothing is joined yet; but something may have been asked for.
+    async fn withdraw(&self, room: &Place, end: Option<&End>) -> Result<String, store::Error> {
+        let mut wishes = self.store.wishes().await?;
+        wishes.retain(|wish| wish.room == *room && end.is_none_or(|end| is_end(&wish.spec, end)));
+        for wish in &wishes {
+            self.store.forget_wish(wish.id).await?;
+        }
+        let text = if wishes.is_empty() {
+            "That room is joined to nothing of that kind."
+        } else {
+            "Nothing was joined yet, and now nothing is asked for."
+        };
+        Ok(text.to_owned())
+    }
+
+    /// Somebody wants the portals of a room held up.
+    pub(super) async fn pause(
+        &self,
+        asked: (&store::Command, &Command),
+        named: &Where,
+        now: Millis,
+    ) -> Result<Reply, store::Error> {
+        let matter = match self.matter(asked, Act::Pause, named).await? {
+            Ok(matter) => matter,
+            Err(text) => return Ok(Reply::Refuse(text)),
+        };
+        let portals = self.portals_of(&matter.room, None).await?;
+        for portal in &portals {
+            self.store.pause(portal.id, &asked.1.sender.id, now).await?;
+        }
+        crash::point("portal.paused");
+        let text = if portals.is_empty() {
+            "That room is joined to nothing."
+        } else {
+            "Paused. Messages wait, in both directions, until `!bridge resume`."
+        };
+        Ok(Reply::Say(text.to_owned()))
+    }
+
+    /// Somebody wants them to go on.
+    pub(super) async fn resume(
+        &self,
+        asked: (&store::Command, &Command),
+        named: &Where,
+        now: Millis,
+    ) -> Result<Reply, store::Error> {
+        let matter = match self.matter(asked, Act::Pause, named).await? {
+            Ok(matter) => matter,
+            Err(text) => return Ok(Reply::Refuse(text)),
+        };
+        let portals = self.portals_of(&matter.room, None).await?;
+        let here = &asked.0.place;
+        let mut left = Vec::new();
+        for portal in &portals {
+            for lane in self.store.resume(portal.id).await? {
+                self.bells.ring(lane);
+            }
+            let holds = self.store.holds(now).await?;
+            let holds = holds.iter().filter(|(id, _)| *id == portal.id);
+            left.extend(holds.map(|(_, hold)| notes::hold(hold, portal, here, now)));
+        }
+        Ok(Reply::Say(match (portals.is_empty(), left.as_slice()) {
+            (true, _) => "That room is joined to nothing.".to_owned(),
+            (false, []) => "Going on.".to_owned(),
+            (false, left) => left.join("\n"),
+        }))
+    }
+}
+
+/// What to say where something cannot be told; an error of our own store is no answer.
+pub(super) fn told<T>(looked: Result<T, Problem>) -> Result<Result<T, String>, store::Error> {
+    match looked {
+        Ok(found) => Ok(Ok(found)),
+        Err(Problem::Store(error)) => Err(error),
+        Err(problem) => Ok(Err(problem.to_string())),
+    }
+}
+
+/// The stored form of a notice.
+pub(super) fn letter(text: &str, now: Millis) -> Vec<u8> {
+    // A notice is plain data, so writing it cannot fail.
+    Message::notice(text, now).to_bytes().unwrap_or_default()
+}
+
+/// Whether this is the other end that somebody has named.
+pub(super) fn is_end(spec: &PortalSpec, end: &End) -> bool {
+    spec.silo == end.silo && spec.channel.eq_ignore_ascii_case(&end.channel)
+}
+
+fn name_of(portal: &Portal) -> String {
+    notes::destination(&portal.spec)
+}
+
+#[cfg(test)]
+#[path = "portals_tests.rs"]
+mod tests;

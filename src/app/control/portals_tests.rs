@@ -1,0 +1,209 @@
+//! What time does to a wish, on a real store: nobody posts the code, nobody agrees, and whoever asked may no longer.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use footbridge_core::{clock::Clock, inbox::Bells, message::Message, people::Identities};
+use footbridge_store::{
+    Head, LaneId, Place, Portal, PortalSpec, Side, Store, StoreKey, Tombstone, Wish,
+};
+use tokio::sync::Mutex;
+
+use super::super::{
+    AnswerLimits, Audience, Control, Found, Outside, Problem, Proof, Rules, Shown, Standing,
+    Successor,
+};
+
+/// Both sides: the code stands in the channel or does not, and everybody in the room is of this standing.
+struct Sides {
+    shown: bool,
+    standing: Mutex<Standing>,
+}
+
+#[async_trait]
+impl Outside for Sides {
+    async fn room(&self, name: &str) -> Result<Place, Problem> {
+        Ok(Place::room(name))
+    }
+
+    async fn standing(&self, _: &Place, _: &str) -> Result<Standing, Problem> {
+        Ok(*self.standing.lock().await)
+    }
+
+    async fn channel(&self, silo: &str, name: &str) -> Result<Found, Problem> {
+        let (place, name) = (Place::new(silo, name), name.to_owned());
+        Ok(Found { place, name })
+    }
+
+    async fn audience(&self, _: &str, _: &str) -> Audience {
+        Audience::default()
+    }
+
+    async fn heard(&self, _: &str, _: &Place, _: &str) -> Result<Option<Proof>, Problem> {
+        let by = "Mary".to_owned();
+        let in_control = None;
+        Ok(self.shown.then_some(Proof { by, in_control }))
+    }
+
+    async fn show(&self, _: &Portal) -> Result<(), Problem> {
+        Ok(())
+    }
+
+    async fn successor(&self, _: &Tombstone) -> Result<Successor, Problem> {
+        Err(Problem::Later("nothing moves here".into()))
+    }
+
+    async fn identities(&self, _: &str) -> Result<Identities, Problem> {
+        Ok(Identities::default())
+    }
+
+    async fn approve(&self, _: &str, _: &str) -> Result<Option<u64>, Problem> {
+        Ok(None)
+    }
+}
+
+struct Ground {
+    control: Control,
+    sides: Arc<Sides>,
+    room: Place,
+    _files: tempfile::TempDir,
+}
+
+impl Ground {
+    /// Somebody has asked, in a room of this kind; the wish is good for so many seconds more.
+    async fn with_a_wish(encrypted: bool, shown: bool, seconds_left: i64) -> Self {
+        let files = tempfile::tempdir().unwrap();
+        let key = StoreKey::read_or_create(&files.path().join("key")).unwrap();
+        let store = Store::open(&files.path().join("data"), &key).await.unwrap();
+        let standing = Standing {
+            joined: true,
+            level: 100,
+            to_change_power: 100,
+            state_default: 50,
+            encrypted,
+        };
+        let sides = Arc::new(Sides {
+            shown,
+            standing: Mutex::new(standing),
+        });
+        let clock = Clock::start();
+        let (room, now) = (Place::room("!r:x"), clock.now());
+        store.open_desk(&room, None, now).await.unwrap();
+        let mut expires_at = now;
+        expires_at.0 += seconds_left * 1_000;
+        let wish = Wish {
+            id: 0,
+            spec: PortalSpec {
+                room: "!r:x".into(),
+                silo: "gitter".into(),
+                channel: "org/room".into(),
+            },
+            room: room.clone(),
+            channel: Place::new("gitter", "c1"),
+            asked_by: "@me:x".into(),
+            asked_in: room.clone(),
+            code: "footbridge-123456789012".into(),
+            expires_at,
+            proven_at: None,
+        };
+        store.wish(wish).await.unwrap();
+        let rules = Rules {
+            admins: vec!["@me:x".into()],
+            delay: std::time::Duration::from_mins(1),
+            operator: "Example Org".into(),
+            disclose_joins: false,
+            limits: std::collections::HashMap::new(),
+        };
+        let control = Control {
+            store,
+            bells: Bells::default(),
+            clock,
+            verify: Arc::new(|_, _| String::new()),
+            rules: Arc::new(rules),
+            outside: sides.clone(),
+            shown: Arc::new(Shown::default()),
+            answers: AnswerLimits::default(),
+        };
+        Self {
+            control,
+            sides,
+            room,
+            _files: files,
+        }
+    }
+
+    /// What the desk of the room has to say next.
+    async fn said(&self) -> Option<String> {
+        let portals = self.control.store.portals().await.unwrap();
+        let desk = portals.iter().find(|portal| portal.room == self.room)?;
+        let lane = LaneId {
+            portal: desk.id,
+            toward: Side::Matrix,
+        };
+        match self
+            .control
+            .store
+            .head(lane, self.control.clock.now())
+            .await
+            .unwrap()
+        {
+            Head::Ready(delivery) => {
+                let message = Message::from_bytes(&delivery.payload).unwrap();
+                Some(format!("{:?}", message.action))
+            }
+            _ => None,
+        }
+    }
+
+    async fn round(&self) -> bool {
+        self.control.look_after_wishes().await.unwrap()
+    }
+
+    async fn is_over(&self) -> bool {
+        let portals = self.control.store.portals().await.unwrap();
+        let linked = portals.iter().any(|portal| portal.spec.silo == "gitter");
+        self.control.store.wishes().await.unwrap().is_empty() && !linked
+    }
+}
+
+#[tokio::test]
+async fn p14_a_code_that_nobody_posts_in_time_is_worth_nothing_afterwards() {
+    let ground = Ground::with_a_wish(false, false, 60).await;
+    assert!(ground.round().await, "it is looked for again");
+    assert_eq!(ground.said().await, None);
+    // Even a code that stands there when the time is over.
+    let ground = Ground::with_a_wish(false, true, -1).await;
+    assert!(!ground.round().await);
+    assert!(ground.is_over().await);
+    let said = ground.said().await.unwrap();
+    assert!(said.contains("Nobody posted the code"), "{said}");
+}
+
+#[tokio::test]
+async fn p15_an_encrypted_room_that_does_not_agree_in_time_is_joined_to_nothing() {
+    let ground = Ground::with_a_wish(true, true, 60).await;
+    ground.round().await;
+    assert!(!ground.is_over().await, "a day for consent");
+    let said = ground.said().await.unwrap();
+    assert!(said.contains("!bridge consent gitter org/room"), "{said}");
+    let wish = ground.control.store.wishes().await.unwrap().remove(0);
+    let (id, past) = (wish.id, footbridge_store::Millis(1));
+    ground.control.store.proven(id, past, past).await.unwrap();
+    ground.round().await;
+    assert!(ground.is_over().await);
+}
+
+#[tokio::test]
+async fn p14_whoever_lost_the_power_before_the_code_was_posted_is_refused() {
+    let ground = Ground::with_a_wish(false, true, 60).await;
+    ground.sides.standing.lock().await.level = 49;
+    ground.round().await;
+    assert!(ground.is_over().await);
+    let said = ground.said().await.unwrap();
+    assert!(said.contains("it takes 50"), "{said}");
+    // With it, the room is joined.
+    let ground = Ground::with_a_wish(false, true, 60).await;
+    ground.round().await;
+    assert!(ground.control.store.wishes().await.unwrap().is_empty());
+    assert!(!ground.is_over().await);
+}

@@ -1,0 +1,457 @@
+//! Pure: the commands, and what the bridge answers, in words.
+
+use std::time::Duration;
+
+use footbridge_core::{clock, portal::notice::end_of};
+use footbridge_store::{Closed, Millis, Place, Portal, Stand, Story, Tally};
+
+/// What can be asked, and how.
+#[must_use]
+pub fn help() -> String {
+    "Reply to a message with `!bridge why` to learn what became of it, or with `!bridge retry` to send it again \
+     if it failed (a reaction with 🔁 does the same). `!bridge status` tells how the bridge is doing here. Begin a \
+     message with `!nobridge` to keep it here; `!bridge optout` keeps all of yours.\n\
+     Who decides here: `!bridge portal add <silo> <channel>`, `portal remove`, `consent <silo> <channel>`, `pause`, \
+     `resume`, `trust @user:server <key>`. From a direct message put ` in #room:server` behind it."
+        .to_owned()
+}
+
+/// The answer to something that is no command.
+#[must_use]
+pub fn unknown(meant: Option<&str>) -> String {
+    match meant {
+        Some(meant) => format!("I do not know that. Did you mean `!bridge {meant}`?"),
+        None => format!("I do not know that. {}", help()),
+    }
+}
+
+/// What is said of somebody of whom no room key has ever come, and what helps.
+#[must_use]
+pub fn keyless(sender: &str) -> String {
+    format!(
+        "No room key of {sender} has ever come: their client may not know of the bridge's device, because the bridge was \
+         invited before it had logged in. Remove the bridge from the room and invite it again: clients look its devices \
+         up then, and what is said afterwards crosses."
+    )
+}
+
+/// Said instead of an answer, once in a while.
+#[must_use]
+pub fn too_often() -> &'static str {
+    "You ask too often, so I do not answer for some minutes. What you may decide (`optout`, `pause`, `portal remove`) is \
+     done all the same."
+}
+
+/// The answer to a command that is not complete.
+#[must_use]
+pub fn incomplete(usage: &str) -> String {
+    format!("Say `!bridge {usage}`.")
+}
+
+/// What became of a message, asked in `here`.
+#[must_use]
+pub fn story(story: &Story, here: &Place, now: Millis) -> String {
+    if story.stands.is_empty() {
+        return "Nothing of this message is waiting, and nothing of it failed.".to_owned();
+    }
+    let told = story.stands.iter().map(|(to, stand)| {
+        if to == here {
+            format!(
+                "This was written in {}. {}",
+                end_of(&story.from),
+                told("Here", stand, story.accepted_at, now)
+            )
+        } else {
+            let place = end_of(to);
+            told(&format!("To {place}"), stand, story.accepted_at, now)
+        }
+    });
+    told.collect::<Vec<_>>().join(" ")
+}
+
+fn told(to: &str, stand: &Stand, accepted_at: Millis, now: Millis) -> String {
+    match stand {
+        Stand::Delivered { at, tries } => {
+            let tries = tries.map_or_else(String::new, |tries| format!(", at try {tries}"));
+            format!(
+                "{to}: delivered {}, {} after it was written{tries}.",
+                moment(*at),
+                clock::in_words(at.since(accepted_at))
+            )
+        }
+        Stand::Pending { .. } => format!("{to}: {}.", pending(stand, accepted_at, now)),
+        Stand::Skipped { rule } => format!("{to}: not sent, because {}.", rule_in_words(rule)),
+        Stand::Failed {
+            reason,
+            at,
+            tries,
+            kept,
+        } => format!(
+            "{to}: failed {} after {}: {}.{}",
+            moment(*at),
+            times(*tries),
+            reason.trim_end_matches('.'),
+            if *kept {
+                " `!bridge retry` sends it again."
+            } else {
+                " It is not kept any more."
+            }
+        ),
+    }
+}
+
+fn pending(stand: &Stand, accepted_at: Millis, now: Millis) -> String {
+    let Stand::Pending {
+        ahead,
+        tries,
+        trouble,
+        due,
+        without_key,
+        unsure,
+        closed,
+        held,
+    } = stand
+    else {
+        return String::new();
+    };
+    let mut text = format!("waiting for {}", clock::in_words(now.since(accepted_at)));
+    if *without_key {
+        text.push_str(", because the bridge has not received its key");
+        return text;
+    }
+    if *held {
+        text.push_str(", because a portal that it has to pass is held up");
+        return text;
+    }
+    match ahead {
+        0 => {}
+        1 => text.push_str(", behind 1 other message"),
+        ahead => {
+            let behind = format!(", behind {ahead} other messages");
+            text.push_str(&behind);
+        }
+    }
+    if let Some(Closed { reason, since, .. }) = closed {
+        let since = clock::in_words(now.since(*since));
+        let reason = reason.trim_end_matches('.');
+        let closed = format!(", because the bridge may not write there since {since}: {reason}");
+        text.push_str(&closed);
+    } else if *ahead > 0 {
+        return text;
+    } else if *unsure {
+        text.push_str(", the bridge is finding out whether it has arrived");
+    } else if let (Some(trouble), true) = (trouble, *tries > 0) {
+        let tried = format!(", after {}: {}", times(*tries), trouble_in_words(trouble));
+        text.push_str(&tried);
+    } else {
+        text.push_str(", it is being sent");
+    }
+    if let Some(due) = due.filter(|due| *due > now) {
+        let next = format!("; next try in {}", clock::in_words(due.since(now)));
+        text.push_str(&next);
+    }
+    text
+}
+
+fn times(tries: u32) -> String {
+    if tries == 1 {
+        "1 try".to_owned()
+    } else {
+        format!("{tries} tries")
+    }
+}
+
+fn moment(at: Millis) -> String {
+    jiff::Timestamp::from_millisecond(at.0).map_or_else(
+        |_| "at an unknown time".to_owned(),
+        |at| at.strftime("on %Y-%m-%d at %H:%M:%S UTC").to_string(),
+    )
+}
+
+/// What a kind of error means.
+fn trouble_in_words(kind: &str) -> String {
+    match kind {
+        "slowed" => "the other side wants the bridge slower",
+        "not-done" => "the other side cannot be reached",
+        "unknown" => "the other side does not answer as it should",
+        "rejected" => "the other side rejects it",
+        "closed" => "the other side does not let the bridge in",
+        "signed-out" => "the bridge is signed out there",
+        _ => return format!("({kind})"),
+    }
+    .to_owned()
+}
+
+/// What a rule means.
+fn rule_in_words(rule: &str) -> String {
+    match rule {
+        "command" => "it is a command to the bridge",
+        "before-link" => "it was written before the room was linked",
+        "plaintext-in-encrypted-room" => "it was not encrypted although the room is",
+        "untrusted-device" => "it was sent from a device that its owner has not verified",
+        "undecryptable" => "no key can open it",
+        "key-never-came" => "its key never came",
+        "foreign-edit" => "only the author of a message may edit it",
+        "redaction-or-state-encrypted" => {
+            "a redaction or a change of the room that was encrypted has not been checked by the homeserver"
+        }
+        "written-elsewhere" => {
+            "the message was written elsewhere: only its author and those in charge there change it"
+        }
+        "unknown-target" => "the message it belongs to has no copy there",
+        "target-waiting" => "the message it belongs to was still waiting",
+        "deleted-before-delivery" => "it was taken back before it was sent",
+        "edit-included" => "the message was sent with this change in it",
+        "edit-redacted" => "the edit was redacted before it was sent",
+        "message-redacted" => "the message was redacted itself",
+        "empty" | "nothing-to-do" => "there is nothing in it to send",
+        "not-a-message" => "it is no message",
+        "unwritable" => "it could not be written down",
+        "unlinked" => "the portal was taken apart before it was sent",
+        "before-consent" => "it was said before the time from which the room has agreed",
+        "opted-out" => "its author does not want to be carried over",
+        "nobridge" => "it begins with `!nobridge`",
+        "portal-removed" => "the portal was removed",
+        "superseded" => "a later one has taken its place",
+        "follows-in-another-lane" => {
+            "it went on by another portal, where the message that it belongs to stands"
+        }
+        "another-bridge" => "another Footbridge, which joins the room to the same channel, brought it",
+        "loop" => {
+            "what this account says keeps coming back, as where two bridges hand each other's copies back"
+        }
+        "late-double" => "it is a second copy of a message that was delivered already",
+        "replayed" => "it is an old message that was shown again under a new event",
+        "foreign-room" => "it was encrypted for another room",
+        "sender-mismatch" => "its key belongs to somebody other than its sender",
+        "insecure-key" => "its key came out of a backup, a file or somebody else's hands",
+        "breaking" => "the bridge failed over it; please tell the makers of the bridge",
+        "system-message" => "the portal does not carry over what a network tells by itself",
+        "notice" => "it was said by a machine, and the portal does not carry that over",
+        "no-reactions" => "the other side knows no reactions",
+        "reaction-counted" => "the reaction is shown there already",
+        "reaction-doubled" => "the same reaction is on its way already",
+        "reaction-flood" => "its author reacted too often within a minute",
+        "reaction-in-encrypted-room" => {
+            "a reaction cannot be encrypted, and the room that it goes to is"
+        }
+        "reaction-unwanted" => "the portal does not carry over reactions",
+        "room-left" => "the bridge is no longer in the room",
+        _ => return format!("of the rule `{rule}`"),
+    }
+    .to_owned()
+}
+
+/// The answer where a message is not known.
+#[must_use]
+pub fn not_known() -> String {
+    "I know nothing of that message. It was written before the bridge was here, or it is of a kind that never \
+     crosses: a notice of a bot, a change of the room, a receipt."
+        .to_owned()
+}
+
+/// How a portal stands, one line for each direction.
+#[must_use]
+pub fn status(portal: &Portal, tallies: &[Tally], here: &Place, now: Millis) -> String {
+    let lines = tallies.iter().map(|tally| {
+        let end = match tally.lane.toward {
+            footbridge_store::Side::Matrix => &portal.room,
+            footbridge_store::Side::Silo => &portal.channel,
+        };
+        let to = match end {
+            end if end == here => "To here".to_owned(),
+            end if end.network() == Place::MATRIX => format!("To {}", portal.room_name()),
+            _ => format!("To {} {}", portal.spec.silo, portal.spec.channel),
+        };
+        line(&to, tally, now)
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn line(to: &str, tally: &Tally, now: Millis) -> String {
+    let mut line = format!("{to}: {} delivered", tally.delivered);
+    let mut add = |text: String| line.push_str(&text);
+    match (tally.pending, tally.oldest_pending) {
+        (0, _) | (_, None) => add(", none waiting".to_owned()),
+        (pending, Some(oldest)) => add(format!(
+            ", {pending} waiting, the oldest for {}",
+            clock::in_words(now.since(oldest))
+        )),
+    }
+    if tally.waiting > 0 {
+        add(format!(" ({} for their key)", tally.waiting));
+    }
+    if tally.held > 0 {
+        add(format!(" ({} held up on their way)", tally.held));
+    }
+    if tally.failed > 0 {
+        add(format!(
+            ", {} failed ({} can be tried again)",
+            tally.failed, tally.parked
+        ));
+    }
+    if let Some(since) = tally.closed_since {
+        let since: Duration = now.since(since);
+        add(format!(
+            "; the bridge may not write there since {}",
+            clock::in_words(since)
+        ));
+    }
+    line.push('.');
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use footbridge_store::EntryId;
+
+    use super::*;
+
+    fn asked(stand: Stand) -> String {
+        let told = Story {
+            entry: EntryId(1),
+            from: Place::room("!r"),
+            accepted_at: Millis(0),
+            stands: vec![(Place::new("gitter", "c"), stand)],
+        };
+        story(&told, &Place::room("!r"), Millis(90_000))
+    }
+
+    /// The values of constants whose comment calls them a rule, and what is skipped by a word that stands there itself.
+    fn rules_of(code: &str, alarms: &str) -> Vec<String> {
+        let word = |text: &str| text.split('"').next().unwrap_or_default().to_owned();
+        let mut found = Vec::new();
+        let mut is_rule = false;
+        for line in code.lines().map(str::trim) {
+            if let Some(comment) = line.strip_prefix("///") {
+                is_rule |= comment.to_lowercase().contains("rule");
+                continue;
+            }
+            if let Some((_, value)) = line.split_once(": &str = ").filter(|_| is_rule) {
+                let alarm = value
+                    .strip_prefix("Alarm::")
+                    .and_then(|alarm| alarm.split('.').next());
+                found.push(match alarm {
+                    Some(alarm) => {
+                        let named = format!("Self::{alarm} => \"");
+                        word(alarms.split(&named).nth(1).unwrap_or_default())
+                    }
+                    None => word(value.trim_start_matches('"')),
+                });
+            }
+            is_rule = false;
+        }
+        for call in [
+            "Skip(\"",
+            "Skipped(\"",
+            "skip(delivery, \"",
+            "skip(&delivery, \"",
+        ] {
+            found.extend(code.split(call).skip(1).map(word));
+        }
+        found
+    }
+
+    #[test]
+    fn every_rule_by_which_something_is_skipped_has_words() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let alarms = std::fs::read_to_string(root.join("src/matrix/alarms.rs")).unwrap();
+        let mut open = vec![root.join("src"), root.join("store/src")];
+        let mut rules = Vec::new();
+        while let Some(path) = open.pop() {
+            if path.is_dir() {
+                open.extend(
+                    std::fs::read_dir(path)
+                        .unwrap()
+                        .map(|entry| entry.unwrap().path()),
+                );
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = std::fs::read_to_string(path).unwrap();
+                let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+                rules.extend(rules_of(code, &alarms));
+            }
+        }
+        rules.sort_unstable();
+        rules.dedup();
+        // Both kinds are found, and those that are named by an alarm.
+        for known in [
+            "follows-in-another-lane",
+            "nothing-to-do",
+            "insecure-key",
+            "loop",
+            "notice",
+        ] {
+            assert!(rules.iter().any(|rule| rule == known), "{known}: {rules:?}");
+        }
+        assert!(rules.len() > 35, "{rules:?}");
+        rules.retain(|rule| rule_in_words(rule).starts_with("of the rule"));
+        assert_eq!(rules, Vec::<String>::new(), "these have no words");
+    }
+
+    #[test]
+    fn each_state_is_told_in_plain_words() {
+        let waits = |ahead, trouble: Option<&str>, without_key, due| Stand::Pending {
+            ahead,
+            tries: 3,
+            trouble: trouble.map(str::to_owned),
+            due,
+            without_key,
+            unsure: false,
+            closed: None,
+            held: false,
+        };
+        let held = Stand::Pending {
+            ahead: 2,
+            tries: 0,
+            trouble: None,
+            due: None,
+            without_key: false,
+            unsure: false,
+            closed: None,
+            held: true,
+        };
+        let table = [
+            (
+                Stand::Delivered {
+                    at: Millis(3_000),
+                    tries: Some(9),
+                },
+                "To the gitter channel: delivered on 1970-01-01 at 00:00:03 UTC, 3 s after it was written, at try 9.",
+            ),
+            (
+                waits(2, None, false, None),
+                "To the gitter channel: waiting for 90 s, behind 2 other messages.",
+            ),
+            (
+                waits(0, Some("unknown"), false, Some(Millis(95_000))),
+                "To the gitter channel: waiting for 90 s, after 3 tries: the other side does not answer as it should; next try in 5 s.",
+            ),
+            (
+                waits(5, None, true, None),
+                "To the gitter channel: waiting for 90 s, because the bridge has not received its key.",
+            ),
+            (
+                held,
+                "To the gitter channel: waiting for 90 s, because a portal that it has to pass is held up.",
+            ),
+            (
+                Stand::Skipped {
+                    rule: "untrusted-device".into(),
+                },
+                "To the gitter channel: not sent, because it was sent from a device that its owner has not verified.",
+            ),
+            (
+                Stand::Failed {
+                    reason: "it is too large".into(),
+                    at: Millis(1_000),
+                    tries: 1,
+                    kept: true,
+                },
+                "To the gitter channel: failed on 1970-01-01 at 00:00:01 UTC after 1 try: it is too large. `!bridge retry` sends it again.",
+            ),
+        ];
+        for (stand, words) in table {
+            assert_eq!(asked(stand), words);
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! What strangers can send to a silo's readers and writers, taken as bytes: one function for each. None may panic, and each
+//! says what must hold whatever comes.
+
+use footbridge_core::{
+    message::Style,
+    text::{
+        Body,
+        html::{Dialect, body_from_html},
+        html_from_body,
+    },
+};
+use footbridge_store::{Millis, Payload, Place};
+
+use crate::{
+    framing::{Line, Lines},
+    gitter, grammar, markdown,
+    markdown::{Flavour, body_from_markdown, markdown_from_body, split, units},
+    matterbridge, mattermost,
+};
+
+/// The longest text of each silo, in UTF-16 units.
+const LONGEST: [(Flavour, usize); 2] = [(Flavour::Gitter, 4096), (Flavour::Mattermost, 16_383)];
+
+/// However a stream is cut into pieces, it says the same lines, and none is longer than was allowed (C15). The first byte
+/// says how it is cut.
+///
+/// # Panics
+/// Where that does not hold, as all targets do.
+pub fn framer(data: &[u8]) {
+    const LONGEST_LINE: usize = 64;
+    let Some((&cut, stream)) = data.split_first() else {
+        return;
+    };
+    let whole = Lines::of_at_most(LONGEST_LINE).take(stream);
+    let mut lines = Lines::of_at_most(LONGEST_LINE);
+    let pieces = stream.chunks(usize::from(cut).max(1));
+    let pieced: Vec<Line> = pieces.flat_map(|piece| lines.take(piece)).collect();
+    assert_eq!(whole, pieced);
+    for line in whole {
+        if let Line::Text(line) = line {
+            assert!(line.len() <= LONGEST_LINE && !line.is_empty());
+            assert!(!line.iter().any(|byte| matches!(byte, b'\n' | b'\r')));
+        }
+    }
+}
+
+/// What becomes of a silo's JSON, whatever it says (C15, C24).
+#[must_use]
+pub fn arrivals(data: &[u8]) -> Vec<Payload> {
+    let place = Place::new("silo", "channel");
+    let mut arrivals = Vec::new();
+    if let Ok(said) = serde_json::from_slice::<gitter::api::ChatMessage>(data) {
+        arrivals.push(gitter::arrival::post(&place, &said));
+        arrivals.push(gitter::arrival::edit(&place, &said));
+    }
+    if let Ok(said) = serde_json::from_slice::<mattermost::api::Post>(data) {
+        arrivals.push(mattermost::arrival::post(&place, &said, "Ann"));
+        arrivals.push(mattermost::arrival::edit(&place, &said, "Ann"));
+        arrivals.push(mattermost::arrival::deletion(&place, &said));
+    }
+    if let Some(said) = matterbridge::api::read(data) {
+        arrivals.extend(matterbridge::arrival::arrival(
+            &place,
+            &said,
+            Millis(0),
+            |_| true,
+        ));
+    }
+    arrivals
+        .into_iter()
+        .map(|arrival| arrival.payload)
+        .collect()
+}
+
+/// Whatever Markdown a silo shows becomes HTML of the specification's tags alone (C07), which reads the same again.
+///
+/// # Panics
+/// Where that does not hold.
+pub fn markdown_to_html(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let body = body_from_markdown(&text);
+    let html = html_from_body(&body);
+    assert_only_known_tags(&html);
+    let again = html_from_body(&body_from_html(&html, Dialect::Matrix));
+    assert_only_known_tags(&again);
+}
+
+/// Whatever HTML a client writes calls nobody in a silo (C01, C02, C27).
+///
+/// # Panics
+/// Where that does not hold.
+pub fn html_to_silo(data: &[u8]) {
+    let html = String::from_utf8_lossy(data);
+    for dialect in [Dialect::Matrix, Dialect::Gitter] {
+        let body = body_from_html(&html, dialect);
+        assert_only_known_tags(&html_from_body(&body));
+        calls_nobody(&body, "Ann");
+    }
+}
+
+/// Whatever is written plainly, by whoever it is, calls nobody in a silo (C01, C02). The name stands in the first line.
+///
+/// # Panics
+/// Where that does not hold.
+pub fn mentions(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let (name, text) = text.split_once('\n').unwrap_or(("Ann", &text));
+    calls_nobody(&Body::plain(text), name);
+}
+
+fn calls_nobody(body: &Body, name: &str) {
+    for (flavour, longest) in LONGEST {
+        for style in [Style::Text, Style::Emote] {
+            let said = markdown::attributed(name, body, style, flavour);
+            let prefix = markdown::prefix(name, style, flavour);
+            for part in split(&said, &prefix, longest) {
+                assert!(!grammar::gitter::calls(&part), "somebody is called");
+                assert!(
+                    !grammar::mattermost::calls(&part),
+                    "Mattermost calls somebody"
+                );
+            }
+        }
+        let alone = markdown_from_body(body, flavour);
+        assert!(!alone.starts_with('/'), "a command of the silo (C27)");
+        // Where the name stands beside the text, and what the bridge says in front of it.
+        for front in ["", "(delayed) ", "Edit of https://x.example/pl/a\n"] {
+            for part in split(&alone, front, longest) {
+                assert!(!grammar::gitter::calls(&part), "somebody is called");
+                assert!(
+                    !grammar::mattermost::calls(&part),
+                    "Mattermost calls somebody"
+                );
+            }
+        }
+    }
+}
+
+/// Parts fit, and together say everything that was said, up to eight of them (C13).
+///
+/// # Panics
+/// Where that does not hold.
+pub fn splitter(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let prefix = markdown::sender_prefix("Ann", Flavour::Gitter);
+    for (_, longest) in LONGEST.into_iter().chain([(Flavour::Gitter, 400)]) {
+        let parts = split(&text, &prefix, longest);
+        assert!(parts.len() <= 8);
+        for part in &parts {
+            assert!(units(part) <= longest, "a part is too long");
+        }
+        // Marks are added where code or a call is cut in two; letters are neither added nor lost.
+        let letters = |text: &str| text.chars().filter(|c| c.is_alphabetic()).count();
+        let plain = !text.contains('`');
+        if plain && parts.len() < 8 && !text.starts_with(prefix.trim_end()) {
+            let said: usize = parts
+                .iter()
+                .map(|part| letters(part.strip_prefix(prefix.trim_end()).unwrap_or(part)))
+                .sum();
+            assert_eq!(said, letters(&text));
+        }
+    }
+}
+
+/// The tags of the specification that we write ("m.room.message msgtypes", v1.17).
+const TAGS: [&str; 32] = [
+    "a",
+    "b",
+    "blockquote",
+    "br",
+    "caption",
+    "code",
+    "del",
+    "details",
+    "div",
+    "em",
+    "h1",
+    "h2",
+    "h3",
+    "h4",
+    "h5",
+    "h6",
+    "hr",
+    "i",
+    "li",
+    "ol",
+    "p",
+    "pre",
+    "s",
+    "span",
+    "strong",
+    "table",
+    "tbody",
+    "td",
+    "th",
+    "thead",
+    "tr",
+    "ul",
+];
+
+fn assert_only_known_tags(html: &str) {
+    for (at, _) in html.match_indices('<') {
+        let tag = html.get(at + 1..).unwrap_or_default();
+        let tag = tag.strip_prefix('/').unwrap_or(tag);
+        let end = tag
+            .find(|c: char| !c.is_ascii_alphanumeric())
+            .unwrap_or(tag.len());
+        let name = tag.get(..end).unwrap_or_default();
+        assert!(TAGS.contains(&name), "a foreign tag: {name:?}");
+    }
+    for scheme in ["javascript:", "data:", "vbscript:"] {
+        let href = format!("href=\"{scheme}");
+        assert!(!html.to_ascii_lowercase().contains(&href), "{scheme}");
+    }
+}
