@@ -153,7 +153,7 @@ fn gather(path: &Path, wishes: &args::Init) -> Result<Answers, Report> {
             Some(token),
             Some(channel),
             Some(room),
-        ) => {
+        ) if asking.faults.is_empty() => {
             let answers = Answers {
                 user,
                 homeserver,
