@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -95,12 +96,16 @@ impl Flood {
     /// Whether this ends in something that was said in another place lately, so that it has to be known whether portals join
     /// the two. `id` is what the message, or the one that it changes, is known by.
     pub fn may_be_echo(&self, place: &Place, id: Option<&RemoteId>, message: &Message) -> bool {
-        let Some(heard) = Heard::of(id, message) else {
+        let Some((heard, text)) = Heard::of(id, message) else {
             return false;
         };
         let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         let mut others = said.iter().filter(|(other, _)| *other != place);
-        others.any(|(_, texts)| texts.iter().any(|text| heard.brings_back(&text.heard)))
+        others.any(|(_, texts)| {
+            texts
+                .iter()
+                .any(|said| heard.brings_back(&text, &said.heard))
+        })
     }
 
     /// The rule by which this goes no further, if any. `joined` are the places that portals join to this one: what goes on
@@ -112,8 +117,8 @@ impl Flood {
         joined: &HashSet<Place>,
         now: Millis,
     ) -> Option<&'static str> {
-        if let Some(heard) = Heard::of(id, message) {
-            return self.comes_back((place, joined), heard, now);
+        if let Some((heard, text)) = Heard::of(id, message) {
+            return self.comes_back((place, joined), heard, &text, now);
         }
         if !matches!(message.action, Action::React { .. }) {
             return None;
@@ -140,6 +145,7 @@ impl Flood {
         &self,
         (place, joined): (&Place, &HashSet<Place>),
         heard: Heard,
+        whole: &str,
         now: Millis,
     ) -> Option<&'static str> {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
@@ -150,7 +156,7 @@ impl Flood {
         // Of the same message: an edit, which did not come from anywhere.
         let before = before.filter(|text| {
             let is_same = heard.id.is_some() && heard.id == text.heard.id;
-            !is_same && heard.brings_back(&text.heard)
+            !is_same && heard.brings_back(whole, &text.heard)
         });
         let before = before.map(|text| text.passes).max();
         let passes = before.map_or(0, |before| before.saturating_add(1));
@@ -191,11 +197,13 @@ struct Heard {
     length: usize,
     head: String,
     tail: String,
+    /// Of the whole text, as [`digest`].
+    digest: u64,
 }
 
 impl Heard {
-    /// The text of a message; `None` where there is none.
-    fn of(id: Option<&RemoteId>, message: &Message) -> Option<Self> {
+    /// The text of a message, and all of it, which is not kept; `None` where there is none.
+    fn of(id: Option<&RemoteId>, message: &Message) -> Option<(Self, String)> {
         let (body, id) = match &message.action {
             Action::Post { body, .. } => (body, id),
             Action::Edit { target, body, .. } => (body, Some(target)),
@@ -206,7 +214,7 @@ impl Heard {
         let shown = names::shown(&sender.name, &sender.id);
         let name = words(&shown);
         let name = if name.trim().is_empty() { shown } else { name };
-        Some(Self {
+        let heard = Self {
             id: id.cloned(),
             by: sender.id.clone(),
             name: beginning(&name, LONGEST_NAME).to_owned(),
@@ -214,12 +222,15 @@ impl Heard {
             length: text.len(),
             head: beginning(&text, EDGE).to_owned(),
             tail: end(&text, EDGE).to_owned(),
-        })
+            digest: digest(&text),
+        };
+        Some((heard, text))
     }
 
     /// Whether this is a text that was said before with the name of who said it in front of it: how one bridge hands on what
-    /// another one, or itself, has brought. What people put before something that was said has no such name.
-    fn brings_back(&self, said: &Self) -> bool {
+    /// another one, or itself, has brought. What people put before something that was said has no such name. `whole` is all of
+    /// this text: long ones that only end alike, as with a footer, are not the same.
+    fn brings_back(&self, whole: &str, said: &Self) -> bool {
         if said.tail.is_empty() || self.length <= said.length || !self.tail.ends_with(&said.tail) {
             return false;
         }
@@ -230,8 +241,17 @@ impl Heard {
         // A list whose newest line stands first has the name in other lines.
         let line = front.rsplit('\n').next().unwrap_or_default();
         let stands_apart = !front.ends_with(char::is_alphanumeric);
-        stands_apart && (words(line).contains(&said.name) || line.contains(&said.name))
+        let is_named = words(line).contains(&said.name) || line.contains(&said.name);
+        let behind = whole.get(front.len()..).unwrap_or_default();
+        stands_apart && is_named && digest(behind) == said.digest
     }
+}
+
+/// A short form of a text by which it is known again.
+fn digest(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// A text as people see it: without what is invisible, which bridges put into names, and each blank one blank.
@@ -492,6 +512,14 @@ mod tests {
                 alone(&|number| "ok ".repeat(number + 1)),
                 alone(&|number| newest_first("l", number)),
                 alone(&|number| newest_first("ci: build ", number)),
+                // Long ones that end alike.
+                alone(&|number| {
+                    let failed = "!".repeat(number * 37 % 101);
+                    format!(
+                        "ci: {failed}build {number}: {}",
+                        "the same footer ".repeat(30)
+                    )
+                }),
                 // A program that says the same on both sides.
                 both(&|number| format!("message {}", number / 2)),
                 both(&|_| "ok".to_owned()),
