@@ -23,6 +23,8 @@ const KEPT_FOR: Duration = Duration::from_hours(30 * 24);
 pub struct Parked {
     /// Its number, now and when it is tried again.
     pub id: DeliveryId,
+    /// What was to be delivered.
+    pub entry: EntryId,
     /// The lane it failed in.
     pub lane: LaneId,
     /// Where it was to go.
@@ -87,7 +89,7 @@ impl Store {
         self.read("read the failures of a message", move |desk| {
             let entry = links::entry(desk.sql, &place, &remote)?;
             let bulletin = bulletins::of(desk, entry)?;
-            let mut found: Vec<(Parked, EntryId)> = desk
+            let mut found: Vec<Parked> = desk
                 .sql
                 .prepare_cached(
                     "SELECT id, portal_id, toward, to_place, state, kept, entry_id FROM parked
@@ -95,16 +97,14 @@ impl Store {
                      OR entry_id IN (SELECT entry_id FROM link WHERE place = ?3 AND thread = ?2)
                      ORDER BY id",
                 )?
-                .query_map(params![entry, remote, place, bulletin], |row| {
-                    Ok((parked_from_row(row)?, row.get("entry_id")?))
-                })?
+                .query_map(params![entry, remote, place, bulletin], parked_from_row)?
                 .collect::<Result<_, _>>()?;
-            for (parked, entry) in &mut found {
+            for parked in &mut found {
                 if parked.kept {
-                    parked.letter = journal::open_letter(desk, *entry)?;
+                    parked.letter = journal::open_letter(desk, parked.entry)?;
                 }
             }
-            Ok(found.into_iter().map(|(parked, _)| parked).collect())
+            Ok(found)
         })
         .await
     }
@@ -211,6 +211,7 @@ fn is_of_bridge(desk: &Desk<'_>, entry: EntryId) -> Result<bool, Fault> {
 fn parked_from_row(row: &Row<'_>) -> rusqlite::Result<Parked> {
     Ok(Parked {
         id: row.get("id")?,
+        entry: row.get("entry_id")?,
         lane: columns::lane(row)?,
         to: row.get("to_place")?,
         state: ParkedState::read(&row.get::<_, String>("state")?),

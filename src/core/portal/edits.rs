@@ -1,7 +1,7 @@
 //! Edits that do not go out as they are: a later one was there before them, or the message they change failed and is
 //! kept to be tried again.
 
-use footbridge_store::{Copies, Delivery, Error, RemoteId};
+use footbridge_store::{Copies, Delivery, Error, Parked, RemoteId};
 
 use super::{
     Lane,
@@ -167,7 +167,12 @@ impl Lane {
             }
             return Ok(None);
         }
-        let included = self.rewrite_failed(delivery, edit, target).await?;
+        let failed = self.store.parked_about(&delivery.from, target).await?;
+        // What failed of others in its thread is about it, too.
+        let own = failed
+            .into_iter()
+            .filter(|failed| Some(failed.entry) == known.entry);
+        let included = self.rewrite_failed(delivery, edit, own).await?;
         Ok(included.then_some(INCLUDED))
     }
 
@@ -177,9 +182,9 @@ impl Lane {
         &self,
         delivery: &Delivery,
         edit: &Message,
-        target: &RemoteId,
+        failed: impl Iterator<Item = Parked> + Send,
     ) -> Result<bool, Error> {
-        for parked in self.store.parked_about(&delivery.from, target).await? {
+        for parked in failed {
             let kept = parked.letter.filter(|_| parked.to == delivery.to);
             let Some(mut message) = kept.and_then(|letter| Message::from_bytes(&letter).ok())
             else {

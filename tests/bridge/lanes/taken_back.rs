@@ -11,7 +11,7 @@ use footbridge_core::{
     outlet::{Outcome, SendError},
     text::Body,
 };
-use footbridge_store::{Millis, Payload, RemoteId, Side};
+use footbridge_store::{Arrival, Batch, Millis, Payload, RemoteId, Side};
 
 use super::{Bench, LONG, Wall, edit, locked, post, unsent::delete};
 
@@ -368,6 +368,38 @@ async fn a_failed_message_says_its_newest_edit_when_it_is_tried_again() {
     assert_eq!(bench.store.try_again(&failed).await.unwrap().len(), 1);
     bench.run(&wall, LONG).await;
     assert_eq!(wall.texts(), ["third"]);
+    bench.balance().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_edit_of_what_never_crossed_leaves_alone_what_failed_in_its_thread() {
+    let home = tempfile::tempdir().unwrap();
+    let bench = Bench::open(home.path()).await;
+    let wall = Wall::new(true, vec![refused()]);
+    let root = RemoteId::from("$m");
+    let payload = Payload::Skipped("notice");
+    bench.hear_payload("$m", Some(root.clone()), payload).await;
+    let answer = Arrival {
+        place: bench.portal.room.clone(),
+        fact: "$a".into(),
+        message: Some("$a".into()),
+        thread: Some(root.clone()),
+        sent_at: Millis(1),
+        payload: Payload::Ready(super::bytes(post("an answer"))),
+    };
+    let batch = Batch {
+        arrivals: vec![answer],
+        ..Batch::default()
+    };
+    bench.inbox.accept(batch).await.unwrap();
+    bench.run(&wall, LONG).await;
+    bench.hear("$e", edit("$m", "somebody else's words")).await;
+    bench.run(&wall, LONG).await;
+    let failed = bench.store.parked_about(&bench.portal.room, &root);
+    let failed: Vec<_> = failed.await.unwrap().iter().map(|one| one.id).collect();
+    assert_eq!(bench.store.try_again(&failed).await.unwrap().len(), 1);
+    bench.run(&wall, LONG).await;
+    assert_eq!(wall.texts(), ["an answer"]);
     bench.balance().await;
 }
 
