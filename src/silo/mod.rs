@@ -1,5 +1,4 @@
-//! Silos: connected chat networks. Each is a folder with the same four files (`mod`, `config`, `client`,
-//! `convert`), a variant of [`SiloConfig`] and one call of the contract in the tests.
+//! Silos: connected chat networks. Each is a folder, a variant of [`SiloConfig`] and one call of the contract in the tests.
 
 pub mod kind;
 mod address;
