@@ -6,8 +6,8 @@ const LONGEST_LINE: usize = 1 << 20;
 
 /// How long the strings are, in bytes, that are kept whole of a line that is too long.
 const LONGEST_STRING: usize = 256 << 10;
-/// What a longer string becomes. It is no base64.
-pub const CUT: &str = "\u{2026}";
+/// What a longer string becomes: no base64, and nothing that anybody writes.
+pub const CUT: &str = "\u{10fffd}cut out\u{10fffd}";
 
 /// What a piece of the stream held.
 #[derive(Debug, PartialEq, Eq)]
@@ -229,7 +229,7 @@ mod tests {
         for (line, kept) in [
             (
                 format!(r#"{{"a\"b":"{long}","c":["\\","{long}\"",1]}}"#),
-                Some(r#"{"a\"b":"…","c":["\\","…",1]}"#.to_owned()),
+                Some(r#"{"a\"b":"…","c":["\\","…",1]}"#.replace('…', CUT)),
             ),
             // Of no long string.
             (r#"["a",1],"#.repeat(6), None),

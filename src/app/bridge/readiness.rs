@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use footbridge_store::{Millis, Portal, PortalId, Side, Tally};
+use footbridge_store::{Millis, Origin, Portal, PortalId, Side, Tally};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -76,13 +76,18 @@ pub(super) fn reasons(health: &Health, known: &Known<'_>) -> Vec<String> {
     }
     for tally in known.tallies.unwrap_or_default() {
         let portal = tally.lane.portal;
+        let spec = known.portals.iter().find(|known| known.id == portal);
+        let is_guests = spec.is_some_and(|portal| portal.origin == Origin::Chat);
+        if is_guests && tally.closed_since.is_some() {
+            // Who made a portal in chat may remove the bridge from its room: that is no fault of this process.
+            continue;
+        }
         if is_closed(tally, &known.outside) {
             let what = match tally.lane.toward {
                 Side::Matrix if known.outside.contains(&portal) => "is not in its room",
                 Side::Matrix => "cannot write into its room",
                 Side::Silo => "cannot write into its channel",
             };
-            let spec = known.portals.iter().find(|known| known.id == portal);
             let spec = spec.map_or_else(String::new, |known| format!(" ({})", known.spec.channel));
             reasons.push(format!("portal {}{spec} {what}", portal.0));
         }
@@ -263,6 +268,14 @@ mod tests {
             reasons(&well(), &known),
             ["portal 2 (org/b) is not in its room"]
         );
+        // Whoever made a portal in chat cannot make the bridge unready.
+        let mut portals = portals.clone();
+        portals[1].origin = Origin::Chat;
+        let known = Known {
+            portals: &portals,
+            ..known
+        };
+        assert_eq!(reasons(&well(), &known), [""; 0]);
     }
 
     #[test]

@@ -309,8 +309,14 @@ pub(super) fn write_new(path: &Path, text: &str) -> Result<(), Fault> {
             .create_new(true)
             .mode(0o600)
             .open(path)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()
+        let written = file
+            .write_all(text.as_bytes())
+            .and_then(|()| file.sync_all());
+        if written.is_err() {
+            // Half of it would be in the way of the next try.
+            let _gone = std::fs::remove_file(path);
+        }
+        written
     };
     write().map_err(|error: std::io::Error| match error.kind() {
         std::io::ErrorKind::AlreadyExists => exists(path),

@@ -82,6 +82,15 @@ impl Lane {
         Ok(())
     }
 
+    /// The place that was closed is known to be open although no step of this lane showed it: the other end is told.
+    pub(super) async fn note_opened(&self) -> Result<(), Error> {
+        if self.peers.is_closed(self.id) && !self.store.is_closed(self.id).await? {
+            self.peers.opened(self.id);
+            self.tell().await?;
+        }
+        Ok(())
+    }
+
     /// What an earlier process left: a place that was closed, notices that are not right any more.
     pub(super) async fn take_over(&self) -> Result<(), Error> {
         if self.store.is_closed(self.id).await? && self.peers.closed(self.id) {

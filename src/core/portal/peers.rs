@@ -60,6 +60,16 @@ impl Peers {
         self.shared().closed.insert(lane)
     }
 
+    /// Whether this lane's place does not let us in, as far as is known.
+    pub(super) fn is_closed(&self, lane: LaneId) -> bool {
+        self.shared().closed.contains(&lane)
+    }
+
+    /// This lane's place lets us in again.
+    pub(super) fn opened(&self, lane: LaneId) {
+        self.shared().closed.remove(&lane);
+    }
+
     /// What the others have seen of the side: one that worked counts since `since`, those that failed count
     /// for as long as they may be waiting for their next try.
     pub(super) fn word(&self, lane: LaneId, since: Millis, now: Millis) -> Word {
