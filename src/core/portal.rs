@@ -184,6 +184,7 @@ impl Lane {
             if stop.is_cancelled() {
                 return Ok(LaneEnd::Stopped);
             }
+            self.note_opened().await?;
             let wait = match self.store.next(self.id, turn, self.clock.now()).await? {
                 Head::Ready(delivery) => {
                     // What the bridge itself says is at most every second event while messages wait.
@@ -225,7 +226,7 @@ impl Lane {
         }
         let is_edit = matches!(message.action, Action::Edit { .. });
         let present = self.present(&delivery, message.clone(), stop);
-        let (mut message, restored) = match present.await? {
+        let (message, restored) = match present.await? {
             Present::Says(message) => (message, None),
             Present::Restores(message, made) => (message, Some(made)),
             Present::Nothing(rule) => return self.skip(&delivery, rule).await,
@@ -242,15 +243,14 @@ impl Lane {
             turn = Some(permit);
         }
         if matches!(message.action, Action::Post { .. }) && batch::is_untouched(&delivery) {
-            match self.as_it_reads(&delivery, &message).await? {
-                Some(now) => message = now,
-                None => return Ok(Attempt::Settled),
+            // As it reads by now it is read again.
+            if self.was_changed(&delivery, &message).await? {
+                return Ok(Attempt::Settled);
             }
         }
         if turn.as_ref().is_some_and(Permit::is_limited) {
             match self.gather(&delivery, &message).await? {
                 Gathered::Alone => {}
-                Gathered::Changed(changed) => message = *changed,
                 Gathered::Together(plan) => bound = Some(Ok(plan)),
                 Gathered::Settled => return Ok(Attempt::Settled),
             }

@@ -5,9 +5,9 @@ use std::collections::{BTreeSet, HashSet};
 use rusqlite::{OptionalExtension, params};
 
 use crate::{
-    Copy, Delivery, DeliveryId, Error, LaneId, Millis, Payload, RemoteId, Store, Tell, crossed,
+    Copy, Delivery, DeliveryId, Error, LaneId, Millis, RemoteId, Store, Tell,
     database::{Desk, Fault},
-    edits, head, journal, links, outbox, parked, revisions,
+    edits, head, links, outbox, parked, revisions, rewritten,
     settle::{self, Debt, End},
 };
 
@@ -29,17 +29,15 @@ pub struct Bundle {
 pub struct Rewritten {
     /// The message.
     pub message: DeliveryId,
-    /// The edits in it, oldest first: the last of them says all of it.
-    pub edits: Vec<DeliveryId>,
-    /// Its letter, if there are any.
-    pub letter: Vec<u8>,
+    /// The edits in it, oldest first, each with the message as it reads with that edit.
+    pub edits: Vec<(DeliveryId, Vec<u8>)>,
 }
 
 impl std::fmt::Debug for Rewritten {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Rewritten")
             .field("message", &self.message)
-            .field("edits", &self.edits)
+            .field("edits", &self.edits.len())
             .finish_non_exhaustive()
     }
 }
@@ -228,7 +226,7 @@ fn still_stand(desk: &Desk<'_>, rewritten: &[Rewritten]) -> Result<bool, Fault> 
         if settle::debt(desk.sql, one.message)?.is_none() {
             return Ok(false);
         }
-        for edit in &one.edits {
+        for (edit, _) in &one.edits {
             let Some(edit) = settle::debt(desk.sql, *edit)? else {
                 return Ok(false);
             };
@@ -241,17 +239,14 @@ fn still_stand(desk: &Desk<'_>, rewritten: &[Rewritten]) -> Result<bool, Fault> 
 }
 
 /// Writes down what a message says with its edits.
-fn rewrite(desk: &Desk<'_>, rewritten: &Rewritten) -> Result<(), Fault> {
-    let Some(last) = rewritten.edits.last() else {
+fn rewrite(desk: &Desk<'_>, one: &Rewritten) -> Result<(), Fault> {
+    let Some(message) = settle::debt(desk.sql, one.message)? else {
         return Ok(());
     };
-    if let (Some(message), Some(edit)) = (
-        settle::debt(desk.sql, rewritten.message)?,
-        settle::debt(desk.sql, *last)?,
-    ) {
-        let letter = Payload::Ready(rewritten.letter.clone());
-        journal::write_letter(desk, message.entry, &letter)?;
-        crossed::says(desk, message.entry, edit.entry)?;
+    for (edit, letter) in &one.edits {
+        if let Some(edit) = settle::debt(desk.sql, *edit)? {
+            rewritten::keep(desk, (message.entry, &message.to), edit.entry, letter)?;
+        }
     }
     Ok(())
 }

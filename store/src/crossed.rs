@@ -6,7 +6,7 @@ use rusqlite::params;
 use crate::{
     EntryId, Error, LaneId, Millis, Payload, Place, Store,
     database::{Desk, Fault},
-    journal,
+    journal, rewritten,
     settle::Debt,
 };
 
@@ -31,64 +31,78 @@ impl Store {
         })
         .await
     }
+
+    /// This edit may be in the place although it was looked for: a change of a message leaves nothing by which it is found.
+    /// Its redaction restores what was there before.
+    pub async fn may_have_crossed(&self, edit: EntryId, to: &Place) -> Result<(), Error> {
+        let to = to.clone();
+        self.transaction("note what may have crossed", move |desk| {
+            desk.sql
+                .prepare_cached(
+                    "INSERT INTO crossed (entry_id, to_place) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+                )?
+                .execute(params![edit, to])?;
+            Ok(())
+        })
+        .await
+    }
 }
 
-/// The letter of this message says the text of that edit from now on.
-pub(crate) fn says(desk: &Desk<'_>, message: EntryId, edit: EntryId) -> Result<(), Fault> {
-    desk.sql
-        .prepare_cached("UPDATE journal SET text_of = ?2 WHERE id = ?1")?
-        .execute(params![message, edit])?;
-    Ok(())
-}
-
-/// A debt was paid. If it was an edit in a room, its text is there now; if it was a message that had taken one in, the text of
-/// that. A letter is the same for every place: where it may have been rewritten for another one after this message went, nobody
-/// knows which text went, and nothing is noted.
+/// A debt was paid: the text of the message or of the edit is there now, or, of a message that had taken an edit in, the text
+/// of that.
 pub(crate) fn note(desk: &Desk<'_>, debt: &Debt) -> Result<(), Fault> {
+    let says = rewritten::says(desk, debt.entry, &debt.to)?;
     desk.sql
         .prepare_cached(
             "INSERT INTO crossed (entry_id, to_place)
-             SELECT j.id, ?2 FROM journal j
-             JOIN revision r ON r.place = j.place AND r.fact = j.fact AND r.target IS NOT NULL
-             WHERE j.id = ?1
-             UNION
-             SELECT j.text_of, ?2 FROM journal j
-             JOIN link l ON l.entry_id = j.id AND l.place = j.place
-             JOIN edited e ON e.place = l.place AND e.remote = l.remote AND e.to_place = ?2
-             WHERE j.id = ?1 AND e.entry_id = j.text_of
+             SELECT coalesce(?3, j.id), ?2 FROM journal j
+             WHERE j.id = ?1 AND j.place LIKE 'matrix:%' AND (
+                 EXISTS (SELECT 1 FROM link l WHERE l.entry_id = j.id AND l.place = j.place)
+                 OR EXISTS (SELECT 1 FROM revision r
+                     WHERE r.place = j.place AND r.fact = j.fact AND r.target IS NOT NULL))
              ON CONFLICT DO NOTHING",
         )?
-        .execute(params![debt.entry, debt.to])?;
+        .execute(params![debt.entry, debt.to, says])?;
     Ok(())
 }
 
-/// Whether the message's own text, all of it, went to the place.
-pub(crate) fn has_own(desk: &Desk<'_>, message: EntryId, to: &Place) -> Result<bool, Fault> {
+/// Whether a text, all of it, went to the place: that of an edit, or a message's own.
+pub(crate) fn has(desk: &Desk<'_>, entry: EntryId, to: &Place) -> Result<bool, Fault> {
     Ok(desk
         .sql
-        .prepare_cached(
-            "SELECT 1 FROM journal j WHERE j.id = ?1 AND j.text_of IS NULL
-             AND EXISTS (SELECT 1 FROM link
-                 WHERE entry_id = j.id AND place = ?2 AND made_by IS NULL)
-             AND NOT EXISTS (SELECT 1 FROM outbox WHERE entry_id = j.id AND to_place = ?2)
-             AND NOT EXISTS (SELECT 1 FROM skipped WHERE entry_id = j.id AND to_place = ?2)
-             AND NOT EXISTS (SELECT 1 FROM parked
-                 WHERE entry_id = j.id AND to_place = ?2 AND state <> 'delivered')",
-        )?
-        .exists(params![message, to])?)
+        .prepare_cached("SELECT 1 FROM crossed WHERE entry_id = ?1 AND to_place = ?2")?
+        .exists(params![entry, to])?)
 }
 
-/// Whether the text of this edit went to the place, or is still owed to it: by itself, or in its message.
+/// Whether the text of this edit is in the place, or may be, all of it or the beginning: by itself, or in its message.
+pub(crate) fn has_or_may(desk: &Desk<'_>, edit: EntryId, to: &Place) -> Result<bool, Fault> {
+    Ok(has(desk, edit, to)?
+        || desk
+            .sql
+            .prepare_cached(
+                "WITH said (entry_id) AS (
+                     SELECT ?1
+                     UNION SELECT entry_id FROM rewritten WHERE edit_id = ?1 AND to_place = ?2
+                     UNION SELECT id FROM journal WHERE text_of = ?1)
+                 SELECT 1 FROM said JOIN outbox o ON o.entry_id = said.entry_id AND o.to_place = ?2
+                 JOIN outbox l ON l.id = coalesce(o.leader, o.id)
+                 WHERE l.steps_done > 0 OR l.unsure_since IS NOT NULL OR l.unanswered_since IS NOT NULL
+                 UNION ALL
+                 SELECT 1 FROM said JOIN parked p ON p.entry_id = said.entry_id AND p.to_place = ?2
+                 WHERE p.state = 'failed' AND p.steps_done > 0",
+            )?
+            .exists(params![edit, to])?)
+}
+
+/// The same, or it is still owed to the place.
 pub(crate) fn has_or_will(
     desk: &Desk<'_>,
     (edit, message): (EntryId, Option<EntryId>),
     to: &Place,
 ) -> Result<bool, Fault> {
-    Ok(desk
-        .sql
-        .prepare_cached(
-            "SELECT 1 WHERE EXISTS (SELECT 1 FROM crossed WHERE entry_id = ?1 AND to_place = ?3)
-             OR EXISTS (SELECT 1 FROM outbox WHERE entry_id IN (?1, ?2) AND to_place = ?3)",
-        )?
-        .exists(params![edit, message, to])?)
+    Ok(has_or_may(desk, edit, to)?
+        || desk
+            .sql
+            .prepare_cached("SELECT 1 FROM outbox WHERE entry_id IN (?1, ?2) AND to_place = ?3")?
+            .exists(params![edit, message, to])?)
 }

@@ -4,9 +4,9 @@
 use rusqlite::{OptionalExtension, params};
 
 use crate::{
-    DeliveryId, EntryId, Error, Payload, Place, RemoteId, Store, crossed,
+    DeliveryId, EntryId, Error, Place, RemoteId, Store, crossed,
     database::{Desk, Fault},
-    journal, revisions,
+    revisions, rewritten,
     settle::Debt,
 };
 
@@ -57,18 +57,18 @@ impl Store {
             if revisions::is_gone(desk, edit)? {
                 return Ok(false);
             }
-            let entry: Option<EntryId> = desk
+            let failed: Option<(EntryId, Place)> = desk
                 .sql
                 .prepare_cached(
-                    "SELECT entry_id FROM parked WHERE id = ?1 AND kept = 1 AND steps_done = 0",
+                    "SELECT entry_id, to_place FROM parked
+                     WHERE id = ?1 AND kept = 1 AND steps_done = 0",
                 )?
-                .query_row([delivery], |row| row.get(0))
+                .query_row([delivery], |row| Ok((row.get(0)?, row.get(1)?)))
                 .optional()?;
-            if let Some(entry) = entry {
-                journal::write_letter(desk, entry, &Payload::Ready(letter.clone()))?;
-                crossed::says(desk, entry, edit)?;
+            if let Some((entry, to)) = &failed {
+                rewritten::keep(desk, (*entry, to), edit, &letter)?;
             }
-            Ok(entry.is_some())
+            Ok(failed.is_some())
         })
         .await
     }
@@ -84,6 +84,47 @@ pub(crate) fn is_there(desk: &Desk<'_>, edit: &Debt) -> Result<(), Fault> {
         && !revisions::is_gone(desk, edit.entry)?
     {
         latest(desk, (&from, &target), &edit.to, edit.entry)?;
+    }
+    Ok(())
+}
+
+/// This edit was redacted. Where it certainly is not, the newest edit that has been there is the latest again.
+pub(crate) fn is_gone(desk: &Desk<'_>, edit: EntryId) -> Result<(), Fault> {
+    let latest = desk
+        .sql
+        .prepare_cached(
+            "SELECT place, remote, to_place FROM edited WHERE entry_id = ?1 AND restored_by IS NULL",
+        )?
+        .query_map([edit], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+        .collect::<Result<Vec<(Place, RemoteId, Place)>, _>>()?;
+    for (from, target, to) in latest {
+        if crossed::has_or_may(desk, edit, &to)? {
+            continue;
+        }
+        let before: Option<EntryId> = desk
+            .sql
+            .prepare_cached(
+                "SELECT max(j.id) FROM revision r
+                 JOIN journal j ON j.place = r.place AND j.fact = r.fact
+                 JOIN crossed c ON c.entry_id = j.id AND c.to_place = ?3
+                 WHERE r.place = ?1 AND r.target = ?2 AND j.id <> ?4",
+            )?
+            .query_row(params![from, target, to, edit], |row| row.get(0))?;
+        let row = params![from, target, to, before];
+        if before.is_some() {
+            desk.sql
+                .prepare_cached(
+                    "UPDATE edited SET entry_id = ?4
+                     WHERE place = ?1 AND remote = ?2 AND to_place = ?3",
+                )?
+                .execute(row)?;
+        } else {
+            desk.sql
+                .prepare_cached(
+                    "DELETE FROM edited WHERE place = ?1 AND remote = ?2 AND to_place = ?3",
+                )?
+                .execute(params![from, target, to])?;
+        }
     }
     Ok(())
 }

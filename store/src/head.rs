@@ -9,6 +9,7 @@ use crate::{
     database::{Desk, Fault},
     journal,
     paths::{Net, Paths},
+    rewritten,
     seal::Cell,
     settle,
 };
@@ -344,6 +345,7 @@ fn owed_from_row(row: &Row<'_>, lane: LaneId) -> rusqlite::Result<Owed> {
             from: row.get(3)?,
             to: row.get(4)?,
             payload: Vec::new(),
+            text_of: None,
             plan: row.get(6)?,
             steps_done: row.get(7)?,
             attempts: row.get(8)?,
@@ -371,9 +373,13 @@ fn open_owed(desk: &Desk<'_>, owed: Owed) -> Result<Delivery, Fault> {
         table: "journal",
         row: delivery.entry.0,
     })?;
-    delivery.payload = desk
-        .seal
-        .open(journal::letter_cell(delivery.entry), &sealed)?;
+    delivery.text_of = rewritten::says(desk, delivery.entry, &delivery.to)?;
+    delivery.payload = match rewritten::open(desk, delivery.entry, &delivery.to)? {
+        Some(letter) => letter,
+        None => desk
+            .seal
+            .open(journal::letter_cell(delivery.entry), &sealed)?,
+    };
     delivery.plan = delivery
         .plan
         .map(|plan| desk.seal.open(plan_cell(delivery.id), &plan))

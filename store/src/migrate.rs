@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// The steps; the schema's number is how many of them were taken.
-const STEPS: [&str; 30] = [
+const STEPS: [&str; 31] = [
     include_str!("../migrations/001_init.sql"),
     include_str!("../migrations/002_bundles.sql"),
     include_str!("../migrations/003_parked.sql"),
@@ -42,6 +42,7 @@ const STEPS: [&str; 30] = [
     include_str!("../migrations/028_along.sql"),
     include_str!("../migrations/029_kept.sql"),
     include_str!("../migrations/030_crossed.sql"),
+    include_str!("../migrations/031_rewritten.sql"),
 ];
 
 /// Marks the file as ours: `FtBr`.

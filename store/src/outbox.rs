@@ -31,6 +31,8 @@ pub struct Delivery {
     pub to: Place,
     /// The neutral message, opened.
     pub payload: Vec<u8>,
+    /// The edit whose text it is, where the message took one in before it went.
+    pub text_of: Option<EntryId>,
     /// The plan, once one was made.
     pub plan: Option<Vec<u8>>,
     /// Steps of the plan that are done.

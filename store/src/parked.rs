@@ -9,7 +9,7 @@ use crate::{
     DeliveryId, EntryId, Error, LaneId, Millis, Place, RemoteId, Store, Tell, bulletins, changes,
     columns,
     database::{Desk, Fault},
-    journal, links, notices,
+    links, notices, rewritten,
     settle::{self, Debt, End},
 };
 
@@ -101,7 +101,7 @@ impl Store {
                 .collect::<Result<_, _>>()?;
             for parked in &mut found {
                 if parked.kept {
-                    parked.letter = journal::open_letter(desk, parked.entry)?;
+                    parked.letter = rewritten::letter(desk, parked.entry, &parked.to)?;
                 }
             }
             Ok(found)

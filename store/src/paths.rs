@@ -333,7 +333,7 @@ fn rows_of(desk: &Desk<'_>, delivery: DeliveryId) -> Result<Vec<Going>, Fault> {
         .collect::<Result<_, _>>()?)
 }
 
-fn may_go(desk: &Desk<'_>, delivery: DeliveryId, parts: usize, now: Millis) -> Result<bool, Fault> {
+pub(crate) fn may_go(desk: &Desk<'_>, delivery: DeliveryId, parts: usize, now: Millis) -> Result<bool, Fault> {
     let rows = rows_of(desk, delivery)?;
     let Some(Going { lane, .. }) = rows.first() else {
         return Ok(false);

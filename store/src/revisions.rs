@@ -8,7 +8,7 @@ use rusqlite::{OptionalExtension, params};
 use crate::{
     Arrival, Change, EntryId, Error, Millis, Opened, Place, RemoteId, Store, changes, crossed,
     database::{Desk, Fault},
-    links,
+    edits, links, rewritten,
 };
 
 /// An edit that was redacted, as one place sees it.
@@ -85,7 +85,7 @@ impl Store {
                 shown: shown(desk, (&from, target), &to, (edit, by))?,
                 others: others(desk, (&from, target), &to, by)?,
                 own: match links::entry(desk.sql, &from, target)? {
-                    Some(original) => crossed::has_own(desk, original, &to)?,
+                    Some(original) => crossed::has(desk, original, &to)?,
                     None => false,
                 },
                 made: made_by(desk, (&from, target), &to, edit)?,
@@ -189,7 +189,7 @@ pub(crate) fn note(
 }
 
 /// A fact was redacted. If it is an edit, or waits for its key and may be one, that is noted, and what of it failed is not
-/// kept to be tried again, nor is its message where that failed and says what the edit said.
+/// kept to be tried again, nor is its message where that failed in the middle and says what the edit said.
 fn redacted(desk: &Desk<'_>, place: &Place, fact: &RemoteId) -> Result<(), Fault> {
     if place.network() != Place::MATRIX {
         return Ok(());
@@ -197,14 +197,28 @@ fn redacted(desk: &Desk<'_>, place: &Place, fact: &RemoteId) -> Result<(), Fault
     desk.sql
         .prepare_cached("UPDATE revision SET gone = 1 WHERE place = ?1 AND fact = ?2")?
         .execute(params![place, fact])?;
+    let edit: Option<EntryId> = desk
+        .sql
+        .prepare_cached(
+            "SELECT j.id FROM revision r JOIN journal j ON j.place = r.place AND j.fact = r.fact
+             WHERE r.place = ?1 AND r.fact = ?2",
+        )?
+        .query_row(params![place, fact], |row| row.get(0))
+        .optional()?;
+    if let Some(edit) = edit {
+        rewritten::forget(desk, edit)?;
+        edits::is_gone(desk, edit)?;
+    }
     let failed: HashSet<(EntryId, Place)> = desk
         .sql
         .prepare_cached(
             "SELECT p.entry_id, p.to_place FROM parked p
              JOIN journal m ON m.id = p.entry_id
-             JOIN journal j ON j.id IN (m.id, m.text_of)
-             JOIN revision r ON r.place = j.place AND r.fact = j.fact
-             WHERE j.place = ?1 AND j.fact = ?2 AND p.kept = 1",
+             JOIN revision r ON r.place = ?1 AND r.fact = ?2
+             JOIN journal j ON j.place = r.place AND j.fact = r.fact
+             WHERE p.kept = 1 AND (j.id IN (m.id, m.text_of) OR EXISTS (
+                 SELECT 1 FROM rewritten w
+                 WHERE w.edit_id = j.id AND w.entry_id = m.id AND w.to_place = p.to_place))",
         )?
         .query_map(params![place, fact], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<Result<_, _>>()?;
@@ -253,7 +267,13 @@ fn shown(
         .optional()?;
     Ok(match newest {
         Some((_, Some(restored))) if restored == by => Shows::Redacted,
-        Some((newest, _)) if newest == edit => Shows::Redacted,
+        Some((newest, _)) if newest == edit => {
+            if crossed::has_or_may(desk, edit, to)? {
+                Shows::Redacted
+            } else {
+                Shows::Earlier
+            }
+        }
         Some((newest, restored)) if newest > edit => {
             // One that failed is not there, and nothing says that it ever will be.
             let original = links::entry(desk.sql, from, target)?;
@@ -301,8 +321,12 @@ fn made_by(
     Ok(desk
         .sql
         .prepare_cached(
+            // What took a part out of a shared event is not taken back: the part says nothing any more.
             "SELECT remote FROM link
-             WHERE entry_id = ?1 AND place = ?2 AND made_by = ?3 AND gone = 0 ORDER BY part",
+             WHERE entry_id = ?1 AND place = ?2 AND made_by = ?3 AND gone = 0
+             AND NOT EXISTS (SELECT 1 FROM link s
+                 WHERE s.place = link.place AND s.remote = link.edits AND s.slot >= 0 AND s.gone = 1)
+             ORDER BY part",
         )?
         .query_map(params![message, to, edit], |row| row.get(0))?
         .collect::<Result<_, _>>()?)

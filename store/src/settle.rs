@@ -10,6 +10,7 @@ use crate::{
     database::{Desk, Fault},
     parked,
     paths::Net,
+    rewritten,
 };
 
 /// One row of the outbox, as far as settling it needs.
@@ -209,6 +210,7 @@ pub(crate) fn erase_unneeded(desk: &Desk<'_>, entry: EntryId) -> Result<(), Faul
              AND NOT EXISTS (SELECT 1 FROM command WHERE entry_id = ?1)",
         )?
         .execute([entry])?;
+    rewritten::erase_with(desk, entry)?;
     desk.erased();
     Ok(())
 }

@@ -3,12 +3,13 @@
 //! as it was.
 
 use footbridge_store::{
-    Bundle, Copies, Delivery, DeliveryId, Error, Millis, RemoteId, Rewritten, Undelivered,
+    Bundle, Copies, Delivery, DeliveryId, EDIT_REDACTED, Error, Millis, RemoteId, Rewritten,
+    Undelivered,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::{Attempt, Lane, failure::Trial, taken_back::EDIT_GONE};
+use super::{Attempt, Lane, failure::Trial};
 use crate::{
     budget::{Permit, Rank},
     crash,
@@ -27,11 +28,9 @@ pub(super) const DELETED: &str = "deleted-before-delivery";
 pub(super) enum Gathered {
     /// The head goes by itself.
     Alone,
-    /// The same, with what it says by now.
-    Changed(Box<Message>),
     /// Others go along by this plan, which is kept.
     Together(Plan),
-    /// The head is settled.
+    /// The head is settled, or says something else by now: it is looked at anew.
     Settled,
 }
 
@@ -46,8 +45,8 @@ struct Member {
 /// What becomes of the edits that wait behind a message.
 #[derive(Default)]
 pub(super) struct Changes {
-    /// These are in its text, oldest first.
-    pub in_it: Vec<DeliveryId>,
+    /// These are in its text, oldest first, each with the message as it reads with it.
+    pub in_it: Vec<(DeliveryId, Vec<u8>)>,
     /// These were redacted before they got anywhere.
     pub gone: Vec<DeliveryId>,
 }
@@ -59,18 +58,25 @@ impl Changes {
 
     /// The edits, each with the rule by which it ends.
     pub fn ended(&self) -> Vec<(DeliveryId, String)> {
-        let in_it = self.in_it.iter().map(|edit| (*edit, INCLUDED.to_owned()));
-        let gone = self.gone.iter().map(|edit| (*edit, EDIT_GONE.to_owned()));
+        let in_it = self.in_it.iter();
+        let in_it = in_it.map(|(edit, _)| (*edit, INCLUDED.to_owned()));
+        let gone = self.gone.iter().map(|edit| (*edit, EDIT_REDACTED.to_owned()));
         in_it.chain(gone).collect()
     }
 
-    /// The message as it reads with them; `None` where it cannot be written down.
-    pub fn written(&self, id: DeliveryId, message: &Message) -> Option<Rewritten> {
-        Some(Rewritten {
-            message: id,
+    /// The edit `id` is in the message, which it changes.
+    pub fn include(&mut self, id: DeliveryId, message: &mut Message, edit: &Message) {
+        rewrite(message, edit);
+        // A message is written down again as it was read.
+        self.in_it.extend(message.to_bytes().ok().map(|letter| (id, letter)));
+    }
+
+    /// What becomes of the message by them.
+    pub fn of(&self, message: DeliveryId) -> Rewritten {
+        Rewritten {
+            message,
             edits: self.in_it.clone(),
-            letter: message.to_bytes().ok()?,
-        })
+        }
     }
 }
 
@@ -121,8 +127,10 @@ impl Lane {
                         if self.store.is_edit_taken_back(owed.entry).await? {
                             member.changes.gone.push(owed.id);
                         } else {
-                            rewrite(&mut member.outgoing.message, &message);
-                            member.changes.in_it.push(owed.id);
+                            let Member {
+                                outgoing, changes, ..
+                            } = member;
+                            changes.include(owed.id, &mut outgoing.message, &message);
                         }
                     }
                 }
@@ -177,26 +185,17 @@ impl Lane {
             .collect();
         let bundle = self.outlet.bundle(&outgoing).filter(|_| self.coalesce);
         let Some((step, count)) = bundle else {
-            let first = members.swap_remove(0);
-            let message = first.outgoing.message;
-            let rewritten = first.changes.written(first.id, &message);
-            let Some(rewritten) = rewritten.filter(|_| !first.changes.is_empty()) else {
+            let Member { id, changes, .. } = members.swap_remove(0);
+            if changes.is_empty() {
                 return Ok(Gathered::Alone);
-            };
-            let kept = self.store.include(rewritten, first.changes.ended());
-            return Ok(if kept.await? {
-                Gathered::Changed(Box::new(message))
-            } else {
-                Gathered::Settled
-            });
+            }
+            self.store.include(changes.of(id), changes.ended()).await?;
+            return Ok(Gathered::Settled);
         };
         members.truncate(count);
         let plan = Plan::Steps(vec![step]);
         let changed = members.iter().filter(|member| !member.changes.is_empty());
-        let rewritten = changed.clone().filter_map(|member| {
-            let message = &member.outgoing.message;
-            member.changes.written(member.id, message)
-        });
+        let rewritten = changed.clone().map(|member| member.changes.of(member.id));
         let bundle = Bundle {
             plan: serde_json::to_vec(&plan).unwrap_or_default(),
             members: members.iter().map(|member| member.id).collect(),

@@ -5,7 +5,7 @@ use tracing::debug;
 
 use super::{
     Lane,
-    batch::{self, Changes, is_untouched, rewrite},
+    batch::{self, Changes, is_untouched},
 };
 use crate::{
     message::{Action, Message},
@@ -33,14 +33,13 @@ impl Lane {
         Ok(Some(Plan::Skip(ELSEWHERE.to_owned())))
     }
 
-    /// What a message says by now that was never tried: its edits and its deletion may stand behind it, where it was held up
-    /// or only waited. `None` where it was taken back, and neither is seen, or where one of them was meanwhile, and it is to be
-    /// looked at anew.
-    pub(super) async fn as_it_reads(
+    /// Whether anything became of a message that was never tried by the edits and the deletion that stand behind it, where it
+    /// was held up or only waited: it takes in the edits, and goes nowhere if it was taken back. Then it is looked at anew.
+    pub(super) async fn was_changed(
         &self,
         head: &Delivery,
         message: &Message,
-    ) -> Result<Option<Message>, Error> {
+    ) -> Result<bool, Error> {
         let (mut now, mut changes) = (message.clone(), Changes::default());
         // One at a time: a member decides how many there are, and how long.
         for (id, taken_back) in self.store.changes_behind(head.id).await? {
@@ -55,25 +54,24 @@ impl Lane {
                     let ended = self.store.take_back_owed(head.id, id, batch::DELETED);
                     if ended.await? {
                         self.bells.step_settled();
-                        return Ok(None);
+                        return Ok(true);
                     }
                 }
                 Action::Edit { .. } if is_untouched(&change) && taken_back => {
                     changes.gone.push(id);
                 }
                 Action::Edit { .. } if is_untouched(&change) => {
-                    rewrite(&mut now, &changed);
-                    changes.in_it.push(id);
+                    changes.include(id, &mut now, &changed);
                 }
                 _ => {}
             }
         }
-        if let (false, Some(rewritten)) = (changes.is_empty(), changes.written(head.id, &now))
-            && !self.store.include(rewritten, changes.ended()).await?
-        {
-            return Ok(None);
+        if changes.is_empty() {
+            return Ok(false);
         }
-        Ok(Some(now))
+        let ended = changes.ended();
+        self.store.include(changes.of(head.id), ended).await?;
+        Ok(true)
     }
 
     /// Whether this is about a message that is still owed, and waits behind it: where that was said in another place it may

@@ -160,11 +160,6 @@ impl Lane {
             return Ok(Some(SUPERSEDED));
         }
         if !known.copies.is_empty() {
-            // What failed of it in part, or of an older edit, must not follow. The redaction of an edit says nothing new: a
-            // newer edit that failed stands.
-            if Message::from_bytes(&delivery.payload).is_ok_and(|said| said.is_edit()) {
-                self.take_back_failed(delivery, target, OVERTAKEN).await?;
-            }
             return Ok(None);
         }
         let failed = self.store.parked_about(&delivery.from, target).await?;
@@ -174,6 +169,22 @@ impl Lane {
             .filter(|failed| Some(failed.entry) == known.entry);
         let included = self.rewrite_failed(delivery, edit, own).await?;
         Ok(included.then_some(INCLUDED))
+    }
+
+    /// A step of this is done. If it is an edit, what failed of its message in part, or of an older edit, must not follow. The
+    /// redaction of an edit says nothing new: a newer edit that failed stands.
+    pub(super) async fn has_overtaken(
+        &self,
+        delivery: &Delivery,
+        message: &Message,
+    ) -> Result<(), Error> {
+        if let Action::Edit { target, .. } = &message.action
+            && delivery.steps_done == 0
+            && Message::from_bytes(&delivery.payload).is_ok_and(|said| said.is_edit())
+        {
+            self.take_back_failed(delivery, target, OVERTAKEN).await?;
+        }
+        Ok(())
     }
 
     /// Writes the new text into the message if that failed and is kept: trying it again sends what its author wants

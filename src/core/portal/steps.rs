@@ -1,7 +1,7 @@
 //! The steps of a plan, one after the other: each waits for its turn, is looked for where it is in doubt, is noted
 //! before it is tried, and is settled before the next.
 
-use footbridge_store::{Along, Copy, Delivery, Emptied, Error, Millis};
+use footbridge_store::{Along, Copy, Delivery, EDIT_REDACTED, Emptied, Error, Millis};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -10,7 +10,6 @@ use super::{
     doubt::{Looking, Recalled, is_unknown, step_key},
     failure::Trial,
     instead::{carried_by, in_words, instead_of, not_fetched},
-    taken_back::EDIT_GONE,
 };
 use crate::{
     budget::Permit,
@@ -57,6 +56,10 @@ impl Lane {
                     Looked::Repeat => {}
                     Looked::Ends(attempt) => return Ok(attempt),
                 }
+            }
+            if index > 0 && self.is_gone_meanwhile(delivery, message).await? {
+                // What is there by now its redaction takes back; nothing more of it goes.
+                return self.ends_here(delivery).await;
             }
             let permit = match turn.take() {
                 Some(permit) => permit,
@@ -107,7 +110,8 @@ impl Lane {
                 }
                 Err(error) => {
                     self.note_unanswered(delivery, &error, began).await?;
-                    if parts > 1 && delivery.unanswered_since.is_none() && !is_unknown(&error) {
+                    let set_off = parts > 1 || delivery.text_of.is_some();
+                    if set_off && delivery.unanswered_since.is_none() && !is_unknown(&error) {
                         self.store.answered(delivery.id).await?;
                     }
                     let trial = Trial {
@@ -153,7 +157,11 @@ impl Lane {
         let recalled = self.recall(delivery, message, (index, step, last), (since, how), stop);
         let attempt = match recalled.await? {
             Recalled::Adopted => return Ok(Looked::Adopted),
-            Recalled::NeverHappened if is_gone => self.skip(delivery, EDIT_GONE).await?,
+            Recalled::NeverHappened if is_gone => {
+                let noted = self.store.may_have_crossed(delivery.entry, &delivery.to);
+                noted.await?;
+                self.skip(delivery, EDIT_REDACTED).await?
+            }
             Recalled::NeverHappened if how == Looking::BeforeTakingApart => {
                 self.store.held_back(delivery.id).await?;
                 self.store.unbind(delivery.id).await?;
@@ -173,6 +181,24 @@ impl Lane {
         Ok(Looked::Ends(attempt))
     }
 
+    /// Whether this is an edit that was redacted since it was begun.
+    async fn is_gone_meanwhile(
+        &self,
+        delivery: &Delivery,
+        message: &Message,
+    ) -> Result<bool, Error> {
+        Ok(matches!(message.action, Action::Edit { .. }) && self.is_gone(delivery).await?)
+    }
+
+    /// Ends a delivery with the steps that are done.
+    async fn ends_here(&self, delivery: &Delivery) -> Result<Attempt, Error> {
+        let now = self.clock.now();
+        let ended = self.store.step_done(delivery.id, None, None, true, now);
+        ended.await?;
+        self.bells.step_settled();
+        Ok(Attempt::Settled)
+    }
+
     /// A step may not go now, and did not.
     async fn held_up(
         &self,
@@ -188,13 +214,15 @@ impl Lane {
         Ok(Attempt::Settled)
     }
 
-    /// Whether a delivery may still go; one that pays several debts then counts as tried.
+    /// Whether a delivery may still go; one that pays several debts, or says the text of an edit, then counts as tried.
     async fn sets_off(&self, delivery: &Delivery, parts: usize) -> Result<bool, Error> {
         let now = self.clock.now();
-        if parts > 1 {
-            self.store.sets_off(delivery.id, parts, now).await
-        } else {
-            self.store.may_go(delivery.id, parts, now).await
+        match delivery.text_of {
+            _ if parts > 1 => self.store.sets_off(delivery.id, parts, now).await,
+            Some(edit) if delivery.steps_done == 0 => {
+                self.store.sets_off_saying(delivery.id, edit, now).await
+            }
+            _ => self.store.may_go(delivery.id, parts, now).await,
         }
     }
 
@@ -363,6 +391,7 @@ impl Lane {
             last,
             "Step settled"
         );
+        self.has_overtaken(delivery, message).await?;
         self.let_in().await?;
         if last && delivery.again {
             self.tell().await?;

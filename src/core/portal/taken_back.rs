@@ -1,6 +1,6 @@
 //! Edits that do not leave their message as it is: one that was redacted itself, and one that makes a notice of it.
 
-use footbridge_store::{Delivery, Error, RemoteId, Shows, TakenBack};
+use footbridge_store::{Delivery, EDIT_REDACTED, Error, RemoteId, Shows, TakenBack};
 use tokio_util::sync::CancellationToken;
 
 use super::{Lane, Tastes, edits::SUPERSEDED, instead::not_read};
@@ -10,8 +10,6 @@ use crate::{
     text::Body,
 };
 
-/// The rule for an edit that was redacted before it got anywhere, and for its redaction.
-pub(super) const EDIT_GONE: &str = "edit-redacted";
 /// The rule for the redaction of an edit of a message that was redacted itself.
 const MESSAGE_GONE: &str = "message-redacted";
 /// The rule for what changes a message that is not there.
@@ -49,7 +47,7 @@ impl Lane {
         let present = match &message.action {
             // What may be there already is looked for first, so that it is known what its redaction has to take back.
             Action::Edit { .. } if !may_be_there(delivery) && self.is_gone(delivery).await? => {
-                return Ok(Present::Nothing(EDIT_GONE));
+                return Ok(Present::Nothing(EDIT_REDACTED));
             }
             Action::Delete { target } => {
                 let redacted = (&delivery.from, target);
@@ -84,7 +82,7 @@ impl Lane {
         // Of an edit that had failed, its notice says by now that it was redacted.
         self.tell().await?;
         let Some(message) = found.message else {
-            return Ok(Present::Nothing(EDIT_GONE));
+            return Ok(Present::Nothing(EDIT_REDACTED));
         };
         if delivery.plan.is_some() {
             if delivery.again && found.shown != Shows::Redacted {
@@ -105,7 +103,7 @@ impl Lane {
         match found.shown {
             Shows::Redacted => {}
             Shows::Later => return Ok(Present::Nothing(SUPERSEDED)),
-            Shows::Earlier => return Ok(Present::Nothing(EDIT_GONE)),
+            Shows::Earlier => return Ok(Present::Nothing(EDIT_REDACTED)),
         }
         let known = self.store.copies(&delivery.from, &message, &delivery.to);
         let known = known.await?;

@@ -163,8 +163,7 @@ async fn an_edit_that_was_taken_back_itself_changes_nothing_that_waits() {
 async fn include(ground: &Ground, message: DeliveryId, edit: DeliveryId) -> bool {
     let rewritten = Rewritten {
         message,
-        edits: vec![edit],
-        letter: b"as it reads".to_vec(),
+        edits: vec![(edit, b"as it reads".to_vec())],
     };
     let included = vec![(edit, "edit-included".to_owned())];
     ground.store.include(rewritten, included).await.unwrap()
@@ -190,8 +189,7 @@ async fn an_edit_that_is_redacted_while_it_is_included_is_in_no_message() {
                 members: ids[..2].to_vec(),
                 rewritten: vec![Rewritten {
                     message: ids[0],
-                    edits: vec![ids[2]],
-                    letter: b"as it reads".to_vec(),
+                    edits: vec![(ids[2], b"as it reads".to_vec())],
                 }],
                 included: vec![(ids[2], "edit-included".to_owned())],
             };
@@ -222,8 +220,7 @@ async fn messages_that_are_taken_apart_say_what_their_edits_said() {
         members: ids[..2].to_vec(),
         rewritten: vec![Rewritten {
             message: ids[1],
-            edits: vec![ids[2]],
-            letter: b"as it reads".to_vec(),
+            edits: vec![(ids[2], b"as it reads".to_vec())],
         }],
         included: vec![(ids[2], "edit-included".to_owned())],
     };

@@ -1,7 +1,8 @@
 //! Which texts of a message have gone where: only those are restored when an edit is redacted.
 
 use footbridge_store::{
-    Batch, Change, Payload, PortalId, RemoteId, Rewritten, TakenBack, Tell, Undelivered,
+    Batch, Bundle, Change, Millis, Payload, PortalId, RemoteId, Rewritten, Shows, TakenBack, Tell,
+    Undelivered,
 };
 
 use crate::ground::{Ground, NOW, arrival, letter, portal, to_silo};
@@ -34,8 +35,7 @@ async fn go_together(ground: &Ground, portal: &footbridge_store::Portal) {
     let behind = ground.store.changes_behind(head.id).await.unwrap();
     let rewritten = Rewritten {
         message: head.id,
-        edits: vec![behind[0].0],
-        letter: b"as it reads".to_vec(),
+        edits: vec![(behind[0].0, b"as it reads".to_vec())],
     };
     let included = vec![(behind[0].0, "edit-included".to_owned())];
     assert!(ground.store.include(rewritten, included).await.unwrap());
@@ -68,24 +68,218 @@ fn others(found: &TakenBack) -> Vec<&str> {
     found.others.iter().map(|edit| edit.fact.as_str()).collect()
 }
 
+/// The message that a portal owes takes in the edits behind it, and does not go.
+async fn take_in(ground: &Ground, portal: &footbridge_store::Portal, letters: &[&str]) {
+    let head = ground.ready(to_silo(portal)).await;
+    let behind = ground.store.changes_behind(head.id).await.unwrap();
+    assert_eq!(behind.len(), letters.len());
+    let edits = behind.iter().zip(letters);
+    let rewritten = Rewritten {
+        message: head.id,
+        edits: edits
+            .map(|((edit, _), letter)| (*edit, letter.as_bytes().to_vec()))
+            .collect(),
+    };
+    let included = behind.iter();
+    let included = included.map(|(edit, _)| (*edit, "edit-included".to_owned()));
+    let included = included.collect();
+    assert!(ground.store.include(rewritten, included).await.unwrap());
+}
+
+/// What the portal sends next.
+async fn says(ground: &Ground, portal: &footbridge_store::Portal) -> String {
+    let head = ground.ready(to_silo(portal)).await;
+    String::from_utf8(head.payload).unwrap()
+}
+
 #[tokio::test]
-async fn a_text_that_was_edited_while_it_waited_has_crossed_nowhere() {
+async fn a_text_that_was_edited_while_it_waited_has_crossed_only_where_it_went_as_it_was() {
     let ground = Ground::new().await;
     let (a, b) = (&ground.a, &ground.b);
     ground.accept(vec![letter(&ground.room, "$1")]).await;
     change(&ground, "$e1", "$1").await;
     go_together(&ground, a).await;
-    // The letter is the same for both: the other one sends what it says, and then the edit.
+    // The other one sends what the message said, and then the edit.
+    assert_eq!(says(&ground, b).await, "$1");
     ground.deliver(to_silo(b), "b1").await;
     edits(&ground, b).await;
     change(&ground, "$e2", "$1").await;
     edits(&ground, a).await;
     edits(&ground, b).await;
     change(&ground, "$r2", "$e2").await;
-    for portal in [a, b] {
+    for (portal, own) in [(a, false), (b, true)] {
         let found = redacted(&ground, portal, "$e2").await;
-        assert_eq!((others(&found), found.own), (vec!["$e1"], false));
+        assert_eq!((others(&found), found.own), (vec!["$e1"], own));
     }
+}
+
+#[tokio::test]
+async fn a_message_that_took_in_an_edit_says_what_it_said_before_once_that_is_redacted() {
+    let ground = Ground::new().await;
+    let (a, b) = (&ground.a, &ground.b);
+    ground.accept(vec![letter(&ground.room, "$1")]).await;
+    change(&ground, "$e1", "$1").await;
+    change(&ground, "$e2", "$1").await;
+    // One channel has it with both edits, the other is away.
+    take_in(&ground, a, &["first", "second"]).await;
+    ground.deliver(to_silo(a), "a1").await;
+    take_in(&ground, b, &["first", "second"]).await;
+    assert_eq!(says(&ground, b).await, "second");
+    change(&ground, "$r2", "$e2").await;
+    assert_eq!(says(&ground, b).await, "first");
+    change(&ground, "$r1", "$e1").await;
+    assert_eq!(says(&ground, b).await, "$1");
+    ground.deliver(to_silo(b), "b1").await;
+    let found = redacted(&ground, b, "$e2").await;
+    assert_eq!(found.shown, Shows::Earlier);
+    let found = redacted(&ground, a, "$e2").await;
+    assert_eq!((found.shown, found.own), (Shows::Redacted, false));
+}
+
+#[tokio::test]
+async fn a_message_that_may_be_there_goes_on_saying_what_it_was_tried_with() {
+    let ground = Ground::with_one_portal().await;
+    let (a, lane) = (&ground.a, to_silo(&ground.a));
+    ground.accept(vec![letter(&ground.room, "$1")]).await;
+    change(&ground, "$e1", "$1").await;
+    take_in(&ground, a, &["first"]).await;
+    let head = ground.ready(lane).await;
+    let edit = head.text_of.unwrap();
+    let store = &ground.store;
+    assert!(store.sets_off_saying(head.id, edit, NOW).await.unwrap());
+    change(&ground, "$r1", "$e1").await;
+    assert_eq!(says(&ground, a).await, "first");
+    ground.deliver(lane, "a1").await;
+    let found = redacted(&ground, a, "$e1").await;
+    assert_eq!((found.shown, found.own), (Shows::Redacted, false));
+    // Redacted before it sets off, it does not.
+    let ground = Ground::with_one_portal().await;
+    ground.accept(vec![letter(&ground.room, "$1")]).await;
+    change(&ground, "$e1", "$1").await;
+    take_in(&ground, &ground.a, &["first"]).await;
+    let head = ground.ready(lane).await;
+    change(&ground, "$r1", "$e1").await;
+    let goes = ground.store.sets_off_saying(head.id, edit, NOW);
+    assert!(!goes.await.unwrap());
+    assert_eq!(ground.ready(lane).await.text_of, None);
+}
+
+#[tokio::test]
+async fn messages_that_go_together_are_taken_apart_when_an_edit_in_one_is_redacted() {
+    let ground = Ground::with_one_portal().await;
+    let lane = to_silo(&ground.a);
+    let (one, two) = (letter(&ground.room, "$1"), letter(&ground.room, "$2"));
+    ground.accept(vec![one, two]).await;
+    change(&ground, "$e1", "$1").await;
+    let line = ground.store.line(lane, ground.ready(lane).await.id, 9, NOW);
+    let ids: Vec<_> = line.await.unwrap().iter().map(|owed| owed.id).collect();
+    let bundle = Bundle {
+        plan: b"first + $2".to_vec(),
+        members: ids[..2].to_vec(),
+        rewritten: vec![Rewritten {
+            message: ids[0],
+            edits: vec![(ids[2], b"first".to_vec())],
+        }],
+        included: vec![(ids[2], "edit-included".to_owned())],
+    };
+    assert!(ground.store.bind(bundle).await.unwrap());
+    change(&ground, "$r1", "$e1").await;
+    let head = ground.ready(lane).await;
+    assert_eq!((head.plan, head.payload), (None, b"$1".to_vec()));
+}
+
+#[tokio::test]
+async fn a_message_that_only_an_edit_made_readable_is_not_sent_once_that_is_redacted() {
+    let ground = Ground::with_one_portal().await;
+    let lane = to_silo(&ground.a);
+    let sealed = Payload::Waiting {
+        session: "s".to_owned(),
+        raw: b"raw".to_vec(),
+        hold_until: Millis(NOW.0 + 5),
+    };
+    let waiting = arrival(&ground.room, "$1", sealed);
+    ground.accept(vec![waiting]).await;
+    change(&ground, "$e1", "$1").await;
+    let entry = ground.store.waiting(None).await.unwrap()[0].entry;
+    let behind = ground.store.line(lane, footbridge_store::DeliveryId(0), 9, NOW);
+    assert_eq!(behind.await.unwrap().len(), 0);
+    let edit = ground.sql().query_row(
+        "SELECT id FROM journal WHERE fact = '$e1'",
+        [],
+        |row| row.get(0).map(footbridge_store::EntryId),
+    );
+    let filled = ground
+        .store
+        .fill_by_edit(entry, b"first".to_vec(), edit.unwrap(), NOW);
+    assert_eq!(filled.await.unwrap(), [lane]);
+    assert_eq!(says(&ground, &ground.a).await, "first");
+    change(&ground, "$r1", "$e1").await;
+    assert_eq!(says(&ground, &ground.a).await, "$e1");
+    assert_eq!(
+        ground.tally(lane).await.skipped,
+        [("edit-redacted".to_owned(), 1)]
+    );
+}
+
+#[tokio::test]
+async fn an_edit_that_certainly_never_got_there_leaves_what_is_there_alone() {
+    let ground = Ground::with_one_portal().await;
+    let (a, lane) = (&ground.a, to_silo(&ground.a));
+    ground.accept(vec![letter(&ground.room, "$1")]).await;
+    ground.deliver(lane, "a1").await;
+    change(&ground, "$e1", "$1").await;
+    edits(&ground, a).await;
+    change(&ground, "$e2", "$1").await;
+    let head = ground.ready(lane).await;
+    let (from, target) = (&ground.room, RemoteId::from("$1"));
+    let latest = ground
+        .store
+        .is_latest_edit(from, &target, &a.channel, head.entry);
+    assert!(latest.await.unwrap());
+    let how = Undelivered::Failed {
+        kind: "refused",
+        reason: "it is too rude".to_owned(),
+        about: Some(target),
+        tell: Tell::Sender,
+    };
+    ground.store.undelivered(head.id, how, NOW).await.unwrap();
+    change(&ground, "$r2", "$e2").await;
+    let found = redacted(&ground, a, "$e2").await;
+    assert_eq!(found.shown, Shows::Earlier);
+    // The one before it is there, and counts as the newest again.
+    change(&ground, "$r1", "$e1").await;
+    let found = redacted(&ground, a, "$e1").await;
+    assert_eq!((found.shown, found.own), (Shows::Redacted, true));
+}
+
+#[tokio::test]
+async fn a_later_edit_that_failed_in_the_middle_is_there() {
+    let ground = Ground::with_one_portal().await;
+    let (a, lane) = (&ground.a, to_silo(&ground.a));
+    ground.accept(vec![letter(&ground.room, "$1")]).await;
+    ground.deliver(lane, "a1").await;
+    change(&ground, "$e1", "$1").await;
+    edits(&ground, a).await;
+    change(&ground, "$e2", "$1").await;
+    let head = ground.ready(lane).await;
+    let (from, target) = (&ground.room, RemoteId::from("$1"));
+    let latest = ground
+        .store
+        .is_latest_edit(from, &target, &a.channel, head.entry);
+    assert!(latest.await.unwrap());
+    let done = ground.store.step_done(head.id, None, None, false, NOW);
+    assert!(done.await.unwrap());
+    let how = Undelivered::Failed {
+        kind: "refused",
+        reason: "its second part is too rude".to_owned(),
+        about: Some(target),
+        tell: Tell::Sender,
+    };
+    ground.store.undelivered(head.id, how, NOW).await.unwrap();
+    change(&ground, "$r1", "$e1").await;
+    assert_eq!(redacted(&ground, a, "$e1").await.shown, Shows::Later);
+    change(&ground, "$r2", "$e2").await;
+    assert_eq!(redacted(&ground, a, "$e2").await.shown, Shows::Redacted);
 }
 
 #[tokio::test]

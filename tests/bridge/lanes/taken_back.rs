@@ -243,17 +243,76 @@ async fn a_text_that_a_later_one_had_taken_the_place_of_is_not_sent_by_its_redac
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failed_message_that_says_what_a_redacted_edit_said_is_not_tried_again() {
+async fn a_failed_message_that_said_what_a_redacted_edit_said_is_tried_again_as_it_was() {
     let home = tempfile::tempdir().unwrap();
     let bench = Bench::open(home.path()).await;
-    let reason = "too rude".to_owned();
-    let wall = Wall::new(true, vec![super::Next::Fail(SendError::Refused { reason })]);
+    let wall = Wall::new(true, vec![refused()]);
     edited(&bench, &wall, &["second"]).await;
-    assert!(is_kept(&bench, "$m").await);
     redact(&bench, &wall, "$e1").await;
-    assert!(!is_kept(&bench, "$m").await);
     bench.run(&wall, LONG).await;
     assert_eq!(wall.texts(), Vec::<String>::new());
+    again(&bench, "$m").await;
+    bench.run(&wall, LONG).await;
+    assert_eq!(wall.texts(), ["first"]);
+    bench.balance().await;
+}
+
+/// Somebody has all tried again that failed of a message.
+async fn again(bench: &Bench, message: &str) {
+    let target = RemoteId::from(message);
+    let parked = bench.store.parked_about(&bench.portal.room, &target);
+    let failed: Vec<_> = parked.await.unwrap().iter().map(|one| one.id).collect();
+    assert_eq!(bench.store.try_again(&failed).await.unwrap().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_redaction_of_an_edit_that_never_got_there_touches_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    let bench = Bench::open(home.path()).await;
+    let wall = Wall::new(false, vec![super::Next::Work, refused()]);
+    bench.hear("$m", post("one|two")).await;
+    bench.run(&wall, LONG).await;
+    // The channel is away; the edit is tried in vain, and redacted.
+    *wall.always.lock().unwrap() = Some(|| SendError::Retry {
+        after: None,
+        outcome: Outcome::NotDone,
+        source: anyhow::anyhow!("away"),
+    });
+    bench.hear("$e1", edit("$m", "three|four")).await;
+    bench.run(&wall, LONG).await;
+    redact(&bench, &wall, "$e1").await;
+    *wall.always.lock().unwrap() = None;
+    // Nobody can read the message once more, and nobody has to.
+    wall.forgets("$m");
+    bench.run(&wall, LONG).await;
+    assert_eq!(wall.texts(), ["one"]);
+    assert_eq!(skipped(&bench).await, [("edit-redacted".to_owned(), 2)]);
+    // The part that had failed can still be tried again.
+    again(&bench, "$m").await;
+    bench.run(&wall, LONG).await;
+    assert_eq!(wall.texts(), ["one", "two"]);
+    bench.balance().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_more_goes_of_an_edit_that_is_redacted_in_the_middle() {
+    let home = tempfile::tempdir().unwrap();
+    let bench = Bench::open(home.path()).await;
+    let wall = Wall::new(false, Vec::new());
+    edited(&bench, &wall, &[]).await;
+    wall.script().push_back(super::Next::Work);
+    *wall.always.lock().unwrap() = Some(|| SendError::Retry {
+        after: None,
+        outcome: Outcome::NotDone,
+        source: anyhow::anyhow!("away"),
+    });
+    bench.hear("$e1", edit("$m", "two|a secret")).await;
+    bench.run(&wall, LONG).await;
+    assert_eq!(wall.texts(), ["two"]);
+    redact(&bench, &wall, "$e1").await;
+    *wall.always.lock().unwrap() = None;
+    bench.run(&wall, LONG).await;
+    assert_eq!(wall.texts(), ["first"]);
     bench.balance().await;
 }
 
