@@ -16,8 +16,8 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use footbridge_core::serve::{self, Limits};
-use footbridge_store::{Millis, Tally};
+use footbridge_core::http_server::{self, ConnectionLimits};
+use footbridge_store::{LaneCounters, Millis};
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge},
@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 pub use health::{Backlog, Health, Limited, place_of};
 
 /// Whoever asks for health or metrics takes seconds; what watches them keeps its connection for the next time.
-const LIMITS: Limits = Limits {
+const LIMITS: ConnectionLimits = ConnectionLimits {
     at_once: 32,
     head_within: Duration::from_secs(15),
     all_within: Duration::from_mins(10),
@@ -41,7 +41,7 @@ pub trait Vitals: Send + Sync {
     /// The state now.
     async fn state(&self) -> Health;
     /// The conservation counters; `None` when the store cannot be read.
-    async fn tallies(&self) -> Option<Vec<Tally>>;
+    async fn all_counters(&self) -> Option<Vec<LaneCounters>>;
     /// The time.
     fn now(&self) -> Millis;
 }
@@ -57,7 +57,7 @@ pub async fn serve(
         .route("/health/ready", get(ready))
         .route("/metrics", get(metrics))
         .with_state(vitals);
-    serve::serve(listener, router, LIMITS, stop).await
+    http_server::serve(listener, router, LIMITS, stop).await
 }
 
 async fn ready(State(vitals): State<Arc<dyn Vitals>>) -> Response {
@@ -71,11 +71,11 @@ async fn ready(State(vitals): State<Arc<dyn Vitals>>) -> Response {
 }
 
 async fn metrics(State(vitals): State<Arc<dyn Vitals>>) -> Response {
-    let Some(tallies) = vitals.tallies().await else {
+    let Some(all_counters) = vitals.all_counters().await else {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     };
     let health = vitals.state().await;
-    let text = render(&tallies, &health, vitals.now());
+    let text = render(&all_counters, &health, vitals.now());
     (
         [(
             header::CONTENT_TYPE,
@@ -162,32 +162,36 @@ struct Figures {
 }
 
 impl Figures {
-    fn lane(&self, tally: &Tally, now: Millis) {
+    fn lane(&self, counters: &LaneCounters, now: Millis) {
         let labels = LaneLabels {
-            portal: tally.lane.portal.0,
-            toward: tally.lane.toward.as_str(),
+            portal: counters.lane.portal.0,
+            toward: counters.lane.toward.as_str(),
         };
-        self.accepted.get_or_create(&labels).inc_by(tally.accepted);
+        self.accepted
+            .get_or_create(&labels)
+            .inc_by(counters.accepted);
         self.delivered
             .get_or_create(&labels)
-            .inc_by(tally.delivered);
-        self.failed.get_or_create(&labels).inc_by(tally.failed);
+            .inc_by(counters.delivered);
+        self.failed.get_or_create(&labels).inc_by(counters.failed);
         self.pending
             .get_or_create(&labels)
-            .set(signed(tally.pending));
+            .set(signed(counters.pending));
         self.waiting
             .get_or_create(&labels)
-            .set(signed(tally.waiting));
-        let age = tally
+            .set(signed(counters.waiting));
+        let age = counters
             .oldest_pending
             .map_or(0, |since| now.since(since).as_secs());
         self.oldest.get_or_create(&labels).set(signed(age));
-        self.parked.get_or_create(&labels).set(signed(tally.parked));
-        let closed = tally
+        self.parked
+            .get_or_create(&labels)
+            .set(signed(counters.parked));
+        let closed = counters
             .closed_since
             .map_or(0, |since| now.since(since).as_secs().max(1));
         self.closed.get_or_create(&labels).set(signed(closed));
-        if let Some(kind) = &tally.last_failure {
+        if let Some(kind) = &counters.last_failure {
             let LaneLabels { portal, toward } = labels;
             let labels = FailureLabels {
                 portal,
@@ -196,8 +200,8 @@ impl Figures {
             };
             self.last_failure.get_or_create(&labels).set(1);
         }
-        let mut ended = tally.delivered + tally.failed + tally.pending;
-        for (rule, count) in &tally.skipped {
+        let mut ended = counters.delivered + counters.failed + counters.pending;
+        for (rule, count) in &counters.skipped {
             ended += count;
             let LaneLabels { portal, toward } = labels;
             let labels = RuleLabels {
@@ -208,7 +212,7 @@ impl Figures {
             self.skipped.get_or_create(&labels).inc_by(*count);
         }
         self.imbalance
-            .inc_by(signed(tally.accepted) - signed(ended));
+            .inc_by(signed(counters.accepted) - signed(ended));
     }
 
     fn health(&self, health: &Health) {
@@ -346,10 +350,10 @@ impl Figures {
 }
 
 /// The `/metrics` text, in the OpenMetrics format.
-fn render(tallies: &[Tally], health: &Health, now: Millis) -> String {
+fn render(all_counters: &[LaneCounters], health: &Health, now: Millis) -> String {
     let figures = Figures::default();
-    for tally in tallies {
-        figures.lane(tally, now);
+    for counters in all_counters {
+        figures.lane(counters, now);
     }
     figures.health(health);
     let mut text = String::new();
@@ -372,7 +376,7 @@ mod tests {
 
     #[test]
     fn the_metrics_show_every_state_and_no_imbalance() {
-        let tally = Tally {
+        let counters = LaneCounters {
             lane: LaneId {
                 portal: PortalId(1),
                 toward: Side::Silo,
@@ -384,14 +388,14 @@ mod tests {
             pending: 2,
             waiting: 1,
             oldest_pending: Some(Millis(1_000)),
-            held: 0,
-            oldest_free: Some(Millis(1_000)),
+            on_hold: 0,
+            oldest_not_on_hold: Some(Millis(1_000)),
             parked: 1,
             last_failure: Some("rejected".into()),
             closed_since: Some(Millis(1_000)),
-            closed_why: None,
+            closed_reason: None,
         };
-        let text = render(&[tally], &Health::default(), Millis(61_000));
+        let text = render(&[counters], &Health::default(), Millis(61_000));
         assert!(
             text.contains(r#"footbridge_accepted_total{portal="1",toward="silo"} 10"#),
             "{text}"

@@ -34,9 +34,9 @@ use anyhow::Context;
 use footbridge_core::{
     backoff::Backoff,
     clock::Clock,
-    http,
-    inbox::{Bells, Inbox},
-    portal::{AllTastes, Peers},
+    http_client,
+    inbox::{Inbox, Signals},
+    lane::{OutletHealth, RelayFilters},
     spool::Spool,
 };
 use footbridge_matrix::{Boxed, Matrix, Trust};
@@ -109,13 +109,13 @@ impl Doors {
 struct House {
     config: Config,
     store: Store,
-    bells: Bells,
+    signals: Signals,
     clock: Clock,
     inbox: Inbox,
     matrix: Arc<Matrix>,
     silos: BTreeMap<String, Arc<dyn Silo>>,
     budgets: Budgets,
-    tastes: AllTastes,
+    filters: RelayFilters,
     /// Where files are kept on their way.
     spool: Spool,
     shutdown: Shutdown,
@@ -125,7 +125,7 @@ struct House {
     /// Which portals of each silo were said not to be open yet, by the reason.
     unopened: Mutex<HashMap<String, BTreeMap<String, Vec<String>>>>,
     /// What the lanes toward Matrix (under its network's name) and toward each silo know of each other.
-    peers: HashMap<String, Peers>,
+    health: HashMap<String, OutletHealth>,
     /// How often people are answered.
     answers: AnswerLimits,
 }
@@ -136,7 +136,7 @@ impl House {
         let key = StoreKey::read(&config.store.key_file)?;
         let store = Store::open(&config.store.path, &key).await?;
         let doors = Doors::open(&config).await?;
-        let http = http::client()?;
+        let http = http_client::client()?;
         let trust = config
             .portals
             .first()
@@ -158,13 +158,13 @@ impl House {
             silos.insert(silo.name().to_owned(), silo.build(&http, clock)?);
         }
         let sides = silos.keys().map(String::as_str).chain([Place::MATRIX]);
-        let peers = sides
-            .map(|name| (name.to_owned(), Peers::default()))
+        let health = sides
+            .map(|name| (name.to_owned(), OutletHealth::default()))
             .collect();
         let budgets = Budgets::of(silos.keys());
-        let bells = Bells::default();
-        let inbox = Inbox::new(store.clone(), bells.clone(), clock);
-        let inbox = inbox.among(matrix.origins().clone());
+        let signals = Signals::default();
+        let inbox = Inbox::new(store.clone(), signals.clone(), clock);
+        let inbox = inbox.with_peer_bridges(matrix.peer_bridges().clone());
         let shutdown = Shutdown::default();
         let spool = Spool::new(config.store.path.clone(), config.media.most);
         let portals_running = AtomicUsize::new(0);
@@ -173,19 +173,19 @@ impl House {
             Self {
                 config,
                 store,
-                bells,
+                signals,
                 clock,
                 inbox,
                 matrix,
                 silos,
                 budgets,
-                tastes: AllTastes::default(),
+                filters: RelayFilters::default(),
                 spool,
                 shutdown,
                 portals_running,
                 portals_named,
                 unopened: Mutex::default(),
-                peers,
+                health,
                 answers: AnswerLimits::default(),
             },
             doors,
@@ -276,7 +276,9 @@ impl House {
         let mut lanes = HashSet::new();
         while !stop.is_cancelled() {
             let listed = served::listed(&named, &missing, &self.store.portals().await?);
-            self.store.keep_portals(&listed, self.clock.now()).await?;
+            self.store
+                .deactivate_unlisted_portals(&listed, self.clock.now())
+                .await?;
             let portals = self.served(&named).await?;
             self.matrix
                 .await_rooms(missing.iter().map(|portal| portal.room.clone()).collect());
@@ -333,7 +335,7 @@ impl House {
         missing: &mut Vec<PortalConfig>,
         backoff: &mut Backoff,
     ) -> anyhow::Result<Vec<Portal>> {
-        let changed = self.bells.portals();
+        let changed = self.signals.portals();
         loop {
             let wait = if missing.is_empty() {
                 Duration::from_hours(24)

@@ -20,10 +20,10 @@ use std::{
     time::Duration,
 };
 
-use footbridge_core::{facts::Shares, people::Person, portal::Choice};
+use footbridge_core::{lane::EncryptedPolicy, persons::Person, room_profile::ProfileSync};
 use footbridge_matrix::{MatrixConfig, Trust};
 use footbridge_silo::SiloConfig;
-use footbridge_store::{Origin, PortalSpec};
+use footbridge_store::{PortalSource, PortalSpec};
 use url::Url;
 
 pub use fault::{Exit, Fault, Report, Source, Style};
@@ -80,19 +80,19 @@ pub struct PortalConfig {
     /// Whether what machines say in the room (`m.notice`) crosses.
     pub notices: bool,
     /// Which reactions cross.
-    pub reactions: Choice,
+    pub reactions: EncryptedPolicy,
     /// Whose files are linked to where the silo takes none.
-    pub file_links: Choice,
+    pub file_links: EncryptedPolicy,
     /// How many messages that the channel has already are brought along.
     pub backfill: u32,
     /// What room and channel share of their names, topics and pictures.
-    pub shares: Shares,
+    pub shares: ProfileSync,
     /// Where its `channel` stands in the file.
     pub channel_span: std::ops::Range<usize>,
     /// Where its `room` stands in the file.
     pub room_span: std::ops::Range<usize>,
     /// Whether it stands in the file or comes from the command line.
-    pub origin: Origin,
+    pub origin: PortalSource,
 }
 
 impl PortalConfig {
@@ -106,13 +106,13 @@ impl PortalConfig {
             trust: Trust::default(),
             system_messages: false,
             notices: false,
-            reactions: Choice::default(),
-            file_links: Choice::default(),
+            reactions: EncryptedPolicy::default(),
+            file_links: EncryptedPolicy::default(),
             backfill: 0,
-            shares: Shares::default(),
+            shares: ProfileSync::default(),
             channel_span: 0..0,
             room_span: 0..0,
-            origin: Origin::Operator,
+            origin: PortalSource::Operator,
         }
     }
 

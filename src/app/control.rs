@@ -23,19 +23,21 @@ pub use may::Standing;
 pub use notes::{TEXT_VERSION, greeting, messages, unlinked_notice};
 pub use outside::{Audience, Found, Outside, Problem, Proof, Successor};
 pub use rounds::Shown;
-pub use words::keyless;
+pub use words::senders_without_keys;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use footbridge_core::{
     clock::Clock,
-    crash,
-    inbox::Bells,
-    message::{About, Command, Message},
-    people::is_listed,
-    portal::notice,
+    crash_points,
+    inbox::Signals,
+    lane::notice_texts,
+    message::{Command, Message, ReplyTarget},
+    persons::is_admin,
 };
-use footbridge_store::{self as store, Millis, Origin, Parked, ParkedState, Portal, Store};
+use footbridge_store::{
+    self as store, Millis, ParkedDelivery, ParkedState, Portal, PortalSource, Store,
+};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -84,7 +86,7 @@ pub struct Control {
     /// Where they stand.
     pub store: Store,
     /// What wakes it, and whom it wakes.
-    pub bells: Bells,
+    pub signals: Signals,
     /// The time.
     pub clock: Clock,
     /// Takes an answer to a verification of our device, by this user; tells what to say.
@@ -105,11 +107,11 @@ pub type Verify = Arc<dyn Fn(&str, Option<bool>) -> String + Send + Sync>;
 impl Control {
     /// Answers until told to stop.
     pub async fn run(self, stop: CancellationToken) -> Result<(), store::Error> {
-        let bell = self.bells.questions();
+        let bell = self.signals.commands();
         let mut forget_at = Instant::now();
         while !stop.is_cancelled() {
             if forget_at <= Instant::now() {
-                self.store.forget_failures(self.clock.now()).await?;
+                self.store.expire_parked(self.clock.now()).await?;
                 forget_at = Instant::now() + FORGET_EVERY;
             }
             for question in self.store.commands().await? {
@@ -132,18 +134,18 @@ impl Control {
     }
 
     async fn answer(&self, question: store::Command) -> Result<(), store::Error> {
-        crash::point("command.heard");
-        let command = match Command::from_bytes(&question.letter) {
+        crash_points::point("command.received");
+        let command = match Command::from_bytes(&question.payload) {
             Ok(command) => command,
             Err(error) => {
                 warn!(entry.id = %question.entry, error = %error, "A question cannot be read");
                 self.store
-                    .answer(question.entry, None, self.clock.now())
+                    .answer_command(question.entry, None, self.clock.now())
                     .await?;
                 return Ok(());
             }
         };
-        let order = order::order(&command.words);
+        let order = order::order(&command.arguments);
         let asker = Asker {
             place: &question.place,
             id: &command.sender.id,
@@ -156,28 +158,32 @@ impl Control {
         let text = match reply {
             Some(Reply::Done) => return Ok(()),
             Some(Reply::Say(text)) if self.admits(self.class(&order, asker), asker) => {
-                (!command.silent).then_some(text)
+                (!command.by_reaction).then_some(text)
             }
             Some(Reply::Refuse(text)) if self.admits(Class::Refusal, asker) => {
-                (!command.silent).then_some(text)
+                (!command.by_reaction).then_some(text)
             }
             Some(Reply::Say(_) | Reply::Refuse(_)) | None => self.withhold(asker),
         };
-        crash::point("command.done");
+        crash_points::point("command.done");
         let now = self.clock.now();
-        let letter = text.and_then(|text| {
+        let payload = text.and_then(|text| {
             // A reaction cannot be answered; what it stands on can.
-            let reacted = command.target.as_ref().filter(|_| command.silent);
-            let about = About {
-                message: reacted.unwrap_or(&question.fact).clone(),
+            let reacted = command.target.as_ref().filter(|_| command.by_reaction);
+            let about = ReplyTarget {
+                message: reacted.unwrap_or(&question.event_id).clone(),
                 thread: command.thread.clone(),
             };
             Message::notice_about(&text, Some(about), now)
                 .to_bytes()
                 .ok()
         });
-        if let Some(lane) = self.store.answer(question.entry, letter, now).await? {
-            self.bells.ring(lane);
+        if let Some(lane) = self
+            .store
+            .answer_command(question.entry, payload, now)
+            .await?
+        {
+            self.signals.wake(lane);
         }
         debug!(entry.id = %question.entry, "Answered a question");
         Ok(())
@@ -220,15 +226,15 @@ impl Control {
         &self,
         question: &store::Command,
         command: &Command,
-    ) -> Result<Vec<Parked>, store::Error> {
+    ) -> Result<Vec<ParkedDelivery>, store::Error> {
         let place = &question.place;
         if let Some(target) = &command.target {
-            return self.store.parked_about(place, target).await;
+            return self.store.parked_deliveries_of(place, target).await;
         }
-        for (fact, letter) in self.store.unsettled(place, LOOKED_THROUGH).await? {
-            if is_by(&letter, &command.sender.id) {
-                let about = self.store.parked_about(place, &fact).await?;
-                if about.iter().any(|parked| parked.kept) {
+        for (event_id, payload) in self.store.recent_retryable(place, LOOKED_THROUGH).await? {
+            if is_by(&payload, &command.sender.id) {
+                let about = self.store.parked_deliveries_of(place, &event_id).await?;
+                if about.iter().any(|parked| parked.retryable) {
                     return Ok(about);
                 }
             }
@@ -243,24 +249,27 @@ impl Control {
         now: Millis,
     ) -> Result<String, store::Error> {
         let place = &question.place;
-        let last = self.store.last_of(place, &command.sender.id).await?;
+        let last = self
+            .store
+            .last_message_of(place, &command.sender.id)
+            .await?;
         let Some(target) = command.target.clone().or(last) else {
             return Ok(
                 "I have heard nothing of you yet. Reply to a message with `!bridge why` to learn what became of it."
                     .to_owned(),
             );
         };
-        let Some(story) = self.store.story(place, &target).await? else {
+        let Some(message_status) = self.store.message_status(place, &target).await? else {
             return Ok(words::not_known());
         };
-        if !story.is_of_bridge() {
-            return Ok(words::story(&story, place, now));
+        if !message_status.is_bridge_notice() {
+            return Ok(words::message_status(&message_status, place, now));
         }
         // A notice: what it is about is asked for.
         let mut told = Vec::new();
-        for parked in self.store.parked_about(place, &target).await? {
-            if let Some(story) = self.store.story_of(parked.id).await? {
-                told.push(words::story(&story, place, now));
+        for parked in self.store.parked_deliveries_of(place, &target).await? {
+            if let Some(message_status) = self.store.status_of_parked(parked.id).await? {
+                told.push(words::message_status(&message_status, place, now));
             }
         }
         told.dedup();
@@ -279,11 +288,11 @@ impl Control {
         now: Millis,
     ) -> Result<String, store::Error> {
         let about = self.failed(question, command).await?;
-        let mine = |parked: &&Parked| {
-            let letter = parked.letter.as_deref().unwrap_or_default();
-            command.moderator || is_by(letter, &command.sender.id)
+        let mine = |parked: &&ParkedDelivery| {
+            let payload = parked.payload.as_deref().unwrap_or_default();
+            command.moderator || is_by(payload, &command.sender.id)
         };
-        let kept: Vec<&Parked> = about.iter().filter(|parked| parked.kept).collect();
+        let kept: Vec<&ParkedDelivery> = about.iter().filter(|parked| parked.retryable).collect();
         let all = kept.len();
         let kept = self.may_cross(&kept).await?;
         let ids: Vec<_> = kept
@@ -293,11 +302,15 @@ impl Control {
             .map(|parked| parked.id)
             .collect();
         if !ids.is_empty() {
-            for lane in self.store.try_again(&ids).await? {
-                self.bells.ring(lane);
+            for lane in self.store.retry_parked(&ids).await? {
+                self.signals.wake(lane);
             }
-            for lane in self.store.refresh_notices(notice::letter, now).await? {
-                self.bells.ring(lane);
+            for lane in self
+                .store
+                .refresh_notices(notice_texts::render, now)
+                .await?
+            {
+                self.signals.wake(lane);
             }
             return Ok(match ids.len() {
                 1 => "Trying again.".to_owned(),
@@ -306,7 +319,7 @@ impl Control {
         }
         let again = about
             .iter()
-            .any(|parked| parked.state == ParkedState::Again);
+            .any(|parked| parked.state == ParkedState::Retrying);
         Ok(if kept.len() < all {
             "Its author keeps here what they write (`!bridge optout`).".to_owned()
         } else if !kept.is_empty() {
@@ -333,23 +346,23 @@ impl Control {
         command: &Command,
         now: Millis,
     ) -> Result<String, store::Error> {
-        let tallies = self.store.tallies_at(now).await?;
-        let holds = self.store.holds(now).await?;
-        let keyless = self.store.keyless().await?;
+        let all_counters = self.store.lane_counters_at(now).await?;
+        let holds = self.store.portal_holds(now).await?;
+        let senders_without_keys = self.store.senders_without_keys().await?;
         let here = &question.place;
         let mut portals = self.store.portals().await?;
-        portals.retain(|portal| portal.active && portal.origin != Origin::Desk);
+        portals.retain(|portal| portal.active && portal.source != PortalSource::Management);
         let is_here = |portal: &Portal| portal.room == *here || portal.channel == *here;
-        if portals.iter().any(is_here) || !is_listed(&self.rules.admins, &command.sender.id) {
+        if portals.iter().any(is_here) || !is_admin(&self.rules.admins, &command.sender.id) {
             portals.retain(is_here);
         }
         if portals.is_empty() {
             return Ok("Nothing is joined here. `!bridge help` tells how.".to_owned());
         }
         let lines = portals.iter().map(|portal| {
-            let own: Vec<_> = tallies
+            let own: Vec<_> = all_counters
                 .iter()
-                .filter(|tally| tally.lane.portal == portal.id)
+                .filter(|counters| counters.lane.portal == portal.id)
                 .cloned()
                 .collect();
             let holds = holds.iter().filter(|(id, _)| *id == portal.id);
@@ -358,13 +371,14 @@ impl Control {
             let limits = self.rules.limits.get(&portal.spec.silo);
             let limits = limits.map_or_else(String::new, |limits| format!("\n{limits}"));
             // The other end need not know who is in the room.
-            let keyless = keyless
+            let senders_without_keys = senders_without_keys
                 .iter()
                 .filter(|one| one.place == *here && portal.room == *here);
-            let keyless = keyless.map(|one| format!("\n{}", words::keyless(&one.sender)));
-            let keyless: String = keyless.collect();
+            let senders_without_keys = senders_without_keys
+                .map(|one| format!("\n{}", words::senders_without_keys(&one.sender)));
+            let senders_without_keys: String = senders_without_keys.collect();
             format!(
-                "{}{limits}{held}{keyless}",
+                "{}{limits}{held}{senders_without_keys}",
                 words::status(portal, &own, here, now)
             )
         });
@@ -372,7 +386,7 @@ impl Control {
     }
 }
 
-fn is_by(letter: &[u8], sender: &str) -> bool {
+fn is_by(payload: &[u8], sender: &str) -> bool {
     !sender.is_empty()
-        && Message::from_bytes(letter).is_ok_and(|message| message.sender.id == sender)
+        && Message::from_bytes(payload).is_ok_and(|message| message.sender.id == sender)
 }

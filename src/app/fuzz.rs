@@ -4,11 +4,11 @@
 use std::path::Path;
 
 use footbridge_core::{
-    facts,
     file::File,
     message::{Command, Message},
     names,
     outlet::{Outgoing, Plan, Step},
+    room_profile,
 };
 use footbridge_matrix::convert;
 use footbridge_silo::{
@@ -56,15 +56,15 @@ pub fn silo_json(data: &[u8]) {
 /// A fact goes into the journal and on into a room.
 fn told(payload: Payload) {
     match payload {
-        Payload::Ready(letter) => {
-            let message = Message::from_bytes(&letter);
+        Payload::Ready(payload) => {
+            let message = Message::from_bytes(&payload);
             assert!(message.is_ok(), "what was written cannot be read");
             if let Ok(message) = message {
                 into_room(message);
             }
         }
-        Payload::Command(letter) => assert!(Command::from_bytes(&letter).is_ok()),
-        Payload::Skipped(_) | Payload::Waiting { .. } => {}
+        Payload::Command(payload) => assert!(Command::from_bytes(&payload).is_ok()),
+        Payload::Skipped(_) | Payload::Undecryptable { .. } => {}
     }
 }
 
@@ -96,7 +96,7 @@ fn into_room(message: Message) {
 /// Where that does not hold.
 pub fn display_names(data: &[u8]) {
     let name = String::from_utf8_lossy(data);
-    let shown = names::shown(&name, "id");
+    let shown = names::display_name(&name, "id");
     assert!(!shown.trim().is_empty());
     assert!(shown.graphemes(true).count() <= 101, "a name is too long");
     for c in shown.chars() {
@@ -104,13 +104,13 @@ pub fn display_names(data: &[u8]) {
         let turns = matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
         assert!(!turns, "a name turns the text behind it");
     }
-    let head = facts::harmless(&name, 64);
+    let head = room_profile::sanitize_line(&name, 64);
     assert!(head.chars().count() <= 64, "a topic is too long");
     assert!(
         !head.chars().any(char::is_control),
         "a topic has more than a line"
     );
-    let _likeness = names::likeness(&name);
+    let _likeness = names::confusable_skeleton(&name);
     for flavour in [Flavour::Gitter, Flavour::Mattermost] {
         let prefix = markdown::sender_prefix(&name, flavour);
         assert!(!prefix.contains('\n') && !grammar::gitter::calls(&prefix));
@@ -123,7 +123,7 @@ pub fn display_names(data: &[u8]) {
 /// Where that does not hold.
 pub fn commands(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
-    let words = Command::words_of(&text).unwrap_or(&text);
+    let words = Command::parse_call(&text).unwrap_or(&text);
     let understood = order(words);
     if words.chars().any(char::is_control) {
         assert_eq!(understood, Order::Unknown(None));

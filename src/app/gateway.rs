@@ -13,8 +13,8 @@ use axum::{
 use footbridge_core::{
     clock::Clock,
     file::File,
+    http_server::{self, ConnectionLimits},
     outlet::Outlet,
-    serve::{self, Limits},
     spool::{Blocks, Spool, Spooled},
 };
 use footbridge_store::Store;
@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 /// How long a file may take to come from the homeserver, and again to whoever asked for it.
 const PATIENCE: Duration = Duration::from_mins(5);
 /// More connections than files, so that a link that leads to nothing needs no place among them.
-const LIMITS: Limits = Limits {
+const LIMITS: ConnectionLimits = ConnectionLimits {
     at_once: 64,
     head_within: Duration::from_secs(5),
     // A file comes and goes; a second request on the same connection has to begin in its first half.
@@ -82,7 +82,7 @@ pub async fn serve(
     stop: CancellationToken,
 ) -> std::io::Result<()> {
     let router = Router::new().fallback(answer).with_state(gateway);
-    serve::serve(listener, router, LIMITS, stop).await
+    http_server::serve(listener, router, LIMITS, stop).await
 }
 
 async fn answer(State(gateway): State<Gateway>, method: Method, uri: Uri) -> Response {
@@ -104,15 +104,15 @@ impl Gateway {
         let Some(token) = path.rsplit('/').nth(1) else {
             return nothing();
         };
-        let letter = match self.store.offered(token, self.clock.now()).await {
-            Ok(Some(letter)) => letter,
+        let payload = match self.store.resolve_media_link(token, self.clock.now()).await {
+            Ok(Some(payload)) => payload,
             Ok(None) => return nothing(),
             Err(error) => {
                 tracing::warn!(error = %error, "The media gateway cannot look up a link");
                 return not_now();
             }
         };
-        let Ok(file) = serde_json::from_slice::<File>(&letter) else {
+        let Ok(file) = serde_json::from_slice::<File>(&payload) else {
             return nothing();
         };
         let body = if *method == Method::HEAD {
@@ -128,7 +128,7 @@ impl Gateway {
                 Err(_) => return not_now(),
             }
         };
-        let Ok(blocks) = body.as_ref().map(Spooled::opened).transpose() else {
+        let Ok(blocks) = body.as_ref().map(Spooled::decrypted).transpose() else {
             return not_now();
         };
         let kind = file.safe_type();

@@ -1,5 +1,5 @@
-//! How long to wait after the n-th failure: doubling with full jitter, so that many lanes that failed together
-//! do not come back together.
+//! How long to wait after the n-th failure: doubling with full jitter, so that many lanes that failed together do not retry
+//! together.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ pub fn after(failures: u32) -> Duration {
     longest.mul_f64(rand::random_range(0.1..=1.0))
 }
 
-/// What [`after`] stays below.
+/// The upper bound of [`after`].
 #[must_use]
 pub fn longest(failures: u32) -> Duration {
     FLOOR
@@ -23,20 +23,20 @@ pub fn longest(failures: u32) -> Duration {
         .min(CEILING)
 }
 
-/// A back-off that remembers how often it failed; for connections, which have no row in the store.
+/// A back-off that counts its failures; for connections, which have no row in the store.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Backoff {
     failures: u32,
 }
 
 impl Backoff {
-    /// One more failure: how long to wait now.
+    /// Counts a failure; returns the wait.
     pub fn failed(&mut self) -> Duration {
         self.failures = self.failures.saturating_add(1);
         after(self.failures)
     }
 
-    /// It worked: the next wait is short again.
+    /// A success: the next wait is short again.
     pub fn worked(&mut self) {
         self.failures = 0;
     }

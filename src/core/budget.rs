@@ -1,8 +1,8 @@
-//! How fast an account may act. Nothing is held back until the other side says "too fast"; then one step at a time
-//! passes, at the pace that the refusals teach, and the lanes that wait take turns.
+//! The rate limit of an account. The budget holds nothing back until the other side answers "too fast"; then it lets one step at
+//! a time pass, at the pace that it learns from the refusals, and the waiting lanes take turns.
 //!
-//! A default Synapse gives an ordinary account ten events at once and then one every five seconds. Lanes that each
-//! tried again by themselves would waste most of that on refusals, and the one with the most luck would win.
+//! A default Synapse accepts ten events at once from an ordinary account and then one every five seconds. Lanes that each retried
+//! by themselves would waste most of that on refusals, and the one with the most luck would win.
 
 mod permit;
 
@@ -21,26 +21,26 @@ use tracing::info;
 
 pub use permit::Permit;
 
-/// What is added to every wait, against clocks and ways of different length.
+/// Added to every wait, against differing clocks and network delays.
 const MARGIN: Duration = Duration::from_millis(100);
-/// Waits after refusals that name none.
+/// The waits after refusals that name none.
 const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_mins(1);
-/// How often a waiting step is passed over before its age alone counts: then the oldest goes first.
-const PATIENCE: u32 = 12;
-/// After so many steps that passed at one pace, a tenth faster is tried: the limit may have been lifted.
+/// How often a waiting step is passed over before only its age counts: then the oldest goes first.
+const MAX_PASSED_OVER: u32 = 12;
+/// After this many steps that passed at one pace, the budget tries a tenth faster: the limit may have been lifted.
 const PROBE: u32 = 10;
-/// So many steps that passed without any pace being known mean that there is no limit any more.
+/// If this many steps passed without a known pace, there is no limit any more.
 const UNLIMITED: u32 = 3;
 
-/// What a step is about. Earlier ones go first.
+/// The kind of a step. Earlier ones go first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Rank {
+pub enum Priority {
     /// A new message.
     Text,
-    /// A new text for one that is there.
+    /// An edit of an existing message.
     Edit,
-    /// Taking one back.
+    /// A deletion.
     Deletion,
 }
 
@@ -52,33 +52,33 @@ pub struct Budget(Arc<Shared>);
 struct Shared {
     state: Mutex<State>,
     changed: Notify,
-    /// Whether a pace is learnt; not where the other side counts by fixed windows.
+    /// Whether the budget learns a pace; not where the other side counts by fixed windows.
     learns: bool,
 }
 
 #[derive(Debug)]
 struct State {
-    /// There while the account is limited.
+    /// Present while the account is limited.
     gate: Option<Gate>,
-    /// From one step to the next, once learnt. Outlives the gate.
+    /// The time from one step to the next, once learned. Outlives the gate.
     interval: Option<Duration>,
-    /// Messages that a step has carried lately, on average.
+    /// The average number of messages that recent steps carried.
     carried: f64,
-    /// By ticket: who came first has the lowest.
-    waiting: BTreeMap<u64, Waiting>,
+    /// By ticket: the first in the queue has the lowest.
+    waiting: BTreeMap<u64, Waiter>,
     ticket: u64,
     /// When each portal had its last turn, counted in turns.
-    served: HashMap<PortalId, u64>,
+    last_turns: HashMap<PortalId, u64>,
     turn: u64,
 }
 
 #[derive(Debug)]
 struct Gate {
-    /// Nothing passes before.
+    /// No step passes before this moment.
     next: Instant,
-    /// Whether a step is on its way.
+    /// Whether a step is in progress.
     busy: bool,
-    /// When the last one began that passed, if it did so alone.
+    /// When the last step that passed began, if it was alone.
     passed: Option<Instant>,
     /// Steps that passed in a row.
     passes: u32,
@@ -88,18 +88,18 @@ struct Gate {
 }
 
 #[derive(Debug)]
-struct Waiting {
+struct Waiter {
     lane: LaneId,
-    rank: Rank,
+    priority: Priority,
     passed_over: u32,
 }
 
-/// How fast a limited account goes.
+/// The pace of a limited account.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Pace {
-    /// From one step to the next, once learnt.
+    /// The time from one step to the next, once learned.
     pub interval: Option<Duration>,
-    /// Messages per step, lately.
+    /// The recent number of messages per step.
     pub carried: f64,
 }
 
@@ -110,13 +110,13 @@ impl Default for Budget {
 }
 
 impl Budget {
-    /// A budget of which nothing is known yet, for an other side that refills it steadily.
+    /// A budget without knowledge, for an other side that refills it steadily.
     #[must_use]
     pub fn steady() -> Self {
         Self::new(true)
     }
 
-    /// A budget for an other side that counts by fixed windows: a refusal says when the next one begins.
+    /// A budget for an other side that counts by fixed windows: a refusal says when the next window begins.
     #[must_use]
     pub fn windowed() -> Self {
         Self::new(false)
@@ -130,7 +130,7 @@ impl Budget {
                 carried: 1.0,
                 waiting: BTreeMap::new(),
                 ticket: 0,
-                served: HashMap::new(),
+                last_turns: HashMap::new(),
                 turn: 0,
             }),
             changed: Notify::new(),
@@ -138,21 +138,21 @@ impl Budget {
         }))
     }
 
-    /// Waits for this lane's turn to do one step. Giving up the wait gives up the place.
-    pub async fn acquire(&self, lane: LaneId, rank: Rank) -> Permit {
-        let place = Place::take(self, lane, rank);
+    /// Waits for this lane's turn to perform one step. Dropping the future gives up the place in the queue.
+    pub async fn acquire(&self, lane: LaneId, priority: Priority) -> Permit {
+        let position = QueueTicket::take(self, lane, priority);
         loop {
             let changed = self.0.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            let granted = self.lock().grant(place.ticket, Instant::now());
+            let granted = self.lock().grant(position.ticket, Instant::now());
             match granted {
                 Grant::Now { limited } => {
                     return Permit {
                         budget: self.clone(),
                         began: Instant::now(),
                         limited,
-                        open: true,
+                        unreported: true,
                     };
                 }
                 Grant::At(moment) => tokio::select! {
@@ -168,7 +168,7 @@ impl Budget {
     #[must_use]
     pub fn pace(&self) -> Option<Pace> {
         let mut state = self.lock();
-        state.open_when_quiet(Instant::now());
+        state.reset_when_idle(Instant::now());
         state.gate.as_ref()?;
         Some(Pace {
             interval: state.interval,
@@ -180,14 +180,14 @@ impl Budget {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tell(&self) {
+    fn notify_waiters(&self) {
         self.0.changed.notify_waiters();
     }
 }
 
 impl Pace {
-    /// When a lane with this backlog will be empty, beside lanes with these backlogs (messages each, the lane's own
-    /// among them) that take turns with it. `None` while no pace is known.
+    /// When a lane with this backlog will be empty, beside lanes with these backlogs (messages each, the lane's own among them)
+    /// that take turns with it. `None` while no pace is known.
     #[must_use]
     pub fn empty_after(&self, backlog: u64, all: &[u64]) -> Option<Duration> {
         let turns: u64 = all.iter().map(|other| (*other).min(backlog)).sum();
@@ -205,7 +205,7 @@ enum Grant {
 
 impl State {
     fn grant(&mut self, ticket: u64, now: Instant) -> Grant {
-        let next = self.next_in_line();
+        let next = self.next_in_queue();
         let Some(gate) = &mut self.gate else {
             self.waiting.remove(&ticket);
             return Grant::Now { limited: false };
@@ -218,9 +218,9 @@ impl State {
         }
         gate.busy = true;
         gate.used = now;
-        if let Some(served) = self.waiting.remove(&ticket) {
+        if let Some(waiter) = self.waiting.remove(&ticket) {
             self.turn += 1;
-            self.served.insert(served.lane.portal, self.turn);
+            self.last_turns.insert(waiter.lane.portal, self.turn);
         }
         for left in self.waiting.values_mut() {
             left.passed_over = left.passed_over.saturating_add(1);
@@ -228,21 +228,21 @@ impl State {
         Grant::Now { limited: true }
     }
 
-    /// Who has waited through too many turns, the oldest first; then by rank, the portal whose last turn is the
-    /// longest ago first.
-    fn next_in_line(&self) -> Option<u64> {
-        let order = |(ticket, waiting): &(&u64, &Waiting)| {
-            let aged = waiting.passed_over >= PATIENCE;
-            let turn = self.served.get(&waiting.lane.portal).copied();
-            let turn = (waiting.rank, turn.unwrap_or(0));
+    /// First those that were passed over too often, the oldest first; then by priority, and among these the portal whose last
+    /// turn is the longest ago.
+    fn next_in_queue(&self) -> Option<u64> {
+        let order = |(ticket, waiting): &(&u64, &Waiter)| {
+            let aged = waiting.passed_over >= MAX_PASSED_OVER;
+            let turn = self.last_turns.get(&waiting.lane.portal).copied();
+            let turn = (waiting.priority, turn.unwrap_or(0));
             (!aged, (!aged).then_some(turn), **ticket)
         };
         let first = self.waiting.iter().min_by_key(order);
         first.map(|(ticket, _)| *ticket)
     }
 
-    /// Nobody wants anything, and for long enough that the other side has something to give again.
-    fn open_when_quiet(&mut self, now: Instant) {
+    /// Opens the gate when no lane has waited for long enough that the other side accepts steps again.
+    fn reset_when_idle(&mut self, now: Instant) {
         let rest = self.interval.unwrap_or(SHORTEST_WAIT) * 2;
         if let Some(gate) = &self.gate
             && self.waiting.is_empty()
@@ -256,8 +256,8 @@ impl State {
 
     fn open(&mut self) {
         self.gate = None;
-        self.served.clear();
-        info!("The other side's limit is no longer felt");
+        self.last_turns.clear();
+        info!("No longer rate-limited");
     }
 
     fn passed(&mut self, began: Instant, alone: bool, messages: usize) {
@@ -295,27 +295,25 @@ impl State {
             refusals: 0,
             used: now,
         });
-        let named = after.map(|after| after.min(LONGEST_WAIT * 60));
+        let requested = after.map(|after| after.min(LONGEST_WAIT * 60));
         if alone {
             gate.busy = false;
             gate.refusals = gate.refusals.saturating_add(1);
-            // The step before this one took the last that there was: what it needs to be given anew is the pace.
-            if let (Some(passed), Some(after), true) = (gate.passed.take(), named, learns) {
-                let taught = (began + after).saturating_duration_since(passed);
-                self.interval = Some(taught.min(LONGEST_WAIT));
+            // The step before this one used the last of the budget: the time that the other side needs to refill one step is the
+            // pace.
+            if let (Some(passed), Some(after), true) = (gate.passed.take(), requested, learns) {
+                let learned = (began + after).saturating_duration_since(passed);
+                self.interval = Some(learned.min(LONGEST_WAIT));
             }
         }
         gate.passes = 0;
         let doubled = 2_u32.saturating_pow(gate.refusals.saturating_sub(1));
         let blind = SHORTEST_WAIT.saturating_mul(doubled).min(LONGEST_WAIT);
-        let wait = named.or(self.interval).unwrap_or(blind);
+        let wait = requested.or(self.interval).unwrap_or(blind);
         gate.next = gate.next.max(began + wait + MARGIN);
         if was_open {
             let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-            info!(
-                wait_ms,
-                "The other side wants us slower: the lanes take turns"
-            );
+            info!(wait_ms, "Rate-limited by the other side; pacing deliveries");
         }
     }
 
@@ -328,21 +326,21 @@ impl State {
     }
 }
 
-/// A place in the line, given up when dropped.
-struct Place<'a> {
+/// A position in the queue, given up when dropped.
+struct QueueTicket<'a> {
     budget: &'a Budget,
     ticket: u64,
 }
 
-impl<'a> Place<'a> {
-    fn take(budget: &'a Budget, lane: LaneId, rank: Rank) -> Self {
+impl<'a> QueueTicket<'a> {
+    fn take(budget: &'a Budget, lane: LaneId, priority: Priority) -> Self {
         let mut state = budget.lock();
-        state.open_when_quiet(Instant::now());
+        state.reset_when_idle(Instant::now());
         state.ticket += 1;
         let ticket = state.ticket;
-        let waiting = Waiting {
+        let waiting = Waiter {
             lane,
-            rank,
+            priority,
             passed_over: 0,
         };
         state.waiting.insert(ticket, waiting);
@@ -350,10 +348,10 @@ impl<'a> Place<'a> {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for QueueTicket<'_> {
     fn drop(&mut self) {
         if self.budget.lock().waiting.remove(&self.ticket).is_some() {
-            self.budget.tell();
+            self.budget.notify_waiters();
         }
     }
 }

@@ -1,16 +1,16 @@
-//! The one place that reads wall time. It is the time at start plus Tokio's elapsed time, so that it never
-//! jumps with the system clock and stands still when a test pauses Tokio's clock.
+//! The only module that reads wall time. The clock is the time at start plus Tokio's elapsed time, so that it never jumps with
+//! the system clock and stops when a test pauses Tokio's clock.
 
 use std::time::{Duration, SystemTime};
 
 use footbridge_store::Millis;
 use tokio::time::Instant;
 
-/// The environment variable by which a test lets the clock be wrong, in seconds.
+/// The environment variable by which a test shifts the clock, in seconds.
 #[cfg(feature = "testbed")]
 pub const OFFSET: &str = "CLOCK_OFFSET";
 
-/// A length of time in words: `90 s`, `12 min`, `5 h`, `3 days`.
+/// A duration in words: `90 s`, `12 min`, `5 h`, `3 days`.
 #[must_use]
 pub fn in_words(length: Duration) -> String {
     let seconds = length.as_secs();
@@ -22,7 +22,7 @@ pub fn in_words(length: Duration) -> String {
     }
 }
 
-/// Tells the time. Cheap to clone.
+/// The clock. Cheap to clone.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     wall_at_start: Millis,
@@ -30,7 +30,7 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// A clock that starts now. Must be made inside a Tokio runtime.
+    /// A clock that starts now. Must be created inside a Tokio runtime.
     #[must_use]
     #[expect(
         clippy::disallowed_methods,
@@ -46,7 +46,7 @@ impl Clock {
         Self::at(now)
     }
 
-    /// A clock that starts at this time. Must be made inside a Tokio runtime.
+    /// A clock that starts at this time. Must be created inside a Tokio runtime.
     #[must_use]
     pub fn at(now: Millis) -> Self {
         Self {
@@ -62,7 +62,7 @@ impl Clock {
     }
 }
 
-/// The time by the clock that a test wants, not before 1970.
+/// The time shifted as a test asked for, not before 1970.
 #[cfg(feature = "testbed")]
 fn wrong(now: Millis) -> Millis {
     let offset = std::env::var(OFFSET).ok();

@@ -1,4 +1,4 @@
-//! A file that hangs on a message: what is known of it before a byte of it was moved. Its source is a secret of the side
+//! A file attached to a message: its description, known before any byte of it is transferred. Its source is a secret of the side
 //! it comes from; its name is untrusted.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -7,11 +7,11 @@ use sha2::{Digest as _, Sha256};
 
 use crate::names;
 
-/// The longest name that is handed on, in bytes.
+/// The longest name that is passed on, in bytes.
 const MAX_NAME: usize = 150;
-/// The longest end of a name that counts as its extension, the dot included.
+/// The longest suffix of a name that counts as its extension, the dot included.
 const MAX_EXTENSION: usize = 16;
-/// The type of what has none.
+/// The type of a file without a valid type.
 const UNKNOWN_TYPE: &str = "application/octet-stream";
 /// The extensions that people and their players know best, where the database of media types names another first.
 const EXTENSIONS: [(&str, &str); 12] = [
@@ -37,7 +37,7 @@ pub struct File {
     /// The media type, as written there: see [`File::safe_type`].
     #[serde(default)]
     pub mime: String,
-    /// What it is to people.
+    /// The kind of the file.
     #[serde(default)]
     pub kind: Kind,
     /// In bytes.
@@ -49,28 +49,28 @@ pub struct File {
     /// How long it plays, in milliseconds.
     #[serde(default)]
     pub duration: Option<u64>,
-    /// Whether the side it comes from has a small picture of what it shows.
+    /// Whether the side it comes from has a thumbnail of it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub has_preview: bool,
-    /// How the side it comes from finds it, in that side's own words.
+    pub has_thumbnail: bool,
+    /// How the side it comes from finds it, as an opaque key of that side.
     pub source: String,
-    /// Where people can fetch it who are not on that side.
+    /// A link for people who are not on that side.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link: Option<String>,
 }
 
-/// What a file is to people.
+/// The kind of a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {
-    /// A picture.
+    /// An image.
     Image,
-    /// A moving picture.
+    /// A video.
     Video,
-    /// Something to listen to.
+    /// Audio.
     Audio,
-    /// Somebody speaking.
+    /// A voice message.
     Voice,
-    /// A picture instead of words.
+    /// A sticker.
     Sticker,
     /// Anything else.
     #[default]
@@ -85,7 +85,7 @@ impl std::fmt::Debug for File {
 }
 
 impl Kind {
-    /// What a media type says.
+    /// The kind of a media type.
     #[must_use]
     pub fn of_type(mime: &str) -> Self {
         match mime.split('/').next() {
@@ -96,7 +96,7 @@ impl Kind {
         }
     }
 
-    /// In words, with its article.
+    /// The kind in words, with its article.
     #[must_use]
     pub fn in_words(self) -> &'static str {
         match self {
@@ -117,7 +117,7 @@ impl File {
         let what = self.kind.in_words();
         let mut line = match (self.kind, self.name.trim()) {
             (Kind::Voice, _) | (_, "") => what.to_owned(),
-            (_, name) => format!("{what}: {}", names::shown(name, "…")),
+            (_, name) => format!("{what}: {}", names::display_name(name, "…")),
         };
         let details: Vec<String> = [self.duration.map(length), self.size.map(size)]
             .into_iter()
@@ -131,20 +131,20 @@ impl File {
         line
     }
 
-    /// What tells it from other files of one message: a digest of where it lies, in base64.
+    /// Distinguishes it from other files of one message: a digest of its source, in base64.
     #[must_use]
     pub fn digest(&self) -> String {
         URL_SAFE_NO_PAD.encode(Sha256::digest(&self.source))
     }
 
-    /// A name that is good in every file system, and leads nowhere (C17): the base name without separators, control and
-    /// invisible characters, leading dots and reserved names, at most 150 bytes, its extension kept. One without an
-    /// extension gets that of its type: apps choose by it what they show and play.
+    /// A name that is valid in every file system and contains no path (C17): the base name without separators, control and
+    /// invisible characters, leading dots and reserved names, at most 150 bytes, its extension kept. A name without an extension
+    /// gets that of its type: apps choose by the extension what they show and play.
     #[must_use]
     pub fn safe_name(&self) -> String {
         let base = self.name.rsplit(['/', '\\']).next().unwrap_or_default();
         let forbidden = |c: char| matches!(c, '<' | '>' | ':' | '"' | '|' | '?' | '*' | '%');
-        let harmless = |text: &str| names::shown(text, " ").replace(forbidden, "_");
+        let harmless = |text: &str| names::display_name(text, " ").replace(forbidden, "_");
         let bare = base.trim_matches(|c: char| c == '.' || c.is_whitespace());
         let (stem, extension) = match bare.rfind('.') {
             Some(at) if bare.len() - at <= MAX_EXTENSION => bare.split_at(at),
@@ -176,7 +176,7 @@ impl File {
         format!("{stem}{extension}")
     }
 
-    /// The extension of its type; `None` where that says nothing of what it is.
+    /// The extension of its type; `None` where the type is unknown.
     fn extension(&self) -> Option<&'static str> {
         let mime = self.safe_type().to_ascii_lowercase();
         let known = EXTENSIONS.iter().find(|(of, _)| *of == mime);
@@ -186,8 +186,8 @@ impl File {
             .filter(|_| mime != UNKNOWN_TYPE)
     }
 
-    /// Whether the end of a name, dot included, is an extension. What is seen or heard has one that means a type; of other
-    /// files it is any short word, but no number: `report v1.2` has none.
+    /// Whether the suffix of a name, dot included, is an extension. For images, video and audio it must be one of a media type;
+    /// for other files it is any short word, but no number: `report v1.2` has none.
     fn is_extension(&self, end: &str) -> bool {
         let end = end.strip_prefix('.').unwrap_or_default();
         let has_meaning = !mime_guess::from_ext(end).is_empty();
@@ -201,7 +201,7 @@ impl File {
         has_meaning || is_own || (is_word && Kind::of_type(self.safe_type()) == Kind::Other)
     }
 
-    /// A media type that may stand in a header.
+    /// A media type that is safe in a header.
     #[must_use]
     pub fn safe_type(&self) -> &str {
         let token = |part: &str| {
@@ -216,7 +216,7 @@ impl File {
     }
 }
 
-/// Names that mean a device to Windows, whatever stands behind a dot.
+/// Names that are devices on Windows, whatever stands behind a dot.
 fn is_reserved(stem: &str) -> bool {
     let word = stem.split('.').next().unwrap_or_default().trim_end();
     let numbered = |prefix: &str| {
@@ -326,7 +326,7 @@ mod tests {
             ("report v1.2", "application/pdf", "report v1.2.pdf"),
             ("notes", "text/plain", "notes.txt"),
             ("a/", "image/gif", "file.gif"),
-            // What has one keeps it, whatever its type.
+            // A name with an extension keeps it, whatever its type.
             ("cat.JPEG", "image/png", "cat.JPEG"),
             ("rec.AMR", "audio/amr", "rec.AMR"),
             ("notes.org", "text/plain", "notes.org"),
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn a_type_may_stand_in_a_header() {
+    fn a_media_type_is_safe_in_a_header() {
         let typed = |mime: &str| {
             let file = File {
                 mime: mime.to_owned(),

@@ -1,10 +1,10 @@
-//! The one door in: what a listener heard is written to the journal, then the bells of the lanes ring.
+//! The single entry for incoming events: the inbox writes what a listener received into the journal, then wakes the lanes.
 
 mod changes;
-mod flood;
+mod flood_guard;
 mod notices;
-mod pace;
-mod unreadable;
+mod notice_limiter;
+mod undecryptable;
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -12,161 +12,164 @@ use std::{
 };
 
 use footbridge_store::{
-    Accepted, Arrival, Batch, Doubt, EntryId, Error, LaneId, Opened, Payload, Place, Screened,
-    Store,
+    Accepted, Arrival, Batch, DecryptedWith, EntryId, Error, LaneId, Payload, Place, ScreenResult,
+    Store, UnknownOutcome,
 };
 use tokio::sync::Notify;
 
-pub use changes::takes_back;
-use changes::{change_of, said};
-use flood::{Flood, LOOP};
-use pace::Pace;
-pub use unreadable::Unreadable;
+pub use changes::is_retraction;
+use changes::{change_of, human_message};
+use flood_guard::{FloodGuard, LOOP};
+use notice_limiter::NoticeLimiter;
+pub use undecryptable::UndecryptableTexts;
 
 use crate::{
     clock::Clock,
-    crash,
+    crash_points,
     message::{Action, Message},
-    origin::{ANOTHER_BRIDGE, Origins},
+    peer_bridges::{PEER_BRIDGE, PeerBridges},
 };
 
-/// The rule for what its author marked as to be kept where it is written.
-const KEPT_HERE: &str = "nobridge";
-/// The rule for an edit by somebody else than the author. A room's events are asked about before they come here.
+/// The rule for a message that its author marked as not to be relayed.
+const NOBRIDGE: &str = "nobridge";
+/// The rule for an edit by somebody other than the author. Edits in rooms are checked before they reach the inbox.
 const FOREIGN_EDIT: &str = "foreign-edit";
-/// The rule for messages of people who do not want to be carried over.
+/// The rule for messages of persons who opted out of being relayed.
 const OPTED_OUT: &str = "opted-out";
 
-/// What people are told when another bridge does the same.
-const DOUBLE: &str = "⚠️ Another Footbridge joins this room to the same channel, so everything comes twice. I carry on \
-     nothing that it brings; please remove one of us from the room.";
-/// What people are told of what is carried on no more.
-const LOOPS: &str = "⚠️ What somebody says comes back from the other side again and again, as where two bridges hand each other's \
-     copies back. I do not carry that on until it stops; everything else crosses.";
+/// The warning in a room where another bridge serves the same channel.
+const PEER_BRIDGE_WARNING: &str = "⚠️ Another Footbridge links this room to the same channel, so every message appears twice. I do not \
+     relay messages that it brings; please remove one of us from the room.";
+/// The warning about a message loop that the bridge no longer relays.
+const LOOP_WARNING: &str = "⚠️ The messages of somebody return from the other side again and again, as where two bridges relay each \
+     other's copies. I do not relay these messages until that stops; everything else is relayed.";
 
-/// The door. Cheap to clone; every listener has one.
+/// The inbox. Cheap to clone; every listener has one.
 #[derive(Clone, Debug)]
 pub struct Inbox {
     store: Store,
-    bells: Bells,
+    signals: Signals,
     clock: Clock,
-    flood: Flood,
-    origins: Origins,
-    pace: Pace,
+    flood: FloodGuard,
+    peer_bridges: PeerBridges,
+    limiter: NoticeLimiter,
 }
 
 impl Inbox {
-    /// A door into this store.
+    /// An inbox for this store.
     #[must_use]
-    pub fn new(store: Store, bells: Bells, clock: Clock) -> Self {
+    pub fn new(store: Store, signals: Signals, clock: Clock) -> Self {
         Self {
             store,
-            bells,
+            signals,
             clock,
-            flood: Flood::default(),
-            origins: Origins::default(),
-            pace: Pace::default(),
+            flood: FloodGuard::default(),
+            peer_bridges: PeerBridges::default(),
+            limiter: NoticeLimiter::default(),
         }
     }
 
-    /// The same door where it is known which rooms are joined to which channels.
+    /// The same inbox, with the links between rooms and channels.
     #[must_use]
-    pub fn among(mut self, origins: Origins) -> Self {
-        self.origins = origins;
+    pub fn with_peer_bridges(mut self, peer_bridges: PeerBridges) -> Self {
+        self.peer_bridges = peer_bridges;
         self
     }
 
-    /// Writes a batch down. When this returns the source may be told "received". Answers one [`Accepted`] per
+    /// Stores a batch. When this returns, the listener may acknowledge receipt to its source. Returns one [`Accepted`] per
     /// arrival, in order.
     pub async fn accept(&self, mut batch: Batch) -> Result<Vec<Accepted>, Error> {
-        crash::point("accept.before");
-        let asks = |arrival: &Arrival| matches!(arrival.payload, Payload::Command(_));
-        let asked = batch.arrivals.iter().any(asks);
-        // What control has to do something about.
-        let news =
-            !(batch.flags.is_empty() && batch.tombstones.is_empty() && batch.entered.is_empty());
+        crash_points::point("accept.before");
+        let is_command = |arrival: &Arrival| matches!(arrival.payload, Payload::Command(_));
+        let has_command = batch.arrivals.iter().any(is_command);
+        // What the control task must react to.
+        let has_news =
+            !(batch.flags.is_empty() && batch.tombstones.is_empty() && batch.joined.is_empty());
         self.screen(&mut batch).await?;
         let warnings = warnings(&batch);
         let accepted = self.store.accept(batch, self.clock.now()).await?;
-        crash::point("accept.after");
+        crash_points::point("accept.after");
         for one in &accepted {
             if let Accepted::New(lanes) = one {
                 for lane in lanes {
-                    self.bells.ring(*lane);
+                    self.signals.wake(*lane);
                 }
             }
         }
-        if asked || news {
-            self.bells.questions.notify_one();
+        if has_command || has_news {
+            self.signals.commands.notify_one();
         }
         for (place, rule, text) in warnings {
             if rule != LOOP {
-                self.say(&place, &format!("{rule}/{place}"), text).await?;
+                self.send_notice(&place, &format!("{rule}/{place}"), text)
+                    .await?;
                 continue;
             }
-            // In every room that lacks something now, at most every ten minutes.
+            // In every room that now misses messages, at most every ten minutes.
             let when = self.clock.now().0 / 600_000;
-            let joined = self.store.joined_to(&place).await?;
+            let joined = self.store.places_linked_to(&place).await?;
             let rooms = joined.iter().chain([&place]);
             let rooms = rooms.filter(|place| place.network() == Place::MATRIX);
             for room in rooms.collect::<BTreeSet<_>>() {
-                self.say(room, &format!("{rule}/{place}/{room}/{when}"), text)
+                self.send_notice(room, &format!("{rule}/{place}/{room}/{when}"), text)
                     .await?;
             }
         }
         Ok(accepted)
     }
 
-    /// Keeps here what its author wants to keep here, leaves out what floods, and notes who wrote the rest.
+    /// Skips what its author marked as not to be relayed, skips floods, and records the authors of the rest.
     async fn screen(&self, batch: &mut Batch) -> Result<(), Error> {
         let mut written = Vec::new();
         for (number, arrival) in batch.arrivals.iter_mut().enumerate() {
-            let Some(message) = said(&arrival.payload) else {
+            let Some(message) = human_message(&arrival.payload) else {
                 continue;
             };
             batch.changes.extend(change_of(arrival, &message));
             let user = message.sender.id.clone();
-            let (place, fact) = (arrival.place.clone(), arrival.fact.clone());
+            let (place, event_id) = (arrival.place.clone(), arrival.event_id.clone());
             if arrival.message.is_some() && !matches!(message.action, Action::React { .. }) {
                 batch
-                    .authors
-                    .push((place.clone(), fact.clone(), user.clone()));
+                    .last_authors
+                    .push((place.clone(), event_id.clone(), user.clone()));
             }
             if place.network() != Place::MATRIX && !user.is_empty() {
                 if let Some(new) = &arrival.message {
                     let writer = (place.clone(), new.clone(), user.clone());
-                    batch.writers.push(writer);
+                    batch.authors.push(writer);
                 } else if let Action::Edit { target, .. } = &message.action
-                    && self.store.wrote(&place, target, &user).await? == Some(false)
+                    && self.store.is_author(&place, target, &user).await? == Some(false)
                 {
                     arrival.payload = Payload::Skipped(FOREIGN_EDIT);
                     continue;
                 }
             }
-            if message.stays_here() {
-                arrival.payload = Payload::Skipped(KEPT_HERE);
-            } else if !takes_back(&message) {
-                written.push((number, (place, fact, user), message));
+            if message.is_nobridge() {
+                arrival.payload = Payload::Skipped(NOBRIDGE);
+            } else if !is_retraction(&message) {
+                written.push((number, (place, event_id, user), message));
             }
         }
-        let asked = written.iter().map(|(_, who, _)| who.clone());
-        let known = self.store.screen(asked.collect()).await?;
+        let senders = written.iter().map(|(_, who, _)| who.clone());
+        let known = self.store.screen(senders.collect()).await?;
         for ((number, (place, ..), message), known) in written.into_iter().zip(known) {
             let rule = match known {
-                // Read once more, it is neither kept nor counted again.
-                Screened::Known => continue,
-                Screened::Stays => Some(OPTED_OUT),
-                Screened::New if self.is_anothers(&place, &message).await? => Some(ANOTHER_BRIDGE),
-                Screened::New => {
+                // An event that is read again is neither stored nor counted again.
+                ScreenResult::Known => continue,
+                ScreenResult::OptedOut => Some(OPTED_OUT),
+                ScreenResult::New if self.is_from_peer_bridge(&place, &message).await? => {
+                    Some(PEER_BRIDGE)
+                }
+                ScreenResult::New => {
                     let id = batch.arrivals.get(number);
                     let id = id.and_then(|arrival| arrival.message.as_ref());
                     let joined = if self.flood.may_be_echo(&place, id, &message) {
-                        self.store.joined_to(&place).await?
+                        self.store.places_linked_to(&place).await?
                     } else {
                         HashSet::new()
                     };
                     let now = self.clock.now();
-                    self.flood.against((&place, id), &message, &joined, now)
+                    self.flood.check((&place, id), &message, &joined, now)
                 }
             };
             if let (Some(rule), Some(arrival)) = (rule, batch.arrivals.get_mut(number)) {
@@ -176,76 +179,79 @@ impl Inbox {
         Ok(())
     }
 
-    /// Whether another bridge wrote this for somebody of a room that both of us join to the channel (C18).
-    async fn is_anothers(&self, place: &Place, message: &Message) -> Result<bool, Error> {
-        let suspects = self.origins.suspects(place, message);
-        self.store.is_rival(place, suspects).await
+    /// Whether another bridge wrote this for somebody in a room that both bridges link to the channel (C18).
+    async fn is_from_peer_bridge(&self, place: &Place, message: &Message) -> Result<bool, Error> {
+        let peer_account_hashes = self.peer_bridges.peer_account_hashes(place, message);
+        self.store.is_peer_account(place, peer_account_hashes).await
     }
 
-    /// The same for an entry whose key came late.
-    async fn screened(&self, entry: EntryId, payload: Payload) -> Result<Payload, Error> {
-        let Some(message) = said(&payload) else {
+    /// The same for an entry whose room key came late.
+    async fn screen_late(&self, entry: EntryId, payload: Payload) -> Result<Payload, Error> {
+        let Some(message) = human_message(&payload) else {
             return Ok(payload);
         };
-        if message.stays_here() {
-            return Ok(Payload::Skipped(KEPT_HERE));
+        if message.is_nobridge() {
+            return Ok(Payload::Skipped(NOBRIDGE));
         }
-        let may_cross = matches!(message.action, Action::Delete { .. })
-            || !self.store.entry_stays(entry, &message.sender.id).await?;
-        Ok(if may_cross {
+        let may_relay = matches!(message.action, Action::Delete { .. })
+            || !self
+                .store
+                .is_author_opted_out(entry, &message.sender.id)
+                .await?;
+        Ok(if may_relay {
             payload
         } else {
             Payload::Skipped(OPTED_OUT)
         })
     }
 
-    /// A late key made an entry readable. Answers whether it turned out to be an old ciphertext under a new event, and
-    /// was dropped.
+    /// A late room key decrypted an entry. Returns whether the entry turned out to be an old ciphertext in a new event, and was
+    /// dropped.
     pub async fn fill(
         &self,
         entry: EntryId,
         payload: Payload,
-        opened: Option<Opened>,
+        decrypted_with: Option<DecryptedWith>,
     ) -> Result<bool, Error> {
-        crash::point("fill.before");
-        let asked = matches!(payload, Payload::Command(_));
+        crash_points::point("fill.before");
+        let is_command = matches!(payload, Payload::Command(_));
         let now = self.clock.now();
-        let edited = said(&payload).and_then(|message| match message.action {
+        let edited = human_message(&payload).and_then(|message| match message.action {
             Action::Edit { target, .. } => Some(target),
             _ => None,
         });
-        let payload = self.screened(entry, payload).await?;
+        let payload = self.screen_late(entry, payload).await?;
         let filled = self
             .store
-            .fill_opened(entry, payload, (opened, edited), now);
-        let read = filled.await?;
-        self.ring(read.lanes);
-        if asked {
-            self.bells.questions.notify_one();
+            .fill_decrypted(entry, payload, (decrypted_with, edited), now);
+        let result = filled.await?;
+        self.wake(result.lanes);
+        if is_command {
+            self.signals.commands.notify_one();
         }
-        Ok(read.replayed)
+        Ok(result.replayed)
     }
 
-    fn ring(&self, lanes: Vec<LaneId>) {
+    fn wake(&self, lanes: Vec<LaneId>) {
         for lane in lanes {
-            self.bells.ring(lane);
+            self.signals.wake(lane);
         }
     }
 
-    /// Waits until every step toward `place` that is under way or in doubt now is so no more. A listener that hears a
-    /// message of our own account asks this first: afterwards [`Inbox::accept`] knows our copies by their links, and
-    /// what it does not know was written by a person who shares the account. Steps that begin meanwhile cannot have made
-    /// what was heard before.
-    pub async fn settled(&self, place: &Place) -> Result<(), Error> {
-        let mut waited: Option<Vec<Doubt>> = None;
+    /// Waits until every step toward `place` that is now in progress or has an unknown outcome is settled. A listener that
+    /// receives a message of the bridge's own account calls this first: afterwards [`Inbox::accept`] knows the bridge's copies by
+    /// their links, and a message that it does not know was written by a person who shares the account. Steps that begin in the
+    /// meantime cannot have created a message that was received before.
+    pub async fn wait_settled(&self, place: &Place) -> Result<(), Error> {
+        let mut waited: Option<Vec<UnknownOutcome>> = None;
         loop {
-            let change = self.bells.settlement();
+            let change = self.signals.settled_signal();
             let changed = change.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            let doubts = self.store.doubts(place).await?;
-            let waited = waited.get_or_insert_with(|| doubts.clone());
-            waited.retain(|doubt| doubts.contains(doubt));
+            let unknown_outcomes = self.store.unknown_outcomes(place).await?;
+            let waited = waited.get_or_insert_with(|| unknown_outcomes.clone());
+            waited.retain(|outcome| unknown_outcomes.contains(outcome));
             if waited.is_empty() {
                 return Ok(());
             }
@@ -253,35 +259,35 @@ impl Inbox {
         }
     }
 
-    /// The store behind the door, for cursors, gaps and flags.
+    /// The store behind the inbox, for cursors, gaps and flags.
     #[must_use]
     pub fn store(&self) -> &Store {
         &self.store
     }
 
-    /// The bells it rings.
+    /// The signals that it sends.
     #[must_use]
-    pub fn bells(&self) -> &Bells {
-        &self.bells
+    pub fn signals(&self) -> &Signals {
+        &self.signals
     }
 
-    /// The time.
+    /// The clock.
     #[must_use]
     pub fn clock(&self) -> Clock {
         self.clock
     }
 }
 
-/// What people have to be told of a batch: where, by which rule.
+/// The warnings that a batch causes: the place, the rule and the text.
 fn warnings(batch: &Batch) -> BTreeSet<(Place, &'static str, &'static str)> {
     let arrivals = batch.arrivals.iter();
     let warned = arrivals.filter_map(|arrival| {
         let (rule, text) = match arrival.payload {
-            // The room shows who; what its account writes in the channel follows from that.
-            Payload::Skipped(ANOTHER_BRIDGE) if arrival.place.network() == Place::MATRIX => {
-                (ANOTHER_BRIDGE, DOUBLE)
+            // The room shows which bridge it is; what that bridge's account writes in the channel follows from it.
+            Payload::Skipped(PEER_BRIDGE) if arrival.place.network() == Place::MATRIX => {
+                (PEER_BRIDGE, PEER_BRIDGE_WARNING)
             }
-            Payload::Skipped(LOOP) => (LOOP, LOOPS),
+            Payload::Skipped(LOOP) => (LOOP, LOOP_WARNING),
             _ => return None,
         };
         Some((arrival.place.clone(), rule, text))
@@ -289,51 +295,51 @@ fn warnings(batch: &Batch) -> BTreeSet<(Place, &'static str, &'static str)> {
     warned.collect::<BTreeSet<_>>()
 }
 
-/// One bell per lane. The table is the queue; a bell only wakes.
+/// One signal per lane. The outbox is the queue; a signal only wakes the lane.
 #[derive(Clone, Debug, Default)]
-pub struct Bells {
+pub struct Signals {
     lanes: Arc<Mutex<HashMap<LaneId, Arc<Notify>>>>,
     settled: Arc<Notify>,
-    questions: Arc<Notify>,
+    commands: Arc<Notify>,
     portals: Arc<Notify>,
 }
 
-impl Bells {
-    /// The bell of a lane.
+impl Signals {
+    /// The signal that wakes a lane.
     #[must_use]
-    pub fn of(&self, lane: LaneId) -> Arc<Notify> {
+    pub fn of_lane(&self, lane: LaneId) -> Arc<Notify> {
         let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
         lanes.entry(lane).or_default().clone()
     }
 
     /// Wakes a lane.
-    pub fn ring(&self, lane: LaneId) {
-        self.of(lane).notify_one();
+    pub fn wake(&self, lane: LaneId) {
+        self.of_lane(lane).notify_one();
     }
 
-    /// Rung by a lane whenever a step was settled.
-    pub fn step_settled(&self) {
+    /// Sent by a lane whenever a step was settled.
+    pub fn notify_step_settled(&self) {
         self.settled.notify_waiters();
     }
 
-    /// Rung when somebody asked something of the bridge.
+    /// Sent when somebody gave the bridge a command.
     #[must_use]
-    pub fn questions(&self) -> Arc<Notify> {
-        self.questions.clone()
+    pub fn commands(&self) -> Arc<Notify> {
+        self.commands.clone()
     }
 
-    /// Rung when portals were made or taken apart while the bridge runs.
-    pub fn portals_changed(&self) {
+    /// Sent when portals were created or removed while the bridge runs.
+    pub fn notify_portals_changed(&self) {
         self.portals.notify_one();
     }
 
-    /// The bell of [`Bells::portals_changed`].
+    /// The signal of [`Signals::notify_portals_changed`].
     #[must_use]
     pub fn portals(&self) -> Arc<Notify> {
         self.portals.clone()
     }
 
-    fn settlement(&self) -> Arc<Notify> {
+    fn settled_signal(&self) -> Arc<Notify> {
         self.settled.clone()
     }
 }

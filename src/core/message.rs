@@ -1,21 +1,21 @@
-//! The neutral language: what Matrix and every silo understand of a message. This is also the stored form
-//! (serialised, sealed) between acceptance and delivery, so a change here needs its snapshot looked at.
+//! The neutral message format: the part of a message that Matrix and every silo support. This is also the stored form
+//! (serialised, sealed) between acceptance and delivery, so check the snapshot after a change here.
 
 use footbridge_store::{Millis, RemoteId};
 use serde::{Deserialize, Serialize};
 
 use crate::{file::File, text::Body};
 
-/// Something that a person did in one place and that should be seen in another.
+/// An action of a person in one place that the bridge relays to another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
     /// Who did it.
     pub sender: Sender,
     /// When, by the source's clock. For showing only, never for deciding.
     pub sent_at: Millis,
-    /// What.
+    /// The action.
     pub action: Action,
-    /// What hangs on it. Of an edit: what hangs on the message that is edited.
+    /// The attachments. For an edit: the attachments of the message that is edited.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<File>,
 }
@@ -27,13 +27,13 @@ pub struct Sender {
     pub id: String,
     /// The name people see there, as written: untrusted, may contain anything.
     pub name: String,
-    /// How the place they write in finds their picture, in its own words: other words, another picture.
+    /// How the source finds the avatar, as an opaque key of the source: another key means another avatar.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub avatar: Option<String>,
 }
 
 impl Sender {
-    /// The bridge itself: what it says is shown without a sender.
+    /// The bridge itself: its messages are shown without a sender.
     #[must_use]
     pub fn bridge() -> Self {
         Self::default()
@@ -42,7 +42,7 @@ impl Sender {
     /// Whether this is the bridge itself.
     #[must_use]
     pub fn is_bridge(&self) -> bool {
-        // A message of nobody in particular has no id either, but always a name.
+        // A message without a particular sender has no id either, but always a name.
         self.id.is_empty() && self.name.is_empty()
     }
 }
@@ -59,11 +59,11 @@ impl std::fmt::Debug for Sender {
 pub enum Action {
     /// A new message.
     Post {
-        /// What it says.
+        /// The text.
         body: Body,
-        /// How it says it.
+        /// The style.
         style: Style,
-        /// The message it answers.
+        /// The message it replies to.
         reply_to: Option<RemoteId>,
         /// The first message of the thread it belongs to.
         thread: Option<RemoteId>,
@@ -72,51 +72,51 @@ pub enum Action {
     Edit {
         /// The message.
         target: RemoteId,
-        /// All of its new text.
+        /// The whole new text.
         body: Body,
-        /// How it says it now.
+        /// The new style.
         style: Style,
     },
-    /// A message was taken back.
+    /// A message was deleted.
     Delete {
         /// The message.
         target: RemoteId,
     },
-    /// Somebody is of a mind about a message.
+    /// Somebody reacted to a message.
     React {
         /// The message.
         target: RemoteId,
         /// An emoji, or a word (see [`crate::reactions::key`]).
         key: String,
     },
-    /// Somebody no longer is. Where the reaction is a message of its own, taking that back says the same.
+    /// Somebody removed a reaction. Where the reaction is a message of its own, deleting that does the same.
     Unreact {
         /// The message.
         target: RemoteId,
-        /// With what they had reacted.
+        /// The emoji or word of the reaction.
         key: String,
     },
-    /// Something that cannot cross (yet). Delivered as a readable notice: nothing disappears.
+    /// Content that cannot be relayed (yet). Delivered as a readable notice: nothing disappears.
     Unsupported {
         /// What it was, without the sender, e.g. `sent an image: cat.png (2 MB)`. One line.
         summary: String,
     },
-    /// Something that the network itself tells: somebody joined, the topic changed. Shown without a sender, where the
-    /// portal wants it.
+    /// An event that the network itself reports: somebody joined, the topic changed. Shown without a sender, where the portal
+    /// relays such messages.
     System {
         /// What happened, and to whom. One line.
         summary: String,
     },
-    /// The bridge itself has something to say; shown without a sender.
+    /// A notice of the bridge itself; shown without a sender.
     Bridge {
         /// One short sentence or two.
         text: String,
         /// The message it is about, **in the place where it is shown**.
         #[serde(default)]
-        about: Option<About>,
+        about: Option<ReplyTarget>,
     },
-    /// The bridge's own sign on a message **of the place where it is shown**, for who can read nothing else of it.
-    Mark {
+    /// The bridge's own marker on a message **of the place where it is shown**, for users who cannot read anything else of it.
+    Marker {
         /// The message.
         target: RemoteId,
         /// An emoji.
@@ -124,36 +124,36 @@ pub enum Action {
     },
 }
 
-/// A message that the bridge speaks about, where it is read.
+/// The message that a notice of the bridge refers to, in the place where the notice is read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct About {
+pub struct ReplyTarget {
     /// The message.
     pub message: RemoteId,
-    /// The thread it stands in, if any.
+    /// The thread of the message, if any.
     pub thread: Option<RemoteId>,
 }
 
-/// How a message is spoken.
+/// The style of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Style {
-    /// Plainly.
+    /// Plain text.
     Text,
     /// As an action: `/me waves`.
     Emote,
-    /// By a machine, and no machine should answer (Matrix `m.notice`).
+    /// Sent by a bot, and no bot should respond to it (Matrix `m.notice`).
     Notice,
 }
 
 impl Message {
-    /// Something that the bridge itself has to say. The text is shown as it is, without markup.
+    /// A notice of the bridge itself. The text is shown as it is, without markup.
     #[must_use]
     pub fn notice(text: &str, now: Millis) -> Self {
         Self::notice_about(text, None, now)
     }
 
-    /// The same as an answer to a message of the place where it is shown.
+    /// The same as a reply to a message of the place where it is shown.
     #[must_use]
-    pub fn notice_about(text: &str, about: Option<About>, now: Millis) -> Self {
+    pub fn notice_about(text: &str, about: Option<ReplyTarget>, now: Millis) -> Self {
         Self {
             sender: Sender::bridge(),
             sent_at: now,
@@ -165,13 +165,13 @@ impl Message {
         }
     }
 
-    /// The bridge's own sign on a message of the place where it is shown.
+    /// The bridge's own marker on a message of the place where it is shown.
     #[must_use]
-    pub fn mark(target: RemoteId, key: &str, now: Millis) -> Self {
+    pub fn marker(target: RemoteId, key: &str, now: Millis) -> Self {
         Self {
             sender: Sender::bridge(),
             sent_at: now,
-            action: Action::Mark {
+            action: Action::Marker {
                 target,
                 key: key.to_owned(),
             },
@@ -179,14 +179,14 @@ impl Message {
         }
     }
 
-    /// The notice with this fact says something else now.
+    /// An edit that gives the notice with this id a new text.
     #[must_use]
-    pub fn changed_notice(fact: RemoteId, text: &str, now: Millis) -> Self {
+    pub fn edited_notice(notice_id: RemoteId, text: &str, now: Millis) -> Self {
         Self {
             sender: Sender::bridge(),
             sent_at: now,
             action: Action::Edit {
-                target: fact,
+                target: notice_id,
                 body: Body::plain(text),
                 style: Style::Notice,
             },
@@ -204,14 +204,14 @@ impl Message {
         serde_json::from_slice(bytes)
     }
 
-    /// Whether its author wants it to stay where it is written.
+    /// Whether its author does not want it to be relayed.
     #[must_use]
-    pub fn stays_here(&self) -> bool {
+    pub fn is_nobridge(&self) -> bool {
         let (Action::Post { body, .. } | Action::Edit { body, .. }) = &self.action else {
             return false;
         };
         let text = body.to_plain();
-        let rest = text.trim_start().strip_prefix(KEPT_HERE);
+        let rest = text.trim_start().strip_prefix(NOBRIDGE);
         rest.is_some_and(|rest| !rest.starts_with(char::is_alphanumeric))
     }
 
@@ -221,7 +221,7 @@ impl Message {
         matches!(self.action, Action::Edit { .. })
     }
 
-    /// The earlier message that this one is about: what is edited, deleted, answered, reacted to or threaded under.
+    /// The earlier message that this one is about: what is edited, deleted, replied to, reacted to or threaded under.
     #[must_use]
     pub fn target(&self) -> Option<&RemoteId> {
         match &self.action {
@@ -235,43 +235,43 @@ impl Message {
             Action::Unsupported { .. }
             | Action::System { .. }
             | Action::Bridge { .. }
-            | Action::Mark { .. } => None,
+            | Action::Marker { .. } => None,
         }
     }
 }
 
-/// What begins a message that its author wants to keep where it is written.
-const KEPT_HERE: &str = "!nobridge";
+/// The prefix of a message that its author does not want to be relayed.
+const NOBRIDGE: &str = "!nobridge";
 
-/// What begins every command in a chat.
-const CALL: &str = "!bridge";
+/// The prefix of every command in a chat.
+const COMMAND_PREFIX: &str = "!bridge";
 
-/// Something that a person asks of the bridge itself. Never relayed.
+/// A command that a person gives to the bridge itself. Never relayed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Command {
-    /// Who asks.
+    /// Who gave it.
     pub sender: Sender,
-    /// What stands behind the call, on its line.
-    pub words: String,
-    /// The message it is asked about.
+    /// The arguments after the prefix, on the same line.
+    pub arguments: String,
+    /// The message it is about.
     pub target: Option<RemoteId>,
-    /// The thread it is asked in.
+    /// The thread it was sent in.
     pub thread: Option<RemoteId>,
-    /// Whether the sender may take back other people's messages there.
+    /// Whether the sender may delete other people's messages there.
     pub moderator: bool,
-    /// Whether it was asked by a reaction, which is not answered in words.
-    pub silent: bool,
-    /// Whether it came encrypted, from a device whose messages are relayed.
+    /// Whether it was given by a reaction, which gets no answer in text.
+    pub by_reaction: bool,
+    /// Whether it was encrypted, from a device whose messages are relayed.
     #[serde(default)]
     pub encrypted: bool,
 }
 
 impl Command {
-    /// What stands behind the call in a text that is a command.
+    /// The arguments of a text that is a command.
     #[must_use]
-    pub fn words_of(text: &str) -> Option<&str> {
+    pub fn parse_call(text: &str) -> Option<&str> {
         let line = text.trim();
-        let words = line.strip_prefix(CALL)?;
+        let words = line.strip_prefix(COMMAND_PREFIX)?;
         (words.is_empty() || words.starts_with(char::is_whitespace)).then(|| words.trim())
     }
 

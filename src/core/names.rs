@@ -1,20 +1,20 @@
-//! Names of people made harmless: no ping, no markup, no disguise. Markup is escaped where a dialect is
-//! written; here only what no name needs is taken out.
+//! Sanitises names of people: no mention, no markup, no disguise. Markup is escaped where it is generated; this module only
+//! removes what no name needs.
 
 use unicode_normalization::UnicodeNormalization as _;
 use unicode_segmentation::UnicodeSegmentation as _;
 
-use crate::text::{cleaned, is_invisible};
+use crate::text::{is_invisible, sanitized};
 
-/// How much of a name is shown.
+/// The longest name that is shown, in graphemes.
 const MAX_GRAPHEMES: usize = 100;
-/// The same against characters made of many.
+/// The same in bytes, against graphemes of many scalars.
 const MAX_BYTES: usize = 1200;
 
-/// A name fit to be shown on one line: no control, invisible or direction characters, no floods of marks, at
-/// most 100 characters. Where nothing is left, the id; where that is empty too, `someone`.
+/// A name that is safe to show on one line: no control, invisible or direction characters, no floods of combining marks, at most
+/// 100 characters. Where nothing is left, the id; where that is empty too, `someone`.
 #[must_use]
-pub fn shown(name: &str, fallback_id: &str) -> String {
+pub fn display_name(name: &str, fallback_id: &str) -> String {
     [name, fallback_id]
         .into_iter()
         .map(visible)
@@ -22,31 +22,31 @@ pub fn shown(name: &str, fallback_id: &str) -> String {
         .unwrap_or_else(|| "someone".to_owned())
 }
 
-/// Text on one line, without anything invisible, cut to what a name may have.
+/// Text on one line, without invisible characters, cut to the length of a name.
 fn visible(name: &str) -> String {
     let one_line = name.replace(|c: char| c.is_whitespace(), " ");
     let mut out = String::new();
     let mut kept = 0usize;
-    for grapheme in cleaned(&one_line).graphemes(true) {
+    for grapheme in sanitized(&one_line).graphemes(true) {
         if kept == MAX_GRAPHEMES || out.len() > MAX_BYTES {
             out.push('…');
             break;
         }
-        // The joiners of an emoji are part of its picture.
+        // The joiners of an emoji are part of its glyph.
         if emojis::get(grapheme).is_some() {
             out.push_str(grapheme);
             kept += 1;
             continue;
         }
-        let seen: String = grapheme.chars().filter(|c| !is_invisible(*c)).collect();
-        let doubled = seen == " " && (out.is_empty() || out.ends_with(' '));
-        if !seen.is_empty() && !doubled {
-            out.push_str(&seen);
+        let shown: String = grapheme.chars().filter(|c| !is_invisible(*c)).collect();
+        let doubled = shown == " " && (out.is_empty() || out.ends_with(' '));
+        if !shown.is_empty() && !doubled {
+            out.push_str(&shown);
             kept += 1;
         }
     }
     let out = out.trim_end();
-    // Without what joined them, some are more than one.
+    // Without their joiners, some graphemes become several.
     let ends: Vec<usize> = out.grapheme_indices(true).map(|(at, _)| at).collect();
     match ends.get(MAX_GRAPHEMES) {
         Some(end) if ends.len() > MAX_GRAPHEMES + 1 => {
@@ -56,23 +56,23 @@ fn visible(name: &str) -> String {
     }
 }
 
-/// What a name looks like (UTS #39): two names with the same likeness cannot be told apart at a glance, whatever letters
-/// they are made of, large or small, with or without spaces.
+/// The skeleton of a name (UTS #39): two names with the same skeleton cannot be distinguished at a glance, whatever their
+/// letters, case and spaces.
 #[must_use]
-pub fn likeness(name: &str) -> String {
-    let plain: String = shown(name, "").nfkc().collect();
+pub fn confusable_skeleton(name: &str) -> String {
+    let plain: String = display_name(name, "").nfkc().collect();
     unicode_security::skeleton(&plain.to_lowercase())
         .flat_map(char::to_lowercase)
         .filter(|c| c.is_alphanumeric())
-        // Large, one looks like the other small.
+        // A capital I looks like a small l.
         .map(|c| if c == 'i' { 'l' } else { c })
         .collect()
 }
 
-/// A name that cannot turn the direction of the text behind it. Names without letters written from right to
-/// left stay as they are.
+/// Isolates the direction of a name, so that it cannot change the direction of the text behind it. Names without letters written
+/// from right to left stay as they are.
 #[must_use]
-pub fn isolated(name: &str) -> String {
+pub fn bidi_isolate(name: &str) -> String {
     let right_to_left = |c: char| {
         matches!(c,
             '\u{590}'..='\u{8ff}' | '\u{fb1d}'..='\u{fdff}' | '\u{fe70}'..='\u{feff}'
@@ -103,10 +103,18 @@ mod tests {
             ("paypal", "paypaI"),
         ];
         for (one, other) in alike {
-            assert_eq!(likeness(one), likeness(other), "{one} {other:?}");
+            assert_eq!(
+                confusable_skeleton(one),
+                confusable_skeleton(other),
+                "{one} {other:?}"
+            );
         }
         for (one, other) in [("Alice", "Alicia"), ("Ann", "Anna"), ("Bob", "Rob")] {
-            assert_ne!(likeness(one), likeness(other), "{one} {other}");
+            assert_ne!(
+                confusable_skeleton(one),
+                confusable_skeleton(other),
+                "{one} {other}"
+            );
         }
     }
 
@@ -120,7 +128,7 @@ mod tests {
             flood.as_str(),
             "\u{9b}31m",
         ] {
-            let shown = shown(name, "");
+            let shown = display_name(name, "");
             let hides = |c: char| c.is_control() || is_invisible(c);
             assert!(!shown.contains(hides), "{name:?}");
             assert!(shown.len() <= MAX_BYTES, "{}", shown.len());

@@ -1,136 +1,136 @@
-//! How anything is sent anywhere. A delivery becomes a plan of steps, each step makes or changes exactly one
+//! How a message is sent to Matrix or to a silo. A delivery becomes a plan of steps, each step creates or changes exactly one
 //! message on the other side, and each step is settled in the store before the next one starts.
 
-mod refusal;
+mod send_error;
 
 use std::time::Duration;
 
 use async_trait::async_trait;
-use footbridge_store::{Along, Copy, Millis, Place, RemoteId};
+use footbridge_store::{Cascade, Copy, Millis, Place, RemoteId};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     file::File,
+    image::Image,
     message::{Message, Sender, Style},
-    origin::Origin,
-    picture::Picture,
-    reactions::Reacted,
+    peer_bridges::BridgeMarker,
+    reactions::ReactionState,
     spool::{Spool, Spooled},
 };
-pub use refusal::{Outcome, SendError, without_files};
+pub use send_error::{Outcome, SendError, no_files_error};
 
 /// A delivery on its way to `to`.
 #[derive(Clone, Debug)]
 pub struct Outgoing {
-    /// The same at every attempt and after every restart; unique per delivery.
+    /// The transaction key: the same at every attempt and after every restart, unique per delivery.
     pub key: String,
-    /// Where it goes.
+    /// The place where it is delivered.
     pub to: Place,
-    /// What it says. Targets inside are ids of the place it came from: use `copies`.
+    /// The content. Target ids in it belong to the place it came from: use `copies`.
     pub message: Message,
     /// The copies in `to` of the message it is about (see [`Message::target`]), in part order.
     pub copies: Vec<Copy>,
-    /// Whether it was held back waiting for a key, so that later ones may have overtaken it.
+    /// Whether it was delayed until its room key came, so that later messages may have overtaken it.
     pub late: bool,
 }
 
-/// What a delivery takes. Written down before the first step, so that a restart goes on with the same plan.
+/// The steps that a delivery takes. Saved before the first step, so that a restart goes on with the same plan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Plan {
-    /// Do these, in this order.
+    /// Perform these steps, in this order.
     Steps(Vec<Step>),
     /// Do nothing, by this rule (a short fixed word, counted and shown by `status`).
     Skip(String),
 }
 
-/// One request that makes or changes one message.
+/// One request that creates or changes one message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Step {
     /// A new message.
     Post {
-        /// What it says.
+        /// The content.
         content: Content,
         /// The first message of its thread, on this side.
         thread: Option<RemoteId>,
-        /// The message it answers, on this side.
+        /// The message it replies to, on this side.
         reply_to: Option<RemoteId>,
     },
     /// A new message that is a file.
-    Send {
-        /// What it is, in the words of the side it comes from.
+    SendFile {
+        /// The file, as the source side describes it.
         file: File,
-        /// What is said with it.
+        /// The text sent with it.
         content: Content,
         /// The first message of its thread, on this side.
         thread: Option<RemoteId>,
-        /// The message it answers, on this side.
+        /// The message it replies to, on this side.
         reply_to: Option<RemoteId>,
-        /// What to do where it cannot be carried.
-        otherwise: Option<Box<Step>>,
+        /// The step to perform where the file cannot be sent.
+        fallback: Option<Box<Step>>,
     },
-    /// A new text for a message of ours.
-    Replace {
+    /// A new text for a message of the bridge.
+    Edit {
         /// The message.
         target: RemoteId,
-        /// What it says now.
+        /// The new content.
         content: Content,
-        /// Whether the message is a file, and these are the words below it.
+        /// Whether the message is a file, and the content is its caption.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-        below_file: bool,
-        /// What to do where the silo no longer allows the change.
-        otherwise: Option<Box<Step>>,
+        is_caption: bool,
+        /// The step to perform where the silo no longer allows the change.
+        fallback: Option<Box<Step>>,
     },
-    /// Take a message of ours back. Gone already is success. Where what others have answered would go with it, it may be
-    /// emptied instead.
-    Remove {
+    /// Delete a message of the bridge. A message that is deleted already counts as success. Where a deletion would also delete
+    /// the replies of others, the message may be emptied instead.
+    Delete {
         /// The message.
         target: RemoteId,
-        /// Whether an edit asks for it, which must not take along what others have answered.
+        /// Whether an edit asks for it, which must not delete the replies of others.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-        replaced: bool,
+        by_edit: bool,
     },
-    /// A reaction of our own to a message.
+    /// A reaction by the bridge's account to a message.
     React {
         /// The message.
         target: RemoteId,
         /// An emoji, or a word.
         key: String,
-        /// Whether it may go in the clear into a place that is encrypted.
-        openly: bool,
-        /// Whether it is the bridge's own sign, which says nothing of anybody, nor of what its place is joined to.
+        /// Whether it may be sent unencrypted into a place that is encrypted.
+        unencrypted: bool,
+        /// Whether it is the bridge's own marker, which reveals nothing about a person, nor about what its place is linked to.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-        own: bool,
+        is_marker: bool,
     },
-    /// Take a reaction of our own back. Gone already is success.
+    /// Remove a reaction of the bridge. A reaction that is removed already counts as success.
     Unreact {
-        /// What [`Done::Shown`] named.
+        /// The id that [`Done::ReactionAdded`] returned.
         shown: RemoteId,
     },
-    /// One new message that carries several.
+    /// A bundle: one new message that carries several.
     Bundle {
-        /// What each says, in order.
+        /// The messages, in order.
         parts: Vec<Part>,
         /// The first message of their thread, on this side.
         thread: Option<RemoteId>,
     },
-    /// A new text for one part of a message that carries several, or its end.
-    Revise {
+    /// A new text for one part of a bundle, or the removal of the part.
+    EditPart {
         /// The message.
         target: RemoteId,
         /// Which part.
         slot: u32,
-        /// What it says now; `None` takes it out.
+        /// The new text; `None` removes the part.
         part: Option<Part>,
-        /// What to do where the message can no longer be read or changed.
-        otherwise: Option<Box<Step>>,
+        /// The step to perform where the message can no longer be read or changed.
+        fallback: Option<Box<Step>>,
     },
 }
 
-/// One of several texts that a message carries. It goes into the message beside the readable form, so that a later
-/// edit finds it there: on our disk no text stays.
+/// One of several texts in a bundle. The message event carries it beside the readable form, so that a later edit can read it
+/// there: the bridge keeps no text on its disk.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
-    /// Who said it, made harmless.
+    /// The author's name, sanitised.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub author: String,
     /// Plain text, without the author.
@@ -142,7 +142,7 @@ pub struct Part {
     /// Whether the HTML consists of blocks, not of running text.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub block: bool,
-    /// Whether it was taken out.
+    /// Whether it was removed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub gone: bool,
 }
@@ -153,19 +153,19 @@ impl std::fmt::Debug for Part {
     }
 }
 
-/// A text in the dialect of the side it goes to.
+/// A text in the markup of the side it goes to.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Content {
     /// Plain text, or the silo's own markup.
     pub text: String,
-    /// HTML, where the side takes it beside the text.
+    /// HTML, where the side accepts it beside the text.
     pub html: Option<String>,
-    /// How it is spoken.
+    /// The style.
     pub style: Style,
-    /// Whose words they are, where the side shows that beside the text instead of in it.
+    /// The author, where the side shows the author beside the text instead of in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub author: Option<Sender>,
-    /// Who is called, where the side says that beside the text: ids of that side.
+    /// The ids of the mentioned users, where the side takes them beside the text: ids of that side.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mentions: Vec<String>,
 }
@@ -176,101 +176,100 @@ impl std::fmt::Debug for Content {
     }
 }
 
-/// What a step did.
+/// The result of a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Done {
-    /// It made this message.
-    Made(Copy),
-    /// It changed this message, which stays the copy it was.
-    Changed(RemoteId),
-    /// The same by an event of its own.
-    Replaced {
+    /// It created this message.
+    Created(Copy),
+    /// It changed this message, which stays the same copy.
+    Edited(RemoteId),
+    /// It changed this message with an event of its own.
+    EditedBy {
         /// The message.
         target: RemoteId,
         /// The event.
         by: Copy,
     },
-    /// This message is gone.
-    Gone(RemoteId),
-    /// This message says nothing any more, but stands there because others have answered to it.
+    /// This message is deleted.
+    Deleted(RemoteId),
+    /// This message has no content any more, but stays because others have replied to it.
     Emptied(RemoteId),
-    /// Something of this message could not be taken away without what others have answered to it: it goes when its original
-    /// is deleted.
-    Kept(RemoteId),
-    /// This reaction of our own is there now.
-    Shown(Copy),
-    /// This reaction of our own is gone.
-    Hidden(RemoteId),
-    /// A part of a message is gone; the others stay.
-    Struck {
+    /// A part of this message could not be deleted without the replies of others: it is deleted when its original is deleted.
+    Leftover(RemoteId),
+    /// This reaction of the bridge exists now.
+    ReactionAdded(Copy),
+    /// This reaction of the bridge is removed.
+    ReactionRemoved(RemoteId),
+    /// A part of a message is removed; the others stay.
+    PartRemoved {
         /// The message.
         target: RemoteId,
         /// The part.
         slot: u32,
-        /// The event by which it went.
+        /// The event that removed it.
         by: Copy,
     },
-    /// Nothing yet: these messages of others would go with the one to be removed. Once that is written down,
-    /// [`Outlet::remove_along`] removes them.
-    TakesAlong(Along),
+    /// Nothing yet: these messages of others would be deleted with the one to be deleted. Once that is saved,
+    /// [`Outlet::delete_cascade`] deletes them.
+    NeedsCascade(Cascade),
 }
 
-/// What a message says without edits that were redacted.
+/// The text of a message without edits that were redacted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TextBefore {
-    /// This, as an edit of it; by the edit that says so, if not by the message itself.
+pub enum TextBeforeEdit {
+    /// This text, as an edit of the message, and the id of the edit that has it, unless it is the original's own text.
     Says(Box<Message>, Option<RemoteId>),
     /// The message was redacted itself.
     Redacted,
-    /// Nobody here can read it.
-    Unreadable,
+    /// The bridge cannot decrypt it.
+    UndecryptableTexts,
 }
 
-/// Something that messages can be sent to: Matrix, or one silo.
+/// A side to which messages can be sent: Matrix, or one silo.
 #[async_trait]
 pub trait Outlet: Send + Sync {
-    /// What this delivery takes. Pure: no requests. Called once per delivery, the result is kept.
+    /// The plan for a delivery. Pure: no requests. Called once per delivery; the lane saves the result.
     fn plan(&self, outgoing: &Outgoing, now: Millis) -> Result<Plan, SendError>;
 
-    /// What others know a channel of this side by, and our account in it.
-    fn origin(&self, _channel: &Place) -> Option<Origin> {
+    /// The id by which peer bridges know a channel of this side, and the bridge's account in it.
+    fn bridge_marker(&self, _channel: &Place) -> Option<BridgeMarker> {
         None
     }
 
-    /// What a reaction takes, or its end: `reacted` is all that is known of the message, `key` what changes. `openly` says
-    /// whether it may go in the clear into a place that is encrypted. Pure.
-    fn show_reactions(
+    /// The plan for a reaction or its removal: `reacted` is all reactions to the message, `key` is the one that changes. `openly`
+    /// says whether a reaction may be sent unencrypted into a place that is encrypted. Pure.
+    fn plan_reactions(
         &self,
         _outgoing: &Outgoing,
-        _reacted: &[Reacted],
+        _reacted: &[ReactionState],
         _key: &str,
-        _openly: bool,
+        _unencrypted: bool,
         _now: Millis,
     ) -> Plan {
         Plan::Skip("no-reactions".to_owned())
     }
 
-    /// One step that carries the first two or more of these new messages of one lane, oldest first, and how many
-    /// of them; `None` where each goes by itself. Pure. Asked only while the account is limited.
-    fn bundle(&self, _messages: &[Outgoing]) -> Option<(Step, usize)> {
+    /// One step that carries the first two or more of these new messages of one lane, oldest first, and the number of messages it
+    /// carries; `None` where each is sent by itself. Pure. Called only while the account is rate limited.
+    fn plan_bundle(&self, _messages: &[Outgoing]) -> Option<(Step, usize)> {
         None
     }
 
-    /// What an edit or a deletion takes whose message is the part `slot` of its copy. Pure.
-    fn revise(&self, _outgoing: &Outgoing, _slot: u32) -> Plan {
+    /// The plan for an edit or a deletion of a message that is the part `slot` of its copy. Pure.
+    fn plan_part_edit(&self, _outgoing: &Outgoing, _slot: u32) -> Plan {
         Plan::Skip("unknown-target".to_owned())
     }
 
-    /// Performs one step. `key` is the same whenever the same step is tried again.
+    /// Performs one step. `key` is the same at every attempt of the same step.
     async fn perform(&self, to: &Place, key: &str, step: &Step) -> Result<Done, SendError>;
 
-    /// Whether a message of ours can be taken back here at all. Where not, a plan only says things.
-    fn removes(&self) -> bool {
+    /// Whether the bridge can delete its messages here at all. Where it cannot, a plan only contains texts.
+    fn can_delete(&self) -> bool {
         true
     }
 
-    /// Performs a [`Step::Remove`] that was answered with [`Done::TakesAlong`], which is written down by now.
-    async fn remove_along(&self, _to: &Place, _step: &Step) -> Result<Done, SendError> {
+    /// Performs a [`Step::Delete`] that returned [`Done::NeedsCascade`]; the lane has saved the cascade by then.
+    async fn delete_cascade(&self, _to: &Place, _step: &Step) -> Result<Done, SendError> {
         Err(SendError::Refused {
             reason: "this side removes one message at a time".to_owned(),
         })
@@ -283,72 +282,77 @@ pub trait Outlet: Send + Sync {
         })
     }
 
-    /// What a message that was written on this side says by now: what the first of these edits says that was not redacted,
-    /// else what itself says.
-    async fn text_before(
+    /// The current text of a message that was written on this side: the text of the first of these edits that was not redacted,
+    /// or else the text of the message itself.
+    async fn text_before_edit(
         &self,
         _from: &Place,
         _message: &RemoteId,
         _edits: &[RemoteId],
-    ) -> Result<TextBefore, SendError> {
-        Ok(TextBefore::Unreadable)
+    ) -> Result<TextBeforeEdit, SendError> {
+        Ok(TextBeforeEdit::UndecryptableTexts)
     }
 
-    /// Fetches the picture of somebody who writes on this side.
-    async fn picture(&self, _of: &Sender, _spool: &Spool) -> Result<Picture, SendError> {
+    /// Fetches the avatar of a user of this side.
+    async fn avatar(&self, _of: &Sender, _spool: &Spool) -> Result<Image, SendError> {
         Err(SendError::Refused {
-            reason: "people of this side have no pictures".to_owned(),
+            reason: "users of this side have no avatars".to_owned(),
         })
     }
 
-    /// Whether this author's picture must be handed over before what they say in `to` can show it.
-    async fn wants_picture(&self, _to: &Place, _of: &Sender) -> bool {
+    /// Whether this author's avatar must be uploaded before a message in `to` can show it.
+    async fn needs_avatar(&self, _to: &Place, _of: &Sender) -> bool {
         false
     }
 
-    /// Takes it.
-    async fn take_picture(&self, _: &Place, _: &Sender, _: &Picture) -> Result<(), SendError> {
+    /// Uploads the avatar.
+    async fn upload_avatar(&self, _: &Place, _: &Sender, _: &Image) -> Result<(), SendError> {
         Ok(())
     }
 
-    /// Fetches the small picture of what a file of this side shows (see [`File::has_preview`]).
-    async fn preview(&self, _file: &File, _spool: &Spool) -> Result<Picture, SendError> {
-        Err(without_files())
+    /// Fetches the thumbnail of a file of this side (see [`File::has_thumbnail`]).
+    async fn thumbnail(&self, _file: &File, _spool: &Spool) -> Result<Image, SendError> {
+        Err(no_files_error())
     }
 
-    /// Performs a [`Step::Send`], whose file is here, with a small picture of what it shows, if there is one.
+    /// Performs a [`Step::SendFile`] whose file is in the spool, with its thumbnail, if there is one.
     async fn send_file(
         &self,
         _to: &Place,
         _key: &str,
         _step: &Step,
-        _file: (&Spooled, Option<&Picture>),
+        _file: (&Spooled, Option<&Image>),
     ) -> Result<Done, SendError> {
-        Err(without_files())
+        Err(no_files_error())
     }
 
-    /// Whether the same `key` twice makes one message. If not, the house marks a step as unsure before it is
-    /// performed and asks [`Outlet::recall`] before it is repeated.
-    fn dedupes(&self) -> bool;
+    /// Whether two requests with the same `key` create one message. If not, the lane marks a step's outcome as unknown before it
+    /// performs the step, and calls [`Outlet::find_similar`] before it repeats it.
+    fn is_idempotent(&self) -> bool;
 
-    /// Messages of our own account in `to`, made at or after `since`, that look exactly like this step;
-    /// oldest first. Asked only of outlets that do not dedupe.
-    async fn recall(&self, to: &Place, step: &Step, since: Millis) -> Result<Vec<Copy>, SendError>;
+    /// Messages of the bridge's own account in `to`, created at or after `since`, that look exactly like this step; oldest first.
+    /// Called only for outlets that do not deduplicate.
+    async fn find_similar(
+        &self,
+        to: &Place,
+        step: &Step,
+        since: Millis,
+    ) -> Result<Vec<Copy>, SendError>;
 
-    /// Where nobody can ever look on the other side for what became of a step: the reason, one sentence for a person. A
-    /// new message of unknown outcome then ends as failed, is not repeated, and [`Outlet::recall`] is never asked.
-    fn never_tells(&self) -> Option<&'static str> {
+    /// The reason, one sentence for a person, where it can never be checked on the other side whether a step happened. A new
+    /// message with unknown outcome then ends as failed, is not repeated, and [`Outlet::find_similar`] is never called.
+    fn unknowable_reason(&self) -> Option<&'static str> {
         None
     }
 
-    /// Whether the other side has answered anything but steps since `since`: a sync, a feed. A message that
-    /// fails while nothing is answered is not to blame.
-    fn answers(&self, since: Millis) -> bool;
+    /// Whether the other side has answered anything but steps since `since`: a sync, a feed. A message that fails while the side
+    /// answers nothing is not to blame.
+    fn has_answered_since(&self, since: Millis) -> bool;
 
-    /// Asked only of outlets that dedupe, before a step is performed again of which a try since `since` was never
-    /// answered. `None`: the other side will know its key, or it certainly did not happen. An outlet that dedupes
-    /// for ever need not look.
-    async fn look_up(
+    /// Called only for outlets that deduplicate, before a step is repeated whose attempt since `since` was never answered.
+    /// `None`: the other side will recognise its key, or the step certainly did not happen. An outlet that deduplicates for ever
+    /// need not look.
+    async fn find_by_key(
         &self,
         to: &Place,
         key: &str,
@@ -359,19 +363,19 @@ pub trait Outlet: Send + Sync {
         Ok(None)
     }
 
-    /// The same before what the step carries is sent under other keys: it is looked for in any case. `None`: it certainly
-    /// did not happen.
-    async fn find_sent(
+    /// The same, called before the content of the step is sent with other keys: the outlet looks for the step in any case.
+    /// `None`: it certainly did not happen.
+    async fn find_by_key_always(
         &self,
         to: &Place,
         key: &str,
         step: &Step,
         since: Millis,
     ) -> Result<Option<Done>, SendError> {
-        self.look_up(to, key, step, since).await
+        self.find_by_key(to, key, step, since).await
     }
 
-    /// How long after an unsure step the other side may still publish it. The house looks several times
-    /// within this span before it repeats the step.
-    fn settle(&self) -> Duration;
+    /// How long after a step with unknown outcome the other side may still publish it. The lane looks several times within this
+    /// span before it repeats the step.
+    fn settle_time(&self) -> Duration;
 }

@@ -1,5 +1,5 @@
-//! Reactions: what many people think of a message, shown by one account. Pure: who is of which mind → what must change in
-//! what is shown.
+//! Reactions: the reactions of many people to a message, shown by one account. Pure: from who reacted with what, it computes what
+//! must change in what is shown.
 
 use footbridge_store::{Copy, Reaction, RemoteId};
 use serde::{Deserialize, Serialize};
@@ -8,64 +8,64 @@ use crate::{
     message::Style,
     names,
     outlet::{Content, Plan, Step},
-    text::cleaned,
+    text::sanitized,
 };
 
-/// The longest reaction, in characters: more is no emoji and no word.
+/// The longest reaction, in characters: a longer text is neither an emoji nor a word.
 const LONGEST: usize = 64;
-/// Says how an emoji is to be drawn. Some clients send it, others do not.
+/// Selects the emoji presentation of a character. Some clients send it, others do not.
 const EMOJI_STYLE: char = '\u{fe0f}';
-/// How many people a line names for each emoji.
+/// How many people a summary line names for each emoji.
 const NAMED: usize = 10;
-/// The rule for what changes nothing in what is shown: others have reacted like this as well.
-const COUNTED: &str = "reaction-counted";
+/// The rule for a reaction that changes nothing in what is shown: others have reacted with the same key.
+const ALREADY_SHOWN: &str = "reaction-already-shown";
 
-/// One person's reaction, as it is kept (sealed) with the message.
+/// One person's reaction, as it is stored (sealed) with the message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Letter {
+pub struct StoredReaction {
     /// An emoji or a word.
     pub key: String,
-    /// Whose.
+    /// The person's name.
     pub name: String,
-    /// Their id.
+    /// The person's id.
     pub user: String,
 }
 
-/// The same, and what became of it.
+/// A reaction and its state.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reacted {
-    /// With what, and who.
-    pub letter: Letter,
-    /// Whether it was taken back.
+pub struct ReactionState {
+    /// The stored reaction.
+    pub stored: StoredReaction,
+    /// Whether it was removed.
     pub gone: bool,
-    /// What shows it, on behalf of all that are shown by the same.
+    /// The copy that shows it, for all reactions that the same copy shows.
     pub shown: Option<Copy>,
-    /// Whether a line of text shows it, with or without others.
-    pub line: bool,
+    /// Whether a summary line shows it, with or without others.
+    pub in_summary: bool,
 }
 
-impl Reacted {
-    /// From what the store keeps; `None` where that was written by another version.
+impl ReactionState {
+    /// From the row in the store; `None` where another version wrote it.
     #[must_use]
-    pub fn of(kept: Reaction) -> Option<Self> {
+    pub fn of(row: Reaction) -> Option<Self> {
         Some(Self {
-            letter: serde_json::from_slice(&kept.letter).ok()?,
-            gone: kept.gone,
-            shown: kept.shown,
-            line: kept.line,
+            stored: serde_json::from_slice(&row.payload).ok()?,
+            gone: row.removed,
+            shown: row.shown,
+            in_summary: row.in_summary,
         })
     }
 }
 
-/// What people react with, in one form; `None` where it is none. Emoji get the form of the Unicode tables; a word stays
-/// on one line.
+/// The normalised key of a reaction; `None` where the text is none. An emoji gets the form of the Unicode tables; a word stays on
+/// one line.
 #[must_use]
 pub fn key(written: &str) -> Option<String> {
     let bare = written.trim().trim_end_matches(EMOJI_STYLE);
     if let Some(emoji) = emojis::get(bare).or_else(|| emojis::get(written.trim())) {
         return Some(emoji.as_str().to_owned());
     }
-    let word = cleaned(bare)
+    let word = sanitized(bare)
         .split_whitespace()
         .collect::<Vec<_>>()
         .join(" ");
@@ -73,19 +73,19 @@ pub fn key(written: &str) -> Option<String> {
     fits.then_some(word)
 }
 
-/// What changes in a place that has reactions of its own. `message` is the copy there, `openly` goes into the step, and
-/// `is_same` says which others look the same there.
+/// The plan for a place that has native reactions. `message` is the copy there, `unencrypted` goes into the step, and `is_same`
+/// says which other keys look the same there.
 #[must_use]
-pub fn mirrored(
-    reacted: &[Reacted],
+pub fn plan_native(
+    reacted: &[ReactionState],
     (key, is_same): (&str, impl Fn(&str) -> bool),
     message: &RemoteId,
-    openly: bool,
+    unencrypted: bool,
 ) -> Plan {
     let alike = || {
         reacted
             .iter()
-            .filter(|one| is_same(&one.letter.key) && !one.line)
+            .filter(|one| is_same(&one.stored.key) && !one.in_summary)
     };
     let wanted = alike().any(|one| !one.gone);
     let shown = alike().find_map(|one| one.shown.clone());
@@ -93,28 +93,28 @@ pub fn mirrored(
         (true, None) => Plan::Steps(vec![Step::React {
             target: message.clone(),
             key: key.to_owned(),
-            openly,
-            own: false,
+            unencrypted,
+            is_marker: false,
         }]),
         (false, Some(shown)) => Plan::Steps(vec![Step::Unreact {
             shown: shown.remote,
         }]),
-        (true, Some(_)) | (false, None) => Plan::Skip(COUNTED.to_owned()),
+        (true, Some(_)) | (false, None) => Plan::Skip(ALREADY_SHOWN.to_owned()),
     }
 }
 
-/// The line that tells of reactions, if there are any: `👍 Ann, Bob · 🎉 Cy`. `is_told` says which of them it tells.
+/// The summary line of reactions, if there are any: `👍 Ann, Bob · 🎉 Cy`. `is_listed` says which keys it lists.
 #[must_use]
-pub fn line(reacted: &[Reacted], is_told: impl Fn(&str) -> bool) -> Option<String> {
+pub fn summary_line(reacted: &[ReactionState], is_listed: impl Fn(&str) -> bool) -> Option<String> {
     let mut kinds: Vec<(&str, Vec<String>)> = Vec::new();
-    let told = reacted
+    let listed = reacted
         .iter()
-        .filter(|one| !one.gone && is_told(&one.letter.key));
-    for Reacted { letter, .. } in told {
-        let name = names::shown(&letter.name, &letter.user);
-        match kinds.iter_mut().find(|(key, _)| *key == letter.key) {
+        .filter(|one| !one.gone && is_listed(&one.stored.key));
+    for ReactionState { stored, .. } in listed {
+        let name = names::display_name(&stored.name, &stored.user);
+        match kinds.iter_mut().find(|(key, _)| *key == stored.key) {
             Some((_, people)) => people.push(name),
-            None => kinds.push((&letter.key, vec![name])),
+            None => kinds.push((&stored.key, vec![name])),
         }
     }
     let kinds = kinds.into_iter().map(|(key, people)| {
@@ -131,26 +131,26 @@ pub fn line(reacted: &[Reacted], is_told: impl Fn(&str) -> bool) -> Option<Strin
     (!line.is_empty()).then_some(line)
 }
 
-/// What changes where a line tells of them. `text` is that line in the place's own markup; `editable` whether a message of
-/// this moment may still be changed.
+/// The plan where a summary line shows reactions. `text` is that line in the place's own markup; `editable` says whether a copy
+/// may still be edited.
 #[must_use]
-pub fn gathered(
-    reacted: &[Reacted],
+pub fn plan_summary(
+    reacted: &[ReactionState],
     text: Option<String>,
     message: &Copy,
     editable: impl Fn(&Copy) -> bool,
 ) -> Plan {
     let shown = reacted
         .iter()
-        .filter(|one| one.line)
+        .filter(|one| one.in_summary)
         .find_map(|one| one.shown.clone());
     let Some(text) = text else {
         return match shown {
-            Some(shown) => Plan::Steps(vec![Step::Remove {
+            Some(shown) => Plan::Steps(vec![Step::Delete {
                 target: shown.remote,
-                replaced: false,
+                by_edit: false,
             }]),
-            None => Plan::Skip(COUNTED.to_owned()),
+            None => Plan::Skip(ALREADY_SHOWN.to_owned()),
         };
     };
     let content = Content {
@@ -166,11 +166,11 @@ pub fn gathered(
         reply_to: None,
     };
     Plan::Steps(match shown {
-        Some(shown) if editable(&shown) => vec![Step::Replace {
+        Some(shown) if editable(&shown) => vec![Step::Edit {
             target: shown.remote,
             content,
-            below_file: false,
-            otherwise: Some(Box::new(post)),
+            is_caption: false,
+            fallback: Some(Box::new(post)),
         }],
         _ => vec![post],
     })
@@ -182,21 +182,21 @@ mod tests {
 
     use super::*;
 
-    fn by(name: &str, key: &str) -> Reacted {
-        Reacted {
-            letter: Letter {
+    fn by(name: &str, key: &str) -> ReactionState {
+        ReactionState {
+            stored: StoredReaction {
                 key: key.to_owned(),
                 name: name.to_owned(),
                 user: format!("@{name}:x"),
             },
             gone: false,
             shown: None,
-            line: false,
+            in_summary: false,
         }
     }
 
-    fn gone(reacted: Reacted) -> Reacted {
-        Reacted {
+    fn gone(reacted: ReactionState) -> ReactionState {
+        ReactionState {
             gone: true,
             ..reacted
         }
@@ -211,10 +211,10 @@ mod tests {
         }
     }
 
-    fn shown(reacted: Reacted, line: bool) -> Reacted {
-        Reacted {
+    fn shown(reacted: ReactionState, in_summary: bool) -> ReactionState {
+        ReactionState {
             shown: Some(copy("shown")),
-            line,
+            in_summary,
             ..reacted
         }
     }
@@ -239,12 +239,11 @@ mod tests {
     #[test]
     fn c22_one_account_shows_each_emoji_once_until_nobody_means_it_any_more() {
         let message = RemoteId::from("m");
-        let plan = |reacted: &[Reacted]| {
+        let plan = |reacted: &[ReactionState]| {
             let alike = |other: &str| other.starts_with('👍');
-            mirrored(reacted, ("👍", alike), &message, false)
+            plan_native(reacted, ("👍", alike), &message, false)
         };
-        let is_skipped =
-            |reacted: &[Reacted]| matches!(plan(reacted), Plan::Skip(rule) if rule == COUNTED);
+        let is_skipped = |reacted: &[ReactionState]| matches!(plan(reacted), Plan::Skip(rule) if rule == ALREADY_SHOWN);
         let first = plan(&[by("Ann", "👍")]);
         assert!(matches!(first, Plan::Steps(steps) if matches!(&steps[..], [Step::React { .. }])));
         assert!(is_skipped(&[
@@ -255,7 +254,7 @@ mod tests {
             shown(gone(by("Ann", "👍")), false),
             by("Bob", "👍")
         ]));
-        // What looks the same there counts as the same.
+        // A key that looks the same there counts as the same.
         assert!(is_skipped(&[
             shown(gone(by("Ann", "👍")), false),
             by("Bob", "👍🏽")
@@ -273,25 +272,35 @@ mod tests {
     }
 
     #[test]
-    fn a_line_names_who_reacted_with_what() {
+    fn the_summary_line_names_who_reacted_with_what() {
         let mut all = vec![
             by("Ann", "👍"),
             by("Bob", "🎉"),
             by("Cy", "👍"),
             gone(by("Di", "👍")),
         ];
-        assert_eq!(line(&all, |_| true).as_deref(), Some("👍 Ann, Cy · 🎉 Bob"));
-        assert_eq!(line(&all, |key| key == "🎉").as_deref(), Some("🎉 Bob"));
-        assert_eq!(line(&all, |_| false), None);
+        assert_eq!(
+            summary_line(&all, |_| true).as_deref(),
+            Some("👍 Ann, Cy · 🎉 Bob")
+        );
+        assert_eq!(
+            summary_line(&all, |key| key == "🎉").as_deref(),
+            Some("🎉 Bob")
+        );
+        assert_eq!(summary_line(&all, |_| false), None);
         all.extend((0..11).map(|number| by(&format!("n{number}"), "🎉")));
-        assert!(line(&all, |_| true).unwrap().ends_with("n8 and 2 more"));
+        assert!(
+            summary_line(&all, |_| true)
+                .unwrap()
+                .ends_with("n8 and 2 more")
+        );
     }
 
     #[test]
-    fn the_line_is_posted_edited_posted_again_and_removed() {
-        let plan = |reacted: &[Reacted], editable| {
-            let text = line(reacted, |_| true);
-            match gathered(reacted, text, &copy("m"), |_| editable) {
+    fn the_summary_line_is_posted_edited_posted_again_and_removed() {
+        let plan = |reacted: &[ReactionState], editable| {
+            let text = summary_line(reacted, |_| true);
+            match plan_summary(reacted, text, &copy("m"), |_| editable) {
                 Plan::Steps(steps) => steps.into_iter().next(),
                 Plan::Skip(_) => None,
             }
@@ -303,8 +312,8 @@ mod tests {
         ));
         assert!(matches!(
             plan(&[shown(ann(), true)], true),
-            Some(Step::Replace {
-                otherwise: Some(_),
+            Some(Step::Edit {
+                fallback: Some(_),
                 ..
             })
         ));
@@ -314,7 +323,7 @@ mod tests {
         ));
         assert!(matches!(
             plan(&[shown(gone(ann()), true)], false),
-            Some(Step::Remove { .. })
+            Some(Step::Delete { .. })
         ));
         assert_eq!(plan(&[gone(ann())], true), None);
     }

@@ -1,4 +1,4 @@
-//! A text that must not be seen: wiped when dropped, prints nothing.
+//! A secret text: wiped when dropped, never printed.
 
 use zeroize::Zeroizing;
 
@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {
-    /// Takes the text in.
+    /// Wraps the text.
     #[must_use]
     pub fn new(text: String) -> Self {
         Self(Zeroizing::new(text))

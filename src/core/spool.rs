@@ -1,6 +1,6 @@
-//! A file on its way from one side to the other: on disk, encrypted as an attachment of Matrix, without a name, and gone
-//! with the process. What came encrypted is verified before anybody gets a byte of it; what came in the clear is
-//! encrypted before it touches the disk. No more of it is in memory than a few blocks.
+//! A file on its way from one side to the other: on disk, encrypted as a Matrix attachment, without a name, and deleted with the
+//! process. A file that came encrypted is verified before any byte of it is passed on; a file that came unencrypted is encrypted
+//! before it is written to the disk. At most a few blocks of it are in memory.
 
 use std::{
     io::{self, Read},
@@ -21,57 +21,56 @@ use tokio_util::{
     io::{StreamReader, SyncIoBridge},
 };
 
-/// How many files are moved at the same time.
+/// How many files are transferred at the same time.
 const AT_ONCE: usize = 2;
-/// How much is handed on at once, in bytes.
+/// The size of a block, in bytes.
 const BLOCK: usize = 64 << 10;
-/// How many blocks wait for whoever takes them.
+/// How many blocks may wait for the reader.
 const WAITING: usize = 4;
 
-/// Where files are kept on their way, and how many of them.
+/// The directory for files on their way, and how many there may be at once.
 #[derive(Clone, Debug)]
 pub struct Spool {
     directory: PathBuf,
     most: u64,
-    turns: Arc<Semaphore>,
+    slots: Arc<Semaphore>,
 }
 
-/// Why a file was not taken in.
+/// Why a file was not spooled.
 #[derive(Debug, thiserror::Error)]
 pub enum SpoolError {
     /// It is larger than is allowed.
     #[error("it is larger than {}", crate::file::size(*.0))]
     TooLarge(u64),
-    /// It is not what its message says it is.
-    #[error("it was changed on the way: its hash is another one")]
-    Forged,
-    /// It did not come whole.
-    #[error("it did not come whole: {0}")]
-    Broken(io::Error),
-    /// Our own disk does not take it.
-    #[error("the disk does not take it: {0}")]
+    /// It does not match the hash in its message.
+    #[error("its hash does not match")]
+    HashMismatch,
+    /// The transfer was incomplete.
+    #[error("the transfer was incomplete: {0}")]
+    Incomplete(io::Error),
+    /// It cannot be written to the bridge's disk.
+    #[error("it cannot be written to disk: {0}")]
     Disk(io::Error),
 }
 
 impl Spool {
-    /// Keeps files of at most `most` bytes in this directory.
+    /// Spools files of at most `most` bytes in this directory.
     #[must_use]
     pub fn new(directory: PathBuf, most: u64) -> Self {
         Self {
             directory,
             most,
-            turns: Arc::new(Semaphore::new(AT_ONCE)),
+            slots: Arc::new(Semaphore::new(AT_ONCE)),
         }
     }
 
-    /// The same directory for files of at most `most` bytes, of which so many are moved at the same time, whatever
-    /// becomes of the others.
+    /// The same directory for files of at most `most` bytes, with its own limit of files transferred at the same time.
     #[must_use]
-    pub fn apart(&self, most: u64, at_once: usize) -> Self {
+    pub fn with_limits(&self, most: u64, at_once: usize) -> Self {
         Self {
             directory: self.directory.clone(),
             most: most.min(self.most),
-            turns: Arc::new(Semaphore::new(at_once)),
+            slots: Arc::new(Semaphore::new(at_once)),
         }
     }
 
@@ -81,7 +80,7 @@ impl Spool {
         self.most
     }
 
-    /// Takes in what comes in the clear, and encrypts it with a key of its own.
+    /// Spools an unencrypted file, and encrypts it with a new key.
     pub async fn seal(
         &self,
         bytes: impl Stream<Item = Result<Bytes, impl Into<Reason> + 'static>> + Send + 'static,
@@ -94,7 +93,7 @@ impl Spool {
         .await
     }
 
-    /// Takes in what is encrypted with this key, and makes sure that it is what was encrypted.
+    /// Spools a file that is encrypted with this key, and verifies its hash.
     pub async fn verify(
         &self,
         bytes: impl Stream<Item = Result<Bytes, impl Into<Reason> + 'static>> + Send + 'static,
@@ -106,10 +105,10 @@ impl Spool {
         let checked = {
             let (sealed, key) = (spooled.sealed.clone(), spooled.key()?);
             spawn_blocking(move || {
-                let mut reader = At::start(sealed);
-                let mut opened =
-                    AttachmentDecryptor::new(&mut reader, key).map_err(|_| SpoolError::Forged)?;
-                io::copy(&mut opened, &mut io::sink()).map_err(|_| SpoolError::Forged)
+                let mut reader = PositionedReader::start(sealed);
+                let mut decrypted = AttachmentDecryptor::new(&mut reader, key)
+                    .map_err(|_| SpoolError::HashMismatch)?;
+                io::copy(&mut decrypted, &mut io::sink()).map_err(|_| SpoolError::HashMismatch)
             })
         };
         checked.await.map_err(joined)??;
@@ -126,8 +125,8 @@ impl Spool {
         + Send
         + 'static,
     ) -> Result<Spooled, SpoolError> {
-        let turn = self.turns.clone().acquire_owned().await;
-        let turn = turn.map_err(|closed| SpoolError::Disk(io::Error::other(closed)))?;
+        let slot = self.slots.clone().acquire_owned().await;
+        let slot = slot.map_err(|closed| SpoolError::Disk(io::Error::other(closed)))?;
         let bytes = bytes.map_err(io::Error::other).boxed();
         let (directory, most) = (self.directory.clone(), self.most);
         let mut input = SyncIoBridge::new(StreamReader::new(bytes)).take(most.saturating_add(1));
@@ -145,18 +144,18 @@ impl Spool {
             sealed: Arc::new(file),
             length,
             key,
-            _turn: Arc::new(turn),
+            _slot: Arc::new(slot),
         })
     }
 }
 
-/// Why no more bytes come.
+/// Why the stream of bytes failed.
 type Reason = Box<dyn std::error::Error + Send + Sync>;
 
 type Input =
     io::Take<SyncIoBridge<StreamReader<stream::BoxStream<'static, io::Result<Bytes>>, Bytes>>>;
 
-/// Copies, and tells apart whose fault it is when that fails.
+/// Copies, and distinguishes an error of the source from an error of the disk.
 fn copy(from: &mut impl Read, to: &mut std::fs::File) -> Result<u64, SpoolError> {
     let mut block = vec![0; BLOCK];
     let mut length = 0;
@@ -165,7 +164,7 @@ fn copy(from: &mut impl Read, to: &mut std::fs::File) -> Result<u64, SpoolError>
             Ok(0) => return Ok(length),
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(SpoolError::Broken(error)),
+            Err(error) => return Err(SpoolError::Incomplete(error)),
         };
         let read = block.get(..count).unwrap_or_default();
         io::Write::write_all(to, read).map_err(SpoolError::Disk)?;
@@ -180,14 +179,14 @@ fn joined(error: tokio::task::JoinError) -> SpoolError {
 /// A file, block by block.
 pub type Blocks = stream::BoxStream<'static, io::Result<Bytes>>;
 
-/// A file that is here, whole.
+/// A file that is completely in the spool.
 #[derive(Clone)]
 pub struct Spooled {
     sealed: Arc<std::fs::File>,
     length: u64,
     key: Value,
-    /// As long as it is here, it counts among those on their way.
-    _turn: Arc<OwnedSemaphorePermit>,
+    /// It counts as being transferred as long as it exists.
+    _slot: Arc<OwnedSemaphorePermit>,
 }
 
 // It holds a key.
@@ -204,37 +203,37 @@ impl Spooled {
         self.length
     }
 
-    /// What opens the encrypted bytes, as an event says it (`EncryptedFile` without its `url`).
+    /// The key to the encrypted bytes, in the form of an event (`EncryptedFile` without its `url`).
     #[must_use]
     pub fn key_json(&self) -> &Value {
         &self.key
     }
 
     fn key(&self) -> Result<MediaEncryptionInfo, SpoolError> {
-        serde_json::from_value(self.key.clone()).map_err(|_| SpoolError::Forged)
+        serde_json::from_value(self.key.clone()).map_err(|_| SpoolError::HashMismatch)
     }
 
     /// The encrypted bytes.
     #[must_use]
-    pub fn sealed(&self) -> Blocks {
+    pub fn encrypted(&self) -> Blocks {
         self.blocks(None)
     }
 
-    /// The bytes themselves.
-    pub fn opened(&self) -> Result<Blocks, SpoolError> {
+    /// The decrypted bytes.
+    pub fn decrypted(&self) -> Result<Blocks, SpoolError> {
         Ok(self.blocks(Some(self.key()?)))
     }
 
     fn blocks(&self, key: Option<MediaEncryptionInfo>) -> Blocks {
         let (sender, receiver) = mpsc::channel(WAITING);
         let file = self.clone();
-        // Ends when it is through, or when nobody takes what it sends.
+        // Ends when the file is read, or when the receiver is dropped.
         drop(spawn_blocking(move || {
-            let mut reader = At::start(file.sealed.clone());
+            let mut reader = PositionedReader::start(file.sealed.clone());
             let outcome = match key {
-                None => pour(&mut reader, &sender),
+                None => send_blocks(&mut reader, &sender),
                 Some(key) => match AttachmentDecryptor::new(&mut reader, key) {
-                    Ok(mut opened) => pour(&mut opened, &sender),
+                    Ok(mut decrypted) => send_blocks(&mut decrypted, &sender),
                     Err(error) => Err(io::Error::other(error)),
                 },
             };
@@ -250,8 +249,8 @@ impl Spooled {
     }
 }
 
-/// Hands on block after block.
-fn pour(from: &mut impl Read, to: &mpsc::Sender<io::Result<Bytes>>) -> io::Result<()> {
+/// Sends block after block.
+fn send_blocks(from: &mut impl Read, to: &mpsc::Sender<io::Result<Bytes>>) -> io::Result<()> {
     loop {
         let mut block = vec![0; BLOCK];
         let count = from.read(&mut block)?;
@@ -262,19 +261,19 @@ fn pour(from: &mut impl Read, to: &mpsc::Sender<io::Result<Bytes>>) -> io::Resul
     }
 }
 
-/// Reads a file from its beginning, wherever others read it.
-struct At {
+/// Reads a file from its beginning, with its own position.
+struct PositionedReader {
     file: Arc<std::fs::File>,
     position: u64,
 }
 
-impl At {
+impl PositionedReader {
     fn start(file: Arc<std::fs::File>) -> Self {
         Self { file, position: 0 }
     }
 }
 
-impl Read for At {
+impl Read for PositionedReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.file.read_at(buffer, self.position)?;
         self.position += count as u64;
@@ -306,36 +305,36 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_came_in_the_clear_is_sealed_on_disk_and_opens_again() {
+    async fn an_unencrypted_file_is_encrypted_on_disk_and_can_be_decrypted() {
         let (home, spool) = spool(1 << 20);
         let plain: Vec<u8> = (0..300_000u32).map(|n| n.to_le_bytes()[0]).collect();
         let kept = spool.seal(coming(&plain)).await.unwrap();
         assert_eq!(kept.length(), 300_000);
-        assert_eq!(all(kept.opened().unwrap()).await, plain);
-        let sealed = all(kept.sealed()).await;
+        assert_eq!(all(kept.decrypted().unwrap()).await, plain);
+        let sealed = all(kept.encrypted()).await;
         assert!(sealed.len() == plain.len() && sealed != plain);
-        // Nothing of it has a name.
+        // The file has no name in the directory.
         assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 0);
-        // What an event says of it opens it elsewhere.
+        // The key in an event decrypts it elsewhere.
         let key = || serde_json::from_value(kept.key_json().clone()).unwrap();
         let moved = spool.verify(coming(&sealed), key()).await.unwrap();
-        assert_eq!(all(moved.opened().unwrap()).await, plain);
+        assert_eq!(all(moved.decrypted().unwrap()).await, plain);
     }
 
     #[tokio::test]
-    async fn what_was_changed_or_cut_on_the_way_is_refused_before_a_byte_leaves() {
+    async fn a_changed_or_truncated_file_is_refused_before_it_is_read() {
         let (_home, spool) = spool(1 << 20);
         let kept = spool
             .seal(coming(b"the truth, and nothing else"))
             .await
             .unwrap();
-        let mut forged = all(kept.sealed()).await;
+        let mut forged = all(kept.encrypted()).await;
         let key = || serde_json::from_value(kept.key_json().clone()).unwrap();
         let cut = forged[..10].to_vec();
         forged[3] ^= 1;
         for bytes in [forged, cut] {
             let refused = spool.verify(coming(&bytes), key()).await;
-            assert!(matches!(refused, Err(SpoolError::Forged)));
+            assert!(matches!(refused, Err(SpoolError::HashMismatch)));
         }
     }
 

@@ -1,22 +1,22 @@
-//! The neutral text: a small tree. Every dialect is parsed into it and generated from it, so markup of one
-//! side can never reach the other: what is not in the tree cannot come out.
+//! The neutral text: a small tree. Every markup language is parsed into it and generated from it, so markup of one side can never
+//! reach the other: what the tree cannot hold cannot be generated.
 
-mod cut;
+mod split;
 pub mod html;
 mod plain;
 mod render;
-mod walk;
+mod visit;
 
 use std::borrow::Cow;
 
-pub use cut::cut;
 pub use render::html_from_body;
 use serde::{Deserialize, Serialize};
+pub use split::split_body;
 
 use unicode_segmentation::UnicodeSegmentation as _;
 
-/// How many blocks and inlines may contain each other. What is nested deeper loses its wrapping and keeps its
-/// text. The stored form spends up to four levels of JSON on one of ours, and its reader stops at 128.
+/// How deeply blocks and inlines may be nested. What is nested deeper loses its markup and keeps its text. The stored form uses
+/// up to four levels of JSON for one level of the tree, and the JSON reader stops at 128.
 pub const MAX_DEPTH: usize = 24;
 
 /// How many combining marks one character may carry.
@@ -29,7 +29,7 @@ const MAX_JOINED: usize = 16;
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Body(pub Vec<Block>);
 
-/// A paragraph or something of its rank.
+/// A paragraph or another block element.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Block {
     /// Running text.
@@ -56,14 +56,14 @@ pub enum Block {
     Table(Vec<Vec<Vec<Inline>>>),
     /// A horizontal rule.
     Rule,
-    /// A formula on a line of its own, in LaTeX.
+    /// A formula in a block of its own, in LaTeX.
     Maths(String),
 }
 
 /// A piece of running text.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Inline {
-    /// Characters that mean themselves.
+    /// Plain characters.
     Text(String),
     /// A line break.
     Break,
@@ -77,24 +77,24 @@ pub enum Inline {
     Code(String),
     /// A formula in running text, in LaTeX.
     Maths(String),
-    /// Hidden until asked for.
+    /// A spoiler: hidden until the reader reveals it.
     Spoiler(Vec<Inline>),
     /// A link. The target is `http`, `https`, `mailto` or `matrix`; anything else is not made a link.
     Link {
-        /// Where it leads.
+        /// The target.
         href: String,
-        /// What it shows.
+        /// The text shown.
         label: Vec<Inline>,
     },
-    /// A person called by name. Shown as harmless text unless a side can prove whom to ping.
+    /// A mention of a person. Shown as inert text unless the configuration says whom to notify.
     Mention {
         /// The person's id in the source network.
         id: String,
         /// The name shown, without a leading `@`.
         name: String,
     },
-    /// A person who is called, wherever this is shown. Never read from outside: only made of a [`Inline::Mention`] whose
-    /// person the configuration knows.
+    /// A mention that notifies a person, wherever this is shown. Never parsed from input: only made from a [`Inline::Mention`]
+    /// whose person the configuration knows.
     Ping {
         /// The person's id in the network where it is shown.
         id: String,
@@ -121,7 +121,7 @@ impl Body {
     pub fn plain(text: &str) -> Self {
         let mut blocks = Vec::new();
         let mut lines: Vec<Inline> = Vec::new();
-        let text = cleaned(text);
+        let text = sanitized(text);
         for line in text.lines() {
             if line.trim().is_empty() {
                 if !lines.is_empty() {
@@ -140,22 +140,22 @@ impl Body {
         Self(blocks)
     }
 
-    /// Readable text without markup, for notifications and for clients that show no HTML.
+    /// Readable text without markup, for notifications and for clients that do not show HTML.
     #[must_use]
     pub fn to_plain(&self) -> String {
         plain::of_blocks(&self.0)
     }
 
-    /// Goes through every run of text, the innermost first.
-    pub fn each_line(&mut self, act: &mut dyn FnMut(&mut Vec<Inline>)) {
-        walk::blocks(&mut self.0, act);
+    /// Calls `act` for every run of text, the innermost first.
+    pub fn visit_runs(&mut self, act: &mut dyn FnMut(&mut Vec<Inline>)) {
+        visit::blocks(&mut self.0, act);
     }
 
-    /// Who is called in it: the ids of each [`Inline::Ping`], once.
+    /// The persons that it notifies: the ids of each [`Inline::Ping`], once.
     #[must_use]
     pub fn pinged(&self) -> Vec<String> {
         let mut pinged = Vec::new();
-        self.clone().each_line(&mut |line| {
+        self.clone().visit_runs(&mut |line| {
             for inline in line {
                 if let Inline::Ping { id, .. } = inline
                     && !pinged.contains(id)
@@ -167,7 +167,7 @@ impl Body {
         pinged
     }
 
-    /// Whether there is nothing to read.
+    /// Whether it contains no text.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -180,10 +180,10 @@ pub fn plain_inlines(inlines: &[Inline]) -> String {
     plain::of_inlines(inlines)
 }
 
-/// Text from outside made fit for the tree: no control characters but tab and line feed, no direction
-/// overrides, and no character under a flood of marks.
+/// Sanitises text from outside for the tree: removes control characters except tab and line feed, and direction overrides, and
+/// limits the combining marks of each character.
 #[must_use]
-pub fn cleaned(text: &str) -> Cow<'_, str> {
+pub fn sanitized(text: &str) -> Cow<'_, str> {
     let clean = |c: char| {
         matches!(c, '\t' | '\n') || !(c.is_control() || matches!(c, '\u{202d}' | '\u{202e}'))
     };
@@ -196,11 +196,11 @@ pub fn cleaned(text: &str) -> Cow<'_, str> {
         .map(|c| if c == '\r' { '\n' } else { c })
         .filter(|c| clean(*c))
         .collect();
-    Cow::Owned(kept.graphemes(true).flat_map(without_flood).collect())
+    Cow::Owned(kept.graphemes(true).flat_map(limit_marks).collect())
 }
 
-/// One grapheme with its marks counted: joined emoji are long by nature, anything else is not.
-fn without_flood(grapheme: &str) -> impl Iterator<Item = char> + '_ {
+/// Limits the scalars of one grapheme: joined emoji are long by nature, anything else is not.
+fn limit_marks(grapheme: &str) -> impl Iterator<Item = char> + '_ {
     let joined = grapheme
         .chars()
         .any(|c| c == '\u{200d}' || matches!(c, '\u{e0020}'..='\u{e007f}'));
@@ -208,7 +208,7 @@ fn without_flood(grapheme: &str) -> impl Iterator<Item = char> + '_ {
     grapheme.chars().take(limit)
 }
 
-/// Whether a character shows nothing and can hide a disguise.
+/// Whether a character is invisible and can hide a disguise.
 pub(crate) fn is_invisible(c: char) -> bool {
     matches!(c,
         '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
@@ -217,15 +217,16 @@ pub(crate) fn is_invisible(c: char) -> bool {
         | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// Whether this, behind an ampersand, is read as an `@`: `commat;`, `#64;`, `#x40;`, the latter also without their end.
+/// Whether this text, behind an ampersand, is read as an `@`: `commat;`, `#64;`, `#x40;`, the latter two also without the
+/// semicolon.
 #[must_use]
 pub fn is_at_reference(after: &str) -> bool {
-    after.starts_with("commat;") || numbered(after) == Some(64)
+    after.starts_with("commat;") || char_reference(after) == Some(64)
 }
 
-/// The number of the character that is referred to behind an ampersand: `#64` or `#x40`, the semicolon left out or not.
+/// The number of the character that a reference behind an ampersand names: `#64` or `#x40`, with or without the semicolon.
 #[must_use]
-pub fn numbered(after: &str) -> Option<u32> {
+pub fn char_reference(after: &str) -> Option<u32> {
     let number = after.strip_prefix('#')?;
     let (digits, radix) = match number.strip_prefix(['x', 'X']) {
         Some(digits) => (digits, 16),
@@ -236,8 +237,8 @@ pub fn numbered(after: &str) -> Option<u32> {
     u32::from_str_radix(digits, radix).ok()
 }
 
-/// `:shortcodes:` as the emoji that they stand for by `emoji_of`. Unknown ones stay as they are, and so do those within a word, as
-/// in `10:100:30`, and in an address.
+/// Replaces `:shortcodes:` with their emoji by `emoji_of`. Unknown ones stay as they are, and so do those within a word, as in
+/// `10:100:30`, and in a URL.
 #[must_use]
 pub fn with_emoji(text: &str, emoji_of: fn(&str) -> Option<String>) -> String {
     let mut out = String::with_capacity(text.len());
@@ -273,7 +274,7 @@ fn emoji_in(word: &str, emoji_of: fn(&str) -> Option<String>, out: &mut String) 
     out.push_str(rest);
 }
 
-/// Where an address begins in a word: `https://…`, `mailto:…`, `www.…`, `example.org/…`.
+/// Where a URL begins in a word: `https://…`, `mailto:…`, `www.…`, `example.org/…`.
 fn address_at(word: &str) -> Option<usize> {
     let of_scheme = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
     let begins = |end: usize, of: &dyn Fn(char) -> bool| {
@@ -300,9 +301,9 @@ fn address_at(word: &str) -> Option<usize> {
     known.chain(scheme).chain(host).min()
 }
 
-/// Whether a link shows one address and leads to another.
+/// Whether a link shows one address and has another as its target.
 #[must_use]
-pub fn lies(href: &str, label: &str) -> bool {
+pub fn is_misleading_link(href: &str, label: &str) -> bool {
     let shown = label.trim();
     if shown == href || shown.is_empty() || shown.contains(char::is_whitespace) {
         return false;
@@ -323,7 +324,7 @@ pub fn lies(href: &str, label: &str) -> bool {
     bare(&shown) != bare(&real)
 }
 
-/// Reads a label as an address, if people would take it for one.
+/// Parses a label as a URL, if people would take it for one.
 fn address_in(shown: &str) -> Option<url::Url> {
     if let Some((scheme, _)) = shown.split_once("://") {
         return scheme

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use footbridge_core::{clock::Clock, secret::Secret};
-use footbridge_store::{AccountFace, Secret as Sealed, Store, StoreKey};
+use footbridge_store::{AccountInfo, SecretBytes, Store, StoreKey};
 use matrix_sdk::{
     Client, authentication::matrix::MatrixSession, ruma::api::client::session::get_login_types,
     store::RoomLoadSettings,
@@ -44,7 +44,7 @@ pub struct Login<'a> {
 #[derive(Debug)]
 pub struct LoggedIn {
     /// Who we are now.
-    pub face: AccountFace,
+    pub face: AccountInfo,
     /// The recovery key, when this login made the account's identity: to be shown once.
     pub recovery_key: Option<Secret>,
 }
@@ -58,14 +58,14 @@ pub fn login(with: Login<'_>) -> Boxed<'_, Result<LoggedIn, MatrixError>> {
         retire::put_away(&with.store).await?;
         let client = match with.store.account().await? {
             Some(account) => {
-                check_user(&account.face, &with.config)?;
+                check_user(&account.info, &with.config)?;
                 // After a reset there is nothing yet that could be missing.
-                if account.face.ed25519.is_some() || with.store.retired().await?.is_none() {
+                if account.info.ed25519.is_some() || with.store.former_device().await?.is_none() {
                     files::require_databases(&directory(&with.store))?;
                 }
                 let state = session::ask(&with.store, &with.config, &with.http).await?;
                 let account = with.store.account().await?.ok_or(MatrixError::NoAccount)?;
-                let client = build(&with, &homeserver(&account.face, &with.config)?).await?;
+                let client = build(&with, &homeserver(&account.info, &with.config)?).await?;
                 if state == SessionState::Expired {
                     session::sign_in_again(&client, &with, &account).await?;
                 } else {
@@ -91,7 +91,7 @@ pub fn login(with: Login<'_>) -> Boxed<'_, Result<LoggedIn, MatrixError>> {
             .account()
             .await?
             .ok_or(MatrixError::NoAccount)?
-            .face;
+            .info;
         Ok(LoggedIn { face, recovery_key })
     })
 }
@@ -104,7 +104,7 @@ async fn sign_in(with: &Login<'_>) -> Result<Client, MatrixError> {
     let client = build(with, &with.config.homeserver).await?;
     (with.progress)("Logging in");
     let (session, life) = password_session(&client, with, None).await?;
-    let face = AccountFace {
+    let face = AccountInfo {
         user_id: session.meta.user_id.to_string(),
         device_id: session.meta.device_id.to_string(),
         homeserver: client.homeserver().to_string(),
@@ -157,7 +157,7 @@ pub(super) async fn password_session(
 }
 
 /// A session as it is kept, with how long it lasts.
-pub(super) fn sealed(session: &MatrixSession, life: Life) -> Result<Sealed, MatrixError> {
+pub(super) fn sealed(session: &MatrixSession, life: Life) -> Result<SecretBytes, MatrixError> {
     #[derive(Serialize)]
     struct Kept<'a> {
         #[serde(flatten)]
@@ -168,7 +168,7 @@ pub(super) fn sealed(session: &MatrixSession, life: Life) -> Result<Sealed, Matr
     let session = serde_json::to_vec(&Kept { session, life })
         .context("the session cannot be written down")
         .map_err(MatrixError::Unavailable)?;
-    Ok(Sealed(session))
+    Ok(SecretBytes(session))
 }
 
 /// Whether the server lets passwords in. It is also the first request, so that a server that does not answer
@@ -252,7 +252,7 @@ pub(super) fn remove_keys(store: &Store) -> Result<(), MatrixError> {
 
 /// The server of a kept account: the one named by URL, or the one found when the account logged in.
 pub(super) fn homeserver(
-    face: &AccountFace,
+    face: &AccountInfo,
     config: &MatrixConfig,
 ) -> Result<Homeserver, MatrixError> {
     match &config.homeserver {
@@ -264,7 +264,7 @@ pub(super) fn homeserver(
 }
 
 /// The configuration must speak of the account that is kept.
-pub(super) fn check_user(face: &AccountFace, config: &MatrixConfig) -> Result<(), MatrixError> {
+pub(super) fn check_user(face: &AccountInfo, config: &MatrixConfig) -> Result<(), MatrixError> {
     if face.user_id == config.user.as_str() {
         return Ok(());
     }
@@ -276,7 +276,7 @@ pub(super) fn check_user(face: &AccountFace, config: &MatrixConfig) -> Result<()
 
 /// Gives a fresh client the kept session. Every failure is final: a client that goes on after one would sync
 /// without encryption.
-pub(super) async fn restore(client: &Client, session: &Sealed) -> Result<(), MatrixError> {
+pub(super) async fn restore(client: &Client, session: &SecretBytes) -> Result<(), MatrixError> {
     let session: MatrixSession = serde_json::from_slice(&session.0)
         .map_err(|_| MatrixError::Keys("the kept session cannot be read".into()))?;
     client

@@ -197,8 +197,8 @@ impl Matrix {
         };
         let ids: Vec<Option<RemoteId>> = events.iter().map(id_of).collect();
         let named: Vec<RemoteId> = ids.iter().flatten().cloned().collect();
-        let known = self.store.known(place, named.clone()).await?;
-        let unlinked = self.store.unlinked(place, named.clone()).await?;
+        let known = self.store.known_events(place, named.clone()).await?;
+        let unlinked = self.store.events_before_link(place, named.clone()).await?;
         let each = |holds: &dyn Fn(&RemoteId) -> bool| -> Vec<bool> {
             let one = |id: &Option<RemoteId>| id.as_ref().is_none_or(holds);
             ids.iter().map(one).collect()
@@ -249,7 +249,7 @@ impl Matrix {
         // Where encryption began is not looked for: what is in the clear crosses only where it never did.
         let encrypted = room.encryption_state().is_encrypted()
             || self.was_encrypted(place).await?
-            || self.flagged(place, Flag::ReadEncrypted).await?;
+            || self.flagged(place, Flag::HistoryReachesEncrypted).await?;
         let (mut batch, mut shared) = (Batch::default(), false);
         for event in events {
             match self.walk(room, place, event, names, encrypted).await {
@@ -262,11 +262,11 @@ impl Matrix {
             }
         }
         if shared {
-            inbox.settled(place).await?;
+            inbox.wait_settled(place).await?;
         }
         let facts = batch.arrivals.iter();
         batch.late = facts
-            .map(|one| (one.place.clone(), one.fact.clone()))
+            .map(|one| (one.place.clone(), one.event_id.clone()))
             .collect();
         let accepted = self.accept(batch, inbox).await?;
         let new = accepted

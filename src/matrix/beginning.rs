@@ -24,7 +24,7 @@ impl Matrix {
         encrypted: bool,
         within: bool,
     ) -> Result<Beginning, MatrixError> {
-        let raised = self.flagged(place, Flag::ReadEncrypted).await?;
+        let raised = self.flagged(place, Flag::HistoryReachesEncrypted).await?;
         Ok(Beginning {
             place: place.clone(),
             past: raised || encrypted && !within,
@@ -55,7 +55,7 @@ impl Beginning {
             return Vec::new();
         }
         self.raised = true;
-        [Flag::EverEncrypted, Flag::ReadEncrypted]
+        [Flag::EverEncrypted, Flag::HistoryReachesEncrypted]
             .map(|flag| (self.place.clone(), flag))
             .to_vec()
     }

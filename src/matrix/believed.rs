@@ -64,7 +64,10 @@ impl Book {
 impl Believed {
     /// Reads what the store knows, and writes there from now on.
     pub(super) async fn load(&self, store: &Store, clock: Clock) -> Result<(), Error> {
-        let (pins, others) = (store.pins().await?, store.others().await?);
+        let (pins, others) = (
+            store.pinned_identities().await?,
+            store.changed_identities().await?,
+        );
         {
             let mut book = self.lock();
             book.pins = pins.into_iter().collect();
@@ -117,7 +120,7 @@ impl Believed {
         let Some((store, clock)) = self.kept.get() else {
             return Ok(false);
         };
-        let pinned = store.pin(user, key, clock.now()).await?;
+        let pinned = store.pin_identity(user, key, clock.now()).await?;
         let is_same = pinned == key;
         self.lock().pins.insert(user.to_owned(), pinned);
         Ok(is_same)
@@ -136,7 +139,7 @@ impl Believed {
         if !is_other(&self.lock()) {
             return Ok(());
         }
-        store.note_other(user, key, clock.now()).await?;
+        store.note_changed_identity(user, key, clock.now()).await?;
         if self.lock().change(user, Some(key)) {
             warn!(
                 "A user has another identity than before: it gets no room keys, and its messages are held"
@@ -155,7 +158,7 @@ impl Believed {
         let Some((store, clock)) = self.kept.get() else {
             return Ok(());
         };
-        store.repin(user, key, clock.now()).await?;
+        store.replace_pin(user, key, clock.now()).await?;
         let mut book = self.lock();
         book.pins.insert(user.to_owned(), key.to_owned());
         book.changed.remove(user);
@@ -234,11 +237,14 @@ mod tests {
         assert!(!believed.has_changed(ann));
         let judged = [Some("a"), Some("b"), None].map(|key| believed.pin_of(ann, key));
         assert_eq!(judged, [Pin::Changed, Pin::Same, Pin::None]);
-        assert_eq!(store.others().await.unwrap(), []);
+        assert_eq!(store.changed_identities().await.unwrap(), []);
         // The one that was believed before is another one now.
         believed.see(ann, "a").await.unwrap();
         assert!(believed.has_changed(ann));
-        assert_eq!(store.others().await.unwrap(), [(ann.into(), "a".into())]);
+        assert_eq!(
+            store.changed_identities().await.unwrap(),
+            [(ann.into(), "a".into())]
+        );
     }
 
     #[tokio::test]
@@ -250,7 +256,7 @@ mod tests {
             let key = format!("b{number:02}");
             believed.see("@ann:x", &key).await.unwrap();
         }
-        let others = store.others().await.unwrap();
+        let others = store.changed_identities().await.unwrap();
         assert_eq!(others.len(), 8, "{others:?}");
         assert_eq!(others.last().unwrap().1, "b39");
         assert!(believed.has_changed("@ann:x"));

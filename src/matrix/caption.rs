@@ -24,7 +24,7 @@ impl Matrix {
     ) -> Result<Done, SendError> {
         let old = match self.read_back(room, (to, target), to_verify).await? {
             ReadBack::Ours(old, _) => old,
-            ReadBack::Redacted => return Ok(Done::Gone(target.clone())),
+            ReadBack::Redacted => return Ok(Done::Deleted(target.clone())),
             ReadBack::Unknown => return Err(SendError::TooLate),
         };
         // Where the file was not taken, words stand in its place.
@@ -42,7 +42,7 @@ impl Matrix {
 
     /// What an event has done that replaces the text of another one.
     pub(super) fn replaced(&self, target: &RemoteId, by: RemoteId) -> Done {
-        Done::Replaced {
+        Done::EditedBy {
             target: target.clone(),
             by: self.edit(by),
         }

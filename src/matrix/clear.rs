@@ -21,7 +21,7 @@ pub(super) async fn note_clear(
         if joined.is_some_and(|room| room.state() == RoomState::Joined)
             && matrix.is_clear(id, &followed.place).await?
         {
-            matrix.store.seen_in_clear(&followed.place).await?;
+            matrix.store.note_unencrypted_room(&followed.place).await?;
             matrix.remember_clear(&followed.place);
         }
     }

@@ -248,7 +248,7 @@ mod tests {
                 directory: &directory.path().join("matrix"),
                 key: Some(&[7; 32]),
                 trust,
-                http: footbridge_core::http::client().unwrap(),
+                http: footbridge_core::http_client::client().unwrap(),
             })
             .await
             .unwrap();
@@ -318,7 +318,7 @@ mod tests {
             directory,
             key: Some(&[7; 32]),
             trust: Trust::CrossSigned,
-            http: footbridge_core::http::client().unwrap(),
+            http: footbridge_core::http_client::client().unwrap(),
         };
         let (client, keys) = build_with_keys(parts).await.unwrap();
         let account = Account::with_device_id(user_id!("@bridge:x"), device.into());

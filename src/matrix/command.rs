@@ -28,7 +28,7 @@ impl Matrix {
         }
         if let (true, Some(target)) = (request.is_reaction, &request.target) {
             let place = Place::room(room.room_id().as_str());
-            let about = self.store.parked_about(&place, target).await.ok()?;
+            let about = self.store.parked_deliveries_of(&place, target).await.ok()?;
             // A reaction like any other.
             if about.is_empty() {
                 return None;
@@ -40,11 +40,11 @@ impl Matrix {
                 name: incoming.sender_name.clone(),
                 avatar: None,
             },
-            words: request.words,
+            arguments: request.words,
             target: request.target,
             thread: request.thread,
             moderator: may_redact(room, &incoming.sender).await,
-            silent: request.is_reaction,
+            by_reaction: request.is_reaction,
             encrypted: sealed,
         })
     }

@@ -396,7 +396,7 @@ fn event_of(step: &Step) -> Value {
             thread,
             reply_to,
         } => event_content(content, thread.as_ref(), reply_to.as_ref(), None),
-        Step::Replace {
+        Step::Edit {
             content, target, ..
         } => event_content(content, None, None, Some(target)),
         _ => panic!("nothing to say"),
@@ -652,11 +652,11 @@ fn edits_and_deletions_touch_every_copy() {
             .iter()
             .map(|step| match step {
                 Step::Post { .. } => "post".to_owned(),
-                Step::Replace { target, .. } => format!("replace {target}"),
-                Step::Remove { target, .. } => format!("remove {target}"),
-                Step::Send { .. } => "file".to_owned(),
+                Step::Edit { target, .. } => format!("replace {target}"),
+                Step::Delete { target, .. } => format!("remove {target}"),
+                Step::SendFile { .. } => "file".to_owned(),
                 Step::React { .. } | Step::Unreact { .. } => "reaction".to_owned(),
-                Step::Bundle { .. } | Step::Revise { .. } => "shared".to_owned(),
+                Step::Bundle { .. } | Step::EditPart { .. } => "shared".to_owned(),
             })
             .collect::<Vec<_>>()
             .join(", "),
@@ -774,7 +774,7 @@ proptest! {
             let mut strange = outgoing(message.action, &["$1"]);
             strange.message.sender = message.sender;
             if let Plan::Steps(steps) = plan(&strange) {
-                for step in steps.iter().filter(|step| !matches!(step, Step::Remove { .. })) {
+                for step in steps.iter().filter(|step| !matches!(step, Step::Delete { .. })) {
                     prop_assert_eq!(&event_of(step)["m.mentions"], &json!({}));
                 }
             }
@@ -860,7 +860,7 @@ fn files_are_read_with_their_captions() {
     captioned["filename"] = "cat.png".into();
     captioned["body"] = "!nobridge look".into();
     let captioned = read_file(captioned);
-    assert!(captioned.stays_here() && captioned.files[0].name == "cat.png");
+    assert!(captioned.is_nobridge() && captioned.files[0].name == "cat.png");
     let edit = json!({ "body": "* x", "m.new_content": file,
         "m.relates_to": { "rel_type": "m.replace", "event_id": "$1" } });
     let edit = read_file(edit);
@@ -905,11 +905,11 @@ fn an_edit_sends_the_files_it_adds_and_takes_back_those_it_removes() {
             })
             .collect();
         let told = steps(&outgoing).into_iter().map(|step| match step {
-            Step::Replace {
-                target, below_file, ..
-            } => format!("change {target}{}", if below_file { " below" } else { "" }),
-            Step::Remove { target, .. } => format!("remove {target}"),
-            Step::Send { file, .. } => format!("send {}", file.source),
+            Step::Edit {
+                target, is_caption, ..
+            } => format!("change {target}{}", if is_caption { " below" } else { "" }),
+            Step::Delete { target, .. } => format!("remove {target}"),
+            Step::SendFile { file, .. } => format!("send {}", file.source),
             Step::Post { .. } => "post".to_owned(),
             step => panic!("{step:?}"),
         });
@@ -978,7 +978,7 @@ fn words_that_an_edit_adds_stand_beside_the_line_that_names_a_file_also_among_se
         outgoing.copies = copies;
         let steps = steps(&outgoing);
         assert_eq!(steps.len(), count);
-        let Step::Replace {
+        let Step::Edit {
             target, content, ..
         } = &steps[0]
         else {
@@ -1001,7 +1001,7 @@ fn an_edit_changes_the_words_and_leaves_the_files() {
     let Plan::Steps(steps) = plan(&outgoing) else {
         panic!("steps");
     };
-    assert!(matches!(&steps[..], [Step::Replace { target, .. }] if target.as_str() == "$words"));
+    assert!(matches!(&steps[..], [Step::Edit { target, .. }] if target.as_str() == "$words"));
     // A file without words gets some.
     outgoing.copies.remove(0);
     let Plan::Steps(steps) = plan(&outgoing) else {
@@ -1009,7 +1009,7 @@ fn an_edit_changes_the_words_and_leaves_the_files() {
     };
     assert!(matches!(
         &steps[..],
-        [Step::Replace { target, below_file: true, otherwise: Some(_), .. }] if target.as_str() == "$file"
+        [Step::Edit { target, is_caption: true, fallback: Some(_), .. }] if target.as_str() == "$file"
     ));
 }
 
@@ -1031,9 +1031,9 @@ fn words_and_one_file_are_one_event_and_several_files_stand_behind_the_words() {
     };
     let one = steps(1, &said);
     let [
-        Step::Send {
+        Step::SendFile {
             content,
-            otherwise: Some(instead),
+            fallback: Some(instead),
             ..
         },
     ] = one.as_slice()
@@ -1048,7 +1048,11 @@ fn words_and_one_file_are_one_event_and_several_files_stand_behind_the_words() {
     assert!(content.text.contains("my cat") && content.text.contains("📎 a file"));
     assert!(matches!(
         steps(2, &said).as_slice(),
-        [Step::Post { .. }, Step::Send { .. }, Step::Send { .. }]
+        [
+            Step::Post { .. },
+            Step::SendFile { .. },
+            Step::SendFile { .. }
+        ]
     ));
     let long = Action::Post {
         body: Body(vec![

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use footbridge_core::secret::Secret;
-use footbridge_store::Secret as Sealed;
+use footbridge_store::SecretBytes as Sealed;
 use matrix_sdk::{
     Client,
     encryption::{
@@ -181,7 +181,7 @@ async fn kept_recovery_key(with: &Login<'_>) -> Result<Option<Secret>, MatrixErr
     let account = with.store.account().await?.ok_or(MatrixError::NoAccount)?;
     let key = match account.recovery_key {
         Some(key) => Some(key),
-        None => with.store.left_recovery_key().await?,
+        None => with.store.previous_recovery_key().await?,
     };
     key.map(|key| String::from_utf8(key.0.clone()).map(Secret::new))
         .transpose()

@@ -44,7 +44,7 @@ pub enum MatrixError {
     #[error("{0}")]
     Keys(String),
     /// The homeserver cannot be reached, or does not speak Matrix. Worth trying again.
-    #[error("{}", footbridge_core::causes::once(.0.as_ref()))]
+    #[error("{}", footbridge_core::error_chain::format(.0.as_ref()))]
     Unavailable(anyhow::Error),
     /// Our own store failed: the house must stop.
     #[error(transparent)]

@@ -1,8 +1,8 @@
 //! What stands at the head of a room: name, topic and picture. All of it is state, which Matrix never encrypts.
 
 use footbridge_core::{
-    facts::{Fact, Facts},
-    picture::Picture,
+    image::Image,
+    room_profile::{ProfileField, RoomProfile},
 };
 use footbridge_store::Place;
 use matrix_sdk::ruma::{RoomId, events::StateEventType};
@@ -15,33 +15,33 @@ use super::{
 };
 
 /// Which event says it, and under which key of its content.
-fn written(fact: Fact) -> (StateEventType, &'static str) {
+fn written(fact: ProfileField) -> (StateEventType, &'static str) {
     match fact {
-        Fact::Name => (StateEventType::RoomName, "name"),
-        Fact::Topic => (StateEventType::RoomTopic, "topic"),
-        Fact::Picture => (StateEventType::RoomAvatar, "url"),
+        ProfileField::Name => (StateEventType::RoomName, "name"),
+        ProfileField::Topic => (StateEventType::RoomTopic, "topic"),
+        ProfileField::Avatar => (StateEventType::RoomAvatar, "url"),
     }
 }
 
 impl Matrix {
     /// What stands there now, asked of the homeserver.
-    pub fn facts<'a>(&'a self, room: &'a Place) -> Boxed<'a, Result<Facts, MatrixError>> {
+    pub fn facts<'a>(&'a self, room: &'a Place) -> Boxed<'a, Result<RoomProfile, MatrixError>> {
         Box::pin(async move {
             let looked = self.look_at_facts(room).await;
             looked.map_err(|fault| fault.into_matrix_error("look at the room"))
         })
     }
 
-    async fn look_at_facts(&self, room: &Place) -> Result<Facts, Fault> {
+    async fn look_at_facts(&self, room: &Place) -> Result<RoomProfile, Fault> {
         let id = room_id(room)?;
-        Ok(Facts {
-            name: Some(self.fact(&id, Fact::Name).await?),
-            topic: Some(self.fact(&id, Fact::Topic).await?),
-            picture: Some(self.fact(&id, Fact::Picture).await?),
+        Ok(RoomProfile {
+            name: Some(self.fact(&id, ProfileField::Name).await?),
+            topic: Some(self.fact(&id, ProfileField::Topic).await?),
+            picture: Some(self.fact(&id, ProfileField::Avatar).await?),
         })
     }
 
-    async fn fact(&self, room: &RoomId, fact: Fact) -> Result<String, Fault> {
+    async fn fact(&self, room: &RoomId, fact: ProfileField) -> Result<String, Fault> {
         let (event, key) = written(fact);
         let state = self.state(room, event, "", Form::Content).await?;
         let text = state.as_ref().and_then(|state| state.get(key)?.as_str());
@@ -52,9 +52,9 @@ impl Matrix {
     pub fn set_fact<'a>(
         &'a self,
         room: &'a Place,
-        fact: Fact,
+        fact: ProfileField,
         value: &'a str,
-        picture: Option<&'a Picture>,
+        picture: Option<&'a Image>,
     ) -> Boxed<'a, Result<String, anyhow::Error>> {
         Box::pin(async move {
             let value = match picture {
@@ -63,7 +63,7 @@ impl Matrix {
             };
             let (event, key) = written(fact);
             let mut content = json!({});
-            if !(value.is_empty() && fact == Fact::Picture)
+            if !(value.is_empty() && fact == ProfileField::Avatar)
                 && let Some(content) = content.as_object_mut()
             {
                 content.insert(key.to_owned(), Value::String(value.clone()));

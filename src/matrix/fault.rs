@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use footbridge_core::{
-    causes,
+    error_chain,
     outlet::{Outcome, SendError},
 };
 use matrix_sdk::{
@@ -51,7 +51,7 @@ pub(super) enum Fault {
 impl From<&HttpError> for Fault {
     fn from(error: &HttpError) -> Self {
         if let HttpError::Reqwest(error) = error {
-            let text = causes::once(error);
+            let text = error_chain::format(error);
             return if error.is_connect() || error.is_builder() {
                 Self::NotSent(text)
             } else {
@@ -120,8 +120,8 @@ impl From<&matrix_sdk::Error> for Fault {
             | matrix_sdk::Error::MegolmError(_)
             | matrix_sdk::Error::CryptoStoreError(_)
             | matrix_sdk::Error::StateStore(_)
-            | matrix_sdk::Error::NoOlmMachine => Self::NotSent(causes::once(error)),
-            error => Self::Unknown(causes::once(error)),
+            | matrix_sdk::Error::NoOlmMachine => Self::NotSent(error_chain::format(error)),
+            error => Self::Unknown(error_chain::format(error)),
         }
     }
 }
@@ -156,7 +156,7 @@ impl Fault {
     pub(super) fn into_send_error(self) -> SendError {
         match self {
             Self::SignedOut(reason) => SendError::SignedOut { reason },
-            Self::Limited(after) => SendError::Limited { after },
+            Self::Limited(after) => SendError::RateLimited { after },
             Self::Forbidden(answer) => SendError::Closed {
                 reason: in_words(&answer, FORBIDDEN),
             },
@@ -254,7 +254,7 @@ mod tests {
     fn word(error: &HttpError) -> String {
         match Fault::from(error).into_send_error() {
             SendError::Retry { after, outcome, .. } => format!("{outcome:?} {after:?}"),
-            SendError::Limited { after } => format!("Limited {after:?}"),
+            SendError::RateLimited { after } => format!("Limited {after:?}"),
             SendError::Refused { .. } => "Refused".into(),
             SendError::Rejected { .. } => "Rejected".into(),
             SendError::Closed { .. } => "Closed".into(),
@@ -347,7 +347,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_server_that_is_not_there_was_sent_nothing() {
-        let http = footbridge_core::http::client().unwrap();
+        let http = footbridge_core::http_client::client().unwrap();
         // Port 9 of the loopback: nobody listens there.
         let error = http.get("http://127.0.0.1:9/").send().await.unwrap_err();
         assert_eq!(word(&HttpError::Reqwest(error)), "NotDone None");

@@ -1,7 +1,9 @@
 //! What a walk has found: an arrival with what must be written down beside it, in the same transaction.
 
-use footbridge_core::origin::Origins;
-use footbridge_store::{Arrival, Batch, Opened, Place, RemoteId, Rival, Shown, Suspect};
+use footbridge_core::peer_bridges::PeerBridges;
+use footbridge_store::{
+    Arrival, Batch, DecryptedWith, HeldIdentity, PeerClaim, Place, RemoteId, SeenEvent,
+};
 
 use super::{Matrix, walk::Envelope};
 
@@ -12,13 +14,13 @@ pub(super) struct Found {
     /// Who wrote it, if others may speak of it.
     pub writer: Option<(Place, RemoteId, String)>,
     /// What it was decrypted with.
-    pub opened: Option<Opened>,
+    pub opened: Option<DecryptedWith>,
     /// The identity that somebody in charge has to look at before it crosses.
-    pub held: Option<Suspect>,
+    pub held: Option<HeldIdentity>,
     /// What is noted of another bridge.
-    pub bridges: Vec<Rival>,
+    pub bridges: Vec<PeerClaim>,
     /// How it was shown.
-    pub shown: Shown,
+    pub shown: SeenEvent,
 }
 
 impl Found {
@@ -26,21 +28,22 @@ impl Found {
     /// found again by its id.
     pub(super) fn file(self, batch: &mut Batch) {
         let place = || self.arrival.place.clone();
-        let fact = || self.arrival.fact.clone();
+        let event_id = || self.arrival.event_id.clone();
         let mut others = batch.arrivals.iter();
-        if others.any(|other| other.fact == self.arrival.fact && other.place == self.arrival.place)
-        {
+        if others.any(|other| {
+            other.event_id == self.arrival.event_id && other.place == self.arrival.place
+        }) {
             return;
         }
         batch
-            .opened
-            .extend(self.opened.map(|opened| (place(), fact(), opened)));
+            .decrypted_with
+            .extend(self.opened.map(|opened| (place(), event_id(), opened)));
         batch
-            .held
-            .extend(self.held.map(|suspect| (place(), fact(), suspect)));
-        batch.rivals.extend(self.bridges);
-        batch.writers.extend(self.writer);
-        batch.shown.push(self.shown);
+            .trust_holds
+            .extend(self.held.map(|suspect| (place(), event_id(), suspect)));
+        batch.peer_claims.extend(self.bridges);
+        batch.authors.extend(self.writer);
+        batch.seen_events.push(self.shown);
         batch.arrivals.push(self.arrival);
     }
 }
@@ -48,15 +51,18 @@ impl Found {
 impl Matrix {
     /// Which channels rooms are joined to.
     #[must_use]
-    pub fn origins(&self) -> &Origins {
-        &self.origins
+    pub fn peer_bridges(&self) -> &PeerBridges {
+        &self.peer_bridges
     }
 
     /// What is noted of the bridge that this is from.
-    pub(super) fn other_bridges(&self, place: &Place, envelope: &Envelope) -> Vec<Rival> {
-        let others = self.origins.others(place, &envelope.content).into_iter();
+    pub(super) fn other_bridges(&self, place: &Place, envelope: &Envelope) -> Vec<PeerClaim> {
+        let others = self
+            .peer_bridges
+            .peers_in(place, &envelope.content)
+            .into_iter();
         let named = others.filter_map(|other| {
-            Some(Rival {
+            Some(PeerClaim {
                 place: other.place,
                 account: other.account?,
                 claimant: envelope.sender.clone(),
@@ -72,17 +78,17 @@ mod tests {
 
     use super::*;
 
-    fn found(event: &str, index: Option<u32>) -> Found {
+    fn found(event: &str, ratchet_index: Option<u32>) -> Found {
         let place = Place::room("!r");
-        let opened = index.map(|index| Opened {
+        let opened = ratchet_index.map(|ratchet_index| DecryptedWith {
             session: "s".to_owned(),
-            index,
+            ratchet_index,
             sent_at: Millis(1),
         });
         Found {
             arrival: Arrival {
                 place: place.clone(),
-                fact: RemoteId::from(event),
+                event_id: RemoteId::from(event),
                 message: None,
                 thread: None,
                 sent_at: Millis(1),
@@ -92,11 +98,11 @@ mod tests {
             opened: opened.clone(),
             held: None,
             bridges: Vec::new(),
-            shown: Shown {
+            shown: SeenEvent {
                 place,
                 event: RemoteId::from(event),
                 ciphertext: None,
-                opened,
+                decrypted_with: opened,
             },
         }
     }
@@ -113,11 +119,11 @@ mod tests {
             found(event, index).file(&mut batch);
         }
         let opened: Vec<_> = batch
-            .opened
+            .decrypted_with
             .iter()
-            .map(|(_, _, opened)| opened.index)
+            .map(|(_, _, opened)| opened.ratchet_index)
             .collect();
         assert_eq!(opened, [1, 2]);
-        assert_eq!((batch.arrivals.len(), batch.shown.len()), (2, 2));
+        assert_eq!((batch.arrivals.len(), batch.seen_events.len()), (2, 2));
     }
 }

@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 
-use footbridge_core::{crash, inbox::Inbox};
+use footbridge_core::{crash_points, inbox::Inbox};
 use footbridge_store::{Batch, Gap, RemoteId};
 use matrix_sdk::{Room, deserialized_responses::TimelineEvent};
 use tokio_util::sync::CancellationToken;
@@ -73,7 +73,7 @@ impl Matrix {
                 Err(fault) => return Ok(Filled::Failed(fault)),
             };
             let known = overlap.iter().filter_map(id_of).collect();
-            let known = self.store.known(&gap.place, known).await?;
+            let known = self.store.known_events(&gap.place, known).await?;
             let mut late = late(overlap, &known);
             loop {
                 if stop.is_cancelled() {
@@ -88,11 +88,13 @@ impl Matrix {
                     .walk_chunk(room, gap, chunk, (&mut names, &mut beginning), inbox)
                     .await?;
                 batch.flags = beginning.flags();
-                let older = older.into_iter().map(|fact| (gap.place.clone(), fact));
-                batch.older = older.collect();
+                let older = older
+                    .into_iter()
+                    .map(|event_id| (gap.place.clone(), event_id));
+                batch.out_of_order = older.collect();
                 if begins {
                     // It stood in the clear while we were in it, however short.
-                    batch.clear.push(gap.place.clone());
+                    batch.unencrypted.push(gap.place.clone());
                 }
                 batch.filled.push(gap.clone());
                 if let Some(mark) = mark {
@@ -105,7 +107,7 @@ impl Matrix {
                 if !(events.is_empty() && pages.is_empty()) {
                     batch.gaps.push(gap.clone());
                 }
-                crash::point("gap.fetched");
+                crash_points::point("gap.fetched");
                 let flags = batch.flags.clone();
                 self.accept(batch, inbox).await?;
                 self.remember_flags(flags);
@@ -126,9 +128,13 @@ impl Matrix {
     ) -> Result<(bool, Option<usize>), Fault> {
         let ids: Vec<RemoteId> = events.iter().filter_map(id_of).collect();
         let broken = |error: footbridge_store::Error| Fault::NotSent(error.to_string());
-        let known = self.store.known(&gap.place, ids.clone()).await;
+        let known = self.store.known_events(&gap.place, ids.clone()).await;
         let known = known.map_err(broken)?;
-        let unlinked = self.store.unlinked(&gap.place, ids).await.map_err(broken)?;
+        let unlinked = self
+            .store
+            .events_before_link(&gap.place, ids)
+            .await
+            .map_err(broken)?;
         let is_in = |set: &HashSet<RemoteId>, event: &TimelineEvent| {
             id_of(event).is_some_and(|id| set.contains(&id))
         };
@@ -162,7 +168,7 @@ impl Matrix {
             }
         }
         if shared {
-            inbox.settled(&gap.place).await?;
+            inbox.wait_settled(&gap.place).await?;
         }
         Ok(batch)
     }

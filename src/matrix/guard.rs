@@ -47,7 +47,7 @@ impl Matrix {
         };
         if known.is_news() {
             self.raise_encrypted(to).await.map_err(kept)?;
-            if self.store.is_silenced(to).await.map_err(kept)? {
+            if self.store.may_not_relay_into(to).await.map_err(kept)? {
                 return Err(retry(
                     Some(BEGINNING),
                     Outcome::NotDone,

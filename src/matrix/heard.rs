@@ -4,7 +4,7 @@
 
 use std::{collections::HashMap, sync::atomic::Ordering, time::Duration};
 
-use footbridge_store::{LinkMark, Millis, Place};
+use footbridge_store::{LinkBarrier, Millis, Place};
 use matrix_sdk::{
     RoomState,
     ruma::{
@@ -34,7 +34,7 @@ pub(super) struct InFlight {
 #[derive(Clone, Debug)]
 pub(super) struct Asked {
     at: Millis,
-    link: Option<LinkMark>,
+    link: Option<LinkBarrier>,
     /// The rooms of which it brings all, or leaves gaps: those that we are in.
     rooms: Vec<Place>,
 }
@@ -50,7 +50,7 @@ impl Matrix {
         before: Option<&Asked>,
     ) -> Result<InFlight, MatrixError> {
         let inside = self.inside(rooms);
-        let link = self.store.link_mark(inside.clone()).await?;
+        let link = self.store.newest_link_barrier(inside.clone()).await?;
         let is_open = |place: &Place| {
             let mut rooms = rooms.values();
             rooms.any(|room| room.place == *place && room.gap.is_some())
@@ -58,12 +58,17 @@ impl Matrix {
         let whole = inside.iter().filter(|place| !is_open(place)).cloned();
         // Once is enough.
         let is_new = link.is_some() && before.is_none_or(|before| before.link != link);
-        let is_new = is_new && self.store.link_mark(whole.collect()).await?.is_some();
+        let is_new = is_new
+            && self
+                .store
+                .newest_link_barrier(whole.collect())
+                .await?
+                .is_some();
         let at = self.clock.now();
         let wait = if is_new || self.store.is_consent_due(at).await? {
             Duration::ZERO
         } else {
-            let begins = self.store.next_consent(at).await?;
+            let begins = self.store.next_consent_at(at).await?;
             begins.map_or(long_poll, |begins| begins.since(at).min(long_poll))
         };
         // A sync that failed may have been answered: Synapse then says for two minutes what it said then.
@@ -102,9 +107,11 @@ impl Matrix {
 
     /// The same as soon as more of its gaps has been fetched.
     pub(super) async fn has_heard(&self, asked: &Asked) -> Result<(), MatrixError> {
-        self.store.begin_consents(asked.at).await?;
+        self.store.activate_consents(asked.at).await?;
         if let Some(link) = asked.link {
-            self.store.heard_until(asked.rooms.clone(), link).await?;
+            self.store
+                .lift_link_barriers(asked.rooms.clone(), link)
+                .await?;
         }
         Ok(())
     }
@@ -129,11 +136,11 @@ impl Matrix {
             return Ok(());
         }
         for place in self.inside(rooms) {
-            let link = self.store.link_mark(vec![place.clone()]).await?;
+            let link = self.store.newest_link_barrier(vec![place.clone()]).await?;
             if let Some(link) = link
                 && self.is_heard_now(&place).await?
             {
-                self.store.heard_until(vec![place], link).await?;
+                self.store.lift_link_barriers(vec![place], link).await?;
             }
         }
         Ok(())

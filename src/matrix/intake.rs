@@ -60,9 +60,9 @@ pub(super) async fn answer(
     }
     // What our own account did may be a step of ours whose link is not written yet.
     for place in &shared {
-        inbox.settled(place).await?;
+        inbox.wait_settled(place).await?;
     }
-    let (flags, clear) = (batch.flags.clone(), batch.clear.clone());
+    let (flags, clear) = (batch.flags.clone(), batch.unencrypted.clone());
     let arrivals = batch.arrivals.len();
     matrix.accept(batch, inbox).await?;
     matrix.remember_flags(flags);
@@ -106,7 +106,7 @@ async fn take_in(
             .push((followed.place.clone(), Flag::EverEncrypted));
     }
     if matrix.is_clear(id, &followed.place).await? {
-        batch.clear.push(followed.place.clone());
+        batch.unencrypted.push(followed.place.clone());
     }
     // What the SDK has opened lacks the ciphertext, without which an old message cannot be told from a new one: history
     // has it. So in direct rooms, and where a sync was on its way when the room was linked.
@@ -142,7 +142,7 @@ async fn take_in(
     };
     let before = before_link(followed, entry, &events);
     let before = matrix.all_shown(Some(&room), &followed.place, before);
-    batch.before.extend(before.await);
+    batch.before_link.extend(before.await);
     if let Some(newest) = events.iter().rev().find_map(TimelineEvent::event_id) {
         let newest = RemoteId(newest.to_string());
         batch
@@ -156,7 +156,7 @@ async fn take_in(
     let mut beginning = matrix.beginning(&followed.place, encrypted, begins).await?;
     if events.iter().any(begins_encryption) {
         // It stood in the clear while we were in it, however short.
-        batch.clear.push(followed.place.clone());
+        batch.unencrypted.push(followed.place.clone());
     }
     for event in events {
         let encrypted = beginning.pass(event);
@@ -184,7 +184,7 @@ pub(super) fn changes(matrix: &Matrix, place: &Place, event: &TimelineEvent, bat
         .joiner()
         .filter(|user| *user != matrix.own.as_str())
     {
-        batch.entered.push((place.clone(), user.to_owned()));
+        batch.joined.push((place.clone(), user.to_owned()));
     }
     if let Some(successor) = envelope.successor() {
         batch.tombstones.push(Tombstone {

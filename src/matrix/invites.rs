@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use footbridge_core::{inbox::Inbox, message::Message, people::is_listed};
+use footbridge_core::{inbox::Inbox, message::Message, persons::is_admin};
 use footbridge_store::{Batch, Place};
 use matrix_sdk::{
     Client,
@@ -57,7 +57,7 @@ impl Named {
     async fn read(matrix: &Matrix) -> Result<Self, MatrixError> {
         let portals = matrix.store.portals().await?.into_iter();
         let portals = portals.filter(|portal| portal.active);
-        let upgrades = matrix.store.upgrades().await?.into_iter();
+        let upgrades = matrix.store.room_upgrades().await?.into_iter();
         let upgrades = upgrades.filter(|upgrade| upgrade.refused.is_none());
         let awaited = matrix.awaited.lock();
         Ok(Self {
@@ -257,7 +257,7 @@ impl Invites {
             return false;
         };
         let invite = room.invite_details().await;
-        invite.is_ok_and(|invite| is_listed(&matrix.hosts, invite.inviter_id.as_str()))
+        invite.is_ok_and(|invite| is_admin(&matrix.hosts, invite.inviter_id.as_str()))
     }
 
     fn report(&mut self, room: &RoomId, outcome: Result<(), Fault>) -> Result<(), MatrixError> {
@@ -300,8 +300,11 @@ async fn receive(matrix: &Matrix, room: &RoomId, inbox: &Inbox) -> Result<(), Ma
     let now = matrix.clock.now();
     let greeting = Message::notice(&matrix.greeting, now).to_bytes().ok();
     let place = Place::room(room.as_str());
-    matrix.store.open_desk(&place, greeting, now).await?;
-    inbox.bells().portals_changed();
+    matrix
+        .store
+        .open_management_room(&place, greeting, now)
+        .await?;
+    inbox.signals().notify_portals_changed();
     info!(matrix.room = %room, "Accepting the invite of somebody whom the operator has named");
     Ok(())
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use footbridge_core::inbox::Inbox;
-use footbridge_store::{Accepted, Batch, Opened, Payload, Waiting};
+use footbridge_store::{Accepted, Batch, DecryptedWith, Payload, UndecryptableEvent};
 use futures_util::{
     StreamExt,
     stream::{self, BoxStream},
@@ -36,7 +36,7 @@ const NO_MESSAGE: &str = "not-a-message";
 /// What has become of an entry that waited.
 struct Reread {
     payload: Payload,
-    opened: Option<Opened>,
+    opened: Option<DecryptedWith>,
     /// The device that it comes from.
     device: Option<String>,
 }
@@ -106,7 +106,7 @@ impl Matrix {
 
     /// What is done now and then, whatever comes.
     pub(super) async fn sweep(&self, inbox: &Inbox) -> Result<(), MatrixError> {
-        self.store.fold_used(self.clock.now()).await?;
+        self.store.compact_used_indexes(self.clock.now()).await?;
         self.tell_of_changes(inbox).await?;
         self.retry(None, inbox).await
     }
@@ -117,7 +117,7 @@ impl Matrix {
         session: Option<&str>,
         inbox: &Inbox,
     ) -> Result<(), MatrixError> {
-        for waiting in self.store.waiting(session).await? {
+        for waiting in self.store.undecryptable_events(session).await? {
             self.retry_one(&waiting, inbox).await?;
         }
         self.meet().await;
@@ -127,7 +127,7 @@ impl Matrix {
     /// Tries one entry that waits. Answers whether it does so no longer.
     pub(super) async fn retry_one(
         &self,
-        waiting: &Waiting,
+        waiting: &UndecryptableEvent,
         inbox: &Inbox,
     ) -> Result<bool, MatrixError> {
         let Some(Reread {
@@ -227,7 +227,7 @@ impl Matrix {
     }
 
     /// What has become of an entry that waits; `None` when it still does.
-    async fn reread(&self, waiting: &Waiting) -> Option<Reread> {
+    async fn reread(&self, waiting: &UndecryptableEvent) -> Option<Reread> {
         let room = self.room(&waiting.place)?;
         let came = Self::as_it_came(waiting)?;
         let unsealed = self.unseal(&room, &came).await;

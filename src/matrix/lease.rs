@@ -12,7 +12,7 @@
 
 use std::{os::unix::fs::MetadataExt, path::Path, time::Duration};
 
-use footbridge_core::{backoff::Backoff, clock::Clock, crash};
+use footbridge_core::{backoff::Backoff, clock::Clock, crash_points};
 use footbridge_store::{Millis, Store, StoreKey};
 use matrix_sdk::{
     Client,
@@ -119,7 +119,7 @@ impl Lease {
         seen: Millis,
     ) -> Result<u64, MatrixError> {
         let epoch = store.raise_epoch(0).await?;
-        crash::point("lease.raised");
+        crash_points::point("lease.raised");
         let record = Record {
             instance: self.instance.clone(),
             run: self.run.clone(),
@@ -127,7 +127,7 @@ impl Lease {
             seen: seen.0,
         };
         put(client, &record).await?;
-        crash::point("lease.written");
+        crash_points::point("lease.written");
         Ok(epoch)
     }
 

@@ -36,17 +36,17 @@ struct Known {
 impl Known {
     /// What marks this person, if their name is somebody else's, too.
     fn mark(&mut self, author: &Sender) -> Option<String> {
-        let likeness = names::likeness(&author.name);
-        if likeness.is_empty() {
+        let confusable_skeleton = names::confusable_skeleton(&author.name);
+        if confusable_skeleton.is_empty() {
             return None;
         }
-        if self.members.contains(&likeness) {
+        if self.members.contains(&confusable_skeleton) {
             return Some("bridged".to_owned());
         }
         if self.speakers.len() >= MOST {
             self.speakers.clear();
         }
-        let first = self.speakers.entry(likeness);
+        let first = self.speakers.entry(confusable_skeleton);
         let first = first.or_insert_with(|| author.id.clone());
         (*first != author.id).then(|| author.id.chars().take(ID_SHOWN).collect())
     }
@@ -65,7 +65,8 @@ impl Matrix {
             let others = members.iter();
             let others = others.filter(|member| member.user_id() != self.own);
             let names = others.flat_map(|member| [member.name(), member.user_id().localpart()]);
-            self.likenesses.learn(to, names.map(names::likeness));
+            self.likenesses
+                .learn(to, names.map(names::confusable_skeleton));
         }
         match self.likenesses.mark(to, author) {
             Some(mark) => renamed(content, &format!("{} ({mark})", author.name)),
@@ -113,7 +114,10 @@ mod tests {
     #[test]
     fn c10_who_looks_like_a_member_or_like_another_speaker_is_marked() {
         let (room, all) = (Place::room("!r:x"), Likenesses::default());
-        all.learn(&room, [names::likeness("Ann"), String::new()].into_iter());
+        all.learn(
+            &room,
+            [names::confusable_skeleton("Ann"), String::new()].into_iter(),
+        );
         assert!(all.is_fresh(&room) && !all.is_fresh(&Place::room("!other:x")));
         let mark = |id: &str, name: &str| all.mark(&room, &person(id, name));
         assert_eq!(mark("u1", "Ann").as_deref(), Some("bridged"));

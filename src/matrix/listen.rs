@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::anyhow;
-use footbridge_core::{backoff::Backoff, crash, inbox::Inbox};
+use footbridge_core::{backoff::Backoff, crash_points, inbox::Inbox};
 use footbridge_store::Place;
 use futures_util::{
     StreamExt,
@@ -285,7 +285,7 @@ impl Listener<'_> {
         response: SyncResponse,
         asked: Option<Asked>,
     ) -> Result<(), MatrixError> {
-        crash::point("sync.received");
+        crash_points::point("sync.received");
         self.matrix.synced();
         self.matrix.session.keep(&self.matrix.client).await?;
         self.backoff.worked();

@@ -48,7 +48,7 @@ enum Look {
     /// It is another one.
     Another,
     /// It is one of ours that cannot be read: it may be the one.
-    Unreadable,
+    UndecryptableTexts,
     /// From here on all is older than the step.
     TooOld,
 }
@@ -68,7 +68,7 @@ impl Matrix {
         self.find_in_room(to, key, step, since).await
     }
 
-    /// See `Outlet::find_sent`.
+    /// See `Outlet::find_by_key_always`.
     pub(super) async fn find_in_room(
         &self,
         to: &Place,
@@ -77,12 +77,12 @@ impl Matrix {
         since: Millis,
     ) -> Result<Option<Done>, SendError> {
         let (thread, target) = match step {
-            Step::Post { thread, .. } | Step::Send { thread, .. } | Step::Bundle { thread, .. } => {
-                (thread, None)
-            }
-            Step::Replace { target, .. } | Step::Revise { target, .. } => (&None, Some(target)),
+            Step::Post { thread, .. }
+            | Step::SendFile { thread, .. }
+            | Step::Bundle { thread, .. } => (thread, None),
+            Step::Edit { target, .. } | Step::EditPart { target, .. } => (&None, Some(target)),
             // Gone twice is gone once.
-            Step::Remove { .. } | Step::Unreact { .. } => return Ok(None),
+            Step::Delete { .. } | Step::Unreact { .. } => return Ok(None),
             Step::React { .. } => (&None, None),
         };
         let found = if let Some(found) = self.former(to, key).await? {
@@ -103,7 +103,7 @@ impl Matrix {
         if let (Some((remote, _)), Step::Bundle { parts, thread }) = (&found, step) {
             let event = shared::event_of(parts, thread.as_ref(), None);
             let said = event.as_ref().and_then(shared::to_verify);
-            self.note_said(to, remote, said).await?;
+            self.save_event_digest(to, remote, said).await?;
         }
         let event = |remote, sent_at| Copy {
             remote,
@@ -112,20 +112,20 @@ impl Matrix {
             file: None,
         };
         Ok(found.map(|(remote, sent_at)| match (target, step) {
-            (Some(target), Step::Revise { slot, part, .. }) => {
+            (Some(target), Step::EditPart { slot, part, .. }) => {
                 rewritten((target, *slot), part.as_ref(), event(remote, sent_at))
             }
-            (Some(target), _) => Done::Replaced {
+            (Some(target), _) => Done::EditedBy {
                 target: target.clone(),
                 by: event(remote, sent_at),
             },
-            (None, Step::React { .. }) => Done::Shown(Copy {
+            (None, Step::React { .. }) => Done::ReactionAdded(Copy {
                 remote,
                 thread: None,
                 sent_at,
                 file: None,
             }),
-            (None, _) => Done::Made(Copy {
+            (None, _) => Done::Created(Copy {
                 remote,
                 thread: thread.clone(),
                 sent_at,
@@ -185,7 +185,7 @@ impl Matrix {
                 match self.look_at(event, key, (since, may_be_clear)) {
                     Look::Found(remote, sent_at) => return Ok(Some((remote, sent_at))),
                     Look::Another => {}
-                    Look::Unreadable => unreadable = true,
+                    Look::UndecryptableTexts => unreadable = true,
                     Look::TooOld => return verdict(unreadable),
                 }
             }
@@ -225,7 +225,7 @@ impl Matrix {
                 && sent_at >= self.device_since
                 && self.may_be_this_device(&envelope) =>
             {
-                Look::Unreadable
+                Look::UndecryptableTexts
             }
             _ => Look::Another,
         }

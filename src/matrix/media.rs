@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use footbridge_core::{
-    bounded::{self, Unread},
+    bounded::{self, BodyError},
     file::File,
-    outlet::{Done, Outcome, SendError, Step, without_files},
-    picture::Picture,
+    image::Image,
+    outlet::{Done, Outcome, SendError, Step, no_files_error},
     spool::{Spool, Spooled},
 };
 use footbridge_store::{Copy, Place};
@@ -64,9 +64,9 @@ impl Matrix {
         to: &Place,
         key: OwnedTransactionId,
         step: &Step,
-        (spooled, preview): (&Spooled, Option<&Picture>),
+        (spooled, preview): (&Spooled, Option<&Image>),
     ) -> Result<Done, SendError> {
-        let Step::Send {
+        let Step::SendFile {
             file,
             content,
             thread,
@@ -74,7 +74,7 @@ impl Matrix {
             ..
         } = step
         else {
-            return Err(without_files());
+            return Err(no_files_error());
         };
         let encrypted = self.guard(room, to).await?;
         let address = self.put_media(spooled, file.safe_type(), encrypted).await?;
@@ -95,8 +95,8 @@ impl Matrix {
         let event = self.with_picture(room, to, &content, event).await;
         let said = convert::caption::to_verify(&event);
         let remote = self.send_event(room, to, key, event).await?;
-        self.note_said(to, &remote, said).await?;
-        Ok(Done::Made(Copy {
+        self.save_event_digest(to, &remote, said).await?;
+        Ok(Done::Created(Copy {
             remote,
             thread: thread.clone(),
             sent_at: self.clock.now(),
@@ -112,9 +112,9 @@ impl Matrix {
         encrypted: bool,
     ) -> Result<String, SendError> {
         let (blocks, kind) = if encrypted {
-            (spooled.sealed(), SEALED)
+            (spooled.encrypted(), SEALED)
         } else {
-            (spooled.opened()?, kind)
+            (spooled.decrypted()?, kind)
         };
         let answer = self
             .ask(Method::POST, &["media", "v3", "upload"], |request| {
@@ -124,7 +124,7 @@ impl Matrix {
                     .body(Body::wrap_stream(blocks))
             })
             .await?;
-        let uploaded: Result<Uploaded, Unread> = bounded::json(answer, LONGEST_ANSWER).await;
+        let uploaded: Result<Uploaded, BodyError> = bounded::json(answer, LONGEST_ANSWER).await;
         let uploaded = uploaded.map_err(|error| SendError::Retry {
             after: None,
             outcome: Outcome::NotDone,

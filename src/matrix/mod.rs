@@ -74,7 +74,7 @@ use std::{
     time::Duration,
 };
 
-use footbridge_core::{clock::Clock, inbox::Inbox, origin::Origins};
+use footbridge_core::{clock::Clock, inbox::Inbox, peer_bridges::PeerBridges};
 use footbridge_store::{Batch, Flag, Millis, Place, Store, StoreKey};
 use matrix_sdk::{
     Client, Room,
@@ -146,7 +146,7 @@ pub struct Matrix {
     asked: pictures::Asked,
     rotation: Rotation,
     /// Which channels rooms are joined to.
-    origins: Origins,
+    peer_bridges: PeerBridges,
     alarms: Alarms,
     /// Rooms in which something in the clear did not cross, until people there were told.
     plaintext: Mutex<HashSet<Place>>,
@@ -180,8 +180,9 @@ impl Matrix {
     ) -> Boxed<'_, Result<Arc<Self>, MatrixError>> {
         Box::pin(async move {
             let account = store.account().await?.ok_or(MatrixError::NoAccount)?;
-            account::check_user(&account.face, &config)?;
-            let interrupted = account.face.ed25519.is_none() && store.retired().await?.is_some();
+            account::check_user(&account.info, &config)?;
+            let interrupted =
+                account.info.ed25519.is_none() && store.former_device().await?.is_some();
             if interrupted {
                 return Err(MatrixError::Identity(
                     "a reset of the device was interrupted; `footbridge login` finishes it".into(),
@@ -190,7 +191,7 @@ impl Matrix {
             let directory = account::directory(&store);
             files::require_databases(&directory)?;
             let (client, keys) = client::build_with_keys(client::Parts {
-                homeserver: &account::homeserver(&account.face, &config)?,
+                homeserver: &account::homeserver(&account.info, &config)?,
                 directory: &directory,
                 key: Some(&key.derive(account::KEY_PURPOSE)),
                 trust,
@@ -234,7 +235,7 @@ impl Matrix {
                 likenesses: likeness::Likenesses::default(),
                 asked: pictures::Asked::default(),
                 rotation: Rotation::default(),
-                origins: Origins::default(),
+                peer_bridges: PeerBridges::default(),
                 alarms: Alarms::default(),
                 plaintext: Mutex::default(),
                 approved: Arc::default(),

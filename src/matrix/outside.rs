@@ -4,7 +4,7 @@
 use std::{collections::HashMap, sync::PoisonError};
 
 use footbridge_core::{inbox::Inbox, outlet::SendError};
-use footbridge_store::{LaneId, Origin, Place, Side};
+use footbridge_store::{LaneId, Place, PortalSource, Side};
 use matrix_sdk::{
     Room, RoomState,
     ruma::{OwnedRoomId, RoomId},
@@ -35,7 +35,7 @@ impl Matrix {
         let now = self.clock.now();
         for lane in self.lanes_into(room).await? {
             self.store.open_lane(lane, now).await?;
-            inbox.bells().ring(lane);
+            inbox.signals().wake(lane);
         }
         Ok(())
     }
@@ -103,7 +103,7 @@ impl Matrix {
     async fn lanes_into(&self, room: &Place) -> Result<Vec<LaneId>, MatrixError> {
         let portals = self.store.portals().await?.into_iter();
         let here = portals.filter(|portal| {
-            portal.active && portal.origin != Origin::Desk && portal.room == *room
+            portal.active && portal.source != PortalSource::Management && portal.room == *room
         });
         let lanes = here.map(|portal| LaneId {
             portal: portal.id,

@@ -87,7 +87,7 @@ impl Person {
                     Identity::None => Trust::AnyDevice,
                     Identity::New | Identity::Recovered(_) => Trust::CrossSigned,
                 },
-                http: footbridge_core::http::client()?,
+                http: footbridge_core::http_client::client()?,
             })
             .await?;
             client

@@ -7,9 +7,9 @@ use std::{
 };
 
 use footbridge_core::{
+    image::Image,
     message::Sender,
     outlet::{Content, Outcome, SendError},
-    picture::Picture,
 };
 use footbridge_store::Place;
 use matrix_sdk::Room;
@@ -52,7 +52,10 @@ impl Matrix {
             return false;
         };
         let sealed = self.is_sealed(&room, to).await;
-        let known = self.store.picture(&self.shelf(sealed, avatar)).await;
+        let known = self
+            .store
+            .uploaded_avatar(&self.shelf(sealed, avatar))
+            .await;
         matches!(known, Ok(None)) && self.asked.may(format!("{sealed} {}", of.id))
     }
 
@@ -61,7 +64,7 @@ impl Matrix {
         &self,
         to: &Place,
         of: &Sender,
-        picture: &Picture,
+        picture: &Image,
     ) -> Result<(), SendError> {
         let (Some(room), Some(avatar)) = (self.room(to), &of.avatar) else {
             return Ok(());
@@ -79,7 +82,7 @@ impl Matrix {
         };
         let letter = letter.to_string().into_bytes();
         let (which, now) = (self.shelf(sealed, avatar), self.clock.now());
-        let kept = self.store.keep_picture(&which, letter, now).await;
+        let kept = self.store.save_uploaded_avatar(&which, letter, now).await;
         kept.map_err(|error| retry(None, Outcome::NotDone, &error.to_string()))
     }
 
@@ -94,7 +97,10 @@ impl Matrix {
         let author = content.author.as_ref();
         if let Some(avatar) = author.and_then(|author| author.avatar.as_ref()) {
             let sealed = self.is_sealed(room, to).await;
-            let letter = self.store.picture(&self.shelf(sealed, avatar)).await;
+            let letter = self
+                .store
+                .uploaded_avatar(&self.shelf(sealed, avatar))
+                .await;
             let letter = letter.ok().flatten().unwrap_or_default();
             if let Ok(picture) = serde_json::from_slice(&letter) {
                 picture_in(&mut event, &picture);

@@ -19,7 +19,7 @@ use super::{
 #[derive(Clone, Copy)]
 pub(super) struct How {
     /// Also where the room is encrypted and the reaction is not.
-    pub openly: bool,
+    pub unencrypted: bool,
     /// For the bridge itself, which joins no channels by it.
     pub own: bool,
 }
@@ -34,7 +34,7 @@ impl Matrix {
         (target, with, how): (&RemoteId, &str, How),
     ) -> Result<Done, SendError> {
         let _turn = self.turns.take(to).await;
-        if self.guard(room, to).await? && !how.openly {
+        if self.guard(room, to).await? && !how.unencrypted {
             // Asked again, the lane knows it as well.
             return Err(retry(
                 None,
@@ -47,16 +47,16 @@ impl Matrix {
         }});
         lookup::mark(&mut content, key.as_str());
         if !how.own {
-            self.origins.mark(to, &mut content);
+            self.peer_bridges.mark(to, &mut content);
         }
         match put(room, &key, "m.reaction", content).await {
-            Ok(sent) => Ok(Done::Shown(Copy {
+            Ok(sent) => Ok(Done::ReactionAdded(Copy {
                 remote: RemoteId(sent.response.event_id.to_string()),
                 thread: None,
                 sent_at: self.clock.now(),
                 file: None,
             })),
-            Err(error) if is_duplicate(&error) => Ok(Done::Changed(target.clone())),
+            Err(error) if is_duplicate(&error) => Ok(Done::Edited(target.clone())),
             Err(error) => Err(Fault::from(&error).into_send_error()),
         }
     }

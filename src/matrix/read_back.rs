@@ -50,13 +50,13 @@ impl Matrix {
         let content = match shared::newest(&json, self.own.as_str()) {
             Newest::Content(content) => content,
             Newest::Redacted => return Ok(ReadBack::Redacted),
-            Newest::Unreadable => return Ok(ReadBack::Unknown),
+            Newest::UndecryptableTexts => return Ok(ReadBack::Unknown),
         };
         let verified = to_verify(&content);
         let says = match &verified {
             Some(said) => self
                 .store
-                .says(place, target, said)
+                .matches_event_digest(place, target, said)
                 .await
                 .map_err(|error| broken(&error))?,
             None => None,
@@ -85,7 +85,7 @@ impl Matrix {
     }
 
     /// Keeps what an event that was sent says.
-    pub(super) async fn note_said(
+    pub(super) async fn save_event_digest(
         &self,
         place: &Place,
         remote: &RemoteId,
@@ -94,7 +94,7 @@ impl Matrix {
         match said {
             Some(said) => self
                 .store
-                .note_said(place, remote, &said)
+                .save_event_digest(place, remote, &said)
                 .await
                 .map_err(|error| retry(None, Outcome::Unknown, &error.to_string())),
             None => Ok(()),
@@ -102,13 +102,13 @@ impl Matrix {
     }
 
     /// Keeps what an event is about to say.
-    pub(super) async fn will_say(
+    pub(super) async fn save_next_event_digest(
         &self,
         place: &Place,
         target: &RemoteId,
         said: (&str, &str),
     ) -> Result<(), SendError> {
-        let kept = self.store.will_say(place, target, said).await;
+        let kept = self.store.save_next_event_digest(place, target, said).await;
         kept.map_err(|error| broken(&error))
     }
 

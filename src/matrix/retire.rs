@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use footbridge_core::crash;
+use footbridge_core::crash_points;
 use footbridge_store::{Account, FormerSend, Millis, Place, RemoteId, Store};
 use matrix_sdk::{
     Client, SqliteCryptoStore,
@@ -44,9 +44,9 @@ const PAGES: usize = 40;
 pub fn reset(with: Login<'_>) -> Boxed<'_, Result<LoggedIn, MatrixError>> {
     Box::pin(async move {
         let account = with.store.account().await?.ok_or(MatrixError::NoAccount)?;
-        account::check_user(&account.face, &with.config)?;
+        account::check_user(&account.info, &with.config)?;
         (with.progress)("Logging in on a new device");
-        let homeserver = account::homeserver(&account.face, &with.config)?;
+        let homeserver = account::homeserver(&account.info, &with.config)?;
         let fresh = client::without_stores(&homeserver, with.http.clone()).await?;
         let (session, life) = account::password_session(&fresh, &with, None).await?;
         (with.progress)("Looking for what the old device has sent");
@@ -58,14 +58,14 @@ pub fn reset(with: Login<'_>) -> Boxed<'_, Result<LoggedIn, MatrixError>> {
                 return Err(error);
             }
         };
-        let mut face = account.face.clone();
+        let mut face = account.info.clone();
         face.device_id = session.meta.device_id.to_string();
         let sealed = account::sealed(&session, life)?;
         with.store
             .replace_device(&face, &sealed, &found, with.clock.now())
             .await?;
         info!("Another device has taken the place of the old one");
-        crash::point("device.replaced");
+        crash_points::point("device.replaced");
         account::login(with).await
     })
 }
@@ -79,7 +79,7 @@ pub fn log_out(with: Login<'_>) -> Boxed<'_, Result<(), MatrixError>> {
         let mut found = Vec::new();
         match state {
             SessionState::Accepted => {
-                let homeserver = account::homeserver(&account.face, &with.config)?;
+                let homeserver = account::homeserver(&account.info, &with.config)?;
                 let client = client::without_stores(&homeserver, with.http.clone()).await?;
                 account::restore(&client, &account.session).await?;
                 (with.progress)("Looking for what the device has sent");
@@ -105,18 +105,18 @@ pub fn log_out(with: Login<'_>) -> Boxed<'_, Result<(), MatrixError>> {
                 )));
             }
         }
-        with.store.sign_out(&found).await?;
+        with.store.forget_account(&found).await?;
         account::remove_keys(&with.store)
     })
 }
 
 /// Finishes what a reset began: puts the old keys away. Before anything is kept in their place.
 pub(super) async fn put_away(store: &Store) -> Result<(), MatrixError> {
-    if let Some(retired) = store.retired().await?
-        && retired.in_place
+    if let Some(retired) = store.former_device().await?
+        && retired.store_in_place
     {
         account::remove_keys(store)?;
-        store.retired_put_away().await?;
+        store.mark_former_store_moved().await?;
     }
     Ok(())
 }
@@ -126,7 +126,7 @@ pub(super) async fn log_out_retired(
     store: &Store,
     http: &reqwest::Client,
 ) -> Result<(), MatrixError> {
-    let Some(retired) = store.retired().await? else {
+    let Some(retired) = store.former_device().await? else {
         return Ok(());
     };
     let session: Option<MatrixSession> = serde_json::from_slice(&retired.session.0).ok();
@@ -146,7 +146,7 @@ pub(super) async fn log_out_retired(
             SessionState::Accepted | SessionState::Gone => info!("The old device is logged out"),
         }
     }
-    Ok(store.forget_retired().await?)
+    Ok(store.forget_former_device().await?)
 }
 
 /// What our account has sent into rooms that something is still owed to, as far as the old device's keys tell.
@@ -155,14 +155,16 @@ async fn former_sends(
     account: &Account,
     with: &Login<'_>,
 ) -> Result<Vec<FormerSend>, MatrixError> {
-    let tallies = with.store.tallies().await?;
+    let all_counters = with.store.lane_counters().await?;
     let portals = with.store.portals().await?;
     let mut rooms: Vec<(Place, Millis)> = Vec::new();
-    for tally in &tallies {
-        let owed = tally
-            .oldest_pending
-            .filter(|_| tally.lane.toward == footbridge_store::Side::Matrix && tally.pending > 0);
-        let portal = portals.iter().find(|portal| portal.id == tally.lane.portal);
+    for counters in &all_counters {
+        let owed = counters.oldest_pending.filter(|_| {
+            counters.lane.toward == footbridge_store::Side::Matrix && counters.pending > 0
+        });
+        let portal = portals
+            .iter()
+            .find(|portal| portal.id == counters.lane.portal);
         if let (Some(since), Some(portal)) = (owed, portal) {
             rooms.push((portal.room.clone(), since));
         }
@@ -178,7 +180,7 @@ async fn former_sends(
         };
         let reader = Reader {
             keys: keys.as_ref(),
-            own: &account.face.user_id,
+            own: &account.info.user_id,
             place: &place,
             since,
         };
@@ -196,8 +198,8 @@ async fn old_keys(account: &Account, with: &Login<'_>) -> Option<OlmMachine> {
     }
     let config = client::store_config(&directory, Some(&key));
     let store = SqliteCryptoStore::open_with_config(&config).await.ok()?;
-    let user = OwnedUserId::try_from(account.face.user_id.as_str()).ok()?;
-    let device = OwnedDeviceId::from(account.face.device_id.as_str());
+    let user = OwnedUserId::try_from(account.info.user_id.as_str()).ok()?;
+    let device = OwnedDeviceId::from(account.info.device_id.as_str());
     OlmMachine::with_store(&user, &device, store, None)
         .await
         .ok()

@@ -26,7 +26,7 @@ impl Matrix {
         let read = self.read_back(room, (to, target), shared::to_verify);
         let (content, now) = match read.await? {
             ReadBack::Ours(content, now) => (content, now),
-            ReadBack::Redacted => return Ok(Done::Gone(target.clone())),
+            ReadBack::Redacted => return Ok(Done::Deleted(target.clone())),
             ReadBack::Unknown => return Err(unchangeable(part)),
         };
         let parts = shared::parts_in(&content).ok_or_else(|| unchangeable(part))?;
@@ -34,11 +34,11 @@ impl Matrix {
             Revised::Event(event) => {
                 let next = event.get("m.new_content").and_then(shared::to_verify);
                 if let (Some(now), Some(next)) = (&now, &next) {
-                    self.will_say(to, target, (now, next)).await?;
+                    self.save_next_event_digest(to, target, (now, next)).await?;
                 }
                 let remote = self.send_event(room, to, key, event).await?;
                 // From here on nothing older counts.
-                self.note_said(to, target, next).await?;
+                self.save_event_digest(to, target, next).await?;
                 Ok(rewritten((target, slot), part, self.edit(remote)))
             }
             Revised::Nothing => redact(room, target, key).await,
@@ -51,8 +51,8 @@ impl Matrix {
 pub(super) fn rewritten((target, slot): (&RemoteId, u32), part: Option<&Part>, by: Copy) -> Done {
     let target = target.clone();
     match part {
-        Some(_) => Done::Replaced { target, by },
-        None => Done::Struck { target, slot, by },
+        Some(_) => Done::EditedBy { target, by },
+        None => Done::PartRemoved { target, slot, by },
     }
 }
 

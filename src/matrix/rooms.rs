@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use footbridge_core::{backoff::Backoff, inbox::Inbox};
-use footbridge_store::{Batch, Gap, Origin, Place, RemoteId, Store};
+use footbridge_store::{Batch, Gap, Place, PortalSource, RemoteId, Store};
 use matrix_sdk::{
     Client,
     deserialized_responses::TimelineEvent,
@@ -106,7 +106,8 @@ pub(super) async fn followed(
 /// The rooms that are joined to a channel, and not only listened in.
 pub(super) async fn joined_to_channels(store: &Store) -> Result<HashSet<Place>, MatrixError> {
     let portals = store.portals().await?.into_iter();
-    let joined = portals.filter(|portal| portal.active && portal.origin != Origin::Desk);
+    let joined =
+        portals.filter(|portal| portal.active && portal.source != PortalSource::Management);
     Ok(joined.map(|portal| portal.room).collect())
 }
 
@@ -157,7 +158,7 @@ pub(super) async fn mark_entered(
         let newest = RemoteId(newest.to_string());
         let room = matrix.client.get_room(&id);
         let shown = matrix.all_shown(room.as_ref(), &followed.place, &events);
-        batch.before.extend(shown.await);
+        batch.before_link.extend(shown.await);
         batch
             .cursors
             .push((mark_cursor(&followed.place), newest.0.clone()));
@@ -195,8 +196,12 @@ pub(super) async fn leave_desk(
     place: &Place,
     inbox: &Inbox,
 ) -> Result<(), MatrixError> {
-    if matrix.store.close_desk(place, matrix.clock.now()).await? {
-        inbox.bells().portals_changed();
+    if matrix
+        .store
+        .close_management_room(place, matrix.clock.now())
+        .await?
+    {
+        inbox.signals().notify_portals_changed();
     }
     Ok(())
 }

@@ -10,10 +10,10 @@ use std::{
 use async_trait::async_trait;
 use footbridge_core::{
     file::File,
+    image::Image,
     message::Sender,
-    outlet::{self, Done, Outcome, Outgoing, Outlet, Plan, SendError, Step, TextBefore},
-    picture::Picture,
-    reactions::{self, Reacted},
+    outlet::{self, Done, Outcome, Outgoing, Outlet, Plan, SendError, Step, TextBeforeEdit},
+    reactions::{self, ReactionState},
     spool::{Spool, Spooled},
 };
 use footbridge_store::{Copy, Millis, Place, RemoteId};
@@ -61,24 +61,24 @@ impl Outlet for Matrix {
         self.download(file, spool).await
     }
 
-    async fn text_before(
+    async fn text_before_edit(
         &self,
         from: &Place,
         message: &RemoteId,
         edits: &[RemoteId],
-    ) -> Result<TextBefore, SendError> {
+    ) -> Result<TextBeforeEdit, SendError> {
         self.find_text(from, message, edits).await
     }
 
-    async fn wants_picture(&self, to: &Place, of: &Sender) -> bool {
+    async fn needs_avatar(&self, to: &Place, of: &Sender) -> bool {
         self.lacks_picture(to, of).await
     }
 
-    async fn take_picture(
+    async fn upload_avatar(
         &self,
         to: &Place,
         of: &Sender,
-        picture: &Picture,
+        picture: &Image,
     ) -> Result<(), SendError> {
         self.upload_picture(to, of, picture).await
     }
@@ -88,7 +88,7 @@ impl Outlet for Matrix {
         to: &Place,
         key: &str,
         step: &Step,
-        file: (&Spooled, Option<&Picture>),
+        file: (&Spooled, Option<&Image>),
     ) -> Result<Done, SendError> {
         let room = self.open_room(to).await?;
         self.send_media(&room, to, OwnedTransactionId::from(key), step, file)
@@ -109,22 +109,22 @@ impl Outlet for Matrix {
                     convert::event_content(&content, thread.as_ref(), reply_to.as_ref(), None);
                 let event = self.with_picture(&room, to, &content, event).await;
                 let remote = self.send_event(&room, to, key, event).await?;
-                Ok(Done::Made(Copy {
+                Ok(Done::Created(Copy {
                     remote,
                     thread: thread.clone(),
                     sent_at: self.clock.now(),
                     file: None,
                 }))
             }
-            Step::Send { .. } => Err(outlet::without_files()),
-            Step::Replace {
+            Step::SendFile { .. } => Err(outlet::no_files_error()),
+            Step::Edit {
                 target,
                 content,
-                below_file,
+                is_caption,
                 ..
             } => {
                 let content = self.told_apart(&room, to, content).await;
-                if *below_file {
+                if *is_caption {
                     let words = (target, &content);
                     return self.recaption(&room, to, key, words).await;
                 }
@@ -133,36 +133,36 @@ impl Outlet for Matrix {
                 let remote = self.send_event(&room, to, key, event).await?;
                 Ok(self.replaced(target, remote))
             }
-            Step::Remove { target, .. } => redact(&room, target, key).await,
+            Step::Delete { target, .. } => redact(&room, target, key).await,
             Step::React {
                 target,
                 key: with,
-                openly,
-                own,
+                unencrypted,
+                is_marker,
             } => {
                 let how = react::How {
-                    openly: *openly,
-                    own: *own,
+                    unencrypted: *unencrypted,
+                    own: *is_marker,
                 };
                 self.react(&room, to, key, (target, with, how)).await
             }
             Step::Unreact { shown } => redact(&room, shown, key)
                 .await
-                .map(|_| Done::Hidden(shown.clone())),
+                .map(|_| Done::ReactionRemoved(shown.clone())),
             Step::Bundle { parts, thread } => {
                 let event =
                     shared::event_of(parts, thread.as_ref(), None).ok_or_else(unspeakable)?;
                 let said = shared::to_verify(&event);
                 let remote = self.send_event(&room, to, key, event).await?;
-                self.note_said(to, &remote, said).await?;
-                Ok(Done::Made(Copy {
+                self.save_event_digest(to, &remote, said).await?;
+                Ok(Done::Created(Copy {
                     remote,
                     thread: thread.clone(),
                     sent_at: self.clock.now(),
                     file: None,
                 }))
             }
-            Step::Revise {
+            Step::EditPart {
                 target, slot, part, ..
             } => {
                 let part = (*slot, part.as_ref());
@@ -171,40 +171,40 @@ impl Outlet for Matrix {
         }
     }
 
-    fn answers(&self, since: Millis) -> bool {
+    fn has_answered_since(&self, since: Millis) -> bool {
         self.last_sync().is_some_and(|at| at >= since)
     }
 
-    fn bundle(&self, messages: &[Outgoing]) -> Option<(Step, usize)> {
+    fn plan_bundle(&self, messages: &[Outgoing]) -> Option<(Step, usize)> {
         shared::bundle(messages)
     }
 
-    fn revise(&self, outgoing: &Outgoing, slot: u32) -> Plan {
+    fn plan_part_edit(&self, outgoing: &Outgoing, slot: u32) -> Plan {
         shared::revise(outgoing, slot)
     }
 
-    fn show_reactions(
+    fn plan_reactions(
         &self,
         outgoing: &Outgoing,
-        reacted: &[Reacted],
+        reacted: &[ReactionState],
         key: &str,
-        openly: bool,
+        unencrypted: bool,
         _now: Millis,
     ) -> Plan {
         match outgoing.copies.first() {
             Some(copy) => {
                 let same = (key, |other: &str| other == key);
-                reactions::mirrored(reacted, same, &copy.remote, openly)
+                reactions::plan_native(reacted, same, &copy.remote, unencrypted)
             }
             None => Plan::Skip("unknown-target".to_owned()),
         }
     }
 
-    fn dedupes(&self) -> bool {
+    fn is_idempotent(&self) -> bool {
         true
     }
 
-    async fn recall(
+    async fn find_similar(
         &self,
         _to: &Place,
         _step: &Step,
@@ -213,11 +213,11 @@ impl Outlet for Matrix {
         Ok(Vec::new())
     }
 
-    fn settle(&self) -> Duration {
+    fn settle_time(&self) -> Duration {
         Duration::ZERO
     }
 
-    async fn look_up(
+    async fn find_by_key(
         &self,
         to: &Place,
         key: &str,
@@ -227,7 +227,7 @@ impl Outlet for Matrix {
         self.find_unanswered(to, key, step, since).await
     }
 
-    async fn find_sent(
+    async fn find_by_key_always(
         &self,
         to: &Place,
         key: &str,
@@ -265,7 +265,7 @@ impl Matrix {
         mut content: Value,
     ) -> Result<RemoteId, SendError> {
         lookup::mark(&mut content, key.as_str());
-        self.origins.mark(to, &mut content);
+        self.peer_bridges.mark(to, &mut content);
         let _turn = self.turns.take(to).await;
         let must_encrypt = self.guard(room, to).await?;
         if must_encrypt && content.get("url").is_some() {
@@ -352,10 +352,10 @@ pub(super) async fn redact(
         });
     };
     match room.redact(event, None, Some(key)).await {
-        Ok(_) => Ok(Done::Gone(target.clone())),
+        Ok(_) => Ok(Done::Deleted(target.clone())),
         Err(error) => match Fault::from(&error) {
             // Never there, or no longer: what was asked for is the case.
-            Fault::NotFound(_) => Ok(Done::Gone(target.clone())),
+            Fault::NotFound(_) => Ok(Done::Deleted(target.clone())),
             // Not the room is closed to us, only this message of somebody else.
             Fault::Forbidden(_) => Err(SendError::Refused {
                 reason: "the bridge has no right to remove other people's messages in the room"

@@ -97,7 +97,7 @@ impl Matrix {
     /// only of what neither has seen, and what it says proves nothing in an encrypted room.
     pub(super) async fn author(&self, room: &Room, user: &str, event: &RemoteId) -> Author {
         let place = Place::room(room.room_id().as_str());
-        match self.store.wrote(&place, event, user).await {
+        match self.store.is_author(&place, event, user).await {
             Ok(Some(known)) => return Author::known(known),
             Ok(None) => {}
             Err(error) => warn!(error = %error, "The author of a message cannot be read"),

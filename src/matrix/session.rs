@@ -81,7 +81,7 @@ pub fn ask<'a>(
 ) -> Boxed<'a, Result<SessionState, MatrixError>> {
     Box::pin(async move {
         let account = store.account().await?.ok_or(MatrixError::NoAccount)?;
-        let Homeserver::Url(server) = account::homeserver(&account.face, config)? else {
+        let Homeserver::Url(server) = account::homeserver(&account.info, config)? else {
             return Ok(SessionState::Unknown);
         };
         let session = read(&account)?;
@@ -240,8 +240,8 @@ pub(super) async fn sign_in_again(
 ) -> Result<(), MatrixError> {
     (with.progress)("The session has expired: logging in again, on the same device");
     let (session, life) =
-        account::password_session(client, with, Some(&account.face.device_id)).await?;
-    if session.meta.device_id.as_str() != account.face.device_id {
+        account::password_session(client, with, Some(&account.info.device_id)).await?;
+    if session.meta.device_id.as_str() != account.info.device_id {
         return Err(MatrixError::Keys(
             "the homeserver made another device than the one it was asked for".into(),
         ));

@@ -4,7 +4,7 @@
 
 use footbridge_core::{
     message::{Action, Message, Style},
-    outlet::{Outcome, SendError, TextBefore},
+    outlet::{Outcome, SendError, TextBeforeEdit},
     text::Body,
 };
 use footbridge_store::{Place, RemoteId};
@@ -32,7 +32,7 @@ enum Again {
     /// It was redacted.
     Redacted,
     /// It cannot be read, or may not be believed.
-    Unreadable,
+    UndecryptableTexts,
 }
 
 impl Matrix {
@@ -42,29 +42,31 @@ impl Matrix {
         from: &Place,
         message: &RemoteId,
         edits: &[RemoteId],
-    ) -> Result<TextBefore, SendError> {
+    ) -> Result<TextBeforeEdit, SendError> {
         let room = self
             .room(from)
             .ok_or_else(|| Fault::NotJoined.into_send_error())?;
         for edit in edits.iter().take(MOST_EDITS) {
             match self.read_again(&room, from, edit).await? {
                 Again::Says(said) if said.target() == Some(message) => {
-                    return Ok(TextBefore::Says(said, Some(edit.clone())));
+                    return Ok(TextBeforeEdit::Says(said, Some(edit.clone())));
                 }
                 Again::Redacted => {}
-                Again::Says(_) | Again::Unreadable => return Ok(TextBefore::Unreadable),
+                Again::Says(_) | Again::UndecryptableTexts => {
+                    return Ok(TextBeforeEdit::UndecryptableTexts);
+                }
             }
         }
         if edits.len() > MOST_EDITS {
-            return Ok(TextBefore::Unreadable);
+            return Ok(TextBeforeEdit::UndecryptableTexts);
         }
         Ok(match self.read_again(&room, from, message).await? {
             Again::Says(said) => match as_an_edit(*said, message) {
-                Some(edit) => TextBefore::Says(Box::new(edit), None),
-                None => TextBefore::Unreadable,
+                Some(edit) => TextBeforeEdit::Says(Box::new(edit), None),
+                None => TextBeforeEdit::UndecryptableTexts,
             },
-            Again::Redacted => TextBefore::Redacted,
-            Again::Unreadable => TextBefore::Unreadable,
+            Again::Redacted => TextBeforeEdit::Redacted,
+            Again::UndecryptableTexts => TextBeforeEdit::UndecryptableTexts,
         })
     }
 
@@ -76,14 +78,14 @@ impl Matrix {
         event: &RemoteId,
     ) -> Result<Again, SendError> {
         let Some(came) = fetch(room, event).await? else {
-            return Ok(Again::Unreadable);
+            return Ok(Again::UndecryptableTexts);
         };
         let unsealed = self.unseal(room, &came).await;
         let Some(envelope) = Envelope::open(&unsealed.event) else {
-            return Ok(Again::Unreadable);
+            return Ok(Again::UndecryptableTexts);
         };
         if envelope.event_id != event.as_str() {
-            return Ok(Again::Unreadable);
+            return Ok(Again::UndecryptableTexts);
         }
         if envelope.is_redacted() {
             return Ok(Again::Redacted);
@@ -91,35 +93,35 @@ impl Matrix {
         let keeps = self.keeps_here(place, &envelope.sender).await;
         if keeps.map_err(|error| retry(None, Outcome::NotDone, &format!("{error:#}")))? {
             // They want nothing of what they write carried over any more.
-            return Ok(Again::Unreadable);
+            return Ok(Again::UndecryptableTexts);
         }
         let broken =
             |error: footbridge_store::Error| retry(None, Outcome::NotDone, &error.to_string());
         let encrypted = self.was_encrypted(place).await.map_err(broken)?;
         if let Some(opened) = unsealed.opened_with(true) {
-            let known = self.store.was_opened_with(event, &opened).await;
+            let known = self.store.was_decrypted_with(event, &opened).await;
             if !known.map_err(broken)? {
                 warn!(
                     matrix.room = place.address(),
                     "The homeserver shows another message under an event that was read before: it is not believed"
                 );
-                return Ok(Again::Unreadable);
+                return Ok(Again::UndecryptableTexts);
             }
         } else if matches!(unsealed.event.kind, TimelineEventKind::Decrypted(_)) {
-            return Ok(Again::Unreadable);
+            return Ok(Again::UndecryptableTexts);
         }
         let mut names = Names::default();
         let reading = self
             .read(room, &unsealed, &envelope, &mut names, encrypted)
             .await;
         Ok(match self.believing(reading, &unsealed, &envelope).await {
-            Reading::Message(message) if message.stays_here() => Again::Unreadable,
+            Reading::Message(message) if message.is_nobridge() => Again::UndecryptableTexts,
             Reading::Message(message) => {
-                let wrote = self.store.wrote(place, event, &envelope.sender).await;
+                let wrote = self.store.is_author(place, event, &envelope.sender).await;
                 match (wrote.map_err(broken)?, &message.action) {
                     // Who wrote an edit, `read` has compared with who wrote its message.
                     (_, Action::Edit { .. }) | (Some(true), _) => Again::Says(Box::new(message)),
-                    _ => Again::Unreadable,
+                    _ => Again::UndecryptableTexts,
                 }
             }
             Reading::Nothing | Reading::Command(_) | Reading::Waits(..) | Reading::Skipped(_) => {
@@ -127,7 +129,7 @@ impl Matrix {
                     matrix.room = place.address(),
                     "An event that was read before cannot be read any more"
                 );
-                Again::Unreadable
+                Again::UndecryptableTexts
             }
         })
     }

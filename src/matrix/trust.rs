@@ -6,8 +6,8 @@ use std::{
     sync::{MutexGuard, PoisonError},
 };
 
-use footbridge_core::{inbox::Inbox, people::Identities};
-use footbridge_store::{EntryId, Place, Suspect};
+use footbridge_core::{inbox::Inbox, persons::UserIdentities};
+use footbridge_store::{EntryId, HeldIdentity, Place};
 use matrix_sdk::{
     Room,
     encryption::identities::UserIdentity,
@@ -38,18 +38,18 @@ impl Matrix {
     pub fn identities_of<'a>(
         &'a self,
         user: &'a str,
-    ) -> Boxed<'a, Result<Identities, MatrixError>> {
+    ) -> Boxed<'a, Result<UserIdentities, MatrixError>> {
         Box::pin(async move {
-            let mut known = Identities {
-                believed: self.keys.believed().key_of(user),
-                others: self.store.others_of(user).await?,
+            let mut known = UserIdentities {
+                pinned: self.keys.believed().key_of(user),
+                changed: self.store.changed_identities_of(user).await?,
             };
             let shown = self.identity(user).await?.and_then(|shown| key_of(&shown));
             if let Some(key) = shown
-                && known.believed.as_ref() != Some(&key)
-                && known.others.iter().all(|(other, _)| *other != key)
+                && known.pinned.as_ref() != Some(&key)
+                && known.changed.iter().all(|(other, _)| *other != key)
             {
-                known.others.push((key, 0));
+                known.changed.push((key, 0));
             }
             Ok(known)
         })
@@ -65,9 +65,9 @@ impl Matrix {
     ) -> Boxed<'a, Result<Option<Approved>, MatrixError>> {
         Box::pin(async move {
             let known = self.identities_of(user).await?;
-            let other = known.others.iter().find(|(other, _)| other == key);
+            let other = known.changed.iter().find(|(other, _)| other == key);
             let held = other.map_or(0, |(_, held)| *held);
-            if other.is_none() && known.believed.as_deref() != Some(key) {
+            if other.is_none() && known.pinned.as_deref() != Some(key) {
                 return Ok(None);
             }
             self.keys.believed().accept(user, key).await?;
@@ -108,14 +108,14 @@ impl Matrix {
 
     /// Whose messages are held until somebody in charge accepts their identity, and how many of each.
     pub fn held_for_approval(&self) -> Boxed<'_, Result<Vec<(String, u64)>, MatrixError>> {
-        Box::pin(async move { Ok(self.store.held().await?) })
+        Box::pin(async move { Ok(self.store.trust_holds().await?) })
     }
 
     /// Tries again what was held for identities that are believed by now, and what no identity had signed. Where one
     /// message of a room key is held still, so are all that follow it.
     pub(super) async fn release(&self, inbox: &Inbox) -> Result<(), MatrixError> {
         let mut held = HashSet::new();
-        for waiting in self.store.releasable().await? {
+        for waiting in self.store.releasable_trust_holds().await? {
             if !held.contains(&waiting.session) && !self.retry_one(&waiting, inbox).await? {
                 held.insert(waiting.session);
             }
@@ -158,10 +158,10 @@ impl Matrix {
     }
 
     /// For whose identity a message is held.
-    pub(super) fn suspect(&self, sender: &str, unsealed: &Unsealed<'_>) -> Suspect {
+    pub(super) fn suspect(&self, sender: &str, unsealed: &Unsealed<'_>) -> HeldIdentity {
         let key = unsealed.signer.clone();
         self.keys.believed().suspect(sender, key.as_deref());
-        Suspect {
+        HeldIdentity {
             user: sender.to_owned(),
             master_key: key,
         }
@@ -176,8 +176,12 @@ impl Matrix {
     }
 
     /// An entry that waited turned out to be one for somebody in charge.
-    pub(super) async fn hold_for_approval(&self, entry: EntryId, suspect: &Suspect) {
-        if let Err(error) = self.store.hold(entry, suspect, self.clock.now()).await {
+    pub(super) async fn hold_for_approval(&self, entry: EntryId, suspect: &HeldIdentity) {
+        if let Err(error) = self
+            .store
+            .hold_for_trust(entry, suspect, self.clock.now())
+            .await
+        {
             warn!(entry.id = %entry, error = %error, "It cannot be written down that an entry is held");
         }
     }
@@ -219,9 +223,12 @@ impl Matrix {
              bridge. Whoever is in charge of the bridge asks them by another way, and accepts this identity and no \
              other with `!bridge trust {sender} {key}`."
         );
-        let fact = fingerprint(&[place.as_str(), sender, key]);
-        let fact = format!("identity-{fact}");
-        if !inbox.say_about(place, sender, &fact, &text).await? {
+        let notice_id = fingerprint(&[place.as_str(), sender, key]);
+        let notice_id = format!("identity-{notice_id}");
+        if !inbox
+            .send_notice_about(place, sender, &notice_id, &text)
+            .await?
+        {
             let believed = self.keys.believed();
             believed.tell_later(sender.to_owned(), key.to_owned());
         }
@@ -232,11 +239,11 @@ impl Matrix {
     pub(super) async fn tell_of_plaintext(&self, inbox: &Inbox) -> Result<(), MatrixError> {
         let places: HashSet<Place> = std::mem::take(&mut *self.lock_plaintext());
         for place in places {
-            let fact = fingerprint(&[place.as_str()]);
+            let notice_id = fingerprint(&[place.as_str()]);
             let text = "⚠ A message in this room was not encrypted, although the room is. It did not cross, and none \
                         like it will: anybody could have written it.";
             inbox
-                .say(&place, &format!("plaintext-{fact}"), text)
+                .send_notice(&place, &format!("plaintext-{notice_id}"), text)
                 .await?;
         }
         Ok(())

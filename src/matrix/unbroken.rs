@@ -3,7 +3,7 @@
 
 use std::panic::AssertUnwindSafe;
 
-use footbridge_core::origin::ANOTHER_BRIDGE;
+use footbridge_core::peer_bridges::PEER_BRIDGE;
 use footbridge_store::Place;
 use futures_util::FutureExt as _;
 use matrix_sdk::Room;
@@ -16,7 +16,7 @@ use super::{
 };
 
 /// The rule for an event that breaks us.
-const BREAKING: &str = "breaking";
+const BREAKING: &str = "panic";
 
 impl Matrix {
     /// Reads one event, by the rules about trust and encryption.
@@ -32,9 +32,12 @@ impl Matrix {
         let read = AssertUnwindSafe(reading).catch_unwind().await;
         let place = Place::room(room.room_id().as_str());
         if matches!(read, Ok(Reading::Message(_)))
-            && !self.origins.others(&place, &envelope.content).is_empty()
+            && !self
+                .peer_bridges
+                .peers_in(&place, &envelope.content)
+                .is_empty()
         {
-            return Reading::Skipped(ANOTHER_BRIDGE);
+            return Reading::Skipped(PEER_BRIDGE);
         }
         read.unwrap_or_else(|_| {
             error!(

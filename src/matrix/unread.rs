@@ -8,11 +8,13 @@ use std::{
 };
 
 use footbridge_core::{
-    crash,
-    inbox::{Inbox, Unreadable},
+    crash_points,
+    inbox::{Inbox, UndecryptableTexts},
     names,
 };
-use footbridge_store::{EntryId, Overdue, Place, Resolved, Telling, Waiting};
+use footbridge_store::{
+    EntryId, KeyWait, Place, ResolvedGroup, UndecryptableEvent, UndecryptableNotice,
+};
 use matrix_sdk::deserialized_responses::{
     TimelineEventKind, UnableToDecryptReason, VerificationState,
 };
@@ -80,15 +82,15 @@ impl Matrix {
             ran
         };
         let (notice_after, limit) = (self.patience.notice_after, self.patience.key_limit);
-        let waiting = self.store.overdue(ran, self.clock.now()).await?;
+        let waiting = self.store.age_key_waits(ran, self.clock.now()).await?;
         let (expired, waiting): (Vec<_>, Vec<_>) =
             waiting.into_iter().partition(|one| one.waited >= limit);
-        let untold = |one: &&Overdue| !one.told;
+        let untold = |one: &&KeyWait| !one.told;
         let due = waiting
             .iter()
             .filter(untold)
             .filter(|one| one.age >= notice_after);
-        let due: Vec<&Overdue> = due.chain(expired.iter().filter(untold)).collect();
+        let due: Vec<&KeyWait> = due.chain(expired.iter().filter(untold)).collect();
         self.tell_of(&due, inbox).await?;
         self.give_up_keys(&expired, inbox).await?;
         for one in &waiting {
@@ -103,14 +105,14 @@ impl Matrix {
 
     /// Says how it ended where nothing is missing any more.
     pub(super) async fn tell_ends(&self, inbox: &Inbox) -> Result<(), MatrixError> {
-        for group in self.store.resolved().await? {
+        for group in self.store.resolved_groups().await? {
             let name = self.name_of(&group.place, &group.sender).await;
-            let there = if self.keeps_here(&group.place, &group.sender).await? {
+            let elsewhere = if self.keeps_here(&group.place, &group.sender).await? {
                 there_in_the_end(&group, "somebody")
             } else {
                 there_in_the_end(&group, &name)
             };
-            let ended = (group.failed > 0).then(|| {
+            let resolution = (group.failed > 0).then(|| {
                 format!(
                     "⚠ {} from {name} did not cross: {}.",
                     messages(group.failed),
@@ -118,19 +120,21 @@ impl Matrix {
                 )
             });
             let all_well = || format!("🔓 Nothing from {name} is missing any more.");
-            let words = Unreadable {
-                here: ended.clone().or_else(|| there.as_ref().map(|_| all_well())),
-                there,
-                ended,
-                mark: None,
+            let words = UndecryptableTexts {
+                to_sender: resolution
+                    .clone()
+                    .or_else(|| elsewhere.as_ref().map(|_| all_well())),
+                elsewhere,
+                resolution,
+                marker: None,
             };
-            inbox.tell_end(group, words).await?;
+            inbox.notify_resolved(group, words).await?;
         }
         Ok(())
     }
 
     /// Tells of these entries that wait, each sender once.
-    async fn tell_of(&self, due: &[&Overdue], inbox: &Inbox) -> Result<(), MatrixError> {
+    async fn tell_of(&self, due: &[&KeyWait], inbox: &Inbox) -> Result<(), MatrixError> {
         let due_entries: HashSet<EntryId> = due.iter().map(|one| one.entry).collect();
         let sessions: HashSet<&str> = due.iter().map(|one| one.session.as_str()).collect();
         let limit = self.patience.key_limit;
@@ -141,7 +145,7 @@ impl Matrix {
             .collect();
         let mut by_sender: BTreeMap<(Place, String), (String, Vec<EntryId>)> = BTreeMap::new();
         for session in sessions {
-            for waiting in self.store.waiting(Some(session)).await? {
+            for waiting in self.store.undecryptable_events(Some(session)).await? {
                 let Some(sender) =
                     sender_of(&waiting).filter(|_| due_entries.contains(&waiting.entry))
                 else {
@@ -198,7 +202,7 @@ impl Matrix {
             ),
         };
         if reason == CHANGED {
-            for (key, _) in self.store.others_of(sender).await? {
+            for (key, _) in self.store.changed_identities_of(sender).await? {
                 self.tell_of_change(place, (sender, &key), &name, inbox)
                     .await?;
             }
@@ -217,29 +221,29 @@ impl Matrix {
             Some(advice) if self.was_encrypted(place).await? => Some(advice),
             _ => None,
         };
-        let words = Unreadable {
-            there: Some(text),
-            mark: (reason == UNSIGNED && here.is_some()).then_some(LOCK),
-            here,
-            ended: None,
+        let words = UndecryptableTexts {
+            elsewhere: Some(text),
+            marker: (reason == UNSIGNED && here.is_some()).then_some(LOCK),
+            to_sender: here,
+            resolution: None,
         };
-        let telling = Telling {
+        let telling = UndecryptableNotice {
             entries,
             place: place.clone(),
             sender: sender.to_owned(),
             reason: reason.to_owned(),
-            once_within: if reason == UNSIGNED {
+            merge_within: if reason == UNSIGNED {
                 UNSIGNED_WITHIN
             } else {
                 ONCE_WITHIN
             },
-            here: words.here.is_some(),
+            here: words.to_sender.is_some(),
             device: device.filter(|_| reason == UNSIGNED).map(str::to_owned),
         };
-        if inbox.tell(telling, words).await? && reason == UNSIGNED {
-            self.stands(place, sender);
+        if inbox.notify_undecryptable(telling, words).await? && reason == UNSIGNED {
+            self.deliveries(place, sender);
         }
-        crash::point("unread.told");
+        crash_points::point("undecryptable.notified");
         Ok(())
     }
 
@@ -254,22 +258,26 @@ impl Matrix {
     }
 
     /// Gives up these entries unless a last try reads them.
-    async fn give_up_keys(&self, expired: &[Overdue], inbox: &Inbox) -> Result<(), MatrixError> {
+    async fn give_up_keys(&self, expired: &[KeyWait], inbox: &Inbox) -> Result<(), MatrixError> {
         let sessions: HashSet<&str> = expired.iter().map(|one| one.session.as_str()).collect();
         for session in sessions {
             self.retry(Some(session), inbox).await?;
         }
         for one in expired {
-            if self.store.give_up(one.entry, self.clock.now()).await? {
+            if self
+                .store
+                .fail_key_wait(one.entry, self.clock.now())
+                .await?
+            {
                 warn!(entry.id = %one.entry, "The key of a message never came: it ends as failed");
-                crash::point("unread.failed");
+                crash_points::point("undecryptable.failed");
             }
         }
         Ok(())
     }
 
     /// The word for why an entry cannot be read.
-    async fn reason(&self, waiting: &Waiting) -> String {
+    async fn reason(&self, waiting: &UndecryptableEvent) -> String {
         let (Some(room), Some(came)) = (self.room(&waiting.place), Self::as_it_came(waiting))
         else {
             return NO_KEY.to_owned();
@@ -310,7 +318,7 @@ impl Matrix {
             Some(room) => Names::default().of(&room, sender).await,
             None => String::new(),
         };
-        names::shown(&name, sender)
+        names::display_name(&name, sender)
     }
 
     fn look_by(&self, at: Instant) {
@@ -324,7 +332,7 @@ impl Matrix {
 }
 
 /// Who sent an entry that waits.
-pub(super) fn sender_of(waiting: &Waiting) -> Option<String> {
+pub(super) fn sender_of(waiting: &UndecryptableEvent) -> Option<String> {
     let envelope: Envelope = serde_json::from_slice(&waiting.raw).ok()?;
     Some(envelope.sender)
 }
@@ -372,17 +380,17 @@ pub(super) fn messages(count: u64) -> String {
 }
 
 /// What the other side is told in the end; `None` when what it was told stays true.
-fn there_in_the_end(group: &Resolved, name: &str) -> Option<String> {
-    if group.reason == UNSIGNED && group.arrived + group.failed == 0 {
+fn there_in_the_end(group: &ResolvedGroup, name: &str) -> Option<String> {
+    if group.reason == UNSIGNED && group.decrypted + group.failed == 0 {
         return None;
     }
-    let came = format!("{} from {name} arrived late", messages(group.arrived));
+    let came = format!("{} from {name} arrived late", messages(group.decrypted));
     let lost = format!(
         "{} from {name} cannot be read and will not appear: {}",
         messages(group.failed),
         why(&group.reason)
     );
-    Some(match (group.arrived, group.failed) {
+    Some(match (group.decrypted, group.failed) {
         (0, 0) => format!("🔓 Nothing from {name} is missing any more."),
         (_, 0) => format!("🔓 {came}."),
         (0, _) => format!("🔒 {lost}."),
@@ -394,14 +402,14 @@ fn there_in_the_end(group: &Resolved, name: &str) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn group(reason: &str, arrived: u64, dropped: u64, failed: u64) -> Resolved {
-        Resolved {
+    fn group(reason: &str, decrypted: u64, skipped: u64, failed: u64) -> ResolvedGroup {
+        ResolvedGroup {
             group: 1,
             place: Place::room("!r"),
             sender: "@ann:x".into(),
             reason: reason.into(),
-            arrived,
-            dropped,
+            decrypted,
+            skipped,
             failed,
         }
     }

@@ -3,7 +3,7 @@
 
 use std::{borrow::Cow, fmt::Write as _};
 
-use footbridge_store::{Millis, Opened, Place, RemoteId, Shown, Waiting};
+use footbridge_store::{DecryptedWith, Millis, Place, RemoteId, SeenEvent, UndecryptableEvent};
 use matrix_sdk::{
     Room,
     deserialized_responses::{TimelineEvent, TimelineEventKind},
@@ -22,7 +22,7 @@ pub(super) struct Unsealed<'a> {
     /// Decrypted, or with the reason why it is not.
     pub event: Cow<'a, TimelineEvent>,
     /// What it was encrypted with, also where it is still closed.
-    pub opened: Option<Opened>,
+    pub opened: Option<DecryptedWith>,
     /// The identity that had signed the sender's device when its room key came: the public master key. It never
     /// changes, whatever the homeserver shows later.
     pub signer: Option<String>,
@@ -32,19 +32,19 @@ pub(super) struct Unsealed<'a> {
 
 impl<'a> Unsealed<'a> {
     /// What it was decrypted with, if it was and counts as read.
-    pub(super) fn opened_with(&self, is_read: bool) -> Option<Opened> {
+    pub(super) fn opened_with(&self, is_read: bool) -> Option<DecryptedWith> {
         let open = matches!(self.event.kind, TimelineEventKind::Decrypted(_));
         self.opened.clone().filter(|_| open && is_read)
     }
 
     /// How the event was shown, as it came.
-    pub(super) fn shown(&self, place: &Place, came: &TimelineEvent) -> Shown {
+    pub(super) fn shown(&self, place: &Place, came: &TimelineEvent) -> SeenEvent {
         let closed = Closed::of(came.raw().json().get());
-        Shown {
+        SeenEvent {
             place: place.clone(),
             event: RemoteId(came.event_id().map(|id| id.to_string()).unwrap_or_default()),
             ciphertext: closed.map(|closed| closed.content.digest()),
-            opened: self.opened_with(true),
+            decrypted_with: self.opened_with(true),
         }
     }
 
@@ -83,11 +83,11 @@ impl Closed {
     }
 
     /// Which message of which key it is. Nobody can change that without breaking the signature of the ciphertext.
-    fn opened(&self) -> Option<Opened> {
+    fn opened(&self) -> Option<DecryptedWith> {
         let message = MegolmMessage::from_base64(&self.content.ciphertext).ok()?;
-        Some(Opened {
+        Some(DecryptedWith {
             session: self.content.session_id.clone(),
-            index: message.message_index(),
+            ratchet_index: message.message_index(),
             sent_at: Millis(self.origin_server_ts),
         })
     }
@@ -116,7 +116,7 @@ impl Matrix {
         room: Option<&Room>,
         place: &Place,
         events: &[TimelineEvent],
-    ) -> Vec<Shown> {
+    ) -> Vec<SeenEvent> {
         let mut all = Vec::new();
         for event in events {
             let unsealed = match room {
@@ -209,7 +209,7 @@ impl Matrix {
     }
 
     /// An entry that waits, as the event it was.
-    pub(super) fn as_it_came(waiting: &Waiting) -> Option<TimelineEvent> {
+    pub(super) fn as_it_came(waiting: &UndecryptableEvent) -> Option<TimelineEvent> {
         let raw = String::from_utf8(waiting.raw.clone()).ok()?;
         let raw = Raw::from_json_string(raw).ok()?;
         Some(TimelineEvent::from_plaintext(raw))
@@ -270,7 +270,11 @@ mod tests {
             let json = event(&mut session, "!room:x").to_string();
             let opened = Closed::of(&json).unwrap().opened().unwrap();
             assert_eq!(
-                (opened.session.as_str(), opened.index, opened.sent_at),
+                (
+                    opened.session.as_str(),
+                    opened.ratchet_index,
+                    opened.sent_at
+                ),
                 (session.session_id().as_str(), index, Millis(5))
             );
         }

@@ -7,8 +7,8 @@ use std::{
     sync::{MutexGuard, PoisonError},
 };
 
-use footbridge_core::inbox::{Inbox, Unreadable};
-use footbridge_store::{Place, Store, Waiting};
+use footbridge_core::inbox::{Inbox, UndecryptableTexts};
+use footbridge_store::{Place, Store, UndecryptableEvent};
 use matrix_sdk::ruma::{DeviceId, UserId};
 use serde_json::Value;
 
@@ -41,7 +41,7 @@ pub(super) struct Standing {
 impl Standing {
     /// Those of whom the store knows.
     pub(super) async fn learn(store: &Store) -> Result<Self, footbridge_store::Error> {
-        let standing = store.standing().await?.into_iter();
+        let standing = store.outdated_groups().await?.into_iter();
         let told = standing
             .filter(|(group, _)| group.reason == UNSIGNED)
             .map(|(group, _)| (group.place, group.sender))
@@ -57,7 +57,7 @@ impl Matrix {
     /// Tells of a message whose device did not become known as signed in time.
     pub(super) async fn tell_unsigned(
         &self,
-        waiting: &Waiting,
+        waiting: &UndecryptableEvent,
         device: Option<&str>,
         inbox: &Inbox,
     ) -> Result<(), MatrixError> {
@@ -73,7 +73,7 @@ impl Matrix {
     }
 
     /// A notice stands of this sender.
-    pub(super) fn stands(&self, place: &Place, sender: &str) {
+    pub(super) fn deliveries(&self, place: &Place, sender: &str) {
         let told = (place.clone(), sender.to_owned());
         self.standing().told.insert(told);
     }
@@ -93,7 +93,7 @@ impl Matrix {
         if crossed.is_empty() {
             return Ok(());
         }
-        for (group, device) in self.store.standing().await? {
+        for (group, device) in self.store.outdated_groups().await? {
             let who = (group.place.clone(), group.sender.clone());
             let is_over = group.reason == UNSIGNED
                 && crossed.contains(&who)
@@ -103,8 +103,8 @@ impl Matrix {
             }
             let name = self.name_of(&group.place, &group.sender).await;
             let keeps_here = self.keeps_here(&group.place, &group.sender).await?;
-            let words = signed(&name, keeps_here, group.dropped);
-            inbox.no_longer(group, words).await?;
+            let words = signed(&name, keeps_here, group.skipped);
+            inbox.notify_obsolete(group, words).await?;
             self.standing().told.remove(&who);
         }
         Ok(())
@@ -126,7 +126,7 @@ impl Matrix {
 }
 
 /// The device that an entry which waits comes from: as its room key says, or, where that says nothing, the event.
-pub(super) fn device_of(unsealed: &Unsealed<'_>, waiting: &Waiting) -> Option<String> {
+pub(super) fn device_of(unsealed: &Unsealed<'_>, waiting: &UndecryptableEvent) -> Option<String> {
     let info = unsealed.event.encryption_info();
     let known = info.and_then(|info| info.sender_device.as_ref());
     let device = if let Some(device) = known {
@@ -165,7 +165,7 @@ pub(super) fn advice(reason: &str, name: &str, device: Option<&str>) -> Option<S
 }
 
 /// What is said when a device has been signed. Who keeps their messages here is not named there.
-fn signed(name: &str, keeps_here: bool, dropped: u64) -> Unreadable {
+fn signed(name: &str, keeps_here: bool, dropped: u64) -> UndecryptableTexts {
     let lost = lost(dropped);
     let (there, here) = if keeps_here {
         (
@@ -180,10 +180,10 @@ fn signed(name: &str, keeps_here: bool, dropped: u64) -> Unreadable {
             format!("🔓 {name}, your device is signed now, and your messages cross.{lost}"),
         )
     };
-    Unreadable {
-        there: Some(there),
-        here: Some(here),
-        ..Unreadable::default()
+    UndecryptableTexts {
+        elsewhere: Some(there),
+        to_sender: Some(here),
+        ..UndecryptableTexts::default()
     }
 }
 
@@ -229,7 +229,7 @@ mod tests {
     #[test]
     fn p02_that_a_device_is_signed_is_said_with_its_count_and_names_nobody_who_stays_here() {
         let words = signed("Ann", false, 3);
-        let (there, here) = (words.there.unwrap(), words.here.unwrap());
+        let (there, here) = (words.elsewhere.unwrap(), words.to_sender.unwrap());
         for text in [&there, &here] {
             assert!(
                 text.contains("Ann") && text.contains("3 messages did not"),
@@ -237,7 +237,7 @@ mod tests {
             );
         }
         let words = signed("Ann", true, 3);
-        let (there, here) = (words.there.unwrap(), words.here.unwrap());
+        let (there, here) = (words.elsewhere.unwrap(), words.to_sender.unwrap());
         assert!(!there.contains("Ann"), "{there}");
         assert!(!here.contains("cross"), "{here}");
     }

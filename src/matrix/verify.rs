@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use footbridge_core::buckets::{Buckets, Rate};
+use footbridge_core::rate_limiter::{Rate, RateLimiter};
 use footbridge_store::Place;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use matrix_sdk::{
@@ -113,7 +113,7 @@ pub struct Verifications {
     requests: mpsc::UnboundedSender<VerificationRequest>,
     waiting: Arc<tokio::sync::Mutex<mpsc::UnboundedReceiver<VerificationRequest>>>,
     /// How often each user, and all of them (`None`), were declined.
-    declined: Arc<Mutex<Buckets<Option<String>>>>,
+    declined: Arc<Mutex<RateLimiter<Option<String>>>>,
 }
 
 impl Verifications {

@@ -2,9 +2,9 @@
 //! not are applied here.
 
 use footbridge_core::{
-    crash,
+    crash_points,
     message::{Action, Command, Message},
-    origin::ANOTHER_BRIDGE,
+    peer_bridges::PEER_BRIDGE,
 };
 use footbridge_store::{Arrival, Millis, Payload, Place, RemoteId};
 use matrix_sdk::{
@@ -142,7 +142,7 @@ impl Matrix {
             self.has_crossed(place, &envelope.sender);
         }
         let bridges = match reading {
-            Reading::Skipped(ANOTHER_BRIDGE) => self.other_bridges(place, &envelope),
+            Reading::Skipped(PEER_BRIDGE) => self.other_bridges(place, &envelope),
             _ => Vec::new(),
         };
         if let Reading::Skipped(rule) = reading {
@@ -153,11 +153,11 @@ impl Matrix {
         let Some(letter) = self.enclose(reading, came, &envelope) else {
             return Walked::Nothing;
         };
-        let fact = RemoteId(envelope.event_id);
+        let event_id = RemoteId(envelope.event_id);
         let arrival = Arrival {
             place: place.clone(),
-            message: letter.is_new.then(|| fact.clone()),
-            fact,
+            message: letter.is_new.then(|| event_id.clone()),
+            event_id,
             thread: letter.thread,
             sent_at: Millis(envelope.origin_server_ts),
             payload: letter.payload,
@@ -202,10 +202,10 @@ impl Matrix {
                 Some(Letter {
                     is_new: !relation.replaces,
                     thread: relation.thread,
-                    payload: Payload::Waiting {
+                    payload: Payload::Undecryptable {
                         session,
                         raw: came.raw().json().get().as_bytes().to_vec(),
-                        hold_until: self.clock.now().plus(self.key_wait),
+                        key_wait_until: self.clock.now().plus(self.key_wait),
                     },
                 })
             }
@@ -234,7 +234,7 @@ impl Matrix {
         encrypted: bool,
     ) -> Reading {
         let event = unsealed.event.as_ref();
-        crash::poison(&envelope.event_type);
+        crash_points::poison(&envelope.event_type);
         if envelope.state_key.is_some() || envelope.unsigned.redacted_because.is_some() {
             return Reading::Nothing;
         }

@@ -225,21 +225,21 @@ mod tests {
 
     #[test]
     fn a_line_that_is_too_long_loses_its_long_strings_and_nothing_else() {
-        let long = "x".repeat(40);
+        let long = "x".repeat(80);
         for (line, kept) in [
             (
                 format!(r#"{{"a\"b":"{long}","c":["\\","{long}\"",1]}}"#),
                 Some(r#"{"a\"b":"…","c":["\\","…",1]}"#.replace('…', CUT)),
             ),
             // Of no long string.
-            (r#"["a",1],"#.repeat(6), None),
+            (r#"["a",1],"#.repeat(12), None),
             (long.clone(), None),
             (format!("[\"{long}"), Some("[\"".to_owned())),
         ] {
             let kept = kept.map_or(Line::TooLong, |kept| Line::Shortened(kept.into_bytes()));
             let stream = format!("{line}\nnext\n");
             for size in 1..=stream.len() {
-                let mut lines = Lines::of_at_most(37);
+                let mut lines = Lines::of_at_most(60);
                 let pieces = stream.as_bytes().chunks(size);
                 let found: Vec<Line> = pieces.flat_map(|chunk| lines.take(chunk)).collect();
                 assert_eq!(found.len(), 2, "{line} in pieces of {size}");

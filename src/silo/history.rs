@@ -93,7 +93,7 @@ mod tests {
         };
         Arrival {
             place: Place::new("gitter", "a"),
-            fact: RemoteId::from("m"),
+            event_id: RemoteId::from("m"),
             message: None,
             thread: None,
             sent_at: Millis(sent_at),

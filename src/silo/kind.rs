@@ -57,7 +57,7 @@ pub enum What {
     /// Who comes and goes, topics.
     System,
     /// What stands at the head of both: name, topic, picture.
-    Head,
+    QueueHead,
     /// What was written while the bridge was away.
     Missed,
 }
@@ -76,7 +76,7 @@ impl What {
         Self::Reaction,
         Self::File,
         Self::System,
-        Self::Head,
+        Self::QueueHead,
         Self::Missed,
     ];
 
@@ -95,7 +95,7 @@ impl What {
             Self::Reaction => "Reactions",
             Self::File => "Files",
             Self::System => "System messages",
-            Self::Head => "Name, topic, picture",
+            Self::QueueHead => "Name, topic, picture",
             Self::Missed => "What was missed",
         }
     }

@@ -103,7 +103,7 @@ fn numbered(markdown: &str) -> bool {
 
 fn harmless_name(name: &str, flavour: Flavour) -> String {
     let mut writer = Writer::new(flavour, Underscores::Escaped);
-    writer.name(&names::isolated(&names::shown(name, "")));
+    writer.name(&names::bidi_isolate(&names::display_name(name, "")));
     writer.finish()
 }
 

@@ -25,9 +25,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use footbridge_core::{
-    facts::{Fact, Facts},
     inbox::Inbox,
     outlet::Outlet,
+    room_profile::{ProfileField, RoomProfile},
 };
 use footbridge_store::Place;
 use tokio_util::sync::CancellationToken;
@@ -70,7 +70,7 @@ pub enum SiloError {
     #[error("{0}")]
     NoChannel(String),
     /// The silo cannot be reached or does not answer as it should. Worth trying again.
-    #[error("{}", footbridge_core::causes::once(.0.as_ref()))]
+    #[error("{}", footbridge_core::error_chain::format(.0.as_ref()))]
     Unavailable(anyhow::Error),
     /// Our own store failed: the house must stop.
     #[error(transparent)]
@@ -123,12 +123,17 @@ pub trait Silo: Outlet {
     }
 
     /// What stands at the head of a channel.
-    async fn facts(&self, _channel: &Place) -> Result<Facts, SiloError> {
-        Ok(Facts::default())
+    async fn facts(&self, _channel: &Place) -> Result<RoomProfile, SiloError> {
+        Ok(RoomProfile::default())
     }
 
     /// Writes something else there, where [`Silo::facts`] knows it.
-    async fn set_fact(&self, _channel: &Place, _fact: Fact, _value: &str) -> Result<(), SiloError> {
+    async fn set_profile_field(
+        &self,
+        _channel: &Place,
+        _fact: ProfileField,
+        _value: &str,
+    ) -> Result<(), SiloError> {
         Err(SiloError::Unavailable(anyhow::anyhow!(
             "it cannot be changed there"
         )))

@@ -9,12 +9,12 @@ use footbridge_core::{
     message::{Action, Sender, Style},
     names,
     outlet::{Content, Outgoing, Plan, Step},
-    reactions::{self, Reacted},
+    reactions::{self, ReactionState},
     text::{Block, Body, Inline},
 };
 use footbridge_store::{Copy, Millis, RemoteId};
 
-use edits::{and_then, carried_by, edits, has_other_files, with_words};
+use edits::{and_then, carried_by, edits, has_other_files, with_private_suffix};
 
 use super::markdown::{Flavour, joined, markdown_from_body, prefix, split, units};
 
@@ -54,7 +54,7 @@ pub fn plan(
 ) -> Plan {
     let mark = if outgoing.late { "(delayed) " } else { "" };
     let sender = &outgoing.message.sender;
-    let name = names::shown(&sender.name, &sender.id);
+    let name = names::display_name(&sender.name, &sender.id);
     let author = (!sender.is_bridge()).then_some(sender);
     let in_text = rules.names == Names::InText;
     let nothing = Body::default();
@@ -95,7 +95,7 @@ pub fn plan(
         }
         Action::Edit { body, style, .. } => {
             let first = outgoing.copies.first();
-            let is_named = first.is_some_and(Copy::names_a_file);
+            let is_named = first.is_some_and(Copy::is_file_placeholder);
             let (body, style) = match first.and_then(|copy| carried_by(copy, files)) {
                 Some(file) if rules.files && is_named => {
                     named(body, *style, std::slice::from_ref(file))
@@ -104,12 +104,12 @@ pub fn plan(
                 _ => named(body, *style, files),
             };
             let carried = if rules.files { files.len() } else { 0 };
-            let texts = with_words(&outgoing.copies, carried);
+            let texts = with_private_suffix(&outgoing.copies, carried);
             edits(&speaker.saying(&body, style), &texts, now, permalink)
         }
         Action::Delete { .. } => removals(&outgoing.copies, false),
-        // They are no messages (see `Outlet::show_reactions`).
-        Action::React { .. } | Action::Unreact { .. } | Action::Mark { .. } => {
+        // They are no messages (see `Outlet::plan_reactions`).
+        Action::React { .. } | Action::Unreact { .. } | Action::Marker { .. } => {
             Plan::Skip("no-reactions".to_owned())
         }
         Action::Unsupported { summary } => {
@@ -162,19 +162,19 @@ fn new_posts(
 pub fn reactions_told(
     rules: &Rules,
     outgoing: &Outgoing,
-    reacted: &[Reacted],
+    reacted: &[ReactionState],
     now: Millis,
     is_told: impl Fn(&str) -> bool,
 ) -> Plan {
     let Some(message) = outgoing.copies.first() else {
         return Plan::Skip("unknown-target".to_owned());
     };
-    let line = reactions::line(reacted, is_told);
+    let line = reactions::summary_line(reacted, is_told);
     let text = line.and_then(|line| {
         let text = markdown_from_body(&Body::plain(&line), rules.flavour);
         split(&text, "", rules.longest).into_iter().next()
     });
-    reactions::gathered(reacted, text, message, |shown| {
+    reactions::plan_summary(reacted, text, message, |shown| {
         rules
             .editable
             .is_none_or(|limit| now.since(shown.sent_at) < limit)
@@ -237,14 +237,14 @@ fn sent(
     thread: Option<&RemoteId>,
     told: Vec<Step>,
 ) -> Vec<Step> {
-    let otherwise = told.into_iter().next().filter(|_| texts.len() == 1);
+    let fallback = told.into_iter().next().filter(|_| texts.len() == 1);
     let mut texts = texts.into_iter();
-    let carrier = Step::Send {
+    let carrier = Step::SendFile {
         file: file.clone(),
         content: content(texts.next().unwrap_or_default(), spoken),
         thread: thread.cloned(),
         reply_to: None,
-        otherwise: otherwise.map(Box::new),
+        fallback: fallback.map(Box::new),
     };
     let rest = texts.map(|text| post(text, spoken, thread));
     std::iter::once(carrier).chain(rest).collect()
@@ -362,13 +362,13 @@ fn content(text: String, (style, author): Spoken<'_>) -> Content {
     }
 }
 
-fn removals(copies: &[Copy], replaced: bool) -> Plan {
+fn removals(copies: &[Copy], by_edit: bool) -> Plan {
     if copies.is_empty() {
         return Plan::Skip("unknown-target".to_owned());
     }
-    let removals = copies.iter().map(|copy| Step::Remove {
+    let removals = copies.iter().map(|copy| Step::Delete {
         target: copy.remote.clone(),
-        replaced,
+        by_edit,
     });
     Plan::Steps(removals.collect())
 }
@@ -445,7 +445,7 @@ mod tests {
 
     fn text(step: &Step) -> &str {
         match step {
-            Step::Post { content, .. } | Step::Replace { content, .. } => &content.text,
+            Step::Post { content, .. } | Step::Edit { content, .. } => &content.text,
             _ => panic!("a removal has no text"),
         }
     }
@@ -484,16 +484,16 @@ mod tests {
         ] {
             let all = with_file(said_by_ann(caption), vec![], true);
             let [
-                Step::Send {
+                Step::SendFile {
                     content,
-                    otherwise: Some(otherwise),
+                    fallback: Some(fallback),
                     ..
                 },
             ] = &all[..]
             else {
                 panic!("one file");
             };
-            assert_eq!((content.text.as_str(), text(otherwise)), (said, instead));
+            assert_eq!((content.text.as_str(), text(fallback)), (said, instead));
             let all = with_file(said_by_ann(caption), vec![], false);
             assert_eq!((all.len(), text(&all[0])), (1, instead));
         }
@@ -504,18 +504,11 @@ mod tests {
         let all = with_file(said_by_ann(&"many words ".repeat(900)), vec![], true);
         assert!(matches!(
             &all[..],
-            [
-                Step::Send {
-                    otherwise: None,
-                    ..
-                },
-                Step::Post { .. },
-                ..
-            ]
+            [Step::SendFile { fallback: None, .. }, Step::Post { .. }, ..]
         ));
         for takes_files in [true, false] {
             let all = with_file(edited(""), vec![copy("a", None, 0)], takes_files);
-            assert!(matches!(&all[..], [Step::Replace { .. }]), "{all:?}");
+            assert!(matches!(&all[..], [Step::Edit { .. }]), "{all:?}");
             assert!(text(&all[0]).contains("sent an image"));
         }
     }
@@ -543,15 +536,15 @@ mod tests {
         let sent: Vec<(String, String, String)> = all(said_by_ann("look"), vec![], true)
             .iter()
             .map(|step| match step {
-                Step::Send {
+                Step::SendFile {
                     file,
                     content,
-                    otherwise: Some(otherwise),
+                    fallback: Some(fallback),
                     ..
                 } => (
                     file.name.clone(),
                     content.text.clone(),
-                    text(otherwise).to_owned(),
+                    text(fallback).to_owned(),
                 ),
                 _ => panic!("no file"),
             })
@@ -578,7 +571,7 @@ mod tests {
         let copies = || ["a", "b", "c"].map(|id| copy(id, None, 0)).to_vec();
         let changed = all(edited("better"), copies(), true);
         assert!(
-            matches!(&changed[..], [Step::Replace { target, .. }] if target.as_str() == "a"),
+            matches!(&changed[..], [Step::Edit { target, .. }] if target.as_str() == "a"),
             "{changed:?}"
         );
         let told = all(said_by_ann("look"), vec![], false);
@@ -627,10 +620,10 @@ mod tests {
             590_999,
         );
         let [
-            Step::Replace {
+            Step::Edit {
                 target,
                 content,
-                otherwise: Some(otherwise),
+                fallback: Some(fallback),
                 ..
             },
         ] = &all[..]
@@ -641,7 +634,7 @@ mod tests {
         assert!(content.text.contains("new") && !content.text.contains("Edit of"));
         let Step::Post {
             content, thread, ..
-        } = &**otherwise
+        } = &**fallback
         else {
             panic!("a post");
         };
@@ -671,7 +664,7 @@ mod tests {
             0,
         );
         assert!(
-            matches!(&all[..], [Step::Replace { .. }, Step::Remove { target, replaced: true }] if target.as_str() == "b")
+            matches!(&all[..], [Step::Edit { .. }, Step::Delete { target, by_edit: true }] if target.as_str() == "b")
         );
         let all = steps(
             &outgoing(edited(&"many words ".repeat(500)), vec![copy("a", None, 0)]),
@@ -679,7 +672,7 @@ mod tests {
         );
         assert!(matches!(
             &all[..],
-            [Step::Replace { .. }, Step::Post { .. }, ..]
+            [Step::Edit { .. }, Step::Post { .. }, ..]
         ));
         for step in &all {
             assert!(units(text(step)) <= MAX_UNITS);
@@ -764,16 +757,16 @@ mod tests {
                 panic!("steps");
             };
             let told = steps.into_iter().map(|step| match step {
-                Step::Send { file, .. } => format!("send {}", file.source),
+                Step::SendFile { file, .. } => format!("send {}", file.source),
                 Step::Post { .. } => "post".to_owned(),
-                Step::Replace { content, .. } if content.text.contains("📎") => {
+                Step::Edit { content, .. } if content.text.contains("📎") => {
                     let (_, name) = content.text.rsplit_once(' ').unwrap();
                     format!("change and name {name}")
                 }
-                Step::Replace { .. } => "change".to_owned(),
-                Step::Remove {
+                Step::Edit { .. } => "change".to_owned(),
+                Step::Delete {
                     target,
-                    replaced: true,
+                    by_edit: true,
                 } => format!("remove {target}"),
                 step => panic!("{step:?}"),
             });

@@ -1,7 +1,7 @@
 //! Web sockets to silos: opened through the HTTP client, so that proxies and certificates are the same for all. What
 //! is said over them is each silo's own business.
 
-use footbridge_core::{http, secret::Secret};
+use footbridge_core::{http_client, secret::Secret};
 use reqwest::{RequestBuilder, StatusCode, Upgraded, header};
 use tokio_tungstenite::{
     WebSocketStream,
@@ -55,7 +55,7 @@ pub async fn open(
     // The address may hold what is nobody's business; the cause is enough.
     let silent = |error: reqwest::Error| Unopened::Unreachable(error.without_url());
     let response = request.send().await.map_err(silent)?;
-    if let Some(to) = http::redirected(&response) {
+    if let Some(to) = http_client::redirect_target(&response) {
         return Err(Unopened::Redirected(to));
     }
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {

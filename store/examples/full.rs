@@ -11,8 +11,8 @@ use std::{
 };
 
 use footbridge_store::{
-    Arrival, Batch, Copy, Head, LaneId, Millis, Payload, Place, PortalSpec, RemoteId, Side, Store,
-    StoreKey,
+    Arrival, Batch, Copy, LaneId, Millis, Payload, Place, PortalSpec, QueueHead, RemoteId, Side,
+    Store, StoreKey,
 };
 
 type Fallible<T> = Result<T, Box<dyn std::error::Error>>;
@@ -81,12 +81,12 @@ async fn play(disk: &Path) -> Fallible<()> {
         .windows(2)
         .filter(|pair| pair.first() > pair.last())
         .count();
-    let tally = store.tallies().await?;
-    let tally = tally
+    let counters = store.lane_counters().await?;
+    let counters = counters
         .iter()
-        .find(|tally| tally.lane == lane)
+        .find(|counters| counters.lane == lane)
         .ok_or("no tally")?;
-    let balanced = tally.accepted == tally.delivered && tally.delivered == said as u64;
+    let balanced = counters.accepted == counters.delivered && counters.delivered == said as u64;
     writeln!(
         std::io::stdout(),
         "F21  rounds {rounds}, times full {times_full}, messages {said}, lost {lost}, doubled {doubled}, reordered \
@@ -113,7 +113,7 @@ async fn fill_and_free(ballast: PathBuf, store: Store) -> Fallible<bool> {
     let mut noticed = false;
     for _ in 0..200 {
         tokio::time::sleep(Duration::from_millis(1)).await;
-        if store.hindrance().is_some() {
+        if store.transient_error().is_some() {
             noticed = true;
             break;
         }
@@ -127,7 +127,7 @@ async fn accept(store: &Store, room: &Place, number: usize) -> Fallible<()> {
     let id = RemoteId(format!("${number}"));
     let arrival = Arrival {
         place: room.clone(),
-        fact: id.clone(),
+        event_id: id.clone(),
         message: Some(id),
         thread: None,
         sent_at: NOW,
@@ -142,7 +142,7 @@ async fn accept(store: &Store, room: &Place, number: usize) -> Fallible<()> {
 }
 
 async fn deliver(store: &Store, lane: LaneId, number: usize) -> Fallible<Option<usize>> {
-    let Head::Ready(delivery) = store.head(lane, NOW).await? else {
+    let QueueHead::Ready(delivery) = store.queue_head(lane, NOW).await? else {
         return Ok(None);
     };
     let text = String::from_utf8(delivery.payload.clone())?;
@@ -154,7 +154,7 @@ async fn deliver(store: &Store, lane: LaneId, number: usize) -> Fallible<Option<
         file: None,
     };
     store
-        .step_done(delivery.id, Some(&copy), None, true, NOW)
+        .complete_step(delivery.id, Some(&copy), None, true, NOW)
         .await?;
     Ok(Some(heard))
 }

@@ -7,8 +7,8 @@ use std::{
 };
 
 use footbridge_store::{
-    Arrival, Batch, Copy, Error, Head, LaneId, Millis, Payload, Place, PortalSpec, RemoteId, Side,
-    Store, StoreKey,
+    Arrival, Batch, Copy, Error, LaneId, Millis, Payload, Place, PortalSpec, QueueHead, RemoteId,
+    Side, Store, StoreKey,
 };
 
 const MESSAGES: usize = 1_000;
@@ -46,7 +46,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut out = std::io::stdout();
     writeln!(out, "milliseconds       p50     p95     p99     max")?;
     show(&mut out, "accept", &accepting)?;
-    show(&mut out, "head+step_done", &delivering)?;
+    show(&mut out, "head+complete_step", &delivering)?;
     show(&mut out, "all three", &walk)?;
     clear(&home)?;
     Ok(())
@@ -55,7 +55,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 async fn accept(store: &Store, room: &Place, n: usize) -> Result<(), Error> {
     let arrival = Arrival {
         place: room.clone(),
-        fact: RemoteId(format!("${n}")),
+        event_id: RemoteId(format!("${n}")),
         message: Some(RemoteId(format!("${n}"))),
         thread: None,
         sent_at: NOW,
@@ -70,7 +70,7 @@ async fn accept(store: &Store, room: &Place, n: usize) -> Result<(), Error> {
 }
 
 async fn deliver(store: &Store, lane: LaneId, n: usize) -> Result<(), Error> {
-    if let Head::Ready(delivery) = store.head(lane, NOW).await? {
+    if let QueueHead::Ready(delivery) = store.queue_head(lane, NOW).await? {
         let made = Copy {
             remote: RemoteId(format!("m{n}")),
             thread: None,
@@ -78,7 +78,7 @@ async fn deliver(store: &Store, lane: LaneId, n: usize) -> Result<(), Error> {
             file: None,
         };
         store
-            .step_done(delivery.id, Some(&made), None, true, NOW)
+            .complete_step(delivery.id, Some(&made), None, true, NOW)
             .await?;
     }
     Ok(())

@@ -5,21 +5,21 @@ use zeroize::Zeroize;
 
 use crate::{
     Error, Millis, Store,
-    database::{Desk, Fault},
+    database::{Tx, TxError},
     seal::Cell,
 };
 
-/// A secret in memory: wiped when dropped, prints nothing.
+/// A secret in memory: overwritten when dropped, prints nothing.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(pub Vec<u8>);
+pub struct SecretBytes(pub Vec<u8>);
 
-impl std::fmt::Debug for Secret {
+impl std::fmt::Debug for SecretBytes {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Secret(..)")
+        f.write_str("SecretBytes(..)")
     }
 }
 
-impl Drop for Secret {
+impl Drop for SecretBytes {
     fn drop(&mut self) {
         self.0.zeroize();
     }
@@ -27,10 +27,10 @@ impl Drop for Secret {
 
 /// The public part of our account.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AccountFace {
+pub struct AccountInfo {
     /// `@bridge:example.org`
     pub user_id: String,
-    /// The device we are.
+    /// The bridge's device.
     pub device_id: String,
     /// The homeserver's base URL.
     pub homeserver: String,
@@ -40,16 +40,16 @@ pub struct AccountFace {
     pub master_key: Option<String>,
 }
 
-/// The account with its secrets opened.
+/// The account with its secrets decrypted.
 #[derive(Clone, Debug)]
 pub struct Account {
     /// Who it is.
-    pub face: AccountFace,
+    pub info: AccountInfo,
     /// The session as the Matrix side wrote it.
-    pub session: Secret,
+    pub session: SecretBytes,
     /// The recovery key, once there is one.
-    pub recovery_key: Option<Secret>,
-    /// When this device was kept here.
+    pub recovery_key: Option<SecretBytes>,
+    /// When this device logged in.
     pub since: Millis,
 }
 
@@ -59,26 +59,25 @@ impl Store {
         self.read("read the account", open_account).await
     }
 
-    /// Keeps a fresh login. There can be only one account: a second is an error of the caller and replaces
-    /// nothing (returns `false`).
+    /// Saves a new login. The store holds one account: where there is one already, nothing is replaced and the answer is `false`.
     pub async fn save_account(
         &self,
-        face: &AccountFace,
-        session: &Secret,
+        info: &AccountInfo,
+        session: &SecretBytes,
         now: Millis,
     ) -> Result<bool, Error> {
-        let (face, session) = (face.clone(), session.clone());
-        self.transaction("keep the account", move |desk| {
-            let rows = desk.sql.execute(
-                "INSERT INTO account (id, user_id, device_id, homeserver, ed25519, master_key, session, saved_at)
+        let (info, session) = (info.clone(), session.clone());
+        self.transaction("save the account", move |tx| {
+            let rows = tx.sql.execute(
+                "INSERT INTO account (id, user_id, device_id, homeserver, ed25519, master_key, session, logged_in_at)
                  VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (id) DO NOTHING",
                 params![
-                    face.user_id,
-                    face.device_id,
-                    face.homeserver,
-                    face.ed25519,
-                    face.master_key,
-                    desk.seal.seal(cell("session"), &session.0)?,
+                    info.user_id,
+                    info.device_id,
+                    info.homeserver,
+                    info.ed25519,
+                    info.master_key,
+                    tx.seal.seal(cell("session"), &session.0)?,
                     now.0,
                 ],
             )?;
@@ -87,67 +86,57 @@ impl Store {
         .await
     }
 
-    /// Keeps a refreshed session.
-    pub async fn save_session(&self, session: &Secret) -> Result<(), Error> {
+    /// Saves a refreshed session.
+    pub async fn save_session(&self, session: &SecretBytes) -> Result<(), Error> {
         let session = session.clone();
-        self.transaction("keep the session", move |desk| {
-            let sealed = desk.seal.seal(cell("session"), &session.0)?;
-            desk.sql
+        self.transaction("save the session", move |tx| {
+            let sealed = tx.seal.seal(cell("session"), &session.0)?;
+            tx.sql
                 .execute("UPDATE account SET session = ?1 WHERE id = 1", [sealed])?;
-            desk.erased();
+            tx.mark_erased();
             Ok(())
         })
         .await
     }
 
-    /// Keeps a refreshed session before this returns, on the thread of the caller: for where nothing can be awaited.
-    pub fn save_session_now(&self, session: &Secret) -> Result<(), Error> {
-        self.database.transaction("keep the session", |desk| {
-            let sealed = desk.seal.seal(cell("session"), &session.0)?;
-            desk.sql
+    /// Saves a refreshed session on the caller's thread before it returns: for callers that cannot await.
+    pub fn save_session_now(&self, session: &SecretBytes) -> Result<(), Error> {
+        self.database.transaction("save the session", |tx| {
+            let sealed = tx.seal.seal(cell("session"), &session.0)?;
+            tx.sql
                 .execute("UPDATE account SET session = ?1 WHERE id = 1", [sealed])?;
-            desk.erased();
+            tx.mark_erased();
             Ok(())
         })
     }
 
-    /// Keeps the recovery key.
-    pub async fn save_recovery_key(&self, key: &Secret) -> Result<(), Error> {
+    /// Saves the recovery key.
+    pub async fn save_recovery_key(&self, key: &SecretBytes) -> Result<(), Error> {
         let key = key.clone();
-        self.transaction("keep the recovery key", move |desk| {
-            let sealed = desk.seal.seal(cell("recovery_key"), &key.0)?;
-            desk.sql.execute(
+        self.transaction("save the recovery key", move |tx| {
+            let sealed = tx.seal.seal(cell("recovery_key"), &key.0)?;
+            tx.sql.execute(
                 "UPDATE account SET recovery_key = ?1 WHERE id = 1",
                 [sealed],
             )?;
-            desk.erased();
+            tx.mark_erased();
             Ok(())
         })
         .await
     }
 
-    /// Keeps what `device show` prints.
+    /// Saves what `device show` prints.
     pub async fn save_fingerprints(
         &self,
         ed25519: &str,
         master_key: Option<&str>,
     ) -> Result<(), Error> {
         let (ed25519, master_key) = (ed25519.to_owned(), master_key.map(str::to_owned));
-        self.transaction("keep the fingerprints", move |desk| {
-            desk.sql.execute(
+        self.transaction("save the fingerprints", move |tx| {
+            tx.sql.execute(
                 "UPDATE account SET ed25519 = ?1, master_key = ?2 WHERE id = 1",
                 params![ed25519, master_key],
             )?;
-            Ok(())
-        })
-        .await
-    }
-
-    /// Forgets the account (after logout). Journal, outbox and links stay.
-    pub async fn forget_account(&self) -> Result<(), Error> {
-        self.transaction("forget the account", |desk| {
-            desk.sql.execute("DELETE FROM account", [])?;
-            desk.erased();
             Ok(())
         })
         .await
@@ -162,15 +151,15 @@ pub(crate) fn cell(column: &'static str) -> Cell {
     }
 }
 
-const FACE: &str = "SELECT user_id, device_id, homeserver, ed25519, master_key FROM account";
+const SELECT_INFO: &str = "SELECT user_id, device_id, homeserver, ed25519, master_key FROM account";
 
 /// The public part, for which no key is needed.
-pub(crate) fn face(sql: &Connection) -> Result<Option<AccountFace>, Fault> {
-    Ok(sql.query_row(FACE, [], face_from_row).optional()?)
+pub(crate) fn info(sql: &Connection) -> Result<Option<AccountInfo>, TxError> {
+    Ok(sql.query_row(SELECT_INFO, [], face_from_row).optional()?)
 }
 
-fn face_from_row(row: &Row<'_>) -> rusqlite::Result<AccountFace> {
-    Ok(AccountFace {
+fn face_from_row(row: &Row<'_>) -> rusqlite::Result<AccountInfo> {
+    Ok(AccountInfo {
         user_id: row.get(0)?,
         device_id: row.get(1)?,
         homeserver: row.get(2)?,
@@ -179,18 +168,18 @@ fn face_from_row(row: &Row<'_>) -> rusqlite::Result<AccountFace> {
     })
 }
 
-fn open_account(desk: &Desk<'_>) -> Result<Option<Account>, Fault> {
-    let Some(face) = face(desk.sql)? else {
+fn open_account(tx: &Tx<'_>) -> Result<Option<Account>, TxError> {
+    let Some(info) = info(tx.sql)? else {
         return Ok(None);
     };
-    let (session, recovery_key, since): (Vec<u8>, Option<Vec<u8>>, Millis) = desk.sql.query_row(
-        "SELECT session, recovery_key, saved_at FROM account",
+    let (session, recovery_key, since): (Vec<u8>, Option<Vec<u8>>, Millis) = tx.sql.query_row(
+        "SELECT session, recovery_key, logged_in_at FROM account",
         [],
         |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
     )?;
-    let open = |column, sealed: &[u8]| desk.seal.open(cell(column), sealed).map(Secret);
+    let open = |column, sealed: &[u8]| tx.seal.open(cell(column), sealed).map(SecretBytes);
     Ok(Some(Account {
-        face,
+        info,
         session: open("session", &session)?,
         recovery_key: recovery_key
             .map(|sealed| open("recovery_key", &sealed))

@@ -1,45 +1,44 @@
-//! What is about a message that is still owed: it waits behind that, or ends both. And the copy that was made although its
+//! Deliveries that depend on another pending delivery: they wait behind it, or both end. And copies that were made although their
 //! delivery had ended.
 
 use rusqlite::{OptionalExtension, params};
 
 use crate::{
-    Copy, DeliveryId, EntryId, Error, Place, Store, bundle,
-    database::{Desk, Fault},
+    Copy, DeliveryId, EntryId, Error, Place, Store, bundles,
+    counters::{self, DeliveryEnd},
+    database::{Tx, TxError},
     links, reactions,
-    settle::{self, End},
 };
 
 impl Store {
-    /// The author of a message, or somebody who may, takes it back while it is still owed: neither it nor its taking back
-    /// is seen, and both end by this rule. Answers whether that was so. If it may have been sent already, its taking back
-    /// waits behind it.
-    pub async fn take_back_owed(
+    /// A message that is still pending was redacted by its author or a moderator: neither it nor the redaction is sent, and both
+    /// end by this rule. Returns whether that happened. If the message may have been sent already, its redaction waits behind it.
+    pub async fn cancel_pending(
         &self,
-        owed: DeliveryId,
+        target: DeliveryId,
         deletion: DeliveryId,
         rule: &str,
     ) -> Result<bool, Error> {
         let rule = rule.to_owned();
-        self.transaction("take back a message that is owed", move |desk| {
-            let leader: Option<DeliveryId> = desk
+        self.transaction("cancel a pending delivery", move |tx| {
+            let bundle_leader: Option<DeliveryId> = tx
                 .sql
                 .prepare_cached(
-                    "SELECT coalesce(leader, id) FROM outbox WHERE id = ?1 AND slot IS NOT NULL",
+                    "SELECT coalesce(bundle_leader_id, id) FROM outbox WHERE id = ?1 AND bundle_slot IS NOT NULL",
                 )?
-                .query_row([owed], |row| row.get(0))
+                .query_row([target], |row| row.get(0))
                 .optional()?;
-            if bundle::was_tried(desk, leader.unwrap_or(owed))? {
-                if put_behind(desk, deletion, owed)? {
+            if bundles::was_tried(tx, bundle_leader.unwrap_or(target))? {
+                if move_behind(tx, deletion, target)? {
                     return Ok(false);
                 }
-            } else if let Some(leader) = leader {
-                bundle::unbind(desk, leader)?;
+            } else if let Some(bundle_leader) = bundle_leader {
+                bundles::split_bundle(tx, bundle_leader)?;
             }
-            for id in [owed, deletion] {
-                if let Some(debt) = settle::debt(desk.sql, id)? {
-                    reactions::forget_unshown(desk, debt.entry, &debt.to)?;
-                    settle::settle(desk, &debt, End::Skipped(&rule))?;
+            for id in [target, deletion] {
+                if let Some(pending) = counters::pending(tx.sql, id)? {
+                    reactions::forget_unshown(tx, pending.entry, &pending.to)?;
+                    counters::settle(tx, &pending, DeliveryEnd::Skipped(&rule))?;
                 }
             }
             Ok(true)
@@ -47,27 +46,31 @@ impl Store {
         .await
     }
 
-    /// A delivery that is about another one waits behind that, if this was not said in the same place and so may be held
-    /// up. Answers whether it does.
-    pub async fn wait_behind(&self, delivery: DeliveryId, owed: DeliveryId) -> Result<bool, Error> {
-        self.transaction("let a delivery wait behind another", move |desk| {
-            put_behind(desk, delivery, owed)
+    /// A delivery that depends on another one waits behind that, if it comes from another place and so may not be on hold with
+    /// it. Returns whether it does.
+    pub async fn queue_behind(
+        &self,
+        delivery: DeliveryId,
+        target: DeliveryId,
+    ) -> Result<bool, Error> {
+        self.transaction("queue a delivery behind another", move |tx| {
+            move_behind(tx, delivery, target)
         })
         .await
     }
 
-    /// A step made a message although its delivery had ended while it was under way: it is known as a copy of the entry,
-    /// and not as somebody's message.
-    pub async fn made_too_late(
+    /// A step created a message although its delivery ended meanwhile: the message is linked as a copy of the entry, so that it
+    /// does not count as somebody's message.
+    pub async fn link_late_copy(
         &self,
         entry: EntryId,
         to: &Place,
-        made: &Copy,
+        created: &Copy,
     ) -> Result<(), Error> {
-        let (to, made) = (to.clone(), made.clone());
-        self.transaction("note a copy that nobody waits for", move |desk| {
-            if links::entry(desk.sql, &to, &made.remote)?.is_none() {
-                links::link(desk.sql, entry, &to, &made)?;
+        let (to, created) = (to.clone(), created.clone());
+        self.transaction("link a late copy", move |tx| {
+            if links::entry_of(tx.sql, &to, &created.remote)?.is_none() {
+                links::link(tx.sql, entry, &to, &created)?;
             }
             Ok(())
         })
@@ -75,33 +78,33 @@ impl Store {
     }
 }
 
-/// The rule for a debt that went on in another lane, where what it is about stands.
-const ELSEWHERE: &str = "follows-in-another-lane";
+/// The rule for a delivery that continues in another lane, behind the delivery that it depends on.
+const MOVED_LANE: &str = "moved-to-another-lane";
 
-/// A delivery is held up and ends from now on like another one, and goes by its lane. Answers whether that is news.
-fn put_behind(desk: &Desk<'_>, delivery: DeliveryId, owed: DeliveryId) -> Result<bool, Fault> {
-    let (Some(debt), Some(before)) = (
-        settle::debt(desk.sql, delivery)?,
-        settle::debt(desk.sql, owed)?,
+/// From now on a delivery is on hold and ends like another one, and uses its lane. Returns whether that changed anything.
+fn move_behind(tx: &Tx<'_>, delivery: DeliveryId, target: DeliveryId) -> Result<bool, TxError> {
+    let (Some(pending), Some(before)) = (
+        counters::pending(tx.sql, delivery)?,
+        counters::pending(tx.sql, target)?,
     ) else {
         return Ok(false);
     };
-    if debt.lane != before.lane {
-        // In the old lane it has ended, and the other one takes it on: both keep adding up.
-        settle::moved(desk, &debt, before.lane, ELSEWHERE)?;
-        desk.sql
+    if pending.lane != before.lane {
+        // The old lane counts it as skipped and the new one as accepted, so that both keep adding up.
+        counters::move_to_lane(tx, &pending, before.lane, MOVED_LANE)?;
+        tx.sql
             .prepare_cached(
-                "UPDATE outbox SET leader = NULL, slot = NULL, from_place = ?2 WHERE id = ?1",
+                "UPDATE outbox SET bundle_leader_id = NULL, bundle_slot = NULL, from_place = ?2 WHERE id = ?1",
             )?
             .execute(params![delivery, before.from])?;
         return Ok(true);
     }
-    let rows = desk
+    let rows = tx
         .sql
         .prepare_cached(
             "UPDATE outbox SET from_place = (SELECT from_place FROM outbox WHERE id = ?2)
              WHERE id = ?1 AND from_place <> (SELECT from_place FROM outbox WHERE id = ?2)",
         )?
-        .execute(params![delivery, owed])?;
+        .execute(params![delivery, target])?;
     Ok(rows > 0)
 }

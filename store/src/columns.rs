@@ -1,4 +1,4 @@
-//! How our words stand in columns.
+//! How the types of the store are stored in columns.
 
 use std::borrow::Cow;
 
@@ -41,22 +41,21 @@ impl FromSql for Place {
     }
 }
 
-/// No network has longer ids, in bytes. What is longer was made up by somebody, names nothing, and is not kept whole.
-const LONGEST: usize = 255;
+/// No network has longer ids, in bytes. A longer one was invented by somebody, refers to nothing, and is not stored in full.
+const MAX_NAME_BYTES: usize = 255;
 
 impl ToSql for RemoteId {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        Ok(match bounded(self.as_str()) {
+        Ok(match bound_name(self.as_str()) {
             Cow::Borrowed(id) => id.into(),
             Cow::Owned(id) => id.into(),
         })
     }
 }
 
-/// A name that somebody else has given something, in at most 255 bytes: of a longer one a hash is left, so that it is known
-/// again all the same.
-pub(crate) fn bounded(name: &str) -> Cow<'_, str> {
-    if name.len() <= LONGEST {
+/// A name given by another party, in at most 255 bytes. A longer one becomes a hash, so that it can still be recognised.
+pub(crate) fn bound_name(name: &str) -> Cow<'_, str> {
+    if name.len() <= MAX_NAME_BYTES {
         return name.into();
     }
     let hash = Sha256::digest(name);
@@ -67,10 +66,10 @@ pub(crate) fn bounded(name: &str) -> Cow<'_, str> {
     format!("long-{hash:032x}").into()
 }
 
-/// What another side answered, in at most 300 characters.
-pub(crate) fn sentence(answer: &str) -> String {
-    const LONGEST: usize = 300;
-    let cut = answer.char_indices().nth(LONGEST);
+/// What a network answered, in at most 300 characters.
+pub(crate) fn truncate_reason(answer: &str) -> String {
+    const MAX_NAME_BYTES: usize = 300;
+    let cut = answer.char_indices().nth(MAX_NAME_BYTES);
     let text = cut.map_or(answer, |(end, _)| answer.get(..end).unwrap_or_default());
     text.to_owned()
 }

@@ -1,29 +1,28 @@
-//! What people ask of the bridge. A question is a fact like any message, written down before anything is done
-//! about it; its answer is a debt to the place where it was asked, made once.
+//! Commands to the bridge. A command is an event like any message, written down before anything is done about it. Its answer is a
+//! delivery to the place of the command, and is made once.
 
 use rusqlite::params;
 
 use crate::{
-    EntryId, Error, LaneId, Millis, Place, RemoteId, Store,
-    database::{Desk, Fault},
+    EntryId, Error, LaneId, Millis, Place, RemoteId, Store, counters,
+    database::{Tx, TxError},
     journal, notices,
-    portals::Graph,
-    settle,
+    portals::PortalGraph,
 };
 
-/// A question that has no answer yet.
+/// A command that has no answer yet.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Command {
     /// The entry.
     pub entry: EntryId,
-    /// Where it was asked.
+    /// Where it was given.
     pub place: Place,
     /// Its id there.
-    pub fact: RemoteId,
+    pub event_id: RemoteId,
     /// When it was accepted.
     pub accepted_at: Millis,
-    /// What was asked, opened.
-    pub letter: Vec<u8>,
+    /// The command, decrypted.
+    pub payload: Vec<u8>,
 }
 
 impl std::fmt::Debug for Command {
@@ -35,80 +34,80 @@ impl std::fmt::Debug for Command {
 }
 
 impl Store {
-    /// What was asked and has no answer, oldest first.
+    /// The commands that have no answer, oldest first.
     pub async fn commands(&self) -> Result<Vec<Command>, Error> {
-        self.read("read the open questions", |desk| {
-            let mut open = desk
+        self.read("read the open commands", |tx| {
+            let mut open = tx
                 .sql
                 .prepare_cached(
-                    "SELECT c.entry_id, j.place, j.fact, j.accepted_at FROM command c
+                    "SELECT c.entry_id, j.place, j.event_id, j.accepted_at FROM command c
                      JOIN journal j ON j.id = c.entry_id ORDER BY c.entry_id",
                 )?
                 .query_map([], |row| {
                     Ok(Command {
                         entry: row.get(0)?,
                         place: row.get(1)?,
-                        fact: row.get(2)?,
+                        event_id: row.get(2)?,
                         accepted_at: row.get(3)?,
-                        letter: Vec::new(),
+                        payload: Vec::new(),
                     })
                 })?
                 .collect::<Result<Vec<_>, _>>()?;
             for command in &mut open {
-                command.letter = journal::open_letter(desk, command.entry)?.unwrap_or_default();
+                command.payload = journal::open_payload(tx, command.entry)?.unwrap_or_default();
             }
             Ok(open)
         })
         .await
     }
 
-    /// The question has its answer, or needs none: it is closed, and `answer` is owed to where it was asked.
-    /// Answered already, nothing happens. Answers the lane to ring.
-    pub async fn answer(
+    /// The command is answered, or needs no answer: it is closed, and `answer` is enqueued for its place. Answered already,
+    /// nothing happens. Returns the lane to wake.
+    pub async fn answer_command(
         &self,
         question: EntryId,
         answer: Option<Vec<u8>>,
         now: Millis,
     ) -> Result<Option<LaneId>, Error> {
-        self.transaction("answer a question", move |desk| {
-            if !close(desk, question)? {
+        self.transaction("answer a command", move |tx| {
+            if !close(tx, question)? {
                 return Ok(None);
             }
-            let place: Place = desk
+            let place: Place = tx
                 .sql
                 .prepare_cached("SELECT place FROM journal WHERE id = ?1")?
                 .query_row([question], |row| row.get(0))?;
-            let lane = Graph::load(desk.sql)?.lane_to(&place);
-            let Some((letter, lane)) = answer.as_ref().zip(lane) else {
+            let lane = PortalGraph::load(tx.sql)?.lane_to(&place);
+            let Some((payload, lane)) = answer.as_ref().zip(lane) else {
                 return Ok(None);
             };
-            let fact = RemoteId(format!("answer-{question}"));
-            let rung = notices::notice(desk, lane, &fact, letter, now)?;
-            if rung.is_some() {
-                notices::hurry(desk)?;
+            let event_id = RemoteId(format!("answer-{question}"));
+            let woken = notices::enqueue_notice(tx, lane, &event_id, payload, now)?;
+            if woken.is_some() {
+                notices::mark_urgent(tx)?;
             }
-            Ok(rung)
+            Ok(woken)
         })
         .await
     }
 }
 
-/// The entry is a question that waits for its answer.
-pub(crate) fn ask(desk: &Desk<'_>, entry: EntryId) -> Result<(), Fault> {
-    desk.sql
+/// The entry is a command that waits for its answer.
+pub(crate) fn add(tx: &Tx<'_>, entry: EntryId) -> Result<(), TxError> {
+    tx.sql
         .prepare_cached("INSERT INTO command (entry_id) VALUES (?1)")?
         .execute(params![entry])?;
     Ok(())
 }
 
-/// The question is closed. Answers whether it was open.
-pub(crate) fn close(desk: &Desk<'_>, question: EntryId) -> Result<bool, Fault> {
-    let open = desk
+/// Closes the command. Returns whether it was open.
+pub(crate) fn close(tx: &Tx<'_>, question: EntryId) -> Result<bool, TxError> {
+    let open = tx
         .sql
         .prepare_cached("DELETE FROM command WHERE entry_id = ?1")?
         .execute([question])?;
     if open > 0 {
-        settle::erase_unneeded(desk, question)?;
+        counters::erase_payload_if_unneeded(tx, question)?;
     }
     Ok(open > 0)
 }

@@ -1,60 +1,59 @@
-//! Consent: that what is said in an encrypted room may leave it. And linking, which in an encrypted room is one
-//! transaction with it.
+//! Consent that messages of an encrypted room may be relayed; and linking, which in an encrypted room is one transaction with the
+//! consent.
 
 use rusqlite::params;
 
 use crate::{
-    Error, LaneId, Millis, Place, Portal, PortalId, RemoteId, Store, commands,
-    database::{Desk, Fault},
-    desks, notices, openings,
-    paths::Net,
-    peek,
-    portals::{self, Graph, Origin, PortalSpec},
-    progress,
+    Error, LaneId, Millis, Place, Portal, PortalId, RemoteId, Store, commands, cursors,
+    database::{Tx, TxError},
+    link_barriers, management_rooms, notices,
+    portals::{self, PortalGraph, PortalSource, PortalSpec},
+    routes::RoutingTable,
+    snapshot,
 };
 
-/// Whether the delay of a consent, which has not begun, was over at that moment, and nothing of its room is to be fetched.
-const DUE: &str = "begun = 0 AND effective_at <= ?1 AND NOT EXISTS (
+/// Whether a consent is not active although its delay was over at that moment, and no event of its room is still to be fetched.
+const DUE: &str = "active = 0 AND effective_at <= ?1 AND NOT EXISTS (
     SELECT 1 FROM portal p JOIN gap g ON g.place = p.room_place WHERE p.id = portal_id)";
 
-/// What somebody agreed to.
+/// What somebody consented to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Consent {
     /// Who.
     pub by: String,
-    /// Which version of the disclosure they were shown.
+    /// Which version of the disclosure they read.
     pub text_version: u32,
-    /// When the first message may cross.
+    /// When the first message may be relayed.
     pub effective_at: Millis,
 }
 
-/// What is written down when a wish comes true.
+/// What is written when a portal request is approved.
 #[derive(Clone, Debug)]
-pub struct Linking {
-    /// The wish.
-    pub wish: i64,
-    /// That its room agrees, where it is encrypted.
+pub struct ApprovedRequest {
+    /// The portal request.
+    pub request: i64,
+    /// The consent of its room, where that is encrypted.
     pub consent: Option<Consent>,
-    /// The question that this answers.
+    /// The command that this answers.
     pub question: Option<crate::EntryId>,
-    /// What is said in the room.
+    /// The notice for the room.
     pub told: Vec<u8>,
-    /// Whether all that was said in the room by now has been taken in.
+    /// Whether all events that were sent in the room by now have been accepted.
     pub heard: bool,
 }
 
 impl Store {
-    /// Somebody agreed for a portal. Agreed before, nothing changes, so that the delay does not begin anew. Answers
-    /// what holds now, and the lanes to ring.
-    pub async fn agree(
+    /// Somebody consented for a portal. Where there is a consent already, nothing changes, so that the delay does not start
+    /// again. Returns the consent that applies, and the lanes to wake.
+    pub async fn record_consent(
         &self,
         portal: PortalId,
         consent: Consent,
         now: Millis,
     ) -> Result<(Consent, Vec<LaneId>), Error> {
-        self.transaction("write a consent down", move |desk| {
-            write(desk, portal, &consent, now)?;
-            let holds = desk
+        self.transaction("record a consent", move |tx| {
+            write(tx, portal, &consent, now)?;
+            let holds = tx
                 .sql
                 .prepare_cached(
                     "SELECT given_by, text_version, effective_at FROM consent WHERE portal_id = ?1",
@@ -66,41 +65,44 @@ impl Store {
                         effective_at: row.get(2)?,
                     })
                 })?;
-            Ok((holds, Net::load(desk.sql, now)?.around(portal)))
+            Ok((
+                holds,
+                RoutingTable::load(tx.sql, now)?.affected_lanes(portal),
+            ))
         })
         .await
     }
 
-    /// All that was said in rooms before `heard` has been taken in. Consents whose delay was over then begin: what is
-    /// taken in from now on was said after it. Not those of rooms of which something is still to be fetched.
-    pub async fn begin_consents(&self, heard: Millis) -> Result<(), Error> {
+    /// All events that were sent in rooms before `heard` have been accepted. Consents whose delay was over then become active:
+    /// events that arrive from now on were sent after it. Consents of rooms with events that are still to be fetched do not.
+    pub async fn activate_consents(&self, heard: Millis) -> Result<(), Error> {
         if !self.is_consent_due(heard).await? {
             return Ok(());
         }
-        self.transaction("begin a consent", move |desk| {
-            let begin = format!("UPDATE consent SET begun = 1 WHERE {DUE}");
-            desk.sql.prepare_cached(&begin)?.execute([heard])?;
+        self.transaction("activate a consent", move |tx| {
+            let begin = format!("UPDATE consent SET active = 1 WHERE {DUE}");
+            tx.sql.prepare_cached(&begin)?.execute([heard])?;
             Ok(())
         })
         .await
     }
 
-    /// Whether a consent begins that has not begun, if all that was said before `heard` has been taken in.
+    /// Whether a consent becomes active if all events from before `heard` have been accepted.
     pub async fn is_consent_due(&self, heard: Millis) -> Result<bool, Error> {
-        self.read("look for consents that begin", move |desk| {
+        self.read("look for consents that are due", move |tx| {
             let due = format!("SELECT 1 FROM consent WHERE {DUE}");
-            Ok(desk.sql.prepare_cached(&due)?.exists([heard])?)
+            Ok(tx.sql.prepare_cached(&due)?.exists([heard])?)
         })
         .await
     }
 
     /// When the next delay is over.
-    pub async fn next_consent(&self, now: Millis) -> Result<Option<Millis>, Error> {
-        self.read("look when a consent begins", move |desk| {
-            Ok(desk
+    pub async fn next_consent_at(&self, now: Millis) -> Result<Option<Millis>, Error> {
+        self.read("look when a consent is due", move |tx| {
+            Ok(tx
                 .sql
                 .prepare_cached(
-                    "SELECT min(effective_at) FROM consent WHERE begun = 0 AND effective_at > ?1",
+                    "SELECT min(effective_at) FROM consent WHERE active = 0 AND effective_at > ?1",
                 )?
                 .query_row([now], |row| row.get(0))?)
         })
@@ -109,50 +111,50 @@ impl Store {
 
     /// How many messages wait to leave the room of a portal through it.
     pub async fn waiting_to_leave(&self, portal: PortalId) -> Result<u64, Error> {
-        self.read("count what waits in a room", move |desk| {
-            Ok(desk
+        self.read("count the messages that wait in a room", move |tx| {
+            Ok(tx
                 .sql
                 .prepare_cached(
                     "SELECT count(*) FROM outbox o JOIN journal j ON j.id = o.entry_id
                      WHERE o.portal_id = ?1 AND o.toward = 'silo' AND j.place <> ?2",
                 )?
-                .query_row(params![portal, notices::home()], |row| row.get(0))?)
+                .query_row(params![portal, notices::notice_place()], |row| row.get(0))?)
         })
         .await
     }
 
-    /// The portals whose encrypted room has not agreed.
+    /// The portals whose encrypted room has not consented.
     pub async fn lacking_consent(&self) -> Result<Vec<Portal>, Error> {
-        self.read("look for portals without consent", |desk| {
-            peek::lacking_consent(desk.sql)
+        self.read("look for portals without consent", |tx| {
+            snapshot::lacking_consent(tx.sql)
         })
         .await
     }
 
-    /// The room stands in the clear although it is linked: its encryption, when it comes, will be news.
-    pub async fn seen_in_clear(&self, room: &Place) -> Result<(), Error> {
+    /// The room is unencrypted although it is linked: encryption that is switched on later needs a consent.
+    pub async fn note_unencrypted_room(&self, room: &Place) -> Result<(), Error> {
         let room = room.clone();
-        self.transaction("note that a room is in the clear", move |desk| {
-            mark_clear(desk, &room)
+        self.transaction("note that a room is unencrypted", move |tx| {
+            mark_seen_unencrypted(tx, &room)
         })
         .await
     }
 
-    /// A wish comes true: its portal is opened, the room told, the question answered. Gone already, nothing happens.
-    /// Answers the portal and the lanes to ring.
-    pub async fn link(
+    /// A portal request is approved: its portal is opened, the room notified, the command answered. If the request no longer
+    /// exists, nothing happens. Returns the portal and the lanes to wake.
+    pub async fn open_requested_portal(
         &self,
-        linking: Linking,
+        linking: ApprovedRequest,
         now: Millis,
     ) -> Result<Option<(Portal, Vec<LaneId>)>, Error> {
-        self.transaction("link a room", move |desk| {
-            let wish = desk
+        self.transaction("link a room", move |tx| {
+            let request = tx
                 .sql
                 .prepare_cached(
-                    "DELETE FROM wish WHERE id = ?1
-                     RETURNING room_place, channel_place, room, silo, channel, asked_in",
+                    "DELETE FROM portal_request WHERE id = ?1
+                     RETURNING room_place, channel_place, room, silo, channel, requested_in",
                 )?
-                .query_map([linking.wish], |row| {
+                .query_map([linking.request], |row| {
                     let spec = PortalSpec {
                         room: row.get(2)?,
                         silo: row.get(3)?,
@@ -163,29 +165,41 @@ impl Store {
                 })?
                 .next()
                 .transpose()?;
-            let Some((spec, (room, channel), asked_in)) = wish else {
+            let Some((spec, (room, channel), asked_in)) = request else {
                 return Ok(None);
             };
-            if Graph::load(desk.sql)?.lane_to(&channel).is_none() {
-                // Whatever was read of it before was not said to this room.
-                progress::forget(desk, &channel)?;
+            if PortalGraph::load(tx.sql)?.lane_to(&channel).is_none() {
+                // Messages from before were not written to this room.
+                cursors::forget(tx, &channel)?;
             }
-            let portal = portals::open(desk, Origin::Chat, &spec, (&room, &channel), now)?;
+            let portal = portals::open(tx, PortalSource::Chat, &spec, (&room, &channel), now)?;
             if linking.heard {
-                openings::is_heard(desk, portal.id, &room)?;
+                link_barriers::lift(tx, portal.id, &room)?;
             }
             if let Some(consent) = &linking.consent {
-                write(desk, portal.id, consent, now)?;
+                write(tx, portal.id, consent, now)?;
             }
-            let mut lanes = Net::load(desk.sql, now)?.around(portal.id);
-            let fact = RemoteId(format!("linked-{}-{}", portal.id, now.0));
-            lanes.extend(desks::say(desk, &room, &fact, &linking.told, now)?);
+            let mut lanes = RoutingTable::load(tx.sql, now)?.affected_lanes(portal.id);
+            let notice_id = RemoteId(format!("linked-{}-{}", portal.id, now.0));
+            lanes.extend(management_rooms::send_notice(
+                tx,
+                &room,
+                &notice_id,
+                &linking.told,
+                now,
+            )?);
             if asked_in != room {
-                let fact = RemoteId(format!("linked-{}-{}-elsewhere", portal.id, now.0));
-                lanes.extend(desks::say(desk, &asked_in, &fact, &linking.told, now)?);
+                let notice_id = RemoteId(format!("linked-{}-{}-elsewhere", portal.id, now.0));
+                lanes.extend(management_rooms::send_notice(
+                    tx,
+                    &asked_in,
+                    &notice_id,
+                    &linking.told,
+                    now,
+                )?);
             }
             if let Some(question) = linking.question {
-                commands::close(desk, question)?;
+                commands::close(tx, question)?;
             }
             Ok(Some((portal, lanes)))
         })
@@ -193,10 +207,10 @@ impl Store {
     }
 }
 
-fn write(desk: &Desk<'_>, portal: PortalId, consent: &Consent, now: Millis) -> Result<(), Fault> {
-    desk.sql
+fn write(tx: &Tx<'_>, portal: PortalId, consent: &Consent, now: Millis) -> Result<(), TxError> {
+    tx.sql
         .prepare_cached(
-            "INSERT INTO consent (portal_id, given_by, given_at, text_version, effective_at, begun)
+            "INSERT INTO consent (portal_id, given_by, given_at, text_version, effective_at, active)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (portal_id) DO NOTHING",
         )?
         .execute(params![
@@ -210,10 +224,12 @@ fn write(desk: &Desk<'_>, portal: PortalId, consent: &Consent, now: Millis) -> R
     Ok(())
 }
 
-/// See [`Store::seen_in_clear`].
-pub(crate) fn mark_clear(desk: &Desk<'_>, room: &Place) -> Result<(), Fault> {
-    desk.sql
-        .prepare_cached("UPDATE portal SET seen_clear = 1 WHERE room_place = ?1 AND active = 1")?
+/// See [`Store::note_unencrypted_room`].
+pub(crate) fn mark_seen_unencrypted(tx: &Tx<'_>, room: &Place) -> Result<(), TxError> {
+    tx.sql
+        .prepare_cached(
+            "UPDATE portal SET seen_unencrypted = 1 WHERE room_place = ?1 AND active = 1",
+        )?
         .execute([room])?;
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! The open file: one connection that writes, on blocking threads, with every promise of durability switched
-//! on and read back; and a second one, read-only, for looking on from another process.
+//! The open file: one connection that writes, on blocking threads, with every durability setting switched on and read back; and a
+//! read-only one for other processes.
 
 use std::{
     cell,
@@ -14,45 +14,46 @@ use rusqlite::{
 };
 
 use crate::{
-    Error, directory, hindrance,
-    migrate::{self, Found},
+    Error, directory,
+    migrate::{self, FileState},
     seal::{Seal, StoreKey},
+    transient_error,
 };
 
-/// How long a statement waits for another process to let go of the file.
-const BUSY: Duration = Duration::from_secs(3);
-/// Beyond this size the write-ahead log is truncated even while debts are open.
-const LOG_LIMIT: u64 = 4 << 20;
-/// While messages flow, erased letters leave the log at most this often.
-const TIDY_EVERY: Duration = Duration::from_secs(1);
+/// How long a statement waits for another process to release the file.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(3);
+/// Beyond this size the write-ahead log is truncated even shortly after the last time.
+const WAL_LIMIT: u64 = 4 << 20;
+/// While messages flow, erased payloads leave the log at most this often.
+const TRUNCATE_EVERY: Duration = Duration::from_secs(1);
 
 /// A database has one page of at least 512 bytes.
-const SMALLEST: u64 = 511;
+const MIN_FILE_SIZE: u64 = 511;
 
-/// What can go wrong inside a transaction; it becomes an [`Error`] when it is known what we were doing.
+/// What can go wrong inside a transaction. It becomes an [`Error`] where the operation is known.
 #[derive(Debug)]
-pub(crate) enum Fault {
+pub(crate) enum TxError {
     Sqlite(rusqlite::Error),
-    Corrupt { table: &'static str, row: i64 },
-    Unsealable,
+    CorruptRow { table: &'static str, row: i64 },
+    NoRandomness,
 }
 
-impl From<rusqlite::Error> for Fault {
+impl From<rusqlite::Error> for TxError {
     fn from(error: rusqlite::Error) -> Self {
         Self::Sqlite(error)
     }
 }
 
-/// What a piece of work may touch.
-pub(crate) struct Desk<'a> {
+/// What a piece of work may use.
+pub(crate) struct Tx<'a> {
     pub sql: &'a Connection,
     pub seal: &'a Seal,
     erased: &'a cell::Cell<bool>,
 }
 
-impl Desk<'_> {
-    /// Says that sealed letters were taken out, so that the log must be truncated soon.
-    pub fn erased(&self) {
+impl Tx<'_> {
+    /// Says that sealed payloads were erased, so that the log must be truncated soon.
+    pub fn mark_erased(&self) {
         self.erased.set(true);
     }
 }
@@ -63,30 +64,30 @@ pub(crate) struct Database {
     seal: Seal,
     pub directory: PathBuf,
     path: PathBuf,
-    pub state: hindrance::State,
+    pub state: transient_error::State,
     _lock: directory::Lock,
 }
 
 struct Writer {
     connection: Connection,
-    /// Whether letters that were erased may still stand in the log.
+    /// Whether erased payloads may still be in the log.
     erased: bool,
-    tidied: Option<Instant>,
+    truncated_at: Option<Instant>,
 }
 
 impl Database {
-    /// Locks the directory, looks at the file without touching it, and only then opens it for writing.
+    /// Locks the directory, inspects the file without changing it, and only then opens it for writing.
     pub fn open(directory: &Path, key: &StoreKey) -> Result<Self, Error> {
         directory::secure(directory)?;
         let lock = directory::lock(directory)?;
         let path = directory::database_path(directory);
         let seal = Seal::new(key);
         // A new store has a directory to itself.
-        let is_lived_in = directory::is_lived_in(directory)?;
+        let has_subdirectories = directory::has_subdirectories(directory)?;
         match directory::size(&path) {
-            0 if is_lived_in => return Err(Error::Lost { path }),
-            // SQLite takes so little for an empty file, and would write over it.
-            1..=SMALLEST => return Err(Error::Damaged { path }),
+            0 if has_subdirectories => return Err(Error::DatabaseMissing { path }),
+            // SQLite takes a file of this size for an empty one, and would overwrite it.
+            1..=MIN_FILE_SIZE => return Err(Error::CorruptFile { path }),
             _ => {}
         }
         directory::secure_file(&path)?;
@@ -94,37 +95,39 @@ impl Database {
             let connection = open_read_only(&path)?;
             let found = migrate::inspect(&connection, &path)?;
             match found {
-                Found::Store(_) => {
-                    migrate::verify(&connection, &path)?;
-                    migrate::prove(&connection, &seal, &path)?;
+                FileState::Store(_) => {
+                    migrate::check_pages(&connection, &path)?;
+                    migrate::verify_key(&connection, &seal, &path)?;
                 }
-                Found::Empty if is_lived_in => return Err(Error::Lost { path }),
-                Found::Empty => {}
+                FileState::Empty if has_subdirectories => {
+                    return Err(Error::DatabaseMissing { path });
+                }
+                FileState::Empty => {}
             }
             found
         };
-        let fault = |doing| {
+        let error = |operation| {
             let path = path.clone();
-            move |fault| explain(&path, doing, fault)
+            move |error| into_store_error(&path, operation, error)
         };
-        let mut connection = open_writing(&path).map_err(fault("open its file"))?;
+        let mut connection = open_read_write(&path).map_err(error("open its file"))?;
         let from = match found {
-            Found::Empty => 0,
-            Found::Store(schema) => schema,
+            FileState::Empty => 0,
+            FileState::Store(schema) => schema,
         };
         migrate::migrate(&mut connection, &seal, from)
-            .map_err(fault("bring its schema up to date"))?;
+            .map_err(error("bring its schema up to date"))?;
         Ok(Self {
             writer: Mutex::new(Writer {
                 connection,
-                // A crash may have left erased letters in the log.
+                // A crash may have left erased payloads in the log.
                 erased: true,
-                tidied: None,
+                truncated_at: None,
             }),
             seal,
             directory: directory.to_owned(),
             path,
-            state: hindrance::State::default(),
+            state: transient_error::State::default(),
             _lock: lock,
         })
     }
@@ -132,41 +135,41 @@ impl Database {
     /// Runs `work` as one transaction that writes: all of it is on the disk when this returns, or none.
     pub fn transaction<T>(
         &self,
-        doing: &'static str,
-        work: impl FnOnce(&Desk<'_>) -> Result<T, Fault>,
+        operation: &'static str,
+        work: impl FnOnce(&Tx<'_>) -> Result<T, TxError>,
     ) -> Result<T, Error> {
         let mut writer = self.writer();
         let erased = cell::Cell::new(false);
         let done = writer
             .transaction(&self.seal, &erased, work)
-            .map_err(|fault| explain(&self.path, doing, fault))?;
+            .map_err(|error| into_store_error(&self.path, operation, error))?;
         writer.erased |= erased.get();
-        writer.tidy(&self.path);
+        writer.truncate_wal_if_due(&self.path);
         Ok(done)
     }
 
     /// Runs `work`, which only reads, on one state of the file.
     pub fn read<T>(
         &self,
-        doing: &'static str,
-        work: impl FnOnce(&Desk<'_>) -> Result<T, Fault>,
+        operation: &'static str,
+        work: impl FnOnce(&Tx<'_>) -> Result<T, TxError>,
     ) -> Result<T, Error> {
         let mut writer = self.writer();
-        let found = work(&Desk {
+        let found = work(&Tx {
             sql: &writer.connection,
             seal: &self.seal,
             erased: &cell::Cell::new(false),
         })
-        .map_err(|fault| explain(&self.path, doing, fault))?;
-        writer.tidy(&self.path);
+        .map_err(|error| into_store_error(&self.path, operation, error))?;
+        writer.truncate_wal_if_due(&self.path);
         Ok(found)
     }
 
     /// Moves the log into the file and truncates it.
     pub fn checkpoint(&self) -> Result<(), Error> {
         self.writer()
-            .truncate_log()
-            .map_err(|source| explain(&self.path, "truncate its log", source.into()))
+            .truncate_wal()
+            .map_err(|source| into_store_error(&self.path, "truncate its log", source.into()))
     }
 
     // A panic inside a transaction rolls it back, so what a poisoned lock guards is whole.
@@ -180,12 +183,12 @@ impl Writer {
         &mut self,
         seal: &Seal,
         erased: &cell::Cell<bool>,
-        work: impl FnOnce(&Desk<'_>) -> Result<T, Fault>,
-    ) -> Result<T, Fault> {
+        work: impl FnOnce(&Tx<'_>) -> Result<T, TxError>,
+    ) -> Result<T, TxError> {
         let transaction = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let done = work(&Desk {
+        let done = work(&Tx {
             sql: &transaction,
             seal,
             erased,
@@ -194,31 +197,33 @@ impl Writer {
         Ok(done)
     }
 
-    /// Truncates the log when erased letters may stand in it. What was asked for is done by then, so a failure
-    /// is no failure of it: it is tried again with a later call.
-    fn tidy(&mut self, path: &Path) {
+    /// Truncates the log when erased payloads may be in it. The work itself is done by then, so an error here does not fail it: a
+    /// later call tries again.
+    fn truncate_wal_if_due(&mut self, path: &Path) {
         if !self.erased {
             return;
         }
-        let due = self.tidied.is_none_or(|then| then.elapsed() >= TIDY_EVERY);
-        if !due && log_size(path) < LOG_LIMIT {
+        let due = self
+            .truncated_at
+            .is_none_or(|then| then.elapsed() >= TRUNCATE_EVERY);
+        if !due && wal_size(path) < WAL_LIMIT {
             return;
         }
-        self.tidied = Some(Instant::now());
-        // Somebody who reads must not hold up the messages.
-        let tidied = self
+        self.truncated_at = Some(Instant::now());
+        // A reader must not delay the messages.
+        let truncated_at = self
             .connection
             .busy_timeout(Duration::ZERO)
-            .and_then(|()| self.truncate_log());
-        if let Err(error) = tidied {
-            tracing::debug!(%error, "The log could not be truncated yet");
+            .and_then(|()| self.truncate_wal());
+        if let Err(error) = truncated_at {
+            tracing::debug!(%error, "The write-ahead log could not be truncated yet");
         }
-        if let Err(error) = self.connection.busy_timeout(BUSY) {
-            tracing::warn!(%error, "The busy timeout could not be set again");
+        if let Err(error) = self.connection.busy_timeout(BUSY_TIMEOUT) {
+            tracing::warn!(%error, "The busy timeout could not be restored");
         }
     }
 
-    fn truncate_log(&mut self) -> rusqlite::Result<()> {
+    fn truncate_wal(&mut self) -> rusqlite::Result<()> {
         let busy: i64 =
             self.connection
                 .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
@@ -233,14 +238,14 @@ impl Writer {
     }
 }
 
-fn log_size(path: &Path) -> u64 {
+fn wal_size(path: &Path) -> u64 {
     let mut log = path.as_os_str().to_owned();
     log.push("-wal");
     std::fs::metadata(log).map_or(0, |found| found.len())
 }
 
 /// Runs database work on a thread that may block.
-pub(crate) async fn off_thread<T: Send + 'static>(
+pub(crate) async fn run_blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
     match tokio::task::spawn_blocking(work).await {
@@ -248,7 +253,7 @@ pub(crate) async fn off_thread<T: Send + 'static>(
         Err(failed) => match failed.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
             Err(_) => Err(Error::Sqlite {
-                doing: "work while the process stops",
+                operation: "work while the process stops",
                 source: rusqlite::Error::SqliteFailure(ffi::Error::new(SQLITE_INTERRUPT), None),
             }),
         },
@@ -259,34 +264,38 @@ pub(crate) async fn off_thread<T: Send + 'static>(
 pub(crate) fn open_read_only(path: &Path) -> Result<Connection, Error> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     Connection::open_with_flags(path, flags)
-        .and_then(|connection| connection.busy_timeout(BUSY).map(|()| connection))
-        .map_err(|source| explain(path, "open its file for reading", source.into()))
+        .and_then(|connection| connection.busy_timeout(BUSY_TIMEOUT).map(|()| connection))
+        .map_err(|source| into_store_error(path, "open its file for reading", source.into()))
 }
 
 /// Opens a database that is not ours as it is, and makes none where there is none.
-pub(crate) fn open_foreign(path: &Path) -> Result<Connection, Fault> {
+pub(crate) fn open_foreign(path: &Path) -> Result<Connection, TxError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(BUSY)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
     Ok(connection)
 }
 
-fn open_writing(path: &Path) -> Result<Connection, Fault> {
+fn open_read_write(path: &Path) -> Result<Connection, TxError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(BUSY)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.set_prepared_statement_cache_capacity(64);
-    demand(&connection, "journal_mode", "wal")?;
-    // FULL: a commit is on the disk before anybody is told "received".
-    demand(&connection, "synchronous", "2")?;
-    demand(&connection, "secure_delete", "1")?;
-    demand(&connection, "foreign_keys", "1")?;
-    demand(&connection, "busy_timeout", &BUSY.as_millis().to_string())?;
+    set_pragma(&connection, "journal_mode", "wal")?;
+    // FULL: a commit is on the disk before anybody is told that the event was received.
+    set_pragma(&connection, "synchronous", "2")?;
+    set_pragma(&connection, "secure_delete", "1")?;
+    set_pragma(&connection, "foreign_keys", "1")?;
+    set_pragma(
+        &connection,
+        "busy_timeout",
+        &BUSY_TIMEOUT.as_millis().to_string(),
+    )?;
     Ok(connection)
 }
 
-/// Switches something on and makes sure that it is.
-fn demand(connection: &Connection, pragma: &str, value: &str) -> Result<(), Fault> {
+/// Sets a pragma and makes sure that it is set.
+fn set_pragma(connection: &Connection, pragma: &str, value: &str) -> Result<(), TxError> {
     connection.pragma_update(None, pragma, value)?;
     let found = connection.pragma_query_value(None, pragma, |row| {
         row.get_ref(0).map(|value| match value {
@@ -297,25 +306,25 @@ fn demand(connection: &Connection, pragma: &str, value: &str) -> Result<(), Faul
     if found == value {
         return Ok(());
     }
-    Err(Fault::Sqlite(rusqlite::Error::SqliteFailure(
+    Err(TxError::Sqlite(rusqlite::Error::SqliteFailure(
         ffi::Error::new(SQLITE_MISUSE),
         Some(format!("{pragma} is {found}, but must be {value}")),
     )))
 }
 
-/// The error for somebody outside.
-pub(crate) fn explain(path: &Path, doing: &'static str, fault: Fault) -> Error {
-    match fault {
-        Fault::Corrupt { table, row } => Error::Corrupt { table, row },
-        Fault::Unsealable => Error::Io {
+/// The error for callers outside of the store.
+pub(crate) fn into_store_error(path: &Path, operation: &'static str, error: TxError) -> Error {
+    match error {
+        TxError::CorruptRow { table, row } => Error::CorruptRow { table, row },
+        TxError::NoRandomness => Error::Io {
             path: path.to_owned(),
             source: std::io::Error::other("the system gives no random numbers"),
         },
-        Fault::Sqlite(source) => match source.sqlite_error_code() {
-            Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => Error::Damaged {
+        TxError::Sqlite(source) => match source.sqlite_error_code() {
+            Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => Error::CorruptFile {
                 path: path.to_owned(),
             },
-            _ => Error::Sqlite { doing, source },
+            _ => Error::Sqlite { operation, source },
         },
     }
 }

@@ -1,4 +1,4 @@
-//! The data directory: ours alone (0700), and held by one process at a time through a locked file.
+//! The data directory: only its owner may enter it (0700), and one process at a time holds its lock.
 
 use std::{
     fs::{DirBuilder, File, OpenOptions, Permissions},
@@ -28,7 +28,7 @@ pub(crate) fn own_uid() -> Option<u32> {
         .map(|process| process.uid())
 }
 
-/// Makes the directory, or makes sure that only its owner can enter it.
+/// Creates the directory, or makes sure that only its owner can enter it.
 pub(crate) fn secure(directory: &Path) -> Result<(), Error> {
     let failed = |source| Error::Io {
         path: directory.to_owned(),
@@ -49,10 +49,10 @@ pub(crate) fn secure(directory: &Path) -> Result<(), Error> {
     if !found.is_dir() {
         return Err(failed(std::io::ErrorKind::NotADirectory.into()));
     }
-    tighten(directory, &found, 0o700)
+    restrict_permissions(directory, &found, 0o700)
 }
 
-/// Makes an empty file of mode 0600 when there is none, and closes one that others may read.
+/// Creates an empty file of mode 0600 when there is none, and restricts one that others may read.
 pub(crate) fn secure_file(path: &Path) -> Result<File, Error> {
     let failed = |source| Error::Io {
         path: path.to_owned(),
@@ -66,12 +66,12 @@ pub(crate) fn secure_file(path: &Path) -> Result<File, Error> {
         .mode(0o600)
         .open(path)
         .map_err(failed)?;
-    tighten(path, &file.metadata().map_err(failed)?, 0o600)?;
+    restrict_permissions(path, &file.metadata().map_err(failed)?, 0o600)?;
     Ok(file)
 }
 
-/// Whether somebody has a directory of their own in this one.
-pub(crate) fn is_lived_in(directory: &Path) -> Result<bool, Error> {
+/// Whether there is a directory in this one.
+pub(crate) fn has_subdirectories(directory: &Path) -> Result<bool, Error> {
     let failed = |source| Error::Io {
         path: directory.to_owned(),
         source,
@@ -88,12 +88,12 @@ pub(crate) fn is_lived_in(directory: &Path) -> Result<bool, Error> {
     Ok(false)
 }
 
-/// The size of a file; none has none.
+/// The size of a file; 0 where there is none.
 pub(crate) fn size(path: &Path) -> u64 {
     std::fs::metadata(path).map_or(0, |found| found.len())
 }
 
-fn tighten(path: &Path, found: &std::fs::Metadata, mode: u32) -> Result<(), Error> {
+fn restrict_permissions(path: &Path, found: &std::fs::Metadata, mode: u32) -> Result<(), Error> {
     let shared = found.mode() & 0o077;
     if shared == 0 {
         return Ok(());
@@ -107,7 +107,7 @@ fn tighten(path: &Path, found: &std::fs::Metadata, mode: u32) -> Result<(), Erro
     })?;
     tracing::warn!(
         path = %path.display(),
-        "Others could read this path, it is closed to them now"
+        "Other users could read this path; its permissions were restricted"
     );
     Ok(())
 }
@@ -117,10 +117,10 @@ pub(crate) struct Lock(File);
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Closing alone would not do: a program that is being started at this moment holds a copy of the open file
-        // until it runs, and with it the lock.
+        // Closing the file is not enough: a program that is being started at this moment has a copy of the open file until it
+        // runs, and with it the lock.
         if let Err(error) = self.0.unlock() {
-            tracing::debug!(%error, "The lock of the data directory ends with its file");
+            tracing::debug!(%error, "The data directory could not be unlocked; closing the file unlocks it");
         }
     }
 }
@@ -138,12 +138,12 @@ pub(crate) fn lock(directory: &Path) -> Result<Lock, Error> {
         Err(std::fs::TryLockError::WouldBlock) => return Err(locked(directory, &mut file)),
         Err(std::fs::TryLockError::Error(source)) => return Err(failed(source)),
     }
-    sign(&mut file).map_err(failed)?;
+    write_holder(&mut file).map_err(failed)?;
     Ok(Lock(file))
 }
 
-/// Writes who holds the lock and since when. The moment is the file's own, as the store reads no clock.
-fn sign(file: &mut File) -> std::io::Result<()> {
+/// Writes who holds the lock and since when. The time is the file's own, because the store reads no clock.
+fn write_holder(file: &mut File) -> std::io::Result<()> {
     file.set_len(0)?;
     file.seek(SeekFrom::Start(0))?;
     writeln!(file, "{}", std::process::id())?;
@@ -155,7 +155,7 @@ fn sign(file: &mut File) -> std::io::Result<()> {
 
 fn locked(directory: &Path, file: &mut File) -> Error {
     let mut text = String::new();
-    // Who holds it is a courtesy; that it is held is the answer.
+    // Who holds it is extra information; the error is that it is held.
     if file.take(128).read_to_string(&mut text).is_err() {
         text.clear();
     }

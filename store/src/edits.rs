@@ -1,19 +1,18 @@
-//! Edits whose order or whose message is not what they expect: one that comes after a later one, one of a message that
-//! failed.
+//! Edits in unusual order or state: one that arrives after a later one, one of a message that failed.
 
 use rusqlite::{OptionalExtension, params};
 
 use crate::{
-    DeliveryId, EntryId, Error, Place, RemoteId, Store, crossed,
-    database::{Desk, Fault},
-    revisions, rewritten,
-    settle::Debt,
+    DeliveryId, EntryId, Error, Place, RemoteId, Store,
+    counters::PendingDelivery,
+    database::{Tx, TxError},
+    delivered_texts, redacted_edits, rewritten,
 };
 
 impl Store {
-    /// The edit `entry` of the message that `from` calls `target` is about to go to `to`. Answers whether no later one
-    /// was there before it. Asked again for the same edit, it answers the same.
-    pub async fn is_latest_edit(
+    /// The edit `entry` of the message that `from` calls `target` is about to be sent to `to`. Returns whether no later one was
+    /// sent there before it. The answer is the same when it is called again for the same edit.
+    pub async fn advance_latest_edit(
         &self,
         from: &Place,
         target: &RemoteId,
@@ -21,52 +20,52 @@ impl Store {
         entry: EntryId,
     ) -> Result<bool, Error> {
         let (from, target, to) = (from.clone(), target.clone(), to.clone());
-        self.transaction("put an edit in its order", move |desk| {
-            Ok(latest(desk, (&from, &target), &to, entry)? == entry)
+        self.transaction("put an edit in its order", move |tx| {
+            Ok(upsert_latest(tx, (&from, &target), &to, entry)? == entry)
         })
         .await
     }
 
-    /// Whether an edit has gone to `to`, or was to, after part of this message had: by itself, not in the message.
-    pub async fn is_overtaken(&self, message: EntryId, to: &Place) -> Result<bool, Error> {
+    /// Whether an edit was sent, or was to be sent, to `to` after part of this message was: by itself, not in the message.
+    pub async fn has_newer_edit(&self, message: EntryId, to: &Place) -> Result<bool, Error> {
         let to = to.clone();
-        self.read("look for an edit of a message in parts", move |desk| {
-            Ok(desk
+        self.read("look for an edit of a message in parts", move |tx| {
+            Ok(tx
                 .sql
                 .prepare_cached(
                     "SELECT 1 FROM journal j
                      JOIN link l ON l.entry_id = j.id AND l.place = j.place
-                     JOIN edited e ON e.place = l.place AND e.remote = l.remote AND e.to_place = ?2
+                     JOIN latest_edit e ON e.place = l.place AND e.target = l.remote_id AND e.to_place = ?2
                      WHERE j.id = ?1 AND (e.restored_by IS NOT NULL OR NOT EXISTS (
-                         SELECT 1 FROM skipped s WHERE s.entry_id = e.entry_id AND s.to_place = ?2))",
+                         SELECT 1 FROM skipped_delivery s WHERE s.entry_id = e.entry_id AND s.to_place = ?2))",
                 )?
                 .exists(params![message, to])?)
         })
         .await
     }
 
-    /// Puts another letter, which says what this edit says, in the place of one whose delivery failed and is kept. Answers
-    /// whether it was, and the edit was not redacted.
+    /// Replaces the payload of a failed delivery that can be retried by one with the text of this edit. Returns whether it did;
+    /// it does not where the edit was redacted.
     pub async fn rewrite_failed(
         &self,
         delivery: DeliveryId,
-        letter: Vec<u8>,
+        payload: Vec<u8>,
         edit: EntryId,
     ) -> Result<bool, Error> {
-        self.transaction("rewrite a failed message", move |desk| {
-            if revisions::is_gone(desk, edit)? {
+        self.transaction("rewrite a failed message", move |tx| {
+            if redacted_edits::is_redacted(tx, edit)? {
                 return Ok(false);
             }
-            let failed: Option<(EntryId, Place)> = desk
+            let failed: Option<(EntryId, Place)> = tx
                 .sql
                 .prepare_cached(
-                    "SELECT entry_id, to_place FROM parked
-                     WHERE id = ?1 AND kept = 1 AND steps_done = 0",
+                    "SELECT entry_id, to_place FROM parked_delivery
+                     WHERE id = ?1 AND retryable = 1 AND steps_done = 0",
                 )?
                 .query_row([delivery], |row| Ok((row.get(0)?, row.get(1)?)))
                 .optional()?;
             if let Some((entry, to)) = &failed {
-                rewritten::keep(desk, (*entry, to), edit, &letter)?;
+                rewritten::save(tx, (*entry, to), edit, &payload)?;
             }
             Ok(failed.is_some())
         })
@@ -74,54 +73,54 @@ impl Store {
     }
 }
 
-/// An edit is in a message that goes: no older one goes after it.
-pub(crate) fn is_there(desk: &Desk<'_>, edit: &Debt) -> Result<(), Fault> {
-    let (from, target): (Place, Option<RemoteId>) = desk
+/// A message that is sent includes an edit: no older one is sent after it.
+pub(crate) fn note_included(tx: &Tx<'_>, edit: &PendingDelivery) -> Result<(), TxError> {
+    let (from, target): (Place, Option<RemoteId>) = tx
         .sql
-        .prepare_cached("SELECT place, about FROM journal WHERE id = ?1")?
+        .prepare_cached("SELECT place, target FROM journal WHERE id = ?1")?
         .query_row([edit.entry], |row| Ok((row.get(0)?, row.get(1)?)))?;
     if let Some(target) = target
-        && !revisions::is_gone(desk, edit.entry)?
+        && !redacted_edits::is_redacted(tx, edit.entry)?
     {
-        latest(desk, (&from, &target), &edit.to, edit.entry)?;
+        upsert_latest(tx, (&from, &target), &edit.to, edit.entry)?;
     }
     Ok(())
 }
 
-/// This edit was redacted. Where it certainly is not, the newest edit that has been there is the latest again.
-pub(crate) fn is_gone(desk: &Desk<'_>, edit: EntryId) -> Result<(), Fault> {
-    let latest = desk
+/// This edit was redacted. Where its text certainly is not, the newest edit whose text was there is the latest again.
+pub(crate) fn note_redacted(tx: &Tx<'_>, edit: EntryId) -> Result<(), TxError> {
+    let upsert_latest = tx
         .sql
         .prepare_cached(
-            "SELECT place, remote, to_place FROM edited WHERE entry_id = ?1 AND restored_by IS NULL",
+            "SELECT place, target, to_place FROM latest_edit WHERE entry_id = ?1 AND restored_by IS NULL",
         )?
         .query_map([edit], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
         .collect::<Result<Vec<(Place, RemoteId, Place)>, _>>()?;
-    for (from, target, to) in latest {
-        if crossed::has_or_may(desk, edit, &to)? {
+    for (from, target, to) in upsert_latest {
+        if delivered_texts::has_or_may(tx, edit, &to)? {
             continue;
         }
-        let before: Option<EntryId> = desk
+        let before: Option<EntryId> = tx
             .sql
             .prepare_cached(
-                "SELECT max(j.id) FROM revision r
-                 JOIN journal j ON j.place = r.place AND j.fact = r.fact
-                 JOIN crossed c ON c.entry_id = j.id AND c.to_place = ?3
+                "SELECT max(j.id) FROM edit_event r
+                 JOIN journal j ON j.place = r.place AND j.event_id = r.event_id
+                 JOIN delivered_text c ON c.entry_id = j.id AND c.to_place = ?3
                  WHERE r.place = ?1 AND r.target = ?2 AND j.id <> ?4",
             )?
             .query_row(params![from, target, to, edit], |row| row.get(0))?;
         let row = params![from, target, to, before];
         if before.is_some() {
-            desk.sql
+            tx.sql
                 .prepare_cached(
-                    "UPDATE edited SET entry_id = ?4
-                     WHERE place = ?1 AND remote = ?2 AND to_place = ?3",
+                    "UPDATE latest_edit SET entry_id = ?4
+                     WHERE place = ?1 AND target = ?2 AND to_place = ?3",
                 )?
                 .execute(row)?;
         } else {
-            desk.sql
+            tx.sql
                 .prepare_cached(
-                    "DELETE FROM edited WHERE place = ?1 AND remote = ?2 AND to_place = ?3",
+                    "DELETE FROM latest_edit WHERE place = ?1 AND target = ?2 AND to_place = ?3",
                 )?
                 .execute(params![from, target, to])?;
         }
@@ -129,19 +128,19 @@ pub(crate) fn is_gone(desk: &Desk<'_>, edit: EntryId) -> Result<(), Fault> {
     Ok(())
 }
 
-/// The latest edit of a message that went to a place, with this one. A redaction that restores what an edit had changed
-/// is the latest itself, as long as nothing has come after it.
-fn latest(
-    desk: &Desk<'_>,
+/// Makes this edit the latest of its message in a place, if it is newer. A redaction that restores the text of before is the
+/// latest itself, as long as nothing comes after it.
+fn upsert_latest(
+    tx: &Tx<'_>,
     (from, target): (&Place, &RemoteId),
     to: &Place,
     edit: EntryId,
-) -> Result<EntryId, Fault> {
-    Ok(desk
+) -> Result<EntryId, TxError> {
+    Ok(tx
         .sql
         .prepare_cached(
-            "INSERT INTO edited (place, remote, to_place, entry_id) VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT (place, remote, to_place)
+            "INSERT INTO latest_edit (place, target, to_place, entry_id) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (place, target, to_place)
              DO UPDATE SET
                  entry_id = iif(restored_by IS excluded.entry_id, entry_id, max(entry_id, excluded.entry_id)),
                  restored_by = iif(excluded.entry_id > entry_id AND restored_by IS NOT excluded.entry_id,

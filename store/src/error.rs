@@ -1,16 +1,16 @@
-//! What can go wrong in the store. "Not there" is never an error.
+//! What can go wrong in the store. A missing row is never an error.
 
 use std::path::PathBuf;
 
 /// An error of the store.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// `SQLite` said no.
-    #[error("the store cannot {doing}: {source}")]
+    /// `SQLite` reported an error.
+    #[error("the store cannot {operation}: {source}")]
     Sqlite {
-        /// What we were doing, e.g. `accept a batch`.
-        doing: &'static str,
-        /// Its word.
+        /// The operation, e.g. `accept a batch`.
+        operation: &'static str,
+        /// `SQLite`'s error.
         source: rusqlite::Error,
     },
     /// A file or directory of the store cannot be made, read or locked.
@@ -35,16 +35,16 @@ pub enum Error {
     #[error("cannot unlock the store: wrong key")]
     WrongKey,
     /// The file was written by a newer program.
-    #[error("the store has schema {found}, this program knows up to {known}")]
-    TooNew {
+    #[error("the store has schema {found}; this version supports up to {known}")]
+    SchemaTooNew {
         /// The file's schema.
         found: i64,
         /// Ours.
         known: i64,
     },
-    /// A row that cannot be.
+    /// A row that cannot be right.
     #[error("damaged row {row} in table {table}")]
-    Corrupt {
+    CorruptRow {
         /// The table.
         table: &'static str,
         /// Its row.
@@ -52,22 +52,22 @@ pub enum Error {
     },
     /// The file is not a database, or damaged.
     #[error("{path} is damaged", path = path.display())]
-    Damaged {
+    CorruptFile {
         /// The file.
         path: PathBuf,
     },
-    /// The database is gone or empty, and what stood beside it is still there.
-    #[error("{path} is gone, but not what stood beside it", path = path.display())]
-    Lost {
+    /// The database is missing or empty, although other data beside it is still there.
+    #[error("{path} is missing although other data of this store is there", path = path.display())]
+    DatabaseMissing {
         /// The database.
         path: PathBuf,
     },
-    /// A key file that is no key, or that others may read.
+    /// A file that is no key file, or that others may read.
     #[error("{path}: {reason}", path = path.display())]
     KeyFile {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it and how to mend it.
+        /// What is wrong with it and how to repair it.
         reason: String,
     },
 }

@@ -1,6 +1,5 @@
-//! What holds a portal up: a person, a room that was replaced, or an encrypted room in which nobody has agreed that
-//! what is said there may leave it. Both directions keep their queues, and so does every other portal for what has to pass
-//! this one; only what the bridge itself has to say passes.
+//! What holds a portal: a user who paused it, a room that was replaced, or an encrypted room without consent. Both lanes keep
+//! their queues, and so does every other lane whose routes pass this portal; only notices of the bridge pass.
 
 use std::collections::HashMap;
 
@@ -8,15 +7,15 @@ use rusqlite::{Connection, params};
 
 use crate::{
     Error, LaneId, Millis, PortalId, Store,
-    database::{Desk, Fault},
-    paths::Net,
-    peek,
+    database::{Tx, TxError},
+    routes::RoutingTable,
+    snapshot,
 };
 
-/// One thing that holds a portal up.
+/// One hold of a portal.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Hold {
-    /// A person has paused it.
+pub enum PortalHold {
+    /// A user paused it.
     Paused {
         /// Who.
         by: String,
@@ -28,32 +27,31 @@ pub enum Hold {
         /// Since when.
         since: Millis,
     },
-    /// Its room is encrypted, and nobody has agreed.
+    /// Its room is encrypted, and nobody has consented.
     Consent,
-    /// Somebody has agreed, and everybody has some time to object.
+    /// Somebody has consented, and everybody has some time to object.
     Delay {
         /// Until when.
         until: Millis,
     },
 }
 
-/// Whether a portal, as `p`, lacks consent: the encryption of its room is news since it was linked, or it was people
-/// who made it.
-pub(crate) const LACKS_CONSENT: &str = "p.active = 1 AND p.origin <> 'desk'
-    AND (p.origin = 'chat' OR p.seen_clear = 1)
-    AND EXISTS (SELECT 1 FROM flag f WHERE f.place = p.room_place AND f.flag = 'ever-encrypted')
+/// Whether a portal, as `p`, lacks consent: its room became encrypted after the link, or users of a chat made the portal.
+pub(crate) const LACKS_CONSENT: &str = "p.active = 1 AND p.source <> 'management'
+    AND (p.source = 'chat' OR p.seen_unencrypted = 1)
+    AND EXISTS (SELECT 1 FROM place_flag f WHERE f.place = p.room_place AND f.flag = 'ever-encrypted')
     AND NOT EXISTS (SELECT 1 FROM consent c WHERE c.portal_id = p.id)";
 
-/// The portals that are held up, each since when.
-pub(crate) fn since(sql: &Connection, now: Millis) -> Result<HashMap<PortalId, Millis>, Fault> {
+/// The portals that are on hold, each since when.
+pub(crate) fn since(sql: &Connection, now: Millis) -> Result<HashMap<PortalId, Millis>, TxError> {
     let mut held = sql.prepare_cached(
         "SELECT portal_id, min(since) FROM (
-             SELECT portal_id, since FROM hold
+             SELECT portal_id, since FROM portal_hold
              UNION ALL
-             SELECT p.id, f.raised_at FROM portal p
-             JOIN flag f ON f.place = p.room_place AND f.flag = 'ever-encrypted'
+             SELECT p.id, f.set_at FROM portal p
+             JOIN place_flag f ON f.place = p.room_place AND f.flag = 'ever-encrypted'
              LEFT JOIN consent c ON c.portal_id = p.id
-             WHERE p.active = 1 AND p.origin <> 'desk' AND (p.origin = 'chat' OR p.seen_clear = 1)
+             WHERE p.active = 1 AND p.source <> 'management' AND (p.source = 'chat' OR p.seen_unencrypted = 1)
                AND (c.portal_id IS NULL OR c.effective_at > ?1))
          GROUP BY portal_id",
     )?;
@@ -62,25 +60,25 @@ pub(crate) fn since(sql: &Connection, now: Millis) -> Result<HashMap<PortalId, M
 }
 
 impl Store {
-    /// What holds up each portal that is held up.
-    pub async fn holds(&self, now: Millis) -> Result<Vec<(PortalId, Hold)>, Error> {
-        self.read("read what holds portals up", move |desk| {
-            peek::holds(desk.sql, now)
+    /// The holds of all portals.
+    pub async fn portal_holds(&self, now: Millis) -> Result<Vec<(PortalId, PortalHold)>, Error> {
+        self.read("read the holds of portals", move |tx| {
+            snapshot::holds(tx.sql, now)
         })
         .await
     }
 
-    /// Whether this portal is held up.
-    pub async fn is_held(&self, portal: PortalId, now: Millis) -> Result<bool, Error> {
-        let holds = self.holds(now).await?;
+    /// Whether this portal is on hold.
+    pub async fn is_portal_held(&self, portal: PortalId, now: Millis) -> Result<bool, Error> {
+        let holds = self.portal_holds(now).await?;
         Ok(holds.iter().any(|(held, _)| *held == portal))
     }
 
-    /// Whether the portals of this room may not send into it what people say.
-    pub async fn is_silenced(&self, room: &crate::Place) -> Result<bool, Error> {
+    /// Whether the portals of this room may not send people's messages into it.
+    pub async fn may_not_relay_into(&self, room: &crate::Place) -> Result<bool, Error> {
         let room = room.clone();
-        self.read("look whether a room has agreed", move |desk| {
-            Ok(desk
+        self.read("look whether a room has consented", move |tx| {
+            Ok(tx
                 .sql
                 .prepare_cached(&format!(
                     "SELECT 1 FROM portal p WHERE p.room_place = ?1 AND {LACKS_CONSENT}"
@@ -93,35 +91,35 @@ impl Store {
     /// Pauses a portal; paused already, nothing happens.
     pub async fn pause(&self, portal: PortalId, by: &str, now: Millis) -> Result<(), Error> {
         let by = by.to_owned();
-        self.transaction("pause a portal", move |desk| {
-            hold(desk, portal, "paused", &by, now)
+        self.transaction("pause a portal", move |tx| {
+            hold(tx, portal, "paused", &by, now)
         })
         .await
     }
 
-    /// Ends a pause, and with it the hold of a room that was replaced. Answers the lanes to ring.
+    /// Ends a pause, and with it the hold after a room upgrade. Returns the lanes to wake.
     pub async fn resume(&self, portal: PortalId) -> Result<Vec<LaneId>, Error> {
-        self.transaction("resume a portal", move |desk| {
-            desk.sql
-                .prepare_cached("DELETE FROM hold WHERE portal_id = ?1")?
+        self.transaction("resume a portal", move |tx| {
+            tx.sql
+                .prepare_cached("DELETE FROM portal_hold WHERE portal_id = ?1")?
                 .execute([portal])?;
-            Ok(Net::load(desk.sql, Millis::default())?.around(portal))
+            Ok(RoutingTable::load(tx.sql, Millis::default())?.affected_lanes(portal))
         })
         .await
     }
 }
 
-/// Holds a portal up.
+/// Adds a hold to a portal.
 pub(crate) fn hold(
-    desk: &Desk<'_>,
+    tx: &Tx<'_>,
     portal: PortalId,
     reason: &str,
     by: &str,
     now: Millis,
-) -> Result<(), Fault> {
-    desk.sql
+) -> Result<(), TxError> {
+    tx.sql
         .prepare_cached(
-            "INSERT INTO hold (portal_id, reason, since, by_whom) VALUES (?1, ?2, ?3, ?4)
+            "INSERT INTO portal_hold (portal_id, reason, since, held_by) VALUES (?1, ?2, ?3, ?4)
              ON CONFLICT (portal_id, reason) DO NOTHING",
         )?
         .execute(params![portal, reason, now, by])?;

@@ -1,4 +1,4 @@
-//! The words the store is asked with. Two strings never stand side by side in a signature.
+//! The ids and places of the store's interface. They are types, so that two strings never stand side by side in a signature.
 
 use std::fmt;
 
@@ -19,19 +19,19 @@ macro_rules! row_id {
 }
 
 row_id!(
-    /// One portal: a Matrix room joined to a channel.
+    /// One portal: a Matrix room linked to a channel.
     PortalId
 );
 row_id!(
-    /// One fact in the journal.
+    /// One event in the journal.
     EntryId
 );
 row_id!(
-    /// One debt in the outbox.
+    /// One delivery in the outbox.
     DeliveryId
 );
 
-/// A moment, in milliseconds since the Unix epoch. The store never reads a clock; it is told.
+/// A point in time, in milliseconds since the Unix epoch. The store never reads a clock; the caller gives the time.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
 )]
@@ -115,8 +115,8 @@ impl fmt::Display for Place {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct RemoteId(pub String);
 
-/// Stands before the words of an id that are not to be read.
-const WORDS: char = '\u{1}';
+/// Stands before the part of an id that must not be readable.
+const PRIVATE_SUFFIX: char = '\u{1}';
 
 impl RemoteId {
     /// The id as the network writes it.
@@ -125,15 +125,15 @@ impl RemoteId {
         &self.0
     }
 
-    /// The id of something that has none of its own: `of` names what it happened to, and `words` tell apart what else
-    /// happened to that. The store keeps a keyed hash of the words. For facts that are no messages.
+    /// The id of something that has none of its own: `of` names what it happened to, and `words` distinguish it from other events
+    /// of that. The store keeps a keyed hash of the words. For events that are no messages.
     #[must_use]
-    pub fn with_words(of: &str, words: &str) -> Self {
-        Self(format!("{of}{WORDS}{words}"))
+    pub fn with_private_suffix(of: &str, words: &str) -> Self {
+        Self(format!("{of}{PRIVATE_SUFFIX}{words}"))
     }
 
-    pub(crate) fn split_words(&self) -> Option<(&str, &str)> {
-        self.0.split_once(WORDS)
+    pub(crate) fn split_private_suffix(&self) -> Option<(&str, &str)> {
+        self.0.split_once(PRIVATE_SUFFIX)
     }
 }
 
@@ -178,7 +178,7 @@ impl Side {
     }
 }
 
-/// A portal in one direction: everything that must still reach `toward`.
+/// A portal in one direction: everything that is to be delivered `toward` one end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LaneId {
     /// The portal.

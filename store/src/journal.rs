@@ -1,214 +1,214 @@
-//! Facts: what arrived, accepted exactly once, with the cursor that proves how far we have read.
+//! The journal: events, each accepted exactly once, together with the cursor up to which the listener has read.
 
 use rusqlite::{OptionalExtension, Row, params};
 
 use crate::{
-    Change, Copy, EntryId, Error, LaneId, Millis, Payload, Place, RemoteId, Rival, Store,
+    Change, Copy, EntryId, Error, LaneId, Millis, Payload, PeerClaim, Place, RemoteId, Store,
     Tombstone,
-    changes::{self, Besides, Of},
+    before_link::{self, SeenEvent},
     columns, commands, consent,
-    database::{Desk, Fault},
-    links,
-    missing::{self, Ending},
-    openings,
-    paths::Net,
-    people,
-    portals::Graph,
-    progress::{self, Flag, Gap},
-    replay::{self, Opened},
-    revisions, rivals,
+    counters::{self, DeliveryEnd},
+    cursors::{self, Flag, Gap},
+    database::{Tx, TxError},
+    delivery_status, link_barriers, links, opt_outs, peer_bridges,
+    pending_changes::{self, ArrivalContext, ArrivalFacts},
+    portals::PortalGraph,
+    redacted_edits,
+    replay::{self, DecryptedWith},
+    room_upgrades,
+    routes::RoutingTable,
     seal::Cell,
-    settle::{self, End},
-    story,
-    trust::{self, Suspect},
-    unlinked::{self, Shown},
-    upgrades, writers,
+    trust::{self, HeldIdentity},
+    undecryptable::{self, KeyWaitEnd},
+    writers,
 };
 
-/// Something that happened in a place.
+/// An event that arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Arrival {
     /// Where.
     pub place: Place,
-    /// Its id, unique in the place. A message's own id; an edit or deletion has an id of its own.
-    pub fact: RemoteId,
-    /// For a new message, how others will refer to it: makes the first link.
+    /// Its id, unique in the place. A message has its own id; an edit or deletion has an id of its own.
+    pub event_id: RemoteId,
+    /// For a new message, the id by which others will refer to it. It becomes the first link.
     pub message: Option<RemoteId>,
     /// The thread it belongs to in its place (the thread's first message), if any.
     pub thread: Option<RemoteId>,
     /// When the source says it was sent; kept on the link.
     pub sent_at: Millis,
-    /// What it says.
+    /// Its content.
     pub payload: Payload,
 }
 
-/// What one step of listening learnt. One transaction: all of it or nothing.
+/// What one step of a listener brings. One transaction: all of it or nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
     /// In the order in which they happened.
     pub arrivals: Vec<Arrival>,
     /// Cursors to move: name, value.
     pub cursors: Vec<(String, String)>,
-    /// Gaps to open, or to move when the place has one already (`stop` then stays as it was).
+    /// Gaps to open, or to move where the place has one already (`stop` then stays).
     pub gaps: Vec<Gap>,
     /// Gaps that this batch fills: removed if still as given.
     pub filled: Vec<Gap>,
-    /// Flags to raise. A raised flag is never lowered.
+    /// Flags to set. A flag is never removed.
     pub flags: Vec<(Place, Flag)>,
-    /// Who wrote which of the arrivals: place, fact, author. Kept as a keyed hash, the last one of each author.
+    /// The authors of the arrivals: place, event id, author. Kept as a keyed hash, the newest arrival of each author.
+    pub last_authors: Vec<(Place, RemoteId, String)>,
+    /// The authors of new messages: place, message, user. Kept as a keyed hash.
     pub authors: Vec<(Place, RemoteId, String)>,
-    /// Who wrote new messages: place, message, user. Kept as a keyed hash.
-    pub writers: Vec<(Place, RemoteId, String)>,
-    /// What arrivals were decrypted with: place, fact, key. One message of a key is one event for ever.
-    pub opened: Vec<(Place, RemoteId, Opened)>,
-    /// Of the arrivals that wait, those that wait for somebody in charge: place, fact, for whose identity.
-    pub held: Vec<(Place, RemoteId, Suspect)>,
-    /// Rooms that stand in the clear.
-    pub clear: Vec<Place>,
-    /// Who entered which room. Kept as a keyed hash.
-    pub entered: Vec<(Place, String)>,
-    /// Of the arrivals, those that come late: what was written after them was taken in before.
+    /// What arrivals were decrypted with: place, event id, session and ratchet index. Each ratchet index belongs to one event for
+    /// ever.
+    pub decrypted_with: Vec<(Place, RemoteId, DecryptedWith)>,
+    /// The undecryptable arrivals that wait for the approval of an identity: place, event id, identity.
+    pub trust_holds: Vec<(Place, RemoteId, HeldIdentity)>,
+    /// Rooms that are unencrypted.
+    pub unencrypted: Vec<Place>,
+    /// Who joined which room. Kept as a keyed hash.
+    pub joined: Vec<(Place, String)>,
+    /// The late arrivals: events that were sent after them were accepted before.
     pub late: Vec<(Place, RemoteId)>,
-    /// Of the arrivals, others of which what was written after them may have been taken in before.
-    pub older: Vec<(Place, RemoteId)>,
-    /// What arrivals change.
+    /// Other arrivals: events that were sent after them may have been accepted before.
+    pub out_of_order: Vec<(Place, RemoteId)>,
+    /// What arrivals edit or delete.
     pub changes: Vec<Change>,
-    /// Accounts in channels that somebody says are another bridge's.
-    pub rivals: Vec<Rival>,
-    /// Rooms that have moved.
+    /// Accounts in channels that somebody claims to be another bridge's.
+    pub peer_claims: Vec<PeerClaim>,
+    /// Tombstones of rooms.
     pub tombstones: Vec<Tombstone>,
-    /// How arrivals were shown. One that was seen while its room was not linked is [`Accepted::Seen`].
-    pub shown: Vec<Shown>,
-    /// Events of rooms that were written before these were linked.
-    pub before: Vec<Shown>,
+    /// How the homeserver showed the arrivals. One that was seen while its room was not linked is [`Accepted::Duplicate`].
+    pub seen_events: Vec<SeenEvent>,
+    /// Events that were sent before their rooms were linked.
+    pub before_link: Vec<SeenEvent>,
 }
 
-/// What became of an arrival.
+/// The result for an arrival.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Accepted {
-    /// Written down; these lanes owe a copy.
+    /// Written; these lanes have a new delivery.
     New(Vec<LaneId>),
-    /// We had it (or it is a copy that we made ourselves).
-    Seen,
-    /// An old ciphertext under a new event: dropped.
+    /// Known already, or a copy that the bridge made itself.
+    Duplicate,
+    /// An old ciphertext under a new event id: dropped.
     Replayed,
     /// No active portal has this place; not written.
-    Unlinked,
+    NotLinked,
 }
 
-/// An entry that waits for its key.
+/// An entry that waits for its room key.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Waiting {
+pub struct UndecryptableEvent {
     /// The entry.
     pub entry: EntryId,
     /// Where it happened.
     pub place: Place,
     /// Its id there.
-    pub fact: RemoteId,
-    /// The session whose key is missing.
+    pub event_id: RemoteId,
+    /// The session whose room key is missing.
     pub session: String,
     /// The event as received.
     pub raw: Vec<u8>,
 }
 
-impl std::fmt::Debug for Waiting {
+impl std::fmt::Debug for UndecryptableEvent {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Waiting")
+        f.debug_struct("UndecryptableEvent")
             .field("entry", &self.entry)
             .finish_non_exhaustive()
     }
 }
 
 impl Store {
-    /// Takes in a batch. Answers one [`Accepted`] per arrival, in order.
+    /// Accepts a batch. Returns one [`Accepted`] per arrival, in order.
     pub async fn accept(&self, batch: Batch, now: Millis) -> Result<Vec<Accepted>, Error> {
-        self.transaction("accept a batch", move |desk| {
-            let graph = (Graph::load(desk.sql)?, Net::load(desk.sql, now)?);
-            let besides = Besides::of_batch(&batch);
+        self.transaction("accept a batch", move |tx| {
+            let graph = (PortalGraph::load(tx.sql)?, RoutingTable::load(tx.sql, now)?);
+            let context = ArrivalContext::of_batch(&batch);
             let used = replay::used(&batch);
-            let shown = unlinked::by_event(&batch);
+            let shown = before_link::by_event(&batch);
             let accepted = batch
                 .arrivals
                 .iter()
                 .map(|arrival| {
-                    let shown = shown.get(&(&arrival.place, &arrival.fact)).copied();
-                    let of = besides.of(arrival);
-                    let stays = waits_at_desk(&graph.0, arrival);
-                    unlinked::unless_of_before(desk, shown, stays, || {
-                        match replay::caught(desk, &used, arrival, now)? {
-                            Some(caught) => take_in(desk, &graph, (&caught, of), now)
+                    let shown = shown.get(&(&arrival.place, &arrival.event_id)).copied();
+                    let of = context.of(arrival);
+                    let stays = may_be_command(&graph.0, arrival);
+                    before_link::unless_before_link(tx, shown, stays, || {
+                        match replay::reject_replay(tx, &used, arrival, now)? {
+                            Some(caught) => accept_arrival(tx, &graph, (&caught, of), now)
                                 .map(|_| Accepted::Replayed),
-                            None => take_in(desk, &graph, (arrival, of), now),
+                            None => accept_arrival(tx, &graph, (arrival, of), now),
                         }
                     })
                 })
-                .collect::<Result<_, Fault>>()?;
-            unlinked::keep(desk, &batch)?;
-            for (place, fact) in &batch.late {
-                settle::mark_late(desk, place, fact)?;
+                .collect::<Result<_, TxError>>()?;
+            before_link::save(tx, &batch)?;
+            for (place, event_id) in &batch.late {
+                counters::mark_late(tx, place, event_id)?;
             }
-            for (place, fact, author) in &batch.authors {
-                story::note_author(desk, place, fact, author)?;
+            for (place, event_id, author) in &batch.last_authors {
+                delivery_status::note_last_message(tx, place, event_id, author)?;
             }
-            for writer in &batch.writers {
-                writers::keep(desk, writer)?;
+            for writer in &batch.authors {
+                writers::save(tx, writer)?;
             }
-            trust::keep(desk, &batch, now)?;
-            progress::keep(desk, &batch, now)?;
-            for room in &batch.clear {
-                consent::mark_clear(desk, room)?;
+            trust::save(tx, &batch, now)?;
+            cursors::save(tx, &batch, now)?;
+            for room in &batch.unencrypted {
+                consent::mark_seen_unencrypted(tx, room)?;
             }
-            for (place, user) in &batch.entered {
-                people::entered(desk, place, user)?;
+            for (place, user) in &batch.joined {
+                opt_outs::note_join(tx, place, user)?;
             }
-            for rival in &batch.rivals {
-                rivals::keep(desk, rival)?;
+            for claim in &batch.peer_claims {
+                peer_bridges::save(tx, claim)?;
             }
             for tombstone in &batch.tombstones {
-                upgrades::moved(desk, tombstone, now)?;
+                room_upgrades::note_tombstone(tx, tombstone, now)?;
             }
             Ok(accepted)
         })
         .await
     }
 
-    /// Entries that wait for a key: all, or those of one session.
-    pub async fn waiting(&self, session: Option<&str>) -> Result<Vec<Waiting>, Error> {
+    /// The entries that wait for a room key: all, or those of one session.
+    pub async fn undecryptable_events(
+        &self,
+        session: Option<&str>,
+    ) -> Result<Vec<UndecryptableEvent>, Error> {
         let session = session.map(str::to_owned);
-        self.read("read the entries that wait for a key", move |desk| {
-            let mut waiting = desk
+        self.read("read the undecryptable entries", move |tx| {
+            let mut waiting = tx
                 .sql
                 .prepare_cached(
-                    "SELECT id, place, fact, session, payload FROM journal INDEXED BY journal_waiting
-                     WHERE session IS NOT NULL AND session = coalesce(?1, session) ORDER BY id",
+                    "SELECT id, place, event_id, missing_session, payload FROM journal INDEXED BY journal_missing_session
+                     WHERE missing_session IS NOT NULL AND missing_session = coalesce(?1, missing_session) ORDER BY id",
                 )?
-                .query_map([&session], waiting_from_row)?
+                .query_map([&session], undecryptable_from_row)?
                 .collect::<Result<Vec<_>, _>>()?;
             for one in &mut waiting {
-                one.raw = desk.seal.open(letter_cell(one.entry), &one.raw)?;
+                one.raw = tx.seal.open(payload_cell(one.entry), &one.raw)?;
             }
             Ok(waiting)
         })
         .await
     }
 
-    /// The key came: the entry is readable now (or, with [`Payload::Skipped`], settled). If it had been passed
-    /// by others its deliveries are marked late. Answers the lanes to ring; none if the entry does not wait.
+    /// The room key arrived: the entry gets its payload (or, with [`Payload::Skipped`], ends). If others have passed it, its
+    /// deliveries are marked as late. Returns the lanes to wake; none if the entry does not wait.
     pub async fn fill(
         &self,
         entry: EntryId,
         payload: Payload,
         now: Millis,
     ) -> Result<Vec<LaneId>, Error> {
-        self.transaction("fill an entry", move |desk| {
-            fill(desk, entry, &payload, now)
-        })
-        .await
+        self.transaction("fill an entry", move |tx| fill(tx, entry, &payload, now))
+            .await
     }
 }
 
-/// Where the letter of an entry is sealed.
-pub(crate) fn letter_cell(entry: EntryId) -> Cell {
+/// The cell in which the payload of an entry is sealed.
+pub(crate) fn payload_cell(entry: EntryId) -> Cell {
     Cell {
         table: "journal",
         column: "payload",
@@ -216,54 +216,55 @@ pub(crate) fn letter_cell(entry: EntryId) -> Cell {
     }
 }
 
-/// The letter of an entry, opened, if it is still there.
-pub(crate) fn open_letter(desk: &Desk<'_>, entry: EntryId) -> Result<Option<Vec<u8>>, Fault> {
-    let sealed: Option<Vec<u8>> = desk
+/// The payload of an entry, decrypted, if it is still there.
+pub(crate) fn open_payload(tx: &Tx<'_>, entry: EntryId) -> Result<Option<Vec<u8>>, TxError> {
+    let sealed: Option<Vec<u8>> = tx
         .sql
         .prepare_cached("SELECT payload FROM journal WHERE id = ?1")?
         .query_row([entry], |row| row.get(0))
         .optional()?
         .flatten();
     sealed
-        .map(|sealed| desk.seal.open(letter_cell(entry), &sealed))
+        .map(|sealed| tx.seal.open(payload_cell(entry), &sealed))
         .transpose()
 }
 
-pub(crate) fn waiting_from_row(row: &Row<'_>) -> rusqlite::Result<Waiting> {
-    Ok(Waiting {
+pub(crate) fn undecryptable_from_row(row: &Row<'_>) -> rusqlite::Result<UndecryptableEvent> {
+    Ok(UndecryptableEvent {
         entry: row.get(0)?,
         place: row.get(1)?,
-        fact: row.get(2)?,
+        event_id: row.get(2)?,
         session: row.get(3)?,
         raw: row.get(4)?,
     })
 }
 
-fn take_in(
-    desk: &Desk<'_>,
-    (graph, net): &(Graph, Net),
-    (arrival, of): (&Arrival, Of<'_>),
+fn accept_arrival(
+    tx: &Tx<'_>,
+    (graph, routing): &(PortalGraph, RoutingTable),
+    (arrival, of): (&Arrival, ArrivalFacts<'_>),
     now: Millis,
-) -> Result<Accepted, Fault> {
+) -> Result<Accepted, TxError> {
     let arrival = &Arrival {
-        fact: desk.seal.readable_id(&arrival.place, &arrival.fact),
+        event_id: tx.seal.stored_id(&arrival.place, &arrival.event_id),
         ..arrival.clone()
     };
-    if is_known(desk, arrival)? {
-        return Ok(Accepted::Seen);
+    if is_known(tx, arrival)? {
+        return Ok(Accepted::Duplicate);
     }
-    let reached = openings::ways((graph, net), &arrival.place, of.dated);
-    // At a desk only questions are heard.
-    let asked = matches!(arrival.payload, Payload::Command(_)) && graph.only_asks(&arrival.place);
-    // It may turn out to be one when its key comes.
-    let heard = asked || waits_at_desk(graph, arrival);
+    let reached = link_barriers::routes((graph, routing), &arrival.place, of.out_of_order_at);
+    // A management room accepts only commands.
+    let asked =
+        matches!(arrival.payload, Payload::Command(_)) && graph.is_management_only(&arrival.place);
+    // It may turn out to be a command when its room key arrives.
+    let heard = asked || may_be_command(graph, arrival);
     if reached.is_empty() && !heard {
-        return Ok(Accepted::Unlinked);
+        return Ok(Accepted::NotLinked);
     }
-    let entry = write_fact(desk, &arrival.place, &arrival.fact, now)?;
-    write_letter(desk, entry, &arrival.payload)?;
+    let entry = insert_event(tx, &arrival.place, &arrival.event_id, now)?;
+    write_payload(tx, entry, &arrival.payload)?;
     if let Payload::Command(_) = arrival.payload {
-        commands::ask(desk, entry)?;
+        commands::add(tx, entry)?;
     }
     if let Some(message) = &arrival.message {
         let original = Copy {
@@ -272,129 +273,133 @@ fn take_in(
             sent_at: arrival.sent_at,
             file: None,
         };
-        links::link(desk.sql, entry, &arrival.place, &original)?;
+        links::link(tx.sql, entry, &arrival.place, &original)?;
     }
-    let mut owing = Vec::new();
+    let mut lanes = Vec::new();
     let target = of.change.and_then(|change| change.target.as_ref());
     if let Some(target) = target {
-        revisions::of(desk, (entry, arrival), target, of.change)?;
+        redacted_edits::note_change(tx, (entry, arrival), target, of.change)?;
     }
-    let takes_back = of.change.is_some_and(|change| change.takes_back);
+    let is_retraction = of.change.is_some_and(|change| change.is_retraction);
     for (lane, to) in reached {
-        // What only takes back says nothing that would have to stay.
-        let too_early = (!takes_back).then(|| net.keeps(&arrival.place, lane, of.dated));
-        let skipped = arrival.payload.skipped_by();
+        // A redaction has no text that would have to stay in its room.
+        let too_early =
+            (!is_retraction).then(|| routing.skip_rule(&arrival.place, lane, of.out_of_order_at));
+        let skipped = arrival.payload.skip_rule();
         if let Some(rule) = skipped.or(too_early.flatten()) {
-            settle::skip_at_once(desk, entry, (lane, &to), rule)?;
+            counters::skip_on_arrival(tx, entry, (lane, &to), rule)?;
             let kept = skipped.is_none() || of.change.is_some_and(|change| change.stays);
             if let Some(target) = target.filter(|_| kept) {
-                changes::keep_back(desk, (&arrival.place, target), &to, rule, now)?;
+                pending_changes::cancel_if_untried(tx, (&arrival.place, target), &to, rule, now)?;
             }
         } else {
-            let fact = (&arrival.place, &arrival.fact);
-            settle::owe(desk, entry, fact, (lane, &to), now)?;
-            owing.push(lane);
+            let event_id = (&arrival.place, &arrival.event_id);
+            counters::enqueue(tx, entry, event_id, (lane, &to), now)?;
+            lanes.push(lane);
         }
     }
-    if owing.is_empty() && matches!(arrival.payload, Payload::Ready(_)) {
-        settle::erase_unneeded(desk, entry)?;
+    if lanes.is_empty() && matches!(arrival.payload, Payload::Ready(_)) {
+        counters::erase_payload_if_unneeded(tx, entry)?;
     }
-    Ok(Accepted::New(owing))
+    Ok(Accepted::New(lanes))
 }
 
-/// Whether this was written where questions are heard and nothing is joined, and waits for its key.
-fn waits_at_desk(graph: &Graph, arrival: &Arrival) -> bool {
-    matches!(arrival.payload, Payload::Waiting { .. }) && graph.only_asks(&arrival.place)
+/// Whether this was sent in a room where only commands are accepted, and waits for its room key.
+fn may_be_command(graph: &PortalGraph, arrival: &Arrival) -> bool {
+    matches!(arrival.payload, Payload::Undecryptable { .. })
+        && graph.is_management_only(&arrival.place)
 }
 
-fn is_known(desk: &Desk<'_>, arrival: &Arrival) -> Result<bool, Fault> {
-    if desk
+fn is_known(tx: &Tx<'_>, arrival: &Arrival) -> Result<bool, TxError> {
+    if tx
         .sql
-        .prepare_cached("SELECT 1 FROM journal WHERE place = ?1 AND fact = ?2")?
-        .exists(params![arrival.place, arrival.fact])?
+        .prepare_cached("SELECT 1 FROM journal WHERE place = ?1 AND event_id = ?2")?
+        .exists(params![arrival.place, arrival.event_id])?
     {
         return Ok(true);
     }
     match &arrival.message {
-        Some(message) => Ok(links::entry(desk.sql, &arrival.place, message)?.is_some()),
+        Some(message) => Ok(links::entry_of(tx.sql, &arrival.place, message)?.is_some()),
         None => Ok(false),
     }
 }
 
-/// Writes a fact down, still without its letter: that is sealed to the row this makes.
-pub(crate) fn write_fact(
-    desk: &Desk<'_>,
+/// Writes an event without its payload: that is sealed to the row that this creates.
+pub(crate) fn insert_event(
+    tx: &Tx<'_>,
     place: &Place,
-    fact: &RemoteId,
+    event_id: &RemoteId,
     now: Millis,
-) -> Result<EntryId, Fault> {
-    desk.sql
-        .prepare_cached("INSERT INTO journal (place, fact, accepted_at) VALUES (?1, ?2, ?3)")?
-        .execute(params![place, fact, now])?;
-    Ok(EntryId(desk.sql.last_insert_rowid()))
+) -> Result<EntryId, TxError> {
+    tx.sql
+        .prepare_cached("INSERT INTO journal (place, event_id, accepted_at) VALUES (?1, ?2, ?3)")?
+        .execute(params![place, event_id, now])?;
+    Ok(EntryId(tx.sql.last_insert_rowid()))
 }
 
-/// Seals the letter of an entry into its row.
-pub(crate) fn write_letter(
-    desk: &Desk<'_>,
-    entry: EntryId,
-    payload: &Payload,
-) -> Result<(), Fault> {
-    let (letter, session, hold_until) = match payload {
-        Payload::Ready(letter) | Payload::Command(letter) => (letter, None, None),
-        Payload::Waiting {
+/// Seals the payload of an entry into its row.
+pub(crate) fn write_payload(tx: &Tx<'_>, entry: EntryId, payload: &Payload) -> Result<(), TxError> {
+    let (payload, session, key_wait_until) = match payload {
+        Payload::Ready(payload) | Payload::Command(payload) => (payload, None, None),
+        Payload::Undecryptable {
             session,
             raw,
-            hold_until,
-        } => (raw, Some(columns::bounded(session)), Some(hold_until)),
+            key_wait_until,
+        } => (
+            raw,
+            Some(columns::bound_name(session)),
+            Some(key_wait_until),
+        ),
         Payload::Skipped(_) => return Ok(()),
     };
-    let sealed = desk.seal.seal(letter_cell(entry), letter)?;
-    desk.sql
+    let sealed = tx.seal.seal(payload_cell(entry), payload)?;
+    tx.sql
         .prepare_cached(
-            "UPDATE journal SET payload = ?2, session = ?3, hold_until = ?4 WHERE id = ?1",
+            "UPDATE journal SET payload = ?2, missing_session = ?3, key_wait_until = ?4 WHERE id = ?1",
         )?
-        .execute(params![entry, sealed, session, hold_until])?;
+        .execute(params![entry, sealed, session, key_wait_until])?;
     Ok(())
 }
 
 pub(crate) fn fill(
-    desk: &Desk<'_>,
+    tx: &Tx<'_>,
     entry: EntryId,
     payload: &Payload,
     now: Millis,
-) -> Result<Vec<LaneId>, Fault> {
-    let hold_until: Option<Millis> = desk
+) -> Result<Vec<LaneId>, TxError> {
+    let key_wait_until: Option<Millis> = tx
         .sql
-        .prepare_cached("SELECT hold_until FROM journal WHERE id = ?1 AND session IS NOT NULL")?
+        .prepare_cached(
+            "SELECT key_wait_until FROM journal WHERE id = ?1 AND missing_session IS NOT NULL",
+        )?
         .query_row([entry], |row| row.get(0))
         .optional()?;
-    let Some(hold_until) = hold_until else {
+    let Some(key_wait_until) = key_wait_until else {
         return Ok(Vec::new());
     };
-    trust::release(desk, entry)?;
-    let debts = settle::debts_of_entry(desk.sql, entry)?;
+    trust::release_hold(tx, entry)?;
+    let deliveries = counters::pending_of_entry(tx.sql, entry)?;
     if let Payload::Command(_) = payload {
-        write_letter(desk, entry, payload)?;
-        commands::ask(desk, entry)?;
+        write_payload(tx, entry, payload)?;
+        commands::add(tx, entry)?;
     }
-    if let Some(rule) = payload.skipped_by() {
-        missing::count(desk, entry, Ending::Dropped)?;
-        for debt in &debts {
-            settle::settle(desk, debt, End::Skipped(rule))?;
+    if let Some(rule) = payload.skip_rule() {
+        undecryptable::count(tx, entry, KeyWaitEnd::Skipped)?;
+        for pending in &deliveries {
+            counters::settle(tx, pending, DeliveryEnd::Skipped(rule))?;
         }
     } else {
-        missing::count(desk, entry, Ending::Arrived)?;
-        write_letter(desk, entry, payload)?;
-        desk.erased();
-        if hold_until <= now {
-            desk.sql
+        undecryptable::count(tx, entry, KeyWaitEnd::Decrypted)?;
+        write_payload(tx, entry, payload)?;
+        tx.mark_erased();
+        if key_wait_until <= now {
+            tx.sql
                 .prepare_cached("UPDATE outbox SET late = 1 WHERE entry_id = ?1")?
                 .execute([entry])?;
         }
     }
-    if debts.is_empty() {
-        settle::erase_unneeded(desk, entry)?;
+    if deliveries.is_empty() {
+        counters::erase_payload_if_unneeded(tx, entry)?;
     }
-    Ok(debts.into_iter().map(|debt| debt.lane).collect())
+    Ok(deliveries.into_iter().map(|pending| pending.lane).collect())
 }

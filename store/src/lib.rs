@@ -1,119 +1,119 @@
-//! What Footbridge remembers, in one `SQLite` file: facts (journal), debts (outbox), where each copy of a
-//! message lives (links), portals, our account, cursors, gaps and flags.
+//! The state of Footbridge, in one `SQLite` file: events (journal), pending deliveries (outbox), the copies of each message
+//! (links), portals, the bridge's account, cursors, gaps and flags.
 //!
-//! The store keeps envelopes and never opens letters: a payload is bytes to it, sealed at rest, erased when
-//! the last debt on it is paid. Every method is one verb of the bridge and one transaction. SQL lives nowhere
-//! else. The store never reads a clock; it is told the time.
+//! The store does not look into payloads: a payload is bytes to it, sealed at rest, and erased when no delivery needs it any
+//! more. Every method is one operation of the bridge and one transaction. No other package contains SQL for it. The store never
+//! reads a clock; the caller gives the time.
 
 mod error;
 mod ids;
 mod journal;
 mod payload;
-mod progress;
-mod keyless;
-mod invites;
+mod cursors;
+mod senders_without_keys;
+mod refused_invites;
 mod outbox;
-mod setback;
+mod retry;
 mod behind;
-mod bundle;
-mod crossed;
-mod head;
-mod settle;
+mod bundles;
+mod delivered_texts;
+mod queue;
+mod counters;
 mod parked;
 mod edits;
-mod revisions;
+mod redacted_edits;
 mod rewritten;
-mod changes;
-mod bulletins;
-mod closed;
+mod pending_changes;
+mod status_notices;
+mod closed_lanes;
 mod commands;
-mod story;
+mod delivery_status;
 mod links;
 mod reactions;
 mod told;
-mod pictures;
-mod said;
-mod offers;
+mod avatars;
+mod event_digests;
+mod media_links;
 mod writers;
-mod rivals;
+mod peer_bridges;
 mod replay;
 mod trust;
-mod unlinked;
+mod before_link;
 mod linked;
-mod along;
+mod cascades;
 mod notices;
-mod missing;
-mod telling;
+mod undecryptable;
+mod undecryptable_notices;
 mod portals;
-mod paths;
-mod openings;
+mod routes;
+mod link_barriers;
 mod removal;
-mod desks;
+mod management_rooms;
 mod holds;
 mod consent;
-mod wishes;
-mod people;
-mod upgrades;
+mod portal_requests;
+mod opt_outs;
+mod room_upgrades;
 mod accounts;
-mod lease;
-mod retired;
-mod peek;
+mod epoch;
+mod former_devices;
+mod snapshot;
 mod columns;
 mod seal;
 mod database;
-mod hindrance;
+mod transient_error;
 mod directory;
 mod migrate;
 mod starting;
-mod statistics;
+mod query_planner;
 
 use std::{path::Path, sync::Arc};
 
-use database::{Database, Desk, Fault, off_thread};
+use database::{Database, Tx, TxError, run_blocking};
 
-pub use accounts::{Account, AccountFace, Secret};
-pub use along::Along;
-pub use bulletins::{Compose, NoticeState, Topic};
-pub use bundle::{Bundle, Rewritten};
-pub use changes::Change;
-pub use closed::Closed;
+pub use accounts::{Account, AccountInfo, SecretBytes};
+pub use before_link::SeenEvent;
+pub use bundles::{Bundle, MergedMessage};
+pub use cascades::Cascade;
+pub use closed_lanes::ClosedLane;
 pub use commands::Command;
-pub use consent::{Consent, Linking};
+pub use consent::{ApprovedRequest, Consent};
+pub use cursors::{Flag, Gap};
+pub use delivery_status::{DeliveryStatus, MessageStatus};
 pub use error::Error;
-pub use head::Turn;
-pub use hindrance::{Hindrance, free_space};
-pub use holds::Hold;
+pub use former_devices::{FormerDevice, FormerSend};
+pub use holds::PortalHold;
 pub use ids::{DeliveryId, EntryId, LaneId, Millis, Place, PortalId, RemoteId, Side};
-pub use invites::RefusedInvite;
-pub use journal::{Accepted, Arrival, Batch, Waiting};
-pub use keyless::Keyless;
-pub use linked::Linked;
+pub use journal::{Accepted, Arrival, Batch, UndecryptableEvent};
+pub use link_barriers::LinkBarrier;
+pub use linked::LinkedMessage;
 pub use links::{Copies, Copy, Emptied};
-pub use missing::{Overdue, Resolved};
-pub use openings::LinkMark;
-pub use outbox::{Delivery, Doubt, Head, Tally, Tell, Undelivered};
-pub use parked::{Parked, ParkedState};
+pub use opt_outs::{Scope, ScreenResult};
+pub use outbox::{Delivery, FailureNotice, LaneCounters, QueueHead, Undelivered, UnknownOutcome};
+pub use parked::{ParkedDelivery, ParkedState};
 pub use payload::Payload;
-pub use peek::Peek;
-pub use people::{Scope, Screened};
-pub use portals::{Origin, Portal, PortalSpec};
-pub use progress::{Flag, Gap};
-pub use reactions::{Reacting, Reaction};
+pub use peer_bridges::PeerClaim;
+pub use pending_changes::Change;
+pub use portal_requests::PortalRequest;
+pub use portals::{Portal, PortalSource, PortalSpec};
+pub use query_planner::forget_statistics;
+pub use queue::QueueOrder;
+pub use reactions::{Reaction, ReactionChange};
+pub use redacted_edits::{RedactedEdit, Revision, ShownText};
+pub use refused_invites::RefusedInvite;
 pub use removal::Removed;
-pub use replay::{Opened, Read};
-pub use retired::{FormerSend, Retired};
-pub use revisions::{Revision, Shows, TakenBack};
+pub use replay::{DecryptedWith, FillResult};
+pub use retry::RetryDecision;
 pub use rewritten::EDIT_REDACTED;
-pub use rivals::Rival;
+pub use room_upgrades::{RoomUpgrade, Tombstone};
 pub use seal::StoreKey;
-pub use setback::Setback;
-pub use statistics::forget_statistics;
-pub use story::{Stand, Story};
-pub use telling::{Telling, Tells};
-pub use trust::Suspect;
-pub use unlinked::Shown;
-pub use upgrades::{Tombstone, Upgrade};
-pub use wishes::Wish;
+pub use senders_without_keys::SenderWithoutKeys;
+pub use snapshot::Snapshot;
+pub use status_notices::{RenderNotice, StatusNotice, StatusTopic};
+pub use transient_error::{TransientError, free_space};
+pub use trust::HeldIdentity;
+pub use undecryptable::{KeyWait, ResolvedGroup};
+pub use undecryptable_notices::{UndecryptableNotice, UndecryptableText};
 
 /// The open store. Cheap to clone; the last clone dropped closes the file and frees the lock.
 #[derive(Clone)]
@@ -130,18 +130,18 @@ impl std::fmt::Debug for Store {
 }
 
 impl Store {
-    /// Opens or creates the store in `directory` (created with mode 0700): takes the exclusive lock of the
-    /// directory before anything is opened, migrates, and proves that `key` is the key it was sealed with.
+    /// Opens or creates the store in `directory` (created with mode 0700): takes the exclusive lock of the directory before
+    /// anything is opened, migrates, and proves that `key` is the key it was sealed with.
     pub async fn open(directory: &Path, key: &StoreKey) -> Result<Self, Error> {
         let directory = directory.to_owned();
         let key = key.copy();
-        let database = off_thread(move || Database::open(&directory, &key)).await?;
+        let database = run_blocking(move || Database::open(&directory, &key)).await?;
         Ok(Self {
             database: Arc::new(database),
         })
     }
 
-    /// The directory it lives in. The SDK's own stores stand beside it.
+    /// The directory of the store. The SDK's own stores are in it, too.
     #[must_use]
     pub fn directory(&self) -> &Path {
         &self.database.directory
@@ -150,24 +150,24 @@ impl Store {
     /// Checkpoints the write-ahead log and truncates it.
     pub async fn checkpoint(&self) -> Result<(), Error> {
         let database = self.database.clone();
-        off_thread(move || database.checkpoint()).await
+        run_blocking(move || database.checkpoint()).await
     }
 
     async fn transaction<T: Send + 'static>(
         &self,
-        doing: &'static str,
-        work: impl Fn(&Desk<'_>) -> Result<T, Fault> + Send + Sync + 'static,
+        operation: &'static str,
+        work: impl Fn(&Tx<'_>) -> Result<T, TxError> + Send + Sync + 'static,
     ) -> Result<T, Error> {
-        self.persist(move |database| database.transaction(doing, &work))
+        self.retry_transient(move |database| database.transaction(operation, &work))
             .await
     }
 
     async fn read<T: Send + 'static>(
         &self,
-        doing: &'static str,
-        work: impl Fn(&Desk<'_>) -> Result<T, Fault> + Send + Sync + 'static,
+        operation: &'static str,
+        work: impl Fn(&Tx<'_>) -> Result<T, TxError> + Send + Sync + 'static,
     ) -> Result<T, Error> {
-        self.persist(move |database| database.read(doing, &work))
+        self.retry_transient(move |database| database.read(operation, &work))
             .await
     }
 }

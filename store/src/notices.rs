@@ -1,161 +1,160 @@
-//! What the bridge itself has to say: a notice is a debt like any other, and can be changed later. Each has a
-//! fact of its own, by which it is said once, whatever is killed when.
+//! Notices of the bridge: a notice is a delivery like any other, and can be edited later. Each has an id of its own, so that it
+//! is sent once, whenever the process is killed.
 //!
-//! A change is an edit of the notice: its letter names the notice's fact as what it edits.
+//! An edit's payload names the notice's id as what it edits.
 
 use rusqlite::{OptionalExtension, params};
 
 use crate::{
-    Copy, Error, LaneId, Millis, Payload, Place, RemoteId, Side, Store, columns,
-    database::{Desk, Fault},
-    journal, links, settle,
+    Copy, Error, LaneId, Millis, Payload, Place, RemoteId, Side, Store, columns, counters,
+    database::{Tx, TxError},
+    journal, links,
 };
 
-/// The network of what the bridge itself has to say. No portal leads to it.
+/// The network of the bridge's own notices. No portal leads to it.
 const BRIDGE: &str = "bridge";
 
-/// Where all notices come from.
-pub(crate) fn home() -> Place {
+/// The place of all notices.
+pub(crate) fn notice_place() -> Place {
     Place::new(BRIDGE, "notice")
 }
 
 impl Store {
-    /// Owes a notice to the place the lane leads to. Answers the lane to ring; none if this fact was said
+    /// Enqueues a notice for the place that the lane leads to. Returns the lane to wake; none if there was a notice with this id
     /// before, or if the portal is no longer active.
-    pub async fn notice(
+    pub async fn enqueue_notice(
         &self,
         lane: LaneId,
-        fact: &RemoteId,
-        letter: &[u8],
+        notice_id: &RemoteId,
+        payload: &[u8],
         now: Millis,
     ) -> Result<Option<LaneId>, Error> {
-        let (fact, letter) = (fact.clone(), letter.to_owned());
-        self.transaction("owe a notice", move |desk| {
-            notice(desk, lane, &fact, &letter, now)
+        let (notice_id, payload) = (notice_id.clone(), payload.to_owned());
+        self.transaction("enqueue a notice", move |tx| {
+            enqueue_notice(tx, lane, &notice_id, &payload, now)
         })
         .await
     }
 
-    /// Owes a change of a notice: `letter` edits the message whose id is `fact`. Answers the lane to ring; none
-    /// if there is no such notice, or if its portal is no longer active.
-    pub async fn change_notice(
+    /// Enqueues an edit of a notice: `payload` edits the message whose id is `notice_id`. Returns the lane to wake; none if there
+    /// is no such notice, or if its portal is no longer active.
+    pub async fn edit_notice(
         &self,
-        fact: &RemoteId,
-        letter: &[u8],
+        notice_id: &RemoteId,
+        payload: &[u8],
         now: Millis,
     ) -> Result<Option<LaneId>, Error> {
-        let (fact, letter) = (fact.clone(), letter.to_owned());
-        self.transaction("owe a changed notice", move |desk| {
-            change_notice(desk, &fact, &letter, now)
+        let (notice_id, payload) = (notice_id.clone(), payload.to_owned());
+        self.transaction("edit a notice", move |tx| {
+            edit_notice(tx, &notice_id, &payload, now)
         })
         .await
     }
 }
 
-/// See [`Store::notice`].
-pub(crate) fn notice(
-    desk: &Desk<'_>,
+/// See [`Store::enqueue_notice`].
+pub(crate) fn enqueue_notice(
+    tx: &Tx<'_>,
     lane: LaneId,
-    fact: &RemoteId,
-    letter: &[u8],
+    notice_id: &RemoteId,
+    payload: &[u8],
     now: Millis,
-) -> Result<Option<LaneId>, Fault> {
-    notice_about(desk, lane, &home(), (fact, letter), now)
+) -> Result<Option<LaneId>, TxError> {
+    enqueue_notice_about(tx, lane, &notice_place(), (notice_id, payload), now)
 }
 
-/// The same about what was said in a place: the notice, and every change of it, is held up and ends like what was said
-/// there.
-pub(crate) fn notice_about(
-    desk: &Desk<'_>,
+/// The same about the messages of a place: the notice and its edits are on hold and end like these.
+pub(crate) fn enqueue_notice_about(
+    tx: &Tx<'_>,
     lane: LaneId,
     about: &Place,
-    (fact, letter): (&RemoteId, &[u8]),
+    (notice_id, payload): (&RemoteId, &[u8]),
     now: Millis,
-) -> Result<Option<LaneId>, Fault> {
-    let Some(to) = end_of(desk, lane)? else {
+) -> Result<Option<LaneId>, TxError> {
+    let Some(to) = end_of(tx, lane)? else {
         return Ok(None);
     };
-    let new = desk
+    let new = tx
         .sql
         .prepare_cached(
-            "INSERT INTO notice (fact, portal_id, toward, about_place) VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT (fact) DO NOTHING",
+            "INSERT INTO bridge_notice (notice_id, portal_id, toward, about_place) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (notice_id) DO NOTHING",
         )?
-        .execute(params![fact, lane.portal, lane.toward, about])?;
+        .execute(params![notice_id, lane.portal, lane.toward, about])?;
     if new == 0 {
         return Ok(None);
     }
-    owe(desk, (about, (lane, &to)), fact, letter, now)?;
+    enqueue(tx, (about, (lane, &to)), notice_id, payload, now)?;
     Ok(Some(lane))
 }
 
-/// See [`Store::change_notice`].
-pub(crate) fn change_notice(
-    desk: &Desk<'_>,
-    fact: &RemoteId,
-    letter: &[u8],
+/// See [`Store::edit_notice`].
+pub(crate) fn edit_notice(
+    tx: &Tx<'_>,
+    notice_id: &RemoteId,
+    payload: &[u8],
     now: Millis,
-) -> Result<Option<LaneId>, Fault> {
-    let said = desk
+) -> Result<Option<LaneId>, TxError> {
+    let said = tx
         .sql
         .prepare_cached(
-            "UPDATE notice SET changes = changes + 1 WHERE fact = ?1
-             RETURNING portal_id, toward, changes, about_place",
+            "UPDATE bridge_notice SET edits = edits + 1 WHERE notice_id = ?1
+             RETURNING portal_id, toward, edits, about_place",
         )?
-        .query_row([fact], |row| {
-            let change: i64 = row.get("changes")?;
+        .query_row([notice_id], |row| {
+            let change: i64 = row.get("edits")?;
             Ok((columns::lane(row)?, change, row.get("about_place")?))
         })
         .optional()?;
     let Some((lane, change, about)): Option<(LaneId, i64, Place)> = said else {
         return Ok(None);
     };
-    let Some(to) = end_of(desk, lane)? else {
+    let Some(to) = end_of(tx, lane)? else {
         return Ok(None);
     };
-    let change = RemoteId(format!("{fact}.{change}"));
-    owe(desk, (&about, (lane, &to)), &change, letter, now)?;
+    let change = RemoteId(format!("{notice_id}.{change}"));
+    enqueue(tx, (&about, (lane, &to)), &change, payload, now)?;
     Ok(Some(lane))
 }
 
-/// What was owed last in this transaction goes before the backlog of its lane.
-pub(crate) fn hurry(desk: &Desk<'_>) -> Result<(), Fault> {
-    desk.sql
+/// The last delivery that this transaction enqueued precedes the backlog of its lane.
+pub(crate) fn mark_urgent(tx: &Tx<'_>) -> Result<(), TxError> {
+    tx.sql
         .prepare_cached("UPDATE outbox SET urgent = 1 WHERE id = (SELECT max(id) FROM outbox)")?
         .execute([])?;
     Ok(())
 }
 
-/// Where the lane of an active portal leads to.
-fn end_of(desk: &Desk<'_>, lane: LaneId) -> Result<Option<Place>, Fault> {
+/// The end that the lane of an active portal leads to.
+fn end_of(tx: &Tx<'_>, lane: LaneId) -> Result<Option<Place>, TxError> {
     let end = match lane.toward {
         Side::Matrix => "SELECT room_place FROM portal WHERE id = ?1 AND active = 1",
         Side::Silo => "SELECT channel_place FROM portal WHERE id = ?1 AND active = 1",
     };
-    Ok(desk
+    Ok(tx
         .sql
         .prepare_cached(end)?
         .query_row([lane.portal], |row| row.get(0))
         .optional()?)
 }
 
-fn owe(
-    desk: &Desk<'_>,
-    debt: (&Place, (LaneId, &Place)),
-    fact: &RemoteId,
-    letter: &[u8],
+fn enqueue(
+    tx: &Tx<'_>,
+    pending: (&Place, (LaneId, &Place)),
+    notice_id: &RemoteId,
+    payload: &[u8],
     now: Millis,
-) -> Result<(), Fault> {
-    let place = home();
-    let entry = journal::write_fact(desk, &place, fact, now)?;
-    journal::write_letter(desk, entry, &Payload::Ready(letter.to_owned()))?;
-    // By this link a change finds the copy that was made of the notice.
+) -> Result<(), TxError> {
+    let place = notice_place();
+    let entry = journal::insert_event(tx, &place, notice_id, now)?;
+    journal::write_payload(tx, entry, &Payload::Ready(payload.to_owned()))?;
+    // By this link an edit finds the copy of the notice.
     let original = Copy {
-        remote: fact.clone(),
+        remote: notice_id.clone(),
         thread: None,
         sent_at: now,
         file: None,
     };
-    links::link(desk.sql, entry, &place, &original)?;
-    settle::owe_about(desk, entry, (&place, fact), debt, now)
+    links::link(tx.sql, entry, &place, &original)?;
+    counters::enqueue_about(tx, entry, (&place, notice_id), pending, now)
 }

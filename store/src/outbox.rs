@@ -1,18 +1,19 @@
-//! Debts: what must still be delivered, in which order, and how far each has got.
+//! The outbox: pending deliveries, their order, and the progress of each.
 
 use std::time::Duration;
 
 use rusqlite::params;
 
 use crate::{
-    Copy, DeliveryId, EntryId, Error, LaneId, Millis, Place, RemoteId, Store, bundle, columns,
-    database::{Desk, Fault},
-    head::plan_cell,
-    links, parked, removal,
-    settle::{self, Debt, End},
+    Copy, DeliveryId, EntryId, Error, LaneId, Millis, Place, RemoteId, Store, bundles,
+    counters::{self, DeliveryEnd, PendingDelivery},
+    database::{Tx, TxError},
+    links, parked,
+    queue::plan_cell,
+    removal,
 };
 
-/// A debt at the head of its lane.
+/// A delivery at the head of its lane.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Delivery {
     /// Its row.
@@ -21,43 +22,43 @@ pub struct Delivery {
     pub entry: EntryId,
     /// Its lane.
     pub lane: LaneId,
-    /// The portals that it passes from the place where it was said, in order; the last is its lane's.
+    /// The portals on its route from the place of its event, in order; the last is its lane's.
     pub path: Vec<LaneId>,
-    /// 32 hex digits: a keyed hash of place, fact and destination. The same after every restart.
+    /// 32 hex digits: a keyed hash of place, event id and destination. The same after every restart.
     pub key: String,
     /// Where the entry happened.
     pub from: Place,
     /// Where the delivery goes.
     pub to: Place,
-    /// The neutral message, opened.
+    /// The neutral message, decrypted.
     pub payload: Vec<u8>,
-    /// The edit whose text it is, where the message took one in before it went.
+    /// The edit whose text it has, where the message includes one.
     pub text_of: Option<EntryId>,
     /// The plan, once one was made.
     pub plan: Option<Vec<u8>>,
     /// Steps of the plan that are done.
     pub steps_done: u32,
-    /// Tries of the present step that failed.
+    /// Failed attempts of the present step.
     pub attempts: u32,
-    /// Since when nobody knows whether the present step happened.
-    pub unsure_since: Option<Millis>,
-    /// Since when a try of the present step may have happened whose answer nobody saw. Said of places that dedupe.
+    /// Since when it is unknown whether the present step happened.
+    pub outcome_unknown_since: Option<Millis>,
+    /// Since when the result of an attempt of the present step is unknown, in places that deduplicate.
     pub unanswered_since: Option<Millis>,
     /// When it was accepted.
     pub accepted_at: Millis,
-    /// Whether others may have overtaken it while its key was missing, or since it failed.
+    /// Whether others may have passed it while its room key was missing, or since it failed.
     pub late: bool,
-    /// Tries of all its steps that failed, also before it failed for good and was tried again.
+    /// Failed attempts of all its steps, also from before it failed for good and was retried.
     pub tries: u32,
-    /// Answers to the present step that looked like never and spoke against this message.
+    /// Permanent errors of the present step that concern this message alone.
     pub rejections: u32,
-    /// How long the present step has failed while the other side was well.
-    pub blamed: Duration,
+    /// How long the present step has failed while the other side worked.
+    pub blame: Duration,
     /// When the present step last failed.
     pub tried_at: Option<Millis>,
-    /// Whether it had failed before and is tried again.
-    pub again: bool,
-    /// Whether it goes before the backlog: something that the bridge itself has to say.
+    /// Whether it had failed before and is retried.
+    pub is_retry: bool,
+    /// Whether it precedes the backlog: a notice of the bridge.
     pub urgent: bool,
 }
 
@@ -70,14 +71,14 @@ impl std::fmt::Debug for Delivery {
     }
 }
 
-/// What stands first in a lane.
+/// The head of a lane.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Head {
-    /// Nothing is owed, or only entries whose keys are missing and that others may pass.
+pub enum QueueHead {
+    /// Nothing is pending, or only entries whose room keys are missing and that others may pass.
     Empty,
-    /// Nothing may be tried before this moment (back-off, or an entry whose key is waited for).
+    /// No attempt before this moment (back-off, or an entry whose room key is waited for).
     NotBefore(Millis),
-    /// This.
+    /// This delivery.
     Ready(Box<Delivery>),
 }
 
@@ -86,176 +87,177 @@ pub enum Head {
 pub enum Undelivered {
     /// By a documented rule; counted.
     Skipped(String),
-    /// It could not be. It is kept to be tried again, and what people are told of it is written by
-    /// [`Store::refresh_notices`].
+    /// It could not be delivered. It can be retried, and [`Store::refresh_notices`] writes the notice about it.
     Failed {
         /// The kind of the last error: a short fixed word.
         kind: &'static str,
         /// One sentence, without message text.
         reason: String,
-        /// The message it would have changed, in the place where it happened.
+        /// The message that it would have edited or deleted, in its own place.
         about: Option<RemoteId>,
-        /// Whether anybody is told.
-        tell: Tell,
+        /// Whether a notice reports it.
+        notice: FailureNotice,
     },
 }
 
-/// Whether people are told of a failure.
+/// Whether a failure is reported to people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tell {
-    /// Where the entry happened.
-    Sender,
-    /// It is a message of the bridge itself: a notice about a notice is not sent.
-    Nobody,
+pub enum FailureNotice {
+    /// In the place of the entry.
+    ToSender,
+    /// Not at all: it is a notice of the bridge, and there are no notices about notices.
+    None,
 }
 
 /// The conservation counters of one lane: `accepted = delivered + skipped + failed + pending`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tally {
+pub struct LaneCounters {
     /// The lane.
     pub lane: LaneId,
-    /// Debts ever taken on.
+    /// Deliveries ever enqueued.
     pub accepted: u64,
-    /// Paid.
+    /// Delivered.
     pub delivered: u64,
     /// Ended by a rule: rule, count.
     pub skipped: Vec<(String, u64)>,
     /// Ended without success.
     pub failed: u64,
-    /// Still owed.
+    /// Still pending.
     pub pending: u64,
-    /// Of the pending ones, those whose key is missing.
+    /// Of the pending ones, those whose room key is missing.
     pub waiting: u64,
     /// When the oldest pending one was accepted.
     pub oldest_pending: Option<Millis>,
-    /// Of the pending ones, those that are held up: with this portal, or with another that they have to pass.
-    pub held: u64,
+    /// Of the pending ones, those on hold: because of this portal, or of another one on their route.
+    pub on_hold: u64,
     /// When the oldest of the others was accepted.
-    pub oldest_free: Option<Millis>,
-    /// Of the failed ones, those that are kept to be tried again.
+    pub oldest_not_on_hold: Option<Millis>,
+    /// Of the failed ones, those that can be retried.
     pub parked: u64,
-    /// The kind of error by which the last one failed; a short fixed word.
+    /// The kind of error of the last failure; a short fixed word.
     pub last_failure: Option<String>,
-    /// Since when the place does not let us in, if so.
+    /// Since when the lane is closed, if it is.
     pub closed_since: Option<Millis>,
     /// Why; one sentence.
-    pub closed_why: Option<String>,
+    pub closed_reason: Option<String>,
 }
 
-/// A step of which nobody knows yet whether it happened: of which delivery, and which one.
+/// A step with unknown outcome: of which delivery, and which one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Doubt(i64, i64);
+pub struct UnknownOutcome(i64, i64);
 
 impl Store {
-    /// Keeps the plan before its first step.
-    pub async fn planned(&self, delivery: DeliveryId, plan: &[u8]) -> Result<(), Error> {
+    /// Saves the plan before its first step.
+    pub async fn save_plan(&self, delivery: DeliveryId, plan: &[u8]) -> Result<(), Error> {
         let plan = plan.to_owned();
-        self.transaction("keep a plan", move |desk| {
-            write_plan(desk, delivery, &plan).map(|rows| note(rows, delivery))
+        self.transaction("save a plan", move |tx| {
+            write_plan(tx, delivery, &plan).map(|rows| log_if_settled(rows, delivery))
         })
         .await
     }
 
-    /// The present step is about to be tried and nobody can tell afterwards whether it happened. Keeps the
-    /// earliest such moment. With `plan` it also keeps the plan, in the same transaction.
-    pub async fn unsure(
+    /// The present step is about to be attempted, and nobody can tell afterwards whether it happened. Keeps the earliest such
+    /// moment. With `plan` it also saves the plan, in the same transaction.
+    pub async fn mark_outcome_unknown(
         &self,
         delivery: DeliveryId,
         plan: Option<&[u8]>,
         now: Millis,
     ) -> Result<(), Error> {
         let plan = plan.map(<[u8]>::to_owned);
-        self.transaction("mark a step as unsure", move |desk| {
+        self.transaction("mark an outcome as unknown", move |tx| {
             if let Some(plan) = &plan {
-                write_plan(desk, delivery, plan)?;
+                write_plan(tx, delivery, plan)?;
             }
-            let rows = desk
+            let rows = tx
                 .sql
                 .prepare_cached(
-                    "UPDATE outbox SET unsure_since = coalesce(unsure_since, ?2) WHERE id = ?1",
+                    "UPDATE outbox SET outcome_unknown_since = coalesce(outcome_unknown_since, ?2) WHERE id = ?1",
                 )?
                 .execute(params![delivery, now])?;
-            note(rows, delivery);
+            log_if_settled(rows, delivery);
             Ok(())
         })
         .await
     }
 
-    /// The present step is done: `made` is linked to the entry (and to those of debts bound to this one, which are
-    /// settled with it), `gone` is unlinked, attempts and doubt are cleared. With `last` the delivery is settled as
-    /// delivered in the same transaction, its payload erased if no other debt needs it. Answers whether it was still owed;
-    /// if not, nothing is written.
-    pub async fn step_done(
+    /// The present step is done: `created` is linked to the entry (and to those of the bundled deliveries, which are settled with
+    /// it), `gone` is marked as deleted, and attempts and unknown outcome are cleared. With `last` the delivery is settled as
+    /// delivered in the same transaction, and its payload erased if no other delivery needs it. Returns whether it was still
+    /// pending; if not, nothing is written.
+    pub async fn complete_step(
         &self,
         delivery: DeliveryId,
-        made: Option<&Copy>,
+        created: Option<&Copy>,
         gone: Option<&RemoteId>,
         last: bool,
         now: Millis,
     ) -> Result<bool, Error> {
-        let (made, gone) = (made.cloned(), gone.cloned());
+        let (created, gone) = (created.cloned(), gone.cloned());
         // A settled delivery leaves no row that could have a time.
         let _ = now;
-        self.transaction("settle a step", move |desk| {
-            let Some(debt) = settle::debt(desk.sql, delivery)? else {
-                note(0, delivery);
+        self.transaction("settle a step", move |tx| {
+            let Some(pending) = counters::pending(tx.sql, delivery)? else {
+                log_if_settled(0, delivery);
                 return Ok(false);
             };
-            if let Some(made) = &made {
-                bundle::link_made(desk, &debt, made)?;
+            if let Some(created) = &created {
+                bundles::link_created(tx, &pending, created)?;
             }
             if let Some(gone) = &gone {
-                links::unlink(desk.sql, &debt.to, gone)?;
+                links::mark_deleted(tx.sql, &pending.to, gone)?;
             }
-            advance(desk, &debt, last)?;
+            advance_plan(tx, &pending, last)?;
             Ok(true)
         })
         .await
     }
 
-    /// The present step was turned away before anything happened, for a reason that is not its own: no attempt
-    /// is counted, and there is no doubt. If it waited only for that to be known, the delivery ends.
-    pub async fn held_back(&self, delivery: DeliveryId) -> Result<(), Error> {
-        self.transaction("hold a step back", move |desk| {
-            let rows = desk
+    /// The present step was refused before anything happened, for a reason that is not its own: no attempt is counted, and its
+    /// outcome is known. If the delivery stayed only until that was known, it ends.
+    pub async fn mark_not_attempted(&self, delivery: DeliveryId) -> Result<(), Error> {
+        self.transaction("note that a step was not attempted", move |tx| {
+            let rows = tx
                 .sql
-                .prepare_cached("UPDATE outbox SET unsure_since = NULL WHERE id = ?1")?
+                .prepare_cached("UPDATE outbox SET outcome_unknown_since = NULL WHERE id = ?1")?
                 .execute([delivery])?;
-            note(rows, delivery);
-            removal::end_without_path(desk, delivery)
+            log_if_settled(rows, delivery);
+            removal::end_if_no_route(tx, delivery)
         })
         .await
     }
 
-    /// The delivery ends without being delivered, and so do those bound to it. Settled already, nothing happens.
-    pub async fn undelivered(
+    /// The delivery ends without being delivered, and so do those bundled with it. Settled already, nothing happens.
+    pub async fn end_undelivered(
         &self,
         delivery: DeliveryId,
         how: Undelivered,
         now: Millis,
     ) -> Result<(), Error> {
-        self.transaction("give up a delivery", move |desk| {
-            let Some(debt) = settle::debt(desk.sql, delivery)? else {
-                note(0, delivery);
+        self.transaction("give up a delivery", move |tx| {
+            let Some(pending) = counters::pending(tx.sql, delivery)? else {
+                log_if_settled(0, delivery);
                 return Ok(());
             };
-            // What one message would have paid ends together: nobody knows of one part alone that it arrived.
-            let bound = settle::led_by(desk.sql, delivery)?;
-            for debt in bound.into_iter().map(|(rider, _)| rider).chain([debt]) {
+            // Bundled deliveries end together: of one part alone nobody can know that it arrived.
+            let bound = counters::members_of(tx.sql, delivery)?;
+            for pending in bound.into_iter().map(|(member, _)| member).chain([pending]) {
                 match &how {
-                    Undelivered::Skipped(rule) => settle::settle(desk, &debt, End::Skipped(rule))?,
+                    Undelivered::Skipped(rule) => {
+                        counters::settle(tx, &pending, DeliveryEnd::Skipped(rule))?;
+                    }
                     Undelivered::Failed {
                         kind,
                         reason,
                         about,
-                        tell,
+                        notice,
                     } => {
-                        let why = parked::Why {
+                        let why = parked::FailureReason {
                             kind,
                             reason,
                             about: about.as_ref(),
                         };
-                        parked::park(desk, &debt, &why, *tell, now)?;
+                        parked::park(tx, &pending, &why, *notice, now)?;
                     }
                 }
             }
@@ -264,82 +266,63 @@ impl Store {
         .await
     }
 
-    /// Whether some step toward this place is in doubt or under way.
-    pub async fn in_doubt(&self, place: &Place) -> Result<bool, Error> {
-        Ok(!self.doubts(place).await?.is_empty())
-    }
-
-    /// The steps toward this place that are in doubt or under way.
-    pub async fn doubts(&self, place: &Place) -> Result<Vec<Doubt>, Error> {
+    /// The steps toward this place whose outcome is unknown, and those that are being attempted.
+    pub async fn unknown_outcomes(&self, place: &Place) -> Result<Vec<UnknownOutcome>, Error> {
         let place = place.clone();
-        self.read("look for steps in doubt", move |desk| {
-            let mut query = desk.sql.prepare_cached(
-                "SELECT id, steps_done FROM outbox WHERE to_place = ?1 AND unsure_since IS NOT NULL",
+        self.read("look for unknown outcomes", move |tx| {
+            let mut query = tx.sql.prepare_cached(
+                "SELECT id, steps_done FROM outbox WHERE to_place = ?1 AND outcome_unknown_since IS NOT NULL",
             )?;
-            let rows = query.query_map([&place], |row| Ok(Doubt(row.get(0)?, row.get(1)?)))?;
+            let rows = query.query_map([&place], |row| Ok(UnknownOutcome(row.get(0)?, row.get(1)?)))?;
             Ok(rows.collect::<Result<_, _>>()?)
         })
         .await
     }
 
-    /// The conservation counters, one row per lane. What the delay of a consent holds up counts as free.
-    pub async fn tallies(&self) -> Result<Vec<Tally>, Error> {
-        self.tallies_at(Millis(i64::MAX)).await
+    /// The conservation counters, one row per lane. Deliveries that only the delay of a consent holds do not count as on hold.
+    pub async fn lane_counters(&self) -> Result<Vec<LaneCounters>, Error> {
+        self.lane_counters_at(Millis(i64::MAX)).await
     }
 
-    /// The same with what is held up at this moment.
-    pub async fn tallies_at(&self, now: Millis) -> Result<Vec<Tally>, Error> {
-        self.read("read the tallies", move |desk| {
-            settle::tallies(desk.sql, now)
-        })
-        .await
-    }
-
-    /// Lanes that owe something.
-    pub async fn lanes_with_debts(&self) -> Result<Vec<LaneId>, Error> {
-        self.read("read the lanes with debts", |desk| {
-            Ok(desk
-                .sql
-                .prepare_cached(
-                    "SELECT DISTINCT portal_id, toward FROM outbox ORDER BY portal_id, toward",
-                )?
-                .query_map([], columns::lane)?
-                .collect::<Result<_, _>>()?)
+    /// The same with the holds of this moment.
+    pub async fn lane_counters_at(&self, now: Millis) -> Result<Vec<LaneCounters>, Error> {
+        self.read("read the counters", move |tx| {
+            counters::lane_counters(tx.sql, now)
         })
         .await
     }
 }
 
-/// A delivery may have been settled from another side, its portal being removed. Nothing is owed then.
-pub(crate) fn note(rows: usize, delivery: DeliveryId) {
+/// Another operation may have settled the delivery, for example the removal of its portal. Nothing is pending then.
+pub(crate) fn log_if_settled(rows: usize, delivery: DeliveryId) {
     if rows == 0 {
-        tracing::debug!(delivery.id = %delivery, "The delivery is settled already");
+        tracing::debug!(delivery.id = %delivery, "The delivery was already settled");
     }
 }
 
-/// The present step of a debt is done, the last one or not.
-pub(crate) fn advance(desk: &Desk<'_>, debt: &Debt, last: bool) -> Result<(), Fault> {
+/// The present step of a delivery is done, the last one or not.
+pub(crate) fn advance_plan(
+    tx: &Tx<'_>,
+    pending: &PendingDelivery,
+    last: bool,
+) -> Result<(), TxError> {
     if last {
-        return settle::settle(desk, debt, End::Delivered);
+        return counters::settle(tx, pending, DeliveryEnd::Delivered);
     }
-    desk.sql
+    tx.sql
         .prepare_cached(
-            "UPDATE outbox SET steps_done = steps_done + 1, attempts = 0, due = 0,
-             unsure_since = NULL, unanswered_since = NULL, rejections = 0, blamed_ms = 0,
-             tried_at = NULL WHERE id = ?1",
+            "UPDATE outbox SET steps_done = steps_done + 1, attempts = 0, retry_at = 0,
+             outcome_unknown_since = NULL, unanswered_since = NULL, rejections = 0, blame_ms = 0,
+             last_attempt_at = NULL WHERE id = ?1",
         )?
-        .execute([debt.id])?;
-    // If only its doubt kept it, the rest of it does not go.
-    removal::end_without_path(desk, debt.id)
+        .execute([pending.id])?;
+    // If the delivery stayed only because its outcome was unknown, its other steps are not done.
+    removal::end_if_no_route(tx, pending.id)
 }
 
-pub(crate) fn write_plan(
-    desk: &Desk<'_>,
-    delivery: DeliveryId,
-    plan: &[u8],
-) -> Result<usize, Fault> {
-    let sealed = desk.seal.seal(plan_cell(delivery), plan)?;
-    Ok(desk
+pub(crate) fn write_plan(tx: &Tx<'_>, delivery: DeliveryId, plan: &[u8]) -> Result<usize, TxError> {
+    let sealed = tx.seal.seal(plan_cell(delivery), plan)?;
+    Ok(tx
         .sql
         .prepare_cached("UPDATE outbox SET plan = ?2 WHERE id = ?1")?
         .execute(params![delivery, sealed])?)

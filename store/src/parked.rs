@@ -1,27 +1,26 @@
-//! Deliveries that failed and are kept to be tried again. They count as failed; tried again they are pending,
-//! so that every message is still counted once.
+//! Parked deliveries: they failed and can be retried. They count as failed, and as pending while they are retried, so that every
+//! message is counted once.
 
 use std::time::Duration;
 
 use rusqlite::{OptionalExtension, Row, params};
 
 use crate::{
-    DeliveryId, EntryId, Error, LaneId, Millis, Place, RemoteId, Store, Tell, bulletins, changes,
-    columns,
-    database::{Desk, Fault},
-    links, notices, rewritten,
-    settle::{self, Debt, End},
+    DeliveryId, EntryId, Error, FailureNotice, LaneId, Millis, Place, RemoteId, Store, columns,
+    counters::{self, DeliveryEnd, PendingDelivery},
+    database::{Tx, TxError},
+    links, notices, pending_changes, rewritten, status_notices,
 };
 
-/// How many failed messages of one lane are kept to be tried again; of older ones only the reason stays.
-const KEPT: i64 = 1_000;
-/// How long they are kept.
-const KEPT_FOR: Duration = Duration::from_hours(30 * 24);
+/// How many failed deliveries of one lane can be retried; of older ones only the reason stays.
+const MAX_PARKED: i64 = 1_000;
+/// For how long.
+const PARKED_FOR: Duration = Duration::from_hours(30 * 24);
 
-/// A delivery that failed, and what came of it.
+/// A delivery that failed, and its state since.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Parked {
-    /// Its number, now and when it is tried again.
+pub struct ParkedDelivery {
+    /// Its id, before and after a retry.
     pub id: DeliveryId,
     /// What was to be delivered.
     pub entry: EntryId,
@@ -31,38 +30,38 @@ pub struct Parked {
     pub to: Place,
     /// Its state now.
     pub state: ParkedState,
-    /// Whether its letter is still there, so that it can be tried again.
-    pub kept: bool,
-    /// The neutral message, opened; while it is kept.
-    pub letter: Option<Vec<u8>>,
+    /// Whether its payload is still there, so that it can be retried.
+    pub retryable: bool,
+    /// The neutral message, decrypted; while it can be retried.
+    pub payload: Option<Vec<u8>>,
 }
 
-impl std::fmt::Debug for Parked {
+impl std::fmt::Debug for ParkedDelivery {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Parked")
+        f.debug_struct("ParkedDelivery")
             .field("id", &self.id)
             .field("state", &self.state)
             .finish_non_exhaustive()
     }
 }
 
-/// What came of a delivery that failed.
+/// The state of a delivery that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ParkedState {
-    /// It is as it was.
+    /// Failed.
     Failed,
-    /// It is tried again.
-    Again,
-    /// It was delivered after all.
+    /// It is being retried.
+    Retrying,
+    /// A retry delivered it.
     Delivered,
-    /// Tried again it was skipped by a rule.
+    /// A retry ended by a rule.
     Skipped,
 }
 
 impl ParkedState {
-    pub(crate) fn read(word: &str) -> Self {
+    pub(crate) fn from_str(word: &str) -> Self {
         match word {
-            "again" => Self::Again,
+            "retrying" => Self::Retrying,
             "delivered" => Self::Delivered,
             "skipped" => Self::Skipped,
             _ => Self::Failed,
@@ -71,37 +70,37 @@ impl ParkedState {
 }
 
 /// Why a delivery failed.
-pub(crate) struct Why<'a> {
+pub(crate) struct FailureReason<'a> {
     pub kind: &'a str,
     pub reason: &'a str,
     pub about: Option<&'a RemoteId>,
 }
 
 impl Store {
-    /// The failed deliveries that a message of `place` speaks of: its own, those of the notice it is, or, for
-    /// the first message of a thread, those of the thread.
-    pub async fn parked_about(
+    /// The failed deliveries that a message of `place` stands for: its own, those that it reports if it is a notice, or, for the
+    /// root of a thread, those of the thread.
+    pub async fn parked_deliveries_of(
         &self,
         place: &Place,
         remote: &RemoteId,
-    ) -> Result<Vec<Parked>, Error> {
+    ) -> Result<Vec<ParkedDelivery>, Error> {
         let (place, remote) = (place.clone(), remote.clone());
-        self.read("read the failures of a message", move |desk| {
-            let entry = links::entry(desk.sql, &place, &remote)?;
-            let bulletin = bulletins::of(desk, entry)?;
-            let mut found: Vec<Parked> = desk
+        self.read("read the failures of a message", move |tx| {
+            let entry = links::entry_of(tx.sql, &place, &remote)?;
+            let status_notice = status_notices::of(tx, entry)?;
+            let mut found: Vec<ParkedDelivery> = tx
                 .sql
                 .prepare_cached(
-                    "SELECT id, portal_id, toward, to_place, state, kept, entry_id FROM parked
-                     WHERE entry_id = ?1 OR bulletin = ?4 OR about = ?2
+                    "SELECT id, portal_id, toward, to_place, state, retryable, entry_id FROM parked_delivery
+                     WHERE entry_id = ?1 OR status_notice_id = ?4 OR target = ?2
                      OR entry_id IN (SELECT entry_id FROM link WHERE place = ?3 AND thread = ?2)
                      ORDER BY id",
                 )?
-                .query_map(params![entry, remote, place, bulletin], parked_from_row)?
+                .query_map(params![entry, remote, place, status_notice], parked_from_row)?
                 .collect::<Result<_, _>>()?;
             for parked in &mut found {
-                if parked.kept {
-                    parked.letter = rewritten::letter(desk, parked.entry, &parked.to)?;
+                if parked.retryable {
+                    parked.payload = rewritten::payload(tx, parked.entry, &parked.to)?;
                 }
             }
             Ok(found)
@@ -109,52 +108,52 @@ impl Store {
         .await
     }
 
-    /// Owes these again that have failed and are kept, with the keys and plans they had: failed becomes
-    /// pending. Others are left as they are, so that it does no harm twice. Answers the lanes to ring.
-    pub async fn try_again(&self, deliveries: &[DeliveryId]) -> Result<Vec<LaneId>, Error> {
+    /// Enqueues failed deliveries again, with their transaction keys and plans, where they can be retried: failed becomes
+    /// pending. Others stay as they are, so a second call does no harm. Returns the lanes to wake.
+    pub async fn retry_parked(&self, deliveries: &[DeliveryId]) -> Result<Vec<LaneId>, Error> {
         let deliveries = deliveries.to_vec();
-        self.transaction("try failed deliveries again", move |desk| {
+        self.transaction("retry failed deliveries", move |tx| {
             let mut lanes = Vec::new();
             for id in &deliveries {
-                lanes.extend(unpark(desk, *id)?);
+                lanes.extend(unpark(tx, *id)?);
             }
             Ok(lanes)
         })
         .await
     }
 
-    /// The message that `from` calls `target` no longer says what it said, for this reason. If its delivery to `to` failed and
-    /// is kept, or that of an edit of it, nothing is kept any more. Answers whether that was so.
-    pub async fn take_back(
+    /// The message that `from` calls `target` was edited or deleted, for this reason. If its delivery to `to` failed, or that of
+    /// an edit of it, it can no longer be retried. Returns whether that was so.
+    pub async fn cancel_failed_delivery(
         &self,
         from: &Place,
         target: &RemoteId,
         to: &Place,
-        why: &'static str,
+        failure: &'static str,
     ) -> Result<bool, Error> {
         let (from, target, to) = (from.clone(), target.clone(), to.clone());
-        self.transaction("take back a failed message", move |desk| {
-            let Some(entry) = links::entry(desk.sql, &from, &target)? else {
+        self.transaction("cancel a failed delivery", move |tx| {
+            let Some(entry) = links::entry_of(tx.sql, &from, &target)? else {
                 return Ok(false);
             };
             let message = (entry, Some((&from, &target)));
-            changes::take_back_failed(desk, message, &to, why)
+            pending_changes::cancel_failed(tx, message, &to, failure)
         })
         .await
     }
 
-    /// Erases the letters of failures that are too old to be tried again.
-    pub async fn forget_failures(&self, now: Millis) -> Result<(), Error> {
-        self.transaction("forget old failures", move |desk| {
-            let old = kept(desk, "failed_at < ?1", [earliest(now)])?;
-            erase(desk, &old)
+    /// Erases the payloads of failures that are too old to be retried.
+    pub async fn expire_parked(&self, now: Millis) -> Result<(), Error> {
+        self.transaction("forget old failures", move |tx| {
+            let old = retryable(tx, "failed_at < ?1", [earliest(now)])?;
+            erase(tx, &old)
         })
         .await
     }
 
-    /// Ends as failed whatever a lane owes since `before` or longer, whose place does not let us in. What may
-    /// have happened, or waits for a key, stays. Answers how many.
-    pub async fn park_older(
+    /// Ends as failed all deliveries of a closed lane that are pending since `before` or longer. Deliveries whose outcome is
+    /// unknown, or that wait for a room key, stay. Returns how many ended.
+    pub async fn park_overdue(
         &self,
         lane: LaneId,
         before: Millis,
@@ -162,226 +161,241 @@ impl Store {
         now: Millis,
     ) -> Result<usize, Error> {
         let reason = reason.to_owned();
-        self.transaction("give up what a closed place is owed", move |desk| {
-            let debts: Vec<Debt> = desk
+        self.transaction("park the overdue deliveries of a closed lane", move |tx| {
+            let deliveries: Vec<PendingDelivery> = tx
                 .sql
                 .prepare_cached(
                     "SELECT o.id, o.entry_id, o.portal_id, o.toward, o.to_place, o.from_place
                      FROM outbox o JOIN journal j ON j.id = o.entry_id
                      WHERE o.portal_id = ?1 AND o.toward = ?2 AND o.accepted_at <= ?3
-                     AND o.unsure_since IS NULL AND j.session IS NULL
+                     AND o.outcome_unknown_since IS NULL AND j.missing_session IS NULL
                      AND NOT EXISTS (
                          -- Messages that went together, perhaps: tried again each would go by itself.
-                         SELECT 1 FROM outbox l WHERE l.id = coalesce(o.leader, o.id)
-                         AND l.slot IS NOT NULL AND l.unanswered_since IS NOT NULL
+                         SELECT 1 FROM outbox l WHERE l.id = coalesce(o.bundle_leader_id, o.id)
+                         AND l.bundle_slot IS NOT NULL AND l.unanswered_since IS NOT NULL
                      ) ORDER BY o.id",
                 )?
                 .query_map(
                     params![lane.portal, lane.toward, before],
-                    settle::debt_from_row,
+                    counters::pending_from_row,
                 )?
                 .collect::<Result<_, _>>()?;
-            for debt in &debts {
-                let why = Why {
+            for pending in &deliveries {
+                let failure = FailureReason {
                     kind: "closed",
                     reason: &reason,
                     about: None,
                 };
-                let tell = if is_of_bridge(desk, debt.entry)? {
-                    Tell::Nobody
+                let notice = if is_bridge_notice(tx, pending.entry)? {
+                    FailureNotice::None
                 } else {
-                    Tell::Sender
+                    FailureNotice::ToSender
                 };
-                park(desk, debt, &why, tell, now)?;
+                park(tx, pending, &failure, notice, now)?;
             }
-            Ok(debts.len())
+            Ok(deliveries.len())
         })
         .await
     }
 }
 
-fn is_of_bridge(desk: &Desk<'_>, entry: EntryId) -> Result<bool, Fault> {
-    let place: Place = desk
+fn is_bridge_notice(tx: &Tx<'_>, entry: EntryId) -> Result<bool, TxError> {
+    let place: Place = tx
         .sql
         .prepare_cached("SELECT place FROM journal WHERE id = ?1")?
         .query_row([entry], |row| row.get(0))?;
-    Ok(place == notices::home())
+    Ok(place == notices::notice_place())
 }
 
-fn parked_from_row(row: &Row<'_>) -> rusqlite::Result<Parked> {
-    Ok(Parked {
+fn parked_from_row(row: &Row<'_>) -> rusqlite::Result<ParkedDelivery> {
+    Ok(ParkedDelivery {
         id: row.get("id")?,
         entry: row.get("entry_id")?,
         lane: columns::lane(row)?,
         to: row.get("to_place")?,
-        state: ParkedState::read(&row.get::<_, String>("state")?),
-        kept: row.get("kept")?,
-        letter: None,
+        state: ParkedState::from_str(&row.get::<_, String>("state")?),
+        retryable: row.get("retryable")?,
+        payload: None,
     })
 }
 
-/// Ends a debt as failed and keeps what it takes to try it again.
+/// Ends a delivery as failed and keeps what a retry needs.
 pub(crate) fn park(
-    desk: &Desk<'_>,
-    debt: &Debt,
-    why: &Why<'_>,
-    tell: Tell,
+    tx: &Tx<'_>,
+    pending: &PendingDelivery,
+    failure: &FailureReason<'_>,
+    notice: FailureNotice,
     now: Millis,
-) -> Result<(), Fault> {
-    let keep = tell == Tell::Sender;
-    write(desk, debt, why, keep, now)?;
-    settle::settle(desk, debt, End::Failed)?;
-    prune(desk, debt.lane, now)
+) -> Result<(), TxError> {
+    let keep = notice == FailureNotice::ToSender;
+    upsert(tx, pending, failure, keep, now)?;
+    counters::settle(tx, pending, DeliveryEnd::Failed)?;
+    prune(tx, pending.lane, now)
 }
 
-/// Writes down why a debt fails of which nothing is kept.
-pub(crate) fn note(desk: &Desk<'_>, debt: &Debt, reason: &str, now: Millis) -> Result<(), Fault> {
-    let why = Why {
+/// Writes why a delivery fails that cannot be retried.
+pub(crate) fn record_failure(
+    tx: &Tx<'_>,
+    pending: &PendingDelivery,
+    reason: &str,
+    now: Millis,
+) -> Result<(), TxError> {
+    let failure = FailureReason {
         kind: "given-up",
         reason,
         about: None,
     };
-    write(desk, debt, &why, false, now)
+    upsert(tx, pending, &failure, false, now)
 }
 
-// A row that is there already was tried again and failed again: its notice changes, no new one is made.
-fn write(
-    desk: &Desk<'_>,
-    debt: &Debt,
-    why: &Why<'_>,
+// A row that exists already was retried and failed again: its notice is edited, and no new one is sent.
+fn upsert(
+    tx: &Tx<'_>,
+    pending: &PendingDelivery,
+    failure: &FailureReason<'_>,
     keep: bool,
     now: Millis,
-) -> Result<(), Fault> {
-    desk.sql
+) -> Result<(), TxError> {
+    tx.sql
         .prepare_cached(
-            "INSERT INTO parked (id, entry_id, portal_id, toward, to_place, key, plan, steps_done,
-                 accepted_at, from_place, tries, failed_at, kind, reason, about, state, kept, untold)
-             SELECT id, entry_id, portal_id, toward, to_place, key, iif(?6 AND steps_done > 0, plan, NULL), steps_done,
-                 accepted_at, from_place, tries + 1, ?2, ?3, ?4, ?5, 'failed', ?6, ?6
+            "INSERT INTO parked_delivery (id, entry_id, portal_id, toward, to_place, transaction_key, plan, steps_done,
+                 accepted_at, from_place, total_attempts, failed_at, error_kind, reason, target, state, retryable, unreported)
+             SELECT id, entry_id, portal_id, toward, to_place, transaction_key,
+                 iif(?6 AND steps_done > 0, plan, NULL), steps_done, accepted_at, from_place, total_attempts + 1,
+                 ?2, ?3, ?4, ?5, 'failed', ?6, ?6
              FROM outbox WHERE id = ?1
-             ON CONFLICT (id) DO UPDATE SET from_place = excluded.from_place, plan = excluded.plan, steps_done = excluded.steps_done,
-                 tries = excluded.tries, failed_at = excluded.failed_at, kind = excluded.kind,
-                 reason = excluded.reason, state = 'failed', kept = excluded.kept,
-                 untold = iif(parked.bulletin IS NULL, excluded.untold, 0)",
+             ON CONFLICT (id) DO UPDATE SET from_place = excluded.from_place, plan = excluded.plan,
+                 steps_done = excluded.steps_done, total_attempts = excluded.total_attempts, failed_at = excluded.failed_at,
+                 error_kind = excluded.error_kind,
+                 reason = excluded.reason, state = 'failed', retryable = excluded.retryable,
+                 unreported = iif(parked_delivery.status_notice_id IS NULL, excluded.unreported, 0)",
         )?
-        .execute(params![debt.id, now, why.kind, columns::sentence(why.reason), why.about, keep])?;
-    bulletins::spoil(desk, debt.id)
+        .execute(params![pending.id, now, failure.kind, columns::truncate_reason(failure.reason), failure.about, keep])?;
+    status_notices::mark_stale(tx, pending.id)
 }
 
-/// A debt ends: if it had failed before, that is what came of it.
-pub(crate) fn ended(desk: &Desk<'_>, debt: &Debt, end: End<'_>) -> Result<(), Fault> {
+/// A delivery ends: if it had failed before, that is its state now.
+pub(crate) fn record_end(
+    tx: &Tx<'_>,
+    pending: &PendingDelivery,
+    end: DeliveryEnd<'_>,
+) -> Result<(), TxError> {
     let state = match end {
-        End::Failed => return Ok(()),
-        End::Delivered => "delivered",
-        End::Skipped(_) => "skipped",
+        DeliveryEnd::Failed => return Ok(()),
+        DeliveryEnd::Delivered => "delivered",
+        DeliveryEnd::Skipped(_) => "skipped",
     };
-    let rows = desk
+    let rows = tx
         .sql
-        .prepare_cached("UPDATE parked SET state = ?2 WHERE id = ?1")?
-        .execute(params![debt.id, state])?;
+        .prepare_cached("UPDATE parked_delivery SET state = ?2 WHERE id = ?1")?
+        .execute(params![pending.id, state])?;
     if rows > 0 {
-        bulletins::spoil(desk, debt.id)?;
+        status_notices::mark_stale(tx, pending.id)?;
     }
     Ok(())
 }
 
-fn unpark(desk: &Desk<'_>, id: DeliveryId) -> Result<Option<LaneId>, Fault> {
-    let lane = desk
+fn unpark(tx: &Tx<'_>, id: DeliveryId) -> Result<Option<LaneId>, TxError> {
+    let lane = tx
         .sql
         .prepare_cached(
-            "SELECT p.portal_id, p.toward FROM parked p JOIN portal o ON o.id = p.portal_id
-             WHERE p.id = ?1 AND p.kept = 1 AND o.active = 1",
+            "SELECT p.portal_id, p.toward FROM parked_delivery p JOIN portal o ON o.id = p.portal_id
+             WHERE p.id = ?1 AND p.retryable = 1 AND o.active = 1",
         )?
         .query_row([id], columns::lane)
         .optional()?;
     let Some(lane) = lane else {
         return Ok(None);
     };
-    // Later ones have passed it, so it is late, and comes first now: it has its old number.
-    desk.sql
+    // Later deliveries have passed it, so it is late; it is the first now, because it has its old id.
+    tx.sql
         .prepare_cached(
-            "INSERT INTO outbox (id, entry_id, portal_id, toward, to_place, key, plan, steps_done,
-                 accepted_at, from_place, late, tries)
-             SELECT id, entry_id, portal_id, toward, to_place, key, plan, steps_done, accepted_at, from_place, 1, tries
-             FROM parked WHERE id = ?1",
+            "INSERT INTO outbox (id, entry_id, portal_id, toward, to_place, transaction_key, plan, steps_done,
+                 accepted_at, from_place, late, total_attempts)
+             SELECT id, entry_id, portal_id, toward, to_place, transaction_key, plan, steps_done,
+                 accepted_at, from_place, 1, total_attempts
+             FROM parked_delivery WHERE id = ?1",
         )?
         .execute([id])?;
-    desk.sql
-        .prepare_cached("UPDATE parked SET state = 'again', kept = 0, plan = NULL WHERE id = ?1")?
+    tx.sql
+        .prepare_cached("UPDATE parked_delivery SET state = 'retrying', retryable = 0, plan = NULL WHERE id = ?1")?
         .execute([id])?;
-    settle::count(
-        desk.sql,
+    counters::count(
+        tx.sql,
         lane,
-        "UPDATE tally SET failed = failed - 1 WHERE portal_id = ?1 AND toward = ?2",
+        "UPDATE lane_counter SET failed = failed - 1 WHERE portal_id = ?1 AND toward = ?2",
     )?;
-    bulletins::spoil(desk, id)?;
+    status_notices::mark_stale(tx, id)?;
     Ok(Some(lane))
 }
 
 fn earliest(now: Millis) -> Millis {
-    let kept_for = i64::try_from(KEPT_FOR.as_millis()).unwrap_or(i64::MAX);
+    let kept_for = i64::try_from(PARKED_FOR.as_millis()).unwrap_or(i64::MAX);
     Millis(now.0.saturating_sub(kept_for))
 }
 
-/// Erases the letters of the oldest failures of a lane where there are too many, and of all that are too old.
-fn prune(desk: &Desk<'_>, lane: LaneId, now: Millis) -> Result<(), Fault> {
-    let old = kept(desk, "failed_at < ?1", [earliest(now)])?;
-    erase(desk, &old)?;
-    let surplus = kept(
-        desk,
+/// Erases the payloads of the oldest failures of a lane where there are too many, and of all that are too old.
+fn prune(tx: &Tx<'_>, lane: LaneId, now: Millis) -> Result<(), TxError> {
+    let old = retryable(tx, "failed_at < ?1", [earliest(now)])?;
+    erase(tx, &old)?;
+    let surplus = retryable(
+        tx,
         "portal_id = ?1 AND toward = ?2 ORDER BY failed_at DESC, id DESC LIMIT -1 OFFSET ?3",
-        params![lane.portal, lane.toward, KEPT],
+        params![lane.portal, lane.toward, MAX_PARKED],
     )?;
-    erase(desk, &surplus)
+    erase(tx, &surplus)
 }
 
-/// Nothing is kept of what a lane owed from a place up to an entry: portal, direction, place, entry.
-pub(crate) fn erase_until(desk: &Desk<'_>, theirs: impl rusqlite::Params) -> Result<(), Fault> {
+/// The failures of a lane from a place up to an entry can no longer be retried: portal, direction, place, entry.
+pub(crate) fn erase_retryable_until(
+    tx: &Tx<'_>,
+    theirs: impl rusqlite::Params,
+) -> Result<(), TxError> {
     const THEIRS: &str = "portal_id = ?1 AND toward = ?2 AND from_place = ?3 AND entry_id <= ?4";
-    erase(desk, &kept(desk, THEIRS, theirs)?)
+    erase(tx, &retryable(tx, THEIRS, theirs)?)
 }
 
-/// The failures that are kept and of which this is true.
-fn kept(
-    desk: &Desk<'_>,
+/// The failures that can be retried and match a condition.
+fn retryable(
+    tx: &Tx<'_>,
     condition: &str,
     values: impl rusqlite::Params,
-) -> Result<Vec<(DeliveryId, EntryId)>, Fault> {
-    Ok(desk
+) -> Result<Vec<(DeliveryId, EntryId)>, TxError> {
+    Ok(tx
         .sql
         .prepare_cached(&format!(
-            "SELECT id, entry_id FROM parked WHERE kept = 1 AND {condition}"
+            "SELECT id, entry_id FROM parked_delivery WHERE retryable = 1 AND {condition}"
         ))?
         .query_map(values, |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<Result<_, _>>()?)
 }
 
-fn erase(desk: &Desk<'_>, ids: &[(DeliveryId, EntryId)]) -> Result<(), Fault> {
+fn erase(tx: &Tx<'_>, ids: &[(DeliveryId, EntryId)]) -> Result<(), TxError> {
     for (id, entry) in ids {
-        desk.sql
-            .prepare_cached("UPDATE parked SET kept = 0, plan = NULL WHERE id = ?1")?
+        tx.sql
+            .prepare_cached("UPDATE parked_delivery SET retryable = 0, plan = NULL WHERE id = ?1")?
             .execute([id])?;
-        settle::erase_unneeded(desk, *entry)?;
+        counters::erase_payload_if_unneeded(tx, *entry)?;
     }
     Ok(())
 }
 
-/// How many failures of a lane are kept, and the kind of its last one.
+/// How many failures of a lane can be retried, and the kind of its last one.
 pub(crate) fn count(
     sql: &rusqlite::Connection,
     lane: LaneId,
-) -> Result<(u64, Option<String>), Fault> {
-    let kept = sql
+) -> Result<(u64, Option<String>), TxError> {
+    let retryable = sql
         .prepare_cached(
-            "SELECT count(*) FROM parked WHERE portal_id = ?1 AND toward = ?2 AND kept = 1",
+            "SELECT count(*) FROM parked_delivery WHERE portal_id = ?1 AND toward = ?2 AND retryable = 1",
         )?
         .query_row(params![lane.portal, lane.toward], |row| row.get(0))?;
     let kind = sql
         .prepare_cached(
-            "SELECT kind FROM parked WHERE portal_id = ?1 AND toward = ?2 AND state = 'failed'
+            "SELECT error_kind FROM parked_delivery WHERE portal_id = ?1 AND toward = ?2 AND state = 'failed'
              ORDER BY failed_at DESC, id DESC LIMIT 1",
         )?
         .query_row(params![lane.portal, lane.toward], |row| row.get(0))
         .optional()?;
-    Ok((kept, kind))
+    Ok((retryable, kind))
 }

@@ -1,34 +1,34 @@
-//! What an arrival says: readable, waiting for its key, kept where it is, or asked of the bridge itself.
+//! The content of an arrival: decrypted, waiting for its room key, skipped, or a command to the bridge.
 
 use crate::Millis;
 
-/// The letter in the envelope.
+/// The content of an arrival.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Payload {
-    /// Readable: the neutral message, serialised.
+    /// Decrypted: the neutral message, serialised.
     Ready(Vec<u8>),
-    /// Not decryptable yet: the raw event. Its lanes hold at it until `hold_until`, then let others pass.
-    Waiting {
-        /// The session whose key is missing.
+    /// Not decryptable yet: the raw event. Its lanes wait for it until `key_wait_until`, then others may pass.
+    Undecryptable {
+        /// The session whose room key is missing.
         session: String,
         /// The event as received.
         raw: Vec<u8>,
-        /// How long its lanes wait for it.
-        hold_until: Millis,
+        /// Until when its lanes wait for it.
+        key_wait_until: Millis,
     },
-    /// Accepted and at once settled as skipped by this rule. Nothing is kept of it but its id.
+    /// Accepted and at once settled as skipped by this rule. Only its id is kept.
     Skipped(&'static str),
-    /// Something asked of the bridge itself: settled as skipped (`command`), and kept until it is answered.
+    /// A command to the bridge: settled as skipped (`command`), and kept until it is answered.
     Command(Vec<u8>),
 }
 
 impl Payload {
     /// The rule by which it reaches no other place.
-    pub(crate) fn skipped_by(&self) -> Option<&'static str> {
+    pub(crate) fn skip_rule(&self) -> Option<&'static str> {
         match self {
             Self::Skipped(rule) => Some(rule),
             Self::Command(_) => Some("command"),
-            Self::Ready(_) | Self::Waiting { .. } => None,
+            Self::Ready(_) | Self::Undecryptable { .. } => None,
         }
     }
 }
@@ -37,7 +37,7 @@ impl std::fmt::Debug for Payload {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Ready(_) => "Ready(..)",
-            Self::Waiting { .. } => "Waiting(..)",
+            Self::Undecryptable { .. } => "Undecryptable(..)",
             Self::Skipped(_) => "Skipped(..)",
             Self::Command(_) => "Command(..)",
         })

@@ -1,4 +1,4 @@
-//! Portals: which room is joined to which channel.
+//! Portals: which room is linked to which channel.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -6,11 +6,11 @@ use rusqlite::{Connection, Row, params};
 
 use crate::{
     Error, LaneId, Millis, Place, PortalId, Side, Store,
-    database::{Desk, Fault},
-    openings, removal,
+    database::{Tx, TxError},
+    link_barriers, removal,
 };
 
-/// The rule by which the debts of a removed portal end.
+/// The rule for the deliveries of a removed portal.
 const REMOVED: &str = "portal-removed";
 
 /// A portal as the configuration names it.
@@ -38,7 +38,7 @@ pub struct Portal {
     /// Whether it is still linked. An inactive portal accepts nothing.
     pub active: bool,
     /// Who made it.
-    pub origin: Origin,
+    pub source: PortalSource,
 }
 
 impl Portal {
@@ -64,24 +64,24 @@ impl Portal {
 
 /// Who made a portal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// It stands in the configuration.
-    File,
+pub enum PortalSource {
+    /// The configuration.
+    Config,
     /// The operator, on the command line.
     Operator,
-    /// People in a chat.
+    /// Users in a chat.
     Chat,
-    /// It is none: a room in which the bridge only answers.
-    Desk,
+    /// The bridge: it is a management room, which is linked to no channel.
+    Management,
 }
 
-impl Origin {
+impl PortalSource {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
-            Self::File => "file",
+            Self::Config => "config",
             Self::Operator => "operator",
             Self::Chat => "chat",
-            Self::Desk => "desk",
+            Self::Management => "management",
         }
     }
 
@@ -89,30 +89,30 @@ impl Origin {
         match word {
             "operator" => Self::Operator,
             "chat" => Self::Chat,
-            "desk" => Self::Desk,
-            _ => Self::File,
+            "management" => Self::Management,
+            _ => Self::Config,
         }
     }
 }
 
 impl Store {
-    /// All portals ever opened, by id.
+    /// All portals that ever existed, by id.
     pub async fn portals(&self) -> Result<Vec<Portal>, Error> {
-        self.read("read the portals", |desk| all(desk.sql)).await
+        self.read("read the portals", |tx| all(tx.sql)).await
     }
 
-    /// Every other place to which active portals lead from here, over others too.
-    pub async fn joined_to(&self, place: &Place) -> Result<HashSet<Place>, Error> {
+    /// Every other place to which active portals lead from here, through others too.
+    pub async fn places_linked_to(&self, place: &Place) -> Result<HashSet<Place>, Error> {
         let place = place.clone();
-        self.read("read what is joined to a place", move |desk| {
-            let reached = Graph::load(desk.sql)?.reach(&place);
+        self.read("read the places linked to a place", move |tx| {
+            let reached = PortalGraph::load(tx.sql)?.reach(&place);
             Ok(reached.into_iter().map(|(_, there)| there).collect())
         })
         .await
     }
 
-    /// Joins `room` and `channel` as the configuration says, or finds the portal that already does and updates its
-    /// names. Makes it active.
+    /// Links `room` and `channel` as the configuration says, or finds the portal that already does and updates its names. Makes
+    /// it active.
     pub async fn open_portal(
         &self,
         spec: &PortalSpec,
@@ -121,79 +121,86 @@ impl Store {
         now: Millis,
     ) -> Result<Portal, Error> {
         let ends = (room.clone(), channel.clone());
-        self.open_portal_of(Origin::File, spec, ends, now).await
+        self.open_portal_of(PortalSource::Config, spec, ends, now)
+            .await
     }
 
-    /// The same for whoever asked for it.
+    /// The same for another source.
     pub async fn open_portal_of(
         &self,
-        origin: Origin,
+        source: PortalSource,
         spec: &PortalSpec,
         (room, channel): (Place, Place),
         now: Millis,
     ) -> Result<Portal, Error> {
         let spec = spec.clone();
-        self.transaction("open a portal", move |desk| {
-            open(desk, origin, &spec, (&room, &channel), now)
+        self.transaction("open a portal", move |tx| {
+            open(tx, source, &spec, (&room, &channel), now)
         })
         .await
     }
 
-    /// Makes inactive every portal of the configuration not listed, and settles their debts as skipped (`portal-removed`). How far
-    /// places were read that no active portal has is forgotten: linked again they begin anew, because what was
-    /// said meanwhile was not said to the bridge.
-    pub async fn keep_portals(&self, listed: &[PortalId], now: Millis) -> Result<(), Error> {
+    /// Deactivates every portal of the configuration that is not listed, and settles its deliveries as skipped
+    /// (`portal-removed`). The cursors of places without an active portal are deleted: linked again, they start anew, because the
+    /// messages of the time between were not written to the bridge.
+    pub async fn deactivate_unlisted_portals(
+        &self,
+        listed: &[PortalId],
+        now: Millis,
+    ) -> Result<(), Error> {
         let listed: HashSet<PortalId> = listed.iter().copied().collect();
-        self.transaction("put portals away", move |desk| {
-            let gone = all(desk.sql)?.into_iter().filter(|portal| {
-                portal.active && portal.origin == Origin::File && !listed.contains(&portal.id)
+        self.transaction("deactivate portals", move |tx| {
+            let gone = all(tx.sql)?.into_iter().filter(|portal| {
+                portal.active
+                    && portal.source == PortalSource::Config
+                    && !listed.contains(&portal.id)
             });
             for portal in gone {
-                removal::deactivate(desk, portal.id)?;
+                removal::deactivate(tx, portal.id)?;
             }
-            removal::clear_away(desk, REMOVED, now).map(drop)
+            removal::end_routeless_deliveries(tx, REMOVED, now).map(drop)
         })
         .await
     }
 }
 
-/// Joins two places.
+/// Links two places.
 pub(crate) fn open(
-    desk: &Desk<'_>,
-    origin: Origin,
+    tx: &Tx<'_>,
+    source: PortalSource,
     spec: &PortalSpec,
     (room, channel): (&Place, &Place),
     now: Millis,
-) -> Result<Portal, Fault> {
-    let is_linked = desk
+) -> Result<Portal, TxError> {
+    let is_linked = tx
         .sql
         .prepare_cached(
             "SELECT 1 FROM portal WHERE room_place = ?1 AND channel_place = ?2 AND active = 1",
         )?
         .exists(params![room, channel])?;
-    let portal = desk.sql.query_row(
-        "INSERT INTO portal (room_place, channel_place, room, silo, channel, active, opened_at, origin,
-                             opened_after)
+    let portal = tx.sql.query_row(
+        "INSERT INTO portal (room_place, channel_place, room, silo, channel, active, linked_at, source,
+                             linked_after)
          VALUES (?1, ?2, ?3, ?4, ?5, 1, ?6, ?7, (SELECT coalesce(max(id), 0) FROM journal))
          ON CONFLICT (room_place, channel_place) DO UPDATE
          SET room = excluded.room, silo = excluded.silo, channel = excluded.channel, active = 1,
-             origin = excluded.origin,
-             opened_at = CASE active WHEN 1 THEN opened_at ELSE excluded.opened_at END,
-             opened_after = CASE active WHEN 1 THEN opened_after ELSE excluded.opened_after END,
-             seen_clear = CASE active WHEN 1 THEN seen_clear ELSE 0 END
-         RETURNING id, room, silo, channel, room_place, channel_place, active, origin",
-        params![room, channel, spec.room, spec.silo, spec.channel, now, origin.as_str()],
+             source = excluded.source,
+             linked_at = CASE active WHEN 1 THEN linked_at ELSE excluded.linked_at END,
+             linked_after = CASE active WHEN 1 THEN linked_after ELSE excluded.linked_after END,
+             seen_unencrypted = CASE active WHEN 1 THEN seen_unencrypted ELSE 0 END
+         RETURNING id, room, silo, channel, room_place, channel_place, active, source",
+        params![room, channel, spec.room, spec.silo, spec.channel, now, source.as_str()],
         portal_from_row,
     )?;
     for toward in [Side::Matrix, Side::Silo] {
-        desk.sql.execute(
-            "INSERT INTO tally (portal_id, toward) VALUES (?1, ?2)
+        tx.sql.execute(
+            "INSERT INTO lane_counter (portal_id, toward) VALUES (?1, ?2)
              ON CONFLICT (portal_id, toward) DO NOTHING",
             params![portal.id, toward],
         )?;
     }
-    if !is_linked && origin != Origin::Desk {
-        openings::linked(desk, &portal)?;
+    if !is_linked && source != PortalSource::Management {
+        link_barriers::add_for_portal(tx, &portal)?;
     }
     Ok(portal)
 }
@@ -205,10 +212,10 @@ pub(crate) fn places<'p>(portals: impl Iterator<Item = &'p Portal>) -> HashSet<&
 }
 
 /// All portals, by id.
-pub(crate) fn all(sql: &Connection) -> Result<Vec<Portal>, Fault> {
+pub(crate) fn all(sql: &Connection) -> Result<Vec<Portal>, TxError> {
     Ok(sql
         .prepare_cached(
-            "SELECT id, room, silo, channel, room_place, channel_place, active, origin FROM portal ORDER BY id",
+            "SELECT id, room, silo, channel, room_place, channel_place, active, source FROM portal ORDER BY id",
         )?
         .query_map([], portal_from_row)?
         .collect::<Result<_, _>>()?)
@@ -225,15 +232,15 @@ fn portal_from_row(row: &Row<'_>) -> rusqlite::Result<Portal> {
         room: row.get(4)?,
         channel: row.get(5)?,
         active: row.get(6)?,
-        origin: Origin::read(row.get_ref(7)?.as_str()?),
+        source: PortalSource::read(row.get_ref(7)?.as_str()?),
     })
 }
 
 /// The active portals as a graph: rooms and channels are its points, portals its edges.
-pub(crate) struct Graph(Vec<Portal>);
+pub(crate) struct PortalGraph(Vec<Portal>);
 
-impl Graph {
-    pub fn load(sql: &Connection) -> Result<Self, Fault> {
+impl PortalGraph {
+    pub fn load(sql: &Connection) -> Result<Self, TxError> {
         let mut portals = all(sql)?;
         portals.retain(|portal| portal.active);
         Ok(Self(portals))
@@ -266,7 +273,7 @@ impl Graph {
     }
 
     /// The lane that leads to `to` on the way from `from`.
-    pub fn back(&self, from: &Place, to: &Place) -> Option<LaneId> {
+    pub fn lane_back(&self, from: &Place, to: &Place) -> Option<LaneId> {
         self.reach(from)
             .into_iter()
             .find_map(|(lane, place)| (place == *to).then_some(lane))
@@ -282,23 +289,23 @@ impl Graph {
         })
     }
 
-    /// Some lane that leads here. Where there is a portal, the room's desk is not needed.
+    /// A lane that leads here. Where there is a portal, the room's management portal is not used.
     pub fn lane_to(&self, here: &Place) -> Option<LaneId> {
         let lane = self.edges(here).next().map(|(portal, toward, _)| LaneId {
             portal,
             toward: toward.opposite(),
         });
         lane.or_else(|| {
-            self.desk(here).map(|portal| LaneId {
+            self.management_room(here).map(|portal| LaneId {
                 portal,
                 toward: Side::Matrix,
             })
         })
     }
 
-    /// Whether a room is joined to nothing, and questions are heard in it.
-    pub fn only_asks(&self, here: &Place) -> bool {
-        self.desk(here).is_some() && self.reach(here).is_empty()
+    /// Whether a room is linked to no channel and accepts commands.
+    pub fn is_management_only(&self, here: &Place) -> bool {
+        self.management_room(here).is_some() && self.reach(here).is_empty()
     }
 
     /// The portals that end here.
@@ -306,10 +313,10 @@ impl Graph {
         self.edges(here).map(|(portal, ..)| portal).collect()
     }
 
-    /// The desk of a room in which the bridge answers.
-    pub fn desk(&self, here: &Place) -> Option<PortalId> {
+    /// The management portal of a room in which the bridge answers.
+    pub fn management_room(&self, here: &Place) -> Option<PortalId> {
         let mut all = self.0.iter();
-        all.find(|portal| portal.origin == Origin::Desk && portal.room == *here)
+        all.find(|portal| portal.source == PortalSource::Management && portal.room == *here)
             .map(|portal| portal.id)
     }
 
@@ -318,7 +325,7 @@ impl Graph {
         here: &'a Place,
     ) -> impl Iterator<Item = (PortalId, Side, &'a Place)> + 'a {
         let portals = self.0.iter();
-        let portals = portals.filter(|portal| portal.origin != Origin::Desk);
+        let portals = portals.filter(|portal| portal.source != PortalSource::Management);
         portals.filter_map(move |portal| {
             if portal.room == *here {
                 Some((portal.id, Side::Silo, &portal.channel))

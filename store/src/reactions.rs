@@ -1,28 +1,28 @@
-//! Reactions: who is of which mind about which message, and what shows it in another place. One account speaks for many
-//! people, so what it shows is counted here.
+//! Reactions: who reacted to which message, and what shows it in another place. One account shows the reactions of many people,
+//! so they are counted here.
 
 use rusqlite::{OptionalExtension, params};
 
 use crate::{
-    Copy, DeliveryId, EntryId, Error, Millis, Place, RemoteId, Store, bundle,
-    database::{Desk, Fault},
+    Copy, DeliveryId, EntryId, Error, Millis, Place, RemoteId, Store, bundles, counters,
+    database::{Tx, TxError},
     links,
-    outbox::{self, advance},
+    outbox::{self, advance_plan},
     seal::Cell,
-    settle, told,
+    told,
 };
 
-/// One person's reaction to a message, as far as another place knows of it.
+/// One person's reaction to a message, as known for another place.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Reaction {
-    /// What was said of it when it was noted.
-    pub letter: Vec<u8>,
-    /// Whether it was taken back.
-    pub gone: bool,
-    /// What shows it; one reaction keeps that for all that are shown by the same.
+    /// What the adapter stored of it when it was noted.
+    pub payload: Vec<u8>,
+    /// Whether the person removed it.
+    pub removed: bool,
+    /// What shows it; one row has it for all reactions that are shown by the same.
     pub shown: Option<Copy>,
-    /// Whether a line of text shows it, with or without others.
-    pub line: bool,
+    /// Whether a summary line shows it, with or without others.
+    pub in_summary: bool,
 }
 
 impl std::fmt::Debug for Reaction {
@@ -31,92 +31,100 @@ impl std::fmt::Debug for Reaction {
     }
 }
 
-/// Somebody reacted, or no longer does.
+/// Somebody added or removed a reaction.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Reacting {
+pub struct ReactionChange {
     /// The message.
     pub target: EntryId,
     /// Where it is to be shown.
     pub to: Place,
-    /// Who, and with what: kept as a keyed hash.
-    pub who: String,
-    /// What stands for it in [`Reaction::letter`].
-    pub letter: Vec<u8>,
+    /// Who, and with which emoji: kept as a keyed hash.
+    pub reactor: String,
+    /// The payload for [`Reaction::payload`].
+    pub payload: Vec<u8>,
 }
 
-impl std::fmt::Debug for Reacting {
+impl std::fmt::Debug for ReactionChange {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Reacting(..)")
+        f.write_str("ReactionChange(..)")
     }
 }
 
 impl Store {
-    /// Notes that somebody reacted, by the delivery of this entry. Answers whether that is news; asked again for the same
-    /// entry, it answers the same.
-    pub async fn react(&self, entry: EntryId, reacting: Reacting) -> Result<bool, Error> {
-        self.transaction("note a reaction", move |desk| react(desk, entry, &reacting))
+    /// Adds a reaction, for the delivery of this entry. Returns whether it is new; the answer is the same when it is called again
+    /// for the same entry.
+    pub async fn add_reaction(
+        &self,
+        entry: EntryId,
+        change: ReactionChange,
+    ) -> Result<bool, Error> {
+        self.transaction("add a reaction", move |tx| add_reaction(tx, entry, &change))
             .await
     }
 
-    /// The reaction that the delivery of this entry noted does not go now: nothing tells of it until it does.
-    pub async fn react_later(&self, entry: EntryId, to: &Place) -> Result<(), Error> {
+    /// The reaction that the delivery of this entry added is not sent now: it does not count until it is.
+    pub async fn forget_unsent_reaction(&self, entry: EntryId, to: &Place) -> Result<(), Error> {
         let to = to.clone();
-        self.transaction("forget a reaction for now", move |desk| {
-            forget_unshown(desk, entry, &to)
+        self.transaction("forget an unsent reaction", move |tx| {
+            forget_unshown(tx, entry, &to)
         })
         .await
     }
 
-    /// Notes that somebody's reaction is taken back, by the delivery of this entry. Answers whether there was one.
-    pub async fn unreact(&self, entry: EntryId, reacting: Reacting) -> Result<bool, Error> {
-        self.transaction("note a reaction's end", move |desk| {
-            let who = desk.seal.reactor_key(&reacting.who);
-            let rows = desk
+    /// Marks somebody's reaction as removed, for the delivery of this entry. Returns whether there was one.
+    pub async fn remove_reaction(
+        &self,
+        entry: EntryId,
+        change: ReactionChange,
+    ) -> Result<bool, Error> {
+        self.transaction("remove a reaction", move |tx| {
+            let reactor = tx.seal.reactor_hash(&change.reactor);
+            let rows = tx
                 .sql
                 .prepare_cached(
-                    "UPDATE reaction SET gone = 1, touched = ?4
-                     WHERE target_id = ?1 AND to_place = ?2 AND who = ?3",
+                    "UPDATE reaction SET removed = 1, changed_by = ?4
+                     WHERE target_id = ?1 AND to_place = ?2 AND reactor_hash = ?3",
                 )?
-                .execute(params![reacting.target, reacting.to, who, entry])?;
+                .execute(params![change.target, change.to, reactor, entry])?;
             Ok(rows > 0)
         })
         .await
     }
 
-    /// The same of the reaction that is the entry `reaction` itself. Answers the message and the letter.
-    pub async fn unreact_entry(
+    /// The same for the reaction whose entry is `reaction`. Returns the message and the payload.
+    pub async fn remove_reaction_entry(
         &self,
         entry: EntryId,
         reaction: EntryId,
         to: &Place,
     ) -> Result<Option<(EntryId, Vec<u8>)>, Error> {
         let to = to.clone();
-        self.transaction("note a reaction's end", move |desk| {
-            let found: Option<(i64, EntryId, Vec<u8>)> = desk
+        self.transaction("remove a reaction", move |tx| {
+            let found: Option<(i64, EntryId, Vec<u8>)> = tx
                 .sql
                 .prepare_cached(
-                    "UPDATE reaction SET gone = 1, touched = ?3 WHERE entry_id = ?1 AND to_place = ?2
-                     RETURNING id, target_id, letter",
+                    "UPDATE reaction SET removed = 1, changed_by = ?3 WHERE entry_id = ?1 AND to_place = ?2
+                     RETURNING id, target_id, payload",
                 )?
                 .query_row(params![reaction, to, entry], |row| {
                     Ok((row.get(0)?, row.get(1)?, row.get(2)?))
                 })
                 .optional()?;
             found
-                .map(|(row, target, letter)| Ok((target, desk.seal.open(cell(row), &letter)?)))
+                .map(|(row, target, payload)| Ok((target, tx.seal.open(cell(row), &payload)?)))
                 .transpose()
         })
         .await
     }
 
-    /// What is noted of a message in a place, oldest first.
+    /// The reactions to a message for a place, oldest first.
     pub async fn reactions(&self, target: EntryId, to: &Place) -> Result<Vec<Reaction>, Error> {
         let to = to.clone();
-        self.read("read reactions", move |desk| {
-            let mut found = desk
+        self.read("read reactions", move |tx| {
+            let mut found = tx
                 .sql
                 .prepare_cached(
-                    "SELECT id, letter, gone, shown, thread, sent_at, line, shown_letter FROM reaction
+                    "SELECT id, payload, removed, shown_hash, thread, sent_at, in_summary, shown_payload FROM reaction
                      WHERE target_id = ?1 AND to_place = ?2 ORDER BY id",
                 )?
                 .query_map(params![target, to], |row| {
@@ -124,21 +132,21 @@ impl Store {
                     let sealed: Option<Vec<u8>> = row.get(7)?;
                     let (thread, sent_at) = (row.get(4)?, row.get::<_, Option<Millis>>(5)?);
                     let reaction = Reaction {
-                        letter: row.get(1)?,
-                        gone: row.get(2)?,
+                        payload: row.get(1)?,
+                        removed: row.get(2)?,
                         shown: shown.map(|remote| Copy {
                             remote,
                             thread,
                             sent_at: sent_at.unwrap_or_default(), file: None }),
-                        line: row.get(6)?,
+                        in_summary: row.get(6)?,
                     };
                     Ok((row.get(0)?, reaction, sealed))
                 })?
                 .collect::<Result<Vec<(i64, Reaction, Option<Vec<u8>>)>, _>>()?;
             for (row, reaction, sealed) in &mut found {
-                reaction.letter = desk.seal.open(cell(*row), &reaction.letter)?;
+                reaction.payload = tx.seal.open(cell(*row), &reaction.payload)?;
                 if let (Some(shown), Some(sealed)) = (&mut reaction.shown, sealed) {
-                    shown.remote = open_shown(desk, *row, sealed)?;
+                    shown.remote = open_shown(tx, *row, sealed)?;
                 }
             }
             Ok(found
@@ -149,218 +157,223 @@ impl Store {
         .await
     }
 
-    /// The letters of the reactions that people of this place have to one of its messages, as far as they are noted.
+    /// The payloads of the reactions that people of this place have to one of its messages, as far as they are known.
     pub async fn reactions_from(
         &self,
         place: &Place,
         message: &RemoteId,
     ) -> Result<Vec<Vec<u8>>, Error> {
         let (place, message) = (place.clone(), message.clone());
-        self.read("read reactions", move |desk| {
-            let Some(target) = links::entry(desk.sql, &place, &message)? else {
+        self.read("read reactions", move |tx| {
+            let Some(target) = links::entry_of(tx.sql, &place, &message)? else {
                 return Ok(Vec::new());
             };
-            let found = desk
+            let found = tx
                 .sql
                 .prepare_cached(
-                    "SELECT id, letter FROM reaction
-                     WHERE target_id = ?1 AND to_place <> ?2 AND gone = 0 ORDER BY id",
+                    "SELECT id, payload FROM reaction
+                     WHERE target_id = ?1 AND to_place <> ?2 AND removed = 0 ORDER BY id",
                 )?
                 .query_map(params![target, place], |row| Ok((row.get(0)?, row.get(1)?)))?
                 .collect::<Result<Vec<(i64, Vec<u8>)>, _>>()?;
             found
                 .into_iter()
-                .map(|(row, letter)| desk.seal.open(cell(row), &letter))
+                .map(|(row, payload)| tx.seal.open(cell(row), &payload))
                 .collect()
         })
         .await
     }
 
-    /// The present step is done and `made` what shows reactions now: one of our own like those, or a `line` of text, which
-    /// takes the place of an older one. Otherwise as [`Store::step_done`].
-    pub async fn step_shown(
+    /// The present step is done and `created` shows reactions now: a reaction of the bridge's account, or a summary line, which
+    /// replaces an older one. Otherwise as [`Store::complete_step`].
+    pub async fn complete_reaction_step(
         &self,
         delivery: DeliveryId,
-        made: &Copy,
-        line: bool,
+        created: &Copy,
+        in_summary: bool,
         last: bool,
     ) -> Result<(), Error> {
-        let made = made.clone();
-        self.transaction("settle a step", move |desk| {
-            let Some(debt) = settle::debt(desk.sql, delivery)? else {
-                outbox::note(0, delivery);
+        let created = created.clone();
+        self.transaction("settle a step", move |tx| {
+            let Some(pending) = counters::pending(tx.sql, delivery)? else {
+                outbox::log_if_settled(0, delivery);
                 return Ok(());
             };
-            let target: Option<EntryId> = desk
+            let target: Option<EntryId> = tx
                 .sql
                 .prepare_cached(
-                    "SELECT target_id FROM reaction WHERE touched = ?1 AND to_place = ?2",
+                    "SELECT target_id FROM reaction WHERE changed_by = ?1 AND to_place = ?2",
                 )?
-                .query_row(params![debt.entry, debt.to], |row| row.get(0))
+                .query_row(params![pending.entry, pending.to], |row| row.get(0))
                 .optional()?;
-            if line {
-                bundle::link_made(desk, &debt, &made)?;
-                desk.sql
+            if in_summary {
+                bundles::link_created(tx, &pending, &created)?;
+                tx.sql
                     .prepare_cached(
-                        "UPDATE reaction SET shown = NULL, shown_letter = NULL
-                         WHERE target_id = ?1 AND to_place = ?2 AND line = 1",
+                        "UPDATE reaction SET shown_hash = NULL, shown_payload = NULL
+                         WHERE target_id = ?1 AND to_place = ?2 AND in_summary = 1",
                     )?
-                    .execute(params![target, debt.to])?;
+                    .execute(params![target, pending.to])?;
             }
-            let rows = desk
+            let rows = tx
                 .sql
                 .prepare_cached(
-                    "UPDATE reaction SET shown = ?3, thread = ?4, sent_at = ?5, line = ?6
-                     WHERE touched = ?1 AND to_place = ?2 RETURNING id",
+                    "UPDATE reaction SET shown_hash = ?3, thread = ?4, sent_at = ?5, in_summary = ?6
+                     WHERE changed_by = ?1 AND to_place = ?2 RETURNING id",
                 )?
                 .query_map(
                     params![
-                        debt.entry,
-                        debt.to,
-                        desk.seal.shown_key(&debt.to, &made.remote),
-                        made.thread,
-                        made.sent_at,
-                        line
+                        pending.entry,
+                        pending.to,
+                        tx.seal.reaction_event_hash(&pending.to, &created.remote),
+                        created.thread,
+                        created.sent_at,
+                        in_summary
                     ],
                     |row| row.get(0),
                 )?
                 .collect::<Result<Vec<i64>, _>>()?;
             for row in rows {
-                let sealed = desk
+                let sealed = tx
                     .seal
-                    .seal(shown_cell(row), made.remote.as_str().as_bytes())?;
-                desk.sql
-                    .prepare_cached("UPDATE reaction SET shown_letter = ?2 WHERE id = ?1")?
+                    .seal(shown_cell(row), created.remote.as_str().as_bytes())?;
+                tx.sql
+                    .prepare_cached("UPDATE reaction SET shown_payload = ?2 WHERE id = ?1")?
                     .execute(params![row, sealed])?;
             }
             if let Some(target) = target {
-                tidy(desk, target, &debt.to)?;
+                delete_removed_reactions(tx, target, &pending.to)?;
             }
-            advance(desk, &debt, last)
+            advance_plan(tx, &pending, last)
         })
         .await
     }
 
-    /// The present step is done, and a message is gone: what showed reactions, or what they were about. Otherwise as [`Store::step_done`].
-    pub async fn step_hidden(
+    /// The present step is done, and a message was deleted: one that showed reactions, or one that they were about. Otherwise as
+    /// [`Store::complete_step`].
+    pub async fn complete_reaction_removal(
         &self,
         delivery: DeliveryId,
-        gone: &RemoteId,
+        removed: &RemoteId,
         last: bool,
     ) -> Result<(), Error> {
-        let gone = gone.clone();
-        self.transaction("settle a step", move |desk| {
-            let Some(debt) = settle::debt(desk.sql, delivery)? else {
-                outbox::note(0, delivery);
+        let removed = removed.clone();
+        self.transaction("settle a step", move |tx| {
+            let Some(pending) = counters::pending(tx.sql, delivery)? else {
+                outbox::log_if_settled(0, delivery);
                 return Ok(());
             };
-            links::unlink(desk.sql, &debt.to, &gone)?;
-            hide(desk, &debt.to, &gone)?;
-            forget(desk, &debt.to, &gone)?;
-            advance(desk, &debt, last)
+            links::mark_deleted(tx.sql, &pending.to, &removed)?;
+            forget_shown(tx, &pending.to, &removed)?;
+            forget(tx, &pending.to, &removed)?;
+            advance_plan(tx, &pending, last)
         })
         .await
     }
 }
 
-/// The reaction that is this entry is not shown and will not be, or not yet.
-pub(crate) fn forget_unshown(desk: &Desk<'_>, entry: EntryId, to: &Place) -> Result<(), Fault> {
-    let rows = desk
+/// The reaction of this entry is not shown and will not be, or not yet.
+pub(crate) fn forget_unshown(tx: &Tx<'_>, entry: EntryId, to: &Place) -> Result<(), TxError> {
+    let rows = tx
         .sql
         .prepare_cached(
             "DELETE FROM reaction
-             WHERE touched = ?1 AND to_place = ?2 AND gone = 0 AND shown IS NULL",
+             WHERE changed_by = ?1 AND to_place = ?2 AND removed = 0 AND shown_hash IS NULL",
         )?
         .execute(params![entry, to])?;
     if rows > 0 {
-        desk.erased();
+        tx.mark_erased();
     }
     Ok(())
 }
 
-/// Nothing of ours shows any more what this showed.
-fn hide(desk: &Desk<'_>, place: &Place, remote: &RemoteId) -> Result<(), Fault> {
-    let targets = desk
+/// The bridge shows no reaction by this message any more.
+fn forget_shown(tx: &Tx<'_>, place: &Place, remote: &RemoteId) -> Result<(), TxError> {
+    let targets = tx
         .sql
         .prepare_cached(
-            "UPDATE reaction SET shown = NULL, shown_letter = NULL, line = 0
-             WHERE to_place = ?1 AND shown IN (?2, ?3) RETURNING target_id",
+            "UPDATE reaction SET shown_hash = NULL, shown_payload = NULL, in_summary = 0
+             WHERE to_place = ?1 AND shown_hash IN (?2, ?3) RETURNING target_id",
         )?
         .query_map(
-            params![place, remote, desk.seal.shown_key(place, remote)],
+            params![place, remote, tx.seal.reaction_event_hash(place, remote)],
             |row| row.get(0),
         )?
         .collect::<Result<Vec<EntryId>, _>>()?;
     for target in targets {
-        told::end(desk.sql, target, place)?;
-        tidy(desk, target, place)?;
+        told::end_summary(tx.sql, target, place)?;
+        delete_removed_reactions(tx, target, place)?;
     }
     Ok(())
 }
 
-/// Nobody is of any mind about what is gone.
-pub(crate) fn forget(desk: &Desk<'_>, place: &Place, message: &RemoteId) -> Result<(), Fault> {
-    let rows = desk
+/// Deletes the reactions to a deleted message.
+pub(crate) fn forget(tx: &Tx<'_>, place: &Place, message: &RemoteId) -> Result<(), TxError> {
+    let rows = tx
         .sql
         .prepare_cached(
             "DELETE FROM reaction WHERE to_place = ?1 AND target_id IN
-             (SELECT entry_id FROM link WHERE place = ?1 AND remote = ?2)",
+             (SELECT entry_id FROM link WHERE place = ?1 AND remote_id = ?2)",
         )?
         .execute(params![place, message])?;
     if rows > 0 {
-        desk.erased();
+        tx.mark_erased();
     }
     Ok(())
 }
 
-/// What was taken back and shows nothing is needed no more.
-pub(crate) fn tidy(desk: &Desk<'_>, target: EntryId, place: &Place) -> Result<(), Fault> {
-    let rows = desk
+/// Deletes the reactions that were removed and are not shown.
+pub(crate) fn delete_removed_reactions(
+    tx: &Tx<'_>,
+    target: EntryId,
+    place: &Place,
+) -> Result<(), TxError> {
+    let rows = tx
         .sql
         .prepare_cached(
-            "DELETE FROM reaction WHERE target_id = ?1 AND to_place = ?2 AND gone = 1 AND shown IS NULL",
+            "DELETE FROM reaction WHERE target_id = ?1 AND to_place = ?2 AND removed = 1 AND shown_hash IS NULL",
         )?
         .execute(params![target, place])?;
     if rows > 0 {
-        desk.erased();
+        tx.mark_erased();
     }
     Ok(())
 }
 
-fn react(desk: &Desk<'_>, entry: EntryId, reacting: &Reacting) -> Result<bool, Fault> {
-    let who = desk.seal.reactor_key(&reacting.who);
-    let known: Option<(i64, EntryId, bool)> = desk
+fn add_reaction(tx: &Tx<'_>, entry: EntryId, change: &ReactionChange) -> Result<bool, TxError> {
+    let reactor = tx.seal.reactor_hash(&change.reactor);
+    let known: Option<(i64, EntryId, bool)> = tx
         .sql
         .prepare_cached(
-            "SELECT id, entry_id, gone FROM reaction
-             WHERE target_id = ?1 AND to_place = ?2 AND who = ?3",
+            "SELECT id, entry_id, removed FROM reaction
+             WHERE target_id = ?1 AND to_place = ?2 AND reactor_hash = ?3",
         )?
-        .query_row(params![reacting.target, reacting.to, who], |row| {
+        .query_row(params![change.target, change.to, reactor], |row| {
             Ok((row.get(0)?, row.get(1)?, row.get(2)?))
         })
         .optional()?;
     match known {
         Some((_, before, false)) => Ok(before == entry),
         Some((row, _, true)) => {
-            desk.sql
+            tx.sql
                 .prepare_cached(
-                    "UPDATE reaction SET gone = 0, entry_id = ?2, touched = ?2 WHERE id = ?1",
+                    "UPDATE reaction SET removed = 0, entry_id = ?2, changed_by = ?2 WHERE id = ?1",
                 )?
                 .execute(params![row, entry])?;
             Ok(true)
         }
         None => {
-            desk.sql
+            tx.sql
                 .prepare_cached(
-                    "INSERT INTO reaction (target_id, to_place, who, entry_id, touched, letter)
+                    "INSERT INTO reaction (target_id, to_place, reactor_hash, entry_id, changed_by, payload)
                      VALUES (?1, ?2, ?3, ?4, ?4, x'')",
                 )?
-                .execute(params![reacting.target, reacting.to, who, entry])?;
-            let row = desk.sql.last_insert_rowid();
-            let letter = desk.seal.seal(cell(row), &reacting.letter)?;
-            desk.sql
-                .prepare_cached("UPDATE reaction SET letter = ?2 WHERE id = ?1")?
-                .execute(params![row, letter])?;
+                .execute(params![change.target, change.to, reactor, entry])?;
+            let row = tx.sql.last_insert_rowid();
+            let payload = tx.seal.seal(cell(row), &change.payload)?;
+            tx.sql
+                .prepare_cached("UPDATE reaction SET payload = ?2 WHERE id = ?1")?
+                .execute(params![row, payload])?;
             Ok(true)
         }
     }
@@ -369,7 +382,7 @@ fn react(desk: &Desk<'_>, entry: EntryId, reacting: &Reacting) -> Result<bool, F
 fn cell(row: i64) -> Cell {
     Cell {
         table: "reaction",
-        column: "letter",
+        column: "payload",
         row,
     }
 }
@@ -377,16 +390,16 @@ fn cell(row: i64) -> Cell {
 fn shown_cell(row: i64) -> Cell {
     Cell {
         table: "reaction",
-        column: "shown_letter",
+        column: "shown_payload",
         row,
     }
 }
 
-fn open_shown(desk: &Desk<'_>, row: i64, sealed: &[u8]) -> Result<RemoteId, Fault> {
-    let id = desk.seal.open(shown_cell(row), sealed)?;
+fn open_shown(tx: &Tx<'_>, row: i64, sealed: &[u8]) -> Result<RemoteId, TxError> {
+    let id = tx.seal.open(shown_cell(row), sealed)?;
     String::from_utf8(id)
         .map(RemoteId)
-        .map_err(|_| Fault::Corrupt {
+        .map_err(|_| TxError::CorruptRow {
             table: "reaction",
             row,
         })

@@ -1,54 +1,52 @@
-//! What a message says in one place where edits of it were taken in before it went there: the letter of each of them. The
-//! journal keeps the message's own letter, which other places may still need, and which counts again where the edits are
+//! Messages that include an edit from before they were sent to a place: one payload per message, place and edit. The journal
+//! keeps the message's own payload, because other places may still need it, and because it applies again when the edits are
 //! redacted.
 
 use rusqlite::{OptionalExtension, params};
 
 use crate::{
-    DeliveryId, EntryId, Error, Millis, Place, Store, bundle,
-    database::{Desk, Fault},
-    journal, paths,
+    DeliveryId, EntryId, Error, Millis, Place, Store, bundles,
+    counters::{self, DeliveryEnd, PendingDelivery},
+    database::{Tx, TxError},
+    journal, retry, routes,
     seal::Cell,
-    setback,
-    settle::{self, Debt, End},
 };
 
-/// The rule for an edit that was redacted before it got anywhere, for its redaction, and for a message that had nothing else
-/// to say.
+/// The rule for an edit that was redacted before it was sent, for its redaction, and for a message that has no other text.
 pub const EDIT_REDACTED: &str = "edit-redacted";
 
 impl Store {
-    /// Whether a delivery that says the text of this edit may still go. If so it counts as tried from now on, so that what it
-    /// says no longer changes: the edit may be redacted before the step is done.
+    /// Whether a delivery with the text of this edit may still be sent. If so it counts as attempted from now on, so that its
+    /// text no longer changes: the edit may be redacted before the step is done.
     pub async fn sets_off_saying(
         &self,
         delivery: DeliveryId,
         edit: EntryId,
         now: Millis,
     ) -> Result<bool, Error> {
-        self.transaction("let a rewritten message go", move |desk| {
-            let Some(debt) = settle::debt(desk.sql, delivery)? else {
+        self.transaction("start a rewritten message", move |tx| {
+            let Some(pending) = counters::pending(tx.sql, delivery)? else {
                 return Ok(false);
             };
-            let says = says(desk, debt.entry, &debt.to)?;
-            if says != Some(edit) || !paths::may_go(desk, delivery, 1, now)? {
+            let says = text_of(tx, pending.entry, &pending.to)?;
+            if says != Some(edit) || !routes::may_send(tx, delivery, 1, now)? {
                 return Ok(false);
             }
-            setback::mark_unanswered(desk, delivery, now)?;
+            retry::mark_unanswered(tx, delivery, now)?;
             Ok(true)
         })
         .await
     }
 }
 
-/// The message says this from now on in the place, which is what the edit says.
-pub(crate) fn keep(
-    desk: &Desk<'_>,
+/// From now on the message has this payload for the place, with the edit's text.
+pub(crate) fn save(
+    tx: &Tx<'_>,
     (message, to): (EntryId, &Place),
     edit: EntryId,
-    letter: &[u8],
-) -> Result<(), Fault> {
-    let row: i64 = desk
+    payload: &[u8],
+) -> Result<(), TxError> {
+    let row: i64 = tx
         .sql
         .prepare_cached(
             "INSERT INTO rewritten (entry_id, to_place, edit_id) VALUES (?1, ?2, ?3)
@@ -56,95 +54,91 @@ pub(crate) fn keep(
              RETURNING id",
         )?
         .query_row(params![message, to, edit], |row| row.get(0))?;
-    let sealed = desk.seal.seal(cell(row), letter)?;
-    desk.sql
+    let sealed = tx.seal.seal(cell(row), payload)?;
+    tx.sql
         .prepare_cached("UPDATE rewritten SET payload = ?2 WHERE id = ?1")?
         .execute(params![row, sealed])?;
     Ok(())
 }
 
-/// The edit whose text the message says in the place, if any.
-pub(crate) fn says(
-    desk: &Desk<'_>,
+/// The edit whose text the message has for the place, if any.
+pub(crate) fn text_of(
+    tx: &Tx<'_>,
     message: EntryId,
     to: &Place,
-) -> Result<Option<EntryId>, Fault> {
-    if let Some((_, edit, _)) = newest(desk, message, to)? {
+) -> Result<Option<EntryId>, TxError> {
+    if let Some((_, edit, _)) = newest(tx, message, to)? {
         return Ok(Some(edit));
     }
-    Ok(desk
+    Ok(tx
         .sql
-        .prepare_cached("SELECT text_of FROM journal WHERE id = ?1")?
+        .prepare_cached("SELECT text_of_edit FROM journal WHERE id = ?1")?
         .query_row([message], |row| row.get(0))?)
 }
 
-/// What the message says in the place where that is not its own letter.
-pub(crate) fn open(
-    desk: &Desk<'_>,
-    message: EntryId,
-    to: &Place,
-) -> Result<Option<Vec<u8>>, Fault> {
-    let Some((row, _, Some(sealed))) = newest(desk, message, to)? else {
+/// The payload of the message for the place, where that is not its own.
+pub(crate) fn open(tx: &Tx<'_>, message: EntryId, to: &Place) -> Result<Option<Vec<u8>>, TxError> {
+    let Some((row, _, Some(sealed))) = newest(tx, message, to)? else {
         return Ok(None);
     };
-    desk.seal.open(cell(row), &sealed).map(Some)
+    tx.seal.open(cell(row), &sealed).map(Some)
 }
 
-/// This edit was redacted. A message that took it in, and was not tried since, says again what it said before; where that
-/// cannot be read, it ends as skipped. One that failed is kept to be tried again as it was before, too.
-pub(crate) fn forget(desk: &Desk<'_>, edit: EntryId) -> Result<(), Fault> {
-    let owed = desk
+/// This edit was redacted. A message that includes it, and was not attempted since, gets its earlier text again; where that
+/// cannot be decrypted, it ends as skipped. One that failed before its first step is retried with the earlier text, too.
+pub(crate) fn forget(tx: &Tx<'_>, edit: EntryId) -> Result<(), TxError> {
+    let deliveries = tx
         .sql
         .prepare_cached(
-            "SELECT o.id, coalesce(o.leader, o.id) FROM outbox o
+            "SELECT o.id, coalesce(o.bundle_leader_id, o.id) FROM outbox o
              WHERE EXISTS (SELECT 1 FROM rewritten r
                  WHERE r.edit_id = ?1 AND r.entry_id = o.entry_id AND r.to_place = o.to_place)
-             OR o.entry_id IN (SELECT id FROM journal WHERE text_of = ?1)",
+             OR o.entry_id IN (SELECT id FROM journal WHERE text_of_edit = ?1)",
         )?
         .query_map([edit], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<Result<Vec<(DeliveryId, DeliveryId)>, _>>()?;
-    for (id, leader) in owed {
-        if bundle::was_tried(desk, leader)? {
+    for (id, bundle_leader) in deliveries {
+        if bundles::was_tried(tx, bundle_leader)? {
             continue;
         }
-        let Some(debt) = settle::debt(desk.sql, id)? else {
+        let Some(pending) = counters::pending(tx.sql, id)? else {
             continue;
         };
-        if leader != id || !settle::led_by(desk.sql, id)?.is_empty() {
-            bundle::unbind(desk, leader)?;
+        if bundle_leader != id || !counters::members_of(tx.sql, id)?.is_empty() {
+            bundles::split_bundle(tx, bundle_leader)?;
         }
-        desk.sql
+        tx.sql
             .prepare_cached("UPDATE outbox SET plan = NULL WHERE id = ?1")?
             .execute([id])?;
-        unsay(desk, &debt, edit)?;
+        unsay(tx, &pending, edit)?;
     }
-    desk.sql
+    tx.sql
         .prepare_cached(
             "DELETE FROM rewritten WHERE edit_id = ?1 AND EXISTS (
-                 SELECT 1 FROM parked p WHERE p.entry_id = rewritten.entry_id
-                 AND p.to_place = rewritten.to_place AND p.kept = 1 AND p.steps_done = 0)",
+                 SELECT 1 FROM parked_delivery p WHERE p.entry_id = rewritten.entry_id
+                 AND p.to_place = rewritten.to_place AND p.retryable = 1 AND p.steps_done = 0)",
         )?
         .execute([edit])?;
-    desk.erased();
+    tx.mark_erased();
     Ok(())
 }
 
-fn unsay(desk: &Desk<'_>, debt: &Debt, edit: EntryId) -> Result<(), Fault> {
-    desk.sql
+fn unsay(tx: &Tx<'_>, pending: &PendingDelivery, edit: EntryId) -> Result<(), TxError> {
+    tx.sql
         .prepare_cached(
             "DELETE FROM rewritten WHERE entry_id = ?1 AND to_place = ?2 AND edit_id = ?3",
         )?
-        .execute(params![debt.entry, debt.to, edit])?;
-    if says(desk, debt.entry, &debt.to)? == Some(edit) {
-        // Its own key never came.
-        settle::settle(desk, debt, End::Skipped(EDIT_REDACTED))?;
+        .execute(params![pending.entry, pending.to, edit])?;
+    if text_of(tx, pending.entry, &pending.to)? == Some(edit) {
+        // The message's own room key never arrived.
+        counters::settle(tx, pending, DeliveryEnd::Skipped(EDIT_REDACTED))?;
     }
     Ok(())
 }
 
-/// The letters of a message go when its own is erased.
-pub(crate) fn erase_with(desk: &Desk<'_>, message: EntryId) -> Result<(), Fault> {
-    desk.sql
+/// The payloads of a message are erased with its own.
+pub(crate) fn erase_with(tx: &Tx<'_>, message: EntryId) -> Result<(), TxError> {
+    tx.sql
         .prepare_cached(
             "UPDATE rewritten SET payload = NULL WHERE entry_id = ?1
              AND EXISTS (SELECT 1 FROM journal WHERE id = ?1 AND payload IS NULL)",
@@ -153,25 +147,23 @@ pub(crate) fn erase_with(desk: &Desk<'_>, message: EntryId) -> Result<(), Fault>
     Ok(())
 }
 
-/// The letter of a message as the place gets it, opened, if it is still there.
-pub(crate) fn letter(
-    desk: &Desk<'_>,
+/// The payload of a message for the place, decrypted, if it is still there.
+pub(crate) fn payload(
+    tx: &Tx<'_>,
     message: EntryId,
     to: &Place,
-) -> Result<Option<Vec<u8>>, Fault> {
-    match open(desk, message, to)? {
-        Some(letter) => Ok(Some(letter)),
-        None => journal::open_letter(desk, message),
+) -> Result<Option<Vec<u8>>, TxError> {
+    match open(tx, message, to)? {
+        Some(payload) => Ok(Some(payload)),
+        None => journal::open_payload(tx, message),
     }
 }
 
-/// Row, edit and sealed letter.
-fn newest(
-    desk: &Desk<'_>,
-    message: EntryId,
-    to: &Place,
-) -> Result<Option<(i64, EntryId, Option<Vec<u8>>)>, Fault> {
-    Ok(desk
+/// The newest edit that a message took in for a place: the row, the edit, and the sealed payload.
+type Newest = (i64, EntryId, Option<Vec<u8>>);
+
+fn newest(tx: &Tx<'_>, message: EntryId, to: &Place) -> Result<Option<Newest>, TxError> {
+    Ok(tx
         .sql
         .prepare_cached(
             "SELECT id, edit_id, payload FROM rewritten WHERE entry_id = ?1 AND to_place = ?2

@@ -1,5 +1,5 @@
-//! The one place that seals and opens. A sealed value names the table, column and row it belongs to, so it
-//! opens nowhere else. Also the key file, and the keyed hash that names deliveries.
+//! Seals and opens values. A sealed value is bound to its table, column and row, so it cannot be opened anywhere else. Also the
+//! key file, and the keyed hash that names deliveries.
 
 use std::{
     fs::{File, OpenOptions},
@@ -18,11 +18,11 @@ use rand::{TryRngCore, rngs::OsRng};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use crate::{Error, Place, RemoteId, database::Fault, directory::own_uid};
+use crate::{Error, Place, RemoteId, database::TxError, directory::own_uid};
 
 const NONCE: usize = 24;
 const KEY: usize = 32;
-/// What some editors put in front of a text, in UTF-8.
+/// What some editors write before a text, in UTF-8.
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
 /// The key everything at rest is sealed with: 32 random bytes in a file of mode 0600.
@@ -97,7 +97,7 @@ impl std::fmt::Debug for StoreKey {
     }
 }
 
-/// Where a sealed value lives. Part of what is authenticated.
+/// The place of a sealed value. It is part of what is authenticated.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cell {
     pub table: &'static str,
@@ -126,28 +126,28 @@ impl Seal {
         }
     }
 
-    /// The nonce, then the sealed letter and its tag.
-    pub fn seal(&self, cell: Cell, letter: &[u8]) -> Result<Vec<u8>, Fault> {
+    /// The nonce, then the ciphertext and its tag.
+    pub fn seal(&self, cell: Cell, plaintext: &[u8]) -> Result<Vec<u8>, TxError> {
         let mut nonce = [0; NONCE];
         OsRng
             .try_fill_bytes(&mut nonce)
-            .map_err(|_| Fault::Unsealable)?;
+            .map_err(|_| TxError::NoRandomness)?;
         let sealed = self
             .cipher
             .encrypt(
                 XNonce::from_slice(&nonce),
                 Payload {
-                    msg: letter,
+                    msg: plaintext,
                     aad: cell.associated().as_bytes(),
                 },
             )
-            .map_err(|_| Fault::Unsealable)?;
+            .map_err(|_| TxError::NoRandomness)?;
         Ok([nonce.as_slice(), &sealed].concat())
     }
 
-    /// The letter, if it was sealed with our key for this very cell.
-    pub fn open(&self, cell: Cell, sealed: &[u8]) -> Result<Vec<u8>, Fault> {
-        let corrupt = Fault::Corrupt {
+    /// The plaintext, if it was sealed with this key for this very cell.
+    pub fn open(&self, cell: Cell, sealed: &[u8]) -> Result<Vec<u8>, TxError> {
+        let corrupt = TxError::CorruptRow {
             table: cell.table,
             row: cell.row,
         };
@@ -165,49 +165,49 @@ impl Seal {
             .map_err(|_| corrupt)
     }
 
-    /// What is kept of an author in a place: enough to know them again, and nothing else.
-    pub fn author_key(&self, place: &Place, author: &str) -> String {
+    /// The keyed hash of an author in a place.
+    pub fn author_hash(&self, place: &Place, author: &str) -> String {
         self.delivery_key(place, &RemoteId::from(author), place)
     }
 
-    /// The key of a delivery: 32 hex digits, the same whenever the same fact goes to the same place.
-    pub fn delivery_key(&self, from: &Place, fact: &RemoteId, to: &Place) -> String {
-        self.name([from.as_str(), fact.as_str(), to.as_str()])
+    /// The transaction key of a delivery: 32 hex digits, the same whenever the same event goes to the same place.
+    pub fn delivery_key(&self, from: &Place, event_id: &RemoteId, to: &Place) -> String {
+        self.name([from.as_str(), event_id.as_str(), to.as_str()])
     }
 
-    /// What is kept of the author of a message: 32 hex digits, enough to know the user again.
-    pub fn writer_key(&self, place: &Place, message: &RemoteId, user: &str) -> String {
+    /// The keyed hash of the author of a message: 32 hex digits, another one for each message.
+    pub fn author_of_message_hash(&self, place: &Place, message: &RemoteId, user: &str) -> String {
         self.name(["writer", place.as_str(), message.as_str(), user])
     }
 
-    /// What is kept of what an event of ours says: enough to know it again, and nothing else.
-    pub fn said_key(&self, place: &Place, remote: &RemoteId, content: &str) -> String {
+    /// The keyed hash of the content of an event.
+    pub fn event_content_hash(&self, place: &Place, remote: &RemoteId, content: &str) -> String {
         self.name(["said", place.as_str(), remote.as_str(), content])
     }
 
-    /// What is kept of a person of a network: enough to know them again, and nothing else.
-    pub fn person_key(&self, network: &str, user: &str) -> String {
+    /// The keyed hash of a person of a network.
+    pub fn person_hash(&self, network: &str, user: &str) -> String {
         self.name(["person", network, user])
     }
 
-    /// What is kept of who reacted with what: enough to know it again, and nothing else.
-    pub fn reactor_key(&self, who: &str) -> String {
+    /// The keyed hash of a person and an emoji.
+    pub fn reactor_hash(&self, who: &str) -> String {
         self.name(["reactor", who])
     }
 
-    /// What is kept of an account that is said to be another bridge's.
-    pub fn rival_key(&self, place: &Place, account: &str) -> String {
+    /// The keyed hash of an account that is claimed to be another bridge's.
+    pub fn peer_account_hash(&self, place: &Place, account: &str) -> String {
         self.name(["rival", place.as_str(), account])
     }
 
-    /// What is kept of what shows a reaction: enough to find it again, and nothing else.
-    pub fn shown_key(&self, place: &Place, remote: &RemoteId) -> String {
+    /// The keyed hash of the id of what shows a reaction.
+    pub fn reaction_event_hash(&self, place: &Place, remote: &RemoteId) -> String {
         self.name(["shown", place.as_str(), remote.as_str()])
     }
 
-    /// An id as it may be kept: where words are part of it that are not to be read, a keyed hash stands in their place.
-    pub fn readable_id(&self, place: &Place, id: &RemoteId) -> RemoteId {
-        match id.split_words() {
+    /// An id as it may be stored: a part that must not be readable is replaced by a keyed hash.
+    pub fn stored_id(&self, place: &Place, id: &RemoteId) -> RemoteId {
+        match id.split_private_suffix() {
             Some((of, words)) => RemoteId(format!(
                 "{of}/{}",
                 self.name(["words", place.as_str(), words])
@@ -221,19 +221,19 @@ impl Seal {
         self.name(["naming", purpose])
     }
 
-    /// What is kept of a picture: enough to know it again, and nothing else.
-    pub fn picture_key(&self, which: &str) -> String {
+    /// The keyed hash of an avatar.
+    pub fn avatar_hash(&self, which: &str) -> String {
         self.name(["picture", which])
     }
 
-    /// What is kept of an offered file, and what a link to it proves.
-    pub fn offer_key(&self, what: &str) -> String {
+    /// The keyed hash of a media link's file, and the proof in its token.
+    pub fn media_link_hash(&self, what: &str) -> String {
         self.name(["offer", what])
     }
 
-    /// A code for this fact that nobody can guess, the same whenever it is asked for.
-    pub fn code(&self, place: &Place, fact: &RemoteId) -> String {
-        let mut code = self.name(["code", place.as_str(), fact.as_str()]);
+    /// A code for this event that nobody can guess, the same whenever it is asked for.
+    pub fn code(&self, place: &Place, event_id: &RemoteId) -> String {
+        let mut code = self.name(["code", place.as_str(), event_id.as_str()]);
         code.truncate(12);
         code
     }
@@ -295,8 +295,8 @@ fn open_key_file(path: &Path) -> Result<File, Error> {
     Ok(file)
 }
 
-/// Credentials that systemd hands over lie in a directory of their own which only the service can enter; the
-/// files in it may belong to root and carry group bits.
+/// Credentials that systemd provides are in a directory of their own which only the service can enter; the files in it may belong
+/// to root and have group bits.
 fn is_credential(path: &Path) -> bool {
     std::env::var_os("CREDENTIALS_DIRECTORY")
         .is_some_and(|directory| path.parent() == Some(Path::new(&directory)))

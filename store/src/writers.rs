@@ -1,50 +1,50 @@
-//! Who wrote what: an edit counts only when it comes from the author. Users are kept as keyed hashes, each message
-//! with another one.
+//! Authors: an edit counts only when it comes from the author of its message. Users are kept as keyed hashes, another one for
+//! each message.
 
 use rusqlite::{OptionalExtension, params};
 
 use crate::{
     Error, Place, RemoteId, Store,
-    database::{Desk, Fault},
+    database::{Tx, TxError},
 };
 
 impl Store {
     /// Whether this user wrote the message; `None` when that is not known.
-    pub async fn wrote(
+    pub async fn is_author(
         &self,
         place: &Place,
         message: &RemoteId,
         user: &str,
     ) -> Result<Option<bool>, Error> {
         let (place, message, user) = (place.clone(), message.clone(), user.to_owned());
-        self.read("look for the author of a message", move |desk| {
-            let writer: Option<String> = desk
+        self.read("look for the author of a message", move |tx| {
+            let writer: Option<String> = tx
                 .sql
-                .prepare_cached("SELECT writer FROM link WHERE place = ?1 AND remote = ?2")?
+                .prepare_cached("SELECT author_hash FROM link WHERE place = ?1 AND remote_id = ?2")?
                 .query_row(params![place, message], |row| row.get(0))
                 .optional()?
                 .flatten();
-            Ok(writer.map(|writer| writer == desk.seal.writer_key(&place, &message, &user)))
+            Ok(writer
+                .map(|writer| writer == tx.seal.author_of_message_hash(&place, &message, &user)))
         })
         .await
     }
 }
 
-/// Keeps who wrote a message. Who was kept first stays; and what was written elsewhere has no writer here, whoever the
-/// copy is shown under.
-pub(crate) fn keep(
-    desk: &Desk<'_>,
+/// Notes the author of a message. The first author noted stays; a copy has no author here, whatever account shows it.
+pub(crate) fn save(
+    tx: &Tx<'_>,
     (place, message, user): &(Place, RemoteId, String),
-) -> Result<(), Fault> {
-    desk.sql
+) -> Result<(), TxError> {
+    tx.sql
         .prepare_cached(
-            "UPDATE link SET writer = ?3 WHERE place = ?1 AND remote = ?2 AND writer IS NULL
+            "UPDATE link SET author_hash = ?3 WHERE place = ?1 AND remote_id = ?2 AND author_hash IS NULL
              AND EXISTS (SELECT 1 FROM journal j WHERE j.id = entry_id AND j.place = ?1)",
         )?
         .execute(params![
             place,
             message,
-            desk.seal.writer_key(place, message, user)
+            tx.seal.author_of_message_hash(place, message, user)
         ])?;
     Ok(())
 }

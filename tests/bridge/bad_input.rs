@@ -16,7 +16,7 @@ use footbridge::config::{
     Config,
     keys::{KINDS, TABLES},
 };
-use footbridge_store::{AccountFace, Millis, Secret, Store, StoreKey};
+use footbridge_store::{AccountInfo, Millis, SecretBytes, Store, StoreKey};
 use proptest::prelude::*;
 
 /// Stands wherever a secret stands, and must never come out.
@@ -695,7 +695,7 @@ fn inhabited(config: &str, user: &str) -> Desk {
     let admin = format!("[admin]\nlisten = \"127.0.0.1:{}\"\n", closed_port());
     let desk = Desk::with(&format!("{config}{admin}"));
     let (data, key_file) = (desk.path("data"), desk.path("footbridge.key"));
-    let face = AccountFace {
+    let face = AccountInfo {
         user_id: user.to_owned(),
         device_id: "OLDDEVICE".to_owned(),
         homeserver: "https://matrix.example.org/".to_owned(),
@@ -708,7 +708,7 @@ fn inhabited(config: &str, user: &str) -> Desk {
     runtime.block_on(async {
         let key = StoreKey::read_or_create(&key_file).unwrap();
         let store = Store::open(&data, &key).await.unwrap();
-        let session = Secret(session.into_bytes());
+        let session = SecretBytes(session.into_bytes());
         let kept = store.save_account(&face, &session, Millis(1)).await;
         assert!(kept.unwrap());
         store.checkpoint().await.unwrap();
@@ -1183,14 +1183,14 @@ proptest! {
     fn no_file_makes_the_reader_panic(cuts in proptest::collection::vec((0_usize..400, any::<char>(), 0_u8..3), 1..6)) {
         let desk = Desk::new();
         let mut text: Vec<char> = WHOLE.replace("token_file = \"gitter.token\"", &format!("token = \"{CANARY}\"")).chars().collect();
-        for (at, letter, how) in cuts {
+        for (at, payload, how) in cuts {
             if text.is_empty() {
                 break;
             }
             let at = at % text.len();
             match how {
                 0 => { text.remove(at); }
-                1 => text.insert(at, letter),
+                1 => text.insert(at, payload),
                 _ => text.truncate(at.max(1)),
             }
         }
@@ -1205,7 +1205,7 @@ proptest! {
 
 /// A store with a portal that people made.
 async fn store_with_portal(desk: &Desk, silo: &str, encrypted: bool) {
-    use footbridge_store::{Batch, Flag, Millis, Origin, Place, PortalSpec, Store, StoreKey};
+    use footbridge_store::{Batch, Flag, Millis, Place, PortalSource, PortalSpec, Store, StoreKey};
     let key = StoreKey::read_or_create(&desk.path("footbridge.key")).unwrap();
     let store = Store::open(&desk.path("data"), &key).await.unwrap();
     let spec = PortalSpec {
@@ -1216,7 +1216,7 @@ async fn store_with_portal(desk: &Desk, silo: &str, encrypted: bool) {
     let room = Place::room("!made:example.org");
     let ends = (room.clone(), Place::new(silo, "5f"));
     store
-        .open_portal_of(Origin::Chat, &spec, ends, Millis(1))
+        .open_portal_of(PortalSource::Chat, &spec, ends, Millis(1))
         .await
         .unwrap();
     if encrypted {

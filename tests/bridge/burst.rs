@@ -200,7 +200,7 @@ async fn a_death_between_binding_and_sending_changes_nothing_but_the_delay() {
         scene.bridge.terminate().await.unwrap();
         scene
             .bridge
-            .launch_armed(&format!("group.kept:{passage}"))
+            .launch_armed(&format!("bundle.saved:{passage}"))
             .unwrap();
         let deadline = tokio::time::Instant::now() + PATIENCE;
         while scene.bridge.ended().unwrap().is_none() {

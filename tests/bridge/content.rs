@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use footbridge_core::{
-    crash::POISON,
+    crash_points::POISON,
     text::{
         Body,
         html::{Dialect, body_from_html},
@@ -48,7 +48,7 @@ async fn c25_an_event_that_breaks_the_bridge_is_passed_over_and_counted() {
     .await;
     assert_eq!(town.bridge.pid(), pid, "the bridge goes on");
     let metrics = town.bridge.metrics().await.unwrap();
-    let passed = metrics.sum_where("footbridge_skipped_total", "rule", "breaking");
+    let passed = metrics.sum_where("footbridge_skipped_total", "rule", "panic");
     assert_eq!(passed, 1);
     // The same at the next start, and from history.
     town.bridge.terminate().await.unwrap();

@@ -167,7 +167,7 @@ fn told(message: &Message) -> String {
         Action::Unsupported { summary } => format!("{who} (a notice): {summary}"),
         Action::System { summary } => format!("(a system message): {summary}"),
         Action::Bridge { text, .. } => format!("(the bridge): {text}"),
-        Action::Mark { key, .. } => format!("(the bridge, a sign): {key}"),
+        Action::Marker { key, .. } => format!("(the bridge, a sign): {key}"),
     }
 }
 

@@ -32,7 +32,7 @@ async fn device(scene: &Scenario) -> String {
 
 /// The ids of the account's devices, asked with a session of its own.
 async fn devices(synapse: &Synapse, scene: &Scenario) -> Vec<String> {
-    let http = footbridge_core::http::client().unwrap();
+    let http = footbridge_core::http_client::client().unwrap();
     let address = format!("{}/_matrix/client/v3", synapse.url());
     let login = json!({
         "type": "m.login.password",
@@ -54,7 +54,7 @@ async fn devices(synapse: &Synapse, scene: &Scenario) -> Vec<String> {
 
 /// Somebody logs this device out.
 async fn log_out(synapse: &Synapse, scene: &Scenario, device: &str) {
-    let http = footbridge_core::http::client().unwrap();
+    let http = footbridge_core::http_client::client().unwrap();
     let address = format!("{}/_matrix/client/v3", synapse.url());
     let login = json!({
         "type": "m.login.password",

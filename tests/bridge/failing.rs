@@ -11,13 +11,14 @@ use footbridge::control::{
     Audience, Control, Found, Outside, Problem, Proof, Rules, Standing, Successor,
 };
 use footbridge_core::{
+    lane::{LaneEnd, OutletHealth},
     message::{Action, Command, Sender},
     outlet::{Outcome, SendError},
-    people::Identities,
-    portal::{LaneEnd, Peers},
+    persons::UserIdentities,
 };
 use footbridge_store::{
-    Head, LaneId, Payload, Place, Portal, RemoteId, Scope, Side, Tell, Tombstone, Undelivered,
+    FailureNotice, LaneId, Payload, Place, Portal, QueueHead, RemoteId, Scope, Side, Tombstone,
+    Undelivered,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -101,7 +102,7 @@ impl Outside for Nowhere {
     async fn successor(&self, _: &Tombstone) -> Result<Successor, Problem> {
         silence()
     }
-    async fn identities(&self, _: &str) -> Result<Identities, Problem> {
+    async fn identities(&self, _: &str) -> Result<UserIdentities, Problem> {
         silence()
     }
     async fn approve(&self, _: &str, _: &str) -> Result<Option<u64>, Problem> {
@@ -116,22 +117,22 @@ impl Bench {
         room.texts()
     }
 
-    async fn ask(&self, fact: &str, words: &str, target: Option<&str>, by: &str) {
+    async fn ask(&self, event_id: &str, words: &str, target: Option<&str>, by: &str) {
         let command = Command {
             sender: Sender {
                 id: by.into(),
                 name: "A".into(),
                 avatar: None,
             },
-            words: words.into(),
+            arguments: words.into(),
             target: target.map(RemoteId::from),
             thread: None,
             moderator: false,
-            silent: false,
+            by_reaction: false,
             encrypted: false,
         };
         let payload = Payload::Command(command.to_bytes().unwrap());
-        self.hear_payload(fact, None, payload).await;
+        self.hear_payload(event_id, None, payload).await;
     }
 
     /// Lets the bridge answer what was asked.
@@ -140,7 +141,7 @@ impl Bench {
         let control = Control {
             verify: std::sync::Arc::new(|_, _| String::new()),
             store: self.store.clone(),
-            bells: self.bells.clone(),
+            signals: self.signals.clone(),
             clock: self.clock,
             rules: Arc::new(Rules {
                 limits: std::collections::HashMap::new(),
@@ -194,7 +195,7 @@ async fn d23_while_every_lane_of_the_side_is_rejected_no_message_is_given_up() {
             footbridge_store::Batch {
                 arrivals: vec![footbridge_store::Arrival {
                     place: bench.portal.channel.clone(),
-                    fact: "g1".into(),
+                    event_id: "g1".into(),
                     message: Some("g1".into()),
                     thread: None,
                     sent_at: footbridge_store::Millis(1),
@@ -294,7 +295,12 @@ async fn d23_what_may_have_arrived_is_looked_for_before_it_is_given_up() {
     lost.run(&wall, LONG).await;
     assert_eq!(lost.tally(Side::Silo).await.failed, 1);
     assert!(wall.texts().is_empty());
-    assert!(!lost.store.in_doubt(&lost.portal.channel).await.unwrap());
+    let unknown = lost
+        .store
+        .unknown_outcomes(&lost.portal.channel)
+        .await
+        .unwrap();
+    assert_eq!(unknown, []);
 }
 
 #[tokio::test(start_paused = true)]
@@ -339,7 +345,7 @@ async fn d22_a_closed_place_is_told_of_once_and_goes_on_by_itself() {
 
     // As after a restart: what is known of the lane stands in the store.
     let bench = Bench {
-        peers: Peers::default(),
+        health: OutletHealth::default(),
         ..bench
     };
     *wall.always.lock().unwrap() = None;
@@ -419,11 +425,11 @@ async fn what_failed_of_somebody_who_opted_out_is_sent_again_for_nobody() {
             name: "Mod".into(),
             avatar: None,
         },
-        words: "retry".into(),
+        arguments: "retry".into(),
         target: Some("$too long".into()),
         thread: None,
         moderator: true,
-        silent: false,
+        by_reaction: false,
         encrypted: false,
     };
     let payload = Payload::Command(moderator.to_bytes().unwrap());
@@ -511,18 +517,23 @@ async fn a_kill_between_the_failure_and_its_notice_costs_no_notice_and_doubles_n
             portal: bench.portal.id,
             toward: Side::Silo,
         };
-        let Head::Ready(delivery) = bench.store.head(lane, bench.clock.now()).await.unwrap() else {
+        let QueueHead::Ready(delivery) = bench
+            .store
+            .queue_head(lane, bench.clock.now())
+            .await
+            .unwrap()
+        else {
             panic!("something is owed")
         };
         let how = Undelivered::Failed {
             kind: "refused",
             reason: "it is bad".into(),
             about: None,
-            tell: Tell::Sender,
+            notice: FailureNotice::ToSender,
         };
         bench
             .store
-            .undelivered(delivery.id, how, bench.clock.now())
+            .end_undelivered(delivery.id, how, bench.clock.now())
             .await
             .unwrap();
     }
@@ -548,10 +559,10 @@ async fn a_kill_between_doing_and_answering_does_it_once_and_answers_once() {
         // As control does it, up to the moment of the kill.
         let about = bench
             .store
-            .parked_about(&bench.portal.room, &"$a".into())
+            .parked_deliveries_of(&bench.portal.room, &"$a".into())
             .await
             .unwrap();
-        bench.store.try_again(&[about[0].id]).await.unwrap();
+        bench.store.retry_parked(&[about[0].id]).await.unwrap();
     }
     let bench = Bench::open(home.path()).await;
     bench.answer().await;

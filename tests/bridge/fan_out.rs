@@ -266,7 +266,7 @@ async fn b11_a_channel_of_gitter_is_joined_to_two_rooms_and_a_second_gitter_to_o
     };
     let synapse = Synapse::shared().await.unwrap();
     let town = Town::build(synapse, plan).await.unwrap();
-    let stands = async |what: &str, rooms: [&[&str]; 2], channels: [&[&str]; 2]| {
+    let deliveries = async |what: &str, rooms: [&[&str]; 2], channels: [&[&str]; 2]| {
         let is_so = || {
             let rooms = rooms.iter().enumerate();
             let mut rooms = rooms.map(|(number, words)| shows(&town.read(number), words));
@@ -277,11 +277,11 @@ async fn b11_a_channel_of_gitter_is_joined_to_two_rooms_and_a_second_gitter_to_o
     };
     town.sites[0].say("from the first");
     let first: &[&str] = &["from the first"];
-    stands("heard in both rooms", [first, first], [&[], first]).await;
+    deliveries("heard in both rooms", [first, first], [&[], first]).await;
     town.sites[1].say("from the second");
     let room: &[&str] = &["from the first", "from the second"];
     let second: &[&str] = &["from the second"];
-    stands("heard everywhere", [room, room], [second, first]).await;
+    deliveries("heard everywhere", [room, room], [second, first]).await;
 
     // What is said while the bridge is away comes to both rooms, too.
     town.bridge.kill().await.unwrap();
@@ -289,7 +289,7 @@ async fn b11_a_channel_of_gitter_is_joined_to_two_rooms_and_a_second_gitter_to_o
     town.bridge.start().await.unwrap();
     let room = [room, &["meanwhile"]].concat();
     let first = [first, &["meanwhile"]].concat();
-    stands("caught up", [&room, &room], [second, &first]).await;
+    deliveries("caught up", [&room, &room], [second, &first]).await;
 
     // A channel that is closed to the account is named where somebody reads it.
     town.sites[0].ban();

@@ -117,7 +117,7 @@ impl Network for Ground {
             overlap: self.overlap,
             audit: self.audit,
         };
-        let http = footbridge_core::http::client().unwrap();
+        let http = footbridge_core::http_client::client().unwrap();
         Arc::new(Gitter::new(config, http, Clock::start()).unwrap())
     }
     fn channel(&self) -> String {
@@ -481,11 +481,11 @@ async fn answers_go_into_threads_of_one_level() {
         let delivery = loop {
             match house
                 .store()
-                .head(lane, house.inbox.clock().now())
+                .queue_head(lane, house.inbox.clock().now())
                 .await
                 .unwrap()
             {
-                footbridge_store::Head::Ready(delivery) => break delivery,
+                footbridge_store::QueueHead::Ready(delivery) => break delivery,
                 _ => tokio::time::sleep(Duration::from_millis(10)).await,
             }
         };
@@ -495,7 +495,7 @@ async fn answers_go_into_threads_of_one_level() {
             sent_at: house.inbox.clock().now(),
             file: None,
         };
-        let done = house.store().step_done(
+        let done = house.store().complete_step(
             delivery.id,
             Some(&copy),
             None,

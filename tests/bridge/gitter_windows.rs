@@ -59,7 +59,7 @@ async fn f13_what_is_published_later_than_that_is_doubled_counted_and_no_news() 
     }
     house.hears_nothing_more().await;
     let skipped = house.tally(Side::Matrix).await.skipped;
-    assert_eq!(skipped, [("late-double".to_owned(), 1)]);
+    assert_eq!(skipped, [("late-duplicate".to_owned(), 1)]);
     // Nor after a fall.
     let mut house = house.rebuild(&ground).await;
     house.listen().await;

@@ -104,12 +104,7 @@ async fn d15_d18_a_held_file_is_waited_for_and_a_second_bridge_leaves_at_once() 
         scene.say_in_room().await.unwrap();
         scene.say_in_channel();
     }
-    let said = || {
-        scene
-            .bridge
-            .logs()
-            .contains("The store does not work for now")
-    };
+    let said = || scene.bridge.logs().contains("The store cannot write");
     until(PATIENCE, said).await.unwrap();
     assert_eq!(health(&scene).await["store_state"], "busy");
     drop(lock);
@@ -161,7 +156,7 @@ async fn d20_a_death_while_people_are_told_of_a_missing_key_tells_them_once() {
         )
         .await;
     }
-    for point in ["unread.told:1", "unread.failed:1"] {
+    for point in ["undecryptable.notified:1", "undecryptable.failed:1"] {
         scene.bridge.launch_armed(point).unwrap();
         let died = || scene.bridge.ended().unwrap().is_some();
         until(PATIENCE, died)

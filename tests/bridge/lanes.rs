@@ -22,15 +22,17 @@ use async_trait::async_trait;
 use footbridge_core::{
     budget::Budget,
     clock::Clock,
-    inbox::{Bells, Inbox},
+    inbox::{Inbox, Signals},
+    lane::{Lane, LaneEnd, OutletHealth, RelayFilter, RelayFilters, RetryLimits},
     message::{Action, Message, Sender, Style},
-    outlet::{Content, Done, Outcome, Outgoing, Outlet, Part, Plan, SendError, Step, TextBefore},
-    portal::{AllTastes, Lane, LaneEnd, Limits, Peers, Tastes},
+    outlet::{
+        Content, Done, Outcome, Outgoing, Outlet, Part, Plan, SendError, Step, TextBeforeEdit,
+    },
     text::Body,
 };
 use footbridge_store::{
-    Accepted, Arrival, Batch, Copy, Head, LaneId, Millis, Payload, Place, Portal, PortalId,
-    PortalSpec, RemoteId, Side, Store, StoreKey,
+    Accepted, Arrival, Batch, Copy, LaneId, Millis, Payload, Place, Portal, PortalId, PortalSpec,
+    QueueHead, RemoteId, Side, Store, StoreKey,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -48,7 +50,7 @@ pub enum Next {
 
 /// A channel that takes everything down, in memory.
 pub struct Wall {
-    dedupes: bool,
+    is_idempotent: bool,
     /// Whether what stands there can be taken back.
     pub removes: AtomicBool,
     /// What every step gets when the script is over.
@@ -74,9 +76,9 @@ pub struct Wall {
 }
 
 impl Wall {
-    pub fn new(dedupes: bool, script: Vec<Next>) -> Arc<Self> {
+    pub fn new(is_idempotent: bool, script: Vec<Next>) -> Arc<Self> {
         Arc::new(Self {
-            dedupes,
+            is_idempotent,
             removes: AtomicBool::new(true),
             always: Mutex::default(),
             answers: AtomicBool::new(true),
@@ -134,17 +136,17 @@ impl Wall {
                 let mut posts = self.posts.lock().unwrap();
                 let remote = RemoteId(format!("wall-{}", posts.len()));
                 posts.push((remote.clone(), content.text.clone()));
-                Done::Made(Copy {
+                Done::Created(Copy {
                     remote,
                     thread: None,
                     sent_at: Millis(1),
                     file: None,
                 })
             }
-            Step::Send { .. } | Step::React { .. } | Step::Unreact { .. } => {
+            Step::SendFile { .. } | Step::React { .. } | Step::Unreact { .. } => {
                 panic!("nobody sends files or reacts here")
             }
-            Step::Replace {
+            Step::Edit {
                 target, content, ..
             } => {
                 for (id, text) in self.posts.lock().unwrap().iter_mut() {
@@ -152,14 +154,14 @@ impl Wall {
                         text.clone_from(&content.text);
                     }
                 }
-                Done::Changed(target.clone())
+                Done::Edited(target.clone())
             }
-            Step::Remove { target, replaced } => {
-                if !replaced {
+            Step::Delete { target, by_edit } => {
+                if !by_edit {
                     self.along.lock().unwrap().push(target.clone());
                 }
                 self.gone.lock().unwrap().push(target.clone());
-                Done::Gone(target.clone())
+                Done::Deleted(target.clone())
             }
             Step::Bundle { parts, .. } => {
                 let texts: Vec<String> = parts.iter().map(|part| part.body.clone()).collect();
@@ -167,14 +169,14 @@ impl Wall {
                 let remote = RemoteId(format!("wall-{}", posts.len()));
                 posts.push((remote.clone(), texts.join(" + ")));
                 self.shared.lock().unwrap().insert(remote.clone(), texts);
-                Done::Made(Copy {
+                Done::Created(Copy {
                     remote,
                     thread: None,
                     sent_at: Millis(1),
                     file: None,
                 })
             }
-            Step::Revise {
+            Step::EditPart {
                 target, slot, part, ..
             } => {
                 let mut shared = self.shared.lock().unwrap();
@@ -197,8 +199,8 @@ impl Wall {
                     file: None,
                 };
                 match part {
-                    Some(_) => Done::Changed(target),
-                    None => Done::Struck { target, slot, by },
+                    Some(_) => Done::Edited(target),
+                    None => Done::PartRemoved { target, slot, by },
                 }
             }
         }
@@ -206,7 +208,7 @@ impl Wall {
 
     /// Does the work; where keys are known, and of a message that carries several, once per key.
     fn work_once(&self, key: &str, step: &Step) -> Done {
-        if !self.dedupes && !matches!(step, Step::Bundle { .. }) {
+        if !self.is_idempotent && !matches!(step, Step::Bundle { .. }) {
             return self.work(step);
         }
         let known = self.made.lock().unwrap().get(key).cloned();
@@ -259,20 +261,20 @@ impl Outlet for Wall {
                         reply_to: None,
                     };
                     match copies.next() {
-                        Some(copy) => Step::Replace {
+                        Some(copy) => Step::Edit {
                             target: copy.remote.clone(),
                             content: content(&Body::plain(part)),
-                            below_file: false,
-                            otherwise: Some(Box::new(said)),
+                            is_caption: false,
+                            fallback: Some(Box::new(said)),
                         },
                         None => said,
                     }
                 });
                 Plan::Steps(steps.collect())
             }
-            (Action::Delete { .. }, Some(target)) => Plan::Steps(vec![Step::Remove {
+            (Action::Delete { .. }, Some(target)) => Plan::Steps(vec![Step::Delete {
                 target,
-                replaced: false,
+                by_edit: false,
             }]),
             (Action::Bridge { text, about }, _) => Plan::Steps(vec![Step::Post {
                 content: Content {
@@ -289,7 +291,7 @@ impl Outlet for Wall {
         })
     }
 
-    fn bundle(&self, messages: &[Outgoing]) -> Option<(Step, usize)> {
+    fn plan_bundle(&self, messages: &[Outgoing]) -> Option<(Step, usize)> {
         let parts: Vec<Part> = messages
             .iter()
             .take(4)
@@ -300,24 +302,24 @@ impl Outlet for Wall {
             .collect();
         let count = parts.len();
         let thread = None;
-        (self.dedupes && count > 1).then_some((Step::Bundle { parts, thread }, count))
+        (self.is_idempotent && count > 1).then_some((Step::Bundle { parts, thread }, count))
     }
 
-    fn revise(&self, outgoing: &Outgoing, slot: u32) -> Plan {
-        Plan::Steps(vec![Step::Revise {
+    fn plan_part_edit(&self, outgoing: &Outgoing, slot: u32) -> Plan {
+        Plan::Steps(vec![Step::EditPart {
             target: outgoing.copies[0].remote.clone(),
             slot,
             part: match &outgoing.message.action {
                 Action::Edit { body, .. } => Some(part(body)),
                 _ => None,
             },
-            otherwise: None,
+            fallback: None,
         }])
     }
 
     async fn perform(&self, _to: &Place, key: &str, step: &Step) -> Result<Done, SendError> {
         self.keys.lock().unwrap().push(key.to_owned());
-        if matches!(step, Step::Remove { .. }) && !self.removes() {
+        if matches!(step, Step::Delete { .. }) && !self.can_delete() {
             return Err(SendError::Refused {
                 reason: "nothing is taken back here".to_owned(),
             });
@@ -351,12 +353,12 @@ impl Outlet for Wall {
         }
     }
 
-    async fn text_before(
+    async fn text_before_edit(
         &self,
         _from: &Place,
         message: &RemoteId,
         edits: &[RemoteId],
-    ) -> Result<TextBefore, SendError> {
+    ) -> Result<TextBeforeEdit, SendError> {
         if let Some(error) = *self.unread.lock().unwrap() {
             return Err(error());
         }
@@ -364,30 +366,30 @@ impl Outlet for Wall {
         for event in edits.iter().chain([message]) {
             let text = match read.get(event) {
                 Some(Some(text)) => text,
-                Some(None) if event == message => return Ok(TextBefore::Redacted),
+                Some(None) if event == message => return Ok(TextBeforeEdit::Redacted),
                 Some(None) => continue,
-                None => return Ok(TextBefore::Unreadable),
+                None => return Ok(TextBeforeEdit::UndecryptableTexts),
             };
             let said = Message::from_bytes(&bytes(edit(message.as_str(), text))).unwrap();
             let by = (event != message).then(|| event.clone());
-            return Ok(TextBefore::Says(Box::new(said), by));
+            return Ok(TextBeforeEdit::Says(Box::new(said), by));
         }
-        Ok(TextBefore::Unreadable)
+        Ok(TextBeforeEdit::UndecryptableTexts)
     }
 
-    fn removes(&self) -> bool {
+    fn can_delete(&self) -> bool {
         self.removes.load(Ordering::Relaxed)
     }
 
-    fn answers(&self, _since: Millis) -> bool {
+    fn has_answered_since(&self, _since: Millis) -> bool {
         self.answers.load(Ordering::Relaxed)
     }
 
-    fn dedupes(&self) -> bool {
-        self.dedupes
+    fn is_idempotent(&self) -> bool {
+        self.is_idempotent
     }
 
-    async fn recall(
+    async fn find_similar(
         &self,
         _to: &Place,
         step: &Step,
@@ -414,7 +416,7 @@ impl Outlet for Wall {
             .collect())
     }
 
-    async fn find_sent(
+    async fn find_by_key_always(
         &self,
         _to: &Place,
         key: &str,
@@ -424,7 +426,7 @@ impl Outlet for Wall {
         Ok(self.made.lock().unwrap().get(key).cloned())
     }
 
-    fn settle(&self) -> Duration {
+    fn settle_time(&self) -> Duration {
         Duration::from_secs(20)
     }
 }
@@ -444,11 +446,11 @@ fn plain(body: &Body) -> String {
 pub struct Bench {
     pub store: Store,
     pub inbox: Inbox,
-    pub bells: Bells,
+    pub signals: Signals,
     pub clock: Clock,
     pub portal: Portal,
-    pub peers: Peers,
-    pub limits: Limits,
+    pub health: OutletHealth,
+    pub limits: RetryLimits,
     pub coalesce: bool,
     pub budget: Budget,
     /// Whether what machines say crosses.
@@ -469,16 +471,16 @@ impl Bench {
             .open_portal(&spec, &room, &channel, Millis(1))
             .await
             .unwrap();
-        let (bells, clock) = (Bells::default(), Clock::start());
-        let inbox = Inbox::new(store.clone(), bells.clone(), clock);
+        let (signals, clock) = (Signals::default(), Clock::start());
+        let inbox = Inbox::new(store.clone(), signals.clone(), clock);
         Self {
             store,
             inbox,
-            bells,
+            signals,
             clock,
             portal,
-            peers: Peers::default(),
-            limits: Limits {
+            health: OutletHealth::default(),
+            limits: RetryLimits {
                 attempts: 3,
                 give_up: Duration::from_hours(2),
             },
@@ -488,16 +490,16 @@ impl Bench {
         }
     }
 
-    pub async fn hear(&self, fact: &str, action: Action) {
-        let message = matches!(action, Action::Post { .. }).then(|| RemoteId::from(fact));
-        self.hear_payload(fact, message, Payload::Ready(bytes(action)))
+    pub async fn hear(&self, event_id: &str, action: Action) {
+        let message = matches!(action, Action::Post { .. }).then(|| RemoteId::from(event_id));
+        self.hear_payload(event_id, message, Payload::Ready(bytes(action)))
             .await;
     }
 
-    pub async fn hear_payload(&self, fact: &str, message: Option<RemoteId>, payload: Payload) {
+    pub async fn hear_payload(&self, event_id: &str, message: Option<RemoteId>, payload: Payload) {
         let arrival = Arrival {
             place: self.portal.room.clone(),
-            fact: fact.into(),
+            event_id: event_id.into(),
             message,
             thread: None,
             sent_at: Millis(1),
@@ -519,7 +521,7 @@ impl Bench {
 
     /// The key of the one thing that waits for one comes: this is what it says.
     async fn unlock(&self, action: Action) {
-        let waiting = self.store.waiting(Some("s")).await.unwrap();
+        let waiting = self.store.undecryptable_events(Some("s")).await.unwrap();
         let payload = Payload::Ready(bytes(action));
         self.inbox
             .fill(waiting[0].entry, payload, None)
@@ -537,20 +539,20 @@ impl Bench {
             source: outlet,
             spool: footbridge_core::spool::Spool::new(std::env::temp_dir(), 1 << 20),
             store: self.store.clone(),
-            bells: self.bells.clone(),
+            signals: self.signals.clone(),
             clock: self.clock,
             limits: self.limits,
-            peers: self.peers.clone(),
+            health: self.health.clone(),
             budget: self.budget.clone(),
             coalesce: self.coalesce,
-            people: footbridge_core::people::People::default(),
+            people: footbridge_core::persons::People::default(),
             links: None,
-            origins: footbridge_core::origin::Origins::default(),
-            tastes: AllTastes::only(
+            peer_bridges: footbridge_core::peer_bridges::PeerBridges::default(),
+            filters: RelayFilters::only(
                 self.portal.id,
-                Tastes {
+                RelayFilter {
                     notices: self.notices,
-                    ..Tastes::default()
+                    ..RelayFilter::default()
                 },
             ),
         }
@@ -581,13 +583,13 @@ impl Bench {
         end.unwrap()
     }
 
-    pub async fn tally(&self, toward: Side) -> footbridge_store::Tally {
+    pub async fn tally(&self, toward: Side) -> footbridge_store::LaneCounters {
         let id = LaneId {
             portal: self.portal.id,
             toward,
         };
         self.store
-            .tallies()
+            .lane_counters()
             .await
             .unwrap()
             .into_iter()
@@ -596,7 +598,7 @@ impl Bench {
     }
 
     pub async fn balance(&self) {
-        for tally in self.store.tallies().await.unwrap() {
+        for tally in self.store.lane_counters().await.unwrap() {
             let skipped: u64 = tally.skipped.iter().map(|(_, count)| count).sum();
             assert_eq!(
                 tally.accepted,
@@ -633,11 +635,11 @@ pub fn post(text: &str) -> Action {
 }
 
 /// What has no key yet; the lane waits for it until this moment.
-fn locked(hold_until: Millis) -> Payload {
-    Payload::Waiting {
+fn locked(key_wait_until: Millis) -> Payload {
+    Payload::Undecryptable {
         session: "s".into(),
         raw: b"{}".to_vec(),
-        hold_until,
+        key_wait_until,
     }
 }
 
@@ -754,7 +756,12 @@ async fn a_send_whose_answer_was_lost_is_adopted_and_not_repeated() {
         2,
         "nothing was sent a third time"
     );
-    assert!(!bench.store.in_doubt(&bench.portal.channel).await.unwrap());
+    let unknown = bench
+        .store
+        .unknown_outcomes(&bench.portal.channel)
+        .await
+        .unwrap();
+    assert_eq!(unknown, []);
     bench.balance().await;
 }
 
@@ -817,8 +824,11 @@ async fn a_kill_between_the_send_and_its_commit_leaves_one_copy() {
             portal: bench.portal.id,
             toward: Side::Silo,
         };
-        let footbridge_store::Head::Ready(delivery) =
-            bench.store.head(lane, bench.clock.now()).await.unwrap()
+        let footbridge_store::QueueHead::Ready(delivery) = bench
+            .store
+            .queue_head(lane, bench.clock.now())
+            .await
+            .unwrap()
         else {
             panic!("something is owed")
         };
@@ -836,7 +846,7 @@ async fn a_kill_between_the_send_and_its_commit_leaves_one_copy() {
         let plan = serde_json::to_vec(&Plan::Steps(vec![step("x"), step("y")])).unwrap();
         bench
             .store
-            .unsure(delivery.id, Some(&plan), bench.clock.now())
+            .mark_outcome_unknown(delivery.id, Some(&plan), bench.clock.now())
             .await
             .unwrap();
         wall.perform(&bench.portal.channel, &delivery.key, &step("x"))
@@ -883,10 +893,10 @@ async fn c20_what_was_written_elsewhere_is_not_changed_from_where_a_copy_stands(
             },
         ),
     ];
-    for (fact, action) in changes {
+    for (event_id, action) in changes {
         let arrival = Arrival {
             place: bench.portal.channel.clone(),
-            fact: fact.into(),
+            event_id: event_id.into(),
             message: None,
             thread: None,
             sent_at: Millis(1),
@@ -917,7 +927,7 @@ async fn c20_what_was_written_elsewhere_is_not_changed_from_where_a_copy_stands(
 async fn c20_an_edit_of_a_silo_is_by_who_wrote_the_message() {
     let directory = tempfile::tempdir().unwrap();
     let bench = Bench::open(directory.path()).await;
-    for (fact, by, action) in [
+    for (event_id, by, action) in [
         ("m", "ann", post("said")),
         ("e1", "eve", edit("m", "forged")),
         ("e2", "ann", edit("m", "corrected")),
@@ -927,8 +937,8 @@ async fn c20_an_edit_of_a_silo_is_by_who_wrote_the_message() {
         let is_new = matches!(message.action, Action::Post { .. });
         let arrival = Arrival {
             place: bench.portal.channel.clone(),
-            fact: fact.into(),
-            message: is_new.then(|| fact.into()),
+            event_id: event_id.into(),
+            message: is_new.then(|| event_id.into()),
             thread: None,
             sent_at: Millis(1),
             payload: Payload::Ready(message.to_bytes().unwrap()),
@@ -984,9 +994,9 @@ async fn a_deleted_message_takes_all_its_parts_and_its_links_along() {
 async fn a_missing_key_holds_the_lane_for_a_while_and_then_lets_others_pass() {
     let directory = tempfile::tempdir().unwrap();
     let bench = Bench::open(directory.path()).await;
-    let hold_until = bench.clock.now().plus(Duration::from_secs(5));
+    let key_wait_until = bench.clock.now().plus(Duration::from_secs(5));
     bench
-        .hear_payload("$w", Some("$w".into()), locked(hold_until))
+        .hear_payload("$w", Some("$w".into()), locked(key_wait_until))
         .await;
     bench.hear("$b", post("after")).await;
     let wall = Wall::new(true, vec![]);
@@ -1042,7 +1052,14 @@ async fn what_is_deleted_while_its_key_is_missing_is_never_delivered() {
         .await;
     let wall = Wall::new(true, vec![]);
     bench.run(&wall, LONG).await;
-    assert!(bench.store.waiting(None).await.unwrap().is_empty());
+    assert!(
+        bench
+            .store
+            .undecryptable_events(None)
+            .await
+            .unwrap()
+            .is_empty()
+    );
     assert_eq!(
         bench.tally(Side::Silo).await.skipped,
         [("deleted-before-delivery".to_owned(), 2)]
@@ -1079,17 +1096,20 @@ async fn an_echo_is_held_until_the_send_is_settled() {
         portal: bench.portal.id,
         toward: Side::Silo,
     };
-    let footbridge_store::Head::Ready(delivery) =
-        bench.store.head(lane, bench.clock.now()).await.unwrap()
+    let footbridge_store::QueueHead::Ready(delivery) = bench
+        .store
+        .queue_head(lane, bench.clock.now())
+        .await
+        .unwrap()
     else {
         panic!("something is owed")
     };
     bench
         .store
-        .unsure(delivery.id, None, bench.clock.now())
+        .mark_outcome_unknown(delivery.id, None, bench.clock.now())
         .await
         .unwrap();
-    let settled = bench.inbox.settled(&bench.portal.channel);
+    let settled = bench.inbox.wait_settled(&bench.portal.channel);
     tokio::pin!(settled);
     assert!(
         tokio::time::timeout(Duration::from_mins(1), &mut settled)
@@ -1105,17 +1125,17 @@ async fn an_echo_is_held_until_the_send_is_settled() {
     };
     bench
         .store
-        .step_done(delivery.id, Some(&copy), None, true, bench.clock.now())
+        .complete_step(delivery.id, Some(&copy), None, true, bench.clock.now())
         .await
         .unwrap();
-    bench.bells.step_settled();
+    bench.signals.notify_step_settled();
     tokio::time::timeout(Duration::from_mins(1), settled)
         .await
         .expect("settled")
         .unwrap();
     let echo = Arrival {
         place: bench.portal.channel.clone(),
-        fact: "wall-0".into(),
+        event_id: "wall-0".into(),
         message: Some("wall-0".into()),
         thread: None,
         sent_at: Millis(1),
@@ -1129,7 +1149,7 @@ async fn an_echo_is_held_until_the_send_is_settled() {
         })
         .await
         .unwrap();
-    assert_eq!(accepted, [Accepted::Seen]);
+    assert_eq!(accepted, [Accepted::Duplicate]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -1138,7 +1158,7 @@ async fn c19_what_comes_ten_times_is_delivered_once() {
     let bench = Bench::open(directory.path()).await;
     let arrival = |number: usize| Arrival {
         place: bench.portal.room.clone(),
-        fact: RemoteId(format!("$e{number}")),
+        event_id: RemoteId(format!("$e{number}")),
         message: Some(RemoteId(format!("$e{number}"))),
         thread: None,
         sent_at: Millis(1),
@@ -1177,7 +1197,7 @@ async fn c21_what_is_taken_back_before_it_comes_never_crosses() {
     bench.run(&wall, LONG).await;
     let late = Arrival {
         place: bench.portal.room.clone(),
-        fact: "$late".into(),
+        event_id: "$late".into(),
         message: Some("$late".into()),
         thread: None,
         sent_at: Millis(1),
@@ -1188,7 +1208,7 @@ async fn c21_what_is_taken_back_before_it_comes_never_crosses() {
         ..Batch::default()
     };
     let accepted = bench.inbox.accept(batch).await.unwrap();
-    assert_eq!(accepted, [Accepted::Seen]);
+    assert_eq!(accepted, [Accepted::Duplicate]);
     // Still in the queue: neither is seen, and an edit of it does not bring it back.
     bench.hear("$e1", post("one")).await;
     bench.hear("$r2", gone("$e1")).await;
@@ -1218,7 +1238,7 @@ async fn c23_what_clocks_say_decides_nothing() {
         };
         let arrival = Arrival {
             place: bench.portal.room.clone(),
-            fact: RemoteId(format!("$e{number}")),
+            event_id: RemoteId(format!("$e{number}")),
             message: Some(RemoteId(format!("$e{number}"))),
             thread: None,
             sent_at: Millis(moment),
@@ -1242,9 +1262,11 @@ async fn b14_two_hundred_answers_keep_no_message_back() {
     let home = tempfile::tempdir().unwrap();
     let bench = Bench::open(home.path()).await;
     for number in 0..200 {
-        let (fact, now) = (RemoteId(format!("answer-{number}")), bench.clock.now());
+        let (event_id, now) = (RemoteId(format!("answer-{number}")), bench.clock.now());
         let answer = Message::notice("an answer", now).to_bytes().unwrap();
-        let said = bench.store.say(&bench.portal.channel, &fact, &answer, now);
+        let said = bench
+            .store
+            .send_notice(&bench.portal.channel, &event_id, &answer, now);
         said.await.unwrap();
     }
     for text in ["one", "two", "three"] {

@@ -24,7 +24,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use footbridge_core::{
     clock::Clock,
-    inbox::{Bells, Inbox},
+    inbox::{Inbox, Signals},
     message::{Action, Message, Style},
     outlet::{Content, Done, Outcome, Outlet, SendError, Step},
     secret::Secret,
@@ -36,7 +36,7 @@ use footbridge_matrix::{
     session::{self, SessionState},
 };
 use footbridge_store::{
-    Batch, Consent, Copy, Flag, Gap, Head, LaneId, Place, PortalSpec, RemoteId, Side, Store,
+    Batch, Consent, Copy, Flag, Gap, LaneId, Place, PortalSpec, QueueHead, RemoteId, Side, Store,
     StoreKey,
 };
 use footbridge_testbed::scenario::locked_event;
@@ -134,7 +134,7 @@ impl House {
     }
 
     fn inbox(&self) -> Inbox {
-        Inbox::new(self.store.clone(), Bells::default(), self.clock)
+        Inbox::new(self.store.clone(), Signals::default(), self.clock)
     }
 
     /// Joins the room to a channel of its own; answers the lane toward it.
@@ -170,7 +170,9 @@ impl House {
             text_version: 1,
             effective_at: self.clock.now(),
         };
-        let agreed = self.store.agree(lane.portal, consent, self.clock.now());
+        let agreed = self
+            .store
+            .record_consent(lane.portal, consent, self.clock.now());
         agreed.await.unwrap();
     }
 
@@ -216,8 +218,8 @@ impl House {
     async fn next(&self, lane: LaneId) -> Message {
         let waited = timeout(LIMIT, async {
             loop {
-                if let Head::Ready(delivery) =
-                    self.store.head(lane, self.clock.now()).await.unwrap()
+                if let QueueHead::Ready(delivery) =
+                    self.store.queue_head(lane, self.clock.now()).await.unwrap()
                 {
                     let copy = Copy {
                         remote: RemoteId(unique("copy")),
@@ -226,7 +228,7 @@ impl House {
                         file: None,
                     };
                     self.store
-                        .step_done(delivery.id, Some(&copy), None, true, self.clock.now())
+                        .complete_step(delivery.id, Some(&copy), None, true, self.clock.now())
                         .await
                         .unwrap();
                     return Message::from_bytes(&delivery.payload).unwrap();
@@ -241,7 +243,7 @@ impl House {
     async fn skipped(&self, lane: LaneId, rule: &str) -> u64 {
         let began = tokio::time::Instant::now();
         while began.elapsed() < LIMIT {
-            let tallies = self.store.tallies().await.unwrap();
+            let tallies = self.store.lane_counters().await.unwrap();
             let count = tallies
                 .iter()
                 .filter(|tally| tally.lane == lane)
@@ -330,7 +332,7 @@ async fn wait_for(person: &Person, wanted: impl Fn(&Seen) -> bool) -> Seen {
 }
 
 fn http() -> reqwest::Client {
-    footbridge_core::http::client().unwrap()
+    footbridge_core::http_client::client().unwrap()
 }
 
 fn unique(stem: &str) -> String {
@@ -351,7 +353,7 @@ fn text_of(message: &Message) -> String {
     match &message.action {
         Action::Post { body, .. } | Action::Edit { body, .. } => body.to_plain(),
         Action::Delete { target } => format!("deleted {target}"),
-        Action::React { key, .. } | Action::Unreact { key, .. } | Action::Mark { key, .. } => {
+        Action::React { key, .. } | Action::Unreact { key, .. } | Action::Marker { key, .. } => {
             key.clone()
         }
         Action::Unsupported { summary } | Action::System { summary } => summary.clone(),
@@ -458,7 +460,7 @@ async fn an_account_with_an_identity_is_joined_by_its_recovery_key() {
         matches!(without, Err(MatrixError::Identity(_))),
         "{without:?}"
     );
-    let device = house.store.account().await.unwrap().unwrap().face.device_id;
+    let device = house.store.account().await.unwrap().unwrap().info.device_id;
     let wrong = house.login(Some("EsTc nonsense")).await;
     assert!(matches!(wrong, Err(MatrixError::Identity(_))), "{wrong:?}");
     let joined = house.login(Some(&recovery_key)).await.unwrap();
@@ -498,7 +500,7 @@ async fn messages_of_an_encrypted_room_come_with_names_and_steps_go_there_encryp
     person.redact(&room, &first).await.unwrap();
     assert_eq!(text_of(&house.next(lane).await), format!("deleted {first}"));
 
-    let Ok(Done::Made(copy)) = house.post(&room, "key-1", "from the channel").await else {
+    let Ok(Done::Created(copy)) = house.post(&room, "key-1", "from the channel").await else {
         panic!()
     };
     let again = house
@@ -506,18 +508,18 @@ async fn messages_of_an_encrypted_room_come_with_names_and_steps_go_there_encryp
         .await
         .unwrap();
     assert!(
-        matches!(again, Done::Made(same) if same.remote == copy.remote),
+        matches!(again, Done::Created(same) if same.remote == copy.remote),
         "one key, one event"
     );
     let seen = wait_for(&person, |seen| seen.event_id == copy.remote.as_str()).await;
     assert!(seen.encrypted && !seen.undecryptable);
     assert_eq!(seen.content["body"], "from the channel");
     let place = Place::room(&room);
-    let replace = Step::Replace {
+    let replace = Step::Edit {
         target: copy.remote.clone(),
         content: content("changed"),
-        below_file: false,
-        otherwise: None,
+        is_caption: false,
+        fallback: None,
     };
     house
         .matrix()
@@ -533,14 +535,14 @@ async fn messages_of_an_encrypted_room_come_with_names_and_steps_go_there_encryp
         copy.remote.as_str()
     );
     for key in ["key-3", "key-4"] {
-        let remove = Step::Remove {
+        let remove = Step::Delete {
             target: copy.remote.clone(),
-            replaced: false,
+            by_edit: false,
         };
         let gone = house.matrix().perform(&place, key, &remove).await.unwrap();
         assert_eq!(
             gone,
-            Done::Gone(copy.remote.clone()),
+            Done::Deleted(copy.remote.clone()),
             "gone already is success"
         );
     }
@@ -625,7 +627,14 @@ async fn an_event_whose_key_comes_later_is_read_then() {
         .unwrap();
     house.listen(&room);
     assert_eq!(text_of(&house.next(lane).await), "with a new key");
-    assert!(house.store.waiting(None).await.unwrap().is_empty());
+    assert!(
+        house
+            .store
+            .undecryptable_events(None)
+            .await
+            .unwrap()
+            .is_empty()
+    );
     house.rest().await;
 }
 
@@ -852,9 +861,9 @@ async fn a_revoked_session_is_said_to_be_signed_out() {
     let account = house.store.account().await.unwrap().unwrap();
     let session: Value = serde_json::from_slice(&account.session.0).unwrap();
     let us = Registered {
-        user_id: account.face.user_id.clone(),
+        user_id: account.info.user_id.clone(),
         access_token: session["access_token"].as_str().unwrap().to_owned(),
-        device_id: account.face.device_id.clone(),
+        device_id: account.info.device_id.clone(),
     };
     raw(synapse, &us, "POST", "logout", json!({})).await;
     let ended = timeout(LIMIT, house.listening.join_next()).await.unwrap();

@@ -14,7 +14,7 @@ use footbridge_silo::{
     FeedState, Silo,
     matterbridge::{Matterbridge, MatterbridgeConfig},
 };
-use footbridge_store::{Head, LaneId, RemoteId, Side};
+use footbridge_store::{LaneId, QueueHead, RemoteId, Side};
 use footbridge_testbed::{
     matterbridge::{Cut, Fault, MatterbridgeSim, Message, Options},
     town::Act,
@@ -253,10 +253,14 @@ async fn a_death_while_a_message_was_on_its_way_is_told_of_and_not_repeated() {
         toward: Side::Silo,
     };
     let now = Clock::start().now();
-    let Head::Ready(delivery) = house.store().head(lane, now).await.unwrap() else {
+    let QueueHead::Ready(delivery) = house.store().queue_head(lane, now).await.unwrap() else {
         panic!("it is owed");
     };
-    house.store().unsure(delivery.id, None, now).await.unwrap();
+    house
+        .store()
+        .mark_outcome_unknown(delivery.id, None, now)
+        .await
+        .unwrap();
     let mut house = house.rebuild(&ground).await;
     house.listen().await;
     house.deliver().await;

@@ -89,7 +89,7 @@ impl Network for Ground {
             ping: self.ping,
             audit: self.audit,
         };
-        let http = footbridge_core::http::client().unwrap();
+        let http = footbridge_core::http_client::client().unwrap();
         Arc::new(Mattermost::new(config, http).unwrap())
     }
     fn channel(&self) -> String {
@@ -1000,8 +1000,8 @@ async fn an_emoji_that_two_lanes_find_missing_at_once_is_refused_to_neither() {
     let step = Step::React {
         target: RemoteId::from(ground.posts()[0].id.as_str()),
         key: ":party_parrot:".to_owned(),
-        openly: false,
-        own: false,
+        unencrypted: false,
+        is_marker: false,
     };
     for key in ["one.0", "two.0"] {
         let reacted = house.silo.perform(&house.channel.place, key, &step).await;

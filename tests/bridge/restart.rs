@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use footbridge_core::crash;
+use footbridge_core::crash_points;
 use footbridge_store::{Batch, Gap, Millis, Place, Store, StoreKey};
 use footbridge_testbed::{
     scenario::{Options, Scenario, until},
@@ -58,21 +58,33 @@ async fn death(scene: &Scenario, point: &str) {
 
 /// F02, the windows of house 4.5: dies at each point at its first and at its third passage, with messages going
 /// both ways. `gap.fetched`, `fill.before` and the points of `unread` have tests of their own, since plain traffic does not pass them;
-/// that of `group.kept`, which only a limited account passes, is in `burst.rs`; those of `lease` are in `lifetime.rs`, and
+/// that of `bundle.saved`, which only a limited account passes, is in `burst.rs`; those of `lease` are in `lifetime.rs`, and
 /// those of `session` in the row F29 of the rig.
 #[tokio::test]
 async fn a_death_at_any_commit_boundary_changes_nothing_but_the_delay() {
     let (synapse, scene) = scene().await;
-    for point in crash::POINTS {
+    for point in crash_points::POINTS {
         // Those of failures and commands stand in `steering` and in `control`.
         let elsewhere = [
-            "failed.", "command.", "wish.", "portal.", "consent.", "person.", "room.",
+            "delivery.",
+            "command.",
+            "request.",
+            "portal.",
+            "consent.",
+            "person.",
+            "room.",
         ];
         if elsewhere.iter().any(|what| point.starts_with(what)) {
             continue;
         }
-        if ["keys.held", "group.kept", "gap.fetched", "fill.before"].contains(point)
-            || ["unread.", "lease.", "session.", "device."]
+        if [
+            "keys.received",
+            "bundle.saved",
+            "gap.fetched",
+            "fill.before",
+        ]
+        .contains(point)
+            || ["undecryptable.", "lease.", "session.", "device."]
                 .iter()
                 .any(|kind| point.starts_with(kind))
         {
@@ -114,11 +126,11 @@ async fn a_death_between_olm_session_and_room_key_loses_no_key() {
         scene.say_in_room().await.unwrap();
         scene.say_in_channel();
     }
-    scene.bridge.launch_armed("keys.held:1").unwrap();
-    death(&scene, "keys.held").await;
+    scene.bridge.launch_armed("keys.received:1").unwrap();
+    death(&scene, "keys.received").await;
     scene.bridge.bury().await.unwrap();
     scene.bridge.start().await.unwrap();
-    judge(&scene, synapse, "keys.held").await;
+    judge(&scene, synapse, "keys.received").await;
 }
 
 /// D01, D02: dies between fetching a limited timeline's gap and writing it down.

@@ -9,16 +9,16 @@ use std::{
 use footbridge_core::{
     budget::Budget,
     clock::Clock,
-    inbox::{Bells, Inbox},
+    inbox::{Inbox, Signals},
+    lane::{Lane, LaneEnd, OutletHealth, RelayFilter, RelayFilters, RetryLimits},
     message::{Action, Message, Sender, Style},
     outlet::{Done, Outgoing, Plan, SendError},
-    portal::{AllTastes, Lane, LaneEnd, Limits, Peers, Tastes},
     text::Body,
 };
 use footbridge_silo::{Channel, FeedState, Silo, SiloError};
 use footbridge_store::{
-    Arrival, Batch, Head, LaneId, Payload, Place, Portal, PortalSpec, RemoteId, Side, Store,
-    StoreKey, Tally,
+    Arrival, Batch, LaneCounters, LaneId, Payload, Place, Portal, PortalSpec, QueueHead, RemoteId,
+    Side, Store, StoreKey,
 };
 use footbridge_testbed::town::Act;
 
@@ -85,7 +85,7 @@ pub struct House {
     home: tempfile::TempDir,
     pub silo: Arc<dyn Silo>,
     pub inbox: Inbox,
-    bells: Bells,
+    signals: Signals,
     clock: Clock,
     pub portal: Portal,
     pub channel: Channel,
@@ -148,12 +148,12 @@ impl House {
             .open_portal(&spec, &room, &channel.place, clock.now())
             .await
             .unwrap();
-        let bells = Bells::default();
+        let signals = Signals::default();
         Self {
             home,
             silo,
-            inbox: Inbox::new(store, bells.clone(), clock),
-            bells,
+            inbox: Inbox::new(store, signals.clone(), clock),
+            signals,
             clock,
             portal,
             channel,
@@ -267,9 +267,11 @@ impl House {
         let began = Instant::now();
         while heard.len() < count {
             let now = self.clock.now();
-            if let Head::Ready(delivery) = self.store().head(lane, now).await.unwrap() {
+            if let QueueHead::Ready(delivery) = self.store().queue_head(lane, now).await.unwrap() {
                 heard.push(Message::from_bytes(&delivery.payload).unwrap());
-                let done = self.store().step_done(delivery.id, None, None, true, now);
+                let done = self
+                    .store()
+                    .complete_step(delivery.id, None, None, true, now);
                 done.await.unwrap();
                 continue;
             }
@@ -293,10 +295,10 @@ impl House {
         tokio::time::sleep(Duration::from_millis(300)).await;
         let head = self
             .store()
-            .head(self.lane(Side::Matrix), self.clock.now())
+            .queue_head(self.lane(Side::Matrix), self.clock.now())
             .await
             .unwrap();
-        assert!(matches!(head, Head::Empty), "something more arrived");
+        assert!(matches!(head, QueueHead::Empty), "something more arrived");
     }
 
     /// Something happens in the room and is written down for the channel.
@@ -319,7 +321,7 @@ impl House {
         let post = matches!(message.action, Action::Post { .. });
         let arrival = Arrival {
             place: self.portal.room.clone(),
-            fact: RemoteId::from(event),
+            event_id: RemoteId::from(event),
             message: post.then(|| RemoteId::from(event)),
             thread: None,
             sent_at: self.clock.now(),
@@ -346,23 +348,23 @@ impl House {
             source: self.silo.clone(),
             spool: footbridge_core::spool::Spool::new(std::env::temp_dir(), 1 << 20),
             store: self.store().clone(),
-            bells: self.bells.clone(),
+            signals: self.signals.clone(),
             clock: self.clock,
-            limits: Limits {
+            limits: RetryLimits {
                 attempts: 8,
                 give_up: Duration::from_hours(24),
             },
-            peers: Peers::default(),
+            health: OutletHealth::default(),
             budget: Budget::windowed(),
             coalesce: false,
-            people: footbridge_core::people::People::default(),
+            people: footbridge_core::persons::People::default(),
             links: None,
-            origins: footbridge_core::origin::Origins::default(),
-            tastes: AllTastes::only(
+            peer_bridges: footbridge_core::peer_bridges::PeerBridges::default(),
+            filters: RelayFilters::only(
                 self.lane(Side::Silo).portal,
-                Tastes {
+                RelayFilter {
                     notices: true,
-                    ..Tastes::default()
+                    ..RelayFilter::default()
                 },
             ),
         };
@@ -383,9 +385,9 @@ impl House {
     }
 
     /// What became of the messages of a direction.
-    pub async fn tally(&self, toward: Side) -> Tally {
+    pub async fn tally(&self, toward: Side) -> LaneCounters {
         let lane = self.lane(toward);
-        let all = self.store().tallies().await.unwrap();
+        let all = self.store().lane_counters().await.unwrap();
         let found = all.into_iter().find(|tally| tally.lane == lane);
         found.expect("each lane has a row")
     }

@@ -10,10 +10,10 @@ use async_trait::async_trait;
 use footbridge_core::{
     budget::Budget,
     clock::Clock,
-    inbox::{Bells, Inbox},
+    inbox::{Inbox, Signals},
+    lane::{Lane, LaneEnd, OutletHealth, RelayFilters, RetryLimits},
     message::{Action, Message, Sender, Style},
     outlet::{Content, Done, Outgoing, Outlet, Plan, SendError, Step},
-    portal::{AllTastes, Lane, LaneEnd, Limits, Peers},
     secret::Secret,
     text::Body,
 };
@@ -22,8 +22,8 @@ use footbridge_silo::{
     gitter::{Feed, Gitter, GitterConfig},
 };
 use footbridge_store::{
-    Arrival, Batch, Copy, LaneId, Millis, Payload, Place, Portal, PortalSpec, RemoteId, Side,
-    Store, StoreKey, Tally,
+    Arrival, Batch, Copy, LaneCounters, LaneId, Millis, Payload, Place, Portal, PortalSpec,
+    RemoteId, Side, Store, StoreKey,
 };
 use footbridge_testbed::gitter::{Fault, GitterSim, Room, RoomOptions, User};
 use tokio::{task::JoinSet, time::Instant};
@@ -68,7 +68,7 @@ impl Outlet for Rooms {
         };
         let mut all = self.0.lock().unwrap();
         all.push((to.clone(), content.text.clone()));
-        Ok(Done::Made(Copy {
+        Ok(Done::Created(Copy {
             remote: RemoteId(format!("$copy{}", all.len())),
             thread: None,
             sent_at: Millis(1),
@@ -76,19 +76,19 @@ impl Outlet for Rooms {
         }))
     }
 
-    fn answers(&self, _since: Millis) -> bool {
+    fn has_answered_since(&self, _since: Millis) -> bool {
         true
     }
 
-    fn dedupes(&self) -> bool {
+    fn is_idempotent(&self) -> bool {
         true
     }
 
-    async fn recall(&self, _: &Place, _: &Step, _: Millis) -> Result<Vec<Copy>, SendError> {
+    async fn find_similar(&self, _: &Place, _: &Step, _: Millis) -> Result<Vec<Copy>, SendError> {
         Ok(Vec::new())
     }
 
-    fn settle(&self) -> Duration {
+    fn settle_time(&self) -> Duration {
         Duration::ZERO
     }
 }
@@ -119,10 +119,10 @@ impl Town {
         let home = tempfile::tempdir().unwrap();
         let key = StoreKey::read_or_create(&home.path().join("key")).unwrap();
         let store = Store::open(&home.path().join("data"), &key).await.unwrap();
-        let (bells, clock) = (Bells::default(), Clock::start());
-        let inbox = Inbox::new(store.clone(), bells.clone(), clock);
+        let (signals, clock) = (Signals::default(), Clock::start());
+        let inbox = Inbox::new(store.clone(), signals.clone(), clock);
         // As the house has it: one client for everybody.
-        let http = footbridge_core::http::client().unwrap();
+        let http = footbridge_core::http_client::client().unwrap();
         let mut town = Self {
             _home: home,
             store,
@@ -151,19 +151,19 @@ impl Town {
                         source: outlet,
                         spool: footbridge_core::spool::Spool::new(std::env::temp_dir(), 1 << 20),
                         store: town.store.clone(),
-                        bells: bells.clone(),
+                        signals: signals.clone(),
                         clock,
-                        limits: Limits {
+                        limits: RetryLimits {
                             attempts: 8,
                             give_up: Duration::from_hours(24),
                         },
-                        peers: Peers::default(),
+                        health: OutletHealth::default(),
                         budget: Budget::windowed(),
                         coalesce: false,
-                        people: footbridge_core::people::People::default(),
+                        people: footbridge_core::persons::People::default(),
                         links: None,
-                        origins: footbridge_core::origin::Origins::default(),
-                        tastes: AllTastes::default(),
+                        peer_bridges: footbridge_core::peer_bridges::PeerBridges::default(),
+                        filters: RelayFilters::default(),
                     };
                     let stop = town.stop.clone();
                     town.lanes
@@ -262,7 +262,7 @@ impl Town {
         };
         let arrival = Arrival {
             place: self.quarters[silo].streets[street].1.room.clone(),
-            fact: RemoteId::from(event),
+            event_id: RemoteId::from(event),
             message: Some(RemoteId::from(event)),
             thread: None,
             sent_at: message.sent_at,
@@ -296,10 +296,10 @@ impl Town {
         began.elapsed()
     }
 
-    async fn tally(&self, silo: usize, street: usize, toward: Side) -> Tally {
+    async fn tally(&self, silo: usize, street: usize, toward: Side) -> LaneCounters {
         let portal = self.quarters[silo].streets[street].1.id;
         let lane = LaneId { portal, toward };
-        let all = self.store.tallies().await.unwrap();
+        let all = self.store.lane_counters().await.unwrap();
         all.into_iter().find(|tally| tally.lane == lane).unwrap()
     }
 }

@@ -305,13 +305,13 @@ async fn a_death_around_a_failure_or_a_command_loses_and_doubles_nothing() {
     let room = &scene.stage.room;
     scene.sim.faults().next(POST, REFUSED, 1);
     scene.bridge.kill().await.unwrap();
-    scene.bridge.launch_armed("failed.parked:1").unwrap();
+    scene.bridge.launch_armed("delivery.parked:1").unwrap();
     scene.ann.say(room, "poison").await.unwrap();
     die_and_rise(&scene).await;
     let notice = hear(&scene, "could not be delivered").await;
 
     scene.bridge.kill().await.unwrap();
-    scene.bridge.launch_armed("command.heard:1").unwrap();
+    scene.bridge.launch_armed("command.received:1").unwrap();
     scene
         .ann
         .reply(room, &notice.id, "!bridge why")

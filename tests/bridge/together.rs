@@ -7,12 +7,12 @@ use footbridge_core::{
     message::Action,
     outlet::{Outcome, SendError},
 };
-use footbridge_store::{Head, Millis, Payload, RemoteId, Side};
+use footbridge_store::{Millis, Payload, QueueHead, RemoteId, Side};
 
 use crate::lanes::{Bench, LONG, Next, Wall, bytes, edit, not_now, post};
 
 fn limited() -> Next {
-    Next::Fail(SendError::Limited {
+    Next::Fail(SendError::RateLimited {
         after: Some(Duration::from_secs(5)),
     })
 }
@@ -65,10 +65,10 @@ async fn d11_messages_that_wait_go_together_in_order_and_each_is_delivered() {
         (1, "wall-1", Some(0)),
         (4, "wall-1", Some(3)),
     ] {
-        let fact = RemoteId(format!("$e{number}"));
+        let event_id = RemoteId(format!("$e{number}"));
         let copies = bench
             .store
-            .copies(&bench.portal.room, &fact, &bench.portal.channel)
+            .copies(&bench.portal.room, &event_id, &bench.portal.channel)
             .await
             .unwrap();
         assert_eq!(copies.copies[0].remote.as_str(), remote);
@@ -92,11 +92,11 @@ async fn d11_messages_that_wait_go_together_in_order_and_each_is_delivered() {
 
 #[tokio::test(start_paused = true)]
 async fn nothing_goes_together_where_the_operator_does_not_want_it_or_the_side_cannot() {
-    for (coalesce, dedupes) in [(false, true), (true, false)] {
+    for (coalesce, is_idempotent) in [(false, true), (true, false)] {
         let (_directory, mut bench) = opened().await;
         bench.coalesce = coalesce;
         hear_many(&bench, 0..4).await;
-        let wall = Wall::new(dedupes, vec![limited()]);
+        let wall = Wall::new(is_idempotent, vec![limited()]);
         bench.run(&wall, LONG).await;
         assert_eq!(wall.texts(), ["m0", "m1", "m2", "m3"]);
         assert_eq!(delivered(&bench).await, 4);
@@ -110,10 +110,15 @@ async fn a_refusal_for_speed_is_no_attempt_and_leaves_no_doubt() {
     let wall = Wall::new(false, vec![limited(), limited(), limited()]);
     bench.run(&wall, Duration::from_secs(12)).await;
     let lane = bench.lane(Side::Silo, wall.clone()).id;
-    let Head::Ready(owed) = bench.store.head(lane, bench.clock.now()).await.unwrap() else {
+    let QueueHead::Ready(owed) = bench
+        .store
+        .queue_head(lane, bench.clock.now())
+        .await
+        .unwrap()
+    else {
         panic!("it may be tried at once");
     };
-    assert_eq!((owed.attempts, owed.unsure_since), (0, None));
+    assert_eq!((owed.attempts, owed.outcome_unknown_since), (0, None));
     bench.run(&wall, LONG).await;
     assert_eq!(wall.texts(), ["m0"]);
 }
@@ -269,10 +274,10 @@ async fn a_part_is_edited_and_taken_out_by_itself() {
 #[tokio::test(start_paused = true)]
 async fn an_edit_tells_the_text_of_a_message_whose_key_is_still_missing() {
     let (_directory, bench) = opened().await;
-    let waiting = Payload::Waiting {
+    let waiting = Payload::Undecryptable {
         session: "s".into(),
         raw: b"{}".to_vec(),
-        hold_until: Millis(0),
+        key_wait_until: Millis(0),
     };
     bench.hear_payload("$a", Some("$a".into()), waiting).await;
     bench

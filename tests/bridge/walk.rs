@@ -452,15 +452,15 @@ async fn a_lane_whose_silo_answers_again_does_not_sleep_on() {
     scene.sim.stop_listening().await;
     scene.say_in_room().await.unwrap();
     let logs = || scene.bridge.logs();
-    until(PATIENCE, || logs().contains("Not delivered yet"))
+    until(PATIENCE, || logs().contains("Delivery attempt failed"))
         .await
         .expect("a try fails");
     // As after an outage of hours: the next try is far away.
-    let far = "UPDATE outbox SET due = due + 1200000
-               WHERE trouble IN ('not-done', 'unknown', 'slowed'); COMMIT";
+    let far = "UPDATE outbox SET retry_at = retry_at + 1200000
+               WHERE last_error IN ('not-done', 'unknown', 'slowed'); COMMIT";
     loop {
         let store = scene.bridge.hold_store().unwrap();
-        let sleeps = "SELECT count(*) FROM outbox WHERE due > (unixepoch() + 600) * 1000";
+        let sleeps = "SELECT count(*) FROM outbox WHERE retry_at > (unixepoch() + 600) * 1000";
         let asleep: i64 = store.query_row(sleeps, [], |row| row.get(0)).unwrap();
         if asleep > 0 {
             break;

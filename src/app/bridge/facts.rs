@@ -4,9 +4,11 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use footbridge_core::{
-    facts::{self, Change, Fact, Follow, Seen, Shares},
+    image::{Image, LARGEST},
     message::Sender,
-    picture::{LARGEST, Picture},
+    room_profile::{
+        self, ProfileField, ProfileFingerprint, ProfileSync, ProfileUpdate, SyncDirection,
+    },
 };
 use footbridge_silo::Silo;
 use footbridge_store::{Batch, Portal, PortalId};
@@ -26,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const REFUSED: Duration = Duration::from_mins(10);
 
 /// What was refused, and when: anything else is tried at once.
-type Refused = HashMap<(PortalId, Fact), (String, Instant)>;
+type Refused = HashMap<(PortalId, ProfileField), (String, Instant)>;
 
 impl House {
     /// Whether any portal shares any of it.
@@ -50,7 +52,7 @@ impl House {
                 let Some(silo) = self.silos.get(&portal.spec.silo) else {
                     continue;
                 };
-                let held = self.store.is_held(portal.id, self.clock.now());
+                let held = self.store.is_portal_held(portal.id, self.clock.now());
                 if !portal.active || !shares.any() || held.await? {
                     continue;
                 }
@@ -66,7 +68,7 @@ impl House {
     async fn look(
         &self,
         portal: &Portal,
-        shares: Shares,
+        shares: ProfileSync,
         silo: &Arc<dyn Silo>,
         refused: &mut Refused,
     ) -> anyhow::Result<()> {
@@ -79,55 +81,55 @@ impl House {
             debug!(portal.id = portal.id.0, "Name and topic cannot be read now");
             return Ok(());
         };
-        for fact in Fact::ALL {
-            let follow = shares.of(fact);
-            let (Some(here), Some(there)) = (room.get(fact), channel.get(fact)) else {
+        for field in ProfileField::ALL {
+            let follow = shares.of(field);
+            let (Some(here), Some(there)) = (room.get(field), channel.get(field)) else {
                 continue;
             };
             // Switched on later, it begins as one that was never looked at.
-            if follow == Follow::Off {
+            if follow == SyncDirection::Off {
                 continue;
             }
-            let name = format!("facts/{}/{}", portal.id.0, fact.word());
+            let name = format!("facts/{}/{}", portal.id.0, field.as_str());
             let seen = self.store.cursor(&name).await?;
-            let seen = seen.as_deref().and_then(Seen::from_text);
+            let seen = seen.as_deref().and_then(ProfileFingerprint::from_text);
             // What a picture is called on one side says nothing on the other.
-            let (here, there) = (tidy(fact, here), tidy(fact, there));
-            let change = facts::change(follow, seen.as_ref(), &here, &there);
+            let (here, there) = (tidy(field, here), tidy(field, there));
+            let change = room_profile::profile_update(follow, seen.as_ref(), &here, &there);
             let value = match change {
-                Change::Channel => &here,
-                Change::Room | Change::None => &there,
+                ProfileUpdate::Channel => &here,
+                ProfileUpdate::Room | ProfileUpdate::None => &there,
             };
-            let which = (portal.id, fact);
-            if change != Change::None && is_refused(refused, which, value) {
+            let which = (portal.id, field);
+            if change != ProfileUpdate::None && is_refused(refused, which, value) {
                 continue;
             }
             // It took some time to ask for them.
-            let held = self.store.is_held(portal.id, self.clock.now());
-            if change != Change::None && held.await? {
+            let held = self.store.is_portal_held(portal.id, self.clock.now());
+            if change != ProfileUpdate::None && held.await? {
                 return Ok(());
             }
             let done = match change {
-                Change::None => Ok(Seen::of(&here, &there)),
-                Change::Room => {
-                    let told = self.tell_room(portal, silo, fact, &there).await;
-                    told.map(|written| Seen::of(&written, &there))
+                ProfileUpdate::None => Ok(ProfileFingerprint::of(&here, &there)),
+                ProfileUpdate::Room => {
+                    let told = self.tell_room(portal, silo, field, &there).await;
+                    told.map(|written| ProfileFingerprint::of(&written, &there))
                 }
-                Change::Channel => {
-                    let set = silo.set_fact(&portal.channel, fact, &here).await;
-                    set.map(|()| Seen::of(&here, &here))
+                ProfileUpdate::Channel => {
+                    let set = silo.set_profile_field(&portal.channel, field, &here).await;
+                    set.map(|()| ProfileFingerprint::of(&here, &here))
                         .map_err(|error| format!("the channel: {error}"))
                 }
             };
             let now = match done {
                 Ok(now) => now,
-                Err(why) => {
-                    refuse(refused, which, value, &why);
+                Err(failure) => {
+                    refuse(refused, which, value, &failure);
                     continue;
                 }
             };
-            if change != Change::None {
-                info!(portal.id = portal.id.0, what = fact.word(), to = ?change, "Carried over");
+            if change != ProfileUpdate::None {
+                info!(portal.id = portal.id.0, what = field.as_str(), to = ?change, "Carried over");
             }
             if seen.as_ref() != Some(&now) {
                 let mut batch = Batch::default();
@@ -143,52 +145,52 @@ impl House {
         &self,
         portal: &Portal,
         silo: &Arc<dyn Silo>,
-        fact: Fact,
+        field: ProfileField,
         value: &str,
     ) -> Result<String, String> {
         let told = async {
-            let picture = match fact {
-                Fact::Picture if !value.is_empty() => Some(self.fetch(silo, value).await?),
+            let picture = match field {
+                ProfileField::Avatar if !value.is_empty() => Some(self.fetch(silo, value).await?),
                 _ => None,
             };
             let set = self
                 .matrix
-                .set_fact(&portal.room, fact, value, picture.as_ref());
+                .set_fact(&portal.room, field, value, picture.as_ref());
             set.await.map_err(|error| format!("the room: {error:#}"))
         };
         let told = timeout(PATIENCE, told).await;
         told.unwrap_or_else(|_| Err("it takes too long".to_owned()))
     }
 
-    async fn fetch(&self, silo: &Arc<dyn Silo>, url: &str) -> Result<Picture, String> {
+    async fn fetch(&self, silo: &Arc<dyn Silo>, url: &str) -> Result<Image, String> {
         let of = Sender {
             avatar: Some(url.to_owned()),
             ..Sender::default()
         };
-        let spool = self.spool.apart(LARGEST, 1);
-        let fetched = silo.picture(&of, &spool).await;
+        let spool = self.spool.with_limits(LARGEST, 1);
+        let fetched = silo.avatar(&of, &spool).await;
         fetched.map_err(|error| format!("the picture: {error}"))
     }
 }
 
-fn tidy(fact: Fact, text: &str) -> String {
-    match fact {
-        Fact::Picture => text.to_owned(),
-        Fact::Name | Fact::Topic => facts::harmless(text, usize::MAX),
+fn tidy(field: ProfileField, text: &str) -> String {
+    match field {
+        ProfileField::Avatar => text.to_owned(),
+        ProfileField::Name | ProfileField::Topic => room_profile::sanitize_line(text, usize::MAX),
     }
 }
 
-fn is_refused(refused: &Refused, which: (PortalId, Fact), value: &str) -> bool {
+fn is_refused(refused: &Refused, which: (PortalId, ProfileField), value: &str) -> bool {
     let known = refused.get(&which);
     known.is_some_and(|(refused, at)| refused == value && at.elapsed() < REFUSED)
 }
 
 /// The next try is not soon: mostly a right is missing.
-fn refuse(refused: &mut Refused, which: (PortalId, Fact), value: &str, why: &str) {
-    let (portal, fact) = which;
+fn refuse(refused: &mut Refused, which: (PortalId, ProfileField), value: &str, why: &str) {
+    let (portal, field) = which;
     warn!(
         portal.id = portal.0,
-        what = fact.word(),
+        what = field.as_str(),
         why,
         "Not carried over; tried again in ten minutes"
     );

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, sync::PoisonError, time::Duration};
 
 use anyhow::Context;
-use footbridge_core::causes;
+use footbridge_core::error_chain;
 use footbridge_matrix::MatrixError;
 use footbridge_silo::SiloError;
 use footbridge_store::{Portal, PortalSpec};
@@ -24,7 +24,7 @@ impl House {
         let stored = self.store.portals().await?;
         let (mut known, mut missing) = (Vec::new(), Vec::new());
         let mut all = self.config.portals.clone();
-        for spec in self.store.wanted().await? {
+        for spec in self.store.operator_portals().await? {
             // Without its silo it is named as broken, and not looked for.
             if self.silos.contains_key(&spec.silo) && !all.iter().any(|known| known.spec() == spec)
             {
@@ -98,7 +98,7 @@ impl House {
                 Err(error) if is_fatal(&error) => return Err(error),
                 Err(error) => {
                     let portal = format!("{} - {}", wanted.room, wanted.channel);
-                    let portals = why.entry(causes::once(error.as_ref())).or_default();
+                    let portals = why.entry(error_chain::format(error.as_ref())).or_default();
                     portals.push(portal);
                     still.push(wanted.clone());
                 }

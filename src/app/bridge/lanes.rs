@@ -7,11 +7,11 @@ use std::{
 
 use footbridge_core::{
     budget::{Budget, Pace},
-    facts::Shares,
-    links::Links,
+    lane::{Lane, LaneEnd, RelayFilter, RetryLimits},
+    media_links::MediaLinks,
     outlet::Outlet,
-    people::People,
-    portal::{Lane, LaneEnd, Limits, Tastes},
+    persons::People,
+    room_profile::ProfileSync,
 };
 use footbridge_silo::Silo;
 use footbridge_store::{LaneId, Place, Portal, Side};
@@ -79,14 +79,14 @@ impl House {
     }
 
     /// What it shares of names, topics and pictures.
-    pub(super) fn shares(&self, portal: &Portal) -> Shares {
+    pub(super) fn shares(&self, portal: &Portal) -> ProfileSync {
         self.listed(portal)
-            .map_or_else(Shares::default, |listed| listed.shares)
+            .map_or_else(ProfileSync::default, |listed| listed.shares)
     }
 
-    fn wanted(&self, portal: &Portal) -> Tastes {
+    fn wanted(&self, portal: &Portal) -> RelayFilter {
         let listed = self.listed(portal);
-        listed.map_or_else(Tastes::default, |listed| Tastes {
+        listed.map_or_else(RelayFilter::default, |listed| RelayFilter {
             system_messages: listed.system_messages,
             notices: listed.notices,
             reactions: listed.reactions,
@@ -94,16 +94,16 @@ impl House {
         })
     }
 
-    fn links(&self) -> Option<Links> {
+    fn links(&self) -> Option<MediaLinks> {
         let gateway = self.config.media.gateway.as_ref()?;
-        Some(Links {
+        Some(MediaLinks {
             public_url: gateway.public_url.clone(),
             good_for: gateway.good_for,
         })
     }
 
-    fn limits(&self) -> Limits {
-        Limits {
+    fn limits(&self) -> RetryLimits {
+        RetryLimits {
             attempts: self.config.delivery.attempts,
             give_up: self.config.delivery.give_up,
         }
@@ -119,13 +119,13 @@ impl House {
         let joined: Vec<_> = joined
             .map(|portal| (&portal.room, &portal.channel))
             .collect();
-        self.matrix.origins().keep(&joined);
+        self.matrix.peer_bridges().retain(&joined);
         for portal in portals {
-            self.tastes.set(portal.id, self.wanted(portal));
+            self.filters.set(portal.id, self.wanted(portal));
             if let Some(silo) = self.silos.get(&portal.spec.silo) {
-                let origin = silo.origin(&portal.channel);
-                let origins = self.matrix.origins();
-                origins.note(&portal.room, &portal.channel, origin);
+                let origin = silo.bridge_marker(&portal.channel);
+                let peer_bridges = self.matrix.peer_bridges();
+                peer_bridges.add(&portal.room, &portal.channel, origin);
             }
             for toward in [Side::Matrix, Side::Silo] {
                 let id = LaneId {
@@ -146,23 +146,24 @@ impl House {
                     (Side::Matrix, None) => (matrix.clone(), matrix, Place::MATRIX),
                     (Side::Silo, None) => continue,
                 };
-                let (store, bells, clock) = (self.store.clone(), self.bells.clone(), self.clock);
+                let (store, signals, clock) =
+                    (self.store.clone(), self.signals.clone(), self.clock);
                 let lane = Lane {
                     id,
                     outlet,
                     source,
                     spool: self.spool.clone(),
                     store,
-                    bells,
+                    signals,
                     clock,
                     limits: self.limits(),
-                    peers: self.peers.get(side).cloned().unwrap_or_default(),
+                    health: self.health.get(side).cloned().unwrap_or_default(),
                     budget: self.budgets.of_lane(toward, &portal.spec.silo),
                     coalesce: self.config.delivery.coalesce,
-                    tastes: self.tastes.clone(),
+                    filters: self.filters.clone(),
                     people: People::new(self.config.people.clone()),
                     links: self.links(),
-                    origins: self.matrix.origins().clone(),
+                    peer_bridges: self.matrix.peer_bridges().clone(),
                 };
                 let stop = self.shutdown.soft.clone();
                 let span = info_span!("lane", portal.id = id.portal.0, toward = toward.as_str());

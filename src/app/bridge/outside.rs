@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use footbridge_core::people::Identities;
+use footbridge_core::persons::UserIdentities;
 use footbridge_matrix::{Matrix, MatrixError};
 use footbridge_silo::{Silo, SiloError};
 use footbridge_store::{Place, Portal, Tombstone};
@@ -168,7 +168,7 @@ impl Outside for Sides {
         }
     }
 
-    async fn identities(&self, user: &str) -> Result<Identities, Problem> {
+    async fn identities(&self, user: &str) -> Result<UserIdentities, Problem> {
         ask(self.matrix.identities_of(user), "I am not in that room.").await
     }
 

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use footbridge_store::{Millis, Origin, Portal, PortalId, Side, Tally};
+use footbridge_store::{LaneCounters, Millis, Portal, PortalId, PortalSource, Side};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -25,7 +25,7 @@ pub(super) struct Known<'a> {
     /// All portals.
     pub portals: &'a [Portal],
     /// The counters of lanes that are not held up on purpose; `None` when the store cannot be read.
-    pub tallies: Option<&'a [Tally]>,
+    pub all_counters: Option<&'a [LaneCounters]>,
     /// Each silo's channels that are closed to the account or not caught up with, by their addresses.
     pub waiting: BTreeMap<String, Vec<String>>,
     /// Portals whose room the account is not in. Nothing need wait for them: what is said there is not heard either.
@@ -74,16 +74,16 @@ pub(super) fn reasons(health: &Health, known: &Known<'_>) -> Vec<String> {
         }
         reasons.push(reason);
     }
-    for tally in known.tallies.unwrap_or_default() {
-        let portal = tally.lane.portal;
+    for counters in known.all_counters.unwrap_or_default() {
+        let portal = counters.lane.portal;
         let spec = known.portals.iter().find(|known| known.id == portal);
-        let is_guests = spec.is_some_and(|portal| portal.origin == Origin::Chat);
-        if is_guests && tally.closed_since.is_some() {
+        let is_guests = spec.is_some_and(|portal| portal.source == PortalSource::Chat);
+        if is_guests && counters.closed_since.is_some() {
             // Who made a portal in chat may remove the bridge from its room: that is no fault of this process.
             continue;
         }
-        if is_closed(tally, &known.outside) {
-            let what = match tally.lane.toward {
+        if is_closed(counters, &known.outside) {
+            let what = match counters.lane.toward {
                 Side::Matrix if known.outside.contains(&portal) => "is not in its room",
                 Side::Matrix => "cannot write into its room",
                 Side::Silo => "cannot write into its channel",
@@ -91,9 +91,11 @@ pub(super) fn reasons(health: &Health, known: &Known<'_>) -> Vec<String> {
             let spec = spec.map_or_else(String::new, |known| format!(" ({})", known.spec.channel));
             reasons.push(format!("portal {}{spec} {what}", portal.0));
         }
-        let since = tally.oldest_free.map(|since| known.now.since(since));
+        let since = counters
+            .oldest_not_on_hold
+            .map(|since| known.now.since(since));
         if since.is_some_and(|age| age >= DEBT_STALE) {
-            let (portal, toward) = (tally.lane.portal.0, tally.lane.toward);
+            let (portal, toward) = (counters.lane.portal.0, counters.lane.toward);
             let toward = match toward {
                 Side::Matrix => "its room",
                 Side::Silo => "its channel",
@@ -167,7 +169,7 @@ impl House {
 
 #[cfg(test)]
 mod tests {
-    use footbridge_store::{LaneId, Origin, Place, PortalId, PortalSpec};
+    use footbridge_store::{LaneId, Place, PortalId, PortalSource, PortalSpec};
 
     use super::*;
 
@@ -193,12 +195,12 @@ mod tests {
             room: Place::room("!r"),
             channel: Place::new("chat", channel),
             active: true,
-            origin: Origin::File,
+            source: PortalSource::Config,
         }
     }
 
-    fn owed(portal: i64, since: i64) -> Tally {
-        Tally {
+    fn owed(portal: i64, since: i64) -> LaneCounters {
+        LaneCounters {
             lane: LaneId {
                 portal: PortalId(portal),
                 toward: Side::Silo,
@@ -210,28 +212,28 @@ mod tests {
             pending: 1,
             waiting: 0,
             oldest_pending: Some(Millis(since)),
-            oldest_free: Some(Millis(since)),
-            held: 0,
+            oldest_not_on_hold: Some(Millis(since)),
+            on_hold: 0,
             parked: 0,
             last_failure: None,
             closed_since: None,
-            closed_why: None,
+            closed_reason: None,
         }
     }
 
     #[test]
     fn a_place_that_can_only_be_read_is_a_reason_while_something_waits_for_it() {
         let portals = [portal(1, "a"), portal(2, "b")];
-        let shut = |portal: i64, pending: u64| Tally {
+        let shut = |portal: i64, pending: u64| LaneCounters {
             closed_since: Some(Millis(0)),
-            oldest_free: Some(Millis(5)),
+            oldest_not_on_hold: Some(Millis(5)),
             pending,
             ..owed(portal, 5)
         };
-        let tallies = [shut(1, 1), shut(2, 0)];
+        let all_counters = [shut(1, 1), shut(2, 0)];
         let known = Known {
             portals: &portals,
-            tallies: Some(&tallies),
+            all_counters: Some(&all_counters),
             waiting: BTreeMap::new(),
             outside: HashSet::new(),
             unopened: BTreeMap::new(),
@@ -246,19 +248,19 @@ mod tests {
     #[test]
     fn a_room_that_the_bridge_is_not_in_is_a_reason_although_nothing_waits_for_it() {
         let portals = [portal(1, "a"), portal(2, "b")];
-        let into_room = |portal: i64| Tally {
+        let into_room = |portal: i64| LaneCounters {
             lane: LaneId {
                 portal: PortalId(portal),
                 toward: Side::Matrix,
             },
             closed_since: Some(Millis(0)),
             pending: 0,
-            oldest_free: None,
+            oldest_not_on_hold: None,
             ..owed(portal, 5)
         };
         let known = Known {
             portals: &portals,
-            tallies: Some(&[into_room(1), into_room(2)]),
+            all_counters: Some(&[into_room(1), into_room(2)]),
             waiting: BTreeMap::new(),
             outside: HashSet::from([PortalId(2)]),
             unopened: BTreeMap::new(),
@@ -270,7 +272,7 @@ mod tests {
         );
         // Whoever made a portal in chat cannot make the bridge unready.
         let mut portals = portals.clone();
-        portals[1].origin = Origin::Chat;
+        portals[1].source = PortalSource::Chat;
         let known = Known {
             portals: &portals,
             ..known
@@ -281,10 +283,10 @@ mod tests {
     #[test]
     fn each_reason_names_the_silo_and_the_portals_it_concerns() {
         let portals = [portal(1, "a"), portal(2, "a"), portal(3, "b")];
-        let tallies = [owed(1, 0), owed(3, 600_000)];
+        let all_counters = [owed(1, 0), owed(3, 600_000)];
         let known = |waiting: &[&str]| Known {
             portals: &portals,
-            tallies: Some(&tallies[1..]),
+            all_counters: Some(&all_counters[1..]),
             waiting: BTreeMap::from([(
                 "chat".to_owned(),
                 waiting.iter().map(|&name| name.to_owned()).collect(),
@@ -317,7 +319,7 @@ mod tests {
             ..well()
         };
         let late = Known {
-            tallies: Some(&tallies),
+            all_counters: Some(&all_counters),
             unopened: BTreeMap::from([(
                 "no such room".to_owned(),
                 vec!["#c:x - org/c".to_owned()],
@@ -339,7 +341,7 @@ mod tests {
             ..well()
         };
         let none = Known {
-            tallies: None,
+            all_counters: None,
             ..known(&[])
         };
         assert_eq!(reasons(&health, &none), ["the store cannot be read"]);

@@ -3,7 +3,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use footbridge_store::{Origin, Portal, PortalId};
+use footbridge_store::{Portal, PortalId, PortalSource};
 use tracing::warn;
 
 use super::{House, outside::Sides};
@@ -38,14 +38,15 @@ impl House {
         let named: HashSet<PortalId> = named.iter().map(|portal| portal.id).collect();
         let mut portals = self.store.portals().await?;
         portals.retain(|portal| {
-            let is_wanted = portal.origin != Origin::File || named.contains(&portal.id);
+            let is_wanted = portal.source != PortalSource::Config || named.contains(&portal.id);
             portal.active && is_wanted && self.has_other_end(portal)
         });
         Ok(portals)
     }
 
     fn has_other_end(&self, portal: &Portal) -> bool {
-        let known = portal.origin == Origin::Desk || self.silos.contains_key(&portal.spec.silo);
+        let known =
+            portal.source == PortalSource::Management || self.silos.contains_key(&portal.spec.silo);
         if !known {
             warn!(
                 portal.id = portal.id.0,
@@ -62,7 +63,7 @@ impl House {
         Gateway {
             store: self.store.clone(),
             source: self.matrix.clone(),
-            spool: self.spool.apart(u64::MAX, gateway::AT_ONCE),
+            spool: self.spool.with_limits(u64::MAX, gateway::AT_ONCE),
             clock: self.clock,
         }
     }
@@ -74,7 +75,7 @@ impl House {
         let verifications = self.matrix.verifications().clone();
         Control {
             store: self.store.clone(),
-            bells: self.bells.clone(),
+            signals: self.signals.clone(),
             clock: self.clock,
             verify: Arc::new(move |user, yes| verifications.obey(user, yes.into())),
             rules: Arc::new(Rules {
@@ -112,7 +113,7 @@ mod tests {
             room: Place::room(room),
             channel: Place::new("gitter", channel),
             active: true,
-            origin: Origin::File,
+            source: PortalSource::Config,
         }
     }
 

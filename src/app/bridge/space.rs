@@ -3,7 +3,7 @@
 
 use std::{path::Path, time::Duration};
 
-use footbridge_store::{Hindrance, free_space};
+use footbridge_store::{TransientError, free_space};
 use tokio::time::sleep;
 
 use crate::config::StoreConfig;
@@ -24,9 +24,9 @@ pub(super) fn is_short(config: &StoreConfig) -> bool {
 pub(super) fn was_missing(error: &anyhow::Error, config: &StoreConfig) -> bool {
     let told = error
         .downcast_ref::<footbridge_store::Error>()
-        .and_then(footbridge_store::Error::hindrance);
+        .and_then(footbridge_store::Error::transient_error);
     // The SDK's error has no more than SQLite's words; and by now there may be space again.
-    told == Some(Hindrance::Full)
+    told == Some(TransientError::DiskFull)
         || format!("{error:#}").contains(FULL)
         || free(&config.path).is_some_and(|free| free < NEXT_TO_NOTHING)
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use footbridge_core::clock::Clock;
-use footbridge_store::{Millis, Tally};
+use footbridge_store::{LaneCounters, Millis};
 use tokio::{
     net::TcpListener,
     time::{sleep, timeout},
@@ -39,7 +39,7 @@ impl Vitals for Starved {
         }
     }
 
-    async fn tallies(&self) -> Option<Vec<Tally>> {
+    async fn all_counters(&self) -> Option<Vec<LaneCounters>> {
         None
     }
 

@@ -9,7 +9,7 @@ use std::{
 use async_trait::async_trait;
 use footbridge_core::budget::Pace;
 use footbridge_silo::FeedState;
-use footbridge_store::{Millis, Portal, PortalId, Side, Tally};
+use footbridge_store::{LaneCounters, Millis, Portal, PortalId, Side};
 
 use super::{
     House,
@@ -29,8 +29,8 @@ impl Vitals for House {
         self.weigh().await.0
     }
 
-    async fn tallies(&self) -> Option<Vec<Tally>> {
-        self.store.tallies_at(self.now()).await.ok()
+    async fn all_counters(&self) -> Option<Vec<LaneCounters>> {
+        self.store.lane_counters_at(self.now()).await.ok()
     }
 
     fn now(&self) -> Millis {
@@ -42,18 +42,19 @@ impl House {
     /// The state now, and why it is not ready, if it is not.
     pub(super) async fn weigh(&self) -> (Health, Vec<String>) {
         let now = self.now();
-        let tallies = self.store.tallies_at(now).await.ok();
+        let all_counters = self.store.lane_counters_at(now).await.ok();
         // What is held up on purpose is nothing wrong.
-        let held = self.store.holds(now).await.unwrap_or_default();
-        let is_held = |tally: &&Tally| held.iter().any(|(id, _)| *id == tally.lane.portal);
-        let unheld: Option<Vec<Tally>> = tallies.as_ref().map(|tallies| {
-            let unheld = tallies.iter().filter(|tally| !is_held(tally));
+        let held = self.store.portal_holds(now).await.unwrap_or_default();
+        let is_held =
+            |counters: &&LaneCounters| held.iter().any(|(id, _)| *id == counters.lane.portal);
+        let unheld: Option<Vec<LaneCounters>> = all_counters.as_ref().map(|all_counters| {
+            let unheld = all_counters.iter().filter(|counters| !is_held(counters));
             unheld.cloned().collect()
         });
         let oldest = unheld
             .iter()
             .flatten()
-            .filter_map(|tally| tally.oldest_free)
+            .filter_map(|counters| counters.oldest_not_on_hold)
             .min()
             .map(|since| now.since(since));
         let sync_age = self.matrix.last_sync().map(|at| now.since(at));
@@ -68,19 +69,17 @@ impl House {
                 (name.clone(), closed)
             })
             .collect();
-        let store_state = match self.store.hindrance() {
-            Some(hindrance) => hindrance.as_str(),
+        let store_state = match self.store.transient_error() {
+            Some(transient_error) => transient_error.as_str(),
             None if super::space::is_short(&self.config.store) => "low",
             None => "well",
         };
         let outside = self.outside(&known);
-        let rooms_closed = free
-            .iter()
-            .filter(|tally| tally.lane.toward == Side::Matrix && is_closed(tally, &outside));
-        let portals = self.portals_named.load(Ordering::Relaxed);
-        let portals_running = self.portals_running.load(Ordering::Relaxed);
+        let rooms_closed = free.iter().filter(|counters| {
+            counters.lane.toward == Side::Matrix && is_closed(counters, &outside)
+        });
         let paces = self.budgets.limited();
-        let backlogs = backlogs(tallies.as_deref().unwrap_or_default(), &known, &paces);
+        let backlogs = backlogs(all_counters.as_deref().unwrap_or_default(), &known, &paces);
         let limited = paces.into_iter().map(|(account, pace)| Limited {
             account,
             seconds_per_event: pace.interval.map(|interval| interval.as_secs_f64()),
@@ -95,15 +94,15 @@ impl House {
             backlogs,
             ready: false,
             store_place: admin::place_of(&self.config.store.path),
-            store: tallies.is_some(),
+            store: all_counters.is_some(),
             store_state: store_state.to_owned(),
             store_free_bytes: super::space::free(&self.config.store.path),
             sync_age_seconds: sync_age.map(|age| age.as_secs()),
             silos: self.feeds(),
             channels_closed,
             rooms_closed: rooms_closed.count(),
-            portals,
-            portals_running,
+            portals: self.portals_named.load(Ordering::Relaxed),
+            portals_running: self.portals_running.load(Ordering::Relaxed),
             oldest_pending_seconds: oldest.map(|age| age.as_secs()),
         };
         let waiting = self.silos.iter();
@@ -112,7 +111,7 @@ impl House {
             &health,
             &Known {
                 portals: &known,
-                tallies: unheld.as_deref(),
+                all_counters: unheld.as_deref(),
                 waiting: waiting.collect(),
                 outside,
                 unopened: self.unopened(),
@@ -158,19 +157,20 @@ impl House {
 
 /// Whether a lane's place is closed to us and somebody should know: something waits for it, or it is a room that we are not
 /// in, and do not hear either.
-pub(super) fn is_closed(tally: &Tally, outside: &HashSet<PortalId>) -> bool {
-    let is_outside = tally.lane.toward == Side::Matrix && outside.contains(&tally.lane.portal);
-    tally.closed_since.is_some() && (tally.pending > 0 || is_outside)
+pub(super) fn is_closed(counters: &LaneCounters, outside: &HashSet<PortalId>) -> bool {
+    let is_outside =
+        counters.lane.toward == Side::Matrix && outside.contains(&counters.lane.portal);
+    counters.closed_since.is_some() && (counters.pending > 0 || is_outside)
 }
 
 /// How many channels of a silo are closed to what waits for them.
-fn unwritable(silo: &str, tallies: &[Tally], portals: &[Portal]) -> usize {
-    let closed = tallies.iter().filter(|tally| {
+fn unwritable(silo: &str, all_counters: &[LaneCounters], portals: &[Portal]) -> usize {
+    let closed = all_counters.iter().filter(|counters| {
         let mut portals = portals.iter();
-        let here = portals.find(|portal| portal.id == tally.lane.portal);
-        tally.lane.toward == Side::Silo
-            && tally.closed_since.is_some()
-            && tally.pending > 0
+        let here = portals.find(|portal| portal.id == counters.lane.portal);
+        counters.lane.toward == Side::Silo
+            && counters.closed_since.is_some()
+            && counters.pending > 0
             && here.is_some_and(|portal| portal.spec.silo == silo)
     });
     closed.count()
@@ -178,27 +178,35 @@ fn unwritable(silo: &str, tallies: &[Tally], portals: &[Portal]) -> usize {
 
 /// When lanes of limited accounts will be empty, as far as that can be told. Messages whose key is missing, or that are
 /// held up, wait for something else.
-fn backlogs(tallies: &[Tally], portals: &[Portal], paces: &[(String, Pace)]) -> Vec<Backlog> {
-    let account_of = |tally: &Tally| match tally.lane.toward {
+fn backlogs(
+    all_counters: &[LaneCounters],
+    portals: &[Portal],
+    paces: &[(String, Pace)],
+) -> Vec<Backlog> {
+    let account_of = |counters: &LaneCounters| match counters.lane.toward {
         Side::Matrix => Some(MATRIX),
         Side::Silo => portals
             .iter()
-            .find(|portal| portal.id == tally.lane.portal)
+            .find(|portal| portal.id == counters.lane.portal)
             .map(|portal| portal.spec.silo.as_str()),
     };
-    let owed = |tally: &Tally| tally.pending.saturating_sub(tally.waiting + tally.held);
+    let owed = |counters: &LaneCounters| {
+        counters
+            .pending
+            .saturating_sub(counters.waiting + counters.on_hold)
+    };
     let mut backlogs = Vec::new();
     for (account, pace) in paces {
-        let lanes: Vec<&Tally> = tallies
+        let lanes: Vec<&LaneCounters> = all_counters
             .iter()
-            .filter(|tally| account_of(tally) == Some(account) && owed(tally) > 0)
+            .filter(|counters| account_of(counters) == Some(account) && owed(counters) > 0)
             .collect();
-        let all: Vec<u64> = lanes.iter().map(|tally| owed(tally)).collect();
-        for tally in lanes {
-            if let Some(after) = pace.empty_after(owed(tally), &all) {
+        let all: Vec<u64> = lanes.iter().map(|counters| owed(counters)).collect();
+        for counters in lanes {
+            if let Some(after) = pace.empty_after(owed(counters), &all) {
                 backlogs.push(Backlog {
-                    portal: tally.lane.portal.0,
-                    toward: tally.lane.toward.as_str().to_owned(),
+                    portal: counters.lane.portal.0,
+                    toward: counters.lane.toward.as_str().to_owned(),
                     empty_after_seconds: after.as_secs(),
                 });
             }
@@ -221,8 +229,8 @@ mod tests {
         assert!(LONGEST_SYNC > Duration::from_secs(30 + 2));
     }
 
-    fn tally(portal: i64, toward: Side, pending: u64) -> Tally {
-        Tally {
+    fn counters(portal: i64, toward: Side, pending: u64) -> LaneCounters {
+        LaneCounters {
             lane: LaneId {
                 portal: PortalId(portal),
                 toward,
@@ -234,12 +242,12 @@ mod tests {
             pending,
             waiting: 0,
             oldest_pending: None,
-            held: 0,
-            oldest_free: None,
+            on_hold: 0,
+            oldest_not_on_hold: None,
             parked: 0,
             last_failure: None,
             closed_since: None,
-            closed_why: None,
+            closed_reason: None,
         }
     }
 
@@ -255,20 +263,20 @@ mod tests {
             room: Place::room("!r"),
             channel: Place::new(silo, "c"),
             active: true,
-            origin: footbridge_store::Origin::File,
+            source: footbridge_store::PortalSource::Config,
         };
-        let tallies = [
-            tally(1, Side::Matrix, 12),
-            tally(1, Side::Silo, 12),
-            tally(2, Side::Matrix, 100),
-            tally(3, Side::Matrix, 0),
+        let all_counters = [
+            counters(1, Side::Matrix, 12),
+            counters(1, Side::Silo, 12),
+            counters(2, Side::Matrix, 100),
+            counters(3, Side::Matrix, 0),
         ];
         let portals = [portal(1, "gitter"), portal(2, "gitter"), portal(3, "other")];
         let pace = Pace {
             interval: Some(Duration::from_secs(5)),
             carried: 1.0,
         };
-        let told = backlogs(&tallies, &portals, &[(MATRIX.to_owned(), pace)]);
+        let told = backlogs(&all_counters, &portals, &[(MATRIX.to_owned(), pace)]);
         let told: Vec<_> = told
             .iter()
             .map(|backlog| {
@@ -280,6 +288,6 @@ mod tests {
             })
             .collect();
         assert_eq!(told, [(1, "matrix", 120), (2, "matrix", 560)]);
-        assert!(backlogs(&tallies, &portals, &[("other".to_owned(), pace)]).is_empty());
+        assert!(backlogs(&all_counters, &portals, &[("other".to_owned(), pace)]).is_empty());
     }
 }

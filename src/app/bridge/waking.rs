@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use footbridge_silo::FeedState;
-use footbridge_store::{LaneId, Origin, Place, Side};
+use footbridge_store::{LaneId, Place, PortalSource, Side};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -52,15 +52,17 @@ impl House {
         for portal in portals {
             let toward = match side {
                 Place::MATRIX => Side::Matrix,
-                _ if portal.origin != Origin::Desk && portal.spec.silo == side => Side::Silo,
+                _ if portal.source != PortalSource::Management && portal.spec.silo == side => {
+                    Side::Silo
+                }
                 _ => continue,
             };
             let lane = LaneId {
                 portal: portal.id,
                 toward,
             };
-            if self.store.hurry(lane, self.clock.now()).await? {
-                self.bells.ring(lane);
+            if self.store.retry_now(lane, self.clock.now()).await? {
+                self.signals.wake(lane);
                 woken += 1;
             }
         }

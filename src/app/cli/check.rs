@@ -6,9 +6,9 @@ mod portals;
 
 use std::{collections::HashSet, ops::Range};
 
-use footbridge_core::{clock::Clock, http};
+use footbridge_core::{clock::Clock, http_client};
 use footbridge_silo::{Silo, SiloConfig, SiloError};
-use footbridge_store::{AccountFace, Error as StoreError, PortalSpec, Store, StoreKey};
+use footbridge_store::{AccountInfo, Error as StoreError, PortalSpec, Store, StoreKey};
 use url::Url;
 
 use super::{
@@ -183,7 +183,7 @@ async fn look_at_store(config: &Config, findings: &mut Findings) -> Vec<PortalSp
     }
     // What else is wrong with the store is said of it.
     let fits = match StoreKey::read(&store.key_file) {
-        Ok(key) => match Store::fits(&store.path, &key).await {
+        Ok(key) => match Store::verify_key(&store.path, &key).await {
             Err(error @ StoreError::WrongKey) => Err(error),
             _ => Ok(()),
         },
@@ -197,12 +197,12 @@ async fn look_at_store(config: &Config, findings: &mut Findings) -> Vec<PortalSp
         Err(error) => bad(exit::of_store(&error)),
     };
     findings.add("key", key);
-    match Store::peek(&store.path).await {
-        Ok(peek) => {
+    match Store::snapshot(&store.path).await {
+        Ok(snapshot) => {
             findings.add("store", Found::Good(format!("{shown} is readable")));
-            findings.add("account", account(config, peek.account.as_ref()));
-            portals::look(config, &peek, findings);
-            peek.wanted
+            findings.add("account", account(config, snapshot.account.as_ref()));
+            portals::look(config, &snapshot, findings);
+            snapshot.operator_portals
         }
         Err(error) => {
             findings.add("store", bad(exit::of_store(&error)));
@@ -211,7 +211,7 @@ async fn look_at_store(config: &Config, findings: &mut Findings) -> Vec<PortalSp
     }
 }
 
-fn account(config: &Config, face: Option<&AccountFace>) -> Found {
+fn account(config: &Config, face: Option<&AccountInfo>) -> Found {
     let Some(face) = face else {
         return Found::Doubtful("nobody is logged in: footbridge login".to_owned());
     };
@@ -249,7 +249,7 @@ async fn look_at_admin(config: &Config, findings: &mut Findings) {
 
 async fn look_at_silo(ends: &[Ends], silo: &SiloConfig, findings: &mut Findings) {
     let name = silo.name();
-    let built = http::client().and_then(|http| silo.build(&http, Clock::start()));
+    let built = http_client::client().and_then(|http| silo.build(&http, Clock::start()));
     let running = match built {
         Ok(running) => running,
         Err(error) => {

@@ -3,7 +3,7 @@
 mod reset;
 mod verify;
 
-use footbridge_store::{AccountFace, Store};
+use footbridge_store::{AccountInfo, Store};
 
 use super::{Ended, args::Device, console};
 use crate::config::{Config, Exit};
@@ -18,15 +18,15 @@ pub async fn run(config: &Config, what: Device) -> Ended {
 }
 
 async fn show(config: &Config) -> Ended {
-    let peek = Store::peek(&config.store.path).await?;
-    let Some(face) = peek.account else {
+    let snapshot = Store::snapshot(&config.store.path).await?;
+    let Some(face) = snapshot.account else {
         return Err(footbridge_matrix::MatrixError::NoAccount.into());
     };
     console::say(&shown(&face));
     Ok(Exit::Fine)
 }
 
-fn shown(face: &AccountFace) -> String {
+fn shown(face: &AccountInfo) -> String {
     let key = |key: &Option<String>| {
         key.as_deref()
             .map_or_else(|| "not known yet: footbridge login".to_owned(), grouped)
@@ -57,7 +57,7 @@ mod tests {
 
     #[test]
     fn fingerprints_are_shown_in_groups_of_four() {
-        let face = AccountFace {
+        let face = AccountInfo {
             user_id: "@bridge:example.org".to_owned(),
             device_id: "ABCDEFGHIJ".to_owned(),
             homeserver: "https://matrix.example.org/".to_owned(),

@@ -3,7 +3,7 @@
 
 use std::io::ErrorKind;
 
-use footbridge_core::causes;
+use footbridge_core::error_chain;
 use footbridge_matrix::MatrixError;
 use footbridge_silo::SiloError;
 use footbridge_store::Error as StoreError;
@@ -33,7 +33,7 @@ pub fn of_store(error: &StoreError) -> Fault {
         )
         .exit(Exit::Permission)
         .help(reason.clone()),
-        StoreError::TooNew { found, known } => Fault::new(
+        StoreError::SchemaTooNew { found, known } => Fault::new(
             "B24",
             format!("the store has schema {found}; this program knows schemas up to {known}"),
         )
@@ -42,7 +42,7 @@ pub fn of_store(error: &StoreError) -> Fault {
             "run the newer Footbridge that wrote it; a copy from before the upgrade starts again only after \
              footbridge device reset",
         ),
-        StoreError::Lost { path } => Fault::new(
+        StoreError::DatabaseMissing { path } => Fault::new(
             "B23",
             format!("the database {} is gone or empty", path.display()),
         )
@@ -52,8 +52,8 @@ pub fn of_store(error: &StoreError) -> Fault {
             "put the database back; or, if it is lost for good, move the data directory away, log its device out \
              with another client, and run: footbridge login",
         ),
-        StoreError::Damaged { path } => damaged(&format!("{} is damaged", path.display())),
-        StoreError::Corrupt { .. } | StoreError::Sqlite { .. } => damaged(&error.to_string()),
+        StoreError::CorruptFile { path } => damaged(&format!("{} is damaged", path.display())),
+        StoreError::CorruptRow { .. } | StoreError::Sqlite { .. } => damaged(&error.to_string()),
         StoreError::Io { path, source } => of_file(&path.display().to_string(), source),
     }
 }
@@ -136,7 +136,7 @@ pub fn of_matrix(error: &MatrixError) -> Fault {
             .exit(Exit::Permission)
             .note("nothing was changed")
             .help("put back the data directory and the key file that belong together"),
-        MatrixError::Unavailable(reason) => Fault::new("B13", format!("the homeserver cannot be used: {}", causes::once(reason.as_ref())))
+        MatrixError::Unavailable(reason) => Fault::new("B13", format!("the homeserver cannot be used: {}", error_chain::format(reason.as_ref())))
             .exit(Exit::Unavailable)
             .help("footbridge check"),
         MatrixError::Store(error) => of_store(error),
@@ -163,7 +163,7 @@ pub fn of_silo(silo: Option<&str>, error: &SiloError) -> Fault {
         SiloError::NoChannel(reason) => Fault::new("B14", format!("{silo} has no such channel for us: {reason}"))
             .exit(Exit::Unavailable)
             .help("check the spelling of `channel`, and whether the bridge's account may read and write there"),
-        SiloError::Unavailable(reason) => Fault::new("B14", format!("{silo} cannot be used: {}", causes::once(reason.as_ref())))
+        SiloError::Unavailable(reason) => Fault::new("B14", format!("{silo} cannot be used: {}", error_chain::format(reason.as_ref())))
             .exit(Exit::Unavailable)
             .help("check the silo's URLs and this machine's network, then `footbridge check`"),
         SiloError::Store(error) => of_store(error),
@@ -248,13 +248,13 @@ mod tests {
                 Exit::Permission,
             ),
             (
-                StoreError::TooNew { found: 9, known: 1 },
+                StoreError::SchemaTooNew { found: 9, known: 1 },
                 "B24",
                 Exit::Configuration,
             ),
-            (StoreError::Damaged { path: path() }, "B23", Exit::Io),
+            (StoreError::CorruptFile { path: path() }, "B23", Exit::Io),
             (
-                StoreError::Corrupt {
+                StoreError::CorruptRow {
                     table: "journal",
                     row: 1,
                 },

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use footbridge_core::{bounded, http};
+use footbridge_core::{bounded, http_client};
 
 use crate::{
     admin::{self, Health},
@@ -68,7 +68,7 @@ async fn ask(listen: SocketAddr) -> Option<Health> {
         "http://{}/health/ready",
         SocketAddr::new(host, listen.port())
     );
-    let request = http::client()
+    let request = http_client::client()
         .ok()?
         .get(url)
         .timeout(Duration::from_secs(2));

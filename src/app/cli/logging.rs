@@ -27,8 +27,8 @@ const LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
 
 /// Starts logging to stderr.
 pub fn start(format: LogFormat) -> Result<(), Fault> {
-    let wish = std::env::var(VARIABLE).unwrap_or_default();
-    let filter = filter(&wish)?;
+    let request = std::env::var(VARIABLE).unwrap_or_default();
+    let filter = filter(&request)?;
     let harmless = filter_fn(is_harmless);
     let lines = fmt::layer().with_writer(std::io::stderr);
     let lines = match format {
@@ -89,9 +89,9 @@ impl Visit for Seen {
 }
 
 /// A level alone is about our own crates; `target=level` is about others.
-fn filter(wish: &str) -> Result<EnvFilter, Fault> {
+fn filter(request: &str) -> Result<EnvFilter, Fault> {
     let mut directives = vec![DEFAULT.to_owned()];
-    for word in wish
+    for word in request
         .split(',')
         .map(str::trim)
         .filter(|word| !word.is_empty())
@@ -144,13 +144,13 @@ mod tests {
         }
     }
 
-    fn written(wish: &str, log: impl FnOnce()) -> String {
+    fn written(request: &str, log: impl FnOnce()) -> String {
         let paper = Paper::default();
         let pen = paper.clone();
         let layer = fmt::layer()
             .with_ansi(false)
             .with_writer(move || pen.clone())
-            .with_filter(filter(wish).unwrap())
+            .with_filter(filter(request).unwrap())
             .with_filter(filter_fn(is_harmless))
             .with_filter(Known);
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), log);

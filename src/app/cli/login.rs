@@ -1,12 +1,12 @@
 //! `footbridge login`: once per account. The password is read from a file or asked for, used and forgotten.
 
-use footbridge_core::{clock::Clock, http, secret::Secret};
+use footbridge_core::{clock::Clock, http_client, secret::Secret};
 use footbridge_matrix::{
     MatrixError,
     account::{self, LoggedIn, Login},
     session::{self, SessionState},
 };
-use footbridge_store::{Account, AccountFace, Store, StoreKey};
+use footbridge_store::{Account, AccountInfo, Store, StoreKey};
 
 use super::{Ended, console, exit, preflight, progress::Progress};
 use crate::config::{Config, Exit, Fault, Report, secret_file};
@@ -17,7 +17,7 @@ pub(super) async fn logged_in(config: &Config) -> Result<(StoreKey, Store, Accou
     let key = StoreKey::read(&config.store.key_file)?;
     let store = Store::open(&config.store.path, &key).await?;
     let account = store.account().await?.ok_or(MatrixError::NoAccount)?;
-    same_user(&account.face, config)?;
+    same_user(&account.info, config)?;
     Ok((key, store, account))
 }
 
@@ -32,9 +32,9 @@ pub async fn with_password(config: &Config, ask: impl FnOnce() -> Result<Secret,
     let key = StoreKey::read_or_create(&config.store.key_file)?;
     let store = Store::open(&config.store.path, &key).await?;
     if let Some(account) = store.account().await? {
-        let face = &account.face;
+        let face = &account.info;
         same_user(face, config)?;
-        let http = http::client().map_err(|error| Report::of(exit::of_house(&error)))?;
+        let http = http_client::client().map_err(|error| Report::of(exit::of_house(&error)))?;
         let state = session::ask(&store, &config.matrix, &http).await?;
         if state == SessionState::Gone {
             return Err(Report::of(gone(face)));
@@ -46,7 +46,7 @@ pub async fn with_password(config: &Config, ask: impl FnOnce() -> Result<Secret,
             ));
         } else if face.master_key.is_some()
             && face.ed25519.is_some()
-            && store.retired().await?.is_none()
+            && store.former_device().await?.is_none()
         {
             console::say(&format!(
                 "Already logged in as {} on device {}.",
@@ -57,7 +57,7 @@ pub async fn with_password(config: &Config, ask: impl FnOnce() -> Result<Secret,
     }
     let recovery_key = recovery_key(config)?;
     let password = ask().map_err(Report::of)?;
-    let http = http::client().map_err(|error| Report::of(exit::of_house(&error)))?;
+    let http = http_client::client().map_err(|error| Report::of(exit::of_house(&error)))?;
     let progress = Progress::start();
     let done = account::login(Login {
         store: store.clone(),
@@ -77,7 +77,7 @@ pub async fn with_password(config: &Config, ask: impl FnOnce() -> Result<Secret,
 }
 
 /// The store must be that of the configuration's account.
-pub fn same_user(face: &AccountFace, config: &Config) -> Result<(), Report> {
+pub fn same_user(face: &AccountInfo, config: &Config) -> Result<(), Report> {
     if face.user_id == config.matrix.user.as_str() {
         return Ok(());
     }
@@ -96,7 +96,7 @@ pub fn recovery_key(config: &Config) -> Result<Option<Secret>, Report> {
 }
 
 /// The device was logged out: what it knows cannot be used any more.
-fn gone(face: &AccountFace) -> Fault {
+fn gone(face: &AccountInfo) -> Fault {
     Fault::new(
         "B20",
         format!(
@@ -137,7 +137,7 @@ pub fn password(config: &Config) -> Result<Secret, Fault> {
 }
 
 /// Asks for a secret on the terminal. `otherwise` names the other way to give it; where it is not `needed`, it may be empty.
-pub fn ask(prompt: &str, otherwise: &str, needed: bool) -> Result<Secret, Fault> {
+pub fn ask(prompt: &str, fallback: &str, needed: bool) -> Result<Secret, Fault> {
     if !console::somebody_there() {
         return Err(Fault::new(
             "B18",
@@ -145,7 +145,7 @@ pub fn ask(prompt: &str, otherwise: &str, needed: bool) -> Result<Secret, Fault>
         )
         .exit(Exit::NoInput)
         .help(format!(
-            "put it into a file of mode 0600 and name the file: {otherwise}"
+            "put it into a file of mode 0600 and name the file: {fallback}"
         )));
     }
     dialoguer::Password::new()

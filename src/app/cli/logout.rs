@@ -1,6 +1,6 @@
 //! `footbridge logout`: the device is logged out, and what stays is said.
 
-use footbridge_core::{clock::Clock, http, secret::Secret};
+use footbridge_core::{clock::Clock, http_client, secret::Secret};
 use footbridge_matrix::{account::Login, retire};
 
 use super::{Ended, console, exit, login, progress::Progress};
@@ -9,7 +9,7 @@ use crate::config::{Config, Exit, Report};
 /// Logs out.
 pub async fn run(config: &Config) -> Ended {
     let (key, store, account) = login::logged_in(config).await?;
-    let http = http::client().map_err(|error| Report::of(exit::of_house(&error)))?;
+    let http = http_client::client().map_err(|error| Report::of(exit::of_house(&error)))?;
     let progress = Progress::start();
     let done = retire::log_out(Login {
         store: store.clone(),
@@ -26,10 +26,10 @@ pub async fn run(config: &Config) -> Ended {
     drop(progress);
     done?;
     let owed: u64 = store
-        .tallies()
+        .lane_counters()
         .await?
         .iter()
-        .map(|tally| tally.pending)
+        .map(|counters| counters.pending)
         .sum();
     store.checkpoint().await?;
     console::say(&format!(
@@ -37,7 +37,7 @@ pub async fn run(config: &Config) -> Ended {
          What stays: the queue ({owed} messages are owed), the links, the recovery key (sealed) and the configuration \
          here; the account and its cross-signing identity on the homeserver.\n\
          To go on, on a new device: footbridge login",
-        account.face.device_id, account.face.user_id
+        account.info.device_id, account.info.user_id
     ));
     Ok(Exit::Fine)
 }

@@ -4,7 +4,8 @@
 use footbridge_core::clock::Clock;
 use footbridge_silo::SiloConfig;
 use footbridge_store::{
-    Consent, Error as StoreError, Hold, Origin, Peek, Portal, PortalSpec, Side, Store, StoreKey,
+    Consent, Error as StoreError, Portal, PortalHold, PortalSource, PortalSpec, Side, Snapshot,
+    Store, StoreKey,
 };
 
 use super::{Ended, args, console, preflight};
@@ -122,11 +123,11 @@ async fn add(config: &Config, spec: PortalSpec) -> Ended {
                 text_version: TEXT_VERSION,
                 effective_at: now,
             };
-            store.agree(portal.id, consent, now).await?;
+            store.record_consent(portal.id, consent, now).await?;
             agreed = Some(store.waiting_to_leave(portal.id).await?);
         }
     }
-    let new = !in_file && store.want(&spec, now).await?;
+    let new = !in_file && store.add_operator_portal(&spec, now).await?;
     console::say(&match (agreed, new, in_file) {
         (Some(0), ..) => {
             "Agreed: what is said in the encrypted room may go to the channel.".to_owned()
@@ -150,7 +151,7 @@ async fn add(config: &Config, spec: PortalSpec) -> Ended {
 
 fn is_meant(portal: &Portal, room: &str, end: Option<&(String, String)>) -> bool {
     portal.active
-        && portal.origin != Origin::Desk
+        && portal.source != PortalSource::Management
         && (portal.spec.room == room || portal.room.address() == room)
         && end.is_none_or(|(silo, channel)| {
             portal.spec.silo == *silo && portal.spec.channel == *channel
@@ -168,12 +169,12 @@ async fn remove(config: &Config, room: &str, end: Option<(String, String)>) -> E
     if let Some(named) = config.portals.iter().find(|named| is_wanted(&named.spec())) {
         return Err(in_file(config, named));
     }
-    let peek = Store::peek(&config.store.path).await?;
-    let is_known = peek
+    let snapshot = Store::snapshot(&config.store.path).await?;
+    let is_known = snapshot
         .portals
         .iter()
         .any(|portal| is_meant(portal, room, end))
-        || peek.wanted.iter().any(is_wanted);
+        || snapshot.operator_portals.iter().any(is_wanted);
     if !is_known {
         return Err(Report::of(nothing(room, end)));
     }
@@ -187,7 +188,7 @@ async fn remove(config: &Config, room: &str, end: Option<(String, String)>) -> E
     if let Some(named) = named {
         return Err(in_file(config, named));
     }
-    let mut unopened = store.wanted().await?;
+    let mut unopened = store.operator_portals().await?;
     unopened.retain(is_wanted);
     let mut specs: Vec<PortalSpec> = portals.iter().map(|portal| portal.spec.clone()).collect();
     specs.extend(
@@ -202,7 +203,7 @@ async fn remove(config: &Config, room: &str, end: Option<(String, String)>) -> E
         several => return Err(Report::of(ambiguous(room, several))),
     }
     for spec in specs.iter().chain(&unopened) {
-        store.unwant(spec).await?;
+        store.remove_operator_portal(spec).await?;
     }
     let names: Vec<String> = specs
         .iter()
@@ -256,24 +257,24 @@ fn ambiguous(room: &str, specs: &[PortalSpec]) -> Fault {
 }
 
 async fn list(config: &Config) -> Ended {
-    let peek = Store::peek(&config.store.path).await?;
+    let snapshot = Store::snapshot(&config.store.path).await?;
     let mut lines: Vec<String> = Vec::new();
-    for portal in &peek.portals {
-        if portal.active && portal.origin != Origin::Desk {
-            lines.push(line(&peek, portal));
+    for portal in &snapshot.portals {
+        if portal.active && portal.source != PortalSource::Management {
+            lines.push(line(&snapshot, portal));
         }
     }
     let named = config
         .portals
         .iter()
         .map(|portal| (portal.spec(), "the configuration"));
-    let wanted = peek
-        .wanted
+    let wanted = snapshot
+        .operator_portals
         .iter()
         .cloned()
         .map(|spec| (spec, "the command line"));
     for (spec, by) in named.chain(wanted) {
-        let open = peek
+        let open = snapshot
             .portals
             .iter()
             .any(|portal| portal.active && portal.spec == spec);
@@ -295,30 +296,30 @@ async fn list(config: &Config) -> Ended {
     Ok(Exit::Fine)
 }
 
-fn line(peek: &Peek, portal: &Portal) -> String {
+fn line(snapshot: &Snapshot, portal: &Portal) -> String {
     let spec = &portal.spec;
-    let by = match portal.origin {
-        Origin::File => "the configuration",
-        Origin::Operator => "the command line",
-        Origin::Chat => "people in the room",
-        Origin::Desk => "nobody",
+    let by = match portal.source {
+        PortalSource::Config => "the configuration",
+        PortalSource::Operator => "the command line",
+        PortalSource::Chat => "people in the room",
+        PortalSource::Management => "nobody",
     };
     let now = Clock::start().now();
-    let holds = peek.holds.iter().filter(|(id, _)| *id == portal.id);
+    let holds = snapshot.holds.iter().filter(|(id, _)| *id == portal.id);
     let holds: String = holds
         .filter_map(|(_, hold)| match hold {
-            Hold::Paused { .. } => Some(", paused"),
-            Hold::Upgraded { .. } => Some(", its room was replaced"),
-            Hold::Consent => Some(", waiting for consent"),
-            Hold::Delay { until } => (*until > now).then_some(", beginning soon"),
+            PortalHold::Paused { .. } => Some(", paused"),
+            PortalHold::Upgraded { .. } => Some(", its room was replaced"),
+            PortalHold::Consent => Some(", waiting for consent"),
+            PortalHold::Delay { until } => (*until > now).then_some(", beginning soon"),
         })
         .collect();
-    let tallies = peek.tallies.iter();
-    let closed = tallies.filter(|tally| portal.active && tally.lane.portal == portal.id);
+    let all_counters = snapshot.all_counters.iter();
+    let closed = all_counters.filter(|counters| portal.active && counters.lane.portal == portal.id);
     let closed: String = closed
-        .filter_map(|tally| {
-            let why = tally.closed_why.as_ref()?;
-            let place = match tally.lane.toward {
+        .filter_map(|counters| {
+            let why = counters.closed_reason.as_ref()?;
+            let place = match counters.lane.toward {
                 Side::Matrix => "room",
                 Side::Silo => "channel",
             };

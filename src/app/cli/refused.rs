@@ -1,24 +1,24 @@
 //! Invites that were refused, as `status` shows them.
 
-use footbridge_store::{Millis, Peek, Portal, RefusedInvite};
+use footbridge_store::{Millis, Portal, RefusedInvite, Snapshot};
 
 /// So many refused invites are shown.
 const REFUSED_SHOWN: usize = 10;
 
 /// When the invite to a portal's room was refused, if we are not in it since.
-pub(super) fn refused_here(peek: &Peek, portal: &Portal) -> Option<Millis> {
-    let mut refused = peek.refused.iter();
+pub(super) fn refused_here(snapshot: &Snapshot, portal: &Portal) -> Option<Millis> {
+    let mut refused = snapshot.refused.iter();
     refused
         .find(|invite| portal.active && invite.room == portal.room)
         .map(|invite| invite.at)
 }
 
 /// The invites that were refused last and whose rooms no portal names, newest first.
-pub(super) fn refused_nowhere(peek: &Peek) -> Vec<&RefusedInvite> {
+pub(super) fn refused_nowhere(snapshot: &Snapshot) -> Vec<&RefusedInvite> {
     let is_named = |invite: &&RefusedInvite| {
-        let mut portals = peek.portals.iter();
+        let mut portals = snapshot.portals.iter();
         portals.any(|portal| portal.active && portal.room == invite.room)
     };
-    let refused = peek.refused.iter().filter(|invite| !is_named(invite));
+    let refused = snapshot.refused.iter().filter(|invite| !is_named(invite));
     refused.take(REFUSED_SHOWN).collect()
 }

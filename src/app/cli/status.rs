@@ -5,7 +5,10 @@ use std::{fmt::Write, time::Duration};
 
 use footbridge_core::clock::{Clock, in_words};
 use footbridge_matrix::Trust;
-use footbridge_store::{AccountFace, Hold, Millis, Origin, Peek, Portal, PortalSpec, Store, Tally};
+use footbridge_store::{
+    AccountInfo, LaneCounters, Millis, Portal, PortalHold, PortalSource, PortalSpec, Snapshot,
+    Store,
+};
 use serde_json::{Value, json};
 
 use super::{
@@ -23,7 +26,7 @@ use crate::{
 
 /// Shows the status.
 pub async fn run(config: &Config, form: Form) -> Ended {
-    let peek = Store::peek(&config.store.path).await?;
+    let snapshot = Store::snapshot(&config.store.path).await?;
     let found = live(config).await;
     if let Live::Another = found {
         console::warn(&format!(
@@ -34,8 +37,8 @@ pub async fn run(config: &Config, form: Form) -> Ended {
     let health = found.ours();
     let now = Clock::start().now();
     console::say(&match form {
-        Form::Text => text(&peek, health.as_ref(), config, now),
-        Form::Json => object(&peek, health.as_ref(), config, now).to_string(),
+        Form::Text => text(&snapshot, health.as_ref(), config, now),
+        Form::Json => object(&snapshot, health.as_ref(), config, now).to_string(),
     });
     Ok(Exit::Fine)
 }
@@ -47,33 +50,34 @@ fn trust_of(config: &Config) -> &'static str {
     }
 }
 
-fn tallies_of(peek: &Peek, portal: &Portal) -> impl Iterator<Item = Tally> {
-    peek.tallies
+fn tallies_of(snapshot: &Snapshot, portal: &Portal) -> impl Iterator<Item = LaneCounters> {
+    snapshot
+        .all_counters
         .iter()
-        .filter(|tally| tally.lane.portal == portal.id)
+        .filter(|counters| counters.lane.portal == portal.id)
         .cloned()
         .collect::<Vec<_>>()
         .into_iter()
 }
 
-fn text(peek: &Peek, health: Option<&Health>, config: &Config, now: Millis) -> String {
+fn text(snapshot: &Snapshot, health: Option<&Health>, config: &Config, now: Millis) -> String {
     let mut text = String::new();
     // Writing into a String cannot fail.
-    let _whole = write_text(&mut text, peek, health, config, now);
+    let _whole = write_text(&mut text, snapshot, health, config, now);
     text
 }
 
 fn write_text(
     out: &mut String,
-    peek: &Peek,
+    snapshot: &Snapshot,
     health: Option<&Health>,
     config: &Config,
     now: Millis,
 ) -> std::fmt::Result {
-    write_account(out, peek.account.as_ref())?;
+    write_account(out, snapshot.account.as_ref())?;
     writeln!(out, "trust     {}", trust_of(config))?;
     write_bridge(out, health, config)?;
-    for portal in peek.portals.iter().filter(|portal| is_shown(portal)) {
+    for portal in snapshot.portals.iter().filter(|portal| is_shown(portal)) {
         writeln!(
             out,
             "\nportal {}  {} - {} {}{}",
@@ -81,30 +85,30 @@ fn write_text(
             portal.room_name(),
             portal.spec.silo,
             portal.spec.channel,
-            match (portal.active, portal.origin) {
+            match (portal.active, portal.source) {
                 (true, _) => "",
-                (false, Origin::File) => "  (no longer in the configuration)",
+                (false, PortalSource::Config) => "  (no longer in the configuration)",
                 (false, _) => "  (taken apart)",
             }
         )?;
-        for hold in held(peek, portal, now) {
+        for hold in held(snapshot, portal, now) {
             writeln!(out, "  {hold}")?;
         }
-        for sender in keyless(peek, portal) {
-            writeln!(out, "  {}", control::keyless(sender))?;
+        for sender in senders_without_keys(snapshot, portal) {
+            writeln!(out, "  {}", control::senders_without_keys(sender))?;
         }
-        if let Some(at) = refused_here(peek, portal) {
+        if let Some(at) = refused_here(snapshot, portal) {
             let ago = in_words(now.since(at));
             writeln!(
                 out,
                 "  the bridge refused the invite to this room {ago} ago, when no portal named it: invite it again"
             )?;
         }
-        for tally in tallies_of(peek, portal) {
-            write_lane(out, &tally, empty_after(health, &tally), now)?;
+        for counters in tallies_of(snapshot, portal) {
+            write_lane(out, &counters, empty_after(health, &counters), now)?;
         }
     }
-    let refused = refused_nowhere(peek);
+    let refused = refused_nowhere(snapshot);
     if !refused.is_empty() {
         let (count, noun) = match refused.len() {
             1 => (1, "a room"),
@@ -120,14 +124,14 @@ fn write_text(
             writeln!(out, "          {}, {ago} ago", invite.room.address())?;
         }
     }
-    let unopened = unopened(peek, config);
+    let unopened = unopened(snapshot, config);
     for spec in &unopened {
         writeln!(
             out,
             "\nportal -  {spec}  (never opened yet; `footbridge check` and the log say why)"
         )?;
     }
-    if peek.portals.is_empty() && unopened.is_empty() {
+    if snapshot.portals.is_empty() && unopened.is_empty() {
         writeln!(
             out,
             "\nno portals; add a [[portal]] to {}",
@@ -139,41 +143,47 @@ fn write_text(
 
 /// A desk is no portal to anybody.
 fn is_shown(portal: &Portal) -> bool {
-    portal.origin != Origin::Desk
+    portal.source != PortalSource::Management
 }
 
 /// Who writes in a portal's room although no room key of theirs has ever come.
-fn keyless<'a>(peek: &'a Peek, portal: &'a Portal) -> impl Iterator<Item = &'a str> {
-    let here = move |one: &&'a footbridge_store::Keyless| portal.active && one.place == portal.room;
-    peek.keyless
+fn senders_without_keys<'a>(
+    snapshot: &'a Snapshot,
+    portal: &'a Portal,
+) -> impl Iterator<Item = &'a str> {
+    let here = move |one: &&'a footbridge_store::SenderWithoutKeys| {
+        portal.active && one.place == portal.room
+    };
+    snapshot
+        .senders_without_keys
         .iter()
         .filter(here)
         .map(|one| one.sender.as_str())
 }
 
 /// What holds a portal up, in words.
-fn held(peek: &Peek, portal: &Portal, now: Millis) -> Vec<String> {
-    let holds = peek.holds.iter().filter(|(id, _)| *id == portal.id);
+fn held(snapshot: &Snapshot, portal: &Portal, now: Millis) -> Vec<String> {
+    let holds = snapshot.holds.iter().filter(|(id, _)| *id == portal.id);
     let words = holds.filter_map(|(_, hold)| match hold {
-        Hold::Paused { by, since } => Some(format!(
+        PortalHold::Paused { by, since } => Some(format!(
             "paused by {by} for {}; messages wait",
             in_words(now.since(*since))
         )),
-        Hold::Upgraded { since } => Some(format!(
+        PortalHold::Upgraded { since } => Some(format!(
             "its room was replaced {} ago; messages wait",
             in_words(now.since(*since))
         )),
-        Hold::Consent => {
+        PortalHold::Consent => {
             Some("waiting for consent: its room is encrypted, and nobody has agreed".to_owned())
         }
-        Hold::Delay { until } => {
+        PortalHold::Delay { until } => {
             (*until > now).then(|| format!("agreed; it begins in {}", in_words(until.since(now))))
         }
     });
     words.collect()
 }
 
-fn write_account(out: &mut String, account: Option<&AccountFace>) -> std::fmt::Result {
+fn write_account(out: &mut String, account: Option<&AccountInfo>) -> std::fmt::Result {
     match account {
         Some(face) => writeln!(
             out,
@@ -240,56 +250,56 @@ fn write_bridge(out: &mut String, health: Option<&Health>, config: &Config) -> s
 }
 
 /// When the lane will owe nothing, if its account is limited.
-fn empty_after(health: Option<&Health>, tally: &Tally) -> Option<u64> {
+fn empty_after(health: Option<&Health>, counters: &LaneCounters) -> Option<u64> {
     let backlog = health?.backlogs.iter().find(|backlog| {
-        backlog.portal == tally.lane.portal.0 && backlog.toward == tally.lane.toward.as_str()
+        backlog.portal == counters.lane.portal.0 && backlog.toward == counters.lane.toward.as_str()
     });
     backlog.map(|backlog| backlog.empty_after_seconds)
 }
 
 fn write_lane(
     out: &mut String,
-    tally: &Tally,
+    counters: &LaneCounters,
     empty_after: Option<u64>,
     now: Millis,
 ) -> std::fmt::Result {
-    let skipped: u64 = tally.skipped.iter().map(|(_, count)| count).sum();
+    let skipped: u64 = counters.skipped.iter().map(|(_, count)| count).sum();
     write!(
         out,
         "  toward {:<7} accepted {}  delivered {}  skipped {skipped}  failed {}  pending {}",
-        tally.lane.toward.as_str(),
-        tally.accepted,
-        tally.delivered,
-        tally.failed,
-        tally.pending,
+        counters.lane.toward.as_str(),
+        counters.accepted,
+        counters.delivered,
+        counters.failed,
+        counters.pending,
     )?;
-    if tally.waiting > 0 {
-        write!(out, " ({} without their key)", tally.waiting)?;
+    if counters.waiting > 0 {
+        write!(out, " ({} without their key)", counters.waiting)?;
     }
-    if let Some(oldest) = tally.oldest_pending {
+    if let Some(oldest) = counters.oldest_pending {
         write!(out, ", oldest {}", age_text(now.since(oldest).as_secs()))?;
     }
     if let Some(seconds) = empty_after {
         write!(out, ", empty in about {}", age_text(seconds))?;
     }
     writeln!(out)?;
-    if tally.failed > 0 {
+    if counters.failed > 0 {
         writeln!(
             out,
             "                 {} of the failed can be tried again; the last one: {}",
-            tally.parked,
-            tally.last_failure.as_deref().unwrap_or("unknown"),
+            counters.parked,
+            counters.last_failure.as_deref().unwrap_or("unknown"),
         )?;
     }
-    if let Some(since) = tally.closed_since {
+    if let Some(since) = counters.closed_since {
         writeln!(
             out,
             "                 the place does not let the bridge in, since {}: {}",
             in_words(now.since(since)),
-            tally.closed_why.as_deref().unwrap_or("unknown")
+            counters.closed_reason.as_deref().unwrap_or("unknown")
         )?;
     }
-    for (rule, count) in &tally.skipped {
+    for (rule, count) in &counters.skipped {
         writeln!(out, "                 skipped by `{rule}`: {count}")?;
     }
     Ok(())
@@ -300,35 +310,38 @@ fn age_text(seconds: u64) -> String {
 }
 
 /// Portals of the configuration and of the command line whose two ends were never found.
-fn unopened(peek: &Peek, config: &Config) -> Vec<String> {
+fn unopened(snapshot: &Snapshot, config: &Config) -> Vec<String> {
     let mut specs: Vec<PortalSpec> = config.portals.iter().map(PortalConfig::spec).collect();
-    let of_operator = peek.wanted.iter().filter(|spec| !specs.contains(spec));
+    let of_operator = snapshot
+        .operator_portals
+        .iter()
+        .filter(|spec| !specs.contains(spec));
     let of_operator: Vec<PortalSpec> = of_operator.cloned().collect();
     specs.extend(of_operator);
-    specs.retain(|spec| !peek.portals.iter().any(|portal| portal.spec == *spec));
+    specs.retain(|spec| !snapshot.portals.iter().any(|portal| portal.spec == *spec));
     let name = |spec: &PortalSpec| format!("{} - {} {}", spec.room, spec.silo, spec.channel);
     specs.iter().map(name).collect()
 }
 
-fn object(peek: &Peek, health: Option<&Health>, config: &Config, now: Millis) -> Value {
-    let lane = |tally: &Tally| {
+fn object(snapshot: &Snapshot, health: Option<&Health>, config: &Config, now: Millis) -> Value {
+    let lane = |counters: &LaneCounters| {
         json!({
-            "toward": tally.lane.toward.as_str(),
-            "accepted": tally.accepted,
-            "delivered": tally.delivered,
-            "skipped": tally.skipped.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
-            "failed": tally.failed,
-            "pending": tally.pending,
-            "waiting_for_key": tally.waiting,
-            "parked": tally.parked,
-            "last_failure": tally.last_failure,
-            "closed_why": tally.closed_why,
-            "closed_seconds": tally.closed_since.map(|since| now.since(since).as_secs()),
-            "oldest_pending_seconds": tally.oldest_pending.map(|oldest| now.since(oldest).as_secs()),
-            "empty_after_seconds": empty_after(health, tally),
+            "toward": counters.lane.toward.as_str(),
+            "accepted": counters.accepted,
+            "delivered": counters.delivered,
+            "skipped": counters.skipped.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
+            "failed": counters.failed,
+            "pending": counters.pending,
+            "waiting_for_key": counters.waiting,
+            "parked": counters.parked,
+            "last_failure": counters.last_failure,
+            "closed_why": counters.closed_reason,
+            "closed_seconds": counters.closed_since.map(|since| now.since(since).as_secs()),
+            "oldest_pending_seconds": counters.oldest_pending.map(|oldest| now.since(oldest).as_secs()),
+            "empty_after_seconds": empty_after(health, counters),
         })
     };
-    let portals: Vec<Value> = peek
+    let portals: Vec<Value> = snapshot
         .portals
         .iter()
         .filter(|portal| is_shown(portal))
@@ -339,15 +352,15 @@ fn object(peek: &Peek, health: Option<&Health>, config: &Config, now: Millis) ->
                 "silo": portal.spec.silo,
                 "channel": portal.spec.channel,
                 "active": portal.active,
-                "held": held(peek, portal, now),
-                "invite_refused_seconds": refused_here(peek, portal).map(|at| now.since(at).as_secs()),
-                "no_key_ever_from": keyless(peek, portal).collect::<Vec<_>>(),
-                "lanes": tallies_of(peek, portal).map(|tally| lane(&tally)).collect::<Vec<_>>(),
+                "held": held(snapshot, portal, now),
+                "invite_refused_seconds": refused_here(snapshot, portal).map(|at| now.since(at).as_secs()),
+                "no_key_ever_from": senders_without_keys(snapshot, portal).collect::<Vec<_>>(),
+                "lanes": tallies_of(snapshot, portal).map(|counters| lane(&counters)).collect::<Vec<_>>(),
             })
         })
         .collect();
     json!({
-        "account": peek.account.as_ref().map(|face| json!({
+        "account": snapshot.account.as_ref().map(|face| json!({
             "user_id": face.user_id,
             "device_id": face.device_id,
             "homeserver": face.homeserver,
@@ -356,8 +369,8 @@ fn object(peek: &Peek, health: Option<&Health>, config: &Config, now: Millis) ->
         "trust": trust_of(config),
         "bridge": health,
         "portals": portals,
-        "never_opened": unopened(peek, config),
-        "invites_refused": refused_nowhere(peek).into_iter().map(|invite| json!({
+        "never_opened": unopened(snapshot, config),
+        "invites_refused": refused_nowhere(snapshot).into_iter().map(|invite| json!({
             "room": invite.room.address(),
             "seconds": now.since(invite.at).as_secs(),
         })).collect::<Vec<_>>(),
@@ -373,26 +386,26 @@ mod tests {
     use super::*;
     use crate::admin::{Backlog, Limited};
 
-    fn peek() -> Peek {
+    fn snapshot() -> Snapshot {
         let spec = PortalSpec {
             room: "#room:example.org".into(),
             silo: "gitter".into(),
             channel: "org/room".into(),
         };
-        Peek {
+        Snapshot {
             portals: vec![Portal {
                 id: PortalId(1),
                 spec,
                 room: Place::room("!abc:example.org"),
                 channel: Place::new("gitter", "5f"),
                 active: true,
-                origin: Origin::File,
+                source: PortalSource::Config,
             }],
             holds: Vec::new(),
-            keyless: Vec::new(),
+            senders_without_keys: Vec::new(),
             refused: Vec::new(),
-            wanted: Vec::new(),
-            tallies: vec![Tally {
+            operator_portals: Vec::new(),
+            all_counters: vec![LaneCounters {
                 lane: LaneId {
                     portal: PortalId(1),
                     toward: Side::Silo,
@@ -404,12 +417,12 @@ mod tests {
                 pending: 2,
                 waiting: 1,
                 oldest_pending: Some(Millis(1_000)),
-                held: 0,
-                oldest_free: Some(Millis(1_000)),
+                on_hold: 0,
+                oldest_not_on_hold: Some(Millis(1_000)),
                 parked: 1,
                 last_failure: Some("rejected".into()),
                 closed_since: Some(Millis(1_000)),
-                closed_why: Some("invite @bridge:example.org".into()),
+                closed_reason: Some("invite @bridge:example.org".into()),
             }],
             account: None,
         }
@@ -426,12 +439,12 @@ mod tests {
     fn every_counter_of_every_lane_is_shown_in_both_forms() {
         let directory = tempfile::tempdir().unwrap();
         let config = config(directory.path());
-        let text = text(&peek(), None, &config, Millis(61_000));
+        let text = text(&snapshot(), None, &config, Millis(61_000));
         assert!(text.contains("toward silo    accepted 10  delivered 5  skipped 2  failed 1  pending 2 (1 without their key), oldest 60 s"), "{text}");
         assert!(text.contains("skipped by `notice`: 2"), "{text}");
         assert!(text.contains("nobody is logged in"), "{text}");
         assert!(!text.contains("empty in"), "{text}");
-        let object = object(&peek(), None, &config, Millis(61_000));
+        let object = object(&snapshot(), None, &config, Millis(61_000));
         let lane = &object["portals"][0]["lanes"][0];
         assert!(
             text.contains("1 of the failed can be tried again; the last one: rejected"),
@@ -454,14 +467,14 @@ mod tests {
     fn a_refused_invite_is_told_with_its_portal_and_without_one() {
         let directory = tempfile::tempdir().unwrap();
         let config = config(directory.path());
-        let mut peek = peek();
+        let mut snapshot = snapshot();
         for room in ["!abc:example.org", "!nobody:example.org"] {
-            peek.refused.push(RefusedInvite {
+            snapshot.refused.push(RefusedInvite {
                 room: Place::room(room),
                 at: Millis(1_000),
             });
         }
-        let text = text(&peek, None, &config, Millis(61_000));
+        let text = text(&snapshot, None, &config, Millis(61_000));
         let here = "the bridge refused the invite to this room 60 s ago, when no portal named it: invite it again";
         assert_eq!(text.matches(here).count(), 1, "{text}");
         assert!(
@@ -469,7 +482,7 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("!nobody:example.org, 60 s ago"), "{text}");
-        let object = object(&peek, None, &config, Millis(61_000));
+        let object = object(&snapshot, None, &config, Millis(61_000));
         assert_eq!(object["portals"][0]["invite_refused_seconds"], 60);
         assert_eq!(
             object["invites_refused"],
@@ -481,19 +494,19 @@ mod tests {
     fn a_portal_of_the_command_line_that_was_never_opened_is_named() {
         let directory = tempfile::tempdir().unwrap();
         let config = config(directory.path());
-        let mut peek = peek();
-        let opened = peek.portals[0].spec.clone();
+        let mut snapshot = snapshot();
+        let opened = snapshot.portals[0].spec.clone();
         let spec = PortalSpec {
             channel: "org/nope".to_owned(),
             ..opened.clone()
         };
-        peek.wanted.extend([spec, opened]);
-        let text = text(&peek, None, &config, Millis(61_000));
+        snapshot.operator_portals.extend([spec, opened]);
+        let text = text(&snapshot, None, &config, Millis(61_000));
         assert!(
             text.contains("portal -  #room:example.org - gitter org/nope  (never opened yet"),
             "{text}"
         );
-        let object = object(&peek, None, &config, Millis(61_000));
+        let object = object(&snapshot, None, &config, Millis(61_000));
         assert_eq!(
             object["never_opened"],
             json!(["#room:example.org - gitter org/nope"])
@@ -517,7 +530,7 @@ mod tests {
             }],
             ..Health::default()
         };
-        let text = text(&peek(), Some(&health), &config, Millis(61_000));
+        let text = text(&snapshot(), Some(&health), &config, Millis(61_000));
         assert!(
             text.contains("limited   gitter: one event every 5.0 s"),
             "{text}"
@@ -526,7 +539,7 @@ mod tests {
             text.contains("oldest 60 s, empty in about 10 min"),
             "{text}"
         );
-        let object = object(&peek(), Some(&health), &config, Millis(61_000));
+        let object = object(&snapshot(), Some(&health), &config, Millis(61_000));
         assert_eq!(object["portals"][0]["lanes"][0]["empty_after_seconds"], 600);
         assert_eq!(object["bridge"]["limited"][0]["seconds_per_event"], 5.04);
     }

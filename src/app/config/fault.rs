@@ -236,8 +236,8 @@ impl Source {
             match hidden {
                 Some(range) if c != '\n' && c != '\r' => {
                     // As many bytes as before, so that every other place stays where it was.
-                    let letter = if at < range.start + SEEN { '*' } else { ' ' };
-                    shown.extend(std::iter::repeat_n(letter, c.len_utf8()));
+                    let payload = if at < range.start + SEEN { '*' } else { ' ' };
+                    shown.extend(std::iter::repeat_n(payload, c.len_utf8()));
                 }
                 _ => shown.push(c),
             }

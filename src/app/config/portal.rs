@@ -1,10 +1,10 @@
 //! `[[portal]]`: a room joined to a channel, and what crosses between the two.
 
 use footbridge_core::{
-    facts::{Follow, Shares},
-    portal::Choice,
+    lane::EncryptedPolicy,
+    room_profile::{ProfileSync, SyncDirection},
 };
-use footbridge_store::Origin;
+use footbridge_store::PortalSource;
 
 use super::{
     PortalConfig,
@@ -53,14 +53,14 @@ impl Reader<'_> {
             reactions: reactions.unwrap_or_default(),
             file_links: file_links.unwrap_or_default(),
             backfill: backfill.map_or(0, toml::Spanned::into_inner),
-            shares: Shares {
+            shares: ProfileSync {
                 name: name.unwrap_or_default(),
                 topic: topic.unwrap_or_default(),
                 picture: picture.unwrap_or_default(),
             },
             channel_span: section.span("channel"),
             room_span: section.span("room"),
-            origin: Origin::File,
+            origin: PortalSource::Config,
         })
     }
 
@@ -80,25 +80,25 @@ impl Reader<'_> {
 }
 
 /// Where something crosses.
-fn choice(text: &str) -> Result<Choice, values::Flaw> {
-    match Choice::of_word(text) {
+fn choice(text: &str) -> Result<EncryptedPolicy, values::Flaw> {
+    match EncryptedPolicy::parse(text) {
         Some(choice) => Ok(choice),
-        None => values::one_of(text, &Choice::WORDS),
+        None => values::one_of(text, &EncryptedPolicy::WORDS),
     }
 }
 
 /// Which side follows the other.
-fn follow(text: &str) -> Result<Follow, values::Flaw> {
-    match Follow::of_word(text) {
+fn follow(text: &str) -> Result<SyncDirection, values::Flaw> {
+    match SyncDirection::parse(text) {
         Some(follow) => Ok(follow),
-        None => values::one_of(text, &Follow::WORDS),
+        None => values::one_of(text, &SyncDirection::WORDS),
     }
 }
 
 /// The same where no silo lets a channel follow.
-fn follow_channel(text: &str) -> Result<Follow, values::Flaw> {
-    match Follow::of_word(text) {
-        Some(follow @ (Follow::Off | Follow::FromChannel)) => Ok(follow),
+fn follow_channel(text: &str) -> Result<SyncDirection, values::Flaw> {
+    match SyncDirection::parse(text) {
+        Some(follow @ (SyncDirection::Off | SyncDirection::FromChannel)) => Ok(follow),
         _ => values::one_of(text, &["off", "from-channel"]),
     }
 }

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use footbridge_core::people::Person;
+use footbridge_core::persons::Person;
 use footbridge_matrix::{Homeserver, MatrixConfig, Patience, Trust};
 use footbridge_silo::matterbridge;
 use toml::de::DeTable;

@@ -6,7 +6,7 @@ mod mattermost;
 
 use std::ops::Range;
 
-use footbridge_core::{fetch::MediaHost, secret::Secret};
+use footbridge_core::{media_fetcher::MediaHost, secret::Secret};
 use footbridge_silo::SiloConfig;
 use url::Url;
 

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use footbridge_core::{crash, message::Command};
-use footbridge_store::{self as store, Consent, Linking, Millis, PortalSpec};
+use footbridge_core::{crash_points, message::Command};
+use footbridge_store::{self as store, ApprovedRequest, Consent, Millis, PortalSpec};
 use tracing::{info, warn};
 
 use super::{
@@ -12,7 +12,7 @@ use super::{
     may::Act,
     notes::{self, Begins},
     order::{End, Where},
-    portals::{is_end, letter},
+    portals::{is_end, payload},
 };
 
 impl Control {
@@ -38,22 +38,22 @@ impl Control {
             text_version: notes::TEXT_VERSION,
             effective_at: now.plus(self.rules.delay),
         };
-        let mut wishes = self.store.wishes().await?;
-        wishes.retain(|wish| wish.room == matter.room && wish.proven_at.is_some());
-        if let Some(wish) = wishes.iter().find(|wish| is_end(&wish.spec, end)) {
+        let mut wishes = self.store.portal_requests().await?;
+        wishes.retain(|request| request.room == matter.room && request.confirmed_at.is_some());
+        if let Some(request) = wishes.iter().find(|request| is_end(&request.spec, end)) {
             let begins = Begins {
                 delay: self.rules.delay,
                 waiting: 0,
             };
-            let text = self.disclosure(&wish.spec, &begins).await;
+            let text = self.disclosure(&request.spec, &begins).await;
             // In the room itself the disclosure is the answer.
             let here = question.place == matter.room;
-            let linking = Linking {
-                wish: wish.id,
+            let linking = ApprovedRequest {
+                request: request.id,
                 consent: Some(consent),
                 question: here.then_some(question.entry),
-                told: letter(&text, now),
-                heard: self.outside.is_heard(&wish.room).await,
+                told: payload(&text, now),
+                heard: self.outside.is_heard(&request.room).await,
             };
             self.link(linking).await?;
             return Ok(if here {
@@ -66,7 +66,11 @@ impl Control {
         let lacking = lacking.iter().filter(|portal| portal.room == matter.room);
         let waiting = lacking
             .map(|portal| notes::destination(&portal.spec))
-            .chain(wishes.iter().map(|wish| notes::destination(&wish.spec)));
+            .chain(
+                wishes
+                    .iter()
+                    .map(|request| notes::destination(&request.spec)),
+            );
         let waiting: Vec<String> = waiting.collect();
         let portals = self.portals_of(&matter.room, Some(end)).await?;
         let Some(portal) = portals.first() else {
@@ -74,11 +78,11 @@ impl Control {
             return Ok(Reply::Say(notes::wrong_destination(&named, &waiting)));
         };
         // Agreed before, the same is said again: whoever asked may not have had the answer.
-        let (holds, lanes) = self.store.agree(portal.id, consent, now).await?;
-        crash::point("consent.given");
+        let (holds, lanes) = self.store.record_consent(portal.id, consent, now).await?;
+        crash_points::point("consent.given");
         info!(portal.id = portal.id.0, "A room has agreed");
         for lane in lanes {
-            self.bells.ring(lane);
+            self.signals.wake(lane);
         }
         let begins = Begins {
             delay: holds.effective_at.since(now),
@@ -86,8 +90,8 @@ impl Control {
         };
         let text = self.disclosure(&portal.spec, &begins).await;
         if question.place != matter.room {
-            let fact = format!("agreed-{}-{}", portal.id, holds.effective_at.0);
-            self.say(&matter.room, &fact, &text).await?;
+            let notice_id = format!("agreed-{}-{}", portal.id, holds.effective_at.0);
+            self.say(&matter.room, &notice_id, &text).await?;
         }
         Ok(Reply::Say(text))
     }
@@ -105,12 +109,12 @@ impl Control {
                 .store
                 .raised_at(&portal.room, store::Flag::EverEncrypted)
                 .await?;
-            let fact = format!(
+            let notice_id = format!(
                 "consent-asked-{}-{}",
                 portal.id,
                 raised.unwrap_or_default().0
             );
-            if !self.shown.is_first(&fact) {
+            if !self.shown.is_first(&notice_id) {
                 continue;
             }
             warn!(
@@ -118,9 +122,13 @@ impl Control {
                 "warning[B29]: The room of a portal is encrypted and nobody has agreed; the portal is off until \
                  somebody says `!bridge consent` there"
             );
-            self.say(&portal.room, &fact, &notes::encrypted_now(&portal.spec))
-                .await?;
-            let there = format!("{fact}-there");
+            self.say(
+                &portal.room,
+                &notice_id,
+                &notes::encrypted_now(&portal.spec),
+            )
+            .await?;
+            let there = format!("{notice_id}-there");
             self.say(&portal.channel, &there, &notes::encrypted_over_there())
                 .await?;
         }
@@ -128,7 +136,7 @@ impl Control {
     }
 
     /// Tells whoever has entered a room where it leads, all of them at once.
-    pub(super) async fn tell_newcomers(&self, now: Millis) -> Result<(), store::Error> {
+    pub(super) async fn take_unnotified_newcomers(&self, now: Millis) -> Result<(), store::Error> {
         /// One notice for all who enter within this time.
         const APART: Duration = Duration::from_mins(10);
         if !self.rules.disclose_joins {
@@ -136,14 +144,14 @@ impl Control {
         }
         let apart = i64::try_from(APART.as_millis()).unwrap_or(i64::MAX);
         let before = Millis(now.0.saturating_sub(apart));
-        let due = self.store.tell_newcomers(before, now).await?;
+        let due = self.store.take_unnotified_newcomers(before, now).await?;
         if due.is_empty() {
             return Ok(());
         }
         for portal in self.store.portals().await? {
             if due.contains(&portal.id) {
-                let fact = format!("newcomers-{}-{}", portal.id, now.0);
-                self.say(&portal.room, &fact, &notes::newcomers(&portal.spec))
+                let notice_id = format!("newcomers-{}-{}", portal.id, now.0);
+                self.say(&portal.room, &notice_id, &notes::newcomers(&portal.spec))
                     .await?;
             }
         }

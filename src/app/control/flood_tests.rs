@@ -8,9 +8,9 @@ use std::sync::{
 use async_trait::async_trait;
 use footbridge_core::{
     clock::Clock,
-    inbox::Bells,
+    inbox::Signals,
     message::{Command, Sender},
-    people::Identities,
+    persons::UserIdentities,
 };
 use footbridge_store::{
     Arrival, Batch, LaneId, Payload, Place, Portal, PortalSpec, Side, Store, StoreKey, Tombstone,
@@ -65,8 +65,8 @@ impl Outside for Sides {
         Err(Problem::Later("nothing moves here".into()))
     }
 
-    async fn identities(&self, _: &str) -> Result<Identities, Problem> {
-        Ok(Identities::default())
+    async fn identities(&self, _: &str) -> Result<UserIdentities, Problem> {
+        Ok(UserIdentities::default())
     }
 
     async fn approve(&self, _: &str, _: &str) -> Result<Option<u64>, Problem> {
@@ -107,7 +107,7 @@ impl Ground {
         };
         let control = Control {
             store,
-            bells: Bells::default(),
+            signals: Signals::default(),
             clock,
             verify: Arc::new(|_, _| String::new()),
             rules: Arc::new(rules),
@@ -140,16 +140,16 @@ impl Ground {
                         name: "A".into(),
                         avatar: None,
                     },
-                    words: words.to_owned(),
+                    arguments: words.to_owned(),
                     target: None,
                     thread: None,
                     moderator: false,
-                    silent: false,
+                    by_reaction: false,
                     encrypted: false,
                 };
                 Arrival {
                     place: place.clone(),
-                    fact: format!("asked-{}", self.asked).as_str().into(),
+                    event_id: format!("asked-{}", self.asked).as_str().into(),
                     message: None,
                     thread: None,
                     sent_at: self.control.clock.now(),
@@ -175,17 +175,23 @@ impl Ground {
             portal: self.portal.id,
             toward,
         };
-        let tallies = self.control.store.tallies().await.unwrap();
-        tallies
+        let all_counters = self.control.store.lane_counters().await.unwrap();
+        all_counters
             .iter()
-            .find(|tally| tally.lane == lane)
+            .find(|counters| counters.lane == lane)
             .unwrap()
             .pending
     }
 
     async fn is_paused(&self) -> bool {
         let now = self.control.clock.now();
-        !self.control.store.holds(now).await.unwrap().is_empty()
+        !self
+            .control
+            .store
+            .portal_holds(now)
+            .await
+            .unwrap()
+            .is_empty()
     }
 }
 

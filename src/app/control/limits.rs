@@ -11,8 +11,8 @@ use std::{
 };
 
 use footbridge_core::{
-    buckets::{Buckets, Rate},
-    people::is_listed,
+    persons::is_admin,
+    rate_limiter::{Rate, RateLimiter},
 };
 use footbridge_store::Place;
 use tokio::time::Instant;
@@ -23,11 +23,11 @@ use super::{Control, order::Order, words};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Class {
     /// Something is told: `help`, `why`, `status`, what is no command.
-    Telling,
+    UndecryptableNotice,
     /// A failed message is tried again.
     Retry,
     /// What somebody decides about their own messages.
-    Choice,
+    EncryptedPolicy,
     /// What somebody does who may.
     Act,
     /// Somebody may not.
@@ -43,10 +43,10 @@ impl Class {
     pub(super) fn of(order: &Order) -> Self {
         match order {
             Order::Why | Order::Status | Order::Help | Order::Incomplete(_) | Order::Unknown(_) => {
-                Self::Telling
+                Self::UndecryptableNotice
             }
             Order::Retry => Self::Retry,
-            Order::OptOut(_) | Order::OptIn(_) => Self::Choice,
+            Order::OptOut(_) | Order::OptIn(_) => Self::EncryptedPolicy,
             Order::Verify(_)
             | Order::Add(..)
             | Order::Remove(..)
@@ -60,9 +60,9 @@ impl Class {
     /// For each asker, wherever they ask on this network.
     fn of_asker(self) -> Rate {
         match self {
-            Self::Telling | Self::Refusal => rate(10, 20),
+            Self::UndecryptableNotice | Self::Refusal => rate(10, 20),
             Self::Retry => rate(10, 30),
-            Self::Choice => rate(6, 60),
+            Self::EncryptedPolicy => rate(6, 60),
             Self::Act => rate(20, 15),
             Self::LookUp => rate(5, 60),
             Self::Warning => rate(1, 3_600),
@@ -72,7 +72,7 @@ impl Class {
     /// For each place, so that many askers cannot do together what one cannot do alone.
     fn of_place(self) -> Rate {
         match self {
-            Self::Telling | Self::Refusal | Self::Choice => rate(20, 15),
+            Self::UndecryptableNotice | Self::Refusal | Self::EncryptedPolicy => rate(20, 15),
             Self::Retry => rate(30, 15),
             Self::Act => rate(40, 15),
             Self::LookUp => rate(10, 30),
@@ -113,7 +113,7 @@ pub struct AnswerLimits {
 
 #[derive(Debug, Default)]
 struct State {
-    buckets: Buckets<Key>,
+    buckets: RateLimiter<Key>,
     withheld: BTreeMap<String, u64>,
 }
 
@@ -178,10 +178,9 @@ impl Control {
     pub(super) fn class(&self, order: &Order, asker: Asker<'_>) -> Class {
         match Class::of(order) {
             Class::Act
-                if matches!(order, Order::Verify(_))
-                    && !is_listed(&self.rules.admins, asker.id) =>
+                if matches!(order, Order::Verify(_)) && !is_admin(&self.rules.admins, asker.id) =>
             {
-                Class::Telling
+                Class::UndecryptableNotice
             }
             class => class,
         }
@@ -191,11 +190,13 @@ impl Control {
     /// be left out; nor is it found out for whoever was refused time and again whether they may this time.
     pub(super) fn begins(&self, order: &Order, asker: Asker<'_>) -> bool {
         match self.class(order, asker) {
-            class @ (Class::Telling | Class::Retry) => self.answers.has_room(class, asker),
-            Class::Choice => true,
+            class @ (Class::UndecryptableNotice | Class::Retry) => {
+                self.answers.has_room(class, asker)
+            }
+            Class::EncryptedPolicy => true,
             _ => {
                 let is_known_room =
-                    order.room().is_none() || is_listed(&self.rules.admins, asker.id);
+                    order.room().is_none() || is_admin(&self.rules.admins, asker.id);
                 self.answers.has_left(Class::Refusal, asker)
                     && (is_known_room || self.answers.admits(Class::LookUp, asker))
             }
@@ -242,7 +243,7 @@ mod tests {
         let answered = (0..200)
             .filter(|number| {
                 let id = names.get(number % 10).map_or("", String::as_str);
-                limits.admits(Class::Telling, Asker { place: &room, id })
+                limits.admits(Class::UndecryptableNotice, Asker { place: &room, id })
             })
             .count();
         assert_eq!(answered, 20);
@@ -254,7 +255,7 @@ mod tests {
             .map(|number| Place::room(&format!("!{number}")))
             .collect();
         let rooms = rooms.iter().cycle().take(200);
-        let answered = rooms.filter(|room| limits.admits(Class::Telling, ann(room)));
+        let answered = rooms.filter(|room| limits.admits(Class::UndecryptableNotice, ann(room)));
         assert_eq!(answered.count(), 10);
     }
 }

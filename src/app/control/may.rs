@@ -10,7 +10,7 @@ pub enum Act {
     /// Trust a user's new identity.
     Trust,
     /// Lead a portal into the room that takes the place of its own.
-    Follow,
+    SyncDirection,
     /// Hold a portal up, or let it go on.
     Pause,
     /// Take a portal apart.
@@ -29,7 +29,7 @@ impl Act {
         match self {
             Self::Agree | Self::Trust => true,
             Self::Link | Self::Pause | Self::Unlink => encrypted_room,
-            Self::Follow => false,
+            Self::SyncDirection => false,
         }
     }
 }
@@ -108,7 +108,7 @@ mod tests {
         Act::Link,
         Act::Agree,
         Act::Trust,
-        Act::Follow,
+        Act::SyncDirection,
         Act::Pause,
         Act::Unlink,
     ];
@@ -171,7 +171,7 @@ mod tests {
                 Err(Refusal::NotEncrypted),
                 Err(Refusal::NotEncrypted),
             ),
-            (Act::Follow, Ok(()), Ok(())),
+            (Act::SyncDirection, Ok(()), Ok(())),
             (Act::Pause, Ok(()), Err(Refusal::NotEncrypted)),
             (Act::Unlink, Ok(()), Err(Refusal::NotEncrypted)),
         ] {

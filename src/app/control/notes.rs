@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use footbridge_core::{clock, message::Message};
-use footbridge_store::{Hold, Millis, Place, Portal, PortalSpec};
+use footbridge_store::{Millis, Place, Portal, PortalHold, PortalSpec};
 
 use super::{may::Refusal, outside::Audience};
 
@@ -173,9 +173,9 @@ pub fn unlinked_notice(names: &str, dropped: usize, now: Millis) -> Option<Vec<u
 
 /// A hold, for `status` in this place. Who has paused is named in the room only: the other end need not know who is in it.
 #[must_use]
-pub fn hold(hold: &Hold, portal: &Portal, here: &Place, now: Millis) -> String {
+pub fn hold(hold: &PortalHold, portal: &Portal, here: &Place, now: Millis) -> String {
     match hold {
-        Hold::Paused { by, since } => {
+        PortalHold::Paused { by, since } => {
             let by = if *here == portal.room {
                 format!(" by {by}")
             } else {
@@ -186,16 +186,16 @@ pub fn hold(hold: &Hold, portal: &Portal, here: &Place, now: Millis) -> String {
                 clock::in_words(now.since(*since))
             )
         }
-        Hold::Upgraded { since } => format!(
+        PortalHold::Upgraded { since } => format!(
             "Waiting for {}: the room was replaced, and the bridge was not led into the new one. Say `!bridge resume`, \
              or make a portal in the new room.",
             clock::in_words(now.since(*since))
         ),
-        Hold::Consent => format!(
+        PortalHold::Consent => format!(
             "Waiting for consent: `!bridge consent {}`.",
             destination(&portal.spec)
         ),
-        Hold::Delay { until } => format!(
+        PortalHold::Delay { until } => format!(
             "Agreed; what is said here crosses in {}, from then on.",
             clock::in_words(until.since(now))
         ),
@@ -281,9 +281,9 @@ mod tests {
             room: Place::room("!r:x"),
             channel: Place::new("gitter", "c"),
             active: true,
-            origin: footbridge_store::Origin::File,
+            source: footbridge_store::PortalSource::Config,
         };
-        let paused = Hold::Paused {
+        let paused = PortalHold::Paused {
             by: "@ann:x".to_owned(),
             since: Millis(0),
         };

@@ -141,7 +141,7 @@ fn is_user(word: &str) -> bool {
 /// A public key: 32 bytes in base64, of which the padding may be there.
 fn key_in(word: &str) -> Option<String> {
     let key = word.strip_suffix('=').unwrap_or(word);
-    let is_base64 = |letter: char| letter.is_ascii_alphanumeric() || "+/".contains(letter);
+    let is_base64 = |payload: char| payload.is_ascii_alphanumeric() || "+/".contains(payload);
     (key.len() == 43 && key.chars().all(is_base64)).then(|| key.to_owned())
 }
 

@@ -1,7 +1,7 @@
 //! What control has to ask of the other sides, and what it has done there. The wiring answers.
 
 use async_trait::async_trait;
-use footbridge_core::people::Identities;
+use footbridge_core::persons::UserIdentities;
 use footbridge_store::{self as store, Place, Portal, Tombstone};
 
 use super::may::Standing;
@@ -94,7 +94,7 @@ pub trait Outside: Send + Sync {
     async fn successor(&self, tombstone: &Tombstone) -> Result<Successor, Problem>;
 
     /// What is known of a user's identities.
-    async fn identities(&self, user: &str) -> Result<Identities, Problem>;
+    async fn identities(&self, user: &str) -> Result<UserIdentities, Problem>;
 
     /// The identity of a user with this key is trusted from now on, and no other. Answers how many messages were held
     /// for it; `None` when no such identity of the user is known.

@@ -1,12 +1,12 @@
 //! What people decide about themselves, and about whom to trust.
 
 use footbridge_core::{
-    crash,
-    inbox::takes_back,
+    crash_points,
+    inbox::is_retraction,
     message::{Command, Message},
-    people::Identities,
+    persons::UserIdentities,
 };
-use footbridge_store::{self as store, Millis, Parked, Scope};
+use footbridge_store::{self as store, Millis, ParkedDelivery, Scope};
 
 use super::{Control, Reply, is_by, may::Act, order::Reach, portals::told};
 
@@ -29,7 +29,7 @@ impl Control {
                 now,
             )
             .await?;
-        crash::point("person.opted");
+        crash_points::point("person.opted-out");
         let place = match reach {
             Reach::Here => "here",
             Reach::Everywhere => "in every room",
@@ -68,15 +68,17 @@ impl Control {
     /// Of failed messages those that may be tried again: not those of people who keep by now what they say.
     pub(super) async fn may_cross<'p>(
         &self,
-        kept: &[&'p Parked],
-    ) -> Result<Vec<&'p Parked>, store::Error> {
+        kept: &[&'p ParkedDelivery],
+    ) -> Result<Vec<&'p ParkedDelivery>, store::Error> {
         let mut free = Vec::new();
         for parked in kept {
-            let letter = parked.letter.as_deref().unwrap_or_default();
-            let stays = match Message::from_bytes(letter) {
-                Ok(message) if !takes_back(&message) => {
+            let payload = parked.payload.as_deref().unwrap_or_default();
+            let stays = match Message::from_bytes(payload) {
+                Ok(message) if !is_retraction(&message) => {
                     let user = &message.sender.id;
-                    self.store.failure_stays(parked.id, user).await?
+                    self.store
+                        .is_failed_author_opted_out(parked.id, user)
+                        .await?
                 }
                 _ => false,
             };
@@ -123,13 +125,13 @@ fn accepted(user: &str, key: &str, held: u64) -> String {
 }
 
 /// Which identities of a user could be trusted, and how.
-fn choices(user: &str, asked: Option<&str>, known: &Identities) -> String {
+fn choices(user: &str, asked: Option<&str>, known: &UserIdentities) -> String {
     let unknown =
         asked.map(|key| format!("I have seen no identity of {user} with the key `{key}`."));
-    let believed = known.believed.as_ref();
+    let believed = known.pinned.as_ref();
     let trusted =
         believed.map(|key| format!("The identity of {user} with the key `{key}` is trusted."));
-    let others = match (&known.others[..], believed) {
+    let others = match (&known.changed[..], believed) {
         ([], Some(_)) => "I have seen no other.".to_owned(),
         ([], None) => format!("I know no identity of {user}."),
         _ => format!(
@@ -137,7 +139,7 @@ fn choices(user: &str, asked: Option<&str>, known: &Identities) -> String {
         ),
     };
     let said: Vec<_> = unknown.into_iter().chain(trusted).chain([others]).collect();
-    let each = known.others.iter().map(|(key, held)| {
+    let each = known.changed.iter().map(|(key, held)| {
         let messages = if *held == 1 {
             "message is"
         } else {
@@ -150,8 +152,9 @@ fn choices(user: &str, asked: Option<&str>, known: &Identities) -> String {
 }
 
 /// Whether a letter says something of this person. What only takes something back crosses all the same.
-fn speaks(letter: &[u8], user: &str) -> bool {
-    is_by(letter, user) && Message::from_bytes(letter).is_ok_and(|message| !takes_back(&message))
+fn speaks(payload: &[u8], user: &str) -> bool {
+    is_by(payload, user)
+        && Message::from_bytes(payload).is_ok_and(|message| !is_retraction(&message))
 }
 
 fn scope(reach: Reach) -> Scope {
@@ -170,7 +173,7 @@ mod tests {
 
     #[test]
     fn what_a_person_takes_back_crosses_although_they_keep_what_they_say() {
-        let letter = |action: Action| {
+        let payload = |action: Action| {
             let mut message = Message::notice("", Millis(1));
             message.sender.id = "@ann:x".to_owned();
             message.action = action;
@@ -182,26 +185,26 @@ mod tests {
             key: key.clone(),
         };
         let (reaction, unreacted) = (target.clone(), Action::Unreact { target, key });
-        assert!(speaks(&letter(reacted.clone()), "@ann:x"));
-        assert!(!speaks(&letter(reacted), "@bob:x"));
+        assert!(speaks(&payload(reacted.clone()), "@ann:x"));
+        assert!(!speaks(&payload(reacted), "@bob:x"));
         let deleted = Action::Delete { target: reaction };
         for takes_back in [unreacted, deleted] {
-            assert!(!speaks(&letter(takes_back), "@ann:x"));
+            assert!(!speaks(&payload(takes_back), "@ann:x"));
         }
     }
 
     #[test]
     fn p02_without_the_key_of_an_identity_nothing_is_trusted_and_the_answer_says_which_there_are() {
         let user = "@ann:x";
-        let mut known = Identities::default();
+        let mut known = UserIdentities::default();
         assert_eq!(choices(user, None, &known), "I know no identity of @ann:x.");
-        known.believed = Some("a".into());
+        known.pinned = Some("a".into());
         let trusted = "The identity of @ann:x with the key `a` is trusted.";
         assert_eq!(
             choices(user, None, &known),
             format!("{trusted} I have seen no other.")
         );
-        known.others = vec![("b".into(), 1), ("c".into(), 0)];
+        known.changed = vec![("b".into(), 1), ("c".into(), 0)];
         let said = choices(user, Some("d"), &known);
         let seen = "I have seen no identity of @ann:x with the key `d`.";
         assert!(

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use footbridge_core::{
-    crash,
+    crash_points,
     message::{Command, Message},
-    people::is_listed,
+    persons::is_admin,
 };
-use footbridge_store::{self as store, Linking, Millis, Origin, Place, Portal, PortalSpec, Wish};
+use footbridge_store::{
+    self as store, ApprovedRequest, Millis, Place, Portal, PortalRequest, PortalSource, PortalSpec,
+};
 use tracing::info;
 
 use super::{
@@ -56,7 +58,7 @@ impl Control {
             Err(text) => return Ok(Err(text)),
         };
         let user = &command.sender.id;
-        let listed = is_listed(&self.rules.admins, user);
+        let listed = is_admin(&self.rules.admins, user);
         Ok(
             match may(act, listed, command.encrypted, &matter.standing) {
                 Ok(()) => Ok(matter),
@@ -74,7 +76,7 @@ impl Control {
         let mut portals = self.store.portals().await?;
         portals.retain(|portal| {
             portal.active
-                && portal.origin != Origin::Desk
+                && portal.source != PortalSource::Management
                 && portal.room == *room
                 && end.is_none_or(|end| is_end(&portal.spec, end))
         });
@@ -108,8 +110,11 @@ impl Control {
             let to = notes::destination(&spec);
             return Ok(Reply::Say(format!("They are joined already: {to}.")));
         }
-        let code = self.store.code_of(&question.place, &question.fact).await?;
-        let wish = Wish {
+        let code = self
+            .store
+            .confirmation_code(&question.place, &question.event_id)
+            .await?;
+        let request = PortalRequest {
             id: 0,
             spec: spec.clone(),
             room: matter.room,
@@ -118,11 +123,11 @@ impl Control {
             asked_in: question.place.clone(),
             code: format!("footbridge-{code}"),
             expires_at: now.plus(TO_PROVE),
-            proven_at: None,
+            confirmed_at: None,
         };
-        let text = notes::post_this(&spec, &wish.code, TO_PROVE);
-        self.store.wish(wish).await?;
-        crash::point("wish.kept");
+        let text = notes::post_this(&spec, &request.code, TO_PROVE);
+        self.store.add_portal_request(request).await?;
+        crash_points::point("request.saved");
         Ok(Reply::Say(text))
     }
 
@@ -130,25 +135,29 @@ impl Control {
     /// soon.
     pub(super) async fn look_after_wishes(&self) -> Result<bool, store::Error> {
         let mut soon = false;
-        for wish in self.store.wishes().await? {
+        for request in self.store.portal_requests().await? {
             let now = self.clock.now();
-            if wish.expires_at <= now {
-                let to = notes::destination(&wish.spec);
-                let text = if wish.proven_at.is_some() {
+            if request.expires_at <= now {
+                let to = notes::destination(&request.spec);
+                let text = if request.confirmed_at.is_some() {
                     format!("Nobody agreed in time, so this room is not joined to {to}.")
                 } else {
                     format!("Nobody posted the code in {to} in time. Ask again when you are ready.")
                 };
-                self.say(&wish.asked_in, &format!("wish-over-{}", wish.code), &text)
-                    .await?;
-                self.store.forget_wish(wish.id).await?;
-            } else if wish.proven_at.is_none() {
+                self.say(
+                    &request.asked_in,
+                    &format!("wish-over-{}", request.code),
+                    &text,
+                )
+                .await?;
+                self.store.delete_portal_request(request.id).await?;
+            } else if request.confirmed_at.is_none() {
                 soon = true;
                 let heard = self
                     .outside
-                    .heard(&wish.spec.silo, &wish.channel, &wish.code);
+                    .heard(&request.spec.silo, &request.channel, &request.code);
                 match heard.await {
-                    Ok(Some(proof)) => self.shown(&wish, &proof).await?,
+                    Ok(Some(proof)) => self.shown(&request, &proof).await?,
                     Err(Problem::Store(error)) => return Err(error),
                     // Asked again until the time is over.
                     Ok(None) | Err(_) => {}
@@ -159,59 +168,71 @@ impl Control {
     }
 
     /// The code of a wish stands in the channel.
-    async fn shown(&self, wish: &Wish, proof: &Proof) -> Result<(), store::Error> {
+    async fn shown(&self, request: &PortalRequest, proof: &Proof) -> Result<(), store::Error> {
         let now = self.clock.now();
-        let to = notes::destination(&wish.spec);
+        let to = notes::destination(&request.spec);
         if proof.in_control == Some(false) {
             let text = format!(
                 "{} has posted the code in {to}, but is no admin there. An admin of the channel has to post it.",
                 proof.by
             );
-            let fact = format!("wish-no-admin-{}", wish.code);
-            return self.say(&wish.asked_in, &fact, &text).await;
+            let notice_id = format!("wish-no-admin-{}", request.code);
+            return self.say(&request.asked_in, &notice_id, &text).await;
         }
         // Some minutes have passed, and whoever asked may have been put out since.
-        let standing = self.outside.standing(&wish.room, &wish.asked_by).await;
+        let standing = self
+            .outside
+            .standing(&request.room, &request.asked_by)
+            .await;
         let Ok(standing) = told(standing)? else {
             return Ok(());
         };
-        let listed = is_listed(&self.rules.admins, &wish.asked_by);
+        let listed = is_admin(&self.rules.admins, &request.asked_by);
         // How it was asked was looked at then.
         if let Err(refusal) = may(Act::Link, listed, true, &standing) {
-            let fact = format!("wish-refused-{}", wish.code);
-            self.say(&wish.asked_in, &fact, &notes::refusal(refusal))
+            let notice_id = format!("wish-refused-{}", request.code);
+            self.say(&request.asked_in, &notice_id, &notes::refusal(refusal))
                 .await?;
-            return self.store.forget_wish(wish.id).await;
+            return self.store.delete_portal_request(request.id).await;
         }
         if standing.encrypted {
             let until = now.plus(TO_AGREE);
-            self.store.proven(wish.id, until, now).await?;
-            crash::point("wish.proven");
-            let text = notes::agree_now(&wish.spec, &proof.by);
+            self.store
+                .confirm_portal_request(request.id, until, now)
+                .await?;
+            crash_points::point("request.confirmed");
+            let text = notes::agree_now(&request.spec, &proof.by);
             return self
-                .say(&wish.room, &format!("wish-shown-{}", wish.code), &text)
+                .say(
+                    &request.room,
+                    &format!("wish-shown-{}", request.code),
+                    &text,
+                )
                 .await;
         }
-        let told = self.disclosure(&wish.spec, &Begins::default()).await;
-        let linking = Linking {
-            wish: wish.id,
+        let told = self.disclosure(&request.spec, &Begins::default()).await;
+        let linking = ApprovedRequest {
+            request: request.id,
             consent: None,
             question: None,
-            told: letter(&told, now),
-            heard: self.outside.is_heard(&wish.room).await,
+            told: payload(&told, now),
+            heard: self.outside.is_heard(&request.room).await,
         };
         self.link(linking).await
     }
 
     /// A wish comes true.
-    pub(super) async fn link(&self, linking: Linking) -> Result<(), store::Error> {
-        let linked = self.store.link(linking, self.clock.now()).await?;
-        crash::point("portal.linked");
+    pub(super) async fn link(&self, linking: ApprovedRequest) -> Result<(), store::Error> {
+        let linked = self
+            .store
+            .open_requested_portal(linking, self.clock.now())
+            .await?;
+        crash_points::point("portal.linked");
         if let Some((portal, lanes)) = linked {
             info!(portal.id = portal.id.0, "A portal was made in a chat");
-            self.bells.portals_changed();
+            self.signals.notify_portals_changed();
             for lane in lanes {
-                self.bells.ring(lane);
+                self.signals.wake(lane);
             }
         }
         Ok(())
@@ -240,7 +261,7 @@ impl Control {
         let Some(portal) = portals.into_iter().next() else {
             return self.withdraw(&matter.room, end).await.map(Reply::Say);
         };
-        if portal.origin == Origin::File {
+        if portal.source == PortalSource::Config {
             return Ok(Reply::Say(
                 "This portal stands in the operator's configuration, and only the operator can take it out. \
                  `!bridge pause` stops it at once."
@@ -253,14 +274,14 @@ impl Control {
         let (question, _) = asked;
         // In the room itself the notice is the answer.
         let answered = (question.place == matter.room).then_some(question.entry);
-        if portal.origin == Origin::Operator {
-            self.store.unwant(&portal.spec).await?;
+        if portal.source == PortalSource::Operator {
+            self.store.remove_operator_portal(&portal.spec).await?;
         }
         let removed = self
             .store
             .remove_portals(&[portal.id], answered, told, now)
             .await?;
-        crash::point("portal.unlinked");
+        crash_points::point("portal.unlinked");
         self.unlinked(&portal, removed.lanes);
         Ok(match answered {
             Some(_) => Reply::Done,
@@ -274,18 +295,20 @@ impl Control {
             "A portal was taken apart in a chat"
         );
         self.shown.forget(portal.id);
-        self.bells.portals_changed();
+        self.signals.notify_portals_changed();
         for lane in lanes {
-            self.bells.ring(lane);
+            self.signals.wake(lane);
         }
     }
 
     /// Nothing is joined yet; but something may have been asked for.
     async fn withdraw(&self, room: &Place, end: Option<&End>) -> Result<String, store::Error> {
-        let mut wishes = self.store.wishes().await?;
-        wishes.retain(|wish| wish.room == *room && end.is_none_or(|end| is_end(&wish.spec, end)));
-        for wish in &wishes {
-            self.store.forget_wish(wish.id).await?;
+        let mut wishes = self.store.portal_requests().await?;
+        wishes.retain(|request| {
+            request.room == *room && end.is_none_or(|end| is_end(&request.spec, end))
+        });
+        for request in &wishes {
+            self.store.delete_portal_request(request.id).await?;
         }
         let text = if wishes.is_empty() {
             "That room is joined to nothing of that kind."
@@ -310,7 +333,7 @@ impl Control {
         for portal in &portals {
             self.store.pause(portal.id, &asked.1.sender.id, now).await?;
         }
-        crash::point("portal.paused");
+        crash_points::point("portal.paused");
         let text = if portals.is_empty() {
             "That room is joined to nothing."
         } else {
@@ -335,9 +358,9 @@ impl Control {
         let mut left = Vec::new();
         for portal in &portals {
             for lane in self.store.resume(portal.id).await? {
-                self.bells.ring(lane);
+                self.signals.wake(lane);
             }
-            let holds = self.store.holds(now).await?;
+            let holds = self.store.portal_holds(now).await?;
             let holds = holds.iter().filter(|(id, _)| *id == portal.id);
             left.extend(holds.map(|(_, hold)| notes::hold(hold, portal, here, now)));
         }
@@ -359,7 +382,7 @@ pub(super) fn told<T>(looked: Result<T, Problem>) -> Result<Result<T, String>, s
 }
 
 /// The stored form of a notice.
-pub(super) fn letter(text: &str, now: Millis) -> Vec<u8> {
+pub(super) fn payload(text: &str, now: Millis) -> Vec<u8> {
     // A notice is plain data, so writing it cannot fail.
     Message::notice(text, now).to_bytes().unwrap_or_default()
 }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use footbridge_core::{clock::Clock, inbox::Bells, message::Message, people::Identities};
+use footbridge_core::{clock::Clock, inbox::Signals, message::Message, persons::UserIdentities};
 use footbridge_store::{
-    Head, LaneId, Place, Portal, PortalSpec, Side, Store, StoreKey, Tombstone, Wish,
+    LaneId, Place, Portal, PortalRequest, PortalSpec, QueueHead, Side, Store, StoreKey, Tombstone,
 };
 use tokio::sync::Mutex;
 
@@ -53,8 +53,8 @@ impl Outside for Sides {
         Err(Problem::Later("nothing moves here".into()))
     }
 
-    async fn identities(&self, _: &str) -> Result<Identities, Problem> {
-        Ok(Identities::default())
+    async fn identities(&self, _: &str) -> Result<UserIdentities, Problem> {
+        Ok(UserIdentities::default())
     }
 
     async fn approve(&self, _: &str, _: &str) -> Result<Option<u64>, Problem> {
@@ -88,10 +88,10 @@ impl Ground {
         });
         let clock = Clock::start();
         let (room, now) = (Place::room("!r:x"), clock.now());
-        store.open_desk(&room, None, now).await.unwrap();
+        store.open_management_room(&room, None, now).await.unwrap();
         let mut expires_at = now;
         expires_at.0 += seconds_left * 1_000;
-        let wish = Wish {
+        let request = PortalRequest {
             id: 0,
             spec: PortalSpec {
                 room: "!r:x".into(),
@@ -104,9 +104,9 @@ impl Ground {
             asked_in: room.clone(),
             code: "footbridge-123456789012".into(),
             expires_at,
-            proven_at: None,
+            confirmed_at: None,
         };
-        store.wish(wish).await.unwrap();
+        store.add_portal_request(request).await.unwrap();
         let rules = Rules {
             admins: vec!["@me:x".into()],
             delay: std::time::Duration::from_mins(1),
@@ -116,7 +116,7 @@ impl Ground {
         };
         let control = Control {
             store,
-            bells: Bells::default(),
+            signals: Signals::default(),
             clock,
             verify: Arc::new(|_, _| String::new()),
             rules: Arc::new(rules),
@@ -143,11 +143,11 @@ impl Ground {
         match self
             .control
             .store
-            .head(lane, self.control.clock.now())
+            .queue_head(lane, self.control.clock.now())
             .await
             .unwrap()
         {
-            Head::Ready(delivery) => {
+            QueueHead::Ready(delivery) => {
                 let message = Message::from_bytes(&delivery.payload).unwrap();
                 Some(format!("{:?}", message.action))
             }
@@ -162,7 +162,13 @@ impl Ground {
     async fn is_over(&self) -> bool {
         let portals = self.control.store.portals().await.unwrap();
         let linked = portals.iter().any(|portal| portal.spec.silo == "gitter");
-        self.control.store.wishes().await.unwrap().is_empty() && !linked
+        self.control
+            .store
+            .portal_requests()
+            .await
+            .unwrap()
+            .is_empty()
+            && !linked
     }
 }
 
@@ -186,9 +192,20 @@ async fn p15_an_encrypted_room_that_does_not_agree_in_time_is_joined_to_nothing(
     assert!(!ground.is_over().await, "a day for consent");
     let said = ground.said().await.unwrap();
     assert!(said.contains("!bridge consent gitter org/room"), "{said}");
-    let wish = ground.control.store.wishes().await.unwrap().remove(0);
-    let (id, past) = (wish.id, footbridge_store::Millis(1));
-    ground.control.store.proven(id, past, past).await.unwrap();
+    let request = ground
+        .control
+        .store
+        .portal_requests()
+        .await
+        .unwrap()
+        .remove(0);
+    let (id, past) = (request.id, footbridge_store::Millis(1));
+    ground
+        .control
+        .store
+        .confirm_portal_request(id, past, past)
+        .await
+        .unwrap();
     ground.round().await;
     assert!(ground.is_over().await);
 }
@@ -204,6 +221,14 @@ async fn p14_whoever_lost_the_power_before_the_code_was_posted_is_refused() {
     // With it, the room is joined.
     let ground = Ground::with_a_wish(false, true, 60).await;
     ground.round().await;
-    assert!(ground.control.store.wishes().await.unwrap().is_empty());
+    assert!(
+        ground
+            .control
+            .store
+            .portal_requests()
+            .await
+            .unwrap()
+            .is_empty()
+    );
     assert!(!ground.is_over().await);
 }

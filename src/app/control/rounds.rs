@@ -7,18 +7,18 @@ use std::{
     time::Duration,
 };
 
-use footbridge_core::buckets::{Buckets, Rate};
-use footbridge_store::{self as store, Origin, Place, PortalId, RemoteId};
+use footbridge_core::rate_limiter::{Rate, RateLimiter};
+use footbridge_store::{self as store, Place, PortalId, PortalSource, RemoteId};
 use tokio::time::Instant;
 
-use super::{Control, outside::Problem, portals::letter};
+use super::{Control, outside::Problem, portals::payload};
 
 /// What was done since the start and need not be done again.
 #[derive(Debug, Default)]
 pub struct Shown {
-    facts: Mutex<HashSet<String>>,
+    notice_ids: Mutex<HashSet<String>>,
     portals: Mutex<HashSet<PortalId>>,
-    moves: Mutex<Buckets<Place>>,
+    moves: Mutex<RateLimiter<Place>>,
 }
 
 /// How often it is said of a room that the bridge does not follow it: members who may write a tombstone may write any
@@ -30,9 +30,12 @@ const OF_MOVES: Rate = Rate {
 
 impl Shown {
     /// Whether this is the first time since the start.
-    pub(super) fn is_first(&self, fact: &str) -> bool {
-        let mut facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
-        facts.insert(fact.to_owned())
+    pub(super) fn is_first(&self, notice_id: &str) -> bool {
+        let mut notice_ids = self
+            .notice_ids
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        notice_ids.insert(notice_id.to_owned())
     }
 
     /// Whether it may be said once more that this room is not followed.
@@ -69,7 +72,7 @@ impl Control {
         self.ask_for_consent().await?;
         let wishes = self.look_after_wishes().await?;
         let moved = self.follow_upgrades().await?;
-        self.tell_newcomers(self.clock.now()).await?;
+        self.take_unnotified_newcomers(self.clock.now()).await?;
         self.show_portals().await?;
         Ok(wishes || moved)
     }
@@ -78,16 +81,21 @@ impl Control {
     pub(super) async fn say(
         &self,
         place: &Place,
-        fact: &str,
+        notice_id: &str,
         text: &str,
     ) -> Result<(), store::Error> {
         let now = self.clock.now();
         let lane = self
             .store
-            .say(place, &RemoteId(fact.to_owned()), &letter(text, now), now)
+            .send_notice(
+                place,
+                &RemoteId(notice_id.to_owned()),
+                &payload(text, now),
+                now,
+            )
             .await?;
         if let Some(lane) = lane {
-            self.bells.ring(lane);
+            self.signals.wake(lane);
         }
         Ok(())
     }
@@ -95,8 +103,8 @@ impl Control {
     /// Marks portals in the state of rooms that are not encrypted (MSC2346), once since the start.
     async fn show_portals(&self) -> Result<(), store::Error> {
         for portal in self.store.portals().await? {
-            let marked = portal.active || portal.origin == Origin::Chat;
-            if !marked || portal.origin == Origin::Desk || self.shown.has(portal.id) {
+            let marked = portal.active || portal.source == PortalSource::Chat;
+            if !marked || portal.source == PortalSource::Management || self.shown.has(portal.id) {
                 continue;
             }
             match self.outside.show(&portal).await {

@@ -1,8 +1,8 @@
 //! Rooms that have moved. A portal follows only where the new room names the old one, whoever says so may decide, and
 //! no encryption is lost on the way (P19); otherwise it waits, and asks.
 
-use footbridge_core::{crash, people::is_listed};
-use footbridge_store::{self as store, Upgrade};
+use footbridge_core::{crash_points, persons::is_admin};
+use footbridge_store::{self as store, RoomUpgrade};
 use tracing::{info, warn};
 
 use super::{
@@ -10,12 +10,12 @@ use super::{
     may::{Act, Standing, may},
     notes,
     outside::{Problem, Successor},
-    portals::letter,
+    portals::payload,
 };
 
 /// Why a new room is not followed into, for a person.
 fn objection(
-    upgrade: &Upgrade,
+    upgrade: &RoomUpgrade,
     successor: &Successor,
     listed: bool,
     standing: &Standing,
@@ -24,7 +24,7 @@ fn objection(
     if successor.predecessor.as_deref() != Some(tombstone.room.address()) {
         return Some("the new room does not say that it takes this one's place".to_owned());
     }
-    if let Err(refusal) = may(Act::Follow, listed, false, standing) {
+    if let Err(refusal) = may(Act::SyncDirection, listed, false, standing) {
         let why = notes::refusal(refusal).replace("You may not: y", "Y");
         return Some(format!(
             "{} may not decide about it ({why})",
@@ -41,7 +41,7 @@ impl Control {
     /// Follows the rooms that have moved, where that is safe. Answers whether to look again soon.
     pub(super) async fn follow_upgrades(&self) -> Result<bool, store::Error> {
         let mut soon = false;
-        for upgrade in self.store.upgrades().await? {
+        for upgrade in self.store.room_upgrades().await? {
             if upgrade.refused.is_some() {
                 continue;
             }
@@ -67,15 +67,15 @@ impl Control {
     }
 
     /// Follows, or tells why not.
-    async fn look_at(&self, upgrade: &Upgrade) -> Result<Option<String>, Problem> {
+    async fn look_at(&self, upgrade: &RoomUpgrade) -> Result<Option<String>, Problem> {
         let tombstone = &upgrade.tombstone;
         let standing = self
             .outside
             .standing(&tombstone.room, &tombstone.sender)
             .await?;
-        let listed = is_listed(&self.rules.admins, &tombstone.sender);
+        let listed = is_admin(&self.rules.admins, &tombstone.sender);
         // Before the bridge enters a room because somebody says so.
-        if let Err(refusal) = may(Act::Follow, listed, false, &standing) {
+        if let Err(refusal) = may(Act::SyncDirection, listed, false, &standing) {
             let why = notes::refusal(refusal).replace("You may not: y", "Y");
             let why = format!("{} may not decide about it ({why})", tombstone.sender);
             return Ok(Some(why));
@@ -85,44 +85,44 @@ impl Control {
             return Ok(Some(why));
         }
         let now = self.clock.now();
-        let told = letter("The old room has moved here, and its portal with it.", now);
+        let told = payload("The old room has moved here, and its portal with it.", now);
         let next = (&successor.place, successor.encrypted);
         let lanes = self
             .store
-            .follow_upgrade(&tombstone.room, next, &told, now)
+            .follow_room_upgrade(&tombstone.room, next, &told, now)
             .await?;
-        crash::point("room.followed");
+        crash_points::point("room.followed");
         info!("A portal followed its room");
-        self.bells.portals_changed();
+        self.signals.notify_portals_changed();
         for lane in lanes {
-            self.bells.ring(lane);
+            self.signals.wake(lane);
         }
         Ok(None)
     }
 
     /// Waits, and says why.
-    async fn stay(&self, upgrade: &Upgrade, why: &str) -> Result<(), store::Error> {
+    async fn stay(&self, upgrade: &RoomUpgrade, why: &str) -> Result<(), store::Error> {
         let room = &upgrade.tombstone.room;
         warn!(
             reason = why,
             "A room has moved, and its portal does not follow"
         );
         if !self.shown.may_tell_of_move(room) {
-            return self.store.refuse_upgrade(room, why).await;
+            return self.store.refuse_room_upgrade(room, why).await;
         }
         let text = format!(
             "This room was replaced, but the bridge does not follow: {why}. Messages wait. Somebody who may decide can \
              make a portal in the new room, or say `!bridge resume` here."
         );
-        let fact = format!("stays-{room}-{}", upgrade.seen_at.0);
-        self.say(room, &fact, &text).await?;
+        let notice_id = format!("stays-{room}-{}", upgrade.seen_at.0);
+        self.say(room, &notice_id, &text).await?;
         for portal in self.portals_of(room, None).await? {
             let text = "The Matrix room was replaced by another one, and nobody who may has led the bridge there. \
                         Messages wait.";
-            let fact = format!("{fact}-there-{}", portal.id);
-            self.say(&portal.channel, &fact, text).await?;
+            let notice_id = format!("{notice_id}-there-{}", portal.id);
+            self.say(&portal.channel, &notice_id, text).await?;
         }
-        self.store.refuse_upgrade(room, why).await
+        self.store.refuse_room_upgrade(room, why).await
     }
 }
 
@@ -141,7 +141,7 @@ mod tests {
             state_default: 50,
             encrypted: true,
         };
-        let upgrade = |was_encrypted| Upgrade {
+        let upgrade = |was_encrypted| RoomUpgrade {
             tombstone: Tombstone {
                 room: Place::room("!old:x"),
                 successor: "!new:x".into(),

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use footbridge_core::{clock, portal::notice::end_of};
-use footbridge_store::{Closed, Millis, Place, Portal, Stand, Story, Tally};
+use footbridge_core::{clock, lane::notice_texts::place_in_words};
+use footbridge_store::{
+    ClosedLane, DeliveryStatus, LaneCounters, MessageStatus, Millis, Place, Portal,
+};
 
 /// What can be asked, and how.
 #[must_use]
@@ -27,7 +29,7 @@ pub fn unknown(meant: Option<&str>) -> String {
 
 /// What is said of somebody of whom no room key has ever come, and what helps.
 #[must_use]
-pub fn keyless(sender: &str) -> String {
+pub fn senders_without_keys(sender: &str) -> String {
     format!(
         "No room key of {sender} has ever come: their client may not know of the bridge's device, because the bridge was \
          invited before it had logged in. Remove the bridge from the room and invite it again: clients look its devices \
@@ -50,28 +52,33 @@ pub fn incomplete(usage: &str) -> String {
 
 /// What became of a message, asked in `here`.
 #[must_use]
-pub fn story(story: &Story, here: &Place, now: Millis) -> String {
-    if story.stands.is_empty() {
+pub fn message_status(message_status: &MessageStatus, here: &Place, now: Millis) -> String {
+    if message_status.deliveries.is_empty() {
         return "Nothing of this message is waiting, and nothing of it failed.".to_owned();
     }
-    let told = story.stands.iter().map(|(to, stand)| {
+    let told = message_status.deliveries.iter().map(|(to, stand)| {
         if to == here {
             format!(
                 "This was written in {}. {}",
-                end_of(&story.from),
-                told("Here", stand, story.accepted_at, now)
+                place_in_words(&message_status.from),
+                told("Here", stand, message_status.accepted_at, now)
             )
         } else {
-            let place = end_of(to);
-            told(&format!("To {place}"), stand, story.accepted_at, now)
+            let place = place_in_words(to);
+            told(
+                &format!("To {place}"),
+                stand,
+                message_status.accepted_at,
+                now,
+            )
         }
     });
     told.collect::<Vec<_>>().join(" ")
 }
 
-fn told(to: &str, stand: &Stand, accepted_at: Millis, now: Millis) -> String {
+fn told(to: &str, stand: &DeliveryStatus, accepted_at: Millis, now: Millis) -> String {
     match stand {
-        Stand::Delivered { at, tries } => {
+        DeliveryStatus::Delivered { at, tries } => {
             let tries = tries.map_or_else(String::new, |tries| format!(", at try {tries}"));
             format!(
                 "{to}: delivered {}, {} after it was written{tries}.",
@@ -79,9 +86,11 @@ fn told(to: &str, stand: &Stand, accepted_at: Millis, now: Millis) -> String {
                 clock::in_words(at.since(accepted_at))
             )
         }
-        Stand::Pending { .. } => format!("{to}: {}.", pending(stand, accepted_at, now)),
-        Stand::Skipped { rule } => format!("{to}: not sent, because {}.", rule_in_words(rule)),
-        Stand::Failed {
+        DeliveryStatus::Pending { .. } => format!("{to}: {}.", pending(stand, accepted_at, now)),
+        DeliveryStatus::Skipped { rule } => {
+            format!("{to}: not sent, because {}.", rule_in_words(rule))
+        }
+        DeliveryStatus::Failed {
             reason,
             at,
             tries,
@@ -100,14 +109,14 @@ fn told(to: &str, stand: &Stand, accepted_at: Millis, now: Millis) -> String {
     }
 }
 
-fn pending(stand: &Stand, accepted_at: Millis, now: Millis) -> String {
-    let Stand::Pending {
+fn pending(stand: &DeliveryStatus, accepted_at: Millis, now: Millis) -> String {
+    let DeliveryStatus::Pending {
         ahead,
         tries,
-        trouble,
-        due,
+        last_error,
+        retry_at,
         without_key,
-        unsure,
+        outcome_unknown,
         closed,
         held,
     } = stand
@@ -131,23 +140,23 @@ fn pending(stand: &Stand, accepted_at: Millis, now: Millis) -> String {
             text.push_str(&behind);
         }
     }
-    if let Some(Closed { reason, since, .. }) = closed {
+    if let Some(ClosedLane { reason, since, .. }) = closed {
         let since = clock::in_words(now.since(*since));
         let reason = reason.trim_end_matches('.');
         let closed = format!(", because the bridge may not write there since {since}: {reason}");
         text.push_str(&closed);
     } else if *ahead > 0 {
         return text;
-    } else if *unsure {
+    } else if *outcome_unknown {
         text.push_str(", the bridge is finding out whether it has arrived");
-    } else if let (Some(trouble), true) = (trouble, *tries > 0) {
-        let tried = format!(", after {}: {}", times(*tries), trouble_in_words(trouble));
+    } else if let (Some(last_error), true) = (last_error, *tries > 0) {
+        let tried = format!(", after {}: {}", times(*tries), error_in_words(last_error));
         text.push_str(&tried);
     } else {
         text.push_str(", it is being sent");
     }
-    if let Some(due) = due.filter(|due| *due > now) {
-        let next = format!("; next try in {}", clock::in_words(due.since(now)));
+    if let Some(retry_at) = retry_at.filter(|retry_at| *retry_at > now) {
+        let next = format!("; next try in {}", clock::in_words(retry_at.since(now)));
         text.push_str(&next);
     }
     text
@@ -169,7 +178,7 @@ fn moment(at: Millis) -> String {
 }
 
 /// What a kind of error means.
-fn trouble_in_words(kind: &str) -> String {
+fn error_in_words(kind: &str) -> String {
     match kind {
         "slowed" => "the other side wants the bridge slower",
         "not-done" => "the other side cannot be reached",
@@ -190,7 +199,6 @@ fn rule_in_words(rule: &str) -> String {
         "plaintext-in-encrypted-room" => "it was not encrypted although the room is",
         "untrusted-device" => "it was sent from a device that its owner has not verified",
         "undecryptable" => "no key can open it",
-        "key-never-came" => "its key never came",
         "foreign-edit" => "only the author of a message may edit it",
         "redaction-or-state-encrypted" => {
             "a redaction or a change of the room that was encrypted has not been checked by the homeserver"
@@ -213,24 +221,24 @@ fn rule_in_words(rule: &str) -> String {
         "nobridge" => "it begins with `!nobridge`",
         "portal-removed" => "the portal was removed",
         "superseded" => "a later one has taken its place",
-        "follows-in-another-lane" => {
+        "moved-to-another-lane" => {
             "it went on by another portal, where the message that it belongs to stands"
         }
         "another-bridge" => "another Footbridge, which joins the room to the same channel, brought it",
         "loop" => {
             "what this account says keeps coming back, as where two bridges hand each other's copies back"
         }
-        "late-double" => "it is a second copy of a message that was delivered already",
+        "late-duplicate" => "it is a second copy of a message that was delivered already",
         "replayed" => "it is an old message that was shown again under a new event",
         "foreign-room" => "it was encrypted for another room",
         "sender-mismatch" => "its key belongs to somebody other than its sender",
         "insecure-key" => "its key came out of a backup, a file or somebody else's hands",
-        "breaking" => "the bridge failed over it; please tell the makers of the bridge",
+        "panic" => "the bridge failed over it; please tell the makers of the bridge",
         "system-message" => "the portal does not carry over what a network tells by itself",
         "notice" => "it was said by a machine, and the portal does not carry that over",
         "no-reactions" => "the other side knows no reactions",
-        "reaction-counted" => "the reaction is shown there already",
-        "reaction-doubled" => "the same reaction is on its way already",
+        "reaction-already-shown" => "the reaction is shown there already",
+        "reaction-duplicate" => "the same reaction is on its way already",
         "reaction-flood" => "its author reacted too often within a minute",
         "reaction-in-encrypted-room" => {
             "a reaction cannot be encrypted, and the room that it goes to is"
@@ -252,9 +260,9 @@ pub fn not_known() -> String {
 
 /// How a portal stands, one line for each direction.
 #[must_use]
-pub fn status(portal: &Portal, tallies: &[Tally], here: &Place, now: Millis) -> String {
-    let lines = tallies.iter().map(|tally| {
-        let end = match tally.lane.toward {
+pub fn status(portal: &Portal, all_counters: &[LaneCounters], here: &Place, now: Millis) -> String {
+    let lines = all_counters.iter().map(|counters| {
+        let end = match counters.lane.toward {
             footbridge_store::Side::Matrix => &portal.room,
             footbridge_store::Side::Silo => &portal.channel,
         };
@@ -263,34 +271,34 @@ pub fn status(portal: &Portal, tallies: &[Tally], here: &Place, now: Millis) -> 
             end if end.network() == Place::MATRIX => format!("To {}", portal.room_name()),
             _ => format!("To {} {}", portal.spec.silo, portal.spec.channel),
         };
-        line(&to, tally, now)
+        line(&to, counters, now)
     });
     lines.collect::<Vec<_>>().join("\n")
 }
 
-fn line(to: &str, tally: &Tally, now: Millis) -> String {
-    let mut line = format!("{to}: {} delivered", tally.delivered);
+fn line(to: &str, counters: &LaneCounters, now: Millis) -> String {
+    let mut line = format!("{to}: {} delivered", counters.delivered);
     let mut add = |text: String| line.push_str(&text);
-    match (tally.pending, tally.oldest_pending) {
+    match (counters.pending, counters.oldest_pending) {
         (0, _) | (_, None) => add(", none waiting".to_owned()),
         (pending, Some(oldest)) => add(format!(
             ", {pending} waiting, the oldest for {}",
             clock::in_words(now.since(oldest))
         )),
     }
-    if tally.waiting > 0 {
-        add(format!(" ({} for their key)", tally.waiting));
+    if counters.waiting > 0 {
+        add(format!(" ({} for their key)", counters.waiting));
     }
-    if tally.held > 0 {
-        add(format!(" ({} held up on their way)", tally.held));
+    if counters.on_hold > 0 {
+        add(format!(" ({} held up on their way)", counters.on_hold));
     }
-    if tally.failed > 0 {
+    if counters.failed > 0 {
         add(format!(
             ", {} failed ({} can be tried again)",
-            tally.failed, tally.parked
+            counters.failed, counters.parked
         ));
     }
-    if let Some(since) = tally.closed_since {
+    if let Some(since) = counters.closed_since {
         let since: Duration = now.since(since);
         add(format!(
             "; the bridge may not write there since {}",
@@ -307,14 +315,14 @@ mod tests {
 
     use super::*;
 
-    fn asked(stand: Stand) -> String {
-        let told = Story {
+    fn asked(stand: DeliveryStatus) -> String {
+        let told = MessageStatus {
             entry: EntryId(1),
             from: Place::room("!r"),
             accepted_at: Millis(0),
-            stands: vec![(Place::new("gitter", "c"), stand)],
+            deliveries: vec![(Place::new("gitter", "c"), stand)],
         };
-        story(&told, &Place::room("!r"), Millis(90_000))
+        message_status(&told, &Place::room("!r"), Millis(90_000))
     }
 
     /// The values of constants whose comment calls them a rule, and what is skipped by a word that stands there itself.
@@ -375,7 +383,7 @@ mod tests {
         rules.dedup();
         // Both kinds are found, and those that are named by an alarm.
         for known in [
-            "follows-in-another-lane",
+            "moved-to-another-lane",
             "nothing-to-do",
             "insecure-key",
             "loop",
@@ -390,29 +398,30 @@ mod tests {
 
     #[test]
     fn each_state_is_told_in_plain_words() {
-        let waits = |ahead, trouble: Option<&str>, without_key, due| Stand::Pending {
-            ahead,
-            tries: 3,
-            trouble: trouble.map(str::to_owned),
-            due,
-            without_key,
-            unsure: false,
-            closed: None,
-            held: false,
-        };
-        let held = Stand::Pending {
+        let waits =
+            |ahead, last_error: Option<&str>, without_key, retry_at| DeliveryStatus::Pending {
+                ahead,
+                tries: 3,
+                last_error: last_error.map(str::to_owned),
+                retry_at,
+                without_key,
+                outcome_unknown: false,
+                closed: None,
+                held: false,
+            };
+        let held = DeliveryStatus::Pending {
             ahead: 2,
             tries: 0,
-            trouble: None,
-            due: None,
+            last_error: None,
+            retry_at: None,
             without_key: false,
-            unsure: false,
+            outcome_unknown: false,
             closed: None,
             held: true,
         };
         let table = [
             (
-                Stand::Delivered {
+                DeliveryStatus::Delivered {
                     at: Millis(3_000),
                     tries: Some(9),
                 },
@@ -435,13 +444,13 @@ mod tests {
                 "To the gitter channel: waiting for 90 s, because a portal that it has to pass is held up.",
             ),
             (
-                Stand::Skipped {
+                DeliveryStatus::Skipped {
                     rule: "untrusted-device".into(),
                 },
                 "To the gitter channel: not sent, because it was sent from a device that its owner has not verified.",
             ),
             (
-                Stand::Failed {
+                DeliveryStatus::Failed {
                     reason: "it is too large".into(),
                     at: Millis(1_000),
                     tries: 1,

@@ -1,4 +1,4 @@
-//! The budget against a homeserver that counts as Synapse does: a bucket that leaks.
+//! The budget against a homeserver that limits as Synapse does, by a leaky bucket.
 
 use footbridge_store::Side;
 use proptest::prelude::*;
@@ -13,7 +13,7 @@ fn lane(portal: i64) -> LaneId {
     }
 }
 
-/// `burst` at once, then one every `interval`.
+/// Accepts `burst` at once, then one every `interval`.
 struct Server {
     interval: Duration,
     burst: f64,
@@ -46,7 +46,7 @@ impl Server {
     }
 }
 
-/// One step that passed or not: when it began, the pace known then, and how it ended.
+/// One attempt at a step: when it began, the pace known then, and its result.
 #[derive(Clone, Copy, Debug)]
 struct Try {
     at: Instant,
@@ -57,19 +57,19 @@ struct Try {
     waited_for: u64,
 }
 
-/// Lanes with these backlogs send all they have; the tries in their order.
-async fn play(backlogs: Vec<(u32, Rank)>, server: Server) -> (Vec<Try>, usize) {
+/// Lanes with these backlogs send all they have; returns the attempts in their order, and the number of refusals.
+async fn play(backlogs: Vec<(u32, Priority)>, server: Server) -> (Vec<Try>, usize) {
     let budget = Budget::default();
     let server = Arc::new(Mutex::new(server));
     let tries = Arc::new(Mutex::new(Vec::<Try>::new()));
     let mut lanes = JoinSet::new();
-    for (portal, (backlog, rank)) in (0..).zip(backlogs) {
+    for (portal, (backlog, priority)) in (0..).zip(backlogs) {
         let (budget, server, tries) = (budget.clone(), server.clone(), tries.clone());
         lanes.spawn(async move {
             let mut left = backlog;
             while left > 0 {
                 let turn = budget.lock().turn;
-                let permit = budget.acquire(lane(portal), rank).await;
+                let permit = budget.acquire(lane(portal), priority).await;
                 let began = Instant::now();
                 let waited_for = budget.lock().turn - turn;
                 sleep(Duration::from_millis(20)).await;
@@ -86,9 +86,9 @@ async fn play(backlogs: Vec<(u32, Rank)>, server: Server) -> (Vec<Try>, usize) {
                 match answer {
                     Ok(()) => {
                         left -= 1;
-                        permit.passed(1);
+                        permit.record_success(1);
                     }
-                    Err(after) => permit.refused(Some(after)),
+                    Err(after) => permit.record_rate_limit(Some(after)),
                 }
             }
         });
@@ -106,17 +106,20 @@ async fn nothing_waits_before_the_first_refusal() {
     let budget = Budget::default();
     let began = Instant::now();
     for _ in 0..1000 {
-        budget.acquire(lane(1), Rank::Text).await.passed(1);
+        budget
+            .acquire(lane(1), Priority::Text)
+            .await
+            .record_success(1);
     }
     assert_eq!(began.elapsed(), Duration::ZERO);
     assert_eq!(budget.pace(), None);
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_pace_of_a_default_synapse_is_learnt_from_a_few_refusals() {
+async fn the_pace_of_a_default_synapse_is_learned_from_a_few_refusals() {
     let began = Instant::now();
     let server = Server::new(Duration::from_secs(5), 10);
-    let (tries, refusals) = play(vec![(30, Rank::Text), (30, Rank::Text)], server).await;
+    let (tries, refusals) = play(vec![(30, Priority::Text), (30, Priority::Text)], server).await;
     assert_eq!(tries.iter().filter(|one| one.passed).count(), 60);
     // 50 beyond the burst, one every five seconds.
     let spent = began.elapsed();
@@ -129,39 +132,39 @@ async fn the_pace_of_a_default_synapse_is_learnt_from_a_few_refusals() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_quiet_it_is_open_again() {
+async fn an_idle_budget_is_unlimited_again() {
     let budget = Budget::default();
-    let refused = budget.acquire(lane(1), Rank::Text).await;
-    refused.refused(Some(Duration::from_secs(5)));
+    let refused = budget.acquire(lane(1), Priority::Text).await;
+    refused.record_rate_limit(Some(Duration::from_secs(5)));
     assert!(budget.pace().is_some());
-    let limited = budget.acquire(lane(1), Rank::Text).await;
+    let limited = budget.acquire(lane(1), Priority::Text).await;
     assert!(limited.is_limited());
-    limited.passed(1);
+    limited.record_success(1);
     sleep(Duration::from_secs(30)).await;
     assert_eq!(budget.pace(), None);
-    assert!(!budget.acquire(lane(1), Rank::Text).await.is_limited());
+    assert!(!budget.acquire(lane(1), Priority::Text).await.is_limited());
 }
 
 #[tokio::test(start_paused = true)]
-async fn new_texts_go_first_then_edits_then_deletions_and_portals_take_turns() {
+async fn new_messages_go_before_edits_and_deletions_and_portals_take_turns() {
     let budget = Budget::default();
-    let first = budget.acquire(lane(9), Rank::Text).await;
-    first.refused(Some(Duration::from_secs(1)));
+    let first = budget.acquire(lane(9), Priority::Text).await;
+    first.record_rate_limit(Some(Duration::from_secs(1)));
     let order = Arc::new(Mutex::new(Vec::new()));
     let mut lanes = JoinSet::new();
-    let wanted = [
-        (1, Rank::Deletion),
-        (2, Rank::Edit),
-        (3, Rank::Text),
-        (3, Rank::Text),
-        (4, Rank::Text),
+    let requests = [
+        (1, Priority::Deletion),
+        (2, Priority::Edit),
+        (3, Priority::Text),
+        (3, Priority::Text),
+        (4, Priority::Text),
     ];
-    for (portal, rank) in wanted {
+    for (portal, priority) in requests {
         let (budget, order) = (budget.clone(), order.clone());
         lanes.spawn(async move {
-            let permit = budget.acquire(lane(portal), rank).await;
+            let permit = budget.acquire(lane(portal), priority).await;
             order.lock().unwrap().push(portal);
-            permit.spent();
+            permit.record_failure();
         });
         tokio::task::yield_now().await;
     }
@@ -170,17 +173,20 @@ async fn new_texts_go_first_then_edits_then_deletions_and_portals_take_turns() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_gives_up_waiting_or_drops_a_permit_holds_up_nobody() {
+async fn a_cancelled_wait_or_a_dropped_permit_delays_no_other_lane() {
     let budget = Budget::default();
-    let first = budget.acquire(lane(1), Rank::Text).await;
-    first.refused(Some(Duration::from_secs(5)));
-    let impatient = budget.acquire(lane(1), Rank::Text);
+    let first = budget.acquire(lane(1), Priority::Text).await;
+    first.record_rate_limit(Some(Duration::from_secs(5)));
+    let impatient = budget.acquire(lane(1), Priority::Text);
     let gave_up = tokio::time::timeout(Duration::from_secs(1), impatient).await;
     assert!(gave_up.is_err());
     assert!(budget.lock().waiting.is_empty());
-    drop(budget.acquire(lane(2), Rank::Text).await);
+    drop(budget.acquire(lane(2), Priority::Text).await);
     let began = Instant::now();
-    budget.acquire(lane(3), Rank::Text).await.passed(1);
+    budget
+        .acquire(lane(3), Priority::Text)
+        .await
+        .record_success(1);
     assert_eq!(
         began.elapsed(),
         Duration::ZERO,
@@ -189,29 +195,35 @@ async fn who_gives_up_waiting_or_drops_a_permit_holds_up_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn refusals_that_name_no_time_are_answered_ever_more_slowly() {
+async fn refusals_without_a_wait_double_the_wait() {
     let budget = Budget::default();
     let mut waits = Vec::new();
     for _ in 0..8 {
         let asked = Instant::now();
-        let permit = budget.acquire(lane(1), Rank::Text).await;
+        let permit = budget.acquire(lane(1), Priority::Text).await;
         waits.push(asked.elapsed().as_secs());
-        permit.refused(None);
+        permit.record_rate_limit(None);
     }
     assert_eq!(waits, [0, 1, 1, 2, 4, 8, 16, 32]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_windows_are_counted_the_length_of_one_is_not_taken_for_a_pace() {
+async fn a_windowed_budget_learns_no_pace() {
     let budget = Budget::windowed();
     for _ in 0..2 {
-        budget.acquire(lane(1), Rank::Text).await.passed(1);
-        let refused = budget.acquire(lane(1), Rank::Text).await;
-        refused.refused(Some(Duration::from_secs(40)));
+        budget
+            .acquire(lane(1), Priority::Text)
+            .await
+            .record_success(1);
+        let refused = budget.acquire(lane(1), Priority::Text).await;
+        refused.record_rate_limit(Some(Duration::from_secs(40)));
     }
     assert_eq!(budget.pace().and_then(|pace| pace.interval), None);
     for _ in 0..UNLIMITED {
-        budget.acquire(lane(1), Rank::Text).await.passed(1);
+        budget
+            .acquire(lane(1), Priority::Text)
+            .await
+            .record_success(1);
     }
     assert_eq!(budget.pace(), None);
 }
@@ -236,23 +248,27 @@ fn the_estimate_counts_the_turns_of_others() {
     );
 }
 
-fn ranks() -> impl Strategy<Value = Rank> {
-    prop_oneof![Just(Rank::Text), Just(Rank::Edit), Just(Rank::Deletion)]
+fn priorities() -> impl Strategy<Value = Priority> {
+    prop_oneof![
+        Just(Priority::Text),
+        Just(Priority::Edit),
+        Just(Priority::Deletion)
+    ]
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
-    /// While limited, no two steps are closer than the pace known between them, and no lane waits through more
-    /// turns than its patience and one for each other lane.
+    /// While limited, no two steps are closer than the pace known between them, and no lane waits for more turns than
+    /// [`MAX_PASSED_OVER`] and two for each lane.
     #[test]
     fn the_pace_is_kept_and_nobody_starves(
-        backlogs in prop::collection::vec((1..25_u32, ranks()), 1..8),
+        backlogs in prop::collection::vec((1..25_u32, priorities()), 1..8),
         interval_ms in 200..8_000_u64,
         burst in 1..12_u32,
     ) {
         let lanes = backlogs.len() as u64;
-        let owed: u32 = backlogs.iter().map(|(backlog, _)| backlog).sum();
+        let total: u32 = backlogs.iter().map(|(backlog, _)| backlog).sum();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .start_paused(true)
@@ -263,7 +279,7 @@ proptest! {
             play(backlogs, server).await.0
         });
         let passed = tries.iter().filter(|one| one.passed).count();
-        prop_assert_eq!(passed, usize::try_from(owed).unwrap());
+        prop_assert_eq!(passed, usize::try_from(total).unwrap());
         let limited: Vec<&Try> = tries.iter().filter(|one| one.limited).collect();
         for pair in limited.windows(2) {
             let [earlier, later] = pair else { continue };
@@ -273,7 +289,7 @@ proptest! {
             }
         }
         for one in &limited {
-            prop_assert!(one.waited_for <= u64::from(PATIENCE) + 2 * lanes, "{one:?}");
+            prop_assert!(one.waited_for <= u64::from(MAX_PASSED_OVER) + 2 * lanes, "{one:?}");
         }
         prop_assert!(tries.iter().all(|one| one.lane >= 0));
     }

@@ -1,28 +1,28 @@
-//! What a person said, and what of it changes what was said before.
+//! The message of a person in an arrival, and what it changes in an earlier message.
 
 use footbridge_store::{Arrival, Change, Payload};
 
 use crate::message::{Action, Message};
 
-/// What a person said, if somebody did.
-pub(super) fn said(payload: &Payload) -> Option<Message> {
-    let Payload::Ready(letter) = payload else {
+/// The message of a person, if a person wrote the payload.
+pub(super) fn human_message(payload: &Payload) -> Option<Message> {
+    let Payload::Ready(payload) = payload else {
         return None;
     };
-    let message = Message::from_bytes(letter).ok()?;
+    let message = Message::from_bytes(payload).ok()?;
     (!message.sender.is_bridge()).then_some(message)
 }
 
-/// Whether this only takes something back.
+/// Whether this only deletes a message or removes a reaction.
 #[must_use]
-pub fn takes_back(message: &Message) -> bool {
+pub fn is_retraction(message: &Message) -> bool {
     matches!(
         message.action,
         Action::Delete { .. } | Action::Unreact { .. }
     )
 }
 
-/// What an arrival changes, if it does.
+/// The change that an arrival makes, if any.
 pub(super) fn change_of(arrival: &Arrival, message: &Message) -> Option<Change> {
     let target = match &message.action {
         Action::Edit { target, .. } | Action::Delete { target } => Some(target.clone()),
@@ -31,9 +31,9 @@ pub(super) fn change_of(arrival: &Arrival, message: &Message) -> Option<Change> 
     };
     Some(Change {
         place: arrival.place.clone(),
-        fact: arrival.fact.clone(),
+        event_id: arrival.event_id.clone(),
         target,
-        takes_back: takes_back(message),
-        stays: message.stays_here(),
+        is_retraction: is_retraction(message),
+        stays: message.is_nobridge(),
     })
 }

@@ -1,55 +1,60 @@
-//! What the bridge itself says at the door: once for each fact, and no more of a kind than a place can bear.
+//! The notices that the inbox sends: once for each notice id, and no more of a kind than the limit for a place.
 
-use footbridge_store::{Error, LaneId, Place, RemoteId, Resolved, Side, Telling};
+use footbridge_store::{Error, LaneId, Place, RemoteId, ResolvedGroup, Side, UndecryptableNotice};
 
-use super::{Inbox, Unreadable, pace};
+use super::{Inbox, UndecryptableTexts, notice_limiter};
 use crate::message::Message;
 
 impl Inbox {
-    /// How many notices were put off since the start because there were too many of them.
+    /// How many notices were withheld since the start because there were too many of them.
     #[must_use]
     pub fn withheld(&self) -> u64 {
-        self.pace.withheld()
+        self.limiter.withheld()
     }
 
-    /// The bridge itself says something in a room, or in the one that a channel is joined to, once for each fact. Too
-    /// many of a kind in one place are not said; the fact may be said later.
-    pub async fn say(&self, place: &Place, fact: &str, text: &str) -> Result<(), Error> {
-        let kind = pace::kind(fact);
-        if self.pace.has_room(place, kind) {
-            self.say_at_once(place, fact, text, &[kind]).await?;
+    /// Sends a notice to a room, or to the room that is linked to a channel, once for each notice id. If there are too many of a
+    /// kind in one place the notice is not sent; it may be sent later.
+    pub async fn send_notice(
+        &self,
+        place: &Place,
+        notice_id: &str,
+        text: &str,
+    ) -> Result<(), Error> {
+        let kind = notice_limiter::kind(notice_id);
+        if self.limiter.allows(place, kind) {
+            self.enqueue_notice(place, notice_id, text, &[kind]).await?;
         }
         Ok(())
     }
 
-    /// The same of what one person can bring about again and again: besides, that person gets few of them. Answers
-    /// whether it need not be said later.
-    pub async fn say_about(
+    /// The same for a notice that one person can provoke again and again: there is a lower limit for each person. Returns whether
+    /// the notice need not be sent later.
+    pub async fn send_notice_about(
         &self,
         place: &Place,
         who: &str,
-        fact: &str,
+        notice_id: &str,
         text: &str,
     ) -> Result<bool, Error> {
-        let kind = pace::kind(fact);
-        let personal = pace::personal(kind, who);
-        let has_room = self.pace.has_room(place, &personal) && self.pace.has_room(place, kind);
-        if has_room {
-            self.say_at_once(place, fact, text, &[kind, &personal])
+        let kind = notice_limiter::kind(notice_id);
+        let personal = notice_limiter::personal(kind, who);
+        let allows = self.limiter.allows(place, &personal) && self.limiter.allows(place, kind);
+        if allows {
+            self.enqueue_notice(place, notice_id, text, &[kind, &personal])
                 .await?;
         }
-        Ok(has_room)
+        Ok(allows)
     }
 
-    async fn say_at_once(
+    async fn enqueue_notice(
         &self,
         place: &Place,
-        fact: &str,
+        notice_id: &str,
         text: &str,
         kinds: &[&str],
     ) -> Result<(), Error> {
         let now = self.clock.now();
-        let Ok(letter) = Message::notice(text, now).to_bytes() else {
+        let Ok(payload) = Message::notice(text, now).to_bytes() else {
             return Ok(());
         };
         let portals = self.store.portals().await?;
@@ -64,46 +69,71 @@ impl Inbox {
             portal: portal.id,
             toward: Side::Matrix,
         };
-        let fact = RemoteId::from(fact);
-        if let Some(lane) = self.store.notice(lane, &fact, &letter, now).await? {
+        let notice_id = RemoteId::from(notice_id);
+        if let Some(lane) = self
+            .store
+            .enqueue_notice(lane, &notice_id, &payload, now)
+            .await?
+        {
             for kind in kinds {
-                self.pace.said(place, kind);
+                self.limiter.record(place, kind);
             }
-            self.bells.ring(lane);
+            self.signals.wake(lane);
         }
         Ok(())
     }
 
-    /// People are told this of entries that cannot be read. Of too many senders in one place they are told later. Answers
-    /// whether anybody was.
-    pub async fn tell(&self, telling: Telling, words: Unreadable) -> Result<bool, Error> {
-        let place = telling.place.clone();
-        if !self.pace.has_room(&place, pace::UNREADABLE) {
+    /// Sends the notices about undecryptable entries. If too many senders in one place are affected, it sends nothing, and the
+    /// caller may retry. Returns whether a notice was sent.
+    pub async fn notify_undecryptable(
+        &self,
+        notice: UndecryptableNotice,
+        words: UndecryptableTexts,
+    ) -> Result<bool, Error> {
+        let place = notice.place.clone();
+        if !self.limiter.allows(&place, notice_limiter::UNREADABLE) {
             return Ok(false);
         }
         let now = self.clock.now();
-        let lanes = self.store.tell(telling, words.letters(now), now).await?;
-        let told = !lanes.is_empty();
-        if told {
-            self.pace.said(&place, pace::UNREADABLE);
+        let lanes = self
+            .store
+            .notify_undecryptable(notice, words.renderer(now), now)
+            .await?;
+        let notified = !lanes.is_empty();
+        if notified {
+            self.limiter.record(&place, notice_limiter::UNREADABLE);
         }
-        self.ring(lanes);
-        Ok(told)
+        self.wake(lanes);
+        Ok(notified)
     }
 
-    /// People are told how it ended, instead of what they were told before.
-    pub async fn tell_end(&self, group: Resolved, words: Unreadable) -> Result<(), Error> {
+    /// Replaces the notices about a group of undecryptable entries with its result.
+    pub async fn notify_resolved(
+        &self,
+        group: ResolvedGroup,
+        words: UndecryptableTexts,
+    ) -> Result<(), Error> {
         let now = self.clock.now();
-        let lanes = self.store.tell_end(group, words.letters(now), now).await?;
-        self.ring(lanes);
+        let lanes = self
+            .store
+            .notify_resolved(group, words.renderer(now), now)
+            .await?;
+        self.wake(lanes);
         Ok(())
     }
 
-    /// The same where nothing waited any more and the notices were left as they were.
-    pub async fn no_longer(&self, group: Resolved, words: Unreadable) -> Result<(), Error> {
+    /// The same where no entry waited any more and the notices had been left unchanged.
+    pub async fn notify_obsolete(
+        &self,
+        group: ResolvedGroup,
+        words: UndecryptableTexts,
+    ) -> Result<(), Error> {
         let now = self.clock.now();
-        let lanes = self.store.no_longer(group, words.letters(now), now).await?;
-        self.ring(lanes);
+        let lanes = self
+            .store
+            .notify_obsolete(group, words.renderer(now), now)
+            .await?;
+        self.wake(lanes);
         Ok(())
     }
 }

@@ -1,55 +1,55 @@
-//! HTML → the neutral tree. Untrusted input: only what the tree knows gets through, everything else leaves
-//! nothing but its text. The parser behind it builds a tree of its own whose size and depth an attacker could
-//! choose, so a linear look at the tags comes first and decides whether it is asked at all.
+//! Parses HTML into the neutral tree. Untrusted input: only what the tree can hold passes, everything else leaves only its text.
+//! The parser library builds its own tree whose size and depth an attacker could choose, so a linear scan of the tags comes first
+//! and decides whether the library is called at all.
 
-mod guard;
+mod limits;
 mod markup;
-mod tidy;
-mod twig;
+mod whitespace;
+mod node;
 
-use markup::{allowed, attribute, is_block, is_language, maths, pill, tag};
+use markup::{attribute, is_block, is_language, maths, matrix_to_user, safe_href, tag};
+use node::{Node, maths_source, raw_text};
 use ruma_html::{ElementData, Html};
-use twig::{Twig, maths_source, raw_text};
 
-use super::{Block, Body, Inline, MAX_DEPTH, cleaned, plain_inlines};
+use super::{Block, Body, Inline, MAX_DEPTH, plain_inlines, sanitized};
 
-/// Whose HTML it is.
+/// The source of the HTML.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
     /// The subset of the Matrix specification (client-server API, `m.room.message`).
     Matrix,
-    /// What Gitter's server renders.
+    /// The HTML that Gitter's server renders.
     Gitter,
 }
 
-/// Reads HTML; where it is too large or too deep to be parsed, its text without tags.
+/// Parses HTML; where it is too large or too deep to be parsed, returns its text without tags.
 #[must_use]
 pub fn body_from_html(html: &str, dialect: Dialect) -> Body {
-    parsed(html, dialect).unwrap_or_else(|| Body::plain(&guard::without_tags(html)))
+    parsed(html, dialect).unwrap_or_else(|| Body::plain(&limits::without_tags(html)))
 }
 
-/// Reads HTML, unless it is too large or too deep to be parsed.
+/// Parses HTML, unless it is too large or too deep.
 #[must_use]
 pub fn parsed(html: &str, dialect: Dialect) -> Option<Body> {
     parsed_as_shown(html, dialect, ToOwned::to_owned)
 }
 
-/// The same; `shown` is what apps make of a run of text outside of links and code.
+/// The same; `shown` is the form in which apps show a run of text outside of links and code.
 #[must_use]
 pub fn parsed_as_shown(html: &str, dialect: Dialect, shown: fn(&str) -> String) -> Option<Body> {
-    if !guard::is_tame(html) {
+    if !limits::is_within_limits(html) {
         return None;
     }
     let document = Html::parse(html);
     let reader = Reader { dialect, shown };
     let mut flow = Flow::default();
     for node in document.children() {
-        reader.flow(&Twig::grown(node), 0, &mut flow);
+        reader.flow(&Node::from_dom(node), 0, &mut flow);
     }
     Some(Body(flow.finish()))
 }
 
-/// Blocks as they are read, and the line that is not yet one.
+/// The blocks parsed so far, and the current line.
 #[derive(Default)]
 struct Flow {
     blocks: Vec<Block>,
@@ -58,7 +58,7 @@ struct Flow {
 
 impl Flow {
     fn end_line(&mut self) {
-        let line = tidy::tidied(std::mem::take(&mut self.line));
+        let line = whitespace::normalized(std::mem::take(&mut self.line));
         if !line.is_empty() {
             self.blocks.push(Block::Paragraph(line));
         }
@@ -81,8 +81,8 @@ struct Reader {
 }
 
 impl Reader {
-    /// Reads one node where blocks may stand. `depth` counts the wrappers of the tree around it.
-    fn flow(&self, node: &Twig, depth: usize, flow: &mut Flow) {
+    /// Parses one node where blocks are allowed. `depth` counts the levels of the tree around it.
+    fn flow(&self, node: &Node, depth: usize, flow: &mut Flow) {
         let Some(element) = node.element() else {
             self.inline(node, depth, &mut flow.line);
             return;
@@ -94,7 +94,7 @@ impl Reader {
                     .as_bytes()
                     .get(1)
                     .map_or(1, |digit| digit - b'0');
-                let line = tidy::tidied(self.inlines(node, depth + 1));
+                let line = whitespace::normalized(self.inlines(node, depth + 1));
                 if !line.is_empty() {
                     flow.push(Block::Heading(level, line));
                 }
@@ -132,19 +132,19 @@ impl Reader {
         }
     }
 
-    fn flow_children(&self, node: &Twig, depth: usize, flow: &mut Flow) {
+    fn flow_children(&self, node: &Node, depth: usize, flow: &mut Flow) {
         for child in &node.children {
             self.flow(child, depth, flow);
         }
     }
 
-    fn blocks(&self, node: &Twig, depth: usize) -> Vec<Block> {
+    fn blocks(&self, node: &Node, depth: usize) -> Vec<Block> {
         let mut flow = Flow::default();
         self.flow_children(node, depth, &mut flow);
         flow.finish()
     }
 
-    fn list(&self, node: &Twig, element: &ElementData, depth: usize) -> Option<Block> {
+    fn list(&self, node: &Node, element: &ElementData, depth: usize) -> Option<Block> {
         let mut items: Vec<Vec<Block>> = Vec::new();
         for child in &node.children {
             let is_item = child.element().is_some_and(|item| tag(item) == "li");
@@ -167,7 +167,7 @@ impl Reader {
         (!items.is_empty()).then_some(Block::List { start, items })
     }
 
-    fn rows(&self, node: &Twig, depth: usize) -> Vec<Vec<Vec<Inline>>> {
+    fn rows(&self, node: &Node, depth: usize) -> Vec<Vec<Vec<Inline>>> {
         let mut rows = Vec::new();
         for child in &node.children {
             let Some(element) = child.element() else {
@@ -181,7 +181,7 @@ impl Reader {
                 .children
                 .iter()
                 .filter(|cell| cell.element().is_some())
-                .map(|cell| tidy::tidied(self.inlines(cell, depth + 1)))
+                .map(|cell| whitespace::normalized(self.inlines(cell, depth + 1)))
                 .collect();
             if !cells.is_empty() {
                 rows.push(cells);
@@ -190,7 +190,7 @@ impl Reader {
         rows
     }
 
-    fn code(&self, node: &Twig) -> Block {
+    fn code(&self, node: &Node) -> Block {
         let class = node.children.iter().find_map(|child| {
             let element = child.element()?;
             (tag(element) == "code").then(|| attribute(element, "class"))?
@@ -206,14 +206,14 @@ impl Reader {
         });
         let mut text = String::new();
         raw_text(node, &mut text);
-        let text = cleaned(&text);
+        let text = sanitized(&text);
         Block::Code {
             language,
             text: text.trim_end_matches('\n').to_owned(),
         }
     }
 
-    fn inlines(&self, node: &Twig, depth: usize) -> Vec<Inline> {
+    fn inlines(&self, node: &Node, depth: usize) -> Vec<Inline> {
         let mut out = Vec::new();
         for child in &node.children {
             self.inline(child, depth, &mut out);
@@ -221,10 +221,10 @@ impl Reader {
         out
     }
 
-    /// Reads one node where only running text may stand.
-    fn inline(&self, node: &Twig, depth: usize, out: &mut Vec<Inline>) {
-        if let Some(text) = node.node.as_text() {
-            out.push(Inline::Text((self.shown)(&cleaned(&text.borrow()))));
+    /// Parses one node where only running text is allowed.
+    fn inline(&self, node: &Node, depth: usize, out: &mut Vec<Inline>) {
+        if let Some(text) = node.dom.as_text() {
+            out.push(Inline::Text((self.shown)(&sanitized(&text.borrow()))));
             return;
         }
         let Some(element) = node.element() else {
@@ -237,7 +237,7 @@ impl Reader {
             "code" | "tt" | "kbd" | "samp" => {
                 let mut text = String::new();
                 raw_text(node, &mut text);
-                let text = cleaned(&text).replace('\n', " ");
+                let text = sanitized(&text).replace('\n', " ");
                 if !text.is_empty() {
                     out.push(Inline::Code(text));
                 }
@@ -261,7 +261,7 @@ impl Reader {
 
     fn wrapped(
         &self,
-        node: &Twig,
+        node: &Node,
         depth: usize,
         wrap: Option<fn(Vec<Inline>) -> Inline>,
         out: &mut Vec<Inline>,
@@ -277,7 +277,7 @@ impl Reader {
         }
     }
 
-    fn span(&self, node: &Twig, element: &ElementData, depth: usize, out: &mut Vec<Inline>) {
+    fn span(&self, node: &Node, element: &ElementData, depth: usize, out: &mut Vec<Inline>) {
         match self.dialect {
             Dialect::Matrix => {
                 if let Some(maths) = maths(element) {
@@ -297,7 +297,7 @@ impl Reader {
                 match attribute(element, "data-link-type").as_deref() {
                     Some("mention") => {
                         let name = attribute(element, "data-screen-name").unwrap_or_default();
-                        let name = cleaned(&name).into_owned();
+                        let name = sanitized(&name).into_owned();
                         out.push(Inline::Mention {
                             id: name.clone(),
                             name,
@@ -309,7 +309,7 @@ impl Reader {
         }
     }
 
-    fn anchor(&self, node: &Twig, element: &ElementData, depth: usize, out: &mut Vec<Inline>) {
+    fn anchor(&self, node: &Node, element: &ElementData, depth: usize, out: &mut Vec<Inline>) {
         let in_link = Self {
             shown: ToOwned::to_owned,
             ..*self
@@ -320,12 +320,12 @@ impl Reader {
             Some(address) if address.starts_with("mailto:") => address.to_owned(),
             _ => href,
         });
-        let Some(href) = href.and_then(|href| allowed(&href)) else {
+        let Some(href) = href.and_then(|href| safe_href(&href)) else {
             out.extend(label);
             return;
         };
         if self.dialect == Dialect::Matrix
-            && let Some(id) = pill(&href)
+            && let Some(id) = matrix_to_user(&href)
         {
             let name = plain_inlines(&label);
             let name = name.trim().trim_start_matches('@');
@@ -339,20 +339,20 @@ impl Reader {
             });
             return;
         }
-        // A link in a link would come out as one only by chance.
-        let label = tidy::without_links(label);
+        // HTML does not allow a link in a link.
+        let label = whitespace::without_links(label);
         out.push(Inline::Link { href, label });
     }
 
     fn image(&self, element: &ElementData) -> Option<Inline> {
         let alt = attribute(element, "alt")
             .or_else(|| attribute(element, "title"))
-            .map(|alt| cleaned(&alt).trim().to_owned())
+            .map(|alt| sanitized(&alt).trim().to_owned())
             .filter(|alt| !alt.is_empty());
         match self.dialect {
             Dialect::Matrix => alt.map(Inline::Text),
             Dialect::Gitter => {
-                let href = attribute(element, "src").and_then(|src| allowed(&src));
+                let href = attribute(element, "src").and_then(|src| safe_href(&src));
                 let shown = alt.clone().or_else(|| href.clone());
                 match href {
                     Some(href) => Some(Inline::Link {

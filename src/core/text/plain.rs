@@ -1,4 +1,4 @@
-//! The tree → plain text that a person can read.
+//! Renders the tree as readable plain text.
 
 use super::{Block, Inline};
 

@@ -1,9 +1,9 @@
-//! The tree → HTML of the Matrix specification. Generated, never copied: every tag below is written here and
-//! every text is escaped.
+//! Renders the tree as HTML of the Matrix specification. Generated, never copied: every tag is written here and every text is
+//! escaped.
 
-use super::{Block, Body, Inline, lies, plain_inlines};
+use super::{Block, Body, Inline, is_misleading_link, plain_inlines};
 
-/// The body as Matrix HTML. A single paragraph stands without `<p>`.
+/// The body as Matrix HTML. A single paragraph has no `<p>`.
 #[must_use]
 pub fn html_from_body(body: &Body) -> String {
     let mut out = String::new();
@@ -70,7 +70,7 @@ fn write_block(block: &Block, out: &mut String) {
     }
 }
 
-/// A formula, and its source for those who cannot show it.
+/// A formula, with its source for clients that cannot show formulas.
 fn write_maths(tag: &str, tex: &str, out: &mut String) {
     out.push('<');
     out.push_str(tag);
@@ -140,7 +140,7 @@ fn write_inline(inline: &Inline, out: &mut String) {
                 write_inlines(label, out);
             }
             out.push_str("</a>");
-            if lies(href, &shown) {
+            if is_misleading_link(href, &shown) {
                 out.push_str(" (");
                 escape(href, out);
                 out.push(')');
@@ -162,7 +162,7 @@ fn write_inline(inline: &Inline, out: &mut String) {
     }
 }
 
-/// Running text: of several spaces all but the last become hard ones, because HTML would fold them.
+/// Running text: of several spaces all but the last become no-break spaces, because HTML would fold them.
 fn escape_spaced(text: &str, out: &mut String) {
     let blank = |c: char| matches!(c, ' ' | '\n' | '\t');
     let mut rest = text.chars().peekable();

@@ -1,4 +1,4 @@
-//! The neutral text, tame and wild.
+//! The neutral text, with well-formed and with malformed input.
 
 use std::time::{Duration, Instant};
 
@@ -223,13 +223,13 @@ fn every_action_keeps_its_stored_form() {
 fn c11_plain_text_is_cleaned() {
     // C11
     assert_eq!(
-        cleaned("a\u{0}b\u{1b}[31m\tc\r\nd\re\u{85}"),
+        sanitized("a\u{0}b\u{1b}[31m\tc\r\nd\re\u{85}"),
         "ab[31m\tc\nd\ne"
     );
-    assert_eq!(cleaned("a\u{202e}b"), "ab");
-    assert_eq!(cleaned("👩‍👩‍👧‍👦 🏴󠁧󠁢󠁥󠁮󠁧󠁿 é ⚠️"), "👩‍👩‍👧‍👦 🏴󠁧󠁢󠁥󠁮󠁧󠁿 é ⚠️");
+    assert_eq!(sanitized("a\u{202e}b"), "ab");
+    assert_eq!(sanitized("👩‍👩‍👧‍👦 🏴󠁧󠁢󠁥󠁮󠁧󠁿 é ⚠️"), "👩‍👩‍👧‍👦 🏴󠁧󠁢󠁥󠁮󠁧󠁿 é ⚠️");
     let flood = format!("a{}b", "\u{301}".repeat(10_000));
-    assert_eq!(cleaned(&flood), format!("a{}b", "\u{301}".repeat(8)));
+    assert_eq!(sanitized(&flood), format!("a{}b", "\u{301}".repeat(8)));
 }
 
 #[test]
@@ -259,7 +259,7 @@ fn plain_text_can_be_read() {
 }
 
 #[test]
-fn names_show_what_they_are() {
+fn names_are_shown_without_invisible_characters() {
     let table = [
         ("Alice", "Alice"),
         ("  A \n\t B  ", "A B"),
@@ -270,19 +270,23 @@ fn names_show_what_they_are() {
         ("", "@id:b"),
     ];
     for (name, expected) in table {
-        assert_eq!(crate::names::shown(name, "@id:b"), expected, "{name:?}");
+        assert_eq!(
+            crate::names::display_name(name, "@id:b"),
+            expected,
+            "{name:?}"
+        );
     }
-    assert_eq!(crate::names::shown("", ""), "someone");
-    let long = crate::names::shown(&"x".repeat(500), "");
+    assert_eq!(crate::names::display_name("", ""), "someone");
+    let long = crate::names::display_name(&"x".repeat(500), "");
     assert_eq!(long.chars().count(), 101);
-    assert!(crate::names::shown(&"👩‍👩‍👧‍👦".repeat(500), "").len() <= 1300);
+    assert!(crate::names::display_name(&"👩‍👩‍👧‍👦".repeat(500), "").len() <= 1300);
 }
 
 #[test]
-fn what_is_too_long_is_cut_between_blocks() {
+fn a_long_body_is_split_between_blocks() {
     let weigh = |block: &Block| Body(vec![block.clone()]).to_plain().len();
     let body = Body::plain(&format!("{}\n\n{}\n\nc", "a ".repeat(40), "b".repeat(90)));
-    let parts = cut(&body, 100, &weigh);
+    let parts = split_body(&body, 100, &weigh);
     assert_eq!(parts.len(), 2);
     assert!(parts[0].to_plain().ends_with("a "));
     let code = body_from_html(
@@ -292,7 +296,7 @@ fn what_is_too_long_is_cut_between_blocks() {
         ),
         Dialect::Matrix,
     );
-    for part in cut(&code, 100, &weigh) {
+    for part in split_body(&code, 100, &weigh) {
         assert!(matches!(
             part.0.as_slice(),
             [Block::Code {
@@ -328,7 +332,7 @@ const ALLOWED: [&str; 21] = [
     "tr",
 ];
 
-/// The names of the tags in our own HTML, where every `<` of text is escaped.
+/// The names of the tags in HTML that the bridge generated, where every `<` of text is escaped.
 fn tags(html: &str) -> Vec<String> {
     html.split('<')
         .skip(1)
@@ -414,7 +418,7 @@ fn soup() -> impl Strategy<Value = String> {
 }
 
 #[test]
-fn a_shortcode_is_an_emoji_only_where_it_stands_by_itself() {
+fn a_shortcode_is_an_emoji_only_outside_words_and_urls() {
     for (text, shown) in [
         (":smile:", "😄"),
         ("hi :smile:, (:x:) :x::x:\n:x:", "hi 😄, (❌) ❌❌\n❌"),
@@ -459,15 +463,15 @@ proptest! {
     }
 
     #[test]
-    fn text_survives_the_way_through_html(text in "\\PC{0,80}(\n{1,2}\\PC{0,40}){0,3}") {
+    fn text_survives_a_round_trip_through_html(text in "\\PC{0,80}(\n{1,2}\\PC{0,40}){0,3}") {
         // C05
         let html = html_from_body(&Body::plain(&text));
         let back = body_from_html(&html, Dialect::Matrix).to_plain();
-        prop_assert_eq!(squeezed(&back), squeezed(&cleaned(&text)));
+        prop_assert_eq!(squeezed(&back), squeezed(&sanitized(&text)));
     }
 
     #[test]
-    fn our_own_html_is_read_back_as_it_was(html in soup()) {
+    fn generated_html_survives_a_round_trip(html in soup()) {
         let once = again(&html);
         let twice = again(&once);
         prop_assert_eq!(squeezed(&body_from_html(&once, Dialect::Matrix).to_plain()),

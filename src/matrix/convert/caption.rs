@@ -42,12 +42,12 @@ pub(super) fn sent(
     };
     let content = caption(outgoing, said)?;
     let named = named(outgoing, said, file)?;
-    Some(Step::Send {
+    Some(Step::SendFile {
         file: file.clone(),
         content,
         thread: thread.cloned(),
         reply_to: reply_to.cloned(),
-        otherwise: Some(Box::new(Step::Post {
+        fallback: Some(Box::new(Step::Post {
             content: named,
             thread: thread.cloned(),
             reply_to: None,
@@ -72,7 +72,7 @@ pub(super) fn captioned(
     sender: &Sender,
     (caption, late): (Option<Content>, bool),
 ) -> Step {
-    let otherwise = caption.as_ref().map(|content| {
+    let fallback = caption.as_ref().map(|content| {
         Box::new(Step::Post {
             content: content.clone(),
             thread: copy.thread.clone(),
@@ -80,11 +80,11 @@ pub(super) fn captioned(
         })
     });
     let name = Body::plain(&file.safe_name());
-    Step::Replace {
+    Step::Edit {
         target: copy.remote.clone(),
         content: caption.unwrap_or_else(|| content_from(&name, sender, Style::Text, late)),
-        below_file: true,
-        otherwise,
+        is_caption: true,
+        fallback,
     }
 }
 

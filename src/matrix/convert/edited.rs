@@ -37,7 +37,7 @@ pub(super) fn steps(outgoing: &Outgoing, said: (&Body, &Sender, Style)) -> Vec<S
             let caption = caption(outgoing, said);
             let elsewhere = caption.is_none() && !body.is_empty();
             let below = own.map(|(file, _)| {
-                if copy.names_a_file() {
+                if copy.is_file_placeholder() {
                     named(copy, outgoing, said, file)
                 } else {
                     captioned(copy, file, sender, (caption, late))
@@ -51,9 +51,9 @@ pub(super) fn steps(outgoing: &Outgoing, said: (&Body, &Sender, Style)) -> Vec<S
         _ => texts(words.into_iter(), thread, anew()),
     };
     let dropped = carriers.iter().filter(|(_, file)| !digests.contains(file));
-    steps.extend(dropped.map(|(copy, _)| Step::Remove {
+    steps.extend(dropped.map(|(copy, _)| Step::Delete {
         target: copy.remote.clone(),
-        replaced: false,
+        by_edit: false,
     }));
     let added = files.iter().zip(&digests).filter(|(_, digest)| {
         let mut known = carriers.iter();
@@ -68,9 +68,9 @@ pub(super) fn in_own_words(copies: &[Copy], content: Content) -> Vec<Step> {
     let (words, carriers) = told_apart(copies, &[]);
     let thread = copies.first().and_then(|copy| copy.thread.as_ref());
     let mut steps = texts(words.into_iter(), thread, vec![content]);
-    steps.extend(carriers.into_iter().map(|(copy, _)| Step::Remove {
+    steps.extend(carriers.into_iter().map(|(copy, _)| Step::Delete {
         target: copy.remote.clone(),
-        replaced: false,
+        by_edit: false,
     }));
     steps
 }
@@ -79,11 +79,11 @@ pub(super) fn in_own_words(copies: &[Copy], content: Content) -> Vec<Step> {
 fn named(copy: &Copy, outgoing: &Outgoing, said: (&Body, &Sender, Style), file: &File) -> Step {
     let content = caption::named(outgoing, said, file)
         .unwrap_or_else(|| told(&format!("sent {}", file.in_words()), said.1, outgoing.late));
-    Step::Replace {
+    Step::Edit {
         target: copy.remote.clone(),
         content,
-        below_file: false,
-        otherwise: None,
+        is_caption: false,
+        fallback: None,
     }
 }
 
@@ -100,7 +100,10 @@ fn told_apart<'a>(
     for copy in copies {
         match &copy.file {
             Some(file) if file.is_empty() => words.push(copy),
-            Some(file) => carriers.push((copy, file.trim_start_matches(Copy::NAMED).to_owned())),
+            Some(file) => carriers.push((
+                copy,
+                file.trim_start_matches(Copy::UNSENT_FILE_PREFIX).to_owned(),
+            )),
             None if passed > 0 => {
                 passed -= 1;
                 words.push(copy);
@@ -124,11 +127,11 @@ pub(super) fn texts<'a>(
     let mut steps: Vec<Step> = contents
         .into_iter()
         .map(|content| match copies.next() {
-            Some(copy) => Step::Replace {
+            Some(copy) => Step::Edit {
                 target: copy.remote.clone(),
                 content,
-                below_file: false,
-                otherwise: None,
+                is_caption: false,
+                fallback: None,
             },
             None => Step::Post {
                 content,
@@ -137,9 +140,9 @@ pub(super) fn texts<'a>(
             },
         })
         .collect();
-    steps.extend(copies.map(|copy| Step::Remove {
+    steps.extend(copies.map(|copy| Step::Delete {
         target: copy.remote.clone(),
-        replaced: false,
+        by_edit: false,
     }));
     steps
 }

@@ -2,8 +2,8 @@
 
 use footbridge_core::{
     file::{File, Kind},
+    image::Image,
     outlet::Content,
-    picture::Picture,
     spool::Spooled,
 };
 use ruma::{MxcUri, events::room::EncryptedFile};
@@ -127,7 +127,7 @@ fn read(content: &Value, kind: Kind) -> File {
         size: number("size"),
         dimensions: pixels("w").zip(pixels("h")),
         duration: number("duration"),
-        has_preview: false,
+        has_thumbnail: false,
         source,
         link: None,
     }
@@ -195,7 +195,7 @@ const PREVIEW_WIDTH: u32 = 1_920;
 pub fn put_thumbnail(
     event: &mut Value,
     file: &File,
-    preview: &Picture,
+    preview: &Image,
     address: &str,
     encrypted: bool,
 ) {

@@ -44,7 +44,7 @@ pub fn renamed(content: &Content, name: &str) -> Content {
     let Some(author) = &content.author else {
         return content.clone();
     };
-    let name = names::isolated(name);
+    let name = names::bidi_isolate(name);
     let html = content.html.as_ref();
     // Nothing stands before the name that could hold it.
     Content {

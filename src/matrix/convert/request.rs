@@ -53,7 +53,7 @@ impl Request {
                 } else {
                     body
                 };
-                let words = Command::words_of(body)?.to_owned();
+                let words = Command::parse_call(body)?.to_owned();
                 let thread = (relation == Some("m.thread"))
                     .then(|| id_at(content, "/m.relates_to/event_id"))
                     .flatten();

@@ -94,7 +94,10 @@ fn author(message: &Message) -> String {
         // Among what others say, it has to be told apart.
         return OURSELVES.to_owned();
     }
-    names::isolated(&names::shown(&message.sender.name, &message.sender.id))
+    names::bidi_isolate(&names::display_name(
+        &message.sender.name,
+        &message.sender.id,
+    ))
 }
 
 /// What a part adds to an event: it stands in it readably and for itself, and its author may.
@@ -202,7 +205,7 @@ pub enum Newest {
     /// Nothing any more.
     Redacted,
     /// It is not ours, or its newest form is missing.
-    Unreadable,
+    UndecryptableTexts,
 }
 
 /// The newest form of an event of ours.
@@ -210,7 +213,7 @@ pub enum Newest {
 pub fn newest(event: &Value, own: &str) -> Newest {
     let ours = |event: &Value| event.get("sender").and_then(Value::as_str) == Some(own);
     if !ours(event) {
-        return Newest::Unreadable;
+        return Newest::UndecryptableTexts;
     }
     if event.pointer("/unsigned/redacted_because").is_some() {
         return Newest::Redacted;
@@ -221,7 +224,7 @@ pub fn newest(event: &Value, own: &str) -> Newest {
         Some(_) => None,
         None => event.get("content"),
     };
-    content.map_or(Newest::Unreadable, |content| {
+    content.map_or(Newest::UndecryptableTexts, |content| {
         Newest::Content(content.clone())
     })
 }
@@ -283,27 +286,27 @@ pub fn revise(outgoing: &Outgoing, slot: u32) -> Plan {
             return Plan::Steps(steps(&behind, (body, name, *style)));
         }
         if let Some(last) = anew.last() {
-            return Plan::Steps(vec![Step::Replace {
+            return Plan::Steps(vec![Step::Edit {
                 target: last.remote.clone(),
                 content: edited(body, &message.sender, *style),
-                below_file: false,
-                otherwise: None,
+                is_caption: false,
+                fallback: None,
             }]);
         }
         if !message.files.is_empty() {
             // An event of several messages has no files: the message is said anew, and its part goes.
             let words = (body, name, *style);
             let mut anew = said(outgoing, words, copy.thread.as_ref(), None);
-            anew.push(Step::Revise {
+            anew.push(Step::EditPart {
                 target: copy.remote.clone(),
                 slot,
                 part: None,
-                otherwise: None,
+                fallback: None,
             });
             return Plan::Steps(anew);
         }
     }
-    let (part, otherwise) = match &message.action {
+    let (part, fallback) = match &message.action {
         Action::Edit { body, style, .. } => {
             let anew = Step::Post {
                 content: edited(body, &message.sender, *style),
@@ -315,15 +318,15 @@ pub fn revise(outgoing: &Outgoing, slot: u32) -> Plan {
         Action::Delete { .. } => (None, None),
         _ => return Plan::Skip("unknown-target".to_owned()),
     };
-    let revise = Step::Revise {
+    let revise = Step::EditPart {
         target: copy.remote.clone(),
         slot,
         part,
-        otherwise,
+        fallback,
     };
-    let removals = anew.iter().map(|copy| Step::Remove {
+    let removals = anew.iter().map(|copy| Step::Delete {
         target: copy.remote.clone(),
-        replaced: false,
+        by_edit: false,
     });
     Plan::Steps(std::iter::once(revise).chain(removals).collect())
 }
@@ -343,7 +346,7 @@ fn edited(body: &Body, sender: &Sender, style: Style) -> Content {
 
 /// The author of a message that is said anew.
 fn marked(sender: &Sender) -> Sender {
-    let name = names::shown(&sender.name, &sender.id);
+    let name = names::display_name(&sender.name, &sender.id);
     Sender {
         id: sender.id.clone(),
         name: format!("{name} (edited)"),

@@ -200,7 +200,10 @@ fn what_is_not_ours_redacted_or_not_decrypted_is_not_rewritten() {
     let original = event_of(&parts(&[said("M", "one"), said("M", "two")]), None, None).unwrap();
     let mut foreign = stored(&original, None);
     foreign["sender"] = json!("@eve:x");
-    assert!(matches!(newest(&foreign, "@bridge:x"), Newest::Unreadable));
+    assert!(matches!(
+        newest(&foreign, "@bridge:x"),
+        Newest::UndecryptableTexts
+    ));
     let encrypted = json!({"algorithm": "m.megolm.v1.aes-sha2"});
     for event in [
         stored(&encrypted, None),
@@ -274,11 +277,11 @@ fn a_part_that_gets_a_file_is_said_anew_with_it() {
     for text in ["my cat", ""] {
         let steps = edited_part(edit("Mary", text), files, &[]);
         let [
-            Step::Send { file, content, .. },
-            Step::Revise {
+            Step::SendFile { file, content, .. },
+            Step::EditPart {
                 slot: 1,
                 part: None,
-                otherwise: None,
+                fallback: None,
                 ..
             },
         ] = &steps[..]
@@ -292,14 +295,14 @@ fn a_part_that_gets_a_file_is_said_anew_with_it() {
     let steps = edited_part(edit("Mary", "my cat"), files, &[("$2", "")]);
     assert!(matches!(
         &steps[..],
-        [Step::Replace { target, .. }, Step::Send { .. }] if target.as_str() == "$2"
+        [Step::Edit { target, .. }, Step::SendFile { .. }] if target.as_str() == "$2"
     ));
     let digest = cat.digest();
     let behind = [("$2", ""), ("$3", digest.as_str())];
     let steps = edited_part(edit("Mary", "no cat"), &[], &behind);
     assert!(matches!(
         &steps[..],
-        [Step::Replace { .. }, Step::Remove { target, .. }] if target.as_str() == "$3"
+        [Step::Edit { .. }, Step::Delete { target, .. }] if target.as_str() == "$3"
     ));
 }
 
@@ -310,12 +313,12 @@ fn what_the_bridge_says_in_the_place_of_a_part_is_in_its_own_name() {
     let steps = edited_part(said.clone(), &[], &[]);
     assert!(matches!(
         &steps[..],
-        [Step::Revise { part: Some(part), otherwise: Some(_), .. }] if part.author == "Footbridge"
+        [Step::EditPart { part: Some(part), fallback: Some(_), .. }] if part.author == "Footbridge"
     ));
     let steps = edited_part(said, &[], &[("$2", ""), ("$3", "a file")]);
     assert!(matches!(
         &steps[..],
-        [Step::Replace { content, .. }, Step::Remove { .. }] if content.text == "(nothing)"
+        [Step::Edit { content, .. }, Step::Delete { .. }] if content.text == "(nothing)"
     ));
 }
 
@@ -339,9 +342,9 @@ fn an_edit_points_at_the_shared_event_where_it_cannot_be_rewritten() {
         panic!("something is to be done");
     };
     let [
-        Step::Revise {
+        Step::EditPart {
             slot: 3,
-            otherwise: Some(otherwise),
+            fallback: Some(fallback),
             ..
         },
     ] = &steps[..]
@@ -350,7 +353,7 @@ fn an_edit_points_at_the_shared_event_where_it_cannot_be_rewritten() {
     };
     let Step::Post {
         content, reply_to, ..
-    } = &**otherwise
+    } = &**fallback
     else {
         panic!("a post");
     };

@@ -105,5 +105,5 @@ fn with(what: &str, detail: &str) -> String {
 
 /// Text from outside on one line, harmless and short.
 fn one_line(text: &str) -> String {
-    names::shown(text, "…")
+    names::display_name(text, "…")
 }

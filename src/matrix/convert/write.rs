@@ -5,7 +5,7 @@ use footbridge_core::{
     message::{Action, Sender, Style},
     names,
     outlet::{Content, Outgoing, Plan, Step},
-    text::{Block, Body, cut, html_from_body},
+    text::{Block, Body, html_from_body, split_body},
 };
 use footbridge_store::{Copy, RemoteId};
 use serde_json::{Value, json};
@@ -24,7 +24,7 @@ const FRAME_BYTES: usize = 1_500;
 /// A message by this person, their name in front. `late` marks one that later ones may have overtaken.
 #[must_use]
 pub fn content_from(body: &Body, sender: &Sender, style: Style, late: bool) -> Content {
-    let name = names::isolated(&names::shown(&sender.name, &sender.id));
+    let name = names::bidi_isolate(&names::display_name(&sender.name, &sender.id));
     let late = if late { " (delayed)" } else { "" };
     let name = format!("{name}{late}");
     let name_html = name_in(&name);
@@ -164,7 +164,7 @@ pub fn plan(outgoing: &Outgoing) -> Plan {
     let message = &outgoing.message;
     let name = &Sender {
         id: message.sender.id.clone(),
-        name: names::shown(&message.sender.name, &message.sender.id),
+        name: names::display_name(&message.sender.name, &message.sender.id),
         avatar: message.sender.avatar.clone(),
     };
     match &message.action {
@@ -193,20 +193,20 @@ pub fn plan(outgoing: &Outgoing) -> Plan {
             outgoing
                 .copies
                 .iter()
-                .map(|copy| Step::Remove {
+                .map(|copy| Step::Delete {
                     target: copy.remote.clone(),
-                    replaced: false,
+                    by_edit: false,
                 })
                 .collect(),
         ),
         Action::Edit { .. } | Action::Delete { .. } => Plan::Skip("unknown-target".to_owned()),
-        // They are no messages (see `Outlet::show_reactions`).
+        // They are no messages (see `Outlet::plan_reactions`).
         Action::React { .. } | Action::Unreact { .. } => Plan::Skip("no-reactions".to_owned()),
-        Action::Mark { target, key } => Plan::Steps(vec![Step::React {
+        Action::Marker { target, key } => Plan::Steps(vec![Step::React {
             target: target.clone(),
             key: key.clone(),
-            openly: true,
-            own: true,
+            unencrypted: true,
+            is_marker: true,
         }]),
         Action::Unsupported { summary } => {
             Plan::Steps(vec![posted(told(summary, name, outgoing.late))])
@@ -249,7 +249,7 @@ pub(super) fn said(
         .iter()
         .map(|file| sent_file(file, sender, late, thread));
     let mut steps: Vec<Step> = contents.into_iter().map(post).chain(files).collect();
-    if let Some(Step::Post { reply_to: to, .. } | Step::Send { reply_to: to, .. }) =
+    if let Some(Step::Post { reply_to: to, .. } | Step::SendFile { reply_to: to, .. }) =
         steps.first_mut()
     {
         *to = reply_to;
@@ -265,12 +265,12 @@ pub(super) fn sent_file(
     thread: Option<&RemoteId>,
 ) -> Step {
     let name = Body::plain(&file.safe_name());
-    Step::Send {
+    Step::SendFile {
         file: file.clone(),
         content: content_from(&name, sender, Style::Text, late),
         thread: thread.cloned(),
         reply_to: None,
-        otherwise: Some(Box::new(Step::Post {
+        fallback: Some(Box::new(Step::Post {
             content: told(&format!("sent {}", file.in_words()), sender, late),
             thread: thread.cloned(),
             reply_to: None,
@@ -344,7 +344,7 @@ pub(super) fn contents(
         let alone = Body(vec![block.clone()]);
         json_bytes(&alone.to_plain()) + json_bytes(&html_from_body(&alone)) + 16
     };
-    cut(body, limit.saturating_sub(frame), &weigh)
+    split_body(body, limit.saturating_sub(frame), &weigh)
         .iter()
         .map(|part| content_from(part, sender, style, late))
         .collect()

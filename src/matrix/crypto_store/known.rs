@@ -54,7 +54,7 @@ struct Users {
     /// Counts the saves that began.
     saves: u64,
     /// Users whom a save names that has not come back, and how many saves do.
-    unsettled: HashMap<OwnedUserId, u32>,
+    recent_retryable: HashMap<OwnedUserId, u32>,
 }
 
 /// What is known of users.
@@ -137,7 +137,7 @@ impl Known {
 
     fn keep(&self, user: &UserId, reading: Reading, put: impl FnOnce(&mut User)) {
         let mut users = self.users();
-        if users.saves != reading.0 || users.unsettled.contains_key(user) {
+        if users.saves != reading.0 || users.recent_retryable.contains_key(user) {
             return;
         }
         if users.by_id.len() >= MOST && !users.by_id.contains_key(user) {
@@ -160,7 +160,7 @@ impl Known {
             users.saves += 1;
             for user in &named {
                 users.by_id.remove(user);
-                *users.unsettled.entry(user.clone()).or_default() += 1;
+                *users.recent_retryable.entry(user.clone()).or_default() += 1;
             }
         }
         Saving(named)
@@ -173,10 +173,10 @@ impl Known {
         // What was read meanwhile may be older than the save.
         users.saves += 1;
         for user in saving.0 {
-            if let Some(saves) = users.unsettled.get_mut(&user) {
+            if let Some(saves) = users.recent_retryable.get_mut(&user) {
                 *saves -= 1;
                 if *saves == 0 {
-                    users.unsettled.remove(&user);
+                    users.recent_retryable.remove(&user);
                 }
             }
         }

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use footbridge_core::crash;
+use footbridge_core::crash_points;
 use matrix_sdk_crypto::{
     Session,
     store::{CryptoStore as _, types::Changes},
@@ -114,7 +114,7 @@ impl HoldingStore {
             && self.has_unstored(session).await?
         {
             self.held().keep(changes);
-            crash::point("keys.held");
+            crash_points::point("keys.received");
             return Ok(());
         }
         let ends = changes.next_batch_token.is_some();

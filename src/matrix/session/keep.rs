@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use footbridge_core::{clock::Clock, crash};
+use footbridge_core::{clock::Clock, crash_points};
 use footbridge_store::{Millis, Store};
 use matrix_sdk::{Client, SessionChange};
 use serde::{Deserialize, Serialize};
@@ -49,7 +49,7 @@ impl Life {
         }
     }
 
-    fn read(session: &footbridge_store::Secret) -> Self {
+    fn read(session: &footbridge_store::SecretBytes) -> Self {
         serde_json::from_slice(&session.0).unwrap_or_default()
     }
 
@@ -75,7 +75,7 @@ impl Keeper {
     pub(crate) fn of(
         client: &Client,
         store: &Store,
-        session: &footbridge_store::Secret,
+        session: &footbridge_store::SecretBytes,
         clock: Clock,
     ) -> Result<Self, MatrixError> {
         let behind = Arc::new(AtomicBool::new(false));
@@ -88,7 +88,7 @@ impl Keeper {
                     .ok_or_else(|| "there is no session".into())
             }),
             Box::new(move |client| {
-                crash::point("session.refreshed");
+                crash_points::point("session.refreshed");
                 // Whoever fails here leaves the pair to `keep`.
                 failed.store(true, Ordering::SeqCst);
                 let life = {
@@ -99,7 +99,7 @@ impl Keeper {
                 writer.save_session_now(&present(&client, life)?)?;
                 failed.store(false, Ordering::SeqCst);
                 info!("The session was renewed");
-                crash::point("session.kept");
+                crash_points::point("session.saved");
                 Ok(())
             }),
         );
@@ -150,7 +150,7 @@ impl Keeper {
     }
 }
 
-fn present(client: &Client, life: Life) -> Result<footbridge_store::Secret, MatrixError> {
+fn present(client: &Client, life: Life) -> Result<footbridge_store::SecretBytes, MatrixError> {
     let session = client.matrix_auth().session();
     account::sealed(&session.ok_or(MatrixError::NoAccount)?, life)
 }

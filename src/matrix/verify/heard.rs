@@ -160,8 +160,10 @@ impl Matrix {
         {
             return Ok(());
         }
-        self.store.open_desk(&place, None, self.clock.now()).await?;
-        inbox.bells().portals_changed();
+        self.store
+            .open_management_room(&place, None, self.clock.now())
+            .await?;
+        inbox.signals().notify_portals_changed();
         Ok(())
     }
 }

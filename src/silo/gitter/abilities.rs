@@ -79,7 +79,7 @@ pub const KIND: Kind = Kind {
             to_room: No("Gitter tells none"),
         },
         Ability {
-            what: What::Head,
+            what: What::QueueHead,
             to_channel: Told(
                 "the topic, where the portal shares it and the bridge is an admin of the channel",
             ),

@@ -15,7 +15,7 @@ const NOBODY: &str = "Someone on Gitter";
 pub fn post(place: &Place, message: &ChatMessage) -> Arrival {
     let thread = message.parent_id.clone().map(RemoteId);
     let (body, style) = content(message);
-    let payload = if let Some(words) = Command::words_of(message.raw()) {
+    let payload = if let Some(words) = Command::parse_call(message.raw()) {
         asked(message, words)
     } else if body.is_empty() {
         Payload::Skipped("empty")
@@ -34,7 +34,7 @@ pub fn post(place: &Place, message: &ChatMessage) -> Arrival {
     };
     Arrival {
         place: place.clone(),
-        fact: message.remote(),
+        event_id: message.remote(),
         message: Some(message.remote()),
         thread,
         sent_at: message.sent_at(),
@@ -78,7 +78,7 @@ pub fn late_double(place: &Place, message: &ChatMessage) -> Arrival {
                     `settle` would have found it"
     );
     Arrival {
-        payload: Payload::Skipped("late-double"),
+        payload: Payload::Skipped("late-duplicate"),
         ..post(place, message)
     }
 }
@@ -100,10 +100,10 @@ pub fn deletion(place: &Place, id: &str, seen_at: Millis) -> Arrival {
     happened(place, format!("{id}/delete"), seen_at, written(&change))
 }
 
-fn happened(place: &Place, fact: String, sent_at: Millis, payload: Payload) -> Arrival {
+fn happened(place: &Place, event_id: String, sent_at: Millis, payload: Payload) -> Arrival {
     Arrival {
         place: place.clone(),
-        fact: RemoteId(fact),
+        event_id: RemoteId(event_id),
         message: None,
         thread: None,
         sent_at,
@@ -130,12 +130,12 @@ fn asked(message: &ChatMessage, words: &str) -> Payload {
     let thread = message.parent_id.clone().map(RemoteId);
     let command = Command {
         sender: sender(message),
-        words: words.to_owned(),
+        arguments: words.to_owned(),
         target: thread.clone(),
         thread,
         // Gitter does not say who may remove messages.
         moderator: false,
-        silent: false,
+        by_reaction: false,
         encrypted: false,
     };
     command
@@ -316,13 +316,16 @@ mod tests {
 
     #[test]
     fn each_edit_is_a_fact_of_its_own() {
-        let fact = |value: Value| edit(&place(), &message(value)).fact.0;
+        let event_id = |value: Value| edit(&place(), &message(value)).event_id.0;
         assert_eq!(
-            fact(json!({"id": "a", "text": "x", "editedAt": "2020-07-27T10:00:00.123Z"})),
+            event_id(json!({"id": "a", "text": "x", "editedAt": "2020-07-27T10:00:00.123Z"})),
             "a/edit/1595844000123"
         );
-        assert_eq!(fact(json!({"id": "a", "text": "x", "v": 4})), "a/edit/v4");
-        assert_eq!(deletion(&place(), "a", Millis(1)).fact.0, "a/delete");
+        assert_eq!(
+            event_id(json!({"id": "a", "text": "x", "v": 4})),
+            "a/edit/v4"
+        );
+        assert_eq!(deletion(&place(), "a", Millis(1)).event_id.0, "a/delete");
     }
 
     #[test]

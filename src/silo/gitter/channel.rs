@@ -6,7 +6,7 @@ mod catch_up;
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use footbridge_core::inbox::Inbox;
-use footbridge_store::{Accepted, Arrival, Batch, LinkMark, Millis, Place, RemoteId};
+use footbridge_store::{Accepted, Arrival, Batch, LinkBarrier, Millis, Place, RemoteId};
 use tokio::time::Instant;
 
 use super::{
@@ -40,7 +40,7 @@ pub struct Listener {
     /// not move past that.
     behind: bool,
     /// The newest link before which something may have been said that is still to be read.
-    link: Option<LinkMark>,
+    link: Option<LinkBarrier>,
     /// What was said before, and comes along.
     history: History,
     ledger: Ledger,
@@ -65,7 +65,10 @@ impl Listener {
     ) -> Result<Self, SiloError> {
         let (cursor, since) = names(&channel.place);
         let now = hub.client.now();
-        let link = inbox.store().link_mark(vec![channel.place.clone()]).await?;
+        let link = inbox
+            .store()
+            .newest_link_barrier(vec![channel.place.clone()])
+            .await?;
         let history = History::open(&channel.place, inbox.store()).await?;
         let mut listener = Self {
             room: channel.place.address().to_owned(),
@@ -277,7 +280,7 @@ impl Listener {
         let link = if made || mine || emptied || edited {
             self.inbox
                 .store()
-                .linked(&self.place, &message.remote())
+                .find_message(&self.place, &message.remote())
                 .await?
         } else {
             // A plain message needs no question: the journal takes it once.
@@ -286,7 +289,7 @@ impl Listener {
         let ours = made || link.as_ref().is_some_and(|link| !link.original);
         self.ledger.keep(message, ours);
         if emptied {
-            if link.is_some_and(|link| !link.gone) && !self.hub.echoes.has_removed(&message.id) {
+            if link.is_some_and(|link| !link.deleted) && !self.hub.echoes.has_removed(&message.id) {
                 let seen_at = self.hub.client.now();
                 self.arrivals
                     .push(arrival::deletion(&self.place, &message.id, seen_at));
@@ -320,7 +323,7 @@ impl Listener {
                 return Ok(());
             }
             tokio::select! {
-                settled = self.inbox.settled(&self.place) => return Ok(settled?),
+                settled = self.inbox.wait_settled(&self.place) => return Ok(settled?),
                 () = changed => {}
             }
         }
@@ -335,11 +338,11 @@ impl Listener {
         let link = self
             .inbox
             .store()
-            .linked(&self.place, &RemoteId::from(id))
+            .find_message(&self.place, &RemoteId::from(id))
             .await?;
         let seen_at = self.hub.client.now();
         self.ledger.deleted(id, seen_at);
-        if link.is_some_and(|link| !link.gone) {
+        if link.is_some_and(|link| !link.deleted) {
             self.arrivals
                 .push(arrival::deletion(&self.place, id, seen_at));
         }

@@ -35,28 +35,28 @@ pub async fn perform(
         Step::Post {
             content, thread, ..
         } => post(client, echoes, health, (room, content, thread.as_ref())).await,
-        Step::Replace {
+        Step::Edit {
             target,
             content,
-            otherwise,
+            fallback,
             ..
         } => match client.edit(room, target.as_str(), &content.text).await {
             // Gone: somebody deleted it, and a new text does not bring it back. The feed tells of the deletion.
-            Ok(_) | Err(Fault::Gone) => Ok(Done::Changed(target.clone())),
+            Ok(_) | Err(Fault::Gone) => Ok(Done::Edited(target.clone())),
             // The text was checked before, so what is refused is the moment. What is done instead makes a
             // message, and the lane must note that before it happens.
             Err(Fault::Forbidden | Fault::Refused(_) | Fault::Rejected(_))
-                if otherwise.is_some() =>
+                if fallback.is_some() =>
             {
                 Err(Fault::TooLate)
             }
             Err(fault) => Err(fault),
         },
-        Step::Remove { target, .. } => {
+        Step::Delete { target, .. } => {
             // Before the request: Gitter may publish the removal before it answers.
             echoes.removing(target.as_str());
             match client.delete(room, target.as_str()).await {
-                Ok(()) => Ok(Done::Gone(target.clone())),
+                Ok(()) => Ok(Done::Deleted(target.clone())),
                 Err(fault) => {
                     if matches!(
                         fault,
@@ -73,11 +73,11 @@ pub async fn perform(
             }
         }
         // Never planned for this side.
-        Step::Send { .. }
+        Step::SendFile { .. }
         | Step::React { .. }
         | Step::Unreact { .. }
         | Step::Bundle { .. }
-        | Step::Revise { .. } => Err(Fault::Refused(
+        | Step::EditPart { .. } => Err(Fault::Refused(
             "Gitter takes one message at a time".to_owned(),
         )),
     }
@@ -109,7 +109,7 @@ async fn post(
         }
     }
     health.published();
-    Ok(Done::Made(Copy {
+    Ok(Done::Created(Copy {
         remote: made.remote(),
         thread: thread.cloned(),
         sent_at: made.sent_at(),
@@ -121,18 +121,18 @@ async fn post(
 pub fn made_text(step: &Step) -> Option<&str> {
     match step {
         Step::Post { content, .. } => Some(&content.text),
-        Step::Send { .. }
-        | Step::Replace { .. }
-        | Step::Remove { .. }
+        Step::SendFile { .. }
+        | Step::Edit { .. }
+        | Step::Delete { .. }
         | Step::React { .. }
         | Step::Unreact { .. }
         | Step::Bundle { .. }
-        | Step::Revise { .. } => None,
+        | Step::EditPart { .. } => None,
     }
 }
 
 /// The account's messages of exactly this text since `since` (our clock), oldest first.
-pub async fn recall(
+pub async fn find_similar(
     client: &Client,
     me: &str,
     room: &str,

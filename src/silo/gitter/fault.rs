@@ -68,7 +68,7 @@ pub enum Fault {
     #[error("Gitter's answer is too long")]
     TooLong,
     /// Gitter cannot be reached, or does not answer as it should.
-    #[error("{}", footbridge_core::causes::once(source.as_ref()))]
+    #[error("{}", footbridge_core::error_chain::format(source.as_ref()))]
     Unavailable {
         /// Whether the work may have been done all the same.
         outcome: Outcome,
@@ -142,7 +142,7 @@ impl From<Fault> for SendError {
             Fault::Gone | Fault::Forbidden | Fault::Refused(_) => Self::Refused { reason },
             Fault::Rejected(_) => Self::Rejected { reason },
             Fault::TooLate => Self::TooLate,
-            Fault::Busy { after } => Self::Limited { after: Some(after) },
+            Fault::Busy { after } => Self::RateLimited { after: Some(after) },
             Fault::Out { after } => Self::Retry {
                 after: Some(after),
                 outcome: Outcome::NotDone,
@@ -240,7 +240,7 @@ mod tests {
     #[test]
     fn the_house_is_told_how_long_gitter_wants_us_to_wait() {
         let busy = fault_of(Subject::Room, Repeat::Doubles, 429, Duration::from_secs(7));
-        let SendError::Limited { after } = SendError::from(busy) else {
+        let SendError::RateLimited { after } = SendError::from(busy) else {
             panic!("a busy Gitter is tried again");
         };
         assert_eq!(after, Some(Duration::from_secs(7)));

@@ -205,11 +205,13 @@ mod tests {
     };
     use footbridge_core::{
         clock::Clock,
-        inbox::Bells,
+        inbox::Signals,
         message::{Action, Message},
         secret::Secret,
     };
-    use footbridge_store::{Batch, Head, LaneId, Millis, Place, PortalSpec, Side, Store, StoreKey};
+    use footbridge_store::{
+        Batch, LaneId, Millis, Place, PortalSpec, QueueHead, Side, Store, StoreKey,
+    };
     use serde_json::{Value, json};
     use tokio::task::JoinSet;
 
@@ -272,7 +274,7 @@ mod tests {
             serving.spawn(async move { axum::serve(socket, router).await.unwrap() });
             let clock = Clock::start();
             let client = Client::new(
-                footbridge_core::http::client().unwrap(),
+                footbridge_core::http_client::client().unwrap(),
                 api.parse().unwrap(),
                 Secret::new("token".to_owned()),
                 Pacer::new(95),
@@ -325,7 +327,7 @@ mod tests {
                 .open_portal(&spec, &room, place, Millis(0))
                 .await
                 .unwrap();
-            let inbox = Inbox::new(store, Bells::default(), clock);
+            let inbox = Inbox::new(store, Signals::default(), clock);
             let linked = (clock.now().0 - 3_600_000).to_string();
             let batch = Batch {
                 cursors: vec![
@@ -375,11 +377,13 @@ mod tests {
         async fn heard(&self) -> Action {
             let now = self.inbox.clock().now();
             for _ in 0..500 {
-                if let Head::Ready(found) = self.inbox.store().head(self.lane, now).await.unwrap() {
+                if let QueueHead::Ready(found) =
+                    self.inbox.store().queue_head(self.lane, now).await.unwrap()
+                {
                     let done = self
                         .inbox
                         .store()
-                        .step_done(found.id, None, None, true, now);
+                        .complete_step(found.id, None, None, true, now);
                     done.await.unwrap();
                     return Message::from_bytes(&found.payload).unwrap().action;
                 }

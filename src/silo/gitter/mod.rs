@@ -35,15 +35,15 @@ use std::{
 use async_trait::async_trait;
 use footbridge_core::{
     clock::Clock,
-    facts::{Fact, Facts},
-    fetch::Fetcher,
-    http,
+    http_client,
+    image::Image,
     inbox::Inbox,
+    media_fetcher::MediaFetcher,
     message::Sender,
-    origin::Origin,
     outlet::{Done, Outgoing, Outlet, Plan, SendError, Step},
-    picture::Picture,
-    reactions::Reacted,
+    peer_bridges::BridgeMarker,
+    reactions::ReactionState,
+    room_profile::{ProfileField, RoomProfile},
     spool::Spool,
 };
 use footbridge_store::{Copy, Millis, Place, RemoteId};
@@ -92,7 +92,7 @@ pub struct Gitter {
     health: Arc<Health>,
     sign_out: SignOut,
     wire: Wire,
-    media: Fetcher,
+    media: MediaFetcher,
     /// Our account's id, once asked for.
     me: tokio::sync::OnceCell<String>,
     /// The account's rooms, for finding many with one request.
@@ -109,7 +109,7 @@ impl Gitter {
         clock: Clock,
     ) -> anyhow::Result<Self> {
         // Neither a WebSocket nor an endless answer fits the common client's protocol and time limits.
-        let lasting = http::lasting()?;
+        let lasting = http_client::streaming()?;
         let pacer = Pacer::new(config.requests_per_minute);
         let wire = Wire {
             feed: config.feed,
@@ -129,7 +129,7 @@ impl Gitter {
         Ok(Self {
             web: website(&config.api),
             client: Arc::new(Client::new(shared, config.api, config.token, pacer, clock)),
-            media: Fetcher::new(config.media_hosts)?,
+            media: MediaFetcher::new(config.media_hosts)?,
             name: config.name,
             settle: config.settle,
             echoes: Arc::default(),
@@ -201,8 +201,8 @@ fn website(api: &Url) -> String {
 
 #[async_trait]
 impl Outlet for Gitter {
-    fn origin(&self, channel: &Place) -> Option<Origin> {
-        Some(Origin {
+    fn bridge_marker(&self, channel: &Place) -> Option<BridgeMarker> {
+        Some(BridgeMarker {
             channel: format!("gitter/{}", channel.address()),
             account: self.me.get().cloned(),
         })
@@ -216,15 +216,15 @@ impl Outlet for Gitter {
         }))
     }
 
-    async fn picture(&self, of: &Sender, spool: &Spool) -> Result<Picture, SendError> {
+    async fn avatar(&self, of: &Sender, spool: &Spool) -> Result<Image, SendError> {
         let url = of.avatar.as_deref().unwrap_or_default();
         self.media.picture(url, spool).await
     }
 
-    fn show_reactions(
+    fn plan_reactions(
         &self,
         outgoing: &Outgoing,
-        reacted: &[Reacted],
+        reacted: &[ReactionState],
         _key: &str,
         _openly: bool,
         now: Millis,
@@ -243,15 +243,20 @@ impl Outlet for Gitter {
             .map_err(SendError::from)
     }
 
-    fn answers(&self, _since: Millis) -> bool {
+    fn has_answered_since(&self, _since: Millis) -> bool {
         self.health.state() == FeedState::Live
     }
 
-    fn dedupes(&self) -> bool {
+    fn is_idempotent(&self) -> bool {
         false
     }
 
-    async fn recall(&self, to: &Place, step: &Step, since: Millis) -> Result<Vec<Copy>, SendError> {
+    async fn find_similar(
+        &self,
+        to: &Place,
+        step: &Step,
+        since: Millis,
+    ) -> Result<Vec<Copy>, SendError> {
         let Some(text) = deliver::made_text(step) else {
             return Ok(Vec::new());
         };
@@ -261,7 +266,7 @@ impl Outlet for Gitter {
         let me = self.me().await?;
         // Before the look: what appears after it is the first attempt, published later than we waited.
         self.echoes.sought(to.address(), text);
-        let copies = deliver::recall(&self.client, me, to.address(), text, since).await;
+        let copies = deliver::find_similar(&self.client, me, to.address(), text, since).await;
         let copies = copies.inspect_err(|fault| self.note(fault))?;
         // They are ours whether adopted or not: nobody else writes this text in this moment.
         for copy in &copies {
@@ -270,7 +275,7 @@ impl Outlet for Gitter {
         Ok(copies)
     }
 
-    fn settle(&self) -> Duration {
+    fn settle_time(&self) -> Duration {
         self.settle
     }
 }
@@ -351,12 +356,18 @@ impl Silo for Gitter {
         Ok(found.inspect_err(|fault| self.note(fault))?)
     }
 
-    async fn facts(&self, channel: &Place) -> Result<Facts, SiloError> {
+    async fn facts(&self, channel: &Place) -> Result<RoomProfile, SiloError> {
         self.read_facts(channel.address()).await
     }
 
-    async fn set_fact(&self, channel: &Place, fact: Fact, value: &str) -> Result<(), SiloError> {
-        self.write_fact(channel.address(), fact, value).await
+    async fn set_profile_field(
+        &self,
+        channel: &Place,
+        fact: ProfileField,
+        value: &str,
+    ) -> Result<(), SiloError> {
+        self.write_profile_field(channel.address(), fact, value)
+            .await
     }
 
     fn feed(&self) -> FeedState {

@@ -75,7 +75,7 @@ pub async fn follow(
             Ok(Ending::Again(asked)) => asked,
             Err(error) => {
                 snapshots = !is_too_long(&error);
-                tracing::warn!(silo.name = %hub.silo, error = footbridge_core::causes::once(error.as_ref()), attempt = failures + 1,
+                tracing::warn!(silo.name = %hub.silo, error = footbridge_core::error_chain::format(error.as_ref()), attempt = failures + 1,
                     "Lost the connection to Gitter");
                 Duration::ZERO
             }

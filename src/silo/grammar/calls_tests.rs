@@ -94,11 +94,11 @@ fn texts(flavour: Flavour, body: &Body, longest: usize) -> Vec<String> {
 fn said(step: Step, all: &mut Vec<String>) {
     match step {
         Step::Post { content, .. } => all.push(content.text),
-        Step::Replace {
-            content, otherwise, ..
+        Step::Edit {
+            content, fallback, ..
         } => {
             all.push(content.text);
-            if let Some(step) = otherwise {
+            if let Some(step) = fallback {
                 said(*step, all);
             }
         }

@@ -85,11 +85,11 @@ fn sent(name: &str, body: &Body) -> Vec<Content> {
 fn said(step: Step, all: &mut Vec<Content>) {
     match step {
         Step::Post { content, .. } => all.push(content),
-        Step::Send {
-            content, otherwise, ..
+        Step::SendFile {
+            content, fallback, ..
         } => {
             all.push(content);
-            if let Some(step) = otherwise {
+            if let Some(step) = fallback {
                 said(*step, all);
             }
         }
@@ -311,8 +311,8 @@ fn names_of_emoji_are_drawn_where_they_stand_free() {
 fn heard(text: &str) -> Message {
     let object = json!({"text": text, "username": "bob", "account": "irc.a", "timestamp": "2026-11-22T12:06:31.6Z"});
     let event = api::read(object.to_string().as_bytes()).unwrap();
-    let fact = arrival(&Place::new("mb", "gw"), &event, Millis(0), |_| false).unwrap();
-    match fact.payload {
+    let event_id = arrival(&Place::new("mb", "gw"), &event, Millis(0), |_| false).unwrap();
+    match event_id.payload {
         Payload::Ready(bytes) => Message::from_bytes(&bytes).unwrap(),
         other => panic!("{other:?}"),
     }

@@ -42,9 +42,13 @@ pub fn split(text: &str, prefix: &str, most: usize) -> Vec<String> {
         return vec![whole];
     }
     let fence = longest_fence(text);
-    let uncalled = parted(text);
+    let sanitize_without_mentions = parted(text);
     // Code that is not known as such would call whom it names once it is torn.
-    let text = if fence > MAX_FENCE { &uncalled } else { text };
+    let text = if fence > MAX_FENCE {
+        &sanitize_without_mentions
+    } else {
+        text
+    };
     // Room for a line end behind the prefix, and for the end of open code, which may stand in lists and quotes.
     let lead = containers::deepest(text);
     let room = most - units(prefix) - 2 - 2 * (fence.min(MAX_FENCE) + 8) - lead;
@@ -184,7 +188,7 @@ fn divided(text: &str, place: usize, span: Option<&Span>) -> (String, String) {
                         .unwrap_or((tail, ""));
                     format!("{}{rest}", parted(link))
                 }
-                _ if torn => uncalled(tail),
+                _ if torn => sanitize_without_mentions(tail),
                 _ => tail.to_owned(),
             };
             let behind = tail.trim_start_matches([' ', '\n']);
@@ -236,7 +240,7 @@ fn hard(head: &str, span_start: usize, least: usize) -> usize {
 }
 
 /// The rest of a torn word: whoever it would call now is not called.
-fn uncalled(tail: &str) -> String {
+fn sanitize_without_mentions(tail: &str) -> String {
     let end = tail.find(char::is_whitespace).unwrap_or(tail.len());
     let (word, rest) = tail.split_at(end);
     format!("{}{rest}", parted(word))

@@ -82,7 +82,7 @@ pub const KIND: Kind = Kind {
             ),
         },
         Ability {
-            what: What::Head,
+            what: What::QueueHead,
             to_channel: No("the API has none"),
             to_room: No("a new topic is a system message"),
         },

@@ -102,7 +102,7 @@ impl Event {
     }
 
     /// What it is known by (see [`super::identity`]).
-    pub fn fact(&self) -> RemoteId {
+    pub fn event_id(&self) -> RemoteId {
         RemoteId(self.identity.clone())
     }
 }

@@ -33,7 +33,14 @@ pub fn arrival(
         Kind::System => Action::System {
             summary: body.to_plain().lines().collect::<Vec<_>>().join(" "),
         },
-        Kind::Deleted => return Some(fact(place, event, now, Payload::Skipped("unknown-target"))),
+        Kind::Deleted => {
+            return Some(event_id(
+                place,
+                event,
+                now,
+                Payload::Skipped("unknown-target"),
+            ));
+        }
         Kind::Connected | Kind::Unknown => return None,
     };
     let empty = match &action {
@@ -41,7 +48,7 @@ pub fn arrival(
         Action::System { summary } => summary.trim().is_empty(),
         _ => false,
     };
-    let payload = if let Some(words) = Command::words_of(&event.text) {
+    let payload = if let Some(words) = Command::parse_call(&event.text) {
         asked(event, words)
     } else if empty {
         Payload::Skipped("empty")
@@ -53,14 +60,14 @@ pub fn arrival(
             action,
         })
     };
-    Some(fact(place, event, now, payload))
+    Some(event_id(place, event, now, payload))
 }
 
-fn fact(place: &Place, event: &Event, now: Millis, payload: Payload) -> Arrival {
+fn event_id(place: &Place, event: &Event, now: Millis, payload: Payload) -> Arrival {
     Arrival {
         place: place.clone(),
-        fact: event.fact(),
-        message: Some(event.fact()),
+        event_id: event.event_id(),
+        message: Some(event.event_id()),
         thread: None,
         sent_at: event.sent_at().unwrap_or(now),
         payload,
@@ -77,12 +84,12 @@ fn written(message: &Message) -> Payload {
 fn asked(event: &Event, words: &str) -> Payload {
     let command = Command {
         sender: sender(event),
-        words: words.to_owned(),
+        arguments: words.to_owned(),
         target: None,
         thread: None,
         // Nobody says who may remove messages.
         moderator: false,
-        silent: false,
+        by_reaction: false,
         encrypted: false,
     };
     command

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use footbridge_core::{fetch::MediaHost, secret::Secret};
+use footbridge_core::{media_fetcher::MediaHost, secret::Secret};
 use url::Url;
 
 /// `[[silo]] kind = "matterbridge"`.

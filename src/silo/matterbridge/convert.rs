@@ -97,7 +97,7 @@ fn mark_reply(body: &mut Body) {
 
 /// Something attached: a link where there is one, else what it was.
 fn attachment(file: &File) -> Vec<Inline> {
-    let name = names::shown(&file.name, "a file");
+    let name = names::display_name(&file.name, "a file");
     let mark = Inline::Text(ATTACHED.to_owned());
     let is_link =
         url::Url::parse(&file.url).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
@@ -139,7 +139,7 @@ pub fn as_reply(text: &str) -> String {
 /// A name that calls nobody.
 #[must_use]
 pub fn name_of(name: &str, id: &str) -> String {
-    harmless_name(&names::isolated(&names::shown(name, id)))
+    harmless_name(&names::bidi_isolate(&names::display_name(name, id)))
 }
 
 /// A name of a file that calls nobody: networks show it among the words, or as the end of an address.

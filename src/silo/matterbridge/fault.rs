@@ -44,7 +44,7 @@ pub enum Fault {
     #[error("{UNSURE}")]
     Unsure,
     /// Matterbridge cannot be reached or does not answer as it should; nothing was done.
-    #[error("{}", footbridge_core::causes::once(.0.as_ref()))]
+    #[error("{}", footbridge_core::error_chain::format(.0.as_ref()))]
     Unavailable(anyhow::Error),
 }
 
@@ -98,7 +98,7 @@ impl From<Fault> for SendError {
             Fault::SignedOut => Self::SignedOut { reason },
             Fault::Refused(_) => Self::Refused { reason },
             Fault::Rejected(_) => Self::Rejected { reason },
-            Fault::Busy => Self::Limited { after: Some(BUSY) },
+            Fault::Busy => Self::RateLimited { after: Some(BUSY) },
             Fault::Unsure => Self::Retry {
                 after: None,
                 outcome: Outcome::Unknown,

@@ -54,7 +54,7 @@ pub async fn follow(
             buffer: None,
             held_bytes: bytes_of(&held),
             held: std::mem::take(&mut held),
-            facts: HashSet::new(),
+            event_ids: HashSet::new(),
         };
         let Err(mut ending) = connection.run(stop).await;
         let begun = connection.begun;
@@ -72,7 +72,7 @@ pub async fn follow(
             Ending::SignedOut => return Err(Fault::SignedOut.into()),
             Ending::Store(error) => return Err(SiloError::Store(error)),
             Ending::Lost(error) => {
-                tracing::warn!(silo.name = %listener.silo, error = footbridge_core::causes::once(error.as_ref()), attempt = failures + 1,
+                tracing::warn!(silo.name = %listener.silo, error = footbridge_core::error_chain::format(error.as_ref()), attempt = failures + 1,
                     "Lost the connection to Matterbridge");
             }
         }
@@ -112,7 +112,7 @@ struct Connection<'a> {
     held: Vec<Event>,
     held_bytes: usize,
     /// What it brought while the buffer is read: where the buffer has come to that, it holds nothing else.
-    facts: HashSet<RemoteId>,
+    event_ids: HashSet<RemoteId>,
 }
 
 /// How long the connection has been silent, and whether it was asked.
@@ -165,7 +165,7 @@ impl Connection<'_> {
                     let mut events = burst(frame, socket)?;
                     self.listener.name(&mut events, Heard::Live);
                     if self.buffer.is_some() {
-                        self.facts.extend(events.iter().map(Event::fact));
+                        self.event_ids.extend(events.iter().map(Event::event_id));
                     }
                     self.heard(events, behind).await?;
                 }
@@ -179,7 +179,7 @@ impl Connection<'_> {
                     };
                     if done {
                         self.buffer = None;
-                        self.facts = HashSet::new();
+                        self.event_ids = HashSet::new();
                         audit = Instant::now() + self.wire.audit;
                         if std::mem::take(&mut behind) {
                             self.listener.caught_up().await?;
@@ -228,7 +228,7 @@ impl Connection<'_> {
         }
         self.write(events, Heard::Buffered).await?;
         let mut events = events.iter();
-        Ok(events.any(|event| self.facts.contains(&event.fact())))
+        Ok(events.any(|event| self.event_ids.contains(&event.event_id())))
     }
 
     /// Writes down what was held.

@@ -67,7 +67,7 @@ pub(super) fn message_with(
         return Err(refused(&"the message cannot be written"));
     }
     head.truncate(head.len() - END.len());
-    let blocks = file.opened().map_err(|why| refused(&why))?;
+    let blocks = file.decrypted().map_err(|why| refused(&why))?;
     let length = head.len() as u64 + file.length().div_ceil(3) * 4 + END.len() as u64;
     let head = stream::once(async { Ok(Bytes::from(head)) });
     let end = stream::once(async { Ok(Bytes::from(END)) });

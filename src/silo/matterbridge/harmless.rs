@@ -1,7 +1,7 @@
 //! Text in which nobody is called, whatever network Matterbridge passes it on to. Which that is nobody tells, so what calls
 //! somebody in any of those that it knows is parted by a zero-width space, in code too: most of them know no code.
 
-use footbridge_core::text::{is_at_reference, numbered};
+use footbridge_core::text::{char_reference, is_at_reference};
 
 use crate::markdown::{email, has_at_in_authority};
 
@@ -178,7 +178,7 @@ fn is_telegram(before: &str, after: &str) -> bool {
 
 /// Whether a reference to a character begins behind this ampersand, and it is one of such a link: Telegram reads them in addresses.
 fn is_telegram_reference(after: &str) -> bool {
-    let c = numbered(after).and_then(char::from_u32);
+    let c = char_reference(after).and_then(char::from_u32);
     c.is_some_and(|c| "tg:/user".contains(c.to_ascii_lowercase()))
 }
 

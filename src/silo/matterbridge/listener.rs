@@ -2,8 +2,8 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use footbridge_core::{fetch::Fetcher, inbox::Inbox};
-use footbridge_store::{Arrival, Batch, Error, LinkMark, Millis, Place};
+use footbridge_core::{inbox::Inbox, media_fetcher::MediaFetcher};
+use footbridge_store::{Arrival, Batch, Error, LinkBarrier, Millis, Place};
 use tokio::time::Instant;
 
 use super::{api::Event, arrival::arrival, identity::Identities, known::Known};
@@ -37,11 +37,11 @@ pub struct Listener {
     pub silo: String,
     inbox: Inbox,
     known: Arc<Known>,
-    media: Fetcher,
+    media: MediaFetcher,
     identities: Identities,
     gateways: HashMap<String, Gateway>,
     /// The newest link before which something may have been said that is still to be read.
-    link: Option<LinkMark>,
+    link: Option<LinkBarrier>,
 }
 
 struct Gateway {
@@ -56,7 +56,7 @@ impl Listener {
         silo: &str,
         channels: Vec<Channel>,
         inbox: Inbox,
-        (known, media): (Arc<Known>, Fetcher),
+        (known, media): (Arc<Known>, MediaFetcher),
     ) -> Result<Self, Error> {
         let mut gateways = HashMap::new();
         for channel in Channel::distinct(channels) {
@@ -69,7 +69,7 @@ impl Listener {
             gateways.insert(gateway.place.address().to_owned(), gateway);
         }
         let places = gateways.values().map(|gateway| gateway.place.clone());
-        let link = inbox.store().link_mark(places.collect()).await?;
+        let link = inbox.store().newest_link_barrier(places.collect()).await?;
         let key = inbox.store().naming_key("matterbridge").await?;
         Ok(Self {
             silo: silo.to_owned(),
@@ -87,7 +87,7 @@ impl Listener {
         if let Some(link) = self.link.take() {
             let places = self.gateways.values().map(|gateway| gateway.place.clone());
             let places = places.collect();
-            self.inbox.store().heard_until(places, link).await?;
+            self.inbox.store().lift_link_barriers(places, link).await?;
         }
         Ok(())
     }
@@ -163,7 +163,7 @@ impl Listener {
         if heard == Heard::Buffered && is_history {
             return None;
         }
-        arrival(&gateway.place, event, now, |url| self.media.may(url))
+        arrival(&gateway.place, event, now, |url| self.media.allows_url(url))
     }
 }
 

@@ -28,14 +28,14 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use footbridge_core::{
     clock::Clock,
-    fetch::Fetcher,
     file::File,
-    http,
+    http_client,
+    image::Image,
     inbox::Inbox,
+    media_fetcher::MediaFetcher,
     message::{Sender, Style},
-    origin::Origin,
-    outlet::{Content, Done, Outgoing, Outlet, Plan, SendError, Step, without_files},
-    picture::Picture,
+    outlet::{Content, Done, Outgoing, Outlet, Plan, SendError, Step, no_files_error},
+    peer_bridges::BridgeMarker,
     spool::{Spool, SpoolError, Spooled},
 };
 use footbridge_store::{Copy, Millis, Place, RemoteId};
@@ -65,7 +65,7 @@ pub struct Matterbridge {
     wire: Wire,
     known: Arc<Known>,
     health: Health,
-    media: Fetcher,
+    media: MediaFetcher,
     clock: Clock,
     sign_out: SignOut,
 }
@@ -73,7 +73,7 @@ pub struct Matterbridge {
 impl Matterbridge {
     /// Prepares the connection; requests nothing.
     pub fn new(config: MatterbridgeConfig, clock: Clock) -> anyhow::Result<Self> {
-        let http = http::unpooled()?;
+        let http = http_client::unpooled()?;
         let wire = Wire {
             http: http.clone(),
             rest: Client::new(http.clone(), config.api.clone(), config.token.clone()),
@@ -90,7 +90,7 @@ impl Matterbridge {
             wire,
             known: Arc::new(Known::of(config.account)),
             health: Health::default(),
-            media: Fetcher::new(config.media_hosts)?,
+            media: MediaFetcher::new(config.media_hosts)?,
             clock,
             sign_out: SignOut::default(),
         })
@@ -163,7 +163,7 @@ impl Matterbridge {
                 "Matterbridge took a message for a gateway that was not heard from yet; it does so for gateways that do \
                  not exist, too: if nothing arrives there, check the name");
         }
-        Ok(Done::Made(Copy {
+        Ok(Done::Created(Copy {
             // Matterbridge gives no id, and never speaks of the message again.
             remote: RemoteId(format!("sent/{key}")),
             thread: None,
@@ -175,9 +175,9 @@ impl Matterbridge {
 
 #[async_trait]
 impl Outlet for Matterbridge {
-    fn origin(&self, channel: &Place) -> Option<Origin> {
+    fn bridge_marker(&self, channel: &Place) -> Option<BridgeMarker> {
         // Each of its API accounts has a port of its own.
-        Some(Origin {
+        Some(BridgeMarker {
             channel: format!("matterbridge/{}/{}", self.host, channel.address()),
             account: self.known.account(),
         })
@@ -187,7 +187,7 @@ impl Outlet for Matterbridge {
         Ok(plan::plan(outgoing))
     }
 
-    fn removes(&self) -> bool {
+    fn can_delete(&self) -> bool {
         false
     }
 
@@ -209,7 +209,7 @@ impl Outlet for Matterbridge {
         self.download(file, spool).await
     }
 
-    async fn picture(&self, of: &Sender, spool: &Spool) -> Result<Picture, SendError> {
+    async fn avatar(&self, of: &Sender, spool: &Spool) -> Result<Image, SendError> {
         let url = of.avatar.as_deref().unwrap_or_default();
         self.media.picture(url, spool).await
     }
@@ -219,13 +219,13 @@ impl Outlet for Matterbridge {
         to: &Place,
         key: &str,
         step: &Step,
-        (spooled, _): (&Spooled, Option<&Picture>),
+        (spooled, _): (&Spooled, Option<&Image>),
     ) -> Result<Done, SendError> {
         if self.health.is_signed_out() {
             return Err(Fault::SignedOut.into());
         }
-        let Step::Send { file, content, .. } = step else {
-            return Err(without_files());
+        let Step::SendFile { file, content, .. } = step else {
+            return Err(no_files_error());
         };
         if spooled.length() > plan::LARGEST {
             // Its message did not say so.
@@ -237,24 +237,24 @@ impl Outlet for Matterbridge {
             .map_err(SendError::from)
     }
 
-    fn answers(&self, _since: Millis) -> bool {
+    fn has_answered_since(&self, _since: Millis) -> bool {
         self.health.state() == FeedState::Live
     }
 
-    fn dedupes(&self) -> bool {
+    fn is_idempotent(&self) -> bool {
         false
     }
 
-    fn never_tells(&self) -> Option<&'static str> {
+    fn unknowable_reason(&self) -> Option<&'static str> {
         // An account never hears its own messages, and nothing can be asked for.
         Some(UNSURE)
     }
 
-    async fn recall(&self, _: &Place, _: &Step, _: Millis) -> Result<Vec<Copy>, SendError> {
+    async fn find_similar(&self, _: &Place, _: &Step, _: Millis) -> Result<Vec<Copy>, SendError> {
         Err(Fault::Unsure.into())
     }
 
-    fn settle(&self) -> Duration {
+    fn settle_time(&self) -> Duration {
         Duration::ZERO
     }
 }

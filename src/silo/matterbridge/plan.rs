@@ -59,12 +59,12 @@ pub fn plan(outgoing: &Outgoing) -> Plan {
                 } else {
                     words(body)
                 };
-                Step::Send {
+                Step::SendFile {
                     file: file.clone(),
                     content: content(caption, *style, author),
                     thread: None,
                     reply_to: None,
-                    otherwise: Some(Box::new(told)),
+                    fallback: Some(Box::new(told)),
                 }
             });
             Plan::Steps(steps.collect())
@@ -82,8 +82,8 @@ pub fn plan(outgoing: &Outgoing) -> Plan {
             post(format!("{mark}{text}{edited}"), style, author)
         }
         Action::Delete { .. } => post(gone(&outgoing.copies), Style::Emote, author),
-        // They are no messages (see `Outlet::show_reactions`).
-        Action::React { .. } | Action::Unreact { .. } | Action::Mark { .. } => {
+        // They are no messages (see `Outlet::plan_reactions`).
+        Action::React { .. } | Action::Unreact { .. } | Action::Marker { .. } => {
             Plan::Skip("no-reactions".to_owned())
         }
         Action::Unsupported { summary } => {
@@ -240,9 +240,9 @@ mod tests {
             };
             let told = match &steps[..] {
                 [
-                    Step::Send {
+                    Step::SendFile {
                         content,
-                        otherwise: Some(told),
+                        fallback: Some(told),
                         ..
                     },
                 ] if size.is_none_or(|size| size == LARGEST) => {
@@ -272,7 +272,7 @@ mod tests {
         let sent: Vec<(&str, &str)> = steps
             .iter()
             .map(|step| match step {
-                Step::Send { file, content, .. } => (file.name.as_str(), content.text.as_str()),
+                Step::SendFile { file, content, .. } => (file.name.as_str(), content.text.as_str()),
                 _ => panic!("no file"),
             })
             .collect();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use footbridge_core::{http::elsewhere, secret::Secret};
+use footbridge_core::{http_client::redirect_error, secret::Secret};
 use footbridge_store::Millis;
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use tokio_tungstenite::tungstenite::{Error as WireError, Message as Frame};
@@ -99,7 +99,7 @@ pub async fn open(wire: &Wire) -> Result<Socket, Ending> {
             .refused("Matterbridge's WebSocket", status)
             .await
             .into(),
-        Unopened::Redirected(to) => Ending::Lost(anyhow!(elsewhere("api", &to))),
+        Unopened::Redirected(to) => Ending::Lost(anyhow!(redirect_error("api", &to))),
         Unopened::Unreachable(error) => {
             Ending::Lost(anyhow!(error).context("Cannot reach Matterbridge"))
         }

@@ -94,7 +94,7 @@ pub const KIND: Kind = Kind {
             to_room: Whole("where the portal wants them"),
         },
         Ability {
-            what: What::Head,
+            what: What::QueueHead,
             to_channel: Told("name and topic, where the portal shares them"),
             to_room: Told(
                 "name and topic, where the portal shares them and the bridge has the right",

@@ -3,7 +3,7 @@
 use footbridge_core::{
     file::{File, Kind},
     message::{Action, Command, Message, Sender, Style},
-    origin::OURS,
+    peer_bridges::ACCOUNT_PREFIX,
     text::{Body, Inline},
 };
 use footbridge_store::{Arrival, Millis, Payload, Place, RemoteId};
@@ -47,7 +47,7 @@ impl<'a> From<&'a str> for Who<'a> {
 pub fn post<'a>(place: &Place, post: &Post, who: impl Into<Who<'a>>) -> Arrival {
     let who = who.into();
     // What came through a webhook was not written by the person who made it.
-    let words = Command::words_of(&post.message).filter(|_| !post.props.speaks_for_another());
+    let words = Command::parse_call(&post.message).filter(|_| !post.props.speaks_for_another());
     let payload = if let Some(words) = words {
         asked(post, who, words)
     } else {
@@ -66,7 +66,7 @@ pub fn post<'a>(place: &Place, post: &Post, who: impl Into<Who<'a>>) -> Arrival 
     };
     Arrival {
         place: place.clone(),
-        fact: post.remote(),
+        event_id: post.remote(),
         message: Some(post.remote()),
         thread: post.thread(),
         sent_at: post.sent_at(),
@@ -116,7 +116,7 @@ pub fn edit_included(place: &Place, post: &Post) -> Arrival {
 pub fn noted(place: &Place, post: &Post, rule: &'static str) -> Arrival {
     Arrival {
         place: place.clone(),
-        fact: post.remote(),
+        event_id: post.remote(),
         message: Some(post.remote()),
         thread: post.thread(),
         sent_at: post.sent_at(),
@@ -155,8 +155,8 @@ pub fn reaction(place: &Place, reaction: &Reaction, name: &str) -> Option<Arriva
         key: emoji::key_of(emoji)?,
     };
     let at = reaction.create_at;
-    let fact = RemoteId::with_words(&format!("{post}/react/{user}/{at}"), emoji);
-    Some(about(place, fact.0, at, (user, name), action))
+    let event_id = RemoteId::with_private_suffix(&format!("{post}/react/{user}/{at}"), emoji);
+    Some(about(place, event_id.0, at, (user, name), action))
 }
 
 /// Somebody with this id no longer is of the mind that `key` stands for. `at` is when that was noticed.
@@ -165,13 +165,13 @@ pub fn reaction_ended(place: &Place, post: &str, (user, key): (&str, &str), at: 
         target: RemoteId::from(post),
         key: key.to_owned(),
     };
-    let fact = RemoteId::with_words(&format!("{post}/unreact/{user}/{at}"), key);
-    about(place, fact.0, at, (user, NOBODY), action)
+    let event_id = RemoteId::with_private_suffix(&format!("{post}/unreact/{user}/{at}"), key);
+    about(place, event_id.0, at, (user, NOBODY), action)
 }
 
 fn about(
     place: &Place,
-    fact: String,
+    event_id: String,
     at: i64,
     (user, name): (&str, &str),
     action: Action,
@@ -186,13 +186,13 @@ fn about(
         action,
         files: Vec::new(),
     };
-    happened(place, fact, change.sent_at, written(&change))
+    happened(place, event_id, change.sent_at, written(&change))
 }
 
-fn happened(place: &Place, fact: String, sent_at: Millis, payload: Payload) -> Arrival {
+fn happened(place: &Place, event_id: String, sent_at: Millis, payload: Payload) -> Arrival {
     Arrival {
         place: place.clone(),
-        fact: RemoteId(fact),
+        event_id: RemoteId(event_id),
         message: None,
         thread: None,
         sent_at,
@@ -214,12 +214,12 @@ fn written(message: &Message) -> Payload {
 fn asked(post: &Post, who: Who<'_>, words: &str) -> Payload {
     let command = Command {
         sender: account(post, who),
-        words: words.to_owned(),
+        arguments: words.to_owned(),
         target: post.thread(),
         thread: post.thread(),
         // Who may remove messages is not asked for every command.
         moderator: false,
-        silent: false,
+        by_reaction: false,
         encrypted: false,
     };
     command
@@ -258,7 +258,11 @@ fn account(post: &Post, who: Who<'_>) -> Sender {
 
 /// Whether it is from a bridge like us.
 fn ours(post: &Post) -> &'static str {
-    if post.props.mark.is_some() { OURS } else { "" }
+    if post.props.mark.is_some() {
+        ACCOUNT_PREFIX
+    } else {
+        ""
+    }
 }
 
 fn content(post: &Post, server: Option<&Url>) -> (Body, Style) {
@@ -270,7 +274,7 @@ fn content(post: &Post, server: Option<&Url>) -> (Body, Style) {
         _ => post.message.as_str(),
     };
     let mut body = body_from_markdown_of(text, server);
-    body.each_line(&mut |line| *line = called(std::mem::take(line)));
+    body.visit_runs(&mut |line| *line = called(std::mem::take(line)));
     for attachment in &post.props.attachments {
         body.0.extend(attached(attachment, server));
     }
@@ -348,7 +352,7 @@ fn files(post: &Post) -> Vec<File> {
             dimensions: (file.width > 0 && file.height > 0).then_some((file.width, file.height)),
             duration: None,
             // A small one is its own.
-            has_preview: file.has_preview_image && file.size > SMALL,
+            has_thumbnail: file.has_preview_image && file.size > SMALL,
             source: file.id.clone(),
             link: None,
         })
@@ -543,7 +547,7 @@ mod tests {
         };
         assert_eq!(body.to_plain(), "@ann.b. and a@b.c, (@bob) @all @ @-");
         let mut called = Vec::new();
-        body.each_line(&mut |line| {
+        body.visit_runs(&mut |line| {
             for inline in line {
                 if let Inline::Mention { id, .. } = inline {
                     called.push(id.clone());

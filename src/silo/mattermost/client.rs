@@ -6,7 +6,7 @@ use std::{
 };
 
 use footbridge_core::{
-    bounded::{self, Unread},
+    bounded::{self, BodyError},
     secret::Secret,
 };
 use footbridge_store::Millis;
@@ -337,8 +337,8 @@ pub(super) fn refusal_in(body: Result<Vec<u8>, Fault>) -> Refusal {
 pub(super) async fn read_bounded(response: Response, repeat: Repeat) -> Result<Vec<u8>, Fault> {
     let body = bounded::body(response, LONGEST_ANSWER).await;
     body.map_err(|unread| match unread {
-        Unread::Broken(error) => fault_of_silence(repeat, error),
-        Unread::TooLong(_) | Unread::NoJson(_) => unreadable(repeat),
+        BodyError::Broken(error) => fault_of_silence(repeat, error),
+        BodyError::TooLong(_) | BodyError::NotJson(_) => unreadable(repeat),
     })
 }
 
@@ -372,7 +372,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_server_says_when_it_has_enough() {
         let client = Client::new(
-            footbridge_core::http::client().unwrap(),
+            footbridge_core::http_client::client().unwrap(),
             "http://127.0.0.1:1".parse().unwrap(),
             Secret::new("t".to_owned()),
         );

@@ -38,24 +38,24 @@ impl Mattermost {
                 let root = thread.as_ref().map(footbridge_store::RemoteId::as_str);
                 self.say(channel, (content, root), key, None).await
             }
-            Step::Send { .. } => Err(Fault::Refused("A file was not fetched".to_owned())),
-            Step::Replace {
+            Step::SendFile { .. } => Err(Fault::Refused("A file was not fetched".to_owned())),
+            Step::Edit {
                 target,
                 content,
-                otherwise,
+                fallback,
                 ..
             } => match self.replace(target.as_str(), content).await {
                 // Gone: somebody deleted it, and a new text does not bring it back. The feed tells of the deletion.
-                Ok(()) | Err(Fault::Gone) => Ok(Done::Changed(target.clone())),
+                Ok(()) | Err(Fault::Gone) => Ok(Done::Edited(target.clone())),
                 // What is done instead makes a message, and the lane must note that before it happens.
                 Err(Fault::Forbidden | Fault::Refused(_) | Fault::Rejected(_))
-                    if otherwise.is_some() =>
+                    if fallback.is_some() =>
                 {
                     Err(Fault::TooLate)
                 }
                 Err(fault) => Err(fault),
             },
-            Step::Remove { target, replaced } => self.remove(target, *replaced).await,
+            Step::Delete { target, by_edit } => self.remove(target, *by_edit).await,
             Step::React { target, key, .. } => {
                 let Some(name) = emoji::name_of(key) else {
                     return Err(Fault::Refused("Mattermost has no such emoji".to_owned()));
@@ -66,7 +66,7 @@ impl Mattermost {
                     self.lacking.note(&name);
                 }
                 reacted?;
-                Ok(Done::Shown(Copy {
+                Ok(Done::ReactionAdded(Copy {
                     remote: RemoteId(format!("{target}/{name}")),
                     thread: None,
                     sent_at: Millis(0),
@@ -77,10 +77,10 @@ impl Mattermost {
                 if let Some((post, name)) = shown.as_str().split_once('/') {
                     self.client.unreact(post, name).await?;
                 }
-                Ok(Done::Hidden(shown.clone()))
+                Ok(Done::ReactionRemoved(shown.clone()))
             }
             // Never planned for this side.
-            Step::Bundle { .. } | Step::Revise { .. } => Err(Fault::Refused(
+            Step::Bundle { .. } | Step::EditPart { .. } => Err(Fault::Refused(
                 "Mattermost takes one message at a time".to_owned(),
             )),
         }
@@ -94,7 +94,7 @@ impl Mattermost {
         step: &Step,
         spooled: &Spooled,
     ) -> Result<Done, Fault> {
-        let Step::Send {
+        let Step::SendFile {
             file,
             content,
             thread,
@@ -121,7 +121,7 @@ impl Mattermost {
             Err(Fault::NoThread) => self.create(channel, (content, None), key, file).await?,
             made => made?,
         };
-        Ok(Done::Made(copy(&post)))
+        Ok(Done::Created(copy(&post)))
     }
 
     async fn create(
@@ -135,7 +135,7 @@ impl Mattermost {
         let beside = self.naming.names() == Names::Beside;
         if let Some(author) = content.author.as_ref().filter(|_| beside) {
             // It stands beside the text, and in the notices that apps make of it.
-            let name = names::isolated(&names::shown(&author.name, &author.id));
+            let name = names::bidi_isolate(&names::display_name(&author.name, &author.id));
             let name = name.replace('@', "@\u{200b}");
             props.insert("from_webhook".to_owned(), json!("true"));
             props.insert("override_username".to_owned(), json!(name));
@@ -216,16 +216,16 @@ impl Mattermost {
 /// Whether a step may make a post. Whatever else we do twice changes nothing the second time.
 pub(super) fn may_post(step: &Step) -> bool {
     match step {
-        Step::Post { .. } | Step::Send { .. } => true,
+        Step::Post { .. } | Step::SendFile { .. } => true,
         // What is posted instead has the same key.
-        Step::Replace { otherwise, .. } => otherwise.is_some(),
+        Step::Edit { fallback, .. } => fallback.is_some(),
         _ => false,
     }
 }
 
 /// With the name in front, as far as there is room for it.
 fn with_name<'a>(author: &Sender, content: &'a Content) -> Cow<'a, str> {
-    let name = names::shown(&author.name, &author.id);
+    let name = names::display_name(&author.name, &author.id);
     let action = content.text.strip_prefix(ACTION);
     let (style, text) = match (content.style, action) {
         (Style::Emote | Style::Notice, Some(text)) => (Style::Emote, text),

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use footbridge_core::reactions::{self, Reacted};
+use footbridge_core::reactions::{self, ReactionState};
 use tokio::time::Instant;
 
 use crate::shortcodes::{Table, bare};
@@ -135,13 +135,13 @@ pub struct Told<'a> {
 
 impl<'a> Told<'a> {
     /// `reacted` is all that is known of the message.
-    pub fn of(lacking: &'a Lacking, reacted: &[Reacted]) -> Self {
+    pub fn of(lacking: &'a Lacking, reacted: &[ReactionState]) -> Self {
         let mut known: HashMap<String, (bool, bool)> = HashMap::new();
         for one in reacted {
-            if let Some(name) = name_of(&one.letter.key) {
+            if let Some(name) = name_of(&one.stored.key) {
                 let (is_shown, is_told) = known.entry(name).or_default();
-                *is_shown |= one.shown.is_some() && !one.line;
-                *is_told |= one.line;
+                *is_shown |= one.shown.is_some() && !one.in_summary;
+                *is_told |= one.in_summary;
             }
         }
         Self { lacking, known }

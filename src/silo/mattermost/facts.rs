@@ -1,6 +1,6 @@
 //! What stands at the head of a channel: its name, and its header, which is what it is about. It has no picture.
 
-use footbridge_core::facts::{Fact, Facts, uncalled};
+use footbridge_core::room_profile::{ProfileField, RoomProfile, sanitize_without_mentions};
 
 use super::Mattermost;
 use crate::SiloError;
@@ -11,33 +11,33 @@ const LONGEST_NAME: usize = 64;
 const LONGEST_HEADER: usize = 1_024;
 
 impl Mattermost {
-    pub(super) async fn read_facts(&self, channel: &str) -> Result<Facts, SiloError> {
+    pub(super) async fn read_facts(&self, channel: &str) -> Result<RoomProfile, SiloError> {
         let found = self.client.channel(channel).await;
         let found = found.inspect_err(|fault| self.note(fault))?;
-        Ok(Facts {
+        Ok(RoomProfile {
             name: Some(found.display_name),
             topic: Some(found.header),
             picture: None,
         })
     }
 
-    pub(super) async fn write_fact(
+    pub(super) async fn write_profile_field(
         &self,
         channel: &str,
-        fact: Fact,
+        fact: ProfileField,
         value: &str,
     ) -> Result<(), SiloError> {
         let (what, longest) = match fact {
-            Fact::Name if value.is_empty() => {
+            ProfileField::Name if value.is_empty() => {
                 return Err(SiloError::NoChannel("a channel needs a name".to_owned()));
             }
-            Fact::Name => ("display_name", LONGEST_NAME),
-            Fact::Topic => ("header", LONGEST_HEADER),
-            Fact::Picture => {
+            ProfileField::Name => ("display_name", LONGEST_NAME),
+            ProfileField::Topic => ("header", LONGEST_HEADER),
+            ProfileField::Avatar => {
                 return Err(SiloError::NoChannel("channels have no picture".to_owned()));
             }
         };
-        let value = uncalled(value, longest);
+        let value = sanitize_without_mentions(value, longest);
         let written = self.client.patch_channel(channel, what, &value).await;
         Ok(written.inspect_err(|fault| self.note(fault))?)
     }

@@ -100,7 +100,7 @@ pub enum Fault {
         after: Duration,
     },
     /// Mattermost cannot be reached, or does not answer as it should.
-    #[error("{}", footbridge_core::causes::once(source.as_ref()))]
+    #[error("{}", footbridge_core::error_chain::format(source.as_ref()))]
     Unavailable {
         /// Whether the work may have been done all the same.
         outcome: Outcome,
@@ -250,7 +250,7 @@ impl From<Fault> for SendError {
                 source: anyhow!(reason),
             },
             Fault::TooLate => Self::TooLate,
-            Fault::Busy { after } => Self::Limited { after: Some(after) },
+            Fault::Busy { after } => Self::RateLimited { after: Some(after) },
             Fault::Out { after } => Self::Retry {
                 after: Some(after),
                 outcome: Outcome::NotDone,

@@ -56,7 +56,7 @@ pub async fn follow(
             Ending::SignedOut => return Err(Fault::SignedOut.into()),
             Ending::Store(error) => return Err(SiloError::Store(error)),
             Ending::Lost(error) => {
-                tracing::warn!(silo.name = %listener.silo, error = footbridge_core::causes::once(error.as_ref()), attempt = failures + 1,
+                tracing::warn!(silo.name = %listener.silo, error = footbridge_core::error_chain::format(error.as_ref()), attempt = failures + 1,
                     "Lost the connection to Mattermost");
             }
         }

@@ -33,7 +33,7 @@ impl Client {
         let mut url = address(&self.base, &["files"])?;
         let query = [("channel_id", channel), ("filename", name)];
         url.query_pairs_mut().extend_pairs(query);
-        let blocks = file.opened();
+        let blocks = file.decrypted();
         let blocks = blocks.map_err(|error| Fault::Refused(error.to_string()))?;
         let request = self
             .http

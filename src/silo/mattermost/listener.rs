@@ -157,7 +157,11 @@ impl Listener {
         };
         let (cursor, wanted) = (seat.cursor, seat.history.wanted);
         let place = seat.place.clone();
-        let link = self.inbox.store().link_mark(vec![place.clone()]).await?;
+        let link = self
+            .inbox
+            .store()
+            .newest_link_barrier(vec![place.clone()])
+            .await?;
         if cursor < 0 {
             self.begin(channel).await?;
         }
@@ -176,7 +180,10 @@ impl Listener {
                 .take(channel, changes, Heard::Read { asked_at })
                 .await?;
             if let Some(link) = link {
-                self.inbox.store().heard_until(vec![place], link).await?;
+                self.inbox
+                    .store()
+                    .lift_link_barriers(vec![place], link)
+                    .await?;
             }
             self.open_again(channel).await?;
             return Ok(unheard);
@@ -278,7 +285,7 @@ impl Listener {
             .any(|arrival| arrival.message.as_ref() == Some(&post.remote()));
         let link = self.link(place, &post.remote()).await?;
         if post.is_deleted() {
-            let is_known = waits || link.is_some_and(|link| !link.gone);
+            let is_known = waits || link.is_some_and(|link| !link.deleted);
             if is_known && !self.was_removed_by_us(place, post, heard).await? {
                 arrivals.push(arrival::deletion(place, post));
             }

@@ -37,16 +37,16 @@ use std::{
 
 use async_trait::async_trait;
 use footbridge_core::{
-    facts::{Fact, Facts},
-    fetch::picture_of,
     file::File,
-    http,
+    http_client,
+    image::Image,
     inbox::Inbox,
+    media_fetcher::picture_of,
     message::Sender,
-    origin::Origin,
     outlet::{Done, Outgoing, Outlet, Plan, SendError, Step},
-    picture::Picture,
-    reactions::{Reacted, mirrored},
+    peer_bridges::BridgeMarker,
+    reactions::{ReactionState, plan_native},
+    room_profile::{ProfileField, RoomProfile},
     spool::{Spool, Spooled},
 };
 use footbridge_store::{Copy, Millis, Place};
@@ -96,7 +96,7 @@ impl Mattermost {
     pub fn new(config: MattermostConfig, shared: reqwest::Client) -> anyhow::Result<Self> {
         Ok(Self {
             wire: Wire {
-                http: http::lasting()?,
+                http: http_client::streaming()?,
                 url: config.url.clone(),
                 token: config.token.clone(),
                 ping: config.ping,
@@ -157,8 +157,8 @@ impl Mattermost {
 
 #[async_trait]
 impl Outlet for Mattermost {
-    fn origin(&self, channel: &Place) -> Option<Origin> {
-        Some(Origin {
+    fn bridge_marker(&self, channel: &Place) -> Option<BridgeMarker> {
+        Some(BridgeMarker {
             channel: format!("mattermost/{}", channel.address()),
             account: self.me.get().map(|me| me.id.clone()),
         })
@@ -171,12 +171,12 @@ impl Outlet for Mattermost {
         }))
     }
 
-    fn show_reactions(
+    fn plan_reactions(
         &self,
         outgoing: &Outgoing,
-        reacted: &[Reacted],
+        reacted: &[ReactionState],
         key: &str,
-        openly: bool,
+        unencrypted: bool,
         now: Millis,
     ) -> Plan {
         let told = emoji::Told::of(&self.lacking, reacted);
@@ -184,7 +184,7 @@ impl Outlet for Mattermost {
             // All colours of skin are one there.
             (Some(copy), Some(name)) => {
                 let alike = |other: &str| emoji::name_of(other).as_ref() == Some(&name);
-                mirrored(reacted, (key, alike), &copy.remote, openly)
+                plan_native(reacted, (key, alike), &copy.remote, unencrypted)
             }
             // What is no emoji there is told.
             _ => plan::reactions_told(&self.rules(), outgoing, reacted, now, |key| {
@@ -203,8 +203,8 @@ impl Outlet for Mattermost {
             .map_err(SendError::from)
     }
 
-    async fn remove_along(&self, _to: &Place, step: &Step) -> Result<Done, SendError> {
-        let Step::Remove { target, .. } = step else {
+    async fn delete_cascade(&self, _to: &Place, step: &Step) -> Result<Done, SendError> {
+        let Step::Delete { target, .. } = step else {
             return Err(Fault::Refused("Only a removal removes".to_owned()).into());
         };
         let done = self.delete(target).await;
@@ -218,13 +218,13 @@ impl Outlet for Mattermost {
         Ok(spool.seal(answer.bytes_stream()).await?)
     }
 
-    async fn picture(&self, of: &Sender, spool: &Spool) -> Result<Picture, SendError> {
+    async fn avatar(&self, of: &Sender, spool: &Spool) -> Result<Image, SendError> {
         let words = of.avatar.as_deref().unwrap_or_default();
         let answer = self.client.portrait(words).await;
         picture_of(answer.inspect_err(|fault| self.note(fault))?, spool).await
     }
 
-    async fn preview(&self, file: &File, spool: &Spool) -> Result<Picture, SendError> {
+    async fn thumbnail(&self, file: &File, spool: &Spool) -> Result<Image, SendError> {
         let answer = self.client.preview(&file.source).await;
         picture_of(answer.inspect_err(|fault| self.note(fault))?, spool).await
     }
@@ -234,7 +234,7 @@ impl Outlet for Mattermost {
         to: &Place,
         key: &str,
         step: &Step,
-        (file, _): (&Spooled, Option<&Picture>),
+        (file, _): (&Spooled, Option<&Image>),
     ) -> Result<Done, SendError> {
         if self.health.is_signed_out() {
             return Err(Fault::SignedOut.into());
@@ -244,19 +244,19 @@ impl Outlet for Mattermost {
             .map_err(SendError::from)
     }
 
-    fn answers(&self, _since: Millis) -> bool {
+    fn has_answered_since(&self, _since: Millis) -> bool {
         self.health.state() == FeedState::Live
     }
 
-    fn dedupes(&self) -> bool {
+    fn is_idempotent(&self) -> bool {
         true
     }
 
-    async fn recall(&self, _: &Place, _: &Step, _: Millis) -> Result<Vec<Copy>, SendError> {
+    async fn find_similar(&self, _: &Place, _: &Step, _: Millis) -> Result<Vec<Copy>, SendError> {
         Ok(Vec::new())
     }
 
-    async fn look_up(
+    async fn find_by_key(
         &self,
         to: &Place,
         key: &str,
@@ -271,10 +271,10 @@ impl Outlet for Mattermost {
         }
         let found = self.made_by(to.address(), key, since).await;
         let found = found.inspect_err(|fault| self.note(fault))?;
-        Ok(found.map(|post| Done::Made(deliver::copy(&post))))
+        Ok(found.map(|post| Done::Created(deliver::copy(&post))))
     }
 
-    fn settle(&self) -> Duration {
+    fn settle_time(&self) -> Duration {
         Duration::ZERO
     }
 }
@@ -354,12 +354,18 @@ impl Silo for Mattermost {
         Ok(found.inspect_err(|fault| self.note(fault))?)
     }
 
-    async fn facts(&self, channel: &Place) -> Result<Facts, SiloError> {
+    async fn facts(&self, channel: &Place) -> Result<RoomProfile, SiloError> {
         self.read_facts(channel.address()).await
     }
 
-    async fn set_fact(&self, channel: &Place, fact: Fact, value: &str) -> Result<(), SiloError> {
-        self.write_fact(channel.address(), fact, value).await
+    async fn set_profile_field(
+        &self,
+        channel: &Place,
+        fact: ProfileField,
+        value: &str,
+    ) -> Result<(), SiloError> {
+        self.write_profile_field(channel.address(), fact, value)
+            .await
     }
 
     fn feed(&self) -> FeedState {

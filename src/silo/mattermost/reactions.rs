@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use footbridge_core::reactions::Letter;
-use footbridge_store::{Arrival, Batch, Linked, Place, RemoteId};
+use footbridge_core::reactions::StoredReaction;
+use footbridge_store::{Arrival, Batch, LinkedMessage, Place, RemoteId};
 
 use super::{
     api::{Post, Reaction},
@@ -82,7 +82,7 @@ impl Listener {
         let noted = self.inbox.store().reactions_from(place, &remote).await?;
         let noted = noted
             .iter()
-            .filter_map(|letter| serde_json::from_slice::<Letter>(letter).ok());
+            .filter_map(|letter| serde_json::from_slice::<StoredReaction>(letter).ok());
         for letter in noted {
             let is_shown = shown.iter().any(|one| {
                 one.user_id == letter.user
@@ -103,7 +103,7 @@ impl Listener {
 
     async fn is_known(&self, place: &Place, post: &RemoteId) -> Result<bool, Failure> {
         let link = self.link(place, post).await?;
-        Ok(link.is_some_and(|link| !link.gone))
+        Ok(link.is_some_and(|link| !link.deleted))
     }
 
     /// What is known of a post. Somebody may answer to one of ours before we know its id.
@@ -111,16 +111,16 @@ impl Listener {
         &self,
         place: &Place,
         post: &RemoteId,
-    ) -> Result<Option<Linked>, Failure> {
-        let link = self.inbox.store().linked(place, post).await?;
+    ) -> Result<Option<LinkedMessage>, Failure> {
+        let link = self.inbox.store().find_message(place, post).await?;
         if link.is_some() {
             return Ok(link);
         }
-        match tokio::time::timeout(UNSETTLED, self.inbox.settled(place)).await {
+        match tokio::time::timeout(UNSETTLED, self.inbox.wait_settled(place)).await {
             Ok(settled) => settled?,
             // Mattermost does not answer. What is missed by that is found by the reading that follows.
             Err(_) => return Ok(None),
         }
-        Ok(self.inbox.store().linked(place, post).await?)
+        Ok(self.inbox.store().find_message(place, post).await?)
     }
 }

@@ -1,7 +1,7 @@
 //! How posts of ours are taken back, and which deletions that the feed tells of are our own.
 
 use footbridge_core::outlet::Done;
-use footbridge_store::{Along, Millis, Place, RemoteId};
+use footbridge_store::{Cascade, Millis, Place, RemoteId};
 
 use super::{
     Mattermost,
@@ -30,7 +30,7 @@ impl Mattermost {
     pub(super) async fn remove(&self, target: &RemoteId, replaced: bool) -> Result<Done, Fault> {
         let id = target.as_str();
         let post = match self.client.post(id).await {
-            Err(Fault::Gone) => return Ok(Done::Gone(target.clone())),
+            Err(Fault::Gone) => return Ok(Done::Deleted(target.clone())),
             found => found?,
         };
         let answered = post.root_id.is_empty() && post.reply_count > 0;
@@ -50,18 +50,18 @@ impl Mattermost {
                 Ok(_)
                 | Err(Fault::TooLate | Fault::Forbidden | Fault::Refused(_) | Fault::Rejected(_)) =>
                     {}
-                Err(Fault::Gone) => return Ok(Done::Gone(target.clone())),
+                Err(Fault::Gone) => return Ok(Done::Deleted(target.clone())),
                 Err(fault) => return Err(fault),
             }
         }
         if answered && replaced {
-            return Ok(Done::Kept(target.clone()));
+            return Ok(Done::Leftover(target.clone()));
         }
         // Somebody may answer to the first post of a thread before it goes.
         if post.root_id.is_empty() {
             return match self.along(&post).await {
-                Ok(along) => Ok(Done::TakesAlong(along)),
-                Err(Fault::Gone) => Ok(Done::Gone(target.clone())),
+                Ok(along) => Ok(Done::NeedsCascade(along)),
+                Err(Fault::Gone) => Ok(Done::Deleted(target.clone())),
                 Err(fault) => Err(fault),
             };
         }
@@ -74,7 +74,7 @@ impl Mattermost {
         // Before the request: Mattermost publishes the removal before it answers.
         self.echoes.removing(id);
         match self.client.delete(id).await {
-            Ok(()) => Ok(Done::Gone(target.clone())),
+            Ok(()) => Ok(Done::Deleted(target.clone())),
             Err(fault) => {
                 if fault.is_answer() {
                     self.echoes.not_removed(id);
@@ -107,8 +107,8 @@ impl Mattermost {
     }
 
     /// What goes with the first post of a thread: the answers that are there now, and those that are written until then.
-    async fn along(&self, post: &Post) -> Result<Along, Fault> {
-        let mut along = Along {
+    async fn along(&self, post: &Post) -> Result<Cascade, Fault> {
+        let mut along = Cascade {
             root: post.remote(),
             others: Vec::new(),
             until: Millis(0),
@@ -156,11 +156,11 @@ impl Listener {
         let root = RemoteId::from(if is_answer { &*post.root_id } else { &*post.id });
         let store = self.inbox.store();
         let gone = (&post.remote(), Millis(post.create_at));
-        if !store.goes_along(place, &root, gone).await? {
+        if !store.is_cascade_deleted(place, &root, gone).await? {
             return Ok(false);
         }
-        let known = store.linked(place, &root).await?;
-        if !is_answer || known.is_some_and(|root| root.gone) {
+        let known = store.find_message(place, &root).await?;
+        if !is_answer || known.is_some_and(|root| root.deleted) {
             return Ok(true);
         }
         // Nobody knows yet whether we deleted the thread.

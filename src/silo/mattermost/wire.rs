@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use footbridge_core::{http::elsewhere, secret::Secret};
+use footbridge_core::{http_client::redirect_error, secret::Secret};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::json;
 use tokio::time::Instant;
@@ -133,7 +133,7 @@ pub async fn open(wire: &Wire) -> Result<Socket, Ending> {
             Unopened::Answered(status) => {
                 Ending::Lost(anyhow!("Mattermost answered with status {status}"))
             }
-            Unopened::Redirected(to) => Ending::Lost(anyhow!(elsewhere("url", &to))),
+            Unopened::Redirected(to) => Ending::Lost(anyhow!(redirect_error("url", &to))),
             Unopened::Unreachable(error) => {
                 Ending::Lost(anyhow!(error).context("Cannot reach Mattermost"))
             }

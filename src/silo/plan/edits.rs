@@ -14,7 +14,7 @@ pub(super) fn has_other_files(outgoing: &Outgoing) -> bool {
     for copy in &outgoing.copies {
         match &copy.file {
             Some(file) if file.is_empty() => {}
-            Some(file) => old.push(file.trim_start_matches(Copy::NAMED).to_owned()),
+            Some(file) => old.push(file.trim_start_matches(Copy::UNSENT_FILE_PREFIX).to_owned()),
             None => return false,
         }
     }
@@ -28,14 +28,14 @@ pub(super) fn has_other_files(outgoing: &Outgoing) -> bool {
 /// The file that a copy carries, or names; the first where that is not known.
 pub(super) fn carried_by<'a>(copy: &Copy, files: &'a [File]) -> Option<&'a File> {
     let known = copy.file.as_deref().unwrap_or_default();
-    let digest = known.trim_start_matches(Copy::NAMED);
+    let digest = known.trim_start_matches(Copy::UNSENT_FILE_PREFIX);
     let found = files.iter().find(|file| file.digest() == digest);
     found.or(files.first())
 }
 
 /// The copies that carry words: the first, below whose file they stand, and those without a file. Where copies do not say what
 /// they carry, the last ones are the files behind the first.
-pub(super) fn with_words(copies: &[Copy], files: usize) -> Vec<Copy> {
+pub(super) fn with_private_suffix(copies: &[Copy], files: usize) -> Vec<Copy> {
     if copies.iter().all(|copy| copy.file.is_some()) {
         let mut first = true;
         let has_words = |copy: &&Copy| {
@@ -85,18 +85,18 @@ pub(super) fn edits(
     let mut copies = copies.iter();
     for (text, pointing) in parts {
         steps.push(match copies.next() {
-            Some(copy) => Step::Replace {
+            Some(copy) => Step::Edit {
                 target: copy.remote.clone(),
                 content: content(text, speech.spoken()),
-                below_file: false,
-                otherwise: Some(Box::new(post(pointing, speech.spoken(), thread))),
+                is_caption: false,
+                fallback: Some(Box::new(post(pointing, speech.spoken(), thread))),
             },
             None => post(text, speech.spoken(), thread),
         });
     }
-    steps.extend(copies.map(|copy| Step::Remove {
+    steps.extend(copies.map(|copy| Step::Delete {
         target: copy.remote.clone(),
-        replaced: true,
+        by_edit: true,
     }));
     Plan::Steps(steps)
 }

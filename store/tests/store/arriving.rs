@@ -1,17 +1,18 @@
-//! What arrives: accepted once, fanned out, held for its key; and the progress kept with it.
+//! Arrivals: accepted once, fanned out, waiting for their room keys; and the cursors saved with them.
 
 use footbridge_store::{
-    Accepted, Along, Batch, Emptied, Flag, Gap, Head, Millis, Payload, Place, RemoteId, Undelivered,
+    Accepted, Batch, Cascade, Emptied, Flag, Gap, Millis, Payload, Place, QueueHead, RemoteId,
+    Undelivered,
 };
 
-use crate::ground::{
-    Ground, NOW, arrival, balances, copy, letter, sealed_letter, to_matrix, to_silo,
+use crate::support::{
+    Ground, NOW, arrival, balances, copy, payload, sealed_letter, to_matrix, to_silo,
 };
 
 #[tokio::test]
 async fn a_message_in_the_room_is_owed_to_every_channel() {
     let ground = Ground::new().await;
-    let accepted = ground.accept(vec![letter(&ground.room, "$1")]).await;
+    let accepted = ground.accept(vec![payload(&ground.room, "$1")]).await;
     assert_eq!(
         accepted,
         [Accepted::New(vec![to_silo(&ground.a), to_silo(&ground.b)])]
@@ -21,7 +22,7 @@ async fn a_message_in_the_room_is_owed_to_every_channel() {
 #[tokio::test]
 async fn a_message_in_a_channel_reaches_the_room_and_the_other_channel() {
     let ground = Ground::new().await;
-    let accepted = ground.accept(vec![letter(&ground.a.channel, "m1")]).await;
+    let accepted = ground.accept(vec![payload(&ground.a.channel, "m1")]).await;
     assert_eq!(
         accepted,
         [Accepted::New(vec![
@@ -39,20 +40,27 @@ async fn a_message_in_a_channel_reaches_the_room_and_the_other_channel() {
         (to_b.from, to_b.to),
         (ground.a.channel.clone(), ground.b.channel.clone())
     );
-    assert_eq!(ground.tally(to_matrix(&ground.b)).await.accepted, 0);
+    assert_eq!(ground.counters(to_matrix(&ground.b)).await.accepted, 0);
 }
 
 #[tokio::test]
 async fn a_fact_and_an_echo_of_our_copy_are_seen_and_owe_nothing() {
     let ground = Ground::with_one_portal().await;
-    let twice = vec![letter(&ground.room, "$1"), letter(&ground.room, "$1")];
+    let twice = vec![payload(&ground.room, "$1"), payload(&ground.room, "$1")];
     let accepted = ground.accept(twice).await;
-    assert_eq!(accepted[1], Accepted::Seen);
+    assert_eq!(accepted[1], Accepted::Duplicate);
     ground.deliver(to_silo(&ground.a), "g1").await;
     let ground = ground.restart().await;
-    let again = vec![letter(&ground.room, "$1"), letter(&ground.a.channel, "g1")];
-    assert_eq!(ground.accept(again).await, [Accepted::Seen, Accepted::Seen]);
-    assert!(ground.store.lanes_with_debts().await.unwrap().is_empty());
+    let again = vec![
+        payload(&ground.room, "$1"),
+        payload(&ground.a.channel, "g1"),
+    ];
+    assert_eq!(
+        ground.accept(again).await,
+        [Accepted::Duplicate, Accepted::Duplicate]
+    );
+    let counters = ground.store.lane_counters().await.unwrap();
+    assert!(counters.iter().all(|lane| lane.pending == 0));
 }
 
 #[tokio::test]
@@ -65,7 +73,7 @@ async fn a_place_without_a_portal_is_unlinked_but_progress_is_kept() {
         stop: Some(RemoteId::from("$0")),
     };
     let batch = Batch {
-        arrivals: vec![letter(&nowhere, "$1")],
+        arrivals: vec![payload(&nowhere, "$1")],
         cursors: vec![("sync".to_owned(), "s1".to_owned())],
         gaps: vec![gap.clone()],
         flags: vec![(nowhere.clone(), Flag::EverEncrypted)],
@@ -73,7 +81,7 @@ async fn a_place_without_a_portal_is_unlinked_but_progress_is_kept() {
     };
     assert_eq!(
         ground.store.accept(batch, NOW).await.unwrap(),
-        [Accepted::Unlinked]
+        [Accepted::NotLinked]
     );
     let ground = ground.restart().await;
     assert_eq!(
@@ -150,11 +158,11 @@ async fn a_skipped_arrival_is_counted_and_known_but_owes_nothing() {
         ground.accept(vec![skipped.clone()]).await,
         [Accepted::New(vec![])]
     );
-    assert_eq!(ground.accept(vec![skipped]).await, [Accepted::Seen]);
+    assert_eq!(ground.accept(vec![skipped]).await, [Accepted::Duplicate]);
     for lane in [to_silo(&ground.a), to_silo(&ground.b)] {
-        let tally = ground.tally(lane).await;
-        assert_eq!(tally.skipped, [("too-old".to_owned(), 1)]);
-        assert_eq!((tally.accepted, tally.pending), (1, 0));
+        let counters = ground.counters(lane).await;
+        assert_eq!(counters.skipped, [("too-old".to_owned(), 1)]);
+        assert_eq!((counters.accepted, counters.pending), (1, 0));
     }
     assert!(
         ground
@@ -172,14 +180,15 @@ async fn a_lane_holds_at_a_missing_key_and_then_lets_others_pass() {
     let until = NOW.0 + 5_000;
     let arrivals = vec![
         sealed_letter(&ground.room, "$1", until),
-        letter(&ground.room, "$2"),
+        payload(&ground.room, "$2"),
     ];
     ground.accept(arrivals).await;
     assert_eq!(
-        ground.store.head(lane, NOW).await.unwrap(),
-        Head::NotBefore(Millis(until))
+        ground.store.queue_head(lane, NOW).await.unwrap(),
+        QueueHead::NotBefore(Millis(until))
     );
-    let Head::Ready(second) = ground.store.head(lane, Millis(until)).await.unwrap() else {
+    let QueueHead::Ready(second) = ground.store.queue_head(lane, Millis(until)).await.unwrap()
+    else {
         panic!("the second should pass");
     };
     assert_eq!(
@@ -188,22 +197,26 @@ async fn a_lane_holds_at_a_missing_key_and_then_lets_others_pass() {
     );
     ground
         .store
-        .step_done(second.id, Some(&copy("g2")), None, true, NOW)
+        .complete_step(second.id, Some(&copy("g2")), None, true, NOW)
         .await
         .unwrap();
     assert_eq!(
-        ground.store.head(lane, Millis(until)).await.unwrap(),
-        Head::Empty
+        ground.store.queue_head(lane, Millis(until)).await.unwrap(),
+        QueueHead::Empty
     );
-    let tally = ground.tally(lane).await;
-    assert_eq!((tally.pending, tally.waiting), (1, 1));
+    let counters = ground.counters(lane).await;
+    assert_eq!((counters.pending, counters.waiting), (1, 1));
 
-    let waiting = ground.store.waiting(Some("session of $1")).await.unwrap();
+    let waiting = ground
+        .store
+        .undecryptable_events(Some("session of $1"))
+        .await
+        .unwrap();
     assert_eq!(waiting[0].raw, b"$1");
     assert!(
         ground
             .store
-            .waiting(Some("another"))
+            .undecryptable_events(Some("another"))
             .await
             .unwrap()
             .is_empty()
@@ -220,7 +233,14 @@ async fn a_lane_holds_at_a_missing_key_and_then_lets_others_pass() {
         (opened.payload.as_slice(), opened.late),
         (b"opened".as_slice(), true)
     );
-    assert!(ground.store.waiting(None).await.unwrap().is_empty());
+    assert!(
+        ground
+            .store
+            .undecryptable_events(None)
+            .await
+            .unwrap()
+            .is_empty()
+    );
 }
 
 #[tokio::test]
@@ -229,10 +249,10 @@ async fn a_key_that_comes_in_time_keeps_the_order_and_is_not_late() {
     let lane = to_silo(&ground.a);
     let arrivals = vec![
         sealed_letter(&ground.room, "$1", NOW.0 + 5_000),
-        letter(&ground.room, "$2"),
+        payload(&ground.room, "$2"),
     ];
     ground.accept(arrivals).await;
-    let entry = ground.store.waiting(None).await.unwrap()[0].entry;
+    let entry = ground.store.undecryptable_events(None).await.unwrap()[0].entry;
     ground
         .store
         .fill(entry, Payload::Ready(b"opened".to_vec()), NOW)
@@ -261,32 +281,32 @@ async fn a_filled_entry_may_turn_out_to_be_skipped() {
     ground
         .accept(vec![sealed_letter(&ground.room, "$1", NOW.0)])
         .await;
-    let entry = ground.store.waiting(None).await.unwrap()[0].entry;
+    let entry = ground.store.undecryptable_events(None).await.unwrap()[0].entry;
     let rung = ground
         .store
         .fill(entry, Payload::Skipped("untrusted"), NOW)
         .await
         .unwrap();
     assert_eq!(rung, [to_silo(&ground.a), to_silo(&ground.b)]);
-    let tally = ground.tally(to_silo(&ground.b)).await;
-    assert_eq!(tally.skipped, [("untrusted".to_owned(), 1)]);
-    assert!(balances(&tally) && tally.pending == 0);
+    let counters = ground.counters(to_silo(&ground.b)).await;
+    assert_eq!(counters.skipped, [("untrusted".to_owned(), 1)]);
+    assert!(balances(&counters) && counters.pending == 0);
 }
 
 #[tokio::test]
 async fn a_copy_taken_back_is_no_copy_but_its_echo_is_still_ours() {
     let ground = Ground::with_one_portal().await;
     let lane = to_silo(&ground.a);
-    ground.accept(vec![letter(&ground.room, "$1")]).await;
+    ground.accept(vec![payload(&ground.room, "$1")]).await;
     ground.deliver(lane, "g1").await;
-    let mut deletion = letter(&ground.room, "$2");
+    let mut deletion = payload(&ground.room, "$2");
     deletion.message = None;
     ground.accept(vec![deletion]).await;
     let gone = RemoteId::from("g1");
     let delivery = ground.ready(lane).await;
     ground
         .store
-        .step_done(delivery.id, None, Some(&gone), true, NOW)
+        .complete_step(delivery.id, None, Some(&gone), true, NOW)
         .await
         .unwrap();
     let from = RemoteId::from("$1");
@@ -296,8 +316,8 @@ async fn a_copy_taken_back_is_no_copy_but_its_echo_is_still_ours() {
         .await
         .unwrap();
     assert!(copies.copies.is_empty());
-    let echo = vec![letter(&ground.a.channel, "g1")];
-    assert_eq!(ground.accept(echo).await, [Accepted::Seen]);
+    let echo = vec![payload(&ground.a.channel, "g1")];
+    assert_eq!(ground.accept(echo).await, [Accepted::Duplicate]);
 }
 
 #[tokio::test]
@@ -305,14 +325,14 @@ async fn an_emptied_copy_is_no_copy_but_answers_to_it_belong_there() {
     let ground = Ground::with_one_portal().await;
     let (lane, channel) = (to_silo(&ground.a), ground.a.channel.clone());
     let store = &ground.store;
-    ground.accept(vec![letter(&ground.room, "$1")]).await;
+    ground.accept(vec![payload(&ground.room, "$1")]).await;
     ground.deliver(lane, "g1").await;
-    let mut deletion = letter(&ground.room, "$2");
+    let mut deletion = payload(&ground.room, "$2");
     deletion.message = None;
     ground.accept(vec![deletion]).await;
     let copy = RemoteId::from("g1");
     let delivery = ground.ready(lane).await;
-    let emptied = store.step_emptied(delivery.id, (&copy, Emptied::Deleted), true);
+    let emptied = store.complete_emptied_step(delivery.id, (&copy, Emptied::Deleted), true);
     emptied.await.unwrap();
     let from = RemoteId::from("$1");
     let copies = store.copies(&ground.room, &from, &channel).await.unwrap();
@@ -320,10 +340,10 @@ async fn an_emptied_copy_is_no_copy_but_answers_to_it_belong_there() {
     let entry = copies.entry.unwrap();
     let emptied = store.emptied_copies(entry, &channel).await.unwrap();
     assert_eq!(emptied[0].remote, copy);
-    // It stands there, so whoever deletes it there is heard.
-    let linked = store.linked(&channel, &copy).await.unwrap();
-    assert!(!linked.unwrap().gone);
-    store.copy_is_gone(&channel, &copy).await.unwrap();
+    // It still exists there, so its deletion there counts.
+    let linked = store.find_message(&channel, &copy).await.unwrap();
+    assert!(!linked.unwrap().deleted);
+    store.mark_copy_deleted(&channel, &copy).await.unwrap();
     assert!(
         store
             .emptied_copies(entry, &channel)
@@ -338,23 +358,23 @@ async fn what_an_edit_could_not_take_away_is_no_copy_and_goes_with_the_message()
     let ground = Ground::with_one_portal().await;
     let (lane, channel) = (to_silo(&ground.a), ground.a.channel.clone());
     let store = &ground.store;
-    ground.accept(vec![letter(&ground.room, "$1")]).await;
+    ground.accept(vec![payload(&ground.room, "$1")]).await;
     ground.deliver(lane, "g1").await;
-    let mut edit = letter(&ground.room, "$2");
+    let mut edit = payload(&ground.room, "$2");
     edit.message = None;
     ground.accept(vec![edit]).await;
     let copy = RemoteId::from("g1");
     let delivery = ground.ready(lane).await;
-    let emptied = store.step_emptied(delivery.id, (&copy, Emptied::Kept), true);
+    let emptied = store.complete_emptied_step(delivery.id, (&copy, Emptied::Leftover), true);
     emptied.await.unwrap();
     let from = RemoteId::from("$1");
     let known = async || store.copies(&ground.room, &from, &channel).await.unwrap();
     assert_eq!(
-        (known().await.copies, known().await.kept),
+        (known().await.copies, known().await.leftovers),
         (vec![], vec![copy.clone()])
     );
-    store.copy_is_gone(&channel, &copy).await.unwrap();
-    assert!(known().await.kept.is_empty());
+    store.mark_copy_deleted(&channel, &copy).await.unwrap();
+    assert!(known().await.leftovers.is_empty());
 }
 
 #[tokio::test]
@@ -362,55 +382,55 @@ async fn what_goes_with_a_message_is_ours_only_while_we_delete_that() {
     let ground = Ground::with_one_portal().await;
     let (lane, channel) = (to_silo(&ground.a), ground.a.channel.clone());
     let store = &ground.store;
-    ground.accept(vec![letter(&ground.room, "$1")]).await;
+    ground.accept(vec![payload(&ground.room, "$1")]).await;
     ground.deliver(lane, "g1").await;
     let goes = async |remote: &str, at: i64| {
         let (root, remote) = (RemoteId::from("g1"), RemoteId::from(remote));
-        let goes = store.goes_along(&channel, &root, (&remote, Millis(at)));
+        let goes = store.is_cascade_deleted(&channel, &root, (&remote, Millis(at)));
         goes.await.unwrap()
     };
-    let along = |others: &[&str]| Along {
+    let along = |others: &[&str]| Cascade {
         root: RemoteId::from("g1"),
         others: others.iter().map(|other| RemoteId::from(*other)).collect(),
         until: Millis(5),
     };
-    let mut deletions = ["$2", "$3", "$4"].map(|id| letter(&ground.room, id));
+    let mut deletions = ["$2", "$3", "$4"].map(|id| payload(&ground.room, id));
     for deletion in &mut deletions {
         deletion.message = None;
     }
     ground.accept(deletions.to_vec()).await;
     // It was refused.
     let delivery = ground.ready(lane).await;
-    let noted = store.takes_along(delivery.id, &channel, along(&["a", "b"]));
+    let noted = store.note_cascade(delivery.id, &channel, along(&["a", "b"]));
     noted.await.unwrap();
     assert!(goes("g1", 1).await && goes("a", 2).await && goes("b", 3).await);
     assert!(!goes("c", 4).await, "somebody had deleted it before");
     assert!(goes("d", 6).await, "it was written since");
-    store.takes_nothing(delivery.id).await.unwrap();
+    store.forget_cascade(delivery.id).await.unwrap();
     assert!(!goes("g1", 1).await && !goes("a", 2).await && !goes("d", 6).await);
     // It failed for good.
-    let noted = store.takes_along(delivery.id, &channel, along(&["a"]));
+    let noted = store.note_cascade(delivery.id, &channel, along(&["a"]));
     noted.await.unwrap();
     let skipped = Undelivered::Skipped("by-test".to_owned());
-    let ended = store.undelivered(delivery.id, skipped, NOW);
+    let ended = store.end_undelivered(delivery.id, skipped, NOW);
     ended.await.unwrap();
     assert!(!goes("a", 2).await);
-    // Another try takes what is there by then.
+    // Another attempt deletes what is there by then.
     let delivery = ground.ready(lane).await;
     for others in [&["a", "b"][..], &["b"]] {
-        let noted = store.takes_along(delivery.id, &channel, along(others));
+        let noted = store.note_cascade(delivery.id, &channel, along(others));
         noted.await.unwrap();
     }
     assert!(!goes("a", 2).await && goes("b", 3).await);
     let gone = RemoteId::from("g1");
-    let done = store.step_done(delivery.id, None, Some(&gone), true, NOW);
+    let done = store.complete_step(delivery.id, None, Some(&gone), true, NOW);
     done.await.unwrap();
     assert!(goes("b", 3).await && !goes("a", 2).await);
-    // What was emptied instead took nothing along.
+    // An emptied copy has deleted nothing else.
     let delivery = ground.ready(lane).await;
-    let noted = store.takes_along(delivery.id, &channel, along(&["b"]));
+    let noted = store.note_cascade(delivery.id, &channel, along(&["b"]));
     noted.await.unwrap();
-    let emptied = store.step_emptied(delivery.id, (&gone, Emptied::Deleted), true);
+    let emptied = store.complete_emptied_step(delivery.id, (&gone, Emptied::Deleted), true);
     emptied.await.unwrap();
     assert!(!goes("b", 3).await);
 }
@@ -418,26 +438,26 @@ async fn what_goes_with_a_message_is_ours_only_while_we_delete_that() {
 #[tokio::test]
 async fn a_removed_portal_accepts_nothing_until_it_is_opened_again() {
     let ground = Ground::new().await;
-    ground.accept(vec![letter(&ground.room, "$1")]).await;
+    ground.accept(vec![payload(&ground.room, "$1")]).await;
     ground
         .store
-        .keep_portals(&[ground.b.id], NOW)
+        .deactivate_unlisted_portals(&[ground.b.id], NOW)
         .await
         .unwrap();
-    let tally = ground.tally(to_silo(&ground.a)).await;
-    assert_eq!(tally.skipped, [("portal-removed".to_owned(), 1)]);
-    assert_eq!(ground.tally(to_silo(&ground.b)).await.pending, 1);
+    let counters = ground.counters(to_silo(&ground.a)).await;
+    assert_eq!(counters.skipped, [("portal-removed".to_owned(), 1)]);
+    assert_eq!(ground.counters(to_silo(&ground.b)).await.pending, 1);
     let accepted = ground
         .accept(vec![
-            letter(&ground.a.channel, "m1"),
-            letter(&ground.room, "$2"),
+            payload(&ground.a.channel, "m1"),
+            payload(&ground.room, "$2"),
         ])
         .await;
     assert_eq!(
         accepted,
-        [Accepted::Unlinked, Accepted::New(vec![to_silo(&ground.b)])]
+        [Accepted::NotLinked, Accepted::New(vec![to_silo(&ground.b)])]
     );
-    let again = crate::ground::portal(&ground.store, &ground.room, "a").await;
+    let again = crate::support::portal(&ground.store, &ground.room, "a").await;
     assert_eq!(again, ground.a, "the same row, active again");
     assert_eq!(
         ground.store.portals().await.unwrap(),
@@ -450,18 +470,25 @@ async fn the_writer_of_a_message_and_what_is_known_since_linking_are_remembered(
     let ground = Ground::new().await;
     let (room, id) = (ground.room.clone(), RemoteId::from("$written"));
     let batch = Batch {
-        arrivals: vec![letter(&room, "$written")],
-        writers: vec![(room.clone(), id.clone(), "@ann:x".to_owned())],
+        arrivals: vec![payload(&room, "$written")],
+        authors: vec![(room.clone(), id.clone(), "@ann:x".to_owned())],
         ..Batch::default()
     };
     ground.store.accept(batch, NOW).await.unwrap();
-    let wrote = async |user| ground.store.wrote(&room, &id, user).await.unwrap();
+    let wrote = async |user| ground.store.is_author(&room, &id, user).await.unwrap();
     assert_eq!(wrote("@ann:x").await, Some(true));
     assert_eq!(wrote("@bob:x").await, Some(false));
     let other = RemoteId::from("$other");
-    let asked = ground.store.wrote(&room, &other, "@ann:x").await.unwrap();
+    let asked = ground
+        .store
+        .is_author(&room, &other, "@ann:x")
+        .await
+        .unwrap();
     assert_eq!(asked, None);
-    let known = ground.store.known(&room, vec![id.clone(), other]).await;
+    let known = ground
+        .store
+        .known_events(&room, vec![id.clone(), other])
+        .await;
     assert_eq!(known.unwrap().into_iter().collect::<Vec<_>>(), [id]);
 }
 
@@ -470,10 +497,10 @@ async fn c20_a_second_showing_under_another_name_changes_no_writer() {
     let ground = Ground::new().await;
     let lane = to_silo(&ground.a);
     let (room, id) = (ground.room.clone(), RemoteId::from("$written"));
-    let shown = async |place: &Place, fact: &str, user: &str| {
+    let shown = async |place: &Place, event_id: &str, user: &str| {
         let batch = Batch {
-            arrivals: vec![letter(place, fact)],
-            writers: vec![(place.clone(), fact.into(), user.to_owned())],
+            arrivals: vec![payload(place, event_id)],
+            authors: vec![(place.clone(), event_id.into(), user.to_owned())],
             ..Batch::default()
         };
         ground.store.accept(batch, NOW).await.unwrap()
@@ -481,15 +508,18 @@ async fn c20_a_second_showing_under_another_name_changes_no_writer() {
     let first = shown(&room, "$written", "@ann:x").await;
     assert!(matches!(first[..], [Accepted::New(_)]));
     let again = shown(&room, "$written", "@bob:x").await;
-    assert_eq!(again, [Accepted::Seen]);
-    let wrote = async |user| ground.store.wrote(&room, &id, user).await.unwrap();
+    assert_eq!(again, [Accepted::Duplicate]);
+    let wrote = async |user| ground.store.is_author(&room, &id, user).await.unwrap();
     assert_eq!(wrote("@ann:x").await, Some(true));
     assert_eq!(wrote("@bob:x").await, Some(false));
-    // Nor does anybody become the writer of a copy that we made.
+    // Nor does anybody become the author of a copy.
     ground.deliver(lane, "copy").await;
     let channel = ground.a.channel.clone();
-    assert_eq!(shown(&channel, "copy", "bob").await, [Accepted::Seen]);
-    let asked = ground.store.wrote(&channel, &"copy".into(), "bob").await;
+    assert_eq!(shown(&channel, "copy", "bob").await, [Accepted::Duplicate]);
+    let asked = ground
+        .store
+        .is_author(&channel, &"copy".into(), "bob")
+        .await;
     assert_eq!(asked.unwrap(), None);
 }
 
@@ -497,21 +527,38 @@ async fn c20_a_second_showing_under_another_name_changes_no_writer() {
 async fn c20_what_an_event_says_is_known_again_and_nothing_older() {
     let ground = Ground::new().await;
     let (room, id) = (ground.room.clone(), RemoteId::from("$ours"));
-    let says = async |content| ground.store.says(&room, &id, content).await.unwrap();
+    let says = async |content| {
+        ground
+            .store
+            .matches_event_digest(&room, &id, content)
+            .await
+            .unwrap()
+    };
     assert_eq!(says("one").await, None, "nothing is noted");
-    ground.store.note_said(&room, &id, "one").await.unwrap();
+    ground
+        .store
+        .save_event_digest(&room, &id, "one")
+        .await
+        .unwrap();
     let now = [says("one").await, says("two").await];
     assert_eq!(now, [Some(true), Some(false)]);
-    // A change that may have arrived, or not.
-    let change = ground.store.will_say(&room, &id, ("one", "two"));
+    // An edit that may have arrived, or not.
+    let change = ground
+        .store
+        .save_next_event_digest(&room, &id, ("one", "two"));
     change.await.unwrap();
     let now = [says("one").await, says("two").await, says("three").await];
     assert_eq!(now, [Some(true), Some(true), Some(false)]);
-    let change = ground.store.will_say(&room, &id, ("two", "three"));
+    let change = ground
+        .store
+        .save_next_event_digest(&room, &id, ("two", "three"));
     change.await.unwrap();
     let now = [says("one").await, says("two").await, says("three").await];
     assert_eq!(now, [Some(false), Some(true), Some(true)]);
-    let elsewhere = ground.store.says(&ground.a.channel, &id, "three").await;
+    let elsewhere = ground
+        .store
+        .matches_event_digest(&ground.a.channel, &id, "three")
+        .await;
     assert_eq!(elsewhere.unwrap(), None);
 }
 
@@ -533,7 +580,7 @@ async fn c28_an_id_is_never_part_of_a_statement() {
     .into_iter()
     .enumerate()
     {
-        ground.accept(vec![letter(&ground.room, id)]).await;
+        ground.accept(vec![payload(&ground.room, id)]).await;
         let copy = format!("m{number}{id}");
         ground.deliver(lane, &copy).await;
         let found = ground
@@ -556,6 +603,6 @@ async fn c28_an_id_is_never_part_of_a_statement() {
         let known = ground.store.is_linked(&ground.room, &unknown).await;
         assert!(!known.unwrap(), "{id:?}");
     }
-    let tallies = ground.store.tallies().await.unwrap();
+    let tallies = ground.store.lane_counters().await.unwrap();
     assert!(tallies.iter().all(balances));
 }

@@ -3,12 +3,12 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use footbridge_store::{
-    Accepted, DeliveryId, Head, LaneId, Millis, Payload, Place, RemoteId, Setback, Store, Tell,
-    Undelivered,
+    Accepted, DeliveryId, FailureNotice, LaneId, Millis, Payload, Place, QueueHead, RemoteId,
+    RetryDecision, Store, Undelivered,
 };
 use proptest::prelude::*;
 
-use crate::ground::{Ground, NOW, arrival, balances, copy, sealed_letter, to_matrix, to_silo};
+use crate::support::{Ground, NOW, arrival, balances, copy, sealed_letter, to_matrix, to_silo};
 
 #[derive(Clone, Debug)]
 enum Verb {
@@ -17,22 +17,22 @@ enum Verb {
     /// Lane, more steps to come.
     Step(usize, bool),
     Plan(usize),
-    /// Lane, how many go together.
+    /// Lane, how many are bundled.
     Bind(usize, usize),
     Unbind(usize),
-    Doubt(usize),
+    UnknownOutcome(usize),
     Postpone(usize),
     Skip(usize),
-    /// Lane; nothing of it is kept.
+    /// Lane; it cannot be retried.
     Fail(usize),
-    /// Lane; kept to be tried again.
+    /// Lane; it can be retried.
     Park(usize),
-    /// Which of those that failed and are kept.
+    /// Which of the retryable ones.
     Again(usize),
-    /// Which of the waiting, readable.
+    /// Which of the undecryptable ones, whether it is decrypted.
     Fill(usize, bool),
-    /// Portal, whether it is paused or let go.
-    Hold(usize, bool),
+    /// Portal, whether it is paused or resumed.
+    PortalHold(usize, bool),
     Tick,
     Restart,
 }
@@ -45,42 +45,42 @@ fn verb() -> impl Strategy<Value = Verb> {
         1 => lane.clone().prop_map(Verb::Plan),
         3 => (lane.clone(), 2..5_usize).prop_map(|(lane, count)| Verb::Bind(lane, count)),
         1 => lane.clone().prop_map(Verb::Unbind),
-        1 => lane.clone().prop_map(Verb::Doubt),
+        1 => lane.clone().prop_map(Verb::UnknownOutcome),
         2 => lane.clone().prop_map(Verb::Postpone),
         1 => lane.clone().prop_map(Verb::Skip),
         2 => lane.prop_map(Verb::Fail),
         3 => (0..4_usize).prop_map(Verb::Park),
         3 => (0..6_usize).prop_map(Verb::Again),
         2 => (0..4_usize, any::<bool>()).prop_map(|(which, readable)| Verb::Fill(which, readable)),
-        2 => (0..2_usize, any::<bool>()).prop_map(|(portal, held)| Verb::Hold(portal, held)),
+        2 => (0..2_usize, any::<bool>()).prop_map(|(portal, held)| Verb::PortalHold(portal, held)),
         2 => Just(Verb::Tick),
         1 => Just(Verb::Restart),
     ]
 }
 
-/// What a lane owes, by the model.
+/// The pending deliveries of a lane in the model.
 #[derive(Clone, Debug)]
 struct Debt {
-    /// Its place among all debts.
+    /// Its position among all deliveries.
     order: usize,
-    /// The fact, or the notice, that it delivers.
-    letter: String,
-    /// Where it was said.
+    /// The event, or the notice, that it delivers.
+    payload: String,
+    /// The place that it comes from.
     from: usize,
     waits_until: Option<i64>,
-    begun: bool,
-    /// Whether nobody knows if the present step happened.
+    active: bool,
+    /// Whether it is unknown if the present step happened.
     unsure: bool,
     /// Whether a step of it is done.
     stepped: bool,
     due: i64,
-    /// The order of the debt that pays this one along.
+    /// The order of its bundle's leader.
     leader: Option<usize>,
 }
 
 #[derive(Default)]
 struct Lane {
-    debts: VecDeque<Debt>,
+    deliveries: VecDeque<Debt>,
     accepted: u64,
     delivered: u64,
     skipped: u64,
@@ -90,7 +90,7 @@ struct Lane {
 struct Model {
     lanes: [Lane; 4],
     known: BTreeSet<String>,
-    /// What failed and is kept: its number, its lane.
+    /// The parked deliveries: id, lane.
     parked: Vec<(DeliveryId, usize, Debt)>,
     /// Which portals are paused.
     held: [bool; 2],
@@ -99,74 +99,84 @@ struct Model {
 }
 
 impl Model {
-    /// Whether every portal between a place and a lane lets pass what was said there.
+    /// Whether no portal between a place and a lane is paused.
     fn is_open(&self, lane: usize, from: usize) -> bool {
         let other = from.checked_sub(1);
         !self.held[lane % 2] && other.is_none_or(|portal| !self.held[portal])
     }
 
-    /// Takes apart what was bound, was not tried and is held up in part. Answers whether something is that was tried.
+    /// Splits the bundles that were not attempted and are on hold in part. Returns whether one is that was attempted.
     fn part(&mut self, lane: usize) -> bool {
-        let debts = &self.lanes[lane].debts;
-        let leaders: BTreeSet<usize> = debts.iter().filter_map(|debt| debt.leader).collect();
+        let deliveries = &self.lanes[lane].deliveries;
+        let leaders: BTreeSet<usize> = deliveries
+            .iter()
+            .filter_map(|pending| pending.leader)
+            .collect();
         let (mut stuck, mut apart) = (false, BTreeSet::new());
         for leader in leaders {
-            let first = debts.iter().find(|debt| debt.order == leader).unwrap();
+            let first = deliveries
+                .iter()
+                .find(|pending| pending.order == leader)
+                .unwrap();
             let goes = self.is_open(lane, first.from);
-            let mut riders = debts.iter().filter(|debt| debt.leader == Some(leader));
+            let mut riders = deliveries
+                .iter()
+                .filter(|pending| pending.leader == Some(leader));
             if riders.any(|rider| self.is_open(lane, rider.from) != goes) {
-                if first.begun {
+                if first.active {
                     stuck = true;
                 } else {
                     apart.insert(Some(leader));
                 }
             }
         }
-        for debt in &mut self.lanes[lane].debts {
-            if debt.leader.is_some() && apart.contains(&debt.leader) {
-                debt.leader = None;
+        for pending in &mut self.lanes[lane].deliveries {
+            if pending.leader.is_some() && apart.contains(&pending.leader) {
+                pending.leader = None;
             }
         }
         stuck
     }
 
-    /// The index of the debt that must come first, or when to ask again.
+    /// The index of the delivery that must be first, or when to ask again.
     fn head(&mut self, lane: usize) -> Option<Result<usize, i64>> {
         let stuck = self.part(lane);
-        let debts = &self.lanes[lane].debts;
-        let led = |debt: &Debt| debt.leader.is_some();
-        let may = |debt: &Debt| !stuck && self.is_open(lane, debt.from);
-        let first = debts
+        let deliveries = &self.lanes[lane].deliveries;
+        let led = |pending: &Debt| pending.leader.is_some();
+        let may = |pending: &Debt| !stuck && self.is_open(lane, pending.from);
+        let first = deliveries
             .iter()
-            .position(|debt| debt.begun && !led(debt) && (debt.unsure || may(debt)))
+            .position(|pending| pending.active && !led(pending) && (pending.unsure || may(pending)))
             .or_else(|| {
-                debts.iter().position(|debt| {
-                    debt.waits_until.is_none_or(|until| until > self.now) && !led(debt) && may(debt)
+                deliveries.iter().position(|pending| {
+                    pending.waits_until.is_none_or(|until| until > self.now)
+                        && !led(pending)
+                        && may(pending)
                 })
             })?;
-        let debt = &debts[first];
-        Some(match debt.waits_until {
+        let pending = &deliveries[first];
+        Some(match pending.waits_until {
             Some(until) => Err(until),
-            None if debt.due > self.now => Err(debt.due),
+            None if pending.due > self.now => Err(pending.due),
             None => Ok(first),
         })
     }
 
-    fn owe(&mut self, lane: usize, (from, letter): (usize, &str), waits_until: Option<i64>) {
+    fn owe(&mut self, lane: usize, (from, payload): (usize, &str), waits_until: Option<i64>) {
         self.count += 1;
-        let debt = Debt {
+        let pending = Debt {
             order: self.count,
-            letter: letter.to_owned(),
+            payload: payload.to_owned(),
             from,
             waits_until,
-            begun: false,
+            active: false,
             unsure: false,
             stepped: false,
             due: 0,
             leader: None,
         };
         self.lanes[lane].accepted += 1;
-        self.lanes[lane].debts.push_back(debt);
+        self.lanes[lane].deliveries.push_back(pending);
     }
 }
 
@@ -179,7 +189,7 @@ struct Run {
     copies: usize,
 }
 
-/// Which lanes an arrival in each place owes.
+/// The lanes that get a delivery of an arrival in each place.
 const FAN_OUT: [[usize; 2]; 3] = [[0, 1], [2, 1], [3, 0]];
 impl Run {
     async fn new() -> Self {
@@ -220,19 +230,19 @@ impl Run {
         Millis(self.model.now)
     }
 
-    /// What the store gives as the head of a lane, after making sure that it is the right one.
+    /// The head of a lane by the store, after a check that it is the right one.
     async fn head(&mut self, lane: usize) -> Option<(footbridge_store::Delivery, usize)> {
         let found = self
             .store()
-            .head(self.lanes[lane], self.now())
+            .queue_head(self.lanes[lane], self.now())
             .await
             .unwrap();
         match (self.model.head(lane), found) {
-            (None, Head::Empty) => None,
-            (Some(Err(until)), Head::NotBefore(then)) if then.0 == until => None,
-            (Some(Ok(index)), Head::Ready(delivery)) => {
-                let debt = &self.model.lanes[lane].debts[index];
-                assert_eq!(delivery.payload, debt.letter.as_bytes());
+            (None, QueueHead::Empty) => None,
+            (Some(Err(until)), QueueHead::NotBefore(then)) if then.0 == until => None,
+            (Some(Ok(index)), QueueHead::Ready(delivery)) => {
+                let pending = &self.model.lanes[lane].deliveries[index];
+                assert_eq!(delivery.payload, pending.payload.as_bytes());
                 Some((*delivery, index))
             }
             (expected, found) => panic!("lane {lane}: {expected:?}, but {found:?}"),
@@ -250,7 +260,7 @@ impl Run {
         };
         let answer = self.ground.accept(vec![one]).await;
         if !self.model.known.insert(name.clone()) {
-            assert_eq!(answer, [Accepted::Seen]);
+            assert_eq!(answer, [Accepted::Duplicate]);
             return;
         }
         let mut owing = Vec::new();
@@ -274,7 +284,7 @@ impl Run {
         self.copies += 1;
         let made = copy(&format!("copy-{}", self.copies));
         self.store()
-            .step_done(delivery.id, Some(&made), None, !more, self.now())
+            .complete_step(delivery.id, Some(&made), None, !more, self.now())
             .await
             .unwrap();
         let echo = arrival(
@@ -282,63 +292,68 @@ impl Run {
             &made.remote.0,
             Payload::Ready(b"echo".to_vec()),
         );
-        assert_eq!(self.ground.accept(vec![echo]).await, [Accepted::Seen]);
+        assert_eq!(self.ground.accept(vec![echo]).await, [Accepted::Duplicate]);
         let lane = &mut self.model.lanes[lane];
-        let leader = Some(lane.debts[index].order);
+        let leader = Some(lane.deliveries[index].order);
         if more {
-            lane.debts[index].begun = true;
-            lane.debts[index].stepped = true;
-            lane.debts[index].unsure = false;
-            lane.debts[index].due = 0;
+            lane.deliveries[index].active = true;
+            lane.deliveries[index].stepped = true;
+            lane.deliveries[index].unsure = false;
+            lane.deliveries[index].due = 0;
         } else {
-            lane.debts.remove(index);
+            lane.deliveries.remove(index);
             lane.delivered += 1;
         }
-        let before = lane.debts.len();
-        lane.debts.retain(|debt| debt.leader != leader);
-        lane.delivered += (before - lane.debts.len()) as u64;
+        let before = lane.deliveries.len();
+        lane.deliveries.retain(|pending| pending.leader != leader);
+        lane.delivered += (before - lane.deliveries.len()) as u64;
     }
 
     async fn bind(&mut self, lane: usize, count: usize) {
         let Some((delivery, index)) = self.head(lane).await else {
             return;
         };
-        let debts = &mut self.model.lanes[lane].debts;
-        if delivery.steps_done > 0 || debts[index].begun {
+        let deliveries = &mut self.model.lanes[lane].deliveries;
+        if delivery.steps_done > 0 || deliveries[index].active {
             return;
         }
         let line =
             self.ground
                 .store
-                .line(self.lanes[lane], delivery.id, 10, Millis(self.model.now));
+                .lookahead(self.lanes[lane], delivery.id, 10, Millis(self.model.now));
         let members: Vec<_> = line.await.unwrap().into_iter().take(count).collect();
         let untouched = |owed: &footbridge_store::Delivery| owed.plan.is_none();
         if members.len() < 2 || !members.iter().all(untouched) {
             return;
         }
-        let leader = debts[index].order;
+        let leader = deliveries[index].order;
         for member in &members[1..] {
-            let letter = member.payload.as_slice();
-            let mut debts = debts.iter_mut();
-            let debt = debts.find(|debt| debt.letter.as_bytes() == letter).unwrap();
-            debt.leader = Some(leader);
+            let payload = member.payload.as_slice();
+            let mut deliveries = deliveries.iter_mut();
+            let pending = deliveries
+                .find(|pending| pending.payload.as_bytes() == payload)
+                .unwrap();
+            pending.leader = Some(leader);
         }
         let bundle = footbridge_store::Bundle {
             plan: b"together".to_vec(),
             members: members.iter().map(|member| member.id).collect(),
-            rewritten: Vec::new(),
+            merged: Vec::new(),
             included: Vec::new(),
         };
-        assert!(self.store().bind(bundle).await.unwrap());
+        assert!(self.store().create_bundle(bundle).await.unwrap());
     }
 
     async fn unbind(&mut self, lane: usize) {
         if let Some((delivery, index)) = self.head(lane).await {
-            self.store().unbind(delivery.id).await.unwrap();
-            let debts = &mut self.model.lanes[lane].debts;
-            let leader = debts[index].order;
-            for debt in debts.iter_mut().filter(|debt| debt.leader == Some(leader)) {
-                debt.leader = None;
+            self.store().split_bundle(delivery.id).await.unwrap();
+            let deliveries = &mut self.model.lanes[lane].deliveries;
+            let leader = deliveries[index].order;
+            for pending in deliveries
+                .iter_mut()
+                .filter(|pending| pending.leader == Some(leader))
+            {
+                pending.leader = None;
             }
         }
     }
@@ -348,14 +363,15 @@ impl Run {
             return;
         };
         self.store()
-            .undelivered(delivery.id, how.clone(), self.now())
+            .end_undelivered(delivery.id, how.clone(), self.now())
             .await
             .unwrap();
-        let first = self.model.lanes[lane].debts.remove(index).unwrap();
+        let first = self.model.lanes[lane].deliveries.remove(index).unwrap();
         let lane = &mut self.model.lanes[lane];
-        let before = lane.debts.len();
-        lane.debts.retain(|debt| debt.leader != Some(first.order));
-        let ended = 1 + (before - lane.debts.len()) as u64;
+        let before = lane.deliveries.len();
+        lane.deliveries
+            .retain(|pending| pending.leader != Some(first.order));
+        let ended = 1 + (before - lane.deliveries.len()) as u64;
         match how {
             Undelivered::Skipped(_) => lane.skipped += ended,
             Undelivered::Failed { .. } => lane.failed += ended,
@@ -363,7 +379,7 @@ impl Run {
     }
 
     async fn park(&mut self, lane: usize) {
-        // Together they end as `Fail` has it; here it is one that comes back.
+        // `Fail` ends bundles; here it is one delivery that comes back.
         self.unbind(lane).await;
         let Some((delivery, index)) = self.head(lane).await else {
             return;
@@ -372,45 +388,45 @@ impl Run {
             kind: "rejected",
             reason: "no".to_owned(),
             about: None,
-            tell: Tell::Sender,
+            notice: FailureNotice::ToSender,
         };
         self.store()
-            .undelivered(delivery.id, how, self.now())
+            .end_undelivered(delivery.id, how, self.now())
             .await
             .unwrap();
-        let mut debt = self.model.lanes[lane].debts.remove(index).unwrap();
-        debt.begun = debt.stepped;
-        debt.unsure = false;
-        debt.due = 0;
+        let mut pending = self.model.lanes[lane].deliveries.remove(index).unwrap();
+        pending.active = pending.stepped;
+        pending.unsure = false;
+        pending.due = 0;
         self.model.lanes[lane].failed += 1;
-        self.model.parked.push((delivery.id, lane, debt));
+        self.model.parked.push((delivery.id, lane, pending));
     }
 
     async fn again(&mut self, which: usize) {
         if which >= self.model.parked.len() {
             return;
         }
-        let (id, lane, debt) = self.model.parked.remove(which);
+        let (id, lane, pending) = self.model.parked.remove(which);
         // Twice, as after a kill.
-        let rung = self.store().try_again(&[id]).await.unwrap();
+        let rung = self.store().retry_parked(&[id]).await.unwrap();
         assert_eq!(rung, [self.lanes[lane]]);
-        assert_eq!(self.store().try_again(&[id]).await.unwrap(), []);
+        assert_eq!(self.store().retry_parked(&[id]).await.unwrap(), []);
         let lane = &mut self.model.lanes[lane];
         lane.failed -= 1;
         let place = lane
-            .debts
+            .deliveries
             .iter()
-            .position(|other| other.order > debt.order)
-            .unwrap_or(lane.debts.len());
-        lane.debts.insert(place, debt);
+            .position(|other| other.order > pending.order)
+            .unwrap_or(lane.deliveries.len());
+        lane.deliveries.insert(place, pending);
     }
 
     async fn fill(&mut self, which: usize, readable: bool) {
-        let waiting = self.store().waiting(None).await.unwrap();
+        let waiting = self.store().undecryptable_events(None).await.unwrap();
         let Some(one) = waiting.get(which) else {
             return;
         };
-        let name = one.fact.0.clone();
+        let name = one.event_id.0.clone();
         let payload = if readable {
             Payload::Ready(name.clone().into_bytes())
         } else {
@@ -421,13 +437,17 @@ impl Run {
             .await
             .unwrap();
         for lane in &mut self.model.lanes {
-            for debt in lane.debts.iter_mut().filter(|debt| debt.letter == name) {
-                debt.waits_until = None;
+            for pending in lane
+                .deliveries
+                .iter_mut()
+                .filter(|pending| pending.payload == name)
+            {
+                pending.waits_until = None;
             }
             if !readable {
-                let before = lane.debts.len();
-                lane.debts.retain(|debt| debt.letter != name);
-                lane.skipped += (before - lane.debts.len()) as u64;
+                let before = lane.deliveries.len();
+                lane.deliveries.retain(|pending| pending.payload != name);
+                lane.skipped += (before - lane.deliveries.len()) as u64;
             }
         }
     }
@@ -438,18 +458,19 @@ impl Run {
             Verb::Step(lane, more) => self.step(lane, more).await,
             Verb::Plan(lane) => {
                 if let Some((delivery, _)) = self.head(lane).await {
-                    self.store().planned(delivery.id, b"plan").await.unwrap();
+                    self.store().save_plan(delivery.id, b"plan").await.unwrap();
                 }
             }
-            Verb::Doubt(lane) => {
+            Verb::UnknownOutcome(lane) => {
                 if let Some((delivery, index)) = self.head(lane).await {
                     self.store()
-                        .unsure(delivery.id, None, self.now())
+                        .mark_outcome_unknown(delivery.id, None, self.now())
                         .await
                         .unwrap();
-                    assert!(self.store().in_doubt(&delivery.to).await.unwrap());
-                    self.model.lanes[lane].debts[index].begun = true;
-                    self.model.lanes[lane].debts[index].unsure = true;
+                    let unknown = self.store().unknown_outcomes(&delivery.to).await.unwrap();
+                    assert!(!unknown.is_empty());
+                    self.model.lanes[lane].deliveries[index].active = true;
+                    self.model.lanes[lane].deliveries[index].unsure = true;
                 }
             }
             Verb::Bind(lane, count) => self.bind(lane, count).await,
@@ -458,13 +479,13 @@ impl Run {
                 if let Some((delivery, index)) = self.head(lane).await {
                     let due = self.model.now + 5;
                     self.store()
-                        .postponed(
+                        .postpone(
                             delivery.id,
-                            Setback::of_nobody(self.now(), Millis(due), false, "unknown"),
+                            RetryDecision::without_blame(self.now(), Millis(due), false, "unknown"),
                         )
                         .await
                         .unwrap();
-                    self.model.lanes[lane].debts[index].due = due;
+                    self.model.lanes[lane].deliveries[index].due = due;
                 }
             }
             Verb::Skip(lane) => {
@@ -476,14 +497,14 @@ impl Run {
                     kind: "closed",
                     reason: "closed".to_owned(),
                     about: None,
-                    tell: Tell::Nobody,
+                    notice: FailureNotice::None,
                 };
                 self.give_up(lane, how).await;
             }
             Verb::Park(lane) => self.park(lane).await,
             Verb::Again(which) => self.again(which).await,
             Verb::Fill(which, readable) => self.fill(which, readable).await,
-            Verb::Hold(portal, held) => {
+            Verb::PortalHold(portal, held) => {
                 let id = [self.ground.a.id, self.ground.b.id][portal];
                 if held {
                     self.store().pause(id, "@ann:x", self.now()).await.unwrap();
@@ -498,41 +519,54 @@ impl Run {
         self
     }
 
-    /// The counters are the model's and add up; a letter is kept exactly as long as it is owed.
+    /// The counters are the model's and add up; a payload is kept exactly as long as it is needed.
     async fn check(&mut self) {
-        let tallies = self.store().tallies().await.unwrap();
+        let tallies = self.store().lane_counters().await.unwrap();
         for (index, (id, lane)) in self.lanes.iter().zip(&self.model.lanes).enumerate() {
-            let tally = tallies.iter().find(|tally| tally.lane == *id).unwrap();
-            assert!(balances(tally), "{tally:?}");
-            let skipped = tally.skipped.iter().map(|(_, count)| count).sum::<u64>();
+            let counters = tallies
+                .iter()
+                .find(|counters| counters.lane == *id)
+                .unwrap();
+            assert!(balances(counters), "{counters:?}");
+            let skipped = counters.skipped.iter().map(|(_, count)| count).sum::<u64>();
             assert_eq!(
-                (tally.accepted, tally.delivered, skipped, tally.failed),
+                (
+                    counters.accepted,
+                    counters.delivered,
+                    skipped,
+                    counters.failed
+                ),
                 (lane.accepted, lane.delivered, lane.skipped, lane.failed)
             );
-            assert_eq!(tally.pending, lane.debts.len() as u64);
+            assert_eq!(counters.pending, lane.deliveries.len() as u64);
             let parked = self
                 .model
                 .parked
                 .iter()
                 .filter(|(_, failed, _)| self.lanes[*failed] == *id);
-            assert_eq!(tally.parked, parked.count() as u64);
-            let debts = lane.debts.iter();
-            let held = debts.filter(|debt| !self.model.is_open(index, debt.from));
-            assert_eq!(tally.held, held.count() as u64);
-            assert!(lane.debts.iter().map(|debt| debt.order).is_sorted());
+            assert_eq!(counters.parked, parked.count() as u64);
+            let deliveries = lane.deliveries.iter();
+            let held = deliveries.filter(|pending| !self.model.is_open(index, pending.from));
+            assert_eq!(counters.on_hold, held.count() as u64);
+            assert!(
+                lane.deliveries
+                    .iter()
+                    .map(|pending| pending.order)
+                    .is_sorted()
+            );
         }
-        let unsettled: i64 = self
+        let recent_retryable: i64 = self
             .ground
             .sql()
             .query_row(
                 "SELECT count(*) FROM journal WHERE (payload IS NOT NULL)
                  <> (EXISTS (SELECT 1 FROM outbox WHERE entry_id = journal.id)
-                     OR EXISTS (SELECT 1 FROM parked WHERE entry_id = journal.id AND kept = 1))",
+                     OR EXISTS (SELECT 1 FROM parked_delivery WHERE entry_id = journal.id AND retryable = 1))",
                 [],
                 |row| row.get(0),
             )
             .unwrap();
-        assert_eq!(unsettled, 0);
+        assert_eq!(recent_retryable, 0);
         for lane in 0..4 {
             self.head(lane).await;
         }

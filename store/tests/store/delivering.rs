@@ -1,16 +1,17 @@
-//! What leaves: in order, step by step, and how each delivery ends.
+//! Deliveries: in order, step by step, and how each ends.
 
 use footbridge_store::{
-    Arrival, Batch, Copy, Gap, Head, Millis, Payload, Place, RemoteId, Setback, Undelivered,
+    Arrival, Batch, Copy, Gap, Millis, Payload, Place, QueueHead, RemoteId, RetryDecision,
+    Undelivered,
 };
 
-use crate::ground::{Ground, NOW, balances, copy, letter, sealed_letter, to_silo};
+use crate::support::{Ground, NOW, balances, copy, payload, sealed_letter, to_silo};
 
 #[tokio::test]
 async fn deliveries_leave_in_the_order_of_arrival_even_over_restarts() {
     let mut ground = Ground::with_one_portal().await;
     for part in 0..3 {
-        let letters = (0..5).map(|n| letter(&ground.room, &format!("${part}{n}")));
+        let letters = (0..5).map(|n| payload(&ground.room, &format!("${part}{n}")));
         ground.accept(letters.collect()).await;
     }
     let mut delivered = Vec::new();
@@ -26,8 +27,12 @@ async fn deliveries_leave_in_the_order_of_arrival_even_over_restarts() {
         .collect();
     assert_eq!(delivered, expected);
     assert_eq!(
-        ground.store.head(to_silo(&ground.a), NOW).await.unwrap(),
-        Head::Empty
+        ground
+            .store
+            .queue_head(to_silo(&ground.a), NOW)
+            .await
+            .unwrap(),
+        QueueHead::Empty
     );
 }
 
@@ -37,17 +42,21 @@ async fn a_delivery_that_has_begun_is_finished_before_one_that_was_filled_late()
     let lane = to_silo(&ground.a);
     let arrivals = vec![
         sealed_letter(&ground.room, "$1", NOW.0),
-        letter(&ground.room, "$2"),
+        payload(&ground.room, "$2"),
     ];
     ground.accept(arrivals).await;
     let second = ground.ready(lane).await;
-    ground.store.planned(second.id, b"two steps").await.unwrap();
     ground
         .store
-        .step_done(second.id, Some(&copy("g2a")), None, false, NOW)
+        .save_plan(second.id, b"two steps")
         .await
         .unwrap();
-    let entry = ground.store.waiting(None).await.unwrap()[0].entry;
+    ground
+        .store
+        .complete_step(second.id, Some(&copy("g2a")), None, false, NOW)
+        .await
+        .unwrap();
+    let entry = ground.store.undecryptable_events(None).await.unwrap()[0].entry;
     ground
         .store
         .fill(entry, Payload::Ready(b"$1".to_vec()), NOW)
@@ -61,17 +70,17 @@ async fn a_delivery_that_has_begun_is_finished_before_one_that_was_filled_late()
 async fn a_plan_and_its_steps_outlive_a_restart_and_each_copy_is_a_part() {
     let ground = Ground::with_one_portal().await;
     let lane = to_silo(&ground.a);
-    ground.accept(vec![letter(&ground.room, "$1")]).await;
+    ground.accept(vec![payload(&ground.room, "$1")]).await;
     let delivery = ground.ready(lane).await;
     ground
         .store
-        .planned(delivery.id, b"the plan")
+        .save_plan(delivery.id, b"the plan")
         .await
         .unwrap();
     let done = |remote| {
         ground
             .store
-            .step_done(delivery.id, remote, None, false, NOW)
+            .complete_step(delivery.id, remote, None, false, NOW)
     };
     let first = copy("g1");
     done(Some(&first)).await.unwrap();
@@ -86,14 +95,14 @@ async fn a_plan_and_its_steps_outlive_a_restart_and_each_copy_is_a_part() {
         .copies(&from.0, &from.1, &ground.a.channel)
         .await
         .unwrap();
-    assert_eq!(owed.owed, Some(delivery.id));
+    assert_eq!(owed.pending, Some(delivery.id));
     ground.deliver(lane, "g2").await;
     let copies = ground
         .store
         .copies(&from.0, &from.1, &ground.a.channel)
         .await
         .unwrap();
-    assert_eq!((copies.entry, copies.owed), (Some(delivery.entry), None));
+    assert_eq!((copies.entry, copies.pending), (Some(delivery.entry), None));
     assert_eq!(copies.copies, [copy("g1"), copy("g2")]);
     let back = ground
         .store
@@ -107,7 +116,10 @@ async fn a_copy_of_one_entry_is_never_linked_to_another() {
     let ground = Ground::with_one_portal().await;
     let lane = to_silo(&ground.a);
     ground
-        .accept(vec![letter(&ground.room, "$1"), letter(&ground.room, "$2")])
+        .accept(vec![
+            payload(&ground.room, "$1"),
+            payload(&ground.room, "$2"),
+        ])
         .await;
     ground.deliver(lane, "g1").await;
     let second = ground.ready(lane).await;
@@ -115,7 +127,7 @@ async fn a_copy_of_one_entry_is_never_linked_to_another() {
     assert!(
         ground
             .store
-            .step_done(second.id, Some(&made), None, true, NOW)
+            .complete_step(second.id, Some(&made), None, true, NOW)
             .await
             .is_err()
     );
@@ -131,69 +143,92 @@ async fn a_postponed_step_waits_and_counts_and_holds_those_behind_it() {
     let ground = Ground::with_one_portal().await;
     let lane = to_silo(&ground.a);
     ground
-        .accept(vec![letter(&ground.room, "$1"), letter(&ground.room, "$2")])
+        .accept(vec![
+            payload(&ground.room, "$1"),
+            payload(&ground.room, "$2"),
+        ])
         .await;
     let first = ground.ready(lane).await;
     let due = Millis(NOW.0 + 60_000);
     ground
         .store
-        .postponed(first.id, Setback::of_nobody(NOW, due, true, "not-done"))
+        .postpone(
+            first.id,
+            RetryDecision::without_blame(NOW, due, true, "not-done"),
+        )
         .await
         .unwrap();
     let ground = ground.restart().await;
     assert_eq!(
-        ground.store.head(lane, NOW).await.unwrap(),
-        Head::NotBefore(due)
+        ground.store.queue_head(lane, NOW).await.unwrap(),
+        QueueHead::NotBefore(due)
     );
-    let Head::Ready(again) = ground.store.head(lane, due).await.unwrap() else {
+    let QueueHead::Ready(again) = ground.store.queue_head(lane, due).await.unwrap() else {
         panic!("it is due");
     };
     assert_eq!((again.id, again.attempts), (first.id, 1));
     ground
         .store
-        .step_done(first.id, Some(&copy("g1")), None, false, NOW)
+        .complete_step(first.id, Some(&copy("g1")), None, false, NOW)
         .await
         .unwrap();
     assert_eq!(ground.ready(lane).await.attempts, 0);
+}
+
+/// Whether the outcome of some step toward a place is unknown.
+async fn unknown(ground: &Ground, place: &Place) -> bool {
+    let unknown = ground.store.unknown_outcomes(place).await.unwrap();
+    !unknown.is_empty()
 }
 
 #[tokio::test]
 async fn doubt_keeps_its_first_moment_until_somebody_knows() {
     let ground = Ground::with_one_portal().await;
     let lane = to_silo(&ground.a);
-    ground.accept(vec![letter(&ground.room, "$1")]).await;
+    ground.accept(vec![payload(&ground.room, "$1")]).await;
     let id = ground.ready(lane).await.id;
-    assert!(!ground.store.in_doubt(&ground.a.channel).await.unwrap());
+    assert!(!unknown(&ground, &ground.a.channel).await);
     ground
         .store
-        .unsure(id, Some(b"plan"), Millis(7))
+        .mark_outcome_unknown(id, Some(b"plan"), Millis(7))
         .await
         .unwrap();
-    ground.store.unsure(id, None, Millis(9)).await.unwrap();
     ground
         .store
-        .postponed(id, Setback::of_nobody(NOW, NOW, false, "not-done"))
+        .mark_outcome_unknown(id, None, Millis(9))
+        .await
+        .unwrap();
+    ground
+        .store
+        .postpone(
+            id,
+            RetryDecision::without_blame(NOW, NOW, false, "not-done"),
+        )
         .await
         .unwrap();
     let ground = ground.restart().await;
-    assert!(ground.store.in_doubt(&ground.a.channel).await.unwrap());
-    assert!(!ground.store.in_doubt(&ground.room).await.unwrap());
+    assert!(unknown(&ground, &ground.a.channel).await);
+    assert!(!unknown(&ground, &ground.room).await);
     let delivery = ground.ready(lane).await;
-    assert_eq!(delivery.unsure_since, Some(Millis(7)));
+    assert_eq!(delivery.outcome_unknown_since, Some(Millis(7)));
     assert_eq!(delivery.plan.as_deref(), Some(b"plan".as_slice()));
     ground
         .store
-        .postponed(id, Setback::of_nobody(NOW, NOW, true, "not-done"))
+        .postpone(id, RetryDecision::without_blame(NOW, NOW, true, "not-done"))
         .await
         .unwrap();
-    assert!(!ground.store.in_doubt(&ground.a.channel).await.unwrap());
-    ground.store.unsure(id, None, Millis(11)).await.unwrap();
+    assert!(!unknown(&ground, &ground.a.channel).await);
     ground
         .store
-        .step_done(id, Some(&copy("g1")), None, true, NOW)
+        .mark_outcome_unknown(id, None, Millis(11))
         .await
         .unwrap();
-    assert!(!ground.store.in_doubt(&ground.a.channel).await.unwrap());
+    ground
+        .store
+        .complete_step(id, Some(&copy("g1")), None, true, NOW)
+        .await
+        .unwrap();
+    assert!(!unknown(&ground, &ground.a.channel).await);
 }
 
 #[tokio::test]
@@ -201,14 +236,20 @@ async fn a_skipped_delivery_is_counted_by_its_rule_and_the_next_goes_on() {
     let ground = Ground::with_one_portal().await;
     let lane = to_silo(&ground.a);
     ground
-        .accept(vec![letter(&ground.room, "$1"), letter(&ground.room, "$2")])
+        .accept(vec![
+            payload(&ground.room, "$1"),
+            payload(&ground.room, "$2"),
+        ])
         .await;
     let first = ground.ready(lane).await.id;
     let how = Undelivered::Skipped("no-target".to_owned());
-    assert_eq!(ground.store.undelivered(first, how, NOW).await.unwrap(), ());
+    assert_eq!(
+        ground.store.end_undelivered(first, how, NOW).await.unwrap(),
+        ()
+    );
     assert_eq!(ground.ready(lane).await.payload, b"$2");
     assert_eq!(
-        ground.tally(lane).await.skipped,
+        ground.counters(lane).await.skipped,
         [("no-target".to_owned(), 1)]
     );
 }
@@ -217,7 +258,10 @@ async fn a_skipped_delivery_is_counted_by_its_rule_and_the_next_goes_on() {
 async fn a_delivery_keeps_its_key_and_every_delivery_has_its_own() {
     let ground = Ground::new().await;
     ground
-        .accept(vec![letter(&ground.room, "$1"), letter(&ground.room, "$2")])
+        .accept(vec![
+            payload(&ground.room, "$1"),
+            payload(&ground.room, "$2"),
+        ])
         .await;
     let (a, b) = (to_silo(&ground.a), to_silo(&ground.b));
     let keys = [ground.ready(a).await.key, ground.ready(b).await.key];
@@ -235,26 +279,38 @@ async fn a_delivery_keeps_its_key_and_every_delivery_has_its_own() {
 #[tokio::test]
 async fn a_delivery_settled_by_a_removed_portal_is_no_error_for_its_lane() {
     let ground = Ground::new().await;
-    ground.accept(vec![letter(&ground.room, "$1")]).await;
+    ground.accept(vec![payload(&ground.room, "$1")]).await;
     let id = ground.ready(to_silo(&ground.a)).await.id;
     ground
         .store
-        .keep_portals(&[ground.b.id], NOW)
+        .deactivate_unlisted_portals(&[ground.b.id], NOW)
         .await
         .unwrap();
-    ground.store.planned(id, b"plan").await.unwrap();
-    ground.store.unsure(id, None, NOW).await.unwrap();
+    ground.store.save_plan(id, b"plan").await.unwrap();
     ground
         .store
-        .postponed(id, Setback::of_nobody(NOW, NOW, true, "not-done"))
+        .mark_outcome_unknown(id, None, NOW)
         .await
         .unwrap();
     ground
         .store
-        .step_done(id, Some(&copy("g1")), None, true, NOW)
+        .postpone(id, RetryDecision::without_blame(NOW, NOW, true, "not-done"))
         .await
         .unwrap();
-    assert!(ground.store.tallies().await.unwrap().iter().all(balances));
+    ground
+        .store
+        .complete_step(id, Some(&copy("g1")), None, true, NOW)
+        .await
+        .unwrap();
+    assert!(
+        ground
+            .store
+            .lane_counters()
+            .await
+            .unwrap()
+            .iter()
+            .all(balances)
+    );
 }
 
 #[tokio::test]
@@ -263,14 +319,14 @@ async fn d09_what_may_have_been_on_its_way_at_a_stop_is_unanswered_at_the_next_s
     let lane = to_silo(&ground.a);
     let arrivals = vec![
         sealed_letter(&ground.room, "$1", 0),
-        letter(&ground.room, "$2"),
-        letter(&ground.room, "$3"),
+        payload(&ground.room, "$2"),
+        payload(&ground.room, "$3"),
     ];
     ground.accept(arrivals).await;
-    let entry = ground.store.waiting(None).await.unwrap()[0].entry;
-    let letter = Payload::Ready(b"$1".to_vec());
-    ground.store.fill(entry, letter, NOW).await.unwrap();
-    // The key came while the second was on its way: it may be either of them, but not the third.
+    let entry = ground.store.undecryptable_events(None).await.unwrap()[0].entry;
+    let payload = Payload::Ready(b"$1".to_vec());
+    ground.store.fill(entry, payload, NOW).await.unwrap();
+    // The room key arrived while the second was under way: it may be either of them, but not the third.
     ground
         .store
         .start_lane(lane, (NOW, NOW), true)
@@ -290,12 +346,15 @@ async fn d09_what_may_have_been_on_its_way_at_a_stop_is_unanswered_at_the_next_s
 async fn a_lane_that_starts_waits_no_longer_than_it_is_told() {
     let ground = Ground::with_one_portal().await;
     let lane = to_silo(&ground.a);
-    ground.accept(vec![letter(&ground.room, "$1")]).await;
+    ground.accept(vec![payload(&ground.room, "$1")]).await;
     let far = Millis(NOW.0 + 3_600_000);
     let delivery = ground.ready(lane).await;
     ground
         .store
-        .postponed(delivery.id, Setback::of_nobody(NOW, far, true, "not-done"))
+        .postpone(
+            delivery.id,
+            RetryDecision::without_blame(NOW, far, true, "not-done"),
+        )
         .await
         .unwrap();
     let latest = Millis(NOW.0 + 1_000);
@@ -304,8 +363,8 @@ async fn a_lane_that_starts_waits_no_longer_than_it_is_told() {
         .start_lane(lane, (NOW, latest), false)
         .await
         .unwrap();
-    let head = ground.store.head(lane, NOW).await.unwrap();
-    assert_eq!(head, Head::NotBefore(latest));
+    let head = ground.store.queue_head(lane, NOW).await.unwrap();
+    assert_eq!(head, QueueHead::NotBefore(latest));
 }
 
 #[tokio::test]
@@ -327,7 +386,11 @@ async fn a_portal_that_is_linked_again_begins_anew() {
         ..Batch::default()
     };
     ground.store.accept(batch, NOW).await.unwrap();
-    ground.store.keep_portals(&[b.id], NOW).await.unwrap();
+    ground
+        .store
+        .deactivate_unlisted_portals(&[b.id], NOW)
+        .await
+        .unwrap();
 
     let cursor = async |name: &str| ground.store.cursor(name).await.unwrap();
     assert_eq!(cursor(&names[0]).await, None);
@@ -349,11 +412,11 @@ async fn what_an_edit_made_belongs_to_the_message_and_what_replaces_its_text_is_
     let lane = to_silo(&ground.a);
     let (room, channel) = (&ground.room, &ground.a.channel);
     let target = RemoteId::from("$1");
-    ground.accept(vec![letter(room, "$1")]).await;
+    ground.accept(vec![payload(room, "$1")]).await;
     ground.deliver(lane, "c1").await;
     let edit = Arrival {
         message: None,
-        ..letter(room, "$edit")
+        ..payload(room, "$edit")
     };
     ground.accept(vec![edit]).await;
     let owed = ground.ready(lane).await;
@@ -365,7 +428,7 @@ async fn what_an_edit_made_belongs_to_the_message_and_what_replaces_its_text_is_
     assert!(
         ground
             .store
-            .step_made_for(of, step, original, false)
+            .complete_edit_step(of, step, original, false)
             .await
             .unwrap()
     );
@@ -377,17 +440,17 @@ async fn what_an_edit_made_belongs_to_the_message_and_what_replaces_its_text_is_
     assert!(
         ground
             .store
-            .step_made_for(of, step, original, true)
+            .complete_edit_step(of, step, original, true)
             .await
             .unwrap()
     );
-    // Settled already, what was made is known all the same.
+    // Settled already, the copy that was made is known all the same.
     let late = copy("c3");
     let step = (channel, &late, None);
     assert!(
         !ground
             .store
-            .step_made_for(of, step, original, true)
+            .complete_edit_step(of, step, original, true)
             .await
             .unwrap()
     );
@@ -406,5 +469,5 @@ async fn what_an_edit_made_belongs_to_the_message_and_what_replaces_its_text_is_
         .await
         .unwrap();
     assert_eq!(of.entry, known.entry);
-    assert!(balances(&ground.tally(lane).await));
+    assert!(balances(&ground.counters(lane).await));
 }

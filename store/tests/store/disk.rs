@@ -1,4 +1,4 @@
-//! What a crash leaves behind: a log that was cut anywhere.
+//! After a crash: a write-ahead log that was cut anywhere.
 
 use std::{fs, path::Path};
 
@@ -8,13 +8,13 @@ use proptest::{
     test_runner::TestRunner,
 };
 
-use crate::ground::{Ground, balances, data, key, letter, to_silo};
+use crate::support::{Ground, balances, data, key, payload, to_silo};
 
 /// The header of the log, and of each frame in it (`SQLite` file format, section 4.1).
 const LOG_HEADER: usize = 32;
 const FRAME: usize = 24 + 4096;
 
-/// What somebody sees who opens the pieces: facts, deliveries, and whether all is sound.
+/// What is found in the pieces: entries, deliveries, and whether the database is intact.
 async fn reopened(database: &[u8], log: &[u8], key: &StoreKey) -> (i64, u64) {
     let home = tempfile::tempdir().unwrap();
     fs::create_dir(data(home.path())).unwrap();
@@ -22,9 +22,9 @@ async fn reopened(database: &[u8], log: &[u8], key: &StoreKey) -> (i64, u64) {
     fs::write(&path, database).unwrap();
     fs::write(data(home.path()).join("footbridge.db-wal"), log).unwrap();
     let store = Store::open(&data(home.path()), key).await.unwrap();
-    let tallies = store.tallies().await.unwrap();
+    let tallies = store.lane_counters().await.unwrap();
     assert!(tallies.iter().all(balances), "{tallies:?}");
-    let delivered = tallies.iter().map(|tally| tally.delivered).sum();
+    let delivered = tallies.iter().map(|counters| counters.delivered).sum();
     (sound_facts(&path), delivered)
 }
 
@@ -36,7 +36,7 @@ fn sound_facts(path: &Path) -> i64 {
     assert_eq!(verdict, "ok");
     let (count, expected): (i64, i64) = sql
         .query_row(
-            "SELECT count(*), count(*) FILTER (WHERE fact = '$' || (id - 1)) FROM journal",
+            "SELECT count(*), count(*) FILTER (WHERE event_id = '$' || (id - 1)) FROM journal",
             [],
             |row| Ok((row.get(0)?, row.get(1)?)),
         )
@@ -53,11 +53,11 @@ async fn a_log_cut_anywhere_opens_as_some_earlier_state() {
     let database = fs::read(&copied).unwrap();
     for n in 0..12 {
         ground
-            .accept(vec![letter(&ground.room, &format!("${n}"))])
+            .accept(vec![payload(&ground.room, &format!("${n}"))])
             .await;
         if n % 3 == 2 {
             let head = ground.ready(to_silo(&ground.a)).await;
-            ground.store.planned(head.id, b"plan").await.unwrap();
+            ground.store.save_plan(head.id, b"plan").await.unwrap();
         }
     }
     let log = fs::read(ground.data().join("footbridge.db-wal")).unwrap();
@@ -93,7 +93,7 @@ async fn a_log_with_a_flipped_byte_opens_as_some_earlier_state() {
     let database = fs::read(ground.data().join("footbridge.db")).unwrap();
     for n in 0..6 {
         ground
-            .accept(vec![letter(&ground.room, &format!("${n}"))])
+            .accept(vec![payload(&ground.room, &format!("${n}"))])
             .await;
     }
     let log = fs::read(ground.data().join("footbridge.db-wal")).unwrap();

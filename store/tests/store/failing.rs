@@ -1,23 +1,24 @@
-//! What failed: kept, told of, tried again.
+//! Failed deliveries: parked, reported, retried.
 
 use footbridge_store::{
-    DeliveryId, NoticeState, ParkedState, RemoteId, Stand, Tell, Topic, Undelivered,
+    DeliveryId, DeliveryStatus, FailureNotice, ParkedState, RemoteId, StatusNotice, StatusTopic,
+    Undelivered,
 };
 
-use crate::ground::{Ground, NOW, balances, letter, to_matrix, to_silo};
+use crate::support::{Ground, NOW, balances, payload, to_matrix, to_silo};
 
 /// A notice in one line.
 #[expect(clippy::unnecessary_wraps, reason = "the shape of `Compose`")]
-fn compose(state: &NoticeState) -> Option<Vec<u8>> {
+fn compose(state: &StatusNotice) -> Option<Vec<u8>> {
     let what = match &state.topic {
-        Topic::Failures {
+        StatusTopic::Failures {
             failed,
-            kept,
-            again,
+            retryable,
+            retrying,
             delivered,
             reason,
-        } => format!("{failed} {kept} {again} {delivered} {reason}"),
-        Topic::Closed { reason, open } => format!("{reason} {open}"),
+        } => format!("{failed} {retryable} {retrying} {delivered} {reason}"),
+        StatusTopic::Closed { reason, open } => format!("{reason} {open}"),
     };
     let about = state
         .about
@@ -27,20 +28,20 @@ fn compose(state: &NoticeState) -> Option<Vec<u8>> {
     Some(format!("{what} about {about} changed {changed}").into_bytes())
 }
 
-fn how(about: Option<RemoteId>, tell: Tell) -> Undelivered {
+fn how(about: Option<RemoteId>, tell: FailureNotice) -> Undelivered {
     Undelivered::Failed {
         kind: "refused",
         reason: "no".to_owned(),
         about,
-        tell,
+        notice: tell,
     }
 }
 
-async fn fail(ground: &Ground, tell: Tell) -> DeliveryId {
+async fn fail(ground: &Ground, tell: FailureNotice) -> DeliveryId {
     let failed = ground.ready(to_silo(&ground.a)).await.id;
     ground
         .store
-        .undelivered(failed, how(None, tell), NOW)
+        .end_undelivered(failed, how(None, tell), NOW)
         .await
         .unwrap();
     failed
@@ -49,12 +50,12 @@ async fn fail(ground: &Ground, tell: Tell) -> DeliveryId {
 #[tokio::test]
 async fn a_failed_delivery_tells_the_place_it_came_from_once() {
     let ground = Ground::new().await;
-    ground.accept(vec![letter(&ground.a.channel, "m1")]).await;
+    ground.accept(vec![payload(&ground.a.channel, "m1")]).await;
     let failed = ground.ready(to_silo(&ground.b)).await;
     for _ in 0..2 {
         ground
             .store
-            .undelivered(failed.id, how(None, Tell::Sender), NOW)
+            .end_undelivered(failed.id, how(None, FailureNotice::ToSender), NOW)
             .await
             .unwrap();
     }
@@ -75,21 +76,32 @@ async fn a_failed_delivery_tells_the_place_it_came_from_once() {
     );
     ground
         .store
-        .undelivered(notice.id, how(None, Tell::Nobody), NOW)
+        .end_undelivered(notice.id, how(None, FailureNotice::None), NOW)
         .await
         .unwrap();
     assert_eq!(refresh().await.unwrap(), [], "no notice about a notice");
-    assert_eq!(ground.tally(to_silo(&ground.b)).await.failed, 1);
-    assert!(ground.store.tallies().await.unwrap().iter().all(balances));
+    assert_eq!(ground.counters(to_silo(&ground.b)).await.failed, 1);
+    assert!(
+        ground
+            .store
+            .lane_counters()
+            .await
+            .unwrap()
+            .iter()
+            .all(balances)
+    );
 }
 
 #[tokio::test]
 async fn a_notice_changes_with_what_becomes_of_the_failure_also_after_a_restart() {
     let ground = Ground::with_one_portal().await;
     ground
-        .accept(vec![letter(&ground.room, "$1"), letter(&ground.room, "$2")])
+        .accept(vec![
+            payload(&ground.room, "$1"),
+            payload(&ground.room, "$2"),
+        ])
         .await;
-    let first = fail(&ground, Tell::Sender).await;
+    let first = fail(&ground, FailureNotice::ToSender).await;
     ground.store.refresh_notices(compose, NOW).await.unwrap();
     let back = to_matrix(&ground.a);
     let notice = ground.deliver(back, "$notice").await;
@@ -97,67 +109,78 @@ async fn a_notice_changes_with_what_becomes_of_the_failure_also_after_a_restart(
 
     let about = ground
         .store
-        .parked_about(&ground.room, &RemoteId::from("$notice"))
+        .parked_deliveries_of(&ground.room, &RemoteId::from("$notice"))
         .await
         .unwrap();
-    assert_eq!((about[0].id, about[0].kept), (first, true));
+    assert_eq!((about[0].id, about[0].retryable), (first, true));
     assert_eq!(
-        ground.store.try_again(&[first]).await.unwrap(),
+        ground.store.retry_parked(&[first]).await.unwrap(),
         [to_silo(&ground.a)]
     );
-    // Killed before anybody was told.
+    // Killed before anybody was notified.
     let ground = ground.restart().await;
     assert_eq!(
         ground.store.refresh_notices(compose, NOW).await.unwrap(),
         [back]
     );
-    // It has its old number, so it comes before the one that passed it; what is not sent yet is superseded.
+    // It has its old id, so it precedes the one that passed it; an edit that was not sent yet is superseded.
     let again = ground.deliver(to_silo(&ground.a), "g1").await;
-    assert_eq!((again.id, again.late, again.again), (first, true, true));
+    assert_eq!((again.id, again.late, again.is_retry), (first, true, true));
     ground.store.refresh_notices(compose, NOW).await.unwrap();
     let change = ground.ready(back).await;
     assert_eq!(change.payload, b"0 0 0 1 no about - changed true");
     assert_eq!(
-        ground.tally(back).await.skipped,
+        ground.counters(back).await.skipped,
         [("superseded".to_owned(), 1)]
     );
     let story = ground
         .store
-        .story(&ground.room, &"$1".into())
+        .message_status(&ground.room, &"$1".into())
         .await
         .unwrap();
-    let stands = story.unwrap().stands;
+    let deliveries = story.unwrap().deliveries;
     assert!(
-        matches!(&stands[..], [(_, Stand::Delivered { tries: Some(2), .. })]),
-        "{stands:?}"
+        matches!(
+            &deliveries[..],
+            [(_, DeliveryStatus::Delivered { tries: Some(2), .. })]
+        ),
+        "{deliveries:?}"
     );
-    assert!(ground.store.tallies().await.unwrap().iter().all(balances));
+    assert!(
+        ground
+            .store
+            .lane_counters()
+            .await
+            .unwrap()
+            .iter()
+            .all(balances)
+    );
 }
 
 #[tokio::test]
 async fn only_the_last_thousand_of_a_lane_and_of_thirty_days_are_kept() {
     let ground = Ground::with_one_portal().await;
-    let letters = (0..1_002).map(|number| letter(&ground.room, &format!("${number}")));
+    let letters = (0..1_002).map(|number| payload(&ground.room, &format!("${number}")));
     ground.accept(letters.collect()).await;
     for _ in 0..1_002 {
-        fail(&ground, Tell::Sender).await;
+        fail(&ground, FailureNotice::ToSender).await;
     }
     let lane = to_silo(&ground.a);
-    let tally = ground.tally(lane).await;
-    assert_eq!((tally.failed, tally.parked), (1_002, 1_000));
+    let counters = ground.counters(lane).await;
+    assert_eq!((counters.failed, counters.parked), (1_002, 1_000));
     let first = ground
         .store
-        .parked_about(&ground.room, &"$0".into())
+        .parked_deliveries_of(&ground.room, &"$0".into())
         .await
         .unwrap();
     assert_eq!(
-        (first[0].state, first[0].kept, &first[0].letter),
+        (first[0].state, first[0].retryable, &first[0].payload),
         (ParkedState::Failed, false, &None)
     );
-    assert_eq!(ground.store.try_again(&[first[0].id]).await.unwrap(), []);
+    assert_eq!(ground.store.retry_parked(&[first[0].id]).await.unwrap(), []);
     let days = std::time::Duration::from_hours(24 * 31);
-    ground.store.forget_failures(NOW.plus(days)).await.unwrap();
-    assert_eq!(ground.tally(lane).await.parked, 0);
+    ground.store.expire_parked(NOW.plus(days)).await.unwrap();
+    assert_eq!(ground.counters(lane).await.parked, 0);
     let letters: i64 = ground
         .sql()
         .query_row(
@@ -167,7 +190,7 @@ async fn only_the_last_thousand_of_a_lane_and_of_thirty_days_are_kept() {
         )
         .unwrap();
     assert_eq!(letters, 0);
-    assert!(balances(&ground.tally(lane).await));
+    assert!(balances(&ground.counters(lane).await));
 }
 
 #[tokio::test]
@@ -176,12 +199,12 @@ async fn what_the_bridge_says_of_failures_goes_before_the_backlog() {
     let back = to_matrix(&ground.a);
     ground
         .accept(vec![
-            letter(&ground.room, "$1"),
-            letter(&ground.a.channel, "g1"),
-            letter(&ground.a.channel, "g2"),
+            payload(&ground.room, "$1"),
+            payload(&ground.a.channel, "g1"),
+            payload(&ground.a.channel, "g2"),
         ])
         .await;
-    fail(&ground, Tell::Sender).await;
+    fail(&ground, FailureNotice::ToSender).await;
     ground.store.refresh_notices(compose, NOW).await.unwrap();
     let first = ground.deliver(back, "$a").await;
     assert_eq!(first.payload, b"1 1 0 0 no about $1 changed false");
@@ -194,7 +217,7 @@ async fn what_failed_of_a_message_and_of_its_edits_ends_with_its_deletion() {
     let (lane, room, channel) = (to_silo(&ground.a), &ground.room, &ground.a.channel);
     let ids = ["$1", "$1 edited", "$2 edited"];
     ground
-        .accept(ids.iter().map(|id| letter(room, id)).collect())
+        .accept(ids.iter().map(|id| payload(room, id)).collect())
         .await;
     let mut kept = Vec::new();
     for about in [None, Some("$1"), Some("$2")] {
@@ -202,12 +225,12 @@ async fn what_failed_of_a_message_and_of_its_edits_ends_with_its_deletion() {
             kind: "refused",
             reason: "it does not want it".to_owned(),
             about: about.map(RemoteId::from),
-            tell: Tell::Sender,
+            notice: FailureNotice::ToSender,
         };
         let head = ground.ready(lane).await;
         ground
             .store
-            .undelivered(head.id, failed, NOW)
+            .end_undelivered(head.id, failed, NOW)
             .await
             .unwrap();
         kept.push(head.id);
@@ -216,18 +239,18 @@ async fn what_failed_of_a_message_and_of_its_edits_ends_with_its_deletion() {
     assert!(
         ground
             .store
-            .take_back(room, &target, channel, "its author took it back")
+            .cancel_failed_delivery(room, &target, channel, "its author took it back")
             .await
             .unwrap()
     );
     assert!(
         !ground
             .store
-            .take_back(room, &target, channel, "its author took it back")
+            .cancel_failed_delivery(room, &target, channel, "its author took it back")
             .await
             .unwrap()
     );
-    assert_eq!(ground.store.try_again(&kept[..2]).await.unwrap(), []);
+    assert_eq!(ground.store.retry_parked(&kept[..2]).await.unwrap(), []);
     let left: i64 = ground
         .sql()
         .query_row(
@@ -237,5 +260,5 @@ async fn what_failed_of_a_message_and_of_its_edits_ends_with_its_deletion() {
         )
         .unwrap();
     assert_eq!(left, 1, "the edit of another message");
-    assert_eq!(ground.store.try_again(&kept[2..]).await.unwrap(), [lane]);
+    assert_eq!(ground.store.retry_parked(&kept[2..]).await.unwrap(), [lane]);
 }

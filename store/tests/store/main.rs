@@ -2,7 +2,7 @@
 
 // Marked although all of it is a test: the lints read the mark.
 #[cfg(test)]
-mod ground;
+mod support;
 #[cfg(test)]
 mod arriving;
 #[cfg(test)]
@@ -16,26 +16,26 @@ mod bundles;
 #[cfg(test)]
 mod conservation;
 #[cfg(test)]
-mod crossed;
+mod delivered_texts;
 #[cfg(test)]
 mod disk;
 #[cfg(test)]
-mod doors;
+mod opening_the_store;
 #[cfg(test)]
 mod secrets;
 #[cfg(test)]
-mod telling;
+mod undecryptable_notices;
 #[cfg(test)]
 mod trust;
 #[cfg(test)]
-mod unlinked;
+mod before_link;
 #[cfg(test)]
-mod hindered;
+mod transient_errors;
 #[cfg(test)]
 mod control;
 #[cfg(test)]
-mod openings;
+mod link_barriers;
 #[cfg(test)]
-mod paths;
+mod routes;
 #[cfg(test)]
 mod changes;

@@ -1,13 +1,13 @@
-//! What nobody finds on the disk, and what opens nowhere but where it was sealed.
+//! What must not be found on the disk, and sealed values that open only in their own cells.
 
 use std::path::Path;
 
 use footbridge_store::{
-    Accepted, AccountFace, Arrival, Batch, Error, Millis, Payload, Reacting, RemoteId, Rival,
-    Screened, Secret, Tell, Undelivered,
+    Accepted, AccountInfo, Arrival, Batch, Error, FailureNotice, Millis, Payload, PeerClaim,
+    ReactionChange, RemoteId, ScreenResult, SecretBytes, Undelivered,
 };
 
-use crate::ground::{Ground, NOW, arrival, copy, letter, sealed_letter, to_matrix, to_silo};
+use crate::support::{Ground, NOW, arrival, copy, payload, sealed_letter, to_matrix, to_silo};
 
 const CANARY: &[u8] = b"canary: the quick brown fox jumps over the lazy dog";
 
@@ -35,25 +35,25 @@ async fn no_letter_stands_on_the_disk_in_clear_and_none_at_all_after_delivery() 
         .await;
     let delivery = ground.ready(lane).await;
     assert_eq!(delivery.payload, CANARY);
-    ground.store.planned(delivery.id, CANARY).await.unwrap();
-    let letter = sealed(&ground, "SELECT payload FROM journal");
+    ground.store.save_plan(delivery.id, CANARY).await.unwrap();
+    let payload = sealed(&ground, "SELECT payload FROM journal");
     let plan = sealed(&ground, "SELECT plan FROM outbox");
     let data = ground.data();
     assert!(
-        contains(&data, &letter) && contains(&data, &plan),
+        contains(&data, &payload) && contains(&data, &plan),
         "the search finds what is there"
     );
     assert!(!contains(&data, CANARY));
 
     ground
         .store
-        .step_done(delivery.id, Some(&copy("g1")), None, true, NOW)
+        .complete_step(delivery.id, Some(&copy("g1")), None, true, NOW)
         .await
         .unwrap();
     tokio::time::sleep(std::time::Duration::from_millis(1_100)).await;
-    // Any later call, here the one with which an idle lane asks, tidies up.
-    ground.store.head(lane, NOW).await.unwrap();
-    for needle in [CANARY, &letter, &plan] {
+    // Any later call, here that of an idle lane, truncates the log.
+    ground.store.queue_head(lane, NOW).await.unwrap();
+    for needle in [CANARY, &payload, &plan] {
         assert!(!contains(&data, needle));
     }
 }
@@ -61,7 +61,7 @@ async fn no_letter_stands_on_the_disk_in_clear_and_none_at_all_after_delivery() 
 #[tokio::test]
 async fn a_letter_stays_until_its_last_debt_is_paid() {
     let ground = Ground::new().await;
-    ground.accept(vec![letter(&ground.room, "$1")]).await;
+    ground.accept(vec![payload(&ground.room, "$1")]).await;
     ground.deliver(to_silo(&ground.a), "a1").await;
     assert_eq!(ground.ready(to_silo(&ground.b)).await.payload, b"$1");
     ground.deliver(to_silo(&ground.b), "b1").await;
@@ -83,7 +83,7 @@ async fn an_event_that_waited_for_its_key_is_gone_once_it_is_filled() {
         .accept(vec![sealed_letter(&ground.room, "$1", NOW.0 + 1)])
         .await;
     let raw = sealed(&ground, "SELECT payload FROM journal");
-    let entry = ground.store.waiting(None).await.unwrap()[0].entry;
+    let entry = ground.store.undecryptable_events(None).await.unwrap()[0].entry;
     ground
         .store
         .fill(entry, Payload::Ready(CANARY.to_vec()), NOW)
@@ -98,16 +98,19 @@ async fn an_event_that_waited_for_its_key_is_gone_once_it_is_filled() {
 async fn a_letter_moved_to_another_row_does_not_open() {
     let ground = Ground::with_one_portal().await;
     ground
-        .accept(vec![letter(&ground.room, "$1"), letter(&ground.room, "$2")])
+        .accept(vec![
+            payload(&ground.room, "$1"),
+            payload(&ground.room, "$2"),
+        ])
         .await;
-    let moved = "UPDATE journal SET payload = (SELECT payload FROM journal WHERE fact = '$2')
-                 WHERE fact = '$1'";
+    let moved = "UPDATE journal SET payload = (SELECT payload FROM journal WHERE event_id = '$2')
+                 WHERE event_id = '$1'";
     ground.sql().execute(moved, []).unwrap();
-    let refused = ground.store.head(to_silo(&ground.a), NOW).await;
+    let refused = ground.store.queue_head(to_silo(&ground.a), NOW).await;
     assert!(
         matches!(
             refused,
-            Err(Error::Corrupt {
+            Err(Error::CorruptRow {
                 table: "journal",
                 row: 1
             })
@@ -119,14 +122,14 @@ async fn a_letter_moved_to_another_row_does_not_open() {
 #[tokio::test]
 async fn a_letter_moved_into_the_column_of_the_plan_does_not_open() {
     let ground = Ground::with_one_portal().await;
-    ground.accept(vec![letter(&ground.room, "$1")]).await;
+    ground.accept(vec![payload(&ground.room, "$1")]).await;
     let moved = "UPDATE outbox SET plan = (SELECT payload FROM journal)";
     ground.sql().execute(moved, []).unwrap();
-    let refused = ground.store.head(to_silo(&ground.a), NOW).await;
+    let refused = ground.store.queue_head(to_silo(&ground.a), NOW).await;
     assert!(
         matches!(
             refused,
-            Err(Error::Corrupt {
+            Err(Error::CorruptRow {
                 table: "outbox",
                 ..
             })
@@ -139,12 +142,12 @@ async fn a_letter_moved_into_the_column_of_the_plan_does_not_open() {
 async fn a_letter_cut_short_or_lost_is_a_damaged_row_and_no_panic() {
     for damage in ["x''", "x'00112233'", "substr(payload, 1, 30)", "NULL"] {
         let ground = Ground::with_one_portal().await;
-        ground.accept(vec![letter(&ground.room, "$1")]).await;
+        ground.accept(vec![payload(&ground.room, "$1")]).await;
         let update = format!("UPDATE journal SET payload = {damage}");
         ground.sql().execute(&update, []).unwrap();
-        let refused = ground.store.head(to_silo(&ground.a), NOW).await;
+        let refused = ground.store.queue_head(to_silo(&ground.a), NOW).await;
         assert!(
-            matches!(refused, Err(Error::Corrupt { .. })),
+            matches!(refused, Err(Error::CorruptRow { .. })),
             "{damage}: {refused:?}"
         );
     }
@@ -153,7 +156,7 @@ async fn a_letter_cut_short_or_lost_is_a_damaged_row_and_no_panic() {
 #[tokio::test]
 async fn the_account_keeps_its_secrets_sealed_and_its_face_open() {
     let ground = Ground::new().await;
-    let face = AccountFace {
+    let face = AccountInfo {
         user_id: "@bridge:example.org".to_owned(),
         device_id: "DEVICE".to_owned(),
         homeserver: "https://matrix.example.org".to_owned(),
@@ -161,7 +164,7 @@ async fn the_account_keeps_its_secrets_sealed_and_its_face_open() {
         master_key: None,
     };
     assert!(ground.store.account().await.unwrap().is_none());
-    let session = Secret(CANARY.to_vec());
+    let session = SecretBytes(CANARY.to_vec());
     assert!(
         ground
             .store
@@ -169,7 +172,7 @@ async fn the_account_keeps_its_secrets_sealed_and_its_face_open() {
             .await
             .unwrap()
     );
-    let other = Secret(b"other".to_vec());
+    let other = SecretBytes(b"other".to_vec());
     assert!(
         !ground
             .store
@@ -179,7 +182,7 @@ async fn the_account_keeps_its_secrets_sealed_and_its_face_open() {
     );
     ground
         .store
-        .save_recovery_key(&Secret(CANARY.to_vec()))
+        .save_recovery_key(&SecretBytes(CANARY.to_vec()))
         .await
         .unwrap();
     ground
@@ -193,25 +196,27 @@ async fn the_account_keeps_its_secrets_sealed_and_its_face_open() {
     let account = ground.store.account().await.unwrap().unwrap();
     assert_eq!(account.session.0, CANARY);
     assert_eq!(account.recovery_key.as_ref().unwrap().0, CANARY);
-    let face = AccountFace {
+    let face = AccountInfo {
         ed25519: Some("ed".to_owned()),
         master_key: Some("master".to_owned()),
         ..face
     };
-    assert_eq!(account.face, face);
-    let peek = footbridge_store::Store::peek(&ground.data()).await.unwrap();
-    assert_eq!(peek.account, Some(face));
+    assert_eq!(account.info, face);
+    let snapshot = footbridge_store::Store::snapshot(&ground.data())
+        .await
+        .unwrap();
+    assert_eq!(snapshot.account, Some(face));
 
     ground
         .store
-        .save_session(&Secret(b"refreshed".to_vec()))
+        .save_session(&SecretBytes(b"refreshed".to_vec()))
         .await
         .unwrap();
     assert_eq!(
         ground.store.account().await.unwrap().unwrap().session.0,
         b"refreshed"
     );
-    ground.store.forget_account().await.unwrap();
+    ground.store.forget_account(&[]).await.unwrap();
     assert!(ground.store.account().await.unwrap().is_none());
     assert_eq!(ground.store.portals().await.unwrap().len(), 2);
 }
@@ -219,14 +224,14 @@ async fn the_account_keeps_its_secrets_sealed_and_its_face_open() {
 #[tokio::test]
 async fn a_session_moved_into_the_column_of_the_recovery_key_does_not_open() {
     let ground = Ground::new().await;
-    let face = AccountFace {
+    let face = AccountInfo {
         user_id: "@bridge:example.org".to_owned(),
         device_id: "DEVICE".to_owned(),
         homeserver: "https://matrix.example.org".to_owned(),
         ed25519: None,
         master_key: None,
     };
-    let session = Secret(CANARY.to_vec());
+    let session = SecretBytes(CANARY.to_vec());
     ground
         .store
         .save_account(&face, &session, NOW)
@@ -238,7 +243,7 @@ async fn a_session_moved_into_the_column_of_the_recovery_key_does_not_open() {
     assert!(
         matches!(
             refused,
-            Err(Error::Corrupt {
+            Err(Error::CorruptRow {
                 table: "account",
                 row: 1
             })
@@ -254,10 +259,10 @@ async fn debug_output_tells_no_secret() {
     let raw = arrival(
         &ground.room,
         "$1",
-        Payload::Waiting {
+        Payload::Undecryptable {
             session: "s".to_owned(),
             raw: CANARY.to_vec(),
-            hold_until: NOW,
+            key_wait_until: NOW,
         },
     );
     ground
@@ -266,12 +271,16 @@ async fn debug_output_tells_no_secret() {
             arrival(&ground.room, "$2", Payload::Ready(CANARY.to_vec())),
         ])
         .await;
-    let waiting = ground.store.waiting(None).await.unwrap();
-    let head = ground.store.head(to_silo(&ground.a), NOW).await.unwrap();
+    let waiting = ground.store.undecryptable_events(None).await.unwrap();
+    let head = ground
+        .store
+        .queue_head(to_silo(&ground.a), NOW)
+        .await
+        .unwrap();
     let shown = format!(
         "{waiting:?} {head:?} {:?} {:?}",
         ground.store,
-        Secret(CANARY.to_vec())
+        SecretBytes(CANARY.to_vec())
     );
     let bytes = format!("{CANARY:?}");
     assert!(!shown.contains(&text) && !shown.contains(&bytes[1..20]));
@@ -280,22 +289,22 @@ async fn debug_output_tells_no_secret() {
 /// What a member, a user of a silo, a silo or a homeserver may choose freely.
 const WORD: &str = "canaryword";
 
-/// A reaction of somebody, as a silo hears of it.
+/// A reaction, as a silo receives it.
 fn reacted(ground: &Ground, number: u32) -> Arrival {
     Arrival {
-        fact: RemoteId::with_words(&format!("post/react/user/{number}"), WORD),
+        event_id: RemoteId::with_private_suffix(&format!("post/react/user/{number}"), WORD),
         message: None,
-        ..letter(&ground.a.channel, "x")
+        ..payload(&ground.a.channel, "x")
     }
 }
 
-/// What others can choose, as long as they can make it. Answers the message.
+/// Everything that others can choose, as long as possible. Returns the message.
 async fn choose(ground: &Ground) -> RemoteId {
     let long = WORD.repeat(6_000);
-    let waiting = Payload::Waiting {
+    let waiting = Payload::Undecryptable {
         session: long.clone(),
         raw: long.clone().into_bytes(),
-        hold_until: NOW,
+        key_wait_until: NOW,
     };
     let batch = Batch {
         arrivals: vec![
@@ -303,7 +312,7 @@ async fn choose(ground: &Ground) -> RemoteId {
             reacted(ground, 1),
             Arrival {
                 thread: Some(RemoteId(long.clone())),
-                ..letter(&ground.room, &long)
+                ..payload(&ground.room, &long)
             },
             arrival(&ground.room, "$waiting", waiting),
         ],
@@ -311,17 +320,17 @@ async fn choose(ground: &Ground) -> RemoteId {
     };
     let accepted = ground.store.accept(batch, NOW).await.unwrap();
     assert!(matches!(accepted[0], Accepted::New(_)));
-    assert_eq!(accepted[1], Accepted::Seen, "the same reaction again");
-    let again = reacted(ground, 1).fact;
+    assert_eq!(accepted[1], Accepted::Duplicate, "the same reaction again");
+    let again = reacted(ground, 1).event_id;
     let screened = ground
         .store
         .screen(vec![(ground.a.channel.clone(), again, "user".to_owned())]);
-    assert_eq!(screened.await.unwrap(), [Screened::Known]);
-    // The id is known again, however long.
+    assert_eq!(screened.await.unwrap(), [ScreenResult::Known]);
+    // The id is recognised, however long.
     let message = RemoteId(long);
     let known = ground.store.is_linked(&ground.room, &message);
     assert!(known.await.unwrap());
-    // An answer of another side grows not beyond a sentence.
+    // A network's answer is cut to a sentence.
     let answer = "no, ".repeat(5_000);
     let lane = to_silo(&ground.a);
     ground.store.close_lane(lane, &answer, NOW).await.unwrap();
@@ -330,9 +339,9 @@ async fn choose(ground: &Ground) -> RemoteId {
         kind: "rejected",
         reason: answer,
         about: None,
-        tell: Tell::Sender,
+        notice: FailureNotice::ToSender,
     };
-    let ended = ground.store.undelivered(failed.id, how, NOW);
+    let ended = ground.store.end_undelivered(failed.id, how, NOW);
     ended.await.unwrap();
     message
 }
@@ -341,7 +350,7 @@ async fn choose(ground: &Ground) -> RemoteId {
 async fn of_what_somebody_claims_of_other_bridges_little_is_kept() {
     let ground = Ground::with_one_portal().await;
     let place = ground.a.channel.clone();
-    let rival = |claimant: String, account: String| Rival {
+    let rival = |claimant: String, account: String| PeerClaim {
         place: place.clone(),
         account,
         claimant,
@@ -349,25 +358,29 @@ async fn of_what_somebody_claims_of_other_bridges_little_is_kept() {
     let by_one = (0..60).map(|number| rival(WORD.to_owned(), format!("{WORD}{number}")));
     let by_many = (0..60).map(|number| rival(format!("{WORD}{number}"), WORD.to_owned()));
     let batch = Batch {
-        rivals: by_one.chain(by_many).collect(),
+        peer_claims: by_one.chain(by_many).collect(),
         ..Batch::default()
     };
     ground.store.accept(batch, NOW).await.unwrap();
-    // One account of each who claims it, the last one; and few of them.
-    let is_rival = async |account: String| {
-        let asked = ground.store.is_rival(&place, vec![account]);
+    // One account per claimant, the last one; and few of them.
+    let is_peer_account = async |account: String| {
+        let asked = ground.store.is_peer_account(&place, vec![account]);
         asked.await.unwrap()
     };
-    assert!(is_rival(format!("{WORD}59")).await && is_rival(WORD.to_owned()).await);
-    assert!(!is_rival(format!("{WORD}58")).await);
+    assert!(is_peer_account(format!("{WORD}59")).await && is_peer_account(WORD.to_owned()).await);
+    assert!(!is_peer_account(format!("{WORD}58")).await);
     let count = || -> i64 {
         let sql = ground.sql();
-        sql.query_row("SELECT count(*) FROM rival", [], |row| row.get(0))
+        sql.query_row("SELECT count(*) FROM peer_account", [], |row| row.get(0))
             .unwrap()
     };
     assert_eq!(count(), 8);
     nothing_is_readable(&ground);
-    ground.store.keep_portals(&[], NOW).await.unwrap();
+    ground
+        .store
+        .deactivate_unlisted_portals(&[], NOW)
+        .await
+        .unwrap();
     assert_eq!(count(), 0);
 }
 
@@ -376,7 +389,7 @@ async fn what_others_choose_is_bounded_and_no_word_of_it_is_readable_in_any_tabl
     let ground = Ground::with_one_portal().await;
     let message = choose(&ground).await;
     let (room, channel) = (ground.room.clone(), ground.a.channel.clone());
-    // What shows a reaction is found again, and is not to be read.
+    // The id of what shows a reaction is found again, and is not readable.
     let known = ground
         .store
         .copies(&room, &message, &channel)
@@ -384,24 +397,32 @@ async fn what_others_choose_is_bounded_and_no_word_of_it_is_readable_in_any_tabl
         .unwrap();
     let entry = known.entry.unwrap();
     let reaction = ground.ready(to_matrix(&ground.a)).await;
-    let reacting = Reacting {
+    let reacting = ReactionChange {
         target: entry,
         to: room.clone(),
-        who: WORD.to_owned(),
-        letter: WORD.as_bytes().to_vec(),
+        reactor: WORD.to_owned(),
+        payload: WORD.as_bytes().to_vec(),
     };
-    ground.store.react(reaction.entry, reacting).await.unwrap();
+    ground
+        .store
+        .add_reaction(reaction.entry, reacting)
+        .await
+        .unwrap();
     let shown = copy(&format!("post/{WORD}"));
-    let step = ground.store.step_shown(reaction.id, &shown, false, true);
+    let step = ground
+        .store
+        .complete_reaction_step(reaction.id, &shown, false, true);
     step.await.unwrap();
     let ground = ground.restart().await;
     let kept = ground.store.reactions(entry, &room).await.unwrap();
     assert_eq!(kept[0].shown.as_ref(), Some(&shown));
     nothing_is_readable(&ground);
-    // Taken back, nothing shows it any more.
-    ground.accept(vec![letter(&channel, "gone")]).await;
+    // Removed, nothing shows it any more.
+    ground.accept(vec![payload(&channel, "gone")]).await;
     let gone = ground.ready(to_matrix(&ground.a)).await;
-    let step = ground.store.step_hidden(gone.id, &shown.remote, true);
+    let step = ground
+        .store
+        .complete_reaction_removal(gone.id, &shown.remote, true);
     step.await.unwrap();
     let kept = ground.store.reactions(entry, &room).await.unwrap();
     assert_eq!(kept[0].shown, None);

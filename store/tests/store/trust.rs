@@ -1,24 +1,26 @@
-//! P02, P06: one message of a room key is one event for ever; what is held for somebody in charge is never given up.
+//! P02, P06: one ratchet index is one event for ever; entries on trust hold are never given up.
 
 use std::time::Duration;
 
-use footbridge_store::{Accepted, Arrival, Batch, Millis, Opened, Payload, RemoteId, Suspect};
+use footbridge_store::{
+    Accepted, Arrival, Batch, DecryptedWith, HeldIdentity, Millis, Payload, RemoteId,
+};
 
-use crate::ground::{Ground, NOW, balances, letter, sealed_letter, to_silo};
+use crate::support::{Ground, NOW, balances, payload, sealed_letter, to_silo};
 
-fn opened(session: &str, index: u32, sent_at: i64) -> Opened {
-    Opened {
+fn opened(session: &str, index: u32, sent_at: i64) -> DecryptedWith {
+    DecryptedWith {
         session: session.to_owned(),
-        index,
+        ratchet_index: index,
         sent_at: Millis(sent_at),
     }
 }
 
-/// Takes in one event that was decrypted with this.
-async fn take(ground: &Ground, id: &str, with: Opened, now: Millis) -> Accepted {
-    let arrival: Arrival = letter(&ground.room, id);
+/// Accepts one event that was decrypted with this.
+async fn take(ground: &Ground, id: &str, with: DecryptedWith, now: Millis) -> Accepted {
+    let arrival: Arrival = payload(&ground.room, id);
     let batch = Batch {
-        opened: vec![(ground.room.clone(), RemoteId::from(id), with)],
+        decrypted_with: vec![(ground.room.clone(), RemoteId::from(id), with)],
         arrivals: vec![arrival],
         ..Batch::default()
     };
@@ -34,20 +36,20 @@ async fn p06_one_message_of_a_room_key_is_one_event() {
     assert_eq!(take(&ground, "$1", opened("s", 7, 10), NOW).await, new);
     // The same event again is harmless.
     let again = take(&ground, "$1", opened("s", 7, 10), NOW).await;
-    assert_eq!(again, Accepted::Seen);
+    assert_eq!(again, Accepted::Duplicate);
     for (id, sent_at) in [("$2", 10), ("$2", 11), ("$1", 11)] {
         let replay = take(&ground, id, opened("s", 7, sent_at), NOW).await;
         assert_eq!(replay, Accepted::Replayed, "{id} {sent_at}");
     }
-    // Another place of the key and another key are other messages.
+    // Another ratchet index and another session are other messages.
     assert_eq!(take(&ground, "$3", opened("s", 8, 10), NOW).await, new);
     assert_eq!(take(&ground, "$4", opened("t", 7, 10), NOW).await, new);
     let ground = ground.restart().await;
     let replay = take(&ground, "$5", opened("s", 7, 10), NOW).await;
     assert_eq!(replay, Accepted::Replayed);
-    let tally = ground.tally(lane).await;
-    assert_eq!(tally.skipped, [("replayed".to_owned(), 2)]);
-    assert!(balances(&tally) && tally.pending == 3);
+    let counters = ground.counters(lane).await;
+    assert_eq!(counters.skipped, [("replayed".to_owned(), 2)]);
+    assert!(balances(&counters) && counters.pending == 3);
     let linked = ground
         .store
         .is_linked(&ground.room, &RemoteId::from("$5"))
@@ -60,8 +62,8 @@ async fn p06_of_two_events_in_one_batch_the_first_is_the_message() {
     let ground = Ground::with_one_portal().await;
     let both = ["$1", "$2"];
     let batch = Batch {
-        arrivals: both.iter().map(|id| letter(&ground.room, id)).collect(),
-        opened: both
+        arrivals: both.iter().map(|id| payload(&ground.room, id)).collect(),
+        decrypted_with: both
             .iter()
             .map(|id| (ground.room.clone(), RemoteId::from(*id), opened("s", 0, 1)))
             .collect(),
@@ -80,22 +82,24 @@ async fn p06_a_place_is_used_for_ever_and_its_event_is_known_for_30_days() {
     for (id, index) in [("$0", 0), ("$1", 1), ("$2", 2), ("$9", 9)] {
         assert_eq!(take(&ground, id, opened("s", index, 1), NOW).await, new);
     }
-    // A key that is still used is kept whole.
+    // A session that is still used is kept in full.
     assert_eq!(take(&ground, "$a", opened("t", 0, 1), NOW).await, new);
     assert_eq!(take(&ground, "$b", opened("t", 1, 1), day(20)).await, new);
     let reads = async |event: &str, index| {
         let (event, with) = (RemoteId::from(event), opened("s", index, 1));
-        let known = ground.store.was_opened_with(&event, &with);
+        let known = ground.store.was_decrypted_with(&event, &with);
         known.await.unwrap()
     };
     assert_eq!((reads("$1", 1).await, reads("$1", 2).await), (true, false));
-    assert_eq!(ground.store.fold_used(day(29)).await.unwrap(), 0);
-    assert_eq!(ground.store.fold_used(day(31)).await.unwrap(), 4);
-    // By which event it was used nobody knows then: another message of the key could be shown under its id.
+    assert_eq!(ground.store.compact_used_indexes(day(29)).await.unwrap(), 0);
+    assert_eq!(ground.store.compact_used_indexes(day(31)).await.unwrap(), 4);
+    // The event ids are forgotten then: another message of the session could be shown under its id.
     assert_eq!((reads("$1", 1).await, reads("$1", 2).await), (false, false));
     let ranges: i64 = ground
         .sql()
-        .query_row("SELECT count(*) FROM used_range", [], |row| row.get(0))
+        .query_row("SELECT count(*) FROM used_ratchet_range", [], |row| {
+            row.get(0)
+        })
         .unwrap();
     assert_eq!(ranges, 2, "0 to 2, and 9");
     for index in [0, 1, 2, 9] {
@@ -105,15 +109,18 @@ async fn p06_a_place_is_used_for_ever_and_its_event_is_known_for_30_days() {
     }
     // An event of another place by that name does not make it another one's.
     ground
-        .accept(vec![crate::ground::letter(&ground.a.channel, "$elsewhere")])
+        .accept(vec![crate::support::payload(
+            &ground.a.channel,
+            "$elsewhere",
+        )])
         .await;
     let replay = take(&ground, "$elsewhere", opened("s", 1, 1), day(31)).await;
     assert_eq!(replay, Accepted::Replayed);
     // What is shown again as what it was is harmless, and a late message of the key is none of them.
     let again = take(&ground, "$1", opened("s", 1, 1), day(31)).await;
-    assert_eq!(again, Accepted::Seen);
+    assert_eq!(again, Accepted::Duplicate);
     assert_eq!(take(&ground, "$5", opened("s", 5, 1), day(31)).await, new);
-    assert_eq!(ground.store.fold_used(day(70)).await.unwrap(), 3);
+    assert_eq!(ground.store.compact_used_indexes(day(70)).await.unwrap(), 3);
     let replay = take(&ground, "$y", opened("s", 5, 1), day(70)).await;
     assert_eq!(replay, Accepted::Replayed);
 }
@@ -126,11 +133,11 @@ async fn p06_a_late_key_opens_no_replay() {
     ground
         .accept(vec![sealed_letter(&ground.room, "$2", NOW.0)])
         .await;
-    let entry = ground.store.waiting(None).await.unwrap()[0].entry;
+    let entry = ground.store.undecryptable_events(None).await.unwrap()[0].entry;
     let payload = Payload::Ready(b"opened".to_vec());
     let read = ground
         .store
-        .fill_opened(
+        .fill_decrypted(
             entry,
             payload.clone(),
             (Some(opened("s", 3, 11)), None),
@@ -139,17 +146,17 @@ async fn p06_a_late_key_opens_no_replay() {
         .await
         .unwrap();
     assert!(read.replayed && read.lanes == [lane]);
-    let tally = ground.tally(lane).await;
-    assert_eq!(tally.skipped, [("replayed".to_owned(), 1)]);
-    assert!(balances(&tally) && tally.pending == 1);
+    let counters = ground.counters(lane).await;
+    assert_eq!(counters.skipped, [("replayed".to_owned(), 1)]);
+    assert!(balances(&counters) && counters.pending == 1);
 
     ground
         .accept(vec![sealed_letter(&ground.room, "$3", NOW.0)])
         .await;
-    let entry = ground.store.waiting(None).await.unwrap()[0].entry;
+    let entry = ground.store.undecryptable_events(None).await.unwrap()[0].entry;
     let read = ground
         .store
-        .fill_opened(entry, payload, (Some(opened("s", 4, 12)), None), NOW)
+        .fill_decrypted(entry, payload, (Some(opened("s", 4, 12)), None), NOW)
         .await
         .unwrap();
     assert!(!read.replayed);
@@ -161,23 +168,27 @@ async fn p06_a_late_key_opens_no_replay() {
 async fn p02_the_first_identity_is_believed_and_another_one_only_when_somebody_says_so() {
     let ground = Ground::new().await;
     let ann = "@ann:x";
-    assert_eq!(ground.store.pins().await.unwrap(), []);
-    let first = ground.store.pin(ann, "first", NOW).await.unwrap();
+    assert_eq!(ground.store.pinned_identities().await.unwrap(), []);
+    let first = ground.store.pin_identity(ann, "first", NOW).await.unwrap();
     assert_eq!(first, "first");
-    let second = ground.store.pin(ann, "second", NOW).await.unwrap();
+    let second = ground.store.pin_identity(ann, "second", NOW).await.unwrap();
     assert_eq!(second, "first", "the first stays");
-    // The one that is believed is no other.
+    // The pinned one is no other.
     for key in ["first", "second"] {
-        ground.store.note_other(ann, key, NOW).await.unwrap();
+        ground
+            .store
+            .note_changed_identity(ann, key, NOW)
+            .await
+            .unwrap();
     }
     let ground = ground.restart().await;
-    let others = ground.store.others().await.unwrap();
+    let others = ground.store.changed_identities().await.unwrap();
     assert_eq!(others, [(ann.to_owned(), "second".to_owned())]);
-    ground.store.repin(ann, "second", NOW).await.unwrap();
+    ground.store.replace_pin(ann, "second", NOW).await.unwrap();
     let ground = ground.restart().await;
-    let pins = ground.store.pins().await.unwrap();
+    let pins = ground.store.pinned_identities().await.unwrap();
     assert_eq!(pins, [(ann.to_owned(), "second".to_owned())]);
-    assert_eq!(ground.store.others().await.unwrap(), []);
+    assert_eq!(ground.store.changed_identities().await.unwrap(), []);
 }
 
 #[tokio::test]
@@ -187,26 +198,30 @@ async fn p02_of_many_other_identities_the_newest_are_remembered() {
         let (key, seen_at) = (format!("{:02}", 99 - number), Millis(NOW.0 + number));
         ground
             .store
-            .note_other("@ann:x", &key, seen_at)
+            .note_changed_identity("@ann:x", &key, seen_at)
             .await
             .unwrap();
     }
-    ground.store.note_other("@bob:x", "key", NOW).await.unwrap();
-    let others = ground.store.others().await.unwrap();
+    ground
+        .store
+        .note_changed_identity("@bob:x", "key", NOW)
+        .await
+        .unwrap();
+    let others = ground.store.changed_identities().await.unwrap();
     let keys: Vec<_> = others.iter().map(|(_, key)| key.as_str()).collect();
-    let wanted = ["87", "86", "85", "84", "83", "82", "81", "80", "key"];
-    assert_eq!(keys, wanted);
+    let operator_portals = ["87", "86", "85", "84", "83", "82", "81", "80", "key"];
+    assert_eq!(keys, operator_portals);
 }
 
-/// A batch in which this event waits for somebody in charge to look at this identity.
+/// A batch in which this event waits for the approval of this identity.
 fn held(ground: &Ground, id: &str, key: Option<&str>) -> Batch {
-    let suspect = Suspect {
+    let identity = HeldIdentity {
         user: "@ann:x".to_owned(),
         master_key: key.map(str::to_owned),
     };
     Batch {
         arrivals: vec![sealed_letter(&ground.room, id, NOW.0)],
-        held: vec![(ground.room.clone(), RemoteId::from(id), suspect)],
+        trust_holds: vec![(ground.room.clone(), RemoteId::from(id), identity)],
         ..Batch::default()
     }
 }
@@ -214,7 +229,7 @@ fn held(ground: &Ground, id: &str, key: Option<&str>) -> Batch {
 #[tokio::test]
 async fn p02_only_what_the_accepted_identity_signed_is_released() {
     let ground = Ground::with_one_portal().await;
-    ground.store.pin("@ann:x", "a", NOW).await.unwrap();
+    ground.store.pin_identity("@ann:x", "a", NOW).await.unwrap();
     for (id, key) in [
         ("$1", Some("b")),
         ("$2", None),
@@ -227,29 +242,33 @@ async fn p02_only_what_the_accepted_identity_signed_is_released() {
             .await
             .unwrap();
     }
-    // What is held for an identity is known to be another one, also after a start.
+    // An identity with entries on trust hold is a known changed identity, also after a restart.
     let ground = ground.restart().await;
     let releasable = async || {
-        let waiting = ground.store.releasable().await.unwrap();
-        let ids = waiting.iter().map(|one| one.fact.0.clone());
+        let waiting = ground.store.releasable_trust_holds().await.unwrap();
+        let ids = waiting.iter().map(|one| one.event_id.0.clone());
         ids.collect::<Vec<_>>()
     };
-    let others = ground.store.others_of("@ann:x").await.unwrap();
+    let others = ground.store.changed_identities_of("@ann:x").await.unwrap();
     assert_eq!(others, [("b".to_owned(), 2), ("c".to_owned(), 1)]);
     assert_eq!(releasable().await, ["$2"]);
-    ground.store.repin("@ann:x", "b", NOW).await.unwrap();
+    ground.store.replace_pin("@ann:x", "b", NOW).await.unwrap();
     assert_eq!(releasable().await, ["$1", "$2", "$4"]);
     // It turned out to be signed by another one.
-    let entry = ground.store.releasable().await.unwrap()[1].entry;
-    let suspect = Suspect {
+    let entry = ground.store.releasable_trust_holds().await.unwrap()[1].entry;
+    let identity = HeldIdentity {
         user: "@ann:x".to_owned(),
         master_key: Some("d".to_owned()),
     };
-    ground.store.hold(entry, &suspect, NOW).await.unwrap();
+    ground
+        .store
+        .hold_for_trust(entry, &identity, NOW)
+        .await
+        .unwrap();
     assert_eq!(releasable().await, ["$1", "$4"]);
-    let others = ground.store.others_of("@ann:x").await.unwrap();
+    let others = ground.store.changed_identities_of("@ann:x").await.unwrap();
     assert_eq!(others, [("c".to_owned(), 1), ("d".to_owned(), 1)]);
-    let noted = ground.store.others().await.unwrap();
+    let noted = ground.store.changed_identities().await.unwrap();
     assert_eq!(noted, [("@ann:x".to_owned(), "d".to_owned())]);
 }
 
@@ -257,7 +276,7 @@ async fn p02_only_what_the_accepted_identity_signed_is_released() {
 async fn p02_what_is_held_waits_without_end_and_is_found_again() {
     let ground = Ground::with_one_portal().await;
     let lane = to_silo(&ground.a);
-    let ann = Suspect {
+    let ann = HeldIdentity {
         user: "@ann:x".to_owned(),
         master_key: None,
     };
@@ -265,27 +284,39 @@ async fn p02_what_is_held_waits_without_end_and_is_found_again() {
         arrivals: vec![
             sealed_letter(&ground.room, "$1", NOW.0),
             sealed_letter(&ground.room, "$2", NOW.0),
-            letter(&ground.room, "$3"),
+            payload(&ground.room, "$3"),
         ],
-        held: ["$1", "$3"]
+        trust_holds: ["$1", "$3"]
             .map(|id| (ground.room.clone(), RemoteId::from(id), ann.clone()))
             .to_vec(),
         ..Batch::default()
     };
     ground.store.accept(batch, NOW).await.unwrap();
-    let held = || ground.store.held();
+    let held = || ground.store.trust_holds();
     assert_eq!(held().await.unwrap(), [("@ann:x".to_owned(), 1)]);
-    // Of the two that wait only the other one grows older.
+    // Of the two that wait only the other one ages.
     let week = Duration::from_hours(7 * 24);
-    let overdue = ground.store.overdue(week, NOW.plus(week)).await.unwrap();
+    let overdue = ground
+        .store
+        .age_key_waits(week, NOW.plus(week))
+        .await
+        .unwrap();
     let waited: Vec<_> = overdue.iter().map(|one| one.waited).collect();
     assert_eq!(waited, [Duration::ZERO, week]);
 
     let second = overdue[1].entry;
-    ground.store.hold(second, &ann, NOW).await.unwrap();
-    ground.store.hold(second, &ann, NOW).await.unwrap();
+    ground
+        .store
+        .hold_for_trust(second, &ann, NOW)
+        .await
+        .unwrap();
+    ground
+        .store
+        .hold_for_trust(second, &ann, NOW)
+        .await
+        .unwrap();
     assert_eq!(held().await.unwrap(), [("@ann:x".to_owned(), 2)]);
-    let waiting = ground.store.releasable().await.unwrap();
+    let waiting = ground.store.releasable_trust_holds().await.unwrap();
     let raws: Vec<_> = waiting.iter().map(|one| one.raw.as_slice()).collect();
     assert_eq!(raws, [b"$1", b"$2"]);
     for one in &waiting {
@@ -307,13 +338,20 @@ async fn p02_of_what_is_held_of_a_user_the_newest_thousand_are_kept_and_the_rest
     for number in 0..1_003 {
         let one = held(&ground, &format!("${number}"), Some("b"));
         batch.arrivals.extend(one.arrivals);
-        batch.held.extend(one.held);
+        batch.trust_holds.extend(one.trust_holds);
     }
     ground.store.accept(batch, NOW).await.unwrap();
-    let held = ground.store.held().await.unwrap();
-    assert_eq!(held, [("@ann:x".to_owned(), 1_000)]);
-    let waiting = ground.store.waiting(None).await.unwrap();
-    assert_eq!(waiting[0].fact.as_str(), "$3");
-    let tally = ground.tally(lane).await;
-    assert_eq!((tally.failed, tally.pending), (3, 1_000));
+    let holds = ground.store.trust_holds().await.unwrap();
+    assert_eq!(holds, [("@ann:x".to_owned(), 1_000)]);
+    let waiting = ground.store.undecryptable_events(None).await.unwrap();
+    assert_eq!(waiting[0].event_id.as_str(), "$3");
+    let counters = ground.counters(lane).await;
+    assert_eq!((counters.failed, counters.pending), (3, 1_000));
+    // What is released counts no longer: a new one takes nobody's place.
+    let payload = Payload::Ready(waiting[999].raw.clone());
+    let released = ground.store.fill(waiting[999].entry, payload, NOW);
+    released.await.unwrap();
+    let one = held(&ground, "$new", Some("b"));
+    ground.store.accept(one, NOW).await.unwrap();
+    assert_eq!(ground.counters(lane).await.failed, 3);
 }

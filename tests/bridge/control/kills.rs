@@ -37,17 +37,17 @@ async fn a_death_between_doing_and_answering_does_both_again_harmlessly() {
     let channel = channel(&scene, "footbridge/deadly", &[]);
 
     // The code is the same after a death.
-    arm(&scene, "wish.kept").await;
+    arm(&scene, "request.saved").await;
     let words = format!("!bridge portal add gitter {}", channel.uri);
     scene.ann.say(&room, &words).await.unwrap();
-    die_and_return(&scene, "wish.kept").await;
+    die_and_return(&scene, "request.saved").await;
     let text = hear(&scene, &room, "post this there").await;
     let code = text.split_whitespace().last().unwrap().to_owned();
     assert_eq!(code.len(), "footbridge-".len() + 12);
 
-    arm(&scene, "wish.proven").await;
+    arm(&scene, "request.confirmed").await;
     scene.sim.say(&channel.id, &scene.mary.id, &code);
-    die_and_return(&scene, "wish.proven").await;
+    die_and_return(&scene, "request.confirmed").await;
     let words = format!("!bridge consent gitter {}", channel.uri);
     arm(&scene, "portal.linked").await;
     scene.ann.say(&room, &words).await.unwrap();
@@ -63,9 +63,9 @@ async fn a_death_between_doing_and_answering_does_both_again_harmlessly() {
     scene.ann.say(&room, "!bridge resume").await.unwrap();
     hear(&scene, &room, "Going on.").await;
 
-    arm(&scene, "person.opted").await;
+    arm(&scene, "person.opted-out").await;
     scene.ann.say(&room, "!bridge optout").await.unwrap();
-    die_and_return(&scene, "person.opted").await;
+    die_and_return(&scene, "person.opted-out").await;
     hear(&scene, &room, "is not carried").await;
     scene.ann.say(&room, "!bridge optout off").await.unwrap();
     hear(&scene, &room, "From now on what you write").await;

@@ -55,10 +55,10 @@ async fn f26_a_missing_key_holds_nobody_up_when_the_clock_was_put_back() {
         let directory = tempfile::tempdir().unwrap();
         let mut bench = Bench::open(directory.path()).await;
         let start = bench.clock.now();
-        let payload = Payload::Waiting {
+        let payload = Payload::Undecryptable {
             session: "s".into(),
             raw: b"raw".to_vec(),
-            hold_until: start.plus(Duration::from_secs(5)),
+            key_wait_until: start.plus(Duration::from_secs(5)),
         };
         bench
             .hear_payload("locked", Some("locked".into()), payload)
@@ -89,12 +89,12 @@ async fn d08_a_try_without_an_answer_stays_in_doubt_until_the_step_is_done() {
     bench.run(&wall, Duration::from_secs(50)).await;
     assert_eq!(wall.keys.lock().unwrap().len(), 2);
     let late = bench.clock.now().plus(HOUR);
-    let Head::Ready(delivery) = bench.store.head(lane, late).await.unwrap() else {
+    let QueueHead::Ready(delivery) = bench.store.queue_head(lane, late).await.unwrap() else {
         panic!("it is still owed")
     };
     // That the second try certainly did not happen says nothing of the first.
     assert!(delivery.unanswered_since.is_some());
-    assert!(delivery.unsure_since.is_none());
+    assert!(delivery.outcome_unknown_since.is_none());
     bench.run(&wall, LONG).await;
     assert_eq!(bench.tally(Side::Silo).await.delivered, 1);
 }

@@ -1,9 +1,9 @@
 //! What a message has to pass before the last portal of its path: what that holds up or does not want goes no further.
 
 use footbridge_core::{
+    lane::{EncryptedPolicy, RelayFilter, RelayFilters},
     message::{Action, Message, Sender, Style},
     outlet::SendError,
-    portal::{AllTastes, Choice, Tastes},
     text::Body,
 };
 use footbridge_store::{Arrival, Batch, Flag, LaneId, Millis, Payload, Place, PortalSpec, Side};
@@ -28,10 +28,10 @@ async fn second(bench: &Bench) -> LaneId {
 }
 
 /// Pays what the lane of the second room owes.
-async fn pay(bench: &Bench, lane: LaneId, wall: &std::sync::Arc<Wall>, tastes: AllTastes) {
+async fn pay(bench: &Bench, lane: LaneId, wall: &std::sync::Arc<Wall>, filters: RelayFilters) {
     let stop = CancellationToken::new();
     let mut ours = bench.lane(Side::Matrix, wall.clone());
-    (ours.id, ours.tastes) = (lane, tastes);
+    (ours.id, ours.filters) = (lane, filters);
     let run = ours.run(stop.clone());
     tokio::pin!(run);
     let watch = async {
@@ -45,8 +45,8 @@ async fn pay(bench: &Bench, lane: LaneId, wall: &std::sync::Arc<Wall>, tastes: A
     end.unwrap();
 }
 
-async fn tally(bench: &Bench, lane: LaneId) -> footbridge_store::Tally {
-    let tallies = bench.store.tallies().await.unwrap();
+async fn tally(bench: &Bench, lane: LaneId) -> footbridge_store::LaneCounters {
+    let tallies = bench.store.lane_counters().await.unwrap();
     tallies
         .into_iter()
         .find(|tally| tally.lane == lane)
@@ -61,11 +61,11 @@ fn react() -> Action {
 }
 
 /// Something is said in the channel of the bench.
-async fn hear_in_channel(bench: &Bench, fact: &str, action: Action) {
+async fn hear_in_channel(bench: &Bench, event_id: &str, action: Action) {
     let arrival = Arrival {
         place: bench.portal.channel.clone(),
-        fact: fact.into(),
-        message: matches!(action, Action::Post { .. }).then(|| fact.into()),
+        event_id: event_id.into(),
+        message: matches!(action, Action::Post { .. }).then(|| event_id.into()),
         thread: None,
         sent_at: Millis(1),
         payload: Payload::Ready(bytes(action)),
@@ -106,7 +106,7 @@ async fn c22_a_reaction_of_an_encrypted_room_reaches_no_clear_one_by_way_of_a_ch
     let wall = Wall::new(true, Vec::new());
     bench.hear("$1", post("one")).await;
     bench.hear("$2", react()).await;
-    pay(&bench, lane, &wall, AllTastes::default()).await;
+    pay(&bench, lane, &wall, RelayFilters::default()).await;
     assert_eq!(wall.texts(), ["one"]);
     let skipped = [("reaction-in-encrypted-room".to_owned(), 1)];
     assert_eq!(tally(&bench, lane).await.skipped, skipped);
@@ -121,18 +121,18 @@ async fn what_one_portal_does_not_want_reaches_nothing_behind_it() {
     bench.hear("$1", post("one")).await;
     bench.hear("$2", react()).await;
     bench.hear_payload("$3", Some("$3".into()), notice()).await;
-    let wanted = Tastes {
-        reactions: Choice::Always,
+    let wanted = RelayFilter {
+        reactions: EncryptedPolicy::Always,
         notices: true,
-        ..Tastes::default()
+        ..RelayFilter::default()
     };
-    let tastes = AllTastes::only(lane.portal, wanted);
-    let unwanted = Tastes {
-        reactions: Choice::Never,
-        ..Tastes::default()
+    let filters = RelayFilters::only(lane.portal, wanted);
+    let unwanted = RelayFilter {
+        reactions: EncryptedPolicy::Never,
+        ..RelayFilter::default()
     };
-    tastes.set(bench.portal.id, unwanted);
-    pay(&bench, lane, &wall, tastes).await;
+    filters.set(bench.portal.id, unwanted);
+    pay(&bench, lane, &wall, filters).await;
     assert_eq!(wall.texts(), ["one"]);
     let skipped = [
         ("notice".to_owned(), 1),
@@ -151,11 +151,11 @@ async fn a_pause_that_begins_between_two_steps_stops_the_second() {
         vec![Next::WorkThenPause(bench.store.clone(), bench.portal.id)],
     );
     bench.hear("$1", post("one|two")).await;
-    pay(&bench, lane, &wall, AllTastes::default()).await;
+    pay(&bench, lane, &wall, RelayFilters::default()).await;
     assert_eq!(wall.texts(), ["one"]);
-    assert_eq!(tally(&bench, lane).await.held, 1);
+    assert_eq!(tally(&bench, lane).await.on_hold, 1);
     bench.store.resume(bench.portal.id).await.unwrap();
-    pay(&bench, lane, &wall, AllTastes::default()).await;
+    pay(&bench, lane, &wall, RelayFilters::default()).await;
     assert_eq!(wall.texts(), ["one", "two"]);
 }
 
@@ -166,22 +166,32 @@ async fn what_was_in_doubt_when_a_portal_was_paused_is_looked_for_and_not_sent()
     let lane = second(&bench).await;
     let wall = Wall::new(false, Vec::new());
     bench.hear("$1", post("one")).await;
-    let footbridge_store::Head::Ready(head) = bench.store.head(lane, Millis(1)).await.unwrap()
+    let footbridge_store::QueueHead::Ready(head) =
+        bench.store.queue_head(lane, Millis(1)).await.unwrap()
     else {
         panic!("it is owed");
     };
-    bench.store.unsure(head.id, None, Millis(1)).await.unwrap();
+    bench
+        .store
+        .mark_outcome_unknown(head.id, None, Millis(1))
+        .await
+        .unwrap();
     bench
         .store
         .pause(bench.portal.id, "@a:x", Millis(1))
         .await
         .unwrap();
-    pay(&bench, lane, &wall, AllTastes::default()).await;
+    pay(&bench, lane, &wall, RelayFilters::default()).await;
     assert!(wall.texts().is_empty());
     // Whoever listens to the room does not wait for it.
-    assert!(!bench.store.in_doubt(&Place::room("!s")).await.unwrap());
+    let unknown = bench
+        .store
+        .unknown_outcomes(&Place::room("!s"))
+        .await
+        .unwrap();
+    assert_eq!(unknown, []);
     bench.store.resume(bench.portal.id).await.unwrap();
-    pay(&bench, lane, &wall, AllTastes::default()).await;
+    pay(&bench, lane, &wall, RelayFilters::default()).await;
     assert_eq!(wall.texts(), ["one"]);
 }
 
@@ -191,7 +201,7 @@ async fn a_shared_message_whose_answer_was_lost_is_looked_for_when_part_of_it_is
         let home = tempfile::tempdir().unwrap();
         let bench = Bench::open(home.path()).await;
         let lane = second(&bench).await;
-        let limited = SendError::Limited {
+        let limited = SendError::RateLimited {
             after: Some(std::time::Duration::from_secs(5)),
         };
         let lost = Next::PauseThenLose(bench.store.clone(), bench.portal.id, arrived);
@@ -203,7 +213,7 @@ async fn a_shared_message_whose_answer_was_lost_is_looked_for_when_part_of_it_is
         hear_in_channel(&bench, "x1", post("x1")).await;
         bench.hear("$1", post("r1")).await;
         hear_in_channel(&bench, "x2", post("x2")).await;
-        pay(&bench, lane, &wall, AllTastes::default()).await;
+        pay(&bench, lane, &wall, RelayFilters::default()).await;
         // The channel is not held up by what somebody did in the room, and nothing comes twice.
         let tally = tally(&bench, lane).await;
         if arrived {
@@ -211,7 +221,7 @@ async fn a_shared_message_whose_answer_was_lost_is_looked_for_when_part_of_it_is
             assert_eq!((tally.delivered, tally.pending), (5, 0));
         } else {
             assert_eq!(wall.texts(), ["x0", "r0", "x1", "x2"]);
-            assert_eq!((tally.delivered, tally.held), (4, 1));
+            assert_eq!((tally.delivered, tally.on_hold), (4, 1));
         }
     }
 }
@@ -234,10 +244,10 @@ async fn a_reaction_to_a_message_that_is_held_up_waits_with_it() {
     };
     hear_in_channel(&bench, "x1", react).await;
     let wall = Wall::new(true, Vec::new());
-    pay(&bench, lane, &wall, AllTastes::default()).await;
-    assert_eq!(tally(&bench, lane).await.held, 2);
+    pay(&bench, lane, &wall, RelayFilters::default()).await;
+    assert_eq!(tally(&bench, lane).await.on_hold, 2);
     bench.store.resume(bench.portal.id).await.unwrap();
-    pay(&bench, lane, &wall, AllTastes::default()).await;
+    pay(&bench, lane, &wall, RelayFilters::default()).await;
     assert_eq!(wall.texts(), ["one"]);
     // The wall shows none, but it knows the message.
     let skipped = [("no-reactions".to_owned(), 1)];

@@ -155,10 +155,10 @@ async fn an_edit_that_may_be_there_is_looked_for_before_its_redaction() {
     assert_eq!(bench.tally(Side::Silo).await.delivered, 3);
     bench.balance().await;
     // It got lost on its way, and is not said again.
-    for dedupes in [true, false] {
+    for is_idempotent in [true, false] {
         let home = tempfile::tempdir().unwrap();
         let bench = Bench::open(home.path()).await;
-        let wall = Wall::new(dedupes, Vec::new());
+        let wall = Wall::new(is_idempotent, Vec::new());
         redacted_after(&bench, &wall, vec![super::Next::Fail(lost())]).await;
         assert_eq!(wall.texts(), ["first"]);
         assert_eq!(skipped(&bench).await, [once("edit-redacted")]);
@@ -260,9 +260,11 @@ async fn a_failed_message_that_said_what_a_redacted_edit_said_is_tried_again_as_
 /// Somebody has all tried again that failed of a message.
 async fn again(bench: &Bench, message: &str) {
     let target = RemoteId::from(message);
-    let parked = bench.store.parked_about(&bench.portal.room, &target);
+    let parked = bench
+        .store
+        .parked_deliveries_of(&bench.portal.room, &target);
     let failed: Vec<_> = parked.await.unwrap().iter().map(|one| one.id).collect();
-    assert_eq!(bench.store.try_again(&failed).await.unwrap().len(), 1);
+    assert_eq!(bench.store.retry_parked(&failed).await.unwrap().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -379,9 +381,14 @@ async fn an_edit_that_failed_is_not_kept_to_be_tried_again_once_it_was_redacted(
     bench.run(&wall, LONG).await;
     let target = RemoteId::from("$m");
     let kept = async || {
-        let parked = bench.store.parked_about(&bench.portal.room, &target);
+        let parked = bench
+            .store
+            .parked_deliveries_of(&bench.portal.room, &target);
         let parked = parked.await.unwrap();
-        (parked.len(), parked.iter().filter(|one| one.kept).count())
+        (
+            parked.len(),
+            parked.iter().filter(|one| one.retryable).count(),
+        )
     };
     assert_eq!(kept().await, (1, 1));
     redact(&bench, &wall, "$e1").await;
@@ -405,9 +412,11 @@ async fn an_edit_is_taken_back_also_where_a_newer_one_failed() {
     assert_eq!(wall.texts()[0], "first");
     // Tried again, the newer one is the newest still.
     let target = RemoteId::from("$m");
-    let parked = bench.store.parked_about(&bench.portal.room, &target);
+    let parked = bench
+        .store
+        .parked_deliveries_of(&bench.portal.room, &target);
     let failed: Vec<_> = parked.await.unwrap().iter().map(|one| one.id).collect();
-    assert_eq!(bench.store.try_again(&failed).await.unwrap().len(), 1);
+    assert_eq!(bench.store.retry_parked(&failed).await.unwrap().len(), 1);
     bench.run(&wall, LONG).await;
     assert_eq!(wall.texts()[0], "third");
     bench.balance().await;
@@ -422,9 +431,11 @@ async fn a_failed_message_says_its_newest_edit_when_it_is_tried_again() {
     redact(&bench, &wall, "$e1").await;
     bench.run(&wall, LONG).await;
     let target = RemoteId::from("$m");
-    let parked = bench.store.parked_about(&bench.portal.room, &target);
+    let parked = bench
+        .store
+        .parked_deliveries_of(&bench.portal.room, &target);
     let failed: Vec<_> = parked.await.unwrap().iter().map(|one| one.id).collect();
-    assert_eq!(bench.store.try_again(&failed).await.unwrap().len(), 1);
+    assert_eq!(bench.store.retry_parked(&failed).await.unwrap().len(), 1);
     bench.run(&wall, LONG).await;
     assert_eq!(wall.texts(), ["third"]);
     bench.balance().await;
@@ -440,7 +451,7 @@ async fn an_edit_of_what_never_crossed_leaves_alone_what_failed_in_its_thread() 
     bench.hear_payload("$m", Some(root.clone()), payload).await;
     let answer = Arrival {
         place: bench.portal.room.clone(),
-        fact: "$a".into(),
+        event_id: "$a".into(),
         message: Some("$a".into()),
         thread: Some(root.clone()),
         sent_at: Millis(1),
@@ -454,9 +465,9 @@ async fn an_edit_of_what_never_crossed_leaves_alone_what_failed_in_its_thread() 
     bench.run(&wall, LONG).await;
     bench.hear("$e", edit("$m", "somebody else's words")).await;
     bench.run(&wall, LONG).await;
-    let failed = bench.store.parked_about(&bench.portal.room, &root);
+    let failed = bench.store.parked_deliveries_of(&bench.portal.room, &root);
     let failed: Vec<_> = failed.await.unwrap().iter().map(|one| one.id).collect();
-    assert_eq!(bench.store.try_again(&failed).await.unwrap().len(), 1);
+    assert_eq!(bench.store.retry_parked(&failed).await.unwrap().len(), 1);
     bench.run(&wall, LONG).await;
     assert_eq!(wall.texts(), ["an answer"]);
     bench.balance().await;
@@ -582,13 +593,13 @@ async fn an_edit_that_makes_a_notice_of_a_message_takes_it_back_where_notices_do
 }
 
 /// Says this in the room, with these files.
-async fn hear_with(bench: &Bench, fact: &str, said: Action, files: &[File]) {
+async fn hear_with(bench: &Bench, event_id: &str, said: Action, files: &[File]) {
     let is_new = matches!(said, Action::Post { .. });
     let mut message = Message::from_bytes(&super::bytes(said)).unwrap();
     message.files = files.to_vec();
-    let letter = Payload::Ready(message.to_bytes().unwrap());
-    let message = is_new.then(|| RemoteId::from(fact));
-    bench.hear_payload(fact, message, letter).await;
+    let payload = Payload::Ready(message.to_bytes().unwrap());
+    let message = is_new.then(|| RemoteId::from(event_id));
+    bench.hear_payload(event_id, message, payload).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -614,26 +625,40 @@ async fn an_edit_that_comes_after_a_later_one_ends_no_link_to_its_files() {
     let (store, now) = (&bench.store, bench.clock.now());
     let (room, channel) = (&bench.portal.room, &bench.portal.channel);
     let known = store.copies(room, &"$m".into(), channel).await.unwrap();
-    let letter = serde_json::to_vec(&file).unwrap();
+    let payload = serde_json::to_vec(&file).unwrap();
     let until = now.plus(Duration::from_hours(24));
-    let link = store.offer(known.entry.unwrap(), "cat", letter, until, now);
+    let link = store.create_media_link(known.entry.unwrap(), "cat", payload, until, now);
     let link = link.await.unwrap();
     bench.unlock(edit("$m", "without one")).await;
     bench.run(&wall, LONG).await;
     assert_eq!(skipped(&bench).await, [once("superseded")]);
-    assert!(store.offered(&link, now).await.unwrap().is_some());
+    assert!(
+        store
+            .resolve_media_link(&link, now)
+            .await
+            .unwrap()
+            .is_some()
+    );
     // The latest one without it does.
     bench.hear("$last", edit("$m", "without one")).await;
     bench.run(&wall, LONG).await;
-    assert!(store.offered(&link, now).await.unwrap().is_none());
+    assert!(
+        store
+            .resolve_media_link(&link, now)
+            .await
+            .unwrap()
+            .is_none()
+    );
     bench.balance().await;
 }
 
 /// Whether anything of this message, or of an edit of it, is kept to be tried again.
 async fn is_kept(bench: &Bench, message: &str) -> bool {
     let message = RemoteId::from(message);
-    let parked = bench.store.parked_about(&bench.portal.room, &message);
-    parked.await.unwrap().iter().any(|one| one.kept)
+    let parked = bench
+        .store
+        .parked_deliveries_of(&bench.portal.room, &message);
+    parked.await.unwrap().iter().any(|one| one.retryable)
 }
 
 fn refused() -> super::Next {
@@ -674,8 +699,12 @@ async fn a_plan_that_a_later_edit_has_overtaken_is_not_finished_when_it_is_tried
     let lane = bench.lane(Side::Silo, wall.clone()).id;
     edited(&bench, &wall, &[]).await;
     bench.hear("$e1", edit("$m", "two|a secret")).await;
-    let head = bench.store.head(lane, bench.clock.now()).await.unwrap();
-    let super::Head::Ready(first) = head else {
+    let head = bench
+        .store
+        .queue_head(lane, bench.clock.now())
+        .await
+        .unwrap();
+    let super::QueueHead::Ready(first) = head else {
         panic!("{head:?}");
     };
     wall.script()
@@ -683,11 +712,11 @@ async fn a_plan_that_a_later_edit_has_overtaken_is_not_finished_when_it_is_tried
     bench.run(&wall, Duration::from_millis(50)).await;
     // Its place lets nobody in for long, and it is given up.
     let now = bench.clock.now();
-    let given_up = bench.store.park_older(lane, now, "closed", now);
+    let given_up = bench.store.park_overdue(lane, now, "closed", now);
     assert_eq!(given_up.await.unwrap(), 1);
     bench.hear("$e2", edit("$m", "three")).await;
     bench.run(&wall, LONG).await;
-    let again = bench.store.try_again(&[first.id]).await.unwrap();
+    let again = bench.store.retry_parked(&[first.id]).await.unwrap();
     assert_eq!(again, [lane]);
     bench.run(&wall, LONG).await;
     assert_eq!(wall.texts(), ["three"]);

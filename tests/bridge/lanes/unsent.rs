@@ -16,7 +16,7 @@ pub fn delete(target: &str) -> Action {
 /// Encrypts the room of the bench.
 async fn encrypt(bench: &Bench) {
     let room = &bench.portal.room;
-    bench.store.seen_in_clear(room).await.unwrap();
+    bench.store.note_unencrypted_room(room).await.unwrap();
     let batch = Batch {
         flags: vec![(room.clone(), Flag::EverEncrypted)],
         ..Batch::default()
@@ -32,13 +32,20 @@ async fn agree(bench: &Bench) {
         text_version: 1,
         effective_at: now.plus(Duration::from_mins(1)),
     };
-    let agreed = bench.store.agree(bench.portal.id, consent, now).await;
+    let agreed = bench
+        .store
+        .record_consent(bench.portal.id, consent, now)
+        .await;
     agreed.unwrap();
 }
 
 async fn begin(bench: &Bench) {
     tokio::time::sleep(Duration::from_mins(2)).await;
-    bench.store.begin_consents(bench.clock.now()).await.unwrap();
+    bench
+        .store
+        .activate_consents(bench.clock.now())
+        .await
+        .unwrap();
 }
 
 async fn skipped(bench: &Bench) -> Vec<(String, u64)> {

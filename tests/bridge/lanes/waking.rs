@@ -11,7 +11,7 @@ async fn a_lane_whose_side_answers_again_goes_on_at_once_and_one_that_was_asked_
             outcome: Outcome::NotDone,
             source: anyhow::anyhow!("it is out"),
         },
-        SendError::Limited { after: Some(far) },
+        SendError::RateLimited { after: Some(far) },
     ];
     for (setback, is_woken) in setbacks.into_iter().zip([true, false]) {
         let directory = tempfile::tempdir().unwrap();
@@ -26,8 +26,8 @@ async fn a_lane_whose_side_answers_again_goes_on_at_once_and_one_that_was_asked_
             toward: Side::Silo,
         };
         let now = bench.clock.now();
-        assert_eq!(bench.store.hurry(lane, now).await.unwrap(), is_woken);
-        assert!(!bench.store.hurry(lane, now).await.unwrap());
+        assert_eq!(bench.store.retry_now(lane, now).await.unwrap(), is_woken);
+        assert!(!bench.store.retry_now(lane, now).await.unwrap());
         bench.run(&wall, soon).await;
         assert_eq!(wall.texts().len(), usize::from(is_woken));
         bench.balance().await;

@@ -11,8 +11,11 @@ use super::{
 async fn next_is_late(bare: &Bare) -> bool {
     let waited = timeout(Duration::from_secs(30), async {
         loop {
-            let head = bare.house.store.head(bare.lane, bare.house.clock.now());
-            if let Head::Ready(delivery) = head.await.unwrap() {
+            let head = bare
+                .house
+                .store
+                .queue_head(bare.lane, bare.house.clock.now());
+            if let QueueHead::Ready(delivery) = head.await.unwrap() {
                 return delivery.late;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -88,8 +91,11 @@ async fn what_a_sync_leaves_out_crosses_late_and_once_and_is_counted() {
     assert_eq!(proxy.struck()["left out of a sync"], 2);
     // Another round finds nothing more.
     tokio::time::sleep(Duration::from_secs(5)).await;
-    let head = bare.house.store.head(bare.lane, bare.house.clock.now());
-    assert!(matches!(head.await.unwrap(), Head::Empty));
+    let head = bare
+        .house
+        .store
+        .queue_head(bare.lane, bare.house.clock.now());
+    assert!(matches!(head.await.unwrap(), QueueHead::Empty));
     bare.say(synapse, "afterwards").await;
     assert!(!next_is_late(&bare).await);
     assert_eq!(text_of(&bare.house.next(bare.lane).await), "afterwards");

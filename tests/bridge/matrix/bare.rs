@@ -116,8 +116,8 @@ pub async fn own(house: &House) -> Registered {
     let account = house.store.account().await.unwrap().unwrap();
     let session: Value = serde_json::from_slice(&account.session.0).unwrap();
     Registered {
-        user_id: account.face.user_id.clone(),
+        user_id: account.info.user_id.clone(),
         access_token: session["access_token"].as_str().unwrap().to_owned(),
-        device_id: account.face.device_id.clone(),
+        device_id: account.info.device_id.clone(),
     }
 }

@@ -31,7 +31,9 @@ impl Unlinked {
         let room = person.create_room("A room", true, &invited).await.unwrap();
         let place = Place::room(&room);
         if at_desk {
-            let opened = house.store.open_desk(&place, None, house.clock.now());
+            let opened = house
+                .store
+                .open_management_room(&place, None, house.clock.now());
             opened.await.unwrap();
             house.listen(&room);
         } else {
@@ -213,7 +215,13 @@ async fn what_was_said_in_the_clear_before_the_link_is_not_taken_when_it_is_show
 async fn heard(house: &House, room: &str) {
     let waited = timeout(LIMIT, async {
         let place = || vec![Place::room(room)];
-        while house.store.link_mark(place()).await.unwrap().is_some() {
+        while house
+            .store
+            .newest_link_barrier(place())
+            .await
+            .unwrap()
+            .is_some()
+        {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     });
@@ -270,7 +278,7 @@ async fn p15_a_sync_that_was_asked_for_before_the_end_of_a_delay_does_not_end_it
     assert_eq!(text_of(&scene.house.next(lane).await), "linked");
     let store = &scene.house.store;
     store
-        .seen_in_clear(&Place::room(&scene.room))
+        .note_unencrypted_room(&Place::room(&scene.room))
         .await
         .unwrap();
     let now = scene.house.clock.now();
@@ -279,7 +287,10 @@ async fn p15_a_sync_that_was_asked_for_before_the_end_of_a_delay_does_not_end_it
         text_version: 1,
         effective_at: now.plus(Duration::from_secs(8)),
     };
-    store.agree(lane.portal, consent, now).await.unwrap();
+    store
+        .record_consent(lane.portal, consent, now)
+        .await
+        .unwrap();
     // The next answer is made before the end, and comes after it.
     let syncs = Matcher::of(Method::GET).with("/sync");
     let wait = Duration::from_secs(10);

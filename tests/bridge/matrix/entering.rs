@@ -233,9 +233,9 @@ async fn a_room_that_nobody_let_us_into_is_closed_and_is_entered_as_soon_as_some
     let begun = tokio::time::Instant::now();
     bare.house.listen_to(&[&bare.room, &room]);
     let why = || async {
-        let tallies = bare.house.store.tallies().await.unwrap();
+        let tallies = bare.house.store.lane_counters().await.unwrap();
         let tally = tallies.into_iter().find(|tally| tally.lane == lane);
-        tally.unwrap().closed_why
+        tally.unwrap().closed_reason
     };
     // Although nothing waits.
     let waited = timeout(LIMIT, async {

@@ -44,7 +44,7 @@ async fn d21_f29_an_expired_session_is_continued_on_the_same_device() {
 
         house.matrix = None;
         let again = house.login(None).await.unwrap();
-        assert_eq!(again.face, before.face);
+        assert_eq!(again.face, before.info);
         assert_eq!(again.recovery_key, None);
         assert_ne!(token(&house).await, old);
         house.open(Trust::CrossSigned).await;
@@ -86,7 +86,7 @@ async fn d21_f29_a_session_that_can_be_renewed_goes_on_by_itself() {
         // What is kept is the new one already, and the device is the same.
         assert_ne!(token(&house).await, old);
         let now = house.store.account().await.unwrap().unwrap();
-        assert_eq!(now.face, before.face);
+        assert_eq!(now.info, before.info);
         // And it is good for another life.
         if round == 1 {
             house.reopen().await;
@@ -181,8 +181,12 @@ async fn c21_where_a_spent_refresh_token_cost_the_device_it_is_said_so_and_the_q
     person.say(&room, "kept").await.unwrap();
     let owed = async {
         while !matches!(
-            house.store.head(lane, house.clock.now()).await.unwrap(),
-            Head::Ready(_)
+            house
+                .store
+                .queue_head(lane, house.clock.now())
+                .await
+                .unwrap(),
+            QueueHead::Ready(_)
         ) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

@@ -4,7 +4,7 @@
 use axum::body::Bytes;
 use footbridge_core::{
     file::File,
-    outlet::{Part, TextBefore},
+    outlet::{Part, TextBeforeEdit},
     spool::Spool,
 };
 use footbridge_store::Scope;
@@ -110,16 +110,16 @@ async fn c20_a_bundle_that_the_homeserver_forged_is_not_sent_again() {
         parts: vec![part("Ann", "one"), part("Bob", "two")],
         thread: None,
     };
-    let Ok(Done::Made(copy)) = house.matrix().perform(&place, "bundle", &bundle).await else {
+    let Ok(Done::Created(copy)) = house.matrix().perform(&place, "bundle", &bundle).await else {
         panic!("it is sent");
     };
     let event = copy.remote.0.clone();
     let revise = async |key: &str, slot: u32, text: &str| {
-        let step = Step::Revise {
+        let step = Step::EditPart {
             target: copy.remote.clone(),
             slot,
             part: Some(part("Ann", text)),
-            otherwise: None,
+            fallback: None,
         };
         house.matrix().perform(&place, key, &step).await
     };
@@ -160,11 +160,11 @@ async fn c20_a_bundle_that_the_homeserver_forged_is_not_sent_again() {
     // What is honest is changed, also by another process.
     house.reopen().await;
     house.listen(&room);
-    let step = Step::Revise {
+    let step = Step::EditPart {
         target: copy.remote.clone(),
         slot: 1,
         part: Some(part("Bob", "last")),
-        otherwise: None,
+        fallback: None,
     };
     house.matrix().perform(&place, "5", &step).await.unwrap();
     let last = wait_for(&person, |seen| {
@@ -197,24 +197,24 @@ async fn c20_a_file_that_the_homeserver_forged_is_not_sent_again() {
         size: Some(3),
         ..File::default()
     };
-    let send = Step::Send {
+    let send = Step::SendFile {
         file,
         content: content("my cat"),
         thread: None,
         reply_to: None,
-        otherwise: None,
+        fallback: None,
     };
     let sent = house
         .matrix()
         .send_file(&place, "file", &send, (&spooled, None));
-    let Ok(Done::Made(copy)) = sent.await else {
+    let Ok(Done::Created(copy)) = sent.await else {
         panic!("it is sent");
     };
-    let caption = Step::Replace {
+    let caption = Step::Edit {
         target: copy.remote.clone(),
         content: content("my dog"),
-        below_file: true,
-        otherwise: None,
+        is_caption: true,
+        fallback: None,
     };
     proxy.tell(Lie::once(
         "event",
@@ -245,13 +245,16 @@ async fn c20_a_file_that_the_homeserver_forged_is_not_sent_again() {
 async fn before(house: &House, room: &str, message: &str, edits: &[&str]) -> Option<String> {
     let edits: Vec<RemoteId> = edits.iter().map(|edit| RemoteId::from(*edit)).collect();
     let (place, message) = (Place::room(room), RemoteId::from(message));
-    let found = house.matrix().text_before(&place, &message, &edits).await;
+    let found = house
+        .matrix()
+        .text_before_edit(&place, &message, &edits)
+        .await;
     match found.unwrap() {
-        TextBefore::Says(said, _) => {
+        TextBeforeEdit::Says(said, _) => {
             assert!(matches!(&said.action, Action::Edit { target, .. } if *target == message));
             Some(text_of(&said))
         }
-        TextBefore::Redacted | TextBefore::Unreadable => None,
+        TextBeforeEdit::Redacted | TextBeforeEdit::UndecryptableTexts => None,
     }
 }
 
@@ -418,7 +421,7 @@ async fn c20_who_wrote_a_message_is_not_for_the_homeserver_to_say() {
     other.edit(&room, &event, "theirs").await.unwrap();
     assert_eq!(house.skipped(lane, "foreign-edit").await, 1);
     // So is one of the bridge's own, which nobody here remembers any more.
-    let Ok(Done::Made(copy)) = house.post(&room, "post", "of the channel").await else {
+    let Ok(Done::Created(copy)) = house.post(&room, "post", "of the channel").await else {
         panic!("it is sent");
     };
     person.say(&room, "after that").await.unwrap();

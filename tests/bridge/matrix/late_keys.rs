@@ -18,8 +18,12 @@ fn patience(notice_after: u64, key_limit: u64) -> Patience {
 async fn take(house: &House, lane: LaneId) -> (Box<Delivery>, Message) {
     let waited = timeout(LIMIT, async {
         loop {
-            let head = house.store.head(lane, house.clock.now()).await.unwrap();
-            if let Head::Ready(delivery) = head {
+            let head = house
+                .store
+                .queue_head(lane, house.clock.now())
+                .await
+                .unwrap();
+            if let QueueHead::Ready(delivery) = head {
                 return delivery;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -36,7 +40,7 @@ async fn take(house: &House, lane: LaneId) -> (Box<Delivery>, Message) {
     let made = (!matches!(message.action, Action::Edit { .. })).then_some(&copy);
     house
         .store
-        .step_done(delivery.id, made, None, true, house.clock.now())
+        .complete_step(delivery.id, made, None, true, house.clock.now())
         .await
         .unwrap();
     (delivery, message)
@@ -59,7 +63,7 @@ async fn told(house: &House, lane: LaneId, changed: bool) -> String {
 }
 
 async fn balance(house: &House, lane: LaneId) -> (u64, u64, u64) {
-    let tallies = house.store.tallies().await.unwrap();
+    let tallies = house.store.lane_counters().await.unwrap();
     let tally = tallies.iter().find(|tally| tally.lane == lane).unwrap();
     let skipped: u64 = tally.skipped.iter().map(|(_, count)| count).sum();
     assert_eq!(

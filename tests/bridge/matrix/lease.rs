@@ -42,7 +42,7 @@ async fn listening_on(house: &House, data: &Path, room: &str) -> Option<MatrixEr
         house.clock,
     );
     let matrix = opened.await.unwrap();
-    let inbox = Inbox::new(store, Bells::default(), house.clock);
+    let inbox = Inbox::new(store, Signals::default(), house.clock);
     let stop = CancellationToken::new();
     let listening = matrix.listen(vec![Place::room(room)], inbox, stop.clone());
     let ended = timeout(Duration::from_secs(8), listening).await;

@@ -87,13 +87,13 @@ impl Switch {
             .identities_of(&ann)
             .await
             .unwrap()
-            .others
+            .changed
     }
 
     /// The bridge says something in the room, which of Ann, Bob and Mallory these can read and the others see.
     async fn is_read_by(&self, text: &str, readers: [bool; 3]) {
         let done = self.house.post(&self.room, text, text).await.unwrap();
-        let Done::Made(copy) = done else {
+        let Done::Created(copy) = done else {
             panic!("{done:?}")
         };
         let people = [&self.ann, &self.bob, &self.mallory];

@@ -27,7 +27,12 @@ async fn notices(house: &House, lane: LaneId) -> Vec<String> {
         ..lane
     };
     let mut found = Vec::new();
-    while let Head::Ready(delivery) = house.store.head(back, house.clock.now()).await.unwrap() {
+    while let QueueHead::Ready(delivery) = house
+        .store
+        .queue_head(back, house.clock.now())
+        .await
+        .unwrap()
+    {
         let copy = Copy {
             remote: RemoteId(unique("copy")),
             thread: None,
@@ -37,7 +42,7 @@ async fn notices(house: &House, lane: LaneId) -> Vec<String> {
         found.push(text_of(&Message::from_bytes(&delivery.payload).unwrap()));
         house
             .store
-            .step_done(delivery.id, Some(&copy), None, true, house.clock.now())
+            .complete_step(delivery.id, Some(&copy), None, true, house.clock.now())
             .await
             .unwrap();
     }
@@ -73,7 +78,12 @@ pub(super) async fn first_held(house: &House, person: &Person, room: &str, lane:
                 if !house.matrix().held_for_approval().await.unwrap().is_empty() {
                     return text;
                 }
-                if let Head::Ready(_) = house.store.head(lane, house.clock.now()).await.unwrap() {
+                if let QueueHead::Ready(_) = house
+                    .store
+                    .queue_head(lane, house.clock.now())
+                    .await
+                    .unwrap()
+                {
                     assert_eq!(text_of(&house.next(lane).await), text);
                     break;
                 }
@@ -119,7 +129,7 @@ async fn p02_a_changed_identity_holds_its_messages_until_somebody_in_charge_acce
         panic!("{told:?}")
     };
     let known = house.matrix().identities_of(&user).await.unwrap();
-    let [(key, 2)] = &known.others[..] else {
+    let [(key, 2)] = &known.changed[..] else {
         panic!("{known:?}")
     };
     assert!(

@@ -5,9 +5,9 @@ use std::sync::atomic::Ordering;
 
 use footbridge_core::{
     budget::Budget,
-    portal::{self, Lane, LaneEnd, Peers},
+    lane::{self, Lane, LaneEnd, OutletHealth},
 };
-use footbridge_store::{Arrival, Payload, Tally};
+use footbridge_store::{Arrival, LaneCounters, Payload};
 use footbridge_testbed::synapse::Limits;
 
 use super::{proxy::scene, *};
@@ -23,7 +23,7 @@ fn patience(unknown_after: Duration) -> Patience {
 struct Toward {
     lane: LaneId,
     channel: Place,
-    bells: Bells,
+    signals: Signals,
 }
 
 impl Toward {
@@ -37,7 +37,7 @@ impl Toward {
         Self {
             lane,
             channel: portal.unwrap().channel.clone(),
-            bells: Bells::default(),
+            signals: Signals::default(),
         }
     }
 
@@ -60,7 +60,7 @@ impl Toward {
         };
         let arrival = Arrival {
             place: self.channel.clone(),
-            fact: text.into(),
+            event_id: text.into(),
             message: Some(text.into()),
             thread: None,
             sent_at: house.clock.now(),
@@ -82,19 +82,19 @@ impl Toward {
             source: house.matrix().clone(),
             spool: footbridge_core::spool::Spool::new(std::env::temp_dir(), 1 << 20),
             store: house.store.clone(),
-            bells: self.bells.clone(),
+            signals: self.signals.clone(),
             clock: house.clock,
-            limits: portal::Limits {
+            limits: lane::RetryLimits {
                 attempts: 8,
                 give_up: Duration::from_hours(24),
             },
-            peers: Peers::default(),
+            health: OutletHealth::default(),
             budget: Budget::default(),
             coalesce: true,
-            people: footbridge_core::people::People::default(),
-            origins: footbridge_core::origin::Origins::default(),
+            people: footbridge_core::persons::People::default(),
+            peer_bridges: footbridge_core::peer_bridges::PeerBridges::default(),
             links: None,
-            tastes: portal::AllTastes::default(),
+            filters: lane::RelayFilters::default(),
         };
         let mut running = JoinSet::new();
         running.spawn(lane.run(stop.clone()));
@@ -109,8 +109,8 @@ impl Toward {
         assert_eq!(ended.unwrap(), LaneEnd::Stopped);
     }
 
-    async fn tally(&self, house: &House) -> Tally {
-        let tallies = house.store.tallies().await.unwrap();
+    async fn tally(&self, house: &House) -> LaneCounters {
+        let tallies = house.store.lane_counters().await.unwrap();
         tallies
             .into_iter()
             .find(|tally| tally.lane == self.lane)
@@ -153,7 +153,7 @@ async fn d08_f14_a_send_without_an_answer_is_repeated_and_there_is_one() {
 
 /// Sends one message whose answer is lost, and one that is lost itself; then the homeserver forgets, and the bridge
 /// starts again. Answers what stands in the room.
-async fn f16(unknown_after: Duration) -> (Vec<String>, Tally) {
+async fn f16(unknown_after: Duration) -> (Vec<String>, LaneCounters) {
     let synapse = Synapse::start(Limits::Relaxed).await.unwrap();
     let (mut scene, proxy) = scene(&synapse, true, patience(unknown_after)).await;
     let toward = Toward::of(&scene).await;

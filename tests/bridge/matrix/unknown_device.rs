@@ -25,18 +25,18 @@ async fn c20_who_never_sent_a_key_is_named_and_an_invite_anew_is_the_cure() {
     house.listen(&room);
     wait_for_member(&person, &room, &house.user, "join").await;
     house.entered(&room).await;
-    assert!(house.store.keyless().await.unwrap().is_empty());
+    assert!(house.store.senders_without_keys().await.unwrap().is_empty());
     person.say(&room, "nobody reads this").await.unwrap();
     let notice = text_of(&house.next(lane).await);
     assert!(notice.contains("has not received the key"), "{notice}");
-    let keyless = house.store.keyless().await.unwrap();
-    let named: Vec<_> = keyless
+    let senders_without_keys = house.store.senders_without_keys().await.unwrap();
+    let named: Vec<_> = senders_without_keys
         .iter()
         .map(|one| (&one.place, &one.sender))
         .collect();
     assert_eq!(named, [(&Place::room(&room), &ann)]);
-    let peek = Store::peek(house.store.directory()).await.unwrap();
-    assert_eq!(peek.keyless, keyless);
+    let peek = Store::snapshot(house.store.directory()).await.unwrap();
+    assert_eq!(peek.senders_without_keys, senders_without_keys);
 
     // The cure that is named: out of the room and in again. The homeserver tells of whom one shares a room with anew.
     let member = ("m.room.member", house.user.as_str());
@@ -50,5 +50,5 @@ async fn c20_who_never_sent_a_key_is_named_and_an_invite_anew_is_the_cure() {
     wait_for_member(&person, &room, &house.user, "join").await;
     person.say(&room, "now it crosses").await.unwrap();
     assert_eq!(text_of(&house.next(lane).await), "now it crosses");
-    assert!(house.store.keyless().await.unwrap().is_empty());
+    assert!(house.store.senders_without_keys().await.unwrap().is_empty());
 }

@@ -3,7 +3,7 @@
 
 use footbridge_core::{
     budget::Budget,
-    portal::{self, Lane, LaneEnd, Peers},
+    lane::{self, Lane, LaneEnd, OutletHealth},
 };
 use footbridge_store::Scope;
 
@@ -18,7 +18,7 @@ fn back(lane: LaneId) -> LaneId {
 
 /// How much was ever owed to the room, and how much of it still is.
 async fn owed(house: &House, lane: LaneId) -> (u64, u64) {
-    let tallies = house.store.tallies().await.unwrap();
+    let tallies = house.store.lane_counters().await.unwrap();
     let tally = tallies.iter().find(|tally| tally.lane == back(lane));
     tally.map_or((0, 0), |tally| (tally.accepted, tally.pending))
 }
@@ -32,19 +32,19 @@ async fn send_owed(house: &House, lane: LaneId) {
         source: house.matrix().clone(),
         spool: footbridge_core::spool::Spool::new(std::env::temp_dir(), 1 << 20),
         store: house.store.clone(),
-        bells: Bells::default(),
+        signals: Signals::default(),
         clock: house.clock,
-        limits: portal::Limits {
+        limits: lane::RetryLimits {
             attempts: 8,
             give_up: Duration::from_hours(24),
         },
-        peers: Peers::default(),
+        health: OutletHealth::default(),
         budget: Budget::default(),
         coalesce: true,
-        people: footbridge_core::people::People::default(),
-        origins: footbridge_core::origin::Origins::default(),
+        people: footbridge_core::persons::People::default(),
+        peer_bridges: footbridge_core::peer_bridges::PeerBridges::default(),
         links: None,
-        tastes: portal::AllTastes::default(),
+        filters: lane::RelayFilters::default(),
     };
     let mut running = JoinSet::new();
     running.spawn(lane_back.run(stop.clone()));

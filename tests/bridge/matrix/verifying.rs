@@ -273,8 +273,8 @@ async fn p02_a_verified_identity_that_changes_is_held_until_somebody_in_charge_a
     let held = first_held(&pair.house, &pair.ann, &room, lane).await;
     let ann = pair.ann.user_id();
     let known = pair.house.matrix().identities_of(&ann).await.unwrap();
-    assert!(known.believed.is_some(), "what is verified is believed");
-    let [(key, 1)] = &known.others[..] else {
+    assert!(known.pinned.is_some(), "what is verified is believed");
+    let [(key, 1)] = &known.changed[..] else {
         panic!("{known:?}")
     };
     let approved = pair.house.matrix().approve(&ann, key);

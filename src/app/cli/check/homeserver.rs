@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use footbridge_core::http;
+use footbridge_core::http_client;
 use footbridge_matrix::{Homeserver, MatrixConfig};
 use serde::Deserialize;
 use url::Url;
@@ -105,7 +105,7 @@ async fn discover(name: &ruma::ServerName) -> Result<Url, Fault> {
 }
 
 async fn get(url: &Url) -> Result<(reqwest::StatusCode, String), Fault> {
-    let http = http::client().map_err(|error| fault(format!("{error:#}")))?;
+    let http = http_client::client().map_err(|error| fault(format!("{error:#}")))?;
     let asked = async {
         let mut answer = http.get(url.clone()).timeout(PATIENCE).send().await?;
         let mut body = Vec::new();

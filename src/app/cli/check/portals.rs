@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use footbridge_silo::SiloConfig;
-use footbridge_store::{Hold, Origin, Peek, Portal, Side};
+use footbridge_store::{Portal, PortalHold, PortalSource, Side, Snapshot};
 
 use super::{Findings, Found, bad};
 use crate::{
@@ -13,31 +13,31 @@ use crate::{
 };
 
 /// Looks at every portal that runs.
-pub(super) fn look(config: &Config, peek: &Peek, findings: &mut Findings) {
+pub(super) fn look(config: &Config, snapshot: &Snapshot, findings: &mut Findings) {
     let silos: HashSet<&str> = config.silos.iter().map(SiloConfig::name).collect();
-    for portal in &peek.portals {
-        if !portal.active || portal.origin == Origin::Desk {
+    for portal in &snapshot.portals {
+        if !portal.active || portal.source == PortalSource::Management {
             continue;
         }
-        let mut keyless = peek.keyless.iter();
-        if let Some(one) = keyless.find(|one| one.place == portal.room) {
+        let mut senders_without_keys = snapshot.senders_without_keys.iter();
+        if let Some(one) = senders_without_keys.find(|one| one.place == portal.room) {
             findings.add(
                 "keys",
                 Found::Doubtful(format!(
                     "{}: {}",
                     portal.spec.room,
-                    control::keyless(&one.sender)
+                    control::senders_without_keys(&one.sender)
                 )),
             );
         }
-        let lacks = peek
+        let lacks = snapshot
             .holds
             .iter()
-            .any(|(id, hold)| *id == portal.id && *hold == Hold::Consent);
+            .any(|(id, hold)| *id == portal.id && *hold == PortalHold::Consent);
         if lacks {
             findings.add("portal", bad(without_consent(portal)));
         }
-        if let Some(fault) = broken(peek, portal, &silos) {
+        if let Some(fault) = broken(snapshot, portal, &silos) {
             findings.add("portal", Found::Warned(Box::new(fault)));
         }
     }
@@ -66,22 +66,23 @@ fn without_consent(portal: &Portal) -> Fault {
 }
 
 /// What is wrong with a portal that was good when it was made.
-fn broken(peek: &Peek, portal: &Portal, silos: &HashSet<&str>) -> Option<Fault> {
+fn broken(snapshot: &Snapshot, portal: &Portal, silos: &HashSet<&str>) -> Option<Fault> {
     let what = if silos.contains(portal.spec.silo.as_str()) {
-        let mut tallies = peek.tallies.iter();
-        let closed =
-            tallies.find(|tally| tally.lane.portal == portal.id && tally.closed_since.is_some())?;
+        let mut all_counters = snapshot.all_counters.iter();
+        let closed = all_counters.find(|counters| {
+            counters.lane.portal == portal.id && counters.closed_since.is_some()
+        })?;
         let place = match closed.lane.toward {
             Side::Matrix => "its room does not let the bridge in",
             Side::Silo => "its channel does not let the bridge in",
         };
-        let why = closed.closed_why.iter();
+        let why = closed.closed_reason.iter();
         why.fold(place.to_owned(), |place, why| format!("{place}: {why}"))
     } else {
         format!("the configuration has no silo `{}`", portal.spec.silo)
     };
-    let take_apart = match portal.origin {
-        Origin::File => "remove its [[portal]] from the configuration".to_owned(),
+    let take_apart = match portal.source {
+        PortalSource::Config => "remove its [[portal]] from the configuration".to_owned(),
         _ => format!(
             "take it apart: footbridge portal remove '{}'",
             portal.spec.room

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use footbridge_core::{
     clock::Clock,
-    http,
-    inbox::{Bells, Inbox},
+    http_client,
+    inbox::{Inbox, Signals},
 };
 use footbridge_matrix::{
     Matrix, MatrixError,
@@ -27,7 +27,7 @@ const LAST_LOOK: Duration = Duration::from_secs(90);
 /// Makes the new device.
 pub async fn run(config: &Config) -> Ended {
     let (key, store, account) = login::logged_in(config).await?;
-    let http = http::client().map_err(|error| Report::of(exit::of_house(&error)))?;
+    let http = http_client::client().map_err(|error| Report::of(exit::of_house(&error)))?;
     let mut recovery_key = login::recovery_key(config)?;
     if recovery_key.is_none() && account.recovery_key.is_none() {
         let asked = login::ask(
@@ -56,7 +56,7 @@ pub async fn run(config: &Config) -> Ended {
     })
     .await;
     drop(progress);
-    let old = account.face.device_id;
+    let old = account.info.device_id;
     login::tell(&done?);
     console::say(&format!(
         "Device {old} is given up. The queue, the links and the places in the streams stay.\n\
@@ -94,7 +94,7 @@ async fn last_look(
         Err(error) => return Err(error.into()),
     };
     let rooms = rooms(store).await?;
-    let inbox = Inbox::new(store.clone(), Bells::default(), clock);
+    let inbox = Inbox::new(store.clone(), Signals::default(), clock);
     let stop = CancellationToken::new();
     let caught_up = async {
         let done = tokio::time::timeout(LAST_LOOK, async {

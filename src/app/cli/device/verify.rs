@@ -5,8 +5,8 @@ use std::{io::Write, time::Duration};
 
 use footbridge_core::{
     clock::Clock,
-    http,
-    inbox::{Bells, Inbox},
+    http_client,
+    inbox::{Inbox, Signals},
 };
 use footbridge_matrix::{
     Matrix, MatrixError,
@@ -43,11 +43,11 @@ pub async fn run(config: &Config, user: Option<String>) -> Ended {
         store => store?,
     };
     let clock = Clock::start();
-    let http = http::client().map_err(|error| Report::of(exit::of_house(&error)))?;
+    let http = http_client::client().map_err(|error| Report::of(exit::of_house(&error)))?;
     let matrix = config.matrix.clone();
     let matrix = Matrix::open(store.clone(), &key, matrix, config.trust(), http, clock).await?;
     let rooms = super::reset::rooms(&store).await?;
-    let inbox = Inbox::new(store.clone(), Bells::default(), clock);
+    let inbox = Inbox::new(store.clone(), Signals::default(), clock);
     let stop = CancellationToken::new();
     let talking = async {
         let ended = talk(&matrix, user.as_deref()).await;

@@ -1,6 +1,6 @@
 //! The keys of a silo of kind `gitter`.
 
-use footbridge_core::fetch::MediaHost;
+use footbridge_core::media_fetcher::MediaHost;
 use footbridge_silo::gitter::{Feed, GitterConfig};
 use url::Url;
 

@@ -1,8 +1,8 @@
-//! What tags and attributes say, and what of it may be believed.
+//! Reads tags and attributes, and keeps only the values that are safe.
 
 use ruma_html::ElementData;
 
-use crate::text::{cleaned, is_invisible};
+use crate::text::{is_invisible, sanitized};
 
 pub(super) fn tag(element: &ElementData) -> &str {
     &element.name.local
@@ -51,14 +51,14 @@ pub(super) fn is_block(name: &str) -> bool {
     )
 }
 
-/// The formula that an element stands for (client-server API, `data-mx-maths`).
+/// The formula of an element (client-server API, `data-mx-maths`).
 pub(super) fn maths(element: &ElementData) -> Option<String> {
     let tex = attribute(element, "data-mx-maths")?;
-    let tex = cleaned(&tex).replace('\n', " ");
+    let tex = sanitized(&tex).replace('\n', " ");
     (!tex.trim().is_empty()).then(|| tex.trim().to_owned())
 }
 
-/// A language name that may stand in an attribute or behind a fence.
+/// A language name that is safe in an attribute or behind a code fence.
 pub(super) fn is_language(name: &str) -> bool {
     (1..=32).contains(&name.len())
         && name
@@ -66,8 +66,8 @@ pub(super) fn is_language(name: &str) -> bool {
             .all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '#' | '_' | '.'))
 }
 
-/// The target of a link, if the tree may hold it: scheme known, nothing invisible in it.
-pub(super) fn allowed(href: &str) -> Option<String> {
+/// The target of a link, if the tree may hold it: known scheme, no invisible characters.
+pub(super) fn safe_href(href: &str) -> Option<String> {
     let href = href.trim();
     let (scheme, rest) = href.split_once(':')?;
     let known = ["http", "https", "mailto", "matrix"]
@@ -78,8 +78,8 @@ pub(super) fn allowed(href: &str) -> Option<String> {
         .then(|| format!("{known}:{rest}"))
 }
 
-/// The person a link stands for: `https://matrix.to/#/@alice:example.org` or `matrix:u/alice:example.org`.
-pub(super) fn pill(href: &str) -> Option<String> {
+/// The person a link refers to: `https://matrix.to/#/@alice:example.org` or `matrix:u/alice:example.org`.
+pub(super) fn matrix_to_user(href: &str) -> Option<String> {
     let id = if let Some(rest) = href.strip_prefix("https://matrix.to/#/") {
         let id = rest
             .split('?')

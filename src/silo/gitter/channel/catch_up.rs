@@ -124,7 +124,7 @@ impl Listener {
     async fn caught_up(&mut self) -> Result<(), SiloError> {
         if let Some(link) = self.link.take() {
             let places = vec![self.place.clone()];
-            self.inbox.store().heard_until(places, link).await?;
+            self.inbox.store().lift_link_barriers(places, link).await?;
         }
         self.behind = false;
         self.hub.caught_up(&self.room);
@@ -266,7 +266,7 @@ impl Listener {
             match self.hub.client.message(Need::Read, &self.room, &id).await {
                 Err(Fault::Gone) => {
                     // A deletion of ours may be on its way.
-                    self.inbox.settled(&self.place).await?;
+                    self.inbox.wait_settled(&self.place).await?;
                     self.removed(&id).await?;
                 }
                 Err(Fault::SignedOut) => return Err(Fault::SignedOut.into()),

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, anyhow};
 use footbridge_core::{
-    bounded::{self, Unread},
+    bounded::{self, BodyError},
     outlet::Outcome,
 };
 use reqwest::Response;
@@ -39,7 +39,7 @@ pub fn readable<T: DeserializeOwned>(value: Value) -> Result<T, Fault> {
 pub async fn read_bounded(response: Response, repeat: Repeat) -> Result<Vec<u8>, Fault> {
     let body = bounded::body(response, LONGEST_ANSWER).await;
     body.map_err(|unread| match unread {
-        Unread::Broken(error) => fault_of_silence(repeat, error),
-        Unread::TooLong(_) | Unread::NoJson(_) => Fault::TooLong,
+        BodyError::Broken(error) => fault_of_silence(repeat, error),
+        BodyError::TooLong(_) | BodyError::NotJson(_) => Fault::TooLong,
     })
 }

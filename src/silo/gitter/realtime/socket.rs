@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use footbridge_core::{http::elsewhere, secret::Secret};
+use footbridge_core::{http_client::redirect_error, secret::Secret};
 use futures_util::SinkExt;
 use tokio_tungstenite::tungstenite::{self, Message as Frame};
 use url::Url;
@@ -37,7 +37,7 @@ pub async fn open(endpoint: &Endpoint) -> anyhow::Result<Socket> {
         Unopened::Answered(status) => {
             anyhow!("Gitter's realtime service answered with status {status}")
         }
-        Unopened::Redirected(to) => anyhow!(elsewhere("realtime", &to)),
+        Unopened::Redirected(to) => anyhow!(redirect_error("realtime", &to)),
         Unopened::NoWebSocket => {
             anyhow!("What answers for Gitter's realtime service is no WebSocket")
         }

@@ -1,6 +1,6 @@
 //! Links in Markdown.
 
-use footbridge_core::text::{Inline, lies, plain_inlines};
+use footbridge_core::text::{Inline, is_misleading_link, plain_inlines};
 
 use super::{
     Around, Writer,
@@ -46,7 +46,7 @@ impl Writer {
         }
         self.out.push(')');
         self.after_url = false;
-        if lies(href, shown) {
+        if is_misleading_link(href, shown) {
             self.raw(" (");
             self.text(href, around);
             self.text(")", around);

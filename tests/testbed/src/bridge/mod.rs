@@ -181,10 +181,10 @@ impl BridgeProcess {
         Ok(text)
     }
 
-    /// Runs `footbridge` with these words so that it dies at this point (see `footbridge_core::crash`).
+    /// Runs `footbridge` with these words so that it dies at this point (see `footbridge_core::crash_points`).
     pub async fn output_armed(&self, words: &[&str], point: &str) -> anyhow::Result<Option<i32>> {
         let mut command = self.prepare_command(words)?;
-        command.env(footbridge_core::crash::VARIABLE, point);
+        command.env(footbridge_core::crash_points::VARIABLE, point);
         let mut child = command.stdout(Stdio::null()).spawn()?;
         Ok(child.wait().await?.code())
     }
@@ -226,9 +226,9 @@ impl BridgeProcess {
         self.launch_with(Some((footbridge_core::clock::OFFSET, &offset.to_string())))
     }
 
-    /// Starts `footbridge run` so that it dies at this point (see `footbridge_core::crash`).
+    /// Starts `footbridge run` so that it dies at this point (see `footbridge_core::crash_points`).
     pub fn launch_armed(&self, point: &str) -> anyhow::Result<()> {
-        self.launch_with(Some((footbridge_core::crash::VARIABLE, point)))
+        self.launch_with(Some((footbridge_core::crash_points::VARIABLE, point)))
     }
 
     fn launch_with(&self, variable: Option<(&str, &str)>) -> anyhow::Result<()> {

@@ -238,7 +238,7 @@ async fn act(sim: &GitterSim, path: &str, order: Value) -> Done {
             Ok(()) => Ok(json!({})),
             Err(error) => Err(Complaint(StatusCode::CONFLICT, format!("{error:#}"))),
         },
-        _ => trouble(sim, path, order),
+        _ => last_error(sim, path, order),
     }
 }
 
@@ -315,7 +315,7 @@ struct Named {
 }
 
 /// Orders that make things go wrong.
-fn trouble(sim: &GitterSim, path: &str, order: Value) -> Done {
+fn last_error(sim: &GitterSim, path: &str, order: Value) -> Done {
     let faults = sim.faults();
     match path {
         "/fault" => {

@@ -41,8 +41,8 @@ impl Faults {
     }
 
     /// Whether what is posted comes back over the WebSocket, as it does where somebody else posts over theirs.
-    pub fn echo(&self, comes_back: bool) {
-        self.armed().echo = comes_back;
+    pub fn echo(&self, check_loop: bool) {
+        self.armed().echo = check_loop;
     }
 
     /// Whether neighbours change places, two by two, as they do where networks hand them over in parallel. Their times change

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use footbridge_core::crash::POINTS;
+use footbridge_core::crash_points::POINTS;
 use hyper::Method;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};

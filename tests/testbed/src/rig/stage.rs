@@ -213,7 +213,7 @@ impl Rig {
         self.scene.bridge.launch()
     }
 
-    /// Starts the bridge again so that it dies at this point (see `footbridge_core::crash`).
+    /// Starts the bridge again so that it dies at this point (see `footbridge_core::crash_points`).
     pub fn launch_armed(&self, point: &str) -> anyhow::Result<()> {
         self.count_restart();
         self.scene.bridge.launch_armed(point)

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt as _;
 use std::time::Duration;
 
-use footbridge_core::crash::POINTS;
+use footbridge_core::crash_points::POINTS;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
 use rand::{Rng as _, SeedableRng as _};
@@ -20,7 +20,7 @@ use crate::synapse::Synapse;
 const PACE: f64 = 2.0;
 /// How long what has piled up may take to arrive afterwards.
 const PATIENCE: Duration = Duration::from_mins(10);
-/// The signal by which `footbridge_core::crash` ends the process.
+/// The signal by which `footbridge_core::crash_points` ends the process.
 const SIGABRT: i32 = 6;
 /// A homeserver may bring as few events of a room at once as it likes: then every pause is a gap to be filled.
 const FEW: u32 = 3;
@@ -41,7 +41,7 @@ pub(super) fn rows() -> Vec<Row> {
         Row {
             id: "F02",
             title: "death at every named point",
-            help: "Dies at each point of footbridge_core::crash::POINTS in turn, at its first to third passage, while both sides \
+            help: "Dies at each point of footbridge_core::crash_points::POINTS in turn, at its first to third passage, while both sides \
                    talk, room keys come late or never, gaps have to be filled, messages are refused and questions asked. \
                    The remark counts the deaths at each point.",
             run: |context| Box::pin(points(context)),
@@ -164,13 +164,13 @@ async fn die_at(
     let mut reach = REACH;
     match point {
         // Passed when a device writes to the bridge's for the first time.
-        "keys.held" => rig.crowd.say_as_guest(&rig.scene, synapse).await?,
+        "keys.received" => rig.crowd.say_as_guest(&rig.scene, synapse).await?,
         "fill.before" => {
             homeserver.set_to_device(ToDevice::Hold);
             rig.crowd.forget_keys(&rig.scene).await?;
         }
         // Only a limited account sends several messages in one event, once they wait.
-        "group.kept" => {
+        "bundle.saved" => {
             let fault = Fault::Status {
                 status: 429,
                 page: Page::Matrix,
@@ -180,10 +180,10 @@ async fn die_at(
             };
             homeserver.add(Rule::times("limited", Matcher::sends(), fault, 1));
         }
-        "failed.parked" => nuisance.say_refused(rig).await?,
-        "command.heard" | "command.done" => nuisance.ask(rig).await?,
-        "unread.told" => nuisance.say_unreadable().await?,
-        "unread.failed" => {
+        "delivery.parked" => nuisance.say_refused(rig).await?,
+        "command.received" | "command.done" => nuisance.ask(rig).await?,
+        "undecryptable.notified" => nuisance.say_unreadable().await?,
+        "undecryptable.failed" => {
             nuisance.say_unreadable().await?;
             reach = LIMIT_REACH;
         }

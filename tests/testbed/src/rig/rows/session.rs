@@ -47,7 +47,7 @@ async fn expiring(context: &Context<'_>) -> anyhow::Result<Outcome> {
     let began = std::time::Instant::now();
     rig.while_talking(3.0, async {
         for round in 0..context.pick(4, 20, 100) {
-            let point = ["session.refreshed", "session.kept"].get(round % 4);
+            let point = ["session.refreshed", "session.saved"].get(round % 4);
             if round % 4 == 2 {
                 let lost = Fault::DropReply(Cut::Reset);
                 rig.homeserver()?
@@ -100,7 +100,7 @@ async fn device_of(rig: &Rig) -> anyhow::Result<String> {
     let key = StoreKey::read(&bridge.directory().join("footbridge.key"))?;
     let store = Store::open(&bridge.data_directory(), &key).await?;
     let account = store.account().await?.context("nobody is logged in")?;
-    Ok(account.face.device_id)
+    Ok(account.info.device_id)
 }
 
 /// Somebody else logs the device out while the bridge runs.

@@ -1,0 +1,436 @@
+//! Performs the steps of a plan, one after the other. The lane reconciles a step if its outcome is unknown, waits for a permit,
+//! records the step before the attempt, and settles it before the next step.
+
+use footbridge_store::{Cascade, Copy, Delivery, EDIT_REDACTED, Emptied, Error, Millis};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use super::{
+    Attempt, Lane, coalesce,
+    failure::FailedAttempt,
+    fallback::{fallback_for, fetch_error, file_digest_of, with_file_unsent},
+    reconcile::{ReconcileFor, Reconciled, is_unknown, step_key},
+};
+use crate::{
+    budget::Permit,
+    crash_points,
+    image::Image,
+    message::{Action, Message},
+    outlet::{Done, Plan, SendError, Step},
+    spool::Spooled,
+};
+
+/// The result of the check for a step whose outcome is unknown.
+enum OutcomeCheck {
+    /// It happened.
+    Adopted,
+    /// It did not happen, and is retried.
+    Repeat,
+    /// This attempt is over.
+    Ends(Attempt),
+}
+
+impl Lane {
+    /// Performs the steps that are not done yet, one after the other, until one fails.
+    pub(super) async fn execute(
+        &self,
+        delivery: &Delivery,
+        message: &Message,
+        steps: &[Step],
+        mut permit: Option<Permit>,
+        stop: &CancellationToken,
+    ) -> Result<Attempt, Error> {
+        let mut unsaved = delivery.plan.is_none().then(|| serialized(steps));
+        let mut outcome = delivery.outcome_unknown_since.or(delivery.unanswered_since);
+        let done = usize::try_from(delivery.steps_done).unwrap_or(usize::MAX);
+        let count = steps.len();
+        for (index, step) in steps.iter().enumerate().skip(done) {
+            let last = index + 1 == count;
+            let parts = coalesce::carried(step);
+            if let Some(since) = outcome.take() {
+                let step = (index, step, last);
+                let checked = self.check_outcome(delivery, message, step, since, stop);
+                match checked.await? {
+                    OutcomeCheck::Adopted => continue,
+                    OutcomeCheck::Repeat => {}
+                    OutcomeCheck::Ends(attempt) => return Ok(attempt),
+                }
+            }
+            if index > 0 && self.is_redacted_meanwhile(delivery, message).await? {
+                // The redaction of the edit deletes what was created so far; the lane sends no more of it.
+                return self.end_delivery(delivery).await;
+            }
+            let permit = match permit.take() {
+                None => self.acquire_permit(message, stop).await,
+                taken => taken,
+            };
+            let Some(permit) = permit else {
+                return Ok(Attempt::Stopped);
+            };
+            let (key, began) = (step_key(delivery, index, step), self.clock.now());
+            let fetched = self.fetch(delivery, step).await;
+            // The delivery may have been put on hold or split since it was read: while the lane waited for its permit, reconciled
+            // the step, or fetched the file.
+            if !self.begin_attempt(delivery, parts).await? {
+                let outcome_unknown = index == done && delivery.outcome_unknown_since.is_some();
+                self.forget_unsent(delivery, message).await?;
+                return self.release_unsent(delivery, permit, outcome_unknown).await;
+            }
+            let mut result = match fetched {
+                Ok(file) => {
+                    let recorded = self.record_before_attempt(delivery, step, count, &mut unsaved);
+                    recorded.await?;
+                    crash_points::point("perform.before");
+                    let result = self.perform(delivery, &key, step, file).await;
+                    crash_points::point("perform.after");
+                    result
+                }
+                Err(error) => Err(error),
+            };
+            if let Err(error) = &result
+                && let Some(instead) = fallback_for(step, error)
+            {
+                if !self.begin_attempt(delivery, parts).await? {
+                    return self.release_unsent(delivery, permit, true).await;
+                }
+                let recorded = self.record_before_attempt(delivery, instead, count, &mut unsaved);
+                recorded.await?;
+                let performed = self.outlet.perform(&delivery.to, &key, instead).await;
+                result = performed.map(|done| with_file_unsent(step, done));
+            }
+            if let Ok(Done::NeedsCascade(cascade)) = result {
+                result = self.delete_cascade(delivery, step, cascade).await?;
+            }
+            match result {
+                Ok(done) => {
+                    permit.record_success(parts);
+                    self.settle(delivery, message, (step, &done), last).await?;
+                }
+                Err(error) => {
+                    self.record_answer(delivery, parts, &error, began).await?;
+                    let failed = FailedAttempt {
+                        message,
+                        step: Some((index, step)),
+                        last,
+                        began,
+                        stop,
+                    };
+                    let handled = self.handle_step_error(delivery, error, permit, &failed);
+                    return handled.await;
+                }
+            }
+        }
+        Ok(Attempt::Settled)
+    }
+
+    /// A reaction that was not sent is looked at anew.
+    async fn forget_unsent(&self, delivery: &Delivery, message: &Message) -> Result<(), Error> {
+        if matches!(message.action, Action::React { .. }) {
+            let (reaction, to) = (delivery.entry, &delivery.to);
+            self.store.forget_unsent_reaction(reaction, to).await?;
+        }
+        Ok(())
+    }
+
+    /// A step failed: records whether the other side answered it.
+    async fn record_answer(
+        &self,
+        delivery: &Delivery,
+        parts: usize,
+        error: &SendError,
+        began: Millis,
+    ) -> Result<(), Error> {
+        self.note_unanswered(delivery, error, began).await?;
+        let was_marked = parts > 1 || delivery.text_of.is_some();
+        if was_marked && delivery.unanswered_since.is_none() && !is_unknown(error) {
+            self.store.mark_answered(delivery.id).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes a plan down before its first try.
+    pub(super) async fn save_plan(&self, delivery: &Delivery, steps: &[Step]) -> Result<(), Error> {
+        self.store.save_plan(delivery.id, &serialized(steps)).await
+    }
+
+    /// Checks the other side for a step whose outcome is unknown since this moment.
+    async fn check_outcome(
+        &self,
+        delivery: &Delivery,
+        message: &Message,
+        (index, step, last): (usize, &Step, bool),
+        since: Millis,
+        stop: &CancellationToken,
+    ) -> Result<OutcomeCheck, Error> {
+        // A delivery that may no longer go out as it is ends only when its step certainly did not happen.
+        let parts = coalesce::carried(step);
+        let goes = self.store.may_send(delivery.id, parts, self.clock.now());
+        let is_gone = delivery.steps_done == 0
+            && matches!(message.action, Action::Edit { .. })
+            && self.is_redacted(delivery).await?;
+        let how = if !is_gone && (parts == 1 || goes.await?) {
+            ReconcileFor::Retry
+        } else {
+            ReconcileFor::Split
+        };
+        let reconciled = self.reconcile(delivery, message, (index, step, last), (since, how), stop);
+        let attempt = match reconciled.await? {
+            Reconciled::Happened => return Ok(OutcomeCheck::Adopted),
+            Reconciled::NotHappened if is_gone => {
+                let noted = self.store.may_be_delivered(delivery.entry, &delivery.to);
+                noted.await?;
+                self.skip(delivery, EDIT_REDACTED).await?
+            }
+            Reconciled::NotHappened if how == ReconcileFor::Split => {
+                self.store.mark_not_attempted(delivery.id).await?;
+                self.store.split_bundle(delivery.id).await?;
+                self.signals.notify_step_settled();
+                Attempt::Settled
+            }
+            Reconciled::CannotTellYet(SendError::Refused { reason })
+                if how == ReconcileFor::Split =>
+            {
+                self.fail_unknowable(delivery, &reason, message).await?
+            }
+            Reconciled::NotHappened => return Ok(OutcomeCheck::Repeat),
+            Reconciled::CannotTellYet(error) => self.postpone_reconcile(delivery, error).await?,
+            Reconciled::Unknowable(reason) => {
+                self.fail_unknowable(delivery, reason, message).await?
+            }
+            Reconciled::Stopped => Attempt::Stopped,
+        };
+        Ok(OutcomeCheck::Ends(attempt))
+    }
+
+    /// A step may not go now, and did not.
+    async fn release_unsent(
+        &self,
+        delivery: &Delivery,
+        permit: Permit,
+        outcome_unknown: bool,
+    ) -> Result<Attempt, Error> {
+        drop(permit);
+        if outcome_unknown {
+            self.store.mark_not_attempted(delivery.id).await?;
+        }
+        self.signals.notify_step_settled();
+        Ok(Attempt::Settled)
+    }
+
+    /// Whether a delivery may still be sent; a bundle, or a delivery that contains the text of an edit, counts as attempted from
+    /// here.
+    async fn begin_attempt(&self, delivery: &Delivery, parts: usize) -> Result<bool, Error> {
+        let now = self.clock.now();
+        match delivery.text_of {
+            _ if parts > 1 => {
+                self.store
+                    .begin_bundle_attempt(delivery.id, parts, now)
+                    .await
+            }
+            Some(edit) if delivery.steps_done == 0 => {
+                self.store.sets_off_saying(delivery.id, edit, now).await
+            }
+            _ => self.store.may_send(delivery.id, parts, now).await,
+        }
+    }
+
+    /// Prepares what a step needs: uploads its author's avatar, and fetches its file into the spool.
+    async fn fetch(
+        &self,
+        delivery: &Delivery,
+        step: &Step,
+    ) -> Result<Option<(Spooled, Option<Image>)>, SendError> {
+        self.upload_author_avatar(delivery, step).await;
+        let Step::SendFile { file, .. } = step else {
+            return Ok(None);
+        };
+        let spooled = self.source.fetch(file, &self.spool).await;
+        let spooled = spooled.map_err(fetch_error)?;
+        let thumbnail = self.thumbnail(delivery, file).await;
+        Ok(Some((spooled, thumbnail)))
+    }
+
+    async fn perform(
+        &self,
+        delivery: &Delivery,
+        key: &str,
+        step: &Step,
+        file: Option<(Spooled, Option<Image>)>,
+    ) -> Result<Done, SendError> {
+        let outlet = &self.outlet;
+        match &file {
+            Some((spooled, thumbnail)) => {
+                let carried = (spooled, thumbnail.as_ref());
+                outlet.send_file(&delivery.to, key, step, carried).await
+            }
+            None => outlet.perform(&delivery.to, key, step).await,
+        }
+    }
+
+    /// Deletes a message together with the messages that are deleted with it. The lane records their ids before it deletes: if
+    /// the response is lost, the bridge still does not take their end for a deletion by somebody else.
+    async fn delete_cascade(
+        &self,
+        delivery: &Delivery,
+        step: &Step,
+        cascade: Cascade,
+    ) -> Result<Result<Done, SendError>, Error> {
+        let noted = self.store.note_cascade(delivery.id, &delivery.to, cascade);
+        noted.await?;
+        crash_points::point("perform.before");
+        let removed = self.outlet.delete_cascade(&delivery.to, step).await;
+        crash_points::point("perform.after");
+        if let Err(
+            SendError::Refused { .. }
+            | SendError::Rejected { .. }
+            | SendError::Closed { .. }
+            | SendError::TooLate,
+        ) = &removed
+        {
+            // The message was not deleted.
+            self.store.forget_cascade(delivery.id).await?;
+        }
+        Ok(removed)
+    }
+
+    /// Saves, before a step, what a restart must know about it.
+    async fn record_before_attempt(
+        &self,
+        delivery: &Delivery,
+        step: &Step,
+        steps: usize,
+        unsaved: &mut Option<Vec<u8>>,
+    ) -> Result<(), Error> {
+        let repeatable = self.outlet.is_idempotent()
+            || matches!(
+                step,
+                Step::Delete { .. }
+                    | Step::EditPart { .. }
+                    | Step::React { .. }
+                    | Step::Unreact { .. }
+            );
+        if !repeatable {
+            self.store
+                .mark_outcome_unknown(delivery.id, unsaved.take().as_deref(), self.clock.now())
+                .await?;
+        } else if steps > 1
+            && let Some(plan) = unsaved.take()
+        {
+            self.store.save_plan(delivery.id, &plan).await?;
+        }
+        crash_points::point("plan.saved");
+        Ok(())
+    }
+
+    pub(super) async fn settle(
+        &self,
+        delivery: &Delivery,
+        message: &Message,
+        (step, done): (&Step, &Done),
+        last: bool,
+    ) -> Result<(), Error> {
+        let done = &match done {
+            Done::Created(copy) if copy.file.is_none() => Done::Created(Copy {
+                file: Some(file_digest_of(step)),
+                ..copy.clone()
+            }),
+            done => done.clone(),
+        };
+        self.complete(delivery, message, (step, done), last).await?;
+        crash_points::point("step.settled");
+        self.signals.notify_step_settled();
+        debug!(
+            delivery.id = delivery.id.0,
+            entry.id = delivery.entry.0,
+            last,
+            "Step settled"
+        );
+        self.cancel_overtaken(delivery, message).await?;
+        self.note_open().await?;
+        if last && delivery.is_retry {
+            self.refresh_notices().await?;
+        }
+        Ok(())
+    }
+
+    /// Records what a step did.
+    async fn complete(
+        &self,
+        delivery: &Delivery,
+        message: &Message,
+        (step, done): (&Step, &Done),
+        last: bool,
+    ) -> Result<(), Error> {
+        let (created, deleted, replaces) = match done {
+            Done::Created(copy) => (Some(copy), None, None),
+            Done::EditedBy { target, by } => (Some(by), None, Some(target)),
+            Done::Edited(_)
+            | Done::Emptied(_)
+            | Done::PartRemoved { .. }
+            | Done::Leftover(_)
+            | Done::NeedsCascade(_)
+            | Done::ReactionAdded(_)
+            | Done::ReactionRemoved(_) => (None, None, None),
+            Done::Deleted(remote) => (None, Some(remote), None),
+        };
+        let about_reactions = matches!(
+            message.action,
+            Action::React { .. } | Action::Unreact { .. } | Action::Delete { .. }
+        );
+        if let Done::Emptied(remote) | Done::Leftover(remote) = done {
+            let why = match (step, done) {
+                (_, Done::Leftover(_)) => Emptied::Leftover,
+                (Step::Delete { by_edit: true, .. }, _) => Emptied::Replaced,
+                _ => Emptied::Deleted,
+            };
+            let emptied = self
+                .store
+                .complete_emptied_step(delivery.id, (remote, why), last);
+            emptied.await?;
+        } else if let Done::PartRemoved { target, slot, by } = done {
+            let struck = self
+                .store
+                .complete_part_removal(delivery.id, (target, *slot), by, last);
+            struck.await?;
+        } else if let Done::ReactionAdded(copy) = done {
+            self.store
+                .complete_reaction_step(delivery.id, copy, false, last)
+                .await?;
+        } else if let (Some(line), true) = (created, about_reactions) {
+            self.store
+                .complete_reaction_step(delivery.id, line, true, last)
+                .await?;
+        } else if let (Done::Deleted(remote), true) | (Done::ReactionRemoved(remote), _) =
+            (done, about_reactions)
+        {
+            self.store
+                .complete_reaction_removal(delivery.id, remote, last)
+                .await?;
+        } else if let (Done::Edited(_), Step::Edit { .. }, true) = (done, step, about_reactions) {
+            self.store.complete_summary_step(delivery.id, last).await?;
+        } else if let (Some(copy), Action::Edit { target, .. }) = (created, &message.action) {
+            // An event that an edit created belongs to the original: when the original is deleted, so is this event.
+            let created = (&delivery.to, copy, replaces);
+            let of = (delivery.id, delivery.entry);
+            self.store
+                .complete_edit_step(of, created, (&delivery.from, target), last)
+                .await?;
+        } else {
+            let now = self.clock.now();
+            let was_pending = self
+                .store
+                .complete_step(delivery.id, created, deleted, last, now);
+            if let (false, Some(copy)) = (was_pending.await?, created) {
+                let known = self
+                    .store
+                    .link_late_copy(delivery.entry, &delivery.to, copy);
+                known.await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn serialized(steps: &[Step]) -> Vec<u8> {
+    serde_json::to_vec(&Plan::Steps(steps.to_vec())).unwrap_or_default()
+}

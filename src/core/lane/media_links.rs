@@ -1,0 +1,65 @@
+//! Files that the target side does not accept are named there, with a link where the portal allows it.
+
+use footbridge_store::{Copies, Delivery, EntryId, Error};
+
+use super::Lane;
+use crate::{
+    message::{Action, Message},
+    outlet::{Outgoing, Plan, SendError, Step},
+};
+
+impl Lane {
+    /// The outlet's plan, with links where it would only name files.
+    pub(super) async fn plan_with_media_links(
+        &self,
+        delivery: &Delivery,
+        known: &Copies,
+        mut outgoing: Outgoing,
+    ) -> Result<Result<Plan, SendError>, Error> {
+        let plan = self.outlet.plan(&outgoing, self.clock.now());
+        if let Ok(named) = &plan
+            && let Some(linked) = self
+                .with_media_links(delivery, &outgoing.message, known, named)
+                .await?
+        {
+            outgoing.message = linked;
+            return Ok(self.outlet.plan(&outgoing, self.clock.now()));
+        }
+        Ok(plan)
+    }
+
+    /// The message with links to its files, where this plan only names them; `None` where no link is needed or allowed.
+    async fn with_media_links(
+        &self,
+        delivery: &Delivery,
+        message: &Message,
+        known: &Copies,
+        plan: &Plan,
+    ) -> Result<Option<Message>, Error> {
+        let Plan::Steps(steps) = plan else {
+            return Ok(None);
+        };
+        let carried = |step: &Step| matches!(step, Step::SendFile { .. });
+        // For an edited message, its copy carries its files, or has the links.
+        let entry: EntryId = match &message.action {
+            Action::Post { .. } => delivery.entry,
+            Action::Edit { .. } => known.entry.unwrap_or(delivery.entry),
+            _ => return Ok(None),
+        };
+        let Some(links) = self.links.as_ref().filter(|_| !message.files.is_empty()) else {
+            return Ok(None);
+        };
+        let choice = self.effective_policy(delivery, |filters| filters.file_links);
+        if steps.iter().any(carried) || !self.is_allowed_by(choice, delivery).await? {
+            return Ok(None);
+        }
+        let mut linked = message.clone();
+        for file in &mut linked.files {
+            let whose = (entry, &delivery.to);
+            *file = links
+                .link_for(&self.store, whose, file, self.clock.now())
+                .await?;
+        }
+        Ok(Some(linked))
+    }
+}

@@ -1,0 +1,157 @@
+//! Reconciliation of a step whose outcome is unknown: it may or may not have happened, and the other side does not deduplicate.
+//! The lane looks for it before it repeats it (reliability: D04, D05).
+
+use footbridge_store::{Delivery, Error, Millis};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use super::Lane;
+use crate::{
+    message::Message,
+    outlet::{Done, Outcome, SendError, Step},
+};
+
+/// Whether a step with unknown outcome turned out to have happened.
+pub(super) enum Reconciled {
+    Happened,
+    NotHappened,
+    CannotTellYet(SendError),
+    /// It can never be known, for this reason.
+    Unknowable(&'static str),
+    Stopped,
+}
+
+/// Why a step with unknown outcome is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ReconcileFor {
+    /// If it did not happen, it is repeated with the same transaction key.
+    Retry,
+    /// If it did not happen, its messages are sent with other transaction keys, which the other side does not know.
+    Split,
+}
+
+impl Lane {
+    /// Looks for a step with unknown outcome on the other side several times within the outlet's settle time.
+    pub(super) async fn reconcile(
+        &self,
+        delivery: &Delivery,
+        message: &Message,
+        (index, step, last): (usize, &Step, bool),
+        (since, how): (Millis, ReconcileFor),
+        stop: &CancellationToken,
+    ) -> Result<Reconciled, Error> {
+        if self.outlet.is_idempotent() {
+            return self
+                .reconcile_by_key(delivery, message, (index, step, last), (since, how))
+                .await;
+        }
+        let Some(repeated) = new_message(step) else {
+            return Ok(Reconciled::NotHappened);
+        };
+        if let Some(reason) = self.outlet.unknowable_reason() {
+            return Ok(Reconciled::Unknowable(reason));
+        }
+        let settle = self.outlet.settle_time();
+        // The lane looks at once, then at a tenth, a third and the whole of the settle time from now.
+        for share in [0.0, 0.1, 0.23, 0.67] {
+            tokio::select! {
+                () = stop.cancelled() => return Ok(Reconciled::Stopped),
+                () = sleep(settle.mul_f64(share)) => {}
+            }
+            let found = match self
+                .outlet
+                .find_similar(&delivery.to, repeated, since)
+                .await
+            {
+                Ok(found) => found,
+                Err(error) => return Ok(Reconciled::CannotTellYet(error)),
+            };
+            for copy in found {
+                if !self.store.is_linked(&delivery.to, &copy.remote).await? {
+                    info!(
+                        delivery.id = delivery.id.0,
+                        "A message with unknown outcome was found on the other side; not sent again"
+                    );
+                    self.settle(delivery, message, (step, &Done::Created(copy)), last)
+                        .await?;
+                    return Ok(Reconciled::Happened);
+                }
+            }
+        }
+        info!(
+            delivery.id = delivery.id.0,
+            "A message with unknown outcome was not found; sending it again"
+        );
+        Ok(Reconciled::NotHappened)
+    }
+
+    /// For an other side that makes one message of any number of attempts with one key, unless it has forgotten the key (D09):
+    /// then the step is looked for.
+    async fn reconcile_by_key(
+        &self,
+        delivery: &Delivery,
+        message: &Message,
+        (index, step, last): (usize, &Step, bool),
+        (since, how): (Millis, ReconcileFor),
+    ) -> Result<Reconciled, Error> {
+        let key = step_key(delivery, index, step);
+        let found = match how {
+            ReconcileFor::Retry => self.outlet.find_by_key(&delivery.to, &key, step, since),
+            ReconcileFor::Split => self
+                .outlet
+                .find_by_key_always(&delivery.to, &key, step, since),
+        };
+        match found.await {
+            Ok(None) => Ok(Reconciled::NotHappened),
+            Ok(Some(done)) => {
+                self.settle(delivery, message, (step, &done), last).await?;
+                Ok(Reconciled::Happened)
+            }
+            Err(error) => Ok(Reconciled::CannotTellYet(error)),
+        }
+    }
+
+    /// Records an attempt that was not answered, and only then: recording it before every send would cost a commit each time.
+    /// When the process ends in the middle of an attempt, the lane notices that at its next start.
+    pub(super) async fn note_unanswered(
+        &self,
+        delivery: &Delivery,
+        error: &SendError,
+        began: Millis,
+    ) -> Result<(), Error> {
+        if is_unknown(error) && self.outlet.is_idempotent() {
+            self.store.mark_unanswered(delivery.id, began).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether it is unknown after this error if the step happened.
+pub(super) fn is_unknown(error: &SendError) -> bool {
+    matches!(
+        error,
+        SendError::Retry {
+            outcome: Outcome::Unknown,
+            ..
+        }
+    )
+}
+
+/// The transaction key of one step of a delivery: the same at every attempt. A bundle never has the key of a message that was
+/// sent by itself.
+pub(super) fn step_key(delivery: &Delivery, index: usize, step: &Step) -> String {
+    match step {
+        Step::Bundle { .. } => format!("{}.bundle", delivery.key),
+        _ => format!("{}.{index}", delivery.key),
+    }
+}
+
+/// The step that creates a message, and so must not happen twice: the step itself, or its fallback.
+fn new_message(step: &Step) -> Option<&Step> {
+    match step {
+        Step::Post { .. } | Step::SendFile { .. } | Step::Bundle { .. } => Some(step),
+        Step::Edit { fallback, .. } | Step::EditPart { fallback, .. } => fallback.as_deref(),
+        Step::Delete { .. } | Step::React { .. } | Step::Unreact { .. } => None,
+    }
+}

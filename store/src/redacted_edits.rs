@@ -1,0 +1,341 @@
+//! Redacted edits: which message an edit belongs to, whether its text applies in a place, and which text the message has without
+//! it.
+
+use std::collections::HashSet;
+
+use rusqlite::{OptionalExtension, params};
+
+use crate::{
+    Arrival, Change, DecryptedWith, EntryId, Error, Millis, Place, RemoteId, Store,
+    database::{Tx, TxError},
+    delivered_texts, edits, links, pending_changes, rewritten,
+};
+
+/// A redacted edit, for one place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RedactedEdit {
+    /// The message that it edited; `None` where the edit was never decrypted.
+    pub message: Option<RemoteId>,
+    /// The edit.
+    pub edit: EntryId,
+    /// Which text of the message the place shows.
+    pub shown: ShownText,
+    /// The other edits of the message whose text was sent to the place, that were not redacted and came before the redaction, the
+    /// newest first (by `origin_server_ts`, then by event id: specification, "Event replacements").
+    pub others: Vec<Revision>,
+    /// Whether the message's own text was sent there.
+    pub own: bool,
+    /// The copies and events in the place that the edit created.
+    pub created: Vec<RemoteId>,
+}
+
+/// Which text of a message a place shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShownText {
+    /// That of the redacted edit.
+    Redacted,
+    /// That of a later edit.
+    Later,
+    /// An earlier one: the edit's text was never sent there.
+    Earlier,
+}
+
+/// An edit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revision {
+    /// Its event.
+    pub event_id: RemoteId,
+    /// Its entry.
+    pub entry: EntryId,
+}
+
+impl Store {
+    /// What the redaction `by` of the edit `edit` means for `to`. `None` where `edit` is no known edit.
+    pub async fn redacted_edit(
+        &self,
+        (from, edit): (&Place, &RemoteId),
+        to: &Place,
+        by: EntryId,
+    ) -> Result<Option<RedactedEdit>, Error> {
+        let (from, edit, to) = (from.clone(), edit.clone(), to.clone());
+        self.read("look what the redaction of an edit means", move |tx| {
+            let found: Option<(Option<RemoteId>, EntryId)> = tx
+                .sql
+                .prepare_cached(
+                    "SELECT r.target, j.id FROM edit_event r
+                     JOIN journal j ON j.place = r.place AND j.event_id = r.event_id
+                     WHERE r.place = ?1 AND r.event_id = ?2",
+                )?
+                .query_row(params![from, edit], |row| Ok((row.get(0)?, row.get(1)?)))
+                .optional()?;
+            let Some((message, edit)) = found else {
+                return Ok(None);
+            };
+            let Some(target) = &message else {
+                return Ok(Some(RedactedEdit {
+                    message,
+                    edit,
+                    shown: ShownText::Earlier,
+                    others: Vec::new(),
+                    own: false,
+                    created: Vec::new(),
+                }));
+            };
+            Ok(Some(RedactedEdit {
+                shown: shown(tx, (&from, target), &to, (edit, by))?,
+                others: others(tx, (&from, target), &to, by)?,
+                own: match links::entry_of(tx.sql, &from, target)? {
+                    Some(original) => delivered_texts::has(tx, original, &to)?,
+                    None => false,
+                },
+                created: created_by(tx, (&from, target), &to, edit)?,
+                message,
+                edit,
+            }))
+        })
+        .await
+    }
+
+    /// Whether an edit was redacted.
+    pub async fn is_edit_redacted(&self, edit: EntryId) -> Result<bool, Error> {
+        self.read("look whether an edit was redacted", move |tx| {
+            is_redacted(tx, edit)
+        })
+        .await
+    }
+
+    /// The redaction `by` is about to restore an earlier text of the message in `to`: that of the edit `text`, or the message's
+    /// own. An older edit whose room key arrives late is compared with that from now on.
+    pub async fn note_restored_text(
+        &self,
+        (from, message): (&Place, &RemoteId),
+        to: &Place,
+        by: EntryId,
+        text: Option<EntryId>,
+    ) -> Result<(), Error> {
+        let (from, message, to) = (from.clone(), message.clone(), to.clone());
+        self.transaction("restore a text", move |tx| {
+            let Some(original) = links::entry_of(tx.sql, &from, &message)? else {
+                return Ok(());
+            };
+            tx.sql
+                .prepare_cached(
+                    "UPDATE latest_edit SET entry_id = ?4, restored_by = ?5
+                     WHERE place = ?1 AND target = ?2 AND to_place = ?3",
+                )?
+                .execute(params![from, message, to, text.unwrap_or(original), by])?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Whether an event is the one that was first decrypted with this ratchet index: a homeserver that shows another message of
+    /// the session under its id is lying. Of a session that has not been used for 30 days the event ids are forgotten (see
+    /// [`Store::compact_used_indexes`]): then the answer is `false`.
+    pub async fn was_decrypted_with(
+        &self,
+        event: &RemoteId,
+        decrypted_with: &DecryptedWith,
+    ) -> Result<bool, Error> {
+        let (event, decrypted_with) = (event.clone(), decrypted_with.clone());
+        self.read("look what an event was decrypted with", move |tx| {
+            let known: Option<(RemoteId, Millis)> = tx
+                .sql
+                .prepare_cached(
+                    "SELECT event_id, sent_at FROM used_ratchet_index WHERE session = ?1 AND ratchet_index = ?2",
+                )?
+                .query_row(params![decrypted_with.session, decrypted_with.ratchet_index], |row| {
+                    Ok((row.get(0)?, row.get(1)?))
+                })
+                .optional()?;
+            Ok(known.is_some_and(|(known, sent_at)| known == event && sent_at == decrypted_with.sent_at))
+        })
+        .await
+    }
+}
+
+/// Notes which message or edit an arrival edits or redacts.
+pub(crate) fn note_change(
+    tx: &Tx<'_>,
+    (entry, arrival): (EntryId, &Arrival),
+    target: &RemoteId,
+    change: Option<&Change>,
+) -> Result<(), TxError> {
+    pending_changes::note_target(tx, entry, target)?;
+    match change {
+        Some(change) if change.is_retraction => note_redaction(tx, &arrival.place, target),
+        _ => note_edit(
+            tx,
+            (&arrival.place, &arrival.event_id),
+            target,
+            arrival.sent_at,
+        ),
+    }
+}
+
+/// Notes which message an edit belongs to. A redaction that was noted of it stays.
+pub(crate) fn note_edit(
+    tx: &Tx<'_>,
+    (place, event_id): (&Place, &RemoteId),
+    target: &RemoteId,
+    sent_at: Millis,
+) -> Result<(), TxError> {
+    if place.network() != Place::MATRIX {
+        return Ok(());
+    }
+    tx.sql
+        .prepare_cached(
+            "INSERT INTO edit_event (place, event_id, target, sent_at) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (place, event_id) DO UPDATE SET target = excluded.target, sent_at = excluded.sent_at",
+        )?
+        .execute(params![place, event_id, target, sent_at])?;
+    Ok(())
+}
+
+/// An event was redacted. If it is an edit, or waits for its room key and may be one, that is noted. Its failed deliveries can no
+/// longer be retried, nor can those of its message that failed midway and have the edit's text.
+fn note_redaction(tx: &Tx<'_>, place: &Place, event_id: &RemoteId) -> Result<(), TxError> {
+    if place.network() != Place::MATRIX {
+        return Ok(());
+    }
+    tx.sql
+        .prepare_cached("UPDATE edit_event SET redacted = 1 WHERE place = ?1 AND event_id = ?2")?
+        .execute(params![place, event_id])?;
+    let edit: Option<EntryId> = tx
+        .sql
+        .prepare_cached(
+            "SELECT j.id FROM edit_event r JOIN journal j ON j.place = r.place AND j.event_id = r.event_id
+             WHERE r.place = ?1 AND r.event_id = ?2",
+        )?
+        .query_row(params![place, event_id], |row| row.get(0))
+        .optional()?;
+    if let Some(edit) = edit {
+        rewritten::forget(tx, edit)?;
+        edits::note_redacted(tx, edit)?;
+    }
+    let failed: HashSet<(EntryId, Place)> = tx
+        .sql
+        .prepare_cached(
+            "SELECT p.entry_id, p.to_place FROM parked_delivery p
+             JOIN journal m ON m.id = p.entry_id
+             JOIN edit_event r ON r.place = ?1 AND r.event_id = ?2
+             JOIN journal j ON j.place = r.place AND j.event_id = r.event_id
+             WHERE p.retryable = 1 AND (j.id IN (m.id, m.text_of_edit) OR EXISTS (
+                 SELECT 1 FROM rewritten w
+                 WHERE w.edit_id = j.id AND w.entry_id = m.id AND w.to_place = p.to_place))",
+        )?
+        .query_map(params![place, event_id], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })?
+        .collect::<Result<_, _>>()?;
+    for (edit, to) in failed {
+        pending_changes::cancel_failed(tx, (edit, None), &to, "its text was redacted")?;
+    }
+    // A message has a link; an undecryptable event without one may be an edit.
+    tx.sql
+        .prepare_cached(
+            "INSERT INTO edit_event (place, event_id, redacted)
+             SELECT place, event_id, 1 FROM journal
+             WHERE place = ?1 AND event_id = ?2 AND missing_session IS NOT NULL
+             AND NOT EXISTS (SELECT 1 FROM link WHERE place = ?1 AND remote_id = ?2)
+             ON CONFLICT (place, event_id) DO NOTHING",
+        )?
+        .execute(params![place, event_id])?;
+    Ok(())
+}
+
+/// Whether an edit was redacted.
+pub(crate) fn is_redacted(tx: &Tx<'_>, edit: EntryId) -> Result<bool, TxError> {
+    Ok(tx
+        .sql
+        .prepare_cached(
+            "SELECT 1 FROM journal j JOIN edit_event r ON r.place = j.place AND r.event_id = j.event_id
+             WHERE j.id = ?1 AND r.redacted = 1",
+        )?
+        .exists([edit])?)
+}
+
+fn shown(
+    tx: &Tx<'_>,
+    (from, target): (&Place, &RemoteId),
+    to: &Place,
+    (edit, by): (EntryId, EntryId),
+) -> Result<ShownText, TxError> {
+    let newest: Option<(EntryId, Option<EntryId>)> = tx
+        .sql
+        .prepare_cached(
+            "SELECT entry_id, restored_by FROM latest_edit
+             WHERE place = ?1 AND target = ?2 AND to_place = ?3",
+        )?
+        .query_row(params![from, target, to], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+        .optional()?;
+    Ok(match newest {
+        Some((_, Some(restored))) if restored == by => ShownText::Redacted,
+        Some((newest, _)) if newest == edit => {
+            if delivered_texts::has_or_may(tx, edit, to)? {
+                ShownText::Redacted
+            } else {
+                ShownText::Earlier
+            }
+        }
+        Some((newest, restored)) if newest > edit => {
+            // A failed delivery is not there, and may never be.
+            let original = links::entry_of(tx.sql, from, target)?;
+            if restored.is_some()
+                || delivered_texts::is_delivered_or_pending(tx, (newest, original), to)?
+            {
+                ShownText::Later
+            } else {
+                ShownText::Redacted
+            }
+        }
+        _ => ShownText::Earlier,
+    })
+}
+
+fn others(
+    tx: &Tx<'_>,
+    (from, target): (&Place, &RemoteId),
+    to: &Place,
+    by: EntryId,
+) -> Result<Vec<Revision>, TxError> {
+    Ok(tx
+        .sql
+        .prepare_cached(
+            "SELECT r.event_id, j.id FROM edit_event r
+             JOIN journal j ON j.place = r.place AND j.event_id = r.event_id
+             JOIN delivered_text c ON c.entry_id = j.id AND c.to_place = ?3
+             WHERE r.place = ?1 AND r.target = ?2 AND r.redacted = 0 AND j.id < ?4
+             ORDER BY r.sent_at DESC, r.event_id DESC",
+        )?
+        .query_map(params![from, target, to, by], |row| {
+            Ok(Revision {
+                event_id: row.get(0)?,
+                entry: row.get(1)?,
+            })
+        })?
+        .collect::<Result<_, _>>()?)
+}
+
+fn created_by(
+    tx: &Tx<'_>,
+    (from, target): (&Place, &RemoteId),
+    to: &Place,
+    edit: EntryId,
+) -> Result<Vec<RemoteId>, TxError> {
+    let message = links::entry_of(tx.sql, from, target)?;
+    Ok(tx
+        .sql
+        .prepare_cached(
+            // The event that removed a part from a bundled message is not undone: the part has no text any more.
+            "SELECT remote_id FROM link
+             WHERE entry_id = ?1 AND place = ?2 AND created_by = ?3 AND deleted = 0
+             AND NOT EXISTS (SELECT 1 FROM link s
+                 WHERE s.place = link.place AND s.remote_id = link.replaces AND s.bundle_slot >= 0 AND s.deleted = 1)
+             ORDER BY part",
+        )?
+        .query_map(params![message, to, edit], |row| row.get(0))?
+        .collect::<Result<_, _>>()?)
+}

@@ -1,0 +1,366 @@
+//! Which texts of a message were sent where: only those are restored when an edit is redacted.
+
+use footbridge_store::{
+    Batch, Bundle, Change, FailureNotice, MergedMessage, Millis, Payload, PortalId, RedactedEdit,
+    RemoteId, ShownText, Undelivered,
+};
+
+use crate::support::{Ground, NOW, arrival, payload, portal, to_silo};
+
+/// The room edits `$1`, or redacts an edit.
+async fn change(ground: &Ground, event_id: &str, target: &str) {
+    let said = Payload::Ready(event_id.as_bytes().to_vec());
+    let change = Change {
+        place: ground.room.clone(),
+        event_id: event_id.into(),
+        target: Some(target.into()),
+        is_retraction: target != "$1",
+        stays: false,
+    };
+    let arrival = footbridge_store::Arrival {
+        message: None,
+        ..arrival(&ground.room, event_id, said)
+    };
+    let batch = Batch {
+        arrivals: vec![arrival],
+        changes: vec![change],
+        ..Batch::default()
+    };
+    ground.store.accept(batch, NOW).await.unwrap();
+}
+
+/// A portal's pending message of the room is sent, and with it the edit behind it.
+async fn go_together(ground: &Ground, portal: &footbridge_store::Portal) {
+    let head = ground.ready(to_silo(portal)).await;
+    let behind = ground.store.pending_changes(head.id).await.unwrap();
+    let rewritten = MergedMessage {
+        message: head.id,
+        edits: vec![(behind[0].0, b"as it reads".to_vec())],
+    };
+    let included = vec![(behind[0].0, "edit-included".to_owned())];
+    assert!(
+        ground
+            .store
+            .include_edits(rewritten, included)
+            .await
+            .unwrap()
+    );
+    let remote = format!("{} of {}", head.id, portal.id);
+    ground.deliver(to_silo(portal), &remote).await;
+}
+
+/// A portal's pending edit is sent.
+async fn edits(ground: &Ground, portal: &footbridge_store::Portal) {
+    let head = ground.ready(to_silo(portal)).await;
+    let event_id = RemoteId(String::from_utf8(head.payload.clone()).unwrap());
+    let (from, to, target) = (&ground.room, &portal.channel, RemoteId::from("$1"));
+    let latest = ground
+        .store
+        .advance_latest_edit(from, &target, to, head.entry);
+    assert!(latest.await.unwrap(), "{event_id:?}");
+    let done = ground.store.complete_step(head.id, None, None, true, NOW);
+    assert!(done.await.unwrap());
+}
+
+/// What a portal's pending redaction means.
+async fn redacted(ground: &Ground, portal: &footbridge_store::Portal, edit: &str) -> RedactedEdit {
+    let by = ground.ready(to_silo(portal)).await;
+    let edit = RemoteId::from(edit);
+    let found = ground
+        .store
+        .redacted_edit((&ground.room, &edit), &portal.channel, by.entry);
+    found.await.unwrap().unwrap()
+}
+
+fn others(found: &RedactedEdit) -> Vec<&str> {
+    found
+        .others
+        .iter()
+        .map(|edit| edit.event_id.as_str())
+        .collect()
+}
+
+/// A portal's pending message includes the edits behind it, and is not sent.
+async fn take_in(ground: &Ground, portal: &footbridge_store::Portal, letters: &[&str]) {
+    let head = ground.ready(to_silo(portal)).await;
+    let behind = ground.store.pending_changes(head.id).await.unwrap();
+    assert_eq!(behind.len(), letters.len());
+    let edits = behind.iter().zip(letters);
+    let rewritten = MergedMessage {
+        message: head.id,
+        edits: edits
+            .map(|((edit, _), payload)| (*edit, payload.as_bytes().to_vec()))
+            .collect(),
+    };
+    let included = behind.iter();
+    let included = included.map(|(edit, _)| (*edit, "edit-included".to_owned()));
+    let included = included.collect();
+    assert!(
+        ground
+            .store
+            .include_edits(rewritten, included)
+            .await
+            .unwrap()
+    );
+}
+
+/// What the portal sends next.
+async fn says(ground: &Ground, portal: &footbridge_store::Portal) -> String {
+    let head = ground.ready(to_silo(portal)).await;
+    String::from_utf8(head.payload).unwrap()
+}
+
+#[tokio::test]
+async fn a_text_that_was_edited_while_it_waited_has_crossed_only_where_it_went_as_it_was() {
+    let ground = Ground::new().await;
+    let (a, b) = (&ground.a, &ground.b);
+    ground.accept(vec![payload(&ground.room, "$1")]).await;
+    change(&ground, "$e1", "$1").await;
+    go_together(&ground, a).await;
+    // The other one sends the message's own text, and then the edit.
+    assert_eq!(says(&ground, b).await, "$1");
+    ground.deliver(to_silo(b), "b1").await;
+    edits(&ground, b).await;
+    change(&ground, "$e2", "$1").await;
+    edits(&ground, a).await;
+    edits(&ground, b).await;
+    change(&ground, "$r2", "$e2").await;
+    for (portal, own) in [(a, false), (b, true)] {
+        let found = redacted(&ground, portal, "$e2").await;
+        assert_eq!((others(&found), found.own), (vec!["$e1"], own));
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_took_in_an_edit_says_what_it_said_before_once_that_is_redacted() {
+    let ground = Ground::new().await;
+    let (a, b) = (&ground.a, &ground.b);
+    ground.accept(vec![payload(&ground.room, "$1")]).await;
+    change(&ground, "$e1", "$1").await;
+    change(&ground, "$e2", "$1").await;
+    // One channel has it with both edits, the other is away.
+    take_in(&ground, a, &["first", "second"]).await;
+    ground.deliver(to_silo(a), "a1").await;
+    take_in(&ground, b, &["first", "second"]).await;
+    assert_eq!(says(&ground, b).await, "second");
+    change(&ground, "$r2", "$e2").await;
+    assert_eq!(says(&ground, b).await, "first");
+    change(&ground, "$r1", "$e1").await;
+    assert_eq!(says(&ground, b).await, "$1");
+    ground.deliver(to_silo(b), "b1").await;
+    let found = redacted(&ground, b, "$e2").await;
+    assert_eq!(found.shown, ShownText::Earlier);
+    let found = redacted(&ground, a, "$e2").await;
+    assert_eq!((found.shown, found.own), (ShownText::Redacted, false));
+}
+
+#[tokio::test]
+async fn a_message_that_may_be_there_goes_on_saying_what_it_was_tried_with() {
+    let ground = Ground::with_one_portal().await;
+    let (a, lane) = (&ground.a, to_silo(&ground.a));
+    ground.accept(vec![payload(&ground.room, "$1")]).await;
+    change(&ground, "$e1", "$1").await;
+    take_in(&ground, a, &["first"]).await;
+    let head = ground.ready(lane).await;
+    let edit = head.text_of.unwrap();
+    let store = &ground.store;
+    assert!(store.sets_off_saying(head.id, edit, NOW).await.unwrap());
+    change(&ground, "$r1", "$e1").await;
+    assert_eq!(says(&ground, a).await, "first");
+    ground.deliver(lane, "a1").await;
+    let found = redacted(&ground, a, "$e1").await;
+    assert_eq!((found.shown, found.own), (ShownText::Redacted, false));
+    // Redacted before it is sent, it is not sent.
+    let ground = Ground::with_one_portal().await;
+    ground.accept(vec![payload(&ground.room, "$1")]).await;
+    change(&ground, "$e1", "$1").await;
+    take_in(&ground, &ground.a, &["first"]).await;
+    let head = ground.ready(lane).await;
+    change(&ground, "$r1", "$e1").await;
+    let goes = ground.store.sets_off_saying(head.id, edit, NOW);
+    assert!(!goes.await.unwrap());
+    assert_eq!(ground.ready(lane).await.text_of, None);
+}
+
+#[tokio::test]
+async fn messages_that_go_together_are_taken_apart_when_an_edit_in_one_is_redacted() {
+    let ground = Ground::with_one_portal().await;
+    let lane = to_silo(&ground.a);
+    let (one, two) = (payload(&ground.room, "$1"), payload(&ground.room, "$2"));
+    ground.accept(vec![one, two]).await;
+    change(&ground, "$e1", "$1").await;
+    let line = ground
+        .store
+        .lookahead(lane, ground.ready(lane).await.id, 9, NOW);
+    let ids: Vec<_> = line.await.unwrap().iter().map(|owed| owed.id).collect();
+    let bundle = Bundle {
+        plan: b"first + $2".to_vec(),
+        members: ids[..2].to_vec(),
+        merged: vec![MergedMessage {
+            message: ids[0],
+            edits: vec![(ids[2], b"first".to_vec())],
+        }],
+        included: vec![(ids[2], "edit-included".to_owned())],
+    };
+    assert!(ground.store.create_bundle(bundle).await.unwrap());
+    change(&ground, "$r1", "$e1").await;
+    let head = ground.ready(lane).await;
+    assert_eq!((head.plan, head.payload), (None, b"$1".to_vec()));
+}
+
+#[tokio::test]
+async fn a_message_that_only_an_edit_made_readable_is_not_sent_once_that_is_redacted() {
+    let ground = Ground::with_one_portal().await;
+    let lane = to_silo(&ground.a);
+    let sealed = Payload::Undecryptable {
+        session: "s".to_owned(),
+        raw: b"raw".to_vec(),
+        key_wait_until: Millis(NOW.0 + 5),
+    };
+    let waiting = arrival(&ground.room, "$1", sealed);
+    ground.accept(vec![waiting]).await;
+    change(&ground, "$e1", "$1").await;
+    let entry = ground.store.undecryptable_events(None).await.unwrap()[0].entry;
+    let behind = ground
+        .store
+        .lookahead(lane, footbridge_store::DeliveryId(0), 9, NOW);
+    assert_eq!(behind.await.unwrap().len(), 0);
+    let edit = ground
+        .sql()
+        .query_row("SELECT id FROM journal WHERE event_id = '$e1'", [], |row| {
+            row.get(0).map(footbridge_store::EntryId)
+        });
+    let filled = ground
+        .store
+        .fill_by_edit(entry, b"first".to_vec(), edit.unwrap(), NOW);
+    assert_eq!(filled.await.unwrap(), [lane]);
+    assert_eq!(says(&ground, &ground.a).await, "first");
+    change(&ground, "$r1", "$e1").await;
+    assert_eq!(says(&ground, &ground.a).await, "$e1");
+    assert_eq!(
+        ground.counters(lane).await.skipped,
+        [("edit-redacted".to_owned(), 1)]
+    );
+}
+
+#[tokio::test]
+async fn an_edit_that_certainly_never_got_there_leaves_what_is_there_alone() {
+    let ground = Ground::with_one_portal().await;
+    let (a, lane) = (&ground.a, to_silo(&ground.a));
+    ground.accept(vec![payload(&ground.room, "$1")]).await;
+    ground.deliver(lane, "a1").await;
+    change(&ground, "$e1", "$1").await;
+    edits(&ground, a).await;
+    change(&ground, "$e2", "$1").await;
+    let head = ground.ready(lane).await;
+    let (from, target) = (&ground.room, RemoteId::from("$1"));
+    let latest = ground
+        .store
+        .advance_latest_edit(from, &target, &a.channel, head.entry);
+    assert!(latest.await.unwrap());
+    let how = Undelivered::Failed {
+        kind: "refused",
+        reason: "it is too rude".to_owned(),
+        about: Some(target),
+        notice: FailureNotice::ToSender,
+    };
+    ground
+        .store
+        .end_undelivered(head.id, how, NOW)
+        .await
+        .unwrap();
+    change(&ground, "$r2", "$e2").await;
+    let found = redacted(&ground, a, "$e2").await;
+    assert_eq!(found.shown, ShownText::Earlier);
+    // The one before it is there, and counts as the newest again.
+    change(&ground, "$r1", "$e1").await;
+    let found = redacted(&ground, a, "$e1").await;
+    assert_eq!((found.shown, found.own), (ShownText::Redacted, true));
+}
+
+#[tokio::test]
+async fn a_later_edit_that_failed_in_the_middle_is_there() {
+    let ground = Ground::with_one_portal().await;
+    let (a, lane) = (&ground.a, to_silo(&ground.a));
+    ground.accept(vec![payload(&ground.room, "$1")]).await;
+    ground.deliver(lane, "a1").await;
+    change(&ground, "$e1", "$1").await;
+    edits(&ground, a).await;
+    change(&ground, "$e2", "$1").await;
+    let head = ground.ready(lane).await;
+    let (from, target) = (&ground.room, RemoteId::from("$1"));
+    let latest = ground
+        .store
+        .advance_latest_edit(from, &target, &a.channel, head.entry);
+    assert!(latest.await.unwrap());
+    let done = ground.store.complete_step(head.id, None, None, false, NOW);
+    assert!(done.await.unwrap());
+    let how = Undelivered::Failed {
+        kind: "refused",
+        reason: "its second part is too rude".to_owned(),
+        about: Some(target),
+        notice: FailureNotice::ToSender,
+    };
+    ground
+        .store
+        .end_undelivered(head.id, how, NOW)
+        .await
+        .unwrap();
+    change(&ground, "$r1", "$e1").await;
+    assert_eq!(redacted(&ground, a, "$e1").await.shown, ShownText::Later);
+    change(&ground, "$r2", "$e2").await;
+    assert_eq!(redacted(&ground, a, "$e2").await.shown, ShownText::Redacted);
+}
+
+#[tokio::test]
+async fn what_failed_in_part_or_went_before_its_letter_was_rewritten_counts_as_not_crossed() {
+    let ground = Ground::new().await;
+    let (a, b) = (&ground.a, &ground.b);
+    ground.accept(vec![payload(&ground.room, "$1")]).await;
+    let head = ground.ready(to_silo(a)).await;
+    let first = crate::support::copy("a1");
+    let done = ground
+        .store
+        .complete_step(head.id, Some(&first), None, false, NOW);
+    assert!(done.await.unwrap());
+    let how = Undelivered::Failed {
+        kind: "refused",
+        reason: "its second part is too rude".to_owned(),
+        about: None,
+        notice: FailureNotice::ToSender,
+    };
+    ground
+        .store
+        .end_undelivered(head.id, how, NOW)
+        .await
+        .unwrap();
+    ground.deliver(to_silo(b), "b1").await;
+    change(&ground, "$e1", "$1").await;
+    edits(&ground, a).await;
+    edits(&ground, b).await;
+    change(&ground, "$r1", "$e1").await;
+    assert!(!redacted(&ground, a, "$e1").await.own);
+    assert!(redacted(&ground, b, "$e1").await.own);
+}
+
+#[tokio::test]
+async fn an_edit_that_was_said_while_a_portal_was_removed_has_not_crossed_it() {
+    let ground = Ground::new().await;
+    let (a, b) = (&ground.a, &ground.b);
+    ground.accept(vec![payload(&ground.room, "$1")]).await;
+    ground.deliver(to_silo(a), "a1").await;
+    ground.deliver(to_silo(b), "b1").await;
+    let gone: [PortalId; 1] = [b.id];
+    let removed = ground.store.remove_portals(&gone, None, |_| None, NOW);
+    assert_eq!(removed.await.unwrap().portals, 1);
+    change(&ground, "$e1", "$1").await;
+    edits(&ground, a).await;
+    let again = portal(&ground.store, &ground.room, "b").await;
+    change(&ground, "$e2", "$1").await;
+    edits(&ground, a).await;
+    edits(&ground, &again).await;
+    change(&ground, "$r2", "$e2").await;
+    assert_eq!(others(&redacted(&ground, a, "$e2").await), ["$e1"]);
+    let found = redacted(&ground, &again, "$e2").await;
+    assert_eq!((others(&found), found.own), (Vec::new(), true));
+}
