@@ -1,5 +1,5 @@
 //! What is said about a kind of silo. Above all what crosses between a room and a channel: tables that people read in
-//! the README and in `footbridge silos`, and that the tests hold against what happens.
+//! the silos' pages and in `footbridge silos`, and that the tests hold against what happens.
 
 use std::fmt::Write as _;
 

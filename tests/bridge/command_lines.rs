@@ -264,15 +264,25 @@ fn check(shown: &str) -> Option<Result<(), String>> {
     })
 }
 
+/// The pages for people.
+const PAGES: [&str; 11] = [
+    "README.md",
+    "SECURITY.md",
+    "src/README.md",
+    "src/app/README.md",
+    "src/app/control/README.md",
+    "src/silo/gitter/README.md",
+    "src/silo/matterbridge/README.md",
+    "src/silo/mattermost/README.md",
+    "store/README.md",
+    "tests/fuzz/README.md",
+    "tests/testbed/README.md",
+];
+
 /// All command lines, and the file in which each is shown.
 fn shown() -> Vec<(String, String)> {
     let mut all = Vec::new();
-    for page in [
-        "README.md",
-        "SECURITY.md",
-        "src/README.md",
-        "tests/fuzz/README.md",
-    ] {
+    for page in PAGES {
         let text = fs::read_to_string(root().join(page)).unwrap();
         all.extend(
             of_page(&text)
@@ -349,10 +359,13 @@ fn the_demo_takes_its_options_with_dashes_in_front_and_without() {
 
 /// Where nothing is set up each says what is missing. None of them is misunderstood.
 #[test]
-fn the_commands_of_the_readme_run() {
-    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+fn the_commands_of_the_pages_run() {
+    let lines: BTreeSet<String> = PAGES
+        .into_iter()
+        .flat_map(|page| of_page(&fs::read_to_string(root().join(page)).unwrap()))
+        .collect();
     let mut run = 0;
-    for line in of_page(&readme) {
+    for line in lines {
         let Some(arguments) = line.strip_prefix("footbridge ") else {
             continue;
         };

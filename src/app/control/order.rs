@@ -220,11 +220,16 @@ mod tests {
     }
 
     #[test]
-    fn every_command_that_the_readme_shows_is_one() {
-        let readme = include_str!("../../../README.md");
-        let shown: Vec<&str> = readme
-            .split("`!bridge ")
-            .skip(1)
+    fn every_command_that_the_pages_show_is_one() {
+        let pages = [
+            include_str!("../../../README.md"),
+            include_str!("../../../SECURITY.md"),
+            include_str!("../README.md"),
+            include_str!("README.md"),
+        ];
+        let shown: Vec<&str> = pages
+            .iter()
+            .flat_map(|page| page.split("`!bridge ").skip(1))
             .filter_map(|behind| behind.split('`').next())
             .collect();
         assert!(shown.len() >= 20, "only {} were found", shown.len());
