@@ -120,10 +120,21 @@ impl Store {
             };
             tx.sql
                 .prepare_cached(
-                    "UPDATE latest_edit SET entry_id = ?4, restored_by = ?5
-                     WHERE place = ?1 AND target = ?2 AND to_place = ?3",
+                    "INSERT INTO latest_edit (place, target, to_place, entry_id, restored_by)
+                     VALUES (?1, ?2, ?3, ?4, ?5)
+                     ON CONFLICT (place, target, to_place) DO UPDATE
+                     SET entry_id = excluded.entry_id, restored_by = excluded.restored_by",
                 )?
                 .execute(params![from, message, to, text.unwrap_or(original), by])?;
+            // The texts of redacted edits are no longer there, so another redaction of them restores nothing.
+            tx.sql
+                .prepare_cached(
+                    "DELETE FROM delivered_text WHERE to_place = ?3 AND entry_id IN (
+                         SELECT j.id FROM edit_event r
+                         JOIN journal j ON j.place = r.place AND j.event_id = r.event_id
+                         WHERE r.place = ?1 AND r.target = ?2 AND r.redacted = 1)",
+                )?
+                .execute(params![from, message, to])?;
             Ok(())
         })
         .await
@@ -273,13 +284,6 @@ fn shown(
         .optional()?;
     Ok(match newest {
         Some((_, Some(restored))) if restored == by => ShownText::Redacted,
-        Some((newest, _)) if newest == edit => {
-            if delivered_texts::has_or_may(tx, edit, to)? {
-                ShownText::Redacted
-            } else {
-                ShownText::Earlier
-            }
-        }
         Some((newest, restored)) if newest > edit => {
             // A failed delivery is not there, and may never be.
             let original = links::entry_of(tx.sql, from, target)?;
@@ -291,6 +295,8 @@ fn shown(
                 ShownText::Redacted
             }
         }
+        // The edit may have been on its way when its redaction was accepted: then it is not the latest edit any more.
+        _ if delivered_texts::has_or_may(tx, edit, to)? => ShownText::Redacted,
         _ => ShownText::Earlier,
     })
 }

@@ -8,7 +8,7 @@ use crate::{
     DeliveryId, EntryId, Error, Millis, Place, Store, bundles,
     counters::{self, DeliveryEnd, PendingDelivery},
     database::{Tx, TxError},
-    journal, retry, routes,
+    journal, redacted_edits, retry, routes,
     seal::Cell,
 };
 
@@ -28,6 +28,9 @@ impl Store {
             let Some(pending) = counters::pending(tx.sql, delivery)? else {
                 return Ok(false);
             };
+            if forget_redacted(tx, delivery)? {
+                return Ok(false);
+            }
             let says = text_of(tx, pending.entry, &pending.to)?;
             if says != Some(edit) || !routes::may_send(tx, delivery, 1, now)? {
                 return Ok(false);
@@ -37,6 +40,42 @@ impl Store {
         })
         .await
     }
+
+    /// Whether a delivery, or one that is bundled with it, has the text of an edit that was redacted since.
+    pub async fn says_redacted(&self, delivery: DeliveryId) -> Result<bool, Error> {
+        self.read("look whether a text was redacted", move |tx| {
+            Ok(!redacted_in(tx, delivery)?.is_empty())
+        })
+        .await
+    }
+}
+
+/// A delivery is about to be attempted. If it was not attempted before, and it or one that is bundled with it has the text of a
+/// redacted edit, because an attempt was under way when the redaction was accepted and did not happen, that text goes. Returns
+/// whether that was so.
+pub(crate) fn forget_redacted(tx: &Tx<'_>, delivery: DeliveryId) -> Result<bool, TxError> {
+    let redacted = redacted_in(tx, delivery)?;
+    if redacted.is_empty() || bundles::was_tried(tx, delivery)? {
+        return Ok(false);
+    }
+    for edit in redacted {
+        forget(tx, edit)?;
+    }
+    Ok(true)
+}
+
+fn redacted_in(tx: &Tx<'_>, delivery: DeliveryId) -> Result<Vec<EntryId>, TxError> {
+    let bundled = counters::members_of(tx.sql, delivery)?.into_iter();
+    let all = counters::pending(tx.sql, delivery)?.into_iter();
+    let mut redacted = Vec::new();
+    for one in all.chain(bundled.map(|(pending, _)| pending)) {
+        if let Some(edit) = text_of(tx, one.entry, &one.to)?
+            && redacted_edits::is_redacted(tx, edit)?
+        {
+            redacted.push(edit);
+        }
+    }
+    Ok(redacted)
 }
 
 /// From now on the message has this payload for the place, with the edit's text.

@@ -101,6 +101,12 @@ impl Store {
             for moved in [
                 "UPDATE OR IGNORE outbox SET to_place = ?2 WHERE to_place = ?1",
                 "UPDATE OR IGNORE parked_delivery SET to_place = ?2 WHERE to_place = ?1 AND retryable = 1",
+                // What has gone into the old room is known there; what has not goes into the new one as it was edited.
+                "UPDATE OR IGNORE rewritten SET to_place = ?2 WHERE to_place = ?1
+                 AND (EXISTS (SELECT 1 FROM outbox o
+                          WHERE o.entry_id = rewritten.entry_id AND o.to_place = ?2)
+                      OR EXISTS (SELECT 1 FROM parked_delivery p
+                          WHERE p.entry_id = rewritten.entry_id AND p.to_place = ?2 AND p.retryable = 1))",
                 "UPDATE outbox SET from_place = ?2 WHERE from_place = ?1",
                 "UPDATE bridge_notice SET about_place = ?2 WHERE about_place = ?1",
                 "UPDATE parked_delivery SET from_place = ?2 WHERE from_place = ?1",

@@ -12,7 +12,7 @@ use crate::{
     bundles,
     database::{Tx, TxError},
     holds::LACKS_CONSENT,
-    link_barriers, notices, retry,
+    link_barriers, notices, retry, rewritten,
 };
 
 /// The rule for messages that are sent in an encrypted room between a consent and the end of its delay. That is decided when a
@@ -310,6 +310,9 @@ impl Store {
         now: Millis,
     ) -> Result<bool, crate::Error> {
         self.transaction("begin to send a bundle", move |tx| {
+            if rewritten::forget_redacted(tx, delivery)? {
+                return Ok(false);
+            }
             if may_send(tx, delivery, parts, now)? {
                 retry::mark_unanswered(tx, delivery, now)?;
                 return Ok(true);

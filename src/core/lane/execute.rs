@@ -168,7 +168,9 @@ impl Lane {
         let is_gone = delivery.steps_done == 0
             && matches!(message.action, Action::Edit { .. })
             && self.is_redacted(delivery).await?;
-        let how = if !is_gone && (parts == 1 || goes.await?) {
+        let says_redacted =
+            delivery.steps_done == 0 && self.store.says_redacted(delivery.id).await?;
+        let how = if !is_gone && !says_redacted && (parts == 1 || goes.await?) {
             ReconcileFor::Retry
         } else {
             ReconcileFor::Split

@@ -364,3 +364,57 @@ async fn an_edit_that_was_said_while_a_portal_was_removed_has_not_crossed_it() {
     let found = redacted(&ground, &again, "$e2").await;
     assert_eq!((others(&found), found.own), (Vec::new(), true));
 }
+
+#[tokio::test]
+async fn an_edit_that_was_under_way_when_it_was_redacted_is_taken_back() {
+    let ground = Ground::with_one_portal().await;
+    let (a, lane) = (&ground.a, to_silo(&ground.a));
+    ground.accept(vec![payload(&ground.room, "$1")]).await;
+    ground.deliver(lane, "a1").await;
+    change(&ground, "$e1", "$1").await;
+    let head = ground.ready(lane).await;
+    let (from, target) = (&ground.room, RemoteId::from("$1"));
+    let latest = ground
+        .store
+        .advance_latest_edit(from, &target, &a.channel, head.entry);
+    assert!(latest.await.unwrap());
+    // Nothing says yet that the step is under way.
+    change(&ground, "$r1", "$e1").await;
+    let done = ground.store.complete_step(head.id, None, None, true, NOW);
+    assert!(done.await.unwrap());
+    let by = ground.ready(lane).await.entry;
+    let found = redacted(&ground, a, "$e1").await;
+    assert_eq!((found.shown, found.own), (ShownText::Redacted, true));
+    // Once it is restored, another redaction of the edit restores nothing.
+    let restored = ground
+        .store
+        .note_restored_text((from, &target), &a.channel, by, None);
+    restored.await.unwrap();
+    ground
+        .store
+        .complete_step(ground.ready(lane).await.id, None, None, true, NOW)
+        .await
+        .unwrap();
+    change(&ground, "$r2", "$e1").await;
+    let found = redacted(&ground, a, "$e1").await;
+    assert_eq!(found.shown, ShownText::Earlier);
+}
+
+#[tokio::test]
+async fn an_attempt_that_did_not_happen_is_not_repeated_with_the_words_of_a_redacted_edit() {
+    let ground = Ground::with_one_portal().await;
+    let (a, lane) = (&ground.a, to_silo(&ground.a));
+    ground.accept(vec![payload(&ground.room, "$1")]).await;
+    change(&ground, "$e1", "$1").await;
+    take_in(&ground, a, &["first"]).await;
+    let head = ground.ready(lane).await;
+    let edit = head.text_of.unwrap();
+    let store = &ground.store;
+    assert!(store.sets_off_saying(head.id, edit, NOW).await.unwrap());
+    change(&ground, "$r1", "$e1").await;
+    assert!(store.says_redacted(head.id).await.unwrap());
+    // The answer says that it did not happen.
+    store.mark_answered(head.id).await.unwrap();
+    assert!(!store.sets_off_saying(head.id, edit, NOW).await.unwrap());
+    assert_eq!(says(&ground, a).await, "$1");
+}
