@@ -1,5 +1,5 @@
 //! Which texts of a message were sent to a place: its own, and those of its edits. A message that includes an edit before it is
-//! sent has that edit's text, and its own is sent nowhere. A redaction of a later edit may restore no other text.
+//! sent has that edit's text, and its own is sent nowhere. When a later edit is redacted, no other text may be restored.
 
 use rusqlite::params;
 

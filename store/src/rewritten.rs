@@ -18,7 +18,7 @@ pub const EDIT_REDACTED: &str = "edit-redacted";
 impl Store {
     /// Whether a delivery with the text of this edit may still be sent. If so it counts as attempted from now on, so that its
     /// text no longer changes: the edit may be redacted before the step is done.
-    pub async fn sets_off_saying(
+    pub async fn begin_rewritten_attempt(
         &self,
         delivery: DeliveryId,
         edit: EntryId,
@@ -42,7 +42,7 @@ impl Store {
     }
 
     /// Whether a delivery, or one that is bundled with it, has the text of an edit that was redacted since.
-    pub async fn says_redacted(&self, delivery: DeliveryId) -> Result<bool, Error> {
+    pub async fn has_redacted_text(&self, delivery: DeliveryId) -> Result<bool, Error> {
         self.read("look whether a text was redacted", move |tx| {
             Ok(!redacted_in(tx, delivery)?.is_empty())
         })
@@ -149,7 +149,7 @@ pub(crate) fn forget(tx: &Tx<'_>, edit: EntryId) -> Result<(), TxError> {
         tx.sql
             .prepare_cached("UPDATE outbox SET plan = NULL WHERE id = ?1")?
             .execute([id])?;
-        unsay(tx, &pending, edit)?;
+        drop_edit_text(tx, &pending, edit)?;
     }
     tx.sql
         .prepare_cached(
@@ -162,7 +162,7 @@ pub(crate) fn forget(tx: &Tx<'_>, edit: EntryId) -> Result<(), TxError> {
     Ok(())
 }
 
-fn unsay(tx: &Tx<'_>, pending: &PendingDelivery, edit: EntryId) -> Result<(), TxError> {
+fn drop_edit_text(tx: &Tx<'_>, pending: &PendingDelivery, edit: EntryId) -> Result<(), TxError> {
     tx.sql
         .prepare_cached(
             "DELETE FROM rewritten WHERE entry_id = ?1 AND to_place = ?2 AND edit_id = ?3",

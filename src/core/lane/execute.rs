@@ -123,7 +123,7 @@ impl Lane {
         Ok(Attempt::Settled)
     }
 
-    /// A reaction that was not sent is looked at anew.
+    /// Forgets a reaction that was not sent: the lane plans it again.
     async fn forget_unsent(&self, delivery: &Delivery, message: &Message) -> Result<(), Error> {
         if matches!(message.action, Action::React { .. }) {
             let (reaction, to) = (delivery.entry, &delivery.to);
@@ -168,9 +168,9 @@ impl Lane {
         let is_gone = delivery.steps_done == 0
             && matches!(message.action, Action::Edit { .. })
             && self.is_redacted(delivery).await?;
-        let says_redacted =
-            delivery.steps_done == 0 && self.store.says_redacted(delivery.id).await?;
-        let how = if !is_gone && !says_redacted && (parts == 1 || goes.await?) {
+        let has_redacted_text =
+            delivery.steps_done == 0 && self.store.has_redacted_text(delivery.id).await?;
+        let how = if !is_gone && !has_redacted_text && (parts == 1 || goes.await?) {
             ReconcileFor::Retry
         } else {
             ReconcileFor::Split
@@ -230,7 +230,9 @@ impl Lane {
                     .await
             }
             Some(edit) if delivery.steps_done == 0 => {
-                self.store.sets_off_saying(delivery.id, edit, now).await
+                self.store
+                    .begin_rewritten_attempt(delivery.id, edit, now)
+                    .await
             }
             _ => self.store.may_send(delivery.id, parts, now).await,
         }

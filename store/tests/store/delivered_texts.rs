@@ -164,7 +164,12 @@ async fn a_message_that_may_be_there_goes_on_saying_what_it_was_tried_with() {
     let head = ground.ready(lane).await;
     let edit = head.text_of.unwrap();
     let store = &ground.store;
-    assert!(store.sets_off_saying(head.id, edit, NOW).await.unwrap());
+    assert!(
+        store
+            .begin_rewritten_attempt(head.id, edit, NOW)
+            .await
+            .unwrap()
+    );
     change(&ground, "$r1", "$e1").await;
     assert_eq!(says(&ground, a).await, "first");
     ground.deliver(lane, "a1").await;
@@ -177,7 +182,7 @@ async fn a_message_that_may_be_there_goes_on_saying_what_it_was_tried_with() {
     take_in(&ground, &ground.a, &["first"]).await;
     let head = ground.ready(lane).await;
     change(&ground, "$r1", "$e1").await;
-    let goes = ground.store.sets_off_saying(head.id, edit, NOW);
+    let goes = ground.store.begin_rewritten_attempt(head.id, edit, NOW);
     assert!(!goes.await.unwrap());
     assert_eq!(ground.ready(lane).await.text_of, None);
 }
@@ -410,11 +415,21 @@ async fn an_attempt_that_did_not_happen_is_not_repeated_with_the_words_of_a_reda
     let head = ground.ready(lane).await;
     let edit = head.text_of.unwrap();
     let store = &ground.store;
-    assert!(store.sets_off_saying(head.id, edit, NOW).await.unwrap());
+    assert!(
+        store
+            .begin_rewritten_attempt(head.id, edit, NOW)
+            .await
+            .unwrap()
+    );
     change(&ground, "$r1", "$e1").await;
-    assert!(store.says_redacted(head.id).await.unwrap());
+    assert!(store.has_redacted_text(head.id).await.unwrap());
     // The answer says that it did not happen.
     store.mark_answered(head.id).await.unwrap();
-    assert!(!store.sets_off_saying(head.id, edit, NOW).await.unwrap());
+    assert!(
+        !store
+            .begin_rewritten_attempt(head.id, edit, NOW)
+            .await
+            .unwrap()
+    );
     assert_eq!(says(&ground, a).await, "$1");
 }
