@@ -26,7 +26,7 @@ use prometheus_client::{
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-pub use health::{Backlog, Health, Limited, place_of};
+pub use health::{Backlog, HealthReport, Limited, place_of};
 
 /// Whoever asks for health or metrics takes seconds; what watches them keeps its connection for the next time.
 const LIMITS: ConnectionLimits = ConnectionLimits {
@@ -37,9 +37,9 @@ const LIMITS: ConnectionLimits = ConnectionLimits {
 
 /// What the house says about itself.
 #[async_trait]
-pub trait Vitals: Send + Sync {
+pub trait HealthSource: Send + Sync {
     /// The state now.
-    async fn state(&self) -> Health;
+    async fn state(&self) -> HealthReport;
     /// The conservation counters; `None` when the store cannot be read.
     async fn all_counters(&self) -> Option<Vec<LaneCounters>>;
     /// The time.
@@ -49,7 +49,7 @@ pub trait Vitals: Send + Sync {
 /// Serves the admin address until told to stop.
 pub async fn serve(
     listener: TcpListener,
-    vitals: Arc<dyn Vitals>,
+    vitals: Arc<dyn HealthSource>,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
     let router = Router::new()
@@ -60,7 +60,7 @@ pub async fn serve(
     http_server::serve(listener, router, LIMITS, stop).await
 }
 
-async fn ready(State(vitals): State<Arc<dyn Vitals>>) -> Response {
+async fn ready(State(vitals): State<Arc<dyn HealthSource>>) -> Response {
     let health = vitals.state().await;
     let status = if health.ready {
         StatusCode::OK
@@ -70,7 +70,7 @@ async fn ready(State(vitals): State<Arc<dyn Vitals>>) -> Response {
     (status, Json(health)).into_response()
 }
 
-async fn metrics(State(vitals): State<Arc<dyn Vitals>>) -> Response {
+async fn metrics(State(vitals): State<Arc<dyn HealthSource>>) -> Response {
     let Some(all_counters) = vitals.all_counters().await else {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     };
@@ -134,7 +134,7 @@ struct SiloLabels {
 
 /// What `/metrics` shows.
 #[derive(Default)]
-struct Figures {
+struct MetricFamilies {
     accepted: Family<LaneLabels, Counter>,
     delivered: Family<LaneLabels, Counter>,
     failed: Family<LaneLabels, Counter>,
@@ -161,7 +161,7 @@ struct Figures {
     notices_withheld: Counter,
 }
 
-impl Figures {
+impl MetricFamilies {
     fn lane(&self, counters: &LaneCounters, now: Millis) {
         let labels = LaneLabels {
             portal: counters.lane.portal.0,
@@ -215,7 +215,7 @@ impl Figures {
             .inc_by(signed(counters.accepted) - signed(ended));
     }
 
-    fn health(&self, health: &Health) {
+    fn health(&self, health: &HealthReport) {
         self.sync_age
             .set(health.sync_age_seconds.map_or(-1, signed));
         let well = health.store_state == "well";
@@ -350,8 +350,8 @@ impl Figures {
 }
 
 /// The `/metrics` text, in the OpenMetrics format.
-fn render(all_counters: &[LaneCounters], health: &Health, now: Millis) -> String {
-    let figures = Figures::default();
+fn render(all_counters: &[LaneCounters], health: &HealthReport, now: Millis) -> String {
+    let figures = MetricFamilies::default();
     for counters in all_counters {
         figures.lane(counters, now);
     }
@@ -395,7 +395,7 @@ mod tests {
             closed_since: Some(Millis(1_000)),
             closed_reason: None,
         };
-        let text = render(&[counters], &Health::default(), Millis(61_000));
+        let text = render(&[counters], &HealthReport::default(), Millis(61_000));
         assert!(
             text.contains(r#"footbridge_accepted_total{portal="1",toward="silo"} 10"#),
             "{text}"
@@ -426,9 +426,9 @@ mod tests {
 
     #[test]
     fn closed_rooms_are_counted_beside_closed_channels() {
-        let health = Health {
+        let health = HealthReport {
             rooms_closed: 2,
-            ..Health::default()
+            ..HealthReport::default()
         };
         let text = render(&[], &health, Millis(0));
         assert!(text.contains("footbridge_rooms_closed 2\n"), "{text}");
@@ -436,13 +436,13 @@ mod tests {
 
     #[test]
     fn what_was_refused_is_shown_by_class() {
-        let health = Health {
+        let health = HealthReport {
             security: [
                 ("replayed".to_owned(), 2),
                 ("sender-mismatch".to_owned(), 0),
             ]
             .into(),
-            ..Health::default()
+            ..HealthReport::default()
         };
         let text = render(&[], &health, Millis(0));
         for line in [
@@ -455,7 +455,7 @@ mod tests {
 
     #[test]
     fn a_limited_account_shows_its_pace_and_when_its_lanes_are_empty() {
-        let health = Health {
+        let health = HealthReport {
             limited: vec![Limited {
                 account: "matrix".to_owned(),
                 seconds_per_event: Some(5.1),
@@ -466,7 +466,7 @@ mod tests {
                 toward: "matrix".to_owned(),
                 empty_after_seconds: 90,
             }],
-            ..Health::default()
+            ..HealthReport::default()
         };
         let text = render(&[], &health, Millis(0));
         for line in [

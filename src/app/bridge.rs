@@ -47,7 +47,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info, info_span, warn};
 
 use lanes::Budgets;
-use tasks::{Tasks, start, verdict};
+use tasks::{Tasks, start, task_result};
 
 use crate::{
     admin,
@@ -63,8 +63,8 @@ use crate::{
 pub fn run(config: Config) -> Boxed<'static, anyhow::Result<()>> {
     Box::pin(async move {
         loop {
-            let ended = match House::build(config.clone()).await {
-                Ok((house, doors)) => Arc::new(house).live(doors).await,
+            let ended = match App::build(config.clone()).await {
+                Ok((house, doors)) => Arc::new(house).run_tasks(doors).await,
                 Err(error) => Err(error),
             };
             match ended {
@@ -83,12 +83,12 @@ pub fn run(config: Config) -> Boxed<'static, anyhow::Result<()>> {
 }
 
 /// Where others come in.
-struct Doors {
+struct Listeners {
     admin: TcpListener,
     gateway: Option<TcpListener>,
 }
 
-impl Doors {
+impl Listeners {
     async fn open(config: &Config) -> anyhow::Result<Self> {
         let listen = config.admin.listen;
         let admin = TcpListener::bind(listen).await;
@@ -106,7 +106,7 @@ impl Doors {
 }
 
 /// Everything that lives as long as the process.
-struct House {
+struct App {
     config: Config,
     store: Store,
     signals: Signals,
@@ -130,12 +130,12 @@ struct House {
     answers: AnswerLimits,
 }
 
-impl House {
-    async fn build(config: Config) -> anyhow::Result<(Self, Doors)> {
+impl App {
+    async fn build(config: Config) -> anyhow::Result<(Self, Listeners)> {
         let clock = Clock::start();
         let key = StoreKey::read(&config.store.key_file)?;
         let store = Store::open(&config.store.path, &key).await?;
-        let doors = Doors::open(&config).await?;
+        let doors = Listeners::open(&config).await?;
         let http = http_client::client()?;
         let trust = config
             .portals
@@ -194,7 +194,7 @@ impl House {
 
     /// Starts everything, adds portals as they are found, and ends when told to or when a task ended that must
     /// not.
-    async fn live(self: Arc<Self>, doors: Doors) -> anyhow::Result<()> {
+    async fn run_tasks(self: Arc<Self>, doors: Listeners) -> anyhow::Result<()> {
         let mut tasks = Tasks::new();
         let (stop, vitals) = (self.shutdown.soft.clone(), self.clone());
         start(&mut tasks, "admin", async move {
@@ -206,7 +206,7 @@ impl House {
             let (silo, stop) = (silo.clone(), self.shutdown.soft.clone());
             let span = info_span!("account", silo.name = name);
             let task = async move {
-                signed_out::look_after(&*silo, &stop).await;
+                signed_out::watch_account(&*silo, &stop).await;
                 Ok(())
             };
             start(&mut tasks, "account", task.instrument(span));
@@ -232,9 +232,9 @@ impl House {
             Ok(control.run(stop).await?)
         });
 
-        if self.shares_facts() {
+        if self.shares_profiles() {
             let (house, stop) = (self.clone(), self.shutdown.soft.clone());
-            start(&mut tasks, "facts", house.keep_facts(stop));
+            start(&mut tasks, "facts", house.sync_profiles(stop));
         }
 
         let outcome = self.serve_portals(&mut tasks).await;
@@ -244,7 +244,7 @@ impl House {
         let finished = async {
             while tasks.len() > 1 {
                 if let Some(ended) = tasks.join_next().await {
-                    let _logged = verdict(ended);
+                    let _logged = task_result(ended);
                 }
             }
         };
@@ -253,7 +253,7 @@ impl House {
             () = self.shutdown.hard.cancelled() => warn!("Some work was dropped; it goes on at the next start"),
         }
         tasks.shutdown().await;
-        self.matrix.give_lease_back().await;
+        self.matrix.release_lease().await;
         if let Err(error) = self.store.checkpoint().await {
             warn!(error = %error, "The store was left with a write-ahead log");
         }
@@ -270,7 +270,7 @@ impl House {
         }
         let (mut named, mut missing) = tokio::select! {
             () = stop.cancelled() => return Ok(()),
-            first = self.first_portals() => first?,
+            first = self.initial_portals() => first?,
         };
         let mut backoff = Backoff::default();
         let mut lanes = HashSet::new();
@@ -279,11 +279,11 @@ impl House {
             self.store
                 .deactivate_unlisted_portals(&listed, self.clock.now())
                 .await?;
-            let portals = self.served(&named).await?;
+            let portals = self.active_portals(&named).await?;
             self.matrix
-                .await_rooms(missing.iter().map(|portal| portal.room.clone()).collect());
+                .set_awaited_rooms(missing.iter().map(|portal| portal.room.clone()).collect());
             self.start_lanes(tasks, &mut lanes, &portals);
-            self.sit_out_shortage(tasks).await?;
+            self.wait_for_space(tasks).await?;
             self.portals_running.store(named.len(), Ordering::Relaxed);
             let all = named.len() + missing.len();
             self.portals_named.store(all, Ordering::Relaxed);
@@ -299,7 +299,7 @@ impl House {
                 .await;
             generation.cancel();
             while let Some(ended) = listeners.join_next().await {
-                verdict(ended)?;
+                task_result(ended)?;
             }
             named.extend(found?);
         }
@@ -307,17 +307,17 @@ impl House {
     }
 
     /// While there is little space, nobody listens.
-    async fn sit_out_shortage(&self, tasks: &mut Tasks) -> anyhow::Result<()> {
-        if !space::is_short(&self.config.store) {
+    async fn wait_for_space(&self, tasks: &mut Tasks) -> anyhow::Result<()> {
+        if !space::is_low(&self.config.store) {
             return Ok(());
         }
         error!("There is little space on the disk: nothing is read until there is more");
-        let relief = space::relief(&self.config.store);
+        let relief = space::wait_until_enough(&self.config.store);
         tokio::pin!(relief);
         loop {
             tokio::select! {
                 () = self.shutdown.soft.cancelled() => return Ok(()),
-                Some(ended) = tasks.join_next() => verdict(ended)?,
+                Some(ended) = tasks.join_next() => task_result(ended)?,
                 () = &mut relief => {
                     info!("There is enough space on the disk again");
                     return Ok(());
@@ -351,9 +351,9 @@ impl House {
             let (found, still_missing) = loop {
                 tokio::select! {
                     () = self.shutdown.soft.cancelled() => return Ok(Vec::new()),
-                    Some(ended) = tasks.join_next() => verdict(ended)?,
-                    Some(ended) = listeners.join_next() => verdict(ended)?,
-                    () = space::shortage(&self.config.store) => return Ok(Vec::new()),
+                    Some(ended) = tasks.join_next() => task_result(ended)?,
+                    Some(ended) = listeners.join_next() => task_result(ended)?,
+                    () = space::wait_until_low(&self.config.store) => return Ok(Vec::new()),
                     () = changed.notified() => return Ok(Vec::new()),
                     searched = &mut search => break searched?,
                 }

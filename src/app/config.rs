@@ -26,7 +26,7 @@ use footbridge_silo::SiloConfig;
 use footbridge_store::{PortalSource, PortalSpec};
 use url::Url;
 
-pub use fault::{Exit, Fault, Report, Source, Style};
+pub use fault::{Exit, Diagnostic, Report, Source, ColorChoice};
 
 /// Everything the operator decides.
 #[derive(Clone, Debug)]
@@ -98,7 +98,7 @@ pub struct PortalConfig {
 impl PortalConfig {
     /// A portal of the command line, which has no place in the file.
     #[must_use]
-    pub fn of_operator(spec: PortalSpec) -> Self {
+    pub fn from_spec(spec: PortalSpec) -> Self {
         Self {
             room: spec.room,
             silo: spec.silo,
@@ -229,10 +229,10 @@ impl Config {
 
     /// A report of faults in this file.
     #[must_use]
-    pub fn report(&self, faults: Vec<Fault>) -> Report {
+    pub fn report(&self, faults: Vec<Diagnostic>) -> Report {
         Report {
             source: Some(Arc::clone(&self.source)),
-            faults,
+            diagnostics: faults,
         }
     }
 }

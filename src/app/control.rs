@@ -19,10 +19,10 @@ mod upgrades;
 mod words;
 
 pub use limits::AnswerLimits;
-pub use may::Standing;
+pub use may::MemberRights;
 pub use notes::{TEXT_VERSION, greeting, messages, unlinked_notice};
-pub use outside::{Audience, Found, Outside, Problem, Proof, Successor};
-pub use rounds::Shown;
+pub use outside::{Audience, FoundChannel, Backend, BackendError, CodeProof, Successor};
+pub use rounds::AlreadyDone;
 pub use words::senders_without_keys;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -42,22 +42,22 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use limits::{Asker, Class};
-use order::Order;
+use limits::{Asker, AnswerClass};
+use order::ParsedCommand;
 
 /// Open questions are looked for this often even if no bell rang.
-const SLOW_POLL: Duration = Duration::from_secs(30);
+const SLOW_POLL_INTERVAL: Duration = Duration::from_secs(30);
 /// Failures that are too old to be tried again are forgotten this often.
-const FORGET_EVERY: Duration = Duration::from_hours(1);
+const FORGET_INTERVAL: Duration = Duration::from_hours(1);
 /// How many messages are looked through for a failed one of somebody who names none.
-const LOOKED_THROUGH: u32 = 200;
+const MAX_SEARCHED: u32 = 200;
 
 /// While something is waited for that comes from outside, it is looked for this often.
-const QUICK_POLL: Duration = Duration::from_secs(4);
+const QUICK_POLL_INTERVAL: Duration = Duration::from_secs(4);
 
 /// What the operator decides about control.
 #[derive(Clone, Debug)]
-pub struct Rules {
+pub struct ControlConfig {
     /// Who may make portals and agree for rooms: user ids and servers.
     pub admins: Vec<String>,
     /// How long after a consent the first message crosses.
@@ -90,19 +90,19 @@ pub struct Control {
     /// The time.
     pub clock: Clock,
     /// Takes an answer to a verification of our device, by this user; tells what to say.
-    pub verify: Verify,
+    pub verify: VerificationHandler,
     /// What the operator decides.
-    pub rules: Arc<Rules>,
+    pub rules: Arc<ControlConfig>,
     /// Both sides.
-    pub outside: Arc<dyn Outside>,
+    pub backend: Arc<dyn Backend>,
     /// What was done since the start.
-    pub shown: Arc<Shown>,
+    pub shown: Arc<AlreadyDone>,
     /// How often it answers.
     pub answers: AnswerLimits,
 }
 
 /// Who says what to a verification; `None` begins it.
-pub type Verify = Arc<dyn Fn(&str, Option<bool>) -> String + Send + Sync>;
+pub type VerificationHandler = Arc<dyn Fn(&str, Option<bool>) -> String + Send + Sync>;
 
 impl Control {
     /// Answers until told to stop.
@@ -112,7 +112,7 @@ impl Control {
         while !stop.is_cancelled() {
             if forget_at <= Instant::now() {
                 self.store.expire_parked(self.clock.now()).await?;
-                forget_at = Instant::now() + FORGET_EVERY;
+                forget_at = Instant::now() + FORGET_INTERVAL;
             }
             for question in self.store.commands().await? {
                 tokio::select! {
@@ -122,7 +122,7 @@ impl Control {
             }
             let wait = tokio::select! {
                 () = stop.cancelled() => return Ok(()),
-                soon = self.round() => if soon? { QUICK_POLL } else { SLOW_POLL },
+                soon = self.run_once() => if soon? { QUICK_POLL_INTERVAL } else { SLOW_POLL_INTERVAL },
             };
             tokio::select! {
                 () = stop.cancelled() => {}
@@ -145,13 +145,13 @@ impl Control {
                 return Ok(());
             }
         };
-        let order = order::order(&command.arguments);
+        let order = order::parse(&command.arguments);
         let asker = Asker {
             place: &question.place,
             id: &command.sender.id,
         };
-        let reply = if self.begins(&order, asker) {
-            Some(self.obey(&question, &command, &order).await?)
+        let reply = if self.may_begin(&order, asker) {
+            Some(self.execute(&question, &command, &order).await?)
         } else {
             None
         };
@@ -160,7 +160,7 @@ impl Control {
             Some(Reply::Say(text)) if self.admits(self.class(&order, asker), asker) => {
                 (!command.by_reaction).then_some(text)
             }
-            Some(Reply::Refuse(text)) if self.admits(Class::Refusal, asker) => {
+            Some(Reply::Refuse(text)) if self.admits(AnswerClass::Refusal, asker) => {
                 (!command.by_reaction).then_some(text)
             }
             Some(Reply::Say(_) | Reply::Refuse(_)) | None => self.withhold(asker),
@@ -190,34 +190,34 @@ impl Control {
     }
 
     /// Does what is asked. Answers what to say.
-    async fn obey(
+    async fn execute(
         &self,
         question: &store::Command,
         command: &Command,
-        order: &Order,
+        order: &ParsedCommand,
     ) -> Result<Reply, store::Error> {
         let now = self.clock.now();
         let asked = (question, command);
         Ok(Reply::Say(match order {
-            Order::Why => self.why(question, command, now).await?,
-            Order::Retry => self.retry(question, command, now).await?,
-            Order::Status => self.status(question, command, now).await?,
+            ParsedCommand::Why => self.why(question, command, now).await?,
+            ParsedCommand::Retry => self.retry(question, command, now).await?,
+            ParsedCommand::Status => self.status(question, command, now).await?,
             // A no ends it, whoever said it; a yes that the homeserver could have written is none.
-            Order::Verify(yes) if *yes != Some(false) && !command.encrypted => {
-                notes::refusal(may::Refusal::NotEncrypted)
+            ParsedCommand::Verify(yes) if *yes != Some(false) && !command.encrypted => {
+                notes::refusal(may::PermissionError::NotEncrypted)
             }
-            Order::Verify(yes) => (self.verify)(&command.sender.id, *yes),
-            Order::Help => words::help(),
-            Order::Incomplete(usage) => words::incomplete(usage),
-            Order::Unknown(meant) => words::unknown(*meant),
-            Order::Add(end, room) => return self.add(asked, end, room, now).await,
-            Order::Remove(end, room) => return self.remove(asked, end.as_ref(), room, now).await,
-            Order::Consent(end, room) => return self.agree(asked, end, room, now).await,
-            Order::Pause(room) => return self.pause(asked, room, now).await,
-            Order::Resume(room) => return self.resume(asked, room, now).await,
-            Order::Trust(user, key) => return self.trust(asked, user, key.as_deref()).await,
-            Order::OptOut(reach) => return self.opt_out(question, command, *reach, now).await,
-            Order::OptIn(reach) => return self.opt_in(question, command, *reach).await,
+            ParsedCommand::Verify(yes) => (self.verify)(&command.sender.id, *yes),
+            ParsedCommand::Help => words::help(),
+            ParsedCommand::Incomplete(usage) => words::incomplete(usage),
+            ParsedCommand::Unknown(meant) => words::unknown(*meant),
+            ParsedCommand::Add(end, room) => return self.add(asked, end, room, now).await,
+            ParsedCommand::Remove(end, room) => return self.remove(asked, end.as_ref(), room, now).await,
+            ParsedCommand::Consent(end, room) => return self.give_consent(asked, end, room, now).await,
+            ParsedCommand::Pause(room) => return self.pause(asked, room, now).await,
+            ParsedCommand::Resume(room) => return self.resume(asked, room, now).await,
+            ParsedCommand::Trust(user, key) => return self.trust(asked, user, key.as_deref()).await,
+            ParsedCommand::OptOut(reach) => return self.opt_out(question, command, *reach, now).await,
+            ParsedCommand::OptIn(reach) => return self.opt_in(question, command, *reach).await,
         }))
     }
 
@@ -231,7 +231,7 @@ impl Control {
         if let Some(target) = &command.target {
             return self.store.parked_deliveries_of(place, target).await;
         }
-        for (event_id, payload) in self.store.recent_retryable(place, LOOKED_THROUGH).await? {
+        for (event_id, payload) in self.store.recent_retryable(place, MAX_SEARCHED).await? {
             if is_by(&payload, &command.sender.id) {
                 let about = self.store.parked_deliveries_of(place, &event_id).await?;
                 if about.iter().any(|parked| parked.retryable) {

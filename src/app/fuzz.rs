@@ -21,7 +21,7 @@ use unicode_segmentation::UnicodeSegmentation as _;
 
 use crate::{
     config::Config,
-    control::order::{Order, order},
+    control::order::{ParsedCommand, parse},
 };
 
 pub use footbridge_silo::fuzz::{framer, html_to_silo, markdown_to_html, mentions, splitter};
@@ -124,9 +124,9 @@ pub fn display_names(data: &[u8]) {
 pub fn commands(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let words = Command::parse_call(&text).unwrap_or(&text);
-    let understood = order(words);
+    let understood = parse(words);
     if words.chars().any(char::is_control) {
-        assert_eq!(understood, Order::Unknown(None));
+        assert_eq!(understood, ParsedCommand::Unknown(None));
     }
 }
 
@@ -144,7 +144,7 @@ pub fn config(data: &[u8]) {
         return;
     }
     if let Err(report) = Config::parse(Path::new("config.toml"), data.to_vec()) {
-        let shown = report.render(crate::config::Style::Plain);
+        let shown = report.render(crate::config::ColorChoice::Never);
         assert!(!shown.trim().is_empty(), "a fault without words");
     }
 }

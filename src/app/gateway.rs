@@ -23,7 +23,7 @@ use tokio::{net::TcpListener, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 /// How long a file may take to come from the homeserver, and again to whoever asked for it.
-const PATIENCE: Duration = Duration::from_mins(5);
+const TRANSFER_TIMEOUT: Duration = Duration::from_mins(5);
 /// More connections than files, so that a link that leads to nothing needs no place among them.
 const LIMITS: ConnectionLimits = ConnectionLimits {
     at_once: 64,
@@ -32,9 +32,9 @@ const LIMITS: ConnectionLimits = ConnectionLimits {
     all_within: Duration::from_mins(15),
 };
 /// How many files are served at the same time.
-pub const AT_ONCE: usize = 8;
+pub const MAX_CONCURRENT: usize = 8;
 /// What browsers may show; everything else is saved.
-const SHOWN: [&str; 10] = [
+const INLINE_TYPES: [&str; 10] = [
     "image/png",
     "image/jpeg",
     "image/gif",
@@ -47,7 +47,7 @@ const SHOWN: [&str; 10] = [
     "audio/wav",
 ];
 /// Says what must not be done with what is served (C16): it is a stranger's file on the operator's host.
-const GUARDS: [(HeaderName, &str); 6] = [
+const SECURITY_HEADERS: [(HeaderName, &str); 6] = [
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (
         header::CONTENT_SECURITY_POLICY,
@@ -64,7 +64,7 @@ const GUARDS: [(HeaderName, &str); 6] = [
 
 /// What the gateway needs from the house.
 #[derive(Clone)]
-pub struct Gateway {
+pub struct MediaGateway {
     /// Where the offers stand.
     pub store: Store,
     /// Where the files come from.
@@ -78,19 +78,19 @@ pub struct Gateway {
 /// Serves links until told to stop.
 pub async fn serve(
     listener: TcpListener,
-    gateway: Gateway,
+    gateway: MediaGateway,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
     let router = Router::new().fallback(answer).with_state(gateway);
     http_server::serve(listener, router, LIMITS, stop).await
 }
 
-async fn answer(State(gateway): State<Gateway>, method: Method, uri: Uri) -> Response {
+async fn answer(State(gateway): State<MediaGateway>, method: Method, uri: Uri) -> Response {
     let mut response = match method {
         Method::GET | Method::HEAD => gateway.find(&method, uri.path()).await,
         _ => StatusCode::METHOD_NOT_ALLOWED.into_response(),
     };
-    for (name, value) in GUARDS {
+    for (name, value) in SECURITY_HEADERS {
         response
             .headers_mut()
             .insert(name, HeaderValue::from_static(value));
@@ -98,7 +98,7 @@ async fn answer(State(gateway): State<Gateway>, method: Method, uri: Uri) -> Res
     response
 }
 
-impl Gateway {
+impl MediaGateway {
     async fn find(&self, method: &Method, path: &str) -> Response {
         // What stands before it is the operator's affair, and the name behind it is for people.
         let Some(token) = path.rsplit('/').nth(1) else {
@@ -119,7 +119,7 @@ impl Gateway {
             None
         } else {
             let fetched = self.source.fetch(&file, &self.spool);
-            match tokio::time::timeout(PATIENCE, fetched).await {
+            match tokio::time::timeout(TRANSFER_TIMEOUT, fetched).await {
                 Ok(Ok(spooled)) => Some(spooled),
                 Ok(Err(error)) => {
                     tracing::warn!(error = %error, "The media gateway does not get a file");
@@ -132,7 +132,7 @@ impl Gateway {
             return not_now();
         };
         let kind = file.safe_type();
-        let shown = SHOWN.contains(&kind);
+        let shown = INLINE_TYPES.contains(&kind);
         let kind = if shown {
             kind
         } else {
@@ -140,7 +140,7 @@ impl Gateway {
         };
         let manner = if shown { "inline" } else { "attachment" };
         // Whoever takes it too slowly takes it from others.
-        let timely = |blocks: Blocks| Body::from_stream(blocks.take_until(sleep(PATIENCE)));
+        let timely = |blocks: Blocks| Body::from_stream(blocks.take_until(sleep(TRANSFER_TIMEOUT)));
         let mut response = Response::new(blocks.map_or_else(Body::empty, timely));
         let headers = response.headers_mut();
         let kind = HeaderValue::from_str(kind);

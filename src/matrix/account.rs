@@ -15,9 +15,9 @@ use url::Url;
 
 use super::{
     Boxed, Homeserver, MatrixConfig, MatrixError, Trust, client, encryption,
-    fault::Fault,
+    fault::RequestError,
     files, lease, retire,
-    session::{self, Life, SessionState},
+    session::{self, TokenLifetime, SessionState},
 };
 
 /// What a login needs.
@@ -55,7 +55,7 @@ pub struct LoggedIn {
 #[must_use]
 pub fn login(with: Login<'_>) -> Boxed<'_, Result<LoggedIn, MatrixError>> {
     Box::pin(async move {
-        retire::put_away(&with.store).await?;
+        retire::discard_old_keys(&with.store).await?;
         let client = match with.store.account().await? {
             Some(account) => {
                 check_user(&account.info, &with.config)?;
@@ -67,7 +67,7 @@ pub fn login(with: Login<'_>) -> Boxed<'_, Result<LoggedIn, MatrixError>> {
                 let account = with.store.account().await?.ok_or(MatrixError::NoAccount)?;
                 let client = build(&with, &homeserver(&account.info, &with.config)?).await?;
                 if state == SessionState::Expired {
-                    session::sign_in_again(&client, &with, &account).await?;
+                    session::log_in_again(&client, &with, &account).await?;
                 } else {
                     (with.progress)("Found the session kept earlier; no second login");
                     restore(&client, &account.session).await?;
@@ -75,17 +75,17 @@ pub fn login(with: Login<'_>) -> Boxed<'_, Result<LoggedIn, MatrixError>> {
                 lease::refuse_old_store(&client, &with.store).await?;
                 client
             }
-            None => sign_in(&with).await?,
+            None => log_in(&with).await?,
         };
         let kept = with.store.account().await?.ok_or(MatrixError::NoAccount)?;
         let _kept_when_refreshed =
-            session::Keeper::of(&client, &with.store, &kept.session, with.clock)?;
+            session::SessionKeeper::of(&client, &with.store, &kept.session, with.clock)?;
         client
             .encryption()
             .wait_for_e2ee_initialization_tasks()
             .await;
-        let recovery_key = encryption::make_trusted(&client, &with).await?;
-        retire::log_out_retired(&with.store, &with.http).await?;
+        let recovery_key = encryption::set_up_cross_signing(&client, &with).await?;
+        retire::log_out_old_device(&with.store, &with.http).await?;
         let face = with
             .store
             .account()
@@ -97,13 +97,13 @@ pub fn login(with: Login<'_>) -> Boxed<'_, Result<LoggedIn, MatrixError>> {
 }
 
 /// The first login of this store.
-async fn sign_in(with: &Login<'_>) -> Result<Client, MatrixError> {
+async fn log_in(with: &Login<'_>) -> Result<Client, MatrixError> {
     // Keys without a session are what a login left behind that never got as far as being kept.
     remove_keys(&with.store)?;
     (with.progress)("Looking for the homeserver");
     let client = build(with, &with.config.homeserver).await?;
     (with.progress)("Logging in");
-    let (session, life) = password_session(&client, with, None).await?;
+    let (session, life) = log_in_with_password(&client, with, None).await?;
     let face = AccountInfo {
         user_id: session.meta.user_id.to_string(),
         device_id: session.meta.device_id.to_string(),
@@ -127,11 +127,11 @@ async fn sign_in(with: &Login<'_>) -> Result<Client, MatrixError> {
 }
 
 /// Logs in by password: on a new device, or on the one with this id.
-pub(super) async fn password_session(
+pub(super) async fn log_in_with_password(
     client: &Client,
     with: &Login<'_>,
     device: Option<&str>,
-) -> Result<(MatrixSession, Life), MatrixError> {
+) -> Result<(MatrixSession, TokenLifetime), MatrixError> {
     let login = client
         .matrix_auth()
         .login_username(&with.config.user, with.password.expose())
@@ -144,26 +144,26 @@ pub(super) async fn password_session(
     let answer = login
         .send()
         .await
-        .map_err(|error| match Fault::from(&error) {
-            Fault::Forbidden(_) => {
+        .map_err(|error| match RequestError::from(&error) {
+            RequestError::Forbidden(_) => {
                 MatrixError::Refused("it does not accept this user name and password".into())
             }
-            Fault::SignedOut(reason) | Fault::Wrong(reason) => MatrixError::Refused(reason),
+            RequestError::SignedOut(reason) | RequestError::Invalid(reason) => MatrixError::Refused(reason),
             fault => fault.into_matrix_error("log in"),
         })?;
-    let life = Life::of(answer.expires_in, with.clock.now());
+    let life = TokenLifetime::of(answer.expires_in, with.clock.now());
     let session = client.matrix_auth().session();
     Ok((session.ok_or(MatrixError::NoAccount)?, life))
 }
 
 /// A session as it is kept, with how long it lasts.
-pub(super) fn sealed(session: &MatrixSession, life: Life) -> Result<SecretBytes, MatrixError> {
+pub(super) fn sealed(session: &MatrixSession, life: TokenLifetime) -> Result<SecretBytes, MatrixError> {
     #[derive(Serialize)]
     struct Kept<'a> {
         #[serde(flatten)]
         session: &'a MatrixSession,
         #[serde(flatten)]
-        life: Life,
+        life: TokenLifetime,
     }
     let session = serde_json::to_vec(&Kept { session, life })
         .context("the session cannot be written down")
@@ -180,13 +180,13 @@ async fn offers_password(client: &Client) -> Result<(), MatrixError> {
         .get_login_types()
         .await
         .map_err(|error| {
-            let (Fault::Forbidden(why)
-            | Fault::NotFound(why)
-            | Fault::Wrong(why)
-            | Fault::NotSent(why)
-            | Fault::Unknown(why)) = Fault::from(&error)
+            let (RequestError::Forbidden(why)
+            | RequestError::NotFound(why)
+            | RequestError::Invalid(why)
+            | RequestError::NotSent(why)
+            | RequestError::Unknown(why)) = RequestError::from(&error)
             else {
-                return Fault::from(&error).into_matrix_error("ask how to log in");
+                return RequestError::from(&error).into_matrix_error("ask how to log in");
             };
             MatrixError::Unavailable(anyhow::anyhow!(
                 "{} does not answer as a Matrix homeserver: {why}",
@@ -209,14 +209,14 @@ async fn offers_password(client: &Client) -> Result<(), MatrixError> {
         })
         .collect();
     instead.dedup();
-    Err(MatrixError::NoPasswords(match instead.as_slice() {
+    Err(MatrixError::PasswordLoginDisabled(match instead.as_slice() {
         [] => "nothing that the bridge knows".to_owned(),
         known => known.join(" and "),
     }))
 }
 
 async fn build(with: &Login<'_>, homeserver: &Homeserver) -> Result<Client, MatrixError> {
-    client::build(client::Parts {
+    client::build(client::ClientOptions {
         homeserver,
         directory: &directory(&with.store),
         key: Some(&with.key.derive(KEY_PURPOSE)),
@@ -259,7 +259,7 @@ pub(super) fn homeserver(
         Homeserver::Url(_) => Ok(config.homeserver.clone()),
         Homeserver::Name(_) => Url::parse(&face.homeserver)
             .map(Homeserver::Url)
-            .map_err(|_| MatrixError::Keys("the kept account names no usable homeserver".into())),
+            .map_err(|_| MatrixError::CryptoStore("the kept account names no usable homeserver".into())),
     }
 }
 
@@ -268,7 +268,7 @@ pub(super) fn check_user(face: &AccountInfo, config: &MatrixConfig) -> Result<()
     if face.user_id == config.user.as_str() {
         return Ok(());
     }
-    Err(MatrixError::Foreign {
+    Err(MatrixError::WrongAccount {
         store: face.user_id.clone(),
         configured: config.user.to_string(),
     })
@@ -278,13 +278,13 @@ pub(super) fn check_user(face: &AccountInfo, config: &MatrixConfig) -> Result<()
 /// without encryption.
 pub(super) async fn restore(client: &Client, session: &SecretBytes) -> Result<(), MatrixError> {
     let session: MatrixSession = serde_json::from_slice(&session.0)
-        .map_err(|_| MatrixError::Keys("the kept session cannot be read".into()))?;
+        .map_err(|_| MatrixError::CryptoStore("the kept session cannot be read".into()))?;
     client
         .matrix_auth()
         .restore_session(session, RoomLoadSettings::default())
         .await
         .map_err(|error| {
-            MatrixError::Keys(format!(
+            MatrixError::CryptoStore(format!(
                 "the kept session does not fit the encryption store: {error}"
             ))
         })

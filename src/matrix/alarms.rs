@@ -7,7 +7,7 @@ use std::{
 
 /// A class of refusals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Alarm {
+pub(super) enum SecurityClass {
     /// A message from a device that its owner has not signed.
     UntrustedDevice,
     /// A message of somebody whose identity changed, held until somebody in charge has looked at it.
@@ -34,7 +34,7 @@ pub(super) enum Alarm {
     SentInClear,
 }
 
-impl Alarm {
+impl SecurityClass {
     const ALL: [Self; 12] = [
         Self::UntrustedDevice,
         Self::IdentityChanged,
@@ -69,18 +69,18 @@ impl Alarm {
     }
 
     /// The class of a rule, if it is one of trust.
-    fn of_rule(rule: &str) -> Option<Self> {
+    fn from_rule(rule: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|alarm| alarm.as_str() == rule)
     }
 }
 
 /// The counters, from the start of the process.
 #[derive(Debug, Default)]
-pub(super) struct Alarms([AtomicU64; Alarm::ALL.len()]);
+pub(super) struct SecurityMetrics([AtomicU64; SecurityClass::ALL.len()]);
 
-impl Alarms {
-    pub(super) fn raise(&self, alarm: Alarm, times: u64) {
-        let counters = Alarm::ALL.iter().zip(&self.0);
+impl SecurityMetrics {
+    pub(super) fn record(&self, alarm: SecurityClass, times: u64) {
+        let counters = SecurityClass::ALL.iter().zip(&self.0);
         for (_, counter) in counters.filter(|(class, _)| **class == alarm) {
             counter.fetch_add(times, Ordering::Relaxed);
         }
@@ -88,14 +88,14 @@ impl Alarms {
 
     /// Counts a message that was skipped by this rule, if it is one of trust.
     pub(super) fn skipped(&self, rule: &str) {
-        if let Some(alarm) = Alarm::of_rule(rule) {
-            self.raise(alarm, 1);
+        if let Some(alarm) = SecurityClass::from_rule(rule) {
+            self.record(alarm, 1);
         }
     }
 
     /// Every class with its count.
     pub(super) fn counts(&self) -> BTreeMap<String, u64> {
-        let counters = Alarm::ALL.iter().zip(&self.0);
+        let counters = SecurityClass::ALL.iter().zip(&self.0);
         counters
             .map(|(class, count)| (class.as_str().to_owned(), count.load(Ordering::Relaxed)))
             .collect()
@@ -108,10 +108,10 @@ mod tests {
 
     #[test]
     fn every_class_is_shown_and_counts_for_itself() {
-        let alarms = Alarms::default();
-        assert_eq!(alarms.counts().len(), Alarm::ALL.len(), "no name twice");
+        let alarms = SecurityMetrics::default();
+        assert_eq!(alarms.counts().len(), SecurityClass::ALL.len(), "no name twice");
         assert!(alarms.counts().values().all(|count| *count == 0));
-        alarms.raise(Alarm::Replay, 2);
+        alarms.record(SecurityClass::Replay, 2);
         alarms.skipped("sender-mismatch");
         alarms.skipped("not-a-message");
         let raised: Vec<_> = alarms

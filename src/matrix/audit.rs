@@ -19,42 +19,42 @@ use tracing::{debug, warn};
 
 use super::{
     Matrix, MatrixError,
-    fault::Fault,
+    fault::RequestError,
     gaps::id_of,
     pages::page,
-    rooms::{Followed, Mark},
-    walk::{Envelope, Names, Walked},
+    rooms::{PortalRoom, RoomCursor},
+    walk::{EventFields, DisplayNames, EventOutcome},
 };
 
 /// So many events are compared.
-const NEWEST: u16 = 100;
+const PAGE_SIZE: u16 = 100;
 /// Requests for audits are never closer than this, however many rooms there are.
-const SHORTEST_STEP: Duration = Duration::from_secs(2);
+const MIN_AUDIT_PAUSE: Duration = Duration::from_secs(2);
 /// What no sync has brought yet is looked for again after this long.
-const SECOND_LOOK: Duration = Duration::from_mins(1);
+const SECOND_LOOK_AFTER: Duration = Duration::from_mins(1);
 /// How long audits rest where the homeserver wants fewer requests and does not say for how long.
-const REST: Duration = Duration::from_mins(5);
+const RATE_LIMIT_PAUSE: Duration = Duration::from_mins(5);
 
 /// When which room is looked at, and what its events came to.
 #[derive(Debug, Default)]
-pub(super) struct Audits {
+pub(super) struct AuditSchedule {
     every: Duration,
     /// No room before this.
     rest_until: Option<Instant>,
-    rooms: HashMap<OwnedRoomId, Audited>,
+    rooms: HashMap<OwnedRoomId, RoomAudit>,
 }
 
 /// What is remembered of a room between two looks: about the events of one page.
 #[derive(Debug)]
-struct Audited {
+struct RoomAudit {
     due: Instant,
     /// Events that came to nothing: they are in no journal.
     nothing: HashSet<RemoteId>,
     /// Newer than what the syncs have brought.
-    unheard: HashSet<RemoteId>,
+    unsynced: HashSet<RemoteId>,
 }
 
-impl Audits {
+impl AuditSchedule {
     /// The first look at each room comes after one round, the rooms spread over it.
     pub(super) fn of<'a>(
         every: Duration,
@@ -62,12 +62,12 @@ impl Audits {
     ) -> Self {
         let now = Instant::now();
         let count = u32::try_from(rooms.len()).unwrap_or(u32::MAX).max(1);
-        let step = (every / count).max(SHORTEST_STEP);
+        let step = (every / count).max(MIN_AUDIT_PAUSE);
         let rooms = rooms.zip(1..).map(|(room, number): (_, u32)| {
-            let audited = Audited {
+            let audited = RoomAudit {
                 due: now + step.saturating_mul(number),
                 nothing: HashSet::new(),
-                unheard: HashSet::new(),
+                unsynced: HashSet::new(),
             };
             (room.clone(), audited)
         });
@@ -84,7 +84,7 @@ impl Audits {
         Some(self.rest_until.map_or(next, |rest| next.max(rest)))
     }
 
-    fn take_due(&mut self) -> Option<(OwnedRoomId, Audited)> {
+    fn take_due(&mut self) -> Option<(OwnedRoomId, RoomAudit)> {
         let now = Instant::now();
         if self.rest_until.is_some_and(|rest| rest > now) {
             return None;
@@ -94,22 +94,22 @@ impl Audits {
         let id = id.clone();
         let audited = self.rooms.remove(&id)?;
         // Rooms that were all held up go on one by one.
-        self.rest_until = Some(now + SHORTEST_STEP);
+        self.rest_until = Some(now + MIN_AUDIT_PAUSE);
         Some((id, audited))
     }
 }
 
 /// What to do with a page.
 #[derive(Debug, PartialEq, Eq)]
-struct Findings {
+struct PageFindings {
     /// Places on the page of what was missed, newest first.
     missed: Vec<usize>,
     /// Places of what no sync has brought yet and may still bring.
-    unheard: Vec<usize>,
+    unsynced: Vec<usize>,
 }
 
 /// What is known of a page, newest first, each by place.
-struct Known<'a> {
+struct PageStatus<'a> {
     /// Up to where the syncs have brought it; `None` where that is not on the page.
     mark: Option<usize>,
     /// The first event of before the link.
@@ -121,24 +121,24 @@ struct Known<'a> {
     /// Whether it is in the journal.
     journalled: &'a [bool],
     /// Whether an earlier look found it as unheard.
-    unheard: &'a [bool],
+    unsynced: &'a [bool],
 }
 
-fn findings(page: &Known<'_>) -> Findings {
+fn findings(page: &PageStatus<'_>) -> PageFindings {
     let oldest_known = page.journalled.iter().rposition(|known| *known);
     let end = page.unlinked.or(oldest_known).unwrap_or_default();
     let end = page.entry.map_or(end, |entry| end.min(entry));
-    let mut found = Findings {
+    let mut found = PageFindings {
         missed: Vec::new(),
-        unheard: Vec::new(),
+        unsynced: Vec::new(),
     };
     let mark = page.mark.unwrap_or(page.journalled.len());
-    let open = page.settled.iter().zip(page.unheard).enumerate().take(end);
+    let open = page.settled.iter().zip(page.unsynced).enumerate().take(end);
     for (place, (_, unheard)) in open.filter(|(_, (settled, _))| !**settled) {
         if place > mark || *unheard {
             found.missed.push(place);
         } else {
-            found.unheard.push(place);
+            found.unsynced.push(place);
         }
     }
     found
@@ -148,8 +148,8 @@ impl Matrix {
     /// Looks at one room whose turn it is. Nothing that arrives waits for more than this one request.
     pub(super) async fn audit(
         &self,
-        audits: &mut Audits,
-        rooms: &HashMap<OwnedRoomId, Followed>,
+        audits: &mut AuditSchedule,
+        rooms: &HashMap<OwnedRoomId, PortalRoom>,
         inbox: &Inbox,
     ) -> Result<(), MatrixError> {
         let Some((id, mut audited)) = audits.take_due() else {
@@ -163,17 +163,17 @@ impl Matrix {
         if let (Some(followed), Some(room)) = (followed, room) {
             match self.compare(&room, followed, &mut audited, inbox).await? {
                 Ok(()) => {}
-                Err(fault @ Fault::SignedOut(_)) => {
+                Err(fault @ RequestError::SignedOut(_)) => {
                     return Err(fault.into_matrix_error("compare a room"));
                 }
-                Err(Fault::Limited(wait)) => {
-                    audits.rest_until = Some(now + wait.unwrap_or(REST));
+                Err(RequestError::RateLimited(wait)) => {
+                    audits.rest_until = Some(now + wait.unwrap_or(RATE_LIMIT_PAUSE));
                 }
                 Err(_) => debug!(matrix.room = %id, "An audit did not come about"),
             }
         }
-        if !audited.unheard.is_empty() {
-            audited.due = now + audits.every.min(SECOND_LOOK);
+        if !audited.unsynced.is_empty() {
+            audited.due = now + audits.every.min(SECOND_LOOK_AFTER);
         }
         audits.rooms.insert(id, audited);
         Ok(())
@@ -182,16 +182,16 @@ impl Matrix {
     async fn compare(
         &self,
         room: &Room,
-        followed: &Followed,
-        audited: &mut Audited,
+        followed: &PortalRoom,
+        audited: &mut RoomAudit,
         inbox: &Inbox,
-    ) -> Result<Result<(), Fault>, MatrixError> {
-        let Some(Mark::Event(mark)) = &followed.mark else {
+    ) -> Result<Result<(), RequestError>, MatrixError> {
+        let Some(RoomCursor::Event(mark)) = &followed.mark else {
             return Ok(Ok(()));
         };
         let place = &followed.place;
-        let mut names = Names::default();
-        let events = match page(room, None, NEWEST, &mut names).await {
+        let mut names = DisplayNames::default();
+        let events = match page(room, None, PAGE_SIZE, &mut names).await {
             Ok((events, _)) => events,
             Err(fault) => return Ok(Err(fault)),
         };
@@ -204,10 +204,10 @@ impl Matrix {
             ids.iter().map(one).collect()
         };
         let is_entry = |event: &TimelineEvent| {
-            Envelope::open(event).is_some_and(|envelope| envelope.is_join_of(&self.own))
+            EventFields::open(event).is_some_and(|envelope| envelope.is_join_of(&self.own))
         };
         let nothing = &audited.nothing;
-        let found = findings(&Known {
+        let found = findings(&PageStatus {
             mark: ids.iter().position(|id| id.as_ref() == Some(mark)),
             unlinked: ids
                 .iter()
@@ -215,17 +215,17 @@ impl Matrix {
             entry: events.iter().position(is_entry),
             settled: &each(&|id| known.contains(id) || nothing.contains(id)),
             journalled: &each(&|id| known.contains(id)),
-            unheard: &each(&|id| audited.unheard.contains(id)),
+            unsynced: &each(&|id| audited.unsynced.contains(id)),
         });
         let at = |places: &[usize]| -> Vec<RemoteId> {
             let ids = places.iter().filter_map(|at| ids.get(*at)?.clone());
             ids.collect()
         };
-        audited.unheard = at(&found.unheard).into_iter().collect();
+        audited.unsynced = at(&found.unsynced).into_iter().collect();
         let looked_at = at(&found.missed);
         let missed = found.missed.iter().rev().filter_map(|at| events.get(*at));
         let missed = missed.collect();
-        self.take_missed(room, place, missed, &mut names, inbox)
+        self.accept_missed(room, place, missed, &mut names, inbox)
             .await?;
         // What is in the journal by now need not be remembered, and does no harm.
         audited.nothing.extend(looked_at);
@@ -235,12 +235,12 @@ impl Matrix {
     }
 
     /// Walks what was missed, oldest first, and takes it in as late.
-    async fn take_missed(
+    async fn accept_missed(
         &self,
         room: &Room,
         place: &Place,
         events: Vec<&TimelineEvent>,
-        names: &mut Names,
+        names: &mut DisplayNames,
         inbox: &Inbox,
     ) -> Result<(), MatrixError> {
         if events.is_empty() {
@@ -252,10 +252,10 @@ impl Matrix {
             || self.flagged(place, Flag::HistoryReachesEncrypted).await?;
         let (mut batch, mut shared) = (Batch::default(), false);
         for event in events {
-            match self.walk(room, place, event, names, encrypted).await {
-                Walked::Nothing => {}
-                Walked::Arrival(found) => found.file(&mut batch),
-                Walked::Ours(found) => {
+            match self.process_event(room, place, event, names, encrypted).await {
+                EventOutcome::Nothing => {}
+                EventOutcome::Arrival(found) => found.file(&mut batch),
+                EventOutcome::OwnAccount(found) => {
                     shared = true;
                     found.file(&mut batch);
                 }
@@ -294,15 +294,15 @@ mod tests {
         let each = |letters: &str| -> Vec<bool> {
             page.chars().map(|one| letters.contains(one)).collect()
         };
-        let found = findings(&Known {
+        let found = findings(&PageStatus {
             mark,
             unlinked,
             entry: page.find('e'),
             settled: &each("kn"),
             journalled: &each("k"),
-            unheard: &each("u"),
+            unsynced: &each("u"),
         });
-        (found.missed, found.unheard)
+        (found.missed, found.unsynced)
     }
 
     #[test]

@@ -4,31 +4,31 @@
 use footbridge_store::{Flag, Place};
 use matrix_sdk::{Room, deserialized_responses::TimelineEvent};
 
-use super::{Matrix, MatrixError, walk::Envelope};
+use super::{Matrix, MatrixError, walk::EventFields};
 
 /// A stretch of a room that is walked, oldest event first.
 #[derive(Debug)]
-pub(super) struct Beginning {
+pub(super) struct EncryptionBoundary {
     place: Place,
     /// Whether the walk is past the beginning of encryption.
     past: bool,
-    raised: bool,
+    recorded: bool,
 }
 
 impl Matrix {
     /// Begins to walk a stretch. `encrypted` says whether the room is encrypted at its end or later, `within` whether
     /// its encryption begins in the stretch.
-    pub(super) async fn beginning(
+    pub(super) async fn encryption_boundary(
         &self,
         place: &Place,
         encrypted: bool,
         within: bool,
-    ) -> Result<Beginning, MatrixError> {
+    ) -> Result<EncryptionBoundary, MatrixError> {
         let raised = self.flagged(place, Flag::HistoryReachesEncrypted).await?;
-        Ok(Beginning {
+        Ok(EncryptionBoundary {
             place: place.clone(),
             past: raised || encrypted && !within,
-            raised,
+            recorded: raised,
         })
     }
 
@@ -42,7 +42,7 @@ impl Matrix {
     }
 }
 
-impl Beginning {
+impl EncryptionBoundary {
     /// Walks one event. Answers whether nothing in the clear is taken any more.
     pub(super) fn pass(&mut self, event: &TimelineEvent) -> bool {
         self.past = self.past || shows_encryption(event);
@@ -51,10 +51,10 @@ impl Beginning {
 
     /// What must be raised with what was walked so far.
     pub(super) fn flags(&mut self) -> Vec<(Place, Flag)> {
-        if !self.past || self.raised {
+        if !self.past || self.recorded {
             return Vec::new();
         }
-        self.raised = true;
+        self.recorded = true;
         [Flag::EverEncrypted, Flag::HistoryReachesEncrypted]
             .map(|flag| (self.place.clone(), flag))
             .to_vec()
@@ -64,7 +64,7 @@ impl Beginning {
 /// Whether the encryption of the room begins with this event. One that changes the settings of a room that is
 /// encrypted already takes the place of another.
 pub(super) fn begins_encryption(event: &TimelineEvent) -> bool {
-    Envelope::open(event).is_some_and(|envelope| {
+    EventFields::open(event).is_some_and(|envelope| {
         envelope.event_type == "m.room.encryption"
             && envelope.state_key.as_deref() == Some("")
             && envelope.unsigned.replaces_state.is_none()
@@ -76,7 +76,7 @@ pub(super) fn begins_encryption(event: &TimelineEvent) -> bool {
 fn shows_encryption(event: &TimelineEvent) -> bool {
     event.encryption_info().is_some()
         || event.kind.is_utd()
-        || Envelope::open(event).is_some_and(|envelope| {
+        || EventFields::open(event).is_some_and(|envelope| {
             matches!(
                 envelope.event_type.as_str(),
                 "m.room.encryption" | "m.room.encrypted"

@@ -11,33 +11,33 @@ use footbridge_core::clock::Clock;
 use footbridge_store::{Error, Store};
 use tracing::warn;
 
-use super::verdict::Pin;
+use super::verdict::PinStatus;
 
 /// How many other identities of one user are remembered here, so that each is written down once.
-const MOST_OTHERS: usize = 8;
+const MAX_OTHERS: usize = 8;
 /// Of how many other identities people are told at a time.
-const MOST_UNTOLD: usize = 256;
+const MAX_UNTOLD: usize = 256;
 
 /// Whom we believe. Before [`Believed::load`] nobody was ever seen, as in a login.
 #[derive(Debug, Default)]
-pub(super) struct Believed {
+pub(super) struct IdentityPins {
     kept: OnceLock<(Store, Clock)>,
-    book: Mutex<Book>,
+    book: Mutex<Pins>,
 }
 
 #[derive(Debug, Default)]
-struct Book {
+struct Pins {
     /// User, public master key.
     pins: HashMap<String, String>,
     /// Users of whom another identity was seen, with its keys as far as they are remembered here.
     changed: HashMap<String, HashSet<String>>,
     /// Other identities of which people were not told since the start: user, public master key.
-    untold: BTreeSet<(String, String)>,
+    unannounced: BTreeSet<(String, String)>,
     /// How often something changed that decides who gets room keys.
     changes: u64,
 }
 
-impl Book {
+impl Pins {
     /// Whether another identity is news.
     fn change(&mut self, user: &str, key: Option<&str>) -> bool {
         if !self.changed.contains_key(user) {
@@ -50,18 +50,18 @@ impl Book {
         if known.contains(key) {
             return false;
         }
-        if known.len() >= MOST_OTHERS {
+        if known.len() >= MAX_OTHERS {
             known.clear();
         }
         known.insert(key.to_owned());
-        if self.untold.len() < MOST_UNTOLD {
-            self.untold.insert((user.to_owned(), key.to_owned()));
+        if self.unannounced.len() < MAX_UNTOLD {
+            self.unannounced.insert((user.to_owned(), key.to_owned()));
         }
         true
     }
 }
 
-impl Believed {
+impl IdentityPins {
     /// Reads what the store knows, and writes there from now on.
     pub(super) async fn load(&self, store: &Store, clock: Clock) -> Result<(), Error> {
         let (pins, others) = (
@@ -86,7 +86,7 @@ impl Believed {
     }
 
     /// The public master key of the identity by which this user is believed.
-    pub(super) fn key_of(&self, user: &str) -> Option<String> {
+    pub(super) fn pinned_key(&self, user: &str) -> Option<String> {
         self.lock().pins.get(user).cloned()
     }
 
@@ -103,20 +103,20 @@ impl Believed {
 
     /// The identity that has signed a message's device when its room key came, beside the one by which its sender is
     /// believed.
-    pub(super) fn pin_of(&self, user: &str, signer: Option<&str>) -> Pin {
+    pub(super) fn pin_status(&self, user: &str, signer: Option<&str>) -> PinStatus {
         let book = self.lock();
         match (signer, book.pins.get(user)) {
-            (Some(signer), Some(pinned)) if signer == pinned => Pin::Same,
-            (Some(_), Some(_)) => Pin::Changed,
-            (Some(signer), None) => Pin::First(signer.to_owned()),
+            (Some(signer), Some(pinned)) if signer == pinned => PinStatus::Same,
+            (Some(_), Some(_)) => PinStatus::Changed,
+            (Some(signer), None) => PinStatus::First(signer.to_owned()),
             // Nobody has signed it, and nobody knows who would.
-            (None, _) if book.changed.contains_key(user) => Pin::Changed,
-            (None, _) => Pin::None,
+            (None, _) if book.changed.contains_key(user) => PinStatus::Changed,
+            (None, _) => PinStatus::None,
         }
     }
 
     /// Believes a user by this identity from now on unless another one already is. Answers whether it is the one.
-    pub(super) async fn believe(&self, user: &str, key: &str) -> Result<bool, Error> {
+    pub(super) async fn pin_identity(&self, user: &str, key: &str) -> Result<bool, Error> {
         let Some((store, clock)) = self.kept.get() else {
             return Ok(false);
         };
@@ -131,7 +131,7 @@ impl Believed {
         let Some((store, clock)) = self.kept.get() else {
             return Ok(());
         };
-        let is_other = |book: &Book| {
+        let is_other = |book: &Pins| {
             let known = book.changed.get(user);
             book.pins.get(user).is_some_and(|pinned| pinned != key)
                 && !known.is_some_and(|known| known.contains(key))
@@ -163,24 +163,24 @@ impl Believed {
         book.pins.insert(user.to_owned(), key.to_owned());
         book.changed.remove(user);
         book.changes += 1;
-        book.untold.retain(|(other, _)| other != user);
+        book.unannounced.retain(|(other, _)| other != user);
         Ok(())
     }
 
     /// Other identities of which people were not told yet.
-    pub(super) fn take_untold(&self) -> BTreeSet<(String, String)> {
-        std::mem::take(&mut self.lock().untold)
+    pub(super) fn take_unannounced(&self) -> BTreeSet<(String, String)> {
+        std::mem::take(&mut self.lock().unannounced)
     }
 
     /// People could not be told of this identity: too much was said already.
-    pub(super) fn tell_later(&self, user: String, key: String) {
+    pub(super) fn announce_later(&self, user: String, key: String) {
         let mut book = self.lock();
-        if book.untold.len() < MOST_UNTOLD {
-            book.untold.insert((user, key));
+        if book.unannounced.len() < MAX_UNTOLD {
+            book.unannounced.insert((user, key));
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Book> {
+    fn lock(&self) -> MutexGuard<'_, Pins> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -191,10 +191,10 @@ mod tests {
 
     use super::*;
 
-    async fn open(directory: &std::path::Path) -> (Store, Believed) {
+    async fn open(directory: &std::path::Path) -> (Store, IdentityPins) {
         let key = StoreKey::read_or_create(&directory.join("key")).unwrap();
         let store = Store::open(&directory.join("data"), &key).await.unwrap();
-        let believed = Believed::default();
+        let believed = IdentityPins::default();
         believed.load(&store, Clock::start()).await.unwrap();
         (store, believed)
     }
@@ -204,39 +204,39 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (store, believed) = open(directory.path()).await;
         let (ann, bob) = ("@ann:x", "@bob:x");
-        assert_eq!(believed.pin_of(ann, None), Pin::None);
-        assert_eq!(believed.pin_of(ann, Some("a")), Pin::First("a".into()));
-        assert!(believed.believe(ann, "a").await.unwrap());
+        assert_eq!(believed.pin_status(ann, None), PinStatus::None);
+        assert_eq!(believed.pin_status(ann, Some("a")), PinStatus::First("a".into()));
+        assert!(believed.pin_identity(ann, "a").await.unwrap());
         assert!(
-            !believed.believe(ann, "b").await.unwrap(),
+            !believed.pin_identity(ann, "b").await.unwrap(),
             "the first stays"
         );
         believed.see(ann, "a").await.unwrap();
         believed.see(bob, "b").await.unwrap();
         assert!(!believed.has_changed(ann) && !believed.has_changed(bob));
-        assert_eq!(believed.pin_of(ann, None), Pin::None);
+        assert_eq!(believed.pin_status(ann, None), PinStatus::None);
 
         believed.see(ann, "b").await.unwrap();
         believed.see(ann, "a").await.unwrap();
         drop((store, believed));
         let (store, believed) = open(directory.path()).await;
         assert!(believed.has_changed(ann) && !believed.has_changed(bob));
-        let judged = [Some("a"), Some("b"), Some("c"), None].map(|key| believed.pin_of(ann, key));
-        let wanted = [Pin::Same, Pin::Changed, Pin::Changed, Pin::Changed];
+        let judged = [Some("a"), Some("b"), Some("c"), None].map(|key| believed.pin_status(ann, key));
+        let wanted = [PinStatus::Same, PinStatus::Changed, PinStatus::Changed, PinStatus::Changed];
         assert_eq!(judged, wanted);
-        let untold = believed.take_untold();
+        let untold = believed.take_unannounced();
         assert_eq!(
             untold.into_iter().collect::<Vec<_>>(),
             [(ann.into(), "b".into())]
         );
         // Told once, and written down once.
         believed.see(ann, "b").await.unwrap();
-        assert!(believed.take_untold().is_empty());
+        assert!(believed.take_unannounced().is_empty());
 
         believed.accept(ann, "b").await.unwrap();
         assert!(!believed.has_changed(ann));
-        let judged = [Some("a"), Some("b"), None].map(|key| believed.pin_of(ann, key));
-        assert_eq!(judged, [Pin::Changed, Pin::Same, Pin::None]);
+        let judged = [Some("a"), Some("b"), None].map(|key| believed.pin_status(ann, key));
+        assert_eq!(judged, [PinStatus::Changed, PinStatus::Same, PinStatus::None]);
         assert_eq!(store.changed_identities().await.unwrap(), []);
         // The one that was believed before is another one now.
         believed.see(ann, "a").await.unwrap();
@@ -251,7 +251,7 @@ mod tests {
     async fn p02_any_number_of_identities_of_one_user_takes_little_room() {
         let directory = tempfile::tempdir().unwrap();
         let (store, believed) = open(directory.path()).await;
-        assert!(believed.believe("@ann:x", "a").await.unwrap());
+        assert!(believed.pin_identity("@ann:x", "a").await.unwrap());
         for number in 0..40 {
             let key = format!("b{number:02}");
             believed.see("@ann:x", &key).await.unwrap();

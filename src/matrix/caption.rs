@@ -7,7 +7,7 @@ use matrix_sdk::{Room, ruma::OwnedTransactionId};
 use super::{
     Matrix,
     convert::{
-        caption::{recaptioned, to_verify},
+        caption::{edited_caption_event, to_verify},
         event_content,
     },
     read_back::ReadBack,
@@ -15,7 +15,7 @@ use super::{
 
 impl Matrix {
     /// Changes what stands below a file. Where the file's event cannot be read any more, the words have to be said anew.
-    pub(super) async fn recaption(
+    pub(super) async fn edit_caption(
         &self,
         room: &Room,
         to: &Place,
@@ -28,14 +28,14 @@ impl Matrix {
             ReadBack::Unknown => return Err(SendError::TooLate),
         };
         // Where the file was not taken, words stand in its place.
-        let event = recaptioned(&old, content, target)
+        let event = edited_caption_event(&old, content, target)
             .unwrap_or_else(|| event_content(content, None, None, Some(target)));
         let in_clear = event.get("url").is_some();
         if in_clear && self.guard(room, to).await? {
             // The room was encrypted since: where the file lies in the clear is not said again.
             return Err(SendError::TooLate);
         }
-        let event = self.with_picture(room, to, content, event).await;
+        let event = self.with_avatar(room, to, content, event).await;
         let remote = self.send_event(room, to, key, event).await?;
         Ok(self.replaced(target, remote))
     }

@@ -25,50 +25,50 @@ use matrix_sdk_crypto::{
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, warn};
 
-use super::crypto_store::HoldingStore;
+use super::crypto_store::BufferedCryptoStore;
 
 /// One-time keys that are claimed with one request.
 const BATCH: usize = 100;
 /// How long our homeserver waits for another one.
-const REMOTE: Duration = Duration::from_secs(10);
+const CLAIM_TIMEOUT: Duration = Duration::from_secs(10);
 /// After a first failure; doubled with each further one, up to [`LONGEST`].
-const AGAIN: Duration = Duration::from_mins(1);
+const FIRST_RETRY: Duration = Duration::from_mins(1);
 /// The longest time between two tries.
-const LONGEST: Duration = Duration::from_hours(1);
+const MAX_RETRY: Duration = Duration::from_hours(1);
 /// The most devices and servers whose failures are remembered.
-const MOST: usize = 100_000;
+const MAX_FAILURES: usize = 100_000;
 /// How long more devices are waited for once one was saved.
-const SETTLE: Duration = Duration::from_millis(100);
+const DEBOUNCE: Duration = Duration::from_millis(100);
 /// Sessions that are made in one go. Each takes some tenths of a millisecond, and others want to go on.
-const STRIDE: usize = 8;
+const SESSIONS_PER_YIELD: usize = 8;
 
 /// What has failed, and when it is tried again.
 #[derive(Clone, Copy, Debug)]
-struct Failed {
+struct FailedClaim {
     times: u32,
     until: Instant,
 }
 
-impl Failed {
+impl FailedClaim {
     fn once_more(before: Option<&Self>) -> Self {
         let times = before.map_or(0, |failed| failed.times + 1);
-        let wait = AGAIN * 2_u32.saturating_pow(times.min(10));
+        let wait = FIRST_RETRY * 2_u32.saturating_pow(times.min(10));
         Self {
             times,
-            until: Instant::now() + wait.min(LONGEST),
+            until: Instant::now() + wait.min(MAX_RETRY),
         }
     }
 }
 
 #[derive(Debug, Default)]
-struct Failures {
-    devices: HashMap<(OwnedUserId, OwnedDeviceId), Failed>,
+struct FailedClaims {
+    devices: HashMap<(OwnedUserId, OwnedDeviceId), FailedClaim>,
     /// Whose devices those are, or were: the next try finds out.
     users: HashSet<OwnedUserId>,
-    servers: HashMap<OwnedServerName, Failed>,
+    servers: HashMap<OwnedServerName, FailedClaim>,
 }
 
-impl Failures {
+impl FailedClaims {
     /// Whether a server has failed in no claim, or is to be tried again. Devices that are left to the SDK are in none of
     /// our claims: if a failure did not end by itself, nobody would ever ask for their keys again.
     fn answers(&self, server: &ServerName) -> bool {
@@ -79,25 +79,25 @@ impl Failures {
 
 /// Makes sessions.
 #[derive(Debug)]
-pub(super) struct Claims {
+pub(super) struct KeyClaims {
     client: Client,
-    keys: Arc<HoldingStore>,
-    failures: Mutex<Failures>,
+    keys: Arc<BufferedCryptoStore>,
+    failures: Mutex<FailedClaims>,
     /// Of one server one claim at a time, so that nobody claims twice for one device.
     turns: Mutex<HashMap<OwnedServerName, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 /// For whom a key is claimed.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum For {
+enum ClaimPurpose {
     /// For a send that waits: what has failed before is not tried again.
     Send,
     /// Ahead of need.
-    Later,
+    Ahead,
 }
 
-impl Claims {
-    pub(super) fn of(client: &Client, keys: &Arc<HoldingStore>) -> Arc<Self> {
+impl KeyClaims {
+    pub(super) fn of(client: &Client, keys: &Arc<BufferedCryptoStore>) -> Arc<Self> {
         Arc::new(Self {
             client: client.clone(),
             keys: keys.clone(),
@@ -113,20 +113,20 @@ impl Claims {
             .get_user_ids(room.room_id(), RoomMemberships::ACTIVE)
             .await
         {
-            Ok(members) => self.establish_untried(&members).await,
+            Ok(members) => self.establish_new_sessions(&members).await,
             // The SDK asks the same and says what is the matter.
             Err(error) => debug!(error = %error, "The members of a room cannot be read"),
         }
     }
 
     /// Makes sessions with all devices of these users for which that has not failed before.
-    pub(super) async fn establish_untried(&self, users: &[OwnedUserId]) {
-        self.establish(users, For::Send).await;
+    pub(super) async fn establish_new_sessions(&self, users: &[OwnedUserId]) {
+        self.establish(users, ClaimPurpose::Send).await;
     }
 
     /// Makes sessions with all devices of these users.
-    pub(super) async fn establish_ahead(&self, users: &[OwnedUserId]) {
-        self.establish(users, For::Later).await;
+    pub(super) async fn establish_sessions(&self, users: &[OwnedUserId]) {
+        self.establish(users, ClaimPurpose::Ahead).await;
     }
 
     /// Whether the user's server has answered the last claim, or may do so by now.
@@ -136,13 +136,13 @@ impl Claims {
 
     /// Makes sessions with the members of these rooms, and with those whose devices become known or change. Never ends.
     pub(super) async fn follow(&self, rooms: &[OwnedRoomId]) {
-        self.establish_ahead(&self.members(rooms, |_| true).await)
+        self.establish_sessions(&self.members(rooms, |_| true).await)
             .await;
         loop {
-            let users = match timeout(AGAIN, self.keys.fresh()).await {
+            let users = match timeout(FIRST_RETRY, self.keys.fresh()).await {
                 Ok(fresh) => {
                     // What belongs together comes together: the answer about many devices is saved in parts.
-                    sleep(SETTLE).await;
+                    sleep(DEBOUNCE).await;
                     self.members(rooms, |user| fresh.contains(user)).await
                 }
                 Err(_) if self.has_failed() => {
@@ -150,7 +150,7 @@ impl Claims {
                 }
                 Err(_) => continue,
             };
-            self.establish_ahead(&users).await;
+            self.establish_sessions(&users).await;
         }
     }
 
@@ -185,14 +185,14 @@ impl Claims {
         users.into_iter().filter(|user| wanted(user)).collect()
     }
 
-    fn failures(&self) -> MutexGuard<'_, Failures> {
+    fn failures(&self) -> MutexGuard<'_, FailedClaims> {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn establish(&self, users: &[OwnedUserId], reason: For) {
+    async fn establish(&self, users: &[OwnedUserId], reason: ClaimPurpose) {
         let mut servers: BTreeMap<OwnedServerName, Vec<DeviceData>> = BTreeMap::new();
         for user in users {
-            let lacking = match self.keys.lacking(user).await {
+            let lacking = match self.keys.devices_without_session(user).await {
                 Ok(lacking) => lacking,
                 Err(error) => {
                     debug!(error = %error, "The devices of a user cannot be read");
@@ -214,18 +214,18 @@ impl Claims {
         join_all(servers).await;
     }
 
-    fn is_due(&self, device: &DeviceData, reason: For) -> bool {
+    fn is_due(&self, device: &DeviceData, reason: ClaimPurpose) -> bool {
         let failures = self.failures();
         let id = (device.user_id().to_owned(), device.device_id().to_owned());
         let server = failures.servers.get(device.user_id().server_name());
         let mut failed = server.into_iter().chain(failures.devices.get(&id));
         match reason {
-            For::Send => failed.next().is_none(),
-            For::Later => failed.all(|failed| failed.until <= Instant::now()),
+            ClaimPurpose::Send => failed.next().is_none(),
+            ClaimPurpose::Ahead => failed.all(|failed| failed.until <= Instant::now()),
         }
     }
 
-    async fn at_server(&self, server: OwnedServerName, devices: Vec<DeviceData>, reason: For) {
+    async fn at_server(&self, server: OwnedServerName, devices: Vec<DeviceData>, reason: ClaimPurpose) {
         let turn = {
             let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
             turns.entry(server).or_default().clone()
@@ -238,7 +238,7 @@ impl Claims {
                 if !self.is_due(device, reason) {
                     continue;
                 }
-                let still = self.keys.still_lacks(device).await;
+                let still = self.keys.still_lacks_session(device).await;
                 if still.unwrap_or(true) {
                     wanted.push(device.clone());
                 }
@@ -258,7 +258,7 @@ impl Claims {
             of_user.insert(device.device_id().to_owned(), algorithm);
         }
         let mut request = Request::new(wanted);
-        request.timeout = Some(REMOTE);
+        request.timeout = Some(CLAIM_TIMEOUT);
         match self.client.send(request).await {
             Ok(response) => {
                 if let Err(error) = self.take(devices, &response).await {
@@ -279,7 +279,7 @@ impl Claims {
         let mut changes = Changes::default();
         let mut failed = Vec::new();
         for (at, device) in devices.iter().enumerate() {
-            if at % STRIDE == STRIDE - 1 {
+            if at % SESSIONS_PER_YIELD == SESSIONS_PER_YIELD - 1 {
                 tokio::task::yield_now().await;
             }
             match session(&account, device, &own, response) {
@@ -300,8 +300,8 @@ impl Claims {
 
     fn note(&self, devices: &[DeviceData], failed: &[(&DeviceData, String)], response: &Response) {
         let mut failures = self.failures();
-        if failures.devices.len() >= MOST || failures.servers.len() >= MOST {
-            *failures = Failures::default();
+        if failures.devices.len() >= MAX_FAILURES || failures.servers.len() >= MAX_FAILURES {
+            *failures = FailedClaims::default();
         }
         let unanswered = |device: &DeviceData| {
             response
@@ -320,14 +320,14 @@ impl Claims {
         }
         for server in response.failures.keys() {
             if let Ok(server) = OwnedServerName::try_from(server.as_str()) {
-                let again = Failed::once_more(failures.servers.get(&server));
+                let again = FailedClaim::once_more(failures.servers.get(&server));
                 failures.servers.insert(server, again);
             }
         }
         for (device, reason) in failed.iter().filter(|(device, _)| !unanswered(device)) {
             let id = (device.user_id().to_owned(), device.device_id().to_owned());
             debug!(user = %id.0, device = %id.1, reason, "No Olm session with a device");
-            let again = Failed::once_more(failures.devices.get(&id));
+            let again = FailedClaim::once_more(failures.devices.get(&id));
             failures.users.insert(id.0.clone());
             failures.devices.insert(id, again);
         }
@@ -356,14 +356,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_server_that_failed_is_asked_again_when_its_time_has_come() {
-        let mut failures = Failures::default();
+        let mut failures = FailedClaims::default();
         let server = server_name!("away.example");
         assert!(failures.answers(server));
         failures
             .servers
-            .insert(server.to_owned(), Failed::once_more(None));
+            .insert(server.to_owned(), FailedClaim::once_more(None));
         assert!(!failures.answers(server));
-        tokio::time::advance(AGAIN).await;
+        tokio::time::advance(FIRST_RETRY).await;
         assert!(failures.answers(server));
     }
 }

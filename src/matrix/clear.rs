@@ -9,20 +9,20 @@ use matrix_sdk::{
     ruma::{OwnedRoomId, RoomId},
 };
 
-use super::{Matrix, MatrixError, rooms::Followed};
+use super::{Matrix, MatrixError, rooms::PortalRoom};
 
 /// Notes of each room in the clear that it is, so that its encryption is known as news.
-pub(super) async fn note_clear(
+pub(super) async fn record_plaintext_rooms(
     matrix: &Matrix,
-    rooms: &HashMap<OwnedRoomId, Followed>,
+    rooms: &HashMap<OwnedRoomId, PortalRoom>,
 ) -> Result<(), MatrixError> {
     for (id, followed) in rooms {
         let joined = matrix.client.get_room(id);
         if joined.is_some_and(|room| room.state() == RoomState::Joined)
-            && matrix.is_clear(id, &followed.place).await?
+            && matrix.is_unrecorded_plaintext(id, &followed.place).await?
         {
             matrix.store.note_unencrypted_room(&followed.place).await?;
-            matrix.remember_clear(&followed.place);
+            matrix.remember_plaintext(&followed.place);
         }
     }
     Ok(())
@@ -31,9 +31,9 @@ pub(super) async fn note_clear(
 impl Matrix {
     /// Whether it is news that the room stands in the clear. The SDK does not say so of a room before it has asked for
     /// that by itself; but a sync that brings a room brings all of its state.
-    pub(super) async fn is_clear(&self, id: &RoomId, place: &Place) -> Result<bool, MatrixError> {
+    pub(super) async fn is_unrecorded_plaintext(&self, id: &RoomId, place: &Place) -> Result<bool, MatrixError> {
         let known = self
-            .clear
+            .plaintext_rooms
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .contains(place);
@@ -43,14 +43,14 @@ impl Matrix {
     }
 
     /// Once it is written down.
-    pub(super) fn remember_clear(&self, place: &Place) {
-        let mut clear = self.clear.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn remember_plaintext(&self, place: &Place) {
+        let mut clear = self.plaintext_rooms.lock().unwrap_or_else(PoisonError::into_inner);
         clear.insert(place.clone());
     }
 
     /// A listener begins: what was noted of a portal that was taken apart and joined again has to be noted again.
-    pub(super) fn forget_clear(&self) {
-        let mut clear = self.clear.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn forget_plaintext(&self) {
+        let mut clear = self.plaintext_rooms.lock().unwrap_or_else(PoisonError::into_inner);
         clear.clear();
     }
 }

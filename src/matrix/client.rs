@@ -26,7 +26,7 @@ use matrix_sdk_base::crypto::{CollectStrategy, DecryptionSettings, TrustRequirem
 
 use super::{
     Homeserver, MatrixError, Trust,
-    crypto_store::{self, HoldingStore},
+    crypto_store::{self, BufferedCryptoStore},
     files, lease,
 };
 
@@ -34,7 +34,7 @@ use super::{
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What a client is built from.
-pub(super) struct Parts<'a> {
+pub(super) struct ClientOptions<'a> {
     /// The server.
     pub homeserver: &'a Homeserver,
     /// Where the SDK's stores live.
@@ -49,16 +49,16 @@ pub(super) struct Parts<'a> {
 
 /// Opens the SDK's stores and builds a client that is not signed in yet. A client is good for one sign-in: the
 /// SDK panics at a second.
-pub(super) async fn build(parts: Parts<'_>) -> Result<Client, MatrixError> {
+pub(super) async fn build(parts: ClientOptions<'_>) -> Result<Client, MatrixError> {
     Ok(build_with_keys(parts).await?.0)
 }
 
 /// The same, with a handle on its encryption store.
 pub(super) async fn build_with_keys(
-    parts: Parts<'_>,
-) -> Result<(Client, Arc<HoldingStore>), MatrixError> {
+    parts: ClientOptions<'_>,
+) -> Result<(Client, Arc<BufferedCryptoStore>), MatrixError> {
     make_directory(parts.directory)?;
-    files::forget_statistics(parts.directory)
+    files::drop_statistics(parts.directory)
         .await
         .map_err(|error| keys(&error))?;
     let config = store_config(parts.directory, parts.key);
@@ -69,7 +69,7 @@ pub(super) async fn build_with_keys(
         .await
         .map_err(|error| keys(&error))?;
     // Event cache and media stay in memory and unused: they would keep decrypted text.
-    let crypto = Arc::new(HoldingStore::new(crypto));
+    let crypto = Arc::new(BufferedCryptoStore::new(crypto));
     let stores = StoreConfig::new(CrossProcessLockConfig::SingleProcess)
         .crypto_store(crypto.clone())
         .state_store(state);
@@ -107,7 +107,7 @@ pub(super) fn store_config(directory: &Path, key: Option<&[u8; 32]>) -> SqliteSt
 
 /// A client that keeps nothing, for requests without encryption: to log in before there is a place for keys, and to
 /// log out.
-pub(super) async fn without_stores(
+pub(super) async fn build_without_stores(
     homeserver: &Homeserver,
     http: reqwest::Client,
 ) -> Result<Client, MatrixError> {
@@ -170,7 +170,7 @@ pub(super) async fn sync(client: &Client, timeout: Duration) -> matrix_sdk::Resu
         .filter(Filter::FilterDefinition(filter()))
         .timeout(timeout)
         .set_presence(PresenceState::Offline);
-    crypto_store::taking_in(client.sync_once(settings)).await
+    crypto_store::within_sync(client.sync_once(settings)).await
 }
 
 /// What a sync brings. Servers cap the timeline at 100 whatever one asks, so what is more comes through gaps.
@@ -192,7 +192,7 @@ fn filter() -> FilterDefinition {
     // Of nobody's presence anything is wanted, so that this changes nothing else.
     filter.presence.not_senders = PROCESS.iter().cloned().collect();
     // Our own lease is renewed every minute and need not wake us.
-    filter.account_data.not_types = vec![format!("{}.*", lease::TYPE)];
+    filter.account_data.not_types = vec![format!("{}.*", lease::ACCOUNT_DATA_TYPE)];
     filter.presence.types = Some(Vec::new());
     filter.room.account_data.types = Some(Vec::new());
     filter.room.ephemeral.types = Some(Vec::new());
@@ -203,7 +203,7 @@ fn filter() -> FilterDefinition {
 }
 
 fn keys(error: &dyn std::error::Error) -> MatrixError {
-    MatrixError::Keys(format!("the encryption store does not open: {error}"))
+    MatrixError::CryptoStore(format!("the encryption store does not open: {error}"))
 }
 
 /// Makes the directory for us alone.
@@ -243,7 +243,7 @@ mod tests {
             (Trust::AnyDevice, "Untrusted"),
         ] {
             let directory = tempfile::tempdir().unwrap();
-            let client = build(Parts {
+            let client = build(ClientOptions {
                 homeserver: &Homeserver::Url("http://127.0.0.1:9".parse().unwrap()),
                 directory: &directory.path().join("matrix"),
                 key: Some(&[7; 32]),
@@ -313,7 +313,7 @@ mod tests {
 
     /// Opens the stores in a directory and closes them again, as a process does, with one device more each time.
     async fn run(directory: &Path, device: &str) {
-        let parts = Parts {
+        let parts = ClientOptions {
             homeserver: &Homeserver::Url("http://127.0.0.1:9".parse().unwrap()),
             directory,
             key: Some(&[7; 32]),

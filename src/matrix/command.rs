@@ -8,7 +8,7 @@ use tracing::warn;
 
 use super::{
     Matrix,
-    convert::{Incoming, Request},
+    convert::{Incoming, CommandRequest},
 };
 
 impl Matrix {
@@ -22,7 +22,7 @@ impl Matrix {
         in_clear: bool,
         sealed: bool,
     ) -> Option<Command> {
-        let request = Request::of(incoming)?;
+        let request = CommandRequest::of(incoming)?;
         if in_clear && !request.is_reaction {
             return None;
         }
@@ -61,7 +61,7 @@ async fn may_redact(room: &Room, user: &str) -> bool {
 }
 
 /// The stored form of a question.
-pub(super) fn asked(command: &Command) -> Option<Payload> {
+pub(super) fn command_payload(command: &Command) -> Option<Payload> {
     match command.to_bytes() {
         Ok(bytes) => Some(Payload::Command(bytes)),
         Err(error) => {

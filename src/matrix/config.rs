@@ -22,16 +22,16 @@ pub struct MatrixConfig {
     /// Who may verify the bridge.
     pub admins: Vec<ruma::OwnedUserId>,
     /// Whose invites are accepted: user ids and servers (`[admin] users`), or nobody's.
-    pub hosts: Vec<String>,
+    pub inviters: Vec<String>,
     /// What the bridge says in a room that it has just entered by the invite of one of them.
     pub greeting: String,
     /// What of `[delivery]` is for this side.
-    pub patience: Patience,
+    pub timeouts: Timeouts,
 }
 
 /// How long this side waits for what; most of it is of `[delivery]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Patience {
+pub struct Timeouts {
     /// After how long the other side is told that a message cannot be decrypted yet.
     pub notice_after: Duration,
     /// After how long a key is no longer expected.
@@ -46,7 +46,7 @@ pub struct Patience {
     pub audit: Duration,
 }
 
-impl Default for Patience {
+impl Default for Timeouts {
     fn default() -> Self {
         Self {
             notice_after: Duration::from_secs(30),

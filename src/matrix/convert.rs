@@ -15,9 +15,9 @@ use footbridge_store::{Millis, RemoteId};
 use serde_json::Value;
 
 pub use footbridge_core::text::html_from_body;
-pub use profile::{picture_in, renamed};
+pub use profile::{put_avatar, renamed};
 pub use read::{is_state, message_from_event};
-pub use request::Request;
+pub use request::CommandRequest;
 pub use write::{content_from, event_content, plan, relate};
 
 /// An event of a room, decrypted.
@@ -50,11 +50,11 @@ impl std::fmt::Debug for Incoming {
 
 /// What an event is to us.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Read {
+pub enum Converted {
     /// To be relayed.
     Message(Message),
     /// Not to be relayed, by this rule.
-    Ignore(&'static str),
+    Skip(&'static str),
 }
 
 #[cfg(test)]

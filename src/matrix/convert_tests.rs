@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::*;
 
-fn read(event_type: &str, content: Value) -> Read {
+fn read(event_type: &str, content: Value) -> Converted {
     message_from_event(&Incoming {
         event_id: RemoteId::from("$e"),
         sender: "@al:b.example".to_owned(),
@@ -26,8 +26,8 @@ fn read(event_type: &str, content: Value) -> Read {
 
 fn action(event_type: &str, content: Value) -> Action {
     match read(event_type, content) {
-        Read::Message(message) => message.action,
-        Read::Ignore(rule) => panic!("ignored by {rule}"),
+        Converted::Message(message) => message.action,
+        Converted::Skip(rule) => panic!("ignored by {rule}"),
     }
 }
 
@@ -113,7 +113,7 @@ fn the_files_of_a_gallery_are_files() {
         let edit = json!({ "msgtype": "m.text", "body": "* look", "m.new_content": content,
             "m.relates_to": { "rel_type": "m.replace", "event_id": "$a" } });
         for content in [content, edit] {
-            let Read::Message(message) = read("m.room.message", content) else {
+            let Converted::Message(message) = read("m.room.message", content) else {
                 panic!("ignored");
             };
             let names: Vec<&str> = message
@@ -138,7 +138,7 @@ fn the_files_of_a_gallery_are_files() {
     let mut many = others(22);
     // The same file again is none more.
     many.extend(others(20));
-    let Read::Message(message) = read(
+    let Converted::Message(message) = read(
         "m.room.message",
         json!({ "msgtype": "m.gallery", "body": "", "itemtypes": many }),
     ) else {
@@ -146,7 +146,7 @@ fn the_files_of_a_gallery_are_files() {
     };
     assert_eq!(message.files.len(), 20);
     assert!(matches!(message.action, Action::Post { body, .. } if body.0.len() == 2));
-    let Read::Message(message) = read(
+    let Converted::Message(message) = read(
         "m.room.message",
         json!({ "msgtype": "m.gallery", "body": "", "itemtypes": others(50) }),
     ) else {
@@ -206,7 +206,7 @@ fn edits_and_redactions_name_their_target() {
         redacts: Some(RemoteId::from("$1")),
     };
     assert!(
-        matches!(message_from_event(&event), Read::Message(message) if message.action == delete)
+        matches!(message_from_event(&event), Converted::Message(message) if message.action == delete)
     );
     assert_eq!(
         format!("{event:?}"),
@@ -340,7 +340,7 @@ fn what_never_crosses_is_ignored_by_a_named_rule() {
     for (event_type, content, rule) in table {
         assert_eq!(
             read(event_type, content),
-            Read::Ignore(rule),
+            Converted::Skip(rule),
             "{event_type}"
         );
     }
@@ -770,7 +770,7 @@ proptest! {
     #[test]
     fn c24_no_event_is_too_strange(content in any_json(), event_type in prop::sample::select(vec![
         "m.room.message", "m.sticker", "m.reaction", "m.poll.start", "m.room.redaction", "x"])) {
-        if let Read::Message(message) = read(event_type, content) {
+        if let Converted::Message(message) = read(event_type, content) {
             let mut strange = outgoing(message.action, &["$1"]);
             strange.message.sender = message.sender;
             if let Plan::Steps(steps) = plan(&strange) {
@@ -846,8 +846,8 @@ fn files_are_read_with_their_captions() {
     let at = "mxc://example.org/abc";
     let file = json!({ "msgtype": "m.image", "body": "cat.png", "url": at, "info": { "size": 7, "w": 3, "h": 2 } });
     let read_file = |content: Value| match read("m.room.message", content) {
-        Read::Message(message) => message,
-        Read::Ignore(rule) => panic!("ignored: {rule}"),
+        Converted::Message(message) => message,
+        Converted::Skip(rule) => panic!("ignored: {rule}"),
     };
     let bare = read_file(file.clone());
     assert_eq!(bare.files[0].in_words(), "an image: cat.png (7 bytes)");
@@ -872,7 +872,7 @@ fn files_are_read_with_their_captions() {
     assert!(matches!(nowhere.action, Action::Unsupported { .. }) && nowhere.files.is_empty());
     let sticker = read("m.sticker", json!({ "body": "wink", "url": at }));
     assert!(
-        matches!(sticker, Read::Message(message) if message.files[0].in_words() == "a sticker: wink")
+        matches!(sticker, Converted::Message(message) if message.files[0].in_words() == "a sticker: wink")
     );
 }
 

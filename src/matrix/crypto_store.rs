@@ -38,10 +38,10 @@ use ruma::{
 use tokio::sync::{OnceCell, watch};
 use zeroize::Zeroizing;
 
-use super::{believed::Believed, held::Held};
-use {known::Known, lacking::Reachable, outbound::Outbound, walked::Walked};
+use super::{believed::IdentityPins, held::PendingSessions};
+use {known::DeviceCache, lacking::EstablishedSessions, outbound::OutboundKeys, walked::DeferredRooms};
 
-pub(super) use {believing::sharing, lacking::sending, saving::taking_in};
+pub(super) use {believing::sharing, lacking::sending, saving::within_sync};
 
 type Error = <SqliteCryptoStore as CryptoStore>::Error;
 type Result<T> = std::result::Result<T, Error>;
@@ -64,45 +64,45 @@ type Result<T> = std::result::Result<T, Error>;
 /// - `close` writes nothing: what is held then belongs to a sync that is not finished and will be heard again.
 /// - The empty message that mends a broken session is the one thing the SDK encrypts without saving the session.
 #[derive(Debug)]
-pub(super) struct HoldingStore {
+pub(super) struct BufferedCryptoStore {
     inner: SqliteCryptoStore,
-    held: Mutex<Held>,
+    held: Mutex<PendingSessions>,
     /// One save at a time, so that what is held changes together with what is stored.
     saving: tokio::sync::Mutex<()>,
     /// Counts the syncs that ended.
     ended: watch::Sender<u64>,
     /// Rooms whose events a sync leaves closed.
-    walked: Walked,
-    known: Known,
-    reachable: Reachable,
-    outbound: Outbound,
+    deferred: DeferredRooms,
+    known: DeviceCache,
+    reachable: EstablishedSessions,
+    outbound: OutboundKeys,
     /// Users whose devices were saved, for whoever makes sessions with them.
-    fresh: saving::Fresh,
+    fresh: saving::NewDevices,
     own: OnceCell<(OwnedUserId, OwnedDeviceId)>,
     /// By which identity each user is believed.
-    believed: Believed,
+    pins: IdentityPins,
 }
 
-impl HoldingStore {
+impl BufferedCryptoStore {
     pub(super) fn new(inner: SqliteCryptoStore) -> Self {
         Self {
             inner,
             held: Mutex::default(),
             saving: tokio::sync::Mutex::default(),
             ended: watch::Sender::default(),
-            walked: Walked::default(),
-            known: Known::default(),
-            reachable: Reachable::default(),
-            outbound: Outbound::default(),
-            fresh: saving::Fresh::default(),
+            deferred: DeferredRooms::default(),
+            known: DeviceCache::default(),
+            reachable: EstablishedSessions::default(),
+            outbound: OutboundKeys::default(),
+            fresh: saving::NewDevices::default(),
             own: OnceCell::new(),
-            believed: Believed::default(),
+            pins: IdentityPins::default(),
         }
     }
 }
 
 #[async_trait]
-impl CryptoStore for HoldingStore {
+impl CryptoStore for BufferedCryptoStore {
     type Error = Error;
 
     async fn save_changes(&self, changes: Changes) -> Result<()> {
@@ -124,15 +124,15 @@ impl CryptoStore for HoldingStore {
         user_id: &UserId,
         device_id: &DeviceId,
     ) -> Result<Option<DeviceData>> {
-        self.sees_device(user_id, device_id).await;
-        Ok(self.devices_of(user_id).await?.remove(device_id))
+        self.on_device_query(user_id, device_id).await;
+        Ok(self.current_devices(user_id).await?.remove(device_id))
     }
 
     async fn get_user_devices(
         &self,
         user_id: &UserId,
     ) -> Result<HashMap<OwnedDeviceId, DeviceData>> {
-        let devices = self.believed_devices_of(user_id).await?;
+        let devices = self.devices_for_sharing(user_id).await?;
         self.shown(user_id, devices).await
     }
 
@@ -165,7 +165,7 @@ impl CryptoStore for HoldingStore {
         room_id: &RoomId,
         session_id: &str,
     ) -> Result<Option<InboundGroupSession>> {
-        if saving::is_reading_rooms() && self.walked.has(room_id) {
+        if saving::is_reading_rooms() && self.deferred.has(room_id) {
             return Ok(None);
         }
         self.inner
@@ -417,7 +417,7 @@ mod tests {
     /// Our store in a directory, and the device of someone who writes to us.
     struct Scene {
         directory: TempDir,
-        store: HoldingStore,
+        store: BufferedCryptoStore,
         account: Account,
         ann: Account,
         /// Ann's side of the session of her newest first message.
@@ -427,7 +427,7 @@ mod tests {
     impl Scene {
         async fn open() -> Self {
             let directory = tempfile::tempdir().unwrap();
-            let store = HoldingStore::new(Self::stored(&directory).await);
+            let store = BufferedCryptoStore::new(Self::stored(&directory).await);
             let account = Account::with_device_id(user_id!("@bridge:x"), device_id!("BRIDGE"));
             let ann = Account::with_device_id(user_id!("@ann:x"), device_id!("ANN"));
             let mut changes = Changes::default();
@@ -501,7 +501,7 @@ mod tests {
         }
 
         async fn sync_saves(&self, changes: Changes) {
-            taking_in(self.store.save_changes(changes)).await.unwrap();
+            within_sync(self.store.save_changes(changes)).await.unwrap();
         }
 
         /// Ann writes once more, and it is decrypted.
@@ -766,7 +766,7 @@ mod tests {
     fn settle(scene: &Scene, key: &OutboundGroupSession) {
         let room = room_id!("!r:x");
         let recipients = scene.store.recipients(room);
-        scene.store.all_have_key(room, key.session_id(), recipients);
+        scene.store.note_key_shared(room, key.session_id(), recipients);
         assert!(scene.store.shared_key(room).is_some());
     }
 
@@ -785,7 +785,7 @@ mod tests {
             .unwrap();
         assert!(!is_good(&scene), "a device has changed");
         // A send that began before does not make it good again.
-        scene.store.all_have_key(room, key.session_id(), before);
+        scene.store.note_key_shared(room, key.session_id(), before);
         assert!(!is_good(&scene), "a device has changed meanwhile");
 
         settle(&scene, &key);

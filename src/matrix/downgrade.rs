@@ -3,7 +3,7 @@
 
 /// What is known of a room's encryption.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Known {
+pub(super) struct EncryptionState {
     /// It is or was encrypted, as our own database has it.
     pub ever: bool,
     /// The SDK will encrypt what is sent now.
@@ -14,9 +14,9 @@ pub(super) struct Known {
 
 /// What may be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ruling {
+pub(super) enum EncryptionDecision {
     /// The room is in the clear and always was.
-    InClear,
+    Plaintext,
     /// It will be encrypted.
     Encrypted,
     /// The room has just been encrypted, and the SDK does not know it yet: nothing before it does.
@@ -25,22 +25,22 @@ pub(super) enum Ruling {
     Downgraded,
 }
 
-impl Known {
+impl EncryptionState {
     /// Whether the room is encrypted and our database does not know it.
-    pub(super) fn is_news(self) -> bool {
+    pub(super) fn is_newly_encrypted(self) -> bool {
         !self.ever && (self.will_encrypt || self.is_now)
     }
 
     /// What may be sent.
-    pub(super) fn ruling(self) -> Ruling {
+    pub(super) fn decide(self) -> EncryptionDecision {
         if self.will_encrypt {
-            Ruling::Encrypted
+            EncryptionDecision::Encrypted
         } else if self.is_now {
-            Ruling::NotYet
+            EncryptionDecision::NotYet
         } else if self.ever {
-            Ruling::Downgraded
+            EncryptionDecision::Downgraded
         } else {
-            Ruling::InClear
+            EncryptionDecision::Plaintext
         }
     }
 }
@@ -51,9 +51,9 @@ mod tests {
 
     #[test]
     fn p04_only_what_was_never_encrypted_gets_anything_in_the_clear() {
-        use Ruling::{Downgraded, Encrypted, InClear, NotYet};
+        use EncryptionDecision::{Downgraded, Encrypted, Plaintext, NotYet};
         for (ever, will_encrypt, is_now, news, ruling) in [
-            (false, false, false, false, InClear),
+            (false, false, false, false, Plaintext),
             (false, false, true, true, NotYet),
             (false, true, false, true, Encrypted),
             (false, true, true, true, Encrypted),
@@ -62,13 +62,13 @@ mod tests {
             (true, true, false, false, Encrypted),
             (true, true, true, false, Encrypted),
         ] {
-            let known = Known {
+            let known = EncryptionState {
                 ever,
                 will_encrypt,
                 is_now,
             };
             assert_eq!(
-                (known.is_news(), known.ruling()),
+                (known.is_newly_encrypted(), known.decide()),
                 (news, ruling),
                 "{known:?}"
             );

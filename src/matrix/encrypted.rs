@@ -16,13 +16,13 @@ use serde_json::Value;
 use super::{Matrix, crypto_store, send::put};
 
 /// An event that was sent.
-pub(super) struct Sent {
+pub(super) struct SentEvent {
     pub event: OwnedEventId,
     /// Whether it went encrypted.
     pub encrypted: bool,
 }
 
-impl From<SendMessageLikeEventResult> for Sent {
+impl From<SendMessageLikeEventResult> for SentEvent {
     fn from(sent: SendMessageLikeEventResult) -> Self {
         Self {
             event: sent.response.event_id,
@@ -34,12 +34,12 @@ impl From<SendMessageLikeEventResult> for Sent {
 impl Matrix {
     /// Sends an event that must be encrypted. To be called with the room's turn, after `Matrix::guard` has said that the
     /// SDK would encrypt it.
-    pub(super) async fn put_encrypted(
+    pub(super) async fn send_encrypted(
         &self,
         room: &Room,
         key: &TransactionId,
         content: Value,
-    ) -> matrix_sdk::Result<Sent> {
+    ) -> matrix_sdk::Result<SentEvent> {
         if let Some(session) = self.keys.shared_key(room.room_id()) {
             let content: Raw<AnyMessageLikeEventContent> = Raw::new(&content)?.cast_unchecked();
             let sealed = session.encrypt("m.room.message", &content).await.content;
@@ -50,7 +50,7 @@ impl Matrix {
                 sealed.cast_unchecked(),
             );
             let response = self.client.send(request).await?;
-            return Ok(Sent {
+            return Ok(SentEvent {
                 event: response.event_id,
                 encrypted: true,
             });
@@ -62,7 +62,7 @@ impl Matrix {
         let sent = crypto_store::sending(&self.claims, sending).await?;
         let session = sent.encryption_info.as_ref();
         if let Some(id) = session.and_then(|info| info.session_id()) {
-            self.keys.all_have_key(room.room_id(), id, recipients);
+            self.keys.note_key_shared(room.room_id(), id, recipients);
         }
         Ok(sent.into())
     }

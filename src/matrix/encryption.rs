@@ -15,11 +15,11 @@ use matrix_sdk::{
 };
 use tracing::info;
 
-use super::{MatrixError, account::Login, client, fault::Fault};
+use super::{MatrixError, account::Login, client, fault::RequestError};
 
 /// Signs our device with the account's identity, which is made when there is none. Answers the recovery key if
 /// this made one. Can be called again after any interruption.
-pub(super) async fn make_trusted(
+pub(super) async fn set_up_cross_signing(
     client: &Client,
     with: &Login<'_>,
 ) -> Result<Option<Secret>, MatrixError> {
@@ -35,10 +35,10 @@ pub(super) async fn make_trusted(
     sync(client).await?;
     identity_exists(client).await?;
     require_signed_device(client).await?;
-    if kept_recovery_key(with).await?.is_none() {
+    if load_recovery_key(with).await?.is_none() {
         (with.progress)("Making a recovery key");
         let key = make_recovery_key(client).await?;
-        keep_recovery_key(with, &key).await?;
+        store_recovery_key(with, &key).await?;
         made = Some(key);
     }
     save_fingerprints(client, with).await?;
@@ -53,7 +53,7 @@ pub(super) async fn require_signed_device(client: &Client) -> Result<(), MatrixE
         .encryption()
         .get_own_device()
         .await
-        .map_err(|error| MatrixError::Keys(format!("our own device cannot be read: {error}")))?;
+        .map_err(|error| MatrixError::CryptoStore(format!("our own device cannot be read: {error}")))?;
     match device {
         Some(device) if device.is_cross_signed_by_owner() => Ok(()),
         _ => Err(MatrixError::Identity(
@@ -66,7 +66,7 @@ async fn sync(client: &Client) -> Result<(), MatrixError> {
     client::sync(client, Duration::ZERO)
         .await
         .map(drop)
-        .map_err(|error| Fault::from(&error).into_matrix_error("read the account's state"))
+        .map_err(|error| RequestError::from(&error).into_matrix_error("read the account's state"))
 }
 
 /// Asks the server, so that what other devices did is seen.
@@ -77,7 +77,7 @@ async fn identity_exists(client: &Client) -> Result<bool, MatrixError> {
         .request_user_identity(own)
         .await
         .map(|identity| identity.is_some())
-        .map_err(|error| Fault::from(&error).into_matrix_error("read the account's identity"))
+        .map_err(|error| RequestError::from(&error).into_matrix_error("read the account's identity"))
 }
 
 /// Makes the identity, unless its private keys are here already, and signs this device. Only ever called for an account
@@ -112,7 +112,7 @@ async fn bootstrap(client: &Client, with: &Login<'_>) -> Result<(), MatrixError>
 /// Becomes part of the identity that exists.
 async fn join_identity(client: &Client, with: &Login<'_>) -> Result<(), MatrixError> {
     let mut signed = require_signed_device(client).await.is_ok();
-    if !signed && holds_identity(client).await {
+    if !signed && has_identity_keys(client).await {
         // The login that made the identity was interrupted before it signed anything (F39). The same keys and their
         // signature of this device are uploaded once more.
         (with.progress)("Signing this device");
@@ -120,7 +120,7 @@ async fn join_identity(client: &Client, with: &Login<'_>) -> Result<(), MatrixEr
         signed = true;
     }
     let given = with.recovery_key.clone();
-    let key = match (given, kept_recovery_key(with).await?) {
+    let key = match (given, load_recovery_key(with).await?) {
         (None, _) | (_, Some(_)) if signed => return Ok(()),
         (Some(given), _) => given,
         (None, Some(kept)) => kept,
@@ -138,12 +138,12 @@ async fn join_identity(client: &Client, with: &Login<'_>) -> Result<(), MatrixEr
         .recovery()
         .recover(key.expose().trim())
         .await
-        .map_err(|error| recovery_fault(&error))?;
-    keep_recovery_key(with, &key).await
+        .map_err(|error| recovery_error(&error))?;
+    store_recovery_key(with, &key).await
 }
 
 /// Whether the private keys of the account's identity are here.
-async fn holds_identity(client: &Client) -> bool {
+async fn has_identity_keys(client: &Client) -> bool {
     let status = client.encryption().cross_signing_status().await;
     status.is_some_and(|status| status.is_complete())
 }
@@ -161,14 +161,14 @@ async fn make_recovery_key(client: &Client) -> Result<Secret, MatrixError> {
         }
     };
     made.map(Secret::new)
-        .map_err(|error| recovery_fault(&error))
+        .map_err(|error| recovery_error(&error))
 }
 
-fn recovery_fault(error: &RecoveryError) -> MatrixError {
+fn recovery_error(error: &RecoveryError) -> MatrixError {
     match error {
         RecoveryError::Sdk(error)
         | RecoveryError::SecretStorage(SecretStorageError::Sdk(error)) => {
-            Fault::from(error).into_matrix_error("reach the account's secret storage")
+            RequestError::from(error).into_matrix_error("reach the account's secret storage")
         }
         RecoveryError::SecretStorage(SecretStorageError::SecretStorageKey(_)) => {
             MatrixError::Identity("the recovery key is not the account's".into())
@@ -177,7 +177,7 @@ fn recovery_fault(error: &RecoveryError) -> MatrixError {
     }
 }
 
-async fn kept_recovery_key(with: &Login<'_>) -> Result<Option<Secret>, MatrixError> {
+async fn load_recovery_key(with: &Login<'_>) -> Result<Option<Secret>, MatrixError> {
     let account = with.store.account().await?.ok_or(MatrixError::NoAccount)?;
     let key = match account.recovery_key {
         Some(key) => Some(key),
@@ -188,7 +188,7 @@ async fn kept_recovery_key(with: &Login<'_>) -> Result<Option<Secret>, MatrixErr
         .map_err(|_| MatrixError::Unavailable(anyhow!("the kept recovery key cannot be read")))
 }
 
-async fn keep_recovery_key(with: &Login<'_>, key: &Secret) -> Result<(), MatrixError> {
+async fn store_recovery_key(with: &Login<'_>, key: &Secret) -> Result<(), MatrixError> {
     let sealed = Sealed(key.expose().trim().as_bytes().to_vec());
     Ok(with.store.save_recovery_key(&sealed).await?)
 }
@@ -199,11 +199,11 @@ async fn save_fingerprints(client: &Client, with: &Login<'_>) -> Result<(), Matr
     let ed25519 = encryption
         .ed25519_key()
         .await
-        .ok_or_else(|| MatrixError::Keys("the device has no keys".into()))?;
+        .ok_or_else(|| MatrixError::CryptoStore("the device has no keys".into()))?;
     let master_key = encryption
         .get_user_identity(own)
         .await
-        .map_err(|error| MatrixError::Keys(format!("our identity cannot be read: {error}")))?
+        .map_err(|error| MatrixError::CryptoStore(format!("our identity cannot be read: {error}")))?
         .and_then(|identity| identity.master_key().get_first_key())
         .map(|key| key.to_base64());
     Ok(with

@@ -16,7 +16,7 @@ const MAX_ID: usize = 255;
 
 /// The fields of an event that decide about it.
 #[derive(Deserialize)]
-pub(super) struct Envelope {
+pub(super) struct EventFields {
     pub event_id: String,
     pub sender: String,
     #[serde(rename = "type")]
@@ -43,21 +43,21 @@ pub(super) struct Unsigned {
     pub prev_content: Value,
 }
 
-impl Envelope {
+impl EventFields {
     pub(super) fn open(event: &TimelineEvent) -> Option<Self> {
         let envelope: Self = serde_json::from_str(event.raw().json().get()).ok()?;
         if envelope.sender.len().max(envelope.event_id.len()) > MAX_ID {
             return None;
         }
         Some(match event.kind {
-            TimelineEventKind::Decrypted(_) => envelope.taken_from_inside(),
+            TimelineEventKind::Decrypted(_) => envelope.mark_unchecked(),
             _ => envelope,
         })
     }
 
     /// What was encrypted, the homeserver never saw: it has not checked whether the sender may change the room, or redact
     /// what somebody else wrote. So nothing in there makes a state event or a redaction.
-    fn taken_from_inside(mut self) -> Self {
+    fn mark_unchecked(mut self) -> Self {
         let is_state = self.state_key.take().is_some();
         self.redacts = None;
         self.unchecked = is_state || is_never_encrypted(&self.event_type);
@@ -122,9 +122,9 @@ fn is_never_encrypted(event_type: &str) -> bool {
 
 /// The names of senders, as far as one walk has looked them up.
 #[derive(Debug, Default)]
-pub(super) struct Names(HashMap<String, String>);
+pub(super) struct DisplayNames(HashMap<String, String>);
 
-impl Names {
+impl DisplayNames {
     /// Takes in what a page of history says about members.
     pub(super) fn learn(&mut self, user: &str, name: &str) {
         self.0.insert(user.to_owned(), name.to_owned());
@@ -154,7 +154,7 @@ mod tests {
 
     use super::*;
 
-    fn envelope(event: Value) -> Envelope {
+    fn envelope(event: Value) -> EventFields {
         let mut event = event;
         event["event_id"] = "$e".into();
         event["sender"] = "@a:x".into();
@@ -173,11 +173,11 @@ mod tests {
             "m.room.power_levels",
             "m.space.child",
         ] {
-            let inside = envelope(json!({"type": event_type, "content": {}})).taken_from_inside();
+            let inside = envelope(json!({"type": event_type, "content": {}})).mark_unchecked();
             assert!(inside.unchecked, "{event_type}");
         }
         let own = json!({"type": "org.example.state", "state_key": "", "content": {}});
-        assert!(envelope(own).taken_from_inside().unchecked);
+        assert!(envelope(own).mark_unchecked().unchecked);
         for (event_type, content) in [
             ("m.room.tombstone", json!({"replacement_room": "!b:x"})),
             ("m.room.member", json!({"membership": "join"})),
@@ -185,11 +185,11 @@ mod tests {
             let event = json!({"type": event_type, "state_key": "", "content": content});
             let outside = envelope(event.clone());
             assert!(outside.successor().is_some() || outside.joiner().is_some());
-            let inside = envelope(event).taken_from_inside();
+            let inside = envelope(event).mark_unchecked();
             assert_eq!((inside.successor(), inside.joiner()), (None, None));
         }
         let said = json!({"type": "m.room.message", "redacts": "$1", "content": {"body": "x"}});
-        let inside = envelope(said).taken_from_inside();
+        let inside = envelope(said).mark_unchecked();
         assert!(!inside.unchecked && inside.redacts.is_none());
     }
 

@@ -16,7 +16,7 @@ pub enum MatrixError {
     Refused(String),
     /// The server does not let passwords in; what it offers instead, in words.
     #[error("the homeserver does not offer login by password")]
-    NoPasswords(String),
+    PasswordLoginDisabled(String),
     /// The account has a cross-signing identity that we are not part of (B21), or the recovery key is wrong.
     #[error("{0}")]
     Identity(String),
@@ -25,10 +25,10 @@ pub enum MatrixError {
     NoRoom(String),
     /// One of the SDK's databases is gone or empty.
     #[error("the database {path} is gone or empty", path = .0.display())]
-    Lost(PathBuf),
+    DatabaseMissing(PathBuf),
     /// The store is that of another account than the configured one (B16).
     #[error("the store belongs to {store}, the configuration names {configured}")]
-    Foreign {
+    WrongAccount {
         /// Whose the store is.
         store: String,
         /// Who is configured.
@@ -36,13 +36,13 @@ pub enum MatrixError {
     },
     /// The store is older than what the homeserver knows of its device (B22): it must never be used again.
     #[error("{0}")]
-    Old(String),
+    StaleStore(String),
     /// Another Footbridge uses a copy of this store, at another place (B19).
     #[error("{0}")]
-    Elsewhere(String),
+    StoreInUse(String),
     /// Our encryption store does not open with this key, or is another device's.
     #[error("{0}")]
-    Keys(String),
+    CryptoStore(String),
     /// The homeserver cannot be reached, or does not speak Matrix. Worth trying again.
     #[error("{}", footbridge_core::error_chain::format(.0.as_ref()))]
     Unavailable(anyhow::Error),

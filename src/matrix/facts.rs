@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use super::{
     Boxed, Matrix, MatrixError,
-    fault::Fault,
-    rights::{Form, room_id},
+    fault::RequestError,
+    rights::{StateForm, room_id},
 };
 
 /// Which event says it, and under which key of its content.
@@ -25,14 +25,14 @@ fn written(fact: ProfileField) -> (StateEventType, &'static str) {
 
 impl Matrix {
     /// What stands there now, asked of the homeserver.
-    pub fn facts<'a>(&'a self, room: &'a Place) -> Boxed<'a, Result<RoomProfile, MatrixError>> {
+    pub fn room_profile<'a>(&'a self, room: &'a Place) -> Boxed<'a, Result<RoomProfile, MatrixError>> {
         Box::pin(async move {
-            let looked = self.look_at_facts(room).await;
+            let looked = self.fetch_room_profile(room).await;
             looked.map_err(|fault| fault.into_matrix_error("look at the room"))
         })
     }
 
-    async fn look_at_facts(&self, room: &Place) -> Result<RoomProfile, Fault> {
+    async fn fetch_room_profile(&self, room: &Place) -> Result<RoomProfile, RequestError> {
         let id = room_id(room)?;
         Ok(RoomProfile {
             name: Some(self.fact(&id, ProfileField::Name).await?),
@@ -41,15 +41,15 @@ impl Matrix {
         })
     }
 
-    async fn fact(&self, room: &RoomId, fact: ProfileField) -> Result<String, Fault> {
+    async fn fact(&self, room: &RoomId, fact: ProfileField) -> Result<String, RequestError> {
         let (event, key) = written(fact);
-        let state = self.state(room, event, "", Form::Content).await?;
+        let state = self.state(room, event, "", StateForm::Content).await?;
         let text = state.as_ref().and_then(|state| state.get(key)?.as_str());
         Ok(text.unwrap_or_default().to_owned())
     }
 
     /// Says something else there, if we have the right; a picture is uploaded first. Answers what stands there then.
-    pub fn set_fact<'a>(
+    pub fn set_room_profile<'a>(
         &'a self,
         room: &'a Place,
         fact: ProfileField,
@@ -58,7 +58,7 @@ impl Matrix {
     ) -> Boxed<'a, Result<String, anyhow::Error>> {
         Box::pin(async move {
             let value = match picture {
-                Some(picture) => self.put_media(&picture.bytes, picture.mime, false).await?,
+                Some(picture) => self.upload_media(&picture.bytes, picture.mime, false).await?,
                 None => value.to_owned(),
             };
             let (event, key) = written(fact);
@@ -68,9 +68,9 @@ impl Matrix {
             {
                 content.insert(key.to_owned(), Value::String(value.clone()));
             }
-            let id = room_id(room).map_err(Fault::into_send_error)?;
+            let id = room_id(room).map_err(RequestError::into_send_error)?;
             let wrote = self.write_state(id, event, "", &content).await;
-            wrote.map_err(Fault::into_send_error)?;
+            wrote.map_err(RequestError::into_send_error)?;
             Ok(value)
         })
     }

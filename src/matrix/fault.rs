@@ -27,11 +27,11 @@ const WRONG: &str = "the homeserver refuses it as wrong";
 
 /// What went wrong, as far as anyone decides by it. The text is for a person and holds no message text.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(super) enum RequestError {
     /// The homeserver no longer knows our session, or has closed the account.
     SignedOut(String),
     /// Too fast.
-    Limited(Option<Duration>),
+    RateLimited(Option<Duration>),
     /// Not allowed.
     Forbidden(String),
     /// Not there.
@@ -39,7 +39,7 @@ pub(super) enum Fault {
     /// Too big for an event.
     TooLarge(String),
     /// The request will never be right.
-    Wrong(String),
+    Invalid(String),
     /// We are not in the room.
     NotJoined,
     /// The request never reached the server.
@@ -48,7 +48,7 @@ pub(super) enum Fault {
     Unknown(String),
 }
 
-impl From<&HttpError> for Fault {
+impl From<&HttpError> for RequestError {
     fn from(error: &HttpError) -> Self {
         if let HttpError::Reqwest(error) = error {
             let text = error_chain::format(error);
@@ -62,7 +62,7 @@ impl From<&HttpError> for Fault {
             return Self::from(error.as_ref());
         }
         if let HttpError::RefreshToken(error) = error {
-            return Self::of_refresh(error);
+            return Self::from_refresh(error);
         }
         let mut text = error.to_string();
         let Some(answer) = error.as_client_api_error() else {
@@ -71,7 +71,7 @@ impl From<&HttpError> for Fault {
         };
         let status = answer.status_code.as_u16();
         match answer.error_kind() {
-            Some(ErrorKind::LimitExceeded(limit)) => Self::Limited(match limit.retry_after {
+            Some(ErrorKind::LimitExceeded(limit)) => Self::RateLimited(match limit.retry_after {
                 Some(RetryAfter::Delay(wait)) => Some(wait),
                 _ => None,
             }),
@@ -96,21 +96,21 @@ impl From<&HttpError> for Fault {
                 403 => Self::Forbidden(text),
                 404 => Self::NotFound(text),
                 413 => Self::TooLarge(text),
-                429 => Self::Limited(None),
-                400..=499 => Self::Wrong(text),
+                429 => Self::RateLimited(None),
+                400..=499 => Self::Invalid(text),
                 _ => Self::Unknown(text),
             },
             // A proxy speaks here, not the homeserver: it knows nothing of our account or of rooms.
             None => match status {
                 413 => Self::TooLarge(text),
-                429 => Self::Limited(None),
+                429 => Self::RateLimited(None),
                 _ => Self::Unknown(text),
             },
         }
     }
 }
 
-impl From<&matrix_sdk::Error> for Fault {
+impl From<&matrix_sdk::Error> for RequestError {
     fn from(error: &matrix_sdk::Error) -> Self {
         match error {
             matrix_sdk::Error::Http(error) => Self::from(error.as_ref()),
@@ -126,9 +126,9 @@ impl From<&matrix_sdk::Error> for Fault {
     }
 }
 
-impl Fault {
+impl RequestError {
     /// The session had expired, so that the request itself was turned away, and could not be renewed.
-    pub(super) fn of_refresh(error: &RefreshTokenError) -> Self {
+    pub(super) fn from_refresh(error: &RefreshTokenError) -> Self {
         let RefreshTokenError::MatrixAuth(error) = error else {
             return Self::SignedOut(error.to_string());
         };
@@ -144,7 +144,7 @@ impl Fault {
             ));
         }
         match Self::from(error.as_ref()) {
-            Self::Forbidden(why) | Self::NotFound(why) | Self::Wrong(why) => Self::SignedOut(
+            Self::Forbidden(why) | Self::NotFound(why) | Self::Invalid(why) => Self::SignedOut(
                 format!("{why} (the session has expired and is not renewed: log in again)"),
             ),
             Self::Unknown(why) => Self::NotSent(why),
@@ -156,7 +156,7 @@ impl Fault {
     pub(super) fn into_send_error(self) -> SendError {
         match self {
             Self::SignedOut(reason) => SendError::SignedOut { reason },
-            Self::Limited(after) => SendError::RateLimited { after },
+            Self::RateLimited(after) => SendError::RateLimited { after },
             Self::Forbidden(answer) => SendError::Closed {
                 reason: in_words(&answer, FORBIDDEN),
             },
@@ -167,7 +167,7 @@ impl Fault {
                 reason: in_words(&answer, TOO_LARGE),
             },
             // A proxy, or a homeserver out of order, answers so as well.
-            Self::Wrong(answer) => SendError::Rejected {
+            Self::Invalid(answer) => SendError::Rejected {
                 reason: format!("{} ({})", in_words(&answer, WRONG), code_of(&answer)),
             },
             Self::NotJoined => retry(Some(NOT_JOINED), Outcome::NotDone, "not in the room"),
@@ -182,7 +182,7 @@ impl Fault {
             Self::SignedOut(reason) => MatrixError::SignedOut(format!(
                 "the homeserver does not accept our session: {reason}"
             )),
-            Self::Limited(wait) => MatrixError::Unavailable(anyhow!(
+            Self::RateLimited(wait) => MatrixError::Unavailable(anyhow!(
                 "cannot {doing}: the homeserver wants us to wait {} s",
                 wait.map_or(60, |wait| wait.as_secs().max(1))
             )),
@@ -191,7 +191,7 @@ impl Fault {
                 MatrixError::NoRoom(format!("cannot {doing}: {reason}"))
             }
             Self::TooLarge(reason)
-            | Self::Wrong(reason)
+            | Self::Invalid(reason)
             | Self::NotSent(reason)
             | Self::Unknown(reason) => {
                 MatrixError::Unavailable(anyhow!("cannot {doing}: {reason}"))
@@ -252,7 +252,7 @@ mod tests {
 
     /// What the house does about it, in one word.
     fn word(error: &HttpError) -> String {
-        match Fault::from(error).into_send_error() {
+        match RequestError::from(error).into_send_error() {
             SendError::Retry { after, outcome, .. } => format!("{outcome:?} {after:?}"),
             SendError::RateLimited { after } => format!("Limited {after:?}"),
             SendError::Refused { .. } => "Refused".into(),
@@ -311,7 +311,7 @@ mod tests {
             (400, "M_BAD_JSON"),
         ] {
             let error = json!({"error": "User @bridge:x not in room !abc:x"});
-            let refusal = Fault::from(&coded(status, code, error)).into_send_error();
+            let refusal = RequestError::from(&coded(status, code, error)).into_send_error();
             let (SendError::Closed { reason }
             | SendError::Refused { reason }
             | SendError::Rejected { reason }) = refusal

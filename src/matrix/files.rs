@@ -22,7 +22,7 @@ pub(super) fn require_databases(directory: &Path) -> Result<(), MatrixError> {
             Err(source) if source.kind() == std::io::ErrorKind::PermissionDenied => {
                 return Err(footbridge_store::Error::Io { path, source }.into());
             }
-            _ => return Err(MatrixError::Lost(path)),
+            _ => return Err(MatrixError::DatabaseMissing(path)),
         }
     }
     Ok(())
@@ -33,7 +33,7 @@ pub(super) fn require_databases(directory: &Path) -> Result<(), MatrixError> {
 /// `SqliteStoreConfig` runs `PRAGMA optimize=0x10002` by default (matrix-sdk-sqlite 0.18, `utils.rs`, `optimize`): in a
 /// store of one device that notes `1 1` for the table `device`, which `SQLite` scans from then on for each look-up.
 /// The stores are opened without it ([`super::client::store_config`]), but older ones still have the note.
-pub(super) async fn forget_statistics(directory: &Path) -> Result<(), footbridge_store::Error> {
+pub(super) async fn drop_statistics(directory: &Path) -> Result<(), footbridge_store::Error> {
     for name in DATABASES {
         let path = directory.join(name);
         if path.exists() {
@@ -63,7 +63,7 @@ mod tests {
                     None => std::fs::remove_file(&path).unwrap(),
                 }
                 let refused = require_databases(home.path()).unwrap_err();
-                assert!(matches!(refused, MatrixError::Lost(lost) if lost == path));
+                assert!(matches!(refused, MatrixError::DatabaseMissing(lost) if lost == path));
                 assert_eq!(std::fs::read(&path).ok().as_deref(), harmed);
             }
             std::fs::write(&path, whole).unwrap();

@@ -5,11 +5,11 @@ use footbridge_store::{
     Arrival, Batch, DecryptedWith, HeldIdentity, PeerClaim, Place, RemoteId, SeenEvent,
 };
 
-use super::{Matrix, walk::Envelope};
+use super::{Matrix, walk::EventFields};
 
 /// An arrival and what belongs to it.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(super) struct ProcessedEvent {
     pub arrival: Arrival,
     /// Who wrote it, if others may speak of it.
     pub writer: Option<(Place, RemoteId, String)>,
@@ -23,7 +23,7 @@ pub(super) struct Found {
     pub shown: SeenEvent,
 }
 
-impl Found {
+impl ProcessedEvent {
     /// Puts it into a batch. Of events that are shown under one id the first is taken: what belongs to an arrival is
     /// found again by its id.
     pub(super) fn file(self, batch: &mut Batch) {
@@ -56,7 +56,7 @@ impl Matrix {
     }
 
     /// What is noted of the bridge that this is from.
-    pub(super) fn other_bridges(&self, place: &Place, envelope: &Envelope) -> Vec<PeerClaim> {
+    pub(super) fn other_bridges(&self, place: &Place, envelope: &EventFields) -> Vec<PeerClaim> {
         let others = self
             .peer_bridges
             .peers_in(place, &envelope.content)
@@ -78,14 +78,14 @@ mod tests {
 
     use super::*;
 
-    fn found(event: &str, ratchet_index: Option<u32>) -> Found {
+    fn found(event: &str, ratchet_index: Option<u32>) -> ProcessedEvent {
         let place = Place::room("!r");
         let opened = ratchet_index.map(|ratchet_index| DecryptedWith {
             session: "s".to_owned(),
             ratchet_index,
             sent_at: Millis(1),
         });
-        Found {
+        ProcessedEvent {
             arrival: Arrival {
                 place: place.clone(),
                 event_id: RemoteId::from(event),

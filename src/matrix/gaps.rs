@@ -13,11 +13,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Matrix, MatrixError,
-    beginning::Beginning,
-    fault::Fault,
-    intake, mark_cursor,
-    pages::{Bounds, Pages},
-    walk::{Names, Walked},
+    beginning::EncryptionBoundary,
+    fault::RequestError,
+    intake, room_cursor_name,
+    pages::{GapBounds, GapPages},
+    walk::{DisplayNames, EventOutcome},
 };
 
 /// So many of them are journalled at once, and the gap is that much shorter: a process that dies again and again gets
@@ -26,13 +26,13 @@ const CHUNK: usize = 100;
 
 /// How filling a gap ended.
 #[derive(Debug)]
-pub(super) enum Filled {
+pub(super) enum GapFill {
     /// All of it is in the journal; this is the newest event of it, if it held any.
-    Whole(Option<RemoteId>),
+    Complete(Option<RemoteId>),
     /// Told to stop; the gap stays open.
     Stopped,
     /// The server would not; the gap stays open.
-    Failed(Fault),
+    Failed(RequestError),
 }
 
 impl Matrix {
@@ -43,41 +43,41 @@ impl Matrix {
         gap: &mut Gap,
         inbox: &Inbox,
         stop: &CancellationToken,
-    ) -> Result<Filled, MatrixError> {
+    ) -> Result<GapFill, MatrixError> {
         let first = match self.first_after_entry(room, gap).await {
             Ok(first) => first,
-            Err(fault) => return Ok(Filled::Failed(fault)),
+            Err(fault) => return Ok(GapFill::Failed(fault)),
         };
-        let Pages {
+        let GapPages {
             all: mut pages,
             begins,
             skip_to,
-        } = match self.page_back(room, gap, first.as_deref(), stop).await {
+        } = match self.fetch_gap_pages(room, gap, first.as_deref(), stop).await {
             Ok(Some(pages)) => pages,
-            Ok(None) => return Ok(Filled::Stopped),
-            Err(fault) => return Ok(Filled::Failed(fault)),
+            Ok(None) => return Ok(GapFill::Stopped),
+            Err(fault) => return Ok(GapFill::Failed(fault)),
         };
         let encrypted = self.is_encrypted(room, &gap.place).await?;
-        let mut beginning = self.beginning(&gap.place, encrypted, begins).await?;
+        let mut beginning = self.encryption_boundary(&gap.place, encrypted, begins).await?;
         let mut newest = None;
         while let Some(mut page) = pages.pop() {
             let fetched = if let Some(fetched) = page.fetched.take() {
                 Ok(fetched)
             } else {
                 let first = first.as_deref();
-                self.fetch(room, &Bounds { gap, first }, page.from.as_deref())
+                self.fetch(room, &GapBounds { gap, first }, page.from.as_deref())
                     .await
             };
             let (mut events, overlap, mut names) = match fetched {
                 Ok(fetched) => (fetched.events, fetched.overlap, fetched.names),
-                Err(fault) => return Ok(Filled::Failed(fault)),
+                Err(fault) => return Ok(GapFill::Failed(fault)),
             };
             let known = overlap.iter().filter_map(id_of).collect();
             let known = self.store.known_events(&gap.place, known).await?;
             let mut late = late(overlap, &known);
             loop {
                 if stop.is_cancelled() {
-                    return Ok(Filled::Stopped);
+                    return Ok(GapFill::Stopped);
                 }
                 let mut chunk = events.split_off(events.len().saturating_sub(CHUNK));
                 let mark = chunk.first().and_then(id_of);
@@ -85,7 +85,7 @@ impl Matrix {
                 let older: Vec<RemoteId> = late.iter().filter_map(id_of).collect();
                 chunk.append(&mut late);
                 let mut batch = self
-                    .walk_chunk(room, gap, chunk, (&mut names, &mut beginning), inbox)
+                    .process_chunk(room, gap, chunk, (&mut names, &mut beginning), inbox)
                     .await?;
                 batch.flags = beginning.flags();
                 let older = older
@@ -100,7 +100,7 @@ impl Matrix {
                 if let Some(mark) = mark {
                     batch
                         .cursors
-                        .push((mark_cursor(&gap.place), mark.0.clone()));
+                        .push((room_cursor_name(&gap.place), mark.0.clone()));
                     gap.stop = Some(mark.clone());
                     newest = Some(mark);
                 }
@@ -116,7 +116,7 @@ impl Matrix {
                 }
             }
         }
-        Ok(Filled::Whole(newest))
+        Ok(GapFill::Complete(newest))
     }
 
     /// Of a page, newest first: whether something on it was walked before, and where, behind all such, the first event
@@ -125,9 +125,9 @@ impl Matrix {
         &self,
         gap: &Gap,
         events: &[TimelineEvent],
-    ) -> Result<(bool, Option<usize>), Fault> {
+    ) -> Result<(bool, Option<usize>), RequestError> {
         let ids: Vec<RemoteId> = events.iter().filter_map(id_of).collect();
-        let broken = |error: footbridge_store::Error| Fault::NotSent(error.to_string());
+        let broken = |error: footbridge_store::Error| RequestError::NotSent(error.to_string());
         let known = self.store.known_events(&gap.place, ids.clone()).await;
         let known = known.map_err(broken)?;
         let unlinked = self
@@ -146,22 +146,22 @@ impl Matrix {
     }
 
     /// Walks a part of a page, oldest first.
-    async fn walk_chunk(
+    async fn process_chunk(
         &self,
         room: &Room,
         gap: &Gap,
         events: Vec<TimelineEvent>,
-        (names, beginning): (&mut Names, &mut Beginning),
+        (names, beginning): (&mut DisplayNames, &mut EncryptionBoundary),
         inbox: &Inbox,
     ) -> Result<Batch, MatrixError> {
         let (mut batch, mut shared) = (Batch::default(), false);
         for event in events.iter().rev() {
             let encrypted = beginning.pass(event);
             intake::changes(self, &gap.place, event, &mut batch);
-            match self.walk(room, &gap.place, event, names, encrypted).await {
-                Walked::Nothing => {}
-                Walked::Arrival(found) => found.file(&mut batch),
-                Walked::Ours(found) => {
+            match self.process_event(room, &gap.place, event, names, encrypted).await {
+                EventOutcome::Nothing => {}
+                EventOutcome::Arrival(found) => found.file(&mut batch),
+                EventOutcome::OwnAccount(found) => {
                     shared = true;
                     found.file(&mut batch);
                 }

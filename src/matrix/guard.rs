@@ -12,17 +12,17 @@ use tracing::error;
 
 use super::{
     Matrix,
-    alarms::Alarm,
-    downgrade::{Known, Ruling},
-    fault::{Fault, retry},
+    alarms::SecurityClass,
+    downgrade::{EncryptionState, EncryptionDecision},
+    fault::{RequestError, retry},
     send::not_sent,
 };
 
 /// How long a lane waits whose room would not be encrypted although it was.
-const DOWNGRADED: Duration = Duration::from_mins(1);
+const DOWNGRADE_RETRY: Duration = Duration::from_mins(1);
 
 /// How long a lane waits until the SDK knows as well that its room is encrypted.
-const BEGINNING: Duration = Duration::from_secs(2);
+const BOUNDARY_RETRY: Duration = Duration::from_secs(2);
 
 impl Matrix {
     /// Nothing is sent into a room that is or ever was encrypted unless the SDK will encrypt it. Answers
@@ -38,39 +38,39 @@ impl Matrix {
         let state = room
             .latest_encryption_state()
             .await
-            .map_err(|error| not_sent(&Fault::from(&error)))?;
+            .map_err(|error| not_sent(&RequestError::from(&error)))?;
         let will_encrypt = state.is_encrypted();
-        let known = Known {
+        let known = EncryptionState {
             ever,
             will_encrypt,
             is_now: will_encrypt || is_encrypted_now(room).await?,
         };
-        if known.is_news() {
+        if known.is_newly_encrypted() {
             self.raise_encrypted(to).await.map_err(kept)?;
             if self.store.may_not_relay_into(to).await.map_err(kept)? {
                 return Err(retry(
-                    Some(BEGINNING),
+                    Some(BOUNDARY_RETRY),
                     Outcome::NotDone,
                     "the room has just been encrypted, and nobody there has agreed yet",
                 ));
             }
         }
-        match known.ruling() {
-            Ruling::InClear => Ok(false),
-            Ruling::Encrypted => Ok(true),
-            Ruling::NotYet => Err(retry(
-                Some(BEGINNING),
+        match known.decide() {
+            EncryptionDecision::Plaintext => Ok(false),
+            EncryptionDecision::Encrypted => Ok(true),
+            EncryptionDecision::NotYet => Err(retry(
+                Some(BOUNDARY_RETRY),
                 Outcome::NotDone,
                 "the room has just been encrypted, and the sync that tells of it has not come yet",
             )),
-            Ruling::Downgraded => {
-                self.alarms.raise(Alarm::Downgrade, 1);
+            EncryptionDecision::Downgraded => {
+                self.alarms.record(SecurityClass::Downgrade, 1);
                 error!(
                     matrix.room = to.address(),
                     "This room was encrypted and the homeserver says that it no longer is: nothing is sent"
                 );
                 Err(retry(
-                    Some(DOWNGRADED),
+                    Some(DOWNGRADE_RETRY),
                     Outcome::NotDone,
                     "the room was encrypted and no longer is",
                 ))
@@ -88,8 +88,8 @@ async fn is_encrypted_now(room: &Room) -> Result<bool, SendError> {
     );
     match room.client().send(request).await {
         Ok(_) => Ok(true),
-        Err(error) => match Fault::from(&error) {
-            Fault::NotFound(_) => Ok(false),
+        Err(error) => match RequestError::from(&error) {
+            RequestError::NotFound(_) => Ok(false),
             fault => Err(not_sent(&fault)),
         },
     }

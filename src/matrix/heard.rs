@@ -19,20 +19,20 @@ use matrix_sdk::{
     sync::SyncResponse,
 };
 
-use super::{Boxed, Matrix, MatrixError, SYNC_CURSOR, client, mark_cursor, rooms::Followed};
+use super::{Boxed, Matrix, MatrixError, SYNC_CURSOR, client, room_cursor_name, rooms::PortalRoom};
 
 /// A sync on its way. It must never be dropped half-way while the client lives on: the SDK keeps its place in
 /// the stream before anyone has seen the answer.
-pub(super) struct InFlight {
+pub(super) struct PendingSync {
     /// What comes of it.
     pub answer: Boxed<'static, matrix_sdk::Result<SyncResponse>>,
     /// How things stood when it was asked for; `None` where the homeserver may answer what it had said before.
-    pub asked: Option<Asked>,
+    pub asked: Option<SyncSnapshot>,
 }
 
 /// How things stood before a sync was asked for.
 #[derive(Clone, Debug)]
-pub(super) struct Asked {
+pub(super) struct SyncSnapshot {
     at: Millis,
     link: Option<LinkBarrier>,
     /// The rooms of which it brings all, or leaves gaps: those that we are in.
@@ -45,10 +45,10 @@ impl Matrix {
     /// waits for nothing but an answer is not held open at all.
     pub(super) async fn begin_sync(
         &self,
-        rooms: &HashMap<OwnedRoomId, Followed>,
+        rooms: &HashMap<OwnedRoomId, PortalRoom>,
         long_poll: Duration,
-        before: Option<&Asked>,
-    ) -> Result<InFlight, MatrixError> {
+        before: Option<&SyncSnapshot>,
+    ) -> Result<PendingSync, MatrixError> {
         let inside = self.inside(rooms);
         let link = self.store.newest_link_barrier(inside.clone()).await?;
         let is_open = |place: &Place| {
@@ -72,14 +72,14 @@ impl Matrix {
             begins.map_or(long_poll, |begins| begins.since(at).min(long_poll))
         };
         // A sync that failed may have been answered: Synapse then says for two minutes what it said then.
-        let repeats = self.repeats.load(Ordering::SeqCst);
-        let asked = Asked {
+        let repeats = self.repeat_sync.load(Ordering::SeqCst);
+        let asked = SyncSnapshot {
             at,
             link,
             rooms: inside,
         };
         let (client, keys) = (self.client.clone(), self.keys.clone());
-        Ok(InFlight {
+        Ok(PendingSync {
             answer: Box::pin(async move {
                 let answer = client::sync(&client, wait).await;
                 keys.sync_ended(answer.as_ref().ok());
@@ -91,22 +91,22 @@ impl Matrix {
 
     /// A sync has been taken in, and what could be fetched of its gaps. Of rooms that it has shown us to have left, nothing
     /// is known.
-    pub(super) async fn taken_in(
+    pub(super) async fn sync_applied(
         &self,
-        rooms: &HashMap<OwnedRoomId, Followed>,
-        asked: Option<Asked>,
-    ) -> Result<Option<Asked>, MatrixError> {
+        rooms: &HashMap<OwnedRoomId, PortalRoom>,
+        asked: Option<SyncSnapshot>,
+    ) -> Result<Option<SyncSnapshot>, MatrixError> {
         let Some(mut asked) = asked else {
             return Ok(None);
         };
         let inside = self.inside(rooms);
         asked.rooms.retain(|place| inside.contains(place));
-        self.has_heard(&asked).await?;
+        self.note_covered(&asked).await?;
         Ok(Some(asked))
     }
 
     /// The same as soon as more of its gaps has been fetched.
-    pub(super) async fn has_heard(&self, asked: &Asked) -> Result<(), MatrixError> {
+    pub(super) async fn note_covered(&self, asked: &SyncSnapshot) -> Result<(), MatrixError> {
         self.store.activate_consents(asked.at).await?;
         if let Some(link) = asked.link {
             self.store
@@ -117,7 +117,7 @@ impl Matrix {
     }
 
     /// The rooms that we are in.
-    fn inside(&self, rooms: &HashMap<OwnedRoomId, Followed>) -> Vec<Place> {
+    fn inside(&self, rooms: &HashMap<OwnedRoomId, PortalRoom>) -> Vec<Place> {
         let is_in = |id: &RoomId| {
             let room = self.client.get_room(id);
             room.is_some_and(|room| room.state() == RoomState::Joined)
@@ -128,9 +128,9 @@ impl Matrix {
 
     /// Looks whether anything is to be taken in of rooms that new portals join, where a sync that was asked for before the
     /// links may be on its way: what it brings was said after them then.
-    pub(super) async fn hear_new_links(
+    pub(super) async fn check_new_links(
         &self,
-        rooms: &HashMap<OwnedRoomId, Followed>,
+        rooms: &HashMap<OwnedRoomId, PortalRoom>,
     ) -> Result<(), MatrixError> {
         if self.last_sync().is_none() {
             return Ok(());
@@ -138,7 +138,7 @@ impl Matrix {
         for place in self.inside(rooms) {
             let link = self.store.newest_link_barrier(vec![place.clone()]).await?;
             if let Some(link) = link
-                && self.is_heard_now(&place).await?
+                && self.fetch_room_caught_up(&place).await?
             {
                 self.store.lift_link_barriers(vec![place], link).await?;
             }
@@ -148,16 +148,16 @@ impl Matrix {
 
     /// Whether all that others have said in a room that is followed has been taken in, as the homeserver tells now. Asked
     /// beside the sync on its way, which may be held open for long.
-    pub fn is_heard<'a>(&'a self, place: &'a Place) -> Boxed<'a, Result<bool, MatrixError>> {
-        Box::pin(self.is_heard_now(place))
+    pub fn is_room_caught_up<'a>(&'a self, place: &'a Place) -> Boxed<'a, Result<bool, MatrixError>> {
+        Box::pin(self.fetch_room_caught_up(place))
     }
 
-    async fn is_heard_now(&self, place: &Place) -> Result<bool, MatrixError> {
+    async fn fetch_room_caught_up(&self, place: &Place) -> Result<bool, MatrixError> {
         let room = self.room(place);
         let Some(room) = room.filter(|room| room.state() == RoomState::Joined) else {
             return Ok(false);
         };
-        let is_followed = self.store.cursor(&mark_cursor(place)).await?.is_some();
+        let is_followed = self.store.cursor(&room_cursor_name(place)).await?.is_some();
         // Read before the gaps: a gap that comes with a later position is seen then.
         let Some(since) = self.store.cursor(SYNC_CURSOR).await? else {
             return Ok(false);

@@ -11,22 +11,22 @@ use ruma::{DeviceId, OwnedDeviceId, UserId};
 
 /// A session, and its sender's device with the wedging index the session has raised.
 #[derive(Clone)]
-struct Entry {
+struct PendingSession {
     session: Session,
     device: Option<DeviceData>,
 }
 
 /// What is held, oldest first.
 #[derive(Clone, Default)]
-pub(super) struct Held(Vec<Entry>);
+pub(super) struct PendingSessions(Vec<PendingSession>);
 
-impl fmt::Debug for Held {
+impl fmt::Debug for PendingSessions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Held").field(&self.0.len()).finish()
     }
 }
 
-impl Held {
+impl PendingSessions {
     /// Keeps changes of the shape that [`lone_session`] knows.
     pub(super) fn keep(&mut self, changes: Changes) {
         let mut devices = changes.devices.changed.into_iter();
@@ -34,7 +34,7 @@ impl Held {
             let known = self.0.iter().position(|entry| entry.session == session);
             let older = known.and_then(|at| self.0.remove(at).device);
             let device = devices.next().or(older);
-            self.0.push(Entry { session, device });
+            self.0.push(PendingSession { session, device });
         }
     }
 
@@ -74,13 +74,13 @@ impl Held {
     }
 
     /// A sender's sessions: the stored ones and the held ones, these in place of older copies.
-    pub(super) fn lay_over_sessions(
+    pub(super) fn overlay_sessions(
         &self,
         sender_key: &str,
         stored: Option<Vec<Session>>,
     ) -> Option<Vec<Session>> {
         let mut sessions = stored.unwrap_or_default();
-        for Entry { session, .. } in &self.0 {
+        for PendingSession { session, .. } in &self.0 {
             if session.sender_key().to_base64() == sender_key {
                 sessions.retain(|stored| stored != session);
                 sessions.push(session.clone());
@@ -90,7 +90,7 @@ impl Held {
     }
 
     /// A user's devices: the stored ones, with the held ones in their place.
-    pub(super) fn lay_over_devices(
+    pub(super) fn overlay_devices(
         &self,
         user: &UserId,
         stored: &mut HashMap<OwnedDeviceId, DeviceData>,
@@ -112,7 +112,7 @@ fn names(changes: &DeviceChanges, user: &UserId, device: &DeviceId) -> bool {
 
 /// The session of changes that hold one session, at most one changed device, and nothing else. Every field is
 /// named, so that a field the SDK adds is thought about here.
-pub(super) fn lone_session(changes: &Changes) -> Option<&Session> {
+pub(super) fn single_session(changes: &Changes) -> Option<&Session> {
     let Changes {
         private_identity,
         backup_version,

@@ -15,16 +15,16 @@ use tracing::{debug, warn};
 use super::{
     Matrix, MatrixError, SYNC_CURSOR,
     beginning::begins_encryption,
-    mark_cursor,
-    rooms::{Followed, Mark, leave_desk},
-    rotation::may_have_left,
-    walk::{Envelope, Names, Walked},
+    room_cursor_name,
+    rooms::{PortalRoom, RoomCursor, leave_management_room},
+    rotation::may_have_lost_member,
+    walk::{EventFields, DisplayNames, EventOutcome},
 };
 
 /// Writes an answer down: messages, marks, gaps, flags and our place in the stream, all or nothing.
 pub(super) async fn answer(
     matrix: &Matrix,
-    rooms: &mut HashMap<OwnedRoomId, Followed>,
+    rooms: &mut HashMap<OwnedRoomId, PortalRoom>,
     inbox: &Inbox,
     response: SyncResponse,
 ) -> Result<(), MatrixError> {
@@ -36,7 +36,7 @@ pub(super) async fn answer(
     let (mut gone, mut come) = (Vec::new(), Vec::new());
     for id in response.rooms.joined.keys() {
         let here = rooms.get(id).map(|followed| followed.place.clone());
-        come.extend(here.filter(|place| matrix.is_outside(place)));
+        come.extend(here.filter(|place| matrix.is_unjoined(place)));
     }
     let joined = response.rooms.joined.into_iter();
     let joined = joined.map(|(id, update)| (id, (update.timeline, update.state)));
@@ -67,14 +67,14 @@ pub(super) async fn answer(
     matrix.accept(batch, inbox).await?;
     matrix.remember_flags(flags);
     for place in &clear {
-        matrix.remember_clear(place);
+        matrix.remember_plaintext(place);
     }
     for place in &come {
-        matrix.note_inside(place, inbox).await?;
+        matrix.mark_joined(place, inbox).await?;
     }
     for place in &gone {
-        matrix.note_outside(place).await?;
-        leave_desk(matrix, place, inbox).await?;
+        matrix.mark_unjoined(place).await?;
+        leave_management_room(matrix, place, inbox).await?;
     }
     if arrivals > 0 {
         debug!(arrivals, "Took in a sync");
@@ -87,13 +87,13 @@ pub(super) async fn answer(
 async fn take_in(
     matrix: &Matrix,
     id: &RoomId,
-    followed: &mut Followed,
+    followed: &mut PortalRoom,
     (timeline, state): (Timeline, State),
     next_batch: &str,
     batch: &mut Batch,
 ) -> Result<bool, MatrixError> {
     let events = timeline.events;
-    if may_have_left(&events, &state, timeline.limited) {
+    if may_have_lost_member(&events, &state, timeline.limited) {
         matrix.rotation.end(&followed.place);
     }
     let Some(room) = matrix.client.get_room(id) else {
@@ -105,15 +105,15 @@ async fn take_in(
             .flags
             .push((followed.place.clone(), Flag::EverEncrypted));
     }
-    if matrix.is_clear(id, &followed.place).await? {
+    if matrix.is_unrecorded_plaintext(id, &followed.place).await? {
         batch.unencrypted.push(followed.place.clone());
     }
     // What the SDK has opened lacks the ciphertext, without which an old message cannot be told from a new one: history
     // has it. So in direct rooms, and where a sync was on its way when the room was linked.
     let opened = |event: &TimelineEvent| matches!(event.kind, TimelineEventKind::Decrypted(_));
     // What is left out before our own entry is none of ours.
-    let entry = own_entry(matrix, &events).filter(|_| followed.mark == Some(Mark::Join));
-    let enters = followed.mark == Some(Mark::Join) && !events.is_empty();
+    let entry = own_join(matrix, &events).filter(|_| followed.mark == Some(RoomCursor::Join));
+    let enters = followed.mark == Some(RoomCursor::Join) && !events.is_empty();
     let leaves_out = (timeline.limited || enters) && entry.is_none()
         || followed.gap.is_some() && !events.is_empty()
         || events.iter().any(opened);
@@ -135,25 +135,25 @@ async fn take_in(
     let start = match &followed.mark {
         // Never seen and not entered by us: from here on.
         None => events.len(),
-        Some(Mark::Join) => entry.map_or(0, |entry| entry + 1),
+        Some(RoomCursor::Join) => entry.map_or(0, |entry| entry + 1),
         // It stands in the answer when it was not walked but written down when the room was linked, and when we
         // have come back into the room.
-        Some(Mark::Event(mark)) => after(mark, &events),
+        Some(RoomCursor::Event(mark)) => after(mark, &events),
     };
     let before = before_link(followed, entry, &events);
-    let before = matrix.all_shown(Some(&room), &followed.place, before);
+    let before = matrix.shown_events(Some(&room), &followed.place, before);
     batch.before_link.extend(before.await);
     if let Some(newest) = events.iter().rev().find_map(TimelineEvent::event_id) {
         let newest = RemoteId(newest.to_string());
         batch
             .cursors
-            .push((mark_cursor(&followed.place), newest.0.clone()));
-        followed.mark = Some(Mark::Event(newest));
+            .push((room_cursor_name(&followed.place), newest.0.clone()));
+        followed.mark = Some(RoomCursor::Event(newest));
     }
-    let (mut names, mut shared) = (Names::default(), false);
+    let (mut names, mut shared) = (DisplayNames::default(), false);
     let events = events.get(start..).unwrap_or_default();
     let begins = !state_shows_encryption(&state) && events.iter().any(begins_encryption);
-    let mut beginning = matrix.beginning(&followed.place, encrypted, begins).await?;
+    let mut beginning = matrix.encryption_boundary(&followed.place, encrypted, begins).await?;
     if events.iter().any(begins_encryption) {
         // It stood in the clear while we were in it, however short.
         batch.unencrypted.push(followed.place.clone());
@@ -161,11 +161,11 @@ async fn take_in(
     for event in events {
         let encrypted = beginning.pass(event);
         changes(matrix, &followed.place, event, batch);
-        let walked = matrix.walk(&room, &followed.place, event, &mut names, encrypted);
+        let walked = matrix.process_event(&room, &followed.place, event, &mut names, encrypted);
         match walked.await {
-            Walked::Nothing => {}
-            Walked::Arrival(found) => found.file(batch),
-            Walked::Ours(found) => {
+            EventOutcome::Nothing => {}
+            EventOutcome::Arrival(found) => found.file(batch),
+            EventOutcome::OwnAccount(found) => {
                 shared = true;
                 found.file(batch);
             }
@@ -177,7 +177,7 @@ async fn take_in(
 
 /// Takes in what an event changes in a room: who has entered it, and that it has moved.
 pub(super) fn changes(matrix: &Matrix, place: &Place, event: &TimelineEvent, batch: &mut Batch) {
-    let Some(envelope) = Envelope::open(event) else {
+    let Some(envelope) = EventFields::open(event) else {
         return;
     };
     if let Some(user) = envelope
@@ -197,7 +197,7 @@ pub(super) fn changes(matrix: &Matrix, place: &Place, event: &TimelineEvent, bat
 
 /// What of an answer was not said to us: all in a room that was never seen, and our own entry, behind which all was.
 fn before_link<'e>(
-    followed: &Followed,
+    followed: &PortalRoom,
     entry: Option<usize>,
     events: &'e [TimelineEvent],
 ) -> &'e [TimelineEvent] {
@@ -212,10 +212,10 @@ fn before_link<'e>(
 /// Opens the room's gap, or moves the one it has, to what the answer brought last: the gap brings all events of the
 /// answer, in order, and none of them must be kept until then. Where nothing was walked it ends at our entry, if the
 /// answer shows it.
-fn note_gap(followed: &mut Followed, newest: String, entry: Option<RemoteId>, batch: &mut Batch) {
+fn note_gap(followed: &mut PortalRoom, newest: String, entry: Option<RemoteId>, batch: &mut Batch) {
     let stop = match followed.gap.take() {
         Some(gap) => gap.stop,
-        None => followed.mark.as_ref().and_then(Mark::as_stop).or(entry),
+        None => followed.mark.as_ref().and_then(RoomCursor::as_stop).or(entry),
     };
     let gap = Gap {
         place: followed.place.clone(),
@@ -239,9 +239,9 @@ fn after(mark: &RemoteId, events: &[TimelineEvent]) -> usize {
 }
 
 /// Where our own entry stands, the last one.
-fn own_entry(matrix: &Matrix, events: &[TimelineEvent]) -> Option<usize> {
+fn own_join(matrix: &Matrix, events: &[TimelineEvent]) -> Option<usize> {
     events.iter().rposition(|event| {
-        Envelope::open(event).is_some_and(|envelope| envelope.is_join_of(&matrix.own))
+        EventFields::open(event).is_some_and(|envelope| envelope.is_join_of(&matrix.own))
     })
 }
 

@@ -20,17 +20,17 @@ use tracing::{info, warn};
 
 use super::{
     Matrix, MatrixError,
-    fault::Fault,
-    mark_cursor,
-    rooms::{Followed, JOIN, Mark, resolve},
+    fault::RequestError,
+    room_cursor_name,
+    rooms::{PortalRoom, JOIN, RoomCursor, resolve},
 };
 
 /// Why an invite is turned down.
-const NOT_OURS: &str = "This bridge only joins rooms that its operator has configured, or into which people invite it whom the operator has named.";
+const REFUSE_REASON: &str = "This bridge only joins rooms that its operator has configured, or into which people invite it whom the operator has named.";
 /// So many invites to rooms that have no portal are refused after one sync.
-const REFUSED_AT_ONCE: usize = 10;
+const MAX_REFUSALS: usize = 10;
 /// How long an invite that could not be answered rests.
-const INVITE_REST: Duration = Duration::from_secs(30);
+const INVITE_RETRY: Duration = Duration::from_secs(30);
 
 /// Invites, and rooms of portals that we are not in.
 #[derive(Debug, Default)]
@@ -46,34 +46,34 @@ pub(super) struct Invites {
 }
 
 /// Rooms that are named by whoever decides here, although nothing is followed in them yet.
-struct Named {
+struct NamedRooms {
     /// Of portals that rest, and those that take another's place.
     places: HashSet<Place>,
     /// Ids and aliases that portals name which are not open yet.
-    awaited: Vec<String>,
+    awaited_rooms: Vec<String>,
 }
 
-impl Named {
+impl NamedRooms {
     async fn read(matrix: &Matrix) -> Result<Self, MatrixError> {
         let portals = matrix.store.portals().await?.into_iter();
         let portals = portals.filter(|portal| portal.active);
         let upgrades = matrix.store.room_upgrades().await?.into_iter();
         let upgrades = upgrades.filter(|upgrade| upgrade.refused.is_none());
-        let awaited = matrix.awaited.lock();
+        let awaited = matrix.awaited_rooms.lock();
         Ok(Self {
             places: portals
                 .map(|portal| portal.room)
                 .chain(upgrades.map(|upgrade| Place::room(&upgrade.tombstone.successor)))
                 .collect(),
-            awaited: awaited.unwrap_or_else(PoisonError::into_inner).clone(),
+            awaited_rooms: awaited.unwrap_or_else(PoisonError::into_inner).clone(),
         })
     }
 }
 
 impl Matrix {
     /// These rooms, by id or alias, are those of portals that are not open yet: an invite to one of them waits until it is.
-    pub fn await_rooms(&self, rooms: Vec<String>) {
-        *self.awaited.lock().unwrap_or_else(PoisonError::into_inner) = rooms;
+    pub fn set_awaited_rooms(&self, rooms: Vec<String>) {
+        *self.awaited_rooms.lock().unwrap_or_else(PoisonError::into_inner) = rooms;
     }
 }
 
@@ -83,7 +83,7 @@ impl Invites {
     pub(super) async fn answer(
         &mut self,
         matrix: &Matrix,
-        rooms: &mut HashMap<OwnedRoomId, Followed>,
+        rooms: &mut HashMap<OwnedRoomId, PortalRoom>,
         inbox: &Inbox,
     ) -> Result<(), MatrixError> {
         let client = &matrix.client;
@@ -103,7 +103,7 @@ impl Invites {
     pub(super) fn renewed<'i>(
         &mut self,
         invited: impl Iterator<Item = &'i OwnedRoomId>,
-        rooms: &HashMap<OwnedRoomId, Followed>,
+        rooms: &HashMap<OwnedRoomId, PortalRoom>,
     ) {
         for id in invited.filter(|id| rooms.contains_key(*id)) {
             self.answered.remove(id);
@@ -115,7 +115,7 @@ impl Invites {
     pub(super) async fn enter(
         &mut self,
         matrix: &Matrix,
-        rooms: &mut HashMap<OwnedRoomId, Followed>,
+        rooms: &mut HashMap<OwnedRoomId, PortalRoom>,
         inbox: &Inbox,
     ) -> Result<(), MatrixError> {
         for invite in matrix.store.refused_invites().await? {
@@ -132,22 +132,22 @@ impl Invites {
         &mut self,
         open: Vec<OwnedRoomId>,
         matrix: &Matrix,
-        rooms: &mut HashMap<OwnedRoomId, Followed>,
+        rooms: &mut HashMap<OwnedRoomId, PortalRoom>,
         inbox: &Inbox,
     ) -> Result<(), MatrixError> {
         let client = &matrix.client;
         // Who invites us again and again holds up no sync: the others are refused after the next ones.
         let mut refused = 0;
         let mut named = None;
-        self.answered.retain(|_, at| at.elapsed() < INVITE_REST);
+        self.answered.retain(|_, at| at.elapsed() < INVITE_RETRY);
         for id in open {
-            if refused >= REFUSED_AT_ONCE && !rooms.contains_key(&id) {
+            if refused >= MAX_REFUSALS && !rooms.contains_key(&id) {
                 continue;
             }
             if self
                 .answered
                 .get(&id)
-                .is_some_and(|at| at.elapsed() < INVITE_REST)
+                .is_some_and(|at| at.elapsed() < INVITE_RETRY)
             {
                 continue;
             }
@@ -160,10 +160,10 @@ impl Invites {
                         Ok(()) => {
                             self.refused.remove(&id);
                             matrix.store.forget_refused_invite(&followed.place).await?;
-                            matrix.note_inside(&followed.place, inbox).await?;
+                            matrix.mark_joined(&followed.place, inbox).await?;
                         }
-                        Err(Fault::Forbidden(_) | Fault::NotFound(_) | Fault::Wrong(_)) => {
-                            matrix.note_outside(&followed.place).await?;
+                        Err(RequestError::Forbidden(_) | RequestError::NotFound(_) | RequestError::Invalid(_)) => {
+                            matrix.mark_unjoined(&followed.place).await?;
                         }
                         Err(_) => {}
                     }
@@ -175,7 +175,7 @@ impl Invites {
                     }
                     continue;
                 }
-                None if self.is_of_a_host(matrix, &id).await => {
+                None if self.is_from_inviter(matrix, &id).await => {
                     receive(matrix, &id, inbox).await?;
                     Ok(())
                 }
@@ -199,19 +199,19 @@ impl Invites {
     async fn is_named(
         &mut self,
         matrix: &Matrix,
-        named: &mut Option<Named>,
+        named: &mut Option<NamedRooms>,
         room: &RoomId,
     ) -> Result<bool, MatrixError> {
         let named = match named {
             Some(named) => named,
-            None => named.insert(Named::read(matrix).await?),
+            None => named.insert(NamedRooms::read(matrix).await?),
         };
         let place = Place::room(room.as_str());
         if named.places.contains(&place) {
             return Ok(true);
         }
-        for name in &named.awaited {
-            let leads_here = match self.leads_to(matrix, name).await {
+        for name in &named.awaited_rooms {
+            let leads_here = match self.resolve_name(matrix, name).await {
                 Ok(Some(named)) => named == place,
                 // An alias that is not there yet: its room may say already that it is to have it.
                 Ok(None) => matrix
@@ -229,7 +229,7 @@ impl Invites {
     }
 
     /// The room of this id or alias; `None` where there is no such alias.
-    async fn leads_to(
+    async fn resolve_name(
         &mut self,
         matrix: &Matrix,
         name: &str,
@@ -237,7 +237,7 @@ impl Invites {
         if let Some((_, known)) = self
             .aliases
             .get(name)
-            .filter(|(since, _)| since.elapsed() < INVITE_REST)
+            .filter(|(since, _)| since.elapsed() < INVITE_RETRY)
         {
             return Ok(known.clone());
         }
@@ -252,21 +252,21 @@ impl Invites {
     }
 
     /// Whether somebody whom the operator has named invites us.
-    async fn is_of_a_host(&self, matrix: &Matrix, room: &RoomId) -> bool {
+    async fn is_from_inviter(&self, matrix: &Matrix, room: &RoomId) -> bool {
         let Some(room) = matrix.client.get_room(room) else {
             return false;
         };
         let invite = room.invite_details().await;
-        invite.is_ok_and(|invite| is_admin(&matrix.hosts, invite.inviter_id.as_str()))
+        invite.is_ok_and(|invite| is_admin(&matrix.inviters, invite.inviter_id.as_str()))
     }
 
-    fn report(&mut self, room: &RoomId, outcome: Result<(), Fault>) -> Result<(), MatrixError> {
+    fn report(&mut self, room: &RoomId, outcome: Result<(), RequestError>) -> Result<(), MatrixError> {
         match outcome {
             Ok(()) => {
                 self.reported.remove(room);
                 Ok(())
             }
-            Err(fault @ Fault::SignedOut(_)) => Err(fault.into_matrix_error("answer an invite")),
+            Err(fault @ RequestError::SignedOut(_)) => Err(fault.into_matrix_error("answer an invite")),
             Err(fault) => {
                 if self.reported.insert(room.to_owned()) {
                     let error = format!("{:#}", fault.into_matrix_error("enter or leave"));
@@ -280,18 +280,18 @@ impl Invites {
 
 /// Before we enter: whatever comes after our entry is wanted, also if we crash now. Where we come back to, all that
 /// follows what was walked before is wanted as well.
-async fn mark_entry(followed: &mut Followed, inbox: &Inbox) -> Result<(), MatrixError> {
-    if matches!(followed.mark, Some(Mark::Event(_))) {
+async fn mark_entry(followed: &mut PortalRoom, inbox: &Inbox) -> Result<(), MatrixError> {
+    if matches!(followed.mark, Some(RoomCursor::Event(_))) {
         return Ok(());
     }
-    let cursor = (mark_cursor(&followed.place), JOIN.to_owned());
+    let cursor = (room_cursor_name(&followed.place), JOIN.to_owned());
     inbox
         .accept(Batch {
             cursors: vec![cursor],
             ..Batch::default()
         })
         .await?;
-    followed.mark = Some(Mark::Join);
+    followed.mark = Some(RoomCursor::Join);
     Ok(())
 }
 
@@ -309,23 +309,23 @@ async fn receive(matrix: &Matrix, room: &RoomId, inbox: &Inbox) -> Result<(), Ma
     Ok(())
 }
 
-async fn join(client: &Client, room: &RoomId) -> Result<(), Fault> {
+async fn join(client: &Client, room: &RoomId) -> Result<(), RequestError> {
     let request = join_room_by_id::v3::Request::new(room.to_owned());
     client
         .send(request)
         .await
-        .map_err(|error| Fault::from(&error))?;
+        .map_err(|error| RequestError::from(&error))?;
     info!(matrix.room = %room, "Entered the room of a portal");
     Ok(())
 }
 
-async fn refuse(client: &Client, room: &RoomId) -> Result<(), Fault> {
+async fn refuse(client: &Client, room: &RoomId) -> Result<(), RequestError> {
     let mut request = leave_room::v3::Request::new(room.to_owned());
-    request.reason = Some(NOT_OURS.to_owned());
+    request.reason = Some(REFUSE_REASON.to_owned());
     client
         .send(request)
         .await
-        .map_err(|error| Fault::from(&error))?;
+        .map_err(|error| RequestError::from(&error))?;
     info!(
         matrix.room = %room,
         "Refused an invite to a room that no portal names. Once one does, invite the bridge again"

@@ -18,23 +18,23 @@ use tokio::time::{Instant, timeout};
 use tracing::{debug, warn};
 
 use super::{
-    Matrix, MatrixError, Patience,
-    command::asked,
+    Matrix, MatrixError, Timeouts,
+    command::command_payload,
     unsigned,
-    verdict::{Hold, UNTRUSTED},
-    walk::{Envelope, Names, Reading, Waits, ready},
+    verdict::{TrustHold, UNTRUSTED},
+    walk::{EventFields, DisplayNames, Classification, WaitReason, message_payload},
 };
 
 /// How long the sender's device may take to become known as signed. News of devices come by other ways than
 /// messages and may come after them.
 const TRUST_WAIT: Duration = Duration::from_secs(10);
 /// How long asking for somebody's devices may hold up what else there is.
-const MEETING: Duration = Duration::from_secs(10);
+const DEVICE_QUERY_TIMEOUT: Duration = Duration::from_secs(10);
 /// The rule for what turned out to be no message once it could be read.
 const NO_MESSAGE: &str = "not-a-message";
 
 /// What has become of an entry that waited.
-struct Reread {
+struct RetryOutcome {
     payload: Payload,
     opened: Option<DecryptedWith>,
     /// The device that it comes from.
@@ -43,7 +43,7 @@ struct Reread {
 
 /// Why to try again.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Woken {
+pub(super) enum Wakeup {
     /// Keys of these sessions came.
     Keys(Vec<String>),
     /// So many keys came that not all were told.
@@ -56,47 +56,47 @@ pub(super) enum Woken {
 
 impl Matrix {
     /// What may make waiting entries readable, as it happens.
-    pub(super) async fn wakes(&self) -> Result<BoxStream<'static, Woken>, MatrixError> {
+    pub(super) async fn wakeups(&self) -> Result<BoxStream<'static, Wakeup>, MatrixError> {
         let encryption = self.client.encryption();
         let broken =
-            |error: matrix_sdk::Error| MatrixError::Keys(format!("no news of devices: {error}"));
+            |error: matrix_sdk::Error| MatrixError::CryptoStore(format!("no news of devices: {error}"));
         let keys = encryption
             .room_keys_received_stream()
             .await
-            .ok_or_else(|| MatrixError::Keys("encryption is not set up".into()))?
+            .ok_or_else(|| MatrixError::CryptoStore("encryption is not set up".into()))?
             .map(|keys| match keys {
-                Ok(keys) => Woken::Keys(keys.into_iter().map(|key| key.session_id).collect()),
-                Err(_) => Woken::ManyKeys,
+                Ok(keys) => Wakeup::Keys(keys.into_iter().map(|key| key.session_id).collect()),
+                Err(_) => Wakeup::ManyKeys,
             });
         let devices = encryption
             .devices_stream()
             .await
             .map_err(broken)?
-            .map(|_| Woken::Devices);
+            .map(|_| Wakeup::Devices);
         let identities = encryption
             .user_identities_stream()
             .await
             .map_err(broken)?
-            .map(|_| Woken::Devices);
+            .map(|_| Wakeup::Devices);
         let approvals = stream::unfold(self.approved.clone(), |bell| async move {
             bell.notified().await;
-            Some((Woken::Approved, bell))
+            Some((Wakeup::Approved, bell))
         });
         let news = stream::select(devices, stream::select(identities, approvals));
         Ok(stream::select(keys, news).boxed())
     }
 
     /// Tries again what this news is about.
-    pub(super) async fn woken(&self, woken: Woken, inbox: &Inbox) -> Result<(), MatrixError> {
+    pub(super) async fn handle_wakeup(&self, woken: Wakeup, inbox: &Inbox) -> Result<(), MatrixError> {
         let sessions = match woken {
-            Woken::ManyKeys => return self.retry(None, inbox).await,
-            Woken::Keys(sessions) => sessions,
-            Woken::Devices => {
-                self.tell_of_changes(inbox).await?;
-                self.release(inbox).await?;
-                self.unproven().keys().cloned().collect()
+            Wakeup::ManyKeys => return self.retry(None, inbox).await,
+            Wakeup::Keys(sessions) => sessions,
+            Wakeup::Devices => {
+                self.notify_identity_changes(inbox).await?;
+                self.retry_held(inbox).await?;
+                self.unverified_sessions().keys().cloned().collect()
             }
-            Woken::Approved => return self.release(inbox).await,
+            Wakeup::Approved => return self.retry_held(inbox).await,
         };
         for session in sessions {
             self.retry(Some(&session), inbox).await?;
@@ -107,7 +107,7 @@ impl Matrix {
     /// What is done now and then, whatever comes.
     pub(super) async fn sweep(&self, inbox: &Inbox) -> Result<(), MatrixError> {
         self.store.compact_used_indexes(self.clock.now()).await?;
-        self.tell_of_changes(inbox).await?;
+        self.notify_identity_changes(inbox).await?;
         self.retry(None, inbox).await
     }
 
@@ -118,19 +118,19 @@ impl Matrix {
         inbox: &Inbox,
     ) -> Result<(), MatrixError> {
         for waiting in self.store.undecryptable_events(session).await? {
-            self.retry_one(&waiting, inbox).await?;
+            self.retry_entry(&waiting, inbox).await?;
         }
-        self.meet().await;
+        self.query_held_devices().await;
         Ok(())
     }
 
     /// Tries one entry that waits. Answers whether it does so no longer.
-    pub(super) async fn retry_one(
+    pub(super) async fn retry_entry(
         &self,
         waiting: &UndecryptableEvent,
         inbox: &Inbox,
     ) -> Result<bool, MatrixError> {
-        let Some(Reread {
+        let Some(RetryOutcome {
             payload,
             opened,
             device,
@@ -140,15 +140,15 @@ impl Matrix {
         };
         debug!(entry.id = %waiting.entry, "An entry need not wait any longer");
         if payload == Payload::Skipped(UNTRUSTED) {
-            self.tell_unsigned(waiting, device.as_deref(), inbox)
+            self.notify_unsigned(waiting, device.as_deref(), inbox)
                 .await?;
         } else {
             // Its sender's device has become known, and nobody need look after it.
-            self.unproven().remove(&waiting.session);
+            self.unverified_sessions().remove(&waiting.session);
         }
         let replayed = inbox.fill(waiting.entry, payload, opened).await?;
         self.replayed(usize::from(replayed));
-        self.tell_of_signed(inbox).await?;
+        self.notify_signed(inbox).await?;
         Ok(true)
     }
 
@@ -161,22 +161,22 @@ impl Matrix {
         let accepted = inbox.accept(batch).await?;
         let is_replay = |one: &&Accepted| **one == Accepted::Replayed;
         self.replayed(accepted.iter().filter(is_replay).count());
-        self.meet().await;
-        self.tell_of_signed(inbox).await?;
-        self.tell_of_plaintext(inbox).await?;
+        self.query_held_devices().await;
+        self.notify_signed(inbox).await?;
+        self.notify_plaintext(inbox).await?;
         Ok(accepted)
     }
 
     /// Asks for the devices of those whose messages are held because no signature of theirs is known. The SDK does it by
     /// itself for the members of rooms whose encryption a sync has told it of, and not where it has asked for that.
-    async fn meet(&self) {
-        let strangers = std::mem::take(&mut *self.strangers());
+    async fn query_held_devices(&self) {
+        let strangers = std::mem::take(&mut *self.unknown_senders());
         for user in strangers {
             let Ok(user) = UserId::parse(user) else {
                 continue;
             };
             let encryption = self.client.encryption();
-            let asked = timeout(MEETING, encryption.request_user_identity(&user)).await;
+            let asked = timeout(DEVICE_QUERY_TIMEOUT, encryption.request_user_identity(&user)).await;
             if !matches!(asked, Ok(Ok(_))) {
                 warn!(matrix.user = %user, "The devices of a sender cannot be looked at now");
             }
@@ -187,81 +187,81 @@ impl Matrix {
     pub(super) async fn give_up(&self, inbox: &Inbox) -> Result<(), MatrixError> {
         let now = Instant::now();
         let due: Vec<String> = self
-            .unproven()
+            .unverified_sessions()
             .iter()
             .filter(|(_, deadline)| **deadline <= now)
             .map(|(session, _)| session.clone())
             .collect();
         for session in due {
             self.retry(Some(&session), inbox).await?;
-            self.unproven().remove(&session);
+            self.unverified_sessions().remove(&session);
         }
         Ok(())
     }
 
     /// When [`Matrix::give_up`] has something to do.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.unproven().values().min().copied()
+        self.unverified_sessions().values().min().copied()
     }
 
     /// An entry of this session waits for its sender's device to become known or trusted. Answers until when.
-    pub(super) fn hold(&self, session: &str, sender: &str, hold: Hold) -> Instant {
-        let deadline = Instant::now() + self.key_wait.max(longest(hold, &self.patience));
+    pub(super) fn hold(&self, session: &str, sender: &str, hold: TrustHold) -> Instant {
+        let deadline = Instant::now() + self.key_wait.max(longest(hold, &self.timeouts));
         *self
-            .unproven()
+            .unverified_sessions()
             .entry(session.to_owned())
             .or_insert_with(|| {
-                self.strangers().insert(sender.to_owned());
+                self.unknown_senders().insert(sender.to_owned());
                 deadline
             })
     }
 
-    fn strangers(&self) -> MutexGuard<'_, HashSet<String>> {
-        self.strangers
+    fn unknown_senders(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.unknown_senders
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn unproven(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
-        self.unproven.lock().unwrap_or_else(PoisonError::into_inner)
+    fn unverified_sessions(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
+        self.unverified_sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What has become of an entry that waits; `None` when it still does.
-    async fn reread(&self, waiting: &UndecryptableEvent) -> Option<Reread> {
+    async fn reread(&self, waiting: &UndecryptableEvent) -> Option<RetryOutcome> {
         let room = self.room(&waiting.place)?;
-        let came = Self::as_it_came(waiting)?;
-        let unsealed = self.unseal(&room, &came).await;
-        let envelope = Envelope::open(&unsealed.event)?;
+        let came = Self::as_received(waiting)?;
+        let unsealed = self.try_decrypt(&room, &came).await;
+        let envelope = EventFields::open(&unsealed.event)?;
         let reading = self
-            .read(&room, &unsealed, &envelope, &mut Names::default(), true)
+            .classify(&room, &unsealed, &envelope, &mut DisplayNames::default(), true)
             .await;
-        let reading = self.believing(reading, &unsealed, &envelope).await;
+        let reading = self.pin_sender(reading, &unsealed, &envelope).await;
         let payload = match reading {
-            Reading::Message(message) => {
+            Classification::Message(message) => {
                 self.has_crossed(&waiting.place, &envelope.sender);
-                ready(&message)?
+                message_payload(&message)?
             }
-            Reading::Command(command) => asked(&command)?,
-            Reading::Nothing => Payload::Skipped(NO_MESSAGE),
-            Reading::Skipped(rule) => Payload::Skipped(rule),
-            Reading::Waits(Waits::Trust(Hold::Approval), _) => {
+            Classification::Command(command) => command_payload(&command)?,
+            Classification::Nothing => Payload::Skipped(NO_MESSAGE),
+            Classification::Skipped(rule) => Payload::Skipped(rule),
+            Classification::Waits(WaitReason::Trust(TrustHold::Approval), _) => {
                 let suspect = self.suspect(&envelope.sender, &unsealed);
                 self.hold_for_approval(waiting.entry, &suspect).await;
                 return None;
             }
-            Reading::Waits(Waits::Trust(hold), session) => {
+            Classification::Waits(WaitReason::Trust(hold), session) => {
                 if self.hold(&session, &envelope.sender, hold) > Instant::now() {
                     return None;
                 }
-                self.complain_of(&envelope.sender);
+                self.warn_untrusted_sender(&envelope.sender);
                 Payload::Skipped(UNTRUSTED)
             }
-            Reading::Waits(Waits::Key, _) => return None,
+            Classification::Waits(WaitReason::Key, _) => return None,
         };
         if let Payload::Skipped(rule) = payload {
             self.refused(rule, &room);
         }
-        Some(Reread {
+        Some(RetryOutcome {
             payload,
             opened: unsealed.opened_with(true),
             device: unsigned::device_of(&unsealed, waiting),
@@ -269,10 +269,10 @@ impl Matrix {
     }
 
     /// Says once per sender that their messages do not cross, without naming them.
-    fn complain_of(&self, sender: &str) {
+    fn warn_untrusted_sender(&self, sender: &str) {
         let first = {
             let mut senders = self.senders.lock().unwrap_or_else(PoisonError::into_inner);
-            senders.first_complaint(sender)
+            senders.first_warning(sender)
         };
         if let Some(sender) = first {
             warn!(
@@ -284,12 +284,12 @@ impl Matrix {
 }
 
 /// How long a message may be held for this.
-fn longest(hold: Hold, patience: &Patience) -> Duration {
+fn longest(hold: TrustHold, patience: &Timeouts) -> Duration {
     match hold {
-        Hold::DeviceList => patience.device_wait,
-        Hold::Signature => TRUST_WAIT,
+        TrustHold::DeviceList => patience.device_wait,
+        TrustHold::Signature => TRUST_WAIT,
         // People take as long as they take, so this ends nothing: it is only when they are looked after.
-        Hold::Approval => Duration::from_hours(365 * 24),
+        TrustHold::Approval => Duration::from_hours(365 * 24),
     }
 }
 
@@ -299,9 +299,9 @@ mod tests {
 
     #[test]
     fn p02_a_device_list_has_a_minute_and_a_person_all_the_time() {
-        let patience = Patience::default();
-        let waits = [Hold::Signature, Hold::DeviceList].map(|hold| longest(hold, &patience));
+        let patience = Timeouts::default();
+        let waits = [TrustHold::Signature, TrustHold::DeviceList].map(|hold| longest(hold, &patience));
         assert_eq!(waits, [10, 60].map(Duration::from_secs));
-        assert!(longest(Hold::Approval, &patience) > patience.key_limit);
+        assert!(longest(TrustHold::Approval, &patience) > patience.key_limit);
     }
 }

@@ -26,20 +26,20 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::{Matrix, MatrixError, fault::Fault};
+use super::{Matrix, MatrixError, fault::RequestError};
 
 /// The record's type begins so; the device follows.
-pub(super) const TYPE: &str = "org.footbridge.lease";
+pub(super) const ACCOUNT_DATA_TYPE: &str = "org.footbridge.lease";
 /// How often the record is renewed.
-const RENEW: Duration = Duration::from_mins(1);
+const RENEW_INTERVAL: Duration = Duration::from_mins(1);
 /// Whoever was seen within this time is taken to be alive.
-const ALIVE: Duration = Duration::from_mins(2);
+const ALIVE_WINDOW: Duration = Duration::from_mins(2);
 /// How long giving the lease back may hold up the end.
-const GIVE_BACK: Duration = Duration::from_secs(3);
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Record {
+struct LeaseRecord {
     /// The place of the store: a copy has another.
     instance: String,
     /// The run that wrote it.
@@ -89,23 +89,23 @@ impl Lease {
         let found = fetch(client).await?;
         if let Some(found) = &found {
             refuse_old(found, store).await?;
-            self.refuse_living(found, clock.now())?;
+            self.refuse_in_use(found, clock.now())?;
         }
         *held = Some(self.raise(client, store, clock.now()).await?);
         Ok(())
     }
 
-    fn refuse_living(&self, found: &Record, now: Millis) -> Result<(), MatrixError> {
+    fn refuse_in_use(&self, found: &LeaseRecord, now: Millis) -> Result<(), MatrixError> {
         let seen = Millis(found.seen);
         let apart = if seen > now {
             seen.since(now)
         } else {
             now.since(seen)
         };
-        if found.instance == self.instance || apart >= ALIVE {
+        if found.instance == self.instance || apart >= ALIVE_WINDOW {
             return Ok(());
         }
-        Err(MatrixError::Elsewhere(format!(
+        Err(MatrixError::StoreInUse(format!(
             "a copy of this store is in use at another place and was seen {} s ago",
             apart.as_secs()
         )))
@@ -120,7 +120,7 @@ impl Lease {
     ) -> Result<u64, MatrixError> {
         let epoch = store.raise_epoch(0).await?;
         crash_points::point("lease.raised");
-        let record = Record {
+        let record = LeaseRecord {
             instance: self.instance.clone(),
             run: self.run.clone(),
             epoch,
@@ -139,7 +139,7 @@ impl Lease {
             && found.run != self.run
             && found.epoch >= epoch
         {
-            return Err(MatrixError::Elsewhere(
+            return Err(MatrixError::StoreInUse(
                 "a copy of this store was started at another place meanwhile".into(),
             ));
         }
@@ -157,12 +157,12 @@ pub(super) async fn refuse_old_store(client: &Client, store: &Store) -> Result<(
     }
 }
 
-async fn refuse_old(found: &Record, store: &Store) -> Result<(), MatrixError> {
+async fn refuse_old(found: &LeaseRecord, store: &Store) -> Result<(), MatrixError> {
     let known = store.epoch().await?;
     if found.epoch <= known {
         return Ok(());
     }
-    Err(MatrixError::Old(format!(
+    Err(MatrixError::StaleStore(format!(
         "this store was taken up {known} times, and the homeserver knows of {}",
         found.epoch
     )))
@@ -170,15 +170,15 @@ async fn refuse_old(found: &Record, store: &Store) -> Result<(), MatrixError> {
 
 impl Matrix {
     /// Before anything is sent or synced. Cheap once the lease is held.
-    pub(super) async fn hold_lease(&self) -> Result<(), MatrixError> {
+    pub(super) async fn ensure_lease(&self) -> Result<(), MatrixError> {
         self.lease.hold(&self.client, &self.store, self.clock).await
     }
 
     /// Takes the lease, however long the homeserver does not answer. Answers whether it is held: not when told to stop.
-    pub(super) async fn take_lease(&self, stop: &CancellationToken) -> Result<bool, MatrixError> {
+    pub(super) async fn acquire_lease(&self, stop: &CancellationToken) -> Result<bool, MatrixError> {
         let mut backoff = Backoff::default();
         loop {
-            let error = match self.hold_lease().await {
+            let error = match self.ensure_lease().await {
                 Ok(()) => return Ok(true),
                 Err(MatrixError::Unavailable(error)) => format!("{error:#}"),
                 Err(error) => return Err(error),
@@ -197,14 +197,14 @@ impl Matrix {
     }
 
     /// Keeps the lease. Returns only when it is lost.
-    pub(super) async fn keep_lease(&self) -> MatrixError {
+    pub(super) async fn maintain_lease(&self) -> MatrixError {
         loop {
-            sleep(RENEW).await;
+            sleep(RENEW_INTERVAL).await;
             match self.lease.renew(self).await {
                 Ok(()) => {}
                 Err(
                     lost
-                    @ (MatrixError::Elsewhere(_) | MatrixError::Old(_) | MatrixError::Store(_)),
+                    @ (MatrixError::StoreInUse(_) | MatrixError::StaleStore(_) | MatrixError::Store(_)),
                 ) => return lost,
                 Err(error) => {
                     debug!(
@@ -217,13 +217,13 @@ impl Matrix {
     }
 
     /// Gives the lease back, so that the store may start elsewhere at once. The last that is done with the account.
-    pub async fn give_lease_back(&self) {
+    pub async fn release_lease(&self) {
         let mut held = self.lease.held.lock().await;
         if held.take().is_none() {
             return;
         }
         let gone = Millis(0);
-        let raised = timeout(GIVE_BACK, self.lease.raise(&self.client, &self.store, gone));
+        let raised = timeout(RELEASE_TIMEOUT, self.lease.raise(&self.client, &self.store, gone));
         match raised.await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => {
@@ -237,17 +237,17 @@ impl Matrix {
 /// The name of this device's record.
 fn kind(client: &Client) -> Result<GlobalAccountDataEventType, MatrixError> {
     let device = client.device_id().ok_or(MatrixError::NoAccount)?;
-    Ok(format!("{TYPE}.{device}").into())
+    Ok(format!("{ACCOUNT_DATA_TYPE}.{device}").into())
 }
 
-async fn fetch(client: &Client) -> Result<Option<Record>, MatrixError> {
+async fn fetch(client: &Client) -> Result<Option<LeaseRecord>, MatrixError> {
     let found = client.account().fetch_account_data(kind(client)?).await;
     let found = found.map_err(|error| failed(&error))?;
     // What is not of this form was not written by us.
     Ok(found.and_then(|raw| raw.deserialize_as_unchecked().ok()))
 }
 
-async fn put(client: &Client, record: &Record) -> Result<(), MatrixError> {
+async fn put(client: &Client, record: &LeaseRecord) -> Result<(), MatrixError> {
     let raw = Raw::new(record)
         .map_err(|error| MatrixError::Unavailable(error.into()))?
         .cast_unchecked();
@@ -261,7 +261,7 @@ async fn put(client: &Client, record: &Record) -> Result<(), MatrixError> {
 
 /// Whatever the homeserver answers here, it says nothing of a room.
 fn failed(error: &matrix_sdk::Error) -> MatrixError {
-    match Fault::from(error).into_matrix_error("take the lease of the store") {
+    match RequestError::from(error).into_matrix_error("take the lease of the store") {
         MatrixError::NoRoom(why) => MatrixError::Unavailable(anyhow::anyhow!(why)),
         other => other,
     }
@@ -292,8 +292,8 @@ fn hex(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    fn record(instance: &str, seen: i64) -> Record {
-        Record {
+    fn record(instance: &str, seen: i64) -> LeaseRecord {
+        LeaseRecord {
             instance: instance.into(),
             run: "r".into(),
             epoch: 3,
@@ -319,7 +319,7 @@ mod tests {
         ];
         for (record, may_start) in table {
             assert_eq!(
-                lease.refuse_living(&record, now).is_ok(),
+                lease.refuse_in_use(&record, now).is_ok(),
                 may_start,
                 "{record:?}"
             );

@@ -15,25 +15,25 @@ use tokio::time::Instant;
 use super::{Matrix, convert::renamed};
 
 /// How long the names of a room's members are good for.
-const GOOD_FOR: Duration = Duration::from_mins(5);
+const MEMBERS_TTL: Duration = Duration::from_mins(5);
 /// The most names of speakers that are kept per room.
-const MOST: usize = 10_000;
+const MAX_SPEAKERS: usize = 10_000;
 /// How much of an id tells two people of one name apart, in characters.
-const ID_SHOWN: usize = 8;
+const ID_CHARS: usize = 8;
 
 /// Who is in each room, and who speaks there.
 #[derive(Debug, Default)]
-pub(super) struct Likenesses(Mutex<HashMap<Place, Known>>);
+pub(super) struct RoomNameTable(Mutex<HashMap<Place, RoomNames>>);
 
 #[derive(Debug, Default)]
-struct Known {
+struct RoomNames {
     members: HashSet<String>,
     read: Option<Instant>,
     /// Who was first to speak under a name.
     speakers: HashMap<String, String>,
 }
 
-impl Known {
+impl RoomNames {
     /// What marks this person, if their name is somebody else's, too.
     fn mark(&mut self, author: &Sender) -> Option<String> {
         let confusable_skeleton = names::confusable_skeleton(&author.name);
@@ -43,47 +43,47 @@ impl Known {
         if self.members.contains(&confusable_skeleton) {
             return Some("bridged".to_owned());
         }
-        if self.speakers.len() >= MOST {
+        if self.speakers.len() >= MAX_SPEAKERS {
             self.speakers.clear();
         }
         let first = self.speakers.entry(confusable_skeleton);
         let first = first.or_insert_with(|| author.id.clone());
-        (*first != author.id).then(|| author.id.chars().take(ID_SHOWN).collect())
+        (*first != author.id).then(|| author.id.chars().take(ID_CHARS).collect())
     }
 }
 
 impl Matrix {
     /// The content under a name that nobody else has.
-    pub(super) async fn told_apart(&self, room: &Room, to: &Place, content: &Content) -> Content {
+    pub(super) async fn disambiguate(&self, room: &Room, to: &Place, content: &Content) -> Content {
         let Some(author) = &content.author else {
             return content.clone();
         };
         // Where the members cannot be read now, they are at the next message.
-        if !self.likenesses.is_fresh(to)
+        if !self.room_names.is_fresh(to)
             && let Ok(members) = room.members(RoomMemberships::ACTIVE).await
         {
             let others = members.iter();
             let others = others.filter(|member| member.user_id() != self.own);
             let names = others.flat_map(|member| [member.name(), member.user_id().localpart()]);
-            self.likenesses
+            self.room_names
                 .learn(to, names.map(names::confusable_skeleton));
         }
-        match self.likenesses.mark(to, author) {
+        match self.room_names.mark(to, author) {
             Some(mark) => renamed(content, &format!("{} ({mark})", author.name)),
             None => content.clone(),
         }
     }
 }
 
-impl Likenesses {
-    fn with<T>(&self, place: &Place, act: impl FnOnce(&mut Known) -> T) -> T {
+impl RoomNameTable {
+    fn with<T>(&self, place: &Place, act: impl FnOnce(&mut RoomNames) -> T) -> T {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         act(all.entry(place.clone()).or_default())
     }
 
     fn is_fresh(&self, place: &Place) -> bool {
         self.with(place, |known| {
-            known.read.is_some_and(|at| at.elapsed() < GOOD_FOR)
+            known.read.is_some_and(|at| at.elapsed() < MEMBERS_TTL)
         })
     }
 
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn c10_who_looks_like_a_member_or_like_another_speaker_is_marked() {
-        let (room, all) = (Place::room("!r:x"), Likenesses::default());
+        let (room, all) = (Place::room("!r:x"), RoomNameTable::default());
         all.learn(
             &room,
             [names::confusable_skeleton("Ann"), String::new()].into_iter(),

@@ -25,31 +25,31 @@ use tracing::{info, warn};
 
 use super::{
     Matrix, MatrixError,
-    audit::Audits,
-    clear::note_clear,
+    audit::AuditSchedule,
+    clear::record_plaintext_rooms,
     client,
-    fault::Fault,
-    gaps::Filled,
-    heard::{Asked, InFlight},
+    fault::RequestError,
+    gaps::GapFill,
+    heard::{SyncSnapshot, PendingSync},
     intake,
     invites::Invites,
-    keys::Woken,
-    rooms::{Followed, Mark, followed, joined_to_channels, mark_entered},
+    keys::Wakeup,
+    rooms::{PortalRoom, RoomCursor, followed, rooms_with_channels, init_cursors},
 };
 
 /// How long the server may hold a sync open.
 const LONG_POLL: Duration = Duration::from_secs(30);
 /// The longest that an answer to a sync may take; a first one, which nothing holds open, may take the second part.
-pub(super) const LONGEST: Duration = LONG_POLL.saturating_add(client::REQUEST_TIMEOUT);
+pub(super) const MAX_SYNC: Duration = LONG_POLL.saturating_add(client::REQUEST_TIMEOUT);
 /// A sync that is being taken in by the SDK when we stop gets this long to finish.
-const GRACE: Duration = Duration::from_millis(200);
+const STOP_GRACE: Duration = Duration::from_millis(200);
 /// While answers with messages follow each other, this pause makes fewer and fuller ones of them.
 const BUSY_PAUSE: Duration = Duration::from_millis(50);
 /// Answers closer than this follow each other. A conversation of ten messages a second is not busy yet: there a
 /// pause would only be seen as delay.
 const BUSY_WITHIN: Duration = Duration::from_millis(40);
 /// Everything that waits for a key is looked at this often, whatever happens.
-const SWEEP: Duration = Duration::from_hours(1);
+const SWEEP_INTERVAL: Duration = Duration::from_hours(1);
 
 /// Follows the account until told to stop.
 pub(super) async fn listen(
@@ -58,16 +58,16 @@ pub(super) async fn listen(
     inbox: Inbox,
     stop: CancellationToken,
 ) -> Result<(), MatrixError> {
-    if !matrix.take_lease(&stop).await? {
+    if !matrix.acquire_lease(&stop).await? {
         return Ok(());
     }
-    let mut listener = Listener {
+    let mut listener = SyncLoop {
         matrix,
         rooms: followed(&matrix.store, places).await?,
-        wakes: matrix.wakes().await?,
+        wakes: matrix.wakeups().await?,
         duplicates: matrix.client.subscribe_to_duplicate_key_upload_errors(),
         flight: matrix
-            .parked
+            .suspended_sync
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take(),
@@ -78,37 +78,37 @@ pub(super) async fn listen(
         long_poll: Duration::ZERO,
         heard: None,
         last_news: None,
-        next_sweep: Instant::now() + SWEEP,
-        audits: Audits::default(),
+        next_sweep: Instant::now() + SWEEP_INTERVAL,
+        audits: AuditSchedule::default(),
     };
-    let joined = joined_to_channels(&matrix.store).await?;
+    let joined = rooms_with_channels(&matrix.store).await?;
     let walked = listener.rooms.iter();
     let closed = walked.filter(|(_, followed)| joined.contains(&followed.place));
     let closed: Vec<_> = closed.map(|(id, _)| id.clone()).collect();
-    listener.audits = Audits::of(matrix.patience.audit, closed.iter());
-    matrix.keys.leave_closed(closed.iter().cloned());
+    listener.audits = AuditSchedule::of(matrix.timeouts.audit, closed.iter());
+    matrix.keys.defer_rooms(closed.iter().cloned());
     let outcome = {
         tokio::select! {
             outcome = Box::pin(listener.run()) => outcome,
-            lost = Box::pin(matrix.keep_lease()) => Err(lost),
-            over = Box::pin(matrix.keep_session()) => Err(over),
-            () = Box::pin(matrix.attend()) => Ok(()),
+            lost = Box::pin(matrix.maintain_lease()) => Err(lost),
+            over = Box::pin(matrix.maintain_session()) => Err(over),
+            () = Box::pin(matrix.run_verifications()) => Ok(()),
             () = Box::pin(matrix.claims.follow(&closed)) => Ok(()),
         }
     };
-    matrix.leave_verifications().await;
+    matrix.cancel_verifications().await;
     listener.park().await;
     outcome
 }
 
-struct Listener<'a> {
+struct SyncLoop<'a> {
     matrix: &'a Matrix,
-    rooms: HashMap<OwnedRoomId, Followed>,
-    wakes: BoxStream<'static, Woken>,
+    rooms: HashMap<OwnedRoomId, PortalRoom>,
+    wakes: BoxStream<'static, Wakeup>,
     duplicates:
         broadcast::Receiver<Option<matrix_sdk::encryption::DuplicateOneTimeKeyErrorMessage>>,
     /// The sync on its way.
-    flight: Option<InFlight>,
+    flight: Option<PendingSync>,
     inbox: Inbox,
     stop: CancellationToken,
     invites: Invites,
@@ -117,17 +117,17 @@ struct Listener<'a> {
     /// to have done so.
     long_poll: Duration,
     /// When the last sync that was answered had been asked for: what the next one brings was said after that.
-    heard: Option<Asked>,
+    heard: Option<SyncSnapshot>,
     last_news: Option<Instant>,
     next_sweep: Instant,
-    audits: Audits,
+    audits: AuditSchedule,
 }
 
 /// What the listener waits for.
-enum Event {
+enum LoopEvent {
     Stopped,
     Answer(Box<matrix_sdk::Result<SyncResponse>>),
-    Woken(Woken),
+    Woken(Wakeup),
     /// The homeserver has one-time keys of this device that the device does not know.
     DuplicateKeys,
     /// Something that waited for its time is due.
@@ -135,15 +135,15 @@ enum Event {
 }
 
 /// What is done while a sync may be on its way.
-enum Work {
+enum LoopWork {
     Begin,
-    Woken(Woken),
+    Woken(Wakeup),
     Due,
 }
 
-impl Listener<'_> {
+impl SyncLoop<'_> {
     async fn run(&mut self) -> Result<(), MatrixError> {
-        self.beside_sync(Work::Begin).await?;
+        self.work_during_sync(LoopWork::Begin).await?;
         loop {
             let mut flight = if let Some(flight) = self.flight.take() {
                 flight
@@ -154,24 +154,24 @@ impl Listener<'_> {
             };
             let event = self.next(&mut flight).await;
             let work = match event {
-                Event::Answer(answer) => {
+                LoopEvent::Answer(answer) => {
                     match *answer {
                         Ok(response) => self.answered(response, flight.asked).await?,
                         Err(error) => self.failed(&error).await?,
                     }
                     continue;
                 }
-                Event::Woken(woken) => Ok(Some(Work::Woken(woken))),
-                Event::Due => Ok(Some(Work::Due)),
-                Event::Stopped => Ok(None),
-                Event::DuplicateKeys => Err(MatrixError::Old(
+                LoopEvent::Woken(woken) => Ok(Some(LoopWork::Woken(woken))),
+                LoopEvent::Due => Ok(Some(LoopWork::Due)),
+                LoopEvent::Stopped => Ok(None),
+                LoopEvent::DuplicateKeys => Err(MatrixError::StaleStore(
                     "the homeserver has one-time keys of this device that the store does not know"
                         .into(),
                 )),
             };
             self.flight = Some(flight);
             match work? {
-                Some(work) => self.beside_sync(work).await?,
+                Some(work) => self.work_during_sync(work).await?,
                 None => return Ok(()),
             }
         }
@@ -179,7 +179,7 @@ impl Listener<'_> {
 
     /// Works while the sync on its way goes on. It may hold locks of the SDK that the work needs: left alone, it
     /// would never give them back.
-    async fn beside_sync(&mut self, work: Work) -> Result<(), MatrixError> {
+    async fn work_during_sync(&mut self, work: LoopWork) -> Result<(), MatrixError> {
         let Some(mut flight) = self.flight.take() else {
             return Box::pin(self.work(work)).await;
         };
@@ -197,42 +197,42 @@ impl Listener<'_> {
         outcome
     }
 
-    async fn work(&mut self, work: Work) -> Result<(), MatrixError> {
+    async fn work(&mut self, work: LoopWork) -> Result<(), MatrixError> {
         match work {
-            Work::Begin => {
-                mark_entered(self.matrix, &mut self.rooms, &self.inbox, &self.stop).await?;
-                self.matrix.hear_new_links(&self.rooms).await?;
-                self.matrix.note_left(&self.rooms).await?;
-                self.matrix.forget_clear();
-                note_clear(self.matrix, &self.rooms).await?;
+            LoopWork::Begin => {
+                init_cursors(self.matrix, &mut self.rooms, &self.inbox, &self.stop).await?;
+                self.matrix.check_new_links(&self.rooms).await?;
+                self.matrix.mark_left_rooms(&self.rooms).await?;
+                self.matrix.forget_plaintext();
+                record_plaintext_rooms(self.matrix, &self.rooms).await?;
                 self.invites
                     .enter(self.matrix, &mut self.rooms, &self.inbox)
                     .await?;
                 self.matrix.retry(None, &self.inbox).await?;
-                self.matrix.look(&self.inbox).await?;
+                self.matrix.check_waiting(&self.inbox).await?;
                 self.fill_gaps().await
             }
-            Work::Woken(woken) => {
-                self.matrix.woken(woken, &self.inbox).await?;
-                self.matrix.tell_ends(&self.inbox).await
+            LoopWork::Woken(woken) => {
+                self.matrix.handle_wakeup(woken, &self.inbox).await?;
+                self.matrix.notify_resolved(&self.inbox).await
             }
-            Work::Due => self.due().await,
+            LoopWork::Due => self.due().await,
         }
     }
 
-    async fn next(&mut self, flight: &mut InFlight) -> Event {
+    async fn next(&mut self, flight: &mut PendingSync) -> LoopEvent {
         let due = self.next_due();
         tokio::select! {
             biased;
-            () = self.stop.cancelled() => Event::Stopped,
-            answer = &mut flight.answer => Event::Answer(Box::new(answer)),
-            Some(woken) = self.wakes.next() => Event::Woken(woken),
+            () = self.stop.cancelled() => LoopEvent::Stopped,
+            answer = &mut flight.answer => LoopEvent::Answer(Box::new(answer)),
+            Some(woken) = self.wakes.next() => LoopEvent::Woken(woken),
             duplicate = self.duplicates.recv() => match duplicate {
-                Ok(_) | Err(RecvError::Lagged(_)) => Event::DuplicateKeys,
+                Ok(_) | Err(RecvError::Lagged(_)) => LoopEvent::DuplicateKeys,
                 // The client is gone, and with it everything that could be heard.
-                Err(RecvError::Closed) => Event::Stopped,
+                Err(RecvError::Closed) => LoopEvent::Stopped,
             },
-            () = sleep_until(due) => Event::Due,
+            () = sleep_until(due) => LoopEvent::Due,
         }
     }
 
@@ -242,12 +242,12 @@ impl Listener<'_> {
         let Some(mut flight) = self.flight.take() else {
             return;
         };
-        if let Ok(answer) = timeout(GRACE, &mut flight.answer).await {
+        if let Ok(answer) = timeout(STOP_GRACE, &mut flight.answer).await {
             flight.answer = Box::pin(std::future::ready(answer));
         }
         *self
             .matrix
-            .parked
+            .suspended_sync
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = Some(flight);
     }
@@ -257,21 +257,21 @@ impl Listener<'_> {
             .rooms
             .values()
             .filter(|room| room.gap.is_some())
-            .map(|room| room.gap_due);
+            .map(|room| room.gap_retry_at);
         gaps.chain(self.matrix.next_deadline())
-            .chain(self.matrix.next_look())
+            .chain(self.matrix.next_check())
             .chain(self.audits.next_due())
             .fold(self.next_sweep, Instant::min)
     }
 
     async fn due(&mut self) -> Result<(), MatrixError> {
         self.matrix.give_up(&self.inbox).await?;
-        let look = self.matrix.next_look();
+        let look = self.matrix.next_check();
         if look.is_some_and(|at| at <= Instant::now()) {
-            self.matrix.look(&self.inbox).await?;
+            self.matrix.check_waiting(&self.inbox).await?;
         }
         if self.next_sweep <= Instant::now() {
-            self.next_sweep = Instant::now() + SWEEP;
+            self.next_sweep = Instant::now() + SWEEP_INTERVAL;
             self.matrix.sweep(&self.inbox).await?;
         }
         self.fill_gaps().await?;
@@ -283,16 +283,16 @@ impl Listener<'_> {
     async fn answered(
         &mut self,
         response: SyncResponse,
-        asked: Option<Asked>,
+        asked: Option<SyncSnapshot>,
     ) -> Result<(), MatrixError> {
         crash_points::point("sync.received");
         self.matrix.synced();
         self.matrix.session.keep(&self.matrix.client).await?;
         self.backoff.worked();
-        self.matrix.repeats.store(false, Ordering::SeqCst);
+        self.matrix.repeat_sync.store(false, Ordering::SeqCst);
         // What was to be fetched of earlier ones may have come since.
         if let Some(before) = self.heard.take() {
-            self.matrix.has_heard(&before).await?;
+            self.matrix.note_covered(&before).await?;
         }
         let news = response
             .rooms
@@ -303,14 +303,14 @@ impl Listener<'_> {
         self.invites.renewed(rooms.invited.keys(), &self.rooms);
         let no_rooms = rooms.joined.is_empty() && rooms.invited.is_empty() && rooms.left.is_empty();
         let is_empty = no_rooms && response.to_device.is_empty();
-        let heard = self.matrix.hear(&response);
+        let heard = self.matrix.verification_requests(&response);
         intake::answer(self.matrix, &mut self.rooms, &self.inbox, response).await?;
-        self.matrix.act_on(heard, &self.inbox).await?;
+        self.matrix.handle_requests(heard, &self.inbox).await?;
         self.invites
             .answer(self.matrix, &mut self.rooms, &self.inbox)
             .await?;
         self.fill_gaps().await?;
-        self.heard = self.matrix.taken_in(&self.rooms, asked).await?;
+        self.heard = self.matrix.sync_applied(&self.rooms, asked).await?;
         if is_empty {
             self.long_poll = LONG_POLL;
             self.matrix.caught_up.store(true, Ordering::SeqCst);
@@ -327,16 +327,16 @@ impl Listener<'_> {
 
     async fn failed(&mut self, error: &matrix_sdk::Error) -> Result<(), MatrixError> {
         self.heard = None;
-        self.matrix.repeats.store(true, Ordering::SeqCst);
+        self.matrix.repeat_sync.store(true, Ordering::SeqCst);
         if !matches!(error, matrix_sdk::Error::Http(_)) {
             // The SDK had the answer and could not keep it. Going on would leave it out; a new start does not.
             return Err(MatrixError::Unavailable(anyhow!(
                 "a sync could not be taken in: {error}"
             )));
         }
-        let wait = match Fault::from(error) {
-            fault @ Fault::SignedOut(_) => return Err(fault.into_matrix_error("sync")),
-            Fault::Limited(Some(wait)) => wait.max(self.backoff.failed()),
+        let wait = match RequestError::from(error) {
+            fault @ RequestError::SignedOut(_) => return Err(fault.into_matrix_error("sync")),
+            RequestError::RateLimited(Some(wait)) => wait.max(self.backoff.failed()),
             _ => self.backoff.failed(),
         };
         let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
@@ -351,13 +351,13 @@ impl Listener<'_> {
             let Some(mut gap) = followed
                 .gap
                 .clone()
-                .filter(|_| followed.gap_due <= Instant::now())
+                .filter(|_| followed.gap_retry_at <= Instant::now())
             else {
                 continue;
             };
             // Not there yet after a start without network: the first sync brings it.
             let Some(room) = self.matrix.client.get_room(id) else {
-                followed.gap_due = Instant::now() + followed.backoff.failed();
+                followed.gap_retry_at = Instant::now() + followed.backoff.failed();
                 continue;
             };
             let filled = self
@@ -366,21 +366,21 @@ impl Listener<'_> {
                 .await?;
             followed.gap = Some(gap);
             match filled {
-                Filled::Whole(newest) => {
+                GapFill::Complete(newest) => {
                     if let Some(newest) = newest {
-                        followed.mark = Some(Mark::Event(newest));
+                        followed.mark = Some(RoomCursor::Event(newest));
                     }
                     followed.gap = None;
                     followed.backoff.worked();
                     info!(matrix.room = %id, "Filled a gap");
                 }
-                Filled::Stopped => return Ok(()),
-                Filled::Failed(fault @ Fault::SignedOut(_)) => {
+                GapFill::Stopped => return Ok(()),
+                GapFill::Failed(fault @ RequestError::SignedOut(_)) => {
                     return Err(fault.into_matrix_error("read history"));
                 }
-                Filled::Failed(fault) => {
+                GapFill::Failed(fault) => {
                     let wait = followed.backoff.failed();
-                    followed.gap_due = Instant::now() + wait;
+                    followed.gap_retry_at = Instant::now() + wait;
                     let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
                     let error = format!("{:#}", fault.into_matrix_error("read history"));
                     warn!(matrix.room = %id, wait_ms, error, "A gap cannot be filled now; trying again");

@@ -16,33 +16,33 @@ use serde_json::Value;
 use tracing::info;
 
 use super::{
-    Matrix, convert::shared, fault::Fault, fault::retry, revise::rewritten, send::not_sent,
-    walk::Envelope,
+    Matrix, convert::shared, fault::RequestError, fault::retry, revise::rewritten, send::not_sent,
+    walk::EventFields,
 };
 
 /// Under this key the content of each event we send holds its transaction id. Encrypted rooms encrypt it with the
 /// rest; the homeserver knows it anyway.
-const MARK: &str = "org.footbridge.delivery";
+const DELIVERY_KEY: &str = "org.footbridge.delivery";
 /// The homeserver's clock may differ from ours by so much.
-const SKEW: Duration = Duration::from_hours(1);
+const CLOCK_SKEW: Duration = Duration::from_hours(1);
 /// How many pages of history are read at most.
-const PAGES: usize = 40;
+const MAX_PAGES: usize = 40;
 
 /// Marks a content as that of this transaction.
 pub(super) fn mark(content: &mut Value, key: &str) {
     if let Some(content) = content.as_object_mut() {
-        content.insert(MARK.to_owned(), key.into());
+        content.insert(DELIVERY_KEY.to_owned(), key.into());
     }
 }
 
 /// The transaction that an event of ours was sent by, as far as it says.
-pub(super) fn marked(envelope: &Envelope) -> Option<&str> {
-    let marked = || envelope.content.get(MARK).and_then(Value::as_str);
+pub(super) fn marked(envelope: &EventFields) -> Option<&str> {
+    let marked = || envelope.content.get(DELIVERY_KEY).and_then(Value::as_str);
     envelope.unsigned.transaction_id.as_deref().or_else(marked)
 }
 
 /// What a look at an event of the room tells.
-enum Look {
+enum EventMatch {
     /// It is the one.
     Found(RemoteId, Millis),
     /// It is another one.
@@ -55,14 +55,14 @@ enum Look {
 
 impl Matrix {
     /// See `Outlet::look_up`.
-    pub(super) async fn find_unanswered(
+    pub(super) async fn find_unanswered_send(
         &self,
         to: &Place,
         key: &str,
         step: &Step,
         since: Millis,
     ) -> Result<Option<Done>, SendError> {
-        if !self.is_doubtful(to, since).await? {
+        if !self.may_be_forgotten(to, since).await? {
             return Ok(None);
         }
         self.find_in_room(to, key, step, since).await
@@ -89,7 +89,7 @@ impl Matrix {
             Some(found)
         } else {
             let room = self.known_room(to).await?;
-            self.look_back(&room, to, key, since).await?
+            self.search_back(&room, to, key, since).await?
         };
         let what = if found.is_some() {
             "it had happened; adopted"
@@ -135,10 +135,10 @@ impl Matrix {
     }
 
     /// Whether the homeserver may not know any more what it was sent since then, or may not recognise it.
-    async fn is_doubtful(&self, to: &Place, since: Millis) -> Result<bool, SendError> {
+    async fn may_be_forgotten(&self, to: &Place, since: Millis) -> Result<bool, SendError> {
         let now = self.clock.now();
         // A moment in the future is one before the clock was put back: nobody knows how long ago.
-        if since > now || now.since(since) >= self.patience.unknown_after {
+        if since > now || now.since(since) >= self.timeouts.unknown_after {
             return Ok(true);
         }
         // Transaction ids are known per device.
@@ -162,7 +162,7 @@ impl Matrix {
     }
 
     /// Reads the room backwards until the event is found or everything is older.
-    async fn look_back(
+    async fn search_back(
         &self,
         room: &Room,
         to: &Place,
@@ -174,27 +174,27 @@ impl Matrix {
         let mut unreadable = since <= self.device_since && self.former(to, "").await?.is_some();
         // What was sent before the room was encrypted may be found in the clear.
         let may_be_clear = self.encrypted_at(to).await?.is_none_or(|at| at >= since);
-        for _ in 0..PAGES {
+        for _ in 0..MAX_PAGES {
             let mut options = MessagesOptions::backward().from(from.as_deref());
             options.limit = uint!(500);
             let page = room
                 .messages(options)
                 .await
-                .map_err(|error| not_sent(&Fault::from(&error)))?;
+                .map_err(|error| not_sent(&RequestError::from(&error)))?;
             for event in &page.chunk {
                 match self.look_at(event, key, (since, may_be_clear)) {
-                    Look::Found(remote, sent_at) => return Ok(Some((remote, sent_at))),
-                    Look::Another => {}
-                    Look::UndecryptableTexts => unreadable = true,
-                    Look::TooOld => return verdict(unreadable),
+                    EventMatch::Found(remote, sent_at) => return Ok(Some((remote, sent_at))),
+                    EventMatch::Another => {}
+                    EventMatch::UndecryptableTexts => unreadable = true,
+                    EventMatch::TooOld => return not_found(unreadable),
                 }
             }
             match page.end {
                 Some(end) if from.as_ref() != Some(&end) => from = Some(end),
-                _ => return verdict(unreadable),
+                _ => return not_found(unreadable),
             }
         }
-        verdict(true)
+        not_found(true)
     }
 
     fn look_at(
@@ -202,37 +202,37 @@ impl Matrix {
         event: &TimelineEvent,
         key: &str,
         (since, may_be_clear): (Millis, bool),
-    ) -> Look {
-        let Some(envelope) = Envelope::open(event) else {
-            return Look::Another;
+    ) -> EventMatch {
+        let Some(envelope) = EventFields::open(event) else {
+            return EventMatch::Another;
         };
         let sent_at = Millis(envelope.origin_server_ts);
-        if sent_at.plus(SKEW) < since {
-            return Look::TooOld;
+        if sent_at.plus(CLOCK_SKEW) < since {
+            return EventMatch::TooOld;
         }
         if envelope.sender != self.own.as_str() {
-            return Look::Another;
+            return EventMatch::Another;
         }
         // Reactions are never encrypted. All else in an encrypted room, anybody may have written who runs a homeserver.
         let is_clear = matches!(event.kind, TimelineEventKind::PlainText { .. });
         if is_clear && !may_be_clear && envelope.event_type != "m.reaction" {
-            return Look::Another;
+            return EventMatch::Another;
         }
         match marked(&envelope) {
-            Some(marked) if marked == key => Look::Found(RemoteId(envelope.event_id), sent_at),
+            Some(marked) if marked == key => EventMatch::Found(RemoteId(envelope.event_id), sent_at),
             // What was sent before this device was ours is among what was found when it took its place.
             None if event.kind.is_utd()
                 && sent_at >= self.device_since
                 && self.may_be_this_device(&envelope) =>
             {
-                Look::UndecryptableTexts
+                EventMatch::UndecryptableTexts
             }
-            _ => Look::Another,
+            _ => EventMatch::Another,
         }
     }
 
     /// Whether an event of our account, as far as it says, came from this device.
-    fn may_be_this_device(&self, envelope: &Envelope) -> bool {
+    fn may_be_this_device(&self, envelope: &EventFields) -> bool {
         let device = envelope.content.get("device_id").and_then(Value::as_str);
         let own = self
             .client
@@ -243,7 +243,7 @@ impl Matrix {
 }
 
 /// Nothing was found. Whether that says that there is nothing.
-fn verdict(unreadable: bool) -> Result<Option<(RemoteId, Millis)>, SendError> {
+fn not_found(unreadable: bool) -> Result<Option<(RemoteId, Millis)>, SendError> {
     if unreadable {
         return Err(SendError::Refused {
             reason: "the homeserver never answered, and nobody can tell any more whether the \

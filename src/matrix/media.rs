@@ -22,16 +22,16 @@ use super::{
     Matrix,
     convert::{
         self,
-        files::{self, Source},
+        files::{self, MediaSource},
     },
 };
 
 /// How long a file may be under way.
-const PATIENCE: Duration = Duration::from_mins(15);
+const TRANSFER_TIMEOUT: Duration = Duration::from_mins(15);
 /// The type of what is encrypted.
-const SEALED: &str = "application/octet-stream";
+const ENCRYPTED_MIME: &str = "application/octet-stream";
 /// The longest answer about a file: an address.
-const LONGEST_ANSWER: usize = 64 << 10;
+const MAX_RESPONSE: usize = 64 << 10;
 
 impl Matrix {
     /// A file of a room, whole and verified.
@@ -39,8 +39,8 @@ impl Matrix {
         let lost = || refused("the message does not say where its file lies");
         let source = files::source_of(&file.source).ok_or_else(lost)?;
         let address = match &source {
-            Source::Clear(address) => address,
-            Source::Encrypted(file) => &file.url,
+            MediaSource::Clear(address) => address,
+            MediaSource::Encrypted(file) => &file.url,
         };
         let (server, id) = address.parts().map_err(|_| lost())?;
         let path = ["client", "v1", "media", "download", server.as_str(), id];
@@ -52,8 +52,8 @@ impl Matrix {
         }
         let bytes = answer?.bytes_stream();
         Ok(match source {
-            Source::Clear(_) => spool.seal(bytes).await?,
-            Source::Encrypted(file) => spool.verify(bytes, (*file).into()).await?,
+            MediaSource::Clear(_) => spool.seal(bytes).await?,
+            MediaSource::Encrypted(file) => spool.verify(bytes, (*file).into()).await?,
         })
     }
 
@@ -77,14 +77,14 @@ impl Matrix {
             return Err(no_files_error());
         };
         let encrypted = self.guard(room, to).await?;
-        let address = self.put_media(spooled, file.safe_type(), encrypted).await?;
+        let address = self.upload_media(spooled, file.safe_type(), encrypted).await?;
         let lies = (file, spooled);
-        let content = self.told_apart(room, to, content).await;
+        let content = self.disambiguate(room, to, content).await;
         let mut event = files::event_of(lies, &content, &address, encrypted);
         if let Some(preview) = preview {
             // Without it the file goes all the same.
             match self
-                .put_media(&preview.bytes, preview.mime, encrypted)
+                .upload_media(&preview.bytes, preview.mime, encrypted)
                 .await
             {
                 Ok(address) => files::put_thumbnail(&mut event, file, preview, &address, encrypted),
@@ -92,7 +92,7 @@ impl Matrix {
             }
         }
         convert::relate(&mut event, thread.as_ref(), reply_to.as_ref());
-        let event = self.with_picture(room, to, &content, event).await;
+        let event = self.with_avatar(room, to, &content, event).await;
         let said = convert::caption::to_verify(&event);
         let remote = self.send_event(room, to, key, event).await?;
         self.save_event_digest(to, &remote, said).await?;
@@ -105,14 +105,14 @@ impl Matrix {
     }
 
     /// Uploads a file, encrypted or not. Answers where it lies.
-    pub(super) async fn put_media(
+    pub(super) async fn upload_media(
         &self,
         spooled: &Spooled,
         kind: &str,
         encrypted: bool,
     ) -> Result<String, SendError> {
         let (blocks, kind) = if encrypted {
-            (spooled.encrypted(), SEALED)
+            (spooled.encrypted(), ENCRYPTED_MIME)
         } else {
             (spooled.decrypted()?, kind)
         };
@@ -124,7 +124,7 @@ impl Matrix {
                     .body(Body::wrap_stream(blocks))
             })
             .await?;
-        let uploaded: Result<Uploaded, BodyError> = bounded::json(answer, LONGEST_ANSWER).await;
+        let uploaded: Result<Uploaded, BodyError> = bounded::json(answer, MAX_RESPONSE).await;
         let uploaded = uploaded.map_err(|error| SendError::Retry {
             after: None,
             outcome: Outcome::NotDone,
@@ -142,7 +142,7 @@ impl Matrix {
     ) -> Result<Response, SendError> {
         let url = below(self.client.homeserver(), path);
         let token = self.client.access_token().unwrap_or_default();
-        let request = self.http.request(method, url).timeout(PATIENCE);
+        let request = self.http.request(method, url).timeout(TRANSFER_TIMEOUT);
         let answer = with(request.bearer_auth(token)).send().await;
         let answer = answer.map_err(|error| not_done(&error))?;
         let status = answer.status().as_u16();

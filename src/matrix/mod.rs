@@ -85,18 +85,18 @@ use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    alarms::Alarms, claims::Claims, crypto_store::HoldingStore, rotation::Rotation,
-    senders::Senders,
+    alarms::SecurityMetrics, claims::KeyClaims, crypto_store::BufferedCryptoStore, rotation::KeyRotation,
+    senders::SenderCache,
 };
 pub use self::{
-    config::{Homeserver, MatrixConfig, Patience, Trust},
+    config::{Homeserver, MatrixConfig, Timeouts, Trust},
     error::MatrixError,
-    rights::{NextRoom, Rights},
+    rights::{Successor, MemberRights},
     trust::Approved,
 };
 
 /// The longest that the answer to a sync may take. Until then its absence says nothing.
-pub const LONGEST_SYNC: Duration = listen::LONGEST;
+pub const MAX_SYNC: Duration = listen::MAX_SYNC;
 
 /// A boxed future: what this side hands out.
 pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -110,22 +110,22 @@ pub struct Matrix {
     /// For files, which the SDK would hold in memory.
     http: reqwest::Client,
     /// The encryption store, past the SDK.
-    keys: Arc<HoldingStore>,
-    claims: Arc<Claims>,
+    keys: Arc<BufferedCryptoStore>,
+    claims: Arc<KeyClaims>,
     store: Store,
     clock: Clock,
     own: OwnedUserId,
     trust: Trust,
     key_wait: Duration,
-    hosts: Vec<String>,
+    inviters: Vec<String>,
     greeting: String,
     /// Rooms that portals name which are not open yet.
-    awaited: Mutex<Vec<String>>,
+    awaited_rooms: Mutex<Vec<String>>,
     /// Rooms of portals that we are known not to be in.
-    outside: Mutex<HashSet<Place>>,
-    patience: Patience,
+    unjoined_rooms: Mutex<HashSet<Place>>,
+    timeouts: Timeouts,
     lease: lease::Lease,
-    session: session::Keeper,
+    session: session::SessionKeeper,
     verify: verify::Verifications,
     /// When our device was kept in the store: what was sent before, another one sent.
     device_since: Millis,
@@ -134,34 +134,34 @@ pub struct Matrix {
     /// Whether a sync has brought nothing, since the start.
     caught_up: AtomicBool,
     /// The sync that was on its way when listening stopped.
-    parked: Mutex<Option<heard::InFlight>>,
+    suspended_sync: Mutex<Option<heard::PendingSync>>,
     /// Whether the next sync asks again for what one that failed has asked for.
-    repeats: AtomicBool,
+    repeat_sync: AtomicBool,
     /// Flags of rooms known to be raised; what is not here must be looked up.
     flags: Mutex<HashSet<(Place, Flag)>>,
-    senders: Mutex<Senders>,
-    turns: send::Turns,
-    likenesses: likeness::Likenesses,
+    senders: Mutex<SenderCache>,
+    turns: send::RoomLocks,
+    room_names: likeness::RoomNameTable,
     /// For pictures of people.
-    asked: pictures::Asked,
-    rotation: Rotation,
+    asked: pictures::AvatarRequests,
+    rotation: KeyRotation,
     /// Which channels rooms are joined to.
     peer_bridges: PeerBridges,
-    alarms: Alarms,
+    alarms: SecurityMetrics,
     /// Rooms in which something in the clear did not cross, until people there were told.
-    plaintext: Mutex<HashSet<Place>>,
+    plaintext_refused: Mutex<HashSet<Place>>,
     /// Rung when somebody in charge has accepted an identity.
     approved: Arc<Notify>,
     /// Sessions whose sender's device is not known to be signed, and until when that may change.
-    unproven: Mutex<HashMap<String, Instant>>,
+    unverified_sessions: Mutex<HashMap<String, Instant>>,
     /// Their senders, until somebody has asked for their devices.
-    strangers: Mutex<HashSet<String>>,
+    unknown_senders: Mutex<HashSet<String>>,
     /// Rooms known to be noted as standing in the clear.
-    clear: Mutex<HashSet<Place>>,
+    plaintext_rooms: Mutex<HashSet<Place>>,
     /// Whose devices are not signed.
-    standing: Mutex<unsigned::Standing>,
+    unsigned_notices: Mutex<unsigned::UnsignedNotices>,
     /// When to look at what waits for its key.
-    watch: Mutex<unread::Watch>,
+    watch: Mutex<unread::WaitTimer>,
     /// Events that audits found and no sync had brought, since the start.
     missed: AtomicU64,
 }
@@ -190,7 +190,7 @@ impl Matrix {
             }
             let directory = account::directory(&store);
             files::require_databases(&directory)?;
-            let (client, keys) = client::build_with_keys(client::Parts {
+            let (client, keys) = client::build_with_keys(client::ClientOptions {
                 homeserver: &account::homeserver(&account.info, &config)?,
                 directory: &directory,
                 key: Some(&key.derive(account::KEY_PURPOSE)),
@@ -198,17 +198,17 @@ impl Matrix {
                 http: http.clone(),
             })
             .await?;
-            keys.believed().load(&store, clock).await?;
+            keys.pins().load(&store, clock).await?;
             put_cursor(&client, store.cursor(SYNC_CURSOR).await?).await?;
             account::restore(&client, &account.session).await?;
             trust::look(&keys).await?;
-            let session = session::Keeper::of(&client, &store, &account.session, clock)?;
+            let session = session::SessionKeeper::of(&client, &store, &account.session, clock)?;
             let lease = lease::Lease::of(&store, key);
             encryption::require_signed_device(&client).await?;
-            let standing = unsigned::Standing::learn(&store).await?;
+            let standing = unsigned::UnsignedNotices::learn(&store).await?;
             Ok(Arc::new(Self {
                 own: client.user_id().ok_or(MatrixError::NoAccount)?.to_owned(),
-                claims: Claims::of(&client, &keys),
+                claims: KeyClaims::of(&client, &keys),
                 client,
                 http,
                 keys,
@@ -216,34 +216,34 @@ impl Matrix {
                 clock,
                 trust,
                 key_wait: config.key_wait,
-                verify: verify::Verifications::with(config.admins, config.patience.verification),
-                hosts: config.hosts,
+                verify: verify::Verifications::with(config.admins, config.timeouts.verification),
+                inviters: config.inviters,
                 greeting: config.greeting,
-                awaited: Mutex::default(),
-                outside: Mutex::default(),
-                patience: config.patience,
+                awaited_rooms: Mutex::default(),
+                unjoined_rooms: Mutex::default(),
+                timeouts: config.timeouts,
                 lease,
                 session,
                 device_since: account.since,
                 synced: Mutex::default(),
                 caught_up: AtomicBool::new(false),
-                parked: Mutex::default(),
-                repeats: AtomicBool::new(true),
+                suspended_sync: Mutex::default(),
+                repeat_sync: AtomicBool::new(true),
                 flags: Mutex::default(),
                 senders: Mutex::default(),
-                turns: send::Turns::default(),
-                likenesses: likeness::Likenesses::default(),
-                asked: pictures::Asked::default(),
-                rotation: Rotation::default(),
+                turns: send::RoomLocks::default(),
+                room_names: likeness::RoomNameTable::default(),
+                asked: pictures::AvatarRequests::default(),
+                rotation: KeyRotation::default(),
                 peer_bridges: PeerBridges::default(),
-                alarms: Alarms::default(),
-                plaintext: Mutex::default(),
+                alarms: SecurityMetrics::default(),
+                plaintext_refused: Mutex::default(),
                 approved: Arc::default(),
-                unproven: Mutex::default(),
-                strangers: Mutex::default(),
-                clear: Mutex::default(),
-                standing: Mutex::new(standing),
-                watch: Mutex::new(unread::Watch::new()),
+                unverified_sessions: Mutex::default(),
+                unknown_senders: Mutex::default(),
+                plaintext_rooms: Mutex::default(),
+                unsigned_notices: Mutex::new(standing),
+                watch: Mutex::new(unread::WaitTimer::new()),
                 missed: AtomicU64::new(0),
             }))
         })
@@ -253,7 +253,7 @@ impl Matrix {
     /// sent anywhere before, by either side. Waits while the homeserver does not answer; answers whether it was taken
     /// up: not when told to stop.
     pub fn take_up(&self, stop: CancellationToken) -> Boxed<'_, Result<bool, MatrixError>> {
-        Box::pin(async move { self.take_lease(&stop).await })
+        Box::pin(async move { self.acquire_lease(&stop).await })
     }
 
     /// Finds a room by alias or id.
@@ -275,7 +275,7 @@ impl Matrix {
 
     /// What was refused for the sake of trust since the start, by class.
     #[must_use]
-    pub fn alarms(&self) -> BTreeMap<String, u64> {
+    pub fn security_counts(&self) -> BTreeMap<String, u64> {
         self.alarms.counts()
     }
 
@@ -294,7 +294,7 @@ impl Matrix {
     /// Whether the last sync that was asked for and has ended was answered.
     #[must_use]
     pub fn is_answered(&self) -> bool {
-        !self.repeats.load(Ordering::SeqCst)
+        !self.repeat_sync.load(Ordering::SeqCst)
     }
 
     /// Whether everything has been taken in that the homeserver had at the start, and nothing of it is held for news of
@@ -395,10 +395,10 @@ async fn put_cursor(client: &Client, cursor: Option<String>) -> Result<(), Matri
         }
         None => store.remove_kv_data(key).await,
     };
-    put.map_err(|error| MatrixError::Keys(format!("the SDK's store cannot be written: {error}")))
+    put.map_err(|error| MatrixError::CryptoStore(format!("the SDK's store cannot be written: {error}")))
 }
 
 /// The name of a room's cursor.
-fn mark_cursor(place: &Place) -> String {
+fn room_cursor_name(place: &Place) -> String {
     place.as_str().to_owned()
 }

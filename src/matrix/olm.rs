@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 /// The part of a stored session that receiving moves forward and sending leaves alone.
 #[derive(Deserialize)]
-struct Received<'a> {
+struct ReceivingState<'a> {
     #[serde(borrow)]
     receiving_chains: &'a RawValue,
 }
@@ -44,6 +44,6 @@ async fn written(session: &Session) -> Result<Zeroizing<Vec<u8>>, String> {
     Ok(Zeroizing::new(json))
 }
 
-fn read(written: &[u8]) -> Result<Received<'_>, String> {
+fn read(written: &[u8]) -> Result<ReceivingState<'_>, String> {
     serde_json::from_slice(written).map_err(|error| error.to_string())
 }

@@ -10,19 +10,19 @@ use matrix_sdk::{
     ruma::{OwnedRoomId, RoomId},
 };
 
-use super::{Matrix, MatrixError, fault::Fault, rooms::Followed};
+use super::{Matrix, MatrixError, fault::RequestError, rooms::PortalRoom};
 
 impl Matrix {
     /// Whether this is the room of a portal that we are known not to be in.
-    pub fn is_outside(&self, room: &Place) -> bool {
-        let outside = self.outside.lock().unwrap_or_else(PoisonError::into_inner);
+    pub fn is_unjoined(&self, room: &Place) -> bool {
+        let outside = self.unjoined_rooms.lock().unwrap_or_else(PoisonError::into_inner);
         outside.contains(room)
     }
 
     /// We are not in a portal's room: the homeserver did not let us enter, or shows that we have left.
-    pub(super) async fn note_outside(&self, room: &Place) -> Result<(), MatrixError> {
-        self.set_outside(room, true);
-        let (reason, now) = (self.why_outside(room).await, self.clock.now());
+    pub(super) async fn mark_unjoined(&self, room: &Place) -> Result<(), MatrixError> {
+        self.set_unjoined(room, true);
+        let (reason, now) = (self.unjoined_reason(room).await, self.clock.now());
         for lane in self.lanes_into(room).await? {
             self.store.close_lane(lane, &reason, now).await?;
         }
@@ -30,8 +30,8 @@ impl Matrix {
     }
 
     /// We are in the room: what waits for it goes.
-    pub(super) async fn note_inside(&self, room: &Place, inbox: &Inbox) -> Result<(), MatrixError> {
-        self.set_outside(room, false);
+    pub(super) async fn mark_joined(&self, room: &Place, inbox: &Inbox) -> Result<(), MatrixError> {
+        self.set_unjoined(room, false);
         let now = self.clock.now();
         for lane in self.lanes_into(room).await? {
             self.store.open_lane(lane, now).await?;
@@ -41,13 +41,13 @@ impl Matrix {
     }
 
     /// Rooms that we had left before this start are shown by no sync.
-    pub(super) async fn note_left(
+    pub(super) async fn mark_left_rooms(
         &self,
-        rooms: &HashMap<OwnedRoomId, Followed>,
+        rooms: &HashMap<OwnedRoomId, PortalRoom>,
     ) -> Result<(), MatrixError> {
         for (id, followed) in rooms {
             if self.has_left(id) {
-                self.note_outside(&followed.place).await?;
+                self.mark_unjoined(&followed.place).await?;
             }
         }
         Ok(())
@@ -57,20 +57,20 @@ impl Matrix {
     pub(super) async fn known_room(&self, place: &Place) -> Result<Room, SendError> {
         match self.room(place) {
             Some(room) => Ok(room),
-            None if self.is_outside(place) => Err(self.closed(place).await),
-            None => Err(Fault::NotJoined.into_send_error()),
+            None if self.is_unjoined(place) => Err(self.closed(place).await),
+            None => Err(RequestError::NotJoined.into_send_error()),
         }
     }
 
     /// What a step into a room is answered that we are not in.
     pub(super) async fn closed(&self, room: &Place) -> SendError {
         SendError::Closed {
-            reason: self.why_outside(room).await,
+            reason: self.unjoined_reason(room).await,
         }
     }
 
     /// Why we are not in a portal's room and what helps, for a person.
-    async fn why_outside(&self, room: &Place) -> String {
+    async fn unjoined_reason(&self, room: &Place) -> String {
         let refused = self.store.refused_invites().await.unwrap_or_default();
         if refused.iter().any(|invite| invite.room == *room) {
             return "the bridge refused the invite to this room when no portal named it; invite it again".to_owned();
@@ -91,8 +91,8 @@ impl Matrix {
         room.is_some_and(|room| matches!(room.state(), RoomState::Left | RoomState::Banned))
     }
 
-    fn set_outside(&self, room: &Place, is_outside: bool) {
-        let mut outside = self.outside.lock().unwrap_or_else(PoisonError::into_inner);
+    fn set_unjoined(&self, room: &Place, is_outside: bool) {
+        let mut outside = self.unjoined_rooms.lock().unwrap_or_else(PoisonError::into_inner);
         if is_outside {
             outside.insert(room.clone());
         } else {

@@ -22,31 +22,31 @@ use tracing::{debug, info, warn};
 use super::{
     Matrix,
     beginning::begins_encryption,
-    fault::Fault,
+    fault::RequestError,
     gaps::id_of,
-    walk::{Envelope, Names},
+    walk::{EventFields, DisplayNames},
 };
 
 /// Pages that stay in memory between finding the end of a gap and journalling it (500 events each). Those
 /// beyond are fetched a second time.
-const PAGES_KEPT: usize = 10;
+const MAX_PAGES_IN_MEMORY: usize = 10;
 /// Events on a page.
 pub(super) const PAGE: u16 = 500;
 /// So many events before the end of a gap are looked at.
-const OVERLAP: u16 = 50;
+const OVERLAP_EVENTS: u16 = 50;
 
 /// One page of history, as long as it is kept.
-pub(super) struct Page {
+pub(super) struct HistoryPage {
     /// `None` for the newest page, which is always kept.
     pub from: Option<String>,
     /// Whether the encryption of the room begins on it.
     pub begins: bool,
-    pub fetched: Option<Fetched>,
+    pub fetched: Option<FetchedPage>,
 }
 
 /// The pages of a gap, newest first.
-pub(super) struct Pages {
-    pub all: Vec<Page>,
+pub(super) struct GapPages {
+    pub all: Vec<HistoryPage>,
     /// Whether the encryption of the room begins in one of them.
     pub begins: bool,
     /// Where nothing of the gap is taken: how far the room counts as walked all the same.
@@ -54,7 +54,7 @@ pub(super) struct Pages {
 }
 
 /// Where a gap ends, at its older side.
-pub(super) struct Bounds<'a> {
+pub(super) struct GapBounds<'a> {
     pub gap: &'a Gap,
     /// Our entry is sought: the homeserver says that this event was the first after it.
     pub first: Option<&'a EventId>,
@@ -62,11 +62,11 @@ pub(super) struct Bounds<'a> {
 
 /// A page as fetched: newest first, cut where the gap ends.
 #[derive(Default)]
-pub(super) struct Fetched {
+pub(super) struct FetchedPage {
     pub events: Vec<TimelineEvent>,
     /// What stands before the end of the gap, newest first.
     pub overlap: Vec<TimelineEvent>,
-    pub names: Names,
+    pub names: DisplayNames,
     /// Where to go on; `None` at the end of the gap.
     pub next: Option<String>,
     /// Whether the end of the gap is on this page.
@@ -77,15 +77,15 @@ pub(super) struct Fetched {
 
 impl Matrix {
     /// Finds where the gap ends. The pages come newest first; `None` when told to stop.
-    pub(super) async fn page_back(
+    pub(super) async fn fetch_gap_pages(
         &self,
         room: &Room,
         gap: &Gap,
         first: Option<&EventId>,
         stop: &CancellationToken,
-    ) -> Result<Option<Pages>, Fault> {
-        let bounds = Bounds { gap, first };
-        let mut pages: Vec<Page> = Vec::new();
+    ) -> Result<Option<GapPages>, RequestError> {
+        let bounds = GapBounds { gap, first };
+        let mut pages: Vec<HistoryPage> = Vec::new();
         let mut from: Option<String> = None;
         let (mut events, mut anchored, mut ends) = (0, false, false);
         // Where the time before the link begins, should the end of the gap be on no page: page, place on it.
@@ -104,13 +104,13 @@ impl Matrix {
                 linked = linked.filter(|_| !is_known);
                 linked = linked.or(before.map(|before| (pages.len(), before)));
             }
-            pages.push(Page {
+            pages.push(HistoryPage {
                 from: from.clone(),
                 begins: fetched.events.iter().any(begins_encryption),
                 fetched: Some(fetched),
             });
             // Asked for again, the newest page would be another one.
-            if pages.len() > PAGES_KEPT
+            if pages.len() > MAX_PAGES_IN_MEMORY
                 && let Some(page) = pages.iter_mut().skip(1).find(|page| page.fetched.is_some())
             {
                 page.fetched = None;
@@ -133,10 +133,10 @@ impl Matrix {
             return Ok(Some(without_entry(gap, &pages)));
         }
         if !anchored && let Some(anchor) = anchor_of(gap) {
-            self.add_left_out(room, &bounds, anchor, &mut pages).await?;
+            self.add_omitted(room, &bounds, anchor, &mut pages).await?;
         }
-        let pages_kept = pages.len().min(PAGES_KEPT);
-        if pages.len() > PAGES_KEPT {
+        let pages_kept = pages.len().min(MAX_PAGES_IN_MEMORY);
+        if pages.len() > MAX_PAGES_IN_MEMORY {
             warn!(
                 matrix.room = gap.place.address(),
                 events,
@@ -146,7 +146,7 @@ impl Matrix {
         } else {
             info!(matrix.room = gap.place.address(), events, "Filling a gap");
         }
-        Ok(Some(Pages {
+        Ok(Some(GapPages {
             begins: pages.iter().any(|page| page.begins),
             all: pages,
             skip_to: None,
@@ -154,13 +154,13 @@ impl Matrix {
     }
 
     /// Adds to the newest page what history lacks of what the sync brought last.
-    async fn add_left_out(
+    async fn add_omitted(
         &self,
         room: &Room,
-        bounds: &Bounds<'_>,
+        bounds: &GapBounds<'_>,
         anchor: &EventId,
-        pages: &mut [Page],
-    ) -> Result<(), Fault> {
+        pages: &mut [HistoryPage],
+    ) -> Result<(), RequestError> {
         let whole = pages.len() == 1;
         let Some(page) = pages.first_mut() else {
             return Ok(());
@@ -169,7 +169,7 @@ impl Matrix {
             return Ok(());
         };
         let around = self.around(room, anchor, &mut newest.names).await?;
-        let added = add_left_out(&mut newest.events, around, anchor, |event| {
+        let added = add_omitted(&mut newest.events, around, anchor, |event| {
             whole && self.ends(bounds, event) == Some(false)
         });
         page.begins = newest.events.iter().any(begins_encryption);
@@ -183,11 +183,11 @@ impl Matrix {
     pub(super) async fn fetch(
         &self,
         room: &Room,
-        bounds: &Bounds<'_>,
+        bounds: &GapBounds<'_>,
         from: Option<&str>,
-    ) -> Result<Fetched, Fault> {
+    ) -> Result<FetchedPage, RequestError> {
         let gap = bounds.gap;
-        let mut names = Names::default();
+        let mut names = DisplayNames::default();
         let (mut events, mut next) = page(room, from, PAGE, &mut names).await?;
         let anchored = anchor_of(gap).is_none_or(|anchor| {
             let is_anchor = |event: &TimelineEvent| event.event_id().is_some_and(|id| id == anchor);
@@ -202,12 +202,12 @@ impl Matrix {
             let from = next.take();
             if gap.stop.is_some() {
                 overlap.extend(before);
-                if overlap.len() < usize::from(OVERLAP)
+                if overlap.len() < usize::from(OVERLAP_EVENTS)
                     && let Some(from) = from
                 {
-                    overlap.extend(page(room, Some(&from), OVERLAP, &mut names).await?.0);
+                    overlap.extend(page(room, Some(&from), OVERLAP_EVENTS, &mut names).await?.0);
                 }
-                overlap.truncate(OVERLAP.into());
+                overlap.truncate(OVERLAP_EVENTS.into());
             }
         }
         debug!(
@@ -216,7 +216,7 @@ impl Matrix {
             overlap = overlap.len(),
             "Fetched a page of a gap"
         );
-        Ok(Fetched {
+        Ok(FetchedPage {
             events,
             overlap,
             names,
@@ -228,11 +228,11 @@ impl Matrix {
 
     /// Whether the gap ends at this event, and then whether the event is itself part of it: it was walked before, or,
     /// where nothing was, it is our own entry into the room or the first event after it.
-    fn ends(&self, bounds: &Bounds<'_>, event: &TimelineEvent) -> Option<bool> {
+    fn ends(&self, bounds: &GapBounds<'_>, event: &TimelineEvent) -> Option<bool> {
         let id = event.event_id();
         let ends = match &bounds.gap.stop {
             Some(stop) => id.as_ref().is_some_and(|id| stop.as_str() == id.as_str()),
-            None => Envelope::open(event).is_some_and(|envelope| envelope.is_join_of(&self.own)),
+            None => EventFields::open(event).is_some_and(|envelope| envelope.is_join_of(&self.own)),
         };
         if ends {
             return Some(false);
@@ -247,12 +247,12 @@ impl Matrix {
         &self,
         room: &Room,
         gap: &Gap,
-    ) -> Result<Option<OwnedEventId>, Fault> {
+    ) -> Result<Option<OwnedEventId>, RequestError> {
         if gap.stop.is_some() {
             return Ok(None);
         }
         let own = room.get_member_no_sync(&self.own).await;
-        let own = own.map_err(|error| Fault::from(&error))?;
+        let own = own.map_err(|error| RequestError::from(&error))?;
         let Some(entry) = own.and_then(|own| Some(own.event().event_id()?.to_owned())) else {
             return Ok(None);
         };
@@ -266,8 +266,8 @@ impl Matrix {
         &self,
         room: &Room,
         event: &EventId,
-        names: &mut Names,
-    ) -> Result<Vec<TimelineEvent>, Fault> {
+        names: &mut DisplayNames,
+    ) -> Result<Vec<TimelineEvent>, RequestError> {
         let Some(context) = context(room, event).await? else {
             return Ok(Vec::new());
         };
@@ -285,8 +285,8 @@ pub(super) async fn page(
     room: &Room,
     from: Option<&str>,
     limit: u16,
-    names: &mut Names,
-) -> Result<(Vec<TimelineEvent>, Option<String>), Fault> {
+    names: &mut DisplayNames,
+) -> Result<(Vec<TimelineEvent>, Option<String>), RequestError> {
     page_of(&room.client(), room.room_id(), from, limit, names).await
 }
 
@@ -296,8 +296,8 @@ pub(super) async fn page_of(
     room: &RoomId,
     from: Option<&str>,
     limit: u16,
-    names: &mut Names,
-) -> Result<(Vec<TimelineEvent>, Option<String>), Fault> {
+    names: &mut DisplayNames,
+) -> Result<(Vec<TimelineEvent>, Option<String>), RequestError> {
     let mut request = get_message_events::v3::Request::new(room.to_owned(), Direction::Backward);
     request.from = from.map(str::to_owned);
     request.limit = limit.into();
@@ -307,7 +307,7 @@ pub(super) async fn page_of(
     let page = client
         .send(request)
         .await
-        .map_err(|error| Fault::from(&error))?;
+        .map_err(|error| RequestError::from(&error))?;
     for event in page.state {
         learn(names, event.deserialize_as_unchecked().ok().as_ref());
     }
@@ -319,7 +319,7 @@ fn came(event: Raw<AnyTimelineEvent>) -> TimelineEvent {
 }
 
 /// Takes in what a member event says about a name.
-fn learn(names: &mut Names, member: Option<&Value>) {
+fn learn(names: &mut DisplayNames, member: Option<&Value>) {
     let text = |at: &str| member?.pointer(at)?.as_str();
     if let (Some(user), Some(name)) = (text("/state_key"), text("/content/displayname")) {
         names.learn(user, name);
@@ -327,20 +327,20 @@ fn learn(names: &mut Names, member: Option<&Value>) {
 }
 
 /// What stands around an event; `None` where the homeserver does not show it.
-async fn context(room: &Room, event: &EventId) -> Result<Option<get_context::v3::Response>, Fault> {
+async fn context(room: &Room, event: &EventId) -> Result<Option<get_context::v3::Response>, RequestError> {
     let mut request = get_context::v3::Request::new(room.room_id().to_owned(), event.to_owned());
     request.limit = uint!(100);
     match room.client().send(request).await {
         Ok(context) => Ok(Some(context)),
-        Err(error) => match Fault::from(&error) {
-            Fault::NotFound(_) | Fault::Forbidden(_) | Fault::Wrong(_) => Ok(None),
+        Err(error) => match RequestError::from(&error) {
+            RequestError::NotFound(_) | RequestError::Forbidden(_) | RequestError::Invalid(_) => Ok(None),
             fault => Err(fault),
         },
     }
 }
 
 /// Nothing of a gap whose end, our entry, is on none of its pages.
-fn without_entry(gap: &Gap, pages: &[Page]) -> Pages {
+fn without_entry(gap: &Gap, pages: &[HistoryPage]) -> GapPages {
     warn!(
         matrix.room = gap.place.address(),
         "The homeserver does not show when we entered the room; nothing of its history is taken"
@@ -348,11 +348,11 @@ fn without_entry(gap: &Gap, pages: &[Page]) -> Pages {
     let newest = pages.first().and_then(|page| page.fetched.as_ref());
     let shown = newest.and_then(|page| page.events.first().and_then(id_of));
     let brought = anchor_of(gap).map(|id| RemoteId(id.to_string()));
-    Pages {
-        all: vec![Page {
+    GapPages {
+        all: vec![HistoryPage {
             from: None,
             begins: false,
-            fetched: Some(Fetched::default()),
+            fetched: Some(FetchedPage::default()),
         }],
         begins: false,
         skip_to: brought.or(shown),
@@ -367,7 +367,7 @@ fn anchor_of(gap: &Gap) -> Option<&EventId> {
 /// Adds to a page, newest first, what it lacks of the events around this one: as far as they stand behind one that is
 /// on the page, or behind the end of the gap. Where they do not, only the event itself is added, as the newest. Answers
 /// how many were added.
-fn add_left_out(
+fn add_omitted(
     page: &mut Vec<TimelineEvent>,
     mut around: Vec<TimelineEvent>,
     anchor: &EventId,
@@ -417,7 +417,7 @@ mod tests {
         let check = |page: &[&str], around: &[&str], stop: &str| {
             let mut page: Vec<_> = page.iter().map(|id| event(id)).collect();
             let around = around.iter().map(|id| event(id)).collect();
-            add_left_out(&mut page, around, "$6".try_into().unwrap(), |event| {
+            add_omitted(&mut page, around, "$6".try_into().unwrap(), |event| {
                 event.event_id().is_some_and(|id| id == stop)
             });
             ids(&page)

@@ -31,29 +31,29 @@ use tokio::sync::Mutex;
 
 pub use self::{
     identity::Identity,
-    seen::Seen,
-    verifying::{Compared, Screen},
+    seen::SeenEvent,
+    verifying::{EmojiComparison, VerificationScreen},
 };
 use super::{Boxed, Homeserver, Trust, client};
 
 /// A person at a client.
 #[derive(Clone)]
-pub struct Person {
+pub struct TestClient {
     client: Client,
-    timeline: Arc<Mutex<Timeline>>,
-    verifications: verifying::Flows,
+    timeline: Arc<Mutex<ReadState>>,
+    verifications: verifying::KnownFlows,
 }
 
 /// How far this person has read.
 #[derive(Default)]
-struct Timeline {
+struct ReadState {
     /// The newest event seen per room.
     newest: HashMap<OwnedRoomId, OwnedEventId>,
     /// What could not be read yet.
     unread: VecDeque<(OwnedRoomId, Raw<OriginalSyncRoomEncryptedEvent>)>,
 }
 
-impl Person {
+impl TestClient {
     /// Logs in on a device of its own, makes a cross-signing identity, syncs once.
     #[must_use]
     pub fn login(
@@ -79,7 +79,7 @@ impl Person {
         Box::pin(async move {
             // A person who excludes insecure devices, as clients are beginning to do: what they read from the
             // bridge proves that its device is signed, and what they send reaches signed devices only.
-            let client = client::build(client::Parts {
+            let client = client::build(client::ClientOptions {
                 homeserver: &Homeserver::Url(homeserver.parse()?),
                 directory: &directory,
                 key: None,
@@ -109,7 +109,7 @@ impl Person {
             let person = Self {
                 client,
                 timeline: Arc::default(),
-                verifications: verifying::Flows::default(),
+                verifications: verifying::KnownFlows::default(),
             };
             person.sync(Duration::ZERO).await?;
             Ok(person)
@@ -311,7 +311,7 @@ impl Person {
     /// Waits at most `timeout` for news and answers the new timeline events in order, gaps filled. To be called
     /// in a loop.
     #[must_use]
-    pub fn sync(&self, timeout: Duration) -> Boxed<'_, anyhow::Result<Vec<Seen>>> {
+    pub fn sync(&self, timeout: Duration) -> Boxed<'_, anyhow::Result<Vec<SeenEvent>>> {
         Box::pin(async move {
             let mut timeline = self.timeline.lock().await;
             let response = client::sync(&self.client, timeout).await?;
@@ -335,7 +335,7 @@ impl Person {
                             .unread
                             .push_back((room_id.clone(), event.raw().clone().cast_unchecked()));
                     }
-                    seen.push(Seen::of(&room_id, &event)?);
+                    seen.push(SeenEvent::of(&room_id, &event)?);
                 }
             }
             Ok(seen)
@@ -370,7 +370,7 @@ impl Person {
     }
 
     /// Tries again what could not be read.
-    async fn read_late(&self, timeline: &mut Timeline) -> anyhow::Result<Vec<Seen>> {
+    async fn read_late(&self, timeline: &mut ReadState) -> anyhow::Result<Vec<SeenEvent>> {
         let mut seen = Vec::new();
         for (room_id, raw) in std::mem::take(&mut timeline.unread) {
             let event = self
@@ -380,7 +380,7 @@ impl Person {
             if event.kind.is_utd() {
                 timeline.unread.push_back((room_id, raw));
             } else {
-                seen.push(Seen::of(&room_id, &event)?);
+                seen.push(SeenEvent::of(&room_id, &event)?);
             }
         }
         Ok(seen)

@@ -16,28 +16,28 @@ use matrix_sdk::Room;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{Matrix, convert::picture_in, fault::retry};
+use super::{Matrix, convert::put_avatar, fault::retry};
 
 /// A person's picture is asked for this often at most, whatever became of it.
-const AGAIN: Duration = Duration::from_mins(10);
+const RETRY_AFTER: Duration = Duration::from_mins(10);
 /// The most people that are remembered for that.
-const MOST: usize = 10_000;
+const MAX_PEOPLE: usize = 10_000;
 
 /// Whose pictures were asked for, and when.
 #[derive(Debug, Default)]
-pub(super) struct Asked(Mutex<HashMap<String, Instant>>);
+pub(super) struct AvatarRequests(Mutex<HashMap<String, Instant>>);
 
-impl Asked {
+impl AvatarRequests {
     /// Whether to ask now.
     fn may(&self, who: String) -> bool {
         let mut asked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if asked.get(&who).is_some_and(|at| at.elapsed() < AGAIN) {
+        if asked.get(&who).is_some_and(|at| at.elapsed() < RETRY_AFTER) {
             return false;
         }
-        if asked.len() >= MOST {
-            asked.retain(|_, at| at.elapsed() < AGAIN);
+        if asked.len() >= MAX_PEOPLE {
+            asked.retain(|_, at| at.elapsed() < RETRY_AFTER);
         }
-        if asked.len() >= MOST {
+        if asked.len() >= MAX_PEOPLE {
             return false;
         }
         asked.insert(who, Instant::now());
@@ -47,20 +47,20 @@ impl Asked {
 
 impl Matrix {
     /// Whether a picture has to be uploaded before it can be shown in this room, and may be now.
-    pub(super) async fn lacks_picture(&self, to: &Place, of: &Sender) -> bool {
+    pub(super) async fn needs_avatar(&self, to: &Place, of: &Sender) -> bool {
         let (Some(room), Some(avatar)) = (self.room(to), &of.avatar) else {
             return false;
         };
-        let sealed = self.is_sealed(&room, to).await;
+        let sealed = self.needs_encryption(&room, to).await;
         let known = self
             .store
-            .uploaded_avatar(&self.shelf(sealed, avatar))
+            .uploaded_avatar(&self.avatar_key(sealed, avatar))
             .await;
         matches!(known, Ok(None)) && self.asked.may(format!("{sealed} {}", of.id))
     }
 
     /// Uploads a picture for this room and all others of its kind.
-    pub(super) async fn upload_picture(
+    pub(super) async fn upload_avatar(
         &self,
         to: &Place,
         of: &Sender,
@@ -70,7 +70,7 @@ impl Matrix {
             return Ok(());
         };
         let sealed = self.guard(&room, to).await?;
-        let address = self.put_media(&picture.bytes, picture.mime, sealed).await?;
+        let address = self.upload_media(&picture.bytes, picture.mime, sealed).await?;
         let letter = if sealed {
             let mut file = picture.bytes.key_json().clone();
             if let Some(file) = file.as_object_mut() {
@@ -81,13 +81,13 @@ impl Matrix {
             json!({ "avatar_url": address })
         };
         let letter = letter.to_string().into_bytes();
-        let (which, now) = (self.shelf(sealed, avatar), self.clock.now());
+        let (which, now) = (self.avatar_key(sealed, avatar), self.clock.now());
         let kept = self.store.save_uploaded_avatar(&which, letter, now).await;
         kept.map_err(|error| retry(None, Outcome::NotDone, &error.to_string()))
     }
 
     /// The event with its author's picture, where that has been uploaded.
-    pub(super) async fn with_picture(
+    pub(super) async fn with_avatar(
         &self,
         room: &Room,
         to: &Place,
@@ -96,26 +96,26 @@ impl Matrix {
     ) -> Value {
         let author = content.author.as_ref();
         if let Some(avatar) = author.and_then(|author| author.avatar.as_ref()) {
-            let sealed = self.is_sealed(room, to).await;
+            let sealed = self.needs_encryption(room, to).await;
             let letter = self
                 .store
-                .uploaded_avatar(&self.shelf(sealed, avatar))
+                .uploaded_avatar(&self.avatar_key(sealed, avatar))
                 .await;
             let letter = letter.ok().flatten().unwrap_or_default();
             if let Ok(picture) = serde_json::from_slice(&letter) {
-                picture_in(&mut event, &picture);
+                put_avatar(&mut event, &picture);
             }
         }
         event
     }
 
     /// Whether what this room shows must not lie about in the clear.
-    async fn is_sealed(&self, room: &Room, to: &Place) -> bool {
+    async fn needs_encryption(&self, room: &Room, to: &Place) -> bool {
         room.encryption_state().is_encrypted() || self.was_encrypted(to).await.unwrap_or(true)
     }
 
     /// What a picture is known by: whoever logs in elsewhere uploads it there.
-    fn shelf(&self, sealed: bool, avatar: &str) -> String {
+    fn avatar_key(&self, sealed: bool, avatar: &str) -> String {
         let kind = if sealed { "sealed" } else { "clear" };
         format!("{} {kind} {avatar}", self.own)
     }
@@ -127,10 +127,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn c16_whoever_changes_pictures_all_the_time_makes_us_fetch_only_now_and_then() {
-        let asked = Asked::default();
+        let asked = AvatarRequests::default();
         assert!(asked.may("ann".to_owned()) && asked.may("bob".to_owned()));
         assert!(!asked.may("ann".to_owned()));
-        tokio::time::advance(AGAIN).await;
+        tokio::time::advance(RETRY_AFTER).await;
         assert!(asked.may("ann".to_owned()));
     }
 }

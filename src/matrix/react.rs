@@ -10,14 +10,14 @@ use serde_json::json;
 
 use super::{
     Matrix,
-    fault::{Fault, retry},
+    fault::{RequestError, retry},
     lookup,
     send::put,
 };
 
 /// How to react.
 #[derive(Clone, Copy)]
-pub(super) struct How {
+pub(super) struct ReactOptions {
     /// Also where the room is encrypted and the reaction is not.
     pub unencrypted: bool,
     /// For the bridge itself, which joins no channels by it.
@@ -31,7 +31,7 @@ impl Matrix {
         room: &Room,
         to: &Place,
         key: OwnedTransactionId,
-        (target, with, how): (&RemoteId, &str, How),
+        (target, with, how): (&RemoteId, &str, ReactOptions),
     ) -> Result<Done, SendError> {
         let _turn = self.turns.take(to).await;
         if self.guard(room, to).await? && !how.unencrypted {
@@ -57,7 +57,7 @@ impl Matrix {
                 file: None,
             })),
             Err(error) if is_duplicate(&error) => Ok(Done::Edited(target.clone())),
-            Err(error) => Err(Fault::from(&error).into_send_error()),
+            Err(error) => Err(RequestError::from(&error).into_send_error()),
         }
     }
 }

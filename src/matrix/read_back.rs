@@ -17,9 +17,9 @@ use tracing::error;
 
 use super::{
     Matrix,
-    alarms::Alarm,
-    convert::shared::{self, Newest},
-    fault::{Fault, retry},
+    alarms::SecurityClass,
+    convert::shared::{self, LatestContent},
+    fault::{RequestError, retry},
     send::not_sent,
 };
 
@@ -48,9 +48,9 @@ impl Matrix {
             return Ok(ReadBack::Unknown);
         };
         let content = match shared::newest(&json, self.own.as_str()) {
-            Newest::Content(content) => content,
-            Newest::Redacted => return Ok(ReadBack::Redacted),
-            Newest::UndecryptableTexts => return Ok(ReadBack::Unknown),
+            LatestContent::Content(content) => content,
+            LatestContent::Redacted => return Ok(ReadBack::Redacted),
+            LatestContent::UndecryptableTexts => return Ok(ReadBack::Unknown),
         };
         let verified = to_verify(&content);
         let says = match &verified {
@@ -75,7 +75,7 @@ impl Matrix {
             return Ok(ReadBack::Ours(content, verified));
         }
         if verified.is_some() {
-            self.alarms.raise(Alarm::ReadBack, 1);
+            self.alarms.record(SecurityClass::ReadBack, 1);
             error!(
                 matrix.room = place.address(),
                 "The homeserver shows an event of ours that is not what we sent: it is not sent again"
@@ -150,8 +150,8 @@ impl Matrix {
         };
         match room.event(id, None).await {
             Ok(event) => Ok(Some(event)),
-            Err(error) => match Fault::from(&error) {
-                Fault::NotFound(_) => Ok(None),
+            Err(error) => match RequestError::from(&error) {
+                RequestError::NotFound(_) => Ok(None),
                 fault => Err(not_sent(&fault)),
             },
         }

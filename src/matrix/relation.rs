@@ -36,7 +36,7 @@ impl Relation {
 /// A decrypted event with the relation that stands beside the ciphertext of the event as it `came`, and no other: the
 /// homeserver and all clients go by that, and ignore one from inside (specification, "Event relationships"). The SDK takes
 /// that from inside first (matrix-sdk-crypto 0.18, `InboundGroupSession::decrypt`).
-pub(super) fn taken_from_beside(mut read: TimelineEvent, came: &TimelineEvent) -> TimelineEvent {
+pub(super) fn with_outer_relation(mut read: TimelineEvent, came: &TimelineEvent) -> TimelineEvent {
     let TimelineEventKind::Decrypted(open) = &mut read.kind else {
         return read;
     };

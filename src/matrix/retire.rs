@@ -28,16 +28,16 @@ use super::{
     Boxed, MatrixError,
     account::{self, LoggedIn, Login},
     client,
-    envelope::Envelope,
-    fault::Fault,
+    envelope::EventFields,
+    fault::RequestError,
     lookup,
     session::{self, SessionState},
 };
 
 /// The homeserver's clock may differ from ours by so much.
-const SKEW: Duration = Duration::from_hours(1);
+const CLOCK_SKEW: Duration = Duration::from_hours(1);
 /// How many pages of each room are read at most.
-const PAGES: usize = 40;
+const MAX_PAGES: usize = 40;
 
 /// Puts a new device in the place of the present one. The password is tried before anything is given up.
 #[must_use]
@@ -47,8 +47,8 @@ pub fn reset(with: Login<'_>) -> Boxed<'_, Result<LoggedIn, MatrixError>> {
         account::check_user(&account.info, &with.config)?;
         (with.progress)("Logging in on a new device");
         let homeserver = account::homeserver(&account.info, &with.config)?;
-        let fresh = client::without_stores(&homeserver, with.http.clone()).await?;
-        let (session, life) = account::password_session(&fresh, &with, None).await?;
+        let fresh = client::build_without_stores(&homeserver, with.http.clone()).await?;
+        let (session, life) = account::log_in_with_password(&fresh, &with, None).await?;
         (with.progress)("Looking for what the old device has sent");
         let found = match former_sends(&fresh, &account, &with).await {
             Ok(found) => found,
@@ -80,7 +80,7 @@ pub fn log_out(with: Login<'_>) -> Boxed<'_, Result<(), MatrixError>> {
         match state {
             SessionState::Accepted => {
                 let homeserver = account::homeserver(&account.info, &with.config)?;
-                let client = client::without_stores(&homeserver, with.http.clone()).await?;
+                let client = client::build_without_stores(&homeserver, with.http.clone()).await?;
                 account::restore(&client, &account.session).await?;
                 (with.progress)("Looking for what the device has sent");
                 found = former_sends(&client, &account, &with).await?;
@@ -89,7 +89,7 @@ pub fn log_out(with: Login<'_>) -> Boxed<'_, Result<(), MatrixError>> {
                     .matrix_auth()
                     .logout()
                     .await
-                    .map_err(|error| Fault::from(&error).into_matrix_error("log out"))?;
+                    .map_err(|error| RequestError::from(&error).into_matrix_error("log out"))?;
             }
             SessionState::Gone => {}
             SessionState::Expired => {
@@ -111,7 +111,7 @@ pub fn log_out(with: Login<'_>) -> Boxed<'_, Result<(), MatrixError>> {
 }
 
 /// Finishes what a reset began: puts the old keys away. Before anything is kept in their place.
-pub(super) async fn put_away(store: &Store) -> Result<(), MatrixError> {
+pub(super) async fn discard_old_keys(store: &Store) -> Result<(), MatrixError> {
     if let Some(retired) = store.former_device().await?
         && retired.store_in_place
     {
@@ -122,7 +122,7 @@ pub(super) async fn put_away(store: &Store) -> Result<(), MatrixError> {
 }
 
 /// Finishes what a reset began: logs the old device out.
-pub(super) async fn log_out_retired(
+pub(super) async fn log_out_old_device(
     store: &Store,
     http: &reqwest::Client,
 ) -> Result<(), MatrixError> {
@@ -221,7 +221,7 @@ impl Reader<'_> {
         found: &mut Vec<FormerSend>,
     ) -> Result<(), MatrixError> {
         let mut from = None;
-        for _ in 0..PAGES {
+        for _ in 0..MAX_PAGES {
             let mut request =
                 get_message_events::v3::Request::new(room.to_owned(), Direction::Backward);
             request.limit = uint!(500);
@@ -229,17 +229,17 @@ impl Reader<'_> {
             let page = match client.send(request).await {
                 Ok(page) => page,
                 // We are not in that room: nothing is owed there that anybody could see.
-                Err(error) => match Fault::from(&error) {
-                    Fault::Forbidden(_) | Fault::NotFound(_) => return Ok(()),
+                Err(error) => match RequestError::from(&error) {
+                    RequestError::Forbidden(_) | RequestError::NotFound(_) => return Ok(()),
                     fault => return Err(fault.into_matrix_error("read a room")),
                 },
             };
             for event in &page.chunk {
                 let raw = event.json().get();
-                let Ok(envelope) = serde_json::from_str::<Envelope>(raw) else {
+                let Ok(envelope) = serde_json::from_str::<EventFields>(raw) else {
                     continue;
                 };
-                if Millis(envelope.origin_server_ts).plus(SKEW) < self.since {
+                if Millis(envelope.origin_server_ts).plus(CLOCK_SKEW) < self.since {
                     return Ok(());
                 }
                 if envelope.sender == self.own {
@@ -254,7 +254,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    async fn look_at(&self, room: &RoomId, raw: &str, envelope: &Envelope) -> Option<FormerSend> {
+    async fn look_at(&self, room: &RoomId, raw: &str, envelope: &EventFields) -> Option<FormerSend> {
         let (remote, sent_at) = (envelope.event_id.clone(), envelope.origin_server_ts);
         let key = if envelope.event_type == "m.room.encrypted" {
             match self.open(room, raw).await {
@@ -272,7 +272,7 @@ impl Reader<'_> {
         })
     }
 
-    async fn open(&self, room: &RoomId, raw: &str) -> Option<Envelope> {
+    async fn open(&self, room: &RoomId, raw: &str) -> Option<EventFields> {
         let raw = Raw::from_json_string(raw.to_owned()).ok()?;
         let settings = DecryptionSettings {
             sender_device_trust_requirement: TrustRequirement::Untrusted,

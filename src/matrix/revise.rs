@@ -7,7 +7,7 @@ use matrix_sdk::{Room, ruma::OwnedTransactionId};
 
 use super::{
     Matrix,
-    convert::shared::{self, Revised},
+    convert::shared::{self, RevisedParts},
     read_back::ReadBack,
     send::redact,
 };
@@ -15,7 +15,7 @@ use super::{
 impl Matrix {
     /// Rewrites an event that carries several messages: reads it back, puts the one part in its place, and sends
     /// the whole as its new text.
-    pub(super) async fn revise_event(
+    pub(super) async fn edit_bundle(
         &self,
         room: &Room,
         to: &Place,
@@ -31,7 +31,7 @@ impl Matrix {
         };
         let parts = shared::parts_in(&content).ok_or_else(|| unchangeable(part))?;
         match shared::revised(parts, slot, part, target) {
-            Revised::Event(event) => {
+            RevisedParts::Event(event) => {
                 let next = event.get("m.new_content").and_then(shared::to_verify);
                 if let (Some(now), Some(next)) = (&now, &next) {
                     self.save_next_event_digest(to, target, (now, next)).await?;
@@ -41,8 +41,8 @@ impl Matrix {
                 self.save_event_digest(to, target, next).await?;
                 Ok(rewritten((target, slot), part, self.edit(remote)))
             }
-            Revised::Nothing => redact(room, target, key).await,
-            Revised::Impossible => Err(unchangeable(part)),
+            RevisedParts::Nothing => redact(room, target, key).await,
+            RevisedParts::Impossible => Err(unchangeable(part)),
         }
     }
 }

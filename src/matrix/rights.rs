@@ -13,16 +13,16 @@ use matrix_sdk::ruma::{
 };
 use serde_json::{Value, json};
 
-use super::{Boxed, Matrix, MatrixError, fault::Fault};
+use super::{Boxed, Matrix, MatrixError, fault::RequestError};
 
 /// The level of whoever made a room whose version gives its creators every power.
-const EVERY_POWER: i64 = i64::MAX;
+const CREATOR_LEVEL: i64 = i64::MAX;
 /// The first version of rooms whose creators have every power.
-const CREATORS_RULE: u32 = 12;
+const FIRST_CREATOR_VERSION: u32 = 12;
 
 /// How somebody stands in a room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rights {
+pub struct MemberRights {
     /// Whether they are in the room.
     pub joined: bool,
     /// Their power level.
@@ -37,7 +37,7 @@ pub struct Rights {
 
 /// What a room that takes another's place is like.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NextRoom {
+pub struct Successor {
     /// The room.
     pub place: Place,
     /// The room that it says it replaces.
@@ -54,33 +54,33 @@ impl Matrix {
     }
 
     /// How somebody stands in a room that we are in, asked of the homeserver.
-    pub fn rights<'a>(
+    pub fn member_rights<'a>(
         &'a self,
         room: &'a Place,
         user: &'a str,
-    ) -> Boxed<'a, Result<Rights, MatrixError>> {
+    ) -> Boxed<'a, Result<MemberRights, MatrixError>> {
         Box::pin(async move {
-            let looked = self.look_at_rights(room, user).await;
+            let looked = self.fetch_member_rights(room, user).await;
             let rights = looked.map_err(|fault| fault.into_matrix_error("look at the room"))?;
             let ever = self.was_encrypted(room).await?;
-            Ok(Rights {
+            Ok(MemberRights {
                 encrypted: rights.encrypted || ever,
                 ..rights
             })
         })
     }
 
-    async fn look_at_rights(&self, room: &Place, user: &str) -> Result<Rights, Fault> {
+    async fn fetch_member_rights(&self, room: &Place, user: &str) -> Result<MemberRights, RequestError> {
         let id = room_id(room)?;
-        let create = self.state(&id, StateEventType::RoomCreate, "", Form::Event);
+        let create = self.state(&id, StateEventType::RoomCreate, "", StateForm::Event);
         let create = create.await?.unwrap_or_default();
-        let power = self.state(&id, StateEventType::RoomPowerLevels, "", Form::Content);
+        let power = self.state(&id, StateEventType::RoomPowerLevels, "", StateForm::Content);
         let power = power.await?;
-        let member = self.state(&id, StateEventType::RoomMember, user, Form::Content);
+        let member = self.state(&id, StateEventType::RoomMember, user, StateForm::Content);
         let member = member.await?.unwrap_or_default();
-        let encryption = self.state(&id, StateEventType::RoomEncryption, "", Form::Content);
+        let encryption = self.state(&id, StateEventType::RoomEncryption, "", StateForm::Content);
         let encrypted = encryption.await?.is_some();
-        Ok(Rights {
+        Ok(MemberRights {
             joined: member.get("membership").and_then(Value::as_str) == Some("join"),
             encrypted,
             ..levels(&create, power.as_ref(), user)
@@ -88,21 +88,21 @@ impl Matrix {
     }
 
     /// Enters the room that takes another's place, and tells what it is like.
-    pub fn enter_next<'a>(
+    pub fn join_successor<'a>(
         &'a self,
         tombstone: &'a Tombstone,
-    ) -> Boxed<'a, Result<NextRoom, MatrixError>> {
+    ) -> Boxed<'a, Result<Successor, MatrixError>> {
         Box::pin(async move {
-            let looked = self.look_at_next(tombstone).await;
+            let looked = self.fetch_successor(tombstone).await;
             let next = looked.map_err(|fault| fault.into_matrix_error("enter the new room"))?;
             self.store.forget_refused_invite(&next.place).await?;
             Ok(next)
         })
     }
 
-    async fn look_at_next(&self, tombstone: &Tombstone) -> Result<NextRoom, Fault> {
+    async fn fetch_successor(&self, tombstone: &Tombstone) -> Result<Successor, RequestError> {
         let next = RoomId::parse(&tombstone.successor)
-            .map_err(|_| Fault::Wrong("the new room has no valid id".into()))?;
+            .map_err(|_| RequestError::Invalid("the new room has no valid id".into()))?;
         let named = <&RoomOrAliasId>::from(&*next).to_owned();
         let mut request = join_room_by_id_or_alias::v3::Request::new(named);
         let sender = <&UserId>::try_from(tombstone.sender.as_str());
@@ -112,11 +112,11 @@ impl Matrix {
         self.client
             .send(request)
             .await
-            .map_err(|error| Fault::from(&error))?;
-        let create = self.state(&next, StateEventType::RoomCreate, "", Form::Content);
+            .map_err(|error| RequestError::from(&error))?;
+        let create = self.state(&next, StateEventType::RoomCreate, "", StateForm::Content);
         let create = create.await?.unwrap_or_default();
-        let encryption = self.state(&next, StateEventType::RoomEncryption, "", Form::Content);
-        Ok(NextRoom {
+        let encryption = self.state(&next, StateEventType::RoomEncryption, "", StateForm::Content);
+        Ok(Successor {
             place: Place::room(next.as_str()),
             predecessor: create
                 .pointer("/predecessor/room_id")
@@ -128,7 +128,7 @@ impl Matrix {
 
     /// Writes a state event into a room that is not and never was encrypted. Answers whether that could be done: the
     /// state of a room can be read by its server.
-    pub fn show_in_state<'a>(
+    pub fn put_plaintext_state<'a>(
         &'a self,
         room: &'a Place,
         (event_type, key): (&'a str, &'a str),
@@ -140,7 +140,7 @@ impl Matrix {
             }
             match self.put_state(room, (event_type, key), content).await {
                 Ok(written) => Ok(written),
-                Err(Fault::Forbidden(_) | Fault::Wrong(_)) => Ok(false),
+                Err(RequestError::Forbidden(_) | RequestError::Invalid(_)) => Ok(false),
                 Err(fault) => Err(fault.into_matrix_error("mark the room")),
             }
         })
@@ -151,14 +151,14 @@ impl Matrix {
         room: &Place,
         (event_type, key): (&str, &str),
         content: &Value,
-    ) -> Result<bool, Fault> {
+    ) -> Result<bool, RequestError> {
         let id = room_id(room)?;
-        let encryption = self.state(&id, StateEventType::RoomEncryption, "", Form::Content);
+        let encryption = self.state(&id, StateEventType::RoomEncryption, "", StateForm::Content);
         if encryption.await?.is_some() {
             return Ok(false);
         }
         let kind = StateEventType::from(event_type);
-        let before = self.state(&id, kind.clone(), key, Form::Content).await?;
+        let before = self.state(&id, kind.clone(), key, StateForm::Content).await?;
         // What is there already, or has never been there, need not be written.
         if before.as_ref().unwrap_or(&json!({})) == content {
             return Ok(true);
@@ -175,14 +175,14 @@ impl Matrix {
         kind: StateEventType,
         key: &str,
         content: &Value,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), RequestError> {
         let content = Raw::from_json(
             serde_json::value::to_raw_value(content)
-                .map_err(|error| Fault::Wrong(error.to_string()))?,
+                .map_err(|error| RequestError::Invalid(error.to_string()))?,
         );
         let request = send_state_event::v3::Request::new_raw(room, kind, key.to_owned(), content);
         let sent = self.client.send(request).await;
-        sent.map(drop).map_err(|error| Fault::from(&error))
+        sent.map(drop).map_err(|error| RequestError::from(&error))
     }
 
     /// A state event of a room we are in; `None` when it has none.
@@ -191,11 +191,11 @@ impl Matrix {
         room: &RoomId,
         event_type: StateEventType,
         key: &str,
-        form: Form,
-    ) -> Result<Option<Value>, Fault> {
+        form: StateForm,
+    ) -> Result<Option<Value>, RequestError> {
         let mut request =
             get_state_event_for_key::v3::Request::new(room.to_owned(), event_type, key.to_owned());
-        if form == Form::Event {
+        if form == StateForm::Event {
             request.format = get_state_event_for_key::v3::StateEventFormat::Event;
         }
         match self.client.send(request).await {
@@ -203,8 +203,8 @@ impl Matrix {
                 let event = serde_json::from_str(answer.event_or_content.get());
                 Ok(Some(event.unwrap_or_default()))
             }
-            Err(error) => match Fault::from(&error) {
-                Fault::NotFound(_) => Ok(None),
+            Err(error) => match RequestError::from(&error) {
+                RequestError::NotFound(_) => Ok(None),
                 fault => Err(fault),
             },
         }
@@ -213,18 +213,18 @@ impl Matrix {
 
 /// How much of a state event is asked for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Form {
+pub(super) enum StateForm {
     Content,
     Event,
 }
 
-pub(super) fn room_id(room: &Place) -> Result<OwnedRoomId, Fault> {
-    RoomId::parse(room.address()).map_err(|_| Fault::Wrong("this is no room".to_owned()))
+pub(super) fn room_id(room: &Place) -> Result<OwnedRoomId, RequestError> {
+    RoomId::parse(room.address()).map_err(|_| RequestError::Invalid("this is no room".to_owned()))
 }
 
 /// The levels that count, from the events that made the room and say who has which power. What cannot be read gives
 /// nobody any.
-fn levels(create: &Value, power: Option<&Value>, user: &str) -> Rights {
+fn levels(create: &Value, power: Option<&Value>, user: &str) -> MemberRights {
     let content = create.get("content").unwrap_or(create);
     let creator = create.get("sender").and_then(Value::as_str);
     let version = content.get("room_version").and_then(Value::as_str);
@@ -246,11 +246,11 @@ fn levels(create: &Value, power: Option<&Value>, user: &str) -> Rights {
         // Without such an event only whoever made the room has any power.
         None => (if is_creator { 100 } else { 0 }, 50, 100),
     };
-    let rules = version >= CREATORS_RULE && (is_creator || also);
-    Rights {
+    let rules = version >= FIRST_CREATOR_VERSION && (is_creator || also);
+    MemberRights {
         joined: false,
         encrypted: false,
-        level: if rules { EVERY_POWER } else { level },
+        level: if rules { CREATOR_LEVEL } else { level },
         to_change_power,
         state_default,
     }
@@ -282,8 +282,8 @@ mod tests {
             ("10", Some(&power), "@odd:x", (5, 60, 95)),
             ("10", Some(&power), "@who:x", (5, 60, 95)),
             ("10", Some(&power), "@maker:x", (5, 60, 95)),
-            ("12", Some(&power), "@maker:x", (EVERY_POWER, 60, 95)),
-            ("12", Some(&power), "@second:x", (EVERY_POWER, 60, 95)),
+            ("12", Some(&power), "@maker:x", (CREATOR_LEVEL, 60, 95)),
+            ("12", Some(&power), "@second:x", (CREATOR_LEVEL, 60, 95)),
             ("11", Some(&power), "@second:x", (5, 60, 95)),
             ("10", Some(&json!({})), "@ann:x", (0, 50, 50)),
             ("10", None, "@maker:x", (100, 50, 100)),

@@ -15,10 +15,10 @@ use tracing::warn;
 
 use super::{
     Matrix, MatrixError, SYNC_CURSOR,
-    fault::Fault,
-    mark_cursor,
+    fault::RequestError,
+    room_cursor_name,
     pages::{PAGE, page_of},
-    walk::Names,
+    walk::DisplayNames,
 };
 
 /// The mark of a room whose every event after our own entry is wanted.
@@ -34,20 +34,20 @@ pub(super) async fn resolve(client: &Client, room: &str) -> Result<Place, Matrix
     let answer = client
         .resolve_room_alias(alias)
         .await
-        .map_err(|error| Fault::from(&error).into_matrix_error(&format!("find {room}")))?;
+        .map_err(|error| RequestError::from(&error).into_matrix_error(&format!("find {room}")))?;
     Ok(Place::room(answer.room_id.as_str()))
 }
 
 /// How far a room has been walked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Mark {
+pub(super) enum RoomCursor {
     /// Up to our own entry.
     Join,
     /// Up to this event.
     Event(RemoteId),
 }
 
-impl Mark {
+impl RoomCursor {
     fn parse(text: String) -> Self {
         if text == JOIN {
             Self::Join
@@ -67,15 +67,15 @@ impl Mark {
 
 /// A room that has a portal.
 #[derive(Debug)]
-pub(super) struct Followed {
+pub(super) struct PortalRoom {
     /// The room.
     pub place: Place,
     /// How far it has been walked; `None` before it was ever seen.
-    pub mark: Option<Mark>,
+    pub mark: Option<RoomCursor>,
     /// What must still be fetched.
     pub gap: Option<Gap>,
     /// When the gap is tried, and how often it failed.
-    pub gap_due: Instant,
+    pub gap_retry_at: Instant,
     pub backoff: Backoff,
 }
 
@@ -83,19 +83,19 @@ pub(super) struct Followed {
 pub(super) async fn followed(
     store: &Store,
     places: Vec<Place>,
-) -> Result<HashMap<OwnedRoomId, Followed>, MatrixError> {
+) -> Result<HashMap<OwnedRoomId, PortalRoom>, MatrixError> {
     let gaps = store.gaps(Place::MATRIX).await?;
     let mut rooms = HashMap::new();
     for place in places {
         let id = RoomId::parse(place.address())
             .map_err(|_| MatrixError::NoRoom(format!("{} is no room id", place.address())))?;
-        let mark = store.cursor(&mark_cursor(&place)).await?.map(Mark::parse);
+        let mark = store.cursor(&room_cursor_name(&place)).await?.map(RoomCursor::parse);
         let gap = gaps.iter().find(|gap| gap.place == place).cloned();
-        let followed = Followed {
+        let followed = PortalRoom {
             place,
             mark,
             gap,
-            gap_due: Instant::now(),
+            gap_retry_at: Instant::now(),
             backoff: Backoff::default(),
         };
         rooms.insert(id, followed);
@@ -104,7 +104,7 @@ pub(super) async fn followed(
 }
 
 /// The rooms that are joined to a channel, and not only listened in.
-pub(super) async fn joined_to_channels(store: &Store) -> Result<HashSet<Place>, MatrixError> {
+pub(super) async fn rooms_with_channels(store: &Store) -> Result<HashSet<Place>, MatrixError> {
     let portals = store.portals().await?.into_iter();
     let joined =
         portals.filter(|portal| portal.active && portal.source != PortalSource::Management);
@@ -114,9 +114,9 @@ pub(super) async fn joined_to_channels(store: &Store) -> Result<HashSet<Place>, 
 /// Marks the rooms that were linked while we were in them already, by their newest event: it was written before.
 /// The syncs that follow bring nothing of a quiet room until somebody writes, and that is wanted. An account that
 /// has never synced is shown all its rooms by its first sync.
-pub(super) async fn mark_entered(
+pub(super) async fn init_cursors(
     matrix: &Matrix,
-    rooms: &mut HashMap<OwnedRoomId, Followed>,
+    rooms: &mut HashMap<OwnedRoomId, PortalRoom>,
     inbox: &Inbox,
     stop: &CancellationToken,
 ) -> Result<(), MatrixError> {
@@ -128,7 +128,7 @@ pub(super) async fn mark_entered(
     let marks = loop {
         let fault = match newest_of_unmarked(matrix, rooms).await {
             Ok(marks) => break marks,
-            Err(fault @ Fault::SignedOut(_)) => {
+            Err(fault @ RequestError::SignedOut(_)) => {
                 return Err(fault.into_matrix_error("list the rooms"));
             }
             Err(fault) => fault,
@@ -157,12 +157,12 @@ pub(super) async fn mark_entered(
         };
         let newest = RemoteId(newest.to_string());
         let room = matrix.client.get_room(&id);
-        let shown = matrix.all_shown(room.as_ref(), &followed.place, &events);
+        let shown = matrix.shown_events(room.as_ref(), &followed.place, &events);
         batch.before_link.extend(shown.await);
         batch
             .cursors
-            .push((mark_cursor(&followed.place), newest.0.clone()));
-        followed.mark = Some(Mark::Event(newest));
+            .push((room_cursor_name(&followed.place), newest.0.clone()));
+        followed.mark = Some(RoomCursor::Event(newest));
     }
     inbox.accept(batch).await?;
     Ok(())
@@ -171,10 +171,10 @@ pub(super) async fn mark_entered(
 /// The newest events of each room that we are in and that has no mark, newest first.
 async fn newest_of_unmarked(
     matrix: &Matrix,
-    rooms: &HashMap<OwnedRoomId, Followed>,
-) -> Result<Vec<(OwnedRoomId, Vec<TimelineEvent>)>, Fault> {
+    rooms: &HashMap<OwnedRoomId, PortalRoom>,
+) -> Result<Vec<(OwnedRoomId, Vec<TimelineEvent>)>, RequestError> {
     let client = &matrix.client;
-    let fault = |error: matrix_sdk::HttpError| Fault::from(&error);
+    let fault = |error: matrix_sdk::HttpError| RequestError::from(&error);
     let joined = client.send(joined_rooms::v3::Request::new()).await;
     let mut marks = Vec::new();
     for id in joined.map_err(fault)?.joined_rooms {
@@ -184,14 +184,14 @@ async fn newest_of_unmarked(
         {
             continue;
         }
-        let (events, _) = page_of(client, &id, None, PAGE, &mut Names::default()).await?;
+        let (events, _) = page_of(client, &id, None, PAGE, &mut DisplayNames::default()).await?;
         marks.push((id, events));
     }
     Ok(marks)
 }
 
 /// We are no longer in this room: there is nobody to answer.
-pub(super) async fn leave_desk(
+pub(super) async fn leave_management_room(
     matrix: &Matrix,
     place: &Place,
     inbox: &Inbox,

@@ -18,33 +18,33 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 /// The most events that are sent with one key.
-const MOST: u32 = 100;
+const MAX_EVENTS: u32 = 100;
 /// The longest that one key is used.
-const LONGEST: Duration = Duration::from_hours(24);
+const MAX_AGE: Duration = Duration::from_hours(24);
 
 /// A key in use: since when, and how often it was used.
 #[derive(Clone, Copy, Debug)]
-struct Used {
+struct KeyUse {
     since: Instant,
     times: u32,
 }
 
 /// The keys in use, per room. What was used before the start of the process is not known, and not used any more.
 #[derive(Debug, Default)]
-pub(super) struct Rotation(Mutex<HashMap<Place, Used>>);
+pub(super) struct KeyRotation(Mutex<HashMap<Place, KeyUse>>);
 
-impl Rotation {
+impl KeyRotation {
     /// Counts a send. Answers whether it needs a new key.
     pub(super) fn is_due(&self, place: &Place) -> bool {
         let mut keys = self.lock();
         if let Some(used) = keys.get_mut(place)
-            && used.times < MOST
-            && used.since.elapsed() < LONGEST
+            && used.times < MAX_EVENTS
+            && used.since.elapsed() < MAX_AGE
         {
             used.times += 1;
             return false;
         }
-        let used = Used {
+        let used = KeyUse {
             since: Instant::now(),
             times: 1,
         };
@@ -57,14 +57,14 @@ impl Rotation {
         self.lock().remove(place);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Place, Used>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Place, KeyUse>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Whether somebody may have left: an answer says of someone that they are not in the room, or it leaves events out
 /// and anything is new about any member. Who left and came back while nobody looked is only seen as a member.
-pub(super) fn may_have_left(timeline: &[TimelineEvent], state: &State, limited: bool) -> bool {
+pub(super) fn may_have_lost_member(timeline: &[TimelineEvent], state: &State, limited: bool) -> bool {
     let (State::Before(state) | State::After(state)) = state;
     let left = |membership: &str| limited || membership != "join";
     let of_state = state.iter().filter_map(membership_in);
@@ -91,7 +91,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn p05_a_key_is_used_a_hundred_times_and_a_day_at_most_and_never_after_a_start() {
-        let (rotation, room) = (Rotation::default(), Place::room("!r"));
+        let (rotation, room) = (KeyRotation::default(), Place::room("!r"));
         for round in 0..3 {
             assert!(rotation.is_due(&room), "{round}: the first needs a new key");
             for _ in 1..100 {
@@ -126,7 +126,7 @@ mod tests {
                 .map(|event| TimelineEvent::from_plaintext(raw(event).cast_unchecked()))
                 .collect();
             let state = State::After(state.iter().map(|e| raw(e).cast_unchecked()).collect());
-            may_have_left(&timeline, &state, limited)
+            may_have_lost_member(&timeline, &state, limited)
         };
         for gone in ["leave", "ban", "knock", "invite"] {
             assert!(check(&[member(gone)], &[], false), "{gone}");

@@ -28,20 +28,20 @@ use tracing::error;
 
 use super::{
     Matrix, MatrixError,
-    alarms::Alarm,
+    alarms::SecurityClass,
     convert::{self, shared},
     crypto_store,
-    encrypted::Sent,
-    fault::{Fault, retry},
+    encrypted::SentEvent,
+    fault::{RequestError, retry},
     lookup, react,
 };
 
 /// Into each room one event at a time. Two lanes at once could both find the room key good for one more message;
 /// the SDK panics at the second.
 #[derive(Debug, Default)]
-pub(super) struct Turns(Mutex<HashMap<Place, Arc<tokio::sync::Mutex<()>>>>);
+pub(super) struct RoomLocks(Mutex<HashMap<Place, Arc<tokio::sync::Mutex<()>>>>);
 
-impl Turns {
+impl RoomLocks {
     pub(super) async fn take(&self, place: &Place) -> OwnedMutexGuard<()> {
         let turn = {
             let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -67,11 +67,11 @@ impl Outlet for Matrix {
         message: &RemoteId,
         edits: &[RemoteId],
     ) -> Result<TextBeforeEdit, SendError> {
-        self.find_text(from, message, edits).await
+        self.find_previous_text(from, message, edits).await
     }
 
     async fn needs_avatar(&self, to: &Place, of: &Sender) -> bool {
-        self.lacks_picture(to, of).await
+        self.needs_avatar(to, of).await
     }
 
     async fn upload_avatar(
@@ -80,7 +80,7 @@ impl Outlet for Matrix {
         of: &Sender,
         picture: &Image,
     ) -> Result<(), SendError> {
-        self.upload_picture(to, of, picture).await
+        self.upload_avatar(to, of, picture).await
     }
 
     async fn send_file(
@@ -104,10 +104,10 @@ impl Outlet for Matrix {
                 thread,
                 reply_to,
             } => {
-                let content = self.told_apart(&room, to, content).await;
+                let content = self.disambiguate(&room, to, content).await;
                 let event =
                     convert::event_content(&content, thread.as_ref(), reply_to.as_ref(), None);
-                let event = self.with_picture(&room, to, &content, event).await;
+                let event = self.with_avatar(&room, to, &content, event).await;
                 let remote = self.send_event(&room, to, key, event).await?;
                 Ok(Done::Created(Copy {
                     remote,
@@ -123,13 +123,13 @@ impl Outlet for Matrix {
                 is_caption,
                 ..
             } => {
-                let content = self.told_apart(&room, to, content).await;
+                let content = self.disambiguate(&room, to, content).await;
                 if *is_caption {
                     let words = (target, &content);
-                    return self.recaption(&room, to, key, words).await;
+                    return self.edit_caption(&room, to, key, words).await;
                 }
                 let event = convert::event_content(&content, None, None, Some(target));
-                let event = self.with_picture(&room, to, &content, event).await;
+                let event = self.with_avatar(&room, to, &content, event).await;
                 let remote = self.send_event(&room, to, key, event).await?;
                 Ok(self.replaced(target, remote))
             }
@@ -140,7 +140,7 @@ impl Outlet for Matrix {
                 unencrypted,
                 is_marker,
             } => {
-                let how = react::How {
+                let how = react::ReactOptions {
                     unencrypted: *unencrypted,
                     own: *is_marker,
                 };
@@ -151,7 +151,7 @@ impl Outlet for Matrix {
                 .map(|_| Done::ReactionRemoved(shown.clone())),
             Step::Bundle { parts, thread } => {
                 let event =
-                    shared::event_of(parts, thread.as_ref(), None).ok_or_else(unspeakable)?;
+                    shared::event_of(parts, thread.as_ref(), None).ok_or_else(not_writable)?;
                 let said = shared::to_verify(&event);
                 let remote = self.send_event(&room, to, key, event).await?;
                 self.save_event_digest(to, &remote, said).await?;
@@ -166,7 +166,7 @@ impl Outlet for Matrix {
                 target, slot, part, ..
             } => {
                 let part = (*slot, part.as_ref());
-                self.revise_event(&room, to, key, target, part).await
+                self.edit_bundle(&room, to, key, target, part).await
             }
         }
     }
@@ -224,7 +224,7 @@ impl Outlet for Matrix {
         step: &Step,
         since: Millis,
     ) -> Result<Option<Done>, SendError> {
-        self.find_unanswered(to, key, step, since).await
+        self.find_unanswered_send(to, key, step, since).await
     }
 
     async fn find_by_key_always(
@@ -245,15 +245,15 @@ impl Matrix {
         match room.state() {
             RoomState::Joined => {}
             RoomState::Left | RoomState::Banned => return Err(self.closed(to).await),
-            RoomState::Invited | RoomState::Knocked if self.is_outside(to) => {
+            RoomState::Invited | RoomState::Knocked if self.is_unjoined(to) => {
                 return Err(self.closed(to).await);
             }
             // The invite is accepted as soon as a sync shows it.
             RoomState::Invited | RoomState::Knocked => {
-                return Err(Fault::NotJoined.into_send_error());
+                return Err(RequestError::NotJoined.into_send_error());
             }
         }
-        self.hold_lease().await.map_err(without_lease)?;
+        self.ensure_lease().await.map_err(lease_error)?;
         Ok(room)
     }
 
@@ -280,14 +280,14 @@ impl Matrix {
             self.rotate(room, to).await?;
         }
         let sent = if must_encrypt {
-            self.put_encrypted(room, &key, content).await
+            self.send_encrypted(room, &key, content).await
         } else {
             let sent = put(room, &key, "m.room.message", content).await;
-            sent.map(Sent::from)
+            sent.map(SentEvent::from)
         };
-        let sent = sent.map_err(|error| Fault::from(&error).into_send_error())?;
+        let sent = sent.map_err(|error| RequestError::from(&error).into_send_error())?;
         if must_encrypt && !sent.encrypted {
-            self.alarms.raise(Alarm::SentInClear, 1);
+            self.alarms.record(SecurityClass::SentInClear, 1);
             error!(
                 matrix.room = to.address(),
                 "The SDK sent an event in the clear into an encrypted room"
@@ -302,7 +302,7 @@ impl Matrix {
             && let Err(error) = room.discard_room_key().await
         {
             self.rotation.end(to);
-            return Err(not_sent(&Fault::from(&error)));
+            return Err(not_sent(&RequestError::from(&error)));
         }
         Ok(())
     }
@@ -320,23 +320,23 @@ pub(super) async fn put(
 }
 
 /// Nothing is sent before it is known that this store is the newest of its device.
-fn without_lease(error: MatrixError) -> SendError {
+fn lease_error(error: MatrixError) -> SendError {
     match error {
         MatrixError::SignedOut(reason) => SendError::SignedOut { reason },
         error => retry(None, Outcome::NotDone, &format!("{error:#}")),
     }
 }
 
-fn unspeakable() -> SendError {
+fn not_writable() -> SendError {
     SendError::Refused {
         reason: "it cannot be written as an event".into(),
     }
 }
 
 /// A question before the event was sent did not get its answer: whatever happened to it, the step did not.
-pub(super) fn not_sent(fault: &Fault) -> SendError {
+pub(super) fn not_sent(fault: &RequestError) -> SendError {
     match fault.clone() {
-        Fault::Unknown(why) => Fault::NotSent(why).into_send_error(),
+        RequestError::Unknown(why) => RequestError::NotSent(why).into_send_error(),
         fault => fault.into_send_error(),
     }
 }
@@ -353,11 +353,11 @@ pub(super) async fn redact(
     };
     match room.redact(event, None, Some(key)).await {
         Ok(_) => Ok(Done::Deleted(target.clone())),
-        Err(error) => match Fault::from(&error) {
+        Err(error) => match RequestError::from(&error) {
             // Never there, or no longer: what was asked for is the case.
-            Fault::NotFound(_) => Ok(Done::Deleted(target.clone())),
+            RequestError::NotFound(_) => Ok(Done::Deleted(target.clone())),
             // Not the room is closed to us, only this message of somebody else.
-            Fault::Forbidden(_) => Err(SendError::Refused {
+            RequestError::Forbidden(_) => Err(SendError::Refused {
                 reason: "the bridge has no right to remove other people's messages in the room"
                     .into(),
             }),

@@ -12,12 +12,12 @@ use matrix_sdk::{Room, deserialized_responses::TimelineEvent, ruma::EventId};
 use tokio::time::sleep;
 use tracing::warn;
 
-use super::{Matrix, fault::Fault, walk::Envelope};
+use super::{Matrix, fault::RequestError, walk::EventFields};
 
 /// How often an edit's author is looked up before the edit is given up.
-const LOOKUPS: u32 = 3;
+const MAX_LOOKUPS: u32 = 3;
 /// How many events are remembered.
-const REMEMBERED: usize = 16_384;
+const CAPACITY: usize = 16_384;
 
 /// Who wrote the message that arrived, for the store: it knows that longer than this memory.
 pub(super) fn writer(
@@ -31,14 +31,14 @@ pub(super) fn writer(
 /// A bounded memory of event → sender. It keeps hashes under a key of its own: whoever chooses ids cannot make
 /// them collide.
 #[derive(Debug, Default)]
-pub(super) struct Senders {
+pub(super) struct SenderCache {
     hasher: RandomState,
     by_event: HashMap<u64, u64>,
     order: VecDeque<u64>,
-    complained: HashSet<u64>,
+    warned: HashSet<u64>,
 }
 
-impl Senders {
+impl SenderCache {
     /// Remembers who sent an event. Who is shown first stays: an event has one sender for ever, and whoever shows it again
     /// with another one lies.
     pub(super) fn remember(&mut self, event: &str, sender: &str) {
@@ -48,7 +48,7 @@ impl Senders {
         };
         place.insert(self.hasher.hash_one(sender));
         self.order.push_back(event);
-        if self.order.len() > REMEMBERED
+        if self.order.len() > CAPACITY
             && let Some(oldest) = self.order.pop_front()
         {
             self.by_event.remove(&oldest);
@@ -63,31 +63,31 @@ impl Senders {
     }
 
     /// A number for this sender, the first time they are complained of. It means nothing outside of this process.
-    pub(super) fn first_complaint(&mut self, sender: &str) -> Option<u64> {
+    pub(super) fn first_warning(&mut self, sender: &str) -> Option<u64> {
         let sender = self.hasher.hash_one(sender);
-        (self.complained.len() < REMEMBERED && self.complained.insert(sender)).then_some(sender)
+        (self.warned.len() < CAPACITY && self.warned.insert(sender)).then_some(sender)
     }
 }
 
 /// Who wrote the message that somebody edits.
-pub(super) enum Author {
+pub(super) enum AuthorCheck {
     /// The same person.
     Same,
     /// Somebody else.
-    Another,
+    Other,
     /// The same person, as the homeserver claims: nobody else knows.
     Claimed,
 }
 
-impl Author {
+impl AuthorCheck {
     fn known(is_same: bool) -> Self {
-        if is_same { Self::Same } else { Self::Another }
+        if is_same { Self::Same } else { Self::Other }
     }
 }
 
 impl Matrix {
     /// Remembers who sent an event.
-    pub(super) fn remember_sender(&self, place: &Place, envelope: &Envelope) {
+    pub(super) fn remember_sender(&self, place: &Place, envelope: &EventFields) {
         let mut senders = self.senders.lock().unwrap_or_else(PoisonError::into_inner);
         senders.remember(&in_room(place, &envelope.event_id), &envelope.sender);
     }
@@ -95,10 +95,10 @@ impl Matrix {
     /// Whether this user wrote the message: only the author may edit it. The store knows it of all that crossed, the memory
     /// of what is about to, and both from the session that opened it where the room is encrypted. The homeserver is asked
     /// only of what neither has seen, and what it says proves nothing in an encrypted room.
-    pub(super) async fn author(&self, room: &Room, user: &str, event: &RemoteId) -> Author {
+    pub(super) async fn author(&self, room: &Room, user: &str, event: &RemoteId) -> AuthorCheck {
         let place = Place::room(room.room_id().as_str());
         match self.store.is_author(&place, event, user).await {
-            Ok(Some(known)) => return Author::known(known),
+            Ok(Some(known)) => return AuthorCheck::known(known),
             Ok(None) => {}
             Err(error) => warn!(error = %error, "The author of a message cannot be read"),
         }
@@ -107,29 +107,29 @@ impl Matrix {
             senders.sent(user, &in_room(&place, event.as_str()))
         };
         if let Some(known) = remembered {
-            return Author::known(known);
+            return AuthorCheck::known(known);
         }
         let Ok(event) = <&EventId>::try_from(event.as_str()) else {
-            return Author::Another;
+            return AuthorCheck::Other;
         };
-        for attempt in 1..=LOOKUPS {
+        for attempt in 1..=MAX_LOOKUPS {
             match room.event(event, None).await {
                 Ok(found) => {
                     return match found.sender() {
-                        Some(sender) if sender == user => Author::Claimed,
-                        _ => Author::Another,
+                        Some(sender) if sender == user => AuthorCheck::Claimed,
+                        _ => AuthorCheck::Other,
                     };
                 }
-                Err(error) => match Fault::from(&error) {
-                    Fault::Unknown(_) | Fault::NotSent(_) | Fault::Limited(_) => {
+                Err(error) => match RequestError::from(&error) {
+                    RequestError::Unknown(_) | RequestError::NotSent(_) | RequestError::RateLimited(_) => {
                         sleep(Duration::from_secs(attempt.into())).await;
                     }
-                    _ => return Author::Another,
+                    _ => return AuthorCheck::Other,
                 },
             }
         }
         warn!(matrix.room = %room.room_id(), "An edit was dropped: its author could not be looked up");
-        Author::Another
+        AuthorCheck::Other
     }
 }
 
@@ -144,22 +144,22 @@ mod tests {
 
     #[test]
     fn the_author_is_known_and_the_oldest_is_forgotten() {
-        let mut senders = Senders::default();
+        let mut senders = SenderCache::default();
         senders.remember("$first", "@a:x");
         assert_eq!(senders.sent("@a:x", "$first"), Some(true));
         assert_eq!(senders.sent("@b:x", "$first"), Some(false));
         assert_eq!(senders.sent("@a:x", "$other"), None);
-        for number in 0..REMEMBERED {
+        for number in 0..CAPACITY {
             senders.remember(&format!("${number}"), "@b:x");
         }
         assert_eq!(senders.sent("@a:x", "$first"), None);
         assert_eq!(senders.sent("@b:x", "$0"), Some(true));
-        assert_eq!(senders.by_event.len(), REMEMBERED);
+        assert_eq!(senders.by_event.len(), CAPACITY);
     }
 
     #[test]
     fn c20_a_second_showing_under_another_name_changes_no_author() {
-        let mut senders = Senders::default();
+        let mut senders = SenderCache::default();
         for sender in ["@a:x", "@b:x", "@a:x"] {
             senders.remember("$event", sender);
         }
@@ -170,9 +170,9 @@ mod tests {
 
     #[test]
     fn a_sender_is_complained_of_once() {
-        let mut senders = Senders::default();
-        assert!(senders.first_complaint("@a:x").is_some());
-        assert!(senders.first_complaint("@a:x").is_none());
-        assert!(senders.first_complaint("@b:x").is_some());
+        let mut senders = SenderCache::default();
+        assert!(senders.first_warning("@a:x").is_some());
+        assert!(senders.first_warning("@a:x").is_none());
+        assert!(senders.first_warning("@b:x").is_some());
     }
 }

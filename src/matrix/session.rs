@@ -29,18 +29,18 @@ use super::{
     account::{self, Login},
 };
 
-pub(super) use keep::{Keeper, Life};
+pub(super) use keep::{SessionKeeper, TokenLifetime};
 
 /// How long a homeserver may take to renew a session, and how often it is asked at once: all of it within the seconds for
 /// which homeservers take a spent refresh token.
-const RENEWED_WITHIN: Duration = Duration::from_secs(4);
-const RENEWALS: usize = 3;
-const BETWEEN_RENEWALS: Duration = Duration::from_millis(250);
+const REFRESH_TIMEOUT: Duration = Duration::from_secs(4);
+const REFRESH_ATTEMPTS: usize = 3;
+const REFRESH_PAUSE: Duration = Duration::from_millis(250);
 
 /// The longest answer about a session.
-const LONGEST_ANSWER: usize = 64 << 10;
+const MAX_RESPONSE: usize = 64 << 10;
 /// How long the homeserver may take for an answer.
-const PATIENCE: Duration = Duration::from_secs(30);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What the homeserver says of the session that is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,7 +57,7 @@ pub enum SessionState {
 
 /// The answer to a request with a token that is not accepted.
 #[derive(Deserialize)]
-struct Refusal {
+struct ErrorBody {
     errcode: String,
     #[serde(default)]
     soft_logout: bool,
@@ -65,7 +65,7 @@ struct Refusal {
 
 /// The answer to a refresh token.
 #[derive(Deserialize)]
-struct Renewed {
+struct RefreshResponse {
     access_token: String,
     refresh_token: Option<String>,
     expires_in_ms: Option<u64>,
@@ -94,14 +94,14 @@ pub fn ask<'a>(
 
 pub(super) fn read(account: &Account) -> Result<MatrixSession, MatrixError> {
     serde_json::from_slice(&account.session.0)
-        .map_err(|_| MatrixError::Keys("the kept session cannot be read".into()))
+        .map_err(|_| MatrixError::CryptoStore("the kept session cannot be read".into()))
 }
 
 async fn whoami(server: &Url, token: &str, http: &reqwest::Client) -> SessionState {
     let Ok(address) = server.join("/_matrix/client/v3/account/whoami") else {
         return SessionState::Unknown;
     };
-    let request = http.get(address).bearer_auth(token).timeout(PATIENCE);
+    let request = http.get(address).bearer_auth(token).timeout(REQUEST_TIMEOUT);
     let Ok(answer) = request.send().await else {
         return SessionState::Unknown;
     };
@@ -110,7 +110,7 @@ async fn whoami(server: &Url, token: &str, http: &reqwest::Client) -> SessionSta
         return SessionState::Accepted;
     }
     // What is no answer of a homeserver says nothing of a session.
-    match bounded::json::<Refusal>(answer, LONGEST_ANSWER).await {
+    match bounded::json::<ErrorBody>(answer, MAX_RESPONSE).await {
         Ok(refusal) if status == 401 && refusal.errcode == "M_UNKNOWN_TOKEN" => {
             if refusal.soft_logout {
                 SessionState::Expired
@@ -134,7 +134,7 @@ pub(super) async fn log_out(
         let Some(refresh) = session.tokens.refresh_token else {
             return SessionState::Expired;
         };
-        match refreshed(server, &refresh, http).await {
+        match refresh_tokens(server, &refresh, http).await {
             Ok(renewed) => token = renewed.access_token,
             Err(state) => return state,
         }
@@ -142,7 +142,7 @@ pub(super) async fn log_out(
     let Ok(address) = server.join("/_matrix/client/v3/logout") else {
         return SessionState::Unknown;
     };
-    let request = http.post(address).bearer_auth(&token).timeout(PATIENCE);
+    let request = http.post(address).bearer_auth(&token).timeout(REQUEST_TIMEOUT);
     match request.send().await {
         Ok(answer) if answer.status().is_success() => SessionState::Accepted,
         Ok(answer) if answer.status() == 401 => SessionState::Gone,
@@ -152,44 +152,44 @@ pub(super) async fn log_out(
 
 /// A new pair for a refresh token; without one, what that says of the session. Where the answer is lost it is asked for
 /// again at once.
-async fn refreshed(
+async fn refresh_tokens(
     server: &Url,
     token: &str,
     http: &reqwest::Client,
-) -> Result<Renewed, SessionState> {
-    let mut asked = ask_for_a_pair(server, token, http).await;
-    for _ in 1..RENEWALS {
+) -> Result<RefreshResponse, SessionState> {
+    let mut asked = request_refresh(server, token, http).await;
+    for _ in 1..REFRESH_ATTEMPTS {
         if !matches!(asked, Err(SessionState::Unknown)) {
             break;
         }
-        sleep(BETWEEN_RENEWALS).await;
-        asked = ask_for_a_pair(server, token, http).await;
+        sleep(REFRESH_PAUSE).await;
+        asked = request_refresh(server, token, http).await;
     }
     asked
 }
 
-async fn ask_for_a_pair(
+async fn request_refresh(
     server: &Url,
     token: &str,
     http: &reqwest::Client,
-) -> Result<Renewed, SessionState> {
+) -> Result<RefreshResponse, SessionState> {
     let Ok(address) = server.join("/_matrix/client/v3/refresh") else {
         return Err(SessionState::Unknown);
     };
     let request = http
         .post(address)
         .json(&json!({ "refresh_token": token }))
-        .timeout(RENEWED_WITHIN);
+        .timeout(REFRESH_TIMEOUT);
     let Ok(answer) = request.send().await else {
         return Err(SessionState::Unknown);
     };
     if answer.status().is_success() {
-        return bounded::json(answer, LONGEST_ANSWER)
+        return bounded::json(answer, MAX_RESPONSE)
             .await
             .map_err(|_| SessionState::Unknown);
     }
     Err(
-        match bounded::json::<Refusal>(answer, LONGEST_ANSWER).await {
+        match bounded::json::<ErrorBody>(answer, MAX_RESPONSE).await {
             Ok(refusal) if refusal.errcode != "M_LIMIT_EXCEEDED" => SessionState::Expired,
             _ => SessionState::Unknown,
         },
@@ -206,7 +206,7 @@ async fn renew(
     let Some(token) = &session.tokens.refresh_token else {
         return Ok(SessionState::Expired);
     };
-    let renewed = match refreshed(server, token, http).await {
+    let renewed = match refresh_tokens(server, token, http).await {
         Ok(renewed) => renewed,
         // The homeserver may have removed the device for it.
         Err(SessionState::Expired) => {
@@ -224,7 +224,7 @@ async fn renew(
     if renewed.refresh_token.is_some() {
         session.tokens.refresh_token = renewed.refresh_token;
     }
-    let life = Life::of(lasts, Clock::start().now());
+    let life = TokenLifetime::of(lasts, Clock::start().now());
     store
         .save_session(&account::sealed(&session, life)?)
         .await?;
@@ -233,16 +233,16 @@ async fn renew(
 }
 
 /// Logs in once more on the device that is kept, whose keys stay as they are, and keeps the new session.
-pub(super) async fn sign_in_again(
+pub(super) async fn log_in_again(
     client: &Client,
     with: &Login<'_>,
     account: &Account,
 ) -> Result<(), MatrixError> {
     (with.progress)("The session has expired: logging in again, on the same device");
     let (session, life) =
-        account::password_session(client, with, Some(&account.info.device_id)).await?;
+        account::log_in_with_password(client, with, Some(&account.info.device_id)).await?;
     if session.meta.device_id.as_str() != account.info.device_id {
-        return Err(MatrixError::Keys(
+        return Err(MatrixError::CryptoStore(
             "the homeserver made another device than the one it was asked for".into(),
         ));
     }

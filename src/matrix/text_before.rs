@@ -17,18 +17,18 @@ use tracing::{info, warn};
 
 use super::{
     Matrix,
-    fault::{Fault, retry},
+    fault::{RequestError, retry},
     send::not_sent,
-    walk::{Envelope, Names, Reading},
+    walk::{EventFields, DisplayNames, Classification},
 };
 
 /// The most edits that are read once more, each by a request, while the homeserver says that they were redacted.
-const MOST_EDITS: usize = 24;
+const MAX_EDITS: usize = 24;
 
 /// What an event says that is read once more.
-enum Again {
+enum RereadEvent {
     /// This.
-    Says(Box<Message>),
+    Text(Box<Message>),
     /// It was redacted.
     Redacted,
     /// It cannot be read, or may not be believed.
@@ -37,7 +37,7 @@ enum Again {
 
 impl Matrix {
     /// See `Outlet::text_before`.
-    pub(super) async fn find_text(
+    pub(super) async fn find_previous_text(
         &self,
         from: &Place,
         message: &RemoteId,
@@ -45,55 +45,55 @@ impl Matrix {
     ) -> Result<TextBeforeEdit, SendError> {
         let room = self
             .room(from)
-            .ok_or_else(|| Fault::NotJoined.into_send_error())?;
-        for edit in edits.iter().take(MOST_EDITS) {
-            match self.read_again(&room, from, edit).await? {
-                Again::Says(said) if said.target() == Some(message) => {
+            .ok_or_else(|| RequestError::NotJoined.into_send_error())?;
+        for edit in edits.iter().take(MAX_EDITS) {
+            match self.reread_event(&room, from, edit).await? {
+                RereadEvent::Text(said) if said.target() == Some(message) => {
                     return Ok(TextBeforeEdit::Says(said, Some(edit.clone())));
                 }
-                Again::Redacted => {}
-                Again::Says(_) | Again::UndecryptableTexts => {
+                RereadEvent::Redacted => {}
+                RereadEvent::Text(_) | RereadEvent::UndecryptableTexts => {
                     return Ok(TextBeforeEdit::UndecryptableTexts);
                 }
             }
         }
-        if edits.len() > MOST_EDITS {
+        if edits.len() > MAX_EDITS {
             return Ok(TextBeforeEdit::UndecryptableTexts);
         }
-        Ok(match self.read_again(&room, from, message).await? {
-            Again::Says(said) => match as_an_edit(*said, message) {
+        Ok(match self.reread_event(&room, from, message).await? {
+            RereadEvent::Text(said) => match as_edit(*said, message) {
                 Some(edit) => TextBeforeEdit::Says(Box::new(edit), None),
                 None => TextBeforeEdit::UndecryptableTexts,
             },
-            Again::Redacted => TextBeforeEdit::Redacted,
-            Again::UndecryptableTexts => TextBeforeEdit::UndecryptableTexts,
+            RereadEvent::Redacted => TextBeforeEdit::Redacted,
+            RereadEvent::UndecryptableTexts => TextBeforeEdit::UndecryptableTexts,
         })
     }
 
     /// Reads an event of a room once more, by all rules by which it was read at first.
-    async fn read_again(
+    async fn reread_event(
         &self,
         room: &Room,
         place: &Place,
         event: &RemoteId,
-    ) -> Result<Again, SendError> {
+    ) -> Result<RereadEvent, SendError> {
         let Some(came) = fetch(room, event).await? else {
-            return Ok(Again::UndecryptableTexts);
+            return Ok(RereadEvent::UndecryptableTexts);
         };
-        let unsealed = self.unseal(room, &came).await;
-        let Some(envelope) = Envelope::open(&unsealed.event) else {
-            return Ok(Again::UndecryptableTexts);
+        let unsealed = self.try_decrypt(room, &came).await;
+        let Some(envelope) = EventFields::open(&unsealed.event) else {
+            return Ok(RereadEvent::UndecryptableTexts);
         };
         if envelope.event_id != event.as_str() {
-            return Ok(Again::UndecryptableTexts);
+            return Ok(RereadEvent::UndecryptableTexts);
         }
         if envelope.is_redacted() {
-            return Ok(Again::Redacted);
+            return Ok(RereadEvent::Redacted);
         }
-        let keeps = self.keeps_here(place, &envelope.sender).await;
+        let keeps = self.has_opted_out(place, &envelope.sender).await;
         if keeps.map_err(|error| retry(None, Outcome::NotDone, &format!("{error:#}")))? {
             // They want nothing of what they write carried over any more.
-            return Ok(Again::UndecryptableTexts);
+            return Ok(RereadEvent::UndecryptableTexts);
         }
         let broken =
             |error: footbridge_store::Error| retry(None, Outcome::NotDone, &error.to_string());
@@ -105,31 +105,31 @@ impl Matrix {
                     matrix.room = place.address(),
                     "The homeserver shows another message under an event that was read before: it is not believed"
                 );
-                return Ok(Again::UndecryptableTexts);
+                return Ok(RereadEvent::UndecryptableTexts);
             }
         } else if matches!(unsealed.event.kind, TimelineEventKind::Decrypted(_)) {
-            return Ok(Again::UndecryptableTexts);
+            return Ok(RereadEvent::UndecryptableTexts);
         }
-        let mut names = Names::default();
+        let mut names = DisplayNames::default();
         let reading = self
-            .read(room, &unsealed, &envelope, &mut names, encrypted)
+            .classify(room, &unsealed, &envelope, &mut names, encrypted)
             .await;
-        Ok(match self.believing(reading, &unsealed, &envelope).await {
-            Reading::Message(message) if message.is_nobridge() => Again::UndecryptableTexts,
-            Reading::Message(message) => {
+        Ok(match self.pin_sender(reading, &unsealed, &envelope).await {
+            Classification::Message(message) if message.is_nobridge() => RereadEvent::UndecryptableTexts,
+            Classification::Message(message) => {
                 let wrote = self.store.is_author(place, event, &envelope.sender).await;
                 match (wrote.map_err(broken)?, &message.action) {
                     // Who wrote an edit, `read` has compared with who wrote its message.
-                    (_, Action::Edit { .. }) | (Some(true), _) => Again::Says(Box::new(message)),
-                    _ => Again::UndecryptableTexts,
+                    (_, Action::Edit { .. }) | (Some(true), _) => RereadEvent::Text(Box::new(message)),
+                    _ => RereadEvent::UndecryptableTexts,
                 }
             }
-            Reading::Nothing | Reading::Command(_) | Reading::Waits(..) | Reading::Skipped(_) => {
+            Classification::Nothing | Classification::Command(_) | Classification::Waits(..) | Classification::Skipped(_) => {
                 info!(
                     matrix.room = place.address(),
                     "An event that was read before cannot be read any more"
                 );
-                Again::UndecryptableTexts
+                RereadEvent::UndecryptableTexts
             }
         })
     }
@@ -145,15 +145,15 @@ async fn fetch(room: &Room, event: &RemoteId) -> Result<Option<TimelineEvent>, S
         Ok(answer) => Ok(Some(TimelineEvent::from_plaintext(
             answer.event.cast_unchecked(),
         ))),
-        Err(error) => match Fault::from(&error) {
-            Fault::NotFound(_) | Fault::Forbidden(_) => Ok(None),
+        Err(error) => match RequestError::from(&error) {
+            RequestError::NotFound(_) | RequestError::Forbidden(_) => Ok(None),
             fault => Err(not_sent(&fault)),
         },
     }
 }
 
 /// A message as the edit that makes it say the same again.
-fn as_an_edit(message: Message, target: &RemoteId) -> Option<Message> {
+fn as_edit(message: Message, target: &RemoteId) -> Option<Message> {
     let (body, style) = match message.action {
         Action::Post { body, style, .. } => (body, style),
         Action::Unsupported { summary } => (Body::plain(&summary), Style::Emote),

@@ -18,12 +18,12 @@ use tracing::{error, info, warn};
 
 use super::{
     Boxed, Matrix, MatrixError,
-    alarms::Alarm,
-    crypto_store::HoldingStore,
+    alarms::SecurityClass,
+    crypto_store::BufferedCryptoStore,
     unread::{self, CHANGED},
-    unseal::Unsealed,
-    verdict::{Hold, MISMATCH, PLAINTEXT, Pin},
-    walk::{Envelope, Reading, Waits, waits},
+    unseal::DecryptionResult,
+    verdict::{TrustHold, MISMATCH, PLAINTEXT, PinStatus},
+    walk::{EventFields, Classification, WaitReason, waits},
 };
 
 /// What came of accepting an identity.
@@ -41,7 +41,7 @@ impl Matrix {
     ) -> Boxed<'a, Result<UserIdentities, MatrixError>> {
         Box::pin(async move {
             let mut known = UserIdentities {
-                pinned: self.keys.believed().key_of(user),
+                pinned: self.keys.pins().pinned_key(user),
                 changed: self.store.changed_identities_of(user).await?,
             };
             let shown = self.identity(user).await?.and_then(|shown| key_of(&shown));
@@ -70,9 +70,9 @@ impl Matrix {
             if other.is_none() && known.pinned.as_deref() != Some(key) {
                 return Ok(None);
             }
-            self.keys.believed().accept(user, key).await?;
+            self.keys.pins().accept(user, key).await?;
             // The one that the homeserver shows now may be another one again.
-            look_at(&self.keys, user).await?;
+            check_identity(&self.keys, user).await?;
             let shown = self.identity(user).await?;
             if let Some(shown) = shown.filter(|shown| key_of(shown).as_deref() == Some(key)) {
                 if shown.has_verification_violation() {
@@ -88,7 +88,7 @@ impl Matrix {
     }
 
     /// Somebody has compared the emoji with a user: the identity that they belong to is accepted.
-    pub(super) async fn believe_verified(&self, user: &UserId) {
+    pub(super) async fn pin_verified(&self, user: &UserId) {
         let believed = async {
             let shown = self.identity(user.as_str()).await?;
             let Some(key) = shown
@@ -113,10 +113,10 @@ impl Matrix {
 
     /// Tries again what was held for identities that are believed by now, and what no identity had signed. Where one
     /// message of a room key is held still, so are all that follow it.
-    pub(super) async fn release(&self, inbox: &Inbox) -> Result<(), MatrixError> {
+    pub(super) async fn retry_held(&self, inbox: &Inbox) -> Result<(), MatrixError> {
         let mut held = HashSet::new();
         for waiting in self.store.releasable_trust_holds().await? {
-            if !held.contains(&waiting.session) && !self.retry_one(&waiting, inbox).await? {
+            if !held.contains(&waiting.session) && !self.retry_entry(&waiting, inbox).await? {
                 held.insert(waiting.session);
             }
         }
@@ -125,42 +125,42 @@ impl Matrix {
 
     /// Believes the sender of what has just been read by the identity that signed it, if none was believed before. What
     /// another identity has signed is held.
-    pub(super) async fn believing(
+    pub(super) async fn pin_sender(
         &self,
-        reading: Reading,
-        unsealed: &Unsealed<'_>,
-        envelope: &Envelope,
-    ) -> Reading {
-        let (Pin::First(key), Reading::Message(_) | Reading::Command(_)) =
+        reading: Classification,
+        unsealed: &DecryptionResult<'_>,
+        envelope: &EventFields,
+    ) -> Classification {
+        let (PinStatus::First(key), Classification::Message(_) | Classification::Command(_)) =
             (&unsealed.pin, &reading)
         else {
             return reading;
         };
         let user = &envelope.sender;
         let believed = async {
-            let is_same = self.keys.believed().believe(user, key).await?;
+            let is_same = self.keys.pins().pin_identity(user, key).await?;
             // The homeserver may have shown another one since the room key came.
-            look_at(&self.keys, user).await?;
+            check_identity(&self.keys, user).await?;
             Ok::<_, MatrixError>(is_same)
         };
         match believed.await {
             Ok(true) => reading,
-            Ok(false) => waits(Waits::Trust(Hold::Approval), unsealed, envelope),
+            Ok(false) => waits(WaitReason::Trust(TrustHold::Approval), unsealed, envelope),
             Err(error) => {
                 let error = format!("{error:#}");
                 warn!(
                     error,
                     "It cannot be written down whom we believe; a message is held"
                 );
-                waits(Waits::Trust(Hold::Approval), unsealed, envelope)
+                waits(WaitReason::Trust(TrustHold::Approval), unsealed, envelope)
             }
         }
     }
 
     /// For whose identity a message is held.
-    pub(super) fn suspect(&self, sender: &str, unsealed: &Unsealed<'_>) -> HeldIdentity {
+    pub(super) fn suspect(&self, sender: &str, unsealed: &DecryptionResult<'_>) -> HeldIdentity {
         let key = unsealed.signer.clone();
-        self.keys.believed().suspect(sender, key.as_deref());
+        self.keys.pins().suspect(sender, key.as_deref());
         HeldIdentity {
             user: sender.to_owned(),
             master_key: key,
@@ -188,8 +188,8 @@ impl Matrix {
 
     /// Says in the rooms of users whose identity has changed what that means, also where they say nothing: they get no
     /// room keys any more.
-    pub(super) async fn tell_of_changes(&self, inbox: &Inbox) -> Result<(), MatrixError> {
-        for (user, key) in self.keys.believed().take_untold() {
+    pub(super) async fn notify_identity_changes(&self, inbox: &Inbox) -> Result<(), MatrixError> {
+        for (user, key) in self.keys.pins().take_unannounced() {
             let Ok(id) = <&UserId>::try_from(user.as_str()) else {
                 continue;
             };
@@ -201,7 +201,7 @@ impl Matrix {
                 }
                 let place = Place::room(room.room_id().as_str());
                 let name = self.name_of(&place, &user).await;
-                self.tell_of_change(&place, (&user, &key), &name, inbox)
+                self.notify_identity_change(&place, (&user, &key), &name, inbox)
                     .await?;
             }
         }
@@ -210,7 +210,7 @@ impl Matrix {
 
     /// Says in the room, once for each other identity of a user, that its messages are held and who can do what about
     /// it.
-    pub(super) async fn tell_of_change(
+    pub(super) async fn notify_identity_change(
         &self,
         place: &Place,
         (sender, key): (&str, &str),
@@ -229,14 +229,14 @@ impl Matrix {
             .send_notice_about(place, sender, &notice_id, &text)
             .await?
         {
-            let believed = self.keys.believed();
-            believed.tell_later(sender.to_owned(), key.to_owned());
+            let believed = self.keys.pins();
+            believed.announce_later(sender.to_owned(), key.to_owned());
         }
         Ok(())
     }
 
     /// Says in each room, once, that something in the clear did not cross.
-    pub(super) async fn tell_of_plaintext(&self, inbox: &Inbox) -> Result<(), MatrixError> {
+    pub(super) async fn notify_plaintext(&self, inbox: &Inbox) -> Result<(), MatrixError> {
         let places: HashSet<Place> = std::mem::take(&mut *self.lock_plaintext());
         for place in places {
             let notice_id = fingerprint(&[place.as_str()]);
@@ -256,7 +256,7 @@ impl Matrix {
             self.lock_plaintext()
                 .insert(Place::room(room.room_id().as_str()));
         }
-        if rule == MISMATCH || rule == Alarm::ForeignRoom.as_str() {
+        if rule == MISMATCH || rule == SecurityClass::ForeignRoom.as_str() {
             error!(
                 matrix.room = %room.room_id(),
                 rule,
@@ -269,7 +269,7 @@ impl Matrix {
     pub(super) fn replayed(&self, times: usize) {
         if times > 0 {
             self.alarms
-                .raise(Alarm::Replay, times.try_into().unwrap_or(u64::MAX));
+                .record(SecurityClass::Replay, times.try_into().unwrap_or(u64::MAX));
             error!(
                 times,
                 "Two events with the same message of a room key: the second was dropped"
@@ -278,20 +278,20 @@ impl Matrix {
     }
 
     fn lock_plaintext(&self) -> MutexGuard<'_, HashSet<Place>> {
-        self.plaintext
+        self.plaintext_refused
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Compares the identities that are believed with those in the encryption store.
-pub(super) async fn look(keys: &HoldingStore) -> Result<(), MatrixError> {
-    let looked = keys.look_at_believed().await;
+pub(super) async fn look(keys: &BufferedCryptoStore) -> Result<(), MatrixError> {
+    let looked = keys.check_pinned_identities().await;
     looked.map_err(|error| broken(&error))
 }
 
-async fn look_at(keys: &HoldingStore, user: &str) -> Result<(), MatrixError> {
-    let looked = keys.look_at(user).await;
+async fn check_identity(keys: &BufferedCryptoStore, user: &str) -> Result<(), MatrixError> {
+    let looked = keys.check_identity(user).await;
     looked.map_err(|error| broken(&error))
 }
 
@@ -300,14 +300,14 @@ fn key_of(identity: &UserIdentity) -> Option<String> {
 }
 
 fn broken(error: &dyn std::error::Error) -> MatrixError {
-    MatrixError::Keys(format!("an identity cannot be read or kept: {error}"))
+    MatrixError::CryptoStore(format!("an identity cannot be read or kept: {error}"))
 }
 
 /// The word for why people cannot see a message that is held.
-pub(super) fn reason(hold: Hold) -> &'static str {
+pub(super) fn reason(hold: TrustHold) -> &'static str {
     match hold {
-        Hold::Approval => CHANGED,
-        Hold::Signature | Hold::DeviceList => unread::UNSIGNED,
+        TrustHold::Approval => CHANGED,
+        TrustHold::Signature | TrustHold::DeviceList => unread::UNSIGNED,
     }
 }
 
@@ -339,8 +339,8 @@ mod tests {
 
     #[test]
     fn people_are_told_why_a_message_is_held() {
-        assert_eq!(reason(Hold::Approval), CHANGED);
-        for hold in [Hold::Signature, Hold::DeviceList] {
+        assert_eq!(reason(TrustHold::Approval), CHANGED);
+        for hold in [TrustHold::Signature, TrustHold::DeviceList] {
             assert_eq!(reason(hold), unread::UNSIGNED);
         }
     }

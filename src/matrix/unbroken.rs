@@ -11,40 +11,40 @@ use tracing::error;
 
 use super::{
     Matrix,
-    unseal::Unsealed,
-    walk::{Envelope, Names, Reading},
+    unseal::DecryptionResult,
+    walk::{EventFields, DisplayNames, Classification},
 };
 
 /// The rule for an event that breaks us.
-const BREAKING: &str = "panic";
+const PANICKED: &str = "panic";
 
 impl Matrix {
     /// Reads one event, by the rules about trust and encryption.
-    pub(super) async fn read(
+    pub(super) async fn classify(
         &self,
         room: &Room,
-        unsealed: &Unsealed<'_>,
-        envelope: &Envelope,
-        names: &mut Names,
+        unsealed: &DecryptionResult<'_>,
+        envelope: &EventFields,
+        names: &mut DisplayNames,
         encrypted: bool,
-    ) -> Reading {
-        let reading = self.read_unguarded(room, unsealed, envelope, names, encrypted);
+    ) -> Classification {
+        let reading = self.classify_unguarded(room, unsealed, envelope, names, encrypted);
         let read = AssertUnwindSafe(reading).catch_unwind().await;
         let place = Place::room(room.room_id().as_str());
-        if matches!(read, Ok(Reading::Message(_)))
+        if matches!(read, Ok(Classification::Message(_)))
             && !self
                 .peer_bridges
                 .peers_in(&place, &envelope.content)
                 .is_empty()
         {
-            return Reading::Skipped(PEER_BRIDGE);
+            return Classification::Skipped(PEER_BRIDGE);
         }
         read.unwrap_or_else(|_| {
             error!(
                 matrix.room = %room.room_id(),
                 "An event broke the bridge and was passed over; please tell its makers"
             );
-            Reading::Skipped(BREAKING)
+            Classification::Skipped(PANICKED)
         })
     }
 }

@@ -23,20 +23,20 @@ use tracing::{info, warn};
 
 use super::{
     Matrix, MatrixError, trust,
-    unseal::Unsealed,
-    unsigned::{LOCK, Why, advice},
-    verdict::{Origin, Verdict, verdict},
-    walk::{Envelope, Names},
+    unseal::DecryptionResult,
+    unsigned::{LOCK, UnreadableReason, advice},
+    verdict::{Provenance, TrustDecision, decide},
+    walk::{EventFields, DisplayNames},
 };
 
 /// Nobody is told twice of the same sender within this span.
-const ONCE_WITHIN: Duration = Duration::from_hours(1);
+const NOTICE_INTERVAL: Duration = Duration::from_hours(1);
 /// Nobody is told twice within this span of a device that its owner should sign.
-const UNSIGNED_WITHIN: Duration = Duration::from_hours(24);
+const UNSIGNED_NOTICE_INTERVAL: Duration = Duration::from_hours(24);
 /// Entries that wait grow older at least this often, so that a kill costs no more of their age.
-const LOOK: Duration = Duration::from_hours(1);
+const CHECK_INTERVAL: Duration = Duration::from_hours(1);
 /// Looking more often than this finds nothing new.
-const BREATH: Duration = Duration::from_millis(200);
+const MIN_CHECK_PAUSE: Duration = Duration::from_millis(200);
 
 /// The words for why, as the store keeps them. A key that was withheld has the code of the protocol.
 const NO_KEY: &str = "no-key";
@@ -48,12 +48,12 @@ pub(super) const CHANGED: &str = "identity-changed";
 
 /// When entries were last made older, and when to look at them next.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub(super) struct WaitTimer {
     aged: Instant,
     next: Option<Instant>,
 }
 
-impl Watch {
+impl WaitTimer {
     pub(super) fn new() -> Self {
         Self {
             aged: Instant::now(),
@@ -65,23 +65,23 @@ impl Watch {
 impl Matrix {
     /// An entry begins to wait: people are told of it if it still does in a while.
     pub(super) fn begin_waiting(&self) {
-        self.look_by(Instant::now() + self.patience.notice_after);
+        self.check_by(Instant::now() + self.timeouts.notice_after);
     }
 
     /// When [`Matrix::look`] has something to do.
-    pub(super) fn next_look(&self) -> Option<Instant> {
+    pub(super) fn next_check(&self) -> Option<Instant> {
         self.watch().next
     }
 
     /// Tells of entries that have waited for a while and gives up those that have waited for too long.
-    pub(super) async fn look(&self, inbox: &Inbox) -> Result<(), MatrixError> {
+    pub(super) async fn check_waiting(&self, inbox: &Inbox) -> Result<(), MatrixError> {
         let ran = {
             let mut watch = self.watch();
             let ran = watch.aged.elapsed();
-            *watch = Watch::new();
+            *watch = WaitTimer::new();
             ran
         };
-        let (notice_after, limit) = (self.patience.notice_after, self.patience.key_limit);
+        let (notice_after, limit) = (self.timeouts.notice_after, self.timeouts.key_limit);
         let waiting = self.store.age_key_waits(ran, self.clock.now()).await?;
         let (expired, waiting): (Vec<_>, Vec<_>) =
             waiting.into_iter().partition(|one| one.waited >= limit);
@@ -91,26 +91,26 @@ impl Matrix {
             .filter(untold)
             .filter(|one| one.age >= notice_after);
         let due: Vec<&KeyWait> = due.chain(expired.iter().filter(untold)).collect();
-        self.tell_of(&due, inbox).await?;
+        self.notify_waiting(&due, inbox).await?;
         self.give_up_keys(&expired, inbox).await?;
         for one in &waiting {
             if !one.told && one.age < notice_after {
-                self.look_by(Instant::now() + notice_after.saturating_sub(one.age));
+                self.check_by(Instant::now() + notice_after.saturating_sub(one.age));
             }
-            let left = limit.saturating_sub(one.waited).clamp(BREATH, LOOK);
-            self.look_by(Instant::now() + left);
+            let left = limit.saturating_sub(one.waited).clamp(MIN_CHECK_PAUSE, CHECK_INTERVAL);
+            self.check_by(Instant::now() + left);
         }
-        self.tell_ends(inbox).await
+        self.notify_resolved(inbox).await
     }
 
     /// Says how it ended where nothing is missing any more.
-    pub(super) async fn tell_ends(&self, inbox: &Inbox) -> Result<(), MatrixError> {
+    pub(super) async fn notify_resolved(&self, inbox: &Inbox) -> Result<(), MatrixError> {
         for group in self.store.resolved_groups().await? {
             let name = self.name_of(&group.place, &group.sender).await;
-            let elsewhere = if self.keeps_here(&group.place, &group.sender).await? {
-                there_in_the_end(&group, "somebody")
+            let elsewhere = if self.has_opted_out(&group.place, &group.sender).await? {
+                final_notice(&group, "somebody")
             } else {
-                there_in_the_end(&group, &name)
+                final_notice(&group, &name)
             };
             let resolution = (group.failed > 0).then(|| {
                 format!(
@@ -134,10 +134,10 @@ impl Matrix {
     }
 
     /// Tells of these entries that wait, each sender once.
-    async fn tell_of(&self, due: &[&KeyWait], inbox: &Inbox) -> Result<(), MatrixError> {
+    async fn notify_waiting(&self, due: &[&KeyWait], inbox: &Inbox) -> Result<(), MatrixError> {
         let due_entries: HashSet<EntryId> = due.iter().map(|one| one.entry).collect();
         let sessions: HashSet<&str> = due.iter().map(|one| one.session.as_str()).collect();
-        let limit = self.patience.key_limit;
+        let limit = self.timeouts.key_limit;
         let expired: HashSet<EntryId> = due
             .iter()
             .filter(|one| one.waited >= limit)
@@ -168,7 +168,7 @@ impl Matrix {
             if reason == UNSIGNED && !entries.iter().any(|entry| expired.contains(entry)) {
                 continue;
             }
-            let why = Why {
+            let why = UnreadableReason {
                 reason: &reason,
                 device: None,
             };
@@ -183,7 +183,7 @@ impl Matrix {
         entries: Vec<EntryId>,
         place: &Place,
         sender: &str,
-        Why { reason, device }: Why<'_>,
+        UnreadableReason { reason, device }: UnreadableReason<'_>,
         inbox: &Inbox,
     ) -> Result<(), MatrixError> {
         let name = self.name_of(place, sender).await;
@@ -203,11 +203,11 @@ impl Matrix {
         };
         if reason == CHANGED {
             for (key, _) in self.store.changed_identities_of(sender).await? {
-                self.tell_of_change(place, (sender, &key), &name, inbox)
+                self.notify_identity_change(place, (sender, &key), &name, inbox)
                     .await?;
             }
         }
-        if self.keeps_here(place, sender).await? {
+        if self.has_opted_out(place, sender).await? {
             return Ok(());
         }
         info!(
@@ -233,9 +233,9 @@ impl Matrix {
             sender: sender.to_owned(),
             reason: reason.to_owned(),
             merge_within: if reason == UNSIGNED {
-                UNSIGNED_WITHIN
+                UNSIGNED_NOTICE_INTERVAL
             } else {
-                ONCE_WITHIN
+                NOTICE_INTERVAL
             },
             here: words.to_sender.is_some(),
             device: device.filter(|_| reason == UNSIGNED).map(str::to_owned),
@@ -248,7 +248,7 @@ impl Matrix {
     }
 
     /// Whether this person wants to stay here: then nobody elsewhere is told of them.
-    pub(super) async fn keeps_here(
+    pub(super) async fn has_opted_out(
         &self,
         place: &Place,
         sender: &str,
@@ -278,21 +278,21 @@ impl Matrix {
 
     /// The word for why an entry cannot be read.
     async fn reason(&self, waiting: &UndecryptableEvent) -> String {
-        let (Some(room), Some(came)) = (self.room(&waiting.place), Self::as_it_came(waiting))
+        let (Some(room), Some(came)) = (self.room(&waiting.place), Self::as_received(waiting))
         else {
             return NO_KEY.to_owned();
         };
-        let unsealed = self.unseal(&room, &came).await;
+        let unsealed = self.try_decrypt(&room, &came).await;
         self.reason_in(&unsealed).to_owned()
     }
 
-    fn reason_in<'a>(&self, unsealed: &'a Unsealed<'_>) -> &'a str {
-        let believed = |state: &VerificationState| match verdict(
+    fn reason_in<'a>(&self, unsealed: &'a DecryptionResult<'_>) -> &'a str {
+        let believed = |state: &VerificationState| match decide(
             self.trust,
-            Origin::Device(state, &unsealed.pin),
+            Provenance::Device(state, &unsealed.pin),
         ) {
-            Verdict::Hold(hold) => trust::reason(hold),
-            Verdict::Relay | Verdict::Skip(_) => UNSIGNED,
+            TrustDecision::Hold(hold) => trust::reason(hold),
+            TrustDecision::Relay | TrustDecision::Skip(_) => UNSIGNED,
         };
         match &unsealed.event.kind {
             TimelineEventKind::Decrypted(open) => {
@@ -315,25 +315,25 @@ impl Matrix {
     /// The sender's name as people see it, made harmless.
     pub(super) async fn name_of(&self, place: &Place, sender: &str) -> String {
         let name = match self.room(place) {
-            Some(room) => Names::default().of(&room, sender).await,
+            Some(room) => DisplayNames::default().of(&room, sender).await,
             None => String::new(),
         };
         names::display_name(&name, sender)
     }
 
-    fn look_by(&self, at: Instant) {
+    fn check_by(&self, at: Instant) {
         let mut watch = self.watch();
         watch.next = Some(watch.next.map_or(at, |next| next.min(at)));
     }
 
-    fn watch(&self) -> MutexGuard<'_, Watch> {
+    fn watch(&self) -> MutexGuard<'_, WaitTimer> {
         self.watch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Who sent an entry that waits.
 pub(super) fn sender_of(waiting: &UndecryptableEvent) -> Option<String> {
-    let envelope: Envelope = serde_json::from_slice(&waiting.raw).ok()?;
+    let envelope: EventFields = serde_json::from_slice(&waiting.raw).ok()?;
     Some(envelope.sender)
 }
 
@@ -380,7 +380,7 @@ pub(super) fn messages(count: u64) -> String {
 }
 
 /// What the other side is told in the end; `None` when what it was told stays true.
-fn there_in_the_end(group: &ResolvedGroup, name: &str) -> Option<String> {
+fn final_notice(group: &ResolvedGroup, name: &str) -> Option<String> {
     if group.reason == UNSIGNED && group.decrypted + group.failed == 0 {
         return None;
     }
@@ -416,7 +416,7 @@ mod tests {
 
     #[test]
     fn the_end_is_told_in_plain_words_with_its_count() {
-        let said = |group| there_in_the_end(&group, "Ann").unwrap();
+        let said = |group| final_notice(&group, "Ann").unwrap();
         assert_eq!(
             said(group(NO_KEY, 1, 0, 0)),
             "🔓 1 message from Ann arrived late."
@@ -433,6 +433,6 @@ mod tests {
         assert!(lost.contains("is blocked there"), "{lost}");
         let both = said(group(NO_KEY, 1, 0, 1));
         assert!(both.contains("1 message from Ann arrived late"), "{both}");
-        assert_eq!(there_in_the_end(&group(UNSIGNED, 0, 2, 0), "Ann"), None);
+        assert_eq!(final_notice(&group(UNSIGNED, 0, 2, 0), "Ann"), None);
     }
 }

@@ -15,10 +15,10 @@ use sha2::{Digest, Sha256};
 use tracing::warn;
 use vodozemac::megolm::MegolmMessage;
 
-use super::{Matrix, relation, verdict::Pin};
+use super::{Matrix, relation, verdict::PinStatus};
 
 /// An event, as open as it can be made.
-pub(super) struct Unsealed<'a> {
+pub(super) struct DecryptionResult<'a> {
     /// Decrypted, or with the reason why it is not.
     pub event: Cow<'a, TimelineEvent>,
     /// What it was encrypted with, also where it is still closed.
@@ -27,10 +27,10 @@ pub(super) struct Unsealed<'a> {
     /// changes, whatever the homeserver shows later.
     pub signer: Option<String>,
     /// The same beside the identity by which the sender is believed; of a sender in the clear nobody asks.
-    pub pin: Pin,
+    pub pin: PinStatus,
 }
 
-impl<'a> Unsealed<'a> {
+impl<'a> DecryptionResult<'a> {
     /// What it was decrypted with, if it was and counts as read.
     pub(super) fn opened_with(&self, is_read: bool) -> Option<DecryptedWith> {
         let open = matches!(self.event.kind, TimelineEventKind::Decrypted(_));
@@ -39,7 +39,7 @@ impl<'a> Unsealed<'a> {
 
     /// How the event was shown, as it came.
     pub(super) fn shown(&self, place: &Place, came: &TimelineEvent) -> SeenEvent {
-        let closed = Closed::of(came.raw().json().get());
+        let closed = EncryptedFields::of(came.raw().json().get());
         SeenEvent {
             place: place.clone(),
             event: RemoteId(came.event_id().map(|id| id.to_string()).unwrap_or_default()),
@@ -54,14 +54,14 @@ impl<'a> Unsealed<'a> {
             event: Cow::Borrowed(event),
             opened: None,
             signer: None,
-            pin: Pin::None,
+            pin: PinStatus::None,
         }
     }
 }
 
 /// The fields of an encrypted event that say what it was encrypted with.
 #[derive(Deserialize)]
-struct Closed {
+struct EncryptedFields {
     #[serde(rename = "type")]
     event_type: String,
     sender: String,
@@ -75,7 +75,7 @@ struct Ciphertext {
     ciphertext: String,
 }
 
-impl Closed {
+impl EncryptedFields {
     /// `None` for what is not encrypted with a room key, or in no shape that anybody knows.
     fn of(json: &str) -> Option<Self> {
         let closed: Self = serde_json::from_str(json).ok()?;
@@ -111,7 +111,7 @@ impl Ciphertext {
 
 impl Matrix {
     /// How events of before a link were shown. Nothing of them is kept but what tells them again.
-    pub(super) async fn all_shown(
+    pub(super) async fn shown_events(
         &self,
         room: Option<&Room>,
         place: &Place,
@@ -120,8 +120,8 @@ impl Matrix {
         let mut all = Vec::new();
         for event in events {
             let unsealed = match room {
-                Some(room) => self.unseal(room, event).await,
-                None => Unsealed::clear(event),
+                Some(room) => self.try_decrypt(room, event).await,
+                None => DecryptionResult::clear(event),
             };
             all.push(unsealed.shown(place, event));
         }
@@ -129,15 +129,15 @@ impl Matrix {
     }
 
     /// Opens an event that came closed.
-    pub(super) async fn unseal<'a>(&self, room: &Room, event: &'a TimelineEvent) -> Unsealed<'a> {
+    pub(super) async fn try_decrypt<'a>(&self, room: &Room, event: &'a TimelineEvent) -> DecryptionResult<'a> {
         let closed = match &event.kind {
             TimelineEventKind::Decrypted(_) => None,
             TimelineEventKind::UnableToDecrypt { .. } | TimelineEventKind::PlainText { .. } => {
-                Closed::of(event.raw().json().get())
+                EncryptedFields::of(event.raw().json().get())
             }
         };
         let Some(closed) = closed else {
-            let clear = Unsealed::clear(event);
+            let clear = DecryptionResult::clear(event);
             let TimelineEventKind::Decrypted(open) = &event.kind else {
                 return clear;
             };
@@ -150,17 +150,17 @@ impl Matrix {
             .await
         {
             Ok(read) => {
-                let read = Unsealed {
+                let read = DecryptionResult {
                     opened: closed.opened(),
-                    event: Cow::Owned(relation::taken_from_beside(read, event)),
-                    ..Unsealed::clear(event)
+                    event: Cow::Owned(relation::with_outer_relation(read, event)),
+                    ..DecryptionResult::clear(event)
                 };
                 let session = &closed.content.session_id;
                 self.signed(room, session, &closed.sender, read).await
             }
             Err(error) => {
                 warn!(matrix.room = %room.room_id(), error = %error, "An event cannot be decrypted now");
-                Unsealed::clear(event)
+                DecryptionResult::clear(event)
             }
         }
     }
@@ -172,8 +172,8 @@ impl Matrix {
         room: &Room,
         session: &str,
         sender: &str,
-        mut event: Unsealed<'a>,
-    ) -> Unsealed<'a> {
+        mut event: DecryptionResult<'a>,
+    ) -> DecryptionResult<'a> {
         let key = self
             .keys
             .get_inbound_group_session(room.room_id(), session)
@@ -181,13 +181,13 @@ impl Matrix {
         event.pin = match key {
             Ok(key) => {
                 event.signer = key.and_then(|key| signer_of(&key.sender_data, sender));
-                let believed = self.keys.believed();
-                believed.pin_of(sender, event.signer.as_deref())
+                let believed = self.keys.pins();
+                believed.pin_status(sender, event.signer.as_deref())
             }
             Err(error) => {
                 let error = error.to_string();
                 warn!(matrix.room = %room.room_id(), error, "It cannot be read under which identity a room key came; a message is held");
-                Pin::Changed
+                PinStatus::Changed
             }
         };
         event
@@ -209,7 +209,7 @@ impl Matrix {
     }
 
     /// An entry that waits, as the event it was.
-    pub(super) fn as_it_came(waiting: &UndecryptableEvent) -> Option<TimelineEvent> {
+    pub(super) fn as_received(waiting: &UndecryptableEvent) -> Option<TimelineEvent> {
         let raw = String::from_utf8(waiting.raw.clone()).ok()?;
         let raw = Raw::from_json_string(raw).ok()?;
         Some(TimelineEvent::from_plaintext(raw))
@@ -268,7 +268,7 @@ mod tests {
         let mut session = GroupSession::new(SessionConfig::version_1());
         for index in 0..3 {
             let json = event(&mut session, "!room:x").to_string();
-            let opened = Closed::of(&json).unwrap().opened().unwrap();
+            let opened = EncryptedFields::of(&json).unwrap().opened().unwrap();
             assert_eq!(
                 (
                     opened.session.as_str(),
@@ -279,11 +279,11 @@ mod tests {
             );
         }
         let clear = json!({"type": "m.room.message", "sender": "@ann:x", "origin_server_ts": 5, "content": {}});
-        assert!(Closed::of(&clear.to_string()).is_none());
+        assert!(EncryptedFields::of(&clear.to_string()).is_none());
         let mut nonsense = event(&mut session, "!room:x");
         nonsense["content"]["ciphertext"] = "nonsense".into();
         assert!(
-            Closed::of(&nonsense.to_string())
+            EncryptedFields::of(&nonsense.to_string())
                 .unwrap()
                 .opened()
                 .is_none()

@@ -15,8 +15,8 @@ use serde_json::Value;
 use super::{
     Matrix, MatrixError,
     unread::{self, UNSIGNED},
-    unseal::Unsealed,
-    walk::Envelope,
+    unseal::DecryptionResult,
+    walk::EventFields,
 };
 
 /// The sign on what does not cross.
@@ -24,7 +24,7 @@ pub(super) const LOCK: &str = "🔒";
 
 /// Why messages cannot be read.
 #[derive(Clone, Copy)]
-pub(super) struct Why<'a> {
+pub(super) struct UnreadableReason<'a> {
     /// A fixed word.
     pub reason: &'a str,
     /// The device that they come from, where it is what is wrong.
@@ -33,12 +33,12 @@ pub(super) struct Why<'a> {
 
 /// Whose notices stand that their device is not signed, and who of them has written from a signed one since.
 #[derive(Debug, Default)]
-pub(super) struct Standing {
+pub(super) struct UnsignedNotices {
     told: HashSet<(Place, String)>,
     crossed: HashSet<(Place, String)>,
 }
 
-impl Standing {
+impl UnsignedNotices {
     /// Those of whom the store knows.
     pub(super) async fn learn(store: &Store) -> Result<Self, footbridge_store::Error> {
         let standing = store.outdated_groups().await?.into_iter();
@@ -55,7 +55,7 @@ impl Standing {
 
 impl Matrix {
     /// Tells of a message whose device did not become known as signed in time.
-    pub(super) async fn tell_unsigned(
+    pub(super) async fn notify_unsigned(
         &self,
         waiting: &UndecryptableEvent,
         device: Option<&str>,
@@ -64,7 +64,7 @@ impl Matrix {
         let Some(sender) = unread::sender_of(waiting) else {
             return Ok(());
         };
-        let why = Why {
+        let why = UnreadableReason {
             reason: UNSIGNED,
             device,
         };
@@ -88,7 +88,7 @@ impl Matrix {
     }
 
     /// Says of devices that are signed by now that they are.
-    pub(super) async fn tell_of_signed(&self, inbox: &Inbox) -> Result<(), MatrixError> {
+    pub(super) async fn notify_signed(&self, inbox: &Inbox) -> Result<(), MatrixError> {
         let crossed = std::mem::take(&mut self.standing().crossed);
         if crossed.is_empty() {
             return Ok(());
@@ -102,7 +102,7 @@ impl Matrix {
                 continue;
             }
             let name = self.name_of(&group.place, &group.sender).await;
-            let keeps_here = self.keeps_here(&group.place, &group.sender).await?;
+            let keeps_here = self.has_opted_out(&group.place, &group.sender).await?;
             let words = signed(&name, keeps_here, group.skipped);
             inbox.notify_obsolete(group, words).await?;
             self.standing().told.remove(&who);
@@ -120,19 +120,19 @@ impl Matrix {
         matches!(found, Ok(Some(device)) if device.is_cross_signed_by_owner())
     }
 
-    fn standing(&self) -> MutexGuard<'_, Standing> {
-        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    fn standing(&self) -> MutexGuard<'_, UnsignedNotices> {
+        self.unsigned_notices.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The device that an entry which waits comes from: as its room key says, or, where that says nothing, the event.
-pub(super) fn device_of(unsealed: &Unsealed<'_>, waiting: &UndecryptableEvent) -> Option<String> {
+pub(super) fn device_of(unsealed: &DecryptionResult<'_>, waiting: &UndecryptableEvent) -> Option<String> {
     let info = unsealed.event.encryption_info();
     let known = info.and_then(|info| info.sender_device.as_ref());
     let device = if let Some(device) = known {
         device.to_string()
     } else {
-        let envelope: Envelope = serde_json::from_slice(&waiting.raw).ok()?;
+        let envelope: EventFields = serde_json::from_slice(&waiting.raw).ok()?;
         let claimed = envelope.content.get("device_id").and_then(Value::as_str)?;
         claimed.to_owned()
     };

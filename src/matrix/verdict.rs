@@ -3,29 +3,29 @@
 
 use matrix_sdk::deserialized_responses::{DeviceLinkProblem, VerificationLevel, VerificationState};
 
-use super::{alarms::Alarm, config::Trust};
+use super::{alarms::SecurityClass, config::Trust};
 
 /// The rule for a message of a device that did not become known as signed.
-pub(super) const UNTRUSTED: &str = Alarm::UntrustedDevice.as_str();
+pub(super) const UNTRUSTED: &str = SecurityClass::UntrustedDevice.as_str();
 /// The rule for what was not encrypted although the room is or was.
-pub(super) const PLAINTEXT: &str = Alarm::Plaintext.as_str();
+pub(super) const PLAINTEXT: &str = SecurityClass::Plaintext.as_str();
 /// The rule for a key out of a backup, a file or somebody else's hands.
-const INSECURE: &str = Alarm::InsecureKey.as_str();
+const INSECURE: &str = SecurityClass::InsecureKey.as_str();
 /// The rule for a key that belongs to somebody else.
-pub(super) const MISMATCH: &str = Alarm::SenderMismatch.as_str();
+pub(super) const MISMATCH: &str = SecurityClass::SenderMismatch.as_str();
 
 /// What is known of where a message came from.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Origin<'a> {
+pub(super) enum Provenance<'a> {
     /// It was not encrypted, in a room that was never encrypted or that was.
-    Clear { ever_encrypted: bool },
+    Plaintext { ever_encrypted: bool },
     /// It was encrypted by a device that was in this state when its room key came, signed by this identity.
-    Device(&'a VerificationState, &'a Pin),
+    Device(&'a VerificationState, &'a PinStatus),
 }
 
 /// The identity that signed a message beside the one by which its sender is believed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Pin {
+pub(super) enum PinStatus {
     /// None has signed it, and no other of the sender was ever seen.
     None,
     /// Nobody was believed by that name before: this one is from now on.
@@ -38,18 +38,18 @@ pub(super) enum Pin {
 
 /// What becomes of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum TrustDecision {
     /// It crosses.
     Relay,
     /// Not yet.
-    Hold(Hold),
+    Hold(TrustHold),
     /// It does not cross, by this rule.
     Skip(&'static str),
 }
 
 /// What a message is held for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Hold {
+pub(super) enum TrustHold {
     /// Its owner may have signed the device, and we have not heard of it yet.
     Signature,
     /// The list of the sender's devices, on which this one is not.
@@ -59,38 +59,38 @@ pub(super) enum Hold {
 }
 
 /// Whose messages are relayed: the table of P02.
-pub(super) fn verdict(trust: Trust, origin: Origin<'_>) -> Verdict {
+pub(super) fn decide(trust: Trust, origin: Provenance<'_>) -> TrustDecision {
     let (state, pin) = match origin {
-        Origin::Clear {
+        Provenance::Plaintext {
             ever_encrypted: true,
-        } => return Verdict::Skip(PLAINTEXT),
-        Origin::Clear {
+        } => return TrustDecision::Skip(PLAINTEXT),
+        Provenance::Plaintext {
             ever_encrypted: false,
-        } => return Verdict::Relay,
-        Origin::Device(state, pin) => (state, pin),
+        } => return TrustDecision::Relay,
+        Provenance::Device(state, pin) => (state, pin),
     };
     let level = match state {
         // Somebody compared this identity by hand, and accepted it thereby; another one may have been accepted since.
-        VerificationState::Verified if *pin == Pin::Changed => {
-            return Verdict::Hold(Hold::Approval);
+        VerificationState::Verified if *pin == PinStatus::Changed => {
+            return TrustDecision::Hold(TrustHold::Approval);
         }
-        VerificationState::Verified => return Verdict::Relay,
+        VerificationState::Verified => return TrustDecision::Relay,
         VerificationState::Unverified(level) => level,
     };
     match level {
-        VerificationLevel::MismatchedSender => Verdict::Skip(MISMATCH),
-        VerificationLevel::None(DeviceLinkProblem::InsecureSource) => Verdict::Skip(INSECURE),
-        VerificationLevel::VerificationViolation => Verdict::Hold(Hold::Approval),
-        _ if *pin == Pin::Changed => Verdict::Hold(Hold::Approval),
+        VerificationLevel::MismatchedSender => TrustDecision::Skip(MISMATCH),
+        VerificationLevel::None(DeviceLinkProblem::InsecureSource) => TrustDecision::Skip(INSECURE),
+        VerificationLevel::VerificationViolation => TrustDecision::Hold(TrustHold::Approval),
+        _ if *pin == PinStatus::Changed => TrustDecision::Hold(TrustHold::Approval),
         // Trust on first use: signed by its owner, whom nobody verified by hand.
-        VerificationLevel::UnverifiedIdentity => Verdict::Relay,
+        VerificationLevel::UnverifiedIdentity => TrustDecision::Relay,
         VerificationLevel::UnsignedDevice => match trust {
-            Trust::CrossSigned => Verdict::Hold(Hold::Signature),
-            Trust::AnyDevice => Verdict::Relay,
+            Trust::CrossSigned => TrustDecision::Hold(TrustHold::Signature),
+            Trust::AnyDevice => TrustDecision::Relay,
         },
         VerificationLevel::None(DeviceLinkProblem::MissingDevice) => match trust {
-            Trust::CrossSigned => Verdict::Hold(Hold::DeviceList),
-            Trust::AnyDevice => Verdict::Relay,
+            Trust::CrossSigned => TrustDecision::Hold(TrustHold::DeviceList),
+            Trust::AnyDevice => TrustDecision::Relay,
         },
     }
 }
@@ -104,7 +104,7 @@ mod tests {
     fn p02_each_state_of_a_device_and_an_identity_has_its_row() {
         use DeviceLinkProblem::{InsecureSource, MissingDevice};
         use Trust::{AnyDevice, CrossSigned};
-        use Verdict::{Hold as Held, Relay, Skip};
+        use TrustDecision::{Hold as Held, Relay, Skip};
         use VerificationLevel::{
             MismatchedSender, None as Nothing, UnsignedDevice, UnverifiedIdentity,
             VerificationViolation,
@@ -121,33 +121,33 @@ mod tests {
         let believed = [
             [Relay, Relay],
             [Relay, Relay],
-            [Held(Hold::Approval), Held(Hold::Approval)],
-            [Held(Hold::Signature), Relay],
-            [Held(Hold::DeviceList), Relay],
+            [Held(TrustHold::Approval), Held(TrustHold::Approval)],
+            [Held(TrustHold::Signature), Relay],
+            [Held(TrustHold::DeviceList), Relay],
             [Skip("insecure-key"), Skip("insecure-key")],
             [Skip("sender-mismatch"), Skip("sender-mismatch")],
         ];
         let changed = [
-            [Held(Hold::Approval), Held(Hold::Approval)],
-            [Held(Hold::Approval), Held(Hold::Approval)],
-            [Held(Hold::Approval), Held(Hold::Approval)],
-            [Held(Hold::Approval), Held(Hold::Approval)],
-            [Held(Hold::Approval), Held(Hold::Approval)],
+            [Held(TrustHold::Approval), Held(TrustHold::Approval)],
+            [Held(TrustHold::Approval), Held(TrustHold::Approval)],
+            [Held(TrustHold::Approval), Held(TrustHold::Approval)],
+            [Held(TrustHold::Approval), Held(TrustHold::Approval)],
+            [Held(TrustHold::Approval), Held(TrustHold::Approval)],
             [Skip("insecure-key"), Skip("insecure-key")],
             [Skip("sender-mismatch"), Skip("sender-mismatch")],
         ];
         let pins = [
-            (Pin::None, &believed),
-            (Pin::First("key".into()), &believed),
-            (Pin::Same, &believed),
-            (Pin::Changed, &changed),
+            (PinStatus::None, &believed),
+            (PinStatus::First("key".into()), &believed),
+            (PinStatus::Same, &believed),
+            (PinStatus::Changed, &changed),
         ];
         for (pin, rows) in pins {
             for (state, [cross_signed, any_device]) in states.iter().zip(rows) {
-                let origin = Origin::Device(state, &pin);
+                let origin = Provenance::Device(state, &pin);
                 for (trust, wanted) in [(CrossSigned, cross_signed), (AnyDevice, any_device)] {
                     assert_eq!(
-                        verdict(trust, origin),
+                        decide(trust, origin),
                         *wanted,
                         "{trust:?} {state:?} {pin:?}"
                     );
@@ -155,7 +155,7 @@ mod tests {
             }
         }
         for trust in [CrossSigned, AnyDevice] {
-            let clear = |ever_encrypted| verdict(trust, Origin::Clear { ever_encrypted });
+            let clear = |ever_encrypted| decide(trust, Provenance::Plaintext { ever_encrypted });
             assert_eq!(clear(true), Skip("plaintext-in-encrypted-room"));
             assert_eq!(clear(false), Relay);
         }

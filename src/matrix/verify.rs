@@ -29,19 +29,19 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
-use super::{Boxed, Matrix, MatrixError, crypto_store, fault::Fault};
-use flow::Flow;
+use super::{Boxed, Matrix, MatrixError, crypto_store, fault::RequestError};
+use flow::VerificationFlow;
 
 /// How long saying goodbye may hold up the end.
-const GOODBYE: Duration = Duration::from_secs(2);
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How often one user who may not verify us is told so.
-const OF_USER: Rate = Rate {
+const DECLINE_RATE_PER_USER: Rate = Rate {
     burst: 3,
     every: Duration::from_mins(10),
 };
 /// The same for all users.
-const OF_ALL: Rate = Rate {
+const DECLINE_RATE: Rate = Rate {
     burst: 20,
     every: Duration::from_secs(30),
 };
@@ -57,9 +57,9 @@ pub struct Emoji {
 
 /// How far a verification is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Stage {
+pub enum VerificationStage {
     /// The other side asks; a person must say whether to begin.
-    Asked,
+    Requested,
     /// Begun; the other side has its turn.
     Waiting,
     /// A person must compare these with what the other screen shows.
@@ -74,7 +74,7 @@ pub enum Stage {
 
 /// What a person answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum VerificationAnswer {
     /// Begin.
     Begin,
     /// They are the same.
@@ -83,7 +83,7 @@ pub enum Answer {
     Different,
 }
 
-impl From<Option<bool>> for Answer {
+impl From<Option<bool>> for VerificationAnswer {
     /// `verify` begins, `verify yes` and `verify no` answer.
     fn from(yes: Option<bool>) -> Self {
         match yes {
@@ -96,9 +96,9 @@ impl From<Option<bool>> for Answer {
 
 /// One verification per user: the newest.
 #[derive(Debug)]
-struct Open {
-    stage: Stage,
-    answers: mpsc::UnboundedSender<Answer>,
+struct OpenVerification {
+    stage: VerificationStage,
+    answers: mpsc::UnboundedSender<VerificationAnswer>,
     /// The flow it belongs to.
     flow: String,
 }
@@ -107,8 +107,8 @@ struct Open {
 #[derive(Clone, Debug)]
 pub struct Verifications {
     admins: Arc<Vec<OwnedUserId>>,
-    patience: Duration,
-    open: Arc<Mutex<BTreeMap<String, Open>>>,
+    time_limit: Duration,
+    open: Arc<Mutex<BTreeMap<String, OpenVerification>>>,
     changed: Arc<watch::Sender<u64>>,
     requests: mpsc::UnboundedSender<VerificationRequest>,
     waiting: Arc<tokio::sync::Mutex<mpsc::UnboundedReceiver<VerificationRequest>>>,
@@ -121,7 +121,7 @@ impl Verifications {
         let (requests, waiting) = mpsc::unbounded_channel();
         Self {
             admins: Arc::new(admins),
-            patience,
+            time_limit: patience,
             open: Arc::default(),
             changed: Arc::new(watch::Sender::new(0)),
             requests,
@@ -132,9 +132,9 @@ impl Verifications {
 
     /// Whether somebody who is not on the list is declined, and not only ignored: each time is a request of ours, which
     /// the sync waits for.
-    fn may_decline(&self, user: &str) -> bool {
+    fn admits_decline(&self, user: &str) -> bool {
         let now = Instant::now();
-        let asked = [(Some(user.to_owned()), OF_USER), (None, OF_ALL)];
+        let asked = [(Some(user.to_owned()), DECLINE_RATE_PER_USER), (None, DECLINE_RATE)];
         let mut declined = self.declined.lock().unwrap_or_else(PoisonError::into_inner);
         let may = asked
             .iter()
@@ -155,13 +155,13 @@ impl Verifications {
 
     /// The stage of this user's verification, if there was one.
     #[must_use]
-    pub fn stage(&self, user: &str) -> Option<Stage> {
+    pub fn stage(&self, user: &str) -> Option<VerificationStage> {
         self.lock().get(user).map(|open| open.stage.clone())
     }
 
     /// All verifications there were since the start, the newest of each user.
     #[must_use]
-    pub fn all(&self) -> Vec<(String, Stage)> {
+    pub fn all(&self) -> Vec<(String, VerificationStage)> {
         let open = self.lock();
         let all = open
             .iter()
@@ -177,16 +177,16 @@ impl Verifications {
 
     /// Takes a person's answer; says whether it was one to the present stage.
     #[must_use]
-    pub fn answer(&self, user: &str, answer: Answer) -> bool {
+    pub fn answer(&self, user: &str, answer: VerificationAnswer) -> bool {
         let open = self.lock();
         let Some(open) = open.get(user) else {
             return false;
         };
         let fits = matches!(
             (&open.stage, answer),
-            (Stage::Asked, Answer::Begin | Answer::Different)
-                | (Stage::Waiting, Answer::Different)
-                | (Stage::Compare(_), Answer::Same | Answer::Different)
+            (VerificationStage::Requested, VerificationAnswer::Begin | VerificationAnswer::Different)
+                | (VerificationStage::Waiting, VerificationAnswer::Different)
+                | (VerificationStage::Compare(_), VerificationAnswer::Same | VerificationAnswer::Different)
         );
         fits && open.answers.send(answer).is_ok()
     }
@@ -194,18 +194,18 @@ impl Verifications {
     /// What a command in the chat does: `verify` (nothing), `verify yes`, `verify no`. Answers what to say. Only for
     /// the command's own sender: nobody answers for another.
     #[must_use]
-    pub fn obey(&self, user: &str, said: Answer) -> String {
+    pub fn handle_command(&self, user: &str, said: VerificationAnswer) -> String {
         if !self.is_admin(user) {
             return "Only users on the list `[admin] users` of the bridge's configuration can verify it."
                 .to_owned();
         }
         let stage = self.stage(user);
         match (self.answer(user, said), said, stage) {
-            (true, Answer::Begin, _) => "Beginning. The emoji follow.".to_owned(),
-            (true, Answer::Same, _) => "Confirmed here.".to_owned(),
-            (true, Answer::Different, _) => "Cancelled.".to_owned(),
-            (false, _, Some(Stage::Compare(emoji))) => compare(&emoji),
-            (false, _, Some(Stage::Waiting | Stage::Confirmed)) => {
+            (true, VerificationAnswer::Begin, _) => "Beginning. The emoji follow.".to_owned(),
+            (true, VerificationAnswer::Same, _) => "Confirmed here.".to_owned(),
+            (true, VerificationAnswer::Different, _) => "Cancelled.".to_owned(),
+            (false, _, Some(VerificationStage::Compare(emoji))) => compare(&emoji),
+            (false, _, Some(VerificationStage::Waiting | VerificationStage::Confirmed)) => {
                 "It is your client's turn.".to_owned()
             }
             _ => "There is nothing to confirm. Open the bridge's profile in your client and choose Verify."
@@ -213,14 +213,14 @@ impl Verifications {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Open>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, OpenVerification>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Begins to keep the stage of a flow.
-    fn enter(&self, user: &UserId, flow: &str, stage: Stage) -> mpsc::UnboundedReceiver<Answer> {
+    fn enter(&self, user: &UserId, flow: &str, stage: VerificationStage) -> mpsc::UnboundedReceiver<VerificationAnswer> {
         let (answers, heard) = mpsc::unbounded_channel();
-        let open = Open {
+        let open = OpenVerification {
             stage,
             answers,
             flow: flow.to_owned(),
@@ -230,7 +230,7 @@ impl Verifications {
         heard
     }
 
-    fn set(&self, user: &UserId, flow: &str, stage: Stage) {
+    fn set(&self, user: &UserId, flow: &str, stage: VerificationStage) {
         if let Some(open) = self.lock().get_mut(user.as_str())
             && open.flow == flow
         {
@@ -265,7 +265,7 @@ impl Matrix {
                 )));
             }
             let failed =
-                |error: &matrix_sdk::Error| Fault::from(error).into_matrix_error("ask to verify");
+                |error: &matrix_sdk::Error| RequestError::from(error).into_matrix_error("ask to verify");
             let identity = self.client.encryption().request_user_identity(user).await;
             let identity = identity.map_err(|error| failed(&error))?.ok_or_else(|| {
                 MatrixError::Identity(format!("{user} has no cross-signing identity"))
@@ -284,7 +284,7 @@ impl Matrix {
 
     /// Attends to verifications. Does not return by itself; dropped, it leaves none half-way for longer than it takes
     /// to say so.
-    pub(super) async fn attend(&self) {
+    pub(super) async fn run_verifications(&self) {
         // The SDK ignores requests of devices that it does not know.
         for admin in self.verify.admins.iter() {
             let known = self.client.encryption().request_user_identity(admin).await;
@@ -299,7 +299,7 @@ impl Matrix {
             tokio::select! {
                 Some(request) = waiting.recv() => {
                     // What the SDK says in a room of its own accord is encrypted as well.
-                    flows.push(Box::pin(crypto_store::sharing(Flow::of(self, request).run())));
+                    flows.push(Box::pin(crypto_store::sharing(VerificationFlow::of(self, request).run())));
                 }
                 Some(()) = flows.next(), if !flows.is_empty() => {}
             }
@@ -307,7 +307,7 @@ impl Matrix {
     }
 
     /// Says to the other sides of verifications that are not over that nobody attends to them any more.
-    pub(super) async fn leave_verifications(&self) {
+    pub(super) async fn cancel_verifications(&self) {
         let open: Vec<(String, String)> = {
             let open = self.verify.lock();
             let going = open.iter().filter(|(_, open)| !open.stage.is_over());
@@ -321,18 +321,18 @@ impl Matrix {
             };
             let encryption = self.client.encryption();
             if let Some(request) = encryption.get_verification_request(&user, &flow).await {
-                let left = tokio::time::timeout(GOODBYE, request.cancel()).await;
+                let left = tokio::time::timeout(CANCEL_TIMEOUT, request.cancel()).await;
                 if !matches!(left, Ok(Ok(()))) {
                     warn!(matrix.user = %user, "The other side was not told that a verification ended");
                 }
             }
             let why = "the bridge stopped".to_owned();
-            self.verify.set(&user, &flow, Stage::Cancelled(why));
+            self.verify.set(&user, &flow, VerificationStage::Cancelled(why));
         }
     }
 
     /// Says something to the user of a verification: in its room, or in the direct room with them.
-    async fn tell_verifier(&self, request: &VerificationRequest, text: &str) {
+    async fn notify_verifier(&self, request: &VerificationRequest, text: &str) {
         let user = request.other_user_id();
         let room = match request.room_id() {
             Some(room) => self.client.get_room(room),
@@ -343,10 +343,10 @@ impl Matrix {
             info!(matrix.user = %user, "There is no direct room to say it in: {text}");
             return;
         };
-        self.say_there(room.room_id(), text).await;
+        self.send_notice_in(room.room_id(), text).await;
     }
 
-    async fn say_there(&self, room: &RoomId, text: &str) {
+    async fn send_notice_in(&self, room: &RoomId, text: &str) {
         let Some(room) = self.client.get_room(room) else {
             return;
         };
@@ -360,7 +360,7 @@ impl Matrix {
     }
 }
 
-impl Stage {
+impl VerificationStage {
     /// Whether nothing follows.
     #[must_use]
     pub fn is_over(&self) -> bool {
@@ -389,7 +389,7 @@ fn listed(emoji: &[Emoji]) -> String {
 mod tests {
     use super::*;
 
-    fn at(stage: Stage) -> (Verifications, mpsc::UnboundedReceiver<Answer>) {
+    fn at(stage: VerificationStage) -> (Verifications, mpsc::UnboundedReceiver<VerificationAnswer>) {
         let admin = UserId::parse("@me:example.org").unwrap();
         let all = Verifications::with(vec![admin.clone()], Duration::from_secs(1));
         let heard = all.enter(&admin, "flow", stage);
@@ -398,32 +398,32 @@ mod tests {
 
     #[test]
     fn p08_only_the_answer_that_the_stage_asks_for_is_taken() {
-        let emoji = Stage::Compare(vec![Emoji {
+        let emoji = VerificationStage::Compare(vec![Emoji {
             symbol: "🐶".into(),
             name: "Dog".into(),
         }]);
         let table = [
-            (Stage::Asked, None, Some(Answer::Begin)),
-            (Stage::Asked, Some(true), None),
-            (Stage::Asked, Some(false), Some(Answer::Different)),
-            (Stage::Waiting, None, None),
-            (Stage::Waiting, Some(true), None),
+            (VerificationStage::Requested, None, Some(VerificationAnswer::Begin)),
+            (VerificationStage::Requested, Some(true), None),
+            (VerificationStage::Requested, Some(false), Some(VerificationAnswer::Different)),
+            (VerificationStage::Waiting, None, None),
+            (VerificationStage::Waiting, Some(true), None),
             (emoji.clone(), None, None),
-            (emoji.clone(), Some(true), Some(Answer::Same)),
-            (emoji, Some(false), Some(Answer::Different)),
-            (Stage::Done, Some(true), None),
+            (emoji.clone(), Some(true), Some(VerificationAnswer::Same)),
+            (emoji, Some(false), Some(VerificationAnswer::Different)),
+            (VerificationStage::Done, Some(true), None),
         ];
         for (stage, said, taken) in table {
             let (all, mut heard) = at(stage.clone());
-            let _words = all.obey("@me:example.org", said.into());
+            let _words = all.handle_command("@me:example.org", said.into());
             assert_eq!(heard.try_recv().ok(), taken, "{stage:?} {said:?}");
         }
     }
 
     #[test]
     fn b14_who_may_not_verify_us_is_told_so_a_few_times_only() {
-        let (all, _heard) = at(Stage::Asked);
-        let told = |user: &str| (0..200).filter(|_| all.may_decline(user)).count();
+        let (all, _heard) = at(VerificationStage::Requested);
+        let told = |user: &str| (0..200).filter(|_| all.admits_decline(user)).count();
         assert_eq!(told("@eve:example.org"), 3);
         let others = (0..200).map(|number| told(&format!("@eve{number}:example.org")));
         assert_eq!(others.sum::<usize>(), 17);
@@ -431,12 +431,12 @@ mod tests {
 
     #[test]
     fn p08_nobody_answers_for_another() {
-        let (all, mut heard) = at(Stage::Asked);
+        let (all, mut heard) = at(VerificationStage::Requested);
         assert!(
-            all.obey("@you:example.org", Answer::Begin)
+            all.handle_command("@you:example.org", VerificationAnswer::Begin)
                 .contains("`[admin] users`")
         );
-        assert!(!all.answer("@you:example.org", Answer::Begin));
+        assert!(!all.answer("@you:example.org", VerificationAnswer::Begin));
         assert!(heard.try_recv().is_err());
     }
 }

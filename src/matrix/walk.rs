@@ -18,53 +18,53 @@ use tracing::{debug, warn};
 
 use super::{
     Matrix,
-    alarms::Alarm,
-    command::asked,
-    convert::{self, Incoming, Read},
-    found::Found,
+    alarms::SecurityClass,
+    command::command_payload,
+    convert::{self, Incoming, Converted},
+    found::ProcessedEvent,
     lookup,
     relation::Relation,
-    senders::{Author, writer},
-    unseal::Unsealed,
-    verdict::{Hold, Origin, Pin, Verdict, verdict},
+    senders::{AuthorCheck, writer},
+    unseal::DecryptionResult,
+    verdict::{TrustHold, Provenance, PinStatus, TrustDecision, decide},
 };
 
-pub(super) use super::envelope::{Envelope, Names};
+pub(super) use super::envelope::{EventFields, DisplayNames};
 
 /// The rule for what no key will ever open.
 const UNDECRYPTABLE: &str = "undecryptable";
 /// The rule for an edit of somebody else's message.
-const FOREIGN_EDIT: &str = Alarm::ForeignEdit.as_str();
+const FOREIGN_EDIT: &str = SecurityClass::ForeignEdit.as_str();
 /// The rule for an edit of what never crossed.
 const UNKNOWN_TARGET: &str = "unknown-target";
 /// The rule for a ciphertext of another room.
-const FOREIGN_ROOM: &str = Alarm::ForeignRoom.as_str();
+const FOREIGN_ROOM: &str = SecurityClass::ForeignRoom.as_str();
 /// The rule for a redaction or a state event that was encrypted.
-const UNCHECKED: &str = Alarm::Unchecked.as_str();
+const UNCHECKED: &str = SecurityClass::Unchecked.as_str();
 
 /// What an event turned out to be.
 #[derive(Debug)]
-pub(super) enum Walked {
+pub(super) enum EventOutcome {
     /// Nothing that crosses.
     Nothing,
     /// Something that happened.
-    Arrival(Found),
+    Arrival(ProcessedEvent),
     /// Something that our own account did, but not, as far as the server tells, this device: a person who
     /// shares the account, or a step of ours that has not been settled yet.
-    Ours(Found),
+    OwnAccount(ProcessedEvent),
 }
 
 /// Why an entry waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Waits {
+pub(super) enum WaitReason {
     /// Its key has not come.
     Key,
     /// It is not known yet whether its sender may be believed.
-    Trust(Hold),
+    Trust(TrustHold),
 }
 
 /// What can be read of an event.
-pub(super) enum Reading {
+pub(super) enum Classification {
     /// Nothing that crosses.
     Nothing,
     /// A message.
@@ -72,28 +72,28 @@ pub(super) enum Reading {
     /// Something asked of the bridge itself.
     Command(Command),
     /// Not yet.
-    Waits(Waits, String),
+    Waits(WaitReason, String),
     /// By this rule it does not cross.
     Skipped(&'static str),
 }
 
-impl Reading {
+impl Classification {
     fn waits(&self) -> bool {
         matches!(self, Self::Waits(..))
     }
 }
 
 /// What goes into the journal.
-struct Letter {
+struct NewEntry {
     /// Whether others will refer to it.
     is_new: bool,
     thread: Option<RemoteId>,
     payload: Payload,
 }
 
-impl Letter {
+impl NewEntry {
     /// What no other event will speak of.
-    fn of_nobodys_target(payload: Payload) -> Self {
+    fn unreferenced(payload: Payload) -> Self {
         Self {
             is_new: false,
             thread: None,
@@ -104,22 +104,22 @@ impl Letter {
 
 impl Matrix {
     /// Walks one event. `encrypted` says whether the room is or ever was encrypted.
-    pub(super) async fn walk(
+    pub(super) async fn process_event(
         &self,
         room: &Room,
         place: &Place,
         came: &TimelineEvent,
-        names: &mut Names,
+        names: &mut DisplayNames,
         encrypted: bool,
-    ) -> Walked {
-        let unsealed = self.unseal(room, came).await;
+    ) -> EventOutcome {
+        let unsealed = self.try_decrypt(room, came).await;
         let event = unsealed.event.as_ref();
-        let Some(envelope) = Envelope::open(event) else {
+        let Some(envelope) = EventFields::open(event) else {
             warn!(
                 matrix.room = place.address(),
                 "An event without its basic fields was passed over"
             );
-            return Walked::Nothing;
+            return EventOutcome::Nothing;
         };
         let ours = envelope.sender == self.own.as_str();
         let is_open = matches!(event.kind, TimelineEventKind::Decrypted(_));
@@ -127,31 +127,31 @@ impl Matrix {
             if is_open || !encrypted {
                 self.remember_sender(place, &envelope);
             }
-            return Walked::Nothing;
+            return EventOutcome::Nothing;
         }
         let reading = self
-            .read(room, &unsealed, &envelope, names, encrypted)
+            .classify(room, &unsealed, &envelope, names, encrypted)
             .await;
-        let reading = self.believing(reading, &unsealed, &envelope).await;
+        let reading = self.pin_sender(reading, &unsealed, &envelope).await;
         // Of what does not cross, in an encrypted room, nobody knows for certain who wrote it. What waits crosses by the
         // sender that is shown with it now, or never.
-        if !encrypted || !matches!(reading, Reading::Skipped(_)) && (is_open || reading.waits()) {
+        if !encrypted || !matches!(reading, Classification::Skipped(_)) && (is_open || reading.waits()) {
             self.remember_sender(place, &envelope);
         }
-        if is_open && matches!(reading, Reading::Message(_)) {
+        if is_open && matches!(reading, Classification::Message(_)) {
             self.has_crossed(place, &envelope.sender);
         }
         let bridges = match reading {
-            Reading::Skipped(PEER_BRIDGE) => self.other_bridges(place, &envelope),
+            Classification::Skipped(PEER_BRIDGE) => self.other_bridges(place, &envelope),
             _ => Vec::new(),
         };
-        if let Reading::Skipped(rule) = reading {
+        if let Classification::Skipped(rule) = reading {
             self.refused(rule, room);
         }
-        let for_approval = matches!(reading, Reading::Waits(Waits::Trust(Hold::Approval), _));
+        let for_approval = matches!(reading, Classification::Waits(WaitReason::Trust(TrustHold::Approval), _));
         let held = for_approval.then(|| self.suspect(&envelope.sender, &unsealed));
-        let Some(letter) = self.enclose(reading, came, &envelope) else {
-            return Walked::Nothing;
+        let Some(letter) = self.to_entry(reading, came, &envelope) else {
+            return EventOutcome::Nothing;
         };
         let event_id = RemoteId(envelope.event_id);
         let arrival = Arrival {
@@ -162,7 +162,7 @@ impl Matrix {
             sent_at: Millis(envelope.origin_server_ts),
             payload: letter.payload,
         };
-        let found = Found {
+        let found = ProcessedEvent {
             writer: writer(&arrival, event),
             opened: unsealed.opened_with(held.is_none()),
             arrival,
@@ -171,35 +171,35 @@ impl Matrix {
             shown: unsealed.shown(place, came),
         };
         if ours {
-            Walked::Ours(found)
+            EventOutcome::OwnAccount(found)
         } else {
-            Walked::Arrival(found)
+            EventOutcome::Arrival(found)
         }
     }
 
     /// What is written down of an event; `None` when nothing of it crosses.
-    fn enclose(
+    fn to_entry(
         &self,
-        reading: Reading,
+        reading: Classification,
         came: &TimelineEvent,
-        envelope: &Envelope,
-    ) -> Option<Letter> {
+        envelope: &EventFields,
+    ) -> Option<NewEntry> {
         match reading {
-            Reading::Nothing => None,
-            Reading::Skipped(rule) => {
+            Classification::Nothing => None,
+            Classification::Skipped(rule) => {
                 debug!(rule, "An event does not cross");
-                Some(Letter::of_nobodys_target(Payload::Skipped(rule)))
+                Some(NewEntry::unreferenced(Payload::Skipped(rule)))
             }
-            Reading::Waits(why, session) => {
+            Classification::Waits(why, session) => {
                 debug!(why = ?why, "An event cannot be read yet");
                 match why {
-                    Waits::Key => {}
-                    Waits::Trust(Hold::Approval) => self.alarms.raise(Alarm::IdentityChanged, 1),
-                    Waits::Trust(hold) => drop(self.hold(&session, &envelope.sender, hold)),
+                    WaitReason::Key => {}
+                    WaitReason::Trust(TrustHold::Approval) => self.alarms.record(SecurityClass::IdentityChanged, 1),
+                    WaitReason::Trust(hold) => drop(self.hold(&session, &envelope.sender, hold)),
                 }
                 self.begin_waiting();
                 let relation = Relation::of(&envelope.content);
-                Some(Letter {
+                Some(NewEntry {
                     is_new: !relation.replaces,
                     thread: relation.thread,
                     payload: Payload::Undecryptable {
@@ -209,13 +209,13 @@ impl Matrix {
                     },
                 })
             }
-            Reading::Command(command) => asked(&command).map(Letter::of_nobodys_target),
-            Reading::Message(message) => Some(Letter {
+            Classification::Command(command) => command_payload(&command).map(NewEntry::unreferenced),
+            Classification::Message(message) => Some(NewEntry {
                 is_new: matches!(
                     message.action,
                     Action::Post { .. } | Action::Unsupported { .. } | Action::React { .. }
                 ),
-                payload: ready(&message)?,
+                payload: message_payload(&message)?,
                 thread: match message.action {
                     Action::Post { thread, .. } => thread,
                     _ => None,
@@ -225,39 +225,39 @@ impl Matrix {
     }
 
     /// Reads one event, by the rules about trust and encryption, but not what breaks us (see `Matrix::read`).
-    pub(super) async fn read_unguarded(
+    pub(super) async fn classify_unguarded(
         &self,
         room: &Room,
-        unsealed: &Unsealed<'_>,
-        envelope: &Envelope,
-        names: &mut Names,
+        unsealed: &DecryptionResult<'_>,
+        envelope: &EventFields,
+        names: &mut DisplayNames,
         encrypted: bool,
-    ) -> Reading {
+    ) -> Classification {
         let event = unsealed.event.as_ref();
         crash_points::poison(&envelope.event_type);
         if envelope.state_key.is_some() || envelope.unsigned.redacted_because.is_some() {
-            return Reading::Nothing;
+            return Classification::Nothing;
         }
         match &event.kind {
             TimelineEventKind::UnableToDecrypt { utd_info, .. } => {
                 return self
-                    .unread(room, &utd_info.reason, unsealed, envelope)
+                    .classify_undecryptable(room, &utd_info.reason, unsealed, envelope)
                     .await;
             }
             // Nobody could even try.
             TimelineEventKind::PlainText { .. } if envelope.event_type == "m.room.encrypted" => {
-                return waits(Waits::Key, unsealed, envelope);
+                return waits(WaitReason::Key, unsealed, envelope);
             }
             TimelineEventKind::PlainText { .. } => {}
             TimelineEventKind::Decrypted(decrypted) => {
                 let state = &decrypted.encryption_info.verification_state;
-                match verdict(self.trust, Origin::Device(state, &unsealed.pin)) {
-                    Verdict::Relay => {}
-                    Verdict::Hold(hold) => return waits(Waits::Trust(hold), unsealed, envelope),
-                    Verdict::Skip(rule) => return Reading::Skipped(rule),
+                match decide(self.trust, Provenance::Device(state, &unsealed.pin)) {
+                    TrustDecision::Relay => {}
+                    TrustDecision::Hold(hold) => return waits(WaitReason::Trust(hold), unsealed, envelope),
+                    TrustDecision::Skip(rule) => return Classification::Skipped(rule),
                 }
                 if envelope.unchecked {
-                    return Reading::Skipped(UNCHECKED);
+                    return Classification::Skipped(UNCHECKED);
                 }
             }
         }
@@ -273,18 +273,18 @@ impl Matrix {
         };
         let in_clear = matches!(event.kind, TimelineEventKind::PlainText { .. });
         // Where messages of any device cross, orders still need one that its owner has signed.
-        let signed = !in_clear && matches!(unsealed.pin, Pin::Same | Pin::First(_));
+        let signed = !in_clear && matches!(unsealed.pin, PinStatus::Same | PinStatus::First(_));
         if let Some(command) = self
             .command(room, &incoming, encrypted && in_clear, signed)
             .await
         {
-            return Reading::Command(command);
+            return Classification::Command(command);
         }
         let message = match convert::message_from_event(&incoming) {
-            Read::Message(message) => message,
-            Read::Ignore(rule) => {
+            Converted::Message(message) => message,
+            Converted::Skip(rule) => {
                 debug!(matrix.room = %room.room_id(), rule, "An event is none that crosses");
-                return Reading::Nothing;
+                return Classification::Nothing;
             }
         };
         // Redactions are never encrypted; the server has checked that the sender may redact. Nor are reactions: whether one
@@ -293,62 +293,62 @@ impl Matrix {
             matches!(message.action, Action::Delete { .. } | Action::React { .. });
         let ever_encrypted = encrypted && !never_encrypted;
         if in_clear
-            && let Verdict::Skip(rule) = verdict(self.trust, Origin::Clear { ever_encrypted })
+            && let TrustDecision::Skip(rule) = decide(self.trust, Provenance::Plaintext { ever_encrypted })
         {
-            return Reading::Skipped(rule);
+            return Classification::Skipped(rule);
         }
         if let Action::Edit { target, .. } = &message.action {
             match self.author(room, &envelope.sender, target).await {
-                Author::Same => {}
-                Author::Another => return Reading::Skipped(FOREIGN_EDIT),
+                AuthorCheck::Same => {}
+                AuthorCheck::Other => return Classification::Skipped(FOREIGN_EDIT),
                 // In the clear nobody knows better.
-                Author::Claimed if !encrypted => {}
-                Author::Claimed => return Reading::Skipped(UNKNOWN_TARGET),
+                AuthorCheck::Claimed if !encrypted => {}
+                AuthorCheck::Claimed => return Classification::Skipped(UNKNOWN_TARGET),
             }
         }
-        Reading::Message(message)
+        Classification::Message(message)
     }
 
     /// What an event is that could not be decrypted.
-    async fn unread(
+    async fn classify_undecryptable(
         &self,
         room: &Room,
         reason: &UnableToDecryptReason,
-        unsealed: &Unsealed<'_>,
-        envelope: &Envelope,
-    ) -> Reading {
+        unsealed: &DecryptionResult<'_>,
+        envelope: &EventFields,
+    ) -> Classification {
         match reason {
             UnableToDecryptReason::MissingMegolmSession { .. } => {
-                let waits = waits(Waits::Key, unsealed, envelope);
+                let waits = waits(WaitReason::Key, unsealed, envelope);
                 match &waits {
-                    Reading::Waits(_, session) if self.is_of_another_room(room, session).await => {
-                        Reading::Skipped(FOREIGN_ROOM)
+                    Classification::Waits(_, session) if self.is_of_another_room(room, session).await => {
+                        Classification::Skipped(FOREIGN_ROOM)
                     }
                     _ => waits,
                 }
             }
             UnableToDecryptReason::UnknownMegolmMessageIndex => {
-                waits(Waits::Key, unsealed, envelope)
+                waits(WaitReason::Key, unsealed, envelope)
             }
             UnableToDecryptReason::SenderIdentityNotTrusted(level) => {
                 let state = VerificationState::Unverified(level.clone());
-                match verdict(self.trust, Origin::Device(&state, &unsealed.pin)) {
-                    Verdict::Hold(hold) => waits(Waits::Trust(hold), unsealed, envelope),
-                    Verdict::Skip(rule) => Reading::Skipped(rule),
-                    Verdict::Relay => Reading::Skipped(UNDECRYPTABLE),
+                match decide(self.trust, Provenance::Device(&state, &unsealed.pin)) {
+                    TrustDecision::Hold(hold) => waits(WaitReason::Trust(hold), unsealed, envelope),
+                    TrustDecision::Skip(rule) => Classification::Skipped(rule),
+                    TrustDecision::Relay => Classification::Skipped(UNDECRYPTABLE),
                 }
             }
             // It opens, and says that it is for another room.
             UnableToDecryptReason::MalformedEncryptedEvent if unsealed.opened.is_some() => {
-                Reading::Skipped(FOREIGN_ROOM)
+                Classification::Skipped(FOREIGN_ROOM)
             }
-            _ => Reading::Skipped(UNDECRYPTABLE),
+            _ => Classification::Skipped(UNDECRYPTABLE),
         }
     }
 }
 
 /// The stored form of a message.
-pub(super) fn ready(message: &Message) -> Option<Payload> {
+pub(super) fn message_payload(message: &Message) -> Option<Payload> {
     match message.to_bytes() {
         Ok(bytes) => Some(Payload::Ready(bytes)),
         Err(error) => {
@@ -358,15 +358,15 @@ pub(super) fn ready(message: &Message) -> Option<Payload> {
     }
 }
 
-pub(super) fn waits(why: Waits, unsealed: &Unsealed<'_>, envelope: &Envelope) -> Reading {
+pub(super) fn waits(why: WaitReason, unsealed: &DecryptionResult<'_>, envelope: &EventFields) -> Classification {
     let named = || envelope.content.get("session_id").and_then(Value::as_str);
     let session = unsealed
         .opened
         .as_ref()
         .map(|opened| opened.session.as_str());
     match session.or_else(named) {
-        Some(session) => Reading::Waits(why, session.to_owned()),
+        Some(session) => Classification::Waits(why, session.to_owned()),
         // Redacted, or never encrypted by anything we know.
-        None => Reading::Skipped(UNDECRYPTABLE),
+        None => Classification::Skipped(UNDECRYPTABLE),
     }
 }

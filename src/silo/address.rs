@@ -2,7 +2,7 @@
 
 /// A walk along a text that grows: each character is read once, however often it is asked.
 #[derive(Default)]
-pub struct Address {
+pub struct UrlScanner {
     /// How far the text was read, in bytes.
     read: usize,
     /// Whether this word holds an address.
@@ -11,10 +11,10 @@ pub struct Address {
     in_path: bool,
 }
 
-impl Address {
+impl UrlScanner {
     /// Whether the text, which is what it was before with more behind it, ends in an address behind its host: `https://a.b/…`,
     /// `ftp://a.b/…`, `www.a.b/…`. Of any scheme, as apps make links of many.
-    pub fn has_path(&mut self, text: &str) -> bool {
+    pub fn ends_in_url(&mut self, text: &str) -> bool {
         if text.get(self.read..).is_none() {
             // It was shortened.
             *self = Self::default();
@@ -74,16 +74,16 @@ mod tests {
             ("é://a/b", false),
             ("a.b/c", false),
         ] {
-            assert_eq!(Address::default().has_path(text), has_path, "{text}");
+            assert_eq!(UrlScanner::default().ends_in_url(text), has_path, "{text}");
             // Asked at each character.
-            let mut address = Address::default();
+            let mut address = UrlScanner::default();
             let ends = text.char_indices().map(|(at, c)| at + c.len_utf8());
-            let last = ends.map(|end| address.has_path(&text[..end])).last();
+            let last = ends.map(|end| address.ends_in_url(&text[..end])).last();
             assert_eq!(last, Some(has_path), "{text}");
         }
-        let mut address = Address::default();
-        assert!(address.has_path("https://a.b/c"));
-        assert!(!address.has_path("x"));
-        assert!(address.has_path("x http://a.b/"));
+        let mut address = UrlScanner::default();
+        assert!(address.ends_in_url("https://a.b/c"));
+        assert!(!address.ends_in_url("x"));
+        assert!(address.ends_in_url("x http://a.b/"));
     }
 }

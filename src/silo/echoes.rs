@@ -14,11 +14,11 @@ use tokio::{
 };
 
 /// How long an id is remembered: well beyond the ten minutes in which Gitter allows edits, and any answer that is late.
-const REMEMBERED: Duration = Duration::from_hours(1);
+const TTL: Duration = Duration::from_hours(1);
 /// The most texts.
-const MOST_SOUGHT: usize = 200;
+const MAX_SEARCHES: usize = 200;
 /// The most ids that are remembered; whoever is older is asked for in the store.
-const MOST: usize = 1_000;
+const MAX_ECHOES: usize = 1_000;
 
 /// Ids of our own doings. They are a shortcut: the store's links are the truth.
 #[derive(Default)]
@@ -29,7 +29,7 @@ pub struct Echoes {
 
 #[derive(Default)]
 struct Inner {
-    marks: HashMap<String, Mark>,
+    marks: HashMap<String, EchoState>,
     order: VecDeque<(Instant, String)>,
     /// Where and for which text (its hash) we looked, not knowing whether we had made it.
     sought: VecDeque<(Instant, u64)>,
@@ -37,7 +37,7 @@ struct Inner {
 }
 
 #[derive(Clone, Copy, Default)]
-struct Mark {
+struct EchoState {
     /// Whether we made it.
     made: bool,
     /// Whether we deleted it, or are about to.
@@ -51,12 +51,12 @@ impl Echoes {
     }
 
     /// We are about to delete this message.
-    pub fn removing(&self, id: &str) {
+    pub fn note_removing(&self, id: &str) {
         self.mark(id, |mark| mark.removed = true);
     }
 
     /// We did not delete this message: it stands there, whoever made it.
-    pub fn not_removed(&self, id: &str) {
+    pub fn cancel_removing(&self, id: &str) {
         if let Some(mark) = self.inner().marks.get_mut(id) {
             mark.removed = false;
         }
@@ -74,22 +74,22 @@ impl Echoes {
     }
 
     /// We look for a message of ours that may or may not have been made.
-    pub fn sought(&self, room: &str, text: &str) {
+    pub fn note_search(&self, room: &str, text: &str) {
         let mut inner = self.inner();
         let hash = inner.hashes.hash_one((room, text));
         inner.sought.retain(|(_, other)| *other != hash);
-        if inner.sought.len() >= MOST_SOUGHT {
+        if inner.sought.len() >= MAX_SEARCHES {
             inner.sought.pop_front();
         }
         inner.sought.push_back((Instant::now(), hash));
     }
 
     /// Whether a message of our account that nobody claims is one we looked for and did not find in time.
-    pub fn comes_late(&self, room: &str, text: &str) -> bool {
+    pub fn is_late_echo(&self, room: &str, text: &str) -> bool {
         let inner = self.inner();
         let hash = inner.hashes.hash_one((room, text));
         let mut sought = inner.sought.iter();
-        sought.any(|(at, other)| *other == hash && at.elapsed() <= REMEMBERED)
+        sought.any(|(at, other)| *other == hash && at.elapsed() <= TTL)
     }
 
     /// The next change from now on, once it is enabled.
@@ -97,11 +97,11 @@ impl Echoes {
         self.changed.notified()
     }
 
-    fn mark(&self, id: &str, change: fn(&mut Mark)) {
+    fn mark(&self, id: &str, change: fn(&mut EchoState)) {
         let now = Instant::now();
         let mut inner = self.inner();
         while let Some((at, _)) = inner.order.front()
-            && (inner.order.len() >= MOST || now.duration_since(*at) > REMEMBERED)
+            && (inner.order.len() >= MAX_ECHOES || now.duration_since(*at) > TTL)
         {
             if let Some((_, old)) = inner.order.pop_front() {
                 inner.marks.remove(&old);
@@ -128,14 +128,14 @@ mod tests {
     async fn ids_are_forgotten_after_an_hour() {
         let echoes = Echoes::default();
         echoes.made("a");
-        echoes.removing("a");
+        echoes.note_removing("a");
         assert!(echoes.has_made("a") && echoes.has_removed("a"));
         tokio::time::advance(Duration::from_secs(3601)).await;
         echoes.made("b");
         assert!(!echoes.has_made("a") && echoes.has_made("b") && !echoes.has_removed("b"));
-        echoes.removing("b");
-        echoes.not_removed("b");
-        echoes.not_removed("c");
+        echoes.note_removing("b");
+        echoes.cancel_removing("b");
+        echoes.cancel_removing("c");
         assert!(echoes.has_made("b") && !echoes.has_removed("b") && !echoes.has_made("c"));
     }
 
@@ -143,29 +143,29 @@ mod tests {
     #[test]
     fn what_we_could_not_delete_is_not_ours_for_that() {
         let echoes = Echoes::default();
-        echoes.removing("theirs");
+        echoes.note_removing("theirs");
         assert!(echoes.has_removed("theirs") && !echoes.has_made("theirs"));
-        echoes.not_removed("theirs");
+        echoes.cancel_removing("theirs");
         assert!(!echoes.has_removed("theirs") && !echoes.has_made("theirs"));
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_was_looked_for_is_remembered_by_room_and_text() {
         let echoes = Echoes::default();
-        echoes.sought("room", "text");
-        assert!(echoes.comes_late("room", "text"));
-        assert!(!echoes.comes_late("room", "other") && !echoes.comes_late("other", "text"));
+        echoes.note_search("room", "text");
+        assert!(echoes.is_late_echo("room", "text"));
+        assert!(!echoes.is_late_echo("room", "other") && !echoes.is_late_echo("other", "text"));
         tokio::time::advance(Duration::from_secs(3601)).await;
-        assert!(!echoes.comes_late("room", "text"));
+        assert!(!echoes.is_late_echo("room", "text"));
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_memory_is_bounded() {
         let echoes = Echoes::default();
-        for number in 0..MOST + 50 {
+        for number in 0..MAX_ECHOES + 50 {
             echoes.made(&number.to_string());
         }
-        assert_eq!(echoes.inner().marks.len(), MOST);
-        assert!(echoes.has_made(&(MOST + 49).to_string()) && !echoes.has_made("0"));
+        assert_eq!(echoes.inner().marks.len(), MAX_ECHOES);
+        assert!(echoes.has_made(&(MAX_ECHOES + 49).to_string()) && !echoes.has_made("0"));
     }
 }

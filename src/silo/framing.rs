@@ -2,10 +2,10 @@
 //! connection alive; a line may be garbage, or endless.
 
 /// A line longer than this is left out, unless a stream is known to have longer ones. In bytes.
-const LONGEST_LINE: usize = 1 << 20;
+const MAX_LINE: usize = 1 << 20;
 
 /// How long the strings are, in bytes, that are kept whole of a line that is too long.
-const LONGEST_STRING: usize = 256 << 10;
+const MAX_STRING: usize = 256 << 10;
 /// What a longer string becomes: no base64, and nothing that anybody writes.
 pub const CUT: &str = "\u{10fffd}cut out\u{10fffd}";
 
@@ -22,23 +22,23 @@ pub enum Line {
 }
 
 /// Collects the bytes of one stream.
-pub struct Lines {
+pub struct LineFramer {
     begun: Vec<u8>,
     /// The line without its long strings, once it is too long with them; `begun` is empty then.
     shortened: Option<Shortened>,
     longest: usize,
 }
 
-impl Default for Lines {
+impl Default for LineFramer {
     fn default() -> Self {
-        Self::of_at_most(LONGEST_LINE)
+        Self::with_limit(MAX_LINE)
     }
 }
 
-impl Lines {
+impl LineFramer {
     /// For a stream whose lines have at most this many bytes.
     #[must_use]
-    pub fn of_at_most(longest: usize) -> Self {
+    pub fn with_limit(longest: usize) -> Self {
         Self {
             begun: Vec::new(),
             shortened: None,
@@ -75,7 +75,7 @@ impl Lines {
             self.begun.extend_from_slice(bytes);
             return;
         }
-        let mut shortened = Shortened::of_at_most(self.longest);
+        let mut shortened = Shortened::with_limit(self.longest);
         shortened.take(&std::mem::take(&mut self.begun));
         shortened.take(bytes);
         self.shortened = Some(shortened);
@@ -106,7 +106,7 @@ struct Shortened {
 }
 
 impl Shortened {
-    fn of_at_most(longest: usize) -> Self {
+    fn with_limit(longest: usize) -> Self {
         Self {
             kept: Vec::new(),
             string: None,
@@ -152,7 +152,7 @@ impl Shortened {
         };
         let read = bytes.get(..end - usize::from(closes)).unwrap_or_default();
         let length = self.kept.len() - start + read.len();
-        if !self.is_cut && length <= LONGEST_STRING.min(self.longest) {
+        if !self.is_cut && length <= MAX_STRING.min(self.longest) {
             self.kept.extend_from_slice(read);
         } else if !self.is_cut {
             self.is_cut = true;
@@ -198,7 +198,7 @@ mod tests {
         let stream =
             " \n{\"a\":\"grün 🦆\"}\r\n \r\n\n{\"b\":1}\r \n{\"c\":2}\n{\"unfinished\"".as_bytes();
         for size in 1..=stream.len() {
-            let mut lines = Lines::default();
+            let mut lines = LineFramer::default();
             let found: Vec<String> = stream
                 .chunks(size)
                 .flat_map(|chunk| texts(lines.take(chunk)))
@@ -213,12 +213,12 @@ mod tests {
 
     #[test]
     fn c15_an_endless_line_is_left_out_and_the_next_one_is_not() {
-        let mut lines = Lines::default();
+        let mut lines = LineFramer::default();
         for _ in 0..200 {
             assert!(lines.take(&[b'x'; 10_000]).is_empty());
             let shortened = lines.shortened.iter();
             let kept: usize = shortened.map(|line| line.kept.capacity()).sum();
-            assert!(lines.begun.capacity() + kept <= 3 * LONGEST_LINE);
+            assert!(lines.begun.capacity() + kept <= 3 * MAX_LINE);
         }
         assert_eq!(texts(lines.take(b"\n{}\n")), ["too long", "{}"]);
     }
@@ -239,7 +239,7 @@ mod tests {
             let kept = kept.map_or(Line::TooLong, |kept| Line::Shortened(kept.into_bytes()));
             let stream = format!("{line}\nnext\n");
             for size in 1..=stream.len() {
-                let mut lines = Lines::of_at_most(60);
+                let mut lines = LineFramer::with_limit(60);
                 let pieces = stream.as_bytes().chunks(size);
                 let found: Vec<Line> = pieces.flat_map(|chunk| lines.take(chunk)).collect();
                 assert_eq!(found.len(), 2, "{line} in pieces of {size}");
@@ -251,7 +251,7 @@ mod tests {
 
     #[test]
     fn keep_alives_take_no_memory() {
-        let mut lines = Lines::default();
+        let mut lines = LineFramer::default();
         for _ in 0..100_000 {
             assert!(lines.take(b" \n").is_empty());
             assert!(lines.take(b" ").is_empty());

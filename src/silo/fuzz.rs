@@ -12,14 +12,14 @@ use footbridge_core::{
 use footbridge_store::{Millis, Payload, Place};
 
 use crate::{
-    framing::{Line, Lines},
+    framing::{Line, LineFramer},
     gitter, grammar, markdown,
     markdown::{Flavour, body_from_markdown, markdown_from_body, split, units},
     matterbridge, mattermost,
 };
 
 /// The longest text of each silo, in UTF-16 units.
-const LONGEST: [(Flavour, usize); 2] = [(Flavour::Gitter, 4096), (Flavour::Mattermost, 16_383)];
+const MAX_UNITS: [(Flavour, usize); 2] = [(Flavour::Gitter, 4096), (Flavour::Mattermost, 16_383)];
 
 /// However a stream is cut into pieces, it says the same lines, and none is longer than was allowed (C15). The first byte
 /// says how it is cut.
@@ -27,18 +27,18 @@ const LONGEST: [(Flavour, usize); 2] = [(Flavour::Gitter, 4096), (Flavour::Matte
 /// # Panics
 /// Where that does not hold, as all targets do.
 pub fn framer(data: &[u8]) {
-    const LONGEST_LINE: usize = 64;
+    const MAX_LINE: usize = 64;
     let Some((&cut, stream)) = data.split_first() else {
         return;
     };
-    let whole = Lines::of_at_most(LONGEST_LINE).take(stream);
-    let mut lines = Lines::of_at_most(LONGEST_LINE);
+    let whole = LineFramer::with_limit(MAX_LINE).take(stream);
+    let mut lines = LineFramer::with_limit(MAX_LINE);
     let pieces = stream.chunks(usize::from(cut).max(1));
     let pieced: Vec<Line> = pieces.flat_map(|piece| lines.take(piece)).collect();
     assert_eq!(whole, pieced);
     for line in whole {
         if let Line::Text(line) = line {
-            assert!(line.len() <= LONGEST_LINE && !line.is_empty());
+            assert!(line.len() <= MAX_LINE && !line.is_empty());
             assert!(!line.iter().any(|byte| matches!(byte, b'\n' | b'\r')));
         }
     }
@@ -94,7 +94,7 @@ pub fn html_to_silo(data: &[u8]) {
     for dialect in [Dialect::Matrix, Dialect::Gitter] {
         let body = body_from_html(&html, dialect);
         assert_only_known_tags(&html_from_body(&body));
-        calls_nobody(&body, "Ann");
+        assert_no_mentions(&body, "Ann");
     }
 }
 
@@ -105,11 +105,11 @@ pub fn html_to_silo(data: &[u8]) {
 pub fn mentions(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let (name, text) = text.split_once('\n').unwrap_or(("Ann", &text));
-    calls_nobody(&Body::plain(text), name);
+    assert_no_mentions(&Body::plain(text), name);
 }
 
-fn calls_nobody(body: &Body, name: &str) {
-    for (flavour, longest) in LONGEST {
+fn assert_no_mentions(body: &Body, name: &str) {
+    for (flavour, longest) in MAX_UNITS {
         for style in [Style::Text, Style::Emote] {
             let said = markdown::attributed(name, body, style, flavour);
             let prefix = markdown::prefix(name, style, flavour);
@@ -143,7 +143,7 @@ fn calls_nobody(body: &Body, name: &str) {
 pub fn splitter(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let prefix = markdown::sender_prefix("Ann", Flavour::Gitter);
-    for (_, longest) in LONGEST.into_iter().chain([(Flavour::Gitter, 400)]) {
+    for (_, longest) in MAX_UNITS.into_iter().chain([(Flavour::Gitter, 400)]) {
         let parts = split(&text, &prefix, longest);
         assert!(parts.len() <= 8);
         for part in &parts {

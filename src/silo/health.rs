@@ -9,7 +9,7 @@ use crate::FeedState;
 
 /// The state of one account's feed.
 #[derive(Default)]
-pub struct Health(Mutex<Inner>);
+pub struct FeedHealth(Mutex<Inner>);
 
 #[derive(Default)]
 struct Inner {
@@ -23,7 +23,7 @@ struct Inner {
     closed: HashSet<String>,
 }
 
-impl Health {
+impl FeedHealth {
     /// From now on these channels are listened to and no other, and all of them are to be caught up with. What was
     /// known of a channel that is not among them is forgotten: its portal was removed.
     pub fn begin<'a>(&self, rooms: impl Iterator<Item = &'a str>) {
@@ -84,7 +84,7 @@ impl Health {
     }
 
     /// The token is accepted again.
-    pub fn signed_in(&self) {
+    pub fn note_signed_in(&self) {
         self.inner().signed_out = false;
     }
 
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn the_feed_is_live_when_every_channel_is_caught_up_with() {
-        let health = Health::default();
+        let health = FeedHealth::default();
         assert_eq!(health.state(), FeedState::Connecting);
         health.begin(["a", "b"].into_iter());
         health.caught_up("a");
@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn what_needs_a_person_is_told_before_everything_else() {
-        let health = Health::default();
+        let health = FeedHealth::default();
         health.begin(["a", "b"].into_iter());
         health.caught_up("a");
         health.caught_up("b");
@@ -157,13 +157,13 @@ mod tests {
         assert_eq!(health.state(), FeedState::Live);
         health.signed_out();
         assert_eq!(health.state(), FeedState::Down);
-        health.signed_in();
+        health.note_signed_in();
         assert_eq!(health.state(), FeedState::Live);
     }
 
     #[test]
     fn what_is_no_longer_listened_to_is_forgotten() {
-        let health = Health::default();
+        let health = FeedHealth::default();
         health.begin(["a", "b", "c"].into_iter());
         health.close("a");
         health.caught_up("c");

@@ -5,14 +5,14 @@ use footbridge_store::{Arrival, Error, Millis, Payload, Place, Store};
 
 /// How much of a channel's history is brought along, and where it ends.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct History {
+pub struct Backfill {
     /// How many messages are still to be looked for.
     pub wanted: usize,
     /// Before this moment of the silo's clock everything is history.
     pub until: Option<Millis>,
 }
 
-impl History {
+impl Backfill {
     /// What is known of a channel's, from an earlier start.
     pub async fn open(place: &Place, store: &Store) -> Result<Self, Error> {
         let until = store.cursor(&cursor_of(place)).await?;
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn the_newest_ones_are_wanted_and_carry_their_time() {
-        let mut history = History {
+        let mut history = Backfill {
             wanted: 2,
             until: None,
         };

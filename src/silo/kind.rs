@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 /// Everything that is said about one kind of silo.
 #[derive(Debug)]
-pub struct Kind {
+pub struct SiloKind {
     /// The `kind` in the configuration.
     pub word: &'static str,
     /// What it is called.
@@ -17,23 +17,23 @@ pub struct Kind {
     /// Whether it lets nobody in without a token.
     pub needs_token: bool,
     /// One line for each [`What`], in that order.
-    pub abilities: &'static [Ability],
+    pub capabilities: &'static [Capability],
 }
 
 /// How one thing crosses.
 #[derive(Debug)]
-pub struct Ability {
+pub struct Capability {
     /// The thing.
-    pub what: What,
+    pub what: Feature,
     /// From the room to the channel.
-    pub to_channel: Crossing,
+    pub to_channel: Support,
     /// From the channel to the room.
-    pub to_room: Crossing,
+    pub to_room: Support,
 }
 
 /// What people do in a chat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum What {
+pub enum Feature {
     /// Words, with their formatting.
     Text,
     /// Who said it.
@@ -59,10 +59,10 @@ pub enum What {
     /// What stands at the head of both: name, topic, picture.
     QueueHead,
     /// What was written while the bridge was away.
-    Missed,
+    CatchUp,
 }
 
-impl What {
+impl Feature {
     /// All of them, in the order of the tables.
     pub const ALL: [Self; 13] = [
         Self::Text,
@@ -77,7 +77,7 @@ impl What {
         Self::File,
         Self::System,
         Self::QueueHead,
-        Self::Missed,
+        Self::CatchUp,
     ];
 
     /// Its name in the tables.
@@ -96,29 +96,29 @@ impl What {
             Self::File => "Files",
             Self::System => "System messages",
             Self::QueueHead => "Name, topic, picture",
-            Self::Missed => "What was missed",
+            Self::CatchUp => "What was missed",
         }
     }
 }
 
 /// Whether something crosses. The words are for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Crossing {
+pub enum Support {
     /// As what it is.
-    Whole(&'static str),
+    Full(&'static str),
     /// As something else that tells of it.
-    Told(&'static str),
+    Fallback(&'static str),
     /// Not.
     No(&'static str),
 }
 
-impl Crossing {
+impl Support {
     /// In words, as a cell of a table.
     #[must_use]
     pub fn words(self) -> String {
         let (how, more) = match self {
-            Self::Whole(more) => ("yes", more),
-            Self::Told(more) => return more.to_owned(),
+            Self::Full(more) => ("yes", more),
+            Self::Fallback(more) => return more.to_owned(),
             Self::No(more) => ("no", more),
         };
         if more.is_empty() {
@@ -167,19 +167,19 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-impl Kind {
+impl SiloKind {
     /// How something crosses.
     #[must_use]
-    pub fn of(&self, what: What) -> Option<&'static Ability> {
-        self.abilities.iter().find(|row| row.what == what)
+    pub fn of(&self, what: Feature) -> Option<&'static Capability> {
+        self.capabilities.iter().find(|row| row.what == what)
     }
 
     /// What does not cross as what it is, in two lines.
     #[must_use]
     pub fn limits(&self) -> String {
-        let line = |to: &str, crossing: fn(&Ability) -> Crossing| {
-            let named = |is_so: fn(&Crossing) -> bool| {
-                let rows = self.abilities.iter();
+        let line = |to: &str, crossing: fn(&Capability) -> Support| {
+            let named = |is_so: fn(&Support) -> bool| {
+                let rows = self.capabilities.iter();
                 let rows = rows.filter(|row| is_so(&crossing(row)));
                 let names: Vec<String> = rows.map(|row| row.what.title().to_lowercase()).collect();
                 if names.is_empty() {
@@ -188,8 +188,8 @@ impl Kind {
                     names.join(", ")
                 }
             };
-            let told = named(|crossing| matches!(crossing, Crossing::Told(_)));
-            let not = named(|crossing| matches!(crossing, Crossing::No(_)));
+            let told = named(|crossing| matches!(crossing, Support::Fallback(_)));
+            let not = named(|crossing| matches!(crossing, Support::No(_)));
             format!("To the {to}, as words only: {told}; not at all: {not}.")
         };
         let there = line("channel", |row| row.to_channel);
@@ -200,7 +200,7 @@ impl Kind {
     #[must_use]
     pub fn lines(&self) -> String {
         let mut out = String::new();
-        for row in self.abilities {
+        for row in self.capabilities {
             let _whole = writeln!(out, "{}", bare(row.what.title()));
             for (end, crossing) in [("channel", row.to_channel), ("room", row.to_room)] {
                 let told = wrapped(&bare(&crossing.words()), WIDTH - INDENT);
@@ -220,7 +220,7 @@ impl Kind {
     #[must_use]
     pub fn table(&self) -> String {
         let mut out = "| | From the room | To the room |\n|---|---|---|\n".to_owned();
-        for row in self.abilities {
+        for row in self.capabilities {
             let (title, there) = (row.what.title(), row.to_channel.words());
             let back = row.to_room.words();
             // Writing into a string cannot fail.
@@ -238,34 +238,34 @@ mod tests {
     #[test]
     fn every_kind_has_an_answer_to_everything_once_and_in_order() {
         for kind in KINDS {
-            let rows: Vec<What> = kind.abilities.iter().map(|row| row.what).collect();
-            assert_eq!(rows, What::ALL, "{}", kind.word);
+            let rows: Vec<Feature> = kind.capabilities.iter().map(|row| row.what).collect();
+            assert_eq!(rows, Feature::ALL, "{}", kind.word);
         }
     }
 
     #[test]
     fn the_limits_are_what_the_table_does_not_call_whole() {
-        let kind = Kind {
+        let kind = SiloKind {
             word: "x",
             title: "X",
             address: None,
             channel: "x",
             needs_token: true,
-            abilities: &[
-                Ability {
-                    what: What::Text,
-                    to_channel: Crossing::Whole(""),
-                    to_room: Crossing::Whole(""),
+            capabilities: &[
+                Capability {
+                    what: Feature::Text,
+                    to_channel: Support::Full(""),
+                    to_room: Support::Full(""),
                 },
-                Ability {
-                    what: What::Edit,
-                    to_channel: Crossing::Told("a new message"),
-                    to_room: Crossing::No(""),
+                Capability {
+                    what: Feature::Edit,
+                    to_channel: Support::Fallback("a new message"),
+                    to_room: Support::No(""),
                 },
-                Ability {
-                    what: What::File,
-                    to_channel: Crossing::Told("a line"),
-                    to_room: Crossing::Whole(""),
+                Capability {
+                    what: Feature::File,
+                    to_channel: Support::Fallback("a line"),
+                    to_room: Support::Full(""),
                 },
             ],
         };
@@ -284,7 +284,7 @@ mod tests {
             assert!(!lines.contains("**"), "{lines}");
             assert!(lines.lines().all(|line| line.chars().count() <= WIDTH));
             let said = lines.split_whitespace().collect::<Vec<_>>().join(" ");
-            for row in kind.abilities {
+            for row in kind.capabilities {
                 for words in [row.to_channel.words(), row.to_room.words()] {
                     let words = bare(&words);
                     let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -303,7 +303,7 @@ mod tests {
         ] {
             assert_eq!(bare(markup), shown);
         }
-        let all: String = KINDS.iter().map(Kind::lines).collect();
+        let all: String = KINDS.iter().map(SiloKind::lines).collect();
         let said = all.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(said.contains("a line that begins with *"), "{said}");
         assert!(said.contains("*stars*"), "{said}");
@@ -312,10 +312,10 @@ mod tests {
     #[test]
     fn a_table_says_yes_no_or_how() {
         let words = [
-            (Crossing::Whole(""), "yes"),
-            (Crossing::Whole("in bold"), "yes: in bold"),
-            (Crossing::Told("as a line"), "as a line"),
-            (Crossing::No("nobody knows"), "no: nobody knows"),
+            (Support::Full(""), "yes"),
+            (Support::Full("in bold"), "yes: in bold"),
+            (Support::Fallback("as a line"), "as a line"),
+            (Support::No("nobody knows"), "no: nobody knows"),
         ];
         for (crossing, said) in words {
             assert_eq!(crossing.words(), said);

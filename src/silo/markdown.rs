@@ -15,7 +15,7 @@ use footbridge_core::{
 
 use crate::{gitter, mattermost};
 pub(super) use escape::grammar::{email, has_at_in_authority};
-use escape::{Around, Writer, grammar};
+use escape::{InlineContext, InlineWriter, grammar};
 pub use read::{body_from_markdown, body_from_markdown_of, resolved};
 pub use split::{split, units};
 
@@ -41,9 +41,9 @@ impl Flavour {
 /// The tree as Markdown: nobody is called, nothing becomes markup that was not markup.
 #[must_use]
 pub fn markdown_from_body(body: &Body, flavour: Flavour) -> String {
-    let frugal = blocks(&body.0, (flavour, Underscores::Bare), Level::TOP);
+    let frugal = blocks(&body.0, (flavour, Underscores::Bare), BlockContext::TOP);
     let markdown = if grammar::may_emphasise(&frugal) {
-        blocks(&body.0, (flavour, Underscores::Escaped), Level::TOP)
+        blocks(&body.0, (flavour, Underscores::Escaped), BlockContext::TOP)
     } else {
         frugal
     };
@@ -58,7 +58,7 @@ pub fn markdown_from_body(body: &Body, flavour: Flavour) -> String {
 /// A name in bold, harmless, and a colon.
 #[must_use]
 pub fn sender_prefix(name: &str, flavour: Flavour) -> String {
-    format!("**{}**: ", harmless_name(name, flavour))
+    format!("**{}**: ", escape_name(name, flavour))
 }
 
 /// What stands before every part of a message by this person, said in this way.
@@ -66,7 +66,7 @@ pub fn sender_prefix(name: &str, flavour: Flavour) -> String {
 pub fn prefix(name: &str, style: Style, flavour: Flavour) -> String {
     match style {
         Style::Text | Style::Notice => sender_prefix(name, flavour),
-        Style::Emote => format!("\\* **{}** ", harmless_name(name, flavour)),
+        Style::Emote => format!("\\* **{}** ", escape_name(name, flavour)),
     }
 }
 
@@ -101,8 +101,8 @@ fn numbered(markdown: &str) -> bool {
     rest.len() < markdown.len() && rest.starts_with(". ")
 }
 
-fn harmless_name(name: &str, flavour: Flavour) -> String {
-    let mut writer = Writer::new(flavour, Underscores::Escaped);
+fn escape_name(name: &str, flavour: Flavour) -> String {
+    let mut writer = InlineWriter::new(flavour, Underscores::Escaped);
     writer.name(&names::bidi_isolate(&names::display_name(name, "")));
     writer.finish()
 }
@@ -114,22 +114,22 @@ enum Underscores {
     Escaped,
 }
 
-type Dialect = (Flavour, Underscores);
+type WriterOptions = (Flavour, Underscores);
 
 /// How many lists and quotes may contain each other. In newer versions of Mattermost no item begins in sixteen lists, and
 /// what was an item would be text.
-const DEEPEST: usize = 12;
+const MAX_NESTING: usize = 12;
 
 /// Among what blocks stand.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Level {
+struct BlockContext {
     /// Tables exist only outside of lists.
     in_list: bool,
     /// How many lists and quotes are around.
     depth: usize,
 }
 
-impl Level {
+impl BlockContext {
     const TOP: Self = Self {
         in_list: false,
         depth: 0,
@@ -148,7 +148,7 @@ impl Level {
     }
 }
 
-fn blocks(blocks_: &[Block], dialect: Dialect, level: Level) -> String {
+fn blocks(blocks_: &[Block], dialect: WriterOptions, level: BlockContext) -> String {
     let mut said = String::new();
     let mut before: Option<&Block> = None;
     for block in blocks_ {
@@ -158,7 +158,7 @@ fn blocks(blocks_: &[Block], dialect: Dialect, level: Level) -> String {
         }
         if let Some(before) = before {
             said.push_str(if are_one(before, block) {
-                APART
+                LIST_SEPARATOR
             } else {
                 "\n\n"
             });
@@ -171,7 +171,7 @@ fn blocks(blocks_: &[Block], dialect: Dialect, level: Level) -> String {
 
 /// Between two lists: a line with nothing to be seen. Behind an empty line alone, the second one would go on with the items
 /// of the first one, whatever their marks are.
-const APART: &str = "\n\n\u{200b}\n\n";
+const LIST_SEPARATOR: &str = "\n\n\u{200b}\n\n";
 
 /// Whether two blocks would be one list where one follows the other.
 fn are_one(before: &Block, after: &Block) -> bool {
@@ -181,7 +181,7 @@ fn are_one(before: &Block, after: &Block) -> bool {
 
 /// The blocks of an item, one below the other. A numbered list would be text of the paragraph above it in Mattermost, unless
 /// it begins with 1.
-fn item(blocks: &[Block], dialect: Dialect, level: Level) -> String {
+fn item(blocks: &[Block], dialect: WriterOptions, level: BlockContext) -> String {
     let mut said = String::new();
     let mut before: Option<&Block> = None;
     let mut is_nested = false;
@@ -204,7 +204,7 @@ fn item(blocks: &[Block], dialect: Dialect, level: Level) -> String {
             // first blank line would be text.
             let apart = apart || (is_nested && dialect.0 == Flavour::Gitter);
             said.push_str(match apart {
-                _ if are_one(before, block) => APART,
+                _ if are_one(before, block) => LIST_SEPARATOR,
                 true => "\n\n",
                 false => "\n",
             });
@@ -216,11 +216,11 @@ fn item(blocks: &[Block], dialect: Dialect, level: Level) -> String {
     said
 }
 
-fn write_block(block: &Block, dialect: Dialect, level: Level) -> String {
+fn write_block(block: &Block, dialect: WriterOptions, level: BlockContext) -> String {
     match block {
-        Block::Paragraph(line) => inlines(line, dialect, Around::Line),
+        Block::Paragraph(line) => inlines(line, dialect, InlineContext::Line),
         Block::Heading(rank, line) => {
-            let text = inlines(line, dialect, Around::Heading);
+            let text = inlines(line, dialect, InlineContext::Heading);
             let marks = "#".repeat(usize::from((*rank).clamp(1, 6)));
             // Marks at the end would be taken off.
             let end = if text.ends_with('#') { "\u{200b}" } else { "" };
@@ -228,8 +228,8 @@ fn write_block(block: &Block, dialect: Dialect, level: Level) -> String {
         }
         Block::Code { language, text } => fenced(language.as_deref().unwrap_or(""), text),
         // What is nested deeper loses its mark and keeps its text.
-        Block::Quote(inner) if level.depth >= DEEPEST => item(inner, dialect, level),
-        Block::List { items, .. } if level.depth >= DEEPEST => {
+        Block::Quote(inner) if level.depth >= MAX_NESTING => item(inner, dialect, level),
+        Block::List { items, .. } if level.depth >= MAX_NESTING => {
             let items = items.iter().map(|blocks| item(blocks, dialect, level));
             items.collect::<Vec<_>>().join("\n")
         }
@@ -265,8 +265,8 @@ fn write_block(block: &Block, dialect: Dialect, level: Level) -> String {
     }
 }
 
-fn inlines(line: &[Inline], (flavour, underscores): Dialect, around: Around) -> String {
-    let mut writer = Writer::new(flavour, underscores);
+fn inlines(line: &[Inline], (flavour, underscores): WriterOptions, around: InlineContext) -> String {
+    let mut writer = InlineWriter::new(flavour, underscores);
     writer.inlines(line, around);
     writer.finish()
 }
@@ -288,14 +288,14 @@ fn fenced(language: &str, code: &str) -> String {
     format!("{fence}{language}\n{code}\n{fence}")
 }
 
-fn table(rows: &[Vec<Vec<Inline>>], dialect: Dialect, level: Level) -> String {
+fn table(rows: &[Vec<Vec<Inline>>], dialect: WriterOptions, level: BlockContext) -> String {
     let width = rows.iter().map(Vec::len).max().unwrap_or(0);
     let mut lines = Vec::with_capacity(rows.len() + 1);
     for (index, row) in rows.iter().enumerate() {
         let cells: Vec<String> = (0..width)
             .map(|column| {
                 row.get(column)
-                    .map_or_else(String::new, |cell| inlines(cell, dialect, Around::Cell))
+                    .map_or_else(String::new, |cell| inlines(cell, dialect, InlineContext::Cell))
             })
             .collect();
         lines.push(if level.in_list {

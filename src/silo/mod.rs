@@ -96,10 +96,10 @@ pub trait Silo: Outlet {
     fn is_signed_out(&self) -> bool;
 
     /// The token that was refused is accepted again, as [`Silo::whoami`] has shown: lanes and listeners may use it.
-    fn signed_in(&self);
+    fn note_signed_in(&self);
 
     /// Nothing has refused the account for a while since [`Silo::signed_in`]: the next refusal is news.
-    fn proven(&self);
+    fn note_stable(&self);
 
     /// Follows these channels until told to stop: catches up from the stored cursors, then live. Reconnecting
     /// is the silo's business. Returns early only when it cannot go on by itself. A channel may be listed more than
@@ -112,8 +112,8 @@ pub trait Silo: Outlet {
     ) -> Result<(), SiloError>;
 
     /// Who can read a channel, by its name.
-    async fn readers(&self, _channel: &str) -> Readers {
-        Readers::default()
+    async fn audience(&self, _channel: &str) -> Audience {
+        Audience::default()
     }
 
     /// The message with exactly this text among the newest of a channel, which need not be followed. Asked for now and
@@ -123,7 +123,7 @@ pub trait Silo: Outlet {
     }
 
     /// What stands at the head of a channel.
-    async fn facts(&self, _channel: &Place) -> Result<RoomProfile, SiloError> {
+    async fn room_profile(&self, _channel: &Place) -> Result<RoomProfile, SiloError> {
         Ok(RoomProfile::default())
     }
 
@@ -153,7 +153,7 @@ pub trait Silo: Outlet {
 
 /// Who can read a channel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Readers {
+pub struct Audience {
     /// Whether everybody can; `None` when that is not known.
     pub public: Option<bool>,
     /// Who runs the silo: a name or a host.
@@ -181,7 +181,7 @@ pub enum FeedState {
 }
 
 /// What is said about each kind.
-pub const KINDS: &[kind::Kind] = &[gitter::KIND, matterbridge::KIND, mattermost::KIND];
+pub const KINDS: &[kind::SiloKind] = &[gitter::KIND, matterbridge::KIND, mattermost::KIND];
 
 /// The register of silos: one variant per kind.
 #[derive(Clone, Debug)]
@@ -207,7 +207,7 @@ impl SiloConfig {
 
     /// What is said of its kind.
     #[must_use]
-    pub fn kind(&self) -> &'static kind::Kind {
+    pub fn kind(&self) -> &'static kind::SiloKind {
         match self {
             Self::Gitter(_) => &gitter::KIND,
             Self::Matterbridge(_) => &matterbridge::KIND,

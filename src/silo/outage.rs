@@ -10,13 +10,13 @@ use footbridge_core::backoff;
 use tokio::time::Instant;
 
 /// Failures in a row that are taken for bad luck.
-const TOLERATED: u32 = 3;
+const FAILURE_THRESHOLD: u32 = 3;
 /// How long somebody waits who comes while another one is finding out.
-const ANOTHER_ASKS: Duration = Duration::from_secs(5);
+const PROBE_WAIT: Duration = Duration::from_secs(5);
 
 /// The outages of one service.
 #[derive(Default)]
-pub struct Outage(Mutex<State>);
+pub struct CircuitBreaker(Mutex<State>);
 
 #[derive(Default)]
 struct State {
@@ -27,7 +27,7 @@ struct State {
     asking: bool,
 }
 
-impl Outage {
+impl CircuitBreaker {
     /// Whether asking makes sense now; if not, how long to wait.
     pub fn admits(&self) -> Result<(), Duration> {
         let now = Instant::now();
@@ -38,19 +38,19 @@ impl Outage {
     }
 
     /// Leave to ask now, or how long to wait before trying again.
-    pub fn admit(&self) -> Result<Pass<'_>, Duration> {
+    pub fn acquire(&self) -> Result<Probe<'_>, Duration> {
         let now = Instant::now();
         let mut state = self.state();
         let alone = match state.until {
             None => false,
             Some(until) if until > now => return Err(later(until - now)),
-            Some(_) if state.asking => return Err(later(ANOTHER_ASKS)),
+            Some(_) if state.asking => return Err(later(PROBE_WAIT)),
             Some(_) => true,
         };
         state.asking |= alone;
         drop(state);
-        Ok(Pass {
-            outage: self,
+        Ok(Probe {
+            breaker: self,
             began: now,
             alone,
         })
@@ -77,24 +77,24 @@ fn pause(failures: u32) -> Duration {
 }
 
 /// Leave to ask once. Say how it went; not saying it leaves everything as it was.
-pub struct Pass<'a> {
-    outage: &'a Outage,
+pub struct Probe<'a> {
+    breaker: &'a CircuitBreaker,
     began: Instant,
     /// Whether everybody else waits for this one.
     alone: bool,
 }
 
-impl Pass<'_> {
+impl Probe<'_> {
     /// The service answered, whatever it said. Answers whether it was out before.
     pub fn answered(self) -> bool {
-        let mut state = self.outage.state();
+        let mut state = self.breaker.state();
         state.failures = 0;
         state.until.take().is_some()
     }
 
     /// The service did not answer. Answers whether it counts as out from now on and did not before.
     pub fn silent(self) -> bool {
-        let mut state = self.outage.state();
+        let mut state = self.breaker.state();
         // Those that failed together are one failure.
         if state.last_failure.is_some_and(|last| self.began < last) {
             return false;
@@ -102,18 +102,18 @@ impl Pass<'_> {
         let now = Instant::now();
         state.last_failure = Some(now);
         state.failures = state.failures.saturating_add(1);
-        if state.failures < TOLERATED {
+        if state.failures < FAILURE_THRESHOLD {
             return false;
         }
-        let wait = pause(state.failures - TOLERATED + 1);
+        let wait = pause(state.failures - FAILURE_THRESHOLD + 1);
         state.until.replace(now + wait).is_none()
     }
 }
 
-impl Drop for Pass<'_> {
+impl Drop for Probe<'_> {
     fn drop(&mut self) {
         if self.alone {
-            self.outage.state().asking = false;
+            self.breaker.state().asking = false;
         }
     }
 }
@@ -125,13 +125,13 @@ mod tests {
     use super::*;
 
     /// Twenty callers of a service that is out for six hours; the moments at which it was asked.
-    async fn six_hours(outage: &Outage) -> Vec<Duration> {
+    async fn six_hours(outage: &CircuitBreaker) -> Vec<Duration> {
         let start = Instant::now();
         let asked = Mutex::new(Vec::new());
         let callers: FuturesUnordered<_> = (0..20)
             .map(|_| async {
                 while start.elapsed() < Duration::from_hours(6) {
-                    match outage.admit() {
+                    match outage.acquire() {
                         Ok(pass) => {
                             asked.lock().unwrap().push(start.elapsed());
                             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -148,7 +148,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn d13_a_service_that_is_out_is_asked_once_in_five_minutes_at_the_end() {
-        let outage = Outage::default();
+        let outage = CircuitBreaker::default();
         let asked = six_hours(&outage).await;
         let last_hour = asked
             .iter()
@@ -167,44 +167,44 @@ mod tests {
         }
         // It is back: one finds out, and then everybody may ask.
         tokio::time::sleep(Duration::from_mins(6)).await;
-        let first = outage.admit().unwrap_or_else(|_| panic!("somebody asks"));
-        assert!(outage.admit().is_err(), "one at a time");
+        let first = outage.acquire().unwrap_or_else(|_| panic!("somebody asks"));
+        assert!(outage.acquire().is_err(), "one at a time");
         assert!(first.answered());
-        assert!(outage.admit().is_ok() && outage.admit().is_ok());
+        assert!(outage.acquire().is_ok() && outage.acquire().is_ok());
     }
 
     #[tokio::test(start_paused = true)]
     async fn failures_that_happen_together_are_one() {
-        let outage = Outage::default();
-        let passes: Vec<_> = (0..50).filter_map(|_| outage.admit().ok()).collect();
+        let outage = CircuitBreaker::default();
+        let passes: Vec<_> = (0..50).filter_map(|_| outage.acquire().ok()).collect();
         tokio::time::advance(Duration::from_secs(1)).await;
         for pass in passes {
             assert!(!pass.silent());
         }
-        assert!(outage.admit().is_ok(), "one failure is bad luck");
+        assert!(outage.acquire().is_ok(), "one failure is bad luck");
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_answer_between_failures_forgives_them() {
-        let outage = Outage::default();
+        let outage = CircuitBreaker::default();
         for _ in 0..20 {
-            for _ in 0..TOLERATED - 1 {
+            for _ in 0..FAILURE_THRESHOLD - 1 {
                 tokio::time::advance(Duration::from_millis(1)).await;
-                assert!(!outage.admit().is_ok_and(Pass::silent));
+                assert!(!outage.acquire().is_ok_and(Probe::silent));
             }
-            assert!(!outage.admit().is_ok_and(Pass::answered));
+            assert!(!outage.acquire().is_ok_and(Probe::answered));
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn somebody_who_gave_up_asking_leaves_the_turn_to_the_next() {
-        let outage = Outage::default();
-        for _ in 0..TOLERATED {
+        let outage = CircuitBreaker::default();
+        for _ in 0..FAILURE_THRESHOLD {
             tokio::time::advance(Duration::from_millis(1)).await;
-            let _out = outage.admit().is_ok_and(Pass::silent);
+            let _out = outage.acquire().is_ok_and(Probe::silent);
         }
         tokio::time::advance(Duration::from_mins(6)).await;
-        drop(outage.admit());
-        assert!(outage.admit().is_ok());
+        drop(outage.acquire());
+        assert!(outage.acquire().is_ok());
     }
 }

@@ -20,7 +20,7 @@ use super::markdown::{Flavour, joined, markdown_from_body, prefix, split, units}
 
 /// What a silo takes.
 #[derive(Clone, Copy, Debug)]
-pub struct Rules {
+pub struct PostRules {
     /// Whose Markdown it is.
     pub flavour: Flavour,
     /// The longest text, in UTF-16 units.
@@ -28,26 +28,26 @@ pub struct Rules {
     /// How long a message may be edited, where there is a limit that is known beforehand.
     pub editable: Option<Duration>,
     /// Where the name of an author stands.
-    pub names: Names,
+    pub names: Attribution,
     /// Whether it takes files; where not, a line names them.
     pub files: bool,
 }
 
 /// What stands in front of an action whose author's name stands beside it.
-pub const ACTION: &str = "\\* ";
+pub const ACTION_PREFIX: &str = "\\* ";
 
 /// Where the name of an author stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Names {
+pub enum Attribution {
     /// In the text, in front.
-    InText,
+    Inline,
     /// Beside the text, as if it were theirs.
-    Beside,
+    Override,
 }
 
 /// The steps of a delivery. `now` is by the silo's clock; `permalink` leads to a message of the channel.
 pub fn plan(
-    rules: &Rules,
+    rules: &PostRules,
     outgoing: &Outgoing,
     now: Millis,
     permalink: impl Fn(&RemoteId) -> String,
@@ -56,9 +56,9 @@ pub fn plan(
     let sender = &outgoing.message.sender;
     let name = names::display_name(&sender.name, &sender.id);
     let author = (!sender.is_bridge()).then_some(sender);
-    let in_text = rules.names == Names::InText;
+    let in_text = rules.names == Attribution::Inline;
     let nothing = Body::default();
-    let speaker = Speech {
+    let speaker = AuthoredText {
         rules,
         mark,
         name: author.filter(|_| in_text).map(|_| name.as_str()),
@@ -100,7 +100,7 @@ pub fn plan(
                 Some(file) if rules.files && is_named => {
                     named(body, *style, std::slice::from_ref(file))
                 }
-                Some(file) if rules.files => beside_file(body, *style, file),
+                Some(file) if rules.files => with_caption(body, *style, file),
                 _ => named(body, *style, files),
             };
             let carried = if rules.files { files.len() } else { 0 };
@@ -131,7 +131,7 @@ pub fn plan(
 
 /// A new message: its words with the first of its files, the other files behind.
 fn new_posts(
-    speaker: Speech<'_>,
+    speaker: AuthoredText<'_>,
     (body, style): (&Body, Style),
     files: &[File],
     root: Option<&RemoteId>,
@@ -151,7 +151,7 @@ fn new_posts(
     let words = std::iter::once(body).chain(std::iter::repeat(&nothing));
     let steps = files.iter().zip(words).flat_map(|(file, body)| {
         let told = told(body, std::slice::from_ref(file));
-        let (body, style) = beside_file(body, style, file);
+        let (body, style) = with_caption(body, style, file);
         let speech = speaker.saying(&body, style);
         sent(file, speech.parts(), speech.spoken(), root, told)
     });
@@ -159,8 +159,8 @@ fn new_posts(
 }
 
 /// What a line takes that tells of reactions, below the message in its thread. `is_told` says of which.
-pub fn reactions_told(
-    rules: &Rules,
+pub fn reaction_line(
+    rules: &PostRules,
     outgoing: &Outgoing,
     reacted: &[ReactionState],
     now: Millis,
@@ -193,7 +193,7 @@ pub fn named<'a>(body: &'a Body, style: Style, files: &[File]) -> (Cow<'a, Body>
             if number > 0 {
                 line.push(Inline::Text(", ".to_owned()));
             }
-            line.push(named_file(file));
+            line.push(file_line(file));
         }
         let body = Body(vec![Block::Paragraph(line)]);
         return (Cow::Owned(body), Style::Emote);
@@ -201,13 +201,13 @@ pub fn named<'a>(body: &'a Body, style: Style, files: &[File]) -> (Cow<'a, Body>
     let mut body = body.clone();
     for file in files {
         let mark = Inline::Text("📎 ".to_owned());
-        body.0.push(Block::Paragraph(vec![mark, named_file(file)]));
+        body.0.push(Block::Paragraph(vec![mark, file_line(file)]));
     }
     (Cow::Owned(body), style)
 }
 
 /// A file in words, which lead to it if there is a way.
-fn named_file(file: &File) -> Inline {
+fn file_line(file: &File) -> Inline {
     let words = Inline::Text(file.in_words());
     match &file.link {
         Some(link) => Inline::Link {
@@ -219,7 +219,7 @@ fn named_file(file: &File) -> Inline {
 }
 
 /// What is said with a file that is carried: its caption, or that it was sent.
-fn beside_file<'a>(body: &'a Body, style: Style, file: &File) -> (Cow<'a, Body>, Style) {
+fn with_caption<'a>(body: &'a Body, style: Style, file: &File) -> (Cow<'a, Body>, Style) {
     if body.is_empty() {
         let body = Body::plain(&format!("sent {}", file.kind.in_words()));
         (Cow::Owned(body), Style::Emote)
@@ -233,7 +233,7 @@ fn beside_file<'a>(body: &'a Body, style: Style, file: &File) -> (Cow<'a, Body>,
 fn sent(
     file: &File,
     texts: Vec<String>,
-    spoken: Spoken<'_>,
+    spoken: PostStyle<'_>,
     thread: Option<&RemoteId>,
     told: Vec<Step>,
 ) -> Vec<Step> {
@@ -252,8 +252,8 @@ fn sent(
 
 /// Somebody's words.
 #[derive(Clone, Copy)]
-struct Speech<'a> {
-    rules: &'a Rules,
+struct AuthoredText<'a> {
+    rules: &'a PostRules,
     mark: &'static str,
     /// What stands in front; nothing when the bridge itself speaks, or the name stands beside.
     name: Option<&'a str>,
@@ -263,13 +263,13 @@ struct Speech<'a> {
     style: Style,
 }
 
-impl<'a> Speech<'a> {
+impl<'a> AuthoredText<'a> {
     /// The same person says this.
-    fn saying<'b>(self, body: &'b Body, style: Style) -> Speech<'b>
+    fn saying<'b>(self, body: &'b Body, style: Style) -> AuthoredText<'b>
     where
         'a: 'b,
     {
-        Speech {
+        AuthoredText {
             body,
             style,
             ..self
@@ -285,13 +285,13 @@ impl<'a> Speech<'a> {
     fn prefix(&self) -> Cow<'_, str> {
         match self.name {
             Some(name) => Cow::Owned(prefix(name, self.style, self.rules.flavour)),
-            None if self.author.is_some() && self.style == Style::Emote => Cow::Borrowed(ACTION),
+            None if self.author.is_some() && self.style == Style::Emote => Cow::Borrowed(ACTION_PREFIX),
             None => Cow::Borrowed(""),
         }
     }
 
     /// How it is spoken, and whose name stands beside it.
-    fn spoken(&self) -> Spoken<'_> {
+    fn spoken(&self) -> PostStyle<'_> {
         (self.style, self.author)
     }
 
@@ -324,7 +324,7 @@ impl<'a> Speech<'a> {
 }
 
 /// How a text is spoken, and whose name stands beside it.
-type Spoken<'a> = (Style, Option<&'a Sender>);
+type PostStyle<'a> = (Style, Option<&'a Sender>);
 
 fn parts_of(whole: &str, longest: usize, cut: impl FnOnce() -> Vec<String>) -> Vec<String> {
     if units(whole) <= longest {
@@ -339,12 +339,12 @@ fn root_of(copy: &Copy) -> RemoteId {
     copy.thread.clone().unwrap_or_else(|| copy.remote.clone())
 }
 
-fn posts(texts: Vec<String>, spoken: Spoken<'_>, thread: Option<&RemoteId>) -> Vec<Step> {
+fn posts(texts: Vec<String>, spoken: PostStyle<'_>, thread: Option<&RemoteId>) -> Vec<Step> {
     let texts = texts.into_iter();
     texts.map(|text| post(text, spoken, thread)).collect()
 }
 
-fn post(text: String, spoken: Spoken<'_>, thread: Option<&RemoteId>) -> Step {
+fn post(text: String, spoken: PostStyle<'_>, thread: Option<&RemoteId>) -> Step {
     Step::Post {
         content: content(text, spoken),
         thread: thread.cloned(),
@@ -352,7 +352,7 @@ fn post(text: String, spoken: Spoken<'_>, thread: Option<&RemoteId>) -> Step {
     }
 }
 
-fn content(text: String, (style, author): Spoken<'_>) -> Content {
+fn content(text: String, (style, author): PostStyle<'_>) -> Content {
     Content {
         mentions: Vec::new(),
         author: author.cloned(),
@@ -381,11 +381,11 @@ mod tests {
     use super::*;
 
     const MAX_UNITS: usize = 4096;
-    const RULES: Rules = Rules {
+    const RULES: PostRules = PostRules {
         flavour: Flavour::Gitter,
         longest: MAX_UNITS,
         editable: Some(Duration::from_secs(590)),
-        names: Names::InText,
+        names: Attribution::Inline,
         files: false,
     };
 
@@ -458,7 +458,7 @@ mod tests {
             size: Some(2_100),
             ..File::default()
         }];
-        let rules = Rules {
+        let rules = PostRules {
             files: takes_files,
             ..RULES
         };
@@ -524,7 +524,7 @@ mod tests {
                     ..File::default()
                 })
                 .to_vec();
-            let rules = Rules {
+            let rules = PostRules {
                 files: takes_files,
                 ..RULES
             };
@@ -737,7 +737,7 @@ mod tests {
             name: source.to_owned(),
             ..File::default()
         };
-        let planned = |files: &[&str], had: &str, rules: &Rules| {
+        let planned = |files: &[&str], had: &str, rules: &PostRules| {
             let edit = Action::Edit {
                 target: RemoteId::from("$1"),
                 body: Body::plain("new"),
@@ -772,7 +772,7 @@ mod tests {
             });
             told.collect::<Vec<_>>()
         };
-        let with_files = Rules {
+        let with_files = PostRules {
             files: true,
             ..RULES
         };

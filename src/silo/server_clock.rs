@@ -8,10 +8,10 @@ use tokio::time::Instant;
 
 /// A cursor that is no more than this before a server's time is none from the future: `Date` has whole seconds, and
 /// several machines may answer. In milliseconds.
-const SKEW: i64 = 5_000;
+const CLOCK_SKEW: i64 = 5_000;
 
 /// The moment that a `Date` header names.
-pub fn date_in(headers: &HeaderMap) -> Option<Millis> {
+pub fn date_header(headers: &HeaderMap) -> Option<Millis> {
     let date = headers.get(DATE)?.to_str().ok()?;
     let parsed = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(date);
     Some(Millis(parsed.ok()?.as_millisecond()))
@@ -19,7 +19,7 @@ pub fn date_in(headers: &HeaderMap) -> Option<Millis> {
 
 /// Whether a stored moment lies in the future of this one.
 pub fn is_ahead(stored: Millis, now: Millis) -> bool {
-    stored.0 > now.0.saturating_add(SKEW)
+    stored.0 > now.0.saturating_add(CLOCK_SKEW)
 }
 
 /// What was learnt of a server's clock.
@@ -29,7 +29,7 @@ pub struct ServerClock(Mutex<Option<(Millis, Instant)>>);
 impl ServerClock {
     /// Learns from an answer.
     pub fn learn(&self, headers: &HeaderMap) {
-        if let Some(date) = date_in(headers) {
+        if let Some(date) = date_header(headers) {
             let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             *known = Some((date, Instant::now()));
         }

@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 
 /// The names of one silo.
-pub struct Table {
+pub struct ShortcodeTable {
     /// The emoji of each name; `None` for a picture that Unicode does not have.
     emoji: HashMap<&'static str, Option<&'static str>>,
     /// By the emoji without what says how it is drawn.
     names: HashMap<String, &'static str>,
 }
 
-impl Table {
+impl ShortcodeTable {
     /// Reads lines `emoji name name …`, the name that is sent first. A `-` stands for a picture of the silo's own, and a line
     /// that begins with `# ` says something about the list.
     #[must_use]

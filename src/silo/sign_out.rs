@@ -7,12 +7,12 @@ use std::{
 
 /// Who says it.
 #[derive(Debug, Default)]
-pub struct SignOut {
+pub struct SignOutLog {
     runs: AtomicBool,
     said: AtomicBool,
 }
 
-impl SignOut {
+impl SignOutLog {
     /// The bridge runs from now on.
     pub fn runs(&self) {
         self.runs.store(true, Ordering::Relaxed);
@@ -41,7 +41,7 @@ mod tests {
 
     #[test]
     fn it_is_said_once_and_by_a_bridge_that_runs() {
-        let sign_out = SignOut::default();
+        let sign_out = SignOutLog::default();
         assert!(!sign_out.say("gitter", &"renew the token"));
         sign_out.runs();
         assert!(sign_out.say("gitter", &"renew the token"));

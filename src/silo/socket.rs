@@ -17,7 +17,7 @@ pub type Socket = WebSocketStream<Upgraded>;
 
 /// Why a WebSocket was not opened.
 #[derive(Debug, thiserror::Error)]
-pub enum Unopened {
+pub enum HandshakeError {
     /// There was no answer, or the connection broke.
     #[error("there is no answer")]
     Unreachable(#[source] reqwest::Error),
@@ -29,7 +29,7 @@ pub enum Unopened {
     Redirected(String),
     /// What answered does not speak the protocol.
     #[error("what answers is no WebSocket")]
-    NoWebSocket,
+    NotWebSocket,
 }
 
 /// Opens the WebSocket at `url` (`ws`, `wss`, `http` or `https`), with a bearer token where there is one. `client` is one
@@ -39,7 +39,7 @@ pub async fn open(
     url: &Url,
     token: Option<&Secret>,
     longest: usize,
-) -> Result<Socket, Unopened> {
+) -> Result<Socket, HandshakeError> {
     let key = generate_key();
     let request = client
         .get(over_http(url))
@@ -53,17 +53,17 @@ pub async fn open(
             request.bearer_auth(token.expose())
         });
     // The address may hold what is nobody's business; the cause is enough.
-    let silent = |error: reqwest::Error| Unopened::Unreachable(error.without_url());
+    let silent = |error: reqwest::Error| HandshakeError::Unreachable(error.without_url());
     let response = request.send().await.map_err(silent)?;
     if let Some(to) = http_client::redirect_target(&response) {
-        return Err(Unopened::Redirected(to));
+        return Err(HandshakeError::Redirected(to));
     }
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return Err(Unopened::Answered(response.status().as_u16()));
+        return Err(HandshakeError::Answered(response.status().as_u16()));
     }
     let accepted = response.headers().get(header::SEC_WEBSOCKET_ACCEPT);
     if accepted.is_none_or(|accepted| accepted != derive_accept_key(key.as_bytes()).as_str()) {
-        return Err(Unopened::NoWebSocket);
+        return Err(HandshakeError::NotWebSocket);
     }
     let upgraded = response.upgrade().await.map_err(silent)?;
     let limits = WebSocketConfig::default()

@@ -66,7 +66,7 @@ async fn f41_no_text_name_or_secret_is_readable_in_any_file_or_log() {
     until(PATIENCE, || scene.bridge.ended().unwrap().is_some())
         .await
         .unwrap();
-    scene.bridge.bury().await.unwrap();
+    scene.bridge.reap().await.unwrap();
     let mut canaries = vec![TEXT, ANSWER, ANN, MARY, PASSWORD, scene.bot.token.as_str()];
     let secrets = secrets(&scene).await;
     canaries.extend(secrets.iter().map(String::as_str));

@@ -1155,12 +1155,12 @@ fn every_slip_of_a_key_is_told_with_the_key_that_was_meant() {
             for slip in slips.filter(|slip| !keys.contains(&slip.as_str())) {
                 desk.put("config.toml", misspelt(table, key, &slip), 0o600);
                 let report = Config::load(&desk.path("config.toml")).unwrap_err();
-                let right = report.faults.iter().any(|fault| {
+                let right = report.diagnostics.iter().any(|fault| {
                     fault.code == "B01"
                         && fault.help.as_deref() == Some(&format!("did you mean `{key}`?"))
                 });
                 tried += 1;
-                if !right || report.faults.len() != 1 {
+                if !right || report.diagnostics.len() != 1 {
                     wrong.push(format!("{table}.{key} as {slip}: {report}"));
                 }
             }
@@ -1196,7 +1196,7 @@ proptest! {
         }
         desk.put("config.toml", text.into_iter().collect::<String>(), 0o600);
         if let Err(report) = Config::load(&desk.path("config.toml")) {
-            prop_assert!(!report.faults.is_empty());
+            prop_assert!(!report.diagnostics.is_empty());
             let shown = report.to_string();
             prop_assert!(!shown.contains(CANARY), "{}", shown);
         }

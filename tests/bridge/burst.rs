@@ -5,7 +5,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use footbridge_testbed::{
-    scenario::{Burst, Heard, Options, Outcome, Scenario, burst, until},
+    scenario::{Burst, ObservedEvent, Options, Outcome, Scenario, burst, until},
     synapse::{Limits, Synapse},
 };
 use serde_json::Value;
@@ -74,7 +74,7 @@ async fn limited() -> (Synapse, Scenario) {
     (synapse, scene)
 }
 
-fn parts(heard: &Heard) -> Option<&Vec<Value>> {
+fn parts(heard: &ObservedEvent) -> Option<&Vec<Value>> {
     heard.seen.content.get("org.footbridge.parts")?.as_array()
 }
 
@@ -89,7 +89,7 @@ fn shared(scene: &Scenario, least: usize) -> Option<(String, String)> {
 
 /// The newest text of an event.
 fn text_now(scene: &Scenario, event: &str) -> Option<String> {
-    let texts = scene.ear.pick(&scene.stage.room, |heard| {
+    let texts = scene.room_observer.pick(&scene.stage.room, |heard| {
         let edits = heard.edits() == Some(event);
         let text = heard.seen.content.get("m.new_content")?.get("body")?;
         edits.then(|| text.as_str().unwrap_or_default().to_owned())
@@ -99,7 +99,7 @@ fn text_now(scene: &Scenario, event: &str) -> Option<String> {
 
 /// What was redacted in the room.
 fn redacted(scene: &Scenario) -> Vec<String> {
-    scene.ear.pick(&scene.stage.room, |heard| {
+    scene.room_observer.pick(&scene.stage.room, |heard| {
         let redacts = heard.seen.content.get("redacts").and_then(Value::as_str);
         let redacts = redacts.map(str::to_owned);
         redacts.filter(|_| heard.seen.event_type == "m.room.redaction")
@@ -174,7 +174,7 @@ async fn d11_messages_in_a_shared_event_are_edited_answered_and_taken_back_one_b
     until(PATIENCE, is_gone).await.unwrap();
     scene.bridge.settle(PATIENCE).await.unwrap();
     // And so are the events that had changed it: they have the words of all.
-    let edits = scene.ear.pick(&scene.stage.room, |heard| {
+    let edits = scene.room_observer.pick(&scene.stage.room, |heard| {
         (heard.edits() == Some(&event)).then(|| heard.seen.event_id.clone())
     });
     assert!(edits.len() >= 2, "{edits:?}");
@@ -208,7 +208,7 @@ async fn a_death_between_binding_and_sending_changes_nothing_but_the_delay() {
             scene.say_in_channel();
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        scene.bridge.bury().await.unwrap();
+        scene.bridge.reap().await.unwrap();
         scene.say_in_channel();
         scene.bridge.start().await.unwrap();
         scene.say_in_channel();

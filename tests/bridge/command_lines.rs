@@ -89,7 +89,7 @@ fn filled(word: &str) -> String {
     }
 }
 
-fn words(line: &str) -> Vec<String> {
+fn command_line(line: &str) -> Vec<String> {
     let line = line.split(" — ").next().unwrap_or(line);
     line.split_whitespace().map(filled).collect()
 }
@@ -113,7 +113,7 @@ fn takes(program: &Command, arguments: &[String]) -> Result<(), String> {
 
 /// Whether this is a command's name alone, as pages speak of one, without what it needs.
 fn is_name(words: &[String]) -> bool {
-    let mut command = footbridge::cli::words();
+    let mut command = footbridge::cli::command_line();
     for word in words {
         match command.find_subcommand(word) {
             Some(inner) => command = inner.clone(),
@@ -226,7 +226,7 @@ fn program_takes(name: &str, arguments: Vec<String>) -> Result<(), String> {
 
 /// Whether any program or subcommand takes this: pages name options without saying again of what.
 fn something_takes(arguments: &[String]) -> Result<(), String> {
-    let bridge = footbridge::cli::words();
+    let bridge = footbridge::cli::command_line();
     let commands = bridge
         .get_subcommands()
         .map(|command| command.get_name().to_owned());
@@ -244,15 +244,15 @@ fn something_takes(arguments: &[String]) -> Result<(), String> {
 /// Whether a span or line is a command line, and if it is, whether it is one that is taken.
 fn check(shown: &str) -> Option<Result<(), String>> {
     // `portal add|list|remove` are three.
-    if let Some(word) = words(shown).into_iter().find(|word| word.contains('|')) {
+    if let Some(word) = command_line(shown).into_iter().find(|word| word.contains('|')) {
         let each = word.split('|').map(|one| check(&shown.replace(&word, one)));
         return each.flatten().find(Result::is_err).or(Some(Ok(())));
     }
-    let line = words(shown);
+    let line = command_line(shown);
     let (first, rest) = line.split_first()?;
     Some(match first.as_str() {
         "footbridge" if is_name(rest) => Ok(()),
-        "footbridge" => takes(&footbridge::cli::words(), rest),
+        "footbridge" => takes(&footbridge::cli::command_line(), rest),
         "cargo" => cargo_takes(rest),
         "soak" => program_takes("faults", line),
         "--bin" => {
@@ -300,7 +300,7 @@ fn shown() -> Vec<(String, String)> {
         let name = path.strip_prefix(root()).unwrap().display().to_string();
         all.extend(of_text(&text).into_iter().map(|line| (name.clone(), line)));
     }
-    let mut commands = vec![footbridge::cli::words()];
+    let mut commands = vec![footbridge::cli::command_line()];
     commands.extend(programs().into_iter().map(|(_, program)| program));
     while let Some(command) = commands.pop() {
         commands.extend(command.get_subcommands().cloned());
@@ -369,13 +369,13 @@ fn the_commands_of_the_pages_run() {
         let Some(arguments) = line.strip_prefix("footbridge ") else {
             continue;
         };
-        let is_whole = takes(&footbridge::cli::words(), &words(arguments)).is_ok();
-        if !is_whole && is_name(&words(arguments)) {
+        let is_whole = takes(&footbridge::cli::command_line(), &command_line(arguments)).is_ok();
+        if !is_whole && is_name(&command_line(arguments)) {
             continue;
         }
         let directory = tempfile::tempdir().unwrap();
         let output = Process::new(env!("CARGO_BIN_EXE_footbridge"))
-            .args(words(arguments))
+            .args(command_line(arguments))
             .current_dir(directory.path())
             .env_remove("FOOTBRIDGE_CONFIG")
             .stdin(Stdio::null())

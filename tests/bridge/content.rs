@@ -13,20 +13,20 @@ use footbridge_silo::markdown::{Flavour, body_from_markdown, markdown_from_body}
 use footbridge_testbed::{
     gitter,
     synapse::Synapse,
-    town::{Kind, Plan, Town},
+    town::{SimulatorKind, MultiSiloOptions, MultiSiloScenario},
 };
 use proptest::prelude::*;
 use serde_json::json;
 
-async fn town() -> Town {
+async fn town() -> MultiSiloScenario {
     let binary = PathBuf::from(env!("CARGO_BIN_EXE_footbridge"));
-    let plan = Plan::of_one(binary, Kind::Mattermost);
-    Town::build(Synapse::shared().await.unwrap(), plan)
+    let plan = MultiSiloOptions::of_one(binary, SimulatorKind::Mattermost);
+    MultiSiloScenario::build(Synapse::shared().await.unwrap(), plan)
         .await
         .unwrap()
 }
 
-async fn wait(town: &Town, what: &str, is_so: impl Fn() -> bool) {
+async fn wait(town: &MultiSiloScenario, what: &str, is_so: impl Fn() -> bool) {
     town.wait(what, is_so).await.unwrap();
 }
 

@@ -79,7 +79,7 @@ async fn old_room(scene: &Scenario) -> String {
 
 /// What the bridge says in a room, edits not counted.
 fn said(scene: &Scenario, room: &str) -> Vec<String> {
-    scene.ear.pick(room, |heard| {
+    scene.room_observer.pick(room, |heard| {
         let text = heard.text()?;
         (heard.seen.sender == scene.bridge_user).then(|| text.to_owned())
     })

@@ -11,9 +11,9 @@ use footbridge_core::{
         html_from_body,
     },
 };
-use footbridge_silo::kind::{Crossing, Kind, What};
+use footbridge_silo::kind::{Support, SiloKind, Feature};
 use footbridge_store::RemoteId;
-use footbridge_testbed::town::Act;
+use footbridge_testbed::town::UserAction;
 
 use crate::{
     gitter, matterbridge, mattermost,
@@ -117,13 +117,13 @@ async fn in_the_channel(network: &dyn Network, house: &House, out: &mut String) 
     let second = network.say("```rust\nfn x() {}\n```");
     hear(house, out, "says something in code").await;
     let acts = [
-        ("does something", Act::Emote("waves")),
-        ("answers", Act::Reply(&first, "an answer")),
-        ("writes in a thread", Act::Thread(&first, "in the thread")),
-        ("edits", Act::Edit(&first, "good morning")),
-        ("deletes", Act::Delete(&second)),
-        ("sends a file", Act::File("cat.png", "")),
-        ("joins", Act::Join),
+        ("does something", UserAction::Emote("waves")),
+        ("answers", UserAction::Reply(&first, "an answer")),
+        ("writes in a thread", UserAction::Thread(&first, "in the thread")),
+        ("edits", UserAction::Edit(&first, "good morning")),
+        ("deletes", UserAction::Delete(&second)),
+        ("sends a file", UserAction::File("cat.png", "")),
+        ("joins", UserAction::Join),
     ];
     for (what, act) in acts {
         if network.act(act).is_some() {
@@ -189,7 +189,7 @@ fn timeless(text: &str) -> String {
 }
 
 /// Holds the conversation, and compares.
-async fn hold(network: &dyn Network, kind: &Kind) {
+async fn hold(network: &dyn Network, kind: &SiloKind) {
     let name = kind.word;
     let house = House::start(network).await;
     for (event, who, action) in in_the_room() {
@@ -240,7 +240,7 @@ async fn a_conversation_with_mattermost() {
 }
 
 /// What the tables say of edits, deletions and threads is what happens.
-async fn is_as_the_table_says(network: &dyn Network, kind: &Kind) {
+async fn is_as_the_table_says(network: &dyn Network, kind: &SiloKind) {
     let house = House::start(network).await;
     for (event, words) in [("$1", "first"), ("$2", "second")] {
         house.said(event, words).await;
@@ -250,7 +250,7 @@ async fn is_as_the_table_says(network: &dyn Network, kind: &Kind) {
     house.deliver().await;
     let acts = [
         (
-            What::Edit,
+            Feature::Edit,
             "changed",
             Action::Edit {
                 target: target("$1"),
@@ -259,20 +259,20 @@ async fn is_as_the_table_says(network: &dyn Network, kind: &Kind) {
             },
         ),
         (
-            What::Deletion,
+            Feature::Deletion,
             "has deleted",
             Action::Delete {
                 target: target("$2"),
             },
         ),
         (
-            What::Thread,
+            Feature::Thread,
             "below",
             post(Body::plain("below"), style, None, Some("$1")),
         ),
-        (What::Emote, "waves", plain("waves", Style::Emote)),
+        (Feature::Emote, "waves", plain("waves", Style::Emote)),
         (
-            What::File,
+            Feature::File,
             "cat.png",
             Action::Unsupported {
                 summary: "sent cat.png".to_owned(),
@@ -289,55 +289,55 @@ async fn is_as_the_table_says(network: &dyn Network, kind: &Kind) {
         let in_thread = after.last().is_some_and(|line| line.contains('↳'));
         let marked = after.last().is_some_and(|line| line.contains('↪'));
         let is_so = match (what, kind.of(what).unwrap().to_channel) {
-            (What::Edit, Crossing::Whole(_)) => more == 0 && shown,
-            (What::Deletion, Crossing::Whole(_)) => more == -1 && !shown,
-            (What::Thread, Crossing::Whole(_)) => in_thread,
-            (What::Thread, Crossing::Told(_)) => marked,
-            (_, Crossing::Whole(_) | Crossing::Told(_)) => more == 1 && shown,
-            (_, Crossing::No(_)) => more == 0,
+            (Feature::Edit, Support::Full(_)) => more == 0 && shown,
+            (Feature::Deletion, Support::Full(_)) => more == -1 && !shown,
+            (Feature::Thread, Support::Full(_)) => in_thread,
+            (Feature::Thread, Support::Fallback(_)) => marked,
+            (_, Support::Full(_) | Support::Fallback(_)) => more == 1 && shown,
+            (_, Support::No(_)) => more == 0,
         };
         assert!(is_so, "{what:?} to the channel: {after:?}");
     }
     comes_back_as_the_table_says(network, &house, kind).await;
 }
 
-async fn comes_back_as_the_table_says(network: &dyn Network, house: &House, kind: &Kind) {
+async fn comes_back_as_the_table_says(network: &dyn Network, house: &House, kind: &SiloKind) {
     let (first, second) = (network.say("one"), network.say("two"));
     house.heard(2).await;
     let acts = [
-        (What::Edit, Act::Edit(&first, "changed")),
-        (What::Deletion, Act::Delete(&second)),
-        (What::Thread, Act::Thread(&first, "below")),
-        (What::Reply, Act::Reply(&first, "answer")),
-        (What::Emote, Act::Emote("waves")),
-        (What::File, Act::File("cat.png", "")),
-        (What::System, Act::Join),
+        (Feature::Edit, UserAction::Edit(&first, "changed")),
+        (Feature::Deletion, UserAction::Delete(&second)),
+        (Feature::Thread, UserAction::Thread(&first, "below")),
+        (Feature::Reply, UserAction::Reply(&first, "answer")),
+        (Feature::Emote, UserAction::Emote("waves")),
+        (Feature::File, UserAction::File("cat.png", "")),
+        (Feature::System, UserAction::Join),
     ];
     for (what, act) in acts {
         let crossing = kind.of(what).unwrap().to_room;
         if network.act(act).is_none() {
-            let is_no = matches!(crossing, Crossing::No(_));
+            let is_no = matches!(crossing, Support::No(_));
             assert!(is_no, "{what:?}: the network has no such thing");
             continue;
         }
-        if matches!(crossing, Crossing::No(_)) {
+        if matches!(crossing, Support::No(_)) {
             house.hears_nothing_more().await;
             continue;
         }
         let Message { action, files, .. } = house.heard(1).await.remove(0);
         let whole = match (what, &action) {
-            (What::Edit, Action::Edit { .. })
-            | (What::Deletion, Action::Delete { .. })
-            | (What::System, Action::System { .. }) => true,
-            (What::Thread, Action::Post { thread, .. }) => thread.is_some(),
-            (What::Reply, Action::Post { reply_to, .. }) => reply_to.is_some(),
-            (What::Emote, Action::Post { style, .. }) => *style == Style::Emote,
-            (What::File, Action::Post { .. }) => files.len() == 1,
+            (Feature::Edit, Action::Edit { .. })
+            | (Feature::Deletion, Action::Delete { .. })
+            | (Feature::System, Action::System { .. }) => true,
+            (Feature::Thread, Action::Post { thread, .. }) => thread.is_some(),
+            (Feature::Reply, Action::Post { reply_to, .. }) => reply_to.is_some(),
+            (Feature::Emote, Action::Post { style, .. }) => *style == Style::Emote,
+            (Feature::File, Action::Post { .. }) => files.len() == 1,
             _ => false,
         };
         assert_eq!(
             whole,
-            matches!(crossing, Crossing::Whole(_)),
+            matches!(crossing, Support::Full(_)),
             "{what:?}: {action:?}"
         );
     }

@@ -3,7 +3,7 @@
 
 use std::{path::PathBuf, process::Stdio, time::Duration};
 
-use footbridge_matrix::person::{Compared, Screen};
+use footbridge_matrix::person::{EmojiComparison, VerificationScreen};
 use footbridge_testbed::{
     scenario::{Options, PASSWORD, Scenario, until},
     synapse::Synapse,
@@ -72,7 +72,7 @@ async fn log_out(synapse: &Synapse, scene: &Scenario, device: &str) {
 async fn death(scene: &Scenario) -> Option<i32> {
     let ended = || scene.bridge.ended().unwrap().is_some();
     until(PATIENCE, ended).await.unwrap();
-    scene.bridge.bury().await.unwrap().code()
+    scene.bridge.reap().await.unwrap().code()
 }
 
 async fn judge(scene: &Scenario) {
@@ -245,14 +245,14 @@ async fn p08_device_verify_asks_a_person_at_the_terminal() {
     assert_eq!(code, Some(66), "{}", scene.bridge.logs_end());
     scene.bridge.terminate().await.unwrap();
     for (word, wanted) in [("no", 1), ("yes", 0)] {
-        let known = scene.ear.pick(&any_room(&scene), |_| Some(())).len();
+        let known = scene.room_observer.pick(&any_room(&scene), |_| Some(())).len();
         let mut terminal = Terminal::open(&scene, &["device", "verify", &ann]);
         let flow = asked(&scene, &mut terminal, known).await;
         let bridge = scene.bridge_user.clone();
         scene.ann.accept_verification(&bridge, &flow).await.unwrap();
         let names = loop {
             terminal.read().await;
-            if let Ok(Screen::Compare(names)) = scene.ann.screen(&bridge, &flow).await
+            if let Ok(VerificationScreen::Compare(names)) = scene.ann.screen(&bridge, &flow).await
                 && terminal.read.contains("Do they match?")
             {
                 break names;
@@ -263,7 +263,7 @@ async fn p08_device_verify_asks_a_person_at_the_terminal() {
         }
         scene
             .ann
-            .compared(&bridge, &flow, Compared::Same)
+            .compared(&bridge, &flow, EmojiComparison::Same)
             .await
             .unwrap();
         terminal.say(word).await;
@@ -295,7 +295,7 @@ async fn p08_device_verify_asks_a_person_at_the_terminal() {
 
 /// What the bridge has said to Ann in the direct room.
 fn told(scene: &Scenario) -> Vec<String> {
-    let said = scene.ear.pick(&any_room(scene), |heard| {
+    let said = scene.room_observer.pick(&any_room(scene), |heard| {
         let seen = &heard.seen;
         let text = seen.content["body"].as_str().unwrap_or_default().to_owned();
         (seen.sender == scene.bridge_user).then_some(text)
@@ -335,12 +335,12 @@ async fn p08_a_client_asks_while_the_bridge_runs_and_its_admin_answers_in_the_ch
         })
         .await;
         let screen = scene.ann.screen(&bridge, &flow).await;
-        assert!(!matches!(screen, Ok(Screen::Compare(_))), "{screen:?}");
+        assert!(!matches!(screen, Ok(VerificationScreen::Compare(_))), "{screen:?}");
         scene.ann.say(&room, "!bridge verify").await.unwrap();
         let compared = async {
             loop {
                 tokio::time::sleep(Duration::from_millis(100)).await;
-                if let Ok(Screen::Compare(names)) = scene.ann.screen(&bridge, &flow).await {
+                if let Ok(VerificationScreen::Compare(names)) = scene.ann.screen(&bridge, &flow).await {
                     break names;
                 }
             }
@@ -357,9 +357,9 @@ async fn p08_a_client_asks_while_the_bridge_runs_and_its_admin_answers_in_the_ch
             assert!(!scene.ann.has_verified(&bridge).await.unwrap());
         }
         let on_screen = if verified {
-            Compared::Same
+            EmojiComparison::Same
         } else {
-            Compared::Different
+            EmojiComparison::Different
         };
         scene.ann.compared(&bridge, &flow, on_screen).await.unwrap();
         let said = format!("!bridge verify {word}");
@@ -392,7 +392,7 @@ async fn asked(scene: &Scenario, terminal: &mut Terminal, known: usize) -> Strin
         terminal.read().await;
         scene.ann.join_invites().await.unwrap();
         let room = any_room(scene);
-        let found = scene.ear.pick(&room, |heard| Some(heard.seen.clone()));
+        let found = scene.room_observer.pick(&room, |heard| Some(heard.seen.clone()));
         let asked = found
             .into_iter()
             .skip(known)

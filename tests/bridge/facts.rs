@@ -5,32 +5,32 @@ use std::{path::PathBuf, time::Duration};
 
 use footbridge_testbed::{
     synapse::Synapse,
-    town::{Kind, Plan, Town},
+    town::{SimulatorKind, MultiSiloOptions, MultiSiloScenario},
 };
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
 /// What the bridge has ever written into this state of the room.
-fn written(town: &Town, event: &str, key: &str) -> Vec<String> {
-    town.ear.pick(&town.rooms[0], |heard| {
+fn written(town: &MultiSiloScenario, event: &str, key: &str) -> Vec<String> {
+    town.room_observer.pick(&town.rooms[0], |heard| {
         let ours = heard.seen.sender == town.bridge_user && heard.seen.event_type == event;
         let value = heard.seen.content.get(key).and_then(Value::as_str);
         ours.then(|| value.unwrap_or_default().to_owned())
     })
 }
 
-async fn town(kind: Kind, options: &str) -> Town {
-    let plan = Plan {
+async fn town(kind: SimulatorKind, options: &str) -> MultiSiloScenario {
+    let plan = MultiSiloOptions {
         powerful: true,
         portal_options: options.to_owned(),
-        ..Plan::of_one(PathBuf::from(env!("CARGO_BIN_EXE_footbridge")), kind)
+        ..MultiSiloOptions::of_one(PathBuf::from(env!("CARGO_BIN_EXE_footbridge")), kind)
     };
-    Town::build(Synapse::shared().await.unwrap(), plan)
+    MultiSiloScenario::build(Synapse::shared().await.unwrap(), plan)
         .await
         .unwrap()
 }
 
-async fn set_topic(town: &Town, topic: &str) {
+async fn set_topic(town: &MultiSiloScenario, topic: &str) {
     let content = json!({ "topic": topic });
     let sent = town
         .ann
@@ -41,7 +41,7 @@ async fn set_topic(town: &Town, topic: &str) {
 #[tokio::test]
 async fn name_and_topic_of_a_mattermost_channel_and_its_room_follow_each_other() {
     let options = "room_name = \"both\"\nroom_topic = \"both\"";
-    let town = town(Kind::Mattermost, options).await;
+    let town = town(SimulatorKind::Mattermost, options).await;
     let site = &town.sites[0];
     // Both had a name: neither is changed before somebody changes it.
     sleep(Duration::from_secs(3)).await;
@@ -77,7 +77,7 @@ async fn name_and_topic_of_a_mattermost_channel_and_its_room_follow_each_other()
 #[tokio::test]
 async fn a_room_takes_topic_and_picture_of_its_gitter_channel_and_only_what_the_portal_shares() {
     let options = "room_topic = \"from-channel\"\nroom_picture = \"from-channel\"";
-    let town = town(Kind::Gitter, options).await;
+    let town = town(SimulatorKind::Gitter, options).await;
     let site = &town.sites[0];
     let png = b"\x89PNG\r\n\x1a\nnot really".to_vec();
     site.head("", "Bridges", png.clone());

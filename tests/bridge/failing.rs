@@ -8,7 +8,7 @@ use std::{
 };
 
 use footbridge::control::{
-    Audience, Control, Found, Outside, Problem, Proof, Rules, Standing, Successor,
+    Audience, Control, FoundChannel, Backend, BackendError, CodeProof, ControlConfig, MemberRights, Successor,
 };
 use footbridge_core::{
     lane::{LaneEnd, OutletHealth},
@@ -75,37 +75,37 @@ async fn bench(directory: &Path, messages: &[&str]) -> Bench {
 /// Sides that never answer.
 struct Nowhere;
 
-fn silence<T>() -> Result<T, Problem> {
-    Err(Problem::Later("nobody is there".to_owned()))
+fn silence<T>() -> Result<T, BackendError> {
+    Err(BackendError::Unavailable("nobody is there".to_owned()))
 }
 
 #[async_trait::async_trait]
-impl Outside for Nowhere {
-    async fn room(&self, _: &str) -> Result<Place, Problem> {
+impl Backend for Nowhere {
+    async fn room(&self, _: &str) -> Result<Place, BackendError> {
         silence()
     }
-    async fn standing(&self, _: &Place, _: &str) -> Result<Standing, Problem> {
+    async fn member_rights(&self, _: &Place, _: &str) -> Result<MemberRights, BackendError> {
         silence()
     }
-    async fn channel(&self, _: &str, _: &str) -> Result<Found, Problem> {
+    async fn channel(&self, _: &str, _: &str) -> Result<FoundChannel, BackendError> {
         silence()
     }
     async fn audience(&self, _: &str, _: &str) -> Audience {
         Audience::default()
     }
-    async fn heard(&self, _: &str, _: &Place, _: &str) -> Result<Option<Proof>, Problem> {
+    async fn heard(&self, _: &str, _: &Place, _: &str) -> Result<Option<CodeProof>, BackendError> {
         silence()
     }
-    async fn show(&self, _: &Portal) -> Result<(), Problem> {
+    async fn show(&self, _: &Portal) -> Result<(), BackendError> {
         silence()
     }
-    async fn successor(&self, _: &Tombstone) -> Result<Successor, Problem> {
+    async fn successor(&self, _: &Tombstone) -> Result<Successor, BackendError> {
         silence()
     }
-    async fn identities(&self, _: &str) -> Result<UserIdentities, Problem> {
+    async fn identities(&self, _: &str) -> Result<UserIdentities, BackendError> {
         silence()
     }
-    async fn approve(&self, _: &str, _: &str) -> Result<Option<u64>, Problem> {
+    async fn approve(&self, _: &str, _: &str) -> Result<Option<u64>, BackendError> {
         silence()
     }
 }
@@ -143,14 +143,14 @@ impl Bench {
             store: self.store.clone(),
             signals: self.signals.clone(),
             clock: self.clock,
-            rules: Arc::new(Rules {
+            rules: Arc::new(ControlConfig {
                 limits: std::collections::HashMap::new(),
                 admins: Vec::new(),
                 delay: Duration::ZERO,
                 operator: "nobody".to_owned(),
                 disclose_joins: false,
             }),
-            outside: Arc::new(Nowhere),
+            backend: Arc::new(Nowhere),
             shown: Arc::default(),
             answers: footbridge::control::AnswerLimits::default(),
         };

@@ -6,28 +6,28 @@ use std::{path::PathBuf, time::Duration};
 use footbridge_testbed::{
     scenario::until,
     synapse::Synapse,
-    town::{Kind, Plan, Site, Town},
+    town::{SimulatorKind, MultiSiloOptions, SiloChannel, MultiSiloScenario},
 };
 
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Two rooms and a Mattermost channel between them; the first room also has a Gitter channel and a gateway.
-async fn town() -> Town {
-    let plan = Plan {
+async fn town() -> MultiSiloScenario {
+    let plan = MultiSiloOptions {
         binary: PathBuf::from(env!("CARGO_BIN_EXE_footbridge")),
         sites: vec![
-            Kind::Mattermost,
-            Kind::Gitter,
-            Kind::Matterbridge { buffer: 1_000 },
+            SimulatorKind::Mattermost,
+            SimulatorKind::Gitter,
+            SimulatorKind::Matterbridge { buffer: 1_000 },
         ],
         rooms: 2,
         portals: vec![(0, 0), (1, 0), (0, 1), (0, 2)],
         seed: 1,
         log_filter: "info".to_owned(),
-        ..Plan::default()
+        ..MultiSiloOptions::default()
     };
     let synapse = Synapse::shared().await.unwrap();
-    Town::build(synapse, plan).await.unwrap()
+    MultiSiloScenario::build(synapse, plan).await.unwrap()
 }
 
 /// Whether a place shows exactly these words, each in one message, in this order.
@@ -39,7 +39,7 @@ fn shows(texts: &[String], words: &[&str]) -> bool {
             .all(|(text, word)| text.ends_with(word))
 }
 
-async fn reads(town: &Town, what: &str, rooms: [&[&str]; 2], channels: [&[&str]; 3]) {
+async fn reads(town: &MultiSiloScenario, what: &str, rooms: [&[&str]; 2], channels: [&[&str]; 3]) {
     let is_so = || {
         let rooms = rooms
             .iter()
@@ -53,7 +53,7 @@ async fn reads(town: &Town, what: &str, rooms: [&[&str]; 2], channels: [&[&str];
     };
     if until(PATIENCE, is_so).await.is_err() {
         let rooms: Vec<_> = (0..2).map(|number| town.read(number)).collect();
-        let sites: Vec<_> = town.sites.iter().map(Site::read).collect();
+        let sites: Vec<_> = town.sites.iter().map(SiloChannel::read).collect();
         panic!(
             "{what}: rooms {rooms:#?}, channels {sites:#?}\n{}",
             town.bridge.logs_end()
@@ -147,7 +147,7 @@ async fn what_is_said_anywhere_is_read_everywhere_once_and_so_are_edits_and_dele
 }
 
 /// Makes the first portal one of the command line, so that it can be removed in the room.
-async fn by_the_command_line(town: &Town, room: &str) {
+async fn by_the_command_line(town: &MultiSiloScenario, room: &str) {
     town.bridge.terminate().await.unwrap();
     let path = town.bridge.directory().join("config.toml");
     let text = std::fs::read_to_string(&path).unwrap();
@@ -165,17 +165,17 @@ async fn by_the_command_line(town: &Town, room: &str) {
 /// other room of its channel by another portal.
 #[tokio::test]
 async fn p15_what_a_room_keeps_to_itself_reaches_no_other_room_of_its_channel() {
-    let plan = Plan {
+    let plan = MultiSiloOptions {
         binary: PathBuf::from(env!("CARGO_BIN_EXE_footbridge")),
-        sites: vec![Kind::Mattermost],
+        sites: vec![SimulatorKind::Mattermost],
         rooms: 2,
         portals: vec![(0, 0), (1, 0)],
         in_clear: true,
         seed: 1,
         log_filter: "info".to_owned(),
-        ..Plan::default()
+        ..MultiSiloOptions::default()
     };
-    let town = Town::build(Synapse::shared().await.unwrap(), plan)
+    let town = MultiSiloScenario::build(Synapse::shared().await.unwrap(), plan)
         .await
         .unwrap();
     let room = town.rooms[0].clone();
@@ -225,7 +225,7 @@ async fn p15_what_a_room_keeps_to_itself_reaches_no_other_room_of_its_channel() 
         .await
         .unwrap();
     let silent = || {
-        let reacted = town.ear.pick(&town.rooms[1], |heard| {
+        let reacted = town.room_observer.pick(&town.rooms[1], |heard| {
             (heard.seen.event_type == "m.reaction").then_some(())
         });
         assert!(
@@ -255,17 +255,17 @@ async fn p15_what_a_room_keeps_to_itself_reaches_no_other_room_of_its_channel() 
 /// Two entries of one kind; the channel of the first is joined to both rooms.
 #[tokio::test]
 async fn b11_a_channel_of_gitter_is_joined_to_two_rooms_and_a_second_gitter_to_one_of_them() {
-    let plan = Plan {
+    let plan = MultiSiloOptions {
         binary: PathBuf::from(env!("CARGO_BIN_EXE_footbridge")),
-        sites: vec![Kind::Gitter, Kind::Gitter],
+        sites: vec![SimulatorKind::Gitter, SimulatorKind::Gitter],
         rooms: 2,
         portals: vec![(0, 0), (1, 0), (0, 1)],
         seed: 1,
         log_filter: "info".to_owned(),
-        ..Plan::default()
+        ..MultiSiloOptions::default()
     };
     let synapse = Synapse::shared().await.unwrap();
-    let town = Town::build(synapse, plan).await.unwrap();
+    let town = MultiSiloScenario::build(synapse, plan).await.unwrap();
     let deliveries = async |what: &str, rooms: [&[&str]; 2], channels: [&[&str]; 2]| {
         let is_so = || {
             let rooms = rooms.iter().enumerate();

@@ -4,19 +4,19 @@
 use std::path::PathBuf;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
-use footbridge_matrix::person::Seen;
+use footbridge_matrix::person::SeenEvent;
 use footbridge_testbed::{
     matterbridge, mattermost,
-    shelf::Shelf,
+    shelf::FileServer,
     synapse::Synapse,
-    town::{Kind, Plan, Town},
+    town::{SimulatorKind, MultiSiloOptions, MultiSiloScenario},
 };
 use serde_json::{Value, json};
 
-async fn town(kind: Kind) -> Town {
+async fn town(kind: SimulatorKind) -> MultiSiloScenario {
     let binary = PathBuf::from(env!("CARGO_BIN_EXE_footbridge"));
-    let plan = Plan::of_one(binary, kind);
-    Town::build(Synapse::shared().await.unwrap(), plan)
+    let plan = MultiSiloOptions::of_one(binary, kind);
+    MultiSiloScenario::build(Synapse::shared().await.unwrap(), plan)
         .await
         .unwrap()
 }
@@ -29,14 +29,14 @@ fn bytes(count: usize) -> Vec<u8> {
 }
 
 /// The messages of the bridge in the room that are of this type.
-fn in_room(town: &Town, kind: &str) -> Vec<Seen> {
-    town.ear.pick(&town.rooms[0], |heard| {
+fn in_room(town: &MultiSiloScenario, kind: &str) -> Vec<SeenEvent> {
+    town.room_observer.pick(&town.rooms[0], |heard| {
         let ours = heard.seen.sender == town.bridge_user;
         (ours && heard.seen.content["msgtype"] == kind).then(|| heard.seen.clone())
     })
 }
 
-async fn wait(town: &Town, what: &str, is_so: impl Fn() -> bool) {
+async fn wait(town: &MultiSiloScenario, what: &str, is_so: impl Fn() -> bool) {
     town.wait(what, is_so).await.unwrap();
 }
 
@@ -44,7 +44,7 @@ async fn wait(town: &Town, what: &str, is_so: impl Fn() -> bool) {
 type Carried = (String, Vec<(String, Vec<u8>)>);
 
 /// What the bridge's posts carry.
-fn carried(town: &Town) -> Vec<Carried> {
+fn carried(town: &MultiSiloScenario) -> Vec<Carried> {
     let (sim, channel) = town.sites[0].mattermost().unwrap();
     let posts = sim.posts(&channel.id).into_iter();
     let ours = posts.filter(|post: &mattermost::Post| post.props.contains_key("footbridge"));
@@ -54,7 +54,7 @@ fn carried(town: &Town) -> Vec<Carried> {
 
 #[tokio::test]
 async fn a_file_of_an_encrypted_room_reaches_mattermost_byte_by_byte() {
-    let town = town(Kind::Mattermost).await;
+    let town = town(SimulatorKind::Mattermost).await;
     let (room, sent) = (&town.rooms[0], bytes(300_001));
     let cat = ("../cat.png", "image/png");
     let file = town.ann.send_file(room, cat, sent.clone(), None);
@@ -81,7 +81,7 @@ async fn a_file_of_an_encrypted_room_reaches_mattermost_byte_by_byte() {
 
 #[tokio::test]
 async fn a_file_of_mattermost_reaches_an_encrypted_room_encrypted() {
-    let town = town(Kind::Mattermost).await;
+    let town = town(SimulatorKind::Mattermost).await;
     let (sim, channel) = town.sites[0].mattermost().unwrap();
     let bob = town.sites[0].say("before the file").unwrap();
     let bob = sim
@@ -110,7 +110,7 @@ async fn a_file_of_mattermost_reaches_an_encrypted_room_encrypted() {
 
 #[tokio::test]
 async fn a_large_picture_of_mattermost_comes_with_its_small_one_and_its_size() {
-    let town = town(Kind::Mattermost).await;
+    let town = town(SimulatorKind::Mattermost).await;
     let (sim, channel) = town.sites[0].mattermost().unwrap();
     let bob = town.sites[0].say("before the picture").unwrap();
     let posts = sim.posts(&channel.id);
@@ -141,7 +141,7 @@ async fn a_large_picture_of_mattermost_comes_with_its_small_one_and_its_size() {
 
 #[tokio::test]
 async fn words_below_a_file_change_and_leave_the_file_as_it_is() {
-    let town = town(Kind::Mattermost).await;
+    let town = town(SimulatorKind::Mattermost).await;
     let (sim, channel) = town.sites[0].mattermost().unwrap();
     let bob = town.sites[0].say("before the picture").unwrap();
     let posts = sim.posts(&channel.id);
@@ -173,7 +173,7 @@ async fn words_below_a_file_change_and_leave_the_file_as_it_is() {
     }
     town.sites[0].delete(&post.id);
     let gone = || {
-        let redactions = town.ear.pick(&town.rooms[0], |heard| {
+        let redactions = town.room_observer.pick(&town.rooms[0], |heard| {
             let is_one = heard.seen.event_type == "m.room.redaction";
             is_one.then(|| heard.seen.content["redacts"].clone())
         });
@@ -186,7 +186,7 @@ async fn words_below_a_file_change_and_leave_the_file_as_it_is() {
 
 #[tokio::test]
 async fn where_files_cannot_go_a_line_names_them() {
-    let town = town(Kind::Gitter).await;
+    let town = town(SimulatorKind::Gitter).await;
     let room = &town.rooms[0];
     let cat = ("cat.png", "image/png");
     let file = town.ann.send_file(room, cat, bytes(2_123), None);
@@ -204,14 +204,14 @@ async fn where_files_cannot_go_a_line_names_them() {
 
 #[tokio::test]
 async fn a_file_that_was_forged_or_is_too_large_is_named_and_the_next_message_goes_on() {
-    let town = town(Kind::Mattermost).await;
+    let town = town(SimulatorKind::Mattermost).await;
     let room = &town.rooms[0];
     let file = town
         .ann
         .send_file(room, ("true.bin", "a/b"), bytes(5_000), None);
     let id = file.await.unwrap();
     wait(&town, "the true one", || carried(&town).len() == 1).await;
-    let own = town.ear.pick(room, |heard| {
+    let own = town.room_observer.pick(room, |heard| {
         (heard.seen.event_id == id).then(|| heard.seen.content.clone())
     });
     // The same file under another hash: what the homeserver gives out is not what Ann encrypted.
@@ -237,7 +237,7 @@ async fn a_file_that_was_forged_or_is_too_large_is_named_and_the_next_message_go
 }
 
 /// How many of the bridge's events in the room are not redacted, of those behind `before`.
-async fn kept(town: &Town, before: usize) -> usize {
+async fn kept(town: &MultiSiloScenario, before: usize) -> usize {
     let synapse = Synapse::shared().await.unwrap();
     let events = synapse.events(&town.rooms[0]).await.unwrap();
     let redacted: Vec<&Value> = events
@@ -256,7 +256,7 @@ async fn kept(town: &Town, before: usize) -> usize {
 #[tokio::test]
 async fn an_edit_adds_and_removes_files_and_after_a_deletion_nothing_is_left_of_any_of_its_events()
 {
-    let town = town(Kind::Mattermost).await;
+    let town = town(SimulatorKind::Mattermost).await;
     let (sim, channel) = town.sites[0].mattermost().unwrap();
     let first = town.sites[0].say("before the files").unwrap();
     let posts = sim.posts(&channel.id);
@@ -307,7 +307,7 @@ async fn an_edit_adds_and_removes_files_and_after_a_deletion_nothing_is_left_of_
 
 #[tokio::test]
 async fn an_edit_that_brings_another_file_keeps_what_others_answered() {
-    let town = town(Kind::Mattermost).await;
+    let town = town(SimulatorKind::Mattermost).await;
     let (sim, channel) = town.sites[0].mattermost().unwrap();
     let room = &town.rooms[0];
     let hello = town.sites[0].say("before the files").unwrap();
@@ -327,7 +327,7 @@ async fn an_edit_that_brings_another_file_keeps_what_others_answered() {
         wait(&town, "two files", || posts().len() == 2).await;
         let root = posts().remove(0).id;
         sim.say_in_thread(&channel.id, bob, &root, "an answer");
-        let mut later = town.ear.pick(room, |heard| {
+        let mut later = town.room_observer.pick(room, |heard| {
             (heard.seen.event_id == sent[1]).then(|| heard.seen.content.clone())
         });
         let mut edit = later.remove(0);
@@ -376,7 +376,7 @@ async fn an_edit_that_brings_another_file_keeps_what_others_answered() {
 }
 
 /// Somebody on IRC sends this.
-fn on_irc(town: &Town, text: &str, file: &serde_json::Value) -> matterbridge::Message {
+fn on_irc(town: &MultiSiloScenario, text: &str, file: &serde_json::Value) -> matterbridge::Message {
     let sim = town.sites[0].matterbridge().unwrap();
     let mut message = matterbridge::Message::from_irc("gateway1", "bob", text);
     message.extra = json!({ "file": [file] });
@@ -385,7 +385,7 @@ fn on_irc(town: &Town, text: &str, file: &serde_json::Value) -> matterbridge::Me
 
 #[tokio::test]
 async fn a_file_crosses_a_matterbridge_inside_its_messages() {
-    let town = town(Kind::Matterbridge { buffer: 1_000 }).await;
+    let town = town(SimulatorKind::Matterbridge { buffer: 1_000 }).await;
     let (room, sent) = (&town.rooms[0], bytes(300_001));
     let file = town.ann.send_file(
         room,
@@ -425,8 +425,8 @@ async fn a_file_crosses_a_matterbridge_inside_its_messages() {
 
 #[tokio::test]
 async fn c16_a_file_is_fetched_from_hosts_that_the_operator_named_and_from_no_other() {
-    let town = town(Kind::Matterbridge { buffer: 1_000 }).await;
-    let (here, elsewhere) = (&town.sites[0].shelf, Shelf::start().await.unwrap());
+    let town = town(SimulatorKind::Matterbridge { buffer: 1_000 }).await;
+    let (here, elsewhere) = (&town.sites[0].file_server, FileServer::start().await.unwrap());
     let sent = bytes(5_000);
     let link = |url: &str| json!({"Name": "cat.png", "Data": "", "Comment": "", "URL": url});
     let url = here.put("1/cat.png", "image/png", sent.clone());
@@ -442,7 +442,7 @@ async fn c16_a_file_is_fetched_from_hosts_that_the_operator_named_and_from_no_ot
     on_irc(&town, "", &link(&gone));
     town.sites[0].say("after the files");
     let said = |text: &str| {
-        let found = town.ear.pick(&town.rooms[0], |heard| {
+        let found = town.room_observer.pick(&town.rooms[0], |heard| {
             heard.text().filter(|said| said.contains(text)).map(|_| ())
         });
         !found.is_empty()

@@ -17,7 +17,7 @@ use footbridge_silo::{
 use footbridge_store::RemoteId;
 use footbridge_testbed::{
     gitter::{Cut, Echo, Fault, GitterSim, Options, Room, RoomOptions, User},
-    town::{Act, Doer},
+    town::{UserAction, Actor},
 };
 
 use crate::silo_contract::{self as contract, House, Network, post, text};
@@ -153,9 +153,9 @@ impl Network for Ground {
             .map(|message| message.text)
             .collect()
     }
-    fn act(&self, act: Act<'_>) -> Option<String> {
+    fn act(&self, act: UserAction<'_>) -> Option<String> {
         let (channel, person) = (&self.room.id, &self.bob.id);
-        act.on_gitter(&self.sim, Doer { channel, person })
+        act.on_gitter(&self.sim, Actor { channel, person })
     }
     fn read(&self) -> Vec<String> {
         let messages = self.sim.messages(&self.room.id);

@@ -162,7 +162,7 @@ async fn d20_a_death_while_people_are_told_of_a_missing_key_tells_them_once() {
         until(PATIENCE, died)
             .await
             .unwrap_or_else(|_| panic!("{point}"));
-        scene.bridge.bury().await.unwrap();
+        scene.bridge.reap().await.unwrap();
     }
     scene.bridge.start().await.unwrap();
     let texts = || -> Vec<String> {

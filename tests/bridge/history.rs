@@ -4,12 +4,12 @@ use std::path::PathBuf;
 
 use footbridge_testbed::{
     synapse::Synapse,
-    town::{Kind, Plan, Town},
+    town::{SimulatorKind, MultiSiloOptions, MultiSiloScenario},
 };
 
 /// What Bob is heard to say in the room.
-fn heard(town: &Town) -> Vec<String> {
-    town.ear.pick(&town.rooms[0], |heard| {
+fn heard(town: &MultiSiloScenario) -> Vec<String> {
+    town.room_observer.pick(&town.rooms[0], |heard| {
         let ours = heard.seen.sender == town.bridge_user;
         heard
             .text()
@@ -18,13 +18,13 @@ fn heard(town: &Town) -> Vec<String> {
     })
 }
 
-async fn comes_along(kind: Kind) {
-    let plan = Plan {
+async fn comes_along(kind: SimulatorKind) {
+    let plan = MultiSiloOptions {
         said_before: (0..8).map(|number| format!("line {number}")).collect(),
         portal_options: "backfill = 5".to_owned(),
-        ..Plan::of_one(PathBuf::from(env!("CARGO_BIN_EXE_footbridge")), kind)
+        ..MultiSiloOptions::of_one(PathBuf::from(env!("CARGO_BIN_EXE_footbridge")), kind)
     };
-    let town = Town::build(Synapse::shared().await.unwrap(), plan)
+    let town = MultiSiloScenario::build(Synapse::shared().await.unwrap(), plan)
         .await
         .unwrap();
     town.sites[0].say("line 8");
@@ -55,10 +55,10 @@ async fn comes_along(kind: Kind) {
 
 #[tokio::test]
 async fn a_new_portal_brings_the_newest_messages_of_a_gitter_channel_along() {
-    comes_along(Kind::Gitter).await;
+    comes_along(SimulatorKind::Gitter).await;
 }
 
 #[tokio::test]
 async fn a_new_portal_brings_the_newest_messages_of_a_mattermost_channel_along() {
-    comes_along(Kind::Mattermost).await;
+    comes_along(SimulatorKind::Mattermost).await;
 }

@@ -27,7 +27,7 @@ async fn death(scene: &Scenario, point: &str) {
         assert!(!late, "{point} was not passed\n{}", scene.bridge.logs_end());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    scene.bridge.bury().await.unwrap();
+    scene.bridge.reap().await.unwrap();
 }
 
 #[tokio::test]

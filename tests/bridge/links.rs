@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use footbridge_testbed::{
     ports::free_port,
     synapse::Synapse,
-    town::{Kind, Plan, Town},
+    town::{SimulatorKind, MultiSiloOptions, MultiSiloScenario},
 };
 use reqwest::Response;
 use tokio::{
@@ -15,25 +15,25 @@ use tokio::{
 };
 
 /// A town whose bridge has a gateway, and where that listens.
-async fn town(in_clear: bool, portal_options: &str) -> (Town, String) {
+async fn town(in_clear: bool, portal_options: &str) -> (MultiSiloScenario, String) {
     let listen = format!("127.0.0.1:{}", free_port().unwrap());
-    let plan = Plan {
+    let plan = MultiSiloOptions {
         in_clear,
         portal_options: portal_options.to_owned(),
         media_options: format!(
             "public_url = \"http://{listen}/media\"\ngateway_listen = \"{listen}\""
         ),
-        ..Plan::of_one(
+        ..MultiSiloOptions::of_one(
             PathBuf::from(env!("CARGO_BIN_EXE_footbridge")),
-            Kind::Gitter,
+            SimulatorKind::Gitter,
         )
     };
-    let town = Town::build(Synapse::shared().await.unwrap(), plan).await;
+    let town = MultiSiloScenario::build(Synapse::shared().await.unwrap(), plan).await;
     (town.unwrap(), listen)
 }
 
 /// What the channel is told of a file that Ann sends, once it is.
-async fn sent(town: &Town, (name, mime): (&str, &str), bytes: &[u8]) -> (String, String) {
+async fn sent(town: &MultiSiloScenario, (name, mime): (&str, &str), bytes: &[u8]) -> (String, String) {
     let file = town
         .ann
         .send_file(&town.rooms[0], (name, mime), bytes.to_vec(), None);
@@ -132,7 +132,7 @@ async fn what_an_encrypted_room_sends_has_a_link_only_where_the_portal_says_so()
 }
 
 /// How many descriptors the bridge holds.
-fn descriptors(town: &Town) -> usize {
+fn descriptors(town: &MultiSiloScenario) -> usize {
     let pid = town.bridge.pid().unwrap();
     std::fs::read_dir(format!("/proc/{pid}/fd"))
         .unwrap()

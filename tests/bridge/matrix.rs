@@ -30,16 +30,16 @@ use footbridge_core::{
     secret::Secret,
 };
 use footbridge_matrix::{
-    Homeserver, Matrix, MatrixConfig, MatrixError, Patience, Trust,
+    Homeserver, Matrix, MatrixConfig, MatrixError, Timeouts, Trust,
     account::{LoggedIn, Login, login},
-    person::{Identity, Person, Seen},
+    person::{Identity, TestClient, SeenEvent},
     session::{self, SessionState},
 };
 use footbridge_store::{
     Batch, Consent, Copy, Flag, Gap, LaneId, Place, PortalSpec, QueueHead, RemoteId, Side, Store,
     StoreKey,
 };
-use footbridge_testbed::scenario::locked_event;
+use footbridge_testbed::scenario::undecryptable_event;
 use footbridge_testbed::synapse::{Registered, Synapse};
 use serde_json::{Value, json};
 use tokio::{task::JoinSet, time::timeout};
@@ -76,7 +76,7 @@ impl House {
             key,
             clock: Clock::start(),
             config: MatrixConfig {
-                hosts: Vec::new(),
+                inviters: Vec::new(),
                 greeting: String::new(),
                 homeserver: Homeserver::Url(synapse.url().parse().unwrap()),
                 user: user.as_str().try_into().unwrap(),
@@ -85,7 +85,7 @@ impl House {
                 device_name: "Footbridge".into(),
                 key_wait: Duration::from_secs(1),
                 admins: Vec::new(),
-                patience: Patience::default(),
+                timeouts: Timeouts::default(),
             },
             user,
             directory,
@@ -271,7 +271,7 @@ impl House {
 /// A person, and an encrypted room that a house has a portal to and is listening in.
 struct Scene {
     house: House,
-    person: Person,
+    person: TestClient,
     room: String,
     lane: LaneId,
     _files: tempfile::TempDir,
@@ -300,16 +300,16 @@ impl Scene {
     }
 }
 
-async fn person(synapse: &Synapse, identity: Identity) -> (Person, tempfile::TempDir) {
+async fn person(synapse: &Synapse, identity: Identity) -> (TestClient, tempfile::TempDir) {
     let name = unique("person");
     synapse.register(&name, PASSWORD).await.unwrap();
     let files = tempfile::tempdir().unwrap();
-    let person = Person::login_as(&synapse.url(), &name, PASSWORD, files.path(), identity).await;
+    let person = TestClient::login_as(&synapse.url(), &name, PASSWORD, files.path(), identity).await;
     (person.unwrap(), files)
 }
 
 /// Syncs until the user's membership of the room is as wanted.
-async fn wait_for_member(person: &Person, room: &str, user: &str, membership: &str) -> Seen {
+async fn wait_for_member(person: &TestClient, room: &str, user: &str, membership: &str) -> SeenEvent {
     wait_for(person, |seen| {
         seen.room == room
             && seen.event_type == "m.room.member"
@@ -319,7 +319,7 @@ async fn wait_for_member(person: &Person, room: &str, user: &str, membership: &s
     .await
 }
 
-async fn wait_for(person: &Person, wanted: impl Fn(&Seen) -> bool) -> Seen {
+async fn wait_for(person: &TestClient, wanted: impl Fn(&SeenEvent) -> bool) -> SeenEvent {
     let waited = timeout(LIMIT, async {
         loop {
             let seen = person.sync(Duration::from_secs(1)).await.unwrap();
@@ -390,7 +390,7 @@ pub async fn end_of(synapse: &Synapse, user: &Registered, room: &str) -> String 
     page["start"].as_str().unwrap().to_owned()
 }
 
-pub async fn raw_member(synapse: &Synapse, person: &Person, room: &str) -> Registered {
+pub async fn raw_member(synapse: &Synapse, person: &TestClient, room: &str) -> Registered {
     let user = synapse
         .register_session(&unique("raw"), PASSWORD)
         .await
@@ -410,7 +410,7 @@ pub async fn raw_member(synapse: &Synapse, person: &Person, room: &str) -> Regis
 /// An encrypted event of which nobody has the key.
 pub async fn lock(synapse: &Synapse, user: &Registered, room: &str, session: &str) {
     let path = format!("rooms/{room}/send/m.room.encrypted/{}", unique("t"));
-    raw(synapse, user, "PUT", &path, locked_event(session)).await;
+    raw(synapse, user, "PUT", &path, undecryptable_event(session)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -450,7 +450,7 @@ async fn an_account_with_an_identity_is_joined_by_its_recovery_key() {
     let synapse = Synapse::shared().await.unwrap();
     let house = House::new(synapse).await;
     let files = tempfile::tempdir().unwrap();
-    let owner = Person::login(&synapse.url(), &house.user, PASSWORD, files.path())
+    let owner = TestClient::login(&synapse.url(), &house.user, PASSWORD, files.path())
         .await
         .unwrap();
     let recovery_key = owner.make_recovery_key().await.unwrap();
@@ -711,10 +711,10 @@ async fn messages_of_an_unsigned_device_do_not_cross() {
 
 async fn person_in(
     synapse: &Synapse,
-    host: &Person,
+    host: &TestClient,
     room: &str,
     identity: Identity,
-) -> (Person, tempfile::TempDir) {
+) -> (TestClient, tempfile::TempDir) {
     let (guest, files) = person(synapse, identity).await;
     host.invite(room, &guest.user_id()).await.unwrap();
     guest.join(room).await.unwrap();
@@ -750,7 +750,7 @@ async fn an_edit_counts_only_from_the_author() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_edit_crosses_although_the_homeserver_does_not_say_who_wrote_the_message() {
     let synapse = Synapse::shared().await.unwrap();
-    let (scene, proxy) = proxy::scene(synapse, true, Patience::default()).await;
+    let (scene, proxy) = proxy::scene(synapse, true, Timeouts::default()).await;
     let Scene {
         mut house,
         person,
@@ -792,7 +792,7 @@ async fn a_person_who_shares_the_account_is_heard() {
     let key = String::from_utf8(key.0.clone()).unwrap();
     let files = tempfile::tempdir().unwrap();
     let identity = Identity::Recovered(key);
-    let sharer = Person::login_as(
+    let sharer = TestClient::login_as(
         &synapse.url(),
         &house.user,
         PASSWORD,
@@ -890,5 +890,5 @@ async fn a_store_that_lost_its_keys_is_refused() {
         house.clock,
     )
     .await;
-    assert!(matches!(opened, Err(MatrixError::Lost(_))), "{opened:?}");
+    assert!(matches!(opened, Err(MatrixError::DatabaseMissing(_))), "{opened:?}");
 }

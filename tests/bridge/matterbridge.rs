@@ -17,7 +17,7 @@ use footbridge_silo::{
 use footbridge_store::{LaneId, QueueHead, RemoteId, Side};
 use footbridge_testbed::{
     matterbridge::{Cut, Fault, MatterbridgeSim, Message, Options},
-    town::Act,
+    town::UserAction,
 };
 
 use crate::silo_contract::{self as contract, House, Network, post, text};
@@ -126,7 +126,7 @@ impl Network for Ground {
             .map(|message| format!("{}: {}", message.username, message.text))
             .collect()
     }
-    fn act(&self, act: Act<'_>) -> Option<String> {
+    fn act(&self, act: UserAction<'_>) -> Option<String> {
         act.on_matterbridge(&self.sim, GATEWAY)
     }
     fn read(&self) -> Vec<String> {

@@ -13,12 +13,12 @@ use footbridge_core::{
 use footbridge_silo::{
     FeedState, Silo, SiloError,
     mattermost::{Mattermost, MattermostConfig},
-    plan::Names,
+    plan::Attribution,
 };
 use footbridge_store::{RemoteId, Side};
 use footbridge_testbed::{
     mattermost::{Channel, Cut, Fault, MattermostSim, Options, Post, Team, User},
-    town::{Act, Doer},
+    town::{UserAction, Actor},
 };
 use serde_json::json;
 
@@ -33,7 +33,7 @@ pub struct Ground {
     bridge: User,
     bob: User,
     channel: Channel,
-    names: Names,
+    names: Attribution,
     ping: Duration,
     audit: Duration,
     /// Where it is reached, if not at the simulator's own address.
@@ -52,7 +52,7 @@ impl Ground {
             bridge,
             bob,
             channel,
-            names: Names::InText,
+            names: Attribution::Inline,
             ping: Duration::from_secs(30),
             audit: Duration::from_mins(5),
             door: None,
@@ -115,9 +115,9 @@ impl Network for Ground {
     fn say_on_our_account(&self, text: &str) -> String {
         self.sim.say(&self.channel.id, &self.bridge.id, text).id
     }
-    fn act(&self, act: Act<'_>) -> Option<String> {
+    fn act(&self, act: UserAction<'_>) -> Option<String> {
         let (channel, person) = (&self.channel.id, &self.bob.id);
-        act.on_mattermost(&self.sim, Doer { channel, person })
+        act.on_mattermost(&self.sim, Actor { channel, person })
     }
     fn texts(&self) -> Vec<String> {
         self.posts().into_iter().map(|post| post.message).collect()
@@ -407,7 +407,7 @@ async fn edits_and_deletions_while_nobody_listened_are_found() {
     let ground = Ground::new().await;
     let mut house = House::start(&ground).await;
     let (kept, gone) = (ground.say("kept"), ground.say("gone"));
-    ground.act(Act::Thread(&gone, "below"));
+    ground.act(UserAction::Thread(&gone, "below"));
     assert_eq!(house.heard_texts(3).await, ["kept", "gone", "below"]);
     house = house.rebuild(&ground).await;
     ground.sim.edit(&kept, "kept, corrected");
@@ -434,7 +434,7 @@ async fn a_thread_that_goes_with_its_first_message_goes_in_the_room_too() {
     let ground = Ground::new().await;
     let house = House::start(&ground).await;
     let root = ground.say("root");
-    ground.act(Act::Thread(&root, "below"));
+    ground.act(UserAction::Thread(&root, "below"));
     house.heard(2).await;
     ground.sim.delete(&root);
     let gone = house.heard(2).await;
@@ -526,7 +526,7 @@ async fn names_stand_beside_the_text_where_the_server_permits_it() {
         ..Options::default()
     })
     .await;
-    ground.names = Names::Beside;
+    ground.names = Attribution::Override;
     let house = House::start(&ground).await;
     house.said("$1", "hi").await;
     house.deliver().await;
@@ -539,7 +539,7 @@ async fn names_stand_beside_the_text_where_the_server_permits_it() {
 #[tokio::test]
 async fn names_stand_in_the_text_where_it_does_not() {
     let mut ground = Ground::new().await;
-    ground.names = Names::Beside;
+    ground.names = Attribution::Override;
     let house = House::start(&ground).await;
     house.said("$1", "hi").await;
     house.deliver().await;
@@ -642,7 +642,7 @@ async fn an_open_channel_is_joined_and_a_private_one_is_not() {
     let lobby = silo.resolve("team/lobby").await.unwrap();
     assert_eq!(lobby.name, "team/lobby");
     assert!(silo.resolve("team/cellar").await.is_err());
-    assert_eq!(silo.readers("team/lobby").await.public, Some(true));
+    assert_eq!(silo.audience("team/lobby").await.public, Some(true));
 }
 
 #[tokio::test]
@@ -715,7 +715,7 @@ async fn b15_a_name_that_a_person_claims_decides_nothing() {
 
 #[tokio::test]
 async fn b15_a_post_of_our_own_account_proves_no_code() {
-    for names in [Names::Beside, Names::InText] {
+    for names in [Attribution::Override, Attribution::Inline] {
         let mut ground = Ground::with(Options {
             overrides: true,
             ..Options::default()
@@ -1015,7 +1015,7 @@ async fn thread(ground: &Ground, house: &House) {
     house.said("$1", "root").await;
     house.deliver().await;
     let root = ground.posts()[0].id.clone();
-    ground.act(Act::Thread(&root, "from the channel"));
+    ground.act(UserAction::Thread(&root, "from the channel"));
     house.heard(1).await;
     let answer = Action::Post {
         body: Body::plain("from the room"),
@@ -1241,7 +1241,7 @@ async fn an_answer_that_comes_while_its_message_is_being_deleted_is_deleted_by_n
     let answers = async {
         let is_asked = || ground.sim.calls().contains_key("DELETE posts/:id");
         house.until("it was asked for", is_asked).await;
-        ground.act(Act::Thread(&root, "too late"));
+        ground.act(UserAction::Thread(&root, "too late"));
     };
     tokio::join!(house.deliver(), answers);
     assert!(ground.texts().is_empty(), "{:?}", ground.texts());
@@ -1322,7 +1322,7 @@ async fn names_follow_the_server_into_the_text_and_back() {
         ..Options::default()
     })
     .await;
-    ground.names = Names::Beside;
+    ground.names = Attribution::Override;
     let house = House::start(&ground).await;
     house.said("$1", "one").await;
     house.deliver().await;
@@ -1356,7 +1356,7 @@ async fn an_action_is_one_beside_its_name_too() {
         ..Options::default()
     })
     .await;
-    ground.names = Names::Beside;
+    ground.names = Attribution::Override;
     let house = House::start(&ground).await;
     let waves = Action::Post {
         body: Body::plain("waves"),

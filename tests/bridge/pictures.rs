@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use footbridge_matrix::person::Seen;
+use footbridge_matrix::person::SeenEvent;
 use footbridge_testbed::{
     matterbridge,
     synapse::Synapse,
-    town::{Kind, Plan, Town},
+    town::{SimulatorKind, MultiSiloOptions, MultiSiloScenario},
 };
 use serde_json::{Value, json};
 
@@ -15,32 +15,32 @@ const PIXEL: &[u8] =
     b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x01\0\0\0\x01\x08\x06\0\0\0\x1f\x15\xc4\x89\
     \0\0\0\nIDATx\x9cc\0\x01\0\0\x05\0\x01\r\n-\xb4\0\0\0\0IEND\xaeB`\x82";
 
-async fn town(kind: Kind, in_clear: bool) -> Town {
-    let plan = Plan {
+async fn town(kind: SimulatorKind, in_clear: bool) -> MultiSiloScenario {
+    let plan = MultiSiloOptions {
         in_clear,
-        ..Plan::of_one(PathBuf::from(env!("CARGO_BIN_EXE_footbridge")), kind)
+        ..MultiSiloOptions::of_one(PathBuf::from(env!("CARGO_BIN_EXE_footbridge")), kind)
     };
-    Town::build(Synapse::shared().await.unwrap(), plan)
+    MultiSiloScenario::build(Synapse::shared().await.unwrap(), plan)
         .await
         .unwrap()
 }
 
 /// The profile beside the bridge's event that says this, once it is there.
-async fn profile(town: &Town, text: &str) -> Value {
+async fn profile(town: &MultiSiloScenario, text: &str) -> Value {
     let find = || {
-        let found = town.ear.pick(&town.rooms[0], |heard| {
+        let found = town.room_observer.pick(&town.rooms[0], |heard| {
             let says = heard.text().is_some_and(|said| said.ends_with(text));
             says.then(|| heard.seen.clone())
         });
         found.into_iter().next()
     };
     town.wait(text, || find().is_some()).await.unwrap();
-    let seen: Seen = find().unwrap();
+    let seen: SeenEvent = find().unwrap();
     seen.content["com.beeper.per_message_profile"].clone()
 }
 
 /// Bob says this, with his picture where the network names it in every message.
-fn say(town: &Town, text: &str, picture: &str) {
+fn say(town: &MultiSiloScenario, text: &str, picture: &str) {
     match town.sites[0].matterbridge() {
         Some(sim) => {
             let mut message = matterbridge::Message::from_irc("gateway1", "bob", text);
@@ -51,11 +51,11 @@ fn say(town: &Town, text: &str, picture: &str) {
     }
 }
 
-async fn is_shown_encrypted(kind: Kind) {
+async fn is_shown_encrypted(kind: SimulatorKind) {
     let town = town(kind, false).await;
-    town.sites[0].picture_bob(PIXEL.to_vec());
+    town.sites[0].set_bob_avatar(PIXEL.to_vec());
     let url = town.sites[0]
-        .shelf
+        .file_server
         .put("irc.png", "image/png", PIXEL.to_vec());
     say(&town, "here I am", &url);
     let first = profile(&town, "here I am").await;
@@ -72,30 +72,30 @@ async fn is_shown_encrypted(kind: Kind) {
         *file,
         "uploaded once"
     );
-    let shelf = &town.sites[0].shelf;
+    let shelf = &town.sites[0].file_server;
     assert!(shelf.fetched("bob.png") + shelf.fetched("irc.png") <= 1);
 }
 
 #[tokio::test]
 async fn a_picture_is_shown_in_an_encrypted_room_from_gitter() {
-    is_shown_encrypted(Kind::Gitter).await;
+    is_shown_encrypted(SimulatorKind::Gitter).await;
 }
 
 #[tokio::test]
 async fn a_picture_is_shown_in_an_encrypted_room_from_matterbridge() {
-    is_shown_encrypted(Kind::Matterbridge { buffer: 1_000 }).await;
+    is_shown_encrypted(SimulatorKind::Matterbridge { buffer: 1_000 }).await;
 }
 
 #[tokio::test]
 async fn a_picture_is_shown_in_an_encrypted_room_from_mattermost() {
-    is_shown_encrypted(Kind::Mattermost).await;
+    is_shown_encrypted(SimulatorKind::Mattermost).await;
 }
 
 #[tokio::test]
 async fn a_picture_is_kept_over_a_restart_and_a_missing_one_costs_no_message() {
-    let town = town(Kind::Matterbridge { buffer: 1_000 }, true).await;
+    let town = town(SimulatorKind::Matterbridge { buffer: 1_000 }, true).await;
     let url = town.sites[0]
-        .shelf
+        .file_server
         .put("irc.png", "image/png", PIXEL.to_vec());
     say(&town, "here I am", &url);
     let first = profile(&town, "here I am").await;
@@ -107,10 +107,10 @@ async fn a_picture_is_kept_over_a_restart_and_a_missing_one_costs_no_message() {
     say(&town, "and again", &url);
     let again = profile(&town, "and again").await;
     assert_eq!(again["avatar_url"], first["avatar_url"]);
-    assert_eq!(town.sites[0].shelf.fetched("irc.png"), 1);
+    assert_eq!(town.sites[0].file_server.fetched("irc.png"), 1);
     // No picture, and one of a host that nobody named.
     let page = town.sites[0]
-        .shelf
+        .file_server
         .put("page.png", "text/html", b"<html>".to_vec());
     for (number, url) in [page.as_str(), "http://127.0.0.1:1/x.png"]
         .into_iter()

@@ -3,36 +3,36 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use footbridge_matrix::person::Seen;
+use footbridge_matrix::person::SeenEvent;
 use footbridge_testbed::{
     mattermost::Post,
     scenario::files_containing,
     synapse::Synapse,
-    town::{Kind, Plan, Town},
+    town::{SimulatorKind, MultiSiloOptions, MultiSiloScenario},
 };
 use serde_json::json;
 
 const PATIENCE: Duration = Duration::from_mins(1);
 
-async fn town(kind: Kind, in_clear: bool, options: &str) -> Town {
-    let plan = Plan {
+async fn town(kind: SimulatorKind, in_clear: bool, options: &str) -> MultiSiloScenario {
+    let plan = MultiSiloOptions {
         in_clear,
         portal_options: options.to_owned(),
-        ..Plan::of_one(PathBuf::from(env!("CARGO_BIN_EXE_footbridge")), kind)
+        ..MultiSiloOptions::of_one(PathBuf::from(env!("CARGO_BIN_EXE_footbridge")), kind)
     };
-    Town::build(Synapse::shared().await.unwrap(), plan)
+    MultiSiloScenario::build(Synapse::shared().await.unwrap(), plan)
         .await
         .unwrap()
 }
 
-async fn wait(town: &Town, what: &str, is_so: impl Fn() -> bool) {
+async fn wait(town: &MultiSiloScenario, what: &str, is_so: impl Fn() -> bool) {
     town.wait(what, is_so).await.unwrap();
 }
 
 /// The event that shows this text of the bridge's.
-async fn event(town: &Town, text: &str) -> Seen {
+async fn event(town: &MultiSiloScenario, text: &str) -> SeenEvent {
     let find = || {
-        let found = town.ear.pick(&town.rooms[0], |heard| {
+        let found = town.room_observer.pick(&town.rooms[0], |heard| {
             let ours = heard.seen.sender == town.bridge_user;
             let says = heard.text().is_some_and(|said| said.ends_with(text));
             (ours && says).then(|| heard.seen.clone())
@@ -44,7 +44,7 @@ async fn event(town: &Town, text: &str) -> Seen {
 }
 
 /// Ann asks something; its post in the channel.
-async fn question(town: &Town) -> String {
+async fn question(town: &MultiSiloScenario) -> String {
     town.ann
         .say(&town.rooms[0], "what do you think?")
         .await
@@ -54,9 +54,9 @@ async fn question(town: &Town) -> String {
 }
 
 /// The reactions of the bridge that stand in the room: event, and with what.
-fn shown(town: &Town) -> Vec<(String, String)> {
+fn shown(town: &MultiSiloScenario) -> Vec<(String, String)> {
     let mut standing: Vec<(String, String)> = Vec::new();
-    let all = town.ear.pick(&town.rooms[0], |heard| {
+    let all = town.room_observer.pick(&town.rooms[0], |heard| {
         (heard.seen.sender == town.bridge_user).then(|| heard.seen.clone())
     });
     for seen in all {
@@ -76,11 +76,11 @@ fn shown(town: &Town) -> Vec<(String, String)> {
     standing
 }
 
-fn keys(town: &Town) -> Vec<String> {
+fn keys(town: &MultiSiloScenario) -> Vec<String> {
     shown(town).into_iter().map(|(_, key)| key).collect()
 }
 
-async fn react(town: &Town, event: &str, key: &str) -> String {
+async fn react(town: &MultiSiloScenario, event: &str, key: &str) -> String {
     let content = json!({"m.relates_to": {
         "rel_type": "m.annotation", "event_id": event, "key": key}});
     let sent = town.ann.send(&town.rooms[0], "m.reaction", content);
@@ -88,13 +88,13 @@ async fn react(town: &Town, event: &str, key: &str) -> String {
 }
 
 /// Posts of the channel, as they stand now.
-fn posts(town: &Town) -> Vec<Post> {
+fn posts(town: &MultiSiloScenario) -> Vec<Post> {
     let (sim, channel) = town.sites[0].mattermost().unwrap();
     sim.posts(&channel.id)
 }
 
 /// The emoji on a post, and how many people chose each.
-fn on_post(town: &Town, id: &str) -> Vec<(String, usize)> {
+fn on_post(town: &MultiSiloScenario, id: &str) -> Vec<(String, usize)> {
     let post = posts(town).into_iter().find(|post| post.id == id);
     let reactions = post.map(|post| post.reactions).unwrap_or_default();
     let counts = reactions
@@ -105,7 +105,7 @@ fn on_post(town: &Town, id: &str) -> Vec<(String, usize)> {
 
 #[tokio::test]
 async fn c22_one_account_shows_in_a_room_what_many_mean_in_mattermost() {
-    let town = town(Kind::Mattermost, true, "").await;
+    let town = town(SimulatorKind::Mattermost, true, "").await;
     let (sim, channel) = town.sites[0].mattermost().unwrap();
     let (cy, di) = (sim.add_user("cy"), sim.add_user("di"));
     for user in [&cy, &di] {
@@ -134,7 +134,7 @@ async fn c22_one_account_shows_in_a_room_what_many_mean_in_mattermost() {
 }
 
 /// No file of the bridge's tells which emoji were chosen.
-fn nothing_tells(town: &Town, emoji: &[&str]) {
+fn nothing_tells(town: &MultiSiloScenario, emoji: &[&str]) {
     let words: Vec<&[u8]> = emoji.iter().map(|emoji| emoji.as_bytes()).collect();
     let told = files_containing(town.bridge.directory(), &words).unwrap();
     assert!(told.is_empty(), "{told:?}");
@@ -142,7 +142,7 @@ fn nothing_tells(town: &Town, emoji: &[&str]) {
 
 #[tokio::test]
 async fn c22_a_reaction_of_a_room_is_one_of_the_account_in_mattermost() {
-    let town = town(Kind::Mattermost, true, "").await;
+    let town = town(SimulatorKind::Mattermost, true, "").await;
     let post = town.sites[0].say("what do you think?").unwrap();
     let asked = event(&town, "what do you think?").await.event_id;
     let thumb = react(&town, &asked, "👍\u{fe0f}").await;
@@ -173,7 +173,7 @@ async fn c22_a_reaction_of_a_room_is_one_of_the_account_in_mattermost() {
 
 #[tokio::test]
 async fn c22_where_a_silo_has_no_reactions_one_line_gathers_them() {
-    let town = town(Kind::Gitter, true, "").await;
+    let town = town(SimulatorKind::Gitter, true, "").await;
     town.sites[0].say("what do you think?").unwrap();
     let asked = event(&town, "what do you think?").await.event_id;
     let is_told = |line: &str| {
@@ -211,7 +211,7 @@ async fn c22_where_a_silo_has_no_reactions_one_line_gathers_them() {
 #[tokio::test]
 async fn c22_no_reaction_crosses_the_border_of_an_encrypted_room_unless_the_portal_says_so() {
     for (options, crosses) in [("", false), ("reactions = \"always\"", true)] {
-        let town = town(Kind::Mattermost, false, options).await;
+        let town = town(SimulatorKind::Mattermost, false, options).await;
         let (sim, channel) = town.sites[0].mattermost().unwrap();
         let cy = sim.add_user("cy");
         sim.join(&channel.id, &cy.id);
@@ -233,7 +233,7 @@ async fn c22_no_reaction_crosses_the_border_of_an_encrypted_room_unless_the_port
 
 #[tokio::test]
 async fn c22_a_flood_of_reactions_is_counted_and_dropped() {
-    let town = town(Kind::Mattermost, true, "").await;
+    let town = town(SimulatorKind::Mattermost, true, "").await;
     let (sim, channel) = town.sites[0].mattermost().unwrap();
     let cy = sim.add_user("cy");
     sim.join(&channel.id, &cy.id);
@@ -253,7 +253,7 @@ async fn c22_a_flood_of_reactions_is_counted_and_dropped() {
 
 #[tokio::test]
 async fn c22_a_reaction_that_comes_before_the_id_of_what_it_is_on_crosses() {
-    let town = town(Kind::Mattermost, true, "").await;
+    let town = town(SimulatorKind::Mattermost, true, "").await;
     let (sim, channel) = town.sites[0].mattermost().unwrap();
     let cy = sim.add_user("cy");
     sim.join(&channel.id, &cy.id);

@@ -109,7 +109,7 @@ async fn a_death_at_any_commit_boundary_changes_nothing_but_the_delay() {
             death(&scene, point).await;
             scene.say_in_room().await.unwrap();
             scene.say_in_channel();
-            scene.bridge.bury().await.unwrap();
+            scene.bridge.reap().await.unwrap();
             scene.bridge.start().await.unwrap();
             judge(&scene, synapse, &format!("{point}:{passage}")).await;
         }
@@ -128,7 +128,7 @@ async fn a_death_between_olm_session_and_room_key_loses_no_key() {
     }
     scene.bridge.launch_armed("keys.received:1").unwrap();
     death(&scene, "keys.received").await;
-    scene.bridge.bury().await.unwrap();
+    scene.bridge.reap().await.unwrap();
     scene.bridge.start().await.unwrap();
     judge(&scene, synapse, "keys.received").await;
 }
@@ -144,7 +144,7 @@ async fn a_death_while_a_gap_is_filled_loses_nothing() {
     for passage in [1, 2] {
         scene.bridge.launch_armed("gap.fetched:1").unwrap();
         death(&scene, &format!("gap.fetched, time {passage}")).await;
-        scene.bridge.bury().await.unwrap();
+        scene.bridge.reap().await.unwrap();
         for _ in 0..3 {
             scene.say_in_room().await.unwrap();
         }
@@ -165,7 +165,7 @@ async fn a_gap_that_is_longer_than_any_life_is_filled_all_the_same() {
     for life in [1, 2] {
         scene.bridge.launch_armed("gap.fetched:2").unwrap();
         death(&scene, &format!("gap.fetched, life {life}")).await;
-        scene.bridge.bury().await.unwrap();
+        scene.bridge.reap().await.unwrap();
     }
     // What is left is journalled at once: the point is passed a single time.
     scene.bridge.launch_armed("gap.fetched:2").unwrap();
@@ -238,7 +238,7 @@ async fn a_death_before_a_late_key_is_used_delivers_the_message_all_the_same() {
 
     scene.bridge.launch_armed("fill.before:1").unwrap();
     death(&scene, "fill.before").await;
-    scene.bridge.bury().await.unwrap();
+    scene.bridge.reap().await.unwrap();
     scene.bridge.start().await.unwrap();
     scene.say_in_channel();
     judge(&scene, synapse, "fill.before").await;

@@ -5,13 +5,13 @@ use std::{path::PathBuf, time::Duration};
 
 use footbridge_testbed::{
     synapse::Synapse,
-    town::{Kind, Plan, Town},
+    town::{SimulatorKind, MultiSiloOptions, MultiSiloScenario},
 };
 use tokio::time::sleep;
 
 /// What stands in the room, whoever wrote it.
-fn in_room(town: &Town) -> Vec<String> {
-    town.ear
+fn in_room(town: &MultiSiloScenario) -> Vec<String> {
+    town.room_observer
         .pick(&town.rooms[0], |heard| heard.text().map(str::to_owned))
 }
 
@@ -19,13 +19,13 @@ fn count(texts: &[String], what: &str) -> usize {
     texts.iter().filter(|text| text.contains(what)).count()
 }
 
-async fn carry_nothing_back(kind: Kind) {
+async fn carry_nothing_back(kind: SimulatorKind) {
     let synapse = Synapse::shared().await.unwrap();
     let binary = PathBuf::from(env!("CARGO_BIN_EXE_footbridge"));
-    let town = Town::build(synapse, Plan::of_one(binary.clone(), kind))
+    let town = MultiSiloScenario::build(synapse, MultiSiloOptions::of_one(binary.clone(), kind))
         .await
         .unwrap();
-    let (_rival, _) = town.rival(synapse, binary).await.unwrap();
+    let (_rival, _) = town.start_second_bridge(synapse, binary).await.unwrap();
     let site = &town.sites[0];
     // By this they come to know each other.
     site.say("dawn");
@@ -71,10 +71,10 @@ async fn carry_nothing_back(kind: Kind) {
 
 #[tokio::test]
 async fn c18_two_bridges_on_gitter_carry_nothing_back() {
-    carry_nothing_back(Kind::Gitter).await;
+    carry_nothing_back(SimulatorKind::Gitter).await;
 }
 
 #[tokio::test]
 async fn c18_two_bridges_on_mattermost_carry_nothing_back() {
-    carry_nothing_back(Kind::Mattermost).await;
+    carry_nothing_back(SimulatorKind::Mattermost).await;
 }

@@ -20,7 +20,7 @@ use footbridge_store::{
     Arrival, Batch, LaneCounters, LaneId, Payload, Place, Portal, PortalSpec, QueueHead, RemoteId,
     Side, Store, StoreKey,
 };
-use footbridge_testbed::town::Act;
+use footbridge_testbed::town::UserAction;
 
 use crate::liar::{Liar, Lie};
 use async_trait::async_trait;
@@ -55,7 +55,7 @@ pub trait Network: Send + Sync {
     /// A person says something on the bridge's own account.
     fn say_on_our_account(&self, text: &str) -> String;
     /// Another person does something; its id. `None` where the network knows no such thing.
-    fn act(&self, act: Act<'_>) -> Option<String>;
+    fn act(&self, act: UserAction<'_>) -> Option<String>;
     /// All texts of the channel, in the order they were taken.
     fn texts(&self) -> Vec<String>;
     /// What people read in the channel now: who, how, and what.
@@ -761,7 +761,7 @@ pub async fn a_token_that_is_accepted_again_needs_no_new_bridge(network: &dyn Ne
     // As the house finds out, before it lets anybody write or listen.
     house.silo.whoami().await.unwrap();
     assert!(house.silo.is_signed_out());
-    house.silo.signed_in();
+    house.silo.note_signed_in();
     house.listen().await;
     network.say("back again");
     // Behind what the room was told meanwhile.

@@ -44,7 +44,7 @@ struct Said {
 /// What the bridge says in the room now: its messages in order, each with its last text.
 fn said(scene: &Scenario) -> Vec<Said> {
     let mut all: Vec<Said> = Vec::new();
-    let events = scene.ear.pick(&scene.stage.room, |heard| {
+    let events = scene.room_observer.pick(&scene.stage.room, |heard| {
         let by_bridge =
             heard.seen.sender == scene.bridge_user && heard.seen.event_type == "m.room.message";
         by_bridge.then(|| {
@@ -294,7 +294,7 @@ async fn die_and_rise(scene: &Scenario) {
         );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    scene.bridge.bury().await.unwrap();
+    scene.bridge.reap().await.unwrap();
     scene.bridge.start().await.unwrap();
 }
 

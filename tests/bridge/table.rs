@@ -6,9 +6,9 @@ use std::{collections::HashMap, fmt::Write as _, fs, path::Path, path::PathBuf, 
 
 use footbridge_testbed::{
     matterbridge,
-    scenario::Heard,
+    scenario::ObservedEvent,
     synapse::Synapse,
-    town::{Act, Kind, Plan, Town},
+    town::{UserAction, SimulatorKind, MultiSiloOptions, MultiSiloScenario},
 };
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
@@ -238,7 +238,7 @@ fn as_people_write() -> Vec<(&'static str, Value)> {
 
 /// A town, what stood there when it was last looked at, and what events are called.
 struct Table {
-    town: Town,
+    scene: MultiSiloScenario,
     stood: Vec<(String, String)>,
     heard: usize,
     names: HashMap<String, String>,
@@ -247,7 +247,7 @@ struct Table {
 
 impl Table {
     async fn accepted(&self) -> u64 {
-        self.town.bridge.conservation().await.unwrap().accepted
+        self.scene.bridge.conservation().await.unwrap().accepted
     }
 
     /// Waits until the bridge has noticed that something happened, and has done what follows.
@@ -256,7 +256,7 @@ impl Table {
         while self.accepted().await == before && Instant::now() < deadline {
             sleep(Duration::from_millis(50)).await;
         }
-        self.town
+        self.scene
             .bridge
             .settle(Duration::from_secs(30))
             .await
@@ -271,7 +271,7 @@ impl Table {
             text = text.replace(&format!("{{{known}}}"), id);
         }
         let content: Value = serde_json::from_str(&text).unwrap();
-        let (ann, room) = (&self.town.ann, &self.town.rooms[0]);
+        let (ann, room) = (&self.scene.ann, &self.scene.rooms[0]);
         let sent = match kind {
             "m.room.redaction" => ann.redact(room, content["redacts"].as_str().unwrap()).await,
             _ => ann.send(room, kind, content).await,
@@ -284,8 +284,8 @@ impl Table {
 
     async fn ann_sends(&mut self, name: (&str, &str), bytes: &[u8], words: Option<&str>) {
         let before = self.accepted().await;
-        let room = &self.town.rooms[0];
-        let sent = self.town.ann.send_file(room, name, bytes.to_vec(), words);
+        let room = &self.scene.rooms[0];
+        let sent = self.scene.ann.send_file(room, name, bytes.to_vec(), words);
         sent.await.unwrap();
         self.done(before).await;
     }
@@ -312,21 +312,21 @@ impl Table {
             "![a cat](https://x.example/cat.gif) ![](https://x.example/dog.gif) [![build](https://x.example/b.svg)](https://x.example/)",
             "![here](/files/cat.gif)",
         ] {
-            self.bob_does(Act::Say(text)).await;
+            self.bob_does(UserAction::Say(text)).await;
         }
         for attachment in [
             r#"{"image_url": "https://x.example/chart.png"}"#,
             r#"{"author_name": "CI", "footer": "build 7"}"#,
             r#"{"text": "![a](https://x.example/a.png) done", "thumb_url": "https://x.example/t.png"}"#,
         ] {
-            self.bob_does(Act::Attach(attachment)).await;
+            self.bob_does(UserAction::Attach(attachment)).await;
         }
-        if let Some(me) = self.bob_does(Act::Emote("wavs")).await {
-            self.bob_does(Act::Edit(&me, "waves")).await;
+        if let Some(me) = self.bob_does(UserAction::Emote("wavs")).await {
+            self.bob_does(UserAction::Edit(&me, "waves")).await;
         }
-        self.bob_does(Act::File("Voice message", "")).await;
-        if let Some(words) = self.bob_does(Act::Say("see below")).await {
-            self.bob_does(Act::AddFile(&words, "see here", "cat.png"))
+        self.bob_does(UserAction::File("Voice message", "")).await;
+        if let Some(words) = self.bob_does(UserAction::Say("see below")).await {
+            self.bob_does(UserAction::AddFile(&words, "see here", "cat.png"))
                 .await;
         }
     }
@@ -334,7 +334,7 @@ impl Table {
     /// What has changed in the channel.
     fn in_the_channel(&mut self, title: &str) {
         writeln!(self.out, "\n## {title}: what the channel shows").unwrap();
-        let now = self.town.sites[0].shown();
+        let now = self.scene.sites[0].shown();
         let mut changes = 0;
         for (id, line) in &now {
             let sign = match self.stood.iter().find(|(known, _)| known == id) {
@@ -364,8 +364,8 @@ impl Table {
         // The silo's answer to the bridge may be here before Ann's sync.
         sleep(Duration::from_millis(700)).await;
         writeln!(self.out, "\n## {title}: what the room shows").unwrap();
-        let user = self.town.bridge_user.clone();
-        let all = self.town.ear.pick(&self.town.rooms[0], |heard| {
+        let user = self.scene.bridge_user.clone();
+        let all = self.scene.room_observer.pick(&self.scene.rooms[0], |heard| {
             let said = heard.seen.sender == user && !heard.seen.undecryptable;
             let counts = matches!(
                 heard.seen.event_type.as_str(),
@@ -385,7 +385,7 @@ impl Table {
             writeln!(self.out, "{number} {line}").unwrap();
         }
         self.heard = all.len();
-        self.stood = self.town.sites[0].shown();
+        self.stood = self.scene.sites[0].shown();
     }
 
     fn called(&self, id: &Value) -> String {
@@ -394,7 +394,7 @@ impl Table {
         known.map_or_else(|| "?".to_owned(), |(name, _)| name.clone())
     }
 
-    fn told(&self, heard: &Heard) -> String {
+    fn told(&self, heard: &ObservedEvent) -> String {
         let content = &heard.seen.content;
         let relation = &content["m.relates_to"];
         match heard.seen.event_type.as_str() {
@@ -447,9 +447,9 @@ impl Table {
         line
     }
 
-    async fn bob_does(&mut self, act: Act<'_>) -> Option<String> {
+    async fn bob_does(&mut self, act: UserAction<'_>) -> Option<String> {
         let before = self.accepted().await;
-        let id = self.town.sites[0].act(act)?;
+        let id = self.scene.sites[0].act(act)?;
         self.done(before).await;
         Some(id)
     }
@@ -508,14 +508,14 @@ impl Table {
     /// Somebody behind the Matterbridge says this. Answers when.
     async fn hears(&mut self, title: &str, message: matterbridge::Message) -> String {
         let before = self.accepted().await;
-        let sim = self.town.sites[0].matterbridge().unwrap();
+        let sim = self.scene.sites[0].matterbridge().unwrap();
         let moment = sim.say(message).timestamp;
         self.done(before).await;
         self.in_the_room(title).await;
         moment
     }
 
-    async fn bob_acts(&mut self, title: &str, act: Act<'_>) -> Option<String> {
+    async fn bob_acts(&mut self, title: &str, act: UserAction<'_>) -> Option<String> {
         let done = self.bob_does(act).await;
         if done.is_none() {
             writeln!(
@@ -563,16 +563,16 @@ fn steady(table: &Table) -> String {
     masked
 }
 
-async fn holds(name: &str, kind: Kind) {
-    let plan = Plan {
+async fn holds(name: &str, kind: SimulatorKind) {
+    let plan = MultiSiloOptions {
         portal_options: "reactions = \"always\"\nnotices = true\nsystem_messages = true".to_owned(),
-        ..Plan::of_one(PathBuf::from(env!("CARGO_BIN_EXE_footbridge")), kind)
+        ..MultiSiloOptions::of_one(PathBuf::from(env!("CARGO_BIN_EXE_footbridge")), kind)
     };
-    let town = Town::build(Synapse::shared().await.unwrap(), plan)
+    let town = MultiSiloScenario::build(Synapse::shared().await.unwrap(), plan)
         .await
         .unwrap();
     let mut table = Table {
-        town,
+        scene: town,
         stood: Vec::new(),
         heard: 0,
         names: HashMap::new(),
@@ -595,36 +595,36 @@ async fn holds(name: &str, kind: Kind) {
     table.ann_writes_as_people_do().await;
 
     let first = table
-        .bob_acts("Text", Act::Say("good **morning** `x` @ann @room <b>"))
+        .bob_acts("Text", UserAction::Say("good **morning** `x` @ann @room <b>"))
         .await
         .unwrap();
     let formatted = "## Plan\n\n> quoted\n\n1. one\n2. two\n\n```rust\nfn x() {}\n```\n\n[there](https://example.org/a) :tada:";
-    table.bob_acts("Formatting", Act::Say(formatted)).await;
-    table.bob_acts("/me", Act::Emote("waves")).await;
+    table.bob_acts("Formatting", UserAction::Say(formatted)).await;
+    table.bob_acts("/me", UserAction::Emote("waves")).await;
     table
-        .bob_acts("Notice", Act::Notice("build 7 is green"))
+        .bob_acts("Notice", UserAction::Notice("build 7 is green"))
         .await;
     table
-        .bob_acts("Reply", Act::Reply(&first, "an answer"))
+        .bob_acts("Reply", UserAction::Reply(&first, "an answer"))
         .await;
     table
-        .bob_acts("Thread", Act::Thread(&first, "in the thread"))
+        .bob_acts("Thread", UserAction::Thread(&first, "in the thread"))
         .await;
-    table.bob_acts("Reaction", Act::React(&first, "tada")).await;
+    table.bob_acts("Reaction", UserAction::React(&first, "tada")).await;
     table
-        .bob_acts("Reaction taken back", Act::Unreact(&first, "tada"))
+        .bob_acts("Reaction taken back", UserAction::Unreact(&first, "tada"))
         .await;
     table
-        .bob_acts("Edit", Act::Edit(&first, "good morning"))
+        .bob_acts("Edit", UserAction::Edit(&first, "good morning"))
         .await;
-    table.bob_acts("Deletion", Act::Delete(&first)).await;
+    table.bob_acts("Deletion", UserAction::Delete(&first)).await;
     table
-        .bob_acts("Picture with words", Act::File("cat.png", "my cat"))
+        .bob_acts("Picture with words", UserAction::File("cat.png", "my cat"))
         .await;
-    table.bob_acts("Somebody joins", Act::Join).await;
+    table.bob_acts("Somebody joins", UserAction::Join).await;
     table.bob_acts_as_people_do().await;
     table.in_the_room("As people write").await;
-    if table.town.sites[0].matterbridge().is_some() {
+    if table.scene.sites[0].matterbridge().is_some() {
         table.through_a_matterbridge().await;
     }
 
@@ -646,15 +646,15 @@ fn compare(expected: &str, seen: &str) {
 
 #[tokio::test]
 async fn every_kind_of_message_crosses_between_a_room_and_gitter() {
-    holds("gitter", Kind::Gitter).await;
+    holds("gitter", SimulatorKind::Gitter).await;
 }
 
 #[tokio::test]
 async fn every_kind_of_message_crosses_between_a_room_and_a_matterbridge() {
-    holds("matterbridge", Kind::Matterbridge { buffer: 1_000 }).await;
+    holds("matterbridge", SimulatorKind::Matterbridge { buffer: 1_000 }).await;
 }
 
 #[tokio::test]
 async fn every_kind_of_message_crosses_between_a_room_and_mattermost() {
-    holds("mattermost", Kind::Mattermost).await;
+    holds("mattermost", SimulatorKind::Mattermost).await;
 }

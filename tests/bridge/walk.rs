@@ -51,7 +51,7 @@ async fn in_channel(scene: &Scenario, count: usize) -> Vec<Message> {
 /// The contents of the bridge's messages in the room, once there are `count`; edits count.
 async fn in_room(scene: &Scenario, count: usize) -> Vec<Value> {
     let seen = || {
-        scene.ear.pick(&scene.stage.room, |heard| {
+        scene.room_observer.pick(&scene.stage.room, |heard| {
             let by_bridge =
                 heard.seen.sender == scene.bridge_user && heard.seen.event_type == "m.room.message";
             by_bridge.then(|| {
@@ -411,7 +411,7 @@ async fn a_room_whose_silo_is_away_at_the_first_start_is_entered_when_it_is_back
     scene.sim.restart().await.unwrap();
     scene.bridge.wait_ready().await.unwrap();
     let joined = || {
-        let entries = scene.ear.pick(&scene.stage.room, |heard| {
+        let entries = scene.room_observer.pick(&scene.stage.room, |heard| {
             let by_bridge = heard.seen.sender == scene.bridge_user;
             (by_bridge && heard.seen.content["membership"] == "join").then_some(())
         });

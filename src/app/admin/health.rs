@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// The body of `/health/ready`. Ages are in seconds.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Health {
+pub struct HealthReport {
     /// Whether all of it is well.
     pub ready: bool,
     /// Which store it is: the directory's place on this machine. Who reads this compares it with its own.

@@ -16,33 +16,33 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::House;
+use super::App;
 
 /// How often both sides are looked at. Tests wait for several looks.
-const LOOK: Duration = Duration::from_secs(if cfg!(feature = "testbed") { 4 } else { 30 });
+const CHECK_INTERVAL: Duration = Duration::from_secs(if cfg!(feature = "testbed") { 4 } else { 30 });
 /// How soon after the start.
-const FIRST: Duration = Duration::from_secs(1);
+const FIRST_CHECK: Duration = Duration::from_secs(1);
 /// How long one question may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 /// After a refusal it is not tried again for so long.
-const REFUSED: Duration = Duration::from_mins(10);
+const REFUSED_RETRY: Duration = Duration::from_mins(10);
 
 /// What was refused, and when: anything else is tried at once.
-type Refused = HashMap<(PortalId, ProfileField), (String, Instant)>;
+type RefusedChanges = HashMap<(PortalId, ProfileField), (String, Instant)>;
 
-impl House {
+impl App {
     /// Whether any portal shares any of it.
-    pub(super) fn shares_facts(&self) -> bool {
+    pub(super) fn shares_profiles(&self) -> bool {
         self.config.portals.iter().any(|portal| portal.shares.any())
     }
 
     /// Looks until told to stop. An error of the store ends it.
-    pub(super) async fn keep_facts(self: Arc<Self>, stop: CancellationToken) -> anyhow::Result<()> {
-        let mut refused = Refused::new();
+    pub(super) async fn sync_profiles(self: Arc<Self>, stop: CancellationToken) -> anyhow::Result<()> {
+        let mut refused = RefusedChanges::new();
         let mut looked = false;
         loop {
             // The portals are not found at once.
-            let wait = if looked { LOOK } else { FIRST };
+            let wait = if looked { CHECK_INTERVAL } else { FIRST_CHECK };
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 () = sleep(wait) => {}
@@ -70,14 +70,14 @@ impl House {
         portal: &Portal,
         shares: ProfileSync,
         silo: &Arc<dyn Silo>,
-        refused: &mut Refused,
+        refused: &mut RefusedChanges,
     ) -> anyhow::Result<()> {
         let asked = async {
-            let room = self.matrix.facts(&portal.room).await.ok()?;
-            let channel = silo.facts(&portal.channel).await.ok()?;
+            let room = self.matrix.room_profile(&portal.room).await.ok()?;
+            let channel = silo.room_profile(&portal.channel).await.ok()?;
             Some((room, channel))
         };
-        let Ok(Some((room, channel))) = timeout(PATIENCE, asked).await else {
+        let Ok(Some((room, channel))) = timeout(REQUEST_TIMEOUT, asked).await else {
             debug!(portal.id = portal.id.0, "Name and topic cannot be read now");
             return Ok(());
         };
@@ -94,14 +94,14 @@ impl House {
             let seen = self.store.cursor(&name).await?;
             let seen = seen.as_deref().and_then(ProfileFingerprint::from_text);
             // What a picture is called on one side says nothing on the other.
-            let (here, there) = (tidy(field, here), tidy(field, there));
+            let (here, there) = (normalize(field, here), normalize(field, there));
             let change = room_profile::profile_update(follow, seen.as_ref(), &here, &there);
             let value = match change {
                 ProfileUpdate::Channel => &here,
                 ProfileUpdate::Room | ProfileUpdate::None => &there,
             };
             let which = (portal.id, field);
-            if change != ProfileUpdate::None && is_refused(refused, which, value) {
+            if change != ProfileUpdate::None && was_refused(refused, which, value) {
                 continue;
             }
             // It took some time to ask for them.
@@ -112,7 +112,7 @@ impl House {
             let done = match change {
                 ProfileUpdate::None => Ok(ProfileFingerprint::of(&here, &there)),
                 ProfileUpdate::Room => {
-                    let told = self.tell_room(portal, silo, field, &there).await;
+                    let told = self.update_room(portal, silo, field, &there).await;
                     told.map(|written| ProfileFingerprint::of(&written, &there))
                 }
                 ProfileUpdate::Channel => {
@@ -141,7 +141,7 @@ impl House {
     }
 
     /// Lets the room follow. Answers what stands there afterwards.
-    async fn tell_room(
+    async fn update_room(
         &self,
         portal: &Portal,
         silo: &Arc<dyn Silo>,
@@ -155,10 +155,10 @@ impl House {
             };
             let set = self
                 .matrix
-                .set_fact(&portal.room, field, value, picture.as_ref());
+                .set_room_profile(&portal.room, field, value, picture.as_ref());
             set.await.map_err(|error| format!("the room: {error:#}"))
         };
-        let told = timeout(PATIENCE, told).await;
+        let told = timeout(REQUEST_TIMEOUT, told).await;
         told.unwrap_or_else(|_| Err("it takes too long".to_owned()))
     }
 
@@ -173,20 +173,20 @@ impl House {
     }
 }
 
-fn tidy(field: ProfileField, text: &str) -> String {
+fn normalize(field: ProfileField, text: &str) -> String {
     match field {
         ProfileField::Avatar => text.to_owned(),
         ProfileField::Name | ProfileField::Topic => room_profile::sanitize_line(text, usize::MAX),
     }
 }
 
-fn is_refused(refused: &Refused, which: (PortalId, ProfileField), value: &str) -> bool {
+fn was_refused(refused: &RefusedChanges, which: (PortalId, ProfileField), value: &str) -> bool {
     let known = refused.get(&which);
-    known.is_some_and(|(refused, at)| refused == value && at.elapsed() < REFUSED)
+    known.is_some_and(|(refused, at)| refused == value && at.elapsed() < REFUSED_RETRY)
 }
 
 /// The next try is not soon: mostly a right is missing.
-fn refuse(refused: &mut Refused, which: (PortalId, ProfileField), value: &str, why: &str) {
+fn refuse(refused: &mut RefusedChanges, which: (PortalId, ProfileField), value: &str, why: &str) {
     let (portal, field) = which;
     warn!(
         portal.id = portal.0,

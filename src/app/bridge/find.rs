@@ -11,13 +11,13 @@ use footbridge_store::{Portal, PortalSpec};
 use futures_util::future::join_all;
 use tracing::error;
 
-use super::House;
+use super::App;
 use crate::config::PortalConfig;
 
 /// How long the start waits for portals never opened before. Those that take longer come later.
-const AT_START: Duration = Duration::from_secs(10);
+const START_TIMEOUT: Duration = Duration::from_secs(10);
 
-impl House {
+impl App {
     /// Portals of the configuration and of the command line that the store knows from an earlier start, and those it
     /// does not.
     async fn known_portals(&self) -> anyhow::Result<(Vec<Portal>, Vec<PortalConfig>)> {
@@ -28,7 +28,7 @@ impl House {
             // Without its silo it is named as broken, and not looked for.
             if self.silos.contains_key(&spec.silo) && !all.iter().any(|known| known.spec() == spec)
             {
-                all.push(PortalConfig::of_operator(spec));
+                all.push(PortalConfig::from_spec(spec));
             }
         }
         for wanted in &all {
@@ -53,9 +53,9 @@ impl House {
     }
 
     /// The portals to begin with, and those to look for while they run.
-    pub(super) async fn first_portals(&self) -> anyhow::Result<(Vec<Portal>, Vec<PortalConfig>)> {
+    pub(super) async fn initial_portals(&self) -> anyhow::Result<(Vec<Portal>, Vec<PortalConfig>)> {
         let (mut portals, missing) = self.known_portals().await?;
-        match tokio::time::timeout(AT_START, self.find(&missing)).await {
+        match tokio::time::timeout(START_TIMEOUT, self.find(&missing)).await {
             Ok(searched) => {
                 let (found, missing) = searched?;
                 portals.extend(found);
@@ -105,14 +105,14 @@ impl House {
             }
         }
         if let Some(silo) = silo {
-            self.say_unopened(silo, why);
+            self.log_unopened(silo, why);
         }
         Ok((found, still))
     }
 
     /// Says which portals of a silo cannot be opened, and why: one line for each reason, and again only when something of it
     /// has changed.
-    fn say_unopened(&self, silo: String, why: BTreeMap<String, Vec<String>>) {
+    fn log_unopened(&self, silo: String, why: BTreeMap<String, Vec<String>>) {
         let mut said = self.unopened.lock().unwrap_or_else(PoisonError::into_inner);
         if said.get(&silo) == Some(&why) {
             return;
@@ -152,7 +152,7 @@ fn is_fatal(error: &anyhow::Error) -> bool {
     error.downcast_ref::<footbridge_store::Error>().is_some()
         || matches!(
             error.downcast_ref(),
-            Some(MatrixError::SignedOut(_) | MatrixError::Store(_) | MatrixError::Keys(_))
+            Some(MatrixError::SignedOut(_) | MatrixError::Store(_) | MatrixError::CryptoStore(_))
         )
         || matches!(error.downcast_ref(), Some(SiloError::Store(_)))
 }

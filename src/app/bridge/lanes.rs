@@ -18,7 +18,7 @@ use footbridge_store::{LaneId, Place, Portal, Side};
 use tracing::{Instrument, info, info_span};
 
 use super::{
-    House, signed_out,
+    App, signed_out,
     tasks::{Tasks, start},
 };
 use crate::config::PortalConfig;
@@ -65,7 +65,7 @@ impl Budgets {
     }
 }
 
-impl House {
+impl App {
     /// Only the configuration asks for more: for a portal made in a chat nobody has.
     fn listed(&self, portal: &Portal) -> Option<&PortalConfig> {
         let mut listed = self.config.portals.iter();
@@ -84,7 +84,7 @@ impl House {
             .map_or_else(ProfileSync::default, |listed| listed.shares)
     }
 
-    fn wanted(&self, portal: &Portal) -> RelayFilter {
+    fn relay_filter(&self, portal: &Portal) -> RelayFilter {
         let listed = self.listed(portal);
         listed.map_or_else(RelayFilter::default, |listed| RelayFilter {
             system_messages: listed.system_messages,
@@ -121,7 +121,7 @@ impl House {
             .collect();
         self.matrix.peer_bridges().retain(&joined);
         for portal in portals {
-            self.filters.set(portal.id, self.wanted(portal));
+            self.filters.set(portal.id, self.relay_filter(portal));
             if let Some(silo) = self.silos.get(&portal.spec.silo) {
                 let origin = silo.bridge_marker(&portal.channel);
                 let peer_bridges = self.matrix.peer_bridges();
@@ -183,7 +183,7 @@ impl House {
                             let Some(silo) = account.as_ref().filter(refused) else {
                                 return Ok(());
                             };
-                            if !signed_out::no_longer(&**silo, &stop).await {
+                            if !signed_out::wait_not_refused(&**silo, &stop).await {
                                 return Ok(());
                             }
                         }

@@ -21,7 +21,7 @@ pub(super) async fn listen(
             Err(SiloError::Store(fault)) => return Err(fault.into()),
             // It said so itself, once.
             Err(SiloError::SignedOut(_)) => {
-                if !signed_out::no_longer(silo, stop).await {
+                if !signed_out::wait_not_refused(silo, stop).await {
                     return Ok(());
                 }
             }

@@ -11,17 +11,17 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
-    House,
-    vitals::{DEBT_STALE, SYNC_STALE, is_closed},
+    App,
+    vitals::{DELIVERY_STALE, SYNC_STALE, is_closed},
 };
-use crate::admin::Health;
+use crate::admin::HealthReport;
 
 /// How often the reasons are looked at. A reason counts when two looks in a row find it: connections that begin anew
 /// are not worth a warning.
-const LOOK: Duration = Duration::from_secs(10);
+const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What the house knows that [`Health`] does not say, because the admin address names no channel.
-pub(super) struct Known<'a> {
+pub(super) struct ReadinessInputs<'a> {
     /// All portals.
     pub portals: &'a [Portal],
     /// The counters of lanes that are not held up on purpose; `None` when the store cannot be read.
@@ -29,7 +29,7 @@ pub(super) struct Known<'a> {
     /// Each silo's channels that are closed to the account or not caught up with, by their addresses.
     pub waiting: BTreeMap<String, Vec<String>>,
     /// Portals whose room the account is not in. Nothing need wait for them: what is said there is not heard either.
-    pub outside: HashSet<PortalId>,
+    pub unjoined_portals: HashSet<PortalId>,
     /// Portals that are not open yet, by the reason.
     pub unopened: BTreeMap<String, Vec<String>>,
     /// The time.
@@ -37,7 +37,7 @@ pub(super) struct Known<'a> {
 }
 
 /// Why the house is not ready; nothing when it is.
-pub(super) fn reasons(health: &Health, known: &Known<'_>) -> Vec<String> {
+pub(super) fn reasons(health: &HealthReport, known: &ReadinessInputs<'_>) -> Vec<String> {
     let mut reasons = Vec::new();
     if !health.store {
         reasons.push("the store cannot be read".to_owned());
@@ -82,9 +82,9 @@ pub(super) fn reasons(health: &Health, known: &Known<'_>) -> Vec<String> {
             // Who made a portal in chat may remove the bridge from its room: that is no fault of this process.
             continue;
         }
-        if is_closed(counters, &known.outside) {
+        if is_closed(counters, &known.unjoined_portals) {
             let what = match counters.lane.toward {
-                Side::Matrix if known.outside.contains(&portal) => "is not in its room",
+                Side::Matrix if known.unjoined_portals.contains(&portal) => "is not in its room",
                 Side::Matrix => "cannot write into its room",
                 Side::Silo => "cannot write into its channel",
             };
@@ -94,7 +94,7 @@ pub(super) fn reasons(health: &Health, known: &Known<'_>) -> Vec<String> {
         let since = counters
             .oldest_not_on_hold
             .map(|since| known.now.since(since));
-        if since.is_some_and(|age| age >= DEBT_STALE) {
+        if since.is_some_and(|age| age >= DELIVERY_STALE) {
             let (portal, toward) = (counters.lane.portal.0, counters.lane.toward);
             let toward = match toward {
                 Side::Matrix => "its room",
@@ -125,12 +125,12 @@ fn named(portals: &[Portal], silo: &str, address: &str) -> String {
 
 /// What was found, and what of it was said.
 #[derive(Default)]
-struct Watch {
+struct ReadinessLog {
     found: Vec<String>,
     said: Vec<String>,
 }
 
-impl Watch {
+impl ReadinessLog {
     /// Takes the reasons of one look. Answers those to be told, none of them when all is well again; `None` when there
     /// is nothing new to tell.
     fn look(&mut self, reasons: Vec<String>) -> Option<&[String]> {
@@ -145,19 +145,19 @@ impl Watch {
     }
 }
 
-impl House {
+impl App {
     /// Writes into the log why the house is not ready, whenever that changes.
     pub(super) async fn watch_readiness(
         self: Arc<Self>,
         stop: CancellationToken,
     ) -> anyhow::Result<()> {
-        let mut watch = Watch::default();
+        let mut watch = ReadinessLog::default();
         loop {
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
-                () = tokio::time::sleep(LOOK) => {}
+                () = tokio::time::sleep(CHECK_INTERVAL) => {}
             }
-            let (_, reasons) = self.weigh().await;
+            let (_, reasons) = self.assess().await;
             match watch.look(reasons) {
                 None => {}
                 Some([]) => info!("The bridge is ready again"),
@@ -173,14 +173,14 @@ mod tests {
 
     use super::*;
 
-    fn well() -> Health {
-        Health {
+    fn well() -> HealthReport {
+        HealthReport {
             store: true,
             store_state: "well".to_owned(),
             sync_age_seconds: Some(1),
             silos: BTreeMap::from([("chat".to_owned(), "live".to_owned())]),
             channels_closed: BTreeMap::from([("chat".to_owned(), 0)]),
-            ..Health::default()
+            ..HealthReport::default()
         }
     }
 
@@ -231,11 +231,11 @@ mod tests {
             ..owed(portal, 5)
         };
         let all_counters = [shut(1, 1), shut(2, 0)];
-        let known = Known {
+        let known = ReadinessInputs {
             portals: &portals,
             all_counters: Some(&all_counters),
             waiting: BTreeMap::new(),
-            outside: HashSet::new(),
+            unjoined_portals: HashSet::new(),
             unopened: BTreeMap::new(),
             now: Millis(10),
         };
@@ -258,11 +258,11 @@ mod tests {
             oldest_not_on_hold: None,
             ..owed(portal, 5)
         };
-        let known = Known {
+        let known = ReadinessInputs {
             portals: &portals,
             all_counters: Some(&[into_room(1), into_room(2)]),
             waiting: BTreeMap::new(),
-            outside: HashSet::from([PortalId(2)]),
+            unjoined_portals: HashSet::from([PortalId(2)]),
             unopened: BTreeMap::new(),
             now: Millis(10),
         };
@@ -273,7 +273,7 @@ mod tests {
         // Whoever made a portal in chat cannot make the bridge unready.
         let mut portals = portals.clone();
         portals[1].source = PortalSource::Chat;
-        let known = Known {
+        let known = ReadinessInputs {
             portals: &portals,
             ..known
         };
@@ -284,14 +284,14 @@ mod tests {
     fn each_reason_names_the_silo_and_the_portals_it_concerns() {
         let portals = [portal(1, "a"), portal(2, "a"), portal(3, "b")];
         let all_counters = [owed(1, 0), owed(3, 600_000)];
-        let known = |waiting: &[&str]| Known {
+        let known = |waiting: &[&str]| ReadinessInputs {
             portals: &portals,
             all_counters: Some(&all_counters[1..]),
             waiting: BTreeMap::from([(
                 "chat".to_owned(),
                 waiting.iter().map(|&name| name.to_owned()).collect(),
             )]),
-            outside: HashSet::new(),
+            unjoined_portals: HashSet::new(),
             unopened: BTreeMap::new(),
             now: Millis(601_000),
         };
@@ -311,14 +311,14 @@ mod tests {
         let said = "silo `chat` is live, 1 of its channels closed to the account; waiting: portal 3 (org/b)";
         assert_eq!(why, [said]);
 
-        let health = Health {
+        let health = HealthReport {
             store_state: "full".to_owned(),
             sync_age_seconds: None,
             portals: 3,
             portals_running: 2,
             ..well()
         };
-        let late = Known {
+        let late = ReadinessInputs {
             all_counters: Some(&all_counters),
             unopened: BTreeMap::from([(
                 "no such room".to_owned(),
@@ -336,11 +336,11 @@ mod tests {
                 "portal 1 has a message for its channel that has waited for more than ten minutes",
             ]
         );
-        let health = Health {
+        let health = HealthReport {
             store: false,
             ..well()
         };
-        let none = Known {
+        let none = ReadinessInputs {
             all_counters: None,
             ..known(&[])
         };
@@ -349,7 +349,7 @@ mod tests {
 
     #[test]
     fn what_lasts_is_told_once_and_that_it_ended_too() {
-        let mut watch = Watch::default();
+        let mut watch = ReadinessLog::default();
         let why = |words: &[&str]| {
             words
                 .iter()

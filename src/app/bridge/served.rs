@@ -6,11 +6,11 @@ use std::{collections::HashSet, sync::Arc};
 use footbridge_store::{Portal, PortalId, PortalSource};
 use tracing::warn;
 
-use super::{House, outside::Sides};
+use super::{App, outside::ControlBackend};
 use crate::{
     config::PortalConfig,
-    control::{Control, Rules, Shown},
-    gateway::{self, Gateway},
+    control::{Control, ControlConfig, AlreadyDone},
+    gateway::{self, MediaGateway},
 };
 
 /// The portals that the configuration still names, also under another name: one of those that were not found yet may be
@@ -32,9 +32,9 @@ pub(super) fn listed(
     named.chain(renamed).collect()
 }
 
-impl House {
+impl App {
     /// The portals to run now, as the store has them: rooms move, and portals are made and taken apart.
-    pub(super) async fn served(&self, named: &[Portal]) -> anyhow::Result<Vec<Portal>> {
+    pub(super) async fn active_portals(&self, named: &[Portal]) -> anyhow::Result<Vec<Portal>> {
         let named: HashSet<PortalId> = named.iter().map(|portal| portal.id).collect();
         let mut portals = self.store.portals().await?;
         portals.retain(|portal| {
@@ -59,11 +59,11 @@ impl House {
     }
 
     /// What serves links to files.
-    pub(super) fn gateway(&self) -> Gateway {
-        Gateway {
+    pub(super) fn gateway(&self) -> MediaGateway {
+        MediaGateway {
             store: self.store.clone(),
             source: self.matrix.clone(),
-            spool: self.spool.with_limits(u64::MAX, gateway::AT_ONCE),
+            spool: self.spool.with_limits(u64::MAX, gateway::MAX_CONCURRENT),
             clock: self.clock,
         }
     }
@@ -77,8 +77,8 @@ impl House {
             store: self.store.clone(),
             signals: self.signals.clone(),
             clock: self.clock,
-            verify: Arc::new(move |user, yes| verifications.obey(user, yes.into())),
-            rules: Arc::new(Rules {
+            verify: Arc::new(move |user, yes| verifications.handle_command(user, yes.into())),
+            rules: Arc::new(ControlConfig {
                 admins: self.config.admin.users.clone(),
                 delay: consent.delay,
                 operator: operator.unwrap_or_else(|| format!("whoever runs {account}")),
@@ -90,11 +90,11 @@ impl House {
                     .map(|silo| (silo.name().to_owned(), silo.kind().limits()))
                     .collect(),
             }),
-            outside: Arc::new(Sides {
+            backend: Arc::new(ControlBackend {
                 matrix: self.matrix.clone(),
                 silos: self.silos.clone(),
             }),
-            shown: Arc::new(Shown::default()),
+            shown: Arc::new(AlreadyDone::default()),
             answers: self.answers.clone(),
         }
     }
@@ -129,7 +129,7 @@ mod tests {
     fn a_portal_that_was_taken_out_of_the_configuration_is_put_away_while_another_is_not_found() {
         let [found, gone] = [portal(1, "#a", "a"), portal(2, "#b", "b")];
         let renamed = portal(3, "#c-as-it-was-called", "c");
-        let missing = [PortalConfig::of_operator(spec("#c", "c"))];
+        let missing = [PortalConfig::from_spec(spec("#c", "c"))];
         let stored = [found.clone(), gone, renamed];
         let ids = [PortalId(1), PortalId(3)];
         assert_eq!(listed(std::slice::from_ref(&found), &missing, &stored), ids);

@@ -8,22 +8,22 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 /// After this time it is asked for the first time; each time after that takes twice as long, up to the second part.
-const FIRST: Duration = Duration::from_secs(10);
-const LONGEST: Duration = Duration::from_mins(15);
+const FIRST_CHECK: Duration = Duration::from_secs(10);
+const MAX_CHECK_PAUSE: Duration = Duration::from_mins(15);
 /// How often everybody looks whether the account is refused.
-const LOOK: Duration = Duration::from_secs(2);
+const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// An account that was refused and is accepted again has to stay so for this time. One part of a silo, or a proxy before it, may
 /// refuse what another accepts; each such refusal is followed by a longer wait, and none of them is said again.
-const PROVEN: Duration = Duration::from_mins(1);
+const STABLE_AFTER: Duration = Duration::from_mins(1);
 
 /// How long it is waited before each time that it is asked.
-fn waits() -> impl Iterator<Item = Duration> {
-    std::iter::successors(Some(FIRST), |wait| Some((*wait * 2).min(LONGEST)))
+fn retry_delays() -> impl Iterator<Item = Duration> {
+    std::iter::successors(Some(FIRST_CHECK), |wait| Some((*wait * 2).min(MAX_CHECK_PAUSE)))
 }
 
 /// What is looked after.
-trait Account {
+trait AccountProbe {
     /// Whether it was refused.
     fn is_refused(&self) -> bool;
     /// Asks whether it is accepted.
@@ -31,13 +31,13 @@ trait Account {
     /// It is accepted, so that it may be used.
     fn again(&self);
     /// It has been used since, and was not refused.
-    fn proven(&self);
+    fn note_stable(&self);
 }
 
 /// The account of a silo.
-struct Of<'a>(&'a dyn Silo);
+struct SiloAccount<'a>(&'a dyn Silo);
 
-impl Account for Of<'_> {
+impl AccountProbe for SiloAccount<'_> {
     fn is_refused(&self) -> bool {
         self.0.is_signed_out()
     }
@@ -47,44 +47,44 @@ impl Account for Of<'_> {
     }
 
     fn again(&self) {
-        self.0.signed_in();
+        self.0.note_signed_in();
     }
 
-    fn proven(&self) {
-        self.0.proven();
+    fn note_stable(&self) {
+        self.0.note_stable();
         info!("The silo accepts the account again");
     }
 }
 
 /// Looks after an account until told to stop: while its token is refused, asks now and then whether it is accepted again.
-pub(super) async fn look_after(silo: &dyn Silo, stop: &CancellationToken) {
-    attend(&Of(silo), stop).await;
+pub(super) async fn watch_account(silo: &dyn Silo, stop: &CancellationToken) {
+    recover_account(&SiloAccount(silo), stop).await;
 }
 
-async fn attend(account: &impl Account, stop: &CancellationToken) {
-    let mut next = waits();
+async fn recover_account(account: &impl AccountProbe, stop: &CancellationToken) {
+    let mut next = retry_delays();
     let mut accepted: Option<Instant> = None;
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            () = sleep(LOOK) => {}
+            () = sleep(CHECK_INTERVAL) => {}
         }
         if account.is_refused() {
-            if !accepted_again(account, &mut next, stop).await {
+            if !wait_accepted(account, &mut next, stop).await {
                 return;
             }
             accepted = Some(Instant::now());
-        } else if accepted.is_some_and(|since| since.elapsed() >= PROVEN) {
+        } else if accepted.is_some_and(|since| since.elapsed() >= STABLE_AFTER) {
             accepted = None;
-            next = waits();
-            account.proven();
+            next = retry_delays();
+            account.note_stable();
         }
     }
 }
 
 /// Waits until the account is accepted again; answers whether it is: not when told to stop.
-async fn accepted_again(
-    account: &impl Account,
+async fn wait_accepted(
+    account: &impl AccountProbe,
     waits: &mut (impl Iterator<Item = Duration> + Send),
     stop: &CancellationToken,
 ) -> bool {
@@ -105,11 +105,11 @@ async fn accepted_again(
 }
 
 /// Waits until the account is no longer known to be refused; answers whether it is so: not when told to stop.
-pub(super) async fn no_longer(silo: &dyn Silo, stop: &CancellationToken) -> bool {
+pub(super) async fn wait_not_refused(silo: &dyn Silo, stop: &CancellationToken) -> bool {
     loop {
         tokio::select! {
             () = stop.cancelled() => return false,
-            () = sleep(LOOK) => {}
+            () = sleep(CHECK_INTERVAL) => {}
         }
         if !silo.is_signed_out() {
             return true;
@@ -132,7 +132,7 @@ mod tests {
         proven: AtomicUsize,
     }
 
-    impl Account for Turning {
+    impl AccountProbe for Turning {
         fn is_refused(&self) -> bool {
             self.refused.load(Ordering::Relaxed)
         }
@@ -147,7 +147,7 @@ mod tests {
             self.refused.store(turns, Ordering::Relaxed);
         }
 
-        fn proven(&self) {
+        fn note_stable(&self) {
             self.proven.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -160,7 +160,7 @@ mod tests {
         let stop = CancellationToken::new();
         let within = async |time| {
             tokio::select! {
-                () = attend(&account, &stop) => {}
+                () = recover_account(&account, &stop) => {}
                 () = sleep(time) => {}
             }
             (
@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn a_refused_token_is_tried_again_ever_more_slowly() {
         let within = |time: Duration| {
-            let at = waits().scan(Duration::ZERO, |at, wait| {
+            let at = retry_delays().scan(Duration::ZERO, |at, wait| {
                 *at += wait;
                 Some(*at)
             });

@@ -9,14 +9,14 @@ use tokio::time::sleep;
 use crate::config::StoreConfig;
 
 /// What `SQLite` says of a full disk (`SQLITE_FULL`).
-const FULL: &str = "database or disk is full";
+const SQLITE_FULL: &str = "database or disk is full";
 /// With so little space nothing can be started.
-const NEXT_TO_NOTHING: u64 = 1 << 20;
+const MIN_START_SPACE: u64 = 1 << 20;
 /// How often the file system is asked.
-const ASK: Duration = Duration::from_secs(2);
+const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Whether there is less space than the configuration wants. A file system that does not tell has enough.
-pub(super) fn is_short(config: &StoreConfig) -> bool {
+pub(super) fn is_low(config: &StoreConfig) -> bool {
     free(&config.path).is_some_and(|free| free < config.min_free)
 }
 
@@ -27,8 +27,8 @@ pub(super) fn was_missing(error: &anyhow::Error, config: &StoreConfig) -> bool {
         .and_then(footbridge_store::Error::transient_error);
     // The SDK's error has no more than SQLite's words; and by now there may be space again.
     told == Some(TransientError::DiskFull)
-        || format!("{error:#}").contains(FULL)
-        || free(&config.path).is_some_and(|free| free < NEXT_TO_NOTHING)
+        || format!("{error:#}").contains(SQLITE_FULL)
+        || free(&config.path).is_some_and(|free| free < MIN_START_SPACE)
 }
 
 /// How many bytes are free, where the file system tells.
@@ -37,15 +37,15 @@ pub(super) fn free(path: &Path) -> Option<u64> {
 }
 
 /// Returns as soon as there is less space than wanted.
-pub(super) async fn shortage(config: &StoreConfig) {
-    while !is_short(config) {
-        sleep(ASK).await;
+pub(super) async fn wait_until_low(config: &StoreConfig) {
+    while !is_low(config) {
+        sleep(POLL_INTERVAL).await;
     }
 }
 
 /// Returns as soon as there is enough space again.
-pub(super) async fn relief(config: &StoreConfig) {
-    while is_short(config) {
-        sleep(ASK).await;
+pub(super) async fn wait_until_enough(config: &StoreConfig) {
+    while is_low(config) {
+        sleep(POLL_INTERVAL).await;
     }
 }

@@ -12,30 +12,30 @@ use tokio::{
 
 use super::space;
 use crate::{
-    admin::{self, Health, Vitals},
+    admin::{self, HealthReport, HealthSource},
     config::Config,
     shutdown::Shutdown,
 };
 
 /// Somebody may still be at work on a blocking thread; the store is free when they have given up.
-const LET_GO: Duration = Duration::from_secs(5);
+const STORE_RELEASE_WAIT: Duration = Duration::from_secs(5);
 
 /// How long somebody may take who is just being answered.
-const CLOSING: Duration = Duration::from_secs(2);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-struct Starved {
+struct DiskFullMode {
     config: Config,
     clock: Clock,
 }
 
 #[async_trait]
-impl Vitals for Starved {
-    async fn state(&self) -> Health {
-        Health {
+impl HealthSource for DiskFullMode {
+    async fn state(&self) -> HealthReport {
+        HealthReport {
             store_state: "full".to_owned(),
             store_free_bytes: space::free(&self.config.store.path),
             portals: self.config.portals.len(),
-            ..Health::default()
+            ..HealthReport::default()
         }
     }
 
@@ -55,12 +55,12 @@ pub(super) async fn wait(config: &Config) -> anyhow::Result<bool> {
     tasks.spawn(shutdown.clone().watch());
     if let Ok(listener) = TcpListener::bind(config.admin.listen).await {
         let (config, clock) = (config.clone(), Clock::start());
-        let vitals = Arc::new(Starved { config, clock });
+        let vitals = Arc::new(DiskFullMode { config, clock });
         tasks.spawn(admin::serve(listener, vitals, shutdown.soft.clone()));
     }
     let relief = async {
-        sleep(LET_GO).await;
-        space::relief(&config.store).await;
+        sleep(STORE_RELEASE_WAIT).await;
+        space::wait_until_enough(&config.store).await;
     };
     let is_free = tokio::select! {
         () = shutdown.soft.cancelled() => false,
@@ -70,7 +70,7 @@ pub(super) async fn wait(config: &Config) -> anyhow::Result<bool> {
     shutdown.soft.cancel();
     shutdown.hard.cancel();
     let ended = async { while tasks.join_next().await.is_some() {} };
-    if timeout(CLOSING, ended).await.is_err() {
+    if timeout(CLOSE_TIMEOUT, ended).await.is_err() {
         tasks.shutdown().await;
     }
     Ok(is_free)

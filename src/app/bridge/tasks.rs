@@ -18,7 +18,7 @@ pub(super) fn start(
 }
 
 /// What the end of a task means for the house: a panic or an error is the end of it.
-pub(super) fn verdict(
+pub(super) fn task_result(
     ended: Result<anyhow::Result<()>, tokio::task::JoinError>,
 ) -> anyhow::Result<()> {
     match ended {

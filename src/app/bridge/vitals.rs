@@ -12,21 +12,21 @@ use footbridge_silo::FeedState;
 use footbridge_store::{LaneCounters, Millis, Portal, PortalId, Side};
 
 use super::{
-    House,
+    App,
     lanes::MATRIX,
-    readiness::{self, Known},
+    readiness::{self, ReadinessInputs},
 };
-use crate::admin::{self, Backlog, Health, Limited, Vitals};
+use crate::admin::{self, Backlog, HealthReport, Limited, HealthSource};
 
 /// A sync older than this means that the homeserver does not answer.
 pub(super) const SYNC_STALE: Duration = Duration::from_secs(90);
 /// A debt older than this means that something is wrong.
-pub(super) const DEBT_STALE: Duration = Duration::from_mins(10);
+pub(super) const DELIVERY_STALE: Duration = Duration::from_mins(10);
 
 #[async_trait]
-impl Vitals for House {
-    async fn state(&self) -> Health {
-        self.weigh().await.0
+impl HealthSource for App {
+    async fn state(&self) -> HealthReport {
+        self.assess().await.0
     }
 
     async fn all_counters(&self) -> Option<Vec<LaneCounters>> {
@@ -38,9 +38,9 @@ impl Vitals for House {
     }
 }
 
-impl House {
+impl App {
     /// The state now, and why it is not ready, if it is not.
-    pub(super) async fn weigh(&self) -> (Health, Vec<String>) {
+    pub(super) async fn assess(&self) -> (HealthReport, Vec<String>) {
         let now = self.now();
         let all_counters = self.store.lane_counters_at(now).await.ok();
         // What is held up on purpose is nothing wrong.
@@ -71,10 +71,10 @@ impl House {
             .collect();
         let store_state = match self.store.transient_error() {
             Some(transient_error) => transient_error.as_str(),
-            None if super::space::is_short(&self.config.store) => "low",
+            None if super::space::is_low(&self.config.store) => "low",
             None => "well",
         };
-        let outside = self.outside(&known);
+        let outside = self.unjoined_portals(&known);
         let rooms_closed = free.iter().filter(|counters| {
             counters.lane.toward == Side::Matrix && is_closed(counters, &outside)
         });
@@ -85,8 +85,8 @@ impl House {
             seconds_per_event: pace.interval.map(|interval| interval.as_secs_f64()),
             messages_per_event: pace.carried,
         });
-        let mut health = Health {
-            security: self.matrix.alarms(),
+        let mut health = HealthReport {
+            security: self.matrix.security_counts(),
             missed_events: self.matrix.missed(),
             answers_withheld: self.answers.withheld(),
             notices_withheld: self.inbox.withheld(),
@@ -109,11 +109,11 @@ impl House {
         let waiting = waiting.map(|(name, silo)| (name.clone(), silo.waiting()));
         let reasons = readiness::reasons(
             &health,
-            &Known {
+            &ReadinessInputs {
                 portals: &known,
                 all_counters: unheld.as_deref(),
                 waiting: waiting.collect(),
-                outside,
+                unjoined_portals: outside,
                 unopened: self.unopened(),
                 now,
             },
@@ -134,9 +134,9 @@ impl House {
     }
 
     /// Portals whose room the account is not in.
-    fn outside(&self, portals: &[Portal]) -> HashSet<PortalId> {
+    fn unjoined_portals(&self, portals: &[Portal]) -> HashSet<PortalId> {
         let here = portals.iter();
-        let outside = here.filter(|portal| portal.active && self.matrix.is_outside(&portal.room));
+        let outside = here.filter(|portal| portal.active && self.matrix.is_unjoined(&portal.room));
         outside.map(|portal| portal.id).collect()
     }
 
@@ -217,7 +217,7 @@ fn backlogs(
 
 #[cfg(test)]
 mod tests {
-    use footbridge_matrix::LONGEST_SYNC;
+    use footbridge_matrix::MAX_SYNC;
     use footbridge_store::{LaneId, Place, PortalSpec};
 
     use super::*;
@@ -225,8 +225,8 @@ mod tests {
     /// Palpo answers a long poll 2 s late, Tuwunel a first sync after 5 s: other homeservers take longer under load.
     #[test]
     fn a_sync_that_is_answered_late_is_no_outage() {
-        assert!(SYNC_STALE > LONGEST_SYNC + Duration::from_secs(15));
-        assert!(LONGEST_SYNC > Duration::from_secs(30 + 2));
+        assert!(SYNC_STALE > MAX_SYNC + Duration::from_secs(15));
+        assert!(MAX_SYNC > Duration::from_secs(30 + 2));
     }
 
     fn counters(portal: i64, toward: Side, pending: u64) -> LaneCounters {

@@ -8,16 +8,16 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::House;
+use super::App;
 
 /// How often the feeds are looked at.
-const LOOK: Duration = Duration::from_secs(1);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Which sides answered at the last look.
 #[derive(Default)]
-struct Sides(HashMap<String, bool>);
+struct FeedStates(HashMap<String, bool>);
 
-impl Sides {
+impl FeedStates {
     /// Whether a side answers again that did not before. At the first look nobody was waited for.
     fn is_back(&mut self, side: &str, answers: bool) -> bool {
         let before = self.0.insert(side.to_owned(), answers);
@@ -25,14 +25,14 @@ impl Sides {
     }
 }
 
-impl House {
+impl App {
     /// Wakes the lanes toward a side whenever its feed comes back.
     pub(super) async fn wake_lanes(self: Arc<Self>, stop: CancellationToken) -> anyhow::Result<()> {
-        let mut sides = Sides::default();
+        let mut sides = FeedStates::default();
         loop {
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
-                () = sleep(LOOK) => {}
+                () = sleep(CHECK_INTERVAL) => {}
             }
             if sides.is_back(Place::MATRIX, self.matrix.is_answered()) {
                 self.wake(Place::MATRIX).await?;
@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn a_side_is_back_once_after_each_time_it_was_away() {
-        let mut sides = Sides::default();
+        let mut sides = FeedStates::default();
         let looks = [true, true, false, false, true, true, false, true];
         let back = looks.map(|answers| sides.is_back("chat", answers));
         assert_eq!(back, [false, false, false, false, true, false, false, true]);

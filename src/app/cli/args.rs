@@ -118,7 +118,7 @@ pub struct Check {
 
 /// How far a check goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reach {
+pub enum CheckScope {
     /// To the homeserver and the silos.
     Network,
     /// Not beyond this machine.
@@ -128,11 +128,11 @@ pub enum Reach {
 impl Check {
     /// How far it goes.
     #[must_use]
-    pub fn reach(&self) -> Reach {
+    pub fn reach(&self) -> CheckScope {
         if self.offline {
-            Reach::Offline
+            CheckScope::Offline
         } else {
-            Reach::Network
+            CheckScope::Network
         }
     }
 }
@@ -147,7 +147,7 @@ pub struct Status {
 
 /// The form of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub enum OutputFormat {
     /// For people.
     Text,
     /// For machines.
@@ -157,8 +157,8 @@ pub enum Form {
 impl Status {
     /// The form asked for.
     #[must_use]
-    pub fn form(&self) -> Form {
-        if self.json { Form::Json } else { Form::Text }
+    pub fn form(&self) -> OutputFormat {
+        if self.json { OutputFormat::Json } else { OutputFormat::Text }
     }
 }
 

@@ -4,16 +4,16 @@ use std::path::{Path, PathBuf};
 
 use dialoguer::Input;
 use footbridge_core::secret::Secret;
-use footbridge_silo::kind::Kind;
+use footbridge_silo::kind::SiloKind;
 
 use super::login;
 use crate::config::{
-    Exit, Fault, secret_file,
-    values::{self, Flaw},
+    Exit, Diagnostic, secret_file,
+    values::{self, ValueError},
 };
 
 /// Where the silo's token comes from.
-pub(super) enum Token {
+pub(super) enum TokenSource {
     /// A file that is there already.
     File(PathBuf),
     /// Typed in: goes into a new file.
@@ -23,14 +23,14 @@ pub(super) enum Token {
 }
 
 /// Collects answers, from options or from a person.
-pub(super) struct Asking {
+pub(super) struct Prompter {
     /// Whether nobody can be asked.
     pub silent: bool,
     /// What is missing or wrong so far.
-    pub faults: Vec<Fault>,
+    pub diagnostics: Vec<Diagnostic>,
 }
 
-impl Asking {
+impl Prompter {
     /// One answer: as given, or asked for.
     pub fn answer<T>(
         &mut self,
@@ -38,13 +38,13 @@ impl Asking {
         given: Option<&str>,
         question: &str,
         default: Option<&str>,
-        read: impl Fn(&str) -> Result<T, Flaw>,
+        read: impl Fn(&str) -> Result<T, ValueError>,
     ) -> Option<T> {
         let text = match given.or(default.filter(|_| self.silent)) {
             Some(text) => text.to_owned(),
             None if self.silent => {
-                self.faults.push(
-                    Fault::new("B26", format!("--{option} is missing"))
+                self.diagnostics.push(
+                    Diagnostic::new("B26", format!("--{option} is missing"))
                         .exit(Exit::Usage)
                         .help(format!(
                             "add --{option}, or run it on a terminal to be asked"
@@ -57,8 +57,8 @@ impl Asking {
         match read(&text) {
             Ok(value) => Some(value),
             Err(flaw) => {
-                let fault = Fault::new(flaw.code, format!("--{option}: {}", flaw.what));
-                self.faults.push(fault.exit(Exit::Usage).help(flaw.help));
+                let fault = Diagnostic::new(flaw.code, format!("--{option}: {}", flaw.what));
+                self.diagnostics.push(fault.exit(Exit::Usage).help(flaw.help));
                 None
             }
         }
@@ -68,7 +68,7 @@ impl Asking {
         &mut self,
         question: &str,
         default: Option<&str>,
-        read: &impl Fn(&str) -> Result<T, Flaw>,
+        read: &impl Fn(&str) -> Result<T, ValueError>,
     ) -> Option<String> {
         let mut input =
             Input::<String>::new()
@@ -84,7 +84,7 @@ impl Asking {
         match input.interact_text() {
             Ok(text) => Some(text),
             Err(error) => {
-                self.faults.push(login::unanswered(&error));
+                self.diagnostics.push(login::unanswered(&error));
                 None
             }
         }
@@ -95,7 +95,7 @@ impl Asking {
         clippy::option_option,
         reason = "nothing was said, and nothing need be said, are two things"
     )]
-    pub fn address(&mut self, kind: Option<&Kind>, given: Option<&str>) -> Option<Option<String>> {
+    pub fn address(&mut self, kind: Option<&SiloKind>, given: Option<&str>) -> Option<Option<String>> {
         match kind.and_then(|kind| kind.address) {
             None => Some(given.map(str::to_owned)),
             Some((_, example)) => {
@@ -113,7 +113,7 @@ impl Asking {
     /// Looks whether a secret that is needed later can be read.
     pub fn secret(&mut self, option: &str, file: Option<&Path>) {
         let read = file.map(|file| secret_file::read(option, file));
-        self.faults.extend(read.and_then(Result::err));
+        self.diagnostics.extend(read.and_then(Result::err));
     }
 
     /// Where the account is. Without its user id, by which it is found, that alone is missing.
@@ -131,13 +131,13 @@ impl Asking {
     }
 
     /// The token of a silo.
-    pub fn token(&mut self, kind: Option<&Kind>, file: Option<&Path>) -> Option<Token> {
+    pub fn token(&mut self, kind: Option<&SiloKind>, file: Option<&Path>) -> Option<TokenSource> {
         let needed = kind.is_none_or(|kind| kind.needs_token);
         let got = match file {
             Some(path) => secret_file::read("--silo-token-file", path)
-                .map(|_readable| Token::File(path.to_owned())),
-            None if self.silent && !needed => Ok(Token::None),
-            None if self.silent => Err(Fault::new("B26", "--silo-token-file is missing")
+                .map(|_readable| TokenSource::File(path.to_owned())),
+            None if self.silent && !needed => Ok(TokenSource::None),
+            None if self.silent => Err(Diagnostic::new("B26", "--silo-token-file is missing")
                 .exit(Exit::Usage)
                 .help("put the silo's token into a file of mode 0600 and name it")),
             None => {
@@ -150,15 +150,15 @@ impl Asking {
                 let question = format!("The bridge's token at {title}{or_none}");
                 let typed = login::ask(&question, "--silo-token-file", needed);
                 typed.map(|typed| match typed.expose() {
-                    "" => Token::None,
-                    _ => Token::Typed(typed),
+                    "" => TokenSource::None,
+                    _ => TokenSource::Typed(typed),
                 })
             }
         };
         match got {
             Ok(token) => Some(token),
             Err(fault) => {
-                self.faults.push(fault);
+                self.diagnostics.push(fault);
                 None
             }
         }

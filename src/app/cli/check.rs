@@ -12,42 +12,42 @@ use footbridge_store::{AccountInfo, Error as StoreError, PortalSpec, Store, Stor
 use url::Url;
 
 use super::{
-    Ended,
-    args::Reach,
+    CommandResult,
+    args::CheckScope,
     console, exit,
-    live::{self, Live},
+    live::{self, RunningBridge},
     preflight,
 };
-use crate::config::{Config, Exit, Fault, fault::Weight};
+use crate::config::{Config, Exit, Diagnostic, fault::Severity};
 
 /// What one look found.
-enum Found {
+enum CheckResult {
     Good(String),
-    Doubtful(String),
-    Bad(Box<Fault>),
+    Uncertain(String),
+    Bad(Box<Diagnostic>),
     /// Something that somebody should look at, told in full.
-    Warned(Box<Fault>),
+    Warned(Box<Diagnostic>),
 }
 
 /// The findings so far.
 #[derive(Default)]
-struct Findings {
-    faults: Vec<Fault>,
+struct CheckResults {
+    diagnostics: Vec<Diagnostic>,
 }
 
-impl Findings {
-    fn add(&mut self, subject: &str, found: Found) {
+impl CheckResults {
+    fn add(&mut self, subject: &str, found: CheckResult) {
         let (word, text) = match found {
-            Found::Good(text) => ("ok", text),
-            Found::Doubtful(text) => ("warn", text),
-            Found::Bad(fault) => {
+            CheckResult::Good(text) => ("ok", text),
+            CheckResult::Uncertain(text) => ("warn", text),
+            CheckResult::Bad(fault) => {
                 let text = fault.what.clone();
-                self.faults.push(*fault);
+                self.diagnostics.push(*fault);
                 ("fail", text)
             }
-            Found::Warned(fault) => {
+            CheckResult::Warned(fault) => {
                 let text = fault.what.clone();
-                self.faults.push(*fault);
+                self.diagnostics.push(*fault);
                 ("warn", text)
             }
         };
@@ -55,43 +55,43 @@ impl Findings {
     }
 }
 
-fn bad(fault: Fault) -> Found {
-    Found::Bad(Box::new(fault))
+fn bad(fault: Diagnostic) -> CheckResult {
+    CheckResult::Bad(Box::new(fault))
 }
 
 /// Checks everything and shows what it finds. Ends as its first fault says: later ones often follow from it.
-pub async fn run(config: &Config, reach: Reach) -> Ended {
-    let mut findings = Findings::default();
+pub async fn run(config: &Config, reach: CheckScope) -> CommandResult {
+    let mut findings = CheckResults::default();
     findings.add("configuration", configuration(config));
     if let Some(root) = preflight::root() {
-        findings.add("user", Found::Doubtful(root.what));
+        findings.add("user", CheckResult::Uncertain(root.what));
     }
-    let wanted = look_at_store(config, &mut findings).await;
-    look_at_admin(config, &mut findings).await;
-    if reach == Reach::Network {
+    let wanted = check_store(config, &mut findings).await;
+    check_admin(config, &mut findings).await;
+    if reach == CheckScope::Network {
         let ends = ends(config, &wanted);
         match homeserver::probe(&config.matrix).await {
             Ok((base, text)) => {
-                findings.add("homeserver", Found::Good(text));
-                look_at_rooms(&base, &ends, &mut findings).await;
+                findings.add("homeserver", CheckResult::Good(text));
+                check_rooms(&base, &ends, &mut findings).await;
             }
             Err(fault) => findings.add("homeserver", bad(fault)),
         }
         for silo in &config.silos {
-            look_at_silo(&ends, silo, &mut findings).await;
+            check_silo(&ends, silo, &mut findings).await;
         }
     }
-    let mut errors = findings.faults.iter();
-    let first = errors.find(|fault| fault.weight == Weight::Error);
+    let mut errors = findings.diagnostics.iter();
+    let first = errors.find(|fault| fault.severity == Severity::Error);
     let exit = first.map_or(Exit::Fine, |fault| fault.exit);
-    if findings.faults.is_empty() {
+    if findings.diagnostics.is_empty() {
         return Ok(exit);
     }
-    console::tell(&config.report(findings.faults));
+    console::tell(&config.report(findings.diagnostics));
     Ok(exit)
 }
 
-fn configuration(config: &Config) -> Found {
+fn configuration(config: &Config) -> CheckResult {
     let text = format!(
         "{}: {}, {}",
         config.source.path(),
@@ -99,11 +99,11 @@ fn configuration(config: &Config) -> Found {
         counted(config.portals.len(), "portal")
     );
     if config.portals.is_empty() {
-        return Found::Doubtful(format!(
+        return CheckResult::Uncertain(format!(
             "{text}; nothing to bridge until there is a [[portal]]"
         ));
     }
-    Found::Good(text)
+    CheckResult::Good(text)
 }
 
 fn counted(count: usize, what: &str) -> String {
@@ -111,21 +111,21 @@ fn counted(count: usize, what: &str) -> String {
 }
 
 /// Both ends of a portal, and where they stand in the configuration if they do.
-struct Ends {
+struct PortalEnds {
     spec: PortalSpec,
     named: Option<(Range<usize>, Range<usize>)>,
 }
 
 /// Those of all portals that `run` opens.
-fn ends(config: &Config, wanted: &[PortalSpec]) -> Vec<Ends> {
-    let named = config.portals.iter().map(|portal| Ends {
+fn ends(config: &Config, wanted: &[PortalSpec]) -> Vec<PortalEnds> {
+    let named = config.portals.iter().map(|portal| PortalEnds {
         spec: portal.spec(),
         named: Some((portal.room_span.clone(), portal.channel_span.clone())),
     });
-    let mut ends: Vec<Ends> = named.collect();
+    let mut ends: Vec<PortalEnds> = named.collect();
     for spec in wanted {
         if !ends.iter().any(|known| known.spec == *spec) {
-            ends.push(Ends {
+            ends.push(PortalEnds {
                 spec: spec.clone(),
                 named: None,
             });
@@ -135,17 +135,17 @@ fn ends(config: &Config, wanted: &[PortalSpec]) -> Vec<Ends> {
 }
 
 /// Looks whether the aliases of rooms lead anywhere. Who is in a room only the running bridge is told.
-async fn look_at_rooms(base: &Url, ends: &[Ends], findings: &mut Findings) {
+async fn check_rooms(base: &Url, ends: &[PortalEnds], findings: &mut CheckResults) {
     let mut seen = HashSet::new();
     for end in ends {
         let room = &end.spec.room;
         if !room.starts_with('#') || !seen.insert(room) {
             continue;
         }
-        let found = match homeserver::leads_somewhere(base, room).await {
-            Ok(true) => Found::Good(format!("room {room} is there")),
+        let found = match homeserver::alias_exists(base, room).await {
+            Ok(true) => CheckResult::Good(format!("room {room} is there")),
             Ok(false) => {
-                let fault = Fault::new("B30", format!("no room has the alias {room}"))
+                let fault = Diagnostic::new("B30", format!("no room has the alias {room}"))
                     .exit(Exit::Unavailable)
                     .help("correct `room`, or give the room this alias");
                 bad(match &end.named {
@@ -153,14 +153,14 @@ async fn look_at_rooms(base: &Url, ends: &[Ends], findings: &mut Findings) {
                     None => fault,
                 })
             }
-            Err(why) => Found::Doubtful(format!("nobody can say whether {room} is there: {why}")),
+            Err(why) => CheckResult::Uncertain(format!("nobody can say whether {room} is there: {why}")),
         };
         findings.add("room", found);
     }
 }
 
 /// Answers which portals the operator has added on the command line.
-async fn look_at_store(config: &Config, findings: &mut Findings) -> Vec<PortalSpec> {
+async fn check_store(config: &Config, findings: &mut CheckResults) -> Vec<PortalSpec> {
     let store = &config.store;
     let shown = store.path.display();
     let faults = preflight::store(store);
@@ -173,7 +173,7 @@ async fn look_at_store(config: &Config, findings: &mut Findings) -> Vec<PortalSp
     if !store.path.exists() {
         findings.add(
             "store",
-            Found::Doubtful(format!("{shown} does not exist yet: footbridge login")),
+            CheckResult::Uncertain(format!("{shown} does not exist yet: footbridge login")),
         );
         return Vec::new();
     }
@@ -190,33 +190,33 @@ async fn look_at_store(config: &Config, findings: &mut Findings) -> Vec<PortalSp
         Err(error) => Err(error),
     };
     let key = match fits {
-        Ok(()) => Found::Good(format!(
+        Ok(()) => CheckResult::Good(format!(
             "{} is readable by this user only",
             store.key_file.display()
         )),
-        Err(error) => bad(exit::of_store(&error)),
+        Err(error) => bad(exit::from_store_error(&error)),
     };
     findings.add("key", key);
     match Store::snapshot(&store.path).await {
         Ok(snapshot) => {
-            findings.add("store", Found::Good(format!("{shown} is readable")));
+            findings.add("store", CheckResult::Good(format!("{shown} is readable")));
             findings.add("account", account(config, snapshot.account.as_ref()));
             portals::look(config, &snapshot, findings);
             snapshot.operator_portals
         }
         Err(error) => {
-            findings.add("store", bad(exit::of_store(&error)));
+            findings.add("store", bad(exit::from_store_error(&error)));
             Vec::new()
         }
     }
 }
 
-fn account(config: &Config, face: Option<&AccountInfo>) -> Found {
+fn account(config: &Config, face: Option<&AccountInfo>) -> CheckResult {
     let Some(face) = face else {
-        return Found::Doubtful("nobody is logged in: footbridge login".to_owned());
+        return CheckResult::Uncertain("nobody is logged in: footbridge login".to_owned());
     };
     if face.user_id != config.matrix.user.as_str() {
-        return bad(Fault::new(
+        return bad(Diagnostic::new(
             "B16",
             format!(
                 "the store belongs to {}, the configuration names {}",
@@ -227,45 +227,45 @@ fn account(config: &Config, face: Option<&AccountInfo>) -> Found {
     }
     let text = format!("{} on device {}", face.user_id, face.device_id);
     if face.master_key.is_none() {
-        return Found::Doubtful(format!(
+        return CheckResult::Uncertain(format!(
             "{text}; its login is not finished: footbridge login"
         ));
     }
-    Found::Good(text)
+    CheckResult::Good(text)
 }
 
-async fn look_at_admin(config: &Config, findings: &mut Findings) {
+async fn check_admin(config: &Config, findings: &mut CheckResults) {
     let listen = config.admin.listen;
     let found = match preflight::admin(&config.admin) {
-        Ok(()) => Found::Good(format!("{listen} is free")),
+        Ok(()) => CheckResult::Good(format!("{listen} is free")),
         Err(fault) => match live::live(config).await {
-            Live::Ours(_) => Found::Good(format!("a running Footbridge answers on {listen}")),
-            Live::Another => bad(exit::address_in_use(&live::another(config))),
-            Live::Nobody => bad(fault),
+            RunningBridge::Ours(_) => CheckResult::Good(format!("a running Footbridge answers on {listen}")),
+            RunningBridge::Another => bad(exit::address_in_use(&live::another(config))),
+            RunningBridge::Nobody => bad(fault),
         },
     };
     findings.add("admin", found);
 }
 
-async fn look_at_silo(ends: &[Ends], silo: &SiloConfig, findings: &mut Findings) {
+async fn check_silo(ends: &[PortalEnds], silo: &SiloConfig, findings: &mut CheckResults) {
     let name = silo.name();
     let built = http_client::client().and_then(|http| silo.build(&http, Clock::start()));
     let running = match built {
         Ok(running) => running,
         Err(error) => {
-            let fault = exit::of_silo(Some(name), &SiloError::Unavailable(error));
+            let fault = exit::from_silo_error(Some(name), &SiloError::Unavailable(error));
             return findings.add(name, bad(fault));
         }
     };
     match running.whoami().await {
-        Ok(who) => findings.add(name, Found::Good(format!("signed in as {who}"))),
-        Err(error) => return findings.add(name, bad(exit::of_silo(Some(name), &error))),
+        Ok(who) => findings.add(name, CheckResult::Good(format!("signed in as {who}"))),
+        Err(error) => return findings.add(name, bad(exit::from_silo_error(Some(name), &error))),
     }
     for end in ends.iter().filter(|end| end.spec.silo == name) {
         let found = match resolve(running.as_ref(), &end.spec.channel).await {
             Ok(found) => found,
             Err(error) => {
-                let fault = exit::of_silo(Some(name), &error);
+                let fault = exit::from_silo_error(Some(name), &error);
                 bad(match &end.named {
                     Some((_, channel)) => fault.at(channel.clone()),
                     None => fault.note(format!(
@@ -279,12 +279,12 @@ async fn look_at_silo(ends: &[Ends], silo: &SiloConfig, findings: &mut Findings)
     }
 }
 
-async fn resolve(silo: &dyn Silo, channel: &str) -> Result<Found, SiloError> {
+async fn resolve(silo: &dyn Silo, channel: &str) -> Result<CheckResult, SiloError> {
     let name = silo.resolve(channel).await?.name;
     Ok(if silo.knows_channels() {
-        Found::Good(format!("channel {name} can be read and written"))
+        CheckResult::Good(format!("channel {name} can be read and written"))
     } else {
-        Found::Doubtful(format!(
+        CheckResult::Uncertain(format!(
             "nobody tells whether channel {name} exists: messages are taken for any name, so compare it with the other \
              side's configuration"
         ))

@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 
-use crate::config::{Report, Style};
+use crate::config::{Report, ColorChoice};
 
 /// Writes an answer, ending its line.
 pub fn say(text: &str) {
@@ -19,16 +19,16 @@ pub fn warn(text: &str) {
 pub fn tell(report: &Report) {
     let coloured = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let style = if coloured {
-        Style::Coloured
+        ColorChoice::Always
     } else {
-        Style::Plain
+        ColorChoice::Never
     };
     warn(&report.render(style));
 }
 
 /// Whether there is somebody who can be asked.
 #[must_use]
-pub fn somebody_there() -> bool {
+pub fn is_interactive() -> bool {
     std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
 }
 

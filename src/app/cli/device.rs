@@ -5,11 +5,11 @@ mod verify;
 
 use footbridge_store::{AccountInfo, Store};
 
-use super::{Ended, args::Device, console};
+use super::{CommandResult, args::Device, console};
 use crate::config::{Config, Exit};
 
 /// Shows the device, verifies it, or puts another in its place.
-pub async fn run(config: &Config, what: Device) -> Ended {
+pub async fn run(config: &Config, what: Device) -> CommandResult {
     match what {
         Device::Show => show(config).await,
         Device::Verify { user } => verify::run(config, user).await,
@@ -17,7 +17,7 @@ pub async fn run(config: &Config, what: Device) -> Ended {
     }
 }
 
-async fn show(config: &Config) -> Ended {
+async fn show(config: &Config) -> CommandResult {
     let snapshot = Store::snapshot(&config.store.path).await?;
     let Some(face) = snapshot.account else {
         return Err(footbridge_matrix::MatrixError::NoAccount.into());

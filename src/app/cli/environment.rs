@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use crate::config::{Fault, Report, values::nearest};
+use crate::config::{Diagnostic, Report, values::nearest};
 
 /// The variables that mean something to us.
 const KNOWN: &[&str] = &["FOOTBRIDGE_CONFIG", "FOOTBRIDGE_LOG"];
@@ -18,12 +18,12 @@ pub fn check(names: impl Iterator<Item = OsString>) -> Report {
     let faults = odd.iter().map(|name| fault(name)).collect();
     Report {
         source: None,
-        faults,
+        diagnostics: faults,
     }
 }
 
-fn fault(name: &str) -> Fault {
-    let fault = Fault::new("B34", format!("unknown environment variable `{name}`"));
+fn fault(name: &str) -> Diagnostic {
+    let fault = Diagnostic::new("B34", format!("unknown environment variable `{name}`"));
     match nearest(name, KNOWN.iter().copied()) {
         Some(meant) => fault.help(format!("did you mean `{meant}`?")),
         None => fault
@@ -50,11 +50,11 @@ mod tests {
         };
         assert!(
             names(&["FOOTBRIDGE_LOG", "FOOTBRIDGE_CONFIG", "PATH"])
-                .faults
+                .diagnostics
                 .is_empty()
         );
         let foreign = names(&["FOOTBRIDGE_SERVICE_PORT_ADMIN"]);
-        assert_eq!((foreign.faults.len(), foreign.exit()), (1, Exit::Fine));
+        assert_eq!((foreign.diagnostics.len(), foreign.exit()), (1, Exit::Fine));
         let misspelt = names(&["FOOTBRIDGE_CONFG"]);
         assert_eq!(misspelt.exit(), Exit::Configuration);
         assert!(

@@ -8,12 +8,12 @@ use footbridge_matrix::MatrixError;
 use footbridge_silo::SiloError;
 use footbridge_store::Error as StoreError;
 
-use crate::config::{Exit, Fault, Report};
+use crate::config::{Exit, Diagnostic, Report};
 
 /// What a store error means to the operator.
-pub fn of_store(error: &StoreError) -> Fault {
+pub fn from_store_error(error: &StoreError) -> Diagnostic {
     match error {
-        StoreError::Locked { pid, since, path } => Fault::new(
+        StoreError::Locked { pid, since, path } => Diagnostic::new(
             "B19",
             format!("another Footbridge uses `{}`", path.display()),
         )
@@ -23,17 +23,17 @@ pub fn of_store(error: &StoreError) -> Fault {
             "stop it (kill {pid}) and run this again; to run two bridges at once, give each a `[store] path` and an \
              `[admin] listen` of its own"
         )),
-        StoreError::WrongKey => Fault::new("B17", "cannot unlock the store: wrong key")
+        StoreError::WrongKey => Diagnostic::new("B17", "cannot unlock the store: wrong key")
             .exit(Exit::Permission)
             .note("nothing was changed")
             .help("put back the key file that the store was made with (`[store] key_file`)"),
-        StoreError::KeyFile { path, reason } => Fault::new(
+        StoreError::KeyFile { path, reason } => Diagnostic::new(
             "B08",
             format!("the key file {} cannot be used", path.display()),
         )
         .exit(Exit::Permission)
         .help(reason.clone()),
-        StoreError::SchemaTooNew { found, known } => Fault::new(
+        StoreError::SchemaTooNew { found, known } => Diagnostic::new(
             "B24",
             format!("the store has schema {found}; this program knows schemas up to {known}"),
         )
@@ -42,7 +42,7 @@ pub fn of_store(error: &StoreError) -> Fault {
             "run the newer Footbridge that wrote it; a copy from before the upgrade starts again only after \
              footbridge device reset",
         ),
-        StoreError::DatabaseMissing { path } => Fault::new(
+        StoreError::DatabaseMissing { path } => Diagnostic::new(
             "B23",
             format!("the database {} is gone or empty", path.display()),
         )
@@ -54,12 +54,12 @@ pub fn of_store(error: &StoreError) -> Fault {
         ),
         StoreError::CorruptFile { path } => damaged(&format!("{} is damaged", path.display())),
         StoreError::CorruptRow { .. } | StoreError::Sqlite { .. } => damaged(&error.to_string()),
-        StoreError::Io { path, source } => of_file(&path.display().to_string(), source),
+        StoreError::Io { path, source } => from_file_error(&path.display().to_string(), source),
     }
 }
 
-fn damaged(what: &str) -> Fault {
-    Fault::new("B23", what.to_owned())
+fn damaged(what: &str) -> Diagnostic {
+    Diagnostic::new("B23", what.to_owned())
         .exit(Exit::Io)
         .note("nothing was deleted")
         .help(
@@ -68,84 +68,84 @@ fn damaged(what: &str) -> Fault {
         )
 }
 
-fn of_file(path: &str, error: &std::io::Error) -> Fault {
+fn from_file_error(path: &str, error: &std::io::Error) -> Diagnostic {
     match error.kind() {
-        ErrorKind::PermissionDenied => Fault::new(
+        ErrorKind::PermissionDenied => Diagnostic::new(
             "B15",
             format!("`{path}` may not be used: permission denied"),
         )
         .exit(Exit::Permission)
         .help("give it to the user that runs footbridge"),
         ErrorKind::ReadOnlyFilesystem => {
-            Fault::new("B15", format!("`{path}` lies on a read-only file system"))
+            Diagnostic::new("B15", format!("`{path}` lies on a read-only file system"))
                 .exit(Exit::CannotCreate)
                 .help("name a writable place in `[store] path`")
         }
         ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {
-            Fault::new("B15", format!("`{path}` cannot be made: {error}"))
+            Diagnostic::new("B15", format!("`{path}` cannot be made: {error}"))
                 .exit(Exit::CannotCreate)
                 .help("name a directory that can be made in `[store] path`")
         }
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-            Fault::new("B25", format!("no space is left for {path}"))
+            Diagnostic::new("B25", format!("no space is left for {path}"))
                 .exit(Exit::Io)
                 .help("free some space and start again; nothing is lost")
         }
-        _ => Fault::new("B15", format!("`{path}`: {error}"))
+        _ => Diagnostic::new("B15", format!("`{path}`: {error}"))
             .exit(Exit::Io)
             .help("check the file system"),
     }
 }
 
 /// What an error of the Matrix side means to the operator.
-pub fn of_matrix(error: &MatrixError) -> Fault {
+pub fn from_matrix_error(error: &MatrixError) -> Diagnostic {
     match error {
-        MatrixError::SignedOut(reason) => Fault::new("B20", format!("the homeserver no longer knows our session: {reason}"))
+        MatrixError::SignedOut(reason) => Diagnostic::new("B20", format!("the homeserver no longer knows our session: {reason}"))
             .exit(Exit::Permission)
             .note("messages that are owed stay in the store")
             .help("let the account's owner or the server's admin say why; then `footbridge login`"),
-        MatrixError::NoAccount => Fault::new("B20", "nobody is logged in")
+        MatrixError::NoAccount => Diagnostic::new("B20", "nobody is logged in")
             .exit(Exit::Permission)
             .help("footbridge login"),
-        MatrixError::Refused(reason) => Fault::new("B20", format!("the homeserver refuses the login: {reason}"))
+        MatrixError::Refused(reason) => Diagnostic::new("B20", format!("the homeserver refuses the login: {reason}"))
             .exit(Exit::Permission)
             .help("check `[matrix] user` and the password, then `footbridge login`"),
-        MatrixError::NoPasswords(instead) => Fault::new("B20", "the homeserver does not offer login by password, and the bridge knows no other")
+        MatrixError::PasswordLoginDisabled(instead) => Diagnostic::new("B20", "the homeserver does not offer login by password, and the bridge knows no other")
             .exit(Exit::Permission)
             .note(format!("it offers {instead}; no password was sent"))
             .help("ask the server's admin to allow passwords (with Matrix Authentication Service: `passwords: enabled`), or let the bridge have an account on another homeserver"),
-        MatrixError::Foreign { store, configured } => another_account(store, configured),
-        MatrixError::Old(reason) => Fault::new("B22", "the store is older than what the homeserver knows of its device")
+        MatrixError::WrongAccount { store, configured } => another_account(store, configured),
+        MatrixError::StaleStore(reason) => Diagnostic::new("B22", "the store is older than what the homeserver knows of its device")
             .note(format!("{reason}: an old copy was put back, or the store is used at another place as well"))
             .note("encryption keys must not be used twice, so this copy must never run again; nothing was sent")
             .help("put the newest copy back; if there is none: footbridge device reset"),
-        MatrixError::Elsewhere(reason) => Fault::new("B19", reason.clone())
+        MatrixError::StoreInUse(reason) => Diagnostic::new("B19", reason.clone())
             .exit(Exit::Locked)
             .help("stop the other one first; after it was killed, this one may start two minutes later"),
-        MatrixError::Identity(reason) => Fault::new("B21", format!("this device cannot be cross-signed: {reason}"))
+        MatrixError::Identity(reason) => Diagnostic::new("B21", format!("this device cannot be cross-signed: {reason}"))
             .note("encrypted portals stay closed until it is")
             .help("write the account's recovery key into a file of mode 0600, name it in `[matrix] recovery_key_file`, then `footbridge login`"),
-        MatrixError::NoRoom(reason) => Fault::new("B30", format!("a room cannot be found or joined: {reason}"))
+        MatrixError::NoRoom(reason) => Diagnostic::new("B30", format!("a room cannot be found or joined: {reason}"))
             .exit(Exit::Unavailable)
             .help("check `room` in the portal, and invite the bridge's account into the room"),
-        MatrixError::Lost(path) => Fault::new("B23", format!("the database {} is gone or empty", path.display()))
+        MatrixError::DatabaseMissing(path) => Diagnostic::new("B23", format!("the database {} is gone or empty", path.display()))
             .exit(Exit::Io)
             .note("nothing was changed")
             .help("put the database back; or, if it is lost for good, run: footbridge device reset"),
-        MatrixError::Keys(reason) => Fault::new("B17", format!("cannot open the encryption store: {reason}"))
+        MatrixError::CryptoStore(reason) => Diagnostic::new("B17", format!("cannot open the encryption store: {reason}"))
             .exit(Exit::Permission)
             .note("nothing was changed")
             .help("put back the data directory and the key file that belong together"),
-        MatrixError::Unavailable(reason) => Fault::new("B13", format!("the homeserver cannot be used: {}", error_chain::format(reason.as_ref())))
+        MatrixError::Unavailable(reason) => Diagnostic::new("B13", format!("the homeserver cannot be used: {}", error_chain::format(reason.as_ref())))
             .exit(Exit::Unavailable)
             .help("footbridge check"),
-        MatrixError::Store(error) => of_store(error),
+        MatrixError::Store(error) => from_store_error(error),
     }
 }
 
 /// The data directory is another account's.
-pub fn another_account(store: &str, configured: &str) -> Fault {
-    Fault::new(
+pub fn another_account(store: &str, configured: &str) -> Diagnostic {
+    Diagnostic::new(
         "B16",
         format!("the store belongs to {store}, the configuration names {configured}"),
     )
@@ -154,33 +154,33 @@ pub fn another_account(store: &str, configured: &str) -> Fault {
 }
 
 /// What an error of a silo means to the operator.
-pub fn of_silo(silo: Option<&str>, error: &SiloError) -> Fault {
+pub fn from_silo_error(silo: Option<&str>, error: &SiloError) -> Diagnostic {
     let silo = silo.map_or_else(|| "a silo".to_owned(), |name| format!("silo `{name}`"));
     match error {
-        SiloError::SignedOut(reason) => Fault::new("B14", format!("{silo} cannot be used: {reason}"))
+        SiloError::SignedOut(reason) => Diagnostic::new("B14", format!("{silo} cannot be used: {reason}"))
             .exit(Exit::Permission)
             .help("get a new token from the silo and put it into the token file"),
-        SiloError::NoChannel(reason) => Fault::new("B14", format!("{silo} has no such channel for us: {reason}"))
+        SiloError::NoChannel(reason) => Diagnostic::new("B14", format!("{silo} has no such channel for us: {reason}"))
             .exit(Exit::Unavailable)
             .help("check the spelling of `channel`, and whether the bridge's account may read and write there"),
-        SiloError::Unavailable(reason) => Fault::new("B14", format!("{silo} cannot be used: {}", error_chain::format(reason.as_ref())))
+        SiloError::Unavailable(reason) => Diagnostic::new("B14", format!("{silo} cannot be used: {}", error_chain::format(reason.as_ref())))
             .exit(Exit::Unavailable)
             .help("check the silo's URLs and this machine's network, then `footbridge check`"),
-        SiloError::Store(error) => of_store(error),
+        SiloError::Store(error) => from_store_error(error),
     }
 }
 
 /// What an error of the running house means to the operator: its first cause that we know.
-pub fn of_house(error: &anyhow::Error) -> Fault {
+pub fn from_bridge_error(error: &anyhow::Error) -> Diagnostic {
     for cause in error.chain() {
         if let Some(store) = cause.downcast_ref::<StoreError>() {
-            return of_store(store);
+            return from_store_error(store);
         }
         if let Some(matrix) = cause.downcast_ref::<MatrixError>() {
-            return of_matrix(matrix);
+            return from_matrix_error(matrix);
         }
         if let Some(silo) = cause.downcast_ref::<SiloError>() {
-            return of_silo(None, silo);
+            return from_silo_error(None, silo);
         }
         if let Some(io) = cause.downcast_ref::<std::io::Error>()
             && io.kind() == ErrorKind::AddrInUse
@@ -188,27 +188,27 @@ pub fn of_house(error: &anyhow::Error) -> Fault {
             return address_in_use(&format!("{error:#}"));
         }
     }
-    Fault::new("B00", format!("the bridge stopped: {error:#}"))
+    Diagnostic::new("B00", format!("the bridge stopped: {error:#}"))
         .exit(Exit::Failed)
         .help("what is owed stays in the store; start it again with FOOTBRIDGE_LOG=debug")
 }
 
 /// Somebody else listens on the admin address.
-pub fn address_in_use(what: &str) -> Fault {
-    Fault::new("B31", what.to_owned())
+pub fn address_in_use(what: &str) -> Diagnostic {
+    Diagnostic::new("B31", what.to_owned())
         .exit(Exit::Unavailable)
         .help("stop the program that listens there, or give this one another `[admin] listen`")
 }
 
 impl From<StoreError> for Report {
     fn from(error: StoreError) -> Self {
-        Self::of(of_store(&error))
+        Self::of(from_store_error(&error))
     }
 }
 
 impl From<MatrixError> for Report {
     fn from(error: MatrixError) -> Self {
-        Self::of(of_matrix(&error))
+        Self::of(from_matrix_error(&error))
     }
 }
 
@@ -269,11 +269,11 @@ mod tests {
             (io(ErrorKind::Other), "B15", Exit::Io),
         ];
         for (error, code, exit) in table {
-            let fault = of_store(&error);
+            let fault = from_store_error(&error);
             assert_eq!((fault.code, fault.exit), (code, exit), "{error}");
             assert!(fault.help.is_some_and(|help| !help.is_empty()), "{error}");
             // The same whether it comes alone, from a side, or from deep in the house.
-            let code_of_matrix = of_matrix(&MatrixError::Store(error)).code;
+            let code_of_matrix = from_matrix_error(&MatrixError::Store(error)).code;
             assert_eq!(code_of_matrix, code);
         }
     }
@@ -285,21 +285,21 @@ mod tests {
             (MatrixError::SignedOut(why()), "B20", Exit::Permission),
             (MatrixError::NoAccount, "B20", Exit::Permission),
             (MatrixError::Refused(why()), "B20", Exit::Permission),
-            (MatrixError::NoPasswords(why()), "B20", Exit::Permission),
+            (MatrixError::PasswordLoginDisabled(why()), "B20", Exit::Permission),
             (MatrixError::Identity(why()), "B21", Exit::Configuration),
             (
-                MatrixError::Foreign {
+                MatrixError::WrongAccount {
                     store: why(),
                     configured: why(),
                 },
                 "B16",
                 Exit::Configuration,
             ),
-            (MatrixError::Old(why()), "B22", Exit::Configuration),
-            (MatrixError::Elsewhere(why()), "B19", Exit::Locked),
+            (MatrixError::StaleStore(why()), "B22", Exit::Configuration),
+            (MatrixError::StoreInUse(why()), "B19", Exit::Locked),
             (MatrixError::NoRoom(why()), "B30", Exit::Unavailable),
-            (MatrixError::Keys(why()), "B17", Exit::Permission),
-            (MatrixError::Lost("x".into()), "B23", Exit::Io),
+            (MatrixError::CryptoStore(why()), "B17", Exit::Permission),
+            (MatrixError::DatabaseMissing("x".into()), "B23", Exit::Io),
             (
                 MatrixError::Unavailable(anyhow::anyhow!("no route")),
                 "B13",
@@ -307,10 +307,10 @@ mod tests {
             ),
         ];
         for (error, code, exit) in matrix {
-            let fault = of_matrix(&error);
+            let fault = from_matrix_error(&error);
             assert_eq!((fault.code, fault.exit), (code, exit), "{error}");
             assert!(fault.help.is_some(), "{error}");
-            let fault = of_house(&anyhow::Error::from(error).context("while starting"));
+            let fault = from_bridge_error(&anyhow::Error::from(error).context("while starting"));
             assert_eq!((fault.code, fault.exit), (code, exit));
         }
         let silo = [
@@ -322,7 +322,7 @@ mod tests {
             ),
         ];
         for (error, exit) in silo {
-            let fault = of_silo(Some("gitter"), &error);
+            let fault = from_silo_error(Some("gitter"), &error);
             assert_eq!((fault.code, fault.exit), ("B14", exit), "{error}");
             assert!(fault.help.is_some(), "{error}");
         }
@@ -332,8 +332,8 @@ mod tests {
     fn an_address_in_use_is_known_from_deep_within() {
         let error = anyhow::Error::from(std::io::Error::from(ErrorKind::AddrInUse))
             .context("the admin address");
-        assert_eq!(of_house(&error).code, "B31");
-        let unknown = of_house(&anyhow::anyhow!("no idea"));
+        assert_eq!(from_bridge_error(&error).code, "B31");
+        let unknown = from_bridge_error(&anyhow::anyhow!("no idea"));
         assert_eq!((unknown.code, unknown.exit), ("B00", Exit::Failed));
     }
 }

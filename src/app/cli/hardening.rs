@@ -6,11 +6,11 @@ use rustix::{
     process::{Resource, Rlimit, setrlimit, umask},
 };
 
-use crate::config::{Exit, Fault};
+use crate::config::{Exit, Diagnostic};
 
 /// Nothing that this process makes is for anybody else, whatever the shell's mask was; and no crash, debugger of the
 /// same user or `/proc` shows its memory, in which keys and texts are open.
-pub fn harden() -> Result<(), Fault> {
+pub fn harden() -> Result<(), Diagnostic> {
     umask(Mode::RWXG | Mode::RWXO);
     let none = Rlimit {
         current: Some(0),
@@ -19,7 +19,7 @@ pub fn harden() -> Result<(), Fault> {
     setrlimit(Resource::Core, none)
         .and_then(|()| forbid_dumps())
         .map_err(|error| {
-            Fault::new("B35", format!("core dumps cannot be switched off: {error}"))
+            Diagnostic::new("B35", format!("core dumps cannot be switched off: {error}"))
                 .exit(Exit::Permission)
                 .help("allow this process prctl and setrlimit")
         })

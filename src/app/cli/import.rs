@@ -5,24 +5,24 @@ mod matterbridge;
 
 use std::path::Path;
 
-use super::{Ended, console, init};
-use crate::config::{Exit, Fault, Report};
+use super::{CommandResult, console, init};
+use crate::config::{Exit, Diagnostic, Report};
 
 /// The file that the silo's token goes into, beside the configuration.
 const TOKEN_FILE: &str = "matterbridge.token";
 
 /// Reads, writes, and tells what is left to do.
-pub fn run(path: &Path, foreign: &Path) -> Ended {
+pub fn run(path: &Path, foreign: &Path) -> CommandResult {
     init::refuse_existing(path).map_err(Report::of)?;
     let text = read(foreign).map_err(Report::of)?;
     let name = foreign.file_name().unwrap_or(foreign.as_os_str());
     let name = name.to_string_lossy();
     let found = matterbridge::read(&text)
-        .map_err(|flaw| Fault::new("B05", format!("{} is not TOML: {flaw}", foreign.display())))
+        .map_err(|flaw| Diagnostic::new("B05", format!("{} is not TOML: {flaw}", foreign.display())))
         .map_err(|fault| {
             Report::of(fault.help("let Matterbridge read it first: it must start with it"))
         })?;
-    let carried = matterbridge::carry(&found, TOKEN_FILE);
+    let carried = matterbridge::convert(&found, TOKEN_FILE);
     if carried.portals == 0 {
         return Err(Report::of(nothing(foreign, &carried.remarks)));
     }
@@ -41,21 +41,21 @@ pub fn run(path: &Path, foreign: &Path) -> Ended {
     Ok(Exit::Fine)
 }
 
-fn read(path: &Path) -> Result<String, Fault> {
+fn read(path: &Path) -> Result<String, Diagnostic> {
     let text = std::fs::read_to_string(path).map_err(|error| {
-        Fault::new("B06", format!("{} cannot be read: {error}", path.display()))
+        Diagnostic::new("B06", format!("{} cannot be read: {error}", path.display()))
             .exit(Exit::NoInput)
             .help("name Matterbridge's configuration, for example: footbridge import /etc/matterbridge.toml")
     })?;
     Ok(text.strip_prefix('\u{feff}').unwrap_or(&text).to_owned())
 }
 
-fn nothing(foreign: &Path, remarks: &[String]) -> Fault {
+fn nothing(foreign: &Path, remarks: &[String]) -> Diagnostic {
     let what = format!(
         "no gateway in {} joins a Matrix room that could be carried over",
         foreign.display()
     );
-    let fault = Fault::new("B04", what).exit(Exit::Usage);
+    let fault = Diagnostic::new("B04", what).exit(Exit::Usage);
     // What else is missing in a file that is not written matters to nobody.
     let of_gateways = remarks
         .iter()
@@ -64,7 +64,7 @@ fn nothing(foreign: &Path, remarks: &[String]) -> Fault {
     fault.help("nothing was written; copy config.toml.example instead")
 }
 
-fn told(path: &Path, carried: &matterbridge::Carried) -> String {
+fn told(path: &Path, carried: &matterbridge::Imported) -> String {
     let mut lines = vec![format!(
         "Wrote {}: {} of {} Matrix rooms in {} gateways.",
         path.display(),

@@ -10,39 +10,39 @@ use std::{
 };
 
 use dialoguer::Confirm;
-use footbridge_silo::{KINDS, kind::Kind};
+use footbridge_silo::{KINDS, kind::SiloKind};
 use ruma::OwnedUserId;
 
 use super::{
-    Ended, args,
-    args::Reach,
-    asking::{Asking, Token},
+    CommandResult, args,
+    args::CheckScope,
+    asking::{Prompter, TokenSource},
     check, console, login,
 };
 use crate::config::{
-    Config, Exit, Fault, Report,
-    values::{self, Flaw},
+    Config, Exit, Diagnostic, Report,
+    values::{self, ValueError},
 };
 
 /// Everything that goes into the file.
-struct Answers {
+struct InitAnswers {
     user: OwnedUserId,
     homeserver: String,
-    kind: &'static Kind,
+    kind: &'static SiloKind,
     address: Option<String>,
-    token: Token,
+    token: TokenSource,
     room: String,
     channel: String,
 }
 
 /// Asks, writes, logs in and checks.
-pub async fn run(path: &Path, wishes: Box<args::Init>) -> Ended {
+pub async fn run(path: &Path, wishes: Box<args::Init>) -> CommandResult {
     refuse_existing(path).map_err(Report::of)?;
     let answers = gather(path, &wishes)?;
     let config = write(path, &answers, &wishes)?;
     console::say(&format!("Wrote {}.", path.display()));
     if let Err(mut report) = login::run(&config).await {
-        if let Some(fault) = report.faults.first_mut() {
+        if let Some(fault) = report.diagnostics.first_mut() {
             fault.notes.push(format!(
                 "{} is written and kept: correct it where it is wrong; `footbridge login` and `footbridge check` go on \
                  from here",
@@ -51,7 +51,7 @@ pub async fn run(path: &Path, wishes: Box<args::Init>) -> Ended {
         }
         return Err(report);
     }
-    let exit = check::run(&config, Reach::Network).await?;
+    let exit = check::run(&config, CheckScope::Network).await?;
     if exit == Exit::Fine {
         console::say(&format!(
             "\nNow start the bridge: footbridge run; then invite {} into {}",
@@ -62,7 +62,7 @@ pub async fn run(path: &Path, wishes: Box<args::Init>) -> Ended {
 }
 
 /// Refuses to go on where the file of a token is that would be written.
-pub(super) fn refuse_token(file: &Path, instead: &str) -> Result<(), Fault> {
+pub(super) fn refuse_token(file: &Path, instead: &str) -> Result<(), Diagnostic> {
     if file.symlink_metadata().is_ok() {
         let mut fault = exists(file);
         fault.help = Some(format!(
@@ -74,7 +74,7 @@ pub(super) fn refuse_token(file: &Path, instead: &str) -> Result<(), Fault> {
 }
 
 /// Refuses to go on where there is a file already.
-pub(super) fn refuse_existing(path: &Path) -> Result<(), Fault> {
+pub(super) fn refuse_existing(path: &Path) -> Result<(), Diagnostic> {
     // A dangling link is something, too.
     if path.symlink_metadata().is_ok() {
         return Err(exists(path));
@@ -82,8 +82,8 @@ pub(super) fn refuse_existing(path: &Path) -> Result<(), Fault> {
     Ok(())
 }
 
-fn exists(path: &Path) -> Fault {
-    Fault::new(
+fn exists(path: &Path) -> Diagnostic {
+    Diagnostic::new(
         "B15",
         format!("{} exists already and is not written over", path.display()),
     )
@@ -92,15 +92,15 @@ fn exists(path: &Path) -> Fault {
 }
 
 /// Where a token that is typed in goes.
-fn token_file(path: &Path, kind: &Kind) -> PathBuf {
+fn token_file(path: &Path, kind: &SiloKind) -> PathBuf {
     let base = path.parent().unwrap_or(Path::new(""));
     base.join(format!("{}.token", kind.word))
 }
 
-fn gather(path: &Path, wishes: &args::Init) -> Result<Answers, Report> {
-    let mut asking = Asking {
-        silent: wishes.yes || !console::somebody_there(),
-        faults: Vec::new(),
+fn gather(path: &Path, wishes: &args::Init) -> Result<InitAnswers, Report> {
+    let mut asking = Prompter {
+        silent: wishes.yes || !console::is_interactive(),
+        diagnostics: Vec::new(),
     };
     asking.secret("--password-file", wishes.password_file.as_deref());
     asking.secret("--recovery-key-file", wishes.recovery_key_file.as_deref());
@@ -153,8 +153,8 @@ fn gather(path: &Path, wishes: &args::Init) -> Result<Answers, Report> {
             Some(token),
             Some(channel),
             Some(room),
-        ) if asking.faults.is_empty() => {
-            let answers = Answers {
+        ) if asking.diagnostics.is_empty() => {
+            let answers = InitAnswers {
                 user,
                 homeserver,
                 kind,
@@ -168,12 +168,12 @@ fn gather(path: &Path, wishes: &args::Init) -> Result<Answers, Report> {
         }
         _ => Err(Report {
             source: None,
-            faults: asking.faults,
+            diagnostics: asking.diagnostics,
         }),
     }
 }
 
-fn kind_of(text: &str, words: &[&str]) -> Result<&'static Kind, Flaw> {
+fn kind_of(text: &str, words: &[&str]) -> Result<&'static SiloKind, ValueError> {
     match KINDS.iter().find(|kind| kind.word == text) {
         Some(kind) => Ok(kind),
         None => values::one_of(text, words),
@@ -181,7 +181,7 @@ fn kind_of(text: &str, words: &[&str]) -> Result<&'static Kind, Flaw> {
 }
 
 /// A room that is encrypted for a reason is about to be read by somebody else: the operator says yes to that.
-fn confirm(silent: bool, answers: &Answers) -> Result<(), Fault> {
+fn confirm(silent: bool, answers: &InitAnswers) -> Result<(), Diagnostic> {
     if silent {
         return Ok(());
     }
@@ -191,7 +191,7 @@ fn confirm(silent: bool, answers: &Answers) -> Result<(), Fault> {
     );
     match Confirm::new().with_prompt(question).interact() {
         Ok(true) => Ok(()),
-        Ok(false) => Err(Fault::new(
+        Ok(false) => Err(Diagnostic::new(
             "B29",
             "without consent nothing is bridged; nothing was written",
         )
@@ -202,15 +202,15 @@ fn confirm(silent: bool, answers: &Answers) -> Result<(), Fault> {
 }
 
 /// Writes the file, and that of a token that was typed in. Where the configuration would not do, neither is left.
-fn write(path: &Path, answers: &Answers, wishes: &args::Init) -> Result<Config, Report> {
+fn write(path: &Path, answers: &InitAnswers, wishes: &args::Init) -> Result<Config, Report> {
     let (named, typed) = match &answers.token {
-        Token::File(file) => (Some(absolute(file).map_err(Report::of)?), None),
-        Token::Typed(secret) => {
+        TokenSource::File(file) => (Some(absolute(file).map_err(Report::of)?), None),
+        TokenSource::Typed(secret) => {
             let file = token_file(path, answers.kind);
             write_new(&file, secret.expose()).map_err(Report::of)?;
             (Some(format!("{}.token", answers.kind.word)), Some(file))
         }
-        Token::None => (None, None),
+        TokenSource::None => (None, None),
     };
     let written = contents(answers, wishes, named.as_deref())
         .map_err(Report::of)
@@ -226,7 +226,7 @@ fn write(path: &Path, answers: &Answers, wishes: &args::Init) -> Result<Config, 
         {
             tracing::warn!(error = %error, "{} is left", file.display());
         }
-        if let Some(fault) = report.faults.first_mut() {
+        if let Some(fault) = report.diagnostics.first_mut() {
             fault.notes.push("nothing was written".to_owned());
         }
         report
@@ -234,9 +234,9 @@ fn write(path: &Path, answers: &Answers, wishes: &args::Init) -> Result<Config, 
 }
 
 // Paths in the file are relative to the file, those on the command line to where we are.
-fn absolute(path: &Path) -> Result<String, Fault> {
+fn absolute(path: &Path) -> Result<String, Diagnostic> {
     let cannot = |reason: String| {
-        Fault::new(
+        Diagnostic::new(
             "B26",
             format!("{} cannot be named in the file: {reason}", path.display()),
         )
@@ -251,10 +251,10 @@ fn absolute(path: &Path) -> Result<String, Fault> {
 }
 
 fn contents(
-    answers: &Answers,
+    answers: &InitAnswers,
     wishes: &args::Init,
     token_file: Option<&str>,
-) -> Result<String, Fault> {
+) -> Result<String, Diagnostic> {
     let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
     let mut lines = String::from(
         "# Every option with its default and its reason: config.toml.example\n\n[matrix]\n",
@@ -302,7 +302,7 @@ fn contents(
 }
 
 /// Writes a file of mode 0600. `create_new` follows no link and overwrites nothing.
-pub(super) fn write_new(path: &Path, text: &str) -> Result<(), Fault> {
+pub(super) fn write_new(path: &Path, text: &str) -> Result<(), Diagnostic> {
     let write = || {
         let mut file = OpenOptions::new()
             .write(true)
@@ -320,7 +320,7 @@ pub(super) fn write_new(path: &Path, text: &str) -> Result<(), Fault> {
     };
     write().map_err(|error: std::io::Error| match error.kind() {
         std::io::ErrorKind::AlreadyExists => exists(path),
-        _ => Fault::new(
+        _ => Diagnostic::new(
             "B15",
             format!("{} cannot be written: {error}", path.display()),
         )

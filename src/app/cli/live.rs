@@ -8,26 +8,26 @@ use std::{
 use footbridge_core::{bounded, http_client};
 
 use crate::{
-    admin::{self, Health},
+    admin::{self, HealthReport},
     config::Config,
 };
 
 /// The longest answer of an admin address.
-const LONGEST_HEALTH: usize = 1 << 20;
+const MAX_HEALTH: usize = 1 << 20;
 
 /// What answers on the admin address.
-pub enum Live {
+pub enum RunningBridge {
     /// The bridge that runs with this store.
-    Ours(Box<Health>),
+    Ours(Box<HealthReport>),
     /// A bridge that runs with another one.
     Another,
     /// No bridge.
     Nobody,
 }
 
-impl Live {
+impl RunningBridge {
     /// The health of ours.
-    pub fn ours(self) -> Option<Health> {
+    pub fn ours(self) -> Option<HealthReport> {
         match self {
             Self::Ours(health) => Some(*health),
             Self::Another | Self::Nobody => None,
@@ -44,21 +44,21 @@ pub fn another(config: &Config) -> String {
 }
 
 /// Looks for a bridge that runs with this configuration's admin address.
-pub async fn live(config: &Config) -> Live {
+pub async fn live(config: &Config) -> RunningBridge {
     let Some(health) = ask(config.admin.listen).await else {
-        return Live::Nobody;
+        return RunningBridge::Nobody;
     };
     // One of an earlier version does not say.
     let is_ours =
         health.store_place.is_none() || health.store_place == admin::place_of(&config.store.path);
     if is_ours {
-        Live::Ours(Box::new(health))
+        RunningBridge::Ours(Box::new(health))
     } else {
-        Live::Another
+        RunningBridge::Another
     }
 }
 
-async fn ask(listen: SocketAddr) -> Option<Health> {
+async fn ask(listen: SocketAddr) -> Option<HealthReport> {
     let host = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
@@ -73,5 +73,5 @@ async fn ask(listen: SocketAddr) -> Option<Health> {
         .get(url)
         .timeout(Duration::from_secs(2));
     let answer = request.send().await.ok()?;
-    bounded::json(answer, LONGEST_HEALTH).await.ok()
+    bounded::json(answer, MAX_HEALTH).await.ok()
 }

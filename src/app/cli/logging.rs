@@ -17,7 +17,7 @@ use tracing_subscriber::{
 };
 
 use super::args::LogFormat;
-use crate::config::{Exit, Fault, values::nearest};
+use crate::config::{Exit, Diagnostic, values::nearest};
 
 const VARIABLE: &str = "FOOTBRIDGE_LOG";
 /// Our own news, and what troubles others.
@@ -26,7 +26,7 @@ const DEFAULT: &str = "warn,matrix_sdk_crypto::machine=error,footbridge=info";
 const LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
 
 /// Starts logging to stderr.
-pub fn start(format: LogFormat) -> Result<(), Fault> {
+pub fn start(format: LogFormat) -> Result<(), Diagnostic> {
     let request = std::env::var(VARIABLE).unwrap_or_default();
     let filter = filter(&request)?;
     let harmless = filter_fn(is_harmless);
@@ -42,11 +42,11 @@ pub fn start(format: LogFormat) -> Result<(), Fault> {
             lines
                 .with_filter(filter)
                 .with_filter(harmless)
-                .with_filter(Known),
+                .with_filter(NoiseFilter),
         )
         .try_init()
         .map_err(|error| {
-            Fault::new("B27", format!("the log cannot start: {error}")).exit(Exit::Failed)
+            Diagnostic::new("B27", format!("the log cannot start: {error}")).exit(Exit::Failed)
         })
 }
 
@@ -61,9 +61,9 @@ fn is_harmless(metadata: &Metadata<'_>) -> bool {
 }
 
 /// Leaves out what others complain of and is as it should be.
-struct Known;
+struct NoiseFilter;
 
-impl<S> Filter<S> for Known {
+impl<S> Filter<S> for NoiseFilter {
     fn enabled(&self, _: &Metadata<'_>, _: &Context<'_, S>) -> bool {
         true
     }
@@ -72,7 +72,7 @@ impl<S> Filter<S> for Known {
         if !event.metadata().target().starts_with("matrix_sdk_crypto") {
             return true;
         }
-        let mut seen = Seen(false);
+        let mut seen = RepeatedOlmMessage(false);
         event.record(&mut seen);
         !seen.0
     }
@@ -80,16 +80,16 @@ impl<S> Filter<S> for Known {
 
 /// Whether an event is about a message of an Olm session that was decrypted before. After a kill the homeserver brings the
 /// last of them again, and their keys are used up.
-struct Seen(bool);
+struct RepeatedOlmMessage(bool);
 
-impl Visit for Seen {
+impl Visit for RepeatedOlmMessage {
     fn record_debug(&mut self, _: &Field, value: &dyn Debug) {
         self.0 |= format!("{value:?}").contains("MissingMessageKey(");
     }
 }
 
 /// A level alone is about our own crates; `target=level` is about others.
-fn filter(request: &str) -> Result<EnvFilter, Fault> {
+fn filter(request: &str) -> Result<EnvFilter, Diagnostic> {
     let mut directives = vec![DEFAULT.to_owned()];
     for word in request
         .split(',')
@@ -106,14 +106,14 @@ fn filter(request: &str) -> Result<EnvFilter, Fault> {
         .with_default_directive(LevelFilter::WARN.into())
         .parse(directives.join(","))
         .map_err(|error| {
-            Fault::new("B27", format!("{VARIABLE} cannot be understood: {error}"))
+            Diagnostic::new("B27", format!("{VARIABLE} cannot be understood: {error}"))
                 .exit(Exit::Usage)
                 .help("write a level, for example `debug`, or `target=level` separated by commas")
         })
 }
 
-fn unknown_level(level: &str) -> Fault {
-    let fault = Fault::new("B27", format!("`{level}` in {VARIABLE} is not a log level"))
+fn unknown_level(level: &str) -> Diagnostic {
+    let fault = Diagnostic::new("B27", format!("`{level}` in {VARIABLE} is not a log level"))
         .exit(Exit::Usage)
         .note(format!("the levels are {}", LEVELS.join(", ")));
     match nearest(level, LEVELS.iter().copied()) {
@@ -152,7 +152,7 @@ mod tests {
             .with_writer(move || pen.clone())
             .with_filter(filter(request).unwrap())
             .with_filter(filter_fn(is_harmless))
-            .with_filter(Known);
+            .with_filter(NoiseFilter);
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), log);
         let bytes = paper.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()

@@ -8,8 +8,8 @@ use footbridge_matrix::{
 };
 use footbridge_store::{Account, AccountInfo, Store, StoreKey};
 
-use super::{Ended, console, exit, preflight, progress::Progress};
-use crate::config::{Config, Exit, Fault, Report, secret_file};
+use super::{CommandResult, console, exit, preflight, progress::Progress};
+use crate::config::{Config, Exit, Diagnostic, Report, secret_file};
 
 /// The store and the account of a device that somebody wants to give up.
 pub(super) async fn logged_in(config: &Config) -> Result<(StoreKey, Store, Account), Report> {
@@ -22,19 +22,19 @@ pub(super) async fn logged_in(config: &Config) -> Result<(StoreKey, Store, Accou
 }
 
 /// Logs in, or says that somebody is.
-pub async fn run(config: &Config) -> Ended {
+pub async fn run(config: &Config) -> CommandResult {
     with_password(config, || password(config)).await
 }
 
 /// Logs in with the password that `ask` gives; it is asked for only when it is needed.
-pub async fn with_password(config: &Config, ask: impl FnOnce() -> Result<Secret, Fault>) -> Ended {
+pub async fn with_password(config: &Config, ask: impl FnOnce() -> Result<Secret, Diagnostic>) -> CommandResult {
     preflight::before_opening(config)?;
     let key = StoreKey::read_or_create(&config.store.key_file)?;
     let store = Store::open(&config.store.path, &key).await?;
     if let Some(account) = store.account().await? {
         let face = &account.info;
         same_user(face, config)?;
-        let http = http_client::client().map_err(|error| Report::of(exit::of_house(&error)))?;
+        let http = http_client::client().map_err(|error| Report::of(exit::from_bridge_error(&error)))?;
         let state = session::ask(&store, &config.matrix, &http).await?;
         if state == SessionState::Gone {
             return Err(Report::of(gone(face)));
@@ -57,7 +57,7 @@ pub async fn with_password(config: &Config, ask: impl FnOnce() -> Result<Secret,
     }
     let recovery_key = recovery_key(config)?;
     let password = ask().map_err(Report::of)?;
-    let http = http_client::client().map_err(|error| Report::of(exit::of_house(&error)))?;
+    let http = http_client::client().map_err(|error| Report::of(exit::from_bridge_error(&error)))?;
     let progress = Progress::start();
     let done = account::login(Login {
         store: store.clone(),
@@ -96,8 +96,8 @@ pub fn recovery_key(config: &Config) -> Result<Option<Secret>, Report> {
 }
 
 /// The device was logged out: what it knows cannot be used any more.
-fn gone(face: &AccountInfo) -> Fault {
-    Fault::new(
+fn gone(face: &AccountInfo) -> Diagnostic {
+    Diagnostic::new(
         "B20",
         format!(
             "device {} of {} was logged out",
@@ -125,7 +125,7 @@ pub fn tell(done: &LoggedIn) {
 }
 
 /// The password, from its file or from the terminal.
-pub fn password(config: &Config) -> Result<Secret, Fault> {
+pub fn password(config: &Config) -> Result<Secret, Diagnostic> {
     match config.matrix.password_file.as_deref() {
         Some(path) => secret_file::read("password_file", path),
         None => ask(
@@ -137,9 +137,9 @@ pub fn password(config: &Config) -> Result<Secret, Fault> {
 }
 
 /// Asks for a secret on the terminal. `otherwise` names the other way to give it; where it is not `needed`, it may be empty.
-pub fn ask(prompt: &str, fallback: &str, needed: bool) -> Result<Secret, Fault> {
-    if !console::somebody_there() {
-        return Err(Fault::new(
+pub fn ask(prompt: &str, fallback: &str, needed: bool) -> Result<Secret, Diagnostic> {
+    if !console::is_interactive() {
+        return Err(Diagnostic::new(
             "B18",
             "there is no terminal to ask for a secret, and no file to read it from",
         )
@@ -157,8 +157,8 @@ pub fn ask(prompt: &str, fallback: &str, needed: bool) -> Result<Secret, Fault> 
 }
 
 /// The question got no answer.
-pub fn unanswered(error: &dialoguer::Error) -> Fault {
-    Fault::new("B18", format!("the question was not answered: {error}"))
+pub fn unanswered(error: &dialoguer::Error) -> Diagnostic {
+    Diagnostic::new("B18", format!("the question was not answered: {error}"))
         .exit(Exit::NoInput)
         .help("run it again on a terminal")
 }

@@ -3,13 +3,13 @@
 use footbridge_core::{clock::Clock, http_client, secret::Secret};
 use footbridge_matrix::{account::Login, retire};
 
-use super::{Ended, console, exit, login, progress::Progress};
+use super::{CommandResult, console, exit, login, progress::Progress};
 use crate::config::{Config, Exit, Report};
 
 /// Logs out.
-pub async fn run(config: &Config) -> Ended {
+pub async fn run(config: &Config) -> CommandResult {
     let (key, store, account) = login::logged_in(config).await?;
-    let http = http_client::client().map_err(|error| Report::of(exit::of_house(&error)))?;
+    let http = http_client::client().map_err(|error| Report::of(exit::from_bridge_error(&error)))?;
     let progress = Progress::start();
     let done = retire::log_out(Login {
         store: store.clone(),

@@ -31,14 +31,14 @@ use clap::{
 use footbridge_matrix::Boxed;
 
 use self::args::{Args, Command};
-use crate::config::{Config, Exit, Fault, Report, values::nearest};
+use crate::config::{Config, Exit, Diagnostic, Report, values::nearest};
 
 /// What a command ends with: an exit code, or a report of what is wrong.
-type Ended = Result<Exit, Report>;
+type CommandResult = Result<Exit, Report>;
 
 /// The words of the command line, as the program reads them.
 #[must_use]
-pub fn words() -> clap::Command {
+pub fn command_line() -> clap::Command {
     Args::command()
 }
 
@@ -65,19 +65,19 @@ fn prepare(args: &Args) -> Result<(), Report> {
     if odd.exit() != Exit::Fine {
         return Err(odd);
     }
-    if !odd.faults.is_empty() {
+    if !odd.diagnostics.is_empty() {
         console::tell(&odd);
     }
     logging::start(args.log_format).map_err(Report::of)
 }
 
-fn answer(args: Args) -> Ended {
+fn answer(args: Args) -> CommandResult {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| {
             Report::of(
-                Fault::new("B25", format!("the runtime cannot start: {error}"))
+                Diagnostic::new("B25", format!("the runtime cannot start: {error}"))
                     .exit(Exit::Io)
                     .help("allow this user more threads and open files"),
             )
@@ -89,7 +89,7 @@ fn answer(args: Args) -> Ended {
 }
 
 // One boxed future, so that what is deep in it is compiled in the library and nowhere else.
-fn command(args: Args) -> Boxed<'static, Ended> {
+fn command(args: Args) -> Boxed<'static, CommandResult> {
     Box::pin(async move {
         let path = args.config;
         match args.command {

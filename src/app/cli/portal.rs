@@ -8,9 +8,9 @@ use footbridge_store::{
     Store, StoreKey,
 };
 
-use super::{Ended, args, console, preflight};
+use super::{CommandResult, args, console, preflight};
 use crate::{
-    config::{Config, Exit, Fault, PortalConfig, Report, values},
+    config::{Config, Exit, Diagnostic, PortalConfig, Report, values},
     control::{TEXT_VERSION, messages, unlinked_notice},
 };
 
@@ -18,7 +18,7 @@ use crate::{
 const OPERATOR: &str = "the operator";
 
 /// Does what is asked.
-pub async fn run(config: &Config, what: args::Portal) -> Ended {
+pub async fn run(config: &Config, what: args::Portal) -> CommandResult {
     match what {
         args::Portal::Add {
             room,
@@ -41,14 +41,14 @@ pub async fn run(config: &Config, what: args::Portal) -> Ended {
     }
 }
 
-fn usage(flaw: values::Flaw) -> Fault {
-    Fault::new(flaw.code, flaw.what)
+fn usage(flaw: values::ValueError) -> Diagnostic {
+    Diagnostic::new(flaw.code, flaw.what)
         .exit(Exit::Usage)
         .help(flaw.help)
 }
 
 /// What is wrong with the names of a portal.
-fn faults_of(config: &Config, spec: &PortalSpec) -> Vec<Fault> {
+fn faults_of(config: &Config, spec: &PortalSpec) -> Vec<Diagnostic> {
     let mut faults = Vec::new();
     faults.extend(values::room(&spec.room).err().map(usage));
     let silo = config.silos.iter().find(|silo| silo.name() == spec.silo);
@@ -68,7 +68,7 @@ fn faults_of(config: &Config, spec: &PortalSpec) -> Vec<Fault> {
             ),
         };
         faults.push(
-            Fault::new("B03", format!("there is no silo `{}`", spec.silo))
+            Diagnostic::new("B03", format!("there is no silo `{}`", spec.silo))
                 .exit(Exit::Usage)
                 .help(help),
         );
@@ -84,7 +84,7 @@ async fn open(config: &Config, instead: &str) -> Result<Store, Report> {
     match Store::open(&config.store.path, &key).await {
         Ok(store) => Ok(store),
         Err(StoreError::Locked { pid, since, .. }) => Err(Report::of(
-            Fault::new("B19", "the bridge runs and holds the store")
+            Diagnostic::new("B19", "the bridge runs and holds the store")
                 .exit(Exit::Locked)
                 .note(format!("process {pid}, started {since}"))
                 .help(format!(
@@ -95,12 +95,12 @@ async fn open(config: &Config, instead: &str) -> Result<Store, Report> {
     }
 }
 
-async fn add(config: &Config, spec: PortalSpec) -> Ended {
+async fn add(config: &Config, spec: PortalSpec) -> CommandResult {
     let faults = faults_of(config, &spec);
     if !faults.is_empty() {
         return Err(Report {
             source: None,
-            faults,
+            diagnostics: faults,
         });
     }
     let (silo, channel) = (&spec.silo, &spec.channel);
@@ -158,7 +158,7 @@ fn is_meant(portal: &Portal, room: &str, end: Option<&(String, String)>) -> bool
         })
 }
 
-async fn remove(config: &Config, room: &str, end: Option<(String, String)>) -> Ended {
+async fn remove(config: &Config, room: &str, end: Option<(String, String)>) -> CommandResult {
     values::room(room).map_err(|flaw| Report::of(usage(flaw)))?;
     let end = end.as_ref();
     let is_wanted = |spec: &PortalSpec| {
@@ -224,31 +224,31 @@ async fn remove(config: &Config, room: &str, end: Option<(String, String)>) -> E
 
 fn in_file(config: &Config, named: &PortalConfig) -> Report {
     config.report(vec![
-        Fault::new("B03", "this portal stands in the configuration")
+        Diagnostic::new("B03", "this portal stands in the configuration")
             .exit(Exit::Usage)
             .at(named.room_span.clone())
             .help("remove its [[portal]] here, and start the bridge again"),
     ])
 }
 
-fn nothing(room: &str, end: Option<&(String, String)>) -> Fault {
+fn nothing(room: &str, end: Option<&(String, String)>) -> Diagnostic {
     let what = match end {
         Some((silo, channel)) => format!("no portal joins {room} to {silo} {channel}"),
         None => format!("nothing is joined to {room}"),
     };
-    Fault::new("B03", what)
+    Diagnostic::new("B03", what)
         .exit(Exit::Usage)
         .help("footbridge portal list")
 }
 
-fn ambiguous(room: &str, specs: &[PortalSpec]) -> Fault {
+fn ambiguous(room: &str, specs: &[PortalSpec]) -> Diagnostic {
     let first = specs.first().map_or_else(String::new, |spec| {
         format!(
             "footbridge portal remove '{room}' {} {}",
             spec.silo, spec.channel
         )
     });
-    Fault::new(
+    Diagnostic::new(
         "B26",
         format!("{} portals have the room {room}", specs.len()),
     )
@@ -256,7 +256,7 @@ fn ambiguous(room: &str, specs: &[PortalSpec]) -> Fault {
     .help(format!("name one, for example: {first}"))
 }
 
-async fn list(config: &Config) -> Ended {
+async fn list(config: &Config) -> CommandResult {
     let snapshot = Store::snapshot(&config.store.path).await?;
     let mut lines: Vec<String> = Vec::new();
     for portal in &snapshot.portals {

@@ -11,7 +11,7 @@ use std::{
 use tokio::net::TcpSocket;
 
 use super::exit;
-use crate::config::{AdminConfig, Config, Exit, Fault, Report, StoreConfig, secret_file::own_user};
+use crate::config::{AdminConfig, Config, Exit, Diagnostic, Report, StoreConfig, secret_file::own_user};
 
 /// Refuses what must not be opened, and warns of what should not be. For commands that open the store.
 pub fn before_opening(config: &Config) -> Result<(), Report> {
@@ -27,17 +27,17 @@ pub fn before_opening(config: &Config) -> Result<(), Report> {
 }
 
 /// Running as root gives every fault of the program the whole machine.
-pub fn root() -> Option<Fault> {
+pub fn root() -> Option<Diagnostic> {
     (own_user() == Some(0)).then(|| {
-        Fault::new("B32", "footbridge runs as root")
+        Diagnostic::new("B32", "footbridge runs as root")
             .warning()
             .help("run it as a user of its own")
     })
 }
 
 /// What is wrong with the places of the store.
-pub fn store(config: &StoreConfig) -> Vec<Fault> {
-    let mut faults: Vec<Fault> = directory(&config.path).into_iter().collect();
+pub fn store(config: &StoreConfig) -> Vec<Diagnostic> {
+    let mut faults: Vec<Diagnostic> = directory(&config.path).into_iter().collect();
     let parents = [&config.path, &config.key_file].map(|path| parent_of(path));
     let [data, key] = &parents;
     faults.extend(open_parent(data));
@@ -48,14 +48,14 @@ pub fn store(config: &StoreConfig) -> Vec<Fault> {
 }
 
 /// Refuses a store whose key is gone. A new key could not open it, and would hide what is really missing.
-pub fn key(config: &StoreConfig) -> Option<Fault> {
+pub fn key(config: &StoreConfig) -> Option<Diagnostic> {
     let inhabited = std::fs::read_dir(&config.path).is_ok_and(|mut found| found.next().is_some());
     let gone = config
         .key_file
         .symlink_metadata()
         .is_err_and(|error| error.kind() == ErrorKind::NotFound);
     (inhabited && gone).then(|| {
-        Fault::new(
+        Diagnostic::new(
             "B18",
             format!(
                 "the key file `{}` does not exist, but the store `{}` does",
@@ -68,24 +68,24 @@ pub fn key(config: &StoreConfig) -> Option<Fault> {
     })
 }
 
-fn directory(path: &Path) -> Option<Fault> {
+fn directory(path: &Path) -> Option<Diagnostic> {
     let shown = path.display();
     match std::fs::metadata(path) {
         Ok(facts) if !facts.is_dir() => Some(
-            Fault::new("B15", format!("the data directory `{shown}` is a file"))
+            Diagnostic::new("B15", format!("the data directory `{shown}` is a file"))
                 .exit(Exit::CannotCreate)
                 .help("let `[store] path` name a directory, or nothing yet"),
         ),
         Ok(facts) => unusable(path, &facts),
         Err(error) if error.kind() == ErrorKind::NotFound => cannot_be_made(path),
-        Err(error) => Some(exit::of_store(&footbridge_store::Error::Io {
+        Err(error) => Some(exit::from_store_error(&footbridge_store::Error::Io {
             path: path.to_owned(),
             source: error,
         })),
     }
 }
 
-fn unusable(path: &Path, facts: &std::fs::Metadata) -> Option<Fault> {
+fn unusable(path: &Path, facts: &std::fs::Metadata) -> Option<Diagnostic> {
     let shown = path.display();
     let own = own_user()?;
     if own == 0 {
@@ -93,13 +93,13 @@ fn unusable(path: &Path, facts: &std::fs::Metadata) -> Option<Fault> {
     }
     if facts.uid() != own {
         return Some(
-            Fault::new("B15", format!("the data directory `{shown}` belongs to user {}, not to user {own} who runs footbridge", facts.uid()))
+            Diagnostic::new("B15", format!("the data directory `{shown}` belongs to user {}, not to user {own} who runs footbridge", facts.uid()))
                 .exit(Exit::Permission)
                 .help("run footbridge as that user, or change the owner with chown -R"),
         );
     }
     (facts.mode() & 0o300 != 0o300).then(|| {
-        Fault::new(
+        Diagnostic::new(
             "B15",
             format!(
                 "the data directory `{shown}` is not writable (mode {:04o})",
@@ -112,7 +112,7 @@ fn unusable(path: &Path, facts: &std::fs::Metadata) -> Option<Fault> {
 }
 
 // The nearest directory above that exists must let us make the rest.
-fn cannot_be_made(path: &Path) -> Option<Fault> {
+fn cannot_be_made(path: &Path) -> Option<Diagnostic> {
     let mut above = parent_of(path);
     while let Err(error) = std::fs::metadata(&above) {
         if error.kind() != ErrorKind::NotFound
@@ -127,7 +127,7 @@ fn cannot_be_made(path: &Path) -> Option<Fault> {
     let shown = above.display();
     if !facts.is_dir() {
         return Some(
-            Fault::new(
+            Diagnostic::new(
                 "B15",
                 format!("the data directory cannot be made: `{shown}` is a file"),
             )
@@ -143,7 +143,7 @@ fn cannot_be_made(path: &Path) -> Option<Fault> {
             facts.mode() & 0o022 != 0
         };
     (!may).then(|| {
-        Fault::new(
+        Diagnostic::new(
             "B15",
             format!(
                 "the data directory cannot be made: `{shown}` is not writable (mode {:04o})",
@@ -160,12 +160,12 @@ fn cannot_be_made(path: &Path) -> Option<Fault> {
 
 // Whoever may write to the directory above may put another in our place. Where the sticky bit is set, nobody may
 // rename what is not theirs.
-fn open_parent(parent: &Path) -> Option<Fault> {
+fn open_parent(parent: &Path) -> Option<Diagnostic> {
     let facts = std::fs::metadata(parent).ok()?;
     let mode = facts.mode();
     (facts.is_dir() && mode & 0o002 != 0 && mode & 0o1000 == 0).then(|| {
         let shown = parent.display();
-        Fault::new(
+        Diagnostic::new(
             "B15",
             format!(
                 "everybody may write to `{shown}` (mode {:04o}), and so replace what is in it",
@@ -185,7 +185,7 @@ fn parent_of(path: &Path) -> PathBuf {
 }
 
 /// Whether the admin address can be listened on now.
-pub fn admin(config: &AdminConfig) -> Result<(), Fault> {
+pub fn admin(config: &AdminConfig) -> Result<(), Diagnostic> {
     bound(config.listen)
         .map(drop)
         .map_err(|error| cannot_listen(config.listen, &error))
@@ -203,18 +203,18 @@ fn bound(address: SocketAddr) -> std::io::Result<TcpSocket> {
     Ok(socket)
 }
 
-fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> Fault {
+fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> Diagnostic {
     match error.kind() {
         ErrorKind::AddrInUse => {
             exit::address_in_use(&format!("the admin address {address} is in use"))
         }
-        ErrorKind::PermissionDenied => Fault::new(
+        ErrorKind::PermissionDenied => Diagnostic::new(
             "B31",
             format!("the admin address {address} may not be listened on"),
         )
         .exit(Exit::Permission)
         .help("choose a port above 1023 in `[admin] listen`"),
-        _ => Fault::new(
+        _ => Diagnostic::new(
             "B31",
             format!("the admin address {address} cannot be listened on: {error}"),
         )

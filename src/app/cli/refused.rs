@@ -3,7 +3,7 @@
 use footbridge_store::{Millis, Portal, RefusedInvite, Snapshot};
 
 /// So many refused invites are shown.
-const REFUSED_SHOWN: usize = 10;
+const MAX_SHOWN: usize = 10;
 
 /// When the invite to a portal's room was refused, if we are not in it since.
 pub(super) fn refused_here(snapshot: &Snapshot, portal: &Portal) -> Option<Millis> {
@@ -20,5 +20,5 @@ pub(super) fn refused_nowhere(snapshot: &Snapshot) -> Vec<&RefusedInvite> {
         portals.any(|portal| portal.active && portal.room == invite.room)
     };
     let refused = snapshot.refused.iter().filter(|invite| !is_named(invite));
-    refused.take(REFUSED_SHOWN).collect()
+    refused.take(MAX_SHOWN).collect()
 }

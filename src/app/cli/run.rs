@@ -1,17 +1,17 @@
 //! `footbridge run`
 
-use super::{Ended, exit, preflight};
+use super::{CommandResult, exit, preflight};
 use crate::{
     bridge,
-    config::{Config, Exit, Fault, Report},
+    config::{Config, Exit, Diagnostic, Report},
 };
 
 /// Bridges until told to stop.
-pub async fn run(config: Config) -> Ended {
+pub async fn run(config: Config) -> CommandResult {
     preflight::before_opening(&config)?;
     if !config.store.key_file.exists() && !config.store.path.exists() {
         return Err(Report::of(
-            Fault::new(
+            Diagnostic::new(
                 "B20",
                 "nobody is logged in: there is neither a store nor a key",
             )
@@ -21,6 +21,6 @@ pub async fn run(config: Config) -> Ended {
     }
     match bridge::run(config).await {
         Ok(()) => Ok(Exit::Fine),
-        Err(error) => Err(Report::of(exit::of_house(&error))),
+        Err(error) => Err(Report::of(exit::from_bridge_error(&error))),
     }
 }

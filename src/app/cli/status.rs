@@ -12,23 +12,23 @@ use footbridge_store::{
 use serde_json::{Value, json};
 
 use super::{
-    Ended,
-    args::Form,
+    CommandResult,
+    args::OutputFormat,
     console,
-    live::{Live, another, live},
+    live::{RunningBridge, another, live},
     refused::{refused_here, refused_nowhere},
 };
 use crate::{
-    admin::Health,
+    admin::HealthReport,
     config::{Config, Exit, PortalConfig},
     control,
 };
 
 /// Shows the status.
-pub async fn run(config: &Config, form: Form) -> Ended {
+pub async fn run(config: &Config, form: OutputFormat) -> CommandResult {
     let snapshot = Store::snapshot(&config.store.path).await?;
     let found = live(config).await;
-    if let Live::Another = found {
+    if let RunningBridge::Another = found {
         console::warn(&format!(
             "{}: give this one another `[admin] listen`",
             another(config)
@@ -37,8 +37,8 @@ pub async fn run(config: &Config, form: Form) -> Ended {
     let health = found.ours();
     let now = Clock::start().now();
     console::say(&match form {
-        Form::Text => text(&snapshot, health.as_ref(), config, now),
-        Form::Json => object(&snapshot, health.as_ref(), config, now).to_string(),
+        OutputFormat::Text => text(&snapshot, health.as_ref(), config, now),
+        OutputFormat::Json => object(&snapshot, health.as_ref(), config, now).to_string(),
     });
     Ok(Exit::Fine)
 }
@@ -60,7 +60,7 @@ fn tallies_of(snapshot: &Snapshot, portal: &Portal) -> impl Iterator<Item = Lane
         .into_iter()
 }
 
-fn text(snapshot: &Snapshot, health: Option<&Health>, config: &Config, now: Millis) -> String {
+fn text(snapshot: &Snapshot, health: Option<&HealthReport>, config: &Config, now: Millis) -> String {
     let mut text = String::new();
     // Writing into a String cannot fail.
     let _whole = write_text(&mut text, snapshot, health, config, now);
@@ -70,7 +70,7 @@ fn text(snapshot: &Snapshot, health: Option<&Health>, config: &Config, now: Mill
 fn write_text(
     out: &mut String,
     snapshot: &Snapshot,
-    health: Option<&Health>,
+    health: Option<&HealthReport>,
     config: &Config,
     now: Millis,
 ) -> std::fmt::Result {
@@ -200,7 +200,7 @@ fn write_account(out: &mut String, account: Option<&AccountInfo>) -> std::fmt::R
     }
 }
 
-fn write_bridge(out: &mut String, health: Option<&Health>, config: &Config) -> std::fmt::Result {
+fn write_bridge(out: &mut String, health: Option<&HealthReport>, config: &Config) -> std::fmt::Result {
     match health {
         None => writeln!(
             out,
@@ -250,7 +250,7 @@ fn write_bridge(out: &mut String, health: Option<&Health>, config: &Config) -> s
 }
 
 /// When the lane will owe nothing, if its account is limited.
-fn empty_after(health: Option<&Health>, counters: &LaneCounters) -> Option<u64> {
+fn empty_after(health: Option<&HealthReport>, counters: &LaneCounters) -> Option<u64> {
     let backlog = health?.backlogs.iter().find(|backlog| {
         backlog.portal == counters.lane.portal.0 && backlog.toward == counters.lane.toward.as_str()
     });
@@ -323,7 +323,7 @@ fn unopened(snapshot: &Snapshot, config: &Config) -> Vec<String> {
     specs.iter().map(name).collect()
 }
 
-fn object(snapshot: &Snapshot, health: Option<&Health>, config: &Config, now: Millis) -> Value {
+fn object(snapshot: &Snapshot, health: Option<&HealthReport>, config: &Config, now: Millis) -> Value {
     let lane = |counters: &LaneCounters| {
         json!({
             "toward": counters.lane.toward.as_str(),
@@ -517,7 +517,7 @@ mod tests {
     fn a_limited_account_says_how_fast_it_goes_and_when_its_lanes_are_empty() {
         let directory = tempfile::tempdir().unwrap();
         let config = config(directory.path());
-        let health = Health {
+        let health = HealthReport {
             limited: vec![Limited {
                 account: "gitter".into(),
                 seconds_per_event: Some(5.04),
@@ -528,7 +528,7 @@ mod tests {
                 toward: "silo".into(),
                 empty_after_seconds: 600,
             }],
-            ..Health::default()
+            ..HealthReport::default()
         };
         let text = text(&snapshot(), Some(&health), &config, Millis(61_000));
         assert!(

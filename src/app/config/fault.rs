@@ -46,7 +46,7 @@ impl From<Exit> for std::process::ExitCode {
 
 /// How bad a fault is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Weight {
+pub enum Severity {
     /// The program does not go on.
     #[default]
     Error,
@@ -56,14 +56,14 @@ pub enum Weight {
 
 /// A place in the configuration file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mark {
+pub struct Label {
     /// Bytes of the source.
     pub span: Range<usize>,
     /// What stands beside the caret.
     pub label: Option<String>,
 }
 
-impl From<Range<usize>> for Mark {
+impl From<Range<usize>> for Label {
     fn from(span: Range<usize>) -> Self {
         Self { span, label: None }
     }
@@ -71,33 +71,33 @@ impl From<Range<usize>> for Mark {
 
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub struct Diagnostic {
     /// Its number in the list of known faults, for example `B01`.
     pub code: &'static str,
     /// How bad it is.
-    pub weight: Weight,
+    pub severity: Severity,
     /// How the program ends because of it.
     pub exit: Exit,
     /// What is wrong, one sentence without a period.
     pub what: String,
     /// Where, the offending place first.
-    pub marks: Vec<Mark>,
+    pub labels: Vec<Label>,
     /// What is known beyond that.
     pub notes: Vec<String>,
     /// One edit or command that mends it.
     pub help: Option<String>,
 }
 
-impl Fault {
+impl Diagnostic {
     /// A fault of the configuration, without a place.
     #[must_use]
     pub fn new(code: &'static str, what: impl Into<String>) -> Self {
         Self {
             code,
-            weight: Weight::Error,
+            severity: Severity::Error,
             exit: Exit::Configuration,
             what: what.into(),
-            marks: Vec::new(),
+            labels: Vec::new(),
             notes: Vec::new(),
             help: None,
         }
@@ -113,7 +113,7 @@ impl Fault {
     /// The same, as a warning.
     #[must_use]
     pub fn warning(mut self) -> Self {
-        self.weight = Weight::Warning;
+        self.severity = Severity::Warning;
         self.exit = Exit::Fine;
         self
     }
@@ -121,14 +121,14 @@ impl Fault {
     /// The same, at one more place.
     #[must_use]
     pub fn at(mut self, span: Range<usize>) -> Self {
-        self.marks.push(span.into());
+        self.labels.push(span.into());
         self
     }
 
     /// The same, at one more place, with words beside the caret.
     #[must_use]
     pub fn labelled(mut self, span: Range<usize>, label: impl Into<String>) -> Self {
-        self.marks.push(Mark {
+        self.labels.push(Label {
             span,
             label: Some(label.into()),
         });
@@ -151,17 +151,17 @@ impl Fault {
 
     /// The fault as text. Places are shown only where the source is at hand.
     #[must_use]
-    pub fn render(&self, source: Option<&Source>, style: Style) -> String {
-        let level = match self.weight {
-            Weight::Error => Level::ERROR,
-            Weight::Warning => Level::WARNING,
+    pub fn render(&self, source: Option<&Source>, style: ColorChoice) -> String {
+        let level = match self.severity {
+            Severity::Error => Level::ERROR,
+            Severity::Warning => Level::WARNING,
         };
         let mut group = level
             .primary_title(clean(&self.what))
             .id(self.code)
             .elements(
                 source
-                    .filter(|_| !self.marks.is_empty())
+                    .filter(|_| !self.labels.is_empty())
                     .map(|source| self.snippet(source)),
             );
         for note in &self.notes {
@@ -174,7 +174,7 @@ impl Fault {
     }
 
     fn snippet<'a>(&'a self, source: &'a Source) -> Snippet<'a, annotate_snippets::Annotation<'a>> {
-        let marks = self.marks.iter().enumerate().map(|(nth, mark)| {
+        let marks = self.labels.iter().enumerate().map(|(nth, mark)| {
             let kind = if nth == 0 {
                 AnnotationKind::Primary
             } else {
@@ -198,18 +198,18 @@ fn clean(text: &str) -> String {
 
 /// Whether colours may be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Style {
+pub enum ColorChoice {
     /// Characters only.
-    Plain,
+    Never,
     /// With colours, for a terminal.
-    Coloured,
+    Always,
 }
 
-impl Style {
+impl ColorChoice {
     fn renderer(self) -> Renderer {
         match self {
-            Self::Plain => Renderer::plain(),
-            Self::Coloured => Renderer::styled(),
+            Self::Never => Renderer::plain(),
+            Self::Always => Renderer::styled(),
         }
         .decor_style(DecorStyle::Ascii)
     }
@@ -224,7 +224,7 @@ pub struct Source {
 }
 
 /// How many characters a masked value seems to have, whatever its length.
-const SEEN: usize = 6;
+const MASK_WIDTH: usize = 6;
 
 impl Source {
     /// The text of the file `path`, with the bytes in `secret` masked.
@@ -236,7 +236,7 @@ impl Source {
             match hidden {
                 Some(range) if c != '\n' && c != '\r' => {
                     // As many bytes as before, so that every other place stays where it was.
-                    let payload = if at < range.start + SEEN { '*' } else { ' ' };
+                    let payload = if at < range.start + MASK_WIDTH { '*' } else { ' ' };
                     shown.extend(std::iter::repeat_n(payload, c.len_utf8()));
                 }
                 _ => shown.push(c),
@@ -264,7 +264,7 @@ impl Source {
             .shown
             .ceil_char_boundary(span.end.clamp(start, self.shown.len()));
         let masked = self.secret.iter().find(|range| range.contains(&start));
-        start..masked.map_or(end, |range| end.min((range.start + SEEN).max(start)))
+        start..masked.map_or(end, |range| end.min((range.start + MASK_WIDTH).max(start)))
     }
 }
 
@@ -280,16 +280,16 @@ pub struct Report {
     /// The file, if there is one to show.
     pub source: Option<Arc<Source>>,
     /// The faults.
-    pub faults: Vec<Fault>,
+    pub diagnostics: Vec<Diagnostic>,
 }
 
 impl Report {
     /// The report of one fault.
     #[must_use]
-    pub fn of(fault: Fault) -> Self {
+    pub fn of(fault: Diagnostic) -> Self {
         Self {
             source: None,
-            faults: vec![fault],
+            diagnostics: vec![fault],
         }
     }
 
@@ -297,9 +297,9 @@ impl Report {
     #[must_use]
     pub fn exit(&self) -> Exit {
         let mut exits = self
-            .faults
+            .diagnostics
             .iter()
-            .filter(|fault| fault.weight == Weight::Error)
+            .filter(|fault| fault.severity == Severity::Error)
             .map(|fault| fault.exit);
         match exits.next() {
             None => Exit::Fine,
@@ -310,16 +310,16 @@ impl Report {
 
     /// The report as text, ending with a newline.
     #[must_use]
-    pub fn render(&self, style: Style) -> String {
+    pub fn render(&self, style: ColorChoice) -> String {
         let mut text = String::new();
-        for fault in &self.faults {
+        for fault in &self.diagnostics {
             text.push_str(fault.render(self.source.as_deref(), style).trim_end());
             text.push_str("\n\n");
         }
         let errors = self
-            .faults
+            .diagnostics
             .iter()
-            .filter(|f| f.weight == Weight::Error)
+            .filter(|f| f.severity == Severity::Error)
             .count();
         if errors > 1 {
             // Writing into a String cannot fail.
@@ -334,7 +334,7 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.render(Style::Plain).trim_end())
+        f.write_str(self.render(ColorChoice::Never).trim_end())
     }
 }
 
@@ -352,10 +352,10 @@ mod tests {
             text,
             std::slice::from_ref(&(9..14)),
         );
-        let shown = Fault::new("B04", "wrong")
+        let shown = Diagnostic::new("B04", "wrong")
             .at(0..5)
             .labelled(23..24, "a number")
-            .render(Some(&source), Style::Plain);
+            .render(Some(&source), ColorChoice::Never);
         assert!(!shown.contains("sh\""), "{shown}");
         assert!(shown.contains("config.toml:1:1"), "{shown}");
         assert!(shown.contains("user = 1"), "{shown}");
@@ -365,28 +365,28 @@ mod tests {
     fn a_span_outside_the_text_is_no_panic() {
         let source = Source::new(Path::new("c"), "ü", &[]);
         for span in [1..1, 1..9, 7..9, 0..1] {
-            let shown = Fault::new("B05", "x")
+            let shown = Diagnostic::new("B05", "x")
                 .at(span)
-                .render(Some(&source), Style::Plain);
+                .render(Some(&source), ColorChoice::Never);
             assert!(shown.contains("B05"), "{shown}");
         }
     }
 
     #[test]
     fn what_a_person_wrote_cannot_drive_the_terminal() {
-        let shown = Fault::new("B01", "unknown \u{1b}[2Jkey").render(None, Style::Plain);
+        let shown = Diagnostic::new("B01", "unknown \u{1b}[2Jkey").render(None, ColorChoice::Never);
         assert!(!shown.contains('\u{1b}'), "{shown:?}");
     }
 
     #[test]
     fn faults_that_agree_name_the_exit_code_and_others_are_a_matter_of_configuration() {
-        let denied = Fault::new("B08", "x").exit(Exit::Permission);
-        let wrong = Fault::new("B01", "y");
-        let root = Fault::new("B32", "z").warning();
-        let exit = |faults: &[&Fault]| {
+        let denied = Diagnostic::new("B08", "x").exit(Exit::Permission);
+        let wrong = Diagnostic::new("B01", "y");
+        let root = Diagnostic::new("B32", "z").warning();
+        let exit = |faults: &[&Diagnostic]| {
             Report {
                 source: None,
-                faults: faults.iter().copied().cloned().collect(),
+                diagnostics: faults.iter().copied().cloned().collect(),
             }
             .exit()
         };

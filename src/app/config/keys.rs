@@ -1,6 +1,6 @@
 //! The tables and keys that the file may have, and what to say of those that it may not.
 
-use super::{fault::Fault, values::nearest};
+use super::{fault::Diagnostic, values::nearest};
 
 /// The tables of the file and their keys.
 pub const TABLES: &[(&str, &[&str])] = &[
@@ -101,7 +101,7 @@ pub const KINDS: &[(&str, &[&str])] = &[
 ];
 
 /// Keys whose values are spans of time.
-pub(super) const SPANS: &[&str] = &[
+pub(super) const DURATIONS: &[&str] = &[
     "key_wait",
     "settle",
     "overlap",
@@ -128,7 +128,7 @@ pub(super) fn keys_of(table: &str) -> &'static [&'static str] {
         .map_or(&[], |(_, keys)| keys)
 }
 
-pub(super) fn home_of(key: &str) -> Option<&'static str> {
+pub(super) fn table_of(key: &str) -> Option<&'static str> {
     TABLES
         .iter()
         .find(|(_, keys)| keys.contains(&key))
@@ -152,9 +152,9 @@ pub(super) fn nearest_key(name: &str) -> Option<&'static str> {
     )
 }
 
-pub(super) fn belongs(name: &str, home: &str) -> Fault {
+pub(super) fn belongs(name: &str, home: &str) -> Diagnostic {
     let known = keys_of(home);
-    let fault = Fault::new("B02", format!("`{name}` belongs in `{}`", header(home)));
+    let fault = Diagnostic::new("B02", format!("`{name}` belongs in `{}`", header(home)));
     match nearest(name, known.iter().copied()) {
         Some(meant) if meant != name => fault.help(format!(
             "move the line below `{}`, as `{meant}`",
@@ -164,8 +164,8 @@ pub(super) fn belongs(name: &str, home: &str) -> Fault {
     }
 }
 
-pub(super) fn unknown_key(table: &str, name: &str) -> Fault {
-    Fault::new(
+pub(super) fn unknown_key(table: &str, name: &str) -> Diagnostic {
+    Diagnostic::new(
         "B01",
         format!("unknown key `{name}` in `{}`", header(table)),
     )

@@ -5,18 +5,18 @@ use std::ops::Range;
 use toml::de::DeValue;
 
 use super::{
-    fault::Fault,
-    values::Flaw,
-    walk::{Section, Walk},
+    fault::Diagnostic,
+    values::ValueError,
+    walk::{Section, Schema},
 };
 
-impl Walk {
+impl Schema {
     /// The texts of a list after `read`, those that are right. What is not is told at its place.
     pub fn texts<T>(
         &mut self,
         section: &Section<'_>,
         key: &'static str,
-        read: impl Fn(&str) -> Result<T, Flaw>,
+        read: impl Fn(&str) -> Result<T, ValueError>,
     ) -> Vec<T> {
         let Some(value) = section.value(key) else {
             return Vec::new();
@@ -33,8 +33,8 @@ impl Walk {
             };
             match read(text.as_ref()) {
                 Ok(text) => texts.push(text),
-                Err(flaw) => self.faults.push(
-                    Fault::new(flaw.code, flaw.what)
+                Err(flaw) => self.diagnostics.push(
+                    Diagnostic::new(flaw.code, flaw.what)
                         .at(item.span())
                         .help(flaw.help),
                 ),
@@ -44,8 +44,8 @@ impl Walk {
     }
 
     fn no_list(&mut self, key: &str, span: Range<usize>) {
-        self.faults.push(
-            Fault::new("B04", format!("`{key}` is not a list of texts"))
+        self.diagnostics.push(
+            Diagnostic::new("B04", format!("`{key}` is not a list of texts"))
                 .at(span)
                 .help(format!(
                     "write texts in brackets, for example {key} = [\"@me:example.org\"]"

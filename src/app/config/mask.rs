@@ -10,17 +10,17 @@ use toml::{
 
 use super::{
     keys::{SECRET, TABLES},
-    walk::Extent,
+    walk::ParseExtent,
 };
 
 /// The bytes to mask.
 #[must_use]
-pub fn secret_ranges(text: &str, root: &DeTable<'_>, extent: Extent) -> Vec<Range<usize>> {
-    let mut found = Found::default();
+pub fn secret_ranges(text: &str, root: &DeTable<'_>, extent: ParseExtent) -> Vec<Range<usize>> {
+    let mut found = MaskedRanges::default();
     found.table(root, Depth::Top);
     let comments = comments(text, &found.values);
     found.secret.extend(comments);
-    if extent == Extent::Part {
+    if extent == ParseExtent::Part {
         found.secret.extend(doubtful_lines(text));
     }
     found.secret
@@ -43,12 +43,12 @@ enum Depth {
 }
 
 #[derive(Default)]
-struct Found {
+struct MaskedRanges {
     secret: Vec<Range<usize>>,
     values: Vec<Range<usize>>,
 }
 
-impl Found {
+impl MaskedRanges {
     fn table(&mut self, table: &DeTable<'_>, depth: Depth) {
         for (key, value) in table {
             self.values.push(key.span());

@@ -8,12 +8,12 @@ use footbridge_store::PortalSource;
 
 use super::{
     PortalConfig,
-    sections::{Reader, unknown_silo},
+    sections::{ConfigReader, unknown_silo},
     values,
     walk::Section,
 };
 
-impl Reader<'_> {
+impl ConfigReader<'_> {
     pub(super) fn portal(
         &mut self,
         section: &Section<'_>,
@@ -21,28 +21,28 @@ impl Reader<'_> {
         matterbridges: &[String],
     ) -> Option<PortalConfig> {
         let room = self
-            .walk
-            .need(section, "room", "\"#room:example.org\"", values::room);
+            .schema
+            .required(section, "room", "\"#room:example.org\"", values::room);
         let silo = self.silo_name(section, silos);
         let is_gateway = silo
             .as_ref()
             .is_some_and(|silo| matterbridges.contains(silo));
         let channel = if is_gateway {
-            self.walk
-                .need(section, "channel", "\"gateway1\"", values::gateway)
+            self.schema
+                .required(section, "channel", "\"gateway1\"", values::gateway)
         } else {
-            self.walk
-                .need(section, "channel", "\"org/room\"", values::channel)
+            self.schema
+                .required(section, "channel", "\"org/room\"", values::channel)
         };
-        let trust = self.walk.read(section, "trust", values::trust);
-        let system_messages = self.walk.flag(section, "system_messages");
-        let notices = self.walk.flag(section, "notices");
-        let reactions = self.walk.read(section, "reactions", choice);
-        let file_links = self.walk.read(section, "file_links", choice);
-        let backfill = self.walk.number(section, "backfill", 0..=100);
-        let name = self.walk.read(section, "room_name", follow);
-        let topic = self.walk.read(section, "room_topic", follow);
-        let picture = self.walk.read(section, "room_picture", follow_channel);
+        let trust = self.schema.read(section, "trust", values::trust);
+        let system_messages = self.schema.flag(section, "system_messages");
+        let notices = self.schema.flag(section, "notices");
+        let reactions = self.schema.read(section, "reactions", choice);
+        let file_links = self.schema.read(section, "file_links", choice);
+        let backfill = self.schema.number(section, "backfill", 0..=100);
+        let name = self.schema.read(section, "room_name", follow);
+        let topic = self.schema.read(section, "room_topic", follow);
+        let picture = self.schema.read(section, "room_picture", follow_channel);
         Some(PortalConfig {
             room: room?,
             silo: silo?,
@@ -69,8 +69,8 @@ impl Reader<'_> {
         section: &Section<'_>,
         silos: Option<&[String]>,
     ) -> Option<String> {
-        self.walk
-            .need(section, "silo", "\"gitter\"", |text| match silos {
+        self.schema
+            .required(section, "silo", "\"gitter\"", |text| match silos {
                 Some(silos) if !silos.iter().any(|silo| silo == text) => {
                     Err(unknown_silo(text, silos))
                 }
@@ -80,7 +80,7 @@ impl Reader<'_> {
 }
 
 /// Where something crosses.
-fn choice(text: &str) -> Result<EncryptedPolicy, values::Flaw> {
+fn choice(text: &str) -> Result<EncryptedPolicy, values::ValueError> {
     match EncryptedPolicy::parse(text) {
         Some(choice) => Ok(choice),
         None => values::one_of(text, &EncryptedPolicy::WORDS),
@@ -88,7 +88,7 @@ fn choice(text: &str) -> Result<EncryptedPolicy, values::Flaw> {
 }
 
 /// Which side follows the other.
-fn follow(text: &str) -> Result<SyncDirection, values::Flaw> {
+fn follow(text: &str) -> Result<SyncDirection, values::ValueError> {
     match SyncDirection::parse(text) {
         Some(follow) => Ok(follow),
         None => values::one_of(text, &SyncDirection::WORDS),
@@ -96,7 +96,7 @@ fn follow(text: &str) -> Result<SyncDirection, values::Flaw> {
 }
 
 /// The same where no silo lets a channel follow.
-fn follow_channel(text: &str) -> Result<SyncDirection, values::Flaw> {
+fn follow_channel(text: &str) -> Result<SyncDirection, values::ValueError> {
     match SyncDirection::parse(text) {
         Some(follow @ (SyncDirection::Off | SyncDirection::FromChannel)) => Ok(follow),
         _ => values::one_of(text, &["off", "from-channel"]),

@@ -6,10 +6,10 @@ use toml::de::{DeTable, DeValue};
 
 use super::{
     Config,
-    fault::{Exit, Fault, Report, Source},
+    fault::{Exit, Diagnostic, Report, Source},
     mask, secret_file,
-    sections::Reader,
-    walk::{Extent, Walk},
+    sections::ConfigReader,
+    walk::{ParseExtent, Schema},
 };
 
 pub(super) fn load(path: &Path) -> Result<Config, Report> {
@@ -22,7 +22,7 @@ pub(super) fn load(path: &Path) -> Result<Config, Report> {
 pub(super) fn parse(
     path: &Path,
     bytes: Vec<u8>,
-    open_to_others: Option<Fault>,
+    open_to_others: Option<Diagnostic>,
 ) -> Result<Config, Report> {
     let text = match String::from_utf8(bytes) {
         Ok(text) => text,
@@ -41,48 +41,48 @@ pub(super) fn parse(
         .iter()
         .any(|error| error.message() != "duplicate key");
     let extent = if errors.is_empty() {
-        Extent::Whole
+        ParseExtent::Whole
     } else {
-        Extent::Part
+        ParseExtent::Part
     };
     let masked = mask::secret_ranges(
         text,
         root,
-        if broken { Extent::Part } else { Extent::Whole },
+        if broken { ParseExtent::Part } else { ParseExtent::Whole },
     );
     let source = Arc::new(Source::new(path, text, &masked));
 
-    let syntax: Vec<Fault> = errors
+    let syntax: Vec<Diagnostic> = errors
         .iter()
         .map(|error| syntax_fault(error, root))
         .collect();
-    let mut reader = Reader {
-        walk: Walk::new(extent),
+    let mut reader = ConfigReader {
+        schema: Schema::new(extent),
         base: path.parent().unwrap_or(Path::new("")),
         file: path,
         open_to_others,
     };
     let config = reader.config(root, &source);
-    let mut faults = reader.walk.faults;
+    let mut faults = reader.schema.diagnostics;
     // What the parser guessed about a broken line is not worth a second complaint.
     faults.retain(|fault| {
         !fault
-            .marks
+            .labels
             .first()
             .is_some_and(|mark| on_a_line_of(text, &mark.span, &syntax))
     });
     faults.extend(syntax);
-    faults.sort_by_key(|fault| fault.marks.first().map_or(0, |mark| mark.span.start));
+    faults.sort_by_key(|fault| fault.labels.first().map_or(0, |mark| mark.span.start));
     match config {
         Some(config) if faults.is_empty() => Ok(config),
         _ => Err(Report {
             source: Some(source),
-            faults,
+            diagnostics: faults,
         }),
     }
 }
 
-fn read_file(path: &Path) -> Result<(Vec<u8>, std::fs::Metadata), Fault> {
+fn read_file(path: &Path) -> Result<(Vec<u8>, std::fs::Metadata), Diagnostic> {
     let shown = path.display();
     let facts = std::fs::metadata(path).map_err(|error| unreadable(path, &error))?;
     if facts.is_dir() {
@@ -95,11 +95,11 @@ fn read_file(path: &Path) -> Result<(Vec<u8>, std::fs::Metadata), Fault> {
     Ok((bytes, facts))
 }
 
-fn no_file(what: String, help: &str) -> Fault {
-    Fault::new("B06", what).exit(Exit::NoInput).help(help)
+fn no_file(what: String, help: &str) -> Diagnostic {
+    Diagnostic::new("B06", what).exit(Exit::NoInput).help(help)
 }
 
-fn unreadable(path: &Path, error: &std::io::Error) -> Fault {
+fn unreadable(path: &Path, error: &std::io::Error) -> Diagnostic {
     let shown = path.display();
     match error.kind() {
         std::io::ErrorKind::NotFound => no_file(
@@ -117,12 +117,12 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Fault {
                     )
                 },
             );
-            Fault::new("B07", format!("{shown} may not be read"))
+            Diagnostic::new("B07", format!("{shown} may not be read"))
                 .exit(Exit::Permission)
                 .note(found)
                 .help(secret_file::to_be_given(path))
         }
-        _ => Fault::new("B07", format!("{shown} cannot be read: {error}"))
+        _ => Diagnostic::new("B07", format!("{shown} cannot be read: {error}"))
             .exit(Exit::Io)
             .help("check the file system"),
     }
@@ -131,21 +131,21 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Fault {
 fn not_utf8(path: &Path, error: &std::string::FromUtf8Error) -> Report {
     let at = error.utf8_error().valid_up_to();
     let text = String::from_utf8_lossy(error.as_bytes());
-    let masked = mask::secret_ranges(&text, &DeTable::new(), Extent::Part);
-    let fault = Fault::new("B05", "the file is not UTF-8")
+    let masked = mask::secret_ranges(&text, &DeTable::new(), ParseExtent::Part);
+    let fault = Diagnostic::new("B05", "the file is not UTF-8")
         .labelled(at..at + 1, "this byte is no character")
         .help("save the file as UTF-8");
     Report {
         source: Some(Arc::new(Source::new(path, &text, &masked))),
-        faults: vec![fault],
+        diagnostics: vec![fault],
     }
 }
 
-fn syntax_fault(error: &toml::de::Error, root: &DeTable<'_>) -> Fault {
+fn syntax_fault(error: &toml::de::Error, root: &DeTable<'_>) -> Diagnostic {
     let span = error.span().unwrap_or(0..0);
     if error.message() == "duplicate key" {
         let fault =
-            Fault::new("B03", "this is here twice").labelled(span.clone(), "the second one");
+            Diagnostic::new("B03", "this is here twice").labelled(span.clone(), "the second one");
         let fault = match earlier(root, &span) {
             Some(first) => fault.labelled(first, "the first one"),
             None => fault,
@@ -157,7 +157,7 @@ fn syntax_fault(error: &toml::de::Error, root: &DeTable<'_>) -> Fault {
     } else {
         "write `key = value` lines below a `[table]` line; texts stand in double quotes"
     };
-    Fault::new("B05", format!("this is not TOML: {}", error.message()))
+    Diagnostic::new("B05", format!("this is not TOML: {}", error.message()))
         .at(span)
         .help(help)
 }
@@ -187,13 +187,13 @@ fn earlier(root: &DeTable<'_>, span: &Range<usize>) -> Option<Range<usize>> {
         .max_by_key(|key| key.start)
 }
 
-fn on_a_line_of(text: &str, span: &Range<usize>, faults: &[Fault]) -> bool {
+fn on_a_line_of(text: &str, span: &Range<usize>, faults: &[Diagnostic]) -> bool {
     let line = |at: usize| {
         text.get(..at.min(text.len()))
             .map_or(0, |before| before.matches('\n').count())
     };
     faults
         .iter()
-        .filter_map(|fault| fault.marks.first())
+        .filter_map(|fault| fault.labels.first())
         .any(|mark| (line(mark.span.start)..=line(mark.span.end)).contains(&line(span.start)))
 }

@@ -5,18 +5,18 @@ use std::{io::Read, os::unix::fs::MetadataExt, path::Path};
 
 use footbridge_core::secret::Secret;
 
-use super::fault::{Exit, Fault};
+use super::fault::{Exit, Diagnostic};
 
 /// The largest secret file, in bytes.
 const LIMIT: u64 = 4096;
 
 /// Reads a secret, without the newline at its end. `name` is the key that names the file.
-pub fn read(name: &str, path: &Path) -> Result<Secret, Fault> {
+pub fn read(name: &str, path: &Path) -> Result<Secret, Diagnostic> {
     let shown = path.display();
     // To open a pipe would wait for somebody to write into it.
     let facts = std::fs::metadata(path).map_err(|error| unreadable(name, path, &error))?;
     if !facts.is_file() {
-        return Err(Fault::new(
+        return Err(Diagnostic::new(
             "B10",
             format!("`{name}` names {shown}, which is not a file"),
         )
@@ -32,7 +32,7 @@ pub fn read(name: &str, path: &Path) -> Result<Secret, Fault> {
         return Err(fault);
     }
     if facts.len() > LIMIT {
-        return Err(Fault::new(
+        return Err(Diagnostic::new(
             "B10",
             format!(
                 "{shown} has {} bytes, which is too long for a secret",
@@ -48,7 +48,7 @@ pub fn read(name: &str, path: &Path) -> Result<Secret, Fault> {
         .read_to_end(&mut bytes)
         .map_err(|error| unreadable(name, path, &error))?;
     if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
-        return Err(Fault::new("B10", format!("{shown} is UTF-16, not UTF-8"))
+        return Err(Diagnostic::new("B10", format!("{shown} is UTF-16, not UTF-8"))
             .help("save the file as UTF-8, with only the secret in it"));
     }
     let text =
@@ -56,12 +56,12 @@ pub fn read(name: &str, path: &Path) -> Result<Secret, Fault> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let text = text.trim_end_matches(['\n', '\r']);
     if text.is_empty() {
-        return Err(Fault::new("B10", format!("{shown} is empty")).help(format!(
+        return Err(Diagnostic::new("B10", format!("{shown} is empty")).help(format!(
             "put the secret that `{name}` stands for into the file"
         )));
     }
     if text.contains(char::is_control) {
-        return Err(Fault::new(
+        return Err(Diagnostic::new(
             "B10",
             format!("{shown} holds more than one line, or is not text"),
         )
@@ -73,7 +73,7 @@ pub fn read(name: &str, path: &Path) -> Result<Secret, Fault> {
 /// A fault when somebody else may read the file. Credentials that systemd hands over lie in a directory that only
 /// the service can enter, whatever their own mode.
 #[must_use]
-pub fn open_to_others(path: &Path, facts: &std::fs::Metadata, what: &str) -> Option<Fault> {
+pub fn open_to_others(path: &Path, facts: &std::fs::Metadata, what: &str) -> Option<Diagnostic> {
     if std::env::var_os("CREDENTIALS_DIRECTORY")
         .is_some_and(|directory| path.parent() == Some(Path::new(&directory)))
     {
@@ -83,7 +83,7 @@ pub fn open_to_others(path: &Path, facts: &std::fs::Metadata, what: &str) -> Opt
     let mode = facts.mode() & 0o777;
     if mode & 0o077 != 0 {
         return Some(
-            Fault::new(
+            Diagnostic::new(
                 "B08",
                 format!("{shown} has mode {mode:04o}: others may read {what}"),
             )
@@ -94,7 +94,7 @@ pub fn open_to_others(path: &Path, facts: &std::fs::Metadata, what: &str) -> Opt
     let owner = facts.uid();
     let foreign = own_user().is_some_and(|own| owner != own && owner != 0);
     foreign.then(|| {
-        Fault::new(
+        Diagnostic::new(
             "B08",
             format!("{shown} belongs to user {owner}, who may read and change {what}"),
         )
@@ -124,23 +124,23 @@ pub fn to_be_given(path: &Path) -> String {
     format!("give the file to the user that runs footbridge, with mode 0600: {how}")
 }
 
-fn unreadable(name: &str, path: &Path, error: &std::io::Error) -> Fault {
+fn unreadable(name: &str, path: &Path, error: &std::io::Error) -> Diagnostic {
     let shown = path.display();
     match error.kind() {
         std::io::ErrorKind::NotFound => {
-            Fault::new("B18", format!("{shown}, named by `{name}`, does not exist"))
+            Diagnostic::new("B18", format!("{shown}, named by `{name}`, does not exist"))
                 .exit(Exit::NoInput)
                 .help(format!(
                     "make the file with the secret in it, then chmod 600 {shown}"
                 ))
         }
-        std::io::ErrorKind::PermissionDenied => Fault::new(
+        std::io::ErrorKind::PermissionDenied => Diagnostic::new(
             "B07",
             format!("{shown}, named by `{name}`, may not be read"),
         )
         .exit(Exit::Permission)
         .help(to_be_given(path)),
-        _ => Fault::new(
+        _ => Diagnostic::new(
             "B10",
             format!("{shown}, named by `{name}`, cannot be read: {error}"),
         )

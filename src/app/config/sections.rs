@@ -10,31 +10,31 @@ use std::{
 };
 
 use footbridge_core::persons::Person;
-use footbridge_matrix::{Homeserver, MatrixConfig, Patience, Trust};
+use footbridge_matrix::{Homeserver, MatrixConfig, Timeouts, Trust};
 use footbridge_silo::matterbridge;
 use toml::de::DeTable;
 
 use super::{
     AdminConfig, Config, ConsentConfig, DeliveryConfig, GatewayConfig, MediaConfig, StoreConfig,
-    fault::{Fault, Source},
+    fault::{Diagnostic, Source},
     values,
-    walk::{Section, Walk},
+    walk::{Section, Schema},
 };
 
 /// Reads the tables.
-pub(super) struct Reader<'f> {
-    pub(super) walk: Walk,
+pub(super) struct ConfigReader<'f> {
+    pub(super) schema: Schema,
     /// The directory that relative paths are relative to.
     pub(super) base: &'f Path,
     /// The file itself.
     pub(super) file: &'f Path,
     /// What is wrong when the file holds a secret and others may read it.
-    pub(super) open_to_others: Option<Fault>,
+    pub(super) open_to_others: Option<Diagnostic>,
 }
 
-impl Reader<'_> {
+impl ConfigReader<'_> {
     pub(super) fn config(&mut self, root: &DeTable<'_>, source: &Arc<Source>) -> Option<Config> {
-        let sections = self.walk.sections(root);
+        let sections = self.schema.sections(root);
         let of = |name: &'static str| {
             sections
                 .iter()
@@ -43,7 +43,7 @@ impl Reader<'_> {
         let store = self.store(of("store").next());
         let matrix = of("matrix").next().and_then(|section| self.matrix(section));
         let silos: Vec<_> = of("silo").map(|section| self.silo(section)).collect();
-        self.refuse_twins(
+        self.refuse_duplicates(
             of("silo"),
             &["name"],
             "two silos have the same name",
@@ -65,7 +65,7 @@ impl Reader<'_> {
         let portals: Vec<_> = of("portal")
             .map(|section| self.portal(section, names.as_deref(), &matterbridges))
             .collect();
-        self.refuse_twins(
+        self.refuse_duplicates(
             of("portal"),
             &["room", "silo", "channel"],
             "two portals join the same room and channel",
@@ -75,7 +75,7 @@ impl Reader<'_> {
         let people: Vec<_> = of("person")
             .map(|section| self.person(section, names.as_deref()))
             .collect();
-        self.refuse_twins(
+        self.refuse_duplicates(
             of("person"),
             &["silo", "account"],
             "two people have the same account",
@@ -90,16 +90,16 @@ impl Reader<'_> {
             .map_or_else(ConsentConfig::default, |section| self.consent(section));
         let admin = self.admin(of("admin").next());
         let mut matrix = matrix?;
-        matrix.hosts.clone_from(&admin.users);
+        matrix.inviters.clone_from(&admin.users);
         let named = admin.users.iter();
         matrix.admins = named
             .filter_map(|user| user.as_str().try_into().ok())
             .collect();
-        matrix.patience = Patience {
+        matrix.timeouts = Timeouts {
             notice_after: delivery.notice_after,
             key_limit: delivery.key_limit,
             unknown_after: delivery.unknown_after,
-            ..matrix.patience
+            ..matrix.timeouts
         };
         Some(Config {
             store,
@@ -122,7 +122,7 @@ impl Reader<'_> {
         };
         let (directory, key_file) = (path("path", "data"), path("key_file", "footbridge.key"));
         let min_free = section
-            .and_then(|section| self.walk.number(section, "min_free_mib", 0..=1_048_576))
+            .and_then(|section| self.schema.number(section, "min_free_mib", 0..=1_048_576))
             .map_or(64, toml::Spanned::into_inner);
         StoreConfig {
             path: directory,
@@ -132,14 +132,14 @@ impl Reader<'_> {
     }
 
     fn matrix(&mut self, section: &Section<'_>) -> Option<MatrixConfig> {
-        let walk = &mut self.walk;
-        let homeserver: Option<Homeserver> = walk.need(
+        let walk = &mut self.schema;
+        let homeserver: Option<Homeserver> = walk.required(
             section,
             "homeserver",
             "\"https://matrix.example.org\"",
             values::homeserver,
         );
-        let user = walk.need(section, "user", "\"@bridge:example.org\"", values::user);
+        let user = walk.required(section, "user", "\"@bridge:example.org\"", values::user);
         let device_name = walk.read(section, "device_name", |text| {
             values::line("device name", text)
         });
@@ -155,22 +155,22 @@ impl Reader<'_> {
             device_name: device_name.unwrap_or_else(|| "Footbridge".to_owned()),
             key_wait,
             admins: Vec::new(),
-            hosts: Vec::new(),
+            inviters: Vec::new(),
             greeting: crate::control::greeting(),
-            patience: Patience {
+            timeouts: Timeouts {
                 audit,
-                ..Patience::default()
+                ..Timeouts::default()
             },
         })
     }
 
     fn person(&mut self, section: &Section<'_>, silos: Option<&[String]>) -> Option<Person> {
         let example = "\"@ann:example.org\"";
-        let user = self.walk.need(section, "user", example, values::user);
+        let user = self.schema.required(section, "user", example, values::user);
         let silo = self.silo_name(section, silos);
         let account = self
-            .walk
-            .need(section, "account", "\"ann\"", values::account);
+            .schema
+            .required(section, "account", "\"ann\"", values::account);
         Some(Person {
             user: user?.to_string(),
             silo: silo?,
@@ -180,7 +180,7 @@ impl Reader<'_> {
 
     fn delivery(&mut self, section: &Section<'_>) -> DeliveryConfig {
         const DAY: u64 = 24 * 3_600;
-        let walk = &mut self.walk;
+        let walk = &mut self.schema;
         let default = DeliveryConfig::default();
         let mut span =
             |key, bounds, default: Duration| span_of(walk, section, key, bounds, default.as_secs());
@@ -198,7 +198,7 @@ impl Reader<'_> {
 
     fn media(&mut self, section: Option<&Section<'_>>) -> MediaConfig {
         let most = section
-            .and_then(|section| self.walk.number(section, "max_mib", 0..=4_096))
+            .and_then(|section| self.schema.number(section, "max_mib", 0..=4_096))
             .map_or(100, toml::Spanned::into_inner);
         MediaConfig {
             most: u64::from(most) << 20,
@@ -208,7 +208,7 @@ impl Reader<'_> {
 
     fn gateway(&mut self, section: &Section<'_>) -> Option<GatewayConfig> {
         const DAY: u64 = 24 * 3_600;
-        let walk = &mut self.walk;
+        let walk = &mut self.schema;
         let url = |text: &str| values::base_url("public_url", text, &["https", "http"]);
         let public_url = walk.read(section, "public_url", url);
         let listen = walk.read(section, "gateway_listen", values::address);
@@ -222,7 +222,7 @@ impl Reader<'_> {
 
     fn consent(&mut self, section: &Section<'_>) -> ConsentConfig {
         let default = ConsentConfig::default();
-        let walk = &mut self.walk;
+        let walk = &mut self.schema;
         ConsentConfig {
             delay: span_of(walk, section, "delay", 0..=86_400, default.delay.as_secs()),
             operator: walk.read(section, "operator", |text| values::line("operator", text)),
@@ -240,40 +240,40 @@ impl Reader<'_> {
                 users: Vec::new(),
             };
         };
-        let allowed = self.walk.flag(section, "allow_remote").unwrap_or_default();
+        let allowed = self.schema.flag(section, "allow_remote").unwrap_or_default();
         let listen = self
-            .walk
+            .schema
             .read(section, "listen", values::address)
             .unwrap_or(default);
         if !listen.ip().is_loopback() && !allowed {
-            self.walk.faults.push(
-                Fault::new("B31", format!("`listen` is {listen}: others than this machine could read health and metrics"))
+            self.schema.diagnostics.push(
+                Diagnostic::new("B31", format!("`listen` is {listen}: others than this machine could read health and metrics"))
                     .at(section.span("listen"))
                     .help("write a loopback address such as \"127.0.0.1:29320\", or add `allow_remote = true`"),
             );
         }
-        let users = self.walk.texts(section, "users", values::admin);
+        let users = self.schema.texts(section, "users", values::admin);
         AdminConfig { listen, users }
     }
 
     fn path(&mut self, section: &Section<'_>, key: &'static str) -> Option<PathBuf> {
-        self.walk
+        self.schema
             .read(section, key, |text| values::line("path", text))
             .map(|text| self.base.join(text))
     }
 
     // The text of a key without complaints: its own reader has made them.
     fn quiet_text(&mut self, section: &Section<'_>, key: &'static str) -> Option<String> {
-        let known = self.walk.faults.len();
+        let known = self.schema.diagnostics.len();
         let text = self
-            .walk
+            .schema
             .text(section, key)
             .map(|text| (*text.get_ref()).to_owned());
-        self.walk.faults.truncate(known);
+        self.schema.diagnostics.truncate(known);
         text
     }
 
-    fn refuse_twins<'s, 't: 's>(
+    fn refuse_duplicates<'s, 't: 's>(
         &mut self,
         sections: impl Iterator<Item = &'s Section<'t>>,
         keys: &[&'static str],
@@ -296,8 +296,8 @@ impl Reader<'_> {
                 section.header.clone()
             };
             if let Some(there) = first.get(&texts) {
-                self.walk.faults.push(
-                    Fault::new("B03", what)
+                self.schema.diagnostics.push(
+                    Diagnostic::new("B03", what)
                         .labelled(here, "the second one")
                         .labelled(there.clone(), "the first one")
                         .help(help),
@@ -323,8 +323,8 @@ impl Reader<'_> {
             return;
         };
         if let Some((_, here)) = said.iter().find(|(trust, _)| trust != first) {
-            self.walk.faults.push(
-                Fault::new("B28", "the portals differ in `trust`")
+            self.schema.diagnostics.push(
+                Diagnostic::new("B28", "the portals differ in `trust`")
                     .labelled(here.clone(), "this one differs")
                     .labelled(there.clone(), "from this one")
                     .note("an account shares its keys by one rule, so all portals of the account must agree")
@@ -334,13 +334,13 @@ impl Reader<'_> {
     }
 }
 
-pub(super) fn unknown_silo(text: &str, silos: &[String]) -> values::Flaw {
+pub(super) fn unknown_silo(text: &str, silos: &[String]) -> values::ValueError {
     let help = match values::nearest(text, silos.iter().map(String::as_str)) {
         Some(meant) => format!("did you mean \"{meant}\"?"),
         None if silos.is_empty() => "add a `[[silo]]` with this name".to_owned(),
         None => format!("the silos in this file are {}", silos.join(", ")),
     };
-    values::Flaw {
+    values::ValueError {
         code: "B03",
         what: format!("there is no silo `{text}`"),
         help,
@@ -349,7 +349,7 @@ pub(super) fn unknown_silo(text: &str, silos: &[String]) -> values::Flaw {
 
 // Bounds and default in seconds.
 pub(super) fn span_of(
-    walk: &mut Walk,
+    walk: &mut Schema,
     section: &Section<'_>,
     key: &'static str,
     bounds: std::ops::RangeInclusive<u64>,

@@ -11,20 +11,20 @@ use footbridge_silo::SiloConfig;
 use url::Url;
 
 use super::{
-    fault::{Exit, Fault},
+    fault::{Exit, Diagnostic},
     keys::{KINDS, listed},
     mask, secret_file,
-    sections::Reader,
+    sections::ConfigReader,
     values,
-    walk::{Section, Walk},
+    walk::{Section, Schema},
 };
 
-impl Reader<'_> {
+impl ConfigReader<'_> {
     pub(super) fn silo(&mut self, section: &Section<'_>) -> Option<SiloConfig> {
         let name = self
-            .walk
-            .need(section, "name", "\"gitter\"", values::silo_name);
-        let kind = self.walk.need(section, "kind", "\"gitter\"", |text| {
+            .schema
+            .required(section, "name", "\"gitter\"", values::silo_name);
+        let kind = self.schema.required(section, "kind", "\"gitter\"", |text| {
             let kinds: Vec<&str> = KINDS.iter().map(|(kind, _)| *kind).collect();
             match kinds.iter().find(|kind| **kind == text) {
                 Some(kind) => Ok(*kind),
@@ -64,8 +64,8 @@ impl Reader<'_> {
                 let what = format!(
                     "`{key}` belongs to silos of kind \"{other}\", and this one is \"{kind}\""
                 );
-                self.walk.faults.push(
-                    Fault::new("B02", what)
+                self.schema.diagnostics.push(
+                    Diagnostic::new("B02", what)
                         .at(span)
                         .note(format!(
                             "beside what every silo has, \"{kind}\" has {}",
@@ -81,7 +81,7 @@ impl Reader<'_> {
         let found = self.token_if_any(section);
         let keys = ["token", "token_file"];
         if keys.iter().all(|key| section.key_span(key).is_none()) && !section.means("token") {
-            self.walk.missing(section, "token_file", "\"gitter.token\"");
+            self.schema.missing(section, "token_file", "\"gitter.token\"");
         }
         found
     }
@@ -89,8 +89,8 @@ impl Reader<'_> {
     fn token_if_any(&mut self, section: &Section<'_>) -> Option<Secret> {
         match (section.key_span("token"), section.key_span("token_file")) {
             (Some(inline), Some(file)) => {
-                self.walk.faults.push(
-                    Fault::new("B09", "the token is given twice")
+                self.schema.diagnostics.push(
+                    Diagnostic::new("B09", "the token is given twice")
                         .exit(Exit::Usage)
                         .labelled(file, "here by a file")
                         .labelled(inline, "and here in words")
@@ -110,16 +110,16 @@ impl Reader<'_> {
                 "chmod 600 {}, or move the token into a file of its own: token_file = \"gitter.token\"",
                 self.file.display()
             );
-            self.walk
-                .faults
+            self.schema
+                .diagnostics
                 .push(fault.clone().labelled(key, "a secret").help(help));
         }
-        self.walk.read(section, "token", |text| {
+        self.schema.read(section, "token", |text| {
             if text.is_empty()
                 || text.len() > 4096
                 || text.contains(|c: char| c.is_whitespace() || c.is_control())
             {
-                return Err(values::Flaw {
+                return Err(values::ValueError {
                     code: "B10",
                     what: "the token is empty, too long, or has spaces in it".to_owned(),
                     help: "paste the token alone, between the quotes".to_owned(),
@@ -130,11 +130,11 @@ impl Reader<'_> {
     }
 
     fn token_from_file(&mut self, section: &Section<'_>) -> Option<Secret> {
-        let text = self.walk.text(section, "token_file")?;
+        let text = self.schema.text(section, "token_file")?;
         let path = self.base.join(text.get_ref());
         if mask::looks_like_token(text.get_ref()) && !path.exists() {
-            self.walk.faults.push(
-                Fault::new(
+            self.schema.diagnostics.push(
+                Diagnostic::new(
                     "B18",
                     "`token_file` names no file; it looks like the token itself",
                 )
@@ -147,7 +147,7 @@ impl Reader<'_> {
         match secret_file::read("token_file", &path) {
             Ok(token) => Some(token),
             Err(fault) => {
-                self.walk.faults.push(fault.at(text.span()));
+                self.schema.diagnostics.push(fault.at(text.span()));
                 None
             }
         }
@@ -155,8 +155,8 @@ impl Reader<'_> {
 }
 
 /// A host that media are fetched from: a name or an address, with a port if it is not the usual one.
-fn media_host(text: &str) -> Result<MediaHost, values::Flaw> {
-    text.parse().map_err(|why| values::Flaw {
+fn media_host(text: &str) -> Result<MediaHost, values::ValueError> {
+    text.parse().map_err(|why| values::ValueError {
         code: "B11",
         what: format!("`{text}` is {why}"),
         help:
@@ -166,7 +166,7 @@ fn media_host(text: &str) -> Result<MediaHost, values::Flaw> {
 }
 
 fn url_of(
-    walk: &mut Walk,
+    walk: &mut Schema,
     section: &Section<'_>,
     key: &'static str,
     default: &str,

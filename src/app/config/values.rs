@@ -11,7 +11,7 @@ pub use address::{base_url, homeserver};
 
 /// What is wrong with one value, to be told at its place.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Flaw {
+pub struct ValueError {
     /// The number of the fault.
     pub code: &'static str,
     /// What is wrong.
@@ -20,12 +20,12 @@ pub struct Flaw {
     pub help: String,
 }
 
-fn flaw<T>(
+fn value_error<T>(
     code: &'static str,
     what: impl Into<String>,
     help: impl Into<String>,
-) -> Result<T, Flaw> {
-    Err(Flaw {
+) -> Result<T, ValueError> {
+    Err(ValueError {
         code,
         what: what.into(),
         help: help.into(),
@@ -33,19 +33,19 @@ fn flaw<T>(
 }
 
 /// A span of time such as `20s`, `500ms`, `5m`, `1h`.
-pub fn duration(text: &str, least: Duration, most: Duration) -> Result<Duration, Flaw> {
+pub fn duration(text: &str, least: Duration, most: Duration) -> Result<Duration, ValueError> {
     let help = format!(
         "write a number and a unit between {} and {}, for example \"20s\"",
-        spell(least),
-        spell(most)
+        format_duration(least),
+        format_duration(most)
     );
     if text.starts_with('-') {
-        return flaw("B04", "a span of time cannot be negative", help);
+        return value_error("B04", "a span of time cannot be negative", help);
     }
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = text.strip_prefix(digits).unwrap_or_default();
     let Ok(count) = digits.trim_end().parse::<u64>() else {
-        return flaw("B04", format!("`{text}` is not a span of time"), help);
+        return value_error("B04", format!("`{text}` is not a span of time"), help);
     };
     let millis_each = match unit {
         "ms" => 1,
@@ -53,9 +53,9 @@ pub fn duration(text: &str, least: Duration, most: Duration) -> Result<Duration,
         "m" => 60_000,
         "h" => 3_600_000,
         "d" => 86_400_000,
-        "" => return flaw("B04", format!("`{text}` has no unit"), help),
+        "" => return value_error("B04", format!("`{text}` has no unit"), help),
         _ => {
-            return flaw(
+            return value_error(
                 "B04",
                 format!("`{unit}` is not a unit of time; the units are ms, s, m, h and d"),
                 help,
@@ -64,14 +64,14 @@ pub fn duration(text: &str, least: Duration, most: Duration) -> Result<Duration,
     };
     let span = Duration::from_millis(count.saturating_mul(millis_each));
     if span < least || span > most {
-        return flaw("B04", format!("`{text}` is out of range"), help);
+        return value_error("B04", format!("`{text}` is out of range"), help);
     }
     Ok(span)
 }
 
 /// A span of time as it is written in the file.
 #[must_use]
-pub fn spell(span: Duration) -> String {
+pub fn format_duration(span: Duration) -> String {
     let millis = span.as_millis();
     match millis {
         0 => "0s".to_owned(),
@@ -84,10 +84,10 @@ pub fn spell(span: Duration) -> String {
 }
 
 /// A user id.
-pub fn user(text: &str) -> Result<OwnedUserId, Flaw> {
+pub fn user(text: &str) -> Result<OwnedUserId, ValueError> {
     const HELP: &str = "write the whole user id, for example \"@bridge:example.org\"";
     if text.trim() != text {
-        return flaw("B12", "the user id has spaces around it", HELP);
+        return value_error("B12", "the user id has spaces around it", HELP);
     }
     let what = match text.chars().next() {
         None => "the user id is empty".to_owned(),
@@ -100,32 +100,32 @@ pub fn user(text: &str) -> Result<OwnedUserId, Flaw> {
         Some(_) if text.contains("://") => "this is a URL, not a user id".to_owned(),
         Some(_) => format!("the user id `{text}` does not begin with `@`"),
     };
-    flaw("B12", what, HELP)
+    value_error("B12", what, HELP)
 }
 
 /// What stands behind an `@` on a silo. Words that call everybody are no account.
-pub fn account(text: &str) -> Result<String, Flaw> {
+pub fn account(text: &str) -> Result<String, ValueError> {
     const HELP: &str =
         "write what stands behind the @ when they are called there, for example \"ann\"";
     let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
     if text.is_empty() || text.len() > 64 || !text.chars().all(known) {
-        return flaw("B12", format!("`{text}` is no account"), HELP);
+        return value_error("B12", format!("`{text}` is no account"), HELP);
     }
     let everybody = ["all", "here", "channel", "everyone", "room", "group"];
     if everybody.iter().any(|word| text.eq_ignore_ascii_case(word)) {
-        return flaw("B12", format!("`@{text}` calls everybody"), HELP);
+        return value_error("B12", format!("`@{text}` calls everybody"), HELP);
     }
     Ok(text.to_owned())
 }
 
 /// Who may decide in a chat: a user id, or a server all of whose users are meant.
-pub fn admin(text: &str) -> Result<String, Flaw> {
+pub fn admin(text: &str) -> Result<String, ValueError> {
     if text.starts_with('@') {
         return user(text).map(|user| user.to_string());
     }
     match ruma::ServerName::parse(text) {
         Ok(server) => Ok(server.to_string()),
-        Err(_) => flaw(
+        Err(_) => value_error(
             "B12",
             format!("`{text}` is neither a user id nor the name of a server"),
             "write a user id, for example \"@me:example.org\", or a server name, for example \"example.org\"",
@@ -134,13 +134,13 @@ pub fn admin(text: &str) -> Result<String, Flaw> {
 }
 
 /// A room alias or id. Ids of room version 12 have no server part: `!` and 43 characters of a hash.
-pub fn room(text: &str) -> Result<String, Flaw> {
+pub fn room(text: &str) -> Result<String, ValueError> {
     const HELP: &str = "write an alias, for example \"#room:example.org\", or a room id, for example \"!abc:example.org\"";
     if text.trim() != text {
-        return flaw("B12", "the room has spaces around it", HELP);
+        return value_error("B12", "the room has spaces around it", HELP);
     }
     let named = |what: &str| {
-        flaw(
+        value_error(
             "B12",
             format!("the {what} `{text}` lacks its server part"),
             HELP,
@@ -162,16 +162,16 @@ pub fn room(text: &str) -> Result<String, Flaw> {
         Some(_) if text.contains("://") => "this is a URL, not a room".to_owned(),
         Some(_) => format!("the room `{text}` begins with neither `#` nor `!`"),
     };
-    flaw("B12", what, HELP)
+    value_error("B12", what, HELP)
 }
 
 /// A channel's name in its silo.
-pub fn channel(text: &str) -> Result<String, Flaw> {
+pub fn channel(text: &str) -> Result<String, ValueError> {
     const HELP: &str = "write it as the silo does, for example \"org/room\"";
     if let Some((_, rest)) = text.split_once("://") {
         let path = rest.split_once('/').map_or("", |(_, path)| path);
         let path = path.split(['?', '#']).next().unwrap_or_default();
-        return flaw(
+        return value_error(
             "B12",
             "this is a URL, not the name of a channel",
             format!("write \"{path}\""),
@@ -183,7 +183,7 @@ pub fn channel(text: &str) -> Result<String, Flaw> {
         || text.contains(bad)
         || text.split('/').any(str::is_empty)
     {
-        return flaw(
+        return value_error(
             "B12",
             format!("`{text}` is not the name of a channel"),
             HELP,
@@ -193,10 +193,10 @@ pub fn channel(text: &str) -> Result<String, Flaw> {
 }
 
 /// The name of a gateway of a Matterbridge, which may be anything that its configuration says.
-pub fn gateway(text: &str) -> Result<String, Flaw> {
+pub fn gateway(text: &str) -> Result<String, ValueError> {
     if text.is_empty() || text.len() > 255 || text.trim() != text || text.contains(char::is_control)
     {
-        return flaw(
+        return value_error(
             "B12",
             format!("`{}` cannot be the name of a gateway", text.escape_debug()),
             "write what stands as `name` in the `[[gateway]]`, for example \"gateway1\"",
@@ -206,25 +206,25 @@ pub fn gateway(text: &str) -> Result<String, Flaw> {
 }
 
 /// The name of a silo. It stands in stored places before a colon.
-pub fn silo_name(text: &str) -> Result<String, Flaw> {
+pub fn silo_name(text: &str) -> Result<String, ValueError> {
     const HELP: &str =
         "use up to 32 lower-case letters, digits, `-` and `_`, for example \"gitter\"";
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_');
     if text.is_empty() || text.len() > 32 || !text.chars().all(plain) {
-        return flaw(
+        return value_error(
             "B04",
             format!("`{text}` cannot be the name of a silo"),
             HELP,
         );
     }
     if text == footbridge_store::Place::MATRIX {
-        return flaw("B04", "a silo cannot be called `matrix`", HELP);
+        return value_error("B04", "a silo cannot be called `matrix`", HELP);
     }
     Ok(text.to_owned())
 }
 
 /// Whose messages are relayed.
-pub fn trust(text: &str) -> Result<Trust, Flaw> {
+pub fn trust(text: &str) -> Result<Trust, ValueError> {
     match text {
         "cross-signed" => Ok(Trust::CrossSigned),
         "any-device" => Ok(Trust::AnyDevice),
@@ -233,7 +233,7 @@ pub fn trust(text: &str) -> Result<Trust, Flaw> {
 }
 
 /// Refuses a word that is not one of `words`.
-pub fn one_of<T>(text: &str, words: &[&str]) -> Result<T, Flaw> {
+pub fn one_of<T>(text: &str, words: &[&str]) -> Result<T, ValueError> {
     let list = words
         .iter()
         .map(|word| format!("\"{word}\""))
@@ -243,13 +243,13 @@ pub fn one_of<T>(text: &str, words: &[&str]) -> Result<T, Flaw> {
         Some(word) => format!("did you mean \"{word}\"?"),
         None => format!("write {list}"),
     };
-    flaw("B04", format!("`{text}` is not {list}"), help)
+    value_error("B04", format!("`{text}` is not {list}"), help)
 }
 
 /// An address to listen on.
-pub fn address(text: &str) -> Result<SocketAddr, Flaw> {
+pub fn address(text: &str) -> Result<SocketAddr, ValueError> {
     text.parse().or_else(|_| {
-        flaw(
+        value_error(
             "B04",
             format!("`{text}` is not an address with a port"),
             "write, for example, \"127.0.0.1:29320\" or \"[::1]:29320\"",
@@ -258,16 +258,16 @@ pub fn address(text: &str) -> Result<SocketAddr, Flaw> {
 }
 
 /// A text that may be any, but not empty, not endless and of one line.
-pub fn line(name: &str, text: &str) -> Result<String, Flaw> {
+pub fn line(name: &str, text: &str) -> Result<String, ValueError> {
     if text.trim().is_empty() {
-        return flaw(
+        return value_error(
             "B04",
             format!("the {name} is empty"),
             format!("give a {name} or remove the line"),
         );
     }
     if text.len() > 255 || text.contains(char::is_control) {
-        return flaw(
+        return value_error(
             "B04",
             format!("the {name} is too long or has control characters"),
             "use one line of at most 255 bytes",
@@ -321,7 +321,7 @@ mod tests {
     fn a_span_of_time_is_spelt_as_it_is_read() {
         for text in ["0s", "20s", "500ms", "5m", "2h"] {
             let span = duration(text, Duration::ZERO, Duration::from_hours(2)).unwrap();
-            assert_eq!(spell(span), text);
+            assert_eq!(format_duration(span), text);
         }
     }
 

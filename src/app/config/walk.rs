@@ -8,17 +8,17 @@ use toml::{
 };
 
 use super::{
-    fault::Fault,
+    fault::Diagnostic,
     keys::{
-        REPEATED, SPANS, TABLES, belongs, header, home_of, keys_of, listed, nearest_key,
+        REPEATED, DURATIONS, TABLES, belongs, header, table_of, keys_of, listed, nearest_key,
         unknown_key,
     },
-    values::{Flaw, nearest},
+    values::{ValueError, nearest},
 };
 
 /// Whether what is not there may be missed: after an error of syntax nobody knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Extent {
+pub enum ParseExtent {
     /// The whole file was understood.
     Whole,
     /// Parts of it were not.
@@ -26,10 +26,10 @@ pub enum Extent {
 }
 
 /// The walk and what it found.
-pub struct Walk {
+pub struct Schema {
     /// The faults, in no order.
-    pub faults: Vec<Fault>,
-    extent: Extent,
+    pub diagnostics: Vec<Diagnostic>,
+    extent: ParseExtent,
 }
 
 /// One table of the file.
@@ -39,15 +39,15 @@ pub struct Section<'t> {
     pub header: Range<usize>,
     table: &'t DeTable<'t>,
     /// Known keys that a misspelt one probably means.
-    meant: HashSet<&'static str>,
+    misspelt: HashSet<&'static str>,
 }
 
-impl Walk {
+impl Schema {
     /// Starts a walk.
     #[must_use]
-    pub fn new(extent: Extent) -> Self {
+    pub fn new(extent: ParseExtent) -> Self {
         Self {
-            faults: Vec::new(),
+            diagnostics: Vec::new(),
             extent,
         }
     }
@@ -67,12 +67,12 @@ impl Walk {
             }
         }
         for section in &mut sections {
-            section.meant = self.unknown_in(section);
+            section.misspelt = self.unknown_in(section);
         }
         let there = sections.iter().any(|section| section.name == "matrix");
-        if !there && !meant.contains("matrix") && self.extent == Extent::Whole {
-            self.faults.push(
-                Fault::new("B04", "there is no `[matrix]`: nobody knows which account to use")
+        if !there && !meant.contains("matrix") && self.extent == ParseExtent::Whole {
+            self.diagnostics.push(
+                Diagnostic::new("B04", "there is no `[matrix]`: nobody knows which account to use")
                     .help("add [matrix] with `homeserver` and `user`, or let `footbridge init` write the file"),
             );
         }
@@ -91,7 +91,7 @@ impl Walk {
             name,
             header,
             table,
-            meant: HashSet::new(),
+            misspelt: HashSet::new(),
         };
         let wanted = header(name);
         match value.get_ref() {
@@ -103,25 +103,25 @@ impl Walk {
                     match item.get_ref() {
                         DeValue::Table(table) => sections.push(section(item.span(), table)),
                         other => self
-                            .faults
+                            .diagnostics
                             .push(wrong_type(name, "a table", other).at(item.span())),
                     }
                 }
             }
-            DeValue::Table(_) => self.faults.push(
-                Fault::new(
+            DeValue::Table(_) => self.diagnostics.push(
+                Diagnostic::new(
                     "B04",
                     format!("`{name}` is a single table, but there may be several"),
                 )
                 .labelled(key, format!("expected `{wanted}`"))
                 .help(format!("write `{wanted}` with two brackets on each side")),
             ),
-            DeValue::Array(_) => self.faults.push(
-                Fault::new("B04", format!("there can be only one `{name}`"))
+            DeValue::Array(_) => self.diagnostics.push(
+                Diagnostic::new("B04", format!("there can be only one `{name}`"))
                     .labelled(key, format!("expected `{wanted}`"))
                     .help(format!("write `{wanted}` with one bracket on each side")),
             ),
-            other => self.faults.push(
+            other => self.diagnostics.push(
                 wrong_type(name, "a table", other)
                     .at(value.span())
                     .help(format!("begin the table by a line `{wanted}`")),
@@ -137,22 +137,22 @@ impl Walk {
         let name = key.get_ref().as_ref();
         let names = TABLES.iter().map(|(name, _)| *name);
         if !matches!(value.get_ref(), DeValue::Table(_) | DeValue::Array(_)) {
-            let fault = match home_of(name).or_else(|| nearest_key(name).and_then(home_of)) {
+            let fault = match table_of(name).or_else(|| nearest_key(name).and_then(table_of)) {
                 Some(home) => belongs(name, home),
-                None => Fault::new("B01", format!("unknown key `{name}`"))
+                None => Diagnostic::new("B01", format!("unknown key `{name}`"))
                     .note(format!("the file consists of the tables {}", listed(names))),
             };
-            self.faults.push(fault.at(key.span()));
+            self.diagnostics.push(fault.at(key.span()));
             return None;
         }
         let meant = nearest(name, names.clone());
-        let mut fault = Fault::new("B01", format!("unknown table `{name}`"))
+        let mut fault = Diagnostic::new("B01", format!("unknown table `{name}`"))
             .at(key.span())
             .note(format!("the tables are {}", listed(names)));
         if let Some(meant) = meant {
             fault = fault.help(format!("did you mean `{}`?", header(meant)));
         }
-        self.faults.push(fault);
+        self.diagnostics.push(fault);
         meant
     }
 
@@ -175,18 +175,18 @@ impl Walk {
             let is_slip = meant.is_some_and(|meant| {
                 !section.table.contains_key(meant) && strsim::damerau_levenshtein(name, meant) == 1
             });
-            let fault = match (home_of(name).filter(|_| !is_slip), meant) {
+            let fault = match (table_of(name).filter(|_| !is_slip), meant) {
                 (Some(home), _) => belongs(name, home),
                 (None, Some(meant)) => {
                     all_meant.insert(meant);
                     unknown_key(section.name, name).help(format!("did you mean `{meant}`?"))
                 }
-                (None, None) => match nearest_key(name).and_then(home_of) {
+                (None, None) => match nearest_key(name).and_then(table_of) {
                     Some(home) => belongs(name, home),
                     None => unknown_key(section.name, name).help("remove the line"),
                 },
             };
-            self.faults.push(fault.at(key.span()));
+            self.diagnostics.push(fault.at(key.span()));
         }
         all_meant
     }
@@ -200,9 +200,9 @@ impl Walk {
         let value = section.table.get(key)?;
         match value.get_ref() {
             DeValue::String(text) => Some(Spanned::new(value.span(), text.as_ref())),
-            DeValue::Integer(_) if SPANS.contains(&key) => {
-                self.faults.push(
-                    Fault::new("B04", format!("`{key}` has no unit"))
+            DeValue::Integer(_) if DURATIONS.contains(&key) => {
+                self.diagnostics.push(
+                    Diagnostic::new("B04", format!("`{key}` has no unit"))
                         .labelled(value.span(), "found a number, expected a text")
                         .help("write a number and a unit in quotes, for example \"20s\""),
                 );
@@ -212,7 +212,7 @@ impl Walk {
                 let fault = wrong_type(key, "a text", other)
                     .at(value.span())
                     .help("put the value in quotes");
-                self.faults.push(fault);
+                self.diagnostics.push(fault);
                 None
             }
         }
@@ -223,25 +223,25 @@ impl Walk {
         &mut self,
         section: &Section<'_>,
         key: &'static str,
-        read: impl FnOnce(&str) -> Result<T, Flaw>,
+        read: impl FnOnce(&str) -> Result<T, ValueError>,
     ) -> Option<T> {
         let text = self.text(section, key)?;
         match read(text.get_ref()) {
             Ok(value) => Some(value),
             Err(flaw) => {
-                self.flawed(flaw, text.span());
+                self.add_value_error(flaw, text.span());
                 None
             }
         }
     }
 
     /// The same for a key that must be there.
-    pub fn need<T>(
+    pub fn required<T>(
         &mut self,
         section: &Section<'_>,
         key: &'static str,
         example: &str,
-        read: impl FnOnce(&str) -> Result<T, Flaw>,
+        read: impl FnOnce(&str) -> Result<T, ValueError>,
     ) -> Option<T> {
         if !section.table.contains_key(key) {
             self.missing(section, key, example);
@@ -251,11 +251,11 @@ impl Walk {
 
     /// Tells that a key is not there.
     pub fn missing(&mut self, section: &Section<'_>, key: &'static str, example: &str) {
-        if self.extent == Extent::Part || section.meant.contains(key) {
+        if self.extent == ParseExtent::Part || section.misspelt.contains(key) {
             return;
         }
-        self.faults.push(
-            Fault::new("B04", format!("`{}` has no `{key}`", header(section.name)))
+        self.diagnostics.push(
+            Diagnostic::new("B04", format!("`{}` has no `{key}`", header(section.name)))
                 .at(section.header.clone())
                 .help(format!("add a line, for example: {key} = {example}")),
         );
@@ -275,7 +275,7 @@ impl Walk {
             range.end()
         );
         let DeValue::Integer(integer) = value.get_ref() else {
-            self.faults.push(
+            self.diagnostics.push(
                 wrong_type(key, "a number", value.get_ref())
                     .at(value.span())
                     .help(help),
@@ -286,8 +286,8 @@ impl Walk {
         match u32::from_str_radix(digits.trim_start_matches('+'), integer.radix()) {
             Ok(number) if range.contains(&number) => Some(Spanned::new(value.span(), number)),
             _ => {
-                self.faults.push(
-                    Fault::new("B04", format!("`{key}` is out of range"))
+                self.diagnostics.push(
+                    Diagnostic::new("B04", format!("`{key}` is out of range"))
                         .at(value.span())
                         .help(help),
                 );
@@ -300,7 +300,7 @@ impl Walk {
     pub fn flag(&mut self, section: &Section<'_>, key: &'static str) -> Option<bool> {
         let value = section.table.get(key)?;
         let DeValue::Boolean(flag) = value.get_ref() else {
-            self.faults.push(
+            self.diagnostics.push(
                 wrong_type(key, "true or false", value.get_ref())
                     .at(value.span())
                     .help("write true or false, without quotes"),
@@ -310,9 +310,9 @@ impl Walk {
         Some(*flag)
     }
 
-    fn flawed(&mut self, flaw: Flaw, span: Range<usize>) {
-        self.faults
-            .push(Fault::new(flaw.code, flaw.what).at(span).help(flaw.help));
+    fn add_value_error(&mut self, flaw: ValueError, span: Range<usize>) {
+        self.diagnostics
+            .push(Diagnostic::new(flaw.code, flaw.what).at(span).help(flaw.help));
     }
 }
 
@@ -326,7 +326,7 @@ impl Section<'_> {
     /// Whether a misspelt key here probably means this one.
     #[must_use]
     pub fn means(&self, key: &str) -> bool {
-        self.meant.contains(key)
+        self.misspelt.contains(key)
     }
 
     /// The value of a key as it stands.
@@ -349,7 +349,7 @@ impl Section<'_> {
     }
 }
 
-fn wrong_type(key: &str, wanted: &str, found: &DeValue<'_>) -> Fault {
+fn wrong_type(key: &str, wanted: &str, found: &DeValue<'_>) -> Diagnostic {
     let found = match found {
         DeValue::String(_) => "a text",
         DeValue::Integer(_) | DeValue::Float(_) => "a number",
@@ -358,5 +358,5 @@ fn wrong_type(key: &str, wanted: &str, found: &DeValue<'_>) -> Fault {
         DeValue::Array(_) => "a list",
         DeValue::Table(_) => "a table",
     };
-    Fault::new("B04", format!("`{key}` is {found}, expected {wanted}"))
+    Diagnostic::new("B04", format!("`{key}` is {found}, expected {wanted}"))
 }

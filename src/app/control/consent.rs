@@ -9,26 +9,26 @@ use tracing::{info, warn};
 
 use super::{
     Control, Reply,
-    may::Act,
-    notes::{self, Begins},
-    order::{End, Where},
+    may::PortalAction,
+    notes::{self, ConsentStart},
+    order::{ChannelRef, RoomRef},
     portals::{is_end, payload},
 };
 
 impl Control {
     /// Somebody agrees.
-    pub(super) async fn agree(
+    pub(super) async fn give_consent(
         &self,
         asked: (&store::Command, &Command),
-        end: &End,
-        named: &Where,
+        end: &ChannelRef,
+        named: &RoomRef,
         now: Millis,
     ) -> Result<Reply, store::Error> {
-        let matter = match self.matter(asked, Act::Agree, named).await? {
+        let matter = match self.resolve_target(asked, PortalAction::Agree, named).await? {
             Ok(matter) => matter,
             Err(text) => return Ok(Reply::Refuse(text)),
         };
-        if !matter.standing.encrypted {
+        if !matter.member_rights.encrypted {
             let text = "That room is not encrypted, so nobody has to agree.";
             return Ok(Reply::Say(text.to_owned()));
         }
@@ -41,7 +41,7 @@ impl Control {
         let mut wishes = self.store.portal_requests().await?;
         wishes.retain(|request| request.room == matter.room && request.confirmed_at.is_some());
         if let Some(request) = wishes.iter().find(|request| is_end(&request.spec, end)) {
-            let begins = Begins {
+            let begins = ConsentStart {
                 delay: self.rules.delay,
                 waiting: 0,
             };
@@ -53,7 +53,7 @@ impl Control {
                 consent: Some(consent),
                 question: here.then_some(question.entry),
                 told: payload(&text, now),
-                heard: self.outside.is_heard(&request.room).await,
+                heard: self.backend.is_room_caught_up(&request.room).await,
             };
             self.link(linking).await?;
             return Ok(if here {
@@ -84,7 +84,7 @@ impl Control {
         for lane in lanes {
             self.signals.wake(lane);
         }
-        let begins = Begins {
+        let begins = ConsentStart {
             delay: holds.effective_at.since(now),
             waiting: self.store.waiting_to_leave(portal.id).await?,
         };
@@ -97,8 +97,8 @@ impl Control {
     }
 
     /// What leaves a room.
-    pub(super) async fn disclosure(&self, spec: &PortalSpec, begins: &Begins) -> String {
-        let audience = self.outside.audience(&spec.silo, &spec.channel).await;
+    pub(super) async fn disclosure(&self, spec: &PortalSpec, begins: &ConsentStart) -> String {
+        let audience = self.backend.audience(&spec.silo, &spec.channel).await;
         notes::disclosure(spec, &audience, &self.rules.operator, begins)
     }
 

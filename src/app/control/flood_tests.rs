@@ -17,26 +17,26 @@ use footbridge_store::{
 };
 
 use super::super::{
-    AnswerLimits, Audience, Control, Found, Outside, Problem, Proof, Rules, Shown, Standing,
+    AnswerLimits, Audience, Control, FoundChannel, Backend, BackendError, CodeProof, ControlConfig, AlreadyDone, MemberRights,
     Successor,
 };
 
 /// Both sides: `@mod:x` decides about every room. Counts who is looked up.
 #[derive(Default)]
-struct Sides {
+struct FakeBackend {
     looked: AtomicUsize,
 }
 
 #[async_trait]
-impl Outside for Sides {
-    async fn room(&self, _: &str) -> Result<Place, Problem> {
+impl Backend for FakeBackend {
+    async fn room(&self, _: &str) -> Result<Place, BackendError> {
         self.looked.fetch_add(1, Ordering::SeqCst);
-        Err(Problem::Later("its server does not answer".into()))
+        Err(BackendError::Unavailable("its server does not answer".into()))
     }
 
-    async fn standing(&self, _: &Place, user: &str) -> Result<Standing, Problem> {
+    async fn member_rights(&self, _: &Place, user: &str) -> Result<MemberRights, BackendError> {
         self.looked.fetch_add(1, Ordering::SeqCst);
-        Ok(Standing {
+        Ok(MemberRights {
             joined: true,
             level: if user == "@mod:x" { 100 } else { 0 },
             to_change_power: 100,
@@ -45,38 +45,38 @@ impl Outside for Sides {
         })
     }
 
-    async fn channel(&self, _: &str, _: &str) -> Result<Found, Problem> {
-        Err(Problem::Later("nobody asks for channels here".into()))
+    async fn channel(&self, _: &str, _: &str) -> Result<FoundChannel, BackendError> {
+        Err(BackendError::Unavailable("nobody asks for channels here".into()))
     }
 
     async fn audience(&self, _: &str, _: &str) -> Audience {
         Audience::default()
     }
 
-    async fn heard(&self, _: &str, _: &Place, _: &str) -> Result<Option<Proof>, Problem> {
+    async fn heard(&self, _: &str, _: &Place, _: &str) -> Result<Option<CodeProof>, BackendError> {
         Ok(None)
     }
 
-    async fn show(&self, _: &Portal) -> Result<(), Problem> {
+    async fn show(&self, _: &Portal) -> Result<(), BackendError> {
         Ok(())
     }
 
-    async fn successor(&self, _: &Tombstone) -> Result<Successor, Problem> {
-        Err(Problem::Later("nothing moves here".into()))
+    async fn successor(&self, _: &Tombstone) -> Result<Successor, BackendError> {
+        Err(BackendError::Unavailable("nothing moves here".into()))
     }
 
-    async fn identities(&self, _: &str) -> Result<UserIdentities, Problem> {
+    async fn identities(&self, _: &str) -> Result<UserIdentities, BackendError> {
         Ok(UserIdentities::default())
     }
 
-    async fn approve(&self, _: &str, _: &str) -> Result<Option<u64>, Problem> {
+    async fn approve(&self, _: &str, _: &str) -> Result<Option<u64>, BackendError> {
         Ok(None)
     }
 }
 
 struct Ground {
     control: Control,
-    sides: Arc<Sides>,
+    sides: Arc<FakeBackend>,
     portal: Portal,
     asked: usize,
     _files: tempfile::TempDir,
@@ -87,7 +87,7 @@ impl Ground {
         let files = tempfile::tempdir().unwrap();
         let key = StoreKey::read_or_create(&files.path().join("key")).unwrap();
         let store = Store::open(&files.path().join("data"), &key).await.unwrap();
-        let (sides, clock) = (Arc::new(Sides::default()), Clock::start());
+        let (sides, clock) = (Arc::new(FakeBackend::default()), Clock::start());
         let spec = PortalSpec {
             room: "!r:x".into(),
             silo: "gitter".into(),
@@ -98,7 +98,7 @@ impl Ground {
             .open_portal(&spec, &room, &channel, clock.now())
             .await
             .unwrap();
-        let rules = Rules {
+        let rules = ControlConfig {
             admins: Vec::new(),
             delay: std::time::Duration::ZERO,
             operator: "Example Org".into(),
@@ -111,8 +111,8 @@ impl Ground {
             clock,
             verify: Arc::new(|_, _| String::new()),
             rules: Arc::new(rules),
-            outside: sides.clone(),
-            shown: Arc::new(Shown::default()),
+            backend: sides.clone(),
+            shown: Arc::new(AlreadyDone::default()),
             answers: AnswerLimits::default(),
         };
         Self {

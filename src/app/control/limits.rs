@@ -17,11 +17,11 @@ use footbridge_core::{
 use footbridge_store::Place;
 use tokio::time::Instant;
 
-use super::{Control, order::Order, words};
+use super::{Control, order::ParsedCommand, words};
 
 /// What kind of answer it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Class {
+pub(super) enum AnswerClass {
     /// Something is told: `help`, `why`, `status`, what is no command.
     UndecryptableNotice,
     /// A failed message is tried again.
@@ -29,7 +29,7 @@ pub(super) enum Class {
     /// What somebody decides about their own messages.
     EncryptedPolicy,
     /// What somebody does who may.
-    Act,
+    Command,
     /// Somebody may not.
     Refusal,
     /// Another room is looked up for somebody whom the operator has not named.
@@ -38,22 +38,22 @@ pub(super) enum Class {
     Warning,
 }
 
-impl Class {
+impl AnswerClass {
     /// The kind of answer that this has when it is done.
-    pub(super) fn of(order: &Order) -> Self {
+    pub(super) fn of(order: &ParsedCommand) -> Self {
         match order {
-            Order::Why | Order::Status | Order::Help | Order::Incomplete(_) | Order::Unknown(_) => {
+            ParsedCommand::Why | ParsedCommand::Status | ParsedCommand::Help | ParsedCommand::Incomplete(_) | ParsedCommand::Unknown(_) => {
                 Self::UndecryptableNotice
             }
-            Order::Retry => Self::Retry,
-            Order::OptOut(_) | Order::OptIn(_) => Self::EncryptedPolicy,
-            Order::Verify(_)
-            | Order::Add(..)
-            | Order::Remove(..)
-            | Order::Consent(..)
-            | Order::Pause(_)
-            | Order::Resume(_)
-            | Order::Trust(..) => Self::Act,
+            ParsedCommand::Retry => Self::Retry,
+            ParsedCommand::OptOut(_) | ParsedCommand::OptIn(_) => Self::EncryptedPolicy,
+            ParsedCommand::Verify(_)
+            | ParsedCommand::Add(..)
+            | ParsedCommand::Remove(..)
+            | ParsedCommand::Consent(..)
+            | ParsedCommand::Pause(_)
+            | ParsedCommand::Resume(_)
+            | ParsedCommand::Trust(..) => Self::Command,
         }
     }
 
@@ -63,7 +63,7 @@ impl Class {
             Self::UndecryptableNotice | Self::Refusal => rate(10, 20),
             Self::Retry => rate(10, 30),
             Self::EncryptedPolicy => rate(6, 60),
-            Self::Act => rate(20, 15),
+            Self::Command => rate(20, 15),
             Self::LookUp => rate(5, 60),
             Self::Warning => rate(1, 3_600),
         }
@@ -74,7 +74,7 @@ impl Class {
         match self {
             Self::UndecryptableNotice | Self::Refusal | Self::EncryptedPolicy => rate(20, 15),
             Self::Retry => rate(30, 15),
-            Self::Act => rate(40, 15),
+            Self::Command => rate(40, 15),
             Self::LookUp => rate(10, 30),
             Self::Warning => rate(5, 600),
         }
@@ -99,10 +99,10 @@ pub(super) struct Asker<'a> {
 
 /// Whose bucket it is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Key {
+enum BucketKey {
     /// An asker on a network.
-    Asker(Class, String, String),
-    Place(Class, Place),
+    Asker(AnswerClass, String, String),
+    Place(AnswerClass, Place),
 }
 
 /// How often the bridge answers, and how often it did not. Cheap to clone.
@@ -113,13 +113,13 @@ pub struct AnswerLimits {
 
 #[derive(Debug, Default)]
 struct State {
-    buckets: RateLimiter<Key>,
+    buckets: RateLimiter<BucketKey>,
     withheld: BTreeMap<String, u64>,
 }
 
 impl AnswerLimits {
     /// Takes a token of the asker and one of the place, if both have one.
-    pub(super) fn admits(&self, class: Class, asker: Asker<'_>) -> bool {
+    pub(super) fn admits(&self, class: AnswerClass, asker: Asker<'_>) -> bool {
         let now = Instant::now();
         let mut state = self.lock();
         let keys = keys(class, asker);
@@ -135,7 +135,7 @@ impl AnswerLimits {
     }
 
     /// Whether the asker and the place have a token left.
-    pub(super) fn has_room(&self, class: Class, asker: Asker<'_>) -> bool {
+    pub(super) fn has_room(&self, class: AnswerClass, asker: Asker<'_>) -> bool {
         let (now, state) = (Instant::now(), self.lock());
         keys(class, asker)
             .iter()
@@ -143,13 +143,13 @@ impl AnswerLimits {
     }
 
     /// Whether this asker has a token left, whatever others in the place have used.
-    pub(super) fn has_left(&self, class: Class, asker: Asker<'_>) -> bool {
+    pub(super) fn has_left(&self, class: AnswerClass, asker: Asker<'_>) -> bool {
         let [(key, rate), _] = keys(class, asker);
         self.lock().buckets.has(&key, rate, Instant::now())
     }
 
     /// Takes a token of the asker alone.
-    pub(super) fn charge(&self, class: Class, asker: Asker<'_>) {
+    pub(super) fn charge(&self, class: AnswerClass, asker: Asker<'_>) {
         let [(key, rate), _] = keys(class, asker);
         self.lock().buckets.take(&key, rate, Instant::now());
     }
@@ -175,12 +175,12 @@ impl AnswerLimits {
 
 impl Control {
     /// The kind of answer. Whoever may not verify the bridge is only told so.
-    pub(super) fn class(&self, order: &Order, asker: Asker<'_>) -> Class {
-        match Class::of(order) {
-            Class::Act
-                if matches!(order, Order::Verify(_)) && !is_admin(&self.rules.admins, asker.id) =>
+    pub(super) fn class(&self, order: &ParsedCommand, asker: Asker<'_>) -> AnswerClass {
+        match AnswerClass::of(order) {
+            AnswerClass::Command
+                if matches!(order, ParsedCommand::Verify(_)) && !is_admin(&self.rules.admins, asker.id) =>
             {
-                Class::UndecryptableNotice
+                AnswerClass::UndecryptableNotice
             }
             class => class,
         }
@@ -188,25 +188,25 @@ impl Control {
 
     /// Whether what is asked is done at all. What only tells something, and trying again, is not where the answer would
     /// be left out; nor is it found out for whoever was refused time and again whether they may this time.
-    pub(super) fn begins(&self, order: &Order, asker: Asker<'_>) -> bool {
+    pub(super) fn may_begin(&self, order: &ParsedCommand, asker: Asker<'_>) -> bool {
         match self.class(order, asker) {
-            class @ (Class::UndecryptableNotice | Class::Retry) => {
+            class @ (AnswerClass::UndecryptableNotice | AnswerClass::Retry) => {
                 self.answers.has_room(class, asker)
             }
-            Class::EncryptedPolicy => true,
+            AnswerClass::EncryptedPolicy => true,
             _ => {
                 let is_known_room =
                     order.room().is_none() || is_admin(&self.rules.admins, asker.id);
-                self.answers.has_left(Class::Refusal, asker)
-                    && (is_known_room || self.answers.admits(Class::LookUp, asker))
+                self.answers.has_left(AnswerClass::Refusal, asker)
+                    && (is_known_room || self.answers.admits(AnswerClass::LookUp, asker))
             }
         }
     }
 
     /// Whether this answer is given. A refusal counts for the asker also where it is left out.
-    pub(super) fn admits(&self, class: Class, asker: Asker<'_>) -> bool {
+    pub(super) fn admits(&self, class: AnswerClass, asker: Asker<'_>) -> bool {
         let admitted = self.answers.admits(class, asker);
-        if !admitted && class == Class::Refusal {
+        if !admitted && class == AnswerClass::Refusal {
             self.answers.charge(class, asker);
         }
         admitted
@@ -215,19 +215,19 @@ impl Control {
     /// An answer is left out. Answers what to say instead, once in a while.
     pub(super) fn withhold(&self, asker: Asker<'_>) -> Option<String> {
         self.answers.withhold(asker);
-        let told = self.answers.admits(Class::Warning, asker);
-        told.then(|| words::too_often().to_owned())
+        let told = self.answers.admits(AnswerClass::Warning, asker);
+        told.then(|| words::rate_limited().to_owned())
     }
 }
 
-fn keys(class: Class, asker: Asker<'_>) -> [(Key, Rate); 2] {
+fn keys(class: AnswerClass, asker: Asker<'_>) -> [(BucketKey, Rate); 2] {
     let network = asker.place.network().to_owned();
     [
         (
-            Key::Asker(class, network, asker.id.to_owned()),
+            BucketKey::Asker(class, network, asker.id.to_owned()),
             class.of_asker(),
         ),
-        (Key::Place(class, asker.place.clone()), class.of_place()),
+        (BucketKey::Place(class, asker.place.clone()), class.of_place()),
     ]
 }
 
@@ -243,19 +243,19 @@ mod tests {
         let answered = (0..200)
             .filter(|number| {
                 let id = names.get(number % 10).map_or("", String::as_str);
-                limits.admits(Class::UndecryptableNotice, Asker { place: &room, id })
+                limits.admits(AnswerClass::UndecryptableNotice, Asker { place: &room, id })
             })
             .count();
         assert_eq!(answered, 20);
         // Nor does a flood of questions use up what answers an act.
         let ann = |place| Asker { place, id: "@p0:x" };
-        assert!(limits.admits(Class::Act, ann(&room)));
+        assert!(limits.admits(AnswerClass::Command, ann(&room)));
         let limits = AnswerLimits::default();
         let rooms: Vec<Place> = (0..50)
             .map(|number| Place::room(&format!("!{number}")))
             .collect();
         let rooms = rooms.iter().cycle().take(200);
-        let answered = rooms.filter(|room| limits.admits(Class::UndecryptableNotice, ann(room)));
+        let answered = rooms.filter(|room| limits.admits(AnswerClass::UndecryptableNotice, ann(room)));
         assert_eq!(answered.count(), 10);
     }
 }

@@ -2,7 +2,7 @@
 
 /// What somebody wants to do about a portal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Act {
+pub enum PortalAction {
     /// Join a room to a channel.
     Link,
     /// Agree that what is said in an encrypted room may leave it.
@@ -17,15 +17,15 @@ pub enum Act {
     Unlink,
 }
 
-impl Act {
+impl PortalAction {
     /// Whether the operator must have named who does this. Whoever rules a room may always stop what leaves it.
-    fn needs_to_be_listed(self) -> bool {
+    fn requires_listed(self) -> bool {
         !matches!(self, Self::Pause | Self::Unlink)
     }
 
     /// Whether it must be said in an encrypted event of a device that is trusted: the homeserver could write any other.
     /// That a room has moved is never said so, because state is not encrypted.
-    fn needs_to_be_sealed(self, encrypted_room: bool) -> bool {
+    fn requires_encrypted(self, encrypted_room: bool) -> bool {
         match self {
             Self::Agree | Self::Trust => true,
             Self::Link | Self::Pause | Self::Unlink => encrypted_room,
@@ -36,7 +36,7 @@ impl Act {
 
 /// What the homeserver says of a room and of somebody in it, now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct MemberRights {
     /// Whether they are in the room.
     pub joined: bool,
     /// Their power level.
@@ -49,7 +49,7 @@ pub struct Standing {
     pub encrypted: bool,
 }
 
-impl Standing {
+impl MemberRights {
     /// The power level that deciding about this room takes.
     #[must_use]
     pub fn needed(&self) -> i64 {
@@ -63,7 +63,7 @@ impl Standing {
 
 /// Why somebody may not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum PermissionError {
     /// The operator has not named them.
     NotListed,
     /// They are not in the room.
@@ -81,21 +81,21 @@ pub enum Refusal {
 
 /// Whether somebody may do this. `listed` says whether the operator has named them, `sealed` whether they asked in an
 /// encrypted event of a device whose messages are relayed.
-pub fn may(act: Act, listed: bool, sealed: bool, standing: &Standing) -> Result<(), Refusal> {
-    if act.needs_to_be_listed() && !listed {
-        return Err(Refusal::NotListed);
+pub fn check_permission(act: PortalAction, listed: bool, sealed: bool, standing: &MemberRights) -> Result<(), PermissionError> {
+    if act.requires_listed() && !listed {
+        return Err(PermissionError::NotListed);
     }
     if !standing.joined {
-        return Err(Refusal::NotInRoom);
+        return Err(PermissionError::NotInRoom);
     }
     if standing.level < standing.needed() {
-        return Err(Refusal::TooLittlePower {
+        return Err(PermissionError::TooLittlePower {
             has: standing.level,
             needs: standing.needed(),
         });
     }
-    if act.needs_to_be_sealed(standing.encrypted) && !sealed {
-        return Err(Refusal::NotEncrypted);
+    if act.requires_encrypted(standing.encrypted) && !sealed {
+        return Err(PermissionError::NotEncrypted);
     }
     Ok(())
 }
@@ -104,17 +104,17 @@ pub fn may(act: Act, listed: bool, sealed: bool, standing: &Standing) -> Result<
 mod tests {
     use super::*;
 
-    const ACTS: [Act; 6] = [
-        Act::Link,
-        Act::Agree,
-        Act::Trust,
-        Act::SyncDirection,
-        Act::Pause,
-        Act::Unlink,
+    const ACTS: [PortalAction; 6] = [
+        PortalAction::Link,
+        PortalAction::Agree,
+        PortalAction::Trust,
+        PortalAction::SyncDirection,
+        PortalAction::Pause,
+        PortalAction::Unlink,
     ];
 
-    fn standing(level: i64, encrypted: bool) -> Standing {
-        Standing {
+    fn member_rights(level: i64, encrypted: bool) -> MemberRights {
+        MemberRights {
             joined: true,
             level,
             to_change_power: 100,
@@ -123,8 +123,8 @@ mod tests {
         }
     }
 
-    fn too_little(has: i64, needs: i64) -> Result<(), Refusal> {
-        Err(Refusal::TooLittlePower { has, needs })
+    fn too_little(has: i64, needs: i64) -> Result<(), PermissionError> {
+        Err(PermissionError::TooLittlePower { has, needs })
     }
 
     #[test]
@@ -140,19 +140,19 @@ mod tests {
                 (i64::MAX, true, Ok(())),
                 (-1, false, too_little(-1, 50)),
             ] {
-                let facts = standing(level, encrypted);
-                assert_eq!(may(act, true, true, &facts), expected, "{act:?} {facts:?}");
-                let unlisted = if matches!(act, Act::Pause | Act::Unlink) {
+                let facts = member_rights(level, encrypted);
+                assert_eq!(check_permission(act, true, true, &facts), expected, "{act:?} {facts:?}");
+                let unlisted = if matches!(act, PortalAction::Pause | PortalAction::Unlink) {
                     expected
                 } else {
-                    Err(Refusal::NotListed)
+                    Err(PermissionError::NotListed)
                 };
-                assert_eq!(may(act, false, true, &facts), unlisted, "{act:?} {facts:?}");
-                let outside = Standing {
+                assert_eq!(check_permission(act, false, true, &facts), unlisted, "{act:?} {facts:?}");
+                let outside = MemberRights {
                     joined: false,
                     ..facts
                 };
-                assert_eq!(may(act, true, true, &outside), Err(Refusal::NotInRoom));
+                assert_eq!(check_permission(act, true, true, &outside), Err(PermissionError::NotInRoom));
             }
         }
     }
@@ -160,27 +160,27 @@ mod tests {
     #[test]
     fn p15_what_the_homeserver_could_have_written_decides_nothing_about_encryption_or_trust() {
         for (act, in_clear, encrypted) in [
-            (Act::Link, Ok(()), Err(Refusal::NotEncrypted)),
+            (PortalAction::Link, Ok(()), Err(PermissionError::NotEncrypted)),
             (
-                Act::Agree,
-                Err(Refusal::NotEncrypted),
-                Err(Refusal::NotEncrypted),
+                PortalAction::Agree,
+                Err(PermissionError::NotEncrypted),
+                Err(PermissionError::NotEncrypted),
             ),
             (
-                Act::Trust,
-                Err(Refusal::NotEncrypted),
-                Err(Refusal::NotEncrypted),
+                PortalAction::Trust,
+                Err(PermissionError::NotEncrypted),
+                Err(PermissionError::NotEncrypted),
             ),
-            (Act::SyncDirection, Ok(()), Ok(())),
-            (Act::Pause, Ok(()), Err(Refusal::NotEncrypted)),
-            (Act::Unlink, Ok(()), Err(Refusal::NotEncrypted)),
+            (PortalAction::SyncDirection, Ok(()), Ok(())),
+            (PortalAction::Pause, Ok(()), Err(PermissionError::NotEncrypted)),
+            (PortalAction::Unlink, Ok(()), Err(PermissionError::NotEncrypted)),
         ] {
-            let unsealed = |encrypted| may(act, true, false, &standing(100, encrypted));
+            let unsealed = |encrypted| check_permission(act, true, false, &member_rights(100, encrypted));
             assert_eq!(unsealed(false), in_clear, "{act:?}");
             assert_eq!(unsealed(true), encrypted, "{act:?}");
         }
         // What is missing first is said first.
-        let weak = may(Act::Agree, true, false, &standing(0, true));
+        let weak = check_permission(PortalAction::Agree, true, false, &member_rights(0, true));
         assert_eq!(weak, too_little(0, 100));
     }
 }

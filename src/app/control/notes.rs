@@ -5,7 +5,7 @@ use std::time::Duration;
 use footbridge_core::{clock, message::Message};
 use footbridge_store::{Millis, Place, Portal, PortalHold, PortalSpec};
 
-use super::{may::Refusal, outside::Audience};
+use super::{may::PermissionError, outside::Audience};
 
 /// Which text people agree to. It grows whenever `disclosure` says something else.
 pub const TEXT_VERSION: u32 = 2;
@@ -18,7 +18,7 @@ pub fn destination(spec: &PortalSpec) -> String {
 
 /// When messages begin to leave a room.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Begins {
+pub struct ConsentStart {
     /// How long after now.
     pub delay: Duration,
     /// How many were said before and wait to leave it.
@@ -40,7 +40,7 @@ pub fn disclosure(
     spec: &PortalSpec,
     audience: &Audience,
     operator: &str,
-    begins: &Begins,
+    begins: &ConsentStart,
 ) -> String {
     let when = if begins.delay.is_zero() {
         "From now on".to_owned()
@@ -122,16 +122,16 @@ pub fn encrypted_over_there() -> String {
 
 /// Why somebody may not.
 #[must_use]
-pub fn refusal(refusal: Refusal) -> String {
+pub fn refusal(refusal: PermissionError) -> String {
     match refusal {
-        Refusal::NotListed => {
+        PermissionError::NotListed => {
             "You may not: the operator of this bridge has not named you (`[admin] users`).".to_owned()
         }
-        Refusal::NotInRoom => "You may not: you are not in that room.".to_owned(),
-        Refusal::TooLittlePower { has, needs } => {
+        PermissionError::NotInRoom => "You may not: you are not in that room.".to_owned(),
+        PermissionError::TooLittlePower { has, needs } => {
             format!("You may not: your power level in that room is {has}, and it takes {needs}.")
         }
-        Refusal::NotEncrypted => {
+        PermissionError::NotEncrypted => {
             "This counts only when it is said encrypted, from a session that its owner has verified.".to_owned()
         }
     }
@@ -228,7 +228,7 @@ mod tests {
             public: Some(true),
             operator: "gitter.im".into(),
         };
-        let begins = Begins {
+        let begins = ConsentStart {
             delay: Duration::from_mins(1),
             waiting: 0,
         };
@@ -249,12 +249,12 @@ mod tests {
             assert!(text.contains(part), "{part}: {text}");
         }
         let told = |begins| disclosure(&spec(), &Audience::default(), "x", &begins);
-        let now = told(Begins::default());
+        let now = told(ConsentStart::default());
         assert!(
             now.starts_with("From now on") && !now.contains("stays here"),
             "{now}"
         );
-        let waited = told(Begins {
+        let waited = told(ConsentStart {
             waiting: 7,
             ..begins
         });

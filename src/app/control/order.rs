@@ -3,7 +3,7 @@
 
 /// What can be asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Order {
+pub enum ParsedCommand {
     /// What happened to a message.
     Why,
     /// Try a failed message again.
@@ -15,28 +15,28 @@ pub enum Order {
     /// What can be asked.
     Help,
     /// Join a room to a channel.
-    Add(End, Where),
+    Add(ChannelRef, RoomRef),
     /// Take a portal apart: this one, or the only one of the room.
-    Remove(Option<End>, Where),
+    Remove(Option<ChannelRef>, RoomRef),
     /// Agree that what is said in an encrypted room may go there.
-    Consent(End, Where),
+    Consent(ChannelRef, RoomRef),
     /// Hold a room's portals up.
-    Pause(Where),
+    Pause(RoomRef),
     /// Let them go on.
-    Resume(Where),
+    Resume(RoomRef),
     /// Trust the identity of a user that has this key; without one, say which there are.
     Trust(String, Option<String>),
     /// My messages stay here.
-    OptOut(Reach),
+    OptOut(OptOutScope),
     /// They cross again.
-    OptIn(Reach),
+    OptIn(OptOutScope),
     /// The word is known, but not what stands behind it: how it is written.
     Incomplete(&'static str),
     /// None of these; perhaps this one was meant.
     Unknown(Option<&'static str>),
 }
 
-impl Order {
+impl ParsedCommand {
     /// The room that is named in it, if one is.
     #[must_use]
     pub fn room(&self) -> Option<&str> {
@@ -53,7 +53,7 @@ impl Order {
 
 /// A channel as people write it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct End {
+pub struct ChannelRef {
     /// The silo's name.
     pub silo: String,
     /// The channel's name there.
@@ -61,11 +61,11 @@ pub struct End {
 }
 
 /// The room that a command is about, alias or id; `None` for the one in which it is said.
-pub type Where = Option<String>;
+pub type RoomRef = Option<String>;
 
 /// How far a choice about one's own messages reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reach {
+pub enum OptOutScope {
     /// This place.
     Here,
     /// Everywhere.
@@ -73,7 +73,7 @@ pub enum Reach {
 }
 
 /// The words that begin a command.
-const WORDS: [&str; 15] = [
+const COMMANDS: [&str; 15] = [
     "why", "retry", "status", "help", "portal", "consent", "pause", "resume", "optout", "bridge",
     "unbridge", "link", "unlink", "trust", "verify",
 ];
@@ -87,50 +87,50 @@ const OPT_OUT: &str = "optout`, `!bridge optout everywhere` or `!bridge optout o
 
 /// What somebody wants.
 #[must_use]
-pub fn order(words: &str) -> Order {
+pub fn parse(words: &str) -> ParsedCommand {
     if words.chars().any(char::is_control) {
-        return Order::Unknown(None);
+        return ParsedCommand::Unknown(None);
     }
     let mut words: Vec<&str> = words.split_whitespace().collect();
     let Some(first) = words.first().map(|word| word.to_lowercase()) else {
-        return Order::Help;
+        return ParsedCommand::Help;
     };
     words.remove(0);
     let place = named_room(&mut words);
     match (first.as_str(), words.as_slice()) {
-        ("why", []) => Order::Why,
-        ("retry", []) => Order::Retry,
-        ("status", []) => Order::Status,
-        ("verify", []) => Order::Verify(None),
-        ("verify", [answer]) if answer.eq_ignore_ascii_case("yes") => Order::Verify(Some(true)),
-        ("verify", [answer]) if answer.eq_ignore_ascii_case("no") => Order::Verify(Some(false)),
-        ("verify", _) => Order::Incomplete(VERIFY),
-        ("help", []) => Order::Help,
+        ("why", []) => ParsedCommand::Why,
+        ("retry", []) => ParsedCommand::Retry,
+        ("status", []) => ParsedCommand::Status,
+        ("verify", []) => ParsedCommand::Verify(None),
+        ("verify", [answer]) if answer.eq_ignore_ascii_case("yes") => ParsedCommand::Verify(Some(true)),
+        ("verify", [answer]) if answer.eq_ignore_ascii_case("no") => ParsedCommand::Verify(Some(false)),
+        ("verify", _) => ParsedCommand::Incomplete(VERIFY),
+        ("help", []) => ParsedCommand::Help,
         ("portal", [verb, rest @ ..]) => match verb.to_lowercase().as_str() {
-            "add" => with_end(rest, place, ADD, Order::Add),
+            "add" => with_end(rest, place, ADD, ParsedCommand::Add),
             "remove" => removal(rest, place),
-            other => Order::Unknown(
+            other => ParsedCommand::Unknown(
                 nearest(other, &["add", "remove"])
                     .map(|verb| if verb == "add" { ADD } else { REMOVE }),
             ),
         },
-        ("portal", []) => Order::Incomplete(ADD),
-        ("bridge" | "link", rest) => with_end(rest, place, ADD, Order::Add),
+        ("portal", []) => ParsedCommand::Incomplete(ADD),
+        ("bridge" | "link", rest) => with_end(rest, place, ADD, ParsedCommand::Add),
         ("unbridge" | "unlink", rest) => removal(rest, place),
-        ("consent", rest) => with_end(rest, place, CONSENT, Order::Consent),
-        ("pause", []) => Order::Pause(place),
-        ("resume", []) => Order::Resume(place),
-        ("trust", [user]) if is_user(user) => Order::Trust((*user).to_owned(), None),
+        ("consent", rest) => with_end(rest, place, CONSENT, ParsedCommand::Consent),
+        ("pause", []) => ParsedCommand::Pause(place),
+        ("resume", []) => ParsedCommand::Resume(place),
+        ("trust", [user]) if is_user(user) => ParsedCommand::Trust((*user).to_owned(), None),
         // Clients show keys in groups.
         ("trust", [user, key @ ..]) if is_user(user) => match key_in(&key.concat()) {
-            Some(key) => Order::Trust((*user).to_owned(), Some(key)),
-            None => Order::Incomplete(TRUST),
+            Some(key) => ParsedCommand::Trust((*user).to_owned(), Some(key)),
+            None => ParsedCommand::Incomplete(TRUST),
         },
-        ("trust", _) => Order::Incomplete(TRUST),
+        ("trust", _) => ParsedCommand::Incomplete(TRUST),
         ("optout", rest) => choice(rest),
-        (word, _) if WORDS.contains(&word) => Order::Unknown(None),
-        (word, []) => Order::Unknown(nearest(word, &WORDS)),
-        _ => Order::Unknown(None),
+        (word, _) if COMMANDS.contains(&word) => ParsedCommand::Unknown(None),
+        (word, []) => ParsedCommand::Unknown(nearest(word, &COMMANDS)),
+        _ => ParsedCommand::Unknown(None),
     }
 }
 
@@ -146,7 +146,7 @@ fn key_in(word: &str) -> Option<String> {
 }
 
 /// Takes `in #room:server` off the end.
-fn named_room(words: &mut Vec<&str>) -> Where {
+fn named_room(words: &mut Vec<&str>) -> RoomRef {
     let [.., joint, room] = words.as_slice() else {
         return None;
     };
@@ -158,9 +158,9 @@ fn named_room(words: &mut Vec<&str>) -> Where {
     Some(room)
 }
 
-fn end_of(words: &[&str]) -> Option<End> {
+fn end_of(words: &[&str]) -> Option<ChannelRef> {
     let (silo, channel) = words.split_first()?;
-    (!channel.is_empty()).then(|| End {
+    (!channel.is_empty()).then(|| ChannelRef {
         silo: (*silo).to_owned(),
         channel: channel.join(" "),
     })
@@ -168,33 +168,33 @@ fn end_of(words: &[&str]) -> Option<End> {
 
 fn with_end(
     words: &[&str],
-    place: Where,
+    place: RoomRef,
     usage: &'static str,
-    make: fn(End, Where) -> Order,
-) -> Order {
+    make: fn(ChannelRef, RoomRef) -> ParsedCommand,
+) -> ParsedCommand {
     match end_of(words) {
         Some(end) => make(end, place),
-        None => Order::Incomplete(usage),
+        None => ParsedCommand::Incomplete(usage),
     }
 }
 
-fn removal(words: &[&str], place: Where) -> Order {
+fn removal(words: &[&str], place: RoomRef) -> ParsedCommand {
     match (words, end_of(words)) {
-        ([], _) => Order::Remove(None, place),
-        (_, Some(end)) => Order::Remove(Some(end), place),
-        (_, None) => Order::Incomplete(REMOVE),
+        ([], _) => ParsedCommand::Remove(None, place),
+        (_, Some(end)) => ParsedCommand::Remove(Some(end), place),
+        (_, None) => ParsedCommand::Incomplete(REMOVE),
     }
 }
 
-fn choice(words: &[&str]) -> Order {
+fn choice(words: &[&str]) -> ParsedCommand {
     let words: Vec<String> = words.iter().map(|word| word.to_lowercase()).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
-        [] => Order::OptOut(Reach::Here),
-        ["everywhere"] => Order::OptOut(Reach::Everywhere),
-        ["off"] => Order::OptIn(Reach::Here),
-        ["off", "everywhere"] | ["everywhere", "off"] => Order::OptIn(Reach::Everywhere),
-        _ => Order::Incomplete(OPT_OUT),
+        [] => ParsedCommand::OptOut(OptOutScope::Here),
+        ["everywhere"] => ParsedCommand::OptOut(OptOutScope::Everywhere),
+        ["off"] => ParsedCommand::OptIn(OptOutScope::Here),
+        ["off", "everywhere"] | ["everywhere", "off"] => ParsedCommand::OptIn(OptOutScope::Everywhere),
+        _ => ParsedCommand::Incomplete(OPT_OUT),
     }
 }
 
@@ -212,8 +212,8 @@ fn nearest(word: &str, known: &[&'static str]) -> Option<&'static str> {
 mod tests {
     use super::*;
 
-    fn end(silo: &str, channel: &str) -> End {
-        End {
+    fn end(silo: &str, channel: &str) -> ChannelRef {
+        ChannelRef {
             silo: silo.to_owned(),
             channel: channel.to_owned(),
         }
@@ -234,26 +234,26 @@ mod tests {
             .collect();
         assert!(shown.len() >= 20, "only {} were found", shown.len());
         for words in shown {
-            let understood = order(&words.replace(['\n', '<', '>'], " "));
-            assert!(!matches!(understood, Order::Unknown(_)), "{words}");
+            let understood = parse(&words.replace(['\n', '<', '>'], " "));
+            assert!(!matches!(understood, ParsedCommand::Unknown(_)), "{words}");
         }
     }
 
     #[test]
     fn a_typing_error_gets_the_nearest_word_and_only_what_is_known_is_obeyed() {
         for (words, order_) in [
-            ("why", Order::Why),
-            ("RETRY", Order::Retry),
-            ("status", Order::Status),
-            ("", Order::Help),
-            ("rerty", Order::Unknown(Some("retry"))),
-            ("stat", Order::Unknown(Some("status"))),
-            ("puase", Order::Unknown(Some("pause"))),
-            ("retry now", Order::Unknown(None)),
-            ("portal ad gitter org/room", Order::Unknown(Some(ADD))),
-            ("trusty", Order::Unknown(Some("trust"))),
+            ("why", ParsedCommand::Why),
+            ("RETRY", ParsedCommand::Retry),
+            ("status", ParsedCommand::Status),
+            ("", ParsedCommand::Help),
+            ("rerty", ParsedCommand::Unknown(Some("retry"))),
+            ("stat", ParsedCommand::Unknown(Some("status"))),
+            ("puase", ParsedCommand::Unknown(Some("pause"))),
+            ("retry now", ParsedCommand::Unknown(None)),
+            ("portal ad gitter org/room", ParsedCommand::Unknown(Some(ADD))),
+            ("trusty", ParsedCommand::Unknown(Some("trust"))),
         ] {
-            assert_eq!(order(words), order_, "{words:?}");
+            assert_eq!(parse(words), order_, "{words:?}");
         }
     }
 
@@ -267,14 +267,14 @@ mod tests {
             "consent gitter org/\u{9b}room",
             "portal add gitter org/room\u{2028}",
         ] {
-            let refused = order(words) == Order::Unknown(None);
+            let refused = parse(words) == ParsedCommand::Unknown(None);
             // U+2028 is white space to us, and ends no line.
             let harmless = words.ends_with('\u{2028}');
             assert_eq!(refused, !harmless, "{words:?}");
         }
         assert_eq!(
-            order("portal add gitter org/room;portal remove"),
-            Order::Add(end("gitter", "org/room;portal remove"), None)
+            parse("portal add gitter org/room;portal remove"),
+            ParsedCommand::Add(end("gitter", "org/room;portal remove"), None)
         );
     }
 
@@ -284,77 +284,77 @@ mod tests {
         for (words, order_) in [
             (
                 "portal add gitter org/room",
-                Order::Add(end("gitter", "org/room"), None),
+                ParsedCommand::Add(end("gitter", "org/room"), None),
             ),
             (
                 "bridge gitter org/room",
-                Order::Add(end("gitter", "org/room"), None),
+                ParsedCommand::Add(end("gitter", "org/room"), None),
             ),
             (
                 "Portal Add gitter org/room IN #room:example.org",
-                Order::Add(end("gitter", "org/room"), room.clone()),
+                ParsedCommand::Add(end("gitter", "org/room"), room.clone()),
             ),
             (
                 "link zulip a topic with blanks in !id:example.org",
-                Order::Add(
+                ParsedCommand::Add(
                     end("zulip", "a topic with blanks"),
                     Some("!id:example.org".to_owned()),
                 ),
             ),
-            ("portal remove", Order::Remove(None, None)),
+            ("portal remove", ParsedCommand::Remove(None, None)),
             (
                 "unbridge in #room:example.org",
-                Order::Remove(None, room.clone()),
+                ParsedCommand::Remove(None, room.clone()),
             ),
             (
                 "unlink gitter org/room",
-                Order::Remove(Some(end("gitter", "org/room")), None),
+                ParsedCommand::Remove(Some(end("gitter", "org/room")), None),
             ),
             (
                 "consent gitter org/room",
-                Order::Consent(end("gitter", "org/room"), None),
+                ParsedCommand::Consent(end("gitter", "org/room"), None),
             ),
-            ("pause", Order::Pause(None)),
-            ("resume in #room:example.org", Order::Resume(room)),
+            ("pause", ParsedCommand::Pause(None)),
+            ("resume in #room:example.org", ParsedCommand::Resume(room)),
             (
                 "trust @ann:example.org",
-                Order::Trust("@ann:example.org".into(), None),
+                ParsedCommand::Trust("@ann:example.org".into(), None),
             ),
             (
                 "Trust @ann:example.org yU2h/M56dDGRCUgLdWEwdvILS7jCZsmlPq9Rp3+6jVE",
-                Order::Trust(
+                ParsedCommand::Trust(
                     "@ann:example.org".into(),
                     Some("yU2h/M56dDGRCUgLdWEwdvILS7jCZsmlPq9Rp3+6jVE".into()),
                 ),
             ),
             (
                 "trust @ann:example.org yU2h /M56 dDGR CUgL dWEw dvIL S7jC Zsml Pq9R p3+6 jVE=",
-                Order::Trust(
+                ParsedCommand::Trust(
                     "@ann:example.org".into(),
                     Some("yU2h/M56dDGRCUgLdWEwdvILS7jCZsmlPq9Rp3+6jVE".into()),
                 ),
             ),
-            ("trust @ann:example.org `key`", Order::Incomplete(TRUST)),
-            ("portal add gitter", Order::Incomplete(ADD)),
-            ("portal", Order::Incomplete(ADD)),
-            ("consent", Order::Incomplete(CONSENT)),
-            ("unlink gitter", Order::Incomplete(REMOVE)),
-            ("trust ann", Order::Incomplete(TRUST)),
+            ("trust @ann:example.org `key`", ParsedCommand::Incomplete(TRUST)),
+            ("portal add gitter", ParsedCommand::Incomplete(ADD)),
+            ("portal", ParsedCommand::Incomplete(ADD)),
+            ("consent", ParsedCommand::Incomplete(CONSENT)),
+            ("unlink gitter", ParsedCommand::Incomplete(REMOVE)),
+            ("trust ann", ParsedCommand::Incomplete(TRUST)),
         ] {
-            assert_eq!(order(words), order_, "{words:?}");
+            assert_eq!(parse(words), order_, "{words:?}");
         }
     }
 
     #[test]
     fn a_choice_about_my_own_messages_is_for_here_unless_i_say_everywhere() {
         for (words, order_) in [
-            ("optout", Order::OptOut(Reach::Here)),
-            ("optout everywhere", Order::OptOut(Reach::Everywhere)),
-            ("optout off", Order::OptIn(Reach::Here)),
-            ("optout off everywhere", Order::OptIn(Reach::Everywhere)),
-            ("optout please", Order::Incomplete(OPT_OUT)),
+            ("optout", ParsedCommand::OptOut(OptOutScope::Here)),
+            ("optout everywhere", ParsedCommand::OptOut(OptOutScope::Everywhere)),
+            ("optout off", ParsedCommand::OptIn(OptOutScope::Here)),
+            ("optout off everywhere", ParsedCommand::OptIn(OptOutScope::Everywhere)),
+            ("optout please", ParsedCommand::Incomplete(OPT_OUT)),
         ] {
-            assert_eq!(order(words), order_, "{words:?}");
+            assert_eq!(parse(words), order_, "{words:?}");
         }
     }
 }

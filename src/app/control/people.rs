@@ -8,7 +8,7 @@ use footbridge_core::{
 };
 use footbridge_store::{self as store, Millis, ParkedDelivery, Scope};
 
-use super::{Control, Reply, is_by, may::Act, order::Reach, portals::told};
+use super::{Control, Reply, is_by, may::PortalAction, order::OptOutScope, portals::failure_reply};
 
 impl Control {
     /// Somebody's messages stay here.
@@ -16,7 +16,7 @@ impl Control {
         &self,
         question: &store::Command,
         command: &Command,
-        reach: Reach,
+        reach: OptOutScope,
         now: Millis,
     ) -> Result<Reply, store::Error> {
         let dropped = self
@@ -31,8 +31,8 @@ impl Control {
             .await?;
         crash_points::point("person.opted-out");
         let place = match reach {
-            Reach::Here => "here",
-            Reach::Everywhere => "in every room",
+            OptOutScope::Here => "here",
+            OptOutScope::Everywhere => "in every room",
         };
         let waited = match dropped {
             0 => String::new(),
@@ -50,7 +50,7 @@ impl Control {
         &self,
         question: &store::Command,
         command: &Command,
-        reach: Reach,
+        reach: OptOutScope,
     ) -> Result<Reply, store::Error> {
         let (place, user) = (&question.place, command.sender.id.as_str());
         self.store.opt_in(place, user, scope(reach)).await?;
@@ -97,17 +97,17 @@ impl Control {
         user: &str,
         key: Option<&str>,
     ) -> Result<Reply, store::Error> {
-        if let Err(text) = self.matter(asked, Act::Trust, &None).await? {
+        if let Err(text) = self.resolve_target(asked, PortalAction::Trust, &None).await? {
             return Ok(Reply::Refuse(text));
         }
         if let Some(key) = key {
-            match told(self.outside.approve(user, key).await)? {
+            match failure_reply(self.backend.approve(user, key).await)? {
                 Ok(Some(held)) => return Ok(Reply::Say(accepted(user, key, held))),
                 Ok(None) => {}
                 Err(text) => return Ok(Reply::Say(text)),
             }
         }
-        let known = told(self.outside.identities(user).await)?;
+        let known = failure_reply(self.backend.identities(user).await)?;
         Ok(Reply::Say(match known {
             Ok(known) => choices(user, key, &known),
             Err(text) => text,
@@ -157,10 +157,10 @@ fn speaks(payload: &[u8], user: &str) -> bool {
         && Message::from_bytes(payload).is_ok_and(|message| !is_retraction(&message))
 }
 
-fn scope(reach: Reach) -> Scope {
+fn scope(reach: OptOutScope) -> Scope {
     match reach {
-        Reach::Here => Scope::Here,
-        Reach::Everywhere => Scope::Everywhere,
+        OptOutScope::Here => Scope::Here,
+        OptOutScope::Everywhere => Scope::Everywhere,
     }
 }
 

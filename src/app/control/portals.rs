@@ -14,53 +14,53 @@ use tracing::info;
 
 use super::{
     Control, Reply,
-    may::{Act, Standing, may},
-    notes::{self, Begins},
-    order::{End, Where},
-    outside::{Problem, Proof},
+    may::{PortalAction, MemberRights, check_permission},
+    notes::{self, ConsentStart},
+    order::{ChannelRef, RoomRef},
+    outside::{BackendError, CodeProof},
 };
 
 /// How long a code may be posted.
-const TO_PROVE: Duration = Duration::from_mins(10);
+const CODE_TTL: Duration = Duration::from_mins(10);
 /// How long an encrypted room may take to agree.
-const TO_AGREE: Duration = Duration::from_hours(24);
+const CONSENT_TTL: Duration = Duration::from_hours(24);
 
 /// What a request is about: the room, and how the asker stands in it.
-pub(super) struct Matter {
+pub(super) struct TargetRoom {
     /// The room.
     pub room: Place,
     /// The asker there.
-    pub standing: Standing,
+    pub member_rights: MemberRights,
 }
 
 impl Control {
     /// Finds the room that is meant and proves that the asker may do this there. Otherwise what to say.
-    pub(super) async fn matter(
+    pub(super) async fn resolve_target(
         &self,
         (question, command): (&store::Command, &Command),
-        act: Act,
-        named: &Where,
-    ) -> Result<Result<Matter, String>, store::Error> {
+        act: PortalAction,
+        named: &RoomRef,
+    ) -> Result<Result<TargetRoom, String>, store::Error> {
         if question.place.network() != Place::MATRIX {
             let text = "That is decided in the Matrix room: from here nobody can tell who may.";
             return Ok(Err(text.to_owned()));
         }
         let looked = async {
             let room = match named {
-                Some(name) => self.outside.room(name).await?,
+                Some(name) => self.backend.room(name).await?,
                 None => question.place.clone(),
             };
-            let standing = self.outside.standing(&room, &command.sender.id).await?;
-            Ok(Matter { room, standing })
+            let standing = self.backend.member_rights(&room, &command.sender.id).await?;
+            Ok(TargetRoom { room, member_rights: standing })
         };
-        let matter = match told(looked.await)? {
+        let matter = match failure_reply(looked.await)? {
             Ok(matter) => matter,
             Err(text) => return Ok(Err(text)),
         };
         let user = &command.sender.id;
         let listed = is_admin(&self.rules.admins, user);
         Ok(
-            match may(act, listed, command.encrypted, &matter.standing) {
+            match check_permission(act, listed, command.encrypted, &matter.member_rights) {
                 Ok(()) => Ok(matter),
                 Err(refusal) => Err(notes::refusal(refusal)),
             },
@@ -71,7 +71,7 @@ impl Control {
     pub(super) async fn portals_of(
         &self,
         room: &Place,
-        end: Option<&End>,
+        end: Option<&ChannelRef>,
     ) -> Result<Vec<Portal>, store::Error> {
         let mut portals = self.store.portals().await?;
         portals.retain(|portal| {
@@ -87,16 +87,16 @@ impl Control {
     pub(super) async fn add(
         &self,
         asked: (&store::Command, &Command),
-        end: &End,
-        named: &Where,
+        end: &ChannelRef,
+        named: &RoomRef,
         now: Millis,
     ) -> Result<Reply, store::Error> {
-        let matter = match self.matter(asked, Act::Link, named).await? {
+        let matter = match self.resolve_target(asked, PortalAction::Link, named).await? {
             Ok(matter) => matter,
             Err(text) => return Ok(Reply::Refuse(text)),
         };
         let (question, command) = asked;
-        let found = match told(self.outside.channel(&end.silo, &end.channel).await)? {
+        let found = match failure_reply(self.backend.channel(&end.silo, &end.channel).await)? {
             Ok(found) => found,
             Err(text) => return Ok(Reply::Say(text)),
         };
@@ -122,10 +122,10 @@ impl Control {
             asked_by: command.sender.id.clone(),
             asked_in: question.place.clone(),
             code: format!("footbridge-{code}"),
-            expires_at: now.plus(TO_PROVE),
+            expires_at: now.plus(CODE_TTL),
             confirmed_at: None,
         };
-        let text = notes::post_this(&spec, &request.code, TO_PROVE);
+        let text = notes::post_this(&spec, &request.code, CODE_TTL);
         self.store.add_portal_request(request).await?;
         crash_points::point("request.saved");
         Ok(Reply::Say(text))
@@ -133,7 +133,7 @@ impl Control {
 
     /// Looks after what was asked for: a code that was posted, and those that were not. Answers whether to look again
     /// soon.
-    pub(super) async fn look_after_wishes(&self) -> Result<bool, store::Error> {
+    pub(super) async fn check_portal_requests(&self) -> Result<bool, store::Error> {
         let mut soon = false;
         for request in self.store.portal_requests().await? {
             let now = self.clock.now();
@@ -154,11 +154,11 @@ impl Control {
             } else if request.confirmed_at.is_none() {
                 soon = true;
                 let heard = self
-                    .outside
+                    .backend
                     .heard(&request.spec.silo, &request.channel, &request.code);
                 match heard.await {
                     Ok(Some(proof)) => self.shown(&request, &proof).await?,
-                    Err(Problem::Store(error)) => return Err(error),
+                    Err(BackendError::Store(error)) => return Err(error),
                     // Asked again until the time is over.
                     Ok(None) | Err(_) => {}
                 }
@@ -168,7 +168,7 @@ impl Control {
     }
 
     /// The code of a wish stands in the channel.
-    async fn shown(&self, request: &PortalRequest, proof: &Proof) -> Result<(), store::Error> {
+    async fn shown(&self, request: &PortalRequest, proof: &CodeProof) -> Result<(), store::Error> {
         let now = self.clock.now();
         let to = notes::destination(&request.spec);
         if proof.in_control == Some(false) {
@@ -181,22 +181,22 @@ impl Control {
         }
         // Some minutes have passed, and whoever asked may have been put out since.
         let standing = self
-            .outside
-            .standing(&request.room, &request.asked_by)
+            .backend
+            .member_rights(&request.room, &request.asked_by)
             .await;
-        let Ok(standing) = told(standing)? else {
+        let Ok(standing) = failure_reply(standing)? else {
             return Ok(());
         };
         let listed = is_admin(&self.rules.admins, &request.asked_by);
         // How it was asked was looked at then.
-        if let Err(refusal) = may(Act::Link, listed, true, &standing) {
+        if let Err(refusal) = check_permission(PortalAction::Link, listed, true, &standing) {
             let notice_id = format!("wish-refused-{}", request.code);
             self.say(&request.asked_in, &notice_id, &notes::refusal(refusal))
                 .await?;
             return self.store.delete_portal_request(request.id).await;
         }
         if standing.encrypted {
-            let until = now.plus(TO_AGREE);
+            let until = now.plus(CONSENT_TTL);
             self.store
                 .confirm_portal_request(request.id, until, now)
                 .await?;
@@ -210,13 +210,13 @@ impl Control {
                 )
                 .await;
         }
-        let told = self.disclosure(&request.spec, &Begins::default()).await;
+        let told = self.disclosure(&request.spec, &ConsentStart::default()).await;
         let linking = ApprovedRequest {
             request: request.id,
             consent: None,
             question: None,
             told: payload(&told, now),
-            heard: self.outside.is_heard(&request.room).await,
+            heard: self.backend.is_room_caught_up(&request.room).await,
         };
         self.link(linking).await
     }
@@ -242,11 +242,11 @@ impl Control {
     pub(super) async fn remove(
         &self,
         asked: (&store::Command, &Command),
-        end: Option<&End>,
-        named: &Where,
+        end: Option<&ChannelRef>,
+        named: &RoomRef,
         now: Millis,
     ) -> Result<Reply, store::Error> {
-        let matter = match self.matter(asked, Act::Unlink, named).await? {
+        let matter = match self.resolve_target(asked, PortalAction::Unlink, named).await? {
             Ok(matter) => matter,
             Err(text) => return Ok(Reply::Refuse(text)),
         };
@@ -259,7 +259,7 @@ impl Control {
             )));
         }
         let Some(portal) = portals.into_iter().next() else {
-            return self.withdraw(&matter.room, end).await.map(Reply::Say);
+            return self.cancel_requests(&matter.room, end).await.map(Reply::Say);
         };
         if portal.source == PortalSource::Config {
             return Ok(Reply::Say(
@@ -302,7 +302,7 @@ impl Control {
     }
 
     /// Nothing is joined yet; but something may have been asked for.
-    async fn withdraw(&self, room: &Place, end: Option<&End>) -> Result<String, store::Error> {
+    async fn cancel_requests(&self, room: &Place, end: Option<&ChannelRef>) -> Result<String, store::Error> {
         let mut wishes = self.store.portal_requests().await?;
         wishes.retain(|request| {
             request.room == *room && end.is_none_or(|end| is_end(&request.spec, end))
@@ -322,10 +322,10 @@ impl Control {
     pub(super) async fn pause(
         &self,
         asked: (&store::Command, &Command),
-        named: &Where,
+        named: &RoomRef,
         now: Millis,
     ) -> Result<Reply, store::Error> {
-        let matter = match self.matter(asked, Act::Pause, named).await? {
+        let matter = match self.resolve_target(asked, PortalAction::Pause, named).await? {
             Ok(matter) => matter,
             Err(text) => return Ok(Reply::Refuse(text)),
         };
@@ -346,10 +346,10 @@ impl Control {
     pub(super) async fn resume(
         &self,
         asked: (&store::Command, &Command),
-        named: &Where,
+        named: &RoomRef,
         now: Millis,
     ) -> Result<Reply, store::Error> {
-        let matter = match self.matter(asked, Act::Pause, named).await? {
+        let matter = match self.resolve_target(asked, PortalAction::Pause, named).await? {
             Ok(matter) => matter,
             Err(text) => return Ok(Reply::Refuse(text)),
         };
@@ -373,10 +373,10 @@ impl Control {
 }
 
 /// What to say where something cannot be told; an error of our own store is no answer.
-pub(super) fn told<T>(looked: Result<T, Problem>) -> Result<Result<T, String>, store::Error> {
+pub(super) fn failure_reply<T>(looked: Result<T, BackendError>) -> Result<Result<T, String>, store::Error> {
     match looked {
         Ok(found) => Ok(Ok(found)),
-        Err(Problem::Store(error)) => Err(error),
+        Err(BackendError::Store(error)) => Err(error),
         Err(problem) => Ok(Err(problem.to_string())),
     }
 }
@@ -388,7 +388,7 @@ pub(super) fn payload(text: &str, now: Millis) -> Vec<u8> {
 }
 
 /// Whether this is the other end that somebody has named.
-pub(super) fn is_end(spec: &PortalSpec, end: &End) -> bool {
+pub(super) fn is_end(spec: &PortalSpec, end: &ChannelRef) -> bool {
     spec.silo == end.silo && spec.channel.eq_ignore_ascii_case(&end.channel)
 }
 

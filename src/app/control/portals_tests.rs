@@ -10,61 +10,61 @@ use footbridge_store::{
 use tokio::sync::Mutex;
 
 use super::super::{
-    AnswerLimits, Audience, Control, Found, Outside, Problem, Proof, Rules, Shown, Standing,
+    AnswerLimits, Audience, Control, FoundChannel, Backend, BackendError, CodeProof, ControlConfig, AlreadyDone, MemberRights,
     Successor,
 };
 
 /// Both sides: the code stands in the channel or does not, and everybody in the room is of this standing.
-struct Sides {
+struct FakeBackend {
     shown: bool,
-    standing: Mutex<Standing>,
+    member_rights: Mutex<MemberRights>,
 }
 
 #[async_trait]
-impl Outside for Sides {
-    async fn room(&self, name: &str) -> Result<Place, Problem> {
+impl Backend for FakeBackend {
+    async fn room(&self, name: &str) -> Result<Place, BackendError> {
         Ok(Place::room(name))
     }
 
-    async fn standing(&self, _: &Place, _: &str) -> Result<Standing, Problem> {
-        Ok(*self.standing.lock().await)
+    async fn member_rights(&self, _: &Place, _: &str) -> Result<MemberRights, BackendError> {
+        Ok(*self.member_rights.lock().await)
     }
 
-    async fn channel(&self, silo: &str, name: &str) -> Result<Found, Problem> {
+    async fn channel(&self, silo: &str, name: &str) -> Result<FoundChannel, BackendError> {
         let (place, name) = (Place::new(silo, name), name.to_owned());
-        Ok(Found { place, name })
+        Ok(FoundChannel { place, name })
     }
 
     async fn audience(&self, _: &str, _: &str) -> Audience {
         Audience::default()
     }
 
-    async fn heard(&self, _: &str, _: &Place, _: &str) -> Result<Option<Proof>, Problem> {
+    async fn heard(&self, _: &str, _: &Place, _: &str) -> Result<Option<CodeProof>, BackendError> {
         let by = "Mary".to_owned();
         let in_control = None;
-        Ok(self.shown.then_some(Proof { by, in_control }))
+        Ok(self.shown.then_some(CodeProof { by, in_control }))
     }
 
-    async fn show(&self, _: &Portal) -> Result<(), Problem> {
+    async fn show(&self, _: &Portal) -> Result<(), BackendError> {
         Ok(())
     }
 
-    async fn successor(&self, _: &Tombstone) -> Result<Successor, Problem> {
-        Err(Problem::Later("nothing moves here".into()))
+    async fn successor(&self, _: &Tombstone) -> Result<Successor, BackendError> {
+        Err(BackendError::Unavailable("nothing moves here".into()))
     }
 
-    async fn identities(&self, _: &str) -> Result<UserIdentities, Problem> {
+    async fn identities(&self, _: &str) -> Result<UserIdentities, BackendError> {
         Ok(UserIdentities::default())
     }
 
-    async fn approve(&self, _: &str, _: &str) -> Result<Option<u64>, Problem> {
+    async fn approve(&self, _: &str, _: &str) -> Result<Option<u64>, BackendError> {
         Ok(None)
     }
 }
 
 struct Ground {
     control: Control,
-    sides: Arc<Sides>,
+    sides: Arc<FakeBackend>,
     room: Place,
     _files: tempfile::TempDir,
 }
@@ -75,16 +75,16 @@ impl Ground {
         let files = tempfile::tempdir().unwrap();
         let key = StoreKey::read_or_create(&files.path().join("key")).unwrap();
         let store = Store::open(&files.path().join("data"), &key).await.unwrap();
-        let standing = Standing {
+        let standing = MemberRights {
             joined: true,
             level: 100,
             to_change_power: 100,
             state_default: 50,
             encrypted,
         };
-        let sides = Arc::new(Sides {
+        let sides = Arc::new(FakeBackend {
             shown,
-            standing: Mutex::new(standing),
+            member_rights: Mutex::new(standing),
         });
         let clock = Clock::start();
         let (room, now) = (Place::room("!r:x"), clock.now());
@@ -107,7 +107,7 @@ impl Ground {
             confirmed_at: None,
         };
         store.add_portal_request(request).await.unwrap();
-        let rules = Rules {
+        let rules = ControlConfig {
             admins: vec!["@me:x".into()],
             delay: std::time::Duration::from_mins(1),
             operator: "Example Org".into(),
@@ -120,8 +120,8 @@ impl Ground {
             clock,
             verify: Arc::new(|_, _| String::new()),
             rules: Arc::new(rules),
-            outside: sides.clone(),
-            shown: Arc::new(Shown::default()),
+            backend: sides.clone(),
+            shown: Arc::new(AlreadyDone::default()),
             answers: AnswerLimits::default(),
         };
         Self {
@@ -155,8 +155,8 @@ impl Ground {
         }
     }
 
-    async fn round(&self) -> bool {
-        self.control.look_after_wishes().await.unwrap()
+    async fn run_once(&self) -> bool {
+        self.control.check_portal_requests().await.unwrap()
     }
 
     async fn is_over(&self) -> bool {
@@ -175,11 +175,11 @@ impl Ground {
 #[tokio::test]
 async fn p14_a_code_that_nobody_posts_in_time_is_worth_nothing_afterwards() {
     let ground = Ground::with_a_wish(false, false, 60).await;
-    assert!(ground.round().await, "it is looked for again");
+    assert!(ground.run_once().await, "it is looked for again");
     assert_eq!(ground.said().await, None);
     // Even a code that stands there when the time is over.
     let ground = Ground::with_a_wish(false, true, -1).await;
-    assert!(!ground.round().await);
+    assert!(!ground.run_once().await);
     assert!(ground.is_over().await);
     let said = ground.said().await.unwrap();
     assert!(said.contains("Nobody posted the code"), "{said}");
@@ -188,7 +188,7 @@ async fn p14_a_code_that_nobody_posts_in_time_is_worth_nothing_afterwards() {
 #[tokio::test]
 async fn p15_an_encrypted_room_that_does_not_agree_in_time_is_joined_to_nothing() {
     let ground = Ground::with_a_wish(true, true, 60).await;
-    ground.round().await;
+    ground.run_once().await;
     assert!(!ground.is_over().await, "a day for consent");
     let said = ground.said().await.unwrap();
     assert!(said.contains("!bridge consent gitter org/room"), "{said}");
@@ -206,21 +206,21 @@ async fn p15_an_encrypted_room_that_does_not_agree_in_time_is_joined_to_nothing(
         .confirm_portal_request(id, past, past)
         .await
         .unwrap();
-    ground.round().await;
+    ground.run_once().await;
     assert!(ground.is_over().await);
 }
 
 #[tokio::test]
 async fn p14_whoever_lost_the_power_before_the_code_was_posted_is_refused() {
     let ground = Ground::with_a_wish(false, true, 60).await;
-    ground.sides.standing.lock().await.level = 49;
-    ground.round().await;
+    ground.sides.member_rights.lock().await.level = 49;
+    ground.run_once().await;
     assert!(ground.is_over().await);
     let said = ground.said().await.unwrap();
     assert!(said.contains("it takes 50"), "{said}");
     // With it, the room is joined.
     let ground = Ground::with_a_wish(false, true, 60).await;
-    ground.round().await;
+    ground.run_once().await;
     assert!(
         ground
             .control

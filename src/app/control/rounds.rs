@@ -11,11 +11,11 @@ use footbridge_core::rate_limiter::{Rate, RateLimiter};
 use footbridge_store::{self as store, Place, PortalId, PortalSource, RemoteId};
 use tokio::time::Instant;
 
-use super::{Control, outside::Problem, portals::payload};
+use super::{Control, outside::BackendError, portals::payload};
 
 /// What was done since the start and need not be done again.
 #[derive(Debug, Default)]
-pub struct Shown {
+pub struct AlreadyDone {
     notice_ids: Mutex<HashSet<String>>,
     portals: Mutex<HashSet<PortalId>>,
     moves: Mutex<RateLimiter<Place>>,
@@ -23,12 +23,12 @@ pub struct Shown {
 
 /// How often it is said of a room that the bridge does not follow it: members who may write a tombstone may write any
 /// number of them.
-const OF_MOVES: Rate = Rate {
+const MOVE_NOTICE_RATE: Rate = Rate {
     burst: 3,
     every: Duration::from_hours(8),
 };
 
-impl Shown {
+impl AlreadyDone {
     /// Whether this is the first time since the start.
     pub(super) fn is_first(&self, notice_id: &str) -> bool {
         let mut notice_ids = self
@@ -42,9 +42,9 @@ impl Shown {
     pub(super) fn may_tell_of_move(&self, room: &Place) -> bool {
         let mut moves = self.moves.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        let may = moves.has(room, OF_MOVES, now);
+        let may = moves.has(room, MOVE_NOTICE_RATE, now);
         if may {
-            moves.take(room, OF_MOVES, now);
+            moves.take(room, MOVE_NOTICE_RATE, now);
         }
         may
     }
@@ -68,9 +68,9 @@ impl Shown {
 
 impl Control {
     /// One round. Answers whether to come again soon.
-    pub(super) async fn round(&self) -> Result<bool, store::Error> {
+    pub(super) async fn run_once(&self) -> Result<bool, store::Error> {
         self.ask_for_consent().await?;
-        let wishes = self.look_after_wishes().await?;
+        let wishes = self.check_portal_requests().await?;
         let moved = self.follow_upgrades().await?;
         self.take_unnotified_newcomers(self.clock.now()).await?;
         self.show_portals().await?;
@@ -107,10 +107,10 @@ impl Control {
             if !marked || portal.source == PortalSource::Management || self.shown.has(portal.id) {
                 continue;
             }
-            match self.outside.show(&portal).await {
-                Ok(()) | Err(Problem::No(_)) => self.shown.add(portal.id),
-                Err(Problem::Later(_)) => {}
-                Err(Problem::Store(error)) => return Err(error),
+            match self.backend.show(&portal).await {
+                Ok(()) | Err(BackendError::Denied(_)) => self.shown.add(portal.id),
+                Err(BackendError::Unavailable(_)) => {}
+                Err(BackendError::Store(error)) => return Err(error),
             }
         }
         Ok(())
@@ -123,7 +123,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn any_number_of_tombstones_is_told_of_a_few_times_a_day() {
-        let (shown, room) = (Shown::default(), Place::room("!r"));
+        let (shown, room) = (AlreadyDone::default(), Place::room("!r"));
         let told = (0..20).filter(|_| shown.may_tell_of_move(&room)).count();
         assert_eq!(told, 3);
         assert!(shown.may_tell_of_move(&Place::room("!another")));

@@ -7,9 +7,9 @@ use tracing::{info, warn};
 
 use super::{
     Control,
-    may::{Act, Standing, may},
+    may::{PortalAction, MemberRights, check_permission},
     notes,
-    outside::{Problem, Successor},
+    outside::{BackendError, Successor},
     portals::payload,
 };
 
@@ -18,13 +18,13 @@ fn objection(
     upgrade: &RoomUpgrade,
     successor: &Successor,
     listed: bool,
-    standing: &Standing,
+    standing: &MemberRights,
 ) -> Option<String> {
     let tombstone = &upgrade.tombstone;
     if successor.predecessor.as_deref() != Some(tombstone.room.address()) {
         return Some("the new room does not say that it takes this one's place".to_owned());
     }
-    if let Err(refusal) = may(Act::SyncDirection, listed, false, standing) {
+    if let Err(refusal) = check_permission(PortalAction::SyncDirection, listed, false, standing) {
         let why = notes::refusal(refusal).replace("You may not: y", "Y");
         return Some(format!(
             "{} may not decide about it ({why})",
@@ -47,9 +47,9 @@ impl Control {
             }
             match self.look_at(&upgrade).await {
                 Ok(None) => {}
-                Ok(Some(why)) | Err(Problem::No(why)) => self.stay(&upgrade, &why).await?,
-                Err(Problem::Store(error)) => return Err(error),
-                Err(Problem::Later(why)) => {
+                Ok(Some(why)) | Err(BackendError::Denied(why)) => self.hold_portal(&upgrade, &why).await?,
+                Err(BackendError::Store(error)) => return Err(error),
+                Err(BackendError::Unavailable(why)) => {
                     soon = true;
                     if self
                         .shown
@@ -67,20 +67,20 @@ impl Control {
     }
 
     /// Follows, or tells why not.
-    async fn look_at(&self, upgrade: &RoomUpgrade) -> Result<Option<String>, Problem> {
+    async fn look_at(&self, upgrade: &RoomUpgrade) -> Result<Option<String>, BackendError> {
         let tombstone = &upgrade.tombstone;
         let standing = self
-            .outside
-            .standing(&tombstone.room, &tombstone.sender)
+            .backend
+            .member_rights(&tombstone.room, &tombstone.sender)
             .await?;
         let listed = is_admin(&self.rules.admins, &tombstone.sender);
         // Before the bridge enters a room because somebody says so.
-        if let Err(refusal) = may(Act::SyncDirection, listed, false, &standing) {
+        if let Err(refusal) = check_permission(PortalAction::SyncDirection, listed, false, &standing) {
             let why = notes::refusal(refusal).replace("You may not: y", "Y");
             let why = format!("{} may not decide about it ({why})", tombstone.sender);
             return Ok(Some(why));
         }
-        let successor = self.outside.successor(tombstone).await?;
+        let successor = self.backend.successor(tombstone).await?;
         if let Some(why) = objection(upgrade, &successor, listed, &standing) {
             return Ok(Some(why));
         }
@@ -101,7 +101,7 @@ impl Control {
     }
 
     /// Waits, and says why.
-    async fn stay(&self, upgrade: &RoomUpgrade, why: &str) -> Result<(), store::Error> {
+    async fn hold_portal(&self, upgrade: &RoomUpgrade, why: &str) -> Result<(), store::Error> {
         let room = &upgrade.tombstone.room;
         warn!(
             reason = why,
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn p19_a_room_is_followed_only_with_predecessor_rights_and_encryption() {
-        let standing = |level| Standing {
+        let standing = |level| MemberRights {
             joined: true,
             level,
             to_change_power: 100,

@@ -39,7 +39,7 @@ pub fn senders_without_keys(sender: &str) -> String {
 
 /// Said instead of an answer, once in a while.
 #[must_use]
-pub fn too_often() -> &'static str {
+pub fn rate_limited() -> &'static str {
     "You ask too often, so I do not answer for some minutes. What you may decide (`optout`, `pause`, `portal remove`) is \
      done all the same."
 }
@@ -88,7 +88,7 @@ fn told(to: &str, stand: &DeliveryStatus, accepted_at: Millis, now: Millis) -> S
         }
         DeliveryStatus::Pending { .. } => format!("{to}: {}.", pending(stand, accepted_at, now)),
         DeliveryStatus::Skipped { rule } => {
-            format!("{to}: not sent, because {}.", rule_in_words(rule))
+            format!("{to}: not sent, because {}.", rule_text(rule))
         }
         DeliveryStatus::Failed {
             reason,
@@ -192,7 +192,7 @@ fn error_in_words(kind: &str) -> String {
 }
 
 /// What a rule means.
-fn rule_in_words(rule: &str) -> String {
+fn rule_text(rule: &str) -> String {
     match rule {
         "command" => "it is a command to the bridge",
         "before-link" => "it was written before the room was linked",
@@ -392,7 +392,7 @@ mod tests {
             assert!(rules.iter().any(|rule| rule == known), "{known}: {rules:?}");
         }
         assert!(rules.len() > 35, "{rules:?}");
-        rules.retain(|rule| rule_in_words(rule).starts_with("of the rule"));
+        rules.retain(|rule| rule_text(rule).starts_with("of the rule"));
         assert_eq!(rules, Vec::<String>::new(), "these have no words");
     }
 

@@ -11,14 +11,14 @@ use footbridge_store::{Copy, RemoteId};
 use serde_json::Value;
 
 use super::{
-    shared::in_one_form,
+    shared::canonical_json,
     write::{MAX_BYTES, content_from, contents, event_content, insert},
 };
 
 /// What a caption may weigh: with all that is said of the file it stands twice in an event that changes it.
 const MAX_CAPTION: usize = MAX_BYTES / 3;
 /// What of an event says where its file is.
-const CARRIED: [&str; 6] = [
+const FILE_KEYS: [&str; 6] = [
     "msgtype",
     "filename",
     "info",
@@ -28,12 +28,12 @@ const CARRIED: [&str; 6] = [
 ];
 
 /// Whose words.
-type Said<'a> = (&'a Body, &'a Sender, Style);
+type AuthoredText<'a> = (&'a Body, &'a Sender, Style);
 
 /// A file and the words below it, where there is one of each.
 pub(super) fn sent(
     outgoing: &Outgoing,
-    said: Said<'_>,
+    said: AuthoredText<'_>,
     thread: Option<&RemoteId>,
     reply_to: Option<&RemoteId>,
 ) -> Option<Step> {
@@ -56,7 +56,7 @@ pub(super) fn sent(
 }
 
 /// The words and a line that names this file; `None` where there are no words, or they do not fit.
-pub(super) fn named(outgoing: &Outgoing, said: Said<'_>, file: &File) -> Option<Content> {
+pub(super) fn named(outgoing: &Outgoing, said: AuthoredText<'_>, file: &File) -> Option<Content> {
     caption(outgoing, said)?;
     let (body, sender, style) = said;
     let mut named = body.clone();
@@ -66,7 +66,7 @@ pub(super) fn named(outgoing: &Outgoing, said: Said<'_>, file: &File) -> Option<
 }
 
 /// New words below a file, or its name where there are none any more.
-pub(super) fn captioned(
+pub(super) fn caption_edit_step(
     copy: &Copy,
     file: &File,
     sender: &Sender,
@@ -89,7 +89,7 @@ pub(super) fn captioned(
 }
 
 /// The words as they stand below a file; `None` where there are none, or they do not fit.
-pub(super) fn caption(outgoing: &Outgoing, (body, sender, style): Said<'_>) -> Option<Content> {
+pub(super) fn caption(outgoing: &Outgoing, (body, sender, style): AuthoredText<'_>) -> Option<Content> {
     if body.is_empty() || style != Style::Text {
         return None;
     }
@@ -102,22 +102,22 @@ pub(super) fn caption(outgoing: &Outgoing, (body, sender, style): Said<'_>) -> O
 #[must_use]
 pub fn to_verify(content: &Value) -> Option<String> {
     content.get("file").or_else(|| content.get("url"))?;
-    let carried = CARRIED
+    let carried = FILE_KEYS
         .iter()
         .filter_map(|key| Some(((*key).to_owned(), content.get(*key)?.clone())));
-    in_one_form(Value::Object(carried.collect()))
+    canonical_json(Value::Object(carried.collect()))
 }
 
 /// The event that puts other words below the file of an event with this content; `None` where that has no file.
 #[must_use]
-pub fn recaptioned(old: &Value, content: &Content, target: &RemoteId) -> Option<Value> {
+pub fn edited_caption_event(old: &Value, content: &Content, target: &RemoteId) -> Option<Value> {
     let kind = old.get("msgtype")?.as_str()?;
     let lies = old.get("file").or_else(|| old.get("url"));
     if !matches!(kind, "m.image" | "m.video" | "m.audio" | "m.file") || lies.is_none() {
         return None;
     }
     let mut event = event_content(content, None, None, Some(target));
-    for key in CARRIED {
+    for key in FILE_KEYS {
         if let Some(value) = old.get(key) {
             insert(&mut event, key, value.clone());
             insert(event.get_mut("m.new_content")?, key, value.clone());
@@ -143,7 +143,7 @@ mod tests {
         let file = json!({"url": "mxc://x/y", "key": {"k": "…"}});
         let old = json!({"msgtype": "m.image", "body": "Bob: my dog", "filename": "cat.png", "file": file,
             "info": {"w": 3}, "m.relates_to": {"rel_type": "m.thread", "event_id": "$r"}});
-        let event = recaptioned(&old, &content, &RemoteId::from("$1")).unwrap();
+        let event = edited_caption_event(&old, &content, &RemoteId::from("$1")).unwrap();
         for said in [&event, &event["m.new_content"]] {
             assert_eq!(
                 (&said["msgtype"], &said["filename"]),
@@ -172,7 +172,7 @@ mod tests {
             json!({"msgtype": "m.image"}),
             json!({}),
         ] {
-            assert_eq!(recaptioned(&other, &content, &RemoteId::from("$1")), None);
+            assert_eq!(edited_caption_event(&other, &content, &RemoteId::from("$1")), None);
         }
     }
 }

@@ -10,7 +10,7 @@ use footbridge_core::{
 use footbridge_store::{Copy, RemoteId};
 
 use super::{
-    caption::{self, caption, captioned},
+    caption::{self, caption, caption_edit_step},
     write::{MAX_BYTES, contents, sent_file, told},
 };
 
@@ -19,7 +19,7 @@ pub(super) fn steps(outgoing: &Outgoing, said: (&Body, &Sender, Style)) -> Vec<S
     let (body, sender, style) = said;
     let files = &outgoing.message.files;
     let digests: Vec<String> = files.iter().map(File::digest).collect();
-    let (words, carriers) = told_apart(&outgoing.copies, &digests);
+    let (words, carriers) = split_by_kind(&outgoing.copies, &digests);
     let thread = outgoing
         .copies
         .first()
@@ -40,7 +40,7 @@ pub(super) fn steps(outgoing: &Outgoing, said: (&Body, &Sender, Style)) -> Vec<S
                 if copy.is_file_placeholder() {
                     named(copy, outgoing, said, file)
                 } else {
-                    captioned(copy, file, sender, (caption, late))
+                    caption_edit_step(copy, file, sender, (caption, late))
                 }
             });
             let anew = elsewhere.then(anew).unwrap_or_default();
@@ -64,8 +64,8 @@ pub(super) fn steps(outgoing: &Outgoing, said: (&Body, &Sender, Style)) -> Vec<S
 }
 
 /// The bridge itself says this in the place of the message, and of its files.
-pub(super) fn in_own_words(copies: &[Copy], content: Content) -> Vec<Step> {
-    let (words, carriers) = told_apart(copies, &[]);
+pub(super) fn bridge_notice_steps(copies: &[Copy], content: Content) -> Vec<Step> {
+    let (words, carriers) = split_by_kind(copies, &[]);
     let thread = copies.first().and_then(|copy| copy.thread.as_ref());
     let mut steps = texts(words.into_iter(), thread, vec![content]);
     steps.extend(carriers.into_iter().map(|(copy, _)| Step::Delete {
@@ -89,7 +89,7 @@ fn named(copy: &Copy, outgoing: &Outgoing, said: (&Body, &Sender, Style), file: 
 
 /// The copies that carry words, and those that carry files, with which. Of copies of which that is not known the last ones
 /// carry the files.
-fn told_apart<'a>(
+fn split_by_kind<'a>(
     copies: &'a [Copy],
     digests: &[String],
 ) -> (Vec<&'a Copy>, Vec<(&'a Copy, String)>) {

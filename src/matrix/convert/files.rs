@@ -13,7 +13,7 @@ use super::{read::text_at, write::insert};
 
 /// Where a file lies on a homeserver.
 #[derive(Debug)]
-pub enum Source {
+pub enum MediaSource {
     /// In the clear.
     Clear(ruma::OwnedMxcUri),
     /// Encrypted, with what opens it.
@@ -31,7 +31,7 @@ pub(super) fn sticker_of(content: &Value) -> Option<File> {
 }
 
 /// The most files of one message that are carried; what is more is named.
-const MOST_ITEMS: usize = 20;
+const MAX_ITEMS: usize = 20;
 
 /// The files of a gallery, those that are carried and those that are not, and what is said below each (MSC4274, "Inline
 /// media galleries"); `None` where it is no gallery.
@@ -64,9 +64,9 @@ pub(super) fn gallery_of(content: &Value) -> Option<Gallery> {
             // The same file again costs a transfer and shows nothing new.
             continue;
         }
-        if lies_somewhere(&file) && gallery.files.len() < MOST_ITEMS {
+        if lies_somewhere(&file) && gallery.files.len() < MAX_ITEMS {
             gallery.files.push(file);
-        } else if gallery.left.len() < MOST_ITEMS {
+        } else if gallery.left.len() < MAX_ITEMS {
             gallery.left.push(file);
         } else {
             gallery.more += 1;
@@ -135,7 +135,7 @@ fn read(content: &Value, kind: Kind) -> File {
 
 /// Where a file lies; `None` where its address leads to no media of a homeserver (C26).
 #[must_use]
-pub fn source_of(source: &str) -> Option<Source> {
+pub fn source_of(source: &str) -> Option<MediaSource> {
     let is_media = |address: &MxcUri| {
         let id = address.parts().map_or("", |(_, id)| id);
         let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
@@ -143,10 +143,10 @@ pub fn source_of(source: &str) -> Option<Source> {
     };
     if source.starts_with("mxc://") {
         let address = ruma::OwnedMxcUri::from(source);
-        return is_media(&address).then_some(Source::Clear(address));
+        return is_media(&address).then_some(MediaSource::Clear(address));
     }
     let file: EncryptedFile = serde_json::from_str(source).ok()?;
-    is_media(&file.url).then(|| Source::Encrypted(Box::new(file)))
+    is_media(&file.url).then(|| MediaSource::Encrypted(Box::new(file)))
 }
 
 /// The event that is a file; `address` is where it lies, and it is encrypted there if the room is.

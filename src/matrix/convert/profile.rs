@@ -3,7 +3,7 @@
 use footbridge_core::{message::Sender, names, outlet::Content};
 use serde_json::{Value, json};
 
-use super::write::{insert, name_in};
+use super::write::{insert, html_name};
 
 /// Where an event says whose words it is.
 pub(super) const PROFILE: &str = "com.beeper.per_message_profile";
@@ -28,13 +28,13 @@ pub(super) fn profile(author: &Sender, content: &Content) -> Value {
 }
 
 /// Puts what is known of an author's picture beside their name, in the new text of an edit, too.
-pub fn picture_in(event: &mut Value, picture: &Value) {
+pub fn put_avatar(event: &mut Value, picture: &Value) {
     let profile = event.get_mut(PROFILE).and_then(Value::as_object_mut);
     if let (Some(profile), Some(picture)) = (profile, picture.as_object()) {
         profile.extend(picture.clone());
     }
     if let Some(new) = event.get_mut("m.new_content") {
-        picture_in(new, picture);
+        put_avatar(new, picture);
     }
 }
 
@@ -50,7 +50,7 @@ pub fn renamed(content: &Content, name: &str) -> Content {
     Content {
         mentions: content.mentions.clone(),
         text: content.text.replacen(&author.name, &name, 1),
-        html: html.map(|html| html.replacen(&name_in(&author.name), &name_in(&name), 1)),
+        html: html.map(|html| html.replacen(&html_name(&author.name), &html_name(&name), 1)),
         style: content.style,
         author: Some(Sender {
             id: author.id.clone(),

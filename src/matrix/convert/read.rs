@@ -12,14 +12,14 @@ use footbridge_core::{
 use footbridge_store::RemoteId;
 use serde_json::Value;
 
-use super::{Incoming, Read, files, summary};
+use super::{Incoming, Converted, files, summary};
 
 /// What this event says. That an edit or a redaction is its author's own is the caller's to check, and so is
 /// whether the sender's device is trusted.
 #[must_use]
-pub fn message_from_event(event: &Incoming) -> Read {
+pub fn message_from_event(event: &Incoming) -> Converted {
     match action_from(event) {
-        Ok(action) => Read::Message(Message {
+        Ok(action) => Converted::Message(Message {
             sender: Sender {
                 id: event.sender.clone(),
                 name: event.sender_name.clone(),
@@ -29,7 +29,7 @@ pub fn message_from_event(event: &Incoming) -> Read {
             files: files_of(event, &action),
             action,
         }),
-        Err(rule) => Read::Ignore(rule),
+        Err(rule) => Converted::Skip(rule),
     }
 }
 

@@ -9,12 +9,12 @@ use super::{
 };
 
 /// The reaction that has a failed message tried again; some clients add a variation selector.
-const AGAIN: char = '\u{1f501}';
-const EMOJI_STYLE: char = '\u{fe0f}';
+const RETRY_EMOJI: char = '\u{1f501}';
+const VARIATION_SELECTOR: char = '\u{fe0f}';
 
 /// What an event asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Request {
+pub struct CommandRequest {
     /// What stands behind the call.
     pub words: String,
     /// The message it is asked about.
@@ -25,7 +25,7 @@ pub struct Request {
     pub is_reaction: bool,
 }
 
-impl Request {
+impl CommandRequest {
     /// What this event asks of the bridge, if it asks anything. An edit asks nothing.
     #[must_use]
     pub fn of(event: &Incoming) -> Option<Self> {
@@ -33,8 +33,8 @@ impl Request {
         match event.event_type.as_str() {
             "m.reaction" => {
                 let key = text_at(content, "/m.relates_to/key")?;
-                let key = key.trim_end_matches(EMOJI_STYLE);
-                (key.strip_prefix(AGAIN) == Some("")).then(|| Self {
+                let key = key.trim_end_matches(VARIATION_SELECTOR);
+                (key.strip_prefix(RETRY_EMOJI) == Some("")).then(|| Self {
                     words: "retry".to_owned(),
                     target: id_at(content, "/m.relates_to/event_id"),
                     thread: None,
@@ -79,8 +79,8 @@ mod tests {
 
     use super::*;
 
-    fn asked(event_type: &str, content: Value) -> Option<Request> {
-        Request::of(&Incoming {
+    fn asked(event_type: &str, content: Value) -> Option<CommandRequest> {
+        CommandRequest::of(&Incoming {
             event_id: "$e".into(),
             sender: "@a:x".into(),
             sender_name: "A".into(),

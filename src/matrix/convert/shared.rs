@@ -12,22 +12,22 @@ use matrix_sdk::ruma::CanonicalJsonValue;
 use serde_json::Value;
 
 use super::{
-    edited::{in_own_words, steps},
-    write::{content_from, json_bytes, name_in, own_words, relations, said},
+    edited::{bridge_notice_steps, steps},
+    write::{content_from, json_bytes, html_name, bridge_text, relations, said},
 };
 
 /// Who says a part that the bridge itself says.
-const OURSELVES: &str = "Footbridge";
+const BRIDGE_NAME: &str = "Footbridge";
 /// Where an event carries its parts.
 pub const PARTS: &str = "org.footbridge.parts";
 /// The most messages in one event: more cannot be read at a glance.
-const MOST: usize = 25;
+const MAX_PARTS: usize = 25;
 /// The most that the parts may weigh together, in bytes of JSON, the readable form included.
-const MOST_BYTES: usize = 16_000;
+const MAX_PARTS_BYTES: usize = 16_000;
 /// The most that a message may weigh that goes together with others.
-const MOST_BYTES_EACH: usize = 4_000;
+const MAX_PART_BYTES: usize = 4_000;
 /// What a rewritten event may weigh; it says everything twice once more (C12).
-const MOST_BYTES_REWRITTEN: usize = 22_500;
+const MAX_REVISED_BYTES: usize = 22_500;
 
 /// One event for the first of these messages, and for how many; `None` where the first goes by itself. Only plain
 /// short texts of one paragraph go together, and no answers: an event answers one message.
@@ -36,11 +36,11 @@ pub fn bundle(messages: &[Outgoing]) -> Option<(Step, usize)> {
     let mut weight = 0;
     let parts: Vec<Part> = messages
         .iter()
-        .take(MOST)
+        .take(MAX_PARTS)
         .map_while(|outgoing| {
             let part = joinable(outgoing)?;
-            weight += weigh(&part);
-            (weight <= MOST_BYTES).then_some(part)
+            weight += part_bytes(&part);
+            (weight <= MAX_PARTS_BYTES).then_some(part)
         })
         .collect();
     let (first, count) = (messages.first()?, parts.len());
@@ -75,7 +75,7 @@ fn joinable(outgoing: &Outgoing) -> Option<Part> {
         && outgoing.message.files.is_empty()
         && !outgoing.late
         && !part.block
-        && weigh(&part) <= MOST_BYTES_EACH;
+        && part_bytes(&part) <= MAX_PART_BYTES;
     fits.then_some(part)
 }
 
@@ -92,7 +92,7 @@ fn part_of(message: &Message, body: &Body) -> Part {
 fn author(message: &Message) -> String {
     if message.sender.is_bridge() {
         // Among what others say, it has to be told apart.
-        return OURSELVES.to_owned();
+        return BRIDGE_NAME.to_owned();
     }
     names::bidi_isolate(&names::display_name(
         &message.sender.name,
@@ -101,7 +101,7 @@ fn author(message: &Message) -> String {
 }
 
 /// What a part adds to an event: it stands in it readably and for itself, and its author may.
-fn weigh(part: &Part) -> usize {
+fn part_bytes(part: &Part) -> usize {
     2 * (json_bytes(&part.body) + json_bytes(&part.html)) + 8 * part.author.len() + 80
 }
 
@@ -126,7 +126,7 @@ pub fn content_of(parts: &[Part]) -> Content {
         if !goes_on {
             close(&mut running, &mut html);
             html.push_str("<p><strong>");
-            html.push_str(&name_in(&part.author));
+            html.push_str(&html_name(&part.author));
             html.push_str("</strong>: ");
         } else if running && !part.block {
             html.push_str("<br>");
@@ -188,18 +188,18 @@ pub fn parts_in(content: &Value) -> Option<Vec<Part>> {
 /// What counts of such a content when it is read back: its parts, always in the same form.
 #[must_use]
 pub fn to_verify(content: &Value) -> Option<String> {
-    in_one_form(content.get(PARTS)?.clone())
+    canonical_json(content.get(PARTS)?.clone())
 }
 
 /// A value in the one form of canonical JSON.
 #[must_use]
-pub fn in_one_form(value: Value) -> Option<String> {
+pub fn canonical_json(value: Value) -> Option<String> {
     let canonical = CanonicalJsonValue::try_from(value).ok()?;
     serde_json::to_string(&canonical).ok()
 }
 
 /// What an event of ours says now.
-pub enum Newest {
+pub enum LatestContent {
     /// This.
     Content(Value),
     /// Nothing any more.
@@ -210,13 +210,13 @@ pub enum Newest {
 
 /// The newest form of an event of ours.
 #[must_use]
-pub fn newest(event: &Value, own: &str) -> Newest {
+pub fn newest(event: &Value, own: &str) -> LatestContent {
     let ours = |event: &Value| event.get("sender").and_then(Value::as_str) == Some(own);
     if !ours(event) {
-        return Newest::UndecryptableTexts;
+        return LatestContent::UndecryptableTexts;
     }
     if event.pointer("/unsigned/redacted_because").is_some() {
-        return Newest::Redacted;
+        return LatestContent::Redacted;
     }
     let content = match event.pointer("/unsigned/m.relations/m.replace") {
         // Without its newest form an older one must not be taken for it.
@@ -224,14 +224,14 @@ pub fn newest(event: &Value, own: &str) -> Newest {
         Some(_) => None,
         None => event.get("content"),
     };
-    content.map_or(Newest::UndecryptableTexts, |content| {
-        Newest::Content(content.clone())
+    content.map_or(LatestContent::UndecryptableTexts, |content| {
+        LatestContent::Content(content.clone())
     })
 }
 
 /// What becomes of an event's parts.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Revised {
+pub enum RevisedParts {
     /// It says this now.
     Event(Value),
     /// Nothing of it is left.
@@ -242,24 +242,24 @@ pub enum Revised {
 
 /// Puts a part in the place of an earlier one, or takes it out.
 #[must_use]
-pub fn revised(mut parts: Vec<Part>, slot: u32, part: Option<&Part>, target: &RemoteId) -> Revised {
+pub fn revised(mut parts: Vec<Part>, slot: u32, part: Option<&Part>, target: &RemoteId) -> RevisedParts {
     let Some(old) = usize::try_from(slot)
         .ok()
         .and_then(|slot| parts.get_mut(slot))
     else {
-        return Revised::Impossible;
+        return RevisedParts::Impossible;
     };
     *old = part.cloned().unwrap_or(Part {
         gone: true,
         ..Part::default()
     });
     if parts.iter().all(|part| part.gone) {
-        return Revised::Nothing;
+        return RevisedParts::Nothing;
     }
-    let grows = part.is_some() && parts.iter().map(weigh).sum::<usize>() > MOST_BYTES_REWRITTEN;
+    let grows = part.is_some() && parts.iter().map(part_bytes).sum::<usize>() > MAX_REVISED_BYTES;
     match event_of(&parts, None, Some(target)) {
-        Some(event) if !grows => Revised::Event(event),
-        _ => Revised::Impossible,
+        Some(event) if !grows => RevisedParts::Event(event),
+        _ => RevisedParts::Impossible,
     }
 }
 
@@ -274,7 +274,7 @@ pub fn revise(outgoing: &Outgoing, slot: u32) -> Plan {
     let anew = outgoing.copies.get(1..).unwrap_or_default();
     if let Action::Edit { body, style, .. } = &message.action {
         if message.sender.is_bridge() && !anew.is_empty() {
-            return Plan::Steps(in_own_words(anew, own_words(body)));
+            return Plan::Steps(bridge_notice_steps(anew, bridge_text(body)));
         }
         let name = &marked(&message.sender);
         let has_files = |copy: &Copy| copy.file.as_ref().is_some_and(|file| !file.is_empty());
@@ -334,7 +334,7 @@ pub fn revise(outgoing: &Outgoing, slot: u32) -> Plan {
 /// A new text as a message of its own, where the old one cannot be changed.
 fn edited(body: &Body, sender: &Sender, style: Style) -> Content {
     if sender.is_bridge() {
-        return own_words(body);
+        return bridge_text(body);
     }
     let spoken = if style == Style::Emote {
         Style::Text

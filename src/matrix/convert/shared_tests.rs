@@ -123,10 +123,10 @@ fn an_event_stays_within_its_bounds() {
     let many: Vec<Outgoing> = (0..60)
         .map(|number| said("M", &format!("{number}")))
         .collect();
-    assert_eq!(parts(&many).len(), MOST);
+    assert_eq!(parts(&many).len(), MAX_PARTS);
     let large: Vec<Outgoing> = (0..60).map(|_| said("M", &"<\"&>".repeat(50))).collect();
     let parts = parts(&large);
-    assert!(parts.len() > 2 && parts.len() < MOST);
+    assert!(parts.len() > 2 && parts.len() < MAX_PARTS);
     let event = event_of(&parts, None, Some(&"$t".into())).unwrap();
     assert!(event.to_string().len() < 45_000);
 }
@@ -143,14 +143,14 @@ fn stored(content: &Value, newer: Option<&Value>) -> Value {
 
 fn read(event: &Value) -> Vec<Part> {
     match newest(event, "@bridge:x") {
-        Newest::Content(content) => parts_in(&content).unwrap(),
+        LatestContent::Content(content) => parts_in(&content).unwrap(),
         _ => panic!("{event}"),
     }
 }
 
 fn with(parts: Vec<Part>, slot: u32, part: Option<&Part>) -> Value {
     match revised(parts, slot, part, &"$t".into()) {
-        Revised::Event(event) => event,
+        RevisedParts::Event(event) => event,
         other => panic!("{other:?}"),
     }
 }
@@ -180,7 +180,7 @@ fn an_edit_and_a_deletion_change_one_part_and_the_next_one_builds_on_them() {
     assert!(!second.to_string().contains("eins"), "{second}");
     let third = with(read(&stored(&original, Some(&second))), 2, None);
     let rest = read(&stored(&original, Some(&third)));
-    assert_eq!(revised(rest, 1, None, &"$t".into()), Revised::Nothing);
+    assert_eq!(revised(rest, 1, None, &"$t".into()), RevisedParts::Nothing);
 }
 
 #[test]
@@ -202,7 +202,7 @@ fn what_is_not_ours_redacted_or_not_decrypted_is_not_rewritten() {
     foreign["sender"] = json!("@eve:x");
     assert!(matches!(
         newest(&foreign, "@bridge:x"),
-        Newest::UndecryptableTexts
+        LatestContent::UndecryptableTexts
     ));
     let encrypted = json!({"algorithm": "m.megolm.v1.aes-sha2"});
     for event in [
@@ -210,16 +210,16 @@ fn what_is_not_ours_redacted_or_not_decrypted_is_not_rewritten() {
         stored(&original, Some(&encrypted)),
     ] {
         let content = match newest(&event, "@bridge:x") {
-            Newest::Content(content) => content,
+            LatestContent::Content(content) => content,
             _ => Value::Null,
         };
         assert_eq!((parts_in(&content), to_verify(&content)), (None, None));
     }
     let mut redacted = stored(&json!({}), None);
     redacted["unsigned"]["redacted_because"] = json!({});
-    assert!(matches!(newest(&redacted, "@bridge:x"), Newest::Redacted));
+    assert!(matches!(newest(&redacted, "@bridge:x"), LatestContent::Redacted));
     let parts = read(&stored(&original, None));
-    assert_eq!(revised(parts, 7, None, &"$t".into()), Revised::Impossible);
+    assert_eq!(revised(parts, 7, None, &"$t".into()), RevisedParts::Impossible);
 }
 
 #[test]

@@ -27,7 +27,7 @@ pub fn content_from(body: &Body, sender: &Sender, style: Style, late: bool) -> C
     let name = names::bidi_isolate(&names::display_name(&sender.name, &sender.id));
     let late = if late { " (delayed)" } else { "" };
     let name = format!("{name}{late}");
-    let name_html = name_in(&name);
+    let name_html = html_name(&name);
     let (text, html) = match style {
         Style::Text | Style::Notice => (
             format!("{name}: "),
@@ -50,7 +50,7 @@ pub fn content_from(body: &Body, sender: &Sender, style: Style, late: bool) -> C
             avatar: sender.avatar.clone(),
         }),
         text: format!("{text}{gap}{plain}"),
-        html: Some(format!("{html}{}", html_behind(body))),
+        html: Some(format!("{html}{}", inline_html(body))),
         // An emote is told about its author; as ours it would be told about the bridge.
         style: if style == Style::Notice {
             Style::Notice
@@ -61,13 +61,13 @@ pub fn content_from(body: &Body, sender: &Sender, style: Style, late: bool) -> C
 }
 
 /// A name as HTML.
-pub(super) fn name_in(name: &str) -> String {
+pub(super) fn html_name(name: &str) -> String {
     let name = footbridge_core::text::Inline::Text(name.to_owned());
     html_from_body(&Body(vec![Block::Paragraph(vec![name])]))
 }
 
 /// The body's HTML for standing behind a name: the first paragraph is not put on a line of its own.
-pub(super) fn html_behind(body: &Body) -> String {
+pub(super) fn inline_html(body: &Body) -> String {
     match body.0.split_first() {
         Some((first @ Block::Paragraph(_), rest)) if !rest.is_empty() => format!(
             "{}{}",
@@ -184,7 +184,7 @@ pub fn plan(outgoing: &Outgoing) -> Plan {
             ))
         }
         Action::Edit { body, .. } if message.sender.is_bridge() && !outgoing.copies.is_empty() => {
-            Plan::Steps(edited::in_own_words(&outgoing.copies, own_words(body)))
+            Plan::Steps(edited::bridge_notice_steps(&outgoing.copies, bridge_text(body)))
         }
         Action::Edit { body, style, .. } if !outgoing.copies.is_empty() => {
             Plan::Steps(edited::steps(outgoing, (body, name, *style)))
@@ -211,9 +211,9 @@ pub fn plan(outgoing: &Outgoing) -> Plan {
         Action::Unsupported { summary } => {
             Plan::Steps(vec![posted(told(summary, name, outgoing.late))])
         }
-        Action::System { summary } => Plan::Steps(vec![posted(own_words(&Body::plain(summary)))]),
+        Action::System { summary } => Plan::Steps(vec![posted(bridge_text(&Body::plain(summary)))]),
         Action::Bridge { text, about } => {
-            let content = own_words(&Body::plain(text));
+            let content = bridge_text(&Body::plain(text));
             Plan::Steps(vec![Step::Post {
                 content,
                 thread: about.as_ref().and_then(|about| about.thread.clone()),
@@ -293,7 +293,7 @@ pub(super) fn told(summary: &str, sender: &Sender, late: bool) -> Content {
 }
 
 /// What nobody in particular says.
-pub(super) fn own_words(body: &Body) -> Content {
+pub(super) fn bridge_text(body: &Body) -> Content {
     Content {
         mentions: Vec::new(),
         author: None,

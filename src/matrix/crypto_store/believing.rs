@@ -10,8 +10,8 @@ use matrix_sdk_crypto::{
 };
 use ruma::{OwnedDeviceId, UserId};
 
-use super::{Error, HoldingStore, Result};
-use crate::believed::Believed;
+use super::{Error, BufferedCryptoStore, Result};
+use crate::believed::IdentityPins;
 
 tokio::task_local! {
     /// Set where something is sent, which is where room keys are shared.
@@ -33,23 +33,23 @@ fn master_key(identity: &UserIdentityData) -> Option<String> {
     Some(identity.master_key().get_first_key()?.to_base64())
 }
 
-impl HoldingStore {
+impl BufferedCryptoStore {
     /// By which identity each user is believed.
-    pub(crate) fn believed(&self) -> &Believed {
-        &self.believed
+    pub(crate) fn pins(&self) -> &IdentityPins {
+        &self.pins
     }
 
     /// Compares the identities that are believed with those that are stored: one may have been stored by a process that
     /// did not look.
-    pub(crate) async fn look_at_believed(&self) -> Result<()> {
-        for user in self.believed.users() {
-            self.look_at(&user).await?;
+    pub(crate) async fn check_pinned_identities(&self) -> Result<()> {
+        for user in self.pins.users() {
+            self.check_identity(&user).await?;
         }
         Ok(())
     }
 
     /// Compares the identity by which a user is believed with the one that is stored.
-    pub(crate) async fn look_at(&self, user: &str) -> Result<()> {
+    pub(crate) async fn check_identity(&self, user: &str) -> Result<()> {
         let Ok(id) = <&UserId>::try_from(user) else {
             return Ok(());
         };
@@ -64,7 +64,7 @@ impl HoldingStore {
     pub(super) async fn see(&self, identities: &[(String, Option<String>)]) -> Result<()> {
         for (user, key) in identities {
             if let Some(key) = key {
-                let seen = self.believed.see(user, key).await;
+                let seen = self.pins.see(user, key).await;
                 seen.map_err(|error| Error::InvalidData {
                     details: format!("an identity cannot be noted: {error}"),
                 })?;
@@ -74,11 +74,11 @@ impl HoldingStore {
     }
 
     /// A user's devices as the one who asks may see them: a send sees none that would get a room key and must not.
-    pub(super) async fn believed_devices_of(
+    pub(super) async fn devices_for_sharing(
         &self,
         user: &UserId,
     ) -> Result<HashMap<OwnedDeviceId, DeviceData>> {
-        let mut devices = self.devices_of(user).await?;
+        let mut devices = self.current_devices(user).await?;
         if is_sharing() {
             self.withhold(user, &mut devices).await?;
         }
@@ -93,10 +93,10 @@ impl HoldingStore {
         user: &UserId,
         devices: &mut HashMap<OwnedDeviceId, DeviceData>,
     ) -> Result<()> {
-        if !self.believed.has_changed(user.as_str()) {
+        if !self.pins.has_changed(user.as_str()) {
             return Ok(());
         }
-        let pinned = self.believed.key_of(user.as_str());
+        let pinned = self.pins.pinned_key(user.as_str());
         let shown = self.inner.get_user_identity(user).await?;
         let believed = shown.filter(|shown| pinned.is_some() && master_key(shown) == pinned);
         for device in devices.values_mut() {

@@ -16,21 +16,21 @@ use matrix_sdk_crypto::{
 };
 use ruma::{OwnedDeviceId, OwnedUserId, UserId};
 
-use super::{HoldingStore, Result, outbound};
+use super::{BufferedCryptoStore, Result, outbound};
 
 /// The most users that are kept, 6 KiB each with one device. Past that all are read anew.
-const MOST: usize = 20_000;
+const MAX_USERS: usize = 20_000;
 
 /// A device as it was read. Its copies share what the SDK changes in place (trust, deletion, "was told `m.no_olm`"),
 /// so what it was when it was read is written down beside it.
-struct Kept {
+struct CachedDevice {
     device: DeviceData,
-    read: Marks,
+    read: DeviceFlags,
 }
 
-type Marks = (LocalTrust, bool, bool);
+type DeviceFlags = (LocalTrust, bool, bool);
 
-fn marks(device: &DeviceData) -> Marks {
+fn marks(device: &DeviceData) -> DeviceFlags {
     (
         device.local_trust_state(),
         device.is_deleted(),
@@ -39,18 +39,18 @@ fn marks(device: &DeviceData) -> Marks {
 }
 
 #[derive(Default)]
-struct User {
-    devices: Option<HashMap<OwnedDeviceId, Kept>>,
+struct CachedUser {
+    devices: Option<HashMap<OwnedDeviceId, CachedDevice>>,
     /// As JSON, because copies of an identity share what the SDK changes in place.
-    identity: Option<Found<String>>,
+    identity: Option<IdentityLookup<String>>,
 }
 
 /// What was found when somebody's identity was looked for.
-struct Found<T>(Option<T>);
+struct IdentityLookup<T>(Option<T>);
 
 #[derive(Default)]
-struct Users {
-    by_id: HashMap<OwnedUserId, User>,
+struct CachedUsers {
+    by_id: HashMap<OwnedUserId, CachedUser>,
     /// Counts the saves that began.
     saves: u64,
     /// Users whom a save names that has not come back, and how many saves do.
@@ -59,22 +59,22 @@ struct Users {
 
 /// What is known of users.
 #[derive(Default)]
-pub(super) struct Known(Mutex<Users>);
+pub(super) struct DeviceCache(Mutex<CachedUsers>);
 
 /// That a read has begun: what it brings is kept only if nothing was saved meanwhile.
 #[derive(Clone, Copy)]
-pub(super) struct Reading(u64);
+pub(super) struct PendingRead(u64);
 
 /// That a save has begun.
-pub(super) struct Saving(HashSet<OwnedUserId>);
+pub(super) struct PendingSave(HashSet<OwnedUserId>);
 
-impl Known {
-    fn users(&self) -> MutexGuard<'_, Users> {
+impl DeviceCache {
+    fn users(&self) -> MutexGuard<'_, CachedUsers> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn read(&self) -> Reading {
-        Reading(self.users().saves)
+    pub(super) fn read(&self) -> PendingRead {
+        PendingRead(self.users().saves)
     }
 
     pub(super) fn devices(&self, user: &UserId) -> Option<HashMap<OwnedDeviceId, DeviceData>> {
@@ -94,14 +94,14 @@ impl Known {
         Some(copies.collect())
     }
 
-    pub(super) fn keep_devices(
+    pub(super) fn cache_devices(
         &self,
         user: &UserId,
         devices: &HashMap<OwnedDeviceId, DeviceData>,
-        reading: Reading,
+        reading: PendingRead,
     ) {
         let kept = devices.iter().map(|(id, device)| {
-            let kept = Kept {
+            let kept = CachedDevice {
                 device: device.clone(),
                 read: marks(device),
             };
@@ -112,42 +112,42 @@ impl Known {
     }
 
     /// The identity, unless it must be read.
-    fn identity(&self, user: &UserId) -> Option<Found<UserIdentityData>> {
+    fn identity(&self, user: &UserId) -> Option<IdentityLookup<UserIdentityData>> {
         let users = self.users();
-        let Found(json) = users.by_id.get(user)?.identity.as_ref()?;
+        let IdentityLookup(json) = users.by_id.get(user)?.identity.as_ref()?;
         match json {
-            None => Some(Found(None)),
-            Some(json) => serde_json::from_str(json).ok().map(Found),
+            None => Some(IdentityLookup(None)),
+            Some(json) => serde_json::from_str(json).ok().map(IdentityLookup),
         }
     }
 
-    pub(super) fn keep_identity(
+    pub(super) fn cache_identity(
         &self,
         user: &UserId,
         identity: Option<&UserIdentityData>,
-        reading: Reading,
+        reading: PendingRead,
     ) {
         let json = match identity.map(serde_json::to_string) {
             None => None,
             Some(Ok(json)) => Some(json),
             Some(Err(_)) => return,
         };
-        self.keep(user, reading, |known| known.identity = Some(Found(json)));
+        self.keep(user, reading, |known| known.identity = Some(IdentityLookup(json)));
     }
 
-    fn keep(&self, user: &UserId, reading: Reading, put: impl FnOnce(&mut User)) {
+    fn keep(&self, user: &UserId, reading: PendingRead, put: impl FnOnce(&mut CachedUser)) {
         let mut users = self.users();
         if users.saves != reading.0 || users.recent_retryable.contains_key(user) {
             return;
         }
-        if users.by_id.len() >= MOST && !users.by_id.contains_key(user) {
+        if users.by_id.len() >= MAX_USERS && !users.by_id.contains_key(user) {
             users.by_id.clear();
         }
         put(users.by_id.entry(user.to_owned()).or_default());
     }
 
     /// Whom these changes name is not known any more, and not until [`Known::saved`].
-    pub(super) fn save(&self, changes: &Changes) -> Saving {
+    pub(super) fn save(&self, changes: &Changes) -> PendingSave {
         let (devices, identities) = (&changes.devices, &changes.identities);
         let devices = [&devices.new, &devices.changed, &devices.deleted];
         let devices = devices.into_iter().flatten().map(DeviceData::user_id);
@@ -163,12 +163,12 @@ impl Known {
                 *users.recent_retryable.entry(user.clone()).or_default() += 1;
             }
         }
-        Saving(named)
+        PendingSave(named)
     }
 
     /// The save has come back, written or not. A save that nobody waits for any more does not come here, and whom it
     /// names is read from the database for ever.
-    pub(super) fn saved(&self, saving: Saving) {
+    pub(super) fn saved(&self, saving: PendingSave) {
         let mut users = self.users();
         // What was read meanwhile may be older than the save.
         users.saves += 1;
@@ -183,9 +183,9 @@ impl Known {
     }
 }
 
-impl HoldingStore {
+impl BufferedCryptoStore {
     /// A user's devices as they are, the held ones in the place of the stored ones.
-    pub(super) async fn devices_of(
+    pub(super) async fn current_devices(
         &self,
         user: &UserId,
     ) -> Result<HashMap<OwnedDeviceId, DeviceData>> {
@@ -195,20 +195,20 @@ impl HoldingStore {
         } else {
             let reading = self.known.read();
             let devices = self.inner.get_user_devices(user).await?;
-            self.known.keep_devices(user, &devices, reading);
+            self.known.cache_devices(user, &devices, reading);
             devices
         };
-        held.lay_over_devices(user, &mut devices);
+        held.overlay_devices(user, &mut devices);
         Ok(devices)
     }
 
     pub(super) async fn identity_of(&self, user: &UserId) -> Result<Option<UserIdentityData>> {
-        if let Some(Found(identity)) = self.known.identity(user) {
+        if let Some(IdentityLookup(identity)) = self.known.identity(user) {
             return Ok(identity);
         }
         let reading = self.known.read();
         let identity = self.inner.get_user_identity(user).await?;
-        self.known.keep_identity(user, identity.as_ref(), reading);
+        self.known.cache_identity(user, identity.as_ref(), reading);
         Ok(identity)
     }
 
@@ -224,26 +224,26 @@ impl HoldingStore {
         {
             return Ok(());
         }
-        let concern_people = outbound::concern_people(&changes);
+        let concern_people = outbound::affects_recipients(&changes);
         let sessions = changes.sessions.clone();
         let news = changes.devices.new.iter().chain(&changes.devices.changed);
         let news: Vec<_> = news.map(|device| device.user_id().to_owned()).collect();
         let saving = self.known.save(&changes);
         if concern_people {
-            self.outbound.people_change();
+            self.outbound.recipients_changed();
         }
         let written = self.inner.save_changes(changes).await;
         self.known.saved(saving);
         let more = written.is_ok() && self.reachable.reach(&sessions);
         if concern_people || more {
-            self.outbound.people_change();
+            self.outbound.recipients_changed();
         }
         self.fresh.add(news);
         written
     }
 }
 
-impl std::fmt::Debug for Known {
+impl std::fmt::Debug for DeviceCache {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Known")
             .field(&self.users().by_id.len())

@@ -18,11 +18,11 @@ use std::{
 use matrix_sdk_crypto::{DeviceData, Session, olm::Curve25519PublicKey, store::CryptoStore as _};
 use ruma::{DeviceId, OwnedDeviceId, OwnedUserId, UserId};
 
-use super::{Error, HoldingStore, Result};
-use crate::claims::Claims;
+use super::{Error, BufferedCryptoStore, Result};
+use crate::claims::KeyClaims;
 
 /// The most keys that are remembered. Past that the database is asked again.
-const MOST: usize = 100_000;
+const MAX_DEVICES: usize = 100_000;
 
 /// How far the SDK is with a send.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -36,18 +36,18 @@ enum Phase {
 }
 
 /// A send of the SDK's.
-struct Sending {
+struct SendState {
     phase: Cell<Phase>,
-    claims: Arc<Claims>,
+    claims: Arc<KeyClaims>,
 }
 
 tokio::task_local! {
-    static SENDING: Sending;
+    static SENDING: SendState;
 }
 
 /// Runs a send of the SDK's so that it claims nothing itself.
-pub(crate) fn sending<F: Future>(claims: &Arc<Claims>, send: F) -> impl Future<Output = F::Output> {
-    let sending = Sending {
+pub(crate) fn sending<F: Future>(claims: &Arc<KeyClaims>, send: F) -> impl Future<Output = F::Output> {
+    let sending = SendState {
         phase: Cell::new(Phase::Claiming),
         claims: claims.clone(),
     };
@@ -69,18 +69,18 @@ fn enter(phase: Phase) {
 
 /// Which devices have sessions, by their Curve25519 keys. Sessions are never deleted.
 #[derive(Debug, Default)]
-pub(super) struct Reachable(Mutex<Keys>);
+pub(super) struct EstablishedSessions(Mutex<SessionIndex>);
 
 #[derive(Debug, Default)]
-struct Keys {
+struct SessionIndex {
     with_session: HashSet<Curve25519PublicKey>,
     /// Of these the SDK believes that there is no session, and asks no more (matrix-sdk-crypto 0.18,
     /// `crypto_store_wrapper.rs`, `get_sessions`): a session of ours it would not see. It claims itself.
-    asked_in_vain: HashSet<String>,
+    known_missing: HashSet<String>,
 }
 
-impl Reachable {
-    fn keys(&self) -> MutexGuard<'_, Keys> {
+impl EstablishedSessions {
+    fn keys(&self) -> MutexGuard<'_, SessionIndex> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -91,7 +91,7 @@ impl Reachable {
     /// Answers whether one of these devices was not known to have a session.
     pub(super) fn reach(&self, sessions: &[Session]) -> bool {
         let mut keys = self.keys();
-        if keys.with_session.len() >= MOST {
+        if keys.with_session.len() >= MAX_DEVICES {
             keys.with_session.clear();
         }
         let mut more = false;
@@ -105,30 +105,30 @@ impl Reachable {
     pub(super) fn answered(&self, sender_key: &str, found: bool) {
         let mut keys = self.keys();
         if found {
-            keys.asked_in_vain.remove(sender_key);
-        } else if keys.asked_in_vain.len() < MOST {
-            keys.asked_in_vain.insert(sender_key.to_owned());
+            keys.known_missing.remove(sender_key);
+        } else if keys.known_missing.len() < MAX_DEVICES {
+            keys.known_missing.insert(sender_key.to_owned());
         }
     }
 
-    fn asked_in_vain(&self, key: &Curve25519PublicKey) -> bool {
-        self.keys().asked_in_vain.contains(&key.to_base64())
+    fn known_missing(&self, key: &Curve25519PublicKey) -> bool {
+        self.keys().known_missing.contains(&key.to_base64())
     }
 }
 
-impl HoldingStore {
+impl BufferedCryptoStore {
     /// The Olm sessions with a device, held and stored, and that the SDK has been told of them.
     pub(super) async fn sessions_with(&self, sender_key: &str) -> Result<Option<Vec<Session>>> {
         let held = self.held().clone();
         let stored = self.inner.get_sessions(sender_key).await?;
-        let sessions = held.lay_over_sessions(sender_key, stored);
+        let sessions = held.overlay_sessions(sender_key, stored);
         self.reachable.answered(sender_key, sessions.is_some());
         Ok(sessions)
     }
 
     /// The devices of a user with which there can be an Olm session and is none.
-    pub(crate) async fn lacking(&self, user: &UserId) -> Result<Vec<DeviceData>> {
-        let devices = self.devices_of(user).await?;
+    pub(crate) async fn devices_without_session(&self, user: &UserId) -> Result<Vec<DeviceData>> {
+        let devices = self.current_devices(user).await?;
         let mut lacking = Vec::new();
         for device in devices.into_values() {
             if self.lacks_session(&device).await? {
@@ -146,7 +146,7 @@ impl HoldingStore {
             return Ok(false);
         }
         let sender_key = key.to_base64();
-        let held = self.held().lay_over_sessions(&sender_key, None);
+        let held = self.held().overlay_sessions(&sender_key, None);
         if held.is_some() {
             return Ok(false);
         }
@@ -158,11 +158,11 @@ impl HoldingStore {
     /// Whether the SDK would not see a session that was made for a device.
     pub(crate) fn is_left_to_sdk(&self, device: &DeviceData) -> bool {
         let key = device.curve25519_key();
-        key.is_some_and(|key| self.reachable.asked_in_vain(&key))
+        key.is_some_and(|key| self.reachable.known_missing(&key))
     }
 
     /// The same of one device that may have got one since.
-    pub(crate) async fn still_lacks(&self, device: &DeviceData) -> Result<bool> {
+    pub(crate) async fn still_lacks_session(&self, device: &DeviceData) -> Result<bool> {
         self.lacks_session(device).await
     }
 
@@ -176,7 +176,7 @@ impl HoldingStore {
 
     /// To be told when the SDK asks for one device: before it shares a key it asks for its own, and before it claims it
     /// does not.
-    pub(super) async fn sees_device(&self, user: &UserId, device: &DeviceId) {
+    pub(super) async fn on_device_query(&self, user: &UserId, device: &DeviceId) {
         if phase() == Some(Phase::Claiming) && self.is_own(user, device).await {
             enter(Phase::Sharing);
         }
@@ -214,7 +214,7 @@ impl HoldingStore {
             }
             Phase::Sharing | Phase::Ours => {
                 enter(Phase::Ours);
-                claims.establish_untried(&[OwnedUserId::from(user)]).await;
+                claims.establish_new_sessions(&[OwnedUserId::from(user)]).await;
                 enter(Phase::Sharing);
             }
         }

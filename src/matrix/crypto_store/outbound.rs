@@ -20,17 +20,17 @@ use ruma::{OwnedRoomId, RoomId, UserId};
 use serde::de::IgnoredAny;
 use tokio::time::{Instant, sleep};
 
-use super::HoldingStore;
+use super::BufferedCryptoStore;
 
 /// After this the SDK looks at all members again whatever happened: a device that has no Olm session may be able to
 /// get one by now.
-const TRUSTED_FOR: Duration = Duration::from_mins(10);
+const RECHECK_AFTER: Duration = Duration::from_mins(10);
 
 /// Who joins does not join alone, and the sync that tells of one is followed by one that tells of the next: so long
 /// nothing must have changed in a room before the SDK looks who is in it.
-const QUIET: Duration = Duration::from_millis(300);
+const QUIET_PERIOD: Duration = Duration::from_millis(300);
 /// Longer than this nobody waits for that.
-const PATIENCE: Duration = Duration::from_secs(2);
+const MAX_QUIET_WAIT: Duration = Duration::from_secs(2);
 
 /// What the recipients of a room's key depend on, counted: devices, identities, which of these are believed, and Olm
 /// sessions; the room's state.
@@ -41,14 +41,14 @@ pub(crate) struct Recipients {
 }
 
 #[derive(Debug)]
-struct Shared {
+struct SharedKey {
     session: OutboundGroupSession,
     with: Recipients,
     at: Instant,
 }
 
 #[derive(Debug, Default)]
-struct Keys {
+struct OutboundState {
     people: u64,
     /// How often a room's state has changed, and when it last did.
     rooms: HashMap<OwnedRoomId, (u64, Instant)>,
@@ -56,15 +56,15 @@ struct Keys {
     syncing: bool,
     /// The SDK's own objects: what it does to them is seen here, and the other way round.
     sessions: HashMap<OwnedRoomId, OutboundGroupSession>,
-    shared: HashMap<OwnedRoomId, Shared>,
+    shared: HashMap<OwnedRoomId, SharedKey>,
 }
 
 /// The keys.
 #[derive(Debug, Default)]
-pub(super) struct Outbound(Mutex<Keys>);
+pub(super) struct OutboundKeys(Mutex<OutboundState>);
 
-impl Outbound {
-    fn keys(&self) -> MutexGuard<'_, Keys> {
+impl OutboundKeys {
+    fn keys(&self) -> MutexGuard<'_, OutboundState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -82,14 +82,14 @@ impl Outbound {
     }
 
     /// To be told before and after a save of what recipients depend on.
-    pub(super) fn people_change(&self) {
+    pub(super) fn recipients_changed(&self) {
         self.keys().people += 1;
     }
 
     /// To be told before users are saved whose devices the SDK has to ask for. Each sync saves nobody.
     pub(super) fn track(&self, users: &[(&UserId, bool)]) {
         if users.iter().any(|(_, dirty)| *dirty) {
-            self.people_change();
+            self.recipients_changed();
         }
     }
 
@@ -105,7 +105,7 @@ impl Outbound {
 }
 
 /// Whether changes hold something that decides who gets a key.
-pub(super) fn concern_people(changes: &Changes) -> bool {
+pub(super) fn affects_recipients(changes: &Changes) -> bool {
     let (devices, identities) = (&changes.devices, &changes.identities);
     !(devices.new.is_empty()
         && devices.changed.is_empty()
@@ -115,12 +115,12 @@ pub(super) fn concern_people(changes: &Changes) -> bool {
         || changes.private_identity.is_some()
 }
 
-impl HoldingStore {
+impl BufferedCryptoStore {
     /// What a room's recipients depend on, now. To be asked before the SDK sends, for [`HoldingStore::all_have_key`].
     pub(crate) fn recipients(&self, room: &RoomId) -> Recipients {
         let keys = self.outbound.keys();
         Recipients {
-            people: keys.people + self.believed.changes(),
+            people: keys.people + self.pins.changes(),
             room: keys.rooms.get(room).map_or(0, |(changes, _)| *changes),
         }
     }
@@ -135,24 +135,24 @@ impl HoldingStore {
                 let changed = keys.rooms.get(room);
                 (keys.syncing, changed.map(|(_, at)| at.elapsed()))
             };
-            let moving = since.is_some_and(|since| since < QUIET);
-            let patience = if moving { PATIENCE } else { QUIET };
+            let moving = since.is_some_and(|since| since < QUIET_PERIOD);
+            let patience = if moving { MAX_QUIET_WAIT } else { QUIET_PERIOD };
             if !(moving || syncing) || began.elapsed() >= patience {
                 return;
             }
-            sleep(QUIET / 20).await;
+            sleep(QUIET_PERIOD / 20).await;
         }
     }
 
     /// The SDK has sent an event with this key after it has shared it with all recipients.
-    pub(crate) fn all_have_key(&self, room: &RoomId, id: &str, with: Recipients) {
+    pub(crate) fn note_key_shared(&self, room: &RoomId, id: &str, with: Recipients) {
         let mut keys = self.outbound.keys();
         let session = keys.sessions.get(room).cloned();
         let Some(session) = session.filter(|session| session.session_id() == id) else {
             return;
         };
         let at = Instant::now();
-        let shared = Shared { session, with, at };
+        let shared = SharedKey { session, with, at };
         keys.shared.insert(room.to_owned(), shared);
     }
 
@@ -163,9 +163,9 @@ impl HoldingStore {
         if keys.syncing {
             return None;
         }
-        let Shared { session, with, at } = keys.shared.get(room)?;
+        let SharedKey { session, with, at } = keys.shared.get(room)?;
         let good = *with == now
-            && at.elapsed() < TRUSTED_FOR
+            && at.elapsed() < RECHECK_AFTER
             && session.shared()
             && !session.invalidated()
             && !session.expired();

@@ -16,15 +16,15 @@ use matrix_sdk_crypto::{
 use ruma::OwnedUserId;
 use tokio::{sync::Notify, time::timeout};
 
-use super::{Error, HoldingStore, Result};
+use super::{Error, BufferedCryptoStore, Result};
 use crate::{
-    held::{Held, lone_session},
+    held::{PendingSessions, single_session},
     olm, room_keys,
 };
 
 /// How long a save waits for the end of a sync. A sync ends a few milliseconds after it was read; one that does
 /// not end at all failed, and then nothing may be written that would pass it by.
-const SYNC_ENDS_WITHIN: Duration = Duration::from_secs(10);
+const SYNC_TIMEOUT: Duration = Duration::from_secs(10);
 
 tokio::task_local! {
     /// Set where a sync is taken in: see [`taking_in`]. True once its keys are stored and its rooms are read.
@@ -32,7 +32,7 @@ tokio::task_local! {
 }
 
 /// Runs a sync of the SDK so that its writes are known from those of others, who encrypt at the same time.
-pub(crate) fn taking_in<F: Future>(sync: F) -> impl Future<Output = F::Output> {
+pub(crate) fn within_sync<F: Future>(sync: F) -> impl Future<Output = F::Output> {
     TAKING_IN.scope(Cell::new(false), sync)
 }
 
@@ -43,24 +43,24 @@ pub(super) fn is_reading_rooms() -> bool {
 
 /// Users whose devices were saved and who were not asked for yet.
 #[derive(Debug, Default)]
-pub(super) struct Fresh {
+pub(super) struct NewDevices {
     users: Mutex<BTreeSet<OwnedUserId>>,
-    rung: Notify,
+    notify: Notify,
 }
 
-impl Fresh {
+impl NewDevices {
     pub(super) fn add(&self, users: Vec<OwnedUserId>) {
         if users.is_empty() {
             return;
         }
         let mut fresh = self.users.lock().unwrap_or_else(PoisonError::into_inner);
         fresh.extend(users);
-        self.rung.notify_one();
+        self.notify.notify_one();
     }
 }
 
-impl HoldingStore {
-    pub(super) fn held(&self) -> MutexGuard<'_, Held> {
+impl BufferedCryptoStore {
+    pub(super) fn held(&self) -> MutexGuard<'_, PendingSessions> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -74,19 +74,19 @@ impl HoldingStore {
             if !users.is_empty() {
                 return users;
             }
-            self.fresh.rung.notified().await;
+            self.fresh.notify.notified().await;
         }
     }
 
     /// Saves changes, whoever made them.
     pub(super) async fn save(&self, mut changes: Changes) -> Result<()> {
         if TAKING_IN.try_with(|_| ()).is_ok() {
-            return self.save_of_sync(changes).await;
+            return self.save_sync_changes(changes).await;
         }
         let mut ended = self.ended.subscribe();
         while !self.try_save(&mut changes).await? {
             // The sender lives as long as this store.
-            if timeout(SYNC_ENDS_WITHIN, ended.changed()).await.is_err() {
+            if timeout(SYNC_TIMEOUT, ended.changed()).await.is_err() {
                 return Err(unusable(
                     "a sync that received through the same Olm session did not end".to_owned(),
                 ));
@@ -108,9 +108,9 @@ impl HoldingStore {
     }
 
     /// Saves what a sync writes.
-    async fn save_of_sync(&self, changes: Changes) -> Result<()> {
+    async fn save_sync_changes(&self, changes: Changes) -> Result<()> {
         let _saving = self.saving.lock().await;
-        if let Some(session) = lone_session(&changes)
+        if let Some(session) = single_session(&changes)
             && self.has_unstored(session).await?
         {
             self.held().keep(changes);

@@ -11,24 +11,24 @@ use std::{
 
 use ruma::{OwnedRoomId, RoomId};
 
-use super::HoldingStore;
+use super::BufferedCryptoStore;
 
 /// The rooms.
 #[derive(Debug, Default)]
-pub(super) struct Walked(RwLock<HashSet<OwnedRoomId>>);
+pub(super) struct DeferredRooms(RwLock<HashSet<OwnedRoomId>>);
 
-impl Walked {
+impl DeferredRooms {
     pub(super) fn has(&self, room: &RoomId) -> bool {
         let rooms = self.0.read().unwrap_or_else(PoisonError::into_inner);
         rooms.contains(room)
     }
 }
 
-impl HoldingStore {
+impl BufferedCryptoStore {
     /// From the next sync on these rooms are the ones that we open ourselves.
-    pub(crate) fn leave_closed(&self, rooms: impl Iterator<Item = OwnedRoomId>) {
+    pub(crate) fn defer_rooms(&self, rooms: impl Iterator<Item = OwnedRoomId>) {
         let mut walked = self
-            .walked
+            .deferred
             .0
             .write()
             .unwrap_or_else(PoisonError::into_inner);

@@ -8,9 +8,9 @@ use matrix_sdk::{
 };
 use serde_json::Value;
 
-use super::{Boxed, Person};
+use super::{Boxed, TestClient};
 
-impl Person {
+impl TestClient {
     /// Sends a file, with words or without; answers the event's id.
     #[must_use]
     pub fn send_file(

@@ -9,7 +9,7 @@ use matrix_sdk::{
     ruma::{UserId, api::client::uiaa},
 };
 
-use super::Person;
+use super::TestClient;
 use crate::{Boxed, client};
 
 /// Who signs the device of a person.
@@ -44,7 +44,7 @@ pub(super) async fn sign_device(client: &Client, password: &str) -> anyhow::Resu
     Ok(())
 }
 
-impl Person {
+impl TestClient {
     /// Puts the identity's secrets into the account's secret storage; answers the recovery key.
     #[must_use]
     pub fn make_recovery_key(&self) -> Boxed<'_, anyhow::Result<String>> {

@@ -11,9 +11,9 @@ use matrix_sdk::ruma::{
 };
 use serde_json::{Value, json};
 
-use super::{Boxed, Person};
+use super::{Boxed, TestClient};
 
-impl Person {
+impl TestClient {
     /// Writes a state event.
     #[must_use]
     pub fn send_state(

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 /// Something that appeared in a room.
 #[derive(Clone, Debug)]
-pub struct Seen {
+pub struct SeenEvent {
     /// The room.
     pub room: String,
     /// Its id.
@@ -47,7 +47,7 @@ struct Unsigned {
     transaction_id: Option<String>,
 }
 
-impl Seen {
+impl SeenEvent {
     /// What a person sees of an event.
     pub(super) fn of(room: &RoomId, event: &TimelineEvent) -> anyhow::Result<Self> {
         let fields: Fields = serde_json::from_str(event.raw().json().get())

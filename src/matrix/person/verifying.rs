@@ -11,15 +11,15 @@ use matrix_sdk::{
 };
 use tokio::sync::Mutex;
 
-use super::Person;
+use super::TestClient;
 use crate::Boxed;
 
 /// The verifications that this person's client has shown: the SDK forgets those that are over.
-pub(super) type Flows = Arc<Mutex<HashMap<String, VerificationRequest>>>;
+pub(super) type KnownFlows = Arc<Mutex<HashMap<String, VerificationRequest>>>;
 
 /// What this person's client shows of a verification.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Screen {
+pub enum VerificationScreen {
     /// Somebody asks.
     Asked,
     /// The other side has its turn.
@@ -38,7 +38,7 @@ fn emoji_only() -> Vec<VerificationMethod> {
     vec![VerificationMethod::SasV1]
 }
 
-impl Person {
+impl TestClient {
     /// Asks this user for a verification in a direct room, which is made when there is none; answers the name of the
     /// flow.
     #[must_use]
@@ -111,41 +111,41 @@ impl Person {
 
     /// Does what a client does by itself, and shows what it shows.
     #[must_use]
-    pub fn screen(&self, user: &str, flow: &str) -> Boxed<'_, anyhow::Result<Screen>> {
+    pub fn screen(&self, user: &str, flow: &str) -> Boxed<'_, anyhow::Result<VerificationScreen>> {
         let (user, flow) = (user.to_owned(), flow.to_owned());
         Box::pin(async move {
             let request = self.verification(&user, &flow).await?;
             Ok(match request.state() {
-                VerificationRequestState::Created { .. } => Screen::Waiting,
-                VerificationRequestState::Requested { .. } => Screen::Asked,
+                VerificationRequestState::Created { .. } => VerificationScreen::Waiting,
+                VerificationRequestState::Requested { .. } => VerificationScreen::Asked,
                 VerificationRequestState::Ready { .. } => {
                     if request.we_started() {
                         request.start_sas().await?;
                     }
-                    Screen::Waiting
+                    VerificationScreen::Waiting
                 }
                 VerificationRequestState::Transitioned {
                     verification: Verification::SasV1(sas),
                 } => match sas.state() {
                     SasState::Started { .. } if !sas.we_started() => {
                         sas.accept().await?;
-                        Screen::Waiting
+                        VerificationScreen::Waiting
                     }
                     SasState::KeysExchanged { .. } => {
                         let emoji = sas.emoji().context("no emoji")?;
-                        Screen::Compare(emoji.iter().map(|one| one.description.into()).collect())
+                        VerificationScreen::Compare(emoji.iter().map(|one| one.description.into()).collect())
                     }
-                    SasState::Confirmed => Screen::Confirmed,
-                    SasState::Done { .. } => Screen::Done,
-                    SasState::Cancelled(why) => Screen::Cancelled(why.reason().to_owned()),
-                    _ => Screen::Waiting,
+                    SasState::Confirmed => VerificationScreen::Confirmed,
+                    SasState::Done { .. } => VerificationScreen::Done,
+                    SasState::Cancelled(why) => VerificationScreen::Cancelled(why.reason().to_owned()),
+                    _ => VerificationScreen::Waiting,
                 },
                 VerificationRequestState::Transitioned { .. } => {
                     return Err(anyhow!("this is not by emoji"));
                 }
-                VerificationRequestState::Done => Screen::Done,
+                VerificationRequestState::Done => VerificationScreen::Done,
                 VerificationRequestState::Cancelled(why) => {
-                    Screen::Cancelled(why.reason().to_owned())
+                    VerificationScreen::Cancelled(why.reason().to_owned())
                 }
             })
         })
@@ -157,7 +157,7 @@ impl Person {
         &self,
         user: &str,
         flow: &str,
-        same: Compared,
+        same: EmojiComparison,
     ) -> Boxed<'_, anyhow::Result<()>> {
         let (user, flow) = (user.to_owned(), flow.to_owned());
         Box::pin(async move {
@@ -169,8 +169,8 @@ impl Person {
                 return Err(anyhow!("there is nothing to compare"));
             };
             match same {
-                Compared::Same => Ok(sas.confirm().await?),
-                Compared::Different => Ok(sas.mismatch().await?),
+                EmojiComparison::Same => Ok(sas.confirm().await?),
+                EmojiComparison::Different => Ok(sas.mismatch().await?),
             }
         })
     }
@@ -214,7 +214,7 @@ impl Person {
 
 /// What a person sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Compared {
+pub enum EmojiComparison {
     /// The same seven.
     Same,
     /// Others.

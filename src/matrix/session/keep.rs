@@ -19,18 +19,18 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use super::{
-    super::{Matrix, MatrixError, account, fault::Fault},
-    BETWEEN_RENEWALS, RENEWALS, RENEWED_WITHIN,
+    super::{Matrix, MatrixError, account, fault::RequestError},
+    REFRESH_PAUSE, REFRESH_ATTEMPTS, REFRESH_TIMEOUT,
 };
 
 /// From one renewal to the next, at least.
-const LEAST: Duration = Duration::from_secs(2);
+const MIN_REFRESH_INTERVAL: Duration = Duration::from_secs(2);
 /// After all of these failed, and while the homeserver wants it slower.
-const REST: Duration = Duration::from_secs(30);
+const REFRESH_RETRY: Duration = Duration::from_secs(30);
 
 /// How long the pairs of tokens of a session last, and when the present one came. Kept beside them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Life {
+pub(crate) struct TokenLifetime {
     /// In milliseconds, as the homeserver said at the login or at a renewal; none where it did not.
     #[serde(default)]
     lasts_ms: Option<u64>,
@@ -39,7 +39,7 @@ pub(crate) struct Life {
     since: Millis,
 }
 
-impl Life {
+impl TokenLifetime {
     /// Of a pair that came now.
     pub(crate) fn of(lasts: Option<Duration>, now: Millis) -> Self {
         let lasts_ms = lasts.map(|lasts| u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX));
@@ -62,15 +62,15 @@ impl Life {
 
 /// Keeps each new pair of tokens.
 #[derive(Debug)]
-pub(crate) struct Keeper {
+pub(crate) struct SessionKeeper {
     store: Store,
     clock: Clock,
-    life: Arc<Mutex<Life>>,
+    life: Arc<Mutex<TokenLifetime>>,
     /// Whether the newest pair could not be kept.
-    behind: Arc<AtomicBool>,
+    unsaved: Arc<AtomicBool>,
 }
 
-impl Keeper {
+impl SessionKeeper {
     /// For a client that has this session. Once for each.
     pub(crate) fn of(
         client: &Client,
@@ -79,7 +79,7 @@ impl Keeper {
         clock: Clock,
     ) -> Result<Self, MatrixError> {
         let behind = Arc::new(AtomicBool::new(false));
-        let life = Arc::new(Mutex::new(Life::read(session)));
+        let life = Arc::new(Mutex::new(TokenLifetime::read(session)));
         let (writer, failed, lives) = (store.clone(), behind.clone(), life.clone());
         let kept = client.set_session_callbacks(
             Box::new(|client| {
@@ -103,30 +103,30 @@ impl Keeper {
                 Ok(())
             }),
         );
-        kept.map_err(|error| MatrixError::Keys(format!("the session cannot be watched: {error}")))?;
+        kept.map_err(|error| MatrixError::CryptoStore(format!("the session cannot be watched: {error}")))?;
         Ok(Self {
             store: store.clone(),
             clock,
             life,
-            behind,
+            unsaved: behind,
         })
     }
 
     /// Renews the session. Where the answer is lost, nobody knows whether the old tokens are spent, so that it is asked
     /// for again at once.
-    async fn renew(&self, client: &Client) -> Result<(), Fault> {
-        let mut fault = Fault::NotSent("the homeserver does not answer".to_owned());
+    async fn renew(&self, client: &Client) -> Result<(), RequestError> {
+        let mut fault = RequestError::NotSent("the homeserver does not answer".to_owned());
         let auth = client.matrix_auth();
-        for _ in 0..RENEWALS {
-            fault = match timeout(RENEWED_WITHIN, auth.refresh_access_token()).await {
+        for _ in 0..REFRESH_ATTEMPTS {
+            fault = match timeout(REFRESH_TIMEOUT, auth.refresh_access_token()).await {
                 Ok(Ok(())) => return Ok(()),
-                Ok(Err(error)) => Fault::of_refresh(&error),
-                Err(_) => Fault::NotSent("the homeserver does not answer".to_owned()),
+                Ok(Err(error)) => RequestError::from_refresh(&error),
+                Err(_) => RequestError::NotSent("the homeserver does not answer".to_owned()),
             };
-            if !matches!(fault, Fault::NotSent(_)) {
+            if !matches!(fault, RequestError::NotSent(_)) {
                 break;
             }
-            sleep(BETWEEN_RENEWALS).await;
+            sleep(REFRESH_PAUSE).await;
         }
         Err(fault)
     }
@@ -139,18 +139,18 @@ impl Keeper {
 
     /// Keeps what could not be kept when it came. Waits for a store that is hindered.
     pub(crate) async fn keep(&self, client: &Client) -> Result<(), MatrixError> {
-        if !self.behind.load(Ordering::SeqCst) {
+        if !self.unsaved.load(Ordering::SeqCst) {
             return Ok(());
         }
         error!("A renewed session could not be kept; trying again");
         let life = *self.life.lock().unwrap_or_else(PoisonError::into_inner);
         self.store.save_session(&present(client, life)?).await?;
-        self.behind.store(false, Ordering::SeqCst);
+        self.unsaved.store(false, Ordering::SeqCst);
         Ok(())
     }
 }
 
-fn present(client: &Client, life: Life) -> Result<footbridge_store::SecretBytes, MatrixError> {
+fn present(client: &Client, life: TokenLifetime) -> Result<footbridge_store::SecretBytes, MatrixError> {
     let session = client.matrix_auth().session();
     account::sealed(&session.ok_or(MatrixError::NoAccount)?, life)
 }
@@ -158,7 +158,7 @@ fn present(client: &Client, life: Life) -> Result<footbridge_store::SecretBytes,
 impl Matrix {
     /// Renews the session before it expires, and at once where a request could not because an answer was lost. Returns
     /// when it cannot be renewed any more.
-    pub(crate) async fn keep_session(&self) -> MatrixError {
+    pub(crate) async fn maintain_session(&self) -> MatrixError {
         let mut changes = self.client.subscribe_to_session_changes();
         loop {
             let due = async {
@@ -184,14 +184,14 @@ impl Matrix {
             }
             match self.session.renew(&self.client).await {
                 // However short the homeserver says it lasts.
-                Ok(()) => sleep(LEAST).await,
-                Err(fault @ Fault::SignedOut(_)) => {
+                Ok(()) => sleep(MIN_REFRESH_INTERVAL).await,
+                Err(fault @ RequestError::SignedOut(_)) => {
                     return fault.into_matrix_error("renew the session");
                 }
                 Err(fault) => {
                     let error = format!("{:#}", fault.into_matrix_error("renew the session"));
                     warn!(error, "The session cannot be renewed now; trying again");
-                    sleep(REST).await;
+                    sleep(REFRESH_RETRY).await;
                 }
             }
             // What was said of the old tokens meanwhile is settled by this.

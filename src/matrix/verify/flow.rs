@@ -15,20 +15,20 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use super::{Answer, Emoji, Matrix, Stage, compare};
+use super::{VerificationAnswer, Emoji, Matrix, VerificationStage, compare};
 
 /// How often it is looked at.
-const LOOK: Duration = Duration::from_millis(150);
+const POLL_INTERVAL: Duration = Duration::from_millis(150);
 
 /// One verification.
-pub(super) struct Flow<'a> {
+pub(super) struct VerificationFlow<'a> {
     matrix: &'a Matrix,
     request: VerificationRequest,
     deadline: Instant,
 }
 
 /// Why it goes no further.
-enum End {
+enum FlowEnd {
     Done,
     /// By the other side, or by the SDK.
     Cancelled(String),
@@ -36,22 +36,22 @@ enum End {
     Refused,
     TimedOut,
     /// The same user began another one.
-    Passed,
+    Superseded,
     Failed(matrix_sdk::Error),
 }
 
-impl From<matrix_sdk::Error> for End {
+impl From<matrix_sdk::Error> for FlowEnd {
     fn from(error: matrix_sdk::Error) -> Self {
         Self::Failed(error)
     }
 }
 
-impl<'a> Flow<'a> {
+impl<'a> VerificationFlow<'a> {
     pub(super) fn of(matrix: &'a Matrix, request: VerificationRequest) -> Self {
         Self {
             matrix,
             request,
-            deadline: Instant::now() + matrix.verify.patience,
+            deadline: Instant::now() + matrix.verify.time_limit,
         }
     }
 
@@ -63,20 +63,20 @@ impl<'a> Flow<'a> {
             return;
         }
         let stage = if self.request.we_started() {
-            Stage::Waiting
+            VerificationStage::Waiting
         } else {
-            Stage::Asked
+            VerificationStage::Requested
         };
         let answers = self
             .matrix
             .verify
             .enter(&user, self.request.flow_id(), stage);
-        let stage = match self.walk(answers).await {
-            Ok(()) | Err(End::Done) => {
+        let stage = match self.run_steps(answers).await {
+            Ok(()) | Err(FlowEnd::Done) => {
                 info!(matrix.user = %user, "Verified: both sides confirmed the emoji");
-                self.matrix.believe_verified(&user).await;
+                self.matrix.pin_verified(&user).await;
                 self.tell("Verified: both sides have confirmed.").await;
-                Stage::Done
+                VerificationStage::Done
             }
             Err(end) => {
                 let why = self.ended(end).await;
@@ -85,27 +85,27 @@ impl<'a> Flow<'a> {
                     self.tell(&format!("The verification was cancelled: {why}."))
                         .await;
                 }
-                Stage::Cancelled(why)
+                VerificationStage::Cancelled(why)
             }
         };
         self.matrix.verify.set(&user, self.request.flow_id(), stage);
     }
 
     /// Ends it on our side, if it is not over, and says why.
-    async fn ended(&self, end: End) -> String {
+    async fn ended(&self, end: FlowEnd) -> String {
         match end {
-            End::Done => String::new(),
-            End::Cancelled(why) => why,
-            End::Refused => "the emoji were not confirmed here".to_owned(),
-            End::TimedOut => {
+            FlowEnd::Done => String::new(),
+            FlowEnd::Cancelled(why) => why,
+            FlowEnd::Refused => "the emoji were not confirmed here".to_owned(),
+            FlowEnd::TimedOut => {
                 self.cancel().await;
                 "it took too long".to_owned()
             }
-            End::Passed => {
+            FlowEnd::Superseded => {
                 self.cancel().await;
                 "another one was begun".to_owned()
             }
-            End::Failed(error) => {
+            FlowEnd::Failed(error) => {
                 self.cancel().await;
                 format!("the homeserver was not reached: {error}")
             }
@@ -123,15 +123,15 @@ impl<'a> Flow<'a> {
     }
 
     async fn tell(&self, text: &str) {
-        self.matrix.tell_verifier(&self.request, text).await;
+        self.matrix.notify_verifier(&self.request, text).await;
     }
 
-    fn set(&self, stage: Stage) {
+    fn set(&self, stage: VerificationStage) {
         let user = self.request.other_user_id();
         self.matrix.verify.set(user, self.request.flow_id(), stage);
     }
 
-    async fn walk(&self, mut answers: mpsc::UnboundedReceiver<Answer>) -> Result<(), End> {
+    async fn run_steps(&self, mut answers: mpsc::UnboundedReceiver<VerificationAnswer>) -> Result<(), FlowEnd> {
         if !self.request.we_started() {
             self.begin(&mut answers).await?;
         }
@@ -141,14 +141,14 @@ impl<'a> Flow<'a> {
         loop {
             match sas.state() {
                 SasState::Done { .. } => return Ok(()),
-                SasState::Cancelled(why) => return Err(End::Cancelled(why.reason().to_owned())),
+                SasState::Cancelled(why) => return Err(FlowEnd::Cancelled(why.reason().to_owned())),
                 _ => self.pause().await?,
             }
         }
     }
 
     /// The other side asked: nothing happens before a person says so.
-    async fn begin(&self, answers: &mut mpsc::UnboundedReceiver<Answer>) -> Result<(), End> {
+    async fn begin(&self, answers: &mut mpsc::UnboundedReceiver<VerificationAnswer>) -> Result<(), FlowEnd> {
         let user = self.request.other_user_id();
         info!(matrix.user = %user, "An admin asks to verify the bridge; somebody must say `!bridge verify`");
         self.tell(
@@ -157,15 +157,15 @@ impl<'a> Flow<'a> {
         .await;
         loop {
             match self.answer(answers).await? {
-                Some(Answer::Begin) => break,
-                Some(Answer::Different) => {
+                Some(VerificationAnswer::Begin) => break,
+                Some(VerificationAnswer::Different) => {
                     self.cancel().await;
-                    return Err(End::Refused);
+                    return Err(FlowEnd::Refused);
                 }
-                Some(Answer::Same) | None => {}
+                Some(VerificationAnswer::Same) | None => {}
             }
         }
-        self.set(Stage::Waiting);
+        self.set(VerificationStage::Waiting);
         let methods = vec![VerificationMethod::SasV1];
         Ok(self.request.accept_with_methods(methods).await?)
     }
@@ -173,8 +173,8 @@ impl<'a> Flow<'a> {
     /// The exchange, begun by whoever asked.
     async fn sas(
         &self,
-        answers: &mut mpsc::UnboundedReceiver<Answer>,
-    ) -> Result<SasVerification, End> {
+        answers: &mut mpsc::UnboundedReceiver<VerificationAnswer>,
+    ) -> Result<SasVerification, FlowEnd> {
         loop {
             match self.request.state() {
                 VerificationRequestState::Transitioned {
@@ -189,24 +189,24 @@ impl<'a> Flow<'a> {
                     // What the other side began meanwhile is found the next time.
                     let _begun = self.request.start_sas().await?;
                 }
-                VerificationRequestState::Done => return Err(End::Done),
+                VerificationRequestState::Done => return Err(FlowEnd::Done),
                 _ => {}
             }
-            self.heed(answers).await?;
+            self.wait_or_cancel(answers).await?;
         }
     }
 
     async fn exchanged(
         &self,
         sas: &SasVerification,
-        answers: &mut mpsc::UnboundedReceiver<Answer>,
-    ) -> Result<Vec<Emoji>, End> {
+        answers: &mut mpsc::UnboundedReceiver<VerificationAnswer>,
+    ) -> Result<Vec<Emoji>, FlowEnd> {
         loop {
             match sas.state() {
                 SasState::KeysExchanged { .. } => {
                     let Some(emoji) = sas.emoji() else {
                         sas.cancel().await?;
-                        return Err(End::Cancelled("the other side shows no emoji".into()));
+                        return Err(FlowEnd::Cancelled("the other side shows no emoji".into()));
                     };
                     return Ok(emoji
                         .iter()
@@ -217,8 +217,8 @@ impl<'a> Flow<'a> {
                         .collect());
                 }
                 // Both sides began: the SDK has taken one of the two.
-                SasState::Cancelled(why) => return Err(End::Cancelled(why.reason().to_owned())),
-                _ => self.heed(answers).await?,
+                SasState::Cancelled(why) => return Err(FlowEnd::Cancelled(why.reason().to_owned())),
+                _ => self.wait_or_cancel(answers).await?,
             }
         }
     }
@@ -228,36 +228,36 @@ impl<'a> Flow<'a> {
         &self,
         sas: &SasVerification,
         emoji: Vec<Emoji>,
-        answers: &mut mpsc::UnboundedReceiver<Answer>,
-    ) -> Result<(), End> {
+        answers: &mut mpsc::UnboundedReceiver<VerificationAnswer>,
+    ) -> Result<(), FlowEnd> {
         let user = self.request.other_user_id();
         let names: Vec<&str> = emoji.iter().map(|one| one.name.as_str()).collect();
         info!(matrix.user = %user, "Compare with the other screen: {}", names.join(", "));
         let text = compare(&emoji);
-        self.set(Stage::Compare(emoji));
+        self.set(VerificationStage::Compare(emoji));
         self.tell(&text).await;
         loop {
             if let SasState::Cancelled(why) = sas.state() {
-                return Err(End::Cancelled(why.reason().to_owned()));
+                return Err(FlowEnd::Cancelled(why.reason().to_owned()));
             }
             match self.answer(answers).await? {
-                Some(Answer::Same) => break,
-                Some(Answer::Different) => {
+                Some(VerificationAnswer::Same) => break,
+                Some(VerificationAnswer::Different) => {
                     sas.mismatch().await?;
-                    return Err(End::Refused);
+                    return Err(FlowEnd::Refused);
                 }
-                Some(Answer::Begin) | None => {}
+                Some(VerificationAnswer::Begin) | None => {}
             }
         }
-        self.set(Stage::Confirmed);
+        self.set(VerificationStage::Confirmed);
         Ok(sas.confirm().await?)
     }
 
     /// While it is the other side's turn, a person may only end it.
-    async fn heed(&self, answers: &mut mpsc::UnboundedReceiver<Answer>) -> Result<(), End> {
-        if let Some(Answer::Different) = self.answer(answers).await? {
+    async fn wait_or_cancel(&self, answers: &mut mpsc::UnboundedReceiver<VerificationAnswer>) -> Result<(), FlowEnd> {
+        if let Some(VerificationAnswer::Different) = self.answer(answers).await? {
             self.cancel().await;
-            return Err(End::Refused);
+            return Err(FlowEnd::Refused);
         }
         Ok(())
     }
@@ -265,25 +265,25 @@ impl<'a> Flow<'a> {
     /// Waits a moment for an answer; fails when the verification is over for another reason.
     async fn answer(
         &self,
-        answers: &mut mpsc::UnboundedReceiver<Answer>,
-    ) -> Result<Option<Answer>, End> {
+        answers: &mut mpsc::UnboundedReceiver<VerificationAnswer>,
+    ) -> Result<Option<VerificationAnswer>, FlowEnd> {
         tokio::select! {
             Some(answer) = answers.recv() => Ok(Some(answer)),
             paused = self.pause() => paused.map(|()| None),
         }
     }
 
-    async fn pause(&self) -> Result<(), End> {
-        sleep(LOOK).await;
+    async fn pause(&self) -> Result<(), FlowEnd> {
+        sleep(POLL_INTERVAL).await;
         let user = self.request.other_user_id();
         if let Some(why) = self.request.cancel_info() {
-            return Err(End::Cancelled(why.reason().to_owned()));
+            return Err(FlowEnd::Cancelled(why.reason().to_owned()));
         }
         if self.matrix.verify.is_passed(user, self.request.flow_id()) {
-            return Err(End::Passed);
+            return Err(FlowEnd::Superseded);
         }
         if Instant::now() > self.deadline {
-            return Err(End::TimedOut);
+            return Err(FlowEnd::TimedOut);
         }
         Ok(())
     }

@@ -18,20 +18,20 @@ use serde_json::{Value, json};
 use tracing::{debug, warn};
 
 use super::{Matrix, MatrixError};
-use crate::envelope::Envelope;
+use crate::envelope::EventFields;
 
 /// A request.
 #[derive(Debug)]
-pub(crate) struct Heard {
+pub(crate) struct IncomingRequest {
     user: String,
     /// The name of the flow.
     flow: String,
-    by: By,
+    by: RequestTransport,
 }
 
 /// How somebody asks.
 #[derive(Debug)]
-enum By {
+enum RequestTransport {
     /// From this device to our device, if it says which it is.
     Device(Option<String>),
     /// In a room.
@@ -40,7 +40,7 @@ enum By {
 
 /// A message from device to device, as far as it matters here.
 #[derive(Deserialize)]
-struct ToDevice {
+struct ToDeviceMessage {
     sender: String,
     #[serde(rename = "type")]
     kind: String,
@@ -50,18 +50,18 @@ struct ToDevice {
 
 impl Matrix {
     /// Picks out of a sync who wants to verify us.
-    pub(crate) fn hear(&self, response: &SyncResponse) -> Vec<Heard> {
+    pub(crate) fn verification_requests(&self, response: &SyncResponse) -> Vec<IncomingRequest> {
         let to_device = response.to_device.iter().filter_map(|event| {
-            let event: ToDevice = serde_json::from_str(event.as_raw().json().get()).ok()?;
+            let event: ToDeviceMessage = serde_json::from_str(event.as_raw().json().get()).ok()?;
             let text = |key| event.content.get(key)?.as_str().map(str::to_owned);
             let (flow, device) = (text("transaction_id")?, text("from_device"));
-            (event.kind == "m.key.verification.request").then_some(Heard {
+            (event.kind == "m.key.verification.request").then_some(IncomingRequest {
                 user: event.sender,
                 flow,
-                by: By::Device(device),
+                by: RequestTransport::Device(device),
             })
         });
-        let mut heard: Vec<Heard> = to_device.collect();
+        let mut heard: Vec<IncomingRequest> = to_device.collect();
         for (id, update) in &response.rooms.joined {
             let room = self.client.get_room(id);
             let encrypted = room.is_none_or(|room| room.encryption_state().is_encrypted());
@@ -69,12 +69,12 @@ impl Matrix {
             let events = events.filter(|event| {
                 !encrypted || matches!(event.kind, TimelineEventKind::Decrypted(_))
             });
-            let events = events.filter_map(Envelope::open);
+            let events = events.filter_map(EventFields::open);
             let asking = events.filter(|envelope| self.asks_us(envelope));
-            heard.extend(asking.map(|envelope| Heard {
+            heard.extend(asking.map(|envelope| IncomingRequest {
                 user: envelope.sender,
                 flow: envelope.event_id,
-                by: By::Room(id.clone()),
+                by: RequestTransport::Room(id.clone()),
             }));
         }
         heard
@@ -106,7 +106,7 @@ impl Matrix {
         }
     }
 
-    fn asks_us(&self, envelope: &Envelope) -> bool {
+    fn asks_us(&self, envelope: &EventFields) -> bool {
         let text = |key| envelope.content.get(key).and_then(Value::as_str);
         envelope.event_type == "m.room.message"
             && text("msgtype") == Some("m.key.verification.request")
@@ -114,30 +114,30 @@ impl Matrix {
     }
 
     /// Acts on it, once what came with it is written down.
-    pub(crate) async fn act_on(&self, heard: Vec<Heard>, inbox: &Inbox) -> Result<(), MatrixError> {
-        for Heard { user, flow, by } in heard {
+    pub(crate) async fn handle_requests(&self, heard: Vec<IncomingRequest>, inbox: &Inbox) -> Result<(), MatrixError> {
+        for IncomingRequest { user, flow, by } in heard {
             let Ok(user) = UserId::parse(user) else {
                 continue;
             };
             let is_admin = self.verify.is_admin(user.as_str());
-            if !is_admin && !self.verify.may_decline(user.as_str()) {
+            if !is_admin && !self.verify.admits_decline(user.as_str()) {
                 debug!(matrix.user = %user, "Not declined once more");
                 continue;
             }
             match &by {
-                By::Device(Some(device)) if !is_admin => {
+                RequestTransport::Device(Some(device)) if !is_admin => {
                     self.decline(&user, device, &flow).await;
                     continue;
                 }
-                By::Device(_) | By::Room(_) => {}
+                RequestTransport::Device(_) | RequestTransport::Room(_) => {}
             }
             let encryption = self.client.encryption();
             match encryption.get_verification_request(&user, &flow).await {
                 Some(request) if !request.we_started() && !request.is_passive() => {
-                    if let By::Room(room) = by
+                    if let RequestTransport::Room(room) = by
                         && is_admin
                     {
-                        self.listen_there(&room, inbox).await?;
+                        self.listen_in_room(&room, inbox).await?;
                     }
                     // The receiver lives as long as we do.
                     let _sent = self.verify.requests.send(request);
@@ -151,7 +151,7 @@ impl Matrix {
 
     /// Listens in this room from now on, unless it is listened in already. What was written in it so far is noted when the
     /// listener looks at the room, and not by what an event says that anybody may have shown.
-    async fn listen_there(&self, room: &RoomId, inbox: &Inbox) -> Result<(), MatrixError> {
+    async fn listen_in_room(&self, room: &RoomId, inbox: &Inbox) -> Result<(), MatrixError> {
         let place = Place::room(room.as_str());
         let portals = self.store.portals().await?;
         if portals

@@ -1,94 +1,94 @@
 //! What crosses between a room and Gitter.
 
 use crate::kind::{
-    Ability,
-    Crossing::{No, Told, Whole},
-    Kind, What,
+    Capability,
+    Support::{No, Fallback, Full},
+    SiloKind, Feature,
 };
 
 /// The table of Gitter.
-pub const KIND: Kind = Kind {
+pub const KIND: SiloKind = SiloKind {
     word: "gitter",
     title: "Gitter",
     address: None,
     channel: "org/room",
     needs_token: true,
-    abilities: &[
-        Ability {
-            what: What::Text,
-            to_channel: Whole("as Gitter's Markdown, above 4,096 characters in several messages"),
-            to_room: Whole("with its formatting"),
+    capabilities: &[
+        Capability {
+            what: Feature::Text,
+            to_channel: Full("as Gitter's Markdown, above 4,096 characters in several messages"),
+            to_room: Full("with its formatting"),
         },
-        Ability {
-            what: What::Name,
-            to_channel: Told("in bold before the text"),
-            to_room: Told(
+        Capability {
+            what: Feature::Name,
+            to_channel: Fallback("in bold before the text"),
+            to_room: Fallback(
                 "in bold before the text, or with their picture as the sender where clients know per-message profiles",
             ),
         },
-        Ability {
-            what: What::Emote,
-            to_channel: Whole(""),
-            to_room: Whole(""),
+        Capability {
+            what: Feature::Emote,
+            to_channel: Full(""),
+            to_room: Full(""),
         },
-        Ability {
-            what: What::Reply,
-            to_channel: Told("in the thread of the message that is answered"),
+        Capability {
+            what: Feature::Reply,
+            to_channel: Fallback("in the thread of the message that is answered"),
             to_room: No("Gitter has threads only"),
         },
-        Ability {
-            what: What::Thread,
-            to_channel: Whole(""),
-            to_room: Whole(""),
+        Capability {
+            what: Feature::Thread,
+            to_channel: Full(""),
+            to_room: Full(""),
         },
-        Ability {
-            what: What::Edit,
-            to_channel: Whole("for ten minutes; later as a new message that points to the old one"),
-            to_room: Whole(""),
+        Capability {
+            what: Feature::Edit,
+            to_channel: Full("for ten minutes; later as a new message that points to the old one"),
+            to_room: Full(""),
         },
-        Ability {
-            what: What::Deletion,
-            to_channel: Whole(""),
-            to_room: Whole(""),
+        Capability {
+            what: Feature::Deletion,
+            to_channel: Full(""),
+            to_room: Full(""),
         },
-        Ability {
-            what: What::Mention,
-            to_channel: Told(
+        Capability {
+            what: Feature::Mention,
+            to_channel: Fallback(
                 "of whom `[[person]]` names, a call; of everybody else as text: nobody is called",
             ),
-            to_room: Told(
+            to_room: Fallback(
                 "of whom `[[person]]` names, a call; of everybody else as text: nobody is called",
             ),
         },
-        Ability {
-            what: What::Reaction,
-            to_channel: Told(
+        Capability {
+            what: Feature::Reaction,
+            to_channel: Fallback(
                 "all to one message in one line of its thread, which changes with them; from encrypted rooms where the portal \
                  wants them",
             ),
             to_room: No("Gitter has none"),
         },
-        Ability {
-            what: What::File,
-            to_channel: Told("a line that names it, or links to it with `public_url`"),
+        Capability {
+            what: Feature::File,
+            to_channel: Fallback("a line that names it, or links to it with `public_url`"),
             to_room: No("Gitter has links only"),
         },
-        Ability {
-            what: What::System,
+        Capability {
+            what: Feature::System,
             to_channel: No(""),
             to_room: No("Gitter tells none"),
         },
-        Ability {
-            what: What::QueueHead,
-            to_channel: Told(
+        Capability {
+            what: Feature::QueueHead,
+            to_channel: Fallback(
                 "the topic, where the portal shares it and the bridge is an admin of the channel",
             ),
-            to_room: Told("what the portal shares, where the bridge has the right"),
+            to_room: Fallback("what the portal shares, where the bridge has the right"),
         },
-        Ability {
-            what: What::Missed,
-            to_channel: Whole(""),
-            to_room: Whole("from Gitter's history, with edits and deletions"),
+        Capability {
+            what: Feature::CatchUp,
+            to_channel: Full(""),
+            to_room: Full("from Gitter's history, with edits and deletions"),
         },
     ],
 };

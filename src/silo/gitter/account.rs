@@ -1,10 +1,10 @@
 //! Our account: who it is, and whether it is still let in.
 
-use super::{Gitter, fault::Fault};
+use super::{Gitter, fault::RequestError};
 
 impl Gitter {
     /// Our account's id.
-    pub(super) async fn me(&self) -> Result<&str, Fault> {
+    pub(super) async fn me(&self) -> Result<&str, RequestError> {
         let id = self
             .me
             .get_or_try_init(async || self.client.user().await.map(|user| user.id))
@@ -14,8 +14,8 @@ impl Gitter {
     }
 
     /// Keeps what a fault says of the whole account, and says it once.
-    pub(super) fn note(&self, fault: &Fault) {
-        if matches!(fault, Fault::SignedOut) {
+    pub(super) fn note(&self, fault: &RequestError) {
+        if matches!(fault, RequestError::SignedOut) {
             self.health.signed_out();
             self.sign_out.say(&self.name, fault);
         }

@@ -44,7 +44,7 @@ impl ChatMessage {
         self.sent
             .as_deref()
             .and_then(moment)
-            .or_else(|| moment_of_id(&self.id))
+            .or_else(|| time_of_id(&self.id))
             .unwrap_or_default()
     }
 
@@ -159,14 +159,14 @@ fn moment(text: &str) -> Option<Millis> {
 }
 
 /// The second in which an id was made.
-pub fn moment_of_id(id: &str) -> Option<Millis> {
+pub fn time_of_id(id: &str) -> Option<Millis> {
     let seconds = i64::from_str_radix(id.get(..8)?, 16).ok()?;
     Some(Millis(seconds.saturating_mul(1000)))
 }
 
 /// An id that no message has, older than all made in that second and newer than all before: listings filter by
 /// id, so this is how one asks for a moment.
-pub fn id_of_moment(moment: Millis) -> String {
+pub fn id_at_time(moment: Millis) -> String {
     let seconds = (moment.0 / 1000).clamp(0, i64::from(u32::MAX));
     format!("{seconds:08x}0000000000000000")
 }
@@ -215,10 +215,10 @@ mod tests {
 
     #[test]
     fn a_made_up_id_stands_before_every_id_of_its_second() {
-        let id = id_of_moment(Millis(1_595_844_000_999));
+        let id = id_at_time(Millis(1_595_844_000_999));
         assert_eq!(id.len(), 24);
-        assert_eq!(moment_of_id(&id), Some(Millis(1_595_844_000_000)));
-        assert_eq!(id_of_moment(Millis(-5)), "0".repeat(24));
-        assert_eq!(moment_of_id("é"), None);
+        assert_eq!(time_of_id(&id), Some(Millis(1_595_844_000_000)));
+        assert_eq!(id_at_time(Millis(-5)), "0".repeat(24));
+        assert_eq!(time_of_id("é"), None);
     }
 }

@@ -9,18 +9,18 @@ use footbridge_store::{Arrival, Millis, Payload, Place, RemoteId};
 use super::{api::ChatMessage, convert::body_from_html};
 
 /// Shown for authors that Gitter does not name.
-const NOBODY: &str = "Someone on Gitter";
+const UNKNOWN_AUTHOR: &str = "Someone on Gitter";
 
 /// A new message.
 pub fn post(place: &Place, message: &ChatMessage) -> Arrival {
     let thread = message.parent_id.clone().map(RemoteId);
     let (body, style) = content(message);
     let payload = if let Some(words) = Command::parse_call(message.raw()) {
-        asked(message, words)
+        command_payload(message, words)
     } else if body.is_empty() {
         Payload::Skipped("empty")
     } else {
-        written(&Message {
+        message_payload(&Message {
             sender: sender(message),
             sent_at: message.sent_at(),
             files: Vec::new(),
@@ -55,16 +55,16 @@ pub fn edit(place: &Place, message: &ChatMessage) -> Arrival {
             style,
         },
     };
-    happened(place, edit_fact(message), change.sent_at, written(&change))
+    build_arrival(place, edit_event_id(message), change.sent_at, message_payload(&change))
 }
 
 /// The edit whose text a message already had when we first saw it: written down, so that a later look at the
 /// same message does not take it for news.
 pub fn edit_included(place: &Place, message: &ChatMessage) -> Arrival {
     let at = message.edited_at().unwrap_or(message.sent_at());
-    happened(
+    build_arrival(
         place,
-        edit_fact(message),
+        edit_event_id(message),
         at,
         Payload::Skipped("edit-included"),
     )
@@ -72,7 +72,7 @@ pub fn edit_included(place: &Place, message: &ChatMessage) -> Arrival {
 
 /// A message of ours that was published only after we had given it up and sent it again: the double that cannot be
 /// helped is counted, and is nobody's news.
-pub fn late_double(place: &Place, message: &ChatMessage) -> Arrival {
+pub fn late_duplicate(place: &Place, message: &ChatMessage) -> Arrival {
     tracing::warn!(
         "A send that was given up as lost was published after all, so it stands there twice; a longer \
                     `settle` would have found it"
@@ -88,7 +88,7 @@ pub fn deletion(place: &Place, id: &str, seen_at: Millis) -> Arrival {
     let change = Message {
         sender: Sender {
             id: String::new(),
-            name: NOBODY.to_owned(),
+            name: UNKNOWN_AUTHOR.to_owned(),
             avatar: None,
         },
         sent_at: seen_at,
@@ -97,10 +97,10 @@ pub fn deletion(place: &Place, id: &str, seen_at: Millis) -> Arrival {
             target: RemoteId::from(id),
         },
     };
-    happened(place, format!("{id}/delete"), seen_at, written(&change))
+    build_arrival(place, format!("{id}/delete"), seen_at, message_payload(&change))
 }
 
-fn happened(place: &Place, event_id: String, sent_at: Millis, payload: Payload) -> Arrival {
+fn build_arrival(place: &Place, event_id: String, sent_at: Millis, payload: Payload) -> Arrival {
     Arrival {
         place: place.clone(),
         event_id: RemoteId(event_id),
@@ -112,21 +112,21 @@ fn happened(place: &Place, event_id: String, sent_at: Millis, payload: Payload) 
 }
 
 /// One id per edit. Gitter's own moment of the edit, or else the version of the document.
-fn edit_fact(message: &ChatMessage) -> String {
+fn edit_event_id(message: &ChatMessage) -> String {
     match message.edited_at() {
         Some(at) => format!("{}/edit/{}", message.id, at.0),
         None => format!("{}/edit/v{}", message.id, message.v.unwrap_or_default()),
     }
 }
 
-fn written(message: &Message) -> Payload {
+fn message_payload(message: &Message) -> Payload {
     message
         .to_bytes()
         .map_or(Payload::Skipped("unwritable"), Payload::Ready)
 }
 
 /// Something asked of the bridge itself: about the message whose thread it stands in.
-fn asked(message: &ChatMessage, words: &str) -> Payload {
+fn command_payload(message: &ChatMessage, words: &str) -> Payload {
     let thread = message.parent_id.clone().map(RemoteId);
     let command = Command {
         sender: sender(message),
@@ -157,7 +157,7 @@ fn sender(message: &ChatMessage) -> Sender {
             user.and_then(|user| user.display_name.clone().or_else(|| user.username.clone()))
         })
         .filter(|name| !name.trim().is_empty())
-        .unwrap_or_else(|| NOBODY.to_owned());
+        .unwrap_or_else(|| UNKNOWN_AUTHOR.to_owned());
     Sender {
         id,
         name,
@@ -257,7 +257,7 @@ mod tests {
     #[test]
     fn a_message_of_nobody_in_particular_is_not_the_bridges_own() {
         let stranger = sender(&message(json!({"id": "b", "text": "hi"})));
-        assert_eq!(stranger.name, NOBODY);
+        assert_eq!(stranger.name, UNKNOWN_AUTHOR);
         assert!(!stranger.is_bridge());
         assert!(Sender::bridge().is_bridge());
     }
@@ -305,13 +305,13 @@ mod tests {
             name(
                 json!({"id": "a", "fromUser": {"id": "u", "username": "ann", "displayName": " "}})
             ),
-            NOBODY
+            UNKNOWN_AUTHOR
         );
         assert_eq!(
             name(json!({"id": "a", "fromUser": {"id": "u", "username": "ann"}})),
             "ann"
         );
-        assert_eq!(name(json!({"id": "a"})), NOBODY);
+        assert_eq!(name(json!({"id": "a"})), UNKNOWN_AUTHOR);
     }
 
     #[test]

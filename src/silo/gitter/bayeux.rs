@@ -5,13 +5,13 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 /// The pause between the answer to a connect and the next connect never exceeds this, whatever is advised.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const MAX_PAUSE: Duration = Duration::from_secs(5);
 /// Gitter holds a connect this long unless it says otherwise.
-const USUAL_HOLD: Duration = Duration::from_mins(2);
+const DEFAULT_HOLD: Duration = Duration::from_mins(2);
 
 /// What can be subscribed to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Topic {
+pub enum Subscription {
     /// The messages of a room.
     Messages(String),
     /// Who comes to a room and leaves it.
@@ -20,7 +20,7 @@ pub enum Topic {
     RoomsOf(String),
 }
 
-impl Topic {
+impl Subscription {
     /// Its name on the wire.
     pub fn channel(&self) -> String {
         match self {
@@ -45,29 +45,29 @@ impl Topic {
 
 /// What a frame told.
 #[derive(Debug)]
-pub enum News {
+pub enum FeedMessage {
     /// The handshake succeeded: connect and subscribe.
     Welcome,
     /// A connect was answered: connect again after this pause.
-    Beat(Duration),
+    Heartbeat(Duration),
     /// A subscription holds from here on.
     Subscribed {
         /// To what.
-        topic: Topic,
+        topic: Subscription,
         /// The newest entries, oldest first, if they were asked for and given.
         snapshot: Option<Vec<Value>>,
     },
     /// A subscription was refused.
     Denied {
         /// To what.
-        topic: Topic,
+        topic: Subscription,
         /// Gitter's status, as in HTTP.
         status: u16,
     },
     /// Something happened.
     Event {
         /// Where.
-        topic: Topic,
+        topic: Subscription,
         /// `create`, `update`, `remove`, `patch`, or a word yet to be invented.
         operation: String,
         /// The thing it happened to.
@@ -78,14 +78,14 @@ pub enum News {
     /// The ping came back.
     Pong,
     /// Something we cannot read; where, if that much is clear.
-    Strange(Option<Topic>),
+    Unreadable(Option<Subscription>),
     /// The session is over.
-    Over(Again),
+    Ended(Reconnect),
 }
 
 /// Whether there is a way on after a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Again {
+pub enum Reconnect {
     /// A new handshake, not before this.
     After(Duration),
     /// The token is dead.
@@ -94,7 +94,7 @@ pub enum Again {
 
 /// One session: from a handshake to its end.
 #[derive(Default)]
-pub struct Session {
+pub struct BayeuxSession {
     client_id: Option<String>,
     next_id: u64,
     /// The count of the last event that was delivered to us.
@@ -102,10 +102,10 @@ pub struct Session {
     hold: Option<Duration>,
 }
 
-impl Session {
+impl BayeuxSession {
     /// How long Gitter holds a connect before it answers.
     pub fn hold(&self) -> Duration {
-        self.hold.unwrap_or(USUAL_HOLD)
+        self.hold.unwrap_or(DEFAULT_HOLD)
     }
 
     /// The first thing to say.
@@ -125,7 +125,7 @@ impl Session {
     }
 
     /// Subscribes; `snapshot` is how many of the newest entries come with the answer.
-    pub fn subscribe(&mut self, topic: &Topic, snapshot: Option<usize>) -> String {
+    pub fn subscribe(&mut self, topic: &Subscription, snapshot: Option<usize>) -> String {
         let snapshot = snapshot.map_or(
             Value::Bool(false),
             |limit| json!({ "limit": limit, "includeThreads": true }),
@@ -159,7 +159,7 @@ impl Session {
     }
 
     /// What an incoming frame tells, in its order.
-    pub fn read(&mut self, frame: &str) -> Vec<News> {
+    pub fn read(&mut self, frame: &str) -> Vec<FeedMessage> {
         if frame.trim().is_empty() {
             return Vec::new();
         }
@@ -171,21 +171,21 @@ impl Session {
                 }
             }
             Ok(message @ Value::Object(_)) => self.read_message(message, &mut news),
-            _ => news.push(News::Strange(None)),
+            _ => news.push(FeedMessage::Unreadable(None)),
         }
         news
     }
 
-    fn read_message(&mut self, message: Value, news: &mut Vec<News>) {
+    fn read_message(&mut self, message: Value, news: &mut Vec<FeedMessage>) {
         let Value::Object(mut message) = message else {
-            return news.push(News::Strange(None));
+            return news.push(FeedMessage::Unreadable(None));
         };
         let advice = Advice::of(&message);
         if let Some(hold) = advice.hold {
             self.hold = Some(hold);
         }
         let Some(Value::String(channel)) = message.remove("channel") else {
-            return news.push(News::Strange(None));
+            return news.push(FeedMessage::Unreadable(None));
         };
         let refusal = (message.get("successful") == Some(&Value::Bool(false)))
             .then(|| status_of(message.get("error")));
@@ -193,46 +193,46 @@ impl Session {
             ("/meta/handshake", None) => {
                 self.client_id = text_of(&message, "clientId");
                 news.push(match self.client_id {
-                    Some(_) => News::Welcome,
-                    None => News::Over(Again::After(advice.interval)),
+                    Some(_) => FeedMessage::Welcome,
+                    None => FeedMessage::Ended(Reconnect::After(advice.interval)),
                 });
             }
-            ("/meta/handshake", Some(401)) => news.push(News::Over(Again::Never)),
+            ("/meta/handshake", Some(401)) => news.push(FeedMessage::Ended(Reconnect::Never)),
             ("/meta/connect", None) if !advice.handshake => {
-                news.push(News::Beat(advice.interval.min(LONGEST_PAUSE)));
+                news.push(FeedMessage::Heartbeat(advice.interval.min(MAX_PAUSE)));
             }
             ("/meta/subscribe", Some(status)) if status != 401 && !advice.handshake => {
                 news.push(match topic_of(&message, "subscription") {
-                    Some(topic) => News::Denied { topic, status },
-                    None => News::Strange(None),
+                    Some(topic) => FeedMessage::Denied { topic, status },
+                    None => FeedMessage::Unreadable(None),
                 });
             }
             ("/meta/subscribe", None) => news.push(subscribed(message)),
-            ("/api/v1/ping2", None) => news.push(News::Pong),
+            ("/api/v1/ping2", None) => news.push(FeedMessage::Pong),
             ("/meta/unsubscribe" | "/meta/disconnect", _) => {}
-            (_, Some(_)) => news.push(News::Over(Again::After(advice.interval))),
+            (_, Some(_)) => news.push(FeedMessage::Ended(Reconnect::After(advice.interval))),
             (channel, None) if channel.starts_with("/meta/") => {
                 if advice.handshake {
-                    news.push(News::Over(Again::After(advice.interval)));
+                    news.push(FeedMessage::Ended(Reconnect::After(advice.interval)));
                 }
             }
             (channel, None) => self.read_event(channel, message, news),
         }
     }
 
-    fn read_event(&mut self, channel: &str, mut message: Map<String, Value>, news: &mut Vec<News>) {
+    fn read_event(&mut self, channel: &str, mut message: Map<String, Value>, news: &mut Vec<FeedMessage>) {
         let count = message
             .get("ext")
             .and_then(|ext| ext.get("c"))
             .and_then(Value::as_i64);
         if let Some(count) = count {
             if count > self.delivered.saturating_add(1) {
-                news.push(News::Gap);
+                news.push(FeedMessage::Gap);
             }
             self.delivered = self.delivered.max(count);
         }
-        let Some(topic) = Topic::of_channel(channel) else {
-            return news.push(News::Strange(None));
+        let Some(topic) = Subscription::of_channel(channel) else {
+            return news.push(FeedMessage::Unreadable(None));
         };
         let mut data = message.remove("data").unwrap_or_default();
         let operation = data
@@ -240,19 +240,19 @@ impl Session {
             .and_then(Value::as_str)
             .map(ToOwned::to_owned);
         news.push(match (operation, data.get_mut("model")) {
-            (Some(operation), Some(model)) => News::Event {
+            (Some(operation), Some(model)) => FeedMessage::Event {
                 topic,
                 operation,
                 model: model.take(),
             },
-            _ => News::Strange(Some(topic)),
+            _ => FeedMessage::Unreadable(Some(topic)),
         });
     }
 }
 
-fn subscribed(mut message: Map<String, Value>) -> News {
+fn subscribed(mut message: Map<String, Value>) -> FeedMessage {
     let Some(topic) = topic_of(&message, "subscription") else {
-        return News::Strange(None);
+        return FeedMessage::Unreadable(None);
     };
     let snapshot = match message
         .get_mut("ext")
@@ -261,7 +261,7 @@ fn subscribed(mut message: Map<String, Value>) -> News {
         Some(Value::Array(entries)) => Some(std::mem::take(entries)),
         _ => None,
     };
-    News::Subscribed { topic, snapshot }
+    FeedMessage::Subscribed { topic, snapshot }
 }
 
 fn text_of(message: &Map<String, Value>, field: &str) -> Option<String> {
@@ -271,8 +271,8 @@ fn text_of(message: &Map<String, Value>, field: &str) -> Option<String> {
         .map(ToOwned::to_owned)
 }
 
-fn topic_of(message: &Map<String, Value>, field: &str) -> Option<Topic> {
-    Topic::of_channel(message.get(field)?.as_str()?)
+fn topic_of(message: &Map<String, Value>, field: &str) -> Option<Subscription> {
+    Subscription::of_channel(message.get(field)?.as_str()?)
 }
 
 /// Errors begin with a status: `403::Authorisation denied.`, `401:<client>:Unknown client`. 0 if not.
@@ -311,13 +311,13 @@ impl Advice {
 mod tests {
     use super::*;
 
-    fn welcomed() -> Session {
-        let mut session = Session::default();
+    fn welcomed() -> BayeuxSession {
+        let mut session = BayeuxSession::default();
         let hello = json!([{"channel": "/meta/handshake", "successful": true, "clientId": "c1",
             "advice": {"reconnect": "retry", "interval": 500, "timeout": 60000}, "ext": {"userId": "u"}}]);
         assert!(matches!(
             session.read(&hello.to_string())[..],
-            [News::Welcome]
+            [FeedMessage::Welcome]
         ));
         session
     }
@@ -329,7 +329,7 @@ mod tests {
 
     #[test]
     fn a_session_says_its_client_id_after_the_handshake() {
-        let mut session = Session::default();
+        let mut session = BayeuxSession::default();
         assert!(session.handshake("secret").contains(r#""token":"secret""#));
         let mut session = welcomed();
         assert_eq!(session.hold(), Duration::from_mins(1));
@@ -337,7 +337,7 @@ mod tests {
             session.connect(),
             session.ping(),
             session.disconnect(),
-            session.subscribe(&Topic::Messages("r1".to_owned()), Some(100)),
+            session.subscribe(&Subscription::Messages("r1".to_owned()), Some(100)),
         ] {
             let said: Value = serde_json::from_str(&said).unwrap();
             assert_eq!(said[0]["clientId"], "c1");
@@ -356,18 +356,18 @@ mod tests {
             {"channel": "/meta/connect", "successful": true, "advice": {"interval": 500}}]);
         let news = session.read(&frame.to_string());
         let [
-            News::Event {
+            FeedMessage::Event {
                 topic, operation, ..
             },
-            News::Event { .. },
-            News::Beat(pause),
+            FeedMessage::Event { .. },
+            FeedMessage::Heartbeat(pause),
         ] = &news[..]
         else {
             panic!("{news:?}");
         };
         assert_eq!(
             (topic, operation.as_str()),
-            (&Topic::Messages("r1".to_owned()), "create")
+            (&Subscription::Messages("r1".to_owned()), "create")
         );
         assert_eq!(*pause, Duration::from_millis(500));
     }
@@ -377,16 +377,16 @@ mod tests {
         let mut session = welcomed();
         session.read(&json!([event(1, "create")]).to_string());
         let news = session.read(&json!([event(3, "create")]).to_string());
-        assert!(matches!(news[..], [News::Gap, News::Event { .. }]));
+        assert!(matches!(news[..], [FeedMessage::Gap, FeedMessage::Event { .. }]));
         let news = session.read(&json!([event(2, "create"), event(4, "create")]).to_string());
         assert!(
-            matches!(news[..], [News::Event { .. }, News::Event { .. }]),
+            matches!(news[..], [FeedMessage::Event { .. }, FeedMessage::Event { .. }]),
             "late ones are no hole"
         );
         let mut fresh = welcomed();
         assert!(matches!(
             fresh.read(&json!([event(2, "create")]).to_string())[..],
-            [News::Gap, ..]
+            [FeedMessage::Gap, ..]
         ));
     }
 
@@ -398,30 +398,30 @@ mod tests {
                 json!([{"channel": "/meta/handshake", "successful": false, "error": "401::Invalid access token",
                 "advice": {"reconnect": "none", "interval": 864_000_000}}])
             )[..],
-            [News::Over(Again::Never)]
+            [FeedMessage::Ended(Reconnect::Never)]
         ));
         assert!(matches!(
             refused(
                 json!([{"channel": "/meta/handshake", "successful": false, "error": "500::Oops"}])
             )[..],
-            [News::Over(Again::After(Duration::ZERO))]
+            [FeedMessage::Ended(Reconnect::After(Duration::ZERO))]
         ));
         let news = refused(
             json!([{"channel": "/meta/connect", "successful": false, "error": "401:c1:Unknown client",
             "advice": {"reconnect": "handshake", "interval": 2000}}]),
         );
         assert!(
-            matches!(news[..], [News::Over(Again::After(wait))] if wait == Duration::from_secs(2))
+            matches!(news[..], [FeedMessage::Ended(Reconnect::After(wait))] if wait == Duration::from_secs(2))
         );
         let news = refused(json!([{"channel": "/meta/subscribe", "successful": false,
             "subscription": "/api/v1/rooms/r1/chatMessages", "error": "403::Authorisation denied."}]));
         assert!(
-            matches!(&news[..], [News::Denied { topic: Topic::Messages(room), status: 403 }] if room == "r1")
+            matches!(&news[..], [FeedMessage::Denied { topic: Subscription::Messages(room), status: 403 }] if room == "r1")
         );
         let news = refused(json!([{"channel": "/meta/subscribe", "successful": false,
             "subscription": "/api/v1/rooms/r1/chatMessages", "error": "401::Client c1 not authenticated",
             "advice": {"reconnect": "handshake", "interval": 2000}}]));
-        assert!(matches!(news[..], [News::Over(Again::After(_))]));
+        assert!(matches!(news[..], [FeedMessage::Ended(Reconnect::After(_))]));
     }
 
     #[test]
@@ -432,7 +432,7 @@ mod tests {
             .to_string(),
         );
         assert!(
-            matches!(&news[..], [News::Subscribed { snapshot: Some(all), .. }] if all.len() == 1)
+            matches!(&news[..], [FeedMessage::Subscribed { snapshot: Some(all), .. }] if all.len() == 1)
         );
         let news = welcomed().read(
             &json!([{"channel": "/meta/subscribe", "successful": true, "subscription": "/api/v1/user/u/rooms"}])
@@ -440,8 +440,8 @@ mod tests {
         );
         assert!(matches!(
             &news[..],
-            [News::Subscribed {
-                topic: Topic::RoomsOf(_),
+            [FeedMessage::Subscribed {
+                topic: Subscription::RoomsOf(_),
                 snapshot: None
             }]
         ));
@@ -461,7 +461,7 @@ mod tests {
         ] {
             let news = session.read(frame);
             assert!(
-                matches!(news[..], [News::Strange(None)]),
+                matches!(news[..], [FeedMessage::Unreadable(None)]),
                 "{frame}: {news:?}"
             );
         }
@@ -469,7 +469,7 @@ mod tests {
             session.read(r#"[{"channel": "/api/v1/rooms/r1/chatMessages", "data": {"x": 1}}]"#);
         assert!(matches!(
             &news[..],
-            [News::Strange(Some(Topic::Messages(_)))]
+            [FeedMessage::Unreadable(Some(Subscription::Messages(_)))]
         ));
         assert!(session.read("").is_empty() && session.read(" \n").is_empty());
     }

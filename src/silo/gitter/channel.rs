@@ -12,23 +12,23 @@ use tokio::time::Instant;
 use super::{
     api::ChatMessage,
     arrival,
-    hub::{Ear, Heard, Hub},
-    ledger::{Change, Ledger},
+    hub::{EventReceiver, ChannelEvent, Dispatcher},
+    ledger::{MessageChange, MessageCache},
 };
-use crate::{Channel, SiloError, history::History, server_clock::is_ahead};
+use crate::{Channel, SiloError, history::Backfill, server_clock::is_ahead};
 
 /// A channel is re-read because of garbage at most this often.
-const REREAD_EVERY: Duration = Duration::from_secs(10);
+const REREAD_INTERVAL: Duration = Duration::from_secs(10);
 /// A channel that could not be re-read because it is closed to us is tried again after this long.
-const CLOSED_POLL: Duration = Duration::from_mins(5);
+const CLOSED_POLL_INTERVAL: Duration = Duration::from_mins(5);
 /// Events written down together when they come fast.
 const BURST: usize = 64;
 
 /// The listener of one channel.
 pub struct Listener {
-    hub: Arc<Hub>,
+    hub: Arc<Dispatcher>,
     inbox: Inbox,
-    ear: Ear,
+    ear: EventReceiver,
     place: Place,
     room: String,
     overlap: Duration,
@@ -42,8 +42,8 @@ pub struct Listener {
     /// The newest link before which something may have been said that is still to be read.
     link: Option<LinkBarrier>,
     /// What was said before, and comes along.
-    history: History,
-    ledger: Ledger,
+    history: Backfill,
+    ledger: MessageCache,
     arrivals: Vec<Arrival>,
     /// When it was last re-read because of garbage, and when it will be again.
     reread_last: Option<Instant>,
@@ -58,9 +58,9 @@ impl Listener {
     /// Opens the channel's cursor. A channel that never had one starts now: what was said before it was
     /// linked is not relayed.
     pub async fn open(
-        hub: Arc<Hub>,
+        hub: Arc<Dispatcher>,
         inbox: Inbox,
-        (channel, ear): (Channel, Ear),
+        (channel, ear): (Channel, EventReceiver),
         overlap: Duration,
     ) -> Result<Self, SiloError> {
         let (cursor, since) = names(&channel.place);
@@ -69,7 +69,7 @@ impl Listener {
             .store()
             .newest_link_barrier(vec![channel.place.clone()])
             .await?;
-        let history = History::open(&channel.place, inbox.store()).await?;
+        let history = Backfill::open(&channel.place, inbox.store()).await?;
         let mut listener = Self {
             room: channel.place.address().to_owned(),
             place: channel.place,
@@ -83,7 +83,7 @@ impl Listener {
             behind: true,
             link,
             history,
-            ledger: Ledger::default(),
+            ledger: MessageCache::default(),
             arrivals: Vec::new(),
             reread_last: None,
             reread_at: None,
@@ -128,11 +128,11 @@ impl Listener {
                 .flatten()
                 .min();
             let heard = match due {
-                None => self.ear.hear().await,
+                None => self.ear.recv().await,
                 Some(at) => tokio::select! {
-                    heard = self.ear.hear() => heard,
+                    heard = self.ear.recv() => heard,
                     () = tokio::time::sleep_until(at) => {
-                        self.look_again(at).await?;
+                        self.recheck_due(at).await?;
                         continue;
                     }
                 },
@@ -149,8 +149,8 @@ impl Listener {
     }
 
     /// Takes what was heard, and with it the events that wait behind it already.
-    async fn take_burst(&mut self, first: Heard) -> Result<(), SiloError> {
-        if self.behind && matches!(first, Heard::Message(_) | Heard::Removed(_)) {
+    async fn take_burst(&mut self, first: ChannelEvent) -> Result<(), SiloError> {
+        if self.behind && matches!(first, ChannelEvent::Message(_) | ChannelEvent::Removed(_)) {
             self.catch_up().await?;
             if self.behind {
                 // What was heard will be read with the rest.
@@ -161,18 +161,18 @@ impl Listener {
         let mut taken = 0;
         while let Some(heard) = next.take() {
             match heard {
-                Heard::Message(message) => {
+                ChannelEvent::Message(message) => {
                     self.take(&message).await?;
                 }
-                Heard::Removed(id) => self.removed(&id).await?,
+                ChannelEvent::Removed(id) => self.removed(&id).await?,
                 other => {
                     self.flush().await?;
-                    return self.look_around(other).await;
+                    return self.handle_other(other).await;
                 }
             }
             taken += 1;
             if taken < BURST {
-                next = self.ear.hear_now();
+                next = self.ear.try_recv();
             }
         }
         self.flush().await?;
@@ -180,29 +180,29 @@ impl Listener {
     }
 
     /// Takes what is no event.
-    async fn look_around(&mut self, heard: Heard) -> Result<(), SiloError> {
+    async fn handle_other(&mut self, heard: ChannelEvent) -> Result<(), SiloError> {
         match heard {
-            Heard::Connected(snapshot) => self.connected(snapshot).await,
-            Heard::Lost => self.catch_up().await,
-            Heard::Garbled => match self.reread_last {
+            ChannelEvent::Connected(snapshot) => self.connected(snapshot).await,
+            ChannelEvent::Lost => self.catch_up().await,
+            ChannelEvent::Garbled => match self.reread_last {
                 // A stream of garbage must not become a stream of requests.
-                Some(last) if last.elapsed() < REREAD_EVERY => {
-                    self.reread_at.get_or_insert(last + REREAD_EVERY);
+                Some(last) if last.elapsed() < REREAD_INTERVAL => {
+                    self.reread_at.get_or_insert(last + REREAD_INTERVAL);
                     Ok(())
                 }
                 _ => self.reread().await,
             },
-            Heard::Listing {
+            ChannelEvent::Listing {
                 messages,
                 full,
                 asked_at,
             } => self.audited(messages, full, asked_at).await,
-            Heard::Message(_) | Heard::Removed(_) => Ok(()),
+            ChannelEvent::Message(_) | ChannelEvent::Removed(_) => Ok(()),
         }
     }
 
     /// It is time to look again at what was left for this moment.
-    async fn look_again(&mut self, now: Instant) -> Result<(), SiloError> {
+    async fn recheck_due(&mut self, now: Instant) -> Result<(), SiloError> {
         if self.recheck_at.is_some_and(|at| at <= now) {
             self.recheck().await?;
         }
@@ -256,18 +256,18 @@ impl Listener {
         Ok(fresh)
     }
 
-    fn take_known(&mut self, message: &ChatMessage, ours: bool, change: Change) {
+    fn take_known(&mut self, message: &ChatMessage, ours: bool, change: MessageChange) {
         match change {
-            Change::None => return,
-            Change::Emptied if self.hub.echoes.has_removed(&message.id) => {}
-            Change::Emptied => {
+            MessageChange::None => return,
+            MessageChange::Emptied if self.hub.echoes.has_removed(&message.id) => {}
+            MessageChange::Emptied => {
                 let seen_at = self.hub.client.now();
                 self.arrivals
                     .push(arrival::deletion(&self.place, &message.id, seen_at));
             }
             // Only its author can edit a message: a changed copy of ours was changed by us.
-            Change::Edited if ours => {}
-            Change::Edited => self.arrivals.push(arrival::edit(&self.place, message)),
+            MessageChange::Edited if ours => {}
+            MessageChange::Edited => self.arrivals.push(arrival::edit(&self.place, message)),
         }
         self.ledger.keep(message, ours);
     }
@@ -297,9 +297,9 @@ impl Listener {
         } else if ours {
         } else if edited && link.is_some() {
             self.arrivals.push(arrival::edit(&self.place, message));
-        } else if mine && link.is_none() && self.hub.echoes.comes_late(&self.room, message.raw()) {
+        } else if mine && link.is_none() && self.hub.echoes.is_late_echo(&self.room, message.raw()) {
             self.arrivals
-                .push(arrival::late_double(&self.place, message));
+                .push(arrival::late_duplicate(&self.place, message));
         } else {
             self.arrivals.push(arrival::post(&self.place, message));
             if edited {

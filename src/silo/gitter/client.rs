@@ -16,17 +16,17 @@ use serde_json::{Value, json};
 use url::Url;
 
 use answer::{read_bounded, readable, unreadable};
-pub use people::PEOPLE;
+pub use people::PEOPLE_PAGE;
 
 use super::{
     api::{ChatMessage, Room, User, messages_from_values},
-    fault::{Fault, Repeat, Subject, fault_of, fault_of_silence},
-    pacing::{LONGEST_WAIT, Need, Pacer},
+    fault::{RequestError, RepeatSafety, Subject, classify, classify_no_response},
+    pacing::{MAX_WAIT, Priority, RateLimiter},
 };
-use crate::{markdown::units, outage::Outage, server_clock::date_in};
+use crate::{markdown::units, outage::CircuitBreaker, server_clock::date_header};
 
 /// From the request to the last byte of the answer.
-pub const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(20);
 /// The longest text Gitter takes, in UTF-16 units.
 pub const MAX_UNITS: usize = 4096;
 /// The most messages that Gitter puts into one listing.
@@ -37,8 +37,8 @@ pub struct Client {
     http: reqwest::Client,
     base: Url,
     token: Secret,
-    pacer: Pacer,
-    outage: Outage,
+    pacer: RateLimiter,
+    breaker: CircuitBreaker,
     clock: Clock,
     /// Gitter's clock minus ours, in milliseconds.
     offset: AtomicI64,
@@ -50,13 +50,13 @@ struct Call<'a> {
     path: &'a [&'a str],
     query: Vec<(&'static str, String)>,
     body: Option<Value>,
-    need: Need,
+    need: Priority,
     subject: Subject,
-    repeat: Repeat,
+    repeat: RepeatSafety,
 }
 
 impl<'a> Call<'a> {
-    fn get(need: Need, subject: Subject, path: &'a [&'a str]) -> Self {
+    fn get(need: Priority, subject: Subject, path: &'a [&'a str]) -> Self {
         Self {
             method: Method::GET,
             path,
@@ -64,7 +64,7 @@ impl<'a> Call<'a> {
             body: None,
             need,
             subject,
-            repeat: Repeat::Harmless,
+            repeat: RepeatSafety::Safe,
         }
     }
 
@@ -72,7 +72,7 @@ impl<'a> Call<'a> {
         Self {
             method,
             body,
-            ..Self::get(Need::Send, subject, path)
+            ..Self::get(Priority::Send, subject, path)
         }
     }
 }
@@ -102,7 +102,7 @@ impl Client {
         http: reqwest::Client,
         base: Url,
         token: Secret,
-        pacer: Pacer,
+        pacer: RateLimiter,
         clock: Clock,
     ) -> Self {
         Self {
@@ -110,7 +110,7 @@ impl Client {
             base,
             token,
             pacer,
-            outage: Outage::default(),
+            breaker: CircuitBreaker::default(),
             clock,
             offset: AtomicI64::new(0),
         }
@@ -127,8 +127,8 @@ impl Client {
     }
 
     /// The account behind the token.
-    pub async fn user(&self) -> Result<User, Fault> {
-        let call = Call::get(Need::Read, Subject::Account, &["user"]);
+    pub async fn user(&self) -> Result<User, RequestError> {
+        let call = Call::get(Priority::Read, Subject::Account, &["user"]);
         let answer: Value = self.ask(call).await?;
         let user = match answer {
             Value::Array(users) => users.into_iter().next().unwrap_or_default(),
@@ -138,8 +138,8 @@ impl Client {
     }
 
     /// The rooms the account is in, and some more that mention it.
-    pub async fn rooms(&self) -> Result<Vec<Room>, Fault> {
-        let call = Call::get(Need::Read, Subject::Account, &["rooms"]);
+    pub async fn rooms(&self) -> Result<Vec<Room>, RequestError> {
+        let call = Call::get(Priority::Read, Subject::Account, &["rooms"]);
         let rooms: Vec<Value> = self.ask(call).await?;
         Ok(rooms
             .into_iter()
@@ -148,42 +148,42 @@ impl Client {
     }
 
     /// One room.
-    pub async fn room(&self, room: &str) -> Result<Room, Fault> {
-        self.ask(Call::get(Need::Read, Subject::Room, &["rooms", room]))
+    pub async fn room(&self, room: &str) -> Result<Room, RequestError> {
+        self.ask(Call::get(Priority::Read, Subject::Room, &["rooms", room]))
             .await
     }
 
     /// Changes what a room is about. Its admins may.
-    pub async fn set_topic(&self, room: &str, topic: &str) -> Result<(), Fault> {
+    pub async fn set_topic(&self, room: &str, topic: &str) -> Result<(), RequestError> {
         let path = ["rooms", room];
-        let mut call = Call::get(Need::Audit, Subject::Room, &path);
+        let mut call = Call::get(Priority::Audit, Subject::Room, &path);
         (call.method, call.body) = (Method::PUT, Some(json!({ "topic": topic })));
         self.ask::<Value>(call).await.map(drop)
     }
 
     /// Finds a room by its name, without joining it.
-    pub async fn find_room(&self, uri: &str) -> Result<Room, Fault> {
+    pub async fn find_room(&self, uri: &str) -> Result<Room, RequestError> {
         let call = Call {
             body: Some(json!({ "uri": uri })),
             method: Method::POST,
-            ..Call::get(Need::Read, Subject::Room, &["rooms"])
+            ..Call::get(Priority::Read, Subject::Room, &["rooms"])
         };
         self.ask(call).await
     }
 
     /// Joins a room. Being in it already is fine.
-    pub async fn join(&self, user: &str, room: &str) -> Result<(), Fault> {
+    pub async fn join(&self, user: &str, room: &str) -> Result<(), RequestError> {
         let path = ["user", user, "rooms"];
         let call = Call {
             body: Some(json!({ "id": room })),
             method: Method::POST,
-            ..Call::get(Need::Read, Subject::Room, &path)
+            ..Call::get(Priority::Read, Subject::Room, &path)
         };
         self.send(call).await.map(drop)
     }
 
     /// A page of a room: the newest messages, with `after` those just behind it, with `before` those just before it. Thread replies included.
-    pub async fn messages(&self, need: Need, room: &str, range: &Range) -> Result<Page, Fault> {
+    pub async fn messages(&self, need: Priority, room: &str, range: &Range) -> Result<Page, RequestError> {
         let mut limit = PAGE;
         loop {
             let path = ["rooms", room, "chatMessages"];
@@ -200,7 +200,7 @@ impl Client {
                 call.query.push(("skip", range.skip.to_string()));
             }
             match self.ask::<Vec<Value>>(call).await {
-                Err(Fault::TooLong) if limit > 1 => limit /= 4,
+                Err(RequestError::TooLong) if limit > 1 => limit /= 4,
                 Err(fault) => return Err(fault),
                 Ok(values) => {
                     let full = values.len() >= limit;
@@ -218,7 +218,7 @@ impl Client {
     }
 
     /// One message.
-    pub async fn message(&self, need: Need, room: &str, id: &str) -> Result<ChatMessage, Fault> {
+    pub async fn message(&self, need: Priority, room: &str, id: &str) -> Result<ChatMessage, RequestError> {
         let path = ["rooms", room, "chatMessages", id];
         self.ask(Call::get(need, Subject::Message, &path)).await
     }
@@ -230,7 +230,7 @@ impl Client {
         text: &str,
         status: bool,
         parent: Option<&str>,
-    ) -> Result<ChatMessage, Fault> {
+    ) -> Result<ChatMessage, RequestError> {
         let mut body = json!({ "text": fitting(text)? });
         if let Some(fields) = body.as_object_mut() {
             if status {
@@ -242,12 +242,12 @@ impl Client {
         }
         let path = ["rooms", room, "chatMessages"];
         let mut call = Call::write(Method::POST, Subject::Room, &path, Some(body));
-        call.repeat = Repeat::Doubles;
+        call.repeat = RepeatSafety::Unsafe;
         self.ask(call).await
     }
 
     /// Changes the text of a message of ours, within Gitter's ten minutes.
-    pub async fn edit(&self, room: &str, id: &str, text: &str) -> Result<ChatMessage, Fault> {
+    pub async fn edit(&self, room: &str, id: &str, text: &str) -> Result<ChatMessage, RequestError> {
         let path = ["rooms", room, "chatMessages", id];
         let body = json!({ "text": fitting(text)? });
         let call = Call::write(Method::PUT, Subject::Message, &path, Some(body));
@@ -258,8 +258,8 @@ impl Client {
     }
 
     /// Why a change was forbidden: whoever is banned from a room may not change their messages in it, either.
-    async fn explained(&self, room: &str, fault: Fault) -> Fault {
-        if !matches!(fault, Fault::Forbidden) {
+    async fn explained(&self, room: &str, fault: RequestError) -> RequestError {
+        if !matches!(fault, RequestError::Forbidden) {
             return fault;
         }
         match self.room(room).await {
@@ -269,30 +269,30 @@ impl Client {
     }
 
     /// Deletes a message of ours. Gone already is success.
-    pub async fn delete(&self, room: &str, id: &str) -> Result<(), Fault> {
+    pub async fn delete(&self, room: &str, id: &str) -> Result<(), RequestError> {
         let path = ["rooms", room, "chatMessages", id];
         match self
             .send(Call::write(Method::DELETE, Subject::Message, &path, None))
             .await
         {
-            Ok(_) | Err(Fault::Gone) => Ok(()),
+            Ok(_) | Err(RequestError::Gone) => Ok(()),
             Err(fault) => Err(self.explained(room, fault).await),
         }
     }
 
-    async fn ask<T: DeserializeOwned>(&self, call: Call<'_>) -> Result<T, Fault> {
+    async fn ask<T: DeserializeOwned>(&self, call: Call<'_>) -> Result<T, RequestError> {
         let repeat = call.repeat;
         let body = self.send(call).await?;
         serde_json::from_slice(&body).map_err(|_| unreadable(repeat))
     }
 
     /// Sends a request when its turn comes and reads the answer.
-    async fn send(&self, call: Call<'_>) -> Result<Vec<u8>, Fault> {
+    async fn send(&self, call: Call<'_>) -> Result<Vec<u8>, RequestError> {
         let (subject, repeat) = (call.subject, call.repeat);
         let request = self.request(&call)?;
-        self.outage.admits().map_err(|after| Fault::Out { after })?;
+        self.breaker.admits().map_err(|after| RequestError::CircuitOpen { after })?;
         let turn = self.pacer.turn(call.need).await;
-        let pass = self.outage.admit().map_err(|after| Fault::Out { after })?;
+        let pass = self.breaker.acquire().map_err(|after| RequestError::CircuitOpen { after })?;
         let sent = request.send().await;
         let status = sent.as_ref().map(|response| response.status().as_u16());
         // A gateway that answers for a service which does not is no answer.
@@ -304,7 +304,7 @@ impl Client {
         } else if pass.answered() {
             tracing::info!("Gitter answers again");
         }
-        let response = sent.map_err(|error| fault_of_silence(repeat, error))?;
+        let response = sent.map_err(|error| classify_no_response(repeat, error))?;
         let status = response.status().as_u16();
         let limits = self.read_headers(response.headers());
         let told = limits.is_some_and(|(left, reset_in)| turn.learn(left, reset_in));
@@ -323,7 +323,7 @@ impl Client {
                 "Gitter's request limit is reached"
             );
         }
-        Err(fault_of(subject, repeat, status, after))
+        Err(classify(subject, repeat, status, after))
     }
 
     /// How many requests a minute may be spent on audits.
@@ -331,7 +331,7 @@ impl Client {
         self.pacer.audits_per_minute()
     }
 
-    fn request(&self, call: &Call<'_>) -> Result<RequestBuilder, Fault> {
+    fn request(&self, call: &Call<'_>) -> Result<RequestBuilder, RequestError> {
         let mut url = address(&self.base, call.path)?;
         if !call.query.is_empty() {
             url.query_pairs_mut().extend_pairs(&call.query);
@@ -339,7 +339,7 @@ impl Client {
         let mut request = self
             .http
             .request(call.method.clone(), url)
-            .timeout(ANSWER_WITHIN)
+            .timeout(RESPONSE_TIMEOUT)
             .bearer_auth(self.token.expose());
         if let Some(body) = &call.body {
             // A body in one piece is sent with its length: Gitter refuses chunked ones.
@@ -351,7 +351,7 @@ impl Client {
     /// Learns Gitter's clock; answers how many requests are left and for how long that holds.
     fn read_headers(&self, headers: &HeaderMap) -> Option<(u32, Duration)> {
         let ours = self.clock.now();
-        if let Some(date) = date_in(headers) {
+        if let Some(date) = date_header(headers) {
             // The header has whole seconds: what is less than two is no difference.
             let offset = date.0 + 500 - ours.0;
             let offset = if offset.abs() < 2000 { 0 } else { offset };
@@ -361,16 +361,16 @@ impl Client {
             |name: &str| -> Option<i64> { headers.get(name)?.to_str().ok()?.trim().parse().ok() };
         let remaining = u32::try_from(number("x-ratelimit-remaining")?.max(0)).ok()?;
         let reset = Millis(number("x-ratelimit-reset")?);
-        Some((remaining, reset.since(self.theirs(ours)).min(LONGEST_WAIT)))
+        Some((remaining, reset.since(self.theirs(ours)).min(MAX_WAIT)))
     }
 }
 
 /// The address of a path below a base; every segment is encoded.
-pub fn address(base: &Url, path: &[&str]) -> Result<Url, Fault> {
+pub fn address(base: &Url, path: &[&str]) -> Result<Url, RequestError> {
     let mut url = base.clone();
     url.path_segments_mut()
         .map_err(|()| {
-            Fault::Refused("The configured Gitter address cannot have a path".to_owned())
+            RequestError::Refused("The configured Gitter address cannot have a path".to_owned())
         })?
         .pop_if_empty()
         .extend(path);
@@ -378,14 +378,14 @@ pub fn address(base: &Url, path: &[&str]) -> Result<Url, Fault> {
 }
 
 /// The text, if Gitter can take it: its refusal would not say why.
-fn fitting(text: &str) -> Result<&str, Fault> {
+fn fitting(text: &str) -> Result<&str, RequestError> {
     if text.is_empty() {
-        return Err(Fault::Refused(
+        return Err(RequestError::Refused(
             "An empty message cannot be sent to Gitter".to_owned(),
         ));
     }
     if units(text) > MAX_UNITS {
-        return Err(Fault::Refused(format!(
+        return Err(RequestError::Refused(format!(
             "The message is longer than Gitter's {MAX_UNITS} characters"
         )));
     }

@@ -9,28 +9,28 @@ use footbridge_core::{
 use footbridge_store::{Copy, Millis, RemoteId};
 
 use super::{
-    api::{ChatMessage, id_of_moment},
+    api::{ChatMessage, id_at_time},
     client::{Client, Range},
-    fault::Fault,
-    pacing::Need,
+    fault::RequestError,
+    pacing::Priority,
 };
-use crate::{echoes::Echoes, health::Health};
+use crate::{echoes::Echoes, health::FeedHealth};
 
 /// How far Gitter's clock may stand behind ours beyond what its answers tell.
-const SKEW: Duration = Duration::from_secs(5);
+const CLOCK_SKEW: Duration = Duration::from_secs(5);
 /// What ids and moments of different servers of Gitter's may differ by, in milliseconds.
-const SHORT_SKEW: i64 = 2_000;
+const SERVER_SKEW_MS: i64 = 2_000;
 /// The most pages that are searched for a message of ours.
-const MOST_PAGES: usize = 20;
+const MAX_PAGES: usize = 20;
 
 /// Performs one step.
 pub async fn perform(
     client: &Client,
     echoes: &Echoes,
-    health: &Health,
+    health: &FeedHealth,
     room: &str,
     step: &Step,
-) -> Result<Done, Fault> {
+) -> Result<Done, RequestError> {
     match step {
         Step::Post {
             content, thread, ..
@@ -42,31 +42,31 @@ pub async fn perform(
             ..
         } => match client.edit(room, target.as_str(), &content.text).await {
             // Gone: somebody deleted it, and a new text does not bring it back. The feed tells of the deletion.
-            Ok(_) | Err(Fault::Gone) => Ok(Done::Edited(target.clone())),
+            Ok(_) | Err(RequestError::Gone) => Ok(Done::Edited(target.clone())),
             // The text was checked before, so what is refused is the moment. What is done instead makes a
             // message, and the lane must note that before it happens.
-            Err(Fault::Forbidden | Fault::Refused(_) | Fault::Rejected(_))
+            Err(RequestError::Forbidden | RequestError::Refused(_) | RequestError::Rejected(_))
                 if fallback.is_some() =>
             {
-                Err(Fault::TooLate)
+                Err(RequestError::TooLate)
             }
             Err(fault) => Err(fault),
         },
         Step::Delete { target, .. } => {
             // Before the request: Gitter may publish the removal before it answers.
-            echoes.removing(target.as_str());
+            echoes.note_removing(target.as_str());
             match client.delete(room, target.as_str()).await {
                 Ok(()) => Ok(Done::Deleted(target.clone())),
                 Err(fault) => {
                     if matches!(
                         fault,
-                        Fault::Closed(_)
-                            | Fault::Forbidden
-                            | Fault::Refused(_)
-                            | Fault::Rejected(_)
+                        RequestError::Closed(_)
+                            | RequestError::Forbidden
+                            | RequestError::Refused(_)
+                            | RequestError::Rejected(_)
                     ) {
                         // It stands there: whoever deletes it is somebody else.
-                        echoes.not_removed(target.as_str());
+                        echoes.cancel_removing(target.as_str());
                     }
                     Err(fault)
                 }
@@ -77,7 +77,7 @@ pub async fn perform(
         | Step::React { .. }
         | Step::Unreact { .. }
         | Step::Bundle { .. }
-        | Step::EditPart { .. } => Err(Fault::Refused(
+        | Step::EditPart { .. } => Err(RequestError::Refused(
             "Gitter takes one message at a time".to_owned(),
         )),
     }
@@ -86,24 +86,24 @@ pub async fn perform(
 async fn post(
     client: &Client,
     echoes: &Echoes,
-    health: &Health,
+    health: &FeedHealth,
     (room, content, thread): (&str, &Content, Option<&RemoteId>),
-) -> Result<Done, Fault> {
+) -> Result<Done, RequestError> {
     let emote = content.style == Style::Emote;
     let made = client
         .create(room, &content.text, emote, thread.map(RemoteId::as_str))
         .await?;
     echoes.made(&made.id);
     if made.v.is_none() {
-        let seen = client.message(Need::Send, room, &made.id).await;
-        if matches!(seen, Err(Fault::Gone)) {
+        let seen = client.message(Priority::Send, room, &made.id).await;
+        if matches!(seen, Err(RequestError::Gone)) {
             if health.dropped() {
                 tracing::error!(
                     "Gitter silently drops this account's messages: it answers that all is well and publishes nothing. \
                      Its spam rules do this to young accounts, for ever; ask Gitter, or use another account"
                 );
             }
-            return Err(Fault::Refused(
+            return Err(RequestError::Refused(
                 "Gitter silently drops this account's messages".to_owned(),
             ));
         }
@@ -118,7 +118,7 @@ async fn post(
 }
 
 /// The text of the message that a step may have made.
-pub fn made_text(step: &Step) -> Option<&str> {
+pub fn sent_text(step: &Step) -> Option<&str> {
     match step {
         Step::Post { content, .. } => Some(&content.text),
         Step::SendFile { .. }
@@ -138,21 +138,21 @@ pub async fn find_similar(
     room: &str,
     text: &str,
     since: Millis,
-) -> Result<Vec<Copy>, Fault> {
-    let skew = i64::try_from(SKEW.as_millis()).unwrap_or_default();
+) -> Result<Vec<Copy>, RequestError> {
+    let skew = i64::try_from(CLOCK_SKEW.as_millis()).unwrap_or_default();
     let since = Millis(client.theirs(since).0.saturating_sub(skew));
     // Ids are made a little after the moment that counts as sent, but by other clocks.
     let mut range = Range {
-        after: Some(id_of_moment(Millis(since.0.saturating_sub(skew)))),
+        after: Some(id_at_time(Millis(since.0.saturating_sub(skew)))),
         ..Range::default()
     };
     let mut found: Vec<ChatMessage> = Vec::new();
-    for _ in 0..MOST_PAGES {
-        let page = client.messages(Need::Send, room, &range).await?;
+    for _ in 0..MAX_PAGES {
+        let page = client.messages(Priority::Send, room, &range).await?;
         let newest = page.messages.iter().map(ChatMessage::sent_at).max();
         // Leaving messages out makes Gitter read from a replica, which may lag: the next page begins at a later
         // moment instead, unless one moment fills a whole page.
-        let next = newest.map(|newest| id_of_moment(Millis(newest.0.saturating_sub(SHORT_SKEW))));
+        let next = newest.map(|newest| id_at_time(Millis(newest.0.saturating_sub(SERVER_SKEW_MS))));
         if next > range.after {
             range = Range {
                 after: next,

@@ -6,10 +6,10 @@ use super::Gitter;
 use crate::SiloError;
 
 /// The longest topic, in Unicode scalars.
-const LONGEST_TOPIC: usize = 1_000;
+const MAX_TOPIC: usize = 1_000;
 
 impl Gitter {
-    pub(super) async fn read_facts(&self, room: &str) -> Result<RoomProfile, SiloError> {
+    pub(super) async fn read_profile(&self, room: &str) -> Result<RoomProfile, SiloError> {
         let found = self.client.room(room).await;
         let found = found.inspect_err(|fault| self.note(fault))?;
         Ok(RoomProfile {
@@ -29,7 +29,7 @@ impl Gitter {
             let why = "Gitter lets nobody change that";
             return Err(SiloError::NoChannel(why.to_owned()));
         }
-        let topic = sanitize_without_mentions(value, LONGEST_TOPIC);
+        let topic = sanitize_without_mentions(value, MAX_TOPIC);
         let set = self.client.set_topic(room, &topic).await;
         Ok(set.inspect_err(|fault| self.note(fault))?)
     }

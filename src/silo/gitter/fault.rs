@@ -21,16 +21,16 @@ pub enum Subject {
 
 /// Whether repeating the request could do its work twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Repeat {
+pub enum RepeatSafety {
     /// It makes something new each time.
-    Doubles,
+    Unsafe,
     /// It reads, or sets something to what it is already.
-    Harmless,
+    Safe,
 }
 
 /// Why a request did not succeed.
 #[derive(Debug, thiserror::Error)]
-pub enum Fault {
+pub enum RequestError {
     /// The token is dead. Gitter also destroys all tokens of an account when it answers so: never retried.
     #[error("Gitter no longer accepts the account's token; put a new one in the configuration")]
     SignedOut,
@@ -54,13 +54,13 @@ pub enum Fault {
     TooLate,
     /// The account's requests of this minute are used up.
     #[error("Gitter's request limit is reached")]
-    Busy {
+    RateLimited {
         /// When it may be tried again.
         after: Duration,
     },
     /// The service is out, and somebody else finds out when it is back.
     #[error("Gitter is out; it is asked again from time to time")]
-    Out {
+    CircuitOpen {
         /// When it may be tried again.
         after: Duration,
     },
@@ -77,83 +77,83 @@ pub enum Fault {
     },
 }
 
-fn outcome_of(repeat: Repeat) -> Outcome {
+fn outcome_of(repeat: RepeatSafety) -> Outcome {
     match repeat {
-        Repeat::Doubles => Outcome::Unknown,
-        Repeat::Harmless => Outcome::NotDone,
+        RepeatSafety::Unsafe => Outcome::Unknown,
+        RepeatSafety::Safe => Outcome::NotDone,
     }
 }
 
 /// The meaning of a status other than success. `after` is what the rate headers ask us to wait.
-pub fn fault_of(subject: Subject, repeat: Repeat, status: u16, after: Duration) -> Fault {
+pub fn classify(subject: Subject, repeat: RepeatSafety, status: u16, after: Duration) -> RequestError {
     match (status, subject) {
-        (401, _) => Fault::SignedOut,
-        (403, Subject::Room) => Fault::Closed(
+        (401, _) => RequestError::SignedOut,
+        (403, Subject::Room) => RequestError::Closed(
             "Gitter does not let this account into the channel (banned, or it is private)",
         ),
-        (404, Subject::Room) => Fault::Closed("The channel does not exist on Gitter (any more)"),
-        (404, Subject::Message) => Fault::Gone,
-        (403, Subject::Message) => Fault::Forbidden,
-        (429, _) => Fault::Busy { after },
+        (404, Subject::Room) => RequestError::Closed("The channel does not exist on Gitter (any more)"),
+        (404, Subject::Message) => RequestError::Gone,
+        (403, Subject::Message) => RequestError::Forbidden,
+        (429, _) => RequestError::RateLimited { after },
         // It is not followed, because the token would go along.
-        (300..=399, _) => Fault::Unavailable {
+        (300..=399, _) => RequestError::Unavailable {
             outcome: outcome_of(repeat),
             source: anyhow!(
                 "Gitter answered with a redirect (status {status}); write the address that it leads to into `api`"
             ),
         },
-        (408 | 500.. | ..=299, _) => Fault::Unavailable {
+        (408 | 500.. | ..=299, _) => RequestError::Unavailable {
             outcome: outcome_of(repeat),
             source: anyhow!("Gitter answered with status {status}"),
         },
-        (413, _) => Fault::Refused("The message is too large for Gitter".to_owned()),
-        (_, _) => Fault::Rejected(format!("Gitter refused it with status {status}")),
+        (413, _) => RequestError::Refused("The message is too large for Gitter".to_owned()),
+        (_, _) => RequestError::Rejected(format!("Gitter refused it with status {status}")),
     }
 }
 
 /// The fault behind a request that got no answer.
-pub fn fault_of_silence(repeat: Repeat, error: reqwest::Error) -> Fault {
+pub fn classify_no_response(repeat: RepeatSafety, error: reqwest::Error) -> RequestError {
     let outcome = match repeat {
-        Repeat::Harmless => Outcome::NotDone,
-        Repeat::Doubles if error.is_connect() || error.is_builder() => Outcome::NotDone,
-        Repeat::Doubles => Outcome::Unknown,
+        RepeatSafety::Safe => Outcome::NotDone,
+        RepeatSafety::Unsafe if error.is_connect() || error.is_builder() => Outcome::NotDone,
+        RepeatSafety::Unsafe => Outcome::Unknown,
     };
     // The address names rooms and people's ids; the cause is enough.
     let source = anyhow::Error::new(error.without_url()).context("Gitter did not answer");
-    Fault::Unavailable { outcome, source }
+    RequestError::Unavailable { outcome, source }
 }
 
-impl Fault {
+impl RequestError {
     /// How long we are asked to wait, if anybody said.
     pub fn wait(&self) -> Option<Duration> {
         match self {
-            Self::Busy { after } | Self::Out { after } => Some(*after),
+            Self::RateLimited { after } | Self::CircuitOpen { after } => Some(*after),
             _ => None,
         }
     }
 }
 
-impl From<Fault> for SendError {
-    fn from(fault: Fault) -> Self {
+impl From<RequestError> for SendError {
+    fn from(fault: RequestError) -> Self {
         let reason = fault.to_string();
         match fault {
-            Fault::SignedOut => Self::SignedOut { reason },
-            Fault::Closed(_) => Self::Closed { reason },
-            Fault::Gone | Fault::Forbidden | Fault::Refused(_) => Self::Refused { reason },
-            Fault::Rejected(_) => Self::Rejected { reason },
-            Fault::TooLate => Self::TooLate,
-            Fault::Busy { after } => Self::RateLimited { after: Some(after) },
-            Fault::Out { after } => Self::Retry {
+            RequestError::SignedOut => Self::SignedOut { reason },
+            RequestError::Closed(_) => Self::Closed { reason },
+            RequestError::Gone | RequestError::Forbidden | RequestError::Refused(_) => Self::Refused { reason },
+            RequestError::Rejected(_) => Self::Rejected { reason },
+            RequestError::TooLate => Self::TooLate,
+            RequestError::RateLimited { after } => Self::RateLimited { after: Some(after) },
+            RequestError::CircuitOpen { after } => Self::Retry {
                 after: Some(after),
                 outcome: Outcome::NotDone,
                 source: anyhow!(reason),
             },
-            Fault::TooLong => Self::Retry {
+            RequestError::TooLong => Self::Retry {
                 after: None,
                 outcome: Outcome::Unknown,
                 source: anyhow!(reason),
             },
-            Fault::Unavailable { outcome, source } => Self::Retry {
+            RequestError::Unavailable { outcome, source } => Self::Retry {
                 after: None,
                 outcome,
                 source,
@@ -162,12 +162,12 @@ impl From<Fault> for SendError {
     }
 }
 
-impl From<Fault> for SiloError {
-    fn from(fault: Fault) -> Self {
+impl From<RequestError> for SiloError {
+    fn from(fault: RequestError) -> Self {
         match fault {
-            Fault::SignedOut => Self::SignedOut(fault.to_string()),
-            Fault::Closed(reason) => Self::NoChannel(reason.to_owned()),
-            Fault::Unavailable { source, .. } => Self::Unavailable(source),
+            RequestError::SignedOut => Self::SignedOut(fault.to_string()),
+            RequestError::Closed(reason) => Self::NoChannel(reason.to_owned()),
+            RequestError::Unavailable { source, .. } => Self::Unavailable(source),
             other => Self::Unavailable(anyhow::Error::new(other)),
         }
     }
@@ -178,23 +178,23 @@ mod tests {
     use super::*;
 
     /// A fault in one word.
-    fn word(fault: &Fault) -> &'static str {
+    fn word(fault: &RequestError) -> &'static str {
         match fault {
-            Fault::SignedOut => "signed out",
-            Fault::Closed(_) => "closed",
-            Fault::Gone => "gone",
-            Fault::Forbidden => "forbidden",
-            Fault::Refused(_) => "refused",
-            Fault::Rejected(_) => "rejected",
-            Fault::TooLate => "too late",
-            Fault::Busy { .. } => "busy",
-            Fault::Out { .. } => "out",
-            Fault::TooLong => "too long",
-            Fault::Unavailable {
+            RequestError::SignedOut => "signed out",
+            RequestError::Closed(_) => "closed",
+            RequestError::Gone => "gone",
+            RequestError::Forbidden => "forbidden",
+            RequestError::Refused(_) => "refused",
+            RequestError::Rejected(_) => "rejected",
+            RequestError::TooLate => "too late",
+            RequestError::RateLimited { .. } => "busy",
+            RequestError::CircuitOpen { .. } => "out",
+            RequestError::TooLong => "too long",
+            RequestError::Unavailable {
                 outcome: Outcome::NotDone,
                 ..
             } => "not done",
-            Fault::Unavailable {
+            RequestError::Unavailable {
                 outcome: Outcome::Unknown,
                 ..
             } => "unknown",
@@ -203,43 +203,43 @@ mod tests {
 
     #[test]
     fn every_status_has_one_meaning() {
-        use Repeat::{Doubles, Harmless};
+        use RepeatSafety::{Unsafe, Safe};
         use Subject::{Account, Message, Room};
         let table = [
-            (Account, Harmless, 401, "signed out"),
-            (Room, Doubles, 401, "signed out"),
-            (Message, Harmless, 401, "signed out"),
-            (Room, Doubles, 403, "closed"),
-            (Room, Harmless, 403, "closed"),
-            (Room, Doubles, 404, "closed"),
-            (Message, Harmless, 404, "gone"),
-            (Message, Harmless, 403, "forbidden"),
-            (Room, Doubles, 400, "rejected"),
-            (Message, Harmless, 400, "rejected"),
-            (Room, Doubles, 406, "rejected"),
-            (Room, Doubles, 413, "refused"),
-            (Room, Doubles, 422, "rejected"),
-            (Room, Doubles, 429, "busy"),
-            (Account, Harmless, 429, "busy"),
-            (Room, Doubles, 408, "unknown"),
-            (Room, Doubles, 500, "unknown"),
-            (Room, Doubles, 502, "unknown"),
-            (Room, Doubles, 503, "unknown"),
-            (Room, Doubles, 504, "unknown"),
-            (Message, Harmless, 502, "not done"),
-            (Room, Harmless, 503, "not done"),
-            (Room, Doubles, 302, "unknown"),
-            (Account, Harmless, 302, "not done"),
+            (Account, Safe, 401, "signed out"),
+            (Room, Unsafe, 401, "signed out"),
+            (Message, Safe, 401, "signed out"),
+            (Room, Unsafe, 403, "closed"),
+            (Room, Safe, 403, "closed"),
+            (Room, Unsafe, 404, "closed"),
+            (Message, Safe, 404, "gone"),
+            (Message, Safe, 403, "forbidden"),
+            (Room, Unsafe, 400, "rejected"),
+            (Message, Safe, 400, "rejected"),
+            (Room, Unsafe, 406, "rejected"),
+            (Room, Unsafe, 413, "refused"),
+            (Room, Unsafe, 422, "rejected"),
+            (Room, Unsafe, 429, "busy"),
+            (Account, Safe, 429, "busy"),
+            (Room, Unsafe, 408, "unknown"),
+            (Room, Unsafe, 500, "unknown"),
+            (Room, Unsafe, 502, "unknown"),
+            (Room, Unsafe, 503, "unknown"),
+            (Room, Unsafe, 504, "unknown"),
+            (Message, Safe, 502, "not done"),
+            (Room, Safe, 503, "not done"),
+            (Room, Unsafe, 302, "unknown"),
+            (Account, Safe, 302, "not done"),
         ];
         for (subject, repeat, status, meaning) in table {
-            let fault = fault_of(subject, repeat, status, Duration::from_secs(3));
+            let fault = classify(subject, repeat, status, Duration::from_secs(3));
             assert_eq!(word(&fault), meaning, "{subject:?} {repeat:?} {status}");
         }
     }
 
     #[test]
     fn the_house_is_told_how_long_gitter_wants_us_to_wait() {
-        let busy = fault_of(Subject::Room, Repeat::Doubles, 429, Duration::from_secs(7));
+        let busy = classify(Subject::Room, RepeatSafety::Unsafe, 429, Duration::from_secs(7));
         let SendError::RateLimited { after } = SendError::from(busy) else {
             panic!("a busy Gitter is tried again");
         };
@@ -248,7 +248,7 @@ mod tests {
 
     #[test]
     fn a_closed_room_closes_its_lane_and_not_the_account() {
-        let closed = || fault_of(Subject::Room, Repeat::Doubles, 403, Duration::ZERO);
+        let closed = || classify(Subject::Room, RepeatSafety::Unsafe, 403, Duration::ZERO);
         assert!(matches!(
             SendError::from(closed()),
             SendError::Closed { .. }

@@ -8,26 +8,26 @@ use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    api::{ChatMessage, id_of_moment},
+    api::{ChatMessage, id_at_time},
     channel::Listener,
     client::{Client, Range},
     config::Feed,
-    fault::Fault,
-    hub::{Ear, Heard, Hub, pause},
-    pacing::Need,
+    fault::RequestError,
+    hub::{EventReceiver, ChannelEvent, Dispatcher, reconnect_delay},
+    pacing::Priority,
     realtime, stream,
 };
 use crate::{Channel, SiloError};
 
 /// How often each channel is re-read at least beside the stream, which says nothing of edits and deletions.
-const REREAD_EVERY: Duration = Duration::from_mins(1);
+const REREAD_INTERVAL: Duration = Duration::from_mins(1);
 /// As long as Gitter allows edits.
-const EDITABLE: Duration = Duration::from_mins(10);
+const EDIT_WINDOW: Duration = Duration::from_mins(10);
 /// The most pages of one re-reading.
-const MOST_PAGES: usize = 5;
+const MAX_PAGES: usize = 5;
 
 /// How the feed reaches Gitter.
-pub struct Wire {
+pub struct FeedEndpoint {
     /// Which feed.
     pub feed: Feed,
     /// For [`Feed::Realtime`].
@@ -42,10 +42,10 @@ pub struct Wire {
 
 /// Listens until told to stop.
 pub async fn listen(
-    hub: Hub,
-    ears: Vec<(Channel, Ear)>,
+    hub: Dispatcher,
+    ears: Vec<(Channel, EventReceiver)>,
     inbox: Inbox,
-    wire: &Wire,
+    wire: &FeedEndpoint,
     stop: CancellationToken,
 ) -> Result<(), SiloError> {
     let hub = Arc::new(hub);
@@ -77,7 +77,7 @@ pub async fn listen(
 }
 
 /// Finds out who we are, however long it takes; `None` when told to stop.
-pub async fn introduce(
+pub async fn identify_self(
     client: &Client,
     stop: &CancellationToken,
 ) -> Result<Option<String>, SiloError> {
@@ -86,13 +86,13 @@ pub async fn introduce(
         let fault = tokio::select! {
             user = client.user() => match user {
                 Ok(user) => return Ok(Some(user.id)),
-                Err(Fault::SignedOut) => return Err(Fault::SignedOut.into()),
+                Err(RequestError::SignedOut) => return Err(RequestError::SignedOut.into()),
                 Err(fault) => fault,
             },
             () = stop.cancelled() => return Ok(None),
         };
         tracing::warn!(error = %fault, attempt = failures + 1, "Gitter does not say who we are yet");
-        let wait = fault.wait().unwrap_or_else(|| pause(failures));
+        let wait = fault.wait().unwrap_or_else(|| reconnect_delay(failures));
         failures += 1;
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
@@ -103,11 +103,11 @@ pub async fn introduce(
 
 /// Re-reads the channels in turn, evenly spread, at the lowest priority: with many channels a round takes
 /// longer, and nothing else does.
-async fn audit(hub: &Hub, wire: &Wire) -> Result<Infallible, SiloError> {
+async fn audit(hub: &Dispatcher, wire: &FeedEndpoint) -> Result<Infallible, SiloError> {
     let feed = wire.feed;
     let every = match feed {
         Feed::Realtime => wire.audit,
-        Feed::Stream => wire.audit.min(REREAD_EVERY),
+        Feed::Stream => wire.audit.min(REREAD_INTERVAL),
     };
     let rooms: Vec<&str> = hub.rooms().collect();
     let Some(step) = step_of_round(every, rooms.len(), hub.client.audits_per_minute()) else {
@@ -125,9 +125,9 @@ async fn audit(hub: &Hub, wire: &Wire) -> Result<Infallible, SiloError> {
             match reread(hub, room, feed).await {
                 Ok((listing, read)) => {
                     pages = read;
-                    hub.tell(room, listing);
+                    hub.dispatch(room, listing);
                 }
-                Err(Fault::SignedOut) => return Err(Fault::SignedOut.into()),
+                Err(RequestError::SignedOut) => return Err(RequestError::SignedOut.into()),
                 Err(fault) => {
                     tracing::debug!(silo.channel = %room, error = %fault, "An audit did not come about");
                 }
@@ -144,29 +144,29 @@ fn step_of_round(every: Duration, channels: usize, audits_per_minute: u32) -> Op
 }
 
 /// A listing of what can still change, and how many requests it took.
-async fn reread(hub: &Hub, room: &str, feed: Feed) -> Result<(Heard, u32), Fault> {
+async fn reread(hub: &Dispatcher, room: &str, feed: Feed) -> Result<(ChannelEvent, u32), RequestError> {
     let mut pages = 1;
     let mut asked_at = hub.client.now();
     let newest = hub
         .client
-        .messages(Need::Audit, room, &Range::default())
+        .messages(Priority::Audit, room, &Range::default())
         .await?;
     let (mut messages, mut full) = (newest.messages, newest.full);
     let reach = footbridge_store::Millis(
         asked_at
             .0
-            .saturating_sub(i64::try_from(EDITABLE.as_millis()).unwrap_or_default()),
+            .saturating_sub(i64::try_from(EDIT_WINDOW.as_millis()).unwrap_or_default()),
     );
     let oldest = messages.iter().map(ChatMessage::sent_at).min();
     if feed == Feed::Stream && full && oldest > Some(reach) {
         // A busy channel: everything that may still be edited.
         messages.clear();
         let mut range = Range {
-            after: Some(id_of_moment(reach)),
+            after: Some(id_at_time(reach)),
             ..Range::default()
         };
-        for _ in 0..MOST_PAGES {
-            let page = hub.client.messages(Need::Audit, room, &range).await?;
+        for _ in 0..MAX_PAGES {
+            let page = hub.client.messages(Priority::Audit, room, &range).await?;
             pages += 1;
             range.skip += page.messages.len();
             full = page.full;
@@ -185,7 +185,7 @@ async fn reread(hub: &Hub, room: &str, feed: Feed) -> Result<(Heard, u32), Fault
         }
         full = true;
     }
-    let listing = Heard::Listing {
+    let listing = ChannelEvent::Listing {
         messages,
         full,
         asked_at,
@@ -216,7 +216,7 @@ mod tests {
     use tokio::task::JoinSet;
 
     use super::*;
-    use crate::gitter::pacing::Pacer;
+    use crate::gitter::pacing::RateLimiter;
 
     const ROOM: &str = "5f1e00000000000000000000";
 
@@ -254,7 +254,7 @@ mod tests {
     struct Deaf {
         _home: tempfile::TempDir,
         shelf: Shelf,
-        hub: Arc<Hub>,
+        hub: Arc<Dispatcher>,
         inbox: Inbox,
         lane: LaneId,
         listening: JoinSet<Result<(), SiloError>>,
@@ -277,7 +277,7 @@ mod tests {
                 footbridge_core::http_client::client().unwrap(),
                 api.parse().unwrap(),
                 Secret::new("token".to_owned()),
-                Pacer::new(95),
+                RateLimiter::new(95),
                 clock,
             );
             let home = tempfile::tempdir().unwrap();
@@ -290,7 +290,7 @@ mod tests {
             let shared = (Arc::new(client), Arc::default(), Arc::default());
             let deaf_after = Duration::from_secs(30);
             let us = "us".to_owned();
-            let (hub, ears) = Hub::new("gitter", us, shared, deaf_after, vec![channel]);
+            let (hub, ears) = Dispatcher::new("gitter", us, shared, deaf_after, vec![channel]);
             let hub = Arc::new(hub);
             let mut listening = JoinSet::new();
             for seat in ears {
@@ -298,7 +298,7 @@ mod tests {
                 let listener = Listener::open(hub.clone(), inbox.clone(), seat, overlap);
                 listening.spawn(listener.await.unwrap().run());
             }
-            hub.tell(ROOM, Heard::Connected(Some(Vec::new())));
+            hub.dispatch(ROOM, ChannelEvent::Connected(Some(Vec::new())));
             Self {
                 _home: home,
                 shelf,
@@ -348,7 +348,7 @@ mod tests {
         fn say(&self, text: &str) -> String {
             let mut shelf = self.shelf.lock().unwrap();
             let sent = Millis(self.inbox.clock().now().0 - 60_000);
-            let id = format!("{}{:016x}", &id_of_moment(sent)[..8], shelf.len() + 1);
+            let id = format!("{}{:016x}", &id_at_time(sent)[..8], shelf.len() + 1);
             let stamp = jiff::Timestamp::from_millisecond(sent.0)
                 .unwrap()
                 .to_string();
@@ -371,7 +371,7 @@ mod tests {
 
         async fn audited(&self, feed: Feed) {
             let (listing, _) = reread(&self.hub, ROOM, feed).await.unwrap();
-            self.hub.tell(ROOM, listing);
+            self.hub.dispatch(ROOM, listing);
         }
 
         async fn heard(&self) -> Action {
@@ -399,7 +399,7 @@ mod tests {
         let id = deaf.say("unheard");
         deaf.audited(Feed::Realtime).await;
         assert!(matches!(deaf.heard().await, Action::Post { .. }));
-        let noticed = tokio::time::timeout(Duration::from_secs(5), deaf.hub.deaf.notified());
+        let noticed = tokio::time::timeout(Duration::from_secs(5), deaf.hub.missed.notified());
         noticed.await.expect("the feed is begun anew");
 
         deaf.edit(&id, "better");

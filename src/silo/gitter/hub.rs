@@ -15,13 +15,13 @@ use footbridge_store::Millis;
 use tokio::sync::{Notify, mpsc};
 
 use super::{api::ChatMessage, client::Client};
-use crate::{Channel, echoes::Echoes, health::Health, outage::Outage};
+use crate::{Channel, echoes::Echoes, health::FeedHealth, outage::CircuitBreaker};
 
 /// What may wait in a channel's queue before the rest is left to catch-up.
-const QUEUE: usize = 256;
+const QUEUE_CAPACITY: usize = 256;
 
 /// What a channel is told.
-pub enum Heard {
+pub enum ChannelEvent {
     /// A message, whole: new, or changed, or only counted anew.
     Message(Box<ChatMessage>),
     /// A message of this id is gone.
@@ -45,46 +45,46 @@ pub enum Heard {
 }
 
 /// The queues of all channels, and what everyone shares.
-pub struct Hub {
+pub struct Dispatcher {
     /// The REST side.
     pub client: Arc<Client>,
     /// What we did ourselves.
     pub echoes: Arc<Echoes>,
     /// How it is going.
-    pub health: Arc<Health>,
+    pub health: Arc<FeedHealth>,
     /// Our account's id.
     pub me: String,
     /// The silo's name in the configuration.
     pub silo: String,
     /// A message that a listing shows this long after it was sent should have been heard.
-    pub deaf_after: Duration,
+    pub missed_after: Duration,
     /// Calls of the service that the feed comes from.
-    pub outage: Outage,
+    pub breaker: CircuitBreaker,
     /// Rung by a channel that found out that the connection is deaf.
-    pub deaf: Notify,
-    seats: HashMap<String, Seat>,
+    pub missed: Notify,
+    queues: HashMap<String, ChannelQueue>,
 }
 
-struct Seat {
-    queue: mpsc::Sender<Heard>,
+struct ChannelQueue {
+    queue: mpsc::Sender<ChannelEvent>,
     overflowed: Arc<AtomicBool>,
-    deaf: Notify,
+    missed: Notify,
 }
 
 /// A channel's end of its queue.
-pub struct Ear {
-    queue: mpsc::Receiver<Heard>,
+pub struct EventReceiver {
+    queue: mpsc::Receiver<ChannelEvent>,
     overflowed: Arc<AtomicBool>,
 }
 
-impl Ear {
+impl EventReceiver {
     /// The next thing heard; `None` when nobody talks any more.
-    pub async fn hear(&mut self) -> Option<Heard> {
+    pub async fn recv(&mut self) -> Option<ChannelEvent> {
         self.queue.recv().await
     }
 
     /// The next thing heard, if there is one already.
-    pub fn hear_now(&mut self) -> Option<Heard> {
+    pub fn try_recv(&mut self) -> Option<ChannelEvent> {
         self.queue.try_recv().ok()
     }
 
@@ -94,28 +94,28 @@ impl Ear {
     }
 }
 
-impl Hub {
+impl Dispatcher {
     /// A hub for these channels, and their ends of the queues.
     pub fn new(
         silo: &str,
         me: String,
-        shared: (Arc<Client>, Arc<Echoes>, Arc<Health>),
+        shared: (Arc<Client>, Arc<Echoes>, Arc<FeedHealth>),
         deaf_after: Duration,
         channels: Vec<Channel>,
-    ) -> (Self, Vec<(Channel, Ear)>) {
+    ) -> (Self, Vec<(Channel, EventReceiver)>) {
         let (client, echoes, health) = shared;
         let mut seats = HashMap::new();
         let mut ears = Vec::new();
         for channel in Channel::distinct(channels) {
-            let (sender, queue) = mpsc::channel(QUEUE);
+            let (sender, queue) = mpsc::channel(QUEUE_CAPACITY);
             let overflowed = Arc::new(AtomicBool::new(false));
-            let seat = Seat {
+            let seat = ChannelQueue {
                 queue: sender,
                 overflowed: overflowed.clone(),
-                deaf: Notify::new(),
+                missed: Notify::new(),
             };
             seats.insert(channel.place.address().to_owned(), seat);
-            ears.push((channel, Ear { queue, overflowed }));
+            ears.push((channel, EventReceiver { queue, overflowed }));
         }
         let hub = Self {
             client,
@@ -123,10 +123,10 @@ impl Hub {
             health,
             me,
             silo: silo.to_owned(),
-            deaf_after,
-            outage: Outage::default(),
-            deaf: Notify::new(),
-            seats,
+            missed_after: deaf_after,
+            breaker: CircuitBreaker::default(),
+            missed: Notify::new(),
+            queues: seats,
         };
         hub.health.begin(hub.rooms());
         (hub, ears)
@@ -134,33 +134,33 @@ impl Hub {
 
     /// The ids of all rooms.
     pub fn rooms(&self) -> impl Iterator<Item = &str> {
-        self.seats.keys().map(String::as_str)
+        self.queues.keys().map(String::as_str)
     }
 
     /// Whether this is one of ours.
     pub fn has(&self, room: &str) -> bool {
-        self.seats.contains_key(room)
+        self.queues.contains_key(room)
     }
 
     /// A channel found out that its messages are not heard.
-    pub fn is_deaf(&self, room: &str) {
-        self.deaf.notify_one();
-        if let Some(seat) = self.seats.get(room) {
-            seat.deaf.notify_one();
+    pub fn report_missed(&self, room: &str) {
+        self.missed.notify_one();
+        if let Some(seat) = self.queues.get(room) {
+            seat.missed.notify_one();
         }
     }
 
     /// Ends when this channel finds out that its messages are not heard.
-    pub async fn deafness(&self, room: &str) {
-        match self.seats.get(room) {
-            Some(seat) => seat.deaf.notified().await,
+    pub async fn missed_events(&self, room: &str) {
+        match self.queues.get(room) {
+            Some(seat) => seat.missed.notified().await,
             None => std::future::pending().await,
         }
     }
 
     /// Tells a channel.
-    pub fn tell(&self, room: &str, heard: Heard) {
-        let Some(seat) = self.seats.get(room) else {
+    pub fn dispatch(&self, room: &str, heard: ChannelEvent) {
+        let Some(seat) = self.queues.get(room) else {
             return;
         };
         // Once something is left out everything is, until the channel has begun to catch up: order.
@@ -173,9 +173,9 @@ impl Hub {
     }
 
     /// Tells every channel.
-    pub fn tell_all(&self, heard: impl Fn() -> Heard) {
+    pub fn dispatch_all(&self, heard: impl Fn() -> ChannelEvent) {
         for room in self.rooms() {
-            self.tell(room, heard());
+            self.dispatch(room, heard());
         }
     }
 
@@ -208,21 +208,21 @@ impl Hub {
 
 /// How long to wait after this many failures in a row. A service that is out altogether is waited for longer, by
 /// all together (see [`Outage`]).
-pub fn pause(failures: u32) -> Duration {
+pub fn reconnect_delay(failures: u32) -> Duration {
     backoff::after(failures.min(7))
 }
 
 /// A connection that lasted this long was a good one.
-const STABLE: Duration = Duration::from_secs(30);
+const STABLE_AFTER: Duration = Duration::from_secs(30);
 /// Connections that do bring something are begun anew after about this many seconds' worth of failures at most.
-const SHORT_LIVED: u32 = 3;
+const MAX_SHORT_FAILURES: u32 = 3;
 
 /// How many failures in a row count after a connection that lasted so long, and was heard from or not.
 pub fn failures_after(failures: u32, lasted: Duration, heard: bool) -> u32 {
-    if lasted > STABLE {
+    if lasted > STABLE_AFTER {
         0
     } else if heard {
-        failures.saturating_add(1).min(SHORT_LIVED)
+        failures.saturating_add(1).min(MAX_SHORT_FAILURES)
     } else {
         failures.saturating_add(1)
     }

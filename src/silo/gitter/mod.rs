@@ -54,33 +54,33 @@ use url::Url;
 use self::{
     api::Room,
     client::{Client, MAX_UNITS},
-    fault::Fault,
-    feed::Wire,
-    hub::Hub,
-    pacing::Pacer,
+    fault::RequestError,
+    feed::FeedEndpoint,
+    hub::Dispatcher,
+    pacing::RateLimiter,
 };
 use crate::{
-    Channel, FeedState, Poster, Readers, Silo, SiloError,
+    Channel, FeedState, Poster, Audience, Silo, SiloError,
     echoes::Echoes,
-    health::Health,
+    health::FeedHealth,
     markdown::Flavour,
-    plan::{self, Names, Rules},
-    sign_out::SignOut,
+    plan::{self, Attribution, PostRules},
+    sign_out::SignOutLog,
 };
 
 /// A message that a listing shows this long after it was sent should have been heard; less where audits come in
 /// quick succession.
-const DEAF_AFTER: Duration = Duration::from_secs(30);
+const MISSED_AFTER: Duration = Duration::from_secs(30);
 /// What Gitter takes. It allows edits for 600 s; a little less, for the way there.
-const RULES: Rules = Rules {
+const POST_RULES: PostRules = PostRules {
     flavour: Flavour::Gitter,
     longest: MAX_UNITS,
     editable: Some(Duration::from_secs(590)),
-    names: Names::InText,
+    names: Attribution::Inline,
     files: false,
 };
 /// How long a list of our rooms is good for finding one.
-const ROOMS_FRESH: Duration = Duration::from_mins(1);
+const ROOMS_TTL: Duration = Duration::from_mins(1);
 
 /// A connection to Gitter.
 pub struct Gitter {
@@ -89,9 +89,9 @@ pub struct Gitter {
     web: String,
     client: Arc<Client>,
     echoes: Arc<Echoes>,
-    health: Arc<Health>,
-    sign_out: SignOut,
-    wire: Wire,
+    health: Arc<FeedHealth>,
+    sign_out: SignOutLog,
+    endpoint: FeedEndpoint,
     media: MediaFetcher,
     /// Our account's id, once asked for.
     me: tokio::sync::OnceCell<String>,
@@ -110,8 +110,8 @@ impl Gitter {
     ) -> anyhow::Result<Self> {
         // Neither a WebSocket nor an endless answer fits the common client's protocol and time limits.
         let lasting = http_client::streaming()?;
-        let pacer = Pacer::new(config.requests_per_minute);
-        let wire = Wire {
+        let pacer = RateLimiter::new(config.requests_per_minute);
+        let wire = FeedEndpoint {
             feed: config.feed,
             realtime: realtime::Endpoint {
                 http: lasting.clone(),
@@ -134,8 +134,8 @@ impl Gitter {
             settle: config.settle,
             echoes: Arc::default(),
             health: Arc::default(),
-            sign_out: SignOut::default(),
-            wire,
+            sign_out: SignOutLog::default(),
+            endpoint: wire,
             me: tokio::sync::OnceCell::new(),
             rooms: tokio::sync::Mutex::default(),
             names: Mutex::default(),
@@ -143,11 +143,11 @@ impl Gitter {
     }
 
     /// The room with this name or id among those the account is in.
-    async fn own_room(&self, channel: &str) -> Result<Option<Room>, Fault> {
+    async fn own_room(&self, channel: &str) -> Result<Option<Room>, RequestError> {
         let mut known = self.rooms.lock().await;
         if known
             .as_ref()
-            .is_none_or(|(at, _)| at.elapsed() > ROOMS_FRESH)
+            .is_none_or(|(at, _)| at.elapsed() > ROOMS_TTL)
         {
             *known = Some((Instant::now(), self.client.rooms().await?));
         }
@@ -161,7 +161,7 @@ impl Gitter {
             .cloned())
     }
 
-    async fn find(&self, channel: &str) -> Result<Channel, Fault> {
+    async fn find(&self, channel: &str) -> Result<Channel, RequestError> {
         let me = self.me().await?;
         let room = match self.own_room(channel).await? {
             Some(room) => room,
@@ -211,7 +211,7 @@ impl Outlet for Gitter {
     fn plan(&self, outgoing: &Outgoing, now: Millis) -> Result<Plan, SendError> {
         let now = self.client.theirs(now);
         let room = outgoing.to.address();
-        Ok(plan::plan(&RULES, outgoing, now, |message| {
+        Ok(plan::plan(&POST_RULES, outgoing, now, |message| {
             self.permalink(room, message)
         }))
     }
@@ -229,13 +229,13 @@ impl Outlet for Gitter {
         _openly: bool,
         now: Millis,
     ) -> Plan {
-        plan::reactions_told(&RULES, outgoing, reacted, self.client.theirs(now), |_| true)
+        plan::reaction_line(&POST_RULES, outgoing, reacted, self.client.theirs(now), |_| true)
     }
 
     async fn perform(&self, to: &Place, _key: &str, step: &Step) -> Result<Done, SendError> {
         if self.health.is_signed_out() {
             // A dead token is not tried again by every lane.
-            return Err(Fault::SignedOut.into());
+            return Err(RequestError::SignedOut.into());
         }
         let done =
             deliver::perform(&self.client, &self.echoes, &self.health, to.address(), step).await;
@@ -257,15 +257,15 @@ impl Outlet for Gitter {
         step: &Step,
         since: Millis,
     ) -> Result<Vec<Copy>, SendError> {
-        let Some(text) = deliver::made_text(step) else {
+        let Some(text) = deliver::sent_text(step) else {
             return Ok(Vec::new());
         };
         if self.health.is_signed_out() {
-            return Err(Fault::SignedOut.into());
+            return Err(RequestError::SignedOut.into());
         }
         let me = self.me().await?;
         // Before the look: what appears after it is the first attempt, published later than we waited.
-        self.echoes.sought(to.address(), text);
+        self.echoes.note_search(to.address(), text);
         let copies = deliver::find_similar(&self.client, me, to.address(), text, since).await;
         let copies = copies.inspect_err(|fault| self.note(fault))?;
         // They are ours whether adopted or not: nobody else writes this text in this moment.
@@ -297,7 +297,7 @@ impl Silo for Gitter {
             .await
             .inspect_err(|fault| self.note(fault));
         found.map_err(|fault| match fault {
-            Fault::Refused(reason) | Fault::Rejected(reason) => SiloError::NoChannel(reason),
+            RequestError::Refused(reason) | RequestError::Rejected(reason) => SiloError::NoChannel(reason),
             other => other.into(),
         })
     }
@@ -306,11 +306,11 @@ impl Silo for Gitter {
         self.health.is_signed_out()
     }
 
-    fn signed_in(&self) {
-        self.health.signed_in();
+    fn note_signed_in(&self) {
+        self.health.note_signed_in();
     }
 
-    fn proven(&self) {
+    fn note_stable(&self) {
         self.sign_out.over();
     }
 
@@ -322,7 +322,7 @@ impl Silo for Gitter {
     ) -> Result<(), SiloError> {
         self.sign_out.runs();
         let listened = async {
-            let Some(me) = feed::introduce(&self.client, &stop).await? else {
+            let Some(me) = feed::identify_self(&self.client, &stop).await? else {
                 return Ok(());
             };
             let shared = (
@@ -330,21 +330,21 @@ impl Silo for Gitter {
                 self.echoes.clone(),
                 self.health.clone(),
             );
-            let deaf_after = DEAF_AFTER.min(self.wire.audit / 2);
-            let (hub, ears) = Hub::new(&self.name, me, shared, deaf_after, channels);
-            feed::listen(hub, ears, inbox, &self.wire, stop).await
+            let deaf_after = MISSED_AFTER.min(self.endpoint.audit / 2);
+            let (hub, ears) = Dispatcher::new(&self.name, me, shared, deaf_after, channels);
+            feed::listen(hub, ears, inbox, &self.endpoint, stop).await
         };
         let ended = listened.await;
         self.health.stopped();
         if matches!(ended, Err(SiloError::SignedOut(_))) {
-            self.note(&Fault::SignedOut);
+            self.note(&RequestError::SignedOut);
         }
         ended
     }
 
-    async fn readers(&self, channel: &str) -> Readers {
+    async fn audience(&self, channel: &str) -> Audience {
         let room = self.own_room(channel).await.ok().flatten();
-        Readers {
+        Audience {
             public: room.and_then(|room| room.public),
             operator: self.web.split("://").last().unwrap_or_default().to_owned(),
         }
@@ -356,8 +356,8 @@ impl Silo for Gitter {
         Ok(found.inspect_err(|fault| self.note(fault))?)
     }
 
-    async fn facts(&self, channel: &Place) -> Result<RoomProfile, SiloError> {
-        self.read_facts(channel.address()).await
+    async fn room_profile(&self, channel: &Place) -> Result<RoomProfile, SiloError> {
+        self.read_profile(channel.address()).await
     }
 
     async fn set_profile_field(

@@ -15,17 +15,17 @@ use tokio::{sync::Notify, time::Instant};
 const WINDOW: Duration = Duration::from_secs(61);
 
 /// The longest that a window can last, and so what is waited where Gitter's own word cannot be believed.
-pub const LONGEST_WAIT: Duration = Duration::from_mins(1);
+pub const MAX_WAIT: Duration = Duration::from_mins(1);
 /// How many requests may be under way at once at first; answers make it more.
-const AT_FIRST: u32 = 4;
+const INITIAL_CONCURRENCY: u32 = 4;
 /// How many while Gitter does not say what is left: so many may be refused together.
-const IN_THE_DARK: u32 = 3;
+const UNKNOWN_LIMIT_CONCURRENCY: u32 = 3;
 /// When this many may be under way there is no need to count them.
-const ALL_IS_WELL: u32 = 32;
+const UNLIMITED_CONCURRENCY: u32 = 32;
 
 /// How urgent a request is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Need {
+pub enum Priority {
     /// It delivers something.
     Send,
     /// It reads something that is waited for.
@@ -35,7 +35,7 @@ pub enum Need {
 }
 
 /// Lets requests through at the pace Gitter allows, sends first; a fifth of the budget is kept for reads.
-pub struct Pacer {
+pub struct RateLimiter {
     limit: usize,
     state: Mutex<State>,
     changed: Notify,
@@ -46,7 +46,7 @@ pub struct Pacer {
 #[derive(Default)]
 struct State {
     /// The requests of the last window, oldest first.
-    recent: VecDeque<(Instant, Need)>,
+    recent: VecDeque<(Instant, Priority)>,
     sends: usize,
     /// Requests let through whose answer is not there yet.
     in_flight: u32,
@@ -65,7 +65,7 @@ struct State {
     server: Option<(u32, Instant)>,
 }
 
-impl Pacer {
+impl RateLimiter {
     /// A pace of this many requests a minute, at least 5.
     pub fn new(requests_per_minute: u32) -> Self {
         Self {
@@ -73,7 +73,7 @@ impl Pacer {
                 .unwrap_or(usize::MAX)
                 .max(5),
             state: Mutex::new(State {
-                careful: Some(AT_FIRST),
+                careful: Some(INITIAL_CONCURRENCY),
                 ..State::default()
             }),
             changed: Notify::new(),
@@ -82,13 +82,13 @@ impl Pacer {
     }
 
     /// Waits for this request's turn. Keep the answer until Gitter answered.
-    pub async fn turn(&self, need: Need) -> Turn<'_> {
-        let _waiting = Waiting::new(self, need);
+    pub async fn turn(&self, need: Priority) -> RequestSlot<'_> {
+        let _waiting = QueuedRequest::new(self, need);
         let [sends, reads, audits] = &self.queues;
         let queue = match need {
-            Need::Send => sends,
-            Need::Read => reads,
-            Need::Audit => audits,
+            Priority::Send => sends,
+            Priority::Read => reads,
+            Priority::Audit => audits,
         };
         let _first_of_its_kind = queue.lock().await;
         loop {
@@ -97,7 +97,7 @@ impl Pacer {
             changed.as_mut().enable();
             let now = Instant::now();
             let Some(wake) = self.state().earliest(need, self.limit, now) else {
-                return Turn {
+                return RequestSlot {
                     pacer: self,
                     began: now,
                 };
@@ -135,13 +135,13 @@ fn reserve(limit: usize) -> usize {
 
 impl State {
     /// When this request may go: `None` is now, and it is counted at once.
-    fn earliest(&mut self, need: Need, limit: usize, now: Instant) -> Option<Instant> {
+    fn earliest(&mut self, need: Priority, limit: usize, now: Instant) -> Option<Instant> {
         while let Some((at, kind)) = self.recent.front().copied() {
             if at + WINDOW > now {
                 break;
             }
             self.recent.pop_front();
-            self.sends -= usize::from(kind == Need::Send);
+            self.sends -= usize::from(kind == Priority::Send);
         }
         if let Some(until) = self.blocked_until.filter(|until| *until > now) {
             return Some(until);
@@ -158,20 +158,20 @@ impl State {
         let reserve = reserve(limit);
         let reads = self.recent.len() - self.sends;
         let room = match need {
-            Need::Send => self.sends < limit - reserve,
-            Need::Read if self.sends_waiting > 0 => reads < reserve,
-            Need::Read => reads < limit - reserve,
-            Need::Audit => self.sends_waiting + self.reads_waiting == 0 && reads < reserve,
+            Priority::Send => self.sends < limit - reserve,
+            Priority::Read if self.sends_waiting > 0 => reads < reserve,
+            Priority::Read => reads < limit - reserve,
+            Priority::Audit => self.sends_waiting + self.reads_waiting == 0 && reads < reserve,
         };
         if !room {
             let oldest = self
                 .recent
                 .iter()
-                .find(|(_, kind)| (*kind == Need::Send) == (need == Need::Send));
+                .find(|(_, kind)| (*kind == Priority::Send) == (need == Priority::Send));
             return Some(oldest.map_or(now + Duration::from_secs(1), |(at, _)| *at + WINDOW));
         }
         self.recent.push_back((now, need));
-        self.sends += usize::from(need == Need::Send);
+        self.sends += usize::from(need == Priority::Send);
         self.in_flight += 1;
         if let Some((left, _)) = &mut self.server {
             *left = left.saturating_sub(1);
@@ -181,12 +181,12 @@ impl State {
 }
 
 /// A request on its way.
-pub struct Turn<'a> {
-    pacer: &'a Pacer,
+pub struct RequestSlot<'a> {
+    pacer: &'a RateLimiter,
     began: Instant,
 }
 
-impl Turn<'_> {
+impl RequestSlot<'_> {
     /// Gitter refused for going too fast, and said to wait so long, if it said anything that can be true.
     /// Answers for how long nothing goes out.
     pub fn refused(&self, asked: Option<Duration>) -> Duration {
@@ -203,7 +203,7 @@ impl Turn<'_> {
         // Whoever is refused again after waiting as long as he was told does not believe it a second time.
         let wait = asked
             .filter(|wait| state.refusals < 2 && !wait.is_zero())
-            .unwrap_or(LONGEST_WAIT);
+            .unwrap_or(MAX_WAIT);
         let wait = wait + Duration::from_millis(rand::random_range(50..1000));
         state.careful = Some(1);
         state.blocked_until = state.blocked_until.max(Some(now + wait));
@@ -217,9 +217,9 @@ impl Turn<'_> {
         state.careful = state
             .careful
             .map(|most| most.saturating_mul(2))
-            .filter(|most| *most < ALL_IS_WELL);
+            .filter(|most| *most < UNLIMITED_CONCURRENCY);
         if !told || state.headers_lie {
-            state.careful = Some(state.careful.unwrap_or(IN_THE_DARK).min(IN_THE_DARK));
+            state.careful = Some(state.careful.unwrap_or(UNKNOWN_LIMIT_CONCURRENCY).min(UNKNOWN_LIMIT_CONCURRENCY));
         }
     }
 
@@ -244,7 +244,7 @@ impl Turn<'_> {
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for RequestSlot<'_> {
     fn drop(&mut self) {
         let mut state = self.pacer.state();
         state.in_flight = state.in_flight.saturating_sub(1);
@@ -254,31 +254,31 @@ impl Drop for Turn<'_> {
 }
 
 /// Counts who waits, also when the waiting is given up.
-struct Waiting<'a> {
-    pacer: &'a Pacer,
-    need: Need,
+struct QueuedRequest<'a> {
+    pacer: &'a RateLimiter,
+    need: Priority,
 }
 
-impl<'a> Waiting<'a> {
-    fn new(pacer: &'a Pacer, need: Need) -> Self {
+impl<'a> QueuedRequest<'a> {
+    fn new(pacer: &'a RateLimiter, need: Priority) -> Self {
         let mut state = pacer.state();
         match need {
-            Need::Send => state.sends_waiting += 1,
-            Need::Read => state.reads_waiting += 1,
-            Need::Audit => {}
+            Priority::Send => state.sends_waiting += 1,
+            Priority::Read => state.reads_waiting += 1,
+            Priority::Audit => {}
         }
         drop(state);
         Self { pacer, need }
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for QueuedRequest<'_> {
     fn drop(&mut self) {
         let mut state = self.pacer.state();
         match self.need {
-            Need::Send => state.sends_waiting -= 1,
-            Need::Read => state.reads_waiting -= 1,
-            Need::Audit => return,
+            Priority::Send => state.sends_waiting -= 1,
+            Priority::Read => state.reads_waiting -= 1,
+            Priority::Audit => return,
         }
         drop(state);
         self.pacer.changed.notify_waiters();
@@ -292,7 +292,7 @@ mod tests {
     use super::*;
 
     /// Seconds from the start at which each of `count` requests was let through.
-    async fn times(pacer: &Pacer, need: Need, count: usize) -> Vec<u64> {
+    async fn times(pacer: &RateLimiter, need: Priority, count: usize) -> Vec<u64> {
         let start = Instant::now();
         let mut times = Vec::new();
         for _ in 0..count {
@@ -304,10 +304,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn no_minute_sees_more_requests_than_allowed() {
-        let pacer = Pacer::new(95);
+        let pacer = RateLimiter::new(95);
         let (sends, reads) = tokio::join!(
-            times(&pacer, Need::Send, 400),
-            times(&pacer, Need::Read, 100)
+            times(&pacer, Priority::Send, 400),
+            times(&pacer, Priority::Read, 100)
         );
         let mut all: Vec<u64> = sends.into_iter().chain(reads).collect();
         all.sort_unstable();
@@ -330,15 +330,15 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn sends_leave_a_fifth_to_reads_and_go_first() {
-        let pacer = Pacer::new(100);
-        assert_eq!(times(&pacer, Need::Send, 80).await.last(), Some(&0));
+        let pacer = RateLimiter::new(100);
+        assert_eq!(times(&pacer, Priority::Send, 80).await.last(), Some(&0));
         let start = Instant::now();
         let (late_send, reads) = tokio::join!(
             async {
-                drop(pacer.turn(Need::Send).await);
+                drop(pacer.turn(Priority::Send).await);
                 start.elapsed().as_secs()
             },
-            times(&pacer, Need::Read, 20)
+            times(&pacer, Priority::Read, 20)
         );
         assert_eq!(reads.last(), Some(&0), "reads have their share at once");
         assert_eq!(late_send, 61);
@@ -346,12 +346,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn audits_wait_for_everybody() {
-        let pacer = Pacer::new(10);
+        let pacer = RateLimiter::new(10);
         let first = std::sync::Mutex::new(Vec::new());
-        times(&pacer, Need::Send, 8).await;
-        times(&pacer, Need::Read, 2).await;
+        times(&pacer, Priority::Send, 8).await;
+        times(&pacer, Priority::Read, 2).await;
         let waiting = FuturesUnordered::new();
-        for need in [Need::Audit, Need::Send, Need::Read] {
+        for need in [Priority::Audit, Priority::Send, Priority::Read] {
             let (pacer, first) = (&pacer, &first);
             waiting.push(async move {
                 drop(pacer.turn(need).await);
@@ -359,37 +359,37 @@ mod tests {
             });
         }
         waiting.collect::<Vec<()>>().await;
-        assert_eq!(first.lock().unwrap().last(), Some(&Need::Audit));
+        assert_eq!(first.lock().unwrap().last(), Some(&Priority::Audit));
     }
 
     #[tokio::test(start_paused = true)]
     async fn gitters_own_count_corrects_ours() {
-        let pacer = Pacer::new(95);
-        let turn = pacer.turn(Need::Send).await;
+        let pacer = RateLimiter::new(95);
+        let turn = pacer.turn(Priority::Send).await;
         turn.learn(2, Duration::from_secs(30));
         drop(turn);
-        assert_eq!(times(&pacer, Need::Send, 4).await, [0, 0, 30, 30]);
+        assert_eq!(times(&pacer, Priority::Send, 4).await, [0, 0, 30, 30]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn nothing_goes_out_after_a_refusal_until_its_time() {
-        let pacer = Pacer::new(95);
-        let turn = pacer.turn(Need::Send).await;
+        let pacer = RateLimiter::new(95);
+        let turn = pacer.turn(Priority::Send).await;
         turn.refused(Some(Duration::from_secs(12)));
         drop(turn);
-        let (send, read) = tokio::join!(times(&pacer, Need::Send, 1), times(&pacer, Need::Read, 1));
+        let (send, read) = tokio::join!(times(&pacer, Priority::Send, 1), times(&pacer, Priority::Read, 1));
         assert!(send[0] == 12 && read[0] == 12, "{send:?} {read:?}");
     }
 
     #[tokio::test(start_paused = true)]
     async fn one_goes_first_after_an_outage_and_the_rest_when_it_came_through() {
-        let pacer = Pacer::new(95);
+        let pacer = RateLimiter::new(95);
         pacer.out();
         let start = Instant::now();
         let under_way = Mutex::new((0_usize, Vec::new()));
         let all: FuturesUnordered<_> = (0..40)
             .map(|_| async {
-                let turn = pacer.turn(Need::Send).await;
+                let turn = pacer.turn(Priority::Send).await;
                 under_way.lock().unwrap().0 += 1;
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 let mut seen = under_way.lock().unwrap();
@@ -437,7 +437,7 @@ mod tests {
     /// Twelve people with much to say for half an hour; requests made per window, and how many were let through.
     async fn half_an_hour(header: Header, others: u32) -> (f64, u32) {
         const MINUTES: u64 = 30;
-        let pacer = Pacer::new(95);
+        let pacer = RateLimiter::new(95);
         let start = Instant::now();
         let server = Mutex::new(Server {
             ends: start,
@@ -448,7 +448,7 @@ mod tests {
         let through = Mutex::new(0);
         let people: FuturesUnordered<_> = (0..12)
             .map(|person| {
-                let need = [Need::Send, Need::Send, Need::Read][person % 3];
+                let need = [Priority::Send, Priority::Send, Priority::Read][person % 3];
                 let (pacer, server, through) = (&pacer, &server, &through);
                 async move {
                     while start.elapsed() < Duration::from_mins(MINUTES) {
@@ -487,7 +487,7 @@ mod tests {
                 Some((left, Duration::ZERO))
             }),
             ("early", |left, reset| Some((left, reset / 10))),
-            ("late", |left, _| Some((left, LONGEST_WAIT))),
+            ("late", |left, _| Some((left, MAX_WAIT))),
             ("always plenty", |_, reset| Some((100, reset))),
         ];
         for (name, header) in headers {
@@ -508,13 +508,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_wait_given_up_leaves_no_trace() {
-        let pacer = Pacer::new(5);
-        times(&pacer, Need::Send, 4).await;
+        let pacer = RateLimiter::new(5);
+        times(&pacer, Priority::Send, 4).await;
         assert!(
-            tokio::time::timeout(Duration::from_secs(1), pacer.turn(Need::Send))
+            tokio::time::timeout(Duration::from_secs(1), pacer.turn(Priority::Send))
                 .await
                 .is_err()
         );
-        assert_eq!(times(&pacer, Need::Audit, 1).await, [0]);
+        assert_eq!(times(&pacer, Priority::Audit, 1).await, [0]);
     }
 }

@@ -2,14 +2,14 @@
 
 use super::{
     api::User,
-    client::{Client, PEOPLE, Range},
-    fault::Fault,
-    pacing::Need,
+    client::{Client, PEOPLE_PAGE, Range},
+    fault::RequestError,
+    pacing::Priority,
 };
 use crate::Poster;
 
 /// How many pages of people are read to find out who is an admin.
-const PAGES: usize = 10;
+const MAX_PAGES: usize = 10;
 
 /// The author of the message with exactly this text among the newest of a room. A message of our own account, `me`, proves
 /// nothing: it says what somebody in a Matrix room said. Nor does one that an app wrote for somebody else.
@@ -17,9 +17,9 @@ pub async fn find(
     client: &Client,
     me: &str,
     (room, code): (&str, &str),
-) -> Result<Option<Poster>, Fault> {
+) -> Result<Option<Poster>, RequestError> {
     let page = client
-        .messages(Need::Audit, room, &Range::default())
+        .messages(Priority::Audit, room, &Range::default())
         .await?;
     let mut newest = page.messages.into_iter().rev();
     let author = newest
@@ -32,9 +32,9 @@ pub async fn find(
         return Ok(None);
     };
     let mut people = Vec::new();
-    for _ in 0..PAGES {
+    for _ in 0..MAX_PAGES {
         let page = client.people(room, people.len()).await?;
-        let whole = page.len() >= PEOPLE;
+        let whole = page.len() >= PEOPLE_PAGE;
         people.extend(page);
         if !whole {
             break;

@@ -13,26 +13,26 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     api::{ChatMessage, messages_from_values},
-    bayeux::{Again, News, Session, Topic},
+    bayeux::{Reconnect, FeedMessage, BayeuxSession, Subscription},
     client::PAGE,
-    fault::Fault,
-    hub::{Heard, Hub, failures_after, pause},
+    fault::RequestError,
+    hub::{ChannelEvent, Dispatcher, failures_after, reconnect_delay},
 };
 use crate::SiloError;
 
 pub use socket::Endpoint;
-use socket::{ANSWER_WITHIN, Socket, is_too_long, open, say, text_of};
-use waits::{Waits, Woken};
+use socket::{RESPONSE_TIMEOUT, Socket, is_too_long, open, say, text_of};
+use waits::{ConnectionTimers, WakeReason};
 
 /// How long a sign of life may take.
-const PONG_WITHIN: Duration = Duration::from_secs(29);
+const PONG_TIMEOUT: Duration = Duration::from_secs(29);
 /// What a connect may take beyond the time Gitter holds it.
-const GRACE: Duration = Duration::from_secs(30);
+const CONNECT_GRACE: Duration = Duration::from_secs(30);
 /// A hole in the event count ends the session at most this often.
-const GAP_EVERY: Duration = Duration::from_mins(5);
+const GAP_INTERVAL: Duration = Duration::from_mins(5);
 
 /// Why a session ended.
-enum Ending {
+enum ConnectionEnd {
     /// A new one, not before this.
     Again(Duration),
     /// A new one at once: events were lost.
@@ -45,7 +45,7 @@ enum Ending {
 
 /// Follows the feed over all its connections. Ends only when stopped (`None`) or signed out.
 pub async fn follow(
-    hub: &Hub,
+    hub: &Dispatcher,
     endpoint: &Endpoint,
     stop: &CancellationToken,
 ) -> Result<Option<Infallible>, SiloError> {
@@ -56,23 +56,23 @@ pub async fn follow(
         let began = Instant::now();
         let mut connection = Connection {
             hub,
-            session: Session::default(),
+            session: BayeuxSession::default(),
             snapshots,
             welcome: false,
-            gaps_end_it: last_gap.is_none_or(|last| last.elapsed() > GAP_EVERY),
+            gaps_end_it: last_gap.is_none_or(|last| last.elapsed() > GAP_INTERVAL),
         };
         let ended = connection.run(endpoint, stop).await;
         hub.disconnected();
         snapshots = true;
         let asked = match ended {
-            Ok(Ending::Stopped) => return Ok(None),
-            Ok(Ending::SignedOut) => return Err(Fault::SignedOut.into()),
-            Ok(Ending::Gap) => {
+            Ok(ConnectionEnd::Stopped) => return Ok(None),
+            Ok(ConnectionEnd::SignedOut) => return Err(RequestError::SignedOut.into()),
+            Ok(ConnectionEnd::Gap) => {
                 tracing::warn!(silo.name = %hub.silo, "Gitter left out events; starting a new session");
                 last_gap = Some(Instant::now());
                 continue;
             }
-            Ok(Ending::Again(asked)) => asked,
+            Ok(ConnectionEnd::Again(asked)) => asked,
             Err(error) => {
                 snapshots = !is_too_long(&error);
                 tracing::warn!(silo.name = %hub.silo, error = footbridge_core::error_chain::format(error.as_ref()), attempt = failures + 1,
@@ -82,7 +82,7 @@ pub async fn follow(
         };
         failures = failures_after(failures, began.elapsed(), connection.welcome);
         tokio::select! {
-            () = tokio::time::sleep(pause(failures).max(asked)) => {}
+            () = tokio::time::sleep(reconnect_delay(failures).max(asked)) => {}
             () = stop.cancelled() => return Ok(None),
         }
     }
@@ -90,8 +90,8 @@ pub async fn follow(
 
 /// One connection.
 struct Connection<'a> {
-    hub: &'a Hub,
-    session: Session,
+    hub: &'a Dispatcher,
+    session: BayeuxSession,
     /// Whether Gitter took us in.
     welcome: bool,
     /// Whether subscriptions bring the newest messages.
@@ -104,12 +104,12 @@ impl Connection<'_> {
         &mut self,
         endpoint: &Endpoint,
         stop: &CancellationToken,
-    ) -> anyhow::Result<Ending> {
-        let pass = match self.hub.outage.admit() {
+    ) -> anyhow::Result<ConnectionEnd> {
+        let pass = match self.hub.breaker.acquire() {
             Ok(pass) => pass,
-            Err(wait) => return Ok(Ending::Again(wait)),
+            Err(wait) => return Ok(ConnectionEnd::Again(wait)),
         };
-        let opened = tokio::time::timeout(ANSWER_WITHIN, open(endpoint))
+        let opened = tokio::time::timeout(RESPONSE_TIMEOUT, open(endpoint))
             .await
             .context("Gitter's realtime service does not answer");
         let mut socket = match opened {
@@ -125,7 +125,7 @@ impl Connection<'_> {
         let hello = self.session.handshake(endpoint.token.expose());
         say(&mut socket, hello).await?;
         let ending = self.listen(&mut socket, stop).await;
-        if matches!(ending, Ok(Ending::Stopped | Ending::Gap)) {
+        if matches!(ending, Ok(ConnectionEnd::Stopped | ConnectionEnd::Gap)) {
             let goodbye = self.session.disconnect();
             // Politeness only: the server forgets us by itself.
             let _sent = tokio::time::timeout(Duration::from_secs(1), async {
@@ -141,32 +141,32 @@ impl Connection<'_> {
         &mut self,
         socket: &mut Socket,
         stop: &CancellationToken,
-    ) -> anyhow::Result<Ending> {
-        let mut waits = Waits::new(self.hub);
+    ) -> anyhow::Result<ConnectionEnd> {
+        let mut waits = ConnectionTimers::new(self.hub);
         loop {
             match waits.next(socket, stop).await {
-                Woken::Stop => return Ok(Ending::Stopped),
-                Woken::Deaf => return Ok(Ending::Again(Duration::ZERO)),
-                Woken::Overdue(what) => bail!("Gitter owes us {what}"),
-                Woken::Connect => {
+                WakeReason::Stop => return Ok(ConnectionEnd::Stopped),
+                WakeReason::MissedEvents => return Ok(ConnectionEnd::Again(Duration::ZERO)),
+                WakeReason::Overdue(what) => bail!("Gitter owes us {what}"),
+                WakeReason::Connect => {
                     waits.connect = None;
-                    waits.answer = Instant::now() + self.session.hold() + GRACE;
+                    waits.answer = Instant::now() + self.session.hold() + CONNECT_GRACE;
                     let connect = self.session.connect();
                     say(socket, connect).await?;
                 }
-                Woken::Ping => {
-                    waits.pong.get_or_insert(Instant::now() + PONG_WITHIN);
+                WakeReason::Ping => {
+                    waits.pong.get_or_insert(Instant::now() + PONG_TIMEOUT);
                     let ping = self.session.ping();
                     say(socket, ping).await?;
                 }
-                Woken::Open(room) => {
+                WakeReason::Open(room) => {
                     let again = self
                         .session
-                        .subscribe(&Topic::Messages(room), self.snapshot());
+                        .subscribe(&Subscription::Messages(room), self.snapshot());
                     say(socket, again).await?;
                 }
-                Woken::Frame(None) => bail!("Gitter closed the connection"),
-                Woken::Frame(Some(frame)) => {
+                WakeReason::Frame(None) => bail!("Gitter closed the connection"),
+                WakeReason::Frame(Some(frame)) => {
                     let text = text_of(frame?)?.unwrap_or_default();
                     for news in self.session.read(&text) {
                         if let Some(ending) = self.hear(news, socket, &mut waits).await? {
@@ -181,21 +181,21 @@ impl Connection<'_> {
     /// Takes one piece of news.
     async fn hear(
         &mut self,
-        news: News,
+        news: FeedMessage,
         socket: &mut Socket,
-        waits: &mut Waits<'_>,
-    ) -> anyhow::Result<Option<Ending>> {
+        waits: &mut ConnectionTimers<'_>,
+    ) -> anyhow::Result<Option<ConnectionEnd>> {
         match news {
-            News::Welcome => {
+            FeedMessage::Welcome => {
                 self.welcome = true;
                 waits.connect = Some(Instant::now());
                 self.subscribe_all(socket).await?;
             }
-            News::Beat(wait) => waits.connect = Some(Instant::now() + wait),
-            News::Pong => waits.pong = None,
-            News::Subscribed { topic, snapshot } => self.subscribed(topic, snapshot),
-            News::Denied { topic, status } => return Ok(self.denied(&topic, status)),
-            News::Event {
+            FeedMessage::Heartbeat(wait) => waits.connect = Some(Instant::now() + wait),
+            FeedMessage::Pong => waits.pong = None,
+            FeedMessage::Subscribed { topic, snapshot } => self.subscribed(topic, snapshot),
+            FeedMessage::Denied { topic, status } => return Ok(self.denied(&topic, status)),
+            FeedMessage::Event {
                 topic,
                 operation,
                 model,
@@ -204,22 +204,22 @@ impl Connection<'_> {
                     waits.look_at(room);
                 }
             }
-            News::Gap if self.gaps_end_it => return Ok(Some(Ending::Gap)),
-            News::Gap => self.hub.tell_all(|| Heard::Lost),
-            News::Strange(topic) => self.strange(topic),
-            News::Over(Again::Never) => return Ok(Some(Ending::SignedOut)),
-            News::Over(Again::After(wait)) => return Ok(Some(Ending::Again(wait))),
+            FeedMessage::Gap if self.gaps_end_it => return Ok(Some(ConnectionEnd::Gap)),
+            FeedMessage::Gap => self.hub.dispatch_all(|| ChannelEvent::Lost),
+            FeedMessage::Unreadable(topic) => self.strange(topic),
+            FeedMessage::Ended(Reconnect::Never) => return Ok(Some(ConnectionEnd::SignedOut)),
+            FeedMessage::Ended(Reconnect::After(wait)) => return Ok(Some(ConnectionEnd::Again(wait))),
         }
         Ok(None)
     }
 
     async fn subscribe_all(&mut self, socket: &mut Socket) -> anyhow::Result<()> {
-        let own = Topic::RoomsOf(self.hub.me.clone());
+        let own = Subscription::RoomsOf(self.hub.me.clone());
         let mut all = vec![self.session.subscribe(&own, None)];
         for room in self.hub.rooms() {
             let (messages, members) = (
-                Topic::Messages(room.to_owned()),
-                Topic::Members(room.to_owned()),
+                Subscription::Messages(room.to_owned()),
+                Subscription::Members(room.to_owned()),
             );
             all.push(self.session.subscribe(&messages, self.snapshot()));
             all.push(self.session.subscribe(&members, None));
@@ -235,8 +235,8 @@ impl Connection<'_> {
         self.snapshots.then_some(PAGE)
     }
 
-    fn subscribed(&self, topic: Topic, snapshot: Option<Vec<Value>>) {
-        let Topic::Messages(room) = topic else {
+    fn subscribed(&self, topic: Subscription, snapshot: Option<Vec<Value>>) {
+        let Subscription::Messages(room) = topic else {
             return;
         };
         let messages = snapshot.and_then(|values| {
@@ -244,17 +244,17 @@ impl Connection<'_> {
             // An unreadable one may have been the oldest: then the length says nothing.
             (unreadable == 0).then_some(messages)
         });
-        self.hub.tell(&room, Heard::Connected(messages));
+        self.hub.dispatch(&room, ChannelEvent::Connected(messages));
     }
 
-    fn denied(&self, topic: &Topic, status: u16) -> Option<Ending> {
+    fn denied(&self, topic: &Subscription, status: u16) -> Option<ConnectionEnd> {
         match (topic, status) {
-            (Topic::Messages(room), 400..=499) => {
+            (Subscription::Messages(room), 400..=499) => {
                 self.hub
                     .close(room, "Gitter does not let this account listen to it");
                 None
             }
-            (Topic::Messages(_), _) => Some(Ending::Again(Duration::ZERO)),
+            (Subscription::Messages(_), _) => Some(ConnectionEnd::Again(Duration::ZERO)),
             // Without these a kick is noticed by the next message we send.
             _ => {
                 tracing::debug!(silo.name = %self.hub.silo, status, "Gitter refuses a minor subscription");
@@ -264,23 +264,23 @@ impl Connection<'_> {
     }
 
     /// Passes an event on. Answers a room whose door must be looked at.
-    fn event(&self, topic: Topic, operation: &str, model: Value) -> Option<String> {
+    fn event(&self, topic: Subscription, operation: &str, model: Value) -> Option<String> {
         let id = model
             .get("id")
             .and_then(Value::as_str)
             .map(ToOwned::to_owned);
         match topic {
-            Topic::Messages(room) => {
+            Subscription::Messages(room) => {
                 self.message_event(&room, operation, id, model);
                 None
             }
-            Topic::Members(room)
+            Subscription::Members(room)
                 if operation == "remove" && id.as_deref() == Some(&self.hub.me) =>
             {
                 self.hub.close(&room, "This account was removed from it");
                 Some(room)
             }
-            Topic::RoomsOf(_) => {
+            Subscription::RoomsOf(_) => {
                 let room = id.filter(|room| self.hub.has(room))?;
                 match operation {
                     "remove" => {
@@ -291,7 +291,7 @@ impl Connection<'_> {
                     _ => None,
                 }
             }
-            Topic::Members(_) => None,
+            Subscription::Members(_) => None,
         }
     }
 
@@ -299,21 +299,21 @@ impl Connection<'_> {
         match (operation, id) {
             // Somebody has read something.
             ("patch", _) => {}
-            ("remove", Some(id)) => self.hub.tell(room, Heard::Removed(id)),
+            ("remove", Some(id)) => self.hub.dispatch(room, ChannelEvent::Removed(id)),
             ("create" | "update", Some(_)) => match serde_json::from_value::<ChatMessage>(model) {
-                Ok(message) => self.hub.tell(room, Heard::Message(Box::new(message))),
-                Err(_) => self.strange(Some(Topic::Messages(room.to_owned()))),
+                Ok(message) => self.hub.dispatch(room, ChannelEvent::Message(Box::new(message))),
+                Err(_) => self.strange(Some(Subscription::Messages(room.to_owned()))),
             },
-            _ => self.strange(Some(Topic::Messages(room.to_owned()))),
+            _ => self.strange(Some(Subscription::Messages(room.to_owned()))),
         }
     }
 
-    fn strange(&self, topic: Option<Topic>) {
+    fn strange(&self, topic: Option<Subscription>) {
         tracing::warn!(silo.name = %self.hub.silo, "Gitter said something unreadable; reading again what it may be");
         match topic {
-            Some(Topic::Messages(room)) => self.hub.tell(&room, Heard::Garbled),
+            Some(Subscription::Messages(room)) => self.hub.dispatch(&room, ChannelEvent::Garbled),
             Some(_) => {}
-            None => self.hub.tell_all(|| Heard::Garbled),
+            None => self.hub.dispatch_all(|| ChannelEvent::Garbled),
         }
     }
 }

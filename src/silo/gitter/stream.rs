@@ -12,23 +12,23 @@ use url::Url;
 
 use super::{
     client::address,
-    fault::{Fault, Repeat, Subject, fault_of, fault_of_silence},
-    hub::{Heard, Hub, failures_after, pause},
+    fault::{RequestError, RepeatSafety, Subject, classify, classify_no_response},
+    hub::{ChannelEvent, Dispatcher, failures_after, reconnect_delay},
 };
 use crate::{
     SiloError,
-    framing::{Line, Lines},
+    framing::{Line, LineFramer},
 };
 
 /// For the beginning of the answer.
-const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(20);
 /// The longest that keep-alives can be apart, until we have seen how far they are: two of those without any byte
 /// and the connection is dead.
-const LONGEST_BEAT: Duration = Duration::from_secs(40);
+const MAX_KEEPALIVE_GAP: Duration = Duration::from_secs(40);
 /// Two keep-alives are never taken to be closer than this, so that a hiccup of the network is no silence.
-const SHORTEST_BEAT: Duration = Duration::from_secs(1);
+const MIN_KEEPALIVE_GAP: Duration = Duration::from_secs(1);
 /// How often a closed room is tried again.
-const LOOK_AGAIN: Duration = Duration::from_mins(5);
+const RECHECK_INTERVAL: Duration = Duration::from_mins(5);
 
 /// Where and as whom to connect.
 pub struct Endpoint {
@@ -41,7 +41,7 @@ pub struct Endpoint {
 }
 
 /// Follows the streams of all channels. Ends only when signed out.
-pub async fn follow(hub: &Hub, endpoint: &Endpoint) -> Result<Infallible, SiloError> {
+pub async fn follow(hub: &Dispatcher, endpoint: &Endpoint) -> Result<Infallible, SiloError> {
     let mut all: FuturesUnordered<_> = hub
         .rooms()
         .map(|room| follow_room(hub, endpoint, room))
@@ -55,7 +55,7 @@ pub async fn follow(hub: &Hub, endpoint: &Endpoint) -> Result<Infallible, SiloEr
     }
 }
 
-async fn follow_room(hub: &Hub, endpoint: &Endpoint, room: &str) -> Result<Infallible, SiloError> {
+async fn follow_room(hub: &Dispatcher, endpoint: &Endpoint, room: &str) -> Result<Infallible, SiloError> {
     let mut failures = 0;
     loop {
         let began = Instant::now();
@@ -64,16 +64,16 @@ async fn follow_room(hub: &Hub, endpoint: &Endpoint, room: &str) -> Result<Infal
         hub.health.behind(std::iter::once(room));
         failures = failures_after(failures, began.elapsed(), heard);
         let wait = match fault {
-            Fault::SignedOut => return Err(Fault::SignedOut.into()),
-            Fault::Closed(reason) => {
+            RequestError::SignedOut => return Err(RequestError::SignedOut.into()),
+            RequestError::Closed(reason) => {
                 hub.close(room, reason);
-                LOOK_AGAIN
+                RECHECK_INTERVAL
             }
-            Fault::Busy { after } | Fault::Out { after } => after,
+            RequestError::RateLimited { after } | RequestError::CircuitOpen { after } => after,
             fault => {
                 tracing::warn!(silo.name = %hub.silo, silo.channel = %room, error = %fault, attempt = failures,
                     "Lost a stream of Gitter's");
-                pause(failures)
+                reconnect_delay(failures)
             }
         };
         tokio::time::sleep(wait).await;
@@ -82,22 +82,22 @@ async fn follow_room(hub: &Hub, endpoint: &Endpoint, room: &str) -> Result<Infal
 
 /// Reads one connection to its end.
 async fn read(
-    hub: &Hub,
+    hub: &Dispatcher,
     endpoint: &Endpoint,
     room: &str,
     heard_from: &mut bool,
-) -> Result<Infallible, Fault> {
+) -> Result<Infallible, RequestError> {
     let url = address(&endpoint.url, &["rooms", room, "chatMessages"])?;
     let request = endpoint
         .http
         .get(url)
         .header(header::ACCEPT, "application/json")
         .bearer_auth(endpoint.token.expose());
-    let pass = hub.outage.admit().map_err(|after| Fault::Out { after })?;
-    let answer = tokio::time::timeout(ANSWER_WITHIN, request.send())
+    let pass = hub.breaker.acquire().map_err(|after| RequestError::CircuitOpen { after })?;
+    let answer = tokio::time::timeout(RESPONSE_TIMEOUT, request.send())
         .await
         .map_err(|_| lost(anyhow!("Gitter's stream does not answer")))
-        .and_then(|sent| sent.map_err(|error| fault_of_silence(Repeat::Harmless, error)));
+        .and_then(|sent| sent.map_err(|error| classify_no_response(RepeatSafety::Safe, error)));
     let mut response = match answer {
         Ok(response) if !matches!(response.status().as_u16(), 502..=504) => {
             pass.answered();
@@ -114,45 +114,45 @@ async fn read(
     };
     if !response.status().is_success() {
         let wait = Duration::from_mins(1);
-        return Err(fault_of(
+        return Err(classify(
             Subject::Room,
-            Repeat::Harmless,
+            RepeatSafety::Safe,
             response.status().as_u16(),
             wait,
         ));
     }
     *heard_from = true;
-    hub.tell(room, Heard::Connected(None));
-    let mut lines = Lines::default();
-    let mut pulse = Pulse::default();
+    hub.dispatch(room, ChannelEvent::Connected(None));
+    let mut lines = LineFramer::default();
+    let mut pulse = KeepaliveGap::default();
     loop {
         let chunk = tokio::select! {
-            chunk = tokio::time::timeout(pulse.patience(), response.chunk()) => chunk,
-            () = hub.deafness(room) => return Err(lost(anyhow!("Gitter's stream leaves messages out"))),
+            chunk = tokio::time::timeout(pulse.silence_limit(), response.chunk()) => chunk,
+            () = hub.missed_events(room) => return Err(lost(anyhow!("Gitter's stream leaves messages out"))),
         };
         let chunk = chunk
             .context("Gitter's stream is silent")
             .map_err(lost)?
-            .map_err(|error| fault_of_silence(Repeat::Harmless, error))?
+            .map_err(|error| classify_no_response(RepeatSafety::Safe, error))?
             .ok_or_else(|| lost(anyhow!("Gitter closed the stream")))?;
-        pulse.felt(&chunk);
+        pulse.note_bytes(&chunk);
         for line in lines.take(&chunk) {
-            hub.tell(room, heard(hub, line));
+            hub.dispatch(room, heard(hub, line));
         }
     }
 }
 
 /// How far a stream's keep-alives are apart, learnt by listening: Gitter never promised anything.
 #[derive(Default)]
-struct Pulse {
+struct KeepaliveGap {
     /// The last keep-alive, if nothing but keep-alives came since.
     last: Option<Instant>,
     longest: Option<Duration>,
 }
 
-impl Pulse {
+impl KeepaliveGap {
     /// Some bytes came.
-    fn felt(&mut self, bytes: &[u8]) {
+    fn note_bytes(&mut self, bytes: &[u8]) {
         if !bytes.iter().all(u8::is_ascii_whitespace) {
             // A message may come between the keep-alives, or instead of one.
             self.last = None;
@@ -165,13 +165,13 @@ impl Pulse {
     }
 
     /// How long nothing may come.
-    fn patience(&self) -> Duration {
-        let beat = self.longest.unwrap_or(LONGEST_BEAT);
-        2 * beat.clamp(SHORTEST_BEAT, LONGEST_BEAT)
+    fn silence_limit(&self) -> Duration {
+        let beat = self.longest.unwrap_or(MAX_KEEPALIVE_GAP);
+        2 * beat.clamp(MIN_KEEPALIVE_GAP, MAX_KEEPALIVE_GAP)
     }
 }
 
-fn heard(hub: &Hub, line: Line) -> Heard {
+fn heard(hub: &Dispatcher, line: Line) -> ChannelEvent {
     let message = match line {
         Line::Text(bytes) => serde_json::from_slice(&bytes).ok(),
         Line::Shortened(_) | Line::TooLong => None,
@@ -179,14 +179,14 @@ fn heard(hub: &Hub, line: Line) -> Heard {
     message.map_or_else(
         || {
             tracing::warn!(silo.name = %hub.silo, "Gitter's stream held something unreadable; reading again");
-            Heard::Garbled
+            ChannelEvent::Garbled
         },
-        |message| Heard::Message(Box::new(message)),
+        |message| ChannelEvent::Message(Box::new(message)),
     )
 }
 
-fn lost(source: anyhow::Error) -> Fault {
-    Fault::Unavailable {
+fn lost(source: anyhow::Error) -> RequestError {
+    RequestError::Unavailable {
         outcome: footbridge_core::outlet::Outcome::NotDone,
         source,
     }
@@ -198,18 +198,18 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn two_missing_keep_alives_are_enough_once_their_distance_is_known() {
-        let mut pulse = Pulse::default();
-        assert_eq!(pulse.patience(), 2 * LONGEST_BEAT);
+        let mut pulse = KeepaliveGap::default();
+        assert_eq!(pulse.silence_limit(), 2 * MAX_KEEPALIVE_GAP);
         for bytes in [" \n", "{}\n", " \n", " ", "\n"] {
             tokio::time::advance(Duration::from_secs(15)).await;
-            pulse.felt(bytes.as_bytes());
+            pulse.note_bytes(bytes.as_bytes());
         }
-        assert_eq!(pulse.patience(), Duration::from_secs(30));
+        assert_eq!(pulse.silence_limit(), Duration::from_secs(30));
         // Messages in quick succession say nothing of the keep-alives.
         for bytes in ["{}\n", " \n", "{}\n", " \n"] {
             tokio::time::advance(Duration::from_secs(1)).await;
-            pulse.felt(bytes.as_bytes());
+            pulse.note_bytes(bytes.as_bytes());
         }
-        assert_eq!(pulse.patience(), Duration::from_secs(30));
+        assert_eq!(pulse.silence_limit(), Duration::from_secs(30));
     }
 }

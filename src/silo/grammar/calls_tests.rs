@@ -15,7 +15,7 @@ use footbridge_store::{Copy, Millis, Place, RemoteId};
 
 use crate::{
     markdown::{Flavour, markdown_from_body},
-    plan::{Names, Rules, plan},
+    plan::{Attribution, PostRules, plan},
 };
 use proptest::prelude::*;
 
@@ -48,9 +48,9 @@ fn texts(flavour: Flavour, body: &Body, longest: usize) -> Vec<String> {
     };
     let mut all = Vec::new();
     let is_gitter = flavour == Flavour::Gitter;
-    let names = [Names::InText, Names::Beside];
+    let names = [Attribution::Inline, Attribution::Override];
     for names in names.into_iter().take(if is_gitter { 1 } else { 2 }) {
-        let rules = Rules {
+        let rules = PostRules {
             flavour,
             longest,
             editable: Some(Duration::from_secs(1)),

@@ -17,7 +17,7 @@ use self::networks::{PEOPLE, caller, emojized, handed_on, names};
 use crate::matterbridge::{
     api,
     arrival::arrival,
-    convert::{harmless, name_of},
+    convert::{escape_mentions, name_of},
     plan::plan,
 };
 
@@ -105,7 +105,7 @@ fn everything(name: &str, text: &str) -> Vec<String> {
         .flat_map(|content| handed_on(&shown, &content.text))
         .collect();
     // Networks show the comment of a file; of its name Matterbridge itself leaves letters and digits.
-    let comment = harmless(&file_called(text).in_words());
+    let comment = escape_mentions(&file_called(text).in_words());
     all.extend(handed_on(&shown, &comment));
     all.sort();
     all.dedup();

@@ -12,19 +12,19 @@ use footbridge_core::text::{Inline, plain_inlines};
 
 use backslash::is_word;
 use grammar::{
-    bare_url, email, holds_marked_code, is_entity, is_entity_rest, is_url_end, longest_run,
+    bare_url, email, contains_marked_code, is_entity, is_entity_rest, is_url_end, longest_run,
     may_be_tag, percent, without_long_runs,
 };
 
 use super::{Flavour, Underscores};
-use crate::address::Address;
+use crate::address::UrlScanner;
 
 /// Parts characters without being seen.
-const PART: char = '\u{200b}';
+const ZERO_WIDTH_SPACE: char = '\u{200b}';
 
 /// Where running text stands.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Around {
+pub(super) enum InlineContext {
     /// In a paragraph.
     Line,
     /// In a heading: one line.
@@ -37,7 +37,7 @@ pub(super) enum Around {
     Name,
 }
 
-impl Around {
+impl InlineContext {
     fn one_line(self) -> bool {
         self != Self::Line
     }
@@ -48,7 +48,7 @@ impl Around {
 }
 
 /// Writes running text.
-pub(super) struct Writer {
+pub(super) struct InlineWriter {
     out: String,
     flavour: Flavour,
     underscores: Underscores,
@@ -61,10 +61,10 @@ pub(super) struct Writer {
     /// Where a backslash ends that was written twice.
     twice_at: Option<usize>,
     /// Whether what is written ends in an address that Mattermost's apps alone make a link of.
-    address: Address,
+    address: UrlScanner,
 }
 
-impl Writer {
+impl InlineWriter {
     pub(super) fn new(flavour: Flavour, underscores: Underscores) -> Self {
         Self {
             out: String::new(),
@@ -74,7 +74,7 @@ impl Writer {
             after_url: false,
             open: Vec::new(),
             twice_at: None,
-            address: Address::default(),
+            address: UrlScanner::default(),
         }
     }
 
@@ -85,16 +85,16 @@ impl Writer {
     /// A name: text in which nothing is recognised.
     pub(super) fn name(&mut self, name: &str) {
         self.line_start = false;
-        self.text(name, Around::Name);
+        self.text(name, InlineContext::Name);
     }
 
-    pub(super) fn inlines(&mut self, line: &[Inline], around: Around) {
+    pub(super) fn inlines(&mut self, line: &[Inline], around: InlineContext) {
         for inline in line {
             self.inline(inline, around);
         }
     }
 
-    fn inline(&mut self, inline: &Inline, around: Around) {
+    fn inline(&mut self, inline: &Inline, around: InlineContext) {
         match inline {
             Inline::Text(text) => self.text(text, around),
             Inline::Break if around.one_line() => self.raw(" "),
@@ -109,7 +109,7 @@ impl Writer {
             Inline::Code(code) => self.code(code, around),
             Inline::Maths(tex)
                 if self.flavour == Flavour::Gitter
-                    && around == Around::Line
+                    && around == InlineContext::Line
                     && grammar::is_plain_maths(tex) =>
             {
                 self.raw(&format!("$${tex}$$"));
@@ -120,8 +120,8 @@ impl Writer {
                 self.inlines(inner, around);
             }
             Inline::Link { href, label } => self.link(href, label, around),
-            Inline::Ping { name, .. } if around == Around::Label => self.text(name, around),
-            Inline::Ping { id, .. } => self.ping(id),
+            Inline::Ping { name, .. } if around == InlineContext::Label => self.text(name, around),
+            Inline::Ping { id, .. } => self.write_mention(id),
             Inline::Mention { name, .. } => {
                 self.text("@", around);
                 self.text(name.trim_start_matches('@'), around);
@@ -140,7 +140,7 @@ impl Writer {
     }
 
     /// Calls somebody. Nothing beside the call makes another name of it.
-    fn ping(&mut self, account: &str) {
+    fn write_mention(&mut self, account: &str) {
         if self
             .out
             .chars()
@@ -151,12 +151,12 @@ impl Writer {
         }
         self.raw("@");
         self.out.push_str(account);
-        self.out.push(PART);
+        self.out.push(ZERO_WIDTH_SPACE);
     }
 
-    fn emphasis(&mut self, mark: &'static str, inner: &[Inline], around: Around) {
+    fn emphasis(&mut self, mark: &'static str, inner: &[Inline], around: InlineContext) {
         let plain = plain_inlines(inner);
-        if plain.trim().is_empty() || self.open.contains(&mark) || holds_marked_code(inner) {
+        if plain.trim().is_empty() || self.open.contains(&mark) || contains_marked_code(inner) {
             self.inlines(inner, around);
             return;
         }
@@ -174,7 +174,7 @@ impl Writer {
         self.open.pop();
         self.trim_behind(mark, inner_at);
         if mark == "~~" && self.out.ends_with('~') {
-            self.out.push(PART);
+            self.out.push(ZERO_WIDTH_SPACE);
         }
         self.after_url = false;
         self.line_start = false;
@@ -184,15 +184,15 @@ impl Writer {
         }
     }
 
-    fn code(&mut self, code: &str, around: Around) {
+    fn code(&mut self, code: &str, around: InlineContext) {
         let code = code.replace(['\n', '\r'], " ");
         if code.trim().is_empty() {
             self.raw(" ");
             return;
         }
         let readable_as_text = match around {
-            Around::Label => code.contains(['[', ']']),
-            Around::Cell => code.contains('|'),
+            InlineContext::Label => code.contains(['[', ']']),
+            InlineContext::Cell => code.contains('|'),
             _ => false,
         };
         if readable_as_text {
@@ -201,7 +201,7 @@ impl Writer {
         }
         let code = without_long_runs(&code);
         let fence = "`".repeat(longest_run(&code, '`') + 1);
-        if self.out.ends_with('`') || self.mailbox_goes_on(&code) {
+        if self.out.ends_with('`') || self.extends_email(&code) {
             self.raw("\u{200b}");
         }
         // What takes the word before for an address would take the opening mark along.
@@ -223,7 +223,7 @@ impl Writer {
     }
 
     /// Characters that mean themselves.
-    fn text(&mut self, text: &str, around: Around) {
+    fn text(&mut self, text: &str, around: InlineContext) {
         let mut at = 0;
         if self.after_url && !text.starts_with(is_url_end) {
             self.raw(" ");
@@ -271,7 +271,7 @@ impl Writer {
         free.then(|| email(rest))?
     }
 
-    fn char(&mut self, c: char, after: &str, around: Around) {
+    fn char(&mut self, c: char, after: &str, around: InlineContext) {
         let next = after.chars().next();
         let blank = c == ' ' || c == '\t' || c == '\u{a0}';
         if blank || c == '\n' {
@@ -281,19 +281,19 @@ impl Writer {
         if self.after_url && !is_url_end(c) {
             self.raw(" ");
         }
-        let begins = std::mem::take(&mut self.line_start) && !(c == '|' && around == Around::Cell);
+        let begins = std::mem::take(&mut self.line_start) && !(c == '|' && around == InlineContext::Cell);
         if begins && self.at_line_start(c, after) {
             return;
         }
         match c {
             '*' if self.open.contains(&"*") => self.out.push_str("&ast;"),
             '_' if self.underscores == Underscores::Escaped => self.escaped(c),
-            '[' if around == Around::Label => self.out.push_str("&lsqb;"),
-            ']' if around == Around::Label => self.out.push_str("&rsqb;"),
+            '[' if around == InlineContext::Label => self.out.push_str("&lsqb;"),
+            ']' if around == InlineContext::Label => self.out.push_str("&rsqb;"),
             '\\' => self.backslash(next),
             '`' | '*' | '[' => self.escaped(c),
             '(' if self.out.ends_with(']') => self.escaped(c),
-            '|' if around == Around::Cell => self.out.push_str("&vert;"),
+            '|' if around == InlineContext::Cell => self.out.push_str("&vert;"),
             // Names of channels and tags, which the renderer finds behind escapes, too.
             '~' | '#'
                 if self.flavour == Flavour::Mattermost && next.is_some_and(char::is_alphabetic) =>
@@ -303,7 +303,7 @@ impl Writer {
                     self.out.push('\\');
                 }
                 self.out.push(c);
-                self.out.push(PART);
+                self.out.push(ZERO_WIDTH_SPACE);
             }
             '~' if next.is_none_or(|next| next == '~') || self.out.ends_with('~') => {
                 self.escaped(c);
@@ -313,34 +313,34 @@ impl Writer {
                 && next.is_some_and(|c| c.is_ascii_digit()) =>
             {
                 self.out.push('<');
-                self.out.push(PART);
+                self.out.push(ZERO_WIDTH_SPACE);
             }
             '<' if may_be_tag(next, self.flavour) => self.out.push_str("&lt;"),
             '&' if after.is_empty() || is_entity_rest(after) => self.out.push_str("&amp;"),
             '$' if self.out.ends_with('$') => {
-                self.out.push(PART);
+                self.out.push(ZERO_WIDTH_SPACE);
                 self.out.push('$');
             }
             // C01, C02: the only way to call somebody, and nothing but a space behind it is safe, which is lost at the end
             // of a label.
             '@' if next.is_none_or(|next| !next.is_whitespace()) || after.trim().is_empty() => {
                 self.out.push('@');
-                self.out.push(PART);
+                self.out.push(ZERO_WIDTH_SPACE);
             }
-            '.' if around == Around::Name => self.escaped(c),
+            '.' if around == InlineContext::Name => self.escaped(c),
             '.' | ')' if next.is_none_or(char::is_whitespace) && self.line_is_number() => {
                 self.escaped(c);
             }
             ';' | 'x' | 'X' if self.emoticon(c, after) => {
                 self.out.push(c);
-                self.out.push(PART);
+                self.out.push(ZERO_WIDTH_SPACE);
             }
-            ':' if self.colon_counts(after, around) && self.in_link(around) => {
+            ':' if self.colon_needs_escape(after, around) && self.in_link(around) => {
                 percent(':', &mut self.out);
             }
-            ':' if self.colon_counts(after, around) => {
+            ':' if self.colon_needs_escape(after, around) => {
                 self.out.push(':');
-                self.out.push(PART);
+                self.out.push(ZERO_WIDTH_SPACE);
             }
             c => self.out.push(c),
         }
@@ -357,7 +357,7 @@ impl Writer {
         self.out.push(c);
     }
 
-    fn blank(&mut self, c: char, around: Around) {
+    fn blank(&mut self, c: char, around: InlineContext) {
         self.after_url = false;
         let feed = c == '\n' && !around.one_line();
         let wide = if c == '\t' { 4 } else { 1 };
@@ -385,7 +385,7 @@ impl Writer {
                     .chars()
                     .all(|c| matches!(c, '=' | '-' | ':' | '|' | ' ')) =>
             {
-                self.out.push(PART);
+                self.out.push(ZERO_WIDTH_SPACE);
                 self.out.push(c);
             }
             _ => return false,

@@ -23,7 +23,7 @@ const OPTIONS: Options = Options::ENABLE_STRIKETHROUGH.union(Options::ENABLE_TAB
 const ESCAPABLE: &str = "`*{}[]()#+-.!_>|~";
 
 /// How far behind the beginning of a picture its size may stand, in bytes.
-const FARTHEST: usize = 2_048;
+const MAX_SIZE_DISTANCE: usize = 2_048;
 
 /// Reads Markdown as Mattermost's apps show it.
 #[must_use]
@@ -282,7 +282,7 @@ fn address(rest: &str, out: &mut String) -> Option<usize> {
 
 /// How long the size is that stands behind the address of a picture: `![](https://… =100x50)`.
 fn size(before: &str, rest: &str) -> Option<usize> {
-    let mut near = before.len().saturating_sub(FARTHEST);
+    let mut near = before.len().saturating_sub(MAX_SIZE_DISTANCE);
     while !before.is_char_boundary(near) {
         near += 1;
     }

@@ -83,18 +83,18 @@ fn longest_fence(text: &str) -> usize {
 struct Span {
     start: usize,
     end: usize,
-    kind: Kind,
+    kind: SpanKind,
 }
 
 impl Span {
     /// Only between the marks of a block of code.
     fn may_be_cut(&self, place: usize) -> bool {
-        matches!(&self.kind, Kind::Fenced { inside, .. } if inside.contains(&place))
+        matches!(&self.kind, SpanKind::Fenced { inside, .. } if inside.contains(&place))
     }
 }
 
 #[derive(Clone, PartialEq, Eq)]
-enum Kind {
+enum SpanKind {
     /// Code in running text, with its fence.
     Code(String),
     /// A block of code: where its lines begin and end, in bytes from the start of the text, what stands in front of each of
@@ -140,8 +140,8 @@ fn cut(text: &str, room: usize) -> (String, String) {
         .unwrap_or_else(|| hard(head, at(end).map_or(0, |span| span.start), least));
     let place = match at(place).map(|span| (span.start, &span.kind)) {
         // Nothing of its marks is torn off.
-        Some((start, Kind::Fenced { inside, .. })) if place < inside.start && start > 0 => start,
-        Some((_, Kind::Fenced { inside, .. })) => place.clamp(inside.start, inside.end),
+        Some((start, SpanKind::Fenced { inside, .. })) if place < inside.start && start > 0 => start,
+        Some((_, SpanKind::Fenced { inside, .. })) => place.clamp(inside.start, inside.end),
         _ => containers::bare_marks(head.get(..place).unwrap_or_default())
             .filter(|start| *start > 0)
             .unwrap_or(place),
@@ -154,7 +154,7 @@ fn divided(text: &str, place: usize, span: Option<&Span>) -> (String, String) {
     let (head, tail) = text.split_at(place);
     let torn = !tail.starts_with(char::is_whitespace);
     match span.map(|span| span.kind.clone()) {
-        Some(Kind::Fenced {
+        Some(SpanKind::Fenced {
             lead, close, open, ..
         }) => {
             let tail = tail.strip_prefix('\n').unwrap_or(tail);
@@ -165,7 +165,7 @@ fn divided(text: &str, place: usize, span: Option<&Span>) -> (String, String) {
                 format!("{quotes}{open}\n{tail}"),
             )
         }
-        Some(Kind::Code(fence)) => {
+        Some(SpanKind::Code(fence)) => {
             // A backtick beside the fence would make another of it.
             let apart = |beside: bool| if beside { " " } else { "" };
             let (end, start) = (apart(head.ends_with('`')), apart(tail.starts_with('`')));
@@ -179,7 +179,7 @@ fn divided(text: &str, place: usize, span: Option<&Span>) -> (String, String) {
             let mut head = head.trim_end().to_owned();
             let tail = match (kind, span) {
                 // A link that is torn is none, and what code in it kept from calling somebody is text.
-                (Some(Kind::Whole), Some(span)) if torn => {
+                (Some(SpanKind::Whole), Some(span)) if torn => {
                     let said = head.split_off(span.start.min(head.len()));
                     head.push_str(&said.replace("@\u{200b}", "@").replace('@', "\u{ff20}"));
                     let (link, rest) = text
@@ -260,7 +260,7 @@ fn spans(text: &str, end: usize) -> Vec<Span> {
         let line_start = at == 0 || text.get(..at).is_some_and(|before| before.ends_with('\n'));
         let span = if line_start { fenced(rest) } else { None }.or_else(|| inline(rest, &mut open));
         if let Some((length, mut kind)) = span {
-            if let Kind::Fenced { inside, .. } = &mut kind {
+            if let SpanKind::Fenced { inside, .. } = &mut kind {
                 *inside = inside.start + at..inside.end + at;
             }
             found.push(Span {
@@ -284,7 +284,7 @@ fn spans(text: &str, end: usize) -> Vec<Span> {
 }
 
 /// A block of code at the start of this line.
-fn fenced(rest: &str) -> Option<(usize, Kind)> {
+fn fenced(rest: &str) -> Option<(usize, SpanKind)> {
     let first = rest.lines().next()?;
     let lead = first.find('`')?;
     let (lead, mark) = first.split_at(lead);
@@ -307,7 +307,7 @@ fn fenced(rest: &str) -> Option<(usize, Kind)> {
     }
     Some((
         length.min(rest.len()),
-        Kind::Fenced {
+        SpanKind::Fenced {
             // Without the end of its last line.
             inside: start..end.saturating_sub(1).max(start),
             lead: containers::within(lead),
@@ -318,7 +318,7 @@ fn fenced(rest: &str) -> Option<(usize, Kind)> {
 }
 
 /// Code, a link, a URL or bold text that begins here. `open` are the lengths of fences that nothing closes.
-fn inline(rest: &str, open: &mut Vec<usize>) -> Option<(usize, Kind)> {
+fn inline(rest: &str, open: &mut Vec<usize>) -> Option<(usize, SpanKind)> {
     if rest.starts_with('`') {
         let fence: String = rest.chars().take_while(|c| *c == '`').collect();
         if fence.len() > MAX_FENCE || open.contains(&fence.len()) {
@@ -329,22 +329,22 @@ fn inline(rest: &str, open: &mut Vec<usize>) -> Option<(usize, Kind)> {
             open.push(fence.len());
             return None;
         };
-        return Some((close + 2 * fence.len(), Kind::Code(fence)));
+        return Some((close + 2 * fence.len(), SpanKind::Code(fence)));
     }
     if rest.starts_with('[') {
         let rest = beginning(rest, MAX_LINK);
         let target = rest.find("](")?;
         let end = target + rest.get(target..)?.find(')')? + 1;
         let one = !rest.get(..end)?.contains("\n\n");
-        return one.then_some((end, Kind::Whole));
+        return one.then_some((end, SpanKind::Whole));
     }
     if rest.starts_with("http://") || rest.starts_with("https://") {
         let end = rest.find(char::is_whitespace).unwrap_or(rest.len());
-        return Some((end, Kind::Whole));
+        return Some((end, SpanKind::Whole));
     }
     if rest.starts_with("**") {
         let end = beginning(rest, MAX_BOLD).get(2..)?.find("**")? + 4;
-        return Some((end, Kind::Whole));
+        return Some((end, SpanKind::Whole));
     }
     None
 }

@@ -62,7 +62,7 @@ pub struct File {
 
 /// What an event means to us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum EventKind {
     /// Somebody says something.
     Message,
     /// Somebody does something: `/me waves`.
@@ -79,15 +79,15 @@ pub enum Kind {
 
 impl Event {
     /// What it means.
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> EventKind {
         match self.word.as_str() {
-            "" | "file_failure_size" => Kind::Message,
-            "user_action" => Kind::Action,
+            "" | "file_failure_size" => EventKind::Message,
+            "user_action" => EventKind::Action,
             // The fork says `join` and `leave`.
-            "join_leave" | "join" | "leave" | "topic_change" => Kind::System,
-            "api_connected" => Kind::Connected,
-            "msg_delete" => Kind::Deleted,
-            _ => Kind::Unknown,
+            "join_leave" | "join" | "leave" | "topic_change" => EventKind::System,
+            "api_connected" => EventKind::Connected,
+            "msg_delete" => EventKind::Deleted,
+            _ => EventKind::Unknown,
         }
     }
 
@@ -175,7 +175,7 @@ pub struct Post<'a> {
 
 /// A message of ours that carries a file. Its JSON breaks off where the content stands.
 #[derive(Serialize)]
-pub struct Carrier<'a> {
+pub struct FilePost<'a> {
     /// The message.
     #[serde(flatten)]
     pub post: Post<'a>,
@@ -210,7 +210,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::framing::{Line, Lines};
+    use crate::framing::{Line, LineFramer};
 
     fn event(value: &Value) -> Event {
         read(value.to_string().as_bytes()).unwrap()
@@ -224,7 +224,7 @@ mod tests {
         let event = read(text.as_bytes()).unwrap();
         assert_eq!(
             (event.text.as_str(), event.kind()),
-            ("a < b", Kind::Message)
+            ("a < b", EventKind::Message)
         );
         assert_eq!(event.sent_at(), Some(Millis(1_795_349_191_632)));
     }
@@ -286,7 +286,7 @@ mod tests {
             .to_string()
         };
         let found = |object: &str| {
-            let mut lines = Lines::of_at_most(1_900);
+            let mut lines = LineFramer::with_limit(1_900);
             let line = format!("{object}\n");
             let found: Vec<Line> = line
                 .as_bytes()
@@ -333,12 +333,12 @@ mod tests {
     #[test]
     fn unknown_events_are_known_as_such() {
         for (name, kind) in [
-            ("join", Kind::System),
-            ("api_connected", Kind::Connected),
-            ("user_typing", Kind::Unknown),
+            ("join", EventKind::System),
+            ("api_connected", EventKind::Connected),
+            ("user_typing", EventKind::Unknown),
             // Goes from IRC to IRC only.
-            ("notice_irc", Kind::Unknown),
-            ("something_new", Kind::Unknown),
+            ("notice_irc", EventKind::Unknown),
+            ("something_new", EventKind::Unknown),
         ] {
             assert_eq!(event(&json!({"event": name})).kind(), kind, "{name}");
         }

@@ -4,12 +4,12 @@ use footbridge_core::message::{Action, Command, Message, Sender, Style};
 use footbridge_store::{Arrival, Millis, Payload, Place};
 
 use super::{
-    api::{Event, Kind},
+    api::{Event, EventKind},
     convert::{body_of, files_of},
 };
 
 /// Shown for authors that the network does not name.
-const NOBODY: &str = "Someone";
+const UNKNOWN_AUTHOR: &str = "Someone";
 
 /// The fact behind an event; `None` where it is nobody's news. `now` stands in for a moment that cannot be read, and
 /// `may_fetch` says of an address whether we fetch from there.
@@ -28,12 +28,12 @@ pub fn arrival(
         thread: None,
     };
     let action = match event.kind() {
-        Kind::Message => said(Style::Text, body),
-        Kind::Action => said(Style::Emote, body),
-        Kind::System => Action::System {
+        EventKind::Message => said(Style::Text, body),
+        EventKind::Action => said(Style::Emote, body),
+        EventKind::System => Action::System {
             summary: body.to_plain().lines().collect::<Vec<_>>().join(" "),
         },
-        Kind::Deleted => {
+        EventKind::Deleted => {
             return Some(event_id(
                 place,
                 event,
@@ -41,7 +41,7 @@ pub fn arrival(
                 Payload::Skipped("unknown-target"),
             ));
         }
-        Kind::Connected | Kind::Unknown => return None,
+        EventKind::Connected | EventKind::Unknown => return None,
     };
     let empty = match &action {
         Action::Post { body, .. } => body.is_empty() && files.is_empty(),
@@ -49,11 +49,11 @@ pub fn arrival(
         _ => false,
     };
     let payload = if let Some(words) = Command::parse_call(&event.text) {
-        asked(event, words)
+        command_payload(event, words)
     } else if empty {
         Payload::Skipped("empty")
     } else {
-        written(&Message {
+        message_payload(&Message {
             sender: sender(event),
             sent_at: event.sent_at().unwrap_or(now),
             files,
@@ -74,14 +74,14 @@ fn event_id(place: &Place, event: &Event, now: Millis, payload: Payload) -> Arri
     }
 }
 
-fn written(message: &Message) -> Payload {
+fn message_payload(message: &Message) -> Payload {
     message
         .to_bytes()
         .map_or(Payload::Skipped("unwritable"), Payload::Ready)
 }
 
 /// Something asked of the bridge itself. What it is about cannot be told.
-fn asked(event: &Event, words: &str) -> Payload {
+fn command_payload(event: &Event, words: &str) -> Payload {
     let command = Command {
         sender: sender(event),
         arguments: words.to_owned(),
@@ -104,7 +104,7 @@ fn sender(event: &Event) -> Sender {
     let own = own.into_iter().find(|id| !id.is_empty());
     Sender {
         id: own.map_or_else(String::new, |id| format!("{}/{id}", event.account)),
-        name: if name.is_empty() { NOBODY } else { name }.to_owned(),
+        name: if name.is_empty() { UNKNOWN_AUTHOR } else { name }.to_owned(),
         avatar: Some(event.avatar.clone()).filter(|url| !url.is_empty()),
     }
 }
@@ -145,7 +145,7 @@ mod tests {
         assert_eq!(message.sender.id, "irc.local/~alice@127.0.0.1");
         assert_eq!(message.sent_at, Millis(1_795_349_191_632));
         let nobody = spoken(&json!({"text": "hi", "account": "irc.local"})).sender;
-        assert!(nobody.name == NOBODY && nobody.id.is_empty() && !nobody.is_bridge());
+        assert!(nobody.name == UNKNOWN_AUTHOR && nobody.id.is_empty() && !nobody.is_bridge());
         let unnumbered = spoken(&json!({"text": "hi", "username": "bob", "account": "irc.local"}));
         assert_eq!(unnumbered.sender.id, "irc.local/bob");
     }

@@ -9,23 +9,23 @@ use anyhow::anyhow;
 use tokio::time::Instant;
 
 use super::{
-    api::{self, Event, Kind},
-    client::{ANSWER_WITHIN, address},
-    fault::{Fault, Request, fault_of_silence},
-    wire::Wire,
+    api::{self, Event, EventKind},
+    client::{RESPONSE_TIMEOUT, address},
+    fault::{RequestError, RequestKind, classify_no_response},
+    wire::FeedEndpoint,
 };
-use crate::framing::{Line, Lines};
+use crate::framing::{Line, LineFramer};
 
 /// Matterbridge looks ten times a second: after this long without a message the buffer is empty.
 const EMPTY_AFTER: Duration = Duration::from_millis(1_500);
 /// The longest line and the longest message of the WebSocket, in bytes: files come with their content. A file of 50 MiB, which is
 /// what Synapse takes by default, in base64, with what stands around it.
-pub const LONGEST: usize = 68 << 20;
+pub const MAX_FRAME: usize = 68 << 20;
 
 /// An open reading of the buffer.
 pub struct Buffer {
     response: reqwest::Response,
-    lines: Lines,
+    lines: LineFramer,
     /// Whether its first object came: before that, silence says nothing.
     begun: bool,
     last: Instant,
@@ -33,43 +33,43 @@ pub struct Buffer {
 
 impl Buffer {
     /// Begins to read.
-    pub async fn open(wire: &Wire) -> Result<Self, Fault> {
+    pub async fn open(wire: &FeedEndpoint) -> Result<Self, RequestError> {
         let request = wire.http.get(address(&wire.api, "stream"));
         let request = match &wire.token {
             Some(token) => request.bearer_auth(token.expose()),
             None => request,
         };
-        let sent = tokio::time::timeout(ANSWER_WITHIN, request.send()).await;
+        let sent = tokio::time::timeout(RESPONSE_TIMEOUT, request.send()).await;
         let sent = sent.map_err(|_| silent())?;
-        let response = sent.map_err(|error| fault_of_silence(Request::Read, error))?;
+        let response = sent.map_err(|error| classify_no_response(RequestKind::Read, error))?;
         if !response.status().is_success() {
             let status = response.status().as_u16();
             return Err(wire.refused("Matterbridge's stream", status).await);
         }
         Ok(Self {
             response,
-            lines: Lines::of_at_most(LONGEST),
+            lines: LineFramer::with_limit(MAX_FRAME),
             begun: false,
             last: Instant::now(),
         })
     }
 
     /// The next messages; `None` when there are no more. May be dropped and asked again.
-    pub async fn next(&mut self) -> Result<Option<Vec<Event>>, Fault> {
+    pub async fn next(&mut self) -> Result<Option<Vec<Event>>, RequestError> {
         loop {
             let patience = if self.begun {
                 EMPTY_AFTER
             } else {
-                ANSWER_WITHIN
+                RESPONSE_TIMEOUT
             };
             let chunk = tokio::time::timeout_at(self.last + patience, self.response.chunk()).await;
             let chunk = match chunk {
                 Err(_) if self.begun => return Ok(None),
                 Err(_) => return Err(silent()),
-                Ok(chunk) => chunk.map_err(|error| fault_of_silence(Request::Read, error))?,
+                Ok(chunk) => chunk.map_err(|error| classify_no_response(RequestKind::Read, error))?,
             };
             let Some(bytes) = chunk else {
-                return Err(Fault::Unavailable(anyhow!(
+                return Err(RequestError::Unavailable(anyhow!(
                     "Matterbridge closed its stream"
                 )));
             };
@@ -77,7 +77,7 @@ impl Buffer {
             let lines = self.lines.take(&bytes);
             let mut events: Vec<Event> = lines.into_iter().filter_map(read).collect();
             let all = events.len();
-            events.retain(|event| event.kind() != Kind::Connected);
+            events.retain(|event| event.kind() != EventKind::Connected);
             self.begun |= events.len() < all;
             if !events.is_empty() {
                 return Ok(Some(events));
@@ -100,8 +100,8 @@ fn read(line: Line) -> Option<Event> {
     event
 }
 
-fn silent() -> Fault {
-    Fault::Unavailable(anyhow!(
+fn silent() -> RequestError {
+    RequestError::Unavailable(anyhow!(
         "Matterbridge's stream does not begin; a proxy that holds answers back until they are whole does that"
     ))
 }

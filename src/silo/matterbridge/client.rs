@@ -14,15 +14,15 @@ use url::Url;
 
 use super::{
     api::{self, Event, Post},
-    fault::{Fault, Request, fault_of, fault_of_silence},
+    fault::{RequestError, RequestKind, classify, classify_no_response},
 };
 
 /// From the request to the last byte of the answer.
-pub const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(20);
 /// The same for a message that carries a file.
-const MOVED_WITHIN: Duration = Duration::from_mins(5);
+const TRANSFER_TIMEOUT: Duration = Duration::from_mins(5);
 /// The longest answer we read, in bytes: our own message comes back in it.
-const LONGEST_ANSWER: usize = 4 << 20;
+const MAX_RESPONSE: usize = 4 << 20;
 
 /// The REST side of one API account.
 pub struct Client {
@@ -38,41 +38,41 @@ impl Client {
     }
 
     /// Whether a Matterbridge that lets us in is there.
-    pub async fn ready(&self) -> Result<(), Fault> {
+    pub async fn ready(&self) -> Result<(), RequestError> {
         let request = self.request(Method::GET, "health");
-        let response = answered(Request::Read, request).await?;
+        let response = answered(RequestKind::Read, request).await?;
         let body = read_bounded(response).await;
         let body =
-            body.ok_or_else(|| Fault::Unavailable(anyhow!("Matterbridge's answer broke off")))?;
+            body.ok_or_else(|| RequestError::Unavailable(anyhow!("Matterbridge's answer broke off")))?;
         if body.trim_ascii() == b"OK" {
             Ok(())
         } else {
-            Err(Fault::Unavailable(anyhow!(
+            Err(RequestError::Unavailable(anyhow!(
                 "what answers at the configured `api` is not Matterbridge's API"
             )))
         }
     }
 
     /// Sends a message. Answers what Matterbridge made of it: taken, and no more than that.
-    pub async fn send(&self, post: &Post<'_>) -> Result<Event, Fault> {
+    pub async fn send(&self, post: &Post<'_>) -> Result<Event, RequestError> {
         let request = self.request(Method::POST, "message").json(post);
-        taken(answered(Request::Send, request).await?).await
+        taken(answered(RequestKind::Send, request).await?).await
     }
 
     /// Sends a message that is so long, in bytes, that it is never whole in memory.
-    pub async fn send_long(&self, length: u64, json: Blocks) -> Result<Event, Fault> {
+    pub async fn send_long(&self, length: u64, json: Blocks) -> Result<Event, RequestError> {
         let request = self
             .request(Method::POST, "message")
-            .timeout(MOVED_WITHIN)
+            .timeout(TRANSFER_TIMEOUT)
             .header(CONTENT_TYPE, "application/json")
             .header(CONTENT_LENGTH, length)
             .body(Body::wrap_stream(json));
-        taken(answered(Request::Send, request).await?).await
+        taken(answered(RequestKind::Send, request).await?).await
     }
 
     fn request(&self, method: Method, call: &str) -> RequestBuilder {
         let request = self.http.request(method, address(&self.base, call));
-        let request = request.timeout(ANSWER_WITHIN);
+        let request = request.timeout(RESPONSE_TIMEOUT);
         match &self.token {
             Some(token) => request.bearer_auth(token.expose()),
             None => request,
@@ -90,17 +90,17 @@ pub fn address(base: &Url, call: &str) -> Url {
 }
 
 /// What Matterbridge made of a message.
-async fn taken(response: Response) -> Result<Event, Fault> {
+async fn taken(response: Response) -> Result<Event, RequestError> {
     match read_bounded(response).await {
         // It was taken before the answer began.
         None => Ok(Event::default()),
-        Some(body) => api::read(&body).ok_or(Fault::Unsure),
+        Some(body) => api::read(&body).ok_or(RequestError::OutcomeUnknown),
     }
 }
 
-async fn answered(request: Request, builder: RequestBuilder) -> Result<Response, Fault> {
+async fn answered(request: RequestKind, builder: RequestBuilder) -> Result<Response, RequestError> {
     let sent = builder.send().await;
-    let response = sent.map_err(|error| fault_of_silence(request, error))?;
+    let response = sent.map_err(|error| classify_no_response(request, error))?;
     let status = response.status().as_u16();
     tracing::debug!(status, "Matterbridge answered");
     if response.status().is_success() {
@@ -109,12 +109,12 @@ async fn answered(request: Request, builder: RequestBuilder) -> Result<Response,
     let body = read_bounded(response).await.unwrap_or_default();
     let said: Value = serde_json::from_slice(&body).unwrap_or_default();
     let message = said.get("message").and_then(Value::as_str);
-    Err(fault_of(request, status, message.unwrap_or_default()))
+    Err(classify(request, status, message.unwrap_or_default()))
 }
 
 /// The body of an answer; `None` where it broke off or is too long.
 async fn read_bounded(response: Response) -> Option<Vec<u8>> {
-    bounded::body(response, LONGEST_ANSWER).await.ok()
+    bounded::body(response, MAX_RESPONSE).await.ok()
 }
 
 #[cfg(test)]

@@ -8,17 +8,17 @@ use footbridge_core::{
     text::{self, Block, Body, Inline},
 };
 
-pub use super::harmless::harmless;
-use super::{harmless::harmless_name, shortcode::without_emoji};
+pub use super::harmless::escape_mentions;
+use super::{harmless::escape_name, shortcode::without_emoji};
 
 use super::api::{Event, File};
 
 /// Stands before what answers something: which message that is cannot be told in either direction.
-const REPLY: &str = "↪ ";
+const REPLY_MARK: &str = "↪ ";
 /// Stands before what is attached.
-const ATTACHED: &str = "📎 ";
+const FILE_MARK: &str = "📎 ";
 /// What stands before content that came with its message.
-const CONTENT: &str = "data:";
+const DATA_SCHEME: &str = "data:";
 
 /// The files of an event that can be carried over, and the rest; `may_fetch` says of an address whether we fetch from there.
 #[must_use]
@@ -34,7 +34,7 @@ pub fn files_of(event: &Event, may_fetch: impl Fn(&str) -> bool) -> (Vec<Carried
                 .take_while(|byte| *byte == b'=')
                 .count();
             let bytes = (file.data.len() / 4 * 3).saturating_sub(padding);
-            (format!("{CONTENT}{}", file.data), u64::try_from(bytes).ok())
+            (format!("{DATA_SCHEME}{}", file.data), u64::try_from(bytes).ok())
         } else if may_fetch(&file.url) {
             (file.url.clone(), Some(file.size).filter(|size| *size > 0))
         } else {
@@ -58,7 +58,7 @@ pub fn files_of(event: &Event, may_fetch: impl Fn(&str) -> bool) -> (Vec<Carried
 /// The content that came with its message; `None` where it lies elsewhere.
 #[must_use]
 pub fn content_of(source: &str) -> Option<&str> {
-    source.strip_prefix(CONTENT)
+    source.strip_prefix(DATA_SCHEME)
 }
 
 /// What an event says: its text, the mark of a reply, and what is attached to it but not carried over.
@@ -71,7 +71,7 @@ pub fn body_of(event: &Event, attached: &[&File]) -> Body {
         let beside: Vec<&str> = comments.filter(|comment| !comment.is_empty()).collect();
         text = beside.join("\n");
     }
-    let mut body = Body::plain(&text::with_emoji(&text, common_emoji));
+    let mut body = Body::plain(&text::with_emoji(&text, emoji_of));
     let attached = attached
         .iter()
         .map(|file| Block::Paragraph(attachment(file)));
@@ -83,12 +83,12 @@ pub fn body_of(event: &Event, attached: &[&File]) -> Body {
 }
 
 /// Networks of every kind come this way: the names that most of them use.
-fn common_emoji(name: &str) -> Option<String> {
+fn emoji_of(name: &str) -> Option<String> {
     emojis::get_by_shortcode(name).map(|emoji| emoji.as_str().to_owned())
 }
 
 fn mark_reply(body: &mut Body) {
-    let mark = Inline::Text(REPLY.to_owned());
+    let mark = Inline::Text(REPLY_MARK.to_owned());
     match body.0.first_mut() {
         Some(Block::Paragraph(line)) => line.insert(0, mark),
         _ => body.0.insert(0, Block::Paragraph(vec![mark])),
@@ -98,12 +98,12 @@ fn mark_reply(body: &mut Body) {
 /// Something attached: a link where there is one, else what it was.
 fn attachment(file: &File) -> Vec<Inline> {
     let name = names::display_name(&file.name, "a file");
-    let mark = Inline::Text(ATTACHED.to_owned());
+    let mark = Inline::Text(FILE_MARK.to_owned());
     let is_link =
         url::Url::parse(&file.url).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
     if file.too_large {
         let size = megabytes(file.size);
-        let told = format!("{ATTACHED}{name} ({size}: too large for Matterbridge to pass on)");
+        let told = format!("{FILE_MARK}{name} ({size}: too large for Matterbridge to pass on)");
         vec![Inline::Text(told)]
     } else if is_link {
         let label = vec![Inline::Text(name)];
@@ -111,10 +111,10 @@ fn attachment(file: &File) -> Vec<Inline> {
         vec![mark, Inline::Link { href, label }]
     } else if file.too_long {
         vec![Inline::Text(format!(
-            "{ATTACHED}{name} (too large for the bridge to take from Matterbridge)"
+            "{FILE_MARK}{name} (too large for the bridge to take from Matterbridge)"
         ))]
     } else {
-        vec![Inline::Text(format!("{ATTACHED}{name} (not carried over)"))]
+        vec![Inline::Text(format!("{FILE_MARK}{name} (not carried over)"))]
     }
 }
 
@@ -127,19 +127,19 @@ fn megabytes(bytes: u64) -> String {
 /// The tree as plain text that calls nobody, and of which Matterbridge makes no emoji.
 #[must_use]
 pub fn text_from_body(body: &Body) -> String {
-    without_emoji(&harmless(&body.to_plain()))
+    without_emoji(&escape_mentions(&body.to_plain()))
 }
 
 /// A text as an answer to something.
 #[must_use]
 pub fn as_reply(text: &str) -> String {
-    format!("{REPLY}{text}")
+    format!("{REPLY_MARK}{text}")
 }
 
 /// A name that calls nobody.
 #[must_use]
 pub fn name_of(name: &str, id: &str) -> String {
-    harmless_name(&names::bidi_isolate(&names::display_name(name, id)))
+    escape_name(&names::bidi_isolate(&names::display_name(name, id)))
 }
 
 /// A name of a file that calls nobody: networks show it among the words, or as the end of an address.

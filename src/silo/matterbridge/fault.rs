@@ -9,14 +9,14 @@ use footbridge_core::outlet::{Outcome, SendError};
 use crate::SiloError;
 
 /// How long a proxy that says 429 is left alone.
-const BUSY: Duration = Duration::from_secs(10);
+const RATE_LIMIT_PAUSE: Duration = Duration::from_secs(10);
 
 /// Nothing can be looked up there, so what became of a message without an answer nobody will ever know.
-pub const UNSURE: &str = "Matterbridge's answer was lost, so it may or may not have arrived: look there before it is sent again";
+pub const OUTCOME_UNKNOWN: &str = "Matterbridge's answer was lost, so it may or may not have arrived: look there before it is sent again";
 
 /// What a request was for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Request {
+pub enum RequestKind {
     /// To read, or to see whether anybody is there.
     Read,
     /// To send a message.
@@ -25,7 +25,7 @@ pub enum Request {
 
 /// Why a request did not succeed.
 #[derive(Debug, thiserror::Error)]
-pub enum Fault {
+pub enum RequestError {
     /// The token is wrong or missing.
     #[error(
         "Matterbridge does not accept the token; write the `Token` of its API account into the configuration"
@@ -39,72 +39,72 @@ pub enum Fault {
     Rejected(String),
     /// Too fast for a proxy in between.
     #[error("what stands before Matterbridge asks us to be slower")]
-    Busy,
+    RateLimited,
     /// A message was on its way and no answer came.
-    #[error("{UNSURE}")]
-    Unsure,
+    #[error("{OUTCOME_UNKNOWN}")]
+    OutcomeUnknown,
     /// Matterbridge cannot be reached or does not answer as it should; nothing was done.
     #[error("{}", footbridge_core::error_chain::format(.0.as_ref()))]
     Unavailable(anyhow::Error),
 }
 
 /// The meaning of a status other than success, and of the message that came with it.
-pub fn fault_of(request: Request, status: u16, message: &str) -> Fault {
+pub fn classify(request: RequestKind, status: u16, message: &str) -> RequestError {
     match (status, request) {
         // Without a header the API answers 400; a request that only reads can have nothing else wrong with it.
-        (401, _) | (400, Request::Read) => Fault::SignedOut,
-        (400, _) if message.contains("missing key") => Fault::SignedOut,
+        (401, _) | (400, RequestKind::Read) => RequestError::SignedOut,
+        (400, _) if message.contains("missing key") => RequestError::SignedOut,
         (500, _) if message.contains("invalid format") => {
-            Fault::Refused("Matterbridge does not take the file".to_owned())
+            RequestError::Refused("Matterbridge does not take the file".to_owned())
         }
-        (413, _) => Fault::Refused(
+        (413, _) => RequestError::Refused(
             "The message is too large for what stands before Matterbridge".to_owned(),
         ),
-        (400 | 415, Request::Send) => Fault::Refused(format!(
+        (400 | 415, RequestKind::Send) => RequestError::Refused(format!(
             "Matterbridge does not understand the message (status {status})"
         )),
-        (429, _) => Fault::Busy,
+        (429, _) => RequestError::RateLimited,
         // It is not followed, because the token would go along.
-        (300..=399, _) => Fault::Unavailable(anyhow!(
+        (300..=399, _) => RequestError::Unavailable(anyhow!(
             "Matterbridge answered with a redirect (status {status}); write the address that it leads to into `api`"
         )),
         // A proxy that has nobody to pass it on to.
-        (503 | ..=299, _) | (_, Request::Read) => unavailable(status),
-        (408 | 500.., Request::Send) => Fault::Unsure,
-        (_, Request::Send) => Fault::Rejected(format!(
+        (503 | ..=299, _) | (_, RequestKind::Read) => unavailable(status),
+        (408 | 500.., RequestKind::Send) => RequestError::OutcomeUnknown,
+        (_, RequestKind::Send) => RequestError::Rejected(format!(
             "what answers at the configured `api` is not Matterbridge's API (status {status})"
         )),
     }
 }
 
-fn unavailable(status: u16) -> Fault {
-    Fault::Unavailable(anyhow!("Matterbridge answered with status {status}"))
+fn unavailable(status: u16) -> RequestError {
+    RequestError::Unavailable(anyhow!("Matterbridge answered with status {status}"))
 }
 
 /// The fault behind a request that got no answer.
-pub fn fault_of_silence(request: Request, error: reqwest::Error) -> Fault {
-    if request == Request::Send && !error.is_connect() && !error.is_builder() {
-        return Fault::Unsure;
+pub fn classify_no_response(request: RequestKind, error: reqwest::Error) -> RequestError {
+    if request == RequestKind::Send && !error.is_connect() && !error.is_builder() {
+        return RequestError::OutcomeUnknown;
     }
-    Fault::Unavailable(
+    RequestError::Unavailable(
         anyhow::Error::new(error.without_url()).context("Matterbridge did not answer"),
     )
 }
 
-impl From<Fault> for SendError {
-    fn from(fault: Fault) -> Self {
+impl From<RequestError> for SendError {
+    fn from(fault: RequestError) -> Self {
         let reason = fault.to_string();
         match fault {
-            Fault::SignedOut => Self::SignedOut { reason },
-            Fault::Refused(_) => Self::Refused { reason },
-            Fault::Rejected(_) => Self::Rejected { reason },
-            Fault::Busy => Self::RateLimited { after: Some(BUSY) },
-            Fault::Unsure => Self::Retry {
+            RequestError::SignedOut => Self::SignedOut { reason },
+            RequestError::Refused(_) => Self::Refused { reason },
+            RequestError::Rejected(_) => Self::Rejected { reason },
+            RequestError::RateLimited => Self::RateLimited { after: Some(RATE_LIMIT_PAUSE) },
+            RequestError::OutcomeUnknown => Self::Retry {
                 after: None,
                 outcome: Outcome::Unknown,
                 source: anyhow!(reason),
             },
-            Fault::Unavailable(source) => Self::Retry {
+            RequestError::Unavailable(source) => Self::Retry {
                 after: None,
                 outcome: Outcome::NotDone,
                 source,
@@ -113,11 +113,11 @@ impl From<Fault> for SendError {
     }
 }
 
-impl From<Fault> for SiloError {
-    fn from(fault: Fault) -> Self {
+impl From<RequestError> for SiloError {
+    fn from(fault: RequestError) -> Self {
         match fault {
-            Fault::SignedOut => Self::SignedOut(fault.to_string()),
-            Fault::Unavailable(source) => Self::Unavailable(source),
+            RequestError::SignedOut => Self::SignedOut(fault.to_string()),
+            RequestError::Unavailable(source) => Self::Unavailable(source),
             other => Self::Unavailable(anyhow::Error::new(other)),
         }
     }
@@ -127,20 +127,20 @@ impl From<Fault> for SiloError {
 mod tests {
     use super::*;
 
-    fn word(fault: &Fault) -> &'static str {
+    fn word(fault: &RequestError) -> &'static str {
         match fault {
-            Fault::SignedOut => "signed out",
-            Fault::Refused(_) => "refused",
-            Fault::Rejected(_) => "rejected",
-            Fault::Busy => "busy",
-            Fault::Unsure => "unsure",
-            Fault::Unavailable(_) => "not done",
+            RequestError::SignedOut => "signed out",
+            RequestError::Refused(_) => "refused",
+            RequestError::Rejected(_) => "rejected",
+            RequestError::RateLimited => "busy",
+            RequestError::OutcomeUnknown => "unsure",
+            RequestError::Unavailable(_) => "not done",
         }
     }
 
     #[test]
     fn every_status_has_one_meaning() {
-        use Request::{Read, Send};
+        use RequestKind::{Read, Send};
         let table = [
             (Send, 401, "Unauthorized", "signed out"),
             (Read, 401, "Unauthorized", "signed out"),
@@ -163,7 +163,7 @@ mod tests {
             (Read, 500, "", "not done"),
         ];
         for (request, status, message, meaning) in table {
-            let fault = fault_of(request, status, message);
+            let fault = classify(request, status, message);
             assert_eq!(word(&fault), meaning, "{request:?} {status} {message}");
         }
     }
@@ -171,7 +171,7 @@ mod tests {
     #[test]
     fn what_may_have_arrived_is_in_doubt() {
         assert!(matches!(
-            SendError::from(Fault::Unsure),
+            SendError::from(RequestError::OutcomeUnknown),
             SendError::Retry {
                 outcome: Outcome::Unknown,
                 ..

@@ -14,32 +14,32 @@ use tokio_util::sync::CancellationToken;
 use super::{
     api::Event,
     buffer::Buffer,
-    fault::Fault,
-    health::Health,
-    listener::{Heard, Listener, Pace},
-    wire::{Ending, Wire, burst, first, open, ping},
+    fault::RequestError,
+    health::FeedHealth,
+    listener::{EventSource, Listener, WriteSpeed},
+    wire::{ConnectionEnd, FeedEndpoint, burst, first, open, ping},
 };
 use crate::{SiloError, socket::Socket};
 
 /// A connection that lasted this long was a good one.
-const STABLE: Duration = Duration::from_secs(30);
+const STABLE_AFTER: Duration = Duration::from_secs(30);
 /// After connections that brought something the wait grows no longer than after this many failures.
-const SHORT_LIVED: u32 = 3;
+const MAX_SHORT_FAILURES: u32 = 3;
 /// The same after connections that brought nothing: a minute at most.
-const FAILED: u32 = 7;
+const MAX_FAILURES: u32 = 7;
 /// What is held while the buffer is read, in messages and in bytes; beyond that it goes on out of order rather
 /// than into memory.
-const MOST_HELD: usize = 5_000;
-const MOST_HELD_BYTES: usize = 16 << 20;
+const MAX_HELD: usize = 5_000;
+const MAX_HELD_BYTES: usize = 16 << 20;
 
 /// How long the last of the buffer is waited for when the connection is lost.
-const SALVAGE: Duration = Duration::from_millis(100);
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Follows the feed over all its connections. Ends only when stopped, signed out, or when the store fails.
 pub async fn follow(
     listener: &mut Listener,
-    wire: &Wire,
-    health: &Health,
+    wire: &FeedEndpoint,
+    health: &FeedHealth,
     stop: &CancellationToken,
 ) -> Result<(), SiloError> {
     let mut failures: u32 = 0;
@@ -48,7 +48,7 @@ pub async fn follow(
         let began = Instant::now();
         let mut connection = Connection {
             listener,
-            wire,
+            endpoint: wire,
             health,
             begun: false,
             buffer: None,
@@ -61,30 +61,30 @@ pub async fn follow(
         held = std::mem::take(&mut connection.held);
         // A connection that broke while the buffer was read is followed by another one that reads on: what was heard
         // stands behind that, as long as it does not take long. Otherwise it is written down, order or not.
-        if !(begun && matches!(ending, Ending::Lost(_)))
-            && let Err(error) = listener.take(&std::mem::take(&mut held), Heard::Live).await
+        if !(begun && matches!(ending, ConnectionEnd::Lost(_)))
+            && let Err(error) = listener.take(&std::mem::take(&mut held), EventSource::Live).await
         {
-            ending = Ending::Store(error);
+            ending = ConnectionEnd::Store(error);
         }
         health.behind();
         match ending {
-            Ending::Stopped => return Ok(()),
-            Ending::SignedOut => return Err(Fault::SignedOut.into()),
-            Ending::Store(error) => return Err(SiloError::Store(error)),
-            Ending::Lost(error) => {
+            ConnectionEnd::Stopped => return Ok(()),
+            ConnectionEnd::SignedOut => return Err(RequestError::SignedOut.into()),
+            ConnectionEnd::Store(error) => return Err(SiloError::Store(error)),
+            ConnectionEnd::Lost(error) => {
                 tracing::warn!(silo.name = %listener.silo, error = footbridge_core::error_chain::format(error.as_ref()), attempt = failures + 1,
                     "Lost the connection to Matterbridge");
             }
         }
-        failures = if began.elapsed() > STABLE {
+        failures = if began.elapsed() > STABLE_AFTER {
             0
         } else {
-            (failures + 1).min(if begun { SHORT_LIVED } else { FAILED })
+            (failures + 1).min(if begun { MAX_SHORT_FAILURES } else { MAX_FAILURES })
         };
         tokio::select! {
             () = tokio::time::sleep(backoff::after(failures)) => {}
             () = stop.cancelled() => {
-                listener.take(&held, Heard::Live).await?;
+                listener.take(&held, EventSource::Live).await?;
                 return Ok(());
             }
         }
@@ -102,8 +102,8 @@ fn bytes_of(events: &[Event]) -> usize {
 /// One connection.
 struct Connection<'a> {
     listener: &'a mut Listener,
-    wire: &'a Wire,
-    health: &'a Health,
+    endpoint: &'a FeedEndpoint,
+    health: &'a FeedHealth,
     /// Whether Matterbridge let us in.
     begun: bool,
     /// The reading of Matterbridge's buffer, while it goes on.
@@ -116,22 +116,22 @@ struct Connection<'a> {
 }
 
 /// How long the connection has been silent, and whether it was asked.
-struct Pulse {
+struct Keepalive {
     last: Instant,
     asked: bool,
 }
 
 impl Connection<'_> {
-    async fn run(&mut self, stop: &CancellationToken) -> Result<Infallible, Ending> {
+    async fn run(&mut self, stop: &CancellationToken) -> Result<Infallible, ConnectionEnd> {
         let opening = async {
-            let mut socket = open(self.wire).await?;
+            let mut socket = open(self.endpoint).await?;
             let theirs = first(&mut socket).await?;
             // Only now: from here on nothing falls between the two.
-            let buffer = Buffer::open(self.wire).await?;
-            Ok::<_, Ending>((socket, buffer, theirs))
+            let buffer = Buffer::open(self.endpoint).await?;
+            Ok::<_, ConnectionEnd>((socket, buffer, theirs))
         };
         let (mut socket, buffer, theirs) = tokio::select! {
-            () = stop.cancelled() => return Err(Ending::Stopped),
+            () = stop.cancelled() => return Err(ConnectionEnd::Stopped),
             opened = opening => opened?,
         };
         self.begun = true;
@@ -148,22 +148,22 @@ impl Connection<'_> {
         &mut self,
         socket: &mut Socket,
         stop: &CancellationToken,
-    ) -> Result<Infallible, Ending> {
+    ) -> Result<Infallible, ConnectionEnd> {
         let mut behind = true;
-        let mut audit = Instant::now() + self.wire.audit;
-        let mut pulse = Pulse {
+        let mut audit = Instant::now() + self.endpoint.audit;
+        let mut pulse = Keepalive {
             last: Instant::now(),
             asked: false,
         };
         loop {
-            let silent = pulse.last + self.wire.ping * if pulse.asked { 2 } else { 1 };
+            let silent = pulse.last + self.endpoint.ping * if pulse.asked { 2 } else { 1 };
             tokio::select! {
                 biased;
-                () = stop.cancelled() => return Err(Ending::Stopped),
+                () = stop.cancelled() => return Err(ConnectionEnd::Stopped),
                 frame = socket.next() => {
-                    pulse = Pulse { last: Instant::now(), asked: false };
+                    pulse = Keepalive { last: Instant::now(), asked: false };
                     let mut events = burst(frame, socket)?;
-                    self.listener.name(&mut events, Heard::Live);
+                    self.listener.name(&mut events, EventSource::Live);
                     if self.buffer.is_some() {
                         self.event_ids.extend(events.iter().map(Event::event_id));
                     }
@@ -172,7 +172,7 @@ impl Connection<'_> {
                 read = next_of(&mut self.buffer) => {
                     let done = match read? {
                         Some(mut events) => {
-                            self.listener.name(&mut events, Heard::Buffered);
+                            self.listener.name(&mut events, EventSource::Buffered);
                             self.buffered(&events).await?
                         }
                         None => true,
@@ -180,7 +180,7 @@ impl Connection<'_> {
                     if done {
                         self.buffer = None;
                         self.event_ids = HashSet::new();
-                        audit = Instant::now() + self.wire.audit;
+                        audit = Instant::now() + self.endpoint.audit;
                         if std::mem::take(&mut behind) {
                             self.listener.caught_up().await?;
                             self.release().await?;
@@ -190,33 +190,33 @@ impl Connection<'_> {
                 }
                 () = tokio::time::sleep_until(silent) => {
                     if pulse.asked {
-                        return Err(Ending::Lost(anyhow!("Matterbridge does not answer any more")));
+                        return Err(ConnectionEnd::Lost(anyhow!("Matterbridge does not answer any more")));
                     }
                     pulse.asked = true;
                     ping(socket).await?;
                 }
                 () = tokio::time::sleep_until(audit), if self.buffer.is_none() => {
-                    self.buffer = Some(Buffer::open(self.wire).await?);
+                    self.buffer = Some(Buffer::open(self.endpoint).await?);
                 }
             }
         }
     }
 
     /// Takes what the WebSocket brought.
-    async fn heard(&mut self, events: Vec<Event>, behind: bool) -> Result<(), Ending> {
+    async fn heard(&mut self, events: Vec<Event>, behind: bool) -> Result<(), ConnectionEnd> {
         if !behind {
-            return self.write(&events, Heard::Live).await;
+            return self.write(&events, EventSource::Live).await;
         }
         self.held_bytes += bytes_of(&events);
         self.held.extend(events);
-        if self.held.len() > MOST_HELD || self.held_bytes > MOST_HELD_BYTES {
+        if self.held.len() > MAX_HELD || self.held_bytes > MAX_HELD_BYTES {
             self.release().await?;
         }
         Ok(())
     }
 
     /// Takes what the buffer brought. Answers whether it holds nothing more that the WebSocket does not bring.
-    async fn buffered(&mut self, events: &[Event]) -> Result<bool, Ending> {
+    async fn buffered(&mut self, events: &[Event]) -> Result<bool, ConnectionEnd> {
         // The buffer is read from its oldest end, so what was heard before this stands before it: a connection that
         // broke may have brought what the buffer has dropped since.
         if let Some(reached) = events.iter().filter_map(Event::moment).min() {
@@ -224,24 +224,24 @@ impl Connection<'_> {
             let is_earlier = |event: &Event| event.moment().is_some_and(|moment| moment < reached);
             let (earlier, later): (Vec<Event>, Vec<Event>) = held.partition(is_earlier);
             self.held = later;
-            self.write(&earlier, Heard::Live).await?;
+            self.write(&earlier, EventSource::Live).await?;
         }
-        self.write(events, Heard::Buffered).await?;
+        self.write(events, EventSource::Buffered).await?;
         let mut events = events.iter();
         Ok(events.any(|event| self.event_ids.contains(&event.event_id())))
     }
 
     /// Writes down what was held.
-    async fn release(&mut self) -> Result<(), Ending> {
+    async fn release(&mut self) -> Result<(), ConnectionEnd> {
         let held = std::mem::take(&mut self.held);
         self.held_bytes = 0;
-        self.write(&held, Heard::Live).await
+        self.write(&held, EventSource::Live).await
     }
 
-    async fn write(&mut self, events: &[Event], heard: Heard) -> Result<(), Ending> {
+    async fn write(&mut self, events: &[Event], heard: EventSource) -> Result<(), ConnectionEnd> {
         match self.listener.take(events, heard).await? {
-            Pace::Good => Ok(()),
-            Pace::Slow => Err(Ending::Lost(anyhow!(
+            WriteSpeed::Good => Ok(()),
+            WriteSpeed::Slow => Err(ConnectionEnd::Lost(anyhow!(
                 "Writing down took so long that Matterbridge may have left something out; reading its buffer again"
             ))),
         }
@@ -249,27 +249,27 @@ impl Connection<'_> {
 
     /// Leaves the buffer, if it is being read: what came out of it already exists nowhere else. When told to stop, right
     /// behind a message, when Matterbridge does not look for the next one yet.
-    async fn leave(&mut self, ending: &Ending) -> Result<(), Ending> {
+    async fn leave(&mut self, ending: &ConnectionEnd) -> Result<(), ConnectionEnd> {
         let Some(mut buffer) = self.buffer.take() else {
             return Ok(());
         };
-        if matches!(ending, Ending::Stopped) {
+        if matches!(ending, ConnectionEnd::Stopped) {
             if let Ok(Some(mut events)) = buffer.next().await {
-                self.listener.name(&mut events, Heard::Buffered);
-                self.listener.take(&events, Heard::Buffered).await?;
+                self.listener.name(&mut events, EventSource::Buffered);
+                self.listener.take(&events, EventSource::Buffered).await?;
             }
             return Ok(());
         }
-        while let Ok(Ok(Some(mut events))) = tokio::time::timeout(SALVAGE, buffer.next()).await {
-            self.listener.name(&mut events, Heard::Buffered);
-            self.listener.take(&events, Heard::Buffered).await?;
+        while let Ok(Ok(Some(mut events))) = tokio::time::timeout(DRAIN_TIMEOUT, buffer.next()).await {
+            self.listener.name(&mut events, EventSource::Buffered);
+            self.listener.take(&events, EventSource::Buffered).await?;
         }
         Ok(())
     }
 }
 
 /// The next messages of the buffer, while it is read.
-async fn next_of(buffer: &mut Option<Buffer>) -> Result<Option<Vec<Event>>, Fault> {
+async fn next_of(buffer: &mut Option<Buffer>) -> Result<Option<Vec<Event>>, RequestError> {
     match buffer {
         Some(buffer) => buffer.next().await,
         None => std::future::pending().await,

@@ -13,15 +13,15 @@ use tokio_util::bytes::{Buf as _, Bytes, BytesMut};
 
 use super::{
     Matterbridge,
-    api::{Attached, Carrier, Extra, Post},
+    api::{Attached, FilePost, Extra, Post},
     convert::content_of,
-    fault::Fault,
+    fault::RequestError,
 };
 
 /// How much base64 is read at once: a multiple of four.
-const BLOCK: usize = 64 << 10;
+const BLOCK_BYTES: usize = 64 << 10;
 /// Ends the JSON of a message that carries a file.
-const END: &str = "\"}]}}";
+const JSON_TAIL: &str = "\"}]}}";
 
 impl Matterbridge {
     /// A file of a message, whole.
@@ -38,7 +38,7 @@ impl Matterbridge {
 fn decoded(
     content: &str,
 ) -> Result<impl Stream<Item = io::Result<Bytes>> + Send + use<>, SendError> {
-    let blocks = content.as_bytes().chunks(BLOCK);
+    let blocks = content.as_bytes().chunks(BLOCK_BYTES);
     let blocks: Result<Vec<_>, _> = blocks.map(|block| STANDARD.decode(block)).collect();
     let blocks = blocks.map_err(|_| SendError::Refused {
         reason: "the content of the file is no base64".to_owned(),
@@ -53,8 +53,8 @@ pub(super) fn message_with(
     post: Post<'_>,
     (name, comment): (&str, &str),
     file: &Spooled,
-) -> Result<(u64, Blocks), Fault> {
-    let refused = |why: &dyn ToString| Fault::Refused(why.to_string());
+) -> Result<(u64, Blocks), RequestError> {
+    let refused = |why: &dyn ToString| RequestError::Refused(why.to_string());
     let extra = Extra {
         file: [Attached {
             name,
@@ -62,15 +62,15 @@ pub(super) fn message_with(
             data: "",
         }],
     };
-    let mut head = serde_json::to_string(&Carrier { post, extra }).map_err(|why| refused(&why))?;
-    if !head.ends_with(END) {
+    let mut head = serde_json::to_string(&FilePost { post, extra }).map_err(|why| refused(&why))?;
+    if !head.ends_with(JSON_TAIL) {
         return Err(refused(&"the message cannot be written"));
     }
-    head.truncate(head.len() - END.len());
+    head.truncate(head.len() - JSON_TAIL.len());
     let blocks = file.decrypted().map_err(|why| refused(&why))?;
-    let length = head.len() as u64 + file.length().div_ceil(3) * 4 + END.len() as u64;
+    let length = head.len() as u64 + file.length().div_ceil(3) * 4 + JSON_TAIL.len() as u64;
     let head = stream::once(async { Ok(Bytes::from(head)) });
-    let end = stream::once(async { Ok(Bytes::from(END)) });
+    let end = stream::once(async { Ok(Bytes::from(JSON_TAIL)) });
     Ok((length, head.chain(encoded(blocks)).chain(end).boxed()))
 }
 

@@ -6,13 +6,13 @@ use footbridge_core::text::{char_reference, is_at_reference};
 use crate::markdown::{email, has_at_in_authority};
 
 /// Ends a word without being seen.
-pub(super) const PART: char = '\u{200b}';
+pub(super) const ZERO_WIDTH_SPACE: char = '\u{200b}';
 /// Calls of everybody, behind an `@` or, on VK, an asterisk.
-const EVERYBODY: [&str; 7] = [
+const GROUP_MENTIONS: [&str; 7] = [
     "everyone", "here", "channel", "all", "room", "group", "online",
 ];
 /// Where VK's calls of an account or a group begin: `[id1|Ann]`.
-const VK: [&str; 4] = ["id", "club", "public", "event"];
+const VK_PREFIXES: [&str; 4] = ["id", "club", "public", "event"];
 
 /// The same text, in which nobody is called.
 ///
@@ -26,12 +26,12 @@ const VK: [&str; 4] = ["id", "club", "public", "event"];
 /// - `&commat;` and `&#64;`: an `@` in the Markdown and HTML of several; letters of `tg:user` written like that. Parted behind their
 ///   ampersand.
 #[must_use]
-pub fn harmless(text: &str) -> String {
+pub fn escape_mentions(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut at = 0;
     // Where the web address ends that this stands in, and what an `@` in it becomes.
     let mut address = (0, "");
-    let mut name = Name::None;
+    let mut name = MentionName::None;
     while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
         let begins_word = text
             .get(..at)
@@ -62,7 +62,7 @@ pub fn harmless(text: &str) -> String {
         at += c.len_utf8();
         let after = text.get(at..).unwrap_or_default();
         if name.ends_before(c) {
-            out.push(PART);
+            out.push(ZERO_WIDTH_SPACE);
         }
         out.push(c);
         let calls = match c {
@@ -71,19 +71,19 @@ pub fn harmless(text: &str) -> String {
                 let calls = !after.starts_with(char::is_whitespace);
                 // An address stays one.
                 if calls && web_address(after).is_none() {
-                    name = Name::Awaited;
+                    name = MentionName::Awaited;
                 }
                 calls
             }
             '<' => after.starts_with(['@', '!', '#']),
-            '*' => is_vk(after) || EVERYBODY.iter().any(|word| begins_with(after, word)),
+            '*' => is_vk(after) || GROUP_MENTIONS.iter().any(|word| begins_with(after, word)),
             '[' => is_vk(after),
             '&' => is_at_reference(after) || is_telegram_reference(after),
             ':' => is_telegram(&out, after),
             _ => false,
         };
         if calls {
-            out.push(PART);
+            out.push(ZERO_WIDTH_SPACE);
         }
     }
     out
@@ -91,7 +91,7 @@ pub fn harmless(text: &str) -> String {
 
 /// The name behind an `@`.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Name {
+enum MentionName {
     /// There is none.
     None,
     /// Marks stand before it: `@**Ann**`.
@@ -100,7 +100,7 @@ enum Name {
     Begun,
 }
 
-impl Name {
+impl MentionName {
     /// Takes the next character. Answers whether it is the second letter of the name.
     fn ends_before(&mut self, c: char) -> bool {
         let is_letter = c.is_alphanumeric();
@@ -120,9 +120,9 @@ impl Name {
 /// The same for a name, which stands between whatever marks the configuration of Matterbridge puts around it: `<` and `>`,
 /// asterisks or brackets.
 #[must_use]
-pub fn harmless_name(name: &str) -> String {
-    let name = harmless(name);
-    let calls_all = EVERYBODY.iter().any(|word| {
+pub fn escape_name(name: &str) -> String {
+    let name = escape_mentions(name);
+    let calls_all = GROUP_MENTIONS.iter().any(|word| {
         begins_with(&name, word)
             && name
                 .get(word.len()..)
@@ -145,12 +145,12 @@ fn web_address(text: &str) -> Option<&str> {
 fn mail_address(text: &str) -> Option<&str> {
     let address = text.get(..email(text)?)?;
     let (_, host) = address.split_once('@')?;
-    let calls = EVERYBODY.iter().any(|word| begins_with(host, word));
+    let calls = GROUP_MENTIONS.iter().any(|word| begins_with(host, word));
     (!calls).then_some(address)
 }
 
 fn is_vk(after: &str) -> bool {
-    VK.iter().any(|word| {
+    VK_PREFIXES.iter().any(|word| {
         let id = after.get(word.len()..).filter(|_| begins_with(after, word));
         id.is_some_and(|id| id.starts_with(|c: char| c.is_ascii_digit()))
     })
@@ -193,12 +193,12 @@ mod tests {
         let sent = sent.to_lowercase();
         let mention = |(at, mark): (usize, &str)| {
             let after = sent[at + mark.len()..].chars().next();
-            after.is_some_and(|c| c != PART && !c.is_whitespace())
+            after.is_some_and(|c| c != ZERO_WIDTH_SPACE && !c.is_whitespace())
         };
         if sent.match_indices("<@").any(mention) {
             return true;
         }
-        let ids = VK
+        let ids = VK_PREFIXES
             .iter()
             .flat_map(|word| [format!("[{word}"), format!("*{word}")]);
         let id = |id: String| {
@@ -296,7 +296,7 @@ mod tests {
     #[test]
     fn b12_nobody_is_called_on_any_network() {
         for (text, sent) in SENT {
-            assert_eq!(harmless(text), *sent);
+            assert_eq!(escape_mentions(text), *sent);
         }
     }
 
@@ -310,14 +310,14 @@ mod tests {
                 .prop_map(str::to_owned),
             "\\PC{0,4}",
         ], 0..12)) {
-            let sent = harmless(&pieces.concat());
+            let sent = escape_mentions(&pieces.concat());
             for (at, _) in sent.match_indices('@') {
                 let (before, after) = (&sent[..at], &sent[at + 1..]);
-                let parted = after.is_empty() || after.starts_with(|c: char| c.is_whitespace() || c == PART);
+                let parted = after.is_empty() || after.starts_with(|c: char| c.is_whitespace() || c == ZERO_WIDTH_SPACE);
                 let in_mail = before.ends_with(|c: char| c.is_ascii_alphanumeric())
                     && after.starts_with(|c: char| c.is_ascii_alphanumeric());
                 prop_assert!(parted || in_mail, "{sent:?}");
-                let names = EVERYBODY.iter().any(|word| begins_with(after, word));
+                let names = GROUP_MENTIONS.iter().any(|word| begins_with(after, word));
                 prop_assert!(!names, "{sent:?}");
             }
             prop_assert!(!has_mark(&sent), "{sent:?}");
@@ -330,7 +330,7 @@ mod tests {
                 "commat;", "#64;", " ", "Ann"]).prop_map(str::to_owned),
             "\\PC{0,2}",
         ], 0..6)) {
-            let name = harmless_name(&pieces.concat());
+            let name = escape_name(&pieces.concat());
             for (before, behind) in [("[matrix] <", "> hi"), ("[", "] hi"), ("*", "* id1"), ("**", "** !here"), ("<", ">@x"),
                 ("", "#1"), ("", "!here")] {
                 let sent = format!("{before}{name}{behind}");

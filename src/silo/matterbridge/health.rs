@@ -6,7 +6,7 @@ use crate::FeedState;
 
 /// The state of one API account's feed.
 #[derive(Default)]
-pub struct Health(Mutex<Inner>);
+pub struct FeedHealth(Mutex<Inner>);
 
 #[derive(Default)]
 struct Inner {
@@ -14,7 +14,7 @@ struct Inner {
     signed_out: bool,
 }
 
-impl Health {
+impl FeedHealth {
     /// What is said from now on may have to be caught up with.
     pub fn behind(&self) {
         self.inner().live = false;
@@ -31,7 +31,7 @@ impl Health {
     }
 
     /// The token is accepted again.
-    pub fn signed_in(&self) {
+    pub fn note_signed_in(&self) {
         self.inner().signed_out = false;
     }
 
@@ -63,14 +63,14 @@ mod tests {
 
     #[test]
     fn a_token_that_is_not_accepted_needs_a_person_before_everything_else() {
-        let health = Health::default();
+        let health = FeedHealth::default();
         assert_eq!(health.state(), FeedState::Connecting);
         health.live();
         assert_eq!(health.state(), FeedState::Live);
         health.signed_out();
         health.live();
         assert_eq!(health.state(), FeedState::Down);
-        health.signed_in();
+        health.note_signed_in();
         assert_eq!(health.state(), FeedState::Live);
     }
 }

@@ -9,42 +9,42 @@ use std::collections::HashMap;
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
-use super::{api::Event, listener::Heard};
+use super::{api::Event, listener::EventSource};
 
 /// Names what is heard.
-pub struct Identities {
+pub struct MessageIds {
     key: String,
-    live: Run,
-    buffered: Run,
+    live: MomentRun,
+    buffered: MomentRun,
 }
 
 /// Messages of one moment, which come one after another.
 #[derive(Default)]
-struct Run {
+struct MomentRun {
     moment: String,
     counts: HashMap<String, u32>,
 }
 
-impl Identities {
+impl MessageIds {
     /// With the key of the store.
     pub fn new(key: String) -> Self {
         Self {
             key,
-            live: Run::default(),
-            buffered: Run::default(),
+            live: MomentRun::default(),
+            buffered: MomentRun::default(),
         }
     }
 
     /// A connection begins. What it brings may have been brought by the one before; the buffer repeats nothing.
     pub fn begin(&mut self) {
-        self.live = Run::default();
+        self.live = MomentRun::default();
     }
 
     /// Names events, in the order in which they came.
-    pub fn name(&mut self, events: &mut [Event], heard: Heard) {
+    pub fn name(&mut self, events: &mut [Event], heard: EventSource) {
         let run = match heard {
-            Heard::Live => &mut self.live,
-            Heard::Buffered => &mut self.buffered,
+            EventSource::Live => &mut self.live,
+            EventSource::Buffered => &mut self.buffered,
         };
         for event in events {
             let moment = event.moment().map_or_else(
@@ -113,13 +113,13 @@ mod tests {
         api::read(object.to_string().as_bytes()).unwrap()
     }
 
-    fn named(identities: &mut Identities, heard: Heard, mut events: Vec<Event>) -> Vec<String> {
+    fn named(identities: &mut MessageIds, heard: EventSource, mut events: Vec<Event>) -> Vec<String> {
         identities.name(&mut events, heard);
         events.into_iter().map(|event| event.identity).collect()
     }
 
-    fn identities() -> Identities {
-        Identities::new("key".to_owned())
+    fn identities() -> MessageIds {
+        MessageIds::new("key".to_owned())
     }
 
     #[test]
@@ -127,7 +127,7 @@ mod tests {
         let one = event("u", "hi", MOMENT);
         let elsewhere = event("u", "hi", "2026-11-22T13:06:31.632804119+01:00");
         let same = |one: Event, other: Event| {
-            let name = |event| named(&mut identities(), Heard::Live, vec![event]);
+            let name = |event| named(&mut identities(), EventSource::Live, vec![event]);
             name(one) == name(other)
         };
         assert!(same(one.clone(), elsewhere));
@@ -140,7 +140,7 @@ mod tests {
             assert!(!same(one.clone(), other));
         }
         assert!(!same(event("u", "hi", "once"), event("u", "hi", "twice")));
-        let name = named(&mut identities(), Heard::Live, vec![one]).remove(0);
+        let name = named(&mut identities(), EventSource::Live, vec![one]).remove(0);
         assert!(name.starts_with("1795349191632804119-"), "{name}");
     }
 
@@ -148,24 +148,24 @@ mod tests {
     fn what_is_the_same_in_everything_is_counted_on_each_way_alike() {
         let mut identities = identities();
         let twins = || vec![event("u", "hi", MOMENT), event("u", "hi", MOMENT)];
-        let live = named(&mut identities, Heard::Live, twins());
+        let live = named(&mut identities, EventSource::Live, twins());
         assert_ne!(live[0], live[1]);
         // The buffer brings them one by one, and over two readings.
         let mut buffered = Vec::new();
         for twin in twins() {
-            buffered.extend(named(&mut identities, Heard::Buffered, vec![twin]));
+            buffered.extend(named(&mut identities, EventSource::Buffered, vec![twin]));
         }
         assert_eq!(live, buffered);
         // What another connection repeats is no third one.
         identities.begin();
-        assert_eq!(named(&mut identities, Heard::Live, twins()), live);
+        assert_eq!(named(&mut identities, EventSource::Live, twins()), live);
     }
 
     #[test]
     fn nothing_can_be_guessed_without_the_key() {
         let name = |key: &str| {
-            let mut identities = Identities::new(key.to_owned());
-            named(&mut identities, Heard::Live, vec![event("u", "hi", MOMENT)]).remove(0)
+            let mut identities = MessageIds::new(key.to_owned());
+            named(&mut identities, EventSource::Live, vec![event("u", "hi", MOMENT)]).remove(0)
         };
         assert_ne!(name("key"), name("another"));
     }

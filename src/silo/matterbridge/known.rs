@@ -10,15 +10,15 @@ use super::api::Event;
 use crate::Poster;
 
 /// How many messages of all gateways are kept, as long as the process lives.
-const NEWEST: usize = 200;
+const CAPACITY: usize = 200;
 /// The longest text that is kept, in bytes: codes are short.
-const LONGEST: usize = 200;
+const MAX_TEXT: usize = 200;
 /// How many names of gateways are kept.
-const MOST_GATEWAYS: usize = 1_000;
+const MAX_GATEWAYS: usize = 1_000;
 
 /// What was learnt.
 #[derive(Default)]
-pub struct Known(Mutex<Inner>);
+pub struct Observed(Mutex<Inner>);
 
 #[derive(Default)]
 struct Inner {
@@ -30,14 +30,14 @@ struct Inner {
 
 /// What the answer to a message tells of our account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Account {
+pub enum AccountCheck {
     /// It is the one that we know, or the answer does not say.
     AsKnown,
     /// It is another one than we were told, and this is new.
     Differs,
 }
 
-impl Known {
+impl Observed {
     /// With our account's name, if it was configured.
     pub fn of(account: Option<String>) -> Self {
         Self(Mutex::new(Inner {
@@ -52,17 +52,17 @@ impl Known {
     }
 
     /// An answer named our account.
-    pub fn learn(&self, account: &str) -> Account {
+    pub fn learn(&self, account: &str) -> AccountCheck {
         let mut inner = self.inner();
         if account.is_empty() || inner.account.as_deref() == Some(account) {
-            return Account::AsKnown;
+            return AccountCheck::AsKnown;
         }
         let differs = inner.account.is_some();
         inner.account = Some(account.to_owned());
         if differs {
-            Account::Differs
+            AccountCheck::Differs
         } else {
-            Account::AsKnown
+            AccountCheck::AsKnown
         }
     }
 
@@ -74,12 +74,12 @@ impl Known {
     /// A gateway was heard from. Answers whether that is news.
     pub fn heard(&self, gateway: &str) -> bool {
         let mut inner = self.inner();
-        inner.heard.len() < MOST_GATEWAYS && inner.heard.insert(gateway.to_owned())
+        inner.heard.len() < MAX_GATEWAYS && inner.heard.insert(gateway.to_owned())
     }
 
     /// A message was taken for this gateway. Answers, once, whether it was never heard from: Matterbridge takes messages
     /// for gateways that do not exist, too.
-    pub fn doubts(&self, gateway: &str) -> bool {
+    pub fn is_unconfirmed(&self, gateway: &str) -> bool {
         let mut inner = self.inner();
         !inner.heard.contains(gateway) && inner.doubted.insert(gateway.to_owned())
     }
@@ -87,11 +87,11 @@ impl Known {
     /// Keeps a message for [`Known::find`].
     pub fn keep(&self, event: &Event) {
         let text = event.text.trim();
-        if text.is_empty() || text.len() > LONGEST {
+        if text.is_empty() || text.len() > MAX_TEXT {
             return;
         }
         let mut inner = self.inner();
-        if inner.newest.len() >= NEWEST {
+        if inner.newest.len() >= CAPACITY {
             inner.newest.pop_front();
         }
         let kept = (
@@ -134,11 +134,11 @@ mod tests {
 
     #[test]
     fn an_echo_is_known_by_account_and_protocol() {
-        let known = Known::default();
+        let known = Observed::default();
         let mut own = event("gw", "x");
         (own.account, own.protocol) = ("api.us".to_owned(), "api".to_owned());
         assert!(!known.is_echo(&own));
-        assert_eq!(known.learn("api.us"), Account::AsKnown);
+        assert_eq!(known.learn("api.us"), AccountCheck::AsKnown);
         assert!(known.is_echo(&own));
         own.protocol = "irc".to_owned();
         assert!(!known.is_echo(&own));
@@ -146,26 +146,26 @@ mod tests {
 
     #[test]
     fn a_wrong_account_in_the_configuration_is_noticed_once() {
-        let known = Known::of(Some("api.them".to_owned()));
-        assert_eq!(known.learn(""), Account::AsKnown);
-        assert_eq!(known.learn("api.us"), Account::Differs);
-        assert_eq!(known.learn("api.us"), Account::AsKnown);
+        let known = Observed::of(Some("api.them".to_owned()));
+        assert_eq!(known.learn(""), AccountCheck::AsKnown);
+        assert_eq!(known.learn("api.us"), AccountCheck::Differs);
+        assert_eq!(known.learn("api.us"), AccountCheck::AsKnown);
     }
 
     #[test]
     fn a_gateway_that_was_never_heard_from_is_doubted_once() {
-        let known = Known::default();
-        assert!(known.heard("gw") && !known.heard("gw") && !known.doubts("gw"));
-        assert!(known.doubts("gv") && !known.doubts("gv"));
+        let known = Observed::default();
+        assert!(known.heard("gw") && !known.heard("gw") && !known.is_unconfirmed("gw"));
+        assert!(known.is_unconfirmed("gv") && !known.is_unconfirmed("gv"));
     }
 
     #[test]
     fn a_code_is_found_where_it_was_posted_among_the_newest() {
-        let known = Known::default();
+        let known = Observed::default();
         known.keep(&event("gw", " code \n"));
         assert_eq!(known.find("gw", "code").unwrap().name, "Bob");
         assert!(known.find("gv", "code").is_none());
-        for number in 0..NEWEST {
+        for number in 0..CAPACITY {
             known.keep(&event("gw", &number.to_string()));
         }
         assert!(known.find("gw", "code").is_none());

@@ -6,16 +6,16 @@ use footbridge_core::{inbox::Inbox, media_fetcher::MediaFetcher};
 use footbridge_store::{Arrival, Batch, Error, LinkBarrier, Millis, Place};
 use tokio::time::Instant;
 
-use super::{api::Event, arrival::arrival, identity::Identities, known::Known};
+use super::{api::Event, arrival::arrival, identity::MessageIds, known::Observed};
 use crate::{Channel, server_clock::is_ahead};
 
 /// Writing down that takes longer than this may have cost messages: Matterbridge keeps 256 for a client that does not
 /// read, and then drops without a word.
-const SLOW: Duration = Duration::from_secs(5);
+const SLOW_WRITE: Duration = Duration::from_secs(5);
 
 /// Where an event was heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Heard {
+pub enum EventSource {
     /// On the WebSocket, as it was written.
     Live,
     /// In Matterbridge's buffer, where it may have been for long.
@@ -24,7 +24,7 @@ pub enum Heard {
 
 /// How the writing down went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pace {
+pub enum WriteSpeed {
     /// Fast enough.
     Good,
     /// So slowly that something may have been left out meanwhile.
@@ -36,15 +36,15 @@ pub struct Listener {
     /// The silo's name in the configuration.
     pub silo: String,
     inbox: Inbox,
-    known: Arc<Known>,
+    known: Arc<Observed>,
     media: MediaFetcher,
-    identities: Identities,
-    gateways: HashMap<String, Gateway>,
+    identities: MessageIds,
+    gateways: HashMap<String, GatewayState>,
     /// The newest link before which something may have been said that is still to be read.
     link: Option<LinkBarrier>,
 }
 
-struct Gateway {
+struct GatewayState {
     place: Place,
     /// What was taken before this is history, by Matterbridge's clock; `None` until it was first connected to.
     since: Option<Millis>,
@@ -56,13 +56,13 @@ impl Listener {
         silo: &str,
         channels: Vec<Channel>,
         inbox: Inbox,
-        (known, media): (Arc<Known>, MediaFetcher),
+        (known, media): (Arc<Observed>, MediaFetcher),
     ) -> Result<Self, Error> {
         let mut gateways = HashMap::new();
         for channel in Channel::distinct(channels) {
             let stored = inbox.store().cursor(&since_of(&channel.place)).await?;
             let since = stored.and_then(|text| text.parse().ok()).map(Millis);
-            let gateway = Gateway {
+            let gateway = GatewayState {
                 place: channel.place,
                 since,
             };
@@ -76,7 +76,7 @@ impl Listener {
             inbox,
             known,
             media,
-            identities: Identities::new(key),
+            identities: MessageIds::new(key),
             gateways,
             link,
         })
@@ -121,19 +121,19 @@ impl Listener {
     }
 
     /// Gives events that have just come in what they are known by.
-    pub fn name(&mut self, events: &mut [Event], heard: Heard) {
+    pub fn name(&mut self, events: &mut [Event], heard: EventSource) {
         self.identities.name(events, heard);
     }
 
     /// Writes down what is news. What was heard twice is recognised by the journal.
-    pub async fn take(&mut self, events: &[Event], heard: Heard) -> Result<Pace, Error> {
+    pub async fn take(&mut self, events: &[Event], heard: EventSource) -> Result<WriteSpeed, Error> {
         let now = self.inbox.clock().now();
         let arrivals = events.iter();
         let arrivals: Vec<Arrival> = arrivals
             .filter_map(|event| self.sorted(event, heard, now))
             .collect();
         if arrivals.is_empty() {
-            return Ok(Pace::Good);
+            return Ok(WriteSpeed::Good);
         }
         let began = Instant::now();
         let batch = Batch {
@@ -141,11 +141,11 @@ impl Listener {
             ..Batch::default()
         };
         self.inbox.accept(batch).await?;
-        let is_slow = began.elapsed() > SLOW;
-        Ok(if is_slow { Pace::Slow } else { Pace::Good })
+        let is_slow = began.elapsed() > SLOW_WRITE;
+        Ok(if is_slow { WriteSpeed::Slow } else { WriteSpeed::Good })
     }
 
-    fn sorted(&self, event: &Event, heard: Heard, now: Millis) -> Option<Arrival> {
+    fn sorted(&self, event: &Event, heard: EventSource, now: Millis) -> Option<Arrival> {
         if event.gateway.is_empty() || self.known.is_echo(event) {
             return None;
         }
@@ -160,7 +160,7 @@ impl Listener {
         };
         let is_history = event.sent_at() < gateway.since && event.sent_at().is_some();
         // Only the buffer holds history. A clock that was put back must cost nothing that is heard live.
-        if heard == Heard::Buffered && is_history {
+        if heard == EventSource::Buffered && is_history {
             return None;
         }
         arrival(&gateway.place, event, now, |url| self.media.allows_url(url))

@@ -44,17 +44,17 @@ use tokio_util::sync::CancellationToken;
 use self::{
     api::Post,
     client::Client,
-    convert::{file_name, harmless, name_of},
-    fault::{Fault, UNSURE},
-    health::Health,
-    known::{Account, Known},
+    convert::{file_name, escape_mentions, name_of},
+    fault::{RequestError, OUTCOME_UNKNOWN},
+    health::FeedHealth,
+    known::{AccountCheck, Observed},
     listener::Listener,
-    wire::Wire,
+    wire::FeedEndpoint,
 };
-use crate::{Channel, FeedState, Poster, Readers, Silo, SiloError, sign_out::SignOut};
+use crate::{Channel, FeedState, Poster, Audience, Silo, SiloError, sign_out::SignOutLog};
 
 /// Who speaks when the bridge itself does: a message without a name would be shown with an empty one.
-const OURSELVES: &str = "Footbridge";
+const BRIDGE_NAME: &str = "Footbridge";
 
 /// A connection to a Matterbridge.
 pub struct Matterbridge {
@@ -62,19 +62,19 @@ pub struct Matterbridge {
     host: String,
     avatar: String,
     client: Client,
-    wire: Wire,
-    known: Arc<Known>,
-    health: Health,
+    endpoint: FeedEndpoint,
+    known: Arc<Observed>,
+    health: FeedHealth,
     media: MediaFetcher,
     clock: Clock,
-    sign_out: SignOut,
+    sign_out: SignOutLog,
 }
 
 impl Matterbridge {
     /// Prepares the connection; requests nothing.
     pub fn new(config: MatterbridgeConfig, clock: Clock) -> anyhow::Result<Self> {
         let http = http_client::unpooled()?;
-        let wire = Wire {
+        let wire = FeedEndpoint {
             http: http.clone(),
             rest: Client::new(http.clone(), config.api.clone(), config.token.clone()),
             api: config.api.clone(),
@@ -87,24 +87,24 @@ impl Matterbridge {
             host: config.api.host_str().unwrap_or_default().to_owned(),
             avatar: config.avatar.map(String::from).unwrap_or_default(),
             client: Client::new(http, config.api, config.token),
-            wire,
-            known: Arc::new(Known::of(config.account)),
-            health: Health::default(),
+            endpoint: wire,
+            known: Arc::new(Observed::of(config.account)),
+            health: FeedHealth::default(),
             media: MediaFetcher::new(config.media_hosts)?,
             clock,
-            sign_out: SignOut::default(),
+            sign_out: SignOutLog::default(),
         })
     }
 
     /// Keeps what a fault says of the whole account, and says it once.
-    fn note(&self, fault: &Fault) {
-        if matches!(fault, Fault::SignedOut) {
+    fn note(&self, fault: &RequestError) {
+        if matches!(fault, RequestError::SignedOut) {
             self.health.signed_out();
             self.sign_out.say(&self.name, fault);
         }
     }
 
-    async fn ready(&self) -> Result<(), Fault> {
+    async fn ready(&self) -> Result<(), RequestError> {
         self.client
             .ready()
             .await
@@ -117,14 +117,14 @@ impl Matterbridge {
         key: &str,
         content: &Content,
         carried: Option<(&File, &Spooled)>,
-    ) -> Result<Done, Fault> {
+    ) -> Result<Done, RequestError> {
         if self.health.state() != FeedState::Live {
             // Where nobody is, a proxy may say so in a way that leaves open whether the message arrived.
             self.client.ready().await?;
         }
         let author = content.author.as_ref();
         let name = author.map_or_else(
-            || OURSELVES.to_owned(),
+            || BRIDGE_NAME.to_owned(),
             |author| name_of(&author.name, &author.id),
         );
         let post = Post {
@@ -143,7 +143,7 @@ impl Matterbridge {
             None => self.client.send(&post).await?,
             Some((file, spooled)) => {
                 // Networks show the one or the other; where there are no words, its own stand in.
-                let told = harmless(&file.in_words());
+                let told = escape_mentions(&file.in_words());
                 let comment = if post.text.is_empty() {
                     &told
                 } else {
@@ -154,11 +154,11 @@ impl Matterbridge {
                 self.client.send_long(length, json).await?
             }
         };
-        if self.known.learn(&taken.account) == Account::Differs {
+        if self.known.learn(&taken.account) == AccountCheck::Differs {
             tracing::warn!(silo.name = %self.name,
                 "Matterbridge calls our account otherwise than `account` in the configuration; its own name is used");
         }
-        if self.known.doubts(gateway) {
+        if self.known.is_unconfirmed(gateway) {
             tracing::info!(silo.name = %self.name, silo.channel = %gateway,
                 "Matterbridge took a message for a gateway that was not heard from yet; it does so for gateways that do \
                  not exist, too: if nothing arrives there, check the name");
@@ -194,11 +194,11 @@ impl Outlet for Matterbridge {
     async fn perform(&self, to: &Place, key: &str, step: &Step) -> Result<Done, SendError> {
         if self.health.is_signed_out() {
             // A token that is not accepted is not tried again by every lane.
-            return Err(Fault::SignedOut.into());
+            return Err(RequestError::SignedOut.into());
         }
         let Step::Post { content, .. } = step else {
             // Never planned for this side.
-            return Err(Fault::Refused("Matterbridge takes new messages only".to_owned()).into());
+            return Err(RequestError::Refused("Matterbridge takes new messages only".to_owned()).into());
         };
         let done = self.send(to.address(), key, content, None).await;
         done.inspect_err(|fault| self.note(fault))
@@ -222,14 +222,14 @@ impl Outlet for Matterbridge {
         (spooled, _): (&Spooled, Option<&Image>),
     ) -> Result<Done, SendError> {
         if self.health.is_signed_out() {
-            return Err(Fault::SignedOut.into());
+            return Err(RequestError::SignedOut.into());
         }
         let Step::SendFile { file, content, .. } = step else {
             return Err(no_files_error());
         };
-        if spooled.length() > plan::LARGEST {
+        if spooled.length() > plan::MAX_FILE {
             // Its message did not say so.
-            return Err(SpoolError::TooLarge(plan::LARGEST).into());
+            return Err(SpoolError::TooLarge(plan::MAX_FILE).into());
         }
         let carried = Some((file, spooled));
         let done = self.send(to.address(), key, content, carried).await;
@@ -247,11 +247,11 @@ impl Outlet for Matterbridge {
 
     fn unknowable_reason(&self) -> Option<&'static str> {
         // An account never hears its own messages, and nothing can be asked for.
-        Some(UNSURE)
+        Some(OUTCOME_UNKNOWN)
     }
 
     async fn find_similar(&self, _: &Place, _: &Step, _: Millis) -> Result<Vec<Copy>, SendError> {
-        Err(Fault::Unsure.into())
+        Err(RequestError::OutcomeUnknown.into())
     }
 
     fn settle_time(&self) -> Duration {
@@ -286,11 +286,11 @@ impl Silo for Matterbridge {
         self.health.is_signed_out()
     }
 
-    fn signed_in(&self) {
-        self.health.signed_in();
+    fn note_signed_in(&self) {
+        self.health.note_signed_in();
     }
 
-    fn proven(&self) {
+    fn note_stable(&self) {
         self.sign_out.over();
     }
 
@@ -304,16 +304,16 @@ impl Silo for Matterbridge {
         let known = self.known.clone();
         let with = (known, self.media.clone());
         let mut listener = Listener::open(&self.name, channels, inbox, with).await?;
-        let ended = feed::follow(&mut listener, &self.wire, &self.health, &stop).await;
+        let ended = feed::follow(&mut listener, &self.endpoint, &self.health, &stop).await;
         self.health.behind();
         if matches!(ended, Err(SiloError::SignedOut(_))) {
-            self.note(&Fault::SignedOut);
+            self.note(&RequestError::SignedOut);
         }
         ended
     }
 
-    async fn readers(&self, _channel: &str) -> Readers {
-        Readers {
+    async fn audience(&self, _channel: &str) -> Audience {
+        Audience {
             // Whoever is in any of the networks that the gateway joins.
             public: None,
             operator: self.host.clone(),

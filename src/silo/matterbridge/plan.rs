@@ -15,7 +15,7 @@ use crate::plan::named;
 /// Matterbridge's own networks mark an edit so by default.
 const EDITED: &str = " (edited)";
 /// The largest file that goes there, in bytes: Matterbridge and its networks hold it whole, in base64.
-pub(super) const LARGEST: u64 = 20 << 20;
+pub(super) const MAX_FILE: u64 = 20 << 20;
 
 /// The steps of a delivery.
 pub fn plan(outgoing: &Outgoing) -> Plan {
@@ -51,7 +51,7 @@ pub fn plan(outgoing: &Outgoing) -> Plan {
             let bodies = std::iter::once(body).chain(std::iter::repeat(&nothing));
             let steps = files.iter().zip(bodies).map(|(file, body)| {
                 let told = told(body, std::slice::from_ref(file));
-                if file.size.is_some_and(|size| size > LARGEST) {
+                if file.size.is_some_and(|size| size > MAX_FILE) {
                     return told;
                 }
                 let caption = if body.is_empty() {
@@ -214,14 +214,14 @@ mod tests {
     fn a_file_goes_with_its_caption_and_is_told_where_it_cannot() {
         for (size, caption, said, instead) in [
             (
-                Some(LARGEST),
+                Some(MAX_FILE),
                 "look",
                 "look",
                 "look\n\n📎 an image: cat.png (20 MB)",
             ),
-            (Some(LARGEST), "", "", "sent an image: cat.png (20 MB)"),
+            (Some(MAX_FILE), "", "", "sent an image: cat.png (20 MB)"),
             (
-                Some(LARGEST + 1),
+                Some(MAX_FILE + 1),
                 "look",
                 "",
                 "look\n\n📎 an image: cat.png (20 MB)",
@@ -245,7 +245,7 @@ mod tests {
                         fallback: Some(told),
                         ..
                     },
-                ] if size.is_none_or(|size| size == LARGEST) => {
+                ] if size.is_none_or(|size| size == MAX_FILE) => {
                     assert_eq!(content.text, said);
                     told
                 }

@@ -4,8 +4,8 @@
 
 use std::{collections::HashSet, sync::LazyLock};
 
-use super::harmless::PART;
-use crate::address::Address;
+use super::harmless::ZERO_WIDTH_SPACE;
+use crate::address::UrlScanner;
 
 static NAMES: LazyLock<HashSet<&'static str>> = LazyLock::new(|| {
     let lines = include_str!("emoji.txt").lines();
@@ -27,7 +27,7 @@ pub fn is_known(name: &str) -> bool {
 pub fn without_emoji(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
-    let mut address = Address::default();
+    let mut address = UrlScanner::default();
     while let Some((before, after)) = rest.split_once(':') {
         out.push_str(before);
         let ends = |c: char| c == ':' || c.is_whitespace();
@@ -46,14 +46,14 @@ pub fn without_emoji(text: &str) -> String {
             out.push_str(name);
             out.push(':');
             rest = behind.get(1..).unwrap_or_default();
-        } else if address.has_path(&out) {
+        } else if address.ends_in_url(&out) {
             // Leads to the same place. The other colon begins anew.
             out.push_str("%3A");
             out.push_str(name);
             rest = behind;
         } else {
             out.push(':');
-            out.push(PART);
+            out.push(ZERO_WIDTH_SPACE);
             out.push_str(name);
             out.push(':');
             rest = behind.get(1..).unwrap_or_default();

@@ -10,19 +10,19 @@ use tokio_tungstenite::tungstenite::{Error as WireError, Message as Frame};
 use url::Url;
 
 use super::{
-    api::{self, Event, Kind},
-    buffer::LONGEST,
-    client::{ANSWER_WITHIN, Client, address},
-    fault::{Fault, Request, fault_of},
+    api::{self, Event, EventKind},
+    buffer::MAX_FRAME,
+    client::{RESPONSE_TIMEOUT, Client, address},
+    fault::{RequestError, RequestKind, classify},
 };
-use crate::socket::{self, Socket, Unopened};
+use crate::socket::{self, Socket, HandshakeError};
 
 /// Frames taken together when they come fast, and how many bytes are enough.
 const BURST: usize = 64;
 const BURST_BYTES: usize = 1 << 20;
 
 /// Where and as whom to listen.
-pub struct Wire {
+pub struct FeedEndpoint {
     /// A client of HTTP/1.1 without a time limit on whole answers.
     pub http: reqwest::Client,
     /// The REST side of the same account.
@@ -37,16 +37,16 @@ pub struct Wire {
     pub audit: Duration,
 }
 
-impl Wire {
+impl FeedEndpoint {
     /// What it means that `what` was answered with this status. Those that Matterbridge has for a token that is wrong or missing
     /// come from elsewhere, too: its library answers 400 where a proxy took away that a WebSocket is wanted.
-    pub async fn refused(&self, what: &str, status: u16) -> Fault {
-        match fault_of(Request::Read, status, "") {
-            Fault::SignedOut => {}
+    pub async fn refused(&self, what: &str, status: u16) -> RequestError {
+        match classify(RequestKind::Read, status, "") {
+            RequestError::SignedOut => {}
             other => return other,
         }
         match self.rest.ready().await {
-            Ok(()) => Fault::Unavailable(anyhow!(
+            Ok(()) => RequestError::Unavailable(anyhow!(
                 "{what} is answered with status {status} although Matterbridge accepts the token; a proxy in between has to \
                  pass it on, for WebSockets with the headers `Upgrade` and `Connection`"
             )),
@@ -56,7 +56,7 @@ impl Wire {
 }
 
 /// Why a connection ended.
-pub enum Ending {
+pub enum ConnectionEnd {
     /// We were told to stop.
     Stopped,
     /// Our token is not accepted.
@@ -67,59 +67,59 @@ pub enum Ending {
     Store(footbridge_store::Error),
 }
 
-impl From<Fault> for Ending {
-    fn from(fault: Fault) -> Self {
+impl From<RequestError> for ConnectionEnd {
+    fn from(fault: RequestError) -> Self {
         match fault {
-            Fault::SignedOut => Self::SignedOut,
-            Fault::Unavailable(source) => Self::Lost(source),
+            RequestError::SignedOut => Self::SignedOut,
+            RequestError::Unavailable(source) => Self::Lost(source),
             other => Self::Lost(anyhow!(other)),
         }
     }
 }
 
-impl From<footbridge_store::Error> for Ending {
+impl From<footbridge_store::Error> for ConnectionEnd {
     fn from(error: footbridge_store::Error) -> Self {
         Self::Store(error)
     }
 }
 
 /// Opens a connection.
-pub async fn open(wire: &Wire) -> Result<Socket, Ending> {
+pub async fn open(wire: &FeedEndpoint) -> Result<Socket, ConnectionEnd> {
     let url = address(&wire.api, "websocket");
-    let opening = socket::open(&wire.http, &url, wire.token.as_ref(), LONGEST);
-    let opened = tokio::time::timeout(ANSWER_WITHIN, opening)
+    let opening = socket::open(&wire.http, &url, wire.token.as_ref(), MAX_FRAME);
+    let opened = tokio::time::timeout(RESPONSE_TIMEOUT, opening)
         .await
-        .map_err(|_| Ending::Lost(anyhow!("Matterbridge does not answer")))?;
+        .map_err(|_| ConnectionEnd::Lost(anyhow!("Matterbridge does not answer")))?;
     let failure = match opened {
         Ok(socket) => return Ok(socket),
         Err(failure) => failure,
     };
     Err(match failure {
-        Unopened::Answered(status) => wire
+        HandshakeError::Answered(status) => wire
             .refused("Matterbridge's WebSocket", status)
             .await
             .into(),
-        Unopened::Redirected(to) => Ending::Lost(anyhow!(redirect_error("api", &to))),
-        Unopened::Unreachable(error) => {
-            Ending::Lost(anyhow!(error).context("Cannot reach Matterbridge"))
+        HandshakeError::Redirected(to) => ConnectionEnd::Lost(anyhow!(redirect_error("api", &to))),
+        HandshakeError::Unreachable(error) => {
+            ConnectionEnd::Lost(anyhow!(error).context("Cannot reach Matterbridge"))
         }
-        Unopened::NoWebSocket => Ending::Lost(anyhow!(
+        HandshakeError::NotWebSocket => ConnectionEnd::Lost(anyhow!(
             "what answers at the configured `api` is not Matterbridge's API"
         )),
     })
 }
 
 /// The first object of a connection tells the moment of Matterbridge's clock.
-pub async fn first(socket: &mut Socket) -> Result<Option<Millis>, Ending> {
+pub async fn first(socket: &mut Socket) -> Result<Option<Millis>, ConnectionEnd> {
     let hello = async {
         loop {
             let frame = socket.next().await;
             let frame =
-                frame.ok_or_else(|| Ending::Lost(anyhow!("Matterbridge closed the connection")))?;
+                frame.ok_or_else(|| ConnectionEnd::Lost(anyhow!("Matterbridge closed the connection")))?;
             match event_of(frame)? {
-                Some(event) if event.kind() == Kind::Connected => return Ok(event.sent_at()),
+                Some(event) if event.kind() == EventKind::Connected => return Ok(event.sent_at()),
                 Some(_) => {
-                    return Err(Ending::Lost(anyhow!(
+                    return Err(ConnectionEnd::Lost(anyhow!(
                         "Matterbridge begins with something else"
                     )));
                 }
@@ -127,15 +127,15 @@ pub async fn first(socket: &mut Socket) -> Result<Option<Millis>, Ending> {
             }
         }
     };
-    let hello = tokio::time::timeout(ANSWER_WITHIN, hello).await;
-    hello.map_err(|_| Ending::Lost(anyhow!("Matterbridge does not begin to talk")))?
+    let hello = tokio::time::timeout(RESPONSE_TIMEOUT, hello).await;
+    hello.map_err(|_| ConnectionEnd::Lost(anyhow!("Matterbridge does not begin to talk")))?
 }
 
 /// This frame's event and those of the frames that are here already.
 pub fn burst(
     first: Option<Result<Frame, WireError>>,
     socket: &mut Socket,
-) -> Result<Vec<Event>, Ending> {
+) -> Result<Vec<Event>, ConnectionEnd> {
     let mut events = Vec::new();
     let mut bytes = 0;
     let mut frame = first;
@@ -144,7 +144,7 @@ pub fn burst(
             bytes += frame.len();
         }
         let taken =
-            frame.ok_or_else(|| Ending::Lost(anyhow!("Matterbridge closed the connection")));
+            frame.ok_or_else(|| ConnectionEnd::Lost(anyhow!("Matterbridge closed the connection")));
         match taken.and_then(event_of) {
             Ok(event) => events.extend(event),
             // It comes again; what was read before it must not be lost.
@@ -162,18 +162,18 @@ pub fn burst(
 }
 
 /// What a frame tells, if anything.
-fn event_of(frame: Result<Frame, WireError>) -> Result<Option<Event>, Ending> {
+fn event_of(frame: Result<Frame, WireError>) -> Result<Option<Event>, ConnectionEnd> {
     if let Err(WireError::Capacity(_)) = frame {
-        return Err(Ending::Lost(anyhow!(
+        return Err(ConnectionEnd::Lost(anyhow!(
             "Matterbridge sends a message of more than {} MiB; what stands around its files is read from its buffer",
-            LONGEST >> 20
+            MAX_FRAME >> 20
         )));
     }
     let frame = frame.context("The connection to Matterbridge broke");
-    let event = match frame.map_err(Ending::Lost)? {
+    let event = match frame.map_err(ConnectionEnd::Lost)? {
         Frame::Text(text) => api::read(text.as_bytes()),
         Frame::Binary(bytes) => api::read(&bytes),
-        Frame::Close(_) => return Err(Ending::Lost(anyhow!("Matterbridge closed the connection"))),
+        Frame::Close(_) => return Err(ConnectionEnd::Lost(anyhow!("Matterbridge closed the connection"))),
         Frame::Ping(_) | Frame::Pong(_) | Frame::Frame(_) => return Ok(None),
     };
     if event.is_none() {
@@ -183,13 +183,13 @@ fn event_of(frame: Result<Frame, WireError>) -> Result<Option<Event>, Ending> {
 }
 
 /// Asks for a sign of life.
-pub async fn ping(socket: &mut Socket) -> Result<(), Ending> {
+pub async fn ping(socket: &mut Socket) -> Result<(), ConnectionEnd> {
     let asked = socket.send(Frame::Ping(Vec::new().into()));
-    let asked = tokio::time::timeout(ANSWER_WITHIN, asked).await;
+    let asked = tokio::time::timeout(RESPONSE_TIMEOUT, asked).await;
     match asked {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(Ending::Lost(anyhow!(error))),
-        Err(_) => Err(Ending::Lost(anyhow!(
+        Ok(Err(error)) => Err(ConnectionEnd::Lost(anyhow!(error))),
+        Err(_) => Err(ConnectionEnd::Lost(anyhow!(
             "Matterbridge does not take what we say"
         ))),
     }

@@ -1,109 +1,109 @@
 //! What crosses between a room and Mattermost.
 
 use crate::kind::{
-    Ability,
-    Crossing::{No, Told, Whole},
-    Kind, What,
+    Capability,
+    Support::{No, Fallback, Full},
+    SiloKind, Feature,
 };
 
 /// The table of Mattermost.
-pub const KIND: Kind = Kind {
+pub const KIND: SiloKind = SiloKind {
     word: "mattermost",
     title: "Mattermost",
     address: Some(("url", "https://chat.example.org")),
     channel: "team/channel",
     needs_token: true,
-    abilities: &[
-        Ability {
-            what: What::Text,
-            to_channel: Whole("as Markdown, above 16,383 characters in several messages"),
-            to_room: Whole(
+    capabilities: &[
+        Capability {
+            what: Feature::Text,
+            to_channel: Full("as Markdown, above 16,383 characters in several messages"),
+            to_room: Full(
                 "with its formatting; attachments of integrations as text, their pictures as links",
             ),
         },
-        Ability {
-            what: What::Name,
-            to_channel: Told(
+        Capability {
+            what: Feature::Name,
+            to_channel: Fallback(
                 "in bold before the text, or with `names = \"override\"` beside it where the server permits",
             ),
-            to_room: Told(
+            to_room: Fallback(
                 "in bold before the text, or with their picture as the sender where clients know per-message profiles",
             ),
         },
-        Ability {
-            what: What::Emote,
-            to_channel: Told("a line that begins with \\*"),
-            to_room: Whole(""),
+        Capability {
+            what: Feature::Emote,
+            to_channel: Fallback("a line that begins with \\*"),
+            to_room: Full(""),
         },
-        Ability {
-            what: What::Reply,
-            to_channel: Told("in the thread of the message that is answered"),
+        Capability {
+            what: Feature::Reply,
+            to_channel: Fallback("in the thread of the message that is answered"),
             to_room: No("Mattermost has threads only"),
         },
-        Ability {
-            what: What::Thread,
-            to_channel: Whole(""),
-            to_room: Whole(""),
+        Capability {
+            what: Feature::Thread,
+            to_channel: Full(""),
+            to_room: Full(""),
         },
-        Ability {
-            what: What::Edit,
-            to_channel: Whole(
+        Capability {
+            what: Feature::Edit,
+            to_channel: Full(
                 "where the server limits how long, later as a new message that points to the old one; a message with other files \
                  is said anew, and the old one deleted, or emptied where others have answered",
             ),
-            to_room: Whole(""),
+            to_room: Full(""),
         },
-        Ability {
-            what: What::Deletion,
-            to_channel: Whole(
+        Capability {
+            what: Feature::Deletion,
+            to_channel: Full(
                 "a thread's first message is emptied where others have answered, so that they stay",
             ),
-            to_room: Whole("of a thread's first message with its thread"),
+            to_room: Full("of a thread's first message with its thread"),
         },
-        Ability {
-            what: What::Mention,
-            to_channel: Told(
+        Capability {
+            what: Feature::Mention,
+            to_channel: Fallback(
                 "of whom `[[person]]` names, a call; of everybody else as text: nobody is called",
             ),
-            to_room: Told(
+            to_room: Fallback(
                 "of whom `[[person]]` names, a call; of everybody else as text: nobody is called",
             ),
         },
-        Ability {
-            what: What::Reaction,
-            to_channel: Whole(
+        Capability {
+            what: Feature::Reaction,
+            to_channel: Full(
                 "each emoji once, as long as one person means it; words, and emoji that the server has no name for, as a line in \
                  the thread; from encrypted rooms where the portal wants them",
             ),
-            to_room: Whole(
+            to_room: Full(
                 "each emoji once, as long as one person means it; into encrypted rooms where the portal wants them",
             ),
         },
-        Ability {
-            what: What::File,
-            to_channel: Whole(
+        Capability {
+            what: Feature::File,
+            to_channel: Full(
                 "up to `max_mib`, with its caption; what is larger as a line that names it",
             ),
-            to_room: Whole(
+            to_room: Full(
                 "up to `max_mib`, encrypted where the room is; what is larger as a line that names it",
             ),
         },
-        Ability {
-            what: What::System,
+        Capability {
+            what: Feature::System,
             to_channel: No(""),
-            to_room: Whole("where the portal wants them"),
+            to_room: Full("where the portal wants them"),
         },
-        Ability {
-            what: What::QueueHead,
-            to_channel: Told("name and topic, where the portal shares them"),
-            to_room: Told(
+        Capability {
+            what: Feature::QueueHead,
+            to_channel: Fallback("name and topic, where the portal shares them"),
+            to_room: Fallback(
                 "name and topic, where the portal shares them and the bridge has the right",
             ),
         },
-        Ability {
-            what: What::Missed,
-            to_channel: Whole(""),
-            to_room: Whole("from the server's history, with edits and deletions"),
+        Capability {
+            what: Feature::CatchUp,
+            to_channel: Full(""),
+            to_room: Full("from the server's history, with edits and deletions"),
         },
     ],
 };

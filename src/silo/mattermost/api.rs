@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use serde_json::Value;
 
 /// Marks the posts that we made; its value is the key of the step that made it. Mattermost keeps it with the post.
-pub const MARK: &str = "footbridge";
+pub const STEP_KEY_PROP: &str = "footbridge";
 
 /// A post. Times are milliseconds since the epoch, 0 for never.
 #[derive(Clone, Default, Deserialize)]

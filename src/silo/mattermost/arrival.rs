@@ -17,11 +17,11 @@ use super::{
 use crate::markdown::body_from_markdown_of;
 
 /// Shown where Mattermost does not say who.
-pub const NOBODY: &str = "Someone on Mattermost";
+pub const UNKNOWN_AUTHOR: &str = "Someone on Mattermost";
 
 /// The author of a post, by what is known of them.
 #[derive(Clone, Copy)]
-pub struct Who<'a> {
+pub struct PostAuthor<'a> {
     /// What they are called.
     pub name: &'a str,
     /// Their picture.
@@ -32,7 +32,7 @@ pub struct Who<'a> {
     pub server: Option<&'a Url>,
 }
 
-impl<'a> From<&'a str> for Who<'a> {
+impl<'a> From<&'a str> for PostAuthor<'a> {
     fn from(name: &'a str) -> Self {
         Self {
             name,
@@ -44,15 +44,15 @@ impl<'a> From<&'a str> for Who<'a> {
 }
 
 /// A new post by somebody of this name.
-pub fn post<'a>(place: &Place, post: &Post, who: impl Into<Who<'a>>) -> Arrival {
+pub fn post<'a>(place: &Place, post: &Post, who: impl Into<PostAuthor<'a>>) -> Arrival {
     let who = who.into();
     // What came through a webhook was not written by the person who made it.
     let words = Command::parse_call(&post.message).filter(|_| !post.props.speaks_for_another());
     let payload = if let Some(words) = words {
-        asked(post, who, words)
+        command_payload(post, who, words)
     } else {
         match action_of(post, who.server) {
-            Some(action) => written(&Message {
+            Some(action) => message_payload(&Message {
                 sender: sender(post, who),
                 sent_at: post.sent_at(),
                 files: match action {
@@ -90,7 +90,7 @@ fn action_of(post: &Post, server: Option<&Url>) -> Option<Action> {
 }
 
 /// A new text for a post.
-pub fn edit<'a>(place: &Place, post: &Post, who: impl Into<Who<'a>>) -> Arrival {
+pub fn edit<'a>(place: &Place, post: &Post, who: impl Into<PostAuthor<'a>>) -> Arrival {
     let who = who.into();
     let (body, style) = content(post, who.server);
     let change = Message {
@@ -103,17 +103,17 @@ pub fn edit<'a>(place: &Place, post: &Post, who: impl Into<Who<'a>>) -> Arrival 
         },
         files: files(post),
     };
-    happened(place, edit_fact(post), change.sent_at, written(&change))
+    build_arrival(place, edit_event_id(post), change.sent_at, message_payload(&change))
 }
 
 /// The edit whose text a post already had when we first saw it: written down, so that it is no news later.
 pub fn edit_included(place: &Place, post: &Post) -> Arrival {
     let payload = Payload::Skipped("edit-included");
-    happened(place, edit_fact(post), Millis(post.edit_at), payload)
+    build_arrival(place, edit_event_id(post), Millis(post.edit_at), payload)
 }
 
 /// A post that is only noted, by this rule.
-pub fn noted(place: &Place, post: &Post, rule: &'static str) -> Arrival {
+pub fn note_only(place: &Place, post: &Post, rule: &'static str) -> Arrival {
     Arrival {
         place: place.clone(),
         event_id: post.remote(),
@@ -130,7 +130,7 @@ pub fn deletion(place: &Place, post: &Post) -> Arrival {
     let change = Message {
         sender: Sender {
             id: String::new(),
-            name: NOBODY.to_owned(),
+            name: UNKNOWN_AUTHOR.to_owned(),
             avatar: None,
         },
         sent_at: seen_at,
@@ -139,11 +139,11 @@ pub fn deletion(place: &Place, post: &Post) -> Arrival {
         },
         files: Vec::new(),
     };
-    happened(place, deletion_fact(&post.id).0, seen_at, written(&change))
+    build_arrival(place, deletion_event_id(&post.id).0, seen_at, message_payload(&change))
 }
 
 /// The name of the fact that a post was deleted.
-pub fn deletion_fact(post: &str) -> RemoteId {
+pub fn deletion_event_id(post: &str) -> RemoteId {
     RemoteId(format!("{post}/delete"))
 }
 
@@ -160,13 +160,13 @@ pub fn reaction(place: &Place, reaction: &Reaction, name: &str) -> Option<Arriva
 }
 
 /// Somebody with this id no longer is of the mind that `key` stands for. `at` is when that was noticed.
-pub fn reaction_ended(place: &Place, post: &str, (user, key): (&str, &str), at: i64) -> Arrival {
+pub fn reaction_removed(place: &Place, post: &str, (user, key): (&str, &str), at: i64) -> Arrival {
     let action = Action::Unreact {
         target: RemoteId::from(post),
         key: key.to_owned(),
     };
     let event_id = RemoteId::with_private_suffix(&format!("{post}/unreact/{user}/{at}"), key);
-    about(place, event_id.0, at, (user, NOBODY), action)
+    about(place, event_id.0, at, (user, UNKNOWN_AUTHOR), action)
 }
 
 fn about(
@@ -186,10 +186,10 @@ fn about(
         action,
         files: Vec::new(),
     };
-    happened(place, event_id, change.sent_at, written(&change))
+    build_arrival(place, event_id, change.sent_at, message_payload(&change))
 }
 
-fn happened(place: &Place, event_id: String, sent_at: Millis, payload: Payload) -> Arrival {
+fn build_arrival(place: &Place, event_id: String, sent_at: Millis, payload: Payload) -> Arrival {
     Arrival {
         place: place.clone(),
         event_id: RemoteId(event_id),
@@ -200,18 +200,18 @@ fn happened(place: &Place, event_id: String, sent_at: Millis, payload: Payload) 
     }
 }
 
-fn edit_fact(post: &Post) -> String {
+fn edit_event_id(post: &Post) -> String {
     format!("{}/edit/{}", post.id, post.edit_at)
 }
 
-fn written(message: &Message) -> Payload {
+fn message_payload(message: &Message) -> Payload {
     message
         .to_bytes()
         .map_or(Payload::Skipped("unwritable"), Payload::Ready)
 }
 
 /// Something asked of the bridge itself: about the message whose thread it stands in.
-fn asked(post: &Post, who: Who<'_>, words: &str) -> Payload {
+fn command_payload(post: &Post, who: PostAuthor<'_>, words: &str) -> Payload {
     let command = Command {
         sender: account(post, who),
         arguments: words.to_owned(),
@@ -230,7 +230,7 @@ fn asked(post: &Post, who: Who<'_>, words: &str) -> Payload {
 /// Who wrote a post, as far as people are shown it. A bot's account may speak for many: each name of its own is somebody of
 /// its own. Of anybody else a name of its own is a claim, because everybody may write one beside their post: it stands
 /// behind the name of the account, and whose the post is does not depend on it.
-fn sender(post: &Post, who: Who<'_>) -> Sender {
+fn sender(post: &Post, who: PostAuthor<'_>) -> Sender {
     let account = account(post, who);
     match post.props.claimed_name() {
         None => account,
@@ -248,7 +248,7 @@ fn sender(post: &Post, who: Who<'_>) -> Sender {
 }
 
 /// Whose account a post is from.
-fn account(post: &Post, who: Who<'_>) -> Sender {
+fn account(post: &Post, who: PostAuthor<'_>) -> Sender {
     Sender {
         id: post.user_id.clone(),
         name: who.name.to_owned(),
@@ -331,7 +331,7 @@ pub(super) fn one_line(text: &str) -> String {
 }
 
 /// A picture of no more bytes than this needs no smaller one beside it.
-const SMALL: u64 = 100_000;
+const NO_PREVIEW_BELOW: u64 = 100_000;
 
 /// What hangs on a post. Of a file that is named without more, nothing is known but where it lies.
 fn files(post: &Post) -> Vec<File> {
@@ -352,7 +352,7 @@ fn files(post: &Post) -> Vec<File> {
             dimensions: (file.width > 0 && file.height > 0).then_some((file.width, file.height)),
             duration: None,
             // A small one is its own.
-            has_thumbnail: file.has_preview_image && file.size > SMALL,
+            has_thumbnail: file.has_preview_image && file.size > NO_PREVIEW_BELOW,
             source: file.id.clone(),
             link: None,
         })
@@ -496,9 +496,9 @@ mod tests {
     #[test]
     fn pictures_of_the_server_are_links_to_it() {
         let server = "https://chat.example/".parse().unwrap();
-        let who = Who {
+        let who = PostAuthor {
             server: Some(&server),
-            ..Who::from("Bob")
+            ..PostAuthor::from("Bob")
         };
         let value = json!({"id": "a", "message": "![cat](/api/v4/files/f1)", "edit_at": 1, "props": {"attachments": [
             {"text": "![](/static/dog.png)", "image_url": "/static/cow.png"}]}});
@@ -562,7 +562,7 @@ mod tests {
         let value = json!({"id": "a", "user_id": "u", "message": "x",
             "props": {"override_username": " GitHub ", "from_webhook": "true"}});
         let shown = |is_bot| {
-            let who = Who {
+            let who = PostAuthor {
                 name: "Mallory",
                 picture: Some("u/1"),
                 is_bot,

@@ -6,13 +6,13 @@ use super::{
     api::Post,
     arrival,
     client::Range,
-    listener::{Failure, Listener},
+    listener::{ListenError, Listener},
 };
 use crate::server_clock::is_ahead;
 
 impl Listener {
     /// The first look at a channel.
-    pub(super) async fn begin(&mut self, channel: &str) -> Result<(), Failure> {
+    pub(super) async fn begin(&mut self, channel: &str) -> Result<(), ListenError> {
         let now = self.now().0;
         let newest = self.read(channel, &Range::Newest(0)).await?;
         let (future, newest): (Vec<Post>, Vec<Post>) =
@@ -22,14 +22,14 @@ impl Listener {
             .map(|post| post.create_at.max(post.update_at))
             .max();
         let mut moment = moment.unwrap_or(0).clamp(0, now.max(0));
-        let Some(seat) = self.seats.get_mut(channel) else {
+        let Some(seat) = self.channel_states.get_mut(channel) else {
             return Ok(());
         };
         seat.anchor = newest
             .last()
             .map(|post| post.id.clone())
             .unwrap_or_default();
-        let names = Names::of(&seat.place);
+        let names = CursorNames::of(&seat.place);
         let mut linked = None;
         if seat.history.wanted > 0 {
             let said = newest.iter().filter(|post| post.is_said());
@@ -43,7 +43,7 @@ impl Listener {
         // These are history, too, although their dates say otherwise: they are noted, so that they are no news later.
         let future = future
             .iter()
-            .map(|post| arrival::noted(&seat.place, post, "before-link"));
+            .map(|post| arrival::note_only(&seat.place, post, "before-link"));
         let batch = Batch {
             arrivals: future.collect(),
             cursors: linked
@@ -65,16 +65,16 @@ impl Listener {
     /// A cursor from the server's future, as earlier versions kept it when they read a post that was dated there, hides
     /// everything that is written until then: what was written since the channel was linked is read again. What is known
     /// already the journal recognises.
-    pub(super) async fn repair(&mut self) -> Result<(), Error> {
+    pub(super) async fn repair_cursors(&mut self) -> Result<(), Error> {
         let now = self.now();
         let mut cursors = Vec::new();
-        for seat in self.seats.values_mut() {
+        for seat in self.channel_states.values_mut() {
             if !is_ahead(Millis(seat.cursor), now) {
                 continue;
             }
             tracing::warn!(silo.name = %self.silo, silo.channel = %seat.place.address(),
                 "A channel was read up to a moment that the server has not reached; reading it again since it was linked");
-            let names = Names::of(&seat.place);
+            let names = CursorNames::of(&seat.place);
             seat.since = seat.since.min(now.0);
             seat.cursor = seat.since.max(0);
             seat.anchor.clear();
@@ -94,7 +94,7 @@ impl Listener {
 }
 
 /// The names of a channel's cursors.
-pub(super) struct Names {
+pub(super) struct CursorNames {
     /// Up to which everything was read.
     pub cursor: String,
     /// Before which everything is history.
@@ -103,7 +103,7 @@ pub(super) struct Names {
     pub anchor: String,
 }
 
-impl Names {
+impl CursorNames {
     /// Those of this channel.
     pub fn of(place: &Place) -> Self {
         Self {

@@ -7,47 +7,47 @@ use serde_json::{Value, json};
 use super::{
     api::{Listing, Post, Reaction},
     client::{Call, Client},
-    fault::{FORBIDDEN_CHANNEL, Fault, Subject},
+    fault::{FORBIDDEN_CHANNEL, RequestError, Subject},
 };
 
 impl Client {
     /// A post.
-    pub async fn post(&self, id: &str) -> Result<Post, Fault> {
+    pub async fn post(&self, id: &str) -> Result<Post, RequestError> {
         let found = self.ask(Call::get(Subject::Post, &["posts", id])).await;
         found.map_err(|fault| match fault {
             // Who may not even read it was removed from its channel.
-            Fault::Forbidden => Fault::Closed(FORBIDDEN_CHANNEL),
+            RequestError::Forbidden => RequestError::Closed(FORBIDDEN_CHANNEL),
             other => other,
         })
     }
 
     /// What is in the thread of a post, the post itself included.
-    pub async fn thread(&self, id: &str) -> Result<Vec<Post>, Fault> {
+    pub async fn thread(&self, id: &str) -> Result<Vec<Post>, RequestError> {
         let path = ["posts", id, "thread"];
         let listing = self.ask::<Listing>(Call::get(Subject::Post, &path)).await?;
         Ok(listing.oldest_first().0)
     }
 
     /// What people think of a post. There is no list where nobody thinks anything.
-    pub async fn reactions(&self, id: &str) -> Result<Vec<Reaction>, Fault> {
+    pub async fn reactions(&self, id: &str) -> Result<Vec<Reaction>, RequestError> {
         let path = ["posts", id, "reactions"];
         let found: Option<_> = self.ask(Call::get(Subject::Post, &path)).await?;
         Ok(found.unwrap_or_default())
     }
 
     /// Changes the text of a post of ours.
-    pub async fn patch(&self, id: &str, text: &str) -> Result<Post, Fault> {
+    pub async fn patch(&self, id: &str, text: &str) -> Result<Post, RequestError> {
         self.change(id, json!({ "message": text })).await
     }
 
     /// The same, and takes all files from it. What the server left of them stands in the post that it answers with.
-    pub async fn empty(&self, id: &str, text: &str) -> Result<Post, Fault> {
+    pub async fn empty(&self, id: &str, text: &str) -> Result<Post, RequestError> {
         self.change(id, json!({ "message": text, "file_ids": [] }))
             .await
     }
 
     /// <https://api.mattermost.com/#tag/posts/operation/PatchPost>
-    async fn change(&self, id: &str, what: Value) -> Result<Post, Fault> {
+    async fn change(&self, id: &str, what: Value) -> Result<Post, RequestError> {
         let path = ["posts", id, "patch"];
         let mut call = Call::new(Method::PUT, Subject::Post, &path);
         call.body = Some(what);
@@ -58,28 +58,28 @@ impl Client {
     }
 
     /// Deletes a post. Gone already is success.
-    pub async fn delete(&self, id: &str) -> Result<(), Fault> {
+    pub async fn delete(&self, id: &str) -> Result<(), RequestError> {
         let path = ["posts", id];
         let deleted = self
             .send(Call::new(Method::DELETE, Subject::Post, &path))
             .await;
-        self.gone_is_success(id, deleted).await
+        self.ignore_gone(id, deleted).await
     }
 
-    async fn gone_is_success(&self, id: &str, done: Result<Vec<u8>, Fault>) -> Result<(), Fault> {
+    async fn ignore_gone(&self, id: &str, done: Result<Vec<u8>, RequestError>) -> Result<(), RequestError> {
         let Err(fault) = done else {
             return Ok(());
         };
         match self.explained(id, fault).await {
-            Fault::Gone => Ok(()),
+            RequestError::Gone => Ok(()),
             fault => Err(fault),
         }
     }
 
     /// Why a change of a post was forbidden. Mattermost forbids changes of posts that do not exist in the same words as those
     /// that the account has no right to; only reading the post tells them apart, and asking whether we are in its channel.
-    async fn explained(&self, id: &str, fault: Fault) -> Fault {
-        if !matches!(fault, Fault::Forbidden) {
+    async fn explained(&self, id: &str, fault: RequestError) -> RequestError {
+        if !matches!(fault, RequestError::Forbidden) {
             return fault;
         }
         let post = match self.post(id).await {
@@ -89,13 +89,13 @@ impl Client {
         // Everybody may read an open channel, also whoever was removed from it.
         match self.member(&post.channel_id, "me").await {
             Ok(_) => fault,
-            Err(Fault::Closed(_)) => Fault::Closed(FORBIDDEN_CHANNEL),
+            Err(RequestError::Closed(_)) => RequestError::Closed(FORBIDDEN_CHANNEL),
             Err(why) => why,
         }
     }
 
     /// Reacts to a post. That we have done so already is success.
-    pub async fn react(&self, post: &str, emoji: &str) -> Result<(), Fault> {
+    pub async fn react(&self, post: &str, emoji: &str) -> Result<(), RequestError> {
         let me = self.me().await?.id;
         let mut call = Call::new(Method::POST, Subject::Reaction, &["reactions"]);
         call.body = Some(json!({ "user_id": me, "post_id": post, "emoji_name": emoji }));
@@ -106,11 +106,11 @@ impl Client {
     }
 
     /// Takes a reaction of ours back. Gone already is success.
-    pub async fn unreact(&self, post: &str, emoji: &str) -> Result<(), Fault> {
+    pub async fn unreact(&self, post: &str, emoji: &str) -> Result<(), RequestError> {
         let path = ["users", "me", "posts", post, "reactions", emoji];
         let ended = self
             .send(Call::new(Method::DELETE, Subject::Post, &path))
             .await;
-        self.gone_is_success(post, ended).await
+        self.ignore_gone(post, ended).await
     }
 }

@@ -4,14 +4,14 @@ use std::sync::PoisonError;
 
 use footbridge_store::{Place, RemoteId};
 
-use super::{Mattermost, fault::Fault};
+use super::{Mattermost, fault::RequestError};
 use crate::Channel;
 
 impl Mattermost {
     /// The channel `team/channel`, which we join if everybody may.
-    pub(super) async fn find(&self, name: &str) -> Result<Channel, Fault> {
+    pub(super) async fn find(&self, name: &str) -> Result<Channel, RequestError> {
         let Some((team, channel)) = name.split_once('/') else {
-            return Err(Fault::Refused(
+            return Err(RequestError::Refused(
                 "A channel of Mattermost is written team/channel, as in its address".to_owned(),
             ));
         };
@@ -21,7 +21,7 @@ impl Mattermost {
         let is_open = found.kind == "O";
         match self.client.member(&found.id, &me.id).await {
             Ok(_) => {}
-            Err(Fault::Closed(_)) if is_open => self.client.join(&found.id, &me.id).await?,
+            Err(RequestError::Closed(_)) if is_open => self.client.join(&found.id, &me.id).await?,
             Err(fault) => return Err(fault),
         }
         let name = format!("{team}/{channel}");

@@ -20,29 +20,29 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::{
-    api::{Channel, Listing, MARK, Member, Post, Settings, User},
+    api::{Channel, Listing, STEP_KEY_PROP, Member, Post, Settings, User},
     fault::{
-        ARCHIVED_CHANNEL, Fault, HIDDEN_CHANNEL, NO_CHANNEL, Repeat, Subject, fault_of,
-        fault_of_silence, unreadable,
+        ARCHIVED_CHANNEL, RequestError, HIDDEN_CHANNEL, NO_CHANNEL, RepeatSafety, Subject, classify,
+        classify_no_response, unreadable,
     },
 };
-use crate::{outage::Outage, server_clock::ServerClock};
+use crate::{outage::CircuitBreaker, server_clock::ServerClock};
 
 /// From the request to the last byte of the answer.
-pub const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(20);
 /// The most posts of one page.
 pub const PAGE: usize = 200;
 /// The longest answer we read, in bytes: a full page of long posts, several times over.
-const LONGEST_ANSWER: usize = 64 << 20;
+const MAX_RESPONSE: usize = 64 << 20;
 /// The longest that we let ourselves be asked to wait.
-const LONGEST_WAIT: Duration = Duration::from_mins(1);
+const MAX_WAIT: Duration = Duration::from_mins(1);
 
 /// The REST side of one account.
 pub struct Client {
     pub(super) http: reqwest::Client,
     pub(super) base: Url,
     pub(super) token: Secret,
-    outage: Outage,
+    breaker: CircuitBreaker,
     clock: ServerClock,
     /// Before this moment the server wants no request.
     quiet_until: Mutex<Option<Instant>>,
@@ -55,7 +55,7 @@ pub(super) struct Call<'a> {
     query: Vec<(&'static str, String)>,
     pub(super) body: Option<Value>,
     subject: Subject,
-    repeat: Repeat,
+    repeat: RepeatSafety,
 }
 
 impl<'a> Call<'a> {
@@ -66,7 +66,7 @@ impl<'a> Call<'a> {
             query: Vec::new(),
             body: None,
             subject,
-            repeat: Repeat::Harmless,
+            repeat: RepeatSafety::Safe,
         }
     }
 
@@ -78,7 +78,7 @@ impl<'a> Call<'a> {
 /// Mattermost's own word for what went wrong.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Refusal {
+pub(super) struct ErrorBody {
     pub(super) id: String,
 }
 
@@ -102,7 +102,7 @@ impl Client {
             http,
             base,
             token,
-            outage: Outage::default(),
+            breaker: CircuitBreaker::default(),
             clock: ServerClock::default(),
             quiet_until: Mutex::default(),
         }
@@ -114,54 +114,54 @@ impl Client {
     }
 
     /// The account behind the token.
-    pub async fn me(&self) -> Result<User, Fault> {
+    pub async fn me(&self) -> Result<User, RequestError> {
         self.ask(Call::get(Subject::Account, &["users", "me"]))
             .await
     }
 
     /// Somebody.
-    pub async fn user(&self, id: &str) -> Result<User, Fault> {
+    pub async fn user(&self, id: &str) -> Result<User, RequestError> {
         self.ask(Call::get(Subject::Account, &["users", id])).await
     }
 
     /// Several people at once.
-    pub async fn users(&self, ids: &[String]) -> Result<Vec<User>, Fault> {
+    pub async fn users(&self, ids: &[String]) -> Result<Vec<User>, RequestError> {
         let mut call = Call::new(Method::POST, Subject::Account, &["users", "ids"]);
         call.body = Some(json!(ids));
         self.ask(call).await
     }
 
     /// The server's settings, as far as clients may know them.
-    pub async fn settings(&self) -> Result<Settings, Fault> {
+    pub async fn settings(&self) -> Result<Settings, RequestError> {
         let mut call = Call::get(Subject::Account, &["config", "client"]);
         call.query.push(("format", "old".to_owned()));
         self.ask(call).await
     }
 
     /// Finds a channel by its name and its team's.
-    pub async fn find_channel(&self, team: &str, channel: &str) -> Result<Channel, Fault> {
+    pub async fn find_channel(&self, team: &str, channel: &str) -> Result<Channel, RequestError> {
         let path = ["teams", "name", team, "channels", "name", channel];
         match self.ask(Call::get(Subject::Channel, &path)).await {
-            Err(Fault::Closed(NO_CHANNEL)) => {}
+            Err(RequestError::Closed(NO_CHANNEL)) => {}
             found => return found,
         }
         let mut call = Call::get(Subject::Channel, &path);
         call.query.push(("include_deleted", "true".to_owned()));
         match self.ask::<Channel>(call).await {
-            Ok(_) => Err(Fault::Closed(ARCHIVED_CHANNEL)),
-            Err(Fault::Closed(NO_CHANNEL)) => Err(Fault::Closed(HIDDEN_CHANNEL)),
+            Ok(_) => Err(RequestError::Closed(ARCHIVED_CHANNEL)),
+            Err(RequestError::Closed(NO_CHANNEL)) => Err(RequestError::Closed(HIDDEN_CHANNEL)),
             Err(fault) => Err(fault),
         }
     }
 
     /// A channel.
-    pub async fn channel(&self, id: &str) -> Result<Channel, Fault> {
+    pub async fn channel(&self, id: &str) -> Result<Channel, RequestError> {
         self.ask(Call::get(Subject::Channel, &["channels", id]))
             .await
     }
 
     /// Changes something of a channel: `display_name` or `header`.
-    pub async fn patch_channel(&self, id: &str, what: &str, value: &str) -> Result<(), Fault> {
+    pub async fn patch_channel(&self, id: &str, what: &str, value: &str) -> Result<(), RequestError> {
         let path = ["channels", id, "patch"];
         let mut call = Call::new(Method::PUT, Subject::Channel, &path);
         call.body = Some(json!({ what: value }));
@@ -169,13 +169,13 @@ impl Client {
     }
 
     /// Somebody's place in a channel.
-    pub async fn member(&self, channel: &str, user: &str) -> Result<Member, Fault> {
+    pub async fn member(&self, channel: &str, user: &str) -> Result<Member, RequestError> {
         let path = ["channels", channel, "members", user];
         self.ask(Call::get(Subject::Channel, &path)).await
     }
 
     /// Takes a place in a channel.
-    pub async fn join(&self, channel: &str, user: &str) -> Result<(), Fault> {
+    pub async fn join(&self, channel: &str, user: &str) -> Result<(), RequestError> {
         let path = ["channels", channel, "members"];
         let mut call = Call::new(Method::POST, Subject::Channel, &path);
         call.body = Some(json!({ "user_id": user }));
@@ -183,7 +183,7 @@ impl Client {
     }
 
     /// A page of a channel, oldest first.
-    pub async fn posts(&self, channel: &str, range: &Range) -> Result<Vec<Post>, Fault> {
+    pub async fn posts(&self, channel: &str, range: &Range) -> Result<Vec<Post>, RequestError> {
         let path = ["channels", channel, "posts"];
         let mut call = Call::get(Subject::Channel, &path);
         let (key, value) = match range {
@@ -213,29 +213,29 @@ impl Client {
         (text, root, file): (&str, Option<&str>, Option<&str>),
         key: &str,
         mut props: Map<String, Value>,
-    ) -> Result<Post, Fault> {
-        props.insert(MARK.to_owned(), json!(key));
+    ) -> Result<Post, RequestError> {
+        props.insert(STEP_KEY_PROP.to_owned(), json!(key));
         let mut call = Call::new(Method::POST, Subject::Channel, &["posts"]);
         call.body = Some(json!({
             "channel_id": channel, "message": text, "root_id": root.unwrap_or_default(),
             "pending_post_id": key, "props": props, "file_ids": file.as_slice(),
         }));
-        call.repeat = Repeat::Makes;
+        call.repeat = RepeatSafety::Unsafe;
         let post: Post = self.ask(call).await?;
         if post.id.is_empty() {
-            return Err(unreadable(Repeat::Makes));
+            return Err(unreadable(RepeatSafety::Unsafe));
         }
         Ok(post)
     }
 
-    pub(super) async fn ask<T: DeserializeOwned>(&self, call: Call<'_>) -> Result<T, Fault> {
+    pub(super) async fn ask<T: DeserializeOwned>(&self, call: Call<'_>) -> Result<T, RequestError> {
         let repeat = call.repeat;
         let body = self.send(call).await?;
         serde_json::from_slice(&body).map_err(|_| unreadable(repeat))
     }
 
     /// Sends a request when the server wants one, and reads the answer.
-    pub(super) async fn send(&self, call: Call<'_>) -> Result<Vec<u8>, Fault> {
+    pub(super) async fn send(&self, call: Call<'_>) -> Result<Vec<u8>, RequestError> {
         let (subject, repeat) = (call.subject, call.repeat);
         let mut url = address(&self.base, call.path)?;
         if !call.query.is_empty() {
@@ -244,14 +244,14 @@ impl Client {
         let mut request = self
             .http
             .request(call.method, url)
-            .timeout(ANSWER_WITHIN)
+            .timeout(RESPONSE_TIMEOUT)
             .bearer_auth(self.token.expose());
         if let Some(body) = &call.body {
             request = request.json(body);
         }
         self.turn().await;
-        let pass = self.outage.admit().map_err(|after| Fault::Out { after })?;
-        let again = request.try_clone().filter(|_| repeat == Repeat::Harmless);
+        let pass = self.breaker.acquire().map_err(|after| RequestError::CircuitOpen { after })?;
+        let again = request.try_clone().filter(|_| repeat == RepeatSafety::Safe);
         let mut sent = request.send().await;
         if let (Err(error), Some(again)) = (&sent, again)
             && !error.is_connect()
@@ -269,7 +269,7 @@ impl Client {
         } else if pass.answered() {
             tracing::info!("Mattermost answers again");
         }
-        let response = sent.map_err(|error| fault_of_silence(repeat, error))?;
+        let response = sent.map_err(|error| classify_no_response(repeat, error))?;
         let status = response.status();
         tracing::debug!(subject = ?subject, status = status.as_u16(), "Mattermost answered");
         let after = self.learn(status.as_u16(), response.headers());
@@ -278,7 +278,7 @@ impl Client {
             return body;
         }
         let refusal = refusal_in(body);
-        Err(fault_of(
+        Err(classify(
             (subject, repeat),
             status.as_u16(),
             &refusal.id,
@@ -308,7 +308,7 @@ impl Client {
         if !refused && !used_up {
             return Duration::ZERO;
         }
-        let wait = Duration::from_secs(asked.unwrap_or(1).max(1)).min(LONGEST_WAIT);
+        let wait = Duration::from_secs(asked.unwrap_or(1).max(1)).min(MAX_WAIT);
         if refused {
             let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
             tracing::warn!(wait_ms, "Mattermost's request limit is reached");
@@ -327,26 +327,26 @@ impl Client {
 }
 
 /// What Mattermost says of the reason, if it was Mattermost that answered.
-pub(super) fn refusal_in(body: Result<Vec<u8>, Fault>) -> Refusal {
+pub(super) fn refusal_in(body: Result<Vec<u8>, RequestError>) -> ErrorBody {
     let body = body.ok();
     body.and_then(|body| serde_json::from_slice(&body).ok())
         .unwrap_or_default()
 }
 
 /// The body of an answer, if it is not too long.
-pub(super) async fn read_bounded(response: Response, repeat: Repeat) -> Result<Vec<u8>, Fault> {
-    let body = bounded::body(response, LONGEST_ANSWER).await;
+pub(super) async fn read_bounded(response: Response, repeat: RepeatSafety) -> Result<Vec<u8>, RequestError> {
+    let body = bounded::body(response, MAX_RESPONSE).await;
     body.map_err(|unread| match unread {
-        BodyError::Broken(error) => fault_of_silence(repeat, error),
+        BodyError::Broken(error) => classify_no_response(repeat, error),
         BodyError::TooLong(_) | BodyError::NotJson(_) => unreadable(repeat),
     })
 }
 
 /// The address of a path below `/api/v4`; every segment is encoded.
-pub fn address(base: &Url, path: &[&str]) -> Result<Url, Fault> {
+pub fn address(base: &Url, path: &[&str]) -> Result<Url, RequestError> {
     let mut url = base.clone();
     url.path_segments_mut()
-        .map_err(|()| Fault::Refused("The configured `url` cannot have a path".to_owned()))?
+        .map_err(|()| RequestError::Refused("The configured `url` cannot have a path".to_owned()))?
         .pop_if_empty()
         .extend(["api", "v4"])
         .extend(path);
@@ -387,9 +387,9 @@ mod tests {
             client.learn(200, &headers("0", "2")),
             Duration::from_secs(2)
         );
-        assert_eq!(client.learn(429, &headers("0", "9000")), LONGEST_WAIT);
+        assert_eq!(client.learn(429, &headers("0", "9000")), MAX_WAIT);
         let began = Instant::now();
         client.turn().await;
-        assert_eq!(began.elapsed(), LONGEST_WAIT);
+        assert_eq!(began.elapsed(), MAX_WAIT);
     }
 }

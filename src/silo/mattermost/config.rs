@@ -5,7 +5,7 @@ use std::time::Duration;
 use footbridge_core::secret::Secret;
 use url::Url;
 
-use crate::plan::Names;
+use crate::plan::Attribution;
 
 /// How to reach a Mattermost.
 #[derive(Clone, Debug)]
@@ -17,7 +17,7 @@ pub struct MattermostConfig {
     /// What `/api/v4` stands behind.
     pub url: Url,
     /// Where the name of an author stands. Beside the text only where the server permits it.
-    pub names: Names,
+    pub names: Attribution,
     /// A picture for messages whose author's name stands beside them.
     pub icon: Option<Url>,
     /// After how long a silence the connection is asked whether it is alive.

@@ -10,10 +10,10 @@ use std::{
 use footbridge_core::reactions::{self, ReactionState};
 use tokio::time::Instant;
 
-use crate::shortcodes::{Table, bare};
+use crate::shortcodes::{ShortcodeTable, bare};
 
 /// How a name ends that says a colour of skin.
-const SKIN: &str = "_skin_tone";
+const SKIN_TONE_SUFFIX: &str = "_skin_tone";
 /// The colours, as they stand before that. Of those of which one ends like another, the longer first.
 const TONES: [&str; 5] = [
     "_medium_light",
@@ -23,12 +23,12 @@ const TONES: [&str; 5] = [
     "_dark",
 ];
 /// How long a name counts as one that the server does not have.
-const LACKING: Duration = Duration::from_hours(1);
+const MISSING_TTL: Duration = Duration::from_hours(1);
 /// The most such names that are remembered.
-const MOST_LACKING: usize = 500;
+const MAX_MISSING: usize = 500;
 
 /// Mattermost's own list, both ways.
-static NAMES: LazyLock<Table> = LazyLock::new(|| Table::read(include_str!("emoji.txt")));
+static NAMES: LazyLock<ShortcodeTable> = LazyLock::new(|| ShortcodeTable::read(include_str!("emoji.txt")));
 
 /// The name of an emoji; `None` where Mattermost has none for it.
 pub fn name_of(key: &str) -> Option<String> {
@@ -69,7 +69,7 @@ pub fn shown(name: &str) -> Option<String> {
         return Some(emoji.to_owned());
     }
     let plain = without_skin(name)?;
-    let tone = tone_of(name.get(plain.len()..)?)?;
+    let tone = skin_tone(name.get(plain.len()..)?)?;
     let coloured = |emoji: &str| emojis::get(emoji)?.with_skin_tone(tone);
     match emoji_of(plain) {
         Some(emoji) => Some(
@@ -82,8 +82,8 @@ pub fn shown(name: &str) -> Option<String> {
     }
 }
 
-fn tone_of(end: &str) -> Option<emojis::SkinTone> {
-    Some(match end.strip_suffix(SKIN)? {
+fn skin_tone(end: &str) -> Option<emojis::SkinTone> {
+    Some(match end.strip_suffix(SKIN_TONE_SUFFIX)? {
         "_light" => emojis::SkinTone::Light,
         "_medium_light" => emojis::SkinTone::MediumLight,
         "_medium" => emojis::SkinTone::Medium,
@@ -94,20 +94,20 @@ fn tone_of(end: &str) -> Option<emojis::SkinTone> {
 }
 
 fn without_skin(name: &str) -> Option<&str> {
-    let name = name.strip_suffix(SKIN)?;
+    let name = name.strip_suffix(SKIN_TONE_SUFFIX)?;
     TONES.iter().find_map(|tone| name.strip_suffix(tone))
 }
 
 /// The names that the server did not have when it was asked.
 #[derive(Default)]
-pub struct Lacking(Mutex<HashMap<String, Instant>>);
+pub struct MissingEmoji(Mutex<HashMap<String, Instant>>);
 
-impl Lacking {
+impl MissingEmoji {
     /// The server does not have this.
     pub fn note(&self, name: &str) {
         let mut names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        names.retain(|_, since| since.elapsed() < LACKING);
-        if names.len() >= MOST_LACKING
+        names.retain(|_, since| since.elapsed() < MISSING_TTL);
+        if names.len() >= MAX_MISSING
             && let Some(oldest) = names.iter().min_by_key(|(_, since)| **since)
         {
             let oldest = oldest.0.clone();
@@ -121,21 +121,21 @@ impl Lacking {
         let names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         names
             .get(name)
-            .is_some_and(|since| since.elapsed() < LACKING)
+            .is_some_and(|since| since.elapsed() < MISSING_TTL)
     }
 }
 
 /// Which reactions to a message are told in words. What was told once is told as long as anybody means it, whatever is
 /// remembered of the server: a line names who does.
-pub struct Told<'a> {
-    lacking: &'a Lacking,
+pub struct WordedReactions<'a> {
+    lacking: &'a MissingEmoji,
     /// By name: whether a reaction of ours shows it, and whether the line tells it.
     known: HashMap<String, (bool, bool)>,
 }
 
-impl<'a> Told<'a> {
+impl<'a> WordedReactions<'a> {
     /// `reacted` is all that is known of the message.
-    pub fn of(lacking: &'a Lacking, reacted: &[ReactionState]) -> Self {
+    pub fn of(lacking: &'a MissingEmoji, reacted: &[ReactionState]) -> Self {
         let mut known: HashMap<String, (bool, bool)> = HashMap::new();
         for one in reacted {
             if let Some(name) = name_of(&one.stored.key) {
@@ -148,7 +148,7 @@ impl<'a> Told<'a> {
     }
 
     /// The name of the emoji that shows it; `None` for what is told.
-    pub fn shown_as(&self, key: &str) -> Option<String> {
+    pub fn emoji_for(&self, key: &str) -> Option<String> {
         name_of(key).filter(|name| match self.known.get(name) {
             Some((true, _)) => true,
             Some((false, true)) => false,
@@ -252,14 +252,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_a_server_lacks_is_remembered_for_a_while() {
-        let lacking = Lacking::default();
+        let lacking = MissingEmoji::default();
         lacking.note("parrot");
         assert!(lacking.has("parrot") && !lacking.has("tada"));
-        for number in 0..MOST_LACKING {
+        for number in 0..MAX_MISSING {
             lacking.note(&number.to_string());
         }
-        assert_eq!(lacking.0.lock().unwrap().len(), MOST_LACKING);
-        tokio::time::advance(LACKING).await;
+        assert_eq!(lacking.0.lock().unwrap().len(), MAX_MISSING);
+        tokio::time::advance(MISSING_TTL).await;
         assert!(!lacking.has("1"));
     }
 }

@@ -6,12 +6,12 @@ use super::Mattermost;
 use crate::SiloError;
 
 /// The longest name, in Unicode scalars.
-const LONGEST_NAME: usize = 64;
+const MAX_NAME: usize = 64;
 /// The longest header, in Unicode scalars.
-const LONGEST_HEADER: usize = 1_024;
+const MAX_HEADER: usize = 1_024;
 
 impl Mattermost {
-    pub(super) async fn read_facts(&self, channel: &str) -> Result<RoomProfile, SiloError> {
+    pub(super) async fn read_profile(&self, channel: &str) -> Result<RoomProfile, SiloError> {
         let found = self.client.channel(channel).await;
         let found = found.inspect_err(|fault| self.note(fault))?;
         Ok(RoomProfile {
@@ -31,8 +31,8 @@ impl Mattermost {
             ProfileField::Name if value.is_empty() => {
                 return Err(SiloError::NoChannel("a channel needs a name".to_owned()));
             }
-            ProfileField::Name => ("display_name", LONGEST_NAME),
-            ProfileField::Topic => ("header", LONGEST_HEADER),
+            ProfileField::Name => ("display_name", MAX_NAME),
+            ProfileField::Topic => ("header", MAX_HEADER),
             ProfileField::Avatar => {
                 return Err(SiloError::NoChannel("channels have no picture".to_owned()));
             }

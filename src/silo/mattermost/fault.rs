@@ -50,16 +50,16 @@ pub enum Subject {
 
 /// Whether the work may have been done where there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Repeat {
+pub enum RepeatSafety {
     /// It makes something new.
-    Makes,
+    Unsafe,
     /// It reads, or sets something to what it is already.
-    Harmless,
+    Safe,
 }
 
 /// Why a request did not succeed.
 #[derive(Debug, thiserror::Error)]
-pub enum Fault {
+pub enum RequestError {
     /// The token is not accepted.
     #[error("Mattermost no longer accepts the account's token; put a new one in the configuration")]
     SignedOut,
@@ -89,13 +89,13 @@ pub enum Fault {
     TooLate,
     /// Too many requests.
     #[error("Mattermost's request limit is reached")]
-    Busy {
+    RateLimited {
         /// When it may be tried again.
         after: Duration,
     },
     /// The service is out, and somebody else finds out when it is back.
     #[error("Mattermost is out; it is asked again from time to time")]
-    Out {
+    CircuitOpen {
         /// When it may be tried again.
         after: Duration,
     },
@@ -109,76 +109,76 @@ pub enum Fault {
     },
 }
 
-fn outcome_of(repeat: Repeat) -> Outcome {
+fn outcome_of(repeat: RepeatSafety) -> Outcome {
     match repeat {
-        Repeat::Makes => Outcome::Unknown,
-        Repeat::Harmless => Outcome::NotDone,
+        RepeatSafety::Unsafe => Outcome::Unknown,
+        RepeatSafety::Safe => Outcome::NotDone,
     }
 }
 
 /// The meaning of a status other than success. `id` is that of Mattermost's own error, empty where somebody else answered;
 /// `after` is what the headers ask us to wait.
-pub fn fault_of(
-    (subject, repeat): (Subject, Repeat),
+pub fn classify(
+    (subject, repeat): (Subject, RepeatSafety),
     status: u16,
     id: &str,
     after: Duration,
-) -> Fault {
+) -> RequestError {
     match (status, subject) {
-        (401, _) => Fault::SignedOut,
+        (401, _) => RequestError::SignedOut,
         // The first one is still under way, or was when its connection broke.
-        (_, _) if id == "api.post.deduplicate_create_post.pending" => Fault::Unavailable {
+        (_, _) if id == "api.post.deduplicate_create_post.pending" => RequestError::Unavailable {
             outcome: Outcome::Unknown,
             source: anyhow!("Mattermost is still busy with the same message"),
         },
-        (400 | 403, _) if ARCHIVED.contains(&id) => Fault::Closed(ARCHIVED_CHANNEL),
-        (400, _) if id == "api.post.create_post.root_id.app_error" => Fault::NoThread,
+        (400 | 403, _) if ARCHIVED.contains(&id) => RequestError::Closed(ARCHIVED_CHANNEL),
+        (400, _) if id == "api.post.create_post.root_id.app_error" => RequestError::NoThread,
         (400, _) if id == "model.post.is_valid.msg.app_error" => {
-            Fault::Refused("The message is too long for Mattermost".to_owned())
+            RequestError::Refused("The message is too long for Mattermost".to_owned())
         }
-        (400, Subject::Post) if id.contains("permissions_time_limit") => Fault::TooLate,
-        (429, _) => Fault::Busy { after },
+        (400, Subject::Post) if id.contains("permissions_time_limit") => RequestError::TooLate,
+        (429, _) => RequestError::RateLimited { after },
         (413, Subject::File) => {
-            Fault::Refused("The file is larger than Mattermost takes".to_owned())
+            RequestError::Refused("The file is larger than Mattermost takes".to_owned())
         }
         (_, Subject::File) if id.contains("attachments.disabled") => {
-            Fault::Refused("Mattermost takes no files".to_owned())
+            RequestError::Refused("Mattermost takes no files".to_owned())
         }
         (400 | 403 | 404, Subject::File) => {
-            Fault::Refused("Mattermost does not have the file, or does not take it".to_owned())
+            RequestError::Refused("Mattermost does not have the file, or does not take it".to_owned())
         }
-        (403, Subject::Channel) => Fault::Closed(FORBIDDEN_CHANNEL),
-        (404, Subject::Channel) if id.starts_with("app.team.") => Fault::Closed(
+        (403, Subject::Channel) => RequestError::Closed(FORBIDDEN_CHANNEL),
+        (404, Subject::Channel) if id.starts_with("app.team.") => RequestError::Closed(
             "Mattermost shows this account no team of that name: look for it in the address of the channel, \
              https://<server>/<team>/channels/<channel>",
         ),
-        (404, Subject::Channel) => Fault::Closed(NO_CHANNEL),
+        (404, Subject::Channel) => RequestError::Closed(NO_CHANNEL),
         // The name is not known, or names of teams are switched off.
-        (400..=499 | 501, Subject::Reaction) if is_of_emoji(id) => Fault::NoEmoji,
+        (400..=499 | 501, Subject::Reaction) if is_of_emoji(id) => RequestError::NoEmoji,
         // Nothing else that we ask of posts has to do with emoji.
         (400..=499, Subject::Post) if is_of_emoji(id) => {
-            Fault::Rejected(format!("Mattermost refused it with status {status}"))
+            RequestError::Rejected(format!("Mattermost refused it with status {status}"))
         }
         (_, Subject::Reaction) if id == "app.reaction.save.save.too_many_reactions" => {
-            Fault::Refused(
+            RequestError::Refused(
                 "Mattermost takes no further kind of reaction to that message".to_owned(),
             )
         }
-        (404, Subject::Post | Subject::Reaction) => Fault::Gone,
-        (403, Subject::Post | Subject::Reaction) => Fault::Forbidden,
+        (404, Subject::Post | Subject::Reaction) => RequestError::Gone,
+        (403, Subject::Post | Subject::Reaction) => RequestError::Forbidden,
         // It is not followed, because the token would go along.
-        (300..=399, _) => Fault::Unavailable {
+        (300..=399, _) => RequestError::Unavailable {
             outcome: outcome_of(repeat),
             source: anyhow!(
                 "Mattermost answered with a redirect (status {status}); write the address that it leads to into `url`"
             ),
         },
-        (408 | 500.. | ..=299, _) => Fault::Unavailable {
+        (408 | 500.. | ..=299, _) => RequestError::Unavailable {
             outcome: outcome_of(repeat),
             source: anyhow!("Mattermost answered with status {status}"),
         },
-        (413, _) => Fault::Refused("The message is too large for Mattermost".to_owned()),
-        (_, _) => Fault::Rejected(format!("Mattermost refused it with status {status}")),
+        (413, _) => RequestError::Refused("The message is too large for Mattermost".to_owned()),
+        (_, _) => RequestError::Rejected(format!("Mattermost refused it with status {status}")),
     }
 }
 
@@ -187,7 +187,7 @@ fn is_of_emoji(id: &str) -> bool {
 }
 
 /// The fault behind a request that got no answer.
-pub fn fault_of_silence(repeat: Repeat, error: reqwest::Error) -> Fault {
+pub fn classify_no_response(repeat: RepeatSafety, error: reqwest::Error) -> RequestError {
     let outcome = if error.is_connect() || error.is_builder() {
         Outcome::NotDone
     } else {
@@ -195,18 +195,18 @@ pub fn fault_of_silence(repeat: Repeat, error: reqwest::Error) -> Fault {
     };
     // The address names channels and people's ids; the cause is enough.
     let source = anyhow::Error::new(error.without_url()).context("Mattermost did not answer");
-    Fault::Unavailable { outcome, source }
+    RequestError::Unavailable { outcome, source }
 }
 
 /// The fault behind an answer that is not what the API promises.
-pub fn unreadable(repeat: Repeat) -> Fault {
-    Fault::Unavailable {
+pub fn unreadable(repeat: RepeatSafety) -> RequestError {
+    RequestError::Unavailable {
         outcome: outcome_of(repeat),
         source: anyhow!("Mattermost's answer is not what the API promises"),
     }
 }
 
-impl Fault {
+impl RequestError {
     /// Whether the server has answered that it does not do what it was asked. Not so where it was not reached, or asks to wait.
     pub fn is_answer(&self) -> bool {
         match self {
@@ -218,7 +218,7 @@ impl Fault {
             | Self::Rejected(_)
             | Self::Refused(_)
             | Self::TooLate => true,
-            Self::SignedOut | Self::Busy { .. } | Self::Out { .. } | Self::Unavailable { .. } => {
+            Self::SignedOut | Self::RateLimited { .. } | Self::CircuitOpen { .. } | Self::Unavailable { .. } => {
                 false
             }
         }
@@ -227,36 +227,36 @@ impl Fault {
     /// How long we are asked to wait, if anybody said.
     pub fn wait(&self) -> Option<Duration> {
         match self {
-            Self::Busy { after } | Self::Out { after } => Some(*after),
+            Self::RateLimited { after } | Self::CircuitOpen { after } => Some(*after),
             _ => None,
         }
     }
 }
 
-impl From<Fault> for SendError {
-    fn from(fault: Fault) -> Self {
+impl From<RequestError> for SendError {
+    fn from(fault: RequestError) -> Self {
         let reason = fault.to_string();
         match fault {
-            Fault::SignedOut => Self::SignedOut { reason },
-            Fault::Closed(_) => Self::Closed { reason },
-            Fault::Gone | Fault::Forbidden | Fault::NoThread | Fault::Refused(_) => {
+            RequestError::SignedOut => Self::SignedOut { reason },
+            RequestError::Closed(_) => Self::Closed { reason },
+            RequestError::Gone | RequestError::Forbidden | RequestError::NoThread | RequestError::Refused(_) => {
                 Self::Refused { reason }
             }
-            Fault::Rejected(_) => Self::Rejected { reason },
+            RequestError::Rejected(_) => Self::Rejected { reason },
             // It is planned anew at once: what has no name there is told in words.
-            Fault::NoEmoji => Self::Retry {
+            RequestError::NoEmoji => Self::Retry {
                 after: Some(Duration::ZERO),
                 outcome: Outcome::NotDone,
                 source: anyhow!(reason),
             },
-            Fault::TooLate => Self::TooLate,
-            Fault::Busy { after } => Self::RateLimited { after: Some(after) },
-            Fault::Out { after } => Self::Retry {
+            RequestError::TooLate => Self::TooLate,
+            RequestError::RateLimited { after } => Self::RateLimited { after: Some(after) },
+            RequestError::CircuitOpen { after } => Self::Retry {
                 after: Some(after),
                 outcome: Outcome::NotDone,
                 source: anyhow!(reason),
             },
-            Fault::Unavailable { outcome, source } => Self::Retry {
+            RequestError::Unavailable { outcome, source } => Self::Retry {
                 after: None,
                 outcome,
                 source,
@@ -265,12 +265,12 @@ impl From<Fault> for SendError {
     }
 }
 
-impl From<Fault> for SiloError {
-    fn from(fault: Fault) -> Self {
+impl From<RequestError> for SiloError {
+    fn from(fault: RequestError) -> Self {
         match fault {
-            Fault::SignedOut => Self::SignedOut(fault.to_string()),
-            Fault::Closed(reason) => Self::NoChannel(reason.to_owned()),
-            Fault::Unavailable { source, .. } => Self::Unavailable(source),
+            RequestError::SignedOut => Self::SignedOut(fault.to_string()),
+            RequestError::Closed(reason) => Self::NoChannel(reason.to_owned()),
+            RequestError::Unavailable { source, .. } => Self::Unavailable(source),
             other => Self::Unavailable(anyhow::Error::new(other)),
         }
     }
@@ -280,67 +280,67 @@ impl From<Fault> for SiloError {
 mod tests {
     use super::*;
 
-    fn kind(subject: Subject, repeat: Repeat, status: u16, id: &str) -> &'static str {
-        let fault = fault_of((subject, repeat), status, id, Duration::ZERO);
+    fn kind(subject: Subject, repeat: RepeatSafety, status: u16, id: &str) -> &'static str {
+        let fault = classify((subject, repeat), status, id, Duration::ZERO);
         SendError::from(fault).kind()
     }
 
     #[test]
     fn every_refusal_has_one_meaning() {
-        use Repeat::{Harmless, Makes};
+        use RepeatSafety::{Safe, Unsafe};
         use Subject::{Account, Channel, Post};
         let table = [
-            (Account, Harmless, 401, "", "signed-out"),
+            (Account, Safe, 401, "", "signed-out"),
             (
                 Channel,
-                Makes,
+                Unsafe,
                 403,
                 "api.context.permissions.app_error",
                 "closed",
             ),
-            (Channel, Makes, 404, "", "closed"),
+            (Channel, Unsafe, 404, "", "closed"),
             (
                 Post,
-                Harmless,
+                Safe,
                 403,
                 "api.context.permissions.app_error",
                 "refused",
             ),
-            (Post, Harmless, 404, "", "refused"),
+            (Post, Safe, 404, "", "refused"),
             (
                 Channel,
-                Makes,
+                Unsafe,
                 400,
                 "model.post.is_valid.msg.app_error",
                 "refused",
             ),
             (
                 Channel,
-                Makes,
+                Unsafe,
                 400,
                 "api.post.create_post.can_not_post_to_deleted.error",
                 "closed",
             ),
             (
                 Channel,
-                Makes,
+                Unsafe,
                 400,
                 "api.post.deduplicate_create_post.pending",
                 "unknown",
             ),
             (
                 Post,
-                Harmless,
+                Safe,
                 400,
                 "api.post.update_post.permissions_time_limit.app_error",
                 "too-late",
             ),
-            (Channel, Makes, 400, "something.else", "rejected"),
-            (Channel, Makes, 413, "", "refused"),
-            (Channel, Makes, 429, "", "limited"),
-            (Channel, Makes, 502, "", "unknown"),
-            (Post, Harmless, 502, "", "not-done"),
-            (Channel, Makes, 302, "", "unknown"),
+            (Channel, Unsafe, 400, "something.else", "rejected"),
+            (Channel, Unsafe, 413, "", "refused"),
+            (Channel, Unsafe, 429, "", "limited"),
+            (Channel, Unsafe, 502, "", "unknown"),
+            (Post, Safe, 502, "", "not-done"),
+            (Channel, Unsafe, 302, "", "unknown"),
         ];
         for (subject, repeat, status, id, meaning) in table {
             assert_eq!(
@@ -372,13 +372,13 @@ mod tests {
                 "closed",
             ),
         ] {
-            let found = kind(Subject::Reaction, Repeat::Harmless, status, id);
+            let found = kind(Subject::Reaction, RepeatSafety::Safe, status, id);
             assert_eq!(found, meaning, "{status} {id}");
         }
         // No other request is refused for an emoji.
         for (status, meaning) in [(400, "rejected"), (404, "rejected"), (501, "not-done")] {
             let id = "app.emoji.get_by_name.no_result";
-            let found = kind(Subject::Post, Repeat::Harmless, status, id);
+            let found = kind(Subject::Post, RepeatSafety::Safe, status, id);
             assert_eq!(found, meaning, "{status}");
         }
     }

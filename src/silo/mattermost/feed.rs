@@ -11,25 +11,25 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     api::{Event, Post, Reaction},
-    fault::Fault,
-    listener::{Failure, Heard, Listener},
-    wire::{Ending, Pulse, Wire, next, open},
+    fault::RequestError,
+    listener::{ListenError, EventSource, Listener},
+    wire::{ConnectionEnd, Keepalive, FeedEndpoint, next, open},
 };
 use crate::{SiloError, socket::Socket};
 
 /// A connection that lasted this long was a good one.
-const STABLE: Duration = Duration::from_secs(30);
+const STABLE_AFTER: Duration = Duration::from_secs(30);
 /// After connections that brought something the wait grows no longer than after this many failures.
-const SHORT_LIVED: u32 = 3;
+const MAX_SHORT_FAILURES: u32 = 3;
 /// The same after connections that brought nothing: a minute at most.
-const FAILED: u32 = 7;
+const MAX_FAILURES: u32 = 7;
 /// What is held while channels are read; beyond that it is left to the next reading.
-const MOST_HELD: usize = 10_000;
+const MAX_HELD: usize = 10_000;
 
 /// Follows the feed over all its connections. Ends only when stopped, signed out, or when the store fails.
 pub async fn follow(
     listener: &mut Listener,
-    wire: &Wire,
+    wire: &FeedEndpoint,
     stop: &CancellationToken,
 ) -> Result<(), SiloError> {
     let mut failures: u32 = 0;
@@ -37,7 +37,7 @@ pub async fn follow(
         let began = Instant::now();
         let mut connection = Connection {
             listener,
-            wire,
+            endpoint: wire,
             begun: false,
             last: None,
             wanted: BTreeSet::new(),
@@ -47,23 +47,23 @@ pub async fn follow(
         let Err(mut ending) = connection.run(stop).await;
         let begun = connection.begun;
         // A token that is not accepted shows as nothing but a connection that closes.
-        if matches!(ending, Ending::Lost(_)) && !begun && listener.is_signed_out().await {
-            ending = Ending::SignedOut;
+        if matches!(ending, ConnectionEnd::Lost(_)) && !begun && listener.is_signed_out().await {
+            ending = ConnectionEnd::SignedOut;
         }
         listener.behind();
         match ending {
-            Ending::Stopped => return Ok(()),
-            Ending::SignedOut => return Err(Fault::SignedOut.into()),
-            Ending::Store(error) => return Err(SiloError::Store(error)),
-            Ending::Lost(error) => {
+            ConnectionEnd::Stopped => return Ok(()),
+            ConnectionEnd::SignedOut => return Err(RequestError::SignedOut.into()),
+            ConnectionEnd::Store(error) => return Err(SiloError::Store(error)),
+            ConnectionEnd::Lost(error) => {
                 tracing::warn!(silo.name = %listener.silo, error = footbridge_core::error_chain::format(error.as_ref()), attempt = failures + 1,
                     "Lost the connection to Mattermost");
             }
         }
-        failures = if began.elapsed() > STABLE {
+        failures = if began.elapsed() > STABLE_AFTER {
             0
         } else {
-            (failures + 1).min(if begun { SHORT_LIVED } else { FAILED })
+            (failures + 1).min(if begun { MAX_SHORT_FAILURES } else { MAX_FAILURES })
         };
         tokio::select! {
             () = tokio::time::sleep(backoff::after(failures)) => {}
@@ -75,7 +75,7 @@ pub async fn follow(
 /// One connection.
 struct Connection<'a> {
     listener: &'a mut Listener,
-    wire: &'a Wire,
+    endpoint: &'a FeedEndpoint,
     /// Whether Mattermost let us in.
     begun: bool,
     /// The number of the last event.
@@ -89,10 +89,10 @@ struct Connection<'a> {
 }
 
 impl Connection<'_> {
-    async fn run(&mut self, stop: &CancellationToken) -> Result<Infallible, Ending> {
+    async fn run(&mut self, stop: &CancellationToken) -> Result<Infallible, ConnectionEnd> {
         let mut socket = tokio::select! {
-            () = stop.cancelled() => return Err(Ending::Stopped),
-            opened = open(self.wire) => opened?,
+            () = stop.cancelled() => return Err(ConnectionEnd::Stopped),
+            opened = open(self.endpoint) => opened?,
         };
         self.wanted.extend(self.listener.channels());
         let Err(ending) = self.listen(&mut socket, stop).await;
@@ -105,9 +105,9 @@ impl Connection<'_> {
         &mut self,
         socket: &mut Socket,
         stop: &CancellationToken,
-    ) -> Result<Infallible, Ending> {
-        let mut audit = Instant::now() + self.wire.audit;
-        let mut pulse = Pulse::new(self.wire.ping);
+    ) -> Result<Infallible, ConnectionEnd> {
+        let mut audit = Instant::now() + self.endpoint.audit;
+        let mut pulse = Keepalive::new(self.endpoint.ping);
         loop {
             if std::mem::take(&mut self.settings) {
                 self.listener.renew_settings().await;
@@ -123,14 +123,14 @@ impl Connection<'_> {
             }
             tokio::select! {
                 biased;
-                () = stop.cancelled() => return Err(Ending::Stopped),
+                () = stop.cancelled() => return Err(ConnectionEnd::Stopped),
                 event = next(socket, &mut pulse) => {
                     if let Some(event) = event? {
                         self.note(event);
                     }
                 }
                 () = tokio::time::sleep_until(audit) => {
-                    audit = Instant::now() + self.wire.audit;
+                    audit = Instant::now() + self.endpoint.audit;
                     self.settings = true;
                     self.audit(socket, &mut pulse, stop).await?;
                 }
@@ -142,11 +142,11 @@ impl Connection<'_> {
     async fn read_wanted(
         &mut self,
         socket: &mut Socket,
-        pulse: &mut Pulse,
+        pulse: &mut Keepalive,
         stop: &CancellationToken,
-    ) -> Result<(), Ending> {
+    ) -> Result<(), ConnectionEnd> {
         let channels = std::mem::take(&mut self.wanted);
-        let mut heard = Meanwhile::default();
+        let mut heard = HeldEvents::default();
         {
             let listener = &mut *self.listener;
             let reading = read_all(listener, channels);
@@ -154,7 +154,7 @@ impl Connection<'_> {
             loop {
                 tokio::select! {
                     biased;
-                    () = stop.cancelled() => return Err(Ending::Stopped),
+                    () = stop.cancelled() => return Err(ConnectionEnd::Stopped),
                     done = &mut reading => {
                         done?;
                         break;
@@ -178,18 +178,18 @@ impl Connection<'_> {
     async fn audit(
         &mut self,
         socket: &mut Socket,
-        pulse: &mut Pulse,
+        pulse: &mut Keepalive,
         stop: &CancellationToken,
-    ) -> Result<(), Ending> {
+    ) -> Result<(), ConnectionEnd> {
         let channels: BTreeSet<String> = self.listener.channels().into_iter().collect();
-        let mut heard = Meanwhile::default();
+        let mut heard = HeldEvents::default();
         let unheard = {
             let reading = read_all(&mut *self.listener, channels);
             tokio::pin!(reading);
             loop {
                 tokio::select! {
                     biased;
-                    () = stop.cancelled() => return Err(Ending::Stopped),
+                    () = stop.cancelled() => return Err(ConnectionEnd::Stopped),
                     done = &mut reading => break done?,
                     event = next(socket, pulse) => heard.extend(event?),
                 }
@@ -199,7 +199,7 @@ impl Connection<'_> {
             self.note(event);
         }
         if unheard > 0 || heard.overflowed {
-            return Err(Ending::Lost(anyhow!(
+            return Err(ConnectionEnd::Lost(anyhow!(
                 "{unheard} messages were found that the connection did not bring"
             )));
         }
@@ -223,7 +223,7 @@ impl Connection<'_> {
     }
 
     /// Takes an event when its turn has come.
-    async fn take(&mut self, event: Event) -> Result<(), Ending> {
+    async fn take(&mut self, event: Event) -> Result<(), ConnectionEnd> {
         match event.word.as_str() {
             "posted" | "post_edited" | "post_deleted" => self.about_post(event).await,
             "reaction_added" | "reaction_removed" => self.about_reaction(&event).await,
@@ -249,7 +249,7 @@ impl Connection<'_> {
         }
     }
 
-    async fn about_post(&mut self, event: Event) -> Result<(), Ending> {
+    async fn about_post(&mut self, event: Event) -> Result<(), ConnectionEnd> {
         let Ok(mut post) = serde_json::from_str::<Post>(&event.data.post) else {
             tracing::warn!(silo.name = %self.listener.silo, "Mattermost said something unreadable; reading the channel");
             match channel_of(&event) {
@@ -271,14 +271,14 @@ impl Connection<'_> {
             }
         }
         let sender = event.data.sender_name.clone();
-        let heard = Heard::Live { sender: &sender };
+        let heard = EventSource::Live { sender: &sender };
         match self.listener.take(&channel, vec![post], heard).await {
             Ok(_) => Ok(()),
             Err(failure) => Err(failure.into()),
         }
     }
 
-    async fn about_reaction(&mut self, event: &Event) -> Result<(), Ending> {
+    async fn about_reaction(&mut self, event: &Event) -> Result<(), ConnectionEnd> {
         let channel = channel_of(event);
         if !self.listener.has(channel) {
             return Ok(());
@@ -290,7 +290,7 @@ impl Connection<'_> {
         };
         let added = event.word == "reaction_added";
         let taken = self.listener.take_reaction(channel, &reaction, added).await;
-        taken.map_err(Ending::from)
+        taken.map_err(ConnectionEnd::from)
     }
 
     fn want(&mut self, channel: &str) {
@@ -302,14 +302,14 @@ impl Connection<'_> {
 
 /// What came while channels were read.
 #[derive(Default)]
-struct Meanwhile {
+struct HeldEvents {
     events: Vec<Event>,
     overflowed: bool,
 }
 
-impl Meanwhile {
+impl HeldEvents {
     fn extend(&mut self, event: Option<Event>) {
-        if self.events.len() < MOST_HELD {
+        if self.events.len() < MAX_HELD {
             self.events.extend(event);
         } else {
             self.overflowed = true;
@@ -318,7 +318,7 @@ impl Meanwhile {
 }
 
 /// Reads these channels, one after the other. One that is closed to us does not stop the others.
-async fn read_all(listener: &mut Listener, channels: BTreeSet<String>) -> Result<usize, Ending> {
+async fn read_all(listener: &mut Listener, channels: BTreeSet<String>) -> Result<usize, ConnectionEnd> {
     let mut unheard = 0;
     for channel in channels {
         unheard += read_one(listener, &channel).await?;
@@ -326,22 +326,22 @@ async fn read_all(listener: &mut Listener, channels: BTreeSet<String>) -> Result
     Ok(unheard)
 }
 
-async fn read_one(listener: &mut Listener, channel: &str) -> Result<usize, Ending> {
+async fn read_one(listener: &mut Listener, channel: &str) -> Result<usize, ConnectionEnd> {
     let mut failures = 0;
     loop {
         match listener.catch_up(channel).await {
             Ok(unheard) => return Ok(unheard),
-            Err(Failure::Fault(Fault::Closed(reason))) => {
+            Err(ListenError::Fault(RequestError::Closed(reason))) => {
                 listener.close(channel, reason);
                 return Ok(0);
             }
-            Err(Failure::Fault(fault)) if !matches!(fault, Fault::SignedOut) => {
+            Err(ListenError::Fault(fault)) if !matches!(fault, RequestError::SignedOut) => {
                 tracing::warn!(silo.channel = %channel, error = %fault, attempt = failures + 1,
                     "Cannot read the channel yet");
                 failures += 1;
                 let wait = fault
                     .wait()
-                    .unwrap_or_else(|| backoff::after(failures.min(FAILED)));
+                    .unwrap_or_else(|| backoff::after(failures.min(MAX_FAILURES)));
                 tokio::time::sleep(wait).await;
             }
             Err(failure) => return Err(failure.into()),

@@ -12,11 +12,11 @@ use serde::Deserialize;
 use super::{
     api::File,
     client::{Client, address, read_bounded, refusal_in},
-    fault::{Fault, Repeat, Subject, fault_of, fault_of_silence, unreadable},
+    fault::{RequestError, RepeatSafety, Subject, classify, classify_no_response, unreadable},
 };
 
 /// From a request that moves a file to the last byte of the answer.
-const MOVED_WITHIN: Duration = Duration::from_mins(15);
+const TRANSFER_TIMEOUT: Duration = Duration::from_mins(15);
 
 impl Client {
     /// Uploads a file into a channel, by stream. Answers its id; it is nobody's until a post names it.
@@ -24,7 +24,7 @@ impl Client {
         &self,
         channel: &str,
         (name, file): (&str, &Spooled),
-    ) -> Result<String, Fault> {
+    ) -> Result<String, RequestError> {
         #[derive(Deserialize)]
         struct Uploaded {
             file_infos: Vec<File>,
@@ -34,7 +34,7 @@ impl Client {
         let query = [("channel_id", channel), ("filename", name)];
         url.query_pairs_mut().extend_pairs(query);
         let blocks = file.decrypted();
-        let blocks = blocks.map_err(|error| Fault::Refused(error.to_string()))?;
+        let blocks = blocks.map_err(|error| RequestError::Refused(error.to_string()))?;
         let request = self
             .http
             .post(url)
@@ -42,48 +42,48 @@ impl Client {
             .header(CONTENT_LENGTH, file.length())
             .body(Body::wrap_stream(blocks));
         let answer = self.stream(request).await?;
-        let body = read_bounded(answer, Repeat::Harmless).await?;
+        let body = read_bounded(answer, RepeatSafety::Safe).await?;
         let uploaded: Option<Uploaded> = serde_json::from_slice(&body).ok();
         let file = uploaded.and_then(|uploaded| uploaded.file_infos.into_iter().next());
         let id = file.map(|file| file.id).filter(|id| !id.is_empty());
-        id.ok_or_else(|| unreadable(Repeat::Harmless))
+        id.ok_or_else(|| unreadable(RepeatSafety::Safe))
     }
 
     /// The bytes of a file. They are read as they are wanted.
-    pub async fn download(&self, id: &str) -> Result<Response, Fault> {
+    pub async fn download(&self, id: &str) -> Result<Response, RequestError> {
         let request = self.http.get(address(&self.base, &["files", id])?);
         self.stream(request).await
     }
 
     /// A smaller picture of a file that is one.
-    pub async fn preview(&self, id: &str) -> Result<Response, Fault> {
+    pub async fn preview(&self, id: &str) -> Result<Response, RequestError> {
         let url = address(&self.base, &["files", id, "preview"])?;
         self.stream(self.http.get(url)).await
     }
 
     /// A picture of somebody, by the words of [`super::people::People::picture`].
-    pub async fn portrait(&self, words: &str) -> Result<Response, Fault> {
+    pub async fn fetch_avatar(&self, words: &str) -> Result<Response, RequestError> {
         let user = words.split('/').next().unwrap_or_default();
         let url = address(&self.base, &["users", user, "image"])?;
         self.stream(self.http.get(url)).await
     }
 
     /// A request whose body or answer may be long.
-    async fn stream(&self, request: RequestBuilder) -> Result<Response, Fault> {
+    async fn stream(&self, request: RequestBuilder) -> Result<Response, RequestError> {
         self.turn().await;
         let sent = request
-            .timeout(MOVED_WITHIN)
+            .timeout(TRANSFER_TIMEOUT)
             .bearer_auth(self.token.expose())
             .send()
             .await;
-        let answer = sent.map_err(|error| fault_of_silence(Repeat::Harmless, error))?;
+        let answer = sent.map_err(|error| classify_no_response(RepeatSafety::Safe, error))?;
         let status = answer.status();
         if status.is_success() {
             return Ok(answer);
         }
         let after = self.learn(status.as_u16(), answer.headers());
-        let about = (Subject::File, Repeat::Harmless);
-        let refusal = refusal_in(read_bounded(answer, Repeat::Harmless).await);
-        Err(fault_of(about, status.as_u16(), &refusal.id, after))
+        let about = (Subject::File, RepeatSafety::Safe);
+        let refusal = refusal_in(read_bounded(answer, RepeatSafety::Safe).await);
+        Err(classify(about, status.as_u16(), &refusal.id, after))
     }
 }

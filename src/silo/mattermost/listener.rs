@@ -8,47 +8,47 @@ use footbridge_store::{Accepted, Arrival, Batch, Millis, Place};
 
 use super::{
     api::Post,
-    arrival::{self, Who},
-    begin::Names,
+    arrival::{self, PostAuthor},
+    begin::CursorNames,
     client::{Client, Range},
-    fault::Fault,
-    naming::Naming,
-    people::People,
+    fault::RequestError,
+    naming::AttributionState,
+    people::UserCache,
 };
-use crate::{Channel, SiloError, echoes::Echoes, health::Health, history::History};
+use crate::{Channel, SiloError, echoes::Echoes, health::FeedHealth, history::Backfill};
 
 /// How far reading goes back behind the cursor, in milliseconds: posts are published a little later than their moment.
-const OVERLAP: i64 = 10_000;
+const OVERLAP_MS: i64 = 10_000;
 /// An answer with that many changes may have left some out.
-const MOST_CHANGES: usize = 1_000;
+const MAX_CHANGES: usize = 1_000;
 /// A post that is read this long after it was written should have been heard, in milliseconds.
-const DEAF_AFTER: i64 = 30_000;
+const MISSED_AFTER: i64 = 30_000;
 
 /// One channel.
-pub(super) struct Seat {
+pub(super) struct ChannelState {
     pub(super) place: Place,
     /// The moment up to which everything was read.
     pub(super) cursor: i64,
     /// Everything up to this moment is history, and is not relayed.
     pub(super) since: i64,
     /// What of that comes along.
-    pub(super) history: History,
+    pub(super) history: Backfill,
     /// A post that was read, behind which reading can go on page by page.
     pub(super) anchor: String,
 }
 
 /// What the listener works with.
-pub struct Shared {
+pub struct ListenerContext {
     /// The REST side.
     pub client: Arc<Client>,
     /// What we did ourselves.
     pub echoes: Arc<Echoes>,
     /// How the feed is doing.
-    pub health: Arc<Health>,
+    pub health: Arc<FeedHealth>,
     /// Where names of authors stand.
-    pub naming: Arc<Naming>,
+    pub attribution: Arc<AttributionState>,
     /// Names.
-    pub people: People,
+    pub people: UserCache,
 }
 
 /// The listener of all channels.
@@ -58,8 +58,8 @@ pub struct Listener {
     /// Our account's id.
     pub me: String,
     pub(super) inbox: Inbox,
-    pub(super) shared: Arc<Shared>,
-    pub(super) seats: HashMap<String, Seat>,
+    pub(super) shared: Arc<ListenerContext>,
+    pub(super) channel_states: HashMap<String, ChannelState>,
 }
 
 impl Listener {
@@ -70,20 +70,20 @@ impl Listener {
         me: String,
         channels: Vec<Channel>,
         inbox: Inbox,
-        shared: Arc<Shared>,
+        shared: Arc<ListenerContext>,
     ) -> Result<Self, SiloError> {
         let mut seats = HashMap::new();
         for channel in Channel::distinct(channels) {
-            let names = Names::of(&channel.place);
+            let names = CursorNames::of(&channel.place);
             let store = inbox.store();
             let (cursor, since) = (
                 store.cursor(&names.cursor).await?,
                 store.cursor(&names.since).await?,
             );
             let number = |text: Option<String>| text.and_then(|text| text.parse().ok());
-            let mut history = History::open(&channel.place, store).await?;
+            let mut history = Backfill::open(&channel.place, store).await?;
             history.wanted = channel.backfill;
-            let seat = Seat {
+            let seat = ChannelState {
                 history,
                 cursor: number(cursor).unwrap_or(-1),
                 since: number(since).unwrap_or(-1),
@@ -97,30 +97,30 @@ impl Listener {
             me,
             inbox,
             shared,
-            seats,
+            channel_states: seats,
         };
-        listener.repair().await?;
+        listener.repair_cursors().await?;
         let health = &listener.shared.health;
-        health.begin(listener.seats.keys().map(String::as_str));
+        health.begin(listener.channel_states.keys().map(String::as_str));
         Ok(listener)
     }
 
     /// The ids of all channels.
     pub fn channels(&self) -> Vec<String> {
-        let mut all: Vec<String> = self.seats.keys().cloned().collect();
+        let mut all: Vec<String> = self.channel_states.keys().cloned().collect();
         all.sort_unstable();
         all
     }
 
     /// Whether this is one of ours.
     pub fn has(&self, channel: &str) -> bool {
-        self.seats.contains_key(channel)
+        self.channel_states.contains_key(channel)
     }
 
     /// The place that a channel is.
     pub(super) fn place(&self, channel: &str) -> Option<Place> {
         // What is heard before the first look is history.
-        let seat = self.seats.get(channel).filter(|seat| seat.cursor >= 0);
+        let seat = self.channel_states.get(channel).filter(|seat| seat.cursor >= 0);
         seat.map(|seat| seat.place.clone())
     }
 
@@ -134,12 +134,12 @@ impl Listener {
     pub fn behind(&self) {
         self.shared
             .health
-            .behind(self.seats.keys().map(String::as_str));
+            .behind(self.channel_states.keys().map(String::as_str));
     }
 
     /// Whether Mattermost says that our token is not accepted.
     pub async fn is_signed_out(&self) -> bool {
-        matches!(self.shared.client.me().await, Err(Fault::SignedOut))
+        matches!(self.shared.client.me().await, Err(RequestError::SignedOut))
     }
 
     /// A channel is closed to us. The others go on.
@@ -151,8 +151,8 @@ impl Listener {
     }
 
     /// Reads what a channel has that we do not know. Answers how many posts should have been heard before.
-    pub async fn catch_up(&mut self, channel: &str) -> Result<usize, Failure> {
-        let Some(seat) = self.seats.get(channel) else {
+    pub async fn catch_up(&mut self, channel: &str) -> Result<usize, ListenError> {
+        let Some(seat) = self.channel_states.get(channel) else {
             return Ok(0);
         };
         let (cursor, wanted) = (seat.cursor, seat.history.wanted);
@@ -165,19 +165,19 @@ impl Listener {
         if cursor < 0 {
             self.begin(channel).await?;
         }
-        let from = match self.seats.get(channel) {
+        let from = match self.channel_states.get(channel) {
             Some(seat) if cursor < 0 && wanted > 0 => Some(seat.cursor),
-            Some(_) if cursor >= 0 => Some(cursor.saturating_sub(OVERLAP).max(0)),
+            Some(_) if cursor >= 0 => Some(cursor.saturating_sub(OVERLAP_MS).max(0)),
             _ => None,
         };
         if let Some(from) = from {
             let asked_at = self.now().0;
             let changes = self.read(channel, &Range::Since(from)).await?;
-            if changes.len() >= MOST_CHANGES {
-                self.page_through(channel).await?;
+            if changes.len() >= MAX_CHANGES {
+                self.catch_up_by_pages(channel).await?;
             }
             let unheard = self
-                .take(channel, changes, Heard::Read { asked_at })
+                .take(channel, changes, EventSource::Read { asked_at })
                 .await?;
             if let Some(link) = link {
                 self.inbox
@@ -185,20 +185,20 @@ impl Listener {
                     .lift_link_barriers(vec![place], link)
                     .await?;
             }
-            self.open_again(channel).await?;
+            self.reopen(channel).await?;
             return Ok(unheard);
         }
-        self.open_again(channel).await?;
+        self.reopen(channel).await?;
         Ok(0)
     }
 
     /// A post of this channel that was read, if there is one.
     pub(super) fn anchor(&self, channel: &str) -> Option<String> {
-        let anchor = self.seats.get(channel).map(|seat| seat.anchor.clone());
+        let anchor = self.channel_states.get(channel).map(|seat| seat.anchor.clone());
         anchor.filter(|anchor| !anchor.is_empty())
     }
 
-    pub(super) async fn read(&self, channel: &str, range: &Range) -> Result<Vec<Post>, Failure> {
+    pub(super) async fn read(&self, channel: &str, range: &Range) -> Result<Vec<Post>, ListenError> {
         Ok(self.shared.client.posts(channel, range).await?)
     }
 
@@ -208,9 +208,9 @@ impl Listener {
         &mut self,
         channel: &str,
         posts: Vec<Post>,
-        heard: Heard<'_>,
-    ) -> Result<usize, Failure> {
-        let Some(seat) = self.seats.get(channel) else {
+        heard: EventSource<'_>,
+    ) -> Result<usize, ListenError> {
+        let Some(seat) = self.channel_states.get(channel) else {
             return Ok(0);
         };
         if seat.cursor < 0 {
@@ -234,7 +234,7 @@ impl Listener {
         let mut arrivals = Vec::new();
         for post in fresh {
             self.sort(&place, since, post, heard, &mut arrivals).await?;
-            if matches!(heard, Heard::Read { .. }) && !post.is_deleted() {
+            if matches!(heard, EventSource::Read { .. }) && !post.is_deleted() {
                 self.compare_reactions(&place, post, &mut arrivals).await?;
             }
         }
@@ -252,9 +252,9 @@ impl Listener {
         place: &Place,
         since: i64,
         post: &Post,
-        heard: Heard<'_>,
+        heard: EventSource<'_>,
         arrivals: &mut Vec<Arrival>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), ListenError> {
         let is_history = post.create_at <= since;
         let is_ours = post.user_id == self.me && post.props.mark.is_some();
         let is_plain = post.edit_at == 0 && !post.is_deleted();
@@ -263,13 +263,13 @@ impl Listener {
         }
         let beside = match heard {
             // What the server tells beside a post may be what the post claims.
-            Heard::Live { .. } if post.props.speaks_for_another() => "",
-            Heard::Live { sender } => sender,
-            Heard::Read { .. } | Heard::Paged => "",
+            EventSource::Live { .. } if post.props.speaks_for_another() => "",
+            EventSource::Live { sender } => sender,
+            EventSource::Read { .. } | EventSource::Paged => "",
         };
         let name = self.shared.people.name(&post.user_id, beside);
         let picture = self.shared.people.picture(&post.user_id);
-        let who = Who {
+        let who = PostAuthor {
             name: &name,
             picture: picture.as_deref(),
             is_bot: self.shared.people.is_bot(&post.user_id),
@@ -302,26 +302,26 @@ impl Listener {
         &mut self,
         channel: &str,
         mut arrivals: Vec<Arrival>,
-        heard: Heard<'_>,
+        heard: EventSource<'_>,
         newest: Option<i64>,
         anchor: Option<String>,
-    ) -> Result<usize, Failure> {
+    ) -> Result<usize, ListenError> {
         let now = self.now().0;
-        let Some(seat) = self.seats.get_mut(channel) else {
+        let Some(seat) = self.channel_states.get_mut(channel) else {
             return Ok(0);
         };
-        let names = Names::of(&seat.place);
+        let names = CursorNames::of(&seat.place);
         let mut cursors = Vec::new();
         // A post may be dated later than it is there (by an import, or a clock that was put back): what is written until
         // then is still to be read.
         let read_until = match heard {
-            Heard::Read { asked_at } => asked_at,
-            Heard::Live { .. } | Heard::Paged => now,
+            EventSource::Read { asked_at } => asked_at,
+            EventSource::Live { .. } | EventSource::Paged => now,
         };
         let newest = newest.map(|newest| newest.min(read_until));
         // Pages tell nothing of what lies before them that changed meanwhile: only the list of changes moves the cursor.
         let read =
-            newest.filter(|newest| matches!(heard, Heard::Read { .. }) && *newest > seat.cursor);
+            newest.filter(|newest| matches!(heard, EventSource::Read { .. }) && *newest > seat.cursor);
         if let Some(newest) = read {
             seat.cursor = newest;
             cursors.push((names.cursor, newest.to_string()));
@@ -351,7 +351,7 @@ impl Listener {
                 let is_new = matches!(accepted, Accepted::New(_));
                 let newest = newest.unwrap_or_default();
                 is_new
-                    && sent_at.is_some_and(|sent_at| newest.saturating_sub(sent_at.0) > DEAF_AFTER)
+                    && sent_at.is_some_and(|sent_at| newest.saturating_sub(sent_at.0) > MISSED_AFTER)
             });
         Ok(late.count())
     }
@@ -359,7 +359,7 @@ impl Listener {
 
 /// How something became known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Heard<'a> {
+pub enum EventSource<'a> {
     /// By the WebSocket, with the name that stood beside it.
     Live {
         /// The name.
@@ -375,20 +375,20 @@ pub enum Heard<'a> {
 }
 
 /// Why reading did not succeed.
-pub enum Failure {
+pub enum ListenError {
     /// Mattermost's side.
-    Fault(Fault),
+    Fault(RequestError),
     /// Ours.
     Store(footbridge_store::Error),
 }
 
-impl From<Fault> for Failure {
-    fn from(fault: Fault) -> Self {
+impl From<RequestError> for ListenError {
+    fn from(fault: RequestError) -> Self {
         Self::Fault(fault)
     }
 }
 
-impl From<footbridge_store::Error> for Failure {
+impl From<footbridge_store::Error> for ListenError {
     fn from(error: footbridge_store::Error) -> Self {
         Self::Store(error)
     }

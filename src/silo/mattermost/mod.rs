@@ -56,21 +56,21 @@ use url::Url;
 use self::{
     api::User,
     client::Client,
-    fault::Fault,
-    listener::{Listener, Shared},
-    wire::Wire,
+    fault::RequestError,
+    listener::{Listener, ListenerContext},
+    wire::FeedEndpoint,
 };
 use crate::{
-    Channel, FeedState, Poster, Readers, Silo, SiloError,
+    Channel, FeedState, Poster, Audience, Silo, SiloError,
     echoes::Echoes,
-    health::Health,
+    health::FeedHealth,
     markdown::Flavour,
-    plan::{self, Names, Rules},
-    sign_out::SignOut,
+    plan::{self, Attribution, PostRules},
+    sign_out::SignOutLog,
 };
 
 /// The longest message, in Unicode scalars by Mattermost's measure and in UTF-16 units by ours, which are never fewer.
-const LONGEST: usize = 16_383;
+const MAX_UNITS: usize = 16_383;
 
 /// A connection to a Mattermost.
 pub struct Mattermost {
@@ -79,12 +79,12 @@ pub struct Mattermost {
     icon: Option<Url>,
     client: Arc<Client>,
     echoes: Arc<Echoes>,
-    health: Arc<Health>,
-    wire: Wire,
-    naming: Arc<naming::Naming>,
-    sign_out: SignOut,
+    health: Arc<FeedHealth>,
+    endpoint: FeedEndpoint,
+    attribution: Arc<naming::AttributionState>,
+    sign_out: SignOutLog,
     /// The names of emoji that the server does not have.
-    lacking: emoji::Lacking,
+    lacking: emoji::MissingEmoji,
     /// Our account, once asked for.
     me: tokio::sync::OnceCell<User>,
     /// What channels are called, and which are open to everybody on the server.
@@ -95,7 +95,7 @@ impl Mattermost {
     /// Prepares the connection; requests nothing.
     pub fn new(config: MattermostConfig, shared: reqwest::Client) -> anyhow::Result<Self> {
         Ok(Self {
-            wire: Wire {
+            endpoint: FeedEndpoint {
                 http: http_client::streaming()?,
                 url: config.url.clone(),
                 token: config.token.clone(),
@@ -103,41 +103,41 @@ impl Mattermost {
                 audit: config.audit,
             },
             client: Arc::new(Client::new(shared, config.url.clone(), config.token)),
-            naming: Arc::new(naming::Naming::new(
+            attribution: Arc::new(naming::AttributionState::new(
                 &config.name,
-                config.names == Names::Beside,
+                config.names == Attribution::Override,
             )),
             name: config.name,
             url: config.url,
             icon: config.icon,
             echoes: Arc::default(),
             health: Arc::default(),
-            sign_out: SignOut::default(),
-            lacking: emoji::Lacking::default(),
+            sign_out: SignOutLog::default(),
+            lacking: emoji::MissingEmoji::default(),
             me: tokio::sync::OnceCell::new(),
             known: Mutex::default(),
         })
     }
 
     /// What Mattermost takes at the moment.
-    fn rules(&self) -> Rules {
-        Rules {
+    fn rules(&self) -> PostRules {
+        PostRules {
             flavour: Flavour::Mattermost,
-            longest: LONGEST,
+            longest: MAX_UNITS,
             editable: None,
-            names: self.naming.names(),
+            names: self.attribution.names(),
             files: true,
         }
     }
 
     /// Finds out who we are, however long it takes; `None` when told to stop.
-    async fn introduce(&self, stop: &CancellationToken) -> Result<Option<User>, SiloError> {
+    async fn identify_self(&self, stop: &CancellationToken) -> Result<Option<User>, SiloError> {
         let mut failures = 0;
         loop {
             let fault = tokio::select! {
                 me = self.me() => match me {
                     Ok(me) => return Ok(Some(me.clone())),
-                    Err(Fault::SignedOut) => return Err(Fault::SignedOut.into()),
+                    Err(RequestError::SignedOut) => return Err(RequestError::SignedOut.into()),
                     Err(fault) => fault,
                 },
                 () = stop.cancelled() => return Ok(None),
@@ -179,16 +179,16 @@ impl Outlet for Mattermost {
         unencrypted: bool,
         now: Millis,
     ) -> Plan {
-        let told = emoji::Told::of(&self.lacking, reacted);
-        match (outgoing.copies.first(), told.shown_as(key)) {
+        let told = emoji::WordedReactions::of(&self.lacking, reacted);
+        match (outgoing.copies.first(), told.emoji_for(key)) {
             // All colours of skin are one there.
             (Some(copy), Some(name)) => {
                 let alike = |other: &str| emoji::name_of(other).as_ref() == Some(&name);
                 plan_native(reacted, (key, alike), &copy.remote, unencrypted)
             }
             // What is no emoji there is told.
-            _ => plan::reactions_told(&self.rules(), outgoing, reacted, now, |key| {
-                told.shown_as(key).is_none()
+            _ => plan::reaction_line(&self.rules(), outgoing, reacted, now, |key| {
+                told.emoji_for(key).is_none()
             }),
         }
     }
@@ -196,7 +196,7 @@ impl Outlet for Mattermost {
     async fn perform(&self, to: &Place, key: &str, step: &Step) -> Result<Done, SendError> {
         if self.health.is_signed_out() {
             // A dead token is not tried again by every lane.
-            return Err(Fault::SignedOut.into());
+            return Err(RequestError::SignedOut.into());
         }
         let done = self.step(to.address(), key, step).await;
         done.inspect_err(|fault| self.note(fault))
@@ -205,7 +205,7 @@ impl Outlet for Mattermost {
 
     async fn delete_cascade(&self, _to: &Place, step: &Step) -> Result<Done, SendError> {
         let Step::Delete { target, .. } = step else {
-            return Err(Fault::Refused("Only a removal removes".to_owned()).into());
+            return Err(RequestError::Refused("Only a removal removes".to_owned()).into());
         };
         let done = self.delete(target).await;
         done.inspect_err(|fault| self.note(fault))
@@ -220,7 +220,7 @@ impl Outlet for Mattermost {
 
     async fn avatar(&self, of: &Sender, spool: &Spool) -> Result<Image, SendError> {
         let words = of.avatar.as_deref().unwrap_or_default();
-        let answer = self.client.portrait(words).await;
+        let answer = self.client.fetch_avatar(words).await;
         picture_of(answer.inspect_err(|fault| self.note(fault))?, spool).await
     }
 
@@ -237,7 +237,7 @@ impl Outlet for Mattermost {
         (file, _): (&Spooled, Option<&Image>),
     ) -> Result<Done, SendError> {
         if self.health.is_signed_out() {
-            return Err(Fault::SignedOut.into());
+            return Err(RequestError::SignedOut.into());
         }
         let done = self.send_with(to.address(), key, step, file).await;
         done.inspect_err(|fault| self.note(fault))
@@ -267,9 +267,9 @@ impl Outlet for Mattermost {
             return Ok(None);
         }
         if self.health.is_signed_out() {
-            return Err(Fault::SignedOut.into());
+            return Err(RequestError::SignedOut.into());
         }
-        let found = self.made_by(to.address(), key, since).await;
+        let found = self.find_made_post(to.address(), key, since).await;
         let found = found.inspect_err(|fault| self.note(fault))?;
         Ok(found.map(|post| Done::Created(deliver::copy(&post))))
     }
@@ -291,7 +291,7 @@ impl Silo for Mattermost {
         let found = self.find(channel).await;
         let found = found.inspect_err(|fault| self.note(fault));
         found.map_err(|fault| match fault {
-            Fault::Refused(reason) | Fault::Rejected(reason) => SiloError::NoChannel(reason),
+            RequestError::Refused(reason) | RequestError::Rejected(reason) => SiloError::NoChannel(reason),
             other => other.into(),
         })
     }
@@ -300,11 +300,11 @@ impl Silo for Mattermost {
         self.health.is_signed_out()
     }
 
-    fn signed_in(&self) {
-        self.health.signed_in();
+    fn note_signed_in(&self) {
+        self.health.note_signed_in();
     }
 
-    fn proven(&self) {
+    fn note_stable(&self) {
         self.sign_out.over();
     }
 
@@ -316,33 +316,33 @@ impl Silo for Mattermost {
     ) -> Result<(), SiloError> {
         self.sign_out.runs();
         let listened = async {
-            let Some(me) = self.introduce(&stop).await? else {
+            let Some(me) = self.identify_self(&stop).await? else {
                 return Ok(());
             };
-            let shared = Arc::new(Shared {
+            let shared = Arc::new(ListenerContext {
                 client: self.client.clone(),
                 echoes: self.echoes.clone(),
                 health: self.health.clone(),
-                naming: self.naming.clone(),
-                people: people::People::default(),
+                attribution: self.attribution.clone(),
+                people: people::UserCache::default(),
             });
             let mut listener = Listener::open(&self.name, me.id, channels, inbox, shared).await?;
-            feed::follow(&mut listener, &self.wire, &stop).await
+            feed::follow(&mut listener, &self.endpoint, &stop).await
         };
         let ended = listened.await;
         self.health.stopped();
         if matches!(ended, Err(SiloError::SignedOut(_))) {
-            self.note(&Fault::SignedOut);
+            self.note(&RequestError::SignedOut);
         }
         ended
     }
 
-    async fn readers(&self, channel: &str) -> Readers {
+    async fn audience(&self, channel: &str) -> Audience {
         let found = self.find(channel).await.ok();
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let public =
             found.and_then(|found| known.get(found.place.address()).map(|(_, open)| *open));
-        Readers {
+        Audience {
             public,
             operator: self.url.host_str().unwrap_or_default().to_owned(),
         }
@@ -354,8 +354,8 @@ impl Silo for Mattermost {
         Ok(found.inspect_err(|fault| self.note(fault))?)
     }
 
-    async fn facts(&self, channel: &Place) -> Result<RoomProfile, SiloError> {
-        self.read_facts(channel.address()).await
+    async fn room_profile(&self, channel: &Place) -> Result<RoomProfile, SiloError> {
+        self.read_profile(channel.address()).await
     }
 
     async fn set_profile_field(

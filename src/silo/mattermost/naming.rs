@@ -4,31 +4,31 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{client::Client, fault::Fault};
-use crate::plan::Names;
+use super::{client::Client, fault::RequestError};
+use crate::plan::Attribution;
 
 /// Of one account.
-pub struct Naming {
+pub struct AttributionState {
     silo: String,
     /// Whether the operator wants names beside the text.
     wanted: bool,
     is_bot: AtomicBool,
-    permits: AtomicBool,
+    is_permitted: AtomicBool,
 }
 
-impl Naming {
+impl AttributionState {
     /// Nothing is known yet: names stand in the text.
     pub fn new(silo: &str, wanted: bool) -> Self {
         Self {
             silo: silo.to_owned(),
             wanted,
             is_bot: AtomicBool::new(false),
-            permits: AtomicBool::new(false),
+            is_permitted: AtomicBool::new(false),
         }
     }
 
     /// Finds out for the first time what this account may.
-    pub async fn begin(&self, client: &Client, is_bot: bool) -> Result<(), Fault> {
+    pub async fn begin(&self, client: &Client, is_bot: bool) -> Result<(), RequestError> {
         self.is_bot.store(is_bot, Ordering::Relaxed);
         if self.wanted && !self.ask(client).await? {
             tracing::warn!(silo.name = %self.silo,
@@ -45,7 +45,7 @@ impl Naming {
         }
         let before = self.names();
         match self.ask(client).await {
-            Ok(permits) if permits != (before == Names::Beside) => {
+            Ok(permits) if permits != (before == Attribution::Override) => {
                 let place = if permits {
                     "names stand beside the text from now on"
                 } else {
@@ -62,25 +62,25 @@ impl Naming {
         }
     }
 
-    async fn ask(&self, client: &Client) -> Result<bool, Fault> {
+    async fn ask(&self, client: &Client) -> Result<bool, RequestError> {
         let settings = client.settings().await?;
         let permits = self.is_bot.load(Ordering::Relaxed) && settings.names == "true";
-        self.permits.store(permits, Ordering::Relaxed);
+        self.is_permitted.store(permits, Ordering::Relaxed);
         Ok(permits)
     }
 
     /// Where they stand at the moment.
-    pub fn names(&self) -> Names {
-        if self.permits.load(Ordering::Relaxed) {
-            Names::Beside
+    pub fn names(&self) -> Attribution {
+        if self.is_permitted.load(Ordering::Relaxed) {
+            Attribution::Override
         } else {
-            Names::InText
+            Attribution::Inline
         }
     }
 
     /// An answer shows that the server does not keep such a name.
     pub fn refused(&self) {
-        if self.permits.swap(false, Ordering::Relaxed) {
+        if self.is_permitted.swap(false, Ordering::Relaxed) {
             tracing::warn!(silo.name = %self.silo,
                 "Mattermost does not let this account show other names; they stand in the text from now on");
         }

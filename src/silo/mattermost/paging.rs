@@ -3,32 +3,32 @@
 use super::{
     api::Post,
     client::{PAGE, Range},
-    fault::Fault,
-    listener::{Failure, Heard, Listener},
+    fault::RequestError,
+    listener::{ListenError, EventSource, Listener},
 };
 
 impl Listener {
     /// More happened than one answer holds: reads all posts behind the last one that was read, page by page, and the page
     /// before them, where something may have been edited or deleted.
-    pub(super) async fn page_through(&mut self, channel: &str) -> Result<(), Failure> {
+    pub(super) async fn catch_up_by_pages(&mut self, channel: &str) -> Result<(), ListenError> {
         let anchor = match self.anchor(channel) {
             Some(anchor) => anchor,
             None => self.oldest(channel).await?,
         };
         let mut after = match self.read(channel, &Range::Before(anchor.clone())).await {
             Ok(before) => {
-                self.take(channel, before, Heard::Paged).await?;
+                self.take(channel, before, EventSource::Paged).await?;
                 anchor
             }
             // The server may have removed the post itself, by its rules for old ones.
-            Err(Failure::Fault(Fault::Closed(_))) => self.oldest(channel).await?,
+            Err(ListenError::Fault(RequestError::Closed(_))) => self.oldest(channel).await?,
             Err(failure) => return Err(failure),
         };
         loop {
             let posts = self.read(channel, &Range::After(after.clone())).await?;
             let whole = posts.len() >= PAGE;
             let next = border(&posts).unwrap_or_default();
-            self.take(channel, posts, Heard::Paged).await?;
+            self.take(channel, posts, EventSource::Paged).await?;
             if !whole || next.is_empty() || next == after {
                 return Ok(());
             }
@@ -37,13 +37,13 @@ impl Listener {
     }
 
     /// The oldest post of a channel in which nothing had been said when it was linked. All of its first page is taken.
-    async fn oldest(&mut self, channel: &str) -> Result<String, Failure> {
+    async fn oldest(&mut self, channel: &str) -> Result<String, ListenError> {
         let mut page = 0;
         loop {
             let posts = self.read(channel, &Range::Newest(page)).await?;
             if posts.len() < PAGE {
                 let oldest = border(&posts).unwrap_or_default();
-                self.take(channel, posts, Heard::Paged).await?;
+                self.take(channel, posts, EventSource::Paged).await?;
                 return Ok(oldest);
             }
             page += 1;

@@ -8,21 +8,21 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{api::User, arrival::NOBODY, client::Client, fault::Fault};
+use super::{api::User, arrival::UNKNOWN_AUTHOR, client::Client, fault::RequestError};
 
 /// How long a name is good for.
-const FRESH: Duration = Duration::from_hours(1);
+const TTL: Duration = Duration::from_hours(1);
 /// How many names are kept.
-const MOST: usize = 5_000;
+const CAPACITY: usize = 5_000;
 /// How many are asked for at once.
-const AT_ONCE: usize = 100;
+const BATCH: usize = 100;
 
 /// The people that are known.
 #[derive(Default)]
-pub struct People(Mutex<HashMap<String, Known>>);
+pub struct UserCache(Mutex<HashMap<String, CachedUser>>);
 
 /// What is known of somebody, and since when.
-struct Known {
+struct CachedUser {
     at: Instant,
     name: String,
     is_bot: bool,
@@ -30,24 +30,24 @@ struct Known {
     picture: Option<String>,
 }
 
-impl People {
+impl UserCache {
     /// Makes sure that these users have names, as far as Mattermost tells. A name that it does not tell now costs no message.
-    pub async fn learn(&self, client: &Client, users: HashSet<String>) -> Result<(), Fault> {
+    pub async fn learn(&self, client: &Client, users: HashSet<String>) -> Result<(), RequestError> {
         let unknown: Vec<String> = {
             let known = self.known();
             let stale = |id: &String| {
-                !id.is_empty() && known.get(id).is_none_or(|known| known.at.elapsed() > FRESH)
+                !id.is_empty() && known.get(id).is_none_or(|known| known.at.elapsed() > TTL)
             };
             users.into_iter().filter(stale).collect()
         };
-        for ids in unknown.chunks(AT_ONCE) {
+        for ids in unknown.chunks(BATCH) {
             match client.users(ids).await {
                 Ok(users) => {
                     for user in users {
                         self.keep(&user);
                     }
                 }
-                Err(Fault::SignedOut) => return Err(Fault::SignedOut),
+                Err(RequestError::SignedOut) => return Err(RequestError::SignedOut),
                 Err(fault) => {
                     tracing::debug!(error = %fault, "Mattermost does not tell names now");
                     return Ok(());
@@ -63,7 +63,7 @@ impl People {
         let beside = beside.trim().trim_start_matches('@');
         match known.get(id) {
             Some(known) => known.name.clone(),
-            None if beside.is_empty() => NOBODY.to_owned(),
+            None if beside.is_empty() => UNKNOWN_AUTHOR.to_owned(),
             None => beside.to_owned(),
         }
     }
@@ -84,22 +84,22 @@ impl People {
             return;
         }
         let chosen = user.last_picture_update > 0;
-        let new = Known {
+        let new = CachedUser {
             at: Instant::now(),
             name,
             is_bot: user.is_bot,
             picture: chosen.then(|| format!("{}/{}", user.id, user.last_picture_update)),
         };
         let mut known = self.known();
-        if known.len() >= MOST {
-            known.retain(|_, known| known.at.elapsed() <= FRESH / 2);
+        if known.len() >= CAPACITY {
+            known.retain(|_, known| known.at.elapsed() <= TTL / 2);
         }
-        if known.len() < MOST {
+        if known.len() < CAPACITY {
             known.insert(user.id.clone(), new);
         }
     }
 
-    fn known(&self) -> MutexGuard<'_, HashMap<String, Known>> {
+    fn known(&self) -> MutexGuard<'_, HashMap<String, CachedUser>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     client::{Client, Range},
-    fault::Fault,
+    fault::RequestError,
 };
 use crate::Poster;
 
@@ -13,7 +13,7 @@ pub async fn find(
     client: &Client,
     me: &str,
     (channel, code): (&str, &str),
-) -> Result<Option<Poster>, Fault> {
+) -> Result<Option<Poster>, RequestError> {
     let posts = client.posts(channel, &Range::Newest(0)).await?;
     let mut newest = posts.into_iter().rev().filter(|post| {
         post.user_id != me && post.props.mark.is_none() && !post.props.speaks_for_another()

@@ -9,11 +9,11 @@ use footbridge_store::{Arrival, Batch, LinkedMessage, Place, RemoteId};
 use super::{
     api::{Post, Reaction},
     arrival,
-    listener::{Failure, Listener},
+    listener::{ListenError, Listener},
 };
 
 /// How long is waited for the id of a post of ours.
-const UNSETTLED: Duration = Duration::from_secs(10);
+const LINK_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Listener {
     /// Writes down that a reaction was added, or that it ended.
@@ -22,7 +22,7 @@ impl Listener {
         channel: &str,
         reaction: &Reaction,
         added: bool,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), ListenError> {
         let Some(place) = self.place(channel) else {
             return Ok(());
         };
@@ -42,7 +42,7 @@ impl Listener {
             super::emoji::key_of(&reaction.emoji_name).map(|key| {
                 let ended = (reaction.user_id.as_str(), key.as_str());
                 let now = self.inbox.clock().now().0;
-                arrival::reaction_ended(&place, &reaction.post_id, ended, now)
+                arrival::reaction_removed(&place, &reaction.post_id, ended, now)
             })
         };
         let batch = Batch {
@@ -60,7 +60,7 @@ impl Listener {
         place: &Place,
         post: &Post,
         arrivals: &mut Vec<Arrival>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), ListenError> {
         let shown = &post.metadata.reactions;
         let remote = post.remote();
         let waits = arrivals
@@ -90,7 +90,7 @@ impl Listener {
             });
             if !is_shown {
                 let ended = (letter.user.as_str(), letter.key.as_str());
-                arrivals.push(arrival::reaction_ended(
+                arrivals.push(arrival::reaction_removed(
                     place,
                     &post.id,
                     ended,
@@ -101,7 +101,7 @@ impl Listener {
         Ok(())
     }
 
-    async fn is_known(&self, place: &Place, post: &RemoteId) -> Result<bool, Failure> {
+    async fn is_known(&self, place: &Place, post: &RemoteId) -> Result<bool, ListenError> {
         let link = self.link(place, post).await?;
         Ok(link.is_some_and(|link| !link.deleted))
     }
@@ -111,12 +111,12 @@ impl Listener {
         &self,
         place: &Place,
         post: &RemoteId,
-    ) -> Result<Option<LinkedMessage>, Failure> {
+    ) -> Result<Option<LinkedMessage>, ListenError> {
         let link = self.inbox.store().find_message(place, post).await?;
         if link.is_some() {
             return Ok(link);
         }
-        match tokio::time::timeout(UNSETTLED, self.inbox.wait_settled(place)).await {
+        match tokio::time::timeout(LINK_TIMEOUT, self.inbox.wait_settled(place)).await {
             Ok(settled) => settled?,
             // Mattermost does not answer. What is missed by that is found by the reading that follows.
             Err(_) => return Ok(None),

@@ -6,41 +6,41 @@ use footbridge_store::{Cascade, Millis, Place, RemoteId};
 use super::{
     Mattermost,
     api::Post,
-    fault::Fault,
-    listener::{Failure, Heard, Listener},
+    fault::RequestError,
+    listener::{ListenError, EventSource, Listener},
 };
 
 /// What stands in the place of a post that was taken back and has a thread. Mattermost's apps say the same of a deleted post.
-const EMPTIED: &str = "*(message deleted)*";
+const DELETED_TEXT: &str = "*(message deleted)*";
 /// The same where an edit gave the message other files or fewer posts.
-const REPLACED: &str = "*(replaced by an edit)*";
+const REPLACED_TEXT: &str = "*(replaced by an edit)*";
 
 /// The most answers that are noted one by one. Of a longer thread that we delete, and of one that cannot be read, every answer
 /// counts as gone with it.
-const MOST_ANSWERS: u64 = 1_000;
+const MAX_REPLIES: u64 = 1_000;
 
 /// The most reactions that are taken from a post before it is emptied. Mattermost takes fewer different ones.
-const MOST_REACTIONS: usize = 500;
+const MAX_REACTIONS: usize = 500;
 
 impl Mattermost {
     /// Takes a post back. Mattermost deletes a whole thread with its first post, whoever wrote what stands in it: where
     /// others have answered, the text goes and the thread stays. Who deletes a message wants its file gone for everybody, so
     /// a post with a file is deleted all the same, and so is one whose text can no longer be changed. An edit (`replaced`)
     /// deletes no thread: it takes the file from the post, and leaves a post that can no longer be changed as it is.
-    pub(super) async fn remove(&self, target: &RemoteId, replaced: bool) -> Result<Done, Fault> {
+    pub(super) async fn remove(&self, target: &RemoteId, replaced: bool) -> Result<Done, RequestError> {
         let id = target.as_str();
         let post = match self.client.post(id).await {
-            Err(Fault::Gone) => return Ok(Done::Deleted(target.clone())),
+            Err(RequestError::Gone) => return Ok(Done::Deleted(target.clone())),
             found => found?,
         };
         let answered = post.root_id.is_empty() && post.reply_count > 0;
         let ours = post.user_id == self.me().await?.id;
         if answered && ours && (replaced || !post.has_files()) {
             let emptied = if replaced {
-                self.client.empty(id, REPLACED).await
+                self.client.empty(id, REPLACED_TEXT).await
             } else {
                 match self.withdraw(id).await {
-                    Ok(()) => self.client.patch(id, EMPTIED).await,
+                    Ok(()) => self.client.patch(id, DELETED_TEXT).await,
                     Err(fault) => Err(fault),
                 }
             };
@@ -48,9 +48,9 @@ impl Mattermost {
                 Ok(left) if !left.has_files() => return Ok(Done::Emptied(target.clone())),
                 // The file is still there, or the text is.
                 Ok(_)
-                | Err(Fault::TooLate | Fault::Forbidden | Fault::Refused(_) | Fault::Rejected(_)) =>
+                | Err(RequestError::TooLate | RequestError::Forbidden | RequestError::Refused(_) | RequestError::Rejected(_)) =>
                     {}
-                Err(Fault::Gone) => return Ok(Done::Deleted(target.clone())),
+                Err(RequestError::Gone) => return Ok(Done::Deleted(target.clone())),
                 Err(fault) => return Err(fault),
             }
         }
@@ -59,9 +59,9 @@ impl Mattermost {
         }
         // Somebody may answer to the first post of a thread before it goes.
         if post.root_id.is_empty() {
-            return match self.along(&post).await {
+            return match self.thread_removal(&post).await {
                 Ok(along) => Ok(Done::NeedsCascade(along)),
-                Err(Fault::Gone) => Ok(Done::Deleted(target.clone())),
+                Err(RequestError::Gone) => Ok(Done::Deleted(target.clone())),
                 Err(fault) => Err(fault),
             };
         }
@@ -69,15 +69,15 @@ impl Mattermost {
     }
 
     /// Deletes a post, and its thread with it.
-    pub(super) async fn delete(&self, target: &RemoteId) -> Result<Done, Fault> {
+    pub(super) async fn delete(&self, target: &RemoteId) -> Result<Done, RequestError> {
         let id = target.as_str();
         // Before the request: Mattermost publishes the removal before it answers.
-        self.echoes.removing(id);
+        self.echoes.note_removing(id);
         match self.client.delete(id).await {
             Ok(()) => Ok(Done::Deleted(target.clone())),
             Err(fault) => {
                 if fault.is_answer() {
-                    self.echoes.not_removed(id);
+                    self.echoes.cancel_removing(id);
                 }
                 Err(fault)
             }
@@ -85,11 +85,11 @@ impl Mattermost {
     }
 
     /// Takes our reactions from a post: nobody is of any mind about what is deleted.
-    async fn withdraw(&self, id: &str) -> Result<(), Fault> {
+    async fn withdraw(&self, id: &str) -> Result<(), RequestError> {
         let me = &self.me().await?.id;
         // The words matter more.
         let or_not = |fault| match fault {
-            Fault::Forbidden | Fault::Refused(_) | Fault::Rejected(_) => Ok(()),
+            RequestError::Forbidden | RequestError::Refused(_) | RequestError::Rejected(_) => Ok(()),
             fault => Err(fault),
         };
         let reactions = match self.client.reactions(id).await {
@@ -99,7 +99,7 @@ impl Mattermost {
         let ours = reactions
             .into_iter()
             .filter(|reaction| reaction.user_id == *me);
-        for reaction in ours.take(MOST_REACTIONS) {
+        for reaction in ours.take(MAX_REACTIONS) {
             let ended = self.client.unreact(id, &reaction.emoji_name).await;
             ended.or_else(or_not)?;
         }
@@ -107,13 +107,13 @@ impl Mattermost {
     }
 
     /// What goes with the first post of a thread: the answers that are there now, and those that are written until then.
-    async fn along(&self, post: &Post) -> Result<Cascade, Fault> {
+    async fn thread_removal(&self, post: &Post) -> Result<Cascade, RequestError> {
         let mut along = Cascade {
             root: post.remote(),
             others: Vec::new(),
             until: Millis(0),
         };
-        if post.reply_count > MOST_ANSWERS {
+        if post.reply_count > MAX_REPLIES {
             return Ok(along);
         }
         if post.reply_count == 0 {
@@ -124,7 +124,7 @@ impl Mattermost {
         let thread = match self.client.thread(&post.id).await {
             Ok(thread) => thread,
             // Nobody tells which they are.
-            Err(Fault::Forbidden | Fault::Refused(_) | Fault::Rejected(_)) => return Ok(along),
+            Err(RequestError::Forbidden | RequestError::Refused(_) | RequestError::Rejected(_)) => return Ok(along),
             Err(fault) => return Err(fault),
         };
         let answers = thread
@@ -143,14 +143,14 @@ impl Listener {
         &self,
         place: &Place,
         post: &Post,
-        heard: Heard<'_>,
-    ) -> Result<bool, Failure> {
+        heard: EventSource<'_>,
+    ) -> Result<bool, ListenError> {
         if self.shared.echoes.has_removed(&post.id) {
             return Ok(true);
         }
         let is_answer = !post.root_id.is_empty();
         // Of a thread that goes, Mattermost publishes the first post only: whatever else is told, somebody has deleted.
-        if is_answer && matches!(heard, Heard::Live { .. }) {
+        if is_answer && matches!(heard, EventSource::Live { .. }) {
             return Ok(false);
         }
         let root = RemoteId::from(if is_answer { &*post.root_id } else { &*post.id });
@@ -165,7 +165,7 @@ impl Listener {
         }
         // Nobody knows yet whether we deleted the thread.
         match self.shared.client.post(root.as_str()).await {
-            Err(Fault::Gone) => Ok(true),
+            Err(RequestError::Gone) => Ok(true),
             Err(fault) => Err(fault.into()),
             Ok(_) => Ok(false),
         }

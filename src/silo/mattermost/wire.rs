@@ -12,17 +12,17 @@ use url::Url;
 
 use super::{
     api::Event,
-    client::{ANSWER_WITHIN, address},
-    fault::Fault,
-    listener::Failure,
+    client::{RESPONSE_TIMEOUT, address},
+    fault::RequestError,
+    listener::ListenError,
 };
-use crate::socket::{self, Socket, Unopened};
+use crate::socket::{self, Socket, HandshakeError};
 
 /// The longest frame, in bytes.
-const LONGEST: usize = 8 << 20;
+const MAX_FRAME: usize = 8 << 20;
 
 /// Where and as whom to listen.
-pub struct Wire {
+pub struct FeedEndpoint {
     /// A client of HTTP/1.1 without a time limit on whole answers.
     pub http: reqwest::Client,
     /// What `/api/v4` stands behind.
@@ -36,7 +36,7 @@ pub struct Wire {
 }
 
 /// Why a connection ended.
-pub enum Ending {
+pub enum ConnectionEnd {
     /// We were told to stop.
     Stopped,
     /// Our token is not accepted.
@@ -47,26 +47,26 @@ pub enum Ending {
     Store(footbridge_store::Error),
 }
 
-impl From<Failure> for Ending {
-    fn from(failure: Failure) -> Self {
+impl From<ListenError> for ConnectionEnd {
+    fn from(failure: ListenError) -> Self {
         match failure {
-            Failure::Store(error) => Self::Store(error),
-            Failure::Fault(Fault::SignedOut) => Self::SignedOut,
-            Failure::Fault(Fault::Unavailable { source, .. }) => Self::Lost(source),
-            Failure::Fault(other) => Self::Lost(anyhow!(other)),
+            ListenError::Store(error) => Self::Store(error),
+            ListenError::Fault(RequestError::SignedOut) => Self::SignedOut,
+            ListenError::Fault(RequestError::Unavailable { source, .. }) => Self::Lost(source),
+            ListenError::Fault(other) => Self::Lost(anyhow!(other)),
         }
     }
 }
 
 /// How long the connection has been silent, and whether it was asked.
-pub struct Pulse {
+pub struct Keepalive {
     ping: Duration,
     last: Instant,
     asked: bool,
     number: u64,
 }
 
-impl Pulse {
+impl Keepalive {
     /// Of a connection that has just begun.
     pub fn new(ping: Duration) -> Self {
         Self {
@@ -83,37 +83,37 @@ impl Pulse {
 }
 
 /// The next event; `None` for what is none. Asks for a sign of life where there is none.
-pub async fn next(socket: &mut Socket, pulse: &mut Pulse) -> Result<Option<Event>, Ending> {
+pub async fn next(socket: &mut Socket, pulse: &mut Keepalive) -> Result<Option<Event>, ConnectionEnd> {
     tokio::select! {
         frame = socket.next() => {
             (pulse.last, pulse.asked) = (Instant::now(), false);
-            let frame = frame.ok_or_else(|| Ending::Lost(anyhow!("Mattermost closed the connection")))?;
+            let frame = frame.ok_or_else(|| ConnectionEnd::Lost(anyhow!("Mattermost closed the connection")))?;
             event_of(frame)
         }
         () = tokio::time::sleep_until(pulse.silent_until()) => {
             if pulse.asked {
-                return Err(Ending::Lost(anyhow!("Mattermost does not answer any more")));
+                return Err(ConnectionEnd::Lost(anyhow!("Mattermost does not answer any more")));
             }
             pulse.asked = true;
             pulse.number += 1;
             let ping = json!({ "seq": pulse.number, "action": "ping" }).to_string();
-            let asked = tokio::time::timeout(ANSWER_WITHIN, socket.send(Frame::text(ping))).await;
+            let asked = tokio::time::timeout(RESPONSE_TIMEOUT, socket.send(Frame::text(ping))).await;
             match asked {
                 Ok(Ok(())) => Ok(None),
-                Ok(Err(error)) => Err(Ending::Lost(anyhow!(error))),
-                Err(_) => Err(Ending::Lost(anyhow!("Mattermost does not take what we say"))),
+                Ok(Err(error)) => Err(ConnectionEnd::Lost(anyhow!(error))),
+                Err(_) => Err(ConnectionEnd::Lost(anyhow!("Mattermost does not take what we say"))),
             }
         }
     }
 }
 
 /// What a frame tells, if anything.
-fn event_of(frame: Result<Frame, WireError>) -> Result<Option<Event>, Ending> {
+fn event_of(frame: Result<Frame, WireError>) -> Result<Option<Event>, ConnectionEnd> {
     let frame = frame.context("The connection to Mattermost broke");
-    let event = match frame.map_err(Ending::Lost)? {
+    let event = match frame.map_err(ConnectionEnd::Lost)? {
         Frame::Text(text) => serde_json::from_str::<Event>(&text),
         Frame::Binary(bytes) => serde_json::from_slice(&bytes),
-        Frame::Close(_) => return Err(Ending::Lost(anyhow!("Mattermost closed the connection"))),
+        Frame::Close(_) => return Err(ConnectionEnd::Lost(anyhow!("Mattermost closed the connection"))),
         Frame::Ping(_) | Frame::Pong(_) | Frame::Frame(_) => return Ok(None),
     };
     if event.is_err() {
@@ -124,20 +124,20 @@ fn event_of(frame: Result<Frame, WireError>) -> Result<Option<Event>, Ending> {
 }
 
 /// Opens a connection and says who we are.
-pub async fn open(wire: &Wire) -> Result<Socket, Ending> {
-    let url = address(&wire.url, &["websocket"]).map_err(|fault| Ending::Lost(anyhow!(fault)))?;
+pub async fn open(wire: &FeedEndpoint) -> Result<Socket, ConnectionEnd> {
+    let url = address(&wire.url, &["websocket"]).map_err(|fault| ConnectionEnd::Lost(anyhow!(fault)))?;
     let opening = async {
-        let opened = socket::open(&wire.http, &url, Some(&wire.token), LONGEST).await;
+        let opened = socket::open(&wire.http, &url, Some(&wire.token), MAX_FRAME).await;
         let mut socket = opened.map_err(|failure| match failure {
-            Unopened::Answered(401) => Ending::SignedOut,
-            Unopened::Answered(status) => {
-                Ending::Lost(anyhow!("Mattermost answered with status {status}"))
+            HandshakeError::Answered(401) => ConnectionEnd::SignedOut,
+            HandshakeError::Answered(status) => {
+                ConnectionEnd::Lost(anyhow!("Mattermost answered with status {status}"))
             }
-            Unopened::Redirected(to) => Ending::Lost(anyhow!(redirect_error("url", &to))),
-            Unopened::Unreachable(error) => {
-                Ending::Lost(anyhow!(error).context("Cannot reach Mattermost"))
+            HandshakeError::Redirected(to) => ConnectionEnd::Lost(anyhow!(redirect_error("url", &to))),
+            HandshakeError::Unreachable(error) => {
+                ConnectionEnd::Lost(anyhow!(error).context("Cannot reach Mattermost"))
             }
-            Unopened::NoWebSocket => Ending::Lost(anyhow!(
+            HandshakeError::NotWebSocket => ConnectionEnd::Lost(anyhow!(
                 "what answers at the configured `url` is not Mattermost's API"
             )),
         })?;
@@ -145,10 +145,10 @@ pub async fn open(wire: &Wire) -> Result<Socket, Ending> {
         let token = json!({ "token": wire.token.expose() });
         let who = json!({ "seq": 1, "action": "authentication_challenge", "data": token });
         let said = socket.send(Frame::text(who.to_string())).await;
-        said.map_err(|error| Ending::Lost(anyhow!(error)))?;
+        said.map_err(|error| ConnectionEnd::Lost(anyhow!(error)))?;
         Ok(socket)
     };
-    tokio::time::timeout(ANSWER_WITHIN, opening)
+    tokio::time::timeout(RESPONSE_TIMEOUT, opening)
         .await
-        .map_err(|_| Ending::Lost(anyhow!("Mattermost does not answer")))?
+        .map_err(|_| ConnectionEnd::Lost(anyhow!("Mattermost does not answer")))?
 }

@@ -6,7 +6,7 @@ use footbridge_core::{
 };
 use footbridge_store::{Copy, Millis, RemoteId};
 
-use super::{Speech, content, post, posts};
+use super::{AuthoredText, content, post, posts};
 
 /// Whether an edit took files of a message away, or gave it others. No post changes its files: the message is said anew then.
 pub(super) fn has_other_files(outgoing: &Outgoing) -> bool {
@@ -62,7 +62,7 @@ pub(super) fn and_then(first: Plan, second: Plan) -> Plan {
 /// While the silo allows it, the copies get the new text, part by part; parts too many are deleted, parts too few
 /// are posted. Later the new text is posted and points to the old one, which stays.
 pub(super) fn edits(
-    speech: &Speech<'_>,
+    speech: &AuthoredText<'_>,
     copies: &[Copy],
     now: Millis,
     permalink: impl Fn(&RemoteId) -> String,

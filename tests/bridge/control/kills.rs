@@ -17,7 +17,7 @@ async fn die_and_return(scene: &Scenario, point: &str) {
         );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    scene.bridge.bury().await.unwrap();
+    scene.bridge.reap().await.unwrap();
     scene.bridge.start().await.unwrap();
 }
 

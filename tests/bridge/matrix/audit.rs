@@ -1,6 +1,6 @@
 //! A homeserver whose syncs leave out an event without saying so: comparing rooms with their history finds it.
 
-use footbridge_testbed::proxy::{Lie, Proxy};
+use footbridge_testbed::proxy::{Rewrite, Proxy};
 
 use super::{
     bare::{self, Bare},
@@ -35,9 +35,9 @@ async fn counted(bare: &Bare, missed: u64) {
     assert_eq!(bare.house.matrix().missed(), missed);
 }
 
-fn left_out(bare: &Bare, text: &str) -> Lie {
+fn left_out(bare: &Bare, text: &str) -> Rewrite {
     let text = json!(text);
-    Lie::left_out_of_sync(&bare.room, move |event| {
+    Rewrite::left_out_of_sync(&bare.room, move |event| {
         event.pointer("/content/body") == Some(&text)
     })
 }
@@ -47,7 +47,7 @@ async fn what_a_sync_leaves_out_crosses_late_and_once_and_is_counted() {
     let synapse = Synapse::shared().await.unwrap();
     let proxy = Proxy::start(&synapse.url(), 1).await.unwrap();
     let mut bare = Bare::behind_with(synapse, &proxy, |config| {
-        config.patience.audit = Duration::from_secs(4);
+        config.timeouts.audit = Duration::from_secs(4);
     })
     .await;
     bare.say(synapse, "before the bridge came").await;
@@ -88,7 +88,7 @@ async fn what_a_sync_leaves_out_crosses_late_and_once_and_is_counted() {
         assert_eq!(text_of(&bare.house.next(bare.lane).await), dropped);
         counted(&bare, number).await;
     }
-    assert_eq!(proxy.struck()["left out of a sync"], 2);
+    assert_eq!(proxy.injected()["left out of a sync"], 2);
     // Another round finds nothing more.
     tokio::time::sleep(Duration::from_secs(5)).await;
     let head = bare

@@ -1,7 +1,7 @@
 //! What was said before a room was linked, or while it was not, never crosses: whatever a homeserver shows later as new.
 
 use axum::http::Method;
-use footbridge_testbed::proxy::{Fault, Lie, Matcher, Proxy, Rule};
+use footbridge_testbed::proxy::{Fault, Rewrite, Matcher, Proxy, Rule};
 
 use super::{
     bare::{Bare, own, say},
@@ -11,7 +11,7 @@ use super::{
 /// A person in an encrypted room, and a house behind a proxy that is in it and has linked nothing.
 struct Unlinked {
     house: House,
-    person: Person,
+    person: TestClient,
     room: String,
     proxy: Proxy,
     _files: tempfile::TempDir,
@@ -123,12 +123,12 @@ async fn what_was_encrypted_before_the_link_never_crosses() {
             (before.clone(), "shown again"),
             (under_another_id(&before), "under another id"),
         ] {
-            let lie = Lie::event_in("again", &scene.room, shown);
+            let lie = Rewrite::event_in("again", &scene.room, shown);
             scene.proxy.tell(lie);
             scene.person.say(&scene.room, text).await.unwrap();
             assert_eq!(text_of(&scene.house.next(lane).await), text);
         }
-        assert_eq!(scene.proxy.struck()["again"], 2);
+        assert_eq!(scene.proxy.injected()["again"], 2);
         // In a gap, as if it were the newest.
         scene.house.rest().await;
         for number in 0..3 {
@@ -139,7 +139,7 @@ async fn what_was_encrypted_before_the_link_never_crosses() {
                 .unwrap();
         }
         scene.proxy.limit_timeline(Some(1));
-        scene.proxy.tell(Lie::first_in_history(before));
+        scene.proxy.tell(Rewrite::first_in_history(before));
         scene.house.listen(&scene.room);
         for number in 0..3 {
             let heard = scene.house.next(lane).await;
@@ -175,11 +175,11 @@ async fn what_was_encrypted_between_two_links_never_crosses() {
         (between.clone(), "shown again"),
         (under_another_id(&between), "under another id"),
     ] {
-        scene.proxy.tell(Lie::event_in("again", &scene.room, shown));
+        scene.proxy.tell(Rewrite::event_in("again", &scene.room, shown));
         scene.person.say(&scene.room, text).await.unwrap();
         assert_eq!(text_of(&scene.house.next(lane).await), text);
     }
-    assert_eq!(scene.proxy.struck()["again"], 2);
+    assert_eq!(scene.proxy.injected()["again"], 2);
     scene.house.rest().await;
 }
 
@@ -204,10 +204,10 @@ async fn what_was_said_in_the_clear_before_the_link_is_not_taken_when_it_is_show
     tokio::time::sleep(Duration::from_secs(1)).await;
     say(synapse, &bare.owner, &second, "linked").await;
     assert_eq!(text_of(&bare.house.next(lane).await), "linked");
-    proxy.tell(Lie::event_in("again", &second, before));
+    proxy.tell(Rewrite::event_in("again", &second, before));
     say(synapse, &bare.owner, &second, "after").await;
     assert_eq!(text_of(&bare.house.next(lane).await), "after");
-    assert_eq!(proxy.struck()["again"], 1);
+    assert_eq!(proxy.injected()["again"], 1);
     bare.house.rest().await;
 }
 
@@ -256,7 +256,7 @@ async fn what_was_said_while_the_bridge_was_away_goes_to_no_portal_that_was_link
 
         // While the bridge runs and nothing is on its way, a link counts at once.
         let place = Place::room(&scene.room);
-        assert!(scene.house.matrix().is_heard(&place).await.unwrap());
+        assert!(scene.house.matrix().is_room_caught_up(&place).await.unwrap());
         scene.house.rest().await;
         let third = scene.house.portal(&scene.room).await;
         scene.house.listen(&scene.room);
@@ -265,7 +265,7 @@ async fn what_was_said_while_the_bridge_was_away_goes_to_no_portal_that_was_link
         assert_eq!(text_of(&scene.house.next(third).await), "at once");
         scene.house.rest().await;
         scene.person.say(&scene.room, "unheard").await.unwrap();
-        assert!(!scene.house.matrix().is_heard(&place).await.unwrap());
+        assert!(!scene.house.matrix().is_room_caught_up(&place).await.unwrap());
     }
 }
 
@@ -300,7 +300,7 @@ async fn p15_a_sync_that_was_asked_for_before_the_end_of_a_delay_does_not_end_it
         scene.person.say(&scene.room, said).await.unwrap();
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
-    assert_eq!(scene.proxy.struck()["late"], 1);
+    assert_eq!(scene.proxy.injected()["late"], 1);
     tokio::time::sleep(wait).await;
     let begins = timeout(LIMIT, async {
         let now = || scene.house.clock.now();

@@ -14,7 +14,7 @@ use super::*;
 /// A house behind a proxy, and a person with public encrypted rooms in which the house is.
 struct Slow {
     house: House,
-    person: Person,
+    person: TestClient,
     proxy: Proxy,
     rooms: Vec<(String, LaneId)>,
     _files: tempfile::TempDir,
@@ -65,7 +65,7 @@ impl Slow {
     async fn goes_by(&self, since: Instant, path: &str) {
         let wanted = Matcher::of(Method::POST).with(path);
         let waited = timeout(Duration::from_secs(30), async {
-            while self.proxy.passages(since, &wanted).is_empty() {
+            while self.proxy.recorded_requests(since, &wanted).is_empty() {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         });

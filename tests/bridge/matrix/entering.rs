@@ -115,7 +115,7 @@ async fn an_invite_to_a_room_that_somebody_has_named_is_not_refused_while_nothin
     let alias = format!("#{}:{server}", unique("alias"));
     let path = format!("directory/room/{}", alias.replace('#', "%23"));
     raw(synapse, owner, "PUT", &path, json!({"room_id": by_alias})).await;
-    bare.house.matrix().await_rooms(vec![by_id.clone(), alias]);
+    bare.house.matrix().set_awaited_rooms(vec![by_id.clone(), alias]);
     // A portal of a silo that the configuration has no more, and a room that is to take another's place.
     bare.house.portal(&rests).await;
     let batch = Batch {
@@ -247,7 +247,7 @@ async fn a_room_that_nobody_let_us_into_is_closed_and_is_entered_as_soon_as_some
     let cure = format!("invite {}", bare.house.user);
     assert!(why().await.unwrap().contains(&cure), "{:?}", why().await);
     let place = Place::room(&room);
-    assert!(bare.house.matrix().is_outside(&place));
+    assert!(bare.house.matrix().is_unjoined(&place));
     match bare.house.post(&room, "k", "too soon").await {
         Err(SendError::Closed { reason }) => assert!(reason.contains(&cure), "{reason}"),
         sent => panic!("{sent:?}"),
@@ -263,7 +263,7 @@ async fn a_room_that_nobody_let_us_into_is_closed_and_is_entered_as_soon_as_some
         }
     });
     waited.await.expect("the lane is open");
-    assert!(!bare.house.matrix().is_outside(&place));
+    assert!(!bare.house.matrix().is_unjoined(&place));
 
     // Put out, and nothing waits for it: this is known as well.
     let path = format!("rooms/{room}/kick");

@@ -1,14 +1,14 @@
 //! Homeservers whose history leaves out what their syncs bring: positions that exclude the event they name, workers that
 //! are behind, an entry that is not shown.
 
-use footbridge_testbed::proxy::{Lie, Proxy};
+use footbridge_testbed::proxy::{Rewrite, Proxy};
 
 use super::{
     bare::{Bare, own},
     *,
 };
 
-async fn before(synapse: &Synapse, lies: impl IntoIterator<Item = Lie>) -> Proxy {
+async fn before(synapse: &Synapse, lies: impl IntoIterator<Item = Rewrite>) -> Proxy {
     let proxy = Proxy::start(&synapse.url(), 1).await.unwrap();
     for lie in lies {
         proxy.tell(lie);
@@ -19,7 +19,7 @@ async fn before(synapse: &Synapse, lies: impl IntoIterator<Item = Lie>) -> Proxy
 #[tokio::test(flavor = "multi_thread")]
 async fn the_newest_message_of_a_limited_sync_crosses_where_history_leaves_it_out() {
     let synapse = Synapse::shared().await.unwrap();
-    for lie in [Lie::exclusive_positions, Lie::history_behind] {
+    for lie in [Rewrite::exclusive_positions, Rewrite::history_behind] {
         let proxy = before(synapse, None).await;
         let mut bare = Bare::behind(synapse, &proxy).await;
         bare.enter(synapse).await;
@@ -46,7 +46,7 @@ async fn the_newest_message_of_a_limited_sync_crosses_where_history_leaves_it_ou
 async fn nothing_from_before_our_entry_crosses_where_history_leaves_it_out() {
     let synapse = Synapse::shared().await.unwrap();
     for encrypted in [false, true] {
-        let proxy = before(synapse, [Lie::exclusive_positions()]).await;
+        let proxy = before(synapse, [Rewrite::exclusive_positions()]).await;
         proxy.limit_timeline(Some(1));
         let mut bare = Bare::behind(synapse, &proxy).await;
         bare.say(synapse, "written before the bridge came").await;
@@ -92,7 +92,7 @@ async fn only_what_follows_our_entry_crosses_where_no_page_shows_it() {
     for number in 0..5 {
         bare.say(synapse, &format!("after {number}")).await;
     }
-    proxy.tell(Lie::without_entry(&bare.house.user));
+    proxy.tell(Rewrite::without_entry(&bare.house.user));
     proxy.limit_timeline(Some(2));
     bare.house.listen(&bare.room);
     for number in 0..5 {

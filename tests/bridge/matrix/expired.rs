@@ -17,7 +17,7 @@ async fn token(house: &House) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn d21_f29_an_expired_session_is_continued_on_the_same_device() {
     let synapse = Synapse::shared().await.unwrap();
-    let (scene, proxy) = scene(synapse, true, Patience::default()).await;
+    let (scene, proxy) = scene(synapse, true, Timeouts::default()).await;
     let Scene {
         mut house,
         person,
@@ -66,7 +66,7 @@ async fn d21_f29_an_expired_session_is_continued_on_the_same_device() {
 #[tokio::test(flavor = "multi_thread")]
 async fn d21_f29_a_session_that_can_be_renewed_goes_on_by_itself() {
     let synapse = Synapse::shared().await.unwrap();
-    let (scene, proxy) = scene(synapse, true, Patience::default()).await;
+    let (scene, proxy) = scene(synapse, true, Timeouts::default()).await;
     let Scene {
         mut house,
         person,
@@ -121,7 +121,7 @@ async fn c21_a_session_is_renewed_before_it_expires_and_a_lost_answer_is_asked_f
     *proxy.rules.grace.lock().unwrap() = Some(Duration::from_secs(15));
     // The first answer never comes, on a connection that stays open.
     proxy.rules.mute_renewals.store(1, Ordering::SeqCst);
-    let (scene, proxy) = scene_behind(proxy, synapse, true, Patience::default()).await;
+    let (scene, proxy) = scene_behind(proxy, synapse, true, Timeouts::default()).await;
     let first = token(&scene.house).await;
     // No request has found the session expired.
     renewed(&scene.house, &first).await;
@@ -146,7 +146,7 @@ async fn c21_a_session_is_renewed_before_it_expires_and_a_lost_answer_is_asked_f
 #[tokio::test(flavor = "multi_thread")]
 async fn c21_renewals_whose_answers_are_lost_do_not_cost_the_device() {
     let synapse = Synapse::shared().await.unwrap();
-    let (scene, proxy) = scene(synapse, true, Patience::default()).await;
+    let (scene, proxy) = scene(synapse, true, Timeouts::default()).await;
     let Scene {
         house,
         person,
@@ -170,7 +170,7 @@ async fn c21_renewals_whose_answers_are_lost_do_not_cost_the_device() {
 #[tokio::test(flavor = "multi_thread")]
 async fn c21_where_a_spent_refresh_token_cost_the_device_it_is_said_so_and_the_queue_stays() {
     let synapse = Synapse::shared().await.unwrap();
-    let (scene, proxy) = scene(synapse, true, Patience::default()).await;
+    let (scene, proxy) = scene(synapse, true, Timeouts::default()).await;
     let Scene {
         mut house,
         person,

@@ -8,7 +8,7 @@ use footbridge_core::{
     spool::Spool,
 };
 use footbridge_store::Scope;
-use footbridge_testbed::proxy::{Fault, Lie, Matcher, Page, Proxy, Rule};
+use footbridge_testbed::proxy::{Fault, Rewrite, Matcher, Page, Proxy, Rule};
 
 use super::*;
 
@@ -88,7 +88,7 @@ async fn c20_a_redaction_inside_of_an_encrypted_event_deletes_nothing() {
     person.say(&room, "still there").await.unwrap();
     assert_eq!(text_of(&house.next(lane).await), "still there");
     assert_eq!(house.skipped(lane, "redaction-or-state-encrypted").await, 3);
-    assert_eq!(house.matrix().alarms()["redaction-or-state-encrypted"], 3);
+    assert_eq!(house.matrix().security_counts()["redaction-or-state-encrypted"], 3);
     // Where the homeserver has checked it, it counts.
     person.redact(&room, &event).await.unwrap();
     assert_eq!(text_of(&house.next(lane).await), format!("deleted {event}"));
@@ -125,7 +125,7 @@ async fn c20_a_bundle_that_the_homeserver_forged_is_not_sent_again() {
     };
     // The event itself, made up; its newest form, made up.
     let bridge = house.user.clone();
-    proxy.tell(Lie::once("event", reads_of(&event), move |answer| {
+    proxy.tell(Rewrite::once("event", reads_of(&event), move |answer| {
         answer["type"] = "m.room.message".into();
         answer["content"] = forged_parts();
         true
@@ -133,7 +133,7 @@ async fn c20_a_bundle_that_the_homeserver_forged_is_not_sent_again() {
     let refused = revise("1", 0, "edited").await;
     assert!(matches!(refused, Err(SendError::TooLate)), "{refused:?}");
     let target = event.clone();
-    proxy.tell(Lie::once("edit", reads_of(&event), move |answer| {
+    proxy.tell(Rewrite::once("edit", reads_of(&event), move |answer| {
         let relation = json!({"rel_type": "m.replace", "event_id": target});
         answer["unsigned"]["m.relations"]["m.replace"] = json!({
             "type": "m.room.message",
@@ -148,15 +148,15 @@ async fn c20_a_bundle_that_the_homeserver_forged_is_not_sent_again() {
     assert!(matches!(refused, Err(SendError::TooLate)), "{refused:?}");
     // An older form than the newest.
     revise("3", 0, "edited").await.unwrap();
-    proxy.tell(Lie::once("older", reads_of(&event), |answer| {
+    proxy.tell(Rewrite::once("older", reads_of(&event), |answer| {
         answer["unsigned"]["m.relations"] = json!({});
         true
     }));
     let refused = revise("4", 1, "brings the first text back").await;
     assert!(matches!(refused, Err(SendError::TooLate)), "{refused:?}");
-    let told: Vec<_> = proxy.struck().into_keys().collect();
+    let told: Vec<_> = proxy.injected().into_keys().collect();
     assert_eq!(told, ["edit", "event", "older"]);
-    assert_eq!(house.matrix().alarms()["forged-read-back"], 3);
+    assert_eq!(house.matrix().security_counts()["forged-read-back"], 3);
     // What is honest is changed, also by another process.
     house.reopen().await;
     house.listen(&room);
@@ -173,7 +173,7 @@ async fn c20_a_bundle_that_the_homeserver_forged_is_not_sent_again() {
     })
     .await;
     assert!(last.encrypted);
-    assert_eq!(house.matrix().alarms()["forged-read-back"], 0);
+    assert_eq!(house.matrix().security_counts()["forged-read-back"], 0);
     house.rest().await;
 }
 
@@ -216,7 +216,7 @@ async fn c20_a_file_that_the_homeserver_forged_is_not_sent_again() {
         is_caption: true,
         fallback: None,
     };
-    proxy.tell(Lie::once(
+    proxy.tell(Rewrite::once(
         "event",
         reads_of(copy.remote.as_str()),
         |answer| {
@@ -230,7 +230,7 @@ async fn c20_a_file_that_the_homeserver_forged_is_not_sent_again() {
     ));
     let refused = house.matrix().perform(&place, "1", &caption).await;
     assert!(matches!(refused, Err(SendError::TooLate)), "{refused:?}");
-    assert_eq!(house.matrix().alarms()["forged-read-back"], 1);
+    assert_eq!(house.matrix().security_counts()["forged-read-back"], 1);
     house.matrix().perform(&place, "2", &caption).await.unwrap();
     let seen = wait_for(&person, |seen| {
         assert!(!seen.content.to_string().contains("forged"), "{seen:?}");
@@ -299,24 +299,24 @@ async fn c20_what_the_redaction_of_an_edit_restores_is_what_was_read_before() {
     let path = format!("rooms/{room}/event/{another}");
     let own = super::bare::own(&house).await;
     let other = raw(synapse, &own, "GET", &path, Value::Null).await["content"].clone();
-    proxy.tell(Lie::once("swapped", reads_of(&message), move |answer| {
+    proxy.tell(Rewrite::once("swapped", reads_of(&message), move |answer| {
         answer["content"] = other.clone();
         true
     }));
     assert_eq!(before(&house, &room, &message, &[]).await, None);
-    proxy.tell(Lie::once("clear", reads_of(&message), |answer| {
+    proxy.tell(Rewrite::once("clear", reads_of(&message), |answer| {
         answer["type"] = "m.room.message".into();
         answer["content"] = json!({"msgtype": "m.text", "body": "forged"});
         true
     }));
     assert_eq!(before(&house, &room, &message, &[]).await, None);
     let target = another.clone();
-    proxy.tell(Lie::once("related", reads_of(first), move |answer| {
+    proxy.tell(Rewrite::once("related", reads_of(first), move |answer| {
         answer["content"]["m.relates_to"]["event_id"] = target.clone().into();
         true
     }));
     assert_eq!(before(&house, &room, &message, &[first]).await, None);
-    assert_eq!(proxy.struck().len(), 4);
+    assert_eq!(proxy.injected().len(), 4);
     // Also by another process.
     house.reopen().await;
     let found = before(&house, &room, &message, &[first]).await;
@@ -348,7 +348,7 @@ async fn c20_a_relation_that_stands_inside_of_the_ciphertext_only_is_ignored() {
     assert_eq!(text_of(&house.next(lane).await), "second");
     // The SDK writes a relation into the ciphertext and beside it. Here it is there that it goes lost.
     let (id, beside) = (room.clone(), second.clone());
-    proxy.tell(Lie::always("relations", syncs(), move |answer| {
+    proxy.tell(Rewrite::always("relations", syncs(), move |answer| {
         let update = answer
             .pointer_mut("/rooms/join")
             .and_then(|all| all.get_mut(&id));
@@ -417,7 +417,7 @@ async fn c20_who_wrote_a_message_is_not_for_the_homeserver_to_say() {
         "origin_server_ts": 1,
         "content": {"msgtype": "m.text", "body": "mine"},
     });
-    proxy.tell(Lie::event_in("shown again", &room, again));
+    proxy.tell(Rewrite::event_in("shown again", &room, again));
     other.edit(&room, &event, "theirs").await.unwrap();
     assert_eq!(house.skipped(lane, "foreign-edit").await, 1);
     // So is one of the bridge's own, which nobody here remembers any more.
@@ -429,7 +429,7 @@ async fn c20_who_wrote_a_message_is_not_for_the_homeserver_to_say() {
     house.reopen().await;
     house.listen(&room);
     let claimed = other.user_id();
-    proxy.tell(Lie::always(
+    proxy.tell(Rewrite::always(
         "claimed",
         reads_of(copy.remote.as_str()),
         move |answer| {
@@ -444,6 +444,6 @@ async fn c20_who_wrote_a_message_is_not_for_the_homeserver_to_say() {
     assert_eq!(house.skipped(lane, "unknown-target").await, 1);
     person.edit(&room, &event, "still mine").await.unwrap();
     assert_eq!(text_of(&house.next(lane).await), "still mine");
-    assert_eq!(proxy.struck().len(), 2);
+    assert_eq!(proxy.injected().len(), 2);
     house.rest().await;
 }

@@ -6,11 +6,11 @@ use footbridge_store::{Delivery, Millis, Scope};
 
 use super::{proxy::scene, *};
 
-fn patience(notice_after: u64, key_limit: u64) -> Patience {
-    Patience {
+fn patience(notice_after: u64, key_limit: u64) -> Timeouts {
+    Timeouts {
         notice_after: Duration::from_secs(notice_after),
         key_limit: Duration::from_secs(key_limit),
-        ..Patience::default()
+        ..Timeouts::default()
     }
 }
 

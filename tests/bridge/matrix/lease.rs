@@ -56,7 +56,7 @@ async fn p13_an_old_copy_of_the_store_is_refused_and_sends_nothing() {
     let scene = Scene::new(synapse, true).await;
     let (mut house, room) = (scene.house, scene.room);
     house.rest().await;
-    house.matrix().give_lease_back().await;
+    house.matrix().release_lease().await;
     house.matrix = None;
     let old = house.directory.path().join("old");
     copy(house.store.directory(), &old);
@@ -65,12 +65,12 @@ async fn p13_an_old_copy_of_the_store_is_refused_and_sends_nothing() {
     house.listen(&room);
     house.post(&room, "alive", "alive").await.unwrap();
     house.rest().await;
-    house.matrix().give_lease_back().await;
+    house.matrix().release_lease().await;
     house.matrix = None;
     let events = synapse.events(&room).await.unwrap().len();
     for _ in 0..2 {
         let refused = listening_on(&house, &old, &room).await;
-        assert!(matches!(refused, Some(MatrixError::Old(_))), "{refused:?}");
+        assert!(matches!(refused, Some(MatrixError::StaleStore(_))), "{refused:?}");
     }
     assert_eq!(synapse.events(&room).await.unwrap().len(), events);
     // Without the record it would be as good as any other: the refusal comes from there and nowhere else.
@@ -90,7 +90,7 @@ async fn p12_a_copy_at_another_place_does_not_start_while_the_other_is_seen() {
     copy(house.store.directory(), &copied);
     // Not given back: as far as anybody knows the other one lives.
     let refused = listening_on(&house, &copied, &room).await;
-    let Some(MatrixError::Elsewhere(why)) = refused else {
+    let Some(MatrixError::StoreInUse(why)) = refused else {
         panic!("{refused:?}")
     };
     assert!(why.contains("was seen"), "{why}");
@@ -99,7 +99,7 @@ async fn p12_a_copy_at_another_place_does_not_start_while_the_other_is_seen() {
     house.listen(&room);
     house.post(&room, "mine", "mine").await.unwrap();
     house.rest().await;
-    house.matrix().give_lease_back().await;
+    house.matrix().release_lease().await;
     house.matrix = None;
     // Moved after a clean stop it starts at once, and what stayed behind is old from then on.
     let moved = house.directory.path().join("moved");
@@ -112,5 +112,5 @@ async fn p12_a_copy_at_another_place_does_not_start_while_the_other_is_seen() {
         Store::open(&moved, &house.key).await.unwrap(),
     ));
     let refused = listening_on(&house, &old, &room).await;
-    assert!(matches!(refused, Some(MatrixError::Old(_))), "{refused:?}");
+    assert!(matches!(refused, Some(MatrixError::StaleStore(_))), "{refused:?}");
 }

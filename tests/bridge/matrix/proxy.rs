@@ -94,7 +94,7 @@ impl Proxy {
 }
 
 /// A scene whose house is behind a proxy and has little patience.
-pub async fn scene(synapse: &Synapse, encrypted: bool, patience: Patience) -> (Scene, Proxy) {
+pub async fn scene(synapse: &Synapse, encrypted: bool, patience: Timeouts) -> (Scene, Proxy) {
     let proxy = Proxy::before(synapse).await;
     scene_behind(proxy, synapse, encrypted, patience).await
 }
@@ -104,11 +104,11 @@ pub async fn scene_behind(
     proxy: Proxy,
     synapse: &Synapse,
     encrypted: bool,
-    patience: Patience,
+    patience: Timeouts,
 ) -> (Scene, Proxy) {
     let mut house = House::new(synapse).await;
     house.config.homeserver = Homeserver::Url(proxy.url.parse().unwrap());
-    house.config.patience = patience;
+    house.config.timeouts = patience;
     house.login(None).await.unwrap();
     house.open(Trust::CrossSigned).await;
     let (person, files) = person(synapse, Identity::New).await;

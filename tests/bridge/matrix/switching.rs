@@ -1,7 +1,7 @@
 //! A homeserver that shows another identity of somebody for a while, with a device that this identity has signed: what
 //! comes from that device does not cross, and no room key goes to it, whatever is shown afterwards. P02, P05.
 
-use footbridge_testbed::proxy::{Proxy, Showcase};
+use footbridge_testbed::proxy::{Proxy, KeyView};
 
 use super::{trusting::first_held, *};
 
@@ -10,10 +10,10 @@ use super::{trusting::first_held, *};
 struct Switch {
     house: House,
     proxy: Proxy,
-    keys: Showcase,
-    ann: Person,
-    bob: Person,
-    mallory: Person,
+    keys: KeyView,
+    ann: TestClient,
+    bob: TestClient,
+    mallory: TestClient,
     room: String,
     lane: LaneId,
     _files: [tempfile::TempDir; 3],
@@ -27,7 +27,7 @@ impl Switch {
         house.login(None).await.unwrap();
         house.open(Trust::CrossSigned).await;
         let (ann, anns) = person(synapse, Identity::New).await;
-        let keys = Showcase::of(&ann.user_id(), &proxy);
+        let keys = KeyView::of(&ann.user_id(), &proxy);
         let invited = [house.user.clone()];
         let room = ann.create_room("A room", true, &invited).await.unwrap();
         let lane = house.portal(&room).await;
@@ -41,7 +41,7 @@ impl Switch {
         house.post(&room, "first", "for Ann").await.unwrap();
         // A second device of her account, which makes an identity of its own.
         let files = tempfile::tempdir().unwrap();
-        let mallory = Person::login(&synapse.url(), &ann.user_id(), PASSWORD, files.path());
+        let mallory = TestClient::login(&synapse.url(), &ann.user_id(), PASSWORD, files.path());
         let mallory = mallory.await.unwrap();
         Self {
             house,
@@ -98,7 +98,7 @@ impl Switch {
         };
         let people = [&self.ann, &self.bob, &self.mallory];
         for (number, (person, reads)) in people.into_iter().zip(readers).enumerate() {
-            let is_it = |seen: &Seen| seen.event_id == copy.remote.as_str();
+            let is_it = |seen: &SeenEvent| seen.event_id == copy.remote.as_str();
             if reads {
                 wait_for(person, |seen| is_it(seen) && !seen.undecryptable).await;
             } else {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use footbridge_testbed::proxy::{Lie, Matcher, Proxy};
+use footbridge_testbed::proxy::{Rewrite, Matcher, Proxy};
 
 use super::{bare::Bare, *};
 
@@ -50,12 +50,12 @@ async fn notices(house: &House, lane: LaneId) -> Vec<String> {
 }
 
 /// A house that soon tells of what is missing and soon gives up a key, with a person in its encrypted room.
-async fn impatient(synapse: &Synapse) -> (House, Person, String, LaneId, tempfile::TempDir) {
+async fn impatient(synapse: &Synapse) -> (House, TestClient, String, LaneId, tempfile::TempDir) {
     let mut house = House::ready(synapse).await;
     house.matrix = None;
-    house.config.patience.notice_after = Duration::from_millis(200);
+    house.config.timeouts.notice_after = Duration::from_millis(200);
     // Longer than this nobody waits for a key; what is held waits without end.
-    house.config.patience.key_limit = Duration::from_secs(2);
+    house.config.timeouts.key_limit = Duration::from_secs(2);
     house.open(Trust::CrossSigned).await;
     let (person, files) = person(synapse, Identity::New).await;
     let invited = [house.user.clone()];
@@ -69,7 +69,7 @@ async fn impatient(synapse: &Synapse) -> (House, Person, String, LaneId, tempfil
 
 /// The person goes on talking until the bridge has heard of the new identity: what it has not heard of comes from the
 /// old one, and crosses. Answers the first words that are held.
-pub(super) async fn first_held(house: &House, person: &Person, room: &str, lane: LaneId) -> String {
+pub(super) async fn first_held(house: &House, person: &TestClient, room: &str, lane: LaneId) -> String {
     let waited = timeout(LIMIT, async {
         for number in 0.. {
             let text = format!("probe {number}");
@@ -144,7 +144,7 @@ async fn p02_a_changed_identity_holds_its_messages_until_somebody_in_charge_acce
     assert_eq!(text_of(&house.next(lane).await), "after the start");
     let held = house.matrix().held_for_approval().await.unwrap();
     assert_eq!(held, [(user.clone(), 2)]);
-    assert!(house.matrix().alarms()["identity-changed"] <= 2);
+    assert!(house.matrix().security_counts()["identity-changed"] <= 2);
 
     let wrong = key.to_uppercase();
     assert_eq!(house.matrix().approve(&user, &wrong).await.unwrap(), None);
@@ -189,7 +189,7 @@ async fn p02_of_plaintext_in_an_encrypted_room_people_are_told_once() {
         assert_eq!(text_of(&house.next(lane).await), "encrypted");
     }
     assert_eq!(house.skipped(lane, "plaintext-in-encrypted-room").await, 2);
-    assert_eq!(house.matrix().alarms()["plaintext-in-encrypted-room"], 2);
+    assert_eq!(house.matrix().security_counts()["plaintext-in-encrypted-room"], 2);
     let told = notices(&house, lane).await;
     let [told] = &told[..] else {
         panic!("{told:?}")
@@ -301,7 +301,7 @@ async fn p02_of_an_unsigned_device_people_are_told_once_and_how_it_is_signed() {
         told.contains("once the owner verifies that device"),
         "{told}"
     );
-    assert_eq!(house.matrix().alarms()["untrusted-device"], 2);
+    assert_eq!(house.matrix().security_counts()["untrusted-device"], 2);
     house.rest().await;
 }
 
@@ -334,7 +334,7 @@ async fn c20_no_edit_reaches_into_another_room() {
     for (into, lane, counted) in [(second, lanes[1], true), (room, lanes[0], false)] {
         let (place, target) = (into.clone(), event.clone());
         let syncs = Matcher::of("GET".parse().unwrap()).with("/sync");
-        proxy.tell(Lie::once("forged", syncs, move |answer| {
+        proxy.tell(Rewrite::once("forged", syncs, move |answer| {
             let events = answer.pointer_mut(&format!("/rooms/join/{place}/timeline/events"));
             let forged = events.and_then(Value::as_array_mut).into_iter().flatten();
             let mut forged = forged.filter(|event| event["type"] == "m.room.encrypted");
@@ -359,6 +359,6 @@ async fn c20_no_edit_reaches_into_another_room() {
             );
         }
     }
-    assert_eq!(house.matrix().alarms()["foreign-edit"], 1);
+    assert_eq!(house.matrix().security_counts()["foreign-edit"], 1);
     house.rest().await;
 }

@@ -12,10 +12,10 @@ use footbridge_testbed::synapse::Limits;
 
 use super::{proxy::scene, *};
 
-fn patience(unknown_after: Duration) -> Patience {
-    Patience {
+fn patience(unknown_after: Duration) -> Timeouts {
+    Timeouts {
         unknown_after,
-        ..Patience::default()
+        ..Timeouts::default()
     }
 }
 
@@ -136,7 +136,7 @@ async fn kept(synapse: &Synapse, scene: &Scene) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn d08_f14_a_send_without_an_answer_is_repeated_and_there_is_one() {
     let synapse = Synapse::shared().await.unwrap();
-    let (mut scene, proxy) = scene(synapse, true, Patience::default()).await;
+    let (mut scene, proxy) = scene(synapse, true, Timeouts::default()).await;
     let toward = Toward::of(&scene).await;
     toward.hear(&scene.house, "hello").await;
     toward.settle(&scene.house).await;
@@ -198,7 +198,7 @@ async fn d09_f16_what_the_homeserver_forgot_is_looked_for_and_adopted() {
 async fn d10_f36_a_room_that_was_encrypted_in_between_is_looked_at_first_and_gets_nothing_in_clear()
 {
     let synapse = Synapse::shared().await.unwrap();
-    let (mut scene, proxy) = scene(synapse, false, Patience::default()).await;
+    let (mut scene, proxy) = scene(synapse, false, Timeouts::default()).await;
     let toward = Toward::of(&scene).await;
     proxy.rules.lose_sends.store(1, Ordering::SeqCst);
     for text in ["sent in the clear", "queued 1", "queued 2"] {

@@ -7,11 +7,11 @@ async fn c20_who_never_sent_a_key_is_named_and_an_invite_anew_is_the_cure() {
     let synapse = Synapse::shared().await.unwrap();
     let proxy = Proxy::before(synapse).await;
     let mut house = House::new(synapse).await;
-    house.config.patience.notice_after = Duration::from_secs(1);
+    house.config.timeouts.notice_after = Duration::from_secs(1);
     let name = unique("person");
     let ann = synapse.register(&name, PASSWORD).await.unwrap();
     let files = tempfile::tempdir().unwrap();
-    let person = Person::login_as(&proxy.url, &name, PASSWORD, files.path(), Identity::New);
+    let person = TestClient::login_as(&proxy.url, &name, PASSWORD, files.path(), Identity::New);
     let person = person.await.unwrap();
     // Invited first.
     let invited = [house.user.clone()];
@@ -43,7 +43,7 @@ async fn c20_who_never_sent_a_key_is_named_and_an_invite_anew_is_the_cure() {
     let out = json!({"membership": "leave"});
     person.send_state(&room, member, out).await.unwrap();
     let is_out =
-        |seen: &Seen| seen.event_type == "m.room.member" && seen.content["membership"] == "leave";
+        |seen: &SeenEvent| seen.event_type == "m.room.member" && seen.content["membership"] == "leave";
     wait_for(&person, is_out).await;
     *proxy.rules.hidden.lock().unwrap() = None;
     person.invite(&room, &house.user).await.unwrap();

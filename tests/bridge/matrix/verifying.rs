@@ -2,15 +2,15 @@
 //! a person's yes on both sides ends without. Answers in a chat have the whole program around them: see `devices`.
 
 use footbridge_matrix::{
-    person::{Compared, Screen},
-    verify::{Answer, Stage},
+    person::{EmojiComparison, VerificationScreen},
+    verify::{VerificationAnswer, VerificationStage},
 };
 
 use super::{trusting::first_held, *};
 
 struct Pair {
     house: House,
-    ann: Person,
+    ann: TestClient,
     _files: tempfile::TempDir,
 }
 
@@ -21,7 +21,7 @@ impl Pair {
         let (ann, files) = person(synapse, Identity::New).await;
         let mut house = House::new(synapse).await;
         house.config.admins = vec![ann.user_id().as_str().try_into().unwrap()];
-        house.config.patience.verification = patience;
+        house.config.timeouts.verification = patience;
         house.login(None).await.unwrap();
         house.open(Trust::CrossSigned).await;
         house.listen_to(&[]);
@@ -38,18 +38,18 @@ impl Pair {
         Self::new(Duration::from_mins(10)).await
     }
 
-    fn stage(&self) -> Option<Stage> {
+    fn stage(&self) -> Option<VerificationStage> {
         let stages = self.house.matrix().verifications();
         stages.stage(&self.ann.user_id())
     }
 
-    fn answer(&self, answer: Answer) -> bool {
+    fn answer(&self, answer: VerificationAnswer) -> bool {
         let stages = self.house.matrix().verifications();
         stages.answer(&self.ann.user_id(), answer)
     }
 
     /// Ann's client goes on until the bridge is as far as wanted.
-    async fn until(&self, flow: &str, wanted: impl Fn(&Stage) -> bool) -> Stage {
+    async fn until(&self, flow: &str, wanted: impl Fn(&VerificationStage) -> bool) -> VerificationStage {
         let waited = timeout(LIMIT, async {
             loop {
                 self.ann.sync(Duration::from_millis(200)).await.unwrap();
@@ -63,7 +63,7 @@ impl Pair {
         stage.unwrap_or_else(|_| panic!("the bridge stays at {:?}", self.stage()))
     }
 
-    async fn until_screen(&self, flow: &str, wanted: impl Fn(&Screen) -> bool) -> Screen {
+    async fn until_screen(&self, flow: &str, wanted: impl Fn(&VerificationScreen) -> bool) -> VerificationScreen {
         let mut seen = Vec::new();
         let waited = timeout(LIMIT, async {
             loop {
@@ -87,27 +87,27 @@ impl Pair {
     /// Both show the same emoji.
     async fn compare(&self, flow: &str) -> Vec<String> {
         let stage = self
-            .until(flow, |stage| matches!(stage, Stage::Compare(_)))
+            .until(flow, |stage| matches!(stage, VerificationStage::Compare(_)))
             .await;
-        let Stage::Compare(emoji) = stage else {
+        let VerificationStage::Compare(emoji) = stage else {
             unreachable!()
         };
         let here: Vec<String> = emoji.into_iter().map(|one| one.name).collect();
         let screen = self
-            .until_screen(flow, |screen| matches!(screen, Screen::Compare(_)))
+            .until_screen(flow, |screen| matches!(screen, VerificationScreen::Compare(_)))
             .await;
-        assert_eq!(screen, Screen::Compare(here.clone()));
+        assert_eq!(screen, VerificationScreen::Compare(here.clone()));
         assert_eq!(here.len(), 7);
         here
     }
 
     /// Both say yes, and both come to the end.
     async fn confirm(&self, flow: &str) {
-        assert!(self.answer(Answer::Same));
-        let compared = self.ann.compared(&self.house.user, flow, Compared::Same);
+        assert!(self.answer(VerificationAnswer::Same));
+        let compared = self.ann.compared(&self.house.user, flow, EmojiComparison::Same);
         compared.await.unwrap();
-        self.until(flow, |stage| *stage == Stage::Done).await;
-        self.until_screen(flow, |screen| *screen == Screen::Done)
+        self.until(flow, |stage| *stage == VerificationStage::Done).await;
+        self.until_screen(flow, |screen| *screen == VerificationScreen::Done)
             .await;
     }
 
@@ -154,7 +154,7 @@ async fn p08_begun_by_the_bridge_and_confirmed_on_both_sides() {
     pair.compare(&flow).await;
     pair.nobody_moves(&flow).await;
     pair.confirm(&flow).await;
-    assert!(!pair.answer(Answer::Same), "what is over takes no answer");
+    assert!(!pair.answer(VerificationAnswer::Same), "what is over takes no answer");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -163,22 +163,22 @@ async fn p08_a_no_on_either_side_ends_it_on_both() {
     let user = pair.house.user.clone();
     let flow = pair.asked_by_the_bridge().await;
     pair.compare(&flow).await;
-    assert!(pair.answer(Answer::Different));
-    let cancelled = |stage: &Stage| matches!(stage, Stage::Cancelled(_));
+    assert!(pair.answer(VerificationAnswer::Different));
+    let cancelled = |stage: &VerificationStage| matches!(stage, VerificationStage::Cancelled(_));
     pair.until(&flow, cancelled).await;
-    pair.until_screen(&flow, |screen| matches!(screen, Screen::Cancelled(_)))
+    pair.until_screen(&flow, |screen| matches!(screen, VerificationScreen::Cancelled(_)))
         .await;
 
     let flow = pair.ann.ask_to_verify(&user).await.unwrap();
-    pair.until(&flow, |stage| *stage == Stage::Asked).await;
-    assert!(pair.answer(Answer::Begin));
+    pair.until(&flow, |stage| *stage == VerificationStage::Requested).await;
+    assert!(pair.answer(VerificationAnswer::Begin));
     pair.compare(&flow).await;
     pair.ann
-        .compared(&user, &flow, Compared::Different)
+        .compared(&user, &flow, EmojiComparison::Different)
         .await
         .unwrap();
     pair.until(&flow, cancelled).await;
-    pair.until_screen(&flow, |screen| matches!(screen, Screen::Cancelled(_)))
+    pair.until_screen(&flow, |screen| matches!(screen, VerificationScreen::Cancelled(_)))
         .await;
     assert!(!pair.ann.has_verified(&user).await.unwrap());
 }
@@ -193,7 +193,7 @@ async fn p08_whoever_is_not_on_the_list_is_declined() {
         loop {
             eve.sync(Duration::from_millis(200)).await.unwrap();
             let screen = eve.screen(&pair.house.user, &flow).await.unwrap();
-            if matches!(screen, Screen::Cancelled(_)) {
+            if matches!(screen, VerificationScreen::Cancelled(_)) {
                 return;
             }
         }
@@ -213,27 +213,27 @@ async fn p08_what_takes_too_long_ends_cleanly_on_both_sides() {
     let pair = Pair::new(Duration::from_secs(4)).await;
     let flow = pair.asked_by_the_bridge().await;
     let stage = pair
-        .until(&flow, |stage| matches!(stage, Stage::Cancelled(_)))
+        .until(&flow, |stage| matches!(stage, VerificationStage::Cancelled(_)))
         .await;
-    assert_eq!(stage, Stage::Cancelled("it took too long".into()));
-    pair.until_screen(&flow, |screen| matches!(screen, Screen::Cancelled(_)))
+    assert_eq!(stage, VerificationStage::Cancelled("it took too long".into()));
+    pair.until_screen(&flow, |screen| matches!(screen, VerificationScreen::Cancelled(_)))
         .await;
     // And another one can follow.
     let flow = pair.ann.ask_to_verify(&pair.house.user).await.unwrap();
-    pair.until(&flow, |stage| *stage == Stage::Asked).await;
+    pair.until(&flow, |stage| *stage == VerificationStage::Requested).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn p08_the_other_side_may_give_up() {
     let pair = Pair::usual().await;
     let first = pair.asked_by_the_bridge().await;
-    assert!(pair.answer(Answer::Different));
+    assert!(pair.answer(VerificationAnswer::Different));
     // A client that asks while the first one goes on cancels both.
-    pair.until_screen(&first, |screen| matches!(screen, Screen::Cancelled(_)))
+    pair.until_screen(&first, |screen| matches!(screen, VerificationScreen::Cancelled(_)))
         .await;
     let room = pair.ann.direct_room(&pair.house.user).unwrap();
     let flow = pair.ann.ask_to_verify(&pair.house.user).await.unwrap();
-    pair.until(&flow, |stage| *stage == Stage::Asked).await;
+    pair.until(&flow, |stage| *stage == VerificationStage::Requested).await;
     let content = json!({
         "code": "m.timeout",
         "reason": "it took too long",
@@ -243,7 +243,7 @@ async fn p08_the_other_side_may_give_up() {
         .send(&room, "m.key.verification.cancel", content)
         .await
         .unwrap();
-    pair.until(&flow, |stage| matches!(stage, Stage::Cancelled(_)))
+    pair.until(&flow, |stage| matches!(stage, VerificationStage::Cancelled(_)))
         .await;
 }
 

@@ -16,7 +16,7 @@ use crate::scenario::PASSWORD;
 use crate::synapse::{Registered, Synapse};
 
 /// Accounts that are made at once.
-const AT_ONCE: usize = 8;
+const CONCURRENCY: usize = 8;
 /// One-time keys that each device uploads.
 const ONE_TIME_KEYS: usize = 5;
 
@@ -49,7 +49,7 @@ pub async fn register(synapse: &Synapse, name: &str, count: usize) -> anyhow::Re
                 anyhow::Ok(member)
             }
         })
-        .buffered(AT_ONCE)
+        .buffered(CONCURRENCY)
         .try_collect()
         .await
 }
@@ -58,7 +58,7 @@ pub async fn register(synapse: &Synapse, name: &str, count: usize) -> anyhow::Re
 pub async fn join(members: &[Member], room: &str) -> anyhow::Result<()> {
     stream::iter(members)
         .map(|member| member.join(room))
-        .buffer_unordered(AT_ONCE)
+        .buffer_unordered(CONCURRENCY)
         .try_collect()
         .await
 }

@@ -20,19 +20,19 @@ type File = (&'static str, Vec<u8>, u64);
 type Files = Arc<Mutex<HashMap<String, File>>>;
 
 /// A running server; it stops when it is dropped.
-pub struct Shelf {
+pub struct FileServer {
     address: SocketAddr,
     files: Files,
     server: AbortHandle,
 }
 
-impl Drop for Shelf {
+impl Drop for FileServer {
     fn drop(&mut self) {
         self.server.abort();
     }
 }
 
-impl Shelf {
+impl FileServer {
     /// Starts listening on the loopback interface.
     pub async fn start() -> anyhow::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;

@@ -12,7 +12,7 @@ use axum::{
 
 use crate::gitter::{Cut, Fault, wire::Switch};
 
-struct Plan {
+struct ArmedFault {
     route: String,
     fault: Fault,
     times: u32,
@@ -20,16 +20,16 @@ struct Plan {
 
 /// The faults that wait for a call.
 #[derive(Default)]
-pub(crate) struct Strikes(Mutex<Vec<Plan>>);
+pub(crate) struct CallFaults(Mutex<Vec<ArmedFault>>);
 
-impl Strikes {
-    fn plans(&self) -> MutexGuard<'_, Vec<Plan>> {
+impl CallFaults {
+    fn plans(&self) -> MutexGuard<'_, Vec<ArmedFault>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Arms a fault for the next `times` calls of a route, or of all with `*`.
     pub(crate) fn next(&self, route: &str, fault: Fault, times: u32) {
-        self.plans().push(Plan {
+        self.plans().push(ArmedFault {
             route: route.to_owned(),
             fault,
             times,
@@ -42,7 +42,7 @@ impl Strikes {
 
     pub(crate) fn take(&self, route: &str) -> Option<Fault> {
         let mut plans = self.plans();
-        let here = |plan: &&mut Plan| plan.route == "*" || plan.route == route;
+        let here = |plan: &&mut ArmedFault| plan.route == "*" || plan.route == route;
         let plan = plans.iter_mut().find(here)?;
         plan.times = plan.times.saturating_sub(1);
         let fault = plan.fault;

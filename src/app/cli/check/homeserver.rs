@@ -7,11 +7,11 @@ use footbridge_matrix::{Homeserver, MatrixConfig};
 use serde::Deserialize;
 use url::Url;
 
-use crate::config::{Exit, Fault, values};
+use crate::config::{Exit, Diagnostic, values};
 
-const PATIENCE: Duration = Duration::from_secs(15);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 /// No answer that we ask for is longer than this; more is not read. In bytes.
-const ENOUGH: usize = 256 * 1024;
+const MAX_RESPONSE: usize = 256 * 1024;
 
 /// `/_matrix/client/versions`; client-server API, "API versions".
 #[derive(Deserialize)]
@@ -21,7 +21,7 @@ struct Versions {
 
 /// An error; client-server API, "Standard error response".
 #[derive(Default, Deserialize)]
-struct Refusal {
+struct ErrorBody {
     errcode: String,
 }
 
@@ -29,23 +29,23 @@ struct Refusal {
 #[derive(Deserialize)]
 struct WellKnown {
     #[serde(rename = "m.homeserver")]
-    homeserver: Place,
+    homeserver: BaseUrl,
 }
 
 #[derive(Deserialize)]
-struct Place {
+struct BaseUrl {
     base_url: String,
 }
 
 /// Whether an alias leads to a room: the homeserver tells without a login. An error says why it does not tell.
-pub async fn leads_somewhere(base: &Url, alias: &str) -> Result<bool, String> {
+pub async fn alias_exists(base: &Url, alias: &str) -> Result<bool, String> {
     let mut url = base.clone();
     url.path_segments_mut()
         .map_err(|()| format!("{base} has no path"))?
         .pop_if_empty()
         .extend(["_matrix", "client", "v3", "directory", "room", alias]);
     let (status, body) = get(&url).await.map_err(|fault| fault.what)?;
-    let code = serde_json::from_str::<Refusal>(&body).unwrap_or_default();
+    let code = serde_json::from_str::<ErrorBody>(&body).unwrap_or_default();
     match status.as_u16() {
         200 => Ok(true),
         404 if code.errcode == "M_NOT_FOUND" => Ok(false),
@@ -54,7 +54,7 @@ pub async fn leads_somewhere(base: &Url, alias: &str) -> Result<bool, String> {
 }
 
 /// Asks the homeserver for its versions and tells where it is and what it said.
-pub async fn probe(config: &MatrixConfig) -> Result<(Url, String), Fault> {
+pub async fn probe(config: &MatrixConfig) -> Result<(Url, String), Diagnostic> {
     let base = match &config.homeserver {
         Homeserver::Url(url) => url.clone(),
         Homeserver::Name(name) => discover(name).await?,
@@ -86,7 +86,7 @@ pub async fn probe(config: &MatrixConfig) -> Result<(Url, String), Fault> {
     Ok((base, told))
 }
 
-async fn discover(name: &ruma::ServerName) -> Result<Url, Fault> {
+async fn discover(name: &ruma::ServerName) -> Result<Url, Diagnostic> {
     let at =
         |text: &str| Url::parse(text).map_err(|error| fault(format!("{text} is no URL: {error}")));
     let base = at(&format!("https://{name}"))?;
@@ -104,12 +104,12 @@ async fn discover(name: &ruma::ServerName) -> Result<Url, Fault> {
     })
 }
 
-async fn get(url: &Url) -> Result<(reqwest::StatusCode, String), Fault> {
+async fn get(url: &Url) -> Result<(reqwest::StatusCode, String), Diagnostic> {
     let http = http_client::client().map_err(|error| fault(format!("{error:#}")))?;
     let asked = async {
-        let mut answer = http.get(url.clone()).timeout(PATIENCE).send().await?;
+        let mut answer = http.get(url.clone()).timeout(REQUEST_TIMEOUT).send().await?;
         let mut body = Vec::new();
-        while body.len() < ENOUGH
+        while body.len() < MAX_RESPONSE
             && let Some(chunk) = answer.chunk().await?
         {
             body.extend_from_slice(&chunk);
@@ -124,7 +124,7 @@ async fn get(url: &Url) -> Result<(reqwest::StatusCode, String), Fault> {
 }
 
 // The request failed as a whole; its parts tell where.
-async fn diagnose(url: &Url, error: &reqwest::Error) -> Fault {
+async fn diagnose(url: &Url, error: &reqwest::Error) -> Diagnostic {
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
     let port = url.port_or_known_default().unwrap_or(443);
     let addresses: Vec<_> = match tokio::net::lookup_host((host, port)).await {
@@ -149,7 +149,7 @@ async fn diagnose(url: &Url, error: &reqwest::Error) -> Fault {
         .help("check that the server runs, its port, and firewalls on the way")
 }
 
-fn after_connecting(url: &Url, error: &reqwest::Error) -> Fault {
+fn after_connecting(url: &Url, error: &reqwest::Error) -> Diagnostic {
     let reason = causes(error);
     if error.is_connect() && url.scheme() == "https" {
         let failed = fault(format!(
@@ -183,11 +183,11 @@ fn causes(error: &reqwest::Error) -> String {
         inner = source;
     }
     if error.is_timeout() {
-        return format!("no answer within {} s", PATIENCE.as_secs());
+        return format!("no answer within {} s", REQUEST_TIMEOUT.as_secs());
     }
     inner.to_string()
 }
 
-fn fault(what: String) -> Fault {
-    Fault::new("B13", what).exit(Exit::Unavailable)
+fn fault(what: String) -> Diagnostic {
+    Diagnostic::new("B13", what).exit(Exit::Unavailable)
 }

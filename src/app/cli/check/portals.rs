@@ -6,14 +6,14 @@ use std::collections::HashSet;
 use footbridge_silo::SiloConfig;
 use footbridge_store::{Portal, PortalHold, PortalSource, Side, Snapshot};
 
-use super::{Findings, Found, bad};
+use super::{CheckResults, CheckResult, bad};
 use crate::{
-    config::{Config, Fault},
+    config::{Config, Diagnostic},
     control,
 };
 
 /// Looks at every portal that runs.
-pub(super) fn look(config: &Config, snapshot: &Snapshot, findings: &mut Findings) {
+pub(super) fn look(config: &Config, snapshot: &Snapshot, findings: &mut CheckResults) {
     let silos: HashSet<&str> = config.silos.iter().map(SiloConfig::name).collect();
     for portal in &snapshot.portals {
         if !portal.active || portal.source == PortalSource::Management {
@@ -23,7 +23,7 @@ pub(super) fn look(config: &Config, snapshot: &Snapshot, findings: &mut Findings
         if let Some(one) = senders_without_keys.find(|one| one.place == portal.room) {
             findings.add(
                 "keys",
-                Found::Doubtful(format!(
+                CheckResult::Uncertain(format!(
                     "{}: {}",
                     portal.spec.room,
                     control::senders_without_keys(&one.sender)
@@ -38,7 +38,7 @@ pub(super) fn look(config: &Config, snapshot: &Snapshot, findings: &mut Findings
             findings.add("portal", bad(without_consent(portal)));
         }
         if let Some(fault) = broken(snapshot, portal, &silos) {
-            findings.add("portal", Found::Warned(Box::new(fault)));
+            findings.add("portal", CheckResult::Warned(Box::new(fault)));
         }
     }
 }
@@ -48,10 +48,10 @@ fn name(portal: &Portal) -> String {
     format!("{} - {} {}", spec.room, spec.silo, spec.channel)
 }
 
-fn without_consent(portal: &Portal) -> Fault {
+fn without_consent(portal: &Portal) -> Diagnostic {
     let spec = &portal.spec;
     let (room, silo, channel) = (&spec.room, &spec.silo, &spec.channel);
-    Fault::new(
+    Diagnostic::new(
         "B29",
         format!("nobody has agreed that what is said in the encrypted room {room} may leave it"),
     )
@@ -66,7 +66,7 @@ fn without_consent(portal: &Portal) -> Fault {
 }
 
 /// What is wrong with a portal that was good when it was made.
-fn broken(snapshot: &Snapshot, portal: &Portal, silos: &HashSet<&str>) -> Option<Fault> {
+fn broken(snapshot: &Snapshot, portal: &Portal, silos: &HashSet<&str>) -> Option<Diagnostic> {
     let what = if silos.contains(portal.spec.silo.as_str()) {
         let mut all_counters = snapshot.all_counters.iter();
         let closed = all_counters.find(|counters| {
@@ -89,7 +89,7 @@ fn broken(snapshot: &Snapshot, portal: &Portal, silos: &HashSet<&str>) -> Option
         ),
     };
     Some(
-        Fault::new("B30", format!("the portal {} is off: {what}", name(portal)))
+        Diagnostic::new("B30", format!("the portal {} is off: {what}", name(portal)))
             .warning()
             .note("its messages wait, and the other portals run")
             .help(format!("mend that, or {take_apart}")),

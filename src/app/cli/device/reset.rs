@@ -18,16 +18,16 @@ use footbridge_store::{Place, Store, StoreKey};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::super::{Ended, console, exit, login, progress::Progress};
+use super::super::{CommandResult, console, exit, login, progress::Progress};
 use crate::config::{Config, Exit, Report};
 
 /// How long the old device gets to take in what was sent to it.
-const LAST_LOOK: Duration = Duration::from_secs(90);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// Makes the new device.
-pub async fn run(config: &Config) -> Ended {
+pub async fn run(config: &Config) -> CommandResult {
     let (key, store, account) = login::logged_in(config).await?;
-    let http = http_client::client().map_err(|error| Report::of(exit::of_house(&error)))?;
+    let http = http_client::client().map_err(|error| Report::of(exit::from_bridge_error(&error)))?;
     let mut recovery_key = login::recovery_key(config)?;
     if recovery_key.is_none() && account.recovery_key.is_none() {
         let asked = login::ask(
@@ -42,7 +42,7 @@ pub async fn run(config: &Config) -> Ended {
     let progress = Progress::start();
     if session::ask(&store, &config.matrix, &http).await? == SessionState::Accepted {
         progress.say("Taking in what was sent to the old device");
-        last_look(config, &store, &key, &http, clock).await?;
+        drain_old_device(config, &store, &key, &http, clock).await?;
     }
     let done = retire::reset(Login {
         store: store.clone(),
@@ -68,7 +68,7 @@ pub async fn run(config: &Config) -> Ended {
 
 /// The keys of messages that wait on the homeserver come to the old device and to no other. So it takes in once more
 /// what there is, and sends nothing. A store that is too old for that must not.
-async fn last_look(
+async fn drain_old_device(
     config: &Config,
     store: &Store,
     key: &StoreKey,
@@ -86,7 +86,7 @@ async fn last_look(
     let matrix = match opened.await {
         Ok(matrix) => matrix,
         // What cannot be read any more is one reason for a reset.
-        Err(error @ (MatrixError::Keys(_) | MatrixError::Identity(_) | MatrixError::Lost(_))) => {
+        Err(error @ (MatrixError::CryptoStore(_) | MatrixError::Identity(_) | MatrixError::DatabaseMissing(_))) => {
             let error = error.to_string();
             warn!(error, "The old device cannot take anything in any more");
             return Ok(());
@@ -97,7 +97,7 @@ async fn last_look(
     let inbox = Inbox::new(store.clone(), Signals::default(), clock);
     let stop = CancellationToken::new();
     let caught_up = async {
-        let done = tokio::time::timeout(LAST_LOOK, async {
+        let done = tokio::time::timeout(DRAIN_TIMEOUT, async {
             while !matrix.is_caught_up()
                 || store
                     .gaps(Place::MATRIX)
@@ -113,11 +113,11 @@ async fn last_look(
     };
     let (listened, done) = tokio::join!(matrix.listen(rooms, inbox, stop.clone()), caught_up);
     match listened {
-        Ok(()) if done.is_ok() => matrix.give_lease_back().await,
+        Ok(()) if done.is_ok() => matrix.release_lease().await,
         Ok(()) => {
             warn!("The homeserver was too slow; what was sent to the old device may stay unread");
         }
-        Err(MatrixError::Old(_)) => warn!(
+        Err(MatrixError::StaleStore(_)) => warn!(
             "This store is an old copy: messages that only the newer one could read will be told of as unreadable, and \
              what crossed after the copy was taken may cross again"
         ),

@@ -10,25 +10,25 @@ use footbridge_core::{
 };
 use footbridge_matrix::{
     Matrix, MatrixError,
-    verify::{Answer, Emoji, Stage, Verifications},
+    verify::{VerificationAnswer, Emoji, VerificationStage, Verifications},
 };
 use footbridge_store::{Error as StoreError, Store, StoreKey};
 use ruma::{OwnedUserId, UserId};
 use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::super::{Ended, console, exit, login, preflight};
-use crate::config::{Config, Exit, Fault, Report};
+use super::super::{CommandResult, console, exit, login, preflight};
+use crate::config::{Config, Exit, Diagnostic, Report};
 
 /// How long it waits for somebody to ask.
-const WAIT: Duration = Duration::from_mins(10);
+const REQUEST_WAIT: Duration = Duration::from_mins(10);
 
 /// Verifies the device.
-pub async fn run(config: &Config, user: Option<String>) -> Ended {
+pub async fn run(config: &Config, user: Option<String>) -> CommandResult {
     let user = wanted(config, user)?;
-    if !console::somebody_there() {
+    if !console::is_interactive() {
         return Err(Report::of(
-            Fault::new(
+            Diagnostic::new(
                 "B18",
                 "there is no terminal: a person must compare the emoji",
             )
@@ -43,7 +43,7 @@ pub async fn run(config: &Config, user: Option<String>) -> Ended {
         store => store?,
     };
     let clock = Clock::start();
-    let http = http_client::client().map_err(|error| Report::of(exit::of_house(&error)))?;
+    let http = http_client::client().map_err(|error| Report::of(exit::from_bridge_error(&error)))?;
     let matrix = config.matrix.clone();
     let matrix = Matrix::open(store.clone(), &key, matrix, config.trust(), http, clock).await?;
     let rooms = super::reset::rooms(&store).await?;
@@ -55,7 +55,7 @@ pub async fn run(config: &Config, user: Option<String>) -> Ended {
         ended
     };
     let (listened, ended) = tokio::join!(matrix.listen(rooms, inbox, stop.clone()), talking);
-    matrix.give_lease_back().await;
+    matrix.release_lease().await;
     listened?;
     store.checkpoint().await?;
     ended
@@ -66,7 +66,7 @@ fn wanted(config: &Config, user: Option<String>) -> Result<Option<OwnedUserId>, 
     let admins = &config.matrix.admins;
     let not_listed = |what: String| {
         Report::of(
-            Fault::new("B12", what)
+            Diagnostic::new("B12", what)
                 .help("add the user's id to the configuration: [admin] users = [\"@me:example.org\"]. The name of a server is not enough for this"),
         )
     };
@@ -86,8 +86,8 @@ fn wanted(config: &Config, user: Option<String>) -> Result<Option<OwnedUserId>, 
 }
 
 /// The bridge holds the store: it is verified where it runs.
-fn running(config: &Config, error: &StoreError) -> Fault {
-    let mut fault = exit::of_store(error);
+fn running(config: &Config, error: &StoreError) -> Diagnostic {
+    let mut fault = exit::from_store_error(error);
     fault.help = Some(format!(
         "leave it running: open the profile of {} in your client and choose Verify; the bridge asks and shows its emoji \
          in your direct room and in its log. Or stop it and run this again",
@@ -96,7 +96,7 @@ fn running(config: &Config, error: &StoreError) -> Fault {
     fault
 }
 
-async fn talk(matrix: &Matrix, user: Option<&UserId>) -> Ended {
+async fn talk(matrix: &Matrix, user: Option<&UserId>) -> CommandResult {
     let all = matrix.verifications();
     let mut changes = all.changes();
     if let Some(user) = user {
@@ -107,14 +107,14 @@ async fn talk(matrix: &Matrix, user: Option<&UserId>) -> Ended {
             "In your client, open the profile of the bridge's account and choose Verify. Waiting.",
         );
     }
-    let Ok(ended) = timeout(WAIT, follow(all, &mut changes)).await else {
+    let Ok(ended) = timeout(REQUEST_WAIT, follow(all, &mut changes)).await else {
         return Err(failed("nobody answered"));
     };
     ended
 }
 
 /// Asks what each stage needs, until one verification is over.
-async fn follow(all: &Verifications, changes: &mut watch::Receiver<u64>) -> Ended {
+async fn follow(all: &Verifications, changes: &mut watch::Receiver<u64>) -> CommandResult {
     let mut answered = None;
     loop {
         for (user, stage) in all.all() {
@@ -123,30 +123,30 @@ async fn follow(all: &Verifications, changes: &mut watch::Receiver<u64>) -> Ende
                 continue;
             }
             match &stage {
-                Stage::Asked => {
+                VerificationStage::Requested => {
                     let yes =
                         ask(format!("{user} asks to verify the bridge. Begin?"), changes).await?;
                     let _taken = all.answer(
                         &user,
                         if yes {
-                            Answer::Begin
+                            VerificationAnswer::Begin
                         } else {
-                            Answer::Different
+                            VerificationAnswer::Different
                         },
                     );
                 }
-                Stage::Compare(emoji) => {
+                VerificationStage::Compare(emoji) => {
                     console::say(&shown(emoji));
                     let yes = ask("Do they match?".to_owned(), changes).await?;
                     let _taken =
-                        all.answer(&user, if yes { Answer::Same } else { Answer::Different });
+                        all.answer(&user, if yes { VerificationAnswer::Same } else { VerificationAnswer::Different });
                 }
-                Stage::Done => {
+                VerificationStage::Done => {
                     console::say(&format!("Verified with {user}."));
                     return Ok(Exit::Fine);
                 }
-                Stage::Cancelled(why) => return Err(failed(why)),
-                Stage::Waiting | Stage::Confirmed => {}
+                VerificationStage::Cancelled(why) => return Err(failed(why)),
+                VerificationStage::Waiting | VerificationStage::Confirmed => {}
             }
             answered = seen;
         }
@@ -199,7 +199,7 @@ fn yes_or_no(question: &str) -> std::io::Result<bool> {
 
 fn failed(why: &str) -> Report {
     Report::of(
-        Fault::new("B21", format!("the bridge was not verified: {why}"))
+        Diagnostic::new("B21", format!("the bridge was not verified: {why}"))
             .exit(Exit::Failed)
             .help("begin again; if the emoji differed, somebody may be between the two devices"),
     )

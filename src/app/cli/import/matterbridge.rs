@@ -20,12 +20,12 @@ const NICK: &str = "{NICK}";
 const SMALL_FILES: i64 = 1_000_000;
 const BIG_FILES: i64 = 52_428_800;
 /// A buffer smaller than this loses what is said in a short outage.
-const ENOUGH: i64 = 100;
+const MIN_BUFFER: i64 = 100;
 
 /// What was found.
-pub struct Found {
-    accounts: Vec<Account>,
-    gateways: Vec<Gateway>,
+pub struct MatterbridgeFile {
+    accounts: Vec<ImportedAccount>,
+    gateways: Vec<ImportedGateway>,
     /// What holds for all accounts that do not say otherwise.
     general: Table,
     /// What is there and has no counterpart.
@@ -33,29 +33,29 @@ pub struct Found {
 }
 
 /// An account of ours, or of the API.
-struct Account {
+struct ImportedAccount {
     /// `matrix.name`, `api.name`.
     name: String,
     keys: Table,
 }
 
-struct Gateway {
+struct ImportedGateway {
     name: String,
     enabled: bool,
     /// Of a `[[samechannelgateway]]`: how many channels it joins, each with its like of the same name only.
     same_channels: Option<usize>,
-    ends: Vec<End>,
+    ends: Vec<GatewayChannel>,
 }
 
 /// A channel in a gateway.
-struct End {
+struct GatewayChannel {
     account: String,
     channel: String,
     way: &'static str,
 }
 
 /// What became of it.
-pub struct Carried {
+pub struct Imported {
     /// Our file, without its first line.
     pub file: String,
     /// The token of the API account.
@@ -71,13 +71,13 @@ pub struct Carried {
 }
 
 /// Reads Matterbridge's file. What is wrong with it is told without quoting it: it is full of secrets.
-pub fn read(text: &str) -> Result<Found, String> {
+pub fn read(text: &str) -> Result<MatterbridgeFile, String> {
     let root: Table = toml::from_str(text).map_err(|error| {
         let before = error.span().and_then(|span| text.get(..span.start));
         let line = before.map_or(1, |before| before.matches('\n').count() + 1);
         format!("{} in line {line}", error.message())
     })?;
-    let mut found = Found {
+    let mut found = MatterbridgeFile {
         accounts: Vec::new(),
         gateways: Vec::new(),
         general: Table::new(),
@@ -97,11 +97,11 @@ pub fn read(text: &str) -> Result<Found, String> {
     Ok(found)
 }
 
-fn accounts(kind: &str, value: &Value) -> Vec<Account> {
+fn accounts(kind: &str, value: &Value) -> Vec<ImportedAccount> {
     let named = value.as_table().into_iter().flatten();
     named
         .filter_map(|(name, keys)| {
-            Some(Account {
+            Some(ImportedAccount {
                 name: format!("{kind}.{}", name.to_lowercase()),
                 keys: keys.as_table()?.clone(),
             })
@@ -131,17 +131,17 @@ fn enabled(table: &Table) -> bool {
         .unwrap_or_default()
 }
 
-fn gateway(table: &Table) -> Gateway {
+fn gateway(table: &Table) -> ImportedGateway {
     let mut ends = Vec::new();
     for way in ["inout", "in", "out"] {
         let list = key(table, way).into_iter().flat_map(tables);
-        ends.extend(list.map(|end| End {
+        ends.extend(list.map(|end| GatewayChannel {
             account: text(end, "account").to_lowercase(),
             channel: text(end, "channel").to_owned(),
             way,
         }));
     }
-    Gateway {
+    ImportedGateway {
         name: text(table, "name").to_owned(),
         enabled: enabled(table),
         same_channels: None,
@@ -150,7 +150,7 @@ fn gateway(table: &Table) -> Gateway {
 }
 
 /// Channels of the same name in several networks: one gateway for all of them, under the one name.
-fn same_channels(table: &Table) -> Gateway {
+fn same_channels(table: &Table) -> ImportedGateway {
     let words = |name: &str| -> Vec<String> {
         let list = key(table, name)
             .and_then(Value::as_array)
@@ -160,13 +160,13 @@ fn same_channels(table: &Table) -> Gateway {
     };
     let (accounts, channels) = (words("accounts"), words("channels"));
     let ends = accounts.iter().flat_map(|account| {
-        channels.iter().map(|channel| End {
+        channels.iter().map(|channel| GatewayChannel {
             account: account.to_lowercase(),
             channel: channel.clone(),
             way: "inout",
         })
     });
-    Gateway {
+    ImportedGateway {
         name: text(table, "name").to_owned(),
         enabled: enabled(table),
         same_channels: Some(channels.len()),
@@ -175,8 +175,8 @@ fn same_channels(table: &Table) -> Gateway {
 }
 
 /// Makes ours of it.
-pub fn carry(found: &Found, token_file: &str) -> Carried {
-    let mut carried = Carried {
+pub fn convert(found: &MatterbridgeFile, token_file: &str) -> Imported {
+    let mut carried = Imported {
         file: String::new(),
         token: None,
         gateways: found.gateways.len(),
@@ -199,7 +199,7 @@ pub fn carry(found: &Found, token_file: &str) -> Carried {
     carried
 }
 
-impl Carried {
+impl Imported {
     fn line(&mut self, key: &str, value: &str) {
         let quoted = Value::String(value.to_owned());
         // Writing into a String cannot fail.
@@ -214,7 +214,7 @@ impl Carried {
     }
 
     /// `[matrix]`: the account that Matterbridge itself used, the first of several.
-    fn account(&mut self, found: &Found) {
+    fn account(&mut self, found: &MatterbridgeFile) {
         let mut own = found
             .accounts
             .iter()
@@ -259,7 +259,7 @@ impl Carried {
     }
 
     /// `[[silo]]`: Matterbridge's API account. Answers its name there.
-    fn silo(&mut self, found: &Found, token_file: &str) -> String {
+    fn silo(&mut self, found: &MatterbridgeFile, token_file: &str) -> String {
         let mut all = found.accounts.iter();
         let api = all.find(|account| account.name.starts_with("api."));
         let empty = Table::new();
@@ -293,7 +293,7 @@ impl Carried {
                 ));
             }
             let buffer = key(keys, "Buffer").and_then(Value::as_integer);
-            if buffer.unwrap_or_default() < ENOUGH {
+            if buffer.unwrap_or_default() < MIN_BUFFER {
                 self.changes.push(format!(
                     "[{name}] Buffer=1000: what does not fit in is lost while the bridge is away"
                 ));
@@ -314,9 +314,9 @@ impl Carried {
         name
     }
 
-    fn portals_of(&mut self, gateway: &Gateway, api: &str) {
+    fn portals_of(&mut self, gateway: &ImportedGateway, api: &str) {
         let ends = gateway.ends.iter();
-        let rooms: Vec<&End> = ends
+        let rooms: Vec<&GatewayChannel> = ends
             .filter(|end| end.account.starts_with("matrix."))
             .collect();
         self.rooms += rooms.len();
@@ -362,7 +362,7 @@ impl Carried {
         }
     }
 
-    fn portal(&mut self, gateway: &Gateway, end: &End) {
+    fn portal(&mut self, gateway: &ImportedGateway, end: &GatewayChannel) {
         let (name, room) = (&gateway.name, end.channel.escape_debug().to_string());
         if end.way != "inout" {
             self.remarks.push(format!(
@@ -461,9 +461,9 @@ account="matrix.home"
 channel="#four:example.org"
 "##;
 
-    fn carried(text: &str) -> Carried {
+    fn carried(text: &str) -> Imported {
         let found = read(text).unwrap_or_else(|flaw| panic!("{flaw}"));
-        carry(&found, "matterbridge.token")
+        convert(&found, "matterbridge.token")
     }
 
     #[test]
@@ -590,7 +590,7 @@ channel = "my gateway: #four"
         }
     }
 
-    fn same(channels: &str) -> Carried {
+    fn same(channels: &str) -> Imported {
         carried(&format!(
             "[[samechannelgateway]]\nname=\"same\"\nenable=true\naccounts=[\"matrix.home\",\"irc.b\"]\nchannels=[{channels}]\n"
         ))

@@ -6,8 +6,8 @@ use url::Url;
 
 use super::{media_host, url_of};
 use crate::config::{
-    fault::Fault,
-    sections::{Reader, span_of},
+    fault::Diagnostic,
+    sections::{ConfigReader, span_of},
     values,
     walk::Section,
 };
@@ -16,14 +16,14 @@ use crate::config::{
 const GITTER_LIMIT: u32 = 100;
 const GITTER_HOST: &str = "api.gitter.im";
 
-impl Reader<'_> {
+impl ConfigReader<'_> {
     pub(super) fn gitter(
         &mut self,
         section: &Section<'_>,
         name: Option<String>,
     ) -> Option<GitterConfig> {
         let token = self.token(section);
-        let walk = &mut self.walk;
+        let walk = &mut self.schema;
         let api = url_of(
             walk,
             section,
@@ -80,13 +80,13 @@ impl Reader<'_> {
 
     fn requests_per_minute(&mut self, section: &Section<'_>, api: Option<&Url>) -> u32 {
         const DEFAULT: u32 = 95;
-        let Some(given) = self.walk.number(section, "requests_per_minute", 1..=60_000) else {
+        let Some(given) = self.schema.number(section, "requests_per_minute", 1..=60_000) else {
             return DEFAULT;
         };
         let theirs = api.is_some_and(|api| api.host_str() == Some(GITTER_HOST));
         if theirs && *given.get_ref() > GITTER_LIMIT {
-            self.walk.faults.push(
-                Fault::new(
+            self.schema.diagnostics.push(
+                Diagnostic::new(
                     "B28",
                     format!(
                         "`requests_per_minute` is more than the {GITTER_LIMIT} that `api` allows"

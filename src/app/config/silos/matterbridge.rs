@@ -4,15 +4,15 @@ use footbridge_silo::matterbridge::MatterbridgeConfig;
 
 use super::{media_host, url_of};
 use crate::config::{
-    sections::{Reader, span_of},
-    values::{self, Flaw},
+    sections::{ConfigReader, span_of},
+    values::{self, ValueError},
     walk::Section,
 };
 
 /// Where Matterbridge listens by its own example.
 const EXAMPLE: &str = "\"http://127.0.0.1:4242\"";
 
-impl Reader<'_> {
+impl ConfigReader<'_> {
     pub(super) fn matterbridge(
         &mut self,
         section: &Section<'_>,
@@ -21,9 +21,9 @@ impl Reader<'_> {
         // Without `Token` in its API account Matterbridge lets everybody in.
         let token = self.token_if_any(section);
         let has_token = section.key_span("token").or(section.key_span("token_file"));
-        let walk = &mut self.walk;
+        let walk = &mut self.schema;
         let web: &[&str] = &["https", "http"];
-        let api = walk.need(section, "api", EXAMPLE, |text| {
+        let api = walk.required(section, "api", EXAMPLE, |text| {
             values::base_url("api", text, web)
         });
         let account = walk.read(section, "account", account);
@@ -50,13 +50,13 @@ impl Reader<'_> {
 }
 
 /// An account as Matterbridge calls it: `[api.NAME]` in its own configuration.
-fn account(text: &str) -> Result<String, Flaw> {
+fn account(text: &str) -> Result<String, ValueError> {
     let own = text.strip_prefix("api.").unwrap_or_default();
     if own.is_empty()
         || text.len() > 255
         || text.contains(|c: char| c.is_whitespace() || c.is_control())
     {
-        return Err(Flaw {
+        return Err(ValueError {
             code: "B04",
             what: format!("`{text}` is not the name of an API account"),
             help: "write it as Matterbridge's configuration does, without the brackets, for example \"api.footbridge\""

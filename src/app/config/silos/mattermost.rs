@@ -1,30 +1,30 @@
 //! The keys of a silo of kind `mattermost`.
 
-use footbridge_silo::{mattermost::MattermostConfig, plan::Names};
+use footbridge_silo::{mattermost::MattermostConfig, plan::Attribution};
 use url::Url;
 
 use super::url_of;
 use crate::config::{
-    sections::{Reader, span_of},
-    values::{self, Flaw},
+    sections::{ConfigReader, span_of},
+    values::{self, ValueError},
     walk::Section,
 };
 
 /// What an address looks like.
 const EXAMPLE: &str = "\"https://chat.example.org\"";
 
-impl Reader<'_> {
+impl ConfigReader<'_> {
     pub(super) fn mattermost(
         &mut self,
         section: &Section<'_>,
         name: Option<String>,
     ) -> Option<MattermostConfig> {
         let token = self.token(section);
-        let walk = &mut self.walk;
-        let url = walk.need(section, "url", EXAMPLE, address);
+        let walk = &mut self.schema;
+        let url = walk.required(section, "url", EXAMPLE, address);
         let names = walk.read(section, "names", |text| match text {
-            "text" => Ok(Names::InText),
-            "override" => Ok(Names::Beside),
+            "text" => Ok(Attribution::Inline),
+            "override" => Ok(Attribution::Override),
             _ => values::one_of(text, &["text", "override"]),
         });
         let icon = section
@@ -36,7 +36,7 @@ impl Reader<'_> {
             name: name?,
             token: token?,
             url: url?,
-            names: names.unwrap_or(Names::InText),
+            names: names.unwrap_or(Attribution::Inline),
             icon,
             ping,
             audit,
@@ -45,10 +45,10 @@ impl Reader<'_> {
 }
 
 /// The server's address, as people open it.
-fn address(text: &str) -> Result<Url, Flaw> {
+fn address(text: &str) -> Result<Url, ValueError> {
     let url = values::base_url("url", text, &["https", "http"])?;
     if url.path().contains("/api/v4") {
-        return Err(Flaw {
+        return Err(ValueError {
             code: "B11",
             what: "`url` has the path of the API in it".to_owned(),
             help: "remove `/api/v4` and what follows".to_owned(),

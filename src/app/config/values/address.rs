@@ -4,26 +4,26 @@ use footbridge_matrix::Homeserver;
 use ruma::OwnedServerName;
 use url::{Host, Url};
 
-use super::{Flaw, flaw};
+use super::{ValueError, value_error};
 
 /// The homeserver: a URL, or a server name to be discovered.
-pub fn homeserver(text: &str) -> Result<Homeserver, Flaw> {
+pub fn homeserver(text: &str) -> Result<Homeserver, ValueError> {
     const HELP: &str = "write its URL, for example \"https://matrix.example.org\", or its server name, for example \"example.org\"";
     if text.trim() != text {
-        return flaw(
+        return value_error(
             "B11",
             "the homeserver has spaces around it",
             "remove the spaces",
         );
     }
     if text.starts_with('@') {
-        return flaw("B12", "this is a user id, not a homeserver", HELP);
+        return value_error("B12", "this is a user id, not a homeserver", HELP);
     }
     if text.contains("://") {
         return base_url("homeserver", text, &["https", "http"]).map(Homeserver::Url);
     }
     if let Some((name, path)) = text.split_once('/') {
-        return flaw(
+        return value_error(
             "B11",
             format!("the homeserver has a path (`/{path}`) but no scheme"),
             format!("write \"https://{name}\""),
@@ -33,7 +33,7 @@ pub fn homeserver(text: &str) -> Result<Homeserver, Flaw> {
         return international(text);
     }
     if let Some(host) = loopback(text) {
-        return flaw(
+        return value_error(
             "B11",
             format!(
                 "`{text}` is no server name: {host} is this machine, and nobody else finds it by that"
@@ -46,7 +46,7 @@ pub fn homeserver(text: &str) -> Result<Homeserver, Flaw> {
     OwnedServerName::try_from(text)
         .map(Homeserver::Name)
         .or_else(|_| {
-            flaw(
+            value_error(
                 "B11",
                 format!("`{text}` is neither a URL nor a server name"),
                 HELP,
@@ -63,11 +63,11 @@ fn loopback(text: &str) -> Option<String> {
 }
 
 // Letters that look alike make two names look the same; the ASCII form is unmistakable.
-fn international<T>(host: &str) -> Result<T, Flaw> {
+fn international<T>(host: &str) -> Result<T, ValueError> {
     let ascii = Url::parse(&format!("https://{host}"))
         .ok()
         .and_then(|url| url.host_str().map(str::to_owned));
-    flaw(
+    value_error(
         "B11",
         format!("`{host}` has letters that others can look like"),
         match ascii {
@@ -80,10 +80,10 @@ fn international<T>(host: &str) -> Result<T, Flaw> {
 }
 
 /// A URL that requests are built upon. Credentials in it are refused and never repeated.
-pub fn base_url(name: &str, text: &str, schemes: &[&str]) -> Result<Url, Flaw> {
+pub fn base_url(name: &str, text: &str, schemes: &[&str]) -> Result<Url, ValueError> {
     let scheme = schemes.first().unwrap_or(&"https");
     let example = format!("write, for example, \"{scheme}://chat.example.org\"");
-    let refused = |what: &str, help: &str| flaw("B11", format!("the {name} URL {what}"), help);
+    let refused = |what: &str, help: &str| value_error("B11", format!("the {name} URL {what}"), help);
     if text.trim() != text {
         return refused("has spaces around it", "remove the spaces");
     }

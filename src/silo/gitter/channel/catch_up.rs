@@ -8,26 +8,26 @@ use tokio::time::Instant;
 
 use super::{
     super::{
-        api::{ChatMessage, id_of_moment, moment_of_id},
+        api::{ChatMessage, id_at_time, time_of_id},
         client::{PAGE, Page, Range},
-        fault::Fault,
-        hub::pause,
-        pacing::Need,
+        fault::RequestError,
+        hub::reconnect_delay,
+        pacing::Priority,
     },
-    CLOSED_POLL, Listener,
+    CLOSED_POLL_INTERVAL, Listener,
 };
 use crate::SiloError;
 
 /// Ids and moments of different servers of Gitter's agree within this.
-const SKEW: Duration = Duration::from_secs(2);
+const CLOCK_SKEW: Duration = Duration::from_secs(2);
 /// A message younger than this may be missing from a listing because a replica lags: it is asked for this much later.
-const YOUNG: Duration = Duration::from_secs(5);
+const YOUNG_AGE: Duration = Duration::from_secs(5);
 /// Messages re-read at a page's border, in case earlier ones were deleted meanwhile.
-const BORDER: usize = 20;
+const PAGE_OVERLAP: usize = 20;
 /// The most that a listing can leave out.
-const LONGEST_SKIP: usize = 5000;
+const MAX_SKIP: usize = 5000;
 /// The most deletions that one listing is searched for.
-const MOST_MISSING: usize = 20;
+const MAX_MISSING: usize = 20;
 
 impl Listener {
     /// The feed begins (again): what it did not bring is fetched before what it brings is taken.
@@ -50,7 +50,7 @@ impl Listener {
     }
 
     /// Begins before what comes along of what was said already. Answers whether the room lets us look.
-    async fn begin_earlier(&mut self) -> Result<bool, SiloError> {
+    async fn begin_backfill(&mut self) -> Result<bool, SiloError> {
         let now = self.hub.client.now();
         let Some(page) = self.page(&Range::default()).await? else {
             return Ok(false);
@@ -71,9 +71,9 @@ impl Listener {
 
     /// Re-reads from a little before the cursor to the end, page by page.
     pub(super) async fn catch_up(&mut self) -> Result<(), SiloError> {
-        if self.history.wanted > 0 && !self.begin_earlier().await? {
+        if self.history.wanted > 0 && !self.begin_backfill().await? {
             self.behind = true;
-            self.reread_at.get_or_insert(Instant::now() + CLOSED_POLL);
+            self.reread_at.get_or_insert(Instant::now() + CLOSED_POLL_INTERVAL);
             return Ok(());
         }
         let start = self.start();
@@ -83,13 +83,13 @@ impl Listener {
         let mut pages = 0;
         let mut from = start;
         let mut range = Range {
-            after: Some(id_of_moment(start)),
+            after: Some(id_at_time(start)),
             ..Range::default()
         };
         loop {
             let Some(page) = self.page(&range).await? else {
                 self.behind = true;
-                self.reread_at.get_or_insert(Instant::now() + CLOSED_POLL);
+                self.reread_at.get_or_insert(Instant::now() + CLOSED_POLL_INTERVAL);
                 return Ok(());
             };
             pages += 1;
@@ -107,13 +107,13 @@ impl Listener {
             let Some(next) = next else { break };
             if let Some(end) = end {
                 // What stands before the next page was compared: only ids behind that are still needed.
-                from = from.max(moment_of_id(&end).unwrap_or(from));
+                from = from.max(time_of_id(&end).unwrap_or(from));
                 seen = seen.split_off(&end);
             }
             range = next;
         }
         if pages > 1 {
-            self.look_back(start, asked_at).await?;
+            self.compare_older(start, asked_at).await?;
         }
         self.caught_up().await?;
         tracing::debug!(silo.channel = %self.room, count, "Caught up by re-reading");
@@ -133,8 +133,8 @@ impl Listener {
 
     /// Compares the newest messages before this moment with what is known. After a long absence no audit reaches
     /// back to them, and they may have been edited or deleted meanwhile.
-    async fn look_back(&mut self, until: Millis, asked_at: Millis) -> Result<(), SiloError> {
-        let end = id_of_moment(until);
+    async fn compare_older(&mut self, until: Millis, asked_at: Millis) -> Result<(), SiloError> {
+        let end = id_at_time(until);
         let range = Range {
             before: Some(end.clone()),
             ..Range::default()
@@ -174,7 +174,7 @@ impl Listener {
         if unheard > 0 {
             tracing::warn!(silo.channel = %self.room, count = unheard,
                 "Messages were found that the feed did not bring; connecting anew");
-            self.hub.is_deaf(&self.room);
+            self.hub.report_missed(&self.room);
         }
         Ok(())
     }
@@ -190,7 +190,7 @@ impl Listener {
         let ids = messages.iter().map(|message| message.id.clone()).collect();
         let unheard = self.take_all(messages).await?;
         self.find_missing(&ids, (from, None), asked_at).await?;
-        let deaf_after = self.hub.deaf_after;
+        let deaf_after = self.hub.missed_after;
         Ok(unheard
             .into_iter()
             .filter(|sent_at| asked_at.since(*sent_at) > deaf_after)
@@ -204,17 +204,17 @@ impl Listener {
             match self
                 .hub
                 .client
-                .messages(Need::Read, &self.room, range)
+                .messages(Priority::Read, &self.room, range)
                 .await
             {
                 Ok(page) => return Ok(Some(page)),
-                Err(Fault::SignedOut) => return Err(Fault::SignedOut.into()),
-                Err(Fault::Closed(reason)) => {
+                Err(RequestError::SignedOut) => return Err(RequestError::SignedOut.into()),
+                Err(RequestError::Closed(reason)) => {
                     self.hub.close(&self.room, reason);
                     return Ok(None);
                 }
                 Err(fault) => {
-                    let wait = fault.wait().unwrap_or_else(|| pause(failures));
+                    let wait = fault.wait().unwrap_or_else(|| reconnect_delay(failures));
                     tracing::warn!(silo.channel = %self.room, error = %fault, attempt = failures + 1,
                         "Cannot read the channel yet");
                     failures += 1;
@@ -232,7 +232,7 @@ impl Listener {
         (from, end): (Millis, Option<&str>),
         asked_at: Millis,
     ) -> Result<(), SiloError> {
-        let (first, end) = (RemoteId(id_of_moment(from)), end.map(RemoteId::from));
+        let (first, end) = (RemoteId(id_at_time(from)), end.map(RemoteId::from));
         let store = self.inbox.store();
         let links = store
             .links_between(&self.place, &first, end.as_ref())
@@ -243,12 +243,12 @@ impl Listener {
             .map(|link| (link.copy.remote.0, link.copy.sent_at))
             .filter(|(id, _)| !listed.contains(id) && !self.ledger.is_deleted(id))
             .filter(|(id, _)| !self.hub.echoes.has_removed(id))
-            .take(MOST_MISSING);
+            .take(MAX_MISSING);
         let (ripe, young): (Vec<_>, Vec<_>) =
-            missing.partition(|(_, sent_at)| asked_at.since(*sent_at) > YOUNG);
+            missing.partition(|(_, sent_at)| asked_at.since(*sent_at) > YOUNG_AGE);
         if !young.is_empty() {
             self.young.extend(young.into_iter().map(|(id, _)| id));
-            self.recheck_at.get_or_insert(Instant::now() + YOUNG);
+            self.recheck_at.get_or_insert(Instant::now() + YOUNG_AGE);
         }
         self.ask_for(ripe.into_iter().map(|(id, _)| id)).await
     }
@@ -263,13 +263,13 @@ impl Listener {
     /// Asks for messages one by one; those that are gone were deleted.
     async fn ask_for(&mut self, missing: impl Iterator<Item = String>) -> Result<(), SiloError> {
         for id in missing {
-            match self.hub.client.message(Need::Read, &self.room, &id).await {
-                Err(Fault::Gone) => {
+            match self.hub.client.message(Priority::Read, &self.room, &id).await {
+                Err(RequestError::Gone) => {
                     // A deletion of ours may be on its way.
                     self.inbox.wait_settled(&self.place).await?;
                     self.removed(&id).await?;
                 }
-                Err(Fault::SignedOut) => return Err(Fault::SignedOut.into()),
+                Err(RequestError::SignedOut) => return Err(RequestError::SignedOut.into()),
                 Err(_) => break,
                 Ok(_) => {}
             }
@@ -299,12 +299,12 @@ fn next_range(
     before: usize,
 ) -> Option<Range> {
     let newest = messages.iter().map(ChatMessage::sent_at).max()?;
-    let skew = i64::try_from(SKEW.as_millis()).unwrap_or_default();
-    let moment = id_of_moment(Millis(newest.0.saturating_sub(skew)));
+    let skew = i64::try_from(CLOCK_SKEW.as_millis()).unwrap_or_default();
+    let moment = id_at_time(Millis(newest.0.saturating_sub(skew)));
     let after = range.after.clone().max(Some(moment))?;
     if seen.len() > before {
         let known = seen.range(after.clone()..).count();
-        let skip = known.saturating_sub(BORDER).min(LONGEST_SKIP);
+        let skip = known.saturating_sub(PAGE_OVERLAP).min(MAX_SKIP);
         return Some(Range {
             after: Some(after),
             skip,
@@ -360,7 +360,7 @@ mod tests {
                 })
                 .collect();
             let mut range = Range {
-                after: Some(id_of_moment(Millis(1_599_999_990_000))),
+                after: Some(id_at_time(Millis(1_599_999_990_000))),
                 ..Range::default()
             };
             let mut seen = BTreeSet::new();

@@ -2,17 +2,17 @@
 
 use serde_json::Value;
 
-use super::{Call, Client, Fault, Need, Subject, User};
+use super::{Call, Client, RequestError, Priority, Subject, User};
 
 /// How many of them a page shows at most.
-pub const PEOPLE: usize = 100;
+pub const PEOPLE_PAGE: usize = 100;
 
 impl Client {
     /// A page of the people in a room, after the first `skip` of them.
-    pub async fn people(&self, room: &str, skip: usize) -> Result<Vec<User>, Fault> {
+    pub async fn people(&self, room: &str, skip: usize) -> Result<Vec<User>, RequestError> {
         let path = ["rooms", room, "users"];
-        let mut call = Call::get(Need::Read, Subject::Room, &path);
-        call.query.push(("limit", PEOPLE.to_string()));
+        let mut call = Call::get(Priority::Read, Subject::Room, &path);
+        call.query.push(("limit", PEOPLE_PAGE.to_string()));
         call.query.push(("skip", skip.to_string()));
         let users: Vec<Value> = self.ask(call).await?;
         let users = users

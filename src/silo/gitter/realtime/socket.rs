@@ -9,12 +9,12 @@ use tokio_tungstenite::tungstenite::{self, Message as Frame};
 use url::Url;
 
 pub use crate::socket::Socket;
-use crate::socket::{self, Unopened};
+use crate::socket::{self, HandshakeError};
 
 /// A frame longer than this ends the session; the next one does without a snapshot.
-const LONGEST_FRAME: usize = 1 << 20;
+const MAX_FRAME: usize = 1 << 20;
 /// For everything that must be answered at once.
-pub const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Where and as whom to connect.
 pub struct Endpoint {
@@ -29,16 +29,16 @@ pub struct Endpoint {
 /// Opens the WebSocket.
 pub async fn open(endpoint: &Endpoint) -> anyhow::Result<Socket> {
     // The token is said in the handshake of the session, not here.
-    let opened = socket::open(&endpoint.http, &endpoint.url, None, LONGEST_FRAME).await;
+    let opened = socket::open(&endpoint.http, &endpoint.url, None, MAX_FRAME).await;
     opened.map_err(|failure| match failure {
-        Unopened::Unreachable(error) => {
+        HandshakeError::Unreachable(error) => {
             anyhow!(error).context("Cannot reach Gitter's realtime service")
         }
-        Unopened::Answered(status) => {
+        HandshakeError::Answered(status) => {
             anyhow!("Gitter's realtime service answered with status {status}")
         }
-        Unopened::Redirected(to) => anyhow!(redirect_error("realtime", &to)),
-        Unopened::NoWebSocket => {
+        HandshakeError::Redirected(to) => anyhow!(redirect_error("realtime", &to)),
+        HandshakeError::NotWebSocket => {
             anyhow!("What answers for Gitter's realtime service is no WebSocket")
         }
     })
@@ -46,7 +46,7 @@ pub async fn open(endpoint: &Endpoint) -> anyhow::Result<Socket> {
 
 /// Sends a frame.
 pub async fn say(socket: &mut Socket, frame: String) -> anyhow::Result<()> {
-    tokio::time::timeout(ANSWER_WITHIN, socket.send(Frame::text(frame)))
+    tokio::time::timeout(RESPONSE_TIMEOUT, socket.send(Frame::text(frame)))
         .await
         .context("Gitter does not take what we say")?
         .context("Cannot write to Gitter")

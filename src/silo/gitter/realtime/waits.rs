@@ -8,18 +8,18 @@ use tokio_tungstenite::tungstenite::{self, Message as Frame};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    super::hub::Hub,
-    socket::{ANSWER_WITHIN, Socket},
+    super::hub::Dispatcher,
+    socket::{RESPONSE_TIMEOUT, Socket},
 };
 
 /// How often a sign of life is asked for.
-const PING_EVERY: Duration = Duration::from_secs(30);
+const PING_INTERVAL: Duration = Duration::from_secs(30);
 /// How often a closed room is looked at again.
-const LOOK_AGAIN: Duration = Duration::from_mins(5);
+const RECHECK_INTERVAL: Duration = Duration::from_mins(5);
 
 /// Everything a connection waits for besides frames.
-pub struct Waits<'a> {
-    hub: &'a Hub,
+pub struct ConnectionTimers<'a> {
+    hub: &'a Dispatcher,
     /// The next connect is to be sent.
     pub connect: Option<Instant>,
     /// Something must have been answered.
@@ -33,7 +33,7 @@ pub struct Waits<'a> {
 }
 
 /// What woke us.
-pub enum Woken {
+pub enum WakeReason {
     /// Something was said, or nothing ever will be.
     Frame(Option<Result<Frame, tungstenite::Error>>),
     /// It is time to ask for events.
@@ -45,41 +45,41 @@ pub enum Woken {
     /// This room can be listened to again.
     Open(String),
     /// A channel found out that it is not told everything.
-    Deaf,
+    MissedEvents,
     /// We were told to stop.
     Stop,
 }
 
-impl<'a> Waits<'a> {
+impl<'a> ConnectionTimers<'a> {
     /// The waits of a new connection.
-    pub fn new(hub: &'a Hub) -> Self {
+    pub fn new(hub: &'a Dispatcher) -> Self {
         Self {
             hub,
             connect: None,
-            answer: Instant::now() + ANSWER_WITHIN,
+            answer: Instant::now() + RESPONSE_TIMEOUT,
             pong: None,
-            ping: every(PING_EVERY),
-            look: every(LOOK_AGAIN),
+            ping: every(PING_INTERVAL),
+            look: every(RECHECK_INTERVAL),
             looks: FuturesUnordered::new(),
         }
     }
 
     /// The next thing to act on.
-    pub async fn next(&mut self, socket: &mut Socket, stop: &CancellationToken) -> Woken {
+    pub async fn next(&mut self, socket: &mut Socket, stop: &CancellationToken) -> WakeReason {
         loop {
             tokio::select! {
                 biased;
-                () = stop.cancelled() => return Woken::Stop,
-                () = sleep_until(self.connect) => return Woken::Connect,
-                _ = self.ping.tick() => return Woken::Ping,
+                () = stop.cancelled() => return WakeReason::Stop,
+                () = sleep_until(self.connect) => return WakeReason::Connect,
+                _ = self.ping.tick() => return WakeReason::Ping,
                 // Before the deadlines: what has arrived is not overdue.
-                frame = socket.next() => return Woken::Frame(frame),
-                () = sleep_until(self.pong) => return Woken::Overdue("a sign of life"),
-                () = sleep_until(Some(self.answer)) => return Woken::Overdue("an answer"),
-                () = self.hub.deaf.notified() => return Woken::Deaf,
+                frame = socket.next() => return WakeReason::Frame(frame),
+                () = sleep_until(self.pong) => return WakeReason::Overdue("a sign of life"),
+                () = sleep_until(Some(self.answer)) => return WakeReason::Overdue("an answer"),
+                () = self.hub.missed.notified() => return WakeReason::MissedEvents,
                 Some(found) = self.looks.next() => {
                     if let Some(room) = found {
-                        return Woken::Open(room);
+                        return WakeReason::Open(room);
                     }
                 }
                 _ = self.look.tick() => {

@@ -1,13 +1,13 @@
 //! Backslashes that mean themselves.
 
-use super::Writer;
+use super::InlineWriter;
 
 /// What no backslash escapes.
 pub(super) fn is_word(c: char) -> bool {
     c.is_ascii_alphanumeric()
 }
 
-impl Writer {
+impl InlineWriter {
     /// Before a letter or a digit a backslash means itself in every grammar, and Mattermost shows both of two there. Before
     /// anything else it is written twice.
     pub(super) fn backslash(&mut self, next: Option<char>) {

@@ -2,7 +2,7 @@
 
 use footbridge_core::text::Inline;
 
-use super::{Flavour, PART};
+use super::{Flavour, ZERO_WIDTH_SPACE};
 
 /// How many backticks in a row stay together.
 const MAX_FENCE: usize = 32;
@@ -32,7 +32,7 @@ pub(in crate::markdown) fn without_long_runs(code: &str) -> String {
     for c in code.chars() {
         run = if c == '`' { run + 1 } else { 0 };
         if run > MAX_FENCE {
-            out.push(PART);
+            out.push(ZERO_WIDTH_SPACE);
             run = 1;
         }
         out.push(c);
@@ -145,14 +145,14 @@ pub(in crate::markdown) fn may_be_tag(next: Option<char>, flavour: Flavour) -> b
 }
 
 /// Whether emphasis around this would be ended by a mark in code, where no escape can hide it.
-pub(in crate::markdown) fn holds_marked_code(line: &[Inline]) -> bool {
+pub(in crate::markdown) fn contains_marked_code(line: &[Inline]) -> bool {
     line.iter().any(|inline| match inline {
         Inline::Code(code) | Inline::Maths(code) => code.contains(['*', '~']),
         Inline::Bold(inner)
         | Inline::Italic(inner)
         | Inline::Strike(inner)
         | Inline::Spoiler(inner)
-        | Inline::Link { label: inner, .. } => holds_marked_code(inner),
+        | Inline::Link { label: inner, .. } => contains_marked_code(inner),
         Inline::Text(_) | Inline::Break | Inline::Mention { .. } | Inline::Ping { .. } => false,
     })
 }

@@ -3,12 +3,12 @@
 use footbridge_core::text::{Inline, is_misleading_link, plain_inlines};
 
 use super::{
-    Around, Writer,
+    InlineContext, InlineWriter,
     grammar::{has_at_in_authority, percent},
 };
 
-impl Writer {
-    pub(super) fn link(&mut self, href: &str, label: &[Inline], around: Around) {
+impl InlineWriter {
+    pub(super) fn link(&mut self, href: &str, label: &[Inline], around: InlineContext) {
         let shown = plain_inlines(label);
         let shown = shown.trim();
         if !around.links() {
@@ -38,7 +38,7 @@ impl Writer {
         }
         self.raw("[");
         let inner_at = self.out.len();
-        self.inlines(label, Around::Label);
+        self.inlines(label, InlineContext::Label);
         self.trim_behind("[", inner_at);
         self.out.push_str("](");
         for c in href.chars() {

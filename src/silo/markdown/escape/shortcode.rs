@@ -1,6 +1,6 @@
 //! Colons that mean themselves.
 
-use super::{Around, Writer};
+use super::{InlineContext, InlineWriter};
 use crate::markdown::Flavour;
 
 /// Whether these eyes and what stands behind them are a face to Mattermost's apps (`emoticonPatterns`): `:)`, `:-P`, `;)`, `x-D`.
@@ -48,14 +48,14 @@ fn is_letter(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '_'
 }
 
-impl Writer {
+impl InlineWriter {
     /// Whether this colon, with what stands behind it, would be more than a colon: of the name of an emoji, or of an address that
     /// was not written as one.
-    pub(super) fn colon_counts(&self, after: &str, around: Around) -> bool {
+    pub(super) fn colon_needs_escape(&self, after: &str, around: InlineContext) -> bool {
         match around {
-            Around::Name if after.starts_with('/') => true,
+            InlineContext::Name if after.starts_with('/') => true,
             // No address is looked for in the label of a link.
-            Around::Label => self.shortcode(after) || self.emoticon(':', after),
+            InlineContext::Label => self.shortcode(after) || self.emoticon(':', after),
             _ => self.shortcode(after) || self.emoticon(':', after) || self.scheme(after),
         }
     }
@@ -76,8 +76,8 @@ impl Writer {
     }
 
     /// Whether this stands in what Mattermost's apps make a link of, whatever its scheme.
-    pub(super) fn in_link(&mut self, around: Around) -> bool {
-        self.flavour == Flavour::Mattermost && around.links() && self.address.has_path(&self.out)
+    pub(super) fn in_link(&mut self, around: InlineContext) -> bool {
+        self.flavour == Flavour::Mattermost && around.links() && self.address.ends_in_url(&self.out)
     }
 
     /// What we do not take for an address may become one by the marks that are put in it, and Gitter shows these then.

@@ -1,9 +1,9 @@
 //! Blanks at the ends of what stands between marks.
 
-use super::{PART, Writer, grammar::is_ascii_space};
+use super::{ZERO_WIDTH_SPACE, InlineWriter, grammar::is_ascii_space};
 use crate::markdown::Flavour;
 
-impl Writer {
+impl InlineWriter {
     /// Takes the blanks from the ends of what was written behind this mark. One that it began with stands before the mark
     /// then: it may have been put there to end a URL.
     pub(super) fn trim_behind(&mut self, mark: &str, inner_at: usize) {
@@ -19,7 +19,7 @@ impl Writer {
         let written = written.trim();
         if mark == "~~" && self.flavour == Flavour::Gitter && written.starts_with('`') {
             // Gitter would look for a mail address first.
-            self.out.push(PART);
+            self.out.push(ZERO_WIDTH_SPACE);
         }
         self.out.push_str(written);
     }

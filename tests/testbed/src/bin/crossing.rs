@@ -15,7 +15,7 @@ use footbridge_testbed::console::Console;
 use footbridge_testbed::report::{Table, Verdict, short};
 use footbridge_testbed::scenario::{Load, until};
 use footbridge_testbed::synapse::{Limits, Synapse};
-use footbridge_testbed::town::{Joint, Kind, Plan, Town};
+use footbridge_testbed::town::{GatewayRelay, SimulatorKind, MultiSiloOptions, MultiSiloScenario};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -44,19 +44,19 @@ async fn run(arguments: &Arguments, console: &Console) -> anyhow::Result<bool> {
     console.step("Starting a Synapse that nobody will miss");
     let synapse = Synapse::start(Limits::Relaxed).await?;
     let buffer = arguments.buffer;
-    let plan = Plan {
+    let plan = MultiSiloOptions {
         binary,
-        sites: vec![Kind::Matterbridge { buffer }, Kind::Mattermost],
+        sites: vec![SimulatorKind::Matterbridge { buffer }, SimulatorKind::Mattermost],
         rooms: 2,
         portals: vec![(0, 0), (1, 1)],
         log_filter: "warn".to_owned(),
-        ..Plan::default()
+        ..MultiSiloOptions::default()
     };
-    let town = Town::build(&synapse, plan).await?;
+    let town = MultiSiloScenario::build(&synapse, plan).await?;
     let (Some(gateway), Some(channel)) = (town.sites.first(), town.sites.get(1)) else {
         anyhow::bail!("there are no channels");
     };
-    let _joint = Joint::between(gateway, channel).context("these cannot be joined")?;
+    let _joint = GatewayRelay::between(gateway, channel).context("these cannot be joined")?;
     let loads = (Load::new('a'), Load::new('b'));
     console.step("Talking");
     let began = Instant::now();

@@ -10,7 +10,7 @@ use footbridge_testbed::arguments::Many as Arguments;
 use footbridge_testbed::bridge::build;
 use footbridge_testbed::console::Console;
 use footbridge_testbed::report::{Table, short};
-use footbridge_testbed::scenario::many::{Plan, measure};
+use footbridge_testbed::scenario::many::{ManyOptions, measure};
 use footbridge_testbed::synapse::{Limits, Synapse};
 
 #[tokio::main]
@@ -39,7 +39,7 @@ async fn run(arguments: Arguments, console: &Console) -> anyhow::Result<bool> {
     };
     console.step("Starting a Synapse that nobody will miss");
     let synapse = Synapse::start(Limits::Relaxed).await?;
-    let plan = Plan {
+    let plan = ManyOptions {
         binary,
         portals: arguments.portals,
         blocks: arguments.blocks,

@@ -24,7 +24,7 @@ pub use usage::Usage;
 use crate::ports::free_port;
 
 /// How long a start may take on a busy machine.
-const PATIENCE: Duration = Duration::from_mins(2);
+const TIMEOUT: Duration = Duration::from_mins(2);
 
 /// The bridge's directory and, while it runs, its process. Dropping it kills the process and removes the directory.
 pub struct BridgeProcess {
@@ -192,7 +192,7 @@ impl BridgeProcess {
     /// Runs a command and kills it as soon as it is so; fails when the command ends before, or takes too long.
     pub async fn kill_when(&self, verb: &str, is_so: impl Fn() -> bool) -> anyhow::Result<()> {
         let mut child = self.command(verb)?.stdout(Stdio::null()).spawn()?;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while !is_so() {
             if let Some(status) = child.try_wait()? {
                 bail!(
@@ -263,7 +263,7 @@ impl BridgeProcess {
 
     /// Waits until `/health/ready` answers with success.
     pub async fn wait_ready(&self) -> anyhow::Result<()> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let state = self.ask("/health/ready").await;
             if matches!(&state, Ok((true, _))) {
@@ -314,7 +314,7 @@ impl BridgeProcess {
     }
 
     /// Clears away a process that has ended by itself.
-    pub async fn bury(&self) -> anyhow::Result<ExitStatus> {
+    pub async fn reap(&self) -> anyhow::Result<ExitStatus> {
         let mut running = self.take()?;
         running.leash.kill().await?;
         Ok(running.child.wait().await?)
@@ -325,7 +325,7 @@ impl BridgeProcess {
         let mut running = self.take()?;
         running.leash.kill().await?;
         crate::signal::send(running.pid, "-TERM")?;
-        let ended = tokio::time::timeout(PATIENCE, running.child.wait()).await;
+        let ended = tokio::time::timeout(TIMEOUT, running.child.wait()).await;
         ended
             .context("the bridge does not stop")?
             .context("the bridge was lost")

@@ -2,7 +2,7 @@
 
 use axum::http::HeaderMap;
 
-use super::{refusal::Refusal, world::World};
+use super::{refusal::ApiError, world::World};
 
 /// A caller with a valid token.
 #[derive(Clone)]
@@ -15,13 +15,13 @@ pub(super) struct Caller {
 }
 
 /// The token of a request, if its places do not contradict each other.
-fn token(headers: &HeaderMap, query: Option<&str>) -> Result<String, Refusal> {
+fn token(headers: &HeaderMap, query: Option<&str>) -> Result<String, ApiError> {
     let mut found: Option<String> = None;
     if let Some(header) = headers.get("authorization") {
-        let header = header.to_str().map_err(|_| Refusal::BAD_REQUEST)?;
+        let header = header.to_str().map_err(|_| ApiError::BAD_REQUEST)?;
         let words: Vec<&str> = header.split_whitespace().collect();
         let [scheme, token] = words[..] else {
-            return Err(Refusal::BAD_REQUEST);
+            return Err(ApiError::BAD_REQUEST);
         };
         if scheme.eq_ignore_ascii_case("bearer") {
             found = Some(token.to_owned());
@@ -31,11 +31,11 @@ fn token(headers: &HeaderMap, query: Option<&str>) -> Result<String, Refusal> {
     let header = header.and_then(|header| header.to_str().ok());
     for other in [header, query].into_iter().flatten() {
         match &found {
-            Some(token) if token != other => return Err(Refusal::BAD_REQUEST),
+            Some(token) if token != other => return Err(ApiError::BAD_REQUEST),
             _ => found = Some(other.to_owned()),
         }
     }
-    found.ok_or(Refusal::UNAUTHORIZED)
+    found.ok_or(ApiError::UNAUTHORIZED)
 }
 
 /// The caller of a request; `query` is its `access_token` parameter.
@@ -43,9 +43,9 @@ pub(super) fn caller(
     world: &World,
     headers: &HeaderMap,
     query: Option<&str>,
-) -> Result<Caller, Refusal> {
+) -> Result<Caller, ApiError> {
     let token = token(headers, query)?;
-    caller_of(world, &token).ok_or(Refusal::UNAUTHORIZED)
+    caller_of(world, &token).ok_or(ApiError::UNAUTHORIZED)
 }
 
 /// The caller a token stands for; none when unknown, revoked, or of a deleted account.

@@ -10,13 +10,13 @@ use super::{
     ids::hex,
     options::{Room, RoomOptions, User},
     posts::{Draft, Message},
-    refusal::Refusal,
+    refusal::ApiError,
     shared::Change,
-    world::{Grant, World},
+    world::{AccessToken, World},
 };
 
 /// How old accounts are unless told: past the age at which the automatic ban looks at them.
-pub(super) const SETTLED: Duration = Duration::from_hours(365 * 24);
+pub(super) const DEFAULT_ACCOUNT_AGE: Duration = Duration::from_hours(365 * 24);
 
 impl GitterSim {
     pub(super) fn change<T>(&self, act: impl FnOnce(&mut World, i64) -> T) -> T {
@@ -26,7 +26,7 @@ impl GitterSim {
 
     /// Adds a person with an account that is a year old, and a personal token for them.
     pub fn add_user(&self, username: &str, display_name: &str) -> User {
-        self.add_user_aged(username, display_name, SETTLED)
+        self.add_user_aged(username, display_name, DEFAULT_ACCOUNT_AGE)
     }
 
     /// Adds a person whose account is this old: below 14 days it is watched for repeated texts.
@@ -76,7 +76,7 @@ impl GitterSim {
         });
     }
 
-    fn grant(&self, prefix: &str, grant: Grant) -> String {
+    fn grant(&self, prefix: &str, grant: AccessToken) -> String {
         self.change(|world, _| {
             let digits: [u8; 20] = world.rng.random();
             let digits = hex(&digits);
@@ -88,7 +88,7 @@ impl GitterSim {
 
     /// One more token for someone, through an OAuth client of this name; an approved one may use `virtualUser`.
     pub fn add_token(&self, user_id: &str, client: &str, approved: bool) -> String {
-        let grant = Grant {
+        let grant = AccessToken {
             user: Some(user_id.to_owned()),
             client: client.to_owned(),
             approved,
@@ -98,7 +98,7 @@ impl GitterSim {
 
     /// A token that reads public rooms and does nothing else.
     pub fn add_anonymous_token(&self) -> String {
-        let grant = Grant {
+        let grant = AccessToken {
             user: None,
             client: "web".to_owned(),
             approved: false,
@@ -113,7 +113,7 @@ impl GitterSim {
 
     /// A person's token works as before.
     pub fn accept_token(&self, user: &User) {
-        let grant = Grant {
+        let grant = AccessToken {
             user: Some(user.id.clone()),
             client: "personal".to_owned(),
             approved: false,
@@ -142,27 +142,27 @@ impl GitterSim {
     }
 
     /// Adds someone to a room.
-    pub fn join(&self, room_id: &str, user_id: &str) -> Result<(), Refusal> {
+    pub fn join(&self, room_id: &str, user_id: &str) -> Result<(), ApiError> {
         self.change(|world, _| world.join(room_id, user_id))
     }
 
     /// Someone leaves.
-    pub fn leave(&self, room_id: &str, user_id: &str) -> Result<(), Refusal> {
+    pub fn leave(&self, room_id: &str, user_id: &str) -> Result<(), ApiError> {
         self.change(|world, _| world.leave(room_id, user_id))
     }
 
     /// Someone is put out of a room: the service shows it exactly as a leave.
-    pub fn kick(&self, room_id: &str, user_id: &str) -> Result<(), Refusal> {
+    pub fn kick(&self, room_id: &str, user_id: &str) -> Result<(), ApiError> {
         self.leave(room_id, user_id)
     }
 
     /// Someone is banned from a room.
-    pub fn ban(&self, room_id: &str, user_id: &str) -> Result<(), Refusal> {
+    pub fn ban(&self, room_id: &str, user_id: &str) -> Result<(), ApiError> {
         self.change(|world, now_ms| world.ban(room_id, user_id, now_ms))
     }
 
     /// A ban is lifted; the person is not put back in.
-    pub fn unban(&self, room_id: &str, user_id: &str) -> Result<(), Refusal> {
+    pub fn unban(&self, room_id: &str, user_id: &str) -> Result<(), ApiError> {
         self.change(|world, _| world.unban(room_id, user_id))
     }
 
@@ -189,7 +189,7 @@ impl GitterSim {
         room_id: &str,
         user_id: &str,
         draft: Draft,
-    ) -> Result<Message, Refusal> {
+    ) -> Result<Message, ApiError> {
         self.change(|world, now_ms| {
             world.writable(room_id, Some(user_id))?;
             let post = world.create(room_id, user_id, draft, now_ms)?;
@@ -198,7 +198,7 @@ impl GitterSim {
     }
 
     /// Someone says something, through the code that serves `POST`. Refused as that would be.
-    pub fn try_say(&self, room_id: &str, user_id: &str, text: &str) -> Result<Message, Refusal> {
+    pub fn try_say(&self, room_id: &str, user_id: &str, text: &str) -> Result<Message, ApiError> {
         let draft = Draft {
             text: text.to_owned(),
             ..Draft::default()
@@ -217,7 +217,7 @@ impl GitterSim {
     }
 
     /// Someone says `/me …`.
-    pub fn say_status(&self, room_id: &str, user_id: &str, text: &str) -> Result<Message, Refusal> {
+    pub fn say_status(&self, room_id: &str, user_id: &str, text: &str) -> Result<Message, ApiError> {
         let draft = Draft {
             text: text.to_owned(),
             status: true,
@@ -248,7 +248,7 @@ impl GitterSim {
     }
 
     /// The author edits a message; the edit window applies.
-    pub fn edit(&self, room_id: &str, message_id: &str, text: &str) -> Result<Message, Refusal> {
+    pub fn edit(&self, room_id: &str, message_id: &str, text: &str) -> Result<Message, ApiError> {
         self.change(|world, now_ms| {
             let author = world
                 .post(room_id, message_id)?
@@ -261,7 +261,7 @@ impl GitterSim {
     }
 
     /// The author deletes a message.
-    pub fn delete(&self, room_id: &str, message_id: &str) -> Result<(), Refusal> {
+    pub fn delete(&self, room_id: &str, message_id: &str) -> Result<(), ApiError> {
         self.change(|world, _| {
             let author = world
                 .post(room_id, message_id)?
@@ -278,7 +278,7 @@ impl GitterSim {
     }
 
     /// An integration writes to the activity feed.
-    pub fn add_activity(&self, room_id: &str, text: &str) -> Result<(), Refusal> {
+    pub fn add_activity(&self, room_id: &str, text: &str) -> Result<(), ApiError> {
         self.change(|world, now_ms| world.add_activity(room_id, text, now_ms))
     }
 

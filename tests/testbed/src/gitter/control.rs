@@ -14,30 +14,30 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use super::{
-    Cut, Echo, Fault, Framing, GitterSim, House, Message, Refusal, RoomOptions, cast::SETTLED,
+    Cut, Echo, Fault, Framing, GitterSim, SimInner, Message, ApiError, RoomOptions, cast::DEFAULT_ACCOUNT_AGE,
     posts::Draft, rest::query, time::iso,
 };
 
 /// Why the control port did not do what it was asked: for people, unlike the service's own refusals.
-struct Complaint(StatusCode, String);
+struct ControlError(StatusCode, String);
 
-impl From<Refusal> for Complaint {
-    fn from(refusal: Refusal) -> Self {
+impl From<ApiError> for ControlError {
+    fn from(refusal: ApiError) -> Self {
         Self(refusal.0, refusal.to_string())
     }
 }
 
-fn complain(text: impl Into<String>) -> Complaint {
-    Complaint(StatusCode::BAD_REQUEST, text.into())
+fn complain(text: impl Into<String>) -> ControlError {
+    ControlError(StatusCode::BAD_REQUEST, text.into())
 }
 
-type Done = Result<Value, Complaint>;
+type Done = Result<Value, ControlError>;
 
-pub(super) fn router(house: Weak<House>) -> Router {
+pub(super) fn router(house: Weak<SimInner>) -> Router {
     Router::new().fallback(serve).with_state(house)
 }
 
-async fn serve(State(house): State<Weak<House>>, request: Request) -> Response {
+async fn serve(State(house): State<Weak<SimInner>>, request: Request) -> Response {
     let Some(house) = house.upgrade() else {
         return StatusCode::GONE.into_response();
     };
@@ -61,34 +61,34 @@ async fn serve(State(house): State<Weak<House>>, request: Request) -> Response {
     };
     match done {
         Ok(value) => Json(value).into_response(),
-        Err(Complaint(status, error)) => (status, Json(json!({"error": error}))).into_response(),
+        Err(ControlError(status, error)) => (status, Json(json!({"error": error}))).into_response(),
     }
 }
 
-fn parse<T: DeserializeOwned>(order: Value) -> Result<T, Complaint> {
+fn parse<T: DeserializeOwned>(order: Value) -> Result<T, ControlError> {
     serde_json::from_value(order).map_err(|error| complain(error.to_string()))
 }
 
 /// The id of a room given by id or uri.
-fn room_id(sim: &GitterSim, name: &str) -> Result<String, Complaint> {
+fn room_id(sim: &GitterSim, name: &str) -> Result<String, ControlError> {
     sim.change(|world, _| {
         let by_id = world.channels.get(name);
         by_id
             .or_else(|| world.channel_named(name))
             .map(|room| room.id.clone())
     })
-    .ok_or_else(|| Complaint(StatusCode::NOT_FOUND, format!("there is no room {name}")))
+    .ok_or_else(|| ControlError(StatusCode::NOT_FOUND, format!("there is no room {name}")))
 }
 
 /// The id of a user given by id or name.
-fn user_id(sim: &GitterSim, name: &str) -> Result<String, Complaint> {
+fn user_id(sim: &GitterSim, name: &str) -> Result<String, ControlError> {
     sim.change(|world, _| {
         let by_id = world.people.get(name);
         by_id
             .or_else(|| world.person_named(name))
             .map(|person| person.id.clone())
     })
-    .ok_or_else(|| Complaint(StatusCode::NOT_FOUND, format!("there is no user {name}")))
+    .ok_or_else(|| ControlError(StatusCode::NOT_FOUND, format!("there is no user {name}")))
 }
 
 fn message(message: &Message) -> Value {
@@ -135,7 +135,7 @@ fn look(sim: &GitterSim, path: &str, query: &HashMap<String, String>) -> Done {
             let messages = sim.messages(&room_id(sim, room)?);
             Ok(messages.iter().map(message).collect())
         }
-        _ => Err(Complaint(StatusCode::NOT_FOUND, format!("nothing to read at {path}"))),
+        _ => Err(ControlError(StatusCode::NOT_FOUND, format!("nothing to read at {path}"))),
     }
 }
 
@@ -221,7 +221,7 @@ async fn act(sim: &GitterSim, path: &str, order: Value) -> Done {
             let order: NewUser = parse(order)?;
             let age = order
                 .age_days
-                .map_or(SETTLED, |days| Duration::from_secs(days * 86_400));
+                .map_or(DEFAULT_ACCOUNT_AGE, |days| Duration::from_secs(days * 86_400));
             let user = sim.add_user_aged(&order.username, &order.display_name, age);
             Ok(json!({"id": user.id, "username": user.username, "token": user.token}))
         }
@@ -236,7 +236,7 @@ async fn act(sim: &GitterSim, path: &str, order: Value) -> Done {
         }
         "/restart" => match sim.restart().await {
             Ok(()) => Ok(json!({})),
-            Err(error) => Err(Complaint(StatusCode::CONFLICT, format!("{error:#}"))),
+            Err(error) => Err(ControlError(StatusCode::CONFLICT, format!("{error:#}"))),
         },
         _ => last_error(sim, path, order),
     }
@@ -369,7 +369,7 @@ fn last_error(sim: &GitterSim, path: &str, order: Value) -> Done {
         "/hellban" => sim.hellban(&user_id(sim, &parse::<Named>(order)?.user)?),
         "/revoke" => sim.revoke_token(&parse::<Named>(order)?.token),
         _ => {
-            return Err(Complaint(
+            return Err(ControlError(
                 StatusCode::NOT_FOUND,
                 format!("nothing to do at {path}"),
             ));

@@ -8,7 +8,7 @@ use std::{
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use serde::{Deserialize, Serialize};
 
-use super::wire::{Cut, Wires};
+use super::wire::{Cut, OpenConnections};
 
 /// One thing that can go wrong with a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -94,7 +94,7 @@ pub struct Framing {
     pub mute: bool,
 }
 
-struct Plan {
+struct ArmedFault {
     route: String,
     fault: Fault,
     /// None: for ever.
@@ -102,9 +102,9 @@ struct Plan {
     probability: f64,
 }
 
-struct Armed {
+struct ArmedFaults {
     rng: StdRng,
-    plans: Vec<Plan>,
+    plans: Vec<ArmedFault>,
     framing: Framing,
     keepalive_burst: u64,
     echo: Echo,
@@ -118,16 +118,16 @@ struct Armed {
 
 /// The faults of one simulator.
 pub struct Faults {
-    armed: Mutex<Armed>,
-    pub(super) api: Wires,
-    pub(super) stream: Wires,
-    pub(super) realtime: Wires,
+    armed: Mutex<ArmedFaults>,
+    pub(super) api: OpenConnections,
+    pub(super) stream: OpenConnections,
+    pub(super) realtime: OpenConnections,
 }
 
 impl Faults {
     pub(super) fn new(seed: u64, echo: Echo) -> Self {
         Self {
-            armed: Mutex::new(Armed {
+            armed: Mutex::new(ArmedFaults {
                 rng: StdRng::seed_from_u64(seed.wrapping_add(1)),
                 plans: Vec::new(),
                 framing: Framing::default(),
@@ -138,20 +138,20 @@ impl Faults {
                 age: 0,
                 chunked: false,
             }),
-            api: Wires::default(),
-            stream: Wires::default(),
-            realtime: Wires::default(),
+            api: OpenConnections::default(),
+            stream: OpenConnections::default(),
+            realtime: OpenConnections::default(),
         }
     }
 
-    fn armed(&self) -> MutexGuard<'_, Armed> {
+    fn armed(&self) -> MutexGuard<'_, ArmedFaults> {
         self.armed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Arms a fault for the next `times` calls of a route, such as `POST /rooms/:id/chatMessages`, `STREAM /rooms/:id/chatMessages`,
     /// `BAYEUX upgrade`, `BAYEUX post`, `BAYEUX /meta/subscribe`, or `*` for all. Single Bayeux messages know statuses and drops only.
     pub fn next(&self, route: &str, fault: Fault, times: u32) {
-        self.armed().plans.push(Plan {
+        self.armed().plans.push(ArmedFault {
             route: route.to_owned(),
             fault,
             times: Some(times),
@@ -161,7 +161,7 @@ impl Faults {
 
     /// Arms a fault that strikes with this probability until cleared. The seed decides when.
     pub fn sometimes(&self, route: &str, fault: Fault, probability: f64) {
-        self.armed().plans.push(Plan {
+        self.armed().plans.push(ArmedFault {
             route: route.to_owned(),
             fault,
             times: None,

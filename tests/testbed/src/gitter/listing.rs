@@ -1,6 +1,6 @@
 //! Lists of messages: filtered on the id, sorted on `sent`, always handed out oldest first. This mismatch is the service's own.
 
-use super::{ids::well_formed, posts::Post, refusal::Refusal, world::Channel};
+use super::{ids::well_formed, posts::Post, refusal::ApiError, world::Channel};
 
 /// Most messages per answer.
 pub(super) const MAX_LIMIT: usize = 100;
@@ -8,7 +8,7 @@ const MAX_SKIP: usize = 5000;
 
 /// Which messages are asked for.
 #[derive(Clone, Default)]
-pub(super) struct Wanted {
+pub(super) struct ListQuery {
     pub(super) limit: usize,
     pub(super) skip: usize,
     pub(super) before: Option<String>,
@@ -30,10 +30,10 @@ pub(super) fn limit(asked: Option<&str>, default: usize, most: usize) -> usize {
     }
 }
 
-impl Wanted {
-    fn check(&self) -> Result<(), Refusal> {
+impl ListQuery {
+    fn check(&self) -> Result<(), ApiError> {
         if self.skip > MAX_SKIP {
-            return Err(Refusal::BAD_REQUEST);
+            return Err(ApiError::BAD_REQUEST);
         }
         let marks = [
             &self.before,
@@ -43,7 +43,7 @@ impl Wanted {
         ];
         // The service asserts on these instead of answering 400.
         if marks.into_iter().flatten().any(|id| !well_formed(id)) {
-            return Err(Refusal::BROKEN);
+            return Err(ApiError::BROKEN);
         }
         Ok(())
     }
@@ -71,7 +71,7 @@ impl Wanted {
     }
 
     /// The messages, oldest first (by relevance when searching).
-    pub(super) fn pick<'a>(&self, room: &'a Channel) -> Result<Vec<&'a Post>, Refusal> {
+    pub(super) fn pick<'a>(&self, room: &'a Channel) -> Result<Vec<&'a Post>, ApiError> {
         self.check()?;
         let mut posts: Vec<&Post> = room.posts.iter().filter(|post| self.shows(post)).collect();
         if let Some(words) = &self.search {

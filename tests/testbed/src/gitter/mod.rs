@@ -44,14 +44,14 @@ use tokio_util::sync::DropGuard;
 pub use faults::{Echo, Fault, Faults, Framing};
 pub use options::{Options, Room, RoomOptions, User};
 pub use posts::Message;
-pub use refusal::Refusal;
+pub use refusal::ApiError;
 pub use shared::{Change, Operation};
 pub use view::Compatibility;
 pub use wire::Cut;
 
 use self::{
     shared::{LateNotices, Shared, lock},
-    wire::{Switch, WireListener, Wires},
+    wire::{Switch, CuttableListener, OpenConnections},
 };
 
 /// Addresses, fixed at the first start and kept over a restart.
@@ -63,7 +63,7 @@ struct Addresses {
     control: SocketAddr,
 }
 
-struct House {
+struct SimInner {
     shared: Arc<Shared>,
     addresses: Addresses,
     /// The servers of the three ports; empty while they do not listen.
@@ -73,7 +73,7 @@ struct House {
 
 /// A running simulator. Clones share it; it stops with the last one.
 #[derive(Clone)]
-pub struct GitterSim(Arc<House>);
+pub struct GitterSim(Arc<SimInner>);
 
 /// Starts a task that ends by itself when the simulator stops.
 #[expect(
@@ -96,12 +96,12 @@ async fn bind(port: u16) -> anyhow::Result<TcpListener> {
 fn serve(
     shared: &Arc<Shared>,
     inner: TcpListener,
-    wires: &Wires,
+    wires: &OpenConnections,
     router: Router,
 ) -> JoinHandle<()> {
-    let listener = WireListener {
+    let listener = CuttableListener {
         inner,
-        wires: wires.clone(),
+        connections: wires.clone(),
     };
     let service = router.into_make_service_with_connect_info::<Switch>();
     let stop = shared.stop.clone();
@@ -153,7 +153,7 @@ impl GitterSim {
         let shared = Arc::new(shared);
         let stop = shared.stop.clone().drop_guard();
         start(tell_late(Arc::clone(&shared), late));
-        let sim = Self(Arc::new(House {
+        let sim = Self(Arc::new(SimInner {
             shared,
             addresses,
             servers: Mutex::default(),
@@ -162,7 +162,7 @@ impl GitterSim {
         sim.serve_all(listeners);
         // Held weakly: the control port must not keep the simulator alive.
         let router = control::router(Arc::downgrade(&sim.0));
-        serve(&sim.0.shared, control, &Wires::default(), router);
+        serve(&sim.0.shared, control, &OpenConnections::default(), router);
         Ok(sim)
     }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     ids::well_formed,
     markdown::{self, Issue},
-    refusal::Refusal,
+    refusal::ApiError,
     world::{Event, Unread, World},
 };
 
@@ -99,20 +99,20 @@ pub(super) struct Draft {
 
 impl World {
     /// Where a message is in its room; 404 when it is elsewhere or nowhere.
-    fn index(&self, room: &str, message: &str) -> Result<usize, Refusal> {
+    fn index(&self, room: &str, message: &str) -> Result<usize, ApiError> {
         self.channel(room)?
             .posts
             .iter()
             .rposition(|post| post.message.id == message)
-            .ok_or(Refusal::NOT_FOUND)
+            .ok_or(ApiError::NOT_FOUND)
     }
 
-    pub(super) fn post(&self, room: &str, message: &str) -> Result<&Post, Refusal> {
+    pub(super) fn post(&self, room: &str, message: &str) -> Result<&Post, ApiError> {
         let index = self.index(room, message)?;
         self.channel(room)?
             .posts
             .get(index)
-            .ok_or(Refusal::NOT_FOUND)
+            .ok_or(ApiError::NOT_FOUND)
     }
 
     fn save(
@@ -120,13 +120,13 @@ impl World {
         room: &str,
         message: &str,
         change: impl FnOnce(&mut Post),
-    ) -> Result<Post, Refusal> {
+    ) -> Result<Post, ApiError> {
         let index = self.index(room, message)?;
         let post = self
             .channel_mut(room)?
             .posts
             .get_mut(index)
-            .ok_or(Refusal::NOT_FOUND)?;
+            .ok_or(ApiError::NOT_FOUND)?;
         change(post);
         post.message.version += 1;
         let post = post.clone();
@@ -144,14 +144,14 @@ impl World {
         user: &str,
         draft: Draft,
         sent_ms: i64,
-    ) -> Result<Post, Refusal> {
+    ) -> Result<Post, ApiError> {
         if draft.text.is_empty() || draft.text.encode_utf16().count() > MAX_UTF16 {
-            return Err(Refusal::BAD_REQUEST);
+            return Err(ApiError::BAD_REQUEST);
         }
         if let Some(parent) = &draft.parent_id
             && (!well_formed(parent) || self.homes.get(parent).map(String::as_str) != Some(room))
         {
-            return Err(Refusal::BAD_REQUEST);
+            return Err(ApiError::BAD_REQUEST);
         }
         let mut post = self.compose(room, user, draft, sent_ms)?;
         if self.drops(user, &post.message.text, sent_ms) {
@@ -180,7 +180,7 @@ impl World {
         user: &str,
         draft: Draft,
         sent_ms: i64,
-    ) -> Result<Post, Refusal> {
+    ) -> Result<Post, ApiError> {
         let from_username = self.person(user)?.username.clone();
         let rendered = markdown::render(&draft.text);
         let mentions = self.resolve(room, user, &rendered);
@@ -288,15 +288,15 @@ impl World {
         message: &str,
         text: &str,
         now_ms: i64,
-    ) -> Result<Post, Refusal> {
+    ) -> Result<Post, ApiError> {
         let post = self.post(room, message)?;
         if post.message.from_user_id != user {
-            return Err(Refusal::FORBIDDEN);
+            return Err(ApiError::FORBIDDEN);
         }
         if now_ms - post.message.sent_ms > self.edit_window_ms
             || text.encode_utf16().count() > MAX_UTF16
         {
-            return Err(Refusal::BAD_REQUEST);
+            return Err(ApiError::BAD_REQUEST);
         }
         let rendered = markdown::render(text);
         let mentions = self.resolve(room, user, &rendered);
@@ -311,10 +311,10 @@ impl World {
     }
 
     /// Deletes one's own message, or anybody's as an admin of the room. A thread root with replies is emptied instead.
-    pub(super) fn delete(&mut self, room: &str, user: &str, message: &str) -> Result<(), Refusal> {
+    pub(super) fn delete(&mut self, room: &str, user: &str, message: &str) -> Result<(), ApiError> {
         let post = self.post(room, message)?.clone();
         if post.message.from_user_id != user && !self.is_admin(room, user) {
-            return Err(Refusal::FORBIDDEN);
+            return Err(ApiError::FORBIDDEN);
         }
         if post.message.thread_message_count.unwrap_or(0) > 0 {
             self.save(room, message, |post| {

@@ -9,9 +9,9 @@ use serde_json::json;
 
 /// A refusal by status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refusal(pub StatusCode);
+pub struct ApiError(pub StatusCode);
 
-impl Refusal {
+impl ApiError {
     pub(super) const BAD_REQUEST: Self = Self(StatusCode::BAD_REQUEST);
     pub(super) const UNAUTHORIZED: Self = Self(StatusCode::UNAUTHORIZED);
     pub(super) const FORBIDDEN: Self = Self(StatusCode::FORBIDDEN);
@@ -31,10 +31,10 @@ impl Refusal {
     }
 }
 
-impl std::fmt::Display for Refusal {
+impl std::fmt::Display for ApiError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "refused with status {}", self.0)
     }
 }
 
-impl std::error::Error for Refusal {}
+impl std::error::Error for ApiError {}

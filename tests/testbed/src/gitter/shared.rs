@@ -18,7 +18,7 @@ use super::{
     rate::Windows,
     stream::Streams,
     time::SimClock,
-    view::{self, Look},
+    view::{self, ViewOptions},
     world::{Event, World},
 };
 
@@ -109,11 +109,11 @@ impl Shared {
         lock(&self.calls).clone()
     }
 
-    pub(super) fn look<'a>(&self, viewer: Option<&'a str>) -> Look<'a> {
-        Look {
+    pub(super) fn look<'a>(&self, viewer: Option<&'a str>) -> ViewOptions<'a> {
+        ViewOptions {
             viewer,
             compatibility: self.options.compatibility,
-            ..Look::default()
+            ..ViewOptions::default()
         }
     }
 

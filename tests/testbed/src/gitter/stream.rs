@@ -22,13 +22,13 @@ use tokio::{
 use super::{
     auth,
     faults::{Faults, Framing},
-    refusal::Refusal,
+    refusal::ApiError,
     rest::{add_rate_headers, query, segments, strike_before, take_rate},
     shared::{Shared, lock},
     wire::Switch,
 };
 
-struct Listener {
+struct Subscriber {
     room: String,
     feed: String,
     user: Option<String>,
@@ -42,14 +42,14 @@ type Line = (String, Framing);
 
 /// The open streams.
 #[derive(Default)]
-pub(super) struct Streams(Mutex<Vec<Listener>>);
+pub(super) struct Streams(Mutex<Vec<Subscriber>>);
 
 impl Streams {
     fn add(&self, room: &str, feed: &str, user: Option<String>) -> mpsc::UnboundedReceiver<Line> {
         let (lines, receiver) = mpsc::unbounded_channel();
         let mut listeners = lock(&self.0);
         listeners.retain(|listener| !listener.lines.is_closed());
-        listeners.push(Listener {
+        listeners.push(Subscriber {
             room: room.to_owned(),
             feed: feed.to_owned(),
             user,
@@ -100,7 +100,7 @@ async fn serve(
     let now_ms = shared.clock.now_ms();
     let found = segments(parts.uri.path());
     let Some(["rooms", room, feed @ ("chatMessages" | "events")]) = found.as_deref() else {
-        return Refusal::NOT_FOUND.response(now_ms);
+        return ApiError::NOT_FOUND.response(now_ms);
     };
     let label = format!("STREAM /rooms/:id/{feed}");
     shared.count(&label);
@@ -115,14 +115,14 @@ async fn serve(
         Ok(caller)
     }) {
         Ok(caller) => caller,
-        Err(refusal) => return Refusal::response(refusal, now_ms),
+        Err(refusal) => return ApiError::response(refusal, now_ms),
     };
     let mut headers = HeaderMap::new();
     if shared.options.streams_cost {
         let allowance = take_rate(&shared, &caller, now_ms);
         add_rate_headers(&mut headers, allowance);
         if allowance.refused {
-            return (headers, Refusal::TOO_MANY.response(now_ms)).into_response();
+            return (headers, ApiError::TOO_MANY.response(now_ms)).into_response();
         }
     }
     let lines = shared.streams.add(room, feed, caller.user);

@@ -19,7 +19,7 @@ pub struct Compatibility {
 
 /// Whose eyes, and which details.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Look<'a> {
+pub(super) struct ViewOptions<'a> {
     /// None in realtime events, which have no current user.
     pub(super) viewer: Option<&'a str>,
     /// Fewer fields, no empty lists.
@@ -69,7 +69,7 @@ fn lean_user(person: &Person) -> Value {
     json!({"id": person.id, "username": person.username, "v": 1})
 }
 
-fn sender(world: &World, post: &Post, look: Look<'_>) -> Option<Value> {
+fn sender(world: &World, post: &Post, look: ViewOptions<'_>) -> Option<Value> {
     if let Some(virtual_user) = &post.virtual_user {
         let avatar = virtual_user.avatar_url.clone().unwrap_or_default();
         return Some(json!({
@@ -126,7 +126,7 @@ fn issues(post: &Post) -> Vec<Value> {
 }
 
 /// A message.
-pub(super) fn message(world: &World, post: &Post, look: Look<'_>) -> Value {
+pub(super) fn message(world: &World, post: &Post, look: ViewOptions<'_>) -> Value {
     let stored = &post.message;
     let mut fields = Map::new();
     let mut put = |key: &str, value: Value| fields.insert(key.to_owned(), value);

@@ -67,17 +67,17 @@ impl Switch {
     }
 }
 
-impl Connected<IncomingStream<'_, WireListener>> for Switch {
-    fn connect_info(stream: IncomingStream<'_, WireListener>) -> Self {
+impl Connected<IncomingStream<'_, CuttableListener>> for Switch {
+    fn connect_info(stream: IncomingStream<'_, CuttableListener>) -> Self {
         stream.io().switch.clone()
     }
 }
 
 /// The open connections of one port.
 #[derive(Clone, Default)]
-pub(crate) struct Wires(Arc<Mutex<Vec<Weak<SwitchState>>>>);
+pub(crate) struct OpenConnections(Arc<Mutex<Vec<Weak<SwitchState>>>>);
 
-impl Wires {
+impl OpenConnections {
     fn add(&self, switch: &Switch) {
         let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         open.retain(|wire| wire.strong_count() > 0);
@@ -97,16 +97,16 @@ impl Wires {
 }
 
 /// A listener whose connections are registered in `wires`.
-pub(crate) struct WireListener {
+pub(crate) struct CuttableListener {
     pub(crate) inner: TcpListener,
-    pub(crate) wires: Wires,
+    pub(crate) connections: OpenConnections,
 }
 
-impl Listener for WireListener {
-    type Io = Wire;
+impl Listener for CuttableListener {
+    type Io = CuttableConnection;
     type Addr = SocketAddr;
 
-    async fn accept(&mut self) -> (Wire, SocketAddr) {
+    async fn accept(&mut self) -> (CuttableConnection, SocketAddr) {
         loop {
             match self.inner.accept().await {
                 Ok((socket, peer)) => {
@@ -115,8 +115,8 @@ impl Listener for WireListener {
                         continue;
                     }
                     let switch = Switch::default();
-                    self.wires.add(&switch);
-                    return (Wire { socket, switch }, peer);
+                    self.connections.add(&switch);
+                    return (CuttableConnection { socket, switch }, peer);
                 }
                 // Out of descriptors, or the peer gave up already: the port stays open.
                 Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
@@ -130,12 +130,12 @@ impl Listener for WireListener {
 }
 
 /// One connection with its switch.
-pub(crate) struct Wire {
+pub(crate) struct CuttableConnection {
     socket: TcpStream,
     switch: Switch,
 }
 
-impl Wire {
+impl CuttableConnection {
     fn broken(&self) -> io::Error {
         if self.switch.state() == RESET {
             // Without lingering the kernel answers the close with RST. A failure here only makes it a FIN.
@@ -145,7 +145,7 @@ impl Wire {
     }
 }
 
-impl AsyncRead for Wire {
+impl AsyncRead for CuttableConnection {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -161,7 +161,7 @@ impl AsyncRead for Wire {
     }
 }
 
-impl AsyncWrite for Wire {
+impl AsyncWrite for CuttableConnection {
     fn poll_write(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,

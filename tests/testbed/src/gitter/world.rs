@@ -8,7 +8,7 @@ use rand::{SeedableRng, rngs::StdRng};
 use super::{
     ids::{Ids, well_formed},
     posts::Post,
-    refusal::Refusal,
+    refusal::ApiError,
 };
 
 /// A person.
@@ -61,7 +61,7 @@ pub(super) struct Activity {
 
 /// What a token stands for.
 #[derive(Clone)]
-pub(super) struct Grant {
+pub(super) struct AccessToken {
     /// None: an anonymous token.
     pub(super) user: Option<String>,
     pub(super) client: String,
@@ -122,7 +122,7 @@ pub(super) enum Event {
 pub(super) struct World {
     pub(super) people: BTreeMap<String, Person>,
     pub(super) channels: BTreeMap<String, Channel>,
-    pub(super) tokens: HashMap<String, Grant>,
+    pub(super) tokens: HashMap<String, AccessToken>,
     /// By user id, then by room id.
     pub(super) unread: HashMap<(String, String), Unread>,
     /// Room of every message.
@@ -203,8 +203,8 @@ impl World {
         id
     }
 
-    pub(super) fn person(&self, id: &str) -> Result<&Person, Refusal> {
-        self.people.get(id).ok_or(Refusal::NOT_FOUND)
+    pub(super) fn person(&self, id: &str) -> Result<&Person, ApiError> {
+        self.people.get(id).ok_or(ApiError::NOT_FOUND)
     }
 
     pub(super) fn person_named(&self, username: &str) -> Option<&Person> {
@@ -213,12 +213,12 @@ impl World {
             .find(|person| !person.gone && person.username.eq_ignore_ascii_case(username))
     }
 
-    pub(super) fn channel(&self, id: &str) -> Result<&Channel, Refusal> {
-        self.channels.get(id).ok_or(Refusal::NOT_FOUND)
+    pub(super) fn channel(&self, id: &str) -> Result<&Channel, ApiError> {
+        self.channels.get(id).ok_or(ApiError::NOT_FOUND)
     }
 
-    pub(super) fn channel_mut(&mut self, id: &str) -> Result<&mut Channel, Refusal> {
-        self.channels.get_mut(id).ok_or(Refusal::NOT_FOUND)
+    pub(super) fn channel_mut(&mut self, id: &str) -> Result<&mut Channel, ApiError> {
+        self.channels.get_mut(id).ok_or(ApiError::NOT_FOUND)
     }
 
     pub(super) fn channel_named(&self, uri: &str) -> Option<&Channel> {
@@ -228,19 +228,19 @@ impl World {
     }
 
     /// The room, if `who` (None: an anonymous token) may read it.
-    pub(super) fn readable(&self, room: &str, who: Option<&str>) -> Result<&Channel, Refusal> {
+    pub(super) fn readable(&self, room: &str, who: Option<&str>) -> Result<&Channel, ApiError> {
         if !well_formed(room) {
-            return Err(Refusal::BAD_REQUEST);
+            return Err(ApiError::BAD_REQUEST);
         }
         let room = self.channel(room)?;
         match who {
-            Some(user) if room.bans.contains_key(user) => Err(Refusal::FORBIDDEN),
+            Some(user) if room.bans.contains_key(user) => Err(ApiError::FORBIDDEN),
             Some(user) if room.public || room.members.iter().any(|member| member == user) => {
                 Ok(room)
             }
-            Some(_) => Err(Refusal::FORBIDDEN),
+            Some(_) => Err(ApiError::FORBIDDEN),
             None if room.public => Ok(room),
-            None => Err(Refusal::UNAUTHORIZED),
+            None => Err(ApiError::UNAUTHORIZED),
         }
     }
 
@@ -249,8 +249,8 @@ impl World {
         &self,
         room: &str,
         who: Option<&'a str>,
-    ) -> Result<(&Channel, &'a str), Refusal> {
-        let user = who.ok_or(Refusal::UNAUTHORIZED)?;
+    ) -> Result<(&Channel, &'a str), ApiError> {
+        let user = who.ok_or(ApiError::UNAUTHORIZED)?;
         Ok((self.readable(room, who)?, user))
     }
 
@@ -261,7 +261,7 @@ impl World {
     }
 
     /// Adds someone; nothing happens when they are in already.
-    pub(super) fn join(&mut self, room: &str, user: &str) -> Result<(), Refusal> {
+    pub(super) fn join(&mut self, room: &str, user: &str) -> Result<(), ApiError> {
         self.person(user)?;
         self.hidden.remove(&(user.to_owned(), room.to_owned()));
         let channel = self.channel_mut(room)?;
@@ -278,12 +278,12 @@ impl World {
     }
 
     /// Takes someone out, by their own will or not: the service tells the two apart nowhere.
-    pub(super) fn leave(&mut self, room: &str, user: &str) -> Result<(), Refusal> {
+    pub(super) fn leave(&mut self, room: &str, user: &str) -> Result<(), ApiError> {
         let channel = self.channel_mut(room)?;
         let before = channel.members.len();
         channel.members.retain(|member| member != user);
         if channel.members.len() == before {
-            return Err(Refusal::NOT_FOUND);
+            return Err(ApiError::NOT_FOUND);
         }
         channel.version += 1;
         self.unread.remove(&(user.to_owned(), room.to_owned()));
@@ -295,7 +295,7 @@ impl World {
     }
 
     /// Bans someone and takes them out; a notice goes to the activity feed.
-    pub(super) fn ban(&mut self, room: &str, user: &str, now_ms: i64) -> Result<(), Refusal> {
+    pub(super) fn ban(&mut self, room: &str, user: &str, now_ms: i64) -> Result<(), ApiError> {
         let username = self.person(user)?.username.clone();
         self.channel_mut(room)?.bans.insert(user.to_owned(), now_ms);
         if self.leave(room, user).is_err() {
@@ -308,9 +308,9 @@ impl World {
         self.add_activity(room, &format!("User @{username} was banned"), now_ms)
     }
 
-    pub(super) fn unban(&mut self, room: &str, user: &str) -> Result<(), Refusal> {
+    pub(super) fn unban(&mut self, room: &str, user: &str) -> Result<(), ApiError> {
         let removed = self.channel_mut(room)?.bans.remove(user);
-        removed.map(|_| ()).ok_or(Refusal::NOT_FOUND)
+        removed.map(|_| ()).ok_or(ApiError::NOT_FOUND)
     }
 
     pub(super) fn add_activity(
@@ -318,7 +318,7 @@ impl World {
         room: &str,
         text: &str,
         now_ms: i64,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), ApiError> {
         let id = self.next_id(now_ms);
         let html = super::markdown::render(text).html;
         let channel = self.channel_mut(room)?;
@@ -342,7 +342,7 @@ impl World {
         me: &str,
         other: &str,
         now_ms: i64,
-    ) -> Result<String, Refusal> {
+    ) -> Result<String, ApiError> {
         let found = self.channels.values().find(|room| {
             room.pair
                 .as_ref()
@@ -359,7 +359,7 @@ impl World {
     }
 
     /// Removes a room with everything in it.
-    pub(super) fn remove_channel(&mut self, room: &str) -> Result<(), Refusal> {
+    pub(super) fn remove_channel(&mut self, room: &str) -> Result<(), ApiError> {
         let members = self.channel(room)?.members.clone();
         for member in members {
             self.leave(room, &member)?;

@@ -3,10 +3,10 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::Fault;
-use crate::strikes::Strikes;
+use crate::strikes::CallFaults;
 
 #[derive(Default)]
-struct Armed {
+struct ArmedFaults {
     skip: u64,
     garbage: u64,
     echo: bool,
@@ -16,12 +16,12 @@ struct Armed {
 /// The faults of one simulator.
 #[derive(Default)]
 pub struct Faults {
-    armed: Mutex<Armed>,
-    strikes: Strikes,
+    armed: Mutex<ArmedFaults>,
+    strikes: CallFaults,
 }
 
 impl Faults {
-    fn armed(&self) -> MutexGuard<'_, Armed> {
+    fn armed(&self) -> MutexGuard<'_, ArmedFaults> {
         self.armed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -53,7 +53,7 @@ impl Faults {
 
     /// Disarms everything; cut connections stay cut.
     pub fn clear(&self) {
-        *self.armed() = Armed::default();
+        *self.armed() = ArmedFaults::default();
         self.strikes.clear();
     }
 

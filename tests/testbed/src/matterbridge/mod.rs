@@ -32,7 +32,7 @@ pub use faults::Faults;
 pub use message::Message;
 
 use self::world::World;
-use crate::gitter::wire::{Switch, WireListener, Wires};
+use crate::gitter::wire::{Switch, CuttableListener, OpenConnections};
 
 /// What a simulator is started with. The defaults are Matterbridge's own.
 #[derive(Clone, Debug)]
@@ -72,12 +72,12 @@ struct Shared {
     options: Options,
     world: World,
     faults: Faults,
-    wires: Wires,
+    connections: OpenConnections,
     calls: Mutex<BTreeMap<String, u64>>,
     stop: CancellationToken,
 }
 
-struct House {
+struct SimInner {
     shared: Arc<Shared>,
     address: SocketAddr,
     /// The server; nothing while it does not listen.
@@ -87,7 +87,7 @@ struct House {
 
 /// A running simulator. Clones share it; it stops with the last one.
 #[derive(Clone)]
-pub struct MatterbridgeSim(Arc<House>);
+pub struct MatterbridgeSim(Arc<SimInner>);
 
 async fn bind(port: u16) -> anyhow::Result<TcpListener> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, port))
@@ -104,12 +104,12 @@ impl MatterbridgeSim {
         let shared = Arc::new(Shared {
             world: World::new(&options),
             faults: Faults::default(),
-            wires: Wires::default(),
+            connections: OpenConnections::default(),
             calls: Mutex::default(),
             stop: stop.clone(),
             options,
         });
-        let sim = Self(Arc::new(House {
+        let sim = Self(Arc::new(SimInner {
             shared,
             address,
             server: Mutex::default(),
@@ -121,9 +121,9 @@ impl MatterbridgeSim {
 
     fn serve(&self, inner: TcpListener) {
         let shared = Arc::clone(&self.0.shared);
-        let listener = WireListener {
+        let listener = CuttableListener {
             inner,
-            wires: shared.wires.clone(),
+            connections: shared.connections.clone(),
         };
         let router = rest::router(Arc::clone(&shared));
         let service = router.into_make_service_with_connect_info::<Switch>();
@@ -132,7 +132,7 @@ impl MatterbridgeSim {
             let stop = shared.stop.clone();
             // Cancelled, or an error nobody could act on: either way no connection outlives its port.
             drop(stop.run_until_cancelled(async move { server.await }).await);
-            shared.wires.cut_all(Cut::Close);
+            shared.connections.cut_all(Cut::Close);
         });
         *self.server() = Some(server);
     }
@@ -149,7 +149,7 @@ impl MatterbridgeSim {
             // Aborted: there is no result to look at.
             drop(server.await);
         }
-        self.0.shared.wires.cut_all(Cut::Close);
+        self.0.shared.connections.cut_all(Cut::Close);
     }
 
     /// Ends an outage, on the same port.
@@ -171,7 +171,7 @@ impl MatterbridgeSim {
 
     /// Disturbs every open connection; returns how many there were.
     pub fn cut(&self, how: Cut) -> usize {
-        self.0.shared.wires.cut_all(how)
+        self.0.shared.connections.cut_all(how)
     }
 
     /// The API account gets another token; open connections stay.

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::{Message, Shared};
 
 /// The longest frame that is taken, in bytes.
-const LONGEST: usize = 512;
+const MAX_FRAME: usize = 512;
 /// How much longer than a ping a client may be silent.
 const GRACE: Duration = Duration::from_secs(6);
 
@@ -47,7 +47,7 @@ async fn talk(
             frame = socket.recv() => {
                 heard = Instant::now();
                 match frame {
-                    Some(Ok(Frame::Text(text))) if text.len() > LONGEST => {
+                    Some(Ok(Frame::Text(text))) if text.len() > MAX_FRAME => {
                         let close = CloseFrame { code: 1009, reason: "".into() };
                         drop(socket.send(Frame::Close(Some(close))).await);
                         return;

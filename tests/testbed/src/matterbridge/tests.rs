@@ -14,21 +14,21 @@ use tokio_tungstenite::{
 use super::{Fault, MatterbridgeSim, Message, Options};
 
 /// Longest wait for something that should come at once.
-const SOON: Duration = Duration::from_secs(5);
+const EVENT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long nothing must come for it to count as silence.
-const QUIET: Duration = Duration::from_millis(250);
+const SILENCE: Duration = Duration::from_millis(250);
 
-struct Stage {
+struct SimScenario {
     sim: MatterbridgeSim,
     http: Client,
 }
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-impl Stage {
+impl SimScenario {
     async fn with(options: Options) -> Self {
         let sim = MatterbridgeSim::start(options).await.unwrap();
-        let http = Client::builder().timeout(SOON).build().unwrap();
+        let http = Client::builder().timeout(EVENT_TIMEOUT).build().unwrap();
         Self { sim, http }
     }
 
@@ -70,7 +70,7 @@ impl Stage {
 }
 
 async fn heard(socket: &mut Socket) -> Value {
-    let frame = tokio::time::timeout(SOON, socket.next())
+    let frame = tokio::time::timeout(EVENT_TIMEOUT, socket.next())
         .await
         .expect("a frame");
     match frame.unwrap().unwrap() {
@@ -83,7 +83,7 @@ async fn heard(socket: &mut Socket) -> Value {
 async fn lines(response: &mut Response, count: usize) -> Vec<String> {
     let mut text = String::new();
     while text.matches('\n').count() < count {
-        let chunk = tokio::time::timeout(SOON, response.chunk())
+        let chunk = tokio::time::timeout(EVENT_TIMEOUT, response.chunk())
             .await
             .expect("a chunk");
         text.push_str(std::str::from_utf8(&chunk.unwrap().unwrap()).unwrap());
@@ -94,7 +94,7 @@ async fn lines(response: &mut Response, count: usize) -> Vec<String> {
 #[tokio::test]
 async fn a_token_guards_every_call() {
     let token = Some("secret".to_owned());
-    let stage = Stage::with(Options {
+    let stage = SimScenario::with(Options {
         token,
         ..Options::default()
     })
@@ -120,7 +120,7 @@ async fn a_token_guards_every_call() {
 
 #[tokio::test]
 async fn unknown_calls_and_methods_are_refused() {
-    let stage = Stage::new().await;
+    let stage = SimScenario::new().await;
     assert_eq!(stage.get("gateways").await.status(), 404);
     let wrong = stage.get("message").await;
     assert_eq!(wrong.status(), 405);
@@ -130,7 +130,7 @@ async fn unknown_calls_and_methods_are_refused() {
 
 #[tokio::test]
 async fn whatever_is_posted_is_answered_with_200() {
-    let stage = Stage::new().await;
+    let stage = SimScenario::new().await;
     let (status, taken) = stage
         .post(&json!({"gateway": "gateway1", "username": "Ann", "text": "a < b", "id": "x", "account": "y"}))
         .await;
@@ -156,7 +156,7 @@ async fn whatever_is_posted_is_answered_with_200() {
 
 #[tokio::test]
 async fn what_go_cannot_read_is_refused() {
-    let stage = Stage::new().await;
+    let stage = SimScenario::new().await;
     let bare = stage.http.post(stage.url("message")).body("{}");
     assert_eq!(bare.send().await.unwrap().status(), 415);
     let broken = stage
@@ -178,7 +178,7 @@ async fn what_go_cannot_read_is_refused() {
 
 #[tokio::test]
 async fn the_ring_drops_the_oldest_and_shrinks_for_good() {
-    let stage = Stage::with(Options {
+    let stage = SimScenario::with(Options {
         buffer: 20,
         ..Options::default()
     })
@@ -196,7 +196,7 @@ async fn the_ring_drops_the_oldest_and_shrinks_for_good() {
 
 #[tokio::test]
 async fn the_stream_takes_from_the_ring_one_by_one() {
-    let stage = Stage::new().await;
+    let stage = SimScenario::new().await;
     stage.say("a < b");
     stage.say("two");
     let mut stream = stage.get("stream").await;
@@ -219,7 +219,7 @@ async fn the_stream_takes_from_the_ring_one_by_one() {
 
 #[tokio::test]
 async fn the_socket_tells_everybody_and_takes_nothing_from_the_ring() {
-    let stage = Stage::new().await;
+    let stage = SimScenario::new().await;
     stage.say("before");
     let (mut one, mut two) = (stage.socket().await, stage.socket().await);
     for number in 0..100 {
@@ -235,7 +235,7 @@ async fn the_socket_tells_everybody_and_takes_nothing_from_the_ring() {
 
 #[tokio::test]
 async fn an_account_hears_nothing_of_its_own_but_what_another_socket_says() {
-    let stage = Stage::new().await;
+    let stage = SimScenario::new().await;
     let (mut one, mut two) = (stage.socket().await, stage.socket().await);
     stage
         .post(&json!({"gateway": "gateway1", "username": "Ann", "text": "posted"}))
@@ -243,22 +243,22 @@ async fn an_account_hears_nothing_of_its_own_but_what_another_socket_says() {
     let said = json!({"gateway": "gateway1", "username": "Ann", "text": "said"}).to_string();
     one.send(Frame::text(said)).await.unwrap();
     assert_eq!(heard(&mut two).await["text"], "said");
-    assert!(tokio::time::timeout(QUIET, one.next()).await.is_err());
+    assert!(tokio::time::timeout(SILENCE, one.next()).await.is_err());
     assert_eq!(stage.sim.buffered(), 0);
 }
 
 #[tokio::test]
 async fn a_long_frame_closes_the_socket() {
-    let stage = Stage::new().await;
+    let stage = SimScenario::new().await;
     let mut socket = stage.socket().await;
     socket.send(Frame::text("x".repeat(513))).await.unwrap();
-    let closed = tokio::time::timeout(SOON, socket.next()).await.unwrap();
+    let closed = tokio::time::timeout(EVENT_TIMEOUT, socket.next()).await.unwrap();
     assert!(matches!(closed, Some(Ok(Frame::Close(Some(frame)))) if u16::from(frame.code) == 1009));
 }
 
 #[tokio::test]
 async fn faults_strike_as_often_as_they_are_armed() {
-    let stage = Stage::new().await;
+    let stage = SimScenario::new().await;
     let body = json!({"gateway": "gateway1", "username": "Ann", "text": "x"});
     stage
         .sim
@@ -284,7 +284,7 @@ async fn faults_strike_as_often_as_they_are_armed() {
 /// A burst comes in another order than it was written in, on the WebSocket and in the buffer alike, and its times with it.
 #[tokio::test]
 async fn a_burst_comes_in_another_order_and_its_times_do_not_tell() {
-    let stage = Stage::new().await;
+    let stage = SimScenario::new().await;
     let mut socket = stage.socket().await;
     stage.sim.faults().swap(true);
     for number in 0..4 {
@@ -309,7 +309,7 @@ async fn a_burst_comes_in_another_order_and_its_times_do_not_tell() {
 #[tokio::test]
 async fn every_object_has_every_key() {
     const REST: &str = "\"event\":\"\",\"protocol\":\"irc\",\"gateway\":\"gateway1\",\"parent_id\":\"\",\"timestamp\":";
-    let stage = Stage::new().await;
+    let stage = SimScenario::new().await;
     stage.sim.say(Message {
         id: "a native id".to_owned(),
         ..Message::from_irc("gateway1", "alice", "hello")
@@ -326,7 +326,7 @@ async fn every_object_has_every_key() {
 
 #[tokio::test]
 async fn what_is_for_irc_alone_is_not_told() {
-    let stage = Stage::new().await;
+    let stage = SimScenario::new().await;
     let mut socket = stage.socket().await;
     for event in ["msg_delete", "user_typing", "notice_irc"] {
         stage
@@ -340,7 +340,7 @@ async fn what_is_for_irc_alone_is_not_told() {
 
 #[tokio::test]
 async fn an_outage_keeps_what_is_said() {
-    let stage = Stage::new().await;
+    let stage = SimScenario::new().await;
     let mut socket = stage.socket().await;
     stage.sim.stop_listening().await;
     assert!(!matches!(socket.next().await, Some(Ok(Frame::Text(_)))));

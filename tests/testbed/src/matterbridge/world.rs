@@ -15,17 +15,17 @@ pub(super) const DEFAULT_BUFFER: usize = 10;
 /// What waits for a client that does not read; more is dropped.
 const QUEUE: usize = 256;
 /// What was taken out of the ring by a reader that left this soon may have died with it.
-const LAST_BREATH: Duration = Duration::from_secs(2);
+const READER_GRACE: Duration = Duration::from_secs(2);
 
 /// A message in the ring, and whether somebody heard it over the WebSocket.
-struct Kept {
+struct BufferedMessage {
     message: Message,
     heard: bool,
 }
 
 struct Inner {
     token: Option<String>,
-    ring: VecDeque<Kept>,
+    ring: VecDeque<BufferedMessage>,
     /// What fell out of the ring and was told to nobody.
     overwritten: Vec<Message>,
     /// What was taken out of the ring, when, and by which reader: it stands nowhere else any more.
@@ -171,7 +171,7 @@ impl World {
     /// Takes the oldest message out of the ring.
     pub(super) fn pop(&self, reader: u64) -> Option<Message> {
         let mut inner = self.inner();
-        let Kept { message, .. } = inner.ring.pop_front()?;
+        let BufferedMessage { message, .. } = inner.ring.pop_front()?;
         let taken = (reader, Instant::now(), message.clone());
         inner.handed_out.push(taken);
         Some(message)
@@ -205,7 +205,7 @@ impl World {
         let inner = self.inner();
         let taken = inner.handed_out.iter().filter(|(reader, at, _)| {
             let gone = inner.gone.get(reader);
-            gone.is_some_and(|gone| gone.duration_since(*at) < LAST_BREATH)
+            gone.is_some_and(|gone| gone.duration_since(*at) < READER_GRACE)
         });
         taken.map(|(.., message)| message.clone()).collect()
     }
@@ -247,7 +247,7 @@ impl Inner {
             let oldest = self.ring.pop_front().filter(|oldest| !oldest.heard);
             self.overwritten.extend(oldest.map(|oldest| oldest.message));
         }
-        self.ring.push_back(Kept { message, heard });
+        self.ring.push_back(BufferedMessage { message, heard });
     }
 
     /// Answers whether anybody's connection took it.

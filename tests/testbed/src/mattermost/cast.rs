@@ -116,12 +116,12 @@ impl MattermostSim {
 
     /// Somebody comes into a channel.
     pub fn join(&self, channel: &str, user: &str) {
-        self.world().seat(channel, user, true, self.faults());
+        self.world().set_member(channel, user, true, self.faults());
     }
 
     /// Somebody is put out of a channel.
     pub fn remove(&self, channel: &str, user: &str) {
-        self.world().seat(channel, user, false, self.faults());
+        self.world().set_member(channel, user, false, self.faults());
     }
 
     /// A channel gets another name in its address.
@@ -330,7 +330,7 @@ impl MattermostSim {
 
     /// Somebody types.
     pub fn type_in(&self, channel: &str, user: &str) {
-        self.world().flutter("typing", user, channel, self.faults());
+        self.world().broadcast_ephemeral("typing", user, channel, self.faults());
     }
 
     /// What can be read in a channel, oldest first.

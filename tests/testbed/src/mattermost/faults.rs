@@ -3,10 +3,10 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::Fault;
-use crate::strikes::Strikes;
+use crate::strikes::CallFaults;
 
 #[derive(Default)]
-struct Armed {
+struct ArmedFaults {
     skip: u64,
     lose: u64,
     garbage: u64,
@@ -17,7 +17,7 @@ struct Armed {
 
 /// What becomes of one event on one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(super) enum EventFault {
     /// It is told.
     Told,
     /// It is told twice.
@@ -33,8 +33,8 @@ pub(super) enum Fate {
 /// The faults of one simulator.
 #[derive(Default)]
 pub struct Faults {
-    armed: Mutex<Armed>,
-    strikes: Strikes,
+    armed: Mutex<ArmedFaults>,
+    strikes: CallFaults,
 }
 
 fn one_of(count: &mut u64) -> bool {
@@ -44,7 +44,7 @@ fn one_of(count: &mut u64) -> bool {
 }
 
 impl Faults {
-    fn armed(&self) -> MutexGuard<'_, Armed> {
+    fn armed(&self) -> MutexGuard<'_, ArmedFaults> {
         self.armed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -86,7 +86,7 @@ impl Faults {
 
     /// Disarms everything; cut connections stay cut.
     pub fn clear(&self) {
-        *self.armed() = Armed::default();
+        *self.armed() = ArmedFaults::default();
         self.strikes.clear();
     }
 
@@ -94,18 +94,18 @@ impl Faults {
         self.strikes.take(route)
     }
 
-    pub(super) fn fate(&self) -> Fate {
+    pub(super) fn fate(&self) -> EventFault {
         let mut armed = self.armed();
         if one_of(&mut armed.skip) {
-            Fate::Skipped
+            EventFault::Skipped
         } else if one_of(&mut armed.lose) {
-            Fate::Lost
+            EventFault::Lost
         } else if one_of(&mut armed.duplicate) {
-            Fate::Twice
+            EventFault::Twice
         } else if one_of(&mut armed.garbage) {
-            Fate::Garbled
+            EventFault::Garbled
         } else {
-            Fate::Told
+            EventFault::Told
         }
     }
 

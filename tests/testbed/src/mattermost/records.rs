@@ -168,7 +168,7 @@ impl File {
 
 impl Post {
     /// As the API writes it; what hangs on it comes from the world.
-    pub(super) fn json(&self, hanging: &Hanging) -> Value {
+    pub(super) fn json(&self, hanging: &PostExtras) -> Value {
         let deleted = self.delete_at != 0 && self.original_id.is_empty();
         let reactions: Vec<Value> = self
             .reactions
@@ -203,7 +203,7 @@ impl Post {
 
 /// What hangs on a post.
 #[derive(Default)]
-pub(super) struct Hanging {
+pub(super) struct PostExtras {
     pub replies: usize,
     pub last_reply_at: i64,
     pub files: Vec<Value>,

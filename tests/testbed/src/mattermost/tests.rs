@@ -13,11 +13,11 @@ use tokio_tungstenite::{
 use super::{Channel, Fault, MattermostSim, Options, Post, User};
 
 /// Longest wait for something that should come at once.
-const SOON: Duration = Duration::from_secs(5);
+const EVENT_TIMEOUT: Duration = Duration::from_secs(5);
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-struct Stage {
+struct SimScenario {
     sim: MattermostSim,
     http: Client,
     bot: User,
@@ -25,7 +25,7 @@ struct Stage {
     channel: Channel,
 }
 
-impl Stage {
+impl SimScenario {
     async fn with(options: Options) -> Self {
         let sim = MattermostSim::start(options).await.unwrap();
         let (bot, bob) = (sim.add_bot("bridge"), sim.add_user("bob"));
@@ -34,7 +34,7 @@ impl Stage {
         Self {
             // A connection that was cut may not serve the next call.
             http: Client::builder()
-                .timeout(SOON)
+                .timeout(EVENT_TIMEOUT)
                 .pool_max_idle_per_host(0)
                 .build()
                 .unwrap(),
@@ -92,7 +92,7 @@ impl Stage {
 }
 
 async fn frame(socket: &mut Socket) -> String {
-    let frame = tokio::time::timeout(SOON, socket.next())
+    let frame = tokio::time::timeout(EVENT_TIMEOUT, socket.next())
         .await
         .expect("a frame");
     match frame.unwrap().unwrap() {
@@ -123,7 +123,7 @@ fn texts(list: &Value) -> Vec<&str> {
 
 #[tokio::test]
 async fn a_pending_post_id_makes_one_post_until_it_is_forgotten() {
-    let stage = Stage::with(Options {
+    let stage = SimScenario::with(Options {
         remembered: Duration::from_millis(300),
         ..Options::default()
     })
@@ -140,7 +140,7 @@ async fn a_pending_post_id_makes_one_post_until_it_is_forgotten() {
 
 #[tokio::test]
 async fn what_is_too_long_foreign_or_unknown_is_refused_in_the_servers_form() {
-    let stage = Stage::new().await;
+    let stage = SimScenario::new().await;
     assert_eq!(stage.write(&"ü".repeat(16_383), "").await.0, 201);
     let (status, error) = stage.write(&"ü".repeat(16_384), "").await;
     assert_eq!(
@@ -179,7 +179,7 @@ async fn what_is_too_long_foreign_or_unknown_is_refused_in_the_servers_form() {
 
 #[tokio::test]
 async fn changes_of_a_post_that_is_gone_are_forbidden_and_only_reading_it_tells() {
-    let stage = Stage::new().await;
+    let stage = SimScenario::new().await;
     let (_, post) = stage.write("gone", "").await;
     let post = post["id"].as_str().unwrap().to_owned();
     stage.sim.delete(&post);
@@ -216,7 +216,7 @@ async fn changes_of_a_post_that_is_gone_are_forbidden_and_only_reading_it_tells(
 
 #[tokio::test]
 async fn a_channel_that_is_not_to_be_seen_does_not_exist() {
-    let stage = Stage::new().await;
+    let stage = SimScenario::new().await;
     let team = stage.sim.add_team("another");
     let hidden = stage.sim.add_channel(&team, "hidden", "P", &[&stage.bob]);
     let members = [&stage.bot, &stage.bob];
@@ -242,7 +242,7 @@ async fn a_channel_that_is_not_to_be_seen_does_not_exist() {
 #[tokio::test]
 async fn newer_servers_do_not_find_emoji_that_nobody_has_named() {
     for (knows_emoji, status) in [(false, 201), (true, 404)] {
-        let stage = Stage::with(Options {
+        let stage = SimScenario::with(Options {
             knows_emoji,
             ..Options::default()
         })
@@ -261,7 +261,7 @@ async fn newer_servers_do_not_find_emoji_that_nobody_has_named() {
 
 #[tokio::test]
 async fn since_tells_of_edits_deletions_and_old_texts() {
-    let stage = Stage::new().await;
+    let stage = SimScenario::new().await;
     let (kept, gone) = (stage.say("one"), stage.say("two"));
     let reply = stage
         .sim
@@ -298,7 +298,7 @@ async fn since_tells_of_edits_deletions_and_old_texts() {
 
 #[tokio::test]
 async fn pages_lead_through_a_channel_in_both_directions() {
-    let stage = Stage::new().await;
+    let stage = SimScenario::new().await;
     let mut ids = Vec::new();
     for number in 0..9 {
         ids.push(stage.say(&number.to_string()));
@@ -321,7 +321,7 @@ async fn pages_lead_through_a_channel_in_both_directions() {
 
 #[tokio::test]
 async fn the_websocket_numbers_what_it_tells() {
-    let stage = Stage::new().await;
+    let stage = SimScenario::new().await;
     let mut socket = stage.socket().await;
     let id = stage.say("one");
     let event = heard(&mut socket).await;
@@ -368,12 +368,12 @@ async fn the_websocket_numbers_what_it_tells() {
 
 #[tokio::test]
 async fn a_stranger_hears_nothing() {
-    let stage = Stage::new().await;
+    let stage = SimScenario::new().await;
     let url = format!("{}/api/v4/websocket", stage.sim.url().replace("http", "ws"));
     let (mut socket, _) = connect_async(url).await.unwrap();
     let who = r#"{"seq":1,"action":"authentication_challenge","data":{"token":"wrong"}}"#;
     socket.send(Frame::text(who)).await.unwrap();
-    let end = tokio::time::timeout(SOON, socket.next()).await.unwrap();
+    let end = tokio::time::timeout(EVENT_TIMEOUT, socket.next()).await.unwrap();
     assert!(!matches!(end, Some(Ok(Frame::Text(_)))), "it is closed");
     assert_eq!(stage.sim.open_sockets(), 0);
 }
@@ -381,7 +381,7 @@ async fn a_stranger_hears_nothing() {
 #[tokio::test]
 async fn anybody_may_write_another_name_beside_a_post_outside_of_the_hardened_mode() {
     for (overrides, hardened) in [(false, false), (true, false), (true, true)] {
-        let stage = Stage::with(Options {
+        let stage = SimScenario::with(Options {
             overrides,
             hardened,
             ..Options::default()
@@ -409,7 +409,7 @@ async fn anybody_may_write_another_name_beside_a_post_outside_of_the_hardened_mo
 
 #[tokio::test]
 async fn too_many_calls_are_told_so() {
-    let stage = Stage::with(Options {
+    let stage = SimScenario::with(Options {
         rate_limit: Some((1, 3)),
         ..Options::default()
     })
@@ -423,7 +423,7 @@ async fn too_many_calls_are_told_so() {
 
 #[tokio::test]
 async fn faults_strike_before_or_after_the_work() {
-    let stage = Stage::new().await;
+    let stage = SimScenario::new().await;
     stage.sim.faults().next("POST posts", Fault::DropBefore, 1);
     let url = format!("{}/api/v4/posts", stage.sim.url());
     let body = json!({"channel_id": stage.channel.id, "message": "x"});

@@ -12,8 +12,8 @@ use tokio::sync::mpsc;
 
 use super::{
     Faults, Options,
-    faults::Fate,
-    records::{Channel, File, Hanging, Post, Team, User},
+    faults::EventFault,
+    records::{Channel, File, PostExtras, Post, Team, User},
 };
 
 /// Events that wait for a client that does not read; more are skipped, with their numbers.
@@ -21,9 +21,9 @@ const QUEUE: usize = 256;
 
 /// Why the server says no: the status, the id and the message of its error.
 #[derive(Clone, Debug)]
-pub struct No(pub u16, pub &'static str, pub &'static str);
+pub struct ApiError(pub u16, pub &'static str, pub &'static str);
 
-impl No {
+impl ApiError {
     pub(super) const PERMISSIONS: Self = Self(
         403,
         "api.context.permissions.app_error",
@@ -76,7 +76,7 @@ fn is_emoji(name: &str) -> bool {
 }
 
 /// One connection.
-struct Listener {
+struct Subscriber {
     number: u64,
     user: String,
     seq: u64,
@@ -95,7 +95,7 @@ pub(super) struct Inner {
     pub posts: Vec<Post>,
     pub files: HashMap<String, File>,
     pending: HashMap<(String, String), (Instant, String)>,
-    listeners: Vec<Listener>,
+    listeners: Vec<Subscriber>,
     next_listener: u64,
     /// Whether apps show the names that integrations choose.
     pub overrides: bool,
@@ -153,15 +153,15 @@ impl World {
     }
 
     /// Somebody writes. `pending_post_id` is an idempotency key for a while.
-    pub(super) fn write(&self, mut post: Post, faults: &Faults) -> Result<Value, No> {
+    pub(super) fn write(&self, mut post: Post, faults: &Faults) -> Result<Value, ApiError> {
         let mut inner = self.inner();
-        let author = inner.user(&post.user_id).ok_or(No::NO_USER)?.clone();
-        let channel = inner.channel(&post.channel_id).ok_or(No::PERMISSIONS)?;
+        let author = inner.user(&post.user_id).ok_or(ApiError::NO_USER)?.clone();
+        let channel = inner.channel(&post.channel_id).ok_or(ApiError::PERMISSIONS)?;
         if !channel.members.contains(&post.user_id) {
-            return Err(No::PERMISSIONS);
+            return Err(ApiError::PERMISSIONS);
         }
         if channel.delete_at != 0 {
-            return Err(No(
+            return Err(ApiError(
                 400,
                 "api.post.create_post.can_not_post_to_deleted.error",
                 "Can not post to deleted channel.",
@@ -172,17 +172,17 @@ impl World {
             && let Some((when, id)) = inner.pending.get(&key)
             && when.elapsed() < self.remembered
         {
-            let first = inner.post(id).ok_or(No::PENDING)?.clone();
+            let first = inner.post(id).ok_or(ApiError::PENDING)?.clone();
             return Ok(inner.json(&first));
         }
         if post.message.chars().count() > super::LONGEST {
-            return Err(No::TOO_LONG);
+            return Err(ApiError::TOO_LONG);
         }
         let in_thread = inner.post(&post.root_id).is_some_and(|root| {
             root.root_id.is_empty() && root.channel_id == post.channel_id && root.delete_at == 0
         });
         if !post.root_id.is_empty() && !in_thread {
-            return Err(No(
+            return Err(ApiError(
                 400,
                 "api.post.create_post.root_id.app_error",
                 "Invalid RootId parameter.",
@@ -196,7 +196,7 @@ impl World {
             && !author.is_bot
             && reserved.iter().any(|key| post.props.contains_key(*key))
         {
-            return Err(No(
+            return Err(ApiError(
                 400,
                 "api.context.invalid_body_param.app_error",
                 "Invalid or missing props in request body.",
@@ -223,20 +223,20 @@ impl World {
         id: &str,
         (message, files): (Option<String>, Option<Vec<String>>),
         faults: &Faults,
-    ) -> Result<Value, No> {
+    ) -> Result<Value, ApiError> {
         let mut inner = self.inner();
         // The server does not tell a post that is gone from one that is not the caller's.
         let post = inner.post(id).filter(|post| post.delete_at == 0);
-        let post = post.ok_or(No::PERMISSIONS)?.clone();
-        let author = inner.user(&post.user_id).ok_or(No::NO_USER)?.clone();
+        let post = post.ok_or(ApiError::PERMISSIONS)?.clone();
+        let author = inner.user(&post.user_id).ok_or(ApiError::NO_USER)?.clone();
         let is_member = inner
             .channel(&post.channel_id)
             .is_some_and(|channel| channel.members.contains(user));
         if post.user_id != user || !is_member {
-            return Err(No::PERMISSIONS);
+            return Err(ApiError::PERMISSIONS);
         }
         if inner.is_archived(&post.channel_id) {
-            return Err(No(
+            return Err(ApiError(
                 400,
                 "api.post.patch_post.can_not_update_post_in_deleted.error",
                 "Can not update a post in a deleted channel.",
@@ -247,7 +247,7 @@ impl World {
             i64::try_from(limit.as_millis()).unwrap_or(i64::MAX)
         });
         if now - post.create_at > limit {
-            return Err(No(
+            return Err(ApiError(
                 400,
                 "api.post.update_post.permissions_time_limit.app_error",
                 "Post edit is only allowed for a limited time. Please ask your System Administrator for details.",
@@ -257,7 +257,7 @@ impl World {
             return Ok(inner.json(&post));
         };
         if message.chars().count() > super::LONGEST {
-            return Err(No::TOO_LONG);
+            return Err(ApiError::TOO_LONG);
         }
         let mut old = post.clone();
         (old.id, old.original_id, old.delete_at, old.update_at) =
@@ -265,7 +265,7 @@ impl World {
         inner.posts.push(old);
         let keeps_files = inner.keeps_files;
         let Some(changed) = inner.post_mut(id) else {
-            return Err(No::NO_POST);
+            return Err(ApiError::NO_POST);
         };
         if let Some(files) = files.filter(|_| !keeps_files) {
             // Only what the post carries already: it takes no files from elsewhere.
@@ -278,23 +278,23 @@ impl World {
     }
 
     /// A post is taken back, and with it what hangs on it. Only the first is told.
-    pub(super) fn delete(&self, user: &str, id: &str, faults: &Faults) -> Result<(), No> {
+    pub(super) fn delete(&self, user: &str, id: &str, faults: &Faults) -> Result<(), ApiError> {
         let mut inner = self.inner();
         let post = inner.post(id).filter(|post| post.delete_at == 0);
-        let post = post.ok_or(No::PERMISSIONS)?.clone();
-        let channel = inner.channel(&post.channel_id).ok_or(No::NO_CHANNEL)?;
+        let post = post.ok_or(ApiError::PERMISSIONS)?.clone();
+        let channel = inner.channel(&post.channel_id).ok_or(ApiError::NO_CHANNEL)?;
         let may = post.user_id == user || channel.admins.contains(user);
         if !may || !channel.members.contains(user) {
-            return Err(No::PERMISSIONS);
+            return Err(ApiError::PERMISSIONS);
         }
         if inner.is_archived(&post.channel_id) {
-            return Err(No(
+            return Err(ApiError(
                 400,
                 "api.post.delete_post.can_not_delete_post_in_deleted.error",
                 "Can not delete a post in a deleted channel.",
             ));
         }
-        let author = inner.user(&post.user_id).ok_or(No::NO_USER)?.clone();
+        let author = inner.user(&post.user_id).ok_or(ApiError::NO_USER)?.clone();
         let now = now_ms();
         for other in &mut inner.posts {
             let falls = other.id == id || (other.root_id == id && !id.is_empty());
@@ -315,18 +315,18 @@ impl World {
         emoji: &str,
         added: bool,
         faults: &Faults,
-    ) -> Result<Value, No> {
+    ) -> Result<Value, ApiError> {
         let mut inner = self.inner();
         let channel = inner.post(id).map(|post| post.channel_id.clone());
         if channel.is_some_and(|channel| inner.is_archived(&channel)) {
             return Err(if added {
-                No(
+                ApiError(
                     403,
                     "api.reaction.save.archived_channel.app_error",
                     "You can not react in an archived channel.",
                 )
             } else {
-                No(
+                ApiError(
                     403,
                     "api.reaction.delete.archived_channel.app_error",
                     "You can not remove a reaction in an archived channel.",
@@ -334,9 +334,9 @@ impl World {
             });
         }
         let post = inner.post_mut(id).filter(|post| post.delete_at == 0);
-        let post = post.ok_or(No::NO_POST)?;
+        let post = post.ok_or(ApiError::NO_POST)?;
         if added && self.knows_emoji && !is_emoji(emoji) {
-            return Err(No(
+            return Err(ApiError(
                 404,
                 "app.emoji.get_by_name.no_result",
                 "We couldn't find the emoji.",
@@ -396,7 +396,7 @@ impl World {
     }
 
     /// Somebody comes into a channel, or goes out of it; those who are in it are told.
-    pub(super) fn seat(&self, channel: &str, user: &str, sits: bool, faults: &Faults) {
+    pub(super) fn set_member(&self, channel: &str, user: &str, sits: bool, faults: &Faults) {
         let mut inner = self.inner();
         let Some(place) = inner.channels.iter_mut().find(|place| place.id == channel) else {
             return;
@@ -422,7 +422,7 @@ impl World {
         let mut inner = self.inner();
         inner.next_listener += 1;
         let number = inner.next_listener;
-        inner.listeners.push(Listener {
+        inner.listeners.push(Subscriber {
             number,
             user: user.to_owned(),
             // The first is the greeting.
@@ -446,7 +446,7 @@ impl World {
     }
 
     /// Something short-lived: who types, who is there.
-    pub(super) fn flutter(&self, event: &str, user: &str, channel: &str, faults: &Faults) {
+    pub(super) fn broadcast_ephemeral(&self, event: &str, user: &str, channel: &str, faults: &Faults) {
         let data = json!({"parent_id": "", "user_id": user});
         self.inner().broadcast(event, &data, channel, faults);
     }
@@ -482,7 +482,7 @@ impl Inner {
         let replies: Vec<&Post> = replies.collect();
         let described = post.file_ids.iter().filter(|_| !self.is_terse);
         let files = described.filter_map(|id| self.files.get(id));
-        post.json(&Hanging {
+        post.json(&PostExtras {
             replies: replies.len(),
             last_reply_at: replies
                 .iter()
@@ -540,10 +540,10 @@ impl Inner {
         event: &str,
         data: &Value,
         channel: &str,
-        hears: impl Fn(&Listener) -> bool,
+        hears: impl Fn(&Subscriber) -> bool,
         faults: &Faults,
     ) {
-        let mut listeners: Vec<&mut Listener> = self
+        let mut listeners: Vec<&mut Subscriber> = self
             .listeners
             .iter_mut()
             .filter(|listener| !listener.sender.is_closed() && hears(listener))
@@ -559,23 +559,23 @@ impl Inner {
     }
 }
 
-impl Listener {
-    fn hear(&mut self, event: &str, data: &Value, channel: &str, fate: Fate, swaps: bool) {
-        if fate == Fate::Lost {
+impl Subscriber {
+    fn hear(&mut self, event: &str, data: &Value, channel: &str, fate: EventFault, swaps: bool) {
+        if fate == EventFault::Lost {
             return;
         }
         let seq = self.seq;
         self.seq += 1;
-        if fate == Fate::Skipped {
+        if fate == EventFault::Skipped {
             return;
         }
         let broadcast =
             json!({"omit_users": null, "user_id": "", "channel_id": channel, "team_id": ""});
         let said = json!({"event": event, "data": data, "broadcast": broadcast, "seq": seq});
-        if fate == Fate::Garbled {
+        if fate == EventFault::Garbled {
             self.say("{\"event\": \"posted\", \"data\": {\"post\"".to_owned());
         }
-        if fate == Fate::Twice {
+        if fate == EventFault::Twice {
             self.say(said.to_string());
         }
         match self.held.take() {

@@ -11,14 +11,14 @@ use super::rule::Matcher;
 type Change = Box<dyn FnMut(&mut Value) -> bool + Send>;
 
 /// One lie, to whom it is told and how often.
-pub struct Lie {
+pub struct Rewrite {
     name: &'static str,
     when: Matcher,
     times: Option<u64>,
     change: Change,
 }
 
-impl Lie {
+impl Rewrite {
     /// Told with each answer to these requests that it changes.
     pub fn always(
         name: &'static str,
@@ -156,10 +156,10 @@ fn syncs() -> Matcher {
 
 /// All lies that are being told.
 #[derive(Default)]
-pub(super) struct Lies(Vec<Lie>);
+pub(super) struct Rewrites(Vec<Rewrite>);
 
-impl Lies {
-    pub(super) fn add(&mut self, lie: Lie) {
+impl Rewrites {
+    pub(super) fn add(&mut self, lie: Rewrite) {
         self.0.push(lie);
     }
 
@@ -190,7 +190,7 @@ impl Lies {
     }
 }
 
-impl Lie {
+impl Rewrite {
     fn is_about(&self, method: &Method, path: &str) -> bool {
         self.times.is_none_or(|times| times > 0) && self.when.matches(method, path)
     }
@@ -200,7 +200,7 @@ impl Lie {
 mod tests {
     use super::*;
 
-    fn told(lies: &mut Lies, answer: &Value) -> (Value, u64) {
+    fn told(lies: &mut Rewrites, answer: &Value) -> (Value, u64) {
         let mut counts = BTreeMap::new();
         let body = answer.to_string();
         let request = (&Method::GET, "/_matrix/client/v3/sync?since=s1");
@@ -213,8 +213,8 @@ mod tests {
 
     #[test]
     fn an_event_is_put_before_what_the_room_brings_and_once() {
-        let mut lies = Lies::default();
-        lies.add(Lie::event_in("forged", "!a", json!("forged")));
+        let mut lies = Rewrites::default();
+        lies.add(Rewrite::event_in("forged", "!a", json!("forged")));
         assert!(lies.concern(&Method::GET, "/_matrix/client/v3/sync"));
         assert!(!lies.concern(&Method::PUT, "/_matrix/client/v3/sync"));
         let of =
@@ -231,8 +231,8 @@ mod tests {
 
     #[test]
     fn a_room_that_brings_nothing_is_made_to() {
-        let mut lies = Lies::default();
-        lies.add(Lie::event_beside("moved", "!b", "!a", json!("moved")));
+        let mut lies = Rewrites::default();
+        lies.add(Rewrite::event_beside("moved", "!b", "!a", json!("moved")));
         let answer = json!({"rooms": {"join": {"!a": {"timeline": {"events": []}}}}});
         let (answer, count) = told(&mut lies, &answer);
         assert_eq!(count, 1);

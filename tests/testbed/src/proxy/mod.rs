@@ -25,21 +25,21 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use url::Url;
 
-pub use lies::Lie;
+pub use lies::Rewrite;
 pub use rule::{Cut, Fault, Matcher, Page, Rule};
-pub use showcase::Showcase;
+pub use showcase::KeyView;
 pub use to_device::ToDevice;
 
-use crate::gitter::wire::{Switch, WireListener, Wires};
-use lies::Lies;
-use to_device::Custody;
+use crate::gitter::wire::{Switch, CuttableListener, OpenConnections};
+use lies::Rewrites;
+use to_device::ToDeviceQueue;
 
 /// The most requests that are remembered, oldest forgotten first.
-const MEMORY: usize = 200_000;
+const MAX_RECORDED: usize = 200_000;
 
 /// A request that came by.
 #[derive(Clone, Debug)]
-pub struct Passage {
+pub struct RecordedRequest {
     /// When.
     pub at: Instant,
     /// Its method.
@@ -52,18 +52,18 @@ struct State {
     rules: Vec<Rule>,
     struck: BTreeMap<&'static str, u64>,
     dice: StdRng,
-    custody: Custody,
-    lies: Lies,
+    custody: ToDeviceQueue,
+    lies: Rewrites,
     /// The most events of a room that `/sync` brings.
     timeline_limit: Option<u32>,
-    passages: Vec<Passage>,
+    passages: Vec<RecordedRequest>,
 }
 
 struct Inner {
     upstream: Url,
     http: reqwest::Client,
     state: Mutex<State>,
-    wires: Wires,
+    connections: OpenConnections,
 }
 
 impl Inner {
@@ -72,13 +72,13 @@ impl Inner {
     }
 
     /// The fault that strikes this request, if any.
-    fn strike(&self, method: &Method, path: &str) -> Option<Fault> {
+    fn pick_fault(&self, method: &Method, path: &str) -> Option<Fault> {
         let mut guard = self.lock();
         let state = &mut *guard;
-        if state.passages.len() >= MEMORY {
-            state.passages.drain(..MEMORY / 2);
+        if state.passages.len() >= MAX_RECORDED {
+            state.passages.drain(..MAX_RECORDED / 2);
         }
-        state.passages.push(Passage {
+        state.passages.push(RecordedRequest {
             at: Instant::now(),
             method: method.clone(),
             path: path.to_owned(),
@@ -86,7 +86,7 @@ impl Inner {
         let rule = state
             .rules
             .iter_mut()
-            .find_map(|rule| rule.strikes(method, path, &mut state.dice).then_some(rule))?;
+            .find_map(|rule| rule.applies(method, path, &mut state.dice).then_some(rule))?;
         *state.struck.entry(rule.name).or_default() += 1;
         Some(rule.fault.clone())
     }
@@ -125,12 +125,12 @@ impl Proxy {
                     rules: Vec::new(),
                     struck: BTreeMap::new(),
                     dice: StdRng::seed_from_u64(seed),
-                    custody: Custody::default(),
-                    lies: Lies::default(),
+                    custody: ToDeviceQueue::default(),
+                    lies: Rewrites::default(),
                     timeline_limit: None,
                     passages: Vec::new(),
                 }),
-                wires: Wires::default(),
+                connections: OpenConnections::default(),
             }),
             address: listener.local_addr()?,
             server: Mutex::default(),
@@ -144,10 +144,10 @@ impl Proxy {
             .fallback(serve::serve)
             .with_state(Arc::clone(&self.inner));
         let service = router.into_make_service_with_connect_info::<Switch>();
-        let wires = self.inner.wires.clone();
+        let wires = self.inner.connections.clone();
         let server = tokio::spawn(async move {
             // It ends when it is aborted and in no other way.
-            axum::serve(WireListener { inner, wires }, service)
+            axum::serve(CuttableListener { inner, connections: wires }, service)
                 .await
                 .ok();
         });
@@ -177,7 +177,7 @@ impl Proxy {
     }
 
     /// Changes answers from now on; told lies are counted as struck.
-    pub fn tell(&self, lie: Lie) {
+    pub fn tell(&self, lie: Rewrite) {
         self.inner.lock().lies.add(lie);
     }
 
@@ -190,19 +190,19 @@ impl Proxy {
 
     /// How many requests each rule struck.
     #[must_use]
-    pub fn struck(&self) -> BTreeMap<&'static str, u64> {
+    pub fn injected(&self) -> BTreeMap<&'static str, u64> {
         self.inner.lock().struck.clone()
     }
 
     /// How many requests were struck in all.
     #[must_use]
-    pub fn strikes(&self) -> u64 {
+    pub fn fault_count(&self) -> u64 {
         self.inner.lock().struck.values().sum()
     }
 
     /// Requests that came by, struck or not, since this moment.
     #[must_use]
-    pub fn passages(&self, since: Instant, wanted: &Matcher) -> Vec<Passage> {
+    pub fn recorded_requests(&self, since: Instant, wanted: &Matcher) -> Vec<RecordedRequest> {
         let state = self.inner.lock();
         let found = state.passages.iter().filter(|passage| {
             passage.at >= since && wanted.matches(&passage.method, &passage.path)
@@ -228,7 +228,7 @@ impl Proxy {
 
     /// Disturbs every open connection of the client's and returns how many there were.
     pub fn cut_all(&self, how: Cut) -> usize {
-        self.inner.wires.cut_all(how)
+        self.inner.connections.cut_all(how)
     }
 
     /// Closes the port and everything open: nobody is there any more.

@@ -173,7 +173,7 @@ impl Rule {
     }
 
     /// Whether it strikes this request; it counts as struck then.
-    pub(super) fn strikes(&mut self, method: &Method, path: &str, dice: &mut StdRng) -> bool {
+    pub(super) fn applies(&mut self, method: &Method, path: &str, dice: &mut StdRng) -> bool {
         let live = self.times.is_none_or(|times| times > 0);
         if !live || !self.when.matches(method, path) || !dice.random_bool(self.chance) {
             return false;

@@ -18,7 +18,7 @@ use super::{Cut, Inner};
 use crate::gitter::wire::Switch;
 
 /// More than any request or sync here has.
-const LARGEST: usize = 256 << 20;
+const MAX_BODY: usize = 256 << 20;
 
 /// Headers that are about one connection only.
 const HOP: [HeaderName; 6] = [
@@ -41,13 +41,13 @@ pub(super) async fn serve(
         .uri
         .path_and_query()
         .map_or_else(|| "/".to_owned(), ToString::to_string);
-    let Ok(body) = axum::body::to_bytes(body, LARGEST).await else {
+    let Ok(body) = axum::body::to_bytes(body, MAX_BODY).await else {
         return gone(&switch, Cut::Close);
     };
     if let Some(since) = parts.uri.query().and_then(since_in) {
         proxy.lock().custody.acknowledge(&since);
     }
-    let fault = proxy.strike(&parts.method, &path);
+    let fault = proxy.pick_fault(&parts.method, &path);
     if let Some(answer) = before(fault.as_ref(), &switch).await {
         return answer;
     }

@@ -8,21 +8,21 @@ use anyhow::ensure;
 use axum::http::Method;
 use serde_json::{Value, json};
 
-use super::{Lie, Matcher, Proxy};
+use super::{Rewrite, Matcher, Proxy};
 
 const FIELDS: [&str; 3] = ["device_keys", "master_keys", "self_signing_keys"];
 /// How long a client may take to ask for keys that it was told to look at.
-const PATIENCE: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// The keys of one user, as the homeserver shows them. Cheap to clone.
 #[derive(Clone)]
-pub struct Showcase {
+pub struct KeyView {
     user: String,
-    shown: Arc<Mutex<Shown>>,
+    shown: Arc<Mutex<KeyViewState>>,
 }
 
 #[derive(Default)]
-struct Shown {
+struct KeyViewState {
     /// The first answer, by field.
     first: Option<[Value; 3]>,
     old: bool,
@@ -30,7 +30,7 @@ struct Shown {
     times: u64,
 }
 
-impl Showcase {
+impl KeyView {
     /// Of a user whose keys nobody has asked this proxy for.
     #[must_use]
     pub fn of(user: &str, proxy: &Proxy) -> Self {
@@ -40,7 +40,7 @@ impl Showcase {
         };
         let queries = Matcher::of(Method::POST).with("/keys/query");
         let own = showcase.clone();
-        proxy.tell(Lie::always("old keys", queries, move |answer| {
+        proxy.tell(Rewrite::always("old keys", queries, move |answer| {
             own.show(answer)
         }));
         showcase
@@ -77,7 +77,7 @@ impl Showcase {
         }
         let user = self.user.clone();
         let syncs = Matcher::of(Method::GET).with("/sync");
-        proxy.tell(Lie::once("look", syncs, move |answer| {
+        proxy.tell(Rewrite::once("look", syncs, move |answer| {
             if let Some(answer) = answer.as_object_mut() {
                 answer.insert("device_lists".to_owned(), json!({"changed": [user]}));
             }
@@ -92,13 +92,13 @@ impl Showcase {
     pub async fn looked(&self) -> anyhow::Result<()> {
         let began = Instant::now();
         while self.lock().times == 0 {
-            ensure!(began.elapsed() < PATIENCE, "nobody asks for the keys");
+            ensure!(began.elapsed() < TIMEOUT, "nobody asks for the keys");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         Ok(())
     }
 
-    fn lock(&self) -> MutexGuard<'_, Shown> {
+    fn lock(&self) -> MutexGuard<'_, KeyViewState> {
         self.shown.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

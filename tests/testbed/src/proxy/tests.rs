@@ -97,7 +97,7 @@ async fn what_no_rule_is_about_passes_unchanged() {
     let answer = scene.put().await.unwrap();
     assert_eq!(answer.status(), 200);
     assert_eq!(answer.text().await.unwrap(), "5 bytes");
-    assert_eq!((scene.work(), scene.proxy.strikes()), (1, 0));
+    assert_eq!((scene.work(), scene.proxy.fault_count()), (1, 0));
 }
 
 #[tokio::test]
@@ -113,7 +113,7 @@ async fn a_dropped_reply_leaves_the_work_done_and_a_dropped_request_does_not() {
         assert!(scene.put().await.is_err());
         assert_eq!(scene.work(), work);
     }
-    assert_eq!(scene.proxy.struck()["it"], 4);
+    assert_eq!(scene.proxy.injected()["it"], 4);
 }
 
 #[tokio::test]
@@ -212,10 +212,10 @@ async fn a_rule_strikes_as_often_as_it_says() {
     for _ in 0..102 {
         scene.put().await.unwrap();
     }
-    let struck = scene.proxy.struck();
+    let struck = scene.proxy.injected();
     assert_eq!(struck["twice"], 2);
     assert!((30..=70).contains(&struck["half"]), "{struck:?}");
-    let sends = scene.proxy.passages(began, &Matcher::sends());
+    let sends = scene.proxy.recorded_requests(began, &Matcher::sends());
     assert_eq!(sends.len(), 102);
 }
 

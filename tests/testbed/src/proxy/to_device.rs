@@ -16,7 +16,7 @@ pub enum ToDevice {
 }
 
 #[derive(Default)]
-pub(super) struct Custody {
+pub(super) struct ToDeviceQueue {
     pub(super) mode: ToDevice,
     /// Held, or given and not acknowledged: as a homeserver does, they are given again until the device asks from the
     /// place behind them. Whoever is killed before has not had them.
@@ -27,7 +27,7 @@ pub(super) struct Custody {
     pub(super) taken: u64,
 }
 
-impl Custody {
+impl ToDeviceQueue {
     /// Whether answers have to be read at all.
     pub(super) fn is_idle(&self) -> bool {
         self.mode == ToDevice::Pass && self.held.is_empty()
@@ -88,11 +88,11 @@ mod tests {
 
     use super::*;
 
-    fn answer(custody: &mut Custody, place: &str, events: &Value) -> Value {
+    fn answer(custody: &mut ToDeviceQueue, place: &str, events: &Value) -> Value {
         answer_from(custody, "s0", place, events)
     }
 
-    fn answer_from(custody: &mut Custody, since: &str, place: &str, events: &Value) -> Value {
+    fn answer_from(custody: &mut ToDeviceQueue, since: &str, place: &str, events: &Value) -> Value {
         let body = json!({"next_batch": place, "to_device": {"events": events}}).to_string();
         let body = custody.rewrite(Some(since), body.as_bytes()).unwrap();
         let answer: Value = serde_json::from_slice(&body).unwrap();
@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn held_messages_come_later_and_in_order_and_dropped_ones_never() {
-        let mut custody = Custody::default();
+        let mut custody = ToDeviceQueue::default();
         assert!(custody.is_idle());
         custody.mode = ToDevice::Hold;
         assert_eq!(answer(&mut custody, "s1", &json!([1, 2])), json!([]));
@@ -121,9 +121,9 @@ mod tests {
 
     #[test]
     fn whoever_was_killed_before_asking_on_is_given_them_again() {
-        let mut custody = Custody {
+        let mut custody = ToDeviceQueue {
             mode: ToDevice::Hold,
-            ..Custody::default()
+            ..ToDeviceQueue::default()
         };
         answer(&mut custody, "s1", &json!([1]));
         custody.mode = ToDevice::Pass;

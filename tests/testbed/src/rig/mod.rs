@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 
 pub use outcome::{Outcome, table};
-pub use stage::{Plan, Rig};
+pub use stage::{ScenarioOptions, FaultScenario};
 
 use crate::synapse::Synapse;
 

@@ -8,29 +8,29 @@ use std::time::Duration;
 
 use axum::http::Method;
 
-use super::{Outcome, Rig};
+use super::{Outcome, FaultScenario};
 use crate::proxy::{Fault, Matcher, Page, Rule};
-use crate::scenario::{Pair, Stranger};
+use crate::scenario::{RoomAndChannel, RawMember};
 use crate::synapse::Synapse;
 
 /// How many portals it needs in which nobody else talks.
 pub const SPARE: usize = 2;
 
 /// How long the last of it may take to come to its end.
-const PATIENCE: Duration = Duration::from_mins(2);
+const TIMEOUT: Duration = Duration::from_mins(2);
 
 /// What was said so far.
-pub struct Nuisance {
-    poisoned: Pair,
-    stranger: Stranger,
+pub struct SideTraffic {
+    poisoned: RoomAndChannel,
+    stranger: RawMember,
     failing: AtomicU64,
     questions: Mutex<Vec<String>>,
 }
 
-impl Nuisance {
+impl SideTraffic {
     /// Takes the last two portals: whatever is said in one of them is refused by the silo, and in the other somebody
     /// writes what nobody can read.
-    pub async fn begin(rig: &Rig, synapse: &Synapse) -> anyhow::Result<Self> {
+    pub async fn begin(rig: &FaultScenario, synapse: &Synapse) -> anyhow::Result<Self> {
         let [.., poisoned, unreadable] = rig.scene.pairs.as_slice() else {
             anyhow::bail!("there are too few portals");
         };
@@ -43,14 +43,14 @@ impl Nuisance {
         ));
         Ok(Self {
             poisoned: poisoned.clone(),
-            stranger: Stranger::enter(synapse, &rig.scene.ann, &unreadable.room).await?,
+            stranger: RawMember::enter(synapse, &rig.scene.ann, &unreadable.room).await?,
             failing: AtomicU64::new(0),
             questions: Mutex::default(),
         })
     }
 
     /// Ann says something that the silo refuses.
-    pub async fn say_refused(&self, rig: &Rig) -> anyhow::Result<()> {
+    pub async fn say_refused(&self, rig: &FaultScenario) -> anyhow::Result<()> {
         let number = self.failing.fetch_add(1, Ordering::Relaxed);
         let text = format!("refused words {number}");
         rig.scene.ann.say(&self.poisoned.room, &text).await?;
@@ -64,7 +64,7 @@ impl Nuisance {
     }
 
     /// Ann asks the bridge how it is doing, among everything else that is said.
-    pub async fn ask(&self, rig: &Rig) -> anyhow::Result<()> {
+    pub async fn ask(&self, rig: &FaultScenario) -> anyhow::Result<()> {
         let question = rig.scene.ann.say(&rig.scene.stage.room, "!bridge status");
         let question = question.await?;
         self.questions().push(question);
@@ -78,8 +78,8 @@ impl Nuisance {
     }
 
     /// Waits until all that must fail has failed. Before the harm ends: then it would not.
-    pub async fn end(&self, rig: &Rig) -> anyhow::Result<()> {
-        let deadline = tokio::time::Instant::now() + PATIENCE;
+    pub async fn end(&self, rig: &FaultScenario) -> anyhow::Result<()> {
+        let deadline = tokio::time::Instant::now() + TIMEOUT;
         let failing = self.failing.load(Ordering::Relaxed);
         while rig.scene.bridge.conservation().await?.failed < failing {
             anyhow::ensure!(
@@ -92,7 +92,7 @@ impl Nuisance {
     }
 
     /// Compares the ends: exactly what had to fail failed, and each question has one answer.
-    pub async fn judge(&self, rig: &Rig, outcome: &mut Outcome) -> anyhow::Result<()> {
+    pub async fn judge(&self, rig: &FaultScenario, outcome: &mut Outcome) -> anyhow::Result<()> {
         let failing = self.failing.load(Ordering::Relaxed);
         let failed = rig.scene.bridge.conservation().await?.failed;
         if failed == failing {

@@ -15,20 +15,20 @@ use crate::gitter::Cut;
 use crate::proxy::{Fault, Matcher, Page, Rule};
 use crate::report::Verdict;
 use crate::scenario::Load;
-use crate::town::{Kind, Plan, Site, Town};
+use crate::town::{SimulatorKind, MultiSiloOptions, SiloChannel, MultiSiloScenario};
 
 /// How long what has piled up may take to arrive.
-const PATIENCE: Duration = Duration::from_mins(8);
+const TIMEOUT: Duration = Duration::from_mins(8);
 /// How long copies that nobody wants may take to come.
 const AFTERMATH: Duration = Duration::from_secs(3);
 /// How long a process gets to reach the point at which it is to die.
-const REACH: Duration = Duration::from_secs(8);
+const REACH_TIMEOUT: Duration = Duration::from_secs(8);
 /// Messages a second each way.
-const PACE: f64 = 4.0;
+const RATE: f64 = 4.0;
 
 /// What the rows do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Harm {
+enum Injection {
     Kills,
     Points,
     LostAnswers,
@@ -40,31 +40,31 @@ enum Harm {
 }
 
 /// The rows, as the catalogue of Gitter's calls them.
-const ROWS: [(&str, &str, Harm); 8] = [
-    ("F01", "SIGKILL at any moment", Harm::Kills),
+const ROWS: [(&str, &str, Injection); 8] = [
+    ("F01", "SIGKILL at any moment", Injection::Kills),
     (
         "F02",
         "death at every named point that is reached",
-        Harm::Points,
+        Injection::Points,
     ),
     (
         "F03",
         "the answer is lost after the work was done",
-        Harm::LostAnswers,
+        Injection::LostAnswers,
     ),
     (
         "F04",
         "the request is lost before anybody hears of it",
-        Harm::LostRequests,
+        Injection::LostRequests,
     ),
     (
         "F12",
         "all connections break every second or two",
-        Harm::Breaks,
+        Injection::Breaks,
     ),
-    ("F18", "a storm of 429 from the silo", Harm::TooMany),
-    ("F33", "a storm of 500, 502, 503 and 504", Harm::Storm),
-    ("F34", "garbage from the silo", Harm::Garbage),
+    ("F18", "a storm of 429 from the silo", Injection::TooMany),
+    ("F33", "a storm of 500, 502, 503 and 504", Injection::Storm),
+    ("F34", "garbage from the silo", Injection::Garbage),
 ];
 
 /// The names and titles of the rows.
@@ -74,16 +74,16 @@ pub fn rows() -> impl Iterator<Item = (&'static str, &'static str)> {
 
 /// The kinds that can be named.
 #[must_use]
-pub fn kind(word: &str) -> Option<Kind> {
+pub fn kind(word: &str) -> Option<SimulatorKind> {
     match word {
-        "matterbridge" => Some(Kind::Matterbridge { buffer: 1_000 }),
-        "mattermost" => Some(Kind::Mattermost),
+        "matterbridge" => Some(SimulatorKind::Matterbridge { buffer: 1_000 }),
+        "mattermost" => Some(SimulatorKind::Mattermost),
         _ => None,
     }
 }
 
 /// Runs a row on a silo of this kind.
-pub async fn run(context: &Context<'_>, id: &str, kind: Kind) -> anyhow::Result<Outcome> {
+pub async fn run(context: &Context<'_>, id: &str, kind: SimulatorKind) -> anyhow::Result<Outcome> {
     let known = ROWS
         .iter()
         .find(|(known, ..)| known.eq_ignore_ascii_case(id));
@@ -92,23 +92,23 @@ pub async fn run(context: &Context<'_>, id: &str, kind: Kind) -> anyhow::Result<
     };
     let began = Instant::now();
     context.tell("Setting the scene");
-    let town = Town::build(
+    let town = MultiSiloScenario::build(
         context.synapse,
-        Plan {
+        MultiSiloOptions {
             binary: context.binary.clone(),
             sites: vec![kind],
             rooms: 1,
             portals: vec![(0, 0)],
             seed: context.seed,
             log_filter: "warn".to_owned(),
-            ..Plan::default()
+            ..MultiSiloOptions::default()
         },
     )
     .await?;
-    let street = Street {
+    let street = SiloFaultScenario {
         from_room: Load::new('r'),
         from_channel: Load::new('c'),
-        town,
+        scene: town,
     };
     street.say().await?;
     street.arrive().await;
@@ -116,7 +116,7 @@ pub async fn run(context: &Context<'_>, id: &str, kind: Kind) -> anyhow::Result<
     let injections = street.harm(*harm, context).await?;
     let mut outcome = street.finish(id).await?;
     outcome.injections = injections;
-    if matches!(harm, Harm::Kills | Harm::Points) {
+    if matches!(harm, Injection::Kills | Injection::Points) {
         outcome.restarts = u32::try_from(injections).unwrap_or(u32::MAX);
     }
     outcome.took = began.elapsed();
@@ -124,15 +124,15 @@ pub async fn run(context: &Context<'_>, id: &str, kind: Kind) -> anyhow::Result<
 }
 
 /// A town with one portal, and what is said in it.
-struct Street {
-    town: Town,
+struct SiloFaultScenario {
+    scene: MultiSiloScenario,
     from_room: Load,
     from_channel: Load,
 }
 
-impl Street {
-    fn site(&self) -> anyhow::Result<&Site> {
-        self.town
+impl SiloFaultScenario {
+    fn site(&self) -> anyhow::Result<&SiloChannel> {
+        self.scene
             .sites
             .first()
             .ok_or_else(|| anyhow::anyhow!("there is no channel"))
@@ -142,12 +142,12 @@ impl Street {
     async fn say(&self) -> anyhow::Result<()> {
         self.site()?.say(&self.from_channel.number());
         let room = self
-            .town
+            .scene
             .rooms
             .first()
             .map(String::as_str)
             .unwrap_or_default();
-        self.town
+        self.scene
             .ann
             .say(room, &self.from_room.number())
             .await
@@ -161,7 +161,7 @@ impl Street {
     ) -> anyhow::Result<T> {
         let stop = AtomicBool::new(false);
         let talking = async {
-            let mut beat = tokio::time::interval(Duration::from_secs_f64(1.0 / PACE));
+            let mut beat = tokio::time::interval(Duration::from_secs_f64(1.0 / RATE));
             while !stop.load(Ordering::Relaxed) {
                 beat.tick().await;
                 self.say().await?;
@@ -177,21 +177,21 @@ impl Street {
         Ok(outcome)
     }
 
-    async fn harm(&self, harm: Harm, context: &Context<'_>) -> anyhow::Result<u64> {
+    async fn harm(&self, harm: Injection, context: &Context<'_>) -> anyhow::Result<u64> {
         match harm {
-            Harm::Kills => self.kills(context).await,
-            Harm::Points => self.points(context).await,
-            Harm::Breaks => self.breaks(context).await,
-            Harm::Garbage => self.garbage(context).await,
+            Injection::Kills => self.kills(context).await,
+            Injection::Points => self.points(context).await,
+            Injection::Breaks => self.breaks(context).await,
+            Injection::Garbage => self.garbage(context).await,
             _ => {
                 for (proxy, rule) in self.rules(harm)? {
                     proxy.add(rule);
                 }
                 let target = context.pick(8, 60, 520);
-                let (homeserver, silo) = (&self.town.homeserver, &self.site()?.proxy);
+                let (homeserver, silo) = (&self.scene.homeserver, &self.site()?.proxy);
                 let deadline = Instant::now() + Duration::from_mins(12);
                 self.while_talking(async {
-                    while homeserver.strikes() + silo.strikes() < target
+                    while homeserver.fault_count() + silo.fault_count() < target
                         && Instant::now() < deadline
                     {
                         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -199,7 +199,7 @@ impl Street {
                     Ok(())
                 })
                 .await?;
-                let struck = homeserver.strikes() + silo.strikes();
+                let struck = homeserver.fault_count() + silo.fault_count();
                 homeserver.clear();
                 silo.clear();
                 Ok(struck)
@@ -207,13 +207,13 @@ impl Street {
         }
     }
 
-    fn rules(&self, harm: Harm) -> anyhow::Result<Vec<(&crate::proxy::Proxy, Rule)>> {
-        let (homeserver, silo) = (&self.town.homeserver, &self.site()?.proxy);
+    fn rules(&self, harm: Injection) -> anyhow::Result<Vec<(&crate::proxy::Proxy, Rule)>> {
+        let (homeserver, silo) = (&self.scene.homeserver, &self.site()?.proxy);
         let posts = || Matcher::of(Method::POST).with("/api/");
         Ok(match harm {
-            Harm::LostAnswers | Harm::LostRequests => {
+            Injection::LostAnswers | Injection::LostRequests => {
                 let fault = match harm {
-                    Harm::LostAnswers => Fault::DropReply,
+                    Injection::LostAnswers => Fault::DropReply,
                     _ => Fault::DropRequest,
                 };
                 vec![
@@ -231,7 +231,7 @@ impl Street {
                     ),
                 ]
             }
-            Harm::TooMany => {
+            Injection::TooMany => {
                 let slow = Fault::Status {
                     status: 429,
                     page: Page::Empty,
@@ -272,13 +272,13 @@ impl Street {
         self.while_talking(async {
             for _ in 0..kills {
                 tokio::time::sleep(Duration::from_millis(dice.random_range(50..=3_000))).await;
-                self.town.bridge.kill().await?;
-                self.town.bridge.launch()?;
+                self.scene.bridge.kill().await?;
+                self.scene.bridge.launch()?;
             }
             Ok(())
         })
         .await?;
-        self.town.bridge.wait_ready().await?;
+        self.scene.bridge.wait_ready().await?;
         Ok(kills)
     }
 
@@ -287,30 +287,30 @@ impl Street {
         let deaths = self
             .while_talking(async {
                 let mut deaths = 0;
-                self.town.bridge.kill().await?;
+                self.scene.bridge.kill().await?;
                 let mut reached: BTreeSet<&str> = POINTS.iter().copied().collect();
                 for _ in 0..rounds {
                     for point in reached.clone() {
-                        self.town.bridge.launch_armed(&format!("{point}:1"))?;
-                        let deadline = Instant::now() + REACH;
-                        while self.town.bridge.ended()?.is_none() && Instant::now() < deadline {
+                        self.scene.bridge.launch_armed(&format!("{point}:1"))?;
+                        let deadline = Instant::now() + REACH_TIMEOUT;
+                        while self.scene.bridge.ended()?.is_none() && Instant::now() < deadline {
                             tokio::time::sleep(Duration::from_millis(20)).await;
                         }
-                        if self.town.bridge.ended()?.is_some() {
-                            self.town.bridge.bury().await?;
+                        if self.scene.bridge.ended()?.is_some() {
+                            self.scene.bridge.reap().await?;
                             deaths += 1;
                         } else {
                             // Not on the way of what is said here.
                             reached.remove(point);
-                            self.town.bridge.kill().await?;
+                            self.scene.bridge.kill().await?;
                         }
                     }
                 }
-                self.town.bridge.launch()?;
+                self.scene.bridge.launch()?;
                 Ok(deaths)
             })
             .await?;
-        self.town.bridge.wait_ready().await?;
+        self.scene.bridge.wait_ready().await?;
         Ok(deaths)
     }
 
@@ -321,7 +321,7 @@ impl Street {
             for _ in 0..breaks {
                 tokio::time::sleep(Duration::from_millis(dice.random_range(400..=2_000))).await;
                 self.site()?.cut();
-                self.town.homeserver.cut_all(Cut::Reset);
+                self.scene.homeserver.cut_all(Cut::Reset);
             }
             Ok(())
         })
@@ -348,26 +348,26 @@ impl Street {
             Ok(())
         })
         .await?;
-        let struck = silo.strikes();
+        let struck = silo.fault_count();
         silo.clear();
         Ok(pieces + struck)
     }
 
     fn verdicts(&self) -> (Verdict, Verdict) {
-        let toward_channel = self.town.into_channel(&self.from_room, 0);
-        (toward_channel, self.town.into_room(&self.from_channel, 0))
+        let toward_channel = self.scene.into_channel(&self.from_room, 0);
+        (toward_channel, self.scene.into_room(&self.from_channel, 0))
     }
 
     /// Waits until nothing more is on its way.
     async fn arrive(&self) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while Instant::now() < deadline {
             let (there, back) = self.verdicts();
             if there.lost.is_empty() && back.lost.is_empty() {
                 return;
             }
             // What nobody will bring any more is not waited for.
-            let owed = self.town.bridge.conservation().await;
+            let owed = self.scene.bridge.conservation().await;
             let idle = owed.is_ok_and(|tally| tally.pending == 0);
             let quiet = self
                 .from_room
@@ -387,12 +387,12 @@ impl Street {
             fault: id,
             ..Outcome::default()
         };
-        if let Err(error) = self.town.bridge.settle(Duration::from_mins(1)).await {
+        if let Err(error) = self.scene.bridge.settle(Duration::from_mins(1)).await {
             outcome.object(&first_line(&error));
         }
         tokio::time::sleep(AFTERMATH).await;
         let (mut there, mut back) = self.verdicts();
-        let failed = match self.town.bridge.conservation().await {
+        let failed = match self.scene.bridge.conservation().await {
             Ok(tally) => tally.failed,
             Err(error) => {
                 outcome.object(&first_line(&error));

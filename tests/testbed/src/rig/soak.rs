@@ -8,7 +8,7 @@ use anyhow::ensure;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
-use super::{Context, Outcome, Plan, Rig};
+use super::{Context, Outcome, ScenarioOptions, FaultScenario};
 use crate::proxy::{Cut, Fault, Matcher, Page, Rule};
 use crate::report::short;
 
@@ -52,17 +52,17 @@ pub async fn run(
     soak: &Soak,
     line: &dyn Fn(&str),
 ) -> anyhow::Result<Outcome> {
-    let rig = Rig::open(
+    let rig = FaultScenario::open(
         context,
-        Plan {
+        ScenarioOptions {
             portals: 2,
             settle: "2s",
             log_filter: "warn",
-            ..Plan::default()
+            ..ScenarioOptions::default()
         },
     )
     .await?;
-    mild_harm(&rig)?;
+    mild_faults(&rig)?;
     let mut samples = Vec::new();
     rig.while_talking(
         soak.rate,
@@ -75,7 +75,7 @@ pub async fn run(
     Ok(outcome)
 }
 
-fn mild_harm(rig: &Rig) -> anyhow::Result<()> {
+fn mild_faults(rig: &FaultScenario) -> anyhow::Result<()> {
     for proxy in [rig.homeserver()?, rig.api()?] {
         let sometimes = |name, fault, chance| {
             proxy.add(Rule::sometimes(name, Matcher::all(), fault, chance));
@@ -92,7 +92,7 @@ fn mild_harm(rig: &Rig) -> anyhow::Result<()> {
 
 /// What happens beside the talk: looks, cuts, kills, reports.
 async fn live(
-    rig: &Rig,
+    rig: &FaultScenario,
     soak: &Soak,
     seed: u64,
     samples: &mut Vec<Sample>,
@@ -146,9 +146,9 @@ async fn live(
     Ok(())
 }
 
-fn report(rig: &Rig, since: Duration, kills: u32, samples: &[Sample]) -> anyhow::Result<String> {
-    let mut verdict = rig.crowd.toward_channels(&rig.scene);
-    verdict.join(rig.crowd.toward_rooms(&rig.scene));
+fn report(rig: &FaultScenario, since: Duration, kills: u32, samples: &[Sample]) -> anyhow::Result<String> {
+    let mut verdict = rig.traffic.toward_channels(&rig.scene);
+    verdict.join(rig.traffic.toward_rooms(&rig.scene));
     Ok(format!(
         "  {:>4.0} min  {} messages, {} on their way, {} doubled, {} reordered, p50 {}, longest {}; {} faults, {kills} kills; {}",
         since.as_secs_f64() / 60.0,
@@ -158,7 +158,7 @@ fn report(rig: &Rig, since: Duration, kills: u32, samples: &[Sample]) -> anyhow:
         verdict.misplaced.len(),
         short(verdict.percentile(50)),
         short(verdict.longest()),
-        rig.strikes()?,
+        rig.fault_count()?,
         summary(samples),
     ))
 }

@@ -10,18 +10,18 @@ use anyhow::{Context as _, ensure};
 
 use super::{Context, Outcome};
 use crate::proxy::{Matcher, Proxy, Rule};
-use crate::scenario::{Crowd, Options, Proxies, Scenario};
+use crate::scenario::{PortalTraffic, Options, Proxies, Scenario};
 use crate::synapse::Synapse;
 
 /// How long the last messages may take to arrive when nothing is in their way any more.
-const PATIENCE: Duration = Duration::from_mins(3);
+const TIMEOUT: Duration = Duration::from_mins(3);
 /// How long one looks for copies nobody wants.
 const AFTERMATH: Duration = Duration::from_millis(1500);
 /// So many messages on their way, per portal, are enough: more would only wait in line.
 const BACKLOG: usize = 30;
 
 /// What is different from row to row.
-pub struct Plan {
+pub struct ScenarioOptions {
     /// How many portals people talk in.
     pub portals: usize,
     /// How many more there are in which nobody says anything that is counted.
@@ -44,10 +44,10 @@ pub struct Plan {
     /// For `FOOTBRIDGE_LOG`.
     pub log_filter: &'static str,
     /// What goes wrong when the bridge logs in for the first time; it is killed then.
-    pub harm_at_login: Option<Rule>,
+    pub fault_at_login: Option<Rule>,
 }
 
-impl Default for Plan {
+impl Default for ScenarioOptions {
     fn default() -> Self {
         Self {
             portals: 1,
@@ -60,17 +60,17 @@ impl Default for Plan {
             delivery: "",
             requests_per_minute: 60_000,
             log_filter: "info",
-            harm_at_login: None,
+            fault_at_login: None,
         }
     }
 }
 
 /// The scene of a row.
-pub struct Rig {
+pub struct FaultScenario {
     /// Everything on it.
     pub scene: Scenario,
     /// Who talks.
-    pub crowd: Crowd,
+    pub traffic: PortalTraffic,
     began: Instant,
     restarts: AtomicU32,
     /// Forged messages that the bridge must hold without end.
@@ -78,9 +78,9 @@ pub struct Rig {
     keep: Option<PathBuf>,
 }
 
-impl Rig {
+impl FaultScenario {
     /// Builds the scene. The bridge runs, and a first word has gone each way in every portal.
-    pub async fn open(context: &Context<'_>, plan: Plan) -> anyhow::Result<Self> {
+    pub async fn open(context: &Context<'_>, plan: ScenarioOptions) -> anyhow::Result<Self> {
         Self::open_on(context, context.synapse, plan).await
     }
 
@@ -88,7 +88,7 @@ impl Rig {
     pub async fn open_on(
         context: &Context<'_>,
         synapse: &Synapse,
-        plan: Plan,
+        plan: ScenarioOptions,
     ) -> anyhow::Result<Self> {
         context.tell("Setting the scene");
         let mut options =
@@ -104,11 +104,11 @@ impl Rig {
         options.encrypted = plan.encrypted;
         options.proxies = Some(context.seed);
         options.portals = plan.portals + plan.spare;
-        options.harm_at_login = plan.harm_at_login;
+        options.fault_at_login = plan.fault_at_login;
         let scene = Scenario::set_up(synapse, options, &|_| ()).await?;
         scene.open().await?;
         let rig = Self {
-            crowd: Crowd::in_first(&scene, plan.portals),
+            traffic: PortalTraffic::in_first(&scene, plan.portals),
             scene,
             began: Instant::now(),
             restarts: AtomicU32::new(0),
@@ -116,12 +116,12 @@ impl Rig {
             keep: context.keep.clone(),
         };
         // What can go wrong at first contact is another row.
-        rig.crowd
-            .talk(&rig.scene, rig.crowd.portals(), 50.0)
+        rig.traffic
+            .talk(&rig.scene, rig.traffic.portals(), 50.0)
             .await?;
-        rig.arrive(PATIENCE).await;
+        rig.arrive(TIMEOUT).await;
         ensure!(
-            rig.crowd.missing(&rig.scene) == 0,
+            rig.traffic.missing(&rig.scene) == 0,
             "the first words did not arrive\n{}",
             rig.scene.bridge.logs_end()
         );
@@ -156,13 +156,13 @@ impl Rig {
     }
 
     /// How many requests were struck so far.
-    pub fn strikes(&self) -> anyhow::Result<u64> {
-        Ok(self.proxies()?.strikes())
+    pub fn fault_count(&self) -> anyhow::Result<u64> {
+        Ok(self.proxies()?.fault_count())
     }
 
     /// Says so many messages each way.
     pub async fn talk(&self, each_way: usize, per_second: f64) -> anyhow::Result<()> {
-        self.crowd.talk(&self.scene, each_way, per_second).await
+        self.traffic.talk(&self.scene, each_way, per_second).await
     }
 
     /// Talks both ways while something else goes on, and a little longer than that.
@@ -172,7 +172,7 @@ impl Rig {
         work: impl Future<Output = anyhow::Result<T>>,
     ) -> anyhow::Result<T> {
         let stop = AtomicBool::new(false);
-        let talking = self.crowd.talk_until(&self.scene, per_second, &stop);
+        let talking = self.traffic.talk_until(&self.scene, per_second, &stop);
         let work = async {
             let outcome = work.await;
             stop.store(true, Ordering::Relaxed);
@@ -190,9 +190,9 @@ impl Rig {
         longest: Duration,
     ) -> anyhow::Result<()> {
         let deadline = Instant::now() + longest;
-        let block = self.crowd.portals() * 4;
-        while self.strikes()? < strikes && Instant::now() < deadline {
-            if self.crowd.missing(&self.scene) > BACKLOG * self.crowd.portals() {
+        let block = self.traffic.portals() * 4;
+        while self.fault_count()? < strikes && Instant::now() < deadline {
+            if self.traffic.missing(&self.scene) > BACKLOG * self.traffic.portals() {
                 tokio::time::sleep(Duration::from_millis(300)).await;
                 continue;
             }
@@ -228,7 +228,7 @@ impl Rig {
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        Ok(Some(self.scene.bridge.bury().await?))
+        Ok(Some(self.scene.bridge.reap().await?))
     }
 
     /// Counts a start that somebody else did.
@@ -250,7 +250,7 @@ impl Rig {
                 () = tokio::time::sleep(Duration::from_millis(200)) => {}
             }
             if self.scene.bridge.ended()?.is_some() {
-                let status = self.scene.bridge.bury().await?;
+                let status = self.scene.bridge.reap().await?;
                 ends.push(status.code().unwrap_or(-1));
                 self.launch()?;
             }
@@ -260,14 +260,14 @@ impl Rig {
     /// Waits until everything has arrived, or for so long.
     pub async fn arrive(&self, patience: Duration) {
         let deadline = Instant::now() + patience;
-        while self.crowd.missing(&self.scene) > 0 && Instant::now() < deadline {
+        while self.traffic.missing(&self.scene) > 0 && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }
 
     /// The end of a row: no more harm, everything arrives, and what was said is compared with what is there.
     pub async fn finish(&self, fault: &'static str) -> anyhow::Result<Outcome> {
-        self.finish_within(fault, PATIENCE).await
+        self.finish_within(fault, TIMEOUT).await
     }
 
     /// The same with another patience.
@@ -295,11 +295,11 @@ impl Rig {
         if let Some(keep) = &self.keep {
             self.keep_records(keep, fault)?;
         }
-        let mut verdict = self.crowd.toward_channels(&self.scene);
-        verdict.join(self.crowd.toward_rooms(&self.scene));
+        let mut verdict = self.traffic.toward_channels(&self.scene);
+        verdict.join(self.traffic.toward_rooms(&self.scene));
         Ok(Outcome {
             fault,
-            injections: self.strikes()?,
+            injections: self.fault_count()?,
             verdict,
             restarts: self.restarts.load(Ordering::Relaxed),
             objections,
@@ -309,7 +309,7 @@ impl Rig {
     }
 }
 
-impl Rig {
+impl FaultScenario {
     /// Where the fault makes messages fail: each message that did not arrive must have ended as failed, and no other.
     pub async fn expect_failures(&self, outcome: &mut Outcome) -> anyhow::Result<()> {
         let failed = self.scene.bridge.conservation().await?.failed;
@@ -335,7 +335,7 @@ impl Rig {
             .into_iter()
             .zip(self.everywhere()?)
         {
-            for passage in proxy.passages(self.began, &Matcher::all()) {
+            for passage in proxy.recorded_requests(self.began, &Matcher::all()) {
                 let at = passage.at.duration_since(self.began).as_secs_f64();
                 let (method, path) = (passage.method, passage.path);
                 writeln!(requests, "{at:9.3} {name} {method} {path}")?;

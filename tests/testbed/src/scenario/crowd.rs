@@ -3,35 +3,35 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use footbridge_matrix::person::Person;
+use footbridge_matrix::person::TestClient;
 use tempfile::TempDir;
 use tokio::sync::Mutex;
 
-use super::{Load, PASSWORD, Pair, Scenario, unique};
+use super::{Load, PASSWORD, RoomAndChannel, Scenario, unique};
 use crate::report::{Arrived, Verdict};
 use crate::synapse::Synapse;
 
 /// What is said in one portal.
-struct Talk {
-    pair: Pair,
+struct PortalTalk {
+    pair: RoomAndChannel,
     from_room: Load,
     from_channel: Load,
 }
 
 /// What is said in all of them.
-pub struct Crowd {
-    talks: Vec<Talk>,
+pub struct PortalTraffic {
+    talks: Vec<PortalTalk>,
     /// What people said in the first room who came after the bridge.
     from_guests: Load,
     /// Those of them who are still there, with their files.
-    guests: Mutex<Vec<(Person, TempDir)>>,
+    guests: Mutex<Vec<(TestClient, TempDir)>>,
 }
 
-impl Crowd {
+impl PortalTraffic {
     /// Nothing said yet; people talk in so many portals and in no other.
     #[must_use]
     pub fn in_first(scene: &Scenario, portals: usize) -> Self {
-        let talk = |pair: &Pair| Talk {
+        let talk = |pair: &RoomAndChannel| PortalTalk {
             pair: pair.clone(),
             from_room: Load::new('r'),
             from_channel: Load::new('c'),
@@ -61,7 +61,7 @@ impl Crowd {
     /// Somebody new comes into the first room, on a device that nobody has met, and says a numbered message. Those before
     /// leave once all that guests said has arrived: hundreds of them would be a crowd whose keys cost more than what is
     /// tested, and of somebody who is gone before the bridge could look nobody knows whose device it was.
-    pub async fn say_as_guest(&self, scene: &Scenario, synapse: &Synapse) -> anyhow::Result<()> {
+    pub async fn say_as_new_member(&self, scene: &Scenario, synapse: &Synapse) -> anyhow::Result<()> {
         let room = &scene.stage.room;
         let mut guests = self.guests.lock().await;
         let arrived = copies_in_channel(scene, &scene.stage, &self.from_guests);
@@ -73,7 +73,7 @@ impl Crowd {
         let name = format!("guest{}", unique());
         let user = synapse.register(&name, PASSWORD).await?;
         let files = tempfile::tempdir()?;
-        let guest = Person::login(&synapse.url(), &name, PASSWORD, files.path()).await?;
+        let guest = TestClient::login(&synapse.url(), &name, PASSWORD, files.path()).await?;
         scene.ann.invite(room, &user).await?;
         guest.join(room).await?;
         // To know who is there and gets the key.
@@ -189,7 +189,7 @@ impl Crowd {
         let mut all = Verdict::default();
         for talk in &self.talks {
             let mut arrived = Vec::new();
-            scene.ear.pick(&talk.pair.room, |heard| -> Option<()> {
+            scene.room_observer.pick(&talk.pair.room, |heard| -> Option<()> {
                 let text = heard
                     .text()
                     .filter(|_| heard.seen.sender == scene.bridge_user)?;
@@ -207,7 +207,7 @@ impl Crowd {
     /// How many copies more than one of each message stand in the channels.
     #[must_use]
     pub fn spare_copies_in_channels(&self, scene: &Scenario) -> usize {
-        let spare = |talk: &Talk| {
+        let spare = |talk: &PortalTalk| {
             let mut numbers: Vec<u32> = copies_in_channel(scene, &talk.pair, &talk.from_room)
                 .iter()
                 .map(|copy| copy.number)
@@ -229,7 +229,7 @@ impl Crowd {
     /// How many messages were said, both ways.
     #[must_use]
     pub fn said(&self) -> usize {
-        let both = |talk: &Talk| talk.from_room.said().len() + talk.from_channel.said().len();
+        let both = |talk: &PortalTalk| talk.from_room.said().len() + talk.from_channel.said().len();
         self.talks.iter().map(both).sum::<usize>() + self.from_guests.said().len()
     }
 
@@ -248,7 +248,7 @@ impl Crowd {
     }
 }
 
-fn copies_in_channel(scene: &Scenario, pair: &Pair, load: &Load) -> Vec<Arrived> {
+fn copies_in_channel(scene: &Scenario, pair: &RoomAndChannel, load: &Load) -> Vec<Arrived> {
     let mut arrived = Vec::new();
     for message in scene.sim.messages(&pair.channel.id) {
         if message.from_user_id == scene.bot.id {

@@ -4,19 +4,19 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use footbridge_matrix::person::{Person, Seen};
+use footbridge_matrix::person::{TestClient, SeenEvent};
 use tokio::task::AbortHandle;
 
 /// One event at the person's client.
 #[derive(Clone)]
-pub struct Heard {
+pub struct ObservedEvent {
     /// The event, decrypted.
-    pub seen: Seen,
+    pub seen: SeenEvent,
     /// When it came.
     pub at: Instant,
 }
 
-impl Heard {
+impl ObservedEvent {
     /// The text of a message that is not an edit of an earlier one.
     #[must_use]
     pub fn text(&self) -> Option<&str> {
@@ -38,15 +38,15 @@ impl Heard {
 }
 
 /// The person's sync loop and what it brought. Dropping it ends the loop.
-pub struct Ear {
-    heard: Arc<Mutex<Vec<Heard>>>,
+pub struct RoomObserver {
+    heard: Arc<Mutex<Vec<ObservedEvent>>>,
     sync: AbortHandle,
 }
 
-impl Ear {
+impl RoomObserver {
     /// Starts to listen. Servers that fail are asked again for ever.
     #[must_use]
-    pub fn open(person: Person) -> Self {
+    pub fn open(person: TestClient) -> Self {
         let heard = Arc::new(Mutex::new(Vec::new()));
         let into = heard.clone();
         let sync = tokio::spawn(async move {
@@ -55,7 +55,7 @@ impl Ear {
                     Ok(news) => {
                         let at = Instant::now();
                         let mut heard = into.lock().unwrap_or_else(PoisonError::into_inner);
-                        heard.extend(news.into_iter().map(|seen| Heard { seen, at }));
+                        heard.extend(news.into_iter().map(|seen| ObservedEvent { seen, at }));
                     }
                     Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
                 }
@@ -69,14 +69,14 @@ impl Ear {
 
     /// What `pick` takes from everything heard in one room, in order. An event that was unreadable at first appears again
     /// when it is readable.
-    pub fn pick<T>(&self, room: &str, pick: impl FnMut(&Heard) -> Option<T>) -> Vec<T> {
+    pub fn pick<T>(&self, room: &str, pick: impl FnMut(&ObservedEvent) -> Option<T>) -> Vec<T> {
         let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         let here = heard.iter().filter(|heard| heard.seen.room == room);
         here.filter_map(pick).collect()
     }
 }
 
-impl Drop for Ear {
+impl Drop for RoomObserver {
     fn drop(&mut self) {
         self.sync.abort();
     }

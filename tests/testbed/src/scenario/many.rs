@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::anyhow;
-use footbridge_matrix::person::Person;
+use footbridge_matrix::person::TestClient;
 
-use super::{Ear, Load, PASSWORD, Pair, Watch, access, unique, until};
+use super::{RoomObserver, Load, PASSWORD, RoomAndChannel, ChannelObserver, access, unique, until};
 use crate::bridge::{BridgeProcess, Setup};
 use crate::gitter::{self, Fault, GitterSim, Room, RoomOptions, User};
 use crate::report::{Arrived, Verdict};
@@ -18,10 +18,10 @@ const BUDGET: &str = "requests_per_minute = 60000";
 /// How much later than at once the slow silo answers.
 const SLOW_MS: u64 = 10_000;
 /// How long the messages of one block may take.
-const PATIENCE: Duration = Duration::from_mins(2);
+const TIMEOUT: Duration = Duration::from_mins(2);
 
 /// What is measured.
-pub struct Plan {
+pub struct ManyOptions {
     /// The `footbridge` program.
     pub binary: PathBuf,
     /// Portals, the slow one among them.
@@ -51,13 +51,13 @@ impl Outcome {
 }
 
 /// A silo, and who is there.
-struct Side {
+struct SiloSide {
     sim: GitterSim,
     bot: User,
     mary: User,
 }
 
-impl Side {
+impl SiloSide {
     async fn start() -> anyhow::Result<Self> {
         let options = gitter::Options {
             rate_limit: 60_000,
@@ -81,33 +81,33 @@ impl Side {
         Ok(channel)
     }
 
-    fn say(&self, pair: &Pair, load: &Load) {
+    fn say(&self, pair: &RoomAndChannel, load: &Load) {
         self.sim
             .say(&pair.channel.id, &self.mary.id, &load.number());
     }
 }
 
 /// The stage of the measurement.
-struct Many {
+struct ManyScenario {
     bridge: BridgeProcess,
     bridge_user: String,
-    good: Side,
-    slow: Side,
-    pairs: Vec<Pair>,
-    slow_pair: Pair,
-    ann: Person,
-    ear: Ear,
-    watch: Watch,
+    good: SiloSide,
+    slow: SiloSide,
+    pairs: Vec<RoomAndChannel>,
+    slow_pair: RoomAndChannel,
+    ann: TestClient,
+    room_observer: RoomObserver,
+    watch: ChannelObserver,
     _files: tempfile::TempDir,
 }
 
 /// Measures.
 pub async fn measure(
     synapse: &Synapse,
-    plan: &Plan,
+    plan: &ManyOptions,
     tell: &(dyn Fn(&str) + Sync),
 ) -> anyhow::Result<Outcome> {
-    let many = Many::set_up(synapse, plan, tell).await?;
+    let many = ManyScenario::set_up(synapse, plan, tell).await?;
     tell("Everybody says a first word");
     many.block(1, false).await?;
     let mut outcome = Outcome::default();
@@ -131,20 +131,20 @@ fn join(all: &mut Verdict, one: Verdict) {
     all.latencies.sort_unstable();
 }
 
-impl Many {
+impl ManyScenario {
     async fn set_up(
         synapse: &Synapse,
-        plan: &Plan,
+        plan: &ManyOptions,
         tell: &(dyn Fn(&str) + Sync),
     ) -> anyhow::Result<Self> {
-        let (good, slow) = (Side::start().await?, Side::start().await?);
+        let (good, slow) = (SiloSide::start().await?, SiloSide::start().await?);
         let tag = unique();
         let files = tempfile::Builder::new()
             .prefix("footbridge-many-")
             .tempdir()?;
         let ann_name = format!("ann{tag}");
         synapse.register(&ann_name, PASSWORD).await?;
-        let ann = Person::login(&synapse.url(), &ann_name, PASSWORD, files.path()).await?;
+        let ann = TestClient::login(&synapse.url(), &ann_name, PASSWORD, files.path()).await?;
         let bridge_user = synapse.register(&format!("bridge{tag}"), PASSWORD).await?;
         tell("Ann makes the encrypted rooms");
         let mut pairs = Vec::new();
@@ -155,7 +155,7 @@ impl Many {
                 .await?;
             let side = if number == 0 { &slow } else { &good };
             let channel = side.channel(&format!("footbridge/lounge{number}"))?;
-            pairs.push(Pair { room, channel });
+            pairs.push(RoomAndChannel { room, channel });
         }
         let slow_pair = pairs.remove(0);
         let bridge = BridgeProcess::prepare(&Setup {
@@ -168,15 +168,15 @@ impl Many {
             delivery_options: String::new(),
             admin_options: String::new(),
             media_options: String::new(),
-            portals: pairs.iter().map(Pair::portal).collect(),
+            portals: pairs.iter().map(RoomAndChannel::portal).collect(),
             log_filter: "warn".to_owned(),
         })?;
         bridge.login().await?;
         let many = Self {
             bridge,
             bridge_user,
-            ear: Ear::open(ann.clone()),
-            watch: Watch::open(&good.sim),
+            room_observer: RoomObserver::open(ann.clone()),
+            watch: ChannelObserver::open(&good.sim),
             good,
             slow,
             pairs,
@@ -193,7 +193,7 @@ impl Many {
     async fn until_joined(&self) -> anyhow::Result<()> {
         for pair in self.pairs.iter().chain([&self.slow_pair]) {
             let joined = || {
-                let found = self.ear.pick(&pair.room, |heard| {
+                let found = self.room_observer.pick(&pair.room, |heard| {
                     let membership = heard.seen.content.get("membership");
                     let here = heard.seen.event_type == "m.room.member"
                         && heard.seen.sender == self.bridge_user
@@ -202,7 +202,7 @@ impl Many {
                 });
                 !found.is_empty()
             };
-            until(PATIENCE, joined).await?;
+            until(TIMEOUT, joined).await?;
         }
         Ok(())
     }
@@ -236,13 +236,13 @@ impl Many {
             there.lost.is_empty() && here.lost.is_empty()
         };
         // What is missing then is told by the verdict.
-        let _complete = until(PATIENCE, complete).await;
+        let _complete = until(TIMEOUT, complete).await;
         let (mut both, here) = verdicts();
         join(&mut both, here);
         if slowly {
             faults.clear();
             // The next block is to begin with a bridge that has nothing left to do.
-            self.bridge.settle(PATIENCE).await?;
+            self.bridge.settle(TIMEOUT).await?;
         }
         Ok(both)
     }
@@ -266,7 +266,7 @@ impl Many {
     fn in_rooms(&self, load: &Load) -> Vec<Arrived> {
         let mut arrived = Vec::new();
         for pair in &self.pairs {
-            arrived.extend(self.ear.pick(&pair.room, |heard| {
+            arrived.extend(self.room_observer.pick(&pair.room, |heard| {
                 let text = heard
                     .text()
                     .filter(|_| heard.seen.sender == self.bridge_user)?;
@@ -280,7 +280,7 @@ impl Many {
 }
 
 /// The configuration of the second silo and its one portal, as it stands behind the options of the first.
-fn second_silo(slow: &Side, pair: &Pair) -> String {
+fn second_silo(slow: &SiloSide, pair: &RoomAndChannel) -> String {
     let (api, stream, realtime) = (
         slow.sim.api_url(),
         slow.sim.stream_url(),

@@ -16,18 +16,18 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
-use footbridge_matrix::person::Person;
+use footbridge_matrix::person::TestClient;
 use tempfile::TempDir;
 use tokio::time::Instant;
 
 pub use burst::{Burst, Outcome, burst};
-pub use crowd::Crowd;
-pub use ear::{Ear, Heard};
+pub use crowd::PortalTraffic;
+pub use ear::{RoomObserver, ObservedEvent};
 pub use load::Load;
 pub use proxies::Proxies;
 pub use search::files_containing;
-pub use stranger::{Stranger, locked_event};
-pub use watch::Watch;
+pub use stranger::{RawMember, undecryptable_event};
+pub use watch::ChannelObserver;
 
 use crate::bridge::{BridgeProcess, PortalSetup, Setup, SiloAccess};
 use crate::gitter::{self, GitterSim, RoomOptions};
@@ -61,7 +61,7 @@ pub struct Options {
     /// How many rooms are joined to as many channels; people talk in the first one.
     pub portals: usize,
     /// What the first login does when this goes wrong: it is killed there, and a second one finishes it.
-    pub harm_at_login: Option<Rule>,
+    pub fault_at_login: Option<Rule>,
 }
 
 impl Options {
@@ -79,7 +79,7 @@ impl Options {
             proxies: None,
             encrypted: true,
             portals: 1,
-            harm_at_login: None,
+            fault_at_login: None,
         }
     }
 
@@ -94,14 +94,14 @@ impl Options {
 
 /// A room and the channel it is joined to.
 #[derive(Clone)]
-pub struct Pair {
+pub struct RoomAndChannel {
     /// Room id.
     pub room: String,
     /// The channel.
     pub channel: gitter::Room,
 }
 
-impl Pair {
+impl RoomAndChannel {
     fn portal(&self) -> PortalSetup {
         PortalSetup {
             room: self.room.clone(),
@@ -135,19 +135,19 @@ pub struct Scenario {
     /// The silo.
     pub sim: GitterSim,
     /// The person in the room, on a device of her own.
-    pub ann: Person,
+    pub ann: TestClient,
     /// What she sees.
-    pub ear: Ear,
+    pub room_observer: RoomObserver,
     /// When messages appeared in channels.
-    pub watch: Watch,
+    pub watch: ChannelObserver,
     /// People in the channel.
     pub mary: gitter::User,
     /// Another one.
     pub tom: gitter::User,
     /// The room and channel in which people talk.
-    pub stage: Pair,
+    pub stage: RoomAndChannel,
     /// All portals, the stage among them.
-    pub pairs: Vec<Pair>,
+    pub pairs: Vec<RoomAndChannel>,
     /// What was said in the room.
     pub from_room: Load,
     /// What was said in the channel.
@@ -164,7 +164,7 @@ async fn log_in(
 ) -> anyhow::Result<()> {
     if let (Some(harm), Some(between)) = (harm, proxies) {
         between.homeserver.add(harm);
-        let struck = || between.homeserver.strikes() > 0;
+        let struck = || between.homeserver.fault_count() > 0;
         bridge.kill_when("login", struck).await?;
         between.homeserver.clear();
     }
@@ -191,7 +191,7 @@ impl Scenario {
             .tempdir()?;
         let ann_name = format!("ann{tag}");
         synapse.register(&ann_name, PASSWORD).await?;
-        let ann = Person::login(&synapse.url(), &ann_name, PASSWORD, files.path()).await?;
+        let ann = TestClient::login(&synapse.url(), &ann_name, PASSWORD, files.path()).await?;
         ann.set_display_name("Ann").await?;
 
         tell("Ann makes an encrypted room and invites the bridge's account");
@@ -206,7 +206,7 @@ impl Scenario {
                 sim.join(&channel.id, &user.id)
                     .map_err(|refusal| anyhow!("{refusal}"))?;
             }
-            pairs.push(Pair { room, channel });
+            pairs.push(RoomAndChannel { room, channel });
         }
 
         let mut homeserver = synapse.url();
@@ -233,17 +233,17 @@ impl Scenario {
             delivery_options: options.delivery_options,
             admin_options: options.admin_options.replace("{ann}", &ann.user_id()),
             media_options: String::new(),
-            portals: pairs.iter().map(Pair::portal).collect(),
+            portals: pairs.iter().map(RoomAndChannel::portal).collect(),
             log_filter: options.log_filter,
         })?;
-        log_in(&bridge, proxies.as_ref(), options.harm_at_login).await?;
+        log_in(&bridge, proxies.as_ref(), options.fault_at_login).await?;
         Ok(Self {
             bridge,
             bridge_user,
             proxies,
             bot,
-            ear: Ear::open(ann.clone()),
-            watch: Watch::open(&sim),
+            room_observer: RoomObserver::open(ann.clone()),
+            watch: ChannelObserver::open(&sim),
             sim,
             ann,
             mary,
@@ -264,7 +264,7 @@ impl Scenario {
         self.bridge.start().await?;
         for pair in &self.pairs {
             let joined = || {
-                let found = self.ear.pick(&pair.room, |heard| {
+                let found = self.room_observer.pick(&pair.room, |heard| {
                     let membership = heard.seen.content.get("membership");
                     let here = heard.seen.event_type == "m.room.member"
                         && heard.seen.sender == self.bridge_user
@@ -293,8 +293,8 @@ impl Scenario {
 
     /// What `pick` takes from the messages of the bridge in the room as Ann sees them, edits not counted; it gets the
     /// event and its text.
-    pub fn in_room<T>(&self, mut pick: impl FnMut(&Heard, &str) -> Option<T>) -> Vec<T> {
-        self.ear.pick(&self.stage.room, |heard| {
+    pub fn in_room<T>(&self, mut pick: impl FnMut(&ObservedEvent, &str) -> Option<T>) -> Vec<T> {
+        self.room_observer.pick(&self.stage.room, |heard| {
             let text = heard
                 .text()
                 .filter(|_| heard.seen.sender == self.bridge_user)?;

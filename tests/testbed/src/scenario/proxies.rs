@@ -39,8 +39,8 @@ impl Proxies {
 
     /// How many requests were struck in all.
     #[must_use]
-    pub fn strikes(&self) -> u64 {
-        self.all().into_iter().map(Proxy::strikes).sum()
+    pub fn fault_count(&self) -> u64 {
+        self.all().into_iter().map(Proxy::fault_count).sum()
     }
 
     /// Forgets all rules.

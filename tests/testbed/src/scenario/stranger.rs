@@ -2,23 +2,23 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use footbridge_matrix::person::Person;
+use footbridge_matrix::person::TestClient;
 use serde_json::{Value, json};
 
 use super::{PASSWORD, unique};
 use crate::synapse::{Registered, Synapse};
 
 /// Somebody in one room.
-pub struct Stranger {
+pub struct RawMember {
     user: Registered,
     rooms: String,
     http: reqwest::Client,
     events: AtomicU32,
 }
 
-impl Stranger {
+impl RawMember {
     /// Comes into a room by the invitation of this person.
-    pub async fn enter(synapse: &Synapse, host: &Person, room: &str) -> anyhow::Result<Self> {
+    pub async fn enter(synapse: &Synapse, host: &TestClient, room: &str) -> anyhow::Result<Self> {
         let name = format!("stranger{}", unique());
         let user = synapse.register_session(&name, PASSWORD).await?;
         host.invite(room, &user.user_id).await?;
@@ -37,7 +37,7 @@ impl Stranger {
     pub async fn lock(&self) -> anyhow::Result<()> {
         let number = self.events.fetch_add(1, Ordering::Relaxed);
         let path = format!("{}/send/m.room.encrypted/{number}", self.rooms);
-        let event = locked_event(&format!("a session that nobody has {number}"));
+        let event = undecryptable_event(&format!("a session that nobody has {number}"));
         self.ask(self.http.put(path).json(&event)).await
     }
 
@@ -50,7 +50,7 @@ impl Stranger {
 
 /// The content of an encrypted event of which nobody has the key.
 #[must_use]
-pub fn locked_event(session: &str) -> Value {
+pub fn undecryptable_event(session: &str) -> Value {
     json!({
         "algorithm": "m.megolm.v1.aes-sha2",
         "ciphertext": well_formed(),

@@ -10,12 +10,12 @@ use tokio::task::AbortHandle;
 use crate::gitter::{GitterSim, Operation};
 
 /// The times of new messages by message id. Dropping it ends the looking.
-pub struct Watch {
+pub struct ChannelObserver {
     times: Arc<Mutex<HashMap<String, Instant>>>,
     task: AbortHandle,
 }
 
-impl Watch {
+impl ChannelObserver {
     /// Starts to look, at all channels.
     #[must_use]
     pub fn open(sim: &GitterSim) -> Self {
@@ -52,7 +52,7 @@ impl Watch {
     }
 }
 
-impl Drop for Watch {
+impl Drop for ChannelObserver {
     fn drop(&mut self) {
         self.task.abort();
     }

@@ -2,14 +2,14 @@
 
 use serde_json::json;
 
-use super::site::{GATEWAY, Ground, Site};
+use super::site::{GATEWAY, Simulator, SiloChannel};
 use crate::gitter::GitterSim;
 use crate::matterbridge::{self, MatterbridgeSim};
 use crate::mattermost::MattermostSim;
 
 /// Something that Bob does.
 #[derive(Clone, Copy)]
-pub enum Act<'a> {
+pub enum UserAction<'a> {
     /// Says this, in the network's own dialect.
     Say(&'a str),
     /// `/me does something`
@@ -40,71 +40,71 @@ pub enum Act<'a> {
 
 /// Who does something in which channel, by their ids.
 #[derive(Clone, Copy)]
-pub struct Doer<'a> {
+pub struct Actor<'a> {
     /// The channel.
     pub channel: &'a str,
     /// The person.
     pub person: &'a str,
 }
 
-impl Act<'_> {
+impl UserAction<'_> {
     /// Done on Gitter. All of these answer the id of what came of it, or nothing where the network knows no such thing or
     /// does not tell.
     #[must_use]
-    pub fn on_gitter(self, sim: &GitterSim, by: Doer<'_>) -> Option<String> {
+    pub fn on_gitter(self, sim: &GitterSim, by: Actor<'_>) -> Option<String> {
         let (room, bob) = (by.channel, by.person);
         Some(match self {
-            Act::Say(text) => sim.say(room, bob, text).id,
-            Act::Emote(text) => sim.say_status(room, bob, text).ok()?.id,
-            Act::Thread(root, text) => sim.say_in_thread(room, bob, root, text).id,
-            Act::Edit(id, text) => sim.edit(room, id, text).ok().map(|_| id.to_owned())?,
-            Act::Delete(id) => sim.delete(room, id).ok().map(|()| id.to_owned())?,
+            UserAction::Say(text) => sim.say(room, bob, text).id,
+            UserAction::Emote(text) => sim.say_status(room, bob, text).ok()?.id,
+            UserAction::Thread(root, text) => sim.say_in_thread(room, bob, root, text).id,
+            UserAction::Edit(id, text) => sim.edit(room, id, text).ok().map(|_| id.to_owned())?,
+            UserAction::Delete(id) => sim.delete(room, id).ok().map(|()| id.to_owned())?,
             _ => return None,
         })
     }
 
     /// Done on Mattermost.
     #[must_use]
-    pub fn on_mattermost(self, sim: &MattermostSim, by: Doer<'_>) -> Option<String> {
+    pub fn on_mattermost(self, sim: &MattermostSim, by: Actor<'_>) -> Option<String> {
         let (channel, bob) = (by.channel, by.person);
         Some(match self {
-            Act::Say(text) => sim.say(channel, bob, text).id,
-            Act::Emote(text) => sim.say_me(channel, bob, text).id,
-            Act::Thread(root, text) => sim.say_in_thread(channel, bob, root, text).id,
-            Act::Edit(id, text) => {
+            UserAction::Say(text) => sim.say(channel, bob, text).id,
+            UserAction::Emote(text) => sim.say_me(channel, bob, text).id,
+            UserAction::Thread(root, text) => sim.say_in_thread(channel, bob, root, text).id,
+            UserAction::Edit(id, text) => {
                 sim.edit(id, text);
                 id.to_owned()
             }
-            Act::Delete(id) => {
+            UserAction::Delete(id) => {
                 sim.delete(id);
                 id.to_owned()
             }
-            Act::React(id, emoji) => {
+            UserAction::React(id, emoji) => {
                 sim.react(bob, id, emoji);
                 id.to_owned()
             }
-            Act::Unreact(id, emoji) => {
+            UserAction::Unreact(id, emoji) => {
                 sim.unreact(bob, id, emoji);
                 id.to_owned()
             }
-            Act::File(name, words) => sim.say_file_with(channel, bob, words, name, PIXEL).id,
-            Act::Attach(attachment) => {
+            UserAction::File(name, words) => sim.say_file_with(channel, bob, words, name, PIXEL).id,
+            UserAction::Attach(attachment) => {
                 let attachment: serde_json::Value = serde_json::from_str(attachment).ok()?;
                 let props = json!({"from_webhook": "true", "attachments": [attachment]});
                 sim.say_with(channel, bob, "", &props).id
             }
-            Act::AddFile(id, words, name) => {
+            UserAction::AddFile(id, words, name) => {
                 let files = sim.posts(channel).into_iter().find(|post| post.id == id)?;
                 let had = sim.files_of(&files);
                 let kept: Vec<&str> = had.iter().map(|(name, _)| name.as_str()).collect();
                 sim.edit_files(id, words, &kept, Some((name, PIXEL)));
                 id.to_owned()
             }
-            Act::Join => {
+            UserAction::Join => {
                 let told = "carol joined the channel.";
                 sim.say_system(channel, bob, "system_join_channel", told).id
             }
-            Act::Reply(..) | Act::Notice(_) => return None,
+            UserAction::Reply(..) | UserAction::Notice(_) => return None,
         })
     }
 
@@ -113,16 +113,16 @@ impl Act<'_> {
     pub fn on_matterbridge(self, sim: &MatterbridgeSim, gateway: &str) -> Option<String> {
         let said = |text: &str| matterbridge::Message::from_irc(gateway, "bob", text);
         let message = match self {
-            Act::Say(text) => said(text),
-            Act::Emote(text) => said(text).event("user_action"),
-            Act::Reply(_, text) | Act::Thread(_, text) => {
+            UserAction::Say(text) => said(text),
+            UserAction::Emote(text) => said(text).event("user_action"),
+            UserAction::Reply(_, text) | UserAction::Thread(_, text) => {
                 let mut answer = said(text);
                 "msg-parent-not-found".clone_into(&mut answer.parent_id);
                 answer
             }
             // All that Matterbridge tells of an edit is the new text.
-            Act::Edit(_, text) => said(&format!("{text} (edited)")),
-            Act::File(name, words) => {
+            UserAction::Edit(_, text) => said(&format!("{text} (edited)")),
+            UserAction::File(name, words) => {
                 let mut file = said("");
                 file.extra = json!({"file": [
                     {"Name": name, "Data": PIXEL_BASE64, "Comment": words, "URL": "", "Size": 0, "Avatar": false,
@@ -130,48 +130,48 @@ impl Act<'_> {
                 ]});
                 file
             }
-            Act::Join => matterbridge::Message::from_irc(gateway, "system", "carol joins")
+            UserAction::Join => matterbridge::Message::from_irc(gateway, "system", "carol joins")
                 .event("join_leave"),
             // Notices of IRC go to IRC alone.
-            Act::Notice(_)
-            | Act::Delete(_)
-            | Act::React(..)
-            | Act::Unreact(..)
-            | Act::Attach(_)
-            | Act::AddFile(..) => return None,
+            UserAction::Notice(_)
+            | UserAction::Delete(_)
+            | UserAction::React(..)
+            | UserAction::Unreact(..)
+            | UserAction::Attach(_)
+            | UserAction::AddFile(..) => return None,
         };
         Some(sim.say(message).timestamp)
     }
 }
 
-impl Site {
+impl SiloChannel {
     /// Bob does this. Answers the id of what came of it, or nothing where the network knows no such thing or does not tell.
-    pub fn act(&self, act: Act<'_>) -> Option<String> {
+    pub fn act(&self, act: UserAction<'_>) -> Option<String> {
         match self.ground() {
-            Ground::Gitter { sim, room, bob, .. } => act.on_gitter(
+            Simulator::Gitter { sim, room, bob, .. } => act.on_gitter(
                 sim,
-                Doer {
+                Actor {
                     channel: &room.id,
                     person: &bob.id,
                 },
             ),
-            Ground::Mattermost {
+            Simulator::Mattermost {
                 sim, channel, bob, ..
             } => act.on_mattermost(
                 sim,
-                Doer {
+                Actor {
                     channel: &channel.id,
                     person: &bob.id,
                 },
             ),
-            Ground::Matterbridge { sim } => act.on_matterbridge(sim, GATEWAY),
+            Simulator::Matterbridge { sim } => act.on_matterbridge(sim, GATEWAY),
         }
     }
 
     /// What people see there, in order: an id for each, who, and what, with its place, files and reactions.
     pub fn shown(&self) -> Vec<(String, String)> {
         match self.ground() {
-            Ground::Gitter { sim, room, .. } => {
+            Simulator::Gitter { sim, room, .. } => {
                 let messages = sim.messages(&room.id).into_iter();
                 let shown = messages.map(|message| {
                     let place = message.parent_id.as_ref().map_or("", |_| "↳ ");
@@ -181,7 +181,7 @@ impl Site {
                 });
                 shown.collect()
             }
-            Ground::Mattermost { sim, channel, .. } => {
+            Simulator::Mattermost { sim, channel, .. } => {
                 let posts = sim.posts(&channel.id).into_iter();
                 let shown = posts.map(|post| {
                     let place = if post.root_id.is_empty() { "" } else { "↳ " };
@@ -200,7 +200,7 @@ impl Site {
                 });
                 shown.collect()
             }
-            Ground::Matterbridge { sim } => {
+            Simulator::Matterbridge { sim } => {
                 let posted = sim.posted().into_iter();
                 let shown = posted.map(|message| {
                     let files = message

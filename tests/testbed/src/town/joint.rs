@@ -5,18 +5,18 @@ use std::time::Duration;
 
 use tokio::task::AbortHandle;
 
-use super::Site;
+use super::SiloChannel;
 use crate::matterbridge::Message;
 
 /// How often both ends are looked at.
-const LOOK: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The joint. Dropping it takes it apart.
-pub struct Joint(AbortHandle);
+pub struct GatewayRelay(AbortHandle);
 
-impl Joint {
+impl GatewayRelay {
     /// Joins a gateway to a channel; `None` where the sites are of other kinds.
-    pub fn between(gateway: &Site, channel: &Site) -> Option<Self> {
+    pub fn between(gateway: &SiloChannel, channel: &SiloChannel) -> Option<Self> {
         let api = gateway.matterbridge()?.clone();
         let (chat, place) = channel.mattermost()?;
         let (chat, place) = (chat.clone(), place.id.clone());
@@ -49,14 +49,14 @@ impl Joint {
                     });
                 }
                 said = back.len();
-                tokio::time::sleep(LOOK).await;
+                tokio::time::sleep(POLL_INTERVAL).await;
             }
         });
         Some(Self(carrying.abort_handle()))
     }
 }
 
-impl Drop for Joint {
+impl Drop for GatewayRelay {
     fn drop(&mut self) {
         self.0.abort();
     }

@@ -11,26 +11,26 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use footbridge_matrix::person::Person;
+use footbridge_matrix::person::TestClient;
 use tempfile::TempDir;
 
-pub use act::{Act, Doer};
-pub use joint::Joint;
-pub use site::{Kind, Site};
+pub use act::{UserAction, Actor};
+pub use joint::GatewayRelay;
+pub use site::{SimulatorKind, SiloChannel};
 
 use crate::bridge::{BridgeProcess, PortalSetup, Setup};
 use crate::proxy::Proxy;
 use crate::report::{Arrived, Verdict};
-use crate::scenario::{Ear, Load, PASSWORD, until};
+use crate::scenario::{RoomObserver, Load, PASSWORD, until};
 use crate::synapse::Synapse;
 
 /// What a town is made of.
 #[derive(Default)]
-pub struct Plan {
+pub struct MultiSiloOptions {
     /// The `footbridge` program.
     pub binary: PathBuf,
     /// The channels.
-    pub sites: Vec<Kind>,
+    pub sites: Vec<SimulatorKind>,
     /// How many rooms.
     pub rooms: usize,
     /// Which rooms are joined to which channels, by their numbers.
@@ -51,10 +51,10 @@ pub struct Plan {
     pub log_filter: String,
 }
 
-impl Plan {
+impl MultiSiloOptions {
     /// One room and one channel of this kind.
     #[must_use]
-    pub fn of_one(binary: PathBuf, kind: Kind) -> Self {
+    pub fn of_one(binary: PathBuf, kind: SimulatorKind) -> Self {
         Self {
             binary,
             sites: vec![kind],
@@ -68,7 +68,7 @@ impl Plan {
 }
 
 /// Everything in its place. The bridge runs and is in every room.
-pub struct Town {
+pub struct MultiSiloScenario {
     /// The bridge.
     pub bridge: BridgeProcess,
     /// Its Matrix user id.
@@ -76,27 +76,27 @@ pub struct Town {
     /// What stands between it and the homeserver.
     pub homeserver: Proxy,
     /// The person in all rooms.
-    pub ann: Person,
+    pub ann: TestClient,
     /// What she sees.
-    pub ear: Ear,
+    pub room_observer: RoomObserver,
     /// The rooms.
     pub rooms: Vec<String>,
     /// The channels.
-    pub sites: Vec<Site>,
+    pub sites: Vec<SiloChannel>,
     /// Ann's client.
     _files: TempDir,
 }
 
-impl Town {
+impl MultiSiloScenario {
     /// Builds it on this homeserver.
-    pub async fn build(synapse: &Synapse, plan: Plan) -> anyhow::Result<Self> {
+    pub async fn build(synapse: &Synapse, plan: MultiSiloOptions) -> anyhow::Result<Self> {
         let tag = unique();
         let files = tempfile::Builder::new()
             .prefix("footbridge-ann-")
             .tempdir()?;
         let name = format!("townann{tag}");
         synapse.register(&name, PASSWORD).await?;
-        let ann = Person::login(&synapse.url(), &name, PASSWORD, files.path()).await?;
+        let ann = TestClient::login(&synapse.url(), &name, PASSWORD, files.path()).await?;
         ann.set_display_name("Ann").await?;
         let bridge_user = synapse
             .register(&format!("townbridge{tag}"), PASSWORD)
@@ -115,7 +115,7 @@ impl Town {
         }
         let mut sites = Vec::new();
         for (number, kind) in plan.sites.iter().enumerate() {
-            let site = Site::open(number, kind, plan.seed).await?;
+            let site = SiloChannel::open(number, kind, plan.seed).await?;
             for text in &plan.said_before {
                 site.say(text);
                 // Some networks know no order within a millisecond.
@@ -140,7 +140,7 @@ impl Town {
             homeserver: homeserver.url_for(&synapse.url()),
             user: bridge_user.clone(),
             password: PASSWORD.to_owned(),
-            silos: sites.iter().map(Site::setup).collect(),
+            silos: sites.iter().map(SiloChannel::setup).collect(),
             matrix_options: "key_wait = \"5m\"".to_owned(),
             delivery_options: String::new(),
             admin_options: String::new(),
@@ -154,7 +154,7 @@ impl Town {
             bridge,
             bridge_user,
             homeserver,
-            ear: Ear::open(ann.clone()),
+            room_observer: RoomObserver::open(ann.clone()),
             ann,
             rooms,
             sites,
@@ -167,7 +167,7 @@ impl Town {
     async fn joined(&self) -> anyhow::Result<()> {
         for room in &self.rooms {
             let joined = || {
-                let found = self.ear.pick(room, |heard| {
+                let found = self.room_observer.pick(room, |heard| {
                     let membership = heard.seen.content.get("membership");
                     let here = heard.seen.event_type == "m.room.member"
                         && heard.seen.sender == self.bridge_user
@@ -187,7 +187,7 @@ impl Town {
     pub async fn wait(&self, what: &str, is_so: impl Fn() -> bool) -> anyhow::Result<()> {
         let waited = until(Duration::from_mins(1), is_so).await;
         waited.with_context(|| {
-            let channel = self.sites.first().map(Site::read).unwrap_or_default();
+            let channel = self.sites.first().map(SiloChannel::read).unwrap_or_default();
             let logs = self.bridge.logs_end();
             format!(
                 "{what} did not happen; in the channel stands {channel:?}, in the room {:?}\n{logs}",
@@ -202,7 +202,7 @@ impl Town {
             return Vec::new();
         };
         let mut texts: Vec<(String, String)> = Vec::new();
-        let changes = self.ear.pick(room, |heard| {
+        let changes = self.room_observer.pick(room, |heard| {
             (heard.seen.sender == self.bridge_user).then(|| heard.clone())
         });
         for heard in changes {
@@ -233,7 +233,7 @@ impl Town {
         let Some(room) = self.rooms.get(room) else {
             return Verdict::default();
         };
-        let arrived = self.ear.pick(room, |heard| {
+        let arrived = self.room_observer.pick(room, |heard| {
             let text = heard
                 .text()
                 .filter(|_| heard.seen.sender == self.bridge_user)?;

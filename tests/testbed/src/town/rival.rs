@@ -4,14 +4,14 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 
-use super::{Town, unique};
+use super::{MultiSiloScenario, unique};
 use crate::bridge::{BridgeProcess, PortalSetup, Setup};
 use crate::scenario::PASSWORD;
 use crate::synapse::Synapse;
 
-impl Town {
+impl MultiSiloScenario {
     /// Starts it, and answers who it is in the room.
-    pub async fn rival(
+    pub async fn start_second_bridge(
         &self,
         synapse: &Synapse,
         binary: PathBuf,
@@ -22,7 +22,7 @@ impl Town {
         let room = self.rooms.first().context("there is no room")?;
         let site = self.sites.first().context("there is no channel")?;
         self.ann.invite(room, &user).await?;
-        let silo = site.rival_setup()?;
+        let silo = site.second_bridge_setup()?;
         let bridge = BridgeProcess::prepare(&Setup {
             binary,
             homeserver: synapse.url(),

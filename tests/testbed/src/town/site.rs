@@ -11,14 +11,14 @@ use crate::gitter::{self, GitterSim};
 use crate::matterbridge::{self, MatterbridgeSim};
 use crate::mattermost::{self, MattermostSim};
 use crate::proxy::Proxy;
-use crate::shelf::Shelf;
+use crate::shelf::FileServer;
 
 /// How often a channel is looked at.
-const LOOK: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// What kind of silo the channel is of.
 #[derive(Clone, Debug)]
-pub enum Kind {
+pub enum SimulatorKind {
     /// Gitter.
     Gitter,
     /// A Matterbridge whose buffer holds so many messages.
@@ -33,7 +33,7 @@ pub enum Kind {
 /// The network behind a channel.
 #[derive(Clone)]
 #[expect(clippy::large_enum_variant, reason = "there is one of each channel")]
-pub(super) enum Ground {
+pub(super) enum Simulator {
     Gitter {
         sim: GitterSim,
         room: gitter::Room,
@@ -52,14 +52,14 @@ pub(super) enum Ground {
 }
 
 /// A channel.
-pub struct Site {
+pub struct SiloChannel {
     /// The silo's name in the configuration.
     pub name: String,
     /// What stands between the bridge and the silo.
     pub proxy: Proxy,
     /// Where the network has its files and pictures, unless it has them itself.
-    pub shelf: Shelf,
-    ground: Ground,
+    pub file_server: FileServer,
+    simulator: Simulator,
     times: Arc<Mutex<Vec<Instant>>>,
     watch: AbortHandle,
 }
@@ -69,10 +69,10 @@ pub(super) const GATEWAY: &str = "gateway1";
 /// The token of Matterbridge's API account.
 const TOKEN: &str = "a-token-for-the-testbed";
 
-impl Site {
-    pub(super) async fn open(number: usize, kind: &Kind, seed: u64) -> anyhow::Result<Self> {
+impl SiloChannel {
+    pub(super) async fn open(number: usize, kind: &SimulatorKind, seed: u64) -> anyhow::Result<Self> {
         let (word, ground, url) = match kind {
-            Kind::Gitter => {
+            SimulatorKind::Gitter => {
                 let sim = GitterSim::start(gitter::Options {
                     rate_limit: 100_000,
                     ..gitter::Options::default()
@@ -90,7 +90,7 @@ impl Site {
                 let url = sim.api_url();
                 (
                     "gitter",
-                    Ground::Gitter {
+                    Simulator::Gitter {
                         sim,
                         room,
                         bot,
@@ -99,7 +99,7 @@ impl Site {
                     url,
                 )
             }
-            Kind::Matterbridge { buffer } => {
+            SimulatorKind::Matterbridge { buffer } => {
                 let sim = MatterbridgeSim::start(matterbridge::Options {
                     token: Some(TOKEN.to_owned()),
                     buffer: *buffer,
@@ -107,9 +107,9 @@ impl Site {
                 });
                 let sim = sim.await?;
                 let url = sim.url();
-                ("matterbridge", Ground::Matterbridge { sim }, url)
+                ("matterbridge", Simulator::Matterbridge { sim }, url)
             }
-            Kind::Mattermost => {
+            SimulatorKind::Mattermost => {
                 let sim = MattermostSim::start(mattermost::Options::default()).await?;
                 let (bot, bob) = (sim.add_bot("footbridge"), sim.add_user("bob"));
                 let team = sim.add_team("team");
@@ -117,7 +117,7 @@ impl Site {
                 let url = sim.url();
                 (
                     "mattermost",
-                    Ground::Mattermost {
+                    Simulator::Mattermost {
                         sim,
                         channel,
                         bot,
@@ -135,51 +135,51 @@ impl Site {
             loop {
                 let count = watched.by_bridge().len();
                 stamp(&seen, count);
-                tokio::time::sleep(LOOK).await;
+                tokio::time::sleep(POLL_INTERVAL).await;
             }
         });
         Ok(Self {
             name: format!("{word}{number}"),
             proxy,
-            shelf: Shelf::start().await?,
-            ground,
+            file_server: FileServer::start().await?,
+            simulator: ground,
             times,
             watch: watch.abort_handle(),
         })
     }
 
-    pub(super) fn ground(&self) -> &Ground {
-        &self.ground
+    pub(super) fn ground(&self) -> &Simulator {
+        &self.simulator
     }
 
     /// What the portal calls it.
     pub fn channel(&self) -> String {
-        match &self.ground {
-            Ground::Gitter { room, .. } => room.uri.clone(),
-            Ground::Matterbridge { .. } => GATEWAY.to_owned(),
-            Ground::Mattermost { .. } => "team/town".to_owned(),
+        match &self.simulator {
+            Simulator::Gitter { room, .. } => room.uri.clone(),
+            Simulator::Matterbridge { .. } => GATEWAY.to_owned(),
+            Simulator::Mattermost { .. } => "team/town".to_owned(),
         }
     }
 
     pub(super) fn setup(&self) -> SiloSetup {
-        self.setup_of(match &self.ground {
-            Ground::Gitter { bot, .. } => &bot.token,
-            Ground::Matterbridge { .. } => TOKEN,
-            Ground::Mattermost { bot, .. } => &bot.token,
+        self.setup_of(match &self.simulator {
+            Simulator::Gitter { bot, .. } => &bot.token,
+            Simulator::Matterbridge { .. } => TOKEN,
+            Simulator::Mattermost { bot, .. } => &bot.token,
         })
     }
 
     /// The same under another account.
-    pub(super) fn rival_setup(&self) -> anyhow::Result<SiloSetup> {
-        match &self.ground {
-            Ground::Gitter { sim, room, .. } => {
+    pub(super) fn second_bridge_setup(&self) -> anyhow::Result<SiloSetup> {
+        match &self.simulator {
+            Simulator::Gitter { sim, room, .. } => {
                 let rival = sim.add_user("rival", "Rival");
                 sim.join(&room.id, &rival.id)
                     .map_err(|refusal| anyhow!("{refusal}"))?;
                 Ok(self.setup_of(&rival.token))
             }
-            Ground::Matterbridge { .. } => Err(anyhow!("it has one account")),
-            Ground::Mattermost { sim, channel, .. } => {
+            Simulator::Matterbridge { .. } => Err(anyhow!("it has one account")),
+            Simulator::Mattermost { sim, channel, .. } => {
                 let rival = sim.add_bot("rival");
                 sim.join(&channel.id, &rival.id);
                 Ok(self.setup_of(&rival.token))
@@ -188,8 +188,8 @@ impl Site {
     }
 
     fn setup_of(&self, token: &str) -> SiloSetup {
-        match &self.ground {
-            Ground::Gitter { sim, .. } => {
+        match &self.simulator {
+            Simulator::Gitter { sim, .. } => {
                 let access = SiloAccess {
                     api: self.proxy.url_for(&sim.api_url()),
                     stream: sim.stream_url(),
@@ -197,7 +197,7 @@ impl Site {
                     token: token.to_owned(),
                     options: format!(
                         "requests_per_minute = 60000\nsettle = \"2s\"\nmedia_hosts = [\"{}\"]",
-                        self.shelf.host()
+                        self.file_server.host()
                     ),
                 };
                 SiloSetup {
@@ -205,17 +205,17 @@ impl Site {
                     ..access.setup()
                 }
             }
-            Ground::Matterbridge { sim } => SiloSetup {
+            Simulator::Matterbridge { sim } => SiloSetup {
                 name: self.name.clone(),
                 kind: "matterbridge",
                 token: token.to_owned(),
                 lines: format!(
                     "api = \"{}\"\naccount = \"api.footbridge\"\naudit = \"10s\"\nmedia_hosts = [\"{}\"]",
                     self.proxy.url_for(&sim.url()),
-                    self.shelf.host()
+                    self.file_server.host()
                 ),
             },
-            Ground::Mattermost { sim, .. } => SiloSetup {
+            Simulator::Mattermost { sim, .. } => SiloSetup {
                 name: self.name.clone(),
                 kind: "mattermost",
                 token: token.to_owned(),
@@ -230,59 +230,59 @@ impl Site {
     /// Name, topic and, as far as the network has them, picture of the channel are these from now on, and the bridge may
     /// change the topic.
     pub fn head(&self, name: &str, topic: &str, picture: Vec<u8>) {
-        match &self.ground {
-            Ground::Gitter { sim, room, bot, .. } => {
-                let url = self.shelf.put("group.png", "image/png", picture);
+        match &self.simulator {
+            Simulator::Gitter { sim, room, bot, .. } => {
+                let url = self.file_server.put("group.png", "image/png", picture);
                 sim.make_admin(&room.id, &bot.id);
                 sim.head(&room.id, topic, Some(&url));
             }
-            Ground::Matterbridge { .. } => {}
-            Ground::Mattermost { sim, channel, .. } => sim.head(&channel.id, name, topic),
+            Simulator::Matterbridge { .. } => {}
+            Simulator::Mattermost { sim, channel, .. } => sim.head(&channel.id, name, topic),
         }
     }
 
     /// The channel's topic.
     #[must_use]
     pub fn topic(&self) -> Option<String> {
-        match &self.ground {
-            Ground::Gitter { sim, room, .. } => sim.topic(&room.id),
-            Ground::Matterbridge { .. } => None,
-            Ground::Mattermost { sim, channel, .. } => Some(sim.heading(&channel.id)?.1),
+        match &self.simulator {
+            Simulator::Gitter { sim, room, .. } => sim.topic(&room.id),
+            Simulator::Matterbridge { .. } => None,
+            Simulator::Mattermost { sim, channel, .. } => Some(sim.heading(&channel.id)?.1),
         }
     }
 
     /// The bridge is put out of the channel and may not come back, where the network knows such a thing.
     pub fn ban(&self) {
-        match &self.ground {
-            Ground::Gitter { sim, room, bot, .. } => drop(sim.ban(&room.id, &bot.id)),
-            Ground::Matterbridge { .. } => {}
-            Ground::Mattermost {
+        match &self.simulator {
+            Simulator::Gitter { sim, room, bot, .. } => drop(sim.ban(&room.id, &bot.id)),
+            Simulator::Matterbridge { .. } => {}
+            Simulator::Mattermost {
                 sim, channel, bot, ..
             } => sim.remove(&channel.id, &bot.id),
         }
     }
 
     /// Bob gets this picture, a PNG, where somebody's picture is known beside a name.
-    pub fn picture_bob(&self, content: Vec<u8>) {
-        match &self.ground {
-            Ground::Gitter { sim, bob, .. } => {
-                let url = self.shelf.put("bob.png", "image/png", content);
+    pub fn set_bob_avatar(&self, content: Vec<u8>) {
+        match &self.simulator {
+            Simulator::Gitter { sim, bob, .. } => {
+                let url = self.file_server.put("bob.png", "image/png", content);
                 sim.set_avatar(&bob.id, &url);
             }
-            Ground::Matterbridge { .. } => {}
-            Ground::Mattermost { sim, bob, .. } => sim.set_picture(&bob.id, content),
+            Simulator::Matterbridge { .. } => {}
+            Simulator::Mattermost { sim, bob, .. } => sim.set_picture(&bob.id, content),
         }
     }
 
     /// Bob says something there; its id, where the network has any.
     pub fn say(&self, text: &str) -> Option<String> {
-        match &self.ground {
-            Ground::Gitter { sim, room, bob, .. } => Some(sim.say(&room.id, &bob.id, text).id),
-            Ground::Matterbridge { sim } => {
+        match &self.simulator {
+            Simulator::Gitter { sim, room, bob, .. } => Some(sim.say(&room.id, &bob.id, text).id),
+            Simulator::Matterbridge { sim } => {
                 sim.say(matterbridge::Message::from_irc(GATEWAY, "bob", text));
                 None
             }
-            Ground::Mattermost {
+            Simulator::Mattermost {
                 sim, channel, bob, ..
             } => Some(sim.say(&channel.id, &bob.id, text).id),
         }
@@ -290,32 +290,32 @@ impl Site {
 
     /// Bob edits what he said, where he can.
     pub fn edit(&self, id: &str, text: &str) {
-        match &self.ground {
-            Ground::Gitter { sim, room, .. } => drop(sim.edit(&room.id, id, text)),
-            Ground::Matterbridge { .. } => {}
-            Ground::Mattermost { sim, .. } => sim.edit(id, text),
+        match &self.simulator {
+            Simulator::Gitter { sim, room, .. } => drop(sim.edit(&room.id, id, text)),
+            Simulator::Matterbridge { .. } => {}
+            Simulator::Mattermost { sim, .. } => sim.edit(id, text),
         }
     }
 
     /// Bob takes back what he said, where he can.
     pub fn delete(&self, id: &str) {
-        match &self.ground {
-            Ground::Gitter { sim, room, .. } => drop(sim.delete(&room.id, id)),
-            Ground::Matterbridge { .. } => {}
-            Ground::Mattermost { sim, .. } => sim.delete(id),
+        match &self.simulator {
+            Simulator::Gitter { sim, room, .. } => drop(sim.delete(&room.id, id)),
+            Simulator::Matterbridge { .. } => {}
+            Simulator::Mattermost { sim, .. } => sim.delete(id),
         }
     }
 
     /// What the bridge's messages there say now.
     pub fn read(&self) -> Vec<String> {
-        match &self.ground {
-            Ground::Gitter { sim, room, bot, .. } => {
+        match &self.simulator {
+            Simulator::Gitter { sim, room, bot, .. } => {
                 let mut messages = sim.messages(&room.id);
                 messages.retain(|message| message.from_user_id == bot.id);
                 messages.into_iter().map(|message| message.text).collect()
             }
-            Ground::Matterbridge { .. } => self.ground.by_bridge(),
-            Ground::Mattermost {
+            Simulator::Matterbridge { .. } => self.simulator.by_bridge(),
+            Simulator::Mattermost {
                 sim, channel, bot, ..
             } => {
                 let mut posts = sim.posts(&channel.id);
@@ -327,13 +327,13 @@ impl Site {
 
     /// Everything that stands there, whoever wrote it.
     pub fn all(&self) -> Vec<String> {
-        match &self.ground {
-            Ground::Gitter { sim, room, .. } => {
+        match &self.simulator {
+            Simulator::Gitter { sim, room, .. } => {
                 let messages = sim.messages(&room.id).into_iter();
                 messages.map(|message| message.text).collect()
             }
-            Ground::Matterbridge { .. } => self.ground.by_bridge(),
-            Ground::Mattermost { sim, channel, .. } => {
+            Simulator::Matterbridge { .. } => self.simulator.by_bridge(),
+            Simulator::Mattermost { sim, channel, .. } => {
                 let posts = sim.posts(&channel.id).into_iter();
                 posts.map(|post| post.message).collect()
             }
@@ -342,7 +342,7 @@ impl Site {
 
     /// Everything that the bridge ever said there, and when it could be seen.
     pub fn seen(&self) -> Vec<(String, Option<Instant>)> {
-        let texts = self.ground.by_bridge();
+        let texts = self.simulator.by_bridge();
         let times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
         let seen = texts.into_iter().enumerate();
         seen.map(|(number, text)| (text, times.get(number).copied()))
@@ -351,25 +351,25 @@ impl Site {
 
     /// Breaks every connection to the silo; returns how many there were.
     pub fn cut(&self) -> usize {
-        match &self.ground {
-            Ground::Gitter { sim, .. } => sim.faults().cut_realtime(gitter::Cut::Reset),
-            Ground::Matterbridge { sim } => sim.cut(gitter::Cut::Reset),
-            Ground::Mattermost { sim, .. } => sim.cut(gitter::Cut::Reset),
+        match &self.simulator {
+            Simulator::Gitter { sim, .. } => sim.faults().cut_realtime(gitter::Cut::Reset),
+            Simulator::Matterbridge { sim } => sim.cut(gitter::Cut::Reset),
+            Simulator::Mattermost { sim, .. } => sim.cut(gitter::Cut::Reset),
         }
     }
 
     /// What comes next over the feed is preceded by something that is no JSON.
     pub fn garble(&self) {
-        match &self.ground {
-            Ground::Gitter { .. } => {}
-            Ground::Matterbridge { sim } => sim.faults().garbage(1),
-            Ground::Mattermost { sim, .. } => sim.faults().garbage(1),
+        match &self.simulator {
+            Simulator::Gitter { .. } => {}
+            Simulator::Matterbridge { sim } => sim.faults().garbage(1),
+            Simulator::Mattermost { sim, .. } => sim.faults().garbage(1),
         }
     }
 
     /// Texts that the silo itself lost: nobody was told, or whoever was told had the only copy.
     pub fn lost_by_itself(&self) -> Vec<String> {
-        let Ground::Matterbridge { sim } = &self.ground else {
+        let Simulator::Matterbridge { sim } = &self.simulator else {
             return Vec::new();
         };
         let lost = sim.overwritten().into_iter().chain(sim.handed_out());
@@ -378,16 +378,16 @@ impl Site {
 
     /// The Matterbridge behind it.
     pub fn matterbridge(&self) -> Option<&MatterbridgeSim> {
-        match &self.ground {
-            Ground::Matterbridge { sim } => Some(sim),
+        match &self.simulator {
+            Simulator::Matterbridge { sim } => Some(sim),
             _ => None,
         }
     }
 
     /// The Mattermost behind it, and the channel there.
     pub fn mattermost(&self) -> Option<(&MattermostSim, &mattermost::Channel)> {
-        match &self.ground {
-            Ground::Mattermost { sim, channel, .. } => Some((sim, channel)),
+        match &self.simulator {
+            Simulator::Mattermost { sim, channel, .. } => Some((sim, channel)),
             _ => None,
         }
     }
@@ -401,13 +401,13 @@ fn stamp(seen: &Mutex<Vec<Instant>>, count: usize) {
     }
 }
 
-impl Drop for Site {
+impl Drop for SiloChannel {
     fn drop(&mut self) {
         self.watch.abort();
     }
 }
 
-impl Ground {
+impl Simulator {
     /// Everything that the bridge ever said there, in order.
     fn by_bridge(&self) -> Vec<String> {
         match self {

@@ -9,7 +9,7 @@ use footbridge_testbed::bridge::BridgeProcess;
 use footbridge_testbed::console::Console;
 use footbridge_testbed::members::{self, Member};
 use footbridge_testbed::report::{Table, short};
-use footbridge_testbed::scenario::{Options, Pair, Scenario};
+use footbridge_testbed::scenario::{Options, RoomAndChannel, Scenario};
 use footbridge_testbed::synapse::Synapse;
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -17,17 +17,17 @@ use tokio::task::JoinSet;
 
 use crate::{BUDGET, seconds};
 
-const PATIENCE: Duration = Duration::from_mins(5);
+const TIMEOUT: Duration = Duration::from_mins(5);
 /// The time between two messages for the other room.
 const BEAT: Duration = Duration::from_millis(100);
 /// Messages of which the mean is taken.
 const STEADY: u32 = 5;
 
 /// A stage with a room of so many members, another room with few, and somebody who listens in both.
-struct Stage {
+struct LargeRoomScenario {
     scene: Scenario,
-    crowded: Pair,
-    quiet: Pair,
+    crowded: RoomAndChannel,
+    quiet: RoomAndChannel,
     members: Vec<Member>,
     listener: Member,
 }
@@ -41,7 +41,7 @@ pub async fn measure(
     console: &Console,
 ) -> anyhow::Result<()> {
     console.step(&format!("A room of {count} members"));
-    let mut stage = Stage::set_up(synapse, binary, count, console).await?;
+    let mut stage = LargeRoomScenario::set_up(synapse, binary, count, console).await?;
     for name in ["first run", "restarted"] {
         console.step(&format!("{count} members, {name}"));
         let began = Instant::now();
@@ -107,7 +107,7 @@ pub async fn measure(
     stage.scene.bridge.terminate().await.map(drop)
 }
 
-impl Stage {
+impl LargeRoomScenario {
     async fn set_up(
         synapse: &Synapse,
         binary: &Path,
@@ -147,7 +147,7 @@ impl Stage {
         })
     }
 
-    fn say(&self, pair: &Pair) {
+    fn say(&self, pair: &RoomAndChannel) {
         let text = self.scene.from_channel.number();
         let mary = &self.scene.mary.id;
         self.scene.sim.say(&pair.channel.id, mary, &text);
@@ -159,7 +159,7 @@ impl Stage {
         let before = self.scene.bridge.usage()?.cpu;
         let began = Instant::now();
         self.say(&self.crowded);
-        let at = tokio::time::timeout(PATIENCE, heard.recv()).await?;
+        let at = tokio::time::timeout(TIMEOUT, heard.recv()).await?;
         drop(task);
         let wall = at.context("nobody listens")? - began;
         calm(&self.scene.bridge).await?;
@@ -178,7 +178,7 @@ impl Stage {
             tokio::time::sleep(Duration::from_secs(1)).await;
             let began = Instant::now();
             self.say(&self.crowded);
-            let at = tokio::time::timeout(PATIENCE, heard.recv()).await?;
+            let at = tokio::time::timeout(TIMEOUT, heard.recv()).await?;
             anyhow::Ok(at.context("nobody listens")? - began)
         };
         let began = Instant::now();
@@ -227,7 +227,7 @@ impl Stage {
         }
         let mut worst = Duration::ZERO;
         for said in said {
-            let at = tokio::time::timeout(PATIENCE, heard.recv()).await?;
+            let at = tokio::time::timeout(TIMEOUT, heard.recv()).await?;
             worst = worst.max(at.context("nobody listens")?.duration_since(said));
         }
         drop(task);
@@ -238,7 +238,7 @@ impl Stage {
     /// When each encrypted event of the bridge's arrives in a room from now on.
     async fn listen(
         &self,
-        pair: &Pair,
+        pair: &RoomAndChannel,
     ) -> anyhow::Result<(mpsc::UnboundedReceiver<Instant>, JoinSet<()>)> {
         let (tell, told) = mpsc::unbounded_channel();
         let (listener, room) = (self.listener.clone(), pair.room.clone());
@@ -261,7 +261,7 @@ impl Stage {
 
 /// Waits until the bridge has used hardly any CPU time for two seconds; answers what it has used since its start.
 async fn calm(bridge: &BridgeProcess) -> anyhow::Result<Duration> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         let before = bridge.usage()?.cpu;
         tokio::time::sleep(Duration::from_secs(2)).await;

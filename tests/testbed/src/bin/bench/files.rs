@@ -14,11 +14,11 @@ use footbridge_testbed::console::Console;
 use footbridge_testbed::report::{Table, short};
 use footbridge_testbed::scenario::until;
 use footbridge_testbed::synapse::Synapse;
-use footbridge_testbed::town::{Kind, Plan, Town};
+use footbridge_testbed::town::{SimulatorKind, MultiSiloOptions, MultiSiloScenario};
 
 use crate::seconds;
 
-const PATIENCE: Duration = Duration::from_mins(10);
+const TIMEOUT: Duration = Duration::from_mins(10);
 
 /// Sends a file of so many megabytes each way.
 pub async fn measure(
@@ -29,8 +29,8 @@ pub async fn measure(
     console: &Console,
 ) -> anyhow::Result<()> {
     console.step("A room and a channel of Mattermost");
-    let plan = Plan::of_one(binary.to_owned(), Kind::Mattermost);
-    let town = Town::build(synapse, plan).await?;
+    let plan = MultiSiloOptions::of_one(binary.to_owned(), SimulatorKind::Mattermost);
+    let town = MultiSiloScenario::build(synapse, plan).await?;
     let (sim, channel) = town.sites[0].mattermost().context("no Mattermost")?;
     // A small one each way first, so that everything is what it is in daily life.
     exchange(&town, 10_000).await?;
@@ -52,7 +52,7 @@ pub async fn measure(
         began.elapsed()
     };
     let began = Instant::now();
-    until(PATIENCE, || {
+    until(TIMEOUT, || {
         let posts = sim.posts(&channel.id);
         posts.last().is_some_and(|post| {
             let files = sim.files_of(post);
@@ -75,7 +75,7 @@ pub async fn measure(
     sim.join(&channel.id, &bob.id);
     let began = Instant::now();
     sim.say_file(&channel.id, &bob.id, "large.bin", &pattern(bytes));
-    until(PATIENCE, || arrived(&town, bytes)).await?;
+    until(TIMEOUT, || arrived(&town, bytes)).await?;
     row(
         table,
         &town,
@@ -89,7 +89,7 @@ pub async fn measure(
 
 fn row(
     table: &mut Table,
-    town: &Town,
+    town: &MultiSiloScenario,
     (way, megabytes): (&str, usize),
     took: Duration,
     alone: Duration,
@@ -110,21 +110,21 @@ fn row(
 }
 
 /// A small file each way.
-async fn exchange(town: &Town, bytes: usize) -> anyhow::Result<()> {
+async fn exchange(town: &MultiSiloScenario, bytes: usize) -> anyhow::Result<()> {
     let (sim, channel) = town.sites[0].mattermost().context("no Mattermost")?;
     let file = ("small.bin", "application/octet-stream");
     town.ann
         .send_file(&town.rooms[0], file, pattern(bytes), None)
         .await?;
-    until(PATIENCE, || sim.posts(&channel.id).len() == 1).await?;
+    until(TIMEOUT, || sim.posts(&channel.id).len() == 1).await?;
     let bob = sim.add_user("herald");
     sim.join(&channel.id, &bob.id);
     sim.say_file(&channel.id, &bob.id, "small.bin", &pattern(bytes));
-    until(PATIENCE, || arrived(town, bytes)).await
+    until(TIMEOUT, || arrived(town, bytes)).await
 }
 
-fn arrived(town: &Town, bytes: usize) -> bool {
-    let sizes = town.ear.pick(&town.rooms[0], |heard| {
+fn arrived(town: &MultiSiloScenario, bytes: usize) -> bool {
+    let sizes = town.room_observer.pick(&town.rooms[0], |heard| {
         let ours = heard.seen.sender == town.bridge_user;
         let size = heard.seen.content["info"]["size"].as_u64();
         size.filter(|_| ours)

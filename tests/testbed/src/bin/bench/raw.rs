@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use footbridge_matrix::person::Person;
+use footbridge_matrix::person::TestClient;
 use footbridge_testbed::scenario::PASSWORD;
 use footbridge_testbed::synapse::{Registered, Synapse};
 use serde_json::{Value, json};
@@ -17,7 +17,7 @@ pub struct RawRoom {
 
 impl RawRoom {
     /// Makes the room and lets the listener in.
-    pub async fn open(synapse: &Synapse, listener: &Person) -> anyhow::Result<Self> {
+    pub async fn open(synapse: &Synapse, listener: &TestClient) -> anyhow::Result<Self> {
         let http = reqwest::Client::builder()
             .timeout(Duration::from_mins(1))
             .build()?;

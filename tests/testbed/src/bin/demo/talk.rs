@@ -11,7 +11,7 @@ use footbridge_testbed::scenario::{Scenario, until};
 use footbridge_testbed::synapse::Synapse;
 
 /// How long one line may take to cross.
-const PATIENCE: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Speaks and shows, line by line.
 pub struct Talk<'a> {
@@ -21,7 +21,7 @@ pub struct Talk<'a> {
 }
 
 /// A line of the channel and its copy in the room.
-pub struct Crossed {
+pub struct CopiedLine {
     message: String,
     event: String,
 }
@@ -62,7 +62,7 @@ impl Talk<'_> {
         who: &gitter::User,
         key: &str,
         text: &str,
-    ) -> anyhow::Result<Crossed> {
+    ) -> anyhow::Result<CopiedLine> {
         let began = Instant::now();
         self.scene.from_channel.count(key);
         let message = self
@@ -77,34 +77,34 @@ impl Talk<'_> {
             });
             found.pop()
         };
-        until(PATIENCE, || find().is_some())
+        until(TIMEOUT, || find().is_some())
             .await
             .context("this line does not reach the room")?;
         let (event, shown) = find().context("this line left the room again")?;
         let took = began.elapsed();
         self.stored(&event).await?;
         self.copied("in the room", &shown, took);
-        Ok(Crossed {
+        Ok(CopiedLine {
             message: message.id,
             event,
         })
     }
 
     /// Someone deletes what was said in the channel.
-    pub async fn is_deleted(&self, who: &gitter::User, line: &Crossed) -> anyhow::Result<()> {
+    pub async fn is_deleted(&self, who: &gitter::User, line: &CopiedLine) -> anyhow::Result<()> {
         let began = Instant::now();
         let channel = &self.scene.stage.channel.id;
         let deleted = self.scene.sim.delete(channel, &line.message);
         deleted.map_err(|refusal| anyhow!("{refusal}"))?;
         self.said(&format!("@{} deletes it", who.username), "");
         let find = || {
-            let mut found = self.scene.ear.pick(&self.scene.stage.room, |heard| {
+            let mut found = self.scene.room_observer.pick(&self.scene.stage.room, |heard| {
                 let redacts = heard.seen.content.get("redacts")?;
                 (redacts == line.event.as_str()).then(|| heard.seen.event_id.clone())
             });
             found.pop()
         };
-        until(PATIENCE, || find().is_some())
+        until(TIMEOUT, || find().is_some())
             .await
             .context("the deletion does not reach the room")?;
         let redaction = find().context("the deletion left the room again")?;
@@ -121,7 +121,7 @@ impl Talk<'_> {
                 .into_iter()
                 .find(|message| message.text.contains(key))
         };
-        until(PATIENCE, || find().is_some())
+        until(TIMEOUT, || find().is_some())
             .await
             .context("this line does not reach the channel")?;
         Ok(find().context("this line left the channel again")?.text)

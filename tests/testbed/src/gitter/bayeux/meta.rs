@@ -5,7 +5,7 @@ use std::time::Duration;
 use rand::Rng;
 use serde_json::{Map, Value, json};
 
-use super::snapshot::picture;
+use super::snapshot::take_snapshot;
 
 use crate::gitter::{
     auth,
@@ -36,12 +36,12 @@ pub(super) enum Reply {
 }
 
 /// An error string with the advice that goes with it.
-pub(super) struct Problem {
+pub(super) struct BayeuxError {
     error: String,
     advice: Option<Value>,
 }
 
-impl Problem {
+impl BayeuxError {
     pub(super) fn plain(error: impl Into<String>) -> Self {
         Self {
             error: error.into(),
@@ -90,7 +90,7 @@ pub(super) fn reply(shared: &Shared, switch: &Switch, message: &Value, timeout: 
     }
     let handled = match shared.faults.take(&label) {
         Some(Fault::Status { status } | Fault::Html { status }) => {
-            Err(Problem::plain(format!("{status}::Internal error")))
+            Err(BayeuxError::plain(format!("{status}::Internal error")))
         }
         Some(Fault::DropBefore | Fault::DropAfter) => {
             switch.cut(Cut::Close);
@@ -104,9 +104,9 @@ pub(super) fn reply(shared: &Shared, switch: &Switch, message: &Value, timeout: 
             "/meta/disconnect" => disconnect(shared, message, timeout),
             "/api/v1/ping2" => known(shared, message, timeout).map(|_| ()),
             other if other.starts_with("/meta/") => {
-                Err(Problem::plain(format!("403:{other}:Forbidden channel")))
+                Err(BayeuxError::plain(format!("403:{other}:Forbidden channel")))
             }
-            _ => Err(Problem::plain("403::Push access denied")),
+            _ => Err(BayeuxError::plain("403::Push access denied")),
         },
     };
     fields.insert("successful".into(), json!(handled.is_ok()));
@@ -144,14 +144,14 @@ fn advice(timeout: Duration) -> Value {
 }
 
 /// The client of a message, if its session is alive. Not heard of for twice the idle timeout, it is forgotten.
-fn known<'a>(shared: &Shared, message: &'a Value, timeout: Duration) -> Result<&'a str, Problem> {
+fn known<'a>(shared: &Shared, message: &'a Value, timeout: Duration) -> Result<&'a str, BayeuxError> {
     let client = text(message, "clientId")
-        .ok_or_else(|| Problem::plain("402:clientId:Missing required parameter"))?;
+        .ok_or_else(|| BayeuxError::plain("402:clientId:Missing required parameter"))?;
     shared
         .sessions
         .with(client, shared.faults.age(), timeout * 2, |_| ())
         .map(|()| client)
-        .ok_or_else(|| Problem::unknown_client(client))
+        .ok_or_else(|| BayeuxError::unknown_client(client))
 }
 
 fn handshake(
@@ -159,27 +159,27 @@ fn handshake(
     message: &Value,
     timeout: Duration,
     fields: &mut Fields,
-) -> Result<(), Problem> {
+) -> Result<(), BayeuxError> {
     fields.insert("version".into(), json!("1.0"));
     fields.insert("supportedConnectionTypes".into(), json!(CONNECTION_TYPES));
     let token = message.get("ext").and_then(|ext| text(ext, "token"));
     let token = token
         .filter(|token| !token.is_empty())
-        .ok_or_else(|| Problem::never("401::Access token required"))?;
+        .ok_or_else(|| BayeuxError::never("401::Access token required"))?;
     let caller = shared
         .with_world(|world| auth::caller_of(world, token))
-        .ok_or_else(|| Problem::never("401::Invalid access token"))?;
+        .ok_or_else(|| BayeuxError::never("401::Invalid access token"))?;
     if text(message, "version").is_none() {
-        return Err(Problem::plain("402:version:Missing required parameter"));
+        return Err(BayeuxError::plain("402:version:Missing required parameter"));
     }
     let types = message
         .get("supportedConnectionTypes")
         .and_then(Value::as_array)
-        .ok_or_else(|| Problem::plain("402:supportedConnectionTypes:Missing required parameter"))?;
+        .ok_or_else(|| BayeuxError::plain("402:supportedConnectionTypes:Missing required parameter"))?;
     let asked: Vec<&str> = types.iter().filter_map(Value::as_str).collect();
     if !asked.iter().any(|kind| CONNECTION_TYPES.contains(kind)) {
         let asked = asked.join(",");
-        return Err(Problem::plain(format!(
+        return Err(BayeuxError::plain(format!(
             "301:{asked}:Connection types not supported"
         )));
     }
@@ -211,12 +211,12 @@ fn connect(
     message: &Value,
     timeout: Duration,
     fields: &mut Fields,
-) -> Result<(), Problem> {
+) -> Result<(), BayeuxError> {
     known(shared, message, timeout)?;
     let kind = text(message, "connectionType")
-        .ok_or_else(|| Problem::plain("402:connectionType:Missing required parameter"))?;
+        .ok_or_else(|| BayeuxError::plain("402:connectionType:Missing required parameter"))?;
     if !CONNECTION_TYPES.contains(&kind) {
-        return Err(Problem::plain(format!(
+        return Err(BayeuxError::plain(format!(
             "301:{kind}:Connection types not supported"
         )));
     }
@@ -224,7 +224,7 @@ fn connect(
     Ok(())
 }
 
-fn disconnect(shared: &Shared, message: &Value, timeout: Duration) -> Result<(), Problem> {
+fn disconnect(shared: &Shared, message: &Value, timeout: Duration) -> Result<(), BayeuxError> {
     let client = known(shared, message, timeout)?;
     shared.sessions.close(client);
     Ok(())
@@ -235,10 +235,10 @@ fn unsubscribe(
     message: &Value,
     timeout: Duration,
     fields: &mut Fields,
-) -> Result<(), Problem> {
+) -> Result<(), BayeuxError> {
     let client = known(shared, message, timeout)?;
     let channel = text(message, "subscription")
-        .ok_or_else(|| Problem::plain("402:subscription:Missing required parameter"))?;
+        .ok_or_else(|| BayeuxError::plain("402:subscription:Missing required parameter"))?;
     fields.insert("subscription".into(), json!(channel));
     shared
         .sessions
@@ -253,30 +253,30 @@ fn subscribe(
     message: &Value,
     timeout: Duration,
     fields: &mut Fields,
-) -> Result<(), Problem> {
+) -> Result<(), BayeuxError> {
     let client = text(message, "clientId")
-        .ok_or_else(|| Problem::plain("402:clientId:Missing required parameter"))?;
+        .ok_or_else(|| BayeuxError::plain("402:clientId:Missing required parameter"))?;
     let channel = text(message, "subscription")
-        .ok_or_else(|| Problem::plain("402:subscription:Missing required parameter"))?;
+        .ok_or_else(|| BayeuxError::plain("402:subscription:Missing required parameter"))?;
     fields.insert("subscription".into(), json!(channel));
     let age = shared.faults.age();
     let token = shared
         .sessions
         .with(client, age, timeout * 2, |session| session.token.clone())
-        .ok_or_else(|| Problem::not_authenticated(client))?;
+        .ok_or_else(|| BayeuxError::not_authenticated(client))?;
     let asked = message.get("ext").and_then(|ext| ext.get("snapshot"));
     // Checked, subscribed and pictured in one go: nothing can happen between the snapshot and the first event.
     let snapshot = shared.with_world(|world| {
         let caller =
-            auth::caller_of(world, &token).ok_or_else(|| Problem::not_authenticated(client))?;
+            auth::caller_of(world, &token).ok_or_else(|| BayeuxError::not_authenticated(client))?;
         let viewer = caller.user.as_deref();
-        let picture = picture(shared, world, viewer, channel, asked)?;
+        let picture = take_snapshot(shared, world, viewer, channel, asked)?;
         shared
             .sessions
             .with(client, age, timeout * 2, |session| {
                 session.subscriptions.insert(channel.to_owned())
             })
-            .ok_or_else(|| Problem::not_authenticated(client))?;
+            .ok_or_else(|| BayeuxError::not_authenticated(client))?;
         Ok(picture)
     })?;
     if let (Some(snapshot), false) = (snapshot, asked == Some(&Value::Bool(false))) {

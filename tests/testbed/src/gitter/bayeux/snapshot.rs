@@ -2,43 +2,43 @@
 
 use serde_json::{Value, json};
 
-use super::meta::{Problem, text};
+use super::meta::{BayeuxError, text};
 use crate::gitter::{
     ids::well_formed,
-    listing::{MAX_LIMIT, Wanted},
-    refusal::Refusal,
+    listing::{MAX_LIMIT, ListQuery},
+    refusal::ApiError,
     shared::Shared,
-    view::{self, Look},
+    view::{self, ViewOptions},
     world::World,
 };
 
 /// Items in a snapshot unless told.
 const SNAPSHOT: usize = 30;
 
-fn denied(refusal: Refusal) -> Problem {
+fn denied(refusal: ApiError) -> BayeuxError {
     match refusal {
-        Refusal::BAD_REQUEST | Refusal::BROKEN => Problem::plain("400::Invalid ID: "),
-        _ => Problem::plain("403::Authorisation denied."),
+        ApiError::BAD_REQUEST | ApiError::BROKEN => BayeuxError::plain("400::Invalid ID: "),
+        _ => BayeuxError::plain("403::Authorisation denied."),
     }
 }
 
-fn id(part: &str) -> Result<(), Problem> {
+fn id(part: &str) -> Result<(), BayeuxError> {
     if well_formed(part) {
         Ok(())
     } else {
-        Err(Problem::plain(format!("400::Invalid ID: {part}")))
+        Err(BayeuxError::plain(format!("400::Invalid ID: {part}")))
     }
 }
 
 /// What a subscriber may see of a channel now; an error when they may not subscribe to it.
-pub(super) fn picture(
+pub(super) fn take_snapshot(
     shared: &Shared,
     world: &World,
     viewer: Option<&str>,
     channel: &str,
     asked: Option<&Value>,
-) -> Result<Option<Value>, Problem> {
-    let unknown = || Problem::plain(format!("404::Unknown subscription {channel}"));
+) -> Result<Option<Value>, BayeuxError> {
+    let unknown = || BayeuxError::plain(format!("404::Unknown subscription {channel}"));
     let path = channel.strip_prefix("/api/v1/").ok_or_else(unknown)?;
     let parts: Vec<&str> = path.split('/').collect();
     match parts[..] {
@@ -51,7 +51,7 @@ pub(super) fn picture(
         ["user", user, ..] => {
             id(user)?;
             if viewer != Some(user) {
-                return Err(denied(Refusal::FORBIDDEN));
+                return Err(denied(ApiError::FORBIDDEN));
             }
         }
         _ => return Err(unknown()),
@@ -103,7 +103,7 @@ fn chat(
     viewer: Option<&str>,
     room: &str,
     asked: Option<&Value>,
-) -> Result<Value, Problem> {
+) -> Result<Value, BayeuxError> {
     let set = |key| {
         asked
             .and_then(|asked| asked.get(key))
@@ -115,16 +115,16 @@ fn chat(
     let limit = limit
         .and_then(|limit| usize::try_from(limit).ok())
         .filter(|limit| *limit > 0);
-    let wanted = Wanted {
+    let wanted = ListQuery {
         limit: limit.unwrap_or(SNAPSHOT).min(MAX_LIMIT),
         before_inclusive: asked
             .and_then(|asked| text(asked, "beforeInclId"))
             .map(str::to_owned),
         threads: set("includeThreads"),
-        ..Wanted::default()
+        ..ListQuery::default()
     };
     let room = world.channel(room).map_err(denied)?;
-    let look = Look {
+    let look = ViewOptions {
         lean: set("lean"),
         ..shared.look(viewer)
     };

@@ -5,10 +5,10 @@ use serde_json::{Map, Value, json};
 use super::{Answer, Handled, Route, Turn};
 use crate::gitter::{
     ids::well_formed,
-    listing::{MAX_LIMIT, Wanted, limit},
+    listing::{MAX_LIMIT, ListQuery, limit},
     posts::{Draft, Post, VirtualUser},
-    refusal::Refusal,
-    view::{self, Look},
+    refusal::ApiError,
+    view::{self, ViewOptions},
 };
 
 pub(super) const ROUTES: &[Route] = &[
@@ -22,9 +22,9 @@ pub(super) const ROUTES: &[Route] = &[
     ("POST", "/rooms/:id/chatMessages/:message/report", report),
 ];
 
-fn wanted(turn: &Turn<'_>) -> Wanted {
+fn wanted(turn: &Turn<'_>) -> ListQuery {
     let given = |key| turn.asked(key).map(str::to_owned);
-    Wanted {
+    ListQuery {
         limit: limit(turn.asked("limit"), 50, MAX_LIMIT),
         skip: turn
             .asked("skip")
@@ -52,7 +52,7 @@ fn list(turn: &mut Turn<'_>) -> Handled {
     }
     let room = turn.world.readable(turn.param(0), turn.viewer())?;
     let posts = wanted.pick(room)?;
-    let look = Look {
+    let look = ViewOptions {
         lean: turn.asked("lean") == Some("true"),
         user_ids_only: turn.asked("lookups") == Some("user"),
         ..turn.shared.look(turn.viewer())
@@ -65,7 +65,7 @@ fn list(turn: &mut Turn<'_>) -> Handled {
     )))
 }
 
-fn items(turn: &Turn<'_>, posts: &[&Post], look: Look<'_>, initial: Option<&str>) -> Value {
+fn items(turn: &Turn<'_>, posts: &[&Post], look: ViewOptions<'_>, initial: Option<&str>) -> Value {
     let items: Vec<Value> = posts
         .iter()
         .map(|post| {
@@ -99,22 +99,22 @@ fn show(turn: &Turn<'_>, post: &Post) -> Answer {
     ))
 }
 
-fn virtual_user(turn: &Turn<'_>) -> Result<Option<VirtualUser>, Refusal> {
+fn virtual_user(turn: &Turn<'_>) -> Result<Option<VirtualUser>, ApiError> {
     let given = match turn.body.get("virtualUser") {
         None | Some(Value::Null) => return Ok(None),
         Some(given) => given,
     };
     if !turn.caller.approved {
-        return Err(Refusal::FORBIDDEN);
+        return Err(ApiError::FORBIDDEN);
     }
     let user: VirtualUser =
-        serde_json::from_value(given.clone()).map_err(|_| Refusal::BAD_REQUEST)?;
+        serde_json::from_value(given.clone()).map_err(|_| ApiError::BAD_REQUEST)?;
     let too_long = [&user.r#type, &user.external_id, &user.display_name]
         .into_iter()
         .any(|text| text.len() > 255);
     let avatar_too_long = user.avatar_url.as_ref().is_some_and(|url| url.len() > 2000);
     if too_long || avatar_too_long {
-        return Err(Refusal::BAD_REQUEST);
+        return Err(ApiError::BAD_REQUEST);
     }
     Ok(Some(user))
 }
@@ -143,7 +143,7 @@ fn create(turn: &mut Turn<'_>) -> Handled {
         parent_id: match turn.body.get("parentId") {
             None | Some(Value::Null) => None,
             Some(Value::String(id)) => Some(id.clone()),
-            Some(_) => return Err(Refusal::BAD_REQUEST),
+            Some(_) => return Err(ApiError::BAD_REQUEST),
         },
         virtual_user: virtual_user(turn)?,
     };
@@ -152,11 +152,11 @@ fn create(turn: &mut Turn<'_>) -> Handled {
 }
 
 /// The named message of a room the caller may read. A malformed id trips an assertion of the service.
-fn named(turn: &Turn<'_>) -> Result<Post, Refusal> {
+fn named(turn: &Turn<'_>) -> Result<Post, ApiError> {
     turn.world.readable(turn.param(0), turn.viewer())?;
     turn.me()?;
     if !well_formed(turn.param(1)) {
-        return Err(Refusal::BROKEN);
+        return Err(ApiError::BROKEN);
     }
     let id = turn.param(1).to_ascii_lowercase();
     turn.world.post(turn.param(0), &id).cloned()
@@ -172,7 +172,7 @@ fn edit(turn: &mut Turn<'_>) -> Handled {
     let text = match turn.body.get("text") {
         None => "",
         Some(Value::String(text)) => text,
-        Some(_) => return Err(Refusal::BROKEN),
+        Some(_) => return Err(ApiError::BROKEN),
     };
     let me = turn.me()?;
     let room = turn.param(0);
@@ -191,7 +191,7 @@ fn delete(turn: &mut Turn<'_>) -> Handled {
 
 fn thread(turn: &mut Turn<'_>) -> Handled {
     let root = named(turn)?;
-    let wanted = Wanted {
+    let wanted = ListQuery {
         thread: Some(root.message.id),
         ..wanted(turn)
     };

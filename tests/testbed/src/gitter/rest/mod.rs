@@ -21,7 +21,7 @@ use super::{
     faults::{Echo, Fault},
     ids::hex,
     rate::Allowance,
-    refusal::Refusal,
+    refusal::ApiError,
     shared::{Shared, lock},
     wire::{Cut, Switch},
     world::World,
@@ -57,8 +57,8 @@ impl<'a> Turn<'a> {
     }
 
     /// The caller's own id: 401 for an anonymous token.
-    fn me(&self) -> Result<&'a str, Refusal> {
-        self.viewer().ok_or(Refusal::UNAUTHORIZED)
+    fn me(&self) -> Result<&'a str, ApiError> {
+        self.viewer().ok_or(ApiError::UNAUTHORIZED)
     }
 }
 
@@ -69,7 +69,7 @@ pub(super) enum Answer {
     Empty,
 }
 
-type Handled = Result<Answer, Refusal>;
+type Handled = Result<Answer, ApiError>;
 type Handler = fn(&mut Turn<'_>) -> Handled;
 
 /// Method, pattern, handler. The label of a route is method and pattern with a blank between.
@@ -201,7 +201,7 @@ pub(super) async fn strike_before(
     match fault {
         Fault::Status { status } => {
             let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            Some(Refusal(status).response(shared.clock.now_ms()))
+            Some(ApiError(status).response(shared.clock.now_ms()))
         }
         Fault::Html { status } => Some(page(status)),
         Fault::DropBefore => {
@@ -226,7 +226,7 @@ async fn strike_after(switch: &Switch, fault: Option<Fault>, response: Response)
 
 fn unknown(shared: &Shared, parts: &Parts) -> Response {
     if parts.method == Method::GET || parts.method == Method::HEAD {
-        return Refusal::NOT_FOUND.response(shared.clock.now_ms());
+        return ApiError::NOT_FOUND.response(shared.clock.now_ms());
     }
     let body = format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<title>Error</title>\n</head>\n<body>\n<pre>Cannot {} {}</pre>\n</body>\n</html>\n",
@@ -256,7 +256,7 @@ async fn answer(
     };
     let allowance = take_rate(shared, &caller, now_ms);
     let mut response = if allowance.refused {
-        Refusal::TOO_MANY.response(now_ms)
+        ApiError::TOO_MANY.response(now_ms)
     } else {
         let outcome = shared.with_world(|world| {
             handler(&mut Turn {
@@ -297,17 +297,17 @@ pub(super) fn query(parts: &Parts) -> HashMap<String, String> {
         .collect()
 }
 
-async fn read_body(shared: &Shared, parts: &Parts, body: Body) -> Result<Value, Refusal> {
+async fn read_body(shared: &Shared, parts: &Parts, body: Body) -> Result<Value, ApiError> {
     let chunked = parts.headers.get_all(header::TRANSFER_ENCODING).iter();
     let chunked = chunked
         .filter_map(|value| value.to_str().ok())
         .any(|value| value.to_ascii_lowercase().contains("chunked"));
     if chunked && !shared.faults.chunked_allowed() {
-        return Err(Refusal(StatusCode::NOT_ACCEPTABLE));
+        return Err(ApiError(StatusCode::NOT_ACCEPTABLE));
     }
     let bytes: Bytes = to_bytes(body, MAX_BODY)
         .await
-        .map_err(|_| Refusal(StatusCode::PAYLOAD_TOO_LARGE))?;
+        .map_err(|_| ApiError(StatusCode::PAYLOAD_TOO_LARGE))?;
     if bytes.is_empty() {
         return Ok(Value::Null);
     }
@@ -319,7 +319,7 @@ async fn read_body(shared: &Shared, parts: &Parts, body: Body) -> Result<Value, 
         return Ok(Value::Object(pairs.collect()));
     }
     if kind.starts_with("application/json") {
-        return serde_json::from_slice(&bytes).map_err(|_| Refusal::BAD_REQUEST);
+        return serde_json::from_slice(&bytes).map_err(|_| ApiError::BAD_REQUEST);
     }
     // Express leaves a body of another type unparsed.
     Ok(Value::Null)

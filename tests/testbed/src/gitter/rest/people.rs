@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Answer, Handled, Route, Turn};
-use crate::gitter::{ids::well_formed, refusal::Refusal, view};
+use crate::gitter::{ids::well_formed, refusal::ApiError, view};
 
 pub(super) const ROUTES: &[Route] = &[
     ("GET", "/user", current),
@@ -23,17 +23,17 @@ pub(super) const ROUTES: &[Route] = &[
 ];
 
 /// The caller, provided that the path names them.
-fn own<'a>(turn: &Turn<'a>) -> Result<&'a str, Refusal> {
+fn own<'a>(turn: &Turn<'a>) -> Result<&'a str, ApiError> {
     let me = turn.me()?;
     match turn.param(0) {
         "me" => Ok(me),
         id if id == me => Ok(me),
-        _ => Err(Refusal::FORBIDDEN),
+        _ => Err(ApiError::FORBIDDEN),
     }
 }
 
 fn current(turn: &mut Turn<'_>) -> Handled {
-    let me = turn.viewer().ok_or(Refusal::FORBIDDEN)?;
+    let me = turn.viewer().ok_or(ApiError::FORBIDDEN)?;
     if let Some(words) = turn.asked("q") {
         let words = words.to_lowercase();
         let found: Vec<Value> = turn
@@ -62,7 +62,7 @@ fn profile(turn: &mut Turn<'_>) -> Handled {
     let person = turn
         .world
         .person_named(turn.param(0))
-        .ok_or(Refusal::NOT_FOUND)?;
+        .ok_or(ApiError::NOT_FOUND)?;
     Ok(Answer::Json(view::user(person)))
 }
 
@@ -92,13 +92,13 @@ fn join(turn: &mut Turn<'_>) -> Handled {
     let room = match (turn.body.get("id"), turn.body.get("uri")) {
         (Some(Value::String(id)), _) => id.clone(),
         (_, Some(Value::String(uri))) => {
-            let room = turn.world.channel_named(uri).ok_or(Refusal::NOT_FOUND)?;
+            let room = turn.world.channel_named(uri).ok_or(ApiError::NOT_FOUND)?;
             room.id.clone()
         }
-        _ => return Err(Refusal::BAD_REQUEST),
+        _ => return Err(ApiError::BAD_REQUEST),
     };
     if well_formed(&room) && !turn.world.channels.contains_key(&room) {
-        return Err(Refusal::BROKEN);
+        return Err(ApiError::BROKEN);
     }
     turn.world.readable(&room, Some(me))?;
     turn.world.join(&room, me)?;
@@ -134,7 +134,7 @@ fn read(turn: &mut Turn<'_>) -> Handled {
         .filter_map(|id| Some(id.as_str()?.to_owned()))
         .collect();
     if ids.is_empty() {
-        return Err(Refusal::BAD_REQUEST);
+        return Err(ApiError::BAD_REQUEST);
     }
     turn.world.mark_read(room, me, &ids);
     Ok(Answer::Json(json!({"success": true})))
@@ -197,7 +197,7 @@ fn group_rooms(turn: &mut Turn<'_>) -> Handled {
         .map(|room| view::room(turn.world, room, Some(me)))
         .collect();
     if rooms.is_empty() {
-        return Err(Refusal::NOT_FOUND);
+        return Err(ApiError::NOT_FOUND);
     }
     Ok(Answer::Json(Value::Array(rooms)))
 }

@@ -6,7 +6,7 @@ use super::{Answer, Handled, Route, Turn, people::rooms_of};
 use crate::gitter::{
     ids::well_formed,
     listing::limit,
-    refusal::Refusal,
+    refusal::ApiError,
     time::iso,
     view,
     world::{Channel, Event, World},
@@ -63,23 +63,23 @@ fn resolve(turn: &mut Turn<'_>) -> Handled {
     let uri = turn.body.get("uri").and_then(Value::as_str);
     let uri = uri
         .filter(|uri| !uri.is_empty())
-        .ok_or(Refusal::BAD_REQUEST)?;
+        .ok_or(ApiError::BAD_REQUEST)?;
     let found = turn.world.channel_named(uri).map(|room| room.id.clone());
     let id = if let Some(id) = found {
         let unseen = turn.world.readable(&id, Some(me)).is_err();
         let banned = turn.world.channel(&id)?.bans.contains_key(me);
         if banned {
-            return Err(Refusal::FORBIDDEN);
+            return Err(ApiError::FORBIDDEN);
         }
         if unseen {
-            return Err(Refusal::NOT_FOUND);
+            return Err(ApiError::NOT_FOUND);
         }
         id
     } else {
         let other = turn.world.person_named(uri).map(|person| person.id.clone());
         let other = other
             .filter(|other| other != me)
-            .ok_or(Refusal::NOT_FOUND)?;
+            .ok_or(ApiError::NOT_FOUND)?;
         turn.world.one_to_one(me, &other, turn.now_ms)?
     };
     show(turn.world, &id, Some(me))
@@ -96,13 +96,13 @@ fn one(turn: &mut Turn<'_>) -> Handled {
 }
 
 /// The room, if the caller is one of its admins.
-fn administered<'a>(turn: &Turn<'a>) -> Result<(&'a str, &'a str), Refusal> {
+fn administered<'a>(turn: &Turn<'a>) -> Result<(&'a str, &'a str), ApiError> {
     let room = turn.param(0);
     let (_, me) = turn.world.writable(room, turn.viewer())?;
     if turn.world.is_admin(room, me) {
         Ok((room, me))
     } else {
-        Err(Refusal::FORBIDDEN)
+        Err(ApiError::FORBIDDEN)
     }
 }
 
@@ -175,13 +175,13 @@ fn users(turn: &mut Turn<'_>) -> Handled {
     }))
 }
 
-fn named_user(turn: &Turn<'_>) -> Result<String, Refusal> {
+fn named_user(turn: &Turn<'_>) -> Result<String, ApiError> {
     let username = turn.body.get("username").and_then(Value::as_str);
-    let username = username.ok_or(Refusal::BAD_REQUEST)?;
+    let username = username.ok_or(ApiError::BAD_REQUEST)?;
     let person = turn
         .world
         .person_named(username)
-        .ok_or(Refusal::NOT_FOUND)?;
+        .ok_or(ApiError::NOT_FOUND)?;
     Ok(person.id.clone())
 }
 
@@ -190,7 +190,7 @@ fn add_user(turn: &mut Turn<'_>) -> Handled {
     turn.world.writable(room, turn.viewer())?;
     let user = named_user(turn)?;
     if turn.world.channel(room)?.bans.contains_key(&user) {
-        return Err(Refusal::FORBIDDEN);
+        return Err(ApiError::FORBIDDEN);
     }
     turn.world.join(room, &user)?;
     Ok(Answer::Json(view::user(turn.world.person(&user)?)))
@@ -201,10 +201,10 @@ fn remove_user(turn: &mut Turn<'_>) -> Handled {
     let (_, me) = turn.world.writable(room, turn.viewer())?;
     let user = if user == "me" { me } else { user };
     if !well_formed(user) {
-        return Err(Refusal::BAD_REQUEST);
+        return Err(ApiError::BAD_REQUEST);
     }
     if user != me && !turn.world.is_admin(room, me) {
-        return Err(Refusal::FORBIDDEN);
+        return Err(ApiError::FORBIDDEN);
     }
     turn.world.leave(room, user)?;
     Ok(Answer::Json(json!({"success": true})))
@@ -244,7 +244,7 @@ fn unban(turn: &mut Turn<'_>) -> Handled {
     let person = turn
         .world
         .person_named(turn.param(1))
-        .ok_or(Refusal::NOT_FOUND)?;
+        .ok_or(ApiError::NOT_FOUND)?;
     let user = person.id.clone();
     turn.world.unban(room, &user)?;
     Ok(Answer::Json(json!({"success": true})))
@@ -260,7 +260,7 @@ fn activity(turn: &mut Turn<'_>) -> Handled {
         .unwrap_or(0);
     let before = turn.asked("beforeId");
     if before.is_some_and(|id| !well_formed(id)) {
-        return Err(Refusal::BROKEN);
+        return Err(ApiError::BROKEN);
     }
     let entries: Vec<Value> = room
         .activity

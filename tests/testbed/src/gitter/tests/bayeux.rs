@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use futures_util::SinkExt;
 use tokio_tungstenite::tungstenite::Message as Frame;
 
-use super::{Ear, SOON, Stage, read, texts};
+use super::{BayeuxClient, EVENT_TIMEOUT, SimScenario, read, texts};
 use crate::gitter::{Options, RoomOptions};
 
-async fn poll(stage: &Stage, messages: Value) -> Value {
+async fn poll(stage: &SimScenario, messages: Value) -> Value {
     let url = stage.sim.realtime_url().replace("ws:", "http:");
     let (status, answers) = read(stage.http.post(url).json(&messages).send().await.unwrap()).await;
     assert_eq!(status, 200);
@@ -27,8 +27,8 @@ fn handshake(token: &str) -> Value {
 
 #[tokio::test]
 async fn behaviour_18_a_session_by_websocket_has_the_services_advice() {
-    let stage = Stage::new().await;
-    let (mut ear, hello) = Ear::open(&stage, &stage.me.token).await;
+    let stage = SimScenario::new().await;
+    let (mut ear, hello) = BayeuxClient::open(&stage, &stage.me.token).await;
     let advice = json!({"reconnect": "retry", "interval": 500, "timeout": 120_000});
     assert_eq!(
         (&hello["successful"], &hello["advice"]),
@@ -69,7 +69,7 @@ async fn behaviour_18_a_session_by_websocket_has_the_services_advice() {
 
 #[tokio::test]
 async fn behaviour_18_a_session_by_long_polling_hears_the_same() {
-    let stage = Stage::new().await;
+    let stage = SimScenario::new().await;
     let hello = poll(&stage, handshake(&stage.me.token)).await;
     let client = hello[0]["clientId"].as_str().unwrap().to_owned();
     let channel = format!("/api/v1{}", stage.chat());
@@ -102,7 +102,7 @@ async fn behaviour_18_a_session_by_long_polling_hears_the_same() {
 
 #[tokio::test]
 async fn behaviour_18_a_script_or_a_form_may_carry_the_messages() {
-    let stage = Stage::new().await;
+    let stage = SimScenario::new().await;
     let url = stage.sim.realtime_url().replace("ws:", "http:");
     let message = handshake(&stage.me.token).to_string();
     let encode = |key: &str| {
@@ -136,7 +136,7 @@ async fn behaviour_18_the_idle_timeout_answers_and_differs_by_mount() {
         legacy_connect_timeout: Duration::from_millis(900),
         ..Options::default()
     };
-    let stage = Stage::with(options).await;
+    let stage = SimScenario::with(options).await;
     for (mount, timeout) in [("bayeux", 400), ("faye", 900)] {
         let url = stage
             .sim
@@ -156,25 +156,25 @@ async fn behaviour_18_the_idle_timeout_answers_and_differs_by_mount() {
         let start = Instant::now();
         assert_eq!(ask(connect).await[0]["successful"], true);
         assert!(start.elapsed() >= Duration::from_millis(timeout));
-        assert!(start.elapsed() < SOON);
+        assert!(start.elapsed() < EVENT_TIMEOUT);
     }
 }
 
 #[tokio::test]
 async fn behaviour_18_refusals_have_the_services_words() {
-    let stage = Stage::new().await;
+    let stage = SimScenario::new().await;
     let never = json!({"reconnect": "none", "interval": 864_000_000});
-    let (_, answer) = Ear::open(&stage, "").await;
+    let (_, answer) = BayeuxClient::open(&stage, "").await;
     assert_eq!(
         (&answer["error"], &answer["advice"]),
         (&json!("401::Access token required"), &never)
     );
-    let (_, answer) = Ear::open(&stage, "nonsense").await;
+    let (_, answer) = BayeuxClient::open(&stage, "nonsense").await;
     assert_eq!(
         (&answer["error"], &answer["advice"]),
         (&json!("401::Invalid access token"), &never)
     );
-    let (mut ear, _) = Ear::open(&stage, &stage.me.token).await;
+    let (mut ear, _) = BayeuxClient::open(&stage, &stage.me.token).await;
     let options = RoomOptions {
         public: false,
         ..Default::default()
@@ -221,7 +221,7 @@ async fn behaviour_18_refusals_have_the_services_words() {
 
 #[tokio::test]
 async fn behaviour_18_snapshots_follow_their_options_and_cost_no_rate() {
-    let stage = Stage::new().await;
+    let stage = SimScenario::new().await;
     let root = stage.say("root");
     for n in 0..120 {
         stage.say(&n.to_string());
@@ -229,7 +229,7 @@ async fn behaviour_18_snapshots_follow_their_options_and_cost_no_rate() {
     stage
         .sim
         .say_in_thread(&stage.room.id, &stage.alice.id, &root, "reply");
-    let (mut ear, _) = Ear::open(&stage, &stage.me.token).await;
+    let (mut ear, _) = BayeuxClient::open(&stage, &stage.me.token).await;
     let channel = format!("/api/v1{}", stage.chat());
     let mut snapshot = async |options: Value| {
         let ext = json!({"snapshot": options});
@@ -258,8 +258,8 @@ async fn behaviour_18_snapshots_follow_their_options_and_cost_no_rate() {
 
 #[tokio::test]
 async fn behaviour_22_pings_are_answered_and_nothing_else_may_be_published() {
-    let stage = Stage::new().await;
-    let (mut ear, _) = Ear::open(&stage, &stage.me.token).await;
+    let stage = SimScenario::new().await;
+    let (mut ear, _) = BayeuxClient::open(&stage, &stage.me.token).await;
     let ping = json!({"channel": "/api/v1/ping2", "data": {"reason": "ping"}});
     assert_eq!(ear.ask(ping).await["successful"], true);
     let publish = json!({"channel": format!("/api/v1{}", stage.chat()), "data": {"text": "hi"}});
@@ -273,11 +273,11 @@ async fn behaviour_22_pings_are_answered_and_nothing_else_may_be_published() {
 
 #[tokio::test]
 async fn an_empty_list_is_a_heartbeat() {
-    let stage = Stage::new().await;
-    let (mut ear, _) = Ear::open(&stage, &stage.me.token).await;
+    let stage = SimScenario::new().await;
+    let (mut ear, _) = BayeuxClient::open(&stage, &stage.me.token).await;
     ear.socket.send(Frame::text("[]")).await.unwrap();
     assert!(
-        tokio::time::timeout(SOON, ear.receive())
+        tokio::time::timeout(EVENT_TIMEOUT, ear.receive())
             .await
             .unwrap()
             .is_some()

@@ -5,12 +5,12 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::Stage;
+use super::SimScenario;
 use crate::gitter::{Compatibility, Operation, Options, RoomOptions};
 
 #[tokio::test]
 async fn behaviour_09_creating_answers_the_message_with_200() {
-    let stage = Stage::new().await;
+    let stage = SimScenario::new().await;
     let body = json!({"text": "@bridge waves", "status": true});
     let (status, message) = stage.send(Method::POST, &stage.chat(), body).await;
     assert_eq!(status, 200);
@@ -30,7 +30,7 @@ async fn behaviour_09_creating_answers_the_message_with_200() {
 
 #[tokio::test]
 async fn behaviour_09_the_length_is_counted_in_utf16() {
-    let stage = Stage::new().await;
+    let stage = SimScenario::new().await;
     let cases = [
         ("x".repeat(4096), 200),
         ("x".repeat(4097), 400),
@@ -50,7 +50,7 @@ async fn behaviour_09_the_length_is_counted_in_utf16() {
 
 #[tokio::test]
 async fn behaviour_09_the_same_post_twice_is_two_messages() {
-    let stage = Stage::new().await;
+    let stage = SimScenario::new().await;
     let first = stage.post("again").await.1;
     let second = stage.post("again").await.1;
     assert_ne!(first["id"], second["id"]);
@@ -59,7 +59,7 @@ async fn behaviour_09_the_same_post_twice_is_two_messages() {
 
 #[tokio::test]
 async fn behaviour_09_parents_must_be_in_the_room_and_are_saved_first() {
-    let stage = Stage::new().await;
+    let stage = SimScenario::new().await;
     let elsewhere = stage.sim.add_room("org/other", RoomOptions::default());
     let foreign = stage
         .sim
@@ -98,7 +98,7 @@ async fn behaviour_09_parents_must_be_in_the_room_and_are_saved_first() {
 
 #[tokio::test]
 async fn behaviour_09_virtual_users_are_for_approved_clients() {
-    let stage = Stage::new().await;
+    let stage = SimScenario::new().await;
     let user = json!({"type": "matrix", "externalId": "eve:example.org", "displayName": "Eve"});
     let body = json!({"text": "hello", "virtualUser": user});
     assert_eq!(
@@ -128,7 +128,7 @@ async fn behaviour_09_virtual_users_are_for_approved_clients() {
 
 #[tokio::test]
 async fn behaviour_10_editing_is_for_authors_within_the_window() {
-    let stage = Stage::new().await;
+    let stage = SimScenario::new().await;
     let (_, message) = stage.post("first").await;
     let path = format!("{}/{}", stage.chat(), message["id"].as_str().unwrap());
     let edit = |body: Value| async { stage.send(Method::PUT, &path, body).await };
@@ -164,7 +164,7 @@ async fn behaviour_10_editing_is_for_authors_within_the_window() {
 
 #[tokio::test]
 async fn behaviour_10_deleting_is_for_authors_and_admins() {
-    let stage = Stage::new().await;
+    let stage = SimScenario::new().await;
     let (_, message) = stage.post("mine").await;
     let path = format!("{}/{}", stage.chat(), message["id"].as_str().unwrap());
     stage.sim.advance(Duration::from_hours(24));
@@ -188,7 +188,7 @@ async fn behaviour_10_deleting_is_for_authors_and_admins() {
 
 #[tokio::test]
 async fn behaviour_10_a_thread_root_with_replies_is_emptied_instead() {
-    let stage = Stage::new().await;
+    let stage = SimScenario::new().await;
     let root = stage.say("root");
     let reply = stage
         .sim
@@ -210,7 +210,7 @@ async fn behaviour_10_a_thread_root_with_replies_is_emptied_instead() {
 
 #[tokio::test]
 async fn behaviour_11_what_has_no_value_is_left_out() {
-    let stage = Stage::new().await;
+    let stage = SimScenario::new().await;
     let id = stage.say("see #12 and @nobody");
     let (_, message) = stage.get(&format!("{}/{id}", stage.chat())).await;
     for key in [
@@ -236,7 +236,7 @@ async fn behaviour_11_the_older_form_can_be_switched_on() {
         edited_at_null: true,
         meta_object: true,
     };
-    let stage = Stage::with(Options {
+    let stage = SimScenario::with(Options {
         compatibility,
         ..Options::default()
     })
@@ -248,7 +248,7 @@ async fn behaviour_11_the_older_form_can_be_switched_on() {
 
 #[tokio::test]
 async fn behaviour_12_a_hellbanned_sender_is_answered_and_dropped() {
-    let stage = Stage::new().await;
+    let stage = SimScenario::new().await;
     let mut changes = stage.sim.subscribe();
     stage.sim.hellban(&stage.me.id);
     let (status, message) = stage.post("can you hear me?").await;
@@ -268,7 +268,7 @@ async fn behaviour_12_young_accounts_are_banned_for_repeating_themselves() {
         ("a text of twenty or more", 10),
     ];
     for (text, allowed) in cases {
-        let stage = Stage::with(Options {
+        let stage = SimScenario::with(Options {
             rate_limit: 1000,
             ..Options::default()
         })
@@ -298,7 +298,7 @@ async fn behaviour_12_young_accounts_are_banned_for_repeating_themselves() {
 
 #[tokio::test]
 async fn behaviour_13_html_urls_mentions_and_issues_come_with_the_message() {
-    let stage = Stage::new().await;
+    let stage = SimScenario::new().await;
     let (_, message) = stage
         .post("**hi** @Alice, see https://example.org/a. and org/repo#5")
         .await;

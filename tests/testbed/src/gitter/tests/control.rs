@@ -2,22 +2,22 @@
 
 use serde_json::{Value, json};
 
-use super::{Stage, read};
+use super::{SimScenario, read};
 
-async fn order(stage: &Stage, path: &str, body: Value) -> (u16, Value) {
+async fn order(stage: &SimScenario, path: &str, body: Value) -> (u16, Value) {
     let url = format!("{}{path}", stage.sim.control_url());
     let (status, value) = read(stage.http.post(url).json(&body).send().await.unwrap()).await;
     (status.as_u16(), value)
 }
 
-async fn look(stage: &Stage, path: &str) -> Value {
+async fn look(stage: &SimScenario, path: &str) -> Value {
     let url = format!("{}{path}", stage.sim.control_url());
     read(stage.http.get(url).send().await.unwrap()).await.1
 }
 
 #[tokio::test]
 async fn the_control_port_speaks_for_other_people() {
-    let stage = Stage::new().await;
+    let stage = SimScenario::new().await;
     let (status, said) = order(
         &stage,
         "/say",
@@ -41,7 +41,7 @@ async fn the_control_port_speaks_for_other_people() {
 
 #[tokio::test]
 async fn the_control_port_makes_people_rooms_and_trouble() {
-    let stage = Stage::new().await;
+    let stage = SimScenario::new().await;
     let (_, eve) = order(&stage, "/users", json!({"username": "eve"})).await;
     let room = json!({"uri": "org/new", "public": false, "members": ["eve", "bridge"]});
     let (_, room) = order(&stage, "/rooms", room).await;
@@ -75,7 +75,7 @@ async fn the_control_port_makes_people_rooms_and_trouble() {
 
 #[tokio::test]
 async fn the_control_port_says_what_is_wrong_with_an_order() {
-    let stage = Stage::new().await;
+    let stage = SimScenario::new().await;
     let cases = [
         (
             "/say",
@@ -106,7 +106,7 @@ async fn the_control_port_says_what_is_wrong_with_an_order() {
 
 #[tokio::test]
 async fn a_person_can_talk_on_the_page_and_clients_cannot_see_it() {
-    let stage = Stage::new().await;
+    let stage = SimScenario::new().await;
     let page = look(&stage, "/").await;
     assert!(
         page.as_str()

@@ -4,13 +4,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::{Ear, SOON, Stage};
+use super::{BayeuxClient, EVENT_TIMEOUT, SimScenario};
 use crate::gitter::{Cut, Echo, Fault, Options, RoomOptions};
 
 #[tokio::test]
 async fn behaviour_19_events_carry_their_operation_and_number() {
-    let stage = Stage::new().await;
-    let mut ear = Ear::listening(&stage).await;
+    let stage = SimScenario::new().await;
+    let mut ear = BayeuxClient::listening(&stage).await;
     let id = stage.say("first");
     let (operation, model, count) = ear.event().await;
     assert_eq!(
@@ -45,12 +45,12 @@ async fn behaviour_19_events_carry_their_operation_and_number() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn behaviour_19_events_come_in_the_order_of_acceptance() {
-    let stage = Stage::with(Options {
+    let stage = SimScenario::with(Options {
         rate_limit: 1000,
         ..Options::default()
     })
     .await;
-    let mut ear = Ear::listening(&stage).await;
+    let mut ear = BayeuxClient::listening(&stage).await;
     let posts = (0..40).map(|n| {
         let stage = &stage;
         async move { stage.post(&format!("at once {n}")).await.0 }
@@ -67,9 +67,9 @@ async fn behaviour_19_events_come_in_the_order_of_acceptance() {
 
 #[tokio::test]
 async fn behaviour_19_a_roots_update_precedes_its_replys_create() {
-    let stage = Stage::new().await;
+    let stage = SimScenario::new().await;
     let root = stage.say("root");
-    let mut ear = Ear::listening(&stage).await;
+    let mut ear = BayeuxClient::listening(&stage).await;
     let reply = stage
         .sim
         .say_in_thread(&stage.room.id, &stage.alice.id, &root, "reply");
@@ -93,8 +93,8 @@ async fn behaviour_19_a_roots_update_precedes_its_replys_create() {
 
 #[tokio::test]
 async fn behaviour_19_joins_are_told_in_small_rooms_and_to_the_one_who_joins() {
-    let stage = Stage::new().await;
-    let (mut ear, _) = Ear::open(&stage, &stage.me.token).await;
+    let stage = SimScenario::new().await;
+    let (mut ear, _) = BayeuxClient::open(&stage, &stage.me.token).await;
     let members = (0..99)
         .map(|n| stage.sim.add_user(&format!("u{n}"), "").id)
         .collect();
@@ -125,7 +125,7 @@ async fn behaviour_19_joins_are_told_in_small_rooms_and_to_the_one_who_joins() {
 }
 
 /// Which came first for one's own message: the echo or the answer.
-async fn echo_is_first(stage: &Stage, ear: &mut Ear) -> (bool, Duration) {
+async fn echo_is_first(stage: &SimScenario, ear: &mut BayeuxClient) -> (bool, Duration) {
     let post = async {
         assert_eq!(stage.post("echo").await.0, 200);
         Instant::now()
@@ -141,8 +141,8 @@ async fn echo_is_first(stage: &Stage, ear: &mut Ear) -> (bool, Duration) {
 
 #[tokio::test]
 async fn behaviour_20_the_echo_can_overtake_the_answer_or_trail_it() {
-    let stage = Stage::new().await;
-    let mut ear = Ear::listening(&stage).await;
+    let stage = SimScenario::new().await;
+    let mut ear = BayeuxClient::listening(&stage).await;
     stage.sim.faults().set_echo(Echo::Before { ms: 200 });
     let (first, apart) = echo_is_first(&stage, &mut ear).await;
     assert!(first && apart > Duration::from_millis(100));
@@ -151,7 +151,7 @@ async fn behaviour_20_the_echo_can_overtake_the_answer_or_trail_it() {
     assert!(!first && apart > Duration::from_millis(100));
     stage.sim.faults().set_echo(Echo::With);
     // A busy machine may part them once, not every time.
-    let mut nearest = SOON;
+    let mut nearest = EVENT_TIMEOUT;
     for _ in 0..5 {
         nearest = nearest.min(echo_is_first(&stage, &mut ear).await.1);
     }
@@ -160,8 +160,8 @@ async fn behaviour_20_the_echo_can_overtake_the_answer_or_trail_it() {
 
 #[tokio::test]
 async fn behaviour_20_a_lost_delivery_leaves_a_gap_in_the_numbers() {
-    let stage = Stage::new().await;
-    let mut ear = Ear::listening(&stage).await;
+    let stage = SimScenario::new().await;
+    let mut ear = BayeuxClient::listening(&stage).await;
     stage.say("one");
     stage.sim.faults().skip_deliveries(1);
     stage.say("lost");
@@ -173,8 +173,8 @@ async fn behaviour_20_a_lost_delivery_leaves_a_gap_in_the_numbers() {
 
 #[tokio::test]
 async fn behaviour_20_a_forgotten_session_is_unknown_and_hears_nothing() {
-    let stage = Stage::new().await;
-    let mut ear = Ear::listening(&stage).await;
+    let stage = SimScenario::new().await;
+    let mut ear = BayeuxClient::listening(&stage).await;
     stage.sim.faults().expire_sessions();
     stage.say("unheard");
     ear.hears_nothing().await;
@@ -187,7 +187,7 @@ async fn behaviour_20_a_forgotten_session_is_unknown_and_hears_nothing() {
     );
     assert_eq!(answer["advice"]["reconnect"], "handshake");
     assert!(answer.get("clientId").is_none());
-    let mut again = Ear::listening(&stage).await;
+    let mut again = BayeuxClient::listening(&stage).await;
     stage.say("heard");
     assert_eq!(again.event().await.2, 1);
 }
@@ -195,12 +195,12 @@ async fn behaviour_20_a_forgotten_session_is_unknown_and_hears_nothing() {
 #[tokio::test]
 async fn behaviour_20_a_silent_session_expires() {
     let connect_timeout = Duration::from_millis(50);
-    let stage = Stage::with(Options {
+    let stage = SimScenario::with(Options {
         connect_timeout,
         ..Options::default()
     })
     .await;
-    let (mut ear, _) = Ear::open(&stage, &stage.me.token).await;
+    let (mut ear, _) = BayeuxClient::open(&stage, &stage.me.token).await;
     tokio::time::sleep(Duration::from_millis(150)).await;
     let answer = ear
         .ask(json!({"channel": "/meta/connect", "connectionType": "websocket"}))
@@ -213,8 +213,8 @@ async fn behaviour_20_a_silent_session_expires() {
 
 #[tokio::test]
 async fn behaviour_20_sockets_close_freeze_and_fall_mute() {
-    let stage = Stage::new().await;
-    let mut ear = Ear::listening(&stage).await;
+    let stage = SimScenario::new().await;
+    let mut ear = BayeuxClient::listening(&stage).await;
     stage.sim.faults().mute_realtime(true);
     stage.say("muted");
     assert_eq!(
@@ -227,9 +227,9 @@ async fn behaviour_20_sockets_close_freeze_and_fall_mute() {
     ear.tell(json!({"channel": "/api/v1/ping2"})).await;
     ear.hears_nothing().await;
     for how in [Cut::Close, Cut::Reset] {
-        let mut ear = Ear::listening(&stage).await;
+        let mut ear = BayeuxClient::listening(&stage).await;
         stage.sim.faults().cut_realtime(how);
-        let end = tokio::time::timeout(SOON, ear.receive()).await.unwrap();
+        let end = tokio::time::timeout(EVENT_TIMEOUT, ear.receive()).await.unwrap();
         assert!(end.is_none());
     }
     stage
@@ -246,18 +246,18 @@ async fn behaviour_20_sockets_close_freeze_and_fall_mute() {
 #[tokio::test]
 async fn behaviour_20_a_socket_that_answers_no_ping_is_closed() {
     let socket_ping = Duration::from_millis(200);
-    let stage = Stage::with(Options {
+    let stage = SimScenario::with(Options {
         socket_ping,
         ..Options::default()
     })
     .await;
-    let mut answering = Ear::listening(&stage).await;
-    let mut deaf = Ear::listening(&stage).await;
+    let mut answering = BayeuxClient::listening(&stage).await;
+    let mut deaf = BayeuxClient::listening(&stage).await;
     // Pongs are sent by reading.
     let heard = tokio::time::timeout(Duration::from_millis(700), answering.receive()).await;
     assert!(heard.is_err(), "closed although it answered");
     assert!(
-        tokio::time::timeout(SOON, deaf.receive())
+        tokio::time::timeout(EVENT_TIMEOUT, deaf.receive())
             .await
             .unwrap()
             .is_none()
@@ -266,11 +266,11 @@ async fn behaviour_20_a_socket_that_answers_no_ping_is_closed() {
 
 #[tokio::test]
 async fn behaviour_20_a_session_goes_on_over_a_new_socket() {
-    let stage = Stage::new().await;
-    let mut ear = Ear::listening(&stage).await;
+    let stage = SimScenario::new().await;
+    let mut ear = BayeuxClient::listening(&stage).await;
     stage.sim.faults().cut_realtime(Cut::Close);
     assert!(
-        tokio::time::timeout(SOON, ear.receive())
+        tokio::time::timeout(EVENT_TIMEOUT, ear.receive())
             .await
             .unwrap()
             .is_none()
@@ -287,8 +287,8 @@ async fn behaviour_20_a_session_goes_on_over_a_new_socket() {
 
 #[tokio::test]
 async fn behaviour_21_a_ban_is_told_once_and_then_there_is_silence() {
-    let stage = Stage::new().await;
-    let mut ear = Ear::listening(&stage).await;
+    let stage = SimScenario::new().await;
+    let mut ear = BayeuxClient::listening(&stage).await;
     ear.subscribe(&format!("/api/v1/rooms/{}/users", stage.room.id))
         .await;
     ear.subscribe(&format!("/api/v1/user/{}/rooms", stage.me.id))
@@ -311,8 +311,8 @@ async fn behaviour_21_a_ban_is_told_once_and_then_there_is_silence() {
 
 #[tokio::test]
 async fn behaviour_21_a_kicked_member_hears_nothing_and_may_come_back() {
-    let stage = Stage::new().await;
-    let mut ear = Ear::listening(&stage).await;
+    let stage = SimScenario::new().await;
+    let mut ear = BayeuxClient::listening(&stage).await;
     stage.sim.kick(&stage.room.id, &stage.me.id).unwrap();
     stage.say("unheard");
     ear.hears_nothing().await;

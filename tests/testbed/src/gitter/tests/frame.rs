@@ -8,12 +8,12 @@ use std::{
 use reqwest::{Body, Method};
 use serde_json::{Value, json};
 
-use super::{Stage, read};
+use super::{SimScenario, read};
 use crate::gitter::{Fault, Options};
 
 #[tokio::test]
 async fn behaviour_01_a_token_works_in_each_of_its_three_places() {
-    let stage = Stage::new().await;
+    let stage = SimScenario::new().await;
     let url = format!("{}/user/me", stage.sim.api_url());
     let token = &stage.me.token;
     let ask = |url: &str| stage.http.get(url);
@@ -35,7 +35,7 @@ async fn behaviour_01_a_token_works_in_each_of_its_three_places() {
 
 #[tokio::test]
 async fn behaviour_01_contradicting_and_missing_tokens_are_told_apart() {
-    let stage = Stage::new().await;
+    let stage = SimScenario::new().await;
     let url = format!("{}/user", stage.sim.api_url());
     let ask = || stage.http.get(&url);
     let cases = [
@@ -72,7 +72,7 @@ async fn behaviour_01_contradicting_and_missing_tokens_are_told_apart() {
 
 #[tokio::test]
 async fn behaviour_01_a_revoked_token_stops_working_at_once() {
-    let stage = Stage::new().await;
+    let stage = SimScenario::new().await;
     assert_eq!(stage.get("/user").await.0, 200);
     stage.sim.revoke_token(&stage.me.token);
     assert_eq!(stage.get("/user").await.0, 401);
@@ -80,7 +80,7 @@ async fn behaviour_01_a_revoked_token_stops_working_at_once() {
 
 #[tokio::test]
 async fn behaviour_02_errors_say_the_phrase_and_nothing_else() {
-    let stage = Stage::new().await;
+    let stage = SimScenario::new().await;
     let (status, body) = stage.get("/rooms/000000000000000000000000").await;
     assert_eq!(
         (status.as_u16(), body),
@@ -110,7 +110,7 @@ async fn behaviour_02_errors_say_the_phrase_and_nothing_else() {
 
 #[tokio::test]
 async fn behaviour_02_a_fault_strikes_its_route_as_often_as_armed() {
-    let stage = Stage::new().await;
+    let stage = SimScenario::new().await;
     let faults = stage.sim.faults();
     faults.next("GET /user", Fault::Html { status: 502 }, 2);
     assert_eq!(stage.get("/rooms").await.0, 200);
@@ -128,7 +128,7 @@ async fn behaviour_02_a_fault_strikes_its_route_as_often_as_armed() {
 
 #[tokio::test]
 async fn behaviour_02_a_lost_answer_may_or_may_not_have_done_the_work() {
-    let stage = Stage::new().await;
+    let stage = SimScenario::new().await;
     let route = "POST /rooms/:id/chatMessages";
     let cases = [
         (Fault::DropBefore, false),
@@ -157,7 +157,7 @@ async fn behaviour_02_a_lost_answer_may_or_may_not_have_done_the_work() {
 async fn behaviour_02_faults_by_chance_follow_the_seed() {
     let mut runs = Vec::new();
     for _ in 0..2 {
-        let stage = Stage::new().await;
+        let stage = SimScenario::new().await;
         stage
             .sim
             .faults()
@@ -174,7 +174,7 @@ async fn behaviour_02_faults_by_chance_follow_the_seed() {
 
 #[tokio::test]
 async fn behaviour_03_chunked_and_oversized_requests_are_refused() {
-    let stage = Stage::new().await;
+    let stage = SimScenario::new().await;
     let chunks = futures_util::stream::iter([Ok::<_, std::io::Error>(r#"{"text":"hi"}"#)]);
     let request = stage.request(Method::POST, &stage.me.token, &stage.chat());
     let request = request.header("content-type", "application/json");
@@ -196,7 +196,7 @@ async fn behaviour_03_chunked_and_oversized_requests_are_refused() {
 
 #[tokio::test]
 async fn behaviour_03_malformed_ids_are_refused_as_the_service_did() {
-    let stage = Stage::new().await;
+    let stage = SimScenario::new().await;
     let chat = stage.chat();
     let cases = [
         (Method::GET, "/rooms/nonsense".to_owned(), 400),
@@ -219,7 +219,7 @@ async fn behaviour_03_malformed_ids_are_refused_as_the_service_did() {
     assert_eq!(request.send().await.unwrap().status(), 400);
 }
 
-async fn rate(stage: &Stage, token: &str) -> (u16, i64, i64, bool) {
+async fn rate(stage: &SimScenario, token: &str) -> (u16, i64, i64, bool) {
     let response = stage
         .request(Method::GET, token, "/user")
         .send()
@@ -244,7 +244,7 @@ async fn rate(stage: &Stage, token: &str) -> (u16, i64, i64, bool) {
 
 #[tokio::test]
 async fn behaviour_04_the_window_is_fixed_and_counts_refused_calls() {
-    let stage = Stage::with(Options {
+    let stage = SimScenario::with(Options {
         rate_limit: 3,
         ..Options::default()
     })
@@ -275,7 +275,7 @@ async fn behaviour_04_the_window_is_fixed_and_counts_refused_calls() {
 
 #[tokio::test]
 async fn behaviour_04_users_and_clients_are_counted_apart() {
-    let stage = Stage::with(Options {
+    let stage = SimScenario::with(Options {
         rate_limit: 3,
         ..Options::default()
     })
@@ -302,7 +302,7 @@ async fn behaviour_04_users_and_clients_are_counted_apart() {
 
 #[tokio::test]
 async fn an_unchanged_answer_is_not_sent_again() {
-    let stage = Stage::new().await;
+    let stage = SimScenario::new().await;
     let first = stage
         .request(Method::GET, &stage.me.token, "/user")
         .send()
@@ -320,7 +320,7 @@ async fn an_unchanged_answer_is_not_sent_again() {
 
 #[tokio::test]
 async fn an_outage_drops_connections_and_keeps_the_world() {
-    let stage = Stage::new().await;
+    let stage = SimScenario::new().await;
     stage.post("before").await;
     stage.sim.stop_listening().await;
     let request = stage.request(Method::GET, &stage.me.token, "/user");
@@ -332,9 +332,9 @@ async fn an_outage_drops_connections_and_keeps_the_world() {
 
 #[tokio::test]
 async fn the_ports_close_with_the_last_handle() {
-    let stage = Stage::new().await;
+    let stage = SimScenario::new().await;
     let url = stage.sim.api_url();
-    let Stage { sim, http, .. } = stage;
+    let SimScenario { sim, http, .. } = stage;
     drop(sim);
     for _ in 0..100 {
         if http.get(&url).send().await.is_err() {

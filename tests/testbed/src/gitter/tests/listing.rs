@@ -2,11 +2,11 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use super::{Stage, texts};
+use super::{SimScenario, texts};
 
 #[tokio::test]
 async fn behaviour_07_ids_inside_a_second_are_out_of_time_order() {
-    let stage = Stage::new().await;
+    let stage = SimScenario::new().await;
     for n in 0..60 {
         stage.say(&format!("message {n}"));
     }
@@ -28,7 +28,7 @@ async fn behaviour_07_ids_inside_a_second_are_out_of_time_order() {
 
 #[tokio::test]
 async fn behaviour_07_asking_after_the_last_seen_id_misses_messages_and_a_made_up_id_does_not() {
-    let stage = Stage::new().await;
+    let stage = SimScenario::new().await;
     for n in 0..60 {
         stage.say(&format!("message {n}"));
     }
@@ -50,8 +50,8 @@ async fn behaviour_07_asking_after_the_last_seen_id_misses_messages_and_a_made_u
 }
 
 /// A stage with `count` messages a second apart, so that ids and times agree.
-async fn spaced(count: usize) -> (Stage, Vec<String>) {
-    let stage = Stage::new().await;
+async fn spaced(count: usize) -> (SimScenario, Vec<String>) {
+    let stage = SimScenario::new().await;
     let mut ids = Vec::new();
     for n in 0..count {
         ids.push(stage.say(&n.to_string()));
@@ -92,7 +92,7 @@ async fn behaviour_08_lists_are_oldest_first_within_their_limits() {
 
 #[tokio::test]
 async fn behaviour_08_thread_replies_show_only_when_asked_for() {
-    let stage = Stage::new().await;
+    let stage = SimScenario::new().await;
     let root = stage.say("root");
     stage
         .sim
@@ -113,7 +113,7 @@ async fn behaviour_08_thread_replies_show_only_when_asked_for() {
 
 #[tokio::test]
 async fn behaviour_08_searches_lean_answers_and_lookups() {
-    let stage = Stage::new().await;
+    let stage = SimScenario::new().await;
     stage.say("apples");
     stage.say("pears");
     stage.say("apples and more apples");

@@ -22,12 +22,12 @@ use tokio_tungstenite::{
 use super::{GitterSim, Options, Room, RoomOptions, User};
 
 /// Longest wait for something that should come at once.
-const SOON: Duration = Duration::from_secs(5);
+const EVENT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long nothing must come for it to count as silence.
-const QUIET: Duration = Duration::from_millis(250);
+const SILENCE: Duration = Duration::from_millis(250);
 
 /// A simulator with two people in a public room.
-struct Stage {
+struct SimScenario {
     sim: GitterSim,
     me: User,
     alice: User,
@@ -35,7 +35,7 @@ struct Stage {
     http: Client,
 }
 
-impl Stage {
+impl SimScenario {
     async fn new() -> Self {
         Self::with(Options::default()).await
     }
@@ -52,7 +52,7 @@ impl Stage {
                 ..RoomOptions::default()
             },
         );
-        let http = Client::builder().timeout(SOON).build().unwrap();
+        let http = Client::builder().timeout(EVENT_TIMEOUT).build().unwrap();
         Self {
             sim,
             me,
@@ -135,7 +135,7 @@ async fn read(response: Response) -> (StatusCode, Value) {
 }
 
 /// A Bayeux client on a websocket.
-struct Ear {
+struct BayeuxClient {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     client: String,
     count: u64,
@@ -143,9 +143,9 @@ struct Ear {
     waiting: Vec<Value>,
 }
 
-impl Ear {
+impl BayeuxClient {
     /// Connected and past its handshake, which is returned too.
-    async fn open(stage: &Stage, token: &str) -> (Self, Value) {
+    async fn open(stage: &SimScenario, token: &str) -> (Self, Value) {
         let (socket, _) = connect_async(stage.sim.realtime_url()).await.unwrap();
         let mut ear = Self {
             socket,
@@ -167,7 +167,7 @@ impl Ear {
     }
 
     /// Listening to the stage's room.
-    async fn listening(stage: &Stage) -> Self {
+    async fn listening(stage: &SimScenario) -> Self {
         let (mut ear, _) = Self::open(stage, &stage.me.token).await;
         let answer = ear.subscribe(&format!("/api/v1{}", stage.chat())).await;
         assert_eq!(answer["successful"], true, "{answer}");
@@ -219,7 +219,7 @@ impl Ear {
                 self.receive().await.expect("the socket to stay open");
             }
         };
-        tokio::time::timeout(SOON, search)
+        tokio::time::timeout(EVENT_TIMEOUT, search)
             .await
             .expect("a message of this kind")
     }
@@ -236,7 +236,7 @@ impl Ear {
     }
 
     async fn hears_nothing(&mut self) {
-        let heard = tokio::time::timeout(QUIET, self.receive()).await;
+        let heard = tokio::time::timeout(SILENCE, self.receive()).await;
         assert!(
             heard.is_err() && self.waiting.is_empty(),
             "{:?}",

@@ -3,12 +3,12 @@
 use reqwest::Method;
 use serde_json::json;
 
-use super::Stage;
+use super::SimScenario;
 use crate::gitter::RoomOptions;
 
 #[tokio::test]
 async fn behaviour_05_the_current_user_is_a_list_of_one() {
-    let stage = Stage::new().await;
+    let stage = SimScenario::new().await;
     let (_, list) = stage.get("/user").await;
     assert_eq!(list.as_array().unwrap().len(), 1);
     assert_eq!(list[0]["username"], "bridge");
@@ -24,7 +24,7 @@ async fn behaviour_05_the_current_user_is_a_list_of_one() {
 
 #[tokio::test]
 async fn behaviour_05_resolving_a_room_does_not_join_it() {
-    let stage = Stage::new().await;
+    let stage = SimScenario::new().await;
     let other = stage.sim.add_room("Org/Other/Sub", RoomOptions::default());
     let resolve = |uri: &'static str| stage.send(Method::POST, "/rooms", json!({"uri": uri}));
     let (status, room) = resolve("oRG/oTHER/sUB").await;
@@ -54,7 +54,7 @@ async fn behaviour_05_resolving_a_room_does_not_join_it() {
 
 #[tokio::test]
 async fn behaviour_05_joining_twice_is_joining_once() {
-    let stage = Stage::new().await;
+    let stage = SimScenario::new().await;
     let other = stage.sim.add_room("org/other", RoomOptions::default());
     let path = format!("/user/{}/rooms", stage.me.id);
     for _ in 0..2 {
@@ -84,7 +84,7 @@ async fn behaviour_05_joining_twice_is_joining_once() {
 
 #[tokio::test]
 async fn behaviour_06_a_public_room_needs_no_membership_and_a_ban_shuts_it() {
-    let stage = Stage::new().await;
+    let stage = SimScenario::new().await;
     stage.sim.leave(&stage.room.id, &stage.me.id).unwrap();
     assert_eq!(stage.post("as a guest").await.0, 200);
     assert_eq!(stage.listed("").await, ["as a guest"]);
@@ -98,7 +98,7 @@ async fn behaviour_06_a_public_room_needs_no_membership_and_a_ban_shuts_it() {
 
 #[tokio::test]
 async fn behaviour_06_private_rooms_and_anonymous_tokens() {
-    let stage = Stage::new().await;
+    let stage = SimScenario::new().await;
     let anonymous = stage.sim.add_anonymous_token();
     let options = RoomOptions {
         public: false,
@@ -142,7 +142,7 @@ async fn behaviour_06_private_rooms_and_anonymous_tokens() {
 
 #[tokio::test]
 async fn behaviour_14_room_users_come_in_pages_with_roles() {
-    let stage = Stage::new().await;
+    let stage = SimScenario::new().await;
     let options = RoomOptions {
         admins: vec![stage.alice.id.clone()],
         members: (0..120)
@@ -173,7 +173,7 @@ async fn behaviour_14_room_users_come_in_pages_with_roles() {
 
 #[tokio::test]
 async fn behaviour_14_membership_changes_answer_success() {
-    let stage = Stage::new().await;
+    let stage = SimScenario::new().await;
     let users = format!("/rooms/{}/users", stage.room.id);
     let of = |id: &str| format!("{users}/{id}");
     let remove = |path: String| async {
@@ -201,7 +201,7 @@ async fn behaviour_14_membership_changes_answer_success() {
 
 #[tokio::test]
 async fn behaviour_14_unread_items_come_and_go() {
-    let stage = Stage::new().await;
+    let stage = SimScenario::new().await;
     let plain = stage.say("plain");
     let mention = stage.say("hello @bridge");
     stage.post("my own is not unread").await;
@@ -241,7 +241,7 @@ async fn behaviour_14_unread_items_come_and_go() {
 
 #[tokio::test]
 async fn behaviour_14_admins_ban_and_change_the_room() {
-    let stage = Stage::new().await;
+    let stage = SimScenario::new().await;
     let options = RoomOptions {
         admins: vec![stage.me.id.clone()],
         members: vec![stage.alice.id.clone()],

@@ -5,17 +5,17 @@ use std::time::Duration;
 use reqwest::Response;
 use serde_json::Value;
 
-use super::{QUIET, SOON, Stage};
+use super::{SILENCE, EVENT_TIMEOUT, SimScenario};
 use crate::gitter::{Cut, Fault, Framing, Options};
 
 /// An open stream, chunk by chunk.
-struct Tap {
+struct StreamClient {
     response: Response,
     held: Vec<u8>,
 }
 
-impl Tap {
-    async fn open(stage: &Stage) -> Self {
+impl StreamClient {
+    async fn open(stage: &SimScenario) -> Self {
         let response = connect(stage, &stage.me.token).await;
         assert_eq!(response.status(), 200);
         Self {
@@ -25,7 +25,7 @@ impl Tap {
     }
 
     async fn chunk(&mut self) -> Option<Vec<u8>> {
-        let chunk = tokio::time::timeout(SOON, self.response.chunk())
+        let chunk = tokio::time::timeout(EVENT_TIMEOUT, self.response.chunk())
             .await
             .expect("a chunk");
         chunk.ok().flatten().map(|chunk| chunk.to_vec())
@@ -51,12 +51,12 @@ impl Tap {
     }
 
     async fn hears_nothing(&mut self) {
-        let heard = tokio::time::timeout(QUIET, self.response.chunk()).await;
+        let heard = tokio::time::timeout(SILENCE, self.response.chunk()).await;
         assert!(heard.is_err() && self.held.is_empty(), "{heard:?}");
     }
 }
 
-async fn connect(stage: &Stage, token: &str) -> Response {
+async fn connect(stage: &SimScenario, token: &str) -> Response {
     let url = format!("{}{}", stage.sim.stream_url(), stage.chat());
     stage.http.get(url).bearer_auth(token).send().await.unwrap()
 }
@@ -64,12 +64,12 @@ async fn connect(stage: &Stage, token: &str) -> Response {
 #[tokio::test]
 async fn behaviour_15_one_object_per_line_and_keepalives_between() {
     let keepalive = Duration::from_millis(60);
-    let stage = Stage::with(Options {
+    let stage = SimScenario::with(Options {
         keepalive,
         ..Options::default()
     })
     .await;
-    let mut tap = Tap::open(&stage).await;
+    let mut tap = StreamClient::open(&stage).await;
     assert_eq!(tap.response.headers()["content-type"], "application/json");
     assert_eq!(tap.response.headers()["transfer-encoding"], "chunked");
     assert_eq!(tap.chunk().await.unwrap(), b" \n");
@@ -96,8 +96,8 @@ async fn behaviour_15_one_object_per_line_and_keepalives_between() {
 
 #[tokio::test]
 async fn behaviour_15_chunks_do_not_align_with_lines_or_characters() {
-    let stage = Stage::new().await;
-    let mut tap = Tap::open(&stage).await;
+    let stage = SimScenario::new().await;
+    let mut tap = StreamClient::open(&stage).await;
     let faults = stage.sim.faults();
     faults.set_framing(Framing {
         split: true,
@@ -135,9 +135,9 @@ async fn behaviour_15_chunks_do_not_align_with_lines_or_characters() {
 
 #[tokio::test]
 async fn behaviour_16_only_creations_are_streamed_and_nothing_is_replayed() {
-    let stage = Stage::new().await;
+    let stage = SimScenario::new().await;
     stage.say("before");
-    let mut tap = Tap::open(&stage).await;
+    let mut tap = StreamClient::open(&stage).await;
     let first = stage.say("first");
     stage.post("my own").await;
     stage.sim.edit(&stage.room.id, &first, "edited").unwrap();
@@ -152,26 +152,26 @@ async fn behaviour_16_only_creations_are_streamed_and_nothing_is_replayed() {
 #[tokio::test]
 async fn behaviour_16_connections_end_in_every_way() {
     let keepalive = Duration::from_millis(40);
-    let stage = Stage::with(Options {
+    let stage = SimScenario::with(Options {
         keepalive,
         ..Options::default()
     })
     .await;
     for how in [Cut::Close, Cut::Reset] {
-        let mut tap = Tap::open(&stage).await;
+        let mut tap = StreamClient::open(&stage).await;
         assert!(tap.chunk().await.is_some());
         assert!(stage.sim.faults().cut_streams(how) >= 1);
         while tap.chunk().await.is_some() {}
     }
-    let mut tap = Tap::open(&stage).await;
+    let mut tap = StreamClient::open(&stage).await;
     assert!(tap.chunk().await.is_some());
     stage.sim.faults().cut_streams(Cut::Freeze);
-    while let Ok(chunk) = tokio::time::timeout(QUIET, tap.response.chunk()).await {
+    while let Ok(chunk) = tokio::time::timeout(SILENCE, tap.response.chunk()).await {
         assert!(chunk.unwrap().is_some(), "closed instead of frozen");
     }
     stage.say("never heard");
     tap.hears_nothing().await;
-    let mut tap = Tap::open(&stage).await;
+    let mut tap = StreamClient::open(&stage).await;
     stage.sim.faults().set_framing(Framing {
         mute: true,
         ..Framing::default()
@@ -184,7 +184,7 @@ async fn behaviour_16_connections_end_in_every_way() {
 
 #[tokio::test]
 async fn behaviour_16_connecting_can_be_refused() {
-    let stage = Stage::new().await;
+    let stage = SimScenario::new().await;
     assert_eq!(connect(&stage, "nonsense").await.status(), 401);
     for status in [401, 403, 404, 429, 503] {
         let route = "STREAM /rooms/:id/chatMessages";
@@ -198,14 +198,14 @@ async fn behaviour_16_connecting_can_be_refused() {
 
 #[tokio::test]
 async fn behaviour_17_a_gap_is_filled_by_rest_and_overlaps_it() {
-    let stage = Stage::new().await;
-    let mut tap = Tap::open(&stage).await;
+    let stage = SimScenario::new().await;
+    let mut tap = StreamClient::open(&stage).await;
     let seen = stage.say("seen");
     assert_eq!(tap.object().await["id"], seen);
     stage.sim.faults().cut_streams(Cut::Close);
     while tap.chunk().await.is_some() {}
     stage.say("in the gap");
-    let mut tap = Tap::open(&stage).await;
+    let mut tap = StreamClient::open(&stage).await;
     let both = stage.say("by both ways");
     assert_eq!(tap.object().await["id"], both);
     tap.hears_nothing().await;
@@ -217,8 +217,8 @@ async fn behaviour_17_a_gap_is_filled_by_rest_and_overlaps_it() {
 
 #[tokio::test]
 async fn behaviour_17_lines_can_come_twice_and_neighbours_change_places() {
-    let stage = Stage::new().await;
-    let mut tap = Tap::open(&stage).await;
+    let stage = SimScenario::new().await;
+    let mut tap = StreamClient::open(&stage).await;
     stage.sim.faults().set_framing(Framing {
         duplicate: true,
         ..Framing::default()
@@ -242,8 +242,8 @@ async fn behaviour_17_lines_can_come_twice_and_neighbours_change_places() {
 
 #[tokio::test]
 async fn behaviour_21_a_banned_listener_hears_no_more_on_the_stream() {
-    let stage = Stage::new().await;
-    let mut tap = Tap::open(&stage).await;
+    let stage = SimScenario::new().await;
+    let mut tap = StreamClient::open(&stage).await;
     stage.say("heard");
     assert_eq!(tap.text().await, "heard");
     stage.sim.ban(&stage.room.id, &stage.me.id).unwrap();

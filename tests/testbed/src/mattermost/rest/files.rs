@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 use super::{Answer, Call, places};
 use crate::mattermost::{
     File, Post,
-    world::{No, new_id},
+    world::{ApiError, new_id},
 };
 
-const NO_FILE: No = No(
+const NO_FILE: ApiError = ApiError(
     404,
     "app.file_info.get.app_error",
     "Unable to get the file info.",
@@ -31,15 +31,15 @@ pub(super) async fn uploaded(
     kind: &str,
     body: Bytes,
     query: &mut Vec<(String, String)>,
-) -> Result<Vec<Upload>, No> {
-    const BAD: No = No(
+) -> Result<Vec<Upload>, ApiError> {
+    const BAD: ApiError = ApiError(
         400,
         "api.file.upload_file.read_form_value.app_error",
         "Error reading the form.",
     );
     let Ok(boundary) = multer::parse_boundary(kind) else {
         let name = query.iter().find(|(key, _)| key == "filename");
-        let (_, name) = name.ok_or(No(
+        let (_, name) = name.ok_or(ApiError(
             400,
             "api.context.invalid_url_param.app_error",
             "Invalid or missing filename parameter in request URL.",
@@ -76,7 +76,7 @@ pub(super) fn upload(call: &Call<'_>) -> Answer {
     let mut infos = Vec::new();
     for file in &call.files {
         if file.content.len() > largest {
-            return Err(No(
+            return Err(ApiError(
                 413,
                 "api.file.upload_file.too_large_detailed.app_error",
                 "Unable to upload file. File is too large.",
@@ -127,7 +127,7 @@ pub(super) fn content(_: &Call<'_>) -> Answer {
 }
 
 /// The bytes of a file.
-pub(super) fn response(call: &Call<'_>) -> Result<Response, No> {
+pub(super) fn response(call: &Call<'_>) -> Result<Response, ApiError> {
     let (file, _) = found(call)?;
     let kind = HeaderValue::from_str(&file.mime_type);
     let kind = kind.unwrap_or_else(|_| HeaderValue::from_static("application/octet-stream"));
@@ -135,7 +135,7 @@ pub(super) fn response(call: &Call<'_>) -> Result<Response, No> {
 }
 
 /// A smaller picture of a file that is one: here, its beginning.
-pub(super) fn preview(call: &Call<'_>) -> Result<Response, No> {
+pub(super) fn preview(call: &Call<'_>) -> Result<Response, ApiError> {
     let (mut file, _) = found(call)?;
     if !file.is_picture() {
         return Err(NO_FILE);
@@ -145,16 +145,16 @@ pub(super) fn preview(call: &Call<'_>) -> Result<Response, No> {
 }
 
 /// Somebody's picture. Who has chosen none has one with a letter; here that is empty.
-pub(super) fn picture(call: &Call<'_>) -> Result<Response, No> {
+pub(super) fn picture(call: &Call<'_>) -> Result<Response, ApiError> {
     let inner = call.shared.world.inner();
     let user = inner.users.iter().find(|user| user.id == call.at(0));
-    let picture = user.ok_or(No::NO_USER)?.picture.clone();
+    let picture = user.ok_or(ApiError::NO_USER)?.picture.clone();
     let content = picture.map(|(content, _)| content).unwrap_or_default();
     Ok(([(header::CONTENT_TYPE, "image/png")], content).into_response())
 }
 
 /// A file that the caller may see: one of a channel that they are in.
-fn found(call: &Call<'_>) -> Result<(File, Post), No> {
+fn found(call: &Call<'_>) -> Result<(File, Post), ApiError> {
     let (file, post) = {
         let inner = call.shared.world.inner();
         let file = inner.files.get(call.at(0)).cloned().ok_or(NO_FILE)?;

@@ -25,7 +25,7 @@ use files::Upload;
 
 use super::{
     Shared, socket,
-    world::{No, new_id},
+    world::{ApiError, new_id},
 };
 use crate::{gitter::wire::Switch, strikes};
 
@@ -66,7 +66,7 @@ impl Call<'_> {
     }
 }
 
-type Answer = Result<(StatusCode, Value), No>;
+type Answer = Result<(StatusCode, Value), ApiError>;
 type Handler = fn(&Call<'_>) -> Answer;
 
 const ROUTES: &[(&str, Handler)] = &[
@@ -125,14 +125,14 @@ const OPEN: [&str; 4] = [
     "GET system/ping",
 ];
 
-struct Doors {
+struct RateGate {
     shared: Arc<Shared>,
     bucket: Mutex<(f64, Instant)>,
 }
 
 pub(super) fn router(shared: Arc<Shared>) -> Router {
     let burst = shared.options.rate_limit.map_or(0, |(_, burst)| burst);
-    let doors = Doors {
+    let doors = RateGate {
         shared,
         bucket: Mutex::new((f64::from(burst), Instant::now())),
     };
@@ -140,7 +140,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
 }
 
 async fn serve(
-    State(doors): State<Arc<Doors>>,
+    State(doors): State<Arc<RateGate>>,
     ConnectInfo(switch): ConnectInfo<Switch>,
     request: Request,
 ) -> Response {
@@ -152,7 +152,7 @@ async fn serve(
         ("GET websocket", None, Vec::new())
     } else {
         let Some((route, handler, at)) = found(method, call) else {
-            return refusal(&No(
+            return refusal(&ApiError(
                 404,
                 "api.context.404.app_error",
                 "Sorry, we could not find the page.",
@@ -162,7 +162,7 @@ async fn serve(
     };
     shared.count(route);
     let fault = shared.faults.take(route);
-    let no = |status: StatusCode| refusal(&No(status.as_u16(), "a.simulated.fault", "A fault."));
+    let no = |status: StatusCode| refusal(&ApiError(status.as_u16(), "a.simulated.fault", "A fault."));
     if let Some(struck) = strikes::before(&switch, fault, no).await {
         return struck;
     }
@@ -217,7 +217,7 @@ async fn answer(
     request: Request,
 ) -> Response {
     if me.is_none() && !OPEN.contains(&route) {
-        return refusal(&No(
+        return refusal(&ApiError(
             401,
             "api.context.session_expired.app_error",
             "Invalid or expired session, please login again.",
@@ -230,7 +230,7 @@ async fn answer(
     let mut query: Vec<(String, String)> = query;
     let kind = header_of(request.headers(), header::CONTENT_TYPE);
     let Ok(bytes) = to_bytes(request.into_body(), MAX_BODY).await else {
-        return refusal(&No(
+        return refusal(&ApiError(
             400,
             "api.context.invalid_body_param.app_error",
             "Invalid body.",
@@ -276,7 +276,7 @@ async fn answer(
     }
 }
 
-fn refusal(no: &No) -> Response {
+fn refusal(no: &ApiError) -> Response {
     let status = StatusCode::from_u16(no.0).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let body = json!({
         "id": no.1, "message": no.2, "detailed_error": "", "request_id": new_id(), "status_code": no.0,
@@ -310,7 +310,7 @@ async fn upgrade(shared: &Arc<Shared>, mut request: Request, user: Option<String
                 }
             })
         }
-        Err(_) => refusal(&No(
+        Err(_) => refusal(&ApiError(
             400,
             "api.web_socket.connect.upgrade.app_error",
             "Failed to upgrade.",
@@ -321,7 +321,7 @@ async fn upgrade(shared: &Arc<Shared>, mut request: Request, user: Option<String
 /// What may still be done, and whether this call is too much.
 type Limits = Option<(f64, bool)>;
 
-impl Doors {
+impl RateGate {
     fn limited(&self) -> Limits {
         let (per_second, burst) = self.shared.options.rate_limit?;
         let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);

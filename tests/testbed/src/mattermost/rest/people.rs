@@ -4,7 +4,7 @@ use axum::http::StatusCode;
 use serde_json::{Value, json};
 
 use super::{Answer, Call};
-use crate::mattermost::{User, world::No};
+use crate::mattermost::{User, world::ApiError};
 
 pub(super) fn ok(_: &Call<'_>) -> Answer {
     Ok((StatusCode::OK, json!({"status": "OK"})))
@@ -19,7 +19,7 @@ pub(super) fn login(call: &Call<'_>) -> Answer {
     let inner = call.shared.world.inner();
     let name = call.text("login_id");
     let user = inner.users.iter().find(|user| user.username == name);
-    let user = user.ok_or(No(
+    let user = user.ok_or(ApiError(
         401,
         "api.user.login.invalid_credentials_email_username",
         "Enter a valid email or username and/or password.",
@@ -46,7 +46,7 @@ pub(super) fn by_name(call: &Call<'_>) -> Answer {
 fn find(call: &Call<'_>, is_meant: impl Fn(&User) -> bool) -> Answer {
     let inner = call.shared.world.inner();
     let user = inner.users.iter().find(|user| is_meant(user));
-    Ok((StatusCode::OK, user.ok_or(No::NO_USER)?.json()))
+    Ok((StatusCode::OK, user.ok_or(ApiError::NO_USER)?.json()))
 }
 
 pub(super) fn by_ids(call: &Call<'_>) -> Answer {

@@ -4,9 +4,9 @@ use axum::http::StatusCode;
 use serde_json::Value;
 
 use super::{Answer, Call};
-use crate::mattermost::{Channel, Team, world::No};
+use crate::mattermost::{Channel, Team, world::ApiError};
 
-const NO_TEAM: No = No(
+const NO_TEAM: ApiError = ApiError(
     404,
     "app.team.get.find.app_error",
     "Unable to find the existing team.",
@@ -49,7 +49,7 @@ pub(super) fn channel_by_name(call: &Call<'_>) -> Answer {
 
 /// A channel of a team by its name: one that is private and another's, archived or called differently by now does not exist.
 fn named(call: &Call<'_>, team: &str) -> Answer {
-    const MISSING: No = No(
+    const MISSING: ApiError = ApiError(
         404,
         "app.channel.get_by_name.missing.app_error",
         "Channel does not exist.",
@@ -67,7 +67,7 @@ pub(super) fn channel_by_names(call: &Call<'_>) -> Answer {
     let team = teams
         .into_iter()
         .find(|known| known.name == call.at(0))
-        .ok_or(No(
+        .ok_or(ApiError(
             404,
             "app.team.get_by_name.missing.app_error",
             "Unable to find the existing team.",
@@ -76,25 +76,25 @@ pub(super) fn channel_by_names(call: &Call<'_>) -> Answer {
 }
 
 /// A channel that the caller may see: private ones exist for their members only, open ones may be looked at.
-pub(super) fn find(call: &Call<'_>, is_meant: impl Fn(&Channel) -> bool) -> Result<Channel, No> {
+pub(super) fn find(call: &Call<'_>, is_meant: impl Fn(&Channel) -> bool) -> Result<Channel, ApiError> {
     let inner = call.shared.world.inner();
     let channel = inner.channels.iter().find(|channel| is_meant(channel));
-    let channel = channel.ok_or(No::NO_CHANNEL)?;
+    let channel = channel.ok_or(ApiError::NO_CHANNEL)?;
     let sees = channel.kind == "O" || channel.members.contains(&call.me);
     if sees {
         Ok(channel.clone())
     } else {
-        Err(No::PERMISSIONS)
+        Err(ApiError::PERMISSIONS)
     }
 }
 
 /// A channel that the caller is in.
-pub(super) fn own(call: &Call<'_>, id: &str) -> Result<Channel, No> {
+pub(super) fn own(call: &Call<'_>, id: &str) -> Result<Channel, ApiError> {
     let channel = find(call, |channel| channel.id == id)?;
     if channel.members.contains(&call.me) {
         Ok(channel)
     } else {
-        Err(No::PERMISSIONS)
+        Err(ApiError::PERMISSIONS)
     }
 }
 
@@ -106,7 +106,7 @@ pub(super) fn patch(call: &Call<'_>) -> Answer {
             continue;
         };
         if text.chars().count() > longest || (key == "display_name" && text.is_empty()) {
-            return Err(No(
+            return Err(ApiError(
                 400,
                 "model.channel.is_valid.app_error",
                 "Invalid channel.",
@@ -141,7 +141,7 @@ pub(super) fn member(call: &Call<'_>) -> Answer {
         call.at(1)
     };
     if !channel.members.contains(user) {
-        return Err(No(
+        return Err(ApiError(
             404,
             "app.channel.get_member.missing.app_error",
             "No channel member found.",
@@ -155,10 +155,10 @@ pub(super) fn join(call: &Call<'_>) -> Answer {
     let channel = find(call, |channel| channel.id == call.at(0))?;
     let user = call.text("user_id");
     if channel.kind != "O" && !channel.members.contains(&call.me) {
-        return Err(No::PERMISSIONS);
+        return Err(ApiError::PERMISSIONS);
     }
     call.shared
         .world
-        .seat(&channel.id, &user, true, &call.shared.faults);
+        .set_member(&channel.id, &user, true, &call.shared.faults);
     Ok((StatusCode::CREATED, channel.member(&user)))
 }

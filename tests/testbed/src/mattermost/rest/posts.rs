@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{Answer, Call, places};
 use crate::mattermost::{
     Post,
-    world::{self, Inner, No},
+    world::{self, Inner, ApiError},
 };
 
 pub(super) fn write(call: &Call<'_>) -> Answer {
@@ -32,9 +32,9 @@ pub(super) fn get(call: &Call<'_>) -> Answer {
 }
 
 /// A post in a channel that the caller may see: of an open one everybody may read posts.
-fn readable(call: &Call<'_>, id: &str) -> Result<Post, No> {
+fn readable(call: &Call<'_>, id: &str) -> Result<Post, ApiError> {
     let post = call.shared.world.inner().post(id).cloned();
-    let post = post.filter(|post| post.delete_at == 0).ok_or(No::NO_POST)?;
+    let post = post.filter(|post| post.delete_at == 0).ok_or(ApiError::NO_POST)?;
     places::find(call, |channel| channel.id == post.channel_id)?;
     Ok(post)
 }
@@ -83,7 +83,7 @@ pub(super) fn list(call: &Call<'_>) -> Answer {
         post.channel_id == channel.id && post.delete_at == 0
     });
     // Those that were made in the same millisecond are neither before nor after.
-    let moment = |id: &str| inner.post(id).map(|post| post.create_at).ok_or(No::NO_POST);
+    let moment = |id: &str| inner.post(id).map(|post| post.create_at).ok_or(ApiError::NO_POST);
     let chosen: Vec<&Post> = if let Some(id) = call.query("after").filter(|id| !id.is_empty()) {
         let moment = moment(id)?;
         let newer: Vec<&Post> = here
@@ -151,9 +151,9 @@ pub(super) fn reactions(call: &Call<'_>) -> Answer {
 }
 
 /// Who may react is asked of the post's channel first: a post that never was is in none.
-fn reactable(call: &Call<'_>, id: &str) -> Result<(), No> {
+fn reactable(call: &Call<'_>, id: &str) -> Result<(), ApiError> {
     let post = call.shared.world.inner().post(id).cloned();
-    let post = post.ok_or(No::PERMISSIONS)?;
+    let post = post.ok_or(ApiError::PERMISSIONS)?;
     places::own(call, &post.channel_id)?;
     readable(call, id).map(drop)
 }

@@ -4,16 +4,16 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::ensure;
-use footbridge_matrix::person::{Identity, Person};
+use footbridge_matrix::person::{Identity, TestClient};
 use tempfile::TempDir;
 use tokio::time::Instant;
 
-use super::super::{Context, Outcome, Plan, Rig, Row};
+use super::super::{Context, Outcome, ScenarioOptions, FaultScenario, Row};
 use crate::report::{Arrived, Verdict};
-use crate::scenario::{Ear, Load, PASSWORD, Scenario};
+use crate::scenario::{RoomObserver, Load, PASSWORD, Scenario};
 
 /// How long anything may take to show.
-const PATIENCE: Duration = Duration::from_mins(2);
+const TIMEOUT: Duration = Duration::from_mins(2);
 /// An unsigned device is added with every so many changes.
 const DEVICE_EVERY: usize = 20;
 
@@ -28,7 +28,7 @@ pub(super) fn rows() -> Vec<Row> {
 }
 
 async fn churn(context: &Context<'_>) -> anyhow::Result<Outcome> {
-    let mut scene = Churn::open(context).await?;
+    let mut scene = ChurnScenario::open(context).await?;
     let steps: usize = context.pick(8, 60, 250);
     for step in 0..steps {
         scene.step(step).await?;
@@ -40,36 +40,36 @@ async fn churn(context: &Context<'_>) -> anyhow::Result<Outcome> {
 }
 
 /// The scene: a guest with a client of their own, and devices of the guest's account that nobody signed.
-struct Churn<'a> {
+struct ChurnScenario<'a> {
     context: &'a Context<'a>,
-    rig: Rig,
+    rig: FaultScenario,
     name: String,
     user: String,
-    guest: Person,
+    guest: TestClient,
     /// What the guest's client is shown.
-    ear: Ear,
+    room_observer: RoomObserver,
     files: TempDir,
-    devices: Vec<Person>,
+    devices: Vec<TestClient>,
     /// What Mary says in the channel.
     load: Load,
     for_guest: BTreeSet<u32>,
     not_for_guest: BTreeSet<u32>,
 }
 
-impl<'a> Churn<'a> {
+impl<'a> ChurnScenario<'a> {
     async fn open(context: &'a Context<'a>) -> anyhow::Result<Self> {
-        let rig = Rig::open(context, Plan::default()).await?;
+        let rig = FaultScenario::open(context, ScenarioOptions::default()).await?;
         let files = tempfile::tempdir()?;
         let name = format!("guest{:08x}", rand::random::<u32>());
         let user = context.synapse.register(&name, PASSWORD).await?;
         let home = files.path().join("guest");
-        let guest = Person::login(&context.synapse.url(), &name, PASSWORD, &home).await?;
+        let guest = TestClient::login(&context.synapse.url(), &name, PASSWORD, &home).await?;
         Ok(Self {
             context,
             rig,
             name,
             user,
-            ear: Ear::open(guest.clone()),
+            room_observer: RoomObserver::open(guest.clone()),
             guest,
             files,
             devices: Vec::new(),
@@ -97,19 +97,19 @@ impl<'a> Churn<'a> {
             let home = self.files.path().join(format!("device{step}"));
             let url = self.context.synapse.url();
             let device =
-                Person::login_as(&url, &self.name, PASSWORD, &home, Identity::None).await?;
+                TestClient::login_as(&url, &self.name, PASSWORD, &home, Identity::None).await?;
             self.devices.push(device);
         }
         // What follows the change comes out at the other end: the bridge knows of the change.
         let scene = &self.rig.scene;
-        self.rig.crowd.say_in_room(scene, 0).await?;
-        self.rig.arrive(PATIENCE).await;
+        self.rig.traffic.say_in_room(scene, 0).await?;
+        self.rig.arrive(TIMEOUT).await;
         let number = u32::try_from(self.load.said().len())?;
         scene
             .sim
             .say(&scene.stage.channel.id, &scene.mary.id, &self.load.number());
         wait(scene, "Ann reads it", || {
-            read_by(&scene.ear, scene, &self.load).contains(&number)
+            read_by(&scene.room_observer, scene, &self.load).contains(&number)
         })
         .await?;
         if is_in {
@@ -127,11 +127,11 @@ impl<'a> Churn<'a> {
         }
         let scene = &self.rig.scene;
         wait(scene, "the guest is shown everything", || {
-            read_by(&self.ear, scene, &self.load).is_superset(&self.for_guest)
-                && closed_to(&self.ear, scene) >= self.not_for_guest.len()
+            read_by(&self.room_observer, scene, &self.load).is_superset(&self.for_guest)
+                && closed_to(&self.room_observer, scene) >= self.not_for_guest.len()
         })
         .await?;
-        let read = read_by(&self.ear, scene, &self.load);
+        let read = read_by(&self.room_observer, scene, &self.load);
         let to_leaver = read.intersection(&self.not_for_guest).count();
         let (mut to_unsigned, mut shown_to_unsigned) = (0, 0);
         for device in std::mem::take(&mut self.devices) {
@@ -141,7 +141,7 @@ impl<'a> Churn<'a> {
         }
         let devices = steps.saturating_sub(2).div_ceil(DEVICE_EVERY);
         let mut outcome = self.rig.finish("F37").await?;
-        let arrived = heard(&scene.ear, scene, &self.load);
+        let arrived = heard(&scene.room_observer, scene, &self.load);
         outcome
             .verdict
             .join(Verdict::of(&self.load.said(), &arrived));
@@ -167,7 +167,7 @@ impl<'a> Churn<'a> {
 }
 
 /// Copies of the load by the bridge, as a client read them.
-fn heard(ear: &Ear, scene: &Scenario, load: &Load) -> Vec<Arrived> {
+fn heard(ear: &RoomObserver, scene: &Scenario, load: &Load) -> Vec<Arrived> {
     let arrived = ear.pick(&scene.stage.room, |heard| {
         let text = heard
             .text()
@@ -183,13 +183,13 @@ fn heard(ear: &Ear, scene: &Scenario, load: &Load) -> Vec<Arrived> {
     arrived.concat()
 }
 
-fn read_by(ear: &Ear, scene: &Scenario, load: &Load) -> BTreeSet<u32> {
+fn read_by(ear: &RoomObserver, scene: &Scenario, load: &Load) -> BTreeSet<u32> {
     let heard = heard(ear, scene, load);
     heard.iter().map(|arrived| arrived.number).collect()
 }
 
 /// How many events of the bridge a client was shown and never could read.
-fn closed_to(ear: &Ear, scene: &Scenario) -> usize {
+fn closed_to(ear: &RoomObserver, scene: &Scenario) -> usize {
     let (mut open, mut closed) = (BTreeSet::new(), BTreeSet::new());
     ear.pick(&scene.stage.room, |heard| -> Option<()> {
         if heard.seen.sender == scene.bridge_user && heard.seen.encrypted {
@@ -206,7 +206,7 @@ fn closed_to(ear: &Ear, scene: &Scenario) -> usize {
 }
 
 /// How many events of the bridge this device can read, and how many not.
-async fn seen_by(device: &Person, scene: &Scenario) -> anyhow::Result<(usize, usize)> {
+async fn seen_by(device: &TestClient, scene: &Scenario) -> anyhow::Result<(usize, usize)> {
     let (mut open, mut closed) = (0, 0);
     for _ in 0..2 {
         for seen in device.sync(Duration::ZERO).await? {
@@ -223,7 +223,7 @@ async fn seen_by(device: &Person, scene: &Scenario) -> anyhow::Result<(usize, us
 }
 
 async fn wait(scene: &Scenario, what: &str, is_so: impl Fn() -> bool) -> anyhow::Result<()> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while !is_so() {
         ensure!(
             Instant::now() < deadline,

@@ -7,11 +7,11 @@ use anyhow::{Context as _, ensure};
 use axum::http::Method;
 use serde_json::{Value, json};
 
-use super::super::{Context, Outcome, Plan, Rig, Row};
+use super::super::{Context, Outcome, ScenarioOptions, FaultScenario, Row};
 use crate::proxy::{Cut, Fault, Matcher, Rule};
 
 /// An answer that never comes, as far as a process that is killed can tell.
-const NEVER: Duration = Duration::from_mins(10);
+const NEVER_DELAY: Duration = Duration::from_mins(10);
 
 pub(super) fn rows() -> Vec<Row> {
     vec![
@@ -48,17 +48,17 @@ async fn uploads(context: &Context<'_>) -> anyhow::Result<Outcome> {
     for round in 0..context.pick(1, 2, 12) {
         for (number, path) in UPLOADS.into_iter().enumerate() {
             let fault = if (round + number) % 2 == 0 {
-                Fault::DelayReply(NEVER, NEVER)
+                Fault::DelayReply(NEVER_DELAY, NEVER_DELAY)
             } else {
-                Fault::Delay(NEVER, NEVER)
+                Fault::Delay(NEVER_DELAY, NEVER_DELAY)
             };
             let matcher = Matcher::of(Method::POST).with(path);
-            let plan = Plan {
+            let plan = ScenarioOptions {
                 matrix: "key_wait = \"5m\"",
-                harm_at_login: Some(Rule::times("login", matcher, fault, 1)),
-                ..Plan::default()
+                fault_at_login: Some(Rule::times("login", matcher, fault, 1)),
+                ..ScenarioOptions::default()
             };
-            let rig = Rig::open(context, plan).await?;
+            let rig = FaultScenario::open(context, plan).await?;
             one(context, &rig, round + number, &mut outcome)
                 .await
                 .with_context(|| format!("killed at {path}"))?;
@@ -71,7 +71,7 @@ async fn uploads(context: &Context<'_>) -> anyhow::Result<Outcome> {
 /// The rest of one life: a new device comes, and the bridge dies while it gives it the room key.
 async fn one(
     context: &Context<'_>,
-    rig: &Rig,
+    rig: &FaultScenario,
     turn: usize,
     outcome: &mut Outcome,
 ) -> anyhow::Result<()> {
@@ -82,18 +82,18 @@ async fn one(
     } else {
         Fault::DropRequest(Cut::Reset)
     };
-    rig.crowd.say_as_guest(&rig.scene, context.synapse).await?;
+    rig.traffic.say_as_new_member(&rig.scene, context.synapse).await?;
     rig.arrive(Duration::from_mins(1)).await;
-    let before = homeserver.strikes();
+    let before = homeserver.fault_count();
     homeserver.add(Rule::times("gift", gifts, fault, 1));
-    rig.crowd.say_in_channel(&rig.scene, 0);
-    let struck = || homeserver.strikes() > before;
+    rig.traffic.say_in_channel(&rig.scene, 0);
+    let struck = || homeserver.fault_count() > before;
     crate::scenario::until(Duration::from_secs(30), struck)
         .await
         .context("no room key was shared")?;
     rig.kill().await?;
     rig.scene.bridge.wait_ready().await?;
-    rig.crowd.forget_keys(&rig.scene).await?;
+    rig.traffic.forget_keys(&rig.scene).await?;
     rig.talk(3, 5.0).await?;
     let run = rig.finish("F39").await?;
     let logs = rig.scene.bridge.logs();
@@ -115,12 +115,12 @@ async fn one(
 }
 
 async fn used_up(context: &Context<'_>) -> anyhow::Result<Outcome> {
-    let plan = Plan {
+    let plan = ScenarioOptions {
         // A new device may be known a moment after its message: here nothing may change places.
         matrix: "key_wait = \"5m\"",
-        ..Plan::default()
+        ..ScenarioOptions::default()
     };
-    let rig = Rig::open(context, plan).await?;
+    let rig = FaultScenario::open(context, plan).await?;
     let mut claims = 0_u64;
     let mut fallbacks = 0;
     for _ in 0..context.pick(1, 3, 10) {
@@ -154,7 +154,7 @@ async fn used_up(context: &Context<'_>) -> anyhow::Result<Outcome> {
         }
         fallbacks += repeated;
         for _ in 0..3 {
-            rig.crowd.say_as_guest(&rig.scene, context.synapse).await?;
+            rig.traffic.say_as_new_member(&rig.scene, context.synapse).await?;
         }
         rig.launch()?;
         rig.scene.bridge.wait_ready().await?;

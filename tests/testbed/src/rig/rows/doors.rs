@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::{Context, Outcome, Plan, Rig, Row};
+use super::super::{Context, Outcome, ScenarioOptions, FaultScenario, Row};
 use crate::proxy::{Fault, Matcher, Page, Rule};
 
 pub(super) fn rows() -> Vec<Row> {
@@ -24,19 +24,19 @@ pub(super) fn rows() -> Vec<Row> {
 }
 
 async fn banned(context: &Context<'_>) -> anyhow::Result<Outcome> {
-    let rig = Rig::open(context, Plan::default()).await?;
+    let rig = FaultScenario::open(context, ScenarioOptions::default()).await?;
     let (sim, channel, bot) = (&rig.scene.sim, &rig.scene.stage.channel, &rig.scene.bot);
     let refused = |refusal| anyhow::anyhow!("{refusal}");
     sim.ban(&channel.id, &bot.id).map_err(refused)?;
     let began = std::time::Instant::now();
     for _ in 0..context.pick(5, 20, 100) {
-        rig.crowd.say_in_room(&rig.scene, 0).await?;
+        rig.traffic.say_in_room(&rig.scene, 0).await?;
     }
     tokio::time::sleep(Duration::from_secs(20)).await;
-    let tries = rig.api()?.passages(began, &Matcher::posts()).len();
+    let tries = rig.api()?.recorded_requests(began, &Matcher::posts()).len();
     sim.unban(&channel.id, &bot.id).map_err(refused)?;
     sim.join(&channel.id, &bot.id).map_err(refused)?;
-    rig.crowd.say_in_channel(&rig.scene, 0);
+    rig.traffic.say_in_channel(&rig.scene, 0);
     let mut outcome = rig.finish("F30").await?;
     outcome.injections = 1;
     outcome.remark = format!("{tries} tries to post within 20 s");
@@ -47,12 +47,12 @@ async fn banned(context: &Context<'_>) -> anyhow::Result<Outcome> {
 }
 
 async fn poison(context: &Context<'_>) -> anyhow::Result<Outcome> {
-    let rig = Rig::open(
+    let rig = FaultScenario::open(
         context,
-        Plan {
+        ScenarioOptions {
             portals: 2,
             delivery: "attempts = 2",
-            ..Plan::default()
+            ..ScenarioOptions::default()
         },
     )
     .await?;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::{Context, Outcome, Plan, Rig, Row};
+use super::super::{Context, Outcome, ScenarioOptions, FaultScenario, Row};
 use crate::gitter::Framing;
 use crate::proxy::{Cut, Fault, Matcher, Page, Rule};
 
@@ -41,11 +41,11 @@ pub(super) fn rows() -> Vec<Row> {
 async fn resets(context: &Context<'_>) -> anyhow::Result<Outcome> {
     let mut outcome = Outcome::default();
     for feed in ["stream", "realtime"] {
-        let rig = Rig::open(
+        let rig = FaultScenario::open(
             context,
-            Plan {
+            ScenarioOptions {
                 feed,
-                ..Plan::default()
+                ..ScenarioOptions::default()
             },
         )
         .await?;
@@ -86,12 +86,12 @@ fn joined(mut all: Outcome, half: Outcome, injections: u64) -> Outcome {
 async fn silent(context: &Context<'_>) -> anyhow::Result<Outcome> {
     let mut outcome = Outcome::default();
     for feed in ["stream", "realtime"] {
-        let rig = Rig::open(
+        let rig = FaultScenario::open(
             context,
-            Plan {
+            ScenarioOptions {
                 feed,
                 silo: "audit = \"10s\"",
-                ..Plan::default()
+                ..ScenarioOptions::default()
             },
         )
         .await?;
@@ -104,7 +104,7 @@ async fn silent(context: &Context<'_>) -> anyhow::Result<Outcome> {
         rig.talk(context.pick(5, 20, 100), 5.0).await?;
         // Still silent: only the audit can find it.
         rig.arrive(Duration::from_mins(6)).await;
-        let unheard = rig.crowd.missing(&rig.scene);
+        let unheard = rig.traffic.missing(&rig.scene);
         faults.clear();
         rig.talk(3, 3.0).await?;
         let mut half = rig.finish("F15").await?;
@@ -118,11 +118,11 @@ async fn silent(context: &Context<'_>) -> anyhow::Result<Outcome> {
 
 async fn limited(context: &Context<'_>) -> anyhow::Result<Outcome> {
     const ALLOWED: u32 = 300;
-    let rig = Rig::open(
+    let rig = FaultScenario::open(
         context,
-        Plan {
+        ScenarioOptions {
             requests_per_minute: ALLOWED,
-            ..Plan::default()
+            ..ScenarioOptions::default()
         },
     )
     .await?;
@@ -154,7 +154,7 @@ async fn limited(context: &Context<'_>) -> anyhow::Result<Outcome> {
     rig.talk(context.pick(20, 150, 900), 8.0).await?;
     rig.arrive(Duration::from_mins(12)).await;
     let minutes = (began.elapsed().as_secs() / 60 + 1) * u64::from(ALLOWED);
-    let made = api.passages(began, &Matcher::all()).len();
+    let made = api.recorded_requests(began, &Matcher::all()).len();
     let mut outcome = rig.finish("F18").await?;
     outcome.remark = format!("{made} requests, {minutes} allowed");
     if u64::try_from(made)? * 100 > minutes * 105 {
@@ -166,11 +166,11 @@ async fn limited(context: &Context<'_>) -> anyhow::Result<Outcome> {
 async fn garbage(context: &Context<'_>) -> anyhow::Result<Outcome> {
     let mut outcome = Outcome::default();
     for feed in ["stream", "realtime"] {
-        let rig = Rig::open(
+        let rig = FaultScenario::open(
             context,
-            Plan {
+            ScenarioOptions {
                 feed,
-                ..Plan::default()
+                ..ScenarioOptions::default()
             },
         )
         .await?;

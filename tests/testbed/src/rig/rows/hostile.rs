@@ -7,17 +7,17 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use axum::http::Method;
-use footbridge_matrix::person::{Identity, Person};
+use footbridge_matrix::person::{Identity, TestClient};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::Instant;
 
-use super::super::{Context, Outcome, Plan, Rig, Row};
-use crate::proxy::{Fault, Lie, Matcher, Page, Rule, Showcase};
-use crate::scenario::{PASSWORD, Pair};
+use super::super::{Context, Outcome, ScenarioOptions, FaultScenario, Row};
+use crate::proxy::{Fault, Rewrite, Matcher, Page, Rule, KeyView};
+use crate::scenario::{PASSWORD, RoomAndChannel};
 
 /// How long anything may take to show.
-const PATIENCE: Duration = Duration::from_mins(2);
+const TIMEOUT: Duration = Duration::from_mins(2);
 
 pub(super) fn rows() -> Vec<Row> {
     vec![Row {
@@ -30,7 +30,7 @@ pub(super) fn rows() -> Vec<Row> {
 }
 
 async fn lies(context: &Context<'_>) -> anyhow::Result<Outcome> {
-    let siege = Siege::open(context).await?;
+    let siege = HostileScenario::open(context).await?;
     let mut lines = vec![
         siege.honest().await?,
         siege.plaintext().await?,
@@ -70,7 +70,7 @@ async fn lies(context: &Context<'_>) -> anyhow::Result<Outcome> {
         }
     }
     outcome.heading = HEADING.map(str::to_owned).to_vec();
-    outcome.lines = lines.iter().map(Line::cells).collect();
+    outcome.lines = lines.iter().map(AttackResult::cells).collect();
     Ok(outcome)
 }
 
@@ -97,7 +97,7 @@ fn is_lock(event_type: &str, content: &Value) -> bool {
 }
 
 /// What came of one attack.
-struct Line {
+struct AttackResult {
     attack: &'static str,
     /// The lie was told as often as it should.
     told: bool,
@@ -113,7 +113,7 @@ struct Line {
     objection: Option<&'static str>,
 }
 
-impl Line {
+impl AttackResult {
     fn is_good(&self) -> bool {
         let right = match self.counter {
             Some(counter) => self.rose.len() == 1 && self.rose.contains_key(counter),
@@ -160,27 +160,27 @@ impl Line {
 }
 
 /// What is counted before and after an attack.
-struct Look {
+struct SecurityCounts {
     counters: BTreeMap<String, u64>,
     clear: usize,
 }
 
 /// The scene: two encrypted rooms with a channel each, Ann and Bob in them, and a proxy that lies to the bridge.
-struct Siege<'a> {
+struct HostileScenario<'a> {
     context: &'a Context<'a>,
-    rig: Rig,
-    bob: Person,
+    rig: FaultScenario,
+    bob: TestClient,
     files: TempDir,
 }
 
-impl<'a> Siege<'a> {
+impl<'a> HostileScenario<'a> {
     async fn open(context: &'a Context<'a>) -> anyhow::Result<Self> {
-        let rig = Rig::open(
+        let rig = FaultScenario::open(
             context,
-            Plan {
+            ScenarioOptions {
                 portals: 2,
                 matrix: "key_wait = \"1s\"",
-                ..Plan::default()
+                ..ScenarioOptions::default()
             },
         )
         .await?;
@@ -188,7 +188,7 @@ impl<'a> Siege<'a> {
         let name = format!("bob{:08x}", rand::random::<u32>());
         let user = context.synapse.register(&name, PASSWORD).await?;
         let home = files.path().join("bob");
-        let bob = Person::login(&context.synapse.url(), &name, PASSWORD, &home).await?;
+        let bob = TestClient::login(&context.synapse.url(), &name, PASSWORD, &home).await?;
         for pair in &rig.scene.pairs {
             rig.scene.ann.invite(&pair.room, &user).await?;
             bob.join(&pair.room).await?;
@@ -206,12 +206,12 @@ impl<'a> Siege<'a> {
 
     /// A message each way in every portal. When it has arrived, everything before it was walked.
     async fn carry(&self) -> anyhow::Result<()> {
-        for turn in 0..self.rig.crowd.portals() {
-            self.rig.crowd.say_in_room(&self.rig.scene, turn).await?;
-            self.rig.crowd.say_in_channel(&self.rig.scene, turn);
+        for turn in 0..self.rig.traffic.portals() {
+            self.rig.traffic.say_in_room(&self.rig.scene, turn).await?;
+            self.rig.traffic.say_in_channel(&self.rig.scene, turn);
         }
-        self.rig.arrive(PATIENCE).await;
-        let missing = self.rig.crowd.missing(&self.rig.scene);
+        self.rig.arrive(TIMEOUT).await;
+        let missing = self.rig.traffic.missing(&self.rig.scene);
         ensure!(
             missing == 0,
             "{missing} messages did not arrive\n{}",
@@ -221,7 +221,7 @@ impl<'a> Siege<'a> {
     }
 
     /// Ann says something that nobody else says; answers it and its event as the homeserver keeps it.
-    async fn canary(&self) -> anyhow::Result<(String, Value)> {
+    async fn marked_message(&self) -> anyhow::Result<(String, Value)> {
         let text = format!("canary{:016x}", rand::random::<u64>());
         let room = &self.rig.scene.stage.room;
         let id = self.rig.scene.ann.say(room, &text).await?;
@@ -250,7 +250,7 @@ impl<'a> Siege<'a> {
             .count()
     }
 
-    async fn look(&self) -> anyhow::Result<Look> {
+    async fn look(&self) -> anyhow::Result<SecurityCounts> {
         let mut clear = 0;
         for pair in &self.rig.scene.pairs {
             let events = self.context.synapse.events(&pair.room).await?;
@@ -266,7 +266,7 @@ impl<'a> Siege<'a> {
             clear += clear_ones.count();
         }
         let metrics = self.rig.scene.bridge.metrics().await?;
-        Ok(Look {
+        Ok(SecurityCounts {
             counters: metrics.by_label("footbridge_security_total", "class"),
             clear,
         })
@@ -277,16 +277,16 @@ impl<'a> Siege<'a> {
         &self,
         attack: &'static str,
         counter: Option<&'static str>,
-        before: &Look,
+        before: &SecurityCounts,
         spare: usize,
-    ) -> anyhow::Result<Line> {
+    ) -> anyhow::Result<AttackResult> {
         self.context.tell(attack);
         let after = self.look().await?;
         let rose = after.counters.into_iter().filter_map(|(class, count)| {
             let was = before.counters.get(&class).copied().unwrap_or(0);
             (count > was).then(|| (class, count - was))
         });
-        Ok(Line {
+        Ok(AttackResult {
             attack,
             told: true,
             relayed: spare,
@@ -302,7 +302,7 @@ impl<'a> Siege<'a> {
         what: &str,
         is_so: impl AsyncFn() -> anyhow::Result<bool>,
     ) -> anyhow::Result<()> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while !is_so().await? {
             ensure!(
                 Instant::now() < deadline,
@@ -315,9 +315,9 @@ impl<'a> Siege<'a> {
     }
 
     /// Tells one lie and lets messages follow it. Answers whether it was told, once.
-    async fn told(&self, name: &'static str, lie: Lie) -> anyhow::Result<bool> {
+    async fn told(&self, name: &'static str, lie: Rewrite) -> anyhow::Result<bool> {
         let proxy = self.rig.homeserver()?;
-        let count = || proxy.struck().get(name).copied().unwrap_or(0);
+        let count = || proxy.injected().get(name).copied().unwrap_or(0);
         let before = count();
         proxy.tell(lie);
         self.carry().await?;
@@ -328,7 +328,7 @@ impl<'a> Siege<'a> {
         &self.rig.scene.stage.room
     }
 
-    fn other(&self) -> anyhow::Result<&Pair> {
+    fn other(&self) -> anyhow::Result<&RoomAndChannel> {
         self.rig
             .scene
             .pairs
@@ -336,16 +336,16 @@ impl<'a> Siege<'a> {
             .context("there is one room only")
     }
 
-    async fn honest(&self) -> anyhow::Result<Line> {
+    async fn honest(&self) -> anyhow::Result<AttackResult> {
         let before = self.look().await?;
-        let (text, _) = self.canary().await?;
+        let (text, _) = self.marked_message().await?;
         self.carry().await?;
         let spare = self.copies(&text) - 1;
         self.line("none, to compare with", None, &before, spare)
             .await
     }
 
-    async fn plaintext(&self) -> anyhow::Result<Line> {
+    async fn plaintext(&self) -> anyhow::Result<AttackResult> {
         let before = self.look().await?;
         let text = format!("canary{:016x}", rand::random::<u64>());
         let event = json!({
@@ -355,31 +355,31 @@ impl<'a> Siege<'a> {
             "origin_server_ts": now_ms(),
             "content": {"msgtype": "m.text", "body": text},
         });
-        let lie = Lie::event_in("plaintext", self.room(), event);
+        let lie = Rewrite::event_in("plaintext", self.room(), event);
         let told = self.told("plaintext", lie).await?;
         let counter = Some("plaintext-in-encrypted-room");
         let spare = self.copies(&text);
         let line = self.line("an event in the clear", counter, &before, spare);
-        Ok(Line {
+        Ok(AttackResult {
             told,
             ..line.await?
         })
     }
 
     /// The same event as often as anybody likes is no attack, and still one message.
-    async fn repeated(&self) -> anyhow::Result<Line> {
-        let (text, event) = self.canary().await?;
+    async fn repeated(&self) -> anyhow::Result<AttackResult> {
+        let (text, event) = self.marked_message().await?;
         // Not the newest event any more, which is known by its name alone.
         self.carry().await?;
         let before = self.look().await?;
         let mut told = true;
         for _ in 0..self.context.pick(1, 3, 10) {
-            let lie = Lie::event_in("repeated", self.room(), event.clone());
+            let lie = Rewrite::event_in("repeated", self.room(), event.clone());
             told &= self.told("repeated", lie).await?;
         }
         let spare = self.copies(&text) - 1;
         let line = self.line("the same event again and again", None, &before, spare);
-        Ok(Line {
+        Ok(AttackResult {
             told,
             ..line.await?
         })
@@ -389,42 +389,42 @@ impl<'a> Siege<'a> {
         &self,
         attack: &'static str,
         change: impl Fn(&mut Value),
-    ) -> anyhow::Result<Line> {
-        let (text, mut event) = self.canary().await?;
+    ) -> anyhow::Result<AttackResult> {
+        let (text, mut event) = self.marked_message().await?;
         self.carry().await?;
         change(&mut event);
         let before = self.look().await?;
-        let lie = Lie::event_in("replayed", self.room(), event);
+        let lie = Rewrite::event_in("replayed", self.room(), event);
         let told = self.told("replayed", lie).await?;
         let spare = self.copies(&text) - 1;
         let line = self.line(attack, Some("replayed"), &before, spare);
-        Ok(Line {
+        Ok(AttackResult {
             told,
             ..line.await?
         })
     }
 
-    async fn wrong_sender(&self) -> anyhow::Result<Line> {
-        let (text, mut event) = self.canary().await?;
+    async fn wrong_sender(&self) -> anyhow::Result<AttackResult> {
+        let (text, mut event) = self.marked_message().await?;
         set(&mut event, "event_id", forged_id().into());
         set(&mut event, "sender", self.bob.user_id().into());
         let before = self.look().await?;
-        let lie = Lie::event_in("wrong sender", self.room(), event);
+        let lie = Rewrite::event_in("wrong sender", self.room(), event);
         let told = self.told("wrong sender", lie).await?;
         let spare = self.copies(&text) - 1;
         let counter = Some("sender-mismatch");
         let line = self.line("somebody else as the sender", counter, &before, spare);
-        Ok(Line {
+        Ok(AttackResult {
             told,
             ..line.await?
         })
     }
 
-    async fn moved(&self) -> anyhow::Result<Line> {
-        let (text, mut event) = self.canary().await?;
+    async fn moved(&self) -> anyhow::Result<AttackResult> {
+        let (text, mut event) = self.marked_message().await?;
         set(&mut event, "event_id", forged_id().into());
         let before = self.look().await?;
-        let lie = Lie::event_in("moved", &self.other()?.room, event);
+        let lie = Rewrite::event_in("moved", &self.other()?.room, event);
         let told = self.told("moved", lie).await?;
         let spare = self.copies(&text) - 1;
         let line = self.line(
@@ -433,14 +433,14 @@ impl<'a> Siege<'a> {
             &before,
             spare,
         );
-        Ok(Line {
+        Ok(AttackResult {
             told,
             ..line.await?
         })
     }
 
     /// Relations stand outside of the ciphertext: what Ann says is made an edit of what Bob said.
-    async fn forged_relation(&self) -> anyhow::Result<Line> {
+    async fn forged_relation(&self) -> anyhow::Result<AttackResult> {
         let target = format!("canary{:016x}", rand::random::<u64>());
         let id = self.bob.say(self.room(), &target).await?;
         self.wait("Bob's words arrive", async || Ok(self.copies(&target) == 1))
@@ -450,7 +450,7 @@ impl<'a> Siege<'a> {
         let syncs = Matcher::of(Method::GET).with("/sync");
         self.rig
             .homeserver()?
-            .tell(Lie::once("forged relation", syncs, move |answer| {
+            .tell(Rewrite::once("forged relation", syncs, move |answer| {
                 let events = answer
                     .get_mut("rooms")
                     .and_then(|rooms| rooms.get_mut("join")?.get_mut(&room))
@@ -473,12 +473,12 @@ impl<'a> Siege<'a> {
         let told = self
             .rig
             .homeserver()?
-            .struck()
+            .injected()
             .contains_key("forged relation");
         let gone = self.copies(&target) != 1;
         let spare = self.copies(&text);
         let line = self.line("a forged relation", None, &before, spare);
-        Ok(Line {
+        Ok(AttackResult {
             told,
             objection: gone.then_some("it changed somebody else's message"),
             ..line.await?
@@ -486,11 +486,11 @@ impl<'a> Siege<'a> {
     }
 
     /// A device of Ann's account that she never signed: who has her password, or is her homeserver, can make one.
-    async fn ghost(&self, name: &str) -> anyhow::Result<Person> {
+    async fn unsigned_device(&self, name: &str) -> anyhow::Result<TestClient> {
         let user = self.rig.scene.ann.user_id();
         let localpart = user.trim_start_matches('@').split(':').next();
         let home = self.files.path().join(name);
-        let ghost = Person::login_as(
+        let ghost = TestClient::login_as(
             &self.context.synapse.url(),
             localpart.unwrap_or_default(),
             PASSWORD,
@@ -503,7 +503,7 @@ impl<'a> Siege<'a> {
     }
 
     /// What the ghost says does not cross, and of what the bridge says it reads nothing.
-    async fn haunted(&self, attack: &'static str, ghost: &Person) -> anyhow::Result<Line> {
+    async fn check_unsigned_device(&self, attack: &'static str, ghost: &TestClient) -> anyhow::Result<AttackResult> {
         let before = self.look().await?;
         let counter = "untrusted-device";
         let was = before.counters.get(counter).copied().unwrap_or(0);
@@ -518,14 +518,14 @@ impl<'a> Siege<'a> {
         let objection = self.read_by(ghost).await?;
         let spare = self.copies(&text);
         let line = self.line(attack, Some(counter), &before, spare);
-        Ok(Line {
+        Ok(AttackResult {
             objection,
             ..line.await?
         })
     }
 
     /// What is wrong with what somebody could read of the bridge's words, who should see and not read them.
-    async fn read_by(&self, ghost: &Person) -> anyhow::Result<Option<&'static str>> {
+    async fn read_by(&self, ghost: &TestClient) -> anyhow::Result<Option<&'static str>> {
         let (mut closed, mut open) = (0, 0);
         for seen in ghost.sync(Duration::ZERO).await? {
             if seen.sender == self.rig.scene.bridge_user && seen.encrypted {
@@ -543,15 +543,15 @@ impl<'a> Siege<'a> {
         })
     }
 
-    async fn ghost_device(&self) -> anyhow::Result<Line> {
-        let ghost = self.ghost("ghost").await?;
-        self.haunted("a device that its owner never signed", &ghost)
+    async fn ghost_device(&self) -> anyhow::Result<AttackResult> {
+        let ghost = self.unsigned_device("ghost").await?;
+        self.check_unsigned_device("a device that its owner never signed", &ghost)
             .await
     }
 
     /// The homeserver adds a device for Bob that signs itself with an identity of its own making, lets it share a room key,
     /// and shows Bob's own identity again. Bob may pause the portal, and whoever has that device tries.
-    async fn switched_identity(&self) -> anyhow::Result<Line> {
+    async fn switched_identity(&self) -> anyhow::Result<AttackResult> {
         let proxy = self.rig.homeserver()?;
         let bobs = self.bob.user_id();
         self.empower(&bobs).await?;
@@ -559,7 +559,7 @@ impl<'a> Siege<'a> {
         self.bob.say(self.room(), &text).await?;
         self.wait("Bob is heard", async || Ok(self.copies(&text) == 1))
             .await?;
-        let keys = Showcase::of(&bobs, proxy);
+        let keys = KeyView::of(&bobs, proxy);
         keys.turn(proxy, false);
         self.carry().await?;
         keys.looked().await?;
@@ -577,7 +577,7 @@ impl<'a> Siege<'a> {
         let localpart = bobs.trim_start_matches('@').split(':').next();
         let home = self.files.path().join("mallory");
         let url = self.context.synapse.url();
-        let mallory = Person::login(&url, localpart.unwrap_or_default(), PASSWORD, &home).await?;
+        let mallory = TestClient::login(&url, localpart.unwrap_or_default(), PASSWORD, &home).await?;
         let forged = format!("canary{:016x}", rand::random::<u64>());
         mallory.say(self.room(), &forged).await?;
         held(1).await?;
@@ -590,14 +590,14 @@ impl<'a> Siege<'a> {
         self.carry().await?;
         held(3).await?;
         self.carry().await?;
-        let told = proxy.struck().contains_key("old keys");
+        let told = proxy.injected().contains_key("old keys");
         proxy.clear();
         self.rig.held.fetch_add(3, Ordering::Relaxed);
         let objection = self.read_by(&mallory).await?;
         let spare = self.copies(&forged);
         let attack = "another identity with a device of its own, and back";
         let line = self.line(attack, Some(counter), &before, spare);
-        Ok(Line {
+        Ok(AttackResult {
             told,
             objection,
             ..line.await?
@@ -619,41 +619,41 @@ impl<'a> Siege<'a> {
         Ok(())
     }
 
-    async fn no_device_lists(&self) -> anyhow::Result<Line> {
+    async fn no_device_lists(&self) -> anyhow::Result<AttackResult> {
         let syncs = Matcher::of(Method::GET).with("/sync");
         let proxy = self.rig.homeserver()?;
-        proxy.tell(Lie::always("device lists", syncs, |answer| {
+        proxy.tell(Rewrite::always("device lists", syncs, |answer| {
             answer
                 .as_object_mut()
                 .is_some_and(|answer| answer.remove("device_lists").is_some())
         }));
-        let ghost = self.ghost("unlisted").await?;
-        let line = self.haunted("device lists held back", &ghost).await?;
-        let told = proxy.struck().contains_key("device lists");
+        let ghost = self.unsigned_device("unlisted").await?;
+        let line = self.check_unsigned_device("device lists held back", &ghost).await?;
+        let told = proxy.injected().contains_key("device lists");
         proxy.clear();
-        Ok(Line { told, ..line })
+        Ok(AttackResult { told, ..line })
     }
 
     /// Carol comes into the room, and the homeserver has no one-time keys of hers for the bridge.
-    async fn no_one_time_keys(&self) -> anyhow::Result<Line> {
+    async fn no_one_time_keys(&self) -> anyhow::Result<AttackResult> {
         let before = self.look().await?;
         let proxy = self.rig.homeserver()?;
         let claims = Matcher::of(Method::POST).with("/keys/claim");
-        proxy.tell(Lie::always("one-time keys", claims, |answer| {
+        proxy.tell(Rewrite::always("one-time keys", claims, |answer| {
             set(answer, "one_time_keys", json!({}));
             true
         }));
         let name = format!("carol{:08x}", rand::random::<u32>());
         let user = self.context.synapse.register(&name, PASSWORD).await?;
         let home = self.files.path().join("carol");
-        let carol = Person::login(&self.context.synapse.url(), &name, PASSWORD, &home).await?;
+        let carol = TestClient::login(&self.context.synapse.url(), &name, PASSWORD, &home).await?;
         self.rig.scene.ann.invite(self.room(), &user).await?;
         carol.join(self.room()).await?;
         self.carry().await?;
-        let told = proxy.struck().contains_key("one-time keys");
+        let told = proxy.injected().contains_key("one-time keys");
         proxy.clear();
         let seen = carol.sync(Duration::ZERO).await?;
-        let of_bridge = |seen: &&footbridge_matrix::person::Seen| {
+        let of_bridge = |seen: &&footbridge_matrix::person::SeenEvent| {
             seen.sender == self.rig.scene.bridge_user
                 && seen.event_type != "m.room.member"
                 && !is_lock(&seen.event_type, &seen.content)
@@ -663,7 +663,7 @@ impl<'a> Siege<'a> {
             .filter(of_bridge)
             .any(|seen| !seen.undecryptable);
         let line = self.line("one-time keys withheld", None, &before, 0);
-        let line = Line {
+        let line = AttackResult {
             told,
             objection: readable.then_some("something was readable without a key"),
             ..line.await?
@@ -672,7 +672,7 @@ impl<'a> Siege<'a> {
         Ok(line)
     }
 
-    async fn redacted_encryption(&self) -> anyhow::Result<Line> {
+    async fn redacted_encryption(&self) -> anyhow::Result<AttackResult> {
         let before = self.look().await?;
         let events = self.context.synapse.events(self.room()).await?;
         let encryption = events
@@ -685,7 +685,7 @@ impl<'a> Siege<'a> {
         self.rig.kill().await?;
         self.rig.scene.bridge.wait_ready().await?;
         self.carry().await?;
-        let before = Look {
+        let before = SecurityCounts {
             counters: BTreeMap::new(),
             ..before
         };
@@ -702,7 +702,7 @@ impl<'a> Siege<'a> {
         Ok(())
     }
 
-    async fn denied_encryption(&self) -> anyhow::Result<Line> {
+    async fn denied_encryption(&self) -> anyhow::Result<AttackResult> {
         self.deny()?;
         self.rig.kill().await?;
         self.rig.scene.bridge.wait_ready().await?;
@@ -714,7 +714,7 @@ impl<'a> Siege<'a> {
     }
 
     /// The SDK has lost what it knew of rooms, and the homeserver says that none is encrypted.
-    async fn forgotten_encryption(&self) -> anyhow::Result<Line> {
+    async fn forgotten_encryption(&self) -> anyhow::Result<AttackResult> {
         let bridge = &self.rig.scene.bridge;
         bridge.terminate().await?;
         let state = bridge.data_directory().join("matrix");
@@ -752,8 +752,8 @@ impl<'a> Siege<'a> {
         bridge.wait_ready().await?;
         let before = self.look().await?;
         // Only a room in which something happens is known again.
-        self.rig.crowd.say_in_room(&self.rig.scene, 0).await?;
-        self.rig.crowd.say_in_channel(&self.rig.scene, 0);
+        self.rig.traffic.say_in_room(&self.rig.scene, 0).await?;
+        self.rig.traffic.say_in_channel(&self.rig.scene, 0);
         self.wait("the send is held", async || {
             let counters = self.look().await?.counters;
             Ok(counters.get("downgrade").is_some_and(|count| *count > 0))
@@ -773,7 +773,7 @@ impl<'a> Siege<'a> {
         bridge.wait_ready().await?;
         self.carry().await?;
         let after = self.look().await?;
-        Ok(Line {
+        Ok(AttackResult {
             clear: line.clear.max(after.clear - before.clear),
             ..line
         })

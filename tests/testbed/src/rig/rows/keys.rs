@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::super::{Context, Outcome, Plan, Rig, Row};
+use super::super::{Context, Outcome, ScenarioOptions, FaultScenario, Row};
 use crate::proxy::ToDevice;
 use crate::scenario::until;
 
 /// How long what crosses late may take.
-const PATIENCE: Duration = Duration::from_mins(3);
+const TIMEOUT: Duration = Duration::from_mins(3);
 
 pub(super) fn rows() -> Vec<Row> {
     vec![
@@ -37,12 +37,12 @@ pub(super) fn rows() -> Vec<Row> {
 }
 
 async fn late(context: &Context<'_>) -> anyhow::Result<Outcome> {
-    let rig = Rig::open(
+    let rig = FaultScenario::open(
         context,
-        Plan {
+        ScenarioOptions {
             matrix: "key_wait = \"1s\"",
             delivery: "notice_after = \"2s\"",
-            ..Plan::default()
+            ..ScenarioOptions::default()
         },
     )
     .await?;
@@ -50,21 +50,21 @@ async fn late(context: &Context<'_>) -> anyhow::Result<Outcome> {
     let mut others = Duration::ZERO;
     for _ in 0..context.pick(1, 3, 20) {
         homeserver.set_to_device(ToDevice::Hold);
-        rig.crowd.forget_keys(&rig.scene).await?;
+        rig.traffic.forget_keys(&rig.scene).await?;
         for _ in 0..3 {
-            rig.crowd.say_in_room(&rig.scene, 0).await?;
+            rig.traffic.say_in_room(&rig.scene, 0).await?;
         }
         let held = Duration::from_secs(context.pick(3, 5, 30));
         let asked = std::time::Instant::now();
-        rig.crowd.say_in_channel(&rig.scene, 0);
-        while !rig.crowd.toward_rooms(&rig.scene).lost.is_empty() && asked.elapsed() < held {
+        rig.traffic.say_in_channel(&rig.scene, 0);
+        while !rig.traffic.toward_rooms(&rig.scene).lost.is_empty() && asked.elapsed() < held {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         others = others.max(asked.elapsed());
         tokio::time::sleep(held.saturating_sub(asked.elapsed())).await;
         homeserver.set_to_device(ToDevice::Pass);
         // Something has to come for the keys to come with it.
-        rig.crowd.say_in_channel(&rig.scene, 0);
+        rig.traffic.say_in_channel(&rig.scene, 0);
         rig.arrive(Duration::from_mins(1)).await;
     }
     let mut outcome = rig.finish("F27").await?;
@@ -82,27 +82,27 @@ async fn late(context: &Context<'_>) -> anyhow::Result<Outcome> {
 }
 
 async fn never(context: &Context<'_>) -> anyhow::Result<Outcome> {
-    let rig = Rig::open(
+    let rig = FaultScenario::open(
         context,
-        Plan {
+        ScenarioOptions {
             matrix: "key_wait = \"1s\"",
             delivery: "notice_after = \"2s\"\nkey_limit = \"8s\"",
-            ..Plan::default()
+            ..ScenarioOptions::default()
         },
     )
     .await?;
     let homeserver = rig.homeserver()?;
     homeserver.set_to_device(ToDevice::Drop);
-    rig.crowd.forget_keys(&rig.scene).await?;
+    rig.traffic.forget_keys(&rig.scene).await?;
     let notices = rig.scene.in_channel().len();
     for _ in 0..context.pick(3, 6, 30) {
-        rig.crowd.say_in_room(&rig.scene, 0).await?;
+        rig.traffic.say_in_room(&rig.scene, 0).await?;
     }
     let said = || rig.scene.in_channel().len() > notices;
     let told = until(Duration::from_mins(1), said).await.is_ok();
     tokio::time::sleep(Duration::from_secs(10)).await;
     homeserver.set_to_device(ToDevice::Pass);
-    rig.crowd.forget_keys(&rig.scene).await?;
+    rig.traffic.forget_keys(&rig.scene).await?;
     rig.talk(5, 5.0).await?;
     let mut outcome = rig.finish_within("F28", Duration::from_secs(40)).await?;
     outcome.injections = homeserver.to_device_taken();
@@ -119,11 +119,11 @@ async fn encrypted(context: &Context<'_>) -> anyhow::Result<Outcome> {
     let mut outcome = Outcome::default();
     let (mut plain, mut late) = (0, 0);
     for _ in 0..context.pick(1, 2, 10) {
-        let rig = Rig::open(
+        let rig = FaultScenario::open(
             context,
-            Plan {
+            ScenarioOptions {
                 encrypted: false,
-                ..Plan::default()
+                ..ScenarioOptions::default()
             },
         )
         .await?;
@@ -140,12 +140,12 @@ async fn encrypted(context: &Context<'_>) -> anyhow::Result<Outcome> {
         })
         .await?;
         // Ann's own client may speak in the clear for a moment after the switch: that is not relayed.
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         let skipped = loop {
             let metrics = rig.scene.bridge.metrics().await?;
             let rule = "plaintext-in-encrypted-room";
             let skipped = metrics.sum_where("footbridge_skipped_total", "rule", rule);
-            let missing: u64 = rig.crowd.missing(&rig.scene).try_into()?;
+            let missing: u64 = rig.traffic.missing(&rig.scene).try_into()?;
             if missing == skipped || Instant::now() > deadline {
                 break skipped;
             }

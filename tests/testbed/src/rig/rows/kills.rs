@@ -9,25 +9,25 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 
-use super::super::nuisance::{self, Nuisance};
-use super::super::{Context, Outcome, Plan, Rig, Row};
+use super::super::nuisance::{self, SideTraffic};
+use super::super::{Context, Outcome, ScenarioOptions, FaultScenario, Row};
 use crate::proxy::{Fault, Matcher, Page, Rule, ToDevice};
 use crate::scenario::until;
 use crate::synapse::Synapse;
 
 /// Messages a second each way while processes die. They live for so short a time that few get through, and a debug
 /// build opens them slowly.
-const PACE: f64 = 2.0;
+const RATE: f64 = 2.0;
 /// How long what has piled up may take to arrive afterwards.
-const PATIENCE: Duration = Duration::from_mins(10);
+const TIMEOUT: Duration = Duration::from_mins(10);
 /// The signal by which `footbridge_core::crash_points` ends the process.
 const SIGABRT: i32 = 6;
 /// A homeserver may bring as few events of a room at once as it likes: then every pause is a gap to be filled.
-const FEW: u32 = 3;
+const SYNC_LIMIT: u32 = 3;
 /// How long a process gets to reach the point at which it is to die.
-const REACH: Duration = Duration::from_secs(12);
+const REACH_TIMEOUT: Duration = Duration::from_secs(12);
 /// The same where it must first give up a key.
-const LIMIT_REACH: Duration = Duration::from_secs(45);
+const GIVE_UP_TIMEOUT: Duration = Duration::from_secs(45);
 
 pub(super) fn rows() -> Vec<Row> {
     vec![
@@ -49,22 +49,22 @@ pub(super) fn rows() -> Vec<Row> {
     ]
 }
 
-fn plan() -> Plan {
-    Plan {
+fn plan() -> ScenarioOptions {
+    ScenarioOptions {
         // A message whose key comes late would pass on, marked, after this: here nothing may change places.
         matrix: "key_wait = \"5m\"",
         log_filter: "warn",
-        ..Plan::default()
+        ..ScenarioOptions::default()
     }
 }
 
 async fn random(context: &Context<'_>) -> anyhow::Result<Outcome> {
-    let rig = Rig::open(context, plan()).await?;
+    let rig = FaultScenario::open(context, plan()).await?;
     let kills = context.pick(8, 40, 750);
     let mut dice = StdRng::seed_from_u64(context.seed);
-    rig.while_talking(PACE, async {
+    rig.while_talking(RATE, async {
         for kill in 1..=kills {
-            let few = dice.random_bool(0.5).then_some(FEW);
+            let few = dice.random_bool(0.5).then_some(SYNC_LIMIT);
             rig.homeserver()?.limit_timeline(few);
             tokio::time::sleep(Duration::from_millis(dice.random_range(50..=1500))).await;
             if let Some(status) = rig.scene.bridge.ended()? {
@@ -82,25 +82,25 @@ async fn random(context: &Context<'_>) -> anyhow::Result<Outcome> {
     })
     .await?;
     rig.scene.bridge.wait_ready().await?;
-    let mut outcome = rig.finish_within("F01", PATIENCE).await?;
+    let mut outcome = rig.finish_within("F01", TIMEOUT).await?;
     outcome.injections = u64::from(outcome.restarts);
     Ok(outcome)
 }
 
 async fn points(context: &Context<'_>) -> anyhow::Result<Outcome> {
-    let plan = Plan {
+    let plan = ScenarioOptions {
         spare: nuisance::SPARE,
         delivery: "notice_after = \"1s\"\nkey_limit = \"20s\"\nattempts = 1",
         ..plan()
     };
-    let rig = Rig::open(context, plan).await?;
-    let nuisance = Nuisance::begin(&rig, context.synapse).await?;
+    let rig = FaultScenario::open(context, plan).await?;
+    let nuisance = SideTraffic::begin(&rig, context.synapse).await?;
     let each = context.pick(1, 2, 26);
     let mut dice = StdRng::seed_from_u64(context.seed);
     let reached = POINTS.iter().filter(|point| is_reached(point));
     let mut deaths: BTreeMap<&str, u32> = reached.map(|point| (*point, 0)).collect();
     let mut missed = 0;
-    rig.while_talking(PACE, async {
+    rig.while_talking(RATE, async {
         for round in 1..=each {
             let mut order: Vec<&str> = deaths.keys().copied().collect();
             order.shuffle(&mut dice);
@@ -128,7 +128,7 @@ async fn points(context: &Context<'_>) -> anyhow::Result<Outcome> {
     rig.launch()?;
     rig.scene.bridge.wait_ready().await?;
     nuisance.end(&rig).await?;
-    let mut outcome = rig.finish_within("F02", PATIENCE).await?;
+    let mut outcome = rig.finish_within("F02", TIMEOUT).await?;
     outcome.injections = deaths.values().copied().map(u64::from).sum();
     nuisance.judge(&rig, &mut outcome).await?;
     let counts: Vec<String> = deaths
@@ -150,24 +150,24 @@ async fn points(context: &Context<'_>) -> anyhow::Result<Outcome> {
 /// Starts the bridge so that it dies at this point, at this passage where there are several in a life, under the traffic
 /// that passes there; says whether it did. What is left of it is killed: that is a kill like any other.
 async fn die_at(
-    rig: &Rig,
-    nuisance: &Nuisance,
+    rig: &FaultScenario,
+    nuisance: &SideTraffic,
     synapse: &Synapse,
     (point, passage): (&str, u32),
 ) -> anyhow::Result<bool> {
     let homeserver = rig.homeserver()?;
-    homeserver.limit_timeline(gap_point(point).then_some(FEW));
+    homeserver.limit_timeline(gap_point(point).then_some(SYNC_LIMIT));
     if rig.scene.bridge.pid().is_some() {
         rig.scene.bridge.kill().await?;
     }
     let passage = if ordinary(point) { passage } else { 1 };
-    let mut reach = REACH;
+    let mut reach = REACH_TIMEOUT;
     match point {
         // Passed when a device writes to the bridge's for the first time.
-        "keys.received" => rig.crowd.say_as_guest(&rig.scene, synapse).await?,
+        "keys.received" => rig.traffic.say_as_new_member(&rig.scene, synapse).await?,
         "fill.before" => {
             homeserver.set_to_device(ToDevice::Hold);
-            rig.crowd.forget_keys(&rig.scene).await?;
+            rig.traffic.forget_keys(&rig.scene).await?;
         }
         // Only a limited account sends several messages in one event, once they wait.
         "bundle.saved" => {
@@ -185,12 +185,12 @@ async fn die_at(
         "undecryptable.notified" => nuisance.say_unreadable().await?,
         "undecryptable.failed" => {
             nuisance.say_unreadable().await?;
-            reach = LIMIT_REACH;
+            reach = GIVE_UP_TIMEOUT;
         }
         // While nobody listens more is said than one sync brings.
         _ if gap_point(point) => {
-            for _ in 0..FEW * 2 {
-                rig.crowd.say_in_room(&rig.scene, 0).await?;
+            for _ in 0..SYNC_LIMIT * 2 {
+                rig.traffic.say_in_room(&rig.scene, 0).await?;
             }
         }
         _ => {}
@@ -199,7 +199,7 @@ async fn die_at(
     rig.launch_armed(&format!("{point}:{passage}"))?;
     if point == "fill.before" {
         // The message is there before its key.
-        until(REACH, || homeserver.to_device_taken() > held)
+        until(REACH_TIMEOUT, || homeserver.to_device_taken() > held)
             .await
             .ok();
         tokio::time::sleep(Duration::from_millis(300)).await;

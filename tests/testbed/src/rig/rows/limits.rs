@@ -10,9 +10,9 @@ use crate::scenario::{Burst, Options, burst};
 use crate::synapse::{Limits, Synapse};
 
 /// How much longer the others may take beside a slow silo, in hundredths.
-const BESIDE: f64 = 1.1;
+const MAX_SLOWDOWN: f64 = 1.1;
 /// How much the bridge's memory may grow while messages wait, in KiB.
-const GROWTH: u64 = 20 * 1024;
+const MAX_GROWTH_KIB: u64 = 20 * 1024;
 
 pub(super) fn rows() -> Vec<Row> {
     vec![
@@ -63,14 +63,14 @@ async fn limited(context: &Context<'_>) -> anyhow::Result<Outcome> {
     if run.misattributed > 0 {
         outcome.object(&format!("{} under a wrong name", run.misattributed));
     }
-    if grown > GROWTH {
+    if grown > MAX_GROWTH_KIB {
         outcome.object("memory is not flat");
     }
     Ok(outcome)
 }
 
 async fn beside(context: &Context<'_>) -> anyhow::Result<Outcome> {
-    let plan = many::Plan {
+    let plan = many::ManyOptions {
         binary: context.binary.clone(),
         portals: context.pick(4, 8, 20),
         blocks: context.pick(1, 2, 4),
@@ -92,7 +92,7 @@ async fn beside(context: &Context<'_>) -> anyhow::Result<Outcome> {
         Some(ratio) => {
             outcome.note(&format!("p95 of the others × {ratio:.2}"));
             // A few messages have no 95th percentile worth the name.
-            if context.pick(false, false, true) && ratio > BESIDE {
+            if context.pick(false, false, true) && ratio > MAX_SLOWDOWN {
                 outcome.object("more than a tenth slower");
             }
         }

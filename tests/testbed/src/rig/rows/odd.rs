@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use axum::http::Method;
 
-use super::super::{Context, Outcome, Plan, Rig, Row};
-use crate::proxy::{Fault, Lie, Matcher, Rule};
+use super::super::{Context, Outcome, ScenarioOptions, FaultScenario, Row};
+use crate::proxy::{Fault, Rewrite, Matcher, Rule};
 
 /// How long homeservers were seen to work on the first sync of a start (Tuwunel).
 const FIRST_SYNC: Duration = Duration::from_secs(5);
@@ -32,17 +32,17 @@ pub(super) fn rows() -> Vec<Row> {
 }
 
 async fn exclusive(context: &Context<'_>) -> anyhow::Result<Outcome> {
-    let rig = Rig::open(context, Plan::default()).await?;
+    let rig = FaultScenario::open(context, ScenarioOptions::default()).await?;
     let homeserver = rig.homeserver()?;
-    homeserver.tell(Lie::exclusive_positions());
+    homeserver.tell(Rewrite::exclusive_positions());
     homeserver.limit_timeline(Some(2));
     let rounds = context.pick(2, 6, 30);
     for _ in 0..rounds {
         rig.scene.bridge.terminate().await?;
         for _ in 0..context.pick(5, 20, 20) {
-            rig.crowd.say_in_room(&rig.scene, 0).await?;
+            rig.traffic.say_in_room(&rig.scene, 0).await?;
         }
-        rig.crowd.say_in_channel(&rig.scene, 0);
+        rig.traffic.say_in_channel(&rig.scene, 0);
         rig.launch()?;
         rig.scene.bridge.wait_ready().await?;
     }
@@ -52,7 +52,7 @@ async fn exclusive(context: &Context<'_>) -> anyhow::Result<Outcome> {
 }
 
 async fn late(context: &Context<'_>) -> anyhow::Result<Outcome> {
-    let rig = Rig::open(context, Plan::default()).await?;
+    let rig = FaultScenario::open(context, ScenarioOptions::default()).await?;
     let homeserver = rig.homeserver()?;
     let told = rig.scene.bridge.logs().len();
     let mut looks = 0;

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::super::{Context, Outcome, Plan, Rig, Row};
+use super::super::{Context, Outcome, ScenarioOptions, FaultScenario, Row};
 use crate::proxy::{Cut, Fault, Matcher, Rule};
-use crate::scenario::{Heard, until};
+use crate::scenario::{ObservedEvent, until};
 use crate::synapse::{Limits, Synapse};
 
 pub(super) fn rows() -> Vec<Row> {
@@ -52,12 +52,12 @@ pub(super) fn rows() -> Vec<Row> {
 }
 
 async fn away_from_room(context: &Context<'_>) -> anyhow::Result<Outcome> {
-    let rig = Rig::open(context, Plan::default()).await?;
+    let rig = FaultScenario::open(context, ScenarioOptions::default()).await?;
     rig.scene.bridge.terminate().await?;
     for _ in 0..context.pick(20, 120, 500) {
-        rig.crowd.say_in_room(&rig.scene, 0).await?;
+        rig.traffic.say_in_room(&rig.scene, 0).await?;
     }
-    rig.crowd.say_in_channel(&rig.scene, 0);
+    rig.traffic.say_in_channel(&rig.scene, 0);
     rig.launch()?;
     rig.scene.bridge.wait_ready().await?;
     let mut outcome = rig.finish("F10").await?;
@@ -66,7 +66,7 @@ async fn away_from_room(context: &Context<'_>) -> anyhow::Result<Outcome> {
 }
 
 async fn away_from_channel(context: &Context<'_>) -> anyhow::Result<Outcome> {
-    let rig = Rig::open(context, Plan::default()).await?;
+    let rig = FaultScenario::open(context, ScenarioOptions::default()).await?;
     let (sim, channel, mary) = (&rig.scene.sim, &rig.scene.stage.channel, &rig.scene.mary);
     let early: Vec<_> = (0..6)
         .map(|number| sim.say(&channel.id, &mary.id, &format!("early words {number}")))
@@ -77,10 +77,10 @@ async fn away_from_channel(context: &Context<'_>) -> anyhow::Result<Outcome> {
     let mut parent = String::new();
     for turn in 0..context.pick(20, 120, 500) {
         if turn % 10 == 5 {
-            rig.crowd.say_in_thread(&rig.scene, &parent);
+            rig.traffic.say_in_thread(&rig.scene, &parent);
             continue;
         }
-        rig.crowd.say_in_channel(&rig.scene, 0);
+        rig.traffic.say_in_channel(&rig.scene, 0);
         let newest = sim.messages(&channel.id).pop();
         parent = newest.map(|message| message.id).unwrap_or_default();
     }
@@ -96,9 +96,9 @@ async fn away_from_channel(context: &Context<'_>) -> anyhow::Result<Outcome> {
     rig.launch()?;
     rig.scene.bridge.wait_ready().await?;
     let room = &rig.scene.stage.room;
-    let by_bridge = |heard: &Heard| heard.seen.sender == rig.scene.bridge_user;
+    let by_bridge = |heard: &ObservedEvent| heard.seen.sender == rig.scene.bridge_user;
     let edits = || {
-        let edits = rig.scene.ear.pick(room, |heard| {
+        let edits = rig.scene.room_observer.pick(room, |heard| {
             let body = heard.seen.content.get("body")?.as_str()?;
             let later = heard.edits().is_some() && body.contains("later words");
             (later && by_bridge(heard)).then_some(())
@@ -106,7 +106,7 @@ async fn away_from_channel(context: &Context<'_>) -> anyhow::Result<Outcome> {
         edits.len()
     };
     let removed = || {
-        let removed = rig.scene.ear.pick(room, |heard| {
+        let removed = rig.scene.room_observer.pick(room, |heard| {
             let removal = heard.seen.event_type == "m.room.redaction";
             (removal && by_bridge(heard)).then_some(())
         });
@@ -130,13 +130,13 @@ async fn away_from_channel(context: &Context<'_>) -> anyhow::Result<Outcome> {
 
 async fn frozen(context: &Context<'_>) -> anyhow::Result<Outcome> {
     let synapse = Synapse::start(Limits::Relaxed).await?;
-    let rig = Rig::open_on(context, &synapse, Plan::default()).await?;
+    let rig = FaultScenario::open_on(context, &synapse, ScenarioOptions::default()).await?;
     let before = rig.scene.bridge.usage()?.resident_kib;
     synapse.freeze()?;
     let length = Duration::from_secs(context.pick(5, 30, 300));
     let pause = length / context.pick(20, 60, 300);
     for _ in 0..context.pick(20, 60, 300) {
-        rig.crowd.say_in_channel(&rig.scene, 0);
+        rig.traffic.say_in_channel(&rig.scene, 0);
         tokio::time::sleep(pause).await;
     }
     let grown = rig
@@ -165,11 +165,11 @@ async fn frozen(context: &Context<'_>) -> anyhow::Result<Outcome> {
 }
 
 async fn both(context: &Context<'_>) -> anyhow::Result<Outcome> {
-    let rig = Rig::open(
+    let rig = FaultScenario::open(
         context,
-        Plan {
+        ScenarioOptions {
             portals: 3,
-            ..Plan::default()
+            ..ScenarioOptions::default()
         },
     )
     .await?;
@@ -189,7 +189,7 @@ async fn both(context: &Context<'_>) -> anyhow::Result<Outcome> {
         let everywhere = rig.everywhere()?;
         Ok(everywhere
             .iter()
-            .map(|proxy| proxy.passages(since, &Matcher::all()).len())
+            .map(|proxy| proxy.recorded_requests(since, &Matcher::all()).len())
             .sum())
     };
     let (all, last) = (asked(began)?, asked(began + length * 3 / 4)?);
@@ -202,14 +202,14 @@ async fn both(context: &Context<'_>) -> anyhow::Result<Outcome> {
 }
 
 async fn wrong_clock(context: &Context<'_>) -> anyhow::Result<Outcome> {
-    let rig = Rig::open(context, Plan::default()).await?;
+    let rig = FaultScenario::open(context, ScenarioOptions::default()).await?;
     let year_1970 = -100 * 366 * 86_400;
     let (mut slowest, mut busiest) = (Duration::ZERO, Duration::ZERO);
     for offset in [-3_600, 86_400, year_1970, 0] {
         rig.scene.bridge.kill().await?;
         for _ in 0..context.pick(5, 10, 50) {
-            rig.crowd.say_in_room(&rig.scene, 0).await?;
-            rig.crowd.say_in_channel(&rig.scene, 0);
+            rig.traffic.say_in_room(&rig.scene, 0).await?;
+            rig.traffic.say_in_channel(&rig.scene, 0);
         }
         let began = Instant::now();
         rig.count_restart();
@@ -236,7 +236,7 @@ async fn wrong_clock(context: &Context<'_>) -> anyhow::Result<Outcome> {
 }
 
 async fn terminated(context: &Context<'_>) -> anyhow::Result<Outcome> {
-    let rig = Rig::open(context, Plan::default()).await?;
+    let rig = FaultScenario::open(context, ScenarioOptions::default()).await?;
     let mut slowest = Duration::ZERO;
     let mut codes = Vec::new();
     rig.while_talking(5.0, async {

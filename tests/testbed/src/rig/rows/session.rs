@@ -9,7 +9,7 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use serde_json::{Value, json};
 
-use super::super::{Context, Outcome, Plan, Rig, Row};
+use super::super::{Context, Outcome, ScenarioOptions, FaultScenario, Row};
 use crate::proxy::{Cut, Fault, Matcher, Rule};
 use crate::scenario::PASSWORD;
 use crate::synapse::{Limits, Synapse};
@@ -17,7 +17,7 @@ use crate::synapse::{Limits, Synapse};
 /// How long an access token is good.
 const LIFETIME: &str = "2s";
 /// How long a process gets to reach the point at which it is to die.
-const REACH: Duration = Duration::from_secs(15);
+const REACH_TIMEOUT: Duration = Duration::from_secs(15);
 
 pub(super) fn rows() -> Vec<Row> {
     vec![Row {
@@ -37,7 +37,7 @@ fn renewals() -> Matcher {
 async fn expiring(context: &Context<'_>) -> anyhow::Result<Outcome> {
     let settings = json!({ "refreshable_access_token_lifetime": LIFETIME });
     let synapse = Synapse::start_with(Limits::Relaxed, settings).await?;
-    let rig = Rig::open_on(context, &synapse, Plan::default()).await?;
+    let rig = FaultScenario::open_on(context, &synapse, ScenarioOptions::default()).await?;
     rig.scene.bridge.terminate().await?;
     let device = device_of(&rig).await?;
     rig.launch()?;
@@ -58,7 +58,7 @@ async fn expiring(context: &Context<'_>) -> anyhow::Result<Outcome> {
             match point {
                 Some(point) => {
                     rig.launch_armed(point)?;
-                    let died = rig.death(REACH).await?;
+                    let died = rig.death(REACH_TIMEOUT).await?;
                     ensure!(died.is_some(), "{point} was not passed");
                     at_points += 1;
                     rig.launch()?;
@@ -78,7 +78,7 @@ async fn expiring(context: &Context<'_>) -> anyhow::Result<Outcome> {
     .await?;
     rig.scene.bridge.wait_ready().await?;
     let mut outcome = rig.finish("F29").await?;
-    let renewed = rig.homeserver()?.passages(began, &renewals()).len();
+    let renewed = rig.homeserver()?.recorded_requests(began, &renewals()).len();
     outcome.injections += kills + at_points;
     outcome.remark = format!(
         "{kills} kills, {at_points} deaths around a renewal, {} answers lost, {renewed} renewals",
@@ -95,7 +95,7 @@ async fn expiring(context: &Context<'_>) -> anyhow::Result<Outcome> {
 }
 
 /// The device that the resting bridge is.
-async fn device_of(rig: &Rig) -> anyhow::Result<String> {
+async fn device_of(rig: &FaultScenario) -> anyhow::Result<String> {
     let bridge = &rig.scene.bridge;
     let key = StoreKey::read(&bridge.directory().join("footbridge.key"))?;
     let store = Store::open(&bridge.data_directory(), &key).await?;
@@ -105,7 +105,7 @@ async fn device_of(rig: &Rig) -> anyhow::Result<String> {
 
 /// Somebody else logs the device out while the bridge runs.
 async fn logged_out(
-    rig: &Rig,
+    rig: &FaultScenario,
     synapse: &Synapse,
     device: &str,
     outcome: &mut Outcome,
@@ -125,7 +125,7 @@ async fn logged_out(
         .post(format!("{address}/logout"))
         .bearer_auth(token.context("no token")?);
     logout.send().await?.error_for_status()?;
-    rig.crowd.say_in_channel(&rig.scene, 0);
+    rig.traffic.say_in_channel(&rig.scene, 0);
     let ended = rig.death(Duration::from_mins(1)).await?;
     let code = ended.and_then(|status| status.code());
     if code != Some(77) {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
-use super::super::{Context, Outcome, Plan, Rig, Row};
+use super::super::{Context, Outcome, ScenarioOptions, FaultScenario, Row};
 use crate::proxy::{Cut, Fault, Matcher, Rule};
 use crate::synapse::{Limits, Synapse};
 
@@ -86,10 +86,10 @@ fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
 }
 
 async fn damaged(context: &Context<'_>) -> anyhow::Result<Outcome> {
-    let rig = Rig::open(context, Plan::default()).await?;
+    let rig = FaultScenario::open(context, ScenarioOptions::default()).await?;
     rig.talk(10, 10.0).await?;
     rig.scene.bridge.terminate().await?;
-    rig.crowd.say_in_room(&rig.scene, 0).await?;
+    rig.traffic.say_in_room(&rig.scene, 0).await?;
     let data = rig.scene.bridge.data_directory();
     let safe = data.with_file_name("safe");
     copy(&data, &safe)?;
@@ -126,20 +126,20 @@ async fn damaged(context: &Context<'_>) -> anyhow::Result<Outcome> {
 
 async fn forgotten(context: &Context<'_>) -> anyhow::Result<Outcome> {
     let synapse = Synapse::start(Limits::Relaxed).await?;
-    let plan = Plan {
+    let plan = ScenarioOptions {
         delivery: "unknown_after = \"1s\"",
-        ..Plan::default()
+        ..ScenarioOptions::default()
     };
-    let rig = Rig::open_on(context, &synapse, plan).await?;
+    let rig = FaultScenario::open_on(context, &synapse, plan).await?;
     let homeserver = rig.homeserver()?;
     for _ in 0..context.pick(1, 3, 20) {
         let lost = Fault::DropReply(Cut::Reset);
         homeserver.add(Rule::times("send", Matcher::sends(), lost, 1));
-        let before = homeserver.strikes();
+        let before = homeserver.fault_count();
         for _ in 0..4 {
-            rig.crowd.say_in_channel(&rig.scene, 0);
+            rig.traffic.say_in_channel(&rig.scene, 0);
         }
-        crate::scenario::until(Duration::from_secs(20), || homeserver.strikes() > before).await?;
+        crate::scenario::until(Duration::from_secs(20), || homeserver.fault_count() > before).await?;
         homeserver.down().await;
         synapse.stop().await?;
         let database = synapse.database();
@@ -186,7 +186,7 @@ impl Drop for Mounted {
 }
 
 async fn full(context: &Context<'_>) -> anyhow::Result<Outcome> {
-    let rig = Rig::open(context, Plan::default()).await?;
+    let rig = FaultScenario::open(context, ScenarioOptions::default()).await?;
     rig.scene.bridge.terminate().await?;
     let data = rig.scene.bridge.data_directory();
     let away = data.with_file_name("away");
@@ -237,7 +237,7 @@ fn fill(ballast: &Path) -> anyhow::Result<()> {
 }
 
 async fn busy(context: &Context<'_>) -> anyhow::Result<Outcome> {
-    let rig = Rig::open(context, Plan::default()).await?;
+    let rig = FaultScenario::open(context, ScenarioOptions::default()).await?;
     let database = rig.scene.bridge.data_directory().join("footbridge.db");
     let holds = context.pick(2, 5, 20);
     let longest = context.pick(2_000, 12_000, 30_000);
@@ -272,7 +272,7 @@ async fn busy(context: &Context<'_>) -> anyhow::Result<Outcome> {
 }
 
 async fn old_copy(context: &Context<'_>) -> anyhow::Result<Outcome> {
-    let rig = Rig::open(context, Plan::default()).await?;
+    let rig = FaultScenario::open(context, ScenarioOptions::default()).await?;
     let data = rig.scene.bridge.data_directory();
     let (old, new) = (data.with_file_name("old"), data.with_file_name("new"));
     let mut codes = Vec::new();
@@ -291,15 +291,15 @@ async fn old_copy(context: &Context<'_>) -> anyhow::Result<Outcome> {
         rig.scene.bridge.wait_ready().await?;
         if how != 1 {
             // New devices take one-time keys, and room keys change: what the old copy does not know of.
-            rig.crowd.say_as_guest(&rig.scene, context.synapse).await?;
-            rig.crowd.forget_keys(&rig.scene).await?;
+            rig.traffic.say_as_new_member(&rig.scene, context.synapse).await?;
+            rig.traffic.forget_keys(&rig.scene).await?;
             rig.talk(5, 5.0).await?;
             rig.arrive(Duration::from_mins(1)).await;
         }
         rig.scene.bridge.terminate().await?;
         std::fs::rename(&data, &new).context("cannot move the data directory")?;
         std::fs::rename(&old, &data)?;
-        rig.crowd.say_in_room(&rig.scene, 0).await?;
+        rig.traffic.say_in_room(&rig.scene, 0).await?;
         codes.push(rig.scene.bridge.attempt("run", REFUSAL * 2).await?);
         std::fs::remove_dir_all(&data)?;
         std::fs::rename(&new, &data)?;
@@ -317,7 +317,7 @@ async fn old_copy(context: &Context<'_>) -> anyhow::Result<Outcome> {
 }
 
 async fn second(context: &Context<'_>) -> anyhow::Result<Outcome> {
-    let rig = Rig::open(context, Plan::default()).await?;
+    let rig = FaultScenario::open(context, ScenarioOptions::default()).await?;
     let mut slowest = Duration::ZERO;
     let (mut codes, mut copies) = (Vec::new(), Vec::new());
     rig.while_talking(5.0, async {

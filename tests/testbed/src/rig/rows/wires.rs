@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::{Context, Outcome, Plan, Rig, Row};
+use super::super::{Context, Outcome, ScenarioOptions, FaultScenario, Row};
 use crate::proxy::{Cut, Fault, Matcher, Page, Proxy, Rule};
 
 pub(super) fn rows() -> Vec<Row> {
@@ -52,11 +52,11 @@ pub(super) fn rows() -> Vec<Row> {
 
 async fn control(context: &Context<'_>) -> anyhow::Result<Outcome> {
     let portals = context.pick(2, 3, 6);
-    let rig = Rig::open(
+    let rig = FaultScenario::open(
         context,
-        Plan {
+        ScenarioOptions {
             portals,
-            ..Plan::default()
+            ..ScenarioOptions::default()
         },
     )
     .await?;
@@ -74,11 +74,11 @@ async fn lost(
     id: &'static str,
     fault: fn(Cut) -> Fault,
 ) -> anyhow::Result<Outcome> {
-    let rig = Rig::open(
+    let rig = FaultScenario::open(
         context,
-        Plan {
+        ScenarioOptions {
             portals: context.pick(2, 3, 6),
-            ..Plan::default()
+            ..ScenarioOptions::default()
         },
     )
     .await?;
@@ -105,15 +105,15 @@ async fn lost(
 }
 
 fn count(proxy: &Proxy, rule: &str) -> u64 {
-    proxy.struck().get(rule).copied().unwrap_or_default()
+    proxy.injected().get(rule).copied().unwrap_or_default()
 }
 
 async fn doubled(context: &Context<'_>) -> anyhow::Result<Outcome> {
-    let rig = Rig::open(
+    let rig = FaultScenario::open(
         context,
-        Plan {
+        ScenarioOptions {
             portals: context.pick(1, 2, 4),
-            ..Plan::default()
+            ..ScenarioOptions::default()
         },
     )
     .await?;
@@ -142,7 +142,7 @@ async fn doubled(context: &Context<'_>) -> anyhow::Result<Outcome> {
     );
     outcome.remark = format!("{sends} sends and {posts} posts came twice");
     // Gitter knows no idempotency key: two posts are two messages, and no bridge can know of the second.
-    let spare = rig.crowd.spare_copies_in_channels(&rig.scene);
+    let spare = rig.traffic.spare_copies_in_channels(&rig.scene);
     if usize::try_from(posts).is_ok_and(|posts| posts == spare) {
         outcome.excused = spare;
     } else {
@@ -154,11 +154,11 @@ async fn doubled(context: &Context<'_>) -> anyhow::Result<Outcome> {
 }
 
 async fn storm(context: &Context<'_>) -> anyhow::Result<Outcome> {
-    let rig = Rig::open(
+    let rig = FaultScenario::open(
         context,
-        Plan {
+        ScenarioOptions {
             portals: context.pick(2, 3, 6),
-            ..Plan::default()
+            ..ScenarioOptions::default()
         },
     )
     .await?;
@@ -191,11 +191,11 @@ async fn storm(context: &Context<'_>) -> anyhow::Result<Outcome> {
 }
 
 async fn slow(context: &Context<'_>) -> anyhow::Result<Outcome> {
-    let rig = Rig::open(
+    let rig = FaultScenario::open(
         context,
-        Plan {
+        ScenarioOptions {
             portals: context.pick(2, 4, 8),
-            ..Plan::default()
+            ..ScenarioOptions::default()
         },
     )
     .await?;
