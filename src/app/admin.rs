@@ -1,7 +1,7 @@
 //! The admin address: health and metrics for machines, on loopback. Booleans, ages and counts; no room, no
 //! name, no text.
 
-mod health;
+mod health_report;
 
 use std::{
     sync::{Arc, atomic::AtomicU64},
@@ -26,7 +26,7 @@ use prometheus_client::{
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-pub use health::{Backlog, HealthReport, Limited, place_of};
+pub use health_report::{Backlog, HealthReport, Limited, place_of};
 
 /// Whoever asks for health or metrics takes seconds; what watches them keeps its connection for the next time.
 const LIMITS: ConnectionLimits = ConnectionLimits {

@@ -7,19 +7,19 @@
 //! - names, topics and pictures of rooms and channels, where a portal shares them,
 //! - the admin address, the signals.
 
-mod facts;
-mod find;
+mod profile_sync;
+mod resolve_portals;
 mod lanes;
-mod listening;
-mod outside;
+mod silo_listener;
+mod control_backend;
 mod readiness;
-mod served;
-mod signed_out;
-mod space;
-mod starved;
+mod active_portals;
+mod account_recovery;
+mod disk_space;
+mod disk_full_mode;
 mod tasks;
-mod vitals;
-mod waking;
+mod health;
+mod lane_wakeups;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -53,7 +53,7 @@ use crate::{
     admin,
     config::{Config, PortalConfig},
     control::AnswerLimits,
-    gateway,
+    media_gateway,
     shutdown::Shutdown,
 };
 
@@ -69,10 +69,10 @@ pub fn run(config: Config) -> Boxed<'static, anyhow::Result<()>> {
             };
             match ended {
                 // The service manager would only make a loop of it.
-                Err(error) if space::was_missing(&error, &config.store) => {
+                Err(error) if disk_space::was_missing(&error, &config.store) => {
                     let error = format!("{error:#}");
                     error!(error, "The disk is full; starting again when it is not");
-                    if !starved::wait(&config).await? {
+                    if !disk_full_mode::wait(&config).await? {
                         return Ok(());
                     }
                 }
@@ -92,7 +92,12 @@ impl Listeners {
     async fn open(config: &Config) -> anyhow::Result<Self> {
         let listen = config.admin.listen;
         let admin = TcpListener::bind(listen).await;
-        let gateway = match config.media.gateway.as_ref().map(|gateway| gateway.listen) {
+        let gateway = match config
+            .media
+            .gateway
+            .as_ref()
+            .map(|gateway| gateway.listen)
+        {
             Some(listen) => Some(TcpListener::bind(listen).await.with_context(|| {
                 format!("the address {listen} of the media gateway cannot be used")
             })?),
@@ -206,7 +211,7 @@ impl App {
             let (silo, stop) = (silo.clone(), self.shutdown.soft.clone());
             let span = info_span!("account", silo.name = name);
             let task = async move {
-                signed_out::watch_account(&*silo, &stop).await;
+                account_recovery::watch_account(&*silo, &stop).await;
                 Ok(())
             };
             start(&mut tasks, "account", task.instrument(span));
@@ -223,7 +228,7 @@ impl App {
         if let Some(listener) = doors.gateway {
             let (gateway, stop) = (self.gateway(), self.shutdown.soft.clone());
             start(&mut tasks, "gateway", async move {
-                Ok(gateway::serve(listener, gateway, stop).await?)
+                Ok(media_gateway::serve(listener, gateway, stop).await?)
             });
         }
 
@@ -275,7 +280,7 @@ impl App {
         let mut backoff = Backoff::default();
         let mut lanes = HashSet::new();
         while !stop.is_cancelled() {
-            let listed = served::listed(&named, &missing, &self.store.portals().await?);
+            let listed = active_portals::listed(&named, &missing, &self.store.portals().await?);
             self.store
                 .deactivate_unlisted_portals(&listed, self.clock.now())
                 .await?;
@@ -308,11 +313,11 @@ impl App {
 
     /// While there is little space, nobody listens.
     async fn wait_for_space(&self, tasks: &mut Tasks) -> anyhow::Result<()> {
-        if !space::is_low(&self.config.store) {
+        if !disk_space::is_low(&self.config.store) {
             return Ok(());
         }
         error!("There is little space on the disk: nothing is read until there is more");
-        let relief = space::wait_until_enough(&self.config.store);
+        let relief = disk_space::wait_until_enough(&self.config.store);
         tokio::pin!(relief);
         loop {
             tokio::select! {
@@ -353,7 +358,7 @@ impl App {
                     () = self.shutdown.soft.cancelled() => return Ok(Vec::new()),
                     Some(ended) = tasks.join_next() => task_result(ended)?,
                     Some(ended) = listeners.join_next() => task_result(ended)?,
-                    () = space::wait_until_low(&self.config.store) => return Ok(Vec::new()),
+                    () = disk_space::wait_until_low(&self.config.store) => return Ok(Vec::new()),
                     () = changed.notified() => return Ok(Vec::new()),
                     searched = &mut search => break searched?,
                 }
@@ -391,7 +396,7 @@ impl App {
             start(
                 &mut listeners,
                 "silo",
-                async move { listening::listen(&*silo, channels, &inbox, &token).await }
+                async move { silo_listener::listen(&*silo, channels, &inbox, &token).await }
                     .instrument(span),
             );
         }

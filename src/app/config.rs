@@ -1,7 +1,7 @@
 //! `config.toml` becomes a [`Config`], or a [`Report`] of everything that is wrong with it. Nothing is opened
 //! and nobody is asked before the whole file is understood.
 
-pub mod fault;
+pub mod diagnostic;
 pub mod keys;
 mod lists;
 mod portal;
@@ -26,7 +26,7 @@ use footbridge_silo::SiloConfig;
 use footbridge_store::{PortalSource, PortalSpec};
 use url::Url;
 
-pub use fault::{Exit, Diagnostic, Report, Source, ColorChoice};
+pub use diagnostic::{ColorChoice, Diagnostic, Exit, Report, Source};
 
 /// Everything the operator decides.
 #[derive(Clone, Debug)]

@@ -7,23 +7,23 @@
 //! again for its sender, and for whoever may take back other people's messages there.
 
 mod consent;
-mod limits;
-mod may;
-mod notes;
-pub(crate) mod order;
-mod outside;
-mod people;
+mod answer_limits;
+mod permissions;
+mod notices;
+pub(crate) mod parse;
+mod backend;
+mod user_choices;
 mod portals;
-mod rounds;
-mod upgrades;
-mod words;
+mod housekeeping;
+mod room_upgrades;
+mod replies;
 
-pub use limits::AnswerLimits;
-pub use may::MemberRights;
-pub use notes::{TEXT_VERSION, greeting, messages, unlinked_notice};
-pub use outside::{Audience, FoundChannel, Backend, BackendError, CodeProof, Successor};
-pub use rounds::AlreadyDone;
-pub use words::senders_without_keys;
+pub use answer_limits::AnswerLimits;
+pub use backend::{Audience, Backend, BackendError, CodeProof, FoundChannel, Successor};
+pub use housekeeping::AlreadyDone;
+pub use notices::{TEXT_VERSION, greeting, messages, unlinked_notice};
+pub use permissions::MemberRights;
+pub use replies::senders_without_keys;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -42,8 +42,8 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use limits::{Asker, AnswerClass};
-use order::ParsedCommand;
+use answer_limits::{AnswerClass, Asker};
+use parse::ParsedCommand;
 
 /// Open questions are looked for this often even if no bell rang.
 const SLOW_POLL_INTERVAL: Duration = Duration::from_secs(30);
@@ -145,7 +145,7 @@ impl Control {
                 return Ok(());
             }
         };
-        let order = order::parse(&command.arguments);
+        let order = parse::parse(&command.arguments);
         let asker = Asker {
             place: &question.place,
             id: &command.sender.id,
@@ -204,19 +204,27 @@ impl Control {
             ParsedCommand::Status => self.status(question, command, now).await?,
             // A no ends it, whoever said it; a yes that the homeserver could have written is none.
             ParsedCommand::Verify(yes) if *yes != Some(false) && !command.encrypted => {
-                notes::refusal(may::PermissionError::NotEncrypted)
+                notices::refusal(permissions::PermissionError::NotEncrypted)
             }
             ParsedCommand::Verify(yes) => (self.verify)(&command.sender.id, *yes),
-            ParsedCommand::Help => words::help(),
-            ParsedCommand::Incomplete(usage) => words::incomplete(usage),
-            ParsedCommand::Unknown(meant) => words::unknown(*meant),
+            ParsedCommand::Help => replies::help(),
+            ParsedCommand::Incomplete(usage) => replies::incomplete(usage),
+            ParsedCommand::Unknown(meant) => replies::unknown(*meant),
             ParsedCommand::Add(end, room) => return self.add(asked, end, room, now).await,
-            ParsedCommand::Remove(end, room) => return self.remove(asked, end.as_ref(), room, now).await,
-            ParsedCommand::Consent(end, room) => return self.give_consent(asked, end, room, now).await,
+            ParsedCommand::Remove(end, room) => {
+                return self.remove(asked, end.as_ref(), room, now).await;
+            }
+            ParsedCommand::Consent(end, room) => {
+                return self.give_consent(asked, end, room, now).await;
+            }
             ParsedCommand::Pause(room) => return self.pause(asked, room, now).await,
             ParsedCommand::Resume(room) => return self.resume(asked, room, now).await,
-            ParsedCommand::Trust(user, key) => return self.trust(asked, user, key.as_deref()).await,
-            ParsedCommand::OptOut(reach) => return self.opt_out(question, command, *reach, now).await,
+            ParsedCommand::Trust(user, key) => {
+                return self.trust(asked, user, key.as_deref()).await;
+            }
+            ParsedCommand::OptOut(reach) => {
+                return self.opt_out(question, command, *reach, now).await;
+            }
             ParsedCommand::OptIn(reach) => return self.opt_in(question, command, *reach).await,
         }))
     }
@@ -260,16 +268,16 @@ impl Control {
             );
         };
         let Some(message_status) = self.store.message_status(place, &target).await? else {
-            return Ok(words::not_known());
+            return Ok(replies::not_known());
         };
         if !message_status.is_bridge_notice() {
-            return Ok(words::message_status(&message_status, place, now));
+            return Ok(replies::message_status(&message_status, place, now));
         }
         // A notice: what it is about is asked for.
         let mut told = Vec::new();
         for parked in self.store.parked_deliveries_of(place, &target).await? {
             if let Some(message_status) = self.store.status_of_parked(parked.id).await? {
-                told.push(words::message_status(&message_status, place, now));
+                told.push(replies::message_status(&message_status, place, now));
             }
         }
         told.dedup();
@@ -366,7 +374,8 @@ impl Control {
                 .cloned()
                 .collect();
             let holds = holds.iter().filter(|(id, _)| *id == portal.id);
-            let held = holds.map(|(_, hold)| format!("\n{}", notes::hold(hold, portal, here, now)));
+            let held =
+                holds.map(|(_, hold)| format!("\n{}", notices::hold(hold, portal, here, now)));
             let held: String = held.collect();
             let limits = self.rules.limits.get(&portal.spec.silo);
             let limits = limits.map_or_else(String::new, |limits| format!("\n{limits}"));
@@ -375,11 +384,11 @@ impl Control {
                 .iter()
                 .filter(|one| one.place == *here && portal.room == *here);
             let senders_without_keys = senders_without_keys
-                .map(|one| format!("\n{}", words::senders_without_keys(&one.sender)));
+                .map(|one| format!("\n{}", replies::senders_without_keys(&one.sender)));
             let senders_without_keys: String = senders_without_keys.collect();
             format!(
                 "{}{limits}{held}{senders_without_keys}",
-                words::status(portal, &own, here, now)
+                replies::status(portal, &own, here, now)
             )
         });
         Ok(lines.collect::<Vec<_>>().join("\n"))

@@ -13,15 +13,15 @@ use footbridge_core::{
 use footbridge_matrix::convert;
 use footbridge_silo::{
     fuzz::arrivals,
-    grammar,
     markdown::{self, Flavour},
+    reference,
 };
 use footbridge_store::{Payload, Place};
 use unicode_segmentation::UnicodeSegmentation as _;
 
 use crate::{
     config::Config,
-    control::order::{ParsedCommand, parse},
+    control::parse::{ParsedCommand, parse},
 };
 
 pub use footbridge_silo::fuzz::{framer, html_to_silo, markdown_to_html, mentions, splitter};
@@ -113,7 +113,7 @@ pub fn display_names(data: &[u8]) {
     let _likeness = names::confusable_skeleton(&name);
     for flavour in [Flavour::Gitter, Flavour::Mattermost] {
         let prefix = markdown::sender_prefix(&name, flavour);
-        assert!(!prefix.contains('\n') && !grammar::gitter::calls(&prefix));
+        assert!(!prefix.contains('\n') && !reference::gitter::calls(&prefix));
     }
 }
 

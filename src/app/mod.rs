@@ -5,7 +5,7 @@
 
 // What people and machines ask of a running bridge.
 pub mod admin;
-pub mod gateway;
+pub mod media_gateway;
 pub mod control;
 
 // The frame.

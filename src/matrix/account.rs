@@ -14,10 +14,10 @@ use tracing::info;
 use url::Url;
 
 use super::{
-    Boxed, Homeserver, MatrixConfig, MatrixError, Trust, client, encryption,
-    fault::RequestError,
-    files, lease, retire,
-    session::{self, TokenLifetime, SessionState},
+    Boxed, Homeserver, MatrixConfig, MatrixError, Trust, client, cross_signing, databases,
+    device_reset, lease,
+    request_error::RequestError,
+    session::{self, SessionState, TokenLifetime},
 };
 
 /// What a login needs.
@@ -55,13 +55,13 @@ pub struct LoggedIn {
 #[must_use]
 pub fn login(with: Login<'_>) -> Boxed<'_, Result<LoggedIn, MatrixError>> {
     Box::pin(async move {
-        retire::discard_old_keys(&with.store).await?;
+        device_reset::discard_old_keys(&with.store).await?;
         let client = match with.store.account().await? {
             Some(account) => {
                 check_user(&account.info, &with.config)?;
                 // After a reset there is nothing yet that could be missing.
                 if account.info.ed25519.is_some() || with.store.former_device().await?.is_none() {
-                    files::require_databases(&directory(&with.store))?;
+                    databases::require_databases(&directory(&with.store))?;
                 }
                 let state = session::ask(&with.store, &with.config, &with.http).await?;
                 let account = with.store.account().await?.ok_or(MatrixError::NoAccount)?;
@@ -84,8 +84,8 @@ pub fn login(with: Login<'_>) -> Boxed<'_, Result<LoggedIn, MatrixError>> {
             .encryption()
             .wait_for_e2ee_initialization_tasks()
             .await;
-        let recovery_key = encryption::set_up_cross_signing(&client, &with).await?;
-        retire::log_out_old_device(&with.store, &with.http).await?;
+        let recovery_key = cross_signing::set_up_cross_signing(&client, &with).await?;
+        device_reset::log_out_old_device(&with.store, &with.http).await?;
         let face = with
             .store
             .account()
@@ -148,7 +148,9 @@ pub(super) async fn log_in_with_password(
             RequestError::Forbidden(_) => {
                 MatrixError::Refused("it does not accept this user name and password".into())
             }
-            RequestError::SignedOut(reason) | RequestError::Invalid(reason) => MatrixError::Refused(reason),
+            RequestError::SignedOut(reason) | RequestError::Invalid(reason) => {
+                MatrixError::Refused(reason)
+            }
             fault => fault.into_matrix_error("log in"),
         })?;
     let life = TokenLifetime::of(answer.expires_in, with.clock.now());
@@ -157,7 +159,10 @@ pub(super) async fn log_in_with_password(
 }
 
 /// A session as it is kept, with how long it lasts.
-pub(super) fn sealed(session: &MatrixSession, life: TokenLifetime) -> Result<SecretBytes, MatrixError> {
+pub(super) fn sealed(
+    session: &MatrixSession,
+    life: TokenLifetime,
+) -> Result<SecretBytes, MatrixError> {
     #[derive(Serialize)]
     struct Kept<'a> {
         #[serde(flatten)]
@@ -209,10 +214,12 @@ async fn offers_password(client: &Client) -> Result<(), MatrixError> {
         })
         .collect();
     instead.dedup();
-    Err(MatrixError::PasswordLoginDisabled(match instead.as_slice() {
-        [] => "nothing that the bridge knows".to_owned(),
-        known => known.join(" and "),
-    }))
+    Err(MatrixError::PasswordLoginDisabled(
+        match instead.as_slice() {
+            [] => "nothing that the bridge knows".to_owned(),
+            known => known.join(" and "),
+        },
+    ))
 }
 
 async fn build(with: &Login<'_>, homeserver: &Homeserver) -> Result<Client, MatrixError> {
@@ -259,7 +266,9 @@ pub(super) fn homeserver(
         Homeserver::Url(_) => Ok(config.homeserver.clone()),
         Homeserver::Name(_) => Url::parse(&face.homeserver)
             .map(Homeserver::Url)
-            .map_err(|_| MatrixError::CryptoStore("the kept account names no usable homeserver".into())),
+            .map_err(|_| {
+                MatrixError::CryptoStore("the kept account names no usable homeserver".into())
+            }),
     }
 }
 

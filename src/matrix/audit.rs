@@ -19,11 +19,11 @@ use tracing::{debug, warn};
 
 use super::{
     Matrix, MatrixError,
-    fault::RequestError,
     gaps::id_of,
-    pages::page,
+    history_pages::page,
+    request_error::RequestError,
     rooms::{PortalRoom, RoomCursor},
-    walk::{EventFields, DisplayNames, EventOutcome},
+    walk::{DisplayNames, EventFields, EventOutcome},
 };
 
 /// So many events are compared.
@@ -252,7 +252,10 @@ impl Matrix {
             || self.flagged(place, Flag::HistoryReachesEncrypted).await?;
         let (mut batch, mut shared) = (Batch::default(), false);
         for event in events {
-            match self.process_event(room, place, event, names, encrypted).await {
+            match self
+                .process_event(room, place, event, names, encrypted)
+                .await
+            {
                 EventOutcome::Nothing => {}
                 EventOutcome::Arrival(found) => found.file(&mut batch),
                 EventOutcome::OwnAccount(found) => {

@@ -27,7 +27,7 @@ use matrix_sdk_base::crypto::{CollectStrategy, DecryptionSettings, TrustRequirem
 use super::{
     Homeserver, MatrixError, Trust,
     crypto_store::{self, BufferedCryptoStore},
-    files, lease,
+    databases, lease,
 };
 
 /// How long one request may take; the long poll's own time comes on top.
@@ -58,7 +58,7 @@ pub(super) async fn build_with_keys(
     parts: ClientOptions<'_>,
 ) -> Result<(Client, Arc<BufferedCryptoStore>), MatrixError> {
     make_directory(parts.directory)?;
-    files::drop_statistics(parts.directory)
+    databases::drop_statistics(parts.directory)
         .await
         .map_err(|error| keys(&error))?;
     let config = store_config(parts.directory, parts.key);

@@ -1,12 +1,12 @@
 //! Pure: Matrix events ⇄ neutral messages. Reading never trusts a shape; writing never copies markup.
 
 pub mod caption;
-mod edited;
+mod edits;
 pub mod files;
 mod profile;
 mod read;
-mod request;
-pub mod shared;
+mod command_request;
+pub mod bundles;
 mod summary;
 mod write;
 
@@ -14,10 +14,10 @@ use footbridge_core::message::Message;
 use footbridge_store::{Millis, RemoteId};
 use serde_json::Value;
 
+pub use command_request::CommandRequest;
 pub use footbridge_core::text::html_from_body;
 pub use profile::{put_avatar, renamed};
 pub use read::{is_state, message_from_event};
-pub use request::CommandRequest;
 pub use write::{content_from, event_content, plan, relate};
 
 /// An event of a room, decrypted.

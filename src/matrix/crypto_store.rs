@@ -5,12 +5,12 @@
 //! Here what a sync received through a session and the keys that came so are one transaction, and whoever else
 //! saves the session waits for it. Of one key that a sync brings twice, the earlier is stored.
 
-mod believing;
-mod known;
-mod lacking;
-mod outbound;
-mod saving;
-mod walked;
+mod key_sharing;
+mod device_cache;
+mod missing_sessions;
+mod outbound_keys;
+mod saves;
+mod deferred_rooms;
 
 use std::{collections::HashMap, sync::Mutex};
 
@@ -38,10 +38,13 @@ use ruma::{
 use tokio::sync::{OnceCell, watch};
 use zeroize::Zeroizing;
 
-use super::{believed::IdentityPins, held::PendingSessions};
-use {known::DeviceCache, lacking::EstablishedSessions, outbound::OutboundKeys, walked::DeferredRooms};
+use super::{identity_pins::IdentityPins, pending_sessions::PendingSessions};
+use {
+    deferred_rooms::DeferredRooms, device_cache::DeviceCache,
+    missing_sessions::EstablishedSessions, outbound_keys::OutboundKeys,
+};
 
-pub(super) use {believing::sharing, lacking::sending, saving::within_sync};
+pub(super) use {key_sharing::sharing, missing_sessions::sending, saves::within_sync};
 
 type Error = <SqliteCryptoStore as CryptoStore>::Error;
 type Result<T> = std::result::Result<T, Error>;
@@ -77,7 +80,7 @@ pub(super) struct BufferedCryptoStore {
     reachable: EstablishedSessions,
     outbound: OutboundKeys,
     /// Users whose devices were saved, for whoever makes sessions with them.
-    fresh: saving::NewDevices,
+    fresh: saves::NewDevices,
     own: OnceCell<(OwnedUserId, OwnedDeviceId)>,
     /// By which identity each user is believed.
     pins: IdentityPins,
@@ -94,7 +97,7 @@ impl BufferedCryptoStore {
             known: DeviceCache::default(),
             reachable: EstablishedSessions::default(),
             outbound: OutboundKeys::default(),
-            fresh: saving::NewDevices::default(),
+            fresh: saves::NewDevices::default(),
             own: OnceCell::new(),
             pins: IdentityPins::default(),
         }
@@ -106,7 +109,7 @@ impl CryptoStore for BufferedCryptoStore {
     type Error = Error;
 
     async fn save_changes(&self, changes: Changes) -> Result<()> {
-        let shown = believing::shown(&changes.identities);
+        let shown = key_sharing::shown(&changes.identities);
         self.see(&shown).await?;
         self.save(changes).await?;
         self.see(&shown).await
@@ -165,7 +168,7 @@ impl CryptoStore for BufferedCryptoStore {
         room_id: &RoomId,
         session_id: &str,
     ) -> Result<Option<InboundGroupSession>> {
-        if saving::is_reading_rooms() && self.deferred.has(room_id) {
+        if saves::is_reading_rooms() && self.deferred.has(room_id) {
             return Ok(None);
         }
         self.inner
@@ -766,7 +769,9 @@ mod tests {
     fn settle(scene: &Scene, key: &OutboundGroupSession) {
         let room = room_id!("!r:x");
         let recipients = scene.store.recipients(room);
-        scene.store.note_key_shared(room, key.session_id(), recipients);
+        scene
+            .store
+            .note_key_shared(room, key.session_id(), recipients);
         assert!(scene.store.shared_key(room).is_some());
     }
 

@@ -51,7 +51,7 @@ mod tests {
 
     #[test]
     fn p04_only_what_was_never_encrypted_gets_anything_in_the_clear() {
-        use EncryptionDecision::{Downgraded, Encrypted, Plaintext, NotYet};
+        use EncryptionDecision::{Downgraded, Encrypted, NotYet, Plaintext};
         for (ever, will_encrypt, is_now, news, ruling) in [
             (false, false, false, false, Plaintext),
             (false, false, true, true, NotYet),

@@ -13,10 +13,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Matrix, MatrixError,
-    beginning::EncryptionBoundary,
-    fault::RequestError,
-    intake, room_cursor_name,
-    pages::{GapBounds, GapPages},
+    encryption_boundary::EncryptionBoundary,
+    history_pages::{GapBounds, GapPages},
+    request_error::RequestError,
+    room_cursor_name, sync_response,
     walk::{DisplayNames, EventOutcome},
 };
 
@@ -52,13 +52,18 @@ impl Matrix {
             all: mut pages,
             begins,
             skip_to,
-        } = match self.fetch_gap_pages(room, gap, first.as_deref(), stop).await {
+        } = match self
+            .fetch_gap_pages(room, gap, first.as_deref(), stop)
+            .await
+        {
             Ok(Some(pages)) => pages,
             Ok(None) => return Ok(GapFill::Stopped),
             Err(fault) => return Ok(GapFill::Failed(fault)),
         };
         let encrypted = self.is_encrypted(room, &gap.place).await?;
-        let mut beginning = self.encryption_boundary(&gap.place, encrypted, begins).await?;
+        let mut beginning = self
+            .encryption_boundary(&gap.place, encrypted, begins)
+            .await?;
         let mut newest = None;
         while let Some(mut page) = pages.pop() {
             let fetched = if let Some(fetched) = page.fetched.take() {
@@ -157,8 +162,11 @@ impl Matrix {
         let (mut batch, mut shared) = (Batch::default(), false);
         for event in events.iter().rev() {
             let encrypted = beginning.pass(event);
-            intake::changes(self, &gap.place, event, &mut batch);
-            match self.process_event(room, &gap.place, event, names, encrypted).await {
+            sync_response::changes(self, &gap.place, event, &mut batch);
+            match self
+                .process_event(room, &gap.place, event, names, encrypted)
+                .await
+            {
                 EventOutcome::Nothing => {}
                 EventOutcome::Arrival(found) => found.file(&mut batch),
                 EventOutcome::OwnAccount(found) => {

@@ -12,9 +12,9 @@ use tracing::error;
 
 use super::{
     Matrix,
-    alarms::SecurityClass,
-    downgrade::{EncryptionState, EncryptionDecision},
-    fault::{RequestError, retry},
+    downgrade::{EncryptionDecision, EncryptionState},
+    request_error::{RequestError, retry},
+    security_metrics::SecurityClass,
     send::not_sent,
 };
 

@@ -20,9 +20,9 @@ use tracing::{info, warn};
 
 use super::{
     Matrix, MatrixError,
-    fault::RequestError,
+    request_error::RequestError,
     room_cursor_name,
-    rooms::{PortalRoom, JOIN, RoomCursor, resolve},
+    rooms::{JOIN, PortalRoom, RoomCursor, resolve},
 };
 
 /// Why an invite is turned down.
@@ -73,7 +73,10 @@ impl NamedRooms {
 impl Matrix {
     /// These rooms, by id or alias, are those of portals that are not open yet: an invite to one of them waits until it is.
     pub fn set_awaited_rooms(&self, rooms: Vec<String>) {
-        *self.awaited_rooms.lock().unwrap_or_else(PoisonError::into_inner) = rooms;
+        *self
+            .awaited_rooms
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = rooms;
     }
 }
 
@@ -162,7 +165,11 @@ impl Invites {
                             matrix.store.forget_refused_invite(&followed.place).await?;
                             matrix.mark_joined(&followed.place, inbox).await?;
                         }
-                        Err(RequestError::Forbidden(_) | RequestError::NotFound(_) | RequestError::Invalid(_)) => {
+                        Err(
+                            RequestError::Forbidden(_)
+                            | RequestError::NotFound(_)
+                            | RequestError::Invalid(_),
+                        ) => {
                             matrix.mark_unjoined(&followed.place).await?;
                         }
                         Err(_) => {}
@@ -260,13 +267,19 @@ impl Invites {
         invite.is_ok_and(|invite| is_admin(&matrix.inviters, invite.inviter_id.as_str()))
     }
 
-    fn report(&mut self, room: &RoomId, outcome: Result<(), RequestError>) -> Result<(), MatrixError> {
+    fn report(
+        &mut self,
+        room: &RoomId,
+        outcome: Result<(), RequestError>,
+    ) -> Result<(), MatrixError> {
         match outcome {
             Ok(()) => {
                 self.reported.remove(room);
                 Ok(())
             }
-            Err(fault @ RequestError::SignedOut(_)) => Err(fault.into_matrix_error("answer an invite")),
+            Err(fault @ RequestError::SignedOut(_)) => {
+                Err(fault.into_matrix_error("answer an invite"))
+            }
             Err(fault) => {
                 if self.reported.insert(room.to_owned()) {
                     let error = format!("{:#}", fault.into_matrix_error("enter or leave"));

@@ -26,7 +26,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::{Matrix, MatrixError, fault::RequestError};
+use super::{Matrix, MatrixError, request_error::RequestError};
 
 /// The record's type begins so; the device follows.
 pub(super) const ACCOUNT_DATA_TYPE: &str = "org.footbridge.lease";
@@ -175,7 +175,10 @@ impl Matrix {
     }
 
     /// Takes the lease, however long the homeserver does not answer. Answers whether it is held: not when told to stop.
-    pub(super) async fn acquire_lease(&self, stop: &CancellationToken) -> Result<bool, MatrixError> {
+    pub(super) async fn acquire_lease(
+        &self,
+        stop: &CancellationToken,
+    ) -> Result<bool, MatrixError> {
         let mut backoff = Backoff::default();
         loop {
             let error = match self.ensure_lease().await {
@@ -203,8 +206,9 @@ impl Matrix {
             match self.lease.renew(self).await {
                 Ok(()) => {}
                 Err(
-                    lost
-                    @ (MatrixError::StoreInUse(_) | MatrixError::StaleStore(_) | MatrixError::Store(_)),
+                    lost @ (MatrixError::StoreInUse(_)
+                    | MatrixError::StaleStore(_)
+                    | MatrixError::Store(_)),
                 ) => return lost,
                 Err(error) => {
                     debug!(
@@ -223,7 +227,10 @@ impl Matrix {
             return;
         }
         let gone = Millis(0);
-        let raised = timeout(RELEASE_TIMEOUT, self.lease.raise(&self.client, &self.store, gone));
+        let raised = timeout(
+            RELEASE_TIMEOUT,
+            self.lease.raise(&self.client, &self.store, gone),
+        );
         match raised.await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => {

@@ -77,7 +77,9 @@ impl Matrix {
             return Err(no_files_error());
         };
         let encrypted = self.guard(room, to).await?;
-        let address = self.upload_media(spooled, file.safe_type(), encrypted).await?;
+        let address = self
+            .upload_media(spooled, file.safe_type(), encrypted)
+            .await?;
         let lies = (file, spooled);
         let content = self.disambiguate(room, to, content).await;
         let mut event = files::event_of(lies, &content, &address, encrypted);

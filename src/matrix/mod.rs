@@ -3,63 +3,63 @@
 
 pub mod account;
 pub mod session;
-mod files;
+mod databases;
 mod lease;
 pub mod verify;
-pub mod retire;
+pub mod device_reset;
 mod client;
 mod config;
 mod crypto_store;
-mod claims;
-mod held;
-mod encryption;
-mod alarms;
+mod key_claims;
+mod pending_sessions;
+mod cross_signing;
+mod security_metrics;
 mod audit;
-mod believed;
+mod identity_pins;
 mod trust;
-mod verdict;
-mod unseal;
-mod rotation;
-mod heard;
-mod listen;
+mod trust_policy;
+mod decrypt;
+mod key_rotation;
+mod sync_coverage;
+mod sync_loop;
 mod olm;
-mod intake;
-mod beginning;
-mod clear;
+mod sync_response;
+mod encryption_boundary;
+mod plaintext_rooms;
 mod walk;
 mod unbroken;
-mod envelope;
+mod event_fields;
 mod found;
-mod command;
-mod rights;
-mod facts;
+mod commands;
+mod power_levels;
+mod room_profile;
 mod relation;
 mod gaps;
-mod pages;
-mod keys;
-mod unread;
-mod unsigned;
-mod room_keys;
+mod history_pages;
+mod late_keys;
+mod undecryptable;
+mod unsigned_devices;
+mod duplicate_keys;
 mod rooms;
 mod invites;
-mod outside;
-mod senders;
+mod unjoined_rooms;
+mod sender_cache;
 mod send;
-mod encrypted;
+mod encrypted_send;
 mod read_back;
 mod revise;
 mod caption;
-mod react;
+mod reactions;
 mod downgrade;
 mod guard;
-mod likeness;
-mod pictures;
+mod confusables;
+mod avatars;
 mod media;
-mod lookup;
-mod text_before;
+mod unanswered_sends;
+mod previous_text;
 pub mod convert;
 mod error;
-mod fault;
+mod request_error;
 #[cfg(feature = "testbed")]
 pub mod person;
 
@@ -84,19 +84,19 @@ use matrix_sdk::{
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use self::{
-    alarms::SecurityMetrics, claims::KeyClaims, crypto_store::BufferedCryptoStore, rotation::KeyRotation,
-    senders::SenderCache,
-};
 pub use self::{
     config::{Homeserver, MatrixConfig, Timeouts, Trust},
     error::MatrixError,
-    rights::{Successor, MemberRights},
+    power_levels::{MemberRights, Successor},
     trust::Approved,
+};
+use self::{
+    crypto_store::BufferedCryptoStore, key_claims::KeyClaims, key_rotation::KeyRotation,
+    security_metrics::SecurityMetrics, sender_cache::SenderCache,
 };
 
 /// The longest that the answer to a sync may take. Until then its absence says nothing.
-pub const MAX_SYNC: Duration = listen::MAX_SYNC;
+pub const MAX_SYNC: Duration = sync_loop::MAX_SYNC;
 
 /// A boxed future: what this side hands out.
 pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -134,16 +134,16 @@ pub struct Matrix {
     /// Whether a sync has brought nothing, since the start.
     caught_up: AtomicBool,
     /// The sync that was on its way when listening stopped.
-    suspended_sync: Mutex<Option<heard::PendingSync>>,
+    suspended_sync: Mutex<Option<sync_coverage::PendingSync>>,
     /// Whether the next sync asks again for what one that failed has asked for.
     repeat_sync: AtomicBool,
     /// Flags of rooms known to be raised; what is not here must be looked up.
     flags: Mutex<HashSet<(Place, Flag)>>,
     senders: Mutex<SenderCache>,
     turns: send::RoomLocks,
-    room_names: likeness::RoomNameTable,
+    room_names: confusables::RoomNameTable,
     /// For pictures of people.
-    asked: pictures::AvatarRequests,
+    asked: avatars::AvatarRequests,
     rotation: KeyRotation,
     /// Which channels rooms are joined to.
     peer_bridges: PeerBridges,
@@ -159,9 +159,9 @@ pub struct Matrix {
     /// Rooms known to be noted as standing in the clear.
     plaintext_rooms: Mutex<HashSet<Place>>,
     /// Whose devices are not signed.
-    unsigned_notices: Mutex<unsigned::UnsignedNotices>,
+    unsigned_notices: Mutex<unsigned_devices::UnsignedNotices>,
     /// When to look at what waits for its key.
-    watch: Mutex<unread::WaitTimer>,
+    watch: Mutex<undecryptable::WaitTimer>,
     /// Events that audits found and no sync had brought, since the start.
     missed: AtomicU64,
 }
@@ -189,7 +189,7 @@ impl Matrix {
                 ));
             }
             let directory = account::directory(&store);
-            files::require_databases(&directory)?;
+            databases::require_databases(&directory)?;
             let (client, keys) = client::build_with_keys(client::ClientOptions {
                 homeserver: &account::homeserver(&account.info, &config)?,
                 directory: &directory,
@@ -204,8 +204,8 @@ impl Matrix {
             trust::look(&keys).await?;
             let session = session::SessionKeeper::of(&client, &store, &account.session, clock)?;
             let lease = lease::Lease::of(&store, key);
-            encryption::require_signed_device(&client).await?;
-            let standing = unsigned::UnsignedNotices::learn(&store).await?;
+            cross_signing::require_signed_device(&client).await?;
+            let standing = unsigned_devices::UnsignedNotices::learn(&store).await?;
             Ok(Arc::new(Self {
                 own: client.user_id().ok_or(MatrixError::NoAccount)?.to_owned(),
                 claims: KeyClaims::of(&client, &keys),
@@ -232,8 +232,8 @@ impl Matrix {
                 flags: Mutex::default(),
                 senders: Mutex::default(),
                 turns: send::RoomLocks::default(),
-                room_names: likeness::RoomNameTable::default(),
-                asked: pictures::AvatarRequests::default(),
+                room_names: confusables::RoomNameTable::default(),
+                asked: avatars::AvatarRequests::default(),
                 rotation: KeyRotation::default(),
                 peer_bridges: PeerBridges::default(),
                 alarms: SecurityMetrics::default(),
@@ -243,7 +243,7 @@ impl Matrix {
                 unknown_senders: Mutex::default(),
                 plaintext_rooms: Mutex::default(),
                 unsigned_notices: Mutex::new(standing),
-                watch: Mutex::new(unread::WaitTimer::new()),
+                watch: Mutex::new(undecryptable::WaitTimer::new()),
                 missed: AtomicU64::new(0),
             }))
         })
@@ -270,7 +270,7 @@ impl Matrix {
         inbox: Inbox,
         stop: CancellationToken,
     ) -> Boxed<'_, Result<(), MatrixError>> {
-        Box::pin(listen::listen(self, rooms, inbox, stop))
+        Box::pin(sync_loop::listen(self, rooms, inbox, stop))
     }
 
     /// What was refused for the sake of trust since the start, by class.
@@ -395,7 +395,9 @@ async fn put_cursor(client: &Client, cursor: Option<String>) -> Result<(), Matri
         }
         None => store.remove_kv_data(key).await,
     };
-    put.map_err(|error| MatrixError::CryptoStore(format!("the SDK's store cannot be written: {error}")))
+    put.map_err(|error| {
+        MatrixError::CryptoStore(format!("the SDK's store cannot be written: {error}"))
+    })
 }
 
 /// The name of a room's cursor.

@@ -17,9 +17,9 @@ use tracing::error;
 
 use super::{
     Matrix,
-    alarms::SecurityClass,
-    convert::shared::{self, LatestContent},
-    fault::{RequestError, retry},
+    convert::bundles::{self, LatestContent},
+    request_error::{RequestError, retry},
+    security_metrics::SecurityClass,
     send::not_sent,
 };
 
@@ -47,7 +47,7 @@ impl Matrix {
         let Ok(json) = serde_json::from_str(event.raw().json().get()) else {
             return Ok(ReadBack::Unknown);
         };
-        let content = match shared::newest(&json, self.own.as_str()) {
+        let content = match bundles::newest(&json, self.own.as_str()) {
             LatestContent::Content(content) => content,
             LatestContent::Redacted => return Ok(ReadBack::Redacted),
             LatestContent::UndecryptableTexts => return Ok(ReadBack::Unknown),

@@ -7,7 +7,7 @@ use matrix_sdk::{Room, ruma::OwnedTransactionId};
 
 use super::{
     Matrix,
-    convert::shared::{self, RevisedParts},
+    convert::bundles::{self, RevisedParts},
     read_back::ReadBack,
     send::redact,
 };
@@ -23,16 +23,16 @@ impl Matrix {
         target: &RemoteId,
         (slot, part): (u32, Option<&Part>),
     ) -> Result<Done, SendError> {
-        let read = self.read_back(room, (to, target), shared::to_verify);
+        let read = self.read_back(room, (to, target), bundles::to_verify);
         let (content, now) = match read.await? {
             ReadBack::Ours(content, now) => (content, now),
             ReadBack::Redacted => return Ok(Done::Deleted(target.clone())),
             ReadBack::Unknown => return Err(unchangeable(part)),
         };
-        let parts = shared::parts_in(&content).ok_or_else(|| unchangeable(part))?;
-        match shared::revised(parts, slot, part, target) {
+        let parts = bundles::parts_in(&content).ok_or_else(|| unchangeable(part))?;
+        match bundles::revised(parts, slot, part, target) {
             RevisedParts::Event(event) => {
-                let next = event.get("m.new_content").and_then(shared::to_verify);
+                let next = event.get("m.new_content").and_then(bundles::to_verify);
                 if let (Some(now), Some(next)) = (&now, &next) {
                     self.save_next_event_digest(to, target, (now, next)).await?;
                 }

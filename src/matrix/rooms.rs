@@ -15,9 +15,9 @@ use tracing::warn;
 
 use super::{
     Matrix, MatrixError, SYNC_CURSOR,
-    fault::RequestError,
+    history_pages::{PAGE, page_of},
+    request_error::RequestError,
     room_cursor_name,
-    pages::{PAGE, page_of},
     walk::DisplayNames,
 };
 
@@ -89,7 +89,10 @@ pub(super) async fn followed(
     for place in places {
         let id = RoomId::parse(place.address())
             .map_err(|_| MatrixError::NoRoom(format!("{} is no room id", place.address())))?;
-        let mark = store.cursor(&room_cursor_name(&place)).await?.map(RoomCursor::parse);
+        let mark = store
+            .cursor(&room_cursor_name(&place))
+            .await?
+            .map(RoomCursor::parse);
         let gap = gaps.iter().find(|gap| gap.place == place).cloned();
         let followed = PortalRoom {
             place,

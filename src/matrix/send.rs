@@ -13,7 +13,7 @@ use footbridge_core::{
     image::Image,
     message::Sender,
     outlet::{self, Done, Outcome, Outgoing, Outlet, Plan, SendError, Step, TextBeforeEdit},
-    reactions::{self, ReactionState},
+    reactions::{ReactionState, plan_native},
     spool::{Spool, Spooled},
 };
 use footbridge_store::{Copy, Millis, Place, RemoteId};
@@ -28,12 +28,13 @@ use tracing::error;
 
 use super::{
     Matrix, MatrixError,
-    alarms::SecurityClass,
-    convert::{self, shared},
+    convert::{self, bundles},
     crypto_store,
-    encrypted::SentEvent,
-    fault::{RequestError, retry},
-    lookup, react,
+    encrypted_send::SentEvent,
+    reactions::ReactOptions,
+    request_error::{RequestError, retry},
+    security_metrics::SecurityClass,
+    unanswered_sends,
 };
 
 /// Into each room one event at a time. Two lanes at once could both find the room key good for one more message;
@@ -140,7 +141,7 @@ impl Outlet for Matrix {
                 unencrypted,
                 is_marker,
             } => {
-                let how = react::ReactOptions {
+                let how = ReactOptions {
                     unencrypted: *unencrypted,
                     own: *is_marker,
                 };
@@ -151,8 +152,8 @@ impl Outlet for Matrix {
                 .map(|_| Done::ReactionRemoved(shown.clone())),
             Step::Bundle { parts, thread } => {
                 let event =
-                    shared::event_of(parts, thread.as_ref(), None).ok_or_else(not_writable)?;
-                let said = shared::to_verify(&event);
+                    bundles::event_of(parts, thread.as_ref(), None).ok_or_else(not_writable)?;
+                let said = bundles::to_verify(&event);
                 let remote = self.send_event(&room, to, key, event).await?;
                 self.save_event_digest(to, &remote, said).await?;
                 Ok(Done::Created(Copy {
@@ -176,11 +177,11 @@ impl Outlet for Matrix {
     }
 
     fn plan_bundle(&self, messages: &[Outgoing]) -> Option<(Step, usize)> {
-        shared::bundle(messages)
+        bundles::bundle(messages)
     }
 
     fn plan_part_edit(&self, outgoing: &Outgoing, slot: u32) -> Plan {
-        shared::revise(outgoing, slot)
+        bundles::revise(outgoing, slot)
     }
 
     fn plan_reactions(
@@ -194,7 +195,7 @@ impl Outlet for Matrix {
         match outgoing.copies.first() {
             Some(copy) => {
                 let same = (key, |other: &str| other == key);
-                reactions::plan_native(reacted, same, &copy.remote, unencrypted)
+                plan_native(reacted, same, &copy.remote, unencrypted)
             }
             None => Plan::Skip("unknown-target".to_owned()),
         }
@@ -264,7 +265,7 @@ impl Matrix {
         key: OwnedTransactionId,
         mut content: Value,
     ) -> Result<RemoteId, SendError> {
-        lookup::mark(&mut content, key.as_str());
+        unanswered_sends::mark(&mut content, key.as_str());
         self.peer_bridges.mark(to, &mut content);
         let _turn = self.turns.take(to).await;
         let must_encrypt = self.guard(room, to).await?;

@@ -11,7 +11,7 @@
 //! session is renewed before it expires, when nothing waits for it, where the login told how long it lasts; a renewal
 //! whose answer does not come is asked for again at once, within those seconds; and a start renews what is due first.
 
-mod keep;
+mod tokens;
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ use super::{
     account::{self, Login},
 };
 
-pub(super) use keep::{SessionKeeper, TokenLifetime};
+pub(super) use tokens::{SessionKeeper, TokenLifetime};
 
 /// How long a homeserver may take to renew a session, and how often it is asked at once: all of it within the seconds for
 /// which homeservers take a spent refresh token.
@@ -101,7 +101,10 @@ async fn whoami(server: &Url, token: &str, http: &reqwest::Client) -> SessionSta
     let Ok(address) = server.join("/_matrix/client/v3/account/whoami") else {
         return SessionState::Unknown;
     };
-    let request = http.get(address).bearer_auth(token).timeout(REQUEST_TIMEOUT);
+    let request = http
+        .get(address)
+        .bearer_auth(token)
+        .timeout(REQUEST_TIMEOUT);
     let Ok(answer) = request.send().await else {
         return SessionState::Unknown;
     };
@@ -142,7 +145,10 @@ pub(super) async fn log_out(
     let Ok(address) = server.join("/_matrix/client/v3/logout") else {
         return SessionState::Unknown;
     };
-    let request = http.post(address).bearer_auth(&token).timeout(REQUEST_TIMEOUT);
+    let request = http
+        .post(address)
+        .bearer_auth(&token)
+        .timeout(REQUEST_TIMEOUT);
     match request.send().await {
         Ok(answer) if answer.status().is_success() => SessionState::Accepted,
         Ok(answer) if answer.status() == 401 => SessionState::Gone,

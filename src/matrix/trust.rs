@@ -18,12 +18,12 @@ use tracing::{error, info, warn};
 
 use super::{
     Boxed, Matrix, MatrixError,
-    alarms::SecurityClass,
     crypto_store::BufferedCryptoStore,
-    unread::{self, CHANGED},
-    unseal::DecryptionResult,
-    verdict::{TrustHold, MISMATCH, PLAINTEXT, PinStatus},
-    walk::{EventFields, Classification, WaitReason, waits},
+    decrypt::DecryptionResult,
+    security_metrics::SecurityClass,
+    trust_policy::{MISMATCH, PLAINTEXT, PinStatus, TrustHold},
+    undecryptable::{self, CHANGED},
+    walk::{Classification, EventFields, WaitReason, waits},
 };
 
 /// What came of accepting an identity.
@@ -307,7 +307,7 @@ fn broken(error: &dyn std::error::Error) -> MatrixError {
 pub(super) fn reason(hold: TrustHold) -> &'static str {
     match hold {
         TrustHold::Approval => CHANGED,
-        TrustHold::Signature | TrustHold::DeviceList => unread::UNSIGNED,
+        TrustHold::Signature | TrustHold::DeviceList => undecryptable::UNSIGNED,
     }
 }
 
@@ -341,7 +341,7 @@ mod tests {
     fn people_are_told_why_a_message_is_held() {
         assert_eq!(reason(TrustHold::Approval), CHANGED);
         for hold in [TrustHold::Signature, TrustHold::DeviceList] {
-            assert_eq!(reason(hold), unread::UNSIGNED);
+            assert_eq!(reason(hold), undecryptable::UNSIGNED);
         }
     }
 }

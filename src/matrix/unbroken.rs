@@ -11,8 +11,8 @@ use tracing::error;
 
 use super::{
     Matrix,
-    unseal::DecryptionResult,
-    walk::{EventFields, DisplayNames, Classification},
+    decrypt::DecryptionResult,
+    walk::{Classification, DisplayNames, EventFields},
 };
 
 /// The rule for an event that breaks us.

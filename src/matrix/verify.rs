@@ -7,7 +7,7 @@
 //! change what is said there.
 
 mod flow;
-mod heard;
+mod requests;
 
 use std::{
     collections::BTreeMap,
@@ -29,7 +29,7 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
-use super::{Boxed, Matrix, MatrixError, crypto_store, fault::RequestError};
+use super::{Boxed, Matrix, MatrixError, crypto_store, request_error::RequestError};
 use flow::VerificationFlow;
 
 /// How long saying goodbye may hold up the end.
@@ -134,7 +134,10 @@ impl Verifications {
     /// the sync waits for.
     fn admits_decline(&self, user: &str) -> bool {
         let now = Instant::now();
-        let asked = [(Some(user.to_owned()), DECLINE_RATE_PER_USER), (None, DECLINE_RATE)];
+        let asked = [
+            (Some(user.to_owned()), DECLINE_RATE_PER_USER),
+            (None, DECLINE_RATE),
+        ];
         let mut declined = self.declined.lock().unwrap_or_else(PoisonError::into_inner);
         let may = asked
             .iter()
@@ -184,9 +187,14 @@ impl Verifications {
         };
         let fits = matches!(
             (&open.stage, answer),
-            (VerificationStage::Requested, VerificationAnswer::Begin | VerificationAnswer::Different)
-                | (VerificationStage::Waiting, VerificationAnswer::Different)
-                | (VerificationStage::Compare(_), VerificationAnswer::Same | VerificationAnswer::Different)
+            (
+                VerificationStage::Requested,
+                VerificationAnswer::Begin | VerificationAnswer::Different
+            ) | (VerificationStage::Waiting, VerificationAnswer::Different)
+                | (
+                    VerificationStage::Compare(_),
+                    VerificationAnswer::Same | VerificationAnswer::Different
+                )
         );
         fits && open.answers.send(answer).is_ok()
     }
@@ -218,7 +226,12 @@ impl Verifications {
     }
 
     /// Begins to keep the stage of a flow.
-    fn enter(&self, user: &UserId, flow: &str, stage: VerificationStage) -> mpsc::UnboundedReceiver<VerificationAnswer> {
+    fn enter(
+        &self,
+        user: &UserId,
+        flow: &str,
+        stage: VerificationStage,
+    ) -> mpsc::UnboundedReceiver<VerificationAnswer> {
         let (answers, heard) = mpsc::unbounded_channel();
         let open = OpenVerification {
             stage,
@@ -264,8 +277,9 @@ impl Matrix {
                     "{user} is not on the list `[admin] users`"
                 )));
             }
-            let failed =
-                |error: &matrix_sdk::Error| RequestError::from(error).into_matrix_error("ask to verify");
+            let failed = |error: &matrix_sdk::Error| {
+                RequestError::from(error).into_matrix_error("ask to verify")
+            };
             let identity = self.client.encryption().request_user_identity(user).await;
             let identity = identity.map_err(|error| failed(&error))?.ok_or_else(|| {
                 MatrixError::Identity(format!("{user} has no cross-signing identity"))
@@ -327,7 +341,8 @@ impl Matrix {
                 }
             }
             let why = "the bridge stopped".to_owned();
-            self.verify.set(&user, &flow, VerificationStage::Cancelled(why));
+            self.verify
+                .set(&user, &flow, VerificationStage::Cancelled(why));
         }
     }
 
@@ -389,7 +404,9 @@ fn listed(emoji: &[Emoji]) -> String {
 mod tests {
     use super::*;
 
-    fn at(stage: VerificationStage) -> (Verifications, mpsc::UnboundedReceiver<VerificationAnswer>) {
+    fn at(
+        stage: VerificationStage,
+    ) -> (Verifications, mpsc::UnboundedReceiver<VerificationAnswer>) {
         let admin = UserId::parse("@me:example.org").unwrap();
         let all = Verifications::with(vec![admin.clone()], Duration::from_secs(1));
         let heard = all.enter(&admin, "flow", stage);
@@ -403,9 +420,17 @@ mod tests {
             name: "Dog".into(),
         }]);
         let table = [
-            (VerificationStage::Requested, None, Some(VerificationAnswer::Begin)),
+            (
+                VerificationStage::Requested,
+                None,
+                Some(VerificationAnswer::Begin),
+            ),
             (VerificationStage::Requested, Some(true), None),
-            (VerificationStage::Requested, Some(false), Some(VerificationAnswer::Different)),
+            (
+                VerificationStage::Requested,
+                Some(false),
+                Some(VerificationAnswer::Different),
+            ),
             (VerificationStage::Waiting, None, None),
             (VerificationStage::Waiting, Some(true), None),
             (emoji.clone(), None, None),

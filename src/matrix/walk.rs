@@ -18,18 +18,18 @@ use tracing::{debug, warn};
 
 use super::{
     Matrix,
-    alarms::SecurityClass,
-    command::command_payload,
-    convert::{self, Incoming, Converted},
+    commands::command_payload,
+    convert::{self, Converted, Incoming},
+    decrypt::DecryptionResult,
     found::ProcessedEvent,
-    lookup,
     relation::Relation,
-    senders::{AuthorCheck, writer},
-    unseal::DecryptionResult,
-    verdict::{TrustHold, Provenance, PinStatus, TrustDecision, decide},
+    security_metrics::SecurityClass,
+    sender_cache::{AuthorCheck, writer},
+    trust_policy::{PinStatus, Provenance, TrustDecision, TrustHold, decide},
+    unanswered_sends,
 };
 
-pub(super) use super::envelope::{EventFields, DisplayNames};
+pub(super) use super::event_fields::{DisplayNames, EventFields};
 
 /// The rule for what no key will ever open.
 const UNDECRYPTABLE: &str = "undecryptable";
@@ -123,7 +123,7 @@ impl Matrix {
         };
         let ours = envelope.sender == self.own.as_str();
         let is_open = matches!(event.kind, TimelineEventKind::Decrypted(_));
-        if ours && lookup::marked(&envelope).is_some() {
+        if ours && unanswered_sends::marked(&envelope).is_some() {
             if is_open || !encrypted {
                 self.remember_sender(place, &envelope);
             }
@@ -135,7 +135,9 @@ impl Matrix {
         let reading = self.pin_sender(reading, &unsealed, &envelope).await;
         // Of what does not cross, in an encrypted room, nobody knows for certain who wrote it. What waits crosses by the
         // sender that is shown with it now, or never.
-        if !encrypted || !matches!(reading, Classification::Skipped(_)) && (is_open || reading.waits()) {
+        if !encrypted
+            || !matches!(reading, Classification::Skipped(_)) && (is_open || reading.waits())
+        {
             self.remember_sender(place, &envelope);
         }
         if is_open && matches!(reading, Classification::Message(_)) {
@@ -148,7 +150,10 @@ impl Matrix {
         if let Classification::Skipped(rule) = reading {
             self.refused(rule, room);
         }
-        let for_approval = matches!(reading, Classification::Waits(WaitReason::Trust(TrustHold::Approval), _));
+        let for_approval = matches!(
+            reading,
+            Classification::Waits(WaitReason::Trust(TrustHold::Approval), _)
+        );
         let held = for_approval.then(|| self.suspect(&envelope.sender, &unsealed));
         let Some(letter) = self.to_entry(reading, came, &envelope) else {
             return EventOutcome::Nothing;
@@ -194,7 +199,9 @@ impl Matrix {
                 debug!(why = ?why, "An event cannot be read yet");
                 match why {
                     WaitReason::Key => {}
-                    WaitReason::Trust(TrustHold::Approval) => self.alarms.record(SecurityClass::IdentityChanged, 1),
+                    WaitReason::Trust(TrustHold::Approval) => {
+                        self.alarms.record(SecurityClass::IdentityChanged, 1)
+                    }
                     WaitReason::Trust(hold) => drop(self.hold(&session, &envelope.sender, hold)),
                 }
                 self.begin_waiting();
@@ -209,7 +216,9 @@ impl Matrix {
                     },
                 })
             }
-            Classification::Command(command) => command_payload(&command).map(NewEntry::unreferenced),
+            Classification::Command(command) => {
+                command_payload(&command).map(NewEntry::unreferenced)
+            }
             Classification::Message(message) => Some(NewEntry {
                 is_new: matches!(
                     message.action,
@@ -253,7 +262,9 @@ impl Matrix {
                 let state = &decrypted.encryption_info.verification_state;
                 match decide(self.trust, Provenance::Device(state, &unsealed.pin)) {
                     TrustDecision::Relay => {}
-                    TrustDecision::Hold(hold) => return waits(WaitReason::Trust(hold), unsealed, envelope),
+                    TrustDecision::Hold(hold) => {
+                        return waits(WaitReason::Trust(hold), unsealed, envelope);
+                    }
                     TrustDecision::Skip(rule) => return Classification::Skipped(rule),
                 }
                 if envelope.unchecked {
@@ -293,7 +304,8 @@ impl Matrix {
             matches!(message.action, Action::Delete { .. } | Action::React { .. });
         let ever_encrypted = encrypted && !never_encrypted;
         if in_clear
-            && let TrustDecision::Skip(rule) = decide(self.trust, Provenance::Plaintext { ever_encrypted })
+            && let TrustDecision::Skip(rule) =
+                decide(self.trust, Provenance::Plaintext { ever_encrypted })
         {
             return Classification::Skipped(rule);
         }
@@ -321,7 +333,9 @@ impl Matrix {
             UnableToDecryptReason::MissingMegolmSession { .. } => {
                 let waits = waits(WaitReason::Key, unsealed, envelope);
                 match &waits {
-                    Classification::Waits(_, session) if self.is_of_another_room(room, session).await => {
+                    Classification::Waits(_, session)
+                        if self.is_of_another_room(room, session).await =>
+                    {
                         Classification::Skipped(FOREIGN_ROOM)
                     }
                     _ => waits,
@@ -358,7 +372,11 @@ pub(super) fn message_payload(message: &Message) -> Option<Payload> {
     }
 }
 
-pub(super) fn waits(why: WaitReason, unsealed: &DecryptionResult<'_>, envelope: &EventFields) -> Classification {
+pub(super) fn waits(
+    why: WaitReason,
+    unsealed: &DecryptionResult<'_>,
+    envelope: &EventFields,
+) -> Classification {
     let named = || envelope.content.get("session_id").and_then(Value::as_str);
     let session = unsealed
         .opened

@@ -13,9 +13,9 @@ use footbridge_store::{Millis, Payload, Place};
 
 use crate::{
     framing::{Line, LineFramer},
-    gitter, grammar, markdown,
+    gitter, markdown,
     markdown::{Flavour, body_from_markdown, markdown_from_body, split, units},
-    matterbridge, mattermost,
+    matterbridge, mattermost, reference,
 };
 
 /// The longest text of each silo, in UTF-16 units.
@@ -114,9 +114,9 @@ fn assert_no_mentions(body: &Body, name: &str) {
             let said = markdown::attributed(name, body, style, flavour);
             let prefix = markdown::prefix(name, style, flavour);
             for part in split(&said, &prefix, longest) {
-                assert!(!grammar::gitter::calls(&part), "somebody is called");
+                assert!(!reference::gitter::calls(&part), "somebody is called");
                 assert!(
-                    !grammar::mattermost::calls(&part),
+                    !reference::mattermost::calls(&part),
                     "Mattermost calls somebody"
                 );
             }
@@ -126,9 +126,9 @@ fn assert_no_mentions(body: &Body, name: &str) {
         // Where the name stands beside the text, and what the bridge says in front of it.
         for front in ["", "(delayed) ", "Edit of https://x.example/pl/a\n"] {
             for part in split(&alone, front, longest) {
-                assert!(!grammar::gitter::calls(&part), "somebody is called");
+                assert!(!reference::gitter::calls(&part), "somebody is called");
                 assert!(
-                    !grammar::mattermost::calls(&part),
+                    !reference::mattermost::calls(&part),
                     "Mattermost calls somebody"
                 );
             }

@@ -14,8 +14,8 @@ use footbridge_core::{
 };
 
 use crate::{gitter, mattermost};
-pub(super) use escape::grammar::{email, has_at_in_authority};
-use escape::{InlineContext, InlineWriter, grammar};
+pub(super) use escape::rules::{email, has_at_in_authority};
+use escape::{InlineContext, InlineWriter, rules};
 pub use read::{body_from_markdown, body_from_markdown_of, resolved};
 pub use split::{split, units};
 
@@ -42,7 +42,7 @@ impl Flavour {
 #[must_use]
 pub fn markdown_from_body(body: &Body, flavour: Flavour) -> String {
     let frugal = blocks(&body.0, (flavour, Underscores::Bare), BlockContext::TOP);
-    let markdown = if grammar::may_emphasise(&frugal) {
+    let markdown = if rules::may_emphasise(&frugal) {
         blocks(&body.0, (flavour, Underscores::Escaped), BlockContext::TOP)
     } else {
         frugal
@@ -258,14 +258,18 @@ fn write_block(block: &Block, dialect: WriterOptions, level: BlockContext) -> St
         Block::Rule if level.in_list && dialect.0 == Flavour::Gitter => r"\-\-\-".to_owned(),
         Block::Rule => "---".to_owned(),
         Block::Maths(tex) => match dialect.0 {
-            Flavour::Gitter if grammar::is_plain_maths(tex) => format!("$${tex}$$"),
+            Flavour::Gitter if rules::is_plain_maths(tex) => format!("$${tex}$$"),
             Flavour::Gitter => fenced("", tex),
             Flavour::Mattermost => fenced("latex", tex),
         },
     }
 }
 
-fn inlines(line: &[Inline], (flavour, underscores): WriterOptions, around: InlineContext) -> String {
+fn inlines(
+    line: &[Inline],
+    (flavour, underscores): WriterOptions,
+    around: InlineContext,
+) -> String {
     let mut writer = InlineWriter::new(flavour, underscores);
     writer.inlines(line, around);
     writer.finish()
@@ -283,8 +287,8 @@ fn fenced(language: &str, code: &str) -> String {
     if code.trim().is_empty() {
         return String::new();
     }
-    let code = grammar::without_long_runs(code);
-    let fence = "`".repeat(grammar::longest_run(&code, '`').max(2) + 1);
+    let code = rules::without_long_runs(code);
+    let fence = "`".repeat(rules::longest_run(&code, '`').max(2) + 1);
     format!("{fence}{language}\n{code}\n{fence}")
 }
 
@@ -294,8 +298,9 @@ fn table(rows: &[Vec<Vec<Inline>>], dialect: WriterOptions, level: BlockContext)
     for (index, row) in rows.iter().enumerate() {
         let cells: Vec<String> = (0..width)
             .map(|column| {
-                row.get(column)
-                    .map_or_else(String::new, |cell| inlines(cell, dialect, InlineContext::Cell))
+                row.get(column).map_or_else(String::new, |cell| {
+                    inlines(cell, dialect, InlineContext::Cell)
+                })
             })
             .collect();
         lines.push(if level.in_list {

@@ -1,23 +1,23 @@
 //! Silos: connected chat networks. Each is a folder, a variant of [`SiloConfig`] and one call of the contract in the tests.
 
-pub mod kind;
+pub mod capabilities;
 mod address;
 mod echoes;
 pub(crate) mod framing;
 mod health;
-mod history;
+mod backfill;
 pub mod markdown;
-mod outage;
+mod circuit_breaker;
 mod server_clock;
 mod shortcodes;
 pub mod plan;
-mod sign_out;
-mod socket;
+mod sign_out_log;
+mod websocket;
 pub mod gitter;
 pub mod matterbridge;
 pub mod mattermost;
 #[cfg(any(test, feature = "testbed"))]
-pub mod grammar;
+pub mod reference;
 #[cfg(any(test, feature = "testbed"))]
 pub mod fuzz;
 
@@ -181,7 +181,7 @@ pub enum FeedState {
 }
 
 /// What is said about each kind.
-pub const KINDS: &[kind::SiloKind] = &[gitter::KIND, matterbridge::KIND, mattermost::KIND];
+pub const KINDS: &[capabilities::SiloKind] = &[gitter::KIND, matterbridge::KIND, mattermost::KIND];
 
 /// The register of silos: one variant per kind.
 #[derive(Clone, Debug)]
@@ -207,7 +207,7 @@ impl SiloConfig {
 
     /// What is said of its kind.
     #[must_use]
-    pub fn kind(&self) -> &'static kind::SiloKind {
+    pub fn kind(&self) -> &'static capabilities::SiloKind {
         match self {
             Self::Gitter(_) => &gitter::KIND,
             Self::Matterbridge(_) => &matterbridge::KIND,

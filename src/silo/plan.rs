@@ -285,7 +285,9 @@ impl<'a> AuthoredText<'a> {
     fn prefix(&self) -> Cow<'_, str> {
         match self.name {
             Some(name) => Cow::Owned(prefix(name, self.style, self.rules.flavour)),
-            None if self.author.is_some() && self.style == Style::Emote => Cow::Borrowed(ACTION_PREFIX),
+            None if self.author.is_some() && self.style == Style::Emote => {
+                Cow::Borrowed(ACTION_PREFIX)
+            }
             None => Cow::Borrowed(""),
         }
     }

@@ -244,7 +244,10 @@ fn something_takes(arguments: &[String]) -> Result<(), String> {
 /// Whether a span or line is a command line, and if it is, whether it is one that is taken.
 fn check(shown: &str) -> Option<Result<(), String>> {
     // `portal add|list|remove` are three.
-    if let Some(word) = command_line(shown).into_iter().find(|word| word.contains('|')) {
+    if let Some(word) = command_line(shown)
+        .into_iter()
+        .find(|word| word.contains('|'))
+    {
         let each = word.split('|').map(|one| check(&shown.replace(&word, one)));
         return each.flatten().find(Result::is_err).or(Some(Ok(())));
     }

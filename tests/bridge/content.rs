@@ -12,8 +12,8 @@ use footbridge_core::{
 use footbridge_silo::markdown::{Flavour, body_from_markdown, markdown_from_body};
 use footbridge_testbed::{
     gitter,
+    multi_silo::{MultiSiloOptions, MultiSiloScenario, SimulatorKind},
     synapse::Synapse,
-    town::{SimulatorKind, MultiSiloOptions, MultiSiloScenario},
 };
 use proptest::prelude::*;
 use serde_json::json;

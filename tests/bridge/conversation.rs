@@ -11,9 +11,9 @@ use footbridge_core::{
         html_from_body,
     },
 };
-use footbridge_silo::kind::{Support, SiloKind, Feature};
+use footbridge_silo::capabilities::{Feature, SiloKind, Support};
 use footbridge_store::RemoteId;
-use footbridge_testbed::town::UserAction;
+use footbridge_testbed::multi_silo::UserAction;
 
 use crate::{
     gitter, matterbridge, mattermost,
@@ -119,7 +119,10 @@ async fn in_the_channel(network: &dyn Network, house: &House, out: &mut String) 
     let acts = [
         ("does something", UserAction::Emote("waves")),
         ("answers", UserAction::Reply(&first, "an answer")),
-        ("writes in a thread", UserAction::Thread(&first, "in the thread")),
+        (
+            "writes in a thread",
+            UserAction::Thread(&first, "in the thread"),
+        ),
         ("edits", UserAction::Edit(&first, "good morning")),
         ("deletes", UserAction::Delete(&second)),
         ("sends a file", UserAction::File("cat.png", "")),

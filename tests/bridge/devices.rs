@@ -245,7 +245,10 @@ async fn p08_device_verify_asks_a_person_at_the_terminal() {
     assert_eq!(code, Some(66), "{}", scene.bridge.logs_end());
     scene.bridge.terminate().await.unwrap();
     for (word, wanted) in [("no", 1), ("yes", 0)] {
-        let known = scene.room_observer.pick(&any_room(&scene), |_| Some(())).len();
+        let known = scene
+            .room_observer
+            .pick(&any_room(&scene), |_| Some(()))
+            .len();
         let mut terminal = Terminal::open(&scene, &["device", "verify", &ann]);
         let flow = asked(&scene, &mut terminal, known).await;
         let bridge = scene.bridge_user.clone();
@@ -335,12 +338,17 @@ async fn p08_a_client_asks_while_the_bridge_runs_and_its_admin_answers_in_the_ch
         })
         .await;
         let screen = scene.ann.screen(&bridge, &flow).await;
-        assert!(!matches!(screen, Ok(VerificationScreen::Compare(_))), "{screen:?}");
+        assert!(
+            !matches!(screen, Ok(VerificationScreen::Compare(_))),
+            "{screen:?}"
+        );
         scene.ann.say(&room, "!bridge verify").await.unwrap();
         let compared = async {
             loop {
                 tokio::time::sleep(Duration::from_millis(100)).await;
-                if let Ok(VerificationScreen::Compare(names)) = scene.ann.screen(&bridge, &flow).await {
+                if let Ok(VerificationScreen::Compare(names)) =
+                    scene.ann.screen(&bridge, &flow).await
+                {
                     break names;
                 }
             }
@@ -392,7 +400,9 @@ async fn asked(scene: &Scenario, terminal: &mut Terminal, known: usize) -> Strin
         terminal.read().await;
         scene.ann.join_invites().await.unwrap();
         let room = any_room(scene);
-        let found = scene.room_observer.pick(&room, |heard| Some(heard.seen.clone()));
+        let found = scene
+            .room_observer
+            .pick(&room, |heard| Some(heard.seen.clone()));
         let asked = found
             .into_iter()
             .skip(known)

@@ -8,7 +8,8 @@ use std::{
 };
 
 use footbridge::control::{
-    Audience, Control, FoundChannel, Backend, BackendError, CodeProof, ControlConfig, MemberRights, Successor,
+    Audience, Backend, BackendError, CodeProof, Control, ControlConfig, FoundChannel, MemberRights,
+    Successor,
 };
 use footbridge_core::{
     lane::{LaneEnd, OutletHealth},

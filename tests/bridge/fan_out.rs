@@ -4,9 +4,9 @@
 use std::{path::PathBuf, time::Duration};
 
 use footbridge_testbed::{
+    multi_silo::{MultiSiloOptions, MultiSiloScenario, SiloChannel, SimulatorKind},
     scenario::until,
     synapse::Synapse,
-    town::{SimulatorKind, MultiSiloOptions, SiloChannel, MultiSiloScenario},
 };
 
 const PATIENCE: Duration = Duration::from_mins(1);

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use footbridge_testbed::{
-    rig::{Context, Outcome, Size, rows, silos, table},
+    fault_runner::{Context, Outcome, Size, rows, silos, table},
     synapse::Synapse,
 };
 

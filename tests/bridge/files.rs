@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use footbridge_matrix::person::SeenEvent;
 use footbridge_testbed::{
+    file_server::FileServer,
     matterbridge, mattermost,
-    shelf::FileServer,
+    multi_silo::{MultiSiloOptions, MultiSiloScenario, SimulatorKind},
     synapse::Synapse,
-    town::{SimulatorKind, MultiSiloOptions, MultiSiloScenario},
 };
 use serde_json::{Value, json};
 
@@ -426,7 +426,10 @@ async fn a_file_crosses_a_matterbridge_inside_its_messages() {
 #[tokio::test]
 async fn c16_a_file_is_fetched_from_hosts_that_the_operator_named_and_from_no_other() {
     let town = town(SimulatorKind::Matterbridge { buffer: 1_000 }).await;
-    let (here, elsewhere) = (&town.sites[0].file_server, FileServer::start().await.unwrap());
+    let (here, elsewhere) = (
+        &town.sites[0].file_server,
+        FileServer::start().await.unwrap(),
+    );
     let sent = bytes(5_000);
     let link = |url: &str| json!({"Name": "cat.png", "Data": "", "Comment": "", "URL": url});
     let url = here.put("1/cat.png", "image/png", sent.clone());

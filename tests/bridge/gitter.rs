@@ -17,7 +17,7 @@ use footbridge_silo::{
 use footbridge_store::RemoteId;
 use footbridge_testbed::{
     gitter::{Cut, Echo, Fault, GitterSim, Options, Room, RoomOptions, User},
-    town::{UserAction, Actor},
+    multi_silo::{Actor, UserAction},
 };
 
 use crate::silo_contract::{self as contract, House, Network, post, text};

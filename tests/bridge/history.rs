@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use footbridge_testbed::{
+    multi_silo::{MultiSiloOptions, MultiSiloScenario, SimulatorKind},
     synapse::Synapse,
-    town::{SimulatorKind, MultiSiloOptions, MultiSiloScenario},
 };
 
 /// What Bob is heard to say in the room.

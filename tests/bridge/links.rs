@@ -4,9 +4,9 @@
 use std::path::PathBuf;
 
 use footbridge_testbed::{
+    multi_silo::{MultiSiloOptions, MultiSiloScenario, SimulatorKind},
     ports::free_port,
     synapse::Synapse,
-    town::{SimulatorKind, MultiSiloOptions, MultiSiloScenario},
 };
 use reqwest::Response;
 use tokio::{
@@ -33,7 +33,11 @@ async fn town(in_clear: bool, portal_options: &str) -> (MultiSiloScenario, Strin
 }
 
 /// What the channel is told of a file that Ann sends, once it is.
-async fn sent(town: &MultiSiloScenario, (name, mime): (&str, &str), bytes: &[u8]) -> (String, String) {
+async fn sent(
+    town: &MultiSiloScenario,
+    (name, mime): (&str, &str),
+    bytes: &[u8],
+) -> (String, String) {
     let file = town
         .ann
         .send_file(&town.rooms[0], (name, mime), bytes.to_vec(), None);

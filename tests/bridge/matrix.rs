@@ -32,7 +32,7 @@ use footbridge_core::{
 use footbridge_matrix::{
     Homeserver, Matrix, MatrixConfig, MatrixError, Timeouts, Trust,
     account::{LoggedIn, Login, login},
-    person::{Identity, TestClient, SeenEvent},
+    person::{Identity, SeenEvent, TestClient},
     session::{self, SessionState},
 };
 use footbridge_store::{
@@ -304,12 +304,18 @@ async fn person(synapse: &Synapse, identity: Identity) -> (TestClient, tempfile:
     let name = unique("person");
     synapse.register(&name, PASSWORD).await.unwrap();
     let files = tempfile::tempdir().unwrap();
-    let person = TestClient::login_as(&synapse.url(), &name, PASSWORD, files.path(), identity).await;
+    let person =
+        TestClient::login_as(&synapse.url(), &name, PASSWORD, files.path(), identity).await;
     (person.unwrap(), files)
 }
 
 /// Syncs until the user's membership of the room is as wanted.
-async fn wait_for_member(person: &TestClient, room: &str, user: &str, membership: &str) -> SeenEvent {
+async fn wait_for_member(
+    person: &TestClient,
+    room: &str,
+    user: &str,
+    membership: &str,
+) -> SeenEvent {
     wait_for(person, |seen| {
         seen.room == room
             && seen.event_type == "m.room.member"
@@ -890,5 +896,8 @@ async fn a_store_that_lost_its_keys_is_refused() {
         house.clock,
     )
     .await;
-    assert!(matches!(opened, Err(MatrixError::DatabaseMissing(_))), "{opened:?}");
+    assert!(
+        matches!(opened, Err(MatrixError::DatabaseMissing(_))),
+        "{opened:?}"
+    );
 }

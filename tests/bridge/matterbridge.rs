@@ -17,7 +17,7 @@ use footbridge_silo::{
 use footbridge_store::{LaneId, QueueHead, RemoteId, Side};
 use footbridge_testbed::{
     matterbridge::{Cut, Fault, MatterbridgeSim, Message, Options},
-    town::UserAction,
+    multi_silo::UserAction,
 };
 
 use crate::silo_contract::{self as contract, House, Network, post, text};

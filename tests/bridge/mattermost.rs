@@ -18,7 +18,7 @@ use footbridge_silo::{
 use footbridge_store::{RemoteId, Side};
 use footbridge_testbed::{
     mattermost::{Channel, Cut, Fault, MattermostSim, Options, Post, Team, User},
-    town::{UserAction, Actor},
+    multi_silo::{Actor, UserAction},
 };
 use serde_json::json;
 

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use footbridge_matrix::person::SeenEvent;
 use footbridge_testbed::{
     matterbridge,
+    multi_silo::{MultiSiloOptions, MultiSiloScenario, SimulatorKind},
     synapse::Synapse,
-    town::{SimulatorKind, MultiSiloOptions, MultiSiloScenario},
 };
 use serde_json::{Value, json};
 

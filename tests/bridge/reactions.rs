@@ -6,9 +6,9 @@ use std::{path::PathBuf, time::Duration};
 use footbridge_matrix::person::SeenEvent;
 use footbridge_testbed::{
     mattermost::Post,
+    multi_silo::{MultiSiloOptions, MultiSiloScenario, SimulatorKind},
     scenario::files_containing,
     synapse::Synapse,
-    town::{SimulatorKind, MultiSiloOptions, MultiSiloScenario},
 };
 use serde_json::json;
 

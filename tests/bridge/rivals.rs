@@ -4,8 +4,8 @@
 use std::{path::PathBuf, time::Duration};
 
 use footbridge_testbed::{
+    multi_silo::{MultiSiloOptions, MultiSiloScenario, SimulatorKind},
     synapse::Synapse,
-    town::{SimulatorKind, MultiSiloOptions, MultiSiloScenario},
 };
 use tokio::time::sleep;
 

@@ -20,7 +20,7 @@ use footbridge_store::{
     Arrival, Batch, LaneCounters, LaneId, Payload, Place, Portal, PortalSpec, QueueHead, RemoteId,
     Side, Store, StoreKey,
 };
-use footbridge_testbed::town::UserAction;
+use footbridge_testbed::multi_silo::UserAction;
 
 use crate::liar::{Liar, Lie};
 use async_trait::async_trait;

@@ -6,9 +6,9 @@ use std::{collections::HashMap, fmt::Write as _, fs, path::Path, path::PathBuf, 
 
 use footbridge_testbed::{
     matterbridge,
+    multi_silo::{MultiSiloOptions, MultiSiloScenario, SimulatorKind, UserAction},
     scenario::ObservedEvent,
     synapse::Synapse,
-    town::{UserAction, SimulatorKind, MultiSiloOptions, MultiSiloScenario},
 };
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
@@ -365,14 +365,17 @@ impl Table {
         sleep(Duration::from_millis(700)).await;
         writeln!(self.out, "\n## {title}: what the room shows").unwrap();
         let user = self.scene.bridge_user.clone();
-        let all = self.scene.room_observer.pick(&self.scene.rooms[0], |heard| {
-            let said = heard.seen.sender == user && !heard.seen.undecryptable;
-            let counts = matches!(
-                heard.seen.event_type.as_str(),
-                "m.room.message" | "m.reaction" | "m.room.redaction"
-            );
-            (said && counts).then(|| heard.clone())
-        });
+        let all = self
+            .scene
+            .room_observer
+            .pick(&self.scene.rooms[0], |heard| {
+                let said = heard.seen.sender == user && !heard.seen.undecryptable;
+                let counts = matches!(
+                    heard.seen.event_type.as_str(),
+                    "m.room.message" | "m.reaction" | "m.room.redaction"
+                );
+                (said && counts).then(|| heard.clone())
+            });
         let news = all.get(self.heard..).unwrap_or_default();
         if news.is_empty() {
             writeln!(self.out, "nothing").unwrap();
@@ -595,11 +598,16 @@ async fn holds(name: &str, kind: SimulatorKind) {
     table.ann_writes_as_people_do().await;
 
     let first = table
-        .bob_acts("Text", UserAction::Say("good **morning** `x` @ann @room <b>"))
+        .bob_acts(
+            "Text",
+            UserAction::Say("good **morning** `x` @ann @room <b>"),
+        )
         .await
         .unwrap();
     let formatted = "## Plan\n\n> quoted\n\n1. one\n2. two\n\n```rust\nfn x() {}\n```\n\n[there](https://example.org/a) :tada:";
-    table.bob_acts("Formatting", UserAction::Say(formatted)).await;
+    table
+        .bob_acts("Formatting", UserAction::Say(formatted))
+        .await;
     table.bob_acts("/me", UserAction::Emote("waves")).await;
     table
         .bob_acts("Notice", UserAction::Notice("build 7 is green"))
@@ -610,7 +618,9 @@ async fn holds(name: &str, kind: SimulatorKind) {
     table
         .bob_acts("Thread", UserAction::Thread(&first, "in the thread"))
         .await;
-    table.bob_acts("Reaction", UserAction::React(&first, "tada")).await;
+    table
+        .bob_acts("Reaction", UserAction::React(&first, "tada"))
+        .await;
     table
         .bob_acts("Reaction taken back", UserAction::Unreact(&first, "tada"))
         .await;
@@ -651,7 +661,11 @@ async fn every_kind_of_message_crosses_between_a_room_and_gitter() {
 
 #[tokio::test]
 async fn every_kind_of_message_crosses_between_a_room_and_a_matterbridge() {
-    holds("matterbridge", SimulatorKind::Matterbridge { buffer: 1_000 }).await;
+    holds(
+        "matterbridge",
+        SimulatorKind::Matterbridge { buffer: 1_000 },
+    )
+    .await;
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ use footbridge_store::{LaneId, Place, Portal, Side};
 use tracing::{Instrument, info, info_span};
 
 use super::{
-    App, signed_out,
+    App, account_recovery,
     tasks::{Tasks, start},
 };
 use crate::config::PortalConfig;
@@ -183,7 +183,7 @@ impl App {
                             let Some(silo) = account.as_ref().filter(refused) else {
                                 return Ok(());
                             };
-                            if !signed_out::wait_not_refused(&**silo, &stop).await {
+                            if !account_recovery::wait_not_refused(&**silo, &stop).await {
                                 return Ok(());
                             }
                         }

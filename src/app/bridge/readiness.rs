@@ -12,7 +12,7 @@ use tracing::{info, warn};
 
 use super::{
     App,
-    vitals::{DELIVERY_STALE, SYNC_STALE, is_closed},
+    health::{DELIVERY_STALE, SYNC_STALE, is_closed},
 };
 use crate::admin::HealthReport;
 

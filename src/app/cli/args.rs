@@ -158,7 +158,11 @@ impl Status {
     /// The form asked for.
     #[must_use]
     pub fn form(&self) -> OutputFormat {
-        if self.json { OutputFormat::Json } else { OutputFormat::Text }
+        if self.json {
+            OutputFormat::Json
+        } else {
+            OutputFormat::Text
+        }
     }
 }
 

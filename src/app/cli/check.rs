@@ -14,11 +14,10 @@ use url::Url;
 use super::{
     CommandResult,
     args::CheckScope,
-    console, exit,
-    live::{self, RunningBridge},
-    preflight,
+    console, diagnostics, preflight,
+    running_bridge::{self, RunningBridge},
 };
-use crate::config::{Config, Exit, Diagnostic, fault::Severity};
+use crate::config::{Config, Diagnostic, Exit, diagnostic::Severity};
 
 /// What one look found.
 enum CheckResult {
@@ -153,7 +152,9 @@ async fn check_rooms(base: &Url, ends: &[PortalEnds], findings: &mut CheckResult
                     None => fault,
                 })
             }
-            Err(why) => CheckResult::Uncertain(format!("nobody can say whether {room} is there: {why}")),
+            Err(why) => {
+                CheckResult::Uncertain(format!("nobody can say whether {room} is there: {why}"))
+            }
         };
         findings.add("room", found);
     }
@@ -194,7 +195,7 @@ async fn check_store(config: &Config, findings: &mut CheckResults) -> Vec<Portal
             "{} is readable by this user only",
             store.key_file.display()
         )),
-        Err(error) => bad(exit::from_store_error(&error)),
+        Err(error) => bad(diagnostics::from_store_error(&error)),
     };
     findings.add("key", key);
     match Store::snapshot(&store.path).await {
@@ -205,7 +206,7 @@ async fn check_store(config: &Config, findings: &mut CheckResults) -> Vec<Portal
             snapshot.operator_portals
         }
         Err(error) => {
-            findings.add("store", bad(exit::from_store_error(&error)));
+            findings.add("store", bad(diagnostics::from_store_error(&error)));
             Vec::new()
         }
     }
@@ -238,9 +239,13 @@ async fn check_admin(config: &Config, findings: &mut CheckResults) {
     let listen = config.admin.listen;
     let found = match preflight::admin(&config.admin) {
         Ok(()) => CheckResult::Good(format!("{listen} is free")),
-        Err(fault) => match live::live(config).await {
-            RunningBridge::Ours(_) => CheckResult::Good(format!("a running Footbridge answers on {listen}")),
-            RunningBridge::Another => bad(exit::address_in_use(&live::another(config))),
+        Err(fault) => match running_bridge::live(config).await {
+            RunningBridge::Ours(_) => {
+                CheckResult::Good(format!("a running Footbridge answers on {listen}"))
+            }
+            RunningBridge::Another => bad(diagnostics::address_in_use(&running_bridge::another(
+                config,
+            ))),
             RunningBridge::Nobody => bad(fault),
         },
     };
@@ -253,19 +258,21 @@ async fn check_silo(ends: &[PortalEnds], silo: &SiloConfig, findings: &mut Check
     let running = match built {
         Ok(running) => running,
         Err(error) => {
-            let fault = exit::from_silo_error(Some(name), &SiloError::Unavailable(error));
+            let fault = diagnostics::from_silo_error(Some(name), &SiloError::Unavailable(error));
             return findings.add(name, bad(fault));
         }
     };
     match running.whoami().await {
         Ok(who) => findings.add(name, CheckResult::Good(format!("signed in as {who}"))),
-        Err(error) => return findings.add(name, bad(exit::from_silo_error(Some(name), &error))),
+        Err(error) => {
+            return findings.add(name, bad(diagnostics::from_silo_error(Some(name), &error)));
+        }
     }
     for end in ends.iter().filter(|end| end.spec.silo == name) {
         let found = match resolve(running.as_ref(), &end.spec.channel).await {
             Ok(found) => found,
             Err(error) => {
-                let fault = exit::from_silo_error(Some(name), &error);
+                let fault = diagnostics::from_silo_error(Some(name), &error);
                 bad(match &end.named {
                     Some((_, channel)) => fault.at(channel.clone()),
                     None => fault.note(format!(

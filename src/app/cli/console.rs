@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 
-use crate::config::{Report, ColorChoice};
+use crate::config::{ColorChoice, Report};
 
 /// Writes an answer, ending its line.
 pub fn say(text: &str) {

@@ -6,7 +6,7 @@ use rustix::{
     process::{Resource, Rlimit, setrlimit, umask},
 };
 
-use crate::config::{Exit, Diagnostic};
+use crate::config::{Diagnostic, Exit};
 
 /// Nothing that this process makes is for anybody else, whatever the shell's mask was; and no crash, debugger of the
 /// same user or `/proc` shows its memory, in which keys and texts are open.

@@ -6,7 +6,7 @@ mod matterbridge;
 use std::path::Path;
 
 use super::{CommandResult, console, init};
-use crate::config::{Exit, Diagnostic, Report};
+use crate::config::{Diagnostic, Exit, Report};
 
 /// The file that the silo's token goes into, beside the configuration.
 const TOKEN_FILE: &str = "matterbridge.token";
@@ -18,7 +18,9 @@ pub fn run(path: &Path, foreign: &Path) -> CommandResult {
     let name = foreign.file_name().unwrap_or(foreign.as_os_str());
     let name = name.to_string_lossy();
     let found = matterbridge::read(&text)
-        .map_err(|flaw| Diagnostic::new("B05", format!("{} is not TOML: {flaw}", foreign.display())))
+        .map_err(|flaw| {
+            Diagnostic::new("B05", format!("{} is not TOML: {flaw}", foreign.display()))
+        })
         .map_err(|fault| {
             Report::of(fault.help("let Matterbridge read it first: it must start with it"))
         })?;

@@ -10,17 +10,17 @@ use std::{
 };
 
 use dialoguer::Confirm;
-use footbridge_silo::{KINDS, kind::SiloKind};
+use footbridge_silo::{KINDS, capabilities::SiloKind};
 use ruma::OwnedUserId;
 
 use super::{
     CommandResult, args,
     args::CheckScope,
-    asking::{Prompter, TokenSource},
     check, console, login,
+    prompts::{Prompter, TokenSource},
 };
 use crate::config::{
-    Config, Exit, Diagnostic, Report,
+    Config, Diagnostic, Exit, Report,
     values::{self, ValueError},
 };
 

@@ -17,7 +17,7 @@ use tracing_subscriber::{
 };
 
 use super::args::LogFormat;
-use crate::config::{Exit, Diagnostic, values::nearest};
+use crate::config::{Diagnostic, Exit, values::nearest};
 
 const VARIABLE: &str = "FOOTBRIDGE_LOG";
 /// Our own news, and what troubles others.

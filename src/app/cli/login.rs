@@ -8,8 +8,8 @@ use footbridge_matrix::{
 };
 use footbridge_store::{Account, AccountInfo, Store, StoreKey};
 
-use super::{CommandResult, console, exit, preflight, progress::Progress};
-use crate::config::{Config, Exit, Diagnostic, Report, secret_file};
+use super::{CommandResult, console, diagnostics, preflight, progress::Progress};
+use crate::config::{Config, Diagnostic, Exit, Report, secret_file};
 
 /// The store and the account of a device that somebody wants to give up.
 pub(super) async fn logged_in(config: &Config) -> Result<(StoreKey, Store, Account), Report> {
@@ -27,14 +27,18 @@ pub async fn run(config: &Config) -> CommandResult {
 }
 
 /// Logs in with the password that `ask` gives; it is asked for only when it is needed.
-pub async fn with_password(config: &Config, ask: impl FnOnce() -> Result<Secret, Diagnostic>) -> CommandResult {
+pub async fn with_password(
+    config: &Config,
+    ask: impl FnOnce() -> Result<Secret, Diagnostic>,
+) -> CommandResult {
     preflight::before_opening(config)?;
     let key = StoreKey::read_or_create(&config.store.key_file)?;
     let store = Store::open(&config.store.path, &key).await?;
     if let Some(account) = store.account().await? {
         let face = &account.info;
         same_user(face, config)?;
-        let http = http_client::client().map_err(|error| Report::of(exit::from_bridge_error(&error)))?;
+        let http = http_client::client()
+            .map_err(|error| Report::of(diagnostics::from_bridge_error(&error)))?;
         let state = session::ask(&store, &config.matrix, &http).await?;
         if state == SessionState::Gone {
             return Err(Report::of(gone(face)));
@@ -57,7 +61,8 @@ pub async fn with_password(config: &Config, ask: impl FnOnce() -> Result<Secret,
     }
     let recovery_key = recovery_key(config)?;
     let password = ask().map_err(Report::of)?;
-    let http = http_client::client().map_err(|error| Report::of(exit::from_bridge_error(&error)))?;
+    let http = http_client::client()
+        .map_err(|error| Report::of(diagnostics::from_bridge_error(&error)))?;
     let progress = Progress::start();
     let done = account::login(Login {
         store: store.clone(),
@@ -81,7 +86,7 @@ pub fn same_user(face: &AccountInfo, config: &Config) -> Result<(), Report> {
     if face.user_id == config.matrix.user.as_str() {
         return Ok(());
     }
-    Err(Report::of(exit::another_account(
+    Err(Report::of(diagnostics::another_account(
         &face.user_id,
         config.matrix.user.as_str(),
     )))

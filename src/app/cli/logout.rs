@@ -1,17 +1,18 @@
 //! `footbridge logout`: the device is logged out, and what stays is said.
 
 use footbridge_core::{clock::Clock, http_client, secret::Secret};
-use footbridge_matrix::{account::Login, retire};
+use footbridge_matrix::{account::Login, device_reset};
 
-use super::{CommandResult, console, exit, login, progress::Progress};
+use super::{CommandResult, console, diagnostics, login, progress::Progress};
 use crate::config::{Config, Exit, Report};
 
 /// Logs out.
 pub async fn run(config: &Config) -> CommandResult {
     let (key, store, account) = login::logged_in(config).await?;
-    let http = http_client::client().map_err(|error| Report::of(exit::from_bridge_error(&error)))?;
+    let http = http_client::client()
+        .map_err(|error| Report::of(diagnostics::from_bridge_error(&error)))?;
     let progress = Progress::start();
-    let done = retire::log_out(Login {
+    let done = device_reset::log_out(Login {
         store: store.clone(),
         key: &key,
         config: config.matrix.clone(),

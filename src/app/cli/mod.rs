@@ -1,23 +1,23 @@
 //! The command line: what was asked, in which words the answer is given, and how the program ends.
 
 mod args;
-mod asking;
+mod prompts;
 mod check;
 mod console;
 mod device;
 mod environment;
-mod exit;
+mod diagnostics;
 mod hardening;
 mod import;
 mod init;
-mod live;
+mod running_bridge;
 mod logging;
 mod login;
 mod logout;
 mod portal;
 mod preflight;
 mod progress;
-mod refused;
+mod refused_invites;
 mod run;
 mod silos;
 mod status;
@@ -31,7 +31,7 @@ use clap::{
 use footbridge_matrix::Boxed;
 
 use self::args::{Args, Command};
-use crate::config::{Config, Exit, Diagnostic, Report, values::nearest};
+use crate::config::{Config, Diagnostic, Exit, Report, values::nearest};
 
 /// What a command ends with: an exit code, or a report of what is wrong.
 type CommandResult = Result<Exit, Report>;

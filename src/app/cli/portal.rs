@@ -10,7 +10,7 @@ use footbridge_store::{
 
 use super::{CommandResult, args, console, preflight};
 use crate::{
-    config::{Config, Exit, Diagnostic, PortalConfig, Report, values},
+    config::{Config, Diagnostic, Exit, PortalConfig, Report, values},
     control::{TEXT_VERSION, messages, unlinked_notice},
 };
 

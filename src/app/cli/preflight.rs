@@ -10,8 +10,10 @@ use std::{
 
 use tokio::net::TcpSocket;
 
-use super::exit;
-use crate::config::{AdminConfig, Config, Exit, Diagnostic, Report, StoreConfig, secret_file::own_user};
+use super::diagnostics;
+use crate::config::{
+    AdminConfig, Config, Diagnostic, Exit, Report, StoreConfig, secret_file::own_user,
+};
 
 /// Refuses what must not be opened, and warns of what should not be. For commands that open the store.
 pub fn before_opening(config: &Config) -> Result<(), Report> {
@@ -78,10 +80,12 @@ fn directory(path: &Path) -> Option<Diagnostic> {
         ),
         Ok(facts) => unusable(path, &facts),
         Err(error) if error.kind() == ErrorKind::NotFound => cannot_be_made(path),
-        Err(error) => Some(exit::from_store_error(&footbridge_store::Error::Io {
-            path: path.to_owned(),
-            source: error,
-        })),
+        Err(error) => Some(diagnostics::from_store_error(
+            &footbridge_store::Error::Io {
+                path: path.to_owned(),
+                source: error,
+            },
+        )),
     }
 }
 
@@ -206,7 +210,7 @@ fn bound(address: SocketAddr) -> std::io::Result<TcpSocket> {
 fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> Diagnostic {
     match error.kind() {
         ErrorKind::AddrInUse => {
-            exit::address_in_use(&format!("the admin address {address} is in use"))
+            diagnostics::address_in_use(&format!("the admin address {address} is in use"))
         }
         ErrorKind::PermissionDenied => Diagnostic::new(
             "B31",

@@ -1,9 +1,9 @@
 //! `footbridge run`
 
-use super::{CommandResult, exit, preflight};
+use super::{CommandResult, diagnostics, preflight};
 use crate::{
     bridge,
-    config::{Config, Exit, Diagnostic, Report},
+    config::{Config, Diagnostic, Exit, Report},
 };
 
 /// Bridges until told to stop.
@@ -21,6 +21,6 @@ pub async fn run(config: Config) -> CommandResult {
     }
     match bridge::run(config).await {
         Ok(()) => Ok(Exit::Fine),
-        Err(error) => Err(Report::of(exit::from_bridge_error(&error))),
+        Err(error) => Err(Report::of(diagnostics::from_bridge_error(&error))),
     }
 }

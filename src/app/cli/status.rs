@@ -15,8 +15,8 @@ use super::{
     CommandResult,
     args::OutputFormat,
     console,
-    live::{RunningBridge, another, live},
-    refused::{refused_here, refused_nowhere},
+    refused_invites::{refused_here, refused_nowhere},
+    running_bridge::{RunningBridge, another, live},
 };
 use crate::{
     admin::HealthReport,
@@ -60,7 +60,12 @@ fn tallies_of(snapshot: &Snapshot, portal: &Portal) -> impl Iterator<Item = Lane
         .into_iter()
 }
 
-fn text(snapshot: &Snapshot, health: Option<&HealthReport>, config: &Config, now: Millis) -> String {
+fn text(
+    snapshot: &Snapshot,
+    health: Option<&HealthReport>,
+    config: &Config,
+    now: Millis,
+) -> String {
     let mut text = String::new();
     // Writing into a String cannot fail.
     let _whole = write_text(&mut text, snapshot, health, config, now);
@@ -200,7 +205,11 @@ fn write_account(out: &mut String, account: Option<&AccountInfo>) -> std::fmt::R
     }
 }
 
-fn write_bridge(out: &mut String, health: Option<&HealthReport>, config: &Config) -> std::fmt::Result {
+fn write_bridge(
+    out: &mut String,
+    health: Option<&HealthReport>,
+    config: &Config,
+) -> std::fmt::Result {
     match health {
         None => writeln!(
             out,
@@ -323,7 +332,12 @@ fn unopened(snapshot: &Snapshot, config: &Config) -> Vec<String> {
     specs.iter().map(name).collect()
 }
 
-fn object(snapshot: &Snapshot, health: Option<&HealthReport>, config: &Config, now: Millis) -> Value {
+fn object(
+    snapshot: &Snapshot,
+    health: Option<&HealthReport>,
+    config: &Config,
+    now: Millis,
+) -> Value {
     let lane = |counters: &LaneCounters| {
         json!({
             "toward": counters.lane.toward.as_str(),

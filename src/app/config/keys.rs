@@ -1,6 +1,6 @@
 //! The tables and keys that the file may have, and what to say of those that it may not.
 
-use super::{fault::Diagnostic, values::nearest};
+use super::{diagnostic::Diagnostic, values::nearest};
 
 /// The tables of the file and their keys.
 pub const TABLES: &[(&str, &[&str])] = &[

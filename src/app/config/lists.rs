@@ -5,9 +5,9 @@ use std::ops::Range;
 use toml::de::DeValue;
 
 use super::{
-    fault::Diagnostic,
+    diagnostic::Diagnostic,
     values::ValueError,
-    walk::{Section, Schema},
+    walk::{Schema, Section},
 };
 
 impl Schema {

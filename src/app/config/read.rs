@@ -6,7 +6,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::{
     Config,
-    fault::{Exit, Diagnostic, Report, Source},
+    diagnostic::{Diagnostic, Exit, Report, Source},
     mask, secret_file,
     sections::ConfigReader,
     walk::{ParseExtent, Schema},
@@ -48,7 +48,11 @@ pub(super) fn parse(
     let masked = mask::secret_ranges(
         text,
         root,
-        if broken { ParseExtent::Part } else { ParseExtent::Whole },
+        if broken {
+            ParseExtent::Part
+        } else {
+            ParseExtent::Whole
+        },
     );
     let source = Arc::new(Source::new(path, text, &masked));
 

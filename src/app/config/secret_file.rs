@@ -5,7 +5,7 @@ use std::{io::Read, os::unix::fs::MetadataExt, path::Path};
 
 use footbridge_core::secret::Secret;
 
-use super::fault::{Exit, Diagnostic};
+use super::diagnostic::{Diagnostic, Exit};
 
 /// The largest secret file, in bytes.
 const LIMIT: u64 = 4096;
@@ -48,17 +48,21 @@ pub fn read(name: &str, path: &Path) -> Result<Secret, Diagnostic> {
         .read_to_end(&mut bytes)
         .map_err(|error| unreadable(name, path, &error))?;
     if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
-        return Err(Diagnostic::new("B10", format!("{shown} is UTF-16, not UTF-8"))
-            .help("save the file as UTF-8, with only the secret in it"));
+        return Err(
+            Diagnostic::new("B10", format!("{shown} is UTF-16, not UTF-8"))
+                .help("save the file as UTF-8, with only the secret in it"),
+        );
     }
     let text =
         zeroize::Zeroizing::new(String::from_utf8(bytes).unwrap_or_else(|_| "\0".to_owned()));
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let text = text.trim_end_matches(['\n', '\r']);
     if text.is_empty() {
-        return Err(Diagnostic::new("B10", format!("{shown} is empty")).help(format!(
-            "put the secret that `{name}` stands for into the file"
-        )));
+        return Err(
+            Diagnostic::new("B10", format!("{shown} is empty")).help(format!(
+                "put the secret that `{name}` stands for into the file"
+            )),
+        );
     }
     if text.contains(char::is_control) {
         return Err(Diagnostic::new(

@@ -16,9 +16,9 @@ use toml::de::DeTable;
 
 use super::{
     AdminConfig, Config, ConsentConfig, DeliveryConfig, GatewayConfig, MediaConfig, StoreConfig,
-    fault::{Diagnostic, Source},
+    diagnostic::{Diagnostic, Source},
     values,
-    walk::{Section, Schema},
+    walk::{Schema, Section},
 };
 
 /// Reads the tables.
@@ -240,7 +240,10 @@ impl ConfigReader<'_> {
                 users: Vec::new(),
             };
         };
-        let allowed = self.schema.flag(section, "allow_remote").unwrap_or_default();
+        let allowed = self
+            .schema
+            .flag(section, "allow_remote")
+            .unwrap_or_default();
         let listen = self
             .schema
             .read(section, "listen", values::address)

@@ -11,12 +11,12 @@ use footbridge_silo::SiloConfig;
 use url::Url;
 
 use super::{
-    fault::{Exit, Diagnostic},
+    diagnostic::{Diagnostic, Exit},
     keys::{KINDS, listed},
     mask, secret_file,
     sections::ConfigReader,
     values,
-    walk::{Section, Schema},
+    walk::{Schema, Section},
 };
 
 impl ConfigReader<'_> {
@@ -81,7 +81,8 @@ impl ConfigReader<'_> {
         let found = self.token_if_any(section);
         let keys = ["token", "token_file"];
         if keys.iter().all(|key| section.key_span(key).is_none()) && !section.means("token") {
-            self.schema.missing(section, "token_file", "\"gitter.token\"");
+            self.schema
+                .missing(section, "token_file", "\"gitter.token\"");
         }
         found
     }

@@ -8,9 +8,9 @@ use toml::{
 };
 
 use super::{
-    fault::Diagnostic,
+    diagnostic::Diagnostic,
     keys::{
-        REPEATED, DURATIONS, TABLES, belongs, header, table_of, keys_of, listed, nearest_key,
+        DURATIONS, REPEATED, TABLES, belongs, header, keys_of, listed, nearest_key, table_of,
         unknown_key,
     },
     values::{ValueError, nearest},
@@ -311,8 +311,11 @@ impl Schema {
     }
 
     fn add_value_error(&mut self, flaw: ValueError, span: Range<usize>) {
-        self.diagnostics
-            .push(Diagnostic::new(flaw.code, flaw.what).at(span).help(flaw.help));
+        self.diagnostics.push(
+            Diagnostic::new(flaw.code, flaw.what)
+                .at(span)
+                .help(flaw.help),
+        );
     }
 }
 

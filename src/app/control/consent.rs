@@ -9,9 +9,9 @@ use tracing::{info, warn};
 
 use super::{
     Control, Reply,
-    may::PortalAction,
-    notes::{self, ConsentStart},
-    order::{ChannelRef, RoomRef},
+    notices::{self, ConsentStart},
+    parse::{ChannelRef, RoomRef},
+    permissions::PortalAction,
     portals::{is_end, payload},
 };
 
@@ -24,7 +24,10 @@ impl Control {
         named: &RoomRef,
         now: Millis,
     ) -> Result<Reply, store::Error> {
-        let matter = match self.resolve_target(asked, PortalAction::Agree, named).await? {
+        let matter = match self
+            .resolve_target(asked, PortalAction::Agree, named)
+            .await?
+        {
             Ok(matter) => matter,
             Err(text) => return Ok(Reply::Refuse(text)),
         };
@@ -35,7 +38,7 @@ impl Control {
         let (question, command) = asked;
         let consent = Consent {
             by: command.sender.id.clone(),
-            text_version: notes::TEXT_VERSION,
+            text_version: notices::TEXT_VERSION,
             effective_at: now.plus(self.rules.delay),
         };
         let mut wishes = self.store.portal_requests().await?;
@@ -65,17 +68,17 @@ impl Control {
         let lacking = self.store.lacking_consent().await?;
         let lacking = lacking.iter().filter(|portal| portal.room == matter.room);
         let waiting = lacking
-            .map(|portal| notes::destination(&portal.spec))
+            .map(|portal| notices::destination(&portal.spec))
             .chain(
                 wishes
                     .iter()
-                    .map(|request| notes::destination(&request.spec)),
+                    .map(|request| notices::destination(&request.spec)),
             );
         let waiting: Vec<String> = waiting.collect();
         let portals = self.portals_of(&matter.room, Some(end)).await?;
         let Some(portal) = portals.first() else {
             let named = format!("{} {}", end.silo, end.channel);
-            return Ok(Reply::Say(notes::wrong_destination(&named, &waiting)));
+            return Ok(Reply::Say(notices::wrong_destination(&named, &waiting)));
         };
         // Agreed before, the same is said again: whoever asked may not have had the answer.
         let (holds, lanes) = self.store.record_consent(portal.id, consent, now).await?;
@@ -99,7 +102,7 @@ impl Control {
     /// What leaves a room.
     pub(super) async fn disclosure(&self, spec: &PortalSpec, begins: &ConsentStart) -> String {
         let audience = self.backend.audience(&spec.silo, &spec.channel).await;
-        notes::disclosure(spec, &audience, &self.rules.operator, begins)
+        notices::disclosure(spec, &audience, &self.rules.operator, begins)
     }
 
     /// Asks the rooms that were encrypted after they were linked, once.
@@ -125,11 +128,11 @@ impl Control {
             self.say(
                 &portal.room,
                 &notice_id,
-                &notes::encrypted_now(&portal.spec),
+                &notices::encrypted_now(&portal.spec),
             )
             .await?;
             let there = format!("{notice_id}-there");
-            self.say(&portal.channel, &there, &notes::encrypted_over_there())
+            self.say(&portal.channel, &there, &notices::encrypted_over_there())
                 .await?;
         }
         Ok(())
@@ -151,7 +154,7 @@ impl Control {
         for portal in self.store.portals().await? {
             if due.contains(&portal.id) {
                 let notice_id = format!("newcomers-{}-{}", portal.id, now.0);
-                self.say(&portal.room, &notice_id, &notes::newcomers(&portal.spec))
+                self.say(&portal.room, &notice_id, &notices::newcomers(&portal.spec))
                     .await?;
             }
         }

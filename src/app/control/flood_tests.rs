@@ -17,8 +17,8 @@ use footbridge_store::{
 };
 
 use super::super::{
-    AnswerLimits, Audience, Control, FoundChannel, Backend, BackendError, CodeProof, ControlConfig, AlreadyDone, MemberRights,
-    Successor,
+    AlreadyDone, AnswerLimits, Audience, Backend, BackendError, CodeProof, Control, ControlConfig,
+    FoundChannel, MemberRights, Successor,
 };
 
 /// Both sides: `@mod:x` decides about every room. Counts who is looked up.
@@ -31,7 +31,9 @@ struct FakeBackend {
 impl Backend for FakeBackend {
     async fn room(&self, _: &str) -> Result<Place, BackendError> {
         self.looked.fetch_add(1, Ordering::SeqCst);
-        Err(BackendError::Unavailable("its server does not answer".into()))
+        Err(BackendError::Unavailable(
+            "its server does not answer".into(),
+        ))
     }
 
     async fn member_rights(&self, _: &Place, user: &str) -> Result<MemberRights, BackendError> {
@@ -46,7 +48,9 @@ impl Backend for FakeBackend {
     }
 
     async fn channel(&self, _: &str, _: &str) -> Result<FoundChannel, BackendError> {
-        Err(BackendError::Unavailable("nobody asks for channels here".into()))
+        Err(BackendError::Unavailable(
+            "nobody asks for channels here".into(),
+        ))
     }
 
     async fn audience(&self, _: &str, _: &str) -> Audience {

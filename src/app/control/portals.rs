@@ -14,10 +14,10 @@ use tracing::info;
 
 use super::{
     Control, Reply,
-    may::{PortalAction, MemberRights, check_permission},
-    notes::{self, ConsentStart},
-    order::{ChannelRef, RoomRef},
-    outside::{BackendError, CodeProof},
+    backend::{BackendError, CodeProof},
+    notices::{self, ConsentStart},
+    parse::{ChannelRef, RoomRef},
+    permissions::{MemberRights, PortalAction, check_permission},
 };
 
 /// How long a code may be posted.
@@ -50,8 +50,14 @@ impl Control {
                 Some(name) => self.backend.room(name).await?,
                 None => question.place.clone(),
             };
-            let standing = self.backend.member_rights(&room, &command.sender.id).await?;
-            Ok(TargetRoom { room, member_rights: standing })
+            let standing = self
+                .backend
+                .member_rights(&room, &command.sender.id)
+                .await?;
+            Ok(TargetRoom {
+                room,
+                member_rights: standing,
+            })
         };
         let matter = match failure_reply(looked.await)? {
             Ok(matter) => matter,
@@ -62,7 +68,7 @@ impl Control {
         Ok(
             match check_permission(act, listed, command.encrypted, &matter.member_rights) {
                 Ok(()) => Ok(matter),
-                Err(refusal) => Err(notes::refusal(refusal)),
+                Err(refusal) => Err(notices::refusal(refusal)),
             },
         )
     }
@@ -91,7 +97,10 @@ impl Control {
         named: &RoomRef,
         now: Millis,
     ) -> Result<Reply, store::Error> {
-        let matter = match self.resolve_target(asked, PortalAction::Link, named).await? {
+        let matter = match self
+            .resolve_target(asked, PortalAction::Link, named)
+            .await?
+        {
             Ok(matter) => matter,
             Err(text) => return Ok(Reply::Refuse(text)),
         };
@@ -107,7 +116,7 @@ impl Control {
         };
         let linked = self.portals_of(&matter.room, None).await?;
         if linked.iter().any(|portal| portal.channel == found.place) {
-            let to = notes::destination(&spec);
+            let to = notices::destination(&spec);
             return Ok(Reply::Say(format!("They are joined already: {to}.")));
         }
         let code = self
@@ -125,7 +134,7 @@ impl Control {
             expires_at: now.plus(CODE_TTL),
             confirmed_at: None,
         };
-        let text = notes::post_this(&spec, &request.code, CODE_TTL);
+        let text = notices::post_this(&spec, &request.code, CODE_TTL);
         self.store.add_portal_request(request).await?;
         crash_points::point("request.saved");
         Ok(Reply::Say(text))
@@ -138,7 +147,7 @@ impl Control {
         for request in self.store.portal_requests().await? {
             let now = self.clock.now();
             if request.expires_at <= now {
-                let to = notes::destination(&request.spec);
+                let to = notices::destination(&request.spec);
                 let text = if request.confirmed_at.is_some() {
                     format!("Nobody agreed in time, so this room is not joined to {to}.")
                 } else {
@@ -170,7 +179,7 @@ impl Control {
     /// The code of a wish stands in the channel.
     async fn shown(&self, request: &PortalRequest, proof: &CodeProof) -> Result<(), store::Error> {
         let now = self.clock.now();
-        let to = notes::destination(&request.spec);
+        let to = notices::destination(&request.spec);
         if proof.in_control == Some(false) {
             let text = format!(
                 "{} has posted the code in {to}, but is no admin there. An admin of the channel has to post it.",
@@ -191,7 +200,7 @@ impl Control {
         // How it was asked was looked at then.
         if let Err(refusal) = check_permission(PortalAction::Link, listed, true, &standing) {
             let notice_id = format!("wish-refused-{}", request.code);
-            self.say(&request.asked_in, &notice_id, &notes::refusal(refusal))
+            self.say(&request.asked_in, &notice_id, &notices::refusal(refusal))
                 .await?;
             return self.store.delete_portal_request(request.id).await;
         }
@@ -201,7 +210,7 @@ impl Control {
                 .confirm_portal_request(request.id, until, now)
                 .await?;
             crash_points::point("request.confirmed");
-            let text = notes::agree_now(&request.spec, &proof.by);
+            let text = notices::agree_now(&request.spec, &proof.by);
             return self
                 .say(
                     &request.room,
@@ -210,7 +219,9 @@ impl Control {
                 )
                 .await;
         }
-        let told = self.disclosure(&request.spec, &ConsentStart::default()).await;
+        let told = self
+            .disclosure(&request.spec, &ConsentStart::default())
+            .await;
         let linking = ApprovedRequest {
             request: request.id,
             consent: None,
@@ -246,7 +257,10 @@ impl Control {
         named: &RoomRef,
         now: Millis,
     ) -> Result<Reply, store::Error> {
-        let matter = match self.resolve_target(asked, PortalAction::Unlink, named).await? {
+        let matter = match self
+            .resolve_target(asked, PortalAction::Unlink, named)
+            .await?
+        {
             Ok(matter) => matter,
             Err(text) => return Ok(Reply::Refuse(text)),
         };
@@ -259,7 +273,10 @@ impl Control {
             )));
         }
         let Some(portal) = portals.into_iter().next() else {
-            return self.cancel_requests(&matter.room, end).await.map(Reply::Say);
+            return self
+                .cancel_requests(&matter.room, end)
+                .await
+                .map(Reply::Say);
         };
         if portal.source == PortalSource::Config {
             return Ok(Reply::Say(
@@ -270,7 +287,7 @@ impl Control {
         }
         let names = name_of(&portal);
         let told = names.clone();
-        let told = move |dropped| notes::unlinked_notice(&told, dropped, now);
+        let told = move |dropped| notices::unlinked_notice(&told, dropped, now);
         let (question, _) = asked;
         // In the room itself the notice is the answer.
         let answered = (question.place == matter.room).then_some(question.entry);
@@ -285,7 +302,7 @@ impl Control {
         self.unlinked(&portal, removed.lanes);
         Ok(match answered {
             Some(_) => Reply::Done,
-            None => Reply::Say(notes::unlinked(&names, removed.dropped)),
+            None => Reply::Say(notices::unlinked(&names, removed.dropped)),
         })
     }
 
@@ -302,7 +319,11 @@ impl Control {
     }
 
     /// Nothing is joined yet; but something may have been asked for.
-    async fn cancel_requests(&self, room: &Place, end: Option<&ChannelRef>) -> Result<String, store::Error> {
+    async fn cancel_requests(
+        &self,
+        room: &Place,
+        end: Option<&ChannelRef>,
+    ) -> Result<String, store::Error> {
         let mut wishes = self.store.portal_requests().await?;
         wishes.retain(|request| {
             request.room == *room && end.is_none_or(|end| is_end(&request.spec, end))
@@ -325,7 +346,10 @@ impl Control {
         named: &RoomRef,
         now: Millis,
     ) -> Result<Reply, store::Error> {
-        let matter = match self.resolve_target(asked, PortalAction::Pause, named).await? {
+        let matter = match self
+            .resolve_target(asked, PortalAction::Pause, named)
+            .await?
+        {
             Ok(matter) => matter,
             Err(text) => return Ok(Reply::Refuse(text)),
         };
@@ -349,7 +373,10 @@ impl Control {
         named: &RoomRef,
         now: Millis,
     ) -> Result<Reply, store::Error> {
-        let matter = match self.resolve_target(asked, PortalAction::Pause, named).await? {
+        let matter = match self
+            .resolve_target(asked, PortalAction::Pause, named)
+            .await?
+        {
             Ok(matter) => matter,
             Err(text) => return Ok(Reply::Refuse(text)),
         };
@@ -362,7 +389,7 @@ impl Control {
             }
             let holds = self.store.portal_holds(now).await?;
             let holds = holds.iter().filter(|(id, _)| *id == portal.id);
-            left.extend(holds.map(|(_, hold)| notes::hold(hold, portal, here, now)));
+            left.extend(holds.map(|(_, hold)| notices::hold(hold, portal, here, now)));
         }
         Ok(Reply::Say(match (portals.is_empty(), left.as_slice()) {
             (true, _) => "That room is joined to nothing.".to_owned(),
@@ -373,7 +400,9 @@ impl Control {
 }
 
 /// What to say where something cannot be told; an error of our own store is no answer.
-pub(super) fn failure_reply<T>(looked: Result<T, BackendError>) -> Result<Result<T, String>, store::Error> {
+pub(super) fn failure_reply<T>(
+    looked: Result<T, BackendError>,
+) -> Result<Result<T, String>, store::Error> {
     match looked {
         Ok(found) => Ok(Ok(found)),
         Err(BackendError::Store(error)) => Err(error),
@@ -393,7 +422,7 @@ pub(super) fn is_end(spec: &PortalSpec, end: &ChannelRef) -> bool {
 }
 
 fn name_of(portal: &Portal) -> String {
-    notes::destination(&portal.spec)
+    notices::destination(&portal.spec)
 }
 
 #[cfg(test)]

@@ -10,8 +10,8 @@ use footbridge_store::{
 use tokio::sync::Mutex;
 
 use super::super::{
-    AnswerLimits, Audience, Control, FoundChannel, Backend, BackendError, CodeProof, ControlConfig, AlreadyDone, MemberRights,
-    Successor,
+    AlreadyDone, AnswerLimits, Audience, Backend, BackendError, CodeProof, Control, ControlConfig,
+    FoundChannel, MemberRights, Successor,
 };
 
 /// Both sides: the code stands in the channel or does not, and everybody in the room is of this standing.

@@ -11,7 +11,7 @@ use footbridge_store::{Copy, RemoteId};
 use serde_json::Value;
 
 use super::{
-    shared::canonical_json,
+    bundles::canonical_json,
     write::{MAX_BYTES, content_from, contents, event_content, insert},
 };
 
@@ -89,7 +89,10 @@ pub(super) fn caption_edit_step(
 }
 
 /// The words as they stand below a file; `None` where there are none, or they do not fit.
-pub(super) fn caption(outgoing: &Outgoing, (body, sender, style): AuthoredText<'_>) -> Option<Content> {
+pub(super) fn caption(
+    outgoing: &Outgoing,
+    (body, sender, style): AuthoredText<'_>,
+) -> Option<Content> {
     if body.is_empty() || style != Style::Text {
         return None;
     }
@@ -172,7 +175,10 @@ mod tests {
             json!({"msgtype": "m.image"}),
             json!({}),
         ] {
-            assert_eq!(edited_caption_event(&other, &content, &RemoteId::from("$1")), None);
+            assert_eq!(
+                edited_caption_event(&other, &content, &RemoteId::from("$1")),
+                None
+            );
         }
     }
 }

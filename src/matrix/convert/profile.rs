@@ -3,7 +3,7 @@
 use footbridge_core::{message::Sender, names, outlet::Content};
 use serde_json::{Value, json};
 
-use super::write::{insert, html_name};
+use super::write::{html_name, insert};
 
 /// Where an event says whose words it is.
 pub(super) const PROFILE: &str = "com.beeper.per_message_profile";

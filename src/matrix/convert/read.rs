@@ -12,7 +12,7 @@ use footbridge_core::{
 use footbridge_store::RemoteId;
 use serde_json::Value;
 
-use super::{Incoming, Converted, files, summary};
+use super::{Converted, Incoming, files, summary};
 
 /// What this event says. That an edit or a redaction is its author's own is the caller's to check, and so is
 /// whether the sender's device is trusted.

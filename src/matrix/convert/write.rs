@@ -11,7 +11,7 @@ use footbridge_store::{Copy, RemoteId};
 use serde_json::{Value, json};
 
 use super::{
-    caption, edited,
+    caption, edits,
     profile::{FALLBACK, PROFILE, profile},
 };
 
@@ -184,10 +184,13 @@ pub fn plan(outgoing: &Outgoing) -> Plan {
             ))
         }
         Action::Edit { body, .. } if message.sender.is_bridge() && !outgoing.copies.is_empty() => {
-            Plan::Steps(edited::bridge_notice_steps(&outgoing.copies, bridge_text(body)))
+            Plan::Steps(edits::bridge_notice_steps(
+                &outgoing.copies,
+                bridge_text(body),
+            ))
         }
         Action::Edit { body, style, .. } if !outgoing.copies.is_empty() => {
-            Plan::Steps(edited::steps(outgoing, (body, name, *style)))
+            Plan::Steps(edits::steps(outgoing, (body, name, *style)))
         }
         Action::Delete { .. } if !outgoing.copies.is_empty() => Plan::Steps(
             outgoing

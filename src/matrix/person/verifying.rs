@@ -133,11 +133,15 @@ impl TestClient {
                     }
                     SasState::KeysExchanged { .. } => {
                         let emoji = sas.emoji().context("no emoji")?;
-                        VerificationScreen::Compare(emoji.iter().map(|one| one.description.into()).collect())
+                        VerificationScreen::Compare(
+                            emoji.iter().map(|one| one.description.into()).collect(),
+                        )
                     }
                     SasState::Confirmed => VerificationScreen::Confirmed,
                     SasState::Done { .. } => VerificationScreen::Done,
-                    SasState::Cancelled(why) => VerificationScreen::Cancelled(why.reason().to_owned()),
+                    SasState::Cancelled(why) => {
+                        VerificationScreen::Cancelled(why.reason().to_owned())
+                    }
                     _ => VerificationScreen::Waiting,
                 },
                 VerificationRequestState::Transitioned { .. } => {

@@ -15,7 +15,7 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use super::{VerificationAnswer, Emoji, Matrix, VerificationStage, compare};
+use super::{Emoji, Matrix, VerificationAnswer, VerificationStage, compare};
 
 /// How often it is looked at.
 const POLL_INTERVAL: Duration = Duration::from_millis(150);
@@ -131,7 +131,10 @@ impl<'a> VerificationFlow<'a> {
         self.matrix.verify.set(user, self.request.flow_id(), stage);
     }
 
-    async fn run_steps(&self, mut answers: mpsc::UnboundedReceiver<VerificationAnswer>) -> Result<(), FlowEnd> {
+    async fn run_steps(
+        &self,
+        mut answers: mpsc::UnboundedReceiver<VerificationAnswer>,
+    ) -> Result<(), FlowEnd> {
         if !self.request.we_started() {
             self.begin(&mut answers).await?;
         }
@@ -141,14 +144,19 @@ impl<'a> VerificationFlow<'a> {
         loop {
             match sas.state() {
                 SasState::Done { .. } => return Ok(()),
-                SasState::Cancelled(why) => return Err(FlowEnd::Cancelled(why.reason().to_owned())),
+                SasState::Cancelled(why) => {
+                    return Err(FlowEnd::Cancelled(why.reason().to_owned()));
+                }
                 _ => self.pause().await?,
             }
         }
     }
 
     /// The other side asked: nothing happens before a person says so.
-    async fn begin(&self, answers: &mut mpsc::UnboundedReceiver<VerificationAnswer>) -> Result<(), FlowEnd> {
+    async fn begin(
+        &self,
+        answers: &mut mpsc::UnboundedReceiver<VerificationAnswer>,
+    ) -> Result<(), FlowEnd> {
         let user = self.request.other_user_id();
         info!(matrix.user = %user, "An admin asks to verify the bridge; somebody must say `!bridge verify`");
         self.tell(
@@ -217,7 +225,9 @@ impl<'a> VerificationFlow<'a> {
                         .collect());
                 }
                 // Both sides began: the SDK has taken one of the two.
-                SasState::Cancelled(why) => return Err(FlowEnd::Cancelled(why.reason().to_owned())),
+                SasState::Cancelled(why) => {
+                    return Err(FlowEnd::Cancelled(why.reason().to_owned()));
+                }
                 _ => self.wait_or_cancel(answers).await?,
             }
         }
@@ -254,7 +264,10 @@ impl<'a> VerificationFlow<'a> {
     }
 
     /// While it is the other side's turn, a person may only end it.
-    async fn wait_or_cancel(&self, answers: &mut mpsc::UnboundedReceiver<VerificationAnswer>) -> Result<(), FlowEnd> {
+    async fn wait_or_cancel(
+        &self,
+        answers: &mut mpsc::UnboundedReceiver<VerificationAnswer>,
+    ) -> Result<(), FlowEnd> {
         if let Some(VerificationAnswer::Different) = self.answer(answers).await? {
             self.cancel().await;
             return Err(FlowEnd::Refused);

@@ -1,6 +1,6 @@
 //! Our account: who it is, and whether it is still let in.
 
-use super::{Gitter, fault::RequestError};
+use super::{Gitter, errors::RequestError};
 
 impl Gitter {
     /// Our account's id.

@@ -55,7 +55,12 @@ pub fn edit(place: &Place, message: &ChatMessage) -> Arrival {
             style,
         },
     };
-    build_arrival(place, edit_event_id(message), change.sent_at, message_payload(&change))
+    build_arrival(
+        place,
+        edit_event_id(message),
+        change.sent_at,
+        message_payload(&change),
+    )
 }
 
 /// The edit whose text a message already had when we first saw it: written down, so that a later look at the
@@ -97,7 +102,12 @@ pub fn deletion(place: &Place, id: &str, seen_at: Millis) -> Arrival {
             target: RemoteId::from(id),
         },
     };
-    build_arrival(place, format!("{id}/delete"), seen_at, message_payload(&change))
+    build_arrival(
+        place,
+        format!("{id}/delete"),
+        seen_at,
+        message_payload(&change),
+    )
 }
 
 fn build_arrival(place: &Place, event_id: String, sent_at: Millis, payload: Payload) -> Arrival {

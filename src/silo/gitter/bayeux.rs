@@ -220,7 +220,12 @@ impl BayeuxSession {
         }
     }
 
-    fn read_event(&mut self, channel: &str, mut message: Map<String, Value>, news: &mut Vec<FeedMessage>) {
+    fn read_event(
+        &mut self,
+        channel: &str,
+        mut message: Map<String, Value>,
+        news: &mut Vec<FeedMessage>,
+    ) {
         let count = message
             .get("ext")
             .and_then(|ext| ext.get("c"))
@@ -377,10 +382,16 @@ mod tests {
         let mut session = welcomed();
         session.read(&json!([event(1, "create")]).to_string());
         let news = session.read(&json!([event(3, "create")]).to_string());
-        assert!(matches!(news[..], [FeedMessage::Gap, FeedMessage::Event { .. }]));
+        assert!(matches!(
+            news[..],
+            [FeedMessage::Gap, FeedMessage::Event { .. }]
+        ));
         let news = session.read(&json!([event(2, "create"), event(4, "create")]).to_string());
         assert!(
-            matches!(news[..], [FeedMessage::Event { .. }, FeedMessage::Event { .. }]),
+            matches!(
+                news[..],
+                [FeedMessage::Event { .. }, FeedMessage::Event { .. }]
+            ),
             "late ones are no hole"
         );
         let mut fresh = welcomed();
@@ -421,7 +432,10 @@ mod tests {
         let news = refused(json!([{"channel": "/meta/subscribe", "successful": false,
             "subscription": "/api/v1/rooms/r1/chatMessages", "error": "401::Client c1 not authenticated",
             "advice": {"reconnect": "handshake", "interval": 2000}}]));
-        assert!(matches!(news[..], [FeedMessage::Ended(Reconnect::After(_))]));
+        assert!(matches!(
+            news[..],
+            [FeedMessage::Ended(Reconnect::After(_))]
+        ));
     }
 
     #[test]

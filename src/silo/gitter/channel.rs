@@ -12,10 +12,10 @@ use tokio::time::Instant;
 use super::{
     api::ChatMessage,
     arrival,
-    hub::{EventReceiver, ChannelEvent, Dispatcher},
-    ledger::{MessageChange, MessageCache},
+    dispatcher::{ChannelEvent, Dispatcher, EventReceiver},
+    message_cache::{MessageCache, MessageChange},
 };
-use crate::{Channel, SiloError, history::Backfill, server_clock::is_ahead};
+use crate::{Channel, SiloError, backfill::Backfill, server_clock::is_ahead};
 
 /// A channel is re-read because of garbage at most this often.
 const REREAD_INTERVAL: Duration = Duration::from_secs(10);
@@ -297,7 +297,8 @@ impl Listener {
         } else if ours {
         } else if edited && link.is_some() {
             self.arrivals.push(arrival::edit(&self.place, message));
-        } else if mine && link.is_none() && self.hub.echoes.is_late_echo(&self.room, message.raw()) {
+        } else if mine && link.is_none() && self.hub.echoes.is_late_echo(&self.room, message.raw())
+        {
             self.arrivals
                 .push(arrival::late_duplicate(&self.place, message));
         } else {

@@ -1,6 +1,6 @@
 //! Gitter's REST API: requests within the budget, bounded answers, one meaning per status.
 
-mod answer;
+mod response;
 mod people;
 
 use std::{
@@ -15,15 +15,15 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use url::Url;
 
-use answer::{read_bounded, readable, unreadable};
 pub use people::PEOPLE_PAGE;
+use response::{read_bounded, readable, unreadable};
 
 use super::{
     api::{ChatMessage, Room, User, messages_from_values},
-    fault::{RequestError, RepeatSafety, Subject, classify, classify_no_response},
-    pacing::{MAX_WAIT, Priority, RateLimiter},
+    errors::{RepeatSafety, RequestError, Subject, classify, classify_no_response},
+    rate_limiter::{MAX_WAIT, Priority, RateLimiter},
 };
-use crate::{markdown::units, outage::CircuitBreaker, server_clock::date_header};
+use crate::{circuit_breaker::CircuitBreaker, markdown::units, server_clock::date_header};
 
 /// From the request to the last byte of the answer.
 pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -183,7 +183,12 @@ impl Client {
     }
 
     /// A page of a room: the newest messages, with `after` those just behind it, with `before` those just before it. Thread replies included.
-    pub async fn messages(&self, need: Priority, room: &str, range: &Range) -> Result<Page, RequestError> {
+    pub async fn messages(
+        &self,
+        need: Priority,
+        room: &str,
+        range: &Range,
+    ) -> Result<Page, RequestError> {
         let mut limit = PAGE;
         loop {
             let path = ["rooms", room, "chatMessages"];
@@ -218,7 +223,12 @@ impl Client {
     }
 
     /// One message.
-    pub async fn message(&self, need: Priority, room: &str, id: &str) -> Result<ChatMessage, RequestError> {
+    pub async fn message(
+        &self,
+        need: Priority,
+        room: &str,
+        id: &str,
+    ) -> Result<ChatMessage, RequestError> {
         let path = ["rooms", room, "chatMessages", id];
         self.ask(Call::get(need, Subject::Message, &path)).await
     }
@@ -247,7 +257,12 @@ impl Client {
     }
 
     /// Changes the text of a message of ours, within Gitter's ten minutes.
-    pub async fn edit(&self, room: &str, id: &str, text: &str) -> Result<ChatMessage, RequestError> {
+    pub async fn edit(
+        &self,
+        room: &str,
+        id: &str,
+        text: &str,
+    ) -> Result<ChatMessage, RequestError> {
         let path = ["rooms", room, "chatMessages", id];
         let body = json!({ "text": fitting(text)? });
         let call = Call::write(Method::PUT, Subject::Message, &path, Some(body));
@@ -290,9 +305,14 @@ impl Client {
     async fn send(&self, call: Call<'_>) -> Result<Vec<u8>, RequestError> {
         let (subject, repeat) = (call.subject, call.repeat);
         let request = self.request(&call)?;
-        self.breaker.admits().map_err(|after| RequestError::CircuitOpen { after })?;
+        self.breaker
+            .admits()
+            .map_err(|after| RequestError::CircuitOpen { after })?;
         let turn = self.pacer.turn(call.need).await;
-        let pass = self.breaker.acquire().map_err(|after| RequestError::CircuitOpen { after })?;
+        let pass = self
+            .breaker
+            .acquire()
+            .map_err(|after| RequestError::CircuitOpen { after })?;
         let sent = request.send().await;
         let status = sent.as_ref().map(|response| response.status().as_u16());
         // A gateway that answers for a service which does not is no answer.

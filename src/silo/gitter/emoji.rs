@@ -4,7 +4,8 @@ use std::sync::LazyLock;
 
 use crate::shortcodes::ShortcodeTable;
 
-static NAMES: LazyLock<ShortcodeTable> = LazyLock::new(|| ShortcodeTable::read(include_str!("emoji.txt")));
+static NAMES: LazyLock<ShortcodeTable> =
+    LazyLock::new(|| ShortcodeTable::read(include_str!("emoji.txt")));
 
 /// Whether Gitter shows this name as a picture, where it shows any.
 pub fn is_name(name: &str) -> bool {

@@ -12,9 +12,9 @@ use super::{
     channel::Listener,
     client::{Client, Range},
     config::Feed,
-    fault::RequestError,
-    hub::{EventReceiver, ChannelEvent, Dispatcher, reconnect_delay},
-    pacing::Priority,
+    dispatcher::{ChannelEvent, Dispatcher, EventReceiver, reconnect_delay},
+    errors::RequestError,
+    rate_limiter::Priority,
     realtime, stream,
 };
 use crate::{Channel, SiloError};
@@ -144,7 +144,11 @@ fn step_of_round(every: Duration, channels: usize, audits_per_minute: u32) -> Op
 }
 
 /// A listing of what can still change, and how many requests it took.
-async fn reread(hub: &Dispatcher, room: &str, feed: Feed) -> Result<(ChannelEvent, u32), RequestError> {
+async fn reread(
+    hub: &Dispatcher,
+    room: &str,
+    feed: Feed,
+) -> Result<(ChannelEvent, u32), RequestError> {
     let mut pages = 1;
     let mut asked_at = hub.client.now();
     let newest = hub
@@ -216,7 +220,7 @@ mod tests {
     use tokio::task::JoinSet;
 
     use super::*;
-    use crate::gitter::pacing::RateLimiter;
+    use crate::gitter::rate_limiter::RateLimiter;
 
     const ROOM: &str = "5f1e00000000000000000000";
 

@@ -1,27 +1,27 @@
 //! Gitter's API as a silo.
 
-mod abilities;
+mod capabilities;
 mod account;
 mod config;
 pub(crate) mod api;
-mod facts;
-mod fault;
-mod pacing;
+mod room_profile;
+mod errors;
+mod rate_limiter;
 mod client;
 mod convert;
 pub(crate) mod emoji;
-mod deliver;
+mod delivery;
 pub(crate) mod arrival;
-mod proof;
-mod ledger;
-mod hub;
+mod find_code;
+mod message_cache;
+mod dispatcher;
 mod channel;
 mod bayeux;
 mod realtime;
 mod stream;
 mod feed;
 
-pub use abilities::KIND;
+pub use capabilities::KIND;
 pub use config::{Feed, GitterConfig};
 #[cfg(test)]
 pub(crate) use convert::body_from_html;
@@ -54,18 +54,18 @@ use url::Url;
 use self::{
     api::Room,
     client::{Client, MAX_UNITS},
-    fault::RequestError,
+    dispatcher::Dispatcher,
+    errors::RequestError,
     feed::FeedEndpoint,
-    hub::Dispatcher,
-    pacing::RateLimiter,
+    rate_limiter::RateLimiter,
 };
 use crate::{
-    Channel, FeedState, Poster, Audience, Silo, SiloError,
+    Audience, Channel, FeedState, Poster, Silo, SiloError,
     echoes::Echoes,
     health::FeedHealth,
     markdown::Flavour,
     plan::{self, Attribution, PostRules},
-    sign_out::SignOutLog,
+    sign_out_log::SignOutLog,
 };
 
 /// A message that a listing shows this long after it was sent should have been heard; less where audits come in
@@ -229,7 +229,13 @@ impl Outlet for Gitter {
         _openly: bool,
         now: Millis,
     ) -> Plan {
-        plan::reaction_line(&POST_RULES, outgoing, reacted, self.client.theirs(now), |_| true)
+        plan::reaction_line(
+            &POST_RULES,
+            outgoing,
+            reacted,
+            self.client.theirs(now),
+            |_| true,
+        )
     }
 
     async fn perform(&self, to: &Place, _key: &str, step: &Step) -> Result<Done, SendError> {
@@ -238,7 +244,7 @@ impl Outlet for Gitter {
             return Err(RequestError::SignedOut.into());
         }
         let done =
-            deliver::perform(&self.client, &self.echoes, &self.health, to.address(), step).await;
+            delivery::perform(&self.client, &self.echoes, &self.health, to.address(), step).await;
         done.inspect_err(|fault| self.note(fault))
             .map_err(SendError::from)
     }
@@ -257,7 +263,7 @@ impl Outlet for Gitter {
         step: &Step,
         since: Millis,
     ) -> Result<Vec<Copy>, SendError> {
-        let Some(text) = deliver::sent_text(step) else {
+        let Some(text) = delivery::sent_text(step) else {
             return Ok(Vec::new());
         };
         if self.health.is_signed_out() {
@@ -266,7 +272,7 @@ impl Outlet for Gitter {
         let me = self.me().await?;
         // Before the look: what appears after it is the first attempt, published later than we waited.
         self.echoes.note_search(to.address(), text);
-        let copies = deliver::find_similar(&self.client, me, to.address(), text, since).await;
+        let copies = delivery::find_similar(&self.client, me, to.address(), text, since).await;
         let copies = copies.inspect_err(|fault| self.note(fault))?;
         // They are ours whether adopted or not: nobody else writes this text in this moment.
         for copy in &copies {
@@ -297,7 +303,9 @@ impl Silo for Gitter {
             .await
             .inspect_err(|fault| self.note(fault));
         found.map_err(|fault| match fault {
-            RequestError::Refused(reason) | RequestError::Rejected(reason) => SiloError::NoChannel(reason),
+            RequestError::Refused(reason) | RequestError::Rejected(reason) => {
+                SiloError::NoChannel(reason)
+            }
             other => other.into(),
         })
     }
@@ -352,7 +360,7 @@ impl Silo for Gitter {
 
     async fn find_code(&self, channel: &Place, code: &str) -> Result<Option<Poster>, SiloError> {
         let me = self.me().await?;
-        let found = proof::find(&self.client, me, (channel.address(), code)).await;
+        let found = find_code::find(&self.client, me, (channel.address(), code)).await;
         Ok(found.inspect_err(|fault| self.note(fault))?)
     }
 

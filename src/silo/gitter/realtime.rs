@@ -2,7 +2,7 @@
 //! `bayeux`, what the events mean in `channel`.
 
 mod socket;
-mod waits;
+mod timers;
 
 use std::{convert::Infallible, time::Duration};
 
@@ -13,16 +13,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     api::{ChatMessage, messages_from_values},
-    bayeux::{Reconnect, FeedMessage, BayeuxSession, Subscription},
+    bayeux::{BayeuxSession, FeedMessage, Reconnect, Subscription},
     client::PAGE,
-    fault::RequestError,
-    hub::{ChannelEvent, Dispatcher, failures_after, reconnect_delay},
+    dispatcher::{ChannelEvent, Dispatcher, failures_after, reconnect_delay},
+    errors::RequestError,
 };
 use crate::SiloError;
 
 pub use socket::Endpoint;
 use socket::{RESPONSE_TIMEOUT, Socket, is_too_long, open, say, text_of};
-use waits::{ConnectionTimers, WakeReason};
+use timers::{ConnectionTimers, WakeReason};
 
 /// How long a sign of life may take.
 const PONG_TIMEOUT: Duration = Duration::from_secs(29);
@@ -208,7 +208,9 @@ impl Connection<'_> {
             FeedMessage::Gap => self.hub.dispatch_all(|| ChannelEvent::Lost),
             FeedMessage::Unreadable(topic) => self.strange(topic),
             FeedMessage::Ended(Reconnect::Never) => return Ok(Some(ConnectionEnd::SignedOut)),
-            FeedMessage::Ended(Reconnect::After(wait)) => return Ok(Some(ConnectionEnd::Again(wait))),
+            FeedMessage::Ended(Reconnect::After(wait)) => {
+                return Ok(Some(ConnectionEnd::Again(wait)));
+            }
         }
         Ok(None)
     }
@@ -301,7 +303,9 @@ impl Connection<'_> {
             ("patch", _) => {}
             ("remove", Some(id)) => self.hub.dispatch(room, ChannelEvent::Removed(id)),
             ("create" | "update", Some(_)) => match serde_json::from_value::<ChatMessage>(model) {
-                Ok(message) => self.hub.dispatch(room, ChannelEvent::Message(Box::new(message))),
+                Ok(message) => self
+                    .hub
+                    .dispatch(room, ChannelEvent::Message(Box::new(message))),
                 Err(_) => self.strange(Some(Subscription::Messages(room.to_owned()))),
             },
             _ => self.strange(Some(Subscription::Messages(room.to_owned()))),

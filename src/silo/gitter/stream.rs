@@ -12,8 +12,8 @@ use url::Url;
 
 use super::{
     client::address,
-    fault::{RequestError, RepeatSafety, Subject, classify, classify_no_response},
-    hub::{ChannelEvent, Dispatcher, failures_after, reconnect_delay},
+    dispatcher::{ChannelEvent, Dispatcher, failures_after, reconnect_delay},
+    errors::{RepeatSafety, RequestError, Subject, classify, classify_no_response},
 };
 use crate::{
     SiloError,
@@ -55,7 +55,11 @@ pub async fn follow(hub: &Dispatcher, endpoint: &Endpoint) -> Result<Infallible,
     }
 }
 
-async fn follow_room(hub: &Dispatcher, endpoint: &Endpoint, room: &str) -> Result<Infallible, SiloError> {
+async fn follow_room(
+    hub: &Dispatcher,
+    endpoint: &Endpoint,
+    room: &str,
+) -> Result<Infallible, SiloError> {
     let mut failures = 0;
     loop {
         let began = Instant::now();
@@ -93,7 +97,10 @@ async fn read(
         .get(url)
         .header(header::ACCEPT, "application/json")
         .bearer_auth(endpoint.token.expose());
-    let pass = hub.breaker.acquire().map_err(|after| RequestError::CircuitOpen { after })?;
+    let pass = hub
+        .breaker
+        .acquire()
+        .map_err(|after| RequestError::CircuitOpen { after })?;
     let answer = tokio::time::timeout(RESPONSE_TIMEOUT, request.send())
         .await
         .map_err(|_| lost(anyhow!("Gitter's stream does not answer")))

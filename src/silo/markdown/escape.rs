@@ -2,17 +2,17 @@
 //! space parts what must not stand together, or an entity stands for what the grammar would misread.
 
 mod backslash;
-pub(super) mod grammar;
+pub(super) mod rules;
 mod link;
-mod mailbox;
+mod email;
 mod shortcode;
 mod trim;
 
 use footbridge_core::text::{Inline, plain_inlines};
 
 use backslash::is_word;
-use grammar::{
-    bare_url, email, contains_marked_code, is_entity, is_entity_rest, is_url_end, longest_run,
+use rules::{
+    bare_url, contains_marked_code, email, is_entity, is_entity_rest, is_url_end, longest_run,
     may_be_tag, percent, without_long_runs,
 };
 
@@ -110,7 +110,7 @@ impl InlineWriter {
             Inline::Maths(tex)
                 if self.flavour == Flavour::Gitter
                     && around == InlineContext::Line
-                    && grammar::is_plain_maths(tex) =>
+                    && rules::is_plain_maths(tex) =>
             {
                 self.raw(&format!("$${tex}$$"));
             }
@@ -205,9 +205,9 @@ impl InlineWriter {
             self.raw("\u{200b}");
         }
         // What takes the word before for an address would take the opening mark along.
-        let word_at = self.out.rfind(grammar::is_ascii_space);
+        let word_at = self.out.rfind(rules::is_ascii_space);
         let word_at = word_at.map_or(0, |at| at + 1);
-        if self.out.get(word_at..).is_some_and(grammar::may_be_address) {
+        if self.out.get(word_at..).is_some_and(rules::may_be_address) {
             self.raw(" ");
         }
         self.raw(&fence);
@@ -281,7 +281,8 @@ impl InlineWriter {
         if self.after_url && !is_url_end(c) {
             self.raw(" ");
         }
-        let begins = std::mem::take(&mut self.line_start) && !(c == '|' && around == InlineContext::Cell);
+        let begins =
+            std::mem::take(&mut self.line_start) && !(c == '|' && around == InlineContext::Cell);
         if begins && self.at_line_start(c, after) {
             return;
         }

@@ -2,7 +2,7 @@
 
 use footbridge_core::text::html::{Dialect, body_from_html};
 
-use crate::grammar::gitter::calls as pings;
+use crate::reference::gitter::calls as pings;
 use proptest::prelude::*;
 
 use super::*;

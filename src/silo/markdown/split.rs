@@ -140,7 +140,9 @@ fn cut(text: &str, room: usize) -> (String, String) {
         .unwrap_or_else(|| hard(head, at(end).map_or(0, |span| span.start), least));
     let place = match at(place).map(|span| (span.start, &span.kind)) {
         // Nothing of its marks is torn off.
-        Some((start, SpanKind::Fenced { inside, .. })) if place < inside.start && start > 0 => start,
+        Some((start, SpanKind::Fenced { inside, .. })) if place < inside.start && start > 0 => {
+            start
+        }
         Some((_, SpanKind::Fenced { inside, .. })) => place.clamp(inside.start, inside.end),
         _ => containers::bare_marks(head.get(..place).unwrap_or_default())
             .filter(|start| *start > 0)

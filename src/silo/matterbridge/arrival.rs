@@ -104,7 +104,12 @@ fn sender(event: &Event) -> Sender {
     let own = own.into_iter().find(|id| !id.is_empty());
     Sender {
         id: own.map_or_else(String::new, |id| format!("{}/{id}", event.account)),
-        name: if name.is_empty() { UNKNOWN_AUTHOR } else { name }.to_owned(),
+        name: if name.is_empty() {
+            UNKNOWN_AUTHOR
+        } else {
+            name
+        }
+        .to_owned(),
         avatar: Some(event.avatar.clone()).filter(|url| !url.is_empty()),
     }
 }

@@ -11,8 +11,8 @@ use tokio::time::Instant;
 use super::{
     api::{self, Event, EventKind},
     client::{RESPONSE_TIMEOUT, address},
-    fault::{RequestError, RequestKind, classify_no_response},
-    wire::FeedEndpoint,
+    connection::FeedEndpoint,
+    errors::{RequestError, RequestKind, classify_no_response},
 };
 use crate::framing::{Line, LineFramer};
 
@@ -66,7 +66,9 @@ impl Buffer {
             let chunk = match chunk {
                 Err(_) if self.begun => return Ok(None),
                 Err(_) => return Err(silent()),
-                Ok(chunk) => chunk.map_err(|error| classify_no_response(RequestKind::Read, error))?,
+                Ok(chunk) => {
+                    chunk.map_err(|error| classify_no_response(RequestKind::Read, error))?
+                }
             };
             let Some(bytes) = chunk else {
                 return Err(RequestError::Unavailable(anyhow!(

@@ -14,7 +14,7 @@ use url::Url;
 
 use super::{
     api::{self, Event, Post},
-    fault::{RequestError, RequestKind, classify, classify_no_response},
+    errors::{RequestError, RequestKind, classify, classify_no_response},
 };
 
 /// From the request to the last byte of the answer.
@@ -42,8 +42,8 @@ impl Client {
         let request = self.request(Method::GET, "health");
         let response = answered(RequestKind::Read, request).await?;
         let body = read_bounded(response).await;
-        let body =
-            body.ok_or_else(|| RequestError::Unavailable(anyhow!("Matterbridge's answer broke off")))?;
+        let body = body
+            .ok_or_else(|| RequestError::Unavailable(anyhow!("Matterbridge's answer broke off")))?;
         if body.trim_ascii() == b"OK" {
             Ok(())
         } else {

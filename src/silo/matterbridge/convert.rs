@@ -8,8 +8,8 @@ use footbridge_core::{
     text::{self, Block, Body, Inline},
 };
 
-pub use super::harmless::escape_mentions;
-use super::{harmless::escape_name, shortcode::without_emoji};
+pub use super::mentions::escape_mentions;
+use super::{emoji::without_emoji, mentions::escape_name};
 
 use super::api::{Event, File};
 
@@ -34,7 +34,10 @@ pub fn files_of(event: &Event, may_fetch: impl Fn(&str) -> bool) -> (Vec<Carried
                 .take_while(|byte| *byte == b'=')
                 .count();
             let bytes = (file.data.len() / 4 * 3).saturating_sub(padding);
-            (format!("{DATA_SCHEME}{}", file.data), u64::try_from(bytes).ok())
+            (
+                format!("{DATA_SCHEME}{}", file.data),
+                u64::try_from(bytes).ok(),
+            )
         } else if may_fetch(&file.url) {
             (file.url.clone(), Some(file.size).filter(|size| *size > 0))
         } else {
@@ -114,7 +117,9 @@ fn attachment(file: &File) -> Vec<Inline> {
             "{FILE_MARK}{name} (too large for the bridge to take from Matterbridge)"
         ))]
     } else {
-        vec![Inline::Text(format!("{FILE_MARK}{name} (not carried over)"))]
+        vec![Inline::Text(format!(
+            "{FILE_MARK}{name} (not carried over)"
+        ))]
     }
 }
 

@@ -14,12 +14,12 @@ use tokio_util::sync::CancellationToken;
 use super::{
     api::Event,
     buffer::Buffer,
-    fault::RequestError,
+    connection::{ConnectionEnd, FeedEndpoint, burst, first, open, ping},
+    errors::RequestError,
     health::FeedHealth,
     listener::{EventSource, Listener, WriteSpeed},
-    wire::{ConnectionEnd, FeedEndpoint, burst, first, open, ping},
 };
-use crate::{SiloError, socket::Socket};
+use crate::{SiloError, websocket::Socket};
 
 /// A connection that lasted this long was a good one.
 const STABLE_AFTER: Duration = Duration::from_secs(30);
@@ -62,7 +62,9 @@ pub async fn follow(
         // A connection that broke while the buffer was read is followed by another one that reads on: what was heard
         // stands behind that, as long as it does not take long. Otherwise it is written down, order or not.
         if !(begun && matches!(ending, ConnectionEnd::Lost(_)))
-            && let Err(error) = listener.take(&std::mem::take(&mut held), EventSource::Live).await
+            && let Err(error) = listener
+                .take(&std::mem::take(&mut held), EventSource::Live)
+                .await
         {
             ending = ConnectionEnd::Store(error);
         }
@@ -79,7 +81,11 @@ pub async fn follow(
         failures = if began.elapsed() > STABLE_AFTER {
             0
         } else {
-            (failures + 1).min(if begun { MAX_SHORT_FAILURES } else { MAX_FAILURES })
+            (failures + 1).min(if begun {
+                MAX_SHORT_FAILURES
+            } else {
+                MAX_FAILURES
+            })
         };
         tokio::select! {
             () = tokio::time::sleep(backoff::after(failures)) => {}
@@ -260,7 +266,9 @@ impl Connection<'_> {
             }
             return Ok(());
         }
-        while let Ok(Ok(Some(mut events))) = tokio::time::timeout(DRAIN_TIMEOUT, buffer.next()).await {
+        while let Ok(Ok(Some(mut events))) =
+            tokio::time::timeout(DRAIN_TIMEOUT, buffer.next()).await
+        {
             self.listener.name(&mut events, EventSource::Buffered);
             self.listener.take(&events, EventSource::Buffered).await?;
         }

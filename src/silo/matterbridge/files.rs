@@ -13,9 +13,9 @@ use tokio_util::bytes::{Buf as _, Bytes, BytesMut};
 
 use super::{
     Matterbridge,
-    api::{Attached, FilePost, Extra, Post},
+    api::{Attached, Extra, FilePost, Post},
     convert::content_of,
-    fault::RequestError,
+    errors::RequestError,
 };
 
 /// How much base64 is read at once: a multiple of four.

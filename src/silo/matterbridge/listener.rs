@@ -6,7 +6,7 @@ use footbridge_core::{inbox::Inbox, media_fetcher::MediaFetcher};
 use footbridge_store::{Arrival, Batch, Error, LinkBarrier, Millis, Place};
 use tokio::time::Instant;
 
-use super::{api::Event, arrival::arrival, identity::MessageIds, known::Observed};
+use super::{api::Event, arrival::arrival, message_cache::Observed, message_ids::MessageIds};
 use crate::{Channel, server_clock::is_ahead};
 
 /// Writing down that takes longer than this may have cost messages: Matterbridge keeps 256 for a client that does not
@@ -126,7 +126,11 @@ impl Listener {
     }
 
     /// Writes down what is news. What was heard twice is recognised by the journal.
-    pub async fn take(&mut self, events: &[Event], heard: EventSource) -> Result<WriteSpeed, Error> {
+    pub async fn take(
+        &mut self,
+        events: &[Event],
+        heard: EventSource,
+    ) -> Result<WriteSpeed, Error> {
         let now = self.inbox.clock().now();
         let arrivals = events.iter();
         let arrivals: Vec<Arrival> = arrivals
@@ -142,7 +146,11 @@ impl Listener {
         };
         self.inbox.accept(batch).await?;
         let is_slow = began.elapsed() > SLOW_WRITE;
-        Ok(if is_slow { WriteSpeed::Slow } else { WriteSpeed::Good })
+        Ok(if is_slow {
+            WriteSpeed::Slow
+        } else {
+            WriteSpeed::Good
+        })
     }
 
     fn sorted(&self, event: &Event, heard: EventSource, now: Millis) -> Option<Arrival> {

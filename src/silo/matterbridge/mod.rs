@@ -1,26 +1,26 @@
 //! Matterbridge's HTTP API as a silo: one account of it, a gateway per portal, and behind each whatever networks
 //! Matterbridge joins there.
 
-mod abilities;
+mod capabilities;
 mod config;
 pub(crate) mod api;
-mod fault;
+mod errors;
 mod client;
-mod harmless;
+mod mentions;
 pub(crate) mod convert;
 pub(crate) mod plan;
-pub(crate) mod shortcode;
+pub(crate) mod emoji;
 mod files;
 pub(crate) mod arrival;
-mod known;
+mod message_cache;
 mod health;
-mod identity;
+mod message_ids;
 mod listener;
 mod buffer;
-mod wire;
+mod connection;
 mod feed;
 
-pub use abilities::KIND;
+pub use capabilities::KIND;
 pub use config::MatterbridgeConfig;
 
 use std::{sync::Arc, time::Duration};
@@ -44,14 +44,14 @@ use tokio_util::sync::CancellationToken;
 use self::{
     api::Post,
     client::Client,
-    convert::{file_name, escape_mentions, name_of},
-    fault::{RequestError, OUTCOME_UNKNOWN},
+    connection::FeedEndpoint,
+    convert::{escape_mentions, file_name, name_of},
+    errors::{OUTCOME_UNKNOWN, RequestError},
     health::FeedHealth,
-    known::{AccountCheck, Observed},
     listener::Listener,
-    wire::FeedEndpoint,
+    message_cache::{AccountCheck, Observed},
 };
-use crate::{Channel, FeedState, Poster, Audience, Silo, SiloError, sign_out::SignOutLog};
+use crate::{Audience, Channel, FeedState, Poster, Silo, SiloError, sign_out_log::SignOutLog};
 
 /// Who speaks when the bridge itself does: a message without a name would be shown with an empty one.
 const BRIDGE_NAME: &str = "Footbridge";
@@ -198,7 +198,9 @@ impl Outlet for Matterbridge {
         }
         let Step::Post { content, .. } = step else {
             // Never planned for this side.
-            return Err(RequestError::Refused("Matterbridge takes new messages only".to_owned()).into());
+            return Err(
+                RequestError::Refused("Matterbridge takes new messages only".to_owned()).into(),
+            );
         };
         let done = self.send(to.address(), key, content, None).await;
         done.inspect_err(|fault| self.note(fault))

@@ -1,6 +1,6 @@
 //! Our account: who it is, what it may, and whether it is still let in.
 
-use super::{Mattermost, api::User, fault::RequestError};
+use super::{Mattermost, api::User, errors::RequestError};
 
 impl Mattermost {
     /// Our account. The first time it also finds out whether names may stand beside the text.

@@ -103,7 +103,12 @@ pub fn edit<'a>(place: &Place, post: &Post, who: impl Into<PostAuthor<'a>>) -> A
         },
         files: files(post),
     };
-    build_arrival(place, edit_event_id(post), change.sent_at, message_payload(&change))
+    build_arrival(
+        place,
+        edit_event_id(post),
+        change.sent_at,
+        message_payload(&change),
+    )
 }
 
 /// The edit whose text a post already had when we first saw it: written down, so that it is no news later.
@@ -139,7 +144,12 @@ pub fn deletion(place: &Place, post: &Post) -> Arrival {
         },
         files: Vec::new(),
     };
-    build_arrival(place, deletion_event_id(&post.id).0, seen_at, message_payload(&change))
+    build_arrival(
+        place,
+        deletion_event_id(&post.id).0,
+        seen_at,
+        message_payload(&change),
+    )
 }
 
 /// The name of the fact that a post was deleted.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{
     api::{Listing, Post, Reaction},
     client::{Call, Client},
-    fault::{FORBIDDEN_CHANNEL, RequestError, Subject},
+    errors::{FORBIDDEN_CHANNEL, RequestError, Subject},
 };
 
 impl Client {
@@ -66,7 +66,11 @@ impl Client {
         self.ignore_gone(id, deleted).await
     }
 
-    async fn ignore_gone(&self, id: &str, done: Result<Vec<u8>, RequestError>) -> Result<(), RequestError> {
+    async fn ignore_gone(
+        &self,
+        id: &str,
+        done: Result<Vec<u8>, RequestError>,
+    ) -> Result<(), RequestError> {
         let Err(fault) = done else {
             return Ok(());
         };

@@ -4,7 +4,7 @@ use std::sync::PoisonError;
 
 use footbridge_store::{Place, RemoteId};
 
-use super::{Mattermost, fault::RequestError};
+use super::{Mattermost, errors::RequestError};
 use crate::Channel;
 
 impl Mattermost {

@@ -20,13 +20,13 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::{
-    api::{Channel, Listing, STEP_KEY_PROP, Member, Post, Settings, User},
-    fault::{
-        ARCHIVED_CHANNEL, RequestError, HIDDEN_CHANNEL, NO_CHANNEL, RepeatSafety, Subject, classify,
-        classify_no_response, unreadable,
+    api::{Channel, Listing, Member, Post, STEP_KEY_PROP, Settings, User},
+    errors::{
+        ARCHIVED_CHANNEL, HIDDEN_CHANNEL, NO_CHANNEL, RepeatSafety, RequestError, Subject,
+        classify, classify_no_response, unreadable,
     },
 };
-use crate::{outage::CircuitBreaker, server_clock::ServerClock};
+use crate::{circuit_breaker::CircuitBreaker, server_clock::ServerClock};
 
 /// From the request to the last byte of the answer.
 pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -161,7 +161,12 @@ impl Client {
     }
 
     /// Changes something of a channel: `display_name` or `header`.
-    pub async fn patch_channel(&self, id: &str, what: &str, value: &str) -> Result<(), RequestError> {
+    pub async fn patch_channel(
+        &self,
+        id: &str,
+        what: &str,
+        value: &str,
+    ) -> Result<(), RequestError> {
         let path = ["channels", id, "patch"];
         let mut call = Call::new(Method::PUT, Subject::Channel, &path);
         call.body = Some(json!({ what: value }));
@@ -250,7 +255,10 @@ impl Client {
             request = request.json(body);
         }
         self.turn().await;
-        let pass = self.breaker.acquire().map_err(|after| RequestError::CircuitOpen { after })?;
+        let pass = self
+            .breaker
+            .acquire()
+            .map_err(|after| RequestError::CircuitOpen { after })?;
         let again = request.try_clone().filter(|_| repeat == RepeatSafety::Safe);
         let mut sent = request.send().await;
         if let (Err(error), Some(again)) = (&sent, again)
@@ -334,7 +342,10 @@ pub(super) fn refusal_in(body: Result<Vec<u8>, RequestError>) -> ErrorBody {
 }
 
 /// The body of an answer, if it is not too long.
-pub(super) async fn read_bounded(response: Response, repeat: RepeatSafety) -> Result<Vec<u8>, RequestError> {
+pub(super) async fn read_bounded(
+    response: Response,
+    repeat: RepeatSafety,
+) -> Result<Vec<u8>, RequestError> {
     let body = bounded::body(response, MAX_RESPONSE).await;
     body.map_err(|unread| match unread {
         BodyError::Broken(error) => classify_no_response(repeat, error),

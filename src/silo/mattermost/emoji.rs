@@ -28,7 +28,8 @@ const MISSING_TTL: Duration = Duration::from_hours(1);
 const MAX_MISSING: usize = 500;
 
 /// Mattermost's own list, both ways.
-static NAMES: LazyLock<ShortcodeTable> = LazyLock::new(|| ShortcodeTable::read(include_str!("emoji.txt")));
+static NAMES: LazyLock<ShortcodeTable> =
+    LazyLock::new(|| ShortcodeTable::read(include_str!("emoji.txt")));
 
 /// The name of an emoji; `None` where Mattermost has none for it.
 pub fn name_of(key: &str) -> Option<String> {

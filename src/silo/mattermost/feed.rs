@@ -11,11 +11,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     api::{Event, Post, Reaction},
-    fault::RequestError,
-    listener::{ListenError, EventSource, Listener},
-    wire::{ConnectionEnd, Keepalive, FeedEndpoint, next, open},
+    connection::{ConnectionEnd, FeedEndpoint, Keepalive, next, open},
+    errors::RequestError,
+    listener::{EventSource, ListenError, Listener},
 };
-use crate::{SiloError, socket::Socket};
+use crate::{SiloError, websocket::Socket};
 
 /// A connection that lasted this long was a good one.
 const STABLE_AFTER: Duration = Duration::from_secs(30);
@@ -63,7 +63,11 @@ pub async fn follow(
         failures = if began.elapsed() > STABLE_AFTER {
             0
         } else {
-            (failures + 1).min(if begun { MAX_SHORT_FAILURES } else { MAX_FAILURES })
+            (failures + 1).min(if begun {
+                MAX_SHORT_FAILURES
+            } else {
+                MAX_FAILURES
+            })
         };
         tokio::select! {
             () = tokio::time::sleep(backoff::after(failures)) => {}
@@ -318,7 +322,10 @@ impl HeldEvents {
 }
 
 /// Reads these channels, one after the other. One that is closed to us does not stop the others.
-async fn read_all(listener: &mut Listener, channels: BTreeSet<String>) -> Result<usize, ConnectionEnd> {
+async fn read_all(
+    listener: &mut Listener,
+    channels: BTreeSet<String>,
+) -> Result<usize, ConnectionEnd> {
     let mut unheard = 0;
     for channel in channels {
         unheard += read_one(listener, &channel).await?;

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::{
     api::File,
     client::{Client, address, read_bounded, refusal_in},
-    fault::{RequestError, RepeatSafety, Subject, classify, classify_no_response, unreadable},
+    errors::{RepeatSafety, RequestError, Subject, classify, classify_no_response, unreadable},
 };
 
 /// From a request that moves a file to the last byte of the answer.

@@ -9,13 +9,13 @@ use footbridge_store::{Accepted, Arrival, Batch, Millis, Place};
 use super::{
     api::Post,
     arrival::{self, PostAuthor},
-    begin::CursorNames,
+    attribution::AttributionState,
     client::{Client, Range},
-    fault::RequestError,
-    naming::AttributionState,
-    people::UserCache,
+    cursors::CursorNames,
+    errors::RequestError,
+    user_cache::UserCache,
 };
-use crate::{Channel, SiloError, echoes::Echoes, health::FeedHealth, history::Backfill};
+use crate::{Channel, SiloError, backfill::Backfill, echoes::Echoes, health::FeedHealth};
 
 /// How far reading goes back behind the cursor, in milliseconds: posts are published a little later than their moment.
 const OVERLAP_MS: i64 = 10_000;
@@ -120,7 +120,10 @@ impl Listener {
     /// The place that a channel is.
     pub(super) fn place(&self, channel: &str) -> Option<Place> {
         // What is heard before the first look is history.
-        let seat = self.channel_states.get(channel).filter(|seat| seat.cursor >= 0);
+        let seat = self
+            .channel_states
+            .get(channel)
+            .filter(|seat| seat.cursor >= 0);
         seat.map(|seat| seat.place.clone())
     }
 
@@ -194,11 +197,18 @@ impl Listener {
 
     /// A post of this channel that was read, if there is one.
     pub(super) fn anchor(&self, channel: &str) -> Option<String> {
-        let anchor = self.channel_states.get(channel).map(|seat| seat.anchor.clone());
+        let anchor = self
+            .channel_states
+            .get(channel)
+            .map(|seat| seat.anchor.clone());
         anchor.filter(|anchor| !anchor.is_empty())
     }
 
-    pub(super) async fn read(&self, channel: &str, range: &Range) -> Result<Vec<Post>, ListenError> {
+    pub(super) async fn read(
+        &self,
+        channel: &str,
+        range: &Range,
+    ) -> Result<Vec<Post>, ListenError> {
         Ok(self.shared.client.posts(channel, range).await?)
     }
 
@@ -320,8 +330,8 @@ impl Listener {
         };
         let newest = newest.map(|newest| newest.min(read_until));
         // Pages tell nothing of what lies before them that changed meanwhile: only the list of changes moves the cursor.
-        let read =
-            newest.filter(|newest| matches!(heard, EventSource::Read { .. }) && *newest > seat.cursor);
+        let read = newest
+            .filter(|newest| matches!(heard, EventSource::Read { .. }) && *newest > seat.cursor);
         if let Some(newest) = read {
             seat.cursor = newest;
             cursors.push((names.cursor, newest.to_string()));
@@ -351,7 +361,8 @@ impl Listener {
                 let is_new = matches!(accepted, Accepted::New(_));
                 let newest = newest.unwrap_or_default();
                 is_new
-                    && sent_at.is_some_and(|sent_at| newest.saturating_sub(sent_at.0) > MISSED_AFTER)
+                    && sent_at
+                        .is_some_and(|sent_at| newest.saturating_sub(sent_at.0) > MISSED_AFTER)
             });
         Ok(late.count())
     }

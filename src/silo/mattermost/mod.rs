@@ -1,32 +1,32 @@
 //! Mattermost as a silo: one account, a channel of a team per portal.
 
-mod abilities;
+mod capabilities;
 mod account;
 mod config;
 pub(crate) mod api;
-mod fault;
+mod errors;
 mod client;
 mod changes;
 mod files;
 pub(crate) mod arrival;
 mod attachment;
-mod people;
+mod user_cache;
 pub(crate) mod emoji;
-mod naming;
-mod facts;
+mod attribution;
+mod room_profile;
 mod reactions;
 mod removals;
 mod standing;
 mod channels;
-mod deliver;
+mod delivery;
 mod listener;
-mod begin;
+mod cursors;
 mod paging;
-mod wire;
+mod connection;
 mod feed;
-mod proof;
+mod find_code;
 
-pub use abilities::KIND;
+pub use capabilities::KIND;
 pub use config::MattermostConfig;
 
 use std::{
@@ -56,17 +56,17 @@ use url::Url;
 use self::{
     api::User,
     client::Client,
-    fault::RequestError,
+    connection::FeedEndpoint,
+    errors::RequestError,
     listener::{Listener, ListenerContext},
-    wire::FeedEndpoint,
 };
 use crate::{
-    Channel, FeedState, Poster, Audience, Silo, SiloError,
+    Audience, Channel, FeedState, Poster, Silo, SiloError,
     echoes::Echoes,
     health::FeedHealth,
     markdown::Flavour,
     plan::{self, Attribution, PostRules},
-    sign_out::SignOutLog,
+    sign_out_log::SignOutLog,
 };
 
 /// The longest message, in Unicode scalars by Mattermost's measure and in UTF-16 units by ours, which are never fewer.
@@ -81,7 +81,7 @@ pub struct Mattermost {
     echoes: Arc<Echoes>,
     health: Arc<FeedHealth>,
     endpoint: FeedEndpoint,
-    attribution: Arc<naming::AttributionState>,
+    attribution: Arc<attribution::AttributionState>,
     sign_out: SignOutLog,
     /// The names of emoji that the server does not have.
     lacking: emoji::MissingEmoji,
@@ -103,7 +103,7 @@ impl Mattermost {
                 audit: config.audit,
             },
             client: Arc::new(Client::new(shared, config.url.clone(), config.token)),
-            attribution: Arc::new(naming::AttributionState::new(
+            attribution: Arc::new(attribution::AttributionState::new(
                 &config.name,
                 config.names == Attribution::Override,
             )),
@@ -263,7 +263,7 @@ impl Outlet for Mattermost {
         step: &Step,
         since: Millis,
     ) -> Result<Option<Done>, SendError> {
-        if !deliver::may_post(step) {
+        if !delivery::may_post(step) {
             return Ok(None);
         }
         if self.health.is_signed_out() {
@@ -271,7 +271,7 @@ impl Outlet for Mattermost {
         }
         let found = self.find_made_post(to.address(), key, since).await;
         let found = found.inspect_err(|fault| self.note(fault))?;
-        Ok(found.map(|post| Done::Created(deliver::copy(&post))))
+        Ok(found.map(|post| Done::Created(delivery::copy(&post))))
     }
 
     fn settle_time(&self) -> Duration {
@@ -291,7 +291,9 @@ impl Silo for Mattermost {
         let found = self.find(channel).await;
         let found = found.inspect_err(|fault| self.note(fault));
         found.map_err(|fault| match fault {
-            RequestError::Refused(reason) | RequestError::Rejected(reason) => SiloError::NoChannel(reason),
+            RequestError::Refused(reason) | RequestError::Rejected(reason) => {
+                SiloError::NoChannel(reason)
+            }
             other => other.into(),
         })
     }
@@ -324,7 +326,7 @@ impl Silo for Mattermost {
                 echoes: self.echoes.clone(),
                 health: self.health.clone(),
                 attribution: self.attribution.clone(),
-                people: people::UserCache::default(),
+                people: user_cache::UserCache::default(),
             });
             let mut listener = Listener::open(&self.name, me.id, channels, inbox, shared).await?;
             feed::follow(&mut listener, &self.endpoint, &stop).await
@@ -350,7 +352,7 @@ impl Silo for Mattermost {
 
     async fn find_code(&self, channel: &Place, code: &str) -> Result<Option<Poster>, SiloError> {
         let me = &self.me().await?.id;
-        let found = proof::find(&self.client, me, (channel.address(), code)).await;
+        let found = find_code::find(&self.client, me, (channel.address(), code)).await;
         Ok(found.inspect_err(|fault| self.note(fault))?)
     }
 

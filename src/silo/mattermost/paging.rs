@@ -3,8 +3,8 @@
 use super::{
     api::Post,
     client::{PAGE, Range},
-    fault::RequestError,
-    listener::{ListenError, EventSource, Listener},
+    errors::RequestError,
+    listener::{EventSource, ListenError, Listener},
 };
 
 impl Listener {

@@ -6,8 +6,8 @@ use footbridge_store::{Cascade, Millis, Place, RemoteId};
 use super::{
     Mattermost,
     api::Post,
-    fault::RequestError,
-    listener::{ListenError, EventSource, Listener},
+    errors::RequestError,
+    listener::{EventSource, ListenError, Listener},
 };
 
 /// What stands in the place of a post that was taken back and has a thread. Mattermost's apps say the same of a deleted post.
@@ -27,7 +27,11 @@ impl Mattermost {
     /// others have answered, the text goes and the thread stays. Who deletes a message wants its file gone for everybody, so
     /// a post with a file is deleted all the same, and so is one whose text can no longer be changed. An edit (`replaced`)
     /// deletes no thread: it takes the file from the post, and leaves a post that can no longer be changed as it is.
-    pub(super) async fn remove(&self, target: &RemoteId, replaced: bool) -> Result<Done, RequestError> {
+    pub(super) async fn remove(
+        &self,
+        target: &RemoteId,
+        replaced: bool,
+    ) -> Result<Done, RequestError> {
         let id = target.as_str();
         let post = match self.client.post(id).await {
             Err(RequestError::Gone) => return Ok(Done::Deleted(target.clone())),
@@ -48,8 +52,12 @@ impl Mattermost {
                 Ok(left) if !left.has_files() => return Ok(Done::Emptied(target.clone())),
                 // The file is still there, or the text is.
                 Ok(_)
-                | Err(RequestError::TooLate | RequestError::Forbidden | RequestError::Refused(_) | RequestError::Rejected(_)) =>
-                    {}
+                | Err(
+                    RequestError::TooLate
+                    | RequestError::Forbidden
+                    | RequestError::Refused(_)
+                    | RequestError::Rejected(_),
+                ) => {}
                 Err(RequestError::Gone) => return Ok(Done::Deleted(target.clone())),
                 Err(fault) => return Err(fault),
             }
@@ -89,7 +97,9 @@ impl Mattermost {
         let me = &self.me().await?.id;
         // The words matter more.
         let or_not = |fault| match fault {
-            RequestError::Forbidden | RequestError::Refused(_) | RequestError::Rejected(_) => Ok(()),
+            RequestError::Forbidden | RequestError::Refused(_) | RequestError::Rejected(_) => {
+                Ok(())
+            }
             fault => Err(fault),
         };
         let reactions = match self.client.reactions(id).await {
@@ -124,7 +134,9 @@ impl Mattermost {
         let thread = match self.client.thread(&post.id).await {
             Ok(thread) => thread,
             // Nobody tells which they are.
-            Err(RequestError::Forbidden | RequestError::Refused(_) | RequestError::Rejected(_)) => return Ok(along),
+            Err(RequestError::Forbidden | RequestError::Refused(_) | RequestError::Rejected(_)) => {
+                return Ok(along);
+            }
             Err(fault) => return Err(fault),
         };
         let answers = thread

@@ -1,7 +1,7 @@
 //! What the server lets this account do at the moment: whether a channel that it reads is open, and where names may stand.
 
 use super::{
-    fault::{ARCHIVED_CHANNEL, RequestError},
+    errors::{ARCHIVED_CHANNEL, RequestError},
     listener::{ListenError, Listener},
 };
 

@@ -1,6 +1,6 @@
 //! A homeserver whose syncs leave out an event without saying so: comparing rooms with their history finds it.
 
-use footbridge_testbed::proxy::{Rewrite, Proxy};
+use footbridge_testbed::proxy::{Proxy, Rewrite};
 
 use super::{
     bare::{self, Bare},

@@ -1,7 +1,7 @@
 //! What was said before a room was linked, or while it was not, never crosses: whatever a homeserver shows later as new.
 
 use axum::http::Method;
-use footbridge_testbed::proxy::{Fault, Rewrite, Matcher, Proxy, Rule};
+use footbridge_testbed::proxy::{Fault, Matcher, Proxy, Rewrite, Rule};
 
 use super::{
     bare::{Bare, own, say},
@@ -175,7 +175,9 @@ async fn what_was_encrypted_between_two_links_never_crosses() {
         (between.clone(), "shown again"),
         (under_another_id(&between), "under another id"),
     ] {
-        scene.proxy.tell(Rewrite::event_in("again", &scene.room, shown));
+        scene
+            .proxy
+            .tell(Rewrite::event_in("again", &scene.room, shown));
         scene.person.say(&scene.room, text).await.unwrap();
         assert_eq!(text_of(&scene.house.next(lane).await), text);
     }
@@ -256,7 +258,14 @@ async fn what_was_said_while_the_bridge_was_away_goes_to_no_portal_that_was_link
 
         // While the bridge runs and nothing is on its way, a link counts at once.
         let place = Place::room(&scene.room);
-        assert!(scene.house.matrix().is_room_caught_up(&place).await.unwrap());
+        assert!(
+            scene
+                .house
+                .matrix()
+                .is_room_caught_up(&place)
+                .await
+                .unwrap()
+        );
         scene.house.rest().await;
         let third = scene.house.portal(&scene.room).await;
         scene.house.listen(&scene.room);
@@ -265,7 +274,14 @@ async fn what_was_said_while_the_bridge_was_away_goes_to_no_portal_that_was_link
         assert_eq!(text_of(&scene.house.next(third).await), "at once");
         scene.house.rest().await;
         scene.person.say(&scene.room, "unheard").await.unwrap();
-        assert!(!scene.house.matrix().is_room_caught_up(&place).await.unwrap());
+        assert!(
+            !scene
+                .house
+                .matrix()
+                .is_room_caught_up(&place)
+                .await
+                .unwrap()
+        );
     }
 }
 

@@ -115,7 +115,9 @@ async fn an_invite_to_a_room_that_somebody_has_named_is_not_refused_while_nothin
     let alias = format!("#{}:{server}", unique("alias"));
     let path = format!("directory/room/{}", alias.replace('#', "%23"));
     raw(synapse, owner, "PUT", &path, json!({"room_id": by_alias})).await;
-    bare.house.matrix().set_awaited_rooms(vec![by_id.clone(), alias]);
+    bare.house
+        .matrix()
+        .set_awaited_rooms(vec![by_id.clone(), alias]);
     // A portal of a silo that the configuration has no more, and a room that is to take another's place.
     bare.house.portal(&rests).await;
     let batch = Batch {

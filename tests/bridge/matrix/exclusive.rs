@@ -1,7 +1,7 @@
 //! Homeservers whose history leaves out what their syncs bring: positions that exclude the event they name, workers that
 //! are behind, an entry that is not shown.
 
-use footbridge_testbed::proxy::{Rewrite, Proxy};
+use footbridge_testbed::proxy::{Proxy, Rewrite};
 
 use super::{
     bare::{Bare, own},

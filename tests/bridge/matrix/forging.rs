@@ -8,7 +8,7 @@ use footbridge_core::{
     spool::Spool,
 };
 use footbridge_store::Scope;
-use footbridge_testbed::proxy::{Fault, Rewrite, Matcher, Page, Proxy, Rule};
+use footbridge_testbed::proxy::{Fault, Matcher, Page, Proxy, Rewrite, Rule};
 
 use super::*;
 
@@ -88,7 +88,10 @@ async fn c20_a_redaction_inside_of_an_encrypted_event_deletes_nothing() {
     person.say(&room, "still there").await.unwrap();
     assert_eq!(text_of(&house.next(lane).await), "still there");
     assert_eq!(house.skipped(lane, "redaction-or-state-encrypted").await, 3);
-    assert_eq!(house.matrix().security_counts()["redaction-or-state-encrypted"], 3);
+    assert_eq!(
+        house.matrix().security_counts()["redaction-or-state-encrypted"],
+        3
+    );
     // Where the homeserver has checked it, it counts.
     person.redact(&room, &event).await.unwrap();
     assert_eq!(text_of(&house.next(lane).await), format!("deleted {event}"));
@@ -299,10 +302,14 @@ async fn c20_what_the_redaction_of_an_edit_restores_is_what_was_read_before() {
     let path = format!("rooms/{room}/event/{another}");
     let own = super::bare::own(&house).await;
     let other = raw(synapse, &own, "GET", &path, Value::Null).await["content"].clone();
-    proxy.tell(Rewrite::once("swapped", reads_of(&message), move |answer| {
-        answer["content"] = other.clone();
-        true
-    }));
+    proxy.tell(Rewrite::once(
+        "swapped",
+        reads_of(&message),
+        move |answer| {
+            answer["content"] = other.clone();
+            true
+        },
+    ));
     assert_eq!(before(&house, &room, &message, &[]).await, None);
     proxy.tell(Rewrite::once("clear", reads_of(&message), |answer| {
         answer["type"] = "m.room.message".into();

@@ -70,7 +70,10 @@ async fn p13_an_old_copy_of_the_store_is_refused_and_sends_nothing() {
     let events = synapse.events(&room).await.unwrap().len();
     for _ in 0..2 {
         let refused = listening_on(&house, &old, &room).await;
-        assert!(matches!(refused, Some(MatrixError::StaleStore(_))), "{refused:?}");
+        assert!(
+            matches!(refused, Some(MatrixError::StaleStore(_))),
+            "{refused:?}"
+        );
     }
     assert_eq!(synapse.events(&room).await.unwrap().len(), events);
     // Without the record it would be as good as any other: the refusal comes from there and nowhere else.
@@ -112,5 +115,8 @@ async fn p12_a_copy_at_another_place_does_not_start_while_the_other_is_seen() {
         Store::open(&moved, &house.key).await.unwrap(),
     ));
     let refused = listening_on(&house, &old, &room).await;
-    assert!(matches!(refused, Some(MatrixError::StaleStore(_))), "{refused:?}");
+    assert!(
+        matches!(refused, Some(MatrixError::StaleStore(_))),
+        "{refused:?}"
+    );
 }

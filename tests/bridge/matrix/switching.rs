@@ -1,7 +1,7 @@
 //! A homeserver that shows another identity of somebody for a while, with a device that this identity has signed: what
 //! comes from that device does not cross, and no room key goes to it, whatever is shown afterwards. P02, P05.
 
-use footbridge_testbed::proxy::{Proxy, KeyView};
+use footbridge_testbed::proxy::{KeyView, Proxy};
 
 use super::{trusting::first_held, *};
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use footbridge_testbed::proxy::{Rewrite, Matcher, Proxy};
+use footbridge_testbed::proxy::{Matcher, Proxy, Rewrite};
 
 use super::{bare::Bare, *};
 
@@ -69,7 +69,12 @@ async fn impatient(synapse: &Synapse) -> (House, TestClient, String, LaneId, tem
 
 /// The person goes on talking until the bridge has heard of the new identity: what it has not heard of comes from the
 /// old one, and crosses. Answers the first words that are held.
-pub(super) async fn first_held(house: &House, person: &TestClient, room: &str, lane: LaneId) -> String {
+pub(super) async fn first_held(
+    house: &House,
+    person: &TestClient,
+    room: &str,
+    lane: LaneId,
+) -> String {
     let waited = timeout(LIMIT, async {
         for number in 0.. {
             let text = format!("probe {number}");
@@ -189,7 +194,10 @@ async fn p02_of_plaintext_in_an_encrypted_room_people_are_told_once() {
         assert_eq!(text_of(&house.next(lane).await), "encrypted");
     }
     assert_eq!(house.skipped(lane, "plaintext-in-encrypted-room").await, 2);
-    assert_eq!(house.matrix().security_counts()["plaintext-in-encrypted-room"], 2);
+    assert_eq!(
+        house.matrix().security_counts()["plaintext-in-encrypted-room"],
+        2
+    );
     let told = notices(&house, lane).await;
     let [told] = &told[..] else {
         panic!("{told:?}")

@@ -42,8 +42,9 @@ async fn c20_who_never_sent_a_key_is_named_and_an_invite_anew_is_the_cure() {
     let member = ("m.room.member", house.user.as_str());
     let out = json!({"membership": "leave"});
     person.send_state(&room, member, out).await.unwrap();
-    let is_out =
-        |seen: &SeenEvent| seen.event_type == "m.room.member" && seen.content["membership"] == "leave";
+    let is_out = |seen: &SeenEvent| {
+        seen.event_type == "m.room.member" && seen.content["membership"] == "leave"
+    };
     wait_for(&person, is_out).await;
     *proxy.rules.hidden.lock().unwrap() = None;
     person.invite(&room, &house.user).await.unwrap();

@@ -60,7 +60,13 @@ async fn send_owed(house: &House, lane: LaneId) {
 }
 
 /// Says something that does not cross, and waits until that is settled.
-async fn refused(house: &House, stranger: &TestClient, room: &str, lane: LaneId, nth: u64) -> String {
+async fn refused(
+    house: &House,
+    stranger: &TestClient,
+    room: &str,
+    lane: LaneId,
+    nth: u64,
+) -> String {
     let event = stranger.say(room, "believe me").await.unwrap();
     let waited = timeout(Duration::from_mins(1), async {
         while house.skipped(lane, "untrusted-device").await < nth {

@@ -49,7 +49,11 @@ impl Pair {
     }
 
     /// Ann's client goes on until the bridge is as far as wanted.
-    async fn until(&self, flow: &str, wanted: impl Fn(&VerificationStage) -> bool) -> VerificationStage {
+    async fn until(
+        &self,
+        flow: &str,
+        wanted: impl Fn(&VerificationStage) -> bool,
+    ) -> VerificationStage {
         let waited = timeout(LIMIT, async {
             loop {
                 self.ann.sync(Duration::from_millis(200)).await.unwrap();
@@ -63,7 +67,11 @@ impl Pair {
         stage.unwrap_or_else(|_| panic!("the bridge stays at {:?}", self.stage()))
     }
 
-    async fn until_screen(&self, flow: &str, wanted: impl Fn(&VerificationScreen) -> bool) -> VerificationScreen {
+    async fn until_screen(
+        &self,
+        flow: &str,
+        wanted: impl Fn(&VerificationScreen) -> bool,
+    ) -> VerificationScreen {
         let mut seen = Vec::new();
         let waited = timeout(LIMIT, async {
             loop {
@@ -94,7 +102,9 @@ impl Pair {
         };
         let here: Vec<String> = emoji.into_iter().map(|one| one.name).collect();
         let screen = self
-            .until_screen(flow, |screen| matches!(screen, VerificationScreen::Compare(_)))
+            .until_screen(flow, |screen| {
+                matches!(screen, VerificationScreen::Compare(_))
+            })
             .await;
         assert_eq!(screen, VerificationScreen::Compare(here.clone()));
         assert_eq!(here.len(), 7);
@@ -104,9 +114,12 @@ impl Pair {
     /// Both say yes, and both come to the end.
     async fn confirm(&self, flow: &str) {
         assert!(self.answer(VerificationAnswer::Same));
-        let compared = self.ann.compared(&self.house.user, flow, EmojiComparison::Same);
+        let compared = self
+            .ann
+            .compared(&self.house.user, flow, EmojiComparison::Same);
         compared.await.unwrap();
-        self.until(flow, |stage| *stage == VerificationStage::Done).await;
+        self.until(flow, |stage| *stage == VerificationStage::Done)
+            .await;
         self.until_screen(flow, |screen| *screen == VerificationScreen::Done)
             .await;
     }
@@ -154,7 +167,10 @@ async fn p08_begun_by_the_bridge_and_confirmed_on_both_sides() {
     pair.compare(&flow).await;
     pair.nobody_moves(&flow).await;
     pair.confirm(&flow).await;
-    assert!(!pair.answer(VerificationAnswer::Same), "what is over takes no answer");
+    assert!(
+        !pair.answer(VerificationAnswer::Same),
+        "what is over takes no answer"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -166,11 +182,14 @@ async fn p08_a_no_on_either_side_ends_it_on_both() {
     assert!(pair.answer(VerificationAnswer::Different));
     let cancelled = |stage: &VerificationStage| matches!(stage, VerificationStage::Cancelled(_));
     pair.until(&flow, cancelled).await;
-    pair.until_screen(&flow, |screen| matches!(screen, VerificationScreen::Cancelled(_)))
-        .await;
+    pair.until_screen(&flow, |screen| {
+        matches!(screen, VerificationScreen::Cancelled(_))
+    })
+    .await;
 
     let flow = pair.ann.ask_to_verify(&user).await.unwrap();
-    pair.until(&flow, |stage| *stage == VerificationStage::Requested).await;
+    pair.until(&flow, |stage| *stage == VerificationStage::Requested)
+        .await;
     assert!(pair.answer(VerificationAnswer::Begin));
     pair.compare(&flow).await;
     pair.ann
@@ -178,8 +197,10 @@ async fn p08_a_no_on_either_side_ends_it_on_both() {
         .await
         .unwrap();
     pair.until(&flow, cancelled).await;
-    pair.until_screen(&flow, |screen| matches!(screen, VerificationScreen::Cancelled(_)))
-        .await;
+    pair.until_screen(&flow, |screen| {
+        matches!(screen, VerificationScreen::Cancelled(_))
+    })
+    .await;
     assert!(!pair.ann.has_verified(&user).await.unwrap());
 }
 
@@ -213,14 +234,22 @@ async fn p08_what_takes_too_long_ends_cleanly_on_both_sides() {
     let pair = Pair::new(Duration::from_secs(4)).await;
     let flow = pair.asked_by_the_bridge().await;
     let stage = pair
-        .until(&flow, |stage| matches!(stage, VerificationStage::Cancelled(_)))
+        .until(&flow, |stage| {
+            matches!(stage, VerificationStage::Cancelled(_))
+        })
         .await;
-    assert_eq!(stage, VerificationStage::Cancelled("it took too long".into()));
-    pair.until_screen(&flow, |screen| matches!(screen, VerificationScreen::Cancelled(_)))
-        .await;
+    assert_eq!(
+        stage,
+        VerificationStage::Cancelled("it took too long".into())
+    );
+    pair.until_screen(&flow, |screen| {
+        matches!(screen, VerificationScreen::Cancelled(_))
+    })
+    .await;
     // And another one can follow.
     let flow = pair.ann.ask_to_verify(&pair.house.user).await.unwrap();
-    pair.until(&flow, |stage| *stage == VerificationStage::Requested).await;
+    pair.until(&flow, |stage| *stage == VerificationStage::Requested)
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -229,11 +258,14 @@ async fn p08_the_other_side_may_give_up() {
     let first = pair.asked_by_the_bridge().await;
     assert!(pair.answer(VerificationAnswer::Different));
     // A client that asks while the first one goes on cancels both.
-    pair.until_screen(&first, |screen| matches!(screen, VerificationScreen::Cancelled(_)))
-        .await;
+    pair.until_screen(&first, |screen| {
+        matches!(screen, VerificationScreen::Cancelled(_))
+    })
+    .await;
     let room = pair.ann.direct_room(&pair.house.user).unwrap();
     let flow = pair.ann.ask_to_verify(&pair.house.user).await.unwrap();
-    pair.until(&flow, |stage| *stage == VerificationStage::Requested).await;
+    pair.until(&flow, |stage| *stage == VerificationStage::Requested)
+        .await;
     let content = json!({
         "code": "m.timeout",
         "reason": "it took too long",
@@ -243,8 +275,10 @@ async fn p08_the_other_side_may_give_up() {
         .send(&room, "m.key.verification.cancel", content)
         .await
         .unwrap();
-    pair.until(&flow, |stage| matches!(stage, VerificationStage::Cancelled(_)))
-        .await;
+    pair.until(&flow, |stage| {
+        matches!(stage, VerificationStage::Cancelled(_))
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

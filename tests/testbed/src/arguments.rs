@@ -9,7 +9,7 @@ use clap::{
     value_parser,
 };
 
-use crate::rig::rows;
+use crate::fault_runner::rows;
 
 /// Measures the bridge.
 #[derive(Parser)]

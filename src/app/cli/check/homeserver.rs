@@ -7,7 +7,7 @@ use footbridge_matrix::{Homeserver, MatrixConfig};
 use serde::Deserialize;
 use url::Url;
 
-use crate::config::{Exit, Diagnostic, values};
+use crate::config::{Diagnostic, Exit, values};
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 /// No answer that we ask for is longer than this; more is not read. In bytes.
@@ -107,7 +107,11 @@ async fn discover(name: &ruma::ServerName) -> Result<Url, Diagnostic> {
 async fn get(url: &Url) -> Result<(reqwest::StatusCode, String), Diagnostic> {
     let http = http_client::client().map_err(|error| fault(format!("{error:#}")))?;
     let asked = async {
-        let mut answer = http.get(url.clone()).timeout(REQUEST_TIMEOUT).send().await?;
+        let mut answer = http
+            .get(url.clone())
+            .timeout(REQUEST_TIMEOUT)
+            .send()
+            .await?;
         let mut body = Vec::new();
         while body.len() < MAX_RESPONSE
             && let Some(chunk) = answer.chunk().await?

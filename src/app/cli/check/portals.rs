@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use footbridge_silo::SiloConfig;
 use footbridge_store::{Portal, PortalHold, PortalSource, Side, Snapshot};
 
-use super::{CheckResults, CheckResult, bad};
+use super::{CheckResult, CheckResults, bad};
 use crate::{
     config::{Config, Diagnostic},
     control,

@@ -11,14 +11,14 @@ use footbridge_core::{
 use footbridge_matrix::{
     Matrix, MatrixError,
     account::Login,
-    retire,
+    device_reset,
     session::{self, SessionState},
 };
 use footbridge_store::{Place, Store, StoreKey};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::super::{CommandResult, console, exit, login, progress::Progress};
+use super::super::{CommandResult, console, diagnostics, login, progress::Progress};
 use crate::config::{Config, Exit, Report};
 
 /// How long the old device gets to take in what was sent to it.
@@ -27,7 +27,8 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(90);
 /// Makes the new device.
 pub async fn run(config: &Config) -> CommandResult {
     let (key, store, account) = login::logged_in(config).await?;
-    let http = http_client::client().map_err(|error| Report::of(exit::from_bridge_error(&error)))?;
+    let http = http_client::client()
+        .map_err(|error| Report::of(diagnostics::from_bridge_error(&error)))?;
     let mut recovery_key = login::recovery_key(config)?;
     if recovery_key.is_none() && account.recovery_key.is_none() {
         let asked = login::ask(
@@ -44,7 +45,7 @@ pub async fn run(config: &Config) -> CommandResult {
         progress.say("Taking in what was sent to the old device");
         drain_old_device(config, &store, &key, &http, clock).await?;
     }
-    let done = retire::reset(Login {
+    let done = device_reset::reset(Login {
         store: store.clone(),
         key: &key,
         config: config.matrix.clone(),
@@ -86,7 +87,11 @@ async fn drain_old_device(
     let matrix = match opened.await {
         Ok(matrix) => matrix,
         // What cannot be read any more is one reason for a reset.
-        Err(error @ (MatrixError::CryptoStore(_) | MatrixError::Identity(_) | MatrixError::DatabaseMissing(_))) => {
+        Err(
+            error @ (MatrixError::CryptoStore(_)
+            | MatrixError::Identity(_)
+            | MatrixError::DatabaseMissing(_)),
+        ) => {
             let error = error.to_string();
             warn!(error, "The old device cannot take anything in any more");
             return Ok(());

@@ -10,15 +10,15 @@ use footbridge_core::{
 };
 use footbridge_matrix::{
     Matrix, MatrixError,
-    verify::{VerificationAnswer, Emoji, VerificationStage, Verifications},
+    verify::{Emoji, VerificationAnswer, VerificationStage, Verifications},
 };
 use footbridge_store::{Error as StoreError, Store, StoreKey};
 use ruma::{OwnedUserId, UserId};
 use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::super::{CommandResult, console, exit, login, preflight};
-use crate::config::{Config, Exit, Diagnostic, Report};
+use super::super::{CommandResult, console, diagnostics, login, preflight};
+use crate::config::{Config, Diagnostic, Exit, Report};
 
 /// How long it waits for somebody to ask.
 const REQUEST_WAIT: Duration = Duration::from_mins(10);
@@ -43,7 +43,8 @@ pub async fn run(config: &Config, user: Option<String>) -> CommandResult {
         store => store?,
     };
     let clock = Clock::start();
-    let http = http_client::client().map_err(|error| Report::of(exit::from_bridge_error(&error)))?;
+    let http = http_client::client()
+        .map_err(|error| Report::of(diagnostics::from_bridge_error(&error)))?;
     let matrix = config.matrix.clone();
     let matrix = Matrix::open(store.clone(), &key, matrix, config.trust(), http, clock).await?;
     let rooms = super::reset::rooms(&store).await?;
@@ -87,7 +88,7 @@ fn wanted(config: &Config, user: Option<String>) -> Result<Option<OwnedUserId>, 
 
 /// The bridge holds the store: it is verified where it runs.
 fn running(config: &Config, error: &StoreError) -> Diagnostic {
-    let mut fault = exit::from_store_error(error);
+    let mut fault = diagnostics::from_store_error(error);
     fault.help = Some(format!(
         "leave it running: open the profile of {} in your client and choose Verify; the bridge asks and shows its emoji \
          in your direct room and in its log. Or stop it and run this again",
@@ -138,8 +139,14 @@ async fn follow(all: &Verifications, changes: &mut watch::Receiver<u64>) -> Comm
                 VerificationStage::Compare(emoji) => {
                     console::say(&shown(emoji));
                     let yes = ask("Do they match?".to_owned(), changes).await?;
-                    let _taken =
-                        all.answer(&user, if yes { VerificationAnswer::Same } else { VerificationAnswer::Different });
+                    let _taken = all.answer(
+                        &user,
+                        if yes {
+                            VerificationAnswer::Same
+                        } else {
+                            VerificationAnswer::Different
+                        },
+                    );
                 }
                 VerificationStage::Done => {
                     console::say(&format!("Verified with {user}."));

@@ -6,7 +6,7 @@ use url::Url;
 
 use super::{media_host, url_of};
 use crate::config::{
-    fault::Diagnostic,
+    diagnostic::Diagnostic,
     sections::{ConfigReader, span_of},
     values,
     walk::Section,
@@ -80,7 +80,10 @@ impl ConfigReader<'_> {
 
     fn requests_per_minute(&mut self, section: &Section<'_>, api: Option<&Url>) -> u32 {
         const DEFAULT: u32 = 95;
-        let Some(given) = self.schema.number(section, "requests_per_minute", 1..=60_000) else {
+        let Some(given) = self
+            .schema
+            .number(section, "requests_per_minute", 1..=60_000)
+        else {
             return DEFAULT;
         };
         let theirs = api.is_some_and(|api| api.host_str() == Some(GITTER_HOST));

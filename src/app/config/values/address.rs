@@ -83,7 +83,8 @@ fn international<T>(host: &str) -> Result<T, ValueError> {
 pub fn base_url(name: &str, text: &str, schemes: &[&str]) -> Result<Url, ValueError> {
     let scheme = schemes.first().unwrap_or(&"https");
     let example = format!("write, for example, \"{scheme}://chat.example.org\"");
-    let refused = |what: &str, help: &str| value_error("B11", format!("the {name} URL {what}"), help);
+    let refused =
+        |what: &str, help: &str| value_error("B11", format!("the {name} URL {what}"), help);
     if text.trim() != text {
         return refused("has spaces around it", "remove the spaces");
     }

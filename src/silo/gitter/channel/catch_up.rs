@@ -10,9 +10,9 @@ use super::{
     super::{
         api::{ChatMessage, id_at_time, time_of_id},
         client::{PAGE, Page, Range},
-        fault::RequestError,
-        hub::reconnect_delay,
-        pacing::Priority,
+        dispatcher::reconnect_delay,
+        errors::RequestError,
+        rate_limiter::Priority,
     },
     CLOSED_POLL_INTERVAL, Listener,
 };
@@ -73,7 +73,8 @@ impl Listener {
     pub(super) async fn catch_up(&mut self) -> Result<(), SiloError> {
         if self.history.wanted > 0 && !self.begin_backfill().await? {
             self.behind = true;
-            self.reread_at.get_or_insert(Instant::now() + CLOSED_POLL_INTERVAL);
+            self.reread_at
+                .get_or_insert(Instant::now() + CLOSED_POLL_INTERVAL);
             return Ok(());
         }
         let start = self.start();
@@ -89,7 +90,8 @@ impl Listener {
         loop {
             let Some(page) = self.page(&range).await? else {
                 self.behind = true;
-                self.reread_at.get_or_insert(Instant::now() + CLOSED_POLL_INTERVAL);
+                self.reread_at
+                    .get_or_insert(Instant::now() + CLOSED_POLL_INTERVAL);
                 return Ok(());
             };
             pages += 1;
@@ -263,7 +265,12 @@ impl Listener {
     /// Asks for messages one by one; those that are gone were deleted.
     async fn ask_for(&mut self, missing: impl Iterator<Item = String>) -> Result<(), SiloError> {
         for id in missing {
-            match self.hub.client.message(Priority::Read, &self.room, &id).await {
+            match self
+                .hub
+                .client
+                .message(Priority::Read, &self.room, &id)
+                .await
+            {
                 Err(RequestError::Gone) => {
                     // A deletion of ours may be on its way.
                     self.inbox.wait_settled(&self.place).await?;

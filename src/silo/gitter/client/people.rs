@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Call, Client, RequestError, Priority, Subject, User};
+use super::{Call, Client, Priority, RequestError, Subject, User};
 
 /// How many of them a page shows at most.
 pub const PEOPLE_PAGE: usize = 100;

@@ -8,8 +8,8 @@ use futures_util::SinkExt;
 use tokio_tungstenite::tungstenite::{self, Message as Frame};
 use url::Url;
 
-pub use crate::socket::Socket;
-use crate::socket::{self, HandshakeError};
+pub use crate::websocket::Socket;
+use crate::websocket::{self, HandshakeError};
 
 /// A frame longer than this ends the session; the next one does without a snapshot.
 const MAX_FRAME: usize = 1 << 20;
@@ -29,7 +29,7 @@ pub struct Endpoint {
 /// Opens the WebSocket.
 pub async fn open(endpoint: &Endpoint) -> anyhow::Result<Socket> {
     // The token is said in the handshake of the session, not here.
-    let opened = socket::open(&endpoint.http, &endpoint.url, None, MAX_FRAME).await;
+    let opened = websocket::open(&endpoint.http, &endpoint.url, None, MAX_FRAME).await;
     opened.map_err(|failure| match failure {
         HandshakeError::Unreachable(error) => {
             anyhow!(error).context("Cannot reach Gitter's realtime service")

@@ -4,7 +4,7 @@ use footbridge_core::text::{Inline, is_misleading_link, plain_inlines};
 
 use super::{
     InlineContext, InlineWriter,
-    grammar::{has_at_in_authority, percent},
+    rules::{has_at_in_authority, percent},
 };
 
 impl InlineWriter {

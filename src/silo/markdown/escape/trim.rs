@@ -1,6 +1,6 @@
 //! Blanks at the ends of what stands between marks.
 
-use super::{ZERO_WIDTH_SPACE, InlineWriter, grammar::is_ascii_space};
+use super::{InlineWriter, ZERO_WIDTH_SPACE, rules::is_ascii_space};
 use crate::markdown::Flavour;
 
 impl InlineWriter {

@@ -12,10 +12,12 @@ use clap::Parser as _;
 use footbridge_testbed::arguments::Crossing as Arguments;
 use footbridge_testbed::bridge::build;
 use footbridge_testbed::console::Console;
+use footbridge_testbed::multi_silo::{
+    GatewayRelay, MultiSiloOptions, MultiSiloScenario, SimulatorKind,
+};
 use footbridge_testbed::report::{Table, Verdict, short};
 use footbridge_testbed::scenario::{Load, until};
 use footbridge_testbed::synapse::{Limits, Synapse};
-use footbridge_testbed::town::{GatewayRelay, SimulatorKind, MultiSiloOptions, MultiSiloScenario};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -46,7 +48,10 @@ async fn run(arguments: &Arguments, console: &Console) -> anyhow::Result<bool> {
     let buffer = arguments.buffer;
     let plan = MultiSiloOptions {
         binary,
-        sites: vec![SimulatorKind::Matterbridge { buffer }, SimulatorKind::Mattermost],
+        sites: vec![
+            SimulatorKind::Matterbridge { buffer },
+            SimulatorKind::Mattermost,
+        ],
         rooms: 2,
         portals: vec![(0, 0), (1, 1)],
         log_filter: "warn".to_owned(),

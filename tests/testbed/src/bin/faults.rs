@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use footbridge_testbed::arguments::{Faults as Arguments, Sizes};
 use footbridge_testbed::bridge::build;
 use footbridge_testbed::console::Console;
-use footbridge_testbed::rig::soak::{self, Soak};
-use footbridge_testbed::rig::{Context, Outcome, Row, Size, rows, silos, table};
+use footbridge_testbed::fault_runner::soak::{self, Soak};
+use footbridge_testbed::fault_runner::{Context, Outcome, Row, Size, rows, silos, table};
 use footbridge_testbed::synapse::{Limits, Synapse};
 
 #[tokio::main]

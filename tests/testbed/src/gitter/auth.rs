@@ -2,7 +2,7 @@
 
 use axum::http::HeaderMap;
 
-use super::{refusal::ApiError, world::World};
+use super::{api_error::ApiError, world::World};
 
 /// A caller with a valid token.
 #[derive(Clone)]

@@ -14,8 +14,8 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use super::{
-    Cut, Echo, Fault, Framing, GitterSim, SimInner, Message, ApiError, RoomOptions, cast::DEFAULT_ACCOUNT_AGE,
-    posts::Draft, rest::query, time::iso,
+    ApiError, Cut, Echo, Fault, Framing, GitterSim, Message, RoomOptions, SimInner,
+    actions::DEFAULT_ACCOUNT_AGE, posts::Draft, rest::query, time::iso,
 };
 
 /// Why the control port did not do what it was asked: for people, unlike the service's own refusals.
@@ -219,9 +219,9 @@ async fn act(sim: &GitterSim, path: &str, order: Value) -> Done {
         }
         "/users" => {
             let order: NewUser = parse(order)?;
-            let age = order
-                .age_days
-                .map_or(DEFAULT_ACCOUNT_AGE, |days| Duration::from_secs(days * 86_400));
+            let age = order.age_days.map_or(DEFAULT_ACCOUNT_AGE, |days| {
+                Duration::from_secs(days * 86_400)
+            });
             let user = sim.add_user_aged(&order.username, &order.display_name, age);
             Ok(json!({"id": user.id, "username": user.username, "token": user.token}))
         }

@@ -1,6 +1,6 @@
 //! Lists of messages: filtered on the id, sorted on `sent`, always handed out oldest first. This mismatch is the service's own.
 
-use super::{ids::well_formed, posts::Post, refusal::ApiError, world::Channel};
+use super::{api_error::ApiError, ids::well_formed, posts::Post, world::Channel};
 
 /// Most messages per answer.
 pub(super) const MAX_LIMIT: usize = 100;

@@ -8,7 +8,7 @@
 
 mod auth;
 mod bayeux;
-mod cast;
+mod actions;
 mod control;
 mod faults;
 mod ids;
@@ -18,7 +18,7 @@ mod markdown;
 mod options;
 mod posts;
 mod rate;
-mod refusal;
+mod api_error;
 mod rest;
 mod shared;
 mod stream;
@@ -41,17 +41,17 @@ use axum::Router;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::DropGuard;
 
+pub use api_error::ApiError;
 pub use faults::{Echo, Fault, Faults, Framing};
 pub use options::{Options, Room, RoomOptions, User};
 pub use posts::Message;
-pub use refusal::ApiError;
 pub use shared::{Change, Operation};
 pub use view::Compatibility;
 pub use wire::Cut;
 
 use self::{
     shared::{LateNotices, Shared, lock},
-    wire::{Switch, CuttableListener, OpenConnections},
+    wire::{CuttableListener, OpenConnections, Switch},
 };
 
 /// Addresses, fixed at the first start and kept over a restart.

@@ -6,9 +6,9 @@ use std::{collections::BTreeSet, fmt};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    api_error::ApiError,
     ids::well_formed,
     markdown::{self, Issue},
-    refusal::ApiError,
     world::{Event, Unread, World},
 };
 

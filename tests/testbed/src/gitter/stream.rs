@@ -20,9 +20,9 @@ use tokio::{
 };
 
 use super::{
+    api_error::ApiError,
     auth,
     faults::{Faults, Framing},
-    refusal::ApiError,
     rest::{add_rate_headers, query, segments, strike_before, take_rate},
     shared::{Shared, lock},
     wire::Switch,

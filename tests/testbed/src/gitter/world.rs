@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use rand::{SeedableRng, rngs::StdRng};
 
 use super::{
+    api_error::ApiError,
     ids::{Ids, well_formed},
     posts::Post,
-    refusal::ApiError,
 };
 
 /// A person.

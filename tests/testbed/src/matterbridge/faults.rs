@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::Fault;
-use crate::strikes::CallFaults;
+use crate::call_faults::CallFaults;
 
 #[derive(Default)]
 struct ArmedFaults {

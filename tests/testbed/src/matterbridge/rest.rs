@@ -12,7 +12,7 @@ use axum::{
 use serde_json::{Value, json};
 
 use super::{Message, Shared, message::escaped, socket, stream};
-use crate::{gitter::wire::Switch, strikes};
+use crate::{call_faults, gitter::wire::Switch};
 
 /// The longest body that is taken.
 const MAX_BODY: usize = 64 << 20;
@@ -58,7 +58,7 @@ async fn serve(
     shared.count(&route);
     let fault = shared.faults.take(&route);
     let no = |status: StatusCode| refusal(status, status.canonical_reason().unwrap_or_default());
-    if let Some(struck) = strikes::before(&switch, fault, no).await {
+    if let Some(struck) = call_faults::before(&switch, fault, no).await {
         return struck;
     }
     if let Some(refused) = stranger(shared.world.token().as_deref(), request.headers()) {
@@ -75,7 +75,7 @@ async fn serve(
         "websocket" => upgrade(&shared, request).await,
         _ => post(&shared, request).await,
     };
-    strikes::after(&switch, fault, response).await
+    call_faults::after(&switch, fault, response).await
 }
 
 fn refusal(status: StatusCode, message: &str) -> Response {

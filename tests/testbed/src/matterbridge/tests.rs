@@ -252,7 +252,9 @@ async fn a_long_frame_closes_the_socket() {
     let stage = SimScenario::new().await;
     let mut socket = stage.socket().await;
     socket.send(Frame::text("x".repeat(513))).await.unwrap();
-    let closed = tokio::time::timeout(EVENT_TIMEOUT, socket.next()).await.unwrap();
+    let closed = tokio::time::timeout(EVENT_TIMEOUT, socket.next())
+        .await
+        .unwrap();
     assert!(matches!(closed, Some(Ok(Frame::Close(Some(frame)))) if u16::from(frame.code) == 1009));
 }
 

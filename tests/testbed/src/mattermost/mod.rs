@@ -10,7 +10,7 @@
     reason = "a key that a JSON value does not have reads as null"
 )]
 
-mod cast;
+mod actions;
 mod faults;
 mod records;
 mod rest;
@@ -36,7 +36,7 @@ pub use faults::Faults;
 pub use records::{Channel, File, Post, Team, User};
 
 use self::world::World;
-use crate::gitter::wire::{Switch, CuttableListener, OpenConnections};
+use crate::gitter::wire::{CuttableListener, OpenConnections, Switch};
 
 /// The longest message, in Unicode scalars.
 pub const LONGEST: usize = 16_383;

@@ -373,7 +373,9 @@ async fn a_stranger_hears_nothing() {
     let (mut socket, _) = connect_async(url).await.unwrap();
     let who = r#"{"seq":1,"action":"authentication_challenge","data":{"token":"wrong"}}"#;
     socket.send(Frame::text(who)).await.unwrap();
-    let end = tokio::time::timeout(EVENT_TIMEOUT, socket.next()).await.unwrap();
+    let end = tokio::time::timeout(EVENT_TIMEOUT, socket.next())
+        .await
+        .unwrap();
     assert!(!matches!(end, Some(Ok(Frame::Text(_)))), "it is closed");
     assert_eq!(stage.sim.open_sockets(), 0);
 }

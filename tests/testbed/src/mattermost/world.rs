@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use super::{
     Faults, Options,
     faults::EventFault,
-    records::{Channel, File, PostExtras, Post, Team, User},
+    records::{Channel, File, Post, PostExtras, Team, User},
 };
 
 /// Events that wait for a client that does not read; more are skipped, with their numbers.
@@ -156,7 +156,9 @@ impl World {
     pub(super) fn write(&self, mut post: Post, faults: &Faults) -> Result<Value, ApiError> {
         let mut inner = self.inner();
         let author = inner.user(&post.user_id).ok_or(ApiError::NO_USER)?.clone();
-        let channel = inner.channel(&post.channel_id).ok_or(ApiError::PERMISSIONS)?;
+        let channel = inner
+            .channel(&post.channel_id)
+            .ok_or(ApiError::PERMISSIONS)?;
         if !channel.members.contains(&post.user_id) {
             return Err(ApiError::PERMISSIONS);
         }
@@ -282,7 +284,9 @@ impl World {
         let mut inner = self.inner();
         let post = inner.post(id).filter(|post| post.delete_at == 0);
         let post = post.ok_or(ApiError::PERMISSIONS)?.clone();
-        let channel = inner.channel(&post.channel_id).ok_or(ApiError::NO_CHANNEL)?;
+        let channel = inner
+            .channel(&post.channel_id)
+            .ok_or(ApiError::NO_CHANNEL)?;
         let may = post.user_id == user || channel.admins.contains(user);
         if !may || !channel.members.contains(user) {
             return Err(ApiError::PERMISSIONS);
@@ -446,7 +450,13 @@ impl World {
     }
 
     /// Something short-lived: who types, who is there.
-    pub(super) fn broadcast_ephemeral(&self, event: &str, user: &str, channel: &str, faults: &Faults) {
+    pub(super) fn broadcast_ephemeral(
+        &self,
+        event: &str,
+        user: &str,
+        channel: &str,
+        faults: &Faults,
+    ) {
         let data = json!({"parent_id": "", "user_id": user});
         self.inner().broadcast(event, &data, channel, faults);
     }

@@ -1,11 +1,11 @@
 //! A proxy that understands HTTP and does harm by rule: it stands between the bridge and a homeserver or silo, and the
 //! rules can change while it runs. Bodies stream through and upgraded connections (WebSocket) pass.
 
-mod body;
-mod lies;
+mod shaping;
+mod rewrites;
 mod rule;
 mod serve;
-mod showcase;
+mod key_view;
 mod to_device;
 
 #[cfg(test)]
@@ -25,13 +25,13 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use url::Url;
 
-pub use lies::Rewrite;
+pub use key_view::KeyView;
+pub use rewrites::Rewrite;
 pub use rule::{Cut, Fault, Matcher, Page, Rule};
-pub use showcase::KeyView;
 pub use to_device::ToDevice;
 
-use crate::gitter::wire::{Switch, CuttableListener, OpenConnections};
-use lies::Rewrites;
+use crate::gitter::wire::{CuttableListener, OpenConnections, Switch};
+use rewrites::Rewrites;
 use to_device::ToDeviceQueue;
 
 /// The most requests that are remembered, oldest forgotten first.
@@ -147,9 +147,15 @@ impl Proxy {
         let wires = self.inner.connections.clone();
         let server = tokio::spawn(async move {
             // It ends when it is aborted and in no other way.
-            axum::serve(CuttableListener { inner, connections: wires }, service)
-                .await
-                .ok();
+            axum::serve(
+                CuttableListener {
+                    inner,
+                    connections: wires,
+                },
+                service,
+            )
+            .await
+            .ok();
         });
         *self.server() = Some(server);
     }

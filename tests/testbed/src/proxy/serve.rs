@@ -12,8 +12,8 @@ use hyper_util::rt::TokioIo;
 use rand::Rng as _;
 use serde_json::json;
 
-use super::body::{Shape, pump, shaped};
 use super::rule::{Fault, Page};
+use super::shaping::{Shape, pump, shaped};
 use super::{Cut, Inner};
 use crate::gitter::wire::Switch;
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::anyhow;
 use footbridge_matrix::person::TestClient;
 
-use super::{RoomObserver, Load, PASSWORD, RoomAndChannel, ChannelObserver, access, unique, until};
+use super::{ChannelObserver, Load, PASSWORD, RoomAndChannel, RoomObserver, access, unique, until};
 use crate::bridge::{BridgeProcess, Setup};
 use crate::gitter::{self, Fault, GitterSim, Room, RoomOptions, User};
 use crate::report::{Arrived, Verdict};

@@ -2,14 +2,14 @@
 //! kills and bench play. It speaks, and it compares what was said with what arrived.
 
 mod burst;
-mod crowd;
-mod ear;
+mod portal_traffic;
+mod room_observer;
 mod load;
 pub mod many;
 mod proxies;
 mod search;
-mod stranger;
-mod watch;
+mod raw_member;
+mod channel_observer;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -21,13 +21,13 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 
 pub use burst::{Burst, Outcome, burst};
-pub use crowd::PortalTraffic;
-pub use ear::{RoomObserver, ObservedEvent};
+pub use channel_observer::ChannelObserver;
 pub use load::Load;
+pub use portal_traffic::PortalTraffic;
 pub use proxies::Proxies;
+pub use raw_member::{RawMember, undecryptable_event};
+pub use room_observer::{ObservedEvent, RoomObserver};
 pub use search::files_containing;
-pub use stranger::{RawMember, undecryptable_event};
-pub use watch::ChannelObserver;
 
 use crate::bridge::{BridgeProcess, PortalSetup, Setup, SiloAccess};
 use crate::gitter::{self, GitterSim, RoomOptions};

@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use footbridge_testbed::console::Console;
+use footbridge_testbed::multi_silo::{MultiSiloOptions, MultiSiloScenario, SimulatorKind};
 use footbridge_testbed::report::{Table, short};
 use footbridge_testbed::scenario::until;
 use footbridge_testbed::synapse::Synapse;
-use footbridge_testbed::town::{SimulatorKind, MultiSiloOptions, MultiSiloScenario};
 
 use crate::seconds;
 

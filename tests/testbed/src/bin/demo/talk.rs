@@ -98,10 +98,13 @@ impl Talk<'_> {
         deleted.map_err(|refusal| anyhow!("{refusal}"))?;
         self.said(&format!("@{} deletes it", who.username), "");
         let find = || {
-            let mut found = self.scene.room_observer.pick(&self.scene.stage.room, |heard| {
-                let redacts = heard.seen.content.get("redacts")?;
-                (redacts == line.event.as_str()).then(|| heard.seen.event_id.clone())
-            });
+            let mut found = self
+                .scene
+                .room_observer
+                .pick(&self.scene.stage.room, |heard| {
+                    let redacts = heard.seen.content.get("redacts")?;
+                    (redacts == line.event.as_str()).then(|| heard.seen.event_id.clone())
+                });
             found.pop()
         };
         until(TIMEOUT, || find().is_some())

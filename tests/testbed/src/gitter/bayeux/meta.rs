@@ -144,7 +144,11 @@ fn advice(timeout: Duration) -> Value {
 }
 
 /// The client of a message, if its session is alive. Not heard of for twice the idle timeout, it is forgotten.
-fn known<'a>(shared: &Shared, message: &'a Value, timeout: Duration) -> Result<&'a str, BayeuxError> {
+fn known<'a>(
+    shared: &Shared,
+    message: &'a Value,
+    timeout: Duration,
+) -> Result<&'a str, BayeuxError> {
     let client = text(message, "clientId")
         .ok_or_else(|| BayeuxError::plain("402:clientId:Missing required parameter"))?;
     shared
@@ -175,7 +179,9 @@ fn handshake(
     let types = message
         .get("supportedConnectionTypes")
         .and_then(Value::as_array)
-        .ok_or_else(|| BayeuxError::plain("402:supportedConnectionTypes:Missing required parameter"))?;
+        .ok_or_else(|| {
+            BayeuxError::plain("402:supportedConnectionTypes:Missing required parameter")
+        })?;
     let asked: Vec<&str> = types.iter().filter_map(Value::as_str).collect();
     if !asked.iter().any(|kind| CONNECTION_TYPES.contains(kind)) {
         let asked = asked.join(",");

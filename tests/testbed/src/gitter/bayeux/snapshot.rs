@@ -4,9 +4,9 @@ use serde_json::{Value, json};
 
 use super::meta::{BayeuxError, text};
 use crate::gitter::{
+    api_error::ApiError,
     ids::well_formed,
-    listing::{MAX_LIMIT, ListQuery},
-    refusal::ApiError,
+    listing::{ListQuery, MAX_LIMIT},
     shared::Shared,
     view::{self, ViewOptions},
     world::World,

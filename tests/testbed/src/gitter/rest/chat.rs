@@ -4,10 +4,10 @@ use serde_json::{Map, Value, json};
 
 use super::{Answer, Handled, Route, Turn};
 use crate::gitter::{
+    api_error::ApiError,
     ids::well_formed,
-    listing::{MAX_LIMIT, ListQuery, limit},
+    listing::{ListQuery, MAX_LIMIT, limit},
     posts::{Draft, Post, VirtualUser},
-    refusal::ApiError,
     view::{self, ViewOptions},
 };
 

@@ -17,11 +17,11 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::{
+    api_error::ApiError,
     auth::{self, Caller},
     faults::{Echo, Fault},
     ids::hex,
     rate::Allowance,
-    refusal::ApiError,
     shared::{Shared, lock},
     wire::{Cut, Switch},
     world::World,

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Answer, Handled, Route, Turn};
-use crate::gitter::{ids::well_formed, refusal::ApiError, view};
+use crate::gitter::{api_error::ApiError, ids::well_formed, view};
 
 pub(super) const ROUTES: &[Route] = &[
     ("GET", "/user", current),

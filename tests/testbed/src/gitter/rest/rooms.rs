@@ -4,9 +4,9 @@ use serde_json::{Value, json};
 
 use super::{Answer, Handled, Route, Turn, people::rooms_of};
 use crate::gitter::{
+    api_error::ApiError,
     ids::well_formed,
     listing::limit,
-    refusal::ApiError,
     time::iso,
     view,
     world::{Channel, Event, World},

@@ -229,7 +229,9 @@ async fn behaviour_20_sockets_close_freeze_and_fall_mute() {
     for how in [Cut::Close, Cut::Reset] {
         let mut ear = BayeuxClient::listening(&stage).await;
         stage.sim.faults().cut_realtime(how);
-        let end = tokio::time::timeout(EVENT_TIMEOUT, ear.receive()).await.unwrap();
+        let end = tokio::time::timeout(EVENT_TIMEOUT, ear.receive())
+            .await
+            .unwrap();
         assert!(end.is_none());
     }
     stage

@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::Response;
 use serde_json::Value;
 
-use super::{SILENCE, EVENT_TIMEOUT, SimScenario};
+use super::{EVENT_TIMEOUT, SILENCE, SimScenario};
 use crate::gitter::{Cut, Fault, Framing, Options};
 
 /// An open stream, chunk by chunk.

@@ -27,7 +27,7 @@ use super::{
     Shared, socket,
     world::{ApiError, new_id},
 };
-use crate::{gitter::wire::Switch, strikes};
+use crate::{call_faults, gitter::wire::Switch};
 
 /// The longest body that is taken.
 const MAX_BODY: usize = 160 << 20;
@@ -162,8 +162,9 @@ async fn serve(
     };
     shared.count(route);
     let fault = shared.faults.take(route);
-    let no = |status: StatusCode| refusal(&ApiError(status.as_u16(), "a.simulated.fault", "A fault."));
-    if let Some(struck) = strikes::before(&switch, fault, no).await {
+    let no =
+        |status: StatusCode| refusal(&ApiError(status.as_u16(), "a.simulated.fault", "A fault."));
+    if let Some(struck) = call_faults::before(&switch, fault, no).await {
         return struck;
     }
     let limits = doors.limited();
@@ -182,7 +183,7 @@ async fn serve(
     if route == "POST posts" {
         tokio::time::sleep(Duration::from_millis(shared.faults.answer_later())).await;
     }
-    strikes::after(&switch, fault, response).await
+    call_faults::after(&switch, fault, response).await
 }
 
 fn found(method: &str, call: &str) -> Option<(&'static str, Handler, Vec<String>)> {

@@ -76,7 +76,10 @@ pub(super) fn channel_by_names(call: &Call<'_>) -> Answer {
 }
 
 /// A channel that the caller may see: private ones exist for their members only, open ones may be looked at.
-pub(super) fn find(call: &Call<'_>, is_meant: impl Fn(&Channel) -> bool) -> Result<Channel, ApiError> {
+pub(super) fn find(
+    call: &Call<'_>,
+    is_meant: impl Fn(&Channel) -> bool,
+) -> Result<Channel, ApiError> {
     let inner = call.shared.world.inner();
     let channel = inner.channels.iter().find(|channel| is_meant(channel));
     let channel = channel.ok_or(ApiError::NO_CHANNEL)?;

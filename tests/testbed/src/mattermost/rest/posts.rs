@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{Answer, Call, places};
 use crate::mattermost::{
     Post,
-    world::{self, Inner, ApiError},
+    world::{self, ApiError, Inner},
 };
 
 pub(super) fn write(call: &Call<'_>) -> Answer {
@@ -34,7 +34,9 @@ pub(super) fn get(call: &Call<'_>) -> Answer {
 /// A post in a channel that the caller may see: of an open one everybody may read posts.
 fn readable(call: &Call<'_>, id: &str) -> Result<Post, ApiError> {
     let post = call.shared.world.inner().post(id).cloned();
-    let post = post.filter(|post| post.delete_at == 0).ok_or(ApiError::NO_POST)?;
+    let post = post
+        .filter(|post| post.delete_at == 0)
+        .ok_or(ApiError::NO_POST)?;
     places::find(call, |channel| channel.id == post.channel_id)?;
     Ok(post)
 }
@@ -83,7 +85,12 @@ pub(super) fn list(call: &Call<'_>) -> Answer {
         post.channel_id == channel.id && post.delete_at == 0
     });
     // Those that were made in the same millisecond are neither before nor after.
-    let moment = |id: &str| inner.post(id).map(|post| post.create_at).ok_or(ApiError::NO_POST);
+    let moment = |id: &str| {
+        inner
+            .post(id)
+            .map(|post| post.create_at)
+            .ok_or(ApiError::NO_POST)
+    };
     let chosen: Vec<&Post> = if let Some(id) = call.query("after").filter(|id| !id.is_empty()) {
         let moment = moment(id)?;
         let newer: Vec<&Post> = here

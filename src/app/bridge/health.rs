@@ -1,0 +1,293 @@
+//! What the house says about itself to the admin address.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::{PoisonError, atomic::Ordering},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use footbridge_core::budget::Pace;
+use footbridge_silo::FeedState;
+use footbridge_store::{LaneCounters, Millis, Portal, PortalId, Side};
+
+use super::{
+    App,
+    lanes::MATRIX,
+    readiness::{self, ReadinessInputs},
+};
+use crate::admin::{self, Backlog, HealthReport, HealthSource, Limited};
+
+/// A sync older than this means that the homeserver does not answer.
+pub(super) const SYNC_STALE: Duration = Duration::from_secs(90);
+/// A debt older than this means that something is wrong.
+pub(super) const DELIVERY_STALE: Duration = Duration::from_mins(10);
+
+#[async_trait]
+impl HealthSource for App {
+    async fn state(&self) -> HealthReport {
+        self.assess().await.0
+    }
+
+    async fn all_counters(&self) -> Option<Vec<LaneCounters>> {
+        self.store.lane_counters_at(self.now()).await.ok()
+    }
+
+    fn now(&self) -> Millis {
+        self.clock.now()
+    }
+}
+
+impl App {
+    /// The state now, and why it is not ready, if it is not.
+    pub(super) async fn assess(&self) -> (HealthReport, Vec<String>) {
+        let now = self.now();
+        let all_counters = self.store.lane_counters_at(now).await.ok();
+        // What is held up on purpose is nothing wrong.
+        let held = self.store.portal_holds(now).await.unwrap_or_default();
+        let is_held =
+            |counters: &&LaneCounters| held.iter().any(|(id, _)| *id == counters.lane.portal);
+        let unheld: Option<Vec<LaneCounters>> = all_counters.as_ref().map(|all_counters| {
+            let unheld = all_counters.iter().filter(|counters| !is_held(counters));
+            unheld.cloned().collect()
+        });
+        let oldest = unheld
+            .iter()
+            .flatten()
+            .filter_map(|counters| counters.oldest_not_on_hold)
+            .min()
+            .map(|since| now.since(since));
+        let sync_age = self.matrix.last_sync().map(|at| now.since(at));
+        let known = self.store.portals().await.unwrap_or_default();
+        let free = unheld.as_deref().unwrap_or_default();
+        let channels_closed: BTreeMap<String, usize> = self
+            .silos
+            .iter()
+            .map(|(name, silo)| {
+                // What is read without trouble may be closed to what is written.
+                let closed = silo.closed().max(unwritable(name, free, &known));
+                (name.clone(), closed)
+            })
+            .collect();
+        let store_state = match self.store.transient_error() {
+            Some(transient_error) => transient_error.as_str(),
+            None if super::disk_space::is_low(&self.config.store) => "low",
+            None => "well",
+        };
+        let outside = self.unjoined_portals(&known);
+        let rooms_closed = free.iter().filter(|counters| {
+            counters.lane.toward == Side::Matrix && is_closed(counters, &outside)
+        });
+        let paces = self.budgets.limited();
+        let backlogs = backlogs(all_counters.as_deref().unwrap_or_default(), &known, &paces);
+        let limited = paces.into_iter().map(|(account, pace)| Limited {
+            account,
+            seconds_per_event: pace.interval.map(|interval| interval.as_secs_f64()),
+            messages_per_event: pace.carried,
+        });
+        let mut health = HealthReport {
+            security: self.matrix.security_counts(),
+            missed_events: self.matrix.missed(),
+            answers_withheld: self.answers.withheld(),
+            notices_withheld: self.inbox.withheld(),
+            limited: limited.collect(),
+            backlogs,
+            ready: false,
+            store_place: admin::place_of(&self.config.store.path),
+            store: all_counters.is_some(),
+            store_state: store_state.to_owned(),
+            store_free_bytes: super::disk_space::free(&self.config.store.path),
+            sync_age_seconds: sync_age.map(|age| age.as_secs()),
+            silos: self.feeds(),
+            channels_closed,
+            rooms_closed: rooms_closed.count(),
+            portals: self.portals_named.load(Ordering::Relaxed),
+            portals_running: self.portals_running.load(Ordering::Relaxed),
+            oldest_pending_seconds: oldest.map(|age| age.as_secs()),
+        };
+        let waiting = self.silos.iter();
+        let waiting = waiting.map(|(name, silo)| (name.clone(), silo.waiting()));
+        let reasons = readiness::reasons(
+            &health,
+            &ReadinessInputs {
+                portals: &known,
+                all_counters: unheld.as_deref(),
+                waiting: waiting.collect(),
+                unjoined_portals: outside,
+                unopened: self.unopened(),
+                now,
+            },
+        );
+        health.ready = reasons.is_empty();
+        (health, reasons)
+    }
+
+    /// Which portals are not open yet, by the reason.
+    fn unopened(&self) -> BTreeMap<String, Vec<String>> {
+        let by_silo = self.unopened.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut unopened: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (why, names) in by_silo.values().flatten() {
+            let of_that = unopened.entry(why.clone()).or_default();
+            of_that.extend(names.iter().cloned());
+        }
+        unopened
+    }
+
+    /// Portals whose room the account is not in.
+    fn unjoined_portals(&self, portals: &[Portal]) -> HashSet<PortalId> {
+        let here = portals.iter();
+        let outside = here.filter(|portal| portal.active && self.matrix.is_unjoined(&portal.room));
+        outside.map(|portal| portal.id).collect()
+    }
+
+    /// How each silo's feed is.
+    fn feeds(&self) -> BTreeMap<String, String> {
+        let silos = self.silos.iter();
+        let state = silos.map(|(name, silo)| {
+            let state = match silo.feed() {
+                FeedState::Live => "live",
+                FeedState::Connecting => "connecting",
+                FeedState::Down => "down",
+            };
+            (name.clone(), state.to_owned())
+        });
+        state.collect()
+    }
+}
+
+/// Whether a lane's place is closed to us and somebody should know: something waits for it, or it is a room that we are not
+/// in, and do not hear either.
+pub(super) fn is_closed(counters: &LaneCounters, outside: &HashSet<PortalId>) -> bool {
+    let is_outside =
+        counters.lane.toward == Side::Matrix && outside.contains(&counters.lane.portal);
+    counters.closed_since.is_some() && (counters.pending > 0 || is_outside)
+}
+
+/// How many channels of a silo are closed to what waits for them.
+fn unwritable(silo: &str, all_counters: &[LaneCounters], portals: &[Portal]) -> usize {
+    let closed = all_counters.iter().filter(|counters| {
+        let mut portals = portals.iter();
+        let here = portals.find(|portal| portal.id == counters.lane.portal);
+        counters.lane.toward == Side::Silo
+            && counters.closed_since.is_some()
+            && counters.pending > 0
+            && here.is_some_and(|portal| portal.spec.silo == silo)
+    });
+    closed.count()
+}
+
+/// When lanes of limited accounts will be empty, as far as that can be told. Messages whose key is missing, or that are
+/// held up, wait for something else.
+fn backlogs(
+    all_counters: &[LaneCounters],
+    portals: &[Portal],
+    paces: &[(String, Pace)],
+) -> Vec<Backlog> {
+    let account_of = |counters: &LaneCounters| match counters.lane.toward {
+        Side::Matrix => Some(MATRIX),
+        Side::Silo => portals
+            .iter()
+            .find(|portal| portal.id == counters.lane.portal)
+            .map(|portal| portal.spec.silo.as_str()),
+    };
+    let owed = |counters: &LaneCounters| {
+        counters
+            .pending
+            .saturating_sub(counters.waiting + counters.on_hold)
+    };
+    let mut backlogs = Vec::new();
+    for (account, pace) in paces {
+        let lanes: Vec<&LaneCounters> = all_counters
+            .iter()
+            .filter(|counters| account_of(counters) == Some(account) && owed(counters) > 0)
+            .collect();
+        let all: Vec<u64> = lanes.iter().map(|counters| owed(counters)).collect();
+        for counters in lanes {
+            if let Some(after) = pace.empty_after(owed(counters), &all) {
+                backlogs.push(Backlog {
+                    portal: counters.lane.portal.0,
+                    toward: counters.lane.toward.as_str().to_owned(),
+                    empty_after_seconds: after.as_secs(),
+                });
+            }
+        }
+    }
+    backlogs
+}
+
+#[cfg(test)]
+mod tests {
+    use footbridge_matrix::MAX_SYNC;
+    use footbridge_store::{LaneId, Place, PortalSpec};
+
+    use super::*;
+
+    /// Palpo answers a long poll 2 s late, Tuwunel a first sync after 5 s: other homeservers take longer under load.
+    #[test]
+    fn a_sync_that_is_answered_late_is_no_outage() {
+        assert!(SYNC_STALE > MAX_SYNC + Duration::from_secs(15));
+        assert!(MAX_SYNC > Duration::from_secs(30 + 2));
+    }
+
+    fn counters(portal: i64, toward: Side, pending: u64) -> LaneCounters {
+        LaneCounters {
+            lane: LaneId {
+                portal: PortalId(portal),
+                toward,
+            },
+            accepted: pending,
+            delivered: 0,
+            skipped: Vec::new(),
+            failed: 0,
+            pending,
+            waiting: 0,
+            oldest_pending: None,
+            on_hold: 0,
+            oldest_not_on_hold: None,
+            parked: 0,
+            last_failure: None,
+            closed_since: None,
+            closed_reason: None,
+        }
+    }
+
+    #[test]
+    fn only_lanes_of_a_limited_account_are_told_when_they_are_empty() {
+        let portal = |id: i64, silo: &str| Portal {
+            id: PortalId(id),
+            spec: PortalSpec {
+                room: format!("#r{id}:x"),
+                silo: silo.to_owned(),
+                channel: "c".to_owned(),
+            },
+            room: Place::room("!r"),
+            channel: Place::new(silo, "c"),
+            active: true,
+            source: footbridge_store::PortalSource::Config,
+        };
+        let all_counters = [
+            counters(1, Side::Matrix, 12),
+            counters(1, Side::Silo, 12),
+            counters(2, Side::Matrix, 100),
+            counters(3, Side::Matrix, 0),
+        ];
+        let portals = [portal(1, "gitter"), portal(2, "gitter"), portal(3, "other")];
+        let pace = Pace {
+            interval: Some(Duration::from_secs(5)),
+            carried: 1.0,
+        };
+        let told = backlogs(&all_counters, &portals, &[(MATRIX.to_owned(), pace)]);
+        let told: Vec<_> = told
+            .iter()
+            .map(|backlog| {
+                (
+                    backlog.portal,
+                    backlog.toward.as_str(),
+                    backlog.empty_after_seconds,
+                )
+            })
+            .collect();
+        assert_eq!(told, [(1, "matrix", 120), (2, "matrix", 560)]);
+        assert!(backlogs(&all_counters, &portals, &[("other".to_owned(), pace)]).is_empty());
+    }
+}

@@ -1,0 +1,272 @@
+//! How often the bridge answers. Whoever asks more often gets no answer, which is counted; what changes something
+//! (`pause`, `portal remove`, `optout`) is done all the same, and only its answer is left out.
+//!
+//! Each kind of answer has buckets of its own, so that a flood of questions uses up nothing that acknowledges an act,
+//! and refusals use up nothing of those who may.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use footbridge_core::{
+    persons::is_admin,
+    rate_limiter::{Rate, RateLimiter},
+};
+use footbridge_store::Place;
+use tokio::time::Instant;
+
+use super::{Control, parse::ParsedCommand, replies};
+
+/// What kind of answer it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum AnswerClass {
+    /// Something is told: `help`, `why`, `status`, what is no command.
+    UndecryptableNotice,
+    /// A failed message is tried again.
+    Retry,
+    /// What somebody decides about their own messages.
+    EncryptedPolicy,
+    /// What somebody does who may.
+    Command,
+    /// Somebody may not.
+    Refusal,
+    /// Another room is looked up for somebody whom the operator has not named.
+    LookUp,
+    /// It is said that somebody asks too often.
+    Warning,
+}
+
+impl AnswerClass {
+    /// The kind of answer that this has when it is done.
+    pub(super) fn of(order: &ParsedCommand) -> Self {
+        match order {
+            ParsedCommand::Why
+            | ParsedCommand::Status
+            | ParsedCommand::Help
+            | ParsedCommand::Incomplete(_)
+            | ParsedCommand::Unknown(_) => Self::UndecryptableNotice,
+            ParsedCommand::Retry => Self::Retry,
+            ParsedCommand::OptOut(_) | ParsedCommand::OptIn(_) => Self::EncryptedPolicy,
+            ParsedCommand::Verify(_)
+            | ParsedCommand::Add(..)
+            | ParsedCommand::Remove(..)
+            | ParsedCommand::Consent(..)
+            | ParsedCommand::Pause(_)
+            | ParsedCommand::Resume(_)
+            | ParsedCommand::Trust(..) => Self::Command,
+        }
+    }
+
+    /// For each asker, wherever they ask on this network.
+    fn of_asker(self) -> Rate {
+        match self {
+            Self::UndecryptableNotice | Self::Refusal => rate(10, 20),
+            Self::Retry => rate(10, 30),
+            Self::EncryptedPolicy => rate(6, 60),
+            Self::Command => rate(20, 15),
+            Self::LookUp => rate(5, 60),
+            Self::Warning => rate(1, 3_600),
+        }
+    }
+
+    /// For each place, so that many askers cannot do together what one cannot do alone.
+    fn of_place(self) -> Rate {
+        match self {
+            Self::UndecryptableNotice | Self::Refusal | Self::EncryptedPolicy => rate(20, 15),
+            Self::Retry => rate(30, 15),
+            Self::Command => rate(40, 15),
+            Self::LookUp => rate(10, 30),
+            Self::Warning => rate(5, 600),
+        }
+    }
+}
+
+const fn rate(burst: u32, seconds: u64) -> Rate {
+    Rate {
+        burst,
+        every: Duration::from_secs(seconds),
+    }
+}
+
+/// Who asks where.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asker<'a> {
+    /// The place.
+    pub place: &'a Place,
+    /// The user id, or the account's id in the silo.
+    pub id: &'a str,
+}
+
+/// Whose bucket it is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum BucketKey {
+    /// An asker on a network.
+    Asker(AnswerClass, String, String),
+    Place(AnswerClass, Place),
+}
+
+/// How often the bridge answers, and how often it did not. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct AnswerLimits {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    buckets: RateLimiter<BucketKey>,
+    withheld: BTreeMap<String, u64>,
+}
+
+impl AnswerLimits {
+    /// Takes a token of the asker and one of the place, if both have one.
+    pub(super) fn admits(&self, class: AnswerClass, asker: Asker<'_>) -> bool {
+        let now = Instant::now();
+        let mut state = self.lock();
+        let keys = keys(class, asker);
+        let admitted = keys
+            .iter()
+            .all(|(key, rate)| state.buckets.has(key, *rate, now));
+        if admitted {
+            for (key, rate) in &keys {
+                state.buckets.take(key, *rate, now);
+            }
+        }
+        admitted
+    }
+
+    /// Whether the asker and the place have a token left.
+    pub(super) fn has_room(&self, class: AnswerClass, asker: Asker<'_>) -> bool {
+        let (now, state) = (Instant::now(), self.lock());
+        keys(class, asker)
+            .iter()
+            .all(|(key, rate)| state.buckets.has(key, *rate, now))
+    }
+
+    /// Whether this asker has a token left, whatever others in the place have used.
+    pub(super) fn has_left(&self, class: AnswerClass, asker: Asker<'_>) -> bool {
+        let [(key, rate), _] = keys(class, asker);
+        self.lock().buckets.has(&key, rate, Instant::now())
+    }
+
+    /// Takes a token of the asker alone.
+    pub(super) fn charge(&self, class: AnswerClass, asker: Asker<'_>) {
+        let [(key, rate), _] = keys(class, asker);
+        self.lock().buckets.take(&key, rate, Instant::now());
+    }
+
+    /// An answer is left out.
+    pub(super) fn withhold(&self, asker: Asker<'_>) {
+        let mut state = self.lock();
+        let network = asker.place.network().to_owned();
+        let count = state.withheld.entry(network).or_default();
+        *count = count.saturating_add(1);
+    }
+
+    /// How many answers were left out since the start, by network.
+    #[must_use]
+    pub fn withheld(&self) -> BTreeMap<String, u64> {
+        self.lock().withheld.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Control {
+    /// The kind of answer. Whoever may not verify the bridge is only told so.
+    pub(super) fn class(&self, order: &ParsedCommand, asker: Asker<'_>) -> AnswerClass {
+        match AnswerClass::of(order) {
+            AnswerClass::Command
+                if matches!(order, ParsedCommand::Verify(_))
+                    && !is_admin(&self.rules.admins, asker.id) =>
+            {
+                AnswerClass::UndecryptableNotice
+            }
+            class => class,
+        }
+    }
+
+    /// Whether what is asked is done at all. What only tells something, and trying again, is not where the answer would
+    /// be left out; nor is it found out for whoever was refused time and again whether they may this time.
+    pub(super) fn may_begin(&self, order: &ParsedCommand, asker: Asker<'_>) -> bool {
+        match self.class(order, asker) {
+            class @ (AnswerClass::UndecryptableNotice | AnswerClass::Retry) => {
+                self.answers.has_room(class, asker)
+            }
+            AnswerClass::EncryptedPolicy => true,
+            _ => {
+                let is_known_room =
+                    order.room().is_none() || is_admin(&self.rules.admins, asker.id);
+                self.answers.has_left(AnswerClass::Refusal, asker)
+                    && (is_known_room || self.answers.admits(AnswerClass::LookUp, asker))
+            }
+        }
+    }
+
+    /// Whether this answer is given. A refusal counts for the asker also where it is left out.
+    pub(super) fn admits(&self, class: AnswerClass, asker: Asker<'_>) -> bool {
+        let admitted = self.answers.admits(class, asker);
+        if !admitted && class == AnswerClass::Refusal {
+            self.answers.charge(class, asker);
+        }
+        admitted
+    }
+
+    /// An answer is left out. Answers what to say instead, once in a while.
+    pub(super) fn withhold(&self, asker: Asker<'_>) -> Option<String> {
+        self.answers.withhold(asker);
+        let told = self.answers.admits(AnswerClass::Warning, asker);
+        told.then(|| replies::rate_limited().to_owned())
+    }
+}
+
+fn keys(class: AnswerClass, asker: Asker<'_>) -> [(BucketKey, Rate); 2] {
+    let network = asker.place.network().to_owned();
+    [
+        (
+            BucketKey::Asker(class, network, asker.id.to_owned()),
+            class.of_asker(),
+        ),
+        (
+            BucketKey::Place(class, asker.place.clone()),
+            class.of_place(),
+        ),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn b14_many_askers_get_no_more_than_the_place_and_one_asker_no_more_in_many_places() {
+        let limits = AnswerLimits::default();
+        let room = Place::room("!r:x");
+        let names: Vec<String> = (0..10).map(|number| format!("@p{number}:x")).collect();
+        let answered = (0..200)
+            .filter(|number| {
+                let id = names.get(number % 10).map_or("", String::as_str);
+                limits.admits(AnswerClass::UndecryptableNotice, Asker { place: &room, id })
+            })
+            .count();
+        assert_eq!(answered, 20);
+        // Nor does a flood of questions use up what answers an act.
+        let ann = |place| Asker { place, id: "@p0:x" };
+        assert!(limits.admits(AnswerClass::Command, ann(&room)));
+        let limits = AnswerLimits::default();
+        let rooms: Vec<Place> = (0..50)
+            .map(|number| Place::room(&format!("!{number}")))
+            .collect();
+        let rooms = rooms.iter().cycle().take(200);
+        let answered =
+            rooms.filter(|room| limits.admits(AnswerClass::UndecryptableNotice, ann(room)));
+        assert_eq!(answered.count(), 10);
+    }
+}
+
+#[cfg(test)]
+#[path = "flood_tests.rs"]
+mod flood;

@@ -1,0 +1,295 @@
+//! Pure: what people read about portals, consent and their own choices. Each fits a phone.
+
+use std::time::Duration;
+
+use footbridge_core::{clock, message::Message};
+use footbridge_store::{Millis, Place, Portal, PortalHold, PortalSpec};
+
+use super::{backend::Audience, permissions::PermissionError};
+
+/// Which text people agree to. It grows whenever `disclosure` says something else.
+pub const TEXT_VERSION: u32 = 2;
+
+/// Where a portal leads.
+#[must_use]
+pub fn destination(spec: &PortalSpec) -> String {
+    format!("{} {}", spec.silo, spec.channel)
+}
+
+/// When messages begin to leave a room.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ConsentStart {
+    /// How long after now.
+    pub delay: Duration,
+    /// How many were said before and wait to leave it.
+    pub waiting: u64,
+}
+
+/// So many messages, in words.
+#[must_use]
+pub fn messages(count: u64) -> String {
+    match count {
+        1 => "1 message".to_owned(),
+        _ => format!("{count} messages"),
+    }
+}
+
+/// What leaves the room, and what people can do about it (P16).
+#[must_use]
+pub fn disclosure(
+    spec: &PortalSpec,
+    audience: &Audience,
+    operator: &str,
+    begins: &ConsentStart,
+) -> String {
+    let when = if begins.delay.is_zero() {
+        "From now on".to_owned()
+    } else {
+        format!("In {}, from then on", clock::in_words(begins.delay))
+    };
+    let until_then = match (begins.delay.is_zero(), begins.waiting) {
+        (true, 0) => String::new(),
+        (true, waiting) => format!(
+            " What waited here ({}) goes there as well.",
+            messages(waiting)
+        ),
+        (false, 0) => " What is said here until then stays here.".to_owned(),
+        (false, waiting) => format!(
+            " What waits here ({}) goes there then as well; what is said here between now and then stays here.",
+            messages(waiting)
+        ),
+    };
+    let who = match audience.public {
+        Some(true) => "Everybody can read that channel, and others may keep copies of it",
+        Some(false) => "The members of that channel can read it, and may keep copies",
+        None => "Whoever can read that channel may keep copies of it",
+    };
+    format!(
+        "{when} every message in this room, its edits and its author's name can be read in {}.{until_then} {who}; what is deleted \
+         here may not be deleted there. The bridge is run by {operator}, the other side by {}. To keep a message here, \
+         begin it with `!nobridge`; to keep all of yours, say `!bridge optout`; to end it, `!bridge portal remove`.",
+        destination(spec),
+        audience.operator,
+    )
+}
+
+/// To whoever has entered a room.
+#[must_use]
+pub fn newcomers(spec: &PortalSpec) -> String {
+    format!(
+        "To who is new here: messages in this room can be read in {}. Begin one with `!nobridge` to keep it here, or \
+         say `!bridge optout` to keep all of yours. `!bridge help` tells more.",
+        destination(spec)
+    )
+}
+
+/// What is to be posted in the channel.
+#[must_use]
+pub fn post_this(spec: &PortalSpec, code: &str, within: Duration) -> String {
+    format!(
+        "To show that you may decide about {}, post this there within {}: {code}",
+        destination(spec),
+        clock::in_words(within)
+    )
+}
+
+/// The code was heard, and an encrypted room has to agree.
+#[must_use]
+pub fn agree_now(spec: &PortalSpec, by: &str) -> String {
+    let to = destination(spec);
+    format!(
+        "{by} has shown the code in {to}. This room is encrypted, and what crosses will be readable over there. If that \
+         is wanted, say here `!bridge consent {to}`. Nothing crosses until then."
+    )
+}
+
+/// A room was encrypted after it was linked.
+#[must_use]
+pub fn encrypted_now(spec: &PortalSpec) -> String {
+    let to = destination(spec);
+    format!(
+        "This room is encrypted now, and nobody has agreed that what is said here may leave it. Messages wait, in both \
+         directions. If they may go on to {to}, somebody who decides here says `!bridge consent {to}`."
+    )
+}
+
+/// The same at the other end.
+#[must_use]
+pub fn encrypted_over_there() -> String {
+    "The Matrix room was encrypted. Messages wait, in both directions, until somebody there agrees."
+        .to_owned()
+}
+
+/// Why somebody may not.
+#[must_use]
+pub fn refusal(refusal: PermissionError) -> String {
+    match refusal {
+        PermissionError::NotListed => {
+            "You may not: the operator of this bridge has not named you (`[admin] users`).".to_owned()
+        }
+        PermissionError::NotInRoom => "You may not: you are not in that room.".to_owned(),
+        PermissionError::TooLittlePower { has, needs } => {
+            format!("You may not: your power level in that room is {has}, and it takes {needs}.")
+        }
+        PermissionError::NotEncrypted => {
+            "This counts only when it is said encrypted, from a session that its owner has verified.".to_owned()
+        }
+    }
+}
+
+/// Nothing waits for this consent.
+#[must_use]
+pub fn wrong_destination(named: &str, waiting: &[String]) -> String {
+    match waiting {
+        [] => "Nothing here waits for consent. Begin with `!bridge portal add <silo> <channel>`."
+            .to_owned(),
+        waiting => format!(
+            "You named {named}, and what waits here is {}. Nothing was changed.",
+            waiting.join(" and ")
+        ),
+    }
+}
+
+/// A portal is no more.
+#[must_use]
+pub fn unlinked(names: &str, dropped: usize) -> String {
+    let dropped = match dropped {
+        0 => "Nothing was waiting.".to_owned(),
+        1 => "1 message was waiting; it is not sent any more, and erased here.".to_owned(),
+        count => {
+            format!("{count} messages were waiting; they are not sent any more, and erased here.")
+        }
+    };
+    format!("This room is no longer joined to {names}. {dropped}")
+}
+
+/// The same, as it is stored.
+#[must_use]
+pub fn unlinked_notice(names: &str, dropped: usize, now: Millis) -> Option<Vec<u8>> {
+    Message::notice(&unlinked(names, dropped), now)
+        .to_bytes()
+        .ok()
+}
+
+/// A hold, for `status` in this place. Who has paused is named in the room only: the other end need not know who is in it.
+#[must_use]
+pub fn hold(hold: &PortalHold, portal: &Portal, here: &Place, now: Millis) -> String {
+    match hold {
+        PortalHold::Paused { by, since } => {
+            let by = if *here == portal.room {
+                format!(" by {by}")
+            } else {
+                String::new()
+            };
+            format!(
+                "Paused{by} for {}; messages wait. `!bridge resume` lets them go.",
+                clock::in_words(now.since(*since))
+            )
+        }
+        PortalHold::Upgraded { since } => format!(
+            "Waiting for {}: the room was replaced, and the bridge was not led into the new one. Say `!bridge resume`, \
+             or make a portal in the new room.",
+            clock::in_words(now.since(*since))
+        ),
+        PortalHold::Consent => format!(
+            "Waiting for consent: `!bridge consent {}`.",
+            destination(&portal.spec)
+        ),
+        PortalHold::Delay { until } => format!(
+            "Agreed; what is said here crosses in {}, from then on.",
+            clock::in_words(until.since(now))
+        ),
+    }
+}
+
+/// In a room that the bridge has just entered.
+#[must_use]
+pub fn greeting() -> String {
+    "Hello. I join rooms to channels of other networks. To join this one, say `!bridge portal add <silo> <channel>`; \
+     from a direct message, with ` in #room:server` behind it. `!bridge help` tells the rest."
+        .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec() -> PortalSpec {
+        PortalSpec {
+            room: "!r:x".into(),
+            silo: "gitter".into(),
+            channel: "org/room".into(),
+        }
+    }
+
+    #[test]
+    fn p16_the_disclosure_says_what_where_who_and_how_to_get_out() {
+        let audience = Audience {
+            public: Some(true),
+            operator: "gitter.im".into(),
+        };
+        let begins = ConsentStart {
+            delay: Duration::from_mins(1),
+            waiting: 0,
+        };
+        let text = disclosure(&spec(), &audience, "Example Org", &begins);
+        for part in [
+            "every message in this room",
+            "gitter org/room",
+            "Everybody can read",
+            "Example Org",
+            "gitter.im",
+            "may not be deleted there",
+            "`!nobridge`",
+            "`!bridge optout`",
+            "`!bridge portal remove`",
+            "60 s",
+            "What is said here until then stays here.",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        let told = |begins| disclosure(&spec(), &Audience::default(), "x", &begins);
+        let now = told(ConsentStart::default());
+        assert!(
+            now.starts_with("From now on") && !now.contains("stays here"),
+            "{now}"
+        );
+        let waited = told(ConsentStart {
+            waiting: 7,
+            ..begins
+        });
+        for part in [
+            "What waits here (7 messages) goes there then as well",
+            "between now and then stays here",
+        ] {
+            assert!(waited.contains(part), "{part}: {waited}");
+        }
+    }
+
+    #[test]
+    fn p18_the_notice_of_an_unlinked_portal_counts_what_was_dropped() {
+        assert!(unlinked("gitter org/room", 0).ends_with("Nothing was waiting."));
+        assert!(unlinked("gitter org/room", 1).contains(" 1 message was waiting"));
+        assert!(unlinked("gitter org/room", 7).contains(" 7 messages were waiting"));
+    }
+
+    #[test]
+    fn p17_who_has_paused_is_named_in_the_room_only() {
+        let portal = Portal {
+            id: footbridge_store::PortalId(1),
+            spec: spec(),
+            room: Place::room("!r:x"),
+            channel: Place::new("gitter", "c"),
+            active: true,
+            source: footbridge_store::PortalSource::Config,
+        };
+        let paused = PortalHold::Paused {
+            by: "@ann:x".to_owned(),
+            since: Millis(0),
+        };
+        let text = hold(&paused, &portal, &portal.room, Millis(60_000));
+        assert!(text.starts_with("Paused by @ann:x for "), "{text}");
+        let text = hold(&paused, &portal, &portal.channel, Millis(60_000));
+        assert!(text.starts_with("Paused for "), "{text}");
+    }
+}

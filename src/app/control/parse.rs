@@ -1,0 +1,378 @@
+//! Pure: what somebody wants, from the words behind `!bridge`. One line is one command; what has a line break or a
+//! control character in it is none.
+
+/// What can be asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ParsedCommand {
+    /// What happened to a message.
+    Why,
+    /// Try a failed message again.
+    Retry,
+    /// How the portals of this place stand.
+    Status,
+    /// Begin to verify the bridge, or: the emoji are the same, or not.
+    Verify(Option<bool>),
+    /// What can be asked.
+    Help,
+    /// Join a room to a channel.
+    Add(ChannelRef, RoomRef),
+    /// Take a portal apart: this one, or the only one of the room.
+    Remove(Option<ChannelRef>, RoomRef),
+    /// Agree that what is said in an encrypted room may go there.
+    Consent(ChannelRef, RoomRef),
+    /// Hold a room's portals up.
+    Pause(RoomRef),
+    /// Let them go on.
+    Resume(RoomRef),
+    /// Trust the identity of a user that has this key; without one, say which there are.
+    Trust(String, Option<String>),
+    /// My messages stay here.
+    OptOut(OptOutScope),
+    /// They cross again.
+    OptIn(OptOutScope),
+    /// The word is known, but not what stands behind it: how it is written.
+    Incomplete(&'static str),
+    /// None of these; perhaps this one was meant.
+    Unknown(Option<&'static str>),
+}
+
+impl ParsedCommand {
+    /// The room that is named in it, if one is.
+    #[must_use]
+    pub fn room(&self) -> Option<&str> {
+        match self {
+            Self::Add(_, room)
+            | Self::Remove(_, room)
+            | Self::Consent(_, room)
+            | Self::Pause(room)
+            | Self::Resume(room) => room.as_deref(),
+            _ => None,
+        }
+    }
+}
+
+/// A channel as people write it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChannelRef {
+    /// The silo's name.
+    pub silo: String,
+    /// The channel's name there.
+    pub channel: String,
+}
+
+/// The room that a command is about, alias or id; `None` for the one in which it is said.
+pub type RoomRef = Option<String>;
+
+/// How far a choice about one's own messages reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OptOutScope {
+    /// This place.
+    Here,
+    /// Everywhere.
+    Everywhere,
+}
+
+/// The words that begin a command.
+const COMMANDS: [&str; 15] = [
+    "why", "retry", "status", "help", "portal", "consent", "pause", "resume", "optout", "bridge",
+    "unbridge", "link", "unlink", "trust", "verify",
+];
+
+const ADD: &str = "portal add <silo> <channel>";
+const REMOVE: &str = "portal remove";
+const CONSENT: &str = "consent <silo> <channel>";
+const VERIFY: &str = "verify`, `!bridge verify yes` or `!bridge verify no";
+const TRUST: &str = "trust @user:server <key>";
+const OPT_OUT: &str = "optout`, `!bridge optout everywhere` or `!bridge optout off";
+
+/// What somebody wants.
+#[must_use]
+pub fn parse(words: &str) -> ParsedCommand {
+    if words.chars().any(char::is_control) {
+        return ParsedCommand::Unknown(None);
+    }
+    let mut words: Vec<&str> = words.split_whitespace().collect();
+    let Some(first) = words.first().map(|word| word.to_lowercase()) else {
+        return ParsedCommand::Help;
+    };
+    words.remove(0);
+    let place = named_room(&mut words);
+    match (first.as_str(), words.as_slice()) {
+        ("why", []) => ParsedCommand::Why,
+        ("retry", []) => ParsedCommand::Retry,
+        ("status", []) => ParsedCommand::Status,
+        ("verify", []) => ParsedCommand::Verify(None),
+        ("verify", [answer]) if answer.eq_ignore_ascii_case("yes") => {
+            ParsedCommand::Verify(Some(true))
+        }
+        ("verify", [answer]) if answer.eq_ignore_ascii_case("no") => {
+            ParsedCommand::Verify(Some(false))
+        }
+        ("verify", _) => ParsedCommand::Incomplete(VERIFY),
+        ("help", []) => ParsedCommand::Help,
+        ("portal", [verb, rest @ ..]) => match verb.to_lowercase().as_str() {
+            "add" => with_end(rest, place, ADD, ParsedCommand::Add),
+            "remove" => removal(rest, place),
+            other => ParsedCommand::Unknown(
+                nearest(other, &["add", "remove"])
+                    .map(|verb| if verb == "add" { ADD } else { REMOVE }),
+            ),
+        },
+        ("portal", []) => ParsedCommand::Incomplete(ADD),
+        ("bridge" | "link", rest) => with_end(rest, place, ADD, ParsedCommand::Add),
+        ("unbridge" | "unlink", rest) => removal(rest, place),
+        ("consent", rest) => with_end(rest, place, CONSENT, ParsedCommand::Consent),
+        ("pause", []) => ParsedCommand::Pause(place),
+        ("resume", []) => ParsedCommand::Resume(place),
+        ("trust", [user]) if is_user(user) => ParsedCommand::Trust((*user).to_owned(), None),
+        // Clients show keys in groups.
+        ("trust", [user, key @ ..]) if is_user(user) => match key_in(&key.concat()) {
+            Some(key) => ParsedCommand::Trust((*user).to_owned(), Some(key)),
+            None => ParsedCommand::Incomplete(TRUST),
+        },
+        ("trust", _) => ParsedCommand::Incomplete(TRUST),
+        ("optout", rest) => choice(rest),
+        (word, _) if COMMANDS.contains(&word) => ParsedCommand::Unknown(None),
+        (word, []) => ParsedCommand::Unknown(nearest(word, &COMMANDS)),
+        _ => ParsedCommand::Unknown(None),
+    }
+}
+
+fn is_user(word: &str) -> bool {
+    word.starts_with('@') && word.contains(':')
+}
+
+/// A public key: 32 bytes in base64, of which the padding may be there.
+fn key_in(word: &str) -> Option<String> {
+    let key = word.strip_suffix('=').unwrap_or(word);
+    let is_base64 = |payload: char| payload.is_ascii_alphanumeric() || "+/".contains(payload);
+    (key.len() == 43 && key.chars().all(is_base64)).then(|| key.to_owned())
+}
+
+/// Takes `in #room:server` off the end.
+fn named_room(words: &mut Vec<&str>) -> RoomRef {
+    let [.., joint, room] = words.as_slice() else {
+        return None;
+    };
+    if !joint.eq_ignore_ascii_case("in") || !room.starts_with(['#', '!']) {
+        return None;
+    }
+    let room = (*room).to_owned();
+    words.truncate(words.len() - 2);
+    Some(room)
+}
+
+fn end_of(words: &[&str]) -> Option<ChannelRef> {
+    let (silo, channel) = words.split_first()?;
+    (!channel.is_empty()).then(|| ChannelRef {
+        silo: (*silo).to_owned(),
+        channel: channel.join(" "),
+    })
+}
+
+fn with_end(
+    words: &[&str],
+    place: RoomRef,
+    usage: &'static str,
+    make: fn(ChannelRef, RoomRef) -> ParsedCommand,
+) -> ParsedCommand {
+    match end_of(words) {
+        Some(end) => make(end, place),
+        None => ParsedCommand::Incomplete(usage),
+    }
+}
+
+fn removal(words: &[&str], place: RoomRef) -> ParsedCommand {
+    match (words, end_of(words)) {
+        ([], _) => ParsedCommand::Remove(None, place),
+        (_, Some(end)) => ParsedCommand::Remove(Some(end), place),
+        (_, None) => ParsedCommand::Incomplete(REMOVE),
+    }
+}
+
+fn choice(words: &[&str]) -> ParsedCommand {
+    let words: Vec<String> = words.iter().map(|word| word.to_lowercase()).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        [] => ParsedCommand::OptOut(OptOutScope::Here),
+        ["everywhere"] => ParsedCommand::OptOut(OptOutScope::Everywhere),
+        ["off"] => ParsedCommand::OptIn(OptOutScope::Here),
+        ["off", "everywhere"] | ["everywhere", "off"] => {
+            ParsedCommand::OptIn(OptOutScope::Everywhere)
+        }
+        _ => ParsedCommand::Incomplete(OPT_OUT),
+    }
+}
+
+/// The word that was probably meant.
+fn nearest(word: &str, known: &[&'static str]) -> Option<&'static str> {
+    known
+        .iter()
+        .map(|known| (strsim::damerau_levenshtein(word, known), *known))
+        .filter(|(edits, known)| *edits <= 2 && *edits < known.len())
+        .min_by_key(|(edits, _)| *edits)
+        .map(|(_, known)| known)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn end(silo: &str, channel: &str) -> ChannelRef {
+        ChannelRef {
+            silo: silo.to_owned(),
+            channel: channel.to_owned(),
+        }
+    }
+
+    #[test]
+    fn every_command_that_the_pages_show_is_one() {
+        let pages = [
+            include_str!("../../../README.md"),
+            include_str!("../../../SECURITY.md"),
+            include_str!("../README.md"),
+            include_str!("README.md"),
+        ];
+        let shown: Vec<&str> = pages
+            .iter()
+            .flat_map(|page| page.split("`!bridge ").skip(1))
+            .filter_map(|behind| behind.split('`').next())
+            .collect();
+        assert!(shown.len() >= 20, "only {} were found", shown.len());
+        for words in shown {
+            let understood = parse(&words.replace(['\n', '<', '>'], " "));
+            assert!(!matches!(understood, ParsedCommand::Unknown(_)), "{words}");
+        }
+    }
+
+    #[test]
+    fn a_typing_error_gets_the_nearest_word_and_only_what_is_known_is_obeyed() {
+        for (words, order_) in [
+            ("why", ParsedCommand::Why),
+            ("RETRY", ParsedCommand::Retry),
+            ("status", ParsedCommand::Status),
+            ("", ParsedCommand::Help),
+            ("rerty", ParsedCommand::Unknown(Some("retry"))),
+            ("stat", ParsedCommand::Unknown(Some("status"))),
+            ("puase", ParsedCommand::Unknown(Some("pause"))),
+            ("retry now", ParsedCommand::Unknown(None)),
+            (
+                "portal ad gitter org/room",
+                ParsedCommand::Unknown(Some(ADD)),
+            ),
+            ("trusty", ParsedCommand::Unknown(Some("trust"))),
+        ] {
+            assert_eq!(parse(words), order_, "{words:?}");
+        }
+    }
+
+    #[test]
+    fn c08_one_line_is_one_command_and_trailing_lines_are_refused() {
+        for words in [
+            "retry\nwhy",
+            "portal add gitter org/room\nportal remove",
+            "pause\r",
+            "optout\u{0}",
+            "consent gitter org/\u{9b}room",
+            "portal add gitter org/room\u{2028}",
+        ] {
+            let refused = parse(words) == ParsedCommand::Unknown(None);
+            // U+2028 is white space to us, and ends no line.
+            let harmless = words.ends_with('\u{2028}');
+            assert_eq!(refused, !harmless, "{words:?}");
+        }
+        assert_eq!(
+            parse("portal add gitter org/room;portal remove"),
+            ParsedCommand::Add(end("gitter", "org/room;portal remove"), None)
+        );
+    }
+
+    #[test]
+    fn portals_are_named_in_the_words_of_other_bridges_as_well() {
+        let room = Some("#room:example.org".to_owned());
+        for (words, order_) in [
+            (
+                "portal add gitter org/room",
+                ParsedCommand::Add(end("gitter", "org/room"), None),
+            ),
+            (
+                "bridge gitter org/room",
+                ParsedCommand::Add(end("gitter", "org/room"), None),
+            ),
+            (
+                "Portal Add gitter org/room IN #room:example.org",
+                ParsedCommand::Add(end("gitter", "org/room"), room.clone()),
+            ),
+            (
+                "link zulip a topic with blanks in !id:example.org",
+                ParsedCommand::Add(
+                    end("zulip", "a topic with blanks"),
+                    Some("!id:example.org".to_owned()),
+                ),
+            ),
+            ("portal remove", ParsedCommand::Remove(None, None)),
+            (
+                "unbridge in #room:example.org",
+                ParsedCommand::Remove(None, room.clone()),
+            ),
+            (
+                "unlink gitter org/room",
+                ParsedCommand::Remove(Some(end("gitter", "org/room")), None),
+            ),
+            (
+                "consent gitter org/room",
+                ParsedCommand::Consent(end("gitter", "org/room"), None),
+            ),
+            ("pause", ParsedCommand::Pause(None)),
+            ("resume in #room:example.org", ParsedCommand::Resume(room)),
+            (
+                "trust @ann:example.org",
+                ParsedCommand::Trust("@ann:example.org".into(), None),
+            ),
+            (
+                "Trust @ann:example.org yU2h/M56dDGRCUgLdWEwdvILS7jCZsmlPq9Rp3+6jVE",
+                ParsedCommand::Trust(
+                    "@ann:example.org".into(),
+                    Some("yU2h/M56dDGRCUgLdWEwdvILS7jCZsmlPq9Rp3+6jVE".into()),
+                ),
+            ),
+            (
+                "trust @ann:example.org yU2h /M56 dDGR CUgL dWEw dvIL S7jC Zsml Pq9R p3+6 jVE=",
+                ParsedCommand::Trust(
+                    "@ann:example.org".into(),
+                    Some("yU2h/M56dDGRCUgLdWEwdvILS7jCZsmlPq9Rp3+6jVE".into()),
+                ),
+            ),
+            (
+                "trust @ann:example.org `key`",
+                ParsedCommand::Incomplete(TRUST),
+            ),
+            ("portal add gitter", ParsedCommand::Incomplete(ADD)),
+            ("portal", ParsedCommand::Incomplete(ADD)),
+            ("consent", ParsedCommand::Incomplete(CONSENT)),
+            ("unlink gitter", ParsedCommand::Incomplete(REMOVE)),
+            ("trust ann", ParsedCommand::Incomplete(TRUST)),
+        ] {
+            assert_eq!(parse(words), order_, "{words:?}");
+        }
+    }
+
+    #[test]
+    fn a_choice_about_my_own_messages_is_for_here_unless_i_say_everywhere() {
+        for (words, order_) in [
+            ("optout", ParsedCommand::OptOut(OptOutScope::Here)),
+            (
+                "optout everywhere",
+                ParsedCommand::OptOut(OptOutScope::Everywhere),
+            ),
+            ("optout off", ParsedCommand::OptIn(OptOutScope::Here)),
+            (
+                "optout off everywhere",
+                ParsedCommand::OptIn(OptOutScope::Everywhere),
+            ),
+            ("optout please", ParsedCommand::Incomplete(OPT_OUT)),
+        ] {
+            assert_eq!(parse(words), order_, "{words:?}");
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Rooms that have moved. A portal follows only where the new room names the old one, whoever says so may decide, and
+//! no encryption is lost on the way (P19); otherwise it waits, and asks.
+
+use footbridge_core::{crash_points, persons::is_admin};
+use footbridge_store::{self as store, RoomUpgrade};
+use tracing::{info, warn};
+
+use super::{
+    Control,
+    backend::{BackendError, Successor},
+    notices,
+    permissions::{MemberRights, PortalAction, check_permission},
+    portals::payload,
+};
+
+/// Why a new room is not followed into, for a person.
+fn objection(
+    upgrade: &RoomUpgrade,
+    successor: &Successor,
+    listed: bool,
+    standing: &MemberRights,
+) -> Option<String> {
+    let tombstone = &upgrade.tombstone;
+    if successor.predecessor.as_deref() != Some(tombstone.room.address()) {
+        return Some("the new room does not say that it takes this one's place".to_owned());
+    }
+    if let Err(refusal) = check_permission(PortalAction::SyncDirection, listed, false, standing) {
+        let why = notices::refusal(refusal).replace("You may not: y", "Y");
+        return Some(format!(
+            "{} may not decide about it ({why})",
+            tombstone.sender
+        ));
+    }
+    if upgrade.was_encrypted && !successor.encrypted {
+        return Some("this room is encrypted, and the new one is not".to_owned());
+    }
+    None
+}
+
+impl Control {
+    /// Follows the rooms that have moved, where that is safe. Answers whether to look again soon.
+    pub(super) async fn follow_upgrades(&self) -> Result<bool, store::Error> {
+        let mut soon = false;
+        for upgrade in self.store.room_upgrades().await? {
+            if upgrade.refused.is_some() {
+                continue;
+            }
+            match self.look_at(&upgrade).await {
+                Ok(None) => {}
+                Ok(Some(why)) | Err(BackendError::Denied(why)) => {
+                    self.hold_portal(&upgrade, &why).await?
+                }
+                Err(BackendError::Store(error)) => return Err(error),
+                Err(BackendError::Unavailable(why)) => {
+                    soon = true;
+                    if self
+                        .shown
+                        .is_first(&format!("later-{}", upgrade.tombstone.room))
+                    {
+                        warn!(
+                            error = why,
+                            "A room has moved, and the new one cannot be looked at yet"
+                        );
+                    }
+                }
+            }
+        }
+        Ok(soon)
+    }
+
+    /// Follows, or tells why not.
+    async fn look_at(&self, upgrade: &RoomUpgrade) -> Result<Option<String>, BackendError> {
+        let tombstone = &upgrade.tombstone;
+        let standing = self
+            .backend
+            .member_rights(&tombstone.room, &tombstone.sender)
+            .await?;
+        let listed = is_admin(&self.rules.admins, &tombstone.sender);
+        // Before the bridge enters a room because somebody says so.
+        if let Err(refusal) =
+            check_permission(PortalAction::SyncDirection, listed, false, &standing)
+        {
+            let why = notices::refusal(refusal).replace("You may not: y", "Y");
+            let why = format!("{} may not decide about it ({why})", tombstone.sender);
+            return Ok(Some(why));
+        }
+        let successor = self.backend.successor(tombstone).await?;
+        if let Some(why) = objection(upgrade, &successor, listed, &standing) {
+            return Ok(Some(why));
+        }
+        let now = self.clock.now();
+        let told = payload("The old room has moved here, and its portal with it.", now);
+        let next = (&successor.place, successor.encrypted);
+        let lanes = self
+            .store
+            .follow_room_upgrade(&tombstone.room, next, &told, now)
+            .await?;
+        crash_points::point("room.followed");
+        info!("A portal followed its room");
+        self.signals.notify_portals_changed();
+        for lane in lanes {
+            self.signals.wake(lane);
+        }
+        Ok(None)
+    }
+
+    /// Waits, and says why.
+    async fn hold_portal(&self, upgrade: &RoomUpgrade, why: &str) -> Result<(), store::Error> {
+        let room = &upgrade.tombstone.room;
+        warn!(
+            reason = why,
+            "A room has moved, and its portal does not follow"
+        );
+        if !self.shown.may_tell_of_move(room) {
+            return self.store.refuse_room_upgrade(room, why).await;
+        }
+        let text = format!(
+            "This room was replaced, but the bridge does not follow: {why}. Messages wait. Somebody who may decide can \
+             make a portal in the new room, or say `!bridge resume` here."
+        );
+        let notice_id = format!("stays-{room}-{}", upgrade.seen_at.0);
+        self.say(room, &notice_id, &text).await?;
+        for portal in self.portals_of(room, None).await? {
+            let text = "The Matrix room was replaced by another one, and nobody who may has led the bridge there. \
+                        Messages wait.";
+            let notice_id = format!("{notice_id}-there-{}", portal.id);
+            self.say(&portal.channel, &notice_id, text).await?;
+        }
+        self.store.refuse_room_upgrade(room, why).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use footbridge_store::{Millis, Place, Tombstone};
+
+    use super::*;
+
+    #[test]
+    fn p19_a_room_is_followed_only_with_predecessor_rights_and_encryption() {
+        let standing = |level| MemberRights {
+            joined: true,
+            level,
+            to_change_power: 100,
+            state_default: 50,
+            encrypted: true,
+        };
+        let upgrade = |was_encrypted| RoomUpgrade {
+            tombstone: Tombstone {
+                room: Place::room("!old:x"),
+                successor: "!new:x".into(),
+                sender: "@ann:x".into(),
+            },
+            seen_at: Millis(0),
+            was_encrypted,
+            refused: None,
+        };
+        let successor = |predecessor: Option<&str>, encrypted| Successor {
+            place: Place::room("!new:x"),
+            predecessor: predecessor.map(str::to_owned),
+            encrypted,
+        };
+        for (was, predecessor, is, listed, level, follows) in [
+            (true, Some("!old:x"), true, true, 100, true),
+            (false, Some("!old:x"), false, true, 100, true),
+            (false, Some("!old:x"), true, true, 100, true),
+            (true, Some("!old:x"), false, true, 100, false),
+            (true, Some("!other:x"), true, true, 100, false),
+            (true, None, true, true, 100, false),
+            (true, Some("!old:x"), true, false, 100, false),
+            (true, Some("!old:x"), true, true, 99, false),
+        ] {
+            let found = objection(
+                &upgrade(was),
+                &successor(predecessor, is),
+                listed,
+                &standing(level),
+            );
+            assert_eq!(
+                found.is_none(),
+                follows,
+                "{predecessor:?} {was} {is} {listed} {level}: {found:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! What people decide about themselves, and about whom to trust.
+
+use footbridge_core::{
+    crash_points,
+    inbox::is_retraction,
+    message::{Command, Message},
+    persons::UserIdentities,
+};
+use footbridge_store::{self as store, Millis, ParkedDelivery, Scope};
+
+use super::{
+    Control, Reply, is_by, parse::OptOutScope, permissions::PortalAction, portals::failure_reply,
+};
+
+impl Control {
+    /// Somebody's messages stay here.
+    pub(super) async fn opt_out(
+        &self,
+        question: &store::Command,
+        command: &Command,
+        reach: OptOutScope,
+        now: Millis,
+    ) -> Result<Reply, store::Error> {
+        let dropped = self
+            .store
+            .opt_out(
+                &question.place,
+                &command.sender.id,
+                scope(reach),
+                speaks,
+                now,
+            )
+            .await?;
+        crash_points::point("person.opted-out");
+        let place = match reach {
+            OptOutScope::Here => "here",
+            OptOutScope::Everywhere => "in every room",
+        };
+        let waited = match dropped {
+            0 => String::new(),
+            1 => " 1 that was waiting is not sent any more.".to_owned(),
+            count => format!(" {count} that were waiting are not sent any more."),
+        };
+        Ok(Reply::Say(format!(
+            "What you write {place} is not carried to the other side.{waited} What crossed before stays there until you \
+             delete it. `!bridge optout off` takes this back."
+        )))
+    }
+
+    /// They cross again.
+    pub(super) async fn opt_in(
+        &self,
+        question: &store::Command,
+        command: &Command,
+        reach: OptOutScope,
+    ) -> Result<Reply, store::Error> {
+        let (place, user) = (&question.place, command.sender.id.as_str());
+        self.store.opt_in(place, user, scope(reach)).await?;
+        let still = self
+            .store
+            .opted_out(vec![(place.clone(), user.to_owned())])
+            .await?;
+        Ok(Reply::Say(if still.contains(&true) {
+            "Your choice for every room still holds here: `!bridge optout off everywhere` takes it back.".to_owned()
+        } else {
+            "From now on what you write here is carried to the other side.".to_owned()
+        }))
+    }
+
+    /// Of failed messages those that may be tried again: not those of people who keep by now what they say.
+    pub(super) async fn may_cross<'p>(
+        &self,
+        kept: &[&'p ParkedDelivery],
+    ) -> Result<Vec<&'p ParkedDelivery>, store::Error> {
+        let mut free = Vec::new();
+        for parked in kept {
+            let payload = parked.payload.as_deref().unwrap_or_default();
+            let stays = match Message::from_bytes(payload) {
+                Ok(message) if !is_retraction(&message) => {
+                    let user = &message.sender.id;
+                    self.store
+                        .is_failed_author_opted_out(parked.id, user)
+                        .await?
+                }
+                _ => false,
+            };
+            if !stays {
+                free.push(*parked);
+            }
+        }
+        Ok(free)
+    }
+
+    /// Somebody who may says which identity of a user is to be trusted. Without a key nothing is decided: the one that is
+    /// shown now need not be the one that they were told of.
+    pub(super) async fn trust(
+        &self,
+        asked: (&store::Command, &Command),
+        user: &str,
+        key: Option<&str>,
+    ) -> Result<Reply, store::Error> {
+        if let Err(text) = self
+            .resolve_target(asked, PortalAction::Trust, &None)
+            .await?
+        {
+            return Ok(Reply::Refuse(text));
+        }
+        if let Some(key) = key {
+            match failure_reply(self.backend.approve(user, key).await)? {
+                Ok(Some(held)) => return Ok(Reply::Say(accepted(user, key, held))),
+                Ok(None) => {}
+                Err(text) => return Ok(Reply::Say(text)),
+            }
+        }
+        let known = failure_reply(self.backend.identities(user).await)?;
+        Ok(Reply::Say(match known {
+            Ok(known) => choices(user, key, &known),
+            Err(text) => text,
+        }))
+    }
+}
+
+fn accepted(user: &str, key: &str, held: u64) -> String {
+    let follow = match held {
+        0 => String::new(),
+        1 => " 1 message follows.".to_owned(),
+        held => format!(" {held} messages follow."),
+    };
+    format!("The identity of {user} with the key `{key}` is trusted, and no other.{follow}")
+}
+
+/// Which identities of a user could be trusted, and how.
+fn choices(user: &str, asked: Option<&str>, known: &UserIdentities) -> String {
+    let unknown =
+        asked.map(|key| format!("I have seen no identity of {user} with the key `{key}`."));
+    let believed = known.pinned.as_ref();
+    let trusted =
+        believed.map(|key| format!("The identity of {user} with the key `{key}` is trusted."));
+    let others = match (&known.changed[..], believed) {
+        ([], Some(_)) => "I have seen no other.".to_owned(),
+        ([], None) => format!("I know no identity of {user}."),
+        _ => format!(
+            "Ask {user} by another way for the key of their identity, and repeat the command with it:"
+        ),
+    };
+    let said: Vec<_> = unknown.into_iter().chain(trusted).chain([others]).collect();
+    let each = known.changed.iter().map(|(key, held)| {
+        let messages = if *held == 1 {
+            "message is"
+        } else {
+            "messages are"
+        };
+        format!("`!bridge trust {user} {key}` ({held} {messages} held)")
+    });
+    let lines: Vec<_> = [said.join(" ")].into_iter().chain(each).collect();
+    lines.join("\n")
+}
+
+/// Whether a letter says something of this person. What only takes something back crosses all the same.
+fn speaks(payload: &[u8], user: &str) -> bool {
+    is_by(payload, user)
+        && Message::from_bytes(payload).is_ok_and(|message| !is_retraction(&message))
+}
+
+fn scope(reach: OptOutScope) -> Scope {
+    match reach {
+        OptOutScope::Here => Scope::Here,
+        OptOutScope::Everywhere => Scope::Everywhere,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use footbridge_core::message::Action;
+    use footbridge_store::RemoteId;
+
+    use super::*;
+
+    #[test]
+    fn what_a_person_takes_back_crosses_although_they_keep_what_they_say() {
+        let payload = |action: Action| {
+            let mut message = Message::notice("", Millis(1));
+            message.sender.id = "@ann:x".to_owned();
+            message.action = action;
+            message.to_bytes().unwrap()
+        };
+        let (target, key) = (RemoteId::from("$1"), "👍".to_owned());
+        let reacted = Action::React {
+            target: target.clone(),
+            key: key.clone(),
+        };
+        let (reaction, unreacted) = (target.clone(), Action::Unreact { target, key });
+        assert!(speaks(&payload(reacted.clone()), "@ann:x"));
+        assert!(!speaks(&payload(reacted), "@bob:x"));
+        let deleted = Action::Delete { target: reaction };
+        for takes_back in [unreacted, deleted] {
+            assert!(!speaks(&payload(takes_back), "@ann:x"));
+        }
+    }
+
+    #[test]
+    fn p02_without_the_key_of_an_identity_nothing_is_trusted_and_the_answer_says_which_there_are() {
+        let user = "@ann:x";
+        let mut known = UserIdentities::default();
+        assert_eq!(choices(user, None, &known), "I know no identity of @ann:x.");
+        known.pinned = Some("a".into());
+        let trusted = "The identity of @ann:x with the key `a` is trusted.";
+        assert_eq!(
+            choices(user, None, &known),
+            format!("{trusted} I have seen no other.")
+        );
+        known.changed = vec![("b".into(), 1), ("c".into(), 0)];
+        let said = choices(user, Some("d"), &known);
+        let seen = "I have seen no identity of @ann:x with the key `d`.";
+        assert!(
+            said.starts_with(&format!("{seen} {trusted} Ask @ann:x")),
+            "{said}"
+        );
+        let lines: Vec<_> = said.lines().skip(1).collect();
+        assert_eq!(
+            lines,
+            [
+                "`!bridge trust @ann:x b` (1 message is held)",
+                "`!bridge trust @ann:x c` (0 messages are held)"
+            ]
+        );
+        let said = accepted(user, "b", 2);
+        assert!(
+            said.contains("`b` is trusted, and no other. 2 messages follow."),
+            "{said}"
+        );
+    }
+}

@@ -1,0 +1,72 @@
+//! What is asked of the bridge in a room: a line that begins with `!bridge`, or the reaction 🔁 on something that
+//! failed.
+
+use footbridge_core::message::{Command, Sender};
+use footbridge_store::{Payload, Place};
+use matrix_sdk::{Room, ruma::UserId};
+use tracing::warn;
+
+use super::{
+    Matrix,
+    convert::{CommandRequest, Incoming},
+};
+
+impl Matrix {
+    /// What this event asks of the bridge, if it asks anything. `in_clear` says that it was not encrypted
+    /// although the room is: then only a reaction counts. Those are never encrypted, and all it can do is send
+    /// again what its author wanted sent. `sealed` says that it was encrypted, by a device whose messages are relayed.
+    pub(super) async fn command(
+        &self,
+        room: &Room,
+        incoming: &Incoming,
+        in_clear: bool,
+        sealed: bool,
+    ) -> Option<Command> {
+        let request = CommandRequest::of(incoming)?;
+        if in_clear && !request.is_reaction {
+            return None;
+        }
+        if let (true, Some(target)) = (request.is_reaction, &request.target) {
+            let place = Place::room(room.room_id().as_str());
+            let about = self.store.parked_deliveries_of(&place, target).await.ok()?;
+            // A reaction like any other.
+            if about.is_empty() {
+                return None;
+            }
+        }
+        Some(Command {
+            sender: Sender {
+                id: incoming.sender.clone(),
+                name: incoming.sender_name.clone(),
+                avatar: None,
+            },
+            arguments: request.words,
+            target: request.target,
+            thread: request.thread,
+            moderator: may_redact(room, &incoming.sender).await,
+            by_reaction: request.is_reaction,
+            encrypted: sealed,
+        })
+    }
+}
+
+/// Whether this user may remove other people's messages, as far as the SDK knows; no request is made.
+async fn may_redact(room: &Room, user: &str) -> bool {
+    let Ok(user) = <&UserId>::try_from(user) else {
+        return false;
+    };
+    room.power_levels()
+        .await
+        .is_ok_and(|levels| levels.user_can_redact_event_of_other(user))
+}
+
+/// The stored form of a question.
+pub(super) fn command_payload(command: &Command) -> Option<Payload> {
+    match command.to_bytes() {
+        Ok(bytes) => Some(Payload::Command(bytes)),
+        Err(error) => {
+            warn!(error = %error, "A question cannot be written down");
+            None
+        }
+    }
+}

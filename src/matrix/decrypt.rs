@@ -1,0 +1,359 @@
+//! Opening an event's ciphertext ourselves. The SDK forgets the ciphertext of what it opens, and with it which message
+//! of its key it was; so the events of rooms that we walk reach us closed (see `crypto_store`), and are opened here.
+
+use std::{borrow::Cow, fmt::Write as _};
+
+use footbridge_store::{DecryptedWith, Millis, Place, RemoteId, SeenEvent, UndecryptableEvent};
+use matrix_sdk::{
+    Room,
+    deserialized_responses::{TimelineEvent, TimelineEventKind},
+    ruma::serde::Raw,
+};
+use matrix_sdk_crypto::{olm::SenderData, store::CryptoStore as _};
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+use tracing::warn;
+use vodozemac::megolm::MegolmMessage;
+
+use super::{Matrix, relation, trust_policy::PinStatus};
+
+/// An event, as open as it can be made.
+pub(super) struct DecryptionResult<'a> {
+    /// Decrypted, or with the reason why it is not.
+    pub event: Cow<'a, TimelineEvent>,
+    /// What it was encrypted with, also where it is still closed.
+    pub opened: Option<DecryptedWith>,
+    /// The identity that had signed the sender's device when its room key came: the public master key. It never
+    /// changes, whatever the homeserver shows later.
+    pub signer: Option<String>,
+    /// The same beside the identity by which the sender is believed; of a sender in the clear nobody asks.
+    pub pin: PinStatus,
+}
+
+impl<'a> DecryptionResult<'a> {
+    /// What it was decrypted with, if it was and counts as read.
+    pub(super) fn opened_with(&self, is_read: bool) -> Option<DecryptedWith> {
+        let open = matches!(self.event.kind, TimelineEventKind::Decrypted(_));
+        self.opened.clone().filter(|_| open && is_read)
+    }
+
+    /// How the event was shown, as it came.
+    pub(super) fn shown(&self, place: &Place, came: &TimelineEvent) -> SeenEvent {
+        let closed = EncryptedFields::of(came.raw().json().get());
+        SeenEvent {
+            place: place.clone(),
+            event: RemoteId(came.event_id().map(|id| id.to_string()).unwrap_or_default()),
+            ciphertext: closed.map(|closed| closed.content.digest()),
+            decrypted_with: self.opened_with(true),
+        }
+    }
+
+    /// What was never closed.
+    fn clear(event: &'a TimelineEvent) -> Self {
+        Self {
+            event: Cow::Borrowed(event),
+            opened: None,
+            signer: None,
+            pin: PinStatus::None,
+        }
+    }
+}
+
+/// The fields of an encrypted event that say what it was encrypted with.
+#[derive(Deserialize)]
+struct EncryptedFields {
+    #[serde(rename = "type")]
+    event_type: String,
+    sender: String,
+    origin_server_ts: i64,
+    content: Ciphertext,
+}
+
+#[derive(Deserialize)]
+struct Ciphertext {
+    session_id: String,
+    ciphertext: String,
+}
+
+impl EncryptedFields {
+    /// `None` for what is not encrypted with a room key, or in no shape that anybody knows.
+    fn of(json: &str) -> Option<Self> {
+        let closed: Self = serde_json::from_str(json).ok()?;
+        (closed.event_type == "m.room.encrypted").then_some(closed)
+    }
+
+    /// Which message of which key it is. Nobody can change that without breaking the signature of the ciphertext.
+    fn opened(&self) -> Option<DecryptedWith> {
+        let message = MegolmMessage::from_base64(&self.content.ciphertext).ok()?;
+        Some(DecryptedWith {
+            session: self.content.session_id.clone(),
+            ratchet_index: message.message_index(),
+            sent_at: Millis(self.origin_server_ts),
+        })
+    }
+}
+
+impl Ciphertext {
+    /// A short name, for which nobody finds another ciphertext. Base64 can be written in several ways that decode to the
+    /// same; all of them have this name.
+    fn digest(&self) -> String {
+        let message = MegolmMessage::from_base64(&self.ciphertext);
+        let canonical =
+            message.map_or_else(|_| self.ciphertext.clone(), |message| message.to_base64());
+        let mut text = String::new();
+        for byte in Sha256::digest(canonical.as_bytes()) {
+            // Writing into a string cannot fail.
+            write!(text, "{byte:02x}").ok();
+        }
+        text
+    }
+}
+
+impl Matrix {
+    /// How events of before a link were shown. Nothing of them is kept but what tells them again.
+    pub(super) async fn shown_events(
+        &self,
+        room: Option<&Room>,
+        place: &Place,
+        events: &[TimelineEvent],
+    ) -> Vec<SeenEvent> {
+        let mut all = Vec::new();
+        for event in events {
+            let unsealed = match room {
+                Some(room) => self.try_decrypt(room, event).await,
+                None => DecryptionResult::clear(event),
+            };
+            all.push(unsealed.shown(place, event));
+        }
+        all
+    }
+
+    /// Opens an event that came closed.
+    pub(super) async fn try_decrypt<'a>(
+        &self,
+        room: &Room,
+        event: &'a TimelineEvent,
+    ) -> DecryptionResult<'a> {
+        let closed = match &event.kind {
+            TimelineEventKind::Decrypted(_) => None,
+            TimelineEventKind::UnableToDecrypt { .. } | TimelineEventKind::PlainText { .. } => {
+                EncryptedFields::of(event.raw().json().get())
+            }
+        };
+        let Some(closed) = closed else {
+            let clear = DecryptionResult::clear(event);
+            let TimelineEventKind::Decrypted(open) = &event.kind else {
+                return clear;
+            };
+            let sender = open.encryption_info.sender.as_str();
+            let session = open.encryption_info.session_id().unwrap_or_default();
+            return self.signed(room, session, sender, clear).await;
+        };
+        match room
+            .decrypt_event(event.raw().cast_ref_unchecked(), None)
+            .await
+        {
+            Ok(read) => {
+                let read = DecryptionResult {
+                    opened: closed.opened(),
+                    event: Cow::Owned(relation::with_outer_relation(read, event)),
+                    ..DecryptionResult::clear(event)
+                };
+                let session = &closed.content.session_id;
+                self.signed(room, session, &closed.sender, read).await
+            }
+            Err(error) => {
+                warn!(matrix.room = %room.room_id(), error = %error, "An event cannot be decrypted now");
+                DecryptionResult::clear(event)
+            }
+        }
+    }
+
+    /// An event with the identity under which its room key came. Asked after the SDK has opened it, which may write down
+    /// a signature that has become known meanwhile.
+    async fn signed<'a>(
+        &self,
+        room: &Room,
+        session: &str,
+        sender: &str,
+        mut event: DecryptionResult<'a>,
+    ) -> DecryptionResult<'a> {
+        let key = self
+            .keys
+            .get_inbound_group_session(room.room_id(), session)
+            .await;
+        event.pin = match key {
+            Ok(key) => {
+                event.signer = key.and_then(|key| signer_of(&key.sender_data, sender));
+                let believed = self.keys.pins();
+                believed.pin_status(sender, event.signer.as_deref())
+            }
+            Err(error) => {
+                let error = error.to_string();
+                warn!(matrix.room = %room.room_id(), error, "It cannot be read under which identity a room key came; a message is held");
+                PinStatus::Changed
+            }
+        };
+        event
+    }
+
+    /// Whether the key with this id is one of another room: then the ciphertext was moved here from there.
+    pub(super) async fn is_of_another_room(&self, room: &Room, session: &str) -> bool {
+        for other in self.client.rooms() {
+            let id = other.room_id();
+            if id == room.room_id() {
+                continue;
+            }
+            let found = self.keys.get_inbound_group_session(id, session).await;
+            if matches!(found, Ok(Some(_))) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// An entry that waits, as the event it was.
+    pub(super) fn as_received(waiting: &UndecryptableEvent) -> Option<TimelineEvent> {
+        let raw = String::from_utf8(waiting.raw.clone()).ok()?;
+        let raw = Raw::from_json_string(raw).ok()?;
+        Some(TimelineEvent::from_plaintext(raw))
+    }
+}
+
+/// The public master key of the identity that had signed the device of this sender when the room key came.
+fn signer_of(data: &SenderData, sender: &str) -> Option<String> {
+    match data {
+        SenderData::VerificationViolation(known)
+        | SenderData::SenderUnverified(known)
+        | SenderData::SenderVerified(known) => {
+            (known.user_id == sender).then(|| known.master_key.to_base64())
+        }
+        SenderData::UnknownDevice { .. } | SenderData::DeviceInfo { .. } => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use matrix_sdk_crypto::{
+        Account,
+        olm::InboundGroupSession,
+        types::{EventEncryptionAlgorithm, events::room::encrypted::EncryptedEvent},
+    };
+    use ruma::{device_id, room_id, user_id};
+    use serde_json::{Value, json};
+    use vodozemac::megolm::{GroupSession, SessionConfig};
+
+    use super::*;
+
+    /// An event that says something by this key, for this room.
+    fn event(session: &mut GroupSession, room: &str) -> Value {
+        let payload = json!({
+            "type": "m.room.message",
+            "room_id": room,
+            "content": {"msgtype": "m.text", "body": "hello"},
+        });
+        json!({
+            "type": "m.room.encrypted",
+            "event_id": "$1",
+            "sender": "@ann:x",
+            "origin_server_ts": 5,
+            "content": {
+                "algorithm": "m.megolm.v1.aes-sha2",
+                "sender_key": "hPQNcabIABgGnx3/ACv/jmMmiQHoeFfuLB17tzWp6Hw",
+                "device_id": "ANN",
+                "session_id": session.session_id(),
+                "ciphertext": session.encrypt(payload.to_string()).to_base64(),
+            },
+        })
+    }
+
+    #[test]
+    fn p06_the_place_in_the_ratchet_is_read_from_the_ciphertext() {
+        let mut session = GroupSession::new(SessionConfig::version_1());
+        for index in 0..3 {
+            let json = event(&mut session, "!room:x").to_string();
+            let opened = EncryptedFields::of(&json).unwrap().opened().unwrap();
+            assert_eq!(
+                (
+                    opened.session.as_str(),
+                    opened.ratchet_index,
+                    opened.sent_at
+                ),
+                (session.session_id().as_str(), index, Millis(5))
+            );
+        }
+        let clear = json!({"type": "m.room.message", "sender": "@ann:x", "origin_server_ts": 5, "content": {}});
+        assert!(EncryptedFields::of(&clear.to_string()).is_none());
+        let mut nonsense = event(&mut session, "!room:x");
+        nonsense["content"]["ciphertext"] = "nonsense".into();
+        assert!(
+            EncryptedFields::of(&nonsense.to_string())
+                .unwrap()
+                .opened()
+                .is_none()
+        );
+    }
+
+    #[test]
+    fn p02_who_signed_a_message_is_read_from_its_room_key_and_counts_for_the_sender_only() {
+        let ann = Account::with_device_id(user_id!("@ann:x"), device_id!("ANN"));
+        let (user, device, key) = (ann.user_id(), ann.device_id(), ann.identity_keys().ed25519);
+        for data in [
+            SenderData::sender_verification_violation(user, device, key),
+            SenderData::sender_unverified(user, device, key),
+            SenderData::sender_verified(user, device, key),
+        ] {
+            assert_eq!(signer_of(&data, "@ann:x"), Some(key.to_base64()));
+            assert_eq!(signer_of(&data, "@eve:x"), None);
+        }
+        let unsigned = SenderData::device_info(ann.device_keys());
+        for data in [SenderData::unknown(), unsigned] {
+            assert_eq!(signer_of(&data, "@ann:x"), None);
+        }
+    }
+
+    #[tokio::test]
+    async fn p07_what_was_written_for_another_room_does_not_open() {
+        let ann = Account::with_device_id(user_id!("@ann:x"), device_id!("ANN"));
+        let mut session = GroupSession::new(SessionConfig::version_1());
+        let keys = ann.identity_keys();
+        let key = InboundGroupSession::new(
+            keys.curve25519,
+            keys.ed25519,
+            room_id!("!room:x"),
+            &session.session_key(),
+            SenderData::unknown(),
+            None,
+            EventEncryptionAlgorithm::MegolmV1AesSha2,
+            None,
+            false,
+        )
+        .unwrap();
+        for (room, opens) in [("!room:x", true), ("!other:x", false)] {
+            let event = event(&mut session, room).to_string();
+            let event: EncryptedEvent = serde_json::from_str(&event).unwrap();
+            let read = key.decrypt(&event).await;
+            assert_eq!(read.is_ok(), opens, "{room}: {read:?}");
+        }
+    }
+
+    #[test]
+    fn p06_a_ciphertext_has_one_name_however_its_base64_is_written() {
+        let mut session = GroupSession::new(SessionConfig::version_1());
+        let mut names = Vec::new();
+        for text in ["a", "bcde", "another one"] {
+            let plain = session.encrypt(text).to_base64();
+            let padded = format!("{plain}{}", "=".repeat((4 - plain.len() % 4) % 4));
+            let name = |ciphertext: &str| {
+                let closed = Ciphertext {
+                    session_id: session.session_id(),
+                    ciphertext: ciphertext.to_owned(),
+                };
+                closed.digest()
+            };
+            assert_eq!(name(&plain), name(&padded));
+            assert!(!names.contains(&name(&plain)));
+            names.push(name(&plain));
+        }
+    }
+}

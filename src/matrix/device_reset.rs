@@ -1,0 +1,288 @@
+//! Giving a device up: for another (`device reset`) or for good (`logout`). The queue, the links and our places in the
+//! streams stay; the keys go.
+//!
+//! The homeserver knows transaction ids per device, so a send of the old device whose outcome nobody wrote down cannot
+//! be repeated by the new one: it is looked for while the keys are still there, and what is found is kept. A kill at any
+//! moment leaves either the old device as it was or the new one, which `footbridge login` then finishes.
+
+use std::time::Duration;
+
+use footbridge_core::crash_points;
+use footbridge_store::{Account, FormerSend, Millis, Place, RemoteId, Store};
+use matrix_sdk::{
+    Client, SqliteCryptoStore,
+    authentication::matrix::MatrixSession,
+    ruma::{
+        OwnedDeviceId, OwnedUserId, RoomId,
+        api::{Direction, client::message::get_message_events},
+        serde::Raw,
+        uint,
+    },
+};
+use matrix_sdk_base::crypto::{DecryptionSettings, TrustRequirement};
+use matrix_sdk_crypto::OlmMachine;
+use tracing::{info, warn};
+use url::Url;
+
+use super::{
+    Boxed, MatrixError,
+    account::{self, LoggedIn, Login},
+    client,
+    event_fields::EventFields,
+    request_error::RequestError,
+    session::{self, SessionState},
+    unanswered_sends,
+};
+
+/// The homeserver's clock may differ from ours by so much.
+const CLOCK_SKEW: Duration = Duration::from_hours(1);
+/// How many pages of each room are read at most.
+const MAX_PAGES: usize = 40;
+
+/// Puts a new device in the place of the present one. The password is tried before anything is given up.
+#[must_use]
+pub fn reset(with: Login<'_>) -> Boxed<'_, Result<LoggedIn, MatrixError>> {
+    Box::pin(async move {
+        let account = with.store.account().await?.ok_or(MatrixError::NoAccount)?;
+        account::check_user(&account.info, &with.config)?;
+        (with.progress)("Logging in on a new device");
+        let homeserver = account::homeserver(&account.info, &with.config)?;
+        let fresh = client::build_without_stores(&homeserver, with.http.clone()).await?;
+        let (session, life) = account::log_in_with_password(&fresh, &with, None).await?;
+        (with.progress)("Looking for what the old device has sent");
+        let found = match former_sends(&fresh, &account, &with).await {
+            Ok(found) => found,
+            Err(error) => {
+                // Nobody needs the new device then.
+                let _gone = fresh.matrix_auth().logout().await;
+                return Err(error);
+            }
+        };
+        let mut face = account.info.clone();
+        face.device_id = session.meta.device_id.to_string();
+        let sealed = account::sealed(&session, life)?;
+        with.store
+            .replace_device(&face, &sealed, &found, with.clock.now())
+            .await?;
+        info!("Another device has taken the place of the old one");
+        crash_points::point("device.replaced");
+        account::login(with).await
+    })
+}
+
+/// Logs the device out and forgets its keys.
+#[must_use]
+pub fn log_out(with: Login<'_>) -> Boxed<'_, Result<(), MatrixError>> {
+    Box::pin(async move {
+        let state = session::ask(&with.store, &with.config, &with.http).await?;
+        let account = with.store.account().await?.ok_or(MatrixError::NoAccount)?;
+        let mut found = Vec::new();
+        match state {
+            SessionState::Accepted => {
+                let homeserver = account::homeserver(&account.info, &with.config)?;
+                let client = client::build_without_stores(&homeserver, with.http.clone()).await?;
+                account::restore(&client, &account.session).await?;
+                (with.progress)("Looking for what the device has sent");
+                found = former_sends(&client, &account, &with).await?;
+                (with.progress)("Logging out");
+                client
+                    .matrix_auth()
+                    .logout()
+                    .await
+                    .map_err(|error| RequestError::from(&error).into_matrix_error("log out"))?;
+            }
+            SessionState::Gone => {}
+            SessionState::Expired => {
+                return Err(MatrixError::SignedOut(
+                    "the session has expired, so it cannot log itself out: footbridge login first, or remove the \
+                     device with another client"
+                        .into(),
+                ));
+            }
+            SessionState::Unknown => {
+                return Err(MatrixError::Unavailable(anyhow::anyhow!(
+                    "the homeserver does not answer; the device is still logged in"
+                )));
+            }
+        }
+        with.store.forget_account(&found).await?;
+        account::remove_keys(&with.store)
+    })
+}
+
+/// Finishes what a reset began: puts the old keys away. Before anything is kept in their place.
+pub(super) async fn discard_old_keys(store: &Store) -> Result<(), MatrixError> {
+    if let Some(retired) = store.former_device().await?
+        && retired.store_in_place
+    {
+        account::remove_keys(store)?;
+        store.mark_former_store_moved().await?;
+    }
+    Ok(())
+}
+
+/// Finishes what a reset began: logs the old device out.
+pub(super) async fn log_out_old_device(
+    store: &Store,
+    http: &reqwest::Client,
+) -> Result<(), MatrixError> {
+    let Some(retired) = store.former_device().await? else {
+        return Ok(());
+    };
+    let session: Option<MatrixSession> = serde_json::from_slice(&retired.session.0).ok();
+    let server = Url::parse(&retired.homeserver).ok();
+    if let (Some(session), Some(server)) = (session, server) {
+        match session::log_out(&server, session, http).await {
+            SessionState::Unknown => {
+                warn!(
+                    "The old device could not be logged out: the homeserver does not answer. `footbridge login` tries again"
+                );
+                return Ok(());
+            }
+            SessionState::Expired => warn!(
+                matrix.device = retired.device_id,
+                "The old device's session has expired, so it cannot log itself out: remove it with another client"
+            ),
+            SessionState::Accepted | SessionState::Gone => info!("The old device is logged out"),
+        }
+    }
+    Ok(store.forget_former_device().await?)
+}
+
+/// What our account has sent into rooms that something is still owed to, as far as the old device's keys tell.
+async fn former_sends(
+    client: &Client,
+    account: &Account,
+    with: &Login<'_>,
+) -> Result<Vec<FormerSend>, MatrixError> {
+    let all_counters = with.store.lane_counters().await?;
+    let portals = with.store.portals().await?;
+    let mut rooms: Vec<(Place, Millis)> = Vec::new();
+    for counters in &all_counters {
+        let owed = counters.oldest_pending.filter(|_| {
+            counters.lane.toward == footbridge_store::Side::Matrix && counters.pending > 0
+        });
+        let portal = portals
+            .iter()
+            .find(|portal| portal.id == counters.lane.portal);
+        if let (Some(since), Some(portal)) = (owed, portal) {
+            rooms.push((portal.room.clone(), since));
+        }
+    }
+    if rooms.is_empty() {
+        return Ok(Vec::new());
+    }
+    let keys = old_keys(account, with).await;
+    let mut found = Vec::new();
+    for (place, since) in rooms {
+        let Ok(room) = RoomId::parse(place.address()) else {
+            continue;
+        };
+        let reader = Reader {
+            keys: keys.as_ref(),
+            own: &account.info.user_id,
+            place: &place,
+            since,
+        };
+        reader.read(client, &room, &mut found).await?;
+    }
+    Ok(found)
+}
+
+/// The old device's keys, for reading. Where they are gone what they would open stays closed.
+async fn old_keys(account: &Account, with: &Login<'_>) -> Option<OlmMachine> {
+    let directory = account::directory(&with.store);
+    let key = with.key.derive(account::KEY_PURPOSE);
+    if !directory.exists() {
+        return None;
+    }
+    let config = client::store_config(&directory, Some(&key));
+    let store = SqliteCryptoStore::open_with_config(&config).await.ok()?;
+    let user = OwnedUserId::try_from(account.info.user_id.as_str()).ok()?;
+    let device = OwnedDeviceId::from(account.info.device_id.as_str());
+    OlmMachine::with_store(&user, &device, store, None)
+        .await
+        .ok()
+}
+
+/// Reads one room backwards.
+struct Reader<'a> {
+    keys: Option<&'a OlmMachine>,
+    own: &'a str,
+    place: &'a Place,
+    since: Millis,
+}
+
+impl Reader<'_> {
+    async fn read(
+        &self,
+        client: &Client,
+        room: &RoomId,
+        found: &mut Vec<FormerSend>,
+    ) -> Result<(), MatrixError> {
+        let mut from = None;
+        for _ in 0..MAX_PAGES {
+            let mut request =
+                get_message_events::v3::Request::new(room.to_owned(), Direction::Backward);
+            request.limit = uint!(500);
+            request.from.clone_from(&from);
+            let page = match client.send(request).await {
+                Ok(page) => page,
+                // We are not in that room: nothing is owed there that anybody could see.
+                Err(error) => match RequestError::from(&error) {
+                    RequestError::Forbidden(_) | RequestError::NotFound(_) => return Ok(()),
+                    fault => return Err(fault.into_matrix_error("read a room")),
+                },
+            };
+            for event in &page.chunk {
+                let raw = event.json().get();
+                let Ok(envelope) = serde_json::from_str::<EventFields>(raw) else {
+                    continue;
+                };
+                if Millis(envelope.origin_server_ts).plus(CLOCK_SKEW) < self.since {
+                    return Ok(());
+                }
+                if envelope.sender == self.own {
+                    found.extend(self.look_at(room, raw, &envelope).await);
+                }
+            }
+            match page.end {
+                Some(end) if from.as_ref() != Some(&end) => from = Some(end),
+                _ => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+
+    async fn look_at(
+        &self,
+        room: &RoomId,
+        raw: &str,
+        envelope: &EventFields,
+    ) -> Option<FormerSend> {
+        let (remote, sent_at) = (envelope.event_id.clone(), envelope.origin_server_ts);
+        let key = if envelope.event_type == "m.room.encrypted" {
+            match self.open(room, raw).await {
+                Some(opened) => unanswered_sends::marked(&opened)?.to_owned(),
+                None => String::new(),
+            }
+        } else {
+            unanswered_sends::marked(envelope)?.to_owned()
+        };
+        Some(FormerSend {
+            place: self.place.clone(),
+            key,
+            remote: RemoteId(remote),
+            sent_at: Millis(sent_at),
+        })
+    }
+
+    async fn open(&self, room: &RoomId, raw: &str) -> Option<EventFields> {
+        let raw = Raw::from_json_string(raw.to_owned()).ok()?;
+        let settings = DecryptionSettings {
+            sender_device_trust_requirement: TrustRequirement::Untrusted,
+        };
+        let opened = self.keys?.decrypt_room_event(&raw, room, &settings).await;
+        serde_json::from_str(opened.ok()?.event.json().get()).ok()
+    }
+}

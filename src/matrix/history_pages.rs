@@ -1,0 +1,442 @@
+//! Pages of a room's history: as many as a gap needs, newest first.
+//!
+//! Pages are asked for from the newest event on and not from a position that a sync has named: some homeservers take
+//! that position as exclusive, and leave out the newest event of the sync. What the sync brought last must be on a page;
+//! where it is not, what stands around it is asked for. Where our own entry is sought, nothing from before it is taken,
+//! whether a page shows it or not.
+
+use footbridge_store::{Gap, RemoteId};
+use matrix_sdk::{
+    Client, Room,
+    deserialized_responses::TimelineEvent,
+    ruma::api::{
+        Direction,
+        client::{context::get_context, filter::LazyLoadOptions, message::get_message_events},
+    },
+    ruma::{EventId, OwnedEventId, RoomId, events::AnyTimelineEvent, serde::Raw, uint},
+};
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::{
+    Matrix,
+    encryption_boundary::begins_encryption,
+    gaps::id_of,
+    request_error::RequestError,
+    walk::{DisplayNames, EventFields},
+};
+
+/// Pages that stay in memory between finding the end of a gap and journalling it (500 events each). Those
+/// beyond are fetched a second time.
+const MAX_PAGES_IN_MEMORY: usize = 10;
+/// Events on a page.
+pub(super) const PAGE: u16 = 500;
+/// So many events before the end of a gap are looked at.
+const OVERLAP_EVENTS: u16 = 50;
+
+/// One page of history, as long as it is kept.
+pub(super) struct HistoryPage {
+    /// `None` for the newest page, which is always kept.
+    pub from: Option<String>,
+    /// Whether the encryption of the room begins on it.
+    pub begins: bool,
+    pub fetched: Option<FetchedPage>,
+}
+
+/// The pages of a gap, newest first.
+pub(super) struct GapPages {
+    pub all: Vec<HistoryPage>,
+    /// Whether the encryption of the room begins in one of them.
+    pub begins: bool,
+    /// Where nothing of the gap is taken: how far the room counts as walked all the same.
+    pub skip_to: Option<RemoteId>,
+}
+
+/// Where a gap ends, at its older side.
+pub(super) struct GapBounds<'a> {
+    pub gap: &'a Gap,
+    /// Our entry is sought: the homeserver says that this event was the first after it.
+    pub first: Option<&'a EventId>,
+}
+
+/// A page as fetched: newest first, cut where the gap ends.
+#[derive(Default)]
+pub(super) struct FetchedPage {
+    pub events: Vec<TimelineEvent>,
+    /// What stands before the end of the gap, newest first.
+    pub overlap: Vec<TimelineEvent>,
+    pub names: DisplayNames,
+    /// Where to go on; `None` at the end of the gap.
+    pub next: Option<String>,
+    /// Whether the end of the gap is on this page.
+    pub ends: bool,
+    /// Whether what the sync brought last is on this page.
+    pub anchored: bool,
+}
+
+impl Matrix {
+    /// Finds where the gap ends. The pages come newest first; `None` when told to stop.
+    pub(super) async fn fetch_gap_pages(
+        &self,
+        room: &Room,
+        gap: &Gap,
+        first: Option<&EventId>,
+        stop: &CancellationToken,
+    ) -> Result<Option<GapPages>, RequestError> {
+        let bounds = GapBounds { gap, first };
+        let mut pages: Vec<HistoryPage> = Vec::new();
+        let mut from: Option<String> = None;
+        let (mut events, mut anchored, mut ends) = (0, false, false);
+        // Where the time before the link begins, should the end of the gap be on no page: page, place on it.
+        let mut linked: Option<(usize, usize)> = None;
+        loop {
+            if stop.is_cancelled() {
+                return Ok(None);
+            }
+            let fetched = self.fetch(room, &bounds, from.as_deref()).await?;
+            events += fetched.events.len();
+            anchored = anchored || fetched.anchored;
+            ends = ends || fetched.ends;
+            let next = fetched.next.clone();
+            if !fetched.ends {
+                let (is_known, before) = self.before_link(gap, &fetched.events).await?;
+                linked = linked.filter(|_| !is_known);
+                linked = linked.or(before.map(|before| (pages.len(), before)));
+            }
+            pages.push(HistoryPage {
+                from: from.clone(),
+                begins: fetched.events.iter().any(begins_encryption),
+                fetched: Some(fetched),
+            });
+            // Asked for again, the newest page would be another one.
+            if pages.len() > MAX_PAGES_IN_MEMORY
+                && let Some(page) = pages.iter_mut().skip(1).find(|page| page.fetched.is_some())
+            {
+                page.fetched = None;
+            }
+            match next {
+                next @ Some(_) if next != from => from = next,
+                _ => break,
+            }
+        }
+        if !ends && let Some((number, before)) = linked.filter(|_| gap.stop.is_some()) {
+            pages.truncate(number + 1);
+            if let Some(page) = pages.last_mut()
+                && let Some(oldest) = &mut page.fetched
+            {
+                oldest.events.truncate(before);
+                page.begins = oldest.events.iter().any(begins_encryption);
+            }
+        }
+        if !ends && gap.stop.is_none() {
+            return Ok(Some(without_entry(gap, &pages)));
+        }
+        if !anchored && let Some(anchor) = anchor_of(gap) {
+            self.add_omitted(room, &bounds, anchor, &mut pages).await?;
+        }
+        let pages_kept = pages.len().min(MAX_PAGES_IN_MEMORY);
+        if pages.len() > MAX_PAGES_IN_MEMORY {
+            warn!(
+                matrix.room = gap.place.address(),
+                events,
+                pages_kept,
+                "A gap is longer than what memory is given to it; parts are fetched twice"
+            );
+        } else {
+            info!(matrix.room = gap.place.address(), events, "Filling a gap");
+        }
+        Ok(Some(GapPages {
+            begins: pages.iter().any(|page| page.begins),
+            all: pages,
+            skip_to: None,
+        }))
+    }
+
+    /// Adds to the newest page what history lacks of what the sync brought last.
+    async fn add_omitted(
+        &self,
+        room: &Room,
+        bounds: &GapBounds<'_>,
+        anchor: &EventId,
+        pages: &mut [HistoryPage],
+    ) -> Result<(), RequestError> {
+        let whole = pages.len() == 1;
+        let Some(page) = pages.first_mut() else {
+            return Ok(());
+        };
+        let Some(newest) = &mut page.fetched else {
+            return Ok(());
+        };
+        let around = self.around(room, anchor, &mut newest.names).await?;
+        let added = add_omitted(&mut newest.events, around, anchor, |event| {
+            whole && self.ends(bounds, event) == Some(false)
+        });
+        page.begins = newest.events.iter().any(begins_encryption);
+        warn!(
+            matrix.room = bounds.gap.place.address(),
+            added, "The homeserver's history lacks what its sync brought; it was looked up"
+        );
+        Ok(())
+    }
+
+    pub(super) async fn fetch(
+        &self,
+        room: &Room,
+        bounds: &GapBounds<'_>,
+        from: Option<&str>,
+    ) -> Result<FetchedPage, RequestError> {
+        let gap = bounds.gap;
+        let mut names = DisplayNames::default();
+        let (mut events, mut next) = page(room, from, PAGE, &mut names).await?;
+        let anchored = anchor_of(gap).is_none_or(|anchor| {
+            let is_anchor = |event: &TimelineEvent| event.event_id().is_some_and(|id| id == anchor);
+            events.iter().any(is_anchor)
+        });
+        let mut overlap = Vec::new();
+        let mut numbered = events.iter().enumerate();
+        let end = numbered
+            .find_map(|(number, event)| Some(number + usize::from(self.ends(bounds, event)?)));
+        if let Some(end) = end {
+            let before = events.split_off(end).into_iter().skip(1);
+            let from = next.take();
+            if gap.stop.is_some() {
+                overlap.extend(before);
+                if overlap.len() < usize::from(OVERLAP_EVENTS)
+                    && let Some(from) = from
+                {
+                    overlap.extend(page(room, Some(&from), OVERLAP_EVENTS, &mut names).await?.0);
+                }
+                overlap.truncate(OVERLAP_EVENTS.into());
+            }
+        }
+        debug!(
+            matrix.room = gap.place.address(),
+            events = events.len(),
+            overlap = overlap.len(),
+            "Fetched a page of a gap"
+        );
+        Ok(FetchedPage {
+            events,
+            overlap,
+            names,
+            next,
+            ends: end.is_some(),
+            anchored,
+        })
+    }
+
+    /// Whether the gap ends at this event, and then whether the event is itself part of it: it was walked before, or,
+    /// where nothing was, it is our own entry into the room or the first event after it.
+    fn ends(&self, bounds: &GapBounds<'_>, event: &TimelineEvent) -> Option<bool> {
+        let id = event.event_id();
+        let ends = match &bounds.gap.stop {
+            Some(stop) => id.as_ref().is_some_and(|id| stop.as_str() == id.as_str()),
+            None => EventFields::open(event).is_some_and(|envelope| envelope.is_join_of(&self.own)),
+        };
+        if ends {
+            return Some(false);
+        }
+        let first = bounds.first;
+        (first.is_some() && first == id.as_deref()).then_some(true)
+    }
+
+    /// Where our entry is sought: the first event that stands behind our membership, if the homeserver names one. That
+    /// is later than the entry where we have changed our name since.
+    pub(super) async fn first_after_entry(
+        &self,
+        room: &Room,
+        gap: &Gap,
+    ) -> Result<Option<OwnedEventId>, RequestError> {
+        if gap.stop.is_some() {
+            return Ok(None);
+        }
+        let own = room.get_member_no_sync(&self.own).await;
+        let own = own.map_err(|error| RequestError::from(&error))?;
+        let Some(entry) = own.and_then(|own| Some(own.event().event_id()?.to_owned())) else {
+            return Ok(None);
+        };
+        let context = context(room, &entry).await?;
+        let first = context.and_then(|context| context.events_after.into_iter().next());
+        Ok(first.and_then(|event| came(event).event_id()))
+    }
+
+    /// What stands around an event, newest first.
+    async fn around(
+        &self,
+        room: &Room,
+        event: &EventId,
+        names: &mut DisplayNames,
+    ) -> Result<Vec<TimelineEvent>, RequestError> {
+        let Some(context) = context(room, event).await? else {
+            return Ok(Vec::new());
+        };
+        for state in &context.state {
+            learn(names, state.deserialize_as_unchecked().ok().as_ref());
+        }
+        let after = context.events_after.into_iter().rev();
+        let events = after.chain(context.event).chain(context.events_before);
+        Ok(events.map(came).collect())
+    }
+}
+
+/// A page of history as it came, nothing opened: newest first, and where to go on.
+pub(super) async fn page(
+    room: &Room,
+    from: Option<&str>,
+    limit: u16,
+    names: &mut DisplayNames,
+) -> Result<(Vec<TimelineEvent>, Option<String>), RequestError> {
+    page_of(&room.client(), room.room_id(), from, limit, names).await
+}
+
+/// The same, of a room that no sync may have told of.
+pub(super) async fn page_of(
+    client: &Client,
+    room: &RoomId,
+    from: Option<&str>,
+    limit: u16,
+    names: &mut DisplayNames,
+) -> Result<(Vec<TimelineEvent>, Option<String>), RequestError> {
+    let mut request = get_message_events::v3::Request::new(room.to_owned(), Direction::Backward);
+    request.from = from.map(str::to_owned);
+    request.limit = limit.into();
+    request.filter.lazy_load_options = LazyLoadOptions::Enabled {
+        include_redundant_members: false,
+    };
+    let page = client
+        .send(request)
+        .await
+        .map_err(|error| RequestError::from(&error))?;
+    for event in page.state {
+        learn(names, event.deserialize_as_unchecked().ok().as_ref());
+    }
+    Ok((page.chunk.into_iter().map(came).collect(), page.end))
+}
+
+fn came(event: Raw<AnyTimelineEvent>) -> TimelineEvent {
+    TimelineEvent::from_plaintext(event.cast())
+}
+
+/// Takes in what a member event says about a name.
+fn learn(names: &mut DisplayNames, member: Option<&Value>) {
+    let text = |at: &str| member?.pointer(at)?.as_str();
+    if let (Some(user), Some(name)) = (text("/state_key"), text("/content/displayname")) {
+        names.learn(user, name);
+    }
+}
+
+/// What stands around an event; `None` where the homeserver does not show it.
+async fn context(
+    room: &Room,
+    event: &EventId,
+) -> Result<Option<get_context::v3::Response>, RequestError> {
+    let mut request = get_context::v3::Request::new(room.room_id().to_owned(), event.to_owned());
+    request.limit = uint!(100);
+    match room.client().send(request).await {
+        Ok(context) => Ok(Some(context)),
+        Err(error) => match RequestError::from(&error) {
+            RequestError::NotFound(_) | RequestError::Forbidden(_) | RequestError::Invalid(_) => {
+                Ok(None)
+            }
+            fault => Err(fault),
+        },
+    }
+}
+
+/// Nothing of a gap whose end, our entry, is on none of its pages.
+fn without_entry(gap: &Gap, pages: &[HistoryPage]) -> GapPages {
+    warn!(
+        matrix.room = gap.place.address(),
+        "The homeserver does not show when we entered the room; nothing of its history is taken"
+    );
+    let newest = pages.first().and_then(|page| page.fetched.as_ref());
+    let shown = newest.and_then(|page| page.events.first().and_then(id_of));
+    let brought = anchor_of(gap).map(|id| RemoteId(id.to_string()));
+    GapPages {
+        all: vec![HistoryPage {
+            from: None,
+            begins: false,
+            fetched: Some(FetchedPage::default()),
+        }],
+        begins: false,
+        skip_to: brought.or(shown),
+    }
+}
+
+/// The event that the sync brought last when the gap was noted. Gaps of older versions name a position instead.
+fn anchor_of(gap: &Gap) -> Option<&EventId> {
+    <&EventId>::try_from(gap.from.as_str()).ok()
+}
+
+/// Adds to a page, newest first, what it lacks of the events around this one: as far as they stand behind one that is
+/// on the page, or behind the end of the gap. Where they do not, only the event itself is added, as the newest. Answers
+/// how many were added.
+fn add_omitted(
+    page: &mut Vec<TimelineEvent>,
+    mut around: Vec<TimelineEvent>,
+    anchor: &EventId,
+    ends: impl Fn(&TimelineEvent) -> bool,
+) -> usize {
+    page.reverse();
+    let is_anchor = |event: &TimelineEvent| event.event_id().is_some_and(|id| id == anchor);
+    let alone = around.iter().find(|event| is_anchor(event)).cloned();
+    let before = page.len();
+    let mut at = None;
+    while let Some(event) = around.pop() {
+        let id = event.event_id();
+        if let Some(found) = page.iter().position(|one| one.event_id() == id) {
+            at = Some(found + 1);
+        } else if ends(&event) {
+            at = Some(0);
+        } else if let Some(place) = &mut at {
+            page.insert(*place, event);
+            *place += 1;
+        }
+    }
+    if at.is_none() {
+        page.extend(alone);
+    }
+    let added = page.len() - before;
+    page.reverse();
+    added
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn event(id: &str) -> TimelineEvent {
+        let json = json!({"event_id": id, "type": "m.room.message", "content": {}});
+        TimelineEvent::from_plaintext(Raw::from_json_string(json.to_string()).unwrap())
+    }
+
+    fn ids(events: &[TimelineEvent]) -> Vec<String> {
+        events.iter().filter_map(id_of).map(|id| id.0).collect()
+    }
+
+    #[test]
+    fn what_history_leaves_out_stands_where_its_neighbours_say() {
+        let check = |page: &[&str], around: &[&str], stop: &str| {
+            let mut page: Vec<_> = page.iter().map(|id| event(id)).collect();
+            let around = around.iter().map(|id| event(id)).collect();
+            add_omitted(&mut page, around, "$6".try_into().unwrap(), |event| {
+                event.event_id().is_some_and(|id| id == stop)
+            });
+            ids(&page)
+        };
+        let around = ["$6", "$5", "$4", "$3", "$2", "$1"];
+        let missing_newest = check(&["$4", "$3"], &around, "$none");
+        assert_eq!(missing_newest, ["$6", "$5", "$4", "$3"]);
+        assert_eq!(
+            check(&["$6", "$4", "$3"], &around, "$2"),
+            ["$6", "$5", "$4", "$3"]
+        );
+        assert_eq!(check(&["$6"], &around, "$4"), ["$6", "$5"]);
+        assert_eq!(check(&[], &around, "$4"), ["$6", "$5"]);
+        // Nothing says where these belong.
+        assert_eq!(check(&["$9"], &around, "$none"), ["$6", "$9"]);
+    }
+}

@@ -1,0 +1,308 @@
+//! Who may do what in a room, as the homeserver tells now: nothing here is taken from what the SDK remembers. And the
+//! few things that control does in rooms: entering the one that takes another's place, marking where a portal leads.
+
+use footbridge_store::{Place, Tombstone};
+use matrix_sdk::ruma::{
+    OwnedRoomId, RoomId, RoomOrAliasId, UserId,
+    api::client::{
+        membership::join_room_by_id_or_alias,
+        state::{get_state_event_for_key, send_state_event},
+    },
+    events::StateEventType,
+    serde::Raw,
+};
+use serde_json::{Value, json};
+
+use super::{Boxed, Matrix, MatrixError, request_error::RequestError};
+
+/// The level of whoever made a room whose version gives its creators every power.
+const CREATOR_LEVEL: i64 = i64::MAX;
+/// The first version of rooms whose creators have every power.
+const FIRST_CREATOR_VERSION: u32 = 12;
+
+/// How somebody stands in a room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemberRights {
+    /// Whether they are in the room.
+    pub joined: bool,
+    /// Their power level.
+    pub level: i64,
+    /// What it takes to change power levels.
+    pub to_change_power: i64,
+    /// What it takes to send a state event that nothing else is said of.
+    pub state_default: i64,
+    /// Whether the room is or ever was encrypted.
+    pub encrypted: bool,
+}
+
+/// What a room that takes another's place is like.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Successor {
+    /// The room.
+    pub place: Place,
+    /// The room that it says it replaces.
+    pub predecessor: Option<String>,
+    /// Whether it is encrypted.
+    pub encrypted: bool,
+}
+
+impl Matrix {
+    /// Our own user id.
+    #[must_use]
+    pub fn user(&self) -> &str {
+        self.own.as_str()
+    }
+
+    /// How somebody stands in a room that we are in, asked of the homeserver.
+    pub fn member_rights<'a>(
+        &'a self,
+        room: &'a Place,
+        user: &'a str,
+    ) -> Boxed<'a, Result<MemberRights, MatrixError>> {
+        Box::pin(async move {
+            let looked = self.fetch_member_rights(room, user).await;
+            let rights = looked.map_err(|fault| fault.into_matrix_error("look at the room"))?;
+            let ever = self.was_encrypted(room).await?;
+            Ok(MemberRights {
+                encrypted: rights.encrypted || ever,
+                ..rights
+            })
+        })
+    }
+
+    async fn fetch_member_rights(
+        &self,
+        room: &Place,
+        user: &str,
+    ) -> Result<MemberRights, RequestError> {
+        let id = room_id(room)?;
+        let create = self.state(&id, StateEventType::RoomCreate, "", StateForm::Event);
+        let create = create.await?.unwrap_or_default();
+        let power = self.state(&id, StateEventType::RoomPowerLevels, "", StateForm::Content);
+        let power = power.await?;
+        let member = self.state(&id, StateEventType::RoomMember, user, StateForm::Content);
+        let member = member.await?.unwrap_or_default();
+        let encryption = self.state(&id, StateEventType::RoomEncryption, "", StateForm::Content);
+        let encrypted = encryption.await?.is_some();
+        Ok(MemberRights {
+            joined: member.get("membership").and_then(Value::as_str) == Some("join"),
+            encrypted,
+            ..levels(&create, power.as_ref(), user)
+        })
+    }
+
+    /// Enters the room that takes another's place, and tells what it is like.
+    pub fn join_successor<'a>(
+        &'a self,
+        tombstone: &'a Tombstone,
+    ) -> Boxed<'a, Result<Successor, MatrixError>> {
+        Box::pin(async move {
+            let looked = self.fetch_successor(tombstone).await;
+            let next = looked.map_err(|fault| fault.into_matrix_error("enter the new room"))?;
+            self.store.forget_refused_invite(&next.place).await?;
+            Ok(next)
+        })
+    }
+
+    async fn fetch_successor(&self, tombstone: &Tombstone) -> Result<Successor, RequestError> {
+        let next = RoomId::parse(&tombstone.successor)
+            .map_err(|_| RequestError::Invalid("the new room has no valid id".into()))?;
+        let named = <&RoomOrAliasId>::from(&*next).to_owned();
+        let mut request = join_room_by_id_or_alias::v3::Request::new(named);
+        let sender = <&UserId>::try_from(tombstone.sender.as_str());
+        request.via = sender
+            .map(|sender| vec![sender.server_name().to_owned()])
+            .unwrap_or_default();
+        self.client
+            .send(request)
+            .await
+            .map_err(|error| RequestError::from(&error))?;
+        let create = self.state(&next, StateEventType::RoomCreate, "", StateForm::Content);
+        let create = create.await?.unwrap_or_default();
+        let encryption = self.state(
+            &next,
+            StateEventType::RoomEncryption,
+            "",
+            StateForm::Content,
+        );
+        Ok(Successor {
+            place: Place::room(next.as_str()),
+            predecessor: create
+                .pointer("/predecessor/room_id")
+                .and_then(Value::as_str)
+                .map(str::to_owned),
+            encrypted: encryption.await?.is_some(),
+        })
+    }
+
+    /// Writes a state event into a room that is not and never was encrypted. Answers whether that could be done: the
+    /// state of a room can be read by its server.
+    pub fn put_plaintext_state<'a>(
+        &'a self,
+        room: &'a Place,
+        (event_type, key): (&'a str, &'a str),
+        content: &'a Value,
+    ) -> Boxed<'a, Result<bool, MatrixError>> {
+        Box::pin(async move {
+            if self.was_encrypted(room).await? {
+                return Ok(false);
+            }
+            match self.put_state(room, (event_type, key), content).await {
+                Ok(written) => Ok(written),
+                Err(RequestError::Forbidden(_) | RequestError::Invalid(_)) => Ok(false),
+                Err(fault) => Err(fault.into_matrix_error("mark the room")),
+            }
+        })
+    }
+
+    async fn put_state(
+        &self,
+        room: &Place,
+        (event_type, key): (&str, &str),
+        content: &Value,
+    ) -> Result<bool, RequestError> {
+        let id = room_id(room)?;
+        let encryption = self.state(&id, StateEventType::RoomEncryption, "", StateForm::Content);
+        if encryption.await?.is_some() {
+            return Ok(false);
+        }
+        let kind = StateEventType::from(event_type);
+        let before = self
+            .state(&id, kind.clone(), key, StateForm::Content)
+            .await?;
+        // What is there already, or has never been there, need not be written.
+        if before.as_ref().unwrap_or(&json!({})) == content {
+            return Ok(true);
+        }
+        self.write_state(id, kind, key, content)
+            .await
+            .map(|()| true)
+    }
+
+    /// Writes a state event, which everybody's server can read.
+    pub(super) async fn write_state(
+        &self,
+        room: OwnedRoomId,
+        kind: StateEventType,
+        key: &str,
+        content: &Value,
+    ) -> Result<(), RequestError> {
+        let content = Raw::from_json(
+            serde_json::value::to_raw_value(content)
+                .map_err(|error| RequestError::Invalid(error.to_string()))?,
+        );
+        let request = send_state_event::v3::Request::new_raw(room, kind, key.to_owned(), content);
+        let sent = self.client.send(request).await;
+        sent.map(drop).map_err(|error| RequestError::from(&error))
+    }
+
+    /// A state event of a room we are in; `None` when it has none.
+    pub(super) async fn state(
+        &self,
+        room: &RoomId,
+        event_type: StateEventType,
+        key: &str,
+        form: StateForm,
+    ) -> Result<Option<Value>, RequestError> {
+        let mut request =
+            get_state_event_for_key::v3::Request::new(room.to_owned(), event_type, key.to_owned());
+        if form == StateForm::Event {
+            request.format = get_state_event_for_key::v3::StateEventFormat::Event;
+        }
+        match self.client.send(request).await {
+            Ok(answer) => {
+                let event = serde_json::from_str(answer.event_or_content.get());
+                Ok(Some(event.unwrap_or_default()))
+            }
+            Err(error) => match RequestError::from(&error) {
+                RequestError::NotFound(_) => Ok(None),
+                fault => Err(fault),
+            },
+        }
+    }
+}
+
+/// How much of a state event is asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum StateForm {
+    Content,
+    Event,
+}
+
+pub(super) fn room_id(room: &Place) -> Result<OwnedRoomId, RequestError> {
+    RoomId::parse(room.address()).map_err(|_| RequestError::Invalid("this is no room".to_owned()))
+}
+
+/// The levels that count, from the events that made the room and say who has which power. What cannot be read gives
+/// nobody any.
+fn levels(create: &Value, power: Option<&Value>, user: &str) -> MemberRights {
+    let content = create.get("content").unwrap_or(create);
+    let creator = create.get("sender").and_then(Value::as_str);
+    let version = content.get("room_version").and_then(Value::as_str);
+    let version: u32 = version
+        .and_then(|version| version.parse().ok())
+        .unwrap_or(1);
+    let also = content.get("additional_creators").and_then(Value::as_array);
+    let also = also.is_some_and(|users| users.iter().any(|one| one.as_str() == Some(user)));
+    let is_creator = creator == Some(user);
+    let (level, state_default, to_change_power) = match power {
+        Some(power) => {
+            let base = number(power.get("users_default")).unwrap_or(0);
+            let own = power.get("users").and_then(|users| users.get(user));
+            let state = number(power.get("state_default")).unwrap_or(50);
+            let events = power.get("events");
+            let change = events.and_then(|events| number(events.get("m.room.power_levels")));
+            (number(own).unwrap_or(base), state, change.unwrap_or(state))
+        }
+        // Without such an event only whoever made the room has any power.
+        None => (if is_creator { 100 } else { 0 }, 50, 100),
+    };
+    let rules = version >= FIRST_CREATOR_VERSION && (is_creator || also);
+    MemberRights {
+        joined: false,
+        encrypted: false,
+        level: if rules { CREATOR_LEVEL } else { level },
+        to_change_power,
+        state_default,
+    }
+}
+
+/// A level; old rooms write them as text.
+fn number(value: Option<&Value>) -> Option<i64> {
+    let value = value?;
+    value
+        .as_i64()
+        .or_else(|| value.as_str().and_then(|text| text.trim().parse().ok()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn p14_levels_come_from_state_and_what_is_missing_gives_nobody_power() {
+        let create = |version: &str| {
+            json!({"sender": "@maker:x", "content": {"room_version": version,
+                "additional_creators": ["@second:x"]}})
+        };
+        let power = json!({"users": {"@ann:x": 100, "@mod:x": "60", "@odd:x": []}, "users_default": 5,
+            "state_default": 60, "events": {"m.room.power_levels": 95}});
+        for (version, power, user, expected) in [
+            ("10", Some(&power), "@ann:x", (100, 60, 95)),
+            ("10", Some(&power), "@mod:x", (60, 60, 95)),
+            ("10", Some(&power), "@odd:x", (5, 60, 95)),
+            ("10", Some(&power), "@who:x", (5, 60, 95)),
+            ("10", Some(&power), "@maker:x", (5, 60, 95)),
+            ("12", Some(&power), "@maker:x", (CREATOR_LEVEL, 60, 95)),
+            ("12", Some(&power), "@second:x", (CREATOR_LEVEL, 60, 95)),
+            ("11", Some(&power), "@second:x", (5, 60, 95)),
+            ("10", Some(&json!({})), "@ann:x", (0, 50, 50)),
+            ("10", None, "@maker:x", (100, 50, 100)),
+            ("10", None, "@ann:x", (0, 50, 100)),
+        ] {
+            let rights = levels(&create(version), power, user);
+            let found = (rights.level, rights.state_default, rights.to_change_power);
+            assert_eq!(found, expected, "{version} {power:?} {user}");
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Reactions of our own. Matrix never encrypts them, so into an encrypted room they go only where the portal says so.
+
+use footbridge_core::outlet::{Done, Outcome, SendError};
+use footbridge_store::{Copy, Place, RemoteId};
+use matrix_sdk::{
+    Room,
+    ruma::{OwnedTransactionId, api::error::ErrorKind},
+};
+use serde_json::json;
+
+use super::{
+    Matrix,
+    request_error::{RequestError, retry},
+    send::put,
+    unanswered_sends,
+};
+
+/// How to react.
+#[derive(Clone, Copy)]
+pub(super) struct ReactOptions {
+    /// Also where the room is encrypted and the reaction is not.
+    pub unencrypted: bool,
+    /// For the bridge itself, which joins no channels by it.
+    pub own: bool,
+}
+
+impl Matrix {
+    /// Reacts to a message. That we have done so already is success.
+    pub(super) async fn react(
+        &self,
+        room: &Room,
+        to: &Place,
+        key: OwnedTransactionId,
+        (target, with, how): (&RemoteId, &str, ReactOptions),
+    ) -> Result<Done, SendError> {
+        let _turn = self.turns.take(to).await;
+        if self.guard(room, to).await? && !how.unencrypted {
+            // Asked again, the lane knows it as well.
+            return Err(retry(
+                None,
+                Outcome::NotDone,
+                "the room has just been encrypted",
+            ));
+        }
+        let mut content = json!({ "m.relates_to": {
+            "rel_type": "m.annotation", "event_id": target.as_str(), "key": with,
+        }});
+        unanswered_sends::mark(&mut content, key.as_str());
+        if !how.own {
+            self.peer_bridges.mark(to, &mut content);
+        }
+        match put(room, &key, "m.reaction", content).await {
+            Ok(sent) => Ok(Done::ReactionAdded(Copy {
+                remote: RemoteId(sent.response.event_id.to_string()),
+                thread: None,
+                sent_at: self.clock.now(),
+                file: None,
+            })),
+            Err(error) if is_duplicate(&error) => Ok(Done::Edited(target.clone())),
+            Err(error) => Err(RequestError::from(&error).into_send_error()),
+        }
+    }
+}
+
+/// Whether the homeserver says that this account has reacted like this already.
+fn is_duplicate(error: &matrix_sdk::Error) -> bool {
+    matches!(
+        error.client_api_error_kind(),
+        Some(ErrorKind::DuplicateAnnotation)
+    )
+}

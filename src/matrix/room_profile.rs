@@ -1,0 +1,83 @@
+//! What stands at the head of a room: name, topic and picture. All of it is state, which Matrix never encrypts.
+
+use footbridge_core::{
+    image::Image,
+    room_profile::{ProfileField, RoomProfile},
+};
+use footbridge_store::Place;
+use matrix_sdk::ruma::{RoomId, events::StateEventType};
+use serde_json::{Value, json};
+
+use super::{
+    Boxed, Matrix, MatrixError,
+    power_levels::{StateForm, room_id},
+    request_error::RequestError,
+};
+
+/// Which event says it, and under which key of its content.
+fn written(fact: ProfileField) -> (StateEventType, &'static str) {
+    match fact {
+        ProfileField::Name => (StateEventType::RoomName, "name"),
+        ProfileField::Topic => (StateEventType::RoomTopic, "topic"),
+        ProfileField::Avatar => (StateEventType::RoomAvatar, "url"),
+    }
+}
+
+impl Matrix {
+    /// What stands there now, asked of the homeserver.
+    pub fn room_profile<'a>(
+        &'a self,
+        room: &'a Place,
+    ) -> Boxed<'a, Result<RoomProfile, MatrixError>> {
+        Box::pin(async move {
+            let looked = self.fetch_room_profile(room).await;
+            looked.map_err(|fault| fault.into_matrix_error("look at the room"))
+        })
+    }
+
+    async fn fetch_room_profile(&self, room: &Place) -> Result<RoomProfile, RequestError> {
+        let id = room_id(room)?;
+        Ok(RoomProfile {
+            name: Some(self.fact(&id, ProfileField::Name).await?),
+            topic: Some(self.fact(&id, ProfileField::Topic).await?),
+            picture: Some(self.fact(&id, ProfileField::Avatar).await?),
+        })
+    }
+
+    async fn fact(&self, room: &RoomId, fact: ProfileField) -> Result<String, RequestError> {
+        let (event, key) = written(fact);
+        let state = self.state(room, event, "", StateForm::Content).await?;
+        let text = state.as_ref().and_then(|state| state.get(key)?.as_str());
+        Ok(text.unwrap_or_default().to_owned())
+    }
+
+    /// Says something else there, if we have the right; a picture is uploaded first. Answers what stands there then.
+    pub fn set_room_profile<'a>(
+        &'a self,
+        room: &'a Place,
+        fact: ProfileField,
+        value: &'a str,
+        picture: Option<&'a Image>,
+    ) -> Boxed<'a, Result<String, anyhow::Error>> {
+        Box::pin(async move {
+            let value = match picture {
+                Some(picture) => {
+                    self.upload_media(&picture.bytes, picture.mime, false)
+                        .await?
+                }
+                None => value.to_owned(),
+            };
+            let (event, key) = written(fact);
+            let mut content = json!({});
+            if !(value.is_empty() && fact == ProfileField::Avatar)
+                && let Some(content) = content.as_object_mut()
+            {
+                content.insert(key.to_owned(), Value::String(value.clone()));
+            }
+            let id = room_id(room).map_err(RequestError::into_send_error)?;
+            let wrote = self.write_state(id, event, "", &content).await;
+            wrote.map_err(RequestError::into_send_error)?;
+            Ok(value)
+        })
+    }
+}

@@ -1,0 +1,180 @@
+//! Who sent what, of late: an edit counts only when it comes from the author.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque, hash_map::Entry},
+    hash::{BuildHasher, RandomState},
+    sync::PoisonError,
+    time::Duration,
+};
+
+use footbridge_store::{Arrival, Place, RemoteId};
+use matrix_sdk::{Room, deserialized_responses::TimelineEvent, ruma::EventId};
+use tokio::time::sleep;
+use tracing::warn;
+
+use super::{Matrix, request_error::RequestError, walk::EventFields};
+
+/// How often an edit's author is looked up before the edit is given up.
+const MAX_LOOKUPS: u32 = 3;
+/// How many events are remembered.
+const CAPACITY: usize = 16_384;
+
+/// Who wrote the message that arrived, for the store: it knows that longer than this memory.
+pub(super) fn writer(
+    arrival: &Arrival,
+    event: &TimelineEvent,
+) -> Option<(Place, RemoteId, String)> {
+    let message = arrival.message.clone()?;
+    Some((arrival.place.clone(), message, event.sender()?.to_string()))
+}
+
+/// A bounded memory of event → sender. It keeps hashes under a key of its own: whoever chooses ids cannot make
+/// them collide.
+#[derive(Debug, Default)]
+pub(super) struct SenderCache {
+    hasher: RandomState,
+    by_event: HashMap<u64, u64>,
+    order: VecDeque<u64>,
+    warned: HashSet<u64>,
+}
+
+impl SenderCache {
+    /// Remembers who sent an event. Who is shown first stays: an event has one sender for ever, and whoever shows it again
+    /// with another one lies.
+    pub(super) fn remember(&mut self, event: &str, sender: &str) {
+        let event = self.hasher.hash_one(event);
+        let Entry::Vacant(place) = self.by_event.entry(event) else {
+            return;
+        };
+        place.insert(self.hasher.hash_one(sender));
+        self.order.push_back(event);
+        if self.order.len() > CAPACITY
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.by_event.remove(&oldest);
+        }
+    }
+
+    /// Whether this is who sent the event; `None` when that is not remembered.
+    pub(super) fn sent(&self, sender: &str, event: &str) -> Option<bool> {
+        self.by_event
+            .get(&self.hasher.hash_one(event))
+            .map(|known| *known == self.hasher.hash_one(sender))
+    }
+
+    /// A number for this sender, the first time they are complained of. It means nothing outside of this process.
+    pub(super) fn first_warning(&mut self, sender: &str) -> Option<u64> {
+        let sender = self.hasher.hash_one(sender);
+        (self.warned.len() < CAPACITY && self.warned.insert(sender)).then_some(sender)
+    }
+}
+
+/// Who wrote the message that somebody edits.
+pub(super) enum AuthorCheck {
+    /// The same person.
+    Same,
+    /// Somebody else.
+    Other,
+    /// The same person, as the homeserver claims: nobody else knows.
+    Claimed,
+}
+
+impl AuthorCheck {
+    fn known(is_same: bool) -> Self {
+        if is_same { Self::Same } else { Self::Other }
+    }
+}
+
+impl Matrix {
+    /// Remembers who sent an event.
+    pub(super) fn remember_sender(&self, place: &Place, envelope: &EventFields) {
+        let mut senders = self.senders.lock().unwrap_or_else(PoisonError::into_inner);
+        senders.remember(&in_room(place, &envelope.event_id), &envelope.sender);
+    }
+
+    /// Whether this user wrote the message: only the author may edit it. The store knows it of all that crossed, the memory
+    /// of what is about to, and both from the session that opened it where the room is encrypted. The homeserver is asked
+    /// only of what neither has seen, and what it says proves nothing in an encrypted room.
+    pub(super) async fn author(&self, room: &Room, user: &str, event: &RemoteId) -> AuthorCheck {
+        let place = Place::room(room.room_id().as_str());
+        match self.store.is_author(&place, event, user).await {
+            Ok(Some(known)) => return AuthorCheck::known(known),
+            Ok(None) => {}
+            Err(error) => warn!(error = %error, "The author of a message cannot be read"),
+        }
+        let remembered = {
+            let senders = self.senders.lock().unwrap_or_else(PoisonError::into_inner);
+            senders.sent(user, &in_room(&place, event.as_str()))
+        };
+        if let Some(known) = remembered {
+            return AuthorCheck::known(known);
+        }
+        let Ok(event) = <&EventId>::try_from(event.as_str()) else {
+            return AuthorCheck::Other;
+        };
+        for attempt in 1..=MAX_LOOKUPS {
+            match room.event(event, None).await {
+                Ok(found) => {
+                    return match found.sender() {
+                        Some(sender) if sender == user => AuthorCheck::Claimed,
+                        _ => AuthorCheck::Other,
+                    };
+                }
+                Err(error) => match RequestError::from(&error) {
+                    RequestError::Unknown(_)
+                    | RequestError::NotSent(_)
+                    | RequestError::RateLimited(_) => {
+                        sleep(Duration::from_secs(attempt.into())).await;
+                    }
+                    _ => return AuthorCheck::Other,
+                },
+            }
+        }
+        warn!(matrix.room = %room.room_id(), "An edit was dropped: its author could not be looked up");
+        AuthorCheck::Other
+    }
+}
+
+/// An event's name among those of all rooms: no edit reaches into another room.
+fn in_room(place: &Place, event: &str) -> String {
+    format!("{}/{event}", place.address())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_author_is_known_and_the_oldest_is_forgotten() {
+        let mut senders = SenderCache::default();
+        senders.remember("$first", "@a:x");
+        assert_eq!(senders.sent("@a:x", "$first"), Some(true));
+        assert_eq!(senders.sent("@b:x", "$first"), Some(false));
+        assert_eq!(senders.sent("@a:x", "$other"), None);
+        for number in 0..CAPACITY {
+            senders.remember(&format!("${number}"), "@b:x");
+        }
+        assert_eq!(senders.sent("@a:x", "$first"), None);
+        assert_eq!(senders.sent("@b:x", "$0"), Some(true));
+        assert_eq!(senders.by_event.len(), CAPACITY);
+    }
+
+    #[test]
+    fn c20_a_second_showing_under_another_name_changes_no_author() {
+        let mut senders = SenderCache::default();
+        for sender in ["@a:x", "@b:x", "@a:x"] {
+            senders.remember("$event", sender);
+        }
+        assert_eq!(senders.sent("@a:x", "$event"), Some(true));
+        assert_eq!(senders.sent("@b:x", "$event"), Some(false));
+        assert_eq!(senders.order.len(), 1);
+    }
+
+    #[test]
+    fn a_sender_is_complained_of_once() {
+        let mut senders = SenderCache::default();
+        assert!(senders.first_warning("@a:x").is_some());
+        assert!(senders.first_warning("@a:x").is_none());
+        assert!(senders.first_warning("@b:x").is_some());
+    }
+}

@@ -1,0 +1,206 @@
+//! Keeping each new pair of tokens, and renewing it in time.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use footbridge_core::{clock::Clock, crash_points};
+use footbridge_store::{Millis, Store};
+use matrix_sdk::{Client, SessionChange};
+use serde::{Deserialize, Serialize};
+use tokio::{
+    sync::broadcast::error::RecvError,
+    time::{sleep, timeout},
+};
+use tracing::{error, info, warn};
+
+use super::{
+    super::{Matrix, MatrixError, account, request_error::RequestError},
+    REFRESH_ATTEMPTS, REFRESH_PAUSE, REFRESH_TIMEOUT,
+};
+
+/// From one renewal to the next, at least.
+const MIN_REFRESH_INTERVAL: Duration = Duration::from_secs(2);
+/// After all of these failed, and while the homeserver wants it slower.
+const REFRESH_RETRY: Duration = Duration::from_secs(30);
+
+/// How long the pairs of tokens of a session last, and when the present one came. Kept beside them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TokenLifetime {
+    /// In milliseconds, as the homeserver said at the login or at a renewal; none where it did not.
+    #[serde(default)]
+    lasts_ms: Option<u64>,
+    /// When the pair came, by our clock.
+    #[serde(default)]
+    since: Millis,
+}
+
+impl TokenLifetime {
+    /// Of a pair that came now.
+    pub(crate) fn of(lasts: Option<Duration>, now: Millis) -> Self {
+        let lasts_ms = lasts.map(|lasts| u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX));
+        Self {
+            lasts_ms,
+            since: now,
+        }
+    }
+
+    fn read(session: &footbridge_store::SecretBytes) -> Self {
+        serde_json::from_slice(&session.0).unwrap_or_default()
+    }
+
+    /// When the pair is to be renewed: after three quarters of its life.
+    fn due(self) -> Option<Millis> {
+        let after = self.lasts_ms? / 4 * 3;
+        Some(self.since.plus(Duration::from_millis(after)))
+    }
+}
+
+/// Keeps each new pair of tokens.
+#[derive(Debug)]
+pub(crate) struct SessionKeeper {
+    store: Store,
+    clock: Clock,
+    life: Arc<Mutex<TokenLifetime>>,
+    /// Whether the newest pair could not be kept.
+    unsaved: Arc<AtomicBool>,
+}
+
+impl SessionKeeper {
+    /// For a client that has this session. Once for each.
+    pub(crate) fn of(
+        client: &Client,
+        store: &Store,
+        session: &footbridge_store::SecretBytes,
+        clock: Clock,
+    ) -> Result<Self, MatrixError> {
+        let behind = Arc::new(AtomicBool::new(false));
+        let life = Arc::new(Mutex::new(TokenLifetime::read(session)));
+        let (writer, failed, lives) = (store.clone(), behind.clone(), life.clone());
+        let kept = client.set_session_callbacks(
+            Box::new(|client| {
+                client
+                    .session_tokens()
+                    .ok_or_else(|| "there is no session".into())
+            }),
+            Box::new(move |client| {
+                crash_points::point("session.refreshed");
+                // Whoever fails here leaves the pair to `keep`.
+                failed.store(true, Ordering::SeqCst);
+                let life = {
+                    let mut life = lives.lock().unwrap_or_else(PoisonError::into_inner);
+                    life.since = clock.now();
+                    *life
+                };
+                writer.save_session_now(&present(&client, life)?)?;
+                failed.store(false, Ordering::SeqCst);
+                info!("The session was renewed");
+                crash_points::point("session.saved");
+                Ok(())
+            }),
+        );
+        kept.map_err(|error| {
+            MatrixError::CryptoStore(format!("the session cannot be watched: {error}"))
+        })?;
+        Ok(Self {
+            store: store.clone(),
+            clock,
+            life,
+            unsaved: behind,
+        })
+    }
+
+    /// Renews the session. Where the answer is lost, nobody knows whether the old tokens are spent, so that it is asked
+    /// for again at once.
+    async fn renew(&self, client: &Client) -> Result<(), RequestError> {
+        let mut fault = RequestError::NotSent("the homeserver does not answer".to_owned());
+        let auth = client.matrix_auth();
+        for _ in 0..REFRESH_ATTEMPTS {
+            fault = match timeout(REFRESH_TIMEOUT, auth.refresh_access_token()).await {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(error)) => RequestError::from_refresh(&error),
+                Err(_) => RequestError::NotSent("the homeserver does not answer".to_owned()),
+            };
+            if !matches!(fault, RequestError::NotSent(_)) {
+                break;
+            }
+            sleep(REFRESH_PAUSE).await;
+        }
+        Err(fault)
+    }
+
+    /// How long until the session is to be renewed.
+    fn due_in(&self) -> Option<Duration> {
+        let life = *self.life.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(life.due()?.since(self.clock.now()))
+    }
+
+    /// Keeps what could not be kept when it came. Waits for a store that is hindered.
+    pub(crate) async fn keep(&self, client: &Client) -> Result<(), MatrixError> {
+        if !self.unsaved.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        error!("A renewed session could not be kept; trying again");
+        let life = *self.life.lock().unwrap_or_else(PoisonError::into_inner);
+        self.store.save_session(&present(client, life)?).await?;
+        self.unsaved.store(false, Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+fn present(
+    client: &Client,
+    life: TokenLifetime,
+) -> Result<footbridge_store::SecretBytes, MatrixError> {
+    let session = client.matrix_auth().session();
+    account::sealed(&session.ok_or(MatrixError::NoAccount)?, life)
+}
+
+impl Matrix {
+    /// Renews the session before it expires, and at once where a request could not because an answer was lost. Returns
+    /// when it cannot be renewed any more.
+    pub(crate) async fn maintain_session(&self) -> MatrixError {
+        let mut changes = self.client.subscribe_to_session_changes();
+        loop {
+            let due = async {
+                match self.session.due_in() {
+                    Some(wait) => sleep(wait).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let needed = tokio::select! {
+                () = due => true,
+                change = changes.recv() => match change {
+                    Ok(SessionChange::UnknownToken(_)) | Err(RecvError::Lagged(_)) => true,
+                    Ok(SessionChange::TokensRefreshed) => false,
+                    // The client is gone.
+                    Err(RecvError::Closed) => std::future::pending().await,
+                },
+            };
+            // Without a refresh token whoever made the request says what is wrong.
+            let tokens = self.client.session_tokens();
+            let renewable = tokens.is_some_and(|tokens| tokens.refresh_token.is_some());
+            if !needed || !renewable {
+                continue;
+            }
+            match self.session.renew(&self.client).await {
+                // However short the homeserver says it lasts.
+                Ok(()) => sleep(MIN_REFRESH_INTERVAL).await,
+                Err(fault @ RequestError::SignedOut(_)) => {
+                    return fault.into_matrix_error("renew the session");
+                }
+                Err(fault) => {
+                    let error = format!("{:#}", fault.into_matrix_error("renew the session"));
+                    warn!(error, "The session cannot be renewed now; trying again");
+                    sleep(REFRESH_RETRY).await;
+                }
+            }
+            // What was said of the old tokens meanwhile is settled by this.
+            changes = changes.resubscribe();
+        }
+    }
+}

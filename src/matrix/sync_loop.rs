@@ -1,0 +1,399 @@
+//! Following the account: our own loop of syncs. What an answer holds is written to the journal together with
+//! our place in the stream, in one transaction; only then the next answer is asked for.
+
+use std::{
+    collections::HashMap,
+    sync::{PoisonError, atomic::Ordering},
+    time::Duration,
+};
+
+use anyhow::anyhow;
+use footbridge_core::{backoff::Backoff, crash_points, inbox::Inbox};
+use footbridge_store::Place;
+use futures_util::{
+    StreamExt,
+    future::{Either, select},
+    stream::BoxStream,
+};
+use matrix_sdk::{ruma::OwnedRoomId, sync::SyncResponse};
+use tokio::{
+    sync::broadcast::{self, error::RecvError},
+    time::{Instant, sleep, sleep_until, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{
+    Matrix, MatrixError,
+    audit::AuditSchedule,
+    client,
+    gaps::GapFill,
+    invites::Invites,
+    late_keys::Wakeup,
+    plaintext_rooms::record_plaintext_rooms,
+    request_error::RequestError,
+    rooms::{PortalRoom, RoomCursor, followed, init_cursors, rooms_with_channels},
+    sync_coverage::{PendingSync, SyncSnapshot},
+    sync_response,
+};
+
+/// How long the server may hold a sync open.
+const LONG_POLL: Duration = Duration::from_secs(30);
+/// The longest that an answer to a sync may take; a first one, which nothing holds open, may take the second part.
+pub(super) const MAX_SYNC: Duration = LONG_POLL.saturating_add(client::REQUEST_TIMEOUT);
+/// A sync that is being taken in by the SDK when we stop gets this long to finish.
+const STOP_GRACE: Duration = Duration::from_millis(200);
+/// While answers with messages follow each other, this pause makes fewer and fuller ones of them.
+const BUSY_PAUSE: Duration = Duration::from_millis(50);
+/// Answers closer than this follow each other. A conversation of ten messages a second is not busy yet: there a
+/// pause would only be seen as delay.
+const BUSY_WITHIN: Duration = Duration::from_millis(40);
+/// Everything that waits for a key is looked at this often, whatever happens.
+const SWEEP_INTERVAL: Duration = Duration::from_hours(1);
+
+/// Follows the account until told to stop.
+pub(super) async fn listen(
+    matrix: &Matrix,
+    places: Vec<Place>,
+    inbox: Inbox,
+    stop: CancellationToken,
+) -> Result<(), MatrixError> {
+    if !matrix.acquire_lease(&stop).await? {
+        return Ok(());
+    }
+    let mut listener = SyncLoop {
+        matrix,
+        rooms: followed(&matrix.store, places).await?,
+        wakes: matrix.wakeups().await?,
+        duplicates: matrix.client.subscribe_to_duplicate_key_upload_errors(),
+        flight: matrix
+            .suspended_sync
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take(),
+        inbox,
+        stop,
+        invites: Invites::default(),
+        backoff: Backoff::default(),
+        long_poll: Duration::ZERO,
+        heard: None,
+        last_news: None,
+        next_sweep: Instant::now() + SWEEP_INTERVAL,
+        audits: AuditSchedule::default(),
+    };
+    let joined = rooms_with_channels(&matrix.store).await?;
+    let walked = listener.rooms.iter();
+    let closed = walked.filter(|(_, followed)| joined.contains(&followed.place));
+    let closed: Vec<_> = closed.map(|(id, _)| id.clone()).collect();
+    listener.audits = AuditSchedule::of(matrix.timeouts.audit, closed.iter());
+    matrix.keys.defer_rooms(closed.iter().cloned());
+    let outcome = {
+        tokio::select! {
+            outcome = Box::pin(listener.run()) => outcome,
+            lost = Box::pin(matrix.maintain_lease()) => Err(lost),
+            over = Box::pin(matrix.maintain_session()) => Err(over),
+            () = Box::pin(matrix.run_verifications()) => Ok(()),
+            () = Box::pin(matrix.claims.follow(&closed)) => Ok(()),
+        }
+    };
+    matrix.cancel_verifications().await;
+    listener.park().await;
+    outcome
+}
+
+struct SyncLoop<'a> {
+    matrix: &'a Matrix,
+    rooms: HashMap<OwnedRoomId, PortalRoom>,
+    wakes: BoxStream<'static, Wakeup>,
+    duplicates:
+        broadcast::Receiver<Option<matrix_sdk::encryption::DuplicateOneTimeKeyErrorMessage>>,
+    /// The sync on its way.
+    flight: Option<PendingSync>,
+    inbox: Inbox,
+    stop: CancellationToken,
+    invites: Invites,
+    backoff: Backoff,
+    /// Zero until a sync brings nothing, so that a quiet account is known to be alive at once, and one that has caught up
+    /// to have done so.
+    long_poll: Duration,
+    /// When the last sync that was answered had been asked for: what the next one brings was said after that.
+    heard: Option<SyncSnapshot>,
+    last_news: Option<Instant>,
+    next_sweep: Instant,
+    audits: AuditSchedule,
+}
+
+/// What the listener waits for.
+enum LoopEvent {
+    Stopped,
+    Answer(Box<matrix_sdk::Result<SyncResponse>>),
+    Woken(Wakeup),
+    /// The homeserver has one-time keys of this device that the device does not know.
+    DuplicateKeys,
+    /// Something that waited for its time is due.
+    Due,
+}
+
+/// What is done while a sync may be on its way.
+enum LoopWork {
+    Begin,
+    Woken(Wakeup),
+    Due,
+}
+
+impl SyncLoop<'_> {
+    async fn run(&mut self) -> Result<(), MatrixError> {
+        self.work_during_sync(LoopWork::Begin).await?;
+        loop {
+            let mut flight = if let Some(flight) = self.flight.take() {
+                flight
+            } else {
+                let before = self.heard.as_ref();
+                let sync = self.matrix.begin_sync(&self.rooms, self.long_poll, before);
+                sync.await?
+            };
+            let event = self.next(&mut flight).await;
+            let work = match event {
+                LoopEvent::Answer(answer) => {
+                    match *answer {
+                        Ok(response) => self.answered(response, flight.asked).await?,
+                        Err(error) => self.failed(&error).await?,
+                    }
+                    continue;
+                }
+                LoopEvent::Woken(woken) => Ok(Some(LoopWork::Woken(woken))),
+                LoopEvent::Due => Ok(Some(LoopWork::Due)),
+                LoopEvent::Stopped => Ok(None),
+                LoopEvent::DuplicateKeys => Err(MatrixError::StaleStore(
+                    "the homeserver has one-time keys of this device that the store does not know"
+                        .into(),
+                )),
+            };
+            self.flight = Some(flight);
+            match work? {
+                Some(work) => self.work_during_sync(work).await?,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Works while the sync on its way goes on. It may hold locks of the SDK that the work needs: left alone, it
+    /// would never give them back.
+    async fn work_during_sync(&mut self, work: LoopWork) -> Result<(), MatrixError> {
+        let Some(mut flight) = self.flight.take() else {
+            return Box::pin(self.work(work)).await;
+        };
+        let outcome = {
+            let work = Box::pin(self.work(work));
+            match select(work, &mut flight.answer).await {
+                Either::Left((outcome, _)) => outcome,
+                Either::Right((answer, work)) => {
+                    flight.answer = Box::pin(std::future::ready(answer));
+                    work.await
+                }
+            }
+        };
+        self.flight = Some(flight);
+        outcome
+    }
+
+    async fn work(&mut self, work: LoopWork) -> Result<(), MatrixError> {
+        match work {
+            LoopWork::Begin => {
+                init_cursors(self.matrix, &mut self.rooms, &self.inbox, &self.stop).await?;
+                self.matrix.check_new_links(&self.rooms).await?;
+                self.matrix.mark_left_rooms(&self.rooms).await?;
+                self.matrix.forget_plaintext();
+                record_plaintext_rooms(self.matrix, &self.rooms).await?;
+                self.invites
+                    .enter(self.matrix, &mut self.rooms, &self.inbox)
+                    .await?;
+                self.matrix.retry(None, &self.inbox).await?;
+                self.matrix.check_waiting(&self.inbox).await?;
+                self.fill_gaps().await
+            }
+            LoopWork::Woken(woken) => {
+                self.matrix.handle_wakeup(woken, &self.inbox).await?;
+                self.matrix.notify_resolved(&self.inbox).await
+            }
+            LoopWork::Due => self.due().await,
+        }
+    }
+
+    async fn next(&mut self, flight: &mut PendingSync) -> LoopEvent {
+        let due = self.next_due();
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => LoopEvent::Stopped,
+            answer = &mut flight.answer => LoopEvent::Answer(Box::new(answer)),
+            Some(woken) = self.wakes.next() => LoopEvent::Woken(woken),
+            duplicate = self.duplicates.recv() => match duplicate {
+                Ok(_) | Err(RecvError::Lagged(_)) => LoopEvent::DuplicateKeys,
+                // The client is gone, and with it everything that could be heard.
+                Err(RecvError::Closed) => LoopEvent::Stopped,
+            },
+            () = sleep_until(due) => LoopEvent::Due,
+        }
+    }
+
+    /// Keeps a sync on its way for the next listener: dropped, it could take messages with it that the SDK
+    /// counts as seen.
+    async fn park(&mut self) {
+        let Some(mut flight) = self.flight.take() else {
+            return;
+        };
+        if let Ok(answer) = timeout(STOP_GRACE, &mut flight.answer).await {
+            flight.answer = Box::pin(std::future::ready(answer));
+        }
+        *self
+            .matrix
+            .suspended_sync
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(flight);
+    }
+
+    fn next_due(&self) -> Instant {
+        let gaps = self
+            .rooms
+            .values()
+            .filter(|room| room.gap.is_some())
+            .map(|room| room.gap_retry_at);
+        gaps.chain(self.matrix.next_deadline())
+            .chain(self.matrix.next_check())
+            .chain(self.audits.next_due())
+            .fold(self.next_sweep, Instant::min)
+    }
+
+    async fn due(&mut self) -> Result<(), MatrixError> {
+        self.matrix.give_up(&self.inbox).await?;
+        let look = self.matrix.next_check();
+        if look.is_some_and(|at| at <= Instant::now()) {
+            self.matrix.check_waiting(&self.inbox).await?;
+        }
+        if self.next_sweep <= Instant::now() {
+            self.next_sweep = Instant::now() + SWEEP_INTERVAL;
+            self.matrix.sweep(&self.inbox).await?;
+        }
+        self.fill_gaps().await?;
+        self.matrix
+            .audit(&mut self.audits, &self.rooms, &self.inbox)
+            .await
+    }
+
+    async fn answered(
+        &mut self,
+        response: SyncResponse,
+        asked: Option<SyncSnapshot>,
+    ) -> Result<(), MatrixError> {
+        crash_points::point("sync.received");
+        self.matrix.synced();
+        self.matrix.session.keep(&self.matrix.client).await?;
+        self.backoff.worked();
+        self.matrix.repeat_sync.store(false, Ordering::SeqCst);
+        // What was to be fetched of earlier ones may have come since.
+        if let Some(before) = self.heard.take() {
+            self.matrix.note_covered(&before).await?;
+        }
+        let news = response
+            .rooms
+            .joined
+            .values()
+            .any(|room| !room.timeline.events.is_empty());
+        let rooms = &response.rooms;
+        self.invites.renewed(rooms.invited.keys(), &self.rooms);
+        let no_rooms = rooms.joined.is_empty() && rooms.invited.is_empty() && rooms.left.is_empty();
+        let is_empty = no_rooms && response.to_device.is_empty();
+        let heard = self.matrix.verification_requests(&response);
+        sync_response::answer(self.matrix, &mut self.rooms, &self.inbox, response).await?;
+        self.matrix.handle_requests(heard, &self.inbox).await?;
+        self.invites
+            .answer(self.matrix, &mut self.rooms, &self.inbox)
+            .await?;
+        self.fill_gaps().await?;
+        self.heard = self.matrix.sync_applied(&self.rooms, asked).await?;
+        if is_empty {
+            self.long_poll = LONG_POLL;
+            self.matrix.caught_up.store(true, Ordering::SeqCst);
+        }
+        if news {
+            let busy = self.last_news.is_some_and(|at| at.elapsed() < BUSY_WITHIN);
+            self.last_news = Some(Instant::now());
+            if busy {
+                rest(BUSY_PAUSE, &self.stop).await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn failed(&mut self, error: &matrix_sdk::Error) -> Result<(), MatrixError> {
+        self.heard = None;
+        self.matrix.repeat_sync.store(true, Ordering::SeqCst);
+        if !matches!(error, matrix_sdk::Error::Http(_)) {
+            // The SDK had the answer and could not keep it. Going on would leave it out; a new start does not.
+            return Err(MatrixError::Unavailable(anyhow!(
+                "a sync could not be taken in: {error}"
+            )));
+        }
+        let wait = match RequestError::from(error) {
+            fault @ RequestError::SignedOut(_) => return Err(fault.into_matrix_error("sync")),
+            RequestError::RateLimited(Some(wait)) => wait.max(self.backoff.failed()),
+            _ => self.backoff.failed(),
+        };
+        let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        warn!(wait_ms, error = %error, "The homeserver does not answer; trying again");
+        rest(wait, &self.stop).await;
+        Ok(())
+    }
+
+    /// Fills every gap that is due.
+    async fn fill_gaps(&mut self) -> Result<(), MatrixError> {
+        for (id, followed) in &mut self.rooms {
+            let Some(mut gap) = followed
+                .gap
+                .clone()
+                .filter(|_| followed.gap_retry_at <= Instant::now())
+            else {
+                continue;
+            };
+            // Not there yet after a start without network: the first sync brings it.
+            let Some(room) = self.matrix.client.get_room(id) else {
+                followed.gap_retry_at = Instant::now() + followed.backoff.failed();
+                continue;
+            };
+            let filled = self
+                .matrix
+                .fill(&room, &mut gap, &self.inbox, &self.stop)
+                .await?;
+            followed.gap = Some(gap);
+            match filled {
+                GapFill::Complete(newest) => {
+                    if let Some(newest) = newest {
+                        followed.mark = Some(RoomCursor::Event(newest));
+                    }
+                    followed.gap = None;
+                    followed.backoff.worked();
+                    info!(matrix.room = %id, "Filled a gap");
+                }
+                GapFill::Stopped => return Ok(()),
+                GapFill::Failed(fault @ RequestError::SignedOut(_)) => {
+                    return Err(fault.into_matrix_error("read history"));
+                }
+                GapFill::Failed(fault) => {
+                    let wait = followed.backoff.failed();
+                    followed.gap_retry_at = Instant::now() + wait;
+                    let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+                    let error = format!("{:#}", fault.into_matrix_error("read history"));
+                    warn!(matrix.room = %id, wait_ms, error, "A gap cannot be filled now; trying again");
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn rest(wait: Duration, stop: &CancellationToken) {
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = sleep(wait) => {}
+    }
+}

@@ -1,0 +1,441 @@
+//! What people are told of messages that cannot be read (D20): once per sender that something is missing and
+//! why, then by a change of the same notice how it ended. Deciding is here, remembering is for the store.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::{MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use footbridge_core::{
+    crash_points,
+    inbox::{Inbox, UndecryptableTexts},
+    names,
+};
+use footbridge_store::{
+    EntryId, KeyWait, Place, ResolvedGroup, UndecryptableEvent, UndecryptableNotice,
+};
+use matrix_sdk::deserialized_responses::{
+    TimelineEventKind, UnableToDecryptReason, VerificationState,
+};
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::{
+    Matrix, MatrixError,
+    decrypt::DecryptionResult,
+    trust,
+    trust_policy::{Provenance, TrustDecision, decide},
+    unsigned_devices::{LOCK, UnreadableReason, advice},
+    walk::{DisplayNames, EventFields},
+};
+
+/// Nobody is told twice of the same sender within this span.
+const NOTICE_INTERVAL: Duration = Duration::from_hours(1);
+/// Nobody is told twice within this span of a device that its owner should sign.
+const UNSIGNED_NOTICE_INTERVAL: Duration = Duration::from_hours(24);
+/// Entries that wait grow older at least this often, so that a kill costs no more of their age.
+const CHECK_INTERVAL: Duration = Duration::from_hours(1);
+/// Looking more often than this finds nothing new.
+const MIN_CHECK_PAUSE: Duration = Duration::from_millis(200);
+
+/// The words for why, as the store keeps them. A key that was withheld has the code of the protocol.
+const NO_KEY: &str = "no-key";
+const LATER_KEY: &str = "later-key";
+/// The device has not been signed by its owner.
+pub(super) const UNSIGNED: &str = "unsigned";
+/// The sender has another identity than before.
+pub(super) const CHANGED: &str = "identity-changed";
+
+/// When entries were last made older, and when to look at them next.
+#[derive(Debug)]
+pub(super) struct WaitTimer {
+    aged: Instant,
+    next: Option<Instant>,
+}
+
+impl WaitTimer {
+    pub(super) fn new() -> Self {
+        Self {
+            aged: Instant::now(),
+            next: None,
+        }
+    }
+}
+
+impl Matrix {
+    /// An entry begins to wait: people are told of it if it still does in a while.
+    pub(super) fn begin_waiting(&self) {
+        self.check_by(Instant::now() + self.timeouts.notice_after);
+    }
+
+    /// When [`Matrix::look`] has something to do.
+    pub(super) fn next_check(&self) -> Option<Instant> {
+        self.watch().next
+    }
+
+    /// Tells of entries that have waited for a while and gives up those that have waited for too long.
+    pub(super) async fn check_waiting(&self, inbox: &Inbox) -> Result<(), MatrixError> {
+        let ran = {
+            let mut watch = self.watch();
+            let ran = watch.aged.elapsed();
+            *watch = WaitTimer::new();
+            ran
+        };
+        let (notice_after, limit) = (self.timeouts.notice_after, self.timeouts.key_limit);
+        let waiting = self.store.age_key_waits(ran, self.clock.now()).await?;
+        let (expired, waiting): (Vec<_>, Vec<_>) =
+            waiting.into_iter().partition(|one| one.waited >= limit);
+        let untold = |one: &&KeyWait| !one.told;
+        let due = waiting
+            .iter()
+            .filter(untold)
+            .filter(|one| one.age >= notice_after);
+        let due: Vec<&KeyWait> = due.chain(expired.iter().filter(untold)).collect();
+        self.notify_waiting(&due, inbox).await?;
+        self.give_up_keys(&expired, inbox).await?;
+        for one in &waiting {
+            if !one.told && one.age < notice_after {
+                self.check_by(Instant::now() + notice_after.saturating_sub(one.age));
+            }
+            let left = limit
+                .saturating_sub(one.waited)
+                .clamp(MIN_CHECK_PAUSE, CHECK_INTERVAL);
+            self.check_by(Instant::now() + left);
+        }
+        self.notify_resolved(inbox).await
+    }
+
+    /// Says how it ended where nothing is missing any more.
+    pub(super) async fn notify_resolved(&self, inbox: &Inbox) -> Result<(), MatrixError> {
+        for group in self.store.resolved_groups().await? {
+            let name = self.name_of(&group.place, &group.sender).await;
+            let elsewhere = if self.has_opted_out(&group.place, &group.sender).await? {
+                final_notice(&group, "somebody")
+            } else {
+                final_notice(&group, &name)
+            };
+            let resolution = (group.failed > 0).then(|| {
+                format!(
+                    "⚠ {} from {name} did not cross: {}.",
+                    messages(group.failed),
+                    why(&group.reason)
+                )
+            });
+            let all_well = || format!("🔓 Nothing from {name} is missing any more.");
+            let words = UndecryptableTexts {
+                to_sender: resolution
+                    .clone()
+                    .or_else(|| elsewhere.as_ref().map(|_| all_well())),
+                elsewhere,
+                resolution,
+                marker: None,
+            };
+            inbox.notify_resolved(group, words).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells of these entries that wait, each sender once.
+    async fn notify_waiting(&self, due: &[&KeyWait], inbox: &Inbox) -> Result<(), MatrixError> {
+        let due_entries: HashSet<EntryId> = due.iter().map(|one| one.entry).collect();
+        let sessions: HashSet<&str> = due.iter().map(|one| one.session.as_str()).collect();
+        let limit = self.timeouts.key_limit;
+        let expired: HashSet<EntryId> = due
+            .iter()
+            .filter(|one| one.waited >= limit)
+            .map(|one| one.entry)
+            .collect();
+        let mut by_sender: BTreeMap<(Place, String), (String, Vec<EntryId>)> = BTreeMap::new();
+        for session in sessions {
+            for waiting in self.store.undecryptable_events(Some(session)).await? {
+                let Some(sender) =
+                    sender_of(&waiting).filter(|_| due_entries.contains(&waiting.entry))
+                else {
+                    continue;
+                };
+                let known = by_sender.contains_key(&(waiting.place.clone(), sender.clone()));
+                let reason = if known {
+                    String::new()
+                } else {
+                    self.reason(&waiting).await
+                };
+                let entries = by_sender
+                    .entry((waiting.place, sender))
+                    .or_insert((reason, Vec::new()));
+                entries.1.push(waiting.entry);
+            }
+        }
+        for ((place, sender), (reason, entries)) in by_sender {
+            // Whether the device is signed shows in some minutes at most, and then people are told.
+            if reason == UNSIGNED && !entries.iter().any(|entry| expired.contains(entry)) {
+                continue;
+            }
+            let why = UnreadableReason {
+                reason: &reason,
+                device: None,
+            };
+            self.tell(entries, &place, &sender, why, inbox).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells that these entries of one sender cannot be read, by one notice.
+    pub(super) async fn tell(
+        &self,
+        entries: Vec<EntryId>,
+        place: &Place,
+        sender: &str,
+        UnreadableReason { reason, device }: UnreadableReason<'_>,
+        inbox: &Inbox,
+    ) -> Result<(), MatrixError> {
+        let name = self.name_of(place, sender).await;
+        let why = why(reason);
+        let text = match reason {
+            UNSIGNED => format!(
+                "🔒 Messages from {name} do not cross: {why}. They do once the owner verifies that device from \
+                 another one, or by the recovery key."
+            ),
+            CHANGED => format!(
+                "🔒 Messages from {name} are held: {why}. They will appear when somebody in charge of the bridge \
+                 accepts it."
+            ),
+            _ => format!(
+                "🔒 Messages from {name} cannot be read yet: {why}. They will appear when the key comes."
+            ),
+        };
+        if reason == CHANGED {
+            for (key, _) in self.store.changed_identities_of(sender).await? {
+                self.notify_identity_change(place, (sender, &key), &name, inbox)
+                    .await?;
+            }
+        }
+        if self.has_opted_out(place, sender).await? {
+            return Ok(());
+        }
+        info!(
+            matrix.room = place.address(),
+            entries = entries.len(),
+            reason,
+            "Messages cannot be read yet; people are told"
+        );
+        // What is said in the room of a person's device is for an encrypted room only, whatever events it has.
+        let here = match advice(reason, &name, device) {
+            Some(advice) if self.was_encrypted(place).await? => Some(advice),
+            _ => None,
+        };
+        let words = UndecryptableTexts {
+            elsewhere: Some(text),
+            marker: (reason == UNSIGNED && here.is_some()).then_some(LOCK),
+            to_sender: here,
+            resolution: None,
+        };
+        let telling = UndecryptableNotice {
+            entries,
+            place: place.clone(),
+            sender: sender.to_owned(),
+            reason: reason.to_owned(),
+            merge_within: if reason == UNSIGNED {
+                UNSIGNED_NOTICE_INTERVAL
+            } else {
+                NOTICE_INTERVAL
+            },
+            here: words.to_sender.is_some(),
+            device: device.filter(|_| reason == UNSIGNED).map(str::to_owned),
+        };
+        if inbox.notify_undecryptable(telling, words).await? && reason == UNSIGNED {
+            self.deliveries(place, sender);
+        }
+        crash_points::point("undecryptable.notified");
+        Ok(())
+    }
+
+    /// Whether this person wants to stay here: then nobody elsewhere is told of them.
+    pub(super) async fn has_opted_out(
+        &self,
+        place: &Place,
+        sender: &str,
+    ) -> Result<bool, MatrixError> {
+        let asked = vec![(place.clone(), sender.to_owned())];
+        Ok(self.store.opted_out(asked).await?.contains(&true))
+    }
+
+    /// Gives up these entries unless a last try reads them.
+    async fn give_up_keys(&self, expired: &[KeyWait], inbox: &Inbox) -> Result<(), MatrixError> {
+        let sessions: HashSet<&str> = expired.iter().map(|one| one.session.as_str()).collect();
+        for session in sessions {
+            self.retry(Some(session), inbox).await?;
+        }
+        for one in expired {
+            if self
+                .store
+                .fail_key_wait(one.entry, self.clock.now())
+                .await?
+            {
+                warn!(entry.id = %one.entry, "The key of a message never came: it ends as failed");
+                crash_points::point("undecryptable.failed");
+            }
+        }
+        Ok(())
+    }
+
+    /// The word for why an entry cannot be read.
+    async fn reason(&self, waiting: &UndecryptableEvent) -> String {
+        let (Some(room), Some(came)) = (self.room(&waiting.place), Self::as_received(waiting))
+        else {
+            return NO_KEY.to_owned();
+        };
+        let unsealed = self.try_decrypt(&room, &came).await;
+        self.reason_in(&unsealed).to_owned()
+    }
+
+    fn reason_in<'a>(&self, unsealed: &'a DecryptionResult<'_>) -> &'a str {
+        let believed = |state: &VerificationState| match decide(
+            self.trust,
+            Provenance::Device(state, &unsealed.pin),
+        ) {
+            TrustDecision::Hold(hold) => trust::reason(hold),
+            TrustDecision::Relay | TrustDecision::Skip(_) => UNSIGNED,
+        };
+        match &unsealed.event.kind {
+            TimelineEventKind::Decrypted(open) => {
+                believed(&open.encryption_info.verification_state)
+            }
+            TimelineEventKind::PlainText { .. } => NO_KEY,
+            TimelineEventKind::UnableToDecrypt { utd_info, .. } => match &utd_info.reason {
+                UnableToDecryptReason::MissingMegolmSession {
+                    withheld_code: Some(code),
+                } => known_code(code.as_str()),
+                UnableToDecryptReason::UnknownMegolmMessageIndex => LATER_KEY,
+                UnableToDecryptReason::SenderIdentityNotTrusted(level) => {
+                    believed(&VerificationState::Unverified(level.clone()))
+                }
+                _ => NO_KEY,
+            },
+        }
+    }
+
+    /// The sender's name as people see it, made harmless.
+    pub(super) async fn name_of(&self, place: &Place, sender: &str) -> String {
+        let name = match self.room(place) {
+            Some(room) => DisplayNames::default().of(&room, sender).await,
+            None => String::new(),
+        };
+        names::display_name(&name, sender)
+    }
+
+    fn check_by(&self, at: Instant) {
+        let mut watch = self.watch();
+        watch.next = Some(watch.next.map_or(at, |next| next.min(at)));
+    }
+
+    fn watch(&self) -> MutexGuard<'_, WaitTimer> {
+        self.watch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Who sent an entry that waits.
+pub(super) fn sender_of(waiting: &UndecryptableEvent) -> Option<String> {
+    let envelope: EventFields = serde_json::from_slice(&waiting.raw).ok()?;
+    Some(envelope.sender)
+}
+
+/// A code of the protocol; any other is the sender's own word, and nobody's to keep.
+fn known_code(code: &str) -> &str {
+    const CODES: [&str; 6] = [
+        "m.blacklisted",
+        "m.unverified",
+        "m.unauthorised",
+        "m.unavailable",
+        "m.no_olm",
+        "m.history_not_shared",
+    ];
+    let known = CODES.into_iter().find(|known| *known == code);
+    known.unwrap_or("withheld")
+}
+
+/// A word for why, in plain words.
+fn why(reason: &str) -> &'static str {
+    match reason {
+        LATER_KEY => "the bridge has received a key that opens later messages only",
+        UNSIGNED => "the device they come from is not signed by its owner",
+        CHANGED => "their identity has changed",
+        "m.blacklisted" => {
+            "the sender's app keeps the key from the bridge, whose device is blocked there"
+        }
+        "m.unverified" => {
+            "the sender's app keeps the key from the bridge, whose device is not verified there"
+        }
+        "m.unauthorised" => "the sender's app says that the bridge may not have the key",
+        "m.unavailable" => "the sender's app does not have the key any more",
+        "m.no_olm" => "the sender's app could not reach the bridge's device to hand over the key",
+        "m.history_not_shared" => "the sender's app does not hand over keys of earlier messages",
+        NO_KEY => "the bridge has not received the key",
+        _ => "the sender's app keeps the key from the bridge",
+    }
+}
+
+pub(super) fn messages(count: u64) -> String {
+    match count {
+        1 => "1 message".to_owned(),
+        _ => format!("{count} messages"),
+    }
+}
+
+/// What the other side is told in the end; `None` when what it was told stays true.
+fn final_notice(group: &ResolvedGroup, name: &str) -> Option<String> {
+    if group.reason == UNSIGNED && group.decrypted + group.failed == 0 {
+        return None;
+    }
+    let came = format!("{} from {name} arrived late", messages(group.decrypted));
+    let lost = format!(
+        "{} from {name} cannot be read and will not appear: {}",
+        messages(group.failed),
+        why(&group.reason)
+    );
+    Some(match (group.decrypted, group.failed) {
+        (0, 0) => format!("🔓 Nothing from {name} is missing any more."),
+        (_, 0) => format!("🔓 {came}."),
+        (0, _) => format!("🔒 {lost}."),
+        (_, _) => format!("🔒 {lost}. {came}."),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn group(reason: &str, decrypted: u64, skipped: u64, failed: u64) -> ResolvedGroup {
+        ResolvedGroup {
+            group: 1,
+            place: Place::room("!r"),
+            sender: "@ann:x".into(),
+            reason: reason.into(),
+            decrypted,
+            skipped,
+            failed,
+        }
+    }
+
+    #[test]
+    fn the_end_is_told_in_plain_words_with_its_count() {
+        let said = |group| final_notice(&group, "Ann").unwrap();
+        assert_eq!(
+            said(group(NO_KEY, 1, 0, 0)),
+            "🔓 1 message from Ann arrived late."
+        );
+        assert_eq!(
+            said(group(NO_KEY, 3, 1, 0)),
+            "🔓 3 messages from Ann arrived late."
+        );
+        let lost = said(group("m.blacklisted", 0, 0, 2));
+        assert!(
+            lost.starts_with("🔒 2 messages from Ann cannot be read"),
+            "{lost}"
+        );
+        assert!(lost.contains("is blocked there"), "{lost}");
+        let both = said(group(NO_KEY, 1, 0, 1));
+        assert!(both.contains("1 message from Ann arrived late"), "{both}");
+        assert_eq!(final_notice(&group(UNSIGNED, 0, 2, 0), "Ann"), None);
+    }
+}

@@ -1,0 +1,120 @@
+//! Portals' rooms that we are not in. As soon as that is known, their lanes are closed, also while nothing waits for them;
+//! as soon as we are in, they are open.
+
+use std::{collections::HashMap, sync::PoisonError};
+
+use footbridge_core::{inbox::Inbox, outlet::SendError};
+use footbridge_store::{LaneId, Place, PortalSource, Side};
+use matrix_sdk::{
+    Room, RoomState,
+    ruma::{OwnedRoomId, RoomId},
+};
+
+use super::{Matrix, MatrixError, request_error::RequestError, rooms::PortalRoom};
+
+impl Matrix {
+    /// Whether this is the room of a portal that we are known not to be in.
+    pub fn is_unjoined(&self, room: &Place) -> bool {
+        let outside = self
+            .unjoined_rooms
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        outside.contains(room)
+    }
+
+    /// We are not in a portal's room: the homeserver did not let us enter, or shows that we have left.
+    pub(super) async fn mark_unjoined(&self, room: &Place) -> Result<(), MatrixError> {
+        self.set_unjoined(room, true);
+        let (reason, now) = (self.unjoined_reason(room).await, self.clock.now());
+        for lane in self.lanes_into(room).await? {
+            self.store.close_lane(lane, &reason, now).await?;
+        }
+        Ok(())
+    }
+
+    /// We are in the room: what waits for it goes.
+    pub(super) async fn mark_joined(&self, room: &Place, inbox: &Inbox) -> Result<(), MatrixError> {
+        self.set_unjoined(room, false);
+        let now = self.clock.now();
+        for lane in self.lanes_into(room).await? {
+            self.store.open_lane(lane, now).await?;
+            inbox.signals().wake(lane);
+        }
+        Ok(())
+    }
+
+    /// Rooms that we had left before this start are shown by no sync.
+    pub(super) async fn mark_left_rooms(
+        &self,
+        rooms: &HashMap<OwnedRoomId, PortalRoom>,
+    ) -> Result<(), MatrixError> {
+        for (id, followed) in rooms {
+            if self.has_left(id) {
+                self.mark_unjoined(&followed.place).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The room, if it is known. One that is not may be shown by the next sync, unless we could not enter it.
+    pub(super) async fn known_room(&self, place: &Place) -> Result<Room, SendError> {
+        match self.room(place) {
+            Some(room) => Ok(room),
+            None if self.is_unjoined(place) => Err(self.closed(place).await),
+            None => Err(RequestError::NotJoined.into_send_error()),
+        }
+    }
+
+    /// What a step into a room is answered that we are not in.
+    pub(super) async fn closed(&self, room: &Place) -> SendError {
+        SendError::Closed {
+            reason: self.unjoined_reason(room).await,
+        }
+    }
+
+    /// Why we are not in a portal's room and what helps, for a person.
+    async fn unjoined_reason(&self, room: &Place) -> String {
+        let refused = self.store.refused_invites().await.unwrap_or_default();
+        if refused.iter().any(|invite| invite.room == *room) {
+            return "the bridge refused the invite to this room when no portal named it; invite it again".to_owned();
+        }
+        let state = self.room(room).map(|room| room.state());
+        match state {
+            None => format!("the bridge is not in the room yet; invite {}", self.own),
+            Some(RoomState::Invited) => {
+                "the homeserver does not let the bridge enter the room although it is invited; the bridge's log says why"
+                    .to_owned()
+            }
+            Some(_) => "the bridge's account was removed from the room; invite it again".to_owned(),
+        }
+    }
+
+    fn has_left(&self, room: &RoomId) -> bool {
+        let room = self.client.get_room(room);
+        room.is_some_and(|room| matches!(room.state(), RoomState::Left | RoomState::Banned))
+    }
+
+    fn set_unjoined(&self, room: &Place, is_outside: bool) {
+        let mut outside = self
+            .unjoined_rooms
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if is_outside {
+            outside.insert(room.clone());
+        } else {
+            outside.remove(room);
+        }
+    }
+
+    async fn lanes_into(&self, room: &Place) -> Result<Vec<LaneId>, MatrixError> {
+        let portals = self.store.portals().await?.into_iter();
+        let here = portals.filter(|portal| {
+            portal.active && portal.source != PortalSource::Management && portal.room == *room
+        });
+        let lanes = here.map(|portal| LaneId {
+            portal: portal.id,
+            toward: Side::Matrix,
+        });
+        Ok(lanes.collect())
+    }
+}

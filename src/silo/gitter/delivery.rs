@@ -1,0 +1,182 @@
+//! Performs the steps of a plan, and finds out afterwards whether a step whose answer was lost happened.
+
+use std::time::Duration;
+
+use footbridge_core::{
+    message::Style,
+    outlet::{Content, Done, Step},
+};
+use footbridge_store::{Copy, Millis, RemoteId};
+
+use super::{
+    api::{ChatMessage, id_at_time},
+    client::{Client, Range},
+    errors::RequestError,
+    rate_limiter::Priority,
+};
+use crate::{echoes::Echoes, health::FeedHealth};
+
+/// How far Gitter's clock may stand behind ours beyond what its answers tell.
+const CLOCK_SKEW: Duration = Duration::from_secs(5);
+/// What ids and moments of different servers of Gitter's may differ by, in milliseconds.
+const SERVER_SKEW_MS: i64 = 2_000;
+/// The most pages that are searched for a message of ours.
+const MAX_PAGES: usize = 20;
+
+/// Performs one step.
+pub async fn perform(
+    client: &Client,
+    echoes: &Echoes,
+    health: &FeedHealth,
+    room: &str,
+    step: &Step,
+) -> Result<Done, RequestError> {
+    match step {
+        Step::Post {
+            content, thread, ..
+        } => post(client, echoes, health, (room, content, thread.as_ref())).await,
+        Step::Edit {
+            target,
+            content,
+            fallback,
+            ..
+        } => {
+            match client.edit(room, target.as_str(), &content.text).await {
+                // Gone: somebody deleted it, and a new text does not bring it back. The feed tells of the deletion.
+                Ok(_) | Err(RequestError::Gone) => Ok(Done::Edited(target.clone())),
+                // The text was checked before, so what is refused is the moment. What is done instead makes a
+                // message, and the lane must note that before it happens.
+                Err(
+                    RequestError::Forbidden | RequestError::Refused(_) | RequestError::Rejected(_),
+                ) if fallback.is_some() => Err(RequestError::TooLate),
+                Err(fault) => Err(fault),
+            }
+        }
+        Step::Delete { target, .. } => {
+            // Before the request: Gitter may publish the removal before it answers.
+            echoes.note_removing(target.as_str());
+            match client.delete(room, target.as_str()).await {
+                Ok(()) => Ok(Done::Deleted(target.clone())),
+                Err(fault) => {
+                    if matches!(
+                        fault,
+                        RequestError::Closed(_)
+                            | RequestError::Forbidden
+                            | RequestError::Refused(_)
+                            | RequestError::Rejected(_)
+                    ) {
+                        // It stands there: whoever deletes it is somebody else.
+                        echoes.cancel_removing(target.as_str());
+                    }
+                    Err(fault)
+                }
+            }
+        }
+        // Never planned for this side.
+        Step::SendFile { .. }
+        | Step::React { .. }
+        | Step::Unreact { .. }
+        | Step::Bundle { .. }
+        | Step::EditPart { .. } => Err(RequestError::Refused(
+            "Gitter takes one message at a time".to_owned(),
+        )),
+    }
+}
+
+async fn post(
+    client: &Client,
+    echoes: &Echoes,
+    health: &FeedHealth,
+    (room, content, thread): (&str, &Content, Option<&RemoteId>),
+) -> Result<Done, RequestError> {
+    let emote = content.style == Style::Emote;
+    let made = client
+        .create(room, &content.text, emote, thread.map(RemoteId::as_str))
+        .await?;
+    echoes.made(&made.id);
+    if made.v.is_none() {
+        let seen = client.message(Priority::Send, room, &made.id).await;
+        if matches!(seen, Err(RequestError::Gone)) {
+            if health.dropped() {
+                tracing::error!(
+                    "Gitter silently drops this account's messages: it answers that all is well and publishes nothing. \
+                     Its spam rules do this to young accounts, for ever; ask Gitter, or use another account"
+                );
+            }
+            return Err(RequestError::Refused(
+                "Gitter silently drops this account's messages".to_owned(),
+            ));
+        }
+    }
+    health.published();
+    Ok(Done::Created(Copy {
+        remote: made.remote(),
+        thread: thread.cloned(),
+        sent_at: made.sent_at(),
+        file: None,
+    }))
+}
+
+/// The text of the message that a step may have made.
+pub fn sent_text(step: &Step) -> Option<&str> {
+    match step {
+        Step::Post { content, .. } => Some(&content.text),
+        Step::SendFile { .. }
+        | Step::Edit { .. }
+        | Step::Delete { .. }
+        | Step::React { .. }
+        | Step::Unreact { .. }
+        | Step::Bundle { .. }
+        | Step::EditPart { .. } => None,
+    }
+}
+
+/// The account's messages of exactly this text since `since` (our clock), oldest first.
+pub async fn find_similar(
+    client: &Client,
+    me: &str,
+    room: &str,
+    text: &str,
+    since: Millis,
+) -> Result<Vec<Copy>, RequestError> {
+    let skew = i64::try_from(CLOCK_SKEW.as_millis()).unwrap_or_default();
+    let since = Millis(client.theirs(since).0.saturating_sub(skew));
+    // Ids are made a little after the moment that counts as sent, but by other clocks.
+    let mut range = Range {
+        after: Some(id_at_time(Millis(since.0.saturating_sub(skew)))),
+        ..Range::default()
+    };
+    let mut found: Vec<ChatMessage> = Vec::new();
+    for _ in 0..MAX_PAGES {
+        let page = client.messages(Priority::Send, room, &range).await?;
+        let newest = page.messages.iter().map(ChatMessage::sent_at).max();
+        // Leaving messages out makes Gitter read from a replica, which may lag: the next page begins at a later
+        // moment instead, unless one moment fills a whole page.
+        let next = newest.map(|newest| id_at_time(Millis(newest.0.saturating_sub(SERVER_SKEW_MS))));
+        if next > range.after {
+            range = Range {
+                after: next,
+                ..Range::default()
+            };
+        } else {
+            range.skip += page.messages.len();
+        }
+        found.extend(page.messages.into_iter().filter(|message| {
+            message.is_from(me) && message.raw() == text && message.sent_at() >= since
+        }));
+        if !page.full {
+            break;
+        }
+    }
+    found.sort_by(|a, b| (a.sent_at(), &a.id).cmp(&(b.sent_at(), &b.id)));
+    found.dedup_by(|a, b| a.id == b.id);
+    Ok(found
+        .into_iter()
+        .map(|message| Copy {
+            remote: message.remote(),
+            sent_at: message.sent_at(),
+            thread: message.parent_id.map(RemoteId),
+            file: None,
+        })
+        .collect())
+}

@@ -1,0 +1,272 @@
+//! What Gitter's refusals mean: one table from status codes to faults, and from faults to the errors the house
+//! branches on. Gitter's error bodies say nothing beyond the reason phrase, so the status decides.
+
+use std::time::Duration;
+
+use anyhow::anyhow;
+use footbridge_core::outlet::{Outcome, SendError};
+
+use crate::SiloError;
+
+/// What a request was about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// Our account, or the list of rooms.
+    Account,
+    /// A room: reading it, joining it, writing into it.
+    Room,
+    /// One message that exists already.
+    Message,
+}
+
+/// Whether repeating the request could do its work twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RepeatSafety {
+    /// It makes something new each time.
+    Unsafe,
+    /// It reads, or sets something to what it is already.
+    Safe,
+}
+
+/// Why a request did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// The token is dead. Gitter also destroys all tokens of an account when it answers so: never retried.
+    #[error("Gitter no longer accepts the account's token; put a new one in the configuration")]
+    SignedOut,
+    /// The room is closed to this account.
+    #[error("{0}")]
+    Closed(&'static str),
+    /// The message does not exist (any more).
+    #[error("The message does not exist on Gitter")]
+    Gone,
+    /// The account may not change the message, or is banned from its room: only reading the room tells.
+    #[error("Gitter does not let this account change that message")]
+    Forbidden,
+    /// An answer that looks like never, but that says nothing of the reason.
+    #[error("{0}")]
+    Rejected(String),
+    /// Gitter will never take this.
+    #[error("{0}")]
+    Refused(String),
+    /// The ten minutes in which a message may be edited are over.
+    #[error("Gitter lets a message be edited for ten minutes only")]
+    TooLate,
+    /// The account's requests of this minute are used up.
+    #[error("Gitter's request limit is reached")]
+    RateLimited {
+        /// When it may be tried again.
+        after: Duration,
+    },
+    /// The service is out, and somebody else finds out when it is back.
+    #[error("Gitter is out; it is asked again from time to time")]
+    CircuitOpen {
+        /// When it may be tried again.
+        after: Duration,
+    },
+    /// The answer is longer than we are ready to read.
+    #[error("Gitter's answer is too long")]
+    TooLong,
+    /// Gitter cannot be reached, or does not answer as it should.
+    #[error("{}", footbridge_core::error_chain::format(source.as_ref()))]
+    Unavailable {
+        /// Whether the work may have been done all the same.
+        outcome: Outcome,
+        /// What went wrong.
+        source: anyhow::Error,
+    },
+}
+
+fn outcome_of(repeat: RepeatSafety) -> Outcome {
+    match repeat {
+        RepeatSafety::Unsafe => Outcome::Unknown,
+        RepeatSafety::Safe => Outcome::NotDone,
+    }
+}
+
+/// The meaning of a status other than success. `after` is what the rate headers ask us to wait.
+pub fn classify(
+    subject: Subject,
+    repeat: RepeatSafety,
+    status: u16,
+    after: Duration,
+) -> RequestError {
+    match (status, subject) {
+        (401, _) => RequestError::SignedOut,
+        (403, Subject::Room) => RequestError::Closed(
+            "Gitter does not let this account into the channel (banned, or it is private)",
+        ),
+        (404, Subject::Room) => {
+            RequestError::Closed("The channel does not exist on Gitter (any more)")
+        }
+        (404, Subject::Message) => RequestError::Gone,
+        (403, Subject::Message) => RequestError::Forbidden,
+        (429, _) => RequestError::RateLimited { after },
+        // It is not followed, because the token would go along.
+        (300..=399, _) => RequestError::Unavailable {
+            outcome: outcome_of(repeat),
+            source: anyhow!(
+                "Gitter answered with a redirect (status {status}); write the address that it leads to into `api`"
+            ),
+        },
+        (408 | 500.. | ..=299, _) => RequestError::Unavailable {
+            outcome: outcome_of(repeat),
+            source: anyhow!("Gitter answered with status {status}"),
+        },
+        (413, _) => RequestError::Refused("The message is too large for Gitter".to_owned()),
+        (_, _) => RequestError::Rejected(format!("Gitter refused it with status {status}")),
+    }
+}
+
+/// The fault behind a request that got no answer.
+pub fn classify_no_response(repeat: RepeatSafety, error: reqwest::Error) -> RequestError {
+    let outcome = match repeat {
+        RepeatSafety::Safe => Outcome::NotDone,
+        RepeatSafety::Unsafe if error.is_connect() || error.is_builder() => Outcome::NotDone,
+        RepeatSafety::Unsafe => Outcome::Unknown,
+    };
+    // The address names rooms and people's ids; the cause is enough.
+    let source = anyhow::Error::new(error.without_url()).context("Gitter did not answer");
+    RequestError::Unavailable { outcome, source }
+}
+
+impl RequestError {
+    /// How long we are asked to wait, if anybody said.
+    pub fn wait(&self) -> Option<Duration> {
+        match self {
+            Self::RateLimited { after } | Self::CircuitOpen { after } => Some(*after),
+            _ => None,
+        }
+    }
+}
+
+impl From<RequestError> for SendError {
+    fn from(fault: RequestError) -> Self {
+        let reason = fault.to_string();
+        match fault {
+            RequestError::SignedOut => Self::SignedOut { reason },
+            RequestError::Closed(_) => Self::Closed { reason },
+            RequestError::Gone | RequestError::Forbidden | RequestError::Refused(_) => {
+                Self::Refused { reason }
+            }
+            RequestError::Rejected(_) => Self::Rejected { reason },
+            RequestError::TooLate => Self::TooLate,
+            RequestError::RateLimited { after } => Self::RateLimited { after: Some(after) },
+            RequestError::CircuitOpen { after } => Self::Retry {
+                after: Some(after),
+                outcome: Outcome::NotDone,
+                source: anyhow!(reason),
+            },
+            RequestError::TooLong => Self::Retry {
+                after: None,
+                outcome: Outcome::Unknown,
+                source: anyhow!(reason),
+            },
+            RequestError::Unavailable { outcome, source } => Self::Retry {
+                after: None,
+                outcome,
+                source,
+            },
+        }
+    }
+}
+
+impl From<RequestError> for SiloError {
+    fn from(fault: RequestError) -> Self {
+        match fault {
+            RequestError::SignedOut => Self::SignedOut(fault.to_string()),
+            RequestError::Closed(reason) => Self::NoChannel(reason.to_owned()),
+            RequestError::Unavailable { source, .. } => Self::Unavailable(source),
+            other => Self::Unavailable(anyhow::Error::new(other)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A fault in one word.
+    fn word(fault: &RequestError) -> &'static str {
+        match fault {
+            RequestError::SignedOut => "signed out",
+            RequestError::Closed(_) => "closed",
+            RequestError::Gone => "gone",
+            RequestError::Forbidden => "forbidden",
+            RequestError::Refused(_) => "refused",
+            RequestError::Rejected(_) => "rejected",
+            RequestError::TooLate => "too late",
+            RequestError::RateLimited { .. } => "busy",
+            RequestError::CircuitOpen { .. } => "out",
+            RequestError::TooLong => "too long",
+            RequestError::Unavailable {
+                outcome: Outcome::NotDone,
+                ..
+            } => "not done",
+            RequestError::Unavailable {
+                outcome: Outcome::Unknown,
+                ..
+            } => "unknown",
+        }
+    }
+
+    #[test]
+    fn every_status_has_one_meaning() {
+        use RepeatSafety::{Safe, Unsafe};
+        use Subject::{Account, Message, Room};
+        let table = [
+            (Account, Safe, 401, "signed out"),
+            (Room, Unsafe, 401, "signed out"),
+            (Message, Safe, 401, "signed out"),
+            (Room, Unsafe, 403, "closed"),
+            (Room, Safe, 403, "closed"),
+            (Room, Unsafe, 404, "closed"),
+            (Message, Safe, 404, "gone"),
+            (Message, Safe, 403, "forbidden"),
+            (Room, Unsafe, 400, "rejected"),
+            (Message, Safe, 400, "rejected"),
+            (Room, Unsafe, 406, "rejected"),
+            (Room, Unsafe, 413, "refused"),
+            (Room, Unsafe, 422, "rejected"),
+            (Room, Unsafe, 429, "busy"),
+            (Account, Safe, 429, "busy"),
+            (Room, Unsafe, 408, "unknown"),
+            (Room, Unsafe, 500, "unknown"),
+            (Room, Unsafe, 502, "unknown"),
+            (Room, Unsafe, 503, "unknown"),
+            (Room, Unsafe, 504, "unknown"),
+            (Message, Safe, 502, "not done"),
+            (Room, Safe, 503, "not done"),
+            (Room, Unsafe, 302, "unknown"),
+            (Account, Safe, 302, "not done"),
+        ];
+        for (subject, repeat, status, meaning) in table {
+            let fault = classify(subject, repeat, status, Duration::from_secs(3));
+            assert_eq!(word(&fault), meaning, "{subject:?} {repeat:?} {status}");
+        }
+    }
+
+    #[test]
+    fn the_house_is_told_how_long_gitter_wants_us_to_wait() {
+        let busy = classify(
+            Subject::Room,
+            RepeatSafety::Unsafe,
+            429,
+            Duration::from_secs(7),
+        );
+        let SendError::RateLimited { after } = SendError::from(busy) else {
+            panic!("a busy Gitter is tried again");
+        };
+        assert_eq!(after, Some(Duration::from_secs(7)));
+    }
+
+    #[test]
+    fn a_closed_room_closes_its_lane_and_not_the_account() {
+        let closed = || classify(Subject::Room, RepeatSafety::Unsafe, 403, Duration::ZERO);
+        assert!(matches!(
+            SendError::from(closed()),
+            SendError::Closed { .. }
+        ));
+        assert!(matches!(SiloError::from(closed()), SiloError::NoChannel(_)));
+    }
+}

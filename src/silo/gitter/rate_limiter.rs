@@ -1,0 +1,528 @@
+//! One budget for all requests of the account. Gitter counts 100 a minute for all rooms together and says in
+//! every answer how many are left, so we keep our own count of the last minute and let its headers correct it.
+//! Whoever was refused, or comes back after an outage, begins slowly.
+
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{sync::Notify, time::Instant};
+
+/// Gitter's window is 60 s from the first request it sees; the extra second is for requests that travel
+/// unequally fast.
+const WINDOW: Duration = Duration::from_secs(61);
+
+/// The longest that a window can last, and so what is waited where Gitter's own word cannot be believed.
+pub const MAX_WAIT: Duration = Duration::from_mins(1);
+/// How many requests may be under way at once at first; answers make it more.
+const INITIAL_CONCURRENCY: u32 = 4;
+/// How many while Gitter does not say what is left: so many may be refused together.
+const UNKNOWN_LIMIT_CONCURRENCY: u32 = 3;
+/// When this many may be under way there is no need to count them.
+const UNLIMITED_CONCURRENCY: u32 = 32;
+
+/// How urgent a request is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Priority {
+    /// It delivers something.
+    Send,
+    /// It reads something that is waited for.
+    Read,
+    /// It checks that nothing was missed.
+    Audit,
+}
+
+/// Lets requests through at the pace Gitter allows, sends first; a fifth of the budget is kept for reads.
+pub struct RateLimiter {
+    limit: usize,
+    state: Mutex<State>,
+    changed: Notify,
+    // One queue per need, so that equals go in the order they came.
+    queues: [tokio::sync::Mutex<()>; 3],
+}
+
+#[derive(Default)]
+struct State {
+    /// The requests of the last window, oldest first.
+    recent: VecDeque<(Instant, Priority)>,
+    sends: usize,
+    /// Requests let through whose answer is not there yet.
+    in_flight: u32,
+    sends_waiting: usize,
+    reads_waiting: usize,
+    /// After a 429 nothing goes out before this.
+    blocked_until: Option<Instant>,
+    /// Refusals since the last request that was let through, and when the last one came.
+    refusals: u32,
+    refused_at: Option<Instant>,
+    /// Gitter refused a request when it had said that some are left.
+    headers_lie: bool,
+    /// How many may be under way at once; `None` when all is well.
+    careful: Option<u32>,
+    /// What Gitter said is left, and until when that holds.
+    server: Option<(u32, Instant)>,
+}
+
+impl RateLimiter {
+    /// A pace of this many requests a minute, at least 5.
+    pub fn new(requests_per_minute: u32) -> Self {
+        Self {
+            limit: usize::try_from(requests_per_minute)
+                .unwrap_or(usize::MAX)
+                .max(5),
+            state: Mutex::new(State {
+                careful: Some(INITIAL_CONCURRENCY),
+                ..State::default()
+            }),
+            changed: Notify::new(),
+            queues: Default::default(),
+        }
+    }
+
+    /// Waits for this request's turn. Keep the answer until Gitter answered.
+    pub async fn turn(&self, need: Priority) -> RequestSlot<'_> {
+        let _waiting = QueuedRequest::new(self, need);
+        let [sends, reads, audits] = &self.queues;
+        let queue = match need {
+            Priority::Send => sends,
+            Priority::Read => reads,
+            Priority::Audit => audits,
+        };
+        let _first_of_its_kind = queue.lock().await;
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            let now = Instant::now();
+            let Some(wake) = self.state().earliest(need, self.limit, now) else {
+                return RequestSlot {
+                    pacer: self,
+                    began: now,
+                };
+            };
+            tracing::debug!(need = ?need, wait_ms = u64::try_from((wake - now).as_millis()).unwrap_or(u64::MAX),
+                "Waiting for the request budget");
+            tokio::select! {
+                () = tokio::time::sleep_until(wake) => {}
+                () = changed => {}
+            }
+        }
+    }
+
+    /// Gitter is out: when it is back, one request goes first.
+    pub fn out(&self) {
+        self.state().careful = Some(1);
+    }
+
+    /// How many requests a minute may be spent on audits: half of what is reserved for reads.
+    pub fn audits_per_minute(&self) -> u32 {
+        u32::try_from(reserve(self.limit) / 2)
+            .unwrap_or(u32::MAX)
+            .max(1)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is kept for reads.
+fn reserve(limit: usize) -> usize {
+    (limit / 5).max(1)
+}
+
+impl State {
+    /// When this request may go: `None` is now, and it is counted at once.
+    fn earliest(&mut self, need: Priority, limit: usize, now: Instant) -> Option<Instant> {
+        while let Some((at, kind)) = self.recent.front().copied() {
+            if at + WINDOW > now {
+                break;
+            }
+            self.recent.pop_front();
+            self.sends -= usize::from(kind == Priority::Send);
+        }
+        if let Some(until) = self.blocked_until.filter(|until| *until > now) {
+            return Some(until);
+        }
+        if let Some((0, until)) = self.server.filter(|(_, until)| *until > now) {
+            return Some(until);
+        }
+        if self.careful.is_some_and(|most| self.in_flight >= most) {
+            return Some(now + WINDOW);
+        }
+        if self.recent.len() >= limit {
+            return self.recent.front().map(|(at, _)| *at + WINDOW);
+        }
+        let reserve = reserve(limit);
+        let reads = self.recent.len() - self.sends;
+        let room = match need {
+            Priority::Send => self.sends < limit - reserve,
+            Priority::Read if self.sends_waiting > 0 => reads < reserve,
+            Priority::Read => reads < limit - reserve,
+            Priority::Audit => self.sends_waiting + self.reads_waiting == 0 && reads < reserve,
+        };
+        if !room {
+            let oldest = self
+                .recent
+                .iter()
+                .find(|(_, kind)| (*kind == Priority::Send) == (need == Priority::Send));
+            return Some(oldest.map_or(now + Duration::from_secs(1), |(at, _)| *at + WINDOW));
+        }
+        self.recent.push_back((now, need));
+        self.sends += usize::from(need == Priority::Send);
+        self.in_flight += 1;
+        if let Some((left, _)) = &mut self.server {
+            *left = left.saturating_sub(1);
+        }
+        None
+    }
+}
+
+/// A request on its way.
+pub struct RequestSlot<'a> {
+    pacer: &'a RateLimiter,
+    began: Instant,
+}
+
+impl RequestSlot<'_> {
+    /// Gitter refused for going too fast, and said to wait so long, if it said anything that can be true.
+    /// Answers for how long nothing goes out.
+    pub fn refused(&self, asked: Option<Duration>) -> Duration {
+        let now = Instant::now();
+        let mut state = self.pacer.state();
+        state.headers_lie |= state
+            .server
+            .is_some_and(|(left, until)| left > 0 && until > now);
+        // Those that were under way together are refused together.
+        if state.refused_at.is_none_or(|last| self.began >= last) {
+            state.refusals += 1;
+            state.refused_at = Some(now);
+        }
+        // Whoever is refused again after waiting as long as he was told does not believe it a second time.
+        let wait = asked
+            .filter(|wait| state.refusals < 2 && !wait.is_zero())
+            .unwrap_or(MAX_WAIT);
+        let wait = wait + Duration::from_millis(rand::random_range(50..1000));
+        state.careful = Some(1);
+        state.blocked_until = state.blocked_until.max(Some(now + wait));
+        wait
+    }
+
+    /// Gitter let it through; `told` is whether it said how many are left.
+    pub fn worked(&self, told: bool) {
+        let mut state = self.pacer.state();
+        state.refusals = 0;
+        state.careful = state
+            .careful
+            .map(|most| most.saturating_mul(2))
+            .filter(|most| *most < UNLIMITED_CONCURRENCY);
+        if !told || state.headers_lie {
+            state.careful = Some(
+                state
+                    .careful
+                    .unwrap_or(UNKNOWN_LIMIT_CONCURRENCY)
+                    .min(UNKNOWN_LIMIT_CONCURRENCY),
+            );
+        }
+    }
+
+    /// What the answer's headers said: requests left, and when the count starts anew.
+    /// Answers whether that can be true.
+    pub fn learn(&self, remaining: u32, reset_in: Duration) -> bool {
+        if reset_in.is_zero() {
+            return false;
+        }
+        let until = Instant::now() + reset_in;
+        let mut state = self.pacer.state();
+        // The others on their way are not in Gitter's count yet, and answers may overtake each other.
+        let mut left = remaining.saturating_sub(state.in_flight.saturating_sub(1));
+        if let Some((known, known_until)) = state.server
+            && until.duration_since(known_until) + known_until.duration_since(until)
+                < Duration::from_secs(3)
+        {
+            left = left.min(known);
+        }
+        state.server = Some((left, until));
+        true
+    }
+}
+
+impl Drop for RequestSlot<'_> {
+    fn drop(&mut self) {
+        let mut state = self.pacer.state();
+        state.in_flight = state.in_flight.saturating_sub(1);
+        drop(state);
+        self.pacer.changed.notify_waiters();
+    }
+}
+
+/// Counts who waits, also when the waiting is given up.
+struct QueuedRequest<'a> {
+    pacer: &'a RateLimiter,
+    need: Priority,
+}
+
+impl<'a> QueuedRequest<'a> {
+    fn new(pacer: &'a RateLimiter, need: Priority) -> Self {
+        let mut state = pacer.state();
+        match need {
+            Priority::Send => state.sends_waiting += 1,
+            Priority::Read => state.reads_waiting += 1,
+            Priority::Audit => {}
+        }
+        drop(state);
+        Self { pacer, need }
+    }
+}
+
+impl Drop for QueuedRequest<'_> {
+    fn drop(&mut self) {
+        let mut state = self.pacer.state();
+        match self.need {
+            Priority::Send => state.sends_waiting -= 1,
+            Priority::Read => state.reads_waiting -= 1,
+            Priority::Audit => return,
+        }
+        drop(state);
+        self.pacer.changed.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{StreamExt, stream::FuturesUnordered};
+
+    use super::*;
+
+    /// Seconds from the start at which each of `count` requests was let through.
+    async fn times(pacer: &RateLimiter, need: Priority, count: usize) -> Vec<u64> {
+        let start = Instant::now();
+        let mut times = Vec::new();
+        for _ in 0..count {
+            drop(pacer.turn(need).await);
+            times.push(start.elapsed().as_secs());
+        }
+        times
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_minute_sees_more_requests_than_allowed() {
+        let pacer = RateLimiter::new(95);
+        let (sends, reads) = tokio::join!(
+            times(&pacer, Priority::Send, 400),
+            times(&pacer, Priority::Read, 100)
+        );
+        let mut all: Vec<u64> = sends.into_iter().chain(reads).collect();
+        all.sort_unstable();
+        for (index, from) in all.iter().enumerate() {
+            let within = all[index..]
+                .iter()
+                .take_while(|at| **at < from + 60)
+                .count();
+            assert!(
+                within <= 95,
+                "{within} requests in the minute from {from} s"
+            );
+        }
+        assert!(
+            *all.last().unwrap() < 7 * 62,
+            "the budget is used: {:?}",
+            all.last()
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn sends_leave_a_fifth_to_reads_and_go_first() {
+        let pacer = RateLimiter::new(100);
+        assert_eq!(times(&pacer, Priority::Send, 80).await.last(), Some(&0));
+        let start = Instant::now();
+        let (late_send, reads) = tokio::join!(
+            async {
+                drop(pacer.turn(Priority::Send).await);
+                start.elapsed().as_secs()
+            },
+            times(&pacer, Priority::Read, 20)
+        );
+        assert_eq!(reads.last(), Some(&0), "reads have their share at once");
+        assert_eq!(late_send, 61);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn audits_wait_for_everybody() {
+        let pacer = RateLimiter::new(10);
+        let first = std::sync::Mutex::new(Vec::new());
+        times(&pacer, Priority::Send, 8).await;
+        times(&pacer, Priority::Read, 2).await;
+        let waiting = FuturesUnordered::new();
+        for need in [Priority::Audit, Priority::Send, Priority::Read] {
+            let (pacer, first) = (&pacer, &first);
+            waiting.push(async move {
+                drop(pacer.turn(need).await);
+                first.lock().unwrap().push(need);
+            });
+        }
+        waiting.collect::<Vec<()>>().await;
+        assert_eq!(first.lock().unwrap().last(), Some(&Priority::Audit));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn gitters_own_count_corrects_ours() {
+        let pacer = RateLimiter::new(95);
+        let turn = pacer.turn(Priority::Send).await;
+        turn.learn(2, Duration::from_secs(30));
+        drop(turn);
+        assert_eq!(times(&pacer, Priority::Send, 4).await, [0, 0, 30, 30]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_goes_out_after_a_refusal_until_its_time() {
+        let pacer = RateLimiter::new(95);
+        let turn = pacer.turn(Priority::Send).await;
+        turn.refused(Some(Duration::from_secs(12)));
+        drop(turn);
+        let (send, read) = tokio::join!(
+            times(&pacer, Priority::Send, 1),
+            times(&pacer, Priority::Read, 1)
+        );
+        assert!(send[0] == 12 && read[0] == 12, "{send:?} {read:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_goes_first_after_an_outage_and_the_rest_when_it_came_through() {
+        let pacer = RateLimiter::new(95);
+        pacer.out();
+        let start = Instant::now();
+        let under_way = Mutex::new((0_usize, Vec::new()));
+        let all: FuturesUnordered<_> = (0..40)
+            .map(|_| async {
+                let turn = pacer.turn(Priority::Send).await;
+                under_way.lock().unwrap().0 += 1;
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                let mut seen = under_way.lock().unwrap();
+                let at_once = seen.0;
+                seen.1.push((start.elapsed().as_secs(), at_once));
+                seen.0 -= 1;
+                turn.worked(true);
+            })
+            .collect();
+        all.collect::<Vec<()>>().await;
+        let (_, seen) = under_way.into_inner().unwrap();
+        assert_eq!(seen[0], (1, 1), "the first one alone");
+        assert!(start.elapsed() < Duration::from_secs(8), "and not for long");
+    }
+
+    /// What a server says of what is left, given the truth.
+    type Header = fn(u32, Duration) -> Option<(u32, Duration)>;
+
+    /// A server that counts as Gitter does.
+    struct Server {
+        ends: Instant,
+        used: u32,
+        asked: u32,
+        /// Requests of somebody else on the same token in each window.
+        others: u32,
+    }
+
+    impl Server {
+        fn ask(&mut self) -> Result<(u32, Duration), Duration> {
+            let now = Instant::now();
+            if now >= self.ends {
+                self.ends = now + Duration::from_mins(1);
+                self.used = self.others;
+            }
+            self.used += 1;
+            self.asked += 1;
+            let reset = self.ends - now;
+            if self.used > 100 {
+                return Err(reset);
+            }
+            Ok((100 - self.used, reset))
+        }
+    }
+
+    /// Twelve people with much to say for half an hour; requests made per window, and how many were let through.
+    async fn half_an_hour(header: Header, others: u32) -> (f64, u32) {
+        const MINUTES: u64 = 30;
+        let pacer = RateLimiter::new(95);
+        let start = Instant::now();
+        let server = Mutex::new(Server {
+            ends: start,
+            used: 0,
+            asked: 0,
+            others,
+        });
+        let through = Mutex::new(0);
+        let people: FuturesUnordered<_> = (0..12)
+            .map(|person| {
+                let need = [Priority::Send, Priority::Send, Priority::Read][person % 3];
+                let (pacer, server, through) = (&pacer, &server, &through);
+                async move {
+                    while start.elapsed() < Duration::from_mins(MINUTES) {
+                        let turn = pacer.turn(need).await;
+                        tokio::time::sleep(Duration::from_millis(80)).await;
+                        let answer = server.lock().unwrap().ask();
+                        tokio::time::sleep(Duration::from_millis(80)).await;
+                        let (left, reset) = answer.unwrap_or_else(|reset| (0, reset));
+                        let told = header(left, reset);
+                        let known = told.is_some_and(|(left, reset)| turn.learn(left, reset));
+                        if answer.is_ok() {
+                            turn.worked(known);
+                            *through.lock().unwrap() += 1;
+                        } else {
+                            let wait = turn.refused(told.map(|(_, reset)| reset));
+                            drop(turn);
+                            tokio::time::sleep(wait).await;
+                        }
+                    }
+                }
+            })
+            .collect();
+        people.collect::<Vec<()>>().await;
+        let minutes = start.elapsed().as_secs_f64() / 60.0;
+        let asked = server.into_inner().unwrap().asked;
+        let per_window = f64::from(asked) / minutes + f64::from(others);
+        (per_window, through.into_inner().unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn f18_whatever_the_headers_say_hardly_more_is_asked_than_allowed() {
+        let headers: [(&str, Header); 6] = [
+            ("true", |left, reset| Some((left, reset))),
+            ("missing", |_, _| None),
+            ("in seconds, so long past", |left, _| {
+                Some((left, Duration::ZERO))
+            }),
+            ("early", |left, reset| Some((left, reset / 10))),
+            ("late", |left, _| Some((left, MAX_WAIT))),
+            ("always plenty", |_, reset| Some((100, reset))),
+        ];
+        for (name, header) in headers {
+            for others in [0, 50] {
+                let (per_window, through) = half_an_hour(header, others).await;
+                assert!(
+                    per_window <= 105.0,
+                    "{name}, {others} by others: {per_window:.1}"
+                );
+                let least = (100 - others) * 30 * 45 / 100;
+                assert!(
+                    through >= least,
+                    "{name}, {others} by others: only {through}"
+                );
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_given_up_leaves_no_trace() {
+        let pacer = RateLimiter::new(5);
+        times(&pacer, Priority::Send, 4).await;
+        assert!(
+            tokio::time::timeout(Duration::from_secs(1), pacer.turn(Priority::Send))
+                .await
+                .is_err()
+        );
+        assert_eq!(times(&pacer, Priority::Audit, 1).await, [0]);
+    }
+}

@@ -1,0 +1,96 @@
+//! What crosses between a room and the networks behind a Matterbridge.
+
+use crate::capabilities::{
+    Capability, Feature, SiloKind,
+    Support::{Fallback, Full, No},
+};
+
+/// The table of Matterbridge.
+pub const KIND: SiloKind = SiloKind {
+    word: "matterbridge",
+    title: "Matterbridge",
+    address: Some(("api", "http://127.0.0.1:4242")),
+    channel: "gateway1",
+    needs_token: false,
+    capabilities: &[
+        Capability {
+            what: Feature::Text,
+            to_channel: Full(
+                "plain, as networks of every dialect get it; a network that knows Markdown shows `*stars*` that somebody wrote as markup",
+            ),
+            to_room: Full("as the network wrote it"),
+        },
+        Capability {
+            what: Feature::Name,
+            to_channel: Full("beside the text, with the user id"),
+            to_room: Fallback(
+                "in bold before the text, or with their picture as the sender where clients know per-message profiles",
+            ),
+        },
+        Capability {
+            what: Feature::Emote,
+            to_channel: Full(""),
+            to_room: Full(""),
+        },
+        Capability {
+            what: Feature::Reply,
+            to_channel: Fallback("marked with ↪; what it answers cannot be told"),
+            to_room: Fallback("marked with ↪; what it answers is not told"),
+        },
+        Capability {
+            what: Feature::Thread,
+            to_channel: Fallback("marked with ↪"),
+            to_room: Fallback("marked with ↪"),
+        },
+        Capability {
+            what: Feature::Edit,
+            to_channel: Fallback("a new message that ends in `(edited)`"),
+            to_room: Fallback("a new message, as Matterbridge shows it"),
+        },
+        Capability {
+            what: Feature::Deletion,
+            to_channel: Fallback("a line that tells of it; the message stays"),
+            to_room: No("the API does not tell"),
+        },
+        Capability {
+            what: Feature::Mention,
+            to_channel: Fallback(
+                "as text: nobody is called by a mark or by the name behind it (programs that react to a bare name, as on IRC, cannot be kept from it)",
+            ),
+            to_room: Fallback("as text: nobody is called"),
+        },
+        Capability {
+            what: Feature::Reaction,
+            to_channel: No("the API has none"),
+            to_room: No("the API has none"),
+        },
+        Capability {
+            what: Feature::File,
+            to_channel: Full(
+                "up to 20 MiB, with its caption; what is larger as a line that names it, or links to it with `public_url`",
+            ),
+            to_room: Full(
+                "what Matterbridge passes on, which is up to its `MediaDownloadSize` (1 MB unless it says more), or fetched from `media_hosts`; else a link, or a line that names it",
+            ),
+        },
+        Capability {
+            what: Feature::System,
+            to_channel: No(""),
+            to_room: Full(
+                "where the portal wants them, with `ShowJoinPart` and `ShowTopicChange` at the API account",
+            ),
+        },
+        Capability {
+            what: Feature::QueueHead,
+            to_channel: No("the API has none"),
+            to_room: No("a new topic is a system message"),
+        },
+        Capability {
+            what: Feature::CatchUp,
+            to_channel: Full(""),
+            to_room: Fallback(
+                "as much as Matterbridge's buffer holds, ten unless `Buffer` says more",
+            ),
+        },
+    ],
+};

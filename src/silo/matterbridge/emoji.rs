@@ -1,0 +1,119 @@
+//! Emoji that Matterbridge itself makes, whatever network a text goes to: of every `:name:` that its package kyokomi/emoji knows,
+//! within words and addresses, too (`10:100:30`, `https://x.example/a:x:b`). Who wanted an emoji has sent one, so what
+//! would become another thing is parted.
+
+use std::{collections::HashSet, sync::LazyLock};
+
+use super::mentions::ZERO_WIDTH_SPACE;
+use crate::address::UrlScanner;
+
+static NAMES: LazyLock<HashSet<&'static str>> = LazyLock::new(|| {
+    let lines = include_str!("emoji.txt").lines();
+    let names = lines.filter(|line| !line.starts_with("# "));
+    names.flat_map(str::split_whitespace).collect()
+});
+
+/// Whether Matterbridge has an emoji of this name.
+pub fn is_known(name: &str) -> bool {
+    let country = name.strip_prefix("flag-");
+    let is_flag = country
+        .is_some_and(|code| code.len() == 2 && code.bytes().all(|byte| byte.is_ascii_lowercase()));
+    is_flag || NAMES.contains(name)
+}
+
+/// The same text, of which Matterbridge makes no emoji. It pairs colons from the left: a pair around an unknown name is used up,
+/// and white space ends one.
+#[must_use]
+pub fn without_emoji(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    let mut address = UrlScanner::default();
+    while let Some((before, after)) = rest.split_once(':') {
+        out.push_str(before);
+        let ends = |c: char| c == ':' || c.is_whitespace();
+        let end = after.find(ends).unwrap_or(after.len());
+        let (name, behind) = after.split_at(end);
+        if name.is_empty() || !behind.starts_with(':') {
+            // Another colon begins anew.
+            out.push(':');
+            rest = after;
+            if !name.is_empty() {
+                out.push_str(name);
+                rest = behind;
+            }
+        } else if !is_known(name) {
+            out.push(':');
+            out.push_str(name);
+            out.push(':');
+            rest = behind.get(1..).unwrap_or_default();
+        } else if address.ends_in_url(&out) {
+            // Leads to the same place. The other colon begins anew.
+            out.push_str("%3A");
+            out.push_str(name);
+            rest = behind;
+        } else {
+            out.push(':');
+            out.push(ZERO_WIDTH_SPACE);
+            out.push_str(name);
+            out.push(':');
+            rest = behind.get(1..).unwrap_or_default();
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shortcodes::digest;
+
+    /// Of the names in the package's own file but for those of flags, in the order of their bytes, with commas between.
+    const PUBLISHED: &str = "c2d682bafb8b7b8421175fb082b390f99d10a9d49312d1601b0d6f2037a16258";
+
+    #[test]
+    fn the_list_is_the_one_that_kyokomi_publishes() {
+        let mut names: Vec<&str> = NAMES.iter().copied().collect();
+        names.sort_unstable();
+        assert_eq!(names.len(), 4_524);
+        assert_eq!(digest(&names.join(",")), PUBLISHED);
+    }
+
+    #[test]
+    fn no_emoji_is_made_of_what_is_written() {
+        for (text, sent) in [
+            (
+                "10:30:45 a::qq::c :nothing: :",
+                "10:30:45 a::qq::c :nothing: :",
+            ),
+            (":tada: :+1:", ":\u{200b}tada: :\u{200b}+1:"),
+            ("10:100:30", "10:\u{200b}100:30"),
+            (":flag-de: :flag-D:", ":\u{200b}flag-de: :flag-D:"),
+            ("::x:y", "::\u{200b}x:y"),
+            // The first pair uses up its colons.
+            ("at:no:x:y", "at:no:x:y"),
+            (
+                "see: https://x.example/a:x:b:o: :x:",
+                "see: https://x.example/a:x%3Ab%3Ao: :\u{200b}x:",
+            ),
+            ("http://x:o:8", "http://x:o:8"),
+            ("x:o:8", "x:\u{200b}o:8"),
+            (
+                "www.x.example/a:x:b ftp://h.example/a:o:b:8",
+                "www.x.example/a%3Ax:b ftp://h.example/a:o%3Ab:8",
+            ),
+        ] {
+            assert_eq!(without_emoji(text), sent, "{text}");
+        }
+    }
+
+    /// By far longer than an event may be: read once for each name in it, it would take minutes.
+    #[test]
+    fn a_long_address_with_many_names_is_read_once() {
+        let names = ":x".repeat(60_000);
+        let sent = without_emoji(&format!("https://a/{names}"));
+        // The first colon of a name makes a pair with that of the scheme.
+        let expected = format!("https://a/:x{}:x", "%3Ax".repeat(59_998));
+        assert!(sent == expected);
+    }
+}

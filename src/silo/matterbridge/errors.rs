@@ -1,0 +1,183 @@
+//! What Matterbridge's refusals mean: one table from status codes to faults, and from faults to the errors the house
+//! branches on. Behind a reverse proxy some of the answers are the proxy's.
+
+use std::time::Duration;
+
+use anyhow::anyhow;
+use footbridge_core::outlet::{Outcome, SendError};
+
+use crate::SiloError;
+
+/// How long a proxy that says 429 is left alone.
+const RATE_LIMIT_PAUSE: Duration = Duration::from_secs(10);
+
+/// Nothing can be looked up there, so what became of a message without an answer nobody will ever know.
+pub const OUTCOME_UNKNOWN: &str = "Matterbridge's answer was lost, so it may or may not have arrived: look there before it is sent again";
+
+/// What a request was for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestKind {
+    /// To read, or to see whether anybody is there.
+    Read,
+    /// To send a message.
+    Send,
+}
+
+/// Why a request did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// The token is wrong or missing.
+    #[error(
+        "Matterbridge does not accept the token; write the `Token` of its API account into the configuration"
+    )]
+    SignedOut,
+    /// Matterbridge will never take this.
+    #[error("{0}")]
+    Refused(String),
+    /// An answer that looks like never, but that a proxy gives as well.
+    #[error("{0}")]
+    Rejected(String),
+    /// Too fast for a proxy in between.
+    #[error("what stands before Matterbridge asks us to be slower")]
+    RateLimited,
+    /// A message was on its way and no answer came.
+    #[error("{OUTCOME_UNKNOWN}")]
+    OutcomeUnknown,
+    /// Matterbridge cannot be reached or does not answer as it should; nothing was done.
+    #[error("{}", footbridge_core::error_chain::format(.0.as_ref()))]
+    Unavailable(anyhow::Error),
+}
+
+/// The meaning of a status other than success, and of the message that came with it.
+pub fn classify(request: RequestKind, status: u16, message: &str) -> RequestError {
+    match (status, request) {
+        // Without a header the API answers 400; a request that only reads can have nothing else wrong with it.
+        (401, _) | (400, RequestKind::Read) => RequestError::SignedOut,
+        (400, _) if message.contains("missing key") => RequestError::SignedOut,
+        (500, _) if message.contains("invalid format") => {
+            RequestError::Refused("Matterbridge does not take the file".to_owned())
+        }
+        (413, _) => RequestError::Refused(
+            "The message is too large for what stands before Matterbridge".to_owned(),
+        ),
+        (400 | 415, RequestKind::Send) => RequestError::Refused(format!(
+            "Matterbridge does not understand the message (status {status})"
+        )),
+        (429, _) => RequestError::RateLimited,
+        // It is not followed, because the token would go along.
+        (300..=399, _) => RequestError::Unavailable(anyhow!(
+            "Matterbridge answered with a redirect (status {status}); write the address that it leads to into `api`"
+        )),
+        // A proxy that has nobody to pass it on to.
+        (503 | ..=299, _) | (_, RequestKind::Read) => unavailable(status),
+        (408 | 500.., RequestKind::Send) => RequestError::OutcomeUnknown,
+        (_, RequestKind::Send) => RequestError::Rejected(format!(
+            "what answers at the configured `api` is not Matterbridge's API (status {status})"
+        )),
+    }
+}
+
+fn unavailable(status: u16) -> RequestError {
+    RequestError::Unavailable(anyhow!("Matterbridge answered with status {status}"))
+}
+
+/// The fault behind a request that got no answer.
+pub fn classify_no_response(request: RequestKind, error: reqwest::Error) -> RequestError {
+    if request == RequestKind::Send && !error.is_connect() && !error.is_builder() {
+        return RequestError::OutcomeUnknown;
+    }
+    RequestError::Unavailable(
+        anyhow::Error::new(error.without_url()).context("Matterbridge did not answer"),
+    )
+}
+
+impl From<RequestError> for SendError {
+    fn from(fault: RequestError) -> Self {
+        let reason = fault.to_string();
+        match fault {
+            RequestError::SignedOut => Self::SignedOut { reason },
+            RequestError::Refused(_) => Self::Refused { reason },
+            RequestError::Rejected(_) => Self::Rejected { reason },
+            RequestError::RateLimited => Self::RateLimited {
+                after: Some(RATE_LIMIT_PAUSE),
+            },
+            RequestError::OutcomeUnknown => Self::Retry {
+                after: None,
+                outcome: Outcome::Unknown,
+                source: anyhow!(reason),
+            },
+            RequestError::Unavailable(source) => Self::Retry {
+                after: None,
+                outcome: Outcome::NotDone,
+                source,
+            },
+        }
+    }
+}
+
+impl From<RequestError> for SiloError {
+    fn from(fault: RequestError) -> Self {
+        match fault {
+            RequestError::SignedOut => Self::SignedOut(fault.to_string()),
+            RequestError::Unavailable(source) => Self::Unavailable(source),
+            other => Self::Unavailable(anyhow::Error::new(other)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn word(fault: &RequestError) -> &'static str {
+        match fault {
+            RequestError::SignedOut => "signed out",
+            RequestError::Refused(_) => "refused",
+            RequestError::Rejected(_) => "rejected",
+            RequestError::RateLimited => "busy",
+            RequestError::OutcomeUnknown => "unsure",
+            RequestError::Unavailable(_) => "not done",
+        }
+    }
+
+    #[test]
+    fn every_status_has_one_meaning() {
+        use RequestKind::{Read, Send};
+        let table = [
+            (Send, 401, "Unauthorized", "signed out"),
+            (Read, 401, "Unauthorized", "signed out"),
+            (Send, 400, "missing key in request header", "signed out"),
+            (Read, 400, "", "signed out"),
+            (Send, 400, "unexpected EOF", "refused"),
+            (Send, 415, "Unsupported Media Type", "refused"),
+            (Send, 413, "", "refused"),
+            (Send, 500, "invalid format for data", "refused"),
+            (Send, 500, "Internal Server Error", "unsure"),
+            (Send, 502, "", "unsure"),
+            (Send, 504, "", "unsure"),
+            (Send, 408, "", "unsure"),
+            (Send, 503, "", "not done"),
+            (Send, 302, "", "not done"),
+            (Send, 429, "", "busy"),
+            (Send, 404, "Not Found", "rejected"),
+            (Read, 404, "Not Found", "not done"),
+            (Read, 502, "", "not done"),
+            (Read, 500, "", "not done"),
+        ];
+        for (request, status, message, meaning) in table {
+            let fault = classify(request, status, message);
+            assert_eq!(word(&fault), meaning, "{request:?} {status} {message}");
+        }
+    }
+
+    #[test]
+    fn what_may_have_arrived_is_in_doubt() {
+        assert!(matches!(
+            SendError::from(RequestError::OutcomeUnknown),
+            SendError::Retry {
+                outcome: Outcome::Unknown,
+                ..
+            }
+        ));
+    }
+}

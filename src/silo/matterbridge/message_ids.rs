@@ -1,0 +1,181 @@
+//! What messages of Matterbridge are known by. Its API gives no ids, but each object keeps the moment, to the nanosecond, at
+//! which Matterbridge took it, on the WebSocket and in the buffer alike. Where clocks are coarse, several have the same moment:
+//! those are told apart by who wrote what. The text goes into a keyed hash, so that nothing can be guessed from what the store
+//! keeps. What is the same in everything is counted: neither the WebSocket nor the buffer brings anything twice, and
+//! both bring it in the same order.
+
+use std::collections::HashMap;
+
+use hmac::{Hmac, Mac};
+use sha2::Sha256;
+
+use super::{api::Event, listener::EventSource};
+
+/// Names what is heard.
+pub struct MessageIds {
+    key: String,
+    live: MomentRun,
+    buffered: MomentRun,
+}
+
+/// Messages of one moment, which come one after another.
+#[derive(Default)]
+struct MomentRun {
+    moment: String,
+    counts: HashMap<String, u32>,
+}
+
+impl MessageIds {
+    /// With the key of the store.
+    pub fn new(key: String) -> Self {
+        Self {
+            key,
+            live: MomentRun::default(),
+            buffered: MomentRun::default(),
+        }
+    }
+
+    /// A connection begins. What it brings may have been brought by the one before; the buffer repeats nothing.
+    pub fn begin(&mut self) {
+        self.live = MomentRun::default();
+    }
+
+    /// Names events, in the order in which they came.
+    pub fn name(&mut self, events: &mut [Event], heard: EventSource) {
+        let run = match heard {
+            EventSource::Live => &mut self.live,
+            EventSource::Buffered => &mut self.buffered,
+        };
+        for event in events {
+            let moment = event.moment().map_or_else(
+                || event.timestamp.clone(),
+                |moment| moment.as_nanosecond().to_string(),
+            );
+            let digest = digest(&self.key, event);
+            if run.moment != moment {
+                run.moment.clone_from(&moment);
+                run.counts.clear();
+            }
+            // What cannot be read as a moment may be anything, so it only goes into the hash.
+            let moment = event.moment().map_or("0", |_| moment.as_str());
+            let count = run.counts.entry(digest.clone()).or_default();
+            event.identity = match *count {
+                0 => format!("{moment}-{digest}"),
+                more => format!("{moment}-{digest}-{more}"),
+            };
+            *count += 1;
+        }
+    }
+}
+
+/// A keyed hash of who wrote what, and where: 16 hex digits.
+fn digest(key: &str, event: &Event) -> String {
+    // HMAC takes keys of any length, so there is always one.
+    let Ok(mut mac) = <Hmac<Sha256> as Mac>::new_from_slice(key.as_bytes()) else {
+        return String::new();
+    };
+    let unreadable = if event.moment().is_none() {
+        event.timestamp.as_str()
+    } else {
+        ""
+    };
+    let parts = [
+        &event.gateway,
+        &event.account,
+        &event.channel,
+        &event.userid,
+        &event.username,
+        &event.word,
+        &event.text,
+    ];
+    for part in parts.map(String::as_str).into_iter().chain([unreadable]) {
+        mac.update(&part.len().to_le_bytes());
+        mac.update(part.as_bytes());
+    }
+    let bytes = mac.finalize().into_bytes();
+    let short = bytes.iter().take(8);
+    let short = short.fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte));
+    format!("{short:016x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::matterbridge::api;
+
+    const MOMENT: &str = "2026-11-22T12:06:31.632804119Z";
+
+    fn event(userid: &str, text: &str, timestamp: &str) -> Event {
+        let object =
+            json!({"text": text, "timestamp": timestamp, "account": "irc.a", "userid": userid});
+        api::read(object.to_string().as_bytes()).unwrap()
+    }
+
+    fn named(
+        identities: &mut MessageIds,
+        heard: EventSource,
+        mut events: Vec<Event>,
+    ) -> Vec<String> {
+        identities.name(&mut events, heard);
+        events.into_iter().map(|event| event.identity).collect()
+    }
+
+    fn identities() -> MessageIds {
+        MessageIds::new("key".to_owned())
+    }
+
+    #[test]
+    fn events_are_known_by_moment_author_and_text() {
+        let one = event("u", "hi", MOMENT);
+        let elsewhere = event("u", "hi", "2026-11-22T13:06:31.632804119+01:00");
+        let same = |one: Event, other: Event| {
+            let name = |event| named(&mut identities(), EventSource::Live, vec![event]);
+            name(one) == name(other)
+        };
+        assert!(same(one.clone(), elsewhere));
+        for other in [
+            event("u", "hi", "2026-11-22T12:06:31.632804120Z"),
+            event("v", "hi", MOMENT),
+            // Of the same length.
+            event("u", "ho", MOMENT),
+        ] {
+            assert!(!same(one.clone(), other));
+        }
+        assert!(!same(event("u", "hi", "once"), event("u", "hi", "twice")));
+        let name = named(&mut identities(), EventSource::Live, vec![one]).remove(0);
+        assert!(name.starts_with("1795349191632804119-"), "{name}");
+    }
+
+    #[test]
+    fn what_is_the_same_in_everything_is_counted_on_each_way_alike() {
+        let mut identities = identities();
+        let twins = || vec![event("u", "hi", MOMENT), event("u", "hi", MOMENT)];
+        let live = named(&mut identities, EventSource::Live, twins());
+        assert_ne!(live[0], live[1]);
+        // The buffer brings them one by one, and over two readings.
+        let mut buffered = Vec::new();
+        for twin in twins() {
+            buffered.extend(named(&mut identities, EventSource::Buffered, vec![twin]));
+        }
+        assert_eq!(live, buffered);
+        // What another connection repeats is no third one.
+        identities.begin();
+        assert_eq!(named(&mut identities, EventSource::Live, twins()), live);
+    }
+
+    #[test]
+    fn nothing_can_be_guessed_without_the_key() {
+        let name = |key: &str| {
+            let mut identities = MessageIds::new(key.to_owned());
+            named(
+                &mut identities,
+                EventSource::Live,
+                vec![event("u", "hi", MOMENT)],
+            )
+            .remove(0)
+        };
+        assert_ne!(name("key"), name("another"));
+    }
+}
