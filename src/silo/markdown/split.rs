@@ -138,15 +138,18 @@ fn cut(text: &str, room: usize) -> (String, String) {
         })
         .or_else(|| good(&mut head.rmatch_indices(' ').map(|(at, _)| at)))
         .unwrap_or_else(|| hard(head, at(end).map_or(0, |span| span.start), least));
+    let marks = containers::bare_marks(head.get(..place).unwrap_or_default());
     let place = match at(place).map(|span| (span.start, &span.kind)) {
-        // Nothing of its marks is torn off.
-        Some((start, SpanKind::Fenced { inside, .. })) if place < inside.start && start > 0 => {
-            start
+        Some((start, SpanKind::Fenced { inside, .. })) => {
+            // The marks of a line stay with it, and so do those of the whole block.
+            let place = marks.map_or(place, |line| line.saturating_sub(1));
+            if place <= inside.start && start > 0 {
+                start
+            } else {
+                place.clamp(inside.start, inside.end)
+            }
         }
-        Some((_, SpanKind::Fenced { inside, .. })) => place.clamp(inside.start, inside.end),
-        _ => containers::bare_marks(head.get(..place).unwrap_or_default())
-            .filter(|start| *start > 0)
-            .unwrap_or(place),
+        _ => marks.filter(|start| *start > 0).unwrap_or(place),
     };
     divided(text, place, at(place))
 }
@@ -159,9 +162,14 @@ fn divided(text: &str, place: usize, span: Option<&Span>) -> (String, String) {
         Some(SpanKind::Fenced {
             lead, close, open, ..
         }) => {
-            let tail = tail.strip_prefix('\n').unwrap_or(tail);
-            let (head, quotes) = (head.trim_end_matches('\n'), containers::quotes(&lead));
-            let tail = containers::left(tail, &lead, true);
+            let (line, quotes) = (tail.strip_prefix('\n'), containers::quotes(&lead));
+            let tail = if head.ends_with('\n') || line.is_some() {
+                containers::left(line.unwrap_or(tail), &lead, true)
+            } else {
+                // The rest of a line has its marks in the part before.
+                format!("{quotes}{}", containers::left(tail, &lead, false))
+            };
+            let head = head.trim_end_matches('\n');
             (
                 format!("{head}\n{lead}{close}"),
                 format!("{quotes}{open}\n{tail}"),

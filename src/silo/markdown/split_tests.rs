@@ -213,3 +213,18 @@ fn no_backtick_stands_beside_the_marks_of_code_that_is_torn() {
         }
     }
 }
+
+#[test]
+fn c02_code_in_a_quote_stays_in_it_wherever_it_is_cut() {
+    let block = "> ```\n> say @all and @all\n> \n> @all\n> ```\n";
+    for before in 0..120 {
+        let text = format!("{}\n\n{}", "x".repeat(before), block.repeat(3));
+        for most in 80..140 {
+            for part in super::split(&text, "", most) {
+                let outside = part.lines().find(|line| line.contains('@') && !line.starts_with("> "));
+                assert_eq!(outside, None, "{before} {most} {part}");
+                assert_eq!(part.matches("> ```").count() % 2, 0, "{before} {most} {part}");
+            }
+        }
+    }
+}
