@@ -92,12 +92,7 @@ impl Listeners {
     async fn open(config: &Config) -> anyhow::Result<Self> {
         let listen = config.admin.listen;
         let admin = TcpListener::bind(listen).await;
-        let gateway = match config
-            .media
-            .gateway
-            .as_ref()
-            .map(|gateway| gateway.listen)
-        {
+        let gateway = match config.media.gateway.as_ref().map(|gateway| gateway.listen) {
             Some(listen) => Some(TcpListener::bind(listen).await.with_context(|| {
                 format!("the address {listen} of the media gateway cannot be used")
             })?),
@@ -255,7 +250,7 @@ impl App {
         };
         tokio::select! {
             () = finished => {}
-            () = self.shutdown.hard.cancelled() => warn!("Some work was dropped; it goes on at the next start"),
+            () = self.shutdown.hard.cancelled() => warn!("Some work was interrupted; it resumes at the next start"),
         }
         tasks.shutdown().await;
         self.matrix.release_lease().await;

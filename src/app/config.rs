@@ -11,7 +11,7 @@ pub mod secret_file;
 mod sections;
 mod silos;
 pub mod values;
-pub mod walk;
+pub mod schema;
 
 use std::{
     net::SocketAddr,

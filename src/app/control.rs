@@ -138,7 +138,7 @@ impl Control {
         let command = match Command::from_bytes(&question.payload) {
             Ok(command) => command,
             Err(error) => {
-                warn!(entry.id = %question.entry, error = %error, "A question cannot be read");
+                warn!(entry.id = %question.entry, error = %error, "Failed to read a command from the store");
                 self.store
                     .answer_command(question.entry, None, self.clock.now())
                     .await?;

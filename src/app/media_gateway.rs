@@ -122,7 +122,7 @@ impl MediaGateway {
             match tokio::time::timeout(TRANSFER_TIMEOUT, fetched).await {
                 Ok(Ok(spooled)) => Some(spooled),
                 Ok(Err(error)) => {
-                    tracing::warn!(error = %error, "The media gateway does not get a file");
+                    tracing::warn!(error = %error, "The media gateway failed to fetch a file");
                     return not_now();
                 }
                 Err(_) => return not_now(),

@@ -23,7 +23,7 @@ use super::{
     history_pages::page,
     request_error::RequestError,
     rooms::{PortalRoom, RoomCursor},
-    walk::{DisplayNames, EventFields, EventOutcome},
+    timeline::{DisplayNames, EventFields, EventOutcome},
 };
 
 /// So many events are compared.
@@ -169,7 +169,7 @@ impl Matrix {
                 Err(RequestError::RateLimited(wait)) => {
                     audits.rest_until = Some(now + wait.unwrap_or(RATE_LIMIT_PAUSE));
                 }
-                Err(_) => debug!(matrix.room = %id, "An audit did not come about"),
+                Err(_) => debug!(matrix.room = %id, "Audit failed; it will be retried"),
             }
         }
         if !audited.unsynced.is_empty() {

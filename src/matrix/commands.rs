@@ -65,7 +65,7 @@ pub(super) fn command_payload(command: &Command) -> Option<Payload> {
     match command.to_bytes() {
         Ok(bytes) => Some(Payload::Command(bytes)),
         Err(error) => {
-            warn!(error = %error, "A question cannot be written down");
+            warn!(error = %error, "Failed to serialize a command");
             None
         }
     }

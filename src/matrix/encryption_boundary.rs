@@ -4,7 +4,7 @@
 use footbridge_store::{Flag, Place};
 use matrix_sdk::{Room, deserialized_responses::TimelineEvent};
 
-use super::{Matrix, MatrixError, walk::EventFields};
+use super::{Matrix, MatrixError, timeline::EventFields};
 
 /// A stretch of a room that is walked, oldest event first.
 #[derive(Debug)]

@@ -17,7 +17,7 @@ use super::{
     history_pages::{GapBounds, GapPages},
     request_error::RequestError,
     room_cursor_name, sync_response,
-    walk::{DisplayNames, EventOutcome},
+    timeline::{DisplayNames, EventOutcome},
 };
 
 /// So many of them are journalled at once, and the gap is that much shorter: a process that dies again and again gets

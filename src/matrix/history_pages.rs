@@ -24,7 +24,7 @@ use super::{
     encryption_boundary::begins_encryption,
     gaps::id_of,
     request_error::RequestError,
-    walk::{DisplayNames, EventFields},
+    timeline::{DisplayNames, EventFields},
 };
 
 /// Pages that stay in memory between finding the end of a gap and journalling it (500 events each). Those
@@ -141,7 +141,7 @@ impl Matrix {
                 matrix.room = gap.place.address(),
                 events,
                 pages_kept,
-                "A gap is longer than what memory is given to it; parts are fetched twice"
+                "A gap does not fit in memory; some pages are fetched twice"
             );
         } else {
             info!(matrix.room = gap.place.address(), events, "Filling a gap");

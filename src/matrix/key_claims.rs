@@ -267,7 +267,7 @@ impl KeyClaims {
         match self.client.send(request).await {
             Ok(response) => {
                 if let Err(error) = self.take(devices, &response).await {
-                    warn!(error = %error, "Olm sessions cannot be kept");
+                    warn!(error = %error, "Failed to save Olm sessions");
                 }
             }
             // Our own server: what is claimed next, or the send, will say so.

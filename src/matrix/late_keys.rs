@@ -20,9 +20,9 @@ use tracing::{debug, warn};
 use super::{
     Matrix, MatrixError, Timeouts,
     commands::command_payload,
+    timeline::{Classification, DisplayNames, EventFields, WaitReason, message_payload},
     trust_policy::{TrustHold, UNTRUSTED},
     unsigned_devices,
-    walk::{Classification, DisplayNames, EventFields, WaitReason, message_payload},
 };
 
 /// How long the sender's device may take to become known as signed. News of devices come by other ways than
@@ -143,7 +143,7 @@ impl Matrix {
         else {
             return Ok(false);
         };
-        debug!(entry.id = %waiting.entry, "An entry need not wait any longer");
+        debug!(entry.id = %waiting.entry, "A waiting entry was resolved");
         if payload == Payload::Skipped(UNTRUSTED) {
             self.notify_unsigned(waiting, device.as_deref(), inbox)
                 .await?;
@@ -187,7 +187,7 @@ impl Matrix {
             )
             .await;
             if !matches!(asked, Ok(Ok(_))) {
-                warn!(matrix.user = %user, "The devices of a sender cannot be looked at now");
+                warn!(matrix.user = %user, "Failed to query the devices of a sender");
             }
         }
     }
@@ -294,7 +294,7 @@ impl Matrix {
         if let Some(sender) = first {
             warn!(
                 sender = format!("{sender:016x}"),
-                "Messages from a device that its owner has not signed do not cross"
+                "Messages from an unverified device are not relayed"
             );
         }
     }

@@ -163,7 +163,7 @@ async fn refuse_old(found: &LeaseRecord, store: &Store) -> Result<(), MatrixErro
         return Ok(());
     }
     Err(MatrixError::StaleStore(format!(
-        "this store was taken up {known} times, and the homeserver knows of {}",
+        "this store's lease epoch is {known}, the homeserver's is {}",
         found.epoch
     )))
 }
@@ -234,9 +234,9 @@ impl Matrix {
         match raised.await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => {
-                warn!(error = format!("{error:#}"), "The lease was not given back");
+                warn!(error = format!("{error:#}"), "The lease was not released");
             }
-            Err(_) => warn!("The lease was not given back: the homeserver does not answer"),
+            Err(_) => warn!("The lease was not released: the homeserver does not answer"),
         }
     }
 }

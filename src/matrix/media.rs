@@ -36,7 +36,7 @@ const MAX_RESPONSE: usize = 64 << 10;
 impl Matrix {
     /// A file of a room, whole and verified.
     pub(super) async fn download(&self, file: &File, spool: &Spool) -> Result<Spooled, SendError> {
-        let lost = || refused("the message does not say where its file lies");
+        let lost = || refused("the message has no media URL");
         let source = files::source_of(&file.source).ok_or_else(lost)?;
         let address = match &source {
             MediaSource::Clear(address) => address,
@@ -131,7 +131,7 @@ impl Matrix {
             after: None,
             outcome: Outcome::NotDone,
             source: anyhow::Error::new(error)
-                .context("the homeserver did not say where a file lies"),
+                .context("the homeserver returned no media URL"),
         })?;
         Ok(uploaded.content_uri)
     }
@@ -202,7 +202,7 @@ fn not_done(error: &reqwest::Error) -> SendError {
     SendError::Retry {
         after: None,
         outcome: Outcome::NotDone,
-        source: anyhow!("a file did not get through: {why}"),
+        source: anyhow!("file transfer failed: {why}"),
     }
 }
 

@@ -19,7 +19,7 @@ use super::{
     Matrix,
     request_error::{RequestError, retry},
     send::not_sent,
-    walk::{Classification, DisplayNames, EventFields},
+    timeline::{Classification, DisplayNames, EventFields},
 };
 
 /// The most edits that are read once more, each by a request, while the homeserver says that they were redacted.

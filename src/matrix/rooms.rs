@@ -18,7 +18,7 @@ use super::{
     history_pages::{PAGE, page_of},
     request_error::RequestError,
     room_cursor_name,
-    walk::DisplayNames,
+    timeline::DisplayNames,
 };
 
 /// The mark of a room whose every event after our own entry is wanted.

@@ -12,7 +12,7 @@ use matrix_sdk::{Room, deserialized_responses::TimelineEvent, ruma::EventId};
 use tokio::time::sleep;
 use tracing::warn;
 
-use super::{Matrix, request_error::RequestError, walk::EventFields};
+use super::{Matrix, request_error::RequestError, timeline::EventFields};
 
 /// How often an edit's author is looked up before the edit is given up.
 const MAX_LOOKUPS: u32 = 3;
@@ -130,7 +130,7 @@ impl Matrix {
                 },
             }
         }
-        warn!(matrix.room = %room.room_id(), "An edit was dropped: its author could not be looked up");
+        warn!(matrix.room = %room.room_id(), "Edit skipped: its author could not be looked up");
         AuthorCheck::Other
     }
 }

@@ -18,7 +18,7 @@ use super::{
     key_rotation::may_have_lost_member,
     room_cursor_name,
     rooms::{PortalRoom, RoomCursor, leave_management_room},
-    walk::{DisplayNames, EventFields, EventOutcome},
+    timeline::{DisplayNames, EventFields, EventOutcome},
 };
 
 /// Writes an answer down: messages, marks, gaps, flags and our place in the stream, all or nothing.
@@ -43,7 +43,7 @@ pub(super) async fn answer(
     // What was said before we had to leave is brought with the leave, and once.
     for id in response.rooms.left.keys() {
         if let Some(followed) = rooms.get(id) {
-            warn!(matrix.room = %id, "We are no longer in the room of a portal");
+            warn!(matrix.room = %id, "The bridge left or was removed from a portal room");
             gone.push(followed.place.clone());
         }
     }

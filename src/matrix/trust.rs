@@ -21,9 +21,9 @@ use super::{
     crypto_store::BufferedCryptoStore,
     decrypt::DecryptionResult,
     security_metrics::SecurityClass,
+    timeline::{Classification, EventFields, WaitReason, waits},
     trust_policy::{MISMATCH, PLAINTEXT, PinStatus, TrustHold},
     undecryptable::{self, CHANGED},
-    walk::{Classification, EventFields, WaitReason, waits},
 };
 
 /// What came of accepting an identity.
@@ -81,7 +81,7 @@ impl Matrix {
                 }
                 shown.pin().await.map_err(|error| broken(&error))?;
             }
-            info!("An identity was accepted by somebody in charge");
+            info!("An admin approved an identity");
             self.approved.notify_one();
             Ok(Some(Approved { held }))
         })
@@ -150,7 +150,7 @@ impl Matrix {
                 let error = format!("{error:#}");
                 warn!(
                     error,
-                    "It cannot be written down whom we believe; a message is held"
+                    "Failed to save an identity pin; message held"
                 );
                 waits(WaitReason::Trust(TrustHold::Approval), unsealed, envelope)
             }
@@ -182,7 +182,7 @@ impl Matrix {
             .hold_for_trust(entry, suspect, self.clock.now())
             .await
         {
-            warn!(entry.id = %entry, error = %error, "It cannot be written down that an entry is held");
+            warn!(entry.id = %entry, error = %error, "Failed to save that an entry is held");
         }
     }
 

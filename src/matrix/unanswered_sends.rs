@@ -16,8 +16,8 @@ use serde_json::Value;
 use tracing::info;
 
 use super::{
-    Matrix, convert::bundles, request_error::RequestError, request_error::retry, revise::rewritten,
-    send::not_sent, walk::EventFields,
+    Matrix, bundle_edits::rewritten, convert::bundles, request_error::RequestError,
+    request_error::retry, send::not_sent, timeline::EventFields,
 };
 
 /// Under this key the content of each event we send holds its transaction id. Encrypted rooms encrypt it with the
@@ -92,9 +92,9 @@ impl Matrix {
             self.search_back(&room, to, key, since).await?
         };
         let what = if found.is_some() {
-            "it had happened; adopted"
+            "it had been sent; adopted"
         } else {
-            "it had not happened; repeating it"
+            "it had not been sent; sending it again"
         };
         info!(
             matrix.room = to.address(),

@@ -24,10 +24,10 @@ use tracing::{info, warn};
 use super::{
     Matrix, MatrixError,
     decrypt::DecryptionResult,
+    timeline::{DisplayNames, EventFields},
     trust,
     trust_policy::{Provenance, TrustDecision, decide},
     unsigned_devices::{LOCK, UnreadableReason, advice},
-    walk::{DisplayNames, EventFields},
 };
 
 /// Nobody is told twice of the same sender within this span.
@@ -217,7 +217,7 @@ impl Matrix {
             matrix.room = place.address(),
             entries = entries.len(),
             reason,
-            "Messages cannot be read yet; people are told"
+            "Undecryptable messages; sent a notice"
         );
         // What is said in the room of a person's device is for an encrypted room only, whatever events it has.
         let here = match advice(reason, &name, device) {
@@ -272,7 +272,7 @@ impl Matrix {
                 .fail_key_wait(one.entry, self.clock.now())
                 .await?
             {
-                warn!(entry.id = %one.entry, "The key of a message never came: it ends as failed");
+                warn!(entry.id = %one.entry, "Room key never arrived; message failed");
                 crash_points::point("undecryptable.failed");
             }
         }

@@ -15,8 +15,8 @@ use serde_json::Value;
 use super::{
     Matrix, MatrixError,
     decrypt::DecryptionResult,
+    timeline::EventFields,
     undecryptable::{self, UNSIGNED},
-    walk::EventFields,
 };
 
 /// The sign on what does not cross.

@@ -1,10 +1,10 @@
 //! Silos: connected chat networks. Each is a folder, a variant of [`SiloConfig`] and one call of the contract in the tests.
 
 pub mod capabilities;
-mod address;
+mod url_scanner;
 mod echoes;
 pub(crate) mod framing;
-mod health;
+mod feed_health;
 mod backfill;
 pub mod markdown;
 mod circuit_breaker;

@@ -134,8 +134,8 @@ fn normal(stderr: &str, directory: &Path) -> String {
         ("kill ", ')', "<pid>"),
         ("started ", '\n', "<time>"),
         ("user ", ' ', "<uid>"),
-        ("taken up ", ' ', "<count>"),
-        ("knows of ", ':', "<count>"),
+        ("lease epoch is ", ',', "<count>"),
+        ("homeserver's is ", ':', "<count>"),
         ("schemas up to ", '\n', "<schema>"),
         ("was seen ", ' ', "<seconds>"),
     ] {

@@ -432,7 +432,7 @@ async fn an_account_that_is_switched_off_and_on_again_goes_on_by_itself() {
     scene.say_in_room().await.unwrap();
     scene.say_in_channel();
     let logs = || scene.bridge.logs();
-    until(PATIENCE, || logs().contains("Lane at rest"))
+    until(PATIENCE, || logs().contains("Delivery paused: the account"))
         .await
         .expect("the refusal is noticed");
     assert!(!scene.bridge.is_ready().await.unwrap());

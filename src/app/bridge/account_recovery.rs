@@ -54,7 +54,7 @@ impl AccountProbe for SiloAccount<'_> {
 
     fn note_stable(&self) {
         self.0.note_stable();
-        info!("The silo accepts the account again");
+        info!("The silo accepts the account's token again");
     }
 }
 

@@ -30,7 +30,7 @@ impl ControlBackend {
         self.silos.get(name).ok_or_else(|| {
             let names: Vec<&str> = self.silos.keys().map(String::as_str).collect();
             BackendError::Denied(format!(
-                "This bridge knows no silo `{name}`. It knows {}.",
+                "No silo `{name}` is configured. Configured: {}.",
                 if names.is_empty() {
                     "none".to_owned()
                 } else {

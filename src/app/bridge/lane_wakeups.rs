@@ -70,7 +70,7 @@ impl App {
             info!(
                 side,
                 lanes = woken,
-                "The side answers again: its lanes go on at once"
+                "Connection restored; delivery resumes"
             );
         }
         Ok(())

@@ -175,7 +175,7 @@ impl App {
                             if lane.clone().run(stop.clone()).await? == LaneEnd::Stopped {
                                 return Ok(());
                             }
-                            info!("Lane at rest until the account is mended");
+                            info!("Delivery paused: the account is signed out");
                             let refused = |silo: &&Arc<dyn Silo>| {
                                 toward == Side::Silo || silo.is_signed_out()
                             };

@@ -82,7 +82,7 @@ impl App {
             Some((room, channel))
         };
         let Ok(Some((room, channel))) = timeout(REQUEST_TIMEOUT, asked).await else {
-            debug!(portal.id = portal.id.0, "Name and topic cannot be read now");
+            debug!(portal.id = portal.id.0, "Failed to read name and topic");
             return Ok(());
         };
         for field in ProfileField::ALL {
@@ -196,7 +196,7 @@ fn refuse(refused: &mut RefusedChanges, which: (PortalId, ProfileField), value: 
         portal.id = portal.0,
         what = field.as_str(),
         why,
-        "Not carried over; tried again in ten minutes"
+        "Name, topic or picture not copied; retrying in ten minutes"
     );
     refused.insert(which, (value.to_owned(), Instant::now()));
 }

@@ -29,7 +29,7 @@ pub(super) async fn listen(
                 // One silo out of order is no reason to stop the others.
                 error!(
                     error = format!("{fault:#}"),
-                    "This silo needs a person; its messages wait"
+                    "Silo stopped: it needs the operator; its messages wait"
                 );
                 return Ok(());
             }

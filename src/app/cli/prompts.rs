@@ -94,7 +94,7 @@ impl Prompter {
     /// Where the silo is, which need not be said of those that have one public address: `None` without a complaint.
     #[expect(
         clippy::option_option,
-        reason = "nothing was said, and nothing need be said, are two things"
+        reason = "an empty answer must be given explicitly"
     )]
     pub fn address(
         &mut self,

@@ -6,8 +6,8 @@ use toml::de::DeValue;
 
 use super::{
     diagnostic::Diagnostic,
+    schema::{Schema, Section},
     values::ValueError,
-    walk::{Schema, Section},
 };
 
 impl Schema {

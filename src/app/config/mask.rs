@@ -10,7 +10,7 @@ use toml::{
 
 use super::{
     keys::{SECRET, TABLES},
-    walk::ParseExtent,
+    schema::ParseExtent,
 };
 
 /// The bytes to mask.

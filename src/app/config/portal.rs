@@ -8,9 +8,9 @@ use footbridge_store::PortalSource;
 
 use super::{
     PortalConfig,
+    schema::Section,
     sections::{ConfigReader, unknown_silo},
     values,
-    walk::Section,
 };
 
 impl ConfigReader<'_> {

@@ -7,9 +7,10 @@ use toml::de::{DeTable, DeValue};
 use super::{
     Config,
     diagnostic::{Diagnostic, Exit, Report, Source},
-    mask, secret_file,
+    mask,
+    schema::{ParseExtent, Schema},
+    secret_file,
     sections::ConfigReader,
-    walk::{ParseExtent, Schema},
 };
 
 pub(super) fn load(path: &Path) -> Result<Config, Report> {

@@ -17,8 +17,8 @@ use toml::de::DeTable;
 use super::{
     AdminConfig, Config, ConsentConfig, DeliveryConfig, GatewayConfig, MediaConfig, StoreConfig,
     diagnostic::{Diagnostic, Source},
+    schema::{Schema, Section},
     values,
-    walk::{Schema, Section},
 };
 
 /// Reads the tables.

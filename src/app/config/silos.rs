@@ -13,10 +13,11 @@ use url::Url;
 use super::{
     diagnostic::{Diagnostic, Exit},
     keys::{KINDS, listed},
-    mask, secret_file,
+    mask,
+    schema::{Schema, Section},
+    secret_file,
     sections::ConfigReader,
     values,
-    walk::{Schema, Section},
 };
 
 impl ConfigReader<'_> {

@@ -240,7 +240,7 @@ impl Control {
             .await?;
         crash_points::point("portal.linked");
         if let Some((portal, lanes)) = linked {
-            info!(portal.id = portal.id.0, "A portal was made in a chat");
+            info!(portal.id = portal.id.0, "Portal added by a chat command");
             self.signals.notify_portals_changed();
             for lane in lanes {
                 self.signals.wake(lane);
@@ -309,7 +309,7 @@ impl Control {
     fn unlinked(&self, portal: &Portal, lanes: Vec<store::LaneId>) {
         info!(
             portal.id = portal.id.0,
-            "A portal was taken apart in a chat"
+            "Portal removed by a chat command"
         );
         self.shown.forget(portal.id);
         self.signals.notify_portals_changed();

@@ -96,7 +96,7 @@ impl Control {
             .follow_room_upgrade(&tombstone.room, next, &told, now)
             .await?;
         crash_points::point("room.followed");
-        info!("A portal followed its room");
+        info!("Portal moved to the upgraded room");
         self.signals.notify_portals_changed();
         for lane in lanes {
             self.signals.wake(lane);
@@ -109,7 +109,7 @@ impl Control {
         let room = &upgrade.tombstone.room;
         warn!(
             reason = why,
-            "A room has moved, and its portal does not follow"
+            "Room upgraded; its portal does not follow"
         );
         if !self.shown.may_tell_of_move(room) {
             return self.store.refuse_room_upgrade(room, why).await;

@@ -147,7 +147,7 @@ impl Matrix {
                     let _sent = self.verify.requests.send(request);
                 }
                 // Too old, malformed, or of our own making.
-                _ => debug!(matrix.user = %user, "A request for a verification is none"),
+                _ => debug!(matrix.user = %user, "Ignored a malformed verification request"),
             }
         }
         Ok(())

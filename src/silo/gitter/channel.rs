@@ -142,7 +142,7 @@ impl Listener {
             };
             self.take_burst(heard).await?;
             if self.ear.has_overflowed() {
-                tracing::warn!(silo.channel = %self.room, "Events came faster than they were written down");
+                tracing::warn!(silo.channel = %self.room, "Event queue overflowed; catching up");
                 self.catch_up().await?;
             }
         }

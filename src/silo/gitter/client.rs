@@ -1,7 +1,7 @@
 //! Gitter's REST API: requests within the budget, bounded answers, one meaning per status.
 
 mod response;
-mod people;
+mod users;
 
 use std::{
     sync::atomic::{AtomicI64, Ordering},
@@ -15,8 +15,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use url::Url;
 
-pub use people::PEOPLE_PAGE;
 use response::{read_bounded, readable, unreadable};
+pub use users::PEOPLE_PAGE;
 
 use super::{
     api::{ChatMessage, Room, User, messages_from_values},
@@ -318,7 +318,7 @@ impl Client {
         // A gateway that answers for a service which does not is no answer.
         if matches!(status, Err(_) | Ok(502..=504)) {
             if pass.silent() {
-                tracing::error!("Gitter is out; it is asked again from time to time");
+                tracing::error!("Gitter is unavailable; retrying periodically");
                 self.pacer.out();
             }
         } else if pass.answered() {

@@ -14,7 +14,7 @@ use super::{
     errors::RequestError,
     rate_limiter::Priority,
 };
-use crate::{echoes::Echoes, health::FeedHealth};
+use crate::{echoes::Echoes, feed_health::FeedHealth};
 
 /// How far Gitter's clock may stand behind ours beyond what its answers tell.
 const CLOCK_SKEW: Duration = Duration::from_secs(5);

@@ -15,7 +15,7 @@ use footbridge_store::Millis;
 use tokio::sync::{Notify, mpsc};
 
 use super::{api::ChatMessage, client::Client};
-use crate::{Channel, circuit_breaker::CircuitBreaker, echoes::Echoes, health::FeedHealth};
+use crate::{Channel, circuit_breaker::CircuitBreaker, echoes::Echoes, feed_health::FeedHealth};
 
 /// What may wait in a channel's queue before the rest is left to catch-up.
 const QUEUE_CAPACITY: usize = 256;

@@ -129,7 +129,7 @@ async fn audit(hub: &Dispatcher, wire: &FeedEndpoint) -> Result<Infallible, Silo
                 }
                 Err(RequestError::SignedOut) => return Err(RequestError::SignedOut.into()),
                 Err(fault) => {
-                    tracing::debug!(silo.channel = %room, error = %fault, "An audit did not come about");
+                    tracing::debug!(silo.channel = %room, error = %fault, "Audit failed; it will be retried");
                 }
             }
         }

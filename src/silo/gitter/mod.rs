@@ -62,7 +62,7 @@ use self::{
 use crate::{
     Audience, Channel, FeedState, Poster, Silo, SiloError,
     echoes::Echoes,
-    health::FeedHealth,
+    feed_health::FeedHealth,
     markdown::Flavour,
     plan::{self, Attribution, PostRules},
     sign_out_log::SignOutLog,

@@ -313,7 +313,7 @@ impl Connection<'_> {
     }
 
     fn strange(&self, topic: Option<Subscription>) {
-        tracing::warn!(silo.name = %self.hub.silo, "Gitter said something unreadable; reading again what it may be");
+        tracing::warn!(silo.name = %self.hub.silo, "Unreadable frame from Gitter; re-reading the affected channels");
         match topic {
             Some(Subscription::Messages(room)) => self.hub.dispatch(&room, ChannelEvent::Garbled),
             Some(_) => {}

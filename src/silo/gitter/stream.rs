@@ -185,7 +185,7 @@ fn heard(hub: &Dispatcher, line: Line) -> ChannelEvent {
     };
     message.map_or_else(
         || {
-            tracing::warn!(silo.name = %hub.silo, "Gitter's stream held something unreadable; reading again");
+            tracing::warn!(silo.name = %hub.silo, "Unreadable line in Gitter's stream; re-reading the channel");
             ChannelEvent::Garbled
         },
         |message| ChannelEvent::Message(Box::new(message)),

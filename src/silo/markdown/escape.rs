@@ -17,7 +17,7 @@ use rules::{
 };
 
 use super::{Flavour, Underscores};
-use crate::address::UrlScanner;
+use crate::url_scanner::UrlScanner;
 
 /// Parts characters without being seen.
 const ZERO_WIDTH_SPACE: char = '\u{200b}';

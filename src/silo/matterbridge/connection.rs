@@ -129,7 +129,7 @@ pub async fn first(socket: &mut Socket) -> Result<Option<Millis>, ConnectionEnd>
         }
     };
     let hello = tokio::time::timeout(RESPONSE_TIMEOUT, hello).await;
-    hello.map_err(|_| ConnectionEnd::Lost(anyhow!("Matterbridge does not begin to talk")))?
+    hello.map_err(|_| ConnectionEnd::Lost(anyhow!("Matterbridge sent no greeting")))?
 }
 
 /// This frame's event and those of the frames that are here already.
@@ -182,7 +182,7 @@ fn event_of(frame: Result<Frame, WireError>) -> Result<Option<Event>, Connection
         Frame::Ping(_) | Frame::Pong(_) | Frame::Frame(_) => return Ok(None),
     };
     if event.is_none() {
-        tracing::warn!("Matterbridge said something unreadable; it is left out");
+        tracing::warn!("Unreadable frame from Matterbridge; skipped");
     }
     Ok(event)
 }
@@ -195,7 +195,7 @@ pub async fn ping(socket: &mut Socket) -> Result<(), ConnectionEnd> {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err(ConnectionEnd::Lost(anyhow!(error))),
         Err(_) => Err(ConnectionEnd::Lost(anyhow!(
-            "Matterbridge does not take what we say"
+            "Failed to send to Matterbridge"
         ))),
     }
 }

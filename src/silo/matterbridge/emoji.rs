@@ -5,7 +5,7 @@
 use std::{collections::HashSet, sync::LazyLock};
 
 use super::mentions::ZERO_WIDTH_SPACE;
-use crate::address::UrlScanner;
+use crate::url_scanner::UrlScanner;
 
 static NAMES: LazyLock<HashSet<&'static str>> = LazyLock::new(|| {
     let lines = include_str!("emoji.txt").lines();

@@ -38,7 +38,7 @@ pub enum RequestError {
     #[error("{0}")]
     Rejected(String),
     /// Too fast for a proxy in between.
-    #[error("what stands before Matterbridge asks us to be slower")]
+    #[error("the proxy in front of Matterbridge is rate-limiting us")]
     RateLimited,
     /// A message was on its way and no answer came.
     #[error("{OUTCOME_UNKNOWN}")]
@@ -58,7 +58,7 @@ pub fn classify(request: RequestKind, status: u16, message: &str) -> RequestErro
             RequestError::Refused("Matterbridge does not take the file".to_owned())
         }
         (413, _) => RequestError::Refused(
-            "The message is too large for what stands before Matterbridge".to_owned(),
+            "The message is too large for the proxy in front of Matterbridge".to_owned(),
         ),
         (400 | 415, RequestKind::Send) => RequestError::Refused(format!(
             "Matterbridge does not understand the message (status {status})"

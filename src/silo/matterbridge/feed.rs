@@ -16,7 +16,7 @@ use super::{
     buffer::Buffer,
     connection::{ConnectionEnd, FeedEndpoint, burst, first, open, ping},
     errors::RequestError,
-    health::FeedHealth,
+    feed_health::FeedHealth,
     listener::{EventSource, Listener, WriteSpeed},
 };
 use crate::{SiloError, websocket::Socket};
@@ -248,7 +248,7 @@ impl Connection<'_> {
         match self.listener.take(events, heard).await? {
             WriteSpeed::Good => Ok(()),
             WriteSpeed::Slow => Err(ConnectionEnd::Lost(anyhow!(
-                "Writing down took so long that Matterbridge may have left something out; reading its buffer again"
+                "Writing to the store was slow, so Matterbridge may have dropped messages; reading its buffer"
             ))),
         }
     }

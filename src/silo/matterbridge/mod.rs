@@ -13,7 +13,7 @@ pub(crate) mod emoji;
 mod files;
 pub(crate) mod arrival;
 mod message_cache;
-mod health;
+mod feed_health;
 mod message_ids;
 mod listener;
 mod buffer;
@@ -47,7 +47,7 @@ use self::{
     connection::FeedEndpoint,
     convert::{escape_mentions, file_name, name_of},
     errors::{OUTCOME_UNKNOWN, RequestError},
-    health::FeedHealth,
+    feed_health::FeedHealth,
     listener::Listener,
     message_cache::{AccountCheck, Observed},
 };

@@ -272,7 +272,7 @@ impl Client {
         // A gateway that answers for a service which does not is no answer.
         if matches!(status, Err(_) | Ok(502..=504)) {
             if pass.silent() {
-                tracing::error!("Mattermost is out; it is asked again from time to time");
+                tracing::error!("Mattermost is unavailable; retrying periodically");
             }
         } else if pass.answered() {
             tracing::info!("Mattermost answers again");

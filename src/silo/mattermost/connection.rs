@@ -104,7 +104,7 @@ pub async fn next(
             match asked {
                 Ok(Ok(())) => Ok(None),
                 Ok(Err(error)) => Err(ConnectionEnd::Lost(anyhow!(error))),
-                Err(_) => Err(ConnectionEnd::Lost(anyhow!("Mattermost does not take what we say"))),
+                Err(_) => Err(ConnectionEnd::Lost(anyhow!("Failed to send to Mattermost"))),
             }
         }
     }
@@ -125,7 +125,7 @@ fn event_of(frame: Result<Frame, WireError>) -> Result<Option<Event>, Connection
     };
     if event.is_err() {
         // It had a number: that it is missing shows in the next one, and the channels are read then.
-        tracing::warn!("Mattermost said something unreadable; it is left out");
+        tracing::warn!("Unreadable frame from Mattermost; skipped");
     }
     Ok(event.ok())
 }

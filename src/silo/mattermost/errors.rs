@@ -94,7 +94,7 @@ pub enum RequestError {
         after: Duration,
     },
     /// The service is out, and somebody else finds out when it is back.
-    #[error("Mattermost is out; it is asked again from time to time")]
+    #[error("Mattermost is unavailable; retrying periodically")]
     CircuitOpen {
         /// When it may be tried again.
         after: Duration,

@@ -169,7 +169,7 @@ impl Connection<'_> {
         }
         self.begun = true;
         if heard.overflowed {
-            tracing::warn!(silo.name = %self.listener.silo, "Events came faster than the channels could be read");
+            tracing::warn!(silo.name = %self.listener.silo, "Event queue overflowed; catching up");
             self.wanted.extend(self.listener.channels());
         }
         for event in heard.events {

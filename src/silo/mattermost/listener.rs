@@ -15,7 +15,7 @@ use super::{
     errors::RequestError,
     user_cache::UserCache,
 };
-use crate::{Channel, SiloError, backfill::Backfill, echoes::Echoes, health::FeedHealth};
+use crate::{Channel, SiloError, backfill::Backfill, echoes::Echoes, feed_health::FeedHealth};
 
 /// How far reading goes back behind the cursor, in milliseconds: posts are published a little later than their moment.
 const OVERLAP_MS: i64 = 10_000;

@@ -6,7 +6,7 @@ mod config;
 pub(crate) mod api;
 mod errors;
 mod client;
-mod changes;
+mod posts;
 mod files;
 pub(crate) mod arrival;
 mod attachment;
@@ -16,7 +16,7 @@ mod attribution;
 mod room_profile;
 mod reactions;
 mod removals;
-mod standing;
+mod server_settings;
 mod channels;
 mod delivery;
 mod listener;
@@ -63,7 +63,7 @@ use self::{
 use crate::{
     Audience, Channel, FeedState, Poster, Silo, SiloError,
     echoes::Echoes,
-    health::FeedHealth,
+    feed_health::FeedHealth,
     markdown::Flavour,
     plan::{self, Attribution, PostRules},
     sign_out_log::SignOutLog,

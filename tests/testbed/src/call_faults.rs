@@ -10,7 +10,7 @@ use axum::{
     response::{Html, IntoResponse, Response},
 };
 
-use crate::gitter::{Cut, Fault, wire::Switch};
+use crate::gitter::{Cut, Fault, connections::Switch};
 
 struct ArmedFault {
     route: String,

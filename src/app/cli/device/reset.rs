@@ -42,7 +42,7 @@ pub async fn run(config: &Config) -> CommandResult {
     let clock = Clock::start();
     let progress = Progress::start();
     if session::ask(&store, &config.matrix, &http).await? == SessionState::Accepted {
-        progress.say("Taking in what was sent to the old device");
+        progress.say("Fetching room keys sent to the old device");
         drain_old_device(config, &store, &key, &http, clock).await?;
     }
     let done = device_reset::reset(Login {

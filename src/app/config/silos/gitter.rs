@@ -7,9 +7,9 @@ use url::Url;
 use super::{media_host, url_of};
 use crate::config::{
     diagnostic::Diagnostic,
+    schema::Section,
     sections::{ConfigReader, span_of},
     values,
-    walk::Section,
 };
 
 /// What Gitter's own API allows in a minute.

@@ -4,9 +4,9 @@ use footbridge_silo::matterbridge::MatterbridgeConfig;
 
 use super::{media_host, url_of};
 use crate::config::{
+    schema::Section,
     sections::{ConfigReader, span_of},
     values::{self, ValueError},
-    walk::Section,
 };
 
 /// Where Matterbridge listens by its own example.

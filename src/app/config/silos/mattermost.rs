@@ -5,9 +5,9 @@ use url::Url;
 
 use super::url_of;
 use crate::config::{
+    schema::Section,
     sections::{ConfigReader, span_of},
     values::{self, ValueError},
-    walk::Section,
 };
 
 /// What an address looks like.

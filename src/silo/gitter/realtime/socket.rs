@@ -48,7 +48,7 @@ pub async fn open(endpoint: &Endpoint) -> anyhow::Result<Socket> {
 pub async fn say(socket: &mut Socket, frame: String) -> anyhow::Result<()> {
     tokio::time::timeout(RESPONSE_TIMEOUT, socket.send(Frame::text(frame)))
         .await
-        .context("Gitter does not take what we say")?
+        .context("Failed to send to Gitter")?
         .context("Cannot write to Gitter")
 }
 

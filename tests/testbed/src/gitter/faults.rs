@@ -8,7 +8,7 @@ use std::{
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use serde::{Deserialize, Serialize};
 
-use super::wire::{Cut, OpenConnections};
+use super::connections::{Cut, OpenConnections};
 
 /// One thing that can go wrong with a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]

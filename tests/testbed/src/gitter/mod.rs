@@ -24,7 +24,7 @@ mod shared;
 mod stream;
 mod time;
 mod view;
-pub(crate) mod wire;
+pub(crate) mod connections;
 mod world;
 
 #[cfg(test)]
@@ -42,16 +42,16 @@ use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::DropGuard;
 
 pub use api_error::ApiError;
+pub use connections::Cut;
 pub use faults::{Echo, Fault, Faults, Framing};
 pub use options::{Options, Room, RoomOptions, User};
 pub use posts::Message;
 pub use shared::{Change, Operation};
 pub use view::Compatibility;
-pub use wire::Cut;
 
 use self::{
+    connections::{CuttableListener, OpenConnections, Switch},
     shared::{LateNotices, Shared, lock},
-    wire::{CuttableListener, OpenConnections, Switch},
 };
 
 /// Addresses, fixed at the first start and kept over a restart.

@@ -22,10 +22,10 @@ use tokio::{
 use super::{
     api_error::ApiError,
     auth,
+    connections::Switch,
     faults::{Faults, Framing},
     rest::{add_rate_headers, query, segments, strike_before, take_rate},
     shared::{Shared, lock},
-    wire::Switch,
 };
 
 struct Subscriber {

@@ -32,7 +32,7 @@ pub use faults::Faults;
 pub use message::Message;
 
 use self::world::World;
-use crate::gitter::wire::{CuttableListener, OpenConnections, Switch};
+use crate::gitter::connections::{CuttableListener, OpenConnections, Switch};
 
 /// What a simulator is started with. The defaults are Matterbridge's own.
 #[derive(Clone, Debug)]

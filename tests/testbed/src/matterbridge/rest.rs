@@ -12,7 +12,7 @@ use axum::{
 use serde_json::{Value, json};
 
 use super::{Message, Shared, message::escaped, socket, stream};
-use crate::{call_faults, gitter::wire::Switch};
+use crate::{call_faults, gitter::connections::Switch};
 
 /// The longest body that is taken.
 const MAX_BODY: usize = 64 << 20;

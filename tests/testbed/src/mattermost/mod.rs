@@ -36,7 +36,7 @@ pub use faults::Faults;
 pub use records::{Channel, File, Post, Team, User};
 
 use self::world::World;
-use crate::gitter::wire::{CuttableListener, OpenConnections, Switch};
+use crate::gitter::connections::{CuttableListener, OpenConnections, Switch};
 
 /// The longest message, in Unicode scalars.
 pub const LONGEST: usize = 16_383;

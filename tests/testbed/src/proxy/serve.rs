@@ -15,7 +15,7 @@ use serde_json::json;
 use super::rule::{Fault, Page};
 use super::shaping::{Shape, pump, shaped};
 use super::{Cut, Inner};
-use crate::gitter::wire::Switch;
+use crate::gitter::connections::Switch;
 
 /// More than any request or sync here has.
 const MAX_BODY: usize = 256 << 20;

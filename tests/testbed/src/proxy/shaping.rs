@@ -9,7 +9,7 @@ use futures_util::{StreamExt as _, stream};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::rule::{Cut, Fault};
-use crate::gitter::wire::Switch;
+use crate::gitter::connections::Switch;
 
 /// How long the last bytes before a cut may take to leave.
 const FLUSH: Duration = Duration::from_millis(5);

@@ -102,7 +102,7 @@ async fn one(
     for sign in [
         "already exists",
         "error[B22]",
-        "Messages cannot be read yet",
+        "Undecryptable messages",
     ] {
         if logs.contains(sign) {
             outcome.object(&format!("the log says: {sign}"));

@@ -9,10 +9,10 @@ use super::snapshot::take_snapshot;
 
 use crate::gitter::{
     auth,
+    connections::{Cut, Switch},
     faults::Fault,
     shared::Shared,
     view,
-    wire::{Cut, Switch},
 };
 
 const CONNECTION_TYPES: [&str; 4] = [

@@ -26,9 +26,9 @@ pub(super) use session::Sessions;
 
 use self::meta::Reply;
 use super::{
+    connections::Switch,
     rest::{query, strike_before},
     shared::Shared,
-    wire::Switch,
 };
 
 /// Largest body of a long-polling request.

@@ -19,11 +19,11 @@ use sha2::{Digest, Sha256};
 use super::{
     api_error::ApiError,
     auth::{self, Caller},
+    connections::{Cut, Switch},
     faults::{Echo, Fault},
     ids::hex,
     rate::Allowance,
     shared::{Shared, lock},
-    wire::{Cut, Switch},
     world::World,
 };
 

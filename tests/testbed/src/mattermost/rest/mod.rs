@@ -27,7 +27,7 @@ use super::{
     Shared, socket,
     world::{ApiError, new_id},
 };
-use crate::{call_faults, gitter::wire::Switch};
+use crate::{call_faults, gitter::connections::Switch};
 
 /// The longest body that is taken.
 const MAX_BODY: usize = 160 << 20;

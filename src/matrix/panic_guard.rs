@@ -12,7 +12,7 @@ use tracing::error;
 use super::{
     Matrix,
     decrypt::DecryptionResult,
-    walk::{Classification, DisplayNames, EventFields},
+    timeline::{Classification, DisplayNames, EventFields},
 };
 
 /// The rule for an event that breaks us.
@@ -42,7 +42,7 @@ impl Matrix {
         read.unwrap_or_else(|_| {
             error!(
                 matrix.room = %room.room_id(),
-                "An event broke the bridge and was passed over; please tell its makers"
+                "Panic while handling an event; event skipped. Please report this bug"
             );
             Classification::Skipped(PANICKED)
         })

@@ -5,7 +5,7 @@ use footbridge_store::{
     Arrival, Batch, DecryptedWith, HeldIdentity, PeerClaim, Place, RemoteId, SeenEvent,
 };
 
-use super::{Matrix, walk::EventFields};
+use super::{Matrix, timeline::EventFields};
 
 /// An arrival and what belongs to it.
 #[derive(Debug)]

@@ -21,7 +21,7 @@ use super::{
     commands::command_payload,
     convert::{self, Converted, Incoming},
     decrypt::DecryptionResult,
-    found::ProcessedEvent,
+    processed_event::ProcessedEvent,
     relation::Relation,
     security_metrics::SecurityClass,
     sender_cache::{AuthorCheck, writer},
@@ -117,7 +117,7 @@ impl Matrix {
         let Some(envelope) = EventFields::open(event) else {
             warn!(
                 matrix.room = place.address(),
-                "An event without its basic fields was passed over"
+                "Skipped an event without its required fields"
             );
             return EventOutcome::Nothing;
         };
@@ -192,7 +192,7 @@ impl Matrix {
         match reading {
             Classification::Nothing => None,
             Classification::Skipped(rule) => {
-                debug!(rule, "An event does not cross");
+                debug!(rule, "Event skipped");
                 Some(NewEntry::unreferenced(Payload::Skipped(rule)))
             }
             Classification::Waits(why, session) => {
@@ -294,7 +294,7 @@ impl Matrix {
         let message = match convert::message_from_event(&incoming) {
             Converted::Message(message) => message,
             Converted::Skip(rule) => {
-                debug!(matrix.room = %room.room_id(), rule, "An event is none that crosses");
+                debug!(matrix.room = %room.room_id(), rule, "Event ignored: not relayed by type");
                 return Classification::Nothing;
             }
         };
@@ -366,7 +366,7 @@ pub(super) fn message_payload(message: &Message) -> Option<Payload> {
     match message.to_bytes() {
         Ok(bytes) => Some(Payload::Ready(bytes)),
         Err(error) => {
-            warn!(error = %error, "A message cannot be written down");
+            warn!(error = %error, "Failed to serialize a message");
             None
         }
     }

@@ -12,7 +12,7 @@ use tracing::error;
 
 use super::{
     Matrix,
-    downgrade::{EncryptionDecision, EncryptionState},
+    encryption_states::{EncryptionDecision, EncryptionState},
     request_error::{RequestError, retry},
     security_metrics::SecurityClass,
     send::not_sent,
@@ -67,7 +67,7 @@ impl Matrix {
                 self.alarms.record(SecurityClass::Downgrade, 1);
                 error!(
                     matrix.room = to.address(),
-                    "This room was encrypted and the homeserver says that it no longer is: nothing is sent"
+                    "The homeserver reports an encrypted room as unencrypted; nothing is sent"
                 );
                 Err(retry(
                     Some(DOWNGRADE_RETRY),
