@@ -224,6 +224,7 @@ CREATE TABLE parked_delivery (
     error_kind       TEXT    NOT NULL, -- kind of the last error, a fixed word
     reason           TEXT    NOT NULL, -- one sentence without message text
     target           TEXT,             -- event id, in its own place, of the message that it would have edited or redacted
+    outcome_unknown  INTEGER NOT NULL CHECK (outcome_unknown IN (0, 1)), -- its present step may have happened
     state            TEXT    NOT NULL CHECK (state IN ('failed', 'retrying', 'delivered', 'skipped')),
     retryable        INTEGER NOT NULL CHECK (retryable IN (0, 1)),
     unreported       INTEGER NOT NULL CHECK (unreported IN (0, 1)), -- no status notice reports it yet
@@ -390,7 +391,7 @@ CREATE TABLE rewritten (
     entry_id INTEGER NOT NULL REFERENCES journal (id), -- the message
     to_place TEXT    NOT NULL,
     edit_id  INTEGER NOT NULL REFERENCES journal (id), -- the edit; the row with the newest one applies
-    payload  BLOB,                                     -- sealed; null when the message's own payload is erased
+    payload  BLOB,                                     -- sealed; null as soon as no delivery to the place needs it
     UNIQUE (entry_id, to_place, edit_id)
 ) STRICT;
 

@@ -266,7 +266,7 @@ fn write_merged(tx: &Tx<'_>, one: &MergedMessage) -> Result<(), TxError> {
 fn skip_included(tx: &Tx<'_>, included: &[(DeliveryId, String)]) -> Result<(), TxError> {
     for (id, rule) in included {
         if let Some(pending) = counters::pending(tx.sql, *id)? {
-            edits::note_included(tx, &pending)?;
+            edits::note_included(tx, pending.entry, &pending.to)?;
             counters::settle(tx, &pending, DeliveryEnd::Skipped(rule))?;
         }
     }

@@ -9,7 +9,7 @@ use crate::{
     DeliveryId, EntryId, LaneCounters, LaneId, Millis, Place, RemoteId, cascades, closed_lanes,
     columns,
     database::{Tx, TxError},
-    delivered_texts, parked, rewritten,
+    delivered_texts, edits, parked, rewritten,
     routes::RoutingTable,
 };
 
@@ -207,12 +207,16 @@ pub(crate) fn settle(
                 "UPDATE lane_counter SET delivered = delivered + 1 WHERE portal_id = ?1 AND toward = ?2",
             )?;
         }
-        DeliveryEnd::Failed => count(
-            tx.sql,
-            pending.lane,
-            "UPDATE lane_counter SET failed = failed + 1 WHERE portal_id = ?1 AND toward = ?2",
-        )?,
+        DeliveryEnd::Failed => {
+            edits::note_undelivered(tx, pending.entry)?;
+            count(
+                tx.sql,
+                pending.lane,
+                "UPDATE lane_counter SET failed = failed + 1 WHERE portal_id = ?1 AND toward = ?2",
+            )?;
+        }
         DeliveryEnd::Skipped(rule) => {
+            edits::note_undelivered(tx, pending.entry)?;
             note_skipped(tx.sql, pending.entry, &pending.to, rule)?;
             count_skipped(tx.sql, pending.lane, rule)?;
         }
@@ -231,7 +235,7 @@ pub(crate) fn erase_payload_if_unneeded(tx: &Tx<'_>, entry: EntryId) -> Result<(
              AND NOT EXISTS (SELECT 1 FROM command WHERE entry_id = ?1)",
         )?
         .execute([entry])?;
-    rewritten::erase_with(tx, entry)?;
+    rewritten::erase_unneeded(tx, entry)?;
     tx.mark_erased();
     Ok(())
 }

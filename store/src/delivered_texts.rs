@@ -5,29 +5,38 @@ use rusqlite::params;
 
 use crate::{
     EntryId, Error, LaneId, Millis, Payload, Place, Store,
-    counters::PendingDelivery,
+    counters::{self, PendingDelivery},
     database::{Tx, TxError},
-    journal, rewritten,
+    edits, journal, redacted_edits, rewritten,
 };
 
 impl Store {
-    /// The room key of a message is missing, and an edit of it was decrypted: the message gets the edit's text. Otherwise as
-    /// [`Store::fill`].
+    /// The room key of a message is missing, and an edit of it was decrypted: the message gets the edit's text, and no older edit
+    /// is sent after it. Otherwise as [`Store::fill`]. `None`, and nothing changes, where the edit was redacted.
     pub async fn fill_by_edit(
         &self,
         message: EntryId,
         payload: Vec<u8>,
         edit: EntryId,
         now: Millis,
-    ) -> Result<Vec<LaneId>, Error> {
+    ) -> Result<Option<Vec<LaneId>>, Error> {
         self.transaction("fill an entry by an edit", move |tx| {
-            tx.sql
+            if redacted_edits::is_redacted(tx, edit)? {
+                return Ok(None);
+            }
+            let filled = tx
+                .sql
                 .prepare_cached(
                     "UPDATE journal SET text_of_edit = ?2 WHERE id = ?1 AND missing_session IS NOT NULL",
                 )?
                 .execute(params![message, edit])?;
+            if filled > 0 {
+                for pending in counters::pending_of_entry(tx.sql, message)? {
+                    edits::note_included(tx, edit, &pending.to)?;
+                }
+            }
             let payload = Payload::Ready(payload.clone());
-            journal::fill(tx, message, &payload, now)
+            journal::fill(tx, message, &payload, now).map(Some)
         })
         .await
     }
@@ -76,33 +85,39 @@ pub(crate) fn has(tx: &Tx<'_>, entry: EntryId, to: &Place) -> Result<bool, TxErr
 
 /// Whether the place has the text of this edit or may have it, completely or in part: by itself, or in its message.
 pub(crate) fn has_or_may(tx: &Tx<'_>, edit: EntryId, to: &Place) -> Result<bool, TxError> {
-    Ok(has(tx, edit, to)?
-        || tx
-            .sql
-            .prepare_cached(
-                "WITH carrier (entry_id) AS (
-                     SELECT ?1
-                     UNION SELECT entry_id FROM rewritten WHERE edit_id = ?1 AND to_place = ?2
-                     UNION SELECT id FROM journal WHERE text_of_edit = ?1)
-                 SELECT 1 FROM carrier c JOIN outbox o ON o.entry_id = c.entry_id AND o.to_place = ?2
-                 JOIN outbox l ON l.id = coalesce(o.bundle_leader_id, o.id)
-                 WHERE l.steps_done > 0 OR l.outcome_unknown_since IS NOT NULL OR l.unanswered_since IS NOT NULL
-                 UNION ALL
-                 SELECT 1 FROM carrier c JOIN parked_delivery p ON p.entry_id = c.entry_id AND p.to_place = ?2
-                 WHERE p.state = 'failed' AND p.steps_done > 0",
-            )?
-            .exists(params![edit, to])?)
+    Ok(has(tx, edit, to)? || is_begun(tx, edit, to, true)?)
 }
 
-/// The same, or it is still pending for the place.
+/// Whether the place has the text of this edit, completely or in part, or it is still pending for the place. What failed without
+/// an answer does not count: it may never be there.
 pub(crate) fn is_delivered_or_pending(
     tx: &Tx<'_>,
     (edit, message): (EntryId, Option<EntryId>),
     to: &Place,
 ) -> Result<bool, TxError> {
-    Ok(has_or_may(tx, edit, to)?
+    Ok(has(tx, edit, to)?
+        || is_begun(tx, edit, to, false)?
         || tx
             .sql
             .prepare_cached("SELECT 1 FROM outbox WHERE entry_id IN (?1, ?2) AND to_place = ?3")?
             .exists(params![edit, message, to])?)
+}
+
+/// Whether a step that brings the text of this edit is done or may be done, or, with `unanswered`, failed without an answer.
+fn is_begun(tx: &Tx<'_>, edit: EntryId, to: &Place, unanswered: bool) -> Result<bool, TxError> {
+    Ok(tx
+        .sql
+        .prepare_cached(
+            "WITH carrier (entry_id) AS (
+                 SELECT ?1
+                 UNION SELECT entry_id FROM rewritten WHERE edit_id = ?1 AND to_place = ?2
+                 UNION SELECT id FROM journal WHERE text_of_edit = ?1)
+             SELECT 1 FROM carrier c JOIN outbox o ON o.entry_id = c.entry_id AND o.to_place = ?2
+             JOIN outbox l ON l.id = coalesce(o.bundle_leader_id, o.id)
+             WHERE l.steps_done > 0 OR l.outcome_unknown_since IS NOT NULL OR l.unanswered_since IS NOT NULL
+             UNION ALL
+             SELECT 1 FROM carrier c JOIN parked_delivery p ON p.entry_id = c.entry_id AND p.to_place = ?2
+             WHERE p.state = 'failed' AND (p.steps_done > 0 OR (?3 AND p.outcome_unknown = 1))",
+        )?
+        .exists(params![edit, to, unanswered])?)
 }

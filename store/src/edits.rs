@@ -4,7 +4,6 @@ use rusqlite::{OptionalExtension, params};
 
 use crate::{
     DeliveryId, EntryId, Error, Place, RemoteId, Store,
-    counters::PendingDelivery,
     database::{Tx, TxError},
     delivered_texts, redacted_edits, rewritten,
 };
@@ -74,15 +73,24 @@ impl Store {
 }
 
 /// A message that is sent includes an edit: no older one is sent after it.
-pub(crate) fn note_included(tx: &Tx<'_>, edit: &PendingDelivery) -> Result<(), TxError> {
+pub(crate) fn note_included(tx: &Tx<'_>, edit: EntryId, to: &Place) -> Result<(), TxError> {
     let (from, target): (Place, Option<RemoteId>) = tx
         .sql
         .prepare_cached("SELECT place, target FROM journal WHERE id = ?1")?
-        .query_row([edit.entry], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        .query_row([edit], |row| Ok((row.get(0)?, row.get(1)?)))?;
     if let Some(target) = target
-        && !redacted_edits::is_redacted(tx, edit.entry)?
+        && !redacted_edits::is_redacted(tx, edit)?
     {
-        upsert_latest(tx, (&from, &target), &edit.to, edit.entry)?;
+        upsert_latest(tx, (&from, &target), to, edit)?;
+    }
+    Ok(())
+}
+
+/// An entry ended without being delivered. If it is an edit that was redacted while an attempt was under way, that attempt is not
+/// any more.
+pub(crate) fn note_undelivered(tx: &Tx<'_>, entry: EntryId) -> Result<(), TxError> {
+    if redacted_edits::is_redacted(tx, entry)? {
+        note_redacted(tx, entry)?;
     }
     Ok(())
 }

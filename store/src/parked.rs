@@ -248,7 +248,7 @@ pub(crate) fn record_failure(
     upsert(tx, pending, &failure, false, now)
 }
 
-// A row that exists already was retried and failed again: its notice is edited, and no new one is sent.
+// Of the kinds of errors these end a delivery without an answer to its last attempt. A row that exists already was retried and failed again: its notice is edited, and no new one is sent.
 fn upsert(
     tx: &Tx<'_>,
     pending: &PendingDelivery,
@@ -259,14 +259,18 @@ fn upsert(
     tx.sql
         .prepare_cached(
             "INSERT INTO parked_delivery (id, entry_id, portal_id, toward, to_place, transaction_key, plan, steps_done,
-                 accepted_at, from_place, total_attempts, failed_at, error_kind, reason, target, state, retryable, unreported)
+                 accepted_at, from_place, total_attempts, failed_at, error_kind, reason, target,
+                 outcome_unknown, state, retryable, unreported)
              SELECT id, entry_id, portal_id, toward, to_place, transaction_key,
                  iif(?6 AND steps_done > 0, plan, NULL), steps_done, accepted_at, from_place, total_attempts + 1,
-                 ?2, ?3, ?4, ?5, 'failed', ?6, ?6
+                 ?2, ?3, ?4, ?5,
+                 ?3 IN ('unknown', 'unlinked')
+                     OR (?3 = 'closed' AND (outcome_unknown_since IS NOT NULL OR unanswered_since IS NOT NULL)),
+                 'failed', ?6, ?6
              FROM outbox WHERE id = ?1
              ON CONFLICT (id) DO UPDATE SET from_place = excluded.from_place, plan = excluded.plan,
                  steps_done = excluded.steps_done, total_attempts = excluded.total_attempts, failed_at = excluded.failed_at,
-                 error_kind = excluded.error_kind,
+                 error_kind = excluded.error_kind, outcome_unknown = excluded.outcome_unknown,
                  reason = excluded.reason, state = 'failed', retryable = excluded.retryable,
                  unreported = iif(parked_delivery.status_notice_id IS NULL, excluded.unreported, 0)",
         )?

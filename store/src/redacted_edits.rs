@@ -221,26 +221,15 @@ fn note_redaction(tx: &Tx<'_>, place: &Place, event_id: &RemoteId) -> Result<(),
         .query_row(params![place, event_id], |row| row.get(0))
         .optional()?;
     if let Some(edit) = edit {
+        let failed = failed_with(tx, edit)?;
         rewritten::forget(tx, edit)?;
         edits::note_redacted(tx, edit)?;
-    }
-    let failed: HashSet<(EntryId, Place)> = tx
-        .sql
-        .prepare_cached(
-            "SELECT p.entry_id, p.to_place FROM parked_delivery p
-             JOIN journal m ON m.id = p.entry_id
-             JOIN edit_event r ON r.place = ?1 AND r.event_id = ?2
-             JOIN journal j ON j.place = r.place AND j.event_id = r.event_id
-             WHERE p.retryable = 1 AND (j.id IN (m.id, m.text_of_edit) OR EXISTS (
-                 SELECT 1 FROM rewritten w
-                 WHERE w.edit_id = j.id AND w.entry_id = m.id AND w.to_place = p.to_place))",
-        )?
-        .query_map(params![place, event_id], |row| {
-            Ok((row.get(0)?, row.get(1)?))
-        })?
-        .collect::<Result<_, _>>()?;
-    for (edit, to) in failed {
-        pending_changes::cancel_failed(tx, (edit, None), &to, "its text was redacted")?;
+        for (entry, to) in failed {
+            // One that has the text of another edit, or its own again, can still be retried.
+            if entry == edit || rewritten::has_redacted(tx, entry, &to)? {
+                pending_changes::cancel_failed(tx, (entry, None), &to, "its text was redacted")?;
+            }
+        }
     }
     // A message has a link; an undecryptable event without one may be an edit.
     tx.sql
@@ -253,6 +242,20 @@ fn note_redaction(tx: &Tx<'_>, place: &Place, event_id: &RemoteId) -> Result<(),
         )?
         .execute(params![place, event_id])?;
     Ok(())
+}
+
+/// The failed deliveries that can be retried of an edit, and of messages that took it in.
+fn failed_with(tx: &Tx<'_>, edit: EntryId) -> Result<HashSet<(EntryId, Place)>, TxError> {
+    Ok(tx
+        .sql
+        .prepare_cached(
+            "SELECT p.entry_id, p.to_place FROM parked_delivery p JOIN journal m ON m.id = p.entry_id
+             WHERE p.retryable = 1 AND (?1 IN (m.id, m.text_of_edit) OR EXISTS (
+                 SELECT 1 FROM rewritten w
+                 WHERE w.edit_id = ?1 AND w.entry_id = m.id AND w.to_place = p.to_place))",
+        )?
+        .query_map([edit], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<Result<_, _>>()?)
 }
 
 /// Whether an edit was redacted.

@@ -124,7 +124,7 @@ pub(crate) fn open(tx: &Tx<'_>, message: EntryId, to: &Place) -> Result<Option<V
 }
 
 /// This edit was redacted. A message that includes it, and was not attempted since, gets its earlier text again; where that
-/// cannot be decrypted, it ends as skipped. One that failed before its first step is retried with the earlier text, too.
+/// cannot be decrypted, it ends as skipped. One that certainly failed before its first step is retried with the earlier text, too.
 pub(crate) fn forget(tx: &Tx<'_>, edit: EntryId) -> Result<(), TxError> {
     let deliveries = tx
         .sql
@@ -149,38 +149,73 @@ pub(crate) fn forget(tx: &Tx<'_>, edit: EntryId) -> Result<(), TxError> {
         tx.sql
             .prepare_cached("UPDATE outbox SET plan = NULL WHERE id = ?1")?
             .execute([id])?;
-        drop_edit_text(tx, &pending, edit)?;
+        drop_redacted_texts(tx, &pending)?;
     }
+    let failed = tx
+        .sql
+        .prepare_cached(
+            "SELECT p.entry_id, p.to_place FROM parked_delivery p
+             JOIN rewritten r ON r.entry_id = p.entry_id AND r.to_place = p.to_place
+             WHERE r.edit_id = ?1 AND p.retryable = 1 AND p.steps_done = 0 AND p.outcome_unknown = 0",
+        )?
+        .query_map([edit], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<Result<Vec<(EntryId, Place)>, _>>()?;
+    for (message, to) in failed {
+        delete_redacted(tx, message, &to)?;
+    }
+    // Where a newer edit was taken in, too, no attempt needs this text.
     tx.sql
         .prepare_cached(
-            "DELETE FROM rewritten WHERE edit_id = ?1 AND EXISTS (
-                 SELECT 1 FROM parked_delivery p WHERE p.entry_id = rewritten.entry_id
-                 AND p.to_place = rewritten.to_place AND p.retryable = 1 AND p.steps_done = 0)",
+            "UPDATE rewritten SET payload = NULL WHERE edit_id = ?1 AND EXISTS (
+                 SELECT 1 FROM rewritten n WHERE n.entry_id = rewritten.entry_id
+                 AND n.to_place = rewritten.to_place AND n.edit_id > ?1)",
         )?
         .execute([edit])?;
     tx.mark_erased();
     Ok(())
 }
 
-fn drop_edit_text(tx: &Tx<'_>, pending: &PendingDelivery, edit: EntryId) -> Result<(), TxError> {
-    tx.sql
-        .prepare_cached(
-            "DELETE FROM rewritten WHERE entry_id = ?1 AND to_place = ?2 AND edit_id = ?3",
-        )?
-        .execute(params![pending.entry, pending.to, edit])?;
-    if text_of(tx, pending.entry, &pending.to)? == Some(edit) {
-        // The message's own room key never arrived.
+/// The message loses for the place the texts of all edits that were redacted, also of those that it kept so far because an
+/// attempt was under way.
+fn drop_redacted_texts(tx: &Tx<'_>, pending: &PendingDelivery) -> Result<(), TxError> {
+    delete_redacted(tx, pending.entry, &pending.to)?;
+    if has_redacted(tx, pending.entry, &pending.to)? {
+        // The message's own room key never arrived, and it has the text of an edit that was redacted now or before.
         counters::settle(tx, pending, DeliveryEnd::Skipped(EDIT_REDACTED))?;
     }
     Ok(())
 }
 
-/// The payloads of a message are erased with its own.
-pub(crate) fn erase_with(tx: &Tx<'_>, message: EntryId) -> Result<(), TxError> {
+fn delete_redacted(tx: &Tx<'_>, message: EntryId, to: &Place) -> Result<(), TxError> {
     tx.sql
         .prepare_cached(
-            "UPDATE rewritten SET payload = NULL WHERE entry_id = ?1
-             AND EXISTS (SELECT 1 FROM journal WHERE id = ?1 AND payload IS NULL)",
+            "DELETE FROM rewritten WHERE entry_id = ?1 AND to_place = ?2 AND EXISTS (
+                 SELECT 1 FROM journal j
+                 JOIN edit_event r ON r.place = j.place AND r.event_id = j.event_id
+                 WHERE j.id = rewritten.edit_id AND r.redacted = 1)",
+        )?
+        .execute(params![message, to])?;
+    Ok(())
+}
+
+/// Whether the message has the text of a redacted edit for the place.
+pub(crate) fn has_redacted(tx: &Tx<'_>, message: EntryId, to: &Place) -> Result<bool, TxError> {
+    match text_of(tx, message, to)? {
+        Some(edit) => redacted_edits::is_redacted(tx, edit),
+        None => Ok(false),
+    }
+}
+
+/// The payloads of a message are erased for each place to which it has no pending delivery, and none that can be retried.
+/// Which edit it had there stays known.
+pub(crate) fn erase_unneeded(tx: &Tx<'_>, message: EntryId) -> Result<(), TxError> {
+    tx.sql
+        .prepare_cached(
+            "UPDATE rewritten SET payload = NULL WHERE entry_id = ?1 AND payload IS NOT NULL
+             AND NOT EXISTS (SELECT 1 FROM outbox o
+                 WHERE o.entry_id = ?1 AND o.to_place = rewritten.to_place)
+             AND NOT EXISTS (SELECT 1 FROM parked_delivery p
+                 WHERE p.entry_id = ?1 AND p.to_place = rewritten.to_place AND p.retryable = 1)",
         )?
         .execute([message])?;
     Ok(())

@@ -3,8 +3,8 @@
 //! meantime is never sent as it was.
 
 use footbridge_store::{
-    Bundle, Copies, Delivery, DeliveryId, EDIT_REDACTED, Error, MergedMessage, Millis, RemoteId,
-    Undelivered,
+    Bundle, Copies, Delivery, DeliveryId, EDIT_REDACTED, EntryId, Error, MergedMessage, Millis,
+    RemoteId, Undelivered,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -38,6 +38,8 @@ pub(super) enum Coalesced {
 struct Member {
     id: DeliveryId,
     outgoing: Outgoing,
+    /// The edit whose text it has.
+    text_of: Option<EntryId>,
     /// The edits that wait behind it.
     changes: Changes,
 }
@@ -67,12 +69,22 @@ impl Changes {
         in_it.chain(redacted).collect()
     }
 
-    /// Includes the edit `id` in the message, which it changes.
-    pub fn include(&mut self, id: DeliveryId, message: &mut Message, edit: &Message) {
+    /// Includes an edit in the message, which it changes. `text_of` is the edit whose text the message has already: an older one,
+    /// whose room key came late, changes nothing, and ends in its own turn.
+    pub fn include(
+        &mut self,
+        (delivery, edit): (&Delivery, &Message),
+        message: &mut Message,
+        text_of: Option<EntryId>,
+    ) {
+        if text_of.is_some_and(|newer| delivery.entry < newer) {
+            return;
+        }
         rewrite(message, edit);
         // The message is serialised in the form in which it was read.
+        let payload = message.to_bytes().ok();
         self.in_it
-            .extend(message.to_bytes().ok().map(|payload| (id, payload)));
+            .extend(payload.map(|payload| (delivery.id, payload)));
     }
 
     /// The message merged with these edits.
@@ -127,10 +139,10 @@ impl Lane {
         let mut members: Vec<Member> = Vec::new();
         let mut open = true;
         for next in &waiting {
-            let Ok(message) = Message::from_bytes(&next.payload) else {
+            let Ok(said) = Message::from_bytes(&next.payload) else {
                 break;
             };
-            match &message.action {
+            match &said.action {
                 Action::Edit { target, .. } if was_never_tried(next) => {
                     if let Some(at) = self.find(&members, next, target).await?
                         && let Some(member) = members.get_mut(at)
@@ -138,10 +150,10 @@ impl Lane {
                         if self.store.is_edit_redacted(next.entry).await? {
                             member.changes.redacted.push(next.id);
                         } else {
-                            let Member {
-                                outgoing, changes, ..
-                            } = member;
-                            changes.include(next.id, &mut outgoing.message, &message);
+                            let message = &mut member.outgoing.message;
+                            member
+                                .changes
+                                .include((next, &said), message, member.text_of);
                         }
                     }
                 }
@@ -161,17 +173,18 @@ impl Lane {
                 | Action::Marker { .. } => {}
                 Action::Post { thread, .. }
                     if open
-                        && may_coalesce(next, &message)
+                        && may_coalesce(next, &said)
                         && members.first().is_none_or(|first| {
                             thread_of(&first.outgoing.message) == Some(thread)
                         }) =>
                 {
                     members.push(Member {
                         id: next.id,
+                        text_of: next.text_of,
                         outgoing: Outgoing {
                             key: next.key.clone(),
                             to: next.to.clone(),
-                            message,
+                            message: said,
                             copies: copies.copies.clone(),
                             late: false,
                         },
@@ -290,7 +303,10 @@ impl Lane {
             };
             let now = self.clock.now();
             let filled = self.store.fill_by_edit(entry, payload, delivery.entry, now);
-            for lane in filled.await? {
+            let Some(lanes) = filled.await? else {
+                return Ok(Ok(Plan::Skip(EDIT_REDACTED.to_owned())));
+            };
+            for lane in lanes {
                 self.signals.wake(lane);
             }
         }
@@ -378,5 +394,81 @@ pub(super) fn rewrite(message: &mut Message, edit: &Message) {
         body.clone_from(new);
         *style = *new_style;
         message.files.clone_from(&edit.files);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use footbridge_store::{LaneId, Place, PortalId, Side};
+
+    use super::*;
+    use crate::{message::Style, text::Body};
+
+    fn delivery(entry: i64) -> Delivery {
+        Delivery {
+            id: DeliveryId(entry),
+            entry: EntryId(entry),
+            lane: LaneId {
+                portal: PortalId(1),
+                toward: Side::Silo,
+            },
+            path: Vec::new(),
+            key: String::new(),
+            from: Place::room("!r"),
+            to: Place::new("gitter", "c"),
+            payload: Vec::new(),
+            text_of: None,
+            plan: None,
+            steps_done: 0,
+            attempts: 0,
+            outcome_unknown_since: None,
+            unanswered_since: None,
+            accepted_at: Millis(0),
+            late: false,
+            tries: 0,
+            rejections: 0,
+            blame: std::time::Duration::ZERO,
+            tried_at: None,
+            is_retry: false,
+            urgent: false,
+        }
+    }
+
+    fn said(action: Action) -> Message {
+        Message {
+            action,
+            ..Message::notice("", Millis(0))
+        }
+    }
+
+    #[test]
+    fn an_older_edit_does_not_change_a_message_that_has_the_text_of_a_newer_one() {
+        let (body, style) = (Body::plain("third"), Style::Text);
+        let (reply_to, thread) = (None, None);
+        let mut message = said(Action::Post {
+            body,
+            style,
+            reply_to,
+            thread,
+        });
+        let edit = |text: &str| {
+            said(Action::Edit {
+                target: RemoteId::from("$m"),
+                body: Body::plain(text),
+                style,
+            })
+        };
+        let (newest, mut changes) = (message.clone(), Changes::default());
+        changes.include(
+            (&delivery(4), &edit("second")),
+            &mut message,
+            Some(EntryId(5)),
+        );
+        assert_eq!((&message, changes.in_it.len()), (&newest, 0));
+        for text_of in [Some(EntryId(5)), None] {
+            changes.include((&delivery(6), &edit("fourth")), &mut message, text_of);
+            assert_ne!(message, newest);
+        }
+        assert_eq!(changes.in_it.len(), 2);
     }
 }

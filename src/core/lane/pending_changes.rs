@@ -65,7 +65,7 @@ impl Lane {
                     changes.redacted.push(id);
                 }
                 Action::Edit { .. } if was_never_tried(&change) => {
-                    changes.include(id, &mut now, &changed);
+                    changes.include((&change, &changed), &mut now, head.text_of);
                 }
                 _ => {}
             }

@@ -1,8 +1,8 @@
 //! Which texts of a message were sent where: only those are restored when an edit is redacted.
 
 use footbridge_store::{
-    Batch, Bundle, Change, FailureNotice, MergedMessage, Millis, Payload, PortalId, RedactedEdit,
-    RemoteId, ShownText, Undelivered,
+    Batch, Bundle, Change, EntryId, FailureNotice, MergedMessage, Millis, Payload, PortalId,
+    RedactedEdit, RemoteId, ShownText, Undelivered,
 };
 
 use crate::support::{Ground, NOW, arrival, payload, portal, to_silo};
@@ -238,7 +238,7 @@ async fn a_message_that_only_an_edit_made_readable_is_not_sent_once_that_is_reda
     let filled = ground
         .store
         .fill_by_edit(entry, b"first".to_vec(), edit.unwrap(), NOW);
-    assert_eq!(filled.await.unwrap(), [lane]);
+    assert_eq!(filled.await.unwrap().unwrap(), [lane]);
     assert_eq!(says(&ground, &ground.a).await, "first");
     change(&ground, "$r1", "$e1").await;
     assert_eq!(says(&ground, &ground.a).await, "$e1");
@@ -432,4 +432,265 @@ async fn an_attempt_that_did_not_happen_is_not_repeated_with_the_words_of_a_reda
             .unwrap()
     );
     assert_eq!(says(&ground, a).await, "$1");
+}
+
+/// The entry of an event of the room.
+fn entry_of(ground: &Ground, event_id: &str) -> EntryId {
+    let sql = "SELECT id FROM journal WHERE event_id = ?1";
+    let found = ground
+        .sql()
+        .query_row(sql, [event_id], |row| row.get(0).map(EntryId));
+    found.unwrap()
+}
+
+/// The room has `$1`, whose room key is missing, and `$e1`, which edits it. Returns what makes `$1` readable by `$e1`.
+async fn undecryptable(ground: &Ground) -> Option<Vec<footbridge_store::LaneId>> {
+    let sealed = Payload::Undecryptable {
+        session: "s".to_owned(),
+        raw: b"raw".to_vec(),
+        key_wait_until: Millis(NOW.0 + 5),
+    };
+    ground
+        .accept(vec![arrival(&ground.room, "$1", sealed)])
+        .await;
+    change(ground, "$e1", "$1").await;
+    fill_by_e1(ground).await
+}
+
+async fn fill_by_e1(ground: &Ground) -> Option<Vec<footbridge_store::LaneId>> {
+    let (message, edit) = (entry_of(ground, "$1"), entry_of(ground, "$e1"));
+    let filled = ground
+        .store
+        .fill_by_edit(message, b"first".to_vec(), edit, NOW);
+    filled.await.unwrap()
+}
+
+/// The pending head of a portal's lane fails with this kind of error.
+async fn fail(ground: &Ground, portal: &footbridge_store::Portal, kind: &'static str) {
+    let how = Undelivered::Failed {
+        kind,
+        reason: "it is too rude".to_owned(),
+        about: None,
+        notice: FailureNotice::ToSender,
+    };
+    let head = ground.ready(to_silo(portal)).await;
+    ground
+        .store
+        .end_undelivered(head.id, how, NOW)
+        .await
+        .unwrap();
+}
+
+/// What a retry of the failed delivery of `$1` would send, if it can be retried.
+async fn kept(ground: &Ground) -> Option<Vec<u8>> {
+    let message = RemoteId::from("$1");
+    let parked = ground.store.parked_deliveries_of(&ground.room, &message);
+    let parked = parked.await.unwrap();
+    parked.first().unwrap().payload.clone()
+}
+
+#[tokio::test]
+async fn a_message_that_only_edits_made_readable_is_not_sent_once_all_of_them_are_redacted() {
+    let ground = Ground::with_one_portal().await;
+    let (a, lane) = (&ground.a, to_silo(&ground.a));
+    assert_eq!(undecryptable(&ground).await, Some(vec![lane]));
+    change(&ground, "$e2", "$1").await;
+    take_in(&ground, a, &["first", "second"]).await;
+    change(&ground, "$r1", "$e1").await;
+    assert_eq!(says(&ground, a).await, "second");
+    change(&ground, "$r2", "$e2").await;
+    assert_eq!(says(&ground, a).await, "$r1");
+    let skipped = ground.counters(lane).await.skipped;
+    assert!(
+        skipped.contains(&("edit-redacted".to_owned(), 1)),
+        "{skipped:?}"
+    );
+    // The same where it failed: it stays as long as it has the text of an edit that was not redacted.
+    let ground = Ground::with_one_portal().await;
+    undecryptable(&ground).await;
+    change(&ground, "$e2", "$1").await;
+    take_in(&ground, &ground.a, &["first", "second"]).await;
+    fail(&ground, &ground.a, "refused").await;
+    change(&ground, "$r1", "$e1").await;
+    assert_eq!(kept(&ground).await, Some(b"second".to_vec()));
+    change(&ground, "$r2", "$e2").await;
+    assert_eq!(kept(&ground).await, None);
+}
+
+#[tokio::test]
+async fn a_message_is_not_made_readable_by_a_redacted_edit() {
+    let ground = Ground::new().await;
+    let lanes = [to_silo(&ground.a), to_silo(&ground.b)];
+    assert_eq!(undecryptable(&ground).await, Some(lanes.to_vec()));
+    // Once an edit has made it readable, no older edit is sent after it.
+    let (from, target) = (&ground.room, RemoteId::from("$1"));
+    for portal in [&ground.a, &ground.b] {
+        let older = entry_of(&ground, "$1");
+        let latest = ground
+            .store
+            .advance_latest_edit(from, &target, &portal.channel, older);
+        assert!(!latest.await.unwrap());
+    }
+    let ground = Ground::with_one_portal().await;
+    let sealed = Payload::Undecryptable {
+        session: "s".to_owned(),
+        raw: b"raw".to_vec(),
+        key_wait_until: Millis(NOW.0 + 5),
+    };
+    ground
+        .accept(vec![arrival(&ground.room, "$1", sealed)])
+        .await;
+    change(&ground, "$e1", "$1").await;
+    change(&ground, "$r1", "$e1").await;
+    assert_eq!(fill_by_e1(&ground).await, None);
+    let waiting = ground.store.undecryptable_events(None).await.unwrap();
+    assert_eq!(waiting.len(), 1);
+}
+
+#[tokio::test]
+async fn a_message_that_kept_one_redacted_text_does_not_get_it_back_from_the_redaction_of_another()
+{
+    let ground = Ground::with_one_portal().await;
+    let (a, lane) = (&ground.a, to_silo(&ground.a));
+    ground.accept(vec![payload(&ground.room, "$1")]).await;
+    change(&ground, "$e1", "$1").await;
+    change(&ground, "$e2", "$1").await;
+    take_in(&ground, a, &["first", "second"]).await;
+    let head = ground.ready(lane).await;
+    let (store, edit) = (&ground.store, head.text_of.unwrap());
+    let begun = store.begin_rewritten_attempt(head.id, edit, NOW);
+    assert!(begun.await.unwrap());
+    // While the attempt is under way, nothing changes.
+    change(&ground, "$r1", "$e1").await;
+    store.mark_answered(head.id).await.unwrap();
+    change(&ground, "$r2", "$e2").await;
+    assert_eq!(says(&ground, a).await, "$1");
+}
+
+#[tokio::test]
+async fn what_failed_without_an_answer_may_be_there() {
+    for (kind, shown) in [
+        ("unknown", ShownText::Redacted),
+        ("refused", ShownText::Earlier),
+    ] {
+        let ground = Ground::with_one_portal().await;
+        let (a, lane) = (&ground.a, to_silo(&ground.a));
+        ground.accept(vec![payload(&ground.room, "$1")]).await;
+        ground.deliver(lane, "a1").await;
+        change(&ground, "$e1", "$1").await;
+        let edit = ground.ready(lane).await.entry;
+        let (from, target) = (&ground.room, RemoteId::from("$1"));
+        let latest = ground
+            .store
+            .advance_latest_edit(from, &target, &a.channel, edit);
+        assert!(latest.await.unwrap());
+        fail(&ground, a, kind).await;
+        change(&ground, "$r1", "$e1").await;
+        assert_eq!(redacted(&ground, a, "$e1").await.shown, shown);
+    }
+    // Nor does it keep the words of an older edit there.
+    let ground = Ground::with_one_portal().await;
+    let (a, lane) = (&ground.a, to_silo(&ground.a));
+    ground.accept(vec![payload(&ground.room, "$1")]).await;
+    ground.deliver(lane, "a1").await;
+    change(&ground, "$e1", "$1").await;
+    edits(&ground, a).await;
+    change(&ground, "$e2", "$1").await;
+    let (from, target) = (&ground.room, RemoteId::from("$1"));
+    let edit = ground.ready(lane).await.entry;
+    let latest = ground
+        .store
+        .advance_latest_edit(from, &target, &a.channel, edit);
+    assert!(latest.await.unwrap());
+    fail(&ground, a, "unknown").await;
+    change(&ground, "$r1", "$e1").await;
+    assert_eq!(redacted(&ground, a, "$e1").await.shown, ShownText::Redacted);
+    // A message is not retried with another text: whoever drops repeats answers with what is there.
+    for (kind, again) in [("unknown", None), ("refused", Some(b"$1".to_vec()))] {
+        let ground = Ground::with_one_portal().await;
+        ground.accept(vec![payload(&ground.room, "$1")]).await;
+        change(&ground, "$e1", "$1").await;
+        take_in(&ground, &ground.a, &["first"]).await;
+        fail(&ground, &ground.a, kind).await;
+        change(&ground, "$r1", "$e1").await;
+        assert_eq!(kept(&ground).await, again, "{kind}");
+    }
+    // The same after a silence in a place that closed since.
+    let ground = Ground::with_one_portal().await;
+    let lane = to_silo(&ground.a);
+    ground.accept(vec![payload(&ground.room, "$1")]).await;
+    change(&ground, "$e1", "$1").await;
+    take_in(&ground, &ground.a, &["first"]).await;
+    let head = ground.ready(lane).await;
+    ground.store.mark_unanswered(head.id, NOW).await.unwrap();
+    let overdue = ground.store.park_overdue(lane, NOW, "it is closed", NOW);
+    assert_eq!(overdue.await.unwrap(), 1);
+    change(&ground, "$r1", "$e1").await;
+    assert_eq!(kept(&ground).await, None);
+}
+
+#[tokio::test]
+async fn an_edit_that_ended_after_its_redaction_is_the_latest_of_nothing() {
+    let ground = Ground::with_one_portal().await;
+    let (a, lane) = (&ground.a, to_silo(&ground.a));
+    ground.accept(vec![payload(&ground.room, "$1")]).await;
+    ground.deliver(lane, "a1").await;
+    change(&ground, "$e1", "$1").await;
+    change(&ground, "$e2", "$1").await;
+    let (from, target) = (&ground.room, RemoteId::from("$1"));
+    let older = ground.ready(lane).await;
+    let dead = ground.store.lookahead(lane, older.id, 9, NOW);
+    let dead = dead.await.unwrap()[1].clone();
+    let advance = |entry| {
+        ground
+            .store
+            .advance_latest_edit(from, &target, &a.channel, entry)
+    };
+    assert!(advance(dead.entry).await.unwrap());
+    assert!(!advance(older.entry).await.unwrap());
+    // It is redacted while an attempt is under way, which does not happen.
+    let unknown = ground.store.mark_outcome_unknown(dead.id, None, NOW);
+    unknown.await.unwrap();
+    change(&ground, "$r2", "$e2").await;
+    assert!(!advance(older.entry).await.unwrap());
+    ground.store.mark_not_attempted(dead.id).await.unwrap();
+    let ended = Undelivered::Skipped("edit-redacted".to_owned());
+    let ended = ground.store.end_undelivered(dead.id, ended, NOW);
+    ended.await.unwrap();
+    assert!(advance(older.entry).await.unwrap());
+}
+
+#[tokio::test]
+async fn the_text_of_an_edit_is_erased_where_its_message_is_done() {
+    let ground = Ground::new().await;
+    let (a, b) = (&ground.a, &ground.b);
+    let sealed_for = |place: &footbridge_store::Place| {
+        let sql = "SELECT count(*) FROM rewritten WHERE to_place = ?1 AND payload IS NOT NULL";
+        let place = format!("{}:{}", place.network(), place.address());
+        let count = ground.sql().query_row(sql, [place], |row| row.get(0));
+        count.unwrap_or(-1)
+    };
+    ground.accept(vec![payload(&ground.room, "$1")]).await;
+    change(&ground, "$e1", "$1").await;
+    change(&ground, "$e2", "$1").await;
+    take_in(&ground, a, &["first", "second"]).await;
+    take_in(&ground, b, &["first", "second"]).await;
+    assert_eq!((sealed_for(&a.channel), sealed_for(&b.channel)), (2, 2));
+    ground.deliver(to_silo(a), "a1").await;
+    assert_eq!((sealed_for(&a.channel), sealed_for(&b.channel)), (0, 2));
+    // What can be retried is kept, and erased when it cannot be any more.
+    fail(&ground, b, "refused").await;
+    assert_eq!(sealed_for(&b.channel), 2);
+    change(&ground, "$r1", "$e1").await;
+    assert_eq!(sealed_for(&b.channel), 1);
+    let gone = [b.id];
+    let removed = ground.store.remove_portals(&gone, None, |_| None, NOW);
+    removed.await.unwrap();
+    assert_eq!(sealed_for(&b.channel), 0);
+    // It stays known what the place got.
+    let found = redacted(&ground, a, "$e1").await;
+    assert_eq!(
+        (found.shown, others(&found)),
+        (ShownText::Later, vec!["$e2"])
+    );
 }
