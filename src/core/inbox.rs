@@ -4,6 +4,7 @@ mod changes;
 mod flood_guard;
 mod notices;
 mod notice_limiter;
+mod recent_texts;
 mod undecryptable;
 
 use std::{

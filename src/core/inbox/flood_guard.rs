@@ -2,7 +2,7 @@
 
 use std::{
     cell::OnceCell,
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashMap, HashSet},
     hash::{DefaultHasher, Hasher as _},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -10,6 +10,7 @@ use std::{
 
 use footbridge_store::{Millis, Place, RemoteId};
 
+use super::recent_texts::{ONCE, RecentTexts, SeenText, TEXTS};
 use crate::{
     message::{Action, Message},
     names,
@@ -28,78 +29,22 @@ const LOOP_PASSES: u32 = 8;
 /// This many texts of one author that have returned twice or more often, within a minute, are a loop before one of them reaches
 /// that depth.
 const LOOP_RETURNS: usize = 20;
-/// A text that somebody's program brought only once has not looped: a program that quotes, or a bridge that links this place to
-/// another network, brings every message once.
-const ONCE: u32 = 1;
 /// For this long after a loop was found, texts of the same author that return in that place are not relayed.
 const LOOP_BLOCKED_FOR: Duration = Duration::from_mins(10);
 /// The most authors that are remembered for that.
 const MAX_BLOCKED: usize = 1_000;
-/// How many texts of each place are kept for comparison: this many new ones, and this many returned ones.
-const TEXTS: usize = 2_048;
 /// The most bytes that a bridge puts in front of a text that it relays, and how many bytes of a name are kept.
 const LONGEST_FRONT: usize = 256;
 const LONGEST_NAME: usize = 64;
 const MINUTE: Duration = Duration::from_mins(1);
-const MINUTE_MILLIS: u64 = 60_000;
 
 /// The reactions of each person and place within the last minute, and the recent texts. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct FloodGuard {
     reactions: Arc<Mutex<HashMap<Who, Vec<Millis>>>>,
-    recent: Arc<Mutex<HashMap<Place, RecentTexts>>>,
+    recent: Arc<Mutex<RecentTexts>>,
     /// The authors whose texts are in a loop, and when the last one returned.
     loops: Arc<Mutex<HashMap<Who, Millis>>>,
-}
-
-/// The recent texts of a place, oldest first. Returned texts are kept apart: they are rare where nothing loops, and new texts
-/// must not push them out.
-#[derive(Debug, Default)]
-struct RecentTexts {
-    new: VecDeque<SeenText>,
-    returned: VecDeque<SeenText>,
-}
-
-impl RecentTexts {
-    fn iter(&self) -> impl Iterator<Item = &SeenText> {
-        self.new.iter().chain(&self.returned)
-    }
-
-    /// Keeps a text; of one message the last one.
-    fn keep(&mut self, seen: SeenText) {
-        if seen.id.is_some() {
-            for texts in [&mut self.new, &mut self.returned] {
-                texts.retain(|text| text.id != seen.id);
-            }
-        }
-        let texts = if seen.passes == 0 {
-            &mut self.new
-        } else {
-            &mut self.returned
-        };
-        if texts.len() >= TEXTS {
-            texts.pop_front();
-        }
-        texts.push_back(seen);
-    }
-}
-
-/// A text that somebody sent; all but the name as a digest.
-#[derive(Debug)]
-struct SeenText {
-    /// Digest of the message id.
-    id: Option<u64>,
-    by: u64,
-    /// The author's name, as [`words`]; unchanged where it has no words.
-    name: String,
-    /// When it was sent, by the source's clock.
-    at: Millis,
-    /// In bytes, without invisible characters.
-    length: usize,
-    /// Digest of the text, as by [`digests`].
-    text: u64,
-    /// How often it returned: once more than the text that it ends in.
-    passes: u32,
 }
 
 /// A person in a place.
@@ -113,8 +58,12 @@ impl FloodGuard {
             return false;
         };
         let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut others = recent.iter().filter(|(other, _)| *other != place);
-        others.any(|(_, texts)| texts.iter().any(|earlier| probe.ends_in(earlier)))
+        let here = place_digest(place);
+        probe.ends().any(|(length, text)| {
+            // Where very many agree, the first few thousand are enough.
+            let mut others = recent.elsewhere(here, text).take(TEXTS);
+            others.any(|earlier| probe.ends_in(length, earlier))
+        })
     }
 
     /// The rule by which this message is not relayed, if any. `joined` are the places that portals link to this one: a text that
@@ -159,28 +108,18 @@ impl FloodGuard {
         now: Millis,
     ) -> Option<&'static str> {
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        let near = recent
-            .iter()
-            .filter(|(other, _)| *other == place || joined.contains(other));
-        let before = near.flat_map(|(_, texts)| texts.iter());
-        // A text of the same message is an edit, which did not return from anywhere.
-        let before = before.filter(|text| {
-            let is_same = probe.text.id.is_some() && probe.text.id == text.id;
-            !is_same && probe.ends_in(text)
-        });
-        let before = before.map(|text| text.passes).max();
-        let mut text = probe.text;
-        let passes = before.map_or(0, |before| before.saturating_add(1));
-        let texts = recent.entry(place.clone()).or_default();
+        let here = place_digest(place);
+        let near: HashSet<u64> = joined.iter().map(place_digest).chain([here]).collect();
+        let passes = probe.passes(&recent, &near);
         // Texts that were sent long ago and are received together count as returned only as often as when they were sent.
-        let returned = texts.returned.iter().filter(|other| {
-            let is_near = other.at.0.abs_diff(text.at.0) < MINUTE_MILLIS;
-            is_near && other.passes > ONCE && other.by == text.by
-        });
-        let returned = returned.count();
+        let returned = recent.returned_often(here, probe.text.by, probe.text.at);
+        let returned = returned.take(LOOP_RETURNS).count();
         let who = (place.clone(), by);
-        text.passes = passes;
-        texts.keep(text);
+        recent.keep(SeenText {
+            place: here,
+            passes,
+            ..probe.text
+        });
         drop(recent);
         let mut loops = self.loops.lock().unwrap_or_else(PoisonError::into_inner);
         let is_blocked = loops
@@ -226,9 +165,10 @@ impl TextProbe {
         let ends = digests(&text);
         Some(Self {
             text: SeenText {
+                place: 0,
                 id: id.map(|id| digest(id.as_str())),
                 by: digest(&sender.id),
-                name: prefix(&name, LONGEST_NAME).to_owned(),
+                name: prefix(&name, LONGEST_NAME).into(),
                 at: message.sent_at,
                 length: text.len(),
                 text: ends.first().copied().unwrap_or_default(),
@@ -240,13 +180,38 @@ impl TextProbe {
         })
     }
 
-    /// Whether this is an earlier text with the name of its author in front of it: that is how a bridge relays what another
-    /// bridge, or the bridge itself, has relayed. A prefix that a person puts before an earlier text has no such name.
-    fn ends_in(&self, earlier: &SeenText) -> bool {
-        let Some(length) = self.text.length.checked_sub(earlier.length) else {
-            return false;
-        };
-        if length == 0 || earlier.length == 0 || self.ends.get(length) != Some(&earlier.text) {
+    /// How often this has returned: once more than the text of these places that it ends in.
+    fn passes(&self, recent: &RecentTexts, near: &HashSet<u64>) -> u32 {
+        let mut passes = 0;
+        for (length, text) in self.ends() {
+            for earlier in near.iter().flat_map(|place| recent.of(*place, text)) {
+                // A text of the same message is an edit, which did not return from anywhere.
+                let is_same = self.text.id.is_some() && self.text.id == earlier.id;
+                if !is_same && self.ends_in(length, earlier) {
+                    passes = passes.max(earlier.passes.saturating_add(1));
+                }
+            }
+        }
+        passes
+    }
+
+    /// The lengths of what may be a name in front of an earlier text, each with the digest of the text behind it.
+    fn ends(&self) -> impl Iterator<Item = (usize, u64)> {
+        let ends = self.ends.iter().copied().enumerate().skip(1);
+        ends.filter(|(length, _)| {
+            let front = self.head.get(..*length);
+            front.is_some_and(|front| !front.ends_with(char::is_alphanumeric))
+        })
+    }
+
+    /// Whether this is an earlier text, from this length on, with the name of its author in front of it: that is how a bridge
+    /// relays what another bridge, or the bridge itself, has relayed. A prefix that a person puts before an earlier text has no
+    /// such name.
+    fn ends_in(&self, length: usize, earlier: &SeenText) -> bool {
+        if earlier.length == 0
+            || self.text.length.checked_sub(earlier.length) != Some(length)
+            || self.ends.get(length) != Some(&earlier.text)
+        {
             return false;
         }
         let (Some(front), Some(known)) = (self.head.get(..length), self.prefix_words.get(length))
@@ -255,11 +220,14 @@ impl TextProbe {
         };
         // A list whose newest line is the first has the name in other lines.
         let line = front.rsplit('\n').next().unwrap_or_default();
-        let is_separated = !front.ends_with(char::is_alphanumeric);
-        is_separated
-            && (known.get_or_init(|| words(line)).contains(&earlier.name)
-                || line.contains(&earlier.name))
+        let name: &str = &earlier.name;
+        known.get_or_init(|| words(line)).contains(name) || line.contains(name)
     }
+}
+
+/// A hash of a place, by which its texts are found.
+fn place_digest(place: &Place) -> u64 {
+    digest(&format!("{}:{}", place.network(), place.address()))
 }
 
 /// A hash of a text, by which it is recognised.
@@ -317,7 +285,7 @@ fn prefix(text: &str, most: usize) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::recent_texts::ALL_TEXTS, *};
     use crate::{message::Style, text::Body};
 
     fn reacted(user: &str) -> Message {
@@ -573,8 +541,7 @@ mod tests {
                 "{number}"
             );
         }
-        let recent = flood.recent.lock().unwrap();
-        assert_eq!(recent[&place].iter().count(), 1);
+        assert_eq!(flood.recent.lock().unwrap().counts(), (1, 0));
     }
 
     #[test]
@@ -608,9 +575,37 @@ mod tests {
                 flood.check((&place, None), &post(&by, text, 0), &joined, Millis(0));
             }
         }
-        let recent = flood.recent.lock().unwrap();
-        let texts = &recent[&place];
-        assert_eq!((texts.new.len(), texts.returned.len()), (TEXTS, TEXTS));
+        assert_eq!(flood.recent.lock().unwrap().counts(), (TEXTS, TEXTS));
         assert_eq!(flood.loops.lock().unwrap().len(), MAX_BLOCKED);
+    }
+
+    #[test]
+    fn c18_the_memory_is_bounded_in_any_number_of_places() {
+        let (flood, joined) = (FloodGuard::default(), HashSet::new());
+        let say = |place: &Place, by: &str, text: &str| {
+            flood.check((place, None), &post(by, text, 0), &joined, Millis(0))
+        };
+        let places: Vec<Place> = (0..40)
+            .map(|number| Place::room(&format!("!{number}:x")))
+            .collect();
+        for number in 0..1_100 {
+            for place in &places {
+                say(place, "p", &format!("message {number}"));
+            }
+        }
+        assert_eq!(flood.recent.lock().unwrap().counts(), (ALL_TEXTS, 0));
+        // The newest are there, whichever place they are from, and what is looked for is found among all of them.
+        for place in &places {
+            assert_eq!(say(place, "q", "p: message 1099"), None);
+        }
+        assert_eq!(
+            flood.recent.lock().unwrap().counts(),
+            (ALL_TEXTS, places.len())
+        );
+        let message = post("q", "p: message 1099", 0);
+        assert!(flood.may_be_echo(&places[0], None, &message));
+        // Those that were pushed out are not.
+        let message = post("q", "p: message 9", 0);
+        assert!(!flood.may_be_echo(&places[0], None, &message));
     }
 }
