@@ -22,12 +22,15 @@ use async_trait::async_trait;
 use footbridge_core::{
     budget::Budget,
     clock::Clock,
+    file::File,
+    image::Image,
     inbox::{Inbox, Signals},
     lane::{Lane, LaneEnd, OutletHealth, RelayFilter, RelayFilters, RetryLimits},
     message::{Action, Message, Sender, Style},
     outlet::{
         Content, Done, Outcome, Outgoing, Outlet, Part, Plan, SendError, Step, TextBeforeEdit,
     },
+    spool::{Spool, Spooled},
     text::Body,
 };
 use footbridge_store::{
@@ -44,6 +47,8 @@ pub enum Next {
     WorkThenFail(SendError),
     /// Does the work, and meanwhile somebody pauses a portal.
     WorkThenPause(Store, PortalId),
+    /// Somebody pauses a portal, and the step is refused.
+    PauseThenRefuse(Store, PortalId),
     /// Somebody pauses a portal, and the answer is lost; if so, the work is done.
     PauseThenLose(Store, PortalId, bool),
 }
@@ -132,7 +137,7 @@ impl Wall {
 
     fn work(&self, step: &Step) -> Done {
         match step {
-            Step::Post { content, .. } => {
+            Step::Post { content, .. } | Step::SendFile { content, .. } => {
                 let mut posts = self.posts.lock().unwrap();
                 let remote = RemoteId(format!("wall-{}", posts.len()));
                 posts.push((remote.clone(), content.text.clone()));
@@ -143,7 +148,7 @@ impl Wall {
                     file: None,
                 })
             }
-            Step::SendFile { .. } | Step::React { .. } | Step::Unreact { .. } => {
+            Step::React { .. } | Step::Unreact { .. } => {
                 panic!("nobody sends files or reacts here")
             }
             Step::Edit {
@@ -235,6 +240,22 @@ impl Outlet for Wall {
         };
         let first = outgoing.copies.first().map(|copy| copy.remote.clone());
         Ok(match (&outgoing.message.action, first) {
+            (Action::Post { body, .. }, _) if !outgoing.message.files.is_empty() => {
+                let said = |text: String| Step::Post {
+                    content: content(&Body::plain(&text)),
+                    thread: None,
+                    reply_to: None,
+                };
+                let text = plain(body);
+                let files = outgoing.message.files.iter().map(|file| Step::SendFile {
+                    file: file.clone(),
+                    content: content(&Body::plain(&format!("{text} with a file"))),
+                    thread: None,
+                    reply_to: None,
+                    fallback: Some(Box::new(said(format!("{text} without its file")))),
+                });
+                Plan::Steps(files.collect())
+            }
             (Action::Post { body, .. }, _) => Plan::Steps(
                 plain(body)
                     .split('|')
@@ -337,6 +358,12 @@ impl Outlet for Wall {
                 store.pause(portal, "@a:x", Millis(1)).await.unwrap();
                 Ok(self.work_once(key, step))
             }
+            Next::PauseThenRefuse(store, portal) => {
+                store.pause(portal, "@a:x", Millis(1)).await.unwrap();
+                Err(SendError::Refused {
+                    reason: "it is too large".to_owned(),
+                })
+            }
             Next::PauseThenLose(store, portal, works) => {
                 store.pause(portal, "@a:x", Millis(1)).await.unwrap();
                 let _lost = works.then(|| self.work_once(key, step));
@@ -351,6 +378,21 @@ impl Outlet for Wall {
                 Err(error)
             }
         }
+    }
+
+    async fn fetch(&self, _file: &File, spool: &Spool) -> Result<Spooled, SendError> {
+        let bytes = futures_util::stream::iter([Ok::<_, std::io::Error>(axum::body::Bytes::new())]);
+        Ok(spool.seal(bytes).await.unwrap())
+    }
+
+    async fn send_file(
+        &self,
+        to: &Place,
+        key: &str,
+        step: &Step,
+        _file: (&Spooled, Option<&Image>),
+    ) -> Result<Done, SendError> {
+        self.perform(to, key, step).await
     }
 
     async fn text_before_edit(

@@ -56,10 +56,6 @@ impl Lane {
                     OutcomeCheck::Ends(attempt) => return Ok(attempt),
                 }
             }
-            if index > 0 && self.is_redacted_meanwhile(delivery, message).await? {
-                // The redaction of the edit deletes what was created so far; the lane sends no more of it.
-                return self.end_delivery(delivery).await;
-            }
             let permit = match permit.take() {
                 None => self.acquire_permit(message, stop).await,
                 taken => taken,
@@ -69,6 +65,10 @@ impl Lane {
             };
             let (key, began) = (step_key(delivery, index, step), self.clock.now());
             let fetched = self.fetch(delivery, step).await;
+            if index > 0 && self.is_redacted_meanwhile(delivery, message).await? {
+                // The redaction of the edit deletes or replaces what was created so far; the lane sends no more of it.
+                return self.end_delivery(delivery).await;
+            }
             // The delivery may have been put on hold or split since it was read: while the lane waited for its permit, reconciled
             // the step, or fetched the file.
             if !self.begin_attempt(delivery, parts).await? {
@@ -90,8 +90,8 @@ impl Lane {
             if let Err(error) = &result
                 && let Some(instead) = fallback_for(step, error)
             {
-                if !self.begin_attempt(delivery, parts).await? {
-                    return self.release_unsent(delivery, permit, true).await;
+                if !self.begin_fallback(delivery, parts, error, began).await? {
+                    return self.release_unsent(delivery, permit, false).await;
                 }
                 let recorded = self.record_before_attempt(delivery, instead, count, &mut unsaved);
                 recorded.await?;
@@ -133,7 +133,7 @@ impl Lane {
     }
 
     /// A step failed: records whether the other side answered it.
-    async fn record_answer(
+    pub(super) async fn record_answer(
         &self,
         delivery: &Delivery,
         parts: usize,
@@ -221,7 +221,11 @@ impl Lane {
 
     /// Whether a delivery may still be sent; a bundle, or a delivery that contains the text of an edit, counts as attempted from
     /// here.
-    async fn begin_attempt(&self, delivery: &Delivery, parts: usize) -> Result<bool, Error> {
+    pub(super) async fn begin_attempt(
+        &self,
+        delivery: &Delivery,
+        parts: usize,
+    ) -> Result<bool, Error> {
         let now = self.clock.now();
         match delivery.text_of {
             _ if parts > 1 => {

@@ -1,8 +1,25 @@
 //! What a step carries, and what is done where it cannot be done as planned.
 
-use footbridge_store::Copy;
+use footbridge_store::{Copy, Delivery, Error, Millis};
 
+use super::Lane;
 use crate::outlet::{Done, Outcome, SendError, Step};
+
+impl Lane {
+    /// Whether the fallback of a step that was refused may be sent, as for the step itself. The step certainly did not happen: from
+    /// its answer until the fallback is sent the delivery may change.
+    pub(super) async fn begin_fallback(
+        &self,
+        delivery: &Delivery,
+        parts: usize,
+        refused: &SendError,
+        began: Millis,
+    ) -> Result<bool, Error> {
+        self.record_answer(delivery, parts, refused, began).await?;
+        self.store.mark_not_attempted(delivery.id).await?;
+        self.begin_attempt(delivery, parts).await
+    }
+}
 
 /// The digest of the file that a step's message carries (see [`Copy::file`]).
 pub(super) fn file_digest_of(step: &Step) -> String {

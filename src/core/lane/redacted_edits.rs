@@ -196,13 +196,18 @@ impl Lane {
         self.store.is_edit_redacted(delivery.entry).await
     }
 
-    /// Whether this is an edit that was redacted since it was begun.
+    /// Whether this is an edit, or a message with the text of an edit, that was redacted since it was begun.
     pub(super) async fn is_redacted_meanwhile(
         &self,
         delivery: &Delivery,
         message: &Message,
     ) -> Result<bool, Error> {
-        Ok(matches!(message.action, Action::Edit { .. }) && self.is_redacted(delivery).await?)
+        let edit = match (&message.action, delivery.text_of) {
+            (Action::Edit { .. }, _) => delivery.entry,
+            (_, Some(edit)) => edit,
+            (_, None) => return Ok(false),
+        };
+        self.store.is_edit_redacted(edit).await
     }
 
     /// Ends a delivery with the steps that are done: the redaction deletes what they created.

@@ -319,6 +319,65 @@ async fn nothing_more_goes_of_an_edit_that_is_redacted_in_the_middle() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nothing_more_goes_of_a_message_whose_text_is_redacted_in_the_middle() {
+    let home = tempfile::tempdir().unwrap();
+    let bench = Bench::open(home.path()).await;
+    let wall = Wall::new(false, vec![super::Next::Work]);
+    *wall.always.lock().unwrap() = Some(|| SendError::Retry {
+        after: None,
+        outcome: Outcome::NotDone,
+        source: anyhow::anyhow!("away"),
+    });
+    wall.reads("$m", Some("first"));
+    bench.hear("$m", post("first")).await;
+    bench.hear("$e1", edit("$m", "two|a secret")).await;
+    bench.run(&wall, LONG).await;
+    assert_eq!(wall.texts(), ["two"]);
+    redact(&bench, &wall, "$e1").await;
+    *wall.always.lock().unwrap() = None;
+    bench.run(&wall, LONG).await;
+    // What the message said before the edit was never sent.
+    assert_eq!(wall.texts(), [NOTHING_BEFORE]);
+    let rules = [once("edit-included")];
+    assert_eq!(skipped(&bench).await, rules);
+    bench.balance().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_was_refused_may_not_be_there_whatever_is_put_on_hold_then() {
+    let home = tempfile::tempdir().unwrap();
+    let bench = Bench::open(home.path()).await;
+    let refused = super::Next::PauseThenRefuse(bench.store.clone(), bench.portal.id);
+    let wall = Wall::new(false, vec![refused]);
+    let lane = bench.lane(Side::Silo, wall.clone()).id;
+    let file = File {
+        name: "cat.png".to_owned(),
+        source: "mxc://x/cat".to_owned(),
+        ..File::default()
+    };
+    let files = std::slice::from_ref(&file);
+    hear_with(&bench, "$m", post("first"), files).await;
+    hear_with(&bench, "$e1", edit("$m", "second"), files).await;
+    bench.run(&wall, LONG).await;
+    assert_eq!((wall.texts().len(), wall.keys().len()), (0, 1));
+    bench.store.resume(bench.portal.id).await.unwrap();
+    let head = bench.store.queue_head(lane, bench.clock.now()).await;
+    let super::QueueHead::Ready(head) = head.unwrap() else {
+        panic!("it may be sent");
+    };
+    assert!(head.text_of.is_some());
+    assert_eq!(
+        (head.outcome_unknown_since, head.unanswered_since),
+        (None, None)
+    );
+    // So a redaction of the edit still gives it its own text.
+    redact(&bench, &wall, "$e1").await;
+    bench.run(&wall, LONG).await;
+    assert_eq!(wall.texts(), ["first with a file"]);
+    bench.balance().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_text_before_is_looked_for_until_it_is_found_also_by_another_process() {
     let home = tempfile::tempdir().unwrap();
     let bench = Bench::open(home.path()).await;
