@@ -65,9 +65,11 @@ impl FeedHealth {
         self.inner().closed.contains(room)
     }
 
-    /// How many channels are closed to us.
-    pub fn closed(&self) -> usize {
-        self.inner().closed.len()
+    /// The channels that are closed to us, in order.
+    pub fn closed(&self) -> Vec<String> {
+        let mut closed: Vec<String> = self.inner().closed.iter().cloned().collect();
+        closed.sort_unstable();
+        closed
     }
 
     /// The channels that are closed to us or not caught up with, in order.
@@ -146,11 +148,17 @@ mod tests {
         health.behind(["a", "b"].into_iter());
         assert_eq!(health.state(), FeedState::Connecting);
         health.caught_up("b");
-        assert_eq!((health.state(), health.closed()), (FeedState::Live, 1));
+        assert_eq!(
+            (health.state(), health.closed().len()),
+            (FeedState::Live, 1)
+        );
         health.close("b");
         assert_eq!(health.state(), FeedState::Down);
         assert!(health.caught_up("a") && health.caught_up("b"));
-        assert_eq!((health.state(), health.closed()), (FeedState::Live, 0));
+        assert_eq!(
+            (health.state(), health.closed().len()),
+            (FeedState::Live, 0)
+        );
         assert!(health.dropped() && !health.dropped());
         assert_eq!(health.state(), FeedState::Down);
         health.published();
@@ -170,7 +178,7 @@ mod tests {
         assert_eq!(health.waiting(), ["a", "b"]);
         health.begin(["c"].into_iter());
         assert_eq!(
-            (health.waiting(), health.closed()),
+            (health.waiting(), health.closed().len()),
             (vec!["c".to_owned()], 0)
         );
         health.caught_up("c");

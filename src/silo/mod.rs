@@ -142,8 +142,15 @@ pub trait Silo: Outlet {
     /// Whether the feed is alive, for `/health/ready` and `status`.
     fn feed(&self) -> FeedState;
 
-    /// How many of its channels are closed to us. The others go on.
-    fn closed(&self) -> usize;
+    /// The addresses of its channels that are closed to us. The others go on.
+    fn closed_channels(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// How many these are.
+    fn closed(&self) -> usize {
+        self.closed_channels().len()
+    }
 
     /// The addresses of the channels that are closed to us or not caught up with, where the silo knows them one by one.
     fn waiting(&self) -> Vec<String> {

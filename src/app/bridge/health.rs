@@ -1,7 +1,7 @@
 //! What the house says about itself to the admin address.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::{PoisonError, atomic::Ordering},
     time::Duration,
 };
@@ -60,12 +60,13 @@ impl App {
         let sync_age = self.matrix.last_sync().map(|at| now.since(at));
         let known = self.store.portals().await.unwrap_or_default();
         let free = unheld.as_deref().unwrap_or_default();
-        let channels_closed: BTreeMap<String, usize> = self
+        let closed: BTreeMap<String, BTreeSet<String>> = self
             .silos
             .iter()
             .map(|(name, silo)| {
                 // What is read without trouble may be closed to what is written.
-                let closed = silo.closed().max(unwritable(name, free, &known));
+                let mut closed = unwritable(name, free, &known);
+                closed.extend(silo.closed_channels());
                 (name.clone(), closed)
             })
             .collect();
@@ -99,7 +100,10 @@ impl App {
             store_free_bytes: super::disk_space::free(&self.config.store.path),
             sync_age_seconds: sync_age.map(|age| age.as_secs()),
             silos: self.feeds(),
-            channels_closed,
+            channels_closed: closed
+                .iter()
+                .map(|(silo, closed)| (silo.clone(), closed.len()))
+                .collect(),
             rooms_closed: rooms_closed.count(),
             portals: self.portals_named.load(Ordering::Relaxed),
             portals_running: self.portals_running.load(Ordering::Relaxed),
@@ -112,6 +116,7 @@ impl App {
             &ReadinessInputs {
                 portals: &known,
                 all_counters: unheld.as_deref(),
+                closed,
                 waiting: waiting.collect(),
                 unjoined_portals: outside,
                 unopened: self.unopened(),
@@ -163,17 +168,19 @@ pub(super) fn is_closed(counters: &LaneCounters, outside: &HashSet<PortalId>) ->
     counters.closed_since.is_some() && (counters.pending > 0 || is_outside)
 }
 
-/// How many channels of a silo are closed to what waits for them.
-fn unwritable(silo: &str, all_counters: &[LaneCounters], portals: &[Portal]) -> usize {
+/// The addresses of a silo's channels that are closed to what waits for them.
+fn unwritable(silo: &str, all_counters: &[LaneCounters], portals: &[Portal]) -> BTreeSet<String> {
     let closed = all_counters.iter().filter(|counters| {
-        let mut portals = portals.iter();
-        let here = portals.find(|portal| portal.id == counters.lane.portal);
         counters.lane.toward == Side::Silo
             && counters.closed_since.is_some()
             && counters.pending > 0
-            && here.is_some_and(|portal| portal.spec.silo == silo)
     });
-    closed.count()
+    let here = closed.filter_map(|counters| {
+        let mut portals = portals.iter();
+        portals.find(|portal| portal.id == counters.lane.portal && portal.spec.silo == silo)
+    });
+    here.map(|portal| portal.channel.address().to_owned())
+        .collect()
 }
 
 /// When lanes of limited accounts will be empty, as far as that can be told. Messages whose key is missing, or that are

@@ -1,7 +1,7 @@
 //! Why `/health/ready` says no: one clause for each reason, and one warning in the log whenever they change.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -26,6 +26,8 @@ pub(super) struct ReadinessInputs<'a> {
     pub portals: &'a [Portal],
     /// The counters of lanes that are not held up on purpose; `None` when the store cannot be read.
     pub all_counters: Option<&'a [LaneCounters]>,
+    /// Each silo's channels that are closed to the account, by their addresses.
+    pub closed: BTreeMap<String, BTreeSet<String>>,
     /// Each silo's channels that are closed to the account or not caught up with, by their addresses.
     pub waiting: BTreeMap<String, Vec<String>>,
     /// Portals whose room the account is not in. Nothing need wait for them: what is said there is not heard either.
@@ -34,6 +36,34 @@ pub(super) struct ReadinessInputs<'a> {
     pub unopened: BTreeMap<String, Vec<String>>,
     /// The time.
     pub now: Millis,
+}
+
+impl ReadinessInputs<'_> {
+    /// Whether a portal that nobody made in chat uses this channel. Who made one in chat may remove the bridge's account from its
+    /// channel, or archive that: it is no fault of this process, and must not make the bridge unready.
+    fn is_of_operator(&self, silo: &str, address: &str) -> bool {
+        let mut here = self.in_use(silo);
+        here.any(|portal| {
+            portal.channel.address() == address && portal.source != PortalSource::Chat
+        })
+    }
+
+    /// Whether a silo has no other channels than closed ones of portals that were made in chat: then its feed has nothing left to
+    /// listen to.
+    fn is_closed_by_guests(&self, silo: &str) -> bool {
+        let Some(closed) = self.closed.get(silo).filter(|closed| !closed.is_empty()) else {
+            return false;
+        };
+        self.in_use(silo).all(|portal| {
+            portal.source == PortalSource::Chat && closed.contains(portal.channel.address())
+        })
+    }
+
+    /// The linked portals of a silo.
+    fn in_use(&self, silo: &str) -> impl Iterator<Item = &Portal> {
+        let portals = self.portals.iter();
+        portals.filter(move |portal| portal.active && portal.spec.silo == silo)
+    }
 }
 
 /// Why the house is not ready; nothing when it is.
@@ -52,8 +82,11 @@ pub(super) fn reasons(health: &HealthReport, known: &ReadinessInputs<'_>) -> Vec
         reasons.push("the homeserver has not answered a sync lately".to_owned());
     }
     for (silo, state) in &health.silos {
-        let closed = health.channels_closed.get(silo).copied().unwrap_or(0);
-        if state == "live" && closed == 0 {
+        let closed = known.closed.get(silo);
+        let of_operator = closed.into_iter().flatten();
+        let of_operator = of_operator.filter(|address| known.is_of_operator(silo, address));
+        let closed = of_operator.count();
+        if closed == 0 && (state == "live" || known.is_closed_by_guests(silo)) {
             continue;
         }
         let mut reason = format!("silo `{silo}` is {state}");
@@ -234,6 +267,7 @@ mod tests {
         let known = ReadinessInputs {
             portals: &portals,
             all_counters: Some(&all_counters),
+            closed: BTreeMap::new(),
             waiting: BTreeMap::new(),
             unjoined_portals: HashSet::new(),
             unopened: BTreeMap::new(),
@@ -261,6 +295,7 @@ mod tests {
         let known = ReadinessInputs {
             portals: &portals,
             all_counters: Some(&[into_room(1), into_room(2)]),
+            closed: BTreeMap::new(),
             waiting: BTreeMap::new(),
             unjoined_portals: HashSet::from([PortalId(2)]),
             unopened: BTreeMap::new(),
@@ -287,6 +322,7 @@ mod tests {
         let known = |waiting: &[&str]| ReadinessInputs {
             portals: &portals,
             all_counters: Some(&all_counters[1..]),
+            closed: BTreeMap::new(),
             waiting: BTreeMap::from([(
                 "chat".to_owned(),
                 waiting.iter().map(|&name| name.to_owned()).collect(),
@@ -305,9 +341,11 @@ mod tests {
         let said = "silo `chat` is connecting; waiting: portal 1 (org/a) and portal 2 (org/a)";
         assert_eq!(why, [said]);
 
-        let mut health = well();
-        health.channels_closed.insert("chat".to_owned(), 1);
-        let why = reasons(&health, &known(&["b"]));
+        let shut = |address: &str| ReadinessInputs {
+            closed: BTreeMap::from([("chat".to_owned(), BTreeSet::from([address.to_owned()]))]),
+            ..known(&["b"])
+        };
+        let why = reasons(&well(), &shut("b"));
         let said = "silo `chat` is live, 1 of its channels closed to the account; waiting: portal 3 (org/b)";
         assert_eq!(why, [said]);
 
@@ -345,6 +383,40 @@ mod tests {
             ..known(&[])
         };
         assert_eq!(reasons(&health, &none), ["the store cannot be read"]);
+    }
+
+    /// What is known where these channels are closed and nothing waits for them.
+    fn shut<'a>(portals: &'a [Portal], closed: &[&str]) -> ReadinessInputs<'a> {
+        let closed = closed.iter().map(|&address| address.to_owned());
+        ReadinessInputs {
+            portals,
+            all_counters: Some(&[]),
+            closed: BTreeMap::from([("chat".to_owned(), closed.collect())]),
+            waiting: BTreeMap::new(),
+            unjoined_portals: HashSet::new(),
+            unopened: BTreeMap::new(),
+            now: Millis(10),
+        }
+    }
+
+    #[test]
+    fn a_closed_channel_that_only_portals_of_guests_use_is_no_reason() {
+        let mut portals = [portal(1, "a"), portal(2, "b"), portal(3, "b")];
+        portals[1].source = PortalSource::Chat;
+        portals[2].source = PortalSource::Chat;
+        assert_eq!(reasons(&well(), &shut(&portals, &["b"])), [""; 0]);
+        let of_one = "silo `chat` is live, 1 of its channels closed to the account";
+        assert_eq!(reasons(&well(), &shut(&portals, &["a", "b"])), [of_one]);
+        // The silo has no other channels, and so no feed; in all other cases that is a reason.
+        let mut down = well();
+        down.silos.insert("chat".to_owned(), "down".to_owned());
+        assert_eq!(reasons(&down, &shut(&portals[1..], &["b"])), [""; 0]);
+        let is_down = "silo `chat` is down";
+        assert_eq!(reasons(&down, &shut(&portals, &["b"])), [is_down]);
+        assert_eq!(reasons(&down, &shut(&portals[1..], &[])), [is_down]);
+        // A portal of the operator uses the channel as well.
+        portals[2].source = PortalSource::Config;
+        assert_eq!(reasons(&well(), &shut(&portals, &["b"])), [of_one]);
     }
 
     #[test]

@@ -382,7 +382,7 @@ impl Silo for Gitter {
         self.health.state()
     }
 
-    fn closed(&self) -> usize {
+    fn closed_channels(&self) -> Vec<String> {
         self.health.closed()
     }
 

@@ -329,8 +329,4 @@ impl Silo for Matterbridge {
     fn feed(&self) -> FeedState {
         self.health.state()
     }
-
-    fn closed(&self) -> usize {
-        0
-    }
 }

@@ -374,7 +374,7 @@ impl Silo for Mattermost {
         self.health.state()
     }
 
-    fn closed(&self) -> usize {
+    fn closed_channels(&self) -> Vec<String> {
         self.health.closed()
     }
 
