@@ -67,7 +67,11 @@ impl StoreKey {
             .write_all(line.as_bytes())
             .and_then(|()| file.sync_all())
             .and_then(|()| sync_parent(path));
-        written.map_err(|source| io(path, source))?;
+        if let Err(source) = written {
+            // The disk is full, for example: the next attempt must not find half a key.
+            let _gone = std::fs::remove_file(path);
+            return Err(io(path, source));
+        }
         Ok(Self(key))
     }
 

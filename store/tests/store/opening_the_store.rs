@@ -320,3 +320,30 @@ fn a_key_file_that_is_not_safe_or_no_key_is_refused_with_a_cure() {
     let missing = StoreKey::read(&home.path().join("missing"));
     assert!(matches!(missing, Err(Error::Io { .. })));
 }
+
+#[test]
+fn a_key_file_that_cannot_be_written_completely_is_not_left_behind() {
+    const NAME: &str =
+        "opening_the_store::a_key_file_that_cannot_be_written_completely_is_not_left_behind";
+    const CHILD: &str = "FOOTBRIDGE_TEST_KEY_FILE";
+    if let Some(path) = std::env::var_os(CHILD) {
+        assert!(StoreKey::read_or_create(Path::new(&path)).is_err());
+        return;
+    }
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("footbridge.key");
+    // A process that may write no byte into a file.
+    let limited = std::process::Command::new("sh")
+        .args([
+            "-c",
+            "trap '' XFSZ; ulimit -f 0; exec \"$0\" --exact \"$1\"",
+        ])
+        .arg(std::env::current_exe().unwrap())
+        .arg(NAME)
+        .env(CHILD, &path)
+        .output()
+        .unwrap();
+    assert!(limited.status.success(), "{limited:?}");
+    assert!(!path.exists());
+    StoreKey::read_or_create(&path).unwrap();
+}
