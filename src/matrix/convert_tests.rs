@@ -1065,3 +1065,34 @@ fn words_and_one_file_are_one_event_and_several_files_stand_behind_the_words() {
     };
     assert!(steps(1, &long).len() > 1, "too long for a caption");
 }
+
+#[test]
+fn the_line_that_stands_in_for_a_file_answers_what_the_file_answers() {
+    for words in ["", "my cat"] {
+        let said = Action::Post {
+            body: Body::plain(words),
+            style: Style::Text,
+            reply_to: Some(RemoteId::from("m")),
+            thread: None,
+        };
+        let mut outgoing = outgoing(said, &["$copy"]);
+        outgoing.message.files = vec![File::default()];
+        let Plan::Steps(steps) = plan(&outgoing) else {
+            panic!("steps");
+        };
+        let [
+            Step::SendFile {
+                reply_to,
+                fallback: Some(instead),
+                ..
+            },
+        ] = steps.as_slice()
+        else {
+            panic!("{steps:?}");
+        };
+        let Step::Post { reply_to: also, .. } = &**instead else {
+            panic!("{instead:?}");
+        };
+        assert_eq!((reply_to, also), (&Some(RemoteId::from("$copy")), reply_to));
+    }
+}

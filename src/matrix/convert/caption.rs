@@ -50,7 +50,7 @@ pub(super) fn sent(
         fallback: Some(Box::new(Step::Post {
             content: named,
             thread: thread.cloned(),
-            reply_to: None,
+            reply_to: reply_to.cloned(),
         })),
     })
 }

@@ -252,10 +252,20 @@ pub(super) fn said(
         .iter()
         .map(|file| sent_file(file, sender, late, thread));
     let mut steps: Vec<Step> = contents.into_iter().map(post).chain(files).collect();
-    if let Some(Step::Post { reply_to: to, .. } | Step::SendFile { reply_to: to, .. }) =
-        steps.first_mut()
-    {
-        *to = reply_to;
+    match steps.first_mut() {
+        Some(Step::Post { reply_to: to, .. }) => *to = reply_to,
+        Some(Step::SendFile {
+            reply_to: to,
+            fallback,
+            ..
+        }) => {
+            // So does the line that stands in for the file.
+            if let Some(Step::Post { reply_to: to, .. }) = fallback.as_deref_mut() {
+                to.clone_from(&reply_to);
+            }
+            *to = reply_to;
+        }
+        _ => {}
     }
     steps
 }
