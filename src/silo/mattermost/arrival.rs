@@ -89,10 +89,18 @@ fn action_of(post: &Post, server: Option<&Url>) -> Option<Action> {
     })
 }
 
+/// What an edit says that leaves a post without text and files.
+const NO_TEXT: &str = "(no text)";
+
 /// A new text for a post.
 pub fn edit<'a>(place: &Place, post: &Post, who: impl Into<PostAuthor<'a>>) -> Arrival {
     let who = who.into();
-    let (body, style) = content(post, who.server);
+    let (mut body, style) = content(post, who.server);
+    let files = files(post);
+    if body.is_empty() && files.is_empty() {
+        // A name with nothing behind it looks as if the bridge had lost the text.
+        body = Body::plain(NO_TEXT);
+    }
     let change = Message {
         sender: sender(post, who),
         sent_at: Millis(post.edit_at),
@@ -101,7 +109,7 @@ pub fn edit<'a>(place: &Place, post: &Post, who: impl Into<PostAuthor<'a>>) -> A
             body,
             style,
         },
-        files: files(post),
+        files,
     };
     build_arrival(
         place,
@@ -434,6 +442,26 @@ mod tests {
                 ("waves again".to_owned(), Style::Emote)
             );
         }
+    }
+
+    #[test]
+    fn an_edit_that_leaves_nothing_says_so() {
+        let text_of = |edited: Value| {
+            let place = Place::new("mm", "c");
+            let Payload::Ready(bytes) = edit(&place, &read(edited), "Bob").payload else {
+                panic!("an edit");
+            };
+            let Action::Edit { body, .. } = Message::from_bytes(&bytes).unwrap().action else {
+                panic!("an edit");
+            };
+            body.to_plain()
+        };
+        let emptied = json!({"id": "a", "message": "", "edit_at": 2});
+        assert_eq!(text_of(emptied), NO_TEXT);
+        let file = json!({"id": "f", "name": "cat.png"});
+        let kept = json!({"id": "a", "message": "", "edit_at": 2, "file_ids": ["f"],
+            "metadata": {"files": [file]}});
+        assert_eq!(text_of(kept), "");
     }
 
     #[test]
