@@ -139,9 +139,7 @@ impl Matrix {
         if pages.len() > MAX_PAGES_IN_MEMORY {
             warn!(
                 matrix.room = gap.place.address(),
-                events,
-                pages_kept,
-                "A gap does not fit in memory; some pages are fetched twice"
+                events, pages_kept, "A gap does not fit in memory; some pages are fetched twice"
             );
         } else {
             info!(matrix.room = gap.place.address(), events, "Filling a gap");

@@ -130,8 +130,7 @@ impl Matrix {
         let uploaded = uploaded.map_err(|error| SendError::Retry {
             after: None,
             outcome: Outcome::NotDone,
-            source: anyhow::Error::new(error)
-                .context("the homeserver returned no media URL"),
+            source: anyhow::Error::new(error).context("the homeserver returned no media URL"),
         })?;
         Ok(uploaded.content_uri)
     }

@@ -148,10 +148,7 @@ impl Matrix {
             Ok(false) => waits(WaitReason::Trust(TrustHold::Approval), unsealed, envelope),
             Err(error) => {
                 let error = format!("{error:#}");
-                warn!(
-                    error,
-                    "Failed to save an identity pin; message held"
-                );
+                warn!(error, "Failed to save an identity pin; message held");
                 waits(WaitReason::Trust(TrustHold::Approval), unsealed, envelope)
             }
         }

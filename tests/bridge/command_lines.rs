@@ -10,7 +10,7 @@ use std::{
 };
 
 use clap::{Arg, ArgAction, Command, error::ErrorKind};
-use footbridge_testbed::arguments::{programs, without_second_dashes};
+use footbridge_testbed::arguments::{command as testbed, without_second_dashes};
 use pulldown_cmark::{CodeBlockKind, Event, Parser, Tag, TagEnd};
 
 fn root() -> &'static Path {
@@ -131,7 +131,7 @@ fn cargo() -> Command {
     let package = Arg::new("package").short('p').required(true);
     let run = Command::new("run")
         .args([flag("quiet"), flag("release"), package])
-        .args([option("bin"), option("example")])
+        .arg(option("example"))
         // What stands behind the first word that is no option goes to the program.
         .arg(Arg::new("rest").num_args(..).trailing_var_arg(true));
     let fuzz = Command::new("run")
@@ -188,7 +188,7 @@ fn cargo_takes(line: &[String]) -> Result<(), String> {
             }
             let arguments = run.get_many::<String>("rest").unwrap_or_default();
             let arguments: Vec<String> = arguments.cloned().collect();
-            program_takes(text("bin").unwrap_or_default(), arguments)
+            testbed_takes(arguments)
         }
         Some(("fuzz", fuzz)) => {
             let Some(("run", run)) = fuzz.subcommand() else {
@@ -208,20 +208,15 @@ fn cargo_takes(line: &[String]) -> Result<(), String> {
     }
 }
 
-/// Whether a program of the testbed takes these arguments.
-fn program_takes(name: &str, arguments: Vec<String>) -> Result<(), String> {
-    let program = programs().into_iter().find(|(known, _)| *known == name);
-    let (_, program) = program.ok_or_else(|| format!("there is no program {name}"))?;
-    let arguments = if name == "demo" {
-        let line = std::iter::once(name.to_owned())
-            .chain(arguments)
-            .map(OsString::from);
-        let line = without_second_dashes(line).into_iter().skip(1);
-        line.map(|word| word.into_string().unwrap()).collect()
-    } else {
-        arguments
-    };
-    takes(&program, &arguments)
+/// Whether the testbed takes these arguments.
+fn testbed_takes(arguments: Vec<String>) -> Result<(), String> {
+    let line = std::iter::once("testbed".to_owned()).chain(arguments);
+    let line = without_second_dashes(line.map(OsString::from)).into_iter();
+    let line: Vec<String> = line
+        .skip(1)
+        .map(|word| word.into_string().unwrap())
+        .collect();
+    takes(&testbed(), &line)
 }
 
 /// Whether any program or subcommand takes this: pages name options without saying again of what.
@@ -232,9 +227,12 @@ fn something_takes(arguments: &[String]) -> Result<(), String> {
         .map(|command| command.get_name().to_owned());
     let of_bridge =
         commands.map(|command| takes(&bridge, &[vec![command], arguments.to_vec()].concat()));
-    let of_others = programs()
-        .into_iter()
-        .map(|(name, _)| program_takes(name, arguments.to_vec()));
+    let testbed = testbed();
+    let programs = testbed
+        .get_subcommands()
+        .map(|command| command.get_name().to_owned());
+    let of_others =
+        programs.map(|program| testbed_takes([vec![program], arguments.to_vec()].concat()));
     let mut all = of_bridge.chain(of_others);
     all.any(|taken| taken.is_ok())
         .then_some(())
@@ -257,11 +255,8 @@ fn check(shown: &str) -> Option<Result<(), String>> {
         "footbridge" if is_name(rest) => Ok(()),
         "footbridge" => takes(&footbridge::cli::command_line(), rest),
         "cargo" => cargo_takes(rest),
-        "soak" => program_takes("faults", line),
-        "--bin" => {
-            let run = ["run", "-p", "footbridge-testbed"].map(ToOwned::to_owned);
-            cargo_takes(&[run.to_vec(), line].concat())
-        }
+        "soak" => testbed_takes([vec!["faults".to_owned()], line].concat()),
+        "testbed" => testbed_takes(rest.to_vec()),
         option if option.starts_with("--") => something_takes(&line),
         _ => return None,
     })
@@ -303,8 +298,7 @@ fn shown() -> Vec<(String, String)> {
         let name = path.strip_prefix(root()).unwrap().display().to_string();
         all.extend(of_text(&text).into_iter().map(|line| (name.clone(), line)));
     }
-    let mut commands = vec![footbridge::cli::command_line()];
-    commands.extend(programs().into_iter().map(|(_, program)| program));
+    let mut commands = vec![footbridge::cli::command_line(), testbed()];
     while let Some(command) = commands.pop() {
         commands.extend(command.get_subcommands().cloned());
         let name = format!("the help of {}", command.get_name());
@@ -338,12 +332,12 @@ fn a_command_line_that_is_not_taken_is_noticed() {
         "footbridge portal add ROOM",
         "cargo demo -- --staying",
         "cargo demo",
-        "cargo run -p footbridge-testbed --bin fault",
-        "cargo run -p footbridge-testbed --bin faults -- --sizes small",
-        "cargo run -p footbridge-testbed --bin faults -- F01 --size middling",
+        "cargo run -p footbridge-testbed -- fault",
+        "cargo run -p footbridge-testbed -- faults --sizes small",
+        "cargo run -p footbridge-testbed -- faults F01 --size middling",
         "cargo run --release -p footbridge-store --example paces",
         "cargo fuzz run --fuzz-dir tests/fuzz framers",
-        "--bin many -- --portal 20",
+        "testbed many --portal 20",
         "--only crowds",
         "soak --minute 3",
     ] {

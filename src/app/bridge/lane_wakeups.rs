@@ -67,11 +67,7 @@ impl App {
             }
         }
         if woken > 0 {
-            info!(
-                side,
-                lanes = woken,
-                "Connection restored; delivery resumes"
-            );
+            info!(side, lanes = woken, "Connection restored; delivery resumes");
         }
         Ok(())
     }

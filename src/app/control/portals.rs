@@ -307,10 +307,7 @@ impl Control {
     }
 
     fn unlinked(&self, portal: &Portal, lanes: Vec<store::LaneId>) {
-        info!(
-            portal.id = portal.id.0,
-            "Portal removed by a chat command"
-        );
+        info!(portal.id = portal.id.0, "Portal removed by a chat command");
         self.shown.forget(portal.id);
         self.signals.notify_portals_changed();
         for lane in lanes {

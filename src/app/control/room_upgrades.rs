@@ -107,10 +107,7 @@ impl Control {
     /// Waits, and says why.
     async fn hold_portal(&self, upgrade: &RoomUpgrade, why: &str) -> Result<(), store::Error> {
         let room = &upgrade.tombstone.room;
-        warn!(
-            reason = why,
-            "Room upgraded; its portal does not follow"
-        );
+        warn!(reason = why, "Room upgraded; its portal does not follow");
         if !self.shown.may_tell_of_move(room) {
             return self.store.refuse_room_upgrade(room, why).await;
         }

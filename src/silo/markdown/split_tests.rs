@@ -221,9 +221,15 @@ fn c02_code_in_a_quote_stays_in_it_wherever_it_is_cut() {
         let text = format!("{}\n\n{}", "x".repeat(before), block.repeat(3));
         for most in 80..140 {
             for part in super::split(&text, "", most) {
-                let outside = part.lines().find(|line| line.contains('@') && !line.starts_with("> "));
+                let outside = part
+                    .lines()
+                    .find(|line| line.contains('@') && !line.starts_with("> "));
                 assert_eq!(outside, None, "{before} {most} {part}");
-                assert_eq!(part.matches("> ```").count() % 2, 0, "{before} {most} {part}");
+                assert_eq!(
+                    part.matches("> ```").count() % 2,
+                    0,
+                    "{before} {most} {part}"
+                );
             }
         }
     }

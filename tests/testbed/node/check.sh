@@ -14,10 +14,9 @@ if [ ! -x "$driver/bin/python" ]; then
 fi
 "$driver/bin/python" -m pip install --quiet --disable-pip-version-check mattermostdriver==7.3.2
 
-if [ -z "${GITTER_SIM:-}" ] || [ -z "${MATTERMOST_SIM:-}" ]; then
+if [ -z "${TESTBED:-}" ]; then
     cargo build --quiet --workspace --bins
-    GITTER_SIM="$target/debug/gitter-sim"
-    MATTERMOST_SIM="$target/debug/mattermost-sim"
+    TESTBED="$target/debug/testbed"
 fi
 
 said=
@@ -46,9 +45,9 @@ start() {
     done
 }
 
-start "$GITTER_SIM" --user bridge --user alice --room org/repo --rate-limit 1000
+start "$TESTBED" gitter-sim --user bridge --user alice --room org/repo --rate-limit 1000
 node --no-deprecation check.cjs "$said"
-start "$MATTERMOST_SIM"
+start "$TESTBED" mattermost-sim
 node --no-deprecation mattermost.cjs "$said"
-start "$MATTERMOST_SIM"
+start "$TESTBED" mattermost-sim
 "$driver/bin/python" ../python/mattermost_check.py "$said"

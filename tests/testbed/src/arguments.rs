@@ -1,19 +1,82 @@
-//! What the programs of the testbed can be told on their command lines. It stands here, and not in the programs, so that a test can
-//! hold every command line that the pages show against it.
+//! The command line of the testbed. It is part of the library so that a test can check every command line that a page shows.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{
-    Arg, ArgAction, Command, CommandFactory as _, FromArgMatches as _, Parser, ValueEnum,
-    value_parser,
+    Args, Command, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum,
 };
 
 use crate::fault_runner::rows;
 
-/// Measures the bridge.
+/// A throwaway Synapse, simulators of the silos, the bridge, and people who talk.
 #[derive(Parser)]
-#[command(name = "bench")]
+#[command(name = "testbed", disable_help_subcommand = true)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub program: Program,
+}
+
+/// The subcommands.
+#[derive(Subcommand)]
+pub enum Program {
+    /// Measures the bridge.
+    Bench(Bench),
+    /// Says many messages in a minute where the bridge's account may send twelve events in one.
+    Burst(Burst),
+    /// Sends numbered messages each way between two encrypted rooms, through Matterbridge and Mattermost.
+    Crossing(Crossing),
+    /// Shows an encrypted Matrix room and a Gitter channel talking to each other.
+    Demo(Demo),
+    /// Injects faults while people talk, and counts what becomes of the messages.
+    Faults(Faults),
+    /// Runs a simulated Gitter on the loopback interface.
+    GitterSim(GitterSim),
+    /// Kills the bridge under traffic and counts what becomes of the messages.
+    Kills(Kills),
+    /// Measures what many portals notice of one slow silo.
+    Many(Many),
+    /// Runs a simulated Mattermost on the loopback interface: a team, a channel, a bot and two people.
+    MattermostSim(MattermostSim),
+}
+
+impl Arguments {
+    /// Reads the command line, or ends the program with what is wrong with it.
+    #[must_use]
+    pub fn from_command_line() -> Self {
+        let line = without_second_dashes(std::env::args_os());
+        let read = Self::from_arg_matches(&command().get_matches_from(line));
+        read.unwrap_or_else(|error| error.exit())
+    }
+}
+
+/// The command line. The help of `faults` names the rows.
+#[must_use]
+pub fn command() -> Command {
+    let mut help = String::from("Rows:\n");
+    for row in rows::all() {
+        help.extend(["  ", row.id, "  ", row.title, "\n       ", row.help, "\n"]);
+    }
+    help.push_str(
+        "  soak Both directions with mild random faults, feeds that break and a kill now and then; prints every five\n       \
+         minutes what arrived, memory and its slope, open files, write-ahead logs.\n",
+    );
+    Arguments::command().mut_subcommand("faults", |faults| faults.after_help(help))
+}
+
+/// A command line without the `--` behind the subcommand: people type `cargo demo -- --stay` as they would for `cargo run`.
+#[must_use]
+pub fn without_second_dashes(line: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut line: Vec<OsString> = line.into_iter().collect();
+    if line.get(2).is_some_and(|word| word == "--") {
+        line.remove(2);
+    }
+    line
+}
+
+/// Measures the bridge.
+#[derive(Args)]
 pub struct Bench {
     /// Messages each way at 8 a second, for the latency.
     #[arg(long, default_value_t = 240)]
@@ -55,8 +118,7 @@ pub enum Part {
 }
 
 /// Says many messages in a minute where the bridge's account may send twelve events in one.
-#[derive(Parser)]
-#[command(name = "burst")]
+#[derive(Args)]
 pub struct Burst {
     /// How many messages.
     #[arg(long, default_value_t = 300)]
@@ -79,8 +141,7 @@ pub struct Burst {
 }
 
 /// Sends numbered messages each way between two encrypted rooms, through Matterbridge and Mattermost.
-#[derive(Parser)]
-#[command(name = "crossing")]
+#[derive(Args)]
 pub struct Crossing {
     /// How many messages each way.
     #[arg(long, default_value_t = 1_000)]
@@ -100,8 +161,7 @@ pub struct Crossing {
 }
 
 /// Shows an encrypted Matrix room and a Gitter channel talking to each other.
-#[derive(Parser)]
-#[command(name = "cargo demo --")]
+#[derive(Args)]
 pub struct Demo {
     /// Keep everything running afterwards, and say how to join in.
     #[arg(long)]
@@ -109,8 +169,7 @@ pub struct Demo {
 }
 
 /// Does harm to the bridge while people talk, and counts what that did to the messages.
-#[derive(Parser)]
-#[command(name = "faults")]
+#[derive(Args)]
 pub struct Faults {
     /// Rows of the catalogue below (`F03 F04`), `all`, or `soak`.
     pub rows: Vec<String>,
@@ -159,8 +218,7 @@ pub enum Sizes {
 }
 
 /// Kills the bridge under traffic and counts what that did to the messages.
-#[derive(Parser)]
-#[command(name = "kills")]
+#[derive(Args)]
 pub struct Kills {
     /// How often the bridge is killed.
     #[arg(long, default_value_t = 60)]
@@ -187,8 +245,7 @@ pub struct Kills {
 }
 
 /// Measures what many portals notice of one slow silo.
-#[derive(Parser)]
-#[command(name = "many")]
+#[derive(Args)]
 pub struct Many {
     /// Portals; one of them leads to the silo that gets slow.
     #[arg(long, default_value_t = 20)]
@@ -204,117 +261,39 @@ pub struct Many {
     pub binary: Option<PathBuf>,
 }
 
-impl Demo {
-    /// Reads the command line. `cargo demo` ends in `--` itself, so of `cargo demo -- --stay` two of them come before what was
-    /// meant for the program: one more in front is left out.
-    #[must_use]
-    pub fn of_command_line() -> Self {
-        Self::parse_from(without_second_dashes(std::env::args_os()))
-    }
+/// Runs a simulated Gitter.
+#[derive(Args)]
+pub struct GitterSim {
+    /// Port of the REST API; 0 takes a free one.
+    #[arg(long, default_value_t = 0)]
+    pub api_port: u16,
+    /// Port of the HTTP stream.
+    #[arg(long, default_value_t = 0)]
+    pub stream_port: u16,
+    /// Port of the realtime API.
+    #[arg(long, default_value_t = 0)]
+    pub realtime_port: u16,
+    /// Port of the control API and its page.
+    #[arg(long, default_value_t = 0)]
+    pub control_port: u16,
+    /// Calls per minute.
+    #[arg(long, default_value_t = 100)]
+    pub rate_limit: u64,
+    /// Decides ids, tokens and which calls fail.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Adds a user and prints their token; may be repeated.
+    #[arg(long)]
+    pub user: Vec<String>,
+    /// Adds a public room with all those users; may be repeated.
+    #[arg(long)]
+    pub room: Vec<String>,
 }
 
-/// A command line whose arguments begin with `--`, without that.
-#[must_use]
-pub fn without_second_dashes(line: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
-    let mut line: Vec<OsString> = line.into_iter().collect();
-    if line.get(1).is_some_and(|first| first == "--") {
-        line.remove(1);
-    }
-    line
-}
-
-impl Faults {
-    /// Reads the command line, or ends the program with what is wrong with it.
-    #[must_use]
-    pub fn of_command_line() -> Self {
-        let read = Self::from_arg_matches(&Self::with_rows().get_matches());
-        read.unwrap_or_else(|error| error.exit())
-    }
-
-    /// Its help names the rows.
-    fn with_rows() -> Command {
-        let mut help = String::from("Rows:\n");
-        for row in rows::all() {
-            help.extend(["  ", row.id, "  ", row.title, "\n       ", row.help, "\n"]);
-        }
-        help.push_str(
-            "  soak Both directions with mild random faults, feeds that break and a kill now and then; prints every five\n       \
-             minutes what arrived, memory and its slope, open files, write-ahead logs.\n",
-        );
-        Self::command().after_help(help)
-    }
-}
-
-/// Of the Gitter simulator on its own.
-#[must_use]
-pub fn gitter_sim() -> Command {
-    let port = |name: &'static str, help: &'static str| {
-        Arg::new(name)
-            .long(name)
-            .help(help)
-            .value_parser(value_parser!(u16))
-            .default_value("0")
-    };
-    let number = |name: &'static str, default: &'static str, help: &'static str| {
-        Arg::new(name)
-            .long(name)
-            .help(help)
-            .value_parser(value_parser!(u64))
-            .default_value(default)
-    };
-    let names = |name: &'static str, help: &'static str| {
-        Arg::new(name)
-            .long(name)
-            .help(help)
-            .action(ArgAction::Append)
-    };
-    Command::new("gitter-sim")
-        .about("A simulated Gitter on the loopback interface")
-        .arg(port("api-port", "Port of the REST API; 0 takes a free one"))
-        .arg(port("stream-port", "Port of the HTTP stream"))
-        .arg(port("realtime-port", "Port of the realtime API"))
-        .arg(port("control-port", "Port of the control API and its page"))
-        .arg(number("rate-limit", "100", "Calls per minute"))
-        .arg(number(
-            "seed",
-            "1",
-            "Decides ids, tokens and which calls fail",
-        ))
-        .arg(names(
-            "user",
-            "Adds a user and prints their token; may be repeated",
-        ))
-        .arg(names(
-            "room",
-            "Adds a public room with all those users; may be repeated",
-        ))
-}
-
-/// Of the Mattermost simulator on its own.
-#[must_use]
-pub fn mattermost_sim() -> Command {
-    let port = Arg::new("port")
-        .long("port")
-        .help("Where to listen; 0 takes a free port")
-        .value_parser(value_parser!(u16))
-        .default_value("0");
-    Command::new("mattermost-sim")
-        .about("A simulated Mattermost on the loopback interface: a team, a channel, a bot and two people")
-        .arg(port)
-}
-
-/// All programs, under the names of their files.
-#[must_use]
-pub fn programs() -> Vec<(&'static str, Command)> {
-    vec![
-        ("bench", Bench::command()),
-        ("burst", Burst::command()),
-        ("crossing", Crossing::command()),
-        ("demo", Demo::command()),
-        ("faults", Faults::with_rows()),
-        ("gitter-sim", gitter_sim()),
-        ("kills", Kills::command()),
-        ("many", Many::command()),
-        ("mattermost-sim", mattermost_sim()),
-    ]
+/// Runs a simulated Mattermost.
+#[derive(Args)]
+pub struct MattermostSim {
+    /// Where to listen; 0 takes a free port.
+    #[arg(long, default_value_t = 0)]
+    pub port: u16,
 }

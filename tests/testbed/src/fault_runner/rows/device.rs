@@ -99,11 +99,7 @@ async fn one(
     rig.talk(3, 5.0).await?;
     let run = rig.finish("F39").await?;
     let logs = rig.scene.bridge.logs();
-    for sign in [
-        "already exists",
-        "error[B22]",
-        "Undecryptable messages",
-    ] {
+    for sign in ["already exists", "error[B22]", "Undecryptable messages"] {
         if logs.contains(sign) {
             outcome.object(&format!("the log says: {sign}"));
         }

@@ -1,14 +1,10 @@
 //! Two encrypted rooms that reach each other through a Matterbridge: the first is joined to a gateway, which is joined to a
 //! channel of a Mattermost, which is joined to the second. Counts what crosses, and what the Matterbridge itself loses.
 
-#![recursion_limit = "512"]
-
 use std::collections::BTreeSet;
-use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use clap::Parser as _;
 use footbridge_testbed::arguments::Crossing as Arguments;
 use footbridge_testbed::bridge::build;
 use footbridge_testbed::console::Console;
@@ -19,21 +15,7 @@ use footbridge_testbed::report::{Table, Verdict, short};
 use footbridge_testbed::scenario::{Load, until};
 use footbridge_testbed::synapse::{Limits, Synapse};
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let console = Console::new();
-    match run(&arguments, &console).await {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            console.line(&format!("\n  It could not go on: {error:#}"));
-            ExitCode::FAILURE
-        }
-    }
-}
-
-async fn run(arguments: &Arguments, console: &Console) -> anyhow::Result<bool> {
+pub async fn run(arguments: &Arguments, console: &Console) -> anyhow::Result<bool> {
     console.heading(&format!(
         "{} messages each way, {} a second, a buffer of {}",
         arguments.messages, arguments.rate, arguments.buffer

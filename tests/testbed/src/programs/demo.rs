@@ -3,7 +3,6 @@
 
 mod talk;
 
-use std::process::ExitCode;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -14,27 +13,17 @@ use footbridge_testbed::report::{Table, short};
 use footbridge_testbed::scenario::{Options, PASSWORD, Scenario};
 use footbridge_testbed::synapse::{Limits, Synapse, install};
 
+use self::talk::Talk;
 use anyhow::Context as _;
-use talk::Talk;
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    let arguments = Demo::of_command_line();
-    let console = Console::new();
+pub async fn run(arguments: &Demo, console: &Console) -> anyhow::Result<bool> {
     let verdict = OnceLock::new();
     tokio::select! {
-        outcome = play(&console, arguments.stay, &verdict) => if let Err(error) = outcome {
-            console.line(&format!("\n  The demo could not go on: {error:#}"));
-            return ExitCode::FAILURE;
-        },
-        // What was started is taken down by being dropped.
-        _ = tokio::signal::ctrl_c() => console.line("\n  Taken down."),
+        outcome = play(console, arguments.stay, &verdict) => outcome?,
+        // What was started is stopped by being dropped.
+        _ = tokio::signal::ctrl_c() => console.line("\n  Stopped."),
     }
-    if verdict.get() == Some(&true) {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    Ok(verdict.get() == Some(&true))
 }
 
 async fn play(console: &Console, stay: bool, verdict: &OnceLock<bool>) -> anyhow::Result<()> {

@@ -16,7 +16,7 @@ use footbridge_testbed::report::{Table, short};
 use footbridge_testbed::scenario::until;
 use footbridge_testbed::synapse::Synapse;
 
-use crate::seconds;
+use super::seconds;
 
 const TIMEOUT: Duration = Duration::from_mins(10);
 

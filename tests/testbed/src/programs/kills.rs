@@ -1,14 +1,10 @@
 //! SIGKILL, again and again, under traffic in both directions: nothing may be lost, doubled or out of order. Afterwards
 //! every event on the homeserver must be encrypted and no text may be left in the bridge's files or logs.
 
-#![recursion_limit = "512"]
-
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use clap::Parser as _;
 use footbridge_testbed::arguments::Kills as Arguments;
 use footbridge_testbed::bridge::build;
 use footbridge_testbed::console::Console;
@@ -18,21 +14,7 @@ use footbridge_testbed::synapse::{Limits, Synapse};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let console = Console::new();
-    match run(&arguments, &console).await {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            console.line(&format!("\n  It could not go on: {error:#}"));
-            ExitCode::FAILURE
-        }
-    }
-}
-
-async fn run(arguments: &Arguments, console: &Console) -> anyhow::Result<bool> {
+pub async fn run(arguments: &Arguments, console: &Console) -> anyhow::Result<bool> {
     let seed = arguments.seed.unwrap_or_else(rand::random);
     console.heading(&format!(
         "{} kills under traffic, --seed {seed}",

@@ -15,7 +15,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::{BUDGET, seconds};
+use super::{BUDGET, seconds};
 
 const TIMEOUT: Duration = Duration::from_mins(5);
 /// The time between two messages for the other room.

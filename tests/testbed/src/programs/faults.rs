@@ -1,8 +1,5 @@
 //! The fault rig: what can go wrong between the bridge and the world, on purpose and counted. Every run prints one table.
 
-#![recursion_limit = "512"]
-
-use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use footbridge_testbed::arguments::{Faults as Arguments, Sizes};
@@ -12,29 +9,16 @@ use footbridge_testbed::fault_runner::soak::{self, Soak};
 use footbridge_testbed::fault_runner::{Context, Outcome, Row, Size, rows, silos, table};
 use footbridge_testbed::synapse::{Limits, Synapse};
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    let arguments = Arguments::of_command_line();
-    let console = Console::new();
-    if arguments.list && arguments.silo != "gitter" {
-        for (id, title) in silos::rows() {
-            console.line(&format!("{id}  {title}"));
-        }
-        return ExitCode::SUCCESS;
-    }
-    if arguments.list {
-        for row in rows::all() {
-            console.line(&format!("{}  {}", row.id, row.title));
-        }
-        return ExitCode::SUCCESS;
-    }
-    match run(&arguments, &console).await {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            console.line(&format!("\n  It could not go on: {error:#}"));
-            ExitCode::FAILURE
-        }
+/// Lists the rows of a kind of silo.
+fn list(silo: &str, console: &Console) {
+    let rows: Vec<(&str, &str)> = if silo == "gitter" {
+        let all = rows::all().into_iter();
+        all.map(|row| (row.id, row.title)).collect()
+    } else {
+        silos::rows().collect()
+    };
+    for (id, title) in rows {
+        console.line(&format!("{id}  {title}"));
     }
 }
 
@@ -55,7 +39,11 @@ fn wanted(arguments: &Arguments) -> anyhow::Result<(Vec<Row>, bool)> {
     Ok((found, soak))
 }
 
-async fn run(arguments: &Arguments, console: &Console) -> anyhow::Result<bool> {
+pub async fn run(arguments: &Arguments, console: &Console) -> anyhow::Result<bool> {
+    if arguments.list {
+        list(&arguments.silo, console);
+        return Ok(true);
+    }
     let seed = arguments.seed.unwrap_or_else(rand::random);
     let size = match arguments.size {
         Sizes::Small => Size::Small,

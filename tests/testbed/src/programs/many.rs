@@ -1,11 +1,6 @@
-//! Many portals, one silo slow: what the others notice of it. `cargo run -p footbridge-testbed --bin many -- --portals 20`;
+//! Many portals, one silo slow: what the others notice of it. `cargo run -p footbridge-testbed -- many --portals 20`;
 //! one table at the end. The ratio is of two states measured in turns in one run.
 
-#![recursion_limit = "512"]
-
-use std::process::ExitCode;
-
-use clap::Parser as _;
 use footbridge_testbed::arguments::Many as Arguments;
 use footbridge_testbed::bridge::build;
 use footbridge_testbed::console::Console;
@@ -13,28 +8,14 @@ use footbridge_testbed::report::{Table, short};
 use footbridge_testbed::scenario::many::{ManyOptions, measure};
 use footbridge_testbed::synapse::{Limits, Synapse};
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let console = Console::new();
-    match run(arguments, &console).await {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            console.line(&format!("\n  It could not go on: {error:#}"));
-            ExitCode::FAILURE
-        }
-    }
-}
-
-async fn run(arguments: Arguments, console: &Console) -> anyhow::Result<bool> {
+pub async fn run(arguments: &Arguments, console: &Console) -> anyhow::Result<bool> {
     console.heading(&format!(
         "{} portals, one of them on a slow silo",
         arguments.portals
     ));
     console.step("Building the bridge");
-    let binary = match arguments.binary {
-        Some(binary) => binary,
+    let binary = match &arguments.binary {
+        Some(binary) => binary.clone(),
         None => build::footbridge().await?,
     };
     console.step("Starting a Synapse that nobody will miss");

@@ -2,42 +2,28 @@
 
 use std::io::Write;
 
-use clap::ArgMatches;
-use footbridge_testbed::arguments;
+use footbridge_testbed::arguments::GitterSim as Arguments;
 use footbridge_testbed::gitter::{GitterSim, Options, RoomOptions};
 
-fn options(matches: &ArgMatches) -> Options {
-    let port = |name: &str| matches.get_one(name).copied().unwrap_or(0_u16);
-    let number = |name: &str| matches.get_one(name).copied().unwrap_or(1_u64);
-    Options {
-        api_port: port("api-port"),
-        stream_port: port("stream-port"),
-        realtime_port: port("realtime-port"),
-        control_port: port("control-port"),
-        rate_limit: number("rate-limit"),
-        seed: number("seed"),
+pub async fn run(arguments: &Arguments) -> anyhow::Result<bool> {
+    let options = Options {
+        api_port: arguments.api_port,
+        stream_port: arguments.stream_port,
+        realtime_port: arguments.realtime_port,
+        control_port: arguments.control_port,
+        rate_limit: arguments.rate_limit,
+        seed: arguments.seed,
         ..Options::default()
-    }
-}
-
-fn named(matches: &ArgMatches, name: &str) -> Vec<String> {
-    matches
-        .get_many(name)
-        .unwrap_or_default()
-        .cloned()
-        .collect()
-}
-
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let matches = arguments::gitter_sim().get_matches();
-    let sim = GitterSim::start(options(&matches)).await?;
-    let users: Vec<_> = named(&matches, "user")
+    };
+    let sim = GitterSim::start(options).await?;
+    let users: Vec<_> = arguments
+        .user
         .iter()
         .map(|name| sim.add_user(name, name))
         .collect();
     let members: Vec<String> = users.iter().map(|user| user.id.clone()).collect();
-    let rooms: Vec<_> = named(&matches, "room")
+    let rooms: Vec<_> = arguments
+        .room
         .iter()
         .map(|uri| {
             let options = RoomOptions {
@@ -63,5 +49,5 @@ async fn main() -> anyhow::Result<()> {
     });
     writeln!(std::io::stdout(), "{line}")?;
     tokio::signal::ctrl_c().await?;
-    Ok(())
+    Ok(true)
 }

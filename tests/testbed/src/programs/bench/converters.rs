@@ -9,7 +9,7 @@ use footbridge_core::text::{Body, html_from_body};
 use footbridge_silo::markdown::{Flavour, body_from_markdown, markdown_from_body, split};
 use footbridge_testbed::report::Table;
 
-use crate::seconds;
+use super::seconds;
 
 /// How long each is measured.
 const SPAN: Duration = Duration::from_secs(2);

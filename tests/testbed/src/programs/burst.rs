@@ -1,12 +1,8 @@
 //! A busy minute in the channel against the limits of a default Synapse: what arrives in the encrypted room, and how
 //! long it takes.
 
-#![recursion_limit = "512"]
-
-use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser as _;
 use footbridge_testbed::arguments::Burst as Arguments;
 use footbridge_testbed::bridge::build;
 use footbridge_testbed::console::Console;
@@ -14,21 +10,7 @@ use footbridge_testbed::report::{Table, short};
 use footbridge_testbed::scenario::{Burst, Options, burst};
 use footbridge_testbed::synapse::{Limits, Synapse};
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let console = Console::new();
-    match run(&arguments, &console).await {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            console.line(&format!("\n  It could not go on: {error:#}"));
-            ExitCode::FAILURE
-        }
-    }
-}
-
-async fn run(arguments: &Arguments, console: &Console) -> anyhow::Result<bool> {
+pub async fn run(arguments: &Arguments, console: &Console) -> anyhow::Result<bool> {
     console.heading(&format!(
         "{} messages in {} s on a Synapse with its default limits{}",
         arguments.messages,

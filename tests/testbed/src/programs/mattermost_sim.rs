@@ -2,14 +2,12 @@
 
 use std::io::Write;
 
-use footbridge_testbed::arguments;
+use footbridge_testbed::arguments::MattermostSim as Arguments;
 use footbridge_testbed::mattermost::{MattermostSim, Options};
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let matches = arguments::mattermost_sim().get_matches();
+pub async fn run(arguments: &Arguments) -> anyhow::Result<bool> {
     let options = Options {
-        port: matches.get_one("port").copied().unwrap_or(0),
+        port: arguments.port,
         ..Options::default()
     };
     let sim = MattermostSim::start(options).await?;
@@ -32,5 +30,5 @@ async fn main() -> anyhow::Result<()> {
     });
     writeln!(std::io::stdout(), "{line}")?;
     tokio::signal::ctrl_c().await?;
-    Ok(())
+    Ok(true)
 }

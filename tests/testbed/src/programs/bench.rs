@@ -1,8 +1,6 @@
 //! How much the bridge costs: memory and CPU at rest, latency, throughput against the homeserver's own, catching up.
-//! `cargo run --release -p footbridge-testbed --bin bench`; one table at the end. Numbers of a machine that does other
+//! `cargo run --release -p footbridge-testbed -- bench`; one table at the end. Numbers of a machine that does other
 //! things meanwhile are only good for the ratios.
-
-#![recursion_limit = "512"]
 
 mod converters;
 mod crowd;
@@ -10,7 +8,6 @@ mod files;
 mod raw;
 
 use std::path::Path;
-use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use footbridge_testbed::arguments::{Bench as Arguments, Part};
@@ -20,27 +17,13 @@ use footbridge_testbed::report::{Table, percentile, short};
 use footbridge_testbed::scenario::{Options, Scenario, until};
 use footbridge_testbed::synapse::{Limits, Synapse};
 
+use self::raw::RawRoom;
 use anyhow::Context as _;
-use clap::Parser as _;
-use raw::RawRoom;
 
 /// More requests a minute than anything here can use: what is measured is the bridge, not Gitter's limit.
 const BUDGET: u32 = 60_000;
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let console = Console::new();
-    match run(&arguments, &console).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            console.line(&format!("\n  It could not go on: {error:#}"));
-            ExitCode::FAILURE
-        }
-    }
-}
-
-async fn run(arguments: &Arguments, console: &Console) -> anyhow::Result<()> {
+pub async fn run(arguments: &Arguments, console: &Console) -> anyhow::Result<bool> {
     let profile = if cfg!(debug_assertions) {
         "debug build: not for comparison"
     } else {
@@ -75,7 +58,7 @@ async fn run(arguments: &Arguments, console: &Console) -> anyhow::Result<()> {
         }
     }
     console.line(&format!("\n{table}"));
-    Ok(())
+    Ok(true)
 }
 
 async fn messages(
